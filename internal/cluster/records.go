@@ -1,0 +1,189 @@
+package cluster
+
+import (
+	"fmt"
+	"time"
+)
+
+// HostID is a host's name: an RFC 1123 hostname, unique in the cluster.
+type HostID string
+
+// ResourceID names a protected guest. The management VM is MgmtVM.
+type ResourceID string
+
+// MgmtVM is the resource id of the management VM.
+const MgmtVM ResourceID = "mnvm"
+
+// Instant is a reading of one host's CLOCK_BOOTTIME, in nanoseconds. Instants
+// of different hosts can not be compared; only rates are trusted.
+type Instant int64
+
+// Add returns the instant d later.
+func (i Instant) Add(d time.Duration) Instant { return i + Instant(d) }
+
+// Sub returns the time from j to i.
+func (i Instant) Sub(j Instant) time.Duration { return time.Duration(i - j) }
+
+// Epoch numbers the ownerships of a resource. It only grows: within one store
+// by Seq, across a restored store by Gen, the restore generation. It is the
+// fencing token that a start carries.
+type Epoch struct {
+	Gen uint64 `json:"gen"`
+	Seq uint64 `json:"seq"`
+}
+
+// Less reports whether e is older than f.
+func (e Epoch) Less(f Epoch) bool {
+	if e.Gen != f.Gen {
+		return e.Gen < f.Gen
+	}
+	return e.Seq < f.Seq
+}
+
+// Next returns the epoch after e.
+func (e Epoch) Next() Epoch { return Epoch{e.Gen, e.Seq + 1} }
+
+// IsZero reports whether e is the epoch before the first.
+func (e Epoch) IsZero() bool { return e == Epoch{} }
+
+// String gives "generation.sequence".
+func (e Epoch) String() string { return fmt.Sprintf("%d.%d", e.Gen, e.Seq) }
+
+// ParseEpoch reads the form that String writes.
+func ParseEpoch(s string) (Epoch, error) {
+	var e Epoch
+	if n, err := fmt.Sscanf(s, "%d.%d", &e.Gen, &e.Seq); n != 2 || err != nil || e.String() != s {
+		return Epoch{}, fmt.Errorf("epoch %q: want GENERATION.SEQUENCE", s)
+	}
+	return e, nil
+}
+
+// OwnerState is the state of a resource's owner record.
+type OwnerState string
+
+// States of an owner record. Only Free and Released leave nobody who may run it.
+const (
+	Free      OwnerState = "free"      // never owned
+	Assigned  OwnerState = "assigned"  // Host may start it, once, under Epoch
+	Running   OwnerState = "running"   // Host runs it
+	Migrating OwnerState = "migrating" // Host or To runs it
+	Settling  OwnerState = "settling"  // a migration lost one side (Proof); Host, the living one, says whether it has it
+	Stopping  OwnerState = "stopping"  // Host has been told to shut it down
+	Released  OwnerState = "released"  // Host proved that it stopped, or that it never started
+)
+
+// ProofKind says what made it certain that the epoch before no longer runs.
+type ProofKind string
+
+// Proof kinds: the only values that allow a new epoch.
+const (
+	ProofNone         ProofKind = ""
+	ProofFirst        ProofKind = "first"         // there was no epoch before
+	ProofReleased     ProofKind = "released"      // the holder stopped it and proved its process gone
+	ProofNeverStarted ProofKind = "never-started" // the assigned host closed its epoch before it called the hypervisor
+	ProofDeadline     ProofKind = "deadline"      // the host's own reset, at the latest by its watchdog, has passed
+	ProofFenced       ProofKind = "fenced"        // a fence device confirmed the host off
+	ProofOperator     ProofKind = "operator"      // a person who typed the host's name
+)
+
+// Proof is the reason why a resource may get a new epoch.
+type Proof struct {
+	Kind  ProofKind     `json:"kind"`
+	Host  HostID        `json:"host,omitempty"` // whom it is about
+	Epoch Epoch         `json:"epoch,omitzero"` // the epoch that is proved to be over
+	Wait  time.Duration `json:"wait,omitempty"` // ProofDeadline: silence that the coordinator measured, ns
+	By    HostID        `json:"by,omitempty"`   // who made it
+	Note  string        `json:"note,omitempty"` // for people
+}
+
+// Owner is the persistent record that says who may run a resource. It is bound
+// to no lease: it changes only by transactions that compare its revision.
+type Owner struct {
+	Resource ResourceID `json:"resource"`
+	Epoch    Epoch      `json:"epoch"`
+	State    OwnerState `json:"state"`
+	Host     HostID     `json:"host,omitempty"`
+	To       HostID     `json:"to,omitempty"`       // target of a migration
+	Ready    bool       `json:"ready,omitempty"`    // Migrating: the target has armed its watchdog
+	Proof    Proof      `json:"proof"`              // what allowed this epoch (Assigned..) or ended it (Released)
+	Failures int        `json:"failures,omitempty"` // consecutive starts that failed
+	Reason   string     `json:"reason,omitempty"`   // why it is in this state, for people
+	Time     time.Time  `json:"time"`               // wall clock of the writer, for people only
+}
+
+// Holders returns the hosts on which the record lets the resource run.
+func (o Owner) Holders() []HostID {
+	switch o.State {
+	case Assigned, Running, Stopping, Settling:
+		return []HostID{o.Host}
+	case Migrating:
+		return []HostID{o.Host, o.To}
+	}
+	return nil
+}
+
+// Host is what a host says of itself. It rewrites the record at every renewal,
+// by a transaction that compares the revision of its own last write.
+type Host struct {
+	Name            HostID        `json:"name"`
+	Identity        string        `json:"identity"`                   // random, made with the data directory
+	Boot            string        `json:"boot"`                       // boot id
+	Seq             uint64        `json:"seq"`                        // renewals of this boot
+	Guard           time.Duration `json:"guard"`                      // G: after its deadline the host is reset within this time, ns; 0 = no working watchdog
+	Watchdog        string        `json:"watchdog,omitempty"`         // device identity, for people
+	WatchdogTimeout time.Duration `json:"watchdog_timeout,omitempty"` // W, ns
+	HandsOff        bool          `json:"hands_off,omitempty"`        // it has disarmed on request: its Guard promises nothing
+	Fit             bool          `json:"fit"`                        // able to start the resource
+	Why             string        `json:"why,omitempty"`              // why not fit
+	Addr            string        `json:"addr"`                       // IP address of the host
+	Version         string        `json:"version,omitempty"`
+	Guest           GuestState    `json:"guest"`             // what it sees of the resource
+	Expelled        Epoch         `json:"expelled,omitzero"` // set by the coordinator: a takeover ended this host's epoch; it must prove that it holds nothing before it registers again
+}
+
+// Coordinator is the record of the elected coordinator. Its create revision is
+// the term that every decision compares.
+type Coordinator struct {
+	Host HostID `json:"host"`
+	Seq  uint64 `json:"seq"` // renewals
+}
+
+// Want is what the operators asked for.
+type Want struct {
+	Run      bool   `json:"run"`                 // the resource shall run
+	HandsOff bool   `json:"hands_off,omitempty"` // all decisions frozen
+	MoveTo   HostID `json:"move_to,omitempty"`   // migrate there
+}
+
+// GuestState is what a host sees of the resource on itself.
+type GuestState string
+
+// Guest states.
+const (
+	GuestUnknown  GuestState = "unknown"  // could not be observed
+	GuestAbsent   GuestState = "absent"   // proved: no process of it
+	GuestIncoming GuestState = "incoming" // a process waits for a migration's data
+	GuestRunning  GuestState = "running"
+	GuestPaused   GuestState = "paused" // a process exists, its CPUs stand still
+)
+
+// Guest is one observation of the resource on a host.
+type Guest struct {
+	State     GuestState `json:"state"`
+	Epoch     Epoch      `json:"epoch,omitzero"` // the token it was started with
+	PID       int        `json:"pid,omitempty"`
+	Started   uint64     `json:"started,omitempty"`   // start time of PID, clock ticks since boot (proc(5) field 22)
+	Migrating bool       `json:"migrating,omitempty"` // an outgoing migration is under way
+	Percent   int        `json:"percent,omitempty"`   // of it, 0..100
+}
+
+// Timings are the durations of the safety model.
+type Timings struct {
+	Lease     time.Duration // T: how long a renewal lets a holder go on
+	Keepalive time.Duration // interval of renewals
+	Grace     time.Duration // G: from the deadline to the host's reset at the latest
+	Watchdog  time.Duration // W: timeout of the watchdog device
+	Epsilon   time.Duration // added to every wait
+	Drift     float64       // rho: largest relative difference of two clocks' rates
+	Election  time.Duration // silence of the coordinator after which another one stands
+}

@@ -1,0 +1,39 @@
+package cluster
+
+import "errors"
+
+// GuestSpec is what a driver needs to start the resource on one host.
+type GuestSpec struct {
+	Resource  ResourceID
+	Epoch     Epoch  // the token that the start carries
+	UUID      string // of the domain, the same on every host
+	Name      string // of the domain
+	MemoryMiB int
+	CPUs      int
+	Image     string // path of the disk image
+	Seed      string // path of a NoCloud seed ISO, "" for none
+	NICs      []NIC
+	Boot      *DirectBoot // nil: boot from the image
+	Emulate   bool        // no KVM on this host: plain emulation
+}
+
+// NIC is a network card of the guest.
+type NIC struct {
+	Bridge string
+	MAC    string
+}
+
+// DirectBoot lets the hypervisor load a kernel itself (paths on the host).
+type DirectBoot struct {
+	Kernel  string
+	Initrd  string
+	Cmdline string
+}
+
+// Errors of drivers that callers branch on.
+var (
+	// ErrNotStarted: the start was refused before anything could run.
+	ErrNotStarted = errors.New("not started")
+	// ErrNotProved: the process may still exist.
+	ErrNotProved = errors.New("not proved gone")
+)
