@@ -1,0 +1,280 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Limits of the guest's size. The lower ones are the source tool's.
+const (
+	minGB, maxGB   = 8, 16384
+	minCPU, maxCPU = 4, 1024
+	minMB          = 16
+
+	// A store of more voters would be slow; more hosts can run agents only.
+	maxNodes = 99
+)
+
+// cluster checks a decoded configuration and brings its lists to one form.
+func (c *checker) cluster(cl *Cluster, opt Options) {
+	nodes := c.nodes(cl)
+	c.size(cl, opt)
+	c.storage(cl)
+	c.timeServers(cl, opt)
+	c.dns(cl, opt)
+	c.network(cl, nodes)
+	c.console(cl, nodes)
+	c.fencing(cl.Fencing, nodes)
+	for _, f := range cl.TimingConf.check(c.set) {
+		c.fault(f.Path, f.Value, f.Want)
+	}
+	c.health(cl.HealthCheck)
+	c.lockManager(cl.LockManager)
+	c.labels(cl.Labels)
+	c.directBoot(cl.DirectBoot)
+}
+
+// hosts is the Node list as the other checks see it.
+type hosts struct {
+	names   []string            // in order
+	known   map[string]bool     // names
+	addrs   map[netip.Addr]bool // their addresses
+	unclear bool                // an entry could not be read: names may be missing
+}
+
+// nodes checks Node: an odd number, at least three, unique names and addresses.
+func (c *checker) nodes(cl *Cluster) hosts {
+	h := hosts{known: map[string]bool{}, addrs: map[netip.Addr]bool{}}
+	if n := len(cl.Node); n < 3 || n%2 == 0 || n > maxNodes {
+		c.fault("Node", fmt.Sprintf("%d nodes", n), fmt.Sprintf("want an odd number of nodes from 3 to %d, so that a majority survives a loss", maxNodes))
+		h.unclear = n == 0 || n > maxNodes
+	}
+	first := map[string]int{}
+	for i, entry := range cl.Node {
+		p := index("Node", i)
+		parts := strings.Fields(entry)
+		if len(parts) != 2 {
+			c.fault(p, entry, `want "IP HOSTNAME"`)
+			h.unclear = true
+			continue
+		}
+		cl.Node[i] = strings.Join(parts, " ")
+		c.nodeAddr(p, parts[0], &h)
+		name := parts[1]
+		switch j, dup := first[strings.ToLower(name)]; {
+		case !isHostname(name):
+			c.fault(p, name, hostnameRule)
+		case name == unsafeKey:
+			c.fault(p, name, `a host can not have this name, it is a word of Fencing`)
+		case dup:
+			c.fault(p, name, fmt.Sprintf("host names must be unique; %s has the same", index("Node", j)))
+		}
+		if !h.known[name] {
+			h.names = append(h.names, name)
+		}
+		h.known[name] = true
+		if _, dup := first[strings.ToLower(name)]; !dup {
+			first[strings.ToLower(name)] = i
+		}
+	}
+	return h
+}
+
+func (c *checker) nodeAddr(p, text string, h *hosts) {
+	a, want := parseIPv4(text)
+	switch {
+	case want != "":
+		c.fault(p, text, want)
+		return
+	case a.IsUnspecified() || a.IsMulticast() || a == broadcast:
+		c.fault(p, text, "want the address of one host")
+		return
+	case h.addrs[a]:
+		c.fault(p, text, "addresses must be unique; another node has the same")
+	}
+	h.addrs[a] = true
+}
+
+// size checks memory and CPUs and says what they are enough for.
+func (c *checker) size(cl *Cluster, opt Options) {
+	lowGB, lowCPU := minGB, minCPU
+	if opt.AllowUndersized {
+		lowGB, lowCPU = 1, 1
+	}
+	inMB := c.set["MemorySizeInMB"]
+	switch {
+	case inMB && !opt.AllowUndersized:
+		c.fault("MemorySizeInMB", strconv.Itoa(cl.MemorySizeInMB), "allowed only together with --allow-undersized, use MemorySizeInGB")
+	case inMB && (cl.MemorySizeInMB < minMB || cl.MemorySizeInMB > maxGB<<10):
+		c.fault("MemorySizeInMB", strconv.Itoa(cl.MemorySizeInMB), fmt.Sprintf("want %d to %d", minMB, maxGB<<10))
+	}
+	if gb := cl.MemorySizeInGB; gb > maxGB || gb < lowGB && (!inMB || !opt.AllowUndersized || gb < 0) {
+		c.fault("MemorySizeInGB", strconv.Itoa(gb), fmt.Sprintf("want %d to %d", lowGB, maxGB))
+	}
+	if cl.CPU < lowCPU || cl.CPU > maxCPU {
+		c.fault("CPU", strconv.Itoa(cl.CPU), fmt.Sprintf("want %d to %d", lowCPU, maxCPU))
+	}
+	c.scale(cl)
+}
+
+// scale warns with the row of the source document's sizing table.
+func (c *checker) scale(cl *Cluster) {
+	mib := cl.MemoryMiB()
+	if mib <= 0 || cl.CPU <= 0 {
+		return // a fault says it
+	}
+	has := fmt.Sprintf("%d CPUs and %d MB of memory", cl.CPU, mib)
+	const middle, large = "8 CPUs and 16 GB for up to 1,000 hosts and 10,000 VMs", "12 CPUs and 32 GB above that"
+	switch {
+	case cl.CPU >= 12 && mib >= 32<<10:
+	case cl.CPU >= 8 && mib >= 16<<10:
+		c.warn("MemorySizeInGB", has+" are enough for up to 1,000 hosts and 10,000 VMs; the table asks for "+large)
+	case cl.CPU >= minCPU && mib >= minGB<<10:
+		c.warn("MemorySizeInGB", has+" are enough for fewer than 100 hosts and 1,000 VMs; the table asks for "+middle+", "+large)
+	default:
+		c.warn("MemorySizeInGB", has+" are less than the minimum of 4 CPUs and 8 GB: for tests only")
+	}
+}
+
+// storage checks Type and what depends on it.
+func (c *checker) storage(cl *Cluster) {
+	switch cl.Type {
+	case FileConf:
+		if len(cl.MonAddrs) > 0 {
+			c.fault("MonAddrs", cl.MonAddrs[0], "must be null or empty with Type FileConf")
+		}
+		if cl.PoolName != "" {
+			c.fault("PoolName", cl.PoolName, "must be empty with Type FileConf")
+		}
+		c.folder("ImageFolder", cl.ImageFolder)
+	case CephConf:
+		c.ceph(cl)
+		if cl.ImageFolder != "" {
+			c.folder("ImageFolder", cl.ImageFolder)
+		}
+	default:
+		c.fault("Type", cl.Type, "want FileConf or CephConf")
+	}
+}
+
+func (c *checker) ceph(cl *Cluster) {
+	if len(cl.MonAddrs) == 0 {
+		c.fault("MonAddrs", "", "Type CephConf needs at least one monitor address")
+	}
+	for i, m := range cl.MonAddrs {
+		if !isHostPort(m, false) {
+			c.fault(index("MonAddrs", i), m, "want an IP address or a host name, with or without :PORT")
+		}
+	}
+	if cl.PoolName == "" || len(cl.PoolName) > 128 || strings.ContainsAny(cl.PoolName, "/@ :,=") {
+		c.fault("PoolName", cl.PoolName, `want the name of a Ceph pool, 1 to 128 characters without "/", "@", ":", ",", "=" and blanks`)
+	}
+}
+
+// folder checks an absolute directory; that it exists is for the install to see.
+func (c *checker) folder(p, dir string) {
+	if !isAbsolute(dir) || path.Clean(dir) == "/" {
+		c.fault(p, dir, `want an absolute directory such as /srv/shared, without ".." and not the root`)
+	}
+}
+
+// isAbsolute reports whether a path is absolute and has no way up.
+func isAbsolute(p string) bool {
+	if !path.IsAbs(p) {
+		return false
+	}
+	for part := range strings.SplitSeq(p, "/") {
+		if part == ".." {
+			return false
+		}
+	}
+	return true
+}
+
+func (c *checker) timeServers(cl *Cluster, opt Options) {
+	if len(cl.ChronyServers) == 0 && !opt.AllowUndersized {
+		c.fault("ChronyServers", "", "want at least one time server")
+	}
+	for i, s := range cl.ChronyServers {
+		s = strings.TrimSpace(s)
+		cl.ChronyServers[i] = s
+		if !isIP(s) && !isHostname(s) {
+			c.fault(index("ChronyServers", i), s, "want an IP address or a host name")
+		}
+	}
+}
+
+func (c *checker) dns(cl *Cluster, opt Options) {
+	if len(cl.DNS) == 0 && !opt.AllowUndersized {
+		c.fault("DNS", "", "want at least one name server")
+	}
+	for i, s := range cl.DNS {
+		s = strings.TrimSpace(s)
+		cl.DNS[i] = s
+		if !isIP(s) {
+			c.fault(index("DNS", i), s, "want an IP address")
+		}
+	}
+}
+
+func (c *checker) health(h *HealthCheck) {
+	if h == nil {
+		return
+	}
+	if h.Type != "tcp" && h.Type != "http" {
+		c.fault("HealthCheck.Type", h.Type, "want tcp or http")
+	}
+	if h.Port < 1 || h.Port > 65535 {
+		c.fault("HealthCheck.Port", strconv.Itoa(h.Port), "want 1 to 65535")
+	}
+	switch {
+	case h.Type == "tcp" && h.Path != "":
+		c.fault("HealthCheck.Path", h.Path, "must be empty with Type tcp")
+	case h.Type == "http" && h.Path != "" && (h.Path[0] != '/' || strings.Contains(h.Path, " ")):
+		c.fault("HealthCheck.Path", h.Path, "want a path that begins with / and has no blanks")
+	}
+	if c.set["HealthCheck.Failures"] && (h.Failures < 1 || h.Failures > 100) {
+		c.fault("HealthCheck.Failures", strconv.Itoa(h.Failures), "want 1 to 100")
+	}
+}
+
+func (c *checker) lockManager(l *LockManager) {
+	switch {
+	case l == nil:
+	case l.Type == "virtlockd":
+		c.folder("LockManager.Lockspace", l.Lockspace)
+	case l.Type != "none":
+		c.fault("LockManager.Type", l.Type, "want none or virtlockd")
+	case l.Lockspace != "":
+		c.fault("LockManager.Lockspace", l.Lockspace, "must be empty with Type none")
+	}
+}
+
+func (c *checker) labels(labels map[string]string) {
+	for _, k := range slices.Sorted(maps.Keys(labels)) {
+		p, v := field("Labels", k), labels[k]
+		if k == "" || len(k) > 63 || strings.Trim(k, labelRunes) != "" {
+			c.fault(p, k, "want a label name of 1 to 63 letters, digits, - _ . or /")
+		}
+		if len(v) > 255 {
+			c.fault(p, v, "want at most 255 bytes")
+		}
+	}
+}
+
+func (c *checker) directBoot(d *DirectBoot) {
+	if d == nil {
+		return
+	}
+	if !isAbsolute(d.Kernel) {
+		c.fault("DirectBoot.Kernel", d.Kernel, "want an absolute path")
+	}
+	if d.Initrd != "" && !isAbsolute(d.Initrd) {
+		c.fault("DirectBoot.Initrd", d.Initrd, "want an absolute path or nothing")
+	}
+}

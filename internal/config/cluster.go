@@ -1,0 +1,125 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+)
+
+// Values of Cluster.Type.
+const (
+	FileConf = "FileConf" // the image lies in a directory that all hosts share
+	CephConf = "CephConf" // the image lies in a Ceph pool
+)
+
+// Cluster is the configuration of the whole cluster. The fields down to
+// AllowResetRootPassword are those of the source tool, name for name; the rest
+// is Holdfast's own and optional. docs/configuration.md has the rule of each.
+type Cluster struct {
+	Node                     []string  `json:"Node"` // "IP HOSTNAME" each
+	MemorySizeInGB           int       `json:"MemorySizeInGB"`
+	CPU                      int       `json:"CPU"`
+	Type                     string    `json:"Type"`          // FileConf or CephConf
+	MonAddrs                 []string  `json:"MonAddrs"`      // CephConf only
+	ChronyServers            []string  `json:"ChronyServers"` // IP addresses or names
+	PoolName                 string    `json:"PoolName"`      // CephConf only
+	ImageFolder              string    `json:"ImageFolder"`   // FileConf only
+	DNS                      []string  `json:"DNS"`           // IP addresses
+	Network                  []Network `json:"Network"`
+	ConsoleProxyOverriddenIP string    `json:"ConsoleProxyOverriddenIP"` // IPv4, "", or the per-node form
+	AllowResetRootPassword   bool      `json:"AllowResetRootPassword"`
+
+	Fencing            Fencing             `json:"Fencing,omitzero"`
+	TimingConf         Timings             `json:"Timings,omitzero"` // as written; the method Timings fills in the defaults
+	HealthCheck        *HealthCheck        `json:"HealthCheck,omitempty"`
+	LockManager        *LockManager        `json:"LockManager,omitempty"`
+	SharedStorageProbe *SharedStorageProbe `json:"SharedStorageProbe,omitempty"`
+	Labels             map[string]string   `json:"Labels,omitempty"`     // free text for people and metrics
+	DirectBoot         *DirectBoot         `json:"DirectBoot,omitempty"` // for test guests
+	MemorySizeInMB     int                 `json:"MemorySizeInMB,omitempty"`
+}
+
+// Network is one network card of the management VM. Ipaddr, Netmask and Gateway
+// are one value or the per-node form "A@host1, B@host2".
+type Network struct {
+	Bridge     string `json:"Bridge"`     // on the hosts
+	MacAddress string `json:"MacAddress"` // XX:XX:XX:XX:XX:XX
+	Ipaddr     string `json:"Ipaddr"`
+	Netmask    string `json:"Netmask"`
+	Gateway    string `json:"Gateway"`
+	IsMgmt     bool   `json:"IsMgmt"`     // carries the management network
+	IsDefRoute bool   `json:"IsDefRoute"` // its gateway is the default route
+}
+
+// HealthCheck probes the management service at the management VM's address.
+// Zero values mean: every 10 s, 5 s for an answer, 3 failures in a row.
+type HealthCheck struct {
+	Type     string   `json:"Type"`           // tcp or http
+	Port     int      `json:"Port"`           // 1..65535
+	Path     string   `json:"Path,omitempty"` // http only, begins with /
+	Interval Duration `json:"Interval,omitzero"`
+	Timeout  Duration `json:"Timeout,omitzero"`
+	Failures int      `json:"Failures,omitempty"` // in a row, before the guest counts as failed
+}
+
+// LockManager is the hypervisor's own lock on the image, a second line of defence.
+type LockManager struct {
+	Type      string `json:"Type"`                // none or virtlockd
+	Lockspace string `json:"Lockspace,omitempty"` // virtlockd: absolute directory on the shared storage
+}
+
+// SharedStorageProbe writes and reads back on the shared storage. Zero values
+// mean: every 5 s, 10 s until the storage counts as hung.
+type SharedStorageProbe struct {
+	Off      bool     `json:"Off,omitempty"`
+	Interval Duration `json:"Interval,omitzero"`
+	Timeout  Duration `json:"Timeout,omitzero"`
+}
+
+// DirectBoot lets the hypervisor load a kernel from the host, for test guests.
+type DirectBoot struct {
+	Kernel  string `json:"Kernel"` // absolute path
+	Initrd  string `json:"Initrd,omitempty"`
+	Cmdline string `json:"Cmdline,omitempty"`
+}
+
+// Parse reads and checks a cluster configuration. The suffix of name says the
+// form: .yaml and .yml are YAML, all else JSON; name is not opened. The faults
+// are complete and in document order; without faults the Cluster is valid,
+// with them it may be filled in part and must not be used.
+func Parse(name string, data []byte, opt Options) (Cluster, []Fault, []Warning) {
+	c := newChecker(name)
+	var cl Cluster
+	if c.document(data, &cl, false) {
+		c.cluster(&cl, opt)
+	}
+	return cl, c.faults(), c.warnings
+}
+
+// Load reads the file at path, at most 1 MiB, and parses it. A file that is not
+// valid gives an error that wraps Faults.
+func Load(path string, opt Options) (Cluster, []Warning, error) {
+	data, err := readFile(path)
+	if err != nil {
+		return Cluster{}, nil, fmt.Errorf("read cluster configuration: %w", err)
+	}
+	cl, faults, warnings := Parse(path, data, opt)
+	if len(faults) > 0 {
+		return Cluster{}, warnings, fmt.Errorf("check cluster configuration: %w", Faults(faults))
+	}
+	return cl, warnings, nil
+}
+
+// readFile reads a file, but never much more than is allowed.
+func readFile(path string) (data []byte, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err // names the file
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if data, err = io.ReadAll(io.LimitReader(f, maxFile+1)); err != nil {
+		return nil, err
+	}
+	return data, nil
+}

@@ -1,0 +1,172 @@
+package config
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/url"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// unsafeKey stands among the host names of Fencing and speaks for all hosts.
+const unsafeKey = "Unsafe"
+
+// Fencing says how each host can be put to rest for certain. In the file it is
+// one object: {"Unsafe": true, "host1": {...}}.
+type Fencing struct {
+	Unsafe bool                   // for all hosts: see HostFencing.Unsafe
+	Hosts  map[string]HostFencing // by host name
+}
+
+// HostFencing is the fencing of one host.
+type HostFencing struct {
+	Watchdog string        `json:"Watchdog,omitempty"` // /dev/..., unix:PATH or none; empty: the host's own setting
+	Unsafe   bool          `json:"Unsafe,omitempty"`   // take over without proof that this host stopped: two may run
+	Devices  []FenceDevice `json:"Devices,omitempty"`  // tried in order
+}
+
+// FenceDevice is a management controller that can switch a host off.
+type FenceDevice struct {
+	Type       string `json:"Type"`       // ipmi or redfish
+	Address    string `json:"Address"`    // host[:port]; redfish also https://host[:port]
+	User       string `json:"User"`       // account on the device
+	Credential string `json:"Credential"` // file:/PATH of a file with the password on each host, never the password itself
+}
+
+// IsZero reports whether nothing is configured, for omitzero.
+func (f Fencing) IsZero() bool { return !f.Unsafe && len(f.Hosts) == 0 }
+
+// MarshalJSON writes the form of the file, hosts in name order.
+func (f Fencing) MarshalJSON() ([]byte, error) {
+	var b bytes.Buffer
+	b.WriteByte('{')
+	if f.Unsafe {
+		b.WriteString(`"` + unsafeKey + `":true`)
+	}
+	for _, host := range slices.Sorted(maps.Keys(f.Hosts)) {
+		name, err := json.Marshal(host)
+		if err != nil {
+			return nil, fmt.Errorf("write fencing host name: %w", err)
+		}
+		val, err := json.Marshal(f.Hosts[host])
+		if err != nil {
+			return nil, fmt.Errorf("write fencing of host %s: %w", host, err)
+		}
+		if b.Len() > 1 {
+			b.WriteByte(',')
+		}
+		b.Write(name)
+		b.WriteByte(':')
+		b.Write(val)
+	}
+	b.WriteByte('}')
+	return b.Bytes(), nil
+}
+
+// UnmarshalJSON reads the form of the file. Parse does not use it: it is for
+// configurations that were valid when they were written, such as in the store.
+func (f *Fencing) UnmarshalJSON(data []byte) error {
+	var raw map[string]json.RawMessage
+	if err := json.Unmarshal(data, &raw); err != nil {
+		return fmt.Errorf("read fencing: %w", err)
+	}
+	*f = Fencing{}
+	for name, val := range raw {
+		if name == unsafeKey {
+			if err := json.Unmarshal(val, &f.Unsafe); err != nil {
+				return fmt.Errorf("read fencing of all hosts: %w", err)
+			}
+			continue
+		}
+		var h HostFencing
+		if err := json.Unmarshal(val, &h); err != nil {
+			return fmt.Errorf("read fencing of host %s: %w", name, err)
+		}
+		if f.Hosts == nil {
+			f.Hosts = map[string]HostFencing{}
+		}
+		f.Hosts[name] = h
+	}
+	return nil
+}
+
+// decodeTree takes Unsafe apart from the hosts.
+func (f *Fencing) decodeTree(c *checker, t *tree, path string) {
+	if !c.expect(t, path, kindObject) {
+		return
+	}
+	rest := &tree{kind: kindObject, off: t.off}
+	seen := false
+	for _, m := range t.members {
+		switch {
+		case m.key != unsafeKey:
+			rest.members = append(rest.members, m)
+		case !seen:
+			seen = true
+			c.decode(m.val, reflect.ValueOf(&f.Unsafe).Elem(), field(path, m.key))
+		}
+	}
+	c.decode(rest, reflect.ValueOf(&f.Hosts).Elem(), path)
+}
+
+func (c *checker) fencing(f Fencing, h hosts) {
+	if f.Unsafe {
+		c.warn("Fencing.Unsafe", "a silent host is taken over without proof that it stopped: two management VMs may run at once")
+	}
+	if len(f.Hosts) > maxNodes {
+		c.fault("Fencing", fmt.Sprintf("%d hosts", len(f.Hosts)), fmt.Sprintf("want at most %d hosts, as in Node", maxNodes))
+		return
+	}
+	for _, host := range slices.Sorted(maps.Keys(f.Hosts)) {
+		p := field("Fencing", host)
+		if !h.known[host] && !h.unclear {
+			c.fault(p, host, fmt.Sprintf("unknown host; the nearest one in Node is %q", nearest(host, h.names)))
+		}
+		hf := f.Hosts[host]
+		if hf.Unsafe {
+			c.warn(p+".Unsafe", "this host is taken over without proof that it stopped: two management VMs may run at once")
+		}
+		if hf.Watchdog != "" && !isWatchdog(hf.Watchdog) {
+			c.fault(p+".Watchdog", hf.Watchdog, watchdogRule)
+		}
+		for i, d := range hf.Devices {
+			c.device(index(p+".Devices", i), d)
+		}
+	}
+}
+
+func (c *checker) device(p string, d FenceDevice) {
+	switch {
+	case d.Type != "ipmi" && d.Type != "redfish":
+		c.fault(p+".Type", d.Type, "want ipmi or redfish")
+	case d.Type == "ipmi" && !isHostPort(d.Address, false):
+		c.fault(p+".Address", d.Address, "want an IP address or a host name, with or without :PORT")
+	case d.Type == "redfish" && !isHostPort(d.Address, false) && !isRedfish(d.Address):
+		c.fault(p+".Address", d.Address, "want https://HOST or https://HOST:PORT, an IP address or a host name")
+	}
+	if d.User == "" {
+		c.fault(p+".User", d.User, "want the name of an account on the device")
+	}
+	if file, ok := strings.CutPrefix(d.Credential, "file:"); !ok || !isAbsolute(file) {
+		// The value is not shown: it may be a password.
+		c.fault(p+".Credential", "(not shown)", "want file:/PATH, the file on the hosts that holds the password; never the password itself")
+	}
+}
+
+func isRedfish(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && u.Scheme == "https" && u.User == nil && isHostPort(u.Host, false) &&
+		strings.Trim(u.Path, "/") == "" && u.RawQuery == "" && u.Fragment == ""
+}
+
+const watchdogRule = "want a device such as /dev/watchdog0, unix:/PATH of a simulated one, or none"
+
+func isWatchdog(s string) bool {
+	if file, ok := strings.CutPrefix(s, "unix:"); ok {
+		return isAbsolute(file)
+	}
+	return s == "none" || strings.HasPrefix(s, "/dev/") && len(s) > len("/dev/") && isAbsolute(s)
+}

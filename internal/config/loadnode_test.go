@@ -1,0 +1,89 @@
+package config
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+func TestLoadNodeFillsInTheDefaults(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "agent.json")
+	const text = `{"host": "h1", "addr": "192.0.2.11", "cluster": "c-1", "store": {"endpoints": ["http://127.0.0.1:2379"]}}`
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n, err := LoadNode(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := []string{n.DataDir, n.RunDir, n.BootIDFile, n.Driver, n.Libvirt.Socket, n.Libvirt.MigrateURI, n.Watchdog.Device}
+	want := []string{"/var/lib/holdfast", "/run/holdfast", "/proc/sys/kernel/random/boot_id", "libvirt", "/run/libvirt/libvirt-sock", "qemu+tls://%s/system", "/dev/watchdog0"}
+	for i := range want {
+		if got[i] != want[i] {
+			t.Errorf("default %q, want %q", got[i], want[i])
+		}
+	}
+}
+
+func TestLoadNodeReportsTheFaultsOfAFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "agent.json")
+	if _, err := LoadNode(file); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("missing file: %v", err)
+	}
+	if err := os.WriteFile(file, []byte(`{}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := LoadNode(file)
+	var faults Faults
+	if !errors.As(err, &faults) {
+		t.Fatalf("%v, want Faults", err)
+	}
+	wantFaults(t, faults, "host: RFC 1123", "addr: IP address", "cluster: id", "store.endpoints: URLs")
+}
+
+func TestAgentSettings(t *testing.T) {
+	base := fixture(t, "agent.json")
+	for _, tc := range []faultCase{
+		{"the base settings have no faults", nil, nil},
+		one("an unknown field is refused", `"addr"`, `"adr"`, `adr: nearest known one is "addr"`),
+		one("field names are exact", `"cluster"`, `"Cluster"`, `Cluster: nearest known one is "cluster"`),
+		one("a duplicate key is refused", `"host": "h1"`, `"host": "h1", "host": "h1"`, `host: duplicate key`),
+		one("a missing comma before a comment is refused here", `"host": "h1",`, `"host": "h1" // me`, `2:15: want ','`),
+		one("a bad host name is refused", `"host": "h1"`, `"host": "h1-"`, `host: RFC 1123`, `store.member.initial: "h1-" is missing`),
+		one("a name as address is refused", `"addr": "192.0.2.11"`, `"addr": "h1"`, `addr: IP address`),
+		one("a blank in the cluster's id is refused", `"c-1"`, `"c 1"`, `cluster: id`),
+		one("relative directories are refused", `"data_dir": "/srv/data"`, `"data_dir": "data"`, `data_dir: absolute`),
+		one("a relative run directory is refused", `"run_dir": "/srv/run"`, `"run_dir": "./run"`, `run_dir: absolute`),
+		one("a relative configuration file is refused", `"/etc/holdfast/cluster.json"`, `"cluster.json"`, `config_file: absolute`),
+		one("a relative boot id file is refused", `"run_dir": "/srv/run"`, `"run_dir": "/srv/run", "boot_id_file": "x"`, `boot_id_file: absolute`),
+		one("an unknown driver is refused", `"run_dir": "/srv/run"`, `"run_dir": "/srv/run", "driver": "xen"`, `driver: libvirt or process`),
+		one("the process driver needs a command and a directory", `"run_dir": "/srv/run"`, `"run_dir": "/srv/run", "driver": "process"`, `process.command: a program`, `process.dir: absolute`),
+		one("a migration URI without a place for the host is refused", `"run_dir": "/srv/run"`, `"run_dir": "/srv/run", "libvirt": {"socket": "x", "migrate_uri": "qemu+tls://h/system"}`,
+			`libvirt.socket: absolute`, `libvirt.migrate_uri: %s in place`),
+		one("a migration URI with a port is accepted", `"run_dir": "/srv/run"`, `"run_dir": "/srv/run", "libvirt": {"migrate_uri": "qemu+tcp://%s:16509/system"}`),
+		one("an endpoint without a port is refused", `"endpoints": ["https://192.0.2.11:2379"`, `"endpoints": ["https://192.0.2.11"`, `store.endpoints[0]: want http://HOST:PORT`),
+		one("an endpoint without a scheme is refused", `"endpoints": ["https://192.0.2.11:2379"`, `"endpoints": ["192.0.2.11:2379"`, `store.endpoints[0]: want http://HOST:PORT`),
+		one("an empty list of endpoints is refused", `["https://192.0.2.11:2379", "https://192.0.2.12:2379", "https://192.0.2.13:2379"]`, `[]`, `store.endpoints: client URLs`),
+		one("a member's URL must parse", `"listen_peer": "https://192.0.2.11:2380"`, `"listen_peer": "https://[::1:2380"`, `store.member.listen_peer: want http`),
+		one("this host must be among the first members", `{"h1": "https://192.0.2.11:2380", `, `{`, `store.member.initial: "h1" is missing`),
+		one("this host's peer URL must be one", `"h1": "https://192.0.2.11:2380"`, `"h1": "https://192.0.2.11:2390"`, `store.member.initial.h1: must equal peer_url`),
+		one("another member's peer URL must parse", `"h2": "https://192.0.2.12:2380"`, `"h2": "x", "h_4": "http://192.0.2.14:1"`, `store.member.initial.h2: want http`, `store.member.initial.h_4: RFC 1123`),
+		one("a listen address without a port is refused", `192.0.2.11:8443`, `192.0.2.11`, `api.listen: want IP:PORT`),
+		one("a port chosen by the system is accepted", `192.0.2.11:8443`, `127.0.0.1:0`),
+		one("a key that is missing is refused", `, "key": "/etc/holdfast/key.pem"`, ``, `tls.key: all three or none`),
+		one("a relative certificate is refused", `"/etc/holdfast/cert.pem"`, `"cert.pem"`, `tls.cert: absolute`),
+		one("a simulated watchdog is accepted", `"addr": "192.0.2.11"`, `"addr": "192.0.2.11", "watchdog": {"device": "unix:/run/wd.sock"}`),
+		one("no watchdog is accepted", `"addr": "192.0.2.11"`, `"addr": "192.0.2.11", "watchdog": {"device": "none"}`),
+		one("a watchdog that is no device is refused", `"addr": "192.0.2.11"`, `"addr": "192.0.2.11", "watchdog": {"device": "watchdog0"}`, `watchdog.device: want a device`),
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			text := base
+			for _, e := range tc.edits {
+				text = change(t, text, e.old, e.with)
+			}
+			_, faults := ParseNode("agent.json", []byte(text))
+			wantFaults(t, faults, tc.want...)
+		})
+	}
+}

@@ -1,0 +1,84 @@
+package config
+
+import (
+	"path"
+	"strings"
+
+	"holdfast/internal/cluster"
+)
+
+// NodeAddr is one entry of Cluster.Node.
+type NodeAddr struct {
+	IP   string // IPv4
+	Host cluster.HostID
+}
+
+// NICAddr is a network card of the management VM as it is on one host.
+type NICAddr struct {
+	Bridge   string
+	MAC      string // lower case
+	IP       string // IPv4
+	Netmask  string // dotted
+	Gateway  string // IPv4
+	DefRoute bool   // Gateway is the default route
+	Mgmt     bool   // the management network
+}
+
+// Nodes returns the hosts in the order of the configuration. The methods of
+// Cluster are for configurations that Parse found no fault in.
+func (cl Cluster) Nodes() []NodeAddr {
+	var out []NodeAddr
+	for _, n := range cl.Node {
+		ip, host, _ := strings.Cut(n, " ")
+		out = append(out, NodeAddr{IP: ip, Host: cluster.HostID(host)})
+	}
+	return out
+}
+
+// For returns the management VM's network as it is on a host: the per-node
+// forms resolved. consoleIP is empty when none is configured. A host that is
+// not in Node gets nothing.
+func (cl Cluster) For(host cluster.HostID) (nics []NICAddr, consoleIP string) {
+	known := false
+	for _, n := range cl.Nodes() {
+		known = known || n.Host == host
+	}
+	if !known {
+		return nil, ""
+	}
+	on := func(s string) string {
+		v, _ := splitPerNode(s)
+		return v.on(string(host))
+	}
+	for _, n := range cl.Network {
+		nics = append(nics, NICAddr{
+			Bridge: n.Bridge, MAC: strings.ToLower(n.MacAddress),
+			IP: on(n.Ipaddr), Netmask: on(n.Netmask), Gateway: on(n.Gateway),
+			DefRoute: n.IsDefRoute, Mgmt: n.IsMgmt,
+		})
+	}
+	return nics, on(cl.ConsoleProxyOverriddenIP)
+}
+
+// Timings returns the durations of the safety model, defaults filled in.
+func (cl Cluster) Timings() cluster.Timings { return cl.TimingConf.Values() }
+
+// imageName is the source tool's name of the management VM's image.
+const imageName = "mnvm.img"
+
+// ImagePath returns the image of the management VM: a file, or with CephConf
+// rbd:POOL/mnvm.img.
+func (cl Cluster) ImagePath() string {
+	if cl.Type == CephConf {
+		return "rbd:" + cl.PoolName + "/" + imageName
+	}
+	return path.Join(cl.ImageFolder, imageName)
+}
+
+// MemoryMiB returns the guest's memory in MiB; MemorySizeInMB overrides MemorySizeInGB.
+func (cl Cluster) MemoryMiB() int {
+	if cl.MemorySizeInMB > 0 {
+		return cl.MemorySizeInMB
+	}
+	return cl.MemorySizeInGB << 10
+}

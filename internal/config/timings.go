@@ -1,0 +1,183 @@
+package config
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+
+	"holdfast/internal/cluster"
+)
+
+// Duration is a time span, in the file a string such as "6s" or "500ms".
+type Duration time.Duration
+
+const (
+	maxDuration  = time.Hour
+	durationRule = `want a duration above 0 and at most 1h, such as "6s" or "500ms"`
+)
+
+// MarshalJSON writes the string form.
+func (d Duration) MarshalJSON() ([]byte, error) { return json.Marshal(time.Duration(d).String()) }
+
+// UnmarshalJSON reads the string form.
+func (d *Duration) UnmarshalJSON(data []byte) error {
+	var s string
+	if err := json.Unmarshal(data, &s); err != nil {
+		return fmt.Errorf("read duration: %w", err)
+	}
+	v, err := time.ParseDuration(s)
+	if err != nil {
+		return fmt.Errorf("read duration: %w", err)
+	}
+	*d = Duration(v)
+	return nil
+}
+
+func (d *Duration) decodeTree(c *checker, t *tree, path string) {
+	if !c.expect(t, path, kindString) {
+		return
+	}
+	v, err := time.ParseDuration(t.text)
+	if err != nil || v <= 0 || v > maxDuration {
+		c.refuse(t, path, durationRule)
+		return
+	}
+	*d = Duration(v)
+}
+
+// Timings are the durations of the safety model as the operator wrote them;
+// zero means the default.
+type Timings struct {
+	Lease     Duration `json:"Lease,omitzero"`     // default 6s
+	Keepalive Duration `json:"Keepalive,omitzero"` // default 2s
+	Grace     Duration `json:"Grace,omitzero"`     // default 2s
+	Watchdog  Duration `json:"Watchdog,omitzero"`  // default 4s
+	Epsilon   Duration `json:"Epsilon,omitzero"`   // default 500ms
+	Drift     float64  `json:"Drift,omitzero"`     // fraction, default 0.01
+	Election  Duration `json:"Election,omitzero"`  // default 4s
+}
+
+// Values returns the timings with defaults filled in.
+func (t Timings) Values() cluster.Timings {
+	or := func(d Duration, def time.Duration) time.Duration {
+		if d == 0 {
+			return def
+		}
+		return time.Duration(d)
+	}
+	v := cluster.Timings{
+		Lease:     or(t.Lease, 6*time.Second),
+		Keepalive: or(t.Keepalive, 2*time.Second),
+		Grace:     or(t.Grace, 2*time.Second),
+		Watchdog:  or(t.Watchdog, 4*time.Second),
+		Epsilon:   or(t.Epsilon, 500*time.Millisecond),
+		Drift:     t.Drift,
+		Election:  or(t.Election, 4*time.Second),
+	}
+	if v.Drift == 0 {
+		v.Drift = 0.01
+	}
+	return v
+}
+
+// Check refuses values below the minimum that the others demand, with the sum
+// shown. The rules are those of the safety model: Lease + Grace >= Watchdog +
+// 2 x Keepalive, Epsilon >= 2 x Drift x Lease + 100ms, Grace >= 500ms,
+// Keepalive <= Lease / 3, Election >= 2 x Keepalive. File is empty in the faults.
+func (t Timings) Check() []Fault { return t.check(nil) }
+
+// check does the same; set says which paths the document has, so that a written
+// 0 is not taken for the default.
+func (t Timings) check(set map[string]bool) []Fault {
+	var out []Fault
+	v := t.Values()
+	add := func(name, value, want string) { out = append(out, Fault{"", "Timings." + name, value, want}) }
+	for _, f := range t.durations(v) {
+		if f.val <= 0 || f.val > maxDuration {
+			add(f.name, f.val.String(), durationRule)
+		}
+	}
+	if set["Timings.Drift"] && t.Drift == 0 || !(v.Drift > 0 && v.Drift <= 0.1) {
+		add("Drift", ratio(t.Drift), "want a fraction above 0 and at most 0.1, such as 0.01 for 1 %")
+	}
+	if len(out) > 0 {
+		return out // sums of values out of range explain nothing
+	}
+	for _, r := range t.rules(v) {
+		if !r.broken {
+			continue
+		}
+		name, value := t.blame(v, r.of)
+		add(name, value, r.says)
+	}
+	return out
+}
+
+// rule is one inequality. of names the values in it, the one to change first first.
+type rule struct {
+	broken bool
+	of     []string
+	says   string
+}
+
+// rules are the inequalities with their figures.
+func (t Timings) rules(v cluster.Timings) []rule {
+	const minGrace, grain = 500 * time.Millisecond, 100 * time.Millisecond
+	have, need := v.Lease+v.Grace, v.Watchdog+2*v.Keepalive
+	drift := time.Duration(math.Ceil(2 * v.Drift * float64(v.Lease)))
+	return []rule{
+		{v.Keepalive > v.Lease/3, []string{"Keepalive", "Lease"},
+			fmt.Sprintf("Keepalive %v is more than Lease %v / 3 = %v", v.Keepalive, v.Lease, v.Lease/3)},
+		{v.Grace < minGrace, []string{"Grace"},
+			fmt.Sprintf("Grace %v is less than %v, the time that a kill and its proof need", v.Grace, minGrace)},
+		{have < need, []string{"Grace", "Watchdog", "Lease", "Keepalive"},
+			fmt.Sprintf("Lease %v + Grace %v = %v is less than Watchdog %v + 2 x Keepalive %v = %v",
+				v.Lease, v.Grace, have, v.Watchdog, v.Keepalive, need)},
+		{v.Epsilon < drift+grain, []string{"Epsilon", "Drift", "Lease"},
+			fmt.Sprintf("Epsilon %v is less than 2 x Drift %s x Lease %v + %v = %v",
+				v.Epsilon, ratio(v.Drift), v.Lease, grain, drift+grain)},
+		{v.Election < 2*v.Keepalive, []string{"Election", "Keepalive"},
+			fmt.Sprintf("Election %v is less than 2 x Keepalive %v = %v", v.Election, v.Keepalive, 2*v.Keepalive)},
+	}
+}
+
+// blame picks the value that a fault names: the first that the operator wrote.
+func (t Timings) blame(v cluster.Timings, names []string) (name, value string) {
+	for _, n := range names {
+		if n == "Drift" {
+			if t.Drift != 0 {
+				return n, ratio(v.Drift)
+			}
+			continue
+		}
+		for _, d := range t.durations(v) {
+			if d.name == n && d.written {
+				return n, d.val.String()
+			}
+		}
+	}
+	return names[0], "" // not reached: the defaults alone break no rule
+}
+
+// timing is one duration by name, with its default filled in.
+type timing struct {
+	name    string
+	val     time.Duration
+	written bool
+}
+
+func (t Timings) durations(v cluster.Timings) []timing {
+	return []timing{
+		{"Lease", v.Lease, t.Lease != 0},
+		{"Keepalive", v.Keepalive, t.Keepalive != 0},
+		{"Grace", v.Grace, t.Grace != 0},
+		{"Watchdog", v.Watchdog, t.Watchdog != 0},
+		{"Epsilon", v.Epsilon, t.Epsilon != 0},
+		{"Election", v.Election, t.Election != 0},
+	}
+}
+
+// ratio writes a fraction as the operator would.
+func ratio(f float64) string { return strconv.FormatFloat(f, 'g', -1, 64) }

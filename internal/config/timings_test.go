@@ -1,0 +1,55 @@
+package config
+
+import (
+	"testing"
+	"time"
+
+	"holdfast/internal/cluster"
+)
+
+func TestTheDefaultTimingsKeepTheRules(t *testing.T) {
+	wantFaults(t, Timings{}.Check())
+	want := cluster.Timings{Lease: 6 * time.Second, Keepalive: 2 * time.Second, Grace: 2 * time.Second, Watchdog: 4 * time.Second,
+		Epsilon: 500 * time.Millisecond, Drift: 0.01, Election: 4 * time.Second}
+	if got := (Timings{}).Values(); got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+}
+
+func TestTimingsBelowTheMinimumAreRefusedWithTheSum(t *testing.T) {
+	runTimings := func(name, timings string, want ...string) faultCase {
+		return one(name, `"CPU": 4`, `"CPU": 4, "Timings": `+timings, want...)
+	}
+	runFaults(t, []faultCase{
+		runTimings("a grace too short for the watchdog", `{"Grace": "1s"}`,
+			`Timings.Grace: value "1s": Lease 6s + Grace 1s = 7s is less than Watchdog 4s + 2 x Keepalive 2s = 8s`),
+		runTimings("a watchdog too long blames the watchdog", `{"Watchdog": "5s"}`,
+			`Timings.Watchdog: value "5s": Lease 6s + Grace 2s = 8s is less than Watchdog 5s + 2 x Keepalive 2s = 9s`),
+		runTimings("exactly the sum is accepted", `{"Watchdog": "5s", "Grace": "3s"}`),
+		runTimings("a keepalive of more than a third of the lease", `{"Lease": "5s", "Grace": "3s"}`,
+			`Timings.Lease: Keepalive 2s is more than Lease 5s / 3 = 1.666666666s`),
+		runTimings("an epsilon below drift and grain", `{"Epsilon": "200ms"}`,
+			`Timings.Epsilon: value "200ms": Epsilon 200ms is less than 2 x Drift 0.01 x Lease 6s + 100ms = 220ms`),
+		runTimings("exactly drift and grain are accepted", `{"Epsilon": "220ms"}`),
+		runTimings("a drift too large for the epsilon", `{"Drift": 0.05}`,
+			`Timings.Drift: value "0.05": Epsilon 500ms is less than 2 x Drift 0.05 x Lease 6s + 100ms = 700ms`),
+		runTimings("a grace below its minimum", `{"Grace": "400ms", "Watchdog": "2s"}`,
+			`Timings.Grace: value "400ms": Grace 400ms is less than 500ms`),
+		runTimings("an election below two keepalives", `{"Election": "3s"}`,
+			`Timings.Election: value "3s": Election 3s is less than 2 x Keepalive 2s = 4s`),
+		runTimings("several sums at once", `{"Grace": "1s", "Election": "1s"}`, `Timings.Grace: = 7s`, `Timings.Election: = 4s`),
+		runTimings("a written zero is not the default", `{"Drift": 0, "Lease": "0s"}`, `Timings.Drift: above 0`, `Timings.Lease: above 0`),
+		runTimings("a drift of more than a tenth", `{"Drift": 0.2}`, `Timings.Drift: at most 0.1`),
+		runTimings("a huge drift", `{"Drift": 1e999}`, `Timings.Drift: finite`),
+		runTimings("a huge duration", `{"Lease": "2000000h"}`, `Timings.Lease: at most 1h`),
+		runTimings("a negative duration", `{"Grace": "-2s"}`, `Timings.Grace: above 0`),
+		runTimings("a number without a unit", `{"Lease": "6"}`, `Timings.Lease: such as "6s"`),
+		runTimings("an unknown timing", `{"Leases": "6s"}`, `Timings.Leases: nearest known one is "Lease"`),
+	})
+}
+
+func TestCheckNeedsNoDocument(t *testing.T) {
+	wantFaults(t, Timings{Lease: -1}.Check(), "Timings.Lease: above 0")
+	wantFaults(t, Timings{Drift: 0.5}.Check(), "Timings.Drift: at most 0.1")
+	wantFaults(t, Timings{Grace: Duration(time.Second)}.Check(), "Timings.Grace: = 8s")
+}
