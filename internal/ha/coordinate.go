@@ -1,0 +1,302 @@
+package ha
+
+import (
+	"slices"
+	"time"
+
+	"holdfast/internal/cluster"
+)
+
+// backoff bounds the wait between starts that fail: 0.5 s doubled each time.
+const (
+	backoffFirst = 500 * time.Millisecond
+	backoffLast  = 30 * time.Second
+	// inPlace is how many failures a host gets before the guest is moved.
+	inPlace = 2
+)
+
+// elect makes this host the coordinator when there is none or it is silent.
+func (d *decision) elect() {
+	v := d.v
+	c := v.Coord
+	if c.Host == v.Self && c.Mod != 0 || !contains(v.Order, v.Self) || !v.leased(0) {
+		return
+	}
+	r, known := v.Hosts[c.Host]
+	if c.Mod == 0 || !known || !r.Expelled.IsZero() || v.silent(c.Host) >= v.Timings.Election {
+		d.do(Elect{Mod: c.Mod, Event: cluster.Event{Kind: cluster.EvElected, By: v.Self, Host: v.Self}})
+	}
+}
+
+// coordinate is the coordinator's part. Every write compares the term, so one
+// that has been deposed without knowing changes nothing.
+func (d *decision) coordinate() {
+	v := d.v
+	if v.Coord.Host != v.Self || v.Coord.Mod == 0 || !v.leased(0) || v.Want.HandsOff || d.writes() {
+		return
+	}
+	if d.reportSilent() {
+		return
+	}
+	o := v.Owner
+	switch {
+	case o.Mod == 0 || o.State == cluster.Free || o.State == cluster.Released:
+		if v.Want.Run {
+			d.assign()
+		} else if v.Want.MoveTo != "" {
+			d.refuseMove("the guest is stopped")
+		}
+	case o.State == cluster.Migrating:
+		d.watchMigration()
+	default:
+		if p, ok := v.lost(o.Host); ok {
+			d.takeover(o.Owner, p)
+		} else if !v.Want.Run && (o.State == cluster.Running || o.State == cluster.Assigned) {
+			n := o.Owner
+			n.State, n.Reason = cluster.Stopping, "stop requested"
+			d.order(Write{Owner: &n, Event: cluster.Event{Kind: cluster.EvStopping, Host: o.Host}})
+		} else if v.Want.MoveTo != "" && o.State == cluster.Running {
+			d.move()
+		}
+	}
+}
+
+// reportSilent writes an event, once, for a host that has not renewed within the
+// lease.
+func (d *decision) reportSilent() bool {
+	v := d.v
+	for _, h := range v.names() {
+		r := v.Hosts[h]
+		if h != v.Self && r.Expelled.IsZero() && v.silent(h) >= v.Timings.Lease && v.Local.Told[h] != r.Mod {
+			d.order(Write{Event: cluster.Event{Kind: cluster.EvSilent, Host: h, Wait: v.silent(h)}, Told: h})
+			return true
+		}
+	}
+	return false
+}
+
+// names returns the hosts in a fixed order.
+func (v *View) names() []cluster.HostID {
+	hs := make([]cluster.HostID, 0, len(v.Hosts))
+	for h := range v.Hosts {
+		hs = append(hs, h)
+	}
+	slices.Sort(hs)
+	return hs
+}
+
+// lost returns the proof that h holds nothing any more: at X = (last renewal
+// seen) + T its lease was over by any clock, at the latest G after that it was
+// reset by its own watchdog. A host that has promised no reset can not be proved
+// lost by waiting.
+func (v *View) lost(h cluster.HostID) (cluster.Proof, bool) {
+	r, known := v.Hosts[h]
+	if !known || r.Guard == 0 || r.HandsOff || v.silent(h) < v.wait(r.Guard) {
+		return cluster.Proof{}, false
+	}
+	return cluster.Proof{Kind: cluster.ProofDeadline, Host: h, Epoch: v.Owner.Epoch, Wait: v.silent(h), By: v.Self}, true
+}
+
+// wait is how long a host with guard G must have been silent: T + G (1 + rho) +
+// epsilon.
+func (v *View) wait(g time.Duration) time.Duration {
+	t := v.Timings
+	return t.Lease + g + time.Duration(float64(g)*t.Drift) + t.Epsilon
+}
+
+// takeover ends the epoch of a lost holder, and gives the guest to another host
+// when it shall run. The lost hosts are expelled in the same transaction: their
+// renewals fail from then on, also one that is on its way.
+func (d *decision) takeover(o cluster.Owner, p cluster.Proof, also ...cluster.HostID) {
+	v := d.v
+	n := o
+	n.To, n.Ready, n.Proof = "", false, p
+	w := Write{HostMods: map[cluster.HostID]int64{}}
+	next, found := v.candidate(append(also, p.Host))
+	if v.Want.Run && found {
+		n.State, n.Host, n.Epoch, n.Failures = cluster.Assigned, next, v.next(o.Epoch), 0
+		n.Reason = "takeover from " + string(p.Host)
+		w.Event = cluster.Event{Kind: cluster.EvTakeover, Host: p.Host, To: next, Proof: p.Kind, Wait: p.Wait}
+	} else {
+		n.State, n.Reason = cluster.Released, string(p.Host)+" is lost"
+		w.Event = cluster.Event{Kind: cluster.EvReleased, Host: p.Host, Proof: p.Kind, Wait: p.Wait, Detail: "no host to take over"}
+		if !v.Want.Run {
+			w.Event.Detail = "shall not run"
+		}
+	}
+	w.Owner = &n
+	for _, h := range append(also, p.Host) {
+		d.expel(&w, h, v.next(o.Epoch))
+	}
+	d.order(w)
+}
+
+func (d *decision) expel(w *Write, h cluster.HostID, e cluster.Epoch) {
+	r := d.v.Hosts[h]
+	w.HostMods[h] = r.Mod
+	rec := r.Host
+	rec.Expelled = e
+	w.Expel = append(w.Expel, rec)
+}
+
+// next is the epoch after e, in the store's generation.
+func (v *View) next(e cluster.Epoch) cluster.Epoch {
+	e = e.Next()
+	e.Gen = max(e.Gen, v.Gen)
+	return e
+}
+
+// assign gives a guest that nobody has to a host.
+func (d *decision) assign() {
+	v := d.v
+	o := v.Owner
+	if o.Mod == 0 && v.seenSomewhere() != "" {
+		return // there is a guest without a record: a person must say whose it is
+	}
+	if o.Failures > 0 && v.Now.Sub(o.SeenAt) < backoff(o.Failures) {
+		return
+	}
+	host, found := v.candidate(nil)
+	if !found {
+		return
+	}
+	n := o.Owner
+	n.Resource, n.State, n.Host, n.Epoch = v.Resource, cluster.Assigned, host, v.next(o.Epoch)
+	if o.Mod == 0 {
+		n.Proof = cluster.Proof{Kind: cluster.ProofFirst, By: v.Self}
+	}
+	n.Reason = "start"
+	d.order(Write{Owner: &n, Event: cluster.Event{Kind: cluster.EvAssigned, Host: host, Proof: n.Proof.Kind}})
+}
+
+// seenSomewhere names a host that reports a guest, "" when none does.
+func (v *View) seenSomewhere() cluster.HostID {
+	for _, h := range v.names() {
+		if g := v.Hosts[h].Guest; g != cluster.GuestAbsent && g != cluster.GuestUnknown {
+			return h
+		}
+	}
+	return ""
+}
+
+func backoff(failures int) time.Duration {
+	if failures > 6 {
+		return backoffLast
+	}
+	return min(backoffFirst<<(failures-1), backoffLast)
+}
+
+// candidate chooses where to start: where it was, unless it failed there too
+// often; else the next able host in the configuration's order. Hosts with a
+// working watchdog come first, since only those can be taken over from.
+func (v *View) candidate(not []cluster.HostID) (cluster.HostID, bool) {
+	var able, guarded []cluster.HostID
+	for _, h := range v.Order {
+		if !contains(not, h) && v.able(h) == "" {
+			able = append(able, h)
+			if v.Hosts[h].Guard > 0 {
+				guarded = append(guarded, h)
+			}
+		}
+	}
+	if len(guarded) > 0 {
+		able = guarded
+	}
+	if len(able) == 0 {
+		return "", false
+	}
+	last := v.Owner.Host
+	if contains(able, last) && v.Owner.Failures < inPlace {
+		return last, true
+	}
+	at := slices.Index(v.Order, last)
+	for i := range v.Order {
+		if h := v.Order[(at+1+i)%len(v.Order)]; contains(able, h) && (h != last || len(able) == 1) {
+			return h, true
+		}
+	}
+	return able[0], true
+}
+
+// able says why the guest can not be started on h; "" when it can.
+func (v *View) able(h cluster.HostID) string {
+	r, known := v.Hosts[h]
+	switch {
+	case !known:
+		return "has never registered"
+	case !r.Expelled.IsZero():
+		return "was taken over from and has not come back"
+	case !v.alive(h):
+		return "is silent"
+	case r.HandsOff:
+		return "has its hands off"
+	case !r.Fit:
+		return r.Why
+	}
+	return ""
+}
+
+// move begins a migration that was asked for.
+func (d *decision) move() {
+	v := d.v
+	to := v.Want.MoveTo
+	switch why := v.able(to); {
+	case to == v.Owner.Host:
+		d.refuseMove("it runs there")
+	case why != "":
+		d.refuseMove(string(to) + " " + why)
+	case !v.alive(v.Owner.Host):
+		d.refuseMove(string(v.Owner.Host) + " is silent")
+	default:
+		n := v.Owner.Owner
+		n.State, n.To, n.Ready, n.Reason = cluster.Migrating, to, false, "migration requested"
+		w := v.Want.Want
+		w.MoveTo = ""
+		d.order(Write{Owner: &n, Want: &w, Event: cluster.Event{Kind: cluster.EvMigrating, Host: v.Owner.Host, To: to}})
+	}
+}
+
+func (d *decision) refuseMove(why string) {
+	w := d.v.Want.Want
+	w.MoveTo = ""
+	d.order(Write{Want: &w, Event: cluster.Event{Kind: cluster.EvRefused, Host: d.v.Owner.Host, To: d.v.Want.MoveTo, Detail: why}})
+}
+
+// watchMigration looks after the two sides of a migration: when both are lost,
+// it is a takeover with two proofs; when one is lost, the living one is asked
+// whether it has the guest.
+func (d *decision) watchMigration() {
+	v := d.v
+	o := v.Owner.Owner
+	pf, fromLost := v.lost(o.Host)
+	pt, toLost := v.lost(o.To)
+	switch {
+	case fromLost && toLost:
+		pf.Note = "and of " + string(o.To)
+		d.takeover(o, pf, o.To)
+	case fromLost:
+		d.settleOn(o.To, pf)
+	case toLost:
+		d.settleOn(o.Host, pt)
+	}
+}
+
+func (d *decision) settleOn(living cluster.HostID, p cluster.Proof) {
+	n := d.v.Owner.Owner
+	n.State, n.Host, n.To, n.Ready, n.Proof = cluster.Settling, living, "", false, p
+	n.Reason = string(p.Host) + " was lost in the migration"
+	w := Write{Owner: &n, HostMods: map[cluster.HostID]int64{}, Event: cluster.Event{Kind: cluster.EvSettling, Host: living, Proof: p.Kind, Wait: p.Wait}}
+	d.expel(&w, p.Host, n.Epoch)
+	d.order(w)
+}
+
+// order writes as the coordinator.
+func (d *decision) order(w Write) {
+	v := d.v
+	w.OwnerMod, w.Term, w.WantMod = v.Owner.Mod, v.Coord.Mod, v.Want.Mod
+	w.Event.By, w.Event.Resource = v.Self, v.Resource
+	if w.Owner != nil {
+		w.Event.Epoch = w.Owner.Epoch
+	}
+	d.do(w)
+}

@@ -1,0 +1,311 @@
+package ha
+
+import (
+	"fmt"
+	"time"
+
+	"holdfast/internal/cluster"
+)
+
+// Durations of the holder that no operator needs to set.
+const (
+	// startMargin is what must be left of the lease for a start to begin: a start
+	// takes 0.3 s, and one that is cut off at once helps nobody.
+	startMargin = time.Second
+	// renewAgain is the shortest time between two renewals, when there is news to
+	// tell or the one before failed.
+	renewAgain = 250 * time.Millisecond
+	// readyWait is how long the source of a migration waits for its target.
+	readyWait = 15 * time.Second
+	// stopGrace is how long the guest's system may take to shut down; then it is
+	// killed.
+	stopGrace = 60 * time.Second
+	// stopAgain is the time between two requests to shut down: a system that is
+	// still booting ignores the first.
+	stopAgain = 5 * time.Second
+	// settled is how long a guest must have run for its end not to count as a
+	// failed start.
+	settled = 30 * time.Second
+)
+
+// protect kills the guest where it must not be any more. It needs nobody's
+// help: not the store's, not the coordinator's.
+func (d *decision) protect() {
+	v := d.v
+	if v.Local.Guest.State == cluster.GuestAbsent || v.frozen() {
+		return
+	}
+	switch {
+	case v.expired():
+		d.do(Kill{"the lease's deadline has passed"})
+	case !v.Hosts[v.Self].Expelled.IsZero():
+		d.do(Kill{"a takeover has ended this host's epoch"})
+	}
+}
+
+// renew keeps this host's record alive, and registers it.
+func (d *decision) renew() {
+	v := d.v
+	l := &v.Local
+	if !v.Synced {
+		return
+	}
+	rec, known := v.Hosts[v.Self]
+	same := rec.Identity == l.Identity && rec.Boot == l.Boot
+	switch {
+	case !known:
+	case !same && l.LeaseMod != 0:
+		d.do(Conflict{fmt.Sprintf("host %s has been registered by another agent (identity %s, boot %s, address %s)", v.Self, rec.Identity, rec.Boot, rec.Addr)})
+		return
+	case !same && v.silent(v.Self) < v.Timings.Lease:
+		return // another agent with this name may live: watch it for a lease
+	case rec.Identity != l.Identity && rec.Expelled.IsZero() && v.holder():
+		return // another machine of this name may still hold the guest: only a proof about it ends that
+	case (!same || !rec.Expelled.IsZero()) && !v.gone():
+		return // first nothing of the guest may be here
+	}
+	r := v.record(rec.Host)
+	r.Seq = rec.Seq + 1
+	news := !known || !v.registered() || r.Guard != rec.Guard || r.HandsOff != rec.HandsOff || r.Fit != rec.Fit || r.Guest != rec.Guest
+	since := v.Now.Sub(l.RenewSent)
+	if since >= v.Timings.Keepalive || l.RenewSent == 0 || (news && since >= renewAgain) {
+		d.do(Renew{Record: r, Mod: max(rec.Mod, l.LeaseMod)})
+	}
+}
+
+// record is what this host says of itself.
+func (v *View) record(old cluster.Host) cluster.Host {
+	l := &v.Local
+	r := cluster.Host{
+		Name: v.Self, Identity: l.Identity, Boot: l.Boot, Addr: l.Addr, Version: l.Version,
+		Guard: v.guard(), Watchdog: l.Dog.Name, WatchdogTimeout: l.Dog.Timeout,
+		Fit: l.Fit, Why: l.Why, Guest: l.Guest.State,
+	}
+	// Hands off is told before the watchdog is disarmed, and taken back only after
+	// it is armed again: between the two nobody may count on it.
+	r.HandsOff = v.Want.HandsOff || (old.HandsOff && v.holding() && l.Dog.Working && !l.Dog.Armed)
+	return r
+}
+
+// guard arms the watchdog while the guest is here or about to come, and disarms
+// it only when it is proved gone.
+func (d *decision) guard() {
+	v := d.v
+	dog := v.Local.Dog
+	if v.Want.HandsOff {
+		if v.frozen() && dog.Armed {
+			d.do(Disarm{})
+		}
+		return
+	}
+	if dog.Armed && v.gone() && !v.expects() {
+		d.do(Disarm{})
+		return
+	}
+	if (dog.Armed || v.present() || v.expects()) && dog.Working && v.registered() && !v.expired() && v.Hosts[v.Self].Guard > 0 {
+		if limit := v.limit(); limit > v.Now && (!dog.Armed || dog.Limit < limit) {
+			d.do(Arm{limit})
+		}
+	}
+}
+
+// expects reports that a guest may come: this host is about to start it, or is
+// the target of a migration. A target that said it was ready stays one until the
+// record says otherwise: the source may be out of everybody's sight and still
+// send.
+func (v *View) expects() bool {
+	o := v.Owner
+	switch o.State {
+	case cluster.Assigned:
+		return o.Host == v.Self && v.leased(0)
+	case cluster.Migrating:
+		return o.To == v.Self && (o.Ready || v.leased(0))
+	}
+	return false
+}
+
+// guarded reports that the promise which the store knows of this host is kept:
+// its watchdog is armed, or it has promised nothing.
+func (v *View) guarded() bool {
+	dog := v.Local.Dog
+	if v.Hosts[v.Self].Guard == 0 {
+		return !dog.Working
+	}
+	return dog.Armed && dog.Limit > v.Now
+}
+
+// hold does what the owner record asks of this host.
+func (d *decision) hold() {
+	v := d.v
+	if v.Want.HandsOff || v.Hosts[v.Self].HandsOff || !v.registered() || d.stray() || !v.holder() {
+		return
+	}
+	switch v.Owner.State {
+	case cluster.Assigned:
+		d.assigned()
+	case cluster.Running:
+		d.running()
+	case cluster.Stopping:
+		d.stopping()
+	case cluster.Migrating:
+		if v.Owner.Host == v.Self {
+			d.source()
+		} else {
+			d.target()
+		}
+	case cluster.Settling:
+		d.settle()
+	}
+}
+
+// stray kills a guest that the owner record does not let this host have.
+func (d *decision) stray() bool {
+	v := d.v
+	g, o := v.Local.Guest, v.Owner
+	switch {
+	case g.State == cluster.GuestAbsent || g.State == cluster.GuestUnknown || o.Mod == 0 || !v.fresh(0):
+		return false
+	case o.Epoch.Less(g.Epoch):
+		return false // the record here is older than the guest: wait for the news
+	case !v.holder() && !v.Local.Busy[WorkMigrate]:
+		d.do(Kill{fmt.Sprintf("the owner record is %s on %s, epoch %s", o.State, o.Host, o.Epoch)})
+		return true
+	case !g.Epoch.IsZero() && g.Epoch.Less(o.Epoch):
+		d.do(Kill{fmt.Sprintf("the guest carries epoch %s, the owner record %s", g.Epoch, o.Epoch)})
+		return true
+	}
+	return false
+}
+
+func (d *decision) assigned() {
+	v := d.v
+	g, o := v.Local.Guest, v.Owner
+	switch {
+	case g.State == cluster.GuestRunning && g.Epoch == o.Epoch && v.fresh(0):
+		d.become(v.Self, cluster.EvStarted, "")
+	case !v.gone() || !v.fresh(o.SeenAt):
+	case v.Local.Started == o.Epoch:
+		d.release(cluster.ProofReleased, o.Failures+1, "the start failed: "+v.Local.TriedBy)
+	case !v.Local.Fit:
+		d.release(cluster.ProofNeverStarted, o.Failures+1, "not able to start: "+v.Local.Why)
+	case v.leased(startMargin) && v.guarded():
+		d.do(Start{o.Epoch})
+	}
+}
+
+func (d *decision) running() {
+	v := d.v
+	if !v.gone() || !v.fresh(v.Owner.SeenAt) {
+		return
+	}
+	failures := 0
+	if v.Now.Sub(v.Owner.SeenAt) < settled {
+		failures = v.Owner.Failures + 1
+	}
+	d.release(cluster.ProofReleased, failures, "the guest's process has ended")
+}
+
+func (d *decision) stopping() {
+	v := d.v
+	asked := v.Now.Sub(v.Local.Shut)
+	switch {
+	case v.gone():
+		d.release(cluster.ProofReleased, 0, "stopped on request")
+	case v.Local.Guest.State == cluster.GuestAbsent: // a start is under way
+	case v.Local.Shut == 0:
+		d.do(Shutdown{})
+	case asked > stopGrace:
+		d.do(Kill{"the guest did not shut down in time"})
+	case asked%stopAgain < renewAgain && asked > stopAgain:
+		d.do(Shutdown{})
+	}
+}
+
+// source is the side of a migration that has the guest.
+func (d *decision) source() {
+	v := d.v
+	l, o := &v.Local, v.Owner
+	moving := l.Busy[WorkMigrate] || l.Guest.Migrating
+	switch {
+	case moving:
+		if v.Want.MoveTo == v.Self {
+			d.do(Abort{})
+		}
+	case !v.fresh(o.SeenAt): // what is known is older than the end of the migration
+	case v.gone():
+		// It is not here any more, and can not come back: the target has the word.
+		n := o.Owner
+		n.State, n.Host, n.To, n.Ready = cluster.Settling, o.To, "", false
+		n.Proof = cluster.Proof{Kind: cluster.ProofReleased, Host: v.Self, Epoch: o.Epoch, By: v.Self}
+		n.Reason = "the guest has left " + string(v.Self)
+		d.write(n, cluster.Event{Kind: cluster.EvSettling, Host: o.To}, true)
+	case l.Guest.State != cluster.GuestRunning:
+	case l.Tried == o.Mod:
+		d.become(v.Self, cluster.EvMigrateEnd, l.TriedBy)
+	case v.Want.MoveTo == v.Self:
+		d.become(v.Self, cluster.EvMigrateEnd, "cancelled")
+	case !o.Ready && v.Now.Sub(o.SeenAt) > readyWait:
+		d.become(v.Self, cluster.EvMigrateEnd, "the target was not ready in time")
+	case o.Ready && v.leased(startMargin) && v.alive(o.To):
+		d.do(Migrate{To: o.To, Mod: o.Mod})
+	}
+}
+
+// target is the side of a migration that gets the guest.
+func (d *decision) target() {
+	v := d.v
+	l, o := &v.Local, v.Owner
+	switch {
+	case l.Guest.State == cluster.GuestRunning && v.fresh(o.SeenAt):
+		d.become(v.Self, cluster.EvMigrated, "")
+	case o.Ready || l.Guest.State != cluster.GuestAbsent || !v.gone() || !v.fresh(o.SeenAt):
+	case !l.Fit:
+		d.become(o.Host, cluster.EvMigrateEnd, "the target is not able to run it: "+l.Why)
+	case v.leased(startMargin) && v.guarded():
+		n := o.Owner
+		n.Ready = true
+		d.write(n, cluster.Event{}, false)
+	}
+}
+
+// settle answers the question whether this host, the living side of a
+// migration, has the running guest.
+func (d *decision) settle() {
+	v := d.v
+	l := &v.Local
+	switch {
+	case l.Busy[WorkMigrate] || l.Guest.Migrating:
+		d.do(Abort{})
+	case !v.fresh(v.Owner.SeenAt):
+	case l.Guest.State == cluster.GuestRunning:
+		d.become(v.Self, cluster.EvMigrated, "")
+	case v.gone():
+		d.release(cluster.ProofReleased, v.Owner.Failures, "the guest was lost in a migration")
+	case l.Guest.State != cluster.GuestUnknown:
+		d.do(Kill{"an incomplete migration"})
+	}
+}
+
+// become writes that host runs the guest.
+func (d *decision) become(host cluster.HostID, ev cluster.EventKind, detail string) {
+	n := d.v.Owner.Owner
+	n.State, n.Host, n.To, n.Ready, n.Reason = cluster.Running, host, "", false, detail
+	d.write(n, cluster.Event{Kind: ev, Host: host, Detail: detail}, false)
+}
+
+// release writes that this host's epoch is over, after proving it once more.
+func (d *decision) release(kind cluster.ProofKind, failures int, why string) {
+	n := d.v.Owner.Owner
+	n.State, n.To, n.Ready, n.Failures, n.Reason = cluster.Released, "", false, failures, why
+	n.Proof = cluster.Proof{Kind: kind, Host: d.v.Self, Epoch: n.Epoch, By: d.v.Self}
+	d.write(n, cluster.Event{Kind: cluster.EvReleased, Host: d.v.Self, Proof: kind, Detail: why}, true)
+}
+
+// write changes the owner record as its holder.
+func (d *decision) write(n cluster.Owner, ev cluster.Event, prove bool) {
+	if d.writes() {
+		return
+	}
+	ev.By, ev.Resource, ev.Epoch = d.v.Self, n.Resource, n.Epoch
+	d.do(Write{Prove: prove, OwnerMod: d.v.Owner.Mod, Owner: &n, Event: ev})
+}

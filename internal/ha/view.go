@@ -1,0 +1,175 @@
+package ha
+
+import (
+	"time"
+
+	"holdfast/internal/cluster"
+)
+
+// View is everything that a decision may look at, on one host at one moment.
+type View struct {
+	Self     cluster.HostID
+	Resource cluster.ResourceID
+	Gen      uint64          // the store's restore generation
+	Now      cluster.Instant // CLOCK_BOOTTIME of this host
+	Timings  cluster.Timings
+	Order    []cluster.HostID // the members, in the order of the configuration
+
+	// The store as this host last saw it.
+	Synced bool // a full listing has been read and is being followed
+	Coord  CoordRec
+	Hosts  map[cluster.HostID]HostRec
+	Owner  OwnerRec
+	Want   WantRec
+
+	Local Local
+}
+
+// CoordRec is the coordinator record. It changes at elections alone, so its
+// revision is the term.
+type CoordRec struct {
+	cluster.Coordinator
+	Mod int64 // 0: nobody was ever elected
+}
+
+// HostRec is a host's record, with the moment at which this host saw it change.
+type HostRec struct {
+	cluster.Host
+	Mod    int64
+	SeenAt cluster.Instant // not earlier than the change itself
+}
+
+// OwnerRec is the owner record.
+type OwnerRec struct {
+	cluster.Owner
+	Mod    int64 // 0: there is none yet
+	SeenAt cluster.Instant
+}
+
+// WantRec is the record of what the operators asked for.
+type WantRec struct {
+	cluster.Want
+	Mod int64
+}
+
+// Local is the truth on this host.
+type Local struct {
+	Identity string
+	Boot     string
+	Addr     string
+	Version  string
+	Fit      bool   // able to start the resource
+	Why      string // why not
+
+	// The lease. A renewal sent at s and answered moves Deadline to s + T.
+	LeaseMod  int64           // revision of this host's record as it last wrote it; 0: not registered
+	Deadline  cluster.Instant // 0: unknown (a new agent whose watchdog was not armed)
+	RenewSent cluster.Instant // when the last renewal, answered or not, was sent
+
+	// The guest. GuestAt is when the observation began.
+	Guest   cluster.Guest
+	GuestAt cluster.Instant
+	Touched cluster.Instant // when the last action on the guest ended; older observations do not count
+	Started cluster.Epoch   // the last epoch for which this agent called the hypervisor
+	Tried   int64           // revision of the owner record for which this agent has tried to migrate
+	TriedBy string          // how that ended; empty: well
+
+	Dog  Watchdog
+	Busy map[Work]bool            // actions under way
+	Told map[cluster.HostID]int64 // silent hosts that are reported, by revision of their record
+	Shut cluster.Instant          // when this agent first asked the guest to shut down for the Stopping record that holds; 0: not yet
+}
+
+// Watchdog is the state of the process that holds the watchdog device.
+type Watchdog struct {
+	Working bool // the device can be armed
+	Armed   bool
+	Limit   cluster.Instant // it pets until then at the latest
+	Timeout time.Duration   // W
+	Name    string
+}
+
+// holding reports whether the guest is, or may be, on this host.
+func (v *View) holding() bool { return !v.gone() }
+
+// gone reports a proof that nothing of the guest is here: an absence observed
+// after the last action on it ended, and no such action under way.
+func (v *View) gone() bool {
+	l := &v.Local
+	return l.Guest.State == cluster.GuestAbsent && l.GuestAt >= l.Touched &&
+		!l.Busy[WorkStart] && !l.Busy[WorkMigrate]
+}
+
+// present reports that a guest is here, or on its way by this host's own doing.
+func (v *View) present() bool {
+	switch v.Local.Guest.State {
+	case cluster.GuestRunning, cluster.GuestPaused, cluster.GuestIncoming:
+		return true
+	}
+	return v.Local.Busy[WorkStart] || v.Local.Busy[WorkMigrate]
+}
+
+// fresh reports whether the observation of the guest is newer than at and than
+// the last action on it.
+func (v *View) fresh(at cluster.Instant) bool {
+	return v.Local.GuestAt >= at && v.Local.GuestAt >= v.Local.Touched
+}
+
+// registered reports whether the host's record in the store is the one that this
+// agent wrote last, and no takeover has ended it.
+func (v *View) registered() bool {
+	r := v.Hosts[v.Self]
+	return v.Local.LeaseMod != 0 && r.Mod <= v.Local.LeaseMod && r.Expelled.IsZero()
+}
+
+// leased reports whether this host may hold the guest for at least margin more.
+func (v *View) leased(margin time.Duration) bool {
+	return v.registered() && v.Local.Deadline != 0 && v.Now.Add(margin) < v.Local.Deadline
+}
+
+// expired reports that the deadline is known and has passed.
+func (v *View) expired() bool { return v.Local.Deadline != 0 && v.Now >= v.Local.Deadline }
+
+// holder reports whether the owner record lets this host have the guest.
+func (v *View) holder() bool { return contains(v.Owner.Holders(), v.Self) }
+
+// silent is how long ago the last renewal of h was seen.
+func (v *View) silent(h cluster.HostID) time.Duration { return v.Now.Sub(v.Hosts[h].SeenAt) }
+
+// alive reports whether h has renewed within the lease.
+func (v *View) alive(h cluster.HostID) bool {
+	r, ok := v.Hosts[h]
+	return ok && r.Expelled.IsZero() && v.silent(h) < v.Timings.Lease
+}
+
+// frozen reports that the operators have frozen all decisions, and that this
+// host has told the store that its watchdog promises nothing.
+func (v *View) frozen() bool { return v.Want.HandsOff && v.Hosts[v.Self].HandsOff }
+
+// guard is this host's G: the time within which it is reset after its deadline.
+// A device with a long timeout makes it longer: T + G >= W + 2 keepalives.
+func (v *View) guard() time.Duration {
+	if !v.Local.Dog.Working {
+		return 0
+	}
+	t := v.Timings
+	return max(t.Grace, v.Local.Dog.Timeout+2*t.Keepalive-t.Lease)
+}
+
+// Guard gives the G that a host with this view publishes; 0 without a working
+// watchdog.
+func Guard(v View) time.Duration { return v.guard() }
+
+// limit is the last moment at which the watchdog may be petted: D + G - W.
+func (v *View) limit() cluster.Instant {
+	return v.Local.Deadline.Add(v.Hosts[v.Self].Guard - v.Local.Dog.Timeout)
+}
+
+func contains(hs []cluster.HostID, h cluster.HostID) bool {
+	for _, x := range hs {
+		if x == h {
+			return true
+		}
+	}
+	return false
+}
