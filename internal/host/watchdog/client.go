@@ -1,0 +1,139 @@
+package watchdog
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/host/clock"
+)
+
+// callTimeout bounds a call to the holder whose context has no earlier deadline.
+const callTimeout = 2 * time.Second
+
+// maxLine is the longest request or reply, in bytes.
+const maxLine = 4096
+
+// Operations of a request.
+const (
+	opArm    = "arm"
+	opDisarm = "disarm"
+	opStatus = "status"
+)
+
+// request is one line to the holder.
+type request struct {
+	Op    string          `json:"op"`
+	Until cluster.Instant `json:"until_ns,omitempty"` // opArm: the limit
+	// Expires is when the client stopped waiting; 0: never. A frozen holder that
+	// wakes up must not carry out an old disarm after a new arm.
+	Expires cluster.Instant `json:"expires_ns,omitempty"`
+}
+
+// Status is what the holder says of itself and of its device.
+type Status struct {
+	Armed    bool            `json:"armed"`             // the device's timer runs, or may run
+	Limit    cluster.Instant `json:"limit_ns"`          // no pet after it; 0 when not armed
+	LastPet  cluster.Instant `json:"last_pet_ns"`       // an instant not before the last pet; 0: none by this holder
+	Timeout  time.Duration   `json:"timeout_ns"`        // W, the device's actual one; 0: no device
+	Identity string          `json:"identity"`          // of the device
+	Error    string          `json:"error,omitempty"`   // why the request, or else the device, failed; "" when all is well
+	Refused  bool            `json:"refused,omitempty"` // the request was wrong, the device is not to blame
+}
+
+// ErrRefused: the holder refused the request, for example a limit that has passed.
+var ErrRefused = errors.New("refused by the watchdog holder")
+
+// Client talks to the holder. It connects anew for each call, so that a
+// restart of the holder needs no care. It may be used concurrently.
+type Client struct {
+	socket string
+}
+
+// Dial returns a client of the holder that listens on the unix socket. It does
+// not connect yet.
+func Dial(socket string) *Client { return &Client{socket: socket} }
+
+// Arm arms the device if need be and lets the holder pet it until the limit at
+// the latest. The limit in force only moves forward; Status.Limit tells it.
+// After nil the device was petted during this call. After an error the device
+// may be armed or not, and the caller must not rely on it; ErrRefused means
+// that nothing changed.
+//
+// Status.Timeout is the device's actual timeout. A caller that computed the
+// limit with another one must compare before it relies on the reset.
+func (c *Client) Arm(ctx context.Context, until cluster.Instant) (Status, error) {
+	return c.call(ctx, request{Op: opArm, Until: until})
+}
+
+// Disarm stops the device's timer. nil means that it does not run. Call it only
+// after the guest is proved gone, and not while an Arm is under way.
+func (c *Client) Disarm(ctx context.Context) error {
+	_, err := c.call(ctx, request{Op: opDisarm})
+	return err
+}
+
+// Status asks for the holder's state and changes nothing. A device that does
+// not work is no error of the call: Status.Error tells it.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	return c.call(ctx, request{Op: opStatus})
+}
+
+func (c *Client) call(ctx context.Context, req request) (Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	st, err := c.exchange(ctx, req)
+	if err != nil {
+		return Status{}, fmt.Errorf("watchdog %s: ask the holder at %s: %w", req.Op, c.socket, err)
+	}
+	switch {
+	case st.Refused:
+		reason := strings.TrimPrefix(st.Error, ErrRefused.Error()+": ")
+		return st, fmt.Errorf("watchdog %s: %w: %s", req.Op, ErrRefused, reason)
+	case st.Error != "" && req.Op != opStatus:
+		return st, fmt.Errorf("watchdog %s: %s", req.Op, st.Error)
+	}
+	return st, nil
+}
+
+func (c *Client) exchange(ctx context.Context, req request) (_ Status, err error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", c.socket)
+	if err != nil {
+		return Status{}, err
+	}
+	// A cancelled context ends the exchange at once, a deadline on time.
+	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	defer func() {
+		stop()
+		err = errors.Join(err, conn.Close())
+		if cause := ctx.Err(); err != nil && cause != nil {
+			err = fmt.Errorf("%w (%w)", err, cause)
+		}
+	}()
+	if deadline, ok := ctx.Deadline(); ok {
+		req.Expires = clock.Boottime().Add(time.Until(deadline))
+	}
+	line, err := json.Marshal(req)
+	if err != nil {
+		return Status{}, fmt.Errorf("encode the request: %w", err)
+	}
+	if _, err := conn.Write(append(line, '\n')); err != nil {
+		return Status{}, err
+	}
+	reply, err := bufio.NewReaderSize(conn, maxLine).ReadSlice('\n')
+	if err != nil {
+		return Status{}, fmt.Errorf("read the reply: %w", err)
+	}
+	var st Status
+	if err := json.Unmarshal(reply, &st); err != nil {
+		return Status{}, fmt.Errorf("decode the reply: %w", err)
+	}
+	return st, nil
+}
