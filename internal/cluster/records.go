@@ -141,11 +141,11 @@ type Host struct {
 	Expelled        Epoch         `json:"expelled,omitzero"` // set by the coordinator: a takeover ended this host's epoch; it must prove that it holds nothing before it registers again
 }
 
-// Coordinator is the record of the elected coordinator. Its create revision is
-// the term that every decision compares.
+// Coordinator is the record of the elected coordinator. It changes at elections
+// alone, so the revision of its last change is the term that every decision
+// compares. Whether the coordinator lives is told by its host record.
 type Coordinator struct {
 	Host HostID `json:"host"`
-	Seq  uint64 `json:"seq"` // renewals
 }
 
 // Want is what the operators asked for.
@@ -179,11 +179,11 @@ type Guest struct {
 
 // Timings are the durations of the safety model.
 type Timings struct {
-	Lease     time.Duration // T: how long a renewal lets a holder go on
-	Keepalive time.Duration // interval of renewals
-	Grace     time.Duration // G: from the deadline to the host's reset at the latest
-	Watchdog  time.Duration // W: timeout of the watchdog device
-	Epsilon   time.Duration // added to every wait
-	Drift     float64       // rho: largest relative difference of two clocks' rates
-	Election  time.Duration // silence of the coordinator after which another one stands
+	Lease     time.Duration `json:"lease"`     // T: how long a renewal lets a holder go on
+	Keepalive time.Duration `json:"keepalive"` // interval of renewals
+	Grace     time.Duration `json:"grace"`     // G: from the deadline to the host's reset at the latest
+	Watchdog  time.Duration `json:"watchdog"`  // W: timeout of the watchdog device
+	Epsilon   time.Duration `json:"epsilon"`   // added to every wait
+	Drift     float64       `json:"drift"`     // rho: largest relative difference of two clocks' rates
+	Election  time.Duration `json:"election"`  // silence of the coordinator after which another one stands
 }

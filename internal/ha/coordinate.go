@@ -15,7 +15,9 @@ const (
 	inPlace = 2
 )
 
-// elect makes this host the coordinator when there is none or it is silent.
+// elect makes this host the coordinator when there is none or it is silent. An
+// election is a sign of life too: while the store stalls everybody is silent, and
+// whoever wins then must get the time to renew.
 func (d *decision) elect() {
 	v := d.v
 	c := v.Coord
@@ -23,7 +25,8 @@ func (d *decision) elect() {
 		return
 	}
 	r, known := v.Hosts[c.Host]
-	if c.Mod == 0 || !known || !r.Expelled.IsZero() || v.silent(c.Host) >= v.Timings.Election {
+	silent := min(v.silent(c.Host), v.Now.Sub(c.SeenAt)) >= v.Timings.Election
+	if c.Mod == 0 || !known || !r.Expelled.IsZero() || silent {
 		d.do(Elect{Mod: c.Mod, Event: cluster.Event{Kind: cluster.EvElected, By: v.Self, Host: v.Self}})
 	}
 }

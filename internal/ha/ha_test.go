@@ -25,7 +25,7 @@ func quiet() View {
 	v := View{
 		Self: "h1", Resource: cluster.MgmtVM, Gen: 1, Now: sec(100), Timings: timings, Synced: true,
 		Order: []cluster.HostID{"h1", "h2", "h3"}, Hosts: map[cluster.HostID]HostRec{},
-		Coord: CoordRec{cluster.Coordinator{Host: "h1"}, 5},
+		Coord: CoordRec{cluster.Coordinator{Host: "h1"}, 5, sec(10)},
 		Want:  WantRec{cluster.Want{Run: true}, 2},
 		Owner: OwnerRec{cluster.Owner{Resource: cluster.MgmtVM, Epoch: e1, State: cluster.Running, Host: "h1"}, 20, sec(50)},
 	}
@@ -240,6 +240,12 @@ func TestDecide(t *testing.T) {
 			return v
 		}(), "Elect"},
 
+		{"one that was elected just now is not", func() View {
+			v := silence(as("h2", quiet()), "h1", 96)
+			v.Coord.SeenAt = sec(97)
+			return v
+		}(), ""},
+
 		{"hands off is told before the watchdog is disarmed", func() View {
 			v := quiet()
 			v.Want.HandsOff = true
@@ -254,6 +260,22 @@ func TestDecide(t *testing.T) {
 			v.Local.Deadline = sec(99)
 			return v
 		}(), "Disarm"},
+		{"hands on renews first when the lease has run out meanwhile", func() View {
+			v := quiet()
+			r := v.Hosts["h1"]
+			r.HandsOff = true
+			v.Hosts["h1"] = r
+			v.Local.Dog.Armed, v.Local.Deadline, v.Local.RenewSent = false, sec(90), sec(98)
+			return v
+		}(), "Renew"},
+		{"once hands on was sent, the deadline counts again", func() View {
+			v := quiet()
+			r := v.Hosts["h1"]
+			r.HandsOff = true
+			v.Hosts["h1"] = r
+			v.Local.HandsOn, v.Local.Deadline = true, sec(99)
+			return v
+		}(), "Kill"},
 		{"hands on arms first and tells after", func() View {
 			v := quiet()
 			r := v.Hosts["h1"]

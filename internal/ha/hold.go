@@ -82,8 +82,9 @@ func (v *View) record(old cluster.Host) cluster.Host {
 		Fit: l.Fit, Why: l.Why, Guest: l.Guest.State,
 	}
 	// Hands off is told before the watchdog is disarmed, and taken back only after
-	// it is armed again: between the two nobody may count on it.
-	r.HandsOff = v.Want.HandsOff || (old.HandsOff && v.holding() && l.Dog.Working && !l.Dog.Armed)
+	// it is armed again under a valid lease: between the two nobody may count on it.
+	unsafe := !v.leased(startMargin) || l.Dog.Working && !l.Dog.Armed
+	r.HandsOff = v.Want.HandsOff || (old.HandsOff && v.holding() && unsafe)
 	return r
 }
 

@@ -29,7 +29,8 @@ type View struct {
 // revision is the term.
 type CoordRec struct {
 	cluster.Coordinator
-	Mod int64 // 0: nobody was ever elected
+	Mod    int64 // 0: nobody was ever elected
+	SeenAt cluster.Instant
 }
 
 // HostRec is a host's record, with the moment at which this host saw it change.
@@ -65,6 +66,7 @@ type Local struct {
 	LeaseMod  int64           // revision of this host's record as it last wrote it; 0: not registered
 	Deadline  cluster.Instant // 0: unknown (a new agent whose watchdog was not armed)
 	RenewSent cluster.Instant // when the last renewal, answered or not, was sent
+	HandsOn   bool            // a renewal without hands off was sent after the last one with it was answered
 
 	// The guest. GuestAt is when the observation began.
 	Guest   cluster.Guest
@@ -96,7 +98,7 @@ func (v *View) holding() bool { return !v.gone() }
 // after the last action on it ended, and no such action under way.
 func (v *View) gone() bool {
 	l := &v.Local
-	return l.Guest.State == cluster.GuestAbsent && l.GuestAt >= l.Touched &&
+	return l.Guest.State == cluster.GuestAbsent && l.GuestAt > l.Touched &&
 		!l.Busy[WorkStart] && !l.Busy[WorkMigrate]
 }
 
@@ -109,10 +111,10 @@ func (v *View) present() bool {
 	return v.Local.Busy[WorkStart] || v.Local.Busy[WorkMigrate]
 }
 
-// fresh reports whether the observation of the guest is newer than at and than
-// the last action on it.
+// fresh reports whether the observation of the guest began after at and after
+// the last action on it ended.
 func (v *View) fresh(at cluster.Instant) bool {
-	return v.Local.GuestAt >= at && v.Local.GuestAt >= v.Local.Touched
+	return v.Local.GuestAt > at && v.Local.GuestAt > v.Local.Touched
 }
 
 // registered reports whether the host's record in the store is the one that this
@@ -142,9 +144,12 @@ func (v *View) alive(h cluster.HostID) bool {
 	return ok && r.Expelled.IsZero() && v.silent(h) < v.Timings.Lease
 }
 
-// frozen reports that the operators have frozen all decisions, and that this
-// host has told the store that its watchdog promises nothing.
-func (v *View) frozen() bool { return v.Want.HandsOff && v.Hosts[v.Self].HandsOff }
+// frozen reports that nobody can take over from this host: the store knows that
+// its watchdog promises nothing, and no renewal that says otherwise has been
+// sent. Then the deadline means nothing.
+func (v *View) frozen() bool {
+	return v.registered() && v.Hosts[v.Self].HandsOff && !v.Local.HandsOn
+}
 
 // guard is this host's G: the time within which it is reset after its deadline.
 // A device with a long timeout makes it longer: T + G >= W + 2 keepalives.
@@ -152,17 +157,18 @@ func (v *View) guard() time.Duration {
 	if !v.Local.Dog.Working {
 		return 0
 	}
-	t := v.Timings
-	return max(t.Grace, v.Local.Dog.Timeout+2*t.Keepalive-t.Lease)
+	return Guard(v.Timings, v.Local.Dog.Timeout)
 }
 
-// Guard gives the G that a host with this view publishes; 0 without a working
-// watchdog.
-func Guard(v View) time.Duration { return v.guard() }
+// Guard gives the G of a host whose watchdog has the timeout w.
+func Guard(t cluster.Timings, w time.Duration) time.Duration {
+	return max(t.Grace, w+2*t.Keepalive-t.Lease)
+}
 
-// limit is the last moment at which the watchdog may be petted: D + G - W.
+// limit is the last moment at which the watchdog may be petted: D + G - W, with
+// the smaller of the G that the store knows and the one that holds now.
 func (v *View) limit() cluster.Instant {
-	return v.Local.Deadline.Add(v.Hosts[v.Self].Guard - v.Local.Dog.Timeout)
+	return v.Local.Deadline.Add(min(v.Hosts[v.Self].Guard, v.guard()) - v.Local.Dog.Timeout)
 }
 
 func contains(hs []cluster.HostID, h cluster.HostID) bool {

@@ -1,0 +1,195 @@
+package etcdstore
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"go.etcd.io/etcd/server/v3/embed"
+
+	"holdfast/internal/pki"
+)
+
+// MemberConfig is all that a member is told; it is read from a JSON file.
+type MemberConfig struct {
+	Name         string            `json:"name"`            // of this member: the host's name
+	Cluster      string            `json:"cluster"`         // id of the cluster; members of another one are refused
+	DataDir      string            `json:"data_dir"`        // on a disk of its own if possible; made when absent
+	ListenPeer   string            `json:"listen_peer"`     // URL
+	ListenClient string            `json:"listen_client"`   // URL
+	PeerURL      string            `json:"peer_url"`        // advertised to the members
+	ClientURL    string            `json:"client_url"`      // advertised to clients
+	Initial      map[string]string `json:"initial"`         // member name to peer URL of all, this one too
+	State        string            `json:"state,omitempty"` // of the cluster at the first start: new (default) or existing
+	TLS          *TLSFiles         `json:"tls,omitempty"`   // nil: plain, for tests; URLs begin with http then
+	HeartbeatMS  uint              `json:"heartbeat_ms,omitempty"`
+	ElectionMS   uint              `json:"election_ms,omitempty"`
+	QuotaMB      int64             `json:"quota_mb,omitempty"`  // of the data, in MiB; default 512
+	LogFile      string            `json:"log_file,omitempty"`  // default: standard error
+	LogLevel     string            `json:"log_level,omitempty"` // debug, info, warn (default), error
+}
+
+// TLSFiles names the PEM files for peers and clients alike, as pki writes them.
+type TLSFiles struct {
+	CA   string `json:"ca"`
+	Cert string `json:"cert"`
+	Key  string `json:"key"`
+}
+
+// Defaults of a member.
+const (
+	defaultHeartbeatMS = 100
+	defaultElectionMS  = 1000
+	defaultQuotaMB     = 512
+	compaction         = "5m"
+	logLimits          = `{"maxsize": 10, "maxbackups": 2}` // MB, old files
+)
+
+// LoadMember reads a member's configuration, checks it and fills in defaults.
+func LoadMember(file string) (MemberConfig, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return MemberConfig{}, fmt.Errorf("read configuration of the store member: %w", err)
+	}
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	var c MemberConfig
+	if err := dec.Decode(&c); err != nil {
+		return MemberConfig{}, fmt.Errorf("parse %s: %w", file, err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return MemberConfig{}, fmt.Errorf("parse %s: more text after the configuration", file)
+	}
+	c, err = c.withDefaults()
+	if err != nil {
+		return MemberConfig{}, fmt.Errorf("check %s: %w", file, err)
+	}
+	return c, nil
+}
+
+// withDefaults checks the configuration and returns it complete.
+func (c MemberConfig) withDefaults() (MemberConfig, error) {
+	if c.HeartbeatMS == 0 {
+		c.HeartbeatMS = defaultHeartbeatMS
+	}
+	if c.ElectionMS == 0 {
+		c.ElectionMS = defaultElectionMS
+	}
+	if c.QuotaMB == 0 {
+		c.QuotaMB = defaultQuotaMB
+	}
+	if c.State == "" {
+		c.State = embed.ClusterStateFlagNew
+	}
+	if c.LogLevel == "" {
+		c.LogLevel = "warn"
+	}
+	return c, c.check()
+}
+
+func (c MemberConfig) check() error {
+	switch {
+	case c.Name == "":
+		return errors.New("name is empty")
+	case c.Cluster == "":
+		return errors.New("cluster is empty")
+	case !filepath.IsAbs(c.DataDir):
+		return fmt.Errorf("data_dir %q is not an absolute path", c.DataDir)
+	case c.State != embed.ClusterStateFlagNew && c.State != embed.ClusterStateFlagExisting:
+		return fmt.Errorf("state is %q, want new or existing", c.State)
+	case !slices.Contains([]string{"debug", "info", "warn", "error"}, c.LogLevel):
+		return fmt.Errorf("log_level is %q, want debug, info, warn or error", c.LogLevel)
+	case c.LogFile != "" && !filepath.IsAbs(c.LogFile):
+		return fmt.Errorf("log_file %q is not an absolute path", c.LogFile)
+	case c.ElectionMS < 5*c.HeartbeatMS:
+		return fmt.Errorf("election_ms is %d, want at least 5 times heartbeat_ms (%d)", c.ElectionMS, c.HeartbeatMS)
+	case c.QuotaMB < 0:
+		return fmt.Errorf("quota_mb is %d, want a positive number", c.QuotaMB)
+	case c.Initial[c.Name] != c.PeerURL:
+		return fmt.Errorf("initial has %q for %s, but peer_url is %q", c.Initial[c.Name], c.Name, c.PeerURL)
+	}
+	scheme := "http"
+	if c.TLS != nil {
+		scheme = "https"
+	}
+	urls := map[string]string{"listen_peer": c.ListenPeer, "listen_client": c.ListenClient, "peer_url": c.PeerURL, "client_url": c.ClientURL}
+	for name, u := range c.Initial {
+		urls["initial of "+name] = u
+	}
+	for field, u := range urls {
+		parsed, err := url.Parse(u)
+		if err != nil || parsed.Scheme != scheme || parsed.Hostname() == "" || parsed.Port() == "" {
+			return fmt.Errorf("%s is %q, want %s://HOST:PORT", field, u, scheme)
+		}
+	}
+	return nil
+}
+
+// etcd translates the configuration, which has been checked.
+func (c MemberConfig) etcd() (*embed.Config, error) {
+	cfg := embed.NewConfig()
+	cfg.Name = c.Name
+	cfg.Dir = c.DataDir
+	cfg.InitialClusterToken = c.Cluster
+	cfg.ClusterState = c.State
+	var initial []string
+	for name, u := range c.Initial {
+		initial = append(initial, name+"="+u)
+	}
+	slices.Sort(initial)
+	cfg.InitialCluster = strings.Join(initial, ",")
+	for _, t := range []struct {
+		to   *[]url.URL
+		from string
+	}{
+		{&cfg.ListenPeerUrls, c.ListenPeer}, {&cfg.ListenClientUrls, c.ListenClient},
+		{&cfg.AdvertisePeerUrls, c.PeerURL}, {&cfg.AdvertiseClientUrls, c.ClientURL},
+	} {
+		u, err := url.Parse(t.from)
+		if err != nil {
+			return nil, fmt.Errorf("parse URL %q: %w", t.from, err)
+		}
+		*t.to = []url.URL{*u}
+	}
+	cfg.TickMs, cfg.ElectionMs = c.HeartbeatMS, c.ElectionMS
+	cfg.QuotaBackendBytes = c.QuotaMB << 20
+	cfg.AutoCompactionMode, cfg.AutoCompactionRetention = embed.CompactorModePeriodic, compaction
+	cfg.WatchProgressNotifyInterval = 10 * time.Second
+	cfg.EnableGRPCGateway = false
+	cfg.LogLevel = c.LogLevel
+	cfg.LogOutputs = []string{embed.StdErrLogOutput}
+	if c.LogFile != "" {
+		cfg.LogOutputs = []string{c.LogFile}
+		cfg.EnableLogRotation, cfg.LogRotationConfigJSON = true, logLimits
+	}
+	return cfg, c.secure(cfg)
+}
+
+// secure turns mutual TLS on. The files are loaded here once only to tell what
+// is wrong with them; etcd loads them again for each connection, so that
+// renewed certificates need no restart.
+func (c MemberConfig) secure(cfg *embed.Config) error {
+	if c.TLS == nil {
+		return nil
+	}
+	if _, _, err := pki.Load(c.TLS.CA, c.TLS.Cert, c.TLS.Key); err != nil {
+		return err
+	}
+	cfg.TlsMinVersion = "TLS1.3"
+	cfg.ClientTLSInfo.TrustedCAFile, cfg.ClientTLSInfo.CertFile, cfg.ClientTLSInfo.KeyFile = c.TLS.CA, c.TLS.Cert, c.TLS.Key
+	cfg.ClientTLSInfo.ClientCertAuth = true
+	cfg.PeerTLSInfo = cfg.ClientTLSInfo
+	// A host with several addresses may call from one that is not in its
+	// certificate. The authority's signature is what counts; the caller still
+	// checks the name of the member that it calls.
+	cfg.PeerTLSInfo.SkipClientSANVerify = true
+	return nil
+}
