@@ -1,0 +1,306 @@
+package api
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"iter"
+	"net"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+
+	apiv1 "holdfast/internal/api/v1"
+	"holdfast/internal/api/v1/apiv1connect"
+	"holdfast/internal/cluster"
+)
+
+// DefaultPort is the TCP port of an agent's API over TLS.
+const DefaultPort = "7443"
+
+const (
+	maxMessage  = 4 << 20          // bytes of one answer
+	callTimeout = 10 * time.Second // of a unary call whose context has no deadline
+	dialTimeout = 5 * time.Second
+	pingAfter   = 5 * time.Second // silence of a connection before it is probed
+)
+
+// Client calls one agent. All methods may be used concurrently. Every error is
+// an *Error. Calls that return once get a deadline of 10 s when the context has
+// none; the iterators end with their context.
+type Client struct {
+	target    string
+	rpc       apiv1connect.ClusterServiceClient
+	transport *http.Transport
+}
+
+// Progress is one step of a live migration as Migrate reports it.
+type Progress struct {
+	Percent int                `json:"percent"`        // of the memory copy, 0 to 100
+	State   cluster.OwnerState `json:"state"`          // of the owner record
+	Note    string             `json:"note,omitempty"` // what is waited for
+	Done    bool               `json:"done"`           // the guest runs on Host; the last value
+	Host    cluster.HostID     `json:"host"`           // the target
+	Epoch   cluster.Epoch      `json:"epoch"`
+}
+
+// EventPage is a part of the event log, oldest first.
+type EventPage struct {
+	Events []cluster.Event
+	Next   int64 // the revision after which the next page begins
+}
+
+// Version names an agent's build.
+type Version struct {
+	Version string `json:"version"`
+	Go      string `json:"go"`
+	API     string `json:"api,omitempty"`
+}
+
+// Dial prepares calls to the agent at target: "unix:PATH", or "https://IP:7443"
+// with the TLS settings of a client (certificate and the cluster's CA). It does
+// no I/O; the first call connects. An unusable target is KindInvalid.
+func Dial(target string, tlsConf *tls.Config) (*Client, error) {
+	base, transport := "", newTransport()
+	if path, ok := strings.CutPrefix(target, "unix:"); ok {
+		if path == "" {
+			return nil, Errorf(KindInvalid, "target %q: the socket's path is missing", target)
+		}
+		abs, err := filepath.Abs(path)
+		if err != nil {
+			return nil, Errorf(KindInvalid, "target %q: %w", target, err)
+		}
+		base = "http://agent"
+		transport.Protocols.SetUnencryptedHTTP2(true)
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			d := net.Dialer{Timeout: dialTimeout}
+			return d.DialContext(ctx, "unix", abs)
+		}
+	} else {
+		var err error
+		if base, err = tlsBase(target, tlsConf); err != nil {
+			return nil, err
+		}
+		transport.Protocols.SetHTTP2(true)
+		transport.TLSClientConfig = tlsConf.Clone()
+		transport.DialContext = (&net.Dialer{Timeout: dialTimeout}).DialContext
+	}
+	hc := &http.Client{
+		Transport:     transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	rpc := apiv1connect.NewClusterServiceClient(hc, base, connect.WithReadMaxBytes(maxMessage))
+	return &Client{target: target, rpc: rpc, transport: transport}, nil
+}
+
+// newTransport returns a transport without a proxy, with no protocol yet, whose
+// connections are probed so that a frozen agent is noticed.
+func newTransport() *http.Transport {
+	return &http.Transport{
+		Protocols:           new(http.Protocols),
+		TLSHandshakeTimeout: dialTimeout,
+		IdleConnTimeout:     time.Minute,
+		HTTP2: &http.HTTP2Config{
+			SendPingTimeout:  pingAfter,
+			PingTimeout:      pingAfter,
+			WriteByteTimeout: callTimeout,
+		},
+	}
+}
+
+func tlsBase(target string, tlsConf *tls.Config) (string, error) {
+	u, err := url.Parse(target)
+	if err != nil || u.Scheme != "https" || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil {
+		return "", Errorf(KindInvalid, "target %q: want unix:PATH or https://ADDRESS[:%s]", target, DefaultPort)
+	}
+	if tlsConf == nil {
+		return "", Errorf(KindInvalid, "target %q: an agent wants a client certificate over TLS, none is given", target).
+			With("give --ca, --cert and --key")
+	}
+	port := u.Port()
+	if port == "" {
+		port = DefaultPort
+	}
+	return "https://" + net.JoinHostPort(u.Hostname(), port), nil
+}
+
+// Target returns what the client was made for.
+func (c *Client) Target() string { return c.target }
+
+// Close ends idle connections.
+func (c *Client) Close() { c.transport.CloseIdleConnections() }
+
+// NewKey returns a random idempotency key.
+func NewKey() string { return rand.Text() }
+
+// Status returns what the agent knows now.
+func (c *Client) Status(ctx context.Context) (cluster.Status, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	resp, err := c.rpc.GetStatus(ctx, &apiv1.GetStatusRequest{})
+	if err != nil {
+		return cluster.Status{}, fromWire(ctx, c.target, err)
+	}
+	return StatusFromProto(resp.Status), nil
+}
+
+// WatchStatus yields the whole status at once, at each change and at least every
+// second, until ctx ends, the caller stops or an error, which is yielded last.
+func (c *Client) WatchStatus(ctx context.Context) iter.Seq2[cluster.Status, error] {
+	return follow(ctx, c.target,
+		func(ctx context.Context) (*connect.ServerStreamForClient[apiv1.WatchStatusResponse], error) {
+			return c.rpc.WatchStatus(ctx, &apiv1.WatchStatusRequest{})
+		},
+		func(m *apiv1.WatchStatusResponse) (cluster.Status, bool) { return StatusFromProto(m.Status), false })
+}
+
+// Start asks that the guest runs and that decisions are made again. It returns
+// when the request is recorded. A call repeated under the same key is carried
+// out once; "" makes a new key.
+func (c *Client) Start(ctx context.Context, key string) error {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	_, err := c.rpc.Start(ctx, &apiv1.StartRequest{IdempotencyKey: keyOr(key)})
+	return fromWire(ctx, c.target, err)
+}
+
+// Stop asks that the guest is shut down; with handsOff that all decisions are
+// frozen and the guest is left as it is. Keys as with Start.
+func (c *Client) Stop(ctx context.Context, handsOff bool, key string) error {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	_, err := c.rpc.Stop(ctx, &apiv1.StopRequest{IdempotencyKey: keyOr(key), HandsOff: handsOff})
+	return fromWire(ctx, c.target, err)
+}
+
+// Migrate asks for a live migration to the host of that name or IP address and
+// yields its progress. The last value has Done set, or comes with an error.
+// Ending ctx ends the report, not the migration. Keys as with Start.
+func (c *Client) Migrate(ctx context.Context, host, key string) iter.Seq2[Progress, error] {
+	key = keyOr(key)
+	return func(yield func(Progress, error) bool) {
+		done := false
+		seq := follow(ctx, c.target,
+			func(ctx context.Context) (*connect.ServerStreamForClient[apiv1.MigrateResponse], error) {
+				return c.rpc.Migrate(ctx, &apiv1.MigrateRequest{IdempotencyKey: key, Host: host})
+			},
+			func(m *apiv1.MigrateResponse) (Progress, bool) { return progressFromProto(m), m.Done })
+		for p, err := range seq {
+			done = p.Done || err != nil
+			if !yield(p, err) {
+				return
+			}
+		}
+		if !done {
+			yield(Progress{}, Errorf(KindUnknown, "the agent at %s ended its report before the migration ended", c.target).
+				With("the migration may go on; see: holdfast status"))
+		}
+	}
+}
+
+// Events returns one page of the event log, oldest first: at most limit (0: 100)
+// events after a revision of the store; after 0 begins with the oldest kept, -1
+// returns the newest limit events. next is the value of after for the next page.
+func (c *Client) Events(ctx context.Context, after int64, limit int) (events []cluster.Event, next int64, err error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	resp, err := c.rpc.ListEvents(ctx, &apiv1.ListEventsRequest{After: after, Limit: int64(limit)})
+	if err != nil {
+		return nil, 0, fromWire(ctx, c.target, err)
+	}
+	return eventsFromProto(resp.Events), resp.Next, nil
+}
+
+// WatchEvents yields pages of the event log after a revision, as they come,
+// until ctx ends, the caller stops or an error, which is yielded last.
+func (c *Client) WatchEvents(ctx context.Context, after int64) iter.Seq2[EventPage, error] {
+	return follow(ctx, c.target,
+		func(ctx context.Context) (*connect.ServerStreamForClient[apiv1.WatchEventsResponse], error) {
+			return c.rpc.WatchEvents(ctx, &apiv1.WatchEventsRequest{After: after})
+		},
+		func(m *apiv1.WatchEventsResponse) (EventPage, bool) {
+			return EventPage{Events: eventsFromProto(m.Events), Next: m.Next}, false
+		})
+}
+
+// Version returns the agent's build.
+func (c *Client) Version(ctx context.Context) (Version, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	resp, err := c.rpc.GetVersion(ctx, &apiv1.GetVersionRequest{})
+	if err != nil {
+		return Version{}, fromWire(ctx, c.target, err)
+	}
+	return Version{Version: resp.Version, Go: resp.Go, API: resp.Api}, nil
+}
+
+// follow yields the messages of a server stream, converted, and its error. The
+// stream ends with the loop. convert's second result ends it after its message.
+func follow[M, T any](ctx context.Context, target string,
+	open func(context.Context) (*connect.ServerStreamForClient[M], error),
+	convert func(*M) (T, bool),
+) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel() // ends the stream on the wire
+		var none T
+		stream, err := open(ctx)
+		if err != nil {
+			yield(none, fromWire(ctx, target, err))
+			return
+		}
+		last := false
+		for !last && stream.Receive() {
+			var v T
+			v, last = convert(stream.Msg())
+			if !yield(v, nil) {
+				return
+			}
+		}
+		if last {
+			return
+		}
+		if err := stream.Err(); err != nil {
+			yield(none, fromWire(ctx, target, err))
+		}
+	}
+}
+
+func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, callTimeout)
+}
+
+func keyOr(key string) string {
+	if key == "" {
+		return NewKey()
+	}
+	return key
+}
+
+// ClientTLS returns the TLS settings of a client: pool holds the cluster's CA.
+func ClientTLS(cert tls.Certificate, pool *x509.CertPool) *tls.Config {
+	return &tls.Config{
+		Certificates: []tls.Certificate{cert},
+		RootCAs:      pool,
+		MinVersion:   tls.VersionTLS13,
+	}
+}
+
+// isTLS reports whether a connection failed in its handshake.
+func isTLS(err error) bool {
+	var verify *tls.CertificateVerificationError
+	var alert tls.AlertError
+	var record tls.RecordHeaderError
+	return errors.As(err, &verify) || errors.As(err, &alert) || errors.As(err, &record) ||
+		strings.Contains(fmt.Sprint(err), "remote error: tls:")
+}

@@ -1,0 +1,110 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"holdfast/internal/api"
+	"holdfast/internal/store"
+)
+
+// errStopping is why streams end when the server does.
+var errStopping = api.Errorf(api.KindUnavailable, "the agent is stopping").
+	With("ask the agent of another host, or wait until this one is back")
+
+// gate stands before every handler: it lets only known callers in, bounds calls
+// that return once, and turns every error into one that the wire can carry.
+type gate struct{ log *slog.Logger }
+
+// WrapUnary guards calls that return once.
+func (g *gate) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
+	return func(ctx context.Context, req connect.AnyRequest) (resp connect.AnyResponse, err error) {
+		ctx, cancel := context.WithTimeout(ctx, unaryTime)
+		defer cancel()
+		err = g.guard(ctx, req.Spec().Procedure, func() error {
+			resp, err = next(ctx, req)
+			return err
+		})
+		if err != nil {
+			return nil, err // a response beside an error would be a typed nil
+		}
+		return resp, nil
+	}
+}
+
+// WrapStreamingHandler guards streams.
+func (g *gate) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
+	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
+		return g.guard(ctx, conn.Spec().Procedure, func() error { return next(ctx, conn) })
+	}
+}
+
+// WrapStreamingClient is for clients; this is a server.
+func (g *gate) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
+	return next
+}
+
+// guard runs one call for a known caller.
+func (g *gate) guard(ctx context.Context, procedure string, call func() error) (err error) {
+	who, err := callerOf(ctx)
+	if err != nil {
+		return wireError(err)
+	}
+	begin := time.Now()
+	defer func() {
+		if r := recover(); r != nil {
+			g.log.Error("api call panicked", "call", procedure, "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
+			err = wireError(api.Errorf(api.KindFailed, "the agent failed inside %s", procedure).With("see its journal, and report it"))
+		}
+	}()
+	err = wireError(call())
+	// The answer tells the caller what happened; this line tells who called.
+	g.log.Debug("api call", "call", procedure, "user", who.user, "pid", who.pid,
+		"took", time.Since(begin), "result", resultOf(err))
+	return err
+}
+
+func resultOf(err error) string {
+	if err == nil {
+		return "ok"
+	}
+	return connect.CodeOf(err).String()
+}
+
+// wireError turns any error of a handler into the one that goes out.
+func wireError(err error) error {
+	if err == nil {
+		return nil
+	}
+	var ce *connect.Error
+	if errors.As(err, &ce) {
+		return ce // made by connect itself: a message too large, a broken stream
+	}
+	return api.ToWire(classify(err))
+}
+
+// classify finds the kind of an error.
+func classify(err error) *api.Error {
+	var e *api.Error
+	switch {
+	case errors.As(err, &e):
+		return e
+	case errors.Is(err, store.ErrUnknown):
+		return api.Errorf(api.KindUnknown, "%w", err).
+			With("it may have been carried out; see: holdfast status. Asking again is safe")
+	case errors.Is(err, store.ErrRetry):
+		return api.Errorf(api.KindUnavailable, "%w", err).
+			With("nothing was changed; ask again, or ask the agent of another host")
+	case errors.Is(err, context.DeadlineExceeded):
+		return api.Errorf(api.KindTimeout, "%w", err)
+	case errors.Is(err, context.Canceled):
+		return api.Errorf(api.KindCanceled, "%w", err)
+	}
+	return api.Errorf(api.KindFailed, "%w", err)
+}

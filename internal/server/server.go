@@ -1,0 +1,183 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"holdfast/internal/api/v1/apiv1connect"
+	"holdfast/internal/cluster"
+)
+
+// Cluster is what the server needs of the agent. All methods may be called
+// concurrently.
+type Cluster interface {
+	// Status returns what the agent knows. It is cached; no I/O.
+	Status() cluster.Status
+	// Changed delivers a value after each change of the status or of the event
+	// log, coalesced. The channel closes when ctx ends.
+	Changed(ctx context.Context) <-chan struct{}
+	// Events returns at most limit events after a revision of the store, oldest
+	// first, and the value of after for the next page. after 0 begins with the
+	// oldest kept; -1 returns the newest limit events. The next page of an empty
+	// log after -1 is never negative.
+	Events(ctx context.Context, after int64, limit int) ([]cluster.Event, int64, error)
+	// Request changes what is asked for: it reads the want record, applies change
+	// and writes it, with an event that names the user, in one transaction that
+	// it repeats when it raced. An error of change ends it and is returned
+	// wrapped. A key that was carried out before is done: change is not called.
+	Request(ctx context.Context, user string, key string, change func(*cluster.Want, cluster.Status) error) error
+}
+
+const (
+	maxMessage   = 1 << 20          // bytes of one request or answer
+	maxHeader    = 16 << 10         // bytes
+	maxStreams   = 64               // at once on one connection
+	maxConns     = 256              // at once over TLS
+	headerTime   = 5 * time.Second  // to read a header, or for a TLS handshake
+	idleTime     = 2 * time.Minute  // of a connection without a stream
+	pingAfter    = 15 * time.Second // silence before a connection is probed
+	writeTime    = 10 * time.Second // without a byte taken by the client
+	unaryTime    = 15 * time.Second // of one call that returns once
+	drainTime    = 3 * time.Second  // for calls to end when the server does
+	defaultGrace = 5 * time.Second  // see Server.grace
+	beat         = time.Second      // longest silence of a stream
+)
+
+// Options are the settings of a server.
+type Options struct {
+	Socket  string       // path of the unix socket; required
+	Listen  string       // host:port for TLS; empty: none
+	TLS     *tls.Config  // with the agent's certificate and ClientCAs; required with Listen
+	Log     *slog.Logger // required
+	Version string       // of the build, for GetVersion
+}
+
+// Server serves the API of one agent.
+type Server struct {
+	cluster Cluster
+	opts    Options
+	// grace is how long a migration may be missing from the status after its
+	// request before it counts as gone.
+	grace time.Duration
+}
+
+// New checks the options. It does no I/O.
+func New(c Cluster, opts Options) (*Server, error) {
+	switch {
+	case opts.Socket == "":
+		return nil, errors.New("serve the api: no socket path")
+	case opts.Log == nil:
+		return nil, errors.New("serve the api: no logger")
+	case opts.Listen != "" && (opts.TLS == nil || opts.TLS.ClientCAs == nil):
+		return nil, fmt.Errorf("serve the api at %s: clients must be proved by certificate, but no CA for them is given", opts.Listen)
+	}
+	return &Server{cluster: c, opts: opts, grace: defaultGrace}, nil
+}
+
+// Serve listens and serves until ctx ends, then lets calls end for at most 3 s
+// and returns nil. It returns an error when it can not listen (another agent
+// that lives behind the socket is one), or when a listener breaks.
+func (s *Server) Serve(ctx context.Context) error {
+	stop, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
+	local, err := listenUnix(ctx, s.opts.Socket)
+	if err != nil {
+		return err
+	}
+	defer local.Close()
+	ends := []*end{{http: s.httpServer(stop), ln: local}}
+	if s.opts.Listen != "" {
+		remote, err := s.listenTLS(ctx)
+		if err != nil {
+			return err
+		}
+		defer remote.Close()
+		ends = append(ends, &end{http: s.httpServer(stop), ln: remote})
+	}
+	failed := make(chan error, len(ends))
+	for _, e := range ends {
+		s.opts.Log.Info("api is served", "at", e.ln.Addr().String())
+		go func() { failed <- e.serve() }()
+	}
+	running := len(ends)
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+		running--
+	}
+	cancel(errStopping) // streams end by themselves and say why
+	err = errors.Join(err, shutdown(ctx, ends))
+	for range running {
+		err = errors.Join(err, <-failed)
+	}
+	return err
+}
+
+// end is one listener with its HTTP server.
+type end struct {
+	http *http.Server
+	ln   net.Listener
+}
+
+func (e *end) serve() error {
+	if err := e.http.Serve(e.ln); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve the api at %s: %w", e.ln.Addr(), err)
+	}
+	return nil
+}
+
+// shutdown ends the servers: first asks, then closes what is left.
+func shutdown(ctx context.Context, ends []*end) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+	defer cancel()
+	var errs []error
+	for _, e := range ends {
+		if e.http.Shutdown(ctx) == nil {
+			continue
+		}
+		if err := e.http.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, fmt.Errorf("close the api at %s: %w", e.ln.Addr(), err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// httpServer makes the server of one listener. stop ends with the cause that
+// streams report when the server ends.
+func (s *Server) httpServer(stop context.Context) *http.Server {
+	h := &handler{cluster: s.cluster, version: s.opts.Version, grace: s.grace, stop: stop}
+	path, service := apiv1connect.NewClusterServiceHandler(h,
+		connect.WithReadMaxBytes(maxMessage),
+		connect.WithSendMaxBytes(maxMessage),
+		connect.WithInterceptors(&gate{log: s.opts.Log}),
+	)
+	mux := http.NewServeMux()
+	mux.Handle(path, service)
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	protocols.SetUnencryptedHTTP2(true)
+	return &http.Server{
+		Handler:           withPeer(mux),
+		ConnContext:       connPeer,
+		ReadHeaderTimeout: headerTime,
+		IdleTimeout:       idleTime,
+		MaxHeaderBytes:    maxHeader,
+		Protocols:         protocols,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: maxStreams,
+			SendPingTimeout:      pingAfter,
+			PingTimeout:          pingAfter,
+			WriteByteTimeout:     writeTime,
+		},
+		ErrorLog: slog.NewLogLogger(s.opts.Log.Handler(), slog.LevelDebug),
+	}
+}

@@ -1,0 +1,64 @@
+package server
+
+import (
+	"crypto/tls"
+	"errors"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"holdfast/internal/api"
+	"holdfast/internal/server/servertest"
+)
+
+func TestTLS(t *testing.T) {
+	ca, other := servertest.NewAuthority(t), servertest.NewAuthority(t)
+	fake := servertest.New(servertest.Three(testTime()))
+	ready := make(chan string, 1)
+	log := servertest.ListenLog(func(at string) { ready <- at })
+	s, err := New(fake, Options{
+		Socket: filepath.Join(shortDir(t), "s"), Listen: "127.0.0.1:0", Log: log,
+		TLS: &tls.Config{Certificates: []tls.Certificate{ca.PeerCert(t, "node1")}, ClientCAs: ca.Pool, MinVersion: tls.VersionTLS13},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve(t, s)
+	var addr string
+	select {
+	case addr = <-ready:
+	case <-limited(t).Done():
+		t.Fatal("the server does not listen")
+	}
+
+	good := dial(t, "https://"+addr, api.ClientTLS(ca.PeerCert(t, "admin"), ca.Pool))
+	if err := good.Stop(limited(t), true, ""); err != nil {
+		t.Fatal(err)
+	}
+	if got := fake.Users(); !reflect.DeepEqual(got, []string{"admin"}) {
+		t.Errorf("users %q, want admin", got)
+	}
+	foreign := dial(t, "https://"+addr, api.ClientTLS(other.PeerCert(t, "admin"), ca.Pool))
+	wantNoEntry(t, foreign.Stop(limited(t), true, ""))
+	nameless := dial(t, "https://"+addr, api.ClientTLS(ca.PeerCert(t, ""), ca.Pool))
+	wantKind(t, nameless.Stop(limited(t), true, ""), api.KindDenied, "no common name")
+	none := dial(t, "https://"+addr, &tls.Config{RootCAs: ca.Pool, MinVersion: tls.VersionTLS13})
+	wantNoEntry(t, none.Stop(limited(t), true, ""))
+	distrust := dial(t, "https://"+addr, api.ClientTLS(ca.PeerCert(t, "admin"), other.Pool))
+	wantKind(t, distrust.Stop(limited(t), true, ""), api.KindUnavailable, "unknown authority")
+	if got := fake.Users(); len(got) != 1 {
+		t.Errorf("a refused client was obeyed: %q", got)
+	}
+}
+
+// wantNoEntry fails unless err says that the agent took no connection, and points
+// to the certificate.
+func wantNoEntry(t *testing.T, err error) {
+	t.Helper()
+	wantKind(t, err, api.KindUnavailable, "can not reach the agent at https://")
+	var e *api.Error
+	if errors.As(err, &e) && !strings.Contains(e.Remedy, "--cert") {
+		t.Errorf("remedy %q does not name the certificate", e.Remedy)
+	}
+}
