@@ -1,0 +1,160 @@
+package cli
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/api"
+	"holdfast/internal/config"
+)
+
+// maxConfig is more than package config accepts; what is longer is not read.
+const maxConfig = 4 << 20 // bytes
+
+func (a *app) configCmd() *cobra.Command {
+	return group("config", "Write a sample of the cluster configuration, or check one", a.configSampleCmd(), a.configCheckCmd())
+}
+
+func (a *app) configSampleCmd() *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:   "sample " + config.FileConf + "|" + config.CephConf,
+		Short: "Write a sample configuration, to stdout or to a new file",
+		Long: `Writes a configuration to start from: FileConf for an image in a shared
+directory, CephConf for one on Ceph RBD. Its MAC addresses are random.`,
+		Args:      cobra.ExactArgs(1),
+		ValidArgs: []string{config.FileConf, config.CephConf},
+		RunE: func(_ *cobra.Command, args []string) error {
+			if k := args[0]; k != config.FileConf && k != config.CephConf {
+				return api.Errorf(api.KindInvalid, "sample of kind %q: want %s or %s", k, config.FileConf, config.CephConf)
+			}
+			text, err := config.Sample(args[0], rand.Reader)
+			if err != nil {
+				return fmt.Errorf("make a sample: %w", err)
+			}
+			if file == "" {
+				return writeText(a.env.Stdout, string(text))
+			}
+			return writeNew(file, text)
+		},
+	}
+	cmd.Flags().StringVarP(&file, "output", "o", "", "write to this `file`, which must not exist yet")
+	return cmd
+}
+
+// writeNew writes a file that must not exist; a failure leaves none behind.
+func writeNew(path string, text []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if errors.Is(err, os.ErrExist) {
+		return api.Errorf(api.KindInvalid, "write the sample: %s exists already", path).With("name another file, or remove that one")
+	}
+	if err != nil {
+		return fmt.Errorf("write the sample: %w", err)
+	}
+	_, err = f.Write(text)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("write the sample: %w", errors.Join(err, os.Remove(path)))
+	}
+	return nil
+}
+
+// checked is the result of a check for programs.
+type checked struct {
+	File     string        `json:"file"`
+	Pass     bool          `json:"pass"`
+	Faults   []checkedItem `json:"faults"`
+	Warnings []checkedItem `json:"warnings"`
+}
+
+// checkedItem is a fault (Value, Want) or a warning (Text).
+type checkedItem struct {
+	Path  string `json:"path"`
+	Value string `json:"value,omitempty"`
+	Want  string `json:"want,omitempty"`
+	Text  string `json:"text,omitempty"`
+}
+
+func (a *app) configCheckCmd() *cobra.Command {
+	var undersized bool
+	cmd := &cobra.Command{
+		Use:   "check FILE",
+		Short: "Check a configuration file",
+		Long: `Checks a configuration file; - reads it from stdin. Names everything that is
+wrong, one line each: file, field, value, and what is allowed.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			js, err := a.asJSON(cmd)
+			if err != nil {
+				return err
+			}
+			name, data, err := a.readConfig(args[0])
+			if err != nil {
+				return err
+			}
+			_, faults, warnings := config.Parse(name, data, config.Options{AllowUndersized: undersized})
+			if js {
+				err = writeJSON(a.env.Stdout, checkResult(name, faults, warnings), false)
+			} else {
+				err = a.writeCheck(faults, warnings)
+			}
+			if err == nil && len(faults) > 0 {
+				return api.Errorf(api.KindInvalid, "") // all is said
+			}
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&undersized, "allow-undersized", false, "accept test guests: less than 8 GB and 4 CPUs")
+	return cmd
+}
+
+func (a *app) readConfig(path string) (name string, data []byte, err error) {
+	name, in := path, a.env.Stdin
+	if path == "-" {
+		name = "(stdin)"
+	} else {
+		f, err := os.Open(path)
+		if err != nil {
+			return "", nil, api.Errorf(api.KindInvalid, "read the configuration: %w", err)
+		}
+		defer f.Close()
+		in = f
+	}
+	data, err = io.ReadAll(io.LimitReader(in, maxConfig))
+	if err != nil {
+		return "", nil, api.Errorf(api.KindInvalid, "read the configuration: %w", err)
+	}
+	return name, data, nil
+}
+
+func (a *app) writeCheck(faults []config.Fault, warnings []config.Warning) error {
+	for _, w := range warnings {
+		if err := writeText(a.env.Stderr, "warning: "+clean(w.String())+"\n"); err != nil {
+			return err
+		}
+	}
+	for _, f := range faults {
+		if err := writeText(a.env.Stderr, clean(f.Error())+"\n"); err != nil {
+			return err
+		}
+	}
+	if len(faults) > 0 {
+		return nil
+	}
+	return writeText(a.env.Stdout, "config file check pass\n")
+}
+
+func checkResult(name string, faults []config.Fault, warnings []config.Warning) checked {
+	r := checked{File: name, Pass: len(faults) == 0, Faults: []checkedItem{}, Warnings: []checkedItem{}}
+	for _, f := range faults {
+		r.Faults = append(r.Faults, checkedItem{Path: f.Path, Value: f.Value, Want: f.Want})
+	}
+	for _, w := range warnings {
+		r.Warnings = append(r.Warnings, checkedItem{Path: w.Path, Text: w.Text})
+	}
+	return r
+}

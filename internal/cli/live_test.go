@@ -1,0 +1,328 @@
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"holdfast/internal/api"
+	"holdfast/internal/cluster"
+	"holdfast/internal/server/servertest"
+)
+
+// newAgent serves a fake on a short socket path until the test ends.
+func newAgent(t *testing.T) *agent {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "hf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	a, err := startAgent(filepath.Join(dir, "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		a.Wait()
+		if err := a.stop(); err != nil {
+			t.Errorf("the agent ended with: %v", err)
+		}
+	})
+	return a
+}
+
+// live is a command that runs while the test reads what it writes.
+type live struct {
+	t      *testing.T
+	lines  chan string // of stdout and stderr
+	cancel context.CancelFunc
+	done   chan error
+}
+
+// runLive begins a command that is interrupted when the test ends.
+func runLive(t *testing.T, a *agent, args ...string) *live {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	r, w := io.Pipe()
+	l := &live{t: t, lines: make(chan string, 1000), cancel: cancel, done: make(chan error, 1)}
+	go func() {
+		defer close(l.lines)
+		for in := bufio.NewScanner(r); in.Scan(); {
+			l.lines <- in.Text()
+		}
+	}()
+	go func() {
+		root := New(Env{Stdout: w, Stderr: w, Stdin: strings.NewReader("")})
+		root.SetArgs(append(args, "--socket", a.socket))
+		err := root.ExecuteContext(ctx)
+		l.done <- errors.Join(err, w.Close())
+	}()
+	t.Cleanup(func() {
+		cancel()
+		for range l.lines { // the command may be writing
+		}
+	})
+	return l
+}
+
+// await reads on to a line that holds text.
+func (l *live) await(text string) {
+	l.t.Helper()
+	var seen []string
+	for line := range l.lines {
+		if strings.Contains(line, text) {
+			return
+		}
+		seen = append(seen, line)
+	}
+	l.t.Fatalf("no line with %q; seen:\n%s", text, strings.Join(seen, "\n"))
+}
+
+// interrupt ends the command as a signal does and returns its error.
+func (l *live) interrupt() error {
+	l.cancel()
+	for range l.lines {
+	}
+	return <-l.done
+}
+
+func TestStatusWatch(t *testing.T) {
+	a := newAgent(t)
+	l := runLive(t, a, "status", "--watch")
+	l.await("guest     running on node1")
+	a.Update(func(s *cluster.Status) { s.Waiting = "for a test" })
+	l.await("waiting   for a test")
+	if err := l.interrupt(); err != nil {
+		t.Errorf("an interrupted watch is no error, got: %v", err)
+	}
+
+	l = runLive(t, a, "status", "--watch", "-o", "json")
+	l.await(`"waiting":"for a test"`)
+	l.await(`"waiting":"for a test"`) // the beat
+	if err := l.interrupt(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestStatusWatchEndsWithTheAgent(t *testing.T) {
+	a := newAgent(t)
+	l := runLive(t, a, "status", "--watch")
+	l.await("takeover")
+	if err := a.stop(); err != nil {
+		t.Fatal(err)
+	}
+	err := <-l.done
+	if got := api.ExitCode(err); got != api.ExitUnavailable {
+		t.Errorf("ended with %v, exit code %d, want %d", err, got, api.ExitUnavailable)
+	}
+}
+
+func TestEventsFollow(t *testing.T) {
+	a := newAgent(t)
+	a.Log(cluster.Event{Time: testTime(), Kind: cluster.EvStarted, Host: "node1"})
+	l := runLive(t, a, "events", "--follow")
+	l.await("started")
+	a.Log(cluster.Event{Time: testTime(), Kind: cluster.EvReleased, Host: "node1"})
+	l.await("released")
+	a.Log(cluster.Event{Time: testTime(), Kind: cluster.EvTakeover, Host: "node1"})
+	l.await("takeover")
+	if err := l.interrupt(); err != nil {
+		t.Errorf("an interrupted follow is no error, got: %v", err)
+	}
+}
+
+func TestWaitSurvivesAnAgentRestart(t *testing.T) {
+	a := newAgent(t)
+	l := runLive(t, a, "stop")
+	l.await("waiting: the guest is running on node1")
+	if err := a.stop(); err != nil {
+		t.Fatal(err)
+	}
+	l.await("waiting: for the agent to answer again")
+	if err := a.serve(); err != nil {
+		t.Fatal(err)
+	}
+	l.await("waiting: the guest is running on node1")
+	a.Update(func(s *cluster.Status) { s.Owner.State = cluster.Released })
+	l.await("the guest is stopped")
+	if err := <-l.done; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWaitInterrupted(t *testing.T) {
+	a := newAgent(t)
+	l := runLive(t, a, "stop")
+	l.await("waiting: the guest is running on node1")
+	err := l.interrupt()
+	var e *api.Error
+	if !errors.As(err, &e) || e.Kind != api.KindCanceled || !strings.Contains(e.Remedy, "the request stands") {
+		t.Errorf("got %v, want an error that says that the request stands", err)
+	}
+}
+
+func TestMigrateInterrupted(t *testing.T) {
+	a := newAgent(t)
+	l := runLive(t, a, "migrate", "node2")
+	l.await("running to node2")
+	err := l.interrupt()
+	var e *api.Error
+	if !errors.As(err, &e) || e.Kind != api.KindCanceled || !strings.Contains(e.Remedy, "the request stands") {
+		t.Errorf("got %v, want an error that says that the request stands", err)
+	}
+}
+
+// openPTY returns both ends of a pseudo terminal.
+func openPTY(t *testing.T) (master, slave *os.File) {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Skip("no pseudo terminals here:", err)
+	}
+	t.Cleanup(func() { master.Close() })
+	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { slave.Close() })
+	return master, slave
+}
+
+// onTerminal runs a command with a terminal as stdout and returns what it wrote.
+// shown is called when the first of it is there.
+func onTerminal(t *testing.T, a *agent, shown func(), args ...string) string {
+	t.Helper()
+	master, slave := openPTY(t)
+	var out bytes.Buffer
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		first := make([]byte, 1)
+		if n, err := master.Read(first); err == nil {
+			out.Write(first[:n])
+			shown()
+		}
+		_, _ = io.Copy(&out, master) // ends with EIO when the other end is closed
+	}()
+	root := New(Env{Stdout: slave, Stderr: io.Discard, Stdin: strings.NewReader("")})
+	root.SetArgs(append(args, "--socket", a.socket))
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := root.ExecuteContext(ctx); err != nil {
+		t.Errorf("%v: %v", args, err)
+	}
+	if err := slave.Close(); err != nil {
+		t.Fatal(err)
+	}
+	<-read
+	return out.String()
+}
+
+func TestColours(t *testing.T) {
+	a := newAgent(t)
+	t.Setenv("TERM", "xterm")
+	for _, c := range []struct {
+		noColor string
+		want    bool
+	}{{"", true}, {"1", false}} {
+		t.Setenv("NO_COLOR", c.noColor)
+		got := onTerminal(t, a, func() {}, "status")
+		if !strings.Contains(got, "node1") {
+			t.Fatalf("no status on the terminal: %q", got)
+		}
+		if has := strings.Contains(got, "\x1b[32malive\x1b[0m"); has != c.want || !c.want && strings.Contains(got, "\x1b") {
+			t.Errorf("NO_COLOR=%q: coloured %v, want %v: %q", c.noColor, has, c.want, got)
+		}
+	}
+}
+
+func TestBarOnTerminal(t *testing.T) {
+	a := newAgent(t)
+	shown := make(chan struct{})
+	a.Obey(func(f *servertest.Fake, w cluster.Want) {
+		select {
+		case <-shown: // else the migration may be over before anything is shown
+		case <-t.Context().Done():
+		}
+		obey(f, w)
+	})
+	got := onTerminal(t, a, func() { close(shown) }, "migrate", "node3")
+	if !strings.HasPrefix(got, "\r\x1b[K[") || !strings.HasSuffix(got, "\nthe guest is running on node3, epoch 0.3\r\n") {
+		t.Errorf("the terminal shows %q", got)
+	}
+}
+
+func TestProgressView(t *testing.T) {
+	step := func(percent int, note string) api.Progress {
+		return api.Progress{Percent: percent, State: cluster.Migrating, Host: "node3", Note: note}
+	}
+	lines := &progressView{}
+	var got string
+	for _, p := range []api.Progress{step(0, ""), step(3, ""), step(10, ""), step(19, ""), step(19, "slow"), step(55, "")} {
+		got += lines.next(p)
+	}
+	want := "migrating to node3   0 %\nmigrating to node3  10 %\nmigrating to node3  10 %: slow\nmigrating to node3  50 %\n"
+	if got != want {
+		t.Errorf("lines:\n%s\nwant:\n%s", got, want)
+	}
+	term := &progressView{terminal: true}
+	if got, want := term.next(step(50, "")), "\r\x1b[K["+strings.Repeat("#", 15)+strings.Repeat("-", 15)+"] migrating to node3  50 %"; got != want {
+		t.Errorf("bar %q, want %q", got, want)
+	}
+	if got := term.next(step(50, strings.Repeat("x", 200))); len(got) > width+len("\r\x1b[K") {
+		t.Errorf("the bar's line is %d long: %q", len(got), got)
+	}
+	if got := term.end() + term.end(); got != "\n" {
+		t.Errorf("the bar's line ends with %q", got)
+	}
+}
+
+func TestParseSince(t *testing.T) {
+	now := time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
+	for in, want := range map[string]time.Time{
+		"":                     {},
+		"90m":                  now.Add(-90 * time.Minute),
+		"2026-01-01T10:00:00Z": time.Date(2026, 1, 1, 10, 0, 0, 0, time.UTC),
+		"2026-01-01":           time.Date(2026, 1, 1, 0, 0, 0, 0, time.Local),
+	} {
+		if got, err := parseSince(in, now); err != nil || !got.Equal(want) {
+			t.Errorf("%q: got %v, %v, want %v", in, got, err, want)
+		}
+	}
+	for _, in := range []string{"-5m", "soon", "2026-13-01"} {
+		if got, err := parseSince(in, now); err == nil {
+			t.Errorf("%q: accepted as %v", in, got)
+		}
+	}
+}
+
+func TestAgo(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		0: "0s", 99 * time.Second: "99s", 100 * time.Second: "1m", 90 * time.Minute: "90m", 25 * time.Hour: "25h", 240 * time.Hour: "10d",
+	} {
+		if got := ago(d); got != want {
+			t.Errorf("%v: %q, want %q", d, got, want)
+		}
+	}
+}

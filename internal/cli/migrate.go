@@ -1,0 +1,117 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/api"
+)
+
+func (a *app) migrateCmd() *cobra.Command {
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use:   "migrate HOST",
+		Short: "Move the running guest to another host, live",
+		Long: `Moves the running guest to a host, given by name or IP address, without stopping
+it, and shows the progress. Interrupting the command does not end the migration.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			js, err := a.asJSON(cmd)
+			if err != nil {
+				return err
+			}
+			if timeout <= 0 {
+				return usage(cmd, fmt.Errorf("--timeout %s: want a time above 0", timeout))
+			}
+			c, err := a.dial(cmd)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
+			defer cancel()
+			return a.followMigration(ctx, c, args[0], js)
+		},
+	}
+	cmd.Flags().DurationVar(&timeout, "timeout", 30*time.Minute, "give up watching after this `time`")
+	return cmd
+}
+
+func (a *app) followMigration(ctx context.Context, c *api.Client, host string, js bool) error {
+	show := &progressView{terminal: isTerminal(a.env.Stdout)}
+	for p, err := range c.Migrate(ctx, host, "") {
+		if err != nil {
+			if werr := writeText(a.env.Stdout, show.end()); werr != nil {
+				return werr
+			}
+			if ctx.Err() != nil {
+				return unfinished("migrate", ctx.Err(), show.last)
+			}
+			return err
+		}
+		if js {
+			err = writeJSON(a.env.Stdout, p, true)
+		} else {
+			err = writeText(a.env.Stdout, show.next(p))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// progressView writes a migration's progress: a bar that stays in place on a
+// terminal, else a line whenever something changed or ten percent were done.
+type progressView struct {
+	terminal bool
+	last     string // what was said last
+	open     bool   // the bar's line has no end yet
+}
+
+// next returns what to write for one step.
+func (v *progressView) next(p api.Progress) string {
+	if p.Done {
+		return v.end() + fmt.Sprintf("the guest is running on %s, epoch %s\n", clean(p.Host), p.Epoch)
+	}
+	if v.terminal {
+		v.open = true
+		v.last = p.Note
+		return "\r\x1b[K" + shorten(bar(p.Percent)+" "+stepText(p, p.Percent), width-1)
+	}
+	text := stepText(p, p.Percent/10*10)
+	if text == v.last {
+		return ""
+	}
+	v.last = text
+	return text + "\n"
+}
+
+// end closes the bar's line.
+func (v *progressView) end() string {
+	if !v.open {
+		return ""
+	}
+	v.open = false
+	return "\n"
+}
+
+// stepText says how far it is.
+func stepText(p api.Progress, percent int) string {
+	text := fmt.Sprintf("%s to %s %3d %%", or(p.State, "unknown"), clean(p.Host), percent)
+	if p.Note != "" {
+		text += ": " + clean(p.Note)
+	}
+	return text
+}
+
+// bar draws a percentage in 32 columns.
+func bar(percent int) string {
+	const cells = 30
+	n := min(max(percent, 0), 100) * cells / 100
+	return "[" + strings.Repeat("#", n) + strings.Repeat("-", cells-n) + "]"
+}

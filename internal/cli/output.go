@@ -1,0 +1,213 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
+)
+
+// width is the number of columns that all text output fits.
+const width = 80
+
+// colour is an SGR parameter.
+type colour string
+
+const (
+	plain  colour = ""
+	red    colour = "31"
+	green  colour = "32"
+	yellow colour = "33"
+	bold   colour = "1"
+)
+
+// painter colours text, or leaves it as it is.
+type painter bool
+
+// paint returns the text in a colour.
+func (p painter) paint(c colour, s string) string {
+	if !p || c == plain || s == "" {
+		return s
+	}
+	return "\x1b[" + string(c) + "m" + s + "\x1b[0m"
+}
+
+// isTerminal reports whether w is a terminal.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
+}
+
+// painterFor colours for a terminal, unless the user does not want it.
+func painterFor(w io.Writer) painter {
+	return painter(isTerminal(w) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb")
+}
+
+// clean makes text of others safe for one line of a terminal.
+func clean[S ~string](s S) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n' || r == '\t' || r == '\r':
+			return ' '
+		case !unicode.IsPrint(r):
+			return utf8.RuneError
+		}
+		return r
+	}, string(s))
+}
+
+// cleanLines is clean for text of several lines.
+func cleanLines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i, l := range lines {
+		lines[i] = clean(l)
+	}
+	return strings.Join(lines, "\n")
+}
+
+// or returns s, or what stands for nothing.
+func or[S ~string](s S, none string) string {
+	if s == "" {
+		return none
+	}
+	return clean(s)
+}
+
+// secs writes a duration to a tenth of a second.
+func secs(d time.Duration) string { return d.Round(100 * time.Millisecond).String() }
+
+// ago writes a silence in four characters as a rule.
+func ago(d time.Duration) string {
+	switch {
+	case d < 100*time.Second:
+		return fmt.Sprintf("%ds", d/time.Second)
+	case d < 100*time.Minute:
+		return fmt.Sprintf("%dm", d/time.Minute)
+	case d < 100*time.Hour:
+		return fmt.Sprintf("%dh", d/time.Hour)
+	}
+	return fmt.Sprintf("%dd", d/(24*time.Hour))
+}
+
+// clock writes a wall clock time in the zone of the reader.
+func clock(t time.Time) string {
+	if t.IsZero() {
+		return "unknown"
+	}
+	return t.Local().Format("2006-01-02 15:04:05 MST")
+}
+
+// writeJSON writes one value: indented, or as one line of a stream.
+func writeJSON(w io.Writer, v any, line bool) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	if !line {
+		enc.SetIndent("", "  ")
+	}
+	if err := enc.Encode(v); err != nil {
+		return fmt.Errorf("write JSON: %w", err)
+	}
+	return nil
+}
+
+// writeText writes text.
+func writeText(w io.Writer, s string) error {
+	if _, err := io.WriteString(w, s); err != nil {
+		return fmt.Errorf("write the output: %w", err)
+	}
+	return nil
+}
+
+// say writes a labelled paragraph, wrapped to the width, later lines indented.
+func say(b *strings.Builder, p painter, label string, c colour, text string) {
+	const indent = 10
+	col := indent
+	fmt.Fprintf(b, "%-*s", indent, label)
+	for i, word := range strings.Fields(text) {
+		n := utf8.RuneCountInString(word)
+		switch {
+		case i == 0:
+		case col+1+n > width:
+			b.WriteString("\n" + strings.Repeat(" ", indent))
+			col = indent
+		default:
+			b.WriteByte(' ')
+			col++
+		}
+		b.WriteString(p.paint(c, word))
+		col += n
+	}
+	b.WriteByte('\n')
+}
+
+// cell is one field of a table.
+type cell struct {
+	text string
+	c    colour
+}
+
+// column is one column of a table. When the table is too wide, columns are cut
+// in the order of cut (1 first, 0 never), not below least.
+type column struct {
+	head  string
+	cut   int
+	least int
+}
+
+// table writes rows under a head, cut to the width.
+func table(b *strings.Builder, p painter, cols []column, rows [][]cell) {
+	wide := make([]int, len(cols))
+	total := 2 * (len(cols) - 1)
+	for i, col := range cols {
+		wide[i] = len(col.head)
+		for _, r := range rows {
+			wide[i] = max(wide[i], utf8.RuneCountInString(r[i].text))
+		}
+		total += wide[i]
+	}
+	for turn := 1; turn <= len(cols); turn++ {
+		for i, col := range cols {
+			if over := total - width; col.cut == turn && over > 0 {
+				less := min(over, max(0, wide[i]-col.least))
+				wide[i] -= less
+				total -= less
+			}
+		}
+	}
+	head := make([]cell, len(cols))
+	for i, col := range cols {
+		head[i] = cell{col.head, bold}
+	}
+	for _, r := range append([][]cell{head}, rows...) {
+		writeRow(b, p, wide, r)
+	}
+}
+
+func writeRow(b *strings.Builder, p painter, wide []int, row []cell) {
+	for i, f := range row {
+		text := shorten(f.text, wide[i])
+		b.WriteString(p.paint(f.c, text))
+		if i < len(row)-1 {
+			b.WriteString(strings.Repeat(" ", wide[i]-utf8.RuneCountInString(text)+2))
+		}
+	}
+	b.WriteByte('\n')
+}
+
+// shorten cuts text to n columns and shows that it did.
+func shorten(s string, n int) string {
+	if utf8.RuneCountInString(s) <= n {
+		return s
+	}
+	return string([]rune(s)[:max(0, n-1)]) + "~"
+}

@@ -1,0 +1,246 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/api"
+	"holdfast/internal/cluster"
+)
+
+const (
+	defaultWait = 5 * time.Minute
+	retryEvery  = 200 * time.Millisecond // between two tries to reach an agent that went away
+)
+
+// goal is a request and the state that it leads to.
+type goal struct {
+	name    string // of the command
+	request func(context.Context, *api.Client) error
+	reached func(cluster.Status) bool
+	result  func(cluster.Status) string // a line for people
+}
+
+func (a *app) startCmd() *cobra.Command {
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use:   "start",
+		Short: "Start the guest, and put hands on again",
+		Long: `Asks that the guest runs and that the cluster decides again after "stop" or
+"stop --hands-off", and waits until the guest runs.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.pursue(cmd, timeout, goal{
+				name:    "start",
+				request: func(ctx context.Context, c *api.Client) error { return c.Start(ctx, "") },
+				reached: started,
+				result: func(s cluster.Status) string {
+					return fmt.Sprintf("the guest is running on %s, epoch %s", clean(s.Owner.Host), s.Owner.Epoch)
+				},
+			})
+		},
+	}
+	timeoutFlag(cmd, &timeout)
+	return cmd
+}
+
+func (a *app) stopCmd() *cobra.Command {
+	var timeout time.Duration
+	var handsOff bool
+	cmd := &cobra.Command{
+		Use:   "stop",
+		Short: "Shut the guest down, or take hands off",
+		Long: `Shuts the guest down and keeps it stopped, also across reboots, until "start";
+waits until it is proved to be stopped.
+
+With --hands-off the guest is left as it is: all decisions are frozen and the
+watchdogs disarmed, for work on switches or storage. "start" ends that.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			g := goal{
+				name:    "stop",
+				request: func(ctx context.Context, c *api.Client) error { return c.Stop(ctx, false, "") },
+				reached: stopped,
+				result:  func(cluster.Status) string { return "the guest is stopped" },
+			}
+			if handsOff {
+				g.request = func(ctx context.Context, c *api.Client) error { return c.Stop(ctx, true, "") }
+				g.reached = frozen
+				g.result = func(cluster.Status) string {
+					return "hands are off: nothing is decided, watchdogs are disarmed; end it with: holdfast start"
+				}
+			}
+			return a.pursue(cmd, timeout, g)
+		},
+	}
+	timeoutFlag(cmd, &timeout)
+	cmd.Flags().BoolVar(&handsOff, "hands-off", false, "freeze all decisions, leave the guest alone")
+	return cmd
+}
+
+func timeoutFlag(cmd *cobra.Command, d *time.Duration) {
+	cmd.Flags().DurationVar(d, "timeout", defaultWait, "wait for this `time` at most; 0: not at all")
+}
+
+// started: the guest runs, and the host that runs it watches it.
+func started(s cluster.Status) bool {
+	if !s.Want.Run || s.Want.HandsOff || s.Owner.State != cluster.Running {
+		return false
+	}
+	for _, h := range s.Hosts {
+		if h.Name == s.Owner.Host && h.HandsOff {
+			return false
+		}
+	}
+	return true
+}
+
+// stopped: nobody may run the guest.
+func stopped(s cluster.Status) bool {
+	return !s.Want.Run && len(s.Owner.Holders()) == 0
+}
+
+// frozen: every living host that may have the guest has disarmed its watchdog.
+func frozen(s cluster.Status) bool { return s.Want.HandsOff && len(armed(s)) == 0 }
+
+// armed returns the living hosts that may have the guest and have not disarmed.
+func armed(s cluster.Status) []cluster.HostID {
+	var names []cluster.HostID
+	holders := map[cluster.HostID]bool{}
+	for _, h := range s.Owner.Holders() {
+		holders[h] = true
+	}
+	for _, h := range sortedHosts(s) {
+		if h.Alive && !h.HandsOff && (holders[h.Name] || h.Guest != cluster.GuestAbsent) {
+			names = append(names, h.Name)
+		}
+	}
+	return names
+}
+
+// pursue makes a request and waits until the cluster has got there.
+func (a *app) pursue(cmd *cobra.Command, timeout time.Duration, g goal) error {
+	js, err := a.asJSON(cmd)
+	if err != nil {
+		return err
+	}
+	if timeout < 0 {
+		return usage(cmd, fmt.Errorf("--timeout %s: want a time from 0 on", timeout))
+	}
+	c, err := a.dial(cmd)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := g.request(cmd.Context(), c); err != nil {
+		return err
+	}
+	if timeout == 0 {
+		if js {
+			return a.showNow(cmd.Context(), c)
+		}
+		return writeText(a.env.Stdout, g.name+" is requested\n")
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
+	defer cancel()
+	s, err := a.wait(ctx, c, g)
+	if err != nil {
+		return err
+	}
+	if js {
+		return a.showStatus(s, true)
+	}
+	return writeText(a.env.Stdout, g.result(s)+"\n")
+}
+
+func (a *app) showNow(ctx context.Context, c *api.Client) error {
+	s, err := c.Status(ctx)
+	if err != nil {
+		return err
+	}
+	return a.showStatus(s, true)
+}
+
+// wait follows the status until the goal is reached, and says on stderr what is
+// waited for. An agent that goes away is asked again: it may be restarting.
+func (a *app) wait(ctx context.Context, c *api.Client, g goal) (cluster.Status, error) {
+	said := ""
+	for {
+		var broken error
+		for s, err := range c.WatchStatus(ctx) {
+			if err != nil {
+				broken = err
+				break
+			}
+			if g.reached(s) {
+				return s, nil
+			}
+			if text := waitText(s); text != said {
+				said = text
+				if err := writeText(a.env.Stderr, "waiting: "+said+"\n"); err != nil {
+					return s, err
+				}
+			}
+		}
+		if err := ctx.Err(); err != nil {
+			return cluster.Status{}, unfinished(g.name, err, said)
+		}
+		var e *api.Error
+		if errors.As(broken, &e) && e.Kind != api.KindUnavailable {
+			return cluster.Status{}, broken
+		}
+		if text := "for the agent to answer again"; text != said {
+			said = text
+			if err := writeText(a.env.Stderr, "waiting: "+said+"\n"); err != nil {
+				return cluster.Status{}, err
+			}
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(retryEvery):
+		}
+	}
+}
+
+// unfinished is the error of a command that stopped waiting.
+func unfinished(name string, cause error, waiting string) error {
+	kind, why := api.KindTimeout, "not done in time"
+	if errors.Is(cause, context.Canceled) {
+		kind, why = api.KindCanceled, "interrupted"
+	}
+	if waiting != "" {
+		why += ", still waiting: " + waiting
+	}
+	return api.Errorf(kind, "%s: %s", name, why).With("the request stands; follow it with: holdfast status --watch")
+}
+
+// waitText says what the cluster waits for.
+func waitText(s cluster.Status) string {
+	if s.Waiting != "" {
+		return clean(s.Waiting)
+	}
+	if !s.Connected {
+		return "for a quorum of the store" + parens(s.StoreError)
+	}
+	if s.Want.HandsOff {
+		if names := armed(s); len(names) > 0 {
+			return fmt.Sprintf("for %v to disarm", names)
+		}
+	}
+	text := "the guest is " + or(s.Owner.State, "in an unknown state")
+	if s.Owner.Host != "" {
+		text += " on " + clean(s.Owner.Host)
+	}
+	return text + parens(s.Owner.Reason)
+}
+
+func parens(s string) string {
+	if s == "" {
+		return ""
+	}
+	return " (" + clean(s) + ")"
+}

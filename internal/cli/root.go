@@ -1,0 +1,204 @@
+package cli
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/api"
+)
+
+// DefaultSocket is where an agent serves its API to root.
+const DefaultSocket = "/run/holdfast/holdfast.sock"
+
+// socketEnv names the socket when no flag does.
+const socketEnv = "HOLDFAST_SOCKET"
+
+// Env is what a command line runs in.
+type Env struct {
+	Stdout, Stderr io.Writer
+	Stdin          io.Reader
+	Version        string           // of the build
+	Extra          []*cobra.Command // more commands; an *api.Error of theirs sets the exit code
+}
+
+// app is what all commands share: the environment and the global flags.
+type app struct {
+	env    Env
+	socket string
+	server string
+	ca     string
+	cert   string
+	key    string
+	output string
+}
+
+// New returns the command line. Its errors are for Main to print.
+func New(env Env) *cobra.Command {
+	a := &app{env: env}
+	root := &cobra.Command{
+		Use:   "holdfast",
+		Short: "Keep a management VM running on exactly one host",
+		Long: `Holdfast keeps a management VM running on exactly one of an odd number of hosts.
+
+Exit codes: 0 done, 1 failed, 2 bad input, 3 refused for safety, 4 agent not
+reachable.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.SetOut(env.Stdout)
+	root.SetErr(env.Stderr)
+	root.SetIn(env.Stdin)
+	f := root.PersistentFlags()
+	f.StringVar(&a.socket, "socket", "", "agent's unix `path` (default $"+socketEnv+", else\n"+DefaultSocket+")")
+	f.StringVar(&a.server, "server", "", "agent's `URL`, https://IP:"+api.DefaultPort+", instead of a socket")
+	f.StringVar(&a.ca, "ca", "", "PEM `file` with the cluster's CA, for --server")
+	f.StringVar(&a.cert, "cert", "", "PEM `file` with the client certificate, for --server")
+	f.StringVar(&a.key, "key", "", "PEM `file` with the client's key, for --server")
+	f.StringVarP(&a.output, "output", "o", "text", "output `format`, text or json")
+	root.AddCommand(a.statusCmd(), a.startCmd(), a.stopCmd(), a.migrateCmd(), a.eventsCmd(), a.versionCmd(), a.configCmd())
+	root.AddCommand(env.Extra...)
+	markUsage(root)
+	return root
+}
+
+// Main runs a command line, prints its error, and returns the exit code. args
+// are without the program's name. The first SIGINT or SIGTERM ends the command's
+// context, the second one the process.
+func Main(args []string, env Env) int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	defer context.AfterFunc(ctx, stop)()
+	root := New(env)
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return api.ExitDone
+	}
+	var e *api.Error
+	if !errors.As(err, &e) {
+		e = api.Errorf(api.KindFailed, "%w", err)
+		if _, _, ferr := root.Find(args); ferr != nil { // no such command
+			e = api.Errorf(api.KindInvalid, "%w", err).With("see: holdfast --help")
+		}
+	}
+	report(env.Stderr, err, e)
+	return e.Kind.Exit()
+}
+
+// report prints an error and its remedy. A command that has said everything
+// already ends with an empty message.
+func report(w io.Writer, err error, e *api.Error) {
+	if err.Error() == "" {
+		return
+	}
+	// Nothing is left to be done when stderr is gone; the exit code still tells.
+	_, _ = fmt.Fprintf(w, "holdfast: %s\n", cleanLines(err.Error()))
+	if e.Remedy != "" {
+		_, _ = fmt.Fprintf(w, "  %s\n", cleanLines(e.Remedy))
+	}
+}
+
+// usage makes the error of a command that was called wrongly.
+func usage(cmd *cobra.Command, err error) error {
+	var e *api.Error
+	if err == nil || errors.As(err, &e) {
+		return err
+	}
+	return api.Errorf(api.KindInvalid, "%w", err).With("see: " + cmd.CommandPath() + " --help")
+}
+
+// markUsage makes wrong flags and arguments of all commands bad input.
+func markUsage(cmd *cobra.Command) {
+	cmd.SetFlagErrorFunc(usage)
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(c *cobra.Command, args []string) error { return usage(c, check(c, args)) }
+	}
+	for _, c := range cmd.Commands() {
+		markUsage(c)
+	}
+}
+
+// group makes a command that only holds others.
+func group(use, short string, sub ...*cobra.Command) *cobra.Command {
+	var names []string
+	for _, c := range sub {
+		names = append(names, c.Name())
+	}
+	slices.Sort(names)
+	cmd := &cobra.Command{Use: use, Short: short, Args: cobra.ArbitraryArgs}
+	cmd.RunE = func(c *cobra.Command, args []string) error {
+		what := "no command given"
+		if len(args) > 0 {
+			what = fmt.Sprintf("unknown command %q", args[0])
+		}
+		return usage(c, fmt.Errorf("%s: %s; want %s", c.CommandPath(), what, strings.Join(names, " or ")))
+	}
+	cmd.AddCommand(sub...)
+	return cmd
+}
+
+// asJSON reads the output format.
+func (a *app) asJSON(cmd *cobra.Command) (bool, error) {
+	switch a.output {
+	case "json":
+		return true, nil
+	case "text":
+		return false, nil
+	}
+	return false, usage(cmd, fmt.Errorf("output format %q: want text or json", a.output))
+}
+
+// dial prepares the client that the flags and the environment ask for.
+func (a *app) dial(cmd *cobra.Command) (*api.Client, error) {
+	if a.server == "" {
+		if a.ca != "" || a.cert != "" || a.key != "" {
+			return nil, usage(cmd, errors.New("--ca, --cert and --key are for --server, which is not given"))
+		}
+		path := a.socket
+		if path == "" {
+			path = os.Getenv(socketEnv)
+		}
+		if path == "" {
+			path = DefaultSocket
+		}
+		return api.Dial("unix:"+path, nil)
+	}
+	switch {
+	case a.socket != "":
+		return nil, usage(cmd, errors.New("--server and --socket exclude each other"))
+	case a.ca == "" || a.cert == "" || a.key == "":
+		return nil, usage(cmd, errors.New("--server needs --ca, --cert and --key"))
+	}
+	conf, err := loadTLS(a.ca, a.cert, a.key)
+	if err != nil {
+		return nil, err
+	}
+	return api.Dial(a.server, conf)
+}
+
+func loadTLS(ca, cert, key string) (*tls.Config, error) {
+	pem, err := os.ReadFile(ca)
+	if err != nil {
+		return nil, api.Errorf(api.KindInvalid, "read the CA: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, api.Errorf(api.KindInvalid, "read the CA: %s holds no PEM certificate", ca)
+	}
+	pair, err := tls.LoadX509KeyPair(cert, key)
+	if err != nil {
+		return nil, api.Errorf(api.KindInvalid, "read the client certificate: %w", err)
+	}
+	return api.ClientTLS(pair, pool), nil
+}

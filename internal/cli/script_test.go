@@ -1,0 +1,280 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/api"
+	"holdfast/internal/cluster"
+	"holdfast/internal/server"
+	"holdfast/internal/server/servertest"
+	"holdfast/internal/store"
+)
+
+var update = flag.Bool("update", false, "rewrite the goldens in testdata")
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"holdfast": func() {
+			os.Exit(Main(os.Args[1:], Env{
+				Stdout: os.Stdout, Stderr: os.Stderr, Stdin: os.Stdin, Version: "1.2.3", Extra: extra(),
+			}))
+		},
+	})
+}
+
+// extra are commands as the binary gives them to New.
+func extra() []*cobra.Command {
+	return []*cobra.Command{{
+		Use:   "extra KIND",
+		Short: "Fail in one way or another",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if args[0] == "plain" {
+				return errors.New("a plain error")
+			}
+			return fmt.Errorf("outer: %w", api.Errorf(api.Kind(args[0]), "a typed error").With("do something"))
+		},
+	}}
+}
+
+// testTime is what the fake's status shows.
+func testTime() time.Time { return time.Date(2026, 1, 2, 15, 4, 5, 0, time.UTC) }
+
+// agent is an agent of a test: a real server over a cluster in memory.
+type agent struct {
+	*servertest.Fake
+	socket string
+	cancel context.CancelFunc
+	done   chan error
+}
+
+// startAgent serves a fake on a socket until stop.
+func startAgent(socket string) (*agent, error) {
+	a := &agent{
+		Fake:   servertest.New(servertest.Three(testTime())),
+		socket: socket,
+	}
+	return a, a.serve()
+}
+
+// serve begins to serve and returns when the server answers.
+func (a *agent) serve() error {
+	s, err := server.New(a.Fake, server.Options{Socket: a.socket, Log: slog.New(slog.DiscardHandler), Version: "1.2.4"})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	a.cancel, a.done = cancel, make(chan error, 1)
+	go func() { a.done <- s.Serve(ctx) }()
+	c, err := api.Dial("unix:"+a.socket, nil)
+	if err != nil {
+		return errors.Join(err, a.stop())
+	}
+	defer c.Close()
+	return until(func() bool {
+		_, err := c.Version(ctx)
+		return err == nil
+	})
+}
+
+func (a *agent) stop() error {
+	a.cancel()
+	err := <-a.done
+	a.done <- nil // a second stop has nothing to report
+	return err
+}
+
+// until asks again and again until ok, for at most 10 s.
+func until(ok func() bool) error {
+	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			return errors.New("it did not come within 10 s")
+		}
+	}
+	return nil
+}
+
+// obey does at once what a cluster does with a request, in small steps.
+func obey(f *servertest.Fake, w cluster.Want) {
+	switch {
+	case w.MoveTo != "":
+		for percent := 0; percent <= 90; percent += 45 {
+			f.Update(func(s *cluster.Status) { s.Owner.State, s.Owner.To, s.Percent = cluster.Migrating, w.MoveTo, percent })
+		}
+		f.Update(func(s *cluster.Status) {
+			s.Owner.State, s.Owner.Host, s.Owner.To, s.Want.MoveTo = cluster.Running, w.MoveTo, "", ""
+		})
+	case !w.Run:
+		f.Update(func(s *cluster.Status) { s.Owner.State = cluster.Stopping })
+		f.Update(func(s *cluster.Status) { s.Owner.State = cluster.Released })
+	default:
+		f.Update(func(s *cluster.Status) {
+			for i := range s.Hosts {
+				s.Hosts[i].HandsOff = w.HandsOff
+			}
+			if !w.HandsOff && s.Owner.State != cluster.Running {
+				s.Owner.State, s.Owner.Epoch = cluster.Running, s.Owner.Epoch.Next()
+			}
+		})
+	}
+}
+
+// failMove is a migration that comes back.
+func failMove(f *servertest.Fake, w cluster.Want) {
+	f.Update(func(s *cluster.Status) { s.Owner.State, s.Owner.To, s.Want.MoveTo = cluster.Migrating, w.MoveTo, "" })
+	f.Log(cluster.Event{Kind: cluster.EvMigrateEnd, Host: "node1", To: w.MoveTo, Detail: "the target has no memory left"})
+	f.Update(func(s *cluster.Status) { s.Owner.State, s.Owner.To = cluster.Running, "" })
+}
+
+// control is the script command "agent": it changes what the fake agent says.
+//
+//	agent status FILE    JSON laid over the status of three well hosts
+//	agent events FILE    JSON lines appended to the event log
+//	agent obeys|idles|fails-moves
+//	agent store-away     requests and events fail
+//	agent stop|start
+func control(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: agent WHAT [FILE]")
+	}
+	a := ts.Value(agentKey{}).(*agent)
+	switch args[0] {
+	case "status":
+		well := servertest.Three(testTime())
+		s := well
+		s.Hosts = nil // those of the file would be laid over these one by one
+		ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[1])), &s))
+		if s.Hosts == nil {
+			s.Hosts = well.Hosts
+		}
+		a.Update(func(now *cluster.Status) { *now = s })
+	case "events":
+		for line := range strings.Lines(ts.ReadFile(args[1])) {
+			var e cluster.Event
+			ts.Check(json.Unmarshal([]byte(line), &e))
+			a.Log(e)
+		}
+	case "obeys":
+		a.Obey(obey)
+	case "idles":
+		a.Obey(nil)
+	case "fails-moves":
+		a.Obey(failMove)
+	case "store-away":
+		a.Fail(fmt.Errorf("write the want record: %w", store.ErrRetry))
+	case "stop":
+		ts.Check(a.stop())
+	case "start":
+		ts.Check(a.serve())
+	default:
+		ts.Fatalf("agent %s: not known", args[0])
+	}
+}
+
+type agentKey struct{}
+
+// exits is the script command "exits CODE COMMAND...": it runs a command that
+// must end with the code.
+func exits(ts *testscript.TestScript, _ bool, args []string) {
+	err := ts.Exec(args[1], args[2:]...)
+	code := "0"
+	if err != nil {
+		code = strings.TrimPrefix(err.Error(), "exit status ")
+	}
+	if code != args[0] {
+		ts.Fatalf("%v ended with %s, want %s", args[1:], code, args[0])
+	}
+}
+
+// narrow is the script command "narrow FILE": no line has more than 80 columns.
+func narrow(ts *testscript.TestScript, _ bool, args []string) {
+	for line := range strings.Lines(ts.ReadFile(args[0])) {
+		if n := len([]rune(strings.TrimSuffix(line, "\n"))); n > width {
+			ts.Fatalf("%d columns: %s", n, line)
+		}
+	}
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		UpdateScripts:       *update,
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"agent": control, "exits": exits, "narrow": narrow,
+		},
+		Setup: func(env *testscript.Env) error {
+			socket := filepath.Join(env.WorkDir, "s")
+			a, err := startAgent(socket)
+			if err != nil {
+				return err
+			}
+			a.Obey(obey)
+			env.Values[agentKey{}] = a
+			env.Setenv("HOLDFAST_SOCKET", socket)
+			env.Setenv("TZ", "UTC")
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // a race build sleeps 1 s at each exit otherwise
+			env.Defer(func() {
+				a.Wait()
+				if err := a.stop(); err != nil {
+					t.Errorf("the agent of a script ended with: %v", err)
+				}
+			})
+			return nil
+		},
+	})
+}
+
+// TestHelp compares the help of every command with one golden.
+func TestHelp(t *testing.T) {
+	var b bytes.Buffer
+	root := New(Env{Stdout: &b, Stderr: &b, Stdin: strings.NewReader(""), Version: "1.2.3"})
+	var walk func(c *cobra.Command, path []string)
+	walk = func(c *cobra.Command, path []string) {
+		fmt.Fprintf(&b, "$ holdfast %s\n", strings.Join(append(slices.Clone(path), "--help"), " "))
+		one := New(Env{Stdout: &b, Stderr: &b, Stdin: strings.NewReader(""), Version: "1.2.3"})
+		one.SetArgs(append(slices.Clone(path), "--help"))
+		if err := one.Execute(); err != nil {
+			t.Errorf("help of %q: %v", path, err)
+		}
+		b.WriteByte('\n')
+		for _, sub := range c.Commands() {
+			walk(sub, append(slices.Clone(path), sub.Name()))
+		}
+	}
+	walk(root, nil)
+	golden := filepath.Join("testdata", "help.golden")
+	if *update {
+		if err := os.WriteFile(golden, b.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(b.Bytes(), want) {
+		t.Errorf("the help texts differ from %s; run go test ./internal/cli -update and look at the difference:\n%s", golden, b.Bytes())
+	}
+	for line := range strings.Lines(b.String()) {
+		if n := len([]rune(line)) - 1; n > width {
+			t.Errorf("help line with %d columns: %s", n, line)
+		}
+	}
+}

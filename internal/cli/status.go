@@ -1,0 +1,261 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/api"
+	"holdfast/internal/cluster"
+)
+
+func (a *app) statusCmd() *cobra.Command {
+	var watch bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show the hosts, the guest, and what the cluster waits for",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			js, err := a.asJSON(cmd)
+			if err != nil {
+				return err
+			}
+			c, err := a.dial(cmd)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			if watch {
+				return a.watchStatus(cmd.Context(), c, js)
+			}
+			s, err := c.Status(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return a.showStatus(s, js)
+		},
+	}
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "show it again at each change until interrupted;\nwith -o json one line each time")
+	return cmd
+}
+
+func (a *app) showStatus(s cluster.Status, js bool) error {
+	if js {
+		return writeJSON(a.env.Stdout, jsonStatus(s), false)
+	}
+	return writeText(a.env.Stdout, statusText(s, painterFor(a.env.Stdout)))
+}
+
+// jsonStatus makes the form for programs: a list is never null, and sorted.
+func jsonStatus(s cluster.Status) cluster.Status {
+	s.Hosts = sortedHosts(s)
+	return s
+}
+
+func sortedHosts(s cluster.Status) []cluster.HostStatus {
+	hosts := slices.Clone(s.Hosts)
+	slices.SortFunc(hosts, func(x, y cluster.HostStatus) int { return cmp.Compare(x.Name, y.Name) })
+	if hosts == nil {
+		hosts = []cluster.HostStatus{}
+	}
+	return hosts
+}
+
+// watchStatus shows the status until the user ends it, which is no error. On a
+// terminal it stays in place; elsewhere only changed text is written again.
+func (a *app) watchStatus(ctx context.Context, c *api.Client, js bool) error {
+	terminal := isTerminal(a.env.Stdout)
+	p := painterFor(a.env.Stdout)
+	last := ""
+	for s, err := range c.WatchStatus(ctx) {
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if js {
+			if err := writeJSON(a.env.Stdout, jsonStatus(s), true); err != nil {
+				return err
+			}
+			continue
+		}
+		text := statusText(s, p)
+		switch {
+		case terminal:
+			text = "\x1b[H\x1b[2J" + text
+		case text == last:
+			continue
+		case last != "":
+			last, text = text, "\n"+text
+		default:
+			last = text
+		}
+		if err := writeText(a.env.Stdout, text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// statusText writes a status for people, in at most 80 columns.
+func statusText(s cluster.Status, p painter) string {
+	var b strings.Builder
+	say(&b, p, "cluster", plain, fmt.Sprintf("%s, seen from %s at %s", or(s.Cluster, "(no id)"), or(s.Self, "(no name)"), clock(s.Time)))
+	if s.Connected {
+		say(&b, p, "store", plain, "connected, "+coordinatorText(s))
+	} else {
+		say(&b, p, "store", red, "no quorum: "+or(s.StoreError, "not connected")+"; what follows may be old")
+	}
+	b.WriteByte('\n')
+	hostTable(&b, p, sortedHosts(s))
+	b.WriteByte('\n')
+	guestText(&b, p, s)
+	takeoverText(&b, p, s.Takeover)
+	wantText(&b, p, s)
+	if s.Waiting != "" {
+		say(&b, p, "waiting", yellow, clean(s.Waiting))
+	}
+	return b.String()
+}
+
+func coordinatorText(s cluster.Status) string {
+	if s.Coordinator == "" {
+		return "no coordinator elected"
+	}
+	return fmt.Sprintf("coordinator %s (term %d)", clean(s.Coordinator), s.Term)
+}
+
+// addrWidth is what every IPv4 address fits; a longer address may be cut in the
+// table and is said in full below it.
+const addrWidth = 15
+
+func hostTable(b *strings.Builder, p painter, hosts []cluster.HostStatus) {
+	cols := []column{
+		{head: "HOST", cut: 2, least: 12}, {head: "ADDRESS", cut: 3, least: addrWidth}, {head: "STATE"},
+		{head: "ROLE"}, {head: "GUEST"}, {head: "WATCHDOG", cut: 1, least: 8}, {head: "G"}, {head: "FIT"},
+	}
+	var rows [][]cell
+	for _, h := range hosts {
+		rows = append(rows, hostRow(h))
+	}
+	table(b, p, cols, rows)
+	for _, h := range hosts {
+		if len(h.Addr) > addrWidth {
+			say(b, p, "", plain, fmt.Sprintf("%s: address %s", clean(h.Name), clean(h.Addr)))
+		}
+		if !h.Fit || h.Why != "" {
+			say(b, p, "", yellow, fmt.Sprintf("%s: %s", clean(h.Name), or(h.Why, "not fit, it gives no reason")))
+		}
+		if !h.Expelled.IsZero() {
+			say(b, p, "", yellow, fmt.Sprintf("%s: expelled from epoch %s, has to prove that it holds nothing", clean(h.Name), h.Expelled))
+		}
+	}
+}
+
+func hostRow(h cluster.HostStatus) []cell {
+	state := cell{"alive", green}
+	if !h.Alive {
+		state = cell{"silent " + ago(h.Silent), red}
+	}
+	role := "member"
+	if h.Coordinator {
+		role = "coord"
+	}
+	guest := cell{or(h.Guest, "unknown"), plain}
+	if h.Guest == cluster.GuestRunning {
+		guest.c = green
+	}
+	dog, guard := cell{or(h.Watchdog, "unnamed"), plain}, secs(h.Guard)
+	switch {
+	case h.HandsOff:
+		dog, guard = cell{"disarmed", yellow}, "-"
+	case h.Guard == 0:
+		dog, guard = cell{"none", red}, "-"
+	}
+	fit := cell{"yes", plain}
+	if !h.Fit {
+		fit = cell{"no", red}
+	}
+	return []cell{{clean(h.Name), plain}, {clean(h.Addr), plain}, state, {role, plain}, guest, dog, {guard, plain}, fit}
+}
+
+func guestText(b *strings.Builder, p painter, s cluster.Status) {
+	o := s.Owner
+	text := or(o.State, "unknown")
+	if o.Host != "" {
+		text += " on " + clean(o.Host)
+	}
+	if o.State == cluster.Migrating {
+		text += fmt.Sprintf(" -> %s, %d %%", clean(o.To), s.Percent)
+	}
+	if !o.Time.IsZero() {
+		text += " since " + clock(o.Time)
+	}
+	if !o.Epoch.IsZero() {
+		text += ", epoch " + o.Epoch.String()
+	}
+	if o.Failures > 0 {
+		text += fmt.Sprintf(", %d failed starts", o.Failures)
+	}
+	c := yellow
+	if o.State == cluster.Running {
+		c = green
+	}
+	say(b, p, "guest", c, text)
+	if o.Reason != "" {
+		say(b, p, "reason", plain, clean(o.Reason))
+	}
+	if o.Proof.Kind != cluster.ProofNone {
+		say(b, p, "proof", plain, proofText(o.Proof))
+	}
+}
+
+func proofText(pr cluster.Proof) string {
+	text := clean(pr.Kind)
+	if pr.Host != "" {
+		text += " of " + clean(pr.Host)
+	}
+	if !pr.Epoch.IsZero() {
+		text += ", epoch " + pr.Epoch.String()
+	}
+	if pr.Wait != 0 {
+		text += ", silent for " + secs(pr.Wait)
+	}
+	if pr.By != "" {
+		text += ", by " + clean(pr.By)
+	}
+	if pr.Note != "" {
+		text += ": " + clean(pr.Note)
+	}
+	return text
+}
+
+func takeoverText(b *strings.Builder, p painter, t cluster.Takeover) {
+	text, c := "possible within "+secs(t.Within), plain
+	if !t.Possible {
+		text, c = "NOT possible", red
+	}
+	if t.Why != "" {
+		text += ": " + clean(t.Why)
+	}
+	say(b, p, "takeover", c, text)
+}
+
+func wantText(b *strings.Builder, p painter, s cluster.Status) {
+	text, c := "the guest runs", plain
+	if !s.Want.Run {
+		text = "the guest is stopped"
+	}
+	if s.Want.MoveTo != "" {
+		text += ", on " + clean(s.Want.MoveTo)
+	}
+	if s.Want.HandsOff {
+		text, c = text+"; HANDS OFF: nothing is decided", yellow
+	}
+	say(b, p, "wanted", c, text)
+}

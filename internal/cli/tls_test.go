@@ -1,0 +1,85 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/server"
+	"holdfast/internal/server/servertest"
+)
+
+// writePEM writes a certificate and its key, and returns their paths.
+func writePEM(t *testing.T, dir, name string, cert tls.Certificate) (certFile, keyFile string) {
+	t.Helper()
+	key, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certFile, keyFile = filepath.Join(dir, name+".pem"), filepath.Join(dir, name+".key")
+	for file, block := range map[string]*pem.Block{
+		certFile: {Type: "CERTIFICATE", Bytes: cert.Certificate[0]},
+		keyFile:  {Type: "PRIVATE KEY", Bytes: key},
+	} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return certFile, keyFile
+}
+
+func TestServerFlag(t *testing.T) {
+	a := newAgent(t)
+	ca := servertest.NewAuthority(t)
+	dir := t.TempDir()
+	caFile := filepath.Join(dir, "ca.pem")
+	if err := os.WriteFile(caFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Certificate()}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	certFile, keyFile := writePEM(t, dir, "admin", ca.PeerCert(t, "admin"))
+	addr := make(chan string, 1)
+	s, err := server.New(a.Fake, server.Options{
+		Socket: a.socket + "2", Listen: "127.0.0.1:0", Version: "1.2.4",
+		Log: servertest.ListenLog(func(at string) { addr <- at }),
+		TLS: &tls.Config{Certificates: []tls.Certificate{ca.PeerCert(t, "node1")}, ClientCAs: ca.Pool, MinVersion: tls.VersionTLS13},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("the server ended with: %v", err)
+		}
+	})
+	var target string
+	select {
+	case target = <-addr:
+	case <-ctx.Done():
+		t.Fatal("the server does not listen")
+	}
+	var out, errOut bytes.Buffer
+	run := func(args ...string) int {
+		return Main(args, Env{Stdout: &out, Stderr: &errOut, Stdin: strings.NewReader("")})
+	}
+	if code := run("stop", "--timeout", "0", "--server", "https://"+target, "--ca", caFile, "--cert", certFile, "--key", keyFile); code != 0 {
+		t.Fatalf("exit code %d: %s", code, errOut.String())
+	}
+	if users := a.Users(); len(users) != 1 || users[0] != "admin" {
+		t.Errorf("users %q, want admin", users)
+	}
+	if code := run("status", "--server", "https://"+target, "--ca", certFile, "--cert", certFile, "--key", keyFile); code != 4 ||
+		!strings.Contains(errOut.String(), "check --ca, --cert and --key") {
+		t.Errorf("a CA that is not the agent's: exit code %d: %s", code, errOut.String())
+	}
+}

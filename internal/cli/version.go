@@ -1,0 +1,63 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/api"
+)
+
+// versionTime is how long an agent may take to name its version.
+const versionTime = 2 * time.Second
+
+// versions is what the command shows.
+type versions struct {
+	Client api.Version  `json:"client"`
+	Agent  *api.Version `json:"agent,omitempty"`
+	Error  string       `json:"agent_error,omitempty"` // why Agent is missing
+}
+
+func (a *app) versionCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Show the version of this program and of the agent",
+		Long: `Shows the version of this program and of the agent. An agent that is not
+reachable is no error.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			js, err := a.asJSON(cmd)
+			if err != nil {
+				return err
+			}
+			c, err := a.dial(cmd)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			ctx, cancel := context.WithTimeout(cmd.Context(), versionTime)
+			defer cancel()
+			v := versions{Client: api.Version{Version: a.env.Version, Go: runtime.Version()}}
+			if agent, err := c.Version(ctx); err != nil {
+				v.Error = err.Error()
+			} else {
+				v.Agent = &agent
+			}
+			if js {
+				return writeJSON(a.env.Stdout, v, false)
+			}
+			return writeText(a.env.Stdout, versionText(v))
+		},
+	}
+}
+
+func versionText(v versions) string {
+	text := fmt.Sprintf("holdfast %s (%s, %s/%s)\n", v.Client.Version, v.Client.Go, runtime.GOOS, runtime.GOARCH)
+	if v.Agent == nil {
+		return text + "agent    unknown: " + cleanLines(v.Error) + "\n"
+	}
+	return text + fmt.Sprintf("agent    %s (%s, api %s)\n", clean(v.Agent.Version), clean(v.Agent.Go), clean(v.Agent.API))
+}
