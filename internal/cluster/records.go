@@ -104,6 +104,7 @@ type Owner struct {
 	State    OwnerState `json:"state"`
 	Host     HostID     `json:"host,omitempty"`
 	To       HostID     `json:"to,omitempty"`       // target of a migration
+	Claim    string     `json:"claim,omitempty"`    // Assigned: the agent process that may call the hypervisor, once
 	Ready    bool       `json:"ready,omitempty"`    // Migrating: the target has armed its watchdog
 	Proof    Proof      `json:"proof"`              // what allowed this epoch (Assigned..) or ended it (Released)
 	Failures int        `json:"failures,omitempty"` // consecutive starts that failed
@@ -136,6 +137,7 @@ type Host struct {
 	Fit             bool          `json:"fit"`                        // able to start the resource
 	Why             string        `json:"why,omitempty"`              // why not fit
 	Addr            string        `json:"addr"`                       // IP address of the host
+	Gate            int           `json:"gate,omitempty"`             // TCP port at which this agent process lets a migration in; 0: any way
 	Version         string        `json:"version,omitempty"`
 	Guest           GuestState    `json:"guest"`             // what it sees of the resource
 	Expelled        Epoch         `json:"expelled,omitzero"` // set by the coordinator: a takeover ended this host's epoch; it must prove that it holds nothing before it registers again

@@ -113,7 +113,7 @@ func (v *View) wait(g time.Duration) time.Duration {
 func (d *decision) takeover(o cluster.Owner, p cluster.Proof, also ...cluster.HostID) {
 	v := d.v
 	n := o
-	n.To, n.Ready, n.Proof = "", false, p
+	n.To, n.Ready, n.Claim, n.Proof = "", false, "", p
 	w := Write{HostMods: map[cluster.HostID]int64{}}
 	next, found := v.candidate(append(also, p.Host))
 	if v.Want.Run && found {

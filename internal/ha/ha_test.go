@@ -37,7 +37,7 @@ func quiet() View {
 		v.Hosts[h] = HostRec{cluster.Host{Name: h, Identity: "id-" + string(h), Boot: "b", Guard: 2 * time.Second, Fit: true, Addr: "a", Guest: g}, int64(30 + i), sec(99)}
 	}
 	v.Local = Local{
-		Identity: "id-h1", Boot: "b", Addr: "a", Fit: true, LeaseMod: 30, Deadline: sec(105), RenewSent: sec(99),
+		Identity: "id-h1", Boot: "b", Instance: "now", Addr: "a", Fit: true, LeaseMod: 30, Deadline: sec(105), RenewSent: sec(99),
 		Guest: cluster.Guest{State: cluster.GuestRunning, Epoch: e1, PID: 7}, GuestAt: sec(99.9), Touched: sec(50),
 		Dog:  Watchdog{Working: true, Armed: true, Limit: sec(103), Timeout: 4 * time.Second},
 		Busy: map[Work]bool{}, Told: map[cluster.HostID]int64{},
@@ -166,10 +166,37 @@ func TestDecide(t *testing.T) {
 				v.Owner.State, v.Owner.Host, v.Owner.Epoch = cluster.Assigned, "h2", e2
 				return v
 			}(), "Arm 103"},
-		{"an assigned and armed host starts",
+		{"an assigned and armed host claims the start",
 			func() View {
 				v := as("h2", quiet())
 				v.Owner.State, v.Owner.Host, v.Owner.Epoch = cluster.Assigned, "h2", e2
+				v.Local.Dog.Armed, v.Local.Dog.Limit = true, sec(103)
+				return v
+			}(), "Write  assigned h2 1.2"},
+		{"no call is made while a write is on its way",
+			func() View {
+				v := as("h2", quiet())
+				v.Owner.State, v.Owner.Host, v.Owner.Epoch, v.Owner.Claim = cluster.Assigned, "h2", e2, "now"
+				v.Local.Dog.Armed, v.Local.Dog.Limit, v.Local.Busy[WorkWrite] = true, sec(103), true
+				return v
+			}(), ""},
+		{"an agent does not repeat the start that its predecessor claimed",
+			func() View {
+				v := as("h2", quiet())
+				v.Owner.State, v.Owner.Host, v.Owner.Epoch, v.Owner.Claim = cluster.Assigned, "h2", e2, "before"
+				v.Local.Dog.Armed, v.Local.Dog.Limit = true, sec(103)
+				return v
+			}(), "Write released released h2 1.2 proved"},
+		{"a guest under a watchdog that is not armed is no promise",
+			func() View {
+				v := quiet()
+				v.Local.Dog.Armed = false
+				return v
+			}(), "Renew, Arm 103"},
+		{"an assigned and armed host that has claimed starts",
+			func() View {
+				v := as("h2", quiet())
+				v.Owner.State, v.Owner.Host, v.Owner.Epoch, v.Owner.Claim = cluster.Assigned, "h2", e2, "now"
 				v.Local.Dog.Armed, v.Local.Dog.Limit = true, sec(103)
 				return v
 			}(), "Start"},
@@ -283,7 +310,7 @@ func TestDecide(t *testing.T) {
 			v.Hosts["h1"] = r
 			v.Local.Dog.Armed = false
 			return v
-		}(), "Arm 103"},
+		}(), "Renew, Arm 103"},
 
 		{"an identity in use elsewhere ends this agent", func() View {
 			v := quiet()
@@ -316,6 +343,21 @@ func TestDecide(t *testing.T) {
 				t.Errorf("decided %q, then %q", got, again)
 			}
 		})
+	}
+}
+
+func TestHandsOnIsToldOnlyUnderAnArmedWatchdog(t *testing.T) {
+	for _, armed := range []bool{false, true} {
+		v := quiet()
+		r := v.Hosts["h1"]
+		r.HandsOff = true
+		v.Hosts["h1"] = r
+		v.Local.Dog.Armed, v.Local.RenewSent = armed, sec(98)
+		for _, a := range Decide(v) {
+			if a, ok := a.(Renew); ok && (a.Record.HandsOff == armed || (a.Record.Guard > 0) != armed) {
+				t.Errorf("armed %v: tells hands off %v, guard %s", armed, a.Record.HandsOff, a.Record.Guard)
+			}
+		}
 	}
 }
 

@@ -17,6 +17,9 @@ const (
 	renewAgain = 250 * time.Millisecond
 	// readyWait is how long the source of a migration waits for its target.
 	readyWait = 15 * time.Second
+	// pausedWait is how long a guest may stand still at the source after a migration
+	// has ended without a word from the target.
+	pausedWait = 30 * time.Second
 	// stopGrace is how long the guest's system may take to shut down; then it is
 	// killed.
 	stopGrace = 60 * time.Second
@@ -32,10 +35,10 @@ const (
 // help: not the store's, not the coordinator's.
 func (d *decision) protect() {
 	v := d.v
-	if v.Local.Guest.State == cluster.GuestAbsent || v.frozen() {
-		return
-	}
 	switch {
+	case v.Local.Inherited && v.empty():
+		d.do(Kill{"what an agent before this one began may still come"})
+	case v.Local.Guest.State == cluster.GuestAbsent || v.frozen():
 	case v.expired():
 		d.do(Kill{"the lease's deadline has passed"})
 	case !v.Hosts[v.Self].Expelled.IsZero():
@@ -77,9 +80,14 @@ func (d *decision) renew() {
 func (v *View) record(old cluster.Host) cluster.Host {
 	l := &v.Local
 	r := cluster.Host{
-		Name: v.Self, Identity: l.Identity, Boot: l.Boot, Addr: l.Addr, Version: l.Version,
+		Name: v.Self, Identity: l.Identity, Boot: l.Boot, Addr: l.Addr, Gate: l.Gate, Version: l.Version,
 		Guard: v.guard(), Watchdog: l.Dog.Name, WatchdogTimeout: l.Dog.Timeout,
 		Fit: l.Fit, Why: l.Why, Guest: l.Guest.State,
+	}
+	// A guest that is here under a watchdog that is not armed can not be promised
+	// to be reset: arm first, promise then.
+	if v.present() && !l.Dog.Armed {
+		r.Guard = 0
 	}
 	// Hands off is told before the watchdog is disarmed, and taken back only after
 	// it is armed again under a valid lease: between the two nobody may count on it.
@@ -93,17 +101,14 @@ func (v *View) record(old cluster.Host) cluster.Host {
 func (d *decision) guard() {
 	v := d.v
 	dog := v.Local.Dog
-	if v.Want.HandsOff {
-		if v.frozen() && dog.Armed {
-			d.do(Disarm{})
-		}
-		return
-	}
-	if dog.Armed && v.gone() && !v.expects() {
+	if dog.Armed && (v.gone() && !v.expects() || v.Want.HandsOff && v.frozen()) {
 		d.do(Disarm{})
 		return
 	}
-	if (dog.Armed || v.present() || v.expects()) && dog.Working && v.registered() && !v.expired() && v.Hosts[v.Self].Guard > 0 {
+	if v.Want.HandsOff {
+		return
+	}
+	if (dog.Armed || v.present() || v.expects()) && dog.Working && v.registered() && !v.expired() {
 		if limit := v.limit(); limit > v.Now && (!dog.Armed || dog.Limit < limit) {
 			d.do(Arm{limit})
 		}
@@ -111,16 +116,15 @@ func (d *decision) guard() {
 }
 
 // expects reports that a guest may come: this host is about to start it, or is
-// the target of a migration. A target that said it was ready stays one until the
-// record says otherwise: the source may be out of everybody's sight and still
-// send.
+// the target of a migration. A target stays one until the record says otherwise:
+// the source may be out of everybody's sight and still send.
 func (v *View) expects() bool {
 	o := v.Owner
 	switch o.State {
 	case cluster.Assigned:
 		return o.Host == v.Self && v.leased(0)
 	case cluster.Migrating:
-		return o.To == v.Self && (o.Ready || v.leased(0))
+		return o.To == v.Self
 	}
 	return false
 }
@@ -129,6 +133,9 @@ func (v *View) expects() bool {
 // its watchdog is armed, or it has promised nothing.
 func (v *View) guarded() bool {
 	dog := v.Local.Dog
+	if v.Local.Busy[WorkArm] {
+		return false // it may be a disarm
+	}
 	if v.Hosts[v.Self].Guard == 0 {
 		return !dog.Working
 	}
@@ -178,6 +185,10 @@ func (d *decision) stray() bool {
 	return false
 }
 
+// assigned starts the guest. An epoch allows one call of the hypervisor: the
+// agent process first writes its claim, by which any older write of this host
+// that is still on its way fails, and calls then. A process that finds the claim
+// of another one, its predecessor, does not call again; it gives the epoch back.
 func (d *decision) assigned() {
 	v := d.v
 	g, o := v.Local.Guest, v.Owner
@@ -187,9 +198,16 @@ func (d *decision) assigned() {
 	case !v.gone() || !v.fresh(o.SeenAt):
 	case v.Local.Started == o.Epoch:
 		d.release(cluster.ProofReleased, o.Failures+1, "the start failed: "+v.Local.TriedBy)
-	case !v.Local.Fit:
+	case o.Claim != "" && o.Claim != v.Local.Instance:
+		d.release(cluster.ProofReleased, o.Failures+1, "the agent was restarted during the start")
+	case o.Claim == "" && !v.Local.Fit:
 		d.release(cluster.ProofNeverStarted, o.Failures+1, "not able to start: "+v.Local.Why)
-	case v.leased(startMargin) && v.guarded():
+	case !v.leased(startMargin) || !v.guarded():
+	case o.Claim == "":
+		n := o.Owner
+		n.Claim = v.Local.Instance
+		d.write(n, cluster.Event{}, false)
+	case !d.writes():
 		d.do(Start{o.Epoch})
 	}
 }
@@ -240,6 +258,8 @@ func (d *decision) source() {
 		n.Proof = cluster.Proof{Kind: cluster.ProofReleased, Host: v.Self, Epoch: o.Epoch, By: v.Self}
 		n.Reason = "the guest has left " + string(v.Self)
 		d.write(n, cluster.Event{Kind: cluster.EvSettling, Host: o.To}, true)
+	case l.Guest.State == cluster.GuestPaused && v.Now.Sub(max(l.Touched, o.SeenAt)) > pausedWait:
+		d.do(Kill{"it stands still after a migration that did not end"})
 	case l.Guest.State != cluster.GuestRunning:
 	case l.Tried == o.Mod:
 		d.become(v.Self, cluster.EvMigrateEnd, l.TriedBy)
@@ -247,7 +267,7 @@ func (d *decision) source() {
 		d.become(v.Self, cluster.EvMigrateEnd, "cancelled")
 	case !o.Ready && v.Now.Sub(o.SeenAt) > readyWait:
 		d.become(v.Self, cluster.EvMigrateEnd, "the target was not ready in time")
-	case o.Ready && v.leased(startMargin) && v.alive(o.To):
+	case o.Ready && v.leased(startMargin) && v.alive(o.To) && !d.writes():
 		d.do(Migrate{To: o.To, Mod: o.Mod})
 	}
 }
@@ -290,14 +310,14 @@ func (d *decision) settle() {
 // become writes that host runs the guest.
 func (d *decision) become(host cluster.HostID, ev cluster.EventKind, detail string) {
 	n := d.v.Owner.Owner
-	n.State, n.Host, n.To, n.Ready, n.Reason = cluster.Running, host, "", false, detail
+	n.State, n.Host, n.To, n.Ready, n.Claim, n.Reason = cluster.Running, host, "", false, "", detail
 	d.write(n, cluster.Event{Kind: ev, Host: host, Detail: detail}, false)
 }
 
 // release writes that this host's epoch is over, after proving it once more.
 func (d *decision) release(kind cluster.ProofKind, failures int, why string) {
 	n := d.v.Owner.Owner
-	n.State, n.To, n.Ready, n.Failures, n.Reason = cluster.Released, "", false, failures, why
+	n.State, n.To, n.Ready, n.Claim, n.Failures, n.Reason = cluster.Released, "", false, "", failures, why
 	n.Proof = cluster.Proof{Kind: kind, Host: d.v.Self, Epoch: n.Epoch, By: d.v.Self}
 	d.write(n, cluster.Event{Kind: cluster.EvReleased, Host: d.v.Self, Proof: kind, Detail: why}, true)
 }

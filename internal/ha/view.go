@@ -57,6 +57,8 @@ type WantRec struct {
 type Local struct {
 	Identity string
 	Boot     string
+	Instance string // of this agent process, random
+	Gate     int    // see cluster.Host
 	Addr     string
 	Version  string
 	Fit      bool   // able to start the resource
@@ -69,12 +71,13 @@ type Local struct {
 	HandsOn   bool            // a renewal without hands off was sent after the last one with it was answered
 
 	// The guest. GuestAt is when the observation began.
-	Guest   cluster.Guest
-	GuestAt cluster.Instant
-	Touched cluster.Instant // when the last action on the guest ended; older observations do not count
-	Started cluster.Epoch   // the last epoch for which this agent called the hypervisor
-	Tried   int64           // revision of the owner record for which this agent has tried to migrate
-	TriedBy string          // how that ended; empty: well
+	Guest     cluster.Guest
+	GuestAt   cluster.Instant
+	Touched   cluster.Instant // when the last action on the guest ended; older observations do not count
+	Inherited bool            // the watchdog was armed when this agent began, and no kill has succeeded since: an agent before may have begun a start that is still to come
+	Started   cluster.Epoch   // the last epoch for which this agent called the hypervisor
+	Tried     int64           // revision of the owner record for which this agent has tried to migrate
+	TriedBy   string          // how that ended; empty: well
 
 	Dog  Watchdog
 	Busy map[Work]bool            // actions under way
@@ -96,7 +99,10 @@ func (v *View) holding() bool { return !v.gone() }
 
 // gone reports a proof that nothing of the guest is here: an absence observed
 // after the last action on it ended, and no such action under way.
-func (v *View) gone() bool {
+func (v *View) gone() bool { return v.empty() && !v.Local.Inherited }
+
+// empty is gone, but for what an agent before this one may have begun.
+func (v *View) empty() bool {
 	l := &v.Local
 	return l.Guest.State == cluster.GuestAbsent && l.GuestAt > l.Touched &&
 		!l.Busy[WorkStart] && !l.Busy[WorkMigrate]
@@ -148,7 +154,9 @@ func (v *View) alive(h cluster.HostID) bool {
 // its watchdog promises nothing, and no renewal that says otherwise has been
 // sent. Then the deadline means nothing.
 func (v *View) frozen() bool {
-	return v.registered() && v.Hosts[v.Self].HandsOff && !v.Local.HandsOn
+	r, l := v.Hosts[v.Self], &v.Local
+	own := l.LeaseMod != 0 && r.Identity == l.Identity && r.Boot == l.Boot && r.Expelled.IsZero()
+	return own && r.HandsOff && !l.HandsOn
 }
 
 // guard is this host's G: the time within which it is reset after its deadline.
@@ -166,9 +174,13 @@ func Guard(t cluster.Timings, w time.Duration) time.Duration {
 }
 
 // limit is the last moment at which the watchdog may be petted: D + G - W, with
-// the smaller of the G that the store knows and the one that holds now.
+// the smaller of the G that the store knows, if any, and the one that holds now.
 func (v *View) limit() cluster.Instant {
-	return v.Local.Deadline.Add(min(v.Hosts[v.Self].Guard, v.guard()) - v.Local.Dog.Timeout)
+	g := v.guard()
+	if promised := v.Hosts[v.Self].Guard; promised > 0 {
+		g = min(g, promised)
+	}
+	return v.Local.Deadline.Add(g - v.Local.Dog.Timeout)
 }
 
 func contains(hs []cluster.HostID, h cluster.HostID) bool {
@@ -178,4 +190,11 @@ func contains(hs []cluster.HostID, h cluster.HostID) bool {
 		}
 	}
 	return false
+}
+
+// Receives reports that a migration may come in: the owner record says so, and
+// this host, registered under this agent, keeps its promise.
+func Receives(v View) bool {
+	o := v.Owner
+	return o.State == cluster.Migrating && o.To == v.Self && v.registered() && v.Local.Dog.Armed == (v.Hosts[v.Self].Guard > 0)
 }

@@ -983,6 +983,7 @@ type Owner struct {
 	Failures      int64                  `protobuf:"varint,8,opt,name=failures,proto3" json:"failures,omitempty"`
 	Reason        string                 `protobuf:"bytes,9,opt,name=reason,proto3" json:"reason,omitempty"`
 	TimeNs        int64                  `protobuf:"varint,10,opt,name=time_ns,json=timeNs,proto3" json:"time_ns,omitempty"` // since 1970-01-01 UTC; 0: not set
+	Claim         string                 `protobuf:"bytes,11,opt,name=claim,proto3" json:"claim,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1087,6 +1088,13 @@ func (x *Owner) GetTimeNs() int64 {
 	return 0
 }
 
+func (x *Owner) GetClaim() string {
+	if x != nil {
+		return x.Claim
+	}
+	return ""
+}
+
 type Want struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Run           bool                   `protobuf:"varint,1,opt,name=run,proto3" json:"run,omitempty"`
@@ -1163,6 +1171,7 @@ type Host struct {
 	Version           string                 `protobuf:"bytes,12,opt,name=version,proto3" json:"version,omitempty"`
 	Guest             string                 `protobuf:"bytes,13,opt,name=guest,proto3" json:"guest,omitempty"` // its state
 	Expelled          *Epoch                 `protobuf:"bytes,14,opt,name=expelled,proto3" json:"expelled,omitempty"`
+	Gate              int64                  `protobuf:"varint,15,opt,name=gate,proto3" json:"gate,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -1293,6 +1302,13 @@ func (x *Host) GetExpelled() *Epoch {
 		return x.Expelled
 	}
 	return nil
+}
+
+func (x *Host) GetGate() int64 {
+	if x != nil {
+		return x.Gate
+	}
+	return 0
 }
 
 type HostStatus struct {
@@ -1842,7 +1858,7 @@ const file_holdfast_proto_rawDesc = "" +
 	"\x05epoch\x18\x03 \x01(\v2\x12.holdfast.v1.EpochR\x05epoch\x12\x17\n" +
 	"\await_ns\x18\x04 \x01(\x03R\x06waitNs\x12\x0e\n" +
 	"\x02by\x18\x05 \x01(\tR\x02by\x12\x12\n" +
-	"\x04note\x18\x06 \x01(\tR\x04note\"\x94\x02\n" +
+	"\x04note\x18\x06 \x01(\tR\x04note\"\xaa\x02\n" +
 	"\x05Owner\x12\x1a\n" +
 	"\bresource\x18\x01 \x01(\tR\bresource\x12(\n" +
 	"\x05epoch\x18\x02 \x01(\v2\x12.holdfast.v1.EpochR\x05epoch\x12\x14\n" +
@@ -1854,11 +1870,12 @@ const file_holdfast_proto_rawDesc = "" +
 	"\bfailures\x18\b \x01(\x03R\bfailures\x12\x16\n" +
 	"\x06reason\x18\t \x01(\tR\x06reason\x12\x17\n" +
 	"\atime_ns\x18\n" +
-	" \x01(\x03R\x06timeNs\"N\n" +
+	" \x01(\x03R\x06timeNs\x12\x14\n" +
+	"\x05claim\x18\v \x01(\tR\x05claim\"N\n" +
 	"\x04Want\x12\x10\n" +
 	"\x03run\x18\x01 \x01(\bR\x03run\x12\x1b\n" +
 	"\thands_off\x18\x02 \x01(\bR\bhandsOff\x12\x17\n" +
-	"\amove_to\x18\x03 \x01(\tR\x06moveTo\"\xf8\x02\n" +
+	"\amove_to\x18\x03 \x01(\tR\x06moveTo\"\x8c\x03\n" +
 	"\x04Host\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\bidentity\x18\x02 \x01(\tR\bidentity\x12\x12\n" +
@@ -1874,7 +1891,8 @@ const file_holdfast_proto_rawDesc = "" +
 	"\x04addr\x18\v \x01(\tR\x04addr\x12\x18\n" +
 	"\aversion\x18\f \x01(\tR\aversion\x12\x14\n" +
 	"\x05guest\x18\r \x01(\tR\x05guest\x12.\n" +
-	"\bexpelled\x18\x0e \x01(\v2\x12.holdfast.v1.EpochR\bexpelled\"\x88\x01\n" +
+	"\bexpelled\x18\x0e \x01(\v2\x12.holdfast.v1.EpochR\bexpelled\x12\x12\n" +
+	"\x04gate\x18\x0f \x01(\x03R\x04gate\"\x88\x01\n" +
 	"\n" +
 	"HostStatus\x12%\n" +
 	"\x04host\x18\x01 \x01(\v2\x11.holdfast.v1.HostR\x04host\x12\x14\n" +

@@ -1,0 +1,213 @@
+// Package holdfast_test holds the rules that the whole tree obeys.
+package holdfast_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// pure are the packages that decide. They do no I/O and read no clock.
+var pure = []string{"holdfast/internal/ha"}
+
+// notInPure are imports that a pure package must not have, with all below them.
+var notInPure = []string{"context", "os", "net", "sync", "log", "math/rand", "crypto", "runtime", "syscall", "io"}
+
+// notCalled are functions of package time that read or wait for a clock.
+var notCalled = []string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "NewTimer", "NewTicker", "Tick"}
+
+func TestPurePackagesImportNothingThatActs(t *testing.T) {
+	for _, p := range pure {
+		for file, f := range parse(t, p) {
+			for _, i := range f.Imports {
+				path := strings.Trim(i.Path.Value, `"`)
+				for _, bad := range notInPure {
+					if path == bad || strings.HasPrefix(path, bad+"/") {
+						t.Errorf("%s imports %s: a pure package must not", file, path)
+					}
+				}
+				if strings.HasPrefix(path, "holdfast/") && path != "holdfast/internal/cluster" && !slices.Contains(pure, path) {
+					t.Errorf("%s imports %s: a pure package knows internal/cluster and other pure ones only", file, path)
+				}
+				if strings.Contains(strings.Split(path, "/")[0], ".") {
+					t.Errorf("%s imports %s: a pure package uses the standard library only", file, path)
+				}
+			}
+			ast.Inspect(f, func(n ast.Node) bool {
+				if s, ok := n.(*ast.SelectorExpr); ok {
+					if x, ok := s.X.(*ast.Ident); ok && x.Name == "time" && slices.Contains(notCalled, s.Sel.Name) {
+						t.Errorf("%s uses time.%s: a pure package gets the time as a value", file, s.Sel.Name)
+					}
+				}
+				if g, ok := n.(*ast.GoStmt); ok {
+					t.Errorf("%s: goroutine at offset %d: a pure package has none", file, g.Pos())
+				}
+				return true
+			})
+		}
+	}
+}
+
+// layers says what a package must not depend on, directly or not.
+var layers = []struct {
+	who string
+	not []string
+	why string
+}{
+	{"holdfast/internal/cluster", []string{"holdfast/"}, "the vocabulary depends on nothing of ours"},
+	{"holdfast/internal/store", []string{"holdfast/"}, "the port depends on nothing of ours"},
+	{"holdfast/internal/cli", []string{"holdfast/internal/agent", "holdfast/internal/ha", "holdfast/internal/store", "holdfast/internal/host/", "holdfast/internal/server"}, "the command line is a client of the API"},
+	{"holdfast/internal/server", []string{"holdfast/internal/agent", "holdfast/internal/ha", "holdfast/internal/store/", "holdfast/internal/host/"}, "handlers decide nothing and know interfaces only"},
+	{"holdfast/internal/sim", []string{"holdfast/internal/agent", "holdfast/internal/host/", "holdfast/internal/store/etcdstore"}, "the simulator runs the core, not the daemon"},
+}
+
+func TestLayers(t *testing.T) {
+	for _, l := range layers {
+		for _, dep := range deps(t, l.who) {
+			for _, bad := range l.not {
+				if dep != l.who && strings.HasPrefix(dep, bad) {
+					t.Errorf("%s depends on %s: %s", l.who, dep, l.why)
+				}
+			}
+		}
+	}
+}
+
+func TestAdaptersKnowNeitherTheCoreNorEachOther(t *testing.T) {
+	shared := map[string]bool{"holdfast/internal/host/clock": true}
+	adapters := strings.Fields(run(t, "go", "list", "./internal/host/..."))
+	for _, a := range adapters {
+		for _, dep := range deps(t, a) {
+			switch {
+			case dep == a || shared[dep] || strings.HasPrefix(dep, a+"/") || strings.HasPrefix(a, dep+"/"):
+			case strings.HasPrefix(dep, "holdfast/internal/host/"):
+				t.Errorf("adapter %s depends on adapter %s", a, dep)
+			case strings.HasPrefix(dep, "holdfast/") && dep != "holdfast/internal/cluster":
+				t.Errorf("adapter %s depends on %s: want internal/cluster only", a, dep)
+			}
+		}
+	}
+}
+
+func TestEveryPackageHasOnePackageComment(t *testing.T) {
+	for _, p := range strings.Fields(run(t, "go", "list", "./...")) {
+		if strings.Contains(p, "/api/v1") {
+			continue // generated
+		}
+		var with []string
+		for file, f := range parse(t, p) {
+			if f.Doc != nil {
+				with = append(with, file)
+			}
+		}
+		if len(with) != 1 {
+			t.Errorf("package %s has package comments in %v: want one", p, with)
+		}
+	}
+}
+
+// maxLines is the longest a hand-written file may be.
+const maxLines = 500
+
+func TestFilesAreShortAndFormatted(t *testing.T) {
+	if out := run(t, "gofmt", "-l", "."); out != "" {
+		t.Errorf("not formatted: %s", out)
+	}
+	walk(t, func(path string, text string) {
+		generated := strings.Contains(path, "/api/v1/")
+		if n := strings.Count(text, "\n"); strings.HasSuffix(path, ".go") && !generated && n > maxLines {
+			t.Errorf("%s has %d lines: want at most %d", path, n, maxLines)
+		}
+		for _, word := range []string{"TO" + "DO", "FIX" + "ME"} {
+			if !generated && strings.Contains(text, word) {
+				t.Errorf("%s: has %q: do it, or write it into docs/roadmap.md", path, word)
+			}
+		}
+	})
+}
+
+func TestScenariosHaveAReadmeAndAGolden(t *testing.T) {
+	dirs, err := os.ReadDir("scenarios")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range dirs {
+		for _, f := range []string{"README", "scenario.txt", "want.events"} {
+			if _, err := os.Stat(filepath.Join("scenarios", d.Name(), f)); d.IsDir() && err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+// walk calls f with every text file of ours.
+func walk(t *testing.T, f func(path, text string)) {
+	t.Helper()
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (d.Name() == ".git" || d.Name() == "bin") {
+			return fs.SkipDir
+		}
+		switch filepath.Ext(path) {
+		case ".go", ".md", ".sh", ".txt":
+			b, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			f(path, string(b))
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// parse reads the files of a package, tests left out, by name.
+func parse(t *testing.T, pkg string) map[string]*ast.File {
+	t.Helper()
+	out := map[string]*ast.File{}
+	dir := "./" + strings.TrimPrefix(strings.TrimPrefix(pkg, "holdfast"), "/")
+	names, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	only := slices.DeleteFunc(slices.Clone(names), func(n string) bool { return strings.HasSuffix(n, "_test.go") })
+	if len(only) == 0 {
+		only = names // a package of tests
+	}
+	for _, n := range only {
+		f, err := parser.ParseFile(token.NewFileSet(), n, nil, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out[n] = f
+	}
+	if len(out) == 0 {
+		t.Fatalf("package %s has no files", pkg)
+	}
+	return out
+}
+
+func deps(t *testing.T, pkg string) []string {
+	t.Helper()
+	return strings.Fields(run(t, "go", "list", "-deps", pkg))
+}
+
+func run(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(name, args...).Output()
+	if err != nil {
+		t.Fatalf("%s %v: %v", name, args, err)
+	}
+	return string(out)
+}

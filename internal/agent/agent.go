@@ -1,0 +1,212 @@
+package agent
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/config"
+	"holdfast/internal/ha"
+	"holdfast/internal/host/watchdog"
+	"holdfast/internal/store"
+)
+
+// tick is the longest time between two decisions. Deadlines are met to this
+// grain; the guard's margin covers it.
+const tick = 100 * time.Millisecond
+
+// Dog is the port to the process that holds the watchdog device.
+type Dog interface {
+	Arm(ctx context.Context, until cluster.Instant) (watchdog.Status, error)
+	Disarm(ctx context.Context) error
+	Status(ctx context.Context) (watchdog.Status, error)
+}
+
+// Parts is what an agent is made of.
+type Parts struct {
+	Host     cluster.HostID
+	Addr     string
+	Cluster  string // its id, for status
+	Identity string // of the data directory
+	Boot     string // boot id
+	Version  string
+	Store    store.Store
+	Driver   Driver
+	Dog      Dog
+	Clock    func() cluster.Instant                        // CLOCK_BOOTTIME
+	Config   config.Cluster                                // the local file's, in force until the store's is read
+	Seed     func(config.Cluster, cluster.GuestSpec) error // prepares what a start needs on this host; nil: nothing
+	SeedPath string                                        // of the seed ISO; "" for none
+	Emulate  bool                                          // no KVM here
+	Gate     *gate                                         // nil: migrations come in any way
+	Log      *slog.Logger
+}
+
+// ErrConflict: another agent runs under this host's name.
+var ErrConflict = errors.New("another agent uses this host's name")
+
+// Agent is the daemon. Make it with New, then Run.
+type Agent struct {
+	Parts
+	posts   chan func()
+	looked  chan struct{} // wakes the observer
+	done    chan struct{} // closed when the loop has ended
+	s       state         // owned by the loop
+	work    sync.WaitGroup
+	cancels map[ha.Work]context.CancelFunc // owned by the loop
+	fatal   error                          // owned by the loop
+
+	mu      sync.Mutex    // guards changed
+	changed chan struct{} // closed at the next change
+}
+
+// New makes an agent. It does nothing yet.
+func New(p Parts) *Agent {
+	a := &Agent{Parts: p, posts: make(chan func(), 64), looked: make(chan struct{}, 1), done: make(chan struct{}),
+		cancels: map[ha.Work]context.CancelFunc{}, changed: make(chan struct{})}
+	a.s.view = ha.View{
+		Self: p.Host, Resource: cluster.MgmtVM, Gen: 1, Hosts: map[cluster.HostID]ha.HostRec{},
+		Local: ha.Local{Identity: p.Identity, Boot: p.Boot, Instance: rand.Text(), Inherited: true, Addr: p.Addr, Version: p.Version,
+			Why: "not checked yet", Busy: map[ha.Work]bool{}, Told: map[cluster.HostID]int64{}},
+	}
+	if p.Gate != nil {
+		a.s.view.Local.Gate = p.Gate.port()
+	}
+	a.s.cfg = p.Config
+	a.s.configure()
+	a.s.storeErr = errors.New("not connected yet")
+	return a
+}
+
+// Run observes, decides and acts until ctx ends. The guest, the watchdog's
+// holder and the store's member are left as they are: a new agent goes on from
+// there. It returns nil, or ErrConflict.
+func (a *Agent) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer func() { cancel(); a.work.Wait() }()
+	defer close(a.done)
+	a.firstLook(ctx)
+	for _, loop := range []func(context.Context){a.follow, a.observe, a.watchDog, a.checkFit, a.trim} {
+		a.work.Go(func() { loop(ctx) })
+	}
+	t := time.NewTicker(tick)
+	defer t.Stop()
+	for a.fatal == nil {
+		select {
+		case <-ctx.Done():
+			return nil
+		case f := <-a.posts:
+			f()
+			a.drain()
+		case <-t.C:
+		}
+		a.step(ctx)
+	}
+	return a.fatal
+}
+
+// drain runs the functions that are already posted, so that one decision sees
+// them all.
+func (a *Agent) drain() {
+	for range len(a.posts) {
+		(<-a.posts)()
+	}
+}
+
+// post hands a function to the loop. It gives up when ctx ends.
+func (a *Agent) post(ctx context.Context, f func()) {
+	select {
+	case a.posts <- f:
+	case <-ctx.Done():
+	case <-a.done:
+	}
+}
+
+// ask runs a function in the loop and waits for it. It reports whether it ran.
+func (a *Agent) ask(ctx context.Context, f func()) bool {
+	ran := make(chan struct{})
+	a.post(ctx, func() { f(); close(ran) })
+	select {
+	case <-ran:
+		return true
+	case <-ctx.Done():
+	case <-a.done:
+	}
+	return false
+}
+
+// step decides once and begins what is to be done.
+func (a *Agent) step(ctx context.Context) {
+	a.restoreDeadline()
+	if a.Gate != nil {
+		a.Gate.open.Store(ha.Receives(a.s.snapshot(a.Clock())))
+	}
+	for _, act := range ha.Decide(a.s.snapshot(a.Clock())) {
+		a.begin(ctx, act)
+	}
+}
+
+// begin starts an action in a goroutine of its own. Its result comes back as a
+// post, after which the loop decides anew.
+func (a *Agent) begin(ctx context.Context, act ha.Action) {
+	if c, ok := act.(ha.Conflict); ok {
+		a.fatal = fmt.Errorf("%w: %s", ErrConflict, c.Why)
+		return
+	}
+	w := act.Work()
+	job := a.job(act)
+	ctx, cancel := context.WithTimeout(ctx, job.within)
+	a.s.view.Local.Busy[w] = true
+	a.cancels[w] = cancel
+	if w != ha.WorkRenew && w != ha.WorkArm {
+		a.Log.Info("begin", "action", fmt.Sprintf("%T", act), "detail", describe(act))
+	}
+	a.work.Go(func() {
+		defer cancel()
+		finish := job.do(ctx)
+		// The result must reach the loop even when the action's own time is over.
+		a.post(context.WithoutCancel(ctx), func() {
+			a.s.view.Local.Busy[w] = false
+			delete(a.cancels, w)
+			finish()
+			a.touched(job.guest)
+		})
+	})
+}
+
+// touched notes that an action on the guest has ended, and looks at it at once.
+func (a *Agent) touched(guest bool) {
+	if guest {
+		a.s.view.Local.Touched = a.Clock()
+		a.look()
+	}
+	a.notify()
+}
+
+// look wakes the observer.
+func (a *Agent) look() {
+	select {
+	case a.looked <- struct{}{}:
+	default:
+	}
+}
+
+// notify wakes everybody who waits for a change.
+func (a *Agent) notify() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	close(a.changed)
+	a.changed = make(chan struct{})
+}
+
+// next returns the channel that closes at the next change.
+func (a *Agent) next() <-chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.changed
+}

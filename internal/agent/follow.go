@@ -1,0 +1,95 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"holdfast/internal/store"
+)
+
+// Times of following the store.
+const (
+	listWithin  = 3 * time.Second
+	followAgain = 300 * time.Millisecond
+)
+
+// follow keeps the loop's records up to date: it lists them all, then watches
+// from there; when the watch breaks it begins again. What was read stays valid
+// meanwhile: every decision compares revisions when it is written.
+func (a *Agent) follow(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := a.followOnce(ctx)
+		a.post(ctx, func() { a.setStoreErr(err) })
+		select {
+		case <-ctx.Done():
+		case <-time.After(followAgain):
+		}
+	}
+}
+
+func (a *Agent) followOnce(ctx context.Context) error {
+	lctx, cancel := context.WithTimeout(ctx, listWithin)
+	kvs, rev, err := a.Store.List(lctx, keyState)
+	cancel()
+	if err != nil {
+		return fmt.Errorf("list the records: %w", err)
+	}
+	a.post(ctx, func() { a.relist(kvs) })
+	wctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	w := a.Store.Watch(wctx, keyState, rev+1)
+	for b := range w.C() {
+		// The moment is taken here, after the change has happened.
+		seen := a.Clock()
+		a.post(ctx, func() {
+			for _, c := range b.Changes {
+				a.take(c.KV, c.Deleted, func() error { return a.s.apply(c.KV, c.Deleted, seen) })
+			}
+			a.setStoreErr(nil)
+			a.notify()
+		})
+	}
+	return w.Err()
+}
+
+// relist takes a full listing in: records that are gone are forgotten.
+func (a *Agent) relist(kvs []store.KV) {
+	seen := a.Clock()
+	listed := map[string]bool{}
+	for _, kv := range kvs {
+		listed[kv.Key] = true
+		a.take(kv, false, func() error { return a.s.apply(kv, false, seen) })
+	}
+	for h, r := range a.s.view.Hosts {
+		if !listed[hostKey(h)] {
+			gone := store.KV{Key: hostKey(h), ModRev: r.Mod + 1}
+			a.take(gone, true, func() error { return a.s.apply(gone, true, seen) })
+		}
+	}
+	a.s.view.Synced = a.s.cfgMod != 0
+	a.setStoreErr(nil)
+	a.notify()
+}
+
+// take logs a record that can not be read; the one before stays in force.
+func (a *Agent) take(kv store.KV, deleted bool, apply func() error) {
+	if err := apply(); err != nil {
+		a.Log.Error("record ignored", "key", kv.Key, "deleted", deleted, "err", err)
+	}
+	switch kv.Key {
+	case keyConfig:
+		a.s.view.Synced = a.s.cfgMod != 0
+	case ownerKey(a.s.view.Resource):
+		a.look() // many decisions want an observation that is newer than the record
+	}
+}
+
+func (a *Agent) setStoreErr(err error) {
+	if err == nil {
+		a.s.connected = time.Now()
+	} else if a.s.storeErr == nil {
+		a.Log.Warn("store lost", "err", err)
+	}
+	a.s.storeErr = err
+}

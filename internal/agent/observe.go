@@ -1,0 +1,196 @@
+package agent
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"time"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/config"
+	"holdfast/internal/ha"
+	"holdfast/internal/host/watchdog"
+)
+
+// Intervals of looking at this host.
+const (
+	lookEvery  = 500 * time.Millisecond
+	lookWithin = time.Second
+	dogEvery   = time.Second
+	dogWithin  = time.Second
+	fitEvery   = 5 * time.Second
+	fitWithin  = 3 * time.Second
+)
+
+// firstLook observes the guest and the watchdog before anything is decided, so
+// that a restarted agent knows what the one before left: the deadline that the
+// watchdog was told is the one that it had.
+func (a *Agent) firstLook(ctx context.Context) {
+	a.lookOnce(ctx)()
+	l := &a.s.view.Local
+	a.dogOnce(ctx)()
+	if g := l.Guest; g.State != cluster.GuestAbsent {
+		a.Log.Info("found a guest", "state", g.State, "epoch", g.Epoch, "pid", g.PID)
+	}
+}
+
+// observe looks at the guest at each wake of the driver, after each action, and
+// at an interval.
+func (a *Agent) observe(ctx context.Context) {
+	t := time.NewTicker(lookEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.Driver.Wake():
+		case <-a.looked:
+		case <-t.C:
+		}
+		a.post(ctx, a.lookOnce(ctx))
+	}
+}
+
+// lookOnce observes, and returns what the loop must do with it.
+func (a *Agent) lookOnce(ctx context.Context) func() {
+	at := a.Clock()
+	ctx, cancel := context.WithTimeout(ctx, lookWithin)
+	defer cancel()
+	g, err := a.Driver.Observe(ctx)
+	return func() {
+		l := &a.s.view.Local
+		if g.State == "" {
+			g.State = cluster.GuestUnknown
+		}
+		if err != nil && l.Guest.State != g.State {
+			a.Log.Warn("guest not observed fully", "state", g.State, "err", err)
+		}
+		if l.Guest != g {
+			a.notify()
+		}
+		if l.Guest.State != g.State {
+			a.Log.Info("guest", "state", g.State, "was", l.Guest.State, "pid", g.PID, "epoch", g.Epoch)
+		}
+		l.Guest, l.GuestAt = g, at
+	}
+}
+
+// watchDog keeps the state of the watchdog's holder up to date.
+func (a *Agent) watchDog(ctx context.Context) {
+	t := time.NewTicker(dogEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		a.post(ctx, a.dogOnce(ctx))
+	}
+}
+
+func (a *Agent) dogOnce(ctx context.Context) func() {
+	ctx, cancel := context.WithTimeout(ctx, dogWithin)
+	defer cancel()
+	st, err := a.Dog.Status(ctx)
+	return func() { a.dogIs(st, err) }
+}
+
+// dogIs takes the holder's word over. While an arm or disarm is under way its
+// own answer counts.
+func (a *Agent) dogIs(st watchdog.Status, err error) {
+	l := &a.s.view.Local
+	if l.Busy[ha.WorkArm] {
+		return
+	}
+	was := l.Dog
+	if err != nil {
+		// The holder is away: the device, if armed, runs on and will reset the host.
+		l.Dog.Working = false
+	} else {
+		l.Dog = ha.Watchdog{Working: st.Error == "" && st.Timeout > 0, Armed: st.Armed, Limit: st.Limit, Timeout: st.Timeout, Name: st.Identity}
+	}
+	if was.Working != l.Dog.Working {
+		a.Log.Info("watchdog", "working", l.Dog.Working, "device", l.Dog.Name, "timeout", l.Dog.Timeout, "err", err, "detail", st.Error)
+	}
+}
+
+// restoreDeadline gives a new agent the deadline of the one before, from the
+// limit that the watchdog was told: L = D + G - W.
+func (a *Agent) restoreDeadline() {
+	v := &a.s.view
+	l := &v.Local
+	if l.Deadline == 0 && l.LeaseMod == 0 && l.Dog.Armed && l.Dog.Limit != 0 {
+		l.Deadline = l.Dog.Limit.Add(l.Dog.Timeout - ha.Guard(v.Timings, l.Dog.Timeout))
+	}
+}
+
+// checkFit finds out, again and again, whether this host could start the guest,
+// and prepares what a start or an incoming migration needs.
+func (a *Agent) checkFit(ctx context.Context) {
+	for {
+		var cfg config.Cluster
+		if !a.ask(ctx, func() { cfg = a.s.cfg }) {
+			return
+		}
+		err := a.fitOnce(ctx, cfg)
+		a.post(ctx, func() { a.fitIs(err) })
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(fitEvery):
+		}
+	}
+}
+
+func (a *Agent) fitOnce(ctx context.Context, cfg config.Cluster) error {
+	ctx, cancel := context.WithTimeout(ctx, fitWithin)
+	defer cancel()
+	spec := a.spec(cfg, cluster.Epoch{})
+	if a.Seed != nil {
+		if err := a.Seed(cfg, spec); err != nil {
+			return fmt.Errorf("prepare the guest's seed: %w", err)
+		}
+	}
+	return a.Driver.Check(ctx, spec)
+}
+
+// spec is what the guest is on this host.
+func (a *Agent) spec(cfg config.Cluster, e cluster.Epoch) cluster.GuestSpec {
+	s := cluster.GuestSpec{
+		Resource: cluster.MgmtVM, Epoch: e, UUID: GuestUUID(a.Cluster), Name: GuestName,
+		MemoryMiB: cfg.MemoryMiB(), CPUs: cfg.CPU, Image: cfg.ImagePath(), Seed: a.SeedPath, Emulate: a.Emulate,
+	}
+	nics, _ := cfg.For(a.Host)
+	for _, n := range nics {
+		s.NICs = append(s.NICs, cluster.NIC{Bridge: n.Bridge, MAC: n.MAC})
+	}
+	if b := cfg.DirectBoot; b != nil {
+		s.Boot = &cluster.DirectBoot{Kernel: b.Kernel, Initrd: b.Initrd, Cmdline: b.Cmdline}
+	}
+	return s
+}
+
+// GuestName is the libvirt name of the management VM.
+const GuestName = "holdfast-mnvm"
+
+// GuestUUID is the management VM's UUID: of version 8, from the cluster's id, so
+// that every host knows it without being told.
+func GuestUUID(clusterID string) string {
+	h := sha256.Sum256([]byte("holdfast guest " + clusterID + " " + string(cluster.MgmtVM)))
+	h[6], h[8] = h[6]&0x0f|0x80, h[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", h[0:4], h[4:6], h[6:8], h[8:10], h[10:16])
+}
+
+func (a *Agent) fitIs(err error) {
+	l := &a.s.view.Local
+	why := ""
+	if err != nil {
+		why = err.Error()
+	}
+	if l.Fit != (err == nil) || l.Why != why {
+		a.Log.Info("able to start the guest", "fit", err == nil, "why", why)
+		a.notify()
+	}
+	l.Fit, l.Why = err == nil, why
+}

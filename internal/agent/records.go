@@ -1,0 +1,56 @@
+package agent
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"holdfast/internal/cluster"
+)
+
+// Keys in the store, below the cluster's prefix. Everything under state/ is
+// followed by every agent; the log is only read on request.
+const (
+	keyState   = "state/"
+	keyCoord   = keyState + "coordinator"
+	keyHosts   = keyState + "hosts/"
+	keyOwners  = keyState + "owner/"
+	keyWants   = keyState + "want/"
+	keyConfig  = keyState + "config"
+	keyPercent = keyState + "progress/"
+	keyLog     = "log/"
+)
+
+func hostKey(h cluster.HostID) string         { return keyHosts + string(h) }
+func ownerKey(r cluster.ResourceID) string    { return keyOwners + string(r) }
+func wantKey(r cluster.ResourceID) string     { return keyWants + string(r) }
+func progressKey(r cluster.ResourceID) string { return keyPercent + string(r) }
+
+// logKey orders events by their writer's wall clock; the sequence keeps apart
+// what one writer says in one nanosecond.
+func logKey(e cluster.Event, seq uint64) string {
+	return fmt.Sprintf("%s%020d-%s-%d", keyLog, e.Time.UnixNano(), e.By, seq)
+}
+
+// encode gives the JSON of a record. The records hold nothing that JSON can not
+// express, so an error is a defect of this program.
+func encode(record any) []byte {
+	b, err := json.Marshal(record)
+	if err != nil {
+		panic(fmt.Sprintf("encode %T: %v", record, err))
+	}
+	return b
+}
+
+// hostOf returns the host that a key under state/hosts/ is about.
+func hostOf(key string) (cluster.HostID, bool) {
+	h, ok := strings.CutPrefix(key, keyHosts)
+	return cluster.HostID(h), ok
+}
+
+// stamp completes an event.
+func stamp(e cluster.Event, now time.Time) cluster.Event {
+	e.Time = now.UTC()
+	return e
+}

@@ -1,0 +1,340 @@
+package agent
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/config"
+	"holdfast/internal/host/clock"
+	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/process"
+	"holdfast/internal/host/watchdog"
+	"holdfast/internal/pki"
+	"holdfast/internal/server"
+	"holdfast/internal/store"
+	"holdfast/internal/store/etcdstore"
+	"holdfast/internal/supervise"
+)
+
+// Options are what RunNode needs besides the node's file.
+type Options struct {
+	NodeFile string
+	Exe      string // this program, for its children
+	Version  string
+	Log      *slog.Logger
+}
+
+// noWatchdog is the name of the device that is none.
+const noWatchdog = "none"
+
+// BadInput wraps an error that the person who wrote the settings must mend.
+type BadInput struct{ Err error }
+
+func (e BadInput) Error() string { return e.Err.Error() }
+func (e BadInput) Unwrap() error { return e.Err }
+
+// node is an agent under construction.
+type node struct {
+	Options
+	n      config.Node
+	cfg    config.Cluster
+	server *tls.Config
+	client *tls.Config
+}
+
+// RunNode runs the agent of a host until ctx ends: it keeps the store's member
+// and the watchdog's holder running as processes of their own, serves the API,
+// and runs the loop. All of the guest, member and holder outlive it.
+func RunNode(ctx context.Context, opt Options) (err error) {
+	nd, err := load(opt)
+	if err != nil {
+		return BadInput{err}
+	}
+	unlock, err := nd.claim()
+	if err != nil {
+		return BadInput{err}
+	}
+	defer unlock()
+	identity, err := nd.identity()
+	if err != nil {
+		return BadInput{err}
+	}
+	boot, err := readID(nd.n.BootIDFile)
+	if err != nil {
+		return BadInput{err}
+	}
+	st, err := etcdstore.Open(etcdstore.Options{
+		Endpoints: nd.n.Store.Endpoints, TLS: nd.client, Prefix: "/holdfast/" + nd.n.Cluster + "/", DialTimeout: 2 * time.Second, Log: nd.Log,
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+	drv, err := nd.driver()
+	if err != nil {
+		return BadInput{err}
+	}
+	defer func() { err = errors.Join(err, drv.Close()) }()
+	parts := nd.parts(st, drv, identity, boot)
+	if nd.n.Driver != "process" {
+		if parts.Gate, err = newGate(nd.n.Addr, nd.n.Libvirt.MigrateURI, nd.Log); err != nil {
+			return BadInput{err}
+		}
+	}
+	return nd.serve(ctx, New(parts))
+}
+
+// serve runs everything that an agent is made of, and ends it together.
+func (nd *node) serve(ctx context.Context, a *Agent) error {
+	srv, err := server.New(a, server.Options{
+		Socket: filepath.Join(nd.n.RunDir, "holdfast.sock"), Listen: nd.n.API.Listen, TLS: nd.server, Log: nd.Log, Version: nd.Version,
+	})
+	if err != nil {
+		return BadInput{err}
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	run := func(what string, f func(context.Context) error) {
+		wg.Go(func() {
+			if err := f(ctx); err != nil && ctx.Err() == nil {
+				cancel(fmt.Errorf("%s: %w", what, err))
+			}
+		})
+	}
+	for _, spec := range nd.children() {
+		run("keep "+spec.Name, func(ctx context.Context) error { return supervise.Keep(ctx, spec) })
+	}
+	run("serve the api", srv.Serve)
+	if a.Gate != nil {
+		run("let migrations in", a.Gate.serve)
+	}
+	run("put the configuration into the store", func(ctx context.Context) error { return nd.plant(ctx, a.Store) })
+	run("agent", func(ctx context.Context) error {
+		err := a.Run(ctx)
+		cancel(err)
+		return err
+	})
+	wg.Wait()
+	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// load reads and checks everything that can be wrong before anything is done.
+func load(opt Options) (*node, error) {
+	n, err := config.LoadNode(opt.NodeFile)
+	if err != nil {
+		return nil, err
+	}
+	cfg, warnings, err := config.Load(n.ConfigFile, config.Options{AllowUndersized: n.Undersized})
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range warnings {
+		opt.Log.Warn("configuration", "warning", w.String())
+	}
+	nd := &node{Options: opt, n: n, cfg: cfg}
+	if nics, _ := cfg.For(cluster.HostID(n.Host)); nics == nil {
+		return nil, fmt.Errorf("%s: host: value %q: want one of the names in Node of %s: %s", opt.NodeFile, n.Host, n.ConfigFile, strings.Join(cfg.Node, ", "))
+	}
+	if n.TLS.CA == "" {
+		if n.API.Listen != "" {
+			return nil, fmt.Errorf("%s: tls: no files given, but api.listen is %q: want ca, cert and key", opt.NodeFile, n.API.Listen)
+		}
+		return nd, nil
+	}
+	nd.server, nd.client, err = pki.Load(n.TLS.CA, n.TLS.Cert, n.TLS.Key)
+	return nd, err
+}
+
+// claim makes the directories and takes the data directory for this process, for
+// this cluster.
+func (nd *node) claim() (unlock func(), err error) {
+	for _, dir := range []string{nd.n.DataDir, nd.n.RunDir} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("make directory: %w", err)
+		}
+	}
+	lock := filepath.Join(nd.n.DataDir, "lock")
+	f, err := os.OpenFile(lock, os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock the data directory: %w", err)
+	}
+	unlock = func() { f.Close() }
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		unlock()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("data directory %s is in use by another running agent", nd.n.DataDir)
+		}
+		return nil, fmt.Errorf("lock %s: %w", lock, err)
+	}
+	made, err := once(filepath.Join(nd.n.DataDir, "cluster"), nd.n.Cluster)
+	if err == nil && made != nd.n.Cluster {
+		err = fmt.Errorf("%s: data_dir: value %q: it belongs to cluster %q, not to %q: name another directory, or move it away if that cluster is no more", nd.NodeFile, nd.n.DataDir, made, nd.n.Cluster)
+	}
+	if err != nil {
+		unlock()
+		return nil, err
+	}
+	return unlock, nil
+}
+
+// identity is random, made with the data directory and kept with it.
+func (nd *node) identity() (string, error) {
+	b := make([]byte, 16)
+	rand.Read(b)
+	return once(filepath.Join(nd.n.DataDir, "identity"), hex.EncodeToString(b))
+}
+
+// once writes value into a file that does not exist yet, whole or not at all,
+// and returns what the file holds.
+func once(path, value string) (string, error) {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		tmp, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+		if err != nil {
+			return "", fmt.Errorf("write %s: %w", path, err)
+		}
+		defer os.Remove(tmp.Name())
+		_, err = tmp.WriteString(value + "\n")
+		err = errors.Join(err, tmp.Sync(), tmp.Close())
+		if err == nil {
+			err = os.Link(tmp.Name(), path)
+		}
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			return "", fmt.Errorf("write %s: %w", path, err)
+		}
+	}
+	return readID(path)
+}
+
+func readID(path string) (string, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	id := strings.TrimSpace(string(b))
+	if id == "" {
+		return "", fmt.Errorf("%s is empty", path)
+	}
+	return id, nil
+}
+
+// children are the processes that outlive the agent.
+func (nd *node) children() []supervise.Spec {
+	var out []supervise.Spec
+	spec := func(name string, args ...string) {
+		out = append(out, supervise.Spec{Name: name, Exe: nd.Exe, Args: args, Env: os.Environ(), Dir: filepath.Join(nd.n.RunDir, name), Log: nd.Log})
+	}
+	if nd.n.Store.Member != nil {
+		spec("store", "store-member", "--config", nd.NodeFile)
+	}
+	if nd.n.Watchdog.Device != noWatchdog {
+		spec("watchdog", "watchdog-holder", "--device", nd.n.Watchdog.Device, "--timeout", nd.cfg.Timings().Watchdog.String(),
+			"--socket", nd.dogSocket(), "--boot-id-file", nd.n.BootIDFile)
+	}
+	return out
+}
+
+func (nd *node) dogSocket() string { return filepath.Join(nd.n.RunDir, "watchdog.sock") }
+
+// MemberConfig gives the settings of the store's member on the host of a node
+// file.
+func MemberConfig(nodeFile string) (etcdstore.MemberConfig, error) {
+	n, err := config.LoadNode(nodeFile)
+	if err != nil {
+		return etcdstore.MemberConfig{}, err
+	}
+	m := n.Store.Member
+	if m == nil {
+		return etcdstore.MemberConfig{}, fmt.Errorf("%s: store.member: there is none: this host runs no member", nodeFile)
+	}
+	c := etcdstore.MemberConfig{
+		Name: n.Host, Cluster: n.Cluster, DataDir: filepath.Join(n.DataDir, "store"),
+		ListenPeer: m.ListenPeer, ListenClient: m.ListenClient, PeerURL: m.PeerURL, ClientURL: m.ClientURL, Initial: m.Initial,
+	}
+	if n.TLS.CA != "" {
+		c.TLS = &etcdstore.TLSFiles{CA: n.TLS.CA, Cert: n.TLS.Cert, Key: n.TLS.Key}
+	}
+	return c, nil
+}
+
+func (nd *node) driver() (Driver, error) {
+	uuid := GuestUUID(nd.n.Cluster)
+	if nd.n.Driver == "process" {
+		return process.New(process.Options{
+			Command: nd.n.Process.Command, Dir: filepath.Join(nd.n.RunDir, "guest"), Shared: nd.n.Process.Dir,
+			Host: cluster.HostID(nd.n.Host), Resource: cluster.MgmtVM, UUID: uuid, Log: nd.Log,
+		})
+	}
+	return libvirt.New(libvirt.Options{
+		Socket: nd.n.Libvirt.Socket, MigrateURI: nd.n.Libvirt.MigrateURI, RunDir: nd.n.RunDir,
+		Resource: cluster.MgmtVM, UUID: uuid, Name: GuestName, Log: nd.Log,
+	})
+}
+
+// absent stands for the holder on a host without a watchdog.
+type absent struct{}
+
+var errNoWatchdog = errors.New("this host has no watchdog device")
+
+func (absent) Arm(context.Context, cluster.Instant) (watchdog.Status, error) {
+	return watchdog.Status{}, errNoWatchdog
+}
+func (absent) Disarm(context.Context) error { return nil }
+func (absent) Status(context.Context) (watchdog.Status, error) {
+	return watchdog.Status{Error: errNoWatchdog.Error()}, nil
+}
+
+func (nd *node) parts(st store.Store, drv Driver, identity, boot string) Parts {
+	p := Parts{
+		Host: cluster.HostID(nd.n.Host), Addr: nd.n.Addr, Cluster: nd.n.Cluster, Identity: identity, Boot: boot, Version: nd.Version,
+		Store: st, Driver: drv, Dog: Dog(absent{}), Clock: clock.Boottime, Config: nd.cfg, Log: nd.Log,
+	}
+	if nd.n.Watchdog.Device != noWatchdog {
+		p.Dog = watchdog.Dial(nd.dogSocket())
+	}
+	if nd.n.Driver != "process" {
+		_, err := os.Stat("/dev/kvm")
+		p.Emulate = err != nil
+		p.SeedPath = filepath.Join(nd.n.DataDir, "seed.iso")
+		p.Seed = seeder(p.Host, nd.n.Cluster)
+	}
+	return p
+}
+
+// plant puts the configuration and the wish that the guest runs into a store
+// that has none yet. The first agent of the cluster wins.
+func (nd *node) plant(ctx context.Context, st store.Store) error {
+	for {
+		tctx, cancel := context.WithTimeout(ctx, writeWithin)
+		_, _, err := st.Txn(tctx, []store.Cmp{{Key: keyConfig}}, []store.Op{
+			{Key: keyConfig, Value: encode(nd.cfg)},
+			{Key: wantKey(cluster.MgmtVM), Value: encode(cluster.Want{Run: true})},
+		})
+		cancel()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(followAgain):
+		}
+	}
+}

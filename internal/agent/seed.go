@@ -1,0 +1,33 @@
+package agent
+
+import (
+	"bytes"
+	"os"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/config"
+	"holdfast/internal/host/seed"
+)
+
+// seeder writes the guest's seed for this host, again only when it would be
+// another one or the file is gone.
+func seeder(host cluster.HostID, clusterID string) func(config.Cluster, cluster.GuestSpec) error {
+	var written []byte
+	return func(cfg config.Cluster, spec cluster.GuestSpec) error {
+		s := seed.Seed{InstanceID: "holdfast-" + clusterID + "-" + string(host), Hostname: string(cluster.MgmtVM), DNS: cfg.DNS}
+		nics, console := cfg.For(host)
+		s.ConsoleIP = console
+		for _, n := range nics {
+			s.NICs = append(s.NICs, seed.NIC{MAC: n.MAC, IP: n.IP, Netmask: n.Netmask, Gateway: n.Gateway, DefRoute: n.DefRoute})
+		}
+		now := encode(s)
+		if _, err := os.Stat(spec.Seed); err == nil && bytes.Equal(now, written) {
+			return nil
+		}
+		if err := seed.Write(spec.Seed, s); err != nil {
+			return err
+		}
+		written = now
+		return nil
+	}
+}

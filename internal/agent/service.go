@@ -1,0 +1,201 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/ha"
+	"holdfast/internal/store"
+)
+
+// The methods of this file are what the API serves (server.Cluster).
+
+// statusWithin bounds the wait for the loop, which never blocks.
+const statusWithin = 2 * time.Second
+
+// Status returns what this agent knows now.
+func (a *Agent) Status() cluster.Status {
+	ctx, cancel := context.WithTimeout(context.Background(), statusWithin)
+	defer cancel()
+	var st cluster.Status
+	if !a.ask(ctx, func() { st = a.status() }) {
+		st = cluster.Status{Time: time.Now(), Cluster: a.Cluster, Self: a.Host, StoreError: "the agent is ending"}
+	}
+	return st
+}
+
+func (a *Agent) status() cluster.Status {
+	v := a.s.snapshot(a.Clock())
+	st := cluster.Status{
+		Time: time.Now(), Cluster: a.Cluster, Self: a.Host, Connected: a.s.storeErr == nil && v.Synced,
+		Coordinator: v.Coord.Host, Term: v.Coord.Mod, Want: v.Want.Want, Owner: v.Owner.Owner,
+		Takeover: ha.Takeover(v), Waiting: ha.Waiting(v), Timings: v.Timings,
+	}
+	if a.s.storeErr != nil {
+		st.StoreError = a.s.storeErr.Error()
+		st.Waiting = "a quorum of the store: " + st.StoreError
+	}
+	if v.Owner.State == cluster.Migrating {
+		st.Percent = a.s.percent
+	}
+	for h, r := range v.Hosts {
+		silent := v.Now.Sub(r.SeenAt)
+		st.Hosts = append(st.Hosts, cluster.HostStatus{
+			Host: r.Host, Silent: silent, Coordinator: h == v.Coord.Host,
+			Alive: r.Expelled.IsZero() && silent < v.Timings.Lease,
+		})
+	}
+	slices.SortFunc(st.Hosts, func(x, y cluster.HostStatus) int { return cmp.Compare(x.Name, y.Name) })
+	return st
+}
+
+// Changed delivers a value after each change, coalesced, until ctx ends.
+func (a *Agent) Changed(ctx context.Context) <-chan struct{} {
+	out := make(chan struct{}, 1)
+	next := a.next()
+	go func() {
+		defer close(out)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-a.done:
+				return
+			case <-next:
+			}
+			next = a.next()
+			select {
+			case out <- struct{}{}:
+			default:
+			}
+		}
+	}()
+	return out
+}
+
+// Events returns at most limit events after a revision of the store, oldest
+// first, and the revision for the next page; after -1 gives the newest.
+func (a *Agent) Events(ctx context.Context, after int64, limit int) ([]cluster.Event, int64, error) {
+	kvs, rev, err := a.Store.List(ctx, keyLog)
+	if err != nil {
+		return nil, 0, fmt.Errorf("list the events: %w", err)
+	}
+	slices.SortStableFunc(kvs, func(x, y store.KV) int { return cmp.Compare(x.ModRev, y.ModRev) })
+	if after < 0 {
+		kvs = kvs[max(0, len(kvs)-limit):]
+	} else {
+		kvs = slices.DeleteFunc(kvs, func(kv store.KV) bool { return kv.ModRev <= after })
+	}
+	next := rev
+	if len(kvs) > limit {
+		kvs = kvs[:limit]
+		next = kvs[limit-1].ModRev
+	}
+	events := make([]cluster.Event, 0, len(kvs))
+	for _, kv := range kvs {
+		e, err := decode[cluster.Event](kv, false)
+		if err != nil {
+			return nil, 0, err
+		}
+		events = append(events, e)
+	}
+	return events, next, nil
+}
+
+// keyRequests remembers requests that were carried out, by their idempotency key.
+const keyRequests = "requests/"
+
+// requestAgain is the time between two tries of a request.
+const requestAgain = 200 * time.Millisecond
+
+// Request changes what is asked for, in one transaction with an event that
+// names the user. It tries again, as long as ctx lives, when it raced another
+// request or the outcome is not known: by its key, a request that was carried
+// out is found and not repeated.
+func (a *Agent) Request(ctx context.Context, user, key string, change func(*cluster.Want, cluster.Status) error) error {
+	if key == "" {
+		key = rand.Text()
+	}
+	for {
+		done, err := a.requestOnce(ctx, user, key, change)
+		if done || err != nil && !errors.Is(err, store.ErrRetry) && !errors.Is(err, store.ErrUnknown) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			if err == nil {
+				err = fmt.Errorf("%w: it raced other requests", store.ErrRetry)
+			}
+			return err
+		case <-time.After(requestAgain):
+		}
+	}
+}
+
+// requestOnce reports whether the request is carried out.
+func (a *Agent) requestOnce(ctx context.Context, user, key string, change func(*cluster.Want, cluster.Status) error) (bool, error) {
+	wkey, rkey := wantKey(cluster.MgmtVM), keyRequests+key
+	kv, found, err := a.Store.Get(ctx, wkey)
+	if err != nil {
+		return false, fmt.Errorf("read what is asked for: %w", err)
+	}
+	want, err := decode[cluster.Want](kv, !found)
+	if err != nil {
+		return false, err
+	}
+	if _, done, err := a.Store.Get(ctx, rkey); err != nil || done {
+		return done, err
+	}
+	before := want
+	if err := change(&want, a.Status()); err != nil {
+		return false, err
+	}
+	return a.request(ctx, []store.Cmp{{Key: wkey, Rev: kv.ModRev}, {Key: rkey}}, key, before, want, user)
+}
+
+func (a *Agent) request(ctx context.Context, conds []store.Cmp, key string, before, want cluster.Want, user string) (bool, error) {
+	ops := []store.Op{
+		{Key: wantKey(cluster.MgmtVM), Value: encode(want)},
+		{Key: keyRequests + key, Value: []byte(time.Now().UTC().Format(time.RFC3339))},
+	}
+	ev := cluster.Event{Kind: cluster.EvWant, By: a.Host, Resource: cluster.MgmtVM, User: user, To: want.MoveTo, Detail: wantDetail(before, want)}
+	if !a.ask(ctx, func() { ops = append(ops, a.event(ev)) }) {
+		return false, fmt.Errorf("%w: the agent is ending", store.ErrRetry)
+	}
+	tctx, cancel := context.WithTimeout(ctx, writeWithin)
+	defer cancel()
+	rev, ok, err := a.Store.Txn(tctx, conds, ops)
+	if err != nil {
+		return false, fmt.Errorf("write what is asked for: %w", err)
+	}
+	if ok {
+		// Before the answer: a status asked for next must know of it.
+		a.ask(ctx, func() { a.own(ops[0].Key, ops[0].Value, rev); a.notify() })
+	}
+	return ok, nil
+}
+
+// wantDetail says what a request changed.
+func wantDetail(before, want cluster.Want) string {
+	var what []string
+	if before.HandsOff != want.HandsOff {
+		what = append(what, map[bool]string{true: "hands off", false: "hands on"}[want.HandsOff])
+	}
+	if before.Run != want.Run {
+		what = append(what, map[bool]string{true: "start", false: "stop"}[want.Run])
+	}
+	if before.MoveTo != want.MoveTo {
+		what = append(what, "migrate to "+string(want.MoveTo))
+	}
+	if len(what) == 0 {
+		return "nothing new"
+	}
+	return strings.Join(what, ", ")
+}

@@ -1,0 +1,122 @@
+package agent
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"time"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/config"
+	"holdfast/internal/ha"
+	"holdfast/internal/store"
+)
+
+// state is owned by the loop.
+type state struct {
+	view      ha.View
+	cfg       config.Cluster // as last read from the store
+	cfgMod    int64
+	percent   int // of a migration, as its source says
+	pctMod    int64
+	seq       uint64
+	storeErr  error     // of the last thing tried, nil when it went well
+	connected time.Time // when the store was last seen to answer
+}
+
+// apply takes one record of the store in. It is given every change, in order,
+// by the watch, and this agent's own writes as soon as they are answered: an
+// older revision than the one held is ignored.
+func (s *state) apply(kv store.KV, deleted bool, seen cluster.Instant) error {
+	v := &s.view
+	if h, ok := hostOf(kv.Key); ok {
+		return s.applyHost(h, kv, deleted, seen)
+	}
+	var err error
+	switch kv.Key {
+	case keyCoord:
+		if kv.ModRev > v.Coord.Mod {
+			v.Coord, err = decode[ha.CoordRec](kv, deleted)
+			v.Coord.Mod, v.Coord.SeenAt = present(kv, deleted), seen
+		}
+	case ownerKey(v.Resource):
+		if kv.ModRev > v.Owner.Mod {
+			v.Owner, err = decode[ha.OwnerRec](kv, deleted)
+			v.Owner.Mod, v.Owner.SeenAt = present(kv, deleted), seen
+			v.Local.Shut = 0
+		}
+	case wantKey(v.Resource):
+		if kv.ModRev > v.Want.Mod {
+			v.Want, err = decode[ha.WantRec](kv, deleted)
+			v.Want.Mod = present(kv, deleted)
+		}
+	case progressKey(v.Resource):
+		if kv.ModRev > s.pctMod {
+			s.percent, err = decode[int](kv, deleted)
+			s.pctMod = kv.ModRev
+		}
+	case keyConfig:
+		if kv.ModRev > s.cfgMod {
+			s.cfg, err = decode[config.Cluster](kv, deleted)
+			s.cfgMod = kv.ModRev
+			s.configure()
+		}
+	}
+	return err
+}
+
+func (s *state) applyHost(h cluster.HostID, kv store.KV, deleted bool, seen cluster.Instant) error {
+	v := &s.view
+	if kv.ModRev <= v.Hosts[h].Mod {
+		return nil
+	}
+	hosts := maps.Clone(v.Hosts)
+	defer func() { v.Hosts = hosts }()
+	if deleted {
+		delete(hosts, h)
+		return nil
+	}
+	r, err := decode[ha.HostRec](kv, false)
+	r.Mod, r.SeenAt = kv.ModRev, seen
+	if err == nil {
+		hosts[h] = r
+	}
+	return err
+}
+
+// configure takes the cluster's configuration over.
+func (s *state) configure() {
+	v := &s.view
+	v.Timings = s.cfg.Timings()
+	v.Order = nil
+	for _, n := range s.cfg.Nodes() {
+		v.Order = append(v.Order, n.Host)
+	}
+}
+
+// snapshot is the view for one decision.
+func (s *state) snapshot(now cluster.Instant) ha.View {
+	v := s.view
+	v.Now = now
+	v.Local.Busy = maps.Clone(v.Local.Busy)
+	return v
+}
+
+func present(kv store.KV, deleted bool) int64 {
+	if deleted {
+		return 0
+	}
+	return kv.ModRev
+}
+
+// decode reads a record; a deleted one is the zero value.
+func decode[T any](kv store.KV, deleted bool) (T, error) {
+	var r T
+	if deleted {
+		return r, nil
+	}
+	if err := json.Unmarshal(kv.Value, &r); err != nil {
+		return r, fmt.Errorf("record %s: %w", kv.Key, err)
+	}
+	return r, nil
+}

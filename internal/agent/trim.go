@@ -1,0 +1,63 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"holdfast/internal/store"
+)
+
+// What is kept of the log and of the requests carried out.
+const (
+	keepEvents   = 2000
+	keepRequests = 1000
+	trimEvery    = time.Minute
+	trimAtOnce   = 100 // keys deleted by one transaction; etcd allows 128
+)
+
+// trim keeps the log and the requests from growing without end. Only the
+// coordinator does it; two at once would do no harm.
+func (a *Agent) trim(ctx context.Context) {
+	t := time.NewTicker(trimEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		mine := false
+		a.ask(ctx, func() { mine = a.s.view.Coord.Host == a.Host })
+		if !mine {
+			continue
+		}
+		for prefix, keep := range map[string]int{keyLog: keepEvents, keyRequests: keepRequests} {
+			if err := a.trimOnce(ctx, prefix, keep); err != nil && ctx.Err() == nil {
+				a.Log.Warn("trim", "err", err)
+			}
+		}
+	}
+}
+
+func (a *Agent) trimOnce(ctx context.Context, prefix string, keep int) error {
+	ctx, cancel := context.WithTimeout(ctx, trimEvery/2)
+	defer cancel()
+	kvs, _, err := a.Store.List(ctx, prefix)
+	if err != nil {
+		return fmt.Errorf("list %s: %w", prefix, err)
+	}
+	slices.SortFunc(kvs, func(x, y store.KV) int { return int(x.ModRev - y.ModRev) })
+	old := kvs[:max(0, len(kvs)-keep)]
+	for chunk := range slices.Chunk(old, trimAtOnce) {
+		var ops []store.Op
+		for _, kv := range chunk {
+			ops = append(ops, store.Op{Key: kv.Key})
+		}
+		if _, _, err := a.Store.Txn(ctx, nil, ops); err != nil {
+			return fmt.Errorf("delete %d of %s: %w", len(ops), prefix, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,257 @@
+package lab
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// Hidden commands: the laboratory's own processes.
+const (
+	initCommand      = "__init"
+	watchdogsCommand = "__watchdogs"
+)
+
+// Command is "holdfast lab". A program that makes laboratories must offer it
+// under that name, since hosts are the same program run again.
+func Command() *cobra.Command {
+	c := &cobra.Command{
+		Use:           "lab",
+		Short:         "Simulated hypervisor hosts with real libvirt and QEMU on this machine",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	var dir string
+	c.PersistentFlags().StringVar(&dir, "dir", DefaultDir, "folder of the laboratory")
+	c.AddCommand(upCommand(&dir), downCommand(&dir), statusCommand(&dir), guestCommand(&dir), execCommand(&dir))
+	c.AddCommand(hostCommands(&dir)...)
+	c.AddCommand(processCommands(&dir)...)
+	c.AddCommand(hiddenCommands()...)
+	return c
+}
+
+func upCommand(dir *string) *cobra.Command {
+	var o Options
+	var install bool
+	c := &cobra.Command{
+		Use:   "up",
+		Short: "Make the laboratory and power all hosts on",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if install {
+				if err := Install(cmd.Context()); err != nil {
+					return err
+				}
+			}
+			o.Dir = *dir
+			start := time.Now()
+			l, err := Up(cmd.Context(), o)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%d hosts are up after %.1f s in %s\n", len(l.Hosts()), time.Since(start).Seconds(), l.Dir())
+			return printStatus(cmd, l, false)
+		},
+	}
+	f := c.Flags()
+	f.IntVar(&o.Hosts, "hosts", 3, "number of hosts, 1 to 9")
+	f.IntVar(&o.Subnet, "subnet", 0, "third number of the network 10.98.K.0/24, 1 to 250; 0 takes the first free one")
+	f.BoolVar(&o.Agents, "agents", false, "run a Holdfast agent on every host")
+	f.BoolVar(&o.Watchdogs, "watchdogs", false, "simulate a hardware watchdog for every host (always with --agents)")
+	f.BoolVar(&o.StayOff, "stay-off", false, "leave a host off after its watchdog reset it")
+	f.BoolVar(&install, "install", false, "install missing packages first (apt-get)")
+	return c
+}
+
+func downCommand(dir *string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "down",
+		Short: "Remove the laboratory with everything in it",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			l, err := Open(*dir)
+			if isNotExist(err) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			return l.Down(cmd.Context())
+		},
+	}
+}
+
+func statusCommand(dir *string) *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "status",
+		Short: "Show hosts, cables, daemons and guests",
+		Args:  cobra.NoArgs,
+		RunE:  withLab(dir, func(cmd *cobra.Command, l *Lab, _ []string) error { return printStatus(cmd, l, asJSON) }),
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "as JSON")
+	return c
+}
+
+func guestCommand(dir *string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "guest [HOST]",
+		Short: "Ask the guest for its status; with a host, start it there first",
+		Args:  cobra.MaximumNArgs(1),
+		RunE: withLab(dir, func(cmd *cobra.Command, l *Lab, args []string) error {
+			ask := l.Ask
+			if len(args) == 1 {
+				ask = func(ctx context.Context) (Answer, error) { return l.StartGuest(ctx, args[0]) }
+			}
+			a, err := ask(cmd.Context())
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "guest %s: boot %s, counter %d, up %s, previous [%s]\n", l.GuestAddr(), a.Boot, a.N, a.Up, a.Prev)
+			return err
+		}),
+	}
+}
+
+func execCommand(dir *string) *cobra.Command {
+	c := &cobra.Command{
+		Use:                   "exec HOST COMMAND [ARGUMENT...]",
+		Short:                 "Run a command inside a host",
+		Args:                  cobra.MinimumNArgs(2),
+		DisableFlagsInUseLine: true,
+		RunE: withLab(dir, func(cmd *cobra.Command, l *Lab, args []string) error {
+			run, err := l.Command(cmd.Context(), args[0], args[1:]...)
+			if err != nil {
+				return err
+			}
+			run.Stdin, run.Stdout, run.Stderr = cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr()
+			if err := run.Run(); err != nil {
+				return fmt.Errorf("on %s: run %s: %w", args[0], strings.Join(args[1:], " "), err)
+			}
+			return nil
+		}),
+	}
+	// What follows the host belongs to the command.
+	c.Flags().SetInterspersed(false)
+	return c
+}
+
+// hostCommands are the commands with a host as their argument.
+func hostCommands(dir *string) []*cobra.Command {
+	one := func(name, short string, fn func(*Lab, context.Context, string) error) *cobra.Command {
+		return &cobra.Command{
+			Use: name + " HOST...", Short: short, Args: cobra.MinimumNArgs(1),
+			RunE: withLab(dir, func(cmd *cobra.Command, l *Lab, args []string) error {
+				for _, h := range args {
+					if err := fn(l, cmd.Context(), h); err != nil {
+						return err
+					}
+				}
+				return nil
+			}),
+		}
+	}
+	return []*cobra.Command{
+		one("on", "Power hosts on", (*Lab).On),
+		one("off", "Power hosts off in order", (*Lab).Off),
+		one("crash", "Loss of power: cable out, then everything dies at once", (*Lab).Crash),
+		one("isolate", "Switch the hosts' network ports off", (*Lab).Isolate),
+		one("heal", "End isolate and every cut of the hosts", (*Lab).Heal),
+		one("freeze", "Stop every process of the hosts, as a hang", (*Lab).Freeze),
+		one("thaw", "End freeze", (*Lab).Thaw),
+	}
+}
+
+// processCommands are the commands with a host and something of it.
+func processCommands(dir *string) []*cobra.Command {
+	two := func(use, short string, fn func(*Lab, context.Context, string, string) error) *cobra.Command {
+		return &cobra.Command{
+			Use: use, Short: short, Args: cobra.ExactArgs(2),
+			RunE: withLab(dir, func(cmd *cobra.Command, l *Lab, args []string) error {
+				return fn(l, cmd.Context(), args[0], args[1])
+			}),
+		}
+	}
+	return []*cobra.Command{
+		two("cut FROM TO", "Drop what goes from one end (host, guest or switch) to another, one way", (*Lab).Cut),
+		two("pause HOST PROCESS", "Stop a daemon, or cmd:TEXT for processes with TEXT in their command line", (*Lab).Pause),
+		two("resume HOST PROCESS", "End pause", (*Lab).Resume),
+		two("kill HOST PROCESS", "Kill a daemon, or cmd:TEXT; daemons are started again", (*Lab).Kill),
+	}
+}
+
+func hiddenCommands() []*cobra.Command {
+	hidden := func(name string, fn func(context.Context, string) error) *cobra.Command {
+		return &cobra.Command{
+			Use: name + " PATH", Hidden: true, Args: cobra.ExactArgs(1),
+			RunE: func(cmd *cobra.Command, args []string) error { return fn(cmd.Context(), args[0]) },
+		}
+	}
+	return []*cobra.Command{hidden(initCommand, hostInit), hidden(watchdogsCommand, watchdogsMain)}
+}
+
+// withLab opens the laboratory for a command.
+func withLab(dir *string, fn func(*cobra.Command, *Lab, []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		l, err := Open(*dir)
+		if isNotExist(err) {
+			return fmt.Errorf("%w: make it with \"holdfast lab up\"", err)
+		}
+		if err != nil {
+			return err
+		}
+		return fn(cmd, l, args)
+	}
+}
+
+func printStatus(cmd *cobra.Command, l *Lab, asJSON bool) error {
+	s, err := l.Status(cmd.Context())
+	if err != nil {
+		return err
+	}
+	out := cmd.OutOrStdout()
+	if asJSON {
+		e := json.NewEncoder(out)
+		e.SetIndent("", "  ")
+		return e.Encode(s)
+	}
+	return s.print(out)
+}
+
+// print writes the status as a table.
+func (s Status) print(out io.Writer) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "HOST\tADDRESS\tPOWER\tCABLE\tGUESTS\tDAEMONS")
+	for _, h := range s.Hosts {
+		power, cable := "off", "out"
+		if h.On {
+			power = "on"
+		}
+		if h.Frozen {
+			power = "frozen"
+		}
+		if h.Cable {
+			cable = "in"
+		}
+		var daemons []string
+		for name, pid := range h.Daemons {
+			if pid == 0 {
+				name += " (ended)"
+			}
+			daemons = append(daemons, name)
+		}
+		slices.Sort(daemons)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\n", h.Name, h.Addr, power, cable, h.Guests, strings.Join(daemons, " "))
+	}
+	err := w.Flush()
+	_, err2 := fmt.Fprintf(out, "network %s, guest %s, folder %s\n", s.Subnet, s.Guest, s.Dir)
+	return errors.Join(err, err2)
+}

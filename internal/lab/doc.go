@@ -1,0 +1,35 @@
+// Package lab is the laboratory: three to nine hypervisor hosts on one Linux
+// machine, each with its own libvirtd and real QEMU guests (plain emulation,
+// no KVM), joined by a switch without an uplink, and the faults that a product
+// for high availability must survive: loss of power, isolation, a one-way cut,
+// a whole host that stands still, a daemon that hangs or dies.
+//
+// # What a host is
+//
+// A host is one process in its own mount, uts, ipc, network and PID
+// namespaces: the program itself, run again as "lab __init", as PID 1. All
+// processes of the host hang off it, so that SIGKILL of this one pid is a loss
+// of power: the kernel ends everything in the PID namespace at once. What lies
+// in the host's folder (its disk) stays; /run, /dev and sockets go. At each
+// power-on the host has a new boot id. PID 1 supervises the host's daemons as
+// systemd's Restart=always would.
+//
+// A host's simulated watchdog runs outside it (the process "lab __watchdogs"),
+// so that it fires when the whole host is frozen, and takes the host's power.
+//
+// # What the laboratory is not
+//
+// All hosts share one kernel: no kernel panic of one host, no loss of its page
+// cache at power loss, one clock, and the shared folder is one local file
+// system with its own locks instead of NFS.
+//
+// # Rules
+//
+// Every process that the laboratory starts waits at a gate until its pid and
+// start time are in state.json; if the starter dies first, it ends. So Down
+// finds all of them, whatever happened before, and never kills a reused pid.
+// Nothing of the laboratory talks to an address from the machine's own network
+// namespace: use InSwitch, Dial, Ping.
+//
+// Root is needed. Missing lists the packages that are not there.
+package lab

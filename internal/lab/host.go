@@ -1,0 +1,265 @@
+package lab
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	sigKill      = unix.SIGKILL
+	errNoProcess = unix.ESRCH
+)
+
+// hostFlags make the namespaces of a host.
+const hostFlags = unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWNET | unix.CLONE_NEWPID
+
+// bootLimit is how long a host may take from power-on to a libvirtd that answers.
+const bootLimit = 60 * time.Second
+
+// On powers a host on and returns when its libvirtd answers. A host that is on
+// is left alone. When the start fails the host is powered off again.
+func (l *Lab) On(ctx context.Context, host string) error {
+	if err := l.p.checkHost(host); err != nil {
+		return err
+	}
+	d, err := l.launch(ctx, host)
+	if err != nil || d == nil {
+		return err
+	}
+	if err := l.boot(ctx, host, d); err != nil {
+		err = fmt.Errorf("power on %s: %w%s", host, err, tail(l.p.disk(host, "init.log")))
+		return errors.Join(err, d.abandon(), l.Crash(context.WithoutCancel(ctx), host))
+	}
+	return l.p.record(host, "ready", "")
+}
+
+// launch starts the host's PID 1 up to its gate and records it; nil when the
+// host is on already.
+func (l *Lab) launch(ctx context.Context, host string) (*detached, error) {
+	var d *detached
+	err := l.change(ctx, func(s *state) error {
+		if s.on(host) {
+			return nil
+		}
+		hs := s.Hosts[host]
+		if err := removeCgroup(ctx, l.p.cgroup(host)); err != nil {
+			return err
+		}
+		if err := l.p.writeDisk(host); err != nil {
+			return err
+		}
+		spec := l.p.disk(host, "boot.json")
+		if err := writeJSON(spec, l.p.bootSpec(host, s.Options)); err != nil {
+			return err
+		}
+		if err := os.WriteFile(l.p.disk(host, "daemons.json"), []byte("{}\n"), 0o644); err != nil {
+			return err
+		}
+		var err error
+		d, err = startDetached([]string{l.p.exe(), "lab", initCommand, spec}, hostFlags, l.p.disk(host, "init.log"))
+		if err != nil {
+			return err
+		}
+		s.Hosts[host] = hostState{Init: d.Process, Boots: hs.Boots + 1}
+		return makeCgroup(l.p.cgroup(host), d.PID)
+	})
+	if err != nil {
+		if d != nil {
+			err = errors.Join(err, d.abandon())
+		}
+		return nil, fmt.Errorf("power on %s: %w", host, err)
+	}
+	return d, nil
+}
+
+// boot plugs the cable in, opens the gate and waits for libvirtd.
+func (l *Lab) boot(ctx context.Context, host string, d *detached) error {
+	s, err := loadState(l.p.Dir)
+	if err != nil {
+		return err
+	}
+	if err := l.p.plugCable(ctx, host, d.PID); err != nil {
+		return err
+	}
+	if s.Options.Watchdogs {
+		// The device is part of the machine: it is there before the system starts.
+		if err := l.p.waitDevice(ctx, host); err != nil {
+			return err
+		}
+	}
+	if err := d.open(); err != nil {
+		return err
+	}
+	if err := l.p.record(host, "on", fmt.Sprintf("pid %d", d.PID)); err != nil {
+		return err
+	}
+	socket := fmt.Sprintf("/proc/%d/root/run/libvirt/libvirt-sock", d.PID)
+	err = poll(ctx, bootLimit, "libvirtd's socket", func() (bool, error) {
+		if !d.alive() {
+			return false, errors.New("the host's PID 1 has ended")
+		}
+		return exists(socket), nil
+	})
+	if err != nil {
+		return err
+	}
+	_, err = l.Exec(ctx, host, "virsh", "-q", "-c", "qemu:///system", "uri")
+	return err
+}
+
+// bootSpec is what PID 1 of the host has to know.
+func (p plan) bootSpec(h string, o Options) bootSpec {
+	daemons := []Daemon{
+		{Name: "virtlogd", Argv: []string{"/usr/sbin/virtlogd"}, Restart: true},
+		{Name: "libvirtd", Argv: []string{"/usr/sbin/libvirtd", "--listen"}, Restart: true},
+	}
+	if o.Agents {
+		daemons = append(daemons, Daemon{Name: AgentDaemon, Restart: true,
+			Argv: []string{p.exe(), "agent", "--config", AgentConfig}})
+	}
+	return bootSpec{
+		Host: h, Addr: p.hostAddr(h).String() + "/24", MAC: p.hostMAC(h), Disk: p.disk(h),
+		Shared: p.path("shared"), Watchdogs: p.path("wd"), Bin: p.path("bin"), Daemons: append(daemons, o.Daemons...),
+	}
+}
+
+// tail is the end of a log, for an error message.
+func tail(path string) string {
+	raw, err := os.ReadFile(path)
+	if err != nil || len(raw) == 0 {
+		return ""
+	}
+	lines := strings.Split(strings.TrimSpace(string(raw)), "\n")
+	return "; its log ends: " + strings.Join(lines[max(0, len(lines)-5):], " | ")
+}
+
+// Crash is a loss of power: the cable goes first (else the dying kernel's
+// sockets would say goodbye, which no power loss does), then every process of
+// the host at once. It needs no lock, so that nothing delays it, and returns
+// when they are gone. A host that is off is no error.
+func (l *Lab) Crash(ctx context.Context, host string) error {
+	if err := l.p.checkHost(host); err != nil {
+		return err
+	}
+	s, err := loadState(l.p.Dir)
+	if err != nil {
+		return err
+	}
+	hs, ok := s.Hosts[host]
+	if !ok {
+		return nil
+	}
+	wasOn := hs.Init.alive()
+	if err := l.p.powerOff(ctx, host, hs); err != nil {
+		return fmt.Errorf("crash %s: %w", host, err)
+	}
+	if wasOn {
+		return l.p.record(host, "crash", "")
+	}
+	return nil
+}
+
+// powerOff ends all processes of a host and removes its control group.
+func (p plan) powerOff(ctx context.Context, host string, hs hostState) error {
+	var cable error
+	if hs.Init.alive() {
+		// Off with the power even if the cable can not be pulled.
+		cable = p.pullCable(ctx, host)
+	}
+	// Without power the watchdog's timer stops, too.
+	return errors.Join(cable, killGroup(ctx, hs.Init, p.cgroup(host)), p.disarm(ctx, host))
+}
+
+// Off powers a host off in order: its daemons are told to end. It waits until
+// the host is off, at most 30 s.
+func (l *Lab) Off(ctx context.Context, host string) error {
+	hs, err := l.running(host)
+	if err != nil {
+		return err
+	}
+	if err := hs.Init.signal(unix.SIGTERM); err != nil {
+		return err
+	}
+	if err := hs.Init.waitGone(ctx, 30*time.Second); err != nil {
+		return fmt.Errorf("power off %s: %w", host, err)
+	}
+	return errors.Join(l.p.powerOff(ctx, host, hs), l.p.record(host, "off", ""))
+}
+
+// running is the state of a host that is on; an error if it is not.
+func (l *Lab) running(host string) (hostState, error) {
+	if err := l.p.checkHost(host); err != nil {
+		return hostState{}, err
+	}
+	s, err := loadState(l.p.Dir)
+	if err != nil {
+		return hostState{}, err
+	}
+	if !s.on(host) {
+		return hostState{}, fmt.Errorf("host %s is off", host)
+	}
+	return s.Hosts[host], nil
+}
+
+// intoHost makes a process join the host's control group, so that it freezes
+// and dies with the host, and its namespaces.
+const intoHost = `echo 0 >"$1/cgroup.procs" || exit 125; pid=$2; shift 2
+exec nsenter -t "$pid" -m -u -i -n -p -r -w -- "$@"`
+
+// Command prepares a program that runs inside the host. The caller sets its
+// streams. It is refused while the host is frozen, where it would hang.
+func (l *Lab) Command(ctx context.Context, host string, argv ...string) (*exec.Cmd, error) {
+	hs, err := l.running(host)
+	if err != nil {
+		return nil, err
+	}
+	if frozen(l.p.cgroup(host)) {
+		return nil, fmt.Errorf("host %s is frozen", host)
+	}
+	args := append([]string{"-c", intoHost, "sh", l.p.cgroup(host), fmt.Sprint(hs.Init.PID)}, argv...)
+	cmd := exec.CommandContext(ctx, "/bin/sh", args...)
+	cmd.Dir = "/"
+	cmd.Env = hostEnv(l.p.path("bin"))
+	cmd.WaitDelay = time.Second
+	return cmd, nil
+}
+
+// Exec runs a program inside the host and returns its output. Without a
+// deadline of ctx it may take a minute.
+func (l *Lab) Exec(ctx context.Context, host string, argv ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	cmd, err := l.Command(ctx, host, argv...)
+	if err != nil {
+		return "", err
+	}
+	// A group of its own, so that nothing of it outlives the deadline.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
+		return stdout.String(), fmt.Errorf("on %s: run %s: %w: %s", host, strings.Join(argv, " "), err, strings.TrimSpace(stderr.String()))
+	}
+	return stdout.String(), nil
+}
+
+// hostEnv is the environment of everything that runs on a host.
+func hostEnv(bin string) []string {
+	return []string{
+		"PATH=" + bin + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+		"HOME=/root", "LC_ALL=C", "TERM=dumb",
+	}
+}

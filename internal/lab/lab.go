@@ -1,0 +1,407 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+)
+
+// DefaultDir is where a laboratory lives unless told otherwise.
+const DefaultDir = "/var/tmp/holdfast-lab"
+
+// DefaultCache keeps built guests between laboratories; Down leaves it.
+const DefaultCache = "/var/cache/holdfast-lab"
+
+// Options describe a laboratory. The zero value of each field is its default.
+type Options struct {
+	Dir       string   `json:"dir"`                 // default DefaultDir; not below /run, /srv, /dev, /proc, /sys
+	Hosts     int      `json:"hosts"`               // 1..9, default 3
+	Subnet    int      `json:"subnet,omitempty"`    // K of 10.98.K.0/24, 1..250; default the first free one
+	Exe       string   `json:"exe,omitempty"`       // the holdfast program; default the running one. It is copied.
+	Cache     string   `json:"cache,omitempty"`     // of built guests, default DefaultCache
+	Agents    bool     `json:"agents,omitempty"`    // run a Holdfast agent on each host; implies Watchdogs
+	Watchdogs bool     `json:"watchdogs,omitempty"` // a simulated watchdog per host
+	StayOff   bool     `json:"stay_off,omitempty"`  // a host that its watchdog reset stays off, instead of on again after 2 s
+	Daemons   []Daemon `json:"daemons,omitempty"`   // further daemons on every host
+}
+
+// Lab is a laboratory that exists. Its methods may be called from several
+// goroutines and processes at once.
+type Lab struct {
+	p plan
+}
+
+// Open finds the laboratory in dir ("" means DefaultDir).
+func Open(dir string) (*Lab, error) {
+	if dir == "" {
+		dir = DefaultDir
+	}
+	dir, err := checkDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	s, err := loadState(dir)
+	if err != nil {
+		return nil, err
+	}
+	return &Lab{p: s.Plan}, nil
+}
+
+// Up makes the laboratory, or completes it when it is already there (the
+// options that made it stay in force), and returns when libvirtd answers on
+// every host. When it can not make a new one it removes what it began.
+func Up(ctx context.Context, o Options) (*Lab, error) {
+	if err := ready(); err != nil {
+		return nil, err
+	}
+	o, err := o.complete()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
+		return nil, fmt.Errorf("make laboratory: %w", err)
+	}
+	l, fresh, err := create(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.start(ctx); err != nil {
+		err = fmt.Errorf("start laboratory in %s: %w", l.p.Dir, err)
+		if fresh {
+			// The caller's context may be what ended the start.
+			err = errors.Join(err, l.Down(context.WithoutCancel(ctx)))
+		}
+		return nil, err
+	}
+	return l, nil
+}
+
+func (o Options) complete() (Options, error) {
+	if o.Dir == "" {
+		o.Dir = DefaultDir
+	}
+	if o.Hosts == 0 {
+		o.Hosts = 3
+	}
+	if o.Cache == "" {
+		o.Cache = DefaultCache
+	}
+	o.Watchdogs = o.Watchdogs || o.Agents
+	if o.Hosts < 1 || o.Hosts > MaxHosts {
+		return o, fmt.Errorf("%d hosts: want 1..%d", o.Hosts, MaxHosts)
+	}
+	if o.Subnet < 0 || o.Subnet > maxSubnet {
+		return o, fmt.Errorf("subnet %d: want 1..%d, or 0 for the first free one", o.Subnet, maxSubnet)
+	}
+	if o.Agents && (o.Hosts < 3 || o.Hosts%2 == 0) {
+		return o, fmt.Errorf("%d hosts: agents need an odd number, at least 3", o.Hosts)
+	}
+	names := []string{"virtlogd", "libvirtd", AgentDaemon}
+	for _, d := range o.Daemons {
+		if err := d.check(); err != nil {
+			return o, err
+		}
+		if slices.Contains(names, d.Name) {
+			return o, fmt.Errorf("daemon %q: the name is taken", d.Name)
+		}
+		names = append(names, d.Name)
+	}
+	dir, err := checkDir(o.Dir)
+	if err != nil {
+		return o, err
+	}
+	o.Dir = dir
+	if o.Exe == "" {
+		if o.Exe, err = os.Executable(); err != nil {
+			return o, fmt.Errorf("find the running program: %w", err)
+		}
+	}
+	return o, nil
+}
+
+// create loads the laboratory in o.Dir or reserves a new one: state.json and
+// the switch's namespace. fresh tells which.
+func create(ctx context.Context, o Options) (l *Lab, fresh bool, err error) {
+	f, err := lock(ctx, o.Dir)
+	if err != nil {
+		return nil, false, err
+	}
+	defer f.Close()
+	s, err := loadState(o.Dir)
+	if err == nil {
+		return &Lab{p: s.Plan}, false, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, false, err
+	}
+	groups, err := freezerRoot()
+	if err != nil {
+		return nil, false, err
+	}
+	s = &state{Plan: plan{Dir: o.Dir, Hosts: o.Hosts, Groups: groups}, Options: o, Hosts: map[string]hostState{}}
+	if s.Plan.Subnet, err = reserveSubnet(ctx, o.Subnet); err != nil {
+		return nil, false, errors.Join(err, os.Remove(f.Name()))
+	}
+	s.Netns = true
+	if err := s.save(); err != nil {
+		return nil, false, errors.Join(err, removeNetns(ctx, s.Plan.netns()))
+	}
+	return &Lab{p: s.Plan}, true, nil
+}
+
+// start brings everything of the laboratory to where Up promises.
+func (l *Lab) start(ctx context.Context) error {
+	s, err := loadState(l.p.Dir)
+	if err != nil {
+		return err
+	}
+	if err := l.prepare(ctx, s.Options); err != nil {
+		return err
+	}
+	if err := l.p.setupSwitch(ctx); err != nil {
+		return err
+	}
+	if s.Options.Watchdogs {
+		if err := l.startWatchdogs(ctx); err != nil {
+			return err
+		}
+	}
+	return forAll(l.p.hosts(), func(h string) error { return l.On(ctx, h) })
+}
+
+// prepare fills the folder with what the hosts need.
+func (l *Lab) prepare(ctx context.Context, o Options) error {
+	for _, d := range []string{"bin", "shared", "wd", "hosts", "pki"} {
+		if err := os.MkdirAll(l.p.path(d), 0o755); err != nil {
+			return fmt.Errorf("prepare laboratory: %w", err)
+		}
+	}
+	// A copy: the hosts must not lose their program when the original is rebuilt.
+	if err := copyOnce(o.Exe, l.p.exe(), 0o755); err != nil {
+		return err
+	}
+	if err := buildGuest(ctx, o.Cache, l.p.path("shared")); err != nil {
+		return err
+	}
+	image := l.p.path("shared", ImageName)
+	if _, err := os.Stat(image); errors.Is(err, fs.ErrNotExist) {
+		if _, err := run(ctx, "qemu-img", "create", "-q", "-f", "qcow2", image, "64M"); err != nil {
+			return err
+		}
+	}
+	if o.Agents {
+		return l.p.prepareAgents()
+	}
+	return nil
+}
+
+func (p plan) exe() string { return p.path("bin", "holdfast") }
+
+// copyOnce copies a file unless the target is there.
+func copyOnce(from, to string, mode os.FileMode) error {
+	if _, err := os.Stat(to); err == nil {
+		return nil
+	}
+	return copyFile(from, to, mode)
+}
+
+func copyFile(from, to string, mode os.FileMode) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return fmt.Errorf("copy to %s: %w", to, err)
+	}
+	defer in.Close()
+	tmp := to + ".tmp"
+	out, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, mode)
+	if err != nil {
+		return fmt.Errorf("copy %s: %w", from, err)
+	}
+	_, err = io.Copy(out, in)
+	if err = errors.Join(err, out.Close()); err != nil {
+		return fmt.Errorf("copy %s to %s: %w", from, to, err)
+	}
+	if err := os.Rename(tmp, to); err != nil {
+		return fmt.Errorf("copy %s: %w", from, err)
+	}
+	return nil
+}
+
+// forAll runs fn for every host at once and joins the errors.
+func forAll(hosts []string, fn func(string) error) error {
+	errs := make([]error, len(hosts))
+	var wg sync.WaitGroup
+	for i, h := range hosts {
+		wg.Go(func() {
+			if err := fn(h); err != nil {
+				errs[i] = fmt.Errorf("host %s: %w", h, err)
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// Down removes everything of the laboratory: processes, namespace, control
+// groups and files. What is already gone is no error. The cache of built guests
+// stays.
+func (l *Lab) Down(ctx context.Context) error {
+	if _, err := os.Stat(l.p.path("state.json")); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	// The watchdogs go first, without the lock: a reset that one of them carries
+	// out may hold it, and would power a host on behind our back.
+	if s, err := loadState(l.p.Dir); err == nil {
+		if err := endProcess(ctx, s.Watchdogs); err != nil {
+			return fmt.Errorf("remove laboratory: %w", err)
+		}
+	}
+	f, err := lock(ctx, l.p.Dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	s, err := loadState(l.p.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := l.tearDown(ctx, s); err != nil {
+		return fmt.Errorf("remove laboratory in %s: %w", l.p.Dir, err)
+	}
+	return nil
+}
+
+func (l *Lab) tearDown(ctx context.Context, s *state) error {
+	err := endProcess(ctx, s.Watchdogs)
+	for _, h := range l.p.hosts() {
+		err = errors.Join(err, l.p.powerOff(ctx, h, s.Hosts[h]))
+	}
+	if s.Netns {
+		err = errors.Join(err, removeNetns(ctx, l.p.netns()))
+	}
+	if err != nil {
+		return err // the state stays, so that Down can be repeated
+	}
+	for _, name := range []string{"bin", "shared", "wd", "hosts", "pki", "events.jsonl", "state.json.tmp", "state.json", "lock"} {
+		err = errors.Join(err, os.RemoveAll(l.p.path(name)))
+	}
+	// Files of others keep the folder.
+	if rest, rerr := os.ReadDir(l.p.Dir); rerr == nil && len(rest) == 0 {
+		err = errors.Join(err, os.Remove(l.p.Dir))
+	}
+	return err
+}
+
+// endProcess kills a recorded process and waits until it is gone.
+func endProcess(ctx context.Context, p Process) error {
+	if err := p.signal(sigKill); err != nil {
+		return err
+	}
+	return p.waitGone(ctx, 10*time.Second)
+}
+
+// Dir is the laboratory's folder.
+func (l *Lab) Dir() string { return l.p.Dir }
+
+// Exe is the holdfast program that the hosts run.
+func (l *Lab) Exe() string { return l.p.exe() }
+
+// Hosts are the names of all hosts: h1, h2, ...
+func (l *Lab) Hosts() []string { return l.p.hosts() }
+
+// Addr is a host's address in the laboratory's network.
+func (l *Lab) Addr(host string) netip.Addr { return l.p.hostAddr(host) }
+
+// GuestAddr is the guest's address in the laboratory's network.
+func (l *Lab) GuestAddr() netip.Addr { return l.p.guestAddr() }
+
+// GuestMAC is the MAC address of the guest's card.
+func (l *Lab) GuestMAC() string { return l.p.guestMAC() }
+
+// SharedPath is the shared folder as seen from the machine itself.
+func (l *Lab) SharedPath() string { return l.p.path("shared") }
+
+// HostPath is a file of the host's persistent folder (HostDir) as seen from the
+// machine itself.
+func (l *Lab) HostPath(host string, elem ...string) string {
+	return l.p.disk(host, append([]string{"srv"}, elem...)...)
+}
+
+// Status of a laboratory.
+type Status struct {
+	Dir    string       `json:"dir"`
+	Subnet string       `json:"subnet"`
+	Guest  string       `json:"guest"` // address
+	Hosts  []HostStatus `json:"hosts"`
+}
+
+// HostStatus is the state of one host's power, cable and processes.
+type HostStatus struct {
+	Name    string         `json:"name"`
+	Addr    string         `json:"addr"`
+	On      bool           `json:"on"`
+	PID     int            `json:"pid,omitempty"` // of the host's PID 1, as the machine sees it
+	Boots   int            `json:"boots"`
+	Cable   bool           `json:"cable"` // the switch's port is up
+	Frozen  bool           `json:"frozen,omitempty"`
+	Guests  int            `json:"guests"`            // QEMU processes
+	Daemons map[string]int `json:"daemons,omitempty"` // name to pid inside the host, 0: waits for its restart
+}
+
+// Status reads what is there now. It asks no daemon, so it answers whatever hangs.
+func (l *Lab) Status(ctx context.Context) (Status, error) {
+	s, err := loadState(l.p.Dir)
+	if err != nil {
+		return Status{}, err
+	}
+	up, err := l.p.portsUp(ctx)
+	if err != nil {
+		return Status{}, err
+	}
+	procs, err := qemuProcesses(s)
+	if err != nil {
+		return Status{}, err
+	}
+	st := Status{Dir: l.p.Dir, Subnet: l.p.addr(0).String() + "/24", Guest: l.p.guestAddr().String()}
+	for _, h := range l.p.hosts() {
+		hs := s.Hosts[h]
+		one := HostStatus{Name: h, Addr: l.p.hostAddr(h).String(), Boots: hs.Boots, Cable: slices.Contains(up, l.p.port(h))}
+		if hs.Init.alive() {
+			one.On, one.PID, one.Frozen = true, hs.Init.PID, frozen(l.p.cgroup(h))
+			if one.Daemons, err = l.p.daemons(h); err != nil {
+				return Status{}, err
+			}
+		}
+		for _, q := range procs {
+			if q.host == h {
+				one.Guests++
+			}
+		}
+		st.Hosts = append(st.Hosts, one)
+	}
+	return st, nil
+}
+
+// ready explains why a laboratory can not be made on this machine.
+func ready() error {
+	if os.Geteuid() != 0 {
+		return errors.New("the laboratory needs root: run it with sudo")
+	}
+	if m := Missing(); len(m) > 0 {
+		return fmt.Errorf("the laboratory misses: %s", joinLines(m))
+	}
+	if _, err := os.Stat(filepath.Dir(SharedDir)); err != nil {
+		return fmt.Errorf("the hosts' mount point: %w (make the folder)", err)
+	}
+	return nil
+}

@@ -1,0 +1,70 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"strings"
+	"time"
+)
+
+const busyboxPath = "/bin/busybox"
+
+// installLimit is how long apt-get may take.
+const installLimit = 15 * time.Minute
+
+// needs are the programs of the laboratory and the Debian packages they are in.
+func needs() [][2]string {
+	return [][2]string{
+		{"/usr/sbin/libvirtd", "libvirt-daemon-system"},
+		{"/usr/sbin/virtlogd", "libvirt-daemon-system"},
+		{"virsh", "libvirt-clients"},
+		{"qemu-system-x86_64", "qemu-system-x86"},
+		{"qemu-img", "qemu-utils"},
+		{busyboxPath, "busybox-static"},
+		{"ip", "iproute2"},
+		{"nft", "nftables"},
+		{"nsenter", "util-linux"},
+		{"ldd", "libc-bin"},
+		{"apt-get", "apt"},
+		{"dpkg-deb", "dpkg"},
+	}
+}
+
+// Missing lists the programs that the laboratory needs and this machine does
+// not have, each with its remedy. Empty means that nothing is missing.
+func Missing() []string {
+	var all []string
+	for _, n := range needs() {
+		if _, err := exec.LookPath(n[0]); err != nil {
+			all = append(all, fmt.Sprintf("%s (apt-get install %s)", n[0], n[1]))
+		}
+	}
+	return all
+}
+
+// Install installs the missing programs' packages with apt-get, and refreshes
+// apt's lists, which BuildGuest needs.
+func Install(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, installLimit)
+	defer cancel()
+	if _, err := runLong(ctx, "apt-get", "-q", "-o", "DPkg::Lock::Timeout=300", "update"); err != nil {
+		return fmt.Errorf("install packages: %w", err)
+	}
+	var packages []string
+	for _, n := range needs() {
+		if _, err := exec.LookPath(n[0]); err != nil {
+			packages = append(packages, n[1])
+		}
+	}
+	if len(packages) == 0 {
+		return nil
+	}
+	args := append([]string{"-q", "-y", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300", "install"}, packages...)
+	if _, err := runLong(ctx, "apt-get", args...); err != nil {
+		return fmt.Errorf("install packages: %w", err)
+	}
+	return nil
+}
+
+func joinLines(lines []string) string { return strings.Join(lines, ", ") }

@@ -1,0 +1,204 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Process identifies a process so that a reused pid is never taken for it.
+type Process struct {
+	PID   int    `json:"pid"`
+	Start uint64 `json:"start"` // proc(5) stat field 22, clock ticks since boot
+}
+
+// procStat are the fields of /proc/PID/stat that the laboratory needs.
+type procStat struct {
+	state   byte
+	threads int
+	start   uint64
+}
+
+func readStat(pid int) (procStat, error) {
+	raw, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return procStat{}, fmt.Errorf("read state of process %d: %w", pid, err)
+	}
+	// The name in parentheses may hold anything: fields count from the last one.
+	f := strings.Fields(string(raw[strings.LastIndexByte(string(raw), ')')+1:]))
+	if len(f) < 20 {
+		return procStat{}, fmt.Errorf("read state of process %d: %d fields", pid, len(f))
+	}
+	threads, err1 := strconv.Atoi(f[17])
+	start, err2 := strconv.ParseUint(f[19], 10, 64)
+	if err := errors.Join(err1, err2); err != nil {
+		return procStat{}, fmt.Errorf("read state of process %d: %w", pid, err)
+	}
+	return procStat{state: f[0][0], threads: threads, start: start}, nil
+}
+
+// identify records a process that is known to exist.
+func identify(pid int) (Process, error) {
+	st, err := readStat(pid)
+	if err != nil {
+		return Process{}, err
+	}
+	return Process{PID: pid, Start: st.start}, nil
+}
+
+// alive reports whether the process still exists. A zombie counts as gone, but
+// only when no thread is left: a PID 1 of a namespace ends its last thread
+// after all other processes of the namespace are gone. A zombie that is our own
+// child is reaped on the way.
+func (p Process) alive() bool {
+	if p.PID <= 0 {
+		return false
+	}
+	st, err := readStat(p.PID)
+	if err != nil || st.start != p.Start {
+		return false
+	}
+	if st.state != 'Z' || st.threads > 1 {
+		return true
+	}
+	var ws unix.WaitStatus
+	for {
+		// Any error but EINTR means that somebody else is its parent and will reap it.
+		if _, err := unix.Wait4(p.PID, &ws, unix.WNOHANG, nil); !errors.Is(err, unix.EINTR) {
+			return false
+		}
+	}
+}
+
+// signal sends sig. A process that is gone is no error.
+func (p Process) signal(sig unix.Signal) error {
+	if !p.alive() {
+		return nil
+	}
+	fd, err := unix.PidfdOpen(p.PID, 0)
+	if err != nil {
+		if errors.Is(err, unix.ESRCH) {
+			return nil
+		}
+		return fmt.Errorf("open process %d: %w", p.PID, err)
+	}
+	defer unix.Close(fd)
+	// Between the check and the open the pid may have been reused; the descriptor can not.
+	if !p.alive() {
+		return nil
+	}
+	if err := unix.PidfdSendSignal(fd, sig, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("send %s to process %d: %w", unix.SignalName(sig), p.PID, err)
+	}
+	return nil
+}
+
+// waitGone waits until the process does not exist any more.
+func (p Process) waitGone(ctx context.Context, limit time.Duration) error {
+	return poll(ctx, limit, fmt.Sprintf("process %d to end", p.PID), func() (bool, error) {
+		return !p.alive(), nil
+	})
+}
+
+// poll calls done every 10 ms until it says true or fails, ctx ends or limit
+// has passed. what completes "waited for".
+func poll(ctx context.Context, limit time.Duration, what string, done func() (bool, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	t := time.NewTicker(10 * time.Millisecond)
+	defer t.Stop()
+	for {
+		ok, err := done()
+		if err != nil {
+			return fmt.Errorf("waited for %s: %w", what, err)
+		}
+		if ok {
+			return nil
+		}
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return fmt.Errorf("waited for %s: %w", what, ctx.Err())
+		}
+	}
+}
+
+// gateFD is where a detached process finds its gate (the first extra file).
+const gateFD = 3
+
+// detached is a process that was started and waits at its gate.
+type detached struct {
+	Process
+	gate *os.File
+}
+
+// abandon ends a process that still waits at its gate; for one that does not it
+// does nothing.
+func (d *detached) abandon() error {
+	if err := d.gate.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
+		return fmt.Errorf("close the gate of process %d: %w", d.PID, err)
+	}
+	return nil
+}
+
+// open lets the process go on.
+func (d *detached) open() error {
+	_, err := d.gate.Write([]byte{1})
+	if err = errors.Join(err, d.gate.Close()); err != nil {
+		return fmt.Errorf("let process %d go: %w", d.PID, err)
+	}
+	return nil
+}
+
+// startDetached starts argv in a session of its own with clone flags, output to
+// the file logPath. The process outlives this one; it must call passGate first.
+func startDetached(argv []string, flags uintptr, logPath string) (*detached, error) {
+	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", argv[0], err)
+	}
+	defer log.Close()
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", argv[0], err)
+	}
+	defer r.Close()
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Dir = "/"
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.ExtraFiles = []*os.File{r}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: flags}
+	if err := cmd.Start(); err != nil {
+		w.Close()
+		return nil, fmt.Errorf("start %s: %w", argv[0], err)
+	}
+	id, err := identify(cmd.Process.Pid)
+	// Not waited for by os/exec: alive reaps it. The gate ends it if it is not recorded.
+	if err = errors.Join(err, cmd.Process.Release()); err != nil {
+		w.Close()
+		return nil, fmt.Errorf("start %s: %w", argv[0], err)
+	}
+	return &detached{Process: id, gate: w}, nil
+}
+
+// passGate waits until the starter has recorded this process. An error means
+// that the starter is gone and this process must end.
+func passGate() error {
+	f := os.NewFile(gateFD, "gate")
+	if f == nil {
+		return errors.New("no gate: this command is for the laboratory itself")
+	}
+	defer f.Close()
+	if n, err := f.Read(make([]byte, 1)); n != 1 {
+		return fmt.Errorf("wait at the gate: %w", err)
+	}
+	return nil
+}
