@@ -53,6 +53,9 @@ func (a *Agent) job(act ha.Action) job {
 	case ha.Start:
 		return a.start(act)
 	case ha.Kill:
+		if a.s.view.Local.Guest.State != cluster.GuestAbsent {
+			a.s.view.Local.Killed = act.Why
+		}
 		return job{killWithin, true, a.kill}
 	case ha.Shutdown:
 		if a.s.view.Local.Shut == 0 {
@@ -98,9 +101,13 @@ func (a *Agent) renew(r ha.Renew) job {
 	if !r.Record.HandsOff {
 		a.s.view.Local.HandsOn = true // from now on it may count, answered or not
 	}
+	key, value := hostKey(a.Host), encode(r.Record)
+	ops := []store.Op{{Key: key, Value: value}}
+	if r.Event.Kind != "" {
+		ops = append(ops, a.event(r.Event))
+	}
 	return job{min(renewWithin, a.s.view.Timings.Keepalive), false, func(ctx context.Context) func() {
-		key, value := hostKey(a.Host), encode(r.Record)
-		rev, ok, err := a.Store.Txn(ctx, []store.Cmp{{Key: key, Rev: r.Mod}}, []store.Op{{Key: key, Value: value}})
+		rev, ok, err := a.Store.Txn(ctx, []store.Cmp{{Key: key, Rev: r.Mod}}, ops)
 		return func() {
 			if err != nil {
 				a.setStoreErr(fmt.Errorf("renew: %w", err))
@@ -265,7 +272,7 @@ func (a *Agent) disarm() job {
 // start calls the hypervisor, once for this epoch.
 func (a *Agent) start(act ha.Start) job {
 	l := &a.s.view.Local
-	l.Started, l.TriedBy = act.Epoch, "the hypervisor was called and no guest came up"
+	l.Started, l.Killed, l.TriedBy = act.Epoch, "", "the hypervisor was called and no guest came up"
 	spec := a.spec(a.s.cfg, act.Epoch)
 	return job{startWithin, true, func(ctx context.Context) func() {
 		err := a.Driver.Start(ctx, spec)

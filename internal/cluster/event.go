@@ -21,7 +21,6 @@ const (
 	EvMigrated   EventKind = "migrated"
 	EvMigrateEnd EventKind = "migration-failed"
 	EvSettling   EventKind = "settling"
-	EvKilled     EventKind = "killed"
 	EvWant       EventKind = "requested"
 	EvHandsOff   EventKind = "hands-off"
 )

@@ -28,6 +28,7 @@ type Action interface{ Work() Work }
 type Renew struct {
 	Record cluster.Host
 	Mod    int64
+	Event  cluster.Event // of no kind: none
 }
 
 // Elect makes this host the coordinator, provided the coordinator record's

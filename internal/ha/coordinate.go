@@ -100,11 +100,12 @@ func (v *View) lost(h cluster.HostID) (cluster.Proof, bool) {
 	return cluster.Proof{Kind: cluster.ProofDeadline, Host: h, Epoch: v.Owner.Epoch, Wait: v.silent(h), By: v.Self}, true
 }
 
-// wait is how long a host with guard G must have been silent: T + G (1 + rho) +
-// epsilon.
+// wait is how long a host with guard G must have been silent: T + G (1 + rho) /
+// (1 - rho) + epsilon. Its clock may be slow by rho and this one fast by rho;
+// epsilon covers the same for T.
 func (v *View) wait(g time.Duration) time.Duration {
 	t := v.Timings
-	return t.Lease + g + time.Duration(float64(g)*t.Drift) + t.Epsilon
+	return t.Lease + time.Duration(float64(g)*(1+t.Drift)/(1-t.Drift)) + t.Epsilon
 }
 
 // takeover ends the epoch of a lost holder, and gives the guest to another host

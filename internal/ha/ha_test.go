@@ -103,6 +103,11 @@ func TestDecide(t *testing.T) {
 	}{
 		{"nothing is to be done when all is well", quiet(), ""},
 		{"a renewal is due after a keepalive interval", func() View { v := quiet(); v.Local.RenewSent = sec(98); return v }(), "Renew"},
+		{"one that was not answered is repeated soon", func() View {
+			v := quiet()
+			v.Local.RenewSent = sec(99.7)
+			return v
+		}(), "Renew"},
 		{"the guest is killed at the deadline, before anything else",
 			func() View { v := quiet(); v.Local.Deadline = sec(100); v.Local.RenewSent = sec(98); return v }(), "Kill, Renew"},
 		{"the kill at the deadline needs no store",
@@ -213,7 +218,7 @@ func TestDecide(t *testing.T) {
 				v.Owner.State, v.Owner.Host, v.Owner.Epoch = cluster.Assigned, "h2", e2
 				v.Local.Dog.Armed, v.Local.Dog.Limit, v.Local.Deadline = true, sec(102), sec(100.9)
 				return v
-			}(), ""},
+			}(), "Renew"},
 		{"a start that failed is released and counted",
 			func() View {
 				v := as("h2", quiet())
@@ -286,7 +291,7 @@ func TestDecide(t *testing.T) {
 			v.Hosts["h1"] = r
 			v.Local.Deadline = sec(99)
 			return v
-		}(), "Disarm"},
+		}(), "Renew, Disarm"},
 		{"hands on renews first when the lease has run out meanwhile", func() View {
 			v := quiet()
 			r := v.Hosts["h1"]
@@ -302,7 +307,7 @@ func TestDecide(t *testing.T) {
 			v.Hosts["h1"] = r
 			v.Local.HandsOn, v.Local.Deadline = true, sec(99)
 			return v
-		}(), "Kill"},
+		}(), "Kill, Renew"},
 		{"hands on arms first and tells after", func() View {
 			v := quiet()
 			r := v.Hosts["h1"]

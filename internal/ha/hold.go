@@ -71,9 +71,23 @@ func (d *decision) renew() {
 	r.Seq = rec.Seq + 1
 	news := !known || !v.registered() || r.Guard != rec.Guard || r.HandsOff != rec.HandsOff || r.Fit != rec.Fit || r.Guest != rec.Guest
 	since := v.Now.Sub(l.RenewSent)
-	if since >= v.Timings.Keepalive || l.RenewSent == 0 || (news && since >= renewAgain) {
-		d.do(Renew{Record: r, Mod: max(rec.Mod, l.LeaseMod)})
+	failed := l.RenewSent.Add(v.Timings.Lease) > l.Deadline
+	if since >= v.Timings.Keepalive || l.RenewSent == 0 || (news || failed) && since >= renewAgain {
+		d.do(Renew{Record: r, Mod: max(rec.Mod, l.LeaseMod), Event: v.arrival(rec.Host, same && known)})
 	}
+}
+
+// arrival is the event of a renewal that registers the host, or with which a
+// new agent takes over a guest that runs.
+func (v *View) arrival(rec cluster.Host, same bool) cluster.Event {
+	ev := cluster.Event{By: v.Self, Host: v.Self}
+	switch {
+	case !same || !rec.Expelled.IsZero():
+		ev.Kind = cluster.EvJoined
+	case v.Local.LeaseMod == 0 && v.Local.Guest.State == cluster.GuestRunning && v.holder():
+		ev.Kind, ev.Resource, ev.Epoch = cluster.EvAdopted, v.Resource, v.Local.Guest.Epoch
+	}
+	return ev
 }
 
 // record is what this host says of itself.
@@ -221,7 +235,11 @@ func (d *decision) running() {
 	if v.Now.Sub(v.Owner.SeenAt) < settled {
 		failures = v.Owner.Failures + 1
 	}
-	d.release(cluster.ProofReleased, failures, "the guest's process has ended")
+	why := "the guest's process has ended"
+	if v.Local.Killed != "" {
+		why = "it was killed: " + v.Local.Killed
+	}
+	d.release(cluster.ProofReleased, failures, why)
 }
 
 func (d *decision) stopping() {

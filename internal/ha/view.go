@@ -76,6 +76,7 @@ type Local struct {
 	Touched   cluster.Instant // when the last action on the guest ended; older observations do not count
 	Inherited bool            // the watchdog was armed when this agent began, and no kill has succeeded since: an agent before may have begun a start that is still to come
 	Started   cluster.Epoch   // the last epoch for which this agent called the hypervisor
+	Killed    string          // why this agent killed the guest since it last started one; empty: it did not
 	Tried     int64           // revision of the owner record for which this agent has tried to migrate
 	TriedBy   string          // how that ended; empty: well
 

@@ -1,0 +1,237 @@
+package sim
+
+import (
+	"fmt"
+	"time"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/ha"
+)
+
+type hostID = cluster.HostID
+
+// slack is added to every bound that is not about safety.
+const slack = 3 * time.Second
+
+// Violation is a rule that did not hold.
+type Violation struct {
+	Rule   string        `json:"rule"` // two-hosts, no-proof, false-proof, epoch, idle-reset, stale-start, unguarded-start, unguarded-guest, old-term, hands-off, not-up, not-stopped
+	At     time.Duration `json:"at"`   // true time since the beginning, ns
+	Detail string        `json:"detail"`
+}
+
+// outage measures how long something lasted.
+type outage struct {
+	since   int64 // -1: it is not now
+	longest time.Duration
+}
+
+func (o *outage) set(now int64, on bool) {
+	if on && o.since < 0 {
+		o.since = now
+	} else if !on {
+		o.close(now)
+	}
+}
+
+func (o *outage) close(now int64) {
+	if o.since >= 0 {
+		o.longest = max(o.longest, time.Duration(now-o.since))
+		o.since = -1
+	}
+}
+
+// checks is the state of the invariants.
+type checks struct {
+	found  []Violation
+	calm   int64  // since when nothing but a clean minority of dead hosts has changed
+	state  uint64 // fingerprint of what is wrong, to see changes
+	down   outage // the guest is wanted, can run and does not
+	excess outage // the guest is not wanted and there is a process
+}
+
+func (w *World) violate(rule, format string, args ...any) {
+	w.check.found = append(w.check.found, Violation{rule, time.Duration(w.now), fmt.Sprintf(format, args...)})
+	w.lines = append(w.lines, Line{time.Duration(w.now), "", "VIOLATION " + rule + ": " + fmt.Sprintf(format, args...)})
+	w.ended = true
+}
+
+// inspect checks the true world after each step.
+func (w *World) inspect() {
+	running := 0
+	some := false
+	for _, h := range w.hosts {
+		on := h.runs()
+		if on {
+			running++
+		}
+		some = some || h.power && (h.hyper.proc != nil || h.hyper.waiting)
+		if on != h.ran {
+			h.ran = on
+			if on {
+				w.say(h, "guest runs, epoch %s", h.hyper.proc.epoch)
+			} else {
+				w.say(h, "guest does not run any more")
+			}
+		}
+	}
+	if running > 1 {
+		w.violate("two-hosts", "the guest runs on %d hosts at once", running)
+	}
+	w.liveness(running > 0, some)
+}
+
+// checkOwner looks at every change of the owner record: epochs grow, only with a
+// proof about the one before, and a new proof is true.
+func (w *World) checkOwner(old ownerRow, n cluster.Owner) {
+	if h := w.host(n.Proof.Host); h != nil && n.Proof != old.Proof && h.power && (h.hyper.proc != nil || h.hyper.waiting) {
+		w.violate("false-proof", "the record says %q about %s, epoch %s, which has a process of the guest", n.Proof.Kind, h.name, n.Proof.Epoch)
+	}
+	switch {
+	case n.Epoch.Less(old.Epoch):
+		w.violate("epoch", "epoch %s after %s", n.Epoch, old.Epoch)
+	case n.Epoch == old.Epoch:
+		if old.State == cluster.Released && n.State != cluster.Released {
+			w.violate("epoch", "epoch %s used again after it was released", n.Epoch)
+		}
+	case old.mod == 0 && n.Proof.Kind == cluster.ProofFirst:
+	case n.Proof.Kind == cluster.ProofNone || n.Proof.Kind == cluster.ProofFirst || n.Proof.Epoch != old.Epoch:
+		w.violate("no-proof", "epoch %s after %s with proof %q about epoch %s", n.Epoch, old.Epoch, n.Proof.Kind, n.Proof.Epoch)
+	}
+}
+
+// checkStart looks at a start when the hypervisor is about to be called.
+func (w *World) checkStart(a *agent, s ha.Start) {
+	l, o, h := &a.view.Local, &a.view.Owner, a.host
+	switch {
+	case o.Proof.Kind == cluster.ProofNone || o.Epoch != s.Epoch || o.State != cluster.Assigned || o.Host != h.name:
+		w.violate("no-proof", "%s starts epoch %s, its record is %s on %s, epoch %s, proof %q", h.name, s.Epoch, o.State, o.Host, o.Epoch, o.Proof.Kind)
+	case l.GuestAt <= o.SeenAt || l.GuestAt <= l.Touched:
+		w.violate("stale-start", "%s starts on an observation that did not begin after the record was seen and its own last action ended", h.name)
+	case h.clock() >= l.Deadline:
+		w.violate("unguarded-start", "%s starts after its deadline", h.name)
+	case h.dog.there && (!h.dog.armed || a.disarming):
+		w.violate("unguarded-start", "%s starts while its watchdog is off or being switched off", h.name)
+	}
+}
+
+// checkGuarded looks at a host at the moment when the guest's CPUs begin there:
+// a host that has promised a reset must have its watchdog armed, unless
+// everything is frozen by the operators.
+func (w *World) checkGuarded(h *host) {
+	r := w.store.hosts[h.name]
+	if r.Guard > 0 && !r.HandsOff && !h.dog.armed && !w.store.want.HandsOff {
+		w.violate("unguarded-guest", "the guest begins on %s, whose watchdog is not armed", h.name)
+	}
+}
+
+// checkKill looks at a guest that an agent is about to kill: with hands off
+// nobody may, once the agent has seen that the store knows it of this host.
+func (w *World) checkKill(a *agent, why string) {
+	v := &a.view
+	if r := v.Hosts[v.Self]; v.Want.HandsOff && r.HandsOff && r.Expelled.IsZero() && !v.Local.HandsOn {
+		w.violate("hands-off", "%s kills its guest with hands off: %s", v.Self, why)
+	}
+}
+
+// target reports that the guest may come to h by a migration: a target stays
+// armed until the record says otherwise, since the word that it is ready may
+// have got through without its knowing.
+func target(o cluster.Owner, h *host) bool { return o.State == cluster.Migrating && o.To == h.name }
+
+// checkReset looks at a host that its watchdog is about to reset: a host that
+// holds nothing, with an agent that could have said so for a second, must
+// never be.
+func (w *World) checkReset(h *host) {
+	a := h.agent
+	const able = int64(time.Second)
+	o := w.store.owner
+	switch {
+	case h.hyper.proc != nil || h.hyper.waiting || w.now-h.dropped < able:
+	case h.frozen || !a.up || a.frozen || !a.view.Synced || w.now-a.since < able || h.blind || h.hyper.stuckKill:
+	case w.now-h.mended < able:
+	case len(a.view.Local.Busy) > 0 && (a.view.Local.Busy[ha.WorkStart] || a.view.Local.Busy[ha.WorkMigrate]):
+	case target(o.Owner, h) || target(a.view.Owner.Owner, h):
+	default:
+		w.violate("idle-reset", "%s holds nothing and is reset by its watchdog", h.name)
+	}
+}
+
+// liveness checks that with a quorum and a fit host the guest is up again within
+// the bound, and that a guest that is not wanted ends. Both count from the last
+// change of what is wrong with the hosts.
+func (w *World) liveness(running, some bool) {
+	c := &w.check
+	if f := w.fingerprint(); f != c.state {
+		c.state, c.calm = f, w.now
+	}
+	want, clean := w.store.want.Want, w.recoverable()
+	decided := clean && !want.HandsOff
+	c.down.set(w.now, decided && want.Run && !running)
+	c.excess.set(w.now, decided && !want.Run && some)
+	if c.down.since >= 0 && time.Duration(w.now-max(c.down.since, c.calm)) > w.Bound() {
+		w.violate("not-up", "the guest is not up %s after the last fault", w.Bound())
+	}
+	if c.excess.since >= 0 && time.Duration(w.now-max(c.excess.since, c.calm)) > w.Bound()+stopTakes {
+		w.violate("not-stopped", "the guest is not stopped %s after the last fault", w.Bound()+stopTakes)
+	}
+}
+
+// stopTakes is how long a guest may take to stop that ignores the request: the
+// 60 s of grace, and the end of a migration.
+const stopTakes = 80 * time.Second
+
+// Bound is the time within which a lost guest is up again with this many failed
+// starts: a coordinator is elected, the holder's silence is long enough by the
+// slowest clock, a returned host has waited a lease, the next try is due, and a
+// start that hangs is given up.
+func (w *World) Bound() time.Duration {
+	t := w.timings
+	g := max(t.Grace, t.Watchdog+2*t.Keepalive-t.Lease)
+	wait := float64(t.Lease+g+t.Epsilon) * (1 + 3*t.Drift)
+	try := time.Duration(0)
+	if f := w.store.owner.Failures; f > 0 {
+		try = min(time.Second<<min(f, 6), 30*time.Second)
+	}
+	bound := t.Election + t.Lease + time.Duration(wait) + startTimeout + try + slack
+	if w.store.owner.State == cluster.Migrating {
+		bound += 20 * time.Second
+	}
+	return bound
+}
+
+// fingerprint changes when something is broken or mended.
+func (w *World) fingerprint() uint64 {
+	var f uint64 = uint64(w.store.want.mod)
+	for _, h := range w.hosts {
+		f = f*31 + uint64(h.life)
+		f = f*31 + uint64(h.agent.life)
+		if h.clean() {
+			f++
+		} else if h.dead() {
+			f += 2
+		}
+	}
+	return f
+}
+
+// recoverable reports that the cluster must be able to bring the guest up: every
+// host is clean, or it is dead and its loss can be proved; more than half and at
+// least one are clean.
+func (w *World) recoverable() bool {
+	if !w.hasQuorum() {
+		return false
+	}
+	o := w.store.owner
+	for _, h := range w.hosts {
+		if h.clean() {
+			continue
+		}
+		r := w.store.hosts[h.name].Host
+		holds := o.Host == h.name || o.To == h.name
+		if !h.dead() || holds && (r.Guard == 0 || r.HandsOff) {
+			return false
+		}
+	}
+	return true
+}

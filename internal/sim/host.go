@@ -1,0 +1,153 @@
+package sim
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"holdfast/internal/cluster"
+)
+
+// bootTakes is the time from power to a running agent, unless a scenario says
+// otherwise.
+const bootTakes = 20 * time.Second
+
+// host is one simulated machine.
+type host struct {
+	world    *World
+	name     cluster.HostID
+	identity string
+
+	power  bool
+	life   int  // counts losses of power: what belongs to an earlier one is dropped
+	boots  int  // for the boot id
+	frozen bool // the whole host stands still; its watchdog device does not
+	later  []func()
+
+	// The clock: base at the true time since, then running at rate.
+	since int64
+	base  cluster.Instant
+	rate  float64
+
+	net      link
+	isolated bool
+	unfit    string // why the guest can not be started here
+	blind    bool   // the guest can not be observed
+	bootTime time.Duration
+	mended   int64 // when host or agent last thawed
+
+	agent *agent
+	dog   dog
+	hyper hypervisor
+
+	ran     bool  // the guest ran here at the last inspection
+	dropped int64 // when the last process of the guest ended
+}
+
+// reset gives a host without power, as it was made.
+func (h *host) reset() {
+	h.rate, h.bootTime = 1, bootTakes
+	h.dog = dog{host: h, there: true}
+	h.hyper = hypervisor{host: h}
+	h.agent = &agent{host: h}
+	h.net.peers = map[*host]bool{}
+}
+
+// clock reads CLOCK_BOOTTIME.
+func (h *host) clock() cluster.Instant {
+	return h.base + cluster.Instant(float64(h.world.now-h.since)*h.rate)
+}
+
+// trueTime is when the clock shows at.
+func (h *host) trueTime(at cluster.Instant) int64 {
+	return h.since + int64(math.Ceil(float64(at-h.base)/h.rate))
+}
+
+// inLife runs fn if the host has not lost its power since life; at once, or when
+// it thaws.
+func (h *host) inLife(life int, fn func()) {
+	switch {
+	case h.life != life || !h.power:
+	case h.frozen:
+		h.later = append(h.later, func() { h.inLife(life, fn) })
+	default:
+		fn()
+	}
+}
+
+// afterHere runs fn d later on this host.
+func (h *host) afterHere(d time.Duration, fn func()) {
+	life := h.life
+	h.world.after(d, func() { h.inLife(life, fn) })
+}
+
+// powerOff takes everything from the host at once.
+func (h *host) powerOff() {
+	if !h.power {
+		return
+	}
+	h.power, h.frozen, h.later = false, false, nil
+	h.life++
+	h.hyper.vanish()
+	h.dog.off()
+	h.agent.stop()
+	h.world.linkChanged()
+}
+
+// powerOn boots the host; its agent starts bootTime later.
+func (h *host) powerOn() {
+	if !h.power {
+		h.boot(h.bootTime)
+	}
+}
+
+func (h *host) boot(takes time.Duration) {
+	h.power = true
+	h.boots++
+	h.since, h.base = h.world.now, cluster.Instant(time.Second)
+	h.afterHere(takes, func() { h.agent.start() })
+	h.world.linkChanged()
+}
+
+func (h *host) bootID() string { return fmt.Sprintf("%s-boot-%d", h.name, h.boots) }
+
+// freeze stops everything on the host but its watchdog device.
+func (h *host) freeze() {
+	if h.power && !h.frozen {
+		h.frozen = true
+		h.dog.hostFrozen()
+	}
+}
+
+// thaw lets the host go on. An agent that thaws decides first, since its clock
+// has jumped, or (in some random runs) finds its mail first.
+func (h *host) thaw() {
+	if !h.power || !h.frozen {
+		return
+	}
+	h.frozen, h.mended = false, h.world.now
+	h.dog.hostThawed()
+	if !h.world.chance(0.5) {
+		h.agent.decide()
+	}
+	later := h.later
+	h.later = nil
+	for _, fn := range later {
+		fn()
+	}
+}
+
+// runs reports whether the guest's CPUs are going on this host.
+func (h *host) runs() bool {
+	p := h.hyper.proc
+	return h.power && !h.frozen && p != nil && p.state == cluster.GuestRunning
+}
+
+// clean reports that nothing is wrong with the host.
+func (h *host) clean() bool {
+	return h.power && !h.frozen && h.agent.up && !h.agent.frozen && !h.isolated && h.net.clean() &&
+		h.unfit == "" && !h.blind && h.dog.there && h.hyper.clean()
+}
+
+// dead reports that the host can neither run nor be reached.
+func (h *host) dead() bool { return !h.power || h.isolated }
