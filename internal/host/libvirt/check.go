@@ -1,0 +1,134 @@
+package libvirt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	golibvirt "github.com/digitalocean/go-libvirt"
+
+	"holdfast/internal/cluster"
+)
+
+// Check tells whether the guest could be started here: libvirtd answers, the
+// image and the files of a direct boot are readable files, the bridges exist. The
+// seed is not looked at: it is written just before a start. The error is for
+// people and names what to do; all that is wrong is joined into one.
+func (d *Driver) Check(ctx context.Context, spec cluster.GuestSpec) error {
+	errs := []error{checkSpec(spec), d.checkDaemon(ctx)}
+	if _, err := d.checkFiles(ctx, spec, false); err != nil {
+		errs = append(errs, err)
+	}
+	for _, n := range spec.NICs {
+		errs = append(errs, d.checkBridge(n.Bridge))
+	}
+	return errors.Join(errs...)
+}
+
+func (d *Driver) checkDaemon(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, share(ctx, connectLimit))
+	defer cancel()
+	c, err := d.link.get(ctx)
+	if err == nil {
+		err = c.call(ctx, "ask libvirtd for its version", func(l *golibvirt.Libvirt) error {
+			_, err := l.ConnectGetLibVersion()
+			return err
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("libvirtd does not answer (start it: systemctl start libvirtd): %w", err)
+	}
+	return nil
+}
+
+// checkFiles looks at all files that the guest needs, and returns the format of
+// its image.
+func (d *Driver) checkFiles(ctx context.Context, spec cluster.GuestSpec, seed bool) (string, error) {
+	type file struct{ what, path string }
+	files := []file{{"image", spec.Image}}
+	if b := spec.Boot; b != nil {
+		files = append(files, file{"kernel", b.Kernel})
+		if b.Initrd != "" {
+			files = append(files, file{"initrd", b.Initrd})
+		}
+	}
+	if seed && spec.Seed != "" {
+		files = append(files, file{"seed", spec.Seed})
+	}
+	return bounded(ctx, d.files, "look at the guest's files (does their file server answer?)", func() (string, error) {
+		var errs []error
+		format := ""
+		for i, f := range files {
+			got, err := checkFile(f.what, f.path)
+			errs = append(errs, err)
+			if i == 0 {
+				format = got
+			}
+		}
+		return format, errors.Join(errs...)
+	})
+}
+
+// checkFile makes sure that path is a file that can be read, and tells the
+// format of its content.
+func checkFile(what, path string) (format string, err error) {
+	if !filepath.IsAbs(path) {
+		return "", fmt.Errorf("%s %q: want an absolute path", what, path)
+	}
+	st, err := os.Stat(path) // before the open, which would wait for the other end of a pipe
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", fmt.Errorf("%s %s does not exist on this host: put it there, or mount the shared directory", what, path)
+	case err != nil:
+		return "", fmt.Errorf("%s %s: %w", what, path, err)
+	case st.IsDir():
+		return "", fmt.Errorf("%s %s is a directory: give the path of the file", what, path)
+	case !st.Mode().IsRegular():
+		return "", fmt.Errorf("%s %s is not a regular file (%s): give the path of a file", what, path, st.Mode().Type())
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return "", fmt.Errorf("%s can not be read by this host (check its rights and the export's): %w", what, err)
+	}
+	defer f.Close()
+	return sniff(f, what, path)
+}
+
+// sniff reads the first bytes: qcow2 begins with "QFI" and 0xfb (QEMU's
+// docs/interop/qcow2), everything else is taken as raw.
+func sniff(f io.Reader, what, path string) (string, error) {
+	head := make([]byte, 4)
+	n, err := io.ReadFull(f, head)
+	if errors.Is(err, io.EOF) {
+		return "", fmt.Errorf("%s %s is empty: put the content there", what, path)
+	}
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return "", fmt.Errorf("read %s %s: %w", what, path, err)
+	}
+	if string(head[:n]) == "QFI\xfb" {
+		return formatQcow2, nil
+	}
+	return formatRaw, nil
+}
+
+func (d *Driver) checkBridge(name string) error {
+	if !validName(name) {
+		return fmt.Errorf("bridge %q: want the name of a bridge", name)
+	}
+	dir := filepath.Join(d.opt.SysDir, "class/net", name)
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("bridge %s does not exist on this host: create it, or correct Bridge in the configuration", name)
+	} else if err != nil {
+		return fmt.Errorf("look for bridge %s: %w", name, err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "bridge")); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s is a network device but not a bridge: give the bridge that it belongs to", name)
+	} else if err != nil {
+		return fmt.Errorf("look at bridge %s: %w", name, err)
+	}
+	return nil
+}

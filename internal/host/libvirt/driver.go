@@ -1,0 +1,323 @@
+package libvirt
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	golibvirt "github.com/digitalocean/go-libvirt"
+
+	"holdfast/internal/cluster"
+)
+
+// Options of a Driver.
+type Options struct {
+	Socket     string             // of libvirtd; default /run/libvirt/libvirt-sock
+	MigrateURI string             // connection URI of a migration's target, %s stands for its address; default qemu+tls://%s/system
+	ProcDir    string             // default /proc. It must show the pids of the caller's own PID namespace
+	SysDir     string             // default /sys
+	RunDir     string             // a directory that lives as long as the boot, for the note of a start whose outcome is open; "" for none
+	Resource   cluster.ResourceID // the guest
+	UUID       string             // of its domain, canonical form
+	Name       string             // of its domain
+	Log        *slog.Logger
+}
+
+func (o Options) withDefaults() Options {
+	for _, d := range []struct {
+		field *string
+		value string
+	}{
+		{&o.Socket, "/run/libvirt/libvirt-sock"},
+		{&o.MigrateURI, "qemu+tls://%s/system"},
+		{&o.ProcDir, "/proc"},
+		{&o.SysDir, "/sys"},
+	} {
+		if *d.field == "" {
+			*d.field = d.value
+		}
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	o.UUID = strings.ToLower(o.UUID)
+	return o
+}
+
+// Driver runs one guest through libvirtd. Its methods may be called
+// concurrently. An earlier Driver's guest and migration are taken over as they are.
+type Driver struct {
+	opt    Options
+	dom    golibvirt.Domain
+	procs  procTable
+	files  gate
+	log    *slog.Logger
+	wake   chan struct{}
+	link   *link
+	start  *startNote
+	flying atomic.Int32 // calls to start the guest that are not answered
+	cancel context.CancelFunc
+	wg     sync.WaitGroup // watch, pidfd waits and open starts
+
+	mu    sync.Mutex
+	known *seen // the guest's process as last observed
+	ended bool
+	waits map[*os.File]struct{} // pidfds that goroutines wait on
+	// movedOut is set by the event that a migration away from here completed, and
+	// cleared when one begins.
+	movedOut bool
+}
+
+// seen is what is remembered of the guest's process. It only saves work: truth
+// is looked up each time. It is not changed once made, so it can be shared.
+type seen struct {
+	guestProc
+	state cluster.GuestState // as libvirtd last told, "" before it did
+	ran   bool               // it was seen running: so it waits for no incoming migration
+}
+
+// New returns a Driver. It does not need libvirtd to be there; goroutines that
+// Close ends connect, and connect again, in the background.
+func New(opt Options) (*Driver, error) {
+	opt = opt.withDefaults()
+	uuid, err := parseUUID(opt.UUID)
+	if err != nil {
+		return nil, err
+	}
+	if !validName(opt.Name) {
+		return nil, fmt.Errorf("domain name %q: want letters, digits and . _ + - only", opt.Name)
+	}
+	if strings.Count(opt.MigrateURI, "%s") != 1 || strings.Count(opt.MigrateURI, "%") != 1 {
+		return nil, fmt.Errorf("migration URI %q: want exactly one %%s for the target's address", opt.MigrateURI)
+	}
+	d := &Driver{
+		opt:   opt,
+		dom:   golibvirt.Domain{Name: opt.Name, UUID: uuid, ID: -1},
+		procs: procTable{dir: opt.ProcDir, uuid: opt.UUID, name: opt.Name, gate: newGate()},
+		files: newGate(),
+		log:   opt.Log,
+		wake:  make(chan struct{}, 1),
+		link:  newLink(opt.Socket),
+		waits: map[*os.File]struct{}{},
+	}
+	if d.start, err = openStartNote(opt.RunDir, opt.UUID); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	d.cancel = cancel
+	d.wg.Go(func() { d.watch(ctx) })
+	d.wg.Go(func() { d.follow(ctx) })
+	d.wg.Go(func() { d.settle(ctx) })
+	return d, nil
+}
+
+// Close ends the driver's goroutines and connections. The guest goes on, and so
+// do a migration and a start under way in libvirtd.
+func (d *Driver) Close() error {
+	d.mu.Lock()
+	d.ended = true
+	for f := range d.waits {
+		_ = f.Close() // lets its goroutine end; that one may have closed it just now
+	}
+	d.mu.Unlock()
+	d.cancel()
+	d.link.closeAll()
+	d.wg.Wait()
+	return nil
+}
+
+// Wake delivers a value soon after something of the guest changed: by libvirtd's
+// lifecycle events, and by the end of its process even without libvirtd.
+func (d *Driver) Wake() <-chan struct{} { return d.wake }
+
+func (d *Driver) poke() {
+	select {
+	case d.wake <- struct{}{}:
+	default: // one is waiting to be read already
+	}
+}
+
+// queryLimit is the longest that Observe waits for libvirtd. After a call ran
+// into it the connection is given up, and Observe goes by the process alone until
+// a new one is up.
+const queryLimit = 2 * time.Second
+
+// Observe tells what there is of the guest on this host. GuestAbsent is proved
+// by the process table. When libvirtd gives no answer, a guest that was last seen
+// running is said to be running as long as its process is there; otherwise the
+// state is GuestUnknown, with the process and an error.
+func (d *Driver) Observe(ctx context.Context) (cluster.Guest, error) {
+	open, err := d.startOpen() // asked before the process table is read: see below
+	if err != nil {
+		return cluster.Guest{State: cluster.GuestUnknown}, err
+	}
+	s, err := d.process(ctx)
+	if err != nil {
+		return cluster.Guest{State: cluster.GuestUnknown}, err
+	}
+	if s == nil {
+		if open {
+			// It may appear at any moment: absence would prove nothing.
+			return cluster.Guest{State: cluster.GuestUnknown}, errStartOpen
+		}
+		return cluster.Guest{State: cluster.GuestAbsent}, nil
+	}
+	g := cluster.Guest{State: cluster.GuestUnknown, Epoch: s.epoch, PID: s.pid, Started: s.started}
+	v, err := d.ask(ctx, s)
+	if err != nil {
+		if s.state == cluster.GuestRunning {
+			g.State = cluster.GuestRunning
+			return g, nil
+		}
+		return g, fmt.Errorf("process %d of the guest is there, its state is not known: %w", s.pid, err)
+	}
+	d.remember(s.proc, v.state)
+	if open && !s.incoming && d.flying.Load() == 0 {
+		// This is what the open start has become: nobody else could start it meanwhile.
+		if err := d.start.clear(); err != nil {
+			d.log.Error("the guest's start is over, but stays noted as open", "err", err)
+		}
+	}
+	g.State, g.Migrating, g.Percent = v.state, v.job.out, v.job.percent
+	return g, nil
+}
+
+// process returns the guest's process, nil when there is none. While the known
+// one lives, the process table is not searched again.
+func (d *Driver) process(ctx context.Context) (*seen, error) {
+	d.mu.Lock()
+	known := d.known
+	d.mu.Unlock()
+	if known != nil {
+		alive, err := d.procs.alive(known.proc)
+		if err != nil {
+			return nil, err
+		}
+		if alive {
+			return known, nil
+		}
+	}
+	found, err := d.procs.guests(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(found) > 1 {
+		return nil, fmt.Errorf("%d processes run the guest: %v", len(found), pids(found))
+	}
+	if len(found) == 0 {
+		d.setKnown(nil)
+		return nil, nil
+	}
+	s := &seen{guestProc: found[0]}
+	return d.setKnown(s), nil
+}
+
+// setKnown remembers a process, starts a wait for its end, and returns what is
+// remembered.
+func (d *Driver) setKnown(s *seen) *seen {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if s != nil && d.known != nil && d.known.proc == s.proc {
+		return d.known // found by two callers at once
+	}
+	d.known = s
+	if s != nil && !d.ended {
+		p := s.proc
+		d.wg.Go(func() { d.awaitEnd(p) })
+	}
+	return s
+}
+
+// own runs f in a goroutine that Close waits for. It reports false, and does
+// not run f, when the driver is closed.
+func (d *Driver) own(f func()) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ended {
+		return false
+	}
+	d.wg.Go(f)
+	return true
+}
+
+func (d *Driver) remember(p proc, state cluster.GuestState) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.known == nil || d.known.proc != p {
+		return
+	}
+	s := *d.known
+	s.state, s.ran = state, s.ran || state == cluster.GuestRunning
+	d.known = &s
+}
+
+// view is what libvirtd says of the guest.
+type view struct {
+	state cluster.GuestState
+	job   job
+}
+
+// ask asks libvirtd about the guest, whose process is s.
+func (d *Driver) ask(ctx context.Context, s *seen) (view, error) {
+	ctx, cancel := context.WithTimeout(ctx, share(ctx, queryLimit))
+	defer cancel()
+	c, err := d.link.get(ctx)
+	if err != nil {
+		return view{}, err
+	}
+	var state, reason int32
+	var j job
+	if err := c.call(ctx, "ask for the guest's state", func(l *golibvirt.Libvirt) (err error) {
+		if state, reason, err = l.DomainGetState(d.dom, 0); err == nil {
+			j, err = currentJob(l, d.dom)
+		}
+		return err
+	}); err != nil {
+		return view{}, err
+	}
+	v := view{guestState(golibvirt.DomainState(state), golibvirt.DomainPausedReason(reason), s, j.out), j}
+	if v.state == cluster.GuestUnknown {
+		return view{}, fmt.Errorf("libvirtd tells no state of the domain (%d, reason %d)", state, reason)
+	}
+	return v, nil
+}
+
+// guestState translates libvirt's state of a domain whose process exists.
+func guestState(state golibvirt.DomainState, reason golibvirt.DomainPausedReason, s *seen, out bool) cluster.GuestState {
+	switch state {
+	case golibvirt.DomainRunning, golibvirt.DomainBlocked, golibvirt.DomainPmsuspended:
+		return cluster.GuestRunning
+	case golibvirt.DomainPaused:
+		// The last step of a migration pauses the source for the same reason.
+		waits := reason == golibvirt.DomainPausedMigration || reason == golibvirt.DomainPausedStartingUp
+		if waits && s.incoming && !s.ran && !out {
+			return cluster.GuestIncoming
+		}
+		return cluster.GuestPaused
+	case golibvirt.DomainShutdown, golibvirt.DomainShutoff, golibvirt.DomainCrashed:
+		return cluster.GuestPaused // its process is about to end
+	}
+	return cluster.GuestUnknown
+}
+
+// share returns the part of ctx's remaining time that a call may use so that the
+// caller can still act on its failure, at most limit.
+func share(ctx context.Context, limit time.Duration) time.Duration {
+	if end, ok := ctx.Deadline(); ok {
+		return min(limit, time.Until(end)*3/4)
+	}
+	return limit
+}
+
+func pids(found []guestProc) []int {
+	var out []int
+	for _, p := range found {
+		out = append(out, p.pid)
+	}
+	return out
+}

@@ -1,0 +1,246 @@
+package libvirt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	golibvirt "github.com/digitalocean/go-libvirt"
+
+	"holdfast/internal/cluster"
+)
+
+// abortLimit is the time that an abort of a migration may take.
+const abortLimit = 3 * time.Second
+
+// abortPause separates two requests to abort. One is not enough: libvirtd also
+// accepts it, without effect, while the target still prepares.
+const abortPause = 50 * time.Millisecond
+
+// job is what libvirtd does with the domain.
+type job struct {
+	out     bool // it migrates it away
+	percent int  // of that, 0..100
+}
+
+// currentJob asks for the domain's job. An incoming migration's has no figures:
+// libvirtd refuses to tell, which is as good as none here.
+func currentJob(l *golibvirt.Libvirt, dom golibvirt.Domain) (job, error) {
+	kind, params, err := l.DomainGetJobStats(dom, 0)
+	if err != nil {
+		if answered(err) && !hasCode(err, golibvirt.ErrNoDomain) {
+			return job{}, nil
+		}
+		return job{}, err
+	}
+	return jobOf(golibvirt.DomainJobType(kind), params), nil
+}
+
+func jobOf(kind golibvirt.DomainJobType, params []golibvirt.TypedParam) job {
+	// A migration that has been completed or cancelled is a job until both sides
+	// have cleaned up: only then is it certain where the guest stays.
+	if kind == golibvirt.DomainJobNone {
+		return job{}
+	}
+	var operation, total, remaining uint64
+	for _, p := range params {
+		switch p.Field {
+		case golibvirt.DomainJobOperationStr:
+			operation = number(p)
+		case golibvirt.DomainJobDataTotal:
+			total = number(p)
+		case golibvirt.DomainJobDataRemaining:
+			remaining = number(p)
+		}
+	}
+	j := job{out: golibvirt.DomainJobOperation(operation) == golibvirt.DomainJobOperationStrMigrationOut}
+	// What a busy guest dirties again counts as remaining, so it may go backwards.
+	if j.out && total > 0 && remaining <= total {
+		j.percent = int(100 * (total - remaining) / total)
+	}
+	return j
+}
+
+func number(p golibvirt.TypedParam) uint64 {
+	switch v := p.Value.I.(type) {
+	case int32:
+		return uint64(max(v, 0))
+	case uint32:
+		return uint64(v)
+	case int64:
+		return uint64(max(v, 0))
+	case uint64:
+		return v
+	}
+	return 0
+}
+
+// Migrate moves the running guest to the host at addr, live: an IP address or a
+// name, or IP:PORT where libvirtd is reached at another port than its own. nil: it is gone here, and libvirtd says that it runs there. An
+// error that wraps cluster.ErrNotProved: it is not known where it is, or whether
+// it will stay. Any other error: it runs on here. When ctx is cancelled, or in
+// time before its deadline, the migration is aborted; after a cancellation that
+// takes 3 s at most.
+func (d *Driver) Migrate(ctx context.Context, addr string) error {
+	err := d.migrate(ctx, addr)
+	if err != nil {
+		return fmt.Errorf("migrate %s to %s: %w", d.opt.Name, addr, oneLine(err))
+	}
+	return nil
+}
+
+func (d *Driver) migrate(ctx context.Context, addr string) error {
+	reserve := share(ctx, 4*abortLimit) / 3 // a quarter of the time that is left
+	reserve = min(reserve, abortLimit)
+	work, cancel := context.WithCancel(ctx)
+	if end, ok := ctx.Deadline(); ok {
+		work, cancel = context.WithDeadline(ctx, end.Add(-reserve))
+	}
+	defer cancel()
+	s, err := d.process(work)
+	if err != nil {
+		return err
+	}
+	if s == nil {
+		return errors.New("it does not run here")
+	}
+	c, err := d.link.open(work)
+	if err != nil {
+		return err
+	}
+	defer d.link.drop(c)
+	d.mu.Lock()
+	d.movedOut = false
+	d.mu.Unlock()
+	done := c.async(func(l *golibvirt.Libvirt) error { return d.perform(l, addr) })
+	select {
+	case err = <-done:
+	case <-work.Done():
+	}
+	last, stop := context.WithTimeout(context.WithoutCancel(ctx), reserve)
+	defer stop()
+	if work.Err() != nil {
+		err = errors.Join(work.Err(), d.abortUntil(last, done))
+	}
+	return d.outcome(last, s, addr, err)
+}
+
+// perform is the one call that makes libvirtd carry out the whole migration,
+// together with the target's (VIR_MIGRATE_PEER2PEER). Neither side keeps a
+// definition. Unsafe: libvirt can not know that the image's file system is shared
+// and coherent; that was checked at install.
+func (d *Driver) perform(l *golibvirt.Libvirt, addr string) error {
+	host, at := addr, addr
+	if ip, err := netip.ParseAddr(addr); err == nil && ip.Is6() {
+		host, at = "["+addr+"]", "["+addr+"]"
+	} else if gate, err := netip.ParseAddrPort(addr); err == nil {
+		// Only libvirtd is reached through the gate, QEMU's data go straight.
+		host = strings.TrimSuffix(addr, fmt.Sprintf(":%d", gate.Port()))
+	}
+	uri := strings.Replace(d.opt.MigrateURI, "%s", at, 1)
+	params := []golibvirt.TypedParam{{
+		Field: golibvirt.MigrateParamURI,
+		Value: *golibvirt.NewTypedParamValueString("tcp://" + host),
+	}}
+	flags := golibvirt.MigrateLive | golibvirt.MigratePeer2peer | golibvirt.MigrateUnsafe
+	_, err := l.DomainMigratePerform3Params(d.dom, golibvirt.OptString{uri}, params, nil, flags)
+	return err
+}
+
+// abortUntil asks for the end of the migration until its call has returned, and
+// returns that call's error.
+func (d *Driver) abortUntil(ctx context.Context, done <-chan error) error {
+	var why error
+	for {
+		why = d.abortJob(ctx)
+		select {
+		case err := <-done:
+			return err
+		case <-ctx.Done():
+			return fmt.Errorf("the migration did not end: %w", errors.Join(ctx.Err(), why))
+		case <-time.After(abortPause):
+		}
+	}
+}
+
+// abortJob aborts an outgoing migration. nil when there was none.
+func (d *Driver) abortJob(ctx context.Context) error {
+	c, err := d.link.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer d.link.drop(c)
+	err = c.call(ctx, "abort the migration", func(l *golibvirt.Libvirt) error {
+		j, err := currentJob(l, d.dom)
+		if err != nil || !j.out {
+			return err
+		}
+		return l.DomainAbortJob(d.dom)
+	})
+	if hasCode(err, golibvirt.ErrNoDomain) {
+		return nil
+	}
+	return err
+}
+
+// outcome decides, by the process table first, where the guest is after a
+// migration's call ended with cause.
+func (d *Driver) outcome(ctx context.Context, s *seen, addr string, cause error) error {
+	for {
+		alive, err := d.procs.alive(s.proc)
+		if err != nil {
+			return fmt.Errorf("%w: %w: %w", cluster.ErrNotProved, err, cause)
+		}
+		if !alive {
+			d.mu.Lock()
+			moved := d.movedOut
+			d.mu.Unlock()
+			if cause == nil || moved {
+				return nil
+			}
+			err = fmt.Errorf("it is gone here, and nobody says that it runs at %s", addr)
+		} else {
+			var v view
+			v, err = d.ask(ctx, s)
+			if err == nil && cause != nil && v.state == cluster.GuestRunning && !v.job.out {
+				return cause
+			}
+			if err == nil {
+				err = fmt.Errorf("its process is still there, %s", v.state)
+			}
+		}
+		if sleep(ctx, 20*time.Millisecond) != nil {
+			return errors.Join(fmt.Errorf("%w: %w", cluster.ErrNotProved, err), cause)
+		}
+	}
+}
+
+// AbortMigration ends an outgoing migration, also one that an earlier agent
+// process began, and returns when it has ended. nil when there is none.
+func (d *Driver) AbortMigration(ctx context.Context) error {
+	for {
+		s, err := d.process(ctx)
+		if err != nil {
+			return fmt.Errorf("abort the migration of %s: %w", d.opt.Name, err)
+		}
+		if s == nil {
+			return nil
+		}
+		v, err := d.ask(ctx, s)
+		if err == nil && !v.job.out {
+			return nil
+		}
+		if err == nil {
+			err = d.abortJob(ctx)
+		}
+		if err == nil {
+			err = sleep(ctx, abortPause)
+		}
+		if err != nil {
+			return fmt.Errorf("abort the migration of %s: %w", d.opt.Name, oneLine(err))
+		}
+	}
+}

@@ -1,0 +1,335 @@
+package libvirt
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	golibvirt "github.com/digitalocean/go-libvirt"
+	"golang.org/x/sys/unix"
+
+	"holdfast/internal/cluster"
+)
+
+// This file is the inside of a simulated host: the test binary again, as the
+// first process of its own mount, PID, network, IPC and UTS namespaces. It starts
+// a private libvirtd, and carries out on drivers of its own what the test asks
+// for over its standard input. When that ends, so does it, and the kernel ends
+// everything of the host with it.
+
+// hostEnv names the host's directory, and tells the test binary that it is one.
+const hostEnv = "HOLDFAST_LIBVIRT_TEST_HOST"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(hostEnv); dir != "" {
+		if err := runHost(dir); err != nil {
+			fmt.Fprintln(os.Stderr, "host:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// request is one thing for the host to do; Timeout becomes the call's deadline.
+type request struct {
+	ID      int
+	Op      string
+	Timeout time.Duration
+	Spec    cluster.GuestSpec
+	Text    string
+	Number  int
+}
+
+type reply struct {
+	ID         int
+	Err        string
+	NotStarted bool
+	NotProved  bool
+	Guest      cluster.Guest
+	Number     int
+	Took       time.Duration
+}
+
+type simHost struct {
+	dir     string
+	mu      sync.Mutex
+	drv     *Driver
+	daemons map[string]int // name to pid
+	cancel  context.CancelFunc
+}
+
+func runHost(dir string) error {
+	if err := mountHost(dir); err != nil {
+		return err
+	}
+	h := &simHost{dir: dir, daemons: map[string]int{}}
+	go reap()
+	for _, d := range []string{"virtlogd", "libvirtd"} {
+		if err := h.startDaemon(d); err != nil {
+			return err
+		}
+	}
+	out := json.NewEncoder(os.Stdout)
+	var mu sync.Mutex
+	in := bufio.NewScanner(os.Stdin)
+	in.Buffer(nil, 1<<20)
+	for in.Scan() {
+		var r request
+		if err := json.Unmarshal(in.Bytes(), &r); err != nil {
+			return err
+		}
+		go func() {
+			a := h.serve(r)
+			mu.Lock()
+			defer mu.Unlock()
+			if err := out.Encode(a); err != nil {
+				os.Exit(1) // nobody listens any more
+			}
+		}()
+	}
+	return in.Err()
+}
+
+// reap takes in the orphans that fall to the first process of a PID namespace.
+func reap() {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGCHLD)
+	for range c {
+		for {
+			if pid, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil); pid <= 0 || err != nil {
+				break
+			}
+		}
+	}
+}
+
+func (h *simHost) startDaemon(name string) error {
+	path, err := exec.LookPath(name)
+	if err != nil {
+		return err
+	}
+	log, err := os.OpenFile(filepath.Join(h.dir, name+".out"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	args := []string{path}
+	if name == "libvirtd" {
+		args = append(args, "--listen")
+	}
+	p, err := os.StartProcess(path, args, &os.ProcAttr{Files: []*os.File{nil, log, log}})
+	if err != nil {
+		return err
+	}
+	h.mu.Lock()
+	h.daemons[name] = p.Pid
+	h.mu.Unlock()
+	return p.Release() // reap collects it
+}
+
+// serve carries out one request.
+func (h *simHost) serve(r request) reply {
+	ctx, cancel := context.WithTimeout(context.Background(), r.Timeout)
+	defer cancel()
+	a := reply{ID: r.ID}
+	t0 := time.Now()
+	err := h.do(ctx, r, &a)
+	a.Took = time.Since(t0)
+	if err != nil {
+		a.Err = err.Error()
+		a.NotStarted = errors.Is(err, cluster.ErrNotStarted)
+		a.NotProved = errors.Is(err, cluster.ErrNotProved)
+	}
+	return a
+}
+
+func (h *simHost) do(ctx context.Context, r request, a *reply) (err error) {
+	h.mu.Lock()
+	d := h.drv
+	h.mu.Unlock()
+	switch r.Op {
+	case "new":
+		d, err = New(Options{
+			MigrateURI: "qemu+tcp://%s/system", RunDir: h.dir,
+			Resource: cluster.MgmtVM, UUID: testUUID, Name: testName,
+			Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		})
+		h.mu.Lock()
+		h.drv = d
+		h.mu.Unlock()
+		return err
+	case "close":
+		return d.Close()
+	case "observe":
+		a.Guest, err = d.Observe(ctx)
+		return err
+	case "check":
+		return d.Check(ctx, r.Spec)
+	case "start":
+		return d.Start(ctx, r.Spec)
+	case "shutdown":
+		return d.Shutdown(ctx)
+	case "kill":
+		return d.Kill(ctx)
+	case "migrate":
+		return h.migrate(ctx, d, r.Text)
+	case "cancel":
+		h.cancel()
+		return nil
+	case "abort":
+		return d.AbortMigration(ctx)
+	case "wake":
+		select {
+		case <-d.Wake():
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	case "goroutines":
+		a.Number = runtime.NumGoroutine()
+		return nil
+	}
+	return h.doHost(ctx, r)
+}
+
+func (h *simHost) migrate(ctx context.Context, d *Driver, addr string) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	h.mu.Lock()
+	h.cancel = cancel
+	h.mu.Unlock()
+	return d.Migrate(ctx, addr)
+}
+
+// doHost does what concerns the host, not the driver.
+func (h *simHost) doHost(ctx context.Context, r request) error {
+	switch r.Op {
+	case "ready": // virtlogd listens, and libvirtd answers
+		for {
+			logd, err := net.Dial("unix", "/run/libvirt/virtlogd-sock")
+			if err == nil {
+				err = logd.Close()
+			}
+			if err == nil {
+				var c *conn
+				if c, err = dial(ctx, "/run/libvirt/libvirt-sock"); err == nil {
+					c.close()
+					return nil
+				}
+			}
+			if sleep(ctx, 20*time.Millisecond) != nil {
+				return err
+			}
+		}
+	case "daemon":
+		return h.startDaemon(r.Text)
+	case "signal": // a daemon
+		h.mu.Lock()
+		pid := h.daemons[r.Text]
+		h.mu.Unlock()
+		return syscall.Kill(pid, syscall.Signal(r.Number))
+	case "signal-pid":
+		pid := 0
+		if _, err := fmt.Sscan(r.Text, &pid); err != nil {
+			return err
+		}
+		return syscall.Kill(pid, syscall.Signal(r.Number))
+	case "note": // as an agent leaves it that dies during a start
+		daemons, err := table("/proc").daemons(ctx)
+		if err != nil {
+			return err
+		}
+		note, err := openStartNote(h.dir, testUUID)
+		if err != nil {
+			return err
+		}
+		return note.begin(daemons, 0)
+	case "speed": // of migrations, MiB/s
+		c, err := dial(ctx, "/run/libvirt/libvirt-sock")
+		if err != nil {
+			return err
+		}
+		defer c.close()
+		uuid, err := parseUUID(testUUID)
+		if err != nil {
+			return err
+		}
+		return c.call(ctx, "set the speed", func(l *golibvirt.Libvirt) error {
+			return l.DomainMigrateSetMaxSpeed(golibvirt.Domain{Name: testName, UUID: uuid}, uint64(r.Number), 0)
+		})
+	}
+	return fmt.Errorf("unknown request %q", r.Op)
+}
+
+type mountStep struct {
+	source, target, fstype string
+	flags                  uintptr
+	data                   string
+}
+
+// mountHost gives the host its own files: libvirt's directories below dir, and
+// fresh /run, /dev (without kvm), /proc and /sys.
+func mountHost(dir string) error {
+	dev := filepath.Join(dir, "dev")
+	steps := []mountStep{
+		{"", "/", "", unix.MS_PRIVATE | unix.MS_REC, ""},
+		{filepath.Join(dir, "etc"), "/etc/libvirt", "", unix.MS_BIND, ""},
+		{filepath.Join(dir, "lib"), "/var/lib/libvirt", "", unix.MS_BIND, ""},
+		{filepath.Join(dir, "cache"), "/var/cache/libvirt", "", unix.MS_BIND, ""},
+		{filepath.Join(dir, "log"), "/var/log/libvirt", "", unix.MS_BIND, ""},
+		{"tmpfs", "/run", "tmpfs", 0, "mode=755,size=64m"},
+		{"tmpfs", dev, "tmpfs", 0, "mode=755,size=4m"},
+		{"proc", "/proc", "proc", 0, ""},
+		{"sysfs", "/sys", "sysfs", 0, ""},
+	}
+	for _, s := range steps {
+		if err := unix.Mount(s.source, s.target, s.fstype, s.flags, s.data); err != nil {
+			return fmt.Errorf("mount %s on %s: %w", s.source, s.target, err)
+		}
+	}
+	if err := makeDev(dev); err != nil {
+		return err
+	}
+	return unix.Mount(dev, "/dev", "", unix.MS_MOVE, "")
+}
+
+func makeDev(dev string) error {
+	for _, d := range []struct {
+		name         string
+		major, minor uint32
+	}{{"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9}, {"net/tun", 10, 200}} {
+		path := filepath.Join(dev, d.name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		if err := unix.Mknod(path, unix.S_IFCHR|0o666, int(unix.Mkdev(d.major, d.minor))); err != nil {
+			return fmt.Errorf("make %s: %w", path, err)
+		}
+	}
+	for _, s := range []mountStep{
+		{"devpts", filepath.Join(dev, "pts"), "devpts", 0, "newinstance,ptmxmode=0666,mode=620"},
+		{"tmpfs", filepath.Join(dev, "shm"), "tmpfs", 0, ""},
+	} {
+		if err := os.MkdirAll(s.target, 0o755); err != nil {
+			return err
+		}
+		if err := unix.Mount(s.source, s.target, s.fstype, s.flags, s.data); err != nil {
+			return fmt.Errorf("mount %s: %w", s.target, err)
+		}
+	}
+	return os.Symlink("pts/ptmx", filepath.Join(dev, "ptmx"))
+}

@@ -1,0 +1,352 @@
+package libvirt
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"holdfast/internal/cluster"
+)
+
+const (
+	testUUID = "98000000-0000-4000-8000-00000000c0de"
+	testName = "mnvm"
+)
+
+// host is a simulated host, seen from the test.
+type host struct {
+	t      *testing.T
+	dir    string
+	number int
+	addr   string
+	cmd    *exec.Cmd
+	in     io.WriteCloser
+
+	mu   sync.Mutex
+	next int
+	wait map[int]chan reply
+}
+
+// needHosts skips, with the reason, where no host can be simulated.
+func needHosts(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("skipped: -short is given, and this starts libvirtd and QEMU")
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("skipped: needs root for namespaces")
+	}
+	for _, p := range []string{"libvirtd", "virtlogd", "qemu-system-x86_64", "qemu-img", "ip", "nsenter"} {
+		if _, err := exec.LookPath(p); err != nil {
+			t.Skipf("skipped: %v (on Debian: apt-get install libvirt-daemon-system qemu-system-x86 qemu-utils iproute2)", err)
+		}
+	}
+}
+
+// newHosts starts n simulated hosts, each with a bridge br0. Two of them are
+// joined by a cable.
+func newHosts(t *testing.T, n int) []*host {
+	t.Helper()
+	needHosts(t)
+	var hosts []*host
+	for i := range n {
+		hosts = append(hosts, newHost(t, i+1))
+	}
+	for _, h := range hosts {
+		h.must(request{Op: "ready"})
+		h.ip("link", "add", "br0", "type", "bridge", "stp_state", "0", "forward_delay", "0")
+		// A bridge without an address of its own takes the lowest of its ports', and
+		// changes it when the guest's comes: then the other host can not reach it for
+		// seconds.
+		h.ip("link", "set", "br0", "address", fmt.Sprintf("52:54:00:98:70:%02x", h.number))
+		h.ip("addr", "add", h.addr+"/24", "dev", "br0")
+		h.ip("link", "set", "br0", "up")
+	}
+	if n == 2 {
+		run(t, "ip", "link", "add", "eth0", "netns", hosts[0].pid(), "type", "veth", "peer", "name", "eth0", "netns", hosts[1].pid())
+		for _, h := range hosts {
+			h.ip("link", "set", "eth0", "master", "br0", "up")
+		}
+	}
+	for _, h := range hosts {
+		h.must(request{Op: "new"})
+	}
+	return hosts
+}
+
+func newHost(t *testing.T, number int) *host {
+	t.Helper()
+	addr := fmt.Sprintf("10.98.7.%d", number)
+	h := &host{t: t, dir: t.TempDir(), number: number, addr: addr, wait: map[int]chan reply{}}
+	for _, d := range []string{"etc/qemu", "lib", "cache", "log/qemu", "dev"} {
+		if err := os.MkdirAll(filepath.Join(h.dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.configure()
+	h.cmd = exec.Command("/proc/self/exe")
+	h.cmd.Env = append(os.Environ(), hostEnv+"="+h.dir)
+	h.cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS,
+	}
+	var stderr bytes.Buffer
+	h.cmd.Stderr = &stderr
+	in, err := h.cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := h.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.cmd.Start(); err != nil {
+		t.Fatalf("start a host: %v", err)
+	}
+	h.in = in
+	read := make(chan struct{})
+	go func() { defer close(read); h.read(out) }()
+	t.Cleanup(func() { // the first process of the PID namespace takes all others along
+		_ = h.cmd.Process.Kill()
+		<-read
+		_ = h.cmd.Wait() // "signal: killed"
+		if said := stderr.String(); strings.Contains(said, "DATA RACE") || strings.Contains(said, "panic: ") {
+			t.Error("the host found a data race or panicked")
+		}
+		if t.Failed() {
+			t.Logf("host %s said:\n%s%s", addr, stderr.String(), h.daemonLogs())
+		}
+	})
+	return h
+}
+
+func (h *host) daemonLogs() string {
+	var all strings.Builder
+	for _, f := range []string{"libvirtd.out", "log/qemu/" + testName + ".log"} {
+		if b, err := os.ReadFile(filepath.Join(h.dir, f)); err == nil {
+			fmt.Fprintf(&all, "--- %s\n%s", f, b)
+		}
+	}
+	return all.String()
+}
+
+func (h *host) configure() {
+	files := map[string]string{
+		"libvirtd.conf": `listen_tls = 0
+listen_tcp = 1
+auth_tcp = "none"
+auth_unix_ro = "none"
+auth_unix_rw = "none"
+keepalive_interval = 2
+keepalive_count = 3
+host_uuid = "` + fmt.Sprintf("1abc0000-0000-4000-8000-%012d", h.number) + `"
+`,
+		"qemu.conf": `security_driver = "none"
+user = "root"
+group = "root"
+dynamic_ownership = 0
+remember_owner = 0
+cgroup_controllers = []
+namespaces = []
+stdio_handler = "logd"
+migration_address = "0.0.0.0"
+migration_host = "` + h.addr + `"
+`,
+		"virtlogd.conf": "", "libvirt.conf": "",
+	}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(h.dir, "etc", name), []byte(text), 0o644); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+}
+
+func (h *host) pid() string { return strconv.Itoa(h.cmd.Process.Pid) }
+
+func (h *host) ip(args ...string) {
+	h.t.Helper()
+	run(h.t, "nsenter", append([]string{"-t", h.pid(), "-n", "ip"}, args...)...)
+}
+
+func run(t *testing.T, name string, args ...string) {
+	t.Helper()
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+}
+
+func (h *host) read(out io.Reader) {
+	for in := bufio.NewScanner(out); in.Scan(); {
+		var a reply
+		if err := json.Unmarshal(in.Bytes(), &a); err != nil {
+			continue // the tests that wait for it say what is missing
+		}
+		h.mu.Lock()
+		h.wait[a.ID] <- a
+		h.mu.Unlock()
+	}
+}
+
+// begin asks for something and returns at once.
+func (h *host) begin(r request) <-chan reply {
+	h.t.Helper()
+	if r.Timeout == 0 {
+		r.Timeout = 20 * time.Second
+	}
+	c := make(chan reply, 1)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.next++
+	r.ID = h.next
+	h.wait[r.ID] = c
+	b, err := json.Marshal(r)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if _, err := h.in.Write(append(b, '\n')); err != nil {
+		h.t.Fatalf("the host is gone: %v", err)
+	}
+	return c
+}
+
+// slack is what a call may take over its deadline on a busy machine.
+const slack = 500 * time.Millisecond
+
+// do asks for something and waits. That no call outlives its context is checked
+// here, for each one.
+func (h *host) do(r request) (reply, error) {
+	h.t.Helper()
+	if r.Timeout == 0 {
+		r.Timeout = 20 * time.Second
+	}
+	return h.end(r, h.begin(r))
+}
+
+func (h *host) end(r request, c <-chan reply) (reply, error) {
+	h.t.Helper()
+	select {
+	case a := <-c:
+		if a.Took > r.Timeout+slack {
+			h.t.Errorf("%s took %v, its context ended after %v", r.Op, a.Took, r.Timeout)
+		}
+		return a, a.err()
+	case <-time.After(r.Timeout + 10*time.Second):
+		h.t.Fatalf("%s: no answer %v after its context ended", r.Op, 10*time.Second)
+		return reply{}, nil
+	}
+}
+
+func (h *host) must(r request) reply {
+	h.t.Helper()
+	a, err := h.do(r)
+	if err != nil {
+		h.t.Fatalf("%s: %v", r.Op, err)
+	}
+	return a
+}
+
+// until observes until the guest is as asked for.
+func (h *host) until(what string, ok func(cluster.Guest) bool) cluster.Guest {
+	h.t.Helper()
+	var a reply
+	var err error
+	for end := time.Now().Add(15 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if a, err = h.do(request{Op: "observe", Timeout: 2 * time.Second}); err == nil && ok(a.Guest) {
+			return a.Guest
+		}
+	}
+	h.t.Fatalf("not %s in 15 s: last %+v, %v", what, a.Guest, err)
+	return cluster.Guest{}
+}
+
+func is(s cluster.GuestState) func(cluster.Guest) bool {
+	return func(g cluster.Guest) bool { return g.State == s }
+}
+
+func (a reply) err() error {
+	if a.Err == "" {
+		return nil
+	}
+	kinds := []error{errors.New(a.Err)}
+	if a.NotStarted {
+		kinds = append(kinds, cluster.ErrNotStarted)
+	}
+	if a.NotProved {
+		kinds = append(kinds, cluster.ErrNotProved)
+	}
+	return errors.Join(kinds...)
+}
+
+// guest is a spec with an image of its own: qcow2 without a system in it.
+func guest(t *testing.T) cluster.GuestSpec {
+	t.Helper()
+	image := filepath.Join(t.TempDir(), "mnvm.img")
+	run(t, "qemu-img", "create", "-q", "-f", "qcow2", image, "8M")
+	seed := filepath.Join(t.TempDir(), "seed.iso")
+	if err := os.WriteFile(seed, make([]byte, 64<<10), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return cluster.GuestSpec{
+		Resource: cluster.MgmtVM, Epoch: cluster.Epoch{Gen: 1, Seq: 7}, UUID: testUUID, Name: testName,
+		MemoryMiB: 64, CPUs: 1, Image: image, Seed: seed, Emulate: true,
+		NICs: []cluster.NIC{{Bridge: "br0", MAC: "52:54:00:98:07:01"}},
+	}
+}
+
+// filler makes the guest's image a raw one with a boot sector that writes into
+// every page from 1 MiB to 48 MiB: once, then it halts, or for ever.
+func filler(t *testing.T, spec *cluster.GuestSpec, forever bool) {
+	t.Helper()
+	code := []byte{
+		0xfa,       // cli
+		0x31, 0xc0, // xor ax,ax
+		0x8e, 0xd8, // mov ds,ax
+		0x0f, 0x01, 0x16, 0x80, 0x7c, // lgdt [0x7c80]
+		0x0f, 0x20, 0xc0, // mov eax,cr0
+		0x0c, 0x01, // or al,1: protected mode, to load a segment of 4 GiB
+		0x0f, 0x22, 0xc0, // mov cr0,eax
+		0xbb, 0x08, 0x00, // mov bx,8
+		0x8e, 0xdb, // mov ds,bx
+		0x24, 0xfe, // and al,0xfe: and back, the segment's limit stays
+		0x0f, 0x22, 0xc0, // mov cr0,eax
+		0x66, 0x31, 0xd2, // xor edx,edx
+	}
+	outer := len(code)
+	code = append(code,
+		0x66, 0x42, // inc edx
+		0x66, 0xbf, 0, 0, 0x10, 0, // mov edi,1 MiB
+	)
+	inner := len(code)
+	code = append(code,
+		0x67, 0x66, 0x89, 0x17, // mov [edi],edx
+		0x66, 0x81, 0xc7, 0, 0x10, 0, 0, // add edi,4096
+		0x66, 0x81, 0xff, 0, 0, 0, 0x03, // cmp edi,48 MiB
+	)
+	code = append(code, 0x72, byte(inner-len(code)-2)) // jb inner
+	if forever {
+		code = append(code, 0xeb, byte(outer-len(code)-2)) // jmp outer
+	}
+	code = append(code, 0xf4, 0xeb, 0xfd) // hlt; jmp hlt
+	disk := make([]byte, 1<<20)
+	copy(disk, code)
+	binary.LittleEndian.PutUint16(disk[0x80:], 15)                // size of the descriptor table - 1
+	binary.LittleEndian.PutUint32(disk[0x82:], 0x7c88)            // its address
+	copy(disk[0x90:], []byte{0xff, 0xff, 0, 0, 0, 0x92, 0xcf, 0}) // data, base 0, limit 4 GiB
+	copy(disk[510:], []byte{0x55, 0xaa})                          // boot signature
+	spec.Image = filepath.Join(t.TempDir(), "filler.img")
+	if err := os.WriteFile(spec.Image, disk, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
