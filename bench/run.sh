@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Runs the measurements and writes bench/RESULTS.md. Takes about 25 minutes.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+lines=$(mktemp)
+trap 'rm -f "$lines"' EXIT
+HOLDFAST_BENCH_RESULTS=$lines go test -count=1 -timeout 60m -v ./bench >&2
+HOLDFAST_DRILL_RESULTS=$lines go test -count=1 -timeout 60m -run 'TestDrills' -v ./e2e >&2
+{
+  echo "# Measured"
+  echo
+  echo "Made by \`make bench\` on $(date -u +%F), version $(git describe --tags --always --dirty):"
+  echo "$(nproc) cores of $(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1), $(free -g | awk '/Mem:/ {print $2}') GiB, Linux $(uname -r), $(go version | cut -d' ' -f3),"
+  echo "libvirt $(libvirtd --version | awk '{print $NF}'), $(qemu-system-x86_64 --version | head -1 | cut -d' ' -f2-4), no KVM (plain emulation), guest of 128 MiB."
+  echo "Absolute times on a shared machine are noise; ratios and counts in one run are the result."
+  echo
+  sed 's/^/- /' "$lines"
+} >bench/RESULTS.md

@@ -1,0 +1,208 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/cluster"
+)
+
+// another names a host that does not have the guest.
+func another(r *rig, holder cluster.HostID) string {
+	for _, h := range r.lab.Hosts() {
+		if h != string(holder) {
+			return h
+		}
+	}
+	return ""
+}
+
+// TestLiveMigrationThereAndBack moves the guest under a ping of 20 ms.
+func TestLiveMigrationThereAndBack(t *testing.T) {
+	r := ready(t)
+	for i := range runs(t) {
+		st := r.healthy(t, 90*time.Second)
+		home := string(st.Owner.Host)
+		before, err := r.lab.Ask(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		end := r.watching(t)
+		for _, to := range []string{another(r, st.Owner.Host), home} {
+			if out := r.command(t, home, "migrate", to); !strings.Contains(out, "running on "+to) {
+				t.Errorf("migrate said %q", out)
+			}
+		}
+		after, err := r.lab.Ask(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := end()
+		if w.err != nil {
+			t.Fatal(w.err)
+		}
+		if after.Boot != before.Boot || after.N < before.N || w.seen.Max != 1 {
+			t.Errorf("before %+v, after %+v, holders %d: %+v", before, after, w.seen.Max, w.seen.Overlap)
+		}
+		if now := r.healthy(t, 30*time.Second).Owner; string(now.Host) != home || now.Epoch != st.Owner.Epoch {
+			t.Errorf("owner %+v, was %+v", now, st.Owner)
+		}
+		t.Logf("run %d, there and back: %d pings of 20 ms lost of %d, longest gap %s", i+1, w.pings.Lost, w.pings.Sent, w.pings.Longest)
+	}
+}
+
+// TestMigrationIsRefusedWithAReason covers the targets that can not be.
+func TestMigrationIsRefusedWithAReason(t *testing.T) {
+	r := ready(t)
+	st := r.healthy(t, 90*time.Second)
+	holder, other := string(st.Owner.Host), another(r, st.Owner.Host)
+	for _, c := range []struct{ to, want string }{
+		{holder, "already active"},
+		{"nowhere", "hosts: h1"},
+	} {
+		out, err := r.lab.Exec(t.Context(), other, r.exe, "migrate", c.to)
+		if said := fmt.Sprint(out, err); err == nil || !strings.Contains(said, c.want) || !strings.Contains(said, "exit status 2") {
+			t.Errorf("migrate %s: %s: want exit status 2 and %q", c.to, said, c.want)
+		}
+	}
+}
+
+// TestStopStaysStoppedAndStartBringsItBack stops the whole cluster's guest; it
+// stays stopped when a host reboots, and comes back on request.
+func TestStopStaysStoppedAndStartBringsItBack(t *testing.T) {
+	r := ready(t)
+	st := r.healthy(t, 90*time.Second)
+	before, err := r.lab.Ask(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := r.watching(t)
+	r.command(t, another(r, st.Owner.Host), "stop")
+	stopped := func(what string) {
+		t.Helper()
+		ls, err := r.lab.Status(t.Context())
+		if err != nil || guests(ls) != 0 {
+			t.Fatalf("%s: %+v, %v: want no guest", what, ls, err)
+		}
+	}
+	stopped("after stop")
+	holder := string(st.Owner.Host)
+	if err := r.lab.Crash(t.Context(), holder); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.lab.On(t.Context(), holder); err != nil {
+		t.Fatal(err)
+	}
+	r.until(t, 60*time.Second, "the rebooted host to join", func(ctx context.Context) (string, bool) {
+		st, err := r.status(ctx)
+		alive := 0
+		for _, h := range st.Hosts {
+			if h.Alive {
+				alive++
+			}
+		}
+		return fmt.Sprint(alive, " hosts, ", err), err == nil && alive == len(r.lab.Hosts())
+	})
+	stopped("after a reboot")
+	r.command(t, holder, "start")
+	r.healthy(t, 60*time.Second)
+	after, err := r.lab.Ask(t.Context())
+	if err != nil || after.Boot == before.Boot || !strings.Contains(after.Prev, before.Boot) {
+		t.Errorf("before %+v, after %+v, %v", before, after, err)
+	}
+	if w := end(); w.err != nil || w.seen.Max != 1 {
+		t.Errorf("holders %d: %+v, %v", w.seen.Max, w.seen.Overlap, w.err)
+	}
+}
+
+// TestHandsOffLeavesEverythingAlone cuts the whole network under hands off: the
+// guest goes on, nobody is reset, and after start a takeover is possible again.
+func TestHandsOffLeavesEverythingAlone(t *testing.T) {
+	r := ready(t)
+	st := r.healthy(t, 90*time.Second)
+	before, err := r.lab.Ask(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	boots := r.boots(t)
+	r.command(t, "h1", "stop", "--hands-off")
+	for _, h := range r.lab.Hosts() {
+		if err := r.lab.Isolate(t.Context(), h); err != nil {
+			t.Fatal(err)
+		}
+	}
+	time.Sleep(15 * time.Second) // longer than T + G + margin
+	for _, h := range r.lab.Hosts() {
+		if err := r.lab.Heal(t.Context(), h); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.until(t, 30*time.Second, "the store", func(ctx context.Context) (string, bool) {
+		st, err := r.status(ctx)
+		return fmt.Sprint(st.StoreError, err), err == nil && st.Connected
+	})
+	r.command(t, "h2", "start")
+	now := r.healthy(t, 60*time.Second)
+	after, err := r.lab.Ask(t.Context())
+	if err != nil || after.Boot != before.Boot || now.Owner.Epoch != st.Owner.Epoch {
+		t.Errorf("before %+v, after %+v, %v; epoch %s, was %s", before, after, err, now.Owner.Epoch, st.Owner.Epoch)
+	}
+	if got := r.boots(t); !slices.Equal(got, boots) {
+		t.Errorf("boots %v, were %v: a host was reset", got, boots)
+	}
+}
+
+// TestLossOfTheWholeNetworkResetsNobody: without hands off the guest stops by
+// itself, no host is reset, and the guest comes back with the network.
+func TestLossOfTheWholeNetworkResetsNobody(t *testing.T) {
+	r := ready(t)
+	r.healthy(t, 90*time.Second)
+	boots := r.boots(t)
+	for _, h := range r.lab.Hosts() {
+		if err := r.lab.Isolate(t.Context(), h); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.until(t, 12*time.Second, "the guest to stop by itself", func(context.Context) (string, bool) {
+		st, err := r.lab.Status(t.Context())
+		return fmt.Sprintf("%+v %v", st, err), err == nil && guests(st) == 0
+	})
+	time.Sleep(6 * time.Second) // the watchdog's time, had it been left armed
+	for _, h := range r.lab.Hosts() {
+		if err := r.lab.Heal(t.Context(), h); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.healthy(t, 60*time.Second)
+	if got := r.boots(t); !slices.Equal(got, boots) {
+		t.Errorf("boots %v, were %v: a host that holds nothing was reset", got, boots)
+	}
+}
+
+// boots counts each host's power-ons.
+func (r *rig) boots(t *testing.T) []int {
+	t.Helper()
+	st, err := r.lab.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []int
+	for _, h := range st.Hosts {
+		out = append(out, h.Boots)
+	}
+	return out
+}
+
+// TestASecondAgentOnTheSameDataIsRefused starts one beside the living one.
+func TestASecondAgentOnTheSameDataIsRefused(t *testing.T) {
+	r := ready(t)
+	out, err := r.lab.Exec(t.Context(), "h2", r.exe, "agent", "--config", "/srv/host/agent.json")
+	if said := fmt.Sprint(out, err); err == nil || !strings.Contains(said, "in use by another running agent") || !strings.Contains(said, "exit status 2") {
+		t.Errorf("%s: want exit status 2 and the reason", said)
+	}
+	r.healthy(t, 30*time.Second)
+}
