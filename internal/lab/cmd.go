@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"holdfast/internal/api"
 )
 
 // Hidden commands: the laboratory's own processes.
@@ -58,7 +60,7 @@ func upCommand(dir *string) *cobra.Command {
 				return err
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%d hosts are up after %.1f s in %s\n", len(l.Hosts()), time.Since(start).Seconds(), l.Dir())
-			return printStatus(cmd, l, false)
+			return printStatus(cmd, l, "text")
 		},
 	}
 	f := c.Flags()
@@ -90,14 +92,14 @@ func downCommand(dir *string) *cobra.Command {
 }
 
 func statusCommand(dir *string) *cobra.Command {
-	var asJSON bool
+	var output string
 	c := &cobra.Command{
 		Use:   "status",
 		Short: "Show hosts, cables, daemons and guests",
 		Args:  cobra.NoArgs,
-		RunE:  withLab(dir, func(cmd *cobra.Command, l *Lab, _ []string) error { return printStatus(cmd, l, asJSON) }),
+		RunE:  withLab(dir, func(cmd *cobra.Command, l *Lab, _ []string) error { return printStatus(cmd, l, output) }),
 	}
-	c.Flags().BoolVar(&asJSON, "json", false, "as JSON")
+	c.Flags().StringVarP(&output, "output", "o", "text", "output `format`, text or json")
 	return c
 }
 
@@ -128,6 +130,12 @@ func execCommand(dir *string) *cobra.Command {
 		Args:                  cobra.MinimumNArgs(2),
 		DisableFlagsInUseLine: true,
 		RunE: withLab(dir, func(cmd *cobra.Command, l *Lab, args []string) error {
+			if args[1] == "--" {
+				args = slices.Delete(args, 1, 2)
+			}
+			if len(args) < 2 {
+				return api.Errorf(api.KindInvalid, "want a command after the host")
+			}
 			run, err := l.Command(cmd.Context(), args[0], args[1:]...)
 			if err != nil {
 				return err
@@ -212,13 +220,16 @@ func withLab(dir *string, fn func(*cobra.Command, *Lab, []string) error) func(*c
 	}
 }
 
-func printStatus(cmd *cobra.Command, l *Lab, asJSON bool) error {
+func printStatus(cmd *cobra.Command, l *Lab, output string) error {
+	if output != "text" && output != "json" {
+		return api.Errorf(api.KindInvalid, "--output: value %q: want text or json", output)
+	}
 	s, err := l.Status(cmd.Context())
 	if err != nil {
 		return err
 	}
 	out := cmd.OutOrStdout()
-	if asJSON {
+	if output == "json" {
 		e := json.NewEncoder(out)
 		e.SetIndent("", "  ")
 		return e.Encode(s)

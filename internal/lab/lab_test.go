@@ -433,7 +433,7 @@ func TestCommand(t *testing.T) {
 		{"exec h2 sh -c pwd", "/\n", false},
 		{"exec h3 hostname", "want one of h1..h2", true},
 		{"crash h1", "", false},
-		{"status --json", `"on": false`, false},
+		{"status -o json", `"on": false`, false},
 		{"isolate h1", "host h1 is off", true},
 		{"on h1", "", false},
 		{"isolate h1", "", false},

@@ -1,0 +1,65 @@
+# Everything that CI does is a target here. `make help` lists them.
+SHELL   := /bin/bash -o pipefail
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+export CGO_ENABLED ?= 1
+SUM     := out/testsum -into out/tests.json
+RACE    := -race
+
+# Packages whose tests run real components: processes, etcd, libvirt, namespaces.
+REAL    := ./internal/store/... ./internal/supervise/... ./internal/host/... ./internal/lab/... ./internal/demo/...
+UNIT     = $(shell $(GO) list ./... | grep -vE '/(store|supervise|host|lab|demo)(/|$$)|/e2e$$|/bench$$')
+
+.PHONY: help build demo deps test test-fast test-unit test-contract test-e2e lint fuzz bench clean sum
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+build: ## bin/holdfast, static
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/holdfast ./cmd/holdfast
+
+demo: build ## a cluster on this machine, with a failure and a recovery to watch
+	@bin/holdfast demo --auto --fault power-loss
+
+deps: ## install what the tests need (as root, with apt)
+	@packaging/test-deps.sh
+
+out/testsum: tools/testsum/main.go
+	@mkdir -p out
+	$(GO) build -o out/testsum ./tools/testsum
+
+test: deps build lint out/testsum ## every layer
+	@rm -f out/tests.json
+	@status=0; \
+	for layer in test-unit test-contract test-e2e; do $(MAKE) --no-print-directory $$layer || status=1; done; \
+	out/testsum -total out/tests.json || status=1; exit $$status
+
+test-fast: out/testsum ## the loop while you work: no hypervisor, no race detector
+	@rm -f out/tests.json
+	$(GO) test -json $(UNIT) | $(SUM) && out/testsum -total out/tests.json
+
+test-unit: out/testsum ## tables, fuzz seeds, virtual time, simulator, command line
+	@echo "== unit"
+	$(GO) test $(RACE) -json -timeout 15m $(UNIT) | $(SUM)
+
+test-contract: out/testsum ## the drivers and the store on the real components
+	@echo "== contract"
+	$(GO) test $(RACE) -json -p 1 -timeout 20m $(REAL) | $(SUM)
+
+test-e2e: build out/testsum ## the drills on the laboratory, and the demo
+	@echo "== e2e"
+	$(GO) test -json -p 1 -timeout 40m ./e2e/... | $(SUM)
+
+lint: ## gofmt, vet, staticcheck
+	@test -z "$$(gofmt -l cmd internal tools e2e *.go)" || { gofmt -l cmd internal tools e2e *.go; echo "not formatted"; exit 1; }
+	$(GO) vet ./...
+	$(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
+
+fuzz: ## every fuzz target for 30 s
+	@packaging/fuzz.sh 30s
+
+bench: build ## measured figures, side by side, into bench/RESULTS.md
+	@bench/run.sh
+
+clean: ## remove what was built
+	rm -rf bin out

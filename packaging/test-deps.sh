@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Installs what the tests and `holdfast demo --real` need, on Debian 12 or a
+# system like it. Does nothing when it is all there; without root it says what
+# is missing and goes on: the layers that need it then say that they skip.
+set -euo pipefail
+packages=(
+  gcc libc6-dev make git            # the race detector
+  libvirt-daemon libvirt-daemon-system libvirt-clients libvirt-daemon-driver-qemu
+  qemu-system-x86 qemu-utils qemu-guest-agent busybox-static
+  iproute2 nftables iputils-ping dpkg
+)
+missing=()
+for p in "${packages[@]}"; do
+  dpkg-query -W -f '${Status}\n' "$p" 2>/dev/null | grep -q '^install ok installed$' || missing+=("$p")
+done
+[ ${#missing[@]} -eq 0 ] && exit 0
+if [ "$(id -u)" -ne 0 ]; then
+  if sudo -n true 2>/dev/null; then exec sudo "$0"; fi
+  echo "not installed, and this is not root: ${missing[*]}"
+  exit 0
+fi
+echo "installing ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+# No daemon is to be started on this machine: the laboratory starts its own.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e $policy ]; then
+  printf '#!/bin/sh\nexit 101\n' >$policy && chmod +x $policy
+  trap 'rm -f $policy' EXIT
+fi
+apt-get -qq -o DPkg::Lock::Timeout=300 update
+apt-get -qq -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "${missing[@]}" >/dev/null
