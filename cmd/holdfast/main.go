@@ -39,6 +39,7 @@ func main() {
 // agentCommand is the daemon.
 func agentCommand() *cobra.Command {
 	var file, level string
+	var check bool
 	c := &cobra.Command{
 		Use: "agent", Short: "Run the agent of this host (the daemon)", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -50,7 +51,15 @@ func agentCommand() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("find this program: %w", err)
 			}
-			err = agent.RunNode(c.Context(), agent.Options{NodeFile: file, Exe: exe, Version: version, Log: log})
+			opt := agent.Options{NodeFile: file, Exe: exe, Version: version, Log: log}
+			if check {
+				if err := agent.CheckNode(opt); err != nil {
+					return badInput(err)
+				}
+				_, err := fmt.Fprintln(c.OutOrStdout(), "agent settings check pass")
+				return err
+			}
+			err = agent.RunNode(c.Context(), opt)
 			var bad agent.BadInput
 			if errors.As(err, &bad) || errors.Is(err, agent.ErrConflict) {
 				return badInput(err)
@@ -59,6 +68,7 @@ func agentCommand() *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&file, "config", "/etc/holdfast/agent.json", "the settings of this host")
+	c.Flags().BoolVar(&check, "check", false, "check the settings and change nothing; do so before a restart")
 	c.Flags().StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	return c
 }

@@ -44,6 +44,7 @@ type Parts struct {
 	SeedPath string                                        // of the seed ISO; "" for none
 	Emulate  bool                                          // no KVM here
 	Gate     *gate                                         // nil: migrations come in any way
+	Trouble  func() string                                 // what does not work here though a guest could be started, "" for nothing; nil: never
 	Log      *slog.Logger
 }
 
@@ -60,6 +61,7 @@ type Agent struct {
 	work    sync.WaitGroup
 	cancels map[ha.Work]context.CancelFunc // owned by the loop
 	fatal   error                          // owned by the loop
+	rival   rival                          // owned by the loop
 
 	mu      sync.Mutex    // guards changed
 	changed chan struct{} // closed at the next change
@@ -143,6 +145,9 @@ func (a *Agent) ask(ctx context.Context, f func()) bool {
 // step decides once and begins what is to be done.
 func (a *Agent) step(ctx context.Context) {
 	a.restoreDeadline()
+	if a.fatal = a.rival.check(&a.s.view, a.Clock()); a.fatal != nil {
+		return
+	}
 	if a.Gate != nil {
 		a.Gate.open.Store(ha.Receives(a.s.snapshot(a.Clock())))
 	}

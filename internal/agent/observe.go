@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"strings"
 	"time"
 
 	"holdfast/internal/cluster"
@@ -19,6 +20,7 @@ const (
 	dogEvery   = time.Second
 	dogWithin  = time.Second
 	fitEvery   = 5 * time.Second
+	fitSoon    = time.Second // while it is not able to start the guest
 	fitWithin  = 3 * time.Second
 )
 
@@ -104,7 +106,9 @@ func (a *Agent) dogIs(st watchdog.Status, err error) {
 		return
 	}
 	was := l.Dog
+	a.s.dogWhy = st.Error
 	if err != nil {
+		a.s.dogWhy = err.Error()
 		// The holder is away: the device, if armed, runs on and will reset the host.
 		l.Dog.Working = false
 	} else {
@@ -134,11 +138,19 @@ func (a *Agent) checkFit(ctx context.Context) {
 			return
 		}
 		err := a.fitOnce(ctx, cfg)
-		a.post(ctx, func() { a.fitIs(err) })
+		trouble := ""
+		if a.Trouble != nil {
+			trouble = a.Trouble()
+		}
+		again := fitEvery
+		if err != nil {
+			again = fitSoon
+		}
+		a.post(ctx, func() { a.fitIs(err, trouble) })
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(fitEvery):
+		case <-time.After(again):
 		}
 	}
 }
@@ -182,12 +194,22 @@ func GuestUUID(clusterID string) string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", h[0:4], h[4:6], h[6:8], h[8:10], h[10:16])
 }
 
-func (a *Agent) fitIs(err error) {
+// fitIs takes over whether the guest could be started here. Its reason tells
+// also what else is wrong on this host: every host's status shows it.
+func (a *Agent) fitIs(err error, trouble string) {
 	l := &a.s.view.Local
-	why := ""
+	a.s.trouble = trouble
+	var all []string
 	if err != nil {
-		why = err.Error()
+		all = append(all, err.Error())
 	}
+	if !l.Dog.Working && a.s.dogWhy != "" {
+		all = append(all, "watchdog: "+a.s.dogWhy)
+	}
+	if trouble != "" {
+		all = append(all, trouble)
+	}
+	why := strings.Join(all, "; ")
 	if l.Fit != (err == nil) || l.Why != why {
 		a.Log.Info("able to start the guest", "fit", err == nil, "why", why)
 		a.notify()

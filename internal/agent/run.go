@@ -23,7 +23,6 @@ import (
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/host/process"
 	"holdfast/internal/host/watchdog"
-	"holdfast/internal/pki"
 	"holdfast/internal/server"
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"
@@ -52,6 +51,7 @@ type node struct {
 	Options
 	n      config.Node
 	cfg    config.Cluster
+	boot   string // the host's boot id
 	server *tls.Config
 	client *tls.Config
 }
@@ -73,15 +73,9 @@ func RunNode(ctx context.Context, opt Options) (err error) {
 	if err != nil {
 		return BadInput{err}
 	}
-	boot, err := readID(nd.n.BootIDFile)
+	st, err := nd.store()
 	if err != nil {
 		return BadInput{err}
-	}
-	st, err := etcdstore.Open(etcdstore.Options{
-		Endpoints: nd.n.Store.Endpoints, TLS: nd.client, Prefix: "/holdfast/" + nd.n.Cluster + "/", DialTimeout: 2 * time.Second, Log: nd.Log,
-	})
-	if err != nil {
-		return err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
 	drv, err := nd.driver()
@@ -89,7 +83,7 @@ func RunNode(ctx context.Context, opt Options) (err error) {
 		return BadInput{err}
 	}
 	defer func() { err = errors.Join(err, drv.Close()) }()
-	parts := nd.parts(st, drv, identity, boot)
+	parts := nd.parts(st, drv, identity)
 	if nd.n.Driver != "process" {
 		if parts.Gate, err = newGate(nd.n.Addr, nd.n.Libvirt.MigrateURI, nd.Log); err != nil {
 			return BadInput{err}
@@ -101,7 +95,7 @@ func RunNode(ctx context.Context, opt Options) (err error) {
 // serve runs everything that an agent is made of, and ends it together.
 func (nd *node) serve(ctx context.Context, a *Agent) error {
 	srv, err := server.New(a, server.Options{
-		Socket: filepath.Join(nd.n.RunDir, "holdfast.sock"), Listen: nd.n.API.Listen, TLS: nd.server, Log: nd.Log, Version: nd.Version,
+		Socket: nd.socket(), Listen: nd.n.API.Listen, TLS: nd.server, Log: nd.Log, Version: nd.Version,
 	})
 	if err != nil {
 		return BadInput{err}
@@ -119,6 +113,7 @@ func (nd *node) serve(ctx context.Context, a *Agent) error {
 	for _, spec := range nd.children() {
 		run("keep "+spec.Name, func(ctx context.Context) error { return supervise.Keep(ctx, spec) })
 	}
+	a.Trouble = func() string { return nd.troubles(srv) }
 	run("serve the api", srv.Serve)
 	if a.Gate != nil {
 		run("let migrations in", a.Gate.serve)
@@ -136,57 +131,33 @@ func (nd *node) serve(ctx context.Context, a *Agent) error {
 	return nil
 }
 
-// load reads and checks everything that can be wrong before anything is done.
-func load(opt Options) (*node, error) {
-	n, err := config.LoadNode(opt.NodeFile)
-	if err != nil {
-		return nil, err
-	}
-	cfg, warnings, err := config.Load(n.ConfigFile, config.Options{AllowUndersized: n.Undersized})
-	if err != nil {
-		return nil, err
-	}
-	for _, w := range warnings {
-		opt.Log.Warn("configuration", "warning", w.String())
-	}
-	nd := &node{Options: opt, n: n, cfg: cfg}
-	if nics, _ := cfg.For(cluster.HostID(n.Host)); nics == nil {
-		return nil, fmt.Errorf("%s: host: value %q: want one of the names in Node of %s: %s", opt.NodeFile, n.Host, n.ConfigFile, strings.Join(cfg.Node, ", "))
-	}
-	if n.TLS.CA == "" {
-		if n.API.Listen != "" {
-			return nil, fmt.Errorf("%s: tls: no files given, but api.listen is %q: want ca, cert and key", opt.NodeFile, n.API.Listen)
-		}
-		return nd, nil
-	}
-	nd.server, nd.client, err = pki.Load(n.TLS.CA, n.TLS.Cert, n.TLS.Key)
-	return nd, err
-}
-
 // claim makes the directories and takes the data directory for this process, for
 // this cluster.
 func (nd *node) claim() (unlock func(), err error) {
-	for _, dir := range []string{nd.n.DataDir, nd.n.RunDir} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return nil, fmt.Errorf("make directory: %w", err)
-		}
+	if err := os.MkdirAll(nd.n.DataDir, 0o700); err != nil {
+		return nil, nd.bad("data_dir", nd.n.DataDir, fmt.Errorf("make directory: %w", err))
 	}
 	lock := filepath.Join(nd.n.DataDir, "lock")
 	f, err := os.OpenFile(lock, os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("lock the data directory: %w", err)
+		return nil, nd.bad("data_dir", nd.n.DataDir, fmt.Errorf("lock it: %w", err))
 	}
 	unlock = func() { f.Close() }
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		unlock()
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("data directory %s is in use by another running agent", nd.n.DataDir)
+			return nil, nd.bad("data_dir", nd.n.DataDir, errors.New("it is in use by another running agent"))
 		}
 		return nil, fmt.Errorf("lock %s: %w", lock, err)
 	}
 	made, err := once(filepath.Join(nd.n.DataDir, "cluster"), nd.n.Cluster)
 	if err == nil && made != nd.n.Cluster {
 		err = fmt.Errorf("%s: data_dir: value %q: it belongs to cluster %q, not to %q: name another directory, or move it away if that cluster is no more", nd.NodeFile, nd.n.DataDir, made, nd.n.Cluster)
+	}
+	if err == nil {
+		if err = os.MkdirAll(nd.n.RunDir, 0o700); err != nil {
+			err = nd.bad("run_dir", nd.n.RunDir, fmt.Errorf("make directory: %w", err))
+		}
 	}
 	if err != nil {
 		unlock()
@@ -251,6 +222,7 @@ func (nd *node) children() []supervise.Spec {
 	return out
 }
 
+func (nd *node) socket() string    { return filepath.Join(nd.n.RunDir, "holdfast.sock") }
 func (nd *node) dogSocket() string { return filepath.Join(nd.n.RunDir, "watchdog.sock") }
 
 // MemberConfig gives the settings of the store's member on the host of a node
@@ -272,6 +244,24 @@ func MemberConfig(nodeFile string) (etcdstore.MemberConfig, error) {
 		c.TLS = &etcdstore.TLSFiles{CA: n.TLS.CA, Cert: n.TLS.Cert, Key: n.TLS.Key}
 	}
 	return c, nil
+}
+
+// store connects to the cluster's store, by this host's own member where it has
+// one.
+func (nd *node) store() (store.Store, error) {
+	opt := etcdstore.Options{
+		Endpoints: nd.n.Store.Endpoints, TLS: nd.client, Prefix: "/holdfast/" + nd.n.Cluster + "/", DialTimeout: 2 * time.Second, Log: nd.Log,
+	}
+	all, err := etcdstore.Open(opt)
+	if err != nil || nd.n.Store.Member == nil {
+		return all, err
+	}
+	opt.Endpoints = []string{nd.n.Store.Member.ClientURL}
+	own, err := etcdstore.Open(opt)
+	if err != nil {
+		return nil, errors.Join(err, all.Close())
+	}
+	return etcdstore.Prefer(own, all), nil
 }
 
 func (nd *node) driver() (Driver, error) {
@@ -301,9 +291,9 @@ func (absent) Status(context.Context) (watchdog.Status, error) {
 	return watchdog.Status{Error: errNoWatchdog.Error()}, nil
 }
 
-func (nd *node) parts(st store.Store, drv Driver, identity, boot string) Parts {
+func (nd *node) parts(st store.Store, drv Driver, identity string) Parts {
 	p := Parts{
-		Host: cluster.HostID(nd.n.Host), Addr: nd.n.Addr, Cluster: nd.n.Cluster, Identity: identity, Boot: boot, Version: nd.Version,
+		Host: cluster.HostID(nd.n.Host), Addr: nd.n.Addr, Cluster: nd.n.Cluster, Identity: identity, Boot: nd.boot, Version: nd.Version,
 		Store: st, Driver: drv, Dog: Dog(absent{}), Clock: clock.Boottime, Config: nd.cfg, Log: nd.Log,
 	}
 	if nd.n.Watchdog.Device != noWatchdog {

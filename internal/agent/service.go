@@ -40,6 +40,10 @@ func (a *Agent) status() cluster.Status {
 	}
 	if a.s.storeErr != nil {
 		st.StoreError = a.s.storeErr.Error()
+		if a.s.trouble != "" {
+			// The host's own record, which tells it too, may be old now.
+			st.StoreError += "; on this host: " + a.s.trouble
+		}
 		st.Waiting = "a quorum of the store: " + st.StoreError
 	}
 	if v.Owner.State == cluster.Migrating {

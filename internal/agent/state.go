@@ -3,7 +3,6 @@ package agent
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
 	"time"
 
 	"holdfast/internal/cluster"
@@ -22,6 +21,8 @@ type state struct {
 	seq       uint64
 	storeErr  error     // of the last thing tried, nil when it went well
 	connected time.Time // when the store was last seen to answer
+	dogWhy    string    // why the watchdog does not work, "" when it does
+	trouble   string    // of this host, as Parts.Trouble told it last
 }
 
 // apply takes one record of the store in. It is given every change, in order,
@@ -70,16 +71,14 @@ func (s *state) applyHost(h cluster.HostID, kv store.KV, deleted bool, seen clus
 	if kv.ModRev <= v.Hosts[h].Mod {
 		return nil
 	}
-	hosts := maps.Clone(v.Hosts)
-	defer func() { v.Hosts = hosts }()
 	if deleted {
-		delete(hosts, h)
+		delete(v.Hosts, h)
 		return nil
 	}
 	r, err := decode[ha.HostRec](kv, false)
 	r.Mod, r.SeenAt = kv.ModRev, seen
 	if err == nil {
-		hosts[h] = r
+		v.Hosts[h] = r
 	}
 	return err
 }
@@ -94,11 +93,11 @@ func (s *state) configure() {
 	}
 }
 
-// snapshot is the view for one decision.
+// snapshot is the view for one decision. It shares its maps with the state: the
+// loop alone looks at both.
 func (s *state) snapshot(now cluster.Instant) ha.View {
 	v := s.view
 	v.Now = now
-	v.Local.Busy = maps.Clone(v.Local.Busy)
 	return v
 }
 

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -41,6 +42,8 @@ type host struct {
 
 	guest    cluster.Guest // guarded by w.mu
 	failing  error         // what a start answers
+	identity string        // "" for the host's own
+	trouble  string        // that it has beside the guest; guarded by w.mu
 	stuck    bool          // nothing can be killed here
 	wake     chan struct{}
 	armed    bool
@@ -90,8 +93,8 @@ func (h *host) begin() {
 		Node: []string{"10.0.0.1 h1", "10.0.0.2 h2", "10.0.0.3 h3"}, MemorySizeInGB: 8, CPU: 4, Type: config.FileConf, ImageFolder: "/images",
 	}
 	h.agent = New(Parts{
-		Host: h.id, Addr: string(h.id), Cluster: "test", Identity: "id-" + string(h.id), Boot: fmt.Sprint(h.boot), Store: h.store,
-		Driver: h, Dog: (*dog)(h), Clock: h.w.now, Config: cfg, Log: slog.New(slog.DiscardHandler),
+		Host: h.id, Addr: string(h.id), Cluster: "test", Identity: cmp.Or(h.identity, "id-"+string(h.id)), Boot: fmt.Sprint(h.boot), Store: h.store,
+		Driver: h, Dog: (*dog)(h), Clock: h.w.now, Config: cfg, Log: slog.New(slog.DiscardHandler), Trouble: h.told,
 	})
 	h.stop, h.ended = cancel, make(chan error, 1)
 	nd := node{cfg: cfg}
@@ -99,6 +102,18 @@ func (h *host) begin() {
 		_ = nd.plant(ctx, h.store)
 	}()
 	go func() { h.ended <- h.agent.Run(ctx) }()
+}
+
+func (h *host) told() string {
+	h.w.mu.Lock()
+	defer h.w.mu.Unlock()
+	return h.trouble
+}
+
+func (h *host) tell(trouble string) {
+	h.w.mu.Lock()
+	defer h.w.mu.Unlock()
+	h.trouble = trouble
 }
 
 // kill ends the agent alone.

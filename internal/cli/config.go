@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"holdfast/internal/api"
 	"holdfast/internal/config"
@@ -92,7 +94,7 @@ wrong, one line each: file, field, value, and what is allowed.`,
 			if err != nil {
 				return err
 			}
-			name, data, err := a.readConfig(args[0])
+			name, data, err := a.readConfig(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
@@ -112,19 +114,23 @@ wrong, one line each: file, field, value, and what is allowed.`,
 	return cmd
 }
 
-func (a *app) readConfig(path string) (name string, data []byte, err error) {
+func (a *app) readConfig(ctx context.Context, path string) (name string, data []byte, err error) {
 	name, in := path, a.env.Stdin
 	if path == "-" {
 		name = "(stdin)"
 	} else {
-		f, err := os.Open(path)
+		// Without waiting: a pipe that nobody writes to could not be left again.
+		f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 		if err != nil {
 			return "", nil, api.Errorf(api.KindInvalid, "read the configuration: %w", err)
 		}
 		defer f.Close()
 		in = f
 	}
-	data, err = io.ReadAll(io.LimitReader(in, maxConfig))
+	data, err = io.ReadAll(io.LimitReader(source(ctx, in), maxConfig))
+	if ctx.Err() != nil {
+		return "", nil, api.Errorf(api.KindCanceled, "read the configuration: %s: interrupted", name)
+	}
 	if err != nil {
 		return "", nil, api.Errorf(api.KindInvalid, "read the configuration: %w", err)
 	}

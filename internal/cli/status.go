@@ -115,8 +115,12 @@ func statusText(s cluster.Status, p painter) string {
 	hostTable(&b, p, sortedHosts(s))
 	b.WriteByte('\n')
 	guestText(&b, p, s)
-	takeoverText(&b, p, s.Takeover)
-	wantText(&b, p, s)
+	// Before the first record nothing is known, also not that nobody has it.
+	unread := !s.Connected && s.Owner.State == "" && len(s.Hosts) == 0
+	takeoverText(&b, p, s.Takeover, unread)
+	if !unread {
+		wantText(&b, p, s)
+	}
 	if s.Waiting != "" {
 		say(&b, p, "waiting", yellow, clean(s.Waiting))
 	}
@@ -235,7 +239,11 @@ func proofText(pr cluster.Proof) string {
 	return text
 }
 
-func takeoverText(b *strings.Builder, p painter, t cluster.Takeover) {
+func takeoverText(b *strings.Builder, p painter, t cluster.Takeover, unread bool) {
+	if unread {
+		say(b, p, "takeover", yellow, "unknown: no record of the store has been read yet")
+		return
+	}
 	text, c := "possible within "+secs(t.Within), plain
 	if !t.Possible {
 		text, c = "NOT possible", red

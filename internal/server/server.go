@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"connectrpc.com/connect"
@@ -67,6 +68,23 @@ type Server struct {
 	// grace is how long a migration may be missing from the status after its
 	// request before it counts as gone.
 	grace time.Duration
+
+	mu      sync.Mutex // guards trouble
+	trouble string
+}
+
+// Trouble tells why the API is not served over TLS though it should be; "" when
+// it is.
+func (s *Server) Trouble() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.trouble
+}
+
+func (s *Server) setTrouble(text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.trouble = text
 }
 
 // New checks the options. It does no I/O.
@@ -83,8 +101,10 @@ func New(c Cluster, opts Options) (*Server, error) {
 }
 
 // Serve listens and serves until ctx ends, then lets calls end for at most 3 s
-// and returns nil. It returns an error when it can not listen (another agent
-// that lives behind the socket is one), or when a listener breaks.
+// and returns nil. It returns an error when it can not listen on the socket
+// (another agent that lives behind it is one), or when a listener breaks. An
+// address for TLS that can not be had is tried again and again: the agent has
+// more important things to do than to answer there. Trouble tells of it.
 func (s *Server) Serve(ctx context.Context) error {
 	stop, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
@@ -93,19 +113,13 @@ func (s *Server) Serve(ctx context.Context) error {
 		return err
 	}
 	defer local.Close()
-	ends := []*end{{http: s.httpServer(stop), ln: local}}
+	ends := []*end{{http: s.httpServer(stop), listen: func(context.Context) (net.Listener, error) { return local, nil }}}
 	if s.opts.Listen != "" {
-		remote, err := s.listenTLS(ctx)
-		if err != nil {
-			return err
-		}
-		defer remote.Close()
-		ends = append(ends, &end{http: s.httpServer(stop), ln: remote})
+		ends = append(ends, &end{http: s.httpServer(stop), listen: s.awaitTLS})
 	}
 	failed := make(chan error, len(ends))
 	for _, e := range ends {
-		s.opts.Log.Info("api is served", "at", e.ln.Addr().String())
-		go func() { failed <- e.serve() }()
+		go func() { failed <- e.serve(ctx, s.opts.Log) }()
 	}
 	running := len(ends)
 	select {
@@ -123,13 +137,19 @@ func (s *Server) Serve(ctx context.Context) error {
 
 // end is one listener with its HTTP server.
 type end struct {
-	http *http.Server
-	ln   net.Listener
+	http   *http.Server
+	listen func(context.Context) (net.Listener, error) // waits until it can; nil without an error when ctx has ended
 }
 
-func (e *end) serve() error {
-	if err := e.http.Serve(e.ln); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve the api at %s: %w", e.ln.Addr(), err)
+func (e *end) serve(ctx context.Context, log *slog.Logger) error {
+	ln, err := e.listen(ctx)
+	if ln == nil || err != nil {
+		return err
+	}
+	defer ln.Close()
+	log.Info("api is served", "at", ln.Addr().String())
+	if err := e.http.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve the api at %s: %w", ln.Addr(), err)
 	}
 	return nil
 }
@@ -144,7 +164,7 @@ func shutdown(ctx context.Context, ends []*end) error {
 			continue
 		}
 		if err := e.http.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
-			errs = append(errs, fmt.Errorf("close the api at %s: %w", e.ln.Addr(), err))
+			errs = append(errs, fmt.Errorf("close the api: %w", err))
 		}
 	}
 	return errors.Join(errs...)

@@ -3,10 +3,13 @@ package server
 import (
 	"crypto/tls"
 	"errors"
+	"log/slog"
+	"net"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"holdfast/internal/api"
 	"holdfast/internal/server/servertest"
@@ -60,5 +63,66 @@ func wantNoEntry(t *testing.T, err error) {
 	var e *api.Error
 	if errors.As(err, &e) && !strings.Contains(e.Remedy, "--cert") {
 		t.Errorf("remedy %q does not name the certificate", e.Remedy)
+	}
+}
+
+// TestATakenPortDoesNotEndTheAgent: the socket is served, Trouble tells, and the
+// port is used when it is free.
+func TestATakenPortDoesNotEndTheAgent(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	ca := servertest.NewAuthority(t)
+	addr, socket := taken.Addr().String(), filepath.Join(shortDir(t), "s")
+	s, err := New(servertest.New(servertest.Three(testTime())), Options{
+		Socket: socket, Listen: addr, Log: slog.New(slog.DiscardHandler),
+		TLS: &tls.Config{Certificates: []tls.Certificate{ca.PeerCert(t, "node1")}, ClientCAs: ca.Pool, MinVersion: tls.VersionTLS13},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve(t, s)
+	waitFor(t, "trouble that names the address", func() bool {
+		return strings.Contains(s.Trouble(), addr) && strings.Contains(s.Trouble(), "address already in use")
+	})
+	local := dial(t, "unix:"+socket, nil)
+	if _, err := local.Version(limited(t)); err != nil {
+		t.Errorf("the socket is not served: %v", err)
+	}
+	if err := taken.Close(); err != nil {
+		t.Fatal(err)
+	}
+	remote := dial(t, "https://"+addr, api.ClientTLS(ca.PeerCert(t, "admin"), ca.Pool))
+	waitFor(t, "the port to be served", func() bool {
+		_, err := remote.Version(limited(t))
+		return err == nil && s.Trouble() == ""
+	})
+}
+
+// TestATakenPortDoesNotHoldUpTheEnd ends the server while it waits for the port.
+func TestATakenPortDoesNotHoldUpTheEnd(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	ca := servertest.NewAuthority(t)
+	s, err := New(servertest.New(servertest.Three(testTime())), Options{
+		Socket: filepath.Join(shortDir(t), "s"), Listen: taken.Addr().String(), Log: slog.New(slog.DiscardHandler),
+		TLS: &tls.Config{Certificates: []tls.Certificate{ca.PeerCert(t, "node1")}, ClientCAs: ca.Pool, MinVersion: tls.VersionTLS13},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := serve(t, s)
+	waitFor(t, "trouble", func() bool { return s.Trouble() != "" })
+	began := time.Now()
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(began); took > drainTime {
+		t.Errorf("it took %s to end", took)
 	}
 }

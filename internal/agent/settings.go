@@ -1,0 +1,152 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/config"
+	"holdfast/internal/pki"
+)
+
+// maxSocket is the longest path of a unix socket in bytes (unix(7): 108 with
+// the closing zero).
+const maxSocket = 107
+
+// CheckNode checks the settings of a host as the agent does before it begins,
+// and changes nothing.
+func CheckNode(opt Options) error {
+	_, err := load(opt)
+	return err
+}
+
+// load reads and checks everything that can be wrong before anything is done.
+func load(opt Options) (*node, error) {
+	// The children run in another directory.
+	file, err := filepath.Abs(opt.NodeFile)
+	if err != nil {
+		return nil, fmt.Errorf("find %s: %w", opt.NodeFile, err)
+	}
+	opt.NodeFile = file
+	if err := regular(file); err != nil {
+		return nil, fmt.Errorf("read agent settings: %w", err)
+	}
+	nd := &node{Options: opt}
+	if nd.n, err = config.LoadNode(file); err != nil {
+		return nil, err
+	}
+	if err := nd.loadCluster(); err != nil {
+		return nil, err
+	}
+	if nd.boot, err = readID(nd.n.BootIDFile); err != nil {
+		return nil, nd.bad("boot_id_file", nd.n.BootIDFile, err)
+	}
+	if len(nd.dogSocket()) > maxSocket || len(nd.socket()) > maxSocket {
+		return nil, nd.bad("run_dir", nd.n.RunDir, fmt.Errorf("want a path of at most %d bytes: it holds unix sockets, whose paths are short",
+			maxSocket-len("/")-max(len(filepath.Base(nd.dogSocket())), len(filepath.Base(nd.socket())))))
+	}
+	return nd, nd.loadTLS()
+}
+
+func (nd *node) loadCluster() error {
+	file := nd.n.ConfigFile
+	if file == "" {
+		return nd.bad("config_file", "", errors.New("want the path of the cluster configuration (holdfast config sample writes one)"))
+	}
+	if err := regular(file); err != nil {
+		return nd.bad("config_file", file, err)
+	}
+	cfg, warnings, err := config.Load(file, config.Options{AllowUndersized: nd.n.Undersized})
+	if err != nil {
+		return err
+	}
+	for _, w := range warnings {
+		nd.Log.Warn("configuration", "warning", w.String())
+	}
+	if nics, _ := cfg.For(cluster.HostID(nd.n.Host)); nics == nil {
+		return nd.bad("host", nd.n.Host, fmt.Errorf("want one of the names in Node of %s: %s", file, strings.Join(cfg.Node, ", ")))
+	}
+	nd.cfg = cfg
+	return nil
+}
+
+// loadTLS reads the certificates, and checks that what needs them has them.
+func (nd *node) loadTLS() error {
+	t := nd.n.TLS
+	if t.CA == "" && nd.n.API.Listen != "" {
+		return nd.bad("tls", "", fmt.Errorf("want ca, cert and key, because api.listen is %q", nd.n.API.Listen))
+	}
+	if err := nd.schemes(); err != nil || t.CA == "" {
+		return err
+	}
+	for _, f := range []struct{ field, path string }{{"tls.ca", t.CA}, {"tls.cert", t.Cert}, {"tls.key", t.Key}} {
+		if err := regular(f.path); err != nil {
+			return nd.bad(f.field, f.path, err)
+		}
+	}
+	var err error
+	if nd.server, nd.client, err = pki.Load(t.CA, t.Cert, t.Key); err != nil {
+		return fmt.Errorf("%s: tls: %w", nd.NodeFile, err)
+	}
+	return nil
+}
+
+// schemes checks that the store's URLs are https with certificates, and http
+// without: with the other it could never be reached.
+func (nd *node) schemes() error {
+	want, why := "http", "no tls files are given"
+	if nd.n.TLS.CA != "" {
+		want, why = "https", "tls files are given"
+	}
+	type at struct{ field, url string }
+	var all []at
+	for i, u := range nd.n.Store.Endpoints {
+		all = append(all, at{fmt.Sprintf("store.endpoints[%d]", i), u})
+	}
+	if m := nd.n.Store.Member; m != nil {
+		all = append(all, at{"store.member.listen_peer", m.ListenPeer}, at{"store.member.listen_client", m.ListenClient},
+			at{"store.member.peer_url", m.PeerURL}, at{"store.member.client_url", m.ClientURL})
+		for h, u := range m.Initial {
+			all = append(all, at{"store.member.initial." + h, u})
+		}
+	}
+	slices.SortFunc(all, func(x, y at) int { return strings.Compare(x.field, y.field) })
+	for _, a := range all {
+		if u, err := url.Parse(a.url); err != nil || u.Scheme != want {
+			return nd.bad(a.field, a.url, fmt.Errorf("want %s://HOST:PORT, because %s", want, why))
+		}
+	}
+	return nil
+}
+
+// bad is the error about one field of the agent's settings.
+func (nd *node) bad(field, value string, err error) error {
+	return fmt.Errorf("%s: %s: value %q: %w", nd.NodeFile, field, value, err)
+}
+
+// regular refuses what is not a file: a read of a pipe or a device may never
+// end, and the children have to read the same again.
+func regular(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	what := "device"
+	switch info.Mode().Type() {
+	case 0:
+		return nil
+	case fs.ModeDir:
+		what = "directory"
+	case fs.ModeNamedPipe:
+		what = "pipe"
+	case fs.ModeSocket:
+		what = "socket"
+	}
+	return fmt.Errorf("%s is a %s: want a file", path, what)
+}

@@ -1,0 +1,158 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/supervise"
+)
+
+// kept keeps a program running until the test ends.
+func kept(t *testing.T, exe string, args ...string) supervise.Spec {
+	t.Helper()
+	spec := supervise.Spec{Name: "store", Exe: exe, Args: args, Env: os.Environ(), Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler)}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- supervise.Keep(ctx, spec) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		sctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := supervise.Stop(sctx, spec.Dir, spec.Name); err != nil {
+			t.Error(err)
+		}
+	})
+	return spec
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not within 10 s: %s", what)
+		}
+	}
+}
+
+func TestAChildThatCanNotRunIsTold(t *testing.T) {
+	spec := kept(t, "/bin/sh", "-c", "echo 'holdfast: port 2379 is taken' >&2; echo noise; exit 3")
+	text := ""
+	eventually(t, "trouble that names the reason", func() bool {
+		text = childTrouble(spec, time.Now())
+		return strings.Contains(text, "port 2379 is taken")
+	})
+	for _, want := range []string{"process store has ended", "exit status 3", filepath.Join(spec.Dir, "store.log")} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q does not say %q", text, want)
+		}
+	}
+	if strings.Contains(text, "noise") {
+		t.Errorf("%q takes any line for the reason", text)
+	}
+}
+
+func TestTheReasonIsFoundInALog(t *testing.T) {
+	for name, c := range map[string]struct{ log, want string }{
+		"empty":                   {"", ""},
+		"chatter":                 {"{\"level\":\"warn\",\"msg\":\"slow\",\"error\":\"x\"}\nhello\n", ""},
+		"our own, then chatter":   {"holdfast: start: port is taken\n{\"level\":\"warn\",\"msg\":\"slow\"}\n", "start: port is taken"},
+		"the last of two":         {"holdfast: first\nholdfast: second\n", "second"},
+		"logged before the panic": {"{\"level\":\"panic\",\"msg\":\"failed to create WAL\",\"error\":\"no space left\"}\npanic: failed to create WAL\ngoroutine 1 [running]:\n", "failed to create WAL: no space left"},
+		"panic":                   {"panic: boom\n\ngoroutine 1 [running]:\nmain.main()\n", "boom"},
+		"long":                    {"holdfast: " + strings.Repeat("x", 1000) + "\n", strings.Repeat("x", maxReason)},
+		"behind much else":        {strings.Repeat("noise\n", logTail) + "holdfast: late\n", "late"},
+	} {
+		file := filepath.Join(t.TempDir(), "log")
+		if err := os.WriteFile(file, []byte(c.log), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := lastError(file); err != nil || got != c.want {
+			t.Errorf("%s: got %q, %v, want %q", name, got, err, c.want)
+		}
+	}
+}
+
+func TestAChildThatRunsIsNoTrouble(t *testing.T) {
+	spec := kept(t, "/bin/sleep", "60")
+	eventually(t, "the child", func() bool {
+		s, err := supervise.Read(spec.Dir, spec.Name)
+		return err == nil && s.PID != 0
+	})
+	if text := childTrouble(spec, time.Now()); text != "" {
+		t.Errorf("got %q", text)
+	}
+}
+
+// TestTroubleIsShownByEveryHost: what is wrong on one host, though it is fit, is
+// in its record, and in its own status when the store is lost.
+func TestTroubleIsShownByEveryHost(t *testing.T) {
+	scene(t, func(w *world) {
+		h := w.home()
+		const trouble = "its store is down"
+		h.tell(trouble)
+		time.Sleep(fitEvery + 3*time.Second)
+		shown := ""
+		for _, hs := range w.hosts["h2"].agent.Status().Hosts {
+			if hs.Name == h.id && hs.Fit {
+				shown = hs.Why
+			}
+		}
+		if shown != trouble {
+			t.Errorf("another host shows %q, want %q of a fit host", shown, trouble)
+		}
+		h.store.Partition(true)
+		time.Sleep(5 * time.Second)
+		if st := h.agent.Status(); !strings.Contains(st.StoreError, trouble) {
+			t.Errorf("store error %q does not tell of it", st.StoreError)
+		}
+		h.store.Partition(false)
+		h.tell("")
+		time.Sleep(fitEvery + 3*time.Second)
+		for _, hs := range w.hosts["h2"].agent.Status().Hosts {
+			if hs.Why != "" {
+				t.Errorf("%s still shows %q", hs.Name, hs.Why)
+			}
+		}
+	})
+}
+
+// TestTwoAgentsOfOneName: the one that comes second ends with a clear error, and
+// the guest does not notice.
+func TestTwoAgentsOfOneName(t *testing.T) {
+	for _, identity := range []string{"", "another"} {
+		t.Run(fmt.Sprintf("identity %q", identity), func(t *testing.T) {
+			scene(t, func(w *world) {
+				h := w.home()
+				copied := &host{w: w, id: h.id, boot: 99, identity: identity, store: w.mem.NewClient("copy"), guest: cluster.Guest{State: cluster.GuestAbsent}, wake: make(chan struct{}, 1)}
+				defer copied.store.Close()
+				copied.begin()
+				defer func() { copied.stop() }()
+				began := time.Now()
+				select {
+				case err := <-copied.ended:
+					if err == nil || !strings.Contains(err.Error(), ErrConflict.Error()) || !strings.Contains(err.Error(), "lives at h") {
+						t.Errorf("it ended with %v", err)
+					}
+				case <-time.After(time.Minute):
+					t.Fatal("it waits in silence")
+				}
+				if took := time.Since(began); took < 6*time.Second {
+					t.Errorf("it gave up after %s, want more than a lease: what was sent by a dead agent may still come in", took)
+				}
+				if o := h.agent.Status().Owner; w.on() != string(h.id) || o.Epoch.Seq != 1 || o.State != cluster.Running {
+					t.Errorf("on %s, owner %+v", w.on(), o)
+				}
+			})
+		})
+	}
+}

@@ -1,0 +1,71 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"holdfast/internal/api"
+)
+
+// checkPipe begins a check of a pipe. Nobody has opened it for writing yet.
+func checkPipe(t *testing.T) (pipe string, stop func(), ended chan error, out *bytes.Buffer) {
+	t.Helper()
+	pipe = filepath.Join(t.TempDir(), "pipe.json")
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out = &bytes.Buffer{}
+	root := New(Env{Stdin: strings.NewReader(""), Stdout: out, Stderr: out})
+	root.SetArgs([]string{"config", "check", pipe})
+	ctx, stop := context.WithCancel(t.Context())
+	ended = make(chan error, 1)
+	go func() { ended <- root.ExecuteContext(ctx) }()
+	return pipe, stop, ended, out
+}
+
+func within(t *testing.T, ended chan error) error {
+	t.Helper()
+	select {
+	case err := <-ended:
+		return err
+	case <-time.After(10 * time.Second):
+		t.Fatal("it does not end")
+		return nil
+	}
+}
+
+func TestCheckOfASilentPipeCanBeInterrupted(t *testing.T) {
+	_, stop, ended, _ := checkPipe(t)
+	stop()
+	var e *api.Error
+	if err := within(t, ended); !errors.As(err, &e) || e.Kind != api.KindCanceled || !strings.Contains(e.Message, "pipe.json: interrupted") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestCheckReadsAPipe(t *testing.T) {
+	pipe, stop, ended, out := checkPipe(t)
+	defer stop()
+	// Opening waits for the reader.
+	w, err := os.OpenFile(pipe, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.WriteString(`{"Nodes": 1}`); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := within(t, ended); api.ExitCode(err) != api.ExitInvalid || !strings.Contains(out.String(), "unknown field") {
+		t.Errorf("got %v: %s", err, out)
+	}
+}
