@@ -135,7 +135,7 @@ type Host struct {
 	WatchdogTimeout time.Duration `json:"watchdog_timeout,omitempty"` // W, ns
 	HandsOff        bool          `json:"hands_off,omitempty"`        // it has disarmed on request: its Guard promises nothing
 	Fit             bool          `json:"fit"`                        // able to start the resource
-	Why             string        `json:"why,omitempty"`              // why not fit
+	Why             string        `json:"why,omitempty"`              // why not fit, or what else is wrong on this host
 	Addr            string        `json:"addr"`                       // IP address of the host
 	Gate            int           `json:"gate,omitempty"`             // TCP port at which this agent process lets a migration in; 0: any way
 	Version         string        `json:"version,omitempty"`

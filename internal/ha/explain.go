@@ -15,7 +15,10 @@ func Takeover(v View) cluster.Takeover {
 	if v.Want.HandsOff {
 		return cluster.Takeover{Why: "hands off: all decisions are frozen until `holdfast start`"}
 	}
-	if v.Owner.Mod == 0 || len(holders) == 0 {
+	if _, found := v.candidate(nil); len(holders) == 0 && !found {
+		return cluster.Takeover{Why: "nobody holds the guest, and no host is able to run it: " + v.unable(nil)}
+	}
+	if len(holders) == 0 {
 		return cluster.Takeover{Possible: true, Why: "nobody holds the guest"}
 	}
 	var within time.Duration
