@@ -207,7 +207,7 @@ func TestIdle(t *testing.T) {
 // used gives the processor seconds and the resident MB of a process on a host.
 func used(t *testing.T, l *lab.Lab, host, kind string) (cpu, mem float64) {
 	t.Helper()
-	out, err := l.Exec(t.Context(), host, "sh", "-c", `for p in /proc/[0-9]*; do tr '\0' ' ' <$p/cmdline 2>/dev/null | grep -q "holdfast `+kind+` " && cat $p/stat && grep VmRSS $p/status; done`)
+	out, err := l.Exec(t.Context(), host, "sh", "-c", `for p in /proc/[0-9]*; do tr '\0' ' ' <$p/cmdline 2>/dev/null | grep -q "[h]oldfast `+kind+` " && cat $p/stat && grep VmRSS $p/status; done`)
 	if err != nil && out == "" {
 		t.Fatal(err)
 	}

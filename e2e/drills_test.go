@@ -68,6 +68,15 @@ var drills = map[string]drill{
 		repair: func(ctx context.Context, r *rig, h string) error { return nil }, // the watchdog resets the host
 		most:   takeoverMost, away: true,
 	},
+	"power loss of the whole cluster and return": {
+		fault: func(ctx context.Context, r *rig, h string) error {
+			return every(r, func(x string) error { return r.lab.Crash(ctx, x) })
+		},
+		repair: func(ctx context.Context, r *rig, h string) error {
+			return every(r, func(x string) error { return r.lab.On(ctx, x) })
+		},
+		most: time.Minute, down: true,
+	},
 	"loss of two of three and return": {
 		fault: func(ctx context.Context, r *rig, h string) error {
 			return others(r, h, func(x string) error { return r.lab.Crash(ctx, x) })
@@ -86,6 +95,8 @@ func inGuest(ctx context.Context, r *rig, page string) error {
 	}
 	return nil
 }
+
+func every(r *rig, f func(string) error) error { return others(r, "", f) }
 
 func others(r *rig, h string, f func(string) error) error {
 	for _, x := range r.lab.Hosts() {

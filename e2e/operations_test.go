@@ -204,5 +204,8 @@ func TestASecondAgentOnTheSameDataIsRefused(t *testing.T) {
 	if said := fmt.Sprint(out, err); err == nil || !strings.Contains(said, "in use by another running agent") || !strings.Contains(said, "exit status 2") {
 		t.Errorf("%s: want exit status 2 and the reason", said)
 	}
+	if out := r.command(t, "h2", "agent", "--check", "--config", "/srv/host/agent.json"); !strings.Contains(out, "check pass") {
+		t.Errorf("agent --check said %q", out)
+	}
 	r.healthy(t, 30*time.Second)
 }

@@ -1,0 +1,499 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/config"
+	"holdfast/internal/lab"
+	"holdfast/internal/pki"
+)
+
+// disk is a path of a host's /srv/host, as the machine sees it.
+func (r *rig) disk(h string, path ...string) string {
+	return filepath.Join(append([]string{r.lab.Dir(), "hosts", h, "srv"}, path...)...)
+}
+
+// refused runs holdfast on a host and wants an exit code and texts on stderr.
+func (r *rig) refused(t *testing.T, h string, code int, want []string, args ...string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	out, err := r.lab.Exec(ctx, h, append([]string{r.exe}, args...)...)
+	var e *exec.ExitError
+	if !errors.As(err, &e) || e.ExitCode() != code {
+		t.Errorf("holdfast %s: %v %s: want exit code %d", strings.Join(args, " "), err, out, code)
+		return
+	}
+	for _, w := range want {
+		if !strings.Contains(err.Error(), w) {
+			t.Errorf("%v: does not say %q", err, w)
+		}
+	}
+}
+
+// undisturbed watches the guest. The returned function fails the test when it
+// was touched, doubled, or given a new epoch.
+func (r *rig) undisturbed(t *testing.T, st cluster.Status) func() {
+	t.Helper()
+	before, err := r.lab.Ask(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := r.watching(t)
+	return func() {
+		t.Helper()
+		now := r.healthy(t, 60*time.Second)
+		after, err := r.lab.Ask(t.Context())
+		if err != nil || after.Boot != before.Boot || after.N <= before.N {
+			t.Errorf("the guest was %+v, is %+v, %v", before, after, err)
+		}
+		if w := end(); w.err != nil || w.seen.Max != 1 || longest(w) > 500*time.Millisecond {
+			t.Errorf("%d holders, longest outage %s, %v", w.seen.Max, longest(w), w.err)
+		}
+		if now.Owner.Epoch != st.Owner.Epoch || now.Owner.Host != st.Owner.Host {
+			t.Errorf("owner %+v, was %+v", now.Owner, st.Owner)
+		}
+	}
+}
+
+// why waits until a host's line in the status of another holds all texts.
+func (r *rig) why(t *testing.T, h string, fit bool, texts ...string) {
+	t.Helper()
+	r.until(t, 30*time.Second, fmt.Sprintf("%s to say %q", h, texts), func(ctx context.Context) (string, bool) {
+		st, err := r.status(ctx)
+		for _, hs := range st.Hosts {
+			if string(hs.Name) != h {
+				continue
+			}
+			ok := hs.Fit == fit
+			for _, w := range texts {
+				ok = ok && strings.Contains(hs.Why, w)
+			}
+			return fmt.Sprintf("fit %v, %q", hs.Fit, hs.Why), ok
+		}
+		return fmt.Sprint(err), false
+	})
+}
+
+// well waits until a host has nothing to complain of.
+func (r *rig) well(t *testing.T, h string) {
+	t.Helper()
+	r.until(t, 40*time.Second, h+" to have no trouble", func(ctx context.Context) (string, bool) {
+		st, err := r.status(ctx)
+		for _, hs := range st.Hosts {
+			if string(hs.Name) == h {
+				return hs.Why, hs.Fit && hs.Why == ""
+			}
+		}
+		return fmt.Sprint(err), false
+	})
+}
+
+// variant writes a changed copy of a host's agent.json beside it and returns
+// its path on the host.
+func (r *rig) variant(t *testing.T, from, on, name string, edit func(*config.Node)) string {
+	t.Helper()
+	n, err := config.LoadNode(r.disk(from, "agent.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	edit(&n)
+	raw, err := json.Marshal(n)
+	if err == nil {
+		err = os.WriteFile(r.disk(on, name), raw, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Remove(r.disk(on, name)) })
+	return lab.HostDir + "/" + name
+}
+
+// certificates writes a CA and a pair for a host under a name.
+func (r *rig) certificates(t *testing.T, h, name string, valid time.Duration) config.TLS {
+	t.Helper()
+	dir := r.disk(h, name)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	ca, err := pki.NewCA("another", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := ca.Issue(h, []netip.Addr{r.lab.Addr(h)}, nil, valid)
+	if err == nil {
+		err = errors.Join(pair.Write(dir+"/cert.pem", dir+"/key.pem"), ca.WriteCert(dir+"/ca.pem"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := lab.HostDir + "/" + name + "/"
+	return config.TLS{CA: in + "ca.pem", Cert: in + "cert.pem", Key: in + "key.pem"}
+}
+
+// TestBadSettingsAreRefused starts agents with bad settings beside the living
+// one. Each ends with one clear error and exit code 2, and changes nothing.
+func TestBadSettingsAreRefused(t *testing.T) {
+	r := ready(t)
+	st := r.healthy(t, 90*time.Second)
+	h := another(r, st.Owner.Host)
+	end := r.undisturbed(t, st)
+	foreign := r.certificates(t, h, "foreign", time.Hour)
+	expired := r.certificates(t, h, "expired", 2*time.Second)
+	r.until(t, 10*time.Second, "the certificate to expire", func(context.Context) (string, bool) {
+		dir := r.disk(h, "expired")
+		_, _, err := pki.Load(dir+"/ca.pem", dir+"/cert.pem", dir+"/key.pem")
+		return fmt.Sprint(err), errors.Is(err, pki.ErrExpired)
+	})
+	other := lab.HostDir + "/other-data"
+	made := "mkdir -p " + other + " && echo elsewhere >" + other + "/cluster && mkfifo " + lab.HostDir + "/pipe"
+	if _, err := r.lab.Exec(t.Context(), h, "sh", "-c", made); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(r.disk(h, "other-data")); os.Remove(r.disk(h, "pipe")) })
+	apart := func(n *config.Node) { n.DataDir, n.RunDir = lab.HostDir+"/none-data", "/run/none" }
+	for name, c := range map[string]struct {
+		edit func(*config.Node)
+		want []string
+	}{
+		"another-ca": {func(n *config.Node) { apart(n); ca := n.TLS.CA; n.TLS = foreign; n.TLS.CA = ca }, []string{"tls", "cert.pem", "authority"}},
+		"expired":    {func(n *config.Node) { apart(n); n.TLS = expired }, []string{"tls", "cert.pem", "expired"}},
+		"no-key":     {func(n *config.Node) { apart(n); n.TLS.Key = "/nonexistent/key" }, []string{"tls.key", "/nonexistent/key", "no such file"}},
+		"other-data": {func(n *config.Node) { apart(n); n.DataDir = other }, []string{"data_dir", other, `"elsewhere"`, `"lab"`}},
+		"read-only":  {func(n *config.Node) { apart(n); n.DataDir = "/sys/data" }, []string{"data_dir", "/sys/data"}},
+		"no-cluster": {func(n *config.Node) { apart(n); n.ConfigFile = "/nonexistent" }, []string{"config_file", "/nonexistent"}},
+	} {
+		file := r.variant(t, h, h, name+".json", c.edit)
+		r.refused(t, h, 2, append(c.want, file), "agent", "--config", file)
+	}
+	r.refused(t, h, 2, []string{"pipe is a pipe"}, "agent", "--config", lab.HostDir+"/pipe")
+	r.refused(t, h, 2, []string{"zero is a device"}, "agent", "--config", "/dev/zero")
+	for _, path := range []string{lab.HostDir + "/none-data", "/run/none"} {
+		if out, err := r.lab.Exec(t.Context(), h, "ls", path); err == nil {
+			t.Errorf("a refused agent left %s: %s", path, out)
+		}
+	}
+	if got, err := os.ReadFile(r.disk(h, "other-data", "cluster")); err != nil || string(got) != "elsewhere\n" {
+		t.Errorf("the data of the other cluster was changed: %q, %v", got, err)
+	}
+	end()
+}
+
+// TestWrongWaysToCall: exit codes and reasons of calls that can not work.
+func TestWrongWaysToCall(t *testing.T) {
+	r := ready(t)
+	h := r.lab.Hosts()[0]
+	n, err := config.LoadNode(r.disk(h, "agent.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign := r.certificates(t, h, "foreign", time.Hour)
+	server := []string{"status", "--server", "https://" + n.API.Listen}
+	for _, c := range []struct {
+		code int
+		want []string
+		args []string
+	}{
+		{2, []string{"--colour", "holdfast status --help"}, []string{"status", "--colour"}},
+		{2, []string{"--sinse", "holdfast events --help"}, []string{"events", "--sinse", "1h"}},
+		{2, []string{"yesterday", "2006-01-02"}, []string{"events", "--since", "yesterday"}},
+		{2, []string{"stauts", "--help"}, []string{"stauts"}},
+		{2, []string{"--server needs --ca"}, server},
+		{4, []string{"/nonexistent.sock", "no such file", "--socket"}, []string{"status", "--socket", "/nonexistent.sock"}},
+		{4, []string{"connection refused"}, []string{"status", "--server", "https://127.0.0.1:1", "--ca", n.TLS.CA, "--cert", n.TLS.Cert, "--key", n.TLS.Key}},
+		{4, []string{"unknown authority", "--ca"}, append(server, "--ca", foreign.CA, "--cert", n.TLS.Cert, "--key", n.TLS.Key)},
+		{4, []string{"--cert"}, append(server, "--ca", n.TLS.CA, "--cert", foreign.Cert, "--key", foreign.Key)},
+		{2, []string{"private key"}, append(server, "--ca", n.TLS.CA, "--cert", foreign.Cert, "--key", n.TLS.Key)},
+	} {
+		r.refused(t, h, c.code, c.want, c.args...)
+	}
+	out, err := r.lab.Exec(t.Context(), h, "setpriv", "--reuid=65534", "--clear-groups", r.exe, "status")
+	if said := fmt.Sprint(out, err); !strings.Contains(said, "exit status 4") || !strings.Contains(said, "run the command as root") {
+		t.Errorf("as nobody: %s", said)
+	}
+}
+
+// TestACopiedHostIsNoticed runs a copy of the holder, with its identity, on
+// another host: the copy ends, the guest does not notice.
+func TestACopiedHostIsNoticed(t *testing.T) {
+	r := ready(t)
+	st := r.healthy(t, 90*time.Second)
+	holder, h := string(st.Owner.Host), another(r, st.Owner.Host)
+	end := r.undisturbed(t, st)
+	dir := r.disk(h, "copy")
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.MkdirAll(dir+"/data", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for from, to := range map[string]string{"data/identity": "data/identity", "data/cluster": "data/cluster", "pki/" + holder + ".pem": "cert.pem", "pki/" + holder + ".key": "key.pem"} {
+		raw, err := os.ReadFile(r.disk(holder, from))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, to), raw, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	file := r.variant(t, holder, h, "copy.json", func(n *config.Node) {
+		n.DataDir, n.RunDir, n.Addr = lab.HostDir+"/copy/data", "/run/copy", r.lab.Addr(h).String()
+		n.TLS.Cert, n.TLS.Key = lab.HostDir+"/copy/cert.pem", lab.HostDir+"/copy/key.pem"
+		n.Store.Member, n.API.Listen, n.Watchdog.Device = nil, "", "none"
+	})
+	r.refused(t, h, 2, []string{"another agent uses this host's name", holder, r.lab.Addr(holder).String(), "the data directory was copied"}, "agent", "--config", file)
+	end()
+}
+
+// TestAgentKilledAgainAndAgain: the guest, its epoch and its host stay.
+func TestAgentKilledAgainAndAgain(t *testing.T) {
+	r := ready(t)
+	st := r.healthy(t, 90*time.Second)
+	end := r.undisturbed(t, st)
+	for range 20 {
+		r.until(t, 5*time.Second, "an agent to kill", func(ctx context.Context) (string, bool) {
+			err := r.lab.Kill(ctx, string(st.Owner.Host), lab.AgentDaemon)
+			return fmt.Sprint(err), err == nil
+		})
+	}
+	end()
+}
+
+// TestTheStoreFails: all members killed at once harm nothing; one that can not
+// start is told by every host, with the reason and the place of its log.
+func TestTheStoreFails(t *testing.T) {
+	r := ready(t)
+	st := r.healthy(t, 90*time.Second)
+	end := r.undisturbed(t, st)
+	for _, h := range r.lab.Hosts() {
+		if err := r.lab.Kill(t.Context(), h, "cmd:store-member"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h := another(r, st.Owner.Host)
+	free := r.take(t, h, 2379, "cmd:store-member")
+	r.why(t, h, true, "process store has ended", "address is in use", "/run/holdfast/store/store.log")
+	free()
+	r.well(t, h)
+	end()
+}
+
+// TestTheAPIPortIsTaken: the agent lives on, and says it.
+func TestTheAPIPortIsTaken(t *testing.T) {
+	r := ready(t)
+	st := r.healthy(t, 90*time.Second)
+	end := r.undisturbed(t, st)
+	h := another(r, st.Owner.Host)
+	free := r.take(t, h, lab.APIPort, lab.AgentDaemon)
+	r.why(t, h, true, "the api is not served for other hosts", "address already in use")
+	free()
+	r.well(t, h)
+	end()
+}
+
+// take ends what listens at a port of a host and listens there itself, until
+// the returned function is called.
+func (r *rig) take(t *testing.T, h string, port int, who string) (free func()) {
+	t.Helper()
+	const listen = `import socket, sys, time
+s = socket.socket()
+s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+while True:
+    try: s.bind((sys.argv[1], int(sys.argv[2]))); break
+    except OSError: time.sleep(0.001)
+s.listen(); time.sleep(120)
+`
+	ctx, cancel := context.WithCancel(context.Background())
+	cmd, err := r.lab.Command(ctx, h, "python3", "-c", listen, r.lab.Addr(h).String(), fmt.Sprint(port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A group of its own: the program is a child of what enters the host.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	free = sync.OnceFunc(func() {
+		cancel()
+		_ = cmd.Wait() // killed
+	})
+	t.Cleanup(free)
+	r.until(t, 20*time.Second, "the port to be taken", func(ctx context.Context) (string, bool) {
+		out, err := r.lab.Exec(ctx, h, "sh", "-c", fmt.Sprintf("ss -Hltnp 'sport = :%d'", port))
+		if strings.Contains(out, "python3") {
+			return out, true
+		}
+		return fmt.Sprint(out, err, r.lab.Kill(ctx, h, who)), false
+	})
+	return free
+}
+
+// TestTheImageComesAndGoes: every host says why it is not fit, a start waits, and
+// goes on by itself when the image is there.
+func TestTheImageComesAndGoes(t *testing.T) {
+	r := ready(t)
+	r.command(t, "h1", "stop")
+	image := filepath.Join(r.lab.Dir(), "shared", lab.ImageName)
+	away := image + ".away"
+	if err := os.Rename(image, away); err != nil {
+		t.Fatal(err)
+	}
+	back := sync.OnceFunc(func() {
+		if err := errors.Join(os.RemoveAll(image), os.Rename(away, image)); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(func() {
+		back()
+		if _, err := r.lab.Exec(context.Background(), "h1", r.exe, "start"); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, h := range r.lab.Hosts() {
+		r.why(t, h, false, lab.ImageName, "does not exist")
+	}
+	if err := os.Mkdir(image, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range r.lab.Hosts() {
+		r.why(t, h, false, lab.ImageName, "is a directory")
+	}
+	if out, err := r.lab.Exec(t.Context(), "h2", "timeout", "--preserve-status", "-s", "INT", "2", r.exe, "start"); err == nil || !strings.Contains(err.Error(), "is a directory") || !strings.Contains(err.Error(), "the request stands") {
+		t.Errorf("start without an image: %s, %v", out, err)
+	}
+	back()
+	r.healthy(t, 60*time.Second)
+}
+
+// TestALibvirtdThatHangs also when the agent starts: the host says so, and is fit
+// again afterwards.
+func TestALibvirtdThatHangs(t *testing.T) {
+	r := ready(t)
+	st := r.healthy(t, 90*time.Second)
+	end := r.undisturbed(t, st)
+	h := another(r, st.Owner.Host)
+	if err := r.lab.Pause(t.Context(), h, "libvirtd"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := r.lab.Resume(context.Background(), h, "libvirtd"); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := r.lab.Kill(t.Context(), h, lab.AgentDaemon); err != nil {
+		t.Fatal(err)
+	}
+	r.why(t, h, false, "libvirt")
+	if err := r.lab.Resume(t.Context(), h, "libvirtd"); err != nil {
+		t.Fatal(err)
+	}
+	end()
+}
+
+// TestWithoutAWatchdogThereIsNoTakeover boots a host whose device is missing, and
+// moves the guest there: the loss of that host would not be answered.
+func TestWithoutAWatchdogThereIsNoTakeover(t *testing.T) {
+	r := ready(t)
+	st := r.healthy(t, 90*time.Second)
+	holder, h := string(st.Owner.Host), another(r, st.Owner.Host)
+	good, err := os.ReadFile(r.disk(h, "agent.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.variant(t, h, h, "bare.json", func(n *config.Node) { n.Watchdog.Device = "/dev/watchdog9" })
+	if err := os.Rename(r.disk(h, "bare.json"), r.disk(h, "agent.json")); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.WriteFile(r.disk(h, "agent.json"), good, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
+		defer cancel()
+		if err := errors.Join(r.lab.Off(ctx, h), r.lab.On(ctx, h)); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := errors.Join(r.lab.Off(t.Context(), h), r.lab.On(t.Context(), h)); err != nil {
+		t.Fatal(err)
+	}
+	r.why(t, h, true, "watchdog", "/dev/watchdog9", "no such file")
+	// The guest may be moved there; what that costs is said.
+	r.command(t, holder, "migrate", h)
+	r.until(t, 10*time.Second, "the refusal of a takeover", func(ctx context.Context) (string, bool) {
+		st, err := r.status(ctx)
+		return fmt.Sprintf("%+v, %v", st.Takeover, err), string(st.Owner.Host) == h && !st.Takeover.Possible && strings.Contains(st.Takeover.Why, "no working watchdog")
+	})
+	r.command(t, holder, "migrate", holder)
+}
+
+// TestACommandThatDiesChangesNothing of what it asked for: stop and migrate go on
+// without the one who asked.
+func TestACommandThatDiesChangesNothing(t *testing.T) {
+	r := ready(t)
+	st := r.healthy(t, 90*time.Second)
+	holder, h := st.Owner.Host, cluster.HostID(another(r, st.Owner.Host))
+	// Killed as soon as it says that it waits: then the request is recorded.
+	const cut = `"$2" "$3" $4 >/run/said 2>&1 & p=$!
+while [ ! -s /run/said ] && kill -0 $p; do sleep 0.01; done; kill -s "$1" $p; wait $p; cat /run/said; rm /run/said`
+	for _, sig := range []string{"KILL", "TERM"} {
+		for _, c := range []struct {
+			args []string
+			done func(cluster.Status) bool
+		}{
+			{[]string{"migrate", string(h)}, func(s cluster.Status) bool {
+				return s.Owner.Host == h && s.Owner.State == cluster.Running && s.Want.MoveTo == ""
+			}},
+			{[]string{"stop"}, func(s cluster.Status) bool { return s.Owner.State == cluster.Released && !s.Want.Run }},
+		} {
+			said, err := r.lab.Exec(t.Context(), string(holder), append([]string{"sh", "-c", cut, "sh", sig, r.exe}, c.args...)...)
+			r.until(t, 30*time.Second, c.args[0]+" to be carried out", func(ctx context.Context) (string, bool) {
+				st, serr := r.status(ctx)
+				return fmt.Sprintf("%+v, %v; the command said %s, %v", st.Owner, serr, said, err), serr == nil && c.done(st)
+			})
+		}
+		r.command(t, "h1", "start")
+		st = r.healthy(t, 60*time.Second)
+		holder, h = st.Owner.Host, cluster.HostID(another(r, st.Owner.Host))
+	}
+}
+
+// TestAFullDiskAtTheStart runs the agent of a cluster of its own, with a data
+// directory of 8 MiB: it says what is wrong and where, and ends when told.
+func TestAFullDiskAtTheStart(t *testing.T) {
+	r := ready(t)
+	st := r.healthy(t, 90*time.Second)
+	end := r.undisturbed(t, st)
+	h := another(r, st.Owner.Host)
+	file := r.variant(t, h, h, "small.json", func(n *config.Node) {
+		const u, c = "https://127.0.0.1:12380", "https://127.0.0.1:12379"
+		n.Cluster, n.DataDir, n.RunDir, n.Driver = "small", "/mnt/small", "/run/small", "process"
+		n.Process = config.Process{Command: []string{"/bin/sleep", "1"}, Dir: "/nonexistent"}
+		n.Store = config.Store{Endpoints: []string{c}, Member: &config.Member{ListenPeer: u, PeerURL: u, ListenClient: c, ClientURL: c, Initial: map[string]string{h: u}}}
+		n.API.Listen, n.Watchdog.Device = "", "none"
+	})
+	script := fmt.Sprintf(`set -e; mkdir -p /mnt/small; mount -t tmpfs -o size=8m none /mnt/small
+%s agent --config %s >/run/small.log 2>&1 & pid=$!
+trap 'kill $pid; wait $pid; pid=$(sed -n "s/^  "pid": \([0-9]*\),/\1/p" /run/small/store/store.json); [ -z "$pid" ] || kill -9 $pid; sleep 0.2; umount /mnt/small' EXIT
+for i in $(seq 100); do said=$(%s status --socket /run/small/holdfast.sock 2>&1 || true)
+  case $(echo $said) in *"no space left on device"*) echo $said; exit 0;; esac; sleep 0.1; done
+echo "$said"; cat /run/small.log; exit 1`, r.exe, file, r.exe)
+	out, err := r.lab.Exec(t.Context(), h, "sh", "-c", script)
+	if err != nil || !strings.Contains(out, "/run/small/store/store.log") {
+		t.Errorf("%v: %s", err, out)
+	}
+	end()
+}
