@@ -48,7 +48,8 @@ test-contract: out/testsum ## the drivers and the store on the real components
 
 test-e2e: build out/testsum ## the drills on the laboratory, and the demo
 	@echo "== e2e"
-	$(GO) test -json -p 1 -timeout 40m ./e2e/... | $(SUM)
+	@rm -f out/drills.txt
+	HOLDFAST_DRILL_RESULTS=$(CURDIR)/out/drills.txt $(GO) test -json -p 1 -timeout 40m ./e2e/... | $(SUM); status=$$?; cat out/drills.txt; exit $$status
 
 lint: ## gofmt, vet, staticcheck
 	@test -z "$$(gofmt -l cmd internal tools e2e *.go)" || { gofmt -l cmd internal tools e2e *.go; echo "not formatted"; exit 1; }

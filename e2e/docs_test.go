@@ -1,0 +1,86 @@
+package e2e
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+var (
+	quoted = regexp.MustCompile("`(?:sudo )?(?:bin/)?holdfast ([^`]+)`")
+	typed  = regexp.MustCompile(`(?m)^(?:sudo )?(?:bin/)?holdfast ([^#\n]+)`)
+	word   = regexp.MustCompile(`^[a-z][a-z-]*$`)
+	flag1  = regexp.MustCompile(`^--[a-z-]+`)
+)
+
+// TestCommandsInDocumentsExist asks the program for the help of every command
+// that a page quotes, and looks its long flags up there.
+func TestCommandsInDocumentsExist(t *testing.T) {
+	exe := "../bin/holdfast"
+	if _, err := os.Stat(exe); err != nil {
+		t.Skipf("%v: `make build` makes it", err)
+	}
+	pages, err := filepath.Glob("../*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	more, err := filepath.Glob("../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	checked := map[string]bool{}
+	for _, page := range append(pages, more...) {
+		if filepath.Base(page) == "roadmap.md" {
+			continue // what is planned
+		}
+		b, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range slices.Concat(quoted.FindAllStringSubmatch(string(b), -1), typed.FindAllStringSubmatch(string(b), -1)) {
+			if !checked[m[1]] {
+				checked[m[1]] = true
+				checkCommand(t, exe, page, strings.Fields(m[1]))
+			}
+		}
+	}
+	if len(checked) < 10 {
+		t.Errorf("only %d commands found in %d pages", len(checked), len(pages)+len(more))
+	}
+}
+
+func checkCommand(t *testing.T, exe, page string, words []string) {
+	t.Helper()
+	var command []string
+	for _, w := range words {
+		if !word.MatchString(w) || len(command) == 2 {
+			break
+		}
+		command = append(command, w)
+	}
+	var out []byte
+	err := os.ErrInvalid
+	// The second word may be an argument.
+	for ; len(command) > 0 && err != nil; command = command[:len(command)-1] {
+		out, err = exec.Command(exe, append(slices.Clone(command), "--help")...).CombinedOutput()
+		if err == nil && !strings.Contains(string(out), "holdfast "+strings.Join(command, " ")) {
+			err = os.ErrNotExist
+		}
+		if err == nil {
+			break
+		}
+	}
+	if err != nil {
+		t.Errorf("%s: holdfast %s: no such command: %s", page, strings.Join(words, " "), out)
+		return
+	}
+	for _, w := range words {
+		if f := flag1.FindString(w); f != "" && !strings.Contains(string(out), f) {
+			t.Errorf("%s: holdfast %s: no flag %s", page, strings.Join(words, " "), f)
+		}
+	}
+}
