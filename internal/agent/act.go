@@ -27,6 +27,7 @@ const (
 	shutdownWithin = 5 * time.Second
 	migrateWithin  = 4 * time.Hour
 	abortWithin    = 15 * time.Second
+	progressEvery  = 300 * time.Millisecond // told of a migration
 )
 
 // job is an action made ready in the loop: do runs outside it and returns what
@@ -236,7 +237,7 @@ func (a *Agent) arm(act ha.Arm) job {
 	return job{armWithin, false, func(ctx context.Context) func() {
 		st, err := a.Dog.Arm(ctx, act.Limit)
 		return func() {
-			a.s.view.Local.Busy[ha.WorkArm] = false
+			a.s.dogAt = a.Clock()
 			if err != nil {
 				a.Log.Warn("arm the watchdog", "err", err)
 			}
@@ -259,9 +260,10 @@ func (a *Agent) disarm() job {
 			st, serr = a.Dog.Status(ctx)
 		}
 		return func() {
-			a.s.view.Local.Busy[ha.WorkArm] = false
+			a.s.dogAt = a.Clock()
 			if err = errors.Join(err, serr); err != nil {
 				a.Log.Warn("disarm the watchdog", "err", err)
+				a.s.view.Local.Dog.Limit = 0 // it may be off or on: nothing may rely on it
 				return
 			}
 			a.dogIs(st, nil)
@@ -311,16 +313,9 @@ func (a *Agent) migrate(act ha.Migrate) job {
 
 // tellProgress writes the percentage of the migration when it has changed.
 func (a *Agent) tellProgress(ctx context.Context) {
-	t := time.NewTicker(300 * time.Millisecond)
-	defer t.Stop()
 	last := 0
 	a.writeProgress(ctx, 0)
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-		}
+	every(ctx, progressEvery, func() {
 		a.look()
 		pct := 0
 		a.ask(ctx, func() { pct = a.s.view.Local.Guest.Percent })
@@ -328,7 +323,7 @@ func (a *Agent) tellProgress(ctx context.Context) {
 			last = pct
 			a.writeProgress(ctx, pct)
 		}
-	}
+	})
 }
 
 func (a *Agent) writeProgress(ctx context.Context, pct int) {

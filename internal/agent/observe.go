@@ -79,32 +79,39 @@ func (a *Agent) lookOnce(ctx context.Context) func() {
 
 // watchDog keeps the state of the watchdog's holder up to date.
 func (a *Agent) watchDog(ctx context.Context) {
-	t := time.NewTicker(dogEvery)
+	every(ctx, dogEvery, func() { a.post(ctx, a.dogOnce(ctx)) })
+}
+
+// every calls f at an interval until ctx ends.
+func every(ctx context.Context, interval time.Duration, f func()) {
+	t := time.NewTicker(interval)
 	defer t.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
+			f()
 		}
-		a.post(ctx, a.dogOnce(ctx))
 	}
 }
 
 func (a *Agent) dogOnce(ctx context.Context) func() {
 	ctx, cancel := context.WithTimeout(ctx, dogWithin)
 	defer cancel()
+	at := a.Clock()
 	st, err := a.Dog.Status(ctx)
-	return func() { a.dogIs(st, err) }
+	return func() {
+		// What was asked for before the last order ended may tell what was before it.
+		if at > a.s.dogAt && !a.s.view.Local.Busy[ha.WorkArm] {
+			a.dogIs(st, err)
+		}
+	}
 }
 
-// dogIs takes the holder's word over. While an arm or disarm is under way its
-// own answer counts.
+// dogIs takes the holder's word over.
 func (a *Agent) dogIs(st watchdog.Status, err error) {
 	l := &a.s.view.Local
-	if l.Busy[ha.WorkArm] {
-		return
-	}
 	was := l.Dog
 	a.s.dogWhy = st.Error
 	if err != nil {

@@ -19,10 +19,11 @@ type state struct {
 	percent   int // of a migration, as its source says
 	pctMod    int64
 	seq       uint64
-	storeErr  error     // of the last thing tried, nil when it went well
-	connected time.Time // when the store was last seen to answer
-	dogWhy    string    // why the watchdog does not work, "" when it does
-	trouble   string    // of this host, as Parts.Trouble told it last
+	storeErr  error           // of the last thing tried, nil when it went well
+	connected time.Time       // when the store was last seen to answer
+	dogAt     cluster.Instant // when the last order to the watchdog ended
+	dogWhy    string          // why the watchdog does not work, "" when it does
+	trouble   string          // of this host, as Parts.Trouble told it last
 }
 
 // apply takes one record of the store in. It is given every change, in order,

@@ -20,25 +20,18 @@ const (
 // trim keeps the log and the requests from growing without end. Only the
 // coordinator does it; two at once would do no harm.
 func (a *Agent) trim(ctx context.Context) {
-	t := time.NewTicker(trimEvery)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-		}
+	every(ctx, trimEvery, func() {
 		mine := false
 		a.ask(ctx, func() { mine = a.s.view.Coord.Host == a.Host })
 		if !mine {
-			continue
+			return
 		}
 		for prefix, keep := range map[string]int{keyLog: keepEvents, keyRequests: keepRequests} {
 			if err := a.trimOnce(ctx, prefix, keep); err != nil && ctx.Err() == nil {
 				a.Log.Warn("trim", "err", err)
 			}
 		}
-	}
+	})
 }
 
 func (a *Agent) trimOnce(ctx context.Context, prefix string, keep int) error {
