@@ -245,8 +245,11 @@ func takeoverText(b *strings.Builder, p painter, t cluster.Takeover, unread bool
 		return
 	}
 	text, c := "possible within "+secs(t.Within), plain
-	if !t.Possible {
+	switch {
+	case !t.Possible:
 		text, c = "NOT possible", red
+	case t.Within == 0:
+		text = "not needed"
 	}
 	if t.Why != "" {
 		text += ": " + clean(t.Why)

@@ -35,7 +35,7 @@ func Takeover(v View) cluster.Takeover {
 	if _, found := v.candidate(holders); !found {
 		return cluster.Takeover{Within: within, Why: "no other host is able to run it: " + v.unable(holders)}
 	}
-	return cluster.Takeover{Possible: true, Within: within, Why: fmt.Sprintf("lease %s + reset %s + drift and margin %s", v.Timings.Lease, v.Hosts[holders[0]].Guard, within-v.Timings.Lease-v.Hosts[holders[0]].Guard)}
+	return cluster.Takeover{Possible: true, Within: within, Why: fmt.Sprintf("lease %s + reset %s + drift and margin %s", v.Timings.Lease, v.Hosts[holders[0]].Guard, (within - v.Timings.Lease - v.Hosts[holders[0]].Guard).Round(10*time.Millisecond))}
 }
 
 // unable says of every member but those in not why it can not run the guest.
