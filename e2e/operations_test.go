@@ -98,14 +98,14 @@ func TestStopStaysStoppedAndStartBringsItBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.until(t, 60*time.Second, "the rebooted host to join", func(ctx context.Context) (string, bool) {
-		st, err := r.status(ctx)
+		st, err := r.statusOf(ctx, holder)
 		alive := 0
 		for _, h := range st.Hosts {
 			if h.Alive {
 				alive++
 			}
 		}
-		return fmt.Sprint(alive, " hosts, ", err), err == nil && alive == len(r.lab.Hosts())
+		return fmt.Sprint(alive, " hosts, ", st.StoreError, err), err == nil && st.Connected && alive == len(r.lab.Hosts())
 	})
 	stopped("after a reboot")
 	r.command(t, holder, "start")

@@ -103,6 +103,13 @@ func TestDecide(t *testing.T) {
 	}{
 		{"nothing is to be done when all is well", quiet(), ""},
 		{"a renewal is due after a keepalive interval", func() View { v := quiet(); v.Local.RenewSent = sec(98); return v }(), "Renew"},
+		{"one that the watch tells of before its answer comes changes nothing", func() View {
+			v := quiet()
+			r := v.Hosts["h1"]
+			r.Mod = 60
+			v.Hosts["h1"] = r
+			return v
+		}(), ""},
 		{"one that was not answered is repeated soon", func() View {
 			v := quiet()
 			v.Local.RenewSent = sec(99.7)

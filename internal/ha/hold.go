@@ -28,7 +28,7 @@ const (
 	stopAgain = 5 * time.Second
 	// settled is how long a guest must have run for its end not to count as a
 	// failed start.
-	settled = 30 * time.Second
+	settled = 10 * time.Second
 )
 
 // protect kills the guest where it must not be any more. It needs nobody's

@@ -124,11 +124,12 @@ func (v *View) fresh(at cluster.Instant) bool {
 	return v.Local.GuestAt > at && v.Local.GuestAt > v.Local.Touched
 }
 
-// registered reports whether the host's record in the store is the one that this
-// agent wrote last, and no takeover has ended it.
+// registered reports whether the host's record in the store is this agent's,
+// and no takeover has ended it. Its revision does not matter: the watch may tell
+// of a renewal before its answer comes.
 func (v *View) registered() bool {
-	r := v.Hosts[v.Self]
-	return v.Local.LeaseMod != 0 && r.Mod <= v.Local.LeaseMod && r.Expelled.IsZero()
+	r, l := v.Hosts[v.Self], &v.Local
+	return l.LeaseMod != 0 && r.Identity == l.Identity && r.Boot == l.Boot && r.Expelled.IsZero()
 }
 
 // leased reports whether this host may hold the guest for at least margin more.
@@ -155,9 +156,7 @@ func (v *View) alive(h cluster.HostID) bool {
 // its watchdog promises nothing, and no renewal that says otherwise has been
 // sent. Then the deadline means nothing.
 func (v *View) frozen() bool {
-	r, l := v.Hosts[v.Self], &v.Local
-	own := l.LeaseMod != 0 && r.Identity == l.Identity && r.Boot == l.Boot && r.Expelled.IsZero()
-	return own && r.HandsOff && !l.HandsOn
+	return v.registered() && v.Hosts[v.Self].HandsOff && !v.Local.HandsOn
 }
 
 // guard is this host's G: the time within which it is reset after its deadline.
