@@ -113,8 +113,31 @@ func ready(t *testing.T) *rig {
 	if theRig == nil {
 		t.Skip(cannot())
 	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			theRig.mend(t)
+		}
+	})
 	theRig.healthy(t, 90*time.Second)
 	return theRig
+}
+
+// mend undoes what a failed test may have left, so that the next one fails for
+// its own reasons only.
+func (r *rig) mend(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for _, h := range r.lab.Hosts() {
+		for _, undo := range []func(context.Context, string) error{r.lab.Thaw, r.lab.Heal, r.lab.On} {
+			if err := undo(ctx, h); err != nil {
+				t.Logf("mend %s: %v", h, err)
+			}
+		}
+	}
+	if out, err := r.lab.Exec(ctx, r.lab.Hosts()[0], r.exe, "start", "--timeout", "30s"); err != nil {
+		t.Logf("mend: %v: %s", err, out)
+	}
 }
 
 // status asks any host that answers.
