@@ -183,6 +183,7 @@ func (d drill) run(t *testing.T, r *rig) figures {
 		}
 	}
 	st = r.healthy(t, 90*time.Second)
+	time.Sleep(500 * time.Millisecond) // for the client to note the end of the outage
 	w := end()
 	d.judge(t, w, before, after, holder, st)
 	return measure(w, at, r.events(t, at))
