@@ -14,7 +14,11 @@ import (
 func TestPreferPassesTheContract(t *testing.T) {
 	storetest.Contract(t, func(t *testing.T) store.Store {
 		m := storetest.NewMem()
-		return Prefer(m.NewClient("near"), m.NewClient("far"))
+		near := m.NewClient("near")
+		return struct {
+			store.Store
+			storetest.Compacter
+		}{Prefer(near, m.NewClient("far")), near}
 	})
 }
 
