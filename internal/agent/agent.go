@@ -148,10 +148,11 @@ func (a *Agent) step(ctx context.Context) {
 	if a.fatal = a.rival.check(&a.s.view, a.Clock()); a.fatal != nil {
 		return
 	}
+	v := a.s.snapshot(a.Clock())
 	if a.Gate != nil {
-		a.Gate.open.Store(ha.Receives(a.s.snapshot(a.Clock())))
+		a.Gate.open.Store(ha.Receives(v))
 	}
-	for _, act := range ha.Decide(a.s.snapshot(a.Clock())) {
+	for _, act := range ha.Decide(v) {
 		a.begin(ctx, act)
 	}
 }

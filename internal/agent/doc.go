@@ -7,6 +7,7 @@
 //	follow.go   the store's records, listed and watched
 //	observe.go  the guest, the watchdog, the ability to start
 //	act.go      one function per action of the core
+//	spec.go     what the guest is on this host
 //	records.go  keys and JSON of the records in the store
 //	trim.go     the log kept short
 //	service.go  status, events and requests for the API

@@ -86,9 +86,7 @@ func (a *Agent) take(kv store.KV, deleted bool, apply func() error) {
 }
 
 func (a *Agent) setStoreErr(err error) {
-	if err == nil {
-		a.s.connected = time.Now()
-	} else if a.s.storeErr == nil {
+	if err != nil && a.s.storeErr == nil {
 		a.Log.Warn("store lost", "err", err)
 	}
 	a.s.storeErr = err

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"crypto/sha256"
 	"fmt"
 	"strings"
 	"time"
@@ -172,33 +171,6 @@ func (a *Agent) fitOnce(ctx context.Context, cfg config.Cluster) error {
 		}
 	}
 	return a.Driver.Check(ctx, spec)
-}
-
-// spec is what the guest is on this host.
-func (a *Agent) spec(cfg config.Cluster, e cluster.Epoch) cluster.GuestSpec {
-	s := cluster.GuestSpec{
-		Resource: cluster.MgmtVM, Epoch: e, UUID: GuestUUID(a.Cluster), Name: GuestName,
-		MemoryMiB: cfg.MemoryMiB(), CPUs: cfg.CPU, Image: cfg.ImagePath(), Seed: a.SeedPath, Emulate: a.Emulate,
-	}
-	nics, _ := cfg.For(a.Host)
-	for _, n := range nics {
-		s.NICs = append(s.NICs, cluster.NIC{Bridge: n.Bridge, MAC: n.MAC})
-	}
-	if b := cfg.DirectBoot; b != nil {
-		s.Boot = &cluster.DirectBoot{Kernel: b.Kernel, Initrd: b.Initrd, Cmdline: b.Cmdline}
-	}
-	return s
-}
-
-// GuestName is the libvirt name of the management VM.
-const GuestName = "holdfast-mnvm"
-
-// GuestUUID is the management VM's UUID: of version 8, from the cluster's id, so
-// that every host knows it without being told.
-func GuestUUID(clusterID string) string {
-	h := sha256.Sum256([]byte("holdfast guest " + clusterID + " " + string(cluster.MgmtVM)))
-	h[6], h[8] = h[6]&0x0f|0x80, h[8]&0x3f|0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", h[0:4], h[4:6], h[6:8], h[8:10], h[10:16])
 }
 
 // fitIs takes over whether the guest could be started here. Its reason tells

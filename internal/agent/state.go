@@ -3,7 +3,6 @@ package agent
 import (
 	"encoding/json"
 	"fmt"
-	"time"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
@@ -13,17 +12,16 @@ import (
 
 // state is owned by the loop.
 type state struct {
-	view      ha.View
-	cfg       config.Cluster // as last read from the store
-	cfgMod    int64
-	percent   int // of a migration, as its source says
-	pctMod    int64
-	seq       uint64
-	storeErr  error           // of the last thing tried, nil when it went well
-	connected time.Time       // when the store was last seen to answer
-	dogAt     cluster.Instant // when the last order to the watchdog ended
-	dogWhy    string          // why the watchdog does not work, "" when it does
-	trouble   string          // of this host, as Parts.Trouble told it last
+	view     ha.View
+	cfg      config.Cluster // as last read from the store
+	cfgMod   int64
+	percent  int // of a migration, as its source says
+	pctMod   int64
+	seq      uint64
+	storeErr error           // of the last thing tried, nil when it went well
+	dogAt    cluster.Instant // when the last order to the watchdog ended
+	dogWhy   string          // why the watchdog does not work, "" when it does
+	trouble  string          // of this host, as Parts.Trouble told it last
 }
 
 // apply takes one record of the store in. It is given every change, in order,

@@ -21,7 +21,7 @@ const (
 func (d *decision) elect() {
 	v := d.v
 	c := v.Coord
-	if c.Host == v.Self && c.Mod != 0 || !contains(v.Order, v.Self) || !v.leased(0) {
+	if c.Host == v.Self && c.Mod != 0 || !slices.Contains(v.Order, v.Self) || !v.leased(0) {
 		return
 	}
 	r, known := v.Hosts[c.Host]
@@ -196,7 +196,7 @@ func backoff(failures int) time.Duration {
 func (v *View) candidate(not []cluster.HostID) (cluster.HostID, bool) {
 	var able, guarded []cluster.HostID
 	for _, h := range v.Order {
-		if !contains(not, h) && v.able(h) == "" {
+		if !slices.Contains(not, h) && v.able(h) == "" {
 			able = append(able, h)
 			if v.Hosts[h].Guard > 0 {
 				guarded = append(guarded, h)
@@ -210,12 +210,12 @@ func (v *View) candidate(not []cluster.HostID) (cluster.HostID, bool) {
 		return "", false
 	}
 	last := v.Owner.Host
-	if contains(able, last) && v.Owner.Failures < inPlace {
+	if slices.Contains(able, last) && v.Owner.Failures < inPlace {
 		return last, true
 	}
 	at := slices.Index(v.Order, last)
 	for i := range v.Order {
-		if h := v.Order[(at+1+i)%len(v.Order)]; contains(able, h) && (h != last || len(able) == 1) {
+		if h := v.Order[(at+1+i)%len(v.Order)]; slices.Contains(able, h) && (h != last || len(able) == 1) {
 			return h, true
 		}
 	}

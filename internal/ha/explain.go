@@ -2,6 +2,7 @@ package ha
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -42,7 +43,7 @@ func Takeover(v View) cluster.Takeover {
 func (v *View) unable(not []cluster.HostID) string {
 	var why []string
 	for _, h := range v.Order {
-		if contains(not, h) {
+		if slices.Contains(not, h) {
 			continue
 		}
 		if w := v.able(h); w != "" {

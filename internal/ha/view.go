@@ -1,6 +1,7 @@
 package ha
 
 import (
+	"slices"
 	"time"
 
 	"holdfast/internal/cluster"
@@ -74,7 +75,7 @@ type Local struct {
 	Guest     cluster.Guest
 	GuestAt   cluster.Instant
 	Touched   cluster.Instant // when the last action on the guest ended; older observations do not count
-	Inherited bool            // the watchdog was armed when this agent began, and no kill has succeeded since: an agent before may have begun a start that is still to come
+	Inherited bool            // no kill has succeeded since this agent began: one before it may have called for a start that is still to come
 	Started   cluster.Epoch   // the last epoch for which this agent called the hypervisor
 	Killed    string          // why this agent killed the guest since it last started one; empty: it did not
 	Tried     int64           // revision of the owner record for which this agent has tried to migrate
@@ -141,7 +142,7 @@ func (v *View) leased(margin time.Duration) bool {
 func (v *View) expired() bool { return v.Local.Deadline != 0 && v.Now >= v.Local.Deadline }
 
 // holder reports whether the owner record lets this host have the guest.
-func (v *View) holder() bool { return contains(v.Owner.Holders(), v.Self) }
+func (v *View) holder() bool { return slices.Contains(v.Owner.Holders(), v.Self) }
 
 // silent is how long ago the last renewal of h was seen.
 func (v *View) silent(h cluster.HostID) time.Duration { return v.Now.Sub(v.Hosts[h].SeenAt) }
@@ -181,15 +182,6 @@ func (v *View) limit() cluster.Instant {
 		g = min(g, promised)
 	}
 	return v.Local.Deadline.Add(g - v.Local.Dog.Timeout)
-}
-
-func contains(hs []cluster.HostID, h cluster.HostID) bool {
-	for _, x := range hs {
-		if x == h {
-			return true
-		}
-	}
-	return false
 }
 
 // Receives reports that a migration may come in: the owner record says so, and
