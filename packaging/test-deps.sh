@@ -7,7 +7,7 @@ packages=(
   gcc libc6-dev make git            # the race detector
   libvirt-daemon libvirt-daemon-system libvirt-clients libvirt-daemon-driver-qemu
   qemu-system-x86 qemu-utils qemu-guest-agent busybox-static
-  iproute2 nftables iputils-ping dpkg
+  iproute2 nftables iputils-ping dpkg openipmi ipmitool python3-pyghmi
 )
 missing=()
 for p in "${packages[@]}"; do

@@ -84,6 +84,7 @@ const (
 	ProofDeadline     ProofKind = "deadline"      // the host's own reset, at the latest by its watchdog, has passed
 	ProofFenced       ProofKind = "fenced"        // a fence device confirmed the host off
 	ProofOperator     ProofKind = "operator"      // a person who typed the host's name
+	ProofRestored     ProofKind = "restored"      // after the store was restored from a backup, every host said that it has nothing
 )
 
 // Proof is the reason why a resource may get a new epoch.
@@ -93,7 +94,7 @@ type Proof struct {
 	Epoch Epoch         `json:"epoch,omitzero"` // the epoch that is proved to be over
 	Wait  time.Duration `json:"wait,omitempty"` // ProofDeadline: silence that the coordinator measured, ns
 	By    HostID        `json:"by,omitempty"`   // who made it
-	Note  string        `json:"note,omitempty"` // for people
+	Note  string        `json:"note,omitempty"` // ProofFenced: the device; else for people
 }
 
 // Owner is the persistent record that says who may run a resource. It is bound
@@ -108,6 +109,7 @@ type Owner struct {
 	Ready    bool       `json:"ready,omitempty"`    // Migrating: the target has armed its watchdog
 	Proof    Proof      `json:"proof"`              // what allowed this epoch (Assigned..) or ended it (Released)
 	Failures int        `json:"failures,omitempty"` // consecutive starts that failed
+	Restarts int        `json:"restarts,omitempty"` // starts after which it ended within the policy's window, in a row
 	Reason   string     `json:"reason,omitempty"`   // why it is in this state, for people
 	Time     time.Time  `json:"time"`               // wall clock of the writer, for people only
 }
@@ -139,8 +141,12 @@ type Host struct {
 	Addr            string        `json:"addr"`                       // IP address of the host
 	Gate            int           `json:"gate,omitempty"`             // TCP port at which this agent process lets a migration in; 0: any way
 	Version         string        `json:"version,omitempty"`
-	Guest           GuestState    `json:"guest"`             // what it sees of the resource
-	Expelled        Epoch         `json:"expelled,omitzero"` // set by the coordinator: a takeover ended this host's epoch; it must prove that it holds nothing before it registers again
+	Guest           GuestState    `json:"guest"`               // what it sees of the resource
+	Beat            int           `json:"beat,omitempty"`      // UDP port of its heartbeats; 0: none
+	Machine         string        `json:"machine,omitempty"`   // UUID of the hardware, lower case; empty: unknown
+	Expelled        Epoch         `json:"expelled,omitzero"`   // set by the coordinator: a takeover ended this host's epoch; it must prove that it holds nothing before it registers again
+	Fenced          string        `json:"fenced,omitempty"`    // with Expelled: the boot id under which a fence device showed it off; it must never register again under that one
+	Unhealthy       string        `json:"unhealthy,omitempty"` // why the guest that it runs fails its health check
 }
 
 // Coordinator is the record of the elected coordinator. It changes at elections
@@ -155,6 +161,15 @@ type Want struct {
 	Run      bool   `json:"run"`                 // the resource shall run
 	HandsOff bool   `json:"hands_off,omitempty"` // all decisions frozen
 	MoveTo   HostID `json:"move_to,omitempty"`   // migrate there
+	Off      []Off  `json:"off,omitempty"`       // operators' word that hosts are off
+}
+
+// Off is an operator's word that a host is off, or that nothing of the resource
+// is on it and none will come. It speaks of the host as its record was then.
+type Off struct {
+	Host HostID `json:"host"`
+	Mod  int64  `json:"mod"`  // revision of the host's record; 0: it has none
+	User string `json:"user"` // who said so
 }
 
 // GuestState is what a host sees of the resource on itself.
@@ -177,6 +192,14 @@ type Guest struct {
 	Started   uint64     `json:"started,omitempty"`   // start time of PID, clock ticks since boot (proc(5) field 22)
 	Migrating bool       `json:"migrating,omitempty"` // an outgoing migration is under way
 	Percent   int        `json:"percent,omitempty"`   // of it, 0..100
+	Panicked  bool       `json:"panicked,omitempty"`  // its kernel has panicked; it stands still, or is being dumped
+}
+
+// Restart says what becomes of a guest that ends by itself, or fails its health check.
+type Restart struct {
+	InPlace int           // restarts on the same host before it is moved
+	Limit   int           // restarts after which it stays down until somebody starts it; 0: none
+	Window  time.Duration // a guest that has run for longer is as good as new
 }
 
 // Timings are the durations of the safety model.
@@ -188,4 +211,13 @@ type Timings struct {
 	Epsilon   time.Duration `json:"epsilon"`   // added to every wait
 	Drift     float64       `json:"drift"`     // rho: largest relative difference of two clocks' rates
 	Election  time.Duration `json:"election"`  // silence of the coordinator after which another one stands
+	Heartbeat time.Duration `json:"heartbeat"` // interval of heartbeats between members
+	Detection time.Duration `json:"detection"` // a host that most members have not heard for this long is suspect
+}
+
+// Word is what a member says it hears. Ages are turned into instants of the clock
+// of the host that has received the word, so Heard is never too early.
+type Word struct {
+	At    Instant            // when it came; of this host's own: now
+	Heard map[HostID]Instant // when that member last heard each host, or began to listen
 }

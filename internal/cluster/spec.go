@@ -15,6 +15,8 @@ type GuestSpec struct {
 	NICs      []NIC
 	Boot      *DirectBoot // nil: boot from the image
 	Emulate   bool        // no KVM on this host: plain emulation
+	OnPanic   string      // destroy (default), coredump or preserve: what the hypervisor does when the guest's kernel panics
+	Lockspace string      // virtlockd's directory on the shared storage; empty: no lock manager
 }
 
 // NIC is a network card of the guest.

@@ -14,7 +14,8 @@ type Status struct {
 	Want        Want         `json:"want"`
 	Owner       Owner        `json:"owner"`
 	Percent     int          `json:"percent,omitempty"` // of a live migration
-	Hosts       []HostStatus `json:"hosts"`
+	Members     []HostID     `json:"members,omitempty"` // as configured, in order
+	Hosts       []HostStatus `json:"hosts"`             // that have registered
 	Takeover    Takeover     `json:"takeover"`
 	Waiting     string       `json:"waiting,omitempty"` // what the cluster waits for, in a sentence
 	Timings     Timings      `json:"timings"`
@@ -26,6 +27,37 @@ type HostStatus struct {
 	Alive       bool          `json:"alive"`  // renewed within the lease
 	Silent      time.Duration `json:"silent"` // since its last renewal was seen, ns
 	Coordinator bool          `json:"coordinator,omitempty"`
+}
+
+// StoreStatus is the state of the cluster's store.
+type StoreStatus struct {
+	Generation uint64        `json:"generation"` // restore generation
+	Members    []StoreMember `json:"members"`
+	Backups    []Backup      `json:"backups"` // on the host that answered, newest first
+}
+
+// StoreMember is one member of the store.
+type StoreMember struct {
+	Name      string   `json:"name"`
+	URL       string   `json:"url"` // of clients
+	Leader    bool     `json:"leader,omitempty"`
+	Learner   bool     `json:"learner,omitempty"` // follows without a vote
+	Reachable bool     `json:"reachable"`
+	Error     string   `json:"error,omitempty"`
+	Version   string   `json:"version,omitempty"`
+	Size      int64    `json:"size"`             // of its file, bytes
+	InUse     int64    `json:"in_use"`           // of that, bytes
+	Quota     int64    `json:"quota"`            // at which the store takes no more writes, bytes
+	Behind    int64    `json:"behind"`           // entries that it lacks
+	Alarms    []string `json:"alarms,omitempty"` // NOSPACE, CORRUPT
+}
+
+// Backup is a snapshot of the store in a file.
+type Backup struct {
+	File     string    `json:"file"`
+	Time     time.Time `json:"time"`
+	Size     int64     `json:"size"` // bytes
+	Revision int64     `json:"revision"`
 }
 
 // Takeover says whether the loss of the holder would be answered by an

@@ -1,0 +1,51 @@
+package bmc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// share is the longest that one device of a chain may take.
+const share = 10 * time.Second
+
+// Chain is the devices of one host, in the order in which they are tried.
+type Chain []*Device
+
+// Off tries the devices in order until one confirms the host off, and returns
+// that one's name. Each gets an equal share of the time that is left, at most
+// 10 s. When none does, the error joins those of all.
+func (c Chain) Off(ctx context.Context) (name string, err error) {
+	if len(c) == 0 {
+		return "", fmt.Errorf("no fence device: %w", ErrUnreachable)
+	}
+	var errs []error
+	for i, d := range c {
+		if ctx.Err() != nil {
+			errs = append(errs, fmt.Errorf("%d of %d devices were not tried: %w", len(c)-i, len(c), ctx.Err()))
+			break
+		}
+		if err := d.offWithin(ctx, part(ctx, len(c)-i)); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		return d.Name(), nil
+	}
+	return "", errors.Join(errs...)
+}
+
+func (d *Device) offWithin(ctx context.Context, t time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, t)
+	defer cancel()
+	return d.Off(ctx)
+}
+
+// part is the time for the next of left devices.
+func part(ctx context.Context, left int) time.Duration {
+	end, ok := ctx.Deadline()
+	if !ok {
+		return share
+	}
+	return min(share, time.Until(end)/time.Duration(left))
+}

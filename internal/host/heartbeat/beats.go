@@ -1,0 +1,193 @@
+package heartbeat
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"holdfast/internal/cluster"
+)
+
+// minInterval bounds what Options.Interval says from below.
+const minInterval = 10 * time.Millisecond
+
+// readPause is the wait after a failed read, so that a broken socket does not
+// take a core.
+const readPause = 50 * time.Millisecond
+
+// Options are what Open needs. All are required. The functions are called from
+// several goroutines and must not block.
+type Options struct {
+	Self     cluster.HostID
+	Listen   string                 // IP:PORT, UDP; also the source of what is sent; port 0: a free one
+	Cluster  string                 // the cluster's id; heartbeats of another are dropped
+	Key      func() []byte          // 32 bytes that the cluster shares; nil until known: nothing is sent or accepted
+	Interval func() time.Duration   // between two heartbeats; asked at each; less than 10 ms counts as 10 ms
+	Clock    func() cluster.Instant // CLOCK_BOOTTIME
+	Log      *slog.Logger
+}
+
+// Beats sends this host's heartbeats and hears those of the others. Its methods
+// may be called from any goroutine.
+type Beats struct {
+	opts    Options
+	conn    *net.UDPConn
+	cluster [16]byte
+	used    atomic.Bool // Run or Close was called
+	wake    chan struct{}
+
+	mu     sync.Mutex
+	table  *table
+	stats  Stats
+	hushed hushed
+
+	in  inbox  // of the goroutine that reads
+	out outbox // of the goroutine that sends
+}
+
+// inbox is memory that each datagram read uses again.
+type inbox struct {
+	sealer  sealer
+	message message
+}
+
+// outbox is memory that each turn uses again.
+type outbox struct {
+	sealer  sealer
+	message message
+	targets []target
+	buf     []byte
+	stalls  uint64 // of those that have been logged
+}
+
+// Open takes the socket. Nothing is sent or heard until Run. The caller ends
+// with Run or with Close.
+func Open(o Options) (*Beats, error) {
+	if o.Self == "" || o.Key == nil || o.Interval == nil || o.Clock == nil || o.Log == nil {
+		return nil, errors.New("open heartbeats: an option is missing")
+	}
+	instance, err := newInstance()
+	if err != nil {
+		return nil, err
+	}
+	conn, err := listen(o.Listen, o.Log)
+	if err != nil {
+		return nil, err
+	}
+	b := &Beats{
+		opts:    o,
+		conn:    conn,
+		cluster: clusterKey(o.Cluster),
+		wake:    make(chan struct{}, 1),
+		stats:   Stats{Dropped: map[Reason]uint64{}},
+		hushed:  hushed{},
+	}
+	b.table = newTable(o.Self, instance, b.interval())
+	return b, nil
+}
+
+// newInstance names this process, at random and never 0.
+func newInstance() (uint64, error) {
+	var b [8]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		return 0, fmt.Errorf("make a random instance: %w", err)
+	}
+	return max(1, binary.BigEndian.Uint64(b[:])), nil
+}
+
+// Port is the UDP port that Open has taken.
+func (b *Beats) Port() int { return b.conn.LocalAddr().(*net.UDPAddr).Port }
+
+// SetPeers says who else is a member and where it listens. This host itself is
+// left out. A peer that stays keeps what is known of it, also at a new address;
+// one without a valid address is heard and not sent to. At most 64 are followed,
+// the first by name.
+func (b *Beats) SetPeers(peers map[cluster.HostID]netip.AddrPort) {
+	b.mu.Lock()
+	left := b.table.setPeers(b.opts.Clock(), peers)
+	b.mu.Unlock()
+	if left > 0 {
+		b.warn("peers", "too many hosts for heartbeats: the last by name are left out", "left", left, "followed", maxEntries)
+	}
+}
+
+// Pulse says that the agent's main loop turns. Heartbeats are sent only while
+// the last pulse is younger than 1 s, so a stuck loop falls silent.
+func (b *Beats) Pulse() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.table.beat(b.opts.Clock())
+}
+
+// Words returns what is heard: under this host's own name its own view, and the
+// last word of each peer that has sent one since listening to it began. All is
+// as of this call, the At of the own entry: judge silence by that instant, not
+// by a later reading of the clock. No member is among those that it has heard
+// itself. Heard instants from a peer are too early by its clock's drift over the
+// age at most, and ages above 1 h are told as 1 h. The maps are the caller's.
+func (b *Beats) Words() map[cluster.HostID]cluster.Word {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.table.words(b.opts.Clock())
+}
+
+// Wake gets a value soon after a word has come. Several words may give one.
+func (b *Beats) Wake() <-chan struct{} { return b.wake }
+
+// Stats returns a copy of the counters.
+func (b *Beats) Stats() Stats {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := b.stats
+	s.Dropped = maps.Clone(b.stats.Dropped)
+	s.Stalls, s.LastStalled = b.table.stalls, b.table.stalled
+	return s
+}
+
+// Run sends and hears until ctx ends, then closes the socket and returns, with
+// the error of closing. It is called once.
+func (b *Beats) Run(ctx context.Context) error {
+	if b.used.Swap(true) {
+		return errors.New("run heartbeats: they ran before, or are closed")
+	}
+	b.mu.Lock()
+	b.table.start(b.opts.Clock())
+	b.mu.Unlock()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var reader sync.WaitGroup
+	reader.Go(func() { b.read(ctx) })
+	b.send(ctx)
+	// Closing ends the read that is under way.
+	err := b.conn.Close()
+	reader.Wait()
+	b.mu.Lock()
+	b.table.stop()
+	b.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("close the heartbeats' socket: %w", err)
+	}
+	return nil
+}
+
+// Close gives the socket back if Run was never called; else it does nothing.
+func (b *Beats) Close() error {
+	if b.used.Swap(true) {
+		return nil
+	}
+	if err := b.conn.Close(); err != nil {
+		return fmt.Errorf("close the heartbeats' socket: %w", err)
+	}
+	return nil
+}
+
+func (b *Beats) interval() time.Duration { return max(minInterval, b.opts.Interval()) }

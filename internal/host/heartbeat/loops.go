@@ -1,0 +1,182 @@
+package heartbeat
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+)
+
+// send turns at each interval until ctx ends.
+func (b *Beats) send(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		next := b.interval()
+		timer.Reset(next)
+		b.turn(next)
+	}
+}
+
+// turn sends one heartbeat to each peer, if it may. Failures are counted: the
+// next turn comes soon.
+func (b *Beats) turn(next time.Duration) {
+	known, err := b.out.sealer.use(b.opts.Key())
+	if err != nil {
+		b.trouble(nil, "heartbeats are not sent", err)
+	}
+	targets := b.plan(next)
+	if !known || len(targets) == 0 {
+		return
+	}
+	// UDP waits only for room in the socket's own queue, and not beyond the turn.
+	if err := b.conn.SetWriteDeadline(time.Now().Add(next)); err != nil {
+		b.trouble(&b.stats.SendErrors, "heartbeats are not sent", err)
+		return
+	}
+	sent := uint64(0)
+	for i := range targets {
+		if err := b.sendTo(&targets[i]); err != nil {
+			b.trouble(&b.stats.SendErrors, "heartbeats are not sent", err)
+			continue
+		}
+		sent++
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.stats.Sent += sent
+}
+
+// plan takes the turn in the table and says who gets a heartbeat.
+func (b *Beats) plan(next time.Duration) []target {
+	b.mu.Lock()
+	b.out.message.cluster = b.cluster
+	b.out.targets = b.table.turn(b.opts.Clock(), next, &b.out.message, b.out.targets[:0])
+	stalls, stalled := b.table.stalls, b.table.stalled
+	b.mu.Unlock()
+	if stalls != b.out.stalls {
+		b.out.stalls = stalls
+		b.warn("stall", "this process stood still: what it heard before is forgotten", "for", stalled, "stalls", stalls)
+	}
+	return b.out.targets
+}
+
+func (b *Beats) sendTo(to *target) error {
+	m := &b.out.message
+	m.to, m.echo = to.id, to.echo
+	b.out.buf = b.out.sealer.seal(encode(b.out.buf[:0], m))
+	if _, err := b.conn.WriteToUDPAddrPort(b.out.buf, to.addr); err != nil {
+		return fmt.Errorf("send a heartbeat: %w", err)
+	}
+	return nil
+}
+
+// read hears until the socket is closed, or ctx ends while it does not work.
+func (b *Beats) read(ctx context.Context) {
+	buf := make([]byte, maxDatagram+1)
+	pause := time.NewTimer(0)
+	defer pause.Stop()
+	for {
+		n, _, err := b.conn.ReadFromUDPAddrPort(buf)
+		if err == nil {
+			b.handle(buf[:n])
+			continue
+		}
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		b.trouble(&b.stats.ReadErrors, "heartbeats are not heard", err)
+		pause.Reset(readPause)
+		select {
+		case <-ctx.Done():
+			return
+		case <-pause.C:
+		}
+	}
+}
+
+// handle takes one datagram in, or counts why not.
+func (b *Beats) handle(datagram []byte) {
+	why := b.take(b.open(datagram))
+	switch why {
+	case accepted:
+		select {
+		case b.wake <- struct{}{}:
+		default: // one waits already
+		}
+	case Replayed: // networks double and reorder
+	default:
+		b.warn("drop "+string(why), "heartbeats are dropped", "reason", string(why))
+	}
+}
+
+// take gives the inbox's message to the table, unless there is a reason against
+// it already, and counts what became of it.
+func (b *Beats) take(why Reason) Reason {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if why == accepted {
+		why = b.table.receive(b.opts.Clock(), &b.in.message)
+	}
+	if why == accepted {
+		b.stats.Accepted++
+	} else {
+		b.stats.Dropped[why]++
+	}
+	return why
+}
+
+// open checks that a datagram is authentic and of this cluster, and decodes it
+// into the inbox. Nothing of it is used before its HMAC has been checked, but for
+// its version and cluster, which give the better reason.
+func (b *Beats) open(datagram []byte) Reason {
+	known, err := b.in.sealer.use(b.opts.Key())
+	if err != nil {
+		b.trouble(nil, "heartbeats are not heard", err)
+	}
+	if !known {
+		return NoKey
+	}
+	if len(datagram) < macSize || len(datagram) > maxDatagram {
+		return Malformed
+	}
+	body, mac := datagram[:len(datagram)-macSize], datagram[len(datagram)-macSize:]
+	switch err := decode(body, &b.in.message); {
+	case errors.Is(err, errVersion):
+		return BadVersion
+	case err != nil:
+		return Malformed
+	case b.in.message.cluster != b.cluster:
+		return Foreign
+	case !b.in.sealer.check(body, mac):
+		return Forged
+	}
+	return accepted
+}
+
+// trouble counts a failure that ends nothing, and logs it now and then.
+func (b *Beats) trouble(counter *uint64, what string, err error) {
+	if counter != nil {
+		b.mu.Lock()
+		*counter++
+		b.mu.Unlock()
+	}
+	b.warn(what, what, "err", err)
+}
+
+// warn logs unless the same trouble was logged lately. It holds no lock while it
+// writes: the agent's main loop waits for that lock.
+func (b *Beats) warn(trouble, what string, args ...any) {
+	b.mu.Lock()
+	due := b.hushed.due(b.opts.Clock(), trouble)
+	b.mu.Unlock()
+	if due {
+		b.opts.Log.Warn(what, args...)
+	}
+}
