@@ -26,6 +26,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 3 && os.Args[1] == "store-member" {
 		os.Exit(memberMain(os.Args[2]))
 	}
+	if len(os.Args) == 5 && os.Args[1] == "full-disk" {
+		os.Exit(diskMain(os.Args[2], os.Args[3], os.Args[4]))
+	}
 	os.Exit(m.Run())
 }
 
@@ -175,7 +178,7 @@ func (m *member) freeze(t *testing.T, sig unix.Signal) {
 
 // startCluster starts three members and waits until they serve. At the end of
 // the test they are stopped and their ports are looked at.
-func startCluster(t *testing.T) *cluster {
+func startCluster(t *testing.T, alter ...func(*MemberConfig)) *cluster {
 	t.Helper()
 	ca, err := pki.NewCA("test", time.Hour)
 	if err != nil {
@@ -198,6 +201,12 @@ func startCluster(t *testing.T) *cluster {
 		return &f
 	}
 	c := &cluster{members: newMembers(t, 3, files)}
+	for _, m := range c.members {
+		for _, f := range alter {
+			f(&m.conf)
+		}
+		m.write(t)
+	}
 	f := c.members[0].conf.TLS
 	if _, c.client, err = pki.Load(f.CA, f.Cert, f.Key); err != nil {
 		t.Fatal(err)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -28,6 +27,10 @@ var (
 	ErrAddressInUse = errors.New("address is in use")
 	// ErrMemberEnded: the member stopped by itself.
 	ErrMemberEnded = errors.New("store member ended by itself")
+	// ErrNotEmpty: the data directory holds data of a member.
+	ErrNotEmpty = errors.New("data directory is not empty")
+	// ErrRemoved: the cluster has removed this member, its data are of no use.
+	ErrRemoved = errors.New("it was removed from the cluster: replace this member")
 	// ErrNotStopped: the member did not stop in time; the end of the process, which
 	// should follow, stops it as well and harms nothing.
 	ErrNotStopped = errors.New("store member did not stop in time")
@@ -35,6 +38,12 @@ var (
 
 // stopTime bounds the clean stop of a member.
 const stopTime = 10 * time.Second
+
+// Times to ask another member what cluster it runs.
+const (
+	peerDial   = time.Second
+	peerAnswer = 2 * time.Second
+)
 
 // RunMember runs an etcd member in this process until ctx ends or the process
 // gets SIGTERM or SIGINT; then it stops the member within 10 s and returns nil.
@@ -47,40 +56,99 @@ func RunMember(ctx context.Context, c MemberConfig) (err error) {
 	if err != nil {
 		return fmt.Errorf("run store member: %w", err)
 	}
-	cfg, err := c.etcd()
-	if err != nil {
-		return fmt.Errorf("run store member %s: %w", c.Name, err)
-	}
-	release, err := claim(c)
+	release, err := claim(c.DataDir)
 	if err != nil {
 		return fmt.Errorf("run store member %s: %w", c.Name, err)
 	}
 	defer func() { err = errors.Join(err, release()) }()
-	e, err := embed.StartEtcd(cfg)
-	if err != nil {
-		return fmt.Errorf("start store member %s: %w", c.Name, named(err))
+	if c, err = prepare(ctx, c); err != nil {
+		return fmt.Errorf("run store member %s: %w", c.Name, err)
 	}
-	if err := errors.Join(serve(ctx, e), closeEtcd(e)); err != nil {
+	cfg, err := c.etcd()
+	if err != nil {
+		return fmt.Errorf("run store member %s: %w", c.Name, err)
+	}
+	h := newHalt()
+	e, err := begin(ctx, c, cfg, h)
+	if err != nil {
+		return fmt.Errorf("run store member %s: %w", c.Name, err)
+	}
+	halted, err := serve(ctx, c, e, h)
+	if !halted {
+		err = errors.Join(err, closeEtcd(e, h))
+	}
+	if err != nil {
 		return fmt.Errorf("run store member %s: %w", c.Name, err)
 	}
 	return nil
 }
 
+// prepare makes sure that the data directory is this member's, undamaged, and
+// what the cluster knows of it.
+func prepare(ctx context.Context, c MemberConfig) (MemberConfig, error) {
+	if err := own(c); err != nil {
+		return c, err
+	}
+	c, err := c.joining()
+	if err != nil {
+		return c, err
+	}
+	if err := checkData(c.DataDir); err != nil {
+		return c, err
+	}
+	return c, c.foreign(ctx)
+}
+
 // serve returns when ctx ends (nil) or the member ends by itself. Whether it has
-// joined makes no difference here: without a majority it may take days.
-func serve(ctx context.Context, e *embed.Etcd) error {
-	select {
-	case <-ctx.Done():
-		return nil
-	case err := <-e.Err():
-		return fmt.Errorf("%w: %w", ErrMemberEnded, err)
-	case <-e.Server.StopNotify():
-		return fmt.Errorf("%w: it was removed from the cluster or its data failed, its log tells more", ErrMemberEnded)
+// joined makes no difference here: without a majority it may take days. A halted
+// member can not be stopped any more, but by the end of the process.
+func serve(ctx context.Context, c MemberConfig, e *embed.Etcd, h *halt) (halted bool, err error) {
+	ready := e.Server.ReadyNotify()
+	for {
+		select {
+		case <-ready:
+			ready = nil
+			if err := markFormed(c.DataDir); err != nil {
+				return false, err
+			}
+		case <-ctx.Done():
+			return false, nil
+		case err := <-h.c:
+			return true, fmt.Errorf("%w: %w", ErrMemberEnded, diagnose(c.DataDir, err))
+		case err := <-e.Err():
+			select {
+			case <-e.Server.StoppingNotify():
+				return false, removed(c)
+			default:
+				return false, fmt.Errorf("%w: %w", ErrMemberEnded, diagnose(c.DataDir, err))
+			}
+		case <-e.Server.StopNotify():
+			return false, removed(c)
+		}
 	}
 }
 
-// closeEtcd stops the member, within limits.
-func closeEtcd(e *embed.Etcd) error {
+// removed is why etcd's server stops by itself; there is no other reason.
+func removed(c MemberConfig) error {
+	return fmt.Errorf("%w: %s: %w", ErrMemberEnded, c.DataDir, ErrRemoved)
+}
+
+// markFormed notes that the member has served on this data directory.
+func markFormed(dir string) error {
+	file := filepath.Join(dir, formedFile)
+	_, err := os.Stat(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = writeJSON(file, true)
+	}
+	if err != nil {
+		return fmt.Errorf("mark data directory as used: %w", err)
+	}
+	return nil
+}
+
+// closeEtcd stops the member, within limits. After a fatal entry in its log it
+// does not stop any more, and need not.
+func closeEtcd(e *embed.Etcd, h *halt) error {
 	closed := make(chan struct{})
 	go func() { // ends with the member, or with the process
 		defer close(closed)
@@ -91,45 +159,37 @@ func closeEtcd(e *embed.Etcd) error {
 	select {
 	case <-closed:
 		return nil
+	case err := <-h.c:
+		return fmt.Errorf("stop: %w", err)
 	case <-t.C:
 		return fmt.Errorf("%w (%s)", ErrNotStopped, stopTime)
 	}
 }
 
-// named adds our name to an error of the start that has one.
-func named(err error) error {
-	if !errors.Is(err, unix.EADDRINUSE) {
-		return err
-	}
-	var op *net.OpError
-	if errors.As(err, &op) && op.Addr != nil {
-		return fmt.Errorf("%w: %s: %w", ErrAddressInUse, op.Addr, err)
-	}
-	return fmt.Errorf("%w: %w", ErrAddressInUse, err)
-}
+// Files of ours beside etcd's own directory.
+const (
+	lockFile  = "lock"
+	ownerFile = "owner.json"
+)
 
-// owner is the content of owner.json beside etcd's own directory.
+// owner is the content of owner.json.
 type owner struct {
 	Cluster string `json:"cluster"`
 	Member  string `json:"member"`
 }
 
-// claim makes sure that the data directory is this member's alone. It is marked
-// before etcd writes to it, so unmarked data is never ours.
-func claim(c MemberConfig) (release func() error, err error) {
-	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
+// claim takes the data directory for this process alone.
+func claim(dir string) (release func() error, err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make data directory: %w", err)
 	}
-	lock, err := os.OpenFile(filepath.Join(c.DataDir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	lock, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open lock of the data directory: %w", err)
 	}
 	err = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
-		err = fmt.Errorf("%s: %w", c.DataDir, ErrDataInUse)
-	}
-	if err == nil {
-		err = own(c)
+		err = fmt.Errorf("%s: %w", dir, ErrDataInUse)
 	}
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
@@ -137,8 +197,10 @@ func claim(c MemberConfig) (release func() error, err error) {
 	return lock.Close, nil
 }
 
+// own makes sure that the data directory is this member's. It is marked before
+// etcd writes to it, so unmarked data is never ours.
 func own(c MemberConfig) error {
-	file := filepath.Join(c.DataDir, "owner.json")
+	file := filepath.Join(c.DataDir, ownerFile)
 	want := owner{Cluster: c.Cluster, Member: c.Name}
 	data, err := os.ReadFile(file)
 	if err == nil {
@@ -162,35 +224,41 @@ func own(c MemberConfig) error {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("look into data directory: %w", err)
 	}
-	return writeOwner(file, want)
+	if err := writeJSON(file, want); err != nil {
+		return fmt.Errorf("mark data directory: %w", err)
+	}
+	return nil
 }
 
-func writeOwner(file string, o owner) error {
-	data, err := json.Marshal(o)
+// writeJSON writes a file whole or not at all, and returns when it is on disk:
+// our marks must be there before the data that they are about.
+func writeJSON(file string, v any) error {
+	data, err := json.Marshal(v)
 	if err != nil {
-		return fmt.Errorf("encode owner of the data directory: %w", err)
+		return fmt.Errorf("encode %s: %w", file, err)
 	}
 	f, err := os.OpenFile(file+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
-		return fmt.Errorf("mark data directory: %w", err)
+		return err
 	}
 	_, err = f.Write(append(data, '\n'))
 	if err == nil {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("mark data directory: %w", err)
+		return fmt.Errorf("write %s: %w", file, err)
 	}
 	if err := os.Rename(f.Name(), file); err != nil {
-		return fmt.Errorf("mark data directory: %w", err)
+		return err
 	}
-	// The mark must be on disk before the data, or a power cut leaves data of nobody.
-	dir, err := os.Open(filepath.Dir(file))
-	if err == nil {
-		err = errors.Join(dir.Sync(), dir.Close())
-	}
+	return syncDir(filepath.Dir(file))
+}
+
+// syncDir puts the names in a directory on disk.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
 	if err != nil {
-		return fmt.Errorf("mark data directory: %w", err)
+		return err
 	}
-	return nil
+	return errors.Join(d.Sync(), d.Close())
 }

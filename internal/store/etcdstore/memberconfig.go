@@ -10,10 +10,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
+	"go.etcd.io/etcd/pkg/v3/featuregate"
 	"go.etcd.io/etcd/server/v3/embed"
+	"go.etcd.io/etcd/server/v3/features"
 
 	"holdfast/internal/pki"
 )
@@ -29,6 +30,7 @@ type MemberConfig struct {
 	ClientURL    string            `json:"client_url"`      // advertised to clients
 	Initial      map[string]string `json:"initial"`         // member name to peer URL of all, this one too
 	State        string            `json:"state,omitempty"` // of the cluster at the first start: new (default) or existing
+	Join         *Join             `json:"join,omitempty"`  // start in a cluster that exists; beats Initial and State, see SaveJoin
 	TLS          *TLSFiles         `json:"tls,omitempty"`   // nil: plain, for tests; URLs begin with http then
 	HeartbeatMS  uint              `json:"heartbeat_ms,omitempty"`
 	ElectionMS   uint              `json:"election_ms,omitempty"`
@@ -42,6 +44,7 @@ type TLSFiles struct {
 	CA   string `json:"ca"`
 	Cert string `json:"cert"`
 	Key  string `json:"key"`
+	CRL  string `json:"crl,omitempty"` // revocation list, DER
 }
 
 // Defaults of a member.
@@ -50,6 +53,7 @@ const (
 	defaultElectionMS  = 1000
 	defaultQuotaMB     = 512
 	compaction         = "5m"
+	gates              = string(features.InitialCorruptCheck) + "=true," + string(features.CompactHashCheck) + "=true"
 	logLimits          = `{"maxsize": 10, "maxbackups": 2}` // MB, old files
 )
 
@@ -140,12 +144,7 @@ func (c MemberConfig) etcd() (*embed.Config, error) {
 	cfg.Dir = c.DataDir
 	cfg.InitialClusterToken = c.Cluster
 	cfg.ClusterState = c.State
-	var initial []string
-	for name, u := range c.Initial {
-		initial = append(initial, name+"="+u)
-	}
-	slices.Sort(initial)
-	cfg.InitialCluster = strings.Join(initial, ",")
+	cfg.InitialCluster = initialCluster(c.Initial)
 	for _, t := range []struct {
 		to   *[]url.URL
 		from string
@@ -163,6 +162,11 @@ func (c MemberConfig) etcd() (*embed.Config, error) {
 	cfg.QuotaBackendBytes = c.QuotaMB << 20
 	cfg.AutoCompactionMode, cfg.AutoCompactionRetention = embed.CompactorModePeriodic, compaction
 	cfg.WatchProgressNotifyInterval = 10 * time.Second
+	// Data that differ from the other members' are looked for at each start, and by
+	// the leader after each compaction.
+	if err := cfg.ServerFeatureGate.(featuregate.MutableFeatureGate).Set(gates); err != nil {
+		return nil, fmt.Errorf("turn on checks of etcd: %w", err)
+	}
 	cfg.EnableGRPCGateway = false
 	cfg.LogLevel = c.LogLevel
 	cfg.LogOutputs = []string{embed.StdErrLogOutput}
@@ -185,6 +189,7 @@ func (c MemberConfig) secure(cfg *embed.Config) error {
 	}
 	cfg.TlsMinVersion = "TLS1.3"
 	cfg.ClientTLSInfo.TrustedCAFile, cfg.ClientTLSInfo.CertFile, cfg.ClientTLSInfo.KeyFile = c.TLS.CA, c.TLS.Cert, c.TLS.Key
+	cfg.ClientTLSInfo.CRLFile = c.TLS.CRL // the peers' is a copy
 	cfg.ClientTLSInfo.ClientCertAuth = true
 	cfg.PeerTLSInfo = cfg.ClientTLSInfo
 	// A host with several addresses may call from one that is not in its

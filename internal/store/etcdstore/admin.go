@@ -1,0 +1,276 @@
+package etcdstore
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"holdfast/internal/store"
+)
+
+const (
+	// askTime bounds one question to one member.
+	askTime = 2 * time.Second
+	// againAfter is the time between two attempts, or two looks.
+	againAfter = 200 * time.Millisecond
+	// inSync is how many entries a healthy member may be behind the leader: between
+	// two answers of two members, entries go on.
+	inSync = 1000
+	// QuotaAlert is the share of its quota above which a member's data should be
+	// looked after: at 1 the store takes no more writes.
+	QuotaAlert = 0.8
+)
+
+// Errors of Admin and Restore that callers tell apart.
+var (
+	// ErrUnhealthy: the members are not in a state in which this is harmless.
+	ErrUnhealthy = errors.New("members of the store are not healthy")
+	// ErrStillAlive: what should be gone answers.
+	ErrStillAlive = errors.New("it still answers")
+)
+
+// MemberStatus is what is known of a member of the cluster.
+type MemberStatus struct {
+	ID         uint64   `json:"id"`
+	Name       string   `json:"name"` // empty: it never started
+	PeerURLs   []string `json:"peer_urls"`
+	ClientURLs []string `json:"client_urls"`
+	Learner    bool     `json:"learner"`
+	Error      string   `json:"error,omitempty"` // why it does not answer; then what follows is zero, but for Alarms
+	Leader     bool     `json:"leader"`
+	LeaderID   uint64   `json:"leader_id"` // whom it takes for the leader, 0: nobody
+	Term       uint64   `json:"term"`      // of raft
+	Index      uint64   `json:"index"`     // committed, as it knows
+	Applied    uint64   `json:"applied"`
+	Behind     uint64   `json:"behind"`  // entries that the leader has and this member has not applied
+	DBSize     int64    `json:"db_size"` // bytes of the file
+	DBInUse    int64    `json:"db_in_use"`
+	Quota      int64    `json:"quota"`      // bytes that the file may have
+	QuotaUsed  float64  `json:"quota_used"` // DBSize of Quota, 0 to 1; see QuotaAlert
+	Alarms     []string `json:"alarms,omitempty"`
+	Version    string   `json:"version"` // of etcd
+}
+
+// Reachable tells whether the member answered.
+func (m MemberStatus) Reachable() bool { return m.Error == "" }
+
+// healthy tells whether the cluster can count on the member.
+func (m MemberStatus) healthy() bool { return m.Reachable() && m.LeaderID != 0 && m.Behind <= inSync }
+
+// title names the member for people.
+func (m MemberStatus) title() string {
+	if m.Name == "" {
+		return strings.Join(m.PeerURLs, ",")
+	}
+	return m.Name
+}
+
+// Admin cares for the members of a store. Every call obeys its context; one
+// without a deadline gets 10 s. Calls that change something should come from one
+// place at a time.
+type Admin struct {
+	opt  Options
+	etcd *clientv3.Client
+
+	mu    sync.Mutex          // guards what follows
+	moved map[uint64]progress // of learners
+	now   func() time.Time    // for tests
+}
+
+// progress is how far a learner was, and since when.
+type progress struct {
+	applied uint64
+	since   time.Time
+}
+
+// OpenAdmin makes an Admin. It does not wait for a connection. Endpoints should
+// be the client URLs of all members that there may be.
+func OpenAdmin(o Options) (*Admin, error) {
+	c, err := Open(o)
+	if err != nil {
+		return nil, fmt.Errorf("open administration of the store: %w", err)
+	}
+	return &Admin{opt: o, etcd: c.etcd, moved: map[uint64]progress{}, now: time.Now}, nil
+}
+
+// Close ends the connections.
+func (a *Admin) Close() error {
+	if err := a.etcd.Close(); err != nil && !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("close administration of the store: %w", err)
+	}
+	return nil
+}
+
+// Status asks every member of the cluster. It needs one that answers, no
+// majority. Members are in the order of their names.
+func (a *Admin) Status(ctx context.Context) ([]MemberStatus, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	members, err := a.members(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("status of the store: %w", err)
+	}
+	out := make([]MemberStatus, len(members))
+	var wg sync.WaitGroup
+	for i, m := range members {
+		wg.Go(func() { out[i] = a.ask(ctx, m) })
+	}
+	alarms, alarmErr := a.alarms(ctx)
+	wg.Wait()
+	for i := range out {
+		if alarmErr == nil { // else what the member itself says
+			out[i].Alarms = alarms[out[i].ID]
+		}
+	}
+	behind(out)
+	slices.SortFunc(out, func(a, b MemberStatus) int { return cmp.Compare(a.title(), b.title()) })
+	return out, nil
+}
+
+// members lists the members, as the majority knows them, or else as any one does.
+func (a *Admin) members(ctx context.Context) ([]*pb.Member, error) {
+	linear, cancel := context.WithTimeout(leading(ctx), askTime)
+	resp, err := a.etcd.MemberList(linear)
+	cancel()
+	if err != nil {
+		resp, err = repeat(ctx, func(ctx context.Context) (*clientv3.MemberListResponse, error) {
+			return a.etcd.MemberList(ctx, clientv3.WithSerializable())
+		})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list members: %w", err)
+	}
+	return resp.Members, nil
+}
+
+// current lists the members as the majority knows them.
+func (a *Admin) current(ctx context.Context) ([]*pb.Member, error) {
+	resp, err := repeat(leading(ctx), func(ctx context.Context) (*clientv3.MemberListResponse, error) {
+		return a.etcd.MemberList(ctx)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list members: %w", err)
+	}
+	return resp.Members, nil
+}
+
+// ask asks one member how it is.
+func (a *Admin) ask(ctx context.Context, m *pb.Member) MemberStatus {
+	st := MemberStatus{ID: m.ID, Name: m.Name, PeerURLs: m.PeerURLs, ClientURLs: m.ClientURLs, Learner: m.IsLearner}
+	if len(m.ClientURLs) == 0 {
+		st.Error = "it never started"
+		return st
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	resp, err := a.etcd.Status(ctx, m.ClientURLs[0])
+	if err != nil {
+		st.Error = err.Error()
+		return st
+	}
+	st.Leader = resp.Leader == m.ID
+	st.LeaderID, st.Term, st.Index, st.Applied = resp.Leader, resp.RaftTerm, resp.RaftIndex, resp.RaftAppliedIndex
+	st.DBSize, st.DBInUse, st.Quota, st.Version = resp.DbSize, resp.DbSizeInUse, resp.DbSizeQuota, resp.Version
+	if st.Quota > 0 {
+		st.QuotaUsed = float64(st.DBSize) / float64(st.Quota)
+	}
+	st.Alarms = resp.Errors
+	return st
+}
+
+// behind counts from the leader of the newest term.
+func behind(all []MemberStatus) {
+	lead, ok := leaderOf(all)
+	for i := range all {
+		if m := &all[i]; ok && m.Reachable() && m.Applied < lead.Index {
+			m.Behind = lead.Index - m.Applied
+		}
+	}
+}
+
+// leaderOf finds the leader. A member that is cut off may take itself for one in
+// an older term.
+func leaderOf(all []MemberStatus) (lead MemberStatus, ok bool) {
+	for _, m := range all {
+		if m.Reachable() && m.Leader && (!ok || m.Term > lead.Term) {
+			lead, ok = m, true
+		}
+	}
+	return lead, ok
+}
+
+// alarms gives the alarms by member.
+func (a *Admin) alarms(ctx context.Context) (map[uint64][]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	resp, err := repeat(leading(ctx), a.etcd.AlarmList)
+	if err != nil {
+		return nil, fmt.Errorf("list alarms: %w", err)
+	}
+	out := map[uint64][]string{}
+	for _, al := range resp.Alarms {
+		out[al.MemberID] = append(out[al.MemberID], al.Alarm.String())
+	}
+	return out, nil
+}
+
+// only makes a client of one member.
+func (a *Admin) only(m MemberStatus) (*clientv3.Client, error) {
+	if len(m.ClientURLs) == 0 {
+		return nil, fmt.Errorf("connect to member %s: it never started", m.title())
+	}
+	o := a.opt
+	o.Endpoints = m.ClientURLs[:1]
+	c, err := Open(o)
+	if err != nil {
+		return nil, fmt.Errorf("connect to member %s: %w", m.title(), err)
+	}
+	return c.etcd, nil
+}
+
+// leading makes members that have no leader refuse a call at once.
+func leading(ctx context.Context) context.Context { return clientv3.WithRequireLeader(ctx) }
+
+// retryable tells whether the same call may succeed in a moment.
+func retryable(err error) bool {
+	return errors.Is(err, store.ErrRetry) && !errors.Is(err, rpctypes.ErrNoSpace)
+}
+
+// repeat does what may be done more than once, until it is done, refused, or ctx
+// ends. One attempt takes askTime at most.
+func repeat[T any](ctx context.Context, do func(context.Context) (T, error)) (T, error) {
+	for {
+		attempt, cancel := context.WithTimeout(ctx, askTime)
+		out, err := do(attempt)
+		cancel()
+		if err == nil {
+			return out, nil
+		}
+		err = classify(err, reading)
+		if !retryable(err) || !wait(ctx, againAfter) {
+			var zero T
+			return zero, err
+		}
+	}
+}
+
+// wait returns false when ctx ends first.
+func wait(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
