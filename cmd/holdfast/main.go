@@ -6,6 +6,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"runtime/debug"
@@ -17,6 +18,7 @@ import (
 	"holdfast/internal/api"
 	"holdfast/internal/cli"
 	"holdfast/internal/demo"
+	"holdfast/internal/host/storage"
 	"holdfast/internal/host/watchdog"
 	"holdfast/internal/lab"
 	"holdfast/internal/sim"
@@ -30,9 +32,10 @@ func main() {
 	os.Exit(cli.Main(os.Args[1:], cli.Env{
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Version: version,
 		Extra: []*cobra.Command{
-			agentCommand(), memberCommand(), holderCommand(),
+			agentCommand(), memberCommand(), holderCommand(), probeCommand(),
 			lab.Command(), demo.Command(), demo.GuestCommand(), sim.Command(),
 		},
+		Store: []*cobra.Command{restoreCommand(), joinCommand()},
 	}))
 }
 
@@ -50,6 +53,9 @@ func agentCommand() *cobra.Command {
 			exe, err := os.Executable()
 			if err != nil {
 				return fmt.Errorf("find this program: %w", err)
+			}
+			if err := agent.Prioritize(); err != nil && !check {
+				log.Warn("this agent runs at ordinary priority: on a busy host it may be taken for dead", "err", err)
 			}
 			opt := agent.Options{NodeFile: file, Exe: exe, Version: version, Log: log}
 			if check {
@@ -84,6 +90,87 @@ func logger(level string) (*slog.Logger, error) {
 	return slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: l})), nil
 }
 
+// restoreCommand and joinCommand work on a host whose agent is stopped.
+func restoreCommand() *cobra.Command {
+	var file string
+	var aside bool
+	c := &cobra.Command{
+		Use: "restore FILE", Short: "Make a new store from a backup, on this host",
+		Long: `Makes a new store of one member, this host's, from a backup. Only for a store
+that has lost the majority of its members for good: everything that was written
+after the backup is forgotten.
+
+Stop the agents of all hosts first, and see that no member of the old store runs
+or will come back. Then: restore on one host, start its agent, and on each of
+the others "holdfast store join --move-aside" and start its agent. The guest is
+started when every member has said that it has nothing of it.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			opt, err := offlineOptions(file)
+			if err != nil {
+				return err
+			}
+			gen, err := agent.RestoreStore(c.Context(), opt, args[0], aside)
+			if err != nil {
+				return offlineError(err)
+			}
+			_, err = fmt.Fprintf(c.OutOrStdout(), "the store is restored, generation %d; start the agent of this host now, then join the others\n", gen)
+			return err
+		},
+	}
+	c.Flags().StringVar(&file, "config", "/etc/holdfast/agent.json", "the settings of this host")
+	c.Flags().BoolVar(&aside, "move-aside", false, "keep the member's data that are there beside the new ones")
+	return c
+}
+
+func joinCommand() *cobra.Command {
+	var file string
+	var aside bool
+	c := &cobra.Command{
+		Use: "join", Short: "Make this host's member a new one of the store",
+		Long: `Makes this host's member, whose data are lost, damaged or from before a restore,
+a new member of the store that the other hosts run: the old one is removed, and
+the new one follows without a vote until it has caught up. The agent of this
+host must be stopped.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			opt, err := offlineOptions(file)
+			if err != nil {
+				return err
+			}
+			if err := agent.JoinStore(c.Context(), opt, aside); err != nil {
+				return offlineError(err)
+			}
+			_, err = fmt.Fprintln(c.OutOrStdout(), "this host's member may join; start the agent of this host now")
+			return err
+		},
+	}
+	c.Flags().StringVar(&file, "config", "/etc/holdfast/agent.json", "the settings of this host")
+	c.Flags().BoolVar(&aside, "move-aside", false, "keep the member's data that are there beside the new ones")
+	return c
+}
+
+func offlineOptions(file string) (agent.Options, error) {
+	log, err := logger("warn")
+	return agent.Options{NodeFile: file, Version: version, Log: log}, err
+}
+
+// offlineError sorts the errors of the offline commands.
+func offlineError(err error) error {
+	var bad agent.BadInput
+	switch {
+	case errors.As(err, &bad), errors.Is(err, etcdstore.ErrBadSnapshot), errors.Is(err, etcdstore.ErrForeignSnapshot), errors.Is(err, fs.ErrNotExist):
+		return badInput(err)
+	case errors.Is(err, etcdstore.ErrNotEmpty):
+		return api.Errorf(api.KindRefused, "%w", err).With("look at what is there; --move-aside keeps it beside the new data")
+	case errors.Is(err, etcdstore.ErrStillAlive):
+		return api.Errorf(api.KindRefused, "%w", err).With("two stores would be two clusters: stop what answers first")
+	case errors.Is(err, etcdstore.ErrUnhealthy):
+		return api.Errorf(api.KindRefused, "%w", err)
+	}
+	return err
+}
+
 // memberCommand is the store's member, a process of its own: its end must not
 // be the agent's.
 func memberCommand() *cobra.Command {
@@ -101,6 +188,15 @@ func memberCommand() *cobra.Command {
 	}
 	c.Flags().StringVar(&file, "config", "/etc/holdfast/agent.json", "the settings of this host")
 	return c
+}
+
+// probeCommand is one probe of the shared storage: a process that may be left
+// behind when the storage hangs.
+func probeCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "storage-probe DIR HOST", Short: "Write and read back a file in DIR", Hidden: true, Args: cobra.ExactArgs(2),
+		RunE: func(_ *cobra.Command, args []string) error { return storage.Touch(args[0], args[1]) },
+	}
 }
 
 // holderCommand is the process that holds the watchdog.

@@ -53,9 +53,14 @@ func (a *Agent) job(act ha.Action) job {
 		return a.disarm()
 	case ha.Start:
 		return a.start(act)
+	case ha.Fence:
+		return a.fence(act)
 	case ha.Kill:
-		if a.s.view.Local.Guest.State != cluster.GuestAbsent {
-			a.s.view.Local.Killed = act.Why
+		if l := &a.s.view.Local; l.Guest.State != cluster.GuestAbsent {
+			l.Killed = act.Why
+			if l.Sick != "" && l.Doomed == 0 {
+				l.Doomed = a.Clock()
+			}
 		}
 		return job{killWithin, true, a.kill}
 	case ha.Shutdown:
@@ -162,10 +167,15 @@ func (a *Agent) write(w ha.Write) job {
 	if w.Event.Kind != "" {
 		ops = append(ops, a.event(w.Event))
 	}
-	told, mod := w.Told, a.s.view.Hosts[w.Told].Mod
+	told, mod, unfenced := w.Told, a.s.view.Hosts[w.Told].Mod, w.Unfenced
 	j := a.txn("write", conds, ops, func() {
 		if told != "" {
 			a.s.view.Local.Told[told] = mod
+		}
+		if unfenced != "" {
+			f := a.s.view.Local.Fences[unfenced]
+			f.Told = true
+			a.s.view.Local.Fences[unfenced] = f
 		}
 	})
 	if w.Prove {

@@ -12,8 +12,10 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/ha"
+	"holdfast/internal/host/storage"
 	"holdfast/internal/host/watchdog"
 	"holdfast/internal/store"
+	"holdfast/internal/store/etcdstore"
 )
 
 // tick is the longest time between two decisions. Deadlines are met to this
@@ -45,7 +47,18 @@ type Parts struct {
 	Emulate  bool                                          // no KVM here
 	Gate     *gate                                         // nil: migrations come in any way
 	Trouble  func() string                                 // what does not work here though a guest could be started, "" for nothing; nil: never
+	Machine  string                                        // UUID of the hardware; "" unknown
+	Fencer   Fencer                                        // needed where the configuration names fence devices
+	Beats    Beats                                         // nil: no heartbeats
+	Rhythm   *Rhythm                                       // of the heartbeats; nil with Beats nil
+	Remember func(generation uint64) error                 // keeps the highest restore generation across restarts; nil: not
 	Log      *slog.Logger
+
+	Probe     func(config.Cluster) *storage.Prober // of the shared storage; nil, or what returns nil: none
+	Admin     *etcdstore.Admin                     // of the store's members; nil: nobody cares for it
+	BackupDir string                               // of this host's backups of the store
+
+	seen uint64 // the highest restore generation that this host has seen; 0: none
 }
 
 // ErrConflict: another agent runs under this host's name.
@@ -56,6 +69,7 @@ type Agent struct {
 	Parts
 	posts   chan func()
 	looked  chan struct{} // wakes the observer
+	unwell  chan struct{} // wakes the care of the store
 	done    chan struct{} // closed when the loop has ended
 	s       state         // owned by the loop
 	work    sync.WaitGroup
@@ -69,13 +83,18 @@ type Agent struct {
 
 // New makes an agent. It does nothing yet.
 func New(p Parts) *Agent {
-	a := &Agent{Parts: p, posts: make(chan func(), 64), looked: make(chan struct{}, 1), done: make(chan struct{}),
+	a := &Agent{Parts: p, posts: make(chan func(), 64), looked: make(chan struct{}, 1), unwell: make(chan struct{}, 1), done: make(chan struct{}),
 		cancels: map[ha.Work]context.CancelFunc{}, changed: make(chan struct{})}
 	a.s.view = ha.View{
-		Self: p.Host, Resource: cluster.MgmtVM, Gen: 1, Hosts: map[cluster.HostID]ha.HostRec{},
+		Self: p.Host, Resource: cluster.MgmtVM, Hosts: map[cluster.HostID]ha.HostRec{},
 		Local: ha.Local{Identity: p.Identity, Boot: p.Boot, Instance: rand.Text(), Inherited: true, Addr: p.Addr, Version: p.Version,
+			Machine: p.Machine, Fences: map[cluster.HostID]ha.Fenced{},
 			Why: "not checked yet", Busy: map[ha.Work]bool{}, Told: map[cluster.HostID]int64{}},
 	}
+	if p.Beats != nil {
+		a.s.view.Local.Beat = p.Beats.Port()
+	}
+	a.s.seen, a.s.rhythm = p.seen, p.Rhythm
 	if p.Gate != nil {
 		a.s.view.Local.Gate = p.Gate.port()
 	}
@@ -87,13 +106,13 @@ func New(p Parts) *Agent {
 
 // Run observes, decides and acts until ctx ends. The guest, the watchdog's
 // holder and the store's member are left as they are: a new agent goes on from
-// there. It returns nil, or ErrConflict.
+// there. It returns nil, ErrConflict or ErrRestored.
 func (a *Agent) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer func() { cancel(); a.work.Wait() }()
 	defer close(a.done)
 	a.firstLook(ctx)
-	for _, loop := range []func(context.Context){a.follow, a.observe, a.watchDog, a.checkFit, a.trim} {
+	for _, loop := range []func(context.Context){a.follow, a.observe, a.watchDog, a.checkFit, a.checkHealth, a.checkStorage, a.checkDevices, a.care, a.trim} {
 		a.work.Go(func() { loop(ctx) })
 	}
 	t := time.NewTicker(tick)
@@ -144,10 +163,14 @@ func (a *Agent) ask(ctx context.Context, f func()) bool {
 
 // step decides once and begins what is to be done.
 func (a *Agent) step(ctx context.Context) {
+	if a.fatal != nil {
+		return
+	}
 	a.restoreDeadline()
 	if a.fatal = a.rival.check(&a.s.view, a.Clock()); a.fatal != nil {
 		return
 	}
+	a.beat()
 	v := a.s.snapshot(a.Clock())
 	if a.Gate != nil {
 		a.Gate.open.Store(ha.Receives(v))

@@ -24,7 +24,7 @@ func TestPowerLossIsAnsweredByATakeover(t *testing.T) {
 		if o.Proof.Kind != cluster.ProofDeadline || o.Proof.Host != h.id || o.Epoch.Seq != 2 || o.State != cluster.Running {
 			t.Errorf("owner %+v", o)
 		}
-		h.power(0)
+		h.power()
 		time.Sleep(15 * time.Second)
 		for _, hs := range w.status().Hosts {
 			if hs.Name == h.id && !hs.Alive {

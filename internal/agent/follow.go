@@ -46,7 +46,7 @@ func (a *Agent) followOnce(ctx context.Context) error {
 			for _, c := range b.Changes {
 				a.take(c.KV, c.Deleted, func() error { return a.s.apply(c.KV, c.Deleted, seen) })
 			}
-			a.setStoreErr(nil)
+			a.sync()
 			a.notify()
 		})
 	}
@@ -67,9 +67,16 @@ func (a *Agent) relist(kvs []store.KV) {
 			a.take(gone, true, func() error { return a.s.apply(gone, true, seen) })
 		}
 	}
-	a.s.view.Synced = a.s.cfgMod != 0
-	a.setStoreErr(nil)
+	a.s.listed = true
+	a.sync()
 	a.notify()
+}
+
+// sync finds out whether what was read can be decided on.
+func (a *Agent) sync() {
+	err := a.generation()
+	a.s.view.Synced = a.s.cfgMod != 0 && err == nil
+	a.setStoreErr(err)
 }
 
 // take logs a record that can not be read; the one before stays in force.
@@ -78,8 +85,10 @@ func (a *Agent) take(kv store.KV, deleted bool, apply func() error) {
 		a.Log.Error("record ignored", "key", kv.Key, "deleted", deleted, "err", err)
 	}
 	switch kv.Key {
-	case keyConfig:
-		a.s.view.Synced = a.s.cfgMod != 0
+	case keyConfig, keyGeneration:
+		if a.s.listed {
+			a.sync()
+		}
 	case ownerKey(a.s.view.Resource):
 		a.look() // many decisions want an observation that is newer than the record
 	}
@@ -88,6 +97,12 @@ func (a *Agent) take(kv store.KV, deleted bool, apply func() error) {
 func (a *Agent) setStoreErr(err error) {
 	if err != nil && a.s.storeErr == nil {
 		a.Log.Warn("store lost", "err", err)
+	}
+	if err != nil {
+		select {
+		case a.unwell <- struct{}{}:
+		default:
+		}
 	}
 	a.s.storeErr = err
 }

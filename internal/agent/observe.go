@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -178,12 +179,21 @@ func (a *Agent) fitOnce(ctx context.Context, cfg config.Cluster) error {
 func (a *Agent) fitIs(err error, trouble string) {
 	l := &a.s.view.Local
 	a.s.trouble = trouble
+	if err == nil && a.s.storage != "" {
+		err = errors.New(a.s.storage) // found while the other checks went on
+	}
 	var all []string
 	if err != nil {
 		all = append(all, err.Error())
 	}
 	if !l.Dog.Working && a.s.dogWhy != "" {
 		all = append(all, "watchdog: "+a.s.dogWhy)
+	}
+	if l.Guest.Panicked {
+		all = append(all, "the guest's kernel has panicked")
+	}
+	if a.s.devices != "" {
+		all = append(all, a.s.devices)
 	}
 	if trouble != "" {
 		all = append(all, trouble)

@@ -18,6 +18,7 @@ const (
 	keyOwners  = keyState + "owner/"
 	keyWants   = keyState + "want/"
 	keyConfig  = keyState + "config"
+	keyBeat    = keyState + "heartbeat" // the secret of the members' heartbeats, 32 bytes
 	keyPercent = keyState + "progress/"
 	keyLog     = "log/"
 )

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,6 +21,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/host/clock"
+	"holdfast/internal/host/heartbeat"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/host/process"
 	"holdfast/internal/host/watchdog"
@@ -36,6 +38,9 @@ type Options struct {
 	Version  string
 	Log      *slog.Logger
 }
+
+// storeChild is the name of the process that is the store's member.
+const storeChild = "store"
 
 // noWatchdog is the name of the device that is none.
 const noWatchdog = "none"
@@ -84,16 +89,48 @@ func RunNode(ctx context.Context, opt Options) (err error) {
 	}
 	defer func() { err = errors.Join(err, drv.Close()) }()
 	parts := nd.parts(st, drv, identity)
+	if parts.Admin, err = etcdstore.OpenAdmin(nd.storeOptions()); err != nil {
+		return BadInput{err}
+	}
+	defer func() { err = errors.Join(err, parts.Admin.Close()) }()
+	if parts.seen, err = loadGeneration(nd.n.DataDir); err != nil {
+		return BadInput{err}
+	}
+	beats, err := nd.beats(parts.Rhythm)
+	if err != nil {
+		return BadInput{err}
+	}
+	if beats != nil {
+		defer func() { err = errors.Join(err, beats.Close()) }()
+		parts.Beats = beats
+	}
 	if nd.n.Driver != "process" {
 		if parts.Gate, err = newGate(nd.n.Addr, nd.n.Libvirt.MigrateURI, nd.Log); err != nil {
 			return BadInput{err}
 		}
 	}
-	return nd.serve(ctx, New(parts))
+	return nd.serve(ctx, New(parts), beats)
+}
+
+// beats opens the port of the heartbeats: that of the API, by UDP. Without it
+// there are none.
+func (nd *node) beats(r *Rhythm) (*heartbeat.Beats, error) {
+	_, port, err := net.SplitHostPort(nd.n.API.Listen)
+	if err != nil {
+		return nil, nil // no port, as the settings' check has found
+	}
+	b, err := heartbeat.Open(heartbeat.Options{
+		Self: cluster.HostID(nd.n.Host), Listen: net.JoinHostPort(nd.n.Addr, port), Cluster: nd.n.Cluster,
+		Key: r.Key, Interval: r.Interval, Clock: clock.Boottime, Log: nd.Log,
+	})
+	if err != nil {
+		return nil, nd.bad("api.listen", nd.n.API.Listen, fmt.Errorf("open the same port of UDP for heartbeats: %w", err))
+	}
+	return b, nil
 }
 
 // serve runs everything that an agent is made of, and ends it together.
-func (nd *node) serve(ctx context.Context, a *Agent) error {
+func (nd *node) serve(ctx context.Context, a *Agent, beats *heartbeat.Beats) error {
 	srv, err := server.New(a, server.Options{
 		Socket: nd.socket(), Listen: nd.n.API.Listen, TLS: nd.server, Log: nd.Log, Version: nd.Version,
 	})
@@ -115,6 +152,9 @@ func (nd *node) serve(ctx context.Context, a *Agent) error {
 	}
 	a.Trouble = func() string { return nd.troubles(srv) }
 	run("serve the api", srv.Serve)
+	if beats != nil {
+		run("exchange heartbeats", beats.Run)
+	}
 	if a.Gate != nil {
 		run("let migrations in", a.Gate.serve)
 	}
@@ -177,21 +217,29 @@ func (nd *node) identity() (string, error) {
 // and returns what the file holds.
 func once(path, value string) (string, error) {
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		tmp, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+		tmp, err := temporary(path, value)
 		if err != nil {
-			return "", fmt.Errorf("write %s: %w", path, err)
+			return "", err
 		}
-		defer os.Remove(tmp.Name())
-		_, err = tmp.WriteString(value + "\n")
-		err = errors.Join(err, tmp.Sync(), tmp.Close())
-		if err == nil {
-			err = os.Link(tmp.Name(), path)
-		}
-		if err != nil && !errors.Is(err, fs.ErrExist) {
+		defer os.Remove(tmp)
+		if err = os.Link(tmp, path); err != nil && !errors.Is(err, fs.ErrExist) {
 			return "", fmt.Errorf("write %s: %w", path, err)
 		}
 	}
 	return readID(path)
+}
+
+// temporary writes a line into a new file beside path, on disk when it returns.
+func temporary(path, value string) (string, error) {
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if err != nil {
+		return "", fmt.Errorf("write %s: %w", path, err)
+	}
+	_, err = f.WriteString(value + "\n")
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return "", errors.Join(fmt.Errorf("write %s: %w", path, err), os.Remove(f.Name()))
+	}
+	return f.Name(), nil
 }
 
 func readID(path string) (string, error) {
@@ -206,6 +254,15 @@ func readID(path string) (string, error) {
 	return id, nil
 }
 
+// machine reads the UUID of the hardware; "" where there is none, as in some VMs.
+func machine(path string) string {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return ""
+	}
+	return strings.ToLower(strings.TrimSpace(string(b)))
+}
+
 // children are the processes that outlive the agent.
 func (nd *node) children() []supervise.Spec {
 	var out []supervise.Spec
@@ -213,7 +270,7 @@ func (nd *node) children() []supervise.Spec {
 		out = append(out, supervise.Spec{Name: name, Exe: nd.Exe, Args: args, Env: os.Environ(), Dir: filepath.Join(nd.n.RunDir, name), Log: nd.Log})
 	}
 	if nd.n.Store.Member != nil {
-		spec("store", "store-member", "--config", nd.NodeFile)
+		spec(storeChild, "store-member", "--config", nd.NodeFile)
 	}
 	if nd.n.Watchdog.Device != noWatchdog {
 		spec("watchdog", "watchdog-holder", "--device", nd.n.Watchdog.Device, "--timeout", nd.cfg.Timings().Watchdog.String(),
@@ -241,17 +298,21 @@ func MemberConfig(nodeFile string) (etcdstore.MemberConfig, error) {
 		ListenPeer: m.ListenPeer, ListenClient: m.ListenClient, PeerURL: m.PeerURL, ClientURL: m.ClientURL, Initial: m.Initial,
 	}
 	if n.TLS.CA != "" {
-		c.TLS = &etcdstore.TLSFiles{CA: n.TLS.CA, Cert: n.TLS.Cert, Key: n.TLS.Key}
+		c.TLS = &etcdstore.TLSFiles{CA: n.TLS.CA, Cert: n.TLS.Cert, Key: n.TLS.Key, CRL: n.TLS.CRL}
 	}
 	return c, nil
+}
+
+func (nd *node) storeOptions() etcdstore.Options {
+	return etcdstore.Options{
+		Endpoints: nd.n.Store.Endpoints, TLS: nd.client, Prefix: "/holdfast/" + nd.n.Cluster + "/", DialTimeout: 2 * time.Second, Log: nd.Log,
+	}
 }
 
 // store connects to the cluster's store, by this host's own member where it has
 // one.
 func (nd *node) store() (store.Store, error) {
-	opt := etcdstore.Options{
-		Endpoints: nd.n.Store.Endpoints, TLS: nd.client, Prefix: "/holdfast/" + nd.n.Cluster + "/", DialTimeout: 2 * time.Second, Log: nd.Log,
-	}
+	opt := nd.storeOptions()
 	all, err := etcdstore.Open(opt)
 	if err != nil || nd.n.Store.Member == nil {
 		return all, err
@@ -295,6 +356,10 @@ func (nd *node) parts(st store.Store, drv Driver, identity string) Parts {
 	p := Parts{
 		Host: cluster.HostID(nd.n.Host), Addr: nd.n.Addr, Cluster: nd.n.Cluster, Identity: identity, Boot: nd.boot, Version: nd.Version,
 		Store: st, Driver: drv, Dog: Dog(absent{}), Clock: clock.Boottime, Config: nd.cfg, Log: nd.Log,
+		Machine: machine(nd.n.Machine), Fencer: bmcs{nd.Log}, Rhythm: &Rhythm{},
+		Probe:     nd.storageProber,
+		BackupDir: filepath.Join(nd.n.DataDir, backupDir),
+		Remember:  func(g uint64) error { return storeGeneration(nd.n.DataDir, g) },
 	}
 	if nd.n.Watchdog.Device != noWatchdog {
 		p.Dog = watchdog.Dial(nd.dogSocket())
@@ -317,6 +382,11 @@ func (nd *node) plant(ctx context.Context, st store.Store) error {
 			{Key: keyConfig, Value: encode(nd.cfg)},
 			{Key: wantKey(cluster.MgmtVM), Value: encode(cluster.Want{Run: true})},
 		})
+		if err == nil {
+			secret := make([]byte, 32)
+			rand.Read(secret)
+			_, _, err = st.Txn(tctx, []store.Cmp{{Key: keyBeat}}, []store.Op{{Key: keyBeat, Value: encode(secret)}})
+		}
 		cancel()
 		if err == nil {
 			return nil

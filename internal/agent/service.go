@@ -36,7 +36,7 @@ func (a *Agent) status() cluster.Status {
 	st := cluster.Status{
 		Time: time.Now(), Cluster: a.Cluster, Self: a.Host, Connected: a.s.storeErr == nil && v.Synced,
 		Coordinator: v.Coord.Host, Term: v.Coord.Mod, Want: v.Want.Want, Owner: v.Owner.Owner,
-		Takeover: ha.Takeover(v), Waiting: ha.Waiting(v), Timings: v.Timings,
+		Takeover: ha.Takeover(v), Waiting: ha.Waiting(v), Timings: v.Timings, Members: v.Order,
 	}
 	if a.s.storeErr != nil {
 		st.StoreError = a.s.storeErr.Error()
@@ -111,6 +111,14 @@ func (a *Agent) Events(ctx context.Context, after int64, limit int) ([]cluster.E
 		events = append(events, e)
 	}
 	return events, next, nil
+}
+
+// HostMod returns the revision of a host's record; 0: it has none.
+func (a *Agent) HostMod(h cluster.HostID) (mod int64) {
+	ctx, cancel := context.WithTimeout(context.Background(), statusWithin)
+	defer cancel()
+	a.ask(ctx, func() { mod = a.s.view.Hosts[h].Mod })
+	return mod
 }
 
 // keyRequests remembers requests that were carried out, by their idempotency key.
@@ -194,6 +202,11 @@ func wantDetail(before, want cluster.Want) string {
 	}
 	if before.Run != want.Run {
 		what = append(what, map[bool]string{true: "start", false: "stop"}[want.Run])
+	}
+	for _, o := range want.Off {
+		if !slices.Contains(before.Off, o) {
+			what = append(what, "confirmed that "+string(o.Host)+" is off")
+		}
 	}
 	if before.MoveTo != want.MoveTo {
 		what = append(what, "migrate to "+string(want.MoveTo))

@@ -94,6 +94,15 @@ func (nd *node) loadTLS() error {
 	if nd.server, nd.client, err = pki.Load(t.CA, t.Cert, t.Key); err != nil {
 		return fmt.Errorf("%s: tls: %w", nd.NodeFile, err)
 	}
+	if t.CRL == "" {
+		return nil
+	}
+	if err = regular(t.CRL); err == nil {
+		err = pki.Deny(nd.server, nd.client, t.CA, t.CRL)
+	}
+	if err != nil {
+		return nd.bad("tls.crl", t.CRL, err)
+	}
 	return nil
 }
 

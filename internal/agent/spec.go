@@ -18,6 +18,15 @@ func (a *Agent) spec(cfg config.Cluster, e cluster.Epoch) cluster.GuestSpec {
 	for _, n := range nics {
 		s.NICs = append(s.NICs, cluster.NIC{Bridge: n.Bridge, MAC: n.MAC})
 	}
+	switch cfg.OnPanic {
+	case "coredump", "preserve":
+		s.OnPanic = cfg.OnPanic
+	default:
+		s.OnPanic = "destroy" // and started again by the cluster
+	}
+	if l := cfg.LockManager; l != nil {
+		s.Lockspace = l.Lockspace
+	}
 	if b := cfg.DirectBoot; b != nil {
 		s.Boot = &cluster.DirectBoot{Kernel: b.Kernel, Initrd: b.Initrd, Cmdline: b.Cmdline}
 	}

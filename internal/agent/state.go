@@ -3,6 +3,7 @@ package agent
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
@@ -22,6 +23,16 @@ type state struct {
 	dogAt    cluster.Instant // when the last order to the watchdog ended
 	dogWhy   string          // why the watchdog does not work, "" when it does
 	trouble  string          // of this host, as Parts.Trouble told it last
+	gen      uint64          // the store's restore generation; 0: none is written, which means 1
+	panicked cluster.Instant // since when the guest is seen as panicked; 0: it is not
+	devices  string          // what is wrong with the fence devices that this host looks after, "" for nothing
+	ill      string          // why the guest fails its health check, "" when it does not
+	storage  string          // why the shared storage does not work here, "" when it does
+	hangs    bool            // it does not answer at all
+	listed   bool            // all records have been read once
+	seen     uint64          // the highest one that this host has seen
+	peers    map[cluster.HostID]netip.AddrPort
+	rhythm   *Rhythm
 }
 
 // apply takes one record of the store in. It is given every change, in order,
@@ -61,6 +72,15 @@ func (s *state) apply(kv store.KV, deleted bool, seen cluster.Instant) error {
 			s.cfgMod = kv.ModRev
 			s.configure()
 		}
+	case keyGeneration:
+		s.gen, err = decode[uint64](kv, deleted)
+	case keyBeat:
+		if s.rhythm != nil {
+			var secret []byte
+			if secret, err = decode[[]byte](kv, deleted); err == nil {
+				s.rhythm.key.Store(&secret)
+			}
+		}
 	}
 	return err
 }
@@ -85,7 +105,11 @@ func (s *state) applyHost(h cluster.HostID, kv store.KV, deleted bool, seen clus
 // configure takes the cluster's configuration over.
 func (s *state) configure() {
 	v := &s.view
-	v.Timings = s.cfg.Timings()
+	v.Timings, v.Restart = s.cfg.Timings(), s.cfg.Restart.Policy()
+	v.Devices = map[cluster.HostID]bool{}
+	for h, f := range s.cfg.Fencing.Hosts {
+		v.Devices[cluster.HostID(h)] = len(f.Devices) > 0
+	}
 	v.Order = nil
 	for _, n := range s.cfg.Nodes() {
 		v.Order = append(v.Order, n.Host)

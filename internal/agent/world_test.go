@@ -20,11 +20,15 @@ import (
 // world is three hosts whose agents, stores and guests live in one synctest
 // bubble. It fails the test at the moment when the guest runs twice.
 type world struct {
-	t     *testing.T
-	mem   *storetest.Mem
-	began time.Time
-	looks atomic.Int64 // at the clock
-	hosts map[cluster.HostID]*host
+	t      *testing.T
+	mem    *storetest.Mem
+	began  time.Time
+	refuse error        // what fence devices answer; guarded by mu
+	orders []string     // that they were given, guarded by mu
+	looks  atomic.Int64 // at the clock
+	hosts  map[cluster.HostID]*host
+
+	configure func(*config.Cluster) // changes the configuration before the agents read it; nil: as it is
 
 	mu      sync.Mutex // guards the guests' fields of all hosts
 	running int
@@ -49,18 +53,23 @@ type host struct {
 	armed    bool
 	limit    cluster.Instant
 	resets   int
+	heard    cluster.Instant // when its heart last beat
+	noDog    bool            // its watchdog does not work
+	seen     uint64          // the store's generation that it has seen
+	deaf     bool            // its heartbeats are lost
 	watching context.CancelFunc
 }
 
-func newWorld(t *testing.T) *world {
-	w := &world{t: t, mem: storetest.NewMem(), began: time.Now(), hosts: map[cluster.HostID]*host{}}
-	for i, id := range []cluster.HostID{"h1", "h2", "h3"} {
-		h := &host{w: w, id: id, store: w.mem.NewClient(string(id)), guest: cluster.Guest{State: cluster.GuestAbsent}, wake: make(chan struct{}, 1)}
-		w.hosts[id] = h
+func newWorld(t *testing.T, configure func(*config.Cluster)) *world {
+	w := &world{configure: configure, t: t, mem: storetest.NewMem(), began: time.Now(), hosts: map[cluster.HostID]*host{}}
+	for _, id := range []cluster.HostID{"h1", "h2", "h3"} {
+		w.hosts[id] = &host{w: w, id: id, store: w.mem.NewClient(string(id)), guest: cluster.Guest{State: cluster.GuestAbsent}, wake: make(chan struct{}, 1)}
+	}
+	for _, h := range w.hosts {
 		ctx, cancel := context.WithCancel(context.Background())
 		h.watching = cancel
 		go h.device(ctx)
-		h.power(i)
+		h.power()
 	}
 	return w
 }
@@ -84,7 +93,7 @@ func (w *world) now() cluster.Instant {
 }
 
 // power boots the host and starts its agent.
-func (h *host) power(int) { h.boot++; h.begin() }
+func (h *host) power() { h.boot++; h.begin() }
 
 // begin starts the agent.
 func (h *host) begin() {
@@ -92,9 +101,13 @@ func (h *host) begin() {
 	cfg := config.Cluster{
 		Node: []string{"10.0.0.1 h1", "10.0.0.2 h2", "10.0.0.3 h3"}, MemorySizeInGB: 8, CPU: 4, Type: config.FileConf, ImageFolder: "/images",
 	}
+	if h.w.configure != nil {
+		h.w.configure(&cfg)
+	}
 	h.agent = New(Parts{
+		Fencer: (*bench)(h), Beats: (*beats)(h), Rhythm: &Rhythm{}, Machine: "machine-" + string(h.id),
 		Host: h.id, Addr: string(h.id), Cluster: "test", Identity: cmp.Or(h.identity, "id-"+string(h.id)), Boot: fmt.Sprint(h.boot), Store: h.store,
-		Driver: h, Dog: (*dog)(h), Clock: h.w.now, Config: cfg, Log: slog.New(slog.DiscardHandler), Trouble: h.told,
+		Driver: h, Dog: (*dog)(h), seen: h.seen, Clock: h.w.now, Config: cfg, Log: slog.New(slog.DiscardHandler), Trouble: h.told,
 	})
 	h.stop, h.ended = cancel, make(chan error, 1)
 	nd := node{cfg: cfg}
@@ -201,6 +214,9 @@ func (d *dog) Status(context.Context) (watchdog.Status, error) {
 }
 
 func (d *dog) status() watchdog.Status {
+	if d.noDog {
+		return watchdog.Status{Error: "no device"}
+	}
 	return watchdog.Status{Armed: d.armed, Limit: d.limit, Timeout: 4 * time.Second, Identity: "test"}
 }
 
@@ -308,9 +324,12 @@ func (w *world) request(from cluster.HostID, change func(*cluster.Want)) {
 }
 
 // scene runs f in a bubble, with the guest already up on h1.
-func scene(t *testing.T, f func(w *world)) {
+func scene(t *testing.T, f func(w *world)) { sceneWith(t, nil, f) }
+
+// sceneWith is scene with another configuration.
+func sceneWith(t *testing.T, configure func(*config.Cluster), f func(w *world)) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+		w := newWorld(t, configure)
 		defer w.end()
 		w.await("another", 10*time.Second)
 		w.settle()

@@ -180,6 +180,37 @@ func (c *Client) Stop(ctx context.Context, handsOff bool, key string) error {
 	return fromWire(ctx, c.target, err)
 }
 
+// ConfirmOff records the caller's word that a host is off. Keys as with Start.
+func (c *Client) ConfirmOff(ctx context.Context, host, key string) error {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	_, err := c.rpc.ConfirmOff(ctx, &apiv1.ConfirmOffRequest{IdempotencyKey: keyOr(key), Host: host})
+	return fromWire(ctx, c.target, err)
+}
+
+// StoreStatus asks the agent for the state of every member of the store.
+func (c *Client) StoreStatus(ctx context.Context) (cluster.StoreStatus, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	resp, err := c.rpc.GetStoreStatus(ctx, &apiv1.GetStoreStatusRequest{})
+	if err != nil {
+		return cluster.StoreStatus{}, fromWire(ctx, c.target, err)
+	}
+	return storeFromProto(resp), nil
+}
+
+// BackUpStore makes the agent write a snapshot of the store into a file of its
+// host.
+func (c *Client) BackUpStore(ctx context.Context) (cluster.Backup, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	resp, err := c.rpc.BackUpStore(ctx, &apiv1.BackUpStoreRequest{})
+	if err != nil {
+		return cluster.Backup{}, fromWire(ctx, c.target, err)
+	}
+	return backupFromProto(resp.Backup), nil
+}
+
 // Migrate asks for a live migration to the host of that name or IP address and
 // yields its progress. The last value has Done set, or comes with an error.
 // Ending ctx ends the report, not the migration. Keys as with Start.

@@ -72,6 +72,7 @@ func ownerToProto(o cluster.Owner) *apiv1.Owner {
 		Failures: int64(o.Failures),
 		Reason:   text(o.Reason),
 		TimeNs:   timeToProto(o.Time),
+		Restarts: int64(o.Restarts),
 	}
 }
 
@@ -88,15 +89,24 @@ func ownerFromProto(m *apiv1.Owner) cluster.Owner {
 		Failures: int(m.GetFailures()),
 		Reason:   m.GetReason(),
 		Time:     timeFromProto(m.GetTimeNs()),
+		Restarts: int(m.GetRestarts()),
 	}
 }
 
 func wantToProto(w cluster.Want) *apiv1.Want {
-	return &apiv1.Want{Run: w.Run, HandsOff: w.HandsOff, MoveTo: text(w.MoveTo)}
+	m := &apiv1.Want{Run: w.Run, HandsOff: w.HandsOff, MoveTo: text(w.MoveTo)}
+	for _, o := range w.Off {
+		m.Off = append(m.Off, &apiv1.Off{Host: text(o.Host), Mod: o.Mod, User: text(o.User)})
+	}
+	return m
 }
 
 func wantFromProto(m *apiv1.Want) cluster.Want {
-	return cluster.Want{Run: m.GetRun(), HandsOff: m.GetHandsOff(), MoveTo: cluster.HostID(m.GetMoveTo())}
+	w := cluster.Want{Run: m.GetRun(), HandsOff: m.GetHandsOff(), MoveTo: cluster.HostID(m.GetMoveTo())}
+	for _, o := range m.GetOff() {
+		w.Off = append(w.Off, cluster.Off{Host: cluster.HostID(o.GetHost()), Mod: o.GetMod(), User: o.GetUser()})
+	}
+	return w
 }
 
 func hostToProto(h cluster.HostStatus) *apiv1.HostStatus {
@@ -117,6 +127,10 @@ func hostToProto(h cluster.HostStatus) *apiv1.HostStatus {
 			Version:           text(h.Version),
 			Guest:             text(h.Guest),
 			Expelled:          epochToProto(h.Expelled),
+			Beat:              int64(h.Beat),
+			Machine:           text(h.Machine),
+			Fenced:            text(h.Fenced),
+			Unhealthy:         text(h.Unhealthy),
 		},
 		Alive:       h.Alive,
 		SilentNs:    int64(h.Silent),
@@ -143,6 +157,10 @@ func hostFromProto(s *apiv1.HostStatus) cluster.HostStatus {
 			Version:         m.GetVersion(),
 			Guest:           cluster.GuestState(m.GetGuest()),
 			Expelled:        epochFromProto(m.GetExpelled()),
+			Beat:            int(m.GetBeat()),
+			Machine:         m.GetMachine(),
+			Fenced:          m.GetFenced(),
+			Unhealthy:       m.GetUnhealthy(),
 		},
 		Alive:       s.GetAlive(),
 		Silent:      time.Duration(s.GetSilentNs()),
@@ -159,6 +177,8 @@ func timingsToProto(t cluster.Timings) *apiv1.Timings {
 		EpsilonNs:   int64(t.Epsilon),
 		Drift:       t.Drift,
 		ElectionNs:  int64(t.Election),
+		HeartbeatNs: int64(t.Heartbeat),
+		DetectionNs: int64(t.Detection),
 	}
 }
 
@@ -171,6 +191,8 @@ func timingsFromProto(m *apiv1.Timings) cluster.Timings {
 		Epsilon:   time.Duration(m.GetEpsilonNs()),
 		Drift:     m.GetDrift(),
 		Election:  time.Duration(m.GetElectionNs()),
+		Heartbeat: time.Duration(m.GetHeartbeatNs()),
+		Detection: time.Duration(m.GetDetectionNs()),
 	}
 }
 
@@ -194,6 +216,9 @@ func StatusToProto(s cluster.Status) *apiv1.Status {
 		},
 		Waiting: text(s.Waiting),
 		Timings: timingsToProto(s.Timings),
+	}
+	for _, h := range s.Members {
+		m.Members = append(m.Members, text(h))
 	}
 	for _, h := range s.Hosts {
 		m.Hosts = append(m.Hosts, hostToProto(h))
@@ -221,6 +246,9 @@ func StatusFromProto(m *apiv1.Status) cluster.Status {
 		},
 		Waiting: m.GetWaiting(),
 		Timings: timingsFromProto(m.GetTimings()),
+	}
+	for _, h := range m.GetMembers() {
+		s.Members = append(s.Members, cluster.HostID(h))
 	}
 	for _, h := range m.GetHosts() {
 		s.Hosts = append(s.Hosts, hostFromProto(h))
@@ -267,6 +295,44 @@ func eventsFromProto(ms []*apiv1.Event) []cluster.Event {
 		})
 	}
 	return out
+}
+
+// StoreToProto returns the wire form of the store's status.
+func StoreToProto(s cluster.StoreStatus) *apiv1.GetStoreStatusResponse {
+	m := &apiv1.GetStoreStatusResponse{Generation: s.Generation}
+	for _, x := range s.Members {
+		m.Members = append(m.Members, &apiv1.StoreMember{
+			Name: text(x.Name), Url: text(x.URL), Leader: x.Leader, Learner: x.Learner, Reachable: x.Reachable, Error: text(x.Error),
+			Version: text(x.Version), Size: x.Size, InUse: x.InUse, Quota: x.Quota, Behind: x.Behind, Alarms: x.Alarms,
+		})
+	}
+	for _, b := range s.Backups {
+		m.Backups = append(m.Backups, BackupToProto(b))
+	}
+	return m
+}
+
+func storeFromProto(m *apiv1.GetStoreStatusResponse) cluster.StoreStatus {
+	s := cluster.StoreStatus{Generation: m.GetGeneration()}
+	for _, x := range m.GetMembers() {
+		s.Members = append(s.Members, cluster.StoreMember{
+			Name: x.GetName(), URL: x.GetUrl(), Leader: x.GetLeader(), Learner: x.GetLearner(), Reachable: x.GetReachable(), Error: x.GetError(),
+			Version: x.GetVersion(), Size: x.GetSize(), InUse: x.GetInUse(), Quota: x.GetQuota(), Behind: x.GetBehind(), Alarms: x.GetAlarms(),
+		})
+	}
+	for _, b := range m.GetBackups() {
+		s.Backups = append(s.Backups, backupFromProto(b))
+	}
+	return s
+}
+
+// BackupToProto returns the wire form of a backup.
+func BackupToProto(b cluster.Backup) *apiv1.Backup {
+	return &apiv1.Backup{File: text(b.File), TimeNs: timeToProto(b.Time), Size: b.Size, Revision: b.Revision}
+}
+
+func backupFromProto(m *apiv1.Backup) cluster.Backup {
+	return cluster.Backup{File: m.GetFile(), Time: timeFromProto(m.GetTimeNs()), Size: m.GetSize(), Revision: m.GetRevision()}
 }
 
 // ProgressToProto returns the wire form of a migration's progress.

@@ -30,6 +30,7 @@ type Env struct {
 	Stdin          io.Reader
 	Version        string           // of the build
 	Extra          []*cobra.Command // more commands; an *api.Error of theirs sets the exit code
+	Store          []*cobra.Command // more commands below store
 }
 
 // app is what all commands share: the environment and the global flags.
@@ -66,7 +67,8 @@ reachable.`,
 	f.StringVar(&a.cert, "cert", "", "PEM `file` with the client certificate, for --server")
 	f.StringVar(&a.key, "key", "", "PEM `file` with the client's key, for --server")
 	f.StringVarP(&a.output, "output", "o", "text", "output `format`, text or json")
-	root.AddCommand(a.statusCmd(), a.startCmd(), a.stopCmd(), a.migrateCmd(), a.eventsCmd(), a.versionCmd(), a.configCmd())
+	root.AddCommand(a.statusCmd(), a.startCmd(), a.stopCmd(), a.migrateCmd(), a.eventsCmd(), a.versionCmd(), a.configCmd(),
+		a.storeCmd(), a.confirmOffCmd())
 	root.AddCommand(env.Extra...)
 	markUsage(root)
 	return root

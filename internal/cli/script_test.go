@@ -163,6 +163,10 @@ func control(ts *testscript.TestScript, neg bool, args []string) {
 			s.Hosts = well.Hosts
 		}
 		a.Update(func(now *cluster.Status) { *now = s })
+	case "store":
+		var s cluster.StoreStatus
+		ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[1])), &s))
+		a.SetStore(s)
 	case "events":
 		for line := range strings.Lines(ts.ReadFile(args[1])) {
 			var e cluster.Event

@@ -149,13 +149,19 @@ func hostTable(b *strings.Builder, p painter, hosts []cluster.HostStatus) {
 	}
 	table(b, p, cols, rows)
 	for _, h := range hosts {
+		if h.Unhealthy != "" {
+			say(b, p, "", red, fmt.Sprintf("%s: %s", clean(h.Name), clean(h.Unhealthy)))
+		}
 		if len(h.Addr) > addrWidth {
 			say(b, p, "", plain, fmt.Sprintf("%s: address %s", clean(h.Name), clean(h.Addr)))
 		}
 		if !h.Fit || h.Why != "" {
 			say(b, p, "", yellow, fmt.Sprintf("%s: %s", clean(h.Name), or(h.Why, "not fit, it gives no reason")))
 		}
-		if !h.Expelled.IsZero() {
+		switch {
+		case h.Fenced != "":
+			say(b, p, "", yellow, fmt.Sprintf("%s: switched off by a fence device in epoch %s; power it on", clean(h.Name), h.Expelled))
+		case !h.Expelled.IsZero():
 			say(b, p, "", yellow, fmt.Sprintf("%s: expelled from epoch %s, has to prove that it holds nothing", clean(h.Name), h.Expelled))
 		}
 	}

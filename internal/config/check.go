@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"net/url"
 	"path"
 	"slices"
 	"strconv"
@@ -35,6 +36,7 @@ func (c *checker) cluster(cl *Cluster, opt Options) {
 	}
 	c.health(cl.HealthCheck)
 	c.lockManager(cl.LockManager)
+	c.restart(cl)
 	c.labels(cl.Labels)
 	c.directBoot(cl.DirectBoot)
 }
@@ -240,6 +242,30 @@ func (c *checker) health(h *HealthCheck) {
 	}
 	if c.set["HealthCheck.Failures"] && (h.Failures < 1 || h.Failures > 100) {
 		c.fault("HealthCheck.Failures", strconv.Itoa(h.Failures), "want 1 to 100")
+	}
+}
+
+func (c *checker) restart(cl *Cluster) {
+	r := cl.Restart
+	if r.InPlace != nil && (*r.InPlace < 0 || *r.InPlace > 100) {
+		c.fault("Restart.InPlace", strconv.Itoa(*r.InPlace), "want 0 to 100")
+	}
+	if r.Limit < 0 || r.Limit > 1000 {
+		c.fault("Restart.Limit", strconv.Itoa(r.Limit), "want 0 (never give up) to 1000")
+	}
+	switch cl.OnPanic {
+	case "", "restart", "coredump", "preserve":
+	default:
+		c.fault("OnPanic", cl.OnPanic, "want restart, coredump or preserve")
+	}
+	if cl.ImageURL == "" {
+		return
+	}
+	u, err := url.Parse(cl.ImageURL)
+	if err != nil || u.Scheme != "nbd" || u.User != nil || !isHostPort(u.Host, true) || u.RawQuery != "" || u.Fragment != "" {
+		c.fault("ImageURL", cl.ImageURL, "want nbd://HOST:PORT/EXPORT, or nothing")
+	} else if cl.Type != FileConf {
+		c.fault("ImageURL", cl.ImageURL, "only with Type FileConf")
 	}
 }
 

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
+
+	"holdfast/internal/cluster"
 )
 
 // Values of Cluster.Type.
@@ -35,6 +38,9 @@ type Cluster struct {
 	HealthCheck        *HealthCheck        `json:"HealthCheck,omitempty"`
 	LockManager        *LockManager        `json:"LockManager,omitempty"`
 	SharedStorageProbe *SharedStorageProbe `json:"SharedStorageProbe,omitempty"`
+	Restart            Restart             `json:"Restart,omitzero"`
+	OnPanic            string              `json:"OnPanic,omitempty"`    // restart (default), coredump or preserve
+	ImageURL           string              `json:"ImageURL,omitempty"`   // nbd://HOST:PORT/EXPORT in place of the image in ImageFolder
 	Labels             map[string]string   `json:"Labels,omitempty"`     // free text for people and metrics
 	DirectBoot         *DirectBoot         `json:"DirectBoot,omitempty"` // for test guests
 	MemorySizeInMB     int                 `json:"MemorySizeInMB,omitempty"`
@@ -61,6 +67,27 @@ type HealthCheck struct {
 	Interval Duration `json:"Interval,omitzero"`
 	Timeout  Duration `json:"Timeout,omitzero"`
 	Failures int      `json:"Failures,omitempty"` // in a row, before the guest counts as failed
+	Grace    Duration `json:"Grace,omitzero"`     // after a start, in which it is not judged before its first success; default 5m
+}
+
+// Restart says what becomes of a guest that ends by itself, panics, or fails its
+// health check.
+type Restart struct {
+	InPlace *int     `json:"InPlace,omitempty"` // restarts on the same host before it is moved; default 2
+	Limit   int      `json:"Limit,omitempty"`   // restarts after which it stays down until `holdfast start`; 0 (default): never gives up
+	Window  Duration `json:"Window,omitzero"`   // a guest that has run for longer is as good as new; default 10m
+}
+
+// Policy returns the restart policy with defaults filled in.
+func (r Restart) Policy() cluster.Restart {
+	p := cluster.Restart{InPlace: 2, Limit: r.Limit, Window: 10 * time.Minute}
+	if r.InPlace != nil {
+		p.InPlace = *r.InPlace
+	}
+	if r.Window != 0 {
+		p.Window = time.Duration(r.Window)
+	}
+	return p
 }
 
 // LockManager is the hypervisor's own lock on the image, a second line of defence.

@@ -178,7 +178,7 @@ func TestHoldfastsOwnFields(t *testing.T) {
 	own := func(name, fields string, want ...string) faultCase { return one(name, last, last+", "+fields, want...) }
 	runFaults(t, []faultCase{
 		own("everything in its right form is accepted", `"Fencing": {"h1": {"Watchdog": "/dev/watchdog1", "Devices": [{"Type": "ipmi", "Address": "192.0.2.101:623", "User": "op", "Credential": "file:/etc/bmc"},
-			{"Type": "redfish", "Address": "https://bmc.example.org", "User": "op", "Credential": "file:/etc/bmc"}]}, "h2": {"Unsafe": true}, "Unsafe": true},
+			{"Type": "redfish", "Address": "https://bmc.example.org", "User": "op", "Credential": "file:/etc/bmc", "System": "1", "Machine": "4c4c4544-0042-3010-8044-b5c04f4d3233", "Fingerprint": "`+strings.Repeat("ab:", 31)+`ab"}]}, "h2": {"Unsafe": true}, "Unsafe": true},
 			"Timings": {"Lease": "9s", "Keepalive": "3s", "Election": "6s", "Drift": 0.005}, "HealthCheck": {"Type": "http", "Port": 8080, "Path": "/ok", "Interval": "20s"},
 			"LockManager": {"Type": "virtlockd", "Lockspace": "/srv/shared/locks"}, "SharedStorageProbe": {"Interval": "5s"}, "Labels": {"site": "north"},
 			"DirectBoot": {"Kernel": "/boot/vmlinuz", "Cmdline": "console=ttyS0"}, "AllowResetRootPassword": true`),
@@ -189,6 +189,12 @@ func TestHoldfastsOwnFields(t *testing.T) {
 		own("a watchdog that is no device is refused", `"Fencing": {"h1": {"Watchdog": "softdog"}}`, `Fencing.h1.Watchdog: want a device`),
 		own("a fence device is checked in full and its password not shown", `"Fencing": {"h1": {"Devices": [{"Type": "ilo", "Credential": "secret"}, {"Type": "ipmi", "Address": "https://x", "User": "u", "Credential": "file:/x"}]}}`,
 			`Fencing.h1.Devices[0].User: name of an account`, `Fencing.h1.Devices[0].Type: ipmi or redfish`, `Fencing.h1.Devices[0].Credential: value "(not shown)": want file:`, `Fencing.h1.Devices[1].Address: want an IP`),
+		own("what a device must show is checked", `"Fencing": {"h1": {"Devices": [{"Type": "ipmi", "Address": "192.0.2.1", "User": "u", "Credential": "file:/x", "Machine": "abc", "Fingerprint": "00", "System": "1"},
+			{"Type": "redfish", "Address": "192.0.2.1", "User": "u", "Credential": "file:/x", "Fingerprint": "zz"}]}}`,
+			`Fencing.h1.Devices[0].Machine: UUID`, `Fencing.h1.Devices[0].Fingerprint: only with Type redfish`, `Fencing.h1.Devices[0].System: only with Type redfish`, `Fencing.h1.Devices[1].Fingerprint: 64 hexadecimal`),
+		own("the restart policy is checked", `"Restart": {"InPlace": -1, "Limit": -1, "Window": "0s"}, "OnPanic": "reboot", "ImageURL": "http://x/y"`,
+			`Restart.InPlace: 0 to 100`, `Restart.Limit: never give up`, `Restart.Window: above 0`, `OnPanic: restart, coredump`, `ImageURL: nbd://HOST`),
+		own("a policy in its right form is accepted", `"Restart": {"InPlace": 0, "Limit": 5, "Window": "30m"}, "OnPanic": "preserve", "ImageURL": "nbd://192.0.2.30:10809/mnvm"`),
 		own("a health check is checked", `"HealthCheck": {"Type": "icmp", "Port": 0, "Failures": 0}`, `HealthCheck.Type: tcp or http`, `HealthCheck.Port: 1 to 65535`, `HealthCheck.Failures: 1 to 100`),
 		own("a path without http is refused", `"HealthCheck": {"Type": "tcp", "Port": 1, "Path": "/x"}`, `HealthCheck.Path: must be empty`),
 		own("a lockspace must be absolute", `"LockManager": {"Type": "virtlockd", "Lockspace": "x"}`, `LockManager.Lockspace: absolute`),

@@ -2,6 +2,8 @@ package config
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -34,6 +36,10 @@ type FenceDevice struct {
 	Address    string `json:"Address"`    // host[:port]; redfish also https://host[:port]
 	User       string `json:"User"`       // account on the device
 	Credential string `json:"Credential"` // file:/PATH of a file with the password on each host, never the password itself
+
+	System      string `json:"System,omitempty"`      // redfish: id of the system, where the service has several
+	Machine     string `json:"Machine,omitempty"`     // UUID of the hardware that it belongs to; empty: what the host's agent reports
+	Fingerprint string `json:"Fingerprint,omitempty"` // redfish: SHA-256 of the device's certificate, hex; empty: the system's authorities decide
 }
 
 // IsZero reports whether nothing is configured, for omitzero.
@@ -154,6 +160,35 @@ func (c *checker) device(p string, d FenceDevice) {
 		// The value is not shown: it may be a password.
 		c.fault(p+".Credential", "(not shown)", "want file:/PATH, the file on the hosts that holds the password; never the password itself")
 	}
+	c.identity(p, d)
+}
+
+// identity checks what a device must show of itself.
+func (c *checker) identity(p string, d FenceDevice) {
+	if d.Machine != "" && !isUUID(d.Machine) {
+		c.fault(p+".Machine", d.Machine, "want the UUID of the host's hardware (dmidecode -s system-uuid), or nothing")
+	}
+	if d.System != "" && d.Type != "redfish" {
+		c.fault(p+".System", d.System, "only with Type redfish")
+	}
+	raw, err := hex.DecodeString(strings.ReplaceAll(d.Fingerprint, ":", ""))
+	switch {
+	case d.Fingerprint == "":
+	case d.Type != "redfish":
+		c.fault(p+".Fingerprint", d.Fingerprint, "only with Type redfish")
+	case err != nil || len(raw) != sha256.Size:
+		c.fault(p+".Fingerprint", d.Fingerprint, "want the SHA-256 of the device's certificate, 64 hexadecimal digits")
+	}
+}
+
+// isUUID reports whether s has the form 8-4-4-4-12 of hexadecimal digits.
+func isUUID(s string) bool {
+	for i, r := range s {
+		if dash := i == 8 || i == 13 || i == 18 || i == 23; dash != (r == '-') || !dash && !strings.ContainsRune("0123456789abcdefABCDEF", r) {
+			return false
+		}
+	}
+	return len(s) == 36
 }
 
 func isRedfish(s string) bool {

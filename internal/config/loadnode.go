@@ -15,6 +15,7 @@ const (
 	defaultDataDir    = "/var/lib/holdfast"
 	defaultRunDir     = "/run/holdfast"
 	defaultBootID     = "/proc/sys/kernel/random/boot_id"
+	defaultMachine    = "/sys/class/dmi/id/product_uuid"
 	defaultSocket     = "/run/libvirt/libvirt-sock"
 	defaultMigrateURI = "qemu+tls://%s/system"
 	defaultWatchdog   = "/dev/watchdog0"
@@ -56,6 +57,7 @@ func (n *Node) fill() {
 		{&n.DataDir, defaultDataDir},
 		{&n.RunDir, defaultRunDir},
 		{&n.BootIDFile, defaultBootID},
+		{&n.Machine, defaultMachine},
 		{&n.Driver, "libvirt"},
 		{&n.Libvirt.Socket, defaultSocket},
 		{&n.Libvirt.MigrateURI, defaultMigrateURI},
@@ -80,6 +82,7 @@ func (c *checker) node(n Node) {
 	c.absolute("data_dir", n.DataDir)
 	c.absolute("run_dir", n.RunDir)
 	c.absolute("boot_id_file", n.BootIDFile)
+	c.absolute("machine_uuid_file", n.Machine)
 	if n.ConfigFile != "" {
 		c.absolute("config_file", n.ConfigFile)
 	}
@@ -166,6 +169,12 @@ func (c *checker) tls(t TLS) {
 		if f.value != "" {
 			given++
 			c.absolute(f.name, f.value)
+		}
+	}
+	if t.CRL != "" {
+		c.absolute("tls.crl", t.CRL)
+		if given == 0 {
+			c.fault("tls.crl", t.CRL, "want ca, cert and key, too")
 		}
 	}
 	if given == 0 || given == len(files) {

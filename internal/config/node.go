@@ -4,14 +4,15 @@ package config
 // /etc/holdfast/agent.json) before it can reach the cluster. Everything that
 // concerns the whole cluster is in Cluster instead.
 type Node struct {
-	Host       string   `json:"host"`                   // this host's name, one of the configuration's Node entries
-	Addr       string   `json:"addr"`                   // this host's IP address, for API and migration
-	Cluster    string   `json:"cluster"`                // id of the cluster, made at install
-	DataDir    string   `json:"data_dir"`               // survives reboots; default /var/lib/holdfast
-	RunDir     string   `json:"run_dir"`                // sockets and pid files; default /run/holdfast
-	ConfigFile string   `json:"config_file"`            // the cluster configuration; the first agent puts it into the store
-	BootIDFile string   `json:"boot_id_file,omitempty"` // default /proc/sys/kernel/random/boot_id
-	Driver     string   `json:"driver,omitempty"`       // libvirt (default) or process
+	Host       string   `json:"host"`                        // this host's name, one of the configuration's Node entries
+	Addr       string   `json:"addr"`                        // this host's IP address, for API and migration
+	Cluster    string   `json:"cluster"`                     // id of the cluster, made at install
+	DataDir    string   `json:"data_dir"`                    // survives reboots; default /var/lib/holdfast
+	RunDir     string   `json:"run_dir"`                     // sockets and pid files; default /run/holdfast
+	ConfigFile string   `json:"config_file"`                 // the cluster configuration; the first agent puts it into the store
+	BootIDFile string   `json:"boot_id_file,omitempty"`      // default /proc/sys/kernel/random/boot_id
+	Machine    string   `json:"machine_uuid_file,omitempty"` // holds the UUID of the hardware; default /sys/class/dmi/id/product_uuid
+	Driver     string   `json:"driver,omitempty"`            // libvirt (default) or process
 	Libvirt    Libvirt  `json:"libvirt,omitzero"`
 	Process    Process  `json:"process,omitzero"`
 	Store      Store    `json:"store"`
@@ -60,6 +61,7 @@ type TLS struct {
 	CA   string `json:"ca"`
 	Cert string `json:"cert"`
 	Key  string `json:"key"`
+	CRL  string `json:"crl,omitempty"` // the CA's revocation list, DER; read again at each connection. Empty: none
 }
 
 // Watchdog names the device that resets the host.

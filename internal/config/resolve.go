@@ -66,9 +66,12 @@ func (cl Cluster) Timings() cluster.Timings { return cl.TimingConf.Values() }
 // imageName is the source tool's name of the management VM's image.
 const imageName = "mnvm.img"
 
-// ImagePath returns the image of the management VM: a file, or with CephConf
+// ImagePath returns the image of the management VM: a file, an NBD URL, or with CephConf
 // rbd:POOL/mnvm.img.
 func (cl Cluster) ImagePath() string {
+	if cl.ImageURL != "" {
+		return cl.ImageURL
+	}
 	if cl.Type == CephConf {
 		return "rbd:" + cl.PoolName + "/" + imageName
 	}

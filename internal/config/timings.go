@@ -48,36 +48,58 @@ func (d *Duration) decodeTree(c *checker, t *tree, path string) {
 }
 
 // Timings are the durations of the safety model as the operator wrote them;
-// zero means the default.
+// zero means the default of the profile.
 type Timings struct {
-	Lease     Duration `json:"Lease,omitzero"`     // default 6s
-	Keepalive Duration `json:"Keepalive,omitzero"` // default 2s
-	Grace     Duration `json:"Grace,omitzero"`     // default 2s
-	Watchdog  Duration `json:"Watchdog,omitzero"`  // default 4s
-	Epsilon   Duration `json:"Epsilon,omitzero"`   // default 500ms
-	Drift     float64  `json:"Drift,omitzero"`     // fraction, default 0.01
-	Election  Duration `json:"Election,omitzero"`  // default 4s
+	Profile   string   `json:"Profile,omitempty"`  // default or fast; empty: default
+	Lease     Duration `json:"Lease,omitzero"`     // 6s, fast 4s
+	Keepalive Duration `json:"Keepalive,omitzero"` // 2s, fast 1s
+	Grace     Duration `json:"Grace,omitzero"`     // 2s, fast 1s
+	Watchdog  Duration `json:"Watchdog,omitzero"`  // 4s, fast 3s
+	Epsilon   Duration `json:"Epsilon,omitzero"`   // 500ms, fast 300ms
+	Drift     float64  `json:"Drift,omitzero"`     // fraction, 0.01
+	Election  Duration `json:"Election,omitzero"`  // 4s, fast 2s
+	Heartbeat Duration `json:"Heartbeat,omitzero"` // 200ms
+	Detection Duration `json:"Detection,omitzero"` // 2s, fast 1s
 }
+
+// profiles are the defaults by name. That of detection is the safety model's; a
+// lease of 4 s outlives an election of the store with a renewal lost before it.
+var profiles = map[string]cluster.Timings{
+	"": {
+		Lease: 6 * time.Second, Keepalive: 2 * time.Second, Grace: 2 * time.Second, Watchdog: 4 * time.Second, Epsilon: 500 * time.Millisecond,
+		Drift: 0.01, Election: 4 * time.Second, Heartbeat: 200 * time.Millisecond, Detection: 2 * time.Second,
+	},
+	ProfileFast: {
+		Lease: 4 * time.Second, Keepalive: time.Second, Grace: time.Second, Watchdog: 3 * time.Second, Epsilon: 300 * time.Millisecond,
+		Drift: 0.01, Election: 2 * time.Second, Heartbeat: 200 * time.Millisecond, Detection: time.Second,
+	},
+}
+
+// ProfileFast is the profile for hosts with fence devices on a quiet network.
+const (
+	ProfileFast    = "fast"
+	profileDefault = "default"
+)
 
 // Values returns the timings with defaults filled in.
 func (t Timings) Values() cluster.Timings {
-	or := func(d Duration, def time.Duration) time.Duration {
-		if d == 0 {
-			return def
+	v, known := profiles[t.Profile]
+	if !known {
+		v = profiles[""] // by name, or unknown: a fault says it
+	}
+	for _, f := range []struct {
+		to      *time.Duration
+		written Duration
+	}{
+		{&v.Lease, t.Lease}, {&v.Keepalive, t.Keepalive}, {&v.Grace, t.Grace}, {&v.Watchdog, t.Watchdog},
+		{&v.Epsilon, t.Epsilon}, {&v.Election, t.Election}, {&v.Heartbeat, t.Heartbeat}, {&v.Detection, t.Detection},
+	} {
+		if f.written != 0 {
+			*f.to = time.Duration(f.written)
 		}
-		return time.Duration(d)
 	}
-	v := cluster.Timings{
-		Lease:     or(t.Lease, 6*time.Second),
-		Keepalive: or(t.Keepalive, 2*time.Second),
-		Grace:     or(t.Grace, 2*time.Second),
-		Watchdog:  or(t.Watchdog, 4*time.Second),
-		Epsilon:   or(t.Epsilon, 500*time.Millisecond),
-		Drift:     t.Drift,
-		Election:  or(t.Election, 4*time.Second),
-	}
-	if v.Drift == 0 {
-		v.Drift = 0.01
+	if t.Drift != 0 {
+		v.Drift = t.Drift
 	}
 	return v
 }
@@ -85,12 +107,16 @@ func (t Timings) Values() cluster.Timings {
 // Check refuses values below the minimum that the others demand, with the sum
 // shown. The rules are those of the safety model: Lease + Grace >= Watchdog +
 // 2 x Keepalive, Epsilon >= 2 x Drift x Lease + 100ms, Grace >= 500ms,
-// Keepalive <= Lease / 3, Election >= 2 x Keepalive. File is empty in the faults.
+// Keepalive <= Lease / 3, Election >= 2 x Keepalive, Detection >= 4 x Heartbeat,
+// Detection <= Lease, Heartbeat >= 50ms. File is empty in the faults.
 func (t Timings) Check() []Fault { return t.check(nil) }
 
 // check does the same; set says which paths the document has, so that a written
 // 0 is not taken for the default.
 func (t Timings) check(set map[string]bool) []Fault {
+	if _, known := profiles[t.Profile]; !known && t.Profile != profileDefault {
+		return []Fault{{"", "Timings.Profile", t.Profile, "want default or fast"}}
+	}
 	var out []Fault
 	v := t.Values()
 	add := func(name, value, want string) { out = append(out, Fault{"", "Timings." + name, value, want}) }
@@ -124,7 +150,7 @@ type rule struct {
 
 // rules are the inequalities with their figures.
 func (t Timings) rules(v cluster.Timings) []rule {
-	const minGrace, grain = 500 * time.Millisecond, 100 * time.Millisecond
+	const minGrace, grain, minBeat = 500 * time.Millisecond, 100 * time.Millisecond, 50 * time.Millisecond
 	have, need := v.Lease+v.Grace, v.Watchdog+2*v.Keepalive
 	drift := time.Duration(math.Ceil(2 * v.Drift * float64(v.Lease)))
 	return []rule{
@@ -140,6 +166,12 @@ func (t Timings) rules(v cluster.Timings) []rule {
 				v.Epsilon, ratio(v.Drift), v.Lease, grain, drift+grain)},
 		{v.Election < 2*v.Keepalive, []string{"Election", "Keepalive"},
 			fmt.Sprintf("Election %v is less than 2 x Keepalive %v = %v", v.Election, v.Keepalive, 2*v.Keepalive)},
+		{v.Heartbeat < minBeat, []string{"Heartbeat"},
+			fmt.Sprintf("Heartbeat %v is less than %v", v.Heartbeat, minBeat)},
+		{v.Detection < 4*v.Heartbeat, []string{"Detection", "Heartbeat"},
+			fmt.Sprintf("Detection %v is less than 4 x Heartbeat %v = %v", v.Detection, v.Heartbeat, 4*v.Heartbeat)},
+		{v.Detection > v.Lease, []string{"Detection", "Lease"},
+			fmt.Sprintf("Detection %v is more than Lease %v: it would tell nothing new", v.Detection, v.Lease)},
 	}
 }
 
@@ -176,6 +208,8 @@ func (t Timings) durations(v cluster.Timings) []timing {
 		{"Watchdog", v.Watchdog, t.Watchdog != 0},
 		{"Epsilon", v.Epsilon, t.Epsilon != 0},
 		{"Election", v.Election, t.Election != 0},
+		{"Heartbeat", v.Heartbeat, t.Heartbeat != 0},
+		{"Detection", v.Detection, t.Detection != 0},
 	}
 }
 

@@ -10,10 +10,20 @@ import (
 func TestTheDefaultTimingsKeepTheRules(t *testing.T) {
 	wantFaults(t, Timings{}.Check())
 	want := cluster.Timings{Lease: 6 * time.Second, Keepalive: 2 * time.Second, Grace: 2 * time.Second, Watchdog: 4 * time.Second,
-		Epsilon: 500 * time.Millisecond, Drift: 0.01, Election: 4 * time.Second}
+		Epsilon: 500 * time.Millisecond, Drift: 0.01, Election: 4 * time.Second, Heartbeat: 200 * time.Millisecond, Detection: 2 * time.Second}
 	if got := (Timings{}).Values(); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
+}
+
+func TestTheFastProfileKeepsTheRulesAndCanBeChanged(t *testing.T) {
+	wantFaults(t, Timings{Profile: ProfileFast}.Check())
+	wantFaults(t, Timings{Profile: profileDefault}.Check())
+	v := Timings{Profile: ProfileFast, Lease: Duration(5 * time.Second)}.Values()
+	if v.Lease != 5*time.Second || v.Detection != time.Second || v.Drift != 0.01 {
+		t.Errorf("%+v, want the fast values with a lease of 5s", v)
+	}
+	wantFaults(t, Timings{Profile: "faster"}.Check(), `Timings.Profile: value "faster": want default or fast`)
 }
 
 func TestTimingsBelowTheMinimumAreRefusedWithTheSum(t *testing.T) {
@@ -37,6 +47,10 @@ func TestTimingsBelowTheMinimumAreRefusedWithTheSum(t *testing.T) {
 			`Timings.Grace: value "400ms": Grace 400ms is less than 500ms`),
 		runTimings("an election below two keepalives", `{"Election": "3s"}`,
 			`Timings.Election: value "3s": Election 3s is less than 2 x Keepalive 2s = 4s`),
+		runTimings("a detection below four heartbeats", `{"Detection": "700ms"}`,
+			`Timings.Detection: value "700ms": Detection 700ms is less than 4 x Heartbeat 200ms = 800ms`),
+		runTimings("a detection longer than the lease", `{"Detection": "7s"}`, `Timings.Detection: Detection 7s is more than Lease 6s`),
+		runTimings("a heartbeat that floods", `{"Heartbeat": "10ms"}`, `Timings.Heartbeat: Heartbeat 10ms is less than 50ms`),
 		runTimings("several sums at once", `{"Grace": "1s", "Election": "1s"}`, `Timings.Grace: = 7s`, `Timings.Election: = 4s`),
 		runTimings("a written zero is not the default", `{"Drift": 0, "Lease": "0s"}`, `Timings.Drift: above 0`, `Timings.Lease: above 0`),
 		runTimings("a drift of more than a tenth", `{"Drift": 0.2}`, `Timings.Drift: at most 0.1`),

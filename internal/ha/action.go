@@ -17,6 +17,7 @@ const (
 	WorkShutdown Work = "shutdown"
 	WorkMigrate  Work = "migrate"
 	WorkAbort    Work = "abort"
+	workFence    Work = "fence "
 )
 
 // Action is something to be done. The caller does not start an action while one
@@ -52,6 +53,15 @@ type Write struct {
 	Expel    []cluster.Host           // records to write
 	Event    cluster.Event
 	Told     cluster.HostID // remember that this host's silence is reported
+	Unfenced cluster.HostID // remember that the failure of this host's fence devices is reported
+}
+
+// Fence orders the fence devices of a host to switch it off, in their order
+// until one shows it off.
+type Fence struct {
+	Host    cluster.HostID
+	Mod     int64  // revision of the host's record, for the result
+	Machine string // the hardware that the devices must belong to, "" when unknown
 }
 
 // Arm makes the watchdog pet until Limit at the latest.
@@ -92,6 +102,10 @@ func (Shutdown) Work() Work { return WorkShutdown }
 func (Migrate) Work() Work  { return WorkMigrate }
 func (Abort) Work() Work    { return WorkAbort }
 func (Conflict) Work() Work { return "conflict" }
+func (f Fence) Work() Work  { return WorkFence(f.Host) }
+
+// WorkFence is the work of fencing a host: several may be fenced at once.
+func WorkFence(h cluster.HostID) Work { return workFence + Work(h) }
 
 // Decide returns what this host should do now. Actions whose Work is under way
 // are left out. The order is that of urgency.

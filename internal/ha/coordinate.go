@@ -11,8 +11,6 @@ import (
 const (
 	backoffFirst = 500 * time.Millisecond
 	backoffLast  = 30 * time.Second
-	// inPlace is how many failures a host gets before the guest is moved.
-	inPlace = 2
 )
 
 // elect makes this host the coordinator when there is none or it is silent. An
@@ -26,7 +24,7 @@ func (d *decision) elect() {
 	}
 	r, known := v.Hosts[c.Host]
 	silent := min(v.silent(c.Host), v.Now.Sub(c.SeenAt)) >= v.Timings.Election
-	if c.Mod == 0 || !known || !r.Expelled.IsZero() || silent {
+	if c.Mod == 0 || !known || !r.Expelled.IsZero() || silent || v.suspect(c.Host) {
 		d.do(Elect{Mod: c.Mod, Event: cluster.Event{Kind: cluster.EvElected, By: v.Self, Host: v.Self}})
 	}
 }
@@ -35,14 +33,17 @@ func (d *decision) elect() {
 // that has been deposed without knowing changes nothing.
 func (d *decision) coordinate() {
 	v := d.v
-	if v.Coord.Host != v.Self || v.Coord.Mod == 0 || !v.leased(0) || v.Want.HandsOff || d.writes() {
+	if v.Coord.Host != v.Self || v.Coord.Mod == 0 || !v.leased(0) || v.Want.HandsOff {
 		return
 	}
-	if d.reportSilent() {
+	d.fenceSuspects()
+	if d.writes() || d.reportSilent() || d.reportFailure() {
 		return
 	}
 	o := v.Owner
 	switch {
+	case v.restored():
+		d.settleRestored()
 	case o.Mod == 0 || o.State == cluster.Free || o.State == cluster.Released:
 		if v.Want.Run {
 			d.assign()
@@ -88,18 +89,6 @@ func (v *View) names() []cluster.HostID {
 	return hs
 }
 
-// lost returns the proof that h holds nothing any more: at X = (last renewal
-// seen) + T its lease was over by any clock, at the latest G after that it was
-// reset by its own watchdog. A host that has promised no reset can not be proved
-// lost by waiting.
-func (v *View) lost(h cluster.HostID) (cluster.Proof, bool) {
-	r, known := v.Hosts[h]
-	if !known || r.Guard == 0 || r.HandsOff || v.silent(h) < v.wait(r.Guard) {
-		return cluster.Proof{}, false
-	}
-	return cluster.Proof{Kind: cluster.ProofDeadline, Host: h, Epoch: v.Owner.Epoch, Wait: v.silent(h), By: v.Self}, true
-}
-
 // wait is how long a host with guard G must have been silent: T + G (1 + rho) /
 // (1 - rho) + epsilon. Its clock may be slow by rho and this one fast by rho;
 // epsilon covers the same for T.
@@ -111,16 +100,21 @@ func (v *View) wait(g time.Duration) time.Duration {
 // takeover ends the epoch of a lost holder, and gives the guest to another host
 // when it shall run. The lost hosts are expelled in the same transaction: their
 // renewals fail from then on, also one that is on its way.
-func (d *decision) takeover(o cluster.Owner, p cluster.Proof, also ...cluster.HostID) {
+func (d *decision) takeover(o cluster.Owner, p cluster.Proof, also ...cluster.Proof) {
 	v := d.v
 	n := o
 	n.To, n.Ready, n.Claim, n.Proof = "", false, "", p
 	w := Write{HostMods: map[cluster.HostID]int64{}}
-	next, found := v.candidate(append(also, p.Host))
+	var not []cluster.HostID
+	for _, q := range append(also, p) {
+		not = append(not, q.Host)
+		d.expel(&w, q, v.next(o.Epoch))
+	}
+	next, found := v.candidate(not)
 	if v.Want.Run && found {
-		n.State, n.Host, n.Epoch, n.Failures = cluster.Assigned, next, v.next(o.Epoch), 0
+		n.State, n.Host, n.Epoch, n.Failures, n.Restarts = cluster.Assigned, next, v.next(o.Epoch), 0, 0
 		n.Reason = "takeover from " + string(p.Host)
-		w.Event = cluster.Event{Kind: cluster.EvTakeover, Host: p.Host, To: next, Proof: p.Kind, Wait: p.Wait}
+		w.Event = cluster.Event{Kind: cluster.EvTakeover, Host: p.Host, To: next, Proof: p.Kind, Wait: p.Wait, Detail: p.Note}
 	} else {
 		n.State, n.Reason = cluster.Released, string(p.Host)+" is lost"
 		w.Event = cluster.Event{Kind: cluster.EvReleased, Host: p.Host, Proof: p.Kind, Wait: p.Wait, Detail: "no host to take over"}
@@ -129,18 +123,55 @@ func (d *decision) takeover(o cluster.Owner, p cluster.Proof, also ...cluster.Ho
 		}
 	}
 	w.Owner = &n
-	for _, h := range append(also, p.Host) {
-		d.expel(&w, h, v.next(o.Epoch))
-	}
 	d.order(w)
 }
 
-func (d *decision) expel(w *Write, h cluster.HostID, e cluster.Epoch) {
-	r := d.v.Hosts[h]
-	w.HostMods[h] = r.Mod
+// expel ends a lost host's registration: its renewals fail from then on. One that
+// a fence device showed off must come back under another boot id: the same one
+// would say that the device has lied.
+func (d *decision) expel(w *Write, p cluster.Proof, e cluster.Epoch) {
+	r, known := d.v.Hosts[p.Host]
+	w.HostMods[p.Host] = r.Mod
+	if !known {
+		return
+	}
 	rec := r.Host
 	rec.Expelled = e
+	if p.Kind == cluster.ProofFenced {
+		rec.Fenced = rec.Boot
+	}
 	w.Expel = append(w.Expel, rec)
+}
+
+// restored reports that the store has been restored from a backup since the owner
+// record was written: it says nothing about now.
+func (v *View) restored() bool { return v.Gen > 1 && v.Owner.Epoch.Gen < v.Gen }
+
+// settleRestored begins a new generation, once every member has said that it has
+// nothing of the guest, or an operator has said it of those that do not come back.
+func (d *decision) settleRestored() {
+	v := d.v
+	if v.unsettled() != "" {
+		return
+	}
+	n := v.Owner.Owner
+	n.Resource, n.State, n.Host, n.To, n.Ready, n.Claim = v.Resource, cluster.Released, "", "", false, ""
+	n.Proof = cluster.Proof{Kind: cluster.ProofRestored, Epoch: n.Epoch, By: v.Self}
+	n.Epoch.Gen, n.Failures, n.Restarts, n.Reason = v.Gen, 0, 0, "the store was restored"
+	w := v.Want.Want
+	w.Off = nil
+	d.order(Write{Owner: &n, Want: &w, Event: cluster.Event{Kind: cluster.EvReleased, Proof: n.Proof.Kind, Detail: n.Reason}})
+}
+
+// unsettled names a member of which it is not known, after a restore, that it has
+// nothing; "" when there is none.
+func (v *View) unsettled() cluster.HostID {
+	for _, h := range v.Order {
+		if _, said := v.saidOff(h); !said && !(v.alive(h) && v.Hosts[h].Guest == cluster.GuestAbsent) {
+			return h
+		}
+	}
+	return ""
 }
 
 // next is the epoch after e, in the store's generation.
@@ -157,7 +188,7 @@ func (d *decision) assign() {
 	if o.Mod == 0 && v.seenSomewhere() != "" {
 		return // there is a guest without a record: a person must say whose it is
 	}
-	if o.Failures > 0 && v.Now.Sub(o.SeenAt) < backoff(o.Failures) {
+	if o.Failures > 0 && v.Now.Sub(o.SeenAt) < backoff(o.Failures) || v.gaveUp() {
 		return
 	}
 	host, found := v.candidate(nil)
@@ -181,6 +212,12 @@ func (v *View) seenSomewhere() cluster.HostID {
 		}
 	}
 	return ""
+}
+
+// gaveUp reports that the guest has been restarted as often as the policy allows,
+// and that nobody has asked for another try since.
+func (v *View) gaveUp() bool {
+	return v.Restart.Limit > 0 && max(v.Owner.Failures, v.Owner.Restarts) >= v.Restart.Limit && v.Want.Mod < v.Owner.Mod
 }
 
 func backoff(failures int) time.Duration {
@@ -210,7 +247,7 @@ func (v *View) candidate(not []cluster.HostID) (cluster.HostID, bool) {
 		return "", false
 	}
 	last := v.Owner.Host
-	if slices.Contains(able, last) && v.Owner.Failures < inPlace {
+	if slices.Contains(able, last) && max(v.Owner.Failures, v.Owner.Restarts) < v.Restart.InPlace {
 		return last, true
 	}
 	at := slices.Index(v.Order, last)
@@ -228,6 +265,8 @@ func (v *View) able(h cluster.HostID) string {
 	switch {
 	case !known:
 		return "has never registered"
+	case r.Fenced != "":
+		return "was switched off by a fence device and has not booted since"
 	case !r.Expelled.IsZero():
 		return "was taken over from and has not come back"
 	case !v.alive(h):
@@ -276,8 +315,7 @@ func (d *decision) watchMigration() {
 	pt, toLost := v.lost(o.To)
 	switch {
 	case fromLost && toLost:
-		pf.Note = "and of " + string(o.To)
-		d.takeover(o, pf, o.To)
+		d.takeover(o, pf, pt)
 	case fromLost:
 		d.settleOn(o.To, pf)
 	case toLost:
@@ -290,7 +328,7 @@ func (d *decision) settleOn(living cluster.HostID, p cluster.Proof) {
 	n.State, n.Host, n.To, n.Ready, n.Proof = cluster.Settling, living, "", false, p
 	n.Reason = string(p.Host) + " was lost in the migration"
 	w := Write{Owner: &n, HostMods: map[cluster.HostID]int64{}, Event: cluster.Event{Kind: cluster.EvSettling, Host: living, Proof: p.Kind, Wait: p.Wait}}
-	d.expel(&w, p.Host, n.Epoch)
+	d.expel(&w, p, n.Epoch)
 	d.order(w)
 }
 

@@ -23,20 +23,40 @@ func Takeover(v View) cluster.Takeover {
 		return cluster.Takeover{Possible: true, Why: "nobody holds the guest"}
 	}
 	var within time.Duration
+	var how []string
 	for _, h := range holders {
-		r := v.Hosts[h]
-		if r.Guard == 0 {
-			return cluster.Takeover{Why: fmt.Sprintf("host %s has no working watchdog: if it is lost silently, nothing proves that the guest has stopped", h)}
+		bound, why := v.bound(h)
+		if bound == 0 {
+			return cluster.Takeover{Why: why}
 		}
-		if r.HandsOff {
-			return cluster.Takeover{Why: fmt.Sprintf("host %s has not armed its watchdog again after hands off", h)}
-		}
-		within = max(within, v.wait(r.Guard))
+		within, how = max(within, bound), append(how, why)
 	}
+	why := strings.Join(slices.Compact(how), "; ")
 	if _, found := v.candidate(holders); !found {
 		return cluster.Takeover{Within: within, Why: "no other host is able to run it: " + v.unable(holders)}
 	}
-	return cluster.Takeover{Possible: true, Within: within, Why: fmt.Sprintf("lease %s + reset %s + drift and margin %s", v.Timings.Lease, v.Hosts[holders[0]].Guard, (within - v.Timings.Lease - v.Hosts[holders[0]].Guard).Round(10*time.Millisecond))}
+	return cluster.Takeover{Possible: true, Within: within, Why: why}
+}
+
+// bound is the time from a holder's last renewal within which its loss is proved,
+// and why; 0 when nothing would prove it.
+func (v *View) bound(h cluster.HostID) (time.Duration, string) {
+	r, t := v.Hosts[h], v.Timings
+	device := v.Devices[h]
+	switch {
+	case device && (r.Guard == 0 || r.HandsOff):
+		return t.Lease, fmt.Sprintf("the fence device of host %s alone: asked after %s without heartbeats, or %s without a renewal", h, t.Detection, t.Lease)
+	case r.Guard == 0:
+		return 0, fmt.Sprintf("host %s has no working watchdog and no fence device: if it is lost silently, nothing proves that the guest has stopped", h)
+	case r.HandsOff:
+		return 0, fmt.Sprintf("host %s has not armed its watchdog again after hands off", h)
+	}
+	w := v.wait(r.Guard)
+	why := fmt.Sprintf("lease %s + reset %s + drift and margin %s", t.Lease, r.Guard, (w - t.Lease - r.Guard).Round(10*time.Millisecond))
+	if device {
+		why += fmt.Sprintf("; its fence device is asked after %s without heartbeats", t.Detection)
+	}
+	return w, why
 }
 
 // unable says of every member but those in not why it can not run the guest.
@@ -64,6 +84,8 @@ func Waiting(v View) string {
 		return "hands off, until `holdfast start`"
 	case v.Coord.Mod == 0 || !v.alive(v.Coord.Host):
 		return "the election of a coordinator"
+	case v.restored() && v.unsettled() != "":
+		return fmt.Sprintf("the store was restored: the word of host %s that it has nothing of the guest, or an operator's that it is off (`holdfast confirm-off %s`)", v.unsettled(), v.unsettled())
 	case o.Mod == 0 && !v.Want.Run:
 		return ""
 	case o.Mod == 0 && v.seenSomewhere() != "":
@@ -98,6 +120,9 @@ func (v *View) waitingForStart() string {
 	if _, found := v.candidate(nil); !found {
 		return "a host that is able to run it: " + v.unable(nil)
 	}
+	if v.gaveUp() {
+		return fmt.Sprintf("`holdfast start`: it was restarted %d times, and the configuration allows no more: %s", max(v.Owner.Failures, v.Owner.Restarts), v.Owner.Reason)
+	}
 	if o := v.Owner; o.Failures > 0 {
 		return fmt.Sprintf("the next try in %s, after %d that failed: %s", (backoff(o.Failures) - v.Now.Sub(o.SeenAt)).Round(time.Second/10), o.Failures, o.Reason)
 	}
@@ -106,11 +131,17 @@ func (v *View) waitingForStart() string {
 
 func (v *View) waitingForProof(h cluster.HostID) string {
 	r := v.Hosts[h]
+	device := ""
+	if f := v.Local.Fences[h]; f.Why != "" {
+		device = "; its fence device did not confirm it off: " + f.Why
+	} else if v.Devices[h] {
+		device = "; its fence device is asked"
+	}
 	switch {
 	case r.Guard == 0:
-		return fmt.Sprintf("host %s is silent and has no working watchdog: bring it back, or have it proved off", h)
+		return fmt.Sprintf("host %s is silent and has no working watchdog%s: bring it back, or see that it is off and say `holdfast confirm-off %s`", h, device, h)
 	case r.HandsOff:
-		return fmt.Sprintf("host %s is silent and had its hands off: bring it back, or have it proved off", h)
+		return fmt.Sprintf("host %s is silent and had its hands off%s: bring it back, or see that it is off and say `holdfast confirm-off %s`", h, device, h)
 	}
-	return fmt.Sprintf("the deadline of silent host %s, in %s", h, max(0, v.wait(r.Guard)-v.silent(h)).Round(time.Second/10))
+	return fmt.Sprintf("the deadline of silent host %s, in %s%s", h, max(0, v.wait(r.Guard)-v.silent(h)).Round(time.Second/10), device)
 }

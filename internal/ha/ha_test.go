@@ -12,7 +12,10 @@ import (
 var timings = cluster.Timings{
 	Lease: 6 * time.Second, Keepalive: 2 * time.Second, Grace: 2 * time.Second, Watchdog: 4 * time.Second,
 	Epsilon: 500 * time.Millisecond, Drift: 0.01, Election: 4 * time.Second,
+	Heartbeat: 200 * time.Millisecond, Detection: 2 * time.Second,
 }
+
+var restart = cluster.Restart{InPlace: 2, Window: 10 * time.Minute}
 
 // sec is an instant, in seconds.
 func sec(s float64) cluster.Instant { return cluster.Instant(s * float64(time.Second)) }
@@ -23,7 +26,7 @@ var e1, e2 = cluster.Epoch{Gen: 1, Seq: 1}, cluster.Epoch{Gen: 1, Seq: 2}
 // guest running on h1 with everything in order. Nothing is to be done.
 func quiet() View {
 	v := View{
-		Self: "h1", Resource: cluster.MgmtVM, Gen: 1, Now: sec(100), Timings: timings, Synced: true,
+		Self: "h1", Resource: cluster.MgmtVM, Gen: 1, Now: sec(100), Timings: timings, Restart: restart, Synced: true,
 		Order: []cluster.HostID{"h1", "h2", "h3"}, Hosts: map[cluster.HostID]HostRec{},
 		Coord: CoordRec{cluster.Coordinator{Host: "h1"}, 5, sec(10)},
 		Want:  WantRec{cluster.Want{Run: true}, 2},

@@ -26,6 +26,8 @@ const (
 	// stopAgain is the time between two requests to shut down: a system that is
 	// still booting ignores the first.
 	stopAgain = 5 * time.Second
+	// surrender is how long the kill of a guest that must not go on here may take.
+	surrender = 10 * time.Second
 	// settled is how long a guest must have run for its end not to count as a
 	// failed start.
 	settled = 10 * time.Second
@@ -64,8 +66,12 @@ func (d *decision) renew() {
 		return // another agent with this name may live: watch it for a lease
 	case rec.Identity != l.Identity && rec.Expelled.IsZero() && v.holder():
 		return // another machine of this name may still hold the guest: only a proof about it ends that
+	case same && rec.Fenced == l.Boot:
+		return // it was shown off and yet goes on under the same boot: only a reboot ends that
 	case (!same || !rec.Expelled.IsZero()) && !v.gone():
 		return // first nothing of the guest may be here
+	case l.Doomed != 0 && v.Now.Sub(l.Doomed) > surrender && !v.Want.HandsOff:
+		return // it can not be stopped here: let the lease end, and the watchdog reset the host
 	}
 	r := v.record(rec.Host)
 	r.Seq = rec.Seq + 1
@@ -96,7 +102,10 @@ func (v *View) record(old cluster.Host) cluster.Host {
 	r := cluster.Host{
 		Name: v.Self, Identity: l.Identity, Boot: l.Boot, Addr: l.Addr, Gate: l.Gate, Version: l.Version,
 		Guard: v.guard(), Watchdog: l.Dog.Name, WatchdogTimeout: l.Dog.Timeout,
-		Fit: l.Fit, Why: l.Why, Guest: l.Guest.State,
+		Fit: l.Fit, Why: l.Why, Guest: l.Guest.State, Unhealthy: l.Sick, Beat: l.Beat, Machine: l.Machine,
+	}
+	if r.Guest == cluster.GuestAbsent && !v.gone() {
+		r.Guest = cluster.GuestUnknown
 	}
 	// A guest that is here under a watchdog that is not armed can not be promised
 	// to be reset: arm first, promise then.
@@ -159,7 +168,7 @@ func (v *View) guarded() bool {
 // hold does what the owner record asks of this host.
 func (d *decision) hold() {
 	v := d.v
-	if v.Want.HandsOff || v.Hosts[v.Self].HandsOff || !v.registered() || d.stray() || !v.holder() {
+	if v.Want.HandsOff || v.Hosts[v.Self].HandsOff || !v.registered() || d.stray() || v.restored() || !v.holder() {
 		return
 	}
 	switch v.Owner.State {
@@ -185,7 +194,12 @@ func (d *decision) stray() bool {
 	v := d.v
 	g, o := v.Local.Guest, v.Owner
 	switch {
-	case g.State == cluster.GuestAbsent || g.State == cluster.GuestUnknown || o.Mod == 0 || !v.fresh(0):
+	case g.State == cluster.GuestAbsent || g.State == cluster.GuestUnknown || !v.fresh(0):
+		return false
+	case !g.Epoch.IsZero() && g.Epoch.Gen < v.Gen:
+		d.do(Kill{fmt.Sprintf("the guest carries epoch %s, the store was restored since: generation %d", g.Epoch, v.Gen)})
+		return true
+	case o.Mod == 0:
 		return false
 	case o.Epoch.Less(g.Epoch):
 		return false // the record here is older than the guest: wait for the news
@@ -228,18 +242,26 @@ func (d *decision) assigned() {
 
 func (d *decision) running() {
 	v := d.v
+	if v.Local.Sick != "" && !v.gone() {
+		d.do(Kill{v.Local.Sick})
+	}
 	if !v.gone() || !v.fresh(v.Owner.SeenAt) {
 		return
 	}
-	failures := 0
-	if v.Now.Sub(v.Owner.SeenAt) < settled {
+	ran, failures, restarts := v.Now.Sub(v.Owner.SeenAt), 0, 1
+	if ran < settled {
 		failures = v.Owner.Failures + 1
+	}
+	if ran < v.Restart.Window {
+		restarts = v.Owner.Restarts + 1
 	}
 	why := "the guest's process has ended"
 	if v.Local.Killed != "" {
 		why = "it was killed: " + v.Local.Killed
 	}
-	d.release(cluster.ProofReleased, failures, why)
+	n := v.Owner.Owner
+	n.Restarts = restarts
+	d.releaseAs(n, cluster.ProofReleased, failures, why)
 }
 
 func (d *decision) stopping() {
@@ -247,7 +269,9 @@ func (d *decision) stopping() {
 	asked := v.Now.Sub(v.Local.Shut)
 	switch {
 	case v.gone():
-		d.release(cluster.ProofReleased, 0, "stopped on request")
+		n := v.Owner.Owner
+		n.Restarts = 0
+		d.releaseAs(n, cluster.ProofReleased, 0, "stopped on request")
 	case v.Local.Guest.State == cluster.GuestAbsent: // a start is under way
 	case v.Local.Shut == 0:
 		d.do(Shutdown{})
@@ -334,7 +358,10 @@ func (d *decision) become(host cluster.HostID, ev cluster.EventKind, detail stri
 
 // release writes that this host's epoch is over, after proving it once more.
 func (d *decision) release(kind cluster.ProofKind, failures int, why string) {
-	n := d.v.Owner.Owner
+	d.releaseAs(d.v.Owner.Owner, kind, failures, why)
+}
+
+func (d *decision) releaseAs(n cluster.Owner, kind cluster.ProofKind, failures int, why string) {
 	n.State, n.To, n.Ready, n.Claim, n.Failures, n.Reason = cluster.Released, "", false, "", failures, why
 	n.Proof = cluster.Proof{Kind: kind, Host: d.v.Self, Epoch: n.Epoch, By: d.v.Self}
 	d.write(n, cluster.Event{Kind: cluster.EvReleased, Host: d.v.Self, Proof: kind, Detail: why}, true)

@@ -17,11 +17,17 @@ type View struct {
 	Order    []cluster.HostID // the members, in the order of the configuration
 
 	// The store as this host last saw it.
-	Synced bool // a full listing has been read and is being followed
+	Synced bool // a full listing has been read and is being followed, of a generation not older than any seen before
 	Coord  CoordRec
 	Hosts  map[cluster.HostID]HostRec
 	Owner  OwnerRec
 	Want   WantRec
+
+	// Words are what the members say they hear, their newest word each, this host's
+	// own among them. Devices names the hosts that have a fence device.
+	Words   map[cluster.HostID]cluster.Word
+	Devices map[cluster.HostID]bool
+	Restart cluster.Restart
 
 	Local Local
 }
@@ -61,6 +67,8 @@ type Local struct {
 	Instance string // of this agent process, random
 	Gate     int    // see cluster.Host
 	Addr     string
+	Beat     int    // see cluster.Host
+	Machine  string // see cluster.Host
 	Version  string
 	Fit      bool   // able to start the resource
 	Why      string // why not
@@ -81,10 +89,23 @@ type Local struct {
 	Tried     int64           // revision of the owner record for which this agent has tried to migrate
 	TriedBy   string          // how that ended; empty: well
 
-	Dog  Watchdog
-	Busy map[Work]bool            // actions under way
-	Told map[cluster.HostID]int64 // silent hosts that are reported, by revision of their record
-	Shut cluster.Instant          // when this agent first asked the guest to shut down for the Stopping record that holds; 0: not yet
+	Sick   string          // why the guest must be restarted (health check, storage); empty: it need not
+	Doomed cluster.Instant // when it was first to be killed for that; 0: it is not
+	Dog    Watchdog
+	Fences map[cluster.HostID]Fenced // how the last order to a host's fence devices ended
+	Busy   map[Work]bool             // actions under way
+	Told   map[cluster.HostID]int64  // silent hosts that are reported, by revision of their record
+	Shut   cluster.Instant           // when this agent first asked the guest to shut down for the Stopping record that holds; 0: not yet
+}
+
+// Fenced is how an order to a host's fence devices ended.
+type Fenced struct {
+	Mod    int64           // revision of the host's record for which it was given
+	At     cluster.Instant // when it ended
+	Off    bool            // the state was read back as off, after the order
+	Device string          // that confirmed it
+	Why    string          // why not off
+	Told   bool            // the failure is in the event log
 }
 
 // Watchdog is the state of the process that holds the watchdog device.
@@ -188,5 +209,5 @@ func (v *View) limit() cluster.Instant {
 // this host, registered under this agent, keeps its promise.
 func Receives(v View) bool {
 	o := v.Owner
-	return o.State == cluster.Migrating && o.To == v.Self && v.registered() && v.Local.Dog.Armed == (v.Hosts[v.Self].Guard > 0)
+	return o.State == cluster.Migrating && !v.restored() && o.To == v.Self && v.registered() && v.Local.Dog.Armed == (v.Hosts[v.Self].Guard > 0)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"time"
 
 	"connectrpc.com/connect"
@@ -206,4 +207,64 @@ func (h *handler) readEvents(ctx context.Context, after int64) ([]cluster.Event,
 // GetVersion names the build.
 func (h *handler) GetVersion(context.Context, *apiv1.GetVersionRequest) (*apiv1.GetVersionResponse, error) {
 	return &apiv1.GetVersionResponse{Version: h.version, Go: runtime.Version(), Api: "v1"}, nil
+}
+
+// ConfirmOff records the caller's word that a host is off. It speaks of the host
+// as its record is now: a host that renews later is not meant.
+func (h *handler) ConfirmOff(ctx context.Context, req *apiv1.ConfirmOffRequest) (*apiv1.ConfirmOffResponse, error) {
+	who, err := callerOf(ctx)
+	if err != nil {
+		return nil, err
+	}
+	host := cluster.HostID(req.Host)
+	mod := h.cluster.HostMod(host)
+	err = h.request(ctx, req.IdempotencyKey, "confirm that host "+req.Host+" is off", func(w *cluster.Want, s cluster.Status) error {
+		if err := checkOff(host, s); err != nil {
+			return err
+		}
+		w.Off = slices.DeleteFunc(w.Off, func(o cluster.Off) bool { return o.Host == host })
+		w.Off = append(w.Off, cluster.Off{Host: host, Mod: mod, User: who.user})
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &apiv1.ConfirmOffResponse{}, nil
+}
+
+// checkOff refuses a word about a host that renews.
+func checkOff(host cluster.HostID, s cluster.Status) error {
+	known := slices.Contains(s.Members, host)
+	for _, x := range s.Hosts {
+		if x.Name != host {
+			continue
+		}
+		if x.Alive {
+			return api.Errorf(api.KindRefused, "host %s is not off: it renewed %s ago", host, x.Silent.Round(time.Second/10)).
+				With("wait until it is silent, or look at the right host")
+		}
+		known = true
+	}
+	if !known {
+		return api.Errorf(api.KindInvalid, "host %q: no host of this cluster has that name", host)
+	}
+	return nil
+}
+
+// GetStoreStatus asks every member of the store.
+func (h *handler) GetStoreStatus(ctx context.Context, _ *apiv1.GetStoreStatusRequest) (*apiv1.GetStoreStatusResponse, error) {
+	s, err := h.cluster.StoreStatus(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("ask the store's members: %w", err)
+	}
+	return api.StoreToProto(s), nil
+}
+
+// BackUpStore writes a snapshot of the store.
+func (h *handler) BackUpStore(ctx context.Context, _ *apiv1.BackUpStoreRequest) (*apiv1.BackUpStoreResponse, error) {
+	b, err := h.cluster.BackUpStore(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("back up the store: %w", err)
+	}
+	return &apiv1.BackUpStoreResponse{Backup: api.BackupToProto(b)}, nil
 }

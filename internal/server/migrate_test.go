@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"reflect"
 	"testing"
 	"time"
 
@@ -58,7 +59,7 @@ func TestMigrateRefusals(t *testing.T) {
 			before := r.fake.Status().Want
 			_, err := migrate(t, r, c.host)
 			wantKind(t, err, c.kind, c.text)
-			if got := r.fake.Status().Want; got != before {
+			if got := r.fake.Status().Want; !reflect.DeepEqual(got, before) {
 				t.Errorf("the want record was changed to %+v", got)
 			}
 		})

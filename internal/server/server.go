@@ -35,6 +35,12 @@ type Cluster interface {
 	// it repeats when it raced. An error of change ends it and is returned
 	// wrapped. A key that was carried out before is done: change is not called.
 	Request(ctx context.Context, user string, key string, change func(*cluster.Want, cluster.Status) error) error
+	// HostMod returns the revision of a host's record; 0: it has none.
+	HostMod(host cluster.HostID) int64
+	// StoreStatus asks every member of the store.
+	StoreStatus(ctx context.Context) (cluster.StoreStatus, error)
+	// BackUpStore writes a snapshot of the store into a file on this host.
+	BackUpStore(ctx context.Context) (cluster.Backup, error)
 }
 
 const (

@@ -164,7 +164,7 @@ func TestRequests(t *testing.T) {
 		if err := step.do(); err != nil {
 			t.Fatalf("%s: %v", step.name, err)
 		}
-		if got := r.fake.Status().Want; got != step.want {
+		if got := r.fake.Status().Want; !reflect.DeepEqual(got, step.want) {
 			t.Errorf("after %s: want record %+v, want %+v", step.name, got, step.want)
 		}
 	}

@@ -35,6 +35,8 @@ func (a *agent) do(act, plain ha.Action) {
 		a.migrate(act)
 	case ha.Abort:
 		a.abort()
+	case ha.Fence:
+		a.fence(act)
 	case ha.Conflict:
 		w.say(a.host, "agent ends: %s", act.Why)
 		a.stop()
@@ -55,6 +57,10 @@ func (a *agent) renew(r ha.Renew) {
 	}
 	a.call(min(w.timings.Keepalive, renewTimeout), func() int64 { return w.store.renew(r) }, func(rev int64, known bool) {
 		free()
+		if !known && w.plant.StaleRenewal && l.LeaseMod != 0 {
+			// The host's own member answers, which leads no more and does not know it.
+			l.Deadline = sent.Add(w.timings.Lease)
+		}
 		if known && rev != 0 {
 			if w.plant.LateDeadline {
 				sent = a.host.clock()
@@ -116,8 +122,14 @@ func (a *agent) send(wr ha.Write, term int64, free func()) {
 		free()
 		if known && rev != 0 {
 			a.apply(batch{rev: rev, owner: wr.Owner, want: wr.Want, hosts: wr.Expel})
+			l := &a.view.Local
 			if wr.Told != "" {
-				a.view.Local.Told[wr.Told] = told
+				l.Told[wr.Told] = told
+			}
+			if wr.Unfenced != "" {
+				f := l.Fences[wr.Unfenced]
+				f.Told = true
+				l.Fences[wr.Unfenced] = f
 			}
 		}
 		a.decide()
@@ -155,12 +167,13 @@ func (a *agent) startGuest(s ha.Start) {
 	h, l := a.host, &a.view.Local
 	h.world.checkStart(a, s)
 	free := a.busy(ha.WorkStart)
-	l.Started, l.TriedBy = s.Epoch, "the hypervisor was called and no guest came up"
+	l.Started, l.Killed, l.TriedBy = s.Epoch, "", "the hypervisor was called and no guest came up"
 	a.await(func(done func(error)) { h.hyper.start(s.Epoch, done) }, func(err error) {
 		free()
 		a.touched()
 		if err != nil {
 			l.TriedBy = err.Error()
+			h.hyper.givenUp = err == errTimeout
 		}
 		a.decide()
 	})
@@ -182,8 +195,14 @@ func (a *agent) await(call func(done func(error)), done func(error)) {
 }
 
 func (a *agent) kill(why string) {
-	h, life := a.host, a.life
+	h, l, life := a.host, &a.view.Local, a.life
 	free := a.busy(ha.WorkKill)
+	if l.Guest.State != cluster.GuestAbsent {
+		l.Killed = why
+		if l.Sick != "" && l.Doomed == 0 {
+			l.Doomed = h.clock()
+		}
+	}
 	had := h.hyper.proc != nil
 	if had {
 		h.world.checkKill(a, why)
@@ -263,6 +282,8 @@ func describe(act ha.Action) string {
 		return s
 	case ha.Elect:
 		return fmt.Sprintf("elect after revision %d", act.Mod)
+	case ha.Fence:
+		return fmt.Sprintf("fence %s for revision %d", act.Host, act.Mod)
 	}
 	return fmt.Sprintf("%s %+v", act.Work(), act)
 }

@@ -19,9 +19,11 @@ type agent struct {
 	life   int // counts starts and stops: answers to an earlier one are dropped
 	later  []func()
 	view   ha.View
-	since  int64 // true time of the start
+	since  int64 // true time of the start, then of the listing
 
 	disarming bool // a Disarm is under way
+	store     int  // which store it has listed: how many restores came before
+	ears      ears
 
 	// The watch: how much of the store's log has been sent and has come; watch
 	// counts the connections.
@@ -64,11 +66,12 @@ func (a *agent) start() {
 	a.since = h.world.now
 	a.disarming = false
 	a.view = ha.View{
-		Self: h.name, Resource: cluster.MgmtVM, Timings: t, Order: h.world.order,
+		Self: h.name, Resource: cluster.MgmtVM, Timings: t, Order: h.world.order, Devices: h.world.devices, Restart: h.world.restart,
 		Hosts: map[cluster.HostID]ha.HostRec{},
 		Local: ha.Local{
 			Identity: h.identity, Boot: h.bootID(), Addr: string(h.name), Dog: h.dog.status(),
 			Instance: fmt.Sprintf("%s-%d-%d", h.name, h.life, a.life), Inherited: true, Gate: h.life<<20 + a.life,
+			Beat: 1, Machine: h.machine(), Fences: map[cluster.HostID]ha.Fenced{},
 			Busy: map[ha.Work]bool{}, Told: map[cluster.HostID]int64{},
 		},
 	}
@@ -76,6 +79,7 @@ func (a *agent) start() {
 		a.view.Local.Deadline = dog.Limit.Add(dog.Timeout - ha.Guard(t, dog.Timeout))
 	}
 	a.view.Local.Guest, a.view.Local.GuestAt = h.hyper.observe(), h.clock()
+	a.listen()
 	a.list()
 	a.poll()
 	a.tick()
@@ -110,7 +114,8 @@ func (a *agent) thaw() {
 	}
 }
 
-// list reads all records at one revision, then follows them.
+// list reads all records at one revision, then follows them. A store of an older
+// generation than this host has seen is not followed.
 func (a *agent) list() {
 	var snap store
 	mark := 0
@@ -124,15 +129,20 @@ func (a *agent) list() {
 			a.list()
 			return
 		}
+		if snap.gen < a.host.seen {
+			a.afterHere(listAgain, a.list)
+			return
+		}
 		now := a.host.clock()
 		v := &a.view
+		v.Gen, a.host.seen, a.store = snap.gen, snap.gen, snap.restores
 		v.Coord = ha.CoordRec{Coordinator: snap.coord.Coordinator, Mod: snap.coord.mod}
 		v.Owner = ha.OwnerRec{Owner: snap.owner.Owner, Mod: snap.owner.mod, SeenAt: now}
 		v.Want = ha.WantRec{Want: snap.want.Want, Mod: snap.want.mod}
 		for n, r := range snap.hosts {
 			v.Hosts[n] = ha.HostRec{Host: r.Host, Mod: r.mod, SeenAt: now}
 		}
-		v.Synced = true
+		v.Synced, a.since = true, a.host.world.now
 		a.sent, a.got, a.lastWatch = mark, mark, 0
 		a.pump()
 		a.observe()
@@ -173,6 +183,9 @@ func (a *agent) poll() {
 
 // tick decides, and begins again.
 func (a *agent) tick() {
+	if a.newer() {
+		return
+	}
 	a.decide()
 	a.afterHere(tickEvery, a.tick)
 }
@@ -193,8 +206,23 @@ func (a *agent) look() {
 			l.Dog = h.dog.status()
 		}
 		l.Fit, l.Why = h.unfit == "", h.unfit
+		a.health()
 		a.decide()
 	})
+}
+
+// health takes over whether the guest must be restarted: of a guest that runs
+// here and of which this host is the undisputed holder.
+func (a *agent) health() {
+	v := &a.view
+	l, p := &v.Local, a.host.hyper.proc
+	l.Sick = ""
+	if p != nil && p.sick && l.Guest.State == cluster.GuestRunning && v.Owner.State == cluster.Running && v.Owner.Host == v.Self {
+		l.Sick = "the health check failed: no answer"
+	}
+	if l.Sick == "" || l.Guest.State == cluster.GuestAbsent {
+		l.Doomed = 0
+	}
 }
 
 // decide asks for the actions of this moment and begins them.
@@ -203,11 +231,15 @@ func (a *agent) decide() {
 	if !a.up || a.frozen || h.frozen {
 		return
 	}
-	a.view.Now = h.clock()
+	now := h.clock()
+	a.hear(now)
+	a.view.Now = now
 	v := a.view
 	h.world.plant.see(&v)
 	for _, act := range h.world.plant.add(&v, ha.Decide(v)) {
-		a.do(h.world.plant.alter(act), act)
+		if done := h.world.plant.alter(act); done != nil {
+			a.do(done, act)
+		}
 		if !a.up {
 			return
 		}

@@ -2,22 +2,29 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/ha"
 )
 
-type hostID = cluster.HostID
-
 // slack is added to every bound that is not about safety.
 const slack = 3 * time.Second
 
 // Violation is a rule that did not hold.
 type Violation struct {
-	Rule   string        `json:"rule"` // two-hosts, no-proof, false-proof, epoch, idle-reset, stale-start, unguarded-start, unguarded-guest, old-term, hands-off, not-up, not-stopped
+	Rule   string        `json:"rule"` // one of Rules
 	At     time.Duration `json:"at"`   // true time since the beginning, ns
 	Detail string        `json:"detail"`
+}
+
+// Rules lists the invariants by name. docs/simulator.md says what each means.
+func Rules() []string {
+	return []string{
+		"two-hosts", "no-proof", "false-proof", "epoch", "epoch-twice", "old-generation", "idle-reset", "idle-fence", "stale-start",
+		"unguarded-start", "unguarded-guest", "old-term", "fenced-boot", "hands-off", "not-up", "not-stopped", "not-settled",
+	}
 }
 
 // outage measures how long something lasted.
@@ -43,11 +50,14 @@ func (o *outage) close(now int64) {
 
 // checks is the state of the invariants.
 type checks struct {
-	found  []Violation
-	calm   int64  // since when nothing but a clean minority of dead hosts has changed
-	state  uint64 // fingerprint of what is wrong, to see changes
-	down   outage // the guest is wanted, can run and does not
-	excess outage // the guest is not wanted and there is a process
+	found   []Violation
+	calm    int64           // since when nothing but a clean minority of dead hosts has changed
+	state   uint64          // fingerprint of what is wrong, to see changes
+	down    outage          // the guest is wanted, can run and does not
+	started map[string]bool // epochs for which a hypervisor was called
+	shown   map[string]bool // boot ids that a fence device has shown off
+	excess  outage          // the guest is not wanted and there is a process
+	old     outage          // a guest of a generation before a restore runs
 }
 
 func (w *World) violate(rule, format string, args ...any) {
@@ -59,13 +69,14 @@ func (w *World) violate(rule, format string, args ...any) {
 // inspect checks the true world after each step.
 func (w *World) inspect() {
 	running := 0
-	some := false
+	some, old := false, false
 	for _, h := range w.hosts {
 		on := h.runs()
 		if on {
 			running++
 		}
-		some = some || h.power && (h.hyper.proc != nil || h.hyper.waiting)
+		some = some || h.has()
+		old = old || on && h.hyper.proc.epoch.Gen < w.store.gen
 		if on != h.ran {
 			h.ran = on
 			if on {
@@ -78,41 +89,7 @@ func (w *World) inspect() {
 	if running > 1 {
 		w.violate("two-hosts", "the guest runs on %d hosts at once", running)
 	}
-	w.liveness(running > 0, some)
-}
-
-// checkOwner looks at every change of the owner record: epochs grow, only with a
-// proof about the one before, and a new proof is true.
-func (w *World) checkOwner(old ownerRow, n cluster.Owner) {
-	if h := w.host(n.Proof.Host); h != nil && n.Proof != old.Proof && h.power && (h.hyper.proc != nil || h.hyper.waiting) {
-		w.violate("false-proof", "the record says %q about %s, epoch %s, which has a process of the guest", n.Proof.Kind, h.name, n.Proof.Epoch)
-	}
-	switch {
-	case n.Epoch.Less(old.Epoch):
-		w.violate("epoch", "epoch %s after %s", n.Epoch, old.Epoch)
-	case n.Epoch == old.Epoch:
-		if old.State == cluster.Released && n.State != cluster.Released {
-			w.violate("epoch", "epoch %s used again after it was released", n.Epoch)
-		}
-	case old.mod == 0 && n.Proof.Kind == cluster.ProofFirst:
-	case n.Proof.Kind == cluster.ProofNone || n.Proof.Kind == cluster.ProofFirst || n.Proof.Epoch != old.Epoch:
-		w.violate("no-proof", "epoch %s after %s with proof %q about epoch %s", n.Epoch, old.Epoch, n.Proof.Kind, n.Proof.Epoch)
-	}
-}
-
-// checkStart looks at a start when the hypervisor is about to be called.
-func (w *World) checkStart(a *agent, s ha.Start) {
-	l, o, h := &a.view.Local, &a.view.Owner, a.host
-	switch {
-	case o.Proof.Kind == cluster.ProofNone || o.Epoch != s.Epoch || o.State != cluster.Assigned || o.Host != h.name:
-		w.violate("no-proof", "%s starts epoch %s, its record is %s on %s, epoch %s, proof %q", h.name, s.Epoch, o.State, o.Host, o.Epoch, o.Proof.Kind)
-	case l.GuestAt <= o.SeenAt || l.GuestAt <= l.Touched:
-		w.violate("stale-start", "%s starts on an observation that did not begin after the record was seen and its own last action ended", h.name)
-	case h.clock() >= l.Deadline:
-		w.violate("unguarded-start", "%s starts after its deadline", h.name)
-	case h.dog.there && (!h.dog.armed || a.disarming):
-		w.violate("unguarded-start", "%s starts while its watchdog is off or being switched off", h.name)
-	}
+	w.liveness(running > 0, some, old)
 }
 
 // checkGuarded looks at a host at the moment when the guest's CPUs begin there:
@@ -160,15 +137,26 @@ func (w *World) checkReset(h *host) {
 // liveness checks that with a quorum and a fit host the guest is up again within
 // the bound, and that a guest that is not wanted ends. Both count from the last
 // change of what is wrong with the hosts.
-func (w *World) liveness(running, some bool) {
+// After a restore a guest of an older generation ends, since no record tells of it.
+func (w *World) liveness(running, some, old bool) {
 	c := &w.check
 	if f := w.fingerprint(); f != c.state {
 		c.state, c.calm = f, w.now
 	}
-	want, clean := w.store.want.Want, w.recoverable()
-	decided := clean && !want.HandsOff
+	quorum := w.hasQuorum()
+	if quorum {
+		w.lost = -1
+	} else if w.lost < 0 {
+		w.lost = w.now
+	}
+	want := w.store.want.Want
+	decided := quorum && !want.HandsOff && w.recoverable()
 	c.down.set(w.now, decided && want.Run && !running)
 	c.excess.set(w.now, decided && !want.Run && some)
+	c.old.set(w.now, decided && old)
+	if c.old.since >= 0 && time.Duration(w.now-max(c.old.since, c.calm)) > w.Bound() {
+		w.violate("not-settled", "a guest of an older generation runs %s after the restore", w.Bound())
+	}
 	if c.down.since >= 0 && time.Duration(w.now-max(c.down.since, c.calm)) > w.Bound() {
 		w.violate("not-up", "the guest is not up %s after the last fault", w.Bound())
 	}
@@ -183,29 +171,48 @@ const stopTakes = 80 * time.Second
 
 // Bound is the time within which a lost guest is up again with this many failed
 // starts: a coordinator is elected, the holder's silence is long enough by the
-// slowest clock, a returned host has waited a lease, the next try is due, and a
-// start that hangs is given up.
+// slowest clock or its fence device has shown it off, a returned host has waited
+// a lease, the next try is due, and a start that hangs is given up.
 func (w *World) Bound() time.Duration {
 	t := w.timings
 	g := max(t.Grace, t.Watchdog+2*t.Keepalive-t.Lease)
-	wait := float64(t.Lease+g+t.Epsilon) * (1 + 3*t.Drift)
+	wait := time.Duration(float64(t.Lease+g+t.Epsilon) * (1 + 3*t.Drift))
+	if w.fenced() {
+		wait = min(wait, t.Detection+2*t.Heartbeat+fenceSoon)
+	}
 	try := time.Duration(0)
 	if f := w.store.owner.Failures; f > 0 {
 		try = min(time.Second<<min(f, 6), 30*time.Second)
 	}
-	bound := t.Election + t.Lease + time.Duration(wait) + startTimeout + try + slack
+	bound := t.Election + t.Lease + wait + startTimeout + try + slack
 	if w.store.owner.State == cluster.Migrating {
 		bound += 20 * time.Second
 	}
 	return bound
 }
 
+// fenceSoon is how long an order to a device that works may take, with the one
+// before that was given up.
+const fenceSoon = time.Second
+
+// fenced reports that the hosts which may have the guest can be switched off by
+// devices that work.
+func (w *World) fenced() bool {
+	for _, id := range w.store.owner.Holders() {
+		if b := &w.host(id).bmc; !b.works() || b.busy > 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // fingerprint changes when something is broken or mended.
 func (w *World) fingerprint() uint64 {
-	var f uint64 = uint64(w.store.want.mod)
+	f := uint64(w.store.want.mod) + uint64(w.store.restores)
 	for _, h := range w.hosts {
 		f = f*31 + uint64(h.life)
 		f = f*31 + uint64(h.agent.life)
+		f = f*31 + uint64(len(h.bmc.mode)+10*h.bmc.busy)
 		if h.clean() {
 			f++
 		} else if h.dead() {
@@ -217,21 +224,30 @@ func (w *World) fingerprint() uint64 {
 
 // recoverable reports that the cluster must be able to bring the guest up: every
 // host is clean, or it is dead and its loss can be proved; more than half and at
-// least one are clean.
+// least one are clean. After a restore each host is clean, or said to be off.
 func (w *World) recoverable() bool {
-	if !w.hasQuorum() {
+	s := &w.store
+	if w.gaveUp() {
 		return false
 	}
-	o := w.store.owner
+	restored := s.owner.Epoch.Gen < s.gen && s.gen > 1
 	for _, h := range w.hosts {
 		if h.clean() {
 			continue
 		}
-		r := w.store.hosts[h.name].Host
-		holds := o.Host == h.name || o.To == h.name
-		if !h.dead() || holds && (r.Guard == 0 || r.HandsOff) {
+		r := s.hosts[h.name]
+		said := slices.ContainsFunc(s.want.Off, func(o cluster.Off) bool { return o.Host == h.name && o.Mod == r.mod })
+		holds := s.owner.Host == h.name || s.owner.To == h.name
+		proved := r.Guard > 0 && !r.HandsOff || h.bmc.works() || said
+		if !h.dead() || holds && !proved || restored && !said {
 			return false
 		}
 	}
 	return true
+}
+
+// gaveUp reports that the restart policy keeps the guest down.
+func (w *World) gaveUp() bool {
+	s, limit := &w.store, w.restart.Limit
+	return limit > 0 && max(s.owner.Failures, s.owner.Restarts) >= limit && s.want.mod < s.owner.mod
 }

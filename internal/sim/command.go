@@ -68,12 +68,14 @@ func Command() *cobra.Command {
 	var seed uint64
 	var runs int
 	var output string
+	var planted bool
 	cmd := &cobra.Command{
 		Use:   "simulate [DIR]",
 		Short: "Simulate a cluster with faults in virtual time and check the safety model",
 		Long: "Runs the scenario in DIR, or all scenario folders below it; without DIR, random scenarios.\n" +
 			"Every rule of the safety model is checked after each step against the simulated hosts.\n" +
-			"A run that breaks one is printed with the scenario that repeats it.",
+			"A run that breaks one is printed with the scenario that repeats it.\n" +
+			"With --planted, each bug that can be put in on purpose is looked for: the checks must find it.",
 		Args:          cobra.MaximumNArgs(1),
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -83,6 +85,12 @@ func Command() *cobra.Command {
 			}
 			if runs < 1 || seed < 1 {
 				return fmt.Errorf("--runs %d --seed %d: want at least 1", runs, seed)
+			}
+			if planted {
+				if len(args) > 0 {
+					return fmt.Errorf("--planted and folder %s: want one of them", args[0])
+				}
+				return printPlanted(cmd.OutOrStdout(), output)
 			}
 			var r Report
 			var err error
@@ -102,6 +110,7 @@ func Command() *cobra.Command {
 	}
 	cmd.Flags().Uint64Var(&seed, "seed", 1, "seed of the first random scenario")
 	cmd.Flags().IntVar(&runs, "runs", 300, "number of random scenarios")
+	cmd.Flags().BoolVar(&planted, "planted", false, "look for each bug that can be planted")
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "output format: text or json")
 	return cmd
 }
@@ -156,7 +165,9 @@ func (r Report) print(out io.Writer, format string) error {
 			Steps      int64     `json:"steps"`
 			Violations []Failure `json:"violations"`
 			Outage     int64     `json:"longest_outage_ms"`
-		}{r.Runs, r.Steps, failed, r.Outage.Milliseconds()})
+			Fenced     int       `json:"fenced"`
+			False      int       `json:"false_fences"`
+		}{r.Runs, r.Steps, failed, r.Outage.Milliseconds(), r.Fenced, r.False})
 		if err != nil {
 			return fmt.Errorf("print report: %w", err)
 		}
@@ -167,8 +178,8 @@ func (r Report) print(out io.Writer, format string) error {
 			return fmt.Errorf("print violation: %w", err)
 		}
 	}
-	_, err := fmt.Fprintf(out, "%d runs, %d steps, %d violations, longest outage %s (seed %d)\n",
-		r.Runs, r.Steps, len(r.Failed), r.Outage.Round(time.Millisecond), r.Longest)
+	_, err := fmt.Fprintf(out, "%d runs, %d steps, %d violations, longest outage %s (seed %d), %d hosts fenced, false_fences %d\n",
+		r.Runs, r.Steps, len(r.Failed), r.Outage.Round(time.Millisecond), r.Longest, r.Fenced, r.False)
 	if err != nil {
 		return fmt.Errorf("print report: %w", err)
 	}

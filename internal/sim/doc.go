@@ -10,9 +10,11 @@
 // repeats it.
 //
 // Files: world.go time and queue; store.go the store and its watches; net.go
-// messages; host.go power, freezing and clocks; dog.go the watchdog; hyper.go
-// the hypervisor; migrate.go its migrations; agent.go and act.go the agent;
-// fault.go the commands; scenario.go the text; check.go the invariants;
-// campaign.go random scenarios; plant.go bugs put in on purpose; command.go
-// `holdfast simulate`. Nothing here may read a real clock or start a goroutine.
+// messages; beat.go heartbeats; host.go power, freezing and clocks; dog.go the
+// watchdog; bmc.go fence devices; hyper.go the hypervisor; migrate.go its
+// migrations; restore.go backups of the store; agent.go and act.go the agent;
+// fault.go and timing.go the commands; scenario.go the text; proof.go and
+// check.go the invariants; campaign.go, random.go and focus.go random scenarios;
+// plant.go bugs put in on purpose, planted.go the search for them; command.go
+// `holdfast simulate`. docs/simulator.md is for users. Nothing here may read a real clock or start a goroutine.
 package sim

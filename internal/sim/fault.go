@@ -31,10 +31,12 @@ func commands() map[string]command {
 		"thaw":      {"HOST", 1, 1, each(func(h *host) { h.thaw() })},
 		"isolate":   {"HOST", 1, 1, each(func(h *host) { h.isolated = true; h.world.linkChanged() })},
 		"heal":      {"HOST", 1, 1, each((*host).heal)},
-		"cut":       {"HOST store|to-store|from-store|HOST", 2, 2, (*World).cmdCut},
-		"slow":      {"HOST request|reply|watch|watchdog DURATION", 3, 3, (*World).cmdSlow},
+		"cut":       {"HOST store|to-store|from-store|beats|to-beats|from-beats|HOST", 2, 2, (*World).cmdCut},
+		"mute":      {"HOST HOST", 2, 2, (*World).cmdMute},
+		"lossy":     {"HOST PERCENT", 2, 2, (*World).cmdLossy},
+		"slow":      {"HOST request|reply|watch|watchdog|beats DURATION", 3, 3, (*World).cmdSlow},
 		"quorum":    {"on|off", 1, 1, (*World).cmdQuorum},
-		"guest":     {"HOST end|deaf|hears", 2, 2, (*World).cmdGuest},
+		"guest":     {"HOST end|deaf|hears|sick|well", 2, 2, (*World).cmdGuest},
 		"start":     {"HOST ok|fail|hang|lost|late", 2, 2, (*World).cmdStart},
 		"kill":      {"HOST ok|stuck", 2, 2, (*World).cmdKill},
 		"migration": {"HOST ok|refuse|fail|late-fail|unknown|stall", 2, 2, (*World).cmdMigration},
@@ -45,6 +47,11 @@ func commands() map[string]command {
 		"clock":     {"HOST RATE", 2, 2, (*World).cmdClock},
 		"boot":      {"HOST DURATION", 2, 2, (*World).cmdBoot},
 		"device":    {"DURATION", 1, 1, (*World).cmdDevice},
+		"timings":   {"default|fast NAME=VALUE...", 1, 9, (*World).cmdTimings},
+		"restart":   {"INPLACE LIMIT WINDOW", 3, 3, (*World).cmdRestart},
+		"fence":     {"HOST none|" + strings.Join(bmcModes(), "|"), 2, 2, (*World).cmdFence},
+		"off":       {"HOST USER", 2, 2, (*World).cmdOff},
+		"restore":   {"AGE", 1, 1, (*World).cmdRestore},
 		"let":       {"NAME HOST", 2, 2, (*World).cmdLet},
 		"plant":     {"NAME", 1, 1, func(w *World, a []string) error { return w.plant.set(a[0]) }},
 		"calm":      {"", 0, 0, (*World).cmdCalm},
@@ -177,9 +184,10 @@ func (w *World) cmdAgent(args []string) error {
 // heal mends everything about the host's network.
 func (h *host) heal() {
 	h.isolated = false
-	h.net = link{peers: map[*host]bool{}}
+	h.net = newLink()
 	for _, o := range h.world.hosts {
 		delete(o.net.peers, h)
+		delete(o.net.mute, h)
 	}
 	h.world.linkChanged()
 }
@@ -193,6 +201,12 @@ func (w *World) cmdCut(args []string) error {
 		do = func(h *host) { h.net.noRequest = true }
 	case "from-store":
 		do = func(h *host) { h.net.noReply = true }
+	case "beats":
+		do = func(h *host) { h.net.noBeatsOut, h.net.noBeatsIn = true, true }
+	case "to-beats":
+		do = func(h *host) { h.net.noBeatsOut = true }
+	case "from-beats":
+		do = func(h *host) { h.net.noBeatsIn = true }
 	default:
 		peers, err := w.find(args[1])
 		if err != nil {
@@ -221,7 +235,31 @@ func (w *World) cmdSlow(args []string) error {
 		"reply":    func(h *host) { h.net.reply = d },
 		"watch":    func(h *host) { h.net.watch = d },
 		"watchdog": func(h *host) { h.net.dog = d },
+		"beats":    func(h *host) { h.net.beats = d },
 	})
+}
+
+// cmdMute lets the heartbeats of the first hosts not reach the second ones.
+func (w *World) cmdMute(args []string) error {
+	deaf, err := w.find(args[1])
+	if err != nil {
+		return err
+	}
+	return each(func(h *host) {
+		for _, p := range deaf {
+			if p != h {
+				h.net.mute[p] = true
+			}
+		}
+	})(w, args)
+}
+
+func (w *World) cmdLossy(args []string) error {
+	n, err := strconv.Atoi(args[1])
+	if err != nil || n < 0 || n > 100 {
+		return fmt.Errorf("%q: want a percentage", args[1])
+	}
+	return each(func(h *host) { h.net.lossy = n })(w, args)
 }
 
 func (w *World) cmdQuorum(args []string) (err error) {
@@ -235,6 +273,8 @@ func (w *World) cmdGuest(args []string) error {
 		"end":   func(h *host) { h.hyper.end() },
 		"deaf":  func(h *host) { h.hyper.deaf = true },
 		"hears": func(h *host) { h.hyper.deaf = false },
+		"sick":  func(h *host) { h.hyper.sick(true) },
+		"well":  func(h *host) { h.hyper.sick(false) },
 	})
 }
 
@@ -338,6 +378,10 @@ func (w *World) cmdCalm([]string) error {
 	for _, h := range w.hosts {
 		y := &h.hyper
 		y.startMode, y.moveMode, y.stuckKill, y.deaf = "", "", false, false
+		y.sick(false)
+		if h.bmc.mode != "" {
+			h.bmc.mode = "ok"
+		}
 		h.unfit, h.blind, h.dog.there = "", false, true
 		h.heal()
 		h.powerOn()

@@ -16,7 +16,9 @@ const bootTakes = 20 * time.Second
 type host struct {
 	world    *World
 	name     cluster.HostID
+	index    int // among the world's hosts
 	identity string
+	seen     uint64 // the highest restore generation that its agents have seen, kept on its disk
 
 	power  bool
 	life   int  // counts losses of power: what belongs to an earlier one is dropped
@@ -39,6 +41,10 @@ type host struct {
 	agent *agent
 	dog   dog
 	hyper hypervisor
+	bmc   bmc
+	// orders are the last orders to the fence devices of others that this host's
+	// agent has given and got an answer to, for the checks.
+	orders map[cluster.HostID]order
 
 	ran     bool  // the guest ran here at the last inspection
 	dropped int64 // when the last process of the guest ended
@@ -50,12 +56,14 @@ func (h *host) reset() {
 	h.dog = dog{host: h, there: true}
 	h.hyper = hypervisor{host: h}
 	h.agent = &agent{host: h}
-	h.net.peers = map[*host]bool{}
+	h.bmc = bmc{host: h}
+	h.orders = map[cluster.HostID]order{}
+	h.net = newLink()
 }
 
 // clock reads CLOCK_BOOTTIME.
 func (h *host) clock() cluster.Instant {
-	return h.base + cluster.Instant(float64(h.world.now-h.since)*h.rate)
+	return h.clockAt(h.world.now)
 }
 
 // trueTime is when the clock shows at.
@@ -109,7 +117,20 @@ func (h *host) boot(takes time.Duration) {
 	h.world.linkChanged()
 }
 
-func (h *host) bootID() string { return fmt.Sprintf("%s-boot-%d", h.name, h.boots) }
+func (h *host) bootID() string {
+	if h.world.plant.BootUnchecked {
+		return string(h.name) + "-boot"
+	}
+	return fmt.Sprintf("%s-boot-%d", h.name, h.boots)
+}
+
+// machine is the UUID of the hardware.
+func (h *host) machine() string { return "machine-" + string(h.name) }
+
+// clockAt is what the clock shows at the true time at.
+func (h *host) clockAt(at int64) cluster.Instant {
+	return h.base + cluster.Instant(float64(at-h.since)*h.rate)
+}
 
 // freeze stops everything on the host but its watchdog device.
 func (h *host) freeze() {
@@ -146,7 +167,7 @@ func (h *host) runs() bool {
 // clean reports that nothing is wrong with the host.
 func (h *host) clean() bool {
 	return h.power && !h.frozen && h.agent.up && !h.agent.frozen && !h.isolated && h.net.clean() &&
-		h.unfit == "" && !h.blind && h.dog.there && h.hyper.clean()
+		h.unfit == "" && !h.blind && h.dog.there && h.hyper.clean() && h.agent.store == h.world.store.restores
 }
 
 // dead reports that the host can neither run nor be reached.

@@ -20,6 +20,7 @@ type process struct {
 	state     cluster.GuestState // incoming, running or paused
 	epoch     cluster.Epoch
 	migrating bool
+	sick      bool // it fails its health check
 }
 
 // hypervisor is what runs guests on a host. It goes on when the agent does not.
@@ -28,6 +29,7 @@ type hypervisor struct {
 	proc    *process
 	pending int // counts: a start that is under way belongs to one value
 	waiting bool
+	givenUp bool // the agent waits no more for the start that is under way
 	moving  *migration
 
 	startMode string        // "", fail, hang, late, lost
@@ -38,7 +40,7 @@ type hypervisor struct {
 }
 
 func (y *hypervisor) clean() bool {
-	return y.startMode == "" && !y.stuckKill && !y.deaf && y.moveMode == "" && !y.waiting
+	return y.startMode == "" && !y.stuckKill && !y.deaf && y.moveMode == "" && !y.waiting && (y.proc == nil || !y.proc.sick)
 }
 
 // vanish is what a loss of power does.
@@ -76,6 +78,8 @@ func (y *hypervisor) observe() cluster.Guest {
 	switch p := y.proc; {
 	case y.host.blind:
 		return cluster.Guest{State: cluster.GuestUnknown}
+	case p == nil && y.waiting && y.givenUp:
+		return cluster.Guest{State: cluster.GuestUnknown} // the driver knows of it: absence would prove nothing
 	case p == nil:
 		return cluster.Guest{State: cluster.GuestAbsent}
 	default:
@@ -104,7 +108,7 @@ func (y *hypervisor) start(epoch cluster.Epoch, done func(error)) {
 	}
 	lost := y.startMode == "lost"
 	y.pending++
-	y.waiting = true
+	y.waiting, y.givenUp = true, false
 	mine := y.pending
 	h.afterHere(takes, func() {
 		if y.pending != mine {
@@ -141,6 +145,13 @@ func (y *hypervisor) kill(done func(proved bool)) {
 		}
 		done(true)
 	})
+}
+
+// sick says how the guest does that runs now.
+func (y *hypervisor) sick(yes bool) {
+	if y.proc != nil {
+		y.proc.sick = yes
+	}
 }
 
 // shutdown asks the guest's system to power off.

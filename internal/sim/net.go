@@ -11,7 +11,16 @@ type link struct {
 	watch     time.Duration  // added to a watch's delay, at most
 	dog       time.Duration  // added to the delay of a word to the watchdog's holder, at most
 	peers     map[*host]bool // hosts that can not be reached (both ways)
+
+	// Heartbeats alone, as a firewall or a bad switch does it.
+	noBeatsOut bool
+	noBeatsIn  bool
+	mute       map[*host]bool // hosts that this one's heartbeats do not reach
+	beats      time.Duration  // added to a heartbeat's delay, at most
+	lossy      int            // per cent of this host's heartbeats that are lost
 }
+
+func newLink() link { return link{peers: map[*host]bool{}, mute: map[*host]bool{}} }
 
 const (
 	netFixed = time.Millisecond
@@ -29,7 +38,12 @@ func (w *World) delay(least, most, slow time.Duration) time.Duration {
 }
 
 func (l *link) clean() bool {
-	return !l.noRequest && !l.noReply && l.request == 0 && l.reply == 0 && l.watch == 0 && l.dog == 0 && len(l.peers) == 0
+	return !l.noRequest && !l.noReply && l.request == 0 && l.reply == 0 && l.watch == 0 && l.dog == 0 && len(l.peers) == 0 && l.hears()
+}
+
+// hears reports that heartbeats get through as they should.
+func (l *link) hears() bool {
+	return !l.noBeatsOut && !l.noBeatsIn && len(l.mute) == 0 && l.beats == 0 && l.lossy == 0
 }
 
 // reaches reports whether two hosts can talk.
@@ -52,9 +66,12 @@ func (a *agent) call(within time.Duration, serve func() int64, done func(rev int
 			done(rev, known)
 		}
 	}
-	life := a.life
+	life, of := a.life, a.connected()
 	w.after(within, func() { a.inLife(life, func() { finish(0, false) }) })
 	h.deliver(h.life, w.now+int64(holdAtMost), func() {
+		if of != w.store.restores {
+			return // it was meant for the store that was there before
+		}
 		rev := serve()
 		if !h.canHear() {
 			return // the reply is lost
@@ -87,11 +104,11 @@ func (h *host) deliver(life int, until int64, serve func()) {
 // order is kept; a cut breaks the watch, and it goes on where it was.
 func (a *agent) pump() {
 	w, h := a.host.world, a.host
-	if !a.up || !a.view.Synced || !h.canHear() {
+	if !a.up || !a.view.Synced || !h.canHear() || a.store != w.store.restores {
 		return
 	}
 	for ; a.sent < len(w.store.log); a.sent++ {
-		i, life, gen := a.sent, a.life, a.watch
+		b, next, life, gen := w.store.log[a.sent], a.sent+1, a.life, a.watch
 		at := max(a.lastWatch, w.now+int64(w.travel(h.net.watch)))
 		a.lastWatch = at
 		w.queue.push(at, func() {
@@ -101,8 +118,8 @@ func (a *agent) pump() {
 			}
 			a.inLife(life, func() {
 				if gen == a.watch {
-					a.got = i + 1
-					a.apply(w.store.log[i])
+					a.got = next
+					a.apply(b)
 					a.decide()
 				}
 			})

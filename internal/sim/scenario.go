@@ -117,6 +117,8 @@ type Result struct {
 	Lines      []Line
 	Violations []Violation
 	Outage     time.Duration // the longest time without a guest that was wanted and could run
+	Fenced     int           // hosts that a fence device switched off
+	False      int           // of them, those that were healthy
 }
 
 // Run carries a scenario out. With trace, Lines hold every action too. An error
@@ -153,5 +155,5 @@ func Run(s Scenario, trace bool) (Result, error) {
 	if failed != nil {
 		return Result{}, failed
 	}
-	return Result{w.steps, w.lines, w.check.found, w.check.down.longest}, nil
+	return Result{w.steps, w.lines, w.check.found, w.check.down.longest, w.fences.all, w.fences.healthy}, nil
 }

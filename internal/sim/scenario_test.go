@@ -4,6 +4,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -101,6 +102,13 @@ func TestRunErrors(t *testing.T) {
 		"want maybe":      "want run or stop",
 		"slow h1 reply x": "invalid duration",
 		"clock h1 9":      "want a number from 0.5 to 2",
+		"fence h1 maybe":  "want one of dead, foreign, late, lies-on, none, ok, slow",
+		"lossy h1 101":    "want a percentage",
+		"mute h1 h9":      `"h9" is no host`,
+		"restore -1s":     "want none below 0",
+		"restore x":       "invalid duration",
+		"timings fast":    "before the hosts get their power",
+		"restart 1 1 1m":  "before the hosts get their power",
 	} {
 		s, err := Parse("hosts h1 h2 h3\nend 10s\nat 5s " + cmd)
 		if err != nil {
@@ -108,6 +116,64 @@ func TestRunErrors(t *testing.T) {
 		}
 		if _, err := Run(s, false); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got %v, want an error with %q", cmd, err, want)
+		}
+	}
+}
+
+func TestSettingErrors(t *testing.T) {
+	for cmd, want := range map[string]string{
+		"timings slow":                "want default or fast",
+		"timings fast leese=1s":       `"leese" is no timing`,
+		"timings lease=1s":            "Keepalive",
+		"timings detection=300ms":     "4 x Heartbeat",
+		"restart 1 -1 1m":             "none below 0",
+		"restart 1 1 x":               "invalid duration",
+		"timings watchdog=1m grace=x": "invalid duration",
+	} {
+		s, err := Parse("hosts h1 h2 h3\n" + cmd + "\nend 10s")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Run(s, false); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: got %v, want an error with %q", cmd, err, want)
+		}
+	}
+}
+
+// TestManual runs the example of docs/simulator.md, and checks that the page
+// tells of every command, rule and planted bug.
+func TestManual(t *testing.T) {
+	b, err := os.ReadFile("../../docs/simulator.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := string(b)
+	block := func(kind string) string {
+		_, after, found := strings.Cut(page, "```"+kind+"\n")
+		text, _, closed := strings.Cut(after, "```")
+		if !found || !closed {
+			t.Fatalf("no block %q", kind)
+		}
+		return text
+	}
+	s, err := Parse(block("scenario"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := Run(s, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := Golden(r.Lines); got != block("events") || len(r.Violations) > 0 {
+		t.Errorf("the example gives\n%s", got)
+	}
+	var names []string
+	for name := range commands() {
+		names = append(names, name)
+	}
+	for _, n := range slices.Concat(names, Rules(), PlantNames()) {
+		if !strings.Contains(page, "`"+n+"`") && !strings.Contains(page, "`"+n+" ") {
+			t.Errorf("it does not tell of %q", n)
 		}
 	}
 }

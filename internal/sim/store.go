@@ -10,11 +10,17 @@ import (
 type store struct {
 	world *World
 	rev   int64
-	coord coordRow
-	hosts map[cluster.HostID]hostRow
-	owner ownerRow
-	want  wantRow
-	log   []batch
+	gen   uint64 // the restore generation, as it is written in the store
+
+	// restores counts how often a backup was restored; base is what the store held
+	// after the last one, and log what was written since.
+	restores int
+	base     *store
+	coord    coordRow
+	hosts    map[cluster.HostID]hostRow
+	owner    ownerRow
+	want     wantRow
+	log      []batch
 }
 
 type coordRow struct {
@@ -25,6 +31,7 @@ type coordRow struct {
 type hostRow struct {
 	cluster.Host
 	mod int64
+	at  int64 // true time of the change
 }
 
 type ownerRow struct {
@@ -40,6 +47,7 @@ type wantRow struct {
 // batch is what one transaction changed.
 type batch struct {
 	rev   int64
+	at    int64 // true time
 	coord *cluster.Coordinator
 	hosts []cluster.Host
 	owner *cluster.Owner
@@ -49,25 +57,33 @@ type batch struct {
 // commit applies a batch and tells the watchers.
 func (s *store) commit(b batch) int64 {
 	s.rev++
-	b.rev = s.rev
-	if b.coord != nil {
-		s.coord = coordRow{*b.coord, b.rev}
-	}
-	for _, h := range b.hosts {
-		s.hosts[h.Name] = hostRow{h, b.rev}
-	}
+	b.rev, b.at = s.rev, s.world.now
 	if b.owner != nil {
 		s.world.checkOwner(s.owner, *b.owner)
-		s.owner = ownerRow{*b.owner, b.rev}
 	}
-	if b.want != nil {
-		s.want = wantRow{*b.want, b.rev}
-	}
+	s.take(b)
 	s.log = append(s.log, b)
 	for _, h := range s.world.hosts {
 		h.agent.pump()
 	}
 	return b.rev
+}
+
+// take changes the records.
+func (s *store) take(b batch) {
+	s.rev = b.rev
+	if b.coord != nil {
+		s.coord = coordRow{*b.coord, b.rev}
+	}
+	for _, h := range b.hosts {
+		s.hosts[h.Name] = hostRow{h, b.rev, b.at}
+	}
+	if b.owner != nil {
+		s.owner = ownerRow{*b.owner, b.rev}
+	}
+	if b.want != nil {
+		s.want = wantRow{*b.want, b.rev}
+	}
 }
 
 // renew is the transaction of ha.Renew. It returns the new revision, 0 when the
@@ -76,6 +92,7 @@ func (s *store) renew(r ha.Renew) int64 {
 	if s.hosts[r.Record.Name].mod != r.Mod {
 		return 0
 	}
+	s.world.checkRegister(r.Record)
 	return s.commit(batch{hosts: []cluster.Host{r.Record}})
 }
 

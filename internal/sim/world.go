@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/config"
 )
 
 // Durations of the simulated agent and its surroundings. The shell of the real
@@ -23,16 +24,18 @@ const (
 	killTimeout  = time.Second // after which a kill says that it is not proved
 	haltTakes    = 3 * time.Second
 	armTakes     = 2 * time.Millisecond
+	listAgain    = 300 * time.Millisecond
 	agentRestart = time.Second // from an agent's crash to its next start
 	holdAtMost   = 15 * time.Second
 )
 
 // DefaultTimings are the product's defaults.
-func DefaultTimings() cluster.Timings {
-	return cluster.Timings{
-		Lease: 6 * time.Second, Keepalive: 2 * time.Second, Grace: 2 * time.Second, Watchdog: 4 * time.Second,
-		Epsilon: 500 * time.Millisecond, Drift: 0.01, Election: 4 * time.Second,
-	}
+func DefaultTimings() cluster.Timings { return config.Timings{}.Values() }
+
+// defaultRestart is what becomes of a guest that ends by itself, unless a
+// scenario says otherwise.
+func defaultRestart() cluster.Restart {
+	return cluster.Restart{InPlace: 2, Window: 10 * time.Minute}
 }
 
 // Line is one entry of a run's record: an event that the cluster wrote, or
@@ -58,12 +61,16 @@ type World struct {
 	queue   queue
 	rng     *rand.Rand // nil: all delays are the fixed ones
 	timings cluster.Timings
+	restart cluster.Restart
 	store   store
 	hosts   []*host
 	order   []cluster.HostID
 	names   map[string]*host // bound by `let`
 	plant   Plant
-	quorum  bool // not switched off by a fault
+	quorum  bool                    // not switched off by a fault
+	lost    int64                   // true time since when there is no quorum; -1: there is one
+	devices map[cluster.HostID]bool // hosts that have a fence device
+	fences  fenceCount
 	ended   bool
 
 	lines   []Line
@@ -73,12 +80,16 @@ type World struct {
 }
 
 func newWorld(names []string) *World {
-	w := &World{timings: DefaultTimings(), quorum: true, names: map[string]*host{}}
+	w := &World{
+		timings: DefaultTimings(), restart: defaultRestart(), quorum: true, lost: 0,
+		names: map[string]*host{}, devices: map[cluster.HostID]bool{},
+	}
 	w.check.down.since, w.check.excess.since = -1, -1
-	w.store.world = w
+	w.check.started, w.check.shown = map[string]bool{}, map[string]bool{}
+	w.store.world, w.store.gen = w, 1
 	w.store.hosts = map[cluster.HostID]hostRow{}
-	for _, n := range names {
-		h := &host{world: w, name: cluster.HostID(n)}
+	for i, n := range names {
+		h := &host{world: w, name: cluster.HostID(n), index: i}
 		h.reset()
 		h.identity = "id-" + n
 		w.hosts = append(w.hosts, h)

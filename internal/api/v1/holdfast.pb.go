@@ -694,6 +694,470 @@ func (x *WatchEventsResponse) GetNext() int64 {
 	return 0
 }
 
+type ConfirmOffRequest struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	IdempotencyKey string                 `protobuf:"bytes,1,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	Host           string                 `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"` // its name, as it was typed
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *ConfirmOffRequest) Reset() {
+	*x = ConfirmOffRequest{}
+	mi := &file_holdfast_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfirmOffRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfirmOffRequest) ProtoMessage() {}
+
+func (x *ConfirmOffRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfirmOffRequest.ProtoReflect.Descriptor instead.
+func (*ConfirmOffRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ConfirmOffRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+func (x *ConfirmOffRequest) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+type ConfirmOffResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfirmOffResponse) Reset() {
+	*x = ConfirmOffResponse{}
+	mi := &file_holdfast_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfirmOffResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfirmOffResponse) ProtoMessage() {}
+
+func (x *ConfirmOffResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfirmOffResponse.ProtoReflect.Descriptor instead.
+func (*ConfirmOffResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{15}
+}
+
+type GetStoreStatusRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetStoreStatusRequest) Reset() {
+	*x = GetStoreStatusRequest{}
+	mi := &file_holdfast_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetStoreStatusRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetStoreStatusRequest) ProtoMessage() {}
+
+func (x *GetStoreStatusRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetStoreStatusRequest.ProtoReflect.Descriptor instead.
+func (*GetStoreStatusRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{16}
+}
+
+type GetStoreStatusResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Generation    uint64                 `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`
+	Members       []*StoreMember         `protobuf:"bytes,2,rep,name=members,proto3" json:"members,omitempty"`
+	Backups       []*Backup              `protobuf:"bytes,3,rep,name=backups,proto3" json:"backups,omitempty"` // on the agent's host, newest first
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetStoreStatusResponse) Reset() {
+	*x = GetStoreStatusResponse{}
+	mi := &file_holdfast_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetStoreStatusResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetStoreStatusResponse) ProtoMessage() {}
+
+func (x *GetStoreStatusResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetStoreStatusResponse.ProtoReflect.Descriptor instead.
+func (*GetStoreStatusResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *GetStoreStatusResponse) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *GetStoreStatusResponse) GetMembers() []*StoreMember {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+func (x *GetStoreStatusResponse) GetBackups() []*Backup {
+	if x != nil {
+		return x.Backups
+	}
+	return nil
+}
+
+type BackUpStoreRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackUpStoreRequest) Reset() {
+	*x = BackUpStoreRequest{}
+	mi := &file_holdfast_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackUpStoreRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackUpStoreRequest) ProtoMessage() {}
+
+func (x *BackUpStoreRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackUpStoreRequest.ProtoReflect.Descriptor instead.
+func (*BackUpStoreRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{18}
+}
+
+type BackUpStoreResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Backup        *Backup                `protobuf:"bytes,1,opt,name=backup,proto3" json:"backup,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackUpStoreResponse) Reset() {
+	*x = BackUpStoreResponse{}
+	mi := &file_holdfast_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackUpStoreResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackUpStoreResponse) ProtoMessage() {}
+
+func (x *BackUpStoreResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackUpStoreResponse.ProtoReflect.Descriptor instead.
+func (*BackUpStoreResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *BackUpStoreResponse) GetBackup() *Backup {
+	if x != nil {
+		return x.Backup
+	}
+	return nil
+}
+
+type StoreMember struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Url           string                 `protobuf:"bytes,2,opt,name=url,proto3" json:"url,omitempty"`
+	Leader        bool                   `protobuf:"varint,3,opt,name=leader,proto3" json:"leader,omitempty"`
+	Learner       bool                   `protobuf:"varint,4,opt,name=learner,proto3" json:"learner,omitempty"`
+	Reachable     bool                   `protobuf:"varint,5,opt,name=reachable,proto3" json:"reachable,omitempty"`
+	Error         string                 `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"`
+	Version       string                 `protobuf:"bytes,7,opt,name=version,proto3" json:"version,omitempty"`
+	Size          int64                  `protobuf:"varint,8,opt,name=size,proto3" json:"size,omitempty"` // bytes, as the next two
+	InUse         int64                  `protobuf:"varint,9,opt,name=in_use,json=inUse,proto3" json:"in_use,omitempty"`
+	Quota         int64                  `protobuf:"varint,10,opt,name=quota,proto3" json:"quota,omitempty"`
+	Behind        int64                  `protobuf:"varint,11,opt,name=behind,proto3" json:"behind,omitempty"` // entries
+	Alarms        []string               `protobuf:"bytes,12,rep,name=alarms,proto3" json:"alarms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StoreMember) Reset() {
+	*x = StoreMember{}
+	mi := &file_holdfast_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StoreMember) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StoreMember) ProtoMessage() {}
+
+func (x *StoreMember) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StoreMember.ProtoReflect.Descriptor instead.
+func (*StoreMember) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *StoreMember) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *StoreMember) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *StoreMember) GetLeader() bool {
+	if x != nil {
+		return x.Leader
+	}
+	return false
+}
+
+func (x *StoreMember) GetLearner() bool {
+	if x != nil {
+		return x.Learner
+	}
+	return false
+}
+
+func (x *StoreMember) GetReachable() bool {
+	if x != nil {
+		return x.Reachable
+	}
+	return false
+}
+
+func (x *StoreMember) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *StoreMember) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *StoreMember) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *StoreMember) GetInUse() int64 {
+	if x != nil {
+		return x.InUse
+	}
+	return 0
+}
+
+func (x *StoreMember) GetQuota() int64 {
+	if x != nil {
+		return x.Quota
+	}
+	return 0
+}
+
+func (x *StoreMember) GetBehind() int64 {
+	if x != nil {
+		return x.Behind
+	}
+	return 0
+}
+
+func (x *StoreMember) GetAlarms() []string {
+	if x != nil {
+		return x.Alarms
+	}
+	return nil
+}
+
+type Backup struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	File          string                 `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`
+	TimeNs        int64                  `protobuf:"varint,2,opt,name=time_ns,json=timeNs,proto3" json:"time_ns,omitempty"` // since 1970-01-01 UTC
+	Size          int64                  `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`                   // bytes
+	Revision      int64                  `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Backup) Reset() {
+	*x = Backup{}
+	mi := &file_holdfast_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Backup) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Backup) ProtoMessage() {}
+
+func (x *Backup) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Backup.ProtoReflect.Descriptor instead.
+func (*Backup) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *Backup) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+func (x *Backup) GetTimeNs() int64 {
+	if x != nil {
+		return x.TimeNs
+	}
+	return 0
+}
+
+func (x *Backup) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *Backup) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
 type GetVersionRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -702,7 +1166,7 @@ type GetVersionRequest struct {
 
 func (x *GetVersionRequest) Reset() {
 	*x = GetVersionRequest{}
-	mi := &file_holdfast_proto_msgTypes[14]
+	mi := &file_holdfast_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -714,7 +1178,7 @@ func (x *GetVersionRequest) String() string {
 func (*GetVersionRequest) ProtoMessage() {}
 
 func (x *GetVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[14]
+	mi := &file_holdfast_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -727,7 +1191,7 @@ func (x *GetVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetVersionRequest.ProtoReflect.Descriptor instead.
 func (*GetVersionRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{14}
+	return file_holdfast_proto_rawDescGZIP(), []int{22}
 }
 
 type GetVersionResponse struct {
@@ -741,7 +1205,7 @@ type GetVersionResponse struct {
 
 func (x *GetVersionResponse) Reset() {
 	*x = GetVersionResponse{}
-	mi := &file_holdfast_proto_msgTypes[15]
+	mi := &file_holdfast_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -753,7 +1217,7 @@ func (x *GetVersionResponse) String() string {
 func (*GetVersionResponse) ProtoMessage() {}
 
 func (x *GetVersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[15]
+	mi := &file_holdfast_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -766,7 +1230,7 @@ func (x *GetVersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetVersionResponse.ProtoReflect.Descriptor instead.
 func (*GetVersionResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{15}
+	return file_holdfast_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *GetVersionResponse) GetVersion() string {
@@ -800,7 +1264,7 @@ type ErrorDetail struct {
 
 func (x *ErrorDetail) Reset() {
 	*x = ErrorDetail{}
-	mi := &file_holdfast_proto_msgTypes[16]
+	mi := &file_holdfast_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -812,7 +1276,7 @@ func (x *ErrorDetail) String() string {
 func (*ErrorDetail) ProtoMessage() {}
 
 func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[16]
+	mi := &file_holdfast_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -825,7 +1289,7 @@ func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorDetail.ProtoReflect.Descriptor instead.
 func (*ErrorDetail) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{16}
+	return file_holdfast_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ErrorDetail) GetRemedy() string {
@@ -845,7 +1309,7 @@ type Epoch struct {
 
 func (x *Epoch) Reset() {
 	*x = Epoch{}
-	mi := &file_holdfast_proto_msgTypes[17]
+	mi := &file_holdfast_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -857,7 +1321,7 @@ func (x *Epoch) String() string {
 func (*Epoch) ProtoMessage() {}
 
 func (x *Epoch) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[17]
+	mi := &file_holdfast_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -870,7 +1334,7 @@ func (x *Epoch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Epoch.ProtoReflect.Descriptor instead.
 func (*Epoch) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{17}
+	return file_holdfast_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Epoch) GetGen() uint64 {
@@ -901,7 +1365,7 @@ type Proof struct {
 
 func (x *Proof) Reset() {
 	*x = Proof{}
-	mi := &file_holdfast_proto_msgTypes[18]
+	mi := &file_holdfast_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -913,7 +1377,7 @@ func (x *Proof) String() string {
 func (*Proof) ProtoMessage() {}
 
 func (x *Proof) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[18]
+	mi := &file_holdfast_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -926,7 +1390,7 @@ func (x *Proof) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Proof.ProtoReflect.Descriptor instead.
 func (*Proof) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{18}
+	return file_holdfast_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Proof) GetKind() string {
@@ -984,13 +1448,14 @@ type Owner struct {
 	Reason        string                 `protobuf:"bytes,9,opt,name=reason,proto3" json:"reason,omitempty"`
 	TimeNs        int64                  `protobuf:"varint,10,opt,name=time_ns,json=timeNs,proto3" json:"time_ns,omitempty"` // since 1970-01-01 UTC; 0: not set
 	Claim         string                 `protobuf:"bytes,11,opt,name=claim,proto3" json:"claim,omitempty"`
+	Restarts      int64                  `protobuf:"varint,12,opt,name=restarts,proto3" json:"restarts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Owner) Reset() {
 	*x = Owner{}
-	mi := &file_holdfast_proto_msgTypes[19]
+	mi := &file_holdfast_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1002,7 +1467,7 @@ func (x *Owner) String() string {
 func (*Owner) ProtoMessage() {}
 
 func (x *Owner) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[19]
+	mi := &file_holdfast_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1015,7 +1480,7 @@ func (x *Owner) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Owner.ProtoReflect.Descriptor instead.
 func (*Owner) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{19}
+	return file_holdfast_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Owner) GetResource() string {
@@ -1095,18 +1560,26 @@ func (x *Owner) GetClaim() string {
 	return ""
 }
 
+func (x *Owner) GetRestarts() int64 {
+	if x != nil {
+		return x.Restarts
+	}
+	return 0
+}
+
 type Want struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Run           bool                   `protobuf:"varint,1,opt,name=run,proto3" json:"run,omitempty"`
 	HandsOff      bool                   `protobuf:"varint,2,opt,name=hands_off,json=handsOff,proto3" json:"hands_off,omitempty"`
 	MoveTo        string                 `protobuf:"bytes,3,opt,name=move_to,json=moveTo,proto3" json:"move_to,omitempty"`
+	Off           []*Off                 `protobuf:"bytes,4,rep,name=off,proto3" json:"off,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Want) Reset() {
 	*x = Want{}
-	mi := &file_holdfast_proto_msgTypes[20]
+	mi := &file_holdfast_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1118,7 +1591,7 @@ func (x *Want) String() string {
 func (*Want) ProtoMessage() {}
 
 func (x *Want) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[20]
+	mi := &file_holdfast_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1131,7 +1604,7 @@ func (x *Want) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Want.ProtoReflect.Descriptor instead.
 func (*Want) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{20}
+	return file_holdfast_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Want) GetRun() bool {
@@ -1155,6 +1628,73 @@ func (x *Want) GetMoveTo() string {
 	return ""
 }
 
+func (x *Want) GetOff() []*Off {
+	if x != nil {
+		return x.Off
+	}
+	return nil
+}
+
+type Off struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
+	Mod           int64                  `protobuf:"varint,2,opt,name=mod,proto3" json:"mod,omitempty"`
+	User          string                 `protobuf:"bytes,3,opt,name=user,proto3" json:"user,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Off) Reset() {
+	*x = Off{}
+	mi := &file_holdfast_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Off) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Off) ProtoMessage() {}
+
+func (x *Off) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Off.ProtoReflect.Descriptor instead.
+func (*Off) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *Off) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *Off) GetMod() int64 {
+	if x != nil {
+		return x.Mod
+	}
+	return 0
+}
+
+func (x *Off) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
 type Host struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
 	Name              string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -1172,13 +1712,17 @@ type Host struct {
 	Guest             string                 `protobuf:"bytes,13,opt,name=guest,proto3" json:"guest,omitempty"` // its state
 	Expelled          *Epoch                 `protobuf:"bytes,14,opt,name=expelled,proto3" json:"expelled,omitempty"`
 	Gate              int64                  `protobuf:"varint,15,opt,name=gate,proto3" json:"gate,omitempty"`
+	Beat              int64                  `protobuf:"varint,16,opt,name=beat,proto3" json:"beat,omitempty"`
+	Machine           string                 `protobuf:"bytes,17,opt,name=machine,proto3" json:"machine,omitempty"`
+	Fenced            string                 `protobuf:"bytes,18,opt,name=fenced,proto3" json:"fenced,omitempty"`
+	Unhealthy         string                 `protobuf:"bytes,19,opt,name=unhealthy,proto3" json:"unhealthy,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_holdfast_proto_msgTypes[21]
+	mi := &file_holdfast_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1190,7 +1734,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[21]
+	mi := &file_holdfast_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1203,7 +1747,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{21}
+	return file_holdfast_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Host) GetName() string {
@@ -1311,6 +1855,34 @@ func (x *Host) GetGate() int64 {
 	return 0
 }
 
+func (x *Host) GetBeat() int64 {
+	if x != nil {
+		return x.Beat
+	}
+	return 0
+}
+
+func (x *Host) GetMachine() string {
+	if x != nil {
+		return x.Machine
+	}
+	return ""
+}
+
+func (x *Host) GetFenced() string {
+	if x != nil {
+		return x.Fenced
+	}
+	return ""
+}
+
+func (x *Host) GetUnhealthy() string {
+	if x != nil {
+		return x.Unhealthy
+	}
+	return ""
+}
+
 type HostStatus struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Host          *Host                  `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
@@ -1323,7 +1895,7 @@ type HostStatus struct {
 
 func (x *HostStatus) Reset() {
 	*x = HostStatus{}
-	mi := &file_holdfast_proto_msgTypes[22]
+	mi := &file_holdfast_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1335,7 +1907,7 @@ func (x *HostStatus) String() string {
 func (*HostStatus) ProtoMessage() {}
 
 func (x *HostStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[22]
+	mi := &file_holdfast_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1348,7 +1920,7 @@ func (x *HostStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostStatus.ProtoReflect.Descriptor instead.
 func (*HostStatus) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{22}
+	return file_holdfast_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *HostStatus) GetHost() *Host {
@@ -1390,7 +1962,7 @@ type Takeover struct {
 
 func (x *Takeover) Reset() {
 	*x = Takeover{}
-	mi := &file_holdfast_proto_msgTypes[23]
+	mi := &file_holdfast_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1402,7 +1974,7 @@ func (x *Takeover) String() string {
 func (*Takeover) ProtoMessage() {}
 
 func (x *Takeover) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[23]
+	mi := &file_holdfast_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1415,7 +1987,7 @@ func (x *Takeover) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Takeover.ProtoReflect.Descriptor instead.
 func (*Takeover) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{23}
+	return file_holdfast_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Takeover) GetPossible() bool {
@@ -1448,13 +2020,15 @@ type Timings struct {
 	EpsilonNs     int64                  `protobuf:"varint,5,opt,name=epsilon_ns,json=epsilonNs,proto3" json:"epsilon_ns,omitempty"`
 	Drift         float64                `protobuf:"fixed64,6,opt,name=drift,proto3" json:"drift,omitempty"`
 	ElectionNs    int64                  `protobuf:"varint,7,opt,name=election_ns,json=electionNs,proto3" json:"election_ns,omitempty"`
+	HeartbeatNs   int64                  `protobuf:"varint,8,opt,name=heartbeat_ns,json=heartbeatNs,proto3" json:"heartbeat_ns,omitempty"`
+	DetectionNs   int64                  `protobuf:"varint,9,opt,name=detection_ns,json=detectionNs,proto3" json:"detection_ns,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Timings) Reset() {
 	*x = Timings{}
-	mi := &file_holdfast_proto_msgTypes[24]
+	mi := &file_holdfast_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1466,7 +2040,7 @@ func (x *Timings) String() string {
 func (*Timings) ProtoMessage() {}
 
 func (x *Timings) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[24]
+	mi := &file_holdfast_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1479,7 +2053,7 @@ func (x *Timings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timings.ProtoReflect.Descriptor instead.
 func (*Timings) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{24}
+	return file_holdfast_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Timings) GetLeaseNs() int64 {
@@ -1531,6 +2105,20 @@ func (x *Timings) GetElectionNs() int64 {
 	return 0
 }
 
+func (x *Timings) GetHeartbeatNs() int64 {
+	if x != nil {
+		return x.HeartbeatNs
+	}
+	return 0
+}
+
+func (x *Timings) GetDetectionNs() int64 {
+	if x != nil {
+		return x.DetectionNs
+	}
+	return 0
+}
+
 type Status struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	TimeNs        int64                  `protobuf:"varint,1,opt,name=time_ns,json=timeNs,proto3" json:"time_ns,omitempty"` // since 1970-01-01 UTC; 0: not set
@@ -1547,13 +2135,14 @@ type Status struct {
 	Takeover      *Takeover              `protobuf:"bytes,12,opt,name=takeover,proto3" json:"takeover,omitempty"`
 	Waiting       string                 `protobuf:"bytes,13,opt,name=waiting,proto3" json:"waiting,omitempty"`
 	Timings       *Timings               `protobuf:"bytes,14,opt,name=timings,proto3" json:"timings,omitempty"`
+	Members       []string               `protobuf:"bytes,15,rep,name=members,proto3" json:"members,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_holdfast_proto_msgTypes[25]
+	mi := &file_holdfast_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1565,7 +2154,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[25]
+	mi := &file_holdfast_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1578,7 +2167,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{25}
+	return file_holdfast_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Status) GetTimeNs() int64 {
@@ -1679,6 +2268,13 @@ func (x *Status) GetTimings() *Timings {
 	return nil
 }
 
+func (x *Status) GetMembers() []string {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
 type Event struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	TimeNs        int64                  `protobuf:"varint,1,opt,name=time_ns,json=timeNs,proto3" json:"time_ns,omitempty"` // since 1970-01-01 UTC; 0: not set
@@ -1698,7 +2294,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_holdfast_proto_msgTypes[26]
+	mi := &file_holdfast_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1710,7 +2306,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[26]
+	mi := &file_holdfast_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1723,7 +2319,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{26}
+	return file_holdfast_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Event) GetTimeNs() int64 {
@@ -1841,7 +2437,40 @@ const file_holdfast_proto_rawDesc = "" +
 	"\x05after\x18\x01 \x01(\x03R\x05after\"U\n" +
 	"\x13WatchEventsResponse\x12*\n" +
 	"\x06events\x18\x01 \x03(\v2\x12.holdfast.v1.EventR\x06events\x12\x12\n" +
-	"\x04next\x18\x02 \x01(\x03R\x04next\"\x13\n" +
+	"\x04next\x18\x02 \x01(\x03R\x04next\"P\n" +
+	"\x11ConfirmOffRequest\x12'\n" +
+	"\x0fidempotency_key\x18\x01 \x01(\tR\x0eidempotencyKey\x12\x12\n" +
+	"\x04host\x18\x02 \x01(\tR\x04host\"\x14\n" +
+	"\x12ConfirmOffResponse\"\x17\n" +
+	"\x15GetStoreStatusRequest\"\x9b\x01\n" +
+	"\x16GetStoreStatusResponse\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x01 \x01(\x04R\n" +
+	"generation\x122\n" +
+	"\amembers\x18\x02 \x03(\v2\x18.holdfast.v1.StoreMemberR\amembers\x12-\n" +
+	"\abackups\x18\x03 \x03(\v2\x13.holdfast.v1.BackupR\abackups\"\x14\n" +
+	"\x12BackUpStoreRequest\"B\n" +
+	"\x13BackUpStoreResponse\x12+\n" +
+	"\x06backup\x18\x01 \x01(\v2\x13.holdfast.v1.BackupR\x06backup\"\xa4\x02\n" +
+	"\vStoreMember\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
+	"\x03url\x18\x02 \x01(\tR\x03url\x12\x16\n" +
+	"\x06leader\x18\x03 \x01(\bR\x06leader\x12\x18\n" +
+	"\alearner\x18\x04 \x01(\bR\alearner\x12\x1c\n" +
+	"\treachable\x18\x05 \x01(\bR\treachable\x12\x14\n" +
+	"\x05error\x18\x06 \x01(\tR\x05error\x12\x18\n" +
+	"\aversion\x18\a \x01(\tR\aversion\x12\x12\n" +
+	"\x04size\x18\b \x01(\x03R\x04size\x12\x15\n" +
+	"\x06in_use\x18\t \x01(\x03R\x05inUse\x12\x14\n" +
+	"\x05quota\x18\n" +
+	" \x01(\x03R\x05quota\x12\x16\n" +
+	"\x06behind\x18\v \x01(\x03R\x06behind\x12\x16\n" +
+	"\x06alarms\x18\f \x03(\tR\x06alarms\"e\n" +
+	"\x06Backup\x12\x12\n" +
+	"\x04file\x18\x01 \x01(\tR\x04file\x12\x17\n" +
+	"\atime_ns\x18\x02 \x01(\x03R\x06timeNs\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\x03R\x04size\x12\x1a\n" +
+	"\brevision\x18\x04 \x01(\x03R\brevision\"\x13\n" +
 	"\x11GetVersionRequest\"P\n" +
 	"\x12GetVersionResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x0e\n" +
@@ -1858,7 +2487,7 @@ const file_holdfast_proto_rawDesc = "" +
 	"\x05epoch\x18\x03 \x01(\v2\x12.holdfast.v1.EpochR\x05epoch\x12\x17\n" +
 	"\await_ns\x18\x04 \x01(\x03R\x06waitNs\x12\x0e\n" +
 	"\x02by\x18\x05 \x01(\tR\x02by\x12\x12\n" +
-	"\x04note\x18\x06 \x01(\tR\x04note\"\xaa\x02\n" +
+	"\x04note\x18\x06 \x01(\tR\x04note\"\xc6\x02\n" +
 	"\x05Owner\x12\x1a\n" +
 	"\bresource\x18\x01 \x01(\tR\bresource\x12(\n" +
 	"\x05epoch\x18\x02 \x01(\v2\x12.holdfast.v1.EpochR\x05epoch\x12\x14\n" +
@@ -1871,11 +2500,17 @@ const file_holdfast_proto_rawDesc = "" +
 	"\x06reason\x18\t \x01(\tR\x06reason\x12\x17\n" +
 	"\atime_ns\x18\n" +
 	" \x01(\x03R\x06timeNs\x12\x14\n" +
-	"\x05claim\x18\v \x01(\tR\x05claim\"N\n" +
+	"\x05claim\x18\v \x01(\tR\x05claim\x12\x1a\n" +
+	"\brestarts\x18\f \x01(\x03R\brestarts\"r\n" +
 	"\x04Want\x12\x10\n" +
 	"\x03run\x18\x01 \x01(\bR\x03run\x12\x1b\n" +
 	"\thands_off\x18\x02 \x01(\bR\bhandsOff\x12\x17\n" +
-	"\amove_to\x18\x03 \x01(\tR\x06moveTo\"\x8c\x03\n" +
+	"\amove_to\x18\x03 \x01(\tR\x06moveTo\x12\"\n" +
+	"\x03off\x18\x04 \x03(\v2\x10.holdfast.v1.OffR\x03off\"?\n" +
+	"\x03Off\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\x12\x10\n" +
+	"\x03mod\x18\x02 \x01(\x03R\x03mod\x12\x12\n" +
+	"\x04user\x18\x03 \x01(\tR\x04user\"\xf0\x03\n" +
 	"\x04Host\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\bidentity\x18\x02 \x01(\tR\bidentity\x12\x12\n" +
@@ -1892,7 +2527,11 @@ const file_holdfast_proto_rawDesc = "" +
 	"\aversion\x18\f \x01(\tR\aversion\x12\x14\n" +
 	"\x05guest\x18\r \x01(\tR\x05guest\x12.\n" +
 	"\bexpelled\x18\x0e \x01(\v2\x12.holdfast.v1.EpochR\bexpelled\x12\x12\n" +
-	"\x04gate\x18\x0f \x01(\x03R\x04gate\"\x88\x01\n" +
+	"\x04gate\x18\x0f \x01(\x03R\x04gate\x12\x12\n" +
+	"\x04beat\x18\x10 \x01(\x03R\x04beat\x12\x18\n" +
+	"\amachine\x18\x11 \x01(\tR\amachine\x12\x16\n" +
+	"\x06fenced\x18\x12 \x01(\tR\x06fenced\x12\x1c\n" +
+	"\tunhealthy\x18\x13 \x01(\tR\tunhealthy\"\x88\x01\n" +
 	"\n" +
 	"HostStatus\x12%\n" +
 	"\x04host\x18\x01 \x01(\v2\x11.holdfast.v1.HostR\x04host\x12\x14\n" +
@@ -1902,7 +2541,7 @@ const file_holdfast_proto_rawDesc = "" +
 	"\bTakeover\x12\x1a\n" +
 	"\bpossible\x18\x01 \x01(\bR\bpossible\x12\x1b\n" +
 	"\twithin_ns\x18\x02 \x01(\x03R\bwithinNs\x12\x10\n" +
-	"\x03why\x18\x03 \x01(\tR\x03why\"\xd9\x01\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\"\x9f\x02\n" +
 	"\aTimings\x12\x19\n" +
 	"\blease_ns\x18\x01 \x01(\x03R\aleaseNs\x12!\n" +
 	"\fkeepalive_ns\x18\x02 \x01(\x03R\vkeepaliveNs\x12\x19\n" +
@@ -1913,7 +2552,9 @@ const file_holdfast_proto_rawDesc = "" +
 	"epsilon_ns\x18\x05 \x01(\x03R\tepsilonNs\x12\x14\n" +
 	"\x05drift\x18\x06 \x01(\x01R\x05drift\x12\x1f\n" +
 	"\velection_ns\x18\a \x01(\x03R\n" +
-	"electionNs\"\xdb\x03\n" +
+	"electionNs\x12!\n" +
+	"\fheartbeat_ns\x18\b \x01(\x03R\vheartbeatNs\x12!\n" +
+	"\fdetection_ns\x18\t \x01(\x03R\vdetectionNs\"\xf5\x03\n" +
 	"\x06Status\x12\x17\n" +
 	"\atime_ns\x18\x01 \x01(\x03R\x06timeNs\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\x12\x12\n" +
@@ -1930,7 +2571,8 @@ const file_holdfast_proto_rawDesc = "" +
 	"\x05hosts\x18\v \x03(\v2\x17.holdfast.v1.HostStatusR\x05hosts\x121\n" +
 	"\btakeover\x18\f \x01(\v2\x15.holdfast.v1.TakeoverR\btakeover\x12\x18\n" +
 	"\awaiting\x18\r \x01(\tR\awaiting\x12.\n" +
-	"\atimings\x18\x0e \x01(\v2\x14.holdfast.v1.TimingsR\atimings\"\x89\x02\n" +
+	"\atimings\x18\x0e \x01(\v2\x14.holdfast.v1.TimingsR\atimings\x12\x18\n" +
+	"\amembers\x18\x0f \x03(\tR\amembers\"\x89\x02\n" +
 	"\x05Event\x12\x17\n" +
 	"\atime_ns\x18\x01 \x01(\x03R\x06timeNs\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x0e\n" +
@@ -1943,7 +2585,7 @@ const file_holdfast_proto_rawDesc = "" +
 	"\await_ns\x18\t \x01(\x03R\x06waitNs\x12\x12\n" +
 	"\x04user\x18\n" +
 	" \x01(\tR\x04user\x12\x16\n" +
-	"\x06detail\x18\v \x01(\tR\x06detail2\xe7\x04\n" +
+	"\x06detail\x18\v \x01(\tR\x06detail2\xe3\x06\n" +
 	"\x0eClusterService\x12J\n" +
 	"\tGetStatus\x12\x1d.holdfast.v1.GetStatusRequest\x1a\x1e.holdfast.v1.GetStatusResponse\x12R\n" +
 	"\vWatchStatus\x12\x1f.holdfast.v1.WatchStatusRequest\x1a .holdfast.v1.WatchStatusResponse0\x01\x12>\n" +
@@ -1953,6 +2595,10 @@ const file_holdfast_proto_rawDesc = "" +
 	"\n" +
 	"ListEvents\x12\x1e.holdfast.v1.ListEventsRequest\x1a\x1f.holdfast.v1.ListEventsResponse\x12R\n" +
 	"\vWatchEvents\x12\x1f.holdfast.v1.WatchEventsRequest\x1a .holdfast.v1.WatchEventsResponse0\x01\x12M\n" +
+	"\n" +
+	"ConfirmOff\x12\x1e.holdfast.v1.ConfirmOffRequest\x1a\x1f.holdfast.v1.ConfirmOffResponse\x12Y\n" +
+	"\x0eGetStoreStatus\x12\".holdfast.v1.GetStoreStatusRequest\x1a#.holdfast.v1.GetStoreStatusResponse\x12P\n" +
+	"\vBackUpStore\x12\x1f.holdfast.v1.BackUpStoreRequest\x1a .holdfast.v1.BackUpStoreResponse\x12M\n" +
 	"\n" +
 	"GetVersion\x12\x1e.holdfast.v1.GetVersionRequest\x1a\x1f.holdfast.v1.GetVersionResponseB Z\x1eholdfast/internal/api/v1;apiv1b\x06proto3"
 
@@ -1968,74 +2614,93 @@ func file_holdfast_proto_rawDescGZIP() []byte {
 	return file_holdfast_proto_rawDescData
 }
 
-var file_holdfast_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_holdfast_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_holdfast_proto_goTypes = []any{
-	(*GetStatusRequest)(nil),    // 0: holdfast.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),   // 1: holdfast.v1.GetStatusResponse
-	(*WatchStatusRequest)(nil),  // 2: holdfast.v1.WatchStatusRequest
-	(*WatchStatusResponse)(nil), // 3: holdfast.v1.WatchStatusResponse
-	(*StartRequest)(nil),        // 4: holdfast.v1.StartRequest
-	(*StartResponse)(nil),       // 5: holdfast.v1.StartResponse
-	(*StopRequest)(nil),         // 6: holdfast.v1.StopRequest
-	(*StopResponse)(nil),        // 7: holdfast.v1.StopResponse
-	(*MigrateRequest)(nil),      // 8: holdfast.v1.MigrateRequest
-	(*MigrateResponse)(nil),     // 9: holdfast.v1.MigrateResponse
-	(*ListEventsRequest)(nil),   // 10: holdfast.v1.ListEventsRequest
-	(*ListEventsResponse)(nil),  // 11: holdfast.v1.ListEventsResponse
-	(*WatchEventsRequest)(nil),  // 12: holdfast.v1.WatchEventsRequest
-	(*WatchEventsResponse)(nil), // 13: holdfast.v1.WatchEventsResponse
-	(*GetVersionRequest)(nil),   // 14: holdfast.v1.GetVersionRequest
-	(*GetVersionResponse)(nil),  // 15: holdfast.v1.GetVersionResponse
-	(*ErrorDetail)(nil),         // 16: holdfast.v1.ErrorDetail
-	(*Epoch)(nil),               // 17: holdfast.v1.Epoch
-	(*Proof)(nil),               // 18: holdfast.v1.Proof
-	(*Owner)(nil),               // 19: holdfast.v1.Owner
-	(*Want)(nil),                // 20: holdfast.v1.Want
-	(*Host)(nil),                // 21: holdfast.v1.Host
-	(*HostStatus)(nil),          // 22: holdfast.v1.HostStatus
-	(*Takeover)(nil),            // 23: holdfast.v1.Takeover
-	(*Timings)(nil),             // 24: holdfast.v1.Timings
-	(*Status)(nil),              // 25: holdfast.v1.Status
-	(*Event)(nil),               // 26: holdfast.v1.Event
+	(*GetStatusRequest)(nil),       // 0: holdfast.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),      // 1: holdfast.v1.GetStatusResponse
+	(*WatchStatusRequest)(nil),     // 2: holdfast.v1.WatchStatusRequest
+	(*WatchStatusResponse)(nil),    // 3: holdfast.v1.WatchStatusResponse
+	(*StartRequest)(nil),           // 4: holdfast.v1.StartRequest
+	(*StartResponse)(nil),          // 5: holdfast.v1.StartResponse
+	(*StopRequest)(nil),            // 6: holdfast.v1.StopRequest
+	(*StopResponse)(nil),           // 7: holdfast.v1.StopResponse
+	(*MigrateRequest)(nil),         // 8: holdfast.v1.MigrateRequest
+	(*MigrateResponse)(nil),        // 9: holdfast.v1.MigrateResponse
+	(*ListEventsRequest)(nil),      // 10: holdfast.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),     // 11: holdfast.v1.ListEventsResponse
+	(*WatchEventsRequest)(nil),     // 12: holdfast.v1.WatchEventsRequest
+	(*WatchEventsResponse)(nil),    // 13: holdfast.v1.WatchEventsResponse
+	(*ConfirmOffRequest)(nil),      // 14: holdfast.v1.ConfirmOffRequest
+	(*ConfirmOffResponse)(nil),     // 15: holdfast.v1.ConfirmOffResponse
+	(*GetStoreStatusRequest)(nil),  // 16: holdfast.v1.GetStoreStatusRequest
+	(*GetStoreStatusResponse)(nil), // 17: holdfast.v1.GetStoreStatusResponse
+	(*BackUpStoreRequest)(nil),     // 18: holdfast.v1.BackUpStoreRequest
+	(*BackUpStoreResponse)(nil),    // 19: holdfast.v1.BackUpStoreResponse
+	(*StoreMember)(nil),            // 20: holdfast.v1.StoreMember
+	(*Backup)(nil),                 // 21: holdfast.v1.Backup
+	(*GetVersionRequest)(nil),      // 22: holdfast.v1.GetVersionRequest
+	(*GetVersionResponse)(nil),     // 23: holdfast.v1.GetVersionResponse
+	(*ErrorDetail)(nil),            // 24: holdfast.v1.ErrorDetail
+	(*Epoch)(nil),                  // 25: holdfast.v1.Epoch
+	(*Proof)(nil),                  // 26: holdfast.v1.Proof
+	(*Owner)(nil),                  // 27: holdfast.v1.Owner
+	(*Want)(nil),                   // 28: holdfast.v1.Want
+	(*Off)(nil),                    // 29: holdfast.v1.Off
+	(*Host)(nil),                   // 30: holdfast.v1.Host
+	(*HostStatus)(nil),             // 31: holdfast.v1.HostStatus
+	(*Takeover)(nil),               // 32: holdfast.v1.Takeover
+	(*Timings)(nil),                // 33: holdfast.v1.Timings
+	(*Status)(nil),                 // 34: holdfast.v1.Status
+	(*Event)(nil),                  // 35: holdfast.v1.Event
 }
 var file_holdfast_proto_depIdxs = []int32{
-	25, // 0: holdfast.v1.GetStatusResponse.status:type_name -> holdfast.v1.Status
-	25, // 1: holdfast.v1.WatchStatusResponse.status:type_name -> holdfast.v1.Status
-	17, // 2: holdfast.v1.MigrateResponse.epoch:type_name -> holdfast.v1.Epoch
-	26, // 3: holdfast.v1.ListEventsResponse.events:type_name -> holdfast.v1.Event
-	26, // 4: holdfast.v1.WatchEventsResponse.events:type_name -> holdfast.v1.Event
-	17, // 5: holdfast.v1.Proof.epoch:type_name -> holdfast.v1.Epoch
-	17, // 6: holdfast.v1.Owner.epoch:type_name -> holdfast.v1.Epoch
-	18, // 7: holdfast.v1.Owner.proof:type_name -> holdfast.v1.Proof
-	17, // 8: holdfast.v1.Host.expelled:type_name -> holdfast.v1.Epoch
-	21, // 9: holdfast.v1.HostStatus.host:type_name -> holdfast.v1.Host
-	20, // 10: holdfast.v1.Status.want:type_name -> holdfast.v1.Want
-	19, // 11: holdfast.v1.Status.owner:type_name -> holdfast.v1.Owner
-	22, // 12: holdfast.v1.Status.hosts:type_name -> holdfast.v1.HostStatus
-	23, // 13: holdfast.v1.Status.takeover:type_name -> holdfast.v1.Takeover
-	24, // 14: holdfast.v1.Status.timings:type_name -> holdfast.v1.Timings
-	17, // 15: holdfast.v1.Event.epoch:type_name -> holdfast.v1.Epoch
-	0,  // 16: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
-	2,  // 17: holdfast.v1.ClusterService.WatchStatus:input_type -> holdfast.v1.WatchStatusRequest
-	4,  // 18: holdfast.v1.ClusterService.Start:input_type -> holdfast.v1.StartRequest
-	6,  // 19: holdfast.v1.ClusterService.Stop:input_type -> holdfast.v1.StopRequest
-	8,  // 20: holdfast.v1.ClusterService.Migrate:input_type -> holdfast.v1.MigrateRequest
-	10, // 21: holdfast.v1.ClusterService.ListEvents:input_type -> holdfast.v1.ListEventsRequest
-	12, // 22: holdfast.v1.ClusterService.WatchEvents:input_type -> holdfast.v1.WatchEventsRequest
-	14, // 23: holdfast.v1.ClusterService.GetVersion:input_type -> holdfast.v1.GetVersionRequest
-	1,  // 24: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
-	3,  // 25: holdfast.v1.ClusterService.WatchStatus:output_type -> holdfast.v1.WatchStatusResponse
-	5,  // 26: holdfast.v1.ClusterService.Start:output_type -> holdfast.v1.StartResponse
-	7,  // 27: holdfast.v1.ClusterService.Stop:output_type -> holdfast.v1.StopResponse
-	9,  // 28: holdfast.v1.ClusterService.Migrate:output_type -> holdfast.v1.MigrateResponse
-	11, // 29: holdfast.v1.ClusterService.ListEvents:output_type -> holdfast.v1.ListEventsResponse
-	13, // 30: holdfast.v1.ClusterService.WatchEvents:output_type -> holdfast.v1.WatchEventsResponse
-	15, // 31: holdfast.v1.ClusterService.GetVersion:output_type -> holdfast.v1.GetVersionResponse
-	24, // [24:32] is the sub-list for method output_type
-	16, // [16:24] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	34, // 0: holdfast.v1.GetStatusResponse.status:type_name -> holdfast.v1.Status
+	34, // 1: holdfast.v1.WatchStatusResponse.status:type_name -> holdfast.v1.Status
+	25, // 2: holdfast.v1.MigrateResponse.epoch:type_name -> holdfast.v1.Epoch
+	35, // 3: holdfast.v1.ListEventsResponse.events:type_name -> holdfast.v1.Event
+	35, // 4: holdfast.v1.WatchEventsResponse.events:type_name -> holdfast.v1.Event
+	20, // 5: holdfast.v1.GetStoreStatusResponse.members:type_name -> holdfast.v1.StoreMember
+	21, // 6: holdfast.v1.GetStoreStatusResponse.backups:type_name -> holdfast.v1.Backup
+	21, // 7: holdfast.v1.BackUpStoreResponse.backup:type_name -> holdfast.v1.Backup
+	25, // 8: holdfast.v1.Proof.epoch:type_name -> holdfast.v1.Epoch
+	25, // 9: holdfast.v1.Owner.epoch:type_name -> holdfast.v1.Epoch
+	26, // 10: holdfast.v1.Owner.proof:type_name -> holdfast.v1.Proof
+	29, // 11: holdfast.v1.Want.off:type_name -> holdfast.v1.Off
+	25, // 12: holdfast.v1.Host.expelled:type_name -> holdfast.v1.Epoch
+	30, // 13: holdfast.v1.HostStatus.host:type_name -> holdfast.v1.Host
+	28, // 14: holdfast.v1.Status.want:type_name -> holdfast.v1.Want
+	27, // 15: holdfast.v1.Status.owner:type_name -> holdfast.v1.Owner
+	31, // 16: holdfast.v1.Status.hosts:type_name -> holdfast.v1.HostStatus
+	32, // 17: holdfast.v1.Status.takeover:type_name -> holdfast.v1.Takeover
+	33, // 18: holdfast.v1.Status.timings:type_name -> holdfast.v1.Timings
+	25, // 19: holdfast.v1.Event.epoch:type_name -> holdfast.v1.Epoch
+	0,  // 20: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
+	2,  // 21: holdfast.v1.ClusterService.WatchStatus:input_type -> holdfast.v1.WatchStatusRequest
+	4,  // 22: holdfast.v1.ClusterService.Start:input_type -> holdfast.v1.StartRequest
+	6,  // 23: holdfast.v1.ClusterService.Stop:input_type -> holdfast.v1.StopRequest
+	8,  // 24: holdfast.v1.ClusterService.Migrate:input_type -> holdfast.v1.MigrateRequest
+	10, // 25: holdfast.v1.ClusterService.ListEvents:input_type -> holdfast.v1.ListEventsRequest
+	12, // 26: holdfast.v1.ClusterService.WatchEvents:input_type -> holdfast.v1.WatchEventsRequest
+	14, // 27: holdfast.v1.ClusterService.ConfirmOff:input_type -> holdfast.v1.ConfirmOffRequest
+	16, // 28: holdfast.v1.ClusterService.GetStoreStatus:input_type -> holdfast.v1.GetStoreStatusRequest
+	18, // 29: holdfast.v1.ClusterService.BackUpStore:input_type -> holdfast.v1.BackUpStoreRequest
+	22, // 30: holdfast.v1.ClusterService.GetVersion:input_type -> holdfast.v1.GetVersionRequest
+	1,  // 31: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
+	3,  // 32: holdfast.v1.ClusterService.WatchStatus:output_type -> holdfast.v1.WatchStatusResponse
+	5,  // 33: holdfast.v1.ClusterService.Start:output_type -> holdfast.v1.StartResponse
+	7,  // 34: holdfast.v1.ClusterService.Stop:output_type -> holdfast.v1.StopResponse
+	9,  // 35: holdfast.v1.ClusterService.Migrate:output_type -> holdfast.v1.MigrateResponse
+	11, // 36: holdfast.v1.ClusterService.ListEvents:output_type -> holdfast.v1.ListEventsResponse
+	13, // 37: holdfast.v1.ClusterService.WatchEvents:output_type -> holdfast.v1.WatchEventsResponse
+	15, // 38: holdfast.v1.ClusterService.ConfirmOff:output_type -> holdfast.v1.ConfirmOffResponse
+	17, // 39: holdfast.v1.ClusterService.GetStoreStatus:output_type -> holdfast.v1.GetStoreStatusResponse
+	19, // 40: holdfast.v1.ClusterService.BackUpStore:output_type -> holdfast.v1.BackUpStoreResponse
+	23, // 41: holdfast.v1.ClusterService.GetVersion:output_type -> holdfast.v1.GetVersionResponse
+	31, // [31:42] is the sub-list for method output_type
+	20, // [20:31] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_proto_init() }
@@ -2049,7 +2714,7 @@ func file_holdfast_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_proto_rawDesc), len(file_holdfast_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   27,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

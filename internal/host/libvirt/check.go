@@ -1,6 +1,7 @@
 package libvirt
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,8 +16,9 @@ import (
 )
 
 // Check tells whether the guest could be started here: libvirtd answers, the
-// image and the files of a direct boot are readable files, the bridges exist. The
-// seed is not looked at: it is written just before a start. The error is for
+// image and the files of a direct boot are readable files, or the image is an
+// export of an NBD server that answers, the bridges exist, and libvirtd uses
+// virtlockd when there is a lockspace. The seed is not looked at: it is written just before a start. The error is for
 // people and names what to do; all that is wrong is joined into one.
 func (d *Driver) Check(ctx context.Context, spec cluster.GuestSpec) error {
 	errs := []error{checkSpec(spec), d.checkDaemon(ctx)}
@@ -26,6 +28,7 @@ func (d *Driver) Check(ctx context.Context, spec cluster.GuestSpec) error {
 	for _, n := range spec.NICs {
 		errs = append(errs, d.checkBridge(n.Bridge))
 	}
+	errs = append(errs, d.checkLocks(ctx, spec))
 	return errors.Join(errs...)
 }
 
@@ -45,11 +48,20 @@ func (d *Driver) checkDaemon(ctx context.Context) error {
 	return nil
 }
 
-// checkFiles looks at all files that the guest needs, and returns the format of
-// its image.
+// checkFiles looks at the guest's image and all files that it needs, and returns
+// the format of the image.
 func (d *Driver) checkFiles(ctx context.Context, spec cluster.GuestSpec, seed bool) (string, error) {
 	type file struct{ what, path string }
-	files := []file{{"image", spec.Image}}
+	var files []file
+	format := ""
+	export, err := parseImage(spec.Image)
+	switch {
+	case err != nil:
+	case export != nil:
+		format, err = export.inspect(ctx)
+	default:
+		files = append(files, file{imageFile, spec.Image})
+	}
 	if b := spec.Boot; b != nil {
 		files = append(files, file{"kernel", b.Kernel})
 		if b.Initrd != "" {
@@ -59,19 +71,22 @@ func (d *Driver) checkFiles(ctx context.Context, spec cluster.GuestSpec, seed bo
 	if seed && spec.Seed != "" {
 		files = append(files, file{"seed", spec.Seed})
 	}
-	return bounded(ctx, d.files, "look at the guest's files (does their file server answer?)", func() (string, error) {
+	found, filesErr := bounded(ctx, d.files, "look at the guest's files (does their file server answer?)", func() (string, error) {
 		var errs []error
-		format := ""
-		for i, f := range files {
+		found := ""
+		for _, f := range files {
 			got, err := checkFile(f.what, f.path)
 			errs = append(errs, err)
-			if i == 0 {
-				format = got
+			if f.what == imageFile {
+				found = got
 			}
 		}
-		return format, errors.Join(errs...)
+		return found, errors.Join(errs...)
 	})
+	return format + found, errors.Join(err, filesErr) // only one of them looks at the image
 }
+
+const imageFile = "image"
 
 // checkFile makes sure that path is a file that can be read, and tells the
 // format of its content.
@@ -109,10 +124,15 @@ func sniff(f io.Reader, what, path string) (string, error) {
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return "", fmt.Errorf("read %s %s: %w", what, path, err)
 	}
-	if string(head[:n]) == "QFI\xfb" {
-		return formatQcow2, nil
+	return formatOf(head[:n]), nil
+}
+
+// formatOf tells the format by an image's first bytes.
+func formatOf(head []byte) string {
+	if bytes.HasPrefix(head, []byte("QFI\xfb")) {
+		return formatQcow2
 	}
-	return formatRaw, nil
+	return formatRaw
 }
 
 func (d *Driver) checkBridge(name string) error {

@@ -21,6 +21,8 @@ type Options struct {
 	MigrateURI string             // connection URI of a migration's target, %s stands for its address; default qemu+tls://%s/system
 	ProcDir    string             // default /proc. It must show the pids of the caller's own PID namespace
 	SysDir     string             // default /sys
+	ConfDir    string             // of libvirt; default /etc/libvirt
+	DumpDir    string             // where libvirt dumps crashed guests unless its configuration says otherwise; default /var/lib/libvirt/qemu/dump
 	RunDir     string             // a directory that lives as long as the boot, for the note of a start whose outcome is open; "" for none
 	Resource   cluster.ResourceID // the guest
 	UUID       string             // of its domain, canonical form
@@ -37,6 +39,8 @@ func (o Options) withDefaults() Options {
 		{&o.MigrateURI, "qemu+tls://%s/system"},
 		{&o.ProcDir, "/proc"},
 		{&o.SysDir, "/sys"},
+		{&o.ConfDir, "/etc/libvirt"},
+		{&o.DumpDir, "/var/lib/libvirt/qemu/dump"},
 	} {
 		if *d.field == "" {
 			*d.field = d.value
@@ -79,6 +83,8 @@ type seen struct {
 	guestProc
 	state cluster.GuestState // as libvirtd last told, "" before it did
 	ran   bool               // it was seen running: so it waits for no incoming migration
+	// panicked: its kernel had panicked when libvirtd last told.
+	panicked bool
 }
 
 // New returns a Driver. It does not need libvirtd to be there; goroutines that
@@ -176,14 +182,14 @@ func (d *Driver) Observe(ctx context.Context) (cluster.Guest, error) {
 		}
 		return g, fmt.Errorf("process %d of the guest is there, its state is not known: %w", s.pid, err)
 	}
-	d.remember(s.proc, v.state)
+	d.remember(s.proc, v)
 	if open && !s.incoming && d.flying.Load() == 0 {
 		// This is what the open start has become: nobody else could start it meanwhile.
 		if err := d.start.clear(); err != nil {
 			d.log.Error("the guest's start is over, but stays noted as open", "err", err)
 		}
 	}
-	g.State, g.Migrating, g.Percent = v.state, v.job.out, v.job.percent
+	g.State, g.Migrating, g.Percent, g.Panicked = v.state, v.job.out, v.job.percent, v.panicked
 	return g, nil
 }
 
@@ -245,21 +251,27 @@ func (d *Driver) own(f func()) bool {
 	return true
 }
 
-func (d *Driver) remember(p proc, state cluster.GuestState) {
+func (d *Driver) remember(p proc, v view) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.known == nil || d.known.proc != p {
+	known := d.known
+	if known == nil || known.proc != p {
+		d.mu.Unlock()
 		return
 	}
-	s := *d.known
-	s.state, s.ran = state, s.ran || state == cluster.GuestRunning
+	s := *known
+	s.state, s.ran, s.panicked = v.state, s.ran || v.state == cluster.GuestRunning, v.panicked
 	d.known = &s
+	d.mu.Unlock()
+	if v.panicked && !known.panicked {
+		d.log.Warn("the guest's kernel has panicked, its process stands still and is kept (preserve), or until its memory is dumped (coredump)", "pid", p.pid)
+	}
 }
 
 // view is what libvirtd says of the guest.
 type view struct {
-	state cluster.GuestState
-	job   job
+	state    cluster.GuestState
+	job      job
+	panicked bool // the guest's kernel has, its CPUs stand still
 }
 
 // ask asks libvirtd about the guest, whose process is s.
@@ -280,7 +292,11 @@ func (d *Driver) ask(ctx context.Context, s *seen) (view, error) {
 	}); err != nil {
 		return view{}, err
 	}
-	v := view{guestState(golibvirt.DomainState(state), golibvirt.DomainPausedReason(reason), s, j.out), j}
+	v := view{
+		state:    guestState(golibvirt.DomainState(state), golibvirt.DomainPausedReason(reason), s, j.out),
+		job:      j,
+		panicked: golibvirt.DomainState(state) == golibvirt.DomainCrashed,
+	}
 	if v.state == cluster.GuestUnknown {
 		return view{}, fmt.Errorf("libvirtd tells no state of the domain (%d, reason %d)", state, reason)
 	}
@@ -299,8 +315,10 @@ func guestState(state golibvirt.DomainState, reason golibvirt.DomainPausedReason
 			return cluster.GuestIncoming
 		}
 		return cluster.GuestPaused
-	case golibvirt.DomainShutdown, golibvirt.DomainShutoff, golibvirt.DomainCrashed:
+	case golibvirt.DomainShutdown, golibvirt.DomainShutoff:
 		return cluster.GuestPaused // its process is about to end
+	case golibvirt.DomainCrashed:
+		return cluster.GuestPaused // QEMU has stopped its CPUs; whether its process ends depends on the panic policy
 	}
 	return cluster.GuestUnknown
 }

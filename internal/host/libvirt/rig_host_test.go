@@ -78,9 +78,18 @@ func runHost(dir string) error {
 	}
 	h := &simHost{dir: dir, daemons: map[string]int{}}
 	go reap()
-	for _, d := range []string{"virtlogd", "libvirtd"} {
+	daemons := []string{"virtlogd", "libvirtd"}
+	if _, err := os.Stat("/etc/libvirt/virtlockd.conf"); err == nil {
+		daemons = []string{"virtlogd", "virtlockd", "libvirtd"}
+	}
+	for _, d := range daemons {
 		if err := h.startDaemon(d); err != nil {
 			return err
+		}
+		if d == "virtlockd" { // libvirtd needs it at once
+			if err := awaitSocket("/run/libvirt/virtlockd-sock"); err != nil {
+				return err
+			}
 		}
 	}
 	out := json.NewEncoder(os.Stdout)
@@ -102,6 +111,21 @@ func runHost(dir string) error {
 		}()
 	}
 	return in.Err()
+}
+
+// awaitSocket waits until a daemon listens.
+func awaitSocket(path string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	for {
+		c, err := net.Dial("unix", path)
+		if err == nil {
+			return c.Close()
+		}
+		if sleep(ctx, 20*time.Millisecond) != nil {
+			return err
+		}
+	}
 }
 
 // reap takes in the orphans that fall to the first process of a PID namespace.
@@ -237,6 +261,13 @@ func (h *simHost) doHost(ctx context.Context, r request) error {
 		}
 	case "daemon":
 		return h.startDaemon(r.Text)
+	case "tmpfs": // of Number MiB
+		if err := os.MkdirAll(r.Text, 0o755); err != nil {
+			return err
+		}
+		return unix.Mount("tmpfs", r.Text, "tmpfs", 0, fmt.Sprintf("size=%dm", r.Number))
+	case "serve-nbd": // IMAGE ADDRESS PORT, until the host ends
+		return serveNBDHere(ctx, r.Text)
 	case "signal": // a daemon
 		h.mu.Lock()
 		pid := h.daemons[r.Text]
@@ -273,6 +304,31 @@ func (h *simHost) doHost(ctx context.Context, r request) error {
 		})
 	}
 	return fmt.Errorf("unknown request %q", r.Op)
+}
+
+func serveNBDHere(ctx context.Context, text string) error {
+	var image, addr, port string
+	if _, err := fmt.Sscan(text, &image, &addr, &port); err != nil {
+		return err
+	}
+	path, err := exec.LookPath("qemu-nbd")
+	if err != nil {
+		return err
+	}
+	p, err := os.StartProcess(path, []string{path, "--format=raw", "--cache=none", "--persistent", "--shared=8",
+		"--export-name=mnvm", "--bind=" + addr, "--port=" + port, image}, &os.ProcAttr{Files: []*os.File{nil, os.Stderr, os.Stderr}})
+	if err != nil {
+		return err
+	}
+	for {
+		c, err := new(net.Dialer).DialContext(ctx, "tcp", net.JoinHostPort(addr, port))
+		if err == nil {
+			return errors.Join(c.Close(), p.Release())
+		}
+		if sleep(ctx, 20*time.Millisecond) != nil {
+			return err
+		}
+	}
 }
 
 type mountStep struct {

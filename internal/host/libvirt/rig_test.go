@@ -60,10 +60,16 @@ func needHosts(t *testing.T) {
 // joined by a cable.
 func newHosts(t *testing.T, n int) []*host {
 	t.Helper()
+	return newHostsLocking(t, n, "")
+}
+
+// newHostsLocking is newHosts, with virtlockd unless lockspace is "".
+func newHostsLocking(t *testing.T, n int, lockspace string) []*host {
+	t.Helper()
 	needHosts(t)
 	var hosts []*host
 	for i := range n {
-		hosts = append(hosts, newHost(t, i+1))
+		hosts = append(hosts, newHost(t, i+1, lockspace))
 	}
 	for _, h := range hosts {
 		h.must(request{Op: "ready"})
@@ -87,7 +93,7 @@ func newHosts(t *testing.T, n int) []*host {
 	return hosts
 }
 
-func newHost(t *testing.T, number int) *host {
+func newHost(t *testing.T, number int, lockspace string) *host {
 	t.Helper()
 	addr := fmt.Sprintf("10.98.7.%d", number)
 	h := &host{t: t, dir: t.TempDir(), number: number, addr: addr, wait: map[int]chan reply{}}
@@ -96,7 +102,7 @@ func newHost(t *testing.T, number int) *host {
 			t.Fatal(err)
 		}
 	}
-	h.configure()
+	h.configure(lockspace)
 	h.cmd = exec.Command("/proc/self/exe")
 	h.cmd.Env = append(os.Environ(), hostEnv+"="+h.dir)
 	h.cmd.SysProcAttr = &syscall.SysProcAttr{
@@ -142,7 +148,7 @@ func (h *host) daemonLogs() string {
 	return all.String()
 }
 
-func (h *host) configure() {
+func (h *host) configure(lockspace string) {
 	files := map[string]string{
 		"libvirtd.conf": `listen_tls = 0
 listen_tcp = 1
@@ -165,6 +171,11 @@ migration_address = "0.0.0.0"
 migration_host = "` + h.addr + `"
 `,
 		"virtlogd.conf": "", "libvirt.conf": "",
+	}
+	if lockspace != "" {
+		files["virtlockd.conf"] = "" // tells the host to start it
+		files["qemu.conf"] += "lock_manager = \"lockd\"\n"
+		files["qemu-lockd.conf"] = "# where\nfile_lockspace_dir = \"" + lockspace + "\"\n"
 	}
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(h.dir, "etc", name), []byte(text), 0o644); err != nil {

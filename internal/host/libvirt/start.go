@@ -113,6 +113,13 @@ func (d *Driver) prepare(ctx context.Context, spec cluster.GuestSpec) (string, e
 	if err != nil {
 		return "", err
 	}
+	if err := d.checkLocks(ctx, spec); err != nil {
+		return "", err
+	}
+	if err := d.makeLease(ctx, spec); err != nil {
+		return "", err
+	}
+	spec.OnPanic = d.panicPolicy(ctx, spec)
 	return domainXML(spec, format)
 }
 
@@ -178,7 +185,7 @@ func (d *Driver) create(c *conn, def string) <-chan error {
 // refused tells whether libvirtd's refusal left anything behind. It ends the
 // process of a start that failed before it answers, so that is not waited for long.
 func (d *Driver) refused(ctx context.Context, cause error) error {
-	cause = oneLine(cause)
+	cause = oneLine(explainLock(cause))
 	for {
 		found, err := d.procs.guests(ctx)
 		switch {

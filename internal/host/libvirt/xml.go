@@ -41,6 +41,14 @@ func domainXML(spec cluster.GuestSpec, format string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	onCrash, err := onCrash(spec.OnPanic)
+	if err != nil {
+		return "", err
+	}
+	devs, err := devices(spec, format)
+	if err != nil {
+		return "", err
+	}
 	dom := libvirtxml.Domain{
 		Type:       "kvm",
 		Name:       spec.Name,
@@ -54,8 +62,8 @@ func domainXML(spec cluster.GuestSpec, format string) (string, error) {
 		Clock:      &libvirtxml.DomainClock{Offset: "utc"},
 		OnPoweroff: "destroy",
 		OnReboot:   "restart",
-		OnCrash:    "destroy",
-		Devices:    devices(spec, format),
+		OnCrash:    onCrash,
+		Devices:    devs,
 		SysInfo: []libvirtxml.DomainSysInfo{{SMBIOS: &libvirtxml.DomainSysInfoSMBIOS{
 			OEMStrings: &libvirtxml.DomainSysInfoOEMStrings{Entry: []string{token(spec.Resource, spec.Epoch)}},
 		}}},
@@ -88,7 +96,10 @@ func checkSpec(spec cluster.GuestSpec) error {
 	case spec.CPUs <= 0:
 		return fmt.Errorf("%d CPUs: want at least 1", spec.CPUs)
 	}
-	return nil
+	if _, err := onCrash(spec.OnPanic); err != nil {
+		return err
+	}
+	return checkLockspace(spec.Lockspace)
 }
 
 // validName keeps out what has a meaning on QEMU's command line or in a path.
@@ -132,9 +143,14 @@ func operatingSystem(spec cluster.GuestSpec) *libvirtxml.DomainOS {
 	return os
 }
 
-func devices(spec cluster.GuestSpec, format string) *libvirtxml.DomainDeviceList {
+func devices(spec cluster.GuestSpec, format string) (*libvirtxml.DomainDeviceList, error) {
+	image, err := imageDisk(spec.Image, format)
+	if err != nil {
+		return nil, err
+	}
 	d := &libvirtxml.DomainDeviceList{
-		Disks: []libvirtxml.DomainDisk{fileDisk(spec.Image, format, "vda")},
+		Disks:  []libvirtxml.DomainDisk{image},
+		Leases: leases(spec),
 		Serials: []libvirtxml.DomainSerial{{
 			Source: &libvirtxml.DomainChardevSource{Pty: &libvirtxml.DomainChardevSourcePty{}},
 			Log:    &libvirtxml.DomainChardevLog{File: serialLog(spec.Name), Append: "on"},
@@ -162,7 +178,7 @@ func devices(spec cluster.GuestSpec, format string) *libvirtxml.DomainDeviceList
 			Model:  &libvirtxml.DomainInterfaceModel{Type: "virtio"},
 		})
 	}
-	return d
+	return d, nil
 }
 
 // fileDisk is a virtio disk over a file. The page cache is bypassed, so that

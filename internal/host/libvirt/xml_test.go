@@ -23,11 +23,13 @@ func fullSpec() cluster.GuestSpec {
 func TestDomainXML(t *testing.T) {
 	small := fullSpec()
 	small.Emulate, small.Seed, small.NICs = true, "", nil
+	net := fullSpec()
+	net.Image, net.Lockspace, net.OnPanic = "nbd://[fd00::1]:99/mnvm", "/srv/shared/locks", panicCoredump
 	small.Boot = &cluster.DirectBoot{Kernel: "/k/vmlinuz", Initrd: "/k/initrd", Cmdline: `console=ttyS0 a="<b>"`}
 	for _, c := range []struct {
 		name, format string
 		spec         cluster.GuestSpec
-	}{{"kvm.xml", formatQcow2, fullSpec()}, {"emulate.xml", formatRaw, small}} {
+	}{{"kvm.xml", formatQcow2, fullSpec()}, {"emulate.xml", formatRaw, small}, {"nbd.xml", formatRaw, net}} {
 		got, err := domainXML(c.spec, c.format)
 		if err != nil {
 			t.Fatalf("%s: %v", c.name, err)
@@ -54,6 +56,9 @@ func TestDomainXMLRefusesBadSpecs(t *testing.T) {
 		"domain name": func(s *cluster.GuestSpec) { s.Name = "a,b" },
 		"resource":    func(s *cluster.GuestSpec) { s.Resource = "a:b" },
 		"memory":      func(s *cluster.GuestSpec) { s.MemoryMiB = 0 },
+		"panic":       func(s *cluster.GuestSpec) { s.OnPanic = "reboot" },
+		"lockspace":   func(s *cluster.GuestSpec) { s.Lockspace = "locks" },
+		"image":       func(s *cluster.GuestSpec) { s.Image = "rbd://pool/image" },
 		"CPUs":        func(s *cluster.GuestSpec) { s.CPUs = -1 },
 	} {
 		spec := fullSpec()

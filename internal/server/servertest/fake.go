@@ -15,6 +15,7 @@ import (
 // Fake is a server.Cluster without an agent. Tests set its status and say how
 // it answers requests.
 type Fake struct {
+	store   cluster.StoreStatus // guarded by mu
 	mu      sync.Mutex
 	status  cluster.Status
 	events  []cluster.Event // event i has revision i+1
@@ -128,6 +129,43 @@ func (f *Fake) Events(_ context.Context, after int64, limit int) ([]cluster.Even
 	after = min(after, n)
 	next := min(n, after+int64(limit))
 	return slices.Clone(f.events[after:next]), next, nil
+}
+
+// HostMod is as server.Cluster wants it: a host that the status knows has a
+// record of revision 7.
+func (f *Fake) HostMod(host cluster.HostID) int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, h := range f.status.Hosts {
+		if h.Name == host {
+			return 7
+		}
+	}
+	return 0
+}
+
+// StoreStatus is as server.Cluster wants it: what SetStore set.
+func (f *Fake) StoreStatus(context.Context) (cluster.StoreStatus, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.store, f.fail
+}
+
+// BackUpStore is as server.Cluster wants it: the newest backup that SetStore set.
+func (f *Fake) BackUpStore(context.Context) (cluster.Backup, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fail != nil || len(f.store.Backups) == 0 {
+		return cluster.Backup{}, f.fail
+	}
+	return f.store.Backups[0], nil
+}
+
+// SetStore sets what StoreStatus answers.
+func (f *Fake) SetStore(s cluster.StoreStatus) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.store = s
 }
 
 // Request is as server.Cluster wants it.

@@ -56,6 +56,15 @@ const (
 	// ClusterServiceWatchEventsProcedure is the fully-qualified name of the ClusterService's
 	// WatchEvents RPC.
 	ClusterServiceWatchEventsProcedure = "/holdfast.v1.ClusterService/WatchEvents"
+	// ClusterServiceConfirmOffProcedure is the fully-qualified name of the ClusterService's ConfirmOff
+	// RPC.
+	ClusterServiceConfirmOffProcedure = "/holdfast.v1.ClusterService/ConfirmOff"
+	// ClusterServiceGetStoreStatusProcedure is the fully-qualified name of the ClusterService's
+	// GetStoreStatus RPC.
+	ClusterServiceGetStoreStatusProcedure = "/holdfast.v1.ClusterService/GetStoreStatus"
+	// ClusterServiceBackUpStoreProcedure is the fully-qualified name of the ClusterService's
+	// BackUpStore RPC.
+	ClusterServiceBackUpStoreProcedure = "/holdfast.v1.ClusterService/BackUpStore"
 	// ClusterServiceGetVersionProcedure is the fully-qualified name of the ClusterService's GetVersion
 	// RPC.
 	ClusterServiceGetVersionProcedure = "/holdfast.v1.ClusterService/GetVersion"
@@ -80,6 +89,13 @@ type ClusterServiceClient interface {
 	ListEvents(context.Context, *v1.ListEventsRequest) (*v1.ListEventsResponse, error)
 	// WatchEvents sends pages of the event log as they come, without end.
 	WatchEvents(context.Context, *v1.WatchEventsRequest) (*connect.ServerStreamForClient[v1.WatchEventsResponse], error)
+	// ConfirmOff records an operator's word that a host is off, or that nothing of
+	// the guest is on it and none will come.
+	ConfirmOff(context.Context, *v1.ConfirmOffRequest) (*v1.ConfirmOffResponse, error)
+	// GetStoreStatus asks every member of the store.
+	GetStoreStatus(context.Context, *v1.GetStoreStatusRequest) (*v1.GetStoreStatusResponse, error)
+	// BackUpStore writes a snapshot of the store into a file on the agent's host.
+	BackUpStore(context.Context, *v1.BackUpStoreRequest) (*v1.BackUpStoreResponse, error)
 	// GetVersion names the agent's build.
 	GetVersion(context.Context, *v1.GetVersionRequest) (*v1.GetVersionResponse, error)
 }
@@ -137,6 +153,24 @@ func NewClusterServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(clusterServiceMethods.ByName("WatchEvents")),
 			connect.WithClientOptions(opts...),
 		),
+		confirmOff: connect.NewClient[v1.ConfirmOffRequest, v1.ConfirmOffResponse](
+			httpClient,
+			baseURL+ClusterServiceConfirmOffProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("ConfirmOff")),
+			connect.WithClientOptions(opts...),
+		),
+		getStoreStatus: connect.NewClient[v1.GetStoreStatusRequest, v1.GetStoreStatusResponse](
+			httpClient,
+			baseURL+ClusterServiceGetStoreStatusProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("GetStoreStatus")),
+			connect.WithClientOptions(opts...),
+		),
+		backUpStore: connect.NewClient[v1.BackUpStoreRequest, v1.BackUpStoreResponse](
+			httpClient,
+			baseURL+ClusterServiceBackUpStoreProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("BackUpStore")),
+			connect.WithClientOptions(opts...),
+		),
 		getVersion: connect.NewClient[v1.GetVersionRequest, v1.GetVersionResponse](
 			httpClient,
 			baseURL+ClusterServiceGetVersionProcedure,
@@ -148,14 +182,17 @@ func NewClusterServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 
 // clusterServiceClient implements ClusterServiceClient.
 type clusterServiceClient struct {
-	getStatus   *connect.Client[v1.GetStatusRequest, v1.GetStatusResponse]
-	watchStatus *connect.Client[v1.WatchStatusRequest, v1.WatchStatusResponse]
-	start       *connect.Client[v1.StartRequest, v1.StartResponse]
-	stop        *connect.Client[v1.StopRequest, v1.StopResponse]
-	migrate     *connect.Client[v1.MigrateRequest, v1.MigrateResponse]
-	listEvents  *connect.Client[v1.ListEventsRequest, v1.ListEventsResponse]
-	watchEvents *connect.Client[v1.WatchEventsRequest, v1.WatchEventsResponse]
-	getVersion  *connect.Client[v1.GetVersionRequest, v1.GetVersionResponse]
+	getStatus      *connect.Client[v1.GetStatusRequest, v1.GetStatusResponse]
+	watchStatus    *connect.Client[v1.WatchStatusRequest, v1.WatchStatusResponse]
+	start          *connect.Client[v1.StartRequest, v1.StartResponse]
+	stop           *connect.Client[v1.StopRequest, v1.StopResponse]
+	migrate        *connect.Client[v1.MigrateRequest, v1.MigrateResponse]
+	listEvents     *connect.Client[v1.ListEventsRequest, v1.ListEventsResponse]
+	watchEvents    *connect.Client[v1.WatchEventsRequest, v1.WatchEventsResponse]
+	confirmOff     *connect.Client[v1.ConfirmOffRequest, v1.ConfirmOffResponse]
+	getStoreStatus *connect.Client[v1.GetStoreStatusRequest, v1.GetStoreStatusResponse]
+	backUpStore    *connect.Client[v1.BackUpStoreRequest, v1.BackUpStoreResponse]
+	getVersion     *connect.Client[v1.GetVersionRequest, v1.GetVersionResponse]
 }
 
 // GetStatus calls holdfast.v1.ClusterService.GetStatus.
@@ -209,6 +246,33 @@ func (c *clusterServiceClient) WatchEvents(ctx context.Context, req *v1.WatchEve
 	return c.watchEvents.CallServerStream(ctx, connect.NewRequest(req))
 }
 
+// ConfirmOff calls holdfast.v1.ClusterService.ConfirmOff.
+func (c *clusterServiceClient) ConfirmOff(ctx context.Context, req *v1.ConfirmOffRequest) (*v1.ConfirmOffResponse, error) {
+	response, err := c.confirmOff.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// GetStoreStatus calls holdfast.v1.ClusterService.GetStoreStatus.
+func (c *clusterServiceClient) GetStoreStatus(ctx context.Context, req *v1.GetStoreStatusRequest) (*v1.GetStoreStatusResponse, error) {
+	response, err := c.getStoreStatus.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// BackUpStore calls holdfast.v1.ClusterService.BackUpStore.
+func (c *clusterServiceClient) BackUpStore(ctx context.Context, req *v1.BackUpStoreRequest) (*v1.BackUpStoreResponse, error) {
+	response, err := c.backUpStore.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // GetVersion calls holdfast.v1.ClusterService.GetVersion.
 func (c *clusterServiceClient) GetVersion(ctx context.Context, req *v1.GetVersionRequest) (*v1.GetVersionResponse, error) {
 	response, err := c.getVersion.CallUnary(ctx, connect.NewRequest(req))
@@ -237,6 +301,13 @@ type ClusterServiceHandler interface {
 	ListEvents(context.Context, *v1.ListEventsRequest) (*v1.ListEventsResponse, error)
 	// WatchEvents sends pages of the event log as they come, without end.
 	WatchEvents(context.Context, *v1.WatchEventsRequest, *connect.ServerStream[v1.WatchEventsResponse]) error
+	// ConfirmOff records an operator's word that a host is off, or that nothing of
+	// the guest is on it and none will come.
+	ConfirmOff(context.Context, *v1.ConfirmOffRequest) (*v1.ConfirmOffResponse, error)
+	// GetStoreStatus asks every member of the store.
+	GetStoreStatus(context.Context, *v1.GetStoreStatusRequest) (*v1.GetStoreStatusResponse, error)
+	// BackUpStore writes a snapshot of the store into a file on the agent's host.
+	BackUpStore(context.Context, *v1.BackUpStoreRequest) (*v1.BackUpStoreResponse, error)
 	// GetVersion names the agent's build.
 	GetVersion(context.Context, *v1.GetVersionRequest) (*v1.GetVersionResponse, error)
 }
@@ -290,6 +361,24 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 		connect.WithSchema(clusterServiceMethods.ByName("WatchEvents")),
 		connect.WithHandlerOptions(opts...),
 	)
+	clusterServiceConfirmOffHandler := connect.NewUnaryHandlerSimple(
+		ClusterServiceConfirmOffProcedure,
+		svc.ConfirmOff,
+		connect.WithSchema(clusterServiceMethods.ByName("ConfirmOff")),
+		connect.WithHandlerOptions(opts...),
+	)
+	clusterServiceGetStoreStatusHandler := connect.NewUnaryHandlerSimple(
+		ClusterServiceGetStoreStatusProcedure,
+		svc.GetStoreStatus,
+		connect.WithSchema(clusterServiceMethods.ByName("GetStoreStatus")),
+		connect.WithHandlerOptions(opts...),
+	)
+	clusterServiceBackUpStoreHandler := connect.NewUnaryHandlerSimple(
+		ClusterServiceBackUpStoreProcedure,
+		svc.BackUpStore,
+		connect.WithSchema(clusterServiceMethods.ByName("BackUpStore")),
+		connect.WithHandlerOptions(opts...),
+	)
 	clusterServiceGetVersionHandler := connect.NewUnaryHandlerSimple(
 		ClusterServiceGetVersionProcedure,
 		svc.GetVersion,
@@ -312,6 +401,12 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 			clusterServiceListEventsHandler.ServeHTTP(w, r)
 		case ClusterServiceWatchEventsProcedure:
 			clusterServiceWatchEventsHandler.ServeHTTP(w, r)
+		case ClusterServiceConfirmOffProcedure:
+			clusterServiceConfirmOffHandler.ServeHTTP(w, r)
+		case ClusterServiceGetStoreStatusProcedure:
+			clusterServiceGetStoreStatusHandler.ServeHTTP(w, r)
+		case ClusterServiceBackUpStoreProcedure:
+			clusterServiceBackUpStoreHandler.ServeHTTP(w, r)
 		case ClusterServiceGetVersionProcedure:
 			clusterServiceGetVersionHandler.ServeHTTP(w, r)
 		default:
@@ -349,6 +444,18 @@ func (UnimplementedClusterServiceHandler) ListEvents(context.Context, *v1.ListEv
 
 func (UnimplementedClusterServiceHandler) WatchEvents(context.Context, *v1.WatchEventsRequest, *connect.ServerStream[v1.WatchEventsResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.ClusterService.WatchEvents is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) ConfirmOff(context.Context, *v1.ConfirmOffRequest) (*v1.ConfirmOffResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.ClusterService.ConfirmOff is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) GetStoreStatus(context.Context, *v1.GetStoreStatusRequest) (*v1.GetStoreStatusResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.ClusterService.GetStoreStatus is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) BackUpStore(context.Context, *v1.BackUpStoreRequest) (*v1.BackUpStoreResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.ClusterService.BackUpStore is not implemented"))
 }
 
 func (UnimplementedClusterServiceHandler) GetVersion(context.Context, *v1.GetVersionRequest) (*v1.GetVersionResponse, error) {

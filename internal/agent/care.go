@@ -1,0 +1,192 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/store"
+	"holdfast/internal/store/etcdstore"
+)
+
+// The care of the store. Every host keeps backups of its own; the coordinator
+// alone does what changes the members.
+const (
+	careEvery   = 10 * time.Second
+	careAgain   = time.Second // at the earliest
+	careWithin  = 30 * time.Second
+	tidyEvery   = time.Hour // defragmentation, where it is worth it
+	backupEvery = time.Hour
+	backupKeep  = 48
+	backupDir   = "backups" // in the data directory
+)
+
+// care looks after the store until ctx ends.
+func (a *Agent) care(ctx context.Context) {
+	if a.Admin == nil {
+		return
+	}
+	t := time.NewTicker(careEvery)
+	defer t.Stop()
+	last := map[string]cluster.Instant{"backup": a.newestBackup(), "tidy": a.Clock()}
+	due := func(what string, every time.Duration) bool {
+		now := a.Clock()
+		if at := last[what]; at != 0 && now.Sub(at) < every {
+			return false
+		}
+		last[what] = now
+		return true
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.unwell:
+		case <-t.C:
+		}
+		a.careOnce(ctx, due)
+		select { // a store that is away is not asked all the time
+		case <-ctx.Done():
+		case <-time.After(careAgain):
+		}
+	}
+}
+
+// careOnce does what is due. Each failure is logged by itself, and tried again.
+func (a *Agent) careOnce(ctx context.Context, due func(string, time.Duration) bool) {
+	ctx, cancel := context.WithTimeout(ctx, careWithin)
+	defer cancel()
+	var coordinator bool
+	var holders []cluster.HostID
+	a.ask(ctx, func() {
+		v := &a.s.view
+		coordinator, holders = v.Coord.Host == v.Self, v.Owner.Holders()
+	})
+	try := func(what string, f func() error) {
+		if err := f(); err != nil && ctx.Err() == nil {
+			a.Log.Warn("care of the store", "what", what, "err", err)
+		}
+	}
+	if coordinator {
+		try("members", func() error { return a.tend(ctx, holders) })
+		if due("tidy", tidyEvery) {
+			try("defragment", func() error { _, err := a.Admin.Defrag(ctx); return err })
+		}
+	}
+	if due("backup", backupEvery) {
+		try("backup", func() error { _, err := a.BackUpStore(ctx); return err })
+	}
+}
+
+// tend mends what it finds: no space, a learner that has caught up, and a leader
+// on the host that runs the guest. The loss of that host would cost an election of
+// the store on top of everything else.
+func (a *Agent) tend(ctx context.Context, holders []cluster.HostID) error {
+	members, err := a.Admin.Status(ctx)
+	if err != nil {
+		return err
+	}
+	full, learner, leader := false, false, ""
+	for _, m := range members {
+		full = full || slices.Contains(m.Alarms, "NOSPACE") || m.QuotaUsed > etcdstore.QuotaAlert
+		learner = learner || m.Learner
+		if m.Leader {
+			leader = m.Name
+		}
+	}
+	if full {
+		err = errors.Join(err, a.Admin.Repair(ctx))
+	}
+	if learner {
+		_, perr := a.Admin.Promote(ctx)
+		err = errors.Join(err, perr)
+	}
+	if len(holders) == 1 && leader == string(holders[0]) {
+		err = errors.Join(err, a.Admin.MoveLeader(ctx, leader))
+	}
+	return err
+}
+
+// StoreStatus asks every member of the store.
+func (a *Agent) StoreStatus(ctx context.Context) (cluster.StoreStatus, error) {
+	if a.Admin == nil {
+		return cluster.StoreStatus{}, fmt.Errorf("%w: this agent's store has no members to ask", store.ErrDefinite)
+	}
+	var s cluster.StoreStatus
+	a.ask(ctx, func() { s.Generation = a.s.view.Gen })
+	members, err := a.Admin.Status(ctx)
+	if err != nil {
+		return s, err
+	}
+	for _, m := range members {
+		x := cluster.StoreMember{
+			Name: m.Name, URL: strings.Join(m.ClientURLs, ","), Leader: m.Leader, Learner: m.Learner, Reachable: m.Reachable(), Error: m.Error,
+			Version: m.Version, Size: m.DBSize, InUse: m.DBInUse, Quota: m.Quota, Behind: int64(m.Behind), Alarms: m.Alarms,
+		}
+		s.Members = append(s.Members, x)
+	}
+	s.Backups, err = a.backups()
+	return s, err
+}
+
+// BackUpStore writes a snapshot of the store into a file on this host.
+func (a *Agent) BackUpStore(ctx context.Context) (cluster.Backup, error) {
+	if a.Admin == nil {
+		return cluster.Backup{}, fmt.Errorf("%w: this agent's store has no members to ask", store.ErrDefinite)
+	}
+	file, err := a.Admin.Snapshot(ctx, a.BackupDir, backupKeep)
+	if err != nil {
+		return cluster.Backup{}, err
+	}
+	return backupOf(file)
+}
+
+// backups lists this host's backups, newest first.
+func (a *Agent) backups() ([]cluster.Backup, error) {
+	entries, err := os.ReadDir(a.BackupDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list the backups: %w", err)
+	}
+	var out []cluster.Backup
+	for _, e := range entries {
+		if b, err := backupOf(filepath.Join(a.BackupDir, e.Name())); err == nil { // else it is none, or just went
+			out = append(out, b)
+		}
+	}
+	slices.SortFunc(out, func(x, y cluster.Backup) int { return cmp.Compare(y.File, x.File) })
+	return out, nil
+}
+
+// backupOf tells what the name and the size of a backup's file say.
+func backupOf(file string) (cluster.Backup, error) {
+	at, rev, err := etcdstore.ParseSnapshotName(filepath.Base(file))
+	if err != nil {
+		return cluster.Backup{}, err
+	}
+	info, err := os.Stat(file)
+	if err != nil {
+		return cluster.Backup{}, fmt.Errorf("look at the backup: %w", err)
+	}
+	return cluster.Backup{File: file, Time: at, Size: info.Size(), Revision: rev}, nil
+}
+
+// newestBackup is when this host made its last backup, on its own clock; 0: never,
+// or long ago. The wall clock in its name is good enough for a schedule.
+func (a *Agent) newestBackup() cluster.Instant {
+	all, err := a.backups()
+	if err != nil || len(all) == 0 {
+		return 0
+	}
+	return max(1, a.Clock().Add(-max(0, time.Since(all[0].Time))))
+}

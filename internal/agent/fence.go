@@ -1,0 +1,136 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/config"
+	"holdfast/internal/ha"
+	"holdfast/internal/host/bmc"
+)
+
+// Fencer is the port to fence devices.
+type Fencer interface {
+	// Off orders the devices of one host, in their order, to switch it off, until
+	// one has read its state back as off after the order, and names that one. They
+	// must belong to the hardware machine, where both are known.
+	Off(ctx context.Context, devices []config.FenceDevice, machine string) (device string, err error)
+	// Check asks each device for its state, and whose it is, and joins what is wrong.
+	Check(ctx context.Context, devices []config.FenceDevice, machine string) error
+}
+
+// fenceWithin bounds an order to all fence devices of a host. A slow management
+// controller takes 2 to 10 s.
+const fenceWithin = 20 * time.Second
+
+// fence orders the devices of a host. A failure is in the event log once per
+// record of the host: the same one is not told again each second.
+func (a *Agent) fence(act ha.Fence) job {
+	devices := a.s.cfg.Fencing.Hosts[string(act.Host)].Devices
+	return job{fenceWithin, false, func(ctx context.Context) func() {
+		began := time.Now()
+		device, err := a.Fencer.Off(ctx, devices, act.Machine)
+		return func() {
+			f := ha.Fenced{Mod: act.Mod, At: a.Clock(), Off: err == nil, Device: device}
+			if err != nil {
+				was := a.s.view.Local.Fences[act.Host]
+				f.Why, f.Told = err.Error(), was.Told && was.Mod == f.Mod
+			}
+			a.Log.Info("fenced", "host", act.Host, "off", f.Off, "device", device, "took", time.Since(began), "err", err)
+			a.s.view.Local.Fences[act.Host] = f
+		}
+	}}
+}
+
+// Intervals of looking at the fence devices.
+const (
+	deviceEvery  = time.Minute
+	deviceWithin = 15 * time.Second
+)
+
+// checkDevices asks, again and again, the fence devices of the next member in the
+// configuration's order. A host can often not reach its own: it shares a port of
+// the network with it. What is wrong shows in every host's status, before it is
+// needed.
+func (a *Agent) checkDevices(ctx context.Context) {
+	for {
+		var host cluster.HostID
+		var machine string
+		var devices []config.FenceDevice
+		if !a.ask(ctx, func() {
+			v := &a.s.view
+			if i := slices.Index(v.Order, v.Self); i >= 0 && v.Synced {
+				host = v.Order[(i+1)%len(v.Order)]
+				devices, machine = a.s.cfg.Fencing.Hosts[string(host)].Devices, v.Hosts[host].Machine
+			}
+		}) {
+			return
+		}
+		again := deviceEvery
+		if host == "" {
+			again = healthEvery
+		} else if len(devices) > 0 {
+			cctx, cancel := context.WithTimeout(ctx, deviceWithin)
+			err := a.Fencer.Check(cctx, devices, machine)
+			cancel()
+			a.post(ctx, func() {
+				a.s.devices = ""
+				if err != nil {
+					a.s.devices = fmt.Sprintf("the fence device of host %s: %v", host, err)
+				}
+			})
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(again):
+		}
+	}
+}
+
+// bmcs is the Fencer of real management controllers.
+type bmcs struct{ log *slog.Logger }
+
+// Off implements Fencer.
+func (b bmcs) Off(ctx context.Context, devices []config.FenceDevice, machine string) (string, error) {
+	chain, err := b.chain(devices, machine)
+	if err != nil {
+		return "", err
+	}
+	return chain.Off(ctx)
+}
+
+// Check implements Fencer.
+func (b bmcs) Check(ctx context.Context, devices []config.FenceDevice, machine string) error {
+	chain, err := b.chain(devices, machine)
+	for _, d := range chain {
+		_, cerr := d.Check(ctx)
+		err = errors.Join(err, cerr)
+	}
+	return err
+}
+
+func (b bmcs) chain(devices []config.FenceDevice, machine string) (bmc.Chain, error) {
+	var chain bmc.Chain
+	for i, d := range devices {
+		o := bmc.Options{
+			Type: d.Type, Address: d.Address, User: d.User, PasswordFile: strings.TrimPrefix(d.Credential, "file:"),
+			Machine: machine, Fingerprint: d.Fingerprint, System: d.System, Log: b.log,
+		}
+		if d.Machine != "" {
+			o.Machine = strings.ToLower(d.Machine)
+		}
+		dev, err := bmc.New(o)
+		if err != nil {
+			return nil, fmt.Errorf("fence device %d: %w", i+1, err)
+		}
+		chain = append(chain, dev)
+	}
+	return chain, nil
+}

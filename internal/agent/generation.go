@@ -1,0 +1,72 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// ErrRestored: the store was restored from a backup while this agent ran. A new
+// one must begin: it trusts nothing that this one knew.
+var ErrRestored = errors.New("the store was restored")
+
+// errOlder: the store's content is older than what this host has seen.
+var errOlder = errors.New("the store is of an older generation than this host has seen")
+
+// keyGeneration holds the restore generation, in decimal; without it, it is 1.
+const keyGeneration = keyState + "generation"
+
+// generation compares the store's restore generation with the highest one that
+// this host has seen. A later one ends the agent, an older one is not followed.
+func (a *Agent) generation() error {
+	v := &a.s.view
+	switch g := max(a.s.gen, 1); {
+	case g < a.s.seen:
+		return fmt.Errorf("%w: generation %d, seen %d", errOlder, g, a.s.seen)
+	case v.Gen == 0 || v.Gen == g:
+		if a.Remember != nil && g > a.s.seen {
+			if err := a.Remember(g); err != nil {
+				return fmt.Errorf("remember the store's generation: %w", err)
+			}
+		}
+		a.s.seen, v.Gen = g, g
+	default:
+		a.fatal = fmt.Errorf("%w: generation %d, was %d", ErrRestored, g, v.Gen)
+	}
+	return nil
+}
+
+// generationFile holds the highest restore generation that a host has seen.
+const generationFile = "generation"
+
+// loadGeneration reads it; 0: none yet.
+func loadGeneration(dataDir string) (uint64, error) {
+	b, err := os.ReadFile(filepath.Join(dataDir, generationFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read the store's generation: %w", err)
+	}
+	g, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("read the store's generation: %s: %w", filepath.Join(dataDir, generationFile), err)
+	}
+	return g, nil
+}
+
+// storeGeneration writes it, on disk before it returns.
+func storeGeneration(dataDir string, g uint64) error {
+	file := filepath.Join(dataDir, generationFile)
+	tmp, err := temporary(file, strconv.FormatUint(g, 10))
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, file); err != nil {
+		return errors.Join(fmt.Errorf("write %s: %w", file, err), os.Remove(tmp))
+	}
+	return nil
+}

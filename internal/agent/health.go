@@ -1,0 +1,168 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"time"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/config"
+	"holdfast/internal/host/health"
+	"holdfast/internal/host/storage"
+)
+
+// healthEvery is how often the verdicts of the checks are taken over. The others
+// are the defaults of the storage's probe.
+const (
+	healthEvery = time.Second
+	probeEvery  = 5 * time.Second // of the storage
+	probeWithin = 10 * time.Second
+	dumpWithin  = 10 * time.Minute // of a panicked guest's memory
+)
+
+// checkHealth asks the management service while the guest runs here, as the
+// configuration says. Each guest is judged anew: a probe of one before it, or of
+// the same on another host, says nothing.
+func (a *Agent) checkHealth(ctx context.Context) {
+	var probe *health.Prober
+	var of guestRun
+	stop := func() {}
+	defer func() { stop() }()
+	every(ctx, healthEvery, func() {
+		var now guestRun
+		var cfg config.Cluster
+		if !a.ask(ctx, func() { now, cfg = a.runningHere(), a.s.cfg }) {
+			return
+		}
+		if now != of {
+			stop()
+			probe, stop, of = nil, func() {}, now
+			if now.pid != 0 && cfg.HealthCheck != nil {
+				probe, stop = a.probe(ctx, cfg)
+			}
+		}
+		why := ""
+		if probe != nil {
+			if s := probe.State(); s.Checked && !s.Healthy {
+				why = "the health check failed: " + s.Why
+			}
+		}
+		a.post(ctx, func() { a.s.ill = why; a.judge() })
+	})
+}
+
+// checkStorage probes the directory that all hosts share, where there is one.
+func (a *Agent) checkStorage(ctx context.Context) {
+	var cfg config.Cluster
+	if a.Probe == nil || !a.ask(ctx, func() { cfg = a.s.cfg }) {
+		return
+	}
+	p := a.Probe(cfg)
+	if p == nil {
+		return
+	}
+	a.work.Go(func() { p.Run(ctx) })
+	every(ctx, healthEvery, func() {
+		s := p.State()
+		a.post(ctx, func() {
+			a.s.storage, a.s.hangs = s.Why, s.Hangs
+			if s.Why != "" {
+				a.fitIs(errors.New(s.Why), a.s.trouble)
+			}
+			a.judge()
+		})
+	})
+}
+
+// storageProber makes the probe that a configuration asks for; nil: none.
+func (nd *node) storageProber(cfg config.Cluster) *storage.Prober {
+	var c config.SharedStorageProbe
+	if cfg.SharedStorageProbe != nil {
+		c = *cfg.SharedStorageProbe
+	}
+	if c.Off || cfg.Type != config.FileConf || cfg.ImageURL != "" {
+		return nil
+	}
+	return storage.New(storage.Options{
+		Command:  []string{nd.Exe, "storage-probe", cfg.ImageFolder, nd.n.Host},
+		Interval: cmp.Or(time.Duration(c.Interval), probeEvery), Timeout: cmp.Or(time.Duration(c.Timeout), probeWithin),
+	})
+}
+
+// anotherFit reports that another host is alive and able to run the guest.
+func (a *Agent) anotherFit() bool {
+	v := &a.s.view
+	for h, r := range v.Hosts {
+		if h != v.Self && r.Fit && r.Expelled.IsZero() && a.Clock().Sub(r.SeenAt) < v.Timings.Lease {
+			return true
+		}
+	}
+	return false
+}
+
+// guestRun is one run of the guest on this host, of which this host is the
+// undisputed holder.
+type guestRun struct {
+	pid     int
+	started uint64
+	cfg     int64
+}
+
+func (a *Agent) runningHere() guestRun {
+	v := &a.s.view
+	g := v.Local.Guest
+	if g.State != cluster.GuestRunning || v.Owner.State != cluster.Running || v.Owner.Host != v.Self {
+		return guestRun{}
+	}
+	return guestRun{g.PID, g.Started, a.s.cfgMod}
+}
+
+// probe begins a health check. The returned function ends it.
+func (a *Agent) probe(ctx context.Context, cfg config.Cluster) (*health.Prober, func()) {
+	h := cfg.HealthCheck
+	addr := ""
+	nics, _ := cfg.For(a.Host)
+	for _, n := range nics {
+		if n.Mgmt {
+			addr = n.IP
+		}
+	}
+	p, err := health.New(health.Options{
+		Kind: health.Kind(h.Type), Addr: func() string { return addr }, Port: h.Port, Path: h.Path,
+		Interval: time.Duration(h.Interval), Timeout: time.Duration(h.Timeout), Failures: h.Failures, Grace: time.Duration(h.Grace),
+		Clock: a.Clock, Log: a.Log,
+	})
+	if err != nil {
+		a.Log.Error("health check", "err", err)
+		return nil, func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	a.work.Go(func() { p.Run(ctx) })
+	return p, cancel
+}
+
+// judge decides whether the guest must be restarted: it fails its health check,
+// or the storage hangs here while another host could run it.
+func (a *Agent) judge() {
+	l := &a.s.view.Local
+	why := a.s.ill
+	if !l.Guest.Panicked {
+		a.s.panicked = 0
+	} else if a.s.panicked == 0 {
+		a.s.panicked = a.Clock()
+	} else if a.s.cfg.OnPanic != "preserve" && a.Clock().Sub(a.s.panicked) > dumpWithin {
+		why = "its kernel has panicked, and the hypervisor does not end it"
+	}
+	if a.s.hangs && l.Guest.State != cluster.GuestAbsent && a.anotherFit() {
+		why = a.s.storage
+	}
+	if l.Sick != why {
+		a.Log.Info("guest's health", "sick", why)
+		a.notify()
+	}
+	l.Sick = why
+	if why == "" || l.Guest.State == cluster.GuestAbsent {
+		l.Doomed = 0
+	}
+}

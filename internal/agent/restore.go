@@ -1,0 +1,159 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/store"
+	"holdfast/internal/store/etcdstore"
+	"holdfast/internal/supervise"
+)
+
+// Limits of the offline commands.
+const (
+	restoreWithin = 2 * time.Minute
+	joinWithin    = time.Minute
+)
+
+var errNoMember = errors.New("this host runs no member of the store")
+
+// RestoreStore makes a new store of one member, this host's, from a backup, while
+// the agent of this host is stopped and every other member of the old store is.
+// It begins a new generation: no epoch of before can come again, and nothing is
+// started before every member has said that it has nothing. With aside, data
+// that are there are kept beside the new ones; without, they are an error.
+// It returns the generation.
+func RestoreStore(ctx context.Context, opt Options, file string, aside bool) (generation uint64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, restoreWithin)
+	defer cancel()
+	nd, member, release, err := offline(ctx, opt)
+	if err != nil {
+		return 0, err
+	}
+	defer release()
+	seen, err := loadGeneration(nd.n.DataDir)
+	if err != nil {
+		return 0, err
+	}
+	old := slices.Clone(nd.n.Store.Endpoints)
+	for _, u := range member.Initial {
+		old = append(old, u)
+	}
+	err = etcdstore.Restore(ctx, etcdstore.RestoreOptions{
+		File: file, Config: member, OldEndpoints: old, MoveAside: aside,
+		Edit: func(ctx context.Context, st store.Store) (err error) {
+			generation, err = newGeneration(ctx, st, seen)
+			return err
+		},
+	})
+	return generation, err
+}
+
+// newGeneration makes a restored store that of a generation which no host has
+// seen, and forgets the hosts' records: they are of the past.
+func newGeneration(ctx context.Context, st store.Store, seen uint64) (uint64, error) {
+	kv, found, err := st.Get(ctx, keyGeneration)
+	if err != nil {
+		return 0, fmt.Errorf("read the generation: %w", err)
+	}
+	was, err := decode[uint64](kv, !found)
+	if err != nil {
+		return 0, err
+	}
+	next := max(was, seen, 1) + 1
+	ops := []store.Op{{Key: keyGeneration, Value: encode(next)}}
+	hosts, _, err := st.List(ctx, keyHosts)
+	if err != nil {
+		return 0, fmt.Errorf("list the hosts: %w", err)
+	}
+	for _, h := range hosts {
+		ops = append(ops, store.Op{Key: h.Key})
+	}
+	// An operator's word was said of a host as it was then.
+	want, wanted, err := st.Get(ctx, wantKey(cluster.MgmtVM))
+	if err != nil {
+		return 0, fmt.Errorf("read what is asked for: %w", err)
+	}
+	if wanted {
+		w, err := decode[cluster.Want](want, false)
+		if err != nil {
+			return 0, err
+		}
+		w.Off = nil
+		ops = append(ops, store.Op{Key: want.Key, Value: encode(w)})
+	}
+	_, ok, err := st.Txn(ctx, []store.Cmp{{Key: keyGeneration, Rev: kv.ModRev}}, ops)
+	if err == nil && !ok {
+		err = errors.New("the generation has changed meanwhile")
+	}
+	if err != nil {
+		return 0, fmt.Errorf("begin generation %d: %w", next, err)
+	}
+	return next, nil
+}
+
+// JoinStore makes this host's member of the store, whose data are lost or of
+// another time, a new one of the store that the others run, while the agent of
+// this host is stopped. The next start of the agent starts it; the coordinator
+// makes it a voter when it has caught up.
+func JoinStore(ctx context.Context, opt Options, aside bool) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, joinWithin)
+	defer cancel()
+	nd, member, release, err := offline(ctx, opt)
+	if err != nil {
+		return err
+	}
+	defer release()
+	entries, err := os.ReadDir(member.DataDir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("look into the member's directory: %w", err)
+	}
+	if len(entries) > 0 && !aside {
+		return fmt.Errorf("%s: %w", member.DataDir, etcdstore.ErrNotEmpty)
+	}
+	admin, err := etcdstore.OpenAdmin(nd.storeOptions())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, admin.Close()) }()
+	join, err := admin.Replace(ctx, member.Name, member.PeerURL)
+	if err != nil {
+		return err
+	}
+	if len(entries) > 0 {
+		to := member.DataDir + ".old-" + time.Now().UTC().Format("20060102T150405Z")
+		if err := os.Rename(member.DataDir, to); err != nil {
+			return fmt.Errorf("put the old data aside: %w", err)
+		}
+	}
+	return etcdstore.SaveJoin(member.DataDir, join)
+}
+
+// offline takes a host's settings and its data directory, and ends its member of
+// the store, which outlives the agent.
+func offline(ctx context.Context, opt Options) (nd *node, m etcdstore.MemberConfig, release func(), err error) {
+	if nd, err = load(opt); err != nil {
+		return nil, m, nil, BadInput{err}
+	}
+	if nd.n.Store.Member == nil {
+		return nil, m, nil, BadInput{errNoMember}
+	}
+	if m, err = MemberConfig(nd.NodeFile); err != nil {
+		return nil, m, nil, BadInput{err}
+	}
+	if release, err = nd.claim(); err != nil {
+		return nil, m, nil, BadInput{err}
+	}
+	if err = supervise.Stop(ctx, filepath.Join(nd.n.RunDir, storeChild), storeChild); err != nil {
+		release()
+		return nil, m, nil, fmt.Errorf("stop this host's member of the store: %w", err)
+	}
+	return nd, m, release, nil
+}

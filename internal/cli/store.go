@@ -1,0 +1,176 @@
+package cli
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/api"
+	"holdfast/internal/cluster"
+)
+
+// storeCmd holds the care of the store. Commands that work without a running
+// agent come with the environment.
+func (a *app) storeCmd() *cobra.Command {
+	status := &cobra.Command{
+		Use:   "status",
+		Short: "Show the members of the store, and the backups here",
+		Args:  cobra.NoArgs,
+		RunE:  a.storeStatus,
+	}
+	backup := &cobra.Command{
+		Use:   "backup",
+		Short: "Write a snapshot of the store into a file on the agent's host, now",
+		Long: `Writes a snapshot of the store into a file on the agent's host and shows its
+path. The agents do the same on schedule and keep the newest ones.`,
+		Args: cobra.NoArgs,
+		RunE: a.storeBackup,
+	}
+	return group("store", "Care for the cluster's store", append([]*cobra.Command{status, backup}, a.env.Store...)...)
+}
+
+func (a *app) storeStatus(cmd *cobra.Command, _ []string) error {
+	js, err := a.asJSON(cmd)
+	if err != nil {
+		return err
+	}
+	c, err := a.dial(cmd)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	s, err := c.StoreStatus(cmd.Context())
+	if err != nil {
+		return err
+	}
+	if js {
+		if s.Members == nil {
+			s.Members = []cluster.StoreMember{}
+		}
+		if s.Backups == nil {
+			s.Backups = []cluster.Backup{}
+		}
+		return writeJSON(a.env.Stdout, s, false)
+	}
+	return writeText(a.env.Stdout, storeText(s, painterFor(a.env.Stdout)))
+}
+
+// storeText writes the store's status for people.
+func storeText(s cluster.StoreStatus, p painter) string {
+	var b strings.Builder
+	cols := []column{{head: "MEMBER", cut: 2, least: 12}, {head: "ROLE"}, {head: "STATE"}, {head: "VERSION"}, {head: "SIZE"}, {head: "IN USE"}, {head: "QUOTA"}, {head: "BEHIND"}}
+	var rows [][]cell
+	for _, m := range s.Members {
+		rows = append(rows, memberRow(m))
+	}
+	table(&b, p, cols, rows)
+	for _, m := range s.Members {
+		if m.Error != "" {
+			say(&b, p, "", yellow, fmt.Sprintf("%s: %s", clean(m.Name), clean(m.Error)))
+		}
+		for _, al := range m.Alarms {
+			say(&b, p, "", red, fmt.Sprintf("%s: alarm %s", clean(m.Name), clean(al)))
+		}
+	}
+	b.WriteByte('\n')
+	say(&b, p, "restores", plain, fmt.Sprintf("%d (generation %d)", max(s.Generation, 1)-1, s.Generation))
+	if len(s.Backups) == 0 {
+		say(&b, p, "backups", yellow, "none on this host")
+	}
+	for i, k := range s.Backups {
+		label := ""
+		if i == 0 {
+			label = "backups"
+		}
+		say(&b, p, label, plain, fmt.Sprintf("%s, %s, revision %d: %s", k.Time.UTC().Format(time.DateTime), mib(k.Size), k.Revision, clean(k.File)))
+	}
+	return b.String()
+}
+
+func memberRow(m cluster.StoreMember) []cell {
+	role, state := "follower", cell{"ok", green}
+	switch {
+	case m.Leader:
+		role = "leader"
+	case m.Learner:
+		role = "learner"
+	}
+	if !m.Reachable {
+		state, role = cell{"away", red}, "-"
+	} else if len(m.Alarms) > 0 {
+		state = cell{"alarm", red}
+	}
+	return []cell{{clean(m.Name), plain}, {role, plain}, state, {or(m.Version, "-"), plain}, {mib(m.Size), plain}, {mib(m.InUse), plain}, {mib(m.Quota), plain}, {fmt.Sprint(m.Behind), plain}}
+}
+
+func mib(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
+
+func (a *app) storeBackup(cmd *cobra.Command, _ []string) error {
+	js, err := a.asJSON(cmd)
+	if err != nil {
+		return err
+	}
+	c, err := a.dial(cmd)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	b, err := c.BackUpStore(cmd.Context())
+	if err != nil {
+		return err
+	}
+	if js {
+		return writeJSON(a.env.Stdout, b, false)
+	}
+	return writeText(a.env.Stdout, fmt.Sprintf("%s (%s, revision %d)\n", clean(b.File), mib(b.Size), b.Revision))
+}
+
+func (a *app) confirmOffCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "confirm-off HOST",
+		Short: "Say that a silent host is off, so that its guest may move",
+		Long: `Records your word that a host is off, or that nothing of the guest is on it and
+none will come. The cluster then starts the guest elsewhere without any other
+proof. If it is wrong, two hosts write to one disk: look at the host, not at a
+dashboard. It is refused while the host renews, and asks for the host's name
+once more; your name goes into the event log.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.confirmOff(cmd, args[0])
+		},
+	}
+}
+
+func (a *app) confirmOff(cmd *cobra.Command, host string) error {
+	js, err := a.asJSON(cmd)
+	if err != nil {
+		return err
+	}
+	c, err := a.dial(cmd)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := writeText(a.env.Stderr, fmt.Sprintf("If host %s is not off, two hosts will write to one disk.\nType the host's name again: ", clean(host))); err != nil {
+		return err
+	}
+	typed, err := bufio.NewReader(source(cmd.Context(), a.env.Stdin)).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("read the host's name: %w", err)
+	}
+	if typed = strings.TrimSpace(typed); typed != host {
+		return api.Errorf(api.KindInvalid, "the names differ: %q and %q; nothing was recorded", host, typed)
+	}
+	if err := c.ConfirmOff(cmd.Context(), host, ""); err != nil {
+		return err
+	}
+	if js {
+		return a.showNow(cmd.Context(), c)
+	}
+	return writeText(a.env.Stdout, fmt.Sprintf("your word that host %s is off is recorded; follow what comes of it with: holdfast status --watch\n", clean(host)))
+}

@@ -1,0 +1,265 @@
+package ha
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/cluster"
+)
+
+// words makes every member but the silent ones report, now, that it heard each
+// host just now, and h at sec(last).
+func words(v View, h cluster.HostID, last float64) View {
+	v.Words = map[cluster.HostID]cluster.Word{}
+	for _, m := range v.Order {
+		heard := map[cluster.HostID]cluster.Instant{}
+		for _, x := range v.Order {
+			heard[x] = v.Now
+		}
+		heard[h] = sec(last)
+		v.Words[m] = cluster.Word{At: v.Now, Heard: heard}
+	}
+	delete(v.Words, h)
+	return v
+}
+
+// unheard is the view of the coordinator h2, at 100 s, of a holder h1 that nobody
+// has heard since 97.9 s, and that has a fence device.
+func unheard() View {
+	v := as("h2", quiet())
+	v.Coord.Host, v.Devices, v.Local.Fences = "h2", map[cluster.HostID]bool{"h1": true}, map[cluster.HostID]Fenced{}
+	v.Local.Deadline, v.Local.RenewSent = sec(105), sec(99.9)
+	v = silence(silence(silence(v, "h1", 97), "h2", 99.9), "h3", 99.9)
+	return words(v, "h1", 97.9)
+}
+
+func TestSuspicion(t *testing.T) {
+	with := func(f func(*View)) View { v := unheard(); f(&v); return v }
+	heard := func(v *View, m cluster.HostID, at float64) { v.Words[m].Heard["h1"] = sec(at) }
+	for _, c := range []struct {
+		what string
+		view View
+		want bool
+	}{
+		{"a host that most members have not heard for the detection time is suspect", unheard(), true},
+		{"one that another member hears is not", with(func(v *View) { heard(v, "h3", 99) }), false},
+		{"one that this member hears is not", with(func(v *View) { heard(v, "h2", 99) }), false},
+		{"an old word of another member does not count", with(func(v *View) {
+			w := v.Words["h3"]
+			w.At = sec(97.9)
+			v.Words["h3"] = w
+		}), false},
+		{"a member that has said nothing of it does not count", with(func(v *View) { delete(v.Words["h3"].Heard, "h1") }), false},
+		{"a host that has renewed since its last heartbeat lives: its heartbeats alone are lost", with(func(v *View) { *v = silence(*v, "h1", 98.5) }), false},
+		{"a renewal that came with the last heartbeat says nothing", with(func(v *View) { *v = silence(*v, "h1", 98.2) }), true},
+		{"after a lease without renewal its heartbeats' loss counts whatever it renewed before", with(func(v *View) {
+			*v = silence(*v, "h1", 94)
+			heard(v, "h2", 90)
+			heard(v, "h3", 90)
+		}), true},
+		{"a host that is heard and does not renew keeps its promise to reset itself", with(func(v *View) {
+			*v = silence(*v, "h1", 90)
+			heard(v, "h2", 99.9)
+		}), false},
+		{"a host without such a promise is suspect after its lease", with(func(v *View) {
+			*v = silence(*v, "h1", 94)
+			heard(v, "h2", 99.9)
+			r := v.Hosts["h1"]
+			r.Guard = 0
+			v.Hosts["h1"] = r
+		}), true},
+		{"an expelled host is done with", with(func(v *View) {
+			r := v.Hosts["h1"]
+			r.Expelled = e2
+			v.Hosts["h1"] = r
+		}), false},
+		{"without heartbeats nobody is suspect", with(func(v *View) { v.Words = nil }), false},
+	} {
+		if got := c.view.suspect("h1"); got != c.want {
+			t.Errorf("%s: got %v", c.what, got)
+		}
+	}
+	if v := words(quiet(), "h1", 90); v.suspect("h1") {
+		t.Error("a host is not suspect to itself")
+	}
+}
+
+func TestFencing(t *testing.T) {
+	with := func(f func(*View)) View { v := unheard(); f(&v); return v }
+	fenced := func(f Fenced) View { return with(func(v *View) { v.Local.Fences["h1"] = f }) }
+	for _, c := range []struct {
+		what string
+		view View
+		want string
+	}{
+		{"the device of a suspect holder is asked", unheard(), "Fence"},
+		{"but not of one that holds nothing", with(func(v *View) { v.Owner.Host = "h3" }), ""},
+		{"nor by a host that is not the coordinator, which stands for election when that one is suspect", with(func(v *View) { v.Coord.Host = "h1" }), "Elect"},
+		{"nor by a coordinator whose lease is over", with(func(v *View) { v.Local.Deadline = sec(99.95) }), ""},
+		{"nor with hands off", with(func(v *View) { v.Want.HandsOff = true }), ""},
+		{"nor when there is none", with(func(v *View) { v.Devices = nil }), ""},
+		{"nor while an order is under way", with(func(v *View) { v.Local.Busy[WorkFence("h1")] = true }), ""},
+		{"off, read back for this record, is a proof", fenced(Fenced{Mod: 30, At: sec(99.9), Off: true, Device: "ipmi"}), "Write takeover assigned h2 1.2"},
+		{"for another record it is none", fenced(Fenced{Mod: 29, At: sec(99.9), Off: true}), "Fence"},
+		{"a failure is told once", fenced(Fenced{Mod: 30, At: sec(99.9), Why: "no answer"}), "Write fence-failed"},
+		{"and tried again after a second", fenced(Fenced{Mod: 30, At: sec(98.9), Why: "no answer", Told: true}), "Fence"},
+		{"not before", fenced(Fenced{Mod: 30, At: sec(99.5), Why: "no answer", Told: true}), ""},
+		{"both sides of a migration are fenced", with(func(v *View) {
+			v.Order = append(v.Order, "h4", "h5")
+			v.Owner.State, v.Owner.To = cluster.Migrating, "h4"
+			v.Devices["h4"] = true
+			v.Hosts["h4"] = v.Hosts["h1"]
+			*v = words(*v, "h1", 97)
+			for _, m := range []cluster.HostID{"h2", "h3", "h5"} {
+				v.Words[m].Heard["h4"] = sec(97)
+			}
+		}), "Fence, Fence"},
+	} {
+		if got := said(c.view); got != c.want {
+			t.Errorf("%s: got %q, want %q", c.what, got, c.want)
+		}
+	}
+}
+
+func TestAFencedHostIsTrustedAgainOnlyAfterABoot(t *testing.T) {
+	v := unheard()
+	v.Local.Fences["h1"] = Fenced{Mod: 30, At: sec(99.9), Off: true, Device: "ipmi x"}
+	w := Decide(v)[0].(Write)
+	if len(w.Expel) != 1 || w.Expel[0].Fenced != "b" || w.Owner.Proof.Kind != cluster.ProofFenced || w.Owner.Proof.Note != "ipmi x" {
+		t.Fatalf("%+v", w)
+	}
+	back := as("h1", quiet())
+	back.Owner.Host, back.Local.LeaseMod, back.Local.Deadline = "h3", 0, 0
+	r := back.Hosts["h1"]
+	r.Expelled, r.Fenced, r.SeenAt = e2, "b", sec(50)
+	back.Hosts["h1"] = r
+	if got := said(back); got != "" {
+		t.Errorf("under the same boot: %q, want nothing", got)
+	}
+	back.Local.Boot = "next"
+	if got := said(back); got != "Renew" {
+		t.Errorf("after a boot: %q, want Renew", got)
+	}
+	if r := Decide(back)[0].(Renew).Record; r.Fenced != "" || !r.Expelled.IsZero() {
+		t.Errorf("it registers as %+v", r)
+	}
+}
+
+func TestAnOperatorsWord(t *testing.T) {
+	said1 := func(o cluster.Off, silent float64, guard time.Duration) View {
+		v := unheard()
+		v.Devices, v.Words, v.Local.Told["h1"] = nil, nil, 30
+		v = silence(v, "h1", 100-silent)
+		r := v.Hosts["h1"]
+		r.Guard = guard
+		v.Hosts["h1"], v.Want.Off = r, []cluster.Off{o}
+		return v
+	}
+	for _, c := range []struct {
+		what string
+		view View
+		want string
+	}{
+		{"counts for a host whose lease is over", said1(cluster.Off{Host: "h1", Mod: 30, User: "eva"}, 6.5, 0), "Write takeover assigned h2 1.2"},
+		{"not for one that may renew", said1(cluster.Off{Host: "h1", Mod: 30}, 5, 0), ""},
+		{"not for one that has renewed since", said1(cluster.Off{Host: "h1", Mod: 29}, 6.5, 0), ""},
+		{"not for another host", said1(cluster.Off{Host: "h3", Mod: 30}, 6.5, 0), ""},
+		{"and is not needed when the deadline proves it", said1(cluster.Off{Host: "h1", Mod: 30}, 9, 2*time.Second), "Write takeover assigned h2 1.2"},
+	} {
+		if got := said(c.view); got != c.want {
+			t.Errorf("an operator's word %s: got %q, want %q", c.what, got, c.want)
+		}
+	}
+	if w := Decide(said1(cluster.Off{Host: "h1", Mod: 30, User: "eva"}, 6.5, 0))[0].(Write); w.Owner.Proof.Kind != cluster.ProofOperator || w.Owner.Proof.Note != "eva" {
+		t.Errorf("%+v", w.Owner.Proof)
+	}
+}
+
+func TestAfterARestore(t *testing.T) {
+	v := quiet()
+	v.Gen, v.Owner.Host = 2, "h3"
+	if got := said(v); got != "Kill" {
+		t.Errorf("a guest of the generation before: %q, want Kill", got)
+	}
+	v = as("h1", v)
+	for h, r := range v.Hosts {
+		r.Guest = cluster.GuestAbsent
+		v.Hosts[h] = r
+	}
+	for _, c := range []struct {
+		what string
+		mend func(*View)
+		want string
+	}{
+		{"everybody has said that it has nothing", func(*View) {}, "Write released released  2.1"},
+		{"one has a guest", func(v *View) { r := v.Hosts["h2"]; r.Guest = cluster.GuestPaused; v.Hosts["h2"] = r }, ""},
+		{"one has not registered", func(v *View) { delete(v.Hosts, "h2") }, ""},
+		{"an operator has said it of the one that has not", func(v *View) { delete(v.Hosts, "h2"); v.Want.Off = []cluster.Off{{Host: "h2"}} }, "Write released released  2.1"},
+	} {
+		w := v
+		w.Hosts = map[cluster.HostID]HostRec{}
+		for h, r := range v.Hosts {
+			w.Hosts[h] = r
+		}
+		c.mend(&w)
+		if got := said(w); got != c.want {
+			t.Errorf("%s: got %q, want %q", c.what, got, c.want)
+		}
+		if waits := strings.Contains(Waiting(w), "confirm-off h2"); waits == (c.want != "") {
+			t.Errorf("%s: waits for %q", c.what, Waiting(w))
+		}
+	}
+}
+
+func TestASickGuestIsRestartedAndAHostThatCanNotStopItSurrenders(t *testing.T) {
+	v := quiet()
+	v.Local.Sick = "the health check failed"
+	if got := said(v); got != "Kill" {
+		t.Errorf("sick: %q, want Kill", got)
+	}
+	v.Local.Busy[WorkKill] = true
+	v.Local.RenewSent, v.Local.Doomed = sec(90), sec(91)
+	if got := said(v); !strings.Contains(got, "Renew") {
+		t.Errorf("while the kill may still succeed: %q, want a renewal", got)
+	}
+	v.Local.Doomed = sec(89)
+	if got := said(v); strings.Contains(got, "Renew") {
+		t.Errorf("a kill that takes too long: %q, want no renewal", got)
+	}
+}
+
+func TestRestartsInARowMoveTheGuestAndMayEnd(t *testing.T) {
+	ended := func(ran float64, restarts int) cluster.Owner {
+		v := quiet()
+		v.Local.Guest = cluster.Guest{State: cluster.GuestAbsent}
+		v.Owner.SeenAt, v.Owner.Restarts = sec(99.8-ran), restarts
+		for _, a := range Decide(v) {
+			if w, ok := a.(Write); ok {
+				return *w.Owner
+			}
+		}
+		t.Fatal("nothing is written")
+		return cluster.Owner{}
+	}
+	if o := ended(60, 1); o.Restarts != 2 || o.Failures != 0 {
+		t.Errorf("after a minute: %d restarts, %d failures", o.Restarts, o.Failures)
+	}
+	if o := ended(601, 5); o.Restarts != 1 {
+		t.Errorf("after more than the window: %d restarts, want 1", o.Restarts)
+	}
+	v := quiet()
+	v.Owner.State, v.Owner.Restarts, v.Local.Guest = cluster.Released, 2, cluster.Guest{State: cluster.GuestAbsent}
+	v.Local.Dog.Armed = false
+	if got := said(v); got != "Renew, Write assigned assigned h2 1.2" {
+		t.Errorf("after two: %q, want another host", got)
+	}
+	v.Restart.Limit = 2
+	if got := said(v); got != "Renew" || !strings.Contains(Waiting(v), "holdfast start") {
+		t.Errorf("at the limit: %q, waiting %q", got, Waiting(v))
+	}
+	v.Want.Mod = v.Owner.Mod + 1
+	if got := said(v); got != "Renew, Write assigned assigned h2 1.2" {
+		t.Errorf("asked again: %q", got)
+	}
+}

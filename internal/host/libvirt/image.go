@@ -1,0 +1,137 @@
+package libvirt
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"libvirt.org/go/libvirtxml"
+)
+
+// An image is a file, or an export of an NBD server. The latter is written
+//
+//	nbd://HOST[:PORT]/EXPORT
+//	nbd+unix:///EXPORT?socket=PATH
+//
+// (https://github.com/NetworkBlockDevice/nbd/blob/master/doc/uri.md). The server
+// must let in several clients at once (qemu-nbd --persistent --shared=8): a live
+// migration has two, and Check of every host is one more for a moment.
+//
+// QEMU's image locks do not reach through NBD: two hosts that write to the same
+// export are kept apart by the lock manager (GuestSpec.Lockspace) or by nothing.
+
+// nbdPort is NBD's registered port.
+const nbdPort = "10809"
+
+// nbdLimit bounds the look at an export.
+const nbdLimit = 3 * time.Second
+
+// nbdExport is where an image lies that comes over the network.
+type nbdExport struct {
+	host, port string // TCP
+	socket     string // or the path of a Unix socket
+	name       string // of the export; the default one is called ""
+}
+
+// parseImage returns the export that an image's name means, nil for a file.
+func parseImage(image string) (*nbdExport, error) {
+	scheme, _, ok := strings.Cut(image, "://")
+	if !ok || strings.HasPrefix(image, "/") {
+		return nil, nil
+	}
+	u, err := url.Parse(image)
+	if err != nil {
+		return nil, fmt.Errorf("image: %w", err)
+	}
+	e := &nbdExport{name: strings.TrimPrefix(u.Path, "/")}
+	if u.User != nil || u.Fragment != "" || u.Opaque != "" || strings.ContainsFunc(e.name, isControl) {
+		return nil, fmt.Errorf("image %q: want no user, fragment or control characters", image)
+	}
+	switch scheme {
+	case "nbd":
+		return e, e.tcp(u)
+	case "nbd+unix":
+		return e, e.unix(u)
+	}
+	return nil, fmt.Errorf("image %q: want a path, nbd:// or nbd+unix://", image)
+}
+
+func isControl(r rune) bool { return r < ' ' || r == 0x7f }
+
+func (e *nbdExport) tcp(u *url.URL) error {
+	e.host, e.port = u.Hostname(), u.Port()
+	if e.port == "" {
+		e.port = nbdPort
+	}
+	port, err := strconv.ParseUint(e.port, 10, 16)
+	if e.host == "" || err != nil || port == 0 || u.RawQuery != "" {
+		return fmt.Errorf("image %q: want nbd://HOST[:PORT]/EXPORT", u)
+	}
+	return nil
+}
+
+func (e *nbdExport) unix(u *url.URL) error {
+	q, err := url.ParseQuery(u.RawQuery)
+	e.socket = q.Get("socket")
+	if err != nil || u.Host != "" || len(q) != 1 || !filepath.IsAbs(e.socket) || strings.ContainsFunc(e.socket, isControl) {
+		return fmt.Errorf("image %q: want nbd+unix:///EXPORT?socket=PATH with an absolute path", u)
+	}
+	return nil
+}
+
+// String is for messages.
+func (e *nbdExport) String() string {
+	if e.socket != "" {
+		return fmt.Sprintf("NBD export %q at %s", e.name, e.socket)
+	}
+	return fmt.Sprintf("NBD export %q at %s", e.name, net.JoinHostPort(e.host, e.port))
+}
+
+func (e *nbdExport) source() *libvirtxml.DomainDiskSourceNetwork {
+	h := libvirtxml.DomainDiskSourceHost{Name: e.host, Port: e.port}
+	if e.socket != "" {
+		h = libvirtxml.DomainDiskSourceHost{Transport: "unix", Socket: e.socket}
+	}
+	return &libvirtxml.DomainDiskSourceNetwork{Protocol: "nbd", Name: e.name, Hosts: []libvirtxml.DomainDiskSourceHost{h}}
+}
+
+// inspect asks the server for the export, whether it can be written, and for
+// its first bytes, which tell the format.
+func (e *nbdExport) inspect(ctx context.Context) (format string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, share(ctx, nbdLimit))
+	defer cancel()
+	network, addr := "tcp", net.JoinHostPort(e.host, e.port)
+	if e.socket != "" {
+		network, addr = "unix", e.socket
+	}
+	nc, err := new(net.Dialer).DialContext(ctx, network, addr)
+	if err != nil {
+		return "", fmt.Errorf("image: %s can not be reached from this host (does its server run?): %w", e, err)
+	}
+	defer nc.Close()
+	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) }) // its only error is that nc is closed
+	defer stop()
+	head, err := nbdHead(nc, e.name)
+	switch {
+	case ctx.Err() != nil:
+		return "", fmt.Errorf("image: %s: the server was reached but does not answer (does it let in several clients: qemu-nbd --persistent --shared=8?): %w", e, ctx.Err())
+	case err != nil:
+		return "", fmt.Errorf("image: %s: %w", e, err)
+	}
+	return formatOf(head), nil
+}
+
+// imageDisk is the guest's first disk.
+func imageDisk(image, format string) (libvirtxml.DomainDisk, error) {
+	disk := fileDisk(image, format, "vda")
+	e, err := parseImage(image)
+	if e != nil {
+		disk.Source = &libvirtxml.DomainDiskSource{Network: e.source()}
+	}
+	return disk, err
+}
