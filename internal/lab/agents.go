@@ -31,7 +31,7 @@ const (
 
 // prepareAgents makes the certificates and writes the agents' settings, once:
 // an existing authority means that it was done.
-func (p plan) prepareAgents() error {
+func (p plan) prepareAgents(o Options) error {
 	caCert, caKey := p.path("pki", "ca.pem"), p.path("pki", "ca.key")
 	ca, err := pki.LoadCA(caCert, caKey)
 	if errors.Is(err, os.ErrNotExist) {
@@ -47,7 +47,7 @@ func (p plan) prepareAgents() error {
 		return fmt.Errorf("prepare agents: %w", err)
 	}
 	for _, h := range p.hosts() {
-		if err := p.prepareAgent(ca, h); err != nil {
+		if err := p.prepareAgent(ca, h, o); err != nil {
 			return fmt.Errorf("prepare agent of %s: %w", h, err)
 		}
 	}
@@ -67,7 +67,7 @@ func (p plan) issue(ca pki.CA, name, dir string, addr netip.Addr) error {
 	return pair.Write(cert, key)
 }
 
-func (p plan) prepareAgent(ca pki.CA, h string) error {
+func (p plan) prepareAgent(ca pki.CA, h string, o Options) error {
 	dir := p.disk(h, "srv", "pki")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -78,7 +78,7 @@ func (p plan) prepareAgent(ca pki.CA, h string) error {
 	if err := p.issue(ca, h, dir, p.hostAddr(h)); err != nil {
 		return err
 	}
-	node, cl := p.node(h), p.cluster()
+	node, cl := p.node(h), p.cluster(o)
 	if err := check(node, cl); err != nil {
 		return err
 	}
@@ -121,6 +121,7 @@ func (p plan) node(h string) config.Node {
 	n := config.Node{
 		Host: h, Addr: p.hostAddr(h).String(), Cluster: clusterID,
 		DataDir: HostDir + "/data", RunDir: "/run/holdfast", ConfigFile: ClusterConfig,
+		Machine: MachineUUID, // the machine's own would be the same on all hosts
 		Driver:  "libvirt",
 		Libvirt: config.Libvirt{Socket: "/run/libvirt/libvirt-sock", MigrateURI: "qemu+tcp://%s/system"},
 		Store: config.Store{Member: &config.Member{
@@ -142,7 +143,7 @@ func (p plan) node(h string) config.Node {
 
 // cluster is the configuration of the whole cluster: the laboratory's guest is
 // its management VM.
-func (p plan) cluster() config.Cluster {
+func (p plan) cluster(o Options) config.Cluster {
 	cl := config.Cluster{
 		CPU: 1, MemorySizeInMB: GuestMemoryMiB, Type: config.FileConf, ImageFolder: SharedDir,
 		Network: []config.Network{{
@@ -155,6 +156,18 @@ func (p plan) cluster() config.Cluster {
 	}
 	for _, h := range p.hosts() {
 		cl.Node = append(cl.Node, p.hostAddr(h).String()+" "+h)
+	}
+	cl.TimingConf.Profile = o.Profile
+	if o.Disk == DiskNBD {
+		cl.ImageURL = p.diskURL()
+	}
+	if o.BMCs {
+		cl.Fencing.Hosts = map[string]config.HostFencing{}
+		for _, h := range p.hosts() {
+			cl.Fencing.Hosts[h] = config.HostFencing{Devices: []config.FenceDevice{{
+				Type: "ipmi", Address: p.bmcAddr(h).String(), User: BMCUser, Credential: "file:" + BMCPassword,
+			}}}
+		}
 	}
 	return cl
 }

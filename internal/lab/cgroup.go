@@ -99,8 +99,8 @@ func frozen(path string) bool {
 	return err == nil && strings.TrimSpace(string(raw)) == "FROZEN"
 }
 
-// killGroup kills the PID 1 of a host, frozen or not, waits until all of the
-// host is gone, and removes its control group.
+// killGroup kills the PID 1 of a host, frozen or not, and waits until all of the
+// host is gone.
 func killGroup(ctx context.Context, init Process, path string) error {
 	if err := init.signal(sigKill); err != nil {
 		return err
@@ -111,7 +111,7 @@ func killGroup(ctx context.Context, init Process, path string) error {
 			return fmt.Errorf("thaw a host that was killed: %w", err)
 		}
 	}
-	return errors.Join(init.waitGone(ctx, 20*time.Second), removeCgroup(ctx, path))
+	return init.waitGone(ctx, 20*time.Second)
 }
 
 // removeCgroup removes an empty control group; the kernel may need a moment

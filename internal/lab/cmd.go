@@ -20,6 +20,10 @@ import (
 const (
 	initCommand      = "__init"
 	watchdogsCommand = "__watchdogs"
+	bmcsCommand      = "__bmcs"
+	bmcCommand       = "__bmc"
+	diskCommand      = "__disk"
+	hangCommand      = "__hang"
 )
 
 // Command is "holdfast lab". A program that makes laboratories must offer it
@@ -68,6 +72,9 @@ func upCommand(dir *string) *cobra.Command {
 	f.IntVar(&o.Subnet, "subnet", 0, "third number of the network 10.98.K.0/24, 1 to 250; 0 takes the first free one")
 	f.BoolVar(&o.Agents, "agents", false, "run a Holdfast agent on every host")
 	f.BoolVar(&o.Watchdogs, "watchdogs", false, "simulate a hardware watchdog for every host (always with --agents)")
+	f.BoolVar(&o.BMCs, "bmcs", false, "simulate a management controller (IPMI) for every host")
+	f.StringVar(&o.Profile, "profile", "", "timings of the agents: fast, or none for the defaults")
+	f.StringVar(&o.Disk, "disk", DiskFile, "the guest's disk: file, or nbd for one without locks that a server gives to all hosts")
 	f.BoolVar(&o.StayOff, "stay-off", false, "leave a host off after its watchdog reset it")
 	f.BoolVar(&install, "install", false, "install missing packages first (apt-get)")
 	return c
@@ -171,8 +178,12 @@ func hostCommands(dir *string) []*cobra.Command {
 		one("on", "Power hosts on", (*Lab).On),
 		one("off", "Power hosts off in order", (*Lab).Off),
 		one("crash", "Loss of power: cable out, then everything dies at once", (*Lab).Crash),
+		one("crash-bmc", "Loss of the whole power supply: as crash, and the management controller goes, too", (*Lab).CrashWithBMC),
 		one("isolate", "Switch the hosts' network ports off", (*Lab).Isolate),
-		one("heal", "End isolate and every cut of the hosts", (*Lab).Heal),
+		one("heal", "End isolate, cut-store and every cut of the hosts", (*Lab).Heal),
+		one("cut-store", "Drop the store's traffic between the hosts and all others", (*Lab).CutStore),
+		one("hang-storage", "Make the shared storage hang for the hosts only", (*Lab).HangStorage),
+		one("unhang-storage", "End hang-storage", (*Lab).UnhangStorage),
 		one("freeze", "Stop every process of the hosts, as a hang", (*Lab).Freeze),
 		one("thaw", "End freeze", (*Lab).Thaw),
 	}
@@ -189,11 +200,21 @@ func processCommands(dir *string) []*cobra.Command {
 		}
 	}
 	return []*cobra.Command{
+		two("bmc HOST MODE", "Make a management controller behave: ok, dead, lie, refuse or slow:DURATION", (*Lab).BMCMode),
+		two("step-clock HOST DURATION", "Step the wall clock that Holdfast on a host sees, such as by 1h or -30s", (*Lab).stepClock),
 		two("cut FROM TO", "Drop what goes from one end (host, guest or switch) to another, one way", (*Lab).Cut),
 		two("pause HOST PROCESS", "Stop a daemon, or cmd:TEXT for processes with TEXT in their command line", (*Lab).Pause),
 		two("resume HOST PROCESS", "End pause", (*Lab).Resume),
 		two("kill HOST PROCESS", "Kill a daemon, or cmd:TEXT; daemons are started again", (*Lab).Kill),
 	}
+}
+
+func (l *Lab) stepClock(ctx context.Context, host, by string) error {
+	d, err := time.ParseDuration(by)
+	if err != nil {
+		return api.Errorf(api.KindInvalid, "step %q: want a duration such as 1h or -30s", by)
+	}
+	return l.StepClock(ctx, host, d)
 }
 
 func hiddenCommands() []*cobra.Command {
@@ -203,7 +224,8 @@ func hiddenCommands() []*cobra.Command {
 			RunE: func(cmd *cobra.Command, args []string) error { return fn(cmd.Context(), args[0]) },
 		}
 	}
-	return []*cobra.Command{hidden(initCommand, hostInit), hidden(watchdogsCommand, watchdogsMain)}
+	return []*cobra.Command{hidden(initCommand, hostInit), hidden(watchdogsCommand, watchdogsMain),
+		hidden(bmcsCommand, bmcsMain), hidden(bmcCommand, bmcMain), hidden(diskCommand, diskMain), hidden(hangCommand, hangMain)}
 }
 
 // withLab opens the laboratory for a command.

@@ -21,6 +21,7 @@ func (p plan) writeDisk(h string) error {
 		"etc-libvirt/libvirt.conf":  "",
 		"etc-libvirt/virtlogd.conf": "",
 		"hosts":                     p.etcHosts(),
+		"srv/machine-uuid":          p.hostUUID(h) + "\n",
 	}
 	var err error
 	for name, text := range files {

@@ -2,7 +2,9 @@
 // machine, each with its own libvirtd and real QEMU guests (plain emulation,
 // no KVM), joined by a switch without an uplink, and the faults that a product
 // for high availability must survive: loss of power, isolation, a one-way cut,
-// a whole host that stands still, a daemon that hangs or dies.
+// a whole host that stands still, a daemon that hangs or dies,
+// storage that hangs, a network disk without locks, a wrong clock, and management
+// controllers that lie, refuse, linger or are dead.
 //
 // # What a host is
 //
@@ -17,11 +19,20 @@
 // A host's simulated watchdog runs outside it (the process "lab __watchdogs"),
 // so that it fires when the whole host is frozen, and takes the host's power.
 //
+// A host's management controller (Options.BMCs) is a real ipmi_sim outside of
+// it, at 10.98.K.(100+N) on the switch: reached by all hosts, whatever becomes
+// of its own one. It asks the process "lab __bmcs" for the state of the power
+// and tells it what to switch. An isolated host reaches no controller.
+//
+// The guest's disk is a locked file in the shared folder, or (DiskNBD) one that
+// a server on the switch gives to every host without any lock.
+//
 // # What the laboratory is not
 //
 // All hosts share one kernel: no kernel panic of one host, no loss of its page
-// cache at power loss, one clock, and the shared folder is one local file
-// system with its own locks instead of NFS.
+// cache at power loss, one clock (StepClock deceives only Holdfast's own
+// processes), and the shared folder is one local file system with its own locks
+// instead of NFS.
 //
 // # Rules
 //

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bougou/go-ipmi/pkg/command/chassis"
+
 	"holdfast/internal/lab"
 )
 
@@ -50,9 +52,14 @@ func inside(t *testing.T, l *lab.Lab) map[string]bool {
 	spaces := map[string]bool{}
 	for _, h := range s.Hosts {
 		if h.On {
-			ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", h.PID))
+			link := fmt.Sprintf("/proc/%d/ns/pid", h.PID)
+			ns, err := os.Readlink(link)
 			must(t, err)
 			spaces[ns] = true
+			// Kept, so that the kernel gives its number to no other namespace.
+			held, err := os.Open(link)
+			must(t, err)
+			t.Cleanup(func() { held.Close() })
 		}
 	}
 	return inSpaces(t, spaces)
@@ -72,19 +79,25 @@ func inSpaces(t *testing.T, spaces map[string]bool) map[string]bool {
 }
 
 // TestDownLeavesNothing looks for traces of a laboratory after its end, which
-// finds one host frozen and one without power.
+// finds one host frozen with an order of its controller under way, one without
+// power, and one whose storage hangs.
 func TestDownLeavesNothing(t *testing.T) {
 	needLab(t)
 	dir := filepath.Join(t.TempDir(), "lab")
 	downAtEnd(t, dir)
-	l, err := lab.Up(t.Context(), lab.Options{Dir: dir, Hosts: 3, Watchdogs: true})
+	l, err := lab.Up(t.Context(), lab.Options{Dir: dir, Hosts: 3, Watchdogs: true, BMCs: true, Disk: lab.DiskNBD})
 	must(t, err)
 	subnet := int(l.GuestAddr().As4()[2])
 	if now := traces(t, dir, subnet); len(now) < 5 {
 		t.Errorf("traces do not show the laboratory: %v", now)
 	}
 	must(t, l.Freeze(t.Context(), "h1"))
-	must(t, l.Crash(t.Context(), "h2"))
+	must(t, l.CrashWithBMC(t.Context(), "h2"))
+	must(t, l.HangStorage(t.Context(), "h3"))
+	must(t, l.BMCMode(t.Context(), "h1", lab.BMCSlow+"10m"))
+	if err := order(t, l, "h1", chassis.ChassisControlPowerDown); err == nil {
+		t.Error("a slow controller answered")
+	}
 	procs := inside(t, l)
 	if len(procs) < 6 {
 		t.Errorf("two hosts that are on have only these processes: %v", procs)
@@ -130,11 +143,12 @@ func TestDownAfterKilledUp(t *testing.T) {
 	exe, err := os.Executable()
 	must(t, err)
 	for _, moment := range []struct{ file, text string }{
-		{"state.json", "netns"}, {"state.json", "watchdogs\": {"}, {"state.json", "init"}, {"events.jsonl", `"on"`},
+		{"state.json", "netns"}, {"state.json", "watchdogs\": {"}, {"state.json", "chassis\": {"}, {"state.json", "bmcs\": {"}, {"state.json", "disk\": {"},
+		{"state.json", "init"}, {"events.jsonl", `"on"`},
 	} {
 		dir := filepath.Join(t.TempDir(), "lab")
 		downAtEnd(t, dir)
-		cmd := exec.CommandContext(t.Context(), exe, "lab", "--dir", dir, "up", "--watchdogs")
+		cmd := exec.CommandContext(t.Context(), exe, "lab", "--dir", dir, "up", "--watchdogs", "--bmcs", "--disk", "nbd")
 		must(t, cmd.Start())
 		deadline := time.Now().Add(20 * time.Second)
 		for {
@@ -156,7 +170,12 @@ func TestDownAfterKilledUp(t *testing.T) {
 		subnet := int(l.GuestAddr().As4()[2])
 		procs := inside(t, l)
 		must(t, l.Down(t.Context()))
-		if left := traces(t, dir, subnet); len(left) > 0 {
+		// A short command that the killed one had started may still be at its end.
+		left := traces(t, dir, subnet)
+		for end := time.Now().Add(5 * time.Second); len(left) > 0 && time.Now().Before(end); {
+			left = traces(t, dir, subnet)
+		}
+		if len(left) > 0 {
 			t.Errorf("killed at %s in %s, left behind: %v", moment.text, moment.file, left)
 		}
 		t.Logf("killed at %s in %s with %d processes in the hosts", moment.text, moment.file, len(procs))

@@ -25,13 +25,13 @@ func (l *Lab) Isolate(ctx context.Context, host string) error {
 	return l.p.record(host, "isolate", "")
 }
 
-// Heal ends Isolate and every Cut from or to the host.
+// Heal ends Isolate, CutStore, and every Cut from or to the host.
 func (l *Lab) Heal(ctx context.Context, host string) error {
 	if _, err := l.running(host); err != nil {
 		return err
 	}
 	err := l.changeCuts(ctx, func(cuts []cut) []cut {
-		return slices.DeleteFunc(cuts, func(c cut) bool { return c.From == host || c.To == host })
+		return slices.DeleteFunc(cuts, func(c cut) bool { return c.Only != onlyDisk && (c.From == host || c.To == host) })
 	})
 	if err = errors.Join(err, l.p.setPort(ctx, host, "up")); err != nil {
 		return fmt.Errorf("heal %s: %w", host, err)
@@ -39,10 +39,37 @@ func (l *Lab) Heal(ctx context.Context, host string) error {
 	return l.p.record(host, "heal", "")
 }
 
-// cut is a one-way loss of unicast frames.
+// cut is a one-way loss of unicast frames, or a loss of one kind of traffic.
 type cut struct {
 	From string `json:"from"`
-	To   string `json:"to"`
+	To   string `json:"to,omitempty"`
+	Only string `json:"only,omitempty"` // onlyStore or onlyDisk: of From, in both directions
+}
+
+const (
+	onlyStore = "store" // the ports of the embedded store, between this host and all others
+	onlyDisk  = "disk"  // the port of the server of the guest's disk
+)
+
+// CutStore drops the store's traffic (TCP ports 2379 and 2380) between the host
+// and all others, in both directions; all else passes. Heal ends it.
+func (l *Lab) CutStore(ctx context.Context, host string) error {
+	if err := l.p.checkHost(host); err != nil {
+		return err
+	}
+	if err := l.addCut(ctx, cut{From: host, Only: onlyStore}); err != nil {
+		return fmt.Errorf("cut %s from the store: %w", host, err)
+	}
+	return l.p.record(host, "cut", "from the store")
+}
+
+func (l *Lab) addCut(ctx context.Context, c cut) error {
+	return l.changeCuts(ctx, func(cuts []cut) []cut {
+		if slices.Contains(cuts, c) {
+			return cuts
+		}
+		return append(cuts, c)
+	})
 }
 
 // Cut drops every unicast frame from one end to another, in this direction
@@ -60,14 +87,7 @@ func (l *Lab) Cut(ctx context.Context, from, to string) error {
 			return fmt.Errorf("cut: %w (or guest, or switch)", err)
 		}
 	}
-	c := cut{from, to}
-	err := l.changeCuts(ctx, func(cuts []cut) []cut {
-		if slices.Contains(cuts, c) {
-			return cuts
-		}
-		return append(cuts, c)
-	})
-	if err != nil {
+	if err := l.addCut(ctx, cut{From: from, To: to}); err != nil {
 		return fmt.Errorf("cut %s to %s: %w", from, to, err)
 	}
 	return l.p.record(from, "cut", "to "+to)
@@ -100,6 +120,15 @@ func (p plan) applyCuts(ctx context.Context, cuts []cut) error {
 	chains := map[string][]string{"forward": nil, "input": nil, "output": nil}
 	for _, c := range cuts {
 		switch {
+		case c.Only == onlyStore:
+			for _, way := range []string{"saddr", "daddr"} {
+				for _, port := range []string{"sport", "dport"} {
+					chains["forward"] = append(chains["forward"], fmt.Sprintf("ether %s %s tcp %s { %d, %d } drop", way, mac(c.From), port, clientPort, peerPort))
+				}
+			}
+		case c.Only == onlyDisk:
+			chains["input"] = append(chains["input"], fmt.Sprintf("ether saddr %s tcp dport %d drop", mac(c.From), diskPort))
+			chains["output"] = append(chains["output"], fmt.Sprintf("ether daddr %s tcp sport %d drop", mac(c.From), diskPort))
 		case c.From == "switch":
 			chains["output"] = append(chains["output"], "ether daddr "+mac(c.To)+" drop")
 		case c.To == "switch":
@@ -141,6 +170,9 @@ func (l *Lab) setFrozen(ctx context.Context, host string, freeze bool, what stri
 		return err
 	}
 	if err := setFrozen(ctx, l.p.cgroup(host), freeze); err != nil {
+		if freeze { // not half of it
+			err = errors.Join(err, setFrozen(context.WithoutCancel(ctx), l.p.cgroup(host), false))
+		}
 		return fmt.Errorf("%s %s: %w", what, host, err)
 	}
 	return l.p.record(host, what, "")

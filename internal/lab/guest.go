@@ -24,8 +24,7 @@ const guestXML = `<domain type='qemu'>
   <cpu mode='custom' match='exact'><model>qemu64</model></cpu>
   <on_poweroff>destroy</on_poweroff><on_reboot>restart</on_reboot><on_crash>destroy</on_crash>
   <devices><emulator>/usr/bin/qemu-system-x86_64</emulator>
-    <disk type='file' device='disk'><driver name='qemu' type='qcow2' cache='none'/>
-      <source file='%[4]s/` + ImageName + `'/><target dev='vda' bus='virtio'/></disk>
+    %[7]s
     <interface type='bridge'><mac address='%[6]s'/><source bridge='br0'/><model type='virtio'/></interface>
     <serial type='pty'><log file='` + HostDir + `/log/%[1]s.log' append='on'/></serial><console type='pty'/>
     <channel type='unix'><source mode='bind'/><target type='virtio' name='org.qemu.guest_agent.0'/></channel>
@@ -51,11 +50,15 @@ func (l *Lab) StartGuest(ctx context.Context, host string) (Answer, error) {
 	if _, err := l.running(host); err != nil {
 		return Answer{}, err
 	}
-	xml := fmt.Sprintf(guestXML, GuestName, GuestUUID, GuestMemoryMiB, SharedDir, l.GuestCmdline(), l.GuestMAC())
+	s, err := loadState(l.p.Dir)
+	if err != nil {
+		return Answer{}, err
+	}
+	xml := fmt.Sprintf(guestXML, GuestName, GuestUUID, GuestMemoryMiB, SharedDir, l.GuestCmdline(), l.GuestMAC(), l.p.diskXML(s.Options.Disk))
 	if err := os.WriteFile(l.HostPath(host, GuestName+".xml"), []byte(xml), 0o644); err != nil {
 		return Answer{}, fmt.Errorf("start guest on %s: %w", host, err)
 	}
-	err := poll(ctx, 10*time.Second, "libvirt to take the guest", func() (bool, error) {
+	err = poll(ctx, 10*time.Second, "libvirt to take the guest", func() (bool, error) {
 		_, err := l.Exec(ctx, host, "virsh", "-q", "-c", "qemu:///system", "create", HostDir+"/"+GuestName+".xml")
 		// libvirt cleans up after a guest for a moment after its process is gone.
 		if err != nil && strings.Contains(err.Error(), "is already being removed") {

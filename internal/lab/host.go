@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"strings"
@@ -51,7 +52,8 @@ func (l *Lab) launch(ctx context.Context, host string) (*detached, error) {
 			return nil
 		}
 		hs := s.Hosts[host]
-		if err := removeCgroup(ctx, l.p.cgroup(host)); err != nil {
+		// What is left of a host that ended by itself.
+		if err := errors.Join(endProcess(ctx, hs.Hang), removeCgroup(ctx, l.p.cgroup(host))); err != nil {
 			return err
 		}
 		if err := l.p.writeDisk(host); err != nil {
@@ -69,7 +71,7 @@ func (l *Lab) launch(ctx context.Context, host string) (*detached, error) {
 		if err != nil {
 			return err
 		}
-		s.Hosts[host] = hostState{Init: d.Process, Boots: hs.Boots + 1}
+		s.Hosts[host] = hostState{Init: d.Process, Boots: hs.Boots + 1, Orders: hs.Orders}
 		return makeCgroup(l.p.cgroup(host), d.PID)
 	})
 	if err != nil {
@@ -175,8 +177,24 @@ func (p plan) powerOff(ctx context.Context, host string, hs hostState) error {
 		// Off with the power even if the cable can not be pulled.
 		cable = p.pullCable(ctx, host)
 	}
+	err := errors.Join(cable, killGroup(ctx, hs.Init, p.cgroup(host)), endProcess(ctx, hs.Hang))
+	// Several may take the power at once, and one of them, or another, may have
+	// brought the host back already: what follows is its own then.
+	if p.rebooted(host, hs) {
+		return err
+	}
 	// Without power the watchdog's timer stops, too.
-	return errors.Join(cable, killGroup(ctx, hs.Init, p.cgroup(host)), p.disarm(ctx, host))
+	err = errors.Join(err, p.disarm(ctx, host))
+	return errors.Join(err, poll(ctx, 5*time.Second, "the control group of "+host+" to be empty", func() (bool, error) {
+		rerr := os.Remove(p.cgroup(host))
+		return rerr == nil || errors.Is(rerr, fs.ErrNotExist) || p.rebooted(host, hs), nil
+	}))
+}
+
+// rebooted reports whether the host was powered on since it was in this state.
+func (p plan) rebooted(host string, hs hostState) bool {
+	s, err := loadState(p.Dir)
+	return err == nil && s.Hosts[host].Init != hs.Init
 }
 
 // Off powers a host off in order: its daemons are told to end. It waits until

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"holdfast/internal/config"
 )
 
 // DefaultDir is where a laboratory lives unless told otherwise.
@@ -29,6 +31,9 @@ type Options struct {
 	Cache     string   `json:"cache,omitempty"`     // of built guests, default DefaultCache
 	Agents    bool     `json:"agents,omitempty"`    // run a Holdfast agent on each host; implies Watchdogs
 	Watchdogs bool     `json:"watchdogs,omitempty"` // a simulated watchdog per host
+	BMCs      bool     `json:"bmcs,omitempty"`      // a management controller per host: real IPMI by ipmi_sim
+	Disk      string   `json:"disk,omitempty"`      // of the guest: DiskFile (default) or DiskNBD
+	Profile   string   `json:"profile,omitempty"`   // of the agents' timings: "" or config.ProfileFast
 	StayOff   bool     `json:"stay_off,omitempty"`  // a host that its watchdog reset stays off, instead of on again after 2 s
 	Daemons   []Daemon `json:"daemons,omitempty"`   // further daemons on every host
 }
@@ -104,6 +109,15 @@ func (o Options) complete() (Options, error) {
 	if o.Agents && (o.Hosts < 3 || o.Hosts%2 == 0) {
 		return o, fmt.Errorf("%d hosts: agents need an odd number, at least 3", o.Hosts)
 	}
+	if o.Disk == "" {
+		o.Disk = DiskFile
+	}
+	if o.Disk != DiskFile && o.Disk != DiskNBD {
+		return o, fmt.Errorf("disk %q: want %q or %q", o.Disk, DiskFile, DiskNBD)
+	}
+	if o.Profile != "" && o.Profile != config.ProfileFast {
+		return o, fmt.Errorf("profile %q: want %q or none", o.Profile, config.ProfileFast)
+	}
 	names := []string{"virtlogd", "libvirtd", AgentDaemon}
 	for _, d := range o.Daemons {
 		if err := d.check(); err != nil {
@@ -174,6 +188,16 @@ func (l *Lab) start(ctx context.Context) error {
 			return err
 		}
 	}
+	if s.Options.Disk == DiskNBD {
+		if err := l.startDisk(ctx); err != nil {
+			return err
+		}
+	}
+	if s.Options.BMCs {
+		if err := l.startBMCs(ctx); err != nil {
+			return err
+		}
+	}
 	return forAll(l.p.hosts(), func(h string) error { return l.On(ctx, h) })
 }
 
@@ -197,8 +221,13 @@ func (l *Lab) prepare(ctx context.Context, o Options) error {
 			return err
 		}
 	}
+	if o.BMCs {
+		if err := steps(l.p.prepareBMCs, l.p.makePipes); err != nil {
+			return err
+		}
+	}
 	if o.Agents {
-		return l.p.prepareAgents()
+		return l.p.prepareAgents(o)
 	}
 	return nil
 }
@@ -256,10 +285,10 @@ func (l *Lab) Down(ctx context.Context) error {
 	if _, err := os.Stat(l.p.path("state.json")); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	// The watchdogs go first, without the lock: a reset that one of them carries
+	// What switches power goes first, without the lock: a reset that is carried
 	// out may hold it, and would power a host on behind our back.
 	if s, err := loadState(l.p.Dir); err == nil {
-		if err := endProcess(ctx, s.Watchdogs); err != nil {
+		if err := errors.Join(endProcess(ctx, s.Watchdogs), endProcess(ctx, s.Chassis)); err != nil {
 			return fmt.Errorf("remove laboratory: %w", err)
 		}
 	}
@@ -282,17 +311,21 @@ func (l *Lab) Down(ctx context.Context) error {
 }
 
 func (l *Lab) tearDown(ctx context.Context, s *state) error {
-	err := endProcess(ctx, s.Watchdogs)
+	err := errors.Join(endProcess(ctx, s.Watchdogs), endProcess(ctx, s.Chassis))
+	for _, b := range s.BMCs {
+		err = errors.Join(err, l.p.endSession(ctx, b.Sim))
+	}
 	for _, h := range l.p.hosts() {
 		err = errors.Join(err, l.p.powerOff(ctx, h, s.Hosts[h]))
 	}
+	err = errors.Join(err, endProcess(ctx, s.Disk))
 	if s.Netns {
 		err = errors.Join(err, removeNetns(ctx, l.p.netns()))
 	}
 	if err != nil {
 		return err // the state stays, so that Down can be repeated
 	}
-	for _, name := range []string{"bin", "shared", "wd", "hosts", "pki", "events.jsonl", "state.json.tmp", "state.json", "lock"} {
+	for _, name := range []string{"bin", "shared", "wd", "hosts", "pki", "bmc", "disk.log", "events.jsonl", "state.json.tmp", "state.json", "lock"} {
 		err = errors.Join(err, os.RemoveAll(l.p.path(name)))
 	}
 	// Files of others keep the folder.
@@ -354,6 +387,8 @@ type HostStatus struct {
 	Boots   int            `json:"boots"`
 	Cable   bool           `json:"cable"` // the switch's port is up
 	Frozen  bool           `json:"frozen,omitempty"`
+	Hung    bool           `json:"hung,omitempty"`    // its shared folder hangs
+	BMC     string         `json:"bmc,omitempty"`     // mode of its management controller, or "ended"
 	Guests  int            `json:"guests"`            // QEMU processes
 	Daemons map[string]int `json:"daemons,omitempty"` // name to pid inside the host, 0: waits for its restart
 }
@@ -377,9 +412,14 @@ func (l *Lab) Status(ctx context.Context) (Status, error) {
 		hs := s.Hosts[h]
 		one := HostStatus{Name: h, Addr: l.p.hostAddr(h).String(), Boots: hs.Boots, Cable: slices.Contains(up, l.p.port(h))}
 		if hs.Init.alive() {
-			one.On, one.PID, one.Frozen = true, hs.Init.PID, frozen(l.p.cgroup(h))
+			one.On, one.PID, one.Frozen, one.Hung = true, hs.Init.PID, frozen(l.p.cgroup(h)), hs.Hang.alive()
 			if one.Daemons, err = l.p.daemons(h); err != nil {
 				return Status{}, err
+			}
+		}
+		if s.Options.BMCs {
+			if one.BMC = s.BMCs[h].mode(); one.BMC != BMCDead && !s.BMCs[h].Sim.alive() {
+				one.BMC = "ended"
 			}
 		}
 		for _, q := range procs {

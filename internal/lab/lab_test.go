@@ -153,6 +153,10 @@ func TestLab(t *testing.T) {
 	t.Run("isolate", func(t *testing.T) { testIsolate(t, l) })
 	t.Run("freeze", func(t *testing.T) { testFreeze(t, l) })
 	t.Run("cut", func(t *testing.T) { testCut(t, l) })
+	t.Run("cut datagrams", func(t *testing.T) { testCutBeats(t, l) })
+	t.Run("cut store", func(t *testing.T) { testCutStore(t, l) })
+	t.Run("hang storage", func(t *testing.T) { testHangStorage(t, l) })
+	t.Run("step clock", func(t *testing.T) { testStepClock(t, l) })
 	t.Run("daemons", func(t *testing.T) { testDaemons(t, l) })
 	t.Run("crash", func(t *testing.T) { testCrash(t, l, ids) })
 	t.Run("guest panics", func(t *testing.T) { testGuestEnds(t, l, "/cgi-bin/crash") })
@@ -203,7 +207,7 @@ func testMigrate(t *testing.T, l *lab.Lab, first lab.Answer) {
 
 func waitCounter(t *testing.T, l *lab.Lab, n uint64) lab.Answer {
 	t.Helper()
-	deadline := time.Now().Add(15 * time.Second)
+	deadline := time.Now().Add(40 * time.Second)
 	for {
 		a, err := l.Ask(t.Context())
 		if err == nil && a.N >= n {
@@ -437,6 +441,12 @@ func TestCommand(t *testing.T) {
 		{"isolate h1", "host h1 is off", true},
 		{"on h1", "", false},
 		{"isolate h1", "", false},
+		{"bmc h1 dead", "made without management controllers", true},
+		{"hang-storage h2", "", false},
+		{"status -o json", `"hung": true`, false},
+		{"unhang-storage h2", "", false},
+		{"cut-store h2", "", false},
+		{"up --disk tape", "want \"file\" or \"nbd\"", true},
 		{"status", "10.98.", false},
 		{"down", "", false},
 		{"down", "", false},

@@ -74,6 +74,8 @@ func (p plan) hostMAC(h string) string {
 
 func (p plan) guestMAC() string { return fmt.Sprintf("52:54:00:98:%02x:0a", p.Subnet) }
 
+func (p plan) switchMAC() string { return fmt.Sprintf("52:54:00:98:%02x:01", p.Subnet) }
+
 func (p plan) hostUUID(h string) string {
 	return fmt.Sprintf("1abc0000-0000-4000-8000-%06d%06d", p.Subnet, hostNumber(h))
 }

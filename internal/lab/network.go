@@ -89,7 +89,9 @@ func (p plan) setupSwitch(ctx context.Context) error {
 	return steps(
 		func() error { return p.ip(ctx, "link", "set", "lo", "up") },
 		func() error {
-			return p.ip(ctx, "link", "add", p.bridge(), "type", "bridge", "stp_state", "0", "forward_delay", "0")
+			// A MAC address of its own: it would change with the ports, and what the
+			// hosts know of the switch's addresses with it.
+			return p.ip(ctx, "link", "add", p.bridge(), "address", p.switchMAC(), "type", "bridge", "stp_state", "0", "forward_delay", "0")
 		},
 		func() error { return p.ip(ctx, "addr", "add", p.switchAddr().String()+"/24", "dev", p.bridge()) },
 		func() error { return p.ip(ctx, "link", "set", p.bridge(), "up") },

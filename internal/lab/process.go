@@ -23,6 +23,7 @@ type Process struct {
 // procStat are the fields of /proc/PID/stat that the laboratory needs.
 type procStat struct {
 	state   byte
+	session int
 	threads int
 	start   uint64
 }
@@ -37,12 +38,13 @@ func readStat(pid int) (procStat, error) {
 	if len(f) < 20 {
 		return procStat{}, fmt.Errorf("read state of process %d: %d fields", pid, len(f))
 	}
+	session, err0 := strconv.Atoi(f[3])
 	threads, err1 := strconv.Atoi(f[17])
 	start, err2 := strconv.ParseUint(f[19], 10, 64)
-	if err := errors.Join(err1, err2); err != nil {
+	if err := errors.Join(err0, err1, err2); err != nil {
 		return procStat{}, fmt.Errorf("read state of process %d: %w", pid, err)
 	}
-	return procStat{state: f[0][0], threads: threads, start: start}, nil
+	return procStat{state: f[0][0], session: session, threads: threads, start: start}, nil
 }
 
 // identify records a process that is known to exist.

@@ -21,6 +21,9 @@ type state struct {
 	Netns     bool                 `json:"netns"` // the switch's namespace is ours
 	Hosts     map[string]hostState `json:"hosts"`
 	Watchdogs Process              `json:"watchdogs,omitzero"`
+	Chassis   Process              `json:"chassis,omitzero"` // switches the hosts' power for their management controllers
+	BMCs      map[string]bmcState  `json:"bmcs,omitempty"`
+	Disk      Process              `json:"disk,omitzero"` // serves the guest's disk with DiskNBD
 	Cuts      []cut                `json:"cuts,omitempty"`
 }
 
@@ -28,6 +31,11 @@ type state struct {
 type hostState struct {
 	Init  Process `json:"init,omitzero"` // PID 1 of the host, in the machine's PID namespace
 	Boots int     `json:"boots"`         // number of power-ons
+	// Orders counts the power-offs that the management controller has carried out.
+	Orders int     `json:"orders,omitempty"`
+	Hang   Process `json:"hang,omitzero"` // covers the shared folder
+	// Clock is how far the wall clock of its Holdfast processes is off, ns.
+	Clock time.Duration `json:"clock,omitempty"`
 }
 
 func (s *state) on(h string) bool { return s.Hosts[h].Init.alive() }
@@ -38,7 +46,7 @@ func loadState(dir string) (*state, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load laboratory: %w", err)
 	}
-	s := &state{}
+	s := &state{BMCs: map[string]bmcState{}}
 	if err := json.Unmarshal(raw, s); err != nil {
 		return nil, fmt.Errorf("load laboratory from %s: %w", path, err)
 	}
@@ -115,8 +123,9 @@ func (l *Lab) change(ctx context.Context, fn func(*state) error) error {
 type Event struct {
 	Time time.Time `json:"time"`
 	Host string    `json:"host,omitempty"`
-	What string    `json:"what"` // on, ready, off, crash, isolate, heal, cut, freeze, thaw, pause, resume, kill, watchdog, guest
-	Note string    `json:"note,omitempty"`
+	What string    `json:"what"` // on, ready, off, crash, isolate, heal, cut, freeze, thaw, pause, resume, kill, watchdog, guest, bmc,
+	// hang, unhang, clock
+	Note string `json:"note,omitempty"`
 }
 
 // record appends an event. One write of a short line to a file opened for

@@ -3,16 +3,20 @@ package lab
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"holdfast/internal/config"
 )
 
 func TestParseAnswer(t *testing.T) {
@@ -53,12 +57,32 @@ func TestOptions(t *testing.T) {
 	if err != nil || o.Hosts != 3 || !o.Watchdogs || o.Dir != DefaultDir {
 		t.Errorf("defaults: %+v, %v", o, err)
 	}
-	for _, bad := range []Options{{Hosts: 10}, {Hosts: -1}, {Subnet: 251}, {Agents: true, Hosts: 4}, {Dir: "/run/x"},
+	for _, bad := range []Options{{Hosts: 10}, {Hosts: -1}, {Subnet: 251}, {Agents: true, Hosts: 4}, {Dir: "/run/x"}, {Profile: "slow"}, {Disk: "tape"},
 		{Daemons: []Daemon{{Name: "a/b", Argv: []string{"x"}}}}, {Daemons: []Daemon{{Name: "a"}}},
 		{Daemons: []Daemon{{Name: "libvirtd", Argv: []string{"x"}}}}} {
 		if o, err := bad.complete(); err == nil {
 			t.Errorf("%+v was accepted as %+v", bad, o)
 		}
+	}
+}
+
+func TestBMCModes(t *testing.T) {
+	for mode, want := range map[string]time.Duration{"ok": 0, "dead": 0, "lie": 0, "refuse": 0, "slow:1.5s": 1500 * time.Millisecond} {
+		d, err := delayOf(mode)
+		if err := errors.Join(err, checkBMCMode(mode)); err != nil || d != want {
+			t.Errorf("mode %s: %v, %v", mode, d, err)
+		}
+	}
+	for _, bad := range []string{"", "off", "slow", "slow:", "slow:0s", "slow:x", "slow:11m"} {
+		if err := checkBMCMode(bad); err == nil {
+			t.Errorf("mode %q was accepted", bad)
+		}
+	}
+	if got, err := wireGUID("1abc0000-0000-4000-8000-000007000002"); err != nil || got != "0200000700000080004000000000bc1a" {
+		t.Errorf("GUID %s, %v", got, err)
+	}
+	if got, err := wireGUID("1abc"); err == nil {
+		t.Errorf("a short UUID became %s", got)
 	}
 }
 
@@ -69,7 +93,7 @@ func TestAgentSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 { // the second time keeps what is there
-		if err := p.prepareAgents(); err != nil {
+		if err := p.prepareAgents(Options{BMCs: true, Profile: config.ProfileFast, Disk: DiskNBD}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -81,6 +105,23 @@ func TestAgentSettings(t *testing.T) {
 	n := p.node("h2")
 	if n.Store.Member.Initial["h3"] != "https://10.98.7.13:2380" || n.Watchdog.Device != "unix:/srv/watchdog/h2.sock" || len(n.Store.Endpoints) != 3 {
 		t.Errorf("settings of h2: %+v", n)
+	}
+	if n.Machine != "/srv/host/machine-uuid" {
+		t.Errorf("settings of h2: hardware UUID in %s", n.Machine)
+	}
+	cl, _, err := config.Load(p.disk("h1", "srv", "cluster.json"), config.Options{AllowUndersized: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []config.FenceDevice{{Type: "ipmi", Address: "10.98.7.103", User: "admin", Credential: "file:/srv/host/bmc.password"}}
+	if got := cl.Fencing.Hosts["h3"].Devices; len(cl.Fencing.Hosts) != 3 || !slices.Equal(got, want) {
+		t.Errorf("fence devices of h3: %+v, want %+v", got, want)
+	}
+	if cl.ImageURL != "nbd://10.98.7.1:10809/mnvm" {
+		t.Errorf("image %q", cl.ImageURL)
+	}
+	if cl.TimingConf.Profile != config.ProfileFast {
+		t.Errorf("profile %q", cl.TimingConf.Profile)
 	}
 }
 
@@ -372,7 +413,7 @@ func TestFreezer(t *testing.T) {
 				}
 			}
 			// killGroup reaps the process, so Wait finds none.
-			if err := killGroup(t.Context(), p, path); err != nil {
+			if err := errors.Join(killGroup(t.Context(), p, path), removeCgroup(t.Context(), path)); err != nil {
 				t.Error(err)
 			}
 			if err := cmd.Wait(); err == nil || p.alive() || exists(path) {

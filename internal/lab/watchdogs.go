@@ -25,28 +25,9 @@ func WatchdogDevice(host string) string { return "unix:" + WatchdogDir + "/" + h
 // startWatchdogs starts the process that holds the watchdogs of all hosts,
 // unless it is there, and waits for the devices.
 func (l *Lab) startWatchdogs(ctx context.Context) error {
-	var d *detached
-	err := l.change(ctx, func(s *state) error {
-		if s.Watchdogs.alive() {
-			return nil
-		}
-		var err error
-		d, err = startDetached([]string{l.p.exe(), "lab", watchdogsCommand, l.p.Dir}, 0, l.p.path("wd", "log"))
-		if err == nil {
-			s.Watchdogs = d.Process
-		}
-		return err
-	})
+	err := l.startHelper(ctx, watchdogsCommand, l.p.path("wd", "log"), func(s *state) *Process { return &s.Watchdogs })
 	if err != nil {
-		if d != nil {
-			err = errors.Join(err, d.abandon())
-		}
 		return fmt.Errorf("start watchdogs: %w", err)
-	}
-	if d != nil {
-		if err := d.open(); err != nil {
-			return fmt.Errorf("start watchdogs: %w", err)
-		}
 	}
 	for _, h := range l.p.hosts() {
 		if err := l.p.waitDevice(ctx, h); err != nil {
@@ -54,6 +35,30 @@ func (l *Lab) startWatchdogs(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// startHelper starts one of the laboratory's own processes outside of the hosts,
+// unless it runs. at is where the state keeps it.
+func (l *Lab) startHelper(ctx context.Context, command, log string, at func(*state) *Process) error {
+	var d *detached
+	err := l.change(ctx, func(s *state) error {
+		if at(s).alive() {
+			return nil
+		}
+		var err error
+		d, err = startDetached([]string{l.p.exe(), "lab", command, l.p.Dir}, 0, log)
+		if err == nil {
+			*at(s) = d.Process
+		}
+		return err
+	})
+	switch {
+	case err != nil && d != nil:
+		return errors.Join(err, d.abandon())
+	case err != nil || d == nil:
+		return err
+	}
+	return d.open()
 }
 
 // waitDevice waits until the host's watchdog answers, and resets it as a
@@ -124,15 +129,19 @@ func (l *Lab) runWatchdog(ctx context.Context, host string) error {
 // reset is what the hardware does when a watchdog fires: the power goes, and
 // comes back.
 func (l *Lab) reset(ctx context.Context, host string) error {
-	err := errors.Join(l.p.record(host, "watchdog", "fired"), l.Crash(ctx, host))
 	s, lerr := loadState(l.p.Dir)
-	if err = errors.Join(err, lerr); err != nil || s.Options.StayOff {
+	err := errors.Join(lerr, l.p.record(host, "watchdog", "fired"), l.Crash(ctx, host))
+	if err != nil || s.Options.StayOff {
 		return err
 	}
+	orders := s.Hosts[host].Orders
 	select {
 	case <-time.After(resetDelay):
 	case <-ctx.Done():
 		return nil
+	}
+	if s, err = loadState(l.p.Dir); err != nil || s.Hosts[host].Orders != orders {
+		return err // switched off for good by its management controller meanwhile
 	}
 	return l.On(ctx, host)
 }
