@@ -41,6 +41,8 @@ test-fast: out/testsum ## the loop while you work: no hypervisor, no race detect
 test-unit: out/testsum ## tables, fuzz seeds, virtual time, simulator, command line
 	@echo "== unit"
 	$(GO) test $(RACE) -json -timeout 15m $(UNIT) | $(SUM)
+	@echo "== searches that are too large for the race detector"
+	$(GO) test -json -timeout 15m ./internal/sim/... | $(SUM)
 
 test-contract: out/testsum ## the drivers and the store on the real components
 	@echo "== contract"

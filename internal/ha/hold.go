@@ -148,6 +148,8 @@ func (v *View) expects() bool {
 		return o.Host == v.Self && v.leased(0)
 	case cluster.Migrating:
 		return o.To == v.Self
+	case cluster.Settling:
+		return o.Host == v.Self && !v.fresh(o.SeenAt) // it may have arrived since the last look
 	}
 	return false
 }

@@ -138,7 +138,7 @@ func simulate(t *testing.T, args ...string) (string, error) {
 	cmd.SetArgs(args)
 	cmd.SetOut(&out)
 	cmd.SetErr(&out)
-	err := cmd.Execute()
+	err := cmd.ExecuteContext(t.Context())
 	return out.String(), err
 }
 
@@ -164,10 +164,35 @@ func TestCommand(t *testing.T) {
 	if err != nil || !strings.Contains(out, "started host=h1 epoch=1.1") || !strings.Contains(out, "1 runs") {
 		t.Errorf("one folder: %v\n%s", err, out)
 	}
-	for _, args := range [][]string{{"-o", "xml"}, {"--runs", "0"}, {t.TempDir()}, {"--planted", t.TempDir()}} {
+	for _, args := range [][]string{{"-o", "xml"}, {"--runs", "0"}, {t.TempDir()}, {"--planted", t.TempDir()},
+		{"--exhaustive", "--planted"}, {"--depth", "3"}} {
 		if _, err := simulate(t, args...); err == nil {
 			t.Errorf("%v: no error", args)
 		}
+	}
+}
+
+func TestCommandExhaustive(t *testing.T) {
+	out, err := simulate(t, "--exhaustive", "--depth", "3", "-o", "json")
+	var got struct {
+		Depth      int               `json:"depth"`
+		States     int64             `json:"states"`
+		Violations []json.RawMessage `json:"violations"`
+		Complete   bool              `json:"complete"`
+	}
+	if err != nil || json.Unmarshal([]byte(out), &got) != nil || got.Depth != 3 || got.States < 1000 || got.Violations == nil || !got.Complete {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+func TestCommandPlanted(t *testing.T) {
+	if raceEnabled {
+		return // too slow with the race detector; without it this runs in test-fast
+	}
+	out, err := simulate(t, "--planted", "-o", "json")
+	var got struct{ Planted, Found int }
+	if err != nil || json.Unmarshal([]byte(out), &got) != nil || got.Planted < 12 || got.Found != got.Planted {
+		t.Errorf("%v: %s", err, out)
 	}
 }
 

@@ -1,11 +1,14 @@
 package sim
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
+
+	"holdfast/internal/sim/explore"
 )
 
 // Found tells how the search for one planted bug ended.
@@ -16,7 +19,40 @@ type Found struct {
 	Rule   string `json:"rule,omitempty"` // the invariant that did not hold
 	Detail string `json:"detail,omitempty"`
 	Runs   int    `json:"runs"` // random scenarios that were tried
+
+	// Exhaustive is how the search of all courses found it.
+	Exhaustive *Explored `json:"exhaustive,omitempty"`
+	OutOfScope string    `json:"out_of_scope,omitempty"` // why that can not reach it
 }
+
+// Explored is an exhaustive search that ended at a violation.
+type Explored struct {
+	Depth  int    `json:"depth"`
+	States int64  `json:"states"`
+	Rule   string `json:"rule"`
+}
+
+// explore looks for the bug among all courses of a small cluster.
+func (f *Found) explore(ctx context.Context) error {
+	o, why, ok := explore.Scope(f.Name)
+	if !ok {
+		if f.OutOfScope = why; why == "" {
+			f.OutOfScope = "the explorer does not model what it breaks"
+		}
+		return nil
+	}
+	r, err := explore.Run(ctx, o)
+	if err != nil {
+		return fmt.Errorf("explore with bug %s: %w", f.Name, err)
+	}
+	if len(r.Violations) > 0 {
+		f.Exhaustive = &Explored{r.Depth, r.States, r.Violations[0].Rule}
+	}
+	return nil
+}
+
+// missed reports that a search that could have found the bug did not.
+func (f *Found) missed() bool { return f.Seed == 0 || f.Exhaustive == nil && f.OutOfScope == "" }
 
 // Planted looks for each planted bug in at most limit random scenarios, with the
 // seeds 1, 2 ... A bug is found when a rule is broken by which it must be.
@@ -66,15 +102,18 @@ const plantedRuns = 3000
 
 // printPlanted searches and writes the result in the format text or json. It
 // fails when a bug was not found.
-func printPlanted(out io.Writer, format string) error {
+func printPlanted(ctx context.Context, out io.Writer, format string) error {
 	found, err := Planted(plantedRuns)
 	if err != nil {
 		return err
 	}
 	var missed []string
-	for _, f := range found {
-		if f.Seed == 0 {
-			missed = append(missed, f.Name)
+	for i := range found {
+		if err := found[i].explore(ctx); err != nil {
+			return err
+		}
+		if found[i].missed() {
+			missed = append(missed, found[i].Name)
 		}
 	}
 	if format == "json" {
@@ -103,7 +142,13 @@ func textPlanted(out io.Writer, found []Found, missed int) error {
 		if f.Seed != 0 {
 			says = fmt.Sprintf("found by seed %d: %s: %s", f.Seed, f.Rule, f.Detail)
 		}
-		if _, err := fmt.Fprintf(out, "%-22s %s\n%22s %s\n", f.Name, f.Breaks, "", says); err != nil {
+		every := "exhaustive search: out of scope: " + f.OutOfScope
+		if x := f.Exhaustive; x != nil {
+			every = fmt.Sprintf("exhaustive search: %s at depth %d, after %d states", x.Rule, x.Depth, x.States)
+		} else if f.OutOfScope == "" {
+			every = "exhaustive search: NOT FOUND"
+		}
+		if _, err := fmt.Fprintf(out, "%-22s %s\n%22s %s\n%22s %s\n", f.Name, f.Breaks, "", says, "", every); err != nil {
 			return err
 		}
 	}

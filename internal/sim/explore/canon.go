@@ -1,0 +1,315 @@
+package explore
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"unsafe"
+)
+
+// Ages beyond which nothing compares any more, in ticks.
+const (
+	seenLong  = lease + guard + 2 // of a host's record: the wait, with the tick that skew adds
+	ownerLong = 16                // of the owner record while a migration is on: 30 s for a source that stands still
+	ownerSome = 6                 // while running or released: the time for a start to count as good, the back-off
+	coordLong = election
+	shutLong  = 32 // 60 s, after which the guest is killed
+	quietLong = detection + seenLong
+)
+
+// canon gives the world its canonical form: ages that do not matter are clamped,
+// what can not be looked at any more is cleared, revisions, boots, agent
+// processes and epochs are renamed in their order, messages are sorted.
+func (m *mover) canon() {
+	w := &m.w
+	for i := range w.host {
+		w.host[i].forget()
+		if !w.devices {
+			w.host[i].quiet = [members]uint8{} // heartbeats matter for fence devices alone
+		}
+	}
+	if w.called != w.store.owner.epoch {
+		w.called = 0
+	}
+	m.sortMessages()
+	renameRevisions(w)
+	renameEpochs(w)
+	for i := range w.host {
+		renameBoots(w, i)
+		renameInstances(w, i)
+	}
+}
+
+// forget clears what nothing will ask for any more.
+func (h *host) forget() {
+	if !h.power {
+		*h = host{boot: h.boot, cut: h.cut, quiet: h.quiet, agent: agent{inst: h.agent.inst}}
+	}
+	a := &h.agent
+	if !a.up {
+		*a = agent{inst: a.inst}
+	}
+	if h.proc.state == absent {
+		h.proc = process{}
+	}
+	if !h.dog.armed {
+		h.dog = dog{}
+	}
+	if a.sight.state == absent {
+		a.sight.process = process{}
+	}
+	if !h.slow {
+		a.look = sight{}
+	}
+	if a.started != a.rec.owner.epoch {
+		a.started = 0
+	}
+	a.hostAge = clampAll(a.hostAge, seenLong)
+	h.quiet = clampAll(h.quiet, quietLong)
+	a.coordAge = min(a.coordAge, coordLong)
+	a.shut = min(a.shut, shutLong)
+	switch a.rec.owner.state {
+	case migrating, settling:
+		a.ownerAge = min(a.ownerAge, ownerLong)
+	case running, released, free:
+		a.ownerAge = min(a.ownerAge, ownerSome)
+	default:
+		a.ownerAge = min(a.ownerAge, 1)
+	}
+	for j := range a.rec.host {
+		if a.rec.host[j].mod == 0 {
+			a.hostAge[j] = 0
+		}
+	}
+}
+
+func clampAll(ages [members]uint8, most uint8) [members]uint8 {
+	for i := range ages {
+		ages[i] = min(ages[i], most)
+	}
+	return ages
+}
+
+// sortMessages brings the messages into the order of sender, kind and liveness;
+// there is at most one of each.
+func (m *mover) sortMessages() {
+	ms := &m.w.message
+	for i := 1; i < len(ms); i++ {
+		for j := i; j > 0 && key(&ms[j]) < key(&ms[j-1]); j-- {
+			ms[j], ms[j-1] = ms[j-1], ms[j]
+		}
+	}
+}
+
+func key(g *message) int {
+	if g.stage == noMessage {
+		return 1 << 10
+	}
+	k := int(g.from)<<4 | int(g.kind)<<1
+	if !g.live {
+		k |= 1
+	}
+	return k
+}
+
+// eachRevision calls f with every revision of the coordinator, owner and wish
+// records (0 to 2) and of the hosts' (3 on).
+func eachRevision(w *world, f func(record int, v *uint8)) {
+	rows := func(r *records) {
+		f(0, &r.coord.mod)
+		f(1, &r.owner.mod)
+		f(2, &r.want.mod)
+		for i := range r.host {
+			f(3+i, &r.host[i].mod)
+		}
+	}
+	off := func(r *wantRow) {
+		for i := range r.off {
+			if r.off[i] != 0 {
+				v := r.off[i] - 1
+				f(3+i, &v)
+				r.off[i] = v + 1
+			}
+		}
+	}
+	rows(&w.store)
+	off(&w.store.want)
+	for i := range w.host {
+		a := &w.host[i].agent
+		if !a.up {
+			continue
+		}
+		rows(&a.rec)
+		off(&a.rec.want)
+		f(3+i, &a.leaseMod)
+		for j := range a.fenceMod {
+			f(3+j, &a.fenceMod[j])
+		}
+	}
+	for i := range w.message {
+		g := &w.message[i]
+		own := 3 + int(g.from) - 1
+		switch {
+		case g.stage == noMessage:
+		case g.kind == kindRenew:
+			f(own, &g.mod)
+			f(own, &g.rev)
+		case g.kind == kindElect:
+			f(0, &g.mod)
+			f(0, &g.rev)
+		default:
+			f(1, &g.mod)
+			f(1, &g.ownerRev)
+			f(0, &g.term)
+			f(0, &g.plainTerm)
+			f(2, &g.wantMod)
+			f(2, &g.wantRev)
+			for j := range g.hostMod {
+				f(3+j, &g.hostMod[j])
+				f(3+j, &g.hostRev[j])
+			}
+			off(&g.want)
+		}
+	}
+}
+
+func renameRevisions(w *world) {
+	var used [3 + members]rank
+	eachRevision(w, func(r int, v *uint8) { used[r].use(*v) })
+	eachRevision(w, func(r int, v *uint8) { *v = used[r].of(*v) })
+}
+
+// renameEpochs shifts all epochs so that the smallest that is in use is 1.
+func renameEpochs(w *world) {
+	least := uint8(255)
+	eachEpoch(w, func(v *uint8) {
+		if *v != 0 {
+			least = min(least, *v)
+		}
+	})
+	if least <= 1 || least == 255 {
+		return
+	}
+	eachEpoch(w, func(v *uint8) {
+		if *v != 0 {
+			*v -= least - 1
+		}
+	})
+}
+
+func eachEpoch(w *world, f func(*uint8)) {
+	owner := func(r *ownerRow) { f(&r.epoch); f(&r.proofEpoch) }
+	owner(&w.store.owner)
+	for i := range w.host {
+		h := &w.host[i]
+		f(&h.proc.epoch)
+		f(&h.starting)
+		f(&h.agent.started)
+		f(&h.agent.sight.epoch)
+		f(&h.agent.look.epoch)
+		owner(&h.agent.rec.owner)
+	}
+	for i := range w.message {
+		owner(&w.message[i].owner)
+	}
+	f(&w.called)
+}
+
+// renameBoots numbers the boots of host i that something still speaks of.
+func renameBoots(w *world, i int) {
+	each := func(f func(*uint8)) {
+		row := func(r *records) { f(&r.host[i].boot); f(&r.host[i].fenced) }
+		f(&w.host[i].boot)
+		row(&w.store)
+		for j := range w.host {
+			row(&w.host[j].agent.rec)
+		}
+		for j := range w.message {
+			if g := &w.message[j]; int(g.from) == i+1 && g.kind == kindRenew {
+				f(&g.rec.boot)
+				f(&g.rec.fenced)
+			}
+		}
+	}
+	rename(each)
+}
+
+// renameInstances numbers the agent processes of host i: gates and claims name
+// them.
+func renameInstances(w *world, i int) {
+	each := func(f func(*uint8)) {
+		row := func(r *records) {
+			f(&r.host[i].gate)
+			if int(r.owner.host) == i+1 {
+				f(&r.owner.claim)
+			}
+		}
+		f(&w.host[i].agent.inst)
+		row(&w.store)
+		for j := range w.host {
+			row(&w.host[j].agent.rec)
+		}
+		for j := range w.message {
+			g := &w.message[j]
+			if int(g.from) == i+1 && g.kind == kindRenew {
+				f(&g.rec.gate)
+			}
+			if int(g.owner.host) == i+1 {
+				f(&g.owner.claim)
+			}
+		}
+		if int(w.move.to) == i+1 {
+			f(&w.move.gate)
+		}
+	}
+	rename(each)
+}
+
+func rename(each func(func(*uint8))) {
+	var used rank
+	each(func(v *uint8) { used.use(*v) })
+	each(func(v *uint8) { *v = used.of(*v) })
+}
+
+// size is that of a world: a whole number of words is not needed.
+const size = int(unsafe.Sizeof(world{}))
+
+// maskBytes hold one bit for each byte of a world.
+const maskBytes = (size + 7) / 8
+
+// raw shows a world as its bytes. A test makes sure that it has no padding and no
+// pointer, so that equal worlds have equal bytes.
+func raw(w *world) *[size]byte { return (*[size]byte)(unsafe.Pointer(w)) }
+
+// pack appends the short form of a world to out: which bytes are not zero, and
+// these bytes.
+func pack(w *world, out []byte) []byte {
+	start := len(out)
+	out = append(out, make([]byte, maskBytes)...)
+	for i, b := range raw(w) {
+		if b != 0 {
+			out[start+i/8] |= 1 << (i % 8)
+			out = append(out, b)
+		}
+	}
+	return out
+}
+
+// unpack is the reverse.
+func unpack(in []byte, w *world) {
+	*w = world{}
+	b, next := raw(w), maskBytes
+	for i := range b {
+		if in[i/8]&(1<<(i%8)) != 0 {
+			b[i] = in[next]
+			next++
+		}
+	}
+}
+
+// digest is 128 bits of the SHA-256 of a packed world.
+type digest struct{ hi, lo uint64 }
+
+func digestOf(packed []byte) digest {
+	sum := sha256.Sum256(packed)
+	return digest{binary.LittleEndian.Uint64(sum[:8]) | 1, binary.LittleEndian.Uint64(sum[8:16])}
+}

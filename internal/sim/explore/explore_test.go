@@ -1,0 +1,222 @@
+package explore
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func explore(t *testing.T, o Options) Result {
+	t.Helper()
+	o.Limit = 2 * time.Minute // a slow machine must not turn into a result
+	r, err := Run(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// With one fault there are so few states that all of them are met: the result
+// does not depend on a depth.
+func TestNoViolationWithAnyOneFault(t *testing.T) {
+	r := explore(t, Options{Depth: 1000, Faults: 1, Delays: -1})
+	for _, v := range r.Violations {
+		t.Errorf("%s: %s\n%s", v.Rule, v.Detail, strings.Join(v.Path, "\n"))
+	}
+	if !r.Closed || !r.Complete || r.States < 10_000 {
+		t.Errorf("closed %t, complete %t, %d states: want all of some 60,000", r.Closed, r.Complete, r.States)
+	}
+	t.Logf("%d states, %d transitions, depth %d", r.States, r.Transitions, r.Depth)
+}
+
+func TestNoViolationInSmallScopes(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		o    Options
+	}{
+		{"faults and delays", Options{Depth: 6, Faults: 2, Delays: 1}},
+		{"a request of an operator", Options{Depth: 14, Faults: 1, Delays: -1, Orders: 1}},
+		{"any order", Options{Depth: 8, Faults: 1, Delays: -1, AnyOrder: true}},
+		{"a slow clock", Options{Depth: 18, Faults: 1, Delays: -1, Skew: true}},
+		{"a guest that arrives unseen", Options{Depth: 40, Faults: 1, Delays: 1, Begin: []string{"migrating"}, Only: []string{"slow", "stall", "freeze"}}},
+		{"two losses", Options{Depth: 36, Faults: 2, Delays: -1, Only: []string{"power", "freeze"}, Begin: []string{"running"}}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if raceEnabled {
+				c.o.Depth = c.o.Depth/2 + 1 // the race detector costs a factor of ten
+			}
+			r := explore(t, c.o)
+			for _, v := range r.Violations {
+				t.Errorf("%s: %s\n%s", v.Rule, v.Detail, strings.Join(v.Path, "\n"))
+			}
+			if !r.Complete {
+				t.Errorf("complete %t at depth %d", r.Complete, r.Depth)
+			}
+			t.Logf("%d states, depth %d, %.1f s", r.States, r.Depth, r.Seconds)
+		})
+	}
+}
+
+func TestPlantedBugsAreFound(t *testing.T) {
+	for _, name := range PlantNames() {
+		t.Run(name, func(t *testing.T) {
+			c, why, ok := Scope(name)
+			if !ok {
+				if why == "" {
+					t.Fatal("no scope says where this bug is found")
+				}
+				return
+			}
+			if raceEnabled && c.Faults+max(c.Delays, 0) > 1 {
+				return // too slow with the race detector; without it this runs in test-fast
+			}
+			r := explore(t, c)
+			i := slices.IndexFunc(r.Violations, func(v Violation) bool { return v.Rule == ruleOf(name) })
+			if i < 0 {
+				t.Fatalf("not found in %d states, depth %d: %+v", r.States, r.Depth, r.Violations)
+			}
+			if got := len(r.Violations[i].Path); got < r.Depth+2 {
+				t.Errorf("path has %d lines at depth %d", got, r.Depth)
+			}
+			t.Logf("%s at depth %d, %d states, %.1f s", ruleOf(name), r.Depth, r.States, r.Seconds)
+			c.Plant, c.Depth = "", r.Depth
+			if r := explore(t, c); len(r.Violations) > 0 || !r.Complete {
+				t.Errorf("without the bug: complete %t, %+v", r.Complete, r.Violations)
+			}
+		})
+	}
+}
+
+// The set of states does not depend on who met them first.
+func TestSameStatesWithOneAndTwoWorkers(t *testing.T) {
+	o := Options{Depth: 7, Faults: 1, Delays: 1, Begin: []string{"nothing", "fence", "migrating"}}
+	var all []Result
+	for _, workers := range []int{1, 2, 2, 3} {
+		o.Workers = workers
+		r := explore(t, o)
+		r.Seconds = 0
+		all = append(all, r)
+	}
+	for _, r := range all[1:] {
+		if !reflect.DeepEqual(r, all[0]) {
+			t.Errorf("%+v\nwant %+v", r, all[0])
+		}
+	}
+}
+
+// A world is compared by its bytes: none of them may be padding or a pointer.
+func TestWorldHasNoPadding(t *testing.T) {
+	var sum func(reflect.Type) uintptr
+	sum = func(ty reflect.Type) uintptr {
+		switch ty.Kind() {
+		case reflect.Struct:
+			n := uintptr(0)
+			for i := range ty.NumField() {
+				n += sum(ty.Field(i).Type)
+			}
+			return n
+		case reflect.Array:
+			return uintptr(ty.Len()) * sum(ty.Elem())
+		case reflect.Uint8, reflect.Int8, reflect.Bool, reflect.Uint16:
+			return ty.Size()
+		}
+		t.Fatalf("a world holds a %s", ty)
+		return 0
+	}
+	ty := reflect.TypeFor[world]()
+	if got := sum(ty); got != ty.Size() {
+		t.Errorf("fields have %d bytes, a world has %d: it has padding", got, ty.Size())
+	}
+}
+
+func TestPackAndUnpack(t *testing.T) {
+	m := newMover(newNames(false), Plant{})
+	begins, err := m.begins(nil, world{faults: 3, delays: 2, orders: 1, skews: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(begins) != len(BeginNames()) {
+		t.Errorf("%d begin states: want %d", len(begins), len(BeginNames()))
+	}
+	for _, b := range begins {
+		var got world
+		unpack(pack(&b.world, nil), &got)
+		if got != b.world {
+			t.Errorf("%s: %+v\nwant %+v", b.name, got, b.world)
+		}
+	}
+}
+
+// The canonical form of a canonical state is the state itself, along a course
+// with faults.
+func TestCanonicalFormIsStable(t *testing.T) {
+	m := newMover(newNames(false), Plant{})
+	begins, err := m.begins(nil, world{faults: 2, delays: 2, orders: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range begins {
+		m.w = b.world
+		for i := range 400 {
+			steps := m.next(true, nil)
+			m.apply(steps[i*7919%len(steps)])
+			was := m.w
+			if m.canon(); m.w != was {
+				t.Fatalf("%s, step %d: %s", b.name, i, m.describe())
+			}
+		}
+	}
+}
+
+func TestMainPrintsJSONAndFails(t *testing.T) {
+	var out bytes.Buffer
+	err := Main(t.Context(), &out, Options{Depth: 8, Faults: -1, Delays: 1, Plant: "stale-start"}, "json")
+	if v := (ViolationError{}); !errors.As(err, &v) || v.Count == 0 {
+		t.Errorf("error %v: want a ViolationError", err)
+	}
+	var r struct {
+		Depth      int
+		States     int64
+		Violations []struct{ Rule, Detail string }
+	}
+	if err := json.Unmarshal(out.Bytes(), &r); err != nil {
+		t.Fatalf("%v: %s", err, out.String())
+	}
+	if r.States == 0 || len(r.Violations) == 0 || r.Violations[0].Rule != ruleStaleStart {
+		t.Errorf("%+v", r)
+	}
+	out.Reset()
+	if err := Main(t.Context(), &out, Options{Depth: 4, Faults: 1, Delays: -1}, "text"); err != nil || !strings.Contains(out.String(), "depth 4 (complete), ") {
+		t.Errorf("%v: %s", err, out.String())
+	}
+	if err := Main(t.Context(), &out, Options{}, "xml"); err == nil {
+		t.Error("format xml is accepted")
+	}
+}
+
+func TestRunRefusesAndEnds(t *testing.T) {
+	for _, o := range []Options{{Plant: "no-such"}, {Begin: []string{"no-such"}}, {Only: []string{"no-such"}}, {Depth: -1}, {Workers: 99}} {
+		if _, err := Run(t.Context(), o); err == nil {
+			t.Errorf("%+v is accepted", o)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Run(ctx, Options{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v: want that the context has ended", err)
+	}
+	r, err := Run(t.Context(), Options{Depth: 60, Limit: 50 * time.Millisecond})
+	if err != nil || r.Complete {
+		t.Errorf("with a limit of 50 ms: %v, complete %t", err, r.Complete)
+	}
+	r, err = Run(t.Context(), Options{Depth: 60, MaxStates: 500})
+	if err != nil || r.Complete || r.States > 50_000 {
+		t.Errorf("with 500 states: %v, complete %t, %d states", err, r.Complete, r.States)
+	}
+}
