@@ -29,8 +29,11 @@ type Fencer interface {
 // controller takes 2 to 10 s.
 const fenceWithin = 20 * time.Second
 
-// fence orders the devices of a host. A failure is in the event log once per
-// record of the host: the same one is not told again each second.
+// tellAgain is how long orders must have ceased for a failure to be told anew.
+const tellAgain = time.Minute
+
+// fence orders the devices of a host. A failure is in the event log once: it is
+// not told again each second.
 func (a *Agent) fence(act ha.Fence) job {
 	devices := a.s.cfg.Fencing.Hosts[string(act.Host)].Devices
 	return job{fenceWithin, false, func(ctx context.Context) func() {
@@ -40,7 +43,7 @@ func (a *Agent) fence(act ha.Fence) job {
 			f := ha.Fenced{Mod: act.Mod, At: a.Clock(), Off: err == nil, Device: device}
 			if err != nil {
 				was := a.s.view.Local.Fences[act.Host]
-				f.Why, f.Told = err.Error(), was.Told && was.Mod == f.Mod
+				f.Why, f.Told = err.Error(), was.Told && f.At.Sub(was.At) < tellAgain
 			}
 			a.Log.Info("fenced", "host", act.Host, "off", f.Off, "device", device, "took", time.Since(began), "err", err)
 			a.s.view.Local.Fences[act.Host] = f

@@ -41,6 +41,18 @@ func (b *bench) Check(context.Context, []config.FenceDevice, string) error {
 	return b.w.refuse
 }
 
+func (w *world) locked(f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f()
+}
+
+// given are the orders that the fence devices got.
+func (w *world) given() (orders []string) {
+	w.locked(func() { orders = append(orders, w.orders...) })
+	return orders
+}
+
 // beats are a host's heartbeats. They come through while its agent turns.
 type beats host
 
@@ -92,15 +104,15 @@ func TestALostHolderIsFencedInSeconds(t *testing.T) {
 		if p := st.Owner.Proof; p.Kind != cluster.ProofFenced || p.Note != "bench of "+string(lost.id) {
 			t.Errorf("proof %+v", p)
 		}
-		if len(w.orders) != 1 {
-			t.Errorf("orders to fence devices: %v", w.orders)
+		if orders := w.given(); len(orders) != 1 {
+			t.Errorf("orders to fence devices: %v", orders)
 		}
 	})
 }
 
 func TestADeadFenceDeviceLeavesTheDeadline(t *testing.T) {
 	sceneWith(t, devices, func(w *world) {
-		w.refuse = errors.New("no answer")
+		w.locked(func() { w.refuse = errors.New("no answer") })
 		w.home().crash()
 		w.await("another", 20*time.Second)
 		w.settle()
@@ -123,8 +135,8 @@ func TestADeadFenceDeviceLeavesTheDeadline(t *testing.T) {
 				told++
 			}
 		}
-		if told != 1 || len(w.orders) < 3 {
-			t.Errorf("%d orders, %d events of failure, want several and one", len(w.orders), told)
+		if n := len(w.given()); told != 1 || n < 3 {
+			t.Errorf("%d orders, %d events of failure, want several and one", n, told)
 		}
 	})
 }
@@ -132,12 +144,10 @@ func TestADeadFenceDeviceLeavesTheDeadline(t *testing.T) {
 func TestAHostThatLosesOnlyItsHeartbeatsIsLeftAlone(t *testing.T) {
 	sceneWith(t, devices, func(w *world) {
 		h := w.home()
-		w.mu.Lock()
-		h.deaf = true
-		w.mu.Unlock()
+		w.locked(func() { h.deaf = true })
 		time.Sleep(time.Minute)
-		if len(w.orders) > 0 {
-			t.Errorf("orders to fence devices: %v", w.orders)
+		if orders := w.given(); len(orders) > 0 {
+			t.Errorf("orders to fence devices: %v", orders)
 		}
 		if o := w.status().Owner; o.Epoch.Seq != 1 {
 			t.Errorf("epoch %s", o.Epoch)
@@ -192,9 +202,7 @@ func TestAnOperatorsWordIsGoodForATakeover(t *testing.T) {
 				another = id
 			}
 		}
-		w.mu.Lock()
-		lost.noDog = true
-		w.mu.Unlock()
+		w.locked(func() { lost.noDog = true })
 		time.Sleep(5 * time.Second) // it has said that it promises nothing
 		lost.crash()
 		time.Sleep(time.Minute)

@@ -90,7 +90,16 @@ func (a *Agent) take(kv store.KV, deleted bool, apply func() error) {
 			a.sync()
 		}
 	case ownerKey(a.s.view.Resource):
-		a.look() // many decisions want an observation that is newer than the record
+		a.look()   // many decisions want an observation that is newer than the record
+		a.attend() // the store's leader may stand on the new holder
+	}
+}
+
+// attend wakes the care of the store.
+func (a *Agent) attend() {
+	select {
+	case a.unwell <- struct{}{}:
+	default:
 	}
 }
 
@@ -99,10 +108,7 @@ func (a *Agent) setStoreErr(err error) {
 		a.Log.Warn("store lost", "err", err)
 	}
 	if err != nil {
-		select {
-		case a.unwell <- struct{}{}:
-		default:
-		}
+		a.attend()
 	}
 	a.s.storeErr = err
 }

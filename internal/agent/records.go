@@ -1,8 +1,11 @@
 package agent
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"hash/crc32"
 	"strings"
 	"time"
 
@@ -34,15 +37,31 @@ func logKey(e cluster.Event, seq uint64) string {
 	return fmt.Sprintf("%s%020d-%s-%d", keyLog, e.Time.UnixNano(), e.By, seq)
 }
 
-// encode gives the JSON of a record. The records hold nothing that JSON can not
-// express, so an error is a defect of this program.
+// encode gives the JSON of a record, and in a second line its checksum: a member
+// of the store whose disk has changed a bit must not make this host believe
+// something else. The records hold nothing that JSON can not express, so an error
+// is a defect of this program.
 func encode(record any) []byte {
 	b, err := json.Marshal(record)
 	if err != nil {
 		panic(fmt.Sprintf("encode %T: %v", record, err))
 	}
-	return b
+	return fmt.Appendf(b, "\n%08x", checksum(b))
 }
+
+// errChecksum: a record is not what was written.
+var errChecksum = errors.New("the checksum is wrong: a member of the store has damaged data")
+
+// unseal returns the JSON of what encode wrote.
+func unseal(value []byte) ([]byte, error) {
+	i := bytes.LastIndexByte(value, '\n')
+	if i < 0 || string(value[i+1:]) != fmt.Sprintf("%08x", checksum(value[:i])) {
+		return nil, errChecksum
+	}
+	return value[:i], nil
+}
+
+func checksum(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
 
 // hostOf returns the host that a key under state/hosts/ is about.
 func hostOf(key string) (cluster.HostID, bool) {

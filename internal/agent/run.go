@@ -190,9 +190,9 @@ func (nd *node) claim() (unlock func(), err error) {
 		}
 		return nil, fmt.Errorf("lock %s: %w", lock, err)
 	}
-	made, err := once(filepath.Join(nd.n.DataDir, "cluster"), nd.n.Cluster)
-	if err == nil && made != nd.n.Cluster {
-		err = fmt.Errorf("%s: data_dir: value %q: it belongs to cluster %q, not to %q: name another directory, or move it away if that cluster is no more", nd.NodeFile, nd.n.DataDir, made, nd.n.Cluster)
+	made, err := once(filepath.Join(nd.n.DataDir, clusterFile), nd.n.Cluster)
+	if err == nil {
+		err = nd.ours(made)
 	}
 	if err == nil {
 		if err = os.MkdirAll(nd.n.RunDir, 0o700); err != nil {

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/pki"
@@ -22,9 +24,45 @@ const maxSocket = 107
 // CheckNode checks the settings of a host as the agent does before it begins,
 // and changes nothing.
 func CheckNode(opt Options) error {
-	_, err := load(opt)
-	return err
+	nd, err := load(opt)
+	if err != nil {
+		return err
+	}
+	return nd.checkDataDir()
 }
+
+// checkDataDir finds out what the start would: whose the data directory is, and
+// whether it can be written or made.
+func (nd *node) checkDataDir() error {
+	owner, err := readID(filepath.Join(nd.n.DataDir, clusterFile))
+	if err == nil {
+		return nd.ours(owner)
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nd.bad("data_dir", nd.n.DataDir, err)
+	}
+	for dir := nd.n.DataDir; ; dir = filepath.Dir(dir) {
+		err := unix.Access(dir, unix.W_OK|unix.X_OK)
+		if errors.Is(err, fs.ErrNotExist) && dir != "/" {
+			continue
+		}
+		if err != nil {
+			return nd.bad("data_dir", nd.n.DataDir, fmt.Errorf("%s can not be written: %w", dir, err))
+		}
+		return nil
+	}
+}
+
+// ours refuses the data directory of another cluster.
+func (nd *node) ours(owner string) error {
+	if owner == nd.n.Cluster {
+		return nil
+	}
+	return fmt.Errorf("%s: data_dir: value %q: it belongs to cluster %q, not to %q: name another directory, or move it away if that cluster is no more", nd.NodeFile, nd.n.DataDir, owner, nd.n.Cluster)
+}
+
+// clusterFile in the data directory says whose it is.
+const clusterFile = "cluster"
 
 // load reads and checks everything that can be wrong before anything is done.
 func load(opt Options) (*node, error) {

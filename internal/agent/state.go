@@ -43,46 +43,57 @@ func (s *state) apply(kv store.KV, deleted bool, seen cluster.Instant) error {
 	if h, ok := hostOf(kv.Key); ok {
 		return s.applyHost(h, kv, deleted, seen)
 	}
-	var err error
+	// A record that can not be read leaves the one before in force, with its
+	// revision: no write that rests on it can succeed.
 	switch kv.Key {
 	case keyCoord:
-		if kv.ModRev > v.Coord.Mod {
-			v.Coord, err = decode[ha.CoordRec](kv, deleted)
-			v.Coord.Mod, v.Coord.SeenAt = present(kv, deleted), seen
+		r, err := decode[ha.CoordRec](kv, deleted)
+		if kv.ModRev <= v.Coord.Mod || err != nil {
+			return err
 		}
+		r.Mod, r.SeenAt = present(kv, deleted), seen
+		v.Coord = r
 	case ownerKey(v.Resource):
-		if kv.ModRev > v.Owner.Mod {
-			v.Owner, err = decode[ha.OwnerRec](kv, deleted)
-			v.Owner.Mod, v.Owner.SeenAt = present(kv, deleted), seen
-			v.Local.Shut = 0
+		r, err := decode[ha.OwnerRec](kv, deleted)
+		if kv.ModRev <= v.Owner.Mod || err != nil {
+			return err
 		}
+		r.Mod, r.SeenAt = present(kv, deleted), seen
+		v.Owner, v.Local.Shut = r, 0
 	case wantKey(v.Resource):
-		if kv.ModRev > v.Want.Mod {
-			v.Want, err = decode[ha.WantRec](kv, deleted)
-			v.Want.Mod = present(kv, deleted)
+		r, err := decode[ha.WantRec](kv, deleted)
+		if kv.ModRev <= v.Want.Mod || err != nil {
+			return err
 		}
+		r.Mod = present(kv, deleted)
+		v.Want = r
 	case progressKey(v.Resource):
-		if kv.ModRev > s.pctMod {
-			s.percent, err = decode[int](kv, deleted)
-			s.pctMod = kv.ModRev
+		r, err := decode[int](kv, deleted)
+		if kv.ModRev <= s.pctMod || err != nil {
+			return err
 		}
+		s.percent, s.pctMod = r, kv.ModRev
 	case keyConfig:
-		if kv.ModRev > s.cfgMod {
-			s.cfg, err = decode[config.Cluster](kv, deleted)
-			s.cfgMod = kv.ModRev
-			s.configure()
+		r, err := decode[config.Cluster](kv, deleted)
+		if kv.ModRev <= s.cfgMod || err != nil {
+			return err
 		}
+		s.cfg, s.cfgMod = r, kv.ModRev
+		s.configure()
 	case keyGeneration:
-		s.gen, err = decode[uint64](kv, deleted)
-	case keyBeat:
-		if s.rhythm != nil {
-			var secret []byte
-			if secret, err = decode[[]byte](kv, deleted); err == nil {
-				s.rhythm.key.Store(&secret)
-			}
+		r, err := decode[uint64](kv, deleted)
+		if err != nil {
+			return err
 		}
+		s.gen = r
+	case keyBeat:
+		r, err := decode[[]byte](kv, deleted)
+		if err != nil || s.rhythm == nil {
+			return err
+		}
+		s.rhythm.key.Store(&r)
 	}
-	return err
+	return nil
 }
 
 func (s *state) applyHost(h cluster.HostID, kv store.KV, deleted bool, seen cluster.Instant) error {
@@ -137,7 +148,11 @@ func decode[T any](kv store.KV, deleted bool) (T, error) {
 	if deleted {
 		return r, nil
 	}
-	if err := json.Unmarshal(kv.Value, &r); err != nil {
+	b, err := unseal(kv.Value)
+	if err == nil {
+		err = json.Unmarshal(b, &r)
+	}
+	if err != nil {
 		return r, fmt.Errorf("record %s: %w", kv.Key, err)
 	}
 	return r, nil

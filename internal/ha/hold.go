@@ -26,6 +26,9 @@ const (
 	// stopAgain is the time between two requests to shut down: a system that is
 	// still booting ignores the first.
 	stopAgain = 5 * time.Second
+	// killAgain is how long the look at the guest after an action on it may take: a
+	// fraction of the least G.
+	killAgain = 100 * time.Millisecond
 	// surrender is how long the kill of a guest that must not go on here may take.
 	surrender = 10 * time.Second
 	// settled is how long a guest must have run for its end not to count as a
@@ -42,9 +45,17 @@ func (d *decision) protect() {
 		d.do(Kill{"what an agent before this one began may still come"})
 	case v.Local.Guest.State == cluster.GuestAbsent || v.frozen():
 	case v.expired():
-		d.do(Kill{"the lease's deadline has passed"})
+		d.kill("the lease's deadline has passed")
 	case !v.Hosts[v.Self].Expelled.IsZero():
-		d.do(Kill{"a takeover has ended this host's epoch"})
+		d.kill("a takeover has ended this host's epoch")
+	}
+}
+
+// kill ends the guest, and not again before there was time to see that it is gone.
+func (d *decision) kill(why string) {
+	l := &d.v.Local
+	if l.Touched == 0 || l.GuestAt > l.Touched || d.v.Now.Sub(l.Touched) >= killAgain {
+		d.do(Kill{why})
 	}
 }
 
@@ -124,7 +135,8 @@ func (v *View) record(old cluster.Host) cluster.Host {
 func (d *decision) guard() {
 	v := d.v
 	dog := v.Local.Dog
-	if dog.Armed && (v.gone() && !v.expects() || v.Want.HandsOff && v.frozen()) {
+	gone := v.gone() || v.expired() && v.dead() && !v.Local.Inherited
+	if dog.Armed && (gone && !v.expects() || v.Want.HandsOff && v.frozen()) {
 		d.do(Disarm{})
 		return
 	}

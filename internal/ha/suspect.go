@@ -31,13 +31,15 @@ func (v *View) suspect(h cluster.HostID) bool {
 }
 
 // unheard reports that most members, this one among them, have not heard h for
-// the detection time, and when the last of them heard it.
+// the detection time, and when the last of them heard it. How long another member
+// had not heard it is reckoned at the moment of its word, never later: a host that
+// has gone deaf must not take the end of all words for the silence of the others.
 func (v *View) unheard(h cluster.HostID) (last cluster.Instant, most bool) {
 	n, self := 0, false
 	for _, m := range v.Order {
 		w, ok := v.Words[m]
 		heard, told := w.Heard[h]
-		if !ok || !told || m == h || m != v.Self && v.Now.Sub(w.At) >= v.Timings.Detection || v.Now.Sub(heard) < v.Timings.Detection {
+		if !ok || !told || m == h || v.Now.Sub(w.At) >= v.Timings.Detection || w.At.Sub(heard) < v.Timings.Detection {
 			continue
 		}
 		n++
@@ -63,11 +65,12 @@ func (d *decision) fenceSuspects() {
 	}
 }
 
-// reportFailure writes an event, once, for fence devices that did not confirm.
+// reportFailure writes an event, once, for fence devices that did not confirm. By
+// then the host may have been taken over from by another proof.
 func (d *decision) reportFailure() bool {
 	v := d.v
-	for _, h := range v.Owner.Holders() {
-		if f := v.Local.Fences[h]; f.Why != "" && !f.Told && f.Mod == v.Hosts[h].Mod {
+	for _, h := range v.names() {
+		if f := v.Local.Fences[h]; f.Why != "" && !f.Told {
 			d.order(Write{Event: cluster.Event{Kind: cluster.EvFenceFail, Host: h, Wait: v.silent(h), Detail: f.Why}, Unfenced: h})
 			return true
 		}

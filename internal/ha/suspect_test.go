@@ -50,6 +50,12 @@ func TestSuspicion(t *testing.T) {
 			w.At = sec(97.9)
 			v.Words["h3"] = w
 		}), false},
+		{"a word says how long it had not heard it then, not now: a deaf member is no majority", with(func(v *View) {
+			for _, m := range []cluster.HostID{"h2", "h3"} {
+				v.Words[m] = cluster.Word{At: sec(98.5), Heard: map[cluster.HostID]cluster.Instant{"h1": sec(97.9)}}
+			}
+			v.Words["h2"] = cluster.Word{At: v.Now, Heard: map[cluster.HostID]cluster.Instant{"h1": sec(97.9)}}
+		}), false},
 		{"a member that has said nothing of it does not count", with(func(v *View) { delete(v.Words["h3"].Heard, "h1") }), false},
 		{"a host that has renewed since its last heartbeat lives: its heartbeats alone are lost", with(func(v *View) { *v = silence(*v, "h1", 98.5) }), false},
 		{"a renewal that came with the last heartbeat says nothing", with(func(v *View) { *v = silence(*v, "h1", 98.2) }), true},

@@ -124,12 +124,15 @@ func (v *View) holding() bool { return !v.gone() }
 // after the last action on it ended, and no such action under way.
 func (v *View) gone() bool { return v.empty() && !v.Local.Inherited }
 
-// empty is gone, but for what an agent before this one may have begun.
-func (v *View) empty() bool {
+// dead reports that no process of the guest is here, and that no start can bring
+// one. A migration that still hangs brings nothing back: its source is no more.
+func (v *View) dead() bool {
 	l := &v.Local
-	return l.Guest.State == cluster.GuestAbsent && l.GuestAt > l.Touched &&
-		!l.Busy[WorkStart] && !l.Busy[WorkMigrate]
+	return l.Guest.State == cluster.GuestAbsent && l.GuestAt > l.Touched && !l.Busy[WorkStart]
 }
+
+// empty is gone, but for what an agent before this one may have begun.
+func (v *View) empty() bool { return v.dead() && !v.Local.Busy[WorkMigrate] }
 
 // present reports that a guest is here, or on its way by this host's own doing.
 func (v *View) present() bool {

@@ -76,11 +76,6 @@ func damages() []damage {
 			edit(t, log(dir), func(b []byte) []byte { clearBytes(b[:4096]); return b })
 		}, "log"},
 		{"log, gone", func(t *testing.T, dir string) { remove(t, walDir(dir)) }, "no log"},
-		{"database, one bit of a value", func(t *testing.T, dir string) {
-			edit(t, dbFile(dir), func(b []byte) []byte {
-				return bytes.ReplaceAll(b, []byte(needle), []byte("The"+needle[3:]))
-			})
-		}, "data inconsistency"},
 		{"database, cut off", func(t *testing.T, dir string) {
 			edit(t, dbFile(dir), func(b []byte) []byte { return b[:3*4096] })
 		}, "bytes of"},
