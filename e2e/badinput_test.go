@@ -470,30 +470,3 @@ while [ ! -s /run/said ] && kill -0 $p; do sleep 0.01; done; kill -s "$1" $p; wa
 		holder, h = st.Owner.Host, cluster.HostID(another(r, st.Owner.Host))
 	}
 }
-
-// TestAFullDiskAtTheStart runs the agent of a cluster of its own, with a data
-// directory of 8 MiB: it says what is wrong and where, and ends when told.
-func TestAFullDiskAtTheStart(t *testing.T) {
-	r := ready(t)
-	st := r.healthy(t, 90*time.Second)
-	end := r.undisturbed(t, st)
-	h := another(r, st.Owner.Host)
-	file := r.variant(t, h, h, "small.json", func(n *config.Node) {
-		const u, c = "https://127.0.0.1:12380", "https://127.0.0.1:12379"
-		n.Cluster, n.DataDir, n.RunDir, n.Driver = "small", "/mnt/small", "/run/small", "process"
-		n.Process = config.Process{Command: []string{"/bin/sleep", "1"}, Dir: "/nonexistent"}
-		n.Store = config.Store{Endpoints: []string{c}, Member: &config.Member{ListenPeer: u, PeerURL: u, ListenClient: c, ClientURL: c, Initial: map[string]string{h: u}}}
-		n.API.Listen, n.Watchdog.Device = "", "none"
-	})
-	script := fmt.Sprintf(`set -e; mkdir -p /mnt/small; mount -t tmpfs -o size=8m none /mnt/small
-%s agent --config %s >/run/small.log 2>&1 & pid=$!
-trap 'kill $pid; wait $pid; pid=$(sed -n "s/^  "pid": \([0-9]*\),/\1/p" /run/small/store/store.json); [ -z "$pid" ] || kill -9 $pid; sleep 0.2; umount /mnt/small' EXIT
-for i in $(seq 100); do said=$(%s status --socket /run/small/holdfast.sock 2>&1 || true)
-  case $(echo $said) in *"no space left on device"*) echo $said; exit 0;; esac; sleep 0.1; done
-echo "$said"; cat /run/small.log; exit 1`, r.exe, file, r.exe)
-	out, err := r.lab.Exec(t.Context(), h, "sh", "-c", script)
-	if err != nil || !strings.Contains(out, "/run/small/store/store.log") {
-		t.Errorf("%v: %s", err, out)
-	}
-	end()
-}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -15,12 +16,15 @@ import (
 	"holdfast/internal/lab"
 )
 
-// defaultRuns is how often a drill is run; HOLDFAST_DRILL_RUNS says otherwise.
-const defaultRuns = 5
+// How often a drill is run; HOLDFAST_DRILL_RUNS says otherwise.
+const (
+	defaultRuns = 5
+	hardRuns    = 2 // of those that cost a host its power
+)
 
 // guestBoot is what the laboratory's guest may take from the start to its first
-// answer on a busy machine.
-const guestBoot = 15 * time.Second
+// answer on a busy machine: 6 s on a quiet one.
+const guestBoot = 30 * time.Second
 
 // settled is more than a guest must have run for its end not to count as a
 // failed start (internal/ha: 10 s).
@@ -37,6 +41,41 @@ type drill struct {
 	away bool // it must run on another host afterwards
 	down bool // it must have stopped before the repair
 	long bool // the guest must have run for a while, else its end counts as a failed start
+	// proof of the one takeover that must come, within decided after the fault;
+	// without it takeovers are not looked at.
+	proof   cluster.ProofKind
+	decided time.Duration
+	check   func(t *testing.T, r *rig, c course) // what else must have happened; nil: nothing
+}
+
+// course is what happened in one run.
+type course struct {
+	holder string
+	at     time.Time       // of the fault
+	boots  []int           // of all hosts before it
+	events []cluster.Event // of the cluster, from the fault to health
+	lab    []lab.Event     // the same of the laboratory
+	st     cluster.Status  // at the end
+}
+
+// did counts what the laboratory did to a host.
+func (c course) did(host, what, note string) (n int) {
+	for _, e := range c.lab {
+		if e.Host == host && e.What == what && (note == "" || e.Note == note) {
+			n++
+		}
+	}
+	return n
+}
+
+// told gives the cluster's events of a kind.
+func (c course) told(k cluster.EventKind) (all []cluster.Event) {
+	for _, e := range c.events {
+		if e.Kind == k {
+			all = append(all, e)
+		}
+	}
+	return all
 }
 
 const takeoverMost = 8540*time.Millisecond + 2*time.Second + guestBoot
@@ -114,7 +153,7 @@ func others(r *rig, h string, f func(string) error) error {
 	return nil
 }
 
-func runs(t *testing.T) int {
+func runs(t *testing.T, otherwise int) int {
 	t.Helper()
 	if s := os.Getenv("HOLDFAST_DRILL_RUNS"); s != "" {
 		n, err := strconv.Atoi(s)
@@ -123,20 +162,21 @@ func runs(t *testing.T) int {
 		}
 		return n
 	}
-	return defaultRuns
+	return otherwise
 }
 
-func TestDrills(t *testing.T) {
-	names := make([]string, 0, len(drills))
-	for n := range drills {
-		names = append(names, n)
-	}
-	slices.Sort(names)
-	for _, name := range names {
+func TestDrills(t *testing.T) { runAll(t, plain, drills, defaultRuns) }
+
+// runAll runs the drills of a table, in the order of their names.
+func runAll(t *testing.T, k kind, table map[string]drill, otherwise int) {
+	for _, name := range slices.Sorted(maps.Keys(table)) {
 		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
 			var got []figures
-			for range runs(t) {
-				got = append(got, drills[name].run(t, ready(t)))
+			for range runs(t, otherwise) {
+				got = append(got, table[name].run(t, readyOn(t, k)))
+			}
+			if k != plain {
+				name = string(k) + ": " + name
 			}
 			report(t, name, got)
 		})
@@ -159,6 +199,7 @@ func (d drill) run(t *testing.T, r *rig) figures {
 	if err != nil {
 		t.Fatal(err)
 	}
+	boots := r.boots(t)
 	end := r.watching(t)
 	time.Sleep(time.Second) // a second of answers before the fault
 	at := time.Now()
@@ -186,7 +227,50 @@ func (d drill) run(t *testing.T, r *rig) figures {
 	time.Sleep(500 * time.Millisecond) // for the client to note the end of the outage
 	w := end()
 	d.judge(t, w, before, after, holder, st)
-	return measure(w, at, r.events(t, at))
+	c := course{holder: holder, at: at, boots: boots, events: r.events(t, at), lab: r.history(t, at), st: st}
+	d.judgeProof(t, c)
+	if d.check != nil {
+		d.check(t, r, c)
+	}
+	if t.Failed() {
+		for _, e := range c.events {
+			t.Logf("%s %+v", e.Time.Sub(at).Round(time.Millisecond), e)
+		}
+		for _, e := range c.lab {
+			t.Logf("%s laboratory: %s %s %s", e.Time.Sub(at).Round(time.Millisecond), e.Host, e.What, e.Note)
+		}
+	}
+	return measure(w, at, c.events)
+}
+
+// history gives what was done to the laboratory since a moment.
+func (r *rig) history(t *testing.T, since time.Time) []lab.Event {
+	t.Helper()
+	all, err := r.lab.Events()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.DeleteFunc(all, func(e lab.Event) bool { return e.Time.Before(since) })
+}
+
+// judgeProof looks at the takeovers in the event log.
+func (d drill) judgeProof(t *testing.T, c course) {
+	t.Helper()
+	all := c.told(cluster.EvTakeover)
+	if d.proof == cluster.ProofNone {
+		return
+	}
+	if len(all) != 1 || string(all[0].Host) != c.holder || all[0].Proof != d.proof {
+		t.Errorf("takeovers %+v: want one from %s with the proof %s", all, c.holder, d.proof)
+		return
+	}
+	if took := all[0].Time.Sub(c.at); took > d.decided {
+		t.Errorf("decided after %s, want at most %s", took, d.decided)
+	}
+	least := c.st.Timings.Lease + c.st.Timings.Grace + c.st.Timings.Epsilon
+	if w := all[0].Wait; d.proof == cluster.ProofDeadline && w < least {
+		t.Errorf("the deadline's proof after %s of silence, want at least %s", w, least)
+	}
 }
 
 // guests counts the QEMU processes of all hosts.

@@ -24,7 +24,7 @@ func another(r *rig, holder cluster.HostID) string {
 // TestLiveMigrationThereAndBack moves the guest under a ping of 20 ms.
 func TestLiveMigrationThereAndBack(t *testing.T) {
 	r := ready(t)
-	for i := range runs(t) {
+	for i := range runs(t, defaultRuns) {
 		st := r.healthy(t, 90*time.Second)
 		home := string(st.Owner.Host)
 		before, err := r.lab.Ask(t.Context())

@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -13,84 +14,120 @@ import (
 
 	"holdfast/internal/agent"
 	"holdfast/internal/cluster"
+	"holdfast/internal/config"
 	"holdfast/internal/lab"
 )
 
-// rig is one laboratory with agents, shared by all drills.
-type rig struct {
-	lab *lab.Lab
-	exe string // as the hosts see it
+// kind is a kind of laboratory. One stands at a time: Go runs the tests of a
+// package in the order of their files, and each kind has files of its own that
+// follow one another, so each laboratory is made once.
+type kind string
+
+const (
+	plain     kind = "plain"     // watchdogs, default timings
+	fenced    kind = "fenced"    // also a management controller per host, profile fast
+	fencedNBD kind = "fencedNBD" // the same, with a disk that nobody locks
+)
+
+func (k kind) options(dir, exe string) lab.Options {
+	o := lab.Options{Dir: filepath.Join(dir, "lab"), Exe: exe, Agents: true}
+	if k != plain {
+		o.BMCs, o.Profile = true, config.ProfileFast
+	}
+	if k == fencedNBD {
+		o.Disk = lab.DiskNBD
+	}
+	return o
 }
 
+// rig is one laboratory with agents, shared by all drills of its kind.
+type rig struct {
+	kind   kind
+	lab    *lab.Lab
+	exe    string // as the hosts see it
+	dir    string
+	failed bool // a test on it has failed: its logs are kept
+}
+
+// theRig is the laboratory that stands; nil: none was asked for yet.
 var theRig *rig
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	code, err := run(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "e2e:", err)
-		code = 1
+	code := m.Run()
+	if theRig != nil {
+		if err := theRig.down(); err != nil {
+			fmt.Fprintln(os.Stderr, "e2e:", err)
+			code = 1
+		}
 	}
 	os.Exit(code)
 }
 
-func run(m *testing.M) (int, error) {
-	if why := cannot(); why != "" {
-		return m.Run(), nil // each test says why it skips
-	}
+// newRig makes a laboratory.
+func newRig(k kind) (*rig, error) {
 	exe, err := filepath.Abs("../bin/holdfast")
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	if _, err := os.Stat(exe); err != nil {
-		return 0, fmt.Errorf("%w: `make build` makes it", err)
+		return nil, fmt.Errorf("%w: `make build` makes it", err)
 	}
 	dir, err := os.MkdirTemp("/var/tmp", "holdfast-e2e-")
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
-	l, err := lab.Up(ctx, lab.Options{Dir: filepath.Join(dir, "lab"), Exe: exe, Agents: true})
+	l, err := lab.Up(ctx, k.options(dir, exe))
 	if err != nil {
-		return 0, fmt.Errorf("laboratory: %w (its files: %s)", err, dir)
+		return nil, fmt.Errorf("laboratory %s: %w (its files: %s)", k, err, dir)
 	}
-	theRig = &rig{lab: l, exe: l.Exe()}
-	code := m.Run()
-	if code != 0 {
-		if err := keepLogs(dir); err != nil {
+	return &rig{kind: k, lab: l, exe: l.Exe(), dir: dir}, nil
+}
+
+// down takes the laboratory away. What a failed test needs to be understood stays.
+func (r *rig) down() error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if r.failed {
+		if err := r.keepLogs(ctx); err != nil {
 			fmt.Fprintln(os.Stderr, "e2e: keep the hosts' logs:", err)
 		}
 	}
-	ctx, cancel = context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	if err := l.Down(ctx); err != nil {
-		return code, err
-	}
-	if code == 0 {
-		return 0, os.RemoveAll(dir)
-	}
-	fmt.Fprintln(os.Stderr, "e2e: files kept in", dir)
-	return code, nil
-}
-
-// keepLogs copies the agents' logs out of the laboratory, before it goes.
-func keepLogs(dir string) error {
-	logs, err := filepath.Glob(filepath.Join(dir, "lab", "hosts", "*", "srv", "log", "*.log"))
-	if err != nil {
+	if err := r.lab.Down(ctx); err != nil {
 		return err
 	}
-	for _, l := range logs {
-		b, err := os.ReadFile(l)
-		if err == nil {
-			host := filepath.Base(filepath.Dir(filepath.Dir(filepath.Dir(l))))
-			err = os.WriteFile(filepath.Join(dir, host+"-"+filepath.Base(l)), b, 0o644)
-		}
-		if err != nil {
-			return err
-		}
+	if !r.failed {
+		return os.RemoveAll(r.dir)
 	}
+	fmt.Fprintln(os.Stderr, "e2e: files kept in", r.dir)
 	return nil
+}
+
+// keepLogs copies the hosts' logs out of the laboratory, before it goes.
+func (r *rig) keepLogs(ctx context.Context) error {
+	logs, err := filepath.Glob(filepath.Join(r.dir, "lab", "hosts", "*", "srv", "log", "*.log"))
+	to := map[string]string{filepath.Join(r.dir, "lab", "events.jsonl"): "lab-events.jsonl"}
+	for _, l := range logs {
+		to[l] = filepath.Base(filepath.Dir(filepath.Dir(filepath.Dir(l)))) + "-" + filepath.Base(l)
+	}
+	for l, name := range to {
+		b, rerr := os.ReadFile(l)
+		if rerr == nil {
+			rerr = os.WriteFile(filepath.Join(r.dir, name), b, 0o644)
+		}
+		err = errors.Join(err, rerr)
+	}
+	// That of the store's member goes with the host's power.
+	for _, h := range r.lab.Hosts() {
+		out, rerr := r.lab.Exec(ctx, h, "cat", "/run/holdfast/store/store.log")
+		if rerr == nil {
+			rerr = os.WriteFile(filepath.Join(r.dir, h+"-store.log"), []byte(out), 0o644)
+		}
+		err = errors.Join(err, rerr)
+	}
+	return err
 }
 
 // cannot says why the drills can not run here; "" when they can.
@@ -107,19 +144,42 @@ func cannot() string {
 	return ""
 }
 
-// ready gives the rig with the cluster as it should be.
+// ready gives the plain rig with the cluster as it should be.
 func ready(t *testing.T) *rig {
 	t.Helper()
-	if theRig == nil {
-		t.Skip(cannot())
+	return readyOn(t, plain)
+}
+
+// readyOn gives the rig of a kind with the cluster as it should be, in place of
+// the one that stands.
+func readyOn(t *testing.T, k kind) *rig {
+	t.Helper()
+	if why := cannot(); why != "" {
+		t.Skip(why)
 	}
+	if theRig != nil && theRig.kind != k {
+		gone := theRig
+		theRig = nil
+		if err := gone.down(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if theRig == nil {
+		r, err := newRig(k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		theRig = r
+	}
+	r := theRig
 	t.Cleanup(func() {
 		if t.Failed() {
-			theRig.mend(t)
+			r.failed = true
+			r.mend(t)
 		}
 	})
-	theRig.healthy(t, 90*time.Second)
-	return theRig
+	r.healthy(t, 90*time.Second)
+	return r
 }
 
 // mend undoes what a failed test may have left, so that the next one fails for
@@ -128,9 +188,13 @@ func (r *rig) mend(t *testing.T) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
+	undo := []func(context.Context, string) error{r.lab.On, r.lab.Thaw, r.lab.UnhangStorage, r.lab.Heal}
+	if r.kind != plain {
+		undo = append(undo, func(ctx context.Context, h string) error { return r.lab.BMCMode(ctx, h, lab.BMCOk) })
+	}
 	for _, h := range r.lab.Hosts() {
-		for _, undo := range []func(context.Context, string) error{r.lab.Thaw, r.lab.Heal, r.lab.On} {
-			if err := undo(ctx, h); err != nil {
+		for _, f := range undo {
+			if err := f(ctx, h); err != nil {
 				t.Logf("mend %s: %v", h, err)
 			}
 		}
