@@ -153,7 +153,8 @@ func hears(ctx context.Context, r *rig, h string) error {
 	}
 }
 
-// switchedOff: the device did it, once, to this host alone, and it stayed off.
+// switchedOff: the device did it to this host alone, and it stayed off. The order
+// is given again when a renewal that was on its way has changed the host's record.
 func switchedOff(t *testing.T, r *rig, c course) {
 	t.Helper()
 	for _, h := range r.lab.Hosts() {
@@ -161,8 +162,8 @@ func switchedOff(t *testing.T, r *rig, c course) {
 		if h == c.holder {
 			want = 1
 		}
-		if n := c.did(h, "bmc", "off"); n != want {
-			t.Errorf("the device of %s switched off %d times, want %d", h, n, want)
+		if n := c.did(h, "bmc", "off"); n < want || want == 0 && n > 0 {
+			t.Errorf("the device of %s was told to switch off %d times, want %d", h, n, want)
 		}
 		if n := c.did(h, "on", ""); n != want {
 			t.Errorf("%s was switched on %d times, want %d", h, n, want)
