@@ -51,7 +51,7 @@ test-contract: out/testsum ## the drivers and the store on the real components
 test-e2e: build out/testsum ## the drills on the laboratory, and the demo
 	@echo "== e2e"
 	@rm -f out/drills.txt
-	HOLDFAST_DRILL_RESULTS=$(CURDIR)/out/drills.txt $(GO) test -count=1 -json -p 1 -timeout 40m ./e2e/... | $(SUM); status=$$?; cat out/drills.txt; exit $$status
+	HOLDFAST_DRILL_RESULTS=$(CURDIR)/out/drills.txt $(GO) test -count=1 -json -p 1 -timeout 65m ./e2e/... | $(SUM); status=$$?; cat out/drills.txt; exit $$status
 
 lint: ## gofmt, vet, staticcheck
 	@test -z "$$(gofmt -l bench cmd internal tools e2e *.go)" || { gofmt -l bench cmd internal tools e2e *.go; echo "not formatted"; exit 1; }

@@ -18,8 +18,8 @@ import (
 
 // How often a drill is run; HOLDFAST_DRILL_RUNS says otherwise.
 const (
-	defaultRuns = 5
-	hardRuns    = 2 // of those that cost a host its power
+	defaultRuns = 3
+	hardRuns    = 1 // of those that cost a host its power
 )
 
 // guestBoot is what the laboratory's guest may take from the start to its first
