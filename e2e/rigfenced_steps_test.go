@@ -176,7 +176,10 @@ func TestTheSourceOfAMigrationIsNotReset(t *testing.T) {
 			return fmt.Sprint(err, st.StoreError), err == nil && st.Connected
 		})
 		s, boots := r.begin(t), r.boots(t)
-		r.command(t, to, "migrate", to)
+		r.until(t, time.Minute, "the migration", func(ctx context.Context) (string, bool) {
+			out, err := r.lab.Exec(ctx, to, r.exe, "migrate", to)
+			return fmt.Sprint(out, err), err == nil
+		})
 		if err := r.lab.Isolate(t.Context(), from); err != nil {
 			t.Fatal(err)
 		}
