@@ -26,6 +26,9 @@ const (
 	// stopAgain is the time between two requests to shut down: a system that is
 	// still booting ignores the first.
 	stopAgain = 5 * time.Second
+	// settleWait is how long the living side of a migration may take to find out what
+	// it has: a migration to a host that is gone is given up by libvirt in 6 s.
+	settleWait = 10 * time.Second
 	// killAgain is how long the look at the guest after an action on it may take: a
 	// fraction of the least G.
 	killAgain = 100 * time.Millisecond
@@ -350,9 +353,14 @@ func (d *decision) target() {
 func (d *decision) settle() {
 	v := d.v
 	l := &v.Local
+	late := v.Now.Sub(v.Owner.SeenAt) > settleWait
 	switch {
+	case late && l.Guest.State != cluster.GuestRunning && l.Guest.State != cluster.GuestAbsent:
+		d.kill("a migration that does not end") // its hypervisor hangs on the other side, which is lost
 	case l.Busy[WorkMigrate] || l.Guest.Migrating:
-		d.do(Abort{})
+		if v.Now.Sub(l.Touched) >= killAgain {
+			d.do(Abort{})
+		}
 	case !v.fresh(v.Owner.SeenAt):
 	case l.Guest.State == cluster.GuestRunning:
 		d.become(v.Self, cluster.EvMigrated, "")

@@ -269,3 +269,31 @@ func TestRestartsInARowMoveTheGuestAndMayEnd(t *testing.T) {
 		t.Errorf("asked again: %q", got)
 	}
 }
+
+func TestTheLivingSideOfAMigrationThatCanNotTellEndsIt(t *testing.T) {
+	with := func(since float64, g cluster.GuestState, migrating bool) View {
+		v := quiet()
+		v.Owner.State, v.Owner.SeenAt, v.Local.Guest.State, v.Local.Guest.Migrating = cluster.Settling, sec(since), g, migrating
+		return v
+	}
+	for _, c := range []struct {
+		what string
+		view View
+		want string
+	}{
+		{"it waits for its hypervisor at first", with(95, cluster.GuestUnknown, false), ""},
+		{"then it ends the guest", with(89, cluster.GuestUnknown, false), "Kill"},
+		{"a migration is called off at first", with(95, cluster.GuestPaused, true), "Abort"},
+		{"then it is ended", with(89, cluster.GuestPaused, true), "Kill"},
+		{"a guest that runs is kept", with(89, cluster.GuestRunning, false), "Write migrated running h1 1.1"},
+	} {
+		if got := said(c.view); got != c.want {
+			t.Errorf("%s: got %q, want %q", c.what, got, c.want)
+		}
+	}
+	v := with(95, cluster.GuestPaused, true)
+	v.Local.Touched = sec(99.95)
+	if got := said(v); got != "" {
+		t.Errorf("an abort that has just ended: %q, want a pause", got)
+	}
+}
