@@ -274,6 +274,9 @@ func TestTheLivingSideOfAMigrationThatCanNotTellEndsIt(t *testing.T) {
 	with := func(since float64, g cluster.GuestState, migrating bool) View {
 		v := quiet()
 		v.Owner.State, v.Owner.SeenAt, v.Local.Guest.State, v.Local.Guest.Migrating = cluster.Settling, sec(since), g, migrating
+		r := v.Hosts["h1"]
+		r.Guest = g
+		v.Hosts["h1"] = r
 		return v
 	}
 	for _, c := range []struct {
