@@ -29,21 +29,18 @@ type Fencer interface {
 // controller takes 2 to 10 s.
 const fenceWithin = 20 * time.Second
 
-// tellAgain is how long orders must have ceased for a failure to be told anew.
-const tellAgain = time.Minute
-
-// fence orders the devices of a host. A failure is in the event log once: it is
-// not told again each second.
+// fence orders the devices of a host. A failure is in the event log once for each
+// epoch: it is not told again each second.
 func (a *Agent) fence(act ha.Fence) job {
-	devices := a.s.cfg.Fencing.Hosts[string(act.Host)].Devices
+	devices, epoch := a.s.cfg.Fencing.Hosts[string(act.Host)].Devices, a.s.view.Owner.Epoch
 	return job{fenceWithin, false, func(ctx context.Context) func() {
 		began := time.Now()
 		device, err := a.Fencer.Off(ctx, devices, act.Machine)
 		return func() {
-			f := ha.Fenced{Mod: act.Mod, At: a.Clock(), Off: err == nil, Device: device}
+			f := ha.Fenced{Mod: act.Mod, Epoch: epoch, At: a.Clock(), Off: err == nil, Device: device}
 			if err != nil {
 				was := a.s.view.Local.Fences[act.Host]
-				f.Why, f.Told = err.Error(), was.Told && f.At.Sub(was.At) < tellAgain
+				f.Why, f.Told = err.Error(), was.Told && was.Epoch == epoch
 			}
 			a.Log.Info("fenced", "host", act.Host, "off", f.Off, "device", device, "took", time.Since(began), "err", err)
 			a.s.view.Local.Fences[act.Host] = f

@@ -101,6 +101,7 @@ type Local struct {
 // Fenced is how an order to a host's fence devices ended.
 type Fenced struct {
 	Mod    int64           // revision of the host's record for which it was given
+	Epoch  cluster.Epoch   // of the owner record then, by which a failure is told once
 	At     cluster.Instant // when it ended
 	Off    bool            // the state was read back as off, after the order
 	Device string          // that confirmed it
