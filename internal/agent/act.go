@@ -112,7 +112,7 @@ func (a *Agent) renew(r ha.Renew) job {
 	if r.Event.Kind != "" {
 		ops = append(ops, a.event(r.Event))
 	}
-	return job{min(renewWithin, a.s.view.Timings.Keepalive), false, func(ctx context.Context) func() {
+	return job{renewWithin, false, func(ctx context.Context) func() {
 		rev, ok, err := a.Store.Txn(ctx, []store.Cmp{{Key: key, Rev: r.Mod}}, ops)
 		return func() {
 			if err != nil {

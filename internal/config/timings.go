@@ -52,7 +52,7 @@ func (d *Duration) decodeTree(c *checker, t *tree, path string) {
 type Timings struct {
 	Profile   string   `json:"Profile,omitempty"`  // default or fast; empty: default
 	Lease     Duration `json:"Lease,omitzero"`     // 6s, fast 4s
-	Keepalive Duration `json:"Keepalive,omitzero"` // 2s, fast 1s
+	Keepalive Duration `json:"Keepalive,omitzero"` // 2s, fast 500ms
 	Grace     Duration `json:"Grace,omitzero"`     // 2s, fast 1s
 	Watchdog  Duration `json:"Watchdog,omitzero"`  // 4s, fast 3s
 	Epsilon   Duration `json:"Epsilon,omitzero"`   // 500ms, fast 300ms
@@ -63,14 +63,15 @@ type Timings struct {
 }
 
 // profiles are the defaults by name. That of detection is the safety model's; a
-// lease of 4 s outlives an election of the store with a renewal lost before it.
+// lease of 4 s outlives an election of the store with a renewal lost before it; a
+// keepalive of half the detection shows in time that a renewal is missing.
 var profiles = map[string]cluster.Timings{
 	"": {
 		Lease: 6 * time.Second, Keepalive: 2 * time.Second, Grace: 2 * time.Second, Watchdog: 4 * time.Second, Epsilon: 500 * time.Millisecond,
 		Drift: 0.01, Election: 4 * time.Second, Heartbeat: 200 * time.Millisecond, Detection: 2 * time.Second,
 	},
 	ProfileFast: {
-		Lease: 4 * time.Second, Keepalive: time.Second, Grace: time.Second, Watchdog: 3 * time.Second, Epsilon: 300 * time.Millisecond,
+		Lease: 4 * time.Second, Keepalive: 500 * time.Millisecond, Grace: time.Second, Watchdog: 3 * time.Second, Epsilon: 300 * time.Millisecond,
 		Drift: 0.01, Election: 2 * time.Second, Heartbeat: 200 * time.Millisecond, Detection: time.Second,
 	},
 }

@@ -7,14 +7,17 @@ import (
 	"holdfast/internal/cluster"
 )
 
+// renewalLate is by how much a renewal may be late on a busy store.
+const renewalLate = 300 * time.Millisecond
+
 // fenceAgain is the time from an order to a fence device that failed to the next.
 const fenceAgain = time.Second
 
 // suspect reports that a host seems lost. It starts nothing by itself: it orders
 // the host's fence device, and it ends a coordinator's term. A host is suspect
 // when most members, this one among them, have not heard it for the detection
-// time, and no renewal of it was seen since they last heard it: one that renews
-// lives, only its heartbeats are lost. After a lease without a renewal that does
+// time, a renewal of it is overdue, and none was seen since they last heard it: one
+// that renews lives, only its heartbeats are lost. After a lease without a renewal that does
 // not help it any more. Without heartbeats a host that promises no reset is
 // suspect after its lease; one that does is left to keep its promise.
 func (v *View) suspect(h cluster.HostID) bool {
@@ -27,7 +30,8 @@ func (v *View) suspect(h cluster.HostID) bool {
 	if !unheard {
 		return late && r.Guard == 0
 	}
-	return late || r.SeenAt <= last.Add(2*v.Timings.Heartbeat)
+	missed := v.silent(h) >= v.Timings.Keepalive+renewalLate
+	return late || missed && r.SeenAt <= last.Add(2*v.Timings.Heartbeat)
 }
 
 // unheard reports that most members, this one among them, have not heard h for

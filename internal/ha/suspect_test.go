@@ -58,7 +58,12 @@ func TestSuspicion(t *testing.T) {
 		}), false},
 		{"a member that has said nothing of it does not count", with(func(v *View) { delete(v.Words["h3"].Heard, "h1") }), false},
 		{"a host that has renewed since its last heartbeat lives: its heartbeats alone are lost", with(func(v *View) { *v = silence(*v, "h1", 98.5) }), false},
-		{"a renewal that came with the last heartbeat says nothing", with(func(v *View) { *v = silence(*v, "h1", 98.2) }), true},
+		{"a renewal that came with the last heartbeat says nothing", with(func(v *View) {
+			*v = silence(*v, "h1", 97.6)
+			heard(v, "h2", 97.5)
+			heard(v, "h3", 97.5)
+		}), true},
+		{"a host whose next renewal is not overdue is not suspect yet", with(func(v *View) { *v = silence(*v, "h1", 98) }), false},
 		{"after a lease without renewal its heartbeats' loss counts whatever it renewed before", with(func(v *View) {
 			*v = silence(*v, "h1", 94)
 			heard(v, "h2", 90)

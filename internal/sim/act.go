@@ -55,7 +55,7 @@ func (a *agent) renew(r ha.Renew) {
 	if !r.Record.HandsOff {
 		l.HandsOn = true
 	}
-	a.call(min(w.timings.Keepalive, renewTimeout), func() int64 { return w.store.renew(r) }, func(rev int64, known bool) {
+	a.call(renewTimeout, func() int64 { return w.store.renew(r) }, func(rev int64, known bool) {
 		free()
 		if !known && w.plant.StaleRenewal && l.LeaseMod != 0 {
 			// The host's own member answers, which leads no more and does not know it.
