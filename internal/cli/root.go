@@ -161,6 +161,15 @@ func (a *app) asJSON(cmd *cobra.Command) (bool, error) {
 	return false, usage(cmd, fmt.Errorf("output format %q: want text or json", a.output))
 }
 
+// open reads the output format and prepares the client. The caller closes it.
+func (a *app) open(cmd *cobra.Command) (c *api.Client, js bool, err error) {
+	if js, err = a.asJSON(cmd); err != nil {
+		return nil, false, err
+	}
+	c, err = a.dial(cmd)
+	return c, js, err
+}
+
 // dial prepares the client that the flags and the environment ask for.
 func (a *app) dial(cmd *cobra.Command) (*api.Client, error) {
 	if a.server == "" {

@@ -20,11 +20,7 @@ func (a *app) statusCmd() *cobra.Command {
 		Short: "Show the hosts, the guest, and what the cluster waits for",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			js, err := a.asJSON(cmd)
-			if err != nil {
-				return err
-			}
-			c, err := a.dial(cmd)
+			c, js, err := a.open(cmd)
 			if err != nil {
 				return err
 			}

@@ -35,11 +35,7 @@ path. The agents do the same on schedule and keep the newest ones.`,
 }
 
 func (a *app) storeStatus(cmd *cobra.Command, _ []string) error {
-	js, err := a.asJSON(cmd)
-	if err != nil {
-		return err
-	}
-	c, err := a.dial(cmd)
+	c, js, err := a.open(cmd)
 	if err != nil {
 		return err
 	}
@@ -111,11 +107,7 @@ func memberRow(m cluster.StoreMember) []cell {
 func mib(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
 
 func (a *app) storeBackup(cmd *cobra.Command, _ []string) error {
-	js, err := a.asJSON(cmd)
-	if err != nil {
-		return err
-	}
-	c, err := a.dial(cmd)
+	c, js, err := a.open(cmd)
 	if err != nil {
 		return err
 	}
@@ -147,11 +139,7 @@ once more; your name goes into the event log.`,
 }
 
 func (a *app) confirmOff(cmd *cobra.Command, host string) error {
-	js, err := a.asJSON(cmd)
-	if err != nil {
-		return err
-	}
-	c, err := a.dial(cmd)
+	c, js, err := a.open(cmd)
 	if err != nil {
 		return err
 	}

@@ -29,11 +29,7 @@ func (a *app) versionCmd() *cobra.Command {
 reachable is no error.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			js, err := a.asJSON(cmd)
-			if err != nil {
-				return err
-			}
-			c, err := a.dial(cmd)
+			c, js, err := a.open(cmd)
 			if err != nil {
 				return err
 			}

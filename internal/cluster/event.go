@@ -24,8 +24,6 @@ const (
 	EvWant       EventKind = "requested"
 	EvHandsOff   EventKind = "hands-off"
 	EvFenceFail  EventKind = "fence-failed"
-	EvUnhealthy  EventKind = "guest-unhealthy"
-	EvStore      EventKind = "store" // maintenance of the store: backup, defragmentation, member replaced
 )
 
 // Event is one change of state: who, what, when, why. Events feed the audit

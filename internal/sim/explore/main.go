@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-
-	"github.com/spf13/cobra"
 )
 
 // ViolationError says that the search has found a rule broken. What it was has
@@ -16,24 +14,6 @@ type ViolationError struct{ Count int }
 
 func (e ViolationError) Error() string {
 	return fmt.Sprintf("%d rules of the safety model were broken in the explored states", e.Count)
-}
-
-// AddFlags adds the flags of a search to a command, but for the output format.
-// --depth has no short form; its default is DefaultDepth.
-func AddFlags(cmd *cobra.Command, o *Options) {
-	f := cmd.Flags()
-	f.IntVar(&o.Depth, "depth", DefaultDepth, "exhaustive: steps of a path, at most")
-	f.IntVar(&o.Faults, "faults", DefaultFaults, "exhaustive: faults on one path, at most (-1: none)")
-	f.IntVar(&o.Delays, "delays", DefaultDelays, "exhaustive: delays on one path, at most (-1: none)")
-	f.IntVar(&o.Orders, "orders", 0, "exhaustive: requests of operators on one path, at most")
-	f.BoolVar(&o.Skew, "skew", false, "exhaustive: one host's clock may lose a tick")
-	f.BoolVar(&o.AnyOrder, "any-order", false, "exhaustive: what is due happens in every order")
-	f.StringSliceVar(&o.Begin, "begin", nil, "exhaustive: begin states, of "+strings.Join(BeginNames(), ", ")+" (all)")
-	f.StringSliceVar(&o.Only, "only", nil, "exhaustive: faults and delays that may happen, of "+strings.Join(KindNames(), ", ")+" (all)")
-	f.StringVar(&o.Plant, "plant", "", "exhaustive: put a bug in, to see it found: "+strings.Join(PlantNames(), ", "))
-	f.IntVar(&o.Workers, "workers", DefaultWorkers, "exhaustive: goroutines")
-	f.IntVar(&o.MaxStates, "max-states", DefaultMaxStates, "exhaustive: begin no deeper level after so many states")
-	f.DurationVar(&o.Limit, "limit", DefaultLimit, "exhaustive: end after this time")
 }
 
 // Main explores and prints the result to out, as format says: text or json. It
