@@ -27,6 +27,7 @@ const (
 	shutdownWithin = 5 * time.Second
 	migrateWithin  = 4 * time.Hour
 	abortWithin    = 15 * time.Second
+	resumeWithin   = 5 * time.Second
 	progressEvery  = 300 * time.Millisecond // told of a migration
 )
 
@@ -70,6 +71,8 @@ func (a *Agent) job(act ha.Action) job {
 		return job{shutdownWithin, true, func(ctx context.Context) func() { return a.logged("shutdown", a.Driver.Shutdown(ctx)) }}
 	case ha.Migrate:
 		return a.migrate(act)
+	case ha.Resume:
+		return job{resumeWithin, true, func(ctx context.Context) func() { return a.logged("resume", a.Driver.Resume(ctx)) }}
 	case ha.Abort:
 		if cancel := a.cancels[ha.WorkMigrate]; cancel != nil {
 			cancel()

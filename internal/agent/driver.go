@@ -30,10 +30,14 @@ type Driver interface {
 	// repeat and when nothing runs.
 	Kill(ctx context.Context) error
 	// Migrate moves the running guest to the host at addr (IP, or IP:PORT of the
-	// target's gate), live, and returns when
-	// it runs there and is gone here (nil), or when it stays here (an error). When
-	// ctx ends it aborts the migration. Progress is in Observe's Percent.
+	// target's gate), live, and returns when all of it is there and it is gone here
+	// (nil), or when it stays here (an error). At the target it stands still,
+	// GuestArrived, until Resume. When ctx ends it aborts the migration. Progress is
+	// in Observe's Percent.
 	Migrate(ctx context.Context, addr string) error
+	// Resume lets the guest go on that a migration has brought here. nil when it
+	// runs already.
+	Resume(ctx context.Context) error
 	// AbortMigration ends an outgoing migration, also one that an earlier agent
 	// process began. nil when there is none.
 	AbortMigration(ctx context.Context) error

@@ -270,8 +270,19 @@ func (h *host) Migrate(ctx context.Context, addr string) error {
 		to.set(cluster.Guest{State: cluster.GuestAbsent})
 		return h.failing
 	}
-	h.set(cluster.Guest{State: cluster.GuestAbsent})
+	h.set(cluster.Guest{State: cluster.GuestAbsent, Moved: true})
+	g.State = cluster.GuestArrived
 	to.set(g)
+	return nil
+}
+
+func (h *host) Resume(context.Context) error {
+	time.Sleep(5 * time.Millisecond)
+	h.w.mu.Lock()
+	defer h.w.mu.Unlock()
+	if h.guest.State == cluster.GuestArrived {
+		h.set(cluster.Guest{State: cluster.GuestRunning, Epoch: h.guest.Epoch})
+	}
 	return nil
 }
 

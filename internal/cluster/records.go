@@ -106,7 +106,7 @@ type Owner struct {
 	Host     HostID     `json:"host,omitempty"`
 	To       HostID     `json:"to,omitempty"`       // target of a migration
 	Claim    string     `json:"claim,omitempty"`    // Assigned: the agent process that may call the hypervisor, once
-	Ready    bool       `json:"ready,omitempty"`    // Migrating: the target has armed its watchdog
+	Ready    bool       `json:"ready,omitempty"`    // Migrating: the target has armed its watchdog; Settling: what has arrived there is complete and may go on
 	Proof    Proof      `json:"proof"`              // what allowed this epoch (Assigned..) or ended it (Released)
 	Failures int        `json:"failures,omitempty"` // consecutive starts that failed
 	Restarts int        `json:"restarts,omitempty"` // starts after which it ended within the policy's window, in a row
@@ -181,7 +181,8 @@ const (
 	GuestAbsent   GuestState = "absent"   // proved: no process of it
 	GuestIncoming GuestState = "incoming" // a process waits for a migration's data
 	GuestRunning  GuestState = "running"
-	GuestPaused   GuestState = "paused" // a process exists, its CPUs stand still
+	GuestPaused   GuestState = "paused"  // a process exists, its CPUs stand still
+	GuestArrived  GuestState = "arrived" // a live migration has brought all of it here; it stands still until it is resumed
 )
 
 // Guest is one observation of the resource on a host.
@@ -192,6 +193,7 @@ type Guest struct {
 	Started   uint64     `json:"started,omitempty"`   // start time of PID, clock ticks since boot (proc(5) field 22)
 	Migrating bool       `json:"migrating,omitempty"` // an outgoing migration is under way
 	Percent   int        `json:"percent,omitempty"`   // of it, 0..100
+	Moved     bool       `json:"moved,omitempty"`     // absent, and the hypervisor has told that a migration took all of it away
 	Panicked  bool       `json:"panicked,omitempty"`  // its kernel has panicked; it stands still, or is being dumped
 }
 

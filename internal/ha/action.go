@@ -17,6 +17,7 @@ const (
 	WorkShutdown Work = "shutdown"
 	WorkMigrate  Work = "migrate"
 	WorkAbort    Work = "abort"
+	WorkResume   Work = "resume"
 	workFence    Work = "fence "
 )
 
@@ -88,6 +89,9 @@ type Migrate struct {
 // Abort ends an outgoing migration.
 type Abort struct{}
 
+// Resume lets the guest go on that a migration has brought here.
+type Resume struct{}
+
 // Conflict says that another agent uses this host's identity: this one must end.
 type Conflict struct{ Why string }
 
@@ -101,6 +105,7 @@ func (Kill) Work() Work     { return WorkKill }
 func (Shutdown) Work() Work { return WorkShutdown }
 func (Migrate) Work() Work  { return WorkMigrate }
 func (Abort) Work() Work    { return WorkAbort }
+func (Resume) Work() Work   { return WorkResume }
 func (Conflict) Work() Work { return "conflict" }
 func (f Fence) Work() Work  { return WorkFence(f.Host) }
 

@@ -426,6 +426,56 @@ func TestMigrationWithOneSideLostAsksTheOther(t *testing.T) {
 	}
 }
 
+// TestAGuestThatHasArrivedGoesOnWhenTheSourceIsWithoutIt: not before, since the
+// source's hypervisor may go on with it when the last answer is lost.
+func TestAGuestThatHasArrivedGoesOnWhenTheSourceIsWithoutIt(t *testing.T) {
+	base := func(state cluster.OwnerState) View {
+		v := as("h2", quiet())
+		v.Owner.State, v.Owner.Host, v.Owner.To, v.Owner.Ready = state, "h1", "h2", true
+		if state == cluster.Settling {
+			v.Owner.Host, v.Owner.To = "h2", ""
+		}
+		v.Owner.SeenAt = v.Now.Add(-time.Second)
+		v.Local.Guest, v.Local.GuestAt, v.Local.Touched = cluster.Guest{State: cluster.GuestArrived, Epoch: v.Owner.Epoch}, v.Now, 0
+		v.Local.Dog.Armed, v.Local.Dog.Limit = true, v.Now.Add(time.Second)
+		return v
+	}
+	for _, c := range []struct {
+		name  string
+		state cluster.OwnerState
+		edit  func(*View)
+		want  bool
+	}{
+		{"the source has not said anything", cluster.Migrating, func(*View) {}, false},
+		{"the source has said that it is gone", cluster.Settling, func(*View) {}, true},
+		{"seen before the source said so", cluster.Settling, func(v *View) { v.Local.GuestAt = v.Owner.SeenAt }, false},
+		{"the watchdog is off", cluster.Settling, func(v *View) { v.Local.Dog.Armed = false }, false},
+		{"the lease ends", cluster.Settling, func(v *View) { v.Local.Deadline = v.Now.Add(startMargin) }, false},
+		{"hands off, and the store knows", cluster.Settling, func(v *View) {
+			v.Want.HandsOff, v.Local.Dog.Armed = true, false
+			r := v.Hosts["h2"]
+			r.HandsOff, r.Guard = true, 0
+			v.Hosts["h2"] = r
+		}, true},
+		{"hands off, and the store does not know", cluster.Settling, func(v *View) { v.Want.HandsOff, v.Local.Dog.Armed = true, false }, false},
+	} {
+		v := base(c.state)
+		c.edit(&v)
+		got := false
+		for _, a := range Decide(v) {
+			switch a.(type) {
+			case Resume:
+				got = true
+			case Kill:
+				t.Errorf("%s: the guest is killed", c.name)
+			}
+		}
+		if got != c.want {
+			t.Errorf("%s: resumed %t, want %t", c.name, got, c.want)
+		}
+	}
+}
+
 func TestStartsBackOffAndMove(t *testing.T) {
 	v := quiet()
 	v.Owner.State = cluster.Released

@@ -185,7 +185,11 @@ func (v *View) guarded() bool {
 // hold does what the owner record asks of this host.
 func (d *decision) hold() {
 	v := d.v
-	if v.Want.HandsOff || v.Hosts[v.Self].HandsOff || !v.registered() || d.stray() || v.restored() || !v.holder() {
+	if v.Want.HandsOff || v.Hosts[v.Self].HandsOff {
+		d.arrive()
+		return
+	}
+	if !v.registered() || d.stray() || v.restored() || !v.holder() {
 		return
 	}
 	switch v.Owner.State {
@@ -203,6 +207,20 @@ func (d *decision) hold() {
 		}
 	case cluster.Settling:
 		d.settle()
+	}
+}
+
+// arrive is what is left to do with hands off: a guest that is on its way in a
+// migration would stand still for good otherwise.
+func (d *decision) arrive() {
+	v := d.v
+	o := v.Owner
+	switch {
+	case !v.registered() || v.restored() || !v.fresh(o.SeenAt):
+	case o.State == cluster.Migrating && o.Host == v.Self && v.gone():
+		d.left()
+	case o.State == cluster.Settling && o.Host == v.Self:
+		d.resume()
 	}
 }
 
@@ -311,12 +329,7 @@ func (d *decision) source() {
 		}
 	case !v.fresh(o.SeenAt): // what is known is older than the end of the migration
 	case v.gone():
-		// It is not here any more, and can not come back: the target has the word.
-		n := o.Owner
-		n.State, n.Host, n.To, n.Ready = cluster.Settling, o.To, "", false
-		n.Proof = cluster.Proof{Kind: cluster.ProofReleased, Host: v.Self, Epoch: o.Epoch, By: v.Self}
-		n.Reason = "the guest has left " + string(v.Self)
-		d.write(n, cluster.Event{Kind: cluster.EvSettling, Host: o.To}, true)
+		d.left()
 	case l.Guest.State == cluster.GuestPaused && v.Now.Sub(max(l.Touched, o.SeenAt)) > pausedWait:
 		d.do(Kill{"it stands still after a migration that did not end"})
 	case l.Guest.State != cluster.GuestRunning:
@@ -331,13 +344,24 @@ func (d *decision) source() {
 	}
 }
 
-// target is the side of a migration that gets the guest.
+// left writes that the guest is not here any more, and can not come back: the
+// target has the word. It may go on with what has arrived only if the guest has
+// not run here since, which the end of the process alone does not tell.
+func (d *decision) left() {
+	v := d.v
+	n := v.Owner.Owner
+	n.State, n.Host, n.To, n.Ready = cluster.Settling, v.Owner.To, "", v.Local.Guest.Moved
+	n.Proof = cluster.Proof{Kind: cluster.ProofReleased, Host: v.Self, Epoch: n.Epoch, By: v.Self}
+	n.Reason = "the guest has left " + string(v.Self)
+	d.write(n, cluster.Event{Kind: cluster.EvSettling, Host: n.Host}, true)
+}
+
+// target is the side of a migration that gets the guest. What arrives stands
+// still: the source may not know yet, and go on with it.
 func (d *decision) target() {
 	v := d.v
 	l, o := &v.Local, v.Owner
 	switch {
-	case l.Guest.State == cluster.GuestRunning && v.fresh(o.SeenAt):
-		d.become(v.Self, cluster.EvMigrated, "")
 	case o.Ready || l.Guest.State != cluster.GuestAbsent || !v.gone() || !v.fresh(o.SeenAt):
 	case !l.Fit:
 		d.become(o.Host, cluster.EvMigrateEnd, "the target is not able to run it: "+l.Why)
@@ -362,13 +386,30 @@ func (d *decision) settle() {
 			d.do(Abort{})
 		}
 	case !v.fresh(v.Owner.SeenAt):
-	case l.Guest.State == cluster.GuestRunning:
-		d.become(v.Self, cluster.EvMigrated, "")
+	case d.resume():
 	case v.gone():
 		d.release(cluster.ProofReleased, v.Owner.Failures, "the guest was lost in a migration")
 	case l.Guest.State != cluster.GuestUnknown:
 		d.do(Kill{"an incomplete migration"})
 	}
+}
+
+// resume lets the guest go on where a migration has brought it, and writes that
+// it does. The other side is proved to be without it. It needs the promise of a
+// start: that nobody takes over from a host which can not be reset.
+func (d *decision) resume() bool {
+	v := d.v
+	switch {
+	case v.Local.Guest.State == cluster.GuestRunning:
+		d.become(v.Self, cluster.EvMigrated, "")
+		return true
+	case v.Local.Guest.State == cluster.GuestArrived && v.Owner.Ready:
+		if v.leased(startMargin) && (v.guarded() || v.frozen()) {
+			d.do(Resume{})
+		}
+		return true
+	}
+	return false
 }
 
 // become writes that host runs the guest.

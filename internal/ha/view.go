@@ -138,7 +138,7 @@ func (v *View) empty() bool { return v.dead() && !v.Local.Busy[WorkMigrate] }
 // present reports that a guest is here, or on its way by this host's own doing.
 func (v *View) present() bool {
 	switch v.Local.Guest.State {
-	case cluster.GuestRunning, cluster.GuestPaused, cluster.GuestIncoming:
+	case cluster.GuestRunning, cluster.GuestPaused, cluster.GuestIncoming, cluster.GuestArrived:
 		return true
 	}
 	return v.Local.Busy[WorkStart] || v.Local.Busy[WorkMigrate]

@@ -33,6 +33,8 @@ func (a *agent) do(act, plain ha.Action) {
 		a.shutdown()
 	case ha.Migrate:
 		a.migrate(act)
+	case ha.Resume:
+		a.resume()
 	case ha.Abort:
 		a.abort()
 	case ha.Fence:
@@ -251,6 +253,18 @@ func (a *agent) migrate(m ha.Migrate) {
 			if err != nil {
 				l.TriedBy = err.Error()
 			}
+			a.decide()
+		})
+	})
+}
+
+func (a *agent) resume() {
+	life := a.life
+	free := a.busy(ha.WorkResume)
+	a.host.hyper.resume(func(error) {
+		a.inLife(life, func() {
+			free()
+			a.touched()
 			a.decide()
 		})
 	})

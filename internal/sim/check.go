@@ -23,7 +23,7 @@ type Violation struct {
 func Rules() []string {
 	return []string{
 		"two-hosts", "no-proof", "false-proof", "epoch", "epoch-twice", "old-generation", "idle-reset", "idle-fence", "stale-start",
-		"unguarded-start", "unguarded-guest", "old-term", "fenced-boot", "hands-off", "not-up", "not-stopped", "not-settled",
+		"unguarded-start", "unguarded-guest", "old-term", "stale-guest", "fenced-boot", "hands-off", "not-up", "not-stopped", "not-settled",
 	}
 }
 

@@ -39,7 +39,7 @@ func commands() map[string]command {
 		"guest":     {"HOST end|deaf|hears|sick|well", 2, 2, (*World).cmdGuest},
 		"start":     {"HOST ok|fail|hang|lost|late", 2, 2, (*World).cmdStart},
 		"kill":      {"HOST ok|stuck", 2, 2, (*World).cmdKill},
-		"migration": {"HOST ok|refuse|fail|late-fail|unknown|stall", 2, 2, (*World).cmdMigration},
+		"migration": {"HOST ok|refuse|fail|late-fail|unknown|unheard|stall", 2, 2, (*World).cmdMigration},
 		"transfer":  {"HOST DURATION", 2, 2, (*World).cmdTransfer},
 		"watchdog":  {"HOST ok|none", 2, 2, (*World).cmdWatchdog},
 		"fit":       {"HOST yes|no", 2, 2, (*World).cmdFit},
@@ -296,7 +296,7 @@ func (w *World) cmdKill(args []string) error {
 }
 
 func (w *World) cmdMigration(args []string) error {
-	return w.choose(args, mode(func(h *host, v string) { h.hyper.moveMode = v }, "refuse", "fail", "late-fail", "unknown", "stall"))
+	return w.choose(args, mode(func(h *host, v string) { h.hyper.moveMode = v }, "refuse", "fail", "late-fail", "unknown", "unheard", "stall"))
 }
 
 func (w *World) cmdTransfer(args []string) error {

@@ -10,7 +10,7 @@ import (
 func focuses() []func(*maker) {
 	return []func(*maker){
 		(*maker).focusStart, (*maker).focusFence, (*maker).focusRestore, (*maker).focusMigration, (*maker).focusReboot, (*maker).focusWord,
-		(*maker).focusHang, (*maker).focusNews,
+		(*maker).focusHang, (*maker).focusNews, (*maker).focusArrival,
 	}
 }
 
@@ -108,6 +108,7 @@ func (m *maker) again(t, age time.Duration) {
 // focusMigration writes migrations that lose one side at any moment.
 func (m *maker) focusMigration() {
 	t := faultsFrom
+	m.at(t, "migration all %s", m.pick("ok", "unheard"))
 	for range 3 {
 		m.at(t, "transfer all %s", m.pick("300ms", "1s", "3s"))
 		m.at(t, "move %s", m.pick(m.hosts...))
@@ -118,6 +119,22 @@ func (m *maker) focusMigration() {
 		for _, mend := range []string{"heal %s", "agent %s thaw"} {
 			m.at(t, mend, "g")
 		}
+	}
+}
+
+// focusArrival writes guests that end at the source just after its hypervisor
+// has not heard that they arrived.
+func (m *maker) focusArrival() {
+	t := faultsFrom
+	m.at(t, "migration all unheard")
+	m.at(t, "transfer all 300ms")
+	for range 4 {
+		m.at(t, "let g owner")
+		m.at(t, "move %s", m.pick(m.hosts...))
+		m.at(t+5*time.Second, "agent g stop")
+		m.at(t+7500*time.Millisecond, "guest g end")
+		m.at(t+8*time.Second, "agent g start")
+		t += 14 * time.Second
 	}
 }
 

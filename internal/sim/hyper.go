@@ -17,10 +17,11 @@ var (
 
 // process is a guest's process.
 type process struct {
-	state     cluster.GuestState // incoming, running or paused
+	state     cluster.GuestState // incoming, arrived, running or paused
 	epoch     cluster.Epoch
 	migrating bool
 	sick      bool // it fails its health check
+	stale     bool // it has arrived in a migration, and the guest has gone on at the source since
 }
 
 // hypervisor is what runs guests on a host. It goes on when the agent does not.
@@ -31,11 +32,12 @@ type hypervisor struct {
 	waiting bool
 	givenUp bool // the agent waits no more for the start that is under way
 	moving  *migration
+	moved   bool // a migration took all of the last process away
 
 	startMode string        // "", fail, hang, late, lost
 	stuckKill bool          // a kill does not end the process
 	deaf      bool          // the guest ignores a request to shut down
-	moveMode  string        // "", refuse, fail, late-fail, unknown, stall
+	moveMode  string        // "", refuse, fail, late-fail, unknown, unheard, stall
 	transfer  time.Duration // of a migration's data; 0: the default
 }
 
@@ -46,6 +48,7 @@ func (y *hypervisor) clean() bool {
 // vanish is what a loss of power does.
 func (y *hypervisor) vanish() {
 	y.drop()
+	y.moved = false
 	y.pending++
 	y.waiting = false
 	if m := y.moving; m != nil {
@@ -81,7 +84,7 @@ func (y *hypervisor) observe() cluster.Guest {
 	case p == nil && y.waiting && y.givenUp:
 		return cluster.Guest{State: cluster.GuestUnknown} // the driver knows of it: absence would prove nothing
 	case p == nil:
-		return cluster.Guest{State: cluster.GuestAbsent}
+		return cluster.Guest{State: cluster.GuestAbsent, Moved: y.moved}
 	default:
 		return cluster.Guest{State: p.state, Epoch: p.epoch, PID: 1, Migrating: p.migrating}
 	}
@@ -115,7 +118,7 @@ func (y *hypervisor) start(epoch cluster.Epoch, done func(error)) {
 			return // a kill came first
 		}
 		y.waiting = false
-		y.proc = &process{state: cluster.GuestRunning, epoch: epoch}
+		y.proc, y.moved = &process{state: cluster.GuestRunning, epoch: epoch}, false
 		w.checkGuarded(h)
 		h.wake()
 		if !lost {
@@ -144,6 +147,26 @@ func (y *hypervisor) kill(done func(proved bool)) {
 			y.moving.sourceGone()
 		}
 		done(true)
+	})
+}
+
+// resume lets a guest go on that a migration has brought here.
+func (y *hypervisor) resume(done func(error)) {
+	p := y.proc
+	y.host.afterHere(y.host.world.between(resumeTakes, 20*resumeTakes), func() {
+		switch {
+		case p == nil || y.proc != p:
+			done(errGone)
+			return
+		case p.state == cluster.GuestArrived:
+			if p.stale {
+				y.host.world.violate("stale-guest", "the guest goes on at %s as it was before it went on at the source", y.host.name)
+			}
+			p.state = cluster.GuestRunning
+			y.host.world.checkGuarded(y.host)
+			y.host.wake()
+		}
+		done(nil)
 	})
 }
 

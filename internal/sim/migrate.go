@@ -16,9 +16,10 @@ const (
 	lonely = 5 * time.Second
 )
 
-// migration is a live migration that the hypervisors of two hosts carry out.
-// The guest's CPUs stop at the source before they may go on at the target; the
-// source goes on only if the target certainly did not.
+// migration is a live migration that the hypervisors of two hosts carry out, as
+// libvirt's with VIR_MIGRATE_PAUSED is. The guest's CPUs stop at the source, the
+// last data follow, and at the target it stands still. The source's process ends
+// when it hears that; when the answer is lost, it goes on.
 type migration struct {
 	from, to *host
 	source   *process
@@ -29,8 +30,8 @@ type migration struct {
 	done     func(error)
 }
 
-// migrate begins one. done gets nil when the guest runs at the target and is
-// gone here.
+// migrate begins one. done gets nil when the guest is at the target and gone
+// here.
 // The way in is the gate of the target's agent process: a number that is new
 // with each of them, and closed unless the agent expects a migration.
 func (y *hypervisor) migrate(to *host, gate int, done func(error)) {
@@ -56,7 +57,7 @@ func (y *hypervisor) migrate(to *host, gate int, done func(error)) {
 func (m *migration) begin() {
 	y, w := &m.from.hyper, m.from.world
 	m.target, m.toLife = &process{state: cluster.GuestIncoming, epoch: m.source.epoch, sick: m.source.sick}, m.to.life
-	m.to.hyper.proc = m.target
+	m.to.hyper.proc, m.to.hyper.moved, m.from.hyper.moved = m.target, false, false
 	m.source.migrating = true
 	y.moving = m
 	takes := w.between(transferTakes, 3*transferTakes)
@@ -96,18 +97,18 @@ func (m *migration) switchOver() {
 	m.switched = true
 	m.source.state = cluster.GuestPaused
 	fromLife := m.from.life
-	w.after(w.between(switchTakes, 10*switchTakes), func() { m.resume(fromLife, 0) })
-	m.from.afterHere(lonely+time.Second, func() { m.finish(errTimeout) }) // it does not know: the source stays paused
+	w.after(w.between(switchTakes, 10*switchTakes), func() { m.arrive(fromLife, 0) })
+	m.from.afterHere(lonely+time.Second, m.unheard)
 }
 
-// resume is the arrival of the last data at the target. The source may have died
+// arrive is the arrival of the last data at the target. The source may have died
 // since: what it sent still arrives.
-func (m *migration) resume(fromLife int, waited time.Duration) {
+func (m *migration) arrive(fromLife int, waited time.Duration) {
 	w := m.from.world
 	alive := m.from.life == fromLife && m.from.power
 	switch {
 	case m.to.frozen && waited < lonely:
-		w.after(50*time.Millisecond, func() { m.resume(fromLife, waited+50*time.Millisecond) })
+		w.after(50*time.Millisecond, func() { m.arrive(fromLife, waited+50*time.Millisecond) })
 		return
 	case !m.targetWaits() || m.from.hyper.moveMode == "late-fail":
 		// The target's end is known to be dead: the source goes on.
@@ -119,28 +120,47 @@ func (m *migration) resume(fromLife int, waited time.Duration) {
 		m.dropTarget() // lost on the way: nobody knows, both stand still
 		return
 	}
-	m.target.state = cluster.GuestRunning
-	w.checkGuarded(m.to)
+	m.target.state = cluster.GuestArrived
+	if w.plant.ResumeEarly {
+		m.target.state = cluster.GuestRunning
+		w.checkGuarded(m.to)
+	}
 	m.to.wake()
 	w.after(w.between(switchTakes, 10*switchTakes), func() {
-		if m.from.life == fromLife && m.to.life == m.toLife && m.from.reaches(m.to) {
+		if m.from.life == fromLife && m.to.life == m.toLife && m.from.reaches(m.to) && m.from.hyper.moveMode != "unheard" {
 			m.from.inLife(fromLife, m.leave)
 		}
 	})
 }
 
-// leave is the source learning that the guest runs at the target.
+// unheard is the source giving up to wait for the target's answer. It goes on,
+// unless a lock of the image holds it back.
+func (m *migration) unheard() {
+	if m.over {
+		return
+	}
+	w := m.from.world
+	if m.from.hyper.proc == m.source && m.source.state == cluster.GuestPaused && w.chance(0.7) {
+		m.source.state, m.target.stale = cluster.GuestRunning, true
+		w.checkGuarded(m.from)
+		m.from.wake()
+	}
+	m.finish(errTimeout)
+}
+
+// leave is the source learning that the guest has arrived.
 func (m *migration) leave() {
 	if m.over {
 		return
 	}
 	if m.from.hyper.proc == m.source {
 		m.from.hyper.drop()
+		m.from.hyper.moved = true
 	}
 	m.finish(nil)
 }
 
-// fail ends a migration whose target certainly does not run the guest.
+// fail ends a migration before the guest has arrived.
 func (m *migration) fail(err error) {
 	if m.over {
 		return

@@ -32,6 +32,8 @@ type Plant struct {
 	BootUnchecked   bool // a boot id means nothing: it stays the same, and nobody compares it
 	DoubleClaim     bool // a start neither looks for the claim of the agent before nor for its own call
 	NoGate          bool // a migration comes in whatever the target's agent says
+	GoneIsMoved     bool // the end of the source's process is taken for the end of a migration
+	ResumeEarly     bool // a guest goes on at the target as soon as it has arrived
 }
 
 // Bug is one bug that can be planted.
@@ -85,6 +87,10 @@ func bugs() []Bug {
 			func(p *Plant) *bool { return &p.OneProofForTwo }, (*maker).focusMigration},
 		{"no-gate", "Migration: a guest arrives only at a host that has armed and said that it is ready", append(two(), "unguarded-guest"),
 			func(p *Plant) *bool { return &p.NoGate }, (*maker).focusReboot},
+		{"resume-early", "Migration: the target goes on only when the source is proved to be without the guest", two(),
+			func(p *Plant) *bool { return &p.ResumeEarly }, (*maker).focusMigration},
+		{"gone-is-moved", "Migration: what has arrived goes on only if the guest has not gone on at the source since", []string{"stale-guest"},
+			func(p *Plant) *bool { return &p.GoneIsMoved }, (*maker).focusArrival},
 	}
 }
 
@@ -129,6 +135,9 @@ func (p *Plant) see(v *ha.View) {
 			r.Fenced = ""
 			v.Hosts[h] = r
 		}
+	}
+	if p.GoneIsMoved && v.Local.Guest.State == cluster.GuestAbsent {
+		v.Local.Guest.Moved = true
 	}
 	if p.DoubleClaim && v.Owner.State == cluster.Assigned {
 		v.Owner.Claim, v.Local.Started = v.Local.Instance, cluster.Epoch{}

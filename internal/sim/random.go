@@ -142,7 +142,7 @@ func (m *maker) request(t time.Duration) {
 func (m *maker) migrate(t time.Duration, who string) {
 	m.at(t, "transfer all %s", m.pick("1s", "3s", "8s"))
 	if m.IntN(3) == 0 {
-		m.at(t, "migration all %s", m.pick("refuse", "fail", "late-fail", "stall"))
+		m.at(t, "migration all %s", m.pick("refuse", "fail", "late-fail", "unheard", "stall"))
 		m.at(t+m.length(), "migration all ok")
 	}
 	m.at(t, "move %s", m.pick("h1", "h2", "h3"))

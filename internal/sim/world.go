@@ -21,6 +21,7 @@ const (
 	startTakes   = 300 * time.Millisecond
 	startTimeout = 30 * time.Second // of the call to the hypervisor
 	killTakes    = 10 * time.Millisecond
+	resumeTakes  = 5 * time.Millisecond
 	killTimeout  = time.Second // after which a kill says that it is not proved
 	haltTakes    = 3 * time.Second
 	armTakes     = 2 * time.Millisecond

@@ -22,6 +22,7 @@ type Options struct {
 	ProcDir    string             // default /proc. It must show the pids of the caller's own PID namespace
 	SysDir     string             // default /sys
 	ConfDir    string             // of libvirt; default /etc/libvirt
+	LogDir     string             // of the domains' logs; default /var/log/libvirt/qemu
 	DumpDir    string             // where libvirt dumps crashed guests unless its configuration says otherwise; default /var/lib/libvirt/qemu/dump
 	RunDir     string             // a directory that lives as long as the boot, for the note of a start whose outcome is open; "" for none
 	Resource   cluster.ResourceID // the guest
@@ -40,6 +41,7 @@ func (o Options) withDefaults() Options {
 		{&o.ProcDir, "/proc"},
 		{&o.SysDir, "/sys"},
 		{&o.ConfDir, "/etc/libvirt"},
+		{&o.LogDir, "/var/log/libvirt/qemu"},
 		{&o.DumpDir, "/var/lib/libvirt/qemu/dump"},
 	} {
 		if *d.field == "" {
@@ -72,9 +74,10 @@ type Driver struct {
 	known *seen // the guest's process as last observed
 	ended bool
 	waits map[*os.File]struct{} // pidfds that goroutines wait on
-	// movedOut is set by the event that a migration away from here completed, and
-	// cleared when one begins.
+	// movedOut: libvirtd has told that a migration took all of the last process
+	// away. It is cleared when another process is seen, and when a migration begins.
 	movedOut bool
+	asked    bool // the domain's log has been asked, too
 }
 
 // seen is what is remembered of the guest's process. It only saves work: truth
@@ -171,7 +174,7 @@ func (d *Driver) Observe(ctx context.Context) (cluster.Guest, error) {
 			// It may appear at any moment: absence would prove nothing.
 			return cluster.Guest{State: cluster.GuestUnknown}, errStartOpen
 		}
-		return cluster.Guest{State: cluster.GuestAbsent}, nil
+		return cluster.Guest{State: cluster.GuestAbsent, Moved: d.hasMoved()}, nil
 	}
 	g := cluster.Guest{State: cluster.GuestUnknown, Epoch: s.epoch, PID: s.pid, Started: s.started}
 	v, err := d.ask(ctx, s)
@@ -232,6 +235,9 @@ func (d *Driver) setKnown(s *seen) *seen {
 		return d.known // found by two callers at once
 	}
 	d.known = s
+	if s != nil {
+		d.movedOut, d.asked = false, false
+	}
 	if s != nil && !d.ended {
 		p := s.proc
 		d.wg.Go(func() { d.awaitEnd(p) })
@@ -311,8 +317,12 @@ func guestState(state golibvirt.DomainState, reason golibvirt.DomainPausedReason
 	case golibvirt.DomainPaused:
 		// The last step of a migration pauses the source for the same reason.
 		waits := reason == golibvirt.DomainPausedMigration || reason == golibvirt.DomainPausedStartingUp
-		if waits && s.incoming && !s.ran && !out {
+		switch {
+		case !s.incoming || s.ran || out:
+		case waits:
 			return cluster.GuestIncoming
+		case reason == golibvirt.DomainPausedUser: // which the end of a migration with VIR_MIGRATE_PAUSED sets
+			return cluster.GuestArrived
 		}
 		return cluster.GuestPaused
 	case golibvirt.DomainShutdown, golibvirt.DomainShutoff:

@@ -244,12 +244,24 @@ func TestMigrateThereAndBack(t *testing.T) {
 		if seen < 20 || seen > 100 || !incoming {
 			t.Errorf("%s: progress reached %d %%, incoming guest seen at the target: %v", way, seen, incoming)
 		}
-		if g := from.must(request{Op: "observe"}).Guest; g != (cluster.Guest{State: cluster.GuestAbsent}) {
+		if g := from.must(request{Op: "observe"}).Guest; g != (cluster.Guest{State: cluster.GuestAbsent, Moved: true}) {
 			t.Errorf("%s: at the source: %+v", way, g)
 		}
 		g := to.must(request{Op: "observe"}).Guest
-		if g.State != cluster.GuestRunning || g.Epoch != spec.Epoch || g.Migrating {
+		if g.State != cluster.GuestArrived || g.Epoch != spec.Epoch || g.Migrating {
 			t.Errorf("%s: at the target: %+v", way, g)
+		}
+		for range 2 { // the second time it runs already
+			to.must(request{Op: "resume"})
+		}
+		if g := to.must(request{Op: "observe"}).Guest; g.State != cluster.GuestRunning {
+			t.Errorf("%s: resumed at the target: %+v", way, g)
+		}
+		// A driver that was not there when it left finds it in the domain's log.
+		from.must(request{Op: "close"})
+		from.must(request{Op: "new"})
+		if g := from.must(request{Op: "observe"}).Guest; !g.Moved {
+			t.Errorf("%s: a new driver at the source sees %+v", way, g)
 		}
 		t.Logf("%s: %v, progress seen up to %d %%", way, a.Took, seen)
 		from, to = to, from
@@ -259,10 +271,16 @@ func TestMigrateThereAndBack(t *testing.T) {
 		t.Errorf("to a host without libvirtd: %v, want an error that says it stays", err)
 	}
 	from.until("running", is(cluster.GuestRunning))
+	if _, err := to.do(request{Op: "resume"}); err == nil {
+		t.Error("a host that has no guest resumed it")
+	}
 	if _, err := to.do(request{Op: "migrate", Text: from.addr}); err == nil {
 		t.Error("a host that has no guest migrated it")
 	}
 	from.must(request{Op: "kill"})
+	if g := from.must(request{Op: "observe"}).Guest; g != (cluster.Guest{State: cluster.GuestAbsent}) {
+		t.Errorf("killed: %+v", g)
+	}
 }
 
 func TestMigrationCancelledAndAdopted(t *testing.T) {

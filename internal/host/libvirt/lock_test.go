@@ -82,6 +82,7 @@ func TestLockGoesAlongWithAMigration(t *testing.T) {
 	for range 2 {
 		from.until("running", is(cluster.GuestRunning))
 		from.must(request{Op: "migrate", Text: to.addr})
+		to.must(request{Op: "resume"})
 		to.until("running at the target", is(cluster.GuestRunning))
 		if _, err := from.do(request{Op: "start", Spec: spec}); !errors.Is(err, cluster.ErrNotStarted) || !strings.Contains(err.Error(), "is locked") {
 			t.Errorf("the source may start it again: %v", err)

@@ -1,10 +1,14 @@
 package libvirt
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -19,6 +23,17 @@ const abortLimit = 3 * time.Second
 // abortPause separates two requests to abort. One is not enough: libvirtd also
 // accepts it, without effect, while the target still prepares.
 const abortPause = 50 * time.Millisecond
+
+// A libvirtd from which the guest has just gone takes some 0.2 s until it lets it
+// in again: it refuses at once, and is asked again.
+const (
+	busyTries = 5
+	busyPause = 150 * time.Millisecond
+)
+
+// leftPoll is how often the end of the source's process is looked for: the guest
+// stands still until it is seen.
+const leftPoll = 5 * time.Millisecond
 
 // job is what libvirtd does with the domain.
 type job struct {
@@ -79,7 +94,8 @@ func number(p golibvirt.TypedParam) uint64 {
 }
 
 // Migrate moves the running guest to the host at addr, live: an IP address or a
-// name, or IP:PORT where libvirtd is reached at another port than its own. nil: it is gone here, and libvirtd says that it runs there. An
+// name, or IP:PORT where libvirtd is reached at another port than its own. nil:
+// it is gone here, and libvirtd says that all of it is there, to be resumed. An
 // error that wraps cluster.ErrNotProved: it is not known where it is, or whether
 // it will stay. Any other error: it runs on here. When ctx is cancelled, or in
 // time before its deadline, the migration is aborted; after a cancellation that
@@ -113,11 +129,13 @@ func (d *Driver) migrate(ctx context.Context, addr string) error {
 	}
 	defer d.link.drop(c)
 	d.mu.Lock()
-	d.movedOut = false
+	d.movedOut, d.asked = false, false
 	d.mu.Unlock()
 	done := c.async(func(l *golibvirt.Libvirt) error { return d.perform(l, addr) })
 	select {
 	case err = <-done:
+	case <-d.left(work, s.proc):
+		return nil // the call itself looks for the end of the process only every 200 ms
 	case <-work.Done():
 	}
 	last, stop := context.WithTimeout(context.WithoutCancel(ctx), reserve)
@@ -130,7 +148,10 @@ func (d *Driver) migrate(ctx context.Context, addr string) error {
 
 // perform is the one call that makes libvirtd carry out the whole migration,
 // together with the target's (VIR_MIGRATE_PEER2PEER). Neither side keeps a
-// definition. Unsafe: libvirt can not know that the image's file system is shared
+// definition. Paused: libvirtd lets the source go on when the target's last
+// answer is lost, although the guest may have arrived there ("The lock manager
+// plugins should take care of safety in this scenario", qemu_migration.c); one
+// that stands still does no harm. Unsafe: libvirt can not know that the image's file system is shared
 // and coherent; that was checked at install.
 func (d *Driver) perform(l *golibvirt.Libvirt, addr string) error {
 	host, at := addr, addr
@@ -145,8 +166,15 @@ func (d *Driver) perform(l *golibvirt.Libvirt, addr string) error {
 		Field: golibvirt.MigrateParamURI,
 		Value: *golibvirt.NewTypedParamValueString("tcp://" + host),
 	}}
-	flags := golibvirt.MigrateLive | golibvirt.MigratePeer2peer | golibvirt.MigrateUnsafe
-	_, err := l.DomainMigratePerform3Params(d.dom, golibvirt.OptString{uri}, params, nil, flags)
+	flags := golibvirt.MigrateLive | golibvirt.MigratePeer2peer | golibvirt.MigratePaused | golibvirt.MigrateUnsafe
+	var err error
+	for range busyTries {
+		_, err = l.DomainMigratePerform3Params(d.dom, golibvirt.OptString{uri}, params, nil, flags)
+		if !hasCode(err, golibvirt.ErrOperationInvalid) {
+			return err
+		}
+		time.Sleep(busyPause)
+	}
 	return err
 }
 
@@ -195,10 +223,12 @@ func (d *Driver) outcome(ctx context.Context, s *seen, addr string, cause error)
 			return fmt.Errorf("%w: %w: %w", cluster.ErrNotProved, err, cause)
 		}
 		if !alive {
-			d.mu.Lock()
-			moved := d.movedOut
-			d.mu.Unlock()
-			if cause == nil || moved {
+			if cause == nil {
+				d.mu.Lock()
+				d.movedOut = true
+				d.mu.Unlock()
+			}
+			if d.hasMoved() {
 				return nil
 			}
 			err = fmt.Errorf("it is gone here, and nobody says that it runs at %s", addr)
@@ -216,6 +246,93 @@ func (d *Driver) outcome(ctx context.Context, s *seen, addr string, cause error)
 			return errors.Join(fmt.Errorf("%w: %w", cluster.ErrNotProved, err), cause)
 		}
 	}
+}
+
+// Resume lets a guest go on that stands still. nil when it runs already.
+func (d *Driver) Resume(ctx context.Context) error {
+	c, err := d.link.open(ctx)
+	if err == nil {
+		defer d.link.drop(c)
+		err = c.call(ctx, "resume", func(l *golibvirt.Libvirt) error {
+			state, _, err := l.DomainGetState(d.dom, 0)
+			if err != nil || golibvirt.DomainState(state) == golibvirt.DomainRunning {
+				return err
+			}
+			return l.DomainResume(d.dom)
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("resume %s: %w", d.opt.Name, oneLine(err))
+	}
+	return nil
+}
+
+// left returns a channel that is closed when the process has ended and libvirtd
+// has told that a migration took all of it away.
+func (d *Driver) left(ctx context.Context, p proc) <-chan struct{} {
+	out := make(chan struct{})
+	d.own(func() {
+		for sleep(ctx, leftPoll) == nil {
+			if alive, err := d.procs.alive(p); err == nil && !alive {
+				if d.hasMoved() {
+					close(out)
+				}
+				return
+			}
+		}
+	})
+	return out
+}
+
+// hasMoved reports that a migration took all of the last process away: libvirtd
+// has said so to this driver, or, while none was there to listen, in the domain's
+// log.
+func (d *Driver) hasMoved() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.movedOut && !d.asked {
+		moved, err := endedByMigration(filepath.Join(d.opt.LogDir, d.opt.Name+".log"))
+		if err != nil {
+			d.log.Warn("it is not known how the guest's last process ended", "err", err)
+		}
+		d.movedOut, d.asked = moved, true
+	}
+	return d.movedOut
+}
+
+// logTail is how much of a domain's log is read: more than libvirtd writes for
+// one start.
+const logTail = 64 << 10
+
+// endedByMigration reads the end of a domain's log, where libvirtd writes why it
+// ends the process, before it does. A log that is not there tells nothing.
+func endedByMigration(path string) (bool, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	info, err := f.Stat()
+	if err != nil {
+		return false, err
+	}
+	text := make([]byte, min(info.Size(), logTail))
+	if _, err := f.ReadAt(text, info.Size()-int64(len(text))); err != nil && !errors.Is(err, io.EOF) {
+		return false, err
+	}
+	moved := false
+	for line := range bytes.Lines(text) {
+		switch {
+		case bytes.Contains(line, []byte(": starting up libvirt version: ")):
+			moved = false
+		case bytes.Contains(line, []byte(": shutting down, reason=")):
+			moved = bytes.HasSuffix(bytes.TrimSpace(line), []byte("=migrated"))
+		}
+	}
+	return moved, nil
 }
 
 // AbortMigration ends an outgoing migration, also one that an earlier agent

@@ -248,6 +248,7 @@ func TestGuestOnNBDByTCP(t *testing.T) {
 	hosts[0].must(request{Op: "start", Spec: spec})
 	hosts[0].until("running", is(cluster.GuestRunning))
 	hosts[0].must(request{Op: "migrate", Text: hosts[1].addr, Timeout: 30 * time.Second})
+	hosts[1].must(request{Op: "resume"})
 	if g := hosts[1].must(request{Op: "observe"}).Guest; g.State != cluster.GuestRunning || g.Epoch != spec.Epoch {
 		t.Errorf("at the target: %+v", g)
 	}

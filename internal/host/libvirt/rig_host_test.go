@@ -211,6 +211,8 @@ func (h *simHost) do(ctx context.Context, r request, a *reply) (err error) {
 		return d.Kill(ctx)
 	case "migrate":
 		return h.migrate(ctx, d, r.Text)
+	case "resume":
+		return d.Resume(ctx)
 	case "cancel":
 		h.cancel()
 		return nil

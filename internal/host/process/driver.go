@@ -275,6 +275,9 @@ func (d *Driver) send(g guest, sig unix.Signal) error {
 // Migrate always fails: a process can not move to another host.
 func (d *Driver) Migrate(context.Context, string) error { return errMigrate }
 
+// Resume always fails: no migration can have brought a process here.
+func (d *Driver) Resume(context.Context) error { return errMigrate }
+
 // AbortMigration has nothing to do.
 func (d *Driver) AbortMigration(context.Context) error { return nil }
 

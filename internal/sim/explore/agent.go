@@ -76,6 +76,8 @@ func (m *mover) begin(i int, act, plain ha.Action) {
 		a.shut = max(a.shut, 1)
 	case ha.Abort:
 		a.busy |= busyAbort
+	case ha.Resume:
+		a.busy |= busyResume
 	case ha.Migrate:
 		m.callMigrate(i, act)
 	case ha.Fence:
@@ -204,8 +206,8 @@ func (m *mover) endProcess(i int) {
 	h := &m.w.host[i]
 	h.starting, h.startHeld = 0, false
 	had := h.proc.state != absent
-	h.proc = process{}
 	if had {
+		h.proc = process{}
 		m.moveLosesSource(i)
 	}
 }
@@ -273,6 +275,20 @@ func (m *mover) shutDown(i int, obeys bool) {
 	m.finish(i, busyShutdown)
 	if obeys && m.w.host[i].proc.state == up {
 		m.endProcess(i)
+	}
+	m.touched(i)
+	m.decide(i)
+}
+
+// resumed is the end of an order to let the guest go on.
+func (m *mover) resumed(i int, done bool) {
+	m.finish(i, busyResume)
+	if h := &m.w.host[i]; done && (h.proc.state == standing || h.proc.state == outdated) {
+		if h.proc.state == outdated {
+			m.violate(ruleStaleGuest, "the guest goes on at %s as it was before it went on at the source", m.names.host[i+1])
+		}
+		h.proc.state = up
+		m.checkGuarded(i)
 	}
 	m.touched(i)
 	m.decide(i)

@@ -22,7 +22,7 @@ const (
 func (m *mover) canon() {
 	w := &m.w
 	for i := range w.host {
-		w.host[i].forget()
+		w.host[i].forget(w.store.owner.state == migrating)
 		if !w.devices {
 			w.host[i].quiet = [members]uint8{} // heartbeats matter for fence devices alone
 		}
@@ -40,7 +40,7 @@ func (m *mover) canon() {
 }
 
 // forget clears what nothing will ask for any more.
-func (h *host) forget() {
+func (h *host) forget(moving bool) {
 	if !h.power {
 		*h = host{boot: h.boot, cut: h.cut, quiet: h.quiet, agent: agent{inst: h.agent.inst}}
 	}
@@ -48,14 +48,16 @@ func (h *host) forget() {
 	if !a.up {
 		*a = agent{inst: a.inst}
 	}
-	if h.proc.state == absent {
-		h.proc = process{}
-	}
 	if !h.dog.armed {
 		h.dog = dog{}
 	}
-	if a.sight.state == absent {
-		a.sight.process = process{}
+	if !moving && a.rec.owner.state != migrating {
+		// Whether it went away in a migration is asked no more.
+		for _, p := range []*process{&h.proc, &a.sight.process, &a.look.process} {
+			if p.state == absent {
+				*p = process{}
+			}
+		}
 	}
 	if !h.slow {
 		a.look = sight{}

@@ -15,6 +15,7 @@ const (
 	ruleIdleReset  = "idle-reset"      // a host that holds nothing is reset by its watchdog
 	ruleIdleFence  = "idle-fence"      // a fence device is ordered for a host that may hold nothing
 	ruleTwoCalls   = "two-calls"       // a hypervisor is called a second time for one epoch
+	ruleStaleGuest = "stale-guest"     // the guest goes on at a migration's target after it went on at the source
 	ruleStaleStart = "stale-start"     // a start on an old observation
 	ruleUnguarded  = "unguarded-start" // a start without a lease or an armed watchdog
 	ruleUnguardedG = "unguarded-guest" // the guest begins on a host that has promised a reset and is not armed

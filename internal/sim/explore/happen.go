@@ -49,6 +49,8 @@ func (m *mover) ordinary(s step) {
 		m.shutDown(i, true)
 	case opAbort:
 		m.abort(i)
+	case opResume:
+		m.resumed(i, true)
 	case opFence:
 		m.fencedBy(i, int(s.b), true, true)
 	case opMove:
@@ -90,24 +92,12 @@ func (m *mover) spoiled(s step) {
 		m.fencedBy(i, int(s.b), false, false)
 	case opFenceMute:
 		m.fencedBy(i, int(s.b), true, false)
+	case opResumeFails:
+		m.resumed(i, false)
 	case opMoveFails:
-		m.moveBreaks()
+		m.failMove()
 	case opMoveLost:
 		m.loseMove()
-	}
-}
-
-// moveBreaks ends a migration early: as a failure while nothing has been handed
-// over, and without the source's knowing once the guest has arrived.
-func (m *mover) moveBreaks() {
-	switch m.w.move.stage {
-	case asked, carrying, switched:
-		m.failMove()
-	default:
-		if from := &m.w.host[m.w.move.from-1]; m.plant.SourceResumes && from.proc.state == paused {
-			from.proc.state = up
-		}
-		m.endMove()
 	}
 }
 
@@ -144,6 +134,8 @@ func (m *mover) endDelay(s step) {
 		m.giveUpStart(i)
 	case opGiveUpMove:
 		m.endMove()
+	case opMoveUnheard:
+		m.failMove()
 	case opCatchUp:
 		h.agent.lag = false
 		if m.follows(i) {

@@ -91,7 +91,7 @@ func (m *mover) moveReady() bool {
 	case switched:
 		return !to.frozen && (m.targetWaits() || !from.frozen)
 	case arrived:
-		return from.power && !from.frozen && from.reachable() && to.reachable() && to.proc.state == up
+		return from.power && !from.frozen && from.reachable() && to.reachable() && (to.proc.state == standing || to.proc.state == up)
 	}
 	return !from.frozen
 }
@@ -129,29 +129,36 @@ func (m *mover) moveOn() {
 			m.failMove() // its end is known: the source goes on
 			return
 		}
-		to.proc.state = up
+		to.proc.state = standing
+		if m.plant.ResumeEarly {
+			to.proc.state = up
+			m.checkGuarded(int(mv.to - 1))
+		}
 		mv.stage = arrived
-		m.checkGuarded(int(mv.to - 1))
 		if from.proc.state == absent {
 			m.endMove()
 			return
 		}
 		m.lookIfUp(int(mv.to - 1))
 	case arrived:
-		from.proc = process{}
+		from.proc.state = absent
 		m.endMove()
 	case moveLost:
 		m.endMove()
 	}
 }
 
-// failMove ends a migration whose target certainly does not run the guest.
+// failMove ends a migration before the source has heard that the guest arrived:
+// the source goes on. What has arrived stays.
 func (m *mover) failMove() {
 	w := &m.w
 	from, to := &w.host[w.move.from-1], &w.host[w.move.to-1]
 	if from.power && from.proc.state == paused {
 		from.proc.state = up
 		m.checkGuarded(int(w.move.from - 1))
+		if to.proc.state == standing {
+			to.proc.state = outdated
+		}
 	}
 	if to.proc.state == incoming {
 		to.proc = process{}
@@ -227,7 +234,7 @@ func (m *mover) moveLosesHost(i int) {
 		mv.live = false
 		m.moveLosesSource(i)
 	case int(mv.to) == i+1 && mv.stage == arrived:
-		mv.stage = moveLost // it had arrived there: the source must never go on
+		m.failMove()
 	}
 }
 

@@ -25,7 +25,8 @@ type Plant struct {
 	BootUnchecked   bool // a host takes a record of an earlier boot for its own
 	NoInherit       bool // a new agent trusts an empty process table, while a start of the one before may still come
 	OpenUnseen      bool // a look shows "absent" while the hypervisor may still carry out a start
-	SourceResumes   bool // a source that loses the connection after the switch goes on by itself
+	ResumeEarly     bool // a guest goes on at the target as soon as it has arrived
+	GoneIsMoved     bool // the end of the source's process is taken for the end of a migration
 	NoClaim         bool // an epoch does not remember which agent has called the hypervisor
 }
 
@@ -36,7 +37,7 @@ func (p *Plant) plants() []plantName {
 		{"no-expel", &p.NoExpel}, {"stale-start", &p.StaleStart}, {"no-term", &p.NoTerm}, {"fence-no-readback", &p.FenceNoReadback},
 		{"one-proof-for-two", &p.OneProofForTwo}, {"start-in-handover", &p.StartInHandover}, {"lease-as-lock", &p.LeaseAsLock},
 		{"boot-unchecked", &p.BootUnchecked}, {"no-inherit", &p.NoInherit}, {"double-claim", &p.NoClaim}, {"open-unseen", &p.OpenUnseen},
-		{"source-resumes", &p.SourceResumes},
+		{"resume-early", &p.ResumeEarly}, {"gone-is-moved", &p.GoneIsMoved},
 	}
 }
 
@@ -85,6 +86,9 @@ func (p *Plant) see(v *ha.View) {
 			r.Fenced = "0"
 		}
 		v.Hosts[v.Self] = r
+	}
+	if p.GoneIsMoved && v.Local.Guest.State == cluster.GuestAbsent {
+		v.Local.Guest.Moved = true
 	}
 	if p.NoClaim && v.Owner.Claim != "" {
 		v.Owner.Claim = v.Local.Instance

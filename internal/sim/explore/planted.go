@@ -21,7 +21,8 @@ func scopes() []scope {
 		{"lease-as-lock", ruleFalseProof, Options{Faults: 1, Delays: -1}},
 		{"no-inherit", ruleUnguardedG, Options{Faults: 1, Delays: 1, Begin: []string{"nothing"}}},
 		{"open-unseen", ruleUnguardedG, Options{Faults: 1, Delays: 1, Begin: []string{"nothing"}}},
-		{"source-resumes", ruleTwoHosts, Options{Faults: 1, Delays: -1, Begin: []string{"migrating"}}},
+		{"gone-is-moved", ruleStaleGuest, Options{Faults: 2, Delays: 1, Begin: []string{"migrating"}, Only: []string{"move-fails", "guest-ends", "slow"}}},
+		{"resume-early", ruleTwoHosts, Options{Faults: 1, Delays: -1, Begin: []string{"migrating"}}},
 		{"double-claim", ruleTwoCalls, Options{Faults: 1, Delays: 1, Begin: []string{"nothing"}}},
 	}
 }

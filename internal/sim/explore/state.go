@@ -35,6 +35,8 @@ const (
 	up
 	paused
 	unknown
+	standing // a migration has brought it, it waits to be resumed
+	outdated // the same, and the guest has gone on at the source since
 )
 
 // How far a host is cut off.
@@ -67,7 +69,7 @@ const (
 	asked          // the source's hypervisor has been called
 	carrying       // the target's process waits for the data
 	switched       // the source stands still, the last data are on their way
-	arrived        // the guest runs at the target, the source does not know yet
+	arrived        // the guest is at the target, the source does not know yet
 	moveLost       // nobody will ever tell the source
 )
 
@@ -82,6 +84,7 @@ const (
 	busyShutdown
 	busyMigrate
 	busyAbort
+	busyResume
 	busyFence // and the two bits after it, one for each host
 )
 
@@ -128,6 +131,8 @@ type records struct {
 	host  [members]hostRow
 }
 
+// process is a guest's process. One that is absent has an epoch when a migration
+// took all of it away.
 type process struct{ state, epoch uint8 }
 
 // sight is an observation of the guest. fresh: 0 not newer than the last action
@@ -241,7 +246,10 @@ func (h *host) thinks() bool { return h.power && !h.frozen && h.agent.up && !h.a
 func (h *host) reachable() bool { return h.power && h.cut != isolated }
 
 // holds reports that the guest runs, or would run, or may soon run on a host.
-func (h *host) holds() bool { return h.power && (h.proc.state == up || h.starting != 0) }
+func (h *host) holds() bool {
+	resumed := (h.proc.state == standing || h.proc.state == outdated) && h.agent.busy&busyResume != 0
+	return h.power && (h.proc.state == up || h.starting != 0 || resumed)
+}
 
 // quorum reports whether the store can commit: a member lives on each host.
 func (w *world) quorum() bool {

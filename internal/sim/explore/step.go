@@ -20,6 +20,7 @@ const (
 	opStart
 	opShutdown
 	opAbort
+	opResume
 	opFence
 	opMove
 	opList
@@ -34,6 +35,7 @@ const (
 	opDeafGuest
 	opFenceFails // the host stays on
 	opFenceMute  // the host is off, but the device does not say so
+	opResumeFails
 	opMoveFails
 	opMoveLost
 	// Delays.
@@ -47,6 +49,7 @@ const (
 	// Ends of delays, and what becomes of what has no answer.
 	opGiveUpStart
 	opGiveUpMove
+	opMoveUnheard // the source goes on
 	opCatchUp
 	opSee
 	// Faults and repairs.
@@ -101,7 +104,7 @@ func works() []struct {
 		bit uint16
 		op  op
 		no  uint8
-	}{{busyArm, opArm, 3}, {busyKill, opKill, 5}, {busyShutdown, opShutdown, 6}, {busyAbort, opAbort, 8}}
+	}{{busyArm, opArm, 3}, {busyKill, opKill, 5}, {busyShutdown, opShutdown, 6}, {busyAbort, opAbort, 8}, {busyResume, opResume, 9}}
 }
 
 // dues lists what is due, in the order in which it happens: what ends on the
@@ -219,11 +222,13 @@ func (m *mover) spoil(s step, out []step) []step {
 			out = append(out, step{op: opStartFails, a: s.a}, step{op: opStartMute, a: s.a})
 		case opShutdown:
 			out = append(out, step{op: opDeafGuest, a: s.a})
+		case opResume:
+			out = append(out, step{op: opResumeFails, a: s.a})
 		case opFence:
 			out = append(out, step{opFenceFails, s.a, s.b}, step{opFenceMute, s.a, s.b})
 		case opMove:
 			out = append(out, step{op: opMoveFails})
-			if w.move.stage == switched {
+			if w.move.stage == switched || w.move.stage == arrived {
 				out = append(out, step{op: opMoveLost})
 			}
 		}
@@ -237,10 +242,10 @@ func (m *mover) spoil(s step, out []step) []step {
 			}
 		case opProve:
 			out = append(out, step{op: opHoldMessage, a: s.a})
-		case opArm, opKill:
+		case opArm, opKill, opResume:
 			out = append(out, step{opHold, s.a, s.b})
 		case opFence:
-			out = append(out, step{opHold, s.a, 9 + s.b})
+			out = append(out, step{opHold, s.a, 10 + s.b})
 		case opStart:
 			out = append(out, step{op: opHoldStart, a: s.a})
 		case opMove:
@@ -366,7 +371,7 @@ func (m *mover) common(out []step) []step {
 	}
 	switch {
 	case mv.stage == arrived && !m.moveReady() && !w.host[mv.from-1].frozen, mv.held && mv.stage == arrived:
-		out = append(out, step{op: opGiveUpMove})
+		out = append(out, step{op: opGiveUpMove}, step{op: opMoveUnheard})
 	case mv.stage == switched && !w.host[mv.from-1].power:
 		out = append(out, step{op: opMoveLost})
 	}
@@ -419,7 +424,7 @@ type kind struct {
 func kinds() []kind {
 	return []kind{
 		{"lose", []op{opLose}}, {"lose-reply", []op{opLoseReply}}, {"kill-fails", []op{opProveFails, opKillFails}},
-		{"start-fails", []op{opStartFails}}, {"start-mute", []op{opStartMute}}, {"deaf-guest", []op{opDeafGuest}},
+		{"start-fails", []op{opStartFails}}, {"start-mute", []op{opStartMute}}, {"deaf-guest", []op{opDeafGuest}}, {"resume-fails", []op{opResumeFails}},
 		{"fence-fails", []op{opFenceFails, opFenceMute}}, {"move-fails", []op{opMoveFails, opMoveLost}},
 		{"power", []op{opPowerOff}}, {"crash", []op{opCrash}}, {"freeze", []op{opFreeze}}, {"stop", []op{opStop}},
 		{"cut", []op{opCut}}, {"stall", []op{opStall}}, {"guest-ends", []op{opGuestEnds}},

@@ -55,7 +55,7 @@ func newNames(skew bool) *names {
 		devices: map[cluster.HostID]bool{}, byHost: map[cluster.HostID]uint8{}, byText: map[string]uint8{"": 0},
 		owners:  []cluster.OwnerState{"", cluster.Free, cluster.Assigned, cluster.Running, cluster.Migrating, cluster.Settling, cluster.Stopping, cluster.Released},
 		proofs:  []cluster.ProofKind{cluster.ProofNone, cluster.ProofFirst, cluster.ProofReleased, cluster.ProofNeverStarted, cluster.ProofDeadline, cluster.ProofFenced, cluster.ProofOperator},
-		guests:  []cluster.GuestState{cluster.GuestAbsent, cluster.GuestIncoming, cluster.GuestRunning, cluster.GuestPaused, cluster.GuestUnknown},
+		guests:  []cluster.GuestState{cluster.GuestAbsent, cluster.GuestIncoming, cluster.GuestRunning, cluster.GuestPaused, cluster.GuestUnknown, cluster.GuestArrived, cluster.GuestArrived},
 		ownerNo: map[cluster.OwnerState]uint8{}, proofNo: map[cluster.ProofKind]uint8{}, guestNo: map[cluster.GuestState]uint8{},
 		timings: cluster.Timings{
 			Lease: lease * tick, Keepalive: keepalive * tick, Grace: guard * tick, Watchdog: timeout * tick,
@@ -63,7 +63,7 @@ func newNames(skew bool) *names {
 		},
 		workBits: []workBit{
 			{busyRenew, ha.WorkRenew}, {busyWrite, ha.WorkWrite}, {busyElect, ha.WorkElect}, {busyArm, ha.WorkArm}, {busyStart, ha.WorkStart},
-			{busyKill, ha.WorkKill}, {busyShutdown, ha.WorkShutdown}, {busyMigrate, ha.WorkMigrate}, {busyAbort, ha.WorkAbort},
+			{busyKill, ha.WorkKill}, {busyShutdown, ha.WorkShutdown}, {busyMigrate, ha.WorkMigrate}, {busyAbort, ha.WorkAbort}, {busyResume, ha.WorkResume},
 		},
 	}
 	if skew {
@@ -89,6 +89,7 @@ func newNames(skew bool) *names {
 	for i, s := range n.guests {
 		n.guestNo[s] = uint8(i)
 	}
+	n.guestNo[cluster.GuestArrived] = standing
 	return n
 }
 
@@ -236,6 +237,9 @@ func (m *mover) showLocal(i int) {
 		l.RenewSent = now
 	}
 	l.Guest = cluster.Guest{State: n.guests[a.sight.state], Epoch: epochOf(a.sight.epoch), Migrating: a.sight.moving}
+	if a.sight.state == absent && a.sight.epoch != 0 {
+		l.Guest = cluster.Guest{State: cluster.GuestAbsent, Moved: true}
+	}
 	switch a.sight.fresh {
 	case 0:
 		l.GuestAt, l.Touched = ago(1), now
