@@ -9,6 +9,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/host/health"
+	"holdfast/internal/host/libvirt"
 	"holdfast/internal/host/storage"
 )
 
@@ -52,7 +53,10 @@ func (a *Agent) checkHealth(ctx context.Context) {
 	})
 }
 
-// checkStorage probes the directory that all hosts share, where there is one.
+// checkStorage probes the storage that all hosts share, where there is one. That
+// it hangs counts against the guest only when another host has been able to run
+// it for so long that this one would know if the storage worked again: else the
+// first host to notice the end of an outage of all would cost the guest its life.
 func (a *Agent) checkStorage(ctx context.Context) {
 	var cfg config.Cluster
 	if a.Probe == nil || !a.ask(ctx, func() { cfg = a.s.cfg }) {
@@ -63,11 +67,18 @@ func (a *Agent) checkStorage(ctx context.Context) {
 		return
 	}
 	a.work.Go(func() { p.Run(ctx) })
+	var since cluster.Instant // another host is able; 0: none is; of the loop
 	every(ctx, healthEvery, func() {
 		s := p.State()
 		a.post(ctx, func() {
-			a.s.storage, a.s.hangs = s.Why, s.Hangs
-			if s.Why != "" {
+			now := a.Clock()
+			if !a.anotherFit() {
+				since = 0
+			} else if since == 0 {
+				since = now
+			}
+			a.s.storage, a.s.hangs = s.Why, s.Hangs && since != 0 && now.Sub(since) >= p.Recovers()
+			if s.Why != "" && a.s.view.Local.Fit { // else another reason, or this one, has been told
 				a.fitIs(errors.New(s.Why), a.s.trouble)
 			}
 			a.judge()
@@ -81,13 +92,19 @@ func (nd *node) storageProber(cfg config.Cluster) *storage.Prober {
 	if cfg.SharedStorageProbe != nil {
 		c = *cfg.SharedStorageProbe
 	}
-	if c.Off || cfg.Type != config.FileConf || cfg.ImageURL != "" {
+	if c.Off || cfg.Type != config.FileConf {
 		return nil
 	}
-	return storage.New(storage.Options{
-		Command:  []string{nd.Exe, "storage-probe", cfg.ImageFolder, nd.n.Host},
+	o := storage.Options{
+		What:     "the shared storage " + cfg.ImageFolder,
+		Check:    storage.Command(nd.Exe, "storage-probe", cfg.ImageFolder, nd.n.Host),
 		Interval: cmp.Or(time.Duration(c.Interval), probeEvery), Timeout: cmp.Or(time.Duration(c.Timeout), probeWithin),
-	})
+	}
+	if cfg.ImageURL != "" {
+		o.What = "the image " + cfg.ImageURL
+		o.Check = func(ctx context.Context) error { return libvirt.ProbeImage(ctx, cfg.ImageURL) }
+	}
+	return storage.New(o)
 }
 
 // anotherFit reports that another host is alive and able to run the guest.

@@ -57,6 +57,7 @@ type host struct {
 	noDog    bool            // its watchdog does not work
 	seen     uint64          // the store's generation that it has seen
 	deaf     bool            // its heartbeats are lost
+	hung     bool            // the shared storage does not answer here; guarded by w.mu
 	watching context.CancelFunc
 }
 
@@ -108,6 +109,7 @@ func (h *host) begin() {
 		Fencer: (*bench)(h), Beats: (*beats)(h), Rhythm: &Rhythm{}, Machine: "machine-" + string(h.id),
 		Host: h.id, Addr: string(h.id), Cluster: "test", Identity: cmp.Or(h.identity, "id-"+string(h.id)), Boot: fmt.Sprint(h.boot), Store: h.store,
 		Driver: h, Dog: (*dog)(h), seen: h.seen, Clock: h.w.now, Config: cfg, Log: slog.New(slog.DiscardHandler), Trouble: h.told,
+		Probe: h.prober,
 	})
 	h.stop, h.ended = cancel, make(chan error, 1)
 	nd := node{cfg: cfg}
@@ -227,11 +229,13 @@ func (h *host) Observe(context.Context) (cluster.Guest, error) {
 	defer h.w.mu.Unlock()
 	return h.guest, nil
 }
-func (h *host) Wake() <-chan struct{}                          { return h.wake }
-func (h *host) Check(context.Context, cluster.GuestSpec) error { return nil }
-func (h *host) Shutdown(ctx context.Context) error             { time.Sleep(time.Second); return h.Kill(ctx) }
-func (h *host) AbortMigration(context.Context) error           { return nil }
-func (h *host) Close() error                                   { return nil }
+func (h *host) Wake() <-chan struct{}                { return h.wake }
+func (h *host) Shutdown(ctx context.Context) error   { time.Sleep(time.Second); return h.Kill(ctx) }
+func (h *host) AbortMigration(context.Context) error { return nil }
+func (h *host) Close() error                         { return nil }
+
+// Check looks at the image, which lies on the shared storage.
+func (h *host) Check(ctx context.Context, _ cluster.GuestSpec) error { return h.touch(ctx) }
 func (h *host) Start(_ context.Context, s cluster.GuestSpec) error {
 	time.Sleep(300 * time.Millisecond)
 	h.w.mu.Lock()

@@ -96,8 +96,11 @@ type LockManager struct {
 	Lockspace string `json:"Lockspace,omitempty"` // virtlockd: absolute directory on the shared storage
 }
 
-// SharedStorageProbe writes and reads back on the shared storage. Zero values
-// mean: every 5 s, 10 s until the storage counts as hung.
+// SharedStorageProbe asks the storage of a FileConf on every host: it writes and
+// reads back a file in ImageFolder, or, with ImageURL, opens that export and reads
+// its first bytes. It is on unless Off says otherwise, also when the cluster has
+// no such field. Zero values mean: 5 s from an answer to the next question, 10 s
+// without an answer until the storage counts as hung.
 type SharedStorageProbe struct {
 	Off      bool     `json:"Off,omitempty"`
 	Interval Duration `json:"Interval,omitzero"`

@@ -236,9 +236,12 @@ func TestNetworkDisk(t *testing.T) {
 	l := up(t, lab.Options{Hosts: 2, Disk: lab.DiskNBD})
 	first, err := l.StartGuest(ctx, "h1")
 	must(t, err)
-	must(t, l.HangStorage(ctx, "h1"))
+	must(t, l.HangDisk(ctx, "h1"))
 	a := stopped(t, l)
-	must(t, l.UnhangStorage(ctx, "h1"))
+	if !sees(t, l, "h1") {
+		t.Error("the shared folder hangs with the disk")
+	}
+	must(t, l.UnhangDisk(ctx, "h1"))
 	if after := waitCounter(t, l, a.N+5); after.Boot != first.Boot {
 		t.Errorf("guest after its disk hung: %+v, before %+v", after, first)
 	}

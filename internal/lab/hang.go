@@ -18,11 +18,11 @@ import (
 
 // HangStorage makes the shared storage hang for one host, as a dead NFS server
 // does: every access to SharedDir blocks in state D and ends only with SIGKILL.
-// With DiskNBD the disk's traffic with this host is dropped, too, so that the
-// I/O of its guest hangs. What already has a file of the folder open, such as
-// QEMU with DiskFile, goes on. UnhangStorage ends it; blocked accesses then
-// fail with ENOTCONN. A loss of power frees the folder. Freeze fails while an
-// access is blocked.
+// With DiskNBD it does what HangDisk does, too, so that the I/O of its guest
+// hangs. What already has a file of the folder open, such as QEMU with
+// DiskFile, goes on. UnhangStorage ends it; blocked accesses then fail with
+// ENOTCONN. A loss of power frees the folder. Freeze fails while an access is
+// blocked.
 func (l *Lab) HangStorage(ctx context.Context, host string) error {
 	hs, err := l.running(host)
 	if err != nil {
@@ -41,7 +41,7 @@ func (l *Lab) HangStorage(ctx context.Context, host string) error {
 	return l.p.record(host, "hang", "storage")
 }
 
-// UnhangStorage ends HangStorage.
+// UnhangStorage ends HangStorage and HangDisk.
 func (l *Lab) UnhangStorage(ctx context.Context, host string) error {
 	if err := l.p.checkHost(host); err != nil {
 		return err
@@ -58,13 +58,50 @@ func (l *Lab) UnhangStorage(ctx context.Context, host string) error {
 		}
 		return err
 	})
-	err = errors.Join(err, l.changeCuts(ctx, func(cuts []cut) []cut {
-		return slices.DeleteFunc(cuts, func(c cut) bool { return c.Only == onlyDisk && c.From == host })
-	}))
-	if err != nil {
+	if err = errors.Join(err, l.freeDisk(ctx, host)); err != nil {
 		return fmt.Errorf("end hang of the storage of %s: %w", host, err)
 	}
 	return l.p.record(host, "unhang", "storage")
+}
+
+// HangDisk makes the guest's disk alone hang for one host, with DiskNBD: every
+// frame between the host and the port of the disk's server is dropped, in both
+// directions. Nothing is refused, and the shared folder answers. It outlasts a
+// loss of power; UnhangDisk ends it, Heal does not.
+func (l *Lab) HangDisk(ctx context.Context, host string) error {
+	if _, err := l.running(host); err != nil {
+		return err
+	}
+	s, err := loadState(l.p.Dir)
+	switch {
+	case err != nil:
+	case s.Options.Disk != DiskNBD:
+		err = fmt.Errorf("the guest's disk is a file of the shared folder: hang the storage, or make the laboratory with disk %q", DiskNBD)
+	default:
+		err = l.addCut(ctx, cut{From: host, Only: onlyDisk})
+	}
+	if err != nil {
+		return fmt.Errorf("hang disk of %s: %w", host, err)
+	}
+	return l.p.record(host, "hang", "disk")
+}
+
+// UnhangDisk ends HangDisk.
+func (l *Lab) UnhangDisk(ctx context.Context, host string) error {
+	if err := l.p.checkHost(host); err != nil {
+		return err
+	}
+	if err := l.freeDisk(ctx, host); err != nil {
+		return fmt.Errorf("end hang of the disk of %s: %w", host, err)
+	}
+	return l.p.record(host, "unhang", "disk")
+}
+
+// freeDisk lets the disk's traffic with the host pass again.
+func (l *Lab) freeDisk(ctx context.Context, host string) error {
+	return l.changeCuts(ctx, func(cuts []cut) []cut {
+		return slices.DeleteFunc(cuts, func(c cut) bool { return c.Only == onlyDisk && c.From == host })
+	})
 }
 
 // cover starts the process that holds a file system which never answers over

@@ -445,6 +445,8 @@ func TestCommand(t *testing.T) {
 		{"hang-storage h2", "", false},
 		{"status -o json", `"hung": true`, false},
 		{"unhang-storage h2", "", false},
+		{"hang-disk h2", "is a file of the shared folder", true},
+		{"unhang-disk h2", "", false},
 		{"cut-store h2", "", false},
 		{"up --disk tape", "want \"file\" or \"nbd\"", true},
 		{"status", "10.98.", false},

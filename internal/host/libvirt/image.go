@@ -20,7 +20,8 @@ import (
 //
 // (https://github.com/NetworkBlockDevice/nbd/blob/master/doc/uri.md). The server
 // must let in several clients at once (qemu-nbd --persistent --shared=8): a live
-// migration has two, and Check of every host is one more for a moment.
+// migration has two, and Check and ProbeImage of every host are one more each
+// for a moment.
 //
 // QEMU's image locks do not reach through NBD: two hosts that write to the same
 // export are kept apart by the lock manager (GuestSpec.Lockspace) or by nothing.
@@ -105,13 +106,22 @@ func (e *nbdExport) source() *libvirtxml.DomainDiskSourceNetwork {
 func (e *nbdExport) inspect(ctx context.Context) (format string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, share(ctx, nbdLimit))
 	defer cancel()
+	head, err := e.head(ctx)
+	if err != nil {
+		return "", err
+	}
+	return formatOf(head), nil
+}
+
+// head opens the export and reads its first bytes. ctx must have a deadline.
+func (e *nbdExport) head(ctx context.Context) ([]byte, error) {
 	network, addr := "tcp", net.JoinHostPort(e.host, e.port)
 	if e.socket != "" {
 		network, addr = "unix", e.socket
 	}
 	nc, err := new(net.Dialer).DialContext(ctx, network, addr)
 	if err != nil {
-		return "", fmt.Errorf("image: %s can not be reached from this host (does its server run?): %w", e, err)
+		return nil, fmt.Errorf("image: %s can not be reached from this host (does its server run?): %w", e, err)
 	}
 	defer nc.Close()
 	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) }) // its only error is that nc is closed
@@ -119,11 +129,11 @@ func (e *nbdExport) inspect(ctx context.Context) (format string, err error) {
 	head, err := nbdHead(nc, e.name)
 	switch {
 	case ctx.Err() != nil:
-		return "", fmt.Errorf("image: %s: the server was reached but does not answer (does it let in several clients: qemu-nbd --persistent --shared=8?): %w", e, ctx.Err())
+		return nil, fmt.Errorf("image: %s: the server was reached but does not answer (does it let in several clients: qemu-nbd --persistent --shared=8?): %w", e, ctx.Err())
 	case err != nil:
-		return "", fmt.Errorf("image: %s: %w", e, err)
+		return nil, fmt.Errorf("image: %s: %w", e, err)
 	}
-	return formatOf(head), nil
+	return head, nil
 }
 
 // imageDisk is the guest's first disk.

@@ -18,8 +18,9 @@ import (
 	"holdfast/internal/cluster"
 )
 
-// serveNBD serves a file by a real qemu-nbd, until the test ends.
-func serveNBD(t *testing.T, image, export string, args ...string) {
+// serveNBD serves a file by a real qemu-nbd, until the test ends. It returns the
+// server's process.
+func serveNBD(t *testing.T, image, export string, args ...string) *os.Process {
 	t.Helper()
 	if _, err := exec.LookPath("qemu-nbd"); err != nil {
 		t.Skipf("skipped: %v (on Debian: apt-get install qemu-utils)", err)
@@ -38,6 +39,7 @@ func serveNBD(t *testing.T, image, export string, args ...string) {
 			t.Logf("qemu-nbd said: %s", said.String())
 		}
 	})
+	return cmd.Process
 }
 
 // await waits until a server listens.

@@ -1,4 +1,5 @@
-// Package storage finds out whether the directory that all hosts share answers on
-// this one. A dead file server blocks whoever touches it, beyond any signal, so
-// each probe is a process of its own that may be left behind.
+// Package storage finds out again and again whether the storage that all hosts
+// share answers on this one. What a check is, its user says; the check of a
+// directory is here. A dead file server blocks whoever touches it, beyond any
+// signal, so that one is a process of its own that may be left behind.
 package storage

@@ -1,59 +1,36 @@
 package storage
 
 import (
-	"bytes"
 	"context"
-	"crypto/rand"
-	"errors"
 	"fmt"
-	"io"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
 	"sync"
-	"syscall"
 	"time"
 )
 
-// Touch writes a file of its own into dir, puts it on disk, and reads it back. It
-// may block for ever; it is what the process of a probe does.
-func Touch(dir, host string) error {
-	file := filepath.Join(dir, ".holdfast-probe-"+host)
-	want := []byte(rand.Text())
-	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR|os.O_TRUNC, 0o600)
-	if err != nil {
-		return fmt.Errorf("probe the shared storage: %w", err)
-	}
-	_, err = f.Write(want)
-	if err = errors.Join(err, f.Sync()); err == nil {
-		var got []byte
-		if got, err = io.ReadAll(io.NewSectionReader(f, 0, int64(len(want)))); err == nil && !bytes.Equal(got, want) {
-			err = fmt.Errorf("%s: what was written reads back as something else", file)
-		}
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("probe the shared storage: %w", err)
-	}
-	return nil
-}
+// leaveAfter is how long the end of a check is waited for when the Prober ends.
+const leaveAfter = time.Second
 
 // Options of a Prober.
 type Options struct {
-	Command  []string      // runs Touch in a process of its own
-	Interval time.Duration // from the end of a probe to the next
-	Timeout  time.Duration // after which a probe that has not ended means that the storage hangs
+	What string // the storage, for people
+	// Check asks the storage once. nil means that it is well, an error that it
+	// answers, but not well. It gets Timeout to do so, then its context ends: no
+	// answer. It should return soon after that; until it does, no other one begins.
+	Check    func(context.Context) error
+	Interval time.Duration // from an answer to the next check; after no answer it begins at once
+	Timeout  time.Duration // after which a storage that has not answered hangs
 }
 
 // State is what is known of the storage.
 type State struct {
-	Hangs bool   // a probe has been under way for longer than the timeout
+	Hangs bool   // it has not answered the last check within the timeout
 	Why   string // why it does not work, "" when it does or nothing is known yet
 }
 
-// Prober probes again and again. At most one process of it exists.
+// Prober checks again and again, one check at a time.
 type Prober struct {
-	opt Options
+	opt    Options
+	silent time.Time // the beginning of the first check without an answer since the last answer; of Run
 
 	mu    sync.Mutex
 	state State
@@ -75,49 +52,74 @@ func (p *Prober) set(s State) {
 	p.state = s
 }
 
-// Run probes until ctx ends. A process that hangs then is killed but not waited
-// for: it goes when the storage lets it.
+// Recovers returns within what time a storage that works again is known to.
+func (p *Prober) Recovers() time.Duration { return p.opt.Timeout + p.opt.Interval }
+
+// Run checks until ctx ends. A check that does not end then is left alone: it
+// goes when the storage lets it.
 func (p *Prober) Run(ctx context.Context) {
-	for {
-		p.once(ctx)
+	for ctx.Err() == nil {
+		if !p.once(ctx) {
+			continue
+		}
 		select {
 		case <-ctx.Done():
-			return
 		case <-time.After(p.opt.Interval):
 		}
 	}
 }
 
-// once is one probe, to its end however long that takes.
-func (p *Prober) once(ctx context.Context) {
-	var said bytes.Buffer
-	cmd := exec.Command(p.opt.Command[0], p.opt.Command[1:]...)
-	cmd.Stderr = &said
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
-		p.set(State{Why: fmt.Sprintf("the storage probe does not start: %v", err)})
-		return
+// once is one check, to its end however long that takes. It reports whether the
+// storage has answered.
+func (p *Prober) once(ctx context.Context) bool {
+	limited, cancel := context.WithTimeout(ctx, p.opt.Timeout)
+	defer cancel()
+	began, ended := time.Now(), make(chan error, 1)
+	go func() { ended <- p.opt.Check(limited) }()
+	var err error
+	goesOn := false
+	select {
+	case err = <-ended:
+	case <-limited.Done():
+		err, goesOn = limited.Err(), true
 	}
-	began := time.Now()
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	late := time.NewTimer(p.opt.Timeout)
-	defer late.Stop()
-	for {
-		select {
-		case err := <-ended:
-			s := State{}
-			if err != nil {
-				s.Why = strings.TrimSpace(err.Error() + ": " + said.String())
-			}
-			p.set(s)
-			return
-		case <-late.C:
-			p.set(State{Hangs: true, Why: fmt.Sprintf("the shared storage has not answered since %s", began.Format(time.TimeOnly))})
-		case <-ctx.Done():
-			// An error means that it has just ended.
-			_ = cmd.Process.Kill()
-			return
+	answered := err == nil || limited.Err() == nil
+	if ctx.Err() == nil {
+		p.judge(answered, err, began)
+	}
+	if goesOn {
+		leave(ctx, ended)
+	}
+	return answered
+}
+
+// judge takes over what a check has found.
+func (p *Prober) judge(answered bool, err error, began time.Time) {
+	switch {
+	case !answered:
+		if p.silent.IsZero() {
+			p.silent = began
 		}
+		p.set(State{Hangs: true, Why: fmt.Sprintf("%s has not answered since %s", p.opt.What, p.silent.Format(time.TimeOnly))})
+		return
+	case err != nil:
+		p.set(State{Why: err.Error()})
+	default:
+		p.set(State{})
+	}
+	p.silent = time.Time{}
+}
+
+// leave waits for a check that has been told to end, as long as ctx lets it and
+// for a moment more.
+func leave(ctx context.Context, ended <-chan error) {
+	select {
+	case <-ended: // too late: the next one tells
+		return
+	case <-ctx.Done():
+	}
+	select {
+	case <-ended:
+	case <-time.After(leaveAfter):
 	}
 }

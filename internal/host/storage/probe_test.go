@@ -2,11 +2,14 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -46,7 +49,7 @@ func until(t *testing.T, p *Prober, what string, ok func(State) bool) {
 func TestAStorageThatAnswersWellIsWell(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("PROBE_DIR", dir)
-	p := run(t, Options{Command: []string{os.Args[0]}, Interval: time.Millisecond, Timeout: 10 * time.Second})
+	p := run(t, Options{Check: Command(os.Args[0]), Interval: time.Millisecond, Timeout: 10 * time.Second})
 	until(t, p, "the probe's file", func(State) bool {
 		b, err := os.ReadFile(filepath.Join(dir, ".holdfast-probe-h1"))
 		return err == nil && len(b) > 10
@@ -56,7 +59,7 @@ func TestAStorageThatAnswersWellIsWell(t *testing.T) {
 
 func TestAnErrorOfTheStorageIsTold(t *testing.T) {
 	t.Setenv("PROBE_DIR", "/nonexistent/shared")
-	p := run(t, Options{Command: []string{os.Args[0]}, Interval: time.Millisecond, Timeout: 10 * time.Second})
+	p := run(t, Options{Check: Command(os.Args[0]), Interval: time.Millisecond, Timeout: 10 * time.Second})
 	until(t, p, "the error", func(s State) bool { return !s.Hangs && strings.Contains(s.Why, "no such file") })
 }
 
@@ -66,8 +69,8 @@ func TestAStorageThatHangsIsSaidToHangUntilItAnswers(t *testing.T) {
 	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p := run(t, Options{Command: []string{"/bin/sh", "-c", "echo x >" + fifo}, Interval: time.Millisecond, Timeout: 50 * time.Millisecond})
-	until(t, p, "hangs", func(s State) bool { return s.Hangs && s.Why != "" })
+	p := run(t, Options{What: "the fifo", Check: Command("/bin/sh", "-c", "echo x >"+fifo), Interval: time.Millisecond, Timeout: 500 * time.Millisecond})
+	until(t, p, "hangs", func(s State) bool { return s.Hangs && strings.HasPrefix(s.Why, "the fifo has not answered since ") })
 	f, err := os.OpenFile(fifo, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -77,6 +80,94 @@ func TestAStorageThatHangsIsSaidToHangUntilItAnswers(t *testing.T) {
 }
 
 func TestAProbeThatDoesNotStartIsTold(t *testing.T) {
-	p := run(t, Options{Command: []string{"/nonexistent/probe"}, Interval: time.Millisecond, Timeout: time.Second})
+	p := run(t, Options{Check: Command("/nonexistent/probe"), Interval: time.Millisecond, Timeout: time.Second})
 	until(t, p, "the error", func(s State) bool { return strings.Contains(s.Why, "does not start") })
+}
+
+// server answers each check with what lies in its channel, and hangs while
+// nothing does.
+type server chan error
+
+func (s server) check(ctx context.Context) error {
+	select {
+	case err := <-s:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func TestWhenAStorageHangsAndWhenItIsWellAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := make(server, 1)
+		p := run(t, Options{What: "it", Check: s.check, Interval: 5 * time.Second, Timeout: 10 * time.Second})
+		at := func(after time.Duration, hangs bool, why string) {
+			t.Helper()
+			time.Sleep(after)
+			synctest.Wait()
+			if got := p.State(); got.Hangs != hangs || !strings.Contains(got.Why, why) || (why == "") != (got.Why == "") {
+				t.Errorf("%+v, want hangs %v, %q", got, hangs, why)
+			}
+		}
+		since := time.Now()
+		silent := func() string { return "it has not answered since " + since.Format(time.TimeOnly) }
+		at(9999*time.Millisecond, false, "")
+		at(time.Millisecond, true, silent())
+		at(25*time.Second, true, silent()) // the third check is under way: still since the first
+		s <- nil
+		at(0, false, "")
+		s <- errors.New("refused")
+		at(4999*time.Millisecond, false, "")
+		at(time.Millisecond, false, "refused") // an answer, though not a good one
+		since = time.Now().Add(5 * time.Second)
+		at(14999*time.Millisecond, false, "refused")
+		at(time.Millisecond, true, silent())
+		s <- errors.New("refused")
+		at(0, false, "refused")
+		if got := p.Recovers(); got != 15*time.Second {
+			t.Errorf("recovers within %s", got)
+		}
+	})
+}
+
+// TestACheckThatCanNotBeEnded: no other one begins beside it, and it does not
+// hold up the end of the Prober.
+func TestACheckThatCanNotBeEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var began atomic.Int32
+		free := make(chan error)
+		p := New(Options{What: "it", Interval: time.Second, Timeout: 10 * time.Second, Check: func(context.Context) error {
+			began.Add(1)
+			return <-free
+		}})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); p.Run(ctx) }()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if began.Load() != 1 || !p.State().Hangs {
+			t.Errorf("%d checks began, %+v: want one, which hangs", began.Load(), p.State())
+		}
+		free <- nil // an answer after the timeout is none
+		synctest.Wait()
+		if began.Load() != 2 || !p.State().Hangs {
+			t.Errorf("%d checks began, %+v: want a second one", began.Load(), p.State())
+		}
+		free <- nil
+		synctest.Wait()
+		if p.State() != (State{}) {
+			t.Errorf("%+v, want it well", p.State())
+		}
+		time.Sleep(2 * time.Second)
+		cancel()
+		at := time.Now()
+		<-done
+		if took := time.Since(at); took != leaveAfter {
+			t.Errorf("ended after %s, want %s", took, leaveAfter)
+		}
+		if began.Load() != 3 {
+			t.Errorf("%d checks began, want three", began.Load())
+		}
+		close(free)
+	})
 }

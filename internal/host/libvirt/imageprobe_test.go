@@ -1,0 +1,168 @@
+package libvirt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// probeFor probes with a deadline, and reports whether it ended before that.
+func probeFor(t *testing.T, image string, limit time.Duration) (answered bool, err error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	err = ProbeImage(ctx, image)
+	return ctx.Err() == nil, err
+}
+
+// freePort is a port of the loopback that nobody listens on.
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// TestProbeRealServer: a real server that is well, stands still, goes on and
+// ends, and exports that are not as they should be.
+func TestProbeRealServer(t *testing.T) {
+	if testing.Short() {
+		t.Skip("skipped: -short is given, and this starts qemu-nbd")
+	}
+	dir := t.TempDir()
+	image, empty := filepath.Join(dir, "image"), filepath.Join(dir, "empty")
+	for file, data := range map[string][]byte{image: make([]byte, 1<<20), empty: nil} {
+		if err := os.WriteFile(file, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	port := freePort(t)
+	server := serveNBD(t, image, "mnvm", "--shared=3", "--bind=127.0.0.1", fmt.Sprintf("--port=%d", port))
+	await(t, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	url := fmt.Sprintf("nbd://127.0.0.1:%d/mnvm", port)
+	well := func() {
+		t.Helper()
+		if _, err := probeFor(t, url, 20*time.Second); err != nil {
+			t.Error(err)
+		}
+	}
+	fails := func(image, want string) {
+		t.Helper()
+		if answered, err := probeFor(t, image, 20*time.Second); !answered || err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: answered %v, %v, want %q", image, answered, err, want)
+		}
+	}
+	well()
+	fails(strings.Replace(url, "mnvm", "other", 1), "no such export")
+	fails(nbdSocket(t, image, "--read-only"), "can only be read")
+	fails(nbdSocket(t, empty), "is empty")
+
+	if err := server.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	if answered, err := probeFor(t, url, 500*time.Millisecond); answered || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a server that stands still: answered %v, %v", answered, err)
+	}
+	if err := server.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	well()
+
+	if err := server.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) { // its port is closed a moment later
+		answered, err := probeFor(t, url, 20*time.Second)
+		if answered && errors.Is(err, syscall.ECONNREFUSED) {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("a server that has ended: answered %v, %v, want a refusal", answered, err)
+		}
+	}
+}
+
+// TestProbeWrongAnswers: who listens there resets, hangs up or speaks something
+// else.
+func TestProbeWrongAnswers(t *testing.T) {
+	for _, c := range []struct {
+		name, says, want string
+		linger           int // 0: reset
+	}{
+		{"reset", "", "reset by peer", 0},
+		{"hangs up", "NBDMAGIC", "EOF", -1},
+		{"another service", "SSH-2.0-OpenSSH_9.2p1 Debian\r\n", "no NBD server", -1},
+	} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		served := make(chan error, 1)
+		go func() {
+			nc, err := l.Accept()
+			if err == nil {
+				_, err = nc.Write([]byte(c.says))
+				err = errors.Join(err, nc.(*net.TCPConn).SetLinger(c.linger), nc.Close())
+			}
+			served <- err
+		}()
+		answered, err := probeFor(t, fmt.Sprintf("nbd://%s/mnvm", l.Addr()), 20*time.Second)
+		if !answered || err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: answered %v, %v, want %q", c.name, answered, err, c.want)
+		}
+		if err := errors.Join(<-served, l.Close()); err != nil {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
+
+// TestProbeOfWhatIsNoExport fails at once.
+func TestProbeOfWhatIsNoExport(t *testing.T) {
+	for image, want := range map[string]string{
+		"/share/mnvm.img":             "want an export",
+		"nbd://h:0/x":                 "want nbd://HOST",
+		"nbd://no.such.invalid./mnvm": "find the server's address", // RFC 6761: never has one
+	} {
+		if answered, err := probeFor(t, image, 20*time.Second); !answered || err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: answered %v, %v, want %q", image, answered, err, want)
+		}
+	}
+}
+
+// TestProbeWithoutAWayToTheServer: the network's word that there is none is no
+// answer of the server.
+func TestProbeWithoutAWayToTheServer(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("skipped: not root, and this makes a network namespace")
+	}
+	type result struct {
+		answered bool
+		err      error
+	}
+	got := make(chan result)
+	go func() {
+		// Locked for good: the thread ends with the goroutine, and the empty
+		// network that it alone is in goes with it.
+		runtime.LockOSThread()
+		if err := syscall.Unshare(syscall.CLONE_NEWNET); err != nil {
+			got <- result{true, err}
+			return
+		}
+		answered, err := probeFor(t, "nbd://192.0.2.1/mnvm", 1200*time.Millisecond)
+		got <- result{answered, err}
+	}()
+	if r := <-got; r.answered || !errors.Is(r.err, syscall.ENETUNREACH) {
+		t.Errorf("answered %v, %v, want none", r.answered, r.err)
+	}
+}
