@@ -2,15 +2,18 @@ package bench
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -29,7 +32,7 @@ type run struct {
 	outage, proved, started time.Duration // proved: by Holdfast the takeover is written; by Pacemaker the fence agent has confirmed
 }
 
-// contestant is a cluster that keeps the laboratory's guest up.
+// contestant is a cluster that keeps the laboratory's guest up, or an address.
 type contestant struct {
 	name  string
 	fault func(ctx context.Context, f pacemaker.Fault) (run, error)
@@ -41,6 +44,44 @@ type contestant struct {
 // of Holdfast and of Pacemaker/Corosync, each with its defaults and tuned. One
 // laboratory at a time; the contestants take turns fault by fault.
 func TestRace(t *testing.T) {
+	n := raceRuns(t)
+	for _, begin := range []func(*testing.T) contestant{
+		holdfastWith(""), pacemakerWith(pacemaker.Default()), holdfastWith(config.ProfileFast), pacemakerWith(pacemaker.Tuned()),
+	} {
+		c := begin(t)
+		c.race(t, "", pacemaker.Faults(), n)
+		if err := c.down(context.WithoutCancel(t.Context())); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestAddressRace does the same for a floating address in the guest's place: what
+// is left of the outage without a boot. Holdfast protects a process that has the
+// address (the process driver), Pacemaker its own IPaddr2. Each contestant is
+// measured as it was tuned for the guest, and with its detection set to 500 ms.
+func TestAddressRace(t *testing.T) {
+	n := raceRuns(t)
+	for _, begin := range []func(*testing.T) contestant{
+		addressByHoldfast("fast", config.Timings{Profile: config.ProfileFast}),
+		addressByPacemaker(pacemaker.Tuned()),
+		addressByHoldfast("fast, detection 500 ms", config.Timings{
+			Profile: config.ProfileFast, Detection: config.Duration(500 * time.Millisecond),
+			Heartbeat: config.Duration(100 * time.Millisecond), Keepalive: config.Duration(250 * time.Millisecond),
+		}),
+		addressByPacemaker(pacemaker.Profile{Name: "tuned, token 500 ms", Token: 500 * time.Millisecond, Monitor: time.Second}),
+	} {
+		c := begin(t)
+		c.race(t, "address, ", pacemaker.HostFaults(), n)
+		if err := c.down(context.WithoutCancel(t.Context())); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// raceRuns says how often each fault is measured, if at all.
+func raceRuns(t *testing.T) int {
+	t.Helper()
 	if os.Getenv(resultsVar) == "" {
 		t.Skip("a measurement: `make bench` runs it")
 	}
@@ -54,30 +95,36 @@ func TestRace(t *testing.T) {
 			t.Fatalf("%s=%q: want a number above 0", raceRunsVar, s)
 		}
 	}
-	for _, begin := range []func(*testing.T) contestant{
-		holdfastWith(""), pacemakerWith(pacemaker.Default()), holdfastWith(config.ProfileFast), pacemakerWith(pacemaker.Tuned()),
-	} {
-		c := begin(t)
-		for _, f := range pacemaker.Faults() {
-			var outage, proved, started series
-			for range n {
-				r, err := c.fault(t.Context(), f)
-				if err != nil {
-					t.Errorf("%s: %s: %v", c.name, f, err)
-					continue
-				}
-				t.Logf("%s: %s: %+v", c.name, f, r)
-				outage, proved, started = append(outage, r.outage.Seconds()), append(proved, r.proved.Seconds()), append(started, r.started.Seconds())
+	return n
+}
+
+// race measures a contestant: each fault n times. of says what is kept up.
+func (c contestant) race(t *testing.T, of string, faults []pacemaker.Fault, n int) {
+	t.Helper()
+	for _, f := range faults {
+		var outage, proved, started series
+		for range n {
+			r, err := c.fault(t.Context(), f)
+			if err != nil {
+				t.Errorf("%s: %s: %v", c.name, f, err)
+				continue
 			}
-			if len(outage) > 0 {
-				result(t, "race, %s, %s, %d runs, seconds, median (min-max): outage %s; from the fault: proved %s, QEMU started %s; load %s",
-					f, c.name, len(outage), outage, proved, started, loadNow())
-			}
+			t.Logf("%s: %s: %+v", c.name, f, r)
+			outage, proved, started = append(outage, r.outage.Seconds()), append(proved, r.proved.Seconds()), append(started, r.started.Seconds())
 		}
-		if err := c.down(context.WithoutCancel(t.Context())); err != nil {
-			t.Error(err)
+		if len(outage) > 0 {
+			result(t, "race, %s%s, %s, %d runs, seconds, median (min-max): outage %s; from the fault: proved %s, started %s; load %s",
+				of, f, c.name, len(outage), outage, figure(proved), figure(started), loadNow())
 		}
 	}
+}
+
+// figure leaves out what did not happen, or could not be seen.
+func figure(s series) string {
+	if slices.Max(s) == 0 {
+		return "-"
+	}
+	return s.String()
 }
 
 func loadNow() string {
@@ -99,9 +146,17 @@ func program(t *testing.T) string {
 }
 
 func pacemakerWith(p pacemaker.Profile) func(*testing.T) contestant {
+	return pacemakerKeeping(p, pacemaker.Guest)
+}
+
+func addressByPacemaker(p pacemaker.Profile) func(*testing.T) contestant {
+	return pacemakerKeeping(p, pacemaker.Address)
+}
+
+func pacemakerKeeping(p pacemaker.Profile, w pacemaker.Work) func(*testing.T) contestant {
 	return func(t *testing.T) contestant {
 		t.Helper()
-		c, err := pacemaker.Up(t.Context(), pacemaker.Options{Lab: lab.Options{Dir: labDir(t), Exe: program(t)}, Profile: p, Work: pacemaker.Guest})
+		c, err := pacemaker.Up(t.Context(), pacemaker.Options{Lab: lab.Options{Dir: labDir(t), Exe: program(t)}, Profile: p, Work: w})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -129,23 +184,55 @@ func labDir(t *testing.T) string {
 }
 
 func holdfastWith(profile string) func(*testing.T) contestant {
+	return holdfastKeeping(cmp.Or(profile, "default"), lab.Options{Profile: profile})
+}
+
+func addressByHoldfast(name string, tm config.Timings) func(*testing.T) contestant {
+	return holdfastKeeping(name, lab.Options{Work: lab.WorkAddress, Timings: tm})
+}
+
+func holdfastKeeping(name string, o lab.Options) func(*testing.T) contestant {
 	return func(t *testing.T) contestant {
 		t.Helper()
-		l, err := lab.Up(t.Context(), lab.Options{Dir: labDir(t), Exe: program(t), Agents: true, BMCs: true, Profile: profile})
+		o.Dir, o.Exe, o.Agents, o.BMCs = labDir(t), program(t), true, true
+		l, err := lab.Up(t.Context(), o)
 		if err != nil {
 			t.Fatal(err)
 		}
-		name := "Holdfast default"
-		if profile != "" {
-			name = "Holdfast " + profile
-		}
-		h := holdfast{l}
-		return contestant{name, h.fault, l.Down}
+		h := holdfast{l, o.Work == lab.WorkAddress}
+		return contestant{"Holdfast " + name, h.fault, l.Down}
 	}
 }
 
 // holdfast is a laboratory with agents and fence devices.
-type holdfast struct{ lab *lab.Lab }
+type holdfast struct {
+	lab     *lab.Lab
+	address bool // an address is kept up in place of the guest
+}
+
+// answer asks for what tells one start from the next, and how long it has run.
+func (h holdfast) answer(ctx context.Context) (start string, up time.Duration, err error) {
+	if !h.address {
+		a, err := h.lab.Ask(ctx)
+		return a.Boot, a.Up, err
+	}
+	hosts, err := h.lab.WhoHas(ctx, h.lab.FloatingAddr())
+	if err == nil && len(hosts) != 1 {
+		err = fmt.Errorf("the address is on %d hosts: %v", len(hosts), hosts)
+	}
+	return strings.Join(hosts, " "), minUp, err
+}
+
+// client is the address that is asked.
+func (h holdfast) client() netip.Addr {
+	if h.address {
+		return h.lab.FloatingAddr()
+	}
+	return h.lab.GuestAddr()
+}
+
+// minUp is how long the guest has run before a fault.
+const minUp = 11 * time.Second
 
 // fault is as pacemaker.Cluster's: it waits until all is in order and the guest
 // has run for 11 s, does the fault, waits for the next start of the guest to
@@ -164,7 +251,7 @@ func (h holdfast) fault(ctx context.Context, f pacemaker.Fault) (r run, err erro
 	pings, perr := lab.Pings{}, make(chan error, 1)
 	go func() {
 		var err error
-		pings, err = h.lab.Ping(wctx, h.lab.GuestAddr())
+		pings, err = h.lab.Ping(wctx, h.client())
 		perr <- err
 	}()
 	wait(ctx, time.Second+rand.N(time.Second))
@@ -179,8 +266,8 @@ func (h holdfast) fault(ctx context.Context, f pacemaker.Fault) (r run, err erro
 	}
 	if err == nil {
 		err = h.until(ctx, func() bool {
-			a, err := h.lab.Ask(ctx)
-			return err == nil && a.Boot != before
+			start, _, err := h.answer(ctx)
+			return err == nil && start != before
 		})
 	}
 	wait(ctx, 500*time.Millisecond)
@@ -205,8 +292,8 @@ func wait(ctx context.Context, d time.Duration) {
 }
 
 // ready waits until every host is in order and the guest has run for a while, and
-// gives the guest's boot id.
-func (h holdfast) ready(ctx context.Context) (st cluster.Status, boot string, err error) {
+// gives what tells this start from the next.
+func (h holdfast) ready(ctx context.Context) (st cluster.Status, start string, err error) {
 	err = h.until(ctx, func() bool {
 		if st, err = h.status(ctx); err != nil || st.Owner.State != cluster.Running || !st.Takeover.Possible {
 			return false
@@ -216,11 +303,11 @@ func (h holdfast) ready(ctx context.Context) (st cluster.Status, boot string, er
 				return false
 			}
 		}
-		a, err := h.lab.Ask(ctx)
-		boot = a.Boot
-		return err == nil && len(st.Hosts) == 3 && a.Up > 11*time.Second
+		var up time.Duration
+		start, up, err = h.answer(ctx)
+		return err == nil && len(st.Hosts) == 3 && up >= minUp
 	})
-	return st, boot, err
+	return st, start, err
 }
 
 func (h holdfast) until(ctx context.Context, ok func() bool) error {

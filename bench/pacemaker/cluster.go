@@ -59,7 +59,7 @@ type Options struct {
 	// on; Agents must be off.
 	Lab      lab.Options
 	Profile  Profile // default Default()
-	Work     Work    // Guest (default) or VIP
+	Work     Work    // Guest (default), VIP or Address
 	Resource string  // for Guest: Minimal (default) or VirtualDomain
 }
 

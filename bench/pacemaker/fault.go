@@ -30,6 +30,10 @@ const (
 // Faults are all of them.
 func Faults() []Fault { return []Fault{PowerLoss, Isolation, Crash} }
 
+// HostFaults are those that a host does not survive. They fit an Address, too,
+// which has no process.
+func HostFaults() []Fault { return []Fault{PowerLoss, Isolation} }
+
 const (
 	// minUp is how long the guest has run before a fault, as in Holdfast's drills.
 	minUp = 11 * time.Second

@@ -113,6 +113,10 @@ func TestResources(t *testing.T) {
 	if _, err := (guestWork{}).resources(Options{Resource: "other"}); err == nil {
 		t.Error("an agent that does not exist: no error")
 	}
+	got, err := addressWork{&lab.Lab{}}.resources(Options{Profile: Tuned()})
+	if err != nil || !strings.Contains(got, `type="IPaddr2"`) || !strings.Contains(got, `name="ip" value="10.98.0.9"`) {
+		t.Errorf("an address: %s, %v", got, err)
+	}
 	if _, err := newWork("other", nil); err == nil {
 		t.Error("a work that does not exist: no error")
 	}

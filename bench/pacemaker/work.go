@@ -16,6 +16,8 @@ type Work string
 const (
 	Guest Work = "guest" // the laboratory's guest
 	VIP   Work = "vip"   // an address (IPaddr2) and a web server on it
+	// Address is the laboratory's floating address (IPaddr2), and nothing else.
+	Address Work = "address"
 )
 
 // work is what differs between the works.
@@ -28,7 +30,7 @@ type work interface {
 	answer(ctx context.Context) (start string, up time.Duration, err error)
 	// probe is the client: a probe every lab.PingInterval until ctx ends.
 	probe(ctx context.Context) (lab.Pings, error)
-	// crash ends it with SIGKILL.
+	// crash ends its process with SIGKILL.
 	crash(ctx context.Context, host string) error
 }
 
@@ -38,8 +40,10 @@ func newWork(w Work, l *lab.Lab) (work, error) {
 		return guestWork{l}, nil
 	case VIP:
 		return vipWork{l}, nil
+	case Address:
+		return addressWork{l}, nil
 	}
-	return nil, fmt.Errorf("work %q: want %s or %s", w, Guest, VIP)
+	return nil, fmt.Errorf("work %q: want %s, %s or %s", w, Guest, VIP, Address)
 }
 
 // guestWork is the laboratory's guest.

@@ -78,7 +78,7 @@ func (p plan) prepareAgent(ca pki.CA, h string, o Options) error {
 	if err := p.issue(ca, h, dir, p.hostAddr(h)); err != nil {
 		return err
 	}
-	node, cl := p.node(h), p.cluster(o)
+	node, cl := p.node(h, o), p.cluster(o)
 	if err := check(node, cl); err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func (p plan) url(h string, port int) string {
 }
 
 // node is the settings of one host's agent.
-func (p plan) node(h string) config.Node {
+func (p plan) node(h string, o Options) config.Node {
 	n := config.Node{
 		Host: h, Addr: p.hostAddr(h).String(), Cluster: clusterID,
 		DataDir: HostDir + "/data", RunDir: "/run/holdfast", ConfigFile: ClusterConfig,
@@ -134,6 +134,10 @@ func (p plan) node(h string) config.Node {
 		Watchdog:   config.Watchdog{Device: WatchdogDevice(h)},
 		Undersized: true,
 	}
+	if o.Work == WorkAddress {
+		n.Driver, n.Libvirt = "process", config.Libvirt{}
+		n.Process = config.Process{Command: p.addressArgv(), Dir: SharedDir}
+	}
 	for _, other := range p.hosts() {
 		n.Store.Endpoints = append(n.Store.Endpoints, p.url(other, clientPort))
 		n.Store.Member.Initial[other] = p.url(other, peerPort)
@@ -142,7 +146,7 @@ func (p plan) node(h string) config.Node {
 }
 
 // cluster is the configuration of the whole cluster: the laboratory's guest is
-// its management VM.
+// its management VM. With WorkAddress the agents run a process in its place.
 func (p plan) cluster(o Options) config.Cluster {
 	cl := config.Cluster{
 		CPU: 1, MemorySizeInMB: GuestMemoryMiB, Type: config.FileConf, ImageFolder: SharedDir,
@@ -157,7 +161,14 @@ func (p plan) cluster(o Options) config.Cluster {
 	for _, h := range p.hosts() {
 		cl.Node = append(cl.Node, p.hostAddr(h).String()+" "+h)
 	}
-	cl.TimingConf.Profile = o.Profile
+	cl.TimingConf = o.Timings
+	if o.Profile != "" {
+		cl.TimingConf.Profile = o.Profile
+	}
+	cl.HealthCheck, cl.Restart = o.HealthCheck, o.Restart
+	if o.Locks {
+		cl.LockManager = &config.LockManager{Type: "virtlockd", Lockspace: Lockspace}
+	}
 	if o.Disk == DiskNBD {
 		cl.ImageURL = p.diskURL()
 	}

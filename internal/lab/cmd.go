@@ -24,6 +24,7 @@ const (
 	bmcCommand       = "__bmc"
 	diskCommand      = "__disk"
 	hangCommand      = "__hang"
+	addressCommand   = "__address"
 )
 
 // Command is "holdfast lab". A program that makes laboratories must offer it
@@ -75,6 +76,8 @@ func upCommand(dir *string) *cobra.Command {
 	f.BoolVar(&o.BMCs, "bmcs", false, "simulate a management controller (IPMI) for every host")
 	f.StringVar(&o.Profile, "profile", "", "timings of the agents: fast, or none for the defaults")
 	f.StringVar(&o.Disk, "disk", DiskFile, "the guest's disk: file, or nbd for one without locks that a server gives to all hosts")
+	f.BoolVar(&o.Locks, "locks", false, "run libvirt's lock daemon on every host; the agents' guest holds a lease in the shared folder")
+	f.StringVar(&o.Work, "work", WorkGuest, "what the agents keep up: guest, or address for an IP address alone")
 	f.BoolVar(&o.StayOff, "stay-off", false, "leave a host off after its watchdog reset it")
 	f.BoolVar(&install, "install", false, "install missing packages first (apt-get)")
 	return c
@@ -183,7 +186,9 @@ func hostCommands(dir *string) []*cobra.Command {
 		one("heal", "End isolate, cut-store and every cut of the hosts", (*Lab).Heal),
 		one("cut-store", "Drop the store's traffic between the hosts and all others", (*Lab).CutStore),
 		one("hang-storage", "Make the shared storage hang for the hosts only", (*Lab).HangStorage),
-		one("unhang-storage", "End hang-storage", (*Lab).UnhangStorage),
+		one("unhang-storage", "End hang-storage and hang-disk", (*Lab).UnhangStorage),
+		one("hang-disk", "With a disk on NBD: drop what goes between the hosts and its server", (*Lab).HangDisk),
+		one("unhang-disk", "End hang-disk", (*Lab).UnhangDisk),
 		one("freeze", "Stop every process of the hosts, as a hang", (*Lab).Freeze),
 		one("thaw", "End freeze", (*Lab).Thaw),
 	}
@@ -224,7 +229,12 @@ func hiddenCommands() []*cobra.Command {
 			RunE: func(cmd *cobra.Command, args []string) error { return fn(cmd.Context(), args[0]) },
 		}
 	}
-	return []*cobra.Command{hidden(initCommand, hostInit), hidden(watchdogsCommand, watchdogsMain),
+	// Its arguments are followed by those of the process driver, which mark the process.
+	address := &cobra.Command{
+		Use: addressCommand + " ADDRESS INTERFACE", Hidden: true, Args: cobra.MinimumNArgs(2), DisableFlagParsing: true,
+		RunE: func(cmd *cobra.Command, args []string) error { return holdAddress(cmd.Context(), args[0], args[1]) },
+	}
+	return []*cobra.Command{address, hidden(initCommand, hostInit), hidden(watchdogsCommand, watchdogsMain),
 		hidden(bmcsCommand, bmcsMain), hidden(bmcCommand, bmcMain), hidden(diskCommand, diskMain), hidden(hangCommand, hangMain)}
 }
 

@@ -9,7 +9,7 @@ import (
 
 // writeDisk makes the host's persistent folder and the files that are the same
 // at every power-on. Idempotent.
-func (p plan) writeDisk(h string) error {
+func (p plan) writeDisk(h string, o Options) error {
 	for _, d := range []string{"etc-libvirt/qemu", "var-lib-libvirt", "var-cache-libvirt", "var-log-libvirt/qemu", "srv/log", "srv/data"} {
 		if err := os.MkdirAll(p.disk(h, d), 0o755); err != nil {
 			return fmt.Errorf("make disk of host: %w", err)
@@ -22,6 +22,11 @@ func (p plan) writeDisk(h string) error {
 		"etc-libvirt/virtlogd.conf": "",
 		"hosts":                     p.etcHosts(),
 		"srv/machine-uuid":          p.hostUUID(h) + "\n",
+	}
+	if o.Locks {
+		files["etc-libvirt/qemu.conf"] += "lock_manager = \"lockd\"\n"
+		files["etc-libvirt/qemu-lockd.conf"] = "file_lockspace_dir = \"" + Lockspace + "\"\n"
+		files["etc-libvirt/virtlockd.conf"] = ""
 	}
 	var err error
 	for name, text := range files {

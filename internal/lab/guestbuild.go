@@ -46,9 +46,10 @@ func modules() []string {
 // The guest needs 96 MiB of memory. It takes its network from a NoCloud seed,
 // else from the kernel command line (lab.ip=ADDRESS/LENGTH, lab.gw=ADDRESS). It
 // serves http://ADDRESS/status, which ParseAnswer reads, /cgi-bin/crash (kernel
-// panic), /cgi-bin/halt (power-off), /cgi-bin/dirty?MIB (memory written
-// endlessly), and answers the guest agent. Its counter and the first sector of
-// its first data disk change about five times per second.
+// panic), /cgi-bin/halt (power-off), /cgi-bin/mute (the web server hangs, all
+// else goes on), /cgi-bin/dirty?MIB (memory written endlessly), and answers the
+// guest agent. Its counter and the first sector of its first data disk change
+// about five times per second.
 func BuildGuest(ctx context.Context, dir string) error {
 	return buildGuest(ctx, DefaultCache, dir)
 }
@@ -212,6 +213,7 @@ func writeInitramfs(ctx context.Context, c *cpioWriter, root string) error {
 	scripts := map[string]string{
 		"init": "init.sh", "bin/netconf": "netconf.awk", "sbin/shutdown": "shutdown.sh",
 		"www/cgi-bin/crash": "cgi/crash", "www/cgi-bin/halt": "cgi/halt", "www/cgi-bin/dirty": "cgi/dirty",
+		"www/cgi-bin/mute": "cgi/mute",
 	}
 	for to, from := range scripts {
 		body, err := recipe.ReadFile("guest/" + from)

@@ -56,7 +56,7 @@ func (l *Lab) launch(ctx context.Context, host string) (*detached, error) {
 		if err := errors.Join(endProcess(ctx, hs.Hang), removeCgroup(ctx, l.p.cgroup(host))); err != nil {
 			return err
 		}
-		if err := l.p.writeDisk(host); err != nil {
+		if err := l.p.writeDisk(host, s.Options); err != nil {
 			return err
 		}
 		spec := l.p.disk(host, "boot.json")
@@ -120,10 +120,11 @@ func (l *Lab) boot(ctx context.Context, host string, d *detached) error {
 
 // bootSpec is what PID 1 of the host has to know.
 func (p plan) bootSpec(h string, o Options) bootSpec {
-	daemons := []Daemon{
-		{Name: "virtlogd", Argv: []string{"/usr/sbin/virtlogd"}, Restart: true},
-		{Name: "libvirtd", Argv: []string{"/usr/sbin/libvirtd", "--listen"}, Restart: true},
+	daemons := []Daemon{{Name: "virtlogd", Argv: []string{"/usr/sbin/virtlogd"}, Restart: true}}
+	if o.Locks {
+		daemons = append(daemons, Daemon{Name: "virtlockd", Argv: []string{"/usr/sbin/virtlockd"}, Restart: true})
 	}
+	daemons = append(daemons, Daemon{Name: "libvirtd", Argv: []string{"/usr/sbin/libvirtd", "--listen"}, Restart: true})
 	if o.Agents {
 		daemons = append(daemons, Daemon{Name: AgentDaemon, Restart: true,
 			Argv: []string{p.exe(), "agent", "--config", AgentConfig}})

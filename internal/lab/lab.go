@@ -34,8 +34,15 @@ type Options struct {
 	BMCs      bool     `json:"bmcs,omitempty"`      // a management controller per host: real IPMI by ipmi_sim
 	Disk      string   `json:"disk,omitempty"`      // of the guest: DiskFile (default) or DiskNBD
 	Profile   string   `json:"profile,omitempty"`   // of the agents' timings: "" or config.ProfileFast
+	Locks     bool     `json:"locks,omitempty"`     // libvirt's lock daemon on every host, with a lockspace in the shared folder; the agents' guest holds a lease there
+	Work      string   `json:"work,omitempty"`      // what the agents keep up: WorkGuest (default) or WorkAddress
 	StayOff   bool     `json:"stay_off,omitempty"`  // a host that its watchdog reset stays off, instead of on again after 2 s
 	Daemons   []Daemon `json:"daemons,omitempty"`   // further daemons on every host
+
+	// Parts of the agents' cluster configuration, as they are written there.
+	Timings     config.Timings      `json:"timings,omitzero"` // beside Profile
+	HealthCheck *config.HealthCheck `json:"health_check,omitempty"`
+	Restart     config.Restart      `json:"restart,omitzero"`
 }
 
 // Lab is a laboratory that exists. Its methods may be called from several
@@ -118,7 +125,13 @@ func (o Options) complete() (Options, error) {
 	if o.Profile != "" && o.Profile != config.ProfileFast {
 		return o, fmt.Errorf("profile %q: want %q or none", o.Profile, config.ProfileFast)
 	}
-	names := []string{"virtlogd", "libvirtd", AgentDaemon}
+	if o.Work == "" {
+		o.Work = WorkGuest
+	}
+	if o.Work != WorkGuest && o.Work != WorkAddress {
+		return o, fmt.Errorf("work %q: want %q or %q", o.Work, WorkGuest, WorkAddress)
+	}
+	names := []string{"virtlogd", "virtlockd", "libvirtd", AgentDaemon}
 	for _, d := range o.Daemons {
 		if err := d.check(); err != nil {
 			return o, err
@@ -219,6 +232,11 @@ func (l *Lab) prepare(ctx context.Context, o Options) error {
 	if _, err := os.Stat(image); errors.Is(err, fs.ErrNotExist) {
 		if _, err := run(ctx, "qemu-img", "create", "-q", "-f", "qcow2", image, "64M"); err != nil {
 			return err
+		}
+	}
+	if o.Locks {
+		if err := os.MkdirAll(l.p.path("shared", lockspaceName), 0o700); err != nil {
+			return fmt.Errorf("make lockspace: %w", err)
 		}
 	}
 	if o.BMCs {

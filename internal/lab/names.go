@@ -28,6 +28,11 @@ const (
 	ImageName  = "mnvm.img"
 	KernelName = "vmlinuz"
 	InitrdName = "initrd.gz"
+
+	lockspaceName = "locks" // folder in SharedDir
+	// Lockspace is the folder of the leases that libvirt's lock daemons take, with
+	// Options.Locks: one file per guest, named by its UUID.
+	Lockspace = SharedDir + "/" + lockspaceName
 )
 
 // GuestUUID is the UUID of the guest that StartGuest starts.

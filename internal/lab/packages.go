@@ -18,6 +18,7 @@ func needs() [][2]string {
 	return [][2]string{
 		{"/usr/sbin/libvirtd", "libvirt-daemon-system"},
 		{"/usr/sbin/virtlogd", "libvirt-daemon-system"},
+		{"/usr/sbin/virtlockd", "libvirt-daemon-system"},
 		{"virsh", "libvirt-clients"},
 		{"qemu-system-x86_64", "qemu-system-x86"},
 		{"qemu-img", "qemu-utils"},

@@ -57,7 +57,7 @@ func TestOptions(t *testing.T) {
 	if err != nil || o.Hosts != 3 || !o.Watchdogs || o.Dir != DefaultDir {
 		t.Errorf("defaults: %+v, %v", o, err)
 	}
-	for _, bad := range []Options{{Hosts: 10}, {Hosts: -1}, {Subnet: 251}, {Agents: true, Hosts: 4}, {Dir: "/run/x"}, {Profile: "slow"}, {Disk: "tape"},
+	for _, bad := range []Options{{Hosts: 10}, {Hosts: -1}, {Subnet: 251}, {Agents: true, Hosts: 4}, {Dir: "/run/x"}, {Profile: "slow"}, {Disk: "tape"}, {Work: "none"},
 		{Daemons: []Daemon{{Name: "a/b", Argv: []string{"x"}}}}, {Daemons: []Daemon{{Name: "a"}}},
 		{Daemons: []Daemon{{Name: "libvirtd", Argv: []string{"x"}}}}} {
 		if o, err := bad.complete(); err == nil {
@@ -93,7 +93,9 @@ func TestAgentSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 { // the second time keeps what is there
-		if err := p.prepareAgents(Options{BMCs: true, Profile: config.ProfileFast, Disk: DiskNBD}); err != nil {
+		if err := p.prepareAgents(Options{BMCs: true, Profile: config.ProfileFast, Disk: DiskNBD, Locks: true,
+			Timings:     config.Timings{Detection: config.Duration(900 * time.Millisecond)},
+			HealthCheck: &config.HealthCheck{Type: "http", Port: 80, Path: "/status"}, Restart: config.Restart{Limit: 5}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -102,7 +104,10 @@ func TestAgentSettings(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	n := p.node("h2")
+	if n := p.node("h2", Options{Work: WorkAddress}); n.Driver != "process" || !slices.Contains(n.Process.Command, "10.98.7.9") || check(n, p.cluster(Options{})) != nil {
+		t.Errorf("settings of h2 for an address: %+v", n)
+	}
+	n := p.node("h2", Options{})
 	if n.Store.Member.Initial["h3"] != "https://10.98.7.13:2380" || n.Watchdog.Device != "unix:/srv/watchdog/h2.sock" || len(n.Store.Endpoints) != 3 {
 		t.Errorf("settings of h2: %+v", n)
 	}
@@ -120,8 +125,40 @@ func TestAgentSettings(t *testing.T) {
 	if cl.ImageURL != "nbd://10.98.7.1:10809/mnvm" {
 		t.Errorf("image %q", cl.ImageURL)
 	}
-	if cl.TimingConf.Profile != config.ProfileFast {
-		t.Errorf("profile %q", cl.TimingConf.Profile)
+	if v := cl.TimingConf.Values(); cl.TimingConf.Profile != config.ProfileFast || v.Detection != 900*time.Millisecond {
+		t.Errorf("profile %q, timings %+v", cl.TimingConf.Profile, v)
+	}
+	if cl.LockManager == nil || *cl.LockManager != (config.LockManager{Type: "virtlockd", Lockspace: "/srv/shared/locks"}) {
+		t.Errorf("lock manager %+v", cl.LockManager)
+	}
+	if cl.HealthCheck == nil || cl.HealthCheck.Path != "/status" || cl.Restart.Limit != 5 {
+		t.Errorf("health check %+v, restart %+v", cl.HealthCheck, cl.Restart)
+	}
+}
+
+func TestARP(t *testing.T) {
+	p := plan{Subnet: 7, Hosts: 3}
+	mac, err := net.ParseMAC(p.hostMAC("h2"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := arpQuestion(mac, p.floatingAddr(), p.floatingAddr())
+	want := []byte{0, 1, 8, 0, 6, 4, 0, 1, 0x52, 0x54, 0, 0x98, 7, 0x12, 10, 98, 7, 9, 0, 0, 0, 0, 0, 0, 10, 98, 7, 9}
+	if !bytes.Equal(b, want) {
+		t.Errorf("question %x, want %x", b, want)
+	}
+	if mac, ok := parseARP(b, p.floatingAddr()); ok {
+		t.Errorf("a question was read as the answer of %s", mac)
+	}
+	b[7] = arpReply
+	if mac, ok := parseARP(b, p.floatingAddr()); !ok || mac != p.hostMAC("h2") {
+		t.Errorf("answer of %q, %t", mac, ok)
+	}
+	if mac, ok := parseARP(b[:arpLen-1], p.floatingAddr()); ok {
+		t.Errorf("a short answer was read as one of %s", mac)
+	}
+	if mac, ok := parseARP(b, p.guestAddr()); ok {
+		t.Errorf("an answer about another address was read as one of %s", mac)
 	}
 }
 

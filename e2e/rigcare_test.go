@@ -1,0 +1,402 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"holdfast/internal/agent"
+	"holdfast/internal/cluster"
+	"holdfast/internal/config"
+	"holdfast/internal/lab"
+)
+
+// cared is a laboratory whose guest is looked after by more than the cluster's
+// rules: libvirt's lock daemon lets no second one run (nobody else locks its
+// disk), a health check asks its web server, and restarts have a limit.
+const cared kind = "cared"
+
+// The restart policy and the health check of the rig.
+const (
+	inPlace  = 2 // starts on one host before another one is tried
+	giveUp   = 5 // starts that fail before it stays down
+	probeGap = time.Second
+	failures = 3
+	// illWithin is from the moment the service hangs to the guest's end: the probe
+	// that is under way, the failures, and the agent's look at the verdict.
+	illWithin = (failures+2)*probeGap + 3*time.Second
+)
+
+func careOptions(dir, exe string) lab.Options {
+	o := fencedNBD.options(dir, exe)
+	n := inPlace
+	o.Locks = true
+	o.Restart = config.Restart{InPlace: &n, Limit: giveUp}
+	o.HealthCheck = &config.HealthCheck{
+		Type: "http", Port: 80, Path: "/status", Failures: failures,
+		Interval: config.Duration(probeGap), Timeout: config.Duration(probeGap), Grace: config.Duration(2 * guestBoot),
+	}
+	return o
+}
+
+// readyCared gives the rig with the cluster as it should be, in place of the one
+// that stands.
+func readyCared(t *testing.T) *rig {
+	t.Helper()
+	if cannot() == "" && (theRig == nil || theRig.kind != cared) {
+		if gone := theRig; gone != nil {
+			theRig = nil
+			if err := gone.down(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		theRig = newCared(t)
+	}
+	return readyOn(t, cared)
+}
+
+func newCared(t *testing.T) *rig {
+	t.Helper()
+	exe, err := filepath.Abs("../bin/holdfast")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("/var/tmp", "holdfast-e2e-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	l, err := lab.Up(ctx, careOptions(dir, exe))
+	if err != nil {
+		t.Fatalf("laboratory %s: %v", cared, errors.Join(err, os.RemoveAll(dir)))
+	}
+	return &rig{kind: cared, lab: l, exe: l.Exe(), dir: dir}
+}
+
+// counted stops and starts the guest, so that restarts are counted from 0.
+func (r *rig) counted(t *testing.T) cluster.Status {
+	t.Helper()
+	for _, what := range []string{"stop", "start"} {
+		r.command(t, r.lab.Hosts()[0], what, "--timeout", "60s")
+	}
+	st := r.healthy(t, 60*time.Second)
+	if st.Owner.Failures != 0 || st.Owner.Restarts != 0 {
+		t.Fatalf("a guest that was stopped and started counts %d failures, %d restarts", st.Owner.Failures, st.Owner.Restarts)
+	}
+	return st
+}
+
+// TestLockedGuestIsTakenOver takes the power of the active host: the lease goes
+// along with the guest.
+func TestLockedGuestIsTakenOver(t *testing.T) {
+	r := readyCared(t)
+	st := r.healthy(t, 90*time.Second)
+	if got := r.leaseHolders(t); !slices.Equal(got, []string{string(st.Owner.Host)}) {
+		t.Fatalf("the lease is held on %v, the guest runs on %s", got, st.Owner.Host)
+	}
+	runAll(t, cared, map[string]drill{"power loss of the active host, guest locked": {
+		fault: crash, repair: back,
+		most: fencedMost, away: true, proof: cluster.ProofFenced, decided: fencedWithin,
+		check: func(t *testing.T, r *rig, c course) {
+			if got := r.leaseHolders(t); !slices.Equal(got, []string{string(c.st.Owner.Host)}) {
+				t.Errorf("the lease is held on %v, the guest runs on %s now", got, c.st.Owner.Host)
+			}
+		},
+	}}, hardRuns)
+}
+
+// TestLockRefusesASecondStartByHand starts the guest's definition with virsh on
+// another host, as it is and under another name, while the guest runs.
+func TestLockRefusesASecondStartByHand(t *testing.T) {
+	r := readyCared(t)
+	st := r.healthy(t, 90*time.Second)
+	holder, other := string(st.Owner.Host), another(r, st.Owner.Host)
+	before, err := r.lab.Ask(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	same := r.definition(t, holder, other)
+	uuid, name := agent.GuestUUID("lab"), "<name>"+agent.GuestName+"</name>"
+	if !strings.Contains(same, "<uuid>"+uuid+"</uuid>") || !strings.Contains(same, name) || !strings.Contains(same, "<key>"+uuid+"</key>") {
+		t.Fatalf("the guest's definition has no name, UUID and lease: %s", same)
+	}
+	renamed := strings.Replace(same, name, "<name>by-hand</name>", 1)
+	renamed = strings.Replace(renamed, "<uuid>"+uuid+"</uuid>", "<uuid>98000000-0000-4000-8000-0000000000aa</uuid>", 1)
+	// The agent there ends what has the guest's UUID; it may be quicker than the lock.
+	r.byHand(t, other, "as it is", same, "")
+	r.byHand(t, other, "under another name", renamed, "is locked")
+	after, err := r.lab.Ask(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after.Boot != before.Boot || after.N <= before.N {
+		t.Errorf("the guest was disturbed: %+v, then %+v", before, after)
+	}
+	if now := r.healthy(t, 30*time.Second).Owner; now.Epoch != st.Owner.Epoch || now.Host != st.Owner.Host {
+		t.Errorf("owner %+v, was %+v", now, st.Owner)
+	}
+	if got := r.leaseHolders(t); !slices.Equal(got, []string{holder}) {
+		t.Errorf("the lease is held on %v, want %s", got, holder)
+	}
+}
+
+// byHand tries a start that must be refused for a reason, and nothing of it may stay.
+func (r *rig) byHand(t *testing.T, host, what, xml, why string) {
+	t.Helper()
+	if err := os.WriteFile(r.lab.HostPath(host, "by-hand.xml"), []byte(xml), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := r.lab.Exec(t.Context(), host, "virsh", "-q", "-c", "qemu:///system", "create", lab.HostDir+"/by-hand.xml")
+	t.Logf("%s, by hand on %s: %v", what, host, err)
+	if err == nil || !strings.Contains(err.Error(), why) {
+		t.Errorf("%s: a second start by hand says %q, %v: want a refusal, %q", what, out, err, why)
+	}
+	r.until(t, 10*time.Second, "nothing to be left of it", func(ctx context.Context) (string, bool) {
+		st, err := r.lab.Status(ctx)
+		return fmt.Sprintf("%+v, %v", st, err), err == nil && guests(st) == 1
+	})
+}
+
+// definition gives the guest's definition as it can be started on another host.
+func (r *rig) definition(t *testing.T, holder, other string) string {
+	t.Helper()
+	xml, err := r.lab.Exec(t.Context(), holder, "virsh", "-c", "qemu:///system", "dumpxml", "--inactive", agent.GuestName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The seed lies on the host itself.
+	seed, err := os.ReadFile(r.lab.HostPath(holder, "data", "seed.iso"))
+	if err == nil {
+		err = os.WriteFile(r.lab.HostPath(other, "by-hand.iso"), seed, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.ReplaceAll(xml, lab.HostDir+"/data/seed.iso", lab.HostDir+"/by-hand.iso")
+}
+
+// leaseHolders names the hosts whose lock daemon holds the guest's lease, by the
+// kernel's own list of file locks: no daemon is asked.
+func (r *rig) leaseHolders(t *testing.T) []string {
+	t.Helper()
+	info, err := os.Stat(filepath.Join(r.lab.SharedPath(), filepath.Base(lab.Lockspace), agent.GuestUUID("lab")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	inode := ":" + strconv.FormatUint(info.Sys().(*syscall.Stat_t).Ino, 10)
+	st, err := r.lab.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	spaces := map[string]string{}
+	for _, h := range st.Hosts {
+		if ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", h.PID)); err == nil && h.On {
+			spaces[ns] = h.Name
+		}
+	}
+	locks, err := os.ReadFile("/proc/locks")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var hosts []string
+	for line := range strings.Lines(string(locks)) {
+		f := strings.Fields(line) // number, kind, mode, access, pid, device and inode, from, to
+		if len(f) < 8 || f[3] != "WRITE" || !strings.HasSuffix(f[5], inode) {
+			continue
+		}
+		comm, err1 := os.ReadFile("/proc/" + f[4] + "/comm")
+		ns, err2 := os.Readlink("/proc/" + f[4] + "/ns/pid")
+		if err := errors.Join(err1, err2); err != nil {
+			t.Fatal(err)
+		}
+		// Inodes are numbered by file system: another's lock of that number is not ours.
+		if h := spaces[ns]; h != "" && strings.TrimSpace(string(comm)) == "virtlockd" {
+			hosts = append(hosts, h)
+		}
+	}
+	return hosts
+}
+
+// TestFailedHealthCheckRestartsTheGuest lets the guest's web server hang, twice,
+// while the guest runs on: the policy wants a restart in place, then one elsewhere.
+func TestFailedHealthCheckRestartsTheGuest(t *testing.T) {
+	r := readyCared(t)
+	st := r.counted(t)
+	for i, where := range []string{"in place", "elsewhere"} {
+		holder := st.Owner.Host
+		r.answersItsCheck(t, st)
+		before, err := r.lab.Ask(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		end := r.watching(t)
+		at := time.Now()
+		if _, err := r.lab.GuestGet(t.Context(), "/cgi-bin/mute"); err != nil {
+			t.Fatal(err)
+		}
+		r.until(t, illWithin+guestBoot, "a new start of the guest", func(ctx context.Context) (string, bool) {
+			a, err := r.lab.Ask(ctx)
+			return fmt.Sprintf("%+v, %v", a, err), err == nil && a.Boot != before.Boot
+		})
+		took := time.Since(at)
+		st = r.healthy(t, 60*time.Second)
+		w := end()
+		if w.err != nil {
+			t.Fatal(w.err)
+		}
+		if stays := st.Owner.Host == holder; stays != (where == "in place") {
+			t.Errorf("failure %d: it ran on %s and runs on %s now, want it %s", i+1, holder, st.Owner.Host, where)
+		}
+		if st.Owner.Restarts != i+1 {
+			t.Errorf("failure %d: %d restarts are counted", i+1, st.Owner.Restarts)
+		}
+		gone := course{events: r.events(t, at)}.told(cluster.EvReleased)
+		if len(gone) != 1 || !strings.Contains(gone[0].Detail, "health check failed") {
+			t.Fatalf("failure %d: released %+v, want once, for its health check", i+1, gone)
+		}
+		ended := gone[0].Time.Sub(at)
+		if ended < (failures-1)*probeGap || ended > illWithin {
+			t.Errorf("failure %d: the guest was ended after %s, want %s to %s", i+1, ended, (failures-1)*probeGap, illWithin)
+		}
+		// The guest itself was well: it answered pings until it was killed.
+		if len(w.pings.Outages) == 0 || w.pings.Outages[0].Start.Before(gone[0].Time.Add(-time.Second)) || w.seen.Max != 1 {
+			t.Errorf("failure %d: outages %+v, ended at %s, holders %d", i+1, w.pings.Outages, gone[0].Time, w.seen.Max)
+		}
+		t.Logf("failure %d, restarted %s: ended %.2f s after the service hung, answered after %.2f s", i+1, where, ended.Seconds(), took.Seconds())
+	}
+}
+
+// answersItsCheck waits until the holder's agent has noted that this start of the
+// guest answers the health check: before, it is given time to boot.
+func (r *rig) answersItsCheck(t *testing.T, st cluster.Status) {
+	t.Helper()
+	path := r.lab.HostPath(string(st.Owner.Host), "log", lab.AgentDaemon+".log")
+	r.until(t, 30*time.Second, "the health check to succeed once", func(context.Context) (string, bool) {
+		log, err := os.ReadFile(path)
+		for line := range bytes.Lines(log) {
+			var l struct {
+				Time time.Time
+				Msg  string
+			}
+			// The last line may not be whole yet.
+			if json.Unmarshal(line, &l) == nil && l.Msg == "the guest's service answers" && l.Time.After(st.Owner.Time) {
+				return "", true
+			}
+		}
+		return fmt.Sprintf("nothing since %s, %v", st.Owner.Time, err), false
+	})
+}
+
+// TestGuestThatCrashesAgainAndAgain kills the guest at each of its starts: twice
+// on its host, then on the others in turn, ever later, until the policy gives up.
+// A person's order starts it again.
+func TestGuestThatCrashesAgainAndAgain(t *testing.T) {
+	r := readyCared(t)
+	st := r.counted(t)
+	at := time.Now()
+	last, hosts := cluster.Epoch{}, []string{}
+	for range giveUp {
+		st = r.startedAfter(t, last)
+		last = st.Owner.Epoch
+		hosts = append(hosts, string(st.Owner.Host))
+		if err := r.lab.Kill(t.Context(), string(st.Owner.Host), "cmd:-uuid "+agent.GuestUUID("lab")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := r.turns(hosts[0]); !slices.Equal(hosts, want) {
+		t.Errorf("started on %v, want %v", hosts, want)
+	}
+	r.until(t, 10*time.Second, "the policy to give up", func(ctx context.Context) (string, bool) {
+		st, err := r.status(ctx)
+		return fmt.Sprintf("%+v, %v", st, err), err == nil && st.Owner.State == cluster.Released && st.Owner.Failures == giveUp
+	})
+	r.staysDown(t, last, 10*time.Second) // another start would come after 8 s
+	r.judgeBackoff(t, at)
+	r.command(t, r.lab.Hosts()[0], "start", "--timeout", "60s")
+	if st := r.healthy(t, 60*time.Second); !last.Less(st.Owner.Epoch) {
+		t.Errorf("epoch %s after the order to start, was %s", st.Owner.Epoch, last)
+	}
+}
+
+// turns are the hosts that a guest which always fails is started on: its own
+// until inPlace starts have failed there, then the next ones in order.
+func (r *rig) turns(first string) (all []string) {
+	order := r.lab.Hosts()
+	at := slices.Index(order, first)
+	for n := range giveUp {
+		all = append(all, order[(at+max(0, n-inPlace+1))%len(order)])
+	}
+	return all
+}
+
+// startedAfter waits for a start of the guest with a later epoch.
+func (r *rig) startedAfter(t *testing.T, e cluster.Epoch) (st cluster.Status) {
+	t.Helper()
+	r.until(t, 30*time.Second, "a start of the guest after epoch "+e.String(), func(ctx context.Context) (string, bool) {
+		var err error
+		st, err = r.status(ctx)
+		return fmt.Sprintf("%+v, %v", st.Owner, err), err == nil && st.Owner.State == cluster.Running && e.Less(st.Owner.Epoch)
+	})
+	return st
+}
+
+// staysDown watches for a while that nobody starts the guest, and that status
+// says who must.
+func (r *rig) staysDown(t *testing.T, e cluster.Epoch, d time.Duration) {
+	t.Helper()
+	for end := time.Now().Add(d); time.Now().Before(end); {
+		l, err := r.lab.Status(t.Context())
+		st, err2 := r.status(t.Context())
+		if err := errors.Join(err, err2); err != nil {
+			t.Fatal(err)
+		}
+		if guests(l) != 0 || st.Owner.Epoch != e || st.Owner.State != cluster.Released {
+			t.Fatalf("it was started again: %d guests, %+v", guests(l), st.Owner)
+		}
+		if !strings.Contains(st.Waiting, "holdfast start") {
+			t.Fatalf("status says it waits for %q", st.Waiting)
+		}
+		select {
+		case <-t.Context().Done():
+			t.Fatal(t.Context().Err())
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// judgeBackoff compares the pauses between an end and the next start with the
+// policy's: 0.5 s, doubled each time.
+func (r *rig) judgeBackoff(t *testing.T, since time.Time) {
+	t.Helper()
+	var ended time.Time
+	var pauses []time.Duration
+	for _, e := range r.events(t, since) {
+		switch e.Kind {
+		case cluster.EvReleased:
+			ended = e.Time
+		case cluster.EvAssigned:
+			pauses = append(pauses, e.Time.Sub(ended))
+		}
+	}
+	if len(pauses) != giveUp-1 {
+		t.Fatalf("%d starts after a failure (pauses %v), want %d", len(pauses), pauses, giveUp-1)
+	}
+	for i, p := range pauses {
+		least := 500 * time.Millisecond << i
+		if p < least || p > least+1500*time.Millisecond {
+			t.Errorf("pause %d: %s, want %s and no more than 1.5 s on top", i+1, p, least)
+		}
+	}
+	t.Logf("%d starts failed, with pauses of %v between; then it stayed down", giveUp, pauses)
+}
