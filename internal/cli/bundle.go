@@ -1,0 +1,343 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"holdfast/internal/api"
+	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/bundle"
+)
+
+func (a *app) bundleCmd() *cobra.Command {
+	return group("bundle", "Build, sign, check and show upgrade bundles",
+		a.bundleBuildCmd(), a.bundleKeygenCmd(), a.bundleSignCmd(), a.bundleVerifyCmd(), a.bundleShowCmd())
+}
+
+func (a *app) bundleBuildCmd() *cobra.Command {
+	var out string
+	var by signer
+	cmd := &cobra.Command{
+		Use:   "build DIR -o FILE",
+		Short: "Build a bundle of a directory",
+		Long: `Builds a bundle of DIR/manifest.yaml and the files that its modules list. The
+name of the new file says the compression: .hfb zstd, .tgz or .tar.gz gzip, .tar
+none. Without --key the bundle is not signed. The same input gives the same
+bytes. Names everything that is wrong, one line each.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if out == "" {
+				return usage(cmd, errors.New("no -o FILE given"))
+			}
+			return a.buildBundle(cmd.Context(), args[0], out, by)
+		},
+	}
+	cmd.Flags().StringVarP(&out, "output", "o", "", "write to this `file`, which must not exist yet")
+	by.flags(cmd)
+	return cmd
+}
+
+func (a *app) buildBundle(ctx context.Context, dir, out string, by signer) error {
+	compression, err := bundle.CompressionOf(out)
+	if err != nil {
+		return api.Errorf(api.KindInvalid, "%w", err)
+	}
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return api.Errorf(api.KindInvalid, "build the bundle: %s: want a directory", dir)
+	}
+	o := bundle.BuildOptions{Compression: compression}
+	if by.key != "" {
+		key, err := a.secretKey(ctx, by)
+		if err != nil {
+			return err
+		}
+		o.Key = &key
+	}
+	f, err := os.OpenFile(out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return api.Errorf(api.KindInvalid, "write the bundle: %w", err)
+	}
+	rep, err := bundle.Build(ctx, dir, f, o)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return a.bundleError("build the bundle", dir, errors.Join(err, os.Remove(out)))
+	}
+	return writeText(a.env.Stdout, summary(out, rep)+"\n")
+}
+
+// bundleError makes bad input of what is wrong in a bundle. The faults of a
+// manifest are said one by one.
+func (a *app) bundleError(what, file string, err error) error {
+	var r *bundle.Refusal
+	if !errors.As(err, &r) {
+		if errors.Is(err, context.Canceled) {
+			return api.Errorf(api.KindCanceled, "%s: %s: interrupted", what, file)
+		}
+		return err
+	}
+	if len(r.Faults) < 2 {
+		return api.Errorf(api.KindInvalid, "%s: %s: %w", what, file, r)
+	}
+	var b strings.Builder
+	for _, f := range r.Faults {
+		b.WriteString(clean(filepath.Join(file, r.Member)+": "+f.Error()) + "\n")
+	}
+	if err := writeText(a.env.Stderr, b.String()); err != nil {
+		return err
+	}
+	return api.Errorf(api.KindInvalid, "%s: %s: %s: %d faults", what, file, r.Reason, len(r.Faults))
+}
+
+func (a *app) bundleSignCmd() *cobra.Command {
+	var by signer
+	cmd := &cobra.Command{
+		Use:   "sign FILE --key K",
+		Short: "Sign a bundle",
+		Long: `Checks a bundle and writes it again with its manifest signed; a signature that
+it has is replaced. A package of another layout stays as it is, and its
+signature comes into the new file FILE.minisig.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if by.key == "" {
+				return usage(cmd, errors.New("no --key given"))
+			}
+			return a.signBundle(cmd.Context(), args[0], by)
+		},
+	}
+	by.flags(cmd)
+	return cmd
+}
+
+func (a *app) signBundle(ctx context.Context, file string, by signer) error {
+	compression, err := bundle.CompressionOf(file)
+	if err != nil {
+		return api.Errorf(api.KindInvalid, "%w", err)
+	}
+	key, err := a.secretKey(ctx, by)
+	if err != nil {
+		return err
+	}
+	in, err := os.Open(file)
+	if err != nil {
+		return api.Errorf(api.KindInvalid, "sign the bundle: %w", err)
+	}
+	defer in.Close()
+	tmp, err := os.CreateTemp(filepath.Dir(file), ".holdfast-sign-")
+	if err != nil {
+		return fmt.Errorf("sign the bundle: %w", err)
+	}
+	rep, err := bundle.Sign(ctx, in, tmp, key, compression)
+	if err == nil {
+		err = errors.Join(tmp.Chmod(0o644), tmp.Sync())
+	}
+	err = errors.Join(err, tmp.Close())
+	if err == nil {
+		if err = os.Rename(tmp.Name(), file); err == nil {
+			return writeText(a.env.Stdout, summary(file, rep)+"\n")
+		}
+	}
+	if rerr := os.Remove(tmp.Name()); rerr != nil || !errors.Is(err, bundle.ErrForeign) {
+		return a.bundleError("sign the bundle", file, errors.Join(err, rerr))
+	}
+	return a.signWhole(ctx, in, file, key)
+}
+
+// signWhole signs a package of another layout as a file.
+func (a *app) signWhole(ctx context.Context, in *os.File, file string, key bundle.PrivateKey) error {
+	if _, err := in.Seek(0, io.SeekStart); err != nil {
+		return fmt.Errorf("sign the package: %w", err)
+	}
+	sig, err := bundle.SignWhole(ctx, in, key)
+	if err != nil {
+		return err
+	}
+	if err := writeSecure("signature", file+".minisig", sig, 0o644); err != nil {
+		return err
+	}
+	return writeText(a.env.Stdout, clean(file)+".minisig: the signature over the whole file\n")
+}
+
+// checkFlags are the flags of a command that checks signatures.
+type checkFlags struct {
+	keys      []string
+	signature string
+	unsigned  bool
+}
+
+func (c *checkFlags) flags(cmd *cobra.Command) {
+	cmd.Flags().StringArrayVar(&c.keys, "key", nil, "`file` with a minisign public key that may have signed;\nmay be repeated")
+	cmd.Flags().StringVar(&c.signature, "signature", "", "`file` with the signature over a package of another\nlayout")
+	cmd.Flags().BoolVar(&c.unsigned, "allow-unsigned", false, "accept what is not signed, or what nobody can check")
+}
+
+// options reads the keys.
+func (c *checkFlags) options() (bundle.Options, error) {
+	o := bundle.Options{AllowUnsigned: c.unsigned}
+	for _, file := range c.keys {
+		text, err := readSmall(file)
+		if err != nil {
+			return o, api.Errorf(api.KindInvalid, "read the public key: %w", err)
+		}
+		key, err := bundle.ParsePublicKey(text)
+		if err != nil {
+			return o, api.Errorf(api.KindInvalid, "%s: %w", file, err)
+		}
+		o.Keys = append(o.Keys, key)
+	}
+	if c.signature != "" {
+		text, err := readSmall(c.signature)
+		if err != nil {
+			return o, api.Errorf(api.KindInvalid, "read the signature: %w", err)
+		}
+		o.Signature = text
+	}
+	return o, nil
+}
+
+// verified is the result of a check for programs.
+type verified struct {
+	File    string        `json:"file"`
+	Name    string        `json:"name"`
+	Version string        `json:"version"`
+	Layout  bundle.Layout `json:"layout"`
+	Signed  bool          `json:"signed"`
+	KeyID   string        `json:"key_id"`
+	Files   int           `json:"files"`
+	Bytes   int64         `json:"bytes"`
+	OK      bool          `json:"ok"`
+	Reason  string        `json:"reason,omitempty"`
+}
+
+func (a *app) bundleVerifyCmd() *cobra.Command {
+	var c checkFlags
+	cmd := &cobra.Command{
+		Use:   "verify FILE",
+		Short: "Check a bundle: its signature, and every byte of it",
+		Long: `Reads a bundle to its end, and checks its signature, its manifest and all of its
+files. Ends with 2 and the reason when anything is wrong; a bundle that is not
+signed is wrong without --allow-unsigned.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			js, err := a.asJSON(cmd)
+			if err != nil {
+				return err
+			}
+			o, err := c.options()
+			if err != nil {
+				return err
+			}
+			return a.verifyBundle(cmd.Context(), args[0], o, js)
+		},
+	}
+	c.flags(cmd)
+	return cmd
+}
+
+func (a *app) verifyBundle(ctx context.Context, file string, o bundle.Options, js bool) error {
+	rep, err := a.readBundle(ctx, file, o, bundle.Verify)
+	var r *bundle.Refusal
+	if js && (err == nil || errors.As(err, &r)) {
+		return a.verifyJSON(file, rep, r)
+	}
+	if err != nil {
+		return a.bundleError("check the bundle", file, err)
+	}
+	if err := a.warnUnsigned(file, rep); err != nil {
+		return err
+	}
+	return writeText(a.env.Stdout, summary(file, rep)+": ok\n")
+}
+
+func (a *app) verifyJSON(file string, rep *bundle.Report, r *bundle.Refusal) error {
+	v := verified{File: file, OK: r == nil}
+	if r != nil {
+		v.Reason = r.Error()
+	} else {
+		v.Name, v.Version, v.Layout = rep.Manifest.Name, rep.Manifest.Version, rep.Layout
+		v.Signed, v.KeyID, v.Files, v.Bytes = rep.Signed, rep.KeyID, rep.Files, rep.Bytes
+	}
+	err := writeJSON(a.env.Stdout, v, false)
+	if err == nil && r != nil {
+		return api.Errorf(api.KindInvalid, "") // all is said
+	}
+	return err
+}
+
+func (a *app) warnUnsigned(file string, rep *bundle.Report) error {
+	if rep.Signed {
+		return nil
+	}
+	return writeText(a.env.Stderr, "warning: "+clean(file)+": no signature was checked, anybody may have made it\n")
+}
+
+// readBundle opens a file and reads it with one of bundle's functions.
+func (a *app) readBundle(ctx context.Context, file string, o bundle.Options,
+	read func(context.Context, io.Reader, bundle.Options) (*bundle.Report, error)) (*bundle.Report, error) {
+	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, api.Errorf(api.KindInvalid, "%w", err)
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err == nil && info.IsDir() {
+		return nil, api.Errorf(api.KindInvalid, "%s: it is a directory, want a bundle", file)
+	}
+	return read(ctx, source(ctx, f), o)
+}
+
+// summary is a bundle in one line.
+func summary(file string, rep *bundle.Report) string {
+	return fmt.Sprintf("%s: %s, %d files, %d bytes", clean(file), clean(rep.String()), rep.Files, rep.Bytes)
+}
+
+func (a *app) bundleShowCmd() *cobra.Command {
+	var c checkFlags
+	cmd := &cobra.Command{
+		Use:   "show FILE",
+		Short: "Show what is in a bundle",
+		Long: `Shows the manifest of a bundle. With --key its signature is checked before. The
+files are not: see holdfast bundle verify.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			js, err := a.asJSON(cmd)
+			if err != nil {
+				return err
+			}
+			o, err := c.options()
+			if err != nil {
+				return err
+			}
+			o.AllowUnsigned = o.AllowUnsigned || len(o.Keys) == 0
+			rep, err := a.readBundle(cmd.Context(), args[0], o, bundle.Head)
+			if err != nil {
+				return a.bundleError("show the bundle", args[0], err)
+			}
+			if js {
+				return writeJSON(a.env.Stdout, shown{args[0], rep.Layout, rep.Signed, rep.KeyID, rep.Files, rep.Bytes, rep.Manifest}, false)
+			}
+			return writeText(a.env.Stdout, bundleText(rep, painterFor(a.env.Stdout)))
+		},
+	}
+	c.flags(cmd)
+	return cmd
+}
+
+// shown is a bundle for programs.
+type shown struct {
+	File     string            `json:"file"`
+	Layout   bundle.Layout     `json:"layout"`
+	Signed   bool              `json:"signed"`
+	KeyID    string            `json:"key_id"`
+	Files    int               `json:"files"`
+	Bytes    int64             `json:"bytes"`
+	Manifest *upgrade.Manifest `json:"manifest"`
+}

@@ -1,0 +1,51 @@
+package cli
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"holdfast/internal/upgrade"
+)
+
+// TestBundlePage builds the example of docs/bundle.md with the commands there.
+func TestBundlePage(t *testing.T) {
+	page, err := os.ReadFile("../../docs/bundle.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?s)```(?:yaml|sh)\n(.*?)```").FindAllSubmatch(page, -1)
+	if len(blocks) != 2 {
+		t.Fatalf("docs/bundle.md has %d blocks, want a manifest and commands", len(blocks))
+	}
+	t.Chdir(t.TempDir())
+	for name, text := range map[string]string{
+		"manifest.yaml": string(blocks[0][1]), "database/ctl.sh": "#!/bin/sh\n", "database/db.json": "{}", "web/index.html": "<p>\n",
+	} {
+		file := filepath.Join("app", name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var out bytes.Buffer
+	for command := range strings.Lines(string(blocks[1][1])) {
+		words := strings.Fields(command)
+		if code := Main(words[1:], Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader("")}); code != 0 {
+			t.Errorf("%s ended with %d", command, code)
+		}
+	}
+	if !strings.Contains(out.String(), "app-2.1.0.hfb: app 2.1.0, signed with key ") {
+		t.Errorf("the commands said:\n%s", out.String())
+	}
+	for _, word := range upgrade.Placeholders() {
+		if !bytes.Contains(page, []byte("`"+word+"`")) {
+			t.Errorf("docs/bundle.md does not name %s", word)
+		}
+	}
+}

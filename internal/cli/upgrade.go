@@ -1,0 +1,118 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/api"
+	"holdfast/internal/upgrade/catalogue"
+	"holdfast/internal/upgrade/path"
+	"holdfast/internal/upgrade/version"
+)
+
+func (a *app) upgradeCmd() *cobra.Command {
+	return group("upgrade", "Plan upgrades", a.upgradePathCmd())
+}
+
+// pathFlags are the flags of upgrade path.
+type pathFlags struct {
+	catalogue, from, to   string
+	mode                  string
+	components, confirmed []string
+}
+
+func (a *app) upgradePathCmd() *cobra.Command {
+	var f pathFlags
+	cmd := &cobra.Command{
+		Use:   "path --catalogue NAME --from VERSION --to VERSION",
+		Short: "Find the way from one version to another",
+		Long: `Finds the way from one version to another by the rules of a catalogue: the
+fewest hops, then the fewest reboots, then the highest versions on the way.
+Notes below a hop say what else to do, each with the rule that it comes from.
+When a rule is in the way, says which one, why, and what can be done.
+
+The catalogue is ` + catalogue.CAS + `, or a YAML file. A version may be given as the
+product prints it, "V500R001B01D006 V5.0 E0503 Enterprise 45807", and the
+installed one as a family, such as 2.0.
+
+In a rolling upgrade guests go on, in an offline one they are stopped.
+
+Exit codes: 0 there is a way, 1 a rule is in the way, 2 bad input.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			js, err := a.asJSON(cmd)
+			if err != nil {
+				return err
+			}
+			return a.upgradePath(cmd, f, js)
+		},
+	}
+	fl := cmd.Flags()
+	fl.StringVar(&f.catalogue, "catalogue", "", "`name` of the catalogue: "+catalogue.CAS+" or a file")
+	fl.StringVar(&f.from, "from", "", "the `version` that is installed")
+	fl.StringVar(&f.to, "to", "", "the `version` that is wanted")
+	fl.StringVar(&f.mode, "mode", string(path.Rolling), "`kind` of upgrade: rolling or offline")
+	fl.StringArrayVar(&f.components, "component", nil, "`name` of what is installed beside; may be repeated")
+	fl.StringArrayVar(&f.confirmed, "confirmed", nil, "`rule` whose condition is met; may be repeated")
+	return cmd
+}
+
+func (a *app) upgradePath(cmd *cobra.Command, f pathFlags, js bool) error {
+	for _, need := range []struct{ flag, value string }{{"catalogue", f.catalogue}, {"from", f.from}, {"to", f.to}} {
+		if need.value == "" {
+			return usage(cmd, fmt.Errorf("--%s is missing", need.flag))
+		}
+	}
+	cat, err := catalogue.Load(cmd.Context(), f.catalogue)
+	if err != nil {
+		return api.Errorf(api.KindInvalid, "%w", err)
+	}
+	res, err := path.Plan(cat, f.from, f.to, path.Environment{
+		Components: f.components, Mode: path.Mode(f.mode), Confirmed: f.confirmed,
+	})
+	if err != nil {
+		return api.Errorf(api.KindInvalid, "%w", err)
+	}
+	if js {
+		err = writeJSON(a.env.Stdout, res, false)
+	} else {
+		err = a.writePath(cat, f, res)
+	}
+	if err == nil && res.Blocked != nil {
+		return api.Errorf(api.KindFailed, "") // all is said
+	}
+	return err
+}
+
+// writePath writes one line for each hop, its notes below.
+func (a *app) writePath(cat *path.Catalogue, f pathFlags, res path.Result) error {
+	// A banner is shown as the version in it.
+	from, err := version.Find(cat.Scheme(), f.from)
+	if err != nil {
+		return api.Errorf(api.KindInvalid, "%w", err)
+	}
+	var b strings.Builder
+	p := painterFor(a.env.Stdout)
+	switch at := from.String(); {
+	case res.Blocked != nil:
+		say(&b, p, "blocked", red, res.Blocked.Rule)
+		say(&b, p, "", plain, clean(res.Blocked.Reason))
+	case len(res.Hops) == 0:
+		b.WriteString(at + " is installed already: nothing to do\n")
+	default:
+		for _, h := range res.Hops {
+			line := at + " -> " + h.To
+			if h.Reboot {
+				line += ", then reboot"
+			}
+			b.WriteString(p.paint(bold, line) + "\n")
+			for _, n := range h.Notes {
+				say(&b, p, "  note", plain, clean(n))
+			}
+			at = h.To
+		}
+	}
+	return writeText(a.env.Stdout, b.String())
+}

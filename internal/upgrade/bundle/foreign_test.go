@@ -1,0 +1,307 @@
+package bundle
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"holdfast/internal/upgrade"
+)
+
+const (
+	envText = `#!/bin/bash
+set +x
+CURRENT_FILE_PATH=$(dirname $(readlink -f $0))
+INSTALL_PATH=/opt/engine
+NFS_PORT=36729
+INSTALL_ORDER=("dss" "cms" "engine" "om")
+START_ORDER=("cms" "dss" "engine" "om")   # the arbiter first
+STOP_ORDER=( 'om' "engine" dss
+             "cms" )
+PRE_UPGRADE_ORDER=("om" "cms" "engine")
+UPGRADE_ORDER=("om" "cms" "engine")
+ROLLBACK_ORDER=("cms" "engine" "om")
+DIR_LIST=(/opt/engine/cms ${CURRENT_FILE_PATH}/inspection)`
+	whiteText = `SOURCE-VERSION    UPGRADE-MODE     CHANGE_SYSTEM
+2.0.0.*           offline          true
+
+# patches
+3.0.0.B010-B038   offline,rollup   false
+`
+	versionsText = "Name:  Storage software\nSYS:\n  Name: Engine for DB\n  Version: 3.0.0.B039\n  Product: Engine for DB\nChangeVersionTime: 2023/11/16 09:41\n"
+)
+
+// appctlFiles is a package of the appctl layout.
+func appctlFiles(root string) map[string]string {
+	files := map[string]string{
+		"versions.yml": versionsText, "action/white_list.txt": whiteText, "action/env.sh": envText,
+		"action/appctl.sh": "#!/bin/bash\n", "action/config_params.json": "{}", "repo/engine.rpm": "rpm",
+	}
+	for _, m := range []string{"cms", "dss", "engine", "om"} {
+		files["action/"+m+"/appctl.sh"] = "#!/bin/bash\necho " + m + " $1\n"
+	}
+	out := map[string]string{}
+	for name, text := range files {
+		out[root+name] = text
+	}
+	return out
+}
+
+// plainTar writes files as tar does, with directories.
+func plainTar(t testing.TB, files map[string]string) []byte {
+	t.Helper()
+	var entries []entry
+	dirs := map[string]bool{}
+	var names []string
+	for n := range files {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	for _, n := range names {
+		if dir := filepath.Dir(n) + "/"; !dirs[dir] {
+			dirs[dir] = true
+			entries = append(entries, entry{Header: tar.Header{Typeflag: tar.TypeDir, Name: dir, Mode: 0o755}})
+		}
+		f := file(n, files[n])
+		f.Uid, f.Uname, f.Format = 1000, "builder", tar.FormatGNU
+		entries = append(entries, f)
+	}
+	return append(archive(t, entries...), make([]byte, 8192)...) // as tar pads its last record
+}
+
+func TestAppctl(t *testing.T) {
+	const root = "engine_connector/"
+	data := packed(t, plainTar(t, appctlFiles(root)), Gzip)
+	rep, err := OpenAppctl(context.Background(), bytes.NewReader(data), Options{AllowUnsigned: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := rep.Manifest
+	if rep.Layout != Appctl || rep.Signed || rep.Files != 10 || m.Name != "engine-for-db" || m.Version != "3.0.0.B039" {
+		t.Errorf("%+v %+v", rep, m)
+	}
+	sources := []upgrade.Source{
+		{Version: "2.0.0.*", Modes: []upgrade.Mode{upgrade.Offline}, ChangeSystemTables: true},
+		{Version: "3.0.0.B010-B038", Modes: []upgrade.Mode{upgrade.Offline, upgrade.Rolling}},
+	}
+	if !reflect.DeepEqual(m.UpgradeFrom, sources) {
+		t.Errorf("upgradeFrom %+v", m.UpgradeFrom)
+	}
+	for phase, want := range map[upgrade.Phase]string{
+		upgrade.PreCheck: "om cms engine dss appctl", upgrade.Install: "om cms engine dss appctl",
+		upgrade.Start: "cms dss engine om appctl", upgrade.Stop: "om engine dss cms appctl",
+		upgrade.Rollback: "cms engine om dss appctl", upgrade.PostCheck: "om cms engine dss appctl",
+	} {
+		var names []string
+		for _, mod := range m.InPhase(phase) {
+			names = append(names, mod.Name)
+		}
+		if got := strings.Join(names, " "); got != want {
+			t.Errorf("%s: %s, want %s", phase, got, want)
+		}
+	}
+	for phase, want := range map[upgrade.Phase]string{
+		upgrade.PreCheck: "pre_upgrade", upgrade.Backup: "upgrade_backup {backup}", upgrade.Install: "upgrade {appctlMode} {backup}",
+		upgrade.PostCheck: "post_upgrade", upgrade.Rollback: "rollback {appctlMode} {backup}", upgrade.Start: "start", upgrade.Stop: "stop",
+	} {
+		a := m.Module("cms").Actions.Get(phase)
+		if got := strings.Join(a.Run, " "); got != root+"action/cms/appctl.sh "+want {
+			t.Errorf("cms %s: %s", phase, got)
+		}
+	}
+	if a := m.Module("dss").Actions; a.Install != nil || a.Start == nil || m.Module("dss").CanRollback {
+		t.Errorf("dss is started and stopped only, and does %+v", a)
+	}
+	whole := m.Module(wholePackage)
+	if got := strings.Join(whole.Actions.Commit.Run, " "); got != root+"action/appctl.sh upgrade_commit {appctlMode}" || !whole.Actions.Commit.Once {
+		t.Errorf("commit: %s", got)
+	}
+	if want := []upgrade.ConfigFile{{File: root + "action/config_params.json", Installed: "/opt/engine/config/deploy_param.json"}}; !reflect.DeepEqual(whole.Config, want) {
+		t.Errorf("config %+v", whole.Config)
+	}
+	_, err = OpenCAS(context.Background(), bytes.NewReader(data), Options{AllowUnsigned: true})
+	if got := refusal(t, err).Error(); got != "its layout is appctl, want cas" {
+		t.Error(got)
+	}
+}
+
+func TestAppctlUnpacksAndReadsBack(t *testing.T) {
+	data := packed(t, plainTar(t, appctlFiles("./")), Gzip)
+	dir := filepath.Join(t.TempDir(), "new")
+	rep, err := Unpack(context.Background(), bytes.NewReader(data), dir, Options{AllowUnsigned: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, faults := decode([]byte(readFile(t, dir, upgrade.FileManifest)))
+	if len(faults) > 0 || !reflect.DeepEqual(m, rep.Manifest) {
+		t.Errorf("the manifest reads back as %+v, %v", m, faults)
+	}
+	for name, want := range map[string]os.FileMode{"action/cms/appctl.sh": 0o755, "action/appctl.sh": 0o755, "versions.yml": 0o644} {
+		info, err := os.Stat(filepath.Join(dir, name))
+		must(t, err)
+		if info.Mode() != want {
+			t.Errorf("%s: %v, want %v", name, info.Mode(), want)
+		}
+	}
+}
+
+func TestCAS(t *testing.T) {
+	for _, c := range []struct{ root, version string }{{"upgrade.e0303/", "E0303"}, {"", "unknown"}} {
+		data := plainTar(t, map[string]string{c.root + "upgrade.sh": "#!/bin/sh\n", c.root + "pkg/x.deb": "deb"})
+		rep, err := OpenCAS(context.Background(), bytes.NewReader(data), Options{AllowUnsigned: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := rep.Manifest
+		if len(m.Modules) != 1 || m.Modules[0].Actions.Install.Run[0] != c.root+"upgrade.sh" || m.Version != c.version || rep.Files != 2 {
+			t.Errorf("%+v", m)
+		}
+	}
+}
+
+func TestWholeFileSignature(t *testing.T) {
+	secret, public := testKey(t)
+	_, other := testKey(t)
+	data := packed(t, plainTar(t, appctlFiles("")), Gzip)
+	sig, err := SignWhole(context.Background(), bytes.NewReader(data), secret)
+	must(t, err)
+	rep, err := verify(data, Options{Keys: []PublicKey{public}, Signature: sig})
+	if err != nil || !rep.Signed || rep.KeyID != keyID(public.ID()) {
+		t.Fatalf("%+v, %v", rep, err)
+	}
+	recompressed := packed(t, plainTar(t, appctlFiles("")), Zstd)
+	for name, c := range map[string]struct {
+		data []byte
+		o    Options
+		want string
+	}{
+		"unsigned":    {data, Options{Keys: []PublicKey{public}}, "it is not signed: its first member is"},
+		"no key":      {data, Options{Signature: sig}, "no public key is given"},
+		"other key":   {data, Options{Signature: sig, Keys: []PublicKey{other}}, "none of those given"},
+		"other bytes": {recompressed, Options{Signature: sig, Keys: []PublicKey{public}}, "the signature is wrong"},
+		"no form":     {data, Options{Signature: []byte("x"), Keys: []PublicKey{public}, AllowUnsigned: true}, "the signature can not be read"},
+	} {
+		_, err := verify(c.data, c.o)
+		if got := refusal(t, err).Error(); !strings.Contains(got, c.want) {
+			t.Errorf("%s: %s, want %s", name, got, c.want)
+		}
+		dir := filepath.Join(t.TempDir(), "new")
+		_, err = Unpack(context.Background(), bytes.NewReader(c.data), dir, c.o)
+		refusal(t, err)
+		if left := ls(t, filepath.Dir(dir)); len(left) > 0 {
+			t.Errorf("%s: left behind: %q", name, left)
+		}
+	}
+	_, err = Sign(context.Background(), bytes.NewReader(data), &bytes.Buffer{}, secret, None)
+	if err == nil || !strings.Contains(err.Error(), ErrForeign.Error()) {
+		t.Errorf("signing inside: %v", err)
+	}
+}
+
+func TestForeignRefusals(t *testing.T) {
+	with := func(name, text string) []byte {
+		files := appctlFiles("")
+		files[name] = text
+		return plainTar(t, files)
+	}
+	without := func(name string) []byte {
+		files := appctlFiles("")
+		delete(files, name)
+		return plainTar(t, files)
+	}
+	env := func(old, new string) []byte {
+		if !strings.Contains(envText, old) {
+			t.Fatalf("env.sh has no %q", old)
+		}
+		return with("action/env.sh", strings.Replace(envText, old, new, 1))
+	}
+	link := entry{Header: tar.Header{Typeflag: tar.TypeSymlink, Name: "l", Linkname: "/etc"}}
+	for name, c := range map[string]struct {
+		data []byte
+		want string
+	}{
+		"no versions":       {without("versions.yml"), "versions.yml: it is missing"},
+		"no white list":     {without("action/white_list.txt"), "action/white_list.txt: it is missing"},
+		"no env":            {without("action/env.sh"), "action/env.sh: it is missing"},
+		"no module":         {without("action/cms/appctl.sh"), `action/env.sh: it names the module "cms", want one with the file action/cms/appctl.sh`},
+		"no version":        {with("versions.yml", "Name: x\n"), "it has no line Version"},
+		"two versions":      {with("versions.yml", "Version: 1\nVersion: 2\n"), `it has the versions "1" and "2"`},
+		"odd version":       {with("versions.yml", "Version: $(reboot)\n"), "want a version"},
+		"white list head":   {with("action/white_list.txt", "2.0.0.* offline false\n"), "line 1"},
+		"white list mode":   {with("action/white_list.txt", strings.Replace(whiteText, "rollup", "rolling", 1)), `line 5: mode "rolling": want offline, rollup`},
+		"white list bool":   {with("action/white_list.txt", strings.Replace(whiteText, "true", "ture", 1)), `line 2: CHANGE_SYSTEM "ture"`},
+		"white list row":    {with("action/white_list.txt", whiteText+"1.0 offline\n"), "line 6: \"1.0 offline\": want three columns"},
+		"white list empty":  {with("action/white_list.txt", "SOURCE-VERSION UPGRADE-MODE CHANGE_SYSTEM\n"), "upgradeFrom"},
+		"computed list":     {env(`UPGRADE_ORDER=("om" "cms" "engine")`, `UPGRADE_ORDER=($(ls))`), "env.sh: line 10: PRE_UPGRADE_ORDER: \"$(ls\": want names"},
+		"variable in list":  {env(`ROLLBACK_ORDER=("cms"`, `ROLLBACK_ORDER=("$X"`), `line 12: ROLLBACK_ORDER: "$X": want names`},
+		"appended list":     {env("NFS_PORT=36729", `START_ORDER+=("x")`), "line 5: what it does with START_ORDER can not be told"},
+		"element set":       {env("NFS_PORT=36729", `STOP_ORDER[0]=x`), "line 5: what it does with STOP_ORDER can not be told"},
+		"behind a command":  {env("NFS_PORT=36729", `true && UPGRADE_ORDER=("x")`), "line 5: what it does with UPGRADE_ORDER can not be told"},
+		"list set twice":    {env("NFS_PORT=36729", `START_ORDER=("om")`), "line 7: START_ORDER is set twice"},
+		"command after":     {env(`# the arbiter first`, `; rm -rf /`), "line 7: START_ORDER: want nothing after the list"},
+		"name twice":        {env(`'om' "engine"`, `'om' "om"`), `line 8: STOP_ORDER: "om" is there twice`},
+		"path as name":      {env(`'om' "engine"`, `../om "engine"`), `line 8: STOP_ORDER: "../om": want names`},
+		"list without end":  {env(`"cms" )`, `"cms"`), "line 8: STOP_ORDER: "},
+		"no upgrade list":   {with("action/env.sh", "START_ORDER=(om)\n"), "it has no list UPGRADE_ORDER"},
+		"large env":         {with("action/env.sh", strings.Repeat("#", maxText+1)), "action/env.sh: it has 65537 bytes"},
+		"two packages":      {plainTar(t, merge(appctlFiles("a/"), appctlFiles("b/"))), "it has action/appctl.sh in 2 places: a/, b/"},
+		"unknown":           {plainTar(t, map[string]string{"x": "y"}), "its layout is not known"},
+		"two scripts":       {plainTar(t, map[string]string{"a/upgrade.sh": "y", "b/upgrade.sh": "x"}), "its layout is not known"},
+		"link":              {archive(t, file("upgrade.sh", "x"), link), `l: it is a symbolic link to "/etc"`},
+		"parent":            {archive(t, file("upgrade.sh", "x"), file("../x", "x")), "../x: the name leads out"},
+		"parent directory":  {archive(t, file("upgrade.sh", "x"), entry{Header: tar.Header{Typeflag: tar.TypeDir, Name: "../x/"}}), "../x/: the name leads out"},
+		"absolute":          {archive(t, file("upgrade.sh", "x"), file("/x", "x")), "/x: the name is absolute"},
+		"twice":             {archive(t, file("upgrade.sh", "x"), file("./upgrade.sh", "x")), "upgrade.sh: it is there twice"},
+		"other case":        {archive(t, file("upgrade.sh", "x"), file("Upgrade.sh", "x")), "Upgrade.sh: the name can be taken for that of upgrade.sh"},
+		"odd slash":         {archive(t, file("upgrade.sh", "x"), file("d/x", "x"), file("d\uff0fx", "x")), "the name can be taken for that of d/x"},
+		"odd root":          {archive(t, file("upgrade.sh", "x"), file("\uff0fx", "x"), file("\uff0fx", "x")), "it is there twice"},
+		"below a file":      {archive(t, file("upgrade.sh", "x"), file("upgrade.sh/x", "x")), "upgrade.sh/x: it is below upgrade.sh, which is a file"},
+		"file and parent":   {archive(t, file("d/upgrade.sh", "x"), file("d", "x")), "d: it is a file, and d/upgrade.sh is below it"},
+		"data after":        {append(plainTar(t, appctlFiles("")), 'x'), "there is more data after the end"},
+		"more than allowed": {plainTar(t, map[string]string{"upgrade.sh": "x", "big": strings.Repeat("x", 1<<20)}), "its files have more than 524288 bytes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := verify(c.data, Options{AllowUnsigned: true, MaxBytes: 512 << 10, MaxFiles: 40})
+			got := refusal(t, err).Error()
+			if !strings.Contains(got, c.want) {
+				t.Errorf("got %s\nwant %s", got, c.want)
+			}
+		})
+	}
+	var many []entry
+	for i := range 45 {
+		many = append(many, file("f"+itoa(int64(i)), ""))
+	}
+	_, err := verify(archive(t, many...), Options{AllowUnsigned: true, MaxFiles: 40})
+	if got := refusal(t, err).Error(); got != "it has more than 40 files" {
+		t.Error(got)
+	}
+}
+
+// TestNamesAreBounded: names that fill the memory are refused.
+func TestNamesAreBounded(t *testing.T) {
+	var n names
+	for i := range 1500 {
+		err := n.add(itoa(int64(i)) + strings.Repeat("/fifteen letters", 60))
+		if err != nil {
+			if got := refusal(t, err).Reason; got != "the names have more than 32 MiB in all" {
+				t.Error(got)
+			}
+			return
+		}
+	}
+	t.Error("all names were taken")
+}
+
+func merge(a, b map[string]string) map[string]string {
+	for k, v := range b {
+		a[k] = v
+	}
+	return a
+}

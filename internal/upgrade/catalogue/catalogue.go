@@ -1,0 +1,101 @@
+// Package catalogue reads the catalogues of package path from YAML, strictly:
+// a field that is unknown or given twice, a value of another type, a version
+// that can not be read are faults with the path of the field. It also holds the
+// built-in catalogues.
+package catalogue
+
+import (
+	"context"
+	_ "embed" // the built-in catalogue
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"holdfast/internal/upgrade/path"
+)
+
+//go:embed cas.yaml
+var casYAML []byte
+
+const (
+	// BuiltIn begins the names of the catalogues in this program.
+	BuiltIn = "builtin:"
+	// CAS is the catalogue of the CAS virtualization platform.
+	CAS = BuiltIn + "cas"
+
+	maxFile = 2 << 20 // bytes; MaxVersions of package path fit
+)
+
+// Faults is all that is wrong in one catalogue.
+type Faults struct {
+	File   string
+	Faults []path.Fault
+}
+
+// Error gives one line for each fault: file, field, value, what is allowed.
+func (f *Faults) Error() string {
+	lines := make([]string, len(f.Faults))
+	for i, x := range f.Faults {
+		lines[i] = f.File + ": " + x.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Load reads the catalogue of a name: builtin:cas, or a file, which must be a
+// regular one. The error is a *Faults when the content is wrong.
+func Load(ctx context.Context, name string) (*path.Catalogue, error) {
+	if name == CAS {
+		return Parse(name, casYAML)
+	}
+	if strings.HasPrefix(name, BuiltIn) {
+		return nil, fmt.Errorf("load catalogue %q: the built-in one is %s", name, CAS)
+	}
+	data, err := read(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("load a catalogue: %w", err)
+	}
+	return Parse(name, data)
+}
+
+// read reads a regular file of at most maxFile bytes.
+func read(ctx context.Context, name string) (data []byte, err error) {
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("read %s: %w", name, ctx.Err())
+	}
+	// Without waiting: opening a pipe that nobody writes to would not end.
+	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("read %s: not a regular file", name)
+	}
+	data, err = io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, err
+	}
+	return data, nil
+}
+
+// Parse reads a catalogue from YAML; name is for its faults. The error is a
+// *Faults.
+func Parse(name string, data []byte) (*path.Catalogue, error) {
+	spec, faults := decode(data)
+	if len(faults) > 0 {
+		return nil, &Faults{name, faults}
+	}
+	c, faults := path.New(spec)
+	if len(faults) > 0 {
+		return nil, &Faults{name, faults}
+	}
+	return c, nil
+}

@@ -1,0 +1,255 @@
+package upgrade
+
+import (
+	"fmt"
+	"time"
+)
+
+// Manifest says what a bundle holds and how it is installed. It is the file
+// manifest.yaml, the first member of every bundle.
+type Manifest struct {
+	Name           string   `json:"name"`                     // letters, digits, '.', '_', '-'; at most 64
+	Version        string   `json:"version"`                  // that the bundle installs
+	MinSpaceGB     int      `json:"minSpaceGB,omitempty"`     // free space that the unpack directory needs, in GiB; 0 means DefaultMinSpaceGB
+	RequiresReboot bool     `json:"requiresReboot,omitempty"` // the hosts are rebooted one after the other
+	Kernel         string   `json:"kernel,omitempty"`         // release that the hosts must run after the reboot; empty: any
+	Requires       Requires `json:"requires,omitzero"`
+	UpgradeFrom    []Source `json:"upgradeFrom"`     // the first that matches counts
+	Mixed          []string `json:"mixed,omitempty"` // patterns of versions that may run beside the new one in a rolling run
+	Path           *Path    `json:"path,omitempty"`
+	Order          Order    `json:"order,omitzero"`
+	Modules        []Module `json:"modules"` // in the order of installation, as far as After says nothing else
+}
+
+// DefaultMinSpaceGB is the free space that a bundle needs when it does not say.
+const DefaultMinSpaceGB = 5
+
+// MinSpace returns the free space that the bundle asks for, in bytes.
+func (m *Manifest) MinSpace() int64 {
+	gb := m.MinSpaceGB
+	if gb == 0 {
+		gb = DefaultMinSpaceGB
+	}
+	return int64(gb) << 30
+}
+
+// Requires is what every host must have before anything is begun.
+type Requires struct {
+	Commands      []string `json:"commands,omitempty"`      // programs in PATH
+	PythonModules []string `json:"pythonModules,omitempty"` // modules that python3 can import
+}
+
+// Mode is a way to carry an upgrade out.
+type Mode string
+
+// Modes of upgrades.
+const (
+	Offline Mode = "offline" // the service is stopped on all hosts
+	Rolling Mode = "rolling" // one host after the other, the service goes on
+)
+
+// Source allows the upgrade from versions.
+type Source struct {
+	Version            string `json:"version"` // a pattern
+	Modes              []Mode `json:"modes"`
+	ChangeSystemTables bool   `json:"changeSystemTables,omitempty"`
+}
+
+// Path names what the planner of upgrade paths reads.
+type Path struct {
+	Catalogue string `json:"catalogue"` // a YAML file in the bundle
+}
+
+// Order gives the modules of a phase, all of them, where their order is not
+// the one of installation (for Stop and Rollback: not its reverse).
+type Order struct {
+	PreCheck  []string `json:"preCheck,omitempty"`
+	Stop      []string `json:"stop,omitempty"`
+	Start     []string `json:"start,omitempty"`
+	PostCheck []string `json:"postCheck,omitempty"`
+	Rollback  []string `json:"rollback,omitempty"`
+}
+
+// Module is a part of the bundle that is upgraded by itself.
+type Module struct {
+	Name        string       `json:"name"`
+	After       []string     `json:"after,omitempty"`       // modules that must be done first
+	RunsOn      string       `json:"runsOn,omitempty"`      // manager, host, all (or empty), or label:KEY=VALUE
+	Timeout     Duration     `json:"timeout,omitempty"`     // of each action; 0 means a default for its phase
+	CanRollback bool         `json:"canRollback,omitempty"` // it has a rollback action that works
+	Files       []File       `json:"files,omitempty"`
+	Config      []ConfigFile `json:"config,omitempty"`
+	Actions     Actions      `json:"actions"`
+}
+
+// File is a file of a bundle. A manifest that is not built yet may give its
+// path only, and a path that ends in / for all files below it.
+type File struct {
+	Path   string `json:"path"`             // relative, with /
+	Size   int64  `json:"size"`             // bytes
+	SHA256 string `json:"sha256,omitempty"` // 64 lower-case hex digits
+	Mode   string `json:"mode,omitempty"`   // permissions such as "0644"
+}
+
+// FromText is the short form of a file: its path.
+func (f *File) FromText(path string) error {
+	f.Path = path
+	return nil
+}
+
+// ConfigFile is a configuration file in the bundle whose parameter names must
+// be those of the installed one.
+type ConfigFile struct {
+	File      string `json:"file"`             // in the bundle
+	Installed string `json:"installed"`        // absolute path on the host
+	Format    string `json:"format,omitempty"` // json, yaml, ini or properties; empty: by the suffix
+}
+
+// Phase is what an action is for.
+type Phase string
+
+// Phases of a module, in the order of an upgrade. Check is the probe that tells
+// whether the action of another phase was done already.
+const (
+	PreCheck  Phase = "preCheck"
+	Stop      Phase = "stop"
+	Backup    Phase = "backup"
+	Install   Phase = "install"
+	Start     Phase = "start"
+	PostCheck Phase = "postCheck"
+	Rollback  Phase = "rollback"
+	Commit    Phase = "commit"
+	Check     Phase = "check"
+)
+
+// Phases returns all phases.
+func Phases() []Phase {
+	return []Phase{PreCheck, Stop, Backup, Install, Start, PostCheck, Rollback, Commit, Check}
+}
+
+// Actions are what a module does in the phases; nil is nothing.
+type Actions struct {
+	PreCheck  *Action `json:"preCheck,omitempty"`
+	Stop      *Action `json:"stop,omitempty"`
+	Backup    *Action `json:"backup,omitempty"`
+	Install   *Action `json:"install,omitempty"`
+	Start     *Action `json:"start,omitempty"`
+	PostCheck *Action `json:"postCheck,omitempty"`
+	Rollback  *Action `json:"rollback,omitempty"`
+	Commit    *Action `json:"commit,omitempty"`
+	Check     *Action `json:"check,omitempty"`
+}
+
+// Get returns the action of a phase, nil when the module has none.
+func (a *Actions) Get(p Phase) *Action {
+	return map[Phase]*Action{
+		PreCheck: a.PreCheck, Stop: a.Stop, Backup: a.Backup, Install: a.Install, Start: a.Start,
+		PostCheck: a.PostCheck, Rollback: a.Rollback, Commit: a.Commit, Check: a.Check,
+	}[p]
+}
+
+// Action is one step on a host: exactly one of Run, FileTree, Systemd,
+// Packages, Image and None.
+type Action struct {
+	Run      []string  `json:"run,omitempty"` // a program in the bundle, then its arguments; see Placeholders
+	FileTree *FileTree `json:"fileTree,omitempty"`
+	Systemd  *Systemd  `json:"systemd,omitempty"`
+	Packages *Packages `json:"packages,omitempty"`
+	Image    *Image    `json:"image,omitempty"`
+	None     bool      `json:"none,omitempty"` // there is nothing to do, on purpose
+
+	Idempotent bool `json:"idempotent,omitempty"` // may be repeated when nobody knows whether it was done
+	Once       bool `json:"once,omitempty"`       // on one host of those the module runs on, not on each
+}
+
+// Placeholders are the words in braces that arguments of Run may hold; the
+// engine puts values in their place.
+func Placeholders() []string {
+	return []string{
+		"{mode}",       // offline or rolling
+		"{appctlMode}", // offline or rollup
+		"{version}",    // that is installed
+		"{from}",       // that was installed before
+		"{host}",       // name of the host
+		"{bundle}",     // directory of the unpacked bundle
+		"{backup}",     // directory of this run's backup
+		"{phase}",      // for Check: the phase that is asked about
+	}
+}
+
+// FileTree swaps a directory on the host for one of the bundle.
+type FileTree struct {
+	Source string `json:"source"` // directory in the bundle
+	Target string `json:"target"` // absolute path on the host
+}
+
+// Systemd stops, starts or restarts units; exactly one of the three is given.
+type Systemd struct {
+	Stop    []string `json:"stop,omitempty"`
+	Start   []string `json:"start,omitempty"`
+	Restart []string `json:"restart,omitempty"`
+}
+
+// Packages installs the files that fit the host's package manager.
+type Packages struct {
+	Deb []string `json:"deb,omitempty"`
+	RPM []string `json:"rpm,omitempty"`
+}
+
+// Image loads a container image.
+type Image struct {
+	File string `json:"file"`
+	Tag  string `json:"tag"`
+}
+
+// Duration is a time.Duration that is written as Go does, such as 1h30m.
+type Duration time.Duration
+
+// MarshalText writes the duration.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// UnmarshalText reads a duration.
+func (d *Duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	if err != nil {
+		return fmt.Errorf("want a duration such as 90s or 1h30m")
+	}
+	*d = Duration(v)
+	return nil
+}
+
+// TimeoutOf returns how long the action of a phase may take.
+func (m *Module) TimeoutOf(p Phase) time.Duration {
+	if m.Timeout > 0 {
+		return time.Duration(m.Timeout)
+	}
+	switch p {
+	case Backup, Rollback:
+		return time.Hour
+	case Install:
+		return 30 * time.Minute
+	case Check:
+		return time.Minute
+	default:
+		return 10 * time.Minute
+	}
+}
+
+// Module returns the module of that name, nil when there is none.
+func (m *Manifest) Module(name string) *Module {
+	for i := range m.Modules {
+		if m.Modules[i].Name == name {
+			return &m.Modules[i]
+		}
+	}
+	return nil
+}
+
+// Files returns the files of all modules.
+func (m *Manifest) Files() []File {
+	var out []File
+	for i := range m.Modules {
+		out = append(out, m.Modules[i].Files...)
+	}
+	return out
+}
