@@ -201,6 +201,9 @@ func (d *decision) assign() {
 		n.Proof = cluster.Proof{Kind: cluster.ProofFirst, By: v.Self}
 	}
 	n.Reason = "start"
+	if v.spent() {
+		n.Failures, n.Restarts = 0, 0 // somebody has asked for it anew
+	}
 	d.order(Write{Owner: &n, Event: cluster.Event{Kind: cluster.EvAssigned, Host: host, Proof: n.Proof.Kind}})
 }
 
@@ -214,11 +217,14 @@ func (v *View) seenSomewhere() cluster.HostID {
 	return ""
 }
 
-// gaveUp reports that the guest has been restarted as often as the policy allows,
-// and that nobody has asked for another try since.
-func (v *View) gaveUp() bool {
-	return v.Restart.Limit > 0 && max(v.Owner.Failures, v.Owner.Restarts) >= v.Restart.Limit && v.Want.Mod < v.Owner.Mod
+// spent reports that the guest has been restarted as often as the policy allows.
+func (v *View) spent() bool {
+	return v.Restart.Limit > 0 && max(v.Owner.Failures, v.Owner.Restarts) >= v.Restart.Limit
 }
+
+// gaveUp reports that it is spent, and that nobody has asked for another try
+// since.
+func (v *View) gaveUp() bool { return v.spent() && v.Want.Mod < v.Owner.Mod }
 
 func backoff(failures int) time.Duration {
 	if failures > 6 {
