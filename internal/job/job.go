@@ -1,0 +1,207 @@
+package job
+
+import (
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"time"
+
+	"holdfast/internal/cluster"
+)
+
+// Kind names what a job does. At most one job of a kind is there at a time.
+type Kind string
+
+// Upgrade is the kind of a rolling, offline or reboot upgrade.
+const Upgrade Kind = "upgrade"
+
+// State is how a job stands.
+type State string
+
+// States of a job.
+const (
+	Active   State = "active"
+	Paused   State = "paused"   // nothing is begun, what runs goes on
+	Aborting State = "aborting" // nothing is begun but what restores order, what runs is cancelled
+	Ended    State = "ended"
+)
+
+// Job is the record of one job.
+type Job struct {
+	ID      string          `json:"id"` // unique among all jobs
+	Kind    Kind            `json:"kind"`
+	Title   string          `json:"title"` // for people
+	User    string          `json:"user"`  // who asked for it
+	State   State           `json:"state"`
+	Result  string          `json:"result,omitempty"` // Ended: done, failed, aborted
+	Why     string          `json:"why,omitempty"`    // it is paused, or ended without success, for people
+	Plan    string          `json:"plan"`             // SHA-256 of the plan, hex: the plan never changes
+	Data    json.RawMessage `json:"data,omitempty"`   // the Planner's own state
+	Began   time.Time       `json:"began"`
+	Changed time.Time       `json:"changed"`
+	Mod     int64           `json:"-"` // revision
+}
+
+// Step is one piece of work. It is part of the plan and does not change.
+type Step struct {
+	ID         string          `json:"id"`             // unique in the job, made of words like host/module/phase
+	Host       cluster.HostID  `json:"host,omitempty"` // whose agent does it; "": the coordinator's
+	Kind       string          `json:"kind"`           // which Doer does it
+	Args       json.RawMessage `json:"args,omitempty"` // for the Doer
+	Timeout    time.Duration   `json:"timeout"`        // of one attempt, ns
+	Idempotent bool            `json:"idempotent,omitempty"`
+}
+
+// stepID is the form of a step's id: it becomes a key and a file name.
+var stepID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$`)
+
+// maxStepID bounds a step's id, bytes: it becomes a file name.
+const maxStepID = 200
+
+// CheckSteps looks for steps that can not be carried out.
+func CheckSteps(steps []Step) error {
+	seen := make(map[string]bool, len(steps))
+	for _, s := range steps {
+		switch {
+		case !stepID.MatchString(s.ID) || len(s.ID) > maxStepID:
+			return fmt.Errorf("step %q: want words of letters, digits, '.', '_' and '-' with '/' between, at most %d bytes", s.ID, maxStepID)
+		case seen[s.ID]:
+			return fmt.Errorf("step %q is there twice", s.ID)
+		case s.Timeout <= 0:
+			return fmt.Errorf("step %q has no timeout", s.ID)
+		case s.Kind == "":
+			return fmt.Errorf("step %q has no kind", s.ID)
+		}
+		seen[s.ID] = true
+	}
+	return nil
+}
+
+// StepState is how far a step has come.
+type StepState string
+
+// States of a step. One without a record is Pending.
+const (
+	Pending StepState = ""
+	Granted StepState = "granted" // the host may begin it
+	Running StepState = "running" // claimed by a process of the host's agent
+	Done    StepState = "done"
+	Failed  StepState = "failed"
+	Unknown StepState = "unknown" // begun, and nobody can tell whether it was done
+	Skipped StepState = "skipped" // by an operator
+)
+
+// Over reports that a step needs nothing more for what depends on it.
+func (s StepState) Over() bool { return s == Done || s == Skipped }
+
+// Stuck reports that a step needs an operator.
+func (s StepState) Stuck() bool { return s == Failed || s == Unknown }
+
+// Record is the journal's entry of a step.
+type Record struct {
+	Step     string    `json:"step"`
+	State    StepState `json:"state"`
+	Attempt  int       `json:"attempt"`            // counts from 1
+	Term     int64     `json:"term"`               // of the coordinator that granted this attempt
+	Instance string    `json:"instance,omitempty"` // agent process that claimed it
+	Boot     string    `json:"boot,omitempty"`     // boot id of the host then
+	Began    time.Time `json:"began,omitzero"`     // claimed
+	Ended    time.Time `json:"ended,omitzero"`
+	Percent  int       `json:"percent,omitempty"`
+	Note     string    `json:"note,omitempty"` // what it does or waits for, for people
+	Exit     int       `json:"exit,omitempty"` // of a program that was run
+	Why      string    `json:"why,omitempty"`  // it failed, is unknown or was skipped
+	Tail     string    `json:"tail,omitempty"` // end of its log, at most MaxTail
+	By       string    `json:"by,omitempty"`   // operator who retried or skipped it
+	Mod      int64     `json:"-"`              // revision
+}
+
+// MaxTail bounds Record.Tail, bytes. The whole log is on the host.
+const MaxTail = 2 << 10
+
+// Decision is what a Planner wants.
+type Decision struct {
+	Grant []string // steps to begin, in order
+	Waits []string // why others do not begin, for people
+	Job   *Job     // the job's record, changed; nil: as it is
+}
+
+// Planner knows the steps of one job and says what comes next. It is pure: the
+// same arguments give the same decision.
+type Planner interface {
+	Steps() []Step
+	Next(j Job, recs map[string]Record, hosts map[cluster.HostID]HostState, now time.Time) Decision
+}
+
+// HostState is what the coordinator knows of a host.
+type HostState struct {
+	Up      bool   // its agent has renewed its record within the lease
+	Boot    string // boot id
+	Version string // of its agent
+}
+
+// Command is what an operator may ask of a job.
+type Command string
+
+// Commands. Retry and Skip name a step.
+const (
+	Pause  Command = "pause"
+	Resume Command = "resume"
+	Retry  Command = "retry"
+	Skip   Command = "skip"
+	Abort  Command = "abort"
+)
+
+// Obey applies a command to the job's record.
+func Obey(j Job, c Command, user string) (Job, error) {
+	switch {
+	case j.State == Ended:
+		return j, fmt.Errorf("%s: %s %s has ended (%s)", c, j.Kind, j.ID, j.Result)
+	case c == Pause && j.State == Active:
+		j.State, j.Why = Paused, "paused by "+user
+	case c == Resume && j.State == Paused:
+		j.State, j.Why = Active, ""
+	case c == Abort:
+		j.State, j.Why = Aborting, "aborted by "+user
+	default:
+		return j, fmt.Errorf("%s: %s %s is %s", c, j.Kind, j.ID, j.State)
+	}
+	return j, nil
+}
+
+// ObeyStep applies Retry or Skip to the record of a step that is stuck.
+func ObeyStep(j Job, r Record, c Command, user, reason string) (Record, error) {
+	switch {
+	case j.State == Ended || j.State == Aborting:
+		return r, fmt.Errorf("%s %s: %s %s is %s", c, r.Step, j.Kind, j.ID, j.State)
+	case !r.State.Stuck():
+		return r, fmt.Errorf("%s %s: it is %s; only a step that failed or whose outcome is unknown can be retried or skipped", c, r.Step, r.State.name())
+	case c == Retry:
+		r.State, r.By, r.Why, r.Note = Pending, user, "", "retried by "+user
+	case c == Skip && reason == "":
+		return r, fmt.Errorf("skip %s: a reason is needed", r.Step)
+	case c == Skip:
+		r.State, r.By, r.Why = Skipped, user, reason
+	default:
+		return r, fmt.Errorf("%s is no command for a step", c)
+	}
+	return r, nil
+}
+
+func (s StepState) name() string {
+	if s == Pending {
+		return "pending"
+	}
+	return string(s)
+}
+
+// Grant is the record with which the next attempt of a step may begin.
+func Grant(r Record, step string, term int64) Record {
+	return Record{Step: step, State: Granted, Attempt: r.Attempt + 1, Term: term, By: r.By}
+}
+
+// Claim is the record with which an agent's process begins a granted step.
+func Claim(r Record, instance, boot string, now time.Time) Record {
+	r.State, r.Instance, r.Boot, r.Began = Running, instance, boot, now
+	return r
+}

@@ -1,0 +1,118 @@
+package upgrade
+
+import (
+	"time"
+
+	"holdfast/internal/cluster"
+)
+
+// Inventory is what an upgrade starts from, as the agents report it or a file
+// says it. Sizes are MiB, rates MiB/s.
+type Inventory struct {
+	Cluster string    `json:"cluster"`
+	Version string    `json:"version"`           // installed, of what the bundle upgrades
+	Hosts   []Host    `json:"hosts"`             // in the order in which they are dealt with, if nothing else decides
+	VMs     []VM      `json:"vms,omitempty"`     // business VMs and the management VM
+	At      time.Time `json:"at,omitzero"`       // when it was taken
+	Pair    *Pair     `json:"pair,omitempty"`    // the managers are a hot-standby pair
+	HA      *Switch   `json:"ha,omitempty"`      // how the platform's own HA is switched; nil: there is none but Holdfast's
+	Running string    `json:"running,omitempty"` // version to which an upgrade is on its way, "" for none
+}
+
+// Role is what a host is for. A host may have both.
+type Role string
+
+// Roles.
+const (
+	RoleManager Role = "manager" // runs the management service (CVM)
+	RoleHost    Role = "host"    // runs guests (CVK)
+)
+
+// Host is a machine with what the planner and the checks need of it.
+type Host struct {
+	Name        cluster.HostID    `json:"name"`
+	Roles       []Role            `json:"roles,omitempty"` // none: host
+	Labels      map[string]string `json:"labels,omitempty"`
+	Group       string            `json:"group,omitempty"` // guests move between hosts of one group only
+	MemoryMiB   int64             `json:"memoryMiB"`       // that guests may use
+	CPUs        int               `json:"cpus,omitempty"`  // that guests may use, vCPUs; 0: not bounded
+	CPUModel    string            `json:"cpuModel,omitempty"`
+	Version     string            `json:"version,omitempty"`    // installed; empty: the inventory's
+	Kernel      string            `json:"kernel,omitempty"`     // that runs
+	NextKernel  string            `json:"nextKernel,omitempty"` // that a reboot would start
+	Boot        string            `json:"boot,omitempty"`       // boot id
+	Install     string            `json:"install,omitempty"`    // random id of the installation: a host that was reinstalled has another
+	Down        bool              `json:"down,omitempty"`
+	Maintenance bool              `json:"maintenance,omitempty"` // takes no guests
+	Pools       []Pool            `json:"pools,omitempty"`
+	FreeBytes   int64             `json:"freeBytes,omitempty"`  // on the unpack directory's file system; 0: not known
+	Commands    []string          `json:"commands,omitempty"`   // of those that the bundle requires, the ones that are there
+	SkewMillis  int64             `json:"skewMillis,omitempty"` // its clock against the coordinator's
+}
+
+// Has reports whether the host has the role.
+func (h *Host) Has(r Role) bool {
+	for _, x := range h.Roles {
+		if x == r {
+			return true
+		}
+	}
+	return len(h.Roles) == 0 && r == RoleHost
+}
+
+// Pool is a storage pool of a host.
+type Pool struct {
+	Name   string `json:"name"`
+	Kind   string `json:"kind"`             // dir, nfs, ocfs2, iscsi, lvm, rbd...
+	Shared bool   `json:"shared,omitempty"` // other hosts use it, too
+	Paths  int    `json:"paths,omitempty"`  // ways to its device; 1 is a single-path pool; 0: does not apply
+	Active bool   `json:"active,omitempty"`
+	Use    string `json:"use,omitempty"` // guests, or template
+}
+
+// VM is a guest.
+type VM struct {
+	Name      string         `json:"name"`
+	UUID      string         `json:"uuid,omitempty"`
+	Host      cluster.HostID `json:"host"`
+	MemoryMiB int64          `json:"memoryMiB"`
+	CPUs      int            `json:"cpus,omitempty"`
+	Running   bool           `json:"running"`
+	Dirty     float64        `json:"dirty,omitempty"`     // memory that it changes, MiB/s; 0: not known
+	System    string         `json:"system,omitempty"`    // guest system, such as centos6.5
+	Fixed     []string       `json:"fixed,omitempty"`     // why it can not move live (host device, local disk, CPU model...)
+	Busy      string         `json:"busy,omitempty"`      // what holds it for now: snapshot, backup, restore, block job, pause
+	Protected bool           `json:"protected,omitempty"` // Holdfast's own HA moves it
+	Policy    Policy         `json:"policy,omitempty"`    // for when it can not move live; empty: the run's
+}
+
+// Policy is what becomes of a VM that can not move live when its host is
+// emptied. It is decided before the run.
+type Policy string
+
+// Policies.
+const (
+	PolicyAsk  Policy = "ask"  // the plan is blocked until one of the others is chosen
+	PolicyStop Policy = "stop" // shut down, and started again on the same host afterwards
+	PolicyCold Policy = "cold" // shut down, moved, started on the other host
+	PolicySkip Policy = "skip" // its host is left out
+)
+
+// Switch is how something of the platform is switched off and on again, and
+// what tells how it stands: programs with arguments on a manager.
+type Switch struct {
+	Off    []string `json:"off"`
+	On     []string `json:"on"`
+	Status []string `json:"status,omitempty"` // exit code 0: on; 1: off
+}
+
+// Pair is a hot-standby pair of managers: programs with arguments, run on the
+// manager concerned.
+type Pair struct {
+	Nodes  []cluster.HostID `json:"nodes"` // two
+	Active cluster.HostID   `json:"active"`
+	Switch []string         `json:"switch"` // makes the manager on which it runs the active one
+	Stop   []string         `json:"stop,omitempty"`
+	Start  []string         `json:"start,omitempty"`  // starts the hot-standby services
+	Status []string         `json:"status,omitempty"` // exit code 0: healthy and active; 3: healthy standby; else not healthy
+}
