@@ -208,6 +208,16 @@ func wantDetail(before, want cluster.Want) string {
 			what = append(what, "confirmed that "+string(o.Host)+" is off")
 		}
 	}
+	for _, h := range want.Rest {
+		if !slices.Contains(before.Rest, h) {
+			what = append(what, string(h)+" in maintenance")
+		}
+	}
+	for _, h := range before.Rest {
+		if !slices.Contains(want.Rest, h) {
+			what = append(what, string(h)+" out of maintenance")
+		}
+	}
 	if before.MoveTo != want.MoveTo {
 		what = append(what, "migrate to "+string(want.MoveTo))
 	}

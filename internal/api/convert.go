@@ -98,6 +98,9 @@ func wantToProto(w cluster.Want) *apiv1.Want {
 	for _, o := range w.Off {
 		m.Off = append(m.Off, &apiv1.Off{Host: text(o.Host), Mod: o.Mod, User: text(o.User)})
 	}
+	for _, h := range w.Rest {
+		m.Rest = append(m.Rest, text(h))
+	}
 	return m
 }
 
@@ -105,6 +108,9 @@ func wantFromProto(m *apiv1.Want) cluster.Want {
 	w := cluster.Want{Run: m.GetRun(), HandsOff: m.GetHandsOff(), MoveTo: cluster.HostID(m.GetMoveTo())}
 	for _, o := range m.GetOff() {
 		w.Off = append(w.Off, cluster.Off{Host: cluster.HostID(o.GetHost()), Mod: o.GetMod(), User: o.GetUser()})
+	}
+	for _, h := range m.GetRest() {
+		w.Rest = append(w.Rest, cluster.HostID(h))
 	}
 	return w
 }

@@ -162,6 +162,8 @@ type Want struct {
 	HandsOff bool   `json:"hands_off,omitempty"` // all decisions frozen
 	MoveTo   HostID `json:"move_to,omitempty"`   // migrate there
 	Off      []Off  `json:"off,omitempty"`       // operators' word that hosts are off
+	// Rest are hosts in maintenance: not chosen to run it. One that runs it goes on.
+	Rest []HostID `json:"rest,omitempty"`
 }
 
 // Off is an operator's word that a host is off, or that nothing of the resource

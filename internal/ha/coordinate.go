@@ -279,6 +279,8 @@ func (v *View) able(h cluster.HostID) string {
 		return "is silent"
 	case r.HandsOff:
 		return "has its hands off"
+	case slices.Contains(v.Want.Rest, h):
+		return "is in maintenance"
 	case !r.Fit:
 		return r.Why
 	}

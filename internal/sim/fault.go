@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -50,6 +51,7 @@ func commands() map[string]command {
 		"timings":   {"default|fast NAME=VALUE...", 1, 9, (*World).cmdTimings},
 		"restart":   {"INPLACE LIMIT WINDOW", 3, 3, (*World).cmdRestart},
 		"fence":     {"HOST none|" + strings.Join(bmcModes(), "|"), 2, 2, (*World).cmdFence},
+		"rest":      {"HOST on|off", 2, 2, (*World).cmdRest},
 		"off":       {"HOST USER", 2, 2, (*World).cmdOff},
 		"restore":   {"AGE", 1, 1, (*World).cmdRestore},
 		"let":       {"NAME HOST", 2, 2, (*World).cmdLet},
@@ -152,6 +154,23 @@ func (w *World) cmdHandsOff(args []string) error {
 		w.store.request(func(n *cluster.Want) { n.HandsOff = on }, cluster.Event{Kind: cluster.EvHandsOff, Detail: args[0]})
 	}
 	return err
+}
+
+func (w *World) cmdRest(args []string) error {
+	on, err := onOff(args[1], "on", "off")
+	hs, ferr := w.find(args[0])
+	if err = errors.Join(err, ferr); err != nil {
+		return err
+	}
+	for _, h := range hs {
+		w.store.request(func(n *cluster.Want) {
+			n.Rest = slices.DeleteFunc(slices.Clone(n.Rest), func(r cluster.HostID) bool { return r == h.name })
+			if on {
+				n.Rest = append(n.Rest, h.name)
+			}
+		}, cluster.Event{Kind: cluster.EvWant, Host: h.name, Detail: "maintenance " + args[1]})
+	}
+	return nil
 }
 
 func (w *World) cmdMove(args []string) error {

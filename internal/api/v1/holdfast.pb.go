@@ -1573,6 +1573,7 @@ type Want struct {
 	HandsOff      bool                   `protobuf:"varint,2,opt,name=hands_off,json=handsOff,proto3" json:"hands_off,omitempty"`
 	MoveTo        string                 `protobuf:"bytes,3,opt,name=move_to,json=moveTo,proto3" json:"move_to,omitempty"`
 	Off           []*Off                 `protobuf:"bytes,4,rep,name=off,proto3" json:"off,omitempty"`
+	Rest          []string               `protobuf:"bytes,5,rep,name=rest,proto3" json:"rest,omitempty"` // hosts in maintenance
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1631,6 +1632,13 @@ func (x *Want) GetMoveTo() string {
 func (x *Want) GetOff() []*Off {
 	if x != nil {
 		return x.Off
+	}
+	return nil
+}
+
+func (x *Want) GetRest() []string {
+	if x != nil {
+		return x.Rest
 	}
 	return nil
 }
@@ -2501,12 +2509,13 @@ const file_holdfast_proto_rawDesc = "" +
 	"\atime_ns\x18\n" +
 	" \x01(\x03R\x06timeNs\x12\x14\n" +
 	"\x05claim\x18\v \x01(\tR\x05claim\x12\x1a\n" +
-	"\brestarts\x18\f \x01(\x03R\brestarts\"r\n" +
+	"\brestarts\x18\f \x01(\x03R\brestarts\"\x86\x01\n" +
 	"\x04Want\x12\x10\n" +
 	"\x03run\x18\x01 \x01(\bR\x03run\x12\x1b\n" +
 	"\thands_off\x18\x02 \x01(\bR\bhandsOff\x12\x17\n" +
 	"\amove_to\x18\x03 \x01(\tR\x06moveTo\x12\"\n" +
-	"\x03off\x18\x04 \x03(\v2\x10.holdfast.v1.OffR\x03off\"?\n" +
+	"\x03off\x18\x04 \x03(\v2\x10.holdfast.v1.OffR\x03off\x12\x12\n" +
+	"\x04rest\x18\x05 \x03(\tR\x04rest\"?\n" +
 	"\x03Off\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x10\n" +
 	"\x03mod\x18\x02 \x01(\x03R\x03mod\x12\x12\n" +
