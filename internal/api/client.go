@@ -188,6 +188,15 @@ func (c *Client) ConfirmOff(ctx context.Context, host, key string) error {
 	return fromWire(ctx, c.target, err)
 }
 
+// SetMaintenance says that a host is to be emptied and kept so, or that it is of
+// use again. Keys as with Start.
+func (c *Client) SetMaintenance(ctx context.Context, host string, on bool, key string) error {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	_, err := c.rpc.SetMaintenance(ctx, &apiv1.SetMaintenanceRequest{IdempotencyKey: keyOr(key), Host: host, On: on})
+	return fromWire(ctx, c.target, err)
+}
+
 // StoreStatus asks the agent for the state of every member of the store.
 func (c *Client) StoreStatus(ctx context.Context) (cluster.StoreStatus, error) {
 	ctx, cancel := bounded(ctx)

@@ -13,6 +13,10 @@ const (
 	backoffLast  = 30 * time.Second
 )
 
+// moveAgain is the time from a change of the owner record until the guest is
+// moved off a host in maintenance: a migration that failed is not repeated at once.
+const moveAgain = 10 * time.Second
+
 // elect makes this host the coordinator when there is none or it is silent. An
 // election is a sign of life too: while the store stalls everybody is silent, and
 // whoever wins then must get the time to renew.
@@ -61,6 +65,8 @@ func (d *decision) coordinate() {
 			d.order(Write{Owner: &n, Event: cluster.Event{Kind: cluster.EvStopping, Host: o.Host}})
 		} else if v.Want.MoveTo != "" && o.State == cluster.Running {
 			d.move()
+		} else if o.State == cluster.Running && slices.Contains(v.Want.Rest, o.Host) {
+			d.moveAway()
 		}
 	}
 }
@@ -305,6 +311,18 @@ func (d *decision) move() {
 		w.MoveTo = ""
 		d.order(Write{Owner: &n, Want: &w, Event: cluster.Event{Kind: cluster.EvMigrating, Host: v.Owner.Host, To: to}})
 	}
+}
+
+// moveAway empties a host in maintenance.
+func (d *decision) moveAway() {
+	v := d.v
+	to, found := v.candidate([]cluster.HostID{v.Owner.Host})
+	if !found || v.Now.Sub(v.Owner.SeenAt) < moveAgain || !v.alive(v.Owner.Host) {
+		return
+	}
+	n := v.Owner.Owner
+	n.State, n.To, n.Ready, n.Reason = cluster.Migrating, to, false, string(n.Host)+" is in maintenance"
+	d.order(Write{Owner: &n, Event: cluster.Event{Kind: cluster.EvMigrating, Host: n.Host, To: to, Detail: n.Reason}})
 }
 
 func (d *decision) refuseMove(why string) {

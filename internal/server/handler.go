@@ -251,6 +251,26 @@ func checkOff(host cluster.HostID, s cluster.Status) error {
 	return nil
 }
 
+// SetMaintenance records that a host is to be emptied, or is of use again.
+func (h *handler) SetMaintenance(ctx context.Context, req *apiv1.SetMaintenanceRequest) (*apiv1.SetMaintenanceResponse, error) {
+	host := cluster.HostID(req.Host)
+	err := h.request(ctx, req.IdempotencyKey, "maintenance of host "+req.Host, func(w *cluster.Want, s cluster.Status) error {
+		if !slices.Contains(s.Members, host) && !slices.ContainsFunc(s.Hosts, func(x cluster.HostStatus) bool { return x.Name == host }) {
+			return api.Errorf(api.KindInvalid, "host %q: no host of this cluster has that name", host)
+		}
+		w.Rest = slices.DeleteFunc(w.Rest, func(r cluster.HostID) bool { return r == host })
+		if req.On {
+			w.Rest = append(w.Rest, host)
+			slices.Sort(w.Rest)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &apiv1.SetMaintenanceResponse{}, nil
+}
+
 // GetStoreStatus asks every member of the store.
 func (h *handler) GetStoreStatus(ctx context.Context, _ *apiv1.GetStoreStatusRequest) (*apiv1.GetStoreStatusResponse, error) {
 	s, err := h.cluster.StoreStatus(ctx)

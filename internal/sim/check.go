@@ -231,8 +231,10 @@ func (w *World) recoverable() bool {
 		return false
 	}
 	restored := s.owner.Epoch.Gen < s.gen && s.gen > 1
+	able := false
 	for _, h := range w.hosts {
 		if h.clean() {
+			able = able || !slices.Contains(s.want.Rest, h.name)
 			continue
 		}
 		r := s.hosts[h.name]
@@ -243,7 +245,7 @@ func (w *World) recoverable() bool {
 			return false
 		}
 	}
-	return true
+	return able
 }
 
 // gaveUp reports that the restart policy keeps the guest down.

@@ -126,11 +126,15 @@ func (m *maker) hang(t time.Duration, who string) {
 
 // request writes something that operators do.
 func (m *maker) request(t time.Duration) {
-	switch m.IntN(3) {
+	switch m.IntN(4) {
 	case 0:
+		h := m.pick("h1", "h2", "h3")
+		m.at(t, "rest %s on", h)
+		m.at(t+m.length(), "rest %s off", h)
+	case 1:
 		m.at(t, "want stop")
 		m.at(t+m.length(), "want run")
-	case 1:
+	case 2:
 		m.at(t, "handsoff on")
 		m.at(t+m.length(), "handsoff off")
 	default:

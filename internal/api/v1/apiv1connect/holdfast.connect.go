@@ -59,6 +59,9 @@ const (
 	// ClusterServiceConfirmOffProcedure is the fully-qualified name of the ClusterService's ConfirmOff
 	// RPC.
 	ClusterServiceConfirmOffProcedure = "/holdfast.v1.ClusterService/ConfirmOff"
+	// ClusterServiceSetMaintenanceProcedure is the fully-qualified name of the ClusterService's
+	// SetMaintenance RPC.
+	ClusterServiceSetMaintenanceProcedure = "/holdfast.v1.ClusterService/SetMaintenance"
 	// ClusterServiceGetStoreStatusProcedure is the fully-qualified name of the ClusterService's
 	// GetStoreStatus RPC.
 	ClusterServiceGetStoreStatusProcedure = "/holdfast.v1.ClusterService/GetStoreStatus"
@@ -92,6 +95,9 @@ type ClusterServiceClient interface {
 	// ConfirmOff records an operator's word that a host is off, or that nothing of
 	// the guest is on it and none will come.
 	ConfirmOff(context.Context, *v1.ConfirmOffRequest) (*v1.ConfirmOffResponse, error)
+	// SetMaintenance says that a host is to be emptied and kept so, or that it is
+	// of use again.
+	SetMaintenance(context.Context, *v1.SetMaintenanceRequest) (*v1.SetMaintenanceResponse, error)
 	// GetStoreStatus asks every member of the store.
 	GetStoreStatus(context.Context, *v1.GetStoreStatusRequest) (*v1.GetStoreStatusResponse, error)
 	// BackUpStore writes a snapshot of the store into a file on the agent's host.
@@ -159,6 +165,12 @@ func NewClusterServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(clusterServiceMethods.ByName("ConfirmOff")),
 			connect.WithClientOptions(opts...),
 		),
+		setMaintenance: connect.NewClient[v1.SetMaintenanceRequest, v1.SetMaintenanceResponse](
+			httpClient,
+			baseURL+ClusterServiceSetMaintenanceProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("SetMaintenance")),
+			connect.WithClientOptions(opts...),
+		),
 		getStoreStatus: connect.NewClient[v1.GetStoreStatusRequest, v1.GetStoreStatusResponse](
 			httpClient,
 			baseURL+ClusterServiceGetStoreStatusProcedure,
@@ -190,6 +202,7 @@ type clusterServiceClient struct {
 	listEvents     *connect.Client[v1.ListEventsRequest, v1.ListEventsResponse]
 	watchEvents    *connect.Client[v1.WatchEventsRequest, v1.WatchEventsResponse]
 	confirmOff     *connect.Client[v1.ConfirmOffRequest, v1.ConfirmOffResponse]
+	setMaintenance *connect.Client[v1.SetMaintenanceRequest, v1.SetMaintenanceResponse]
 	getStoreStatus *connect.Client[v1.GetStoreStatusRequest, v1.GetStoreStatusResponse]
 	backUpStore    *connect.Client[v1.BackUpStoreRequest, v1.BackUpStoreResponse]
 	getVersion     *connect.Client[v1.GetVersionRequest, v1.GetVersionResponse]
@@ -255,6 +268,15 @@ func (c *clusterServiceClient) ConfirmOff(ctx context.Context, req *v1.ConfirmOf
 	return nil, err
 }
 
+// SetMaintenance calls holdfast.v1.ClusterService.SetMaintenance.
+func (c *clusterServiceClient) SetMaintenance(ctx context.Context, req *v1.SetMaintenanceRequest) (*v1.SetMaintenanceResponse, error) {
+	response, err := c.setMaintenance.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // GetStoreStatus calls holdfast.v1.ClusterService.GetStoreStatus.
 func (c *clusterServiceClient) GetStoreStatus(ctx context.Context, req *v1.GetStoreStatusRequest) (*v1.GetStoreStatusResponse, error) {
 	response, err := c.getStoreStatus.CallUnary(ctx, connect.NewRequest(req))
@@ -304,6 +326,9 @@ type ClusterServiceHandler interface {
 	// ConfirmOff records an operator's word that a host is off, or that nothing of
 	// the guest is on it and none will come.
 	ConfirmOff(context.Context, *v1.ConfirmOffRequest) (*v1.ConfirmOffResponse, error)
+	// SetMaintenance says that a host is to be emptied and kept so, or that it is
+	// of use again.
+	SetMaintenance(context.Context, *v1.SetMaintenanceRequest) (*v1.SetMaintenanceResponse, error)
 	// GetStoreStatus asks every member of the store.
 	GetStoreStatus(context.Context, *v1.GetStoreStatusRequest) (*v1.GetStoreStatusResponse, error)
 	// BackUpStore writes a snapshot of the store into a file on the agent's host.
@@ -367,6 +392,12 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 		connect.WithSchema(clusterServiceMethods.ByName("ConfirmOff")),
 		connect.WithHandlerOptions(opts...),
 	)
+	clusterServiceSetMaintenanceHandler := connect.NewUnaryHandlerSimple(
+		ClusterServiceSetMaintenanceProcedure,
+		svc.SetMaintenance,
+		connect.WithSchema(clusterServiceMethods.ByName("SetMaintenance")),
+		connect.WithHandlerOptions(opts...),
+	)
 	clusterServiceGetStoreStatusHandler := connect.NewUnaryHandlerSimple(
 		ClusterServiceGetStoreStatusProcedure,
 		svc.GetStoreStatus,
@@ -403,6 +434,8 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 			clusterServiceWatchEventsHandler.ServeHTTP(w, r)
 		case ClusterServiceConfirmOffProcedure:
 			clusterServiceConfirmOffHandler.ServeHTTP(w, r)
+		case ClusterServiceSetMaintenanceProcedure:
+			clusterServiceSetMaintenanceHandler.ServeHTTP(w, r)
 		case ClusterServiceGetStoreStatusProcedure:
 			clusterServiceGetStoreStatusHandler.ServeHTTP(w, r)
 		case ClusterServiceBackUpStoreProcedure:
@@ -448,6 +481,10 @@ func (UnimplementedClusterServiceHandler) WatchEvents(context.Context, *v1.Watch
 
 func (UnimplementedClusterServiceHandler) ConfirmOff(context.Context, *v1.ConfirmOffRequest) (*v1.ConfirmOffResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.ClusterService.ConfirmOff is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) SetMaintenance(context.Context, *v1.SetMaintenanceRequest) (*v1.SetMaintenanceResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.ClusterService.SetMaintenance is not implemented"))
 }
 
 func (UnimplementedClusterServiceHandler) GetStoreStatus(context.Context, *v1.GetStoreStatusRequest) (*v1.GetStoreStatusResponse, error) {

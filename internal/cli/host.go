@@ -1,0 +1,151 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/api"
+	"holdfast/internal/cluster"
+)
+
+func (a *app) hostCmd() *cobra.Command {
+	return group("host", "List the hosts, or take one out of use for maintenance", a.hostListCmd(), a.hostMaintenanceCmd(), a.hostEnableCmd())
+}
+
+// hostLine is a host as `host list` shows it to programs.
+type hostLine struct {
+	Name        cluster.HostID     `json:"name"`
+	Addr        string             `json:"addr"`
+	State       string             `json:"state"` // active, silent, unregistered
+	Maintenance bool               `json:"maintenance"`
+	Fit         bool               `json:"fit"`
+	Why         string             `json:"why,omitempty"` // not fit
+	Guest       cluster.GuestState `json:"guest"`
+	Version     string             `json:"version"`
+}
+
+func (a *app) hostListCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "list",
+		Short: "List the hosts of the cluster",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, js, err := a.open(cmd)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			s, err := c.Status(cmd.Context())
+			if err != nil {
+				return err
+			}
+			rows := hostLines(s)
+			if js {
+				return writeJSON(a.env.Stdout, rows, false)
+			}
+			return writeText(a.env.Stdout, hostsText(rows, painterFor(a.env.Stdout)))
+		},
+	}
+}
+
+func hostsText(rows []hostLine, p painter) string {
+	var b strings.Builder
+	cols := []column{{head: "HOST", cut: 2, least: 12}, {head: "ADDRESS"}, {head: "STATE"}, {head: "GUEST"}, {head: "VERSION", cut: 3, least: 8}, {head: "ABLE", cut: 1, least: 12}}
+	var cells [][]cell
+	for _, r := range rows {
+		cells = append(cells, r.cells())
+	}
+	table(&b, p, cols, cells)
+	return b.String()
+}
+
+func hostLines(s cluster.Status) []hostLine {
+	rows := []hostLine{}
+	known := map[cluster.HostID]bool{}
+	for _, h := range sortedHosts(s) {
+		known[h.Name] = true
+		r := hostLine{Name: h.Name, Addr: h.Addr, State: "active", Fit: h.Fit, Why: h.Why, Guest: h.Guest, Version: h.Version}
+		if !h.Alive {
+			r.State = "silent"
+		}
+		rows = append(rows, r)
+	}
+	for _, m := range s.Members {
+		if !known[m] {
+			rows = append(rows, hostLine{Name: m, State: "unregistered", Guest: cluster.GuestUnknown})
+		}
+	}
+	for i := range rows {
+		rows[i].Maintenance = slices.Contains(s.Want.Rest, rows[i].Name)
+	}
+	return rows
+}
+
+func (r hostLine) cells() []cell {
+	state := cell{r.State, green}
+	switch {
+	case r.State != "active":
+		state.c = red
+	case r.Maintenance:
+		state = cell{"maintenance", yellow}
+	}
+	able := cell{"yes", plain}
+	if !r.Fit {
+		able = cell{"no: " + clean(or(r.Why, "not known")), yellow}
+	}
+	return []cell{{clean(r.Name), plain}, {or(clean(r.Addr), "-"), plain}, state, {clean(r.Guest), plain}, {or(clean(r.Version), "-"), plain}, able}
+}
+
+func (a *app) hostMaintenanceCmd() *cobra.Command {
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use:   "maintenance HOST",
+		Short: "Empty a host of the management VM, and keep it so",
+		Long: `Moves the management VM off a host, live, and does not choose the host again
+until "host enable". It waits until the host is empty. When no other host is
+able to run it, the VM stays where it is, and "status" says why.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			host := cluster.HostID(args[0])
+			return a.pursue(cmd, timeout, goal{
+				name:    "maintenance",
+				request: func(ctx context.Context, c *api.Client) error { return c.SetMaintenance(ctx, args[0], true, "") },
+				reached: func(s cluster.Status) bool {
+					return slices.Contains(s.Want.Rest, host) && !slices.Contains(s.Owner.Holders(), host)
+				},
+				result: func(cluster.Status) string {
+					return fmt.Sprintf("host %s is empty; end its maintenance with: holdfast host enable %s", clean(host), clean(host))
+				},
+			})
+		},
+	}
+	timeoutFlag(cmd, &timeout)
+	return cmd
+}
+
+func (a *app) hostEnableCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "enable HOST",
+		Short: "End a host's maintenance",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, js, err := a.open(cmd)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			if err := c.SetMaintenance(cmd.Context(), args[0], false, ""); err != nil {
+				return err
+			}
+			if js {
+				return a.showNow(cmd.Context(), c)
+			}
+			return writeText(a.env.Stdout, fmt.Sprintf("host %s may run the management VM again\n", clean(args[0])))
+		},
+	}
+}
