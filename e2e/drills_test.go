@@ -255,7 +255,7 @@ func (r *rig) history(t *testing.T, since time.Time) []lab.Event {
 
 // storeStall is how long the store may be without a leader after losses and cuts
 // that follow each other closely (docs/roadmap.md). Nothing is decided meanwhile.
-const storeStall = 10 * time.Second
+const storeStall = 5 * time.Second
 
 // judgeProof looks at the takeovers in the event log.
 func (d drill) judgeProof(t *testing.T, c course) {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
@@ -48,7 +49,8 @@ const (
 // RunMember runs an etcd member in this process until ctx ends or the process
 // gets SIGTERM or SIGINT; then it stops the member within 10 s and returns nil.
 // Until a majority of members runs it waits, without a limit. One process can
-// run one member, and etcd may end the process when its disk fails.
+// run one member, and etcd may end the process when its disk fails. All TCP
+// connections of the process get limits of silence; see tend.
 func RunMember(ctx context.Context, c MemberConfig) (err error) {
 	ctx, stop := signal.NotifyContext(ctx, unix.SIGTERM, unix.SIGINT)
 	defer stop()
@@ -73,7 +75,7 @@ func RunMember(ctx context.Context, c MemberConfig) (err error) {
 	if err != nil {
 		return fmt.Errorf("run store member %s: %w", c.Name, err)
 	}
-	halted, err := serve(ctx, c, e, h)
+	halted, err := attend(ctx, c, e, h)
 	if !halted {
 		err = errors.Join(err, closeEtcd(e, h))
 	}
@@ -97,6 +99,16 @@ func prepare(ctx context.Context, c MemberConfig) (MemberConfig, error) {
 		return c, err
 	}
 	return c, c.foreign(ctx)
+}
+
+// attend is serve with limits on the member's connections.
+func attend(ctx context.Context, c MemberConfig, e *embed.Etcd, h *halt) (halted bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	var tending sync.WaitGroup
+	tending.Go(func() { tend(ctx, e.GetLogger()) })
+	defer tending.Wait()
+	defer cancel()
+	return serve(ctx, c, e, h)
 }
 
 // serve returns when ctx ends (nil) or the member ends by itself. Whether it has
