@@ -1,0 +1,278 @@
+package check
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/host/facts"
+	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/version"
+)
+
+func TestAClusterThatIsWellPassesEverything(t *testing.T) {
+	for _, f := range Run(*well()) {
+		if f.Level == Warn || f.Level == Fail {
+			t.Errorf("%+v", f)
+		}
+	}
+}
+
+// wrong is a change that one check must find, and what it says of it.
+type wrong struct {
+	check  string
+	change func(in *Input)
+	want   string // level, where, text
+	remedy string // part of it
+}
+
+func allWrong() []wrong {
+	return []wrong{
+		{"facts", func(in *Input) { host(in, "h1").Down = true }, "fail h1: the host is down", "start"},
+		{"facts", func(in *Input) { delete(in.Facts, "h1") }, "fail h1: the host has told nothing of itself", "agent"},
+		{"facts", func(in *Input) { in.Inventory = nil }, "fail : there is no host to check", "inventory"},
+		{"facts", func(in *Input) { in.Facts["h1"].Unknown = map[string]string{"os": "no file"} }, "info h1: not known: no file", "reason"},
+		{"facts", func(in *Input) { in.Facts["h1"].At = testNow.Add(-2 * time.Hour) }, "warn h1: what the host has told of itself is 2h0m0s old", "anew"},
+		{"white-list", func(in *Input) { in.Manifest.UpgradeFrom[0].Version = "E0306" }, "fail : E0303 is not on the white list of cas E0306, which has E0306", "upgrade path"},
+		{"white-list", func(in *Input) { in.Mode = upgrade.Offline }, "fail : from E0303 (3.0) the upgrade is not allowed in the mode offline", "run it as rolling"},
+		{"white-list", func(in *Input) { in.From = "E0306" }, "info : E0306 is installed already", ""},
+		{"white-list", func(in *Input) { in.From = "what?" }, `fail : no scheme of versions fits the version "what?"`, "take the bundle"},
+		{"white-list", func(in *Input) { in.Manifest.UpgradeFrom[0].ChangeSystemTables = true }, "info : the upgrade changes system tables", ""},
+		{"same-version", func(in *Input) { in.Facts["h2"].Version = "E0302" }, "fail h2: has E0302, want E0303", "same version"},
+		{"same-version", func(in *Input) { in.Facts["h2"].Version = "E0306" }, "fail h2: has E0306, want E0303", "same version"},
+		{"same-version", func(in *Input) { in.When, in.Facts["h2"].Version = Between, "E0302" }, "fail h2: has E0302, want E0303, E0306 or what", "same version"},
+		{"same-version", func(in *Input) { in.When = After }, "fail cvm: has E0303, want E0306", "upgrade the host"},
+		{"same-version", func(in *Input) { in.Facts["h2"].Unknown = map[string]string{"version": "no file"} }, "warn h2: not known: no file", "reason"},
+		{"same-version", func(in *Input) { in.When, in.Left = After, []cluster.HostID{"h2"} }, "warn h2: has E0303: it was left out", "by hand"},
+		{"config-names", func(in *Input) { in.Facts["cvm"].Config[0].Bundle = []string{"a", "c"} }, "fail cvm: db: the parameter names of /etc/db.json differ; only installed: b; only in the bundle: c", "db/db.json in the bundle"},
+		{"config-names", func(in *Input) { in.Facts["cvm"].Config = nil }, "fail cvm: db: /etc/db.json was not compared", "staged"},
+		{"config-names", func(in *Input) { in.Facts["cvm"].Config[0].NotThere = true }, "fail cvm: db: /etc/db.json is not there", "restore"},
+		{"config-names", func(in *Input) { in.Facts["cvm"].Config[0].NotStaged = true }, "fail cvm: db: db/db.json of the bundle is not", "staged"},
+		{"config-names", func(in *Input) { in.Facts["cvm"].Config[0].Why = "malformed JSON" }, "fail cvm: db: malformed JSON", "correct"},
+		{"cluster-status", func(in *Input) { in.Facts["cvm"].Status.Exit = 1 }, "fail cvm: check_status says that the cluster is not well (exit code 1): well", "appctl.sh start"},
+		{"free-space", func(in *Input) { in.Facts["h1"].Space.Free = 4 << 30 }, "fail h1: /opt has 4.0 GiB free, want 5.0 GiB", "room"},
+		{"free-space", func(in *Input) { in.Manifest.Modules[0].Files[0].Size = 11 << 30 }, "fail h1: /opt has 20.0 GiB free, want 22.0 GiB", "room"},
+		{"free-space", func(in *Input) { delete(in.Facts, "h1"); host(in, "h1").FreeBytes = 1 << 30 }, "fail h1: the unpack directory has 1.0 GiB free", "room"},
+		{"commands", func(in *Input) { in.Facts["h1"].Commands = nil }, "fail h1: not there: tree", "apt-get install tree;"},
+		{"commands", func(in *Input) { in.Facts["h1"].Commands, in.Facts["h1"].OS = nil, OS{ID: "ctyunos"} }, "fail h1: not there: tree", "yum install tree;"},
+		{"commands", func(in *Input) { in.Facts["h1"].Commands, in.Facts["h1"].OS = nil, OS{ID: "x"} }, "fail h1: not there: tree", "install tree with the system's package manager"},
+		{"commands", func(in *Input) { in.Manifest.Requires.Commands = []string{"multipath"} }, "fail h1: not there: multipath", "apt-get install multipath-tools;"},
+		{"commands", func(in *Input) { delete(in.Facts, "h1"); host(in, "h1").Commands = []string{} }, "fail h1: not there: tree", "install tree"},
+		{"python-modules", func(in *Input) { in.Facts["h1"].Python["requests"] = "No module named 'requests'" }, "fail h1: Python can not import requests: No module named 'requests'", "pip3 install requests, or apt-get install python3-requests"},
+		{"python-modules", func(in *Input) { in.Manifest.Requires.PythonModules = []string{"yaml"} }, "fail h1: Python can not import yaml: the host was not asked for it", "pip3 install PyYAML, or apt-get install python3-yaml"},
+		{"ha-state", func(in *Input) { in.When = Between }, "fail cvm: the platform's HA is on in the middle", "switch HA off"},
+		{"ha-state", func(in *Input) { in.When, in.HABefore, in.Facts["cvm"].HA.Exit = After, new(true), 1 }, "fail cvm: the platform's HA is off, it was on before", "switch HA on"},
+		{"ha-state", func(in *Input) { in.When, in.Facts["cvm"].HA.Exit = After, 1 }, "warn cvm: the platform's HA is off, and it is not known", "switch HA on"},
+		{"ha-state", func(in *Input) { in.Facts["cvm"].HA.Exit = 5 }, "warn cvm: the state of the platform's HA is not known", "tools"},
+		{"ha-state", func(in *Input) { in.Facts["cvm"].HA = nil }, "warn : no host has told whether the platform's HA is on", "tools"},
+		{"ha-state", func(in *Input) { in.Facts["cvm"].HA.Exit = 1 }, "info cvm: the platform's HA is off, and will be left off", ""},
+		{"store-quorum", func(in *Input) { in.Store.Healthy = 2 }, "warn : 2 of 3 members of the store are healthy, 2 are needed: no more may be lost", "bring"},
+		{"store-quorum", func(in *Input) { in.Store.Healthy, in.Manifest.RequiresReboot = 2, true }, "fail : 2 of 3 members of the store are healthy, 2 are needed: none may be lost", "bring"},
+		{"store-quorum", func(in *Input) { in.Store.Healthy = 1 }, "fail : 1 of 3 members of the store are healthy, 2 are needed: there is no quorum", "bring"},
+		{"store-quorum", func(in *Input) { in.When, in.Store.Healthy = After, 2 }, "warn : 2 of 3", "bring"},
+		{"store-quorum", func(in *Input) { in.Store = nil }, "warn : it is not known how the store stands", "status"},
+		{"replication", func(in *Input) { in.Facts["cvm"].Replication[0] = Probe{"slave", 2, "lag 90 s"} }, "fail cvm: slave is not healthy (exit code 2): lag 90 s", "in step"},
+		{"last-backup", func(in *Input) { in.Facts["cvm"].LastBackup = testNow.Add(-30 * time.Hour) }, "warn : the last backup is of 2026-03-25 04:34:48, 30h0m0s ago", "new backup"},
+		{"last-backup", func(in *Input) { in.Facts["cvm"].LastBackup = time.Time{} }, "warn : no host has a backup", "make a backup"},
+		{"time-skew", func(in *Input) { host(in, "h1").SkewMillis = -1500 }, "warn h1: the clock is off by -1.5s", "time server"},
+		{"time-skew", func(in *Input) { host(in, "h1").SkewMillis = 31000 }, "fail h1: the clock is off by 31s", "time server"},
+		{"time-skew", func(in *Input) { in.Facts["h1"].Clock.Synced = false }, "warn h1: the clock follows no time server (chrony says so)", "time server"},
+		{"time-skew", func(in *Input) { in.Facts["h1"].Clock.OffsetMS = 3000 }, "warn h1: the clock is 3s off its time server", "time server"},
+		{"kernel", func(in *Input) { in.Facts["h1"].Kernel.Next = "4.14.0" }, "warn h1: runs the kernel 4.1.0, a reboot would start 4.14.0", "who"},
+		{"kernel", func(in *Input) { in.When, in.Next, in.Manifest.Kernel = Between, []cluster.HostID{"h1"}, "4.14.0" }, "fail h1: a reboot would start the kernel 4.1.0, want 4.14.0", "boot loader"},
+		{"kernel", func(in *Input) { in.When, in.Done, in.Manifest.Kernel = Between, []cluster.HostID{"h1"}, "4.14.0" }, "fail h1: runs the kernel 4.1.0, want 4.14.0", "reboot"},
+		{"kernel", func(in *Input) { in.When, in.Facts["h1"].Kernel.Next = After, "4.14.0" }, "warn h1: the kernel 4.14.0 is installed and 4.1.0 runs", "reboot"},
+		{"kernel", func(in *Input) { delete(in.Facts, "h1"); h := host(in, "h1"); h.Kernel, h.NextKernel = "a", "b" }, "warn h1: runs the kernel a, a reboot would start b", ""},
+		{"capacity", func(in *Input) { in.Inventory.VMs[0].MemoryMiB = 65 << 10 }, "fail h1: can not be emptied, however guests are placed: a (66560 MiB, 4 CPUs) is larger than every other host", "add a host"},
+		{"migratable", func(in *Input) { in.Inventory.VMs[0].Fixed = []string{"host device 0000:3b:00.0", "local disk"} }, "fail a: can not move live: host device 0000:3b:00.0, local disk", "stop, cold or skip"},
+		{"migratable", func(in *Input) { in.Inventory.VMs[0].Fixed, in.Policy = []string{"x"}, upgrade.PolicySkip }, "warn a: can not move live (x): its host h1 is left out", "by hand"},
+		{"migratable", func(in *Input) { v := &in.Inventory.VMs[0]; v.Fixed, v.Policy = []string{"x"}, upgrade.PolicyStop }, "info a: can not move live (x): it is shut down while", ""},
+		{"migratable", func(in *Input) { v := &in.Inventory.VMs[0]; v.Fixed, v.Policy = []string{"x"}, upgrade.PolicyCold }, "info a: can not move live (x): it is shut down and started", ""},
+		{"migratable", func(in *Input) { in.From, in.Inventory.VMs[0].System = "E0218H06", "CentOS 6.5" }, "warn a: a guest with CentOS 6.5 may hang", "cold"},
+		{"migratable", func(in *Input) { in.From, in.Inventory.VMs[0].MemoryMiB = "E0209H11", 32<<10 }, "warn a: has 32768 MiB: live migrations", "cold"},
+		{"migratable", func(in *Input) { host(in, "h3").CPUModel = "Haswell" }, "info g: hosts of the group g have different CPU models: Haswell, Skylake", ""},
+		{"dirty-rate", func(in *Input) { in.Inventory.VMs[0].Dirty = 110 }, "fail a: changes 110 MiB/s of its memory, the migration network carries 110", "quieter"},
+		{"dirty-rate", func(in *Input) { in.Inventory.VMs[0].Dirty = 60 }, "warn a: changes 60 MiB/s", "quieter"},
+		{"busy-guests", func(in *Input) { in.Inventory.VMs[2].Busy = "snapshot" }, "warn off: is busy: snapshot", "let it end"},
+		{"single-path", func(in *Input) {
+			h := host(in, "h1")
+			h.Pools = append(h.Pools, upgrade.Pool{Name: "iscsi-tt", Kind: "ocfs2", Shared: true, Paths: 1}, upgrade.Pool{Name: "iscsi-t", Kind: "ocfs2", Shared: true, Paths: 1})
+		}, "warn iscsi-t iscsi-tt: The CVK(h1) have single path ocfs2 pools: [iscsi-t iscsi-tt ], please remove them, and then add back", "multipath"},
+		{"single-path", func(in *Input) { in.Facts["h1"].Mounts = []Mount{{"x", "/vms/x", "ocfs2", "/dev/sdc", 1}} }, "warn x: The CVK(h1) have single path ocfs2 pools: [x ]", "reboot"},
+		{"storage-paths", func(in *Input) { in.Facts["h1"].ISCSI = nil }, "warn h1: has no session to iSCSI targets that other hosts of its group use: iqn.a", "--login"},
+		{"storage-paths", func(in *Input) { in.Facts["h1"].FC[0].State = "Linkdown" }, "warn h1: the Fibre Channel port host1 is Linkdown", "cable"},
+		{"storage-paths", func(in *Input) { in.Facts["h1"].Maps[0].Paths[1] = Path{"sdb", "failed faulty", false} }, "warn mpatha: multipath device mpatha: paths are down: sdb (failed faulty)", "bring"},
+		{"storage-paths", func(in *Input) { in.Facts["h1"].Maps[0].Paths = nil }, "fail mpatha: multipath device mpatha: no path is up", "bring"},
+		{"o2cb", func(in *Input) { in.Facts["h1"].O2CB.Configured = 31 }, "warn h1: O2CB_HEARTBEAT_THRESHOLD is 31 in /etc/default/o2cb, want 61", "suspend all shared pools first"},
+		{"o2cb", func(in *Input) { in.Facts["h1"].O2CB.Configured = 0 }, "warn h1: O2CB_HEARTBEAT_THRESHOLD is not set", "suspend"},
+		{"o2cb", func(in *Input) { in.Facts["h1"].O2CB.Configured, in.Facts["h1"].Version = 31, "E0306" }, "warn h1: O2CB_HEARTBEAT_THRESHOLD is 31", "while pools are in use"},
+		{"o2cb", func(in *Input) { in.Facts["h1"].O2CB.Active = 31 }, "fail : hosts use different O2CB heartbeat thresholds and would refuse each other: 31 on h1; 61 on cvm, h2, h3", "same threshold"},
+		{"template-storage", func(in *Input) { in.When, in.Next = Between, []cluster.HostID{"h1"} }, "fail h1: is about to be rebooted with storage attached: iso, p", "detach"},
+		{"template-storage", func(in *Input) { in.When = After; host(in, "h1").Pools[0].Active = false }, "fail p: the pool p (ocfs2) is not active after the upgrade", "start the pool"},
+		{"template-storage", func(in *Input) {}, "info h1: template storage is attached, it is detached", ""},
+		{"template-storage", func(in *Input) { in.Manifest.RequiresReboot = true; host(in, "h1").Pools = nil }, "info h1: 1 iSCSI sessions: shared storage is detached", ""},
+	}
+}
+
+func TestEachCheckFindsWhatIsWrong(t *testing.T) {
+	tried := map[string]bool{}
+	for _, w := range allWrong() {
+		in := well()
+		w.change(in)
+		var got []string
+		found := false
+		for _, f := range only(t, w.check, in) {
+			line := fmt.Sprintf("%s %s: %s", f.Level, f.Where, f.Text)
+			got = append(got, line+" / "+f.Remedy)
+			found = found || strings.HasPrefix(line, w.want) && strings.Contains(f.Remedy, w.remedy) && f.Check == w.check
+			if (f.Level == Fail || f.Level == Warn) && f.Remedy == "" {
+				t.Errorf("%s: %s: it has no remedy", w.check, line)
+			}
+		}
+		if !found {
+			t.Errorf("%s:\ngot  %s\nwant %s / %s", w.check, strings.Join(got, "\n     "), w.want, w.remedy)
+		}
+		if !strings.HasPrefix(w.want, "info") {
+			tried[w.check] = true
+		}
+	}
+	for _, c := range List() {
+		if !tried[c.ID] {
+			t.Errorf("no test makes %s warn or fail", c.ID)
+		}
+	}
+}
+
+func TestHostsThatAreDownAreNotAskedFor(t *testing.T) {
+	in := well()
+	host(in, "h1").Down = true
+	delete(in.Facts, "h1")
+	for _, f := range Run(*in) {
+		if f.Host == "h1" && f.Scope == ScopeHost && f.Check != "facts" {
+			t.Errorf("%+v", f)
+		}
+	}
+}
+
+func TestWhatIsNotKnownIsNeverOK(t *testing.T) {
+	for _, fact := range factNames() {
+		in := well()
+		in.Facts["cvm"].Unknown = map[string]string{fact: "the tool is broken"}
+		if !slices.ContainsFunc(Run(*in), func(f Finding) bool {
+			return f.Host == "cvm" && f.Text == "not known: the tool is broken" && f.Level != OK
+		}) {
+			t.Errorf("nobody says that %q is not known", fact)
+		}
+	}
+}
+
+// factNames are the JSON names of what a host may not know.
+func factNames() []string {
+	var out []string
+	typ := reflect.TypeFor[Facts]()
+	for i := range typ.NumField() {
+		name, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
+		if name != "host" && name != "at" && name != "unknown" {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// Facts travel as JSON from the package that gathers them to this one.
+func TestFactsAreThoseThatHostsGather(t *testing.T) {
+	alike(t, "Facts", reflect.TypeFor[Facts](), reflect.TypeFor[facts.Facts]())
+}
+
+func alike(t *testing.T, at string, a, b reflect.Type) {
+	t.Helper()
+	switch {
+	case a.Kind() != b.Kind():
+		t.Errorf("%s: %s and %s", at, a, b)
+	case a == b:
+	case a.Kind() == reflect.Struct:
+		if a.NumField() != b.NumField() {
+			t.Errorf("%s: %d and %d fields", at, a.NumField(), b.NumField())
+			return
+		}
+		for i := range a.NumField() {
+			x, y := a.Field(i), b.Field(i)
+			if x.Name != y.Name || x.Tag != y.Tag {
+				t.Errorf("%s: %s %s and %s %s", at, x.Name, x.Tag, y.Name, y.Tag)
+			}
+			alike(t, at+"."+x.Name, x.Type, y.Type)
+		}
+	case a.Kind() == reflect.Slice || a.Kind() == reflect.Pointer:
+		alike(t, at+"[]", a.Elem(), b.Elem())
+	default:
+		t.Errorf("%s: %s and %s", at, a, b)
+	}
+}
+
+func TestChecksAreListed(t *testing.T) {
+	ids := map[string]bool{}
+	for _, c := range List() {
+		if ids[c.ID] || c.Title == "" || len(c.When) == 0 || !strings.HasSuffix(c.Doc, ".") || strings.Trim(c.ID, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
+			t.Errorf("%+v", c)
+		}
+		ids[c.ID] = true
+	}
+	if _, err := Find("none"); err == nil {
+		t.Error("there is a check none")
+	}
+}
+
+func TestOnlyChecksOfThatPointRun(t *testing.T) {
+	for _, when := range []When{Before, Between, After} {
+		in := well()
+		in.When = when
+		ran := map[string]bool{}
+		for _, f := range Run(*in) {
+			ran[f.Check] = true
+		}
+		for _, c := range List() {
+			if ran[c.ID] != slices.Contains(c.When, when) {
+				t.Errorf("%s %s: ran %v", when, c.ID, ran[c.ID])
+			}
+		}
+	}
+}
+
+func TestAnEmptyInputIsNoCrash(t *testing.T) {
+	if fs := Run(Input{}); Worst(fs) != Fail {
+		t.Errorf("%+v", fs)
+	}
+}
+
+func TestOnlineO2CB(t *testing.T) {
+	for v, want := range map[string]bool{"E0306": true, "E0306H01": true, "E0705": true, "E0303": false, "2.0": false, "V500R001": false, "": false, "2.0.0.B086": false} {
+		if OnlineO2CB(v) != want {
+			t.Errorf("%s: %v", v, !want)
+		}
+	}
+	if n := O2CBThreshold(120 * time.Second); n != 61 {
+		t.Errorf("%d", n)
+	}
+}
+
+func TestMixedVersionsMayRunDuringTheRun(t *testing.T) {
+	in := well()
+	in.When, in.Scheme, in.Manifest.Mixed = Between, version.CAS, []string{"E0302"}
+	in.Facts["h1"].Version, in.Facts["h2"].Version = "E0302", "E0306"
+	if fs := only(t, "same-version", in); Worst(fs) != OK {
+		t.Errorf("%+v", fs)
+	}
+}
+
+func TestModulesRunWhereTheyShould(t *testing.T) {
+	h := &upgrade.Host{Name: "h", Roles: []upgrade.Role{upgrade.RoleHost}, Labels: map[string]string{"tier": "web"}}
+	for rule, want := range map[string]bool{"": true, "all": true, "host": true, "manager": false, "label:tier=web": true, "label:tier=db": false, "label:x=": false} {
+		if runsOn(rule, h) != want {
+			t.Errorf("%q: %v", rule, !want)
+		}
+	}
+}

@@ -1,0 +1,133 @@
+package check
+
+import (
+	"fmt"
+	"strings"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/version"
+)
+
+// onVM is a finding about a guest.
+func onVM(vm *upgrade.VM, l Level, remedy, format string, args ...any) Finding {
+	return Finding{Scope: ScopeVM, Where: vm.Name, Host: vm.Host, Level: l, Text: fmt.Sprintf(format, args...), Remedy: remedy}
+}
+
+// running calls f with each guest that runs on a host that is still to be emptied.
+func (s *scene) running(f func(*upgrade.VM)) {
+	done := map[cluster.HostID]bool{}
+	for _, h := range s.Done {
+		done[h] = s.When == Between
+	}
+	for i := range s.inv.VMs {
+		if vm := &s.inv.VMs[i]; vm.Running && !done[vm.Host] {
+			f(vm)
+		}
+	}
+}
+
+// checkMigratable gives all reasons of a guest at once.
+func checkMigratable(s *scene) []Finding {
+	var fs []Finding
+	hang, large := s.is("<=E0218H06"), s.is("2.0")
+	s.running(func(vm *upgrade.VM) {
+		switch {
+		case len(vm.Fixed) > 0:
+			fs = append(fs, s.fixed(vm))
+		case hang && isCentOS65(vm.System):
+			fs = append(fs, onVM(vm, Warn, "shut it down, and move it cold (policy cold or stop)", "a guest with CentOS 6.5 may hang in a live migration up to E0218H06"))
+		case large && vm.MemoryMiB >= largeGuest:
+			fs = append(fs, onVM(vm, Warn, "be ready to shut it down and move it cold", "has %d MiB: live migrations of guests with 32 GiB and more may fail in 2.0", vm.MemoryMiB))
+		}
+	})
+	return append(fs, s.models()...)
+}
+
+// fixed says what becomes of a guest that can not move live.
+func (s *scene) fixed(vm *upgrade.VM) Finding {
+	why := strings.Join(vm.Fixed, ", ")
+	switch s.policy(vm) {
+	case upgrade.PolicyStop:
+		return onVM(vm, Info, "", "can not move live (%s): it is shut down while its host is worked on, and started again there", why)
+	case upgrade.PolicyCold:
+		return onVM(vm, Info, "", "can not move live (%s): it is shut down and started on another host", why)
+	case upgrade.PolicySkip:
+		return onVM(vm, Warn, "upgrade that host by hand later", "can not move live (%s): its host %s is left out of the upgrade", why, vm.Host)
+	default:
+		return onVM(vm, Fail, "decide before the run: stop, cold or skip; or remove what holds it", "can not move live: %s", why)
+	}
+}
+
+// largeGuest is from which memory on a live migration of 2.0 may fail, MiB.
+const largeGuest = 32 << 10
+
+// is reports whether the installed version is one of CAS that a pattern means.
+func (s *scene) is(pattern string) bool {
+	if s.Scheme != version.CAS {
+		return false
+	}
+	ok, err := s.matches(pattern, s.From)
+	return err == nil && ok // the check "white-list" reports a version that can not be read
+}
+
+// isCentOS65 knows the ways to write it: centos6.5, CentOS 6.5.
+func isCentOS65(system string) bool {
+	if system == "" {
+		return false
+	}
+	words := strings.FieldsFunc(strings.ToLower(system), func(r rune) bool { return r == ' ' || r == '-' || r == '_' })
+	return strings.Contains(strings.Join(words, ""), "centos6.5")
+}
+
+// models tells of groups whose hosts differ in their CPU: a guest may find no way
+// back from a newer one.
+func (s *scene) models() []Finding {
+	by := map[string]map[string]bool{}
+	s.up(func(h *upgrade.Host, _ *Facts) {
+		if h.CPUModel == "" || !h.Has(upgrade.RoleHost) {
+			return
+		}
+		if by[h.Group] == nil {
+			by[h.Group] = map[string]bool{}
+		}
+		by[h.Group][h.CPUModel] = true
+	})
+	var fs []Finding
+	for _, g := range keys(by) {
+		if len(by[g]) > 1 {
+			fs = append(fs, Finding{Scope: ScopeGroup, Where: g, Level: Info,
+				Text: fmt.Sprintf("hosts of the group %s have different CPU models: %s; guests that are started on a newer one may not move to an older one", groupName(g), names(keys(by[g])))})
+		}
+	}
+	return fs
+}
+
+// checkDirty compares what a guest writes with what the network carries: a live
+// migration converges only when the network is faster.
+func checkDirty(s *scene) []Finding {
+	var fs []Finding
+	limit := s.Limits.Bandwidth
+	s.running(func(vm *upgrade.VM) {
+		const remedy = "choose a quieter time, a faster migration network, or a policy for it; or let the migration slow the guest down"
+		switch {
+		case len(vm.Fixed) > 0:
+		case vm.Dirty >= limit:
+			fs = append(fs, onVM(vm, Fail, remedy, "changes %.0f MiB/s of its memory, the migration network carries %.0f MiB/s: a live migration would not end", vm.Dirty, limit))
+		case vm.Dirty >= limit/2:
+			fs = append(fs, onVM(vm, Warn, remedy, "changes %.0f MiB/s of its memory, the migration network carries %.0f MiB/s: a live migration takes long", vm.Dirty, limit))
+		}
+	})
+	return fs
+}
+
+// checkBusy names guests that the run waits for.
+func checkBusy(s *scene) []Finding {
+	var fs []Finding
+	for i := range s.inv.VMs {
+		if vm := &s.inv.VMs[i]; vm.Busy != "" {
+			fs = append(fs, onVM(vm, Warn, "let it end, or cancel it; begin none until the upgrade is over", "is busy: %s; its host is not emptied before that has ended", vm.Busy))
+		}
+	}
+	return fs
+}

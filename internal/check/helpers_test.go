@@ -1,0 +1,80 @@
+package check
+
+import (
+	"testing"
+	"time"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/upgrade"
+)
+
+var testNow = time.Date(2026, 3, 26, 10, 34, 48, 0, time.UTC)
+
+// well is a cluster of three hosts and a manager of which there is nothing to warn.
+func well() *Input {
+	inv := &upgrade.Inventory{
+		Cluster: "lab", Version: "E0303", HA: &upgrade.Switch{},
+		Hosts: []upgrade.Host{
+			{Name: "cvm", Roles: []upgrade.Role{upgrade.RoleManager}, Group: "m"},
+			{Name: "h1", Group: "g", MemoryMiB: 64 << 10, CPUModel: "Skylake"},
+			{Name: "h2", Group: "g", MemoryMiB: 64 << 10, CPUModel: "Skylake"},
+			{Name: "h3", Group: "g", MemoryMiB: 64 << 10, CPUModel: "Skylake"},
+		},
+		VMs: []upgrade.VM{
+			{Name: "a", Host: "h1", MemoryMiB: 16 << 10, CPUs: 4, Running: true, Dirty: 5},
+			{Name: "b", Host: "h2", MemoryMiB: 16 << 10, CPUs: 4, Running: true},
+			{Name: "off", Host: "h2", MemoryMiB: 500 << 10, Fixed: []string{"host device"}},
+		},
+	}
+	for i := 1; i < 4; i++ {
+		inv.Hosts[i].Pools = []upgrade.Pool{
+			{Name: "p", Kind: "ocfs2", Shared: true, Paths: 2, Active: true},
+			{Name: "iso", Kind: "nfs", Active: true, Use: "template"},
+		}
+	}
+	in := &Input{
+		When: Before, Inventory: inv, Now: testNow, Facts: map[cluster.HostID]*Facts{}, Store: &Quorum{Voters: 3, Healthy: 3},
+		Manifest: &upgrade.Manifest{
+			Name: "cas", Version: "E0306", UpgradeFrom: []upgrade.Source{{Version: "3.0", Modes: []upgrade.Mode{upgrade.Rolling}}},
+			Requires: upgrade.Requires{Commands: []string{"tree"}, PythonModules: []string{"requests"}},
+			Modules: []upgrade.Module{{Name: "db", RunsOn: "manager", Files: []upgrade.File{{Path: "db/x", Size: 1 << 20}},
+				Config: []upgrade.ConfigFile{{File: "db/db.json", Installed: "/etc/db.json"}}}},
+		},
+	}
+	for _, h := range inv.Hosts {
+		in.Facts[h.Name] = &Facts{
+			Host: h.Name, OS: OS{ID: "debian"}, Version: "E0303", Space: Space{"/opt", 20 << 30},
+			Commands: map[string]string{"tree": "/usr/bin/tree"}, Python: map[string]string{"requests": ""},
+			Kernel: Kernel{"4.1.0", "4.1.0", "grub"}, Clock: Clock{true, 2, "chrony"}, O2CB: O2CB{true, 61, 61},
+			ISCSI: []Session{{1, "10.0.0.5:3260", "iqn.a"}}, FC: []Port{{"host1", "Online"}},
+			Maps: []Map{{"mpatha", "3600", "dm-0", []Path{{"sda", "active ready running", true}, {"sdb", "active ready running", true}}}},
+		}
+	}
+	f := in.Facts["cvm"]
+	f.Config = []Config{{Installed: "/etc/db.json", Names: []string{"a", "b"}, Bundle: []string{"a", "b"}}}
+	f.Status = &Probe{"check_status", 0, "well"}
+	f.HA = &Probe{"ha", 0, ""}
+	f.Replication = []Probe{{"slave", 0, ""}}
+	f.LastBackup = testNow.Add(-time.Hour)
+	return in
+}
+
+// host returns a host of the inventory.
+func host(in *Input, name cluster.HostID) *upgrade.Host {
+	for i := range in.Inventory.Hosts {
+		if h := &in.Inventory.Hosts[i]; h.Name == name {
+			return h
+		}
+	}
+	return nil
+}
+
+// only returns what a check finds.
+func only(t *testing.T, id string, in *Input) []Finding {
+	t.Helper()
+	c, err := Find(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.Run(*in)
+}

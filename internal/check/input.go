@@ -1,0 +1,264 @@
+package check
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/version"
+)
+
+// When says at which point of an upgrade a check runs.
+type When string
+
+// Points of an upgrade.
+const (
+	Before  When = "before"  // before anything is begun
+	Between When = "between" // hosts are about to be worked on or rebooted
+	After   When = "after"   // all hosts are done
+)
+
+// Input is what checks look at. It is not changed.
+type Input struct {
+	When      When // empty: Before
+	Manifest  *upgrade.Manifest
+	Inventory *upgrade.Inventory
+	Mode      upgrade.Mode   // of the run; empty: Rolling
+	From      string         // version before the upgrade; empty: the inventory's
+	Scheme    version.Scheme // of the versions; empty: found out
+	Facts     map[cluster.HostID]*Facts
+	Now       time.Time
+	Policy    upgrade.Policy   // for VMs that can not move live and have none of their own; empty: PolicyAsk
+	HABefore  *bool            // the platform's HA was on before the upgrade; nil: not known
+	Store     *Quorum          // of Holdfast's own store; nil: not asked
+	Next      []cluster.HostID // Between: hosts that are rebooted next
+	Done      []cluster.HostID // Between: hosts that are upgraded already
+	Left      []cluster.HostID // hosts that are left out of the upgrade
+	Limits    Limits
+}
+
+// Quorum is how a group of voters stands.
+type Quorum struct {
+	Voters  int
+	Healthy int
+}
+
+// Limits of the checks. Zero values stand for the defaults.
+type Limits struct {
+	Skew      time.Duration // of clocks between hosts; 1 s
+	BackupAge time.Duration // 24 h
+	FactsAge  time.Duration // 1 h
+	Bandwidth float64       // of the migration network, MiB/s; 110, 1 Gbit/s
+	Threshold int           // O2CB heartbeat threshold; 61 = (120 s / 2 s) + 1
+}
+
+// O2CBThreshold is the heartbeat threshold for a time after which a host fences
+// itself: a beat each 2 s, and the one that begins.
+func O2CBThreshold(fence time.Duration) int { return int(fence/(2*time.Second)) + 1 }
+
+func (l Limits) filled() Limits {
+	if l.Skew == 0 {
+		l.Skew = time.Second
+	}
+	if l.BackupAge == 0 {
+		l.BackupAge = 24 * time.Hour
+	}
+	if l.FactsAge == 0 {
+		l.FactsAge = time.Hour
+	}
+	if l.Bandwidth == 0 {
+		l.Bandwidth = 110
+	}
+	if l.Threshold == 0 {
+		l.Threshold = O2CBThreshold(120 * time.Second)
+	}
+	return l
+}
+
+// scene is an Input with what the checks look up again and again.
+type scene struct {
+	Input
+	man *upgrade.Manifest
+	inv *upgrade.Inventory
+	vms map[cluster.HostID][]*upgrade.VM // by host
+}
+
+func newScene(in Input) *scene {
+	s := &scene{Input: in, man: in.Manifest, inv: in.Inventory, vms: map[cluster.HostID][]*upgrade.VM{}}
+	if s.man == nil {
+		s.man = &upgrade.Manifest{}
+	}
+	if s.inv == nil {
+		s.inv = &upgrade.Inventory{}
+	}
+	if s.When == "" {
+		s.When = Before
+	}
+	if s.Mode == "" {
+		s.Mode = upgrade.Rolling
+	}
+	if s.From == "" {
+		s.From = s.inv.Version
+	}
+	if s.Scheme == "" {
+		s.Scheme = detect(s.From, s.man)
+	}
+	s.Limits = in.Limits.filled()
+	for i := range s.inv.VMs {
+		vm := &s.inv.VMs[i]
+		s.vms[vm.Host] = append(s.vms[vm.Host], vm)
+	}
+	return s
+}
+
+// detect returns the first scheme that reads the installed version and all
+// patterns of the bundle, "" when there is none. 2.0 may be of any scheme, so that
+// of CAS needs one E number.
+func detect(from string, m *upgrade.Manifest) version.Scheme {
+	release := func(v string) bool {
+		x, err := version.Parse(version.CAS, v)
+		return err == nil && !x.IsFamily()
+	}
+	for _, s := range version.Schemes() {
+		_, err := version.Parse(s, from)
+		ok := err == nil && (s != version.CAS || release(from) || release(m.Version))
+		for _, p := range patterns(m) {
+			if _, err := version.ParsePattern(s, p); err != nil {
+				ok = false
+			}
+		}
+		if ok {
+			return s
+		}
+	}
+	return ""
+}
+
+func patterns(m *upgrade.Manifest) []string {
+	ps := slices.Clone(m.Mixed)
+	for _, f := range m.UpgradeFrom {
+		ps = append(ps, f.Version)
+	}
+	return ps
+}
+
+// matches reports whether a version is meant by a pattern. A version or a pattern
+// that can not be read is an error.
+func (s *scene) matches(pattern, v string) (bool, error) {
+	if s.Scheme == "" {
+		return false, fmt.Errorf("no scheme of versions fits the version %q and the patterns of the bundle", v)
+	}
+	p, err := version.ParsePattern(s.Scheme, pattern)
+	if err != nil {
+		return false, fmt.Errorf("the bundle's pattern %q: %w", pattern, err)
+	}
+	x, err := version.Parse(s.Scheme, v)
+	if err != nil {
+		return false, fmt.Errorf("the version: %w", err)
+	}
+	return p.Match(x)
+}
+
+// up calls f with each host that is not down, with its facts; nil: it has told
+// nothing, which the check "facts" reports.
+func (s *scene) up(f func(h *upgrade.Host, facts *Facts)) {
+	for i := range s.inv.Hosts {
+		if h := &s.inv.Hosts[i]; !h.Down {
+			f(h, s.Facts[h.Name])
+		}
+	}
+}
+
+// told calls f with each host that is up and has told its facts.
+func (s *scene) told(f func(h *upgrade.Host, facts *Facts)) {
+	s.up(func(h *upgrade.Host, facts *Facts) {
+		if facts != nil {
+			f(h, facts)
+		}
+	})
+}
+
+// version returns the installed version of a host.
+func (s *scene) version(h *upgrade.Host) string {
+	if f := s.Facts[h.Name]; f != nil && f.Version != "" && f.Unknown["version"] == "" {
+		return f.Version
+	}
+	if h.Version != "" {
+		return h.Version
+	}
+	return s.inv.Version
+}
+
+// kernels returns the kernel that runs and the one that a reboot would start, "":
+// not known.
+func (s *scene) kernels(h *upgrade.Host) (running, next string) {
+	if f := s.Facts[h.Name]; f != nil && f.Unknown["kernel"] == "" && f.Kernel.Running != "" {
+		return f.Kernel.Running, f.Kernel.Next
+	}
+	return h.Kernel, h.NextKernel
+}
+
+// done reports whether a host must have the new version already.
+func (s *scene) done(h cluster.HostID) bool {
+	return s.When == After && !slices.Contains(s.Left, h) || s.When == Between && slices.Contains(s.Done, h)
+}
+
+// runsOn reports whether a module is installed on a host.
+func runsOn(rule string, h *upgrade.Host) bool {
+	switch key, value, _ := strings.Cut(strings.TrimPrefix(rule, "label:"), "="); {
+	case strings.HasPrefix(rule, "label:"):
+		got, ok := h.Labels[key]
+		return ok && got == value
+	case rule == "manager":
+		return h.Has(upgrade.RoleManager)
+	case rule == "host":
+		return h.Has(upgrade.RoleHost)
+	default:
+		return true
+	}
+}
+
+// onHost is a finding about a host.
+func onHost(h cluster.HostID, l Level, remedy, format string, args ...any) Finding {
+	return Finding{Scope: ScopeHost, Where: string(h), Host: h, Level: l, Text: fmt.Sprintf(format, args...), Remedy: remedy}
+}
+
+// inCluster is a finding about the cluster.
+func inCluster(l Level, remedy, format string, args ...any) Finding {
+	return Finding{Scope: ScopeCluster, Level: l, Text: fmt.Sprintf(format, args...), Remedy: remedy}
+}
+
+// notKnown is a finding about a fact that a host could not tell; ok is false when
+// it could.
+func notKnown(h cluster.HostID, f *Facts, fact string, l Level) (Finding, bool) {
+	why, ok := f.Unknown[fact]
+	if !ok {
+		return Finding{}, false
+	}
+	return onHost(h, l, "look at the reason on the host, then check again", "not known: %s", why), true
+}
+
+// keys returns the keys of a map, sorted.
+func keys[K ~string, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }
+
+const shownNames = 10
+
+// names lists words for a text, not more than a few.
+func names[T ~string](ws []T) string {
+	var b strings.Builder
+	for i, w := range ws {
+		if i == shownNames {
+			fmt.Fprintf(&b, " and %d more", len(ws)-i)
+			break
+		}
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(string(w))
+	}
+	return b.String()
+}

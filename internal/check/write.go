@@ -1,0 +1,117 @@
+package check
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Files are the paths of the three forms of a report.
+type Files struct {
+	Text, JSON, HTML string
+}
+
+// Base is the name of a report's files without a suffix: postcheck-report_ and the
+// time of its end as YYYYMMDDhhmmss, in the time's location.
+func (r Report) Base() string {
+	return strings.ReplaceAll(r.verb(), "-", "") + "-report_" + r.Ended.Format("20060102150405")
+}
+
+// jsonReport is the JSON form: the report, its counts and its format.
+type jsonReport struct {
+	Format int            `json:"format"`
+	Counts map[string]int `json:"counts"` // all levels
+	Report
+}
+
+// WriteJSON writes the report as JSON. Fields are added to it, never renamed; a
+// change that breaks readers raises "format".
+func WriteJSON(w io.Writer, r Report) error {
+	out := jsonReport{Format: 1, Counts: map[string]int{}, Report: r}
+	n := Count(r.Findings)
+	for _, l := range Levels() {
+		out.Counts[string(l)] = n[l]
+	}
+	if out.Hosts == nil {
+		out.Hosts = []HostRow{}
+	}
+	if out.Findings == nil {
+		out.Findings = []Finding{}
+	}
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	if err := e.Encode(out); err != nil {
+		return fmt.Errorf("write the report as JSON: %w", err)
+	}
+	return nil
+}
+
+// WriteAll writes the report in its three forms into dir, which is made when it is
+// not there. Each file is complete or not there, and there are all three of them or
+// none.
+func WriteAll(dir string, r Report) (Files, error) {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return Files{}, fmt.Errorf("make the directory of reports: %w", err)
+	}
+	base := filepath.Join(dir, r.Base())
+	files := Files{Text: base + ".txt", JSON: base + ".json", HTML: base + ".html"}
+	forms := []struct {
+		path  string
+		write func(io.Writer, Report) error
+	}{{files.JSON, WriteJSON}, {files.HTML, WriteHTML}, {files.Text, WriteText}}
+	var temps, shown []string
+	err := func() error {
+		for _, f := range forms {
+			tmp, err := writeTemp(dir, f.write, r)
+			if err != nil {
+				return err
+			}
+			temps = append(temps, tmp)
+		}
+		for i, f := range forms {
+			if err := os.Rename(temps[i], f.path); err != nil {
+				return fmt.Errorf("show the report: %w", err)
+			}
+			shown = append(shown, f.path)
+		}
+		return syncDir(dir)
+	}()
+	if err == nil {
+		return files, nil
+	}
+	for _, p := range append(temps, shown...) {
+		if e := os.Remove(p); e != nil && !errors.Is(e, os.ErrNotExist) {
+			err = errors.Join(err, fmt.Errorf("remove what was written of the report: %w", e))
+		}
+	}
+	return Files{}, err
+}
+
+// writeTemp writes one form into a new file and puts it on disk.
+func writeTemp(dir string, write func(io.Writer, Report) error, r Report) (path string, err error) {
+	f, err := os.CreateTemp(dir, ".report-*")
+	if err != nil {
+		return "", fmt.Errorf("make a file for the report: %w", err)
+	}
+	err = errors.Join(write(f, r), f.Chmod(0o640), f.Sync(), f.Close())
+	if err != nil {
+		return "", errors.Join(fmt.Errorf("write the report: %w", err), os.Remove(f.Name()))
+	}
+	return f.Name(), nil
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("sync the directory of reports: %w", err)
+	}
+	if err := errors.Join(d.Sync(), d.Close()); err != nil {
+		return fmt.Errorf("sync the directory of reports: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,224 @@
+package facts
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// host is a made-up host: files below root, commands in root/bin.
+type host struct {
+	t    *testing.T
+	root string
+}
+
+func newHost(t *testing.T) *host {
+	h := &host{t, t.TempDir()}
+	h.file("etc/os-release", "ID=debian\nVERSION_ID=\"12\"\n")
+	h.file("proc/sys/kernel/osrelease", "6.1.0-9-amd64\n")
+	h.file("proc/self/mountinfo", "40 24 252:1 / /vms/a rw - ocfs2 /dev/mapper/mpatha rw\n41 24 8:32 / /vms/b rw - ocfs2 /dev/sdc rw\n")
+	return h
+}
+
+func (h *host) file(name, text string) string {
+	h.t.Helper()
+	p := filepath.Join(h.root, name)
+	if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
+		h.t.Fatal(err)
+	}
+	if err := os.WriteFile(p, []byte(text), 0o644); err != nil {
+		h.t.Fatal(err)
+	}
+	return p
+}
+
+// command makes a program that runs these lines of a shell.
+func (h *host) command(name, script string) string {
+	h.t.Helper()
+	p := h.file("bin/"+name, "#!/bin/sh\n"+script+"\n")
+	if err := os.Chmod(p, 0o755); err != nil {
+		h.t.Fatal(err)
+	}
+	return p
+}
+
+func (h *host) gather(ctx context.Context, r Request) Facts {
+	h.t.Helper()
+	g := Gatherer{Root: h.root, Path: filepath.Join(h.root, "bin"), Timeout: 5 * time.Second}
+	f := g.Gather(ctx, r)
+	if f.Clock.By == "kernel" || f.Unknown["clock"] != "" {
+		f.Clock = Clock{} // of the machine that the test runs on
+		delete(f.Unknown, "clock")
+	}
+	return f
+}
+
+func TestAHostWithEverything(t *testing.T) {
+	h := newHost(t)
+	h.file("boot/grub/grub.cfg", strings.Replace(sample(t, "grub-debian.cfg"), "DEFAULT", "0", 1))
+	h.file("etc/default/o2cb", "O2CB_ENABLED=true\nO2CB_HEARTBEAT_THRESHOLD=31\n")
+	h.file("sys/kernel/config/cluster/pool/heartbeat/dead_threshold", "61\n")
+	h.file("sys/class/fc_host/host1/port_state", "Linkdown\n")
+	h.file("sys/class/fc_host/host1/port_name", "0x21000024ff\n")
+	multipath, err := filepath.Abs("testdata/multipath-new.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.command("multipath", "while read -r line; do echo \"$line\"; done <"+multipath)
+	h.command("iscsiadm", "echo 'tcp: [1] 10.0.0.5:3260,1 iqn.a:b (non-flash)'")
+	h.command("chronyc", "echo 'System time : 0.25 seconds fast of NTP time'; echo 'Leap status : Normal'")
+	h.command("python3", `case "$3" in requests) ;; *) echo "Traceback" >&2; echo "ModuleNotFoundError: No module named '$3'" >&2; exit 1;; esac`)
+	h.command("tree", "")
+	status := h.command("status", "echo all is well; echo on error >&2; exit 3")
+	backup := h.file("backup/one", "x")
+	when := time.Unix(1700000000, 0)
+	if err := os.Chtimes(backup, when, when); err != nil {
+		t.Fatal(err)
+	}
+	h.file("backup/.partial", "x")
+	f := h.gather(t.Context(), Request{
+		Host: "h1", Unpack: h.root, Commands: []string{"tree", "gone", "../bin/tree"}, Python: []string{"requests", "paramiko", "os;x"},
+		Config: []ConfigFile{{Installed: h.file("etc/app.json", `{"a":1,"b":2}`), Bundle: h.file("new/app.json", `{"a":1,"c":2}`)},
+			{Installed: filepath.Join(h.root, "etc/none.ini")}},
+		VersionFile: h.file("opt/versions.yml", "name: x\nVersion: 2.0.0.B086\n"), BackupDir: filepath.Join(h.root, "backup"),
+		Status: &Program{"status", []string{status}}, HA: &Program{"ha", []string{"relative"}}, Replication: []Program{{"slave", []string{status}}},
+	})
+	same(t, "unknown", f.Unknown, map[string]string{"ha": "ha: want a program with its absolute path"})
+	same(t, "kernel", f.Kernel, Kernel{"6.1.0-9-amd64", "6.1.0-18-amd64", "grub"})
+	same(t, "clock", f.Clock, Clock{true, 250, "chrony"})
+	same(t, "o2cb", f.O2CB, O2CB{true, 31, 61})
+	same(t, "iscsi", f.ISCSI, []Session{{1, "10.0.0.5:3260", "iqn.a:b"}})
+	same(t, "fc", f.FC, []Port{{"host1 0x21000024ff", "Linkdown"}})
+	same(t, "mounts", f.Mounts, []Mount{{"a", "/vms/a", "ocfs2", "/dev/mapper/mpatha", 2}, {"b", "/vms/b", "ocfs2", "/dev/sdc", 1}})
+	same(t, "commands", f.Commands, map[string]string{"tree": filepath.Join(h.root, "bin/tree"), "gone": "", "../bin/tree": ""})
+	same(t, "python", f.Python, map[string]string{"requests": "", "paramiko": "ModuleNotFoundError: No module named 'paramiko'", "os;x": "it is no name of a module"})
+	same(t, "config", f.Config, []Config{{Installed: filepath.Join(h.root, "etc/app.json"), Names: []string{"a", "b"}, Bundle: []string{"a", "c"}},
+		{Installed: filepath.Join(h.root, "etc/none.ini"), NotThere: true, NotStaged: true}})
+	same(t, "version", f.Version, "2.0.0.B086")
+	same(t, "backup", f.LastBackup.Unix(), when.Unix())
+	same(t, "status", f.Status, &Probe{"status", 3, "all is well\non error"})
+	same(t, "replication", f.Replication, []Probe{{"slave", 3, "all is well\non error"}})
+	if len(f.Maps) != 3 || f.Space.Free <= 0 {
+		t.Errorf("%d maps, %+v", len(f.Maps), f.Space)
+	}
+}
+
+func TestABareHostIsNoFault(t *testing.T) {
+	h := newHost(t)
+	h.file("boot/vmlinuz-6.1.0-9-amd64", "")
+	h.file("boot/vmlinuz-6.1.0-18-amd64", "")
+	h.file("boot/vmlinuz-6.1.0-99-amd64.old", "")
+	h.file("boot/vmlinuz-0-rescue-1234", "")
+	f := h.gather(t.Context(), Request{Host: "h1", Python: []string{"requests"}, BackupDir: h.root + "/none"})
+	same(t, "unknown", f.Unknown, map[string]string{})
+	same(t, "kernel", f.Kernel, Kernel{"6.1.0-9-amd64", "6.1.0-18-amd64", "boot"})
+	same(t, "python", f.Python, map[string]string{"requests": "python3 is not installed"})
+	same(t, "o2cb", f.O2CB, O2CB{})
+	if f.ISCSI != nil || f.Maps != nil || !f.LastBackup.IsZero() {
+		t.Errorf("%+v", f)
+	}
+}
+
+func TestASavedEntryOfRedHat(t *testing.T) {
+	h := newHost(t)
+	h.file("boot/grub2/grub.cfg", "set default=\"${saved_entry}\"\nblscfg\n")
+	h.file("boot/grub2/grubenv", "saved_entry=abc-5.14.0-362\n")
+	h.file("boot/loader/entries/abc-5.14.0-362.conf", "title Rocky\nlinux /vmlinuz-5.14.0-362.el9\n")
+	same(t, "kernel", h.gather(t.Context(), Request{}).Kernel, Kernel{"6.1.0-9-amd64", "5.14.0-362.el9", "grub"})
+}
+
+func TestWhatIsBrokenIsUnknownAndTheRestIsRead(t *testing.T) {
+	h := newHost(t)
+	h.file("etc/default/o2cb", "O2CB_HEARTBEAT_THRESHOLD=many\n")
+	h.command("iscsiadm", "echo 'iscsiadm: can not connect' >&2; exit 20")
+	h.command("multipath", "echo 'need to be root'; exit 1")
+	h.file("sys/class/misc/device-mapper/dev", "10:236\n")
+	h.command("chronyc", "echo nonsense")
+	if err := os.Remove(filepath.Join(h.root, "etc/os-release")); err != nil {
+		t.Fatal(err)
+	}
+	g := Gatherer{Root: h.root, Path: filepath.Join(h.root, "bin")}
+	f := g.Gather(t.Context(), Request{VersionFile: h.file("v", "nothing"), Unpack: h.root,
+		Config: []ConfigFile{{Installed: h.file("bad.json", "{"), Bundle: h.file("good.json", "{}")}}})
+	for _, fact := range []string{"os", "o2cb", "iscsi", "maps", "clock", "version"} {
+		if f.Unknown[fact] == "" {
+			t.Errorf("%s is not unknown", fact)
+		}
+	}
+	if len(f.Unknown) != 6 || f.Space.Free <= 0 || f.Kernel.Running == "" || !strings.Contains(f.Config[0].Why, "malformed JSON") {
+		t.Errorf("%+v", f)
+	}
+	same(t, "mounts", f.Mounts, []Mount{{"a", "/vms/a", "ocfs2", "/dev/mapper/mpatha", 0}, {"b", "/vms/b", "ocfs2", "/dev/sdc", 1}})
+}
+
+func TestAProgramThatHangsIsStoppedWithItsChildren(t *testing.T) {
+	h := newHost(t)
+	pid := filepath.Join(h.root, "pid")
+	slow := h.command("slow", "sleep 600 & echo $! >"+pid+"; wait")
+	g := Gatherer{Root: h.root, Path: filepath.Join(h.root, "bin"), Timeout: 300 * time.Millisecond}
+	began := time.Now()
+	_, err := g.probe(t.Context(), Program{"slow", []string{slow}})
+	if err == nil || !strings.Contains(err.Error(), "has not answered within 300ms") || time.Since(began) > 5*time.Second {
+		t.Fatalf("%v after %s", err, time.Since(began))
+	}
+	b, err := os.ReadFile(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(5 * time.Second); alive(strings.TrimSpace(string(b))); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("the child %s lives on", b)
+		}
+	}
+}
+
+// alive reports whether a process runs; a zombie does not.
+func alive(pid string) bool {
+	b, err := os.ReadFile("/proc/" + pid + "/stat")
+	if err != nil {
+		return false
+	}
+	_, rest, _ := strings.Cut(string(b), ") ")
+	return !strings.HasPrefix(rest, "Z")
+}
+
+func TestAnEndedContextLeavesProgramsUnknown(t *testing.T) {
+	h := newHost(t)
+	status := h.command("status", "exit 0")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	f := h.gather(ctx, Request{Status: &Program{"status", []string{status}}})
+	if f.Status != nil || f.Unknown["status"] == "" {
+		t.Errorf("%+v %v", f.Status, f.Unknown)
+	}
+}
+
+func TestWhatHangsInTheKernelIsLeft(t *testing.T) {
+	release := make(chan struct{})
+	defer close(release)
+	_, err := bounded(20*time.Millisecond, "/nfs", func() (int, error) { <-release; return 1, nil })
+	if err == nil || err.Error() != "/nfs hangs, it has not answered within 20ms" {
+		t.Error(err)
+	}
+}
+
+func TestLongOutputIsCut(t *testing.T) {
+	h := newHost(t)
+	long := h.command("long", `i=0; while [ $i -lt 3000 ]; do echo "line $i is here"; i=$((i+1)); done`)
+	p, err := (&Gatherer{}).probe(t.Context(), Program{"long", []string{long}})
+	if err != nil || len(p.Text) > maxText || !strings.HasSuffix(p.Text, "line 2999 is here") {
+		t.Errorf("%v %d bytes", err, len(p.Text))
+	}
+}
+
+// The reasons are keyed by the JSON names of the fields.
+func TestUnknownNamesFields(t *testing.T) {
+	b, err := json.Marshal(Facts{Unknown: map[string]string{"os": "x"}})
+	if err != nil || !strings.Contains(string(b), `"unknown":{"os":"x"}`) {
+		t.Errorf("%s %v", b, err)
+	}
+}
