@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,6 +25,8 @@ const (
 	bmcCommand       = "__bmc"
 	diskCommand      = "__disk"
 	hangCommand      = "__hang"
+	powerCommand     = "__power"
+	rebootCommand    = "__reboot"
 	addressCommand   = "__address"
 )
 
@@ -79,6 +82,8 @@ func upCommand(dir *string) *cobra.Command {
 	f.BoolVar(&o.Locks, "locks", false, "run libvirt's lock daemon on every host; the agents' guest holds a lease in the shared folder")
 	f.StringVar(&o.Work, "work", WorkGuest, "what the agents keep up: guest, or address for an IP address alone")
 	f.BoolVar(&o.StayOff, "stay-off", false, "leave a host off after its watchdog reset it")
+	f.IntVar(&o.Guests, "guests", 0, "number of business guests, 0 to 64, spread over the hosts")
+	f.BoolVar(&o.Pools, "pools", false, "define storage pools on every host (always with --guests)")
 	f.BoolVar(&install, "install", false, "install missing packages first (apt-get)")
 	return c
 }
@@ -180,6 +185,7 @@ func hostCommands(dir *string) []*cobra.Command {
 	return []*cobra.Command{
 		one("on", "Power hosts on", (*Lab).On),
 		one("off", "Power hosts off in order", (*Lab).Off),
+		one("reboot", "Shut hosts down and power them on again", (*Lab).Reboot),
 		one("crash", "Loss of power: cable out, then everything dies at once", (*Lab).Crash),
 		one("crash-bmc", "Loss of the whole power supply: as crash, and the management controller goes, too", (*Lab).CrashWithBMC),
 		one("isolate", "Switch the hosts' network ports off", (*Lab).Isolate),
@@ -207,6 +213,7 @@ func processCommands(dir *string) []*cobra.Command {
 	return []*cobra.Command{
 		two("bmc HOST MODE", "Make a management controller behave: ok, dead, lie, refuse or slow:DURATION", (*Lab).BMCMode),
 		two("step-clock HOST DURATION", "Step the wall clock that Holdfast on a host sees, such as by 1h or -30s", (*Lab).stepClock),
+		two("move VM HOST", "Move a business guest live to another host", (*Lab).MoveVM),
 		two("cut FROM TO", "Drop what goes from one end (host, guest or switch) to another, one way", (*Lab).Cut),
 		two("pause HOST PROCESS", "Stop a daemon, or cmd:TEXT for processes with TEXT in their command line", (*Lab).Pause),
 		two("resume HOST PROCESS", "End pause", (*Lab).Resume),
@@ -235,7 +242,8 @@ func hiddenCommands() []*cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error { return holdAddress(cmd.Context(), args[0], args[1]) },
 	}
 	return []*cobra.Command{address, hidden(initCommand, hostInit), hidden(watchdogsCommand, watchdogsMain),
-		hidden(bmcsCommand, bmcsMain), hidden(bmcCommand, bmcMain), hidden(diskCommand, diskMain), hidden(hangCommand, hangMain)}
+		hidden(bmcsCommand, bmcsMain), hidden(bmcCommand, bmcMain), hidden(diskCommand, diskMain), hidden(hangCommand, hangMain),
+		hidden(powerCommand, powerMain), hidden(rebootCommand, askReboot)}
 }
 
 // withLab opens the laboratory for a command.
@@ -293,6 +301,12 @@ func (s Status) print(out io.Writer) error {
 		}
 		slices.Sort(daemons)
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\n", h.Name, h.Addr, power, cable, h.Guests, strings.Join(daemons, " "))
+	}
+	if len(s.VMs) > 0 {
+		fmt.Fprintln(w, "\nVM\tADDRESS\tHOST\tMOVES TO\tDISK")
+	}
+	for _, g := range s.VMs {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", g.Name, g.Addr, cmp.Or(g.Host, "off"), cmp.Or(g.To, "-"), cmp.Or(g.Disk, "-"))
 	}
 	err := w.Flush()
 	_, err2 := fmt.Fprintf(out, "network %s, guest %s, folder %s\n", s.Subnet, s.Guest, s.Dir)

@@ -38,6 +38,9 @@ func (p plan) writeDisk(h string, o Options) error {
 	if err != nil {
 		return fmt.Errorf("write settings of host: %w", err)
 	}
+	if o.Pools {
+		return p.writePools(h)
+	}
 	return nil
 }
 

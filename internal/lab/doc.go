@@ -24,6 +24,20 @@
 // of its own one. It asks the process "lab __bmcs" for the state of the power
 // and tells it what to switch. An isolated host reaches no controller.
 //
+// A host reboots at its own request (RebootArgv, or from outside Reboot): it
+// asks at its power socket in PowerDir, the process "lab __power" outside ends
+// all processes of the host by SIGTERM and after 1 s by SIGKILL, and powers it
+// on again 2 s later.
+//
+// # Guests
+//
+// StartGuest, or the agents (Options.Agents), run the guest that stands for the
+// management VM. Options.Guests adds business guests: small persistent domains
+// vm1, vm2, ... on the hosts in turn, none started by libvirt when a host boots.
+// Each has an address of its own on every host, answers pings and AskVM with a
+// boot id, and shuts down when libvirt asks its guest agent. The first one has
+// a disk in the pool SharedPool. WatchGuests counts the pings that each loses.
+//
 // The guest's disk is a locked file in the shared folder, or (DiskNBD) one that
 // a server on the switch gives to every host without any lock.
 //

@@ -143,7 +143,7 @@ func TestDownAfterKilledUp(t *testing.T) {
 	exe, err := os.Executable()
 	must(t, err)
 	for _, moment := range []struct{ file, text string }{
-		{"state.json", "netns"}, {"state.json", "watchdogs\": {"}, {"state.json", "chassis\": {"}, {"state.json", "bmcs\": {"}, {"state.json", "disk\": {"},
+		{"state.json", "netns"}, {"state.json", "power\": {"}, {"state.json", "watchdogs\": {"}, {"state.json", "chassis\": {"}, {"state.json", "bmcs\": {"}, {"state.json", "disk\": {"},
 		{"state.json", "init"}, {"events.jsonl", `"on"`},
 	} {
 		dir := filepath.Join(t.TempDir(), "lab")

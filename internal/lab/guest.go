@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -144,7 +145,12 @@ func (l *Lab) Ask(ctx context.Context) (Answer, error) {
 
 // GuestGet fetches a page of the guest, from the switch, within 2 s.
 func (l *Lab) GuestGet(ctx context.Context, path string) (body string, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+l.GuestAddr().String()+path, nil)
+	return l.getPage(ctx, l.GuestAddr(), path)
+}
+
+// getPage fetches a page of a guest, from the switch, within 2 s.
+func (l *Lab) getPage(ctx context.Context, addr netip.Addr, path string) (body string, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr.String()+path, nil)
 	if err != nil {
 		return "", fmt.Errorf("ask the guest: %w", err)
 	}

@@ -131,7 +131,7 @@ func (p plan) bootSpec(h string, o Options) bootSpec {
 	}
 	return bootSpec{
 		Host: h, Addr: p.hostAddr(h).String() + "/24", MAC: p.hostMAC(h), Disk: p.disk(h),
-		Shared: p.path("shared"), Watchdogs: p.path("wd"), Bin: p.path("bin"), Daemons: append(daemons, o.Daemons...),
+		Shared: p.path("shared"), Watchdogs: p.path("wd"), Power: p.path("power"), Bin: p.path("bin"), Daemons: append(daemons, o.Daemons...),
 	}
 }
 

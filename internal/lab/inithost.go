@@ -20,6 +20,7 @@ type bootSpec struct {
 	Disk      string   `json:"disk"` // folder that survives
 	Shared    string   `json:"shared"`
 	Watchdogs string   `json:"watchdogs"`
+	Power     string   `json:"power"`
 	Bin       string   `json:"bin"`
 	Daemons   []Daemon `json:"daemons"`
 }
@@ -80,6 +81,7 @@ func (b bootSpec) mountDisk() error {
 		func() error { return bindNew(b.Shared, SharedDir) },
 		func() error { return bindNew(d("srv"), HostDir) },
 		func() error { return bindNew(b.Watchdogs, WatchdogDir) },
+		func() error { return bindNew(b.Power, PowerDir) },
 		func() error {
 			return mount("tmpfs", "/run", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=755,size=64m")
 		},

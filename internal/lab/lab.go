@@ -37,6 +37,8 @@ type Options struct {
 	Locks     bool     `json:"locks,omitempty"`     // libvirt's lock daemon on every host, with a lockspace in the shared folder; the agents' guest holds a lease there
 	Work      string   `json:"work,omitempty"`      // what the agents keep up: WorkGuest (default) or WorkAddress
 	StayOff   bool     `json:"stay_off,omitempty"`  // a host that its watchdog reset stays off, instead of on again after 2 s
+	Guests    int      `json:"guests,omitempty"`    // business guests vm1, vm2, ..., 0..64; implies Pools
+	Pools     bool     `json:"pools,omitempty"`     // the storage pools SharedPool and TemplatePool on every host
 	Daemons   []Daemon `json:"daemons,omitempty"`   // further daemons on every host
 
 	// Parts of the agents' cluster configuration, as they are written there.
@@ -69,7 +71,7 @@ func Open(dir string) (*Lab, error) {
 
 // Up makes the laboratory, or completes it when it is already there (the
 // options that made it stay in force), and returns when libvirtd answers on
-// every host. When it can not make a new one it removes what it began.
+// every host, and every business guest. When it can not make a new one it removes what it began.
 func Up(ctx context.Context, o Options) (*Lab, error) {
 	if err := ready(); err != nil {
 		return nil, err
@@ -107,8 +109,12 @@ func (o Options) complete() (Options, error) {
 		o.Cache = DefaultCache
 	}
 	o.Watchdogs = o.Watchdogs || o.Agents
+	o.Pools = o.Pools || o.Guests > 0
 	if o.Hosts < 1 || o.Hosts > MaxHosts {
 		return o, fmt.Errorf("%d hosts: want 1..%d", o.Hosts, MaxHosts)
+	}
+	if o.Guests < 0 || o.Guests > MaxGuests {
+		return o, fmt.Errorf("%d business guests: want 0..%d", o.Guests, MaxGuests)
 	}
 	if o.Subnet < 0 || o.Subnet > maxSubnet {
 		return o, fmt.Errorf("subnet %d: want 1..%d, or 0 for the first free one", o.Subnet, maxSubnet)
@@ -196,6 +202,9 @@ func (l *Lab) start(ctx context.Context) error {
 	if err := l.p.setupSwitch(ctx); err != nil {
 		return err
 	}
+	if err := l.startPower(ctx); err != nil {
+		return err
+	}
 	if s.Options.Watchdogs {
 		if err := l.startWatchdogs(ctx); err != nil {
 			return err
@@ -211,12 +220,15 @@ func (l *Lab) start(ctx context.Context) error {
 			return err
 		}
 	}
-	return forAll(l.p.hosts(), func(h string) error { return l.On(ctx, h) })
+	if err := forAll(l.p.hosts(), func(h string) error { return l.On(ctx, h) }); err != nil {
+		return err
+	}
+	return l.startBusiness(ctx)
 }
 
 // prepare fills the folder with what the hosts need.
 func (l *Lab) prepare(ctx context.Context, o Options) error {
-	for _, d := range []string{"bin", "shared", "wd", "hosts", "pki"} {
+	for _, d := range []string{"bin", "shared", "wd", "power", "hosts", "pki"} {
 		if err := os.MkdirAll(l.p.path(d), 0o755); err != nil {
 			return fmt.Errorf("prepare laboratory: %w", err)
 		}
@@ -238,6 +250,14 @@ func (l *Lab) prepare(ctx context.Context, o Options) error {
 		if err := os.MkdirAll(l.p.path("shared", lockspaceName), 0o700); err != nil {
 			return fmt.Errorf("make lockspace: %w", err)
 		}
+	}
+	if o.Pools {
+		if err := l.p.preparePools(); err != nil {
+			return err
+		}
+	}
+	if err := l.p.prepareBusiness(ctx, o); err != nil {
+		return err
 	}
 	if o.BMCs {
 		if err := steps(l.p.prepareBMCs, l.p.makePipes); err != nil {
@@ -306,7 +326,7 @@ func (l *Lab) Down(ctx context.Context) error {
 	// What switches power goes first, without the lock: a reset that is carried
 	// out may hold it, and would power a host on behind our back.
 	if s, err := loadState(l.p.Dir); err == nil {
-		if err := errors.Join(endProcess(ctx, s.Watchdogs), endProcess(ctx, s.Chassis)); err != nil {
+		if err := l.endSwitches(ctx, s); err != nil {
 			return fmt.Errorf("remove laboratory: %w", err)
 		}
 	}
@@ -329,7 +349,7 @@ func (l *Lab) Down(ctx context.Context) error {
 }
 
 func (l *Lab) tearDown(ctx context.Context, s *state) error {
-	err := errors.Join(endProcess(ctx, s.Watchdogs), endProcess(ctx, s.Chassis))
+	err := l.endSwitches(ctx, s)
 	for _, b := range s.BMCs {
 		err = errors.Join(err, l.p.endSession(ctx, b.Sim))
 	}
@@ -343,7 +363,7 @@ func (l *Lab) tearDown(ctx context.Context, s *state) error {
 	if err != nil {
 		return err // the state stays, so that Down can be repeated
 	}
-	for _, name := range []string{"bin", "shared", "wd", "hosts", "pki", "bmc", "disk.log", "events.jsonl", "state.json.tmp", "state.json", "lock"} {
+	for _, name := range []string{"bin", "shared", "wd", "power", "hosts", "pki", "bmc", "disk.log", "events.jsonl", "state.json.tmp", "state.json", "lock"} {
 		err = errors.Join(err, os.RemoveAll(l.p.path(name)))
 	}
 	// Files of others keep the folder.
@@ -351,6 +371,11 @@ func (l *Lab) tearDown(ctx context.Context, s *state) error {
 		err = errors.Join(err, os.Remove(l.p.Dir))
 	}
 	return err
+}
+
+// endSwitches ends the processes that switch the hosts' power.
+func (l *Lab) endSwitches(ctx context.Context, s *state) error {
+	return errors.Join(endProcess(ctx, s.Watchdogs), endProcess(ctx, s.Chassis), endProcess(ctx, s.Power))
 }
 
 // endProcess kills a recorded process and waits until it is gone.
@@ -394,6 +419,7 @@ type Status struct {
 	Subnet string       `json:"subnet"`
 	Guest  string       `json:"guest"` // address
 	Hosts  []HostStatus `json:"hosts"`
+	VMs    []GuestInfo  `json:"vms,omitempty"` // business guests
 }
 
 // HostStatus is the state of one host's power, cable and processes.
@@ -425,7 +451,8 @@ func (l *Lab) Status(ctx context.Context) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
-	st := Status{Dir: l.p.Dir, Subnet: l.p.addr(0).String() + "/24", Guest: l.p.guestAddr().String()}
+	st := Status{Dir: l.p.Dir, Subnet: l.p.addr(0).String() + "/24", Guest: l.p.guestAddr().String(),
+		VMs: l.p.located(s.Options.Guests, procs)}
 	for _, h := range l.p.hosts() {
 		hs := s.Hosts[h]
 		one := HostStatus{Name: h, Addr: l.p.hostAddr(h).String(), Boots: hs.Boots, Cable: slices.Contains(up, l.p.port(h))}

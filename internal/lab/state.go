@@ -22,6 +22,7 @@ type state struct {
 	Hosts     map[string]hostState `json:"hosts"`
 	Watchdogs Process              `json:"watchdogs,omitzero"`
 	Chassis   Process              `json:"chassis,omitzero"` // switches the hosts' power for their management controllers
+	Power     Process              `json:"power,omitzero"`   // reboots hosts at their own request
 	BMCs      map[string]bmcState  `json:"bmcs,omitempty"`
 	Disk      Process              `json:"disk,omitzero"` // serves the guest's disk with DiskNBD
 	Cuts      []cut                `json:"cuts,omitempty"`
@@ -124,7 +125,7 @@ type Event struct {
 	Time time.Time `json:"time"`
 	Host string    `json:"host,omitempty"`
 	What string    `json:"what"` // on, ready, off, crash, isolate, heal, cut, freeze, thaw, pause, resume, kill, watchdog, guest, bmc,
-	// hang, unhang, clock
+	// hang, unhang, clock, reboot
 	Note string `json:"note,omitempty"`
 }
 

@@ -134,14 +134,8 @@ func (l *Lab) reset(ctx context.Context, host string) error {
 	if err != nil || s.Options.StayOff {
 		return err
 	}
-	orders := s.Hosts[host].Orders
-	select {
-	case <-time.After(resetDelay):
-	case <-ctx.Done():
-		return nil
+	if err := l.firmware(ctx, host, s.Hosts[host].Orders); ctx.Err() == nil {
+		return err
 	}
-	if s, err = loadState(l.p.Dir); err != nil || s.Hosts[host].Orders != orders {
-		return err // switched off for good by its management controller meanwhile
-	}
-	return l.On(ctx, host)
+	return nil
 }
