@@ -15,7 +15,9 @@ import (
 )
 
 // pure are the packages that decide. They do no I/O and read no clock.
-var pure = []string{"holdfast/internal/ha", "holdfast/internal/upgrade/path", "holdfast/internal/upgrade/version"}
+var pure = []string{
+	"holdfast/internal/ha", "holdfast/internal/job", "holdfast/internal/upgrade", "holdfast/internal/upgrade/path", "holdfast/internal/upgrade/version",
+}
 
 // notInPure are imports that a pure package must not have, with all below them.
 var notInPure = []string{"context", "os", "net", "sync", "log", "math/rand", "crypto", "runtime", "syscall", "io"}

@@ -13,7 +13,7 @@ import (
 )
 
 func (a *app) upgradeCmd() *cobra.Command {
-	return group("upgrade", "Plan upgrades", a.upgradePathCmd())
+	return group("upgrade", "Plan upgrades", a.upgradePathCmd(), a.upgradePlanCmd())
 }
 
 // pathFlags are the flags of upgrade path.

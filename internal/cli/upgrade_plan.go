@@ -1,0 +1,317 @@
+package cli
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/api"
+	"holdfast/internal/cluster"
+	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/bundle"
+	"holdfast/internal/upgrade/invfile"
+)
+
+// planFlags are the flags that say how an upgrade goes.
+type planFlags struct {
+	mode, maxUnavailable, window, network string
+	canary, budget, perHost, total        int
+	pause, approve, back, keep, probe     bool
+	targets, order, drop                  []string
+	last                                  string
+	policies, backups, confirmed          []string
+	policy                                string
+}
+
+func (f *planFlags) flags(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.StringVar(&f.mode, "mode", string(upgrade.Rolling), "`kind` of upgrade, see above")
+	fl.StringVar(&f.maxUnavailable, "max-unavailable", "1", "`hosts` away at once: 3 or 10%")
+	fl.IntVar(&f.canary, "canary", 0, "`n` hosts come first and must succeed")
+	fl.BoolVar(&f.pause, "pause-after-wave", false, "pause after each wave of hosts")
+	fl.IntVar(&f.budget, "failure-budget", 0, "`n` hosts may fail before it pauses")
+	fl.StringVar(&f.window, "window", "", "`time` of the day at which hosts are begun:\n22:00-05:30")
+	fl.BoolVar(&f.approve, "approve-per-host", false, "begin no host that was not approved")
+	fl.StringSliceVar(&f.targets, "target", nil, "`host` that may receive guests;\nmay be repeated")
+	fl.StringVar(&f.network, "migration-network", "", "`CIDR` of the network over which guests move")
+	fl.IntVar(&f.perHost, "parallel-per-host", 0, "`n` guests move at once from a host\n(default 2)")
+	fl.IntVar(&f.total, "parallel-total", 0, "`n` guests move at once in all (default 8)")
+	fl.BoolVar(&f.back, "move-back", false, "let guests return to their hosts")
+	fl.BoolVar(&f.keep, "keep-guests", false, "leave guests on their hosts, without a reboot")
+	fl.StringArrayVar(&f.policies, "policy", nil, "`VM=POLICY` when it can not move live: stop,\ncold or skip; may be repeated")
+	fl.StringVar(&f.policy, "default-policy", "", "`policy` of VMs that have none: ask, stop, cold\nor skip")
+	fl.StringSliceVar(&f.order, "order", nil, "`host` that comes first; may be repeated")
+	fl.StringSliceVar(&f.drop, "drop", nil, "`host` that is left out; may be repeated")
+	fl.StringVar(&f.last, "last", "", "`host` that comes last: the coordinator's")
+	fl.BoolVar(&f.probe, "probe", false, "measure lost packets of guests")
+	fl.StringArrayVar(&f.backups, "backup", nil, "`MODULE=PROVIDER` that backs it up;\nmay be repeated")
+	fl.StringArrayVar(&f.confirmed, "confirmed", nil, "`rule` whose condition is met; may be repeated")
+}
+
+// options reads the flags.
+func (f *planFlags) options() (upgrade.Options, error) {
+	o := upgrade.Options{
+		Mode: upgrade.Mode(f.mode), Canary: f.canary, PauseAfterWave: f.pause, FailureBudget: f.budget, ApprovePerHost: f.approve, MigrationNetwork: f.network,
+		ParallelPerHost: f.perHost, ParallelTotal: f.total, MoveBack: f.back, KeepGuests: f.keep, DefaultPolicy: upgrade.Policy(f.policy),
+		Targets: hostIDs(f.targets), Order: hostIDs(f.order), Drop: hostIDs(f.drop), Last: cluster.HostID(f.last), Probe: f.probe, Confirmed: f.confirmed,
+	}
+	if err := o.MaxUnavailable.UnmarshalText([]byte(f.maxUnavailable)); err != nil {
+		return o, fmt.Errorf("--max-unavailable %q: %w", f.maxUnavailable, err)
+	}
+	if f.window != "" {
+		if err := o.Window.UnmarshalText([]byte(f.window)); err != nil {
+			return o, fmt.Errorf("--window %q: %w", f.window, err)
+		}
+	}
+	if f.network != "" {
+		if _, err := netip.ParsePrefix(f.network); err != nil {
+			return o, fmt.Errorf("--migration-network %q: want a CIDR such as 10.1.0.0/16", f.network)
+		}
+	}
+	policies, err := pairs("policy", f.policies)
+	if err != nil {
+		return o, err
+	}
+	for vm, p := range policies {
+		if o.Policies == nil {
+			o.Policies = map[string]upgrade.Policy{}
+		}
+		o.Policies[vm] = upgrade.Policy(p)
+	}
+	o.Backup, err = pairs("backup", f.backups)
+	return o, err
+}
+
+func hostIDs(names []string) []cluster.HostID {
+	var out []cluster.HostID
+	for _, n := range names {
+		out = append(out, cluster.HostID(n))
+	}
+	return out
+}
+
+// pairs reads NAME=VALUE of a flag, each name once.
+func pairs(flag string, list []string) (map[string]string, error) {
+	var out map[string]string
+	for _, text := range list {
+		name, value, ok := strings.Cut(text, "=")
+		if _, twice := out[name]; !ok || name == "" || value == "" || twice {
+			return nil, fmt.Errorf("--%s %q: want NAME=VALUE, each name once", flag, text)
+		}
+		if out == nil {
+			out = map[string]string{}
+		}
+		out[name] = value
+	}
+	return out, nil
+}
+
+func (a *app) upgradePlanCmd() *cobra.Command {
+	var f planFlags
+	var c checkFlags
+	var inventory, file string
+	var steps bool
+	cmd := &cobra.Command{
+		Use:   "plan --inventory FILE --bundle FILE",
+		Short: "Plan an upgrade of what a file describes, without a cluster",
+		Long: `Plans an upgrade: which hosts in which order, where their guests go meanwhile,
+and what stands in the way. The bundle is checked to its last byte. Nothing is
+changed, and no agent is asked. The same input gives the same plan.
+
+Modes: rolling changes one host after the other while the service goes on;
+offline stops the service on all hosts; reboot changes the software of all hosts
+with guests running, and reboots them one after the other.
+
+JSON is the whole plan, with its steps.
+
+Exit codes: 0 there is a plan, 1 something blocks it, 2 bad input.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			js, err := a.asJSON(cmd)
+			if err != nil {
+				return err
+			}
+			if inventory == "" || file == "" {
+				return usage(cmd, errors.New("--inventory and --bundle are needed"))
+			}
+			o, err := f.options()
+			if err != nil {
+				return usage(cmd, err)
+			}
+			p, err := a.planOf(cmd, inventory, file, &c, o)
+			if err != nil {
+				return err
+			}
+			return a.showPlan(p, js, steps)
+		},
+	}
+	fl := cmd.Flags()
+	fl.StringVar(&inventory, "inventory", "", "YAML `file` with hosts and VMs")
+	fl.StringVar(&file, "bundle", "", "`file` with the bundle")
+	fl.BoolVar(&steps, "steps", false, "show every step")
+	fl.StringArrayVar(&c.keys, "key", nil, "`file` with a minisign public key;\nmay be repeated")
+	fl.StringVar(&c.signature, "signature", "", "`file` with the signature over a package of\nanother layout")
+	fl.BoolVar(&c.unsigned, "allow-unsigned", false, "accept what is not signed")
+	f.flags(cmd)
+	return cmd
+}
+
+// planOf makes the plan.
+func (a *app) planOf(cmd *cobra.Command, inventory, file string, c *checkFlags, o upgrade.Options) (*upgrade.Plan, error) {
+	keys, err := c.options()
+	if err != nil {
+		return nil, err
+	}
+	inv, err := invfile.Load(inventory)
+	if err != nil {
+		return nil, api.Errorf(api.KindInvalid, "%w", err)
+	}
+	rep, err := a.readBundle(cmd.Context(), file, keys, bundle.Verify)
+	if err != nil {
+		return nil, a.bundleError("check the bundle", file, err)
+	}
+	if err := a.warnUnsigned(file, rep); err != nil {
+		return nil, err
+	}
+	p, err := upgrade.Build(*rep.Manifest, inv, o)
+	if err != nil {
+		return nil, api.Errorf(api.KindInvalid, "%w", err)
+	}
+	return &p, nil
+}
+
+// showPlan writes a plan. One that is blocked ends the command with 1.
+func (a *app) showPlan(p *upgrade.Plan, js, steps bool) error {
+	var err error
+	if js {
+		err = writeJSON(a.env.Stdout, p, false)
+	} else {
+		err = writeText(a.env.Stdout, planText(p, painterFor(a.env.Stdout), steps))
+	}
+	if err == nil && p.Blocked() {
+		return api.Errorf(api.KindFailed, "") // all is said
+	}
+	return err
+}
+
+// planText is a plan for people.
+func planText(p *upgrade.Plan, paint painter, steps bool) string {
+	var b strings.Builder
+	fmt.Fprintln(&b, paint.paint(bold, clean(fmt.Sprintf("%s %s: %s %s of %d hosts, from %s", p.Bundle, p.To, p.Options.Mode, p.Purpose, len(p.Hosts), p.From))))
+	planFindings(&b, paint, p)
+	if len(p.Stages) == 0 {
+		return b.String()
+	}
+	b.WriteByte('\n')
+	planStages(&b, paint, p)
+	if steps {
+		planSteps(&b, p)
+	}
+	b.WriteByte('\n')
+	planHosts(&b, paint, p)
+	for _, l := range p.Left {
+		say(&b, paint, "left out", plain, clean(string(l.Name)+": "+l.Why+"."))
+	}
+	e := p.Estimate
+	fmt.Fprintf(&b, "\n%d steps; guests that move: %d (%d GiB), that stop for a while: %d; about %s\n",
+		e.Steps, e.Moves, e.MovedMiB>>10, e.Stops, ago(e.Total))
+	return b.String()
+}
+
+// planFindings writes what stands in the way first.
+func planFindings(b *strings.Builder, p painter, plan *upgrade.Plan) {
+	words := []struct {
+		level upgrade.Level
+		word  string
+		c     colour
+	}{{upgrade.Block, "blocked", red}, {upgrade.Warn, "warning", yellow}, {upgrade.Info, "note", plain}}
+	for _, w := range words {
+		for _, f := range plan.Findings {
+			if f.Level != w.level {
+				continue
+			}
+			text := f.Rule
+			for _, about := range []string{string(f.Host), f.VM} {
+				if about != "" {
+					text += " " + about
+				}
+			}
+			text += ": " + f.Text
+			if f.Remedy != "" {
+				text += " What to do: " + f.Remedy + "."
+			}
+			say(b, p, w.word, w.c, clean(text))
+		}
+	}
+}
+
+// stageRules says in words which rules hold for a stage.
+func stageRules(p *upgrade.Plan, s *upgrade.Stage) string {
+	switch {
+	case s.Kind == upgrade.Turn:
+		return fmt.Sprintf("leave service, %d at once", p.Options.MaxUnavailable.Of(len(p.Hosts)))
+	case s.Kind == upgrade.Change && s.Limit > 0:
+		return fmt.Sprintf("changed, %d at once", s.Limit)
+	case s.Kind == upgrade.Change:
+		return "changed"
+	case s.Kind == upgrade.Close:
+		return "restored"
+	}
+	return "nothing is changed"
+}
+
+func planStages(b *strings.Builder, p painter, plan *upgrade.Plan) {
+	var rows [][]cell
+	for i := range plan.Stages {
+		s := &plan.Stages[i]
+		steps, hosts := 0, map[cluster.HostID]bool{}
+		for _, c := range s.Chains {
+			steps += len(c.Steps)
+			hosts[c.Host] = true
+		}
+		rows = append(rows, []cell{
+			{clean(s.Name), plain}, {fmt.Sprint(len(hosts)), plain}, {fmt.Sprint(steps), plain}, {stageRules(plan, s), plain},
+		})
+	}
+	table(b, p, []column{{"STAGE", 1, 10}, {"CHAINS", 0, 0}, {"STEPS", 0, 0}, {"WHAT", 2, 10}}, rows)
+}
+
+// planSteps writes every step below its stage.
+func planSteps(b *strings.Builder, plan *upgrade.Plan) {
+	for _, s := range plan.Stages {
+		fmt.Fprintf(b, "\n%s\n", clean(s.Name))
+		for _, c := range s.Chains {
+			for i, step := range c.Steps {
+				line := "  " + step.ID
+				if i == 0 && len(c.After) > 0 {
+					line += "  (after " + strings.Join(c.After, ", ") + ")"
+				}
+				if c.OneOf && i > 0 {
+					line += "  (or)"
+				}
+				b.WriteString(clean(line) + "\n")
+			}
+		}
+	}
+}
+
+// planHosts writes the hosts in the order of their turns, and where their guests go.
+func planHosts(b *strings.Builder, p painter, plan *upgrade.Plan) {
+	to := plan.Targets()
+	var rows [][]cell
+	for _, h := range plan.Hosts {
+		var goes []string
+		for _, t := range to[h.Name] {
+			goes = append(goes, fmt.Sprintf("%s (%d)", t.Host, t.Guests))
+		}
+		rows = append(rows, []cell{
+			{clean(h.Name), plain}, {fmt.Sprint(h.Wave), plain}, {ago(h.Turn), plain}, {fmt.Sprint(h.Moves), plain},
+			{clean(cmp.Or(strings.Join(goes, ", "), "-")), plain},
+		})
+	}
+	table(b, p, []column{{"HOST", 2, 8}, {"WAVE", 0, 0}, {"TURN", 0, 0}, {"GUESTS", 0, 0}, {"GO TO", 1, 5}}, rows)
+}

@@ -1,0 +1,195 @@
+package upgrade
+
+import (
+	"time"
+
+	"holdfast/internal/cluster"
+)
+
+// Kinds of steps, each with the type of its arguments.
+const (
+	KindCheck         = "check"          // CheckArgs
+	KindStage         = "stage"          // StageArgs: the bundle is brought to the host, checked and unpacked
+	KindHAOff         = "ha-off"         // SwitchArgs
+	KindHAOn          = "ha-on"          // SwitchArgs
+	KindDrain         = "drain"          // DrainArgs: the host takes no guests any more, and those that run leave
+	KindUndrain       = "undrain"        // UndrainArgs: the host takes guests again
+	KindStorageDetach = "storage-detach" // StorageArgs
+	KindStorageAttach = "storage-attach" // StorageArgs
+	KindBackup        = "backup"         // BackupArgs
+	KindAction        = "action"         // ActionArgs
+	KindReboot        = "reboot"         // RebootArgs
+	KindVerify        = "verify"         // VerifyArgs
+	KindVMStop        = "vm-stop"        // VMArgs
+	KindVMStart       = "vm-start"       // VMArgs
+	KindPairSwitch    = "pair-switch"    // PairArgs
+	KindPairStart     = "pair-start"     // PairArgs
+	KindPairStop      = "pair-stop"      // PairArgs
+	KindO2CB          = "o2cb"           // O2CBArgs
+	KindCommit        = "commit"         // CommitArgs
+	KindCleanup       = "cleanup"        // CleanupArgs
+)
+
+// When says at which point of a run checks are made.
+type When string
+
+// Points of a run.
+const (
+	Before         When = "before"
+	Between        When = "between" // a host is done, before the next
+	After          When = "after"
+	BeforeRollback When = "before-rollback" // the backups of the host must be whole
+)
+
+// CheckArgs are the arguments of check.
+type CheckArgs struct {
+	When    When     `json:"when"`
+	Backups []string `json:"backups,omitempty"` // before-rollback: backup steps whose receipts must verify
+}
+
+// StageArgs are the arguments of stage.
+type StageArgs struct {
+	Bundle  string `json:"bundle"` // its name
+	Version string `json:"version"`
+}
+
+// SwitchArgs are the arguments of ha-off and ha-on.
+type SwitchArgs struct {
+	Run    []string `json:"run"`
+	Status []string `json:"status,omitempty"` // ends with 0 when it is on, with 1 when it is off
+}
+
+// How says in which way a guest moves.
+type How string
+
+// Ways to move.
+const (
+	Live      How = "live"
+	Cold      How = "cold"      // shut down, moved, started
+	Protected How = "protected" // the management VM: Holdfast migrates it under its own rules
+)
+
+// Move is a guest that goes from one host to another.
+type Move struct {
+	VM        string         `json:"vm"`
+	UUID      string         `json:"uuid,omitempty"`
+	From      cluster.HostID `json:"from,omitempty"` // where it is; empty: on the host of the step
+	To        cluster.HostID `json:"to"`
+	How       How            `json:"how"`
+	MemoryMiB int64          `json:"memoryMiB"`
+}
+
+// DrainArgs are the arguments of drain. Guests that run on the host and are
+// neither in Moves nor in Stay were not there when the plan was made.
+type DrainArgs struct {
+	Moves    []Move   `json:"moves,omitempty"`   // the largest first
+	Stay     []string `json:"stay,omitempty"`    // names of guests that a later step shuts down
+	Network  string   `json:"network,omitempty"` // CIDR over which guests move
+	Parallel int      `json:"parallel"`          // moves at once from this host
+	Total    int      `json:"total"`             // moves at once in the cluster
+}
+
+// UndrainArgs are the arguments of undrain. With Back, guests return and nothing
+// else is done.
+type UndrainArgs struct {
+	Back        []Move `json:"back,omitempty"`        // To is this host
+	Maintenance bool   `json:"maintenance,omitempty"` // the host took no guests before, and takes none now
+	Network     string `json:"network,omitempty"`
+	Parallel    int    `json:"parallel,omitempty"`
+	Total       int    `json:"total,omitempty"`
+}
+
+// Guest names a VM.
+type Guest struct {
+	Name      string `json:"name"`
+	UUID      string `json:"uuid,omitempty"`
+	Protected bool   `json:"protected,omitempty"` // Holdfast stops and starts it under its own rules
+}
+
+// VMArgs are the arguments of vm-stop and vm-start.
+type VMArgs struct {
+	Guests []Guest `json:"guests"`
+}
+
+// StorageArgs are the arguments of storage-detach and storage-attach.
+type StorageArgs struct {
+	Pools []StoragePool `json:"pools"`
+}
+
+// StoragePool is a pool that is suspended before a reboot.
+type StoragePool struct {
+	Name      string `json:"name"`
+	Kind      string `json:"kind"`
+	Use       string `json:"use,omitempty"`
+	Multipath bool   `json:"multipath,omitempty"` // it has one path: removed, and added back with multipath
+}
+
+// BackupArgs are the arguments of backup.
+type BackupArgs struct {
+	Module    string   `json:"module"`
+	Provider  string   `json:"provider"`
+	Confirmed []string `json:"confirmed,omitempty"` // by an operator, such as array-snapshots-done
+}
+
+// ActionArgs are the arguments of action: what the module does in the phase is
+// in the manifest of the staged bundle.
+type ActionArgs struct {
+	Module string `json:"module"`
+	Phase  Phase  `json:"phase"`
+	Mode   Mode   `json:"mode"` // offline or rolling, as the bundle knows it
+	From   string `json:"from"` // version
+	To     string `json:"to"`   // version
+}
+
+// RebootArgs are the arguments of reboot.
+type RebootArgs struct {
+	Kernel string `json:"kernel,omitempty"` // that must be the next one to start; empty: any
+}
+
+// VerifyArgs are the arguments of verify.
+type VerifyArgs struct {
+	Reboot string   `json:"reboot"`           // the step after which the boot id must have changed
+	Kernel string   `json:"kernel,omitempty"` // that must run; empty: any
+	Pools  []string `json:"pools,omitempty"`  // that must be active
+}
+
+// PairArgs are the arguments of pair-switch, pair-start and pair-stop.
+type PairArgs struct {
+	Run    []string `json:"run"`
+	Status []string `json:"status,omitempty"` // ends with 0: healthy and active; 3: healthy standby
+}
+
+// O2CBArgs are the arguments of o2cb: the heartbeat threshold of ocfs2.
+type O2CBArgs struct {
+	Threshold int `json:"threshold"` // (seconds / 2) + 1
+}
+
+// CommitArgs are the arguments of commit: the version of the cluster is raised,
+// and the run can not be rolled back from then on.
+type CommitArgs struct {
+	From string `json:"from"`
+	To   string `json:"to"`
+}
+
+// CleanupArgs are the arguments of cleanup: backups and the unpacked bundle go.
+type CleanupArgs struct {
+	Bundle  string   `json:"bundle"`
+	Version string   `json:"version"`
+	Backups []string `json:"backups,omitempty"` // backup steps
+}
+
+// Timeouts of steps that no bundle decides.
+const (
+	timeCheck   = 10 * time.Minute
+	timeStage   = 2 * time.Hour
+	timeSwitch  = 5 * time.Minute
+	timeStorage = 15 * time.Minute
+	timeReboot  = 45 * time.Minute
+	timeVM      = 30 * time.Minute
+	timePair    = 15 * time.Minute
+	timeBackup  = 4 * time.Hour
+	timeCommit  = 10 * time.Minute
+
+	timeMoves  = 30 * time.Minute // beside the time for the memory
+	timePerGiB = 2 * time.Minute
+)

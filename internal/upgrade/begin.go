@@ -1,0 +1,328 @@
+package upgrade
+
+import (
+	"cmp"
+	"fmt"
+	"strings"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/job"
+)
+
+// advance goes on with the first stage that is not over.
+func (r *run) advance() {
+	if why := r.tooManyFailed(); why != "" {
+		r.pause(why)
+		return
+	}
+	for i := range r.plan.Stages {
+		s := &r.plan.Stages[i]
+		looks := r.lookAll(i)
+		if allOver(looks) {
+			continue
+		}
+		r.st.Stage = s.Name
+		r.stage(s, looks)
+		return
+	}
+	r.done()
+}
+
+func allOver(looks []look) bool {
+	for _, l := range looks {
+		if !l.over {
+			return false
+		}
+	}
+	return true
+}
+
+// stage lets chains of a stage go on, and others begin.
+func (r *run) stage(s *Stage, looks []look) {
+	if why := r.waveIsOver(s, looks); why != "" {
+		r.pause(why)
+		return
+	}
+	var failed []string
+	begun := 0 // and not over
+	for i := range s.Chains {
+		c, l := &s.Chains[i], looks[i]
+		if why := r.failure(c, l); why != "" {
+			failed = append(failed, why)
+		}
+		if !l.begun || l.over {
+			continue
+		}
+		begun++
+		r.goOn(l)
+	}
+	r.beginMore(s, looks, begun)
+	if r.live == 0 && !r.soon {
+		// What failed is within the budget, but nothing else of this stage can go on.
+		r.pause(strings.Join(append(failed, r.waits...), "; "))
+	}
+}
+
+// goOn grants the next step of a chain that was begun: no window, pause after a
+// wave or failure elsewhere leaves a host half done.
+func (r *run) goOn(l look) {
+	switch {
+	case l.live != nil && !l.dead:
+		r.live++
+		if !r.up(l.live.Host) {
+			r.soon = true
+			r.wait(fmt.Sprintf("%s: waits for %s to come back", l.live.ID, l.live.Host))
+		}
+	case l.next == nil:
+	case !r.up(l.next.Host):
+		r.soon = true
+		r.wait(fmt.Sprintf("%s: the agent of %s does not answer", l.next.ID, l.next.Host))
+	default:
+		r.begin(l.next)
+	}
+}
+
+// beginMore begins chains in their order, as far as the rules allow.
+func (r *run) beginMore(s *Stage, looks []look, begun int) {
+	away, first := r.unavailable(s, looks), firstWave(s, looks)
+	for i := range s.Chains {
+		c, l := &s.Chains[i], looks[i]
+		if l.begun || l.over || l.next == nil {
+			continue
+		}
+		// These hold for all that come behind, too.
+		if why := cmp.Or(r.stageIsFull(s, begun), r.outsideWindow(s), r.tooManyAway(s, c, away)); why != "" {
+			r.wait(fmt.Sprintf("%s: %s", l.next.ID, why))
+			return
+		}
+		if why := r.mayNotBegin(s, c, l, first); why != "" {
+			r.wait(fmt.Sprintf("%s: %s", l.next.ID, why))
+			continue
+		}
+		begun++
+		if c.Host != "" {
+			away[c.Host] = true
+		}
+		r.begin(l.next)
+	}
+}
+
+// mayNotBegin asks the rules about one chain.
+func (r *run) mayNotBegin(s *Stage, c *Chain, l look, first int) string {
+	if why := r.earlierWave(s, c, first); why != "" {
+		return why
+	}
+	if why := r.waitsFor(c); why != "" {
+		return why
+	}
+	if why := r.notApproved(s, c); why != "" {
+		return why
+	}
+	if !r.up(l.next.Host) {
+		r.soon = true
+		return fmt.Sprintf("the agent of %s does not answer", l.next.Host)
+	}
+	return ""
+}
+
+// stageIsFull: so many hosts at once load the network and whoever watches.
+func (r *run) stageIsFull(s *Stage, begun int) string {
+	if s.Limit > 0 && begun >= s.Limit {
+		return fmt.Sprintf("%d hosts are under way, as many as may be at once", begun)
+	}
+	return ""
+}
+
+// outsideWindow: the operator wants changes at certain times only. What asks
+// only, and what restores, may be done at any time. An offline run that has
+// stopped the service goes on until it is back.
+func (r *run) outsideWindow(s *Stage) string {
+	if s.Kind == Quiet || s.Kind == Close || r.plan.Options.Window.Open(r.now) {
+		return ""
+	}
+	if r.plan.Options.Mode == Offline && r.st.Cluster != r.plan.Begin.Cluster {
+		return ""
+	}
+	r.soon = true
+	return fmt.Sprintf("outside of the window %s", r.plan.Options.Window)
+}
+
+// tooManyAway: the cluster can do without so many hosts and no more. A host that
+// failed or is down is as unavailable as one whose turn it is.
+func (r *run) tooManyAway(s *Stage, c *Chain, away map[cluster.HostID]bool) string {
+	n := len(away)
+	if s.Kind != Turn || n < r.limit || away[c.Host] && n <= r.limit {
+		return ""
+	}
+	for h := range away {
+		r.soon = r.soon || !r.up(h)
+	}
+	return fmt.Sprintf("%d of %d hosts that may be unavailable at once are", n, r.limit)
+}
+
+// unavailable returns the hosts that do not serve guests, or may not.
+func (r *run) unavailable(s *Stage, looks []look) map[cluster.HostID]bool {
+	away := map[cluster.HostID]bool{}
+	if s.Kind != Turn {
+		return away
+	}
+	for h := range r.known {
+		if !r.up(h) && !r.dropped(h) {
+			away[h] = true
+		}
+	}
+	for i := range s.Chains {
+		if l := looks[i]; l.begun && !l.over {
+			away[s.Chains[i].Host] = true
+		}
+	}
+	return away
+}
+
+// firstWave returns the first wave that has chains which are not over.
+func firstWave(s *Stage, looks []look) int {
+	first := 0
+	for i, l := range looks {
+		if w := s.Chains[i].Wave; !l.over && (first == 0 || w < first) {
+			first = w
+		}
+	}
+	return first
+}
+
+// earlierWave: canary hosts show whether the upgrade is any good before it comes
+// to others, and who wants a pause after each wave wants waves that end.
+func (r *run) earlierWave(s *Stage, c *Chain, first int) string {
+	switch {
+	case c.Wave <= first:
+	case first == 1 && r.plan.Options.Canary > 0:
+		return "the canary hosts are not done"
+	case s.Kind == Turn && r.plan.Options.PauseAfterWave:
+		return fmt.Sprintf("wave %d is not done", first)
+	}
+	return ""
+}
+
+// waitsFor: its guests go to hosts that must be back before, or guests come from
+// hosts that must be empty before.
+func (r *run) waitsFor(c *Chain) string {
+	for _, id := range c.After {
+		host, _, _ := strings.Cut(id, "/")
+		if rec := r.recs[id]; !rec.State.Over() && !r.dropped(cluster.HostID(host)) && !(strings.HasSuffix(id, "/back") && rec.State.Stuck()) {
+			return "waits for " + id
+		}
+	}
+	return ""
+}
+
+// notApproved: the operator wants to say of each host that it may be begun.
+func (r *run) notApproved(s *Stage, c *Chain) string {
+	if s.Kind == Turn && r.plan.Options.ApprovePerHost && r.st.Approved[c.Host] == "" {
+		r.soon = true
+		return fmt.Sprintf("%s is not approved", c.Host)
+	}
+	return ""
+}
+
+// waveIsOver: the operator wants to look at the cluster after each wave. It is
+// said once for each.
+func (r *run) waveIsOver(s *Stage, looks []look) string {
+	if s.Kind != Turn || !r.plan.Options.PauseAfterWave {
+		return ""
+	}
+	first := firstWave(s, looks)
+	for i := range s.Chains {
+		if l := looks[i]; s.Chains[i].Wave == first && l.begun {
+			return ""
+		}
+	}
+	if done := first - 1; done > r.st.Wave {
+		r.st.Wave = done
+		return fmt.Sprintf("wave %d of %d is done; resume for the next", done, r.waves)
+	}
+	return ""
+}
+
+// tooManyFailed: beyond the budget nothing new is begun, because what failed on
+// these hosts will fail on others. What concerns no single host has no budget.
+func (r *run) tooManyFailed() string {
+	hosts := map[cluster.HostID]bool{}
+	var whys []string
+	budget := r.plan.Options.FailureBudget
+	for i := range r.plan.Stages {
+		s := &r.plan.Stages[i]
+		over := true
+		for j, l := range r.lookAll(i) {
+			c := &s.Chains[j]
+			over = over && l.over
+			if why := r.failure(c, l); why != "" {
+				whys = append(whys, why)
+				if c.Host == "" || s.Kind == Change && len(s.Chains) == 1 {
+					budget = -1
+				}
+				hosts[c.Host] = true
+			}
+		}
+		if !over {
+			break // no later stage was begun
+		}
+	}
+	if len(hosts) <= max(0, budget) && budget >= 0 {
+		return ""
+	}
+	if more := len(whys) - maxWaits; more > 0 {
+		whys = append(whys[:maxWaits], fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(whys, "; ")
+}
+
+// done ends a run whose stages are all over.
+func (r *run) done() {
+	r.st.Stage = ""
+	switch r.plan.Purpose {
+	case ForUpgrade:
+		r.st.Cluster = Prepared
+	case ForCommit:
+		r.st.Cluster, r.st.Committed, r.st.Hosts = Normal, true, nil
+	case ForRollback:
+		r.st.Cluster = Normal
+		for _, s := range r.st.Hosts {
+			if s != HostRolldownDone {
+				r.st.Cluster = Rolldown // the others are rolled back in another run
+			}
+		}
+	}
+	r.mixed()
+	why := ""
+	if len(r.st.Mixed) > 0 {
+		why = "left as they were when they were dropped: " + joinHosts(r.st.Mixed)
+	}
+	r.end(resultDone, why)
+}
+
+// Results of jobs.
+const (
+	resultDone    = "done"
+	resultFailed  = "failed"
+	resultAborted = "aborted"
+)
+
+// mixed lists the hosts that are neither old nor new.
+func (r *run) mixed() {
+	r.st.Mixed = nil
+	for _, h := range r.plan.Hosts {
+		if s := r.st.Hosts[h.Name]; s == HostRollup || s == HostRolldown {
+			r.st.Mixed = append(r.st.Mixed, h.Name)
+		}
+	}
+}
+
+func joinHosts(hosts []cluster.HostID) string {
+	out := make([]string, len(hosts))
+	for i, h := range hosts {
+		out[i] = string(h)
+	}
+	return strings.Join(out, ", ")
+}
+
+var _ job.Planner = (*Planner)(nil)

@@ -1,0 +1,150 @@
+package upgrade
+
+import (
+	"fmt"
+	"slices"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/job"
+)
+
+// builder makes one plan.
+type builder struct {
+	m      *Manifest
+	inv    *Inventory
+	o      Options
+	plan   Plan
+	hosts  map[cluster.HostID]*Host
+	phases map[Phase][]*Module // modules in the order of a phase
+	args   *argsWriter
+	once   map[string]cluster.HostID // by module and phase: the host that does what is done once
+
+	vms     map[string]bool           // names
+	alone   map[cluster.HostID]bool   // no other host takes its guests
+	was     map[cluster.HostID]string // version before the upgrade that is rolled back or committed
+	stays   map[cluster.HostID]bool   // it needs not be emptied
+	running map[cluster.HostID][]*VM  // running guests
+	part    []*Host                   // hosts that the plan changes, in the order of their turns
+	fleet   *fleet                    // nil: guests stay where they are
+	left    map[*Host]*leave          // what leaves a host
+	turns   int                       // turns given out
+}
+
+// Build plans an upgrade. The error is about input that makes no sense; what
+// speaks against the upgrade is in the plan's findings. The manifest must have
+// passed its Check. The same input gives the same plan.
+func Build(m Manifest, inv Inventory, o Options) (Plan, error) {
+	o.fill()
+	b, err := newBuilder(&m, &inv, o)
+	if err != nil {
+		return Plan{}, fmt.Errorf("plan the upgrade: %w", err)
+	}
+	b.plan.Purpose, b.plan.Begin = ForUpgrade, Status{Cluster: Normal}
+	b.findings()
+	if cycle := m.cycle(); cycle != nil || !slices.Contains([]Mode{Rolling, Offline, Reboot}, o.Mode) {
+		return b.plan, nil // there is no order in which it could be done
+	}
+	b.choose()
+	b.placeFindings()
+	switch o.Mode {
+	case Offline:
+		b.offline()
+	case Reboot:
+		b.softwareThenReboot()
+	default:
+		b.rolling()
+	}
+	return b.finish()
+}
+
+func newBuilder(m *Manifest, inv *Inventory, o Options) (*builder, error) {
+	b := &builder{
+		m: m, inv: inv, o: o, hosts: make(map[cluster.HostID]*Host, len(inv.Hosts)),
+		phases: map[Phase][]*Module{}, once: map[string]cluster.HostID{}, args: newArgsWriter(),
+		running: map[cluster.HostID][]*VM{}, vms: make(map[string]bool, len(inv.VMs)), alone: map[cluster.HostID]bool{},
+		left: map[*Host]*leave{}, was: map[cluster.HostID]string{}, stays: map[cluster.HostID]bool{},
+	}
+	b.plan = Plan{Format: planFormat, Bundle: m.Name, From: inv.Version, To: m.Version, Options: o}
+	for i := range inv.Hosts {
+		h := &inv.Hosts[i]
+		if h.Name == "" || b.hosts[h.Name] != nil {
+			return nil, fmt.Errorf("inventory: host %q: want a name that no other host has", h.Name)
+		}
+		b.hosts[h.Name] = h
+	}
+	if err := b.checkInventory(); err != nil {
+		return nil, err
+	}
+	if err := o.check(b.hosts); err != nil {
+		return nil, err
+	}
+	if m.cycle() == nil {
+		for _, p := range Phases() {
+			b.phases[p] = m.InPhase(p)
+		}
+	}
+	return b, nil
+}
+
+// checkInventory looks for names that lead nowhere.
+func (b *builder) checkInventory() error {
+	for i := range b.inv.VMs {
+		v := &b.inv.VMs[i]
+		switch {
+		case v.Name == "" || b.vms[v.Name]:
+			return fmt.Errorf("inventory: VM %q: want a name that no other VM has", v.Name)
+		case b.hosts[v.Host] == nil:
+			return fmt.Errorf("inventory: VM %q: host %q is not in the inventory", v.Name, v.Host)
+		case v.MemoryMiB < 0 || v.CPUs < 0:
+			return fmt.Errorf("inventory: VM %q: memory %d MiB, %d vCPUs: want 0 or more", v.Name, v.MemoryMiB, v.CPUs)
+		case v.Policy != "" && !v.Policy.known():
+			return fmt.Errorf("inventory: VM %q: policy %q: want ask, stop, cold or skip", v.Name, v.Policy)
+		}
+		b.vms[v.Name] = true
+		if v.Running {
+			b.running[v.Host] = append(b.running[v.Host], v)
+		}
+	}
+	if p := b.inv.Pair; p != nil {
+		if len(p.Nodes) != 2 || p.Nodes[0] == p.Nodes[1] || !slices.Contains(p.Nodes, p.Active) {
+			return fmt.Errorf("inventory: pair: want two nodes, one of them active")
+		}
+		for _, n := range p.Nodes {
+			if b.hosts[n] == nil {
+				return fmt.Errorf("inventory: pair: host %q is not in the inventory", n)
+			}
+		}
+	}
+	return nil
+}
+
+// finish adds what can be told when all is there.
+func (b *builder) finish() (Plan, error) {
+	if b.args.err != nil {
+		return Plan{}, fmt.Errorf("plan the %s: %w", b.plan.Purpose, b.args.err)
+	}
+	b.estimate()
+	steps := b.plan.Steps()
+	b.plan.Estimate.Steps = len(steps)
+	if err := job.CheckSteps(steps); err != nil {
+		return Plan{}, fmt.Errorf("plan the %s: %w", b.plan.Purpose, err)
+	}
+	return b.plan, nil
+}
+
+// add appends a stage, unless it is empty. Chains without steps are left out.
+func (b *builder) add(s Stage) {
+	s.Chains = slices.DeleteFunc(s.Chains, func(c Chain) bool { return len(c.Steps) == 0 })
+	if len(s.Chains) > 0 {
+		b.plan.Stages = append(b.plan.Stages, s)
+	}
+}
+
+// perHost makes a chain for each host.
+func perHost(hosts []*Host, chain func(*Host) Chain) []Chain {
+	out := make([]Chain, 0, len(hosts))
+	for _, h := range hosts {
+		out = append(out, chain(h))
+	}
+	return out
+}

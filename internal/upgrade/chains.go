@@ -1,0 +1,226 @@
+package upgrade
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/job"
+)
+
+// argsWriter writes the arguments of steps, those that many share only once.
+type argsWriter struct {
+	shared map[any]json.RawMessage
+	err    error // the first
+}
+
+func newArgsWriter() *argsWriter { return &argsWriter{shared: map[any]json.RawMessage{}} }
+
+func (w *argsWriter) write(args any) json.RawMessage {
+	switch args.(type) {
+	case ActionArgs, StageArgs, RebootArgs:
+		text, ok := w.shared[args]
+		if !ok {
+			text = w.marshal(args)
+			w.shared[args] = text
+		}
+		return text
+	}
+	return w.marshal(args)
+}
+
+func (w *argsWriter) marshal(args any) json.RawMessage {
+	text, err := json.Marshal(args)
+	if err != nil && w.err == nil {
+		w.err = fmt.Errorf("write the arguments of a step: %w", err)
+	}
+	return text
+}
+
+// chain grows the chain of one host.
+type chain struct {
+	b *builder
+	h *Host
+	Chain
+}
+
+func (b *builder) chain(h *Host) *chain {
+	return &chain{b: b, h: h, Chain: Chain{Host: h.Name}}
+}
+
+// add appends a step: HOST/WORD/WORD.
+func (c *chain) add(kind string, args any, timeout time.Duration, words ...string) *Step {
+	c.Steps = append(c.Steps, Step{Step: job.Step{
+		ID: stepID(c.h.Name, words...), Host: c.h.Name, Kind: kind, Args: c.b.args.write(args), Timeout: timeout, Idempotent: repeatable(kind),
+	}})
+	return &c.Steps[len(c.Steps)-1]
+}
+
+func stepID(h cluster.HostID, words ...string) string {
+	return string(h) + "/" + strings.Join(words, "/")
+}
+
+// repeatable reports whether steps of a kind may be done twice. Only those that
+// bring about a state are; programs of others and reboots are not.
+func repeatable(kind string) bool {
+	switch kind {
+	case KindAction, KindReboot, KindBackup, KindPairSwitch:
+		return false
+	}
+	return true
+}
+
+// actions appends what the modules of the host do in a phase. An action that is
+// done once is done by the first host that comes to it.
+func (c *chain) actions(p Phase) {
+	b := c.b
+	for _, mod := range b.phases[p] {
+		if !runsOn(mod, c.h) {
+			continue
+		}
+		if provider := b.o.Backup[mod.Name]; p == Backup && provider != "" {
+			c.add(KindBackup, BackupArgs{mod.Name, provider, b.o.Confirmed}, timeBackup, string(p), mod.Name)
+			continue
+		}
+		c.action(mod, p)
+	}
+}
+
+// action appends what one module does in a phase.
+func (c *chain) action(mod *Module, p Phase) {
+	b, a := c.b, mod.Actions.Get(p)
+	if a == nil || a.None {
+		return
+	}
+	if a.Once {
+		key := mod.Name + "/" + string(p)
+		if first, taken := b.once[key]; taken && first != c.h.Name {
+			return
+		}
+		b.once[key] = c.h.Name
+	}
+	mode := Rolling
+	if b.o.Mode == Offline {
+		mode = Offline
+	}
+	s := c.add(KindAction, ActionArgs{mod.Name, p, mode, b.versionOf(c.h), b.m.Version}, mod.TimeoutOf(p), string(p), mod.Name)
+	s.Idempotent = a.Idempotent
+}
+
+// drain appends that the guests leave, and that those that can not are shut down.
+func (c *chain) drain(l leave) {
+	if !c.b.drains(c.h) {
+		return
+	}
+	c.drainOnly(l)
+	c.vmStop(l.stops)
+}
+
+func (c *chain) drainOnly(l leave) {
+	o := &c.b.o
+	args := DrainArgs{Moves: l.moves, Network: o.MigrationNetwork, Parallel: o.ParallelPerHost, Total: o.ParallelTotal}
+	for _, v := range l.stops {
+		args.Stay = append(args.Stay, v.Name)
+	}
+	c.add(KindDrain, args, timeMoves+time.Duration(l.memory>>10)*timePerGiB, "drain")
+}
+
+func (c *chain) vmStop(vms []*VM) {
+	if len(vms) > 0 {
+		c.add(KindVMStop, VMArgs{guests(vms)}, timeVM, "vm-stop")
+	}
+}
+
+func (c *chain) vmStart(vms []*VM) {
+	if len(vms) > 0 {
+		c.add(KindVMStart, VMArgs{guests(vms)}, timeVM, "vm-start").Restores = []string{stepID(c.h.Name, "vm-stop")}
+	}
+}
+
+func guests(vms []*VM) []Guest {
+	out := make([]Guest, len(vms))
+	for i, v := range vms {
+		out[i] = Guest{v.Name, v.UUID, v.Protected}
+	}
+	return out
+}
+
+// undrain appends that the host takes guests again, and that its own return.
+func (c *chain) undrain(l leave) {
+	if !c.b.drains(c.h) {
+		return
+	}
+	drained := []string{drainID(c.h.Name)}
+	c.vmStart(l.stops)
+	c.add(KindUndrain, UndrainArgs{Maintenance: c.h.Maintenance}, timeSwitch, "undrain").Restores = drained
+	if !c.b.o.MoveBack || len(l.moves) == 0 {
+		return
+	}
+	o := &c.b.o
+	args := UndrainArgs{Network: o.MigrationNetwork, Parallel: o.ParallelPerHost, Total: o.ParallelTotal, Maintenance: c.h.Maintenance}
+	for _, m := range l.moves {
+		m.From, m.To = m.To, c.h.Name
+		args.Back = append(args.Back, m)
+	}
+	s := c.add(KindUndrain, args, timeMoves+time.Duration(l.memory>>10)*timePerGiB, "back")
+	s.Restores, s.Soft = drained, true
+}
+
+// reboot appends a reboot with what must be taken off before and be well after.
+func (c *chain) reboot(kernel string) {
+	pools := c.pools()
+	if len(pools) > 0 {
+		c.add(KindStorageDetach, StorageArgs{pools}, timeStorage, "storage-detach")
+	}
+	c.add(KindReboot, RebootArgs{kernel}, timeReboot, "reboot")
+	if len(pools) > 0 {
+		c.add(KindStorageAttach, StorageArgs{pools}, timeStorage, "storage-attach").Restores = []string{stepID(c.h.Name, "storage-detach")}
+	}
+	args := VerifyArgs{Reboot: stepID(c.h.Name, "reboot"), Kernel: kernel}
+	for _, p := range c.h.Pools {
+		if p.Active {
+			args.Pools = append(args.Pools, p.Name)
+		}
+	}
+	c.add(KindVerify, args, timeCheck, "verify")
+}
+
+// pools are what hangs a reboot when it is not detached before: shared storage
+// and templates. A shared pool with one path comes back with multipath.
+func (c *chain) pools() []StoragePool {
+	var out []StoragePool
+	for _, p := range c.h.Pools {
+		if p.Active && (p.Shared || p.Use == "template") {
+			out = append(out, StoragePool{p.Name, p.Kind, p.Use, p.Shared && p.Paths == 1})
+		}
+	}
+	return out
+}
+
+// pairStop appends that the hot-standby services of the host stop.
+func (c *chain) pairStop() {
+	if p := c.b.inv.Pair; c.b.inPair(c.h) && len(p.Stop) > 0 {
+		c.add(KindPairStop, PairArgs{p.Stop, p.Status}, timePair, "pair-stop")
+	}
+}
+
+// pairStart appends that the hot-standby services of the host start and are
+// healthy. They are stopped by the step before, by a change of the kernel, or by a
+// reboot, so it makes good whatever of these was begun. when tells one start in a
+// run from another.
+func (c *chain) pairStart(when string) {
+	p := c.b.inv.Pair
+	if !c.b.inPair(c.h) || len(p.Start) == 0 {
+		return
+	}
+	var restores []string
+	for _, s := range c.Steps {
+		switch s.Kind {
+		case KindPairStop, KindAction, KindReboot:
+			restores = append(restores, s.ID)
+		}
+	}
+	c.add(KindPairStart, PairArgs{p.Start, p.Status}, timePair, "pair-start", when).Restores = restores
+}

@@ -1,0 +1,177 @@
+package upgrade
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"holdfast/internal/cluster"
+)
+
+// versionOf returns what is installed on a host, or was before the upgrade that
+// is rolled back or committed.
+func (b *builder) versionOf(h *Host) string { return cmp.Or(b.was[h.Name], h.Version, b.inv.Version) }
+
+// runsOn reports whether a module is installed on a host.
+func runsOn(mod *Module, h *Host) bool {
+	if label, ok := strings.CutPrefix(mod.RunsOn, "label:"); ok {
+		key, want, _ := strings.Cut(label, "=")
+		value, has := h.Labels[key]
+		return has && value == want
+	}
+	switch mod.RunsOn {
+	case "manager":
+		return h.Has(RoleManager)
+	case "host":
+		return h.Has(RoleHost)
+	}
+	return true
+}
+
+// choose decides which hosts take part, and in which order their turns come.
+func (b *builder) choose() {
+	skip := b.skipped()
+	for _, h := range b.ordered() {
+		switch why := b.whyLeft(h, skip); why {
+		case "":
+			b.part = append(b.part, h)
+		default:
+			b.plan.Left = append(b.plan.Left, LeftHost{h.Name, why})
+		}
+	}
+	if b.o.Mode != Offline {
+		if len(b.o.Order) == 0 && b.o.MaxUnavailable.Of(len(b.part)) > 1 {
+			b.mixGroups()
+		}
+		b.managersLast()
+	} else if len(b.part) > 0 {
+		// Node 0 comes first whatever else is said.
+		b.moveToEnd(b.part[1:], func(h *Host) bool { return h.Name == b.o.Last })
+	}
+	if len(b.part) == 0 {
+		b.block("nothing-to-do", "", "No host of the inventory needs this upgrade.", "see which hosts are left out, and why")
+	}
+}
+
+// ordered returns the hosts as the operator wants them, then as listed.
+func (b *builder) ordered() []*Host {
+	out := make([]*Host, 0, len(b.inv.Hosts))
+	named := make(map[cluster.HostID]bool, len(b.o.Order))
+	for _, n := range b.o.Order {
+		out, named[n] = append(out, b.hosts[n]), true
+	}
+	for i := range b.inv.Hosts {
+		if h := &b.inv.Hosts[i]; !named[h.Name] {
+			out = append(out, h)
+		}
+	}
+	return out
+}
+
+// whyLeft says why a host does not take part, "" when it does.
+func (b *builder) whyLeft(h *Host, skip map[cluster.HostID]string) string {
+	switch {
+	case slices.Contains(b.o.Drop, h.Name):
+		return "dropped by the operator"
+	case skip[h.Name] != "":
+		return fmt.Sprintf("VM %s can not move, and its policy is to skip its host", skip[h.Name])
+	case b.versionOf(h) == b.m.Version && (b.m.Kernel == "" || h.Kernel == "" || h.Kernel == b.m.Kernel):
+		return "it has version " + b.m.Version + " already"
+	case b.m.RequiresReboot:
+		return ""
+	case !slices.ContainsFunc(b.m.Modules, func(mod Module) bool { return runsOn(&mod, h) }):
+		return "no module runs on it"
+	}
+	return ""
+}
+
+// skipped returns the hosts that are left out because of a VM, with that VM.
+func (b *builder) skipped() map[cluster.HostID]string {
+	out := map[cluster.HostID]string{}
+	if !b.empties() {
+		return out
+	}
+	for i := range b.inv.VMs {
+		v := &b.inv.VMs[i]
+		if p, fixed := b.policy(v); v.Running && fixed && p == PolicySkip && out[v.Host] == "" {
+			out[v.Host] = v.Name
+			b.find(Finding{
+				Rule: "skip-host", Level: Warn, Host: v.Host, VM: v.Name,
+				Text:   fmt.Sprintf("The host is left out: VM %s can not move (%s), and its policy is to skip its host.", v.Name, strings.Join(b.fixed(v), "; ")),
+				Remedy: "choose another policy for it, or upgrade the host in a run of its own",
+			})
+		}
+	}
+	return out
+}
+
+// managersLast puts managers behind the other hosts, the pair behind other
+// managers with the active one last, and the coordinator's host behind all,
+// unless the pair decides where it comes.
+func (b *builder) managersLast() {
+	b.moveToEnd(b.part, func(h *Host) bool { return h.Has(RoleManager) })
+	b.moveToEnd(b.part, func(h *Host) bool { return b.inPair(h) })
+	b.moveToEnd(b.part, func(h *Host) bool { return b.inPair(h) && h.Name == b.inv.Pair.Active })
+	b.moveToEnd(b.part, func(h *Host) bool { return h.Name == b.o.Last && !b.inPair(h) })
+}
+
+// mixGroups lets hosts of several groups take turns: those that are out of
+// service at once then do not need the same room for their guests. Each group keeps
+// its order and is spread evenly.
+func (b *builder) mixGroups() {
+	size, seen := map[string]int{}, map[string]int{}
+	for _, h := range b.part {
+		size[h.Group]++
+	}
+	at := make(map[*Host]float64, len(b.part))
+	for _, h := range b.part {
+		at[h] = (float64(seen[h.Group]) + 0.5) / float64(size[h.Group])
+		seen[h.Group]++
+	}
+	slices.SortStableFunc(b.part, func(x, y *Host) int { return cmp.Compare(at[x], at[y]) })
+}
+
+func (b *builder) moveToEnd(hosts []*Host, which func(*Host) bool) {
+	slices.SortStableFunc(hosts, func(x, y *Host) int {
+		switch a, c := which(x), which(y); {
+		case a == c:
+			return 0
+		case a:
+			return 1
+		}
+		return -1
+	})
+}
+
+func (b *builder) inPair(h *Host) bool {
+	return b.inv.Pair != nil && slices.Contains(b.inv.Pair.Nodes, h.Name)
+}
+
+// empties reports whether hosts are emptied before they are changed.
+func (b *builder) empties() bool {
+	return b.o.Mode != Offline && (b.m.RequiresReboot || !b.o.KeepGuests)
+}
+
+// drains reports whether a host is emptied for its turn.
+func (b *builder) drains(h *Host) bool {
+	return b.empties() && !b.stays[h.Name] && (h.Has(RoleHost) || len(b.running[h.Name]) > 0)
+}
+
+// policy returns what becomes of a VM when its host is emptied, and whether it
+// can not move live.
+func (b *builder) policy(v *VM) (p Policy, fixed bool) {
+	if len(v.Fixed) == 0 && b.mayHang(v) == "" {
+		return "", false
+	}
+	return cmp.Or(b.o.Policies[v.Name], v.Policy, b.o.DefaultPolicy), true
+}
+
+// fixed returns why a VM can not move live.
+func (b *builder) fixed(v *VM) []string {
+	out := slices.Clone(v.Fixed)
+	if why := b.mayHang(v); why != "" {
+		out = append(out, why)
+	}
+	return out
+}

@@ -1,0 +1,246 @@
+// Package invfile reads an inventory from a YAML file, for plans that are made
+// without a cluster.
+//
+//	format: 1
+//	cluster: east
+//	version: "1.4.0"
+//	hosts:
+//	- {name: h1, roles: [manager, host], memoryMiB: 65536, labels: [tier=web]}
+//	- name: h2
+//	  memoryMiB: 65536
+//	  pools: [{name: guests, kind: iscsi, shared: true, paths: 2, active: true}]
+//	vms:
+//	- {name: db, host: h1, memoryMiB: 8192, running: true}
+//	- {name: gpu, host: h2, memoryMiB: 4096, running: true, fixed: [a host device], policy: stop}
+//
+// Field names are those of the inventory's JSON, but for three: labels are a list
+// of KEY=VALUE, dirty is a whole number of MiB/s, and ha has switchOff and switchOn,
+// because YAML takes off and on for truth values.
+package invfile
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/bundle/strictyaml"
+)
+
+// Format is the only format of these files.
+const Format = 1
+
+// maxFile is the largest file that is read, bytes. An entry for a guest has about
+// 150 bytes.
+const maxFile = 64 << 20
+
+// Fault is one thing that is wrong in a file.
+type Fault struct {
+	Path  string // field, such as hosts[2].memoryMiB
+	Value string // that was found
+	Want  string // what is allowed there
+}
+
+// Faults is everything that is wrong in one file.
+type Faults struct {
+	File   string
+	Faults []Fault
+}
+
+// Error gives one line for each fault.
+func (fs *Faults) Error() string {
+	lines := make([]string, len(fs.Faults))
+	for i, f := range fs.Faults {
+		lines[i] = fmt.Sprintf("%s: %s: value %q: %s", fs.File, f.Path, f.Value, f.Want)
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Load reads a file. What is wrong in it is a *Faults.
+func Load(file string) (upgrade.Inventory, error) {
+	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NONBLOCK, 0) // a pipe without a writer must not hang
+	if err != nil {
+		return upgrade.Inventory{}, fmt.Errorf("read the inventory: %w", err)
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err = errors.Join(err, f.Close()); err != nil {
+		return upgrade.Inventory{}, fmt.Errorf("read the inventory: %w", err)
+	}
+	if len(text) > maxFile {
+		return upgrade.Inventory{}, &Faults{file, []Fault{{"(file)", fmt.Sprintf("more than %d bytes", maxFile), "want a smaller file"}}}
+	}
+	inv, faults := Parse(text)
+	if len(faults) > 0 {
+		return upgrade.Inventory{}, &Faults{file, faults}
+	}
+	return inv, nil
+}
+
+// doc is the file.
+type doc struct {
+	Format  int           `json:"format"`
+	Cluster string        `json:"cluster"`
+	Version string        `json:"version"`
+	At      time.Time     `json:"at"`
+	Hosts   []host        `json:"hosts"`
+	VMs     []vm          `json:"vms"`
+	Pair    *upgrade.Pair `json:"pair"`
+	HA      *ha           `json:"ha"`
+	Running string        `json:"running"`
+}
+
+type ha struct {
+	Off    []string `json:"switchOff"`
+	On     []string `json:"switchOn"`
+	Status []string `json:"status"`
+}
+
+type host struct {
+	Name        cluster.HostID `json:"name"`
+	Roles       []upgrade.Role `json:"roles"`
+	Labels      []string       `json:"labels"`
+	Group       string         `json:"group"`
+	MemoryMiB   int64          `json:"memoryMiB"`
+	CPUs        int            `json:"cpus"`
+	CPUModel    string         `json:"cpuModel"`
+	Version     string         `json:"version"`
+	Kernel      string         `json:"kernel"`
+	NextKernel  string         `json:"nextKernel"`
+	Boot        string         `json:"boot"`
+	Install     string         `json:"install"`
+	Down        bool           `json:"down"`
+	Maintenance bool           `json:"maintenance"`
+	Pools       []upgrade.Pool `json:"pools"`
+	FreeBytes   int64          `json:"freeBytes"`
+	Commands    []string       `json:"commands"`
+	SkewMillis  int64          `json:"skewMillis"`
+}
+
+type vm struct {
+	Name      string         `json:"name"`
+	UUID      string         `json:"uuid"`
+	Host      cluster.HostID `json:"host"`
+	MemoryMiB int64          `json:"memoryMiB"`
+	CPUs      int            `json:"cpus"`
+	Running   bool           `json:"running"`
+	Dirty     int64          `json:"dirty"`
+	System    string         `json:"system"`
+	Fixed     []string       `json:"fixed"`
+	Busy      string         `json:"busy"`
+	Protected bool           `json:"protected"`
+	Policy    upgrade.Policy `json:"policy"`
+}
+
+// Parse reads the text of a file, and says everything that is wrong in it.
+func Parse(text []byte) (upgrade.Inventory, []Fault) {
+	var d doc
+	c := &checker{hosts: map[cluster.HostID]bool{}, vms: map[string]bool{}}
+	for _, f := range strictyaml.Decode(text, &d) {
+		c.add(f.Path, f.Value, f.Want)
+	}
+	if len(c.faults) > 0 {
+		return upgrade.Inventory{}, c.faults // what else is wrong may only follow from these
+	}
+	inv := c.inventory(&d)
+	return inv, c.faults
+}
+
+// checker turns a document into an inventory.
+type checker struct {
+	faults []Fault
+	hosts  map[cluster.HostID]bool
+	vms    map[string]bool
+}
+
+func (c *checker) add(path, value, want string) {
+	c.faults = append(c.faults, Fault{path, value, want})
+}
+
+// want adds a fault unless ok.
+func (c *checker) want(ok bool, path string, value any, want string) {
+	if !ok {
+		c.add(path, fmt.Sprint(value), want)
+	}
+}
+
+func (c *checker) inventory(d *doc) upgrade.Inventory {
+	c.want(d.Format == Format, "format", d.Format, fmt.Sprintf("want %d", Format))
+	c.want(d.Version != "", "version", d.Version, "want the version that is installed")
+	c.want(len(d.Hosts) > 0, "hosts", "", "want at least one host")
+	inv := upgrade.Inventory{Cluster: d.Cluster, Version: d.Version, At: d.At, Pair: d.Pair, Running: d.Running}
+	for i := range d.Hosts {
+		inv.Hosts = append(inv.Hosts, c.host(fmt.Sprintf("hosts[%d]", i), &d.Hosts[i]))
+	}
+	for i := range d.VMs {
+		inv.VMs = append(inv.VMs, c.vm(fmt.Sprintf("vms[%d]", i), &d.VMs[i]))
+	}
+	if p := d.Pair; p != nil {
+		c.want(len(p.Nodes) == 2 && p.Nodes[0] != p.Nodes[1], "pair.nodes", p.Nodes, "want two hosts")
+		for i, n := range p.Nodes {
+			c.want(c.hosts[n], fmt.Sprintf("pair.nodes[%d]", i), n, "want the name of a host of this file")
+		}
+		c.want(slices.Contains(p.Nodes, p.Active), "pair.active", p.Active, "want one of the nodes")
+		c.want(len(p.Switch) > 0, "pair.switch", "", "want a program with its arguments")
+	}
+	if h := d.HA; h != nil {
+		c.want(len(h.Off) > 0, "ha.switchOff", "", "want a program with its arguments")
+		c.want(len(h.On) > 0, "ha.switchOn", "", "want a program with its arguments")
+		inv.HA = &upgrade.Switch{Off: h.Off, On: h.On, Status: h.Status}
+	}
+	return inv
+}
+
+// hostName is an RFC 1123 name.
+const hostName = `^[a-z0-9A-Z]([a-z0-9A-Z.-]{0,61}[a-z0-9A-Z])?$`
+
+func (c *checker) host(at string, h *host) upgrade.Host {
+	ok, err := regexp.MatchString(hostName, string(h.Name))
+	c.want(ok && err == nil, at+".name", h.Name, "want a host name: letters, digits, '.' and '-', at most 63")
+	c.want(!c.hosts[h.Name], at+".name", h.Name, "want a name that no other host has")
+	c.hosts[h.Name] = true
+	for i, r := range h.Roles {
+		c.want(r == upgrade.RoleManager || r == upgrade.RoleHost, fmt.Sprintf("%s.roles[%d]", at, i), r, "want manager or host")
+	}
+	labels := map[string]string{}
+	for i, l := range h.Labels {
+		key, value, found := strings.Cut(l, "=")
+		_, twice := labels[key]
+		c.want(found && key != "" && !twice, fmt.Sprintf("%s.labels[%d]", at, i), l, "want KEY=VALUE, each key once")
+		labels[key] = value
+	}
+	c.want(h.MemoryMiB >= 0, at+".memoryMiB", h.MemoryMiB, "want 0 or more")
+	c.want(h.CPUs >= 0, at+".cpus", h.CPUs, "want 0 or more")
+	c.want(h.FreeBytes >= 0, at+".freeBytes", h.FreeBytes, "want 0 or more")
+	for i, p := range h.Pools {
+		c.want(p.Name != "", fmt.Sprintf("%s.pools[%d].name", at, i), p.Name, "want a name")
+		c.want(p.Paths >= 0, fmt.Sprintf("%s.pools[%d].paths", at, i), p.Paths, "want 0 or more")
+	}
+	return upgrade.Host{
+		Name: h.Name, Roles: h.Roles, Labels: labels, Group: h.Group, MemoryMiB: h.MemoryMiB, CPUs: h.CPUs, CPUModel: h.CPUModel, Version: h.Version,
+		Kernel: h.Kernel, NextKernel: h.NextKernel, Boot: h.Boot, Install: h.Install, Down: h.Down, Maintenance: h.Maintenance, Pools: h.Pools,
+		FreeBytes: h.FreeBytes, Commands: h.Commands, SkewMillis: h.SkewMillis,
+	}
+}
+
+func (c *checker) vm(at string, v *vm) upgrade.VM {
+	c.want(v.Name != "" && !c.vms[v.Name], at+".name", v.Name, "want a name that no other VM has")
+	c.vms[v.Name] = true
+	c.want(c.hosts[v.Host], at+".host", v.Host, "want the name of a host of this file")
+	c.want(v.MemoryMiB >= 0, at+".memoryMiB", v.MemoryMiB, "want 0 or more")
+	c.want(v.CPUs >= 0, at+".cpus", v.CPUs, "want 0 or more")
+	c.want(v.Dirty >= 0, at+".dirty", v.Dirty, "want 0 or more")
+	known := []upgrade.Policy{"", upgrade.PolicyAsk, upgrade.PolicyStop, upgrade.PolicyCold, upgrade.PolicySkip}
+	c.want(slices.Contains(known, v.Policy), at+".policy", v.Policy, "want ask, stop, cold or skip")
+	return upgrade.VM{
+		Name: v.Name, UUID: v.UUID, Host: v.Host, MemoryMiB: v.MemoryMiB, CPUs: v.CPUs, Running: v.Running, Dirty: float64(v.Dirty),
+		System: v.System, Fixed: v.Fixed, Busy: v.Busy, Protected: v.Protected, Policy: v.Policy,
+	}
+}

@@ -1,0 +1,172 @@
+package invfile
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/upgrade"
+)
+
+const whole = `
+format: 1
+cluster: east
+version: "1.4.0"
+at: "2026-01-02T15:04:05Z"
+running: ""
+hosts:
+- name: h1
+  roles: [manager, host]
+  labels: [tier=web, empty=]
+  group: g
+  memoryMiB: 65536
+  cpus: 64
+  cpuModel: skylake
+  version: "1.4.0"
+  kernel: "5.1"
+  nextKernel: "6.1"
+  boot: b
+  install: i
+  down: true
+  maintenance: true
+  pools: [{name: p, kind: iscsi, shared: true, paths: 1, active: true, use: template}]
+  freeBytes: 10
+  commands: [tree]
+  skewMillis: -5
+- name: h2
+  memoryMiB: 1
+vms:
+- {name: db, uuid: u, host: h1, memoryMiB: 8192, cpus: 2, running: true, dirty: 5, system: centos6.5, fixed: [a device], busy: backup, protected: true, policy: stop}
+pair: {nodes: [h1, h2], active: h2, switch: [s, x], stop: [a], start: [b], status: [c]}
+ha: {switchOff: [x], switchOn: [on-program], status: [z]}
+`
+
+func TestParse(t *testing.T) {
+	inv, faults := Parse([]byte(whole))
+	if len(faults) > 0 {
+		t.Fatal(faults)
+	}
+	h := inv.Hosts[0]
+	want := upgrade.Host{
+		Name: "h1", Roles: []upgrade.Role{"manager", "host"}, Labels: map[string]string{"tier": "web", "empty": ""}, Group: "g", MemoryMiB: 65536, CPUs: 64,
+		CPUModel: "skylake", Version: "1.4.0", Kernel: "5.1", NextKernel: "6.1", Boot: "b", Install: "i", Down: true, Maintenance: true,
+		Pools:     []upgrade.Pool{{Name: "p", Kind: "iscsi", Shared: true, Paths: 1, Active: true, Use: "template"}},
+		FreeBytes: 10, Commands: []string{"tree"}, SkewMillis: -5,
+	}
+	if !reflect.DeepEqual(h, want) {
+		t.Errorf("host %+v", h)
+	}
+	v := upgrade.VM{
+		Name: "db", UUID: "u", Host: "h1", MemoryMiB: 8192, CPUs: 2, Running: true, Dirty: 5, System: "centos6.5", Fixed: []string{"a device"}, Busy: "backup",
+		Protected: true, Policy: "stop",
+	}
+	if !reflect.DeepEqual(inv.VMs, []upgrade.VM{v}) {
+		t.Errorf("VMs %+v", inv.VMs)
+	}
+	p := &upgrade.Pair{Nodes: []cluster.HostID{"h1", "h2"}, Active: "h2", Switch: []string{"s", "x"}, Stop: []string{"a"}, Start: []string{"b"}, Status: []string{"c"}}
+	ha := &upgrade.Switch{Off: []string{"x"}, On: []string{"on-program"}, Status: []string{"z"}}
+	if !reflect.DeepEqual(inv.Pair, p) || !reflect.DeepEqual(inv.HA, ha) || inv.Cluster != "east" || inv.Version != "1.4.0" || inv.At.Year() != 2026 {
+		t.Errorf("inventory %+v", inv)
+	}
+}
+
+// Every field of the inventory can be given: one that is added there must be added here.
+func TestEveryFieldIsThere(t *testing.T) {
+	for _, pair := range [][2]any{{upgrade.Inventory{}, doc{}}, {upgrade.Host{}, host{}}, {upgrade.VM{}, vm{}}} {
+		names := func(x any) map[string]bool {
+			out := map[string]bool{}
+			for _, f := range reflect.VisibleFields(reflect.TypeOf(x)) {
+				name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+				out[name] = true
+			}
+			return out
+		}
+		have := names(pair[1])
+		for n := range names(pair[0]) {
+			if !have[n] {
+				t.Errorf("%T: the file has no field %s", pair[0], n)
+			}
+		}
+	}
+}
+
+func TestFaults(t *testing.T) {
+	base := "format: 1\nversion: v\nhosts:\n- {name: a, memoryMiB: 1}\n"
+	for text, want := range map[string]string{
+		"":                                                       `format: value "0": want 1`,
+		base + "x: 1\n":                                          `x: value "x": unknown field`,
+		base + "version: w\n":                                    `version: value "w": duplicate key`,
+		base + "- {name: a}\n":                                   `hosts[1].name: value "a": want a name that no other host has`,
+		base + "- {name: 5}\n":                                   `hosts[1].name: value "5": want a string`,
+		base + "- {name: -x}\n":                                  `hosts[1].name: value "-x": want a host name`,
+		base + "- {name: b, memoryMiB: -1}\n":                    `hosts[1].memoryMiB: value "-1": want 0 or more`,
+		base + "- {name: b, memoryMiB: 1.5}\n":                   `hosts[1].memoryMiB: value "1.5": want a whole number`,
+		base + "- {name: b, roles: [king]}\n":                    `hosts[1].roles[0]: value "king": want manager or host`,
+		base + "- {name: b, labels: [x]}\n":                      `hosts[1].labels[0]: value "x": want KEY=VALUE`,
+		base + "- {name: b, labels: [x=1, x=2]}\n":               `hosts[1].labels[1]: value "x=2": want KEY=VALUE, each key once`,
+		base + "- {name: b, pools: [{kind: x}]}\n":               `hosts[1].pools[0].name: value "": want a name`,
+		base + "vms: [{name: v, host: z}]\n":                     `vms[0].host: value "z": want the name of a host`,
+		base + "vms: [{name: v, host: a}, {name: v, host: a}]\n": `vms[1].name: value "v": want a name that no other VM has`,
+		base + "vms: [{name: v, host: a, policy: never}]\n":      `vms[0].policy: value "never"`,
+		base + "pair: {nodes: [a], active: b}\n":                 `pair.nodes: value "[a]": want two hosts`,
+		base + "ha: {switchOff: [x]}\n":                          `ha.switchOn: value "": want a program`,
+		"format: 2\nversion: v\nhosts: []\n":                     `hosts: value "": want at least one host`,
+		"a: [":                                                   `malformed YAML`,
+	} {
+		_, faults := Parse([]byte(text))
+		var all []string
+		for _, f := range faults {
+			all = append(all, fmt.Sprintf("%s: value %q: %s", f.Path, f.Value, f.Want))
+		}
+		if got := strings.Join(all, "\n"); !strings.Contains(got, want) {
+			t.Errorf("%q: faults %q, want %q", text, got, want)
+		}
+	}
+}
+
+func TestLoad(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "inv.yaml")
+	if _, err := Load(file); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("no file: %v", err)
+	}
+	if err := os.WriteFile(file, []byte(whole), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if inv, err := Load(file); err != nil || len(inv.Hosts) != 2 {
+		t.Errorf("%v, %d hosts", err, len(inv.Hosts))
+	}
+	if err := os.WriteFile(file, []byte("format: 9"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var faults *Faults
+	if _, err := Load(file); !errors.As(err, &faults) || len(faults.Faults) != 3 || !strings.HasPrefix(err.Error(), file+`: format: value "9"`) {
+		t.Errorf("faults: %v", err)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(whole))
+	f.Add([]byte("format: 1\nhosts: [{name: a}]\nvms: [{name: x, host: a}]"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		inv, faults := Parse(text)
+		if len(faults) > 0 {
+			return
+		}
+		// What is accepted can be planned with, or is refused with a reason.
+		m := upgrade.Manifest{Name: "x", Version: "2", Modules: []upgrade.Module{{Name: "m", Actions: upgrade.Actions{Install: &upgrade.Action{Run: []string{"x"}}}}}}
+		for _, mode := range []upgrade.Mode{upgrade.Rolling, upgrade.Reboot, upgrade.Offline} {
+			p, err := upgrade.Build(m, inv, upgrade.Options{Mode: mode})
+			if err != nil {
+				t.Errorf("%s: %v", mode, err)
+			}
+			if _, err := p.Encode(); err != nil {
+				t.Errorf("%s: %v", mode, err)
+			}
+		}
+	})
+}

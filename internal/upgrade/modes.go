@@ -1,0 +1,412 @@
+package upgrade
+
+import (
+	"slices"
+	"time"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/job"
+	"holdfast/internal/upgrade/version"
+)
+
+// How many hosts are dealt with at once where guests do not notice.
+const (
+	quietAtOnce  = 64
+	changeAtOnce = 8
+)
+
+// prepare brings the bundle to all hosts and checks everything there before
+// anything is changed anywhere.
+func (b *builder) prepare() {
+	b.add(Stage{Name: "prepare", Kind: Quiet, Limit: quietAtOnce, Chains: perHost(b.part, func(h *Host) Chain {
+		c := b.chain(h)
+		c.add(KindCheck, CheckArgs{When: Before}, timeCheck, "check")
+		c.add(KindStage, StageArgs{b.m.Name, b.m.Version}, timeStage, "stage")
+		c.actions(PreCheck)
+		return c.Chain
+	})})
+}
+
+// rolling changes one host after the other while the service goes on.
+func (b *builder) rolling() {
+	b.prepare()
+	if b.empties() {
+		b.fleet = newFleet(b.inv, &b.o, b.part, b.drains)
+	}
+	b.turnStages(func(h *Host) Chain {
+		l := b.leave(h)
+		c := b.chain(h)
+		c.Marks, c.After = true, l.after
+		c.drain(l)
+		c.pairStop()
+		c.change()
+		if b.m.RequiresReboot {
+			c.reboot(b.m.Kernel)
+		}
+		c.actions(Start)
+		c.pairStart("upgrade")
+		c.actions(PostCheck)
+		c.add(KindCheck, CheckArgs{When: Between}, timeCheck, "check-after")
+		c.undrain(l)
+		return c.Chain
+	})
+	b.o2cb()
+	b.after()
+}
+
+// change appends what replaces the software of a host.
+func (c *chain) change() {
+	for _, p := range []Phase{Stop, Backup, Install} {
+		c.actions(p)
+	}
+}
+
+// softwareThenReboot changes the software of all hosts with guests running, and
+// reboots them one after the other.
+func (b *builder) softwareThenReboot() {
+	b.prepare()
+	b.haOff()
+	spares := b.spares()
+	b.fleet = newFleet(b.inv, &b.o, b.part, b.drains)
+	left := map[cluster.HostID]leave{}
+	b.add(Stage{Name: "empty", Kind: Change, Chains: perHost(spares, func(h *Host) Chain {
+		l := b.leave(h)
+		left[h.Name] = l
+		c := b.chain(h)
+		c.drainOnly(l)
+		return c.Chain
+	})})
+	b.software()
+	b.turnStages(func(h *Host) Chain {
+		l, emptied := left[h.Name]
+		c := b.chain(h)
+		c.Marks = true
+		if emptied {
+			c.After = b.fleet.nodes[h.Name].after
+			c.vmStop(l.stops)
+		} else {
+			l = b.leave(h)
+			c.After = l.after
+			c.drain(l)
+		}
+		c.reboot(b.m.Kernel)
+		c.pairStart("reboot")
+		c.add(KindCheck, CheckArgs{When: Between}, timeCheck, "check-after")
+		c.undrain(l)
+		return c.Chain
+	})
+	b.o2cb()
+	b.haOn()
+	b.after()
+}
+
+// software changes managers one after the other, then the hosts, the canary
+// ones first.
+func (b *builder) software() {
+	managers, hosts := split(b.part, func(h *Host) bool { return h.Has(RoleManager) })
+	chain := func(h *Host) Chain {
+		c := b.chain(h)
+		c.Marks = true
+		c.pairStop()
+		c.change()
+		c.actions(Start)
+		c.pairStart("software")
+		c.actions(PostCheck)
+		return c.Chain
+	}
+	b.add(Stage{Name: "software of managers", Kind: Change, Limit: 1, Chains: perHost(managers, chain)})
+	chains := perHost(hosts, chain)
+	for i := range chains {
+		if b.o.Canary > 0 {
+			chains[i].Wave = 1
+		}
+		if b.o.Canary > 0 && i >= b.o.Canary {
+			chains[i].Wave = 2
+		}
+	}
+	b.add(Stage{Name: "software of hosts", Kind: Change, Limit: changeAtOnce, Chains: chains})
+}
+
+// offline stops the service on all hosts, one module after the other, changes
+// node 0, then the other hosts.
+func (b *builder) offline() {
+	b.prepare()
+	b.haOff()
+	if b.m.RequiresReboot {
+		b.add(Stage{Name: "stop guests", Kind: Change, Limit: changeAtOnce, Chains: perHost(b.part, func(h *Host) Chain {
+			c := b.chain(h)
+			c.vmStop(b.running[h.Name])
+			b.plan.Estimate.Stops += len(b.running[h.Name])
+			return c.Chain
+		})})
+	}
+	b.stopModules()
+	b.turnStages(func(h *Host) Chain {
+		c := b.chain(h)
+		c.Marks = true
+		c.actions(Backup)
+		c.actions(Install)
+		if b.m.RequiresReboot {
+			c.reboot(b.m.Kernel)
+		}
+		c.actions(Start)
+		c.actions(PostCheck)
+		c.add(KindCheck, CheckArgs{When: Between}, timeCheck, "check-after")
+		c.After = b.afterNode0(h)
+		return c.Chain
+	})
+	if b.m.RequiresReboot {
+		b.add(Stage{Name: "start guests", Kind: Close, Limit: changeAtOnce, Chains: perHost(b.part, func(h *Host) Chain {
+			c := b.chain(h)
+			c.vmStart(b.running[h.Name])
+			return c.Chain
+		})})
+	}
+	b.o2cb()
+	b.haOn()
+	b.after()
+}
+
+// stopModules stops the modules on all hosts, each when the one before is
+// stopped everywhere: applications before the database that they use.
+func (b *builder) stopModules() {
+	for _, mod := range b.phases[Stop] {
+		b.add(Stage{Name: "stop " + mod.Name, Kind: Change, Limit: quietAtOnce, Chains: perHost(b.part, func(h *Host) Chain {
+			c := b.chain(h)
+			c.Marks = true
+			if runsOn(mod, h) {
+				c.action(mod, Stop)
+			}
+			return c.Chain
+		})})
+	}
+}
+
+// afterNode0 lets all hosts wait for node 0: the others join what it has become.
+func (b *builder) afterNode0(h *Host) []string {
+	if h == b.part[0] {
+		return nil
+	}
+	return []string{stepID(b.part[0].Name, "check-after")}
+}
+
+// turnStages makes the stages in which hosts leave service: hosts, managers with
+// the pair's standby one behind them, the switch, the active one, and the
+// coordinator's host.
+func (b *builder) turnStages(chain func(*Host) Chain) {
+	if b.o.Mode == Offline {
+		b.turn("hosts", b.part, chain)
+		return
+	}
+	rest := b.part
+	take := func(which func(*Host) bool) (taken []*Host) {
+		taken, rest = split(rest, which)
+		return taken
+	}
+	last := take(func(h *Host) bool { return h.Name == b.o.Last && !b.inPair(h) })
+	active := take(func(h *Host) bool { return b.inPair(h) && h.Name == b.inv.Pair.Active })
+	managers := take(func(h *Host) bool { return h.Has(RoleManager) || b.inPair(h) })
+	b.turn("hosts", rest, chain)
+	b.turn("managers", managers, chain)
+	b.pairSwitch(active)
+	b.turn("active manager", active, chain)
+	b.turn("coordinator", last, chain)
+}
+
+// pairSwitch makes the standby manager the active one before the active one
+// leaves service.
+func (b *builder) pairSwitch(active []*Host) {
+	if len(active) == 0 || len(b.inv.Pair.Switch) == 0 {
+		return
+	}
+	for _, n := range b.inv.Pair.Nodes {
+		if h := b.hosts[n]; n != b.inv.Pair.Active && !slices.Contains(b.o.Drop, n) {
+			c := b.chain(h)
+			c.add(KindPairSwitch, PairArgs{b.inv.Pair.Switch, b.inv.Pair.Status}, timePair, "pair-switch")
+			b.add(Stage{Name: "switch over", Kind: Change, Chains: []Chain{c.Chain}})
+		}
+	}
+}
+
+// turn makes one such stage, and gives its hosts their waves: the canary hosts
+// are the first, the others follow by as many as may be out of service.
+func (b *builder) turn(name string, hosts []*Host, chain func(*Host) Chain) {
+	limit := b.o.MaxUnavailable.Of(len(b.part))
+	b.add(Stage{Name: name, Kind: Turn, Chains: perHost(hosts, func(h *Host) Chain {
+		c := chain(h)
+		c.Wave = b.turns/limit + 1
+		if b.o.Canary > 0 {
+			c.Wave = 1
+			if over := b.turns - b.o.Canary; over >= 0 {
+				c.Wave = over/limit + 2
+			}
+		}
+		b.turns++
+		b.noteHost(h, &c)
+		return c
+	})})
+}
+
+// spares chooses one host of each group to be emptied first, to which the others
+// move their guests in turn: the one with the least to move. It comes to the front.
+// A manager, or the coordinator's host, is chosen only where there is no other
+// host, and keeps its place.
+func (b *builder) spares() []*Host {
+	best := map[string]*Host{}
+	var groups []string
+	for _, h := range b.part {
+		old := best[h.Group]
+		if !b.drains(h) || old != nil && !b.better(h, old) {
+			continue
+		}
+		if old == nil {
+			groups = append(groups, h.Group)
+		}
+		best[h.Group] = h
+	}
+	var front, all []*Host
+	for _, g := range groups {
+		all = append(all, best[g])
+		if b.plain(best[g]) {
+			front = append(front, best[g])
+		}
+	}
+	_, others := split(b.part, func(h *Host) bool { return slices.Contains(front, h) })
+	b.part = slices.Concat(front, others)
+	return all
+}
+
+// plain reports whether a host is nothing but one that runs guests.
+func (b *builder) plain(h *Host) bool {
+	return !h.Has(RoleManager) && !b.inPair(h) && h.Name != b.o.Last
+}
+
+// better reports whether h should be emptied rather than old, which comes before
+// it. Who gives an order says with it which host is emptied.
+func (b *builder) better(h, old *Host) bool {
+	switch {
+	case b.plain(h) != b.plain(old):
+		return b.plain(h)
+	case len(b.o.Order) > 0 || !b.plain(h):
+		return false
+	}
+	return b.load(h) < b.load(old)
+}
+
+// load returns the memory of the running guests of a host, MiB.
+func (b *builder) load(h *Host) (sum int64) {
+	for _, v := range b.running[h.Name] {
+		sum += v.MemoryMiB
+	}
+	return sum
+}
+
+// haOff switches the platform's HA off. It may find guests missing that only
+// move, or start services that were stopped.
+func (b *builder) haOff() {
+	if b.inv.HA == nil {
+		return
+	}
+	s := b.haSteps(KindHAOff, b.inv.HA.Off)[0]
+	b.add(Stage{Name: "ha off", Kind: Change, Chains: []Chain{{Steps: []Step{s}}}})
+}
+
+// haOn switches it on again, by whichever manager can.
+func (b *builder) haOn() {
+	if b.inv.HA == nil {
+		return
+	}
+	steps := b.haSteps(KindHAOn, b.inv.HA.On)
+	for i := range steps {
+		steps[i].Restores = []string{b.haSteps(KindHAOff, b.inv.HA.Off)[0].ID}
+	}
+	b.add(Stage{Name: "ha on", Kind: Close, Chains: []Chain{{OneOf: true, Steps: steps}}})
+}
+
+// haSteps returns the step for each manager, the active one first; without
+// managers the coordinator does it.
+func (b *builder) haSteps(kind string, run []string) []Step {
+	var managers []*Host
+	for i := range b.inv.Hosts {
+		h := &b.inv.Hosts[i]
+		if (h.Has(RoleManager) || b.inPair(h)) && !slices.Contains(b.o.Drop, h.Name) {
+			managers = append(managers, h)
+		}
+	}
+	if b.inv.Pair != nil {
+		b.moveToEnd(managers, func(h *Host) bool { return h.Name != b.inv.Pair.Active })
+	}
+	var out []Step
+	for _, h := range managers {
+		c := b.chain(h)
+		out = append(out, *c.add(kind, SwitchArgs{run, b.inv.HA.Status}, timeSwitch, kind))
+	}
+	if len(out) == 0 {
+		out = append(out, b.clusterStep(kind, SwitchArgs{run, b.inv.HA.Status}, timeSwitch, kind))
+	}
+	return out
+}
+
+// clusterStep is a step of no host: the coordinator does it.
+func (b *builder) clusterStep(kind string, args any, timeout time.Duration, word string) Step {
+	return Step{Step: job.Step{
+		ID: stepID("cluster", word), Kind: kind, Args: b.args.write(args), Timeout: timeout, Idempotent: repeatable(kind),
+	}}
+}
+
+// after checks the whole cluster.
+func (b *builder) after() {
+	s := b.clusterStep(KindCheck, CheckArgs{When: After}, timeCheck, "post-check")
+	b.add(Stage{Name: "check", Kind: Quiet, Chains: []Chain{{Steps: []Step{s}}}})
+}
+
+// o2cbThreshold lets ocfs2 fence after 120 s without its storage: (120 s / 2) + 1.
+const o2cbThreshold = 61
+
+// o2cb raises the heartbeat threshold of ocfs2 when the upgrade leads from before
+// E0306 to E0306 or later. The new version takes it online, so it comes when all
+// hosts have that.
+func (b *builder) o2cb() {
+	if !b.between("<E0306", ">=E0306") {
+		return
+	}
+	b.add(Stage{Name: "o2cb threshold", Kind: Change, Limit: quietAtOnce, Chains: perHost(b.part, func(h *Host) Chain {
+		c := b.chain(h)
+		if slices.ContainsFunc(h.Pools, func(p Pool) bool { return p.Kind == "ocfs2" }) {
+			c.add(KindO2CB, O2CBArgs{o2cbThreshold}, timeSwitch, "o2cb")
+		}
+		return c.Chain
+	})})
+}
+
+// between reports whether the upgrade leads from a CAS version that matches from
+// to one that matches to.
+func (b *builder) between(from, to string) bool {
+	return matchesCAS(b.inv.Version, from) && matchesCAS(b.m.Version, to)
+}
+
+// matchesCAS reports whether v is a version of CAS that matches the pattern.
+func matchesCAS(v, pattern string) bool {
+	p, err := version.ParsePattern(version.CAS, pattern)
+	if err != nil {
+		return false
+	}
+	parsed, err := version.Find(version.CAS, v)
+	if err != nil {
+		return false // of another product: the rule does not apply
+	}
+	ok, err := p.Match(parsed)
+	return err == nil && ok
+}
+
+// split parts hosts by a property, both in their order.
+func split(hosts []*Host, which func(*Host) bool) (yes, no []*Host) {
+	for _, h := range hosts {
+		if which(h) {
+			yes = append(yes, h)
+		} else {
+			no = append(no, h)
+		}
+	}
+	return yes, no
+}

@@ -1,0 +1,183 @@
+package upgrade
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"holdfast/internal/cluster"
+)
+
+// Reboot is the mode in which the software of all hosts is changed with guests
+// running, and the hosts are rebooted one after the other afterwards.
+const Reboot Mode = "reboot"
+
+// Options say how an operator wants an upgrade to go.
+type Options struct {
+	Mode             Mode              `json:"mode"`
+	MaxUnavailable   Limit             `json:"maxUnavailable,omitzero"` // hosts out of service at once; zero: 1
+	Canary           int               `json:"canary,omitempty"`        // hosts that come first and must succeed before any other is begun
+	PauseAfterWave   bool              `json:"pauseAfterWave,omitempty"`
+	FailureBudget    int               `json:"failureBudget,omitempty"` // hosts that may fail before the run pauses
+	Window           Window            `json:"window,omitzero"`         // no new host is begun outside of it
+	ApprovePerHost   bool              `json:"approvePerHost,omitempty"`
+	Targets          []cluster.HostID  `json:"targets,omitempty"`          // that may receive guests; none: all
+	MigrationNetwork string            `json:"migrationNetwork,omitempty"` // over which guests move, a CIDR
+	ParallelPerHost  int               `json:"parallelPerHost,omitempty"`  // migrations at once from one host; 0: 2
+	ParallelTotal    int               `json:"parallelTotal,omitempty"`    // migrations at once in the cluster; 0: 8
+	MoveBack         bool              `json:"moveBack,omitempty"`         // guests return to their host when it is done
+	KeepGuests       bool              `json:"keepGuests,omitempty"`       // rolling without a reboot: guests stay where they are
+	Policies         map[string]Policy `json:"policies,omitempty"`         // by name of the VM
+	DefaultPolicy    Policy            `json:"defaultPolicy,omitempty"`    // of VMs that can not move live and have none; empty: ask
+	Order            []cluster.HostID  `json:"order,omitempty"`            // these come first; the others as the inventory lists them
+	Drop             []cluster.HostID  `json:"drop,omitempty"`             // left out: neither changed nor receiving guests
+	Last             cluster.HostID    `json:"last,omitempty"`             // the coordinator's host
+	Probe            bool              `json:"probe,omitempty"`            // measure lost packets of guests for the whole run
+	Backup           map[string]string `json:"backup,omitempty"`           // provider by name of the module
+	Confirmed        []string          `json:"confirmed,omitempty"`        // rules whose condition an operator says is met
+}
+
+// Limit is a number of hosts or a part of them.
+type Limit struct {
+	Count   int // hosts
+	Percent int // of the hosts of the plan; counts when it is not 0
+}
+
+// Of returns the limit for n hosts, at least 1.
+func (l Limit) Of(n int) int {
+	if l.Percent > 0 {
+		return max(1, n*l.Percent/100)
+	}
+	return max(1, l.Count)
+}
+
+// MarshalText writes 3 or 10%.
+func (l Limit) MarshalText() ([]byte, error) {
+	if l.Percent > 0 {
+		return []byte(strconv.Itoa(l.Percent) + "%"), nil
+	}
+	return []byte(strconv.Itoa(l.Count)), nil
+}
+
+// UnmarshalText reads 3 or 10%.
+func (l *Limit) UnmarshalText(text []byte) error {
+	number, percent := strings.CutSuffix(string(text), "%")
+	n, err := strconv.Atoi(number)
+	if err != nil || n < 1 || percent && n > 100 {
+		return fmt.Errorf("want a number of hosts such as 3, or a part of them from 1%% to 100%%")
+	}
+	*l = Limit{Count: n}
+	if percent {
+		*l = Limit{Percent: n}
+	}
+	return nil
+}
+
+// Window is a time of the day by the wall clock, from 0 to 1439 minutes after
+// midnight. It may go over midnight. From and To alike is the whole day.
+type Window struct{ From, To int }
+
+const dayMinutes = 24 * 60
+
+// Open reports whether t is in the window, in the zone of t.
+func (w Window) Open(t time.Time) bool {
+	at := t.Hour()*60 + t.Minute()
+	switch {
+	case w.From == w.To:
+		return true
+	case w.From < w.To:
+		return w.From <= at && at < w.To
+	}
+	return at >= w.From || at < w.To
+}
+
+// String writes 22:00-05:30.
+func (w Window) String() string {
+	return fmt.Sprintf("%02d:%02d-%02d:%02d", w.From/60, w.From%60, w.To/60, w.To%60)
+}
+
+// MarshalText writes 22:00-05:30.
+func (w Window) MarshalText() ([]byte, error) { return []byte(w.String()), nil }
+
+// UnmarshalText reads 22:00-05:30.
+func (w *Window) UnmarshalText(text []byte) error {
+	from, to, ok := strings.Cut(string(text), "-")
+	a, errA := time.Parse("15:04", from)
+	b, errB := time.Parse("15:04", to)
+	if !ok || errA != nil || errB != nil {
+		return fmt.Errorf("want a time of the day such as 22:00-05:30")
+	}
+	*w = Window{a.Hour()*60 + a.Minute(), b.Hour()*60 + b.Minute()}
+	return nil
+}
+
+// Defaults of Options.
+const (
+	defaultPerHost = 2
+	defaultTotal   = 8
+)
+
+// fill puts defaults in place of nothing.
+func (o *Options) fill() {
+	if o.MaxUnavailable == (Limit{}) {
+		o.MaxUnavailable = Limit{Count: 1}
+	}
+	if o.ParallelPerHost == 0 {
+		o.ParallelPerHost = defaultPerHost
+	}
+	if o.ParallelTotal == 0 {
+		o.ParallelTotal = defaultTotal
+	}
+	if o.DefaultPolicy == "" {
+		o.DefaultPolicy = PolicyAsk
+	}
+}
+
+// check returns the first thing that makes no sense whatever the cluster is.
+func (o *Options) check(known map[cluster.HostID]*Host) error {
+	for _, n := range []struct {
+		what  string
+		value int
+	}{
+		{"canary", o.Canary}, {"failure budget", o.FailureBudget}, {"parallel per host", o.ParallelPerHost},
+		{"parallel total", o.ParallelTotal}, {"max unavailable", min(o.MaxUnavailable.Count, o.MaxUnavailable.Percent)},
+	} {
+		if n.value < 0 {
+			return fmt.Errorf("%s %d: want 0 or more", n.what, n.value)
+		}
+	}
+	if o.MaxUnavailable.Percent > 100 {
+		return fmt.Errorf("max unavailable %d%%: want at most 100%%", o.MaxUnavailable.Percent)
+	}
+	if w := o.Window; min(w.From, w.To) < 0 || max(w.From, w.To) >= dayMinutes {
+		return fmt.Errorf("window %d to %d: want minutes after midnight, below %d", w.From, w.To, dayMinutes)
+	}
+	for _, l := range []struct {
+		what string
+		list []cluster.HostID
+	}{{"order", o.Order}, {"drop", o.Drop}, {"targets", o.Targets}, {"last", []cluster.HostID{o.Last}}} {
+		for i, h := range l.list {
+			if known[h] == nil && h != "" {
+				return fmt.Errorf("%s: host %q is not in the inventory", l.what, h)
+			}
+			if slices.Contains(l.list[:i], h) {
+				return fmt.Errorf("%s: host %q is there twice", l.what, h)
+			}
+		}
+	}
+	if p := o.DefaultPolicy; !p.known() {
+		return fmt.Errorf("default policy %q: want ask, stop, cold or skip", p)
+	}
+	for vm, p := range o.Policies {
+		if !p.known() {
+			return fmt.Errorf("policy %q of VM %q: want ask, stop, cold or skip", p, vm)
+		}
+	}
+	return nil
+}
+
+func (p Policy) known() bool {
+	return slices.Contains([]Policy{PolicyAsk, PolicyStop, PolicyCold, PolicySkip}, p)
+}

@@ -1,0 +1,365 @@
+package upgrade
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/cluster"
+)
+
+// act is an action of a bundle.
+func act() *Action { return &Action{Run: []string{"x"}} }
+
+// smallBundle has a module for managers and one for all hosts.
+func smallBundle() Manifest {
+	return Manifest{
+		Name: "app", Version: "2.0.0", UpgradeFrom: []Source{{Version: "1.*", Modes: []Mode{Offline, Rolling}}},
+		Modules: []Module{
+			{Name: "db", RunsOn: "manager", CanRollback: true, Actions: Actions{
+				PreCheck: act(), Stop: act(), Backup: act(), Install: act(), Start: act(), PostCheck: act(), Rollback: act(), Commit: act(),
+			}},
+			{Name: "web", After: []string{"db"}, CanRollback: true, Actions: Actions{Stop: act(), Install: act(), Start: act(), Rollback: act()}},
+		},
+	}
+}
+
+// smallCluster has two managers in hot standby, three hosts with a guest each,
+// and a platform HA.
+func smallCluster() Inventory {
+	inv := Inventory{
+		Cluster: "c", Version: "1.0.0", HA: &Switch{Off: []string{"off"}, On: []string{"on"}},
+		Pair: &Pair{Nodes: []cluster.HostID{"m1", "m2"}, Active: "m1", Switch: []string{"switch"}, Stop: []string{"stop"}, Start: []string{"start"}},
+	}
+	for _, n := range []cluster.HostID{"m1", "m2"} {
+		inv.Hosts = append(inv.Hosts, Host{Name: n, Roles: []Role{RoleManager}, Install: "i-" + string(n)})
+	}
+	for i, n := range []cluster.HostID{"h1", "h2", "h3"} {
+		inv.Hosts = append(inv.Hosts, Host{Name: n, MemoryMiB: 8192, Install: "i-" + string(n), Kernel: "5.1"})
+		inv.VMs = append(inv.VMs, VM{Name: fmt.Sprint("v", i+1), Host: n, MemoryMiB: 2048, Running: true, Protected: i == 2})
+	}
+	return inv
+}
+
+func mustBuild(t *testing.T, m Manifest, inv Inventory, o Options) *Plan {
+	t.Helper()
+	p, err := Build(m, inv, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &p
+}
+
+// outline is a plan in short: a line for each stage.
+func outline(p *Plan) string {
+	var b strings.Builder
+	for _, s := range p.Stages {
+		fmt.Fprintf(&b, "%s:", s.Name)
+		for i, c := range s.Chains {
+			if i > 0 {
+				b.WriteString(" |")
+			}
+			for _, step := range c.Steps {
+				b.WriteString(" " + step.ID)
+			}
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+func sameText(t *testing.T, got, want string) {
+	t.Helper()
+	if got != strings.TrimPrefix(want, "\n") {
+		t.Errorf("got\n%swant%s", got, want)
+	}
+}
+
+func TestRollingSequence(t *testing.T) {
+	p := mustBuild(t, smallBundle(), smallCluster(), Options{Mode: Rolling, Last: "h1"})
+	sameText(t, outline(p), `
+prepare: h2/check h2/stage | h3/check h3/stage | m2/check m2/stage m2/preCheck/db | m1/check m1/stage m1/preCheck/db | h1/check h1/stage
+hosts: h2/drain h2/stop/web h2/install/web h2/start/web h2/check-after h2/undrain | h3/drain h3/stop/web h3/install/web h3/start/web h3/check-after h3/undrain
+managers: m2/pair-stop m2/stop/web m2/stop/db m2/backup/db m2/install/db m2/install/web m2/start/db m2/start/web m2/pair-start/upgrade m2/postCheck/db m2/check-after
+switch over: m2/pair-switch
+active manager: m1/pair-stop m1/stop/web m1/stop/db m1/backup/db m1/install/db m1/install/web m1/start/db m1/start/web m1/pair-start/upgrade m1/postCheck/db m1/check-after
+coordinator: h1/drain h1/stop/web h1/install/web h1/start/web h1/check-after h1/undrain
+check: cluster/post-check
+`)
+}
+
+// The steps of the vendor's procedure from E0306 on, with two managers: HA off, one
+// host emptied, software, the emptied host, the others drained to it one after the
+// other with shared storage and templates suspended, the standby manager, the active
+// one, HA on. Below E0306 single-path pools come back with multipath, and the o2cb
+// threshold is raised before HA is on.
+func TestRebootSequence(t *testing.T) {
+	m, inv := smallBundle(), smallCluster()
+	m.RequiresReboot, m.Version, m.UpgradeFrom[0].Version = true, "E0306", "E03*"
+	inv.Version = "E0303"
+	inv.VMs[0].MemoryMiB = 4096 // h2 has the least to move
+	inv.Hosts[3].Pools = []Pool{
+		{Name: "guests", Kind: "ocfs2", Shared: true, Paths: 1, Active: true}, {Name: "iso", Kind: "nfs", Use: "template", Active: true},
+		{Name: "local", Kind: "dir", Active: true}, {Name: "old", Kind: "ocfs2", Shared: true},
+	}
+	p := mustBuild(t, m, inv, Options{Mode: Reboot})
+	sameText(t, outline(p), `
+prepare: h1/check h1/stage | h2/check h2/stage | h3/check h3/stage | m2/check m2/stage m2/preCheck/db | m1/check m1/stage m1/preCheck/db
+ha off: m1/ha-off
+empty: h2/drain
+software of managers: m2/pair-stop m2/stop/web m2/stop/db m2/backup/db m2/install/db m2/install/web m2/start/db m2/start/web m2/pair-start/software m2/postCheck/db | m1/pair-stop m1/stop/web m1/stop/db m1/backup/db m1/install/db m1/install/web m1/start/db m1/start/web m1/pair-start/software m1/postCheck/db
+software of hosts: h2/stop/web h2/install/web h2/start/web | h1/stop/web h1/install/web h1/start/web | h3/stop/web h3/install/web h3/start/web
+hosts: h2/storage-detach h2/reboot h2/storage-attach h2/verify h2/check-after h2/undrain | h1/drain h1/reboot h1/verify h1/check-after h1/undrain | h3/drain h3/reboot h3/verify h3/check-after h3/undrain
+managers: m2/reboot m2/verify m2/pair-start/reboot m2/check-after
+switch over: m2/pair-switch
+active manager: m1/reboot m1/verify m1/pair-start/reboot m1/check-after
+o2cb threshold: h2/o2cb
+ha on: m1/ha-on m2/ha-on
+check: cluster/post-check
+`)
+	w := newWorld(t, p, inv)
+	storage := args[StorageArgs](t, w.steps["h2/storage-detach"])
+	if want := []StoragePool{{"guests", "ocfs2", "", true}, {"iso", "nfs", "template", false}}; !slices.Equal(storage.Pools, want) {
+		t.Errorf("detached: %v", storage.Pools)
+	}
+	for step, want := range map[string]string{"h2/drain": "v2 h3 live", "h1/drain": "v1 h2 live", "h3/drain": "v2 h1 live, v3 h1 protected"} {
+		var got []string
+		for _, m := range args[DrainArgs](t, w.steps[step]).Moves {
+			got = append(got, fmt.Sprintf("%s %s %s", m.VM, m.To, m.How))
+		}
+		slices.Sort(got)
+		if strings.Join(got, ", ") != want {
+			t.Errorf("%s: %v, want %s", step, got, want)
+		}
+	}
+	if got := args[O2CBArgs](t, w.steps["h2/o2cb"]).Threshold; got != 61 {
+		t.Errorf("threshold %d", got)
+	}
+}
+
+func TestOfflineSequence(t *testing.T) {
+	m, inv := smallBundle(), smallCluster()
+	inv.Pair, m.RequiresReboot = nil, true
+	p := mustBuild(t, m, inv, Options{Mode: Offline, Last: "m1"})
+	sameText(t, outline(p), `
+prepare: m1/check m1/stage m1/preCheck/db | m2/check m2/stage m2/preCheck/db | h1/check h1/stage | h2/check h2/stage | h3/check h3/stage
+ha off: m1/ha-off
+stop guests: h1/vm-stop | h2/vm-stop | h3/vm-stop
+stop web: m1/stop/web | m2/stop/web | h1/stop/web | h2/stop/web | h3/stop/web
+stop db: m1/stop/db | m2/stop/db
+hosts: m1/backup/db m1/install/db m1/install/web m1/reboot m1/verify m1/start/db m1/start/web m1/postCheck/db m1/check-after | m2/backup/db m2/install/db m2/install/web m2/reboot m2/verify m2/start/db m2/start/web m2/postCheck/db m2/check-after | h1/install/web h1/reboot h1/verify h1/start/web h1/check-after | h2/install/web h2/reboot h2/verify h2/start/web h2/check-after | h3/install/web h3/reboot h3/verify h3/start/web h3/check-after
+start guests: h1/vm-start | h2/vm-start | h3/vm-start
+ha on: m1/ha-on m2/ha-on
+check: cluster/post-check
+`)
+	for _, s := range p.Stages {
+		for i, c := range s.Chains {
+			if s.Kind == Turn && i > 0 && !slices.Equal(c.After, []string{"m1/check-after"}) {
+				t.Errorf("%s is after %v: want node 0 first", c.Host, c.After)
+			}
+		}
+	}
+}
+
+// Actions that are done once, backup by a provider, guests that stay.
+func TestStepsOfModules(t *testing.T) {
+	m, inv := smallBundle(), smallCluster()
+	m.Modules[1].Actions.Start.Once = true
+	m.Modules[1].Actions.Stop = &Action{None: true}
+	inv.Pair = nil
+	p := mustBuild(t, m, inv, Options{Mode: Rolling, KeepGuests: true, Backup: map[string]string{"web": "files"}, Order: []cluster.HostID{"h3"}, Drop: []cluster.HostID{"m2"}})
+	sameText(t, outline(p), `
+prepare: h3/check h3/stage | h1/check h1/stage | h2/check h2/stage | m1/check m1/stage m1/preCheck/db
+hosts: h3/backup/web h3/install/web h3/start/web h3/check-after | h1/backup/web h1/install/web h1/check-after | h2/backup/web h2/install/web h2/check-after
+managers: m1/stop/db m1/backup/db m1/backup/web m1/install/db m1/install/web m1/start/db m1/postCheck/db m1/check-after
+check: cluster/post-check
+`)
+}
+
+func TestFindings(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(m *Manifest, inv *Inventory, o *Options)
+		want   string // level rule host vm: text
+	}{
+		"mode":       {func(_ *Manifest, _ *Inventory, o *Options) { o.Mode = "fast" }, `block mode  : The mode "fast" is not known.`},
+		"reboot":     {func(_ *Manifest, _ *Inventory, o *Options) { o.Mode = Reboot }, `warn mode  : The bundle needs no reboot`},
+		"keep":       {func(m *Manifest, _ *Inventory, o *Options) { m.RequiresReboot, o.KeepGuests = true, true }, `block keep-guests  : Guests can not stay`},
+		"running":    {func(_ *Manifest, inv *Inventory, _ *Options) { inv.Running = "3" }, `block running  : An upgrade to 3 is under way.`},
+		"cycle":      {func(m *Manifest, _ *Inventory, _ *Options) { m.Modules[0].After = []string{"web"} }, `block cycle  : Modules wait for one another: db -> web -> db.`},
+		"no hosts":   {func(_ *Manifest, inv *Inventory, _ *Options) { *inv = Inventory{Version: "1.0.0"} }, `block hosts  : The inventory has no hosts.`},
+		"unreadable": {func(_ *Manifest, inv *Inventory, _ *Options) { inv.Version = "?" }, `block version  : Versions can not be compared`},
+		"white list": {func(_ *Manifest, inv *Inventory, _ *Options) { inv.Version = "0.9.0" }, `block white-list m1 : The bundle does not upgrade from version 0.9.0.`},
+		"mode of the white list": {
+			func(m *Manifest, _ *Inventory, _ *Options) { m.UpgradeFrom[0].Modes = []Mode{Offline} },
+			`block white-list m1 : From version 1.0.0 the bundle knows no rolling upgrade, only offline.`,
+		},
+		"downgrade": {func(_ *Manifest, inv *Inventory, _ *Options) { inv.Version = "3.0.0" }, `block downgrade m1 : The installed version 3.0.0 is later than 2.0.0.`},
+		"mixed":     {func(m *Manifest, _ *Inventory, _ *Options) { m.Mixed = []string{"1.5.*"} }, `block mixed m1 : Version 1.0.0 may not run beside 2.0.0`},
+		"several":   {func(_ *Manifest, inv *Inventory, _ *Options) { inv.Hosts[4].Version = "1.1.0" }, `warn mixed-versions  : The hosts have several versions: 1.0.0, 1.1.0.`},
+		"tables":    {func(m *Manifest, _ *Inventory, _ *Options) { m.UpgradeFrom[0].ChangeSystemTables = true }, `info system-tables  : From version 1.0.0`},
+		"minimum": {func(m *Manifest, inv *Inventory, _ *Options) {
+			m.Version, m.UpgradeFrom[0].Version, inv.Version = "E0306", "E02*", "E0208"
+		}, `block minimum-source  : Versions before E0209H11`},
+		"nothing":   {func(_ *Manifest, inv *Inventory, _ *Options) { inv.Version = "2.0.0" }, `block nothing-to-do  : No host of the inventory needs`},
+		"label":     {func(m *Manifest, _ *Inventory, _ *Options) { m.Modules[1].RunsOn = "label:tier=web" }, `block runs-on  : Module web runs on label:tier=web, and no host is that.`},
+		"no backup": {func(_ *Manifest, _ *Inventory, _ *Options) {}, `info no-backup  : Module web is not backed up`},
+		"no way back": {func(m *Manifest, _ *Inventory, _ *Options) {
+			m.Modules[1].CanRollback, m.Modules[1].Actions.Rollback = false, nil
+		}, `warn no-rollback  : Module web can not`},
+		"backup of nothing": {func(_ *Manifest, _ *Inventory, o *Options) { o.Backup = map[string]string{"x": "files"} }, `block backup  : A backup is wanted of module x`},
+		"down":              {func(_ *Manifest, inv *Inventory, _ *Options) { inv.Hosts[3].Down = true }, `block host-down h2 : The host is down.`},
+		"maintenance":       {func(_ *Manifest, inv *Inventory, _ *Options) { inv.Hosts[3].Maintenance = true }, `warn maintenance h2 : The host takes no guests`},
+		"space":             {func(_ *Manifest, inv *Inventory, _ *Options) { inv.Hosts[3].FreeBytes = 1 << 30 }, `block space h2 : The host has 1024 MiB for unpacking, the bundle needs 5120 MiB.`},
+		"command": {func(m *Manifest, inv *Inventory, _ *Options) {
+			m.Requires.Commands, inv.Hosts[3].Commands = []string{"tree"}, []string{}
+		}, `block command h2 : The host has no command tree.`},
+		"single path": {func(m *Manifest, inv *Inventory, _ *Options) {
+			m.RequiresReboot, inv.Hosts[3].Pools = true, []Pool{{Name: "p", Shared: true, Active: true, Paths: 1}}
+		}, `warn single-path h2 : The shared pool p has one path.`},
+		"unknown VM": {func(_ *Manifest, _ *Inventory, o *Options) { o.Policies = map[string]Policy{"x": PolicyStop} }, `warn policy  x: There is a policy for a VM`},
+		"busy":       {func(_ *Manifest, inv *Inventory, _ *Options) { inv.VMs[1].Busy = "snapshot" }, `warn busy h2 v2: It is busy: snapshot.`},
+		"no policy":  {func(_ *Manifest, inv *Inventory, _ *Options) { inv.VMs[1].Fixed = []string{"a device"} }, `block policy h2 v2: It can not move live (a device), and nothing is said`},
+		"policy of the run": {func(_ *Manifest, inv *Inventory, o *Options) {
+			inv.VMs[1].Fixed, o.DefaultPolicy = []string{"a device"}, PolicySkip
+		}, `warn skip-host h2 v2: The host is left out: VM v2 can not move (a device)`},
+		"own policy first": {func(_ *Manifest, inv *Inventory, o *Options) {
+			inv.VMs[1].Fixed, inv.VMs[1].Policy, o.DefaultPolicy = []string{"a device"}, PolicySkip, PolicyStop
+		}, `warn skip-host h2 v2`},
+		"large": {func(m *Manifest, inv *Inventory, _ *Options) {
+			m.Version, m.UpgradeFrom[0].Version, inv.Version, inv.VMs[1].MemoryMiB, inv.Hosts[2].MemoryMiB = "E0306", "E02*", "E0218", 32<<10, 64<<10
+		}, `warn large-guests h2 v2: Guests of 32 GiB`},
+		"centos": {func(m *Manifest, inv *Inventory, _ *Options) {
+			m.Version, m.UpgradeFrom[0].Version, inv.Version, inv.VMs[1].System = "E0306", "E02*", "E0218H06", "CentOS6.5"
+		}, `block policy h2 v2: It can not move live (CentOS 6.5 may hang`},
+		"memory": {func(_ *Manifest, inv *Inventory, _ *Options) { inv.VMs[1].MemoryMiB = 9000 }, `block memory h2 : The host can not be emptied: VM v2 needs 9000 MiB, and 8192 MiB is the most that is free.`},
+		"CPUs": {func(_ *Manifest, inv *Inventory, _ *Options) {
+			inv.VMs[1].CPUs, inv.Hosts[2].CPUs, inv.Hosts[4].CPUs = 8, 4, 4
+		}, `block memory h2 : The host can not be emptied: no host with room has the CPUs for VM v2`},
+		"CPU model": {func(_ *Manifest, inv *Inventory, _ *Options) {
+			inv.Hosts[3].CPUModel, inv.Hosts[2].CPUModel, inv.Hosts[4].CPUModel = "a", "b", "b"
+		}, `block memory h2 : The host can not be emptied: no host with room has the CPUs for VM v2 (0 vCPUs, model a)`},
+		"group": {func(_ *Manifest, inv *Inventory, _ *Options) { inv.Hosts[3].Group = "g" }, `block single-host h2 : No other host of group g takes its guests.`},
+		"one host": {func(_ *Manifest, inv *Inventory, _ *Options) {
+			inv.Pair, inv.Hosts, inv.VMs = nil, []Host{{Name: "h1", Roles: []Role{RoleManager, RoleHost}, MemoryMiB: 1 << 20}}, []VM{{Name: "v", Host: "h1", Running: true}}
+		}, `block single-host h1 : No other host takes its guests.`},
+		"targets": {func(_ *Manifest, _ *Inventory, o *Options) { o.Targets = []cluster.HostID{"h2"} }, `block single-host h2 : No other host takes its guests.`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m, inv, o := smallBundle(), smallCluster(), Options{Mode: Rolling}
+			c.change(&m, &inv, &o)
+			p := mustBuild(t, m, inv, o)
+			level, _, _ := strings.Cut(c.want, " ")
+			var got []string
+			for _, f := range p.Findings {
+				got = append(got, fmt.Sprintf("%s %s %s %s: %s", f.Level, f.Rule, f.Host, f.VM, f.Text))
+				if f.Level == Block && f.Remedy == "" {
+					t.Errorf("%s has no remedy", f.Rule)
+				}
+			}
+			if !slices.ContainsFunc(got, func(g string) bool { return strings.HasPrefix(g, c.want) }) {
+				t.Errorf("findings\n%s\nwant %s", strings.Join(got, "\n"), c.want)
+			}
+			if p.Blocked() != (level == string(Block)) {
+				t.Errorf("blocked: %v\n%s", p.Blocked(), strings.Join(got, "\n"))
+			}
+		})
+	}
+}
+
+func TestConfirmedRules(t *testing.T) {
+	m, inv := smallBundle(), smallCluster()
+	m.Version, m.UpgradeFrom[0].Version, inv.Version, inv.VMs[1].System = "E0306", "E02*", "E0218H06", "centos6.5"
+	m.Modules[1].RunsOn = "label:tier=web"
+	p := mustBuild(t, m, inv, Options{Mode: Rolling, Confirmed: []string{"centos65-live-migration", "no-host-for-web"}})
+	if p.Blocked() {
+		t.Errorf("blocked by %v", p.Findings)
+	}
+}
+
+func TestBadInput(t *testing.T) {
+	for want, change := range map[string]func(inv *Inventory, o *Options){
+		`inventory: host "h1": want a name that no other`:      func(inv *Inventory, _ *Options) { inv.Hosts[3].Name = "h1" },
+		`inventory: VM "v1": want a name that no other`:        func(inv *Inventory, _ *Options) { inv.VMs[1].Name = "v1" },
+		`inventory: VM "v1": host "x" is not in the inventory`: func(inv *Inventory, _ *Options) { inv.VMs[0].Host = "x" },
+		`inventory: VM "v1": memory -1 MiB`:                    func(inv *Inventory, _ *Options) { inv.VMs[0].MemoryMiB = -1 },
+		`inventory: VM "v1": policy "x"`:                       func(inv *Inventory, _ *Options) { inv.VMs[0].Policy = "x" },
+		`inventory: pair: want two nodes, one of them active`:  func(inv *Inventory, _ *Options) { inv.Pair.Active = "h1" },
+		`inventory: pair: host "x" is not in the inventory`:    func(inv *Inventory, _ *Options) { inv.Pair.Nodes[1] = "x" },
+		`canary -1: want 0 or more`:                            func(_ *Inventory, o *Options) { o.Canary = -1 },
+		`max unavailable 101%: want at most 100%`:              func(_ *Inventory, o *Options) { o.MaxUnavailable.Percent = 101 },
+		`window -1 to 5`: func(_ *Inventory, o *Options) { o.Window = Window{-1, 5} },
+		`order: host "x" is not in the inventory`: func(_ *Inventory, o *Options) { o.Order = []cluster.HostID{"x"} },
+		`drop: host "h1" is there twice`:          func(_ *Inventory, o *Options) { o.Drop = []cluster.HostID{"h1", "h1"} },
+		`default policy "x"`:                      func(_ *Inventory, o *Options) { o.DefaultPolicy = "x" },
+		`policy "x" of VM "v1"`:                   func(_ *Inventory, o *Options) { o.Policies = map[string]Policy{"v1": "x"} },
+	} {
+		inv, o := smallCluster(), Options{Mode: Rolling}
+		change(&inv, &o)
+		if _, err := Build(smallBundle(), inv, o); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %s", err, want)
+		}
+	}
+}
+
+func TestLimit(t *testing.T) {
+	for text, want := range map[string]int{"1": 1, "3": 3, "10%": 30, "100%": 300, "1%": 3} {
+		var l Limit
+		if err := l.UnmarshalText([]byte(text)); err != nil || l.Of(300) != want {
+			t.Errorf("%s of 300: %d, %v: want %d", text, l.Of(300), err, want)
+		}
+		if back, err := l.MarshalText(); err != nil || string(back) != text {
+			t.Errorf("%s is written as %s, %v", text, back, err)
+		}
+	}
+	if n := (Limit{Percent: 10}).Of(3); n != 1 {
+		t.Errorf("10%% of 3 is %d, want at least 1", n)
+	}
+	for _, text := range []string{"", "0", "-1", "101%", "x", "1.5"} {
+		if (&Limit{}).UnmarshalText([]byte(text)) == nil {
+			t.Errorf("%q is taken", text)
+		}
+	}
+}
+
+func TestWindow(t *testing.T) {
+	for text, open := range map[string]string{"22:00-05:30": "22:00 23:59 00:00 05:29", "09:00-17:00": "09:00 16:59", "00:00-00:00": "00:00 12:00 23:59"} {
+		var w Window
+		if err := w.UnmarshalText([]byte(text)); err != nil || w.String() != text {
+			t.Errorf("%s: %v, %v", text, w, err)
+		}
+		for _, at := range []string{"00:00", "05:29", "05:30", "09:00", "12:00", "16:59", "17:00", "21:59", "22:00", "23:59"} {
+			when, err := time.Parse("15:04", at)
+			want := strings.Contains(open, at) || text == "00:00-00:00" || text == "09:00-17:00" && at == "12:00"
+			if err != nil || w.Open(when) != want {
+				t.Errorf("%s is open at %s: %v, want %v", text, at, w.Open(when), want)
+			}
+		}
+	}
+	for _, text := range []string{"", "22:00", "24:00-01:00", "1-2"} {
+		if (&Window{}).UnmarshalText([]byte(text)) == nil {
+			t.Errorf("%q is taken", text)
+		}
+	}
+}
+
+func TestDecodePlan(t *testing.T) {
+	p := mustBuild(t, smallBundle(), smallCluster(), Options{Mode: Reboot, MaxUnavailable: Limit{Percent: 20}, Window: Window{60, 120}})
+	text, err := p.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, err := DecodePlan(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := back.Encode(); err != nil || string(again) != string(text) {
+		t.Errorf("the plan changes when it is read and written: %v\n%s\n%s", err, text, again)
+	}
+	for _, bad := range []string{"", "{}", `{"format":2}`, strings.Replace(string(text), `"id":"h1/drain"`, `"id":"h1/undrain"`, 1)} {
+		if _, err := NewPlanner([]byte(bad)); err == nil {
+			t.Errorf("%.40s... is taken", bad)
+		}
+	}
+}

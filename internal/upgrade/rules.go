@@ -1,0 +1,324 @@
+package upgrade
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/upgrade/version"
+)
+
+func (b *builder) find(f Finding) { b.plan.Findings = append(b.plan.Findings, f) }
+
+func (b *builder) block(rule string, h cluster.HostID, text, remedy string) {
+	b.find(Finding{Rule: rule, Level: Block, Host: h, Text: text, Remedy: remedy})
+}
+
+func (b *builder) confirmed(rule string) bool { return slices.Contains(b.o.Confirmed, rule) }
+
+// findings are about the input as a whole, before hosts are chosen.
+func (b *builder) findings() {
+	b.modeFindings()
+	b.versionFindings()
+	b.moduleFindings()
+	b.hostFindings()
+	b.vmFindings()
+}
+
+func (b *builder) modeFindings() {
+	if !slices.Contains([]Mode{Rolling, Offline, Reboot}, b.o.Mode) {
+		b.block("mode", "", fmt.Sprintf("The mode %q is not known.", b.o.Mode), "choose rolling, offline or reboot")
+	}
+	if b.o.Mode == Reboot && !b.m.RequiresReboot {
+		b.find(Finding{Rule: "mode", Level: Warn, Text: "The bundle needs no reboot, and the mode reboots every host.", Remedy: "choose rolling"})
+	}
+	if b.o.KeepGuests && b.m.RequiresReboot && b.o.Mode != Offline {
+		b.block("keep-guests", "", "Guests can not stay on their hosts: the bundle reboots them.", "let guests move, or choose the mode offline")
+	}
+	if r := b.inv.Running; r != "" {
+		b.block("running", "", "An upgrade to "+r+" is under way.", "end it, commit it or roll it back first")
+	}
+	if cycle := b.m.cycle(); cycle != nil {
+		b.block("cycle", "", "Modules wait for one another: "+strings.Join(cycle, " -> ")+".", "correct the manifest")
+	}
+	if len(b.inv.Hosts) == 0 {
+		b.block("hosts", "", "The inventory has no hosts.", "list them")
+	}
+}
+
+// scheme finds the way in which all versions are written.
+func (b *builder) scheme() (version.Scheme, error) {
+	texts := []string{b.m.Version}
+	for i := range b.inv.Hosts {
+		if v := b.versionOf(&b.inv.Hosts[i]); !slices.Contains(texts, v) {
+			texts = append(texts, v)
+		}
+	}
+	return version.Detect(texts...)
+}
+
+// versionFindings look at what is installed against the white list.
+func (b *builder) versionFindings() {
+	scheme, err := b.scheme()
+	if err != nil {
+		b.block("version", "", fmt.Sprintf("Versions can not be compared: %v.", err), "correct the inventory or the manifest")
+		return
+	}
+	var seen []string
+	for i := range b.inv.Hosts {
+		h := &b.inv.Hosts[i]
+		v := b.versionOf(h)
+		if slices.Contains(seen, v) || slices.Contains(b.o.Drop, h.Name) {
+			continue
+		}
+		seen = append(seen, v)
+		if v != b.m.Version {
+			b.installed(scheme, h, v)
+		}
+	}
+	if len(seen) > 1 {
+		b.find(Finding{Rule: "mixed-versions", Level: Warn, Text: "The hosts have several versions: " + strings.Join(seen, ", ") + "."})
+	}
+	if matchesCAS(b.inv.Version, "<E0209H11") && b.o.Mode != Offline {
+		b.block("minimum-source", "", "Versions before E0209H11 have no upgrade without a break in service.", "plan a time with all guests stopped, and choose the mode offline")
+	}
+}
+
+// installed checks one version that hosts have.
+func (b *builder) installed(scheme version.Scheme, h *Host, text string) {
+	v, err := version.Parse(scheme, text)
+	if err != nil {
+		b.block("version", h.Name, fmt.Sprintf("The installed version can not be read: %v.", err), "correct the inventory")
+		return
+	}
+	if to, err := version.Parse(scheme, b.m.Version); err == nil {
+		if order, err := version.Compare(v, to); err == nil && order > 0 {
+			b.block("downgrade", h.Name, fmt.Sprintf("The installed version %s is later than %s.", text, b.m.Version), "take a bundle of a later version, or roll back")
+			return
+		}
+	}
+	src, ok, bad := b.source(scheme, v)
+	want := Rolling
+	if b.o.Mode == Offline {
+		want = Offline
+	}
+	switch {
+	case bad != "":
+		b.block("white-list", h.Name, bad, "correct the manifest")
+	case !ok:
+		b.block("white-list", h.Name, fmt.Sprintf("The bundle does not upgrade from version %s.", text),
+			"see `holdfast upgrade path` for the versions on the way")
+	case !slices.Contains(src.Modes, want):
+		b.block("white-list", h.Name, fmt.Sprintf("From version %s the bundle knows no %s upgrade, only %s.", text, want, joinModes(src.Modes)),
+			"choose another mode")
+	case want == Rolling && len(b.m.Mixed) > 0 && !b.anyMatch(scheme, v, b.m.Mixed):
+		b.block("mixed", h.Name, fmt.Sprintf("Version %s may not run beside %s, as it would meanwhile.", text, b.m.Version), "choose the mode offline")
+	}
+	if ok && src.ChangeSystemTables {
+		b.find(Finding{Rule: "system-tables", Level: Info, Text: fmt.Sprintf("From version %s the upgrade changes system tables.", text)})
+	}
+}
+
+// source returns the row of the white list that counts for a version.
+func (b *builder) source(scheme version.Scheme, v version.Version) (src Source, ok bool, bad string) {
+	for _, s := range b.m.UpgradeFrom {
+		p, err := version.ParsePattern(scheme, s.Version)
+		if err != nil {
+			return Source{}, false, fmt.Sprintf("The white list can not be read: %v.", err)
+		}
+		if hit, err := p.Match(v); err == nil && hit {
+			return s, true, ""
+		}
+	}
+	return Source{}, false, ""
+}
+
+func (b *builder) anyMatch(scheme version.Scheme, v version.Version, patterns []string) bool {
+	return slices.ContainsFunc(patterns, func(text string) bool {
+		p, err := version.ParsePattern(scheme, text)
+		if err != nil {
+			return false // it allows nothing
+		}
+		hit, err := p.Match(v)
+		return err == nil && hit
+	})
+}
+
+func joinModes(modes []Mode) string {
+	out := make([]string, len(modes))
+	for i, m := range modes {
+		out[i] = string(m)
+	}
+	return strings.Join(out, " and ")
+}
+
+func (b *builder) moduleFindings() {
+	for i := range b.m.Modules {
+		mod := &b.m.Modules[i]
+		some := false
+		for j := range b.inv.Hosts {
+			some = some || runsOn(mod, &b.inv.Hosts[j])
+		}
+		if rule := "no-host-for-" + mod.Name; !some && !b.confirmed(rule) {
+			b.block("runs-on", "", fmt.Sprintf("Module %s runs on %s, and no host is that.", mod.Name, mod.RunsOn), "correct labels or roles in the inventory, or confirm "+rule)
+		}
+		backup := mod.Actions.Backup != nil || b.o.Backup[mod.Name] != ""
+		switch {
+		case mod.Actions.Install == nil || mod.Actions.Install.None:
+		case !mod.CanRollback:
+			b.find(Finding{Rule: "no-rollback", Level: Warn, Text: fmt.Sprintf("Module %s can not be rolled back.", mod.Name)})
+		case !backup:
+			b.find(Finding{Rule: "no-backup", Level: Info, Text: fmt.Sprintf("Module %s is not backed up before it is changed; its rollback does without.", mod.Name)})
+		}
+	}
+	for _, name := range sortedKeys(b.o.Backup) {
+		if b.m.Module(name) == nil {
+			b.block("backup", "", fmt.Sprintf("A backup is wanted of module %s, which the bundle does not have.", name), "correct the name")
+		}
+	}
+}
+
+// hostFindings look at each host by itself.
+func (b *builder) hostFindings() {
+	for i := range b.inv.Hosts {
+		h := &b.inv.Hosts[i]
+		if slices.Contains(b.o.Drop, h.Name) {
+			continue
+		}
+		if h.Down {
+			b.block("host-down", h.Name, "The host is down.", "repair it, or drop it from the plan")
+		}
+		if h.Maintenance {
+			b.find(Finding{Rule: "maintenance", Level: Warn, Host: h.Name, Text: "The host takes no guests, and will take none afterwards."})
+		}
+		if need := b.m.MinSpace(); h.FreeBytes > 0 && h.FreeBytes < need {
+			b.block("space", h.Name, fmt.Sprintf("The host has %d MiB for unpacking, the bundle needs %d MiB.", h.FreeBytes>>20, need>>20), "make room")
+		}
+		for _, cmd := range b.m.Requires.Commands {
+			if h.Commands != nil && !slices.Contains(h.Commands, cmd) {
+				b.block("command", h.Name, fmt.Sprintf("The host has no command %s.", cmd), "install it")
+			}
+		}
+		for _, p := range h.Pools {
+			if p.Shared && p.Active && p.Paths == 1 && (b.o.Mode == Reboot || b.m.RequiresReboot) {
+				b.find(Finding{
+					Rule: "single-path", Level: Warn, Host: h.Name,
+					Text:   fmt.Sprintf("The shared pool %s has one path. It is removed before the reboot and added back with multipath.", p.Name),
+					Remedy: "see that a second path to its device works",
+				})
+			}
+		}
+	}
+}
+
+// mayHang says why a live migration of a VM is a risk on the installed version.
+func (b *builder) mayHang(v *VM) string {
+	const rule = "centos65-live-migration"
+	if strings.HasPrefix(strings.ToLower(v.System), "centos6.5") && matchesCAS(b.inv.Version, "<=E0218H06") && !b.confirmed(rule) {
+		return "CentOS 6.5 may hang when it moves live on E0218H06 and before; confirm " + rule + " to move it live"
+	}
+	return ""
+}
+
+// largeGuest is the memory from which on guests may fail to move live on CAS 2.0, MiB.
+const largeGuest = 32 << 10
+
+func (b *builder) vmFindings() {
+	family := matchesCAS(b.inv.Version, "2.0")
+	for _, name := range sortedKeys(b.o.Policies) {
+		if !b.vms[name] {
+			b.find(Finding{Rule: "policy", Level: Warn, VM: name, Text: "There is a policy for a VM that the inventory does not have."})
+		}
+	}
+	if !b.empties() {
+		return
+	}
+	for i := range b.inv.VMs {
+		v := &b.inv.VMs[i]
+		if !v.Running || slices.Contains(b.o.Drop, v.Host) {
+			continue
+		}
+		if v.Busy != "" {
+			b.find(Finding{Rule: "busy", Level: Warn, Host: v.Host, VM: v.Name, Text: "It is busy: " + v.Busy + ". The run waits for that before it moves it."})
+		}
+		if family && v.MemoryMiB >= largeGuest && len(v.Fixed) == 0 {
+			b.find(Finding{
+				Rule: "large-guests", Level: Warn, Host: v.Host, VM: v.Name,
+				Text: "Guests of 32 GiB and more may fail to move live on CAS 2.0.", Remedy: "if it fails, retry with the policy cold",
+			})
+		}
+	}
+}
+
+// takes reports whether a host may receive guests.
+func (o *Options) takes(h *Host) bool {
+	return h.Has(RoleHost) && !h.Down && !h.Maintenance && !slices.Contains(o.Drop, h.Name) &&
+		(len(o.Targets) == 0 || slices.Contains(o.Targets, h.Name))
+}
+
+// placeFindings look for hosts whose guests have nowhere to go at all.
+func (b *builder) placeFindings() {
+	if !b.empties() {
+		return
+	}
+	takers := map[string]int{}
+	for i := range b.inv.Hosts {
+		if h := &b.inv.Hosts[i]; b.o.takes(h) {
+			takers[h.Group]++
+		}
+	}
+	for _, h := range b.part {
+		others := takers[h.Group]
+		if b.o.takes(h) {
+			others--
+		}
+		if others > 0 || len(b.running[h.Name]) == 0 {
+			continue
+		}
+		text := "No other host takes its guests."
+		if h.Group != "" {
+			text = fmt.Sprintf("No other host of group %s takes its guests.", h.Group)
+		}
+		b.alone[h.Name] = true
+		b.block("single-host", h.Name, text, "add a host, choose other targets, or choose the mode offline")
+	}
+}
+
+// leave lets the guests of a host leave in the play, and says what stands in the way.
+func (b *builder) leave(h *Host) leave {
+	if b.fleet == nil || !b.drains(h) {
+		return leave{}
+	}
+	l := b.fleet.empty(h, b.policy)
+	for _, v := range l.fixed {
+		b.find(Finding{
+			Rule: "policy", Level: Block, Host: h.Name, VM: v.Name,
+			Text:   "It can not move live (" + strings.Join(b.fixed(v), "; ") + "), and nothing is said of what to do with it.",
+			Remedy: fmt.Sprintf("choose for it: --policy %s=stop, cold or skip", v.Name),
+		})
+	}
+	if len(l.stuck) > 0 && !b.alone[h.Name] {
+		v := l.stuck[0]
+		text := fmt.Sprintf("The host can not be emptied: VM %s needs %d MiB, and %d MiB is the most that is free", v.Name, v.MemoryMiB, l.room)
+		if v.MemoryMiB <= l.room {
+			text = fmt.Sprintf("The host can not be emptied: no host with room has the CPUs for VM %s (%d vCPUs, model %s)", v.Name, v.CPUs, cmp.Or(h.CPUModel, "any"))
+		}
+		if more := len(l.stuck) - 1; more > 0 {
+			text += fmt.Sprintf("; %d more find no place either", more)
+		}
+		b.block("memory", h.Name, text+".", "add memory or a host, stop guests, or choose fewer hosts at once")
+	}
+	b.noteLeave(h, &l)
+	return l
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	out := make([]string, 0, len(m))
+	for k := range m {
+		out = append(out, k)
+	}
+	slices.Sort(out)
+	return out
+}
