@@ -1,0 +1,201 @@
+package filetree
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// States of a journal.
+const (
+	none        = ""
+	staging     = "staging" // the new tree is being copied
+	staged      = "staged"  // it is whole; it is at the target, or not yet
+	swapped     = "swapped"
+	rollingBack = "rolling back"
+	rolledBack  = "rolled back"
+	committed   = "committed"
+)
+
+// journal says how far a swap has come. The trees are told apart by their inode
+// numbers, which renames do not change.
+type journal struct {
+	State  string `json:"state"`
+	Target string `json:"target"`
+	Old    uint64 `json:"old,omitempty"` // 0: there was none
+	New    uint64 `json:"new,omitempty"` // from staged on
+}
+
+func (s *Swap) journalFile() string {
+	return filepath.Join(s.Backup, "filetree-"+s.id()+".json")
+}
+
+func (s *Swap) save(j journal) error {
+	if err := os.MkdirAll(s.Backup, 0o700); err != nil {
+		return fmt.Errorf("make the backup directory: %w", err)
+	}
+	data, err := json.Marshal(j)
+	if err != nil {
+		return fmt.Errorf("encode the journal: %w", err)
+	}
+	f, err := os.OpenFile(s.journalFile()+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("write the journal: %w", err)
+	}
+	_, err = f.Write(append(data, '\n'))
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("write the journal: %w", err)
+	}
+	if err := os.Rename(s.journalFile()+".new", s.journalFile()); err != nil {
+		return fmt.Errorf("put the journal in place: %w", err)
+	}
+	return errors.Join(syncDir(s.Backup), syncDir(filepath.Dir(s.Backup)))
+}
+
+// open reads the journal, closes a gap, and says which tree is at the target.
+func (s *Swap) open() (journal, Place, error) {
+	var j journal
+	if err := s.check(); err != nil {
+		return j, "", err
+	}
+	data, err := os.ReadFile(s.journalFile())
+	if errors.Is(err, os.ErrNotExist) {
+		return j, Old, nil
+	}
+	if err != nil {
+		return j, "", fmt.Errorf("read the journal: %w", err)
+	}
+	if err := json.Unmarshal(data, &j); err != nil || j.Target != s.Target {
+		return j, "", fmt.Errorf("read the journal %s: it is not one of %s: %w", s.journalFile(), s.Target, errors.Join(err, errors.ErrUnsupported))
+	}
+	if err := s.closeGap(j); err != nil {
+		return j, "", err
+	}
+	if j.State == committed || j.State == rolledBack {
+		// It is over: what is at the target since then is not ours to judge.
+		return j, map[string]Place{committed: New, rolledBack: Old}[j.State], nil
+	}
+	ino, err := inode(s.Target)
+	switch {
+	case err != nil:
+		return j, "", err
+	case ino == j.Old:
+		return j, Old, nil
+	case ino == j.New && ino != 0:
+		return j, New, nil
+	}
+	return j, "", fmt.Errorf("%w: %s", ErrForeign, s.Target)
+}
+
+// closeGap puts a tree at a target that has none because a crash came between
+// two renames: the one that was on its way.
+func (s *Swap) closeGap(j journal) error {
+	if j.Old == 0 || j.State != staged && j.State != rollingBack {
+		return nil
+	}
+	ino, err := inode(s.Target)
+	if err != nil || ino != 0 {
+		return err
+	}
+	want := j.New
+	if j.State == rollingBack {
+		want = j.Old
+	}
+	where, err := s.where(want)
+	if err != nil {
+		return err
+	}
+	return s.rename(where, s.Target)
+}
+
+// where finds a tree by its inode number.
+func (s *Swap) where(ino uint64) (string, error) {
+	for _, p := range []string{s.Target, s.stage(), s.old()} {
+		got, err := inode(p)
+		if err != nil {
+			return "", err
+		}
+		if got == ino {
+			return p, nil
+		}
+	}
+	return "", fmt.Errorf("%w: a tree is missing beside %s", ErrForeign, s.Target)
+}
+
+// inode returns 0 when nothing is there. A link is not followed.
+func inode(path string) (uint64, error) {
+	var st unix.Stat_t
+	err := unix.Lstat(path, &st)
+	if errors.Is(err, unix.ENOENT) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("look at %s: %w", path, err)
+	}
+	return st.Ino, nil
+}
+
+// discard removes a tree, and nothing that is mounted in it.
+func discard(path string) error {
+	if err := noMounts(path); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(path); err != nil {
+		return fmt.Errorf("remove %s: %w", path, err)
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// noMounts refuses a tree in which something is mounted: that would be moved
+// along, and removed with it.
+func noMounts(path string) error {
+	data, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return fmt.Errorf("list mounts: %w", err)
+	}
+	for l := bufio.NewScanner(bytes.NewReader(data)); l.Scan(); {
+		fields := strings.Fields(l.Text())
+		if len(fields) < 5 {
+			continue
+		}
+		if at := unescape(fields[4]); at == path || strings.HasPrefix(at, path+"/") {
+			return fmt.Errorf("something is mounted at %s: a tree with mounts is not swapped", at)
+		}
+	}
+	return nil
+}
+
+// unescape reads a path of the kernel's, where \040 is a space.
+func unescape(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+3 < len(s) {
+			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
+				b.WriteByte(byte(n))
+				i += 3
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("open directory: %w", err)
+	}
+	if err := errors.Join(d.Sync(), d.Close()); err != nil {
+		return fmt.Errorf("put directory %s on disk: %w", dir, err)
+	}
+	return nil
+}

@@ -1,0 +1,144 @@
+package program
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// makeCgroup makes a control group (version 2) for a program below that of this
+// process, when that is allowed: in the root group, and in one that its manager
+// has delegated. It returns "" where it is not; the tree of processes is then
+// followed by parentage alone.
+func makeCgroup(name string) string {
+	own, ok := ownCgroup()
+	if !ok {
+		return ""
+	}
+	dir := filepath.Join(own, name)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return "" // read-only, no delegation, or a relic: nothing depends on it
+	}
+	return dir
+}
+
+// ownCgroup returns the directory of this process's group if children may be
+// made in it.
+func ownCgroup() (string, bool) {
+	mount, ok := cgroupMount()
+	if !ok {
+		return "", false
+	}
+	data, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return "", false
+	}
+	for line := range strings.Lines(string(data)) {
+		path, ok := strings.CutPrefix(strings.TrimSpace(line), "0::")
+		if !ok {
+			continue
+		}
+		dir := filepath.Join(mount, path)
+		return dir, path == "/" || delegated(dir)
+	}
+	return "", false
+}
+
+// delegated reports whether systemd has left a group to its owner.
+func delegated(dir string) bool {
+	for _, attr := range []string{"user.delegate", "trusted.delegate"} {
+		value := make([]byte, 8)
+		if n, err := unix.Getxattr(dir, attr, value); err == nil && string(value[:n]) == "1" {
+			return true
+		}
+	}
+	return false
+}
+
+// cgroupMount finds where the file system of control groups is mounted.
+func cgroupMount() (string, bool) {
+	data, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return "", false
+	}
+	for line := range strings.Lines(string(data)) {
+		before, after, ok := strings.Cut(line, " - ")
+		fields := strings.Fields(before)
+		if ok && strings.HasPrefix(after, "cgroup2 ") && len(fields) > 4 && fields[3] == "/" {
+			return fields[4], true
+		}
+	}
+	return "", false
+}
+
+// cgroupMembers returns the processes of a group; none for no group and for one
+// that is gone.
+func cgroupMembers(dir string) (map[int]bool, error) {
+	if dir == "" {
+		return nil, nil
+	}
+	data, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENODEV) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list control group: %w", err)
+	}
+	out := map[int]bool{}
+	for s := bufio.NewScanner(bytes.NewReader(data)); s.Scan(); {
+		if pid, err := strconv.Atoi(s.Text()); err == nil && pid > 0 {
+			out[pid] = true
+		}
+	}
+	return out, nil
+}
+
+// killCgroup kills all processes of a group in one go. Kernels before 5.14 can
+// not; the walk over the process table does it there.
+func killCgroup(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	err := os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0)
+	if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("kill control group: %w", err)
+	}
+	return nil
+}
+
+// dropCgroup removes a group. What lives in it is left running and goes back to
+// the group above, from which it came.
+func dropCgroup(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	var err error
+	for range 10 { // what is moved may fork meanwhile
+		err = unix.Rmdir(dir)
+		if err == nil || errors.Is(err, unix.ENOENT) {
+			return nil
+		}
+		if !errors.Is(err, unix.EBUSY) {
+			break
+		}
+		members, merr := cgroupMembers(dir)
+		if merr != nil {
+			return merr
+		}
+		for pid := range members {
+			// Fails for a process that has just ended; the group's removal tells the rest.
+			_ = os.WriteFile(filepath.Join(filepath.Dir(dir), "cgroup.procs"), []byte(strconv.Itoa(pid)), 0)
+		}
+	}
+	if errors.Is(err, unix.EBUSY) {
+		return nil // zombies that nobody waits for stay; an empty group does no harm
+	}
+	return fmt.Errorf("remove control group: %w", err)
+}

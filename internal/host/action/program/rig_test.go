@@ -1,0 +1,265 @@
+package program
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The test binary plays the helper and the agent too.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 2 && os.Args[1] == "part" {
+		if err := part(os.Args[2], os.Args[3:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// stageVar names a stage of the helper and what happens there: STAGE=die, or
+// STAGE=FILE to wait until the file is there.
+const stageVar = "PROGRAM_TEST_STAGE"
+
+func part(name string, args []string) error {
+	switch name {
+	case "helper":
+		at, what, _ := strings.Cut(os.Getenv(stageVar), "=")
+		return mainWith(args, func(stage string) {
+			if stage != at {
+				return
+			}
+			if what == "die" {
+				if err := os.WriteFile(filepath.Join(args[1], "died"), []byte(stage), 0o600); err != nil {
+					fmt.Fprintln(os.Stderr, err)
+				}
+				dieNow()
+			}
+			for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+				if _, err := os.Stat(what); err == nil {
+					return
+				}
+			}
+			dieNow()
+		})
+	case "agent": // DIR SPEC STAGE: starts and follows, and dies at the stage
+		var s Spec
+		if err := json.Unmarshal([]byte(args[1]), &s); err != nil {
+			return err
+		}
+		h, err := helper()
+		if err != nil {
+			return err
+		}
+		h.Env = []string{noRaceSleep, stageVar + "=" + os.Getenv(stageVar)}
+		h.hook = func(stage string) {
+			if stage == args[2] {
+				dieNow()
+			}
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		_, err = h.Run(ctx, args[0], s, os.Stdout)
+		return err
+	}
+	return fmt.Errorf("no part %s", name)
+}
+
+const noRaceSleep = "GORACE=atexit_sleep_ms=0"
+
+func dieNow() {
+	_ = unix.Kill(os.Getpid(), unix.SIGKILL)
+	select {}
+}
+
+func helper() (Helper, error) {
+	exe, err := os.Executable()
+	// The race detector else lets each process stay for a second.
+	return Helper{Exe: exe, Args: []string{"part", "helper"}, Env: []string{noRaceSleep}}, err
+}
+
+// rig is one attempt in a directory of its own.
+type rig struct {
+	t    *testing.T
+	h    Helper
+	tmp  string // for files of the script
+	dir  string // the state directory
+	spec Spec
+}
+
+// newRig makes an attempt of a shell script. $T is a directory for its files.
+// Whatever of it runs at the end of the test is ended, and must have ended.
+func newRig(t *testing.T, script string) *rig {
+	t.Helper()
+	h, err := helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmp := t.TempDir()
+	file := filepath.Join(tmp, "script.sh")
+	if err := os.WriteFile(file, []byte("#!/bin/bash\n"+script+"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	h.Env = append(h.Env, "GOCOVERDIR="+tmp) // else it warns, when coverage is measured
+	r := &rig{t: t, h: h, tmp: tmp, dir: filepath.Join(tmp, "state"), spec: Spec{
+		Argv: []string{file}, Env: []string{"PATH=/usr/bin:/bin:/usr/sbin:/sbin", "T=" + tmp}, Dir: tmp,
+		Timeout: 20 * time.Second, Grace: 300 * time.Millisecond,
+	}}
+	t.Cleanup(r.sweep)
+	return r
+}
+
+// sweep ends whatever carries the mark, and looks that nothing is left.
+func (r *rig) sweep() {
+	if _, err := os.Stat(r.dir); err != nil {
+		return
+	}
+	m, err := mark(r.dir)
+	if err != nil {
+		r.t.Error(err)
+		return
+	}
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		ps, err := marked(m)
+		if err == nil {
+			err = signalAll(ps, unix.SIGKILL)
+		}
+		if err != nil || time.Now().After(end) {
+			r.t.Errorf("left behind: %v, %v", names(ps), err)
+			return
+		}
+		if len(ps) == 0 {
+			break
+		}
+	}
+	var b begun
+	if _, err := readJSON(r.dir, fileBegun, &b); err != nil {
+		r.t.Error(err)
+	}
+	if err := dropCgroup(b.Cgroup); err != nil {
+		r.t.Error(err)
+	}
+	if b.Cgroup != "" {
+		if _, err := os.Stat(b.Cgroup); err == nil {
+			r.t.Errorf("control group %s left behind", b.Cgroup)
+		}
+	}
+}
+
+func (r *rig) ctx() context.Context {
+	ctx, cancel := context.WithTimeout(r.t.Context(), 30*time.Second)
+	r.t.Cleanup(cancel)
+	return ctx
+}
+
+// run runs it to the end and returns what it said.
+func (r *rig) run() (Result, string) {
+	r.t.Helper()
+	var out bytes.Buffer
+	res, err := r.h.Run(r.ctx(), r.dir, r.spec, &out)
+	if err != nil {
+		r.t.Fatalf("run: %v; helper: %s", err, r.file("state/"+fileLog))
+	}
+	if log := r.file("state/" + fileLog); log != "" {
+		r.t.Errorf("the helper says: %s", log)
+	}
+	return res, out.String()
+}
+
+func (r *rig) start() {
+	r.t.Helper()
+	if err := r.h.Start(r.ctx(), r.dir, r.spec); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *rig) probe() Result {
+	r.t.Helper()
+	res, err := Probe(r.dir)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return res
+}
+
+func (r *rig) attach() (Result, string) {
+	r.t.Helper()
+	var out bytes.Buffer
+	res, err := Attach(r.ctx(), r.dir, &out, 0)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return res, out.String()
+}
+
+// await waits until something holds.
+func (r *rig) await(what string, ok func() bool) {
+	r.t.Helper()
+	for end := time.Now().Add(15 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			r.t.Fatalf("waited in vain for %s; helper: %s", what, r.file("state/"+fileLog))
+		}
+	}
+}
+
+// file returns a file below the rig's directory, "" when it is not there.
+func (r *rig) file(name string) string {
+	data, err := os.ReadFile(filepath.Join(r.tmp, name))
+	if err != nil {
+		return ""
+	}
+	return string(data)
+}
+
+func (r *rig) touch(name string) {
+	r.t.Helper()
+	if err := os.WriteFile(filepath.Join(r.tmp, name), nil, 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// agent is another process that starts and follows the program.
+func (r *rig) agent(stage, helperStage string) *exec.Cmd {
+	r.t.Helper()
+	spec, err := json.Marshal(r.spec)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	cmd := exec.Command(r.h.Exe, "part", "agent", r.dir, string(spec), stage)
+	cmd.Env = append(os.Environ(), stageVar+"="+helperStage)
+	if err := cmd.Start(); err != nil {
+		r.t.Fatal(err)
+	}
+	var once sync.Once
+	r.t.Cleanup(func() { once.Do(func() { r.killed(cmd) }) })
+	return cmd
+}
+
+// killed kills an agent, if it does not do so itself, and waits for it.
+func (r *rig) killed(cmd *exec.Cmd) {
+	if cmd.ProcessState != nil {
+		return
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		r.t.Logf("kill agent: %v", err)
+	}
+	if err := cmd.Wait(); err == nil {
+		r.t.Log("the agent had ended by itself")
+	}
+}
+
+func alive(pid int) bool {
+	p, ok := statOf(pid)
+	return ok && !p.zombie
+}

@@ -1,0 +1,213 @@
+package program
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Names in the state directory.
+const (
+	fileSpec   = "spec.json"
+	fileClosed = "closed"
+	fileBegun  = "begun.json"
+	fileMain   = "main.json"
+	fileOutput = "output"
+	fileExit   = "exit.json"
+	fileStop   = "stop"
+	fileLock   = "lock"
+	fileLog    = "helper.log"
+)
+
+// begun is written before the program is forked.
+type begun struct {
+	Boot   string    `json:"boot"`
+	Began  time.Time `json:"began"`
+	Cgroup string    `json:"cgroup,omitempty"` // directory of the control group
+}
+
+// writeJSON replaces a file as a whole and puts it on disk.
+func writeJSON(dir, name string, v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", name, err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, name+".new"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	_, err = f.Write(append(data, '\n'))
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	return putInPlace(dir, name)
+}
+
+func putInPlace(dir, name string) error {
+	if err := os.Rename(filepath.Join(dir, name+".new"), filepath.Join(dir, name)); err != nil {
+		return fmt.Errorf("put %s in place: %w", name, err)
+	}
+	return syncDir(dir)
+}
+
+// makeDir makes a directory with its parents, and puts each on disk: a directory
+// that a power loss takes away would say that nothing was begun.
+func makeDir(dir string) error {
+	err := os.Mkdir(dir, 0o700)
+	if errors.Is(err, os.ErrExist) {
+		return nil
+	}
+	if errors.Is(err, os.ErrNotExist) && filepath.Dir(dir) != dir {
+		if err := makeDir(filepath.Dir(dir)); err != nil {
+			return err
+		}
+		err = os.Mkdir(dir, 0o700)
+	}
+	if err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return syncDir(filepath.Dir(dir))
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("open directory: %w", err)
+	}
+	if err := errors.Join(d.Sync(), d.Close()); err != nil {
+		return fmt.Errorf("put directory %s on disk: %w", dir, err)
+	}
+	return nil
+}
+
+// readJSON reads a file; ok is false when it is not there.
+func readJSON(dir, name string, v any) (ok bool, err error) {
+	data, err := os.ReadFile(filepath.Join(dir, name))
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read %s: %w", name, err)
+	}
+	if err := json.Unmarshal(data, v); err != nil {
+		return false, fmt.Errorf("read %s: %w", filepath.Join(dir, name), err)
+	}
+	return true, nil
+}
+
+func exists(dir, name string) (bool, error) {
+	_, err := os.Lstat(filepath.Join(dir, name))
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for %s: %w", name, err)
+	}
+	return true, nil
+}
+
+// exitRoom is the size of exit.json, bytes. The room is taken before the
+// program begins, so that a full disk does not make its end unknown.
+const exitRoom = 32 << 10
+
+func reserveExit(dir string) error {
+	f, err := os.OpenFile(filepath.Join(dir, fileExit+".new"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("take room for %s: %w", fileExit, err)
+	}
+	_, err = f.Write(bytes.Repeat([]byte{' '}, exitRoom))
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("take room for %s: %w", fileExit, err)
+	}
+	return nil
+}
+
+// writeExit fills the room and shows it.
+func writeExit(dir string, r Result) error {
+	data, err := json.Marshal(r)
+	if err == nil && len(data) > exitRoom {
+		r.Leftovers = nil // the one part without a bound of its own
+		r.Why = r.Why[:min(len(r.Why), 4<<10)] + " (the list of processes is left out)"
+		data, err = json.Marshal(r)
+	}
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", fileExit, err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, fileExit+".new"), os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", fileExit, err)
+	}
+	_, err = f.WriteAt(data, 0)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("write %s: %w", fileExit, err)
+	}
+	return putInPlace(dir, fileExit)
+}
+
+// openLock opens the lock file. The lock itself belongs to the open file, so it
+// ends with the process at the latest; no child inherits it.
+func openLock(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, fileLock), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open lock: %w", err)
+	}
+	return f, nil
+}
+
+// takeLock reports whether the lock was free.
+func takeLock(f *os.File) (bool, error) {
+	err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK})
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("take lock: %w", err)
+	}
+	return true, nil
+}
+
+// locked reports whether somebody else has the lock, and takes nothing.
+func locked(dir string) (bool, error) {
+	f, err := os.OpenFile(filepath.Join(dir, fileLock), os.O_RDWR, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("open lock: %w", err)
+	}
+	defer f.Close()
+	l := unix.Flock_t{Type: unix.F_WRLCK}
+	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &l); err != nil {
+		return false, fmt.Errorf("look at lock: %w", err)
+	}
+	return l.Type != unix.F_UNLCK, nil
+}
+
+// markVar is the variable that says to which attempt a process belongs.
+const markVar = "HOLDFAST_STEP"
+
+// mark is the entry in the environment of everything that the program starts.
+// Device and inode are in it because the same path may be there twice, in mount
+// namespaces.
+func mark(dir string) (string, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); err != nil {
+		return "", fmt.Errorf("look at state directory %s: %w", dir, err)
+	}
+	return fmt.Sprintf("%s=%d:%d:%s", markVar, st.Dev, st.Ino, dir), nil
+}
+
+func bootID() (string, error) {
+	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", fmt.Errorf("read boot id: %w", err)
+	}
+	return strings.TrimSpace(string(data)), nil
+}

@@ -1,0 +1,115 @@
+package action
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// rpm is the package manager of Red Hat and its kin. It waits for its lock by
+// itself, within the step's timeout.
+type rpm struct{ host *Host }
+
+// rpmFormat gives name, architecture and version of a package in one line.
+const rpmFormat = "%{NAME} %{ARCH} %{EPOCH}:%{VERSION}-%{RELEASE}\n"
+
+func (r *rpm) rooted(argv ...string) []string {
+	if r.host.Tools.Root != "" {
+		argv = append(argv, "--root", r.host.Tools.Root)
+	}
+	return argv
+}
+
+func (r *rpm) info(ctx context.Context, file string) (pkg, error) {
+	out, exit, err := r.host.query(ctx, "rpm", "-qp", "--nosignature", "--qf", rpmFormat, file)
+	if err != nil {
+		return pkg{}, err
+	}
+	f := strings.Fields(out)
+	if exit != 0 || len(f) != 3 {
+		return pkg{}, fmt.Errorf("%s is no package that rpm can read", file)
+	}
+	return pkg{Name: f[0], Arch: f[1], Version: strings.TrimPrefix(f[2], "(none):"), Beside: beside(f[0])}, nil
+}
+
+// beside reports whether versions of a package live beside one another: those
+// that dnf calls installonly. To upgrade a kernel would remove the one that runs.
+func beside(name string) bool {
+	rest, ok := strings.CutPrefix(name, "kernel")
+	rest, _ = strings.CutPrefix(rest, "-rt")
+	return ok && slices.Contains([]string{"", "-core", "-devel", "-modules", "-modules-core", "-modules-extra", "-PAE", "-debug", "-uek"}, rest)
+}
+
+func (r *rpm) versions(ctx context.Context, p pkg) ([]string, error) {
+	out, exit, err := r.host.query(ctx, append(r.rooted("rpm", "-q", "--qf", rpmFormat), p.Name+"."+p.Arch)...)
+	if err != nil || exit != 0 { // rpm says by its exit code that it has none
+		return nil, err
+	}
+	var have []string
+	for line := range strings.Lines(out) {
+		if f := strings.Fields(line); len(f) == 3 {
+			have = append(have, strings.TrimPrefix(f[2], "(none):"))
+		}
+	}
+	return have, nil
+}
+
+// cached looks through the caches of dnf and yum.
+func (r *rpm) cached(p pkg) ([]string, error) {
+	_, plain, ok := strings.Cut(p.Was, ":")
+	if !ok {
+		plain = p.Was
+	}
+	want := fmt.Sprintf("%s-%s.%s.rpm", p.Name, plain, p.Arch)
+	var out []string
+	for _, dir := range []string{"var/cache/dnf", "var/cache/yum", "var/cache/libdnf5"} {
+		err := filepath.WalkDir(filepath.Join("/", r.host.Tools.Root, dir), func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.Name() == want {
+				out = append(out, path)
+			}
+			return err
+		})
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("look for %s: %w", want, err)
+		}
+	}
+	return out, nil
+}
+
+func (r *rpm) install(files []string, ps []pkg) [][]string {
+	var up, add []string
+	for i, f := range files {
+		if ps[i].Beside {
+			add = append(add, f)
+		} else {
+			up = append(up, f)
+		}
+	}
+	var cmds [][]string
+	if len(up) > 0 {
+		cmds = append(cmds, append(r.rooted("rpm", "-U", "--oldpackage", "--replacepkgs"), up...))
+	}
+	if len(add) > 0 {
+		cmds = append(cmds, append(r.rooted("rpm", "-i", "--oldpackage", "--replacepkgs"), add...))
+	}
+	return cmds
+}
+
+func (r *rpm) remove(ps []pkg) [][]string {
+	argv := r.rooted("rpm", "-e")
+	for _, p := range ps {
+		_, plain, ok := strings.Cut(p.Version, ":")
+		if !ok {
+			plain = p.Version
+		}
+		argv = append(argv, fmt.Sprintf("%s-%s.%s", p.Name, plain, p.Arch))
+	}
+	return [][]string{argv}
+}
+
+func (r *rpm) locked() (string, error) { return "", nil }
+func (r *rpm) lostRace(string) bool    { return false }

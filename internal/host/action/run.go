@@ -1,0 +1,145 @@
+package action
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+
+	"holdfast/internal/host/action/program"
+)
+
+// usualPath is where programs are looked for.
+const usualPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+func (t *Tools) path() string { return cmp.Or(t.Path, usualPath) }
+
+// environment is what every command gets; see the package comment.
+func (h *Host) environment(s *Step) []string {
+	home := "/"
+	if os.Geteuid() == 0 {
+		home = "/root"
+	}
+	v := s.Values
+	env := []string{
+		"PATH=" + h.Tools.path(), "LANG=C.UTF-8", "HOME=" + home,
+		"HOLDFAST_MODE=" + v.Mode, "HOLDFAST_VERSION=" + v.Version, "HOLDFAST_FROM=" + v.From, "HOLDFAST_HOST=" + v.Host,
+		"HOLDFAST_PHASE=" + v.Phase, "HOLDFAST_BACKUP=" + v.Backup, "HOLDFAST_BUNDLE=" + s.Bundle.Dir,
+	}
+	if s.Terminal {
+		env = append(env, "TERM=dumb")
+	}
+	return env
+}
+
+// replace puts values in place of placeholders, in one pass: a value that looks
+// like one stays as it is.
+func replace(s *Step, args []string) []string {
+	v := s.Values
+	mode := v.Mode
+	if mode == "rolling" {
+		mode = "rollup"
+	}
+	r := strings.NewReplacer("{mode}", v.Mode, "{appctlMode}", mode, "{version}", v.Version, "{from}", v.From,
+		"{host}", v.Host, "{bundle}", s.Bundle.Dir, "{backup}", v.Backup, "{phase}", v.Phase)
+	out := make([]string, len(args))
+	for i, a := range args {
+		out[i] = r.Replace(a)
+	}
+	return out
+}
+
+// run runs a program of the bundle.
+func (h *Host) run(ctx context.Context, argv []string, s *Step) (Result, error) {
+	f, err := s.Bundle.program(argv[0])
+	if err != nil {
+		return Result{State: Failed, Exit: -1, Why: err.Error()}, nil
+	}
+	return h.command(ctx, s, 1, program.Spec{
+		Argv: append([]string{f.Path}, replace(s, argv[1:])...), Env: h.environment(s), Dir: s.Bundle.Dir, Verify: &f,
+		Credentials: s.Credentials, Terminal: s.Terminal, KillLeftovers: s.KillLeftovers,
+	})
+}
+
+// command runs the nth command of a step, within what is left of its time.
+func (h *Host) command(ctx context.Context, s *Step, n int, spec program.Spec) (Result, error) {
+	spec.Sudo = s.Sudo
+	if spec.Timeout == 0 {
+		spec.Timeout = s.Timeout
+	}
+	r, err := h.Helper.Run(ctx, numbered(s.Dir, n), spec, s.Log)
+	if err != nil {
+		return resultOf(r), fmt.Errorf("run %s: %w", spec.Argv[0], err)
+	}
+	return resultOf(r), nil
+}
+
+// tool runs a program of the host as a command that outlives the agent.
+func (h *Host) tool(ctx context.Context, s *Step, n int, timeout time.Duration, env []string, argv ...string) (Result, error) {
+	path, err := program.LookIn(h.Tools.path(), argv[0])
+	if err != nil {
+		return Result{State: Failed, Exit: -1, Why: err.Error()}, nil
+	}
+	return h.command(ctx, s, n, program.Spec{Argv: append([]string{path}, argv[1:]...), Env: append(h.environment(s), env...), Dir: "/", Timeout: timeout})
+}
+
+const (
+	queryTimeout = 30 * time.Second
+	maxAnswer    = 1 << 20 // bytes
+)
+
+// query asks a program of the host something: it changes nothing and ends soon.
+// exit is its exit code; err means that it could not be asked.
+func (h *Host) query(ctx context.Context, argv ...string) (out string, exit int, err error) {
+	path, err := program.LookIn(h.Tools.path(), argv[0])
+	if err != nil {
+		return "", -1, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	var stdout, stderr limited
+	cmd := exec.CommandContext(ctx, path, argv[1:]...)
+	cmd.Env = []string{"PATH=" + h.Tools.path(), "LANG=C.UTF-8", "LC_ALL=C.UTF-8"}
+	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = "/", &stdout, &stderr, time.Second
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	err = cmd.Run()
+	var bad *exec.ExitError
+	if errors.As(err, &bad) && bad.Exited() && ctx.Err() == nil {
+		return stdout.String(), bad.ExitCode(), nil
+	}
+	if err != nil {
+		return "", -1, fmt.Errorf("ask %s: %w: %s", strings.Join(argv[:min(2, len(argv))], " "), errors.Join(err, ctx.Err()), strings.TrimSpace(stderr.String()))
+	}
+	return stdout.String(), 0, nil
+}
+
+// limited keeps the first bytes that it gets.
+type limited struct{ bytes.Buffer }
+
+func (l *limited) Write(p []byte) (int, error) {
+	if room := maxAnswer - l.Len(); room > 0 {
+		l.Buffer.Write(p[:min(room, len(p))])
+	}
+	return len(p), nil
+}
+
+// tail passes a log on and keeps its end.
+type tail struct {
+	to   interface{ Write([]byte) (int, error) }
+	kept []byte
+}
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.kept = append(t.kept, p...)
+	if n := len(t.kept) - 4<<10; n > 0 {
+		t.kept = t.kept[n:]
+	}
+	return t.to.Write(p)
+}
