@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -34,6 +35,13 @@ import (
 const hostEnv = "HOLDFAST_LIBVIRT_TEST_HOST"
 
 func TestMain(m *testing.M) {
+	if task := os.Getenv(moverEnv); task != "" {
+		if err := runMover(task); err != nil {
+			fmt.Fprintln(os.Stderr, "mover:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if dir := os.Getenv(hostEnv); dir != "" {
 		if err := runHost(dir); err != nil {
 			fmt.Fprintln(os.Stderr, "host:", err)
@@ -52,6 +60,7 @@ type request struct {
 	Spec    cluster.GuestSpec
 	Text    string
 	Number  int
+	Fleet   fleetRequest
 }
 
 type reply struct {
@@ -62,12 +71,14 @@ type reply struct {
 	Guest      cluster.Guest
 	Number     int
 	Took       time.Duration
+	Fleet      fleetReply
 }
 
 type simHost struct {
 	dir     string
 	mu      sync.Mutex
 	drv     *Driver
+	fleet   *Fleet
 	daemons map[string]int // name to pid
 	cancel  context.CancelFunc
 }
@@ -228,6 +239,9 @@ func (h *simHost) do(ctx context.Context, r request, a *reply) (err error) {
 	case "goroutines":
 		a.Number = runtime.NumGoroutine()
 		return nil
+	}
+	if strings.HasPrefix(r.Op, "fleet-") {
+		return h.doFleet(ctx, r, a)
 	}
 	return h.doHost(ctx, r)
 }

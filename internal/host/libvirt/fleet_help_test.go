@@ -1,0 +1,174 @@
+package libvirt
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"holdfast/internal/cluster"
+)
+
+// small is a tiny guest of the fleet: 64 MiB, one CPU, no system. With less the
+// filler would write over what its firmware needs at the end of the memory.
+type small struct {
+	name    string
+	uuid    string
+	disks   string // XML of its disks
+	devices string // more devices
+	cpu     string // XML of its CPU; "" for a plain one
+	extra   string // elements beside the devices
+}
+
+// smallUUID makes the nth guest's.
+func smallUUID(n int) string { return fmt.Sprintf("98000000-0000-4000-8000-%012d", n) }
+
+func (s small) xml() string {
+	cpu := s.cpu
+	if cpu == "" {
+		cpu = `<cpu mode='custom' match='exact' check='none'><model fallback='forbid'>qemu64</model></cpu>`
+	}
+	return fmt.Sprintf(`<domain type='qemu'>
+  <name>%s</name><uuid>%s</uuid>
+  <memory unit='MiB'>64</memory><vcpu>1</vcpu>
+  <os><type arch='x86_64' machine='pc'>hvm</type><boot dev='hd'/></os>
+  <features><acpi/></features>%s%s
+  <on_poweroff>destroy</on_poweroff><on_reboot>restart</on_reboot><on_crash>destroy</on_crash>
+  <devices>%s%s
+    <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>
+    <memballoon model='none'/>
+  </devices>
+</domain>`, s.name, s.uuid, cpu, s.extra, s.disks, s.devices)
+}
+
+// diskXML is a virtio disk over a file.
+func diskXML(path, format string) string {
+	return fmt.Sprintf(`<disk type='file' device='disk'><driver name='qemu' type='%s' cache='none'/><source file='%s'/><target dev='vda' bus='virtio'/></disk>`, format, path)
+}
+
+// qcow2 makes an empty image.
+func qcow2(t *testing.T, path string) string {
+	t.Helper()
+	run(t, "qemu-img", "create", "-q", "-f", "qcow2", path, "4M")
+	return path
+}
+
+// obeys makes a raw image with a boot sector that waits for the power button by
+// the registers of the machine's ACPI, and then powers the machine off.
+func obeys(t *testing.T, path string) string {
+	t.Helper()
+	code := []byte{
+		0xba, 0x02, 0x06, 0xb8, 0x00, 0x01, 0xef, // out 0x602, 0x100: enable the button
+		0xfb, 0xf4, // sti; hlt: until the clock ticks
+		0xba, 0x00, 0x06, 0xed, // in ax, 0x600
+		0xf6, 0xc4, 0x01, 0x74, 0xf5, // until it was pressed
+		0xba, 0x04, 0x06, 0xb8, 0x00, 0x20, 0xef, // out 0x604, 0x2000: off
+		0xf4, 0xeb, 0xfd, // hlt
+	}
+	disk := make([]byte, 1<<20)
+	copy(disk, code)
+	copy(disk[510:], []byte{0x55, 0xaa})
+	if err := os.WriteFile(path, disk, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// fillDisk makes a raw image whose guest writes most of its memory, once or for
+// ever.
+func fillDisk(t *testing.T, path string, forever bool) string {
+	t.Helper()
+	var spec cluster.GuestSpec
+	filler(t, &spec, forever)
+	if err := os.Rename(spec.Image, path); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// fleet is a host with a Fleet.
+type fleet struct{ *host }
+
+func newFleets(t *testing.T, n int, opt FleetOptions) []fleet {
+	t.Helper()
+	var out []fleet
+	for _, h := range newHosts(t, n) {
+		f := fleet{h}
+		f.renew(opt)
+		out = append(out, f)
+	}
+	return out
+}
+
+// renew gives the host a new Fleet, as a new process of the agent has.
+func (f fleet) renew(opt FleetOptions) {
+	f.t.Helper()
+	opt.MigrateURI = "qemu+tcp://%s/system"
+	f.must(request{Op: "fleet-new", Fleet: fleetRequest{Options: opt}})
+}
+
+func (f fleet) setUp(what string, q fleetRequest) {
+	f.t.Helper()
+	f.must(request{Op: "fleet-setup", Text: what, Fleet: q})
+}
+
+// call makes a call of the Fleet that must succeed.
+func (f fleet) call(op string, q fleetRequest) fleetReply {
+	f.t.Helper()
+	return f.must(request{Op: "fleet-" + op, Fleet: q, Timeout: 30 * time.Second}).Fleet
+}
+
+// try makes one that may fail.
+func (f fleet) try(op string, q fleetRequest, timeout time.Duration) (fleetReply, error) {
+	f.t.Helper()
+	a, err := f.do(request{Op: "fleet-" + op, Fleet: q, Timeout: timeout})
+	return a.Fleet, err
+}
+
+func (f fleet) vms() map[string]VM {
+	f.t.Helper()
+	out := map[string]VM{}
+	for _, v := range f.call("list", fleetRequest{}).VMs {
+		out[v.Name] = v
+	}
+	return out
+}
+
+func (f fleet) where(s small) Where {
+	f.t.Helper()
+	return f.call("where", fleetRequest{UUID: s.uuid, Name: s.name}).Where
+}
+
+// wait polls until ok.
+func (f fleet) wait(what string, ok func() bool) {
+	f.t.Helper()
+	for end := time.Now().Add(15 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if ok() {
+			return
+		}
+	}
+	f.t.Fatalf("not %s in 15 s", what)
+}
+
+// signalQEMU sends a signal to the process of a guest.
+func (f fleet) signalQEMU(s small, sig syscall.Signal) {
+	f.t.Helper()
+	f.must(request{Op: "fleet-signal", Number: int(sig), Fleet: fleetRequest{UUID: s.uuid}})
+}
+
+// wantText checks that each want is a part of one of the texts, and the other
+// way round.
+func wantText(t *testing.T, what string, got, want []string) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Errorf("%s: %q, want %q", what, got, want)
+		return
+	}
+	for i := range want {
+		if !strings.Contains(got[i], want[i]) {
+			t.Errorf("%s: %q, want %q in it", what, got[i], want[i])
+		}
+	}
+}

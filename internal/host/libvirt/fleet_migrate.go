@@ -1,0 +1,298 @@
+package libvirt
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	golibvirt "github.com/digitalocean/go-libvirt"
+)
+
+// MigrateOptions of a live migration.
+type MigrateOptions struct {
+	Data         string         // IP address or name of the target in the network that carries the guest's memory; "": as its libvirtd is reached
+	MiBps        uint64         // most that is sent, MiB/s; 0: no bound
+	AutoConverge bool           // slow down a guest that changes memory faster than it can be sent
+	Timeout      time.Duration  // after which it is aborted; 0: 1 h
+	Progress     func(Progress) // called twice a second, from Migrate's goroutine; nil: not
+}
+
+// progressPause separates two looks at the progress.
+const progressPause = 500 * time.Millisecond
+
+const (
+	// migrateLimit is the time of a migration for which none is given.
+	migrateLimit = time.Hour
+	// settleLimit is kept back from a migration's time: half of it to abort it, half to
+	// find out where the guest is.
+	settleLimit = 8 * time.Second
+)
+
+// Migrate moves a guest live to the host whose libvirtd is at target: an IP
+// address or a name, or either with :PORT. libvirtd carries it out by itself
+// (peer to peer), as virsh migrate --live --p2p --persistent --undefinesource does for
+// a persistent guest and without the last two for a transient one. So it goes on
+// when this process dies: see Whereabouts, Follow and AbortMigration.
+//
+// Left comes with a nil error, and means that it runs there. Any other place comes
+// with an error: Here, it runs on; Off or Absent, it ended meanwhile; Unclear,
+// nobody can tell, ask both hosts. When ctx is cancelled, or in time before its
+// deadline or the timeout, the migration is aborted; after a cancellation that
+// takes 8 s at most. The target does not learn whether the guest shall start with the
+// host: see SetAutostart.
+func (f *Fleet) Migrate(ctx context.Context, uuid, target string, opt MigrateOptions) (Place, error) {
+	reserve := min(settleLimit, share(ctx, 3*settleLimit)/3)
+	end := time.Now().Add(cmp.Or(opt.Timeout, migrateLimit))
+	if last, ok := ctx.Deadline(); ok && last.Add(-reserve).Before(end) {
+		end = last.Add(-reserve)
+	}
+	work, cancel := context.WithDeadline(ctx, end)
+	defer cancel()
+	name := uuid
+	dom, err := f.find(work, uuid)
+	if err == nil {
+		name = dom.Name
+		err = f.migrate(work, dom, target, opt, reserve/2)
+	}
+	if err == nil {
+		return Left, nil
+	}
+	last, stop := context.WithTimeout(context.WithoutCancel(ctx), reserve/2)
+	defer stop()
+	at, err := f.settle(last, uuid, name, err)
+	return at, doing("migrate to "+target, name, err)
+}
+
+// migrate makes the call. It returns when that has returned; when work ends, it
+// aborts the migration, which may take abort.
+func (f *Fleet) migrate(work context.Context, dom golibvirt.Domain, target string, opt MigrateOptions, abort time.Duration) error {
+	c, err := f.open(work)
+	if err != nil {
+		return err
+	}
+	defer f.link.drop(c)
+	flags, err := f.liveFlags(work, c, dom)
+	if err != nil {
+		return err
+	}
+	if opt.AutoConverge {
+		flags |= golibvirt.MigrateAutoConverge
+	}
+	done := c.async(func(l *golibvirt.Libvirt) error { return f.perform(work, l, dom, target, flags, opt) })
+	over, err := f.attend(work, dom, done, opt.Progress)
+	if over {
+		return c.explain("ask libvirtd", err)
+	}
+	last, stop := context.WithTimeout(context.WithoutCancel(work), abort)
+	defer stop()
+	if err = f.abortUntil(last, dom, done); err != nil {
+		return errors.Join(work.Err(), err)
+	}
+	return nil // it was over before the abort
+}
+
+// liveFlags chooses them by what the guest is. libvirt calls a migration unsafe
+// when it can not see that a disk is shared; where it was said to be so (FleetOptions.Shared)
+// it is told not to ask.
+func (f *Fleet) liveFlags(ctx context.Context, c *conn, dom golibvirt.Domain) (golibvirt.DomainMigrateFlags, error) {
+	flags := golibvirt.MigrateLive | golibvirt.MigratePeer2peer
+	var persistent int32
+	if err := c.call(ctx, "ask whether it is persistent", func(l *golibvirt.Libvirt) (err error) {
+		persistent, err = l.DomainIsPersistent(dom)
+		return err
+	}); err != nil {
+		return 0, err
+	}
+	if persistent != 0 {
+		flags |= golibvirt.MigratePersistDest | golibvirt.MigrateUndefineSource
+	}
+	vm := VM{}
+	if err := f.examine(ctx, c, dom, &vm, &looker{ctx: ctx, fleet: f}); err != nil {
+		return 0, err
+	}
+	for _, d := range vm.Disks {
+		if !d.ReadOnly && !d.Shared {
+			return flags, nil // libvirt says what is wrong
+		}
+	}
+	if slices.ContainsFunc(vm.Disks, func(d Disk) bool { return f.storage.declared(d.Source) }) {
+		flags |= golibvirt.MigrateUnsafe
+	}
+	return flags, nil
+}
+
+// perform is the one call that makes libvirtd carry out the whole migration. A
+// libvirtd that the guest has just left takes a moment until it lets it in again.
+func (f *Fleet) perform(ctx context.Context, l *golibvirt.Libvirt, dom golibvirt.Domain, target string, flags golibvirt.DomainMigrateFlags, opt MigrateOptions) error {
+	uri, data := f.addresses(target, opt.Data)
+	params := []golibvirt.TypedParam{{Field: golibvirt.MigrateParamURI, Value: *golibvirt.NewTypedParamValueString("tcp://" + data)}}
+	if opt.MiBps > 0 {
+		params = append(params, golibvirt.TypedParam{Field: golibvirt.MigrateParamBandwidth, Value: *golibvirt.NewTypedParamValueUllong(opt.MiBps)})
+	}
+	if flags&golibvirt.MigrateOffline != 0 {
+		params = nil // there is nothing to send
+	}
+	for try := 1; ; try++ {
+		_, err := l.DomainMigratePerform3Params(dom, golibvirt.OptString{uri}, params, nil, flags)
+		again := hasCode(err, golibvirt.ErrOperationInvalid) && strings.Contains(err.Error(), "already")
+		if !again || try == busyTries || sleep(ctx, busyPause) != nil {
+			return err
+		}
+	}
+}
+
+// addresses gives the URI of the target's libvirtd, and the address for data.
+func (f *Fleet) addresses(target, data string) (uri, dataHost string) {
+	at, host := target, target
+	if ip, err := netip.ParseAddr(target); err == nil && ip.Is6() {
+		at, host = "["+target+"]", "["+target+"]"
+	} else if h, _, err := net.SplitHostPort(target); err == nil {
+		if host = h; strings.Contains(h, ":") {
+			host = "[" + h + "]"
+		}
+	}
+	if data != "" {
+		host = data
+		if ip, err := netip.ParseAddr(data); err == nil && ip.Is6() {
+			host = "[" + data + "]"
+		}
+	}
+	return strings.Replace(f.opt.MigrateURI, "%s", at, 1), host
+}
+
+// attend waits for the end of a call or of ctx, and tells the progress. over:
+// the call has ended, with err.
+func (f *Fleet) attend(ctx context.Context, dom golibvirt.Domain, done <-chan error, tell func(Progress)) (over bool, err error) {
+	tick := time.NewTicker(progressPause)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-done:
+			return true, err
+		case <-ctx.Done():
+			return false, ctx.Err()
+		case <-tick.C:
+		}
+		if tell == nil {
+			continue
+		}
+		var op operation
+		limit, cancel := context.WithTimeout(ctx, oneLimit)
+		err := f.ask(limit, "ask for the progress", func(l *golibvirt.Libvirt) (err error) {
+			op, err = operationOf(l, dom)
+			return err
+		})
+		cancel()
+		switch {
+		case err != nil:
+			f.opt.Log.Debug("no progress of a migration", "guest", dom.Name, "err", err)
+		case op.leaving():
+			tell(progressOf(op.params))
+		}
+	}
+}
+
+// abortUntil asks for the end of the migration until its call has returned, and
+// returns that call's error.
+func (f *Fleet) abortUntil(ctx context.Context, dom golibvirt.Domain, done <-chan error) error {
+	for {
+		_, why := f.abort(ctx, dom)
+		select {
+		case err := <-done:
+			return err
+		case <-ctx.Done():
+			return fmt.Errorf("the migration did not end: %w", errors.Join(ctx.Err(), why))
+		case <-time.After(abortPause):
+		}
+	}
+}
+
+// abort asks for the end of an outgoing migration, and tells whether there was
+// one.
+func (f *Fleet) abort(ctx context.Context, dom golibvirt.Domain) (was bool, err error) {
+	err = f.ask(ctx, "abort the migration", func(l *golibvirt.Libvirt) error {
+		op, err := operationOf(l, dom)
+		if err != nil || !op.leaving() {
+			return err
+		}
+		was = true
+		return l.DomainAbortJob(dom)
+	})
+	if hasCode(err, golibvirt.ErrNoDomain) {
+		return false, nil
+	}
+	return was, err
+}
+
+// settle finds out where a guest is after a call that failed with cause. It
+// waits while that is not decided.
+func (f *Fleet) settle(ctx context.Context, uuid, name string, cause error) (Place, error) {
+	for {
+		w, err := f.where(ctx, uuid, name)
+		if err == nil {
+			switch w.Place {
+			case Here, Off, Absent:
+				return w.Place, cause
+			case Left:
+				return Left, nil
+			}
+			err = fmt.Errorf("it is %s %s", w.Place, w.Note)
+		}
+		if sleep(ctx, 50*time.Millisecond) != nil {
+			return Unclear, errors.Join(cause, err)
+		}
+	}
+}
+
+// Follow waits for the end of a migration that another process began, and
+// returns as Migrate does. It aborts nothing: when ctx ends first, the place is
+// the one that was seen last.
+func (f *Fleet) Follow(ctx context.Context, uuid, name string, tell func(Progress)) (Place, error) {
+	last := Unclear
+	for {
+		w, err := f.where(ctx, uuid, name)
+		if err == nil {
+			last = w.Place
+		}
+		switch {
+		case err != nil:
+		case w.Place == Left:
+			return Left, nil
+		case w.Place != Leaving:
+			return w.Place, doing("migrate", name, fmt.Errorf("it did not move, it is %s %s", w.Place, w.Note))
+		case tell != nil:
+			tell(w.Progress)
+		}
+		if sleep(ctx, progressPause) != nil {
+			return last, doing("follow the migration of", name, errors.Join(ctx.Err(), err))
+		}
+	}
+}
+
+// AbortMigration ends an outgoing migration, also one that another process
+// began, and returns when it has ended. nil when there is none.
+func (f *Fleet) AbortMigration(ctx context.Context, uuid string) error {
+	dom, err := f.find(ctx, uuid)
+	if hasCode(err, golibvirt.ErrNoDomain) {
+		return nil
+	}
+	for err == nil {
+		var was bool
+		if was, err = f.abort(ctx, dom); err == nil && !was {
+			return nil
+		}
+		if hasCode(err, golibvirt.ErrOperationInvalid) { // it has ended just now
+			err = nil
+		}
+		if err == nil {
+			err = sleep(ctx, abortPause)
+		}
+	}
+	return doing("abort the migration of", uuid, err)
+}

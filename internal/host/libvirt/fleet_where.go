@@ -1,0 +1,174 @@
+package libvirt
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	golibvirt "github.com/digitalocean/go-libvirt"
+)
+
+// Place is where a guest is, as seen from this host.
+type Place string
+
+// Places.
+const (
+	Here     Place = "here"     // it has a process here, and no migration is under way
+	Leaving  Place = "leaving"  // a migration takes it away
+	Arriving Place = "arriving" // a migration brings it
+	Left     Place = "left"     // a migration took all of it away
+	Off      Place = "off"      // it is defined here, and does not run here
+	Absent   Place = "absent"   // this host's libvirtd does not know it
+	Unclear  Place = "unclear"  // it is not known; see Where.Note
+)
+
+// Where tells where a guest is.
+type Where struct {
+	Place    Place
+	State    VMState  // of a guest that is Here
+	Moved    bool     // the last process that it had here was taken away by a migration. With Off: only its definition was left behind, or has come back since
+	Progress Progress // of a guest that is Leaving
+	Note     string   // for people
+}
+
+// Whereabouts tells where a guest is: the answer to "what has become of it" for
+// whoever began to move it and died. name finds the guest's log when libvirtd does
+// not know it any more.
+//
+// Left is certain: libvirtd writes it only when the target has taken over. Here is
+// certain for this host; after a migration whose target fell silent at the very end
+// QEMU may run there, too, so then ask the target's Fleet (image locks, where the
+// storage has them, let only one of the two go on). Unclear with a guest that stands still is what a libvirtd
+// leaves that died at that point. If the target has it not, Resume it here.
+func (f *Fleet) Whereabouts(ctx context.Context, uuid, name string) (Where, error) {
+	w, err := f.where(ctx, uuid, name)
+	if err != nil {
+		return Where{Place: Unclear, Note: oneLine(err).Error()}, doing("find", name, err)
+	}
+	return w, nil
+}
+
+func (f *Fleet) where(ctx context.Context, uuid, name string) (Where, error) {
+	u, err := parseUUID(uuid)
+	if err != nil {
+		return Where{}, err
+	}
+	var known bool
+	var state, reason int32
+	var op operation
+	err = f.ask(ctx, "ask for the guest", func(l *golibvirt.Libvirt) error {
+		dom, err := l.DomainLookupByUUID(u)
+		if hasCode(err, golibvirt.ErrNoDomain) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if state, reason, err = l.DomainGetState(dom, 0); err == nil {
+			op, err = operationOf(l, dom)
+		}
+		known = err == nil
+		if hasCode(err, golibvirt.ErrNoDomain) {
+			return nil // it has just gone
+		}
+		return err
+	})
+	if err != nil {
+		return Where{}, err
+	}
+	moved, err := endedByMigration(filepath.Join(f.opt.LogDir, name+".log"))
+	if err != nil {
+		return Where{}, fmt.Errorf("read its log: %w", err)
+	}
+	if !known && moved {
+		return Where{Place: Left, Moved: true}, nil
+	}
+	if !known {
+		return Where{Place: Absent}, nil
+	}
+	return placeOf(golibvirt.DomainState(state), golibvirt.DomainPausedReason(reason), op, moved), nil
+}
+
+// placeOf tells the place of a guest that libvirtd knows.
+func placeOf(state golibvirt.DomainState, reason golibvirt.DomainPausedReason, op operation, moved bool) Where {
+	vm, note := vmState(state, reason)
+	w := Where{Place: Here, State: vm, Note: note}
+	switch {
+	case vm == VMOff:
+		return Where{Place: Off, Moved: moved}
+	case op.incoming:
+		return Where{Place: Arriving}
+	case op.leaving():
+		return Where{Place: Leaving, Progress: progressOf(op.params)}
+	case state != golibvirt.DomainPaused:
+	case reason == golibvirt.DomainPausedMigration && op.active: // not told of which kind
+		w.Place = Arriving
+	case reason == golibvirt.DomainPausedMigration:
+		w.Place, w.Note = Unclear, "it stands still after a migration of which libvirtd does not know whether the target has it"
+	case reason == golibvirt.DomainPausedPostcopy, reason == golibvirt.DomainPausedPostcopyFailed:
+		w.Place, w.Note = Unclear, "a post-copy migration broke off: it is on two hosts in parts"
+	}
+	return w
+}
+
+// Progress of a migration.
+type Progress struct {
+	Percent   int           // 0..100; goes backwards when the guest changes memory faster than it is sent
+	Total     int64         // bytes
+	Remaining int64         // bytes
+	Rate      float64       // that are sent, MiB/s
+	Dirty     float64       // that the guest changes, MiB/s
+	Rounds    int           // through its memory
+	Throttle  int           // by which auto-converge slows the guest down, percent
+	Elapsed   time.Duration // since it began
+	Downtime  time.Duration // that the guest stands still at the end: expected, or measured when it is over
+}
+
+func progressOf(params []golibvirt.TypedParam) Progress {
+	var p Progress
+	var dirty, page uint64
+	for _, x := range params {
+		n := number(x)
+		switch x.Field {
+		case golibvirt.DomainJobDataTotal:
+			p.Total = int64(n)
+		case golibvirt.DomainJobDataRemaining:
+			p.Remaining = int64(n)
+		case golibvirt.DomainJobMemoryBps:
+			p.Rate = float64(n) / (1 << 20)
+		case golibvirt.DomainJobMemoryDirtyRate: // pages
+			dirty = n
+		case golibvirt.DomainJobMemoryPageSize:
+			page = n
+		case golibvirt.DomainJobMemoryIteration:
+			p.Rounds = int(n)
+		case golibvirt.DomainJobAutoConvergeThrottle:
+			p.Throttle = int(n)
+		case golibvirt.DomainJobTimeElapsed:
+			p.Elapsed = time.Duration(n) * time.Millisecond
+		case golibvirt.DomainJobDowntime:
+			p.Downtime = time.Duration(n) * time.Millisecond
+		}
+	}
+	p.Dirty = float64(dirty) * float64(max(page, 4096)) / (1 << 20)
+	if p.Total > 0 && p.Remaining <= p.Total {
+		p.Percent = int(100 * (p.Total - p.Remaining) / p.Total)
+	}
+	return p
+}
+
+// LastMigration tells, on the host where a guest has arrived, the figures of the
+// migration that brought it, the downtime among them.
+func (f *Fleet) LastMigration(ctx context.Context, uuid string) (Progress, error) {
+	dom, err := f.lookup(ctx, uuid)
+	if err != nil {
+		return Progress{}, doing("figures of the migration of", uuid, err)
+	}
+	var params []golibvirt.TypedParam
+	err = f.ask(ctx, "ask for them", func(l *golibvirt.Libvirt) (err error) {
+		_, params, err = l.DomainGetJobStats(dom, golibvirt.DomainJobStatsCompleted|golibvirt.DomainJobStatsKeepCompleted)
+		return err
+	})
+	return progressOf(params), doing("figures of the migration of", dom.Name, err)
+}

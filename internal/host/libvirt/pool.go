@@ -1,0 +1,385 @@
+package libvirt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	golibvirt "github.com/digitalocean/go-libvirt"
+	"libvirt.org/go/libvirtxml"
+)
+
+// Pool is a storage pool of this host's libvirt.
+type Pool struct {
+	Name      string
+	UUID      string
+	Kind      string // libvirt's type (dir, fs, netfs, iscsi, logical, rbd...); of a dir or fs with a cluster file system that, as ocfs2
+	Active    bool
+	Autostart bool
+	Target    string   // path of its volumes, "" for none
+	Devices   []string // block devices, iSCSI targets or HOST:DIRECTORY that it is made of
+	Shared    bool     // other hosts use it at the same time
+	Paths     int      // ways to the device with the fewest; 1 is a single path; 0: does not apply, or not known
+	Mapper    string   // with Paths 1: the multipath device that it could use, "" for none
+	Why       string   // what could not be found out, for people
+}
+
+// ErrPoolBusy: the pool is active or used, by running guests for one.
+var ErrPoolBusy = errors.New("the pool is in use")
+
+// poolLimit is how long starting or stopping a pool may take: it mounts or logs in.
+const poolLimit = 2 * time.Minute
+
+// Pools returns the storage pools of this host.
+func (f *Fleet) Pools(ctx context.Context) ([]Pool, error) {
+	ctx, cancel := context.WithTimeout(ctx, share(ctx, listLimit))
+	defer cancel()
+	mounts, err := f.storage.mounts()
+	if err != nil {
+		return nil, fmt.Errorf("list the pools: %w", err)
+	}
+	var out []Pool
+	err = f.with(ctx, func(c *conn) error {
+		all, err := pools(ctx, c, 0)
+		if err != nil {
+			return err
+		}
+		active, err := pools(ctx, c, golibvirt.ConnectListStoragePoolsActive)
+		if err != nil {
+			return err
+		}
+		auto, err := pools(ctx, c, golibvirt.ConnectListStoragePoolsAutostart)
+		if err != nil {
+			return err
+		}
+		for _, sp := range all {
+			def, err := poolDefinition(ctx, c, sp)
+			if hasCode(err, golibvirt.ErrNoStoragePool) {
+				continue // gone meanwhile
+			}
+			if err != nil {
+				return err
+			}
+			p := f.poolFacts(ctx, mounts, def)
+			p.UUID = formatUUID(sp.UUID)
+			p.Active = slices.ContainsFunc(active, samePool(sp))
+			p.Autostart = slices.ContainsFunc(auto, samePool(sp))
+			out = append(out, p)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list the pools: %w", oneLine(err))
+	}
+	return out, nil
+}
+
+func samePool(a golibvirt.StoragePool) func(golibvirt.StoragePool) bool {
+	return func(b golibvirt.StoragePool) bool { return a.UUID == b.UUID }
+}
+
+func pools(ctx context.Context, c *conn, which golibvirt.ConnectListAllStoragePoolsFlags) (out []golibvirt.StoragePool, err error) {
+	err = c.call(ctx, "ask for the pools", func(l *golibvirt.Libvirt) (err error) {
+		out, _, err = l.ConnectListAllStoragePools(1, which)
+		return err
+	})
+	return out, err
+}
+
+// poolDefinition reads what a pool is defined as, not what a start has found out.
+func poolDefinition(ctx context.Context, c *conn, sp golibvirt.StoragePool) (libvirtxml.StoragePool, error) {
+	var def libvirtxml.StoragePool
+	var text string
+	err := c.call(ctx, "read the definition of pool "+sp.Name, func(l *golibvirt.Libvirt) (err error) {
+		text, err = l.StoragePoolGetXMLDesc(sp, golibvirt.StorageXMLInactive)
+		return err
+	})
+	if err != nil {
+		return def, err
+	}
+	if err := def.Unmarshal(text); err != nil {
+		return def, fmt.Errorf("read the definition of pool %s: %w", sp.Name, err)
+	}
+	return def, nil
+}
+
+// poolFacts tells what a definition and the host's devices say of a pool.
+func (f *Fleet) poolFacts(ctx context.Context, mounts []mount, def libvirtxml.StoragePool) Pool {
+	p := Pool{Name: def.Name, Kind: def.Type}
+	if def.Target != nil {
+		p.Target = def.Target.Path
+	}
+	src := def.Source
+	if src == nil {
+		src = &libvirtxml.StoragePoolSource{}
+	}
+	for _, d := range src.Device {
+		p.Devices = append(p.Devices, d.Path)
+	}
+	format := ""
+	if src.Format != nil {
+		format = src.Format.Type
+	}
+	switch def.Type {
+	case "netfs":
+		p.Shared = true
+		for _, h := range src.Host {
+			if src.Dir != nil {
+				p.Devices = append(p.Devices, h.Name+":"+src.Dir.Path)
+			}
+		}
+	case "iscsi":
+		p.Shared = true
+		p.Paths = f.sessionsOf(&p)
+	case "iscsi-direct", "rbd", "gluster", "sheepdog", "vstorage", "mpath":
+		p.Shared = true
+	case "scsi":
+		p.Shared = src.Adapter != nil && src.Adapter.Type == "fc_host"
+	case "fs":
+		p.Shared = sharedFS(format)
+		if p.Shared {
+			p.Kind = format
+		}
+		f.lookAtDevices(&p)
+	case "logical", "disk":
+		p.Shared = f.lookAtDevices(&p)
+	case "dir":
+		f.lookAtDirectory(ctx, mounts, &p)
+	}
+	return p
+}
+
+// lookAtDevices finds the pool's ways to its devices, and whether other hosts
+// reach all of them.
+func (f *Fleet) lookAtDevices(p *Pool) (shared bool) {
+	shared = len(p.Devices) > 0
+	for i, path := range p.Devices {
+		d, err := f.storage.device(path)
+		if err != nil {
+			p.Why = err.Error()
+			p.Paths, p.Mapper = 0, ""
+			return false
+		}
+		shared = shared && d.Shared
+		if i == 0 || d.Paths < p.Paths {
+			p.Paths, p.Mapper = d.Paths, d.Mapper
+		}
+	}
+	return shared
+}
+
+// lookAtDirectory finds what file system a directory is in; a cluster file
+// system is on a device with paths.
+func (f *Fleet) lookAtDirectory(ctx context.Context, mounts []mount, p *Pool) {
+	fstype, shared, err := f.storage.file(ctx, mounts, p.Target)
+	if err != nil {
+		p.Why = err.Error()
+		return
+	}
+	p.Shared = shared
+	if !sharedFS(fstype) {
+		return
+	}
+	p.Kind = fstype
+	if m := mountOf(mounts, p.Target); m.fs == fstype && strings.HasPrefix(m.source, "/dev/") {
+		p.Devices = []string{m.source}
+		f.lookAtDevices(p)
+	}
+}
+
+// sessionsOf counts the iSCSI sessions to the pool's target; each is a path.
+func (f *Fleet) sessionsOf(p *Pool) int {
+	all, err := f.storage.sessions()
+	if err != nil {
+		p.Why = err.Error()
+		return 0
+	}
+	n := 0
+	for _, s := range all {
+		if slices.Contains(p.Devices, s.Target) {
+			n++
+		}
+	}
+	return n
+}
+
+// findPool looks a pool up and tells whether it is active.
+func findPool(ctx context.Context, c *conn, name string) (sp golibvirt.StoragePool, active bool, err error) {
+	err = c.call(ctx, "look up pool "+name, func(l *golibvirt.Libvirt) (err error) {
+		var is int32
+		if sp, err = l.StoragePoolLookupByName(name); err == nil {
+			is, err = l.StoragePoolIsActive(sp)
+		}
+		active = is != 0
+		return err
+	})
+	return sp, active, err
+}
+
+// StartPool starts a pool: it is mounted, logged in or scanned. nil also when it
+// is active already.
+func (f *Fleet) StartPool(ctx context.Context, name string) error {
+	return doing("start pool", name, f.setPool(ctx, name, true, func(l *golibvirt.Libvirt, sp golibvirt.StoragePool) error {
+		return l.StoragePoolCreate(sp, 0)
+	}))
+}
+
+// StopPool stops a pool: it is unmounted or logged out, and its content stays. It
+// refuses, with ErrPoolBusy, while guests that have a process use the pool, or the
+// host itself a disk of an iSCSI pool. nil also when it is not active.
+func (f *Fleet) StopPool(ctx context.Context, name string) error {
+	users, err := f.poolUsers(ctx, name)
+	if err == nil && len(users) > 0 {
+		err = fmt.Errorf("%w by %s", ErrPoolBusy, strings.Join(users, ", "))
+	}
+	if err == nil {
+		err = f.setPool(ctx, name, false, func(l *golibvirt.Libvirt, sp golibvirt.StoragePool) error {
+			return l.StoragePoolDestroy(sp)
+		})
+	}
+	return doing("stop pool", name, err)
+}
+
+// setPool makes a pool active or not, and looks after a lost answer what became
+// of it.
+func (f *Fleet) setPool(ctx context.Context, name string, want bool, do func(*golibvirt.Libvirt, golibvirt.StoragePool) error) error {
+	limit, cancel := context.WithTimeout(ctx, share(ctx, poolLimit))
+	defer cancel()
+	err := f.with(limit, func(c *conn) error {
+		sp, active, err := findPool(limit, c, name)
+		if err != nil || active == want {
+			return err
+		}
+		return c.call(limit, "ask libvirtd", func(l *golibvirt.Libvirt) error { return do(l, sp) })
+	})
+	if err == nil {
+		return nil
+	}
+	var active bool
+	if lookErr := f.ask(ctx, "look at it again", func(l *golibvirt.Libvirt) error {
+		sp, err := l.StoragePoolLookupByName(name)
+		if err != nil {
+			return err
+		}
+		is, err := l.StoragePoolIsActive(sp)
+		active = is != 0
+		return err
+	}); lookErr != nil {
+		return errors.Join(err, lookErr)
+	}
+	if active == want {
+		return nil // done by this call, or by another one at the same time
+	}
+	return err
+}
+
+// poolUsers names the guests with a process that have a disk in the pool, and
+// what the host does with the disks of an iSCSI pool.
+func (f *Fleet) poolUsers(ctx context.Context, name string) ([]string, error) {
+	pools, err := f.Pools(ctx)
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(pools, func(p Pool) bool { return p.Name == name })
+	if i < 0 {
+		return nil, fmt.Errorf("libvirt has no pool %s", name)
+	}
+	vms, err := f.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var users []string
+	if pools[i].Kind == "iscsi" { // the host may use its disks, too
+		for _, target := range pools[i].Devices {
+			u, err := f.storage.users(target, "")
+			if err != nil {
+				return nil, err
+			}
+			users = append(users, u...)
+		}
+	}
+	for _, v := range vms {
+		switch {
+		case v.State == VMOff:
+		case !v.known:
+			users = append(users, v.Name+" (it may: its disks are not known)")
+		case slices.ContainsFunc(v.Disks, pools[i].holds):
+			users = append(users, v.Name)
+		}
+	}
+	return users, nil
+}
+
+// holds reports that a disk is in the pool. Paths in /dev are shared by many
+// pools, so there only the pool's own devices and volumes count.
+func (p Pool) holds(d Disk) bool {
+	if d.Kind == "volume" {
+		return strings.HasPrefix(d.Source, p.Name+"/")
+	}
+	for _, target := range p.Devices { // by the names that udev gives
+		if p.Kind == "iscsi" && strings.Contains(d.Source, "-iscsi-"+target+"-") {
+			return true
+		}
+	}
+	dev := p.Target == "/dev" || strings.HasPrefix(p.Target, "/dev/disk") || strings.HasPrefix(p.Target, "/dev/mapper")
+	return p.Target != "" && !dev && strings.HasPrefix(d.Source, "/") && below(d.Source, p.Target) ||
+		slices.Contains(p.Devices, d.Source)
+}
+
+// RedefineMultipath makes a pool use the multipath device over the disk that it
+// uses now by a single path. The pool must be stopped. The definition is replaced
+// in one step, so that a pool never gets lost on the way. nil also when all its
+// devices are multipath devices already; changed tells whether it did something.
+func (f *Fleet) RedefineMultipath(ctx context.Context, name string) (changed bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, share(ctx, poolLimit))
+	defer cancel()
+	err = f.with(ctx, func(c *conn) error {
+		sp, active, err := findPool(ctx, c, name)
+		if err != nil {
+			return err
+		}
+		def, err := poolDefinition(ctx, c, sp)
+		if err != nil {
+			return err
+		}
+		if changed, err = f.useMultipath(&def); err != nil || !changed {
+			return err
+		}
+		if active {
+			return fmt.Errorf("%w: stop it first", ErrPoolBusy)
+		}
+		text, err := def.Marshal()
+		if err != nil {
+			return fmt.Errorf("write its definition: %w", err)
+		}
+		return c.call(ctx, "define it", func(l *golibvirt.Libvirt) error {
+			_, err := l.StoragePoolDefineXML(text, 0)
+			return err
+		})
+	})
+	return changed && err == nil, doing("redefine pool", name, err)
+}
+
+func (f *Fleet) useMultipath(def *libvirtxml.StoragePool) (changed bool, err error) {
+	switch def.Type {
+	case "fs", "logical", "disk":
+	default:
+		return false, fmt.Errorf("it is of kind %s: only fs, logical and disk pools name a device", def.Type)
+	}
+	if def.Source == nil || len(def.Source.Device) == 0 {
+		return false, errors.New("it names no device")
+	}
+	for i := range def.Source.Device {
+		d := &def.Source.Device[i]
+		mapper, err := f.storage.multipath(d.Path)
+		if err != nil {
+			return false, err
+		}
+		changed = changed || mapper != d.Path
+		d.Path = mapper
+	}
+	return changed, nil
+}

@@ -1,0 +1,149 @@
+package reboot
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// lab is a host whose reboot command writes down that it was called.
+type lab struct {
+	*Host
+	boot, log string
+}
+
+func newLab(t *testing.T, script string, timeout time.Duration) lab {
+	t.Helper()
+	dir := t.TempDir()
+	l := lab{boot: filepath.Join(dir, "boot_id"), log: filepath.Join(dir, "log")}
+	l.booted(t, "b1")
+	h, err := New(Options{Command: []string{"sh", "-c", "echo $1 >> " + l.log + "; " + script, "sh", "now"}, BootID: l.boot, Timeout: timeout})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Host = h
+	return l
+}
+
+func (l lab) booted(t *testing.T, id string) {
+	t.Helper()
+	if err := os.WriteFile(l.boot, []byte(id+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// called counts the calls of the command.
+func (l lab) called(t *testing.T) int {
+	t.Helper()
+	b, err := os.ReadFile(l.log)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return strings.Count(string(b), "now\n")
+}
+
+func TestRebootIsOrderedOncePerBoot(t *testing.T) {
+	l := newLab(t, "exit 0", 0)
+	boot, err := l.Boot()
+	if err != nil || boot != "b1" {
+		t.Fatalf("boot id %q, %v", boot, err)
+	}
+	if err := l.Reboot(t.Context(), Request{Boot: boot, Guests: []string{"a", "b"}}); !errors.Is(err, ErrGuests) || !strings.Contains(err.Error(), "a, b") {
+		t.Errorf("with guests: %v, want ErrGuests", err)
+	}
+	if err := l.Reboot(t.Context(), Request{}); err == nil {
+		t.Error("a reboot of any boot")
+	}
+	if n := l.called(t); n != 0 {
+		t.Errorf("refused, and called %d times", n)
+	}
+	if err := l.Reboot(t.Context(), Request{Boot: boot}); err != nil {
+		t.Errorf("reboot: %v", err)
+	}
+	l.booted(t, "b2")
+	if err := l.Reboot(t.Context(), Request{Boot: boot}); !errors.Is(err, ErrDone) {
+		t.Errorf("repeated after the reboot: %v, want ErrDone", err)
+	}
+	if n := l.called(t); n != 1 {
+		t.Errorf("called %d times, want once", n)
+	}
+}
+
+func TestRebootThatFails(t *testing.T) {
+	l := newLab(t, "echo inhibited >&2; exit 1", 0)
+	if err := l.Reboot(t.Context(), Request{Boot: "b1"}); err == nil || !strings.Contains(err.Error(), "inhibited") {
+		t.Errorf("%v, want what the command said", err)
+	}
+	l = newLab(t, "exec sleep 60", 100*time.Millisecond)
+	t0 := time.Now()
+	if err := l.Reboot(t.Context(), Request{Boot: "b1"}); !errors.Is(err, context.DeadlineExceeded) || time.Since(t0) > 10*time.Second {
+		t.Errorf("a command that hangs: %v after %v", err, time.Since(t0))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	l = newLab(t, "exit 0", 0)
+	if err := l.Reboot(ctx, Request{Boot: "b1"}); !errors.Is(err, context.Canceled) || l.called(t) != 0 {
+		t.Errorf("cancelled: %v", err)
+	}
+	for _, text := range []string{"", "gone"} {
+		l.booted(t, text)
+		if text == "gone" {
+			if err := os.Remove(l.boot); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := l.Reboot(t.Context(), Request{Boot: "b1"}); err == nil {
+			t.Errorf("boot id %q: rebooted", text)
+		}
+	}
+}
+
+// TestBackgroundIsNotWaitedFor: the lab's command leaves something behind that
+// ends the host a moment later.
+func TestBackgroundIsNotWaitedFor(t *testing.T) {
+	l := newLab(t, "sleep 20 & echo $! > \"$0.pid\"", 0)
+	l.opt.Command[3] = l.log // $0
+	t0 := time.Now()
+	err := l.Reboot(t.Context(), Request{Boot: "b1"})
+	b, readErr := os.ReadFile(l.log + ".pid")
+	if readErr != nil {
+		t.Fatal(readErr)
+	}
+	endSleep(t, strings.TrimSpace(string(b)))
+	if err != nil || time.Since(t0) > 10*time.Second {
+		t.Errorf("%v after %v", err, time.Since(t0))
+	}
+}
+
+func TestOptions(t *testing.T) {
+	h, err := New(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if id, err := h.Boot(); err != nil || len(id) != 36 {
+		t.Errorf("this host's boot id: %q, %v", id, err)
+	}
+	for _, bad := range []Options{{Command: []string{""}}, {Command: []string{"bin/reboot"}}, {Timeout: -1}} {
+		if _, err := New(bad); err == nil {
+			t.Errorf("%+v was taken", bad)
+		}
+	}
+}
+
+// endSleep ends the process that the command left behind.
+func endSleep(t *testing.T, pid string) {
+	t.Helper()
+	n, err := strconv.Atoi(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(n, syscall.SIGKILL); err != nil {
+		t.Error(err)
+	}
+}
