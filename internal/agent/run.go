@@ -20,6 +20,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
+	"holdfast/internal/fleet"
 	"holdfast/internal/host/clock"
 	"holdfast/internal/host/heartbeat"
 	"holdfast/internal/host/libvirt"
@@ -130,10 +131,17 @@ func (nd *node) beats(r *Rhythm) (*heartbeat.Beats, error) {
 }
 
 // serve runs everything that an agent is made of, and ends it together.
-func (nd *node) serve(ctx context.Context, a *Agent, beats *heartbeat.Beats) error {
-	srv, err := server.New(a, server.Options{
-		Socket: nd.socket(), Listen: nd.n.API.Listen, TLS: nd.server, Log: nd.Log, Version: nd.Version,
-	})
+func (nd *node) serve(ctx context.Context, a *Agent, beats *heartbeat.Beats) (err error) {
+	opts := server.Options{Socket: nd.socket(), Listen: nd.n.API.Listen, TLS: nd.server, Log: nd.Log, Version: nd.Version}
+	jobs, guests, err := nd.jobs(a)
+	if err != nil {
+		return BadInput{err}
+	}
+	if jobs != nil {
+		defer func() { err = errors.Join(err, guests.Close()) }()
+		opts.Jobs = jobs
+	}
+	srv, err := server.New(a, opts)
 	if err != nil {
 		return BadInput{err}
 	}
@@ -157,6 +165,9 @@ func (nd *node) serve(ctx context.Context, a *Agent, beats *heartbeat.Beats) err
 	}
 	if a.Gate != nil {
 		run("let migrations in", a.Gate.serve)
+	}
+	if jobs != nil {
+		run("work on jobs", jobs.Run)
 	}
 	run("put the configuration into the store", func(ctx context.Context) error { return nd.plant(ctx, a.Store) })
 	run("agent", func(ctx context.Context) error {
@@ -337,6 +348,28 @@ func (nd *node) driver() (Driver, error) {
 		Socket: nd.n.Libvirt.Socket, MigrateURI: nd.n.Libvirt.MigrateURI, RunDir: nd.n.RunDir,
 		Resource: cluster.MgmtVM, UUID: uuid, Name: GuestName, Log: nd.Log,
 	})
+}
+
+// jobs makes this host's part in jobs: none where no hypervisor runs guests.
+func (nd *node) jobs(a *Agent) (*fleet.Service, *libvirt.Fleet, error) {
+	if nd.n.Driver == "process" {
+		return nil, nil, nil
+	}
+	guests, err := libvirt.NewFleet(libvirt.FleetOptions{
+		Socket: nd.n.Libvirt.Socket, MigrateURI: nd.n.Libvirt.MigrateURI, Shared: nd.n.Libvirt.Shared,
+		Protected: []string{GuestUUID(nd.n.Cluster)}, Log: nd.Log,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	p := fleet.Parts{
+		Store: a.Store, Cluster: a, Host: a.Host, Install: a.Identity, Boot: nd.boot, Addr: nd.n.Addr, Version: nd.Version,
+		Dir: nd.n.DataDir, Fleet: guests, Instance: a.s.view.Local.Instance, Log: nd.Log,
+	}
+	if nd.n.API.Listen != "" {
+		p.API = "https://" + nd.n.API.Listen
+	}
+	return fleet.New(p), guests, nil
 }
 
 // absent stands for the holder on a host without a watchdog.

@@ -38,6 +38,7 @@ const (
 type Client struct {
 	target    string
 	rpc       apiv1connect.ClusterServiceClient
+	jobs      apiv1connect.JobServiceClient
 	transport *http.Transport
 }
 
@@ -97,7 +98,8 @@ func Dial(target string, tlsConf *tls.Config) (*Client, error) {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	rpc := apiv1connect.NewClusterServiceClient(hc, base, connect.WithReadMaxBytes(maxMessage))
-	return &Client{target: target, rpc: rpc, transport: transport}, nil
+	jobs := apiv1connect.NewJobServiceClient(hc, base, connect.WithReadMaxBytes(maxMessage))
+	return &Client{target: target, rpc: rpc, jobs: jobs, transport: transport}, nil
 }
 
 // newTransport returns a transport without a proxy, with no protocol yet, whose

@@ -14,7 +14,7 @@ import (
 )
 
 func (a *app) hostCmd() *cobra.Command {
-	return group("host", "List the hosts, or take one out of use for maintenance", a.hostListCmd(), a.hostMaintenanceCmd(), a.hostEnableCmd())
+	return group("host", "List the hosts, or take one out of use for maintenance", a.hostListCmd(), a.hostDrainCmd(), a.hostMaintenanceCmd(), a.hostEnableCmd())
 }
 
 // hostLine is a host as `host list` shows it to programs.
@@ -128,6 +128,25 @@ able to run it, the VM stays where it is, and "status" says why.`,
 	return cmd
 }
 
+func (a *app) hostDrainCmd() *cobra.Command {
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use:   "drain HOST",
+		Short: "Move all guests off a host, live, and keep it empty",
+		Long: `Moves every guest off a host, live, to hosts that have room, and the management
+VM with them; the host takes no guests until "host enable". It shows how far it
+is, and which guest waits for what. The work goes on when the command is
+interrupted: "jobs watch" shows it, "jobs abort" ends it. A guest that can not
+move fails the job, when all others have left.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.runJob(cmd, timeout, func(ctx context.Context, c *api.Client) (api.Job, error) { return c.DrainHost(ctx, args[0]) })
+		},
+	}
+	jobTimeout(cmd, &timeout)
+	return cmd
+}
+
 func (a *app) hostEnableCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "enable HOST",
@@ -145,7 +164,7 @@ func (a *app) hostEnableCmd() *cobra.Command {
 			if js {
 				return a.showNow(cmd.Context(), c)
 			}
-			return writeText(a.env.Stdout, fmt.Sprintf("host %s may run the management VM again\n", clean(args[0])))
+			return writeText(a.env.Stdout, fmt.Sprintf("host %s takes guests again\n", clean(args[0])))
 		},
 	}
 }

@@ -67,7 +67,7 @@ reachable.`,
 	f.StringVar(&a.cert, "cert", "", "PEM `file` with the client certificate, for --server")
 	f.StringVar(&a.key, "key", "", "PEM `file` with the client's key, for --server")
 	f.StringVarP(&a.output, "output", "o", "text", "output `format`, text or json")
-	root.AddCommand(a.statusCmd(), a.startCmd(), a.stopCmd(), a.migrateCmd(), a.eventsCmd(), a.versionCmd(), a.configCmd(), a.bundleCmd(), a.hostCmd(),
+	root.AddCommand(a.statusCmd(), a.startCmd(), a.stopCmd(), a.migrateCmd(), a.eventsCmd(), a.versionCmd(), a.configCmd(), a.bundleCmd(), a.hostCmd(), a.jobsCmd(),
 		a.storeCmd(), a.confirmOffCmd())
 	root.AddCommand(a.upgradeCmd())
 	root.AddCommand(env.Extra...)

@@ -74,7 +74,7 @@ func startAgent(socket string) (*agent, error) {
 
 // serve begins to serve and returns when the server answers.
 func (a *agent) serve() error {
-	s, err := server.New(a.Fake, server.Options{Socket: a.socket, Log: slog.New(slog.DiscardHandler), Version: "1.2.4"})
+	s, err := server.New(a.Fake, server.Options{Socket: a.socket, Log: slog.New(slog.DiscardHandler), Version: "1.2.4", Jobs: &servertest.Jobs{Now: testTime(), Fails: []cluster.HostID{"node2"}}})
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -164,6 +165,16 @@ type Want struct {
 	Off      []Off  `json:"off,omitempty"`       // operators' word that hosts are off
 	// Rest are hosts in maintenance: not chosen to run it. One that runs it goes on.
 	Rest []HostID `json:"rest,omitempty"`
+}
+
+// SetRest puts a host into maintenance, or takes it out.
+func (w *Want) SetRest(host HostID, on bool) {
+	rest := slices.DeleteFunc(slices.Clone(w.Rest), func(h HostID) bool { return h == host })
+	if on {
+		rest = append(rest, host)
+		slices.Sort(rest)
+	}
+	w.Rest = rest
 }
 
 // Off is an operator's word that a host is off, or that nothing of the resource

@@ -110,6 +110,9 @@ func (c *checker) driver(n Node) {
 		c.fault("driver", n.Driver, "want libvirt or process")
 	}
 	c.absolute("libvirt.socket", n.Libvirt.Socket)
+	for i, dir := range n.Libvirt.Shared {
+		c.absolute(index("libvirt.shared", i), dir)
+	}
 	uri := n.Libvirt.MigrateURI
 	u, err := url.Parse(strings.Replace(uri, "%s", "192.0.2.1", 1))
 	if err != nil || strings.Count(uri, "%") != 1 || u.Scheme == "" || u.Hostname() != "192.0.2.1" {

@@ -28,6 +28,9 @@ type Libvirt struct {
 	// MigrateURI is the connection URI of a target host, %s stands for its
 	// address; default qemu+tls://%s/system.
 	MigrateURI string `json:"migrate_uri,omitempty"`
+	// Shared are directories and devices, with all below them, that are the same on
+	// every host although their file system does not tell it.
+	Shared []string `json:"shared,omitempty"`
 }
 
 // Process says what the process driver runs in place of a guest.

@@ -14,7 +14,7 @@ import (
 // Times of the reporter.
 const (
 	reportEvery = 10 * time.Second // a record is written anew, also when nothing has changed
-	lookEvery   = 2 * time.Second  // between two looks at the host
+	lookEvery   = 5 * time.Second  // between two looks at the host
 	lookWithin  = 20 * time.Second
 	writeWithin = 3 * time.Second
 )

@@ -99,21 +99,24 @@ func (s StepState) Stuck() bool { return s == Failed || s == Unknown }
 
 // Record is the journal's entry of a step.
 type Record struct {
-	Step     string    `json:"step"`
-	State    StepState `json:"state"`
-	Attempt  int       `json:"attempt"`            // counts from 1
-	Term     int64     `json:"term"`               // of the coordinator that granted this attempt
-	Instance string    `json:"instance,omitempty"` // agent process that claimed it
-	Boot     string    `json:"boot,omitempty"`     // boot id of the host then
-	Began    time.Time `json:"began,omitzero"`     // claimed
-	Ended    time.Time `json:"ended,omitzero"`
-	Percent  int       `json:"percent,omitempty"`
-	Note     string    `json:"note,omitempty"` // what it does or waits for, for people
-	Exit     int       `json:"exit,omitempty"` // of a program that was run
-	Why      string    `json:"why,omitempty"`  // it failed, is unknown or was skipped
-	Tail     string    `json:"tail,omitempty"` // end of its log, at most MaxTail
-	By       string    `json:"by,omitempty"`   // operator who retried or skipped it
-	Mod      int64     `json:"-"`              // revision
+	Step     string         `json:"step"`
+	State    StepState      `json:"state"`
+	Attempt  int            `json:"attempt"`            // counts from 1
+	Term     int64          `json:"term"`               // of the coordinator that granted this attempt
+	Undo     bool           `json:"undo,omitempty"`     // granted while the job was aborting: it restores order and is not cancelled
+	Work     *Step          `json:"work,omitempty"`     // what to do, while it is granted or running: hosts need not read the plan
+	Host     cluster.HostID `json:"host,omitempty"`     // whose agent has claimed it
+	Instance string         `json:"instance,omitempty"` // agent process that claimed it
+	Boot     string         `json:"boot,omitempty"`     // boot id of the host then
+	Began    time.Time      `json:"began,omitzero"`     // claimed
+	Ended    time.Time      `json:"ended,omitzero"`
+	Percent  int            `json:"percent,omitempty"`
+	Note     string         `json:"note,omitempty"` // what it does or waits for, for people
+	Exit     int            `json:"exit,omitempty"` // of a program that was run
+	Why      string         `json:"why,omitempty"`  // it failed, is unknown or was skipped
+	Tail     string         `json:"tail,omitempty"` // end of its log, at most MaxTail
+	By       string         `json:"by,omitempty"`   // operator who retried or skipped it
+	Mod      int64          `json:"-"`              // revision
 }
 
 // MaxTail bounds Record.Tail, bytes. The whole log is on the host.
@@ -198,6 +201,12 @@ func (s StepState) name() string {
 // Grant is the record with which the next attempt of a step may begin.
 func Grant(r Record, step string, term int64) Record {
 	return Record{Step: step, State: Granted, Attempt: r.Attempt + 1, Term: term, By: r.By}
+}
+
+// Withdraw is the record of a granted step that nobody has begun and that shall
+// not begin now.
+func Withdraw(r Record) Record {
+	return Record{Step: r.Step, State: Pending, Attempt: r.Attempt - 1, By: r.By}
 }
 
 // Claim is the record with which an agent's process begins a granted step.

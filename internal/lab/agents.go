@@ -123,7 +123,7 @@ func (p plan) node(h string, o Options) config.Node {
 		DataDir: HostDir + "/data", RunDir: "/run/holdfast", ConfigFile: ClusterConfig,
 		Machine: MachineUUID, // the machine's own would be the same on all hosts
 		Driver:  "libvirt",
-		Libvirt: config.Libvirt{Socket: "/run/libvirt/libvirt-sock", MigrateURI: "qemu+tcp://%s/system"},
+		Libvirt: config.Libvirt{Socket: "/run/libvirt/libvirt-sock", MigrateURI: "qemu+tcp://%s/system", Shared: []string{"/srv/shared"}},
 		Store: config.Store{Member: &config.Member{
 			ListenPeer: p.url(h, peerPort), PeerURL: p.url(h, peerPort),
 			ListenClient: p.url(h, clientPort), ClientURL: p.url(h, clientPort),

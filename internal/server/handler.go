@@ -258,11 +258,7 @@ func (h *handler) SetMaintenance(ctx context.Context, req *apiv1.SetMaintenanceR
 		if !slices.Contains(s.Members, host) && !slices.ContainsFunc(s.Hosts, func(x cluster.HostStatus) bool { return x.Name == host }) {
 			return api.Errorf(api.KindInvalid, "host %q: no host of this cluster has that name", host)
 		}
-		w.Rest = slices.DeleteFunc(w.Rest, func(r cluster.HostID) bool { return r == host })
-		if req.On {
-			w.Rest = append(w.Rest, host)
-			slices.Sort(w.Rest)
-		}
+		w.SetRest(host, req.On)
 		return nil
 	})
 	if err != nil {

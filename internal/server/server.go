@@ -45,6 +45,7 @@ type Cluster interface {
 
 const (
 	maxMessage   = 1 << 20          // bytes of one request or answer
+	maxJob       = 4 << 20          // bytes of a job with its steps
 	maxHeader    = 16 << 10         // bytes
 	maxStreams   = 64               // at once on one connection
 	maxConns     = 256              // at once over TLS
@@ -65,6 +66,7 @@ type Options struct {
 	TLS     *tls.Config  // with the agent's certificate and ClientCAs; required with Listen
 	Log     *slog.Logger // required
 	Version string       // of the build, for GetVersion
+	Jobs    Jobs         // nil: this host takes no part in jobs
 }
 
 // Server serves the API of one agent.
@@ -187,6 +189,10 @@ func (s *Server) httpServer(stop context.Context) *http.Server {
 	)
 	mux := http.NewServeMux()
 	mux.Handle(path, service)
+	if s.opts.Jobs != nil {
+		mux.Handle(apiv1connect.NewJobServiceHandler(&jobHandler{s.opts.Jobs},
+			connect.WithReadMaxBytes(maxMessage), connect.WithSendMaxBytes(maxJob), connect.WithInterceptors(&gate{log: s.opts.Log})))
+	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)

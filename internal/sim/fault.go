@@ -164,10 +164,7 @@ func (w *World) cmdRest(args []string) error {
 	}
 	for _, h := range hs {
 		w.store.request(func(n *cluster.Want) {
-			n.Rest = slices.DeleteFunc(slices.Clone(n.Rest), func(r cluster.HostID) bool { return r == h.name })
-			if on {
-				n.Rest = append(n.Rest, h.name)
-			}
+			n.SetRest(h.name, on)
 		}, cluster.Event{Kind: cluster.EvWant, Host: h.name, Detail: "maintenance " + args[1]})
 	}
 	return nil

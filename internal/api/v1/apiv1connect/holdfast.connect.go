@@ -28,6 +28,8 @@ const _ = connect.IsAtLeastVersion1_13_0
 const (
 	// ClusterServiceName is the fully-qualified name of the ClusterService service.
 	ClusterServiceName = "holdfast.v1.ClusterService"
+	// JobServiceName is the fully-qualified name of the JobService service.
+	JobServiceName = "holdfast.v1.JobService"
 )
 
 // These constants are the fully-qualified names of the RPCs defined in this package. They're
@@ -71,6 +73,14 @@ const (
 	// ClusterServiceGetVersionProcedure is the fully-qualified name of the ClusterService's GetVersion
 	// RPC.
 	ClusterServiceGetVersionProcedure = "/holdfast.v1.ClusterService/GetVersion"
+	// JobServiceDrainHostProcedure is the fully-qualified name of the JobService's DrainHost RPC.
+	JobServiceDrainHostProcedure = "/holdfast.v1.JobService/DrainHost"
+	// JobServiceListJobsProcedure is the fully-qualified name of the JobService's ListJobs RPC.
+	JobServiceListJobsProcedure = "/holdfast.v1.JobService/ListJobs"
+	// JobServiceGetJobProcedure is the fully-qualified name of the JobService's GetJob RPC.
+	JobServiceGetJobProcedure = "/holdfast.v1.JobService/GetJob"
+	// JobServiceCommandJobProcedure is the fully-qualified name of the JobService's CommandJob RPC.
+	JobServiceCommandJobProcedure = "/holdfast.v1.JobService/CommandJob"
 )
 
 // ClusterServiceClient is a client for the holdfast.v1.ClusterService service.
@@ -497,4 +507,178 @@ func (UnimplementedClusterServiceHandler) BackUpStore(context.Context, *v1.BackU
 
 func (UnimplementedClusterServiceHandler) GetVersion(context.Context, *v1.GetVersionRequest) (*v1.GetVersionResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.ClusterService.GetVersion is not implemented"))
+}
+
+// JobServiceClient is a client for the holdfast.v1.JobService service.
+type JobServiceClient interface {
+	// DrainHost begins to move all guests off a host.
+	DrainHost(context.Context, *v1.DrainHostRequest) (*v1.DrainHostResponse, error)
+	// ListJobs returns the jobs that run and the last that ran, newest first,
+	// without their steps.
+	ListJobs(context.Context, *v1.ListJobsRequest) (*v1.ListJobsResponse, error)
+	// GetJob returns one job with its steps.
+	GetJob(context.Context, *v1.GetJobRequest) (*v1.GetJobResponse, error)
+	// CommandJob gives a job or one of its steps an order.
+	CommandJob(context.Context, *v1.CommandJobRequest) (*v1.CommandJobResponse, error)
+}
+
+// NewJobServiceClient constructs a client for the holdfast.v1.JobService service. By default, it
+// uses the Connect protocol with the binary Protobuf Codec, asks for gzipped responses, and sends
+// uncompressed requests. To use the gRPC or gRPC-Web protocols, supply the connect.WithGRPC() or
+// connect.WithGRPCWeb() options.
+//
+// The URL supplied here should be the base URL for the Connect or gRPC server (for example,
+// http://api.acme.com or https://acme.com/grpc).
+func NewJobServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.ClientOption) JobServiceClient {
+	baseURL = strings.TrimRight(baseURL, "/")
+	jobServiceMethods := v1.File_holdfast_proto.Services().ByName("JobService").Methods()
+	return &jobServiceClient{
+		drainHost: connect.NewClient[v1.DrainHostRequest, v1.DrainHostResponse](
+			httpClient,
+			baseURL+JobServiceDrainHostProcedure,
+			connect.WithSchema(jobServiceMethods.ByName("DrainHost")),
+			connect.WithClientOptions(opts...),
+		),
+		listJobs: connect.NewClient[v1.ListJobsRequest, v1.ListJobsResponse](
+			httpClient,
+			baseURL+JobServiceListJobsProcedure,
+			connect.WithSchema(jobServiceMethods.ByName("ListJobs")),
+			connect.WithClientOptions(opts...),
+		),
+		getJob: connect.NewClient[v1.GetJobRequest, v1.GetJobResponse](
+			httpClient,
+			baseURL+JobServiceGetJobProcedure,
+			connect.WithSchema(jobServiceMethods.ByName("GetJob")),
+			connect.WithClientOptions(opts...),
+		),
+		commandJob: connect.NewClient[v1.CommandJobRequest, v1.CommandJobResponse](
+			httpClient,
+			baseURL+JobServiceCommandJobProcedure,
+			connect.WithSchema(jobServiceMethods.ByName("CommandJob")),
+			connect.WithClientOptions(opts...),
+		),
+	}
+}
+
+// jobServiceClient implements JobServiceClient.
+type jobServiceClient struct {
+	drainHost  *connect.Client[v1.DrainHostRequest, v1.DrainHostResponse]
+	listJobs   *connect.Client[v1.ListJobsRequest, v1.ListJobsResponse]
+	getJob     *connect.Client[v1.GetJobRequest, v1.GetJobResponse]
+	commandJob *connect.Client[v1.CommandJobRequest, v1.CommandJobResponse]
+}
+
+// DrainHost calls holdfast.v1.JobService.DrainHost.
+func (c *jobServiceClient) DrainHost(ctx context.Context, req *v1.DrainHostRequest) (*v1.DrainHostResponse, error) {
+	response, err := c.drainHost.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ListJobs calls holdfast.v1.JobService.ListJobs.
+func (c *jobServiceClient) ListJobs(ctx context.Context, req *v1.ListJobsRequest) (*v1.ListJobsResponse, error) {
+	response, err := c.listJobs.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// GetJob calls holdfast.v1.JobService.GetJob.
+func (c *jobServiceClient) GetJob(ctx context.Context, req *v1.GetJobRequest) (*v1.GetJobResponse, error) {
+	response, err := c.getJob.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// CommandJob calls holdfast.v1.JobService.CommandJob.
+func (c *jobServiceClient) CommandJob(ctx context.Context, req *v1.CommandJobRequest) (*v1.CommandJobResponse, error) {
+	response, err := c.commandJob.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// JobServiceHandler is an implementation of the holdfast.v1.JobService service.
+type JobServiceHandler interface {
+	// DrainHost begins to move all guests off a host.
+	DrainHost(context.Context, *v1.DrainHostRequest) (*v1.DrainHostResponse, error)
+	// ListJobs returns the jobs that run and the last that ran, newest first,
+	// without their steps.
+	ListJobs(context.Context, *v1.ListJobsRequest) (*v1.ListJobsResponse, error)
+	// GetJob returns one job with its steps.
+	GetJob(context.Context, *v1.GetJobRequest) (*v1.GetJobResponse, error)
+	// CommandJob gives a job or one of its steps an order.
+	CommandJob(context.Context, *v1.CommandJobRequest) (*v1.CommandJobResponse, error)
+}
+
+// NewJobServiceHandler builds an HTTP handler from the service implementation. It returns the path
+// on which to mount the handler and the handler itself.
+//
+// By default, handlers support the Connect, gRPC, and gRPC-Web protocols with the binary Protobuf
+// and JSON codecs. They also support gzip compression.
+func NewJobServiceHandler(svc JobServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
+	jobServiceMethods := v1.File_holdfast_proto.Services().ByName("JobService").Methods()
+	jobServiceDrainHostHandler := connect.NewUnaryHandlerSimple(
+		JobServiceDrainHostProcedure,
+		svc.DrainHost,
+		connect.WithSchema(jobServiceMethods.ByName("DrainHost")),
+		connect.WithHandlerOptions(opts...),
+	)
+	jobServiceListJobsHandler := connect.NewUnaryHandlerSimple(
+		JobServiceListJobsProcedure,
+		svc.ListJobs,
+		connect.WithSchema(jobServiceMethods.ByName("ListJobs")),
+		connect.WithHandlerOptions(opts...),
+	)
+	jobServiceGetJobHandler := connect.NewUnaryHandlerSimple(
+		JobServiceGetJobProcedure,
+		svc.GetJob,
+		connect.WithSchema(jobServiceMethods.ByName("GetJob")),
+		connect.WithHandlerOptions(opts...),
+	)
+	jobServiceCommandJobHandler := connect.NewUnaryHandlerSimple(
+		JobServiceCommandJobProcedure,
+		svc.CommandJob,
+		connect.WithSchema(jobServiceMethods.ByName("CommandJob")),
+		connect.WithHandlerOptions(opts...),
+	)
+	return "/holdfast.v1.JobService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case JobServiceDrainHostProcedure:
+			jobServiceDrainHostHandler.ServeHTTP(w, r)
+		case JobServiceListJobsProcedure:
+			jobServiceListJobsHandler.ServeHTTP(w, r)
+		case JobServiceGetJobProcedure:
+			jobServiceGetJobHandler.ServeHTTP(w, r)
+		case JobServiceCommandJobProcedure:
+			jobServiceCommandJobHandler.ServeHTTP(w, r)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+}
+
+// UnimplementedJobServiceHandler returns CodeUnimplemented from all methods.
+type UnimplementedJobServiceHandler struct{}
+
+func (UnimplementedJobServiceHandler) DrainHost(context.Context, *v1.DrainHostRequest) (*v1.DrainHostResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.JobService.DrainHost is not implemented"))
+}
+
+func (UnimplementedJobServiceHandler) ListJobs(context.Context, *v1.ListJobsRequest) (*v1.ListJobsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.JobService.ListJobs is not implemented"))
+}
+
+func (UnimplementedJobServiceHandler) GetJob(context.Context, *v1.GetJobRequest) (*v1.GetJobResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.JobService.GetJob is not implemented"))
+}
+
+func (UnimplementedJobServiceHandler) CommandJob(context.Context, *v1.CommandJobRequest) (*v1.CommandJobResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.JobService.CommandJob is not implemented"))
 }

@@ -1,0 +1,39 @@
+package agent
+
+import (
+	"context"
+	"slices"
+
+	"holdfast/internal/cluster"
+)
+
+// The methods of this file are what jobs need of the agent (fleet.Cluster).
+
+// Coordinator tells whether this host coordinates: the key of the coordinator's
+// record, and the revision that says so.
+func (a *Agent) Coordinator() (term int64, key string, ok bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), statusWithin)
+	defer cancel()
+	a.ask(ctx, func() {
+		v := &a.s.view
+		ok = v.Synced && v.Coord.Host == v.Self && v.Coord.Mod != 0 && a.Clock() < v.Local.Deadline
+		term = v.Coord.Mod
+	})
+	return term, keyCoord, ok
+}
+
+// Rest says that a host takes no guests any more, or takes them again.
+func (a *Agent) Rest(ctx context.Context, user string, host cluster.HostID, on bool) error {
+	return a.Request(ctx, user, "", func(w *cluster.Want, _ cluster.Status) error {
+		w.SetRest(host, on)
+		return nil
+	})
+}
+
+// Rests reports whether this host takes no guests.
+func (a *Agent) Rests() (rests bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), statusWithin)
+	defer cancel()
+	a.ask(ctx, func() { rests = slices.Contains(a.s.view.Want.Rest, a.Host) })
+	return rests
+}

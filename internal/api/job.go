@@ -1,0 +1,125 @@
+package api
+
+import (
+	"context"
+	"time"
+
+	apiv1 "holdfast/internal/api/v1"
+	"holdfast/internal/cluster"
+)
+
+// Job is a piece of long work as the API tells of it.
+type Job struct {
+	ID      string    `json:"id"`
+	Kind    string    `json:"kind"`
+	Title   string    `json:"title"`
+	User    string    `json:"user"`
+	State   string    `json:"state"`            // active, paused, aborting, ended
+	Result  string    `json:"result,omitempty"` // ended: done, failed, aborted
+	Why     string    `json:"why,omitempty"`
+	Began   time.Time `json:"began,omitzero"`
+	Changed time.Time `json:"changed,omitzero"`
+	Steps   []JobStep `json:"steps,omitempty"` // in the order of the plan
+	Waits   []string  `json:"waits,omitempty"` // why nothing more begins
+}
+
+// JobStep is a step of a job.
+type JobStep struct {
+	ID      string         `json:"id"`
+	Host    cluster.HostID `json:"host,omitempty"` // empty: the coordinator's
+	Kind    string         `json:"kind"`
+	State   string         `json:"state"` // pending, granted, running, done, failed, unknown, skipped
+	Attempt int            `json:"attempt,omitempty"`
+	Percent int            `json:"percent,omitempty"`
+	Note    string         `json:"note,omitempty"`
+	Why     string         `json:"why,omitempty"`
+	Tail    string         `json:"tail,omitempty"` // end of its log
+	Exit    int            `json:"exit,omitempty"`
+	By      string         `json:"by,omitempty"`
+	Began   time.Time      `json:"began,omitzero"`
+	Ended   time.Time      `json:"ended,omitzero"`
+}
+
+// JobToProto makes the wire form.
+func JobToProto(j Job) *apiv1.Job {
+	m := &apiv1.Job{
+		Id: text(j.ID), Kind: text(j.Kind), Title: text(j.Title), User: text(j.User), State: text(j.State), Result: text(j.Result),
+		Why: text(j.Why), BeganNs: timeToProto(j.Began), ChangedNs: timeToProto(j.Changed),
+	}
+	for _, s := range j.Steps {
+		m.Steps = append(m.Steps, &apiv1.JobStep{
+			Id: text(s.ID), Host: text(s.Host), Kind: text(s.Kind), State: text(s.State), Attempt: int64(s.Attempt), Percent: int64(s.Percent),
+			Note: text(s.Note), Why: text(s.Why), Tail: text(s.Tail), Exit: int64(s.Exit), By: text(s.By),
+			BeganNs: timeToProto(s.Began), EndedNs: timeToProto(s.Ended),
+		})
+	}
+	for _, w := range j.Waits {
+		m.Waits = append(m.Waits, text(w))
+	}
+	return m
+}
+
+func jobFromProto(m *apiv1.Job) Job {
+	j := Job{
+		ID: m.GetId(), Kind: m.GetKind(), Title: m.GetTitle(), User: m.GetUser(), State: m.GetState(), Result: m.GetResult(),
+		Why: m.GetWhy(), Began: timeFromProto(m.GetBeganNs()), Changed: timeFromProto(m.GetChangedNs()), Waits: m.GetWaits(),
+	}
+	for _, s := range m.GetSteps() {
+		j.Steps = append(j.Steps, JobStep{
+			ID: s.GetId(), Host: cluster.HostID(s.GetHost()), Kind: s.GetKind(), State: s.GetState(), Attempt: int(s.GetAttempt()),
+			Percent: int(s.GetPercent()), Note: s.GetNote(), Why: s.GetWhy(), Tail: s.GetTail(), Exit: int(s.GetExit()), By: s.GetBy(),
+			Began: timeFromProto(s.GetBeganNs()), Ended: timeFromProto(s.GetEndedNs()),
+		})
+	}
+	return j
+}
+
+// DrainHost begins to move all guests off a host.
+func (c *Client) DrainHost(ctx context.Context, host string) (Job, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	resp, err := c.jobs.DrainHost(ctx, &apiv1.DrainHostRequest{Host: host})
+	if err != nil {
+		return Job{}, fromWire(ctx, c.target, err)
+	}
+	return jobFromProto(resp.GetJob()), nil
+}
+
+// Jobs lists the jobs that run and the last that ran, newest first, without
+// their steps.
+func (c *Client) Jobs(ctx context.Context) ([]Job, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	resp, err := c.jobs.ListJobs(ctx, &apiv1.ListJobsRequest{})
+	if err != nil {
+		return nil, fromWire(ctx, c.target, err)
+	}
+	jobs := []Job{}
+	for _, m := range resp.GetJobs() {
+		jobs = append(jobs, jobFromProto(m))
+	}
+	return jobs, nil
+}
+
+// Job returns one job with its steps.
+func (c *Client) Job(ctx context.Context, id string) (Job, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	resp, err := c.jobs.GetJob(ctx, &apiv1.GetJobRequest{Id: id})
+	if err != nil {
+		return Job{}, fromWire(ctx, c.target, err)
+	}
+	return jobFromProto(resp.GetJob()), nil
+}
+
+// CommandJob gives a job, or one of its steps, an order: pause, resume, retry,
+// skip, abort.
+func (c *Client) CommandJob(ctx context.Context, id, command, step, reason string) (Job, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	resp, err := c.jobs.CommandJob(ctx, &apiv1.CommandJobRequest{Id: id, Command: command, Step: step, Reason: reason})
+	if err != nil {
+		return Job{}, fromWire(ctx, c.target, err)
+	}
+	return jobFromProto(resp.GetJob()), nil
+}

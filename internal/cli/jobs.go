@@ -1,0 +1,288 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/api"
+)
+
+// jobEvery is the time between two looks at a job that is followed.
+const jobEvery = 500 * time.Millisecond
+
+func (a *app) jobsCmd() *cobra.Command {
+	list := &cobra.Command{Use: "list", Short: "List the jobs that run and the last that ran", Args: cobra.NoArgs, RunE: a.jobList}
+	return group("jobs", "List long work, look at it, and give it orders", list, a.jobShowCmd(), a.jobWatchCmd(),
+		a.jobOrderCmd("pause", "Begin nothing more; what runs goes on"),
+		a.jobOrderCmd("resume", "End a pause"),
+		a.jobOrderCmd("abort", "Stop what runs, and begin nothing but what restores order"),
+		a.jobRetryCmd(), a.jobSkipCmd())
+}
+
+func (a *app) jobList(cmd *cobra.Command, _ []string) error {
+	c, js, err := a.open(cmd)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	jobs, err := c.Jobs(cmd.Context())
+	if err != nil {
+		return err
+	}
+	if js {
+		return writeJSON(a.env.Stdout, jobs, false)
+	}
+	return writeText(a.env.Stdout, jobsText(jobs, painterFor(a.env.Stdout)))
+}
+
+func jobsText(jobs []api.Job, p painter) string {
+	if len(jobs) == 0 {
+		return "no jobs\n"
+	}
+	var b strings.Builder
+	cols := []column{{head: "JOB"}, {head: "STATE"}, {head: "BEGAN"}, {head: "BY", cut: 2, least: 6}, {head: "WHAT", cut: 1, least: 10}}
+	var rows [][]cell
+	for _, j := range jobs {
+		what := clean(j.Title)
+		if j.Why != "" {
+			what += ": " + clean(j.Why)
+		}
+		rows = append(rows, []cell{{clean(j.ID), plain}, jobState(j), {j.Began.UTC().Format(time.DateTime), plain}, {clean(j.User), plain}, {what, plain}})
+	}
+	table(&b, p, cols, rows)
+	return b.String()
+}
+
+// jobState is the state, or the result of a job that has ended.
+func jobState(j api.Job) cell {
+	switch {
+	case j.State != "ended":
+		return cell{clean(j.State), yellow}
+	case j.Result == "done":
+		return cell{"done", green}
+	}
+	return cell{clean(or(j.Result, "ended")), red}
+}
+
+func (a *app) jobShowCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "show JOB",
+		Short: "Show a job with its steps",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, js, err := a.open(cmd)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			j, err := c.Job(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return a.showJob(j, js)
+		},
+	}
+}
+
+func (a *app) showJob(j api.Job, js bool) error {
+	if js {
+		return writeJSON(a.env.Stdout, j, false)
+	}
+	return writeText(a.env.Stdout, jobText(j, painterFor(a.env.Stdout)))
+}
+
+func jobText(j api.Job, p painter) string {
+	var b strings.Builder
+	st := jobState(j)
+	say(&b, p, "job", plain, clean(j.ID)+": "+clean(j.Title)+", by "+clean(j.User))
+	say(&b, p, "state", st.c, st.text)
+	if j.Why != "" {
+		say(&b, p, "", st.c, clean(j.Why))
+	}
+	for _, w := range j.Waits {
+		say(&b, p, "waits", yellow, clean(w))
+	}
+	b.WriteByte('\n')
+	cols := []column{{head: "STEP", cut: 2, least: 12}, {head: "STATE"}, {head: "TRY"}, {head: "NOTE", cut: 1, least: 12}}
+	var rows [][]cell
+	for _, s := range j.Steps {
+		rows = append(rows, []cell{{clean(s.ID), plain}, stepState(s), {fmt.Sprint(s.Attempt), plain}, {clean(or(s.Why, s.Note)), plain}})
+	}
+	table(&b, p, cols, rows)
+	return b.String()
+}
+
+func stepState(s api.JobStep) cell {
+	switch s.State {
+	case "done":
+		return cell{"done", green}
+	case "failed", "unknown":
+		return cell{s.State, red}
+	case "running":
+		return cell{fmt.Sprintf("running %d %%", s.Percent), yellow}
+	}
+	return cell{clean(s.State), plain}
+}
+
+func (a *app) jobWatchCmd() *cobra.Command {
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use:   "watch JOB",
+		Short: "Follow a job until it ends",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.runJob(cmd, timeout, func(ctx context.Context, c *api.Client) (api.Job, error) { return c.Job(ctx, args[0]) })
+		},
+	}
+	jobTimeout(cmd, &timeout)
+	return cmd
+}
+
+func jobTimeout(cmd *cobra.Command, d *time.Duration) {
+	cmd.Flags().DurationVar(d, "timeout", 4*time.Hour, "follow it for this `time`; 0: not at all")
+}
+
+func (a *app) jobOrderCmd(order, short string) *cobra.Command {
+	return &cobra.Command{
+		Use: order + " JOB", Short: short, Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.orderJob(cmd, args[0], order, "", "") },
+	}
+}
+
+func (a *app) jobRetryCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "retry JOB STEP", Short: "Try a step again that failed or whose outcome is unknown", Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.orderJob(cmd, args[0], "retry", args[1], "") },
+	}
+}
+
+func (a *app) jobSkipCmd() *cobra.Command {
+	var reason string
+	cmd := &cobra.Command{
+		Use: "skip JOB STEP", Short: "Go on without a step that failed or whose outcome is unknown", Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.orderJob(cmd, args[0], "skip", args[1], reason)
+		},
+	}
+	cmd.Flags().StringVar(&reason, "reason", "", "why; it is kept with the step")
+	return cmd
+}
+
+func (a *app) orderJob(cmd *cobra.Command, id, order, step, reason string) error {
+	c, js, err := a.open(cmd)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	j, err := c.CommandJob(cmd.Context(), id, order, step, reason)
+	if err != nil {
+		return err
+	}
+	return a.showJob(j, js)
+}
+
+// runJob begins a job, or finds one, and follows it to its end.
+func (a *app) runJob(cmd *cobra.Command, timeout time.Duration, begin func(context.Context, *api.Client) (api.Job, error)) error {
+	if timeout < 0 {
+		return usage(cmd, fmt.Errorf("--timeout %s: want a time from 0 on", timeout))
+	}
+	c, js, err := a.open(cmd)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	j, err := begin(cmd.Context(), c)
+	if err != nil {
+		return err
+	}
+	if timeout > 0 {
+		ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
+		defer cancel()
+		if j, err = a.followJob(ctx, c, j); err != nil {
+			return err
+		}
+	}
+	if js {
+		if err := writeJSON(a.env.Stdout, j, false); err != nil {
+			return err
+		}
+	} else if err := writeText(a.env.Stdout, fmt.Sprintf("%s: %s\n", clean(j.ID), jobState(j).text)); err != nil {
+		return err
+	}
+	if j.State == "ended" && j.Result != "done" {
+		return api.Errorf(api.KindFailed, "%s: %s: %s", j.Title, j.Result, j.Why).With("all of it: holdfast jobs show " + clean(j.ID))
+	}
+	return nil
+}
+
+// followJob asks for the job until it has ended, and says on stderr what is new.
+// An agent that goes away is asked again.
+func (a *app) followJob(ctx context.Context, c *api.Client, j api.Job) (api.Job, error) {
+	said := map[string]string{}
+	tick := time.NewTicker(jobEvery)
+	defer tick.Stop()
+	for {
+		for _, line := range jobNews(j, said) {
+			if err := writeText(a.env.Stderr, line+"\n"); err != nil {
+				return j, err
+			}
+		}
+		if j.State == "ended" {
+			return j, nil
+		}
+		select {
+		case <-ctx.Done():
+			return j, unwatched(ctx.Err(), j)
+		case <-tick.C:
+		}
+		next, err := c.Job(ctx, j.ID)
+		var e *api.Error
+		if errors.As(err, &e) && e.Kind != api.KindUnavailable && e.Kind != api.KindTimeout && ctx.Err() == nil {
+			return j, err
+		}
+		if err == nil {
+			j = next
+		}
+	}
+}
+
+// unwatched is the error of a command that follows a job no longer.
+func unwatched(cause error, j api.Job) error {
+	kind, why := api.KindTimeout, "not done in time"
+	if errors.Is(cause, context.Canceled) {
+		kind, why = api.KindCanceled, "interrupted"
+	}
+	return api.Errorf(kind, "%s: %s", j.Title, why).With("the job goes on; follow it with: holdfast jobs watch " + clean(j.ID))
+}
+
+// jobNews are the lines about what has changed since they were asked for last.
+func jobNews(j api.Job, said map[string]string) []string {
+	var out []string
+	add := func(key, text string) {
+		if said[key] != text {
+			said[key] = text
+			if text != "" {
+				out = append(out, text)
+			}
+		}
+	}
+	for _, s := range j.Steps {
+		text := ""
+		if s.State != "pending" {
+			text = fmt.Sprintf("%s: %s", clean(s.ID), clean(s.State))
+			if note := or(s.Why, s.Note); note != "" {
+				text += ": " + clean(note)
+			}
+		}
+		add(s.ID, text)
+	}
+	for i, w := range j.Waits {
+		add(fmt.Sprint("wait", i), "waiting: "+clean(w))
+	}
+	return out
+}

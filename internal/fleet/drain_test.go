@@ -1,0 +1,256 @@
+package fleet
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/host/libvirt"
+	"holdfast/internal/job"
+	"holdfast/internal/job/engine"
+	"holdfast/internal/upgrade"
+)
+
+// fakeGuests are the guests of one host whose moves take 3 s. It obeys the
+// contract of libvirt.Fleet as far as draining uses it.
+type fakeGuests struct {
+	mu      sync.Mutex
+	vms     []libvirt.VM
+	refuses map[string]bool // "vm to addr"
+	most    int             // moves at once
+	now     int
+	log     []string
+}
+
+func (f *fakeGuests) List(context.Context) ([]libvirt.VM, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.vms), nil
+}
+
+// moves tells who went where, in the order of names.
+func (f *fakeGuests) moves() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return strings.Join(slices.Sorted(slices.Values(f.log)), ", ")
+}
+
+func (f *fakeGuests) update(uuid string, g func(*libvirt.VM)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := range f.vms {
+		if f.vms[i].UUID == uuid {
+			g(&f.vms[i])
+		}
+	}
+}
+
+func (f *fakeGuests) leave(ctx context.Context, uuid, target, how string) error {
+	f.mu.Lock()
+	f.now++
+	f.most = max(f.most, f.now)
+	f.mu.Unlock()
+	f.update(uuid, func(vm *libvirt.VM) { vm.Job, vm.Busy = "migration", "migration" })
+	select {
+	case <-time.After(3 * time.Second):
+	case <-ctx.Done():
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.now--
+	i := slices.IndexFunc(f.vms, func(vm libvirt.VM) bool { return vm.UUID == uuid })
+	if ctx.Err() != nil || f.refuses[f.vms[i].Name+" to "+target] {
+		f.vms[i].Job, f.vms[i].Busy = "", ""
+		return fmt.Errorf("%s does not take it: %w", target, errors.Join(ctx.Err(), errors.New("refused")))
+	}
+	f.log = append(f.log, f.vms[i].Name+" "+how+" "+target)
+	f.vms = slices.Delete(f.vms, i, i+1)
+	return nil
+}
+
+func (f *fakeGuests) Migrate(ctx context.Context, uuid, target string, _ libvirt.MigrateOptions) (libvirt.Place, error) {
+	if err := f.leave(ctx, uuid, target, "live"); err != nil {
+		return libvirt.Here, err
+	}
+	return libvirt.Left, nil
+}
+
+func (f *fakeGuests) Follow(ctx context.Context, uuid, name string, _ func(libvirt.Progress)) (libvirt.Place, error) {
+	return f.Migrate(ctx, uuid, "followed", libvirt.MigrateOptions{})
+}
+
+func (f *fakeGuests) ColdMove(ctx context.Context, uuid, target string, _ libvirt.ShutdownOptions) error {
+	return f.leave(ctx, uuid, target, "cold")
+}
+
+func vm(name string, memory int64) libvirt.VM {
+	return libvirt.VM{Name: name, UUID: "uuid-" + name, State: libvirt.VMRunning, MemoryMiB: memory}
+}
+
+// drainWorld is h1, which is drained, and h2 and h3 with 1000 MiB each.
+type drainWorld struct {
+	guests *fakeGuests
+	drain  *Drain
+	rested []string
+	notes  []string
+	log    bytes.Buffer
+	mu     sync.Mutex
+}
+
+func newDrainWorld(vms ...libvirt.VM) *drainWorld {
+	w := &drainWorld{guests: &fakeGuests{vms: vms, refuses: map[string]bool{}}}
+	w.drain = &Drain{
+		Host: "h1", Guests: w.guests,
+		Seen: func() (map[cluster.HostID]Seen, bool) {
+			seen := map[cluster.HostID]Seen{}
+			for _, h := range []cluster.HostID{"h1", "h2", "h3"} {
+				seen[h] = Seen{Record: Record{Host: upgrade.Host{Name: h, MemoryMiB: 1000}, Addr: "addr-" + string(h)}, SeenAt: time.Now()}
+			}
+			return seen, true
+		},
+		Rest: func(_ context.Context, h cluster.HostID, on bool) error {
+			w.rested = append(w.rested, fmt.Sprint(h, on))
+			return nil
+		},
+	}
+	return w
+}
+
+func (w *drainWorld) task(t *testing.T, args upgrade.DrainArgs) engine.Task {
+	t.Helper()
+	raw, err := json.Marshal(args)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return engine.Task{
+		Step: job.Step{ID: "h1/drain", Host: "h1", Kind: upgrade.KindDrain, Args: raw}, Log: io.Writer(&w.log),
+		Note: func(text string, _ int) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if len(w.notes) == 0 || w.notes[len(w.notes)-1] != text {
+				w.notes = append(w.notes, text)
+			}
+		},
+	}
+}
+
+func TestDrainEmptiesTheHost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		off := vm("off", 500)
+		off.State = libvirt.VMOff
+		w := newDrainWorld(vm("a", 600), vm("b", 500), vm("c", 300), vm("d", 300), vm("stays", 100), off)
+		task := w.task(t, upgrade.DrainArgs{Parallel: 2, Stay: []string{"stays"}, Moves: []upgrade.Move{{VM: "a", To: "h3", How: upgrade.Live}, {VM: "c", To: "h2", How: upgrade.Cold}}})
+		if p, err := w.drain.Probe(t.Context(), task); p != engine.NotDone || err != nil {
+			t.Errorf("before: %v, %v", p, err)
+		}
+		if err := w.drain.Do(t.Context(), task); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := w.guests.moves(), "a live addr-h3, b live addr-h2, c cold addr-h2, d live addr-h3"; got != want {
+			t.Errorf("moves: %s; want %s", got, want)
+		}
+		if w.guests.most != 2 || fmt.Sprint(w.rested) != "[h1true]" {
+			t.Errorf("%d moves at once, rested %v", w.guests.most, w.rested)
+		}
+		if p, err := w.drain.Probe(t.Context(), task); p != engine.ProbedDone || err != nil {
+			t.Errorf("after: %v, %v", p, err)
+		}
+	})
+}
+
+// TestDrainSaysWhyItWaits: busy guests and the management VM are waited for, and
+// a guest that one host refuses goes to another.
+func TestDrainSaysWhyItWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		busy, mnvm := vm("busy", 100), vm("mnvm", 100)
+		busy.Busy, mnvm.Protected = "snapshot", true
+		w := newDrainWorld(busy, mnvm, vm("a", 100))
+		w.guests.refuses["a to addr-h2"] = true
+		go func() {
+			time.Sleep(30 * time.Second)
+			w.guests.update("uuid-busy", func(v *libvirt.VM) { v.Busy = "" })
+			w.guests.update("uuid-mnvm", func(v *libvirt.VM) { v.State = libvirt.VMOff })
+		}()
+		if err := w.drain.Do(t.Context(), w.task(t, upgrade.DrainArgs{Parallel: 1})); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.guests.moves(); got != "a live addr-h3, busy live addr-h2" {
+			t.Errorf("moves: %s", got)
+		}
+		notes := strings.Join(w.notes, "\n")
+		for _, want := range []string{"busy: busy: snapshot", "mnvm: the cluster moves the management VM itself", "1 of 3 guests have left"} {
+			if !strings.Contains(notes, want) {
+				t.Errorf("no note says %q:\n%s", want, notes)
+			}
+		}
+	})
+}
+
+// TestDrainFailsWithReasons: one guest that can not move does not keep the others,
+// and no room is a wait that ends with the step's time.
+func TestDrainFailsWithReasons(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fixed := vm("fixed", 100)
+		fixed.Fixed = []string{"has host device 0000:01:00.0"}
+		w := newDrainWorld(fixed, vm("stuck", 100), vm("a", 100))
+		w.guests.refuses["stuck to addr-h2"], w.guests.refuses["stuck to addr-h3"] = true, true
+		err := w.drain.Do(t.Context(), w.task(t, upgrade.DrainArgs{Parallel: 4}))
+		if err == nil || !strings.Contains(err.Error(), "fixed stays on h1: it can not move live: has host device 0000:01:00.0") || !strings.Contains(err.Error(), "stuck stays on h1: addr-h") {
+			t.Errorf("got %v", err)
+		}
+		if got := w.guests.moves(); got != "a live addr-h2" {
+			t.Errorf("moves: %s", got)
+		}
+
+		w = newDrainWorld(vm("huge", 2000))
+		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Minute, engine.ErrTimeout)
+		defer cancel()
+		if err := w.drain.Do(ctx, w.task(t, upgrade.DrainArgs{Parallel: 1})); !errors.Is(err, engine.ErrTimeout) {
+			t.Errorf("got %v", err)
+		}
+		if notes := strings.Join(w.notes, "\n"); !strings.Contains(notes, "no host has 2000 MiB for huge: h2 has 1000, h3 has 1000") {
+			t.Errorf("notes:\n%s", notes)
+		}
+	})
+}
+
+// TestDrainIsLeftAndCancelled: an agent that stops leaves the moves alone and the
+// next one follows them; a cancelled drain aborts them.
+func TestDrainIsLeftAndCancelled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newDrainWorld(vm("a", 100), vm("b", 100))
+		ctx, cancel := context.WithCancelCause(t.Context())
+		time.AfterFunc(time.Second, func() { cancel(engine.ErrStopping) })
+		if err := w.drain.Do(ctx, w.task(t, upgrade.DrainArgs{Parallel: 2})); !errors.Is(err, engine.ErrStopping) {
+			t.Fatalf("got %v", err)
+		}
+		time.Sleep(4 * time.Second)
+		if got := w.guests.moves(); got != "a live addr-h2, b live addr-h3" {
+			t.Errorf("the moves did not go on: %s", got)
+		}
+
+		moving := vm("c", 100)
+		moving.Job, moving.Busy = "migration", "migration"
+		w = newDrainWorld(moving)
+		if err := w.drain.Do(t.Context(), w.task(t, upgrade.DrainArgs{Parallel: 1})); err != nil || w.guests.moves() != "c live followed" {
+			t.Errorf("%v, %v", err, w.guests.moves())
+		}
+
+		w = newDrainWorld(vm("d", 100))
+		ctx, cancel = context.WithCancelCause(t.Context())
+		time.AfterFunc(time.Second, func() { cancel(engine.ErrCancelled) })
+		if err := w.drain.Do(ctx, w.task(t, upgrade.DrainArgs{Parallel: 1})); !errors.Is(err, engine.ErrCancelled) || w.guests.moves() != "" {
+			t.Errorf("%v, %v", err, w.guests.moves())
+		}
+	})
+}

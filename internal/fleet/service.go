@@ -1,0 +1,192 @@
+package fleet
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	mathrand "math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"holdfast/internal/api"
+	"holdfast/internal/cluster"
+	"holdfast/internal/host/libvirt"
+	"holdfast/internal/job"
+	"holdfast/internal/job/engine"
+	"holdfast/internal/store"
+	"holdfast/internal/upgrade"
+)
+
+// handover is how long a new coordinator leaves alone what the one before has
+// begun as the coordinator: longer than the longest lease.
+const handover = time.Minute
+
+// drainParallel is how many guests leave a host at once.
+const drainParallel = 2
+
+// Cluster is what jobs need of the agent that keeps the management VM up.
+type Cluster interface {
+	// Coordinator tells whether this host coordinates: the key of the coordinator's
+	// record, and the revision that says so.
+	Coordinator() (term int64, key string, ok bool)
+	// Rest says that a host takes no guests any more, or takes them again.
+	Rest(ctx context.Context, user string, host cluster.HostID, on bool) error
+	// Rests reports whether this host takes no guests.
+	Rests() bool
+}
+
+// Parts is what a Service is made of.
+type Parts struct {
+	Store    store.Store
+	Cluster  Cluster
+	Host     cluster.HostID
+	Install  string // random id of the installation
+	Boot     string // boot id
+	Addr     string // of this host's libvirtd
+	API      string // of the agent, "" when it is not served over TLS
+	Version  string // of the agent
+	Dir      string // the agent's data directory
+	Fleet    *libvirt.Fleet
+	Instance string // of this agent process, random
+	Log      *slog.Logger
+}
+
+// Service is this host's part in jobs, and what the API tells of them.
+type Service struct {
+	Parts
+	view   *View
+	report *Reporter
+	worker *engine.Worker
+	lead   *engine.Conductor
+}
+
+// New makes a Service; Run runs it.
+func New(p Parts) *Service {
+	look := &Looker{Fleet: p.Fleet, Host: p.Host, Install: p.Install, Boot: p.Boot, Addr: p.Addr, API: p.API, Agent: p.Version, Rests: p.Cluster.Rests}
+	s := &Service{Parts: p, view: &View{Store: p.Store, Log: p.Log}, report: &Reporter{Store: p.Store, Look: look.Look, Log: p.Log}}
+	rest := func(ctx context.Context, host cluster.HostID, on bool) error {
+		return p.Cluster.Rest(ctx, "job", host, on)
+	}
+	s.worker = engine.NewWorker(engine.WorkerOptions{
+		Store: p.Store, Host: p.Host, Instance: p.Instance, Boot: p.Boot, Dir: p.Dir,
+		Doers: map[string]engine.Doer{
+			upgrade.KindDrain: &Drain{Host: p.Host, Guests: p.Fleet, Seen: s.view.Seen, Rest: rest},
+		},
+		Coordinator: p.Cluster.Coordinator, Handover: handover, Now: time.Now, Rand: mathrand.Float64, Log: p.Log,
+	})
+	s.lead = engine.NewConductor(engine.ConductorOptions{
+		Store: p.Store, Coordinator: p.Cluster.Coordinator,
+		Planners: map[job.Kind]func([]byte) (job.Planner, error){HostJob: HostPlanner},
+		Hosts: func() map[cluster.HostID]job.HostState {
+			seen, _ := s.view.Seen()
+			return Hosts(seen, time.Now())
+		},
+		Now: time.Now, Rand: mathrand.Float64, Log: p.Log,
+	})
+	return s
+}
+
+// Run works until ctx ends.
+func (s *Service) Run(ctx context.Context) error {
+	var loops sync.WaitGroup
+	for _, f := range []func(context.Context){s.view.Run, s.report.Run, s.lead.Run} {
+		loops.Go(func() { f(ctx) })
+	}
+	err := s.worker.Run(ctx)
+	loops.Wait()
+	return err
+}
+
+// Drain begins to empty a host, and returns the job.
+func (s *Service) Drain(ctx context.Context, user string, host cluster.HostID) (api.Job, error) {
+	seen, ok := s.view.Seen()
+	if !ok {
+		return api.Job{}, fmt.Errorf("the hosts' reports are not read yet: %w", store.ErrRetry)
+	}
+	if _, known := seen[host]; !known {
+		return api.Job{}, api.Errorf(api.KindInvalid, "host %q: no host of that name reports its guests", host)
+	}
+	plan, steps, err := drainPlan(host, drainParallel)
+	if err != nil {
+		return api.Job{}, err
+	}
+	now := time.Now().UTC()
+	j := job.Job{
+		ID: "drain-" + now.Format("20060102-150405") + "-" + strings.ToLower(rand.Text()[:4]), Kind: HostJob,
+		Title: "empty host " + string(host), User: user, Began: now,
+	}
+	if err := engine.Submit(ctx, s.Store, j, plan, steps); err != nil {
+		return api.Job{}, explain(err)
+	}
+	return s.Get(ctx, j.ID)
+}
+
+// List returns the jobs that run and the last that ran, newest first.
+func (s *Service) List(ctx context.Context) ([]api.Job, error) {
+	jobs, err := engine.List(ctx, s.Store)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]api.Job, 0, len(jobs))
+	for _, j := range jobs {
+		out = append(out, shown(j))
+	}
+	return out, nil
+}
+
+// Get returns one job with its steps, in the order of the plan.
+func (s *Service) Get(ctx context.Context, id string) (api.Job, error) {
+	j, err := engine.Load(ctx, s.Store, id)
+	if err != nil {
+		return api.Job{}, explain(err)
+	}
+	p, err := HostPlanner(j.Plan)
+	if err != nil {
+		return api.Job{}, fmt.Errorf("read the plan of %s: %w", id, err)
+	}
+	out := shown(j.Job)
+	out.Waits = j.Waits
+	for _, st := range p.Steps() {
+		r := j.Records[st.ID]
+		step := api.JobStep{
+			ID: st.ID, Host: st.Host, Kind: st.Kind, State: string(r.State), Attempt: r.Attempt, Percent: r.Percent, Note: r.Note,
+			Why: r.Why, Tail: r.Tail, Exit: r.Exit, By: r.By, Began: r.Began, Ended: r.Ended,
+		}
+		if r.State == job.Pending {
+			step.State = "pending"
+		}
+		out.Steps = append(out.Steps, step)
+	}
+	return out, nil
+}
+
+// Order gives a job or one of its steps an order.
+func (s *Service) Order(ctx context.Context, user, id, command, step, reason string) (api.Job, error) {
+	_, err := engine.Command(ctx, s.Store, engine.Order{Job: id, Command: job.Command(command), Step: step, User: user, Reason: reason, Now: time.Now().UTC()})
+	if err != nil {
+		return api.Job{}, explain(err)
+	}
+	return s.Get(ctx, id)
+}
+
+// shown is a job without its steps.
+func shown(j job.Job) api.Job {
+	return api.Job{
+		ID: j.ID, Kind: string(j.Kind), Title: j.Title, User: j.User, State: string(j.State), Result: j.Result, Why: j.Why,
+		Began: j.Began, Changed: j.Changed,
+	}
+}
+
+// explain gives errors of the engine the kind that callers act on.
+func explain(err error) error {
+	switch {
+	case errors.Is(err, engine.ErrNoJob):
+		return api.Errorf(api.KindInvalid, "%w", err).With("the jobs are listed by: holdfast jobs list")
+	case errors.Is(err, engine.ErrBusy), errors.Is(err, engine.ErrRefused):
+		return api.Errorf(api.KindRefused, "%w", err)
+	}
+	return err
+}

@@ -1,0 +1,86 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"holdfast/internal/api"
+	apiv1 "holdfast/internal/api/v1"
+	"holdfast/internal/cluster"
+)
+
+// Jobs is what the server needs of this host's part in jobs. All methods may be
+// called concurrently. Errors that are the caller's are *api.Error.
+type Jobs interface {
+	// Drain begins to empty a host.
+	Drain(ctx context.Context, user string, host cluster.HostID) (api.Job, error)
+	// List returns the jobs that run and the last that ran, newest first.
+	List(ctx context.Context) ([]api.Job, error)
+	// Get returns one job with its steps.
+	Get(ctx context.Context, id string) (api.Job, error)
+	// Order gives a job or one of its steps an order.
+	Order(ctx context.Context, user, id, command, step, reason string) (api.Job, error)
+}
+
+// jobHandler answers the calls about jobs.
+type jobHandler struct{ jobs Jobs }
+
+// maxReason bounds the reason of a skip, bytes.
+const maxReason = 500
+
+// DrainHost begins to empty a host, in the caller's name.
+func (h *jobHandler) DrainHost(ctx context.Context, req *apiv1.DrainHostRequest) (*apiv1.DrainHostResponse, error) {
+	who, err := callerOf(ctx)
+	if err != nil {
+		return nil, err
+	}
+	j, err := h.jobs.Drain(ctx, who.user, cluster.HostID(req.Host))
+	if err != nil {
+		return nil, fmt.Errorf("drain host %s: %w", req.Host, err)
+	}
+	return &apiv1.DrainHostResponse{Job: api.JobToProto(j)}, nil
+}
+
+// ListJobs lists the jobs.
+func (h *jobHandler) ListJobs(ctx context.Context, _ *apiv1.ListJobsRequest) (*apiv1.ListJobsResponse, error) {
+	jobs, err := h.jobs.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := &apiv1.ListJobsResponse{}
+	for _, j := range jobs {
+		out.Jobs = append(out.Jobs, api.JobToProto(j))
+	}
+	return out, nil
+}
+
+// GetJob returns one job.
+func (h *jobHandler) GetJob(ctx context.Context, req *apiv1.GetJobRequest) (*apiv1.GetJobResponse, error) {
+	j, err := h.jobs.Get(ctx, req.Id)
+	if err != nil {
+		return nil, err
+	}
+	return &apiv1.GetJobResponse{Job: api.JobToProto(j)}, nil
+}
+
+// CommandJob passes an order on, in the caller's name.
+func (h *jobHandler) CommandJob(ctx context.Context, req *apiv1.CommandJobRequest) (*apiv1.CommandJobResponse, error) {
+	who, err := callerOf(ctx)
+	if err != nil {
+		return nil, err
+	}
+	orders := []string{"pause", "resume", "retry", "skip", "abort"}
+	if !slices.Contains(orders, req.Command) {
+		return nil, api.Errorf(api.KindInvalid, "command %.70q: want one of %s", req.Command, strings.Join(orders, ", "))
+	}
+	if len(req.Reason) > maxReason {
+		return nil, api.Errorf(api.KindInvalid, "reason of %d bytes: want at most %d", len(req.Reason), maxReason)
+	}
+	j, err := h.jobs.Order(ctx, who.user, req.Id, req.Command, req.Step, req.Reason)
+	if err != nil {
+		return nil, err
+	}
+	return &apiv1.CommandJobResponse{Job: api.JobToProto(j)}, nil
+}
