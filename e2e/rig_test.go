@@ -34,8 +34,13 @@ func (k kind) options(dir, exe string) lab.Options {
 	if k != plain {
 		o.BMCs, o.Profile = true, config.ProfileFast
 	}
-	if k == fencedNBD {
+	switch k {
+	case fencedNBD:
 		o.Disk = lab.DiskNBD
+	case cared:
+		careOptions(&o)
+	case crowded:
+		o.Guests = 4
 	}
 	return o
 }

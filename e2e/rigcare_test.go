@@ -37,51 +37,14 @@ const (
 	illWithin = (failures+2)*probeGap + 3*time.Second
 )
 
-func careOptions(dir, exe string) lab.Options {
-	o := fencedNBD.options(dir, exe)
+func careOptions(o *lab.Options) {
 	n := inPlace
-	o.Locks = true
+	o.Disk, o.Locks = lab.DiskNBD, true
 	o.Restart = config.Restart{InPlace: &n, Limit: giveUp}
 	o.HealthCheck = &config.HealthCheck{
 		Type: "http", Port: 80, Path: "/status", Failures: failures,
 		Interval: config.Duration(probeGap), Timeout: config.Duration(probeGap), Grace: config.Duration(2 * guestBoot),
 	}
-	return o
-}
-
-// readyCared gives the rig with the cluster as it should be, in place of the one
-// that stands.
-func readyCared(t *testing.T) *rig {
-	t.Helper()
-	if cannot() == "" && (theRig == nil || theRig.kind != cared) {
-		if gone := theRig; gone != nil {
-			theRig = nil
-			if err := gone.down(); err != nil {
-				t.Fatal(err)
-			}
-		}
-		theRig = newCared(t)
-	}
-	return readyOn(t, cared)
-}
-
-func newCared(t *testing.T) *rig {
-	t.Helper()
-	exe, err := filepath.Abs("../bin/holdfast")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir, err := os.MkdirTemp("/var/tmp", "holdfast-e2e-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
-	defer cancel()
-	l, err := lab.Up(ctx, careOptions(dir, exe))
-	if err != nil {
-		t.Fatalf("laboratory %s: %v", cared, errors.Join(err, os.RemoveAll(dir)))
-	}
-	return &rig{kind: cared, lab: l, exe: l.Exe(), dir: dir}
 }
 
 // counted stops and starts the guest, so that restarts are counted from 0.
@@ -100,7 +63,7 @@ func (r *rig) counted(t *testing.T) cluster.Status {
 // TestLockedGuestIsTakenOver takes the power of the active host: the lease goes
 // along with the guest.
 func TestLockedGuestIsTakenOver(t *testing.T) {
-	r := readyCared(t)
+	r := readyOn(t, cared)
 	st := r.healthy(t, 90*time.Second)
 	if got := r.leaseHolders(t); !slices.Equal(got, []string{string(st.Owner.Host)}) {
 		t.Fatalf("the lease is held on %v, the guest runs on %s", got, st.Owner.Host)
@@ -119,7 +82,7 @@ func TestLockedGuestIsTakenOver(t *testing.T) {
 // TestLockRefusesASecondStartByHand starts the guest's definition with virsh on
 // another host, as it is and under another name, while the guest runs.
 func TestLockRefusesASecondStartByHand(t *testing.T) {
-	r := readyCared(t)
+	r := readyOn(t, cared)
 	st := r.healthy(t, 90*time.Second)
 	holder, other := string(st.Owner.Host), another(r, st.Owner.Host)
 	before, err := r.lab.Ask(t.Context())
@@ -231,7 +194,7 @@ func (r *rig) leaseHolders(t *testing.T) []string {
 // TestFailedHealthCheckRestartsTheGuest lets the guest's web server hang, twice,
 // while the guest runs on: the policy wants a restart in place, then one elsewhere.
 func TestFailedHealthCheckRestartsTheGuest(t *testing.T) {
-	r := readyCared(t)
+	r := readyOn(t, cared)
 	st := r.counted(t)
 	for i, where := range []string{"in place", "elsewhere"} {
 		holder := st.Owner.Host
@@ -302,7 +265,7 @@ func (r *rig) answersItsCheck(t *testing.T, st cluster.Status) {
 // on its host, then on the others in turn, ever later, until the policy gives up.
 // A person's order starts it again.
 func TestGuestThatCrashesAgainAndAgain(t *testing.T) {
-	r := readyCared(t)
+	r := readyOn(t, cared)
 	st := r.counted(t)
 	at := time.Now()
 	last, hosts := cluster.Epoch{}, []string{}

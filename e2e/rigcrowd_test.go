@@ -1,0 +1,95 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/api"
+	"holdfast/internal/lab"
+)
+
+// crowded is a laboratory with business guests beside the management VM.
+const crowded kind = "crowded"
+
+// TestHostsAreEmptiedUnderPing empties each host in turn, the second while its
+// agent is killed in the middle: every guest leaves, none is restarted, and what
+// the moves cost in pings is told.
+func TestHostsAreEmptiedUnderPing(t *testing.T) {
+	r := readyOn(t, crowded)
+	before, err := r.lab.WaitVMs(t.Context(), 90*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	watch, stop := context.WithCancel(t.Context())
+	defer stop()
+	pinged := make(chan []lab.GuestPings, 1)
+	go func() {
+		p, err := r.lab.WatchGuests(watch, 20*time.Millisecond)
+		if err != nil {
+			t.Errorf("watch the guests: %v", err)
+		}
+		pinged <- p
+	}()
+	for i, h := range r.lab.Hosts() {
+		if i == 1 {
+			time.AfterFunc(time.Second, func() {
+				if err := r.lab.Kill(t.Context(), h, lab.AgentDaemon); err != nil {
+					t.Errorf("kill the agent of %s: %v", h, err)
+				}
+			})
+		}
+		// Asked on another host: the answer must not depend on the agent that is killed.
+		other := r.lab.Hosts()[(i+1)%len(r.lab.Hosts())]
+		t.Logf("%s: %s", h, strings.ReplaceAll(r.command(t, other, "host", "drain", h), "\n", "; "))
+		r.empty(t, h)
+		r.command(t, other, "host", "enable", h)
+	}
+	stop()
+	for _, p := range <-pinged {
+		t.Logf("%s: %d of %d pings of 20 ms lost, longest gap %s", p.Name, p.Lost, p.Sent, p.Gap)
+		if p.Sent == 0 || p.Gap > 5*time.Second {
+			t.Errorf("%s did not answer for %s", p.Name, p.Gap)
+		}
+	}
+	after, err := r.lab.AskVMs(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, b := range before {
+		if a := after[name]; a.Boot != b.Boot || a.Up < b.Up {
+			t.Errorf("%s was restarted: before %+v, after %+v", name, b, a)
+		}
+	}
+	var jobs []api.Job
+	if err := json.Unmarshal([]byte(r.command(t, r.lab.Hosts()[0], "jobs", "list", "-o", "json")), &jobs); err != nil {
+		t.Fatal(err)
+	}
+	if len(jobs) != len(r.lab.Hosts()) {
+		t.Errorf("%d jobs: %+v", len(jobs), jobs)
+	}
+	for _, j := range jobs {
+		if j.State != "ended" || j.Result != "done" {
+			t.Errorf("job %+v", j)
+		}
+	}
+}
+
+// empty checks by the process table that a host runs no guest.
+func (r *rig) empty(t *testing.T, h string) {
+	t.Helper()
+	vms, err := r.lab.Guests(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, vm := range vms {
+		if vm.Host == h || vm.Host == "" || vm.To != "" {
+			t.Errorf("%s is empty, but %s is on %q, on its way to %q", h, vm.Name, vm.Host, vm.To)
+		}
+	}
+	if st, err := r.status(t.Context()); err != nil || string(st.Owner.Host) == h {
+		t.Errorf("%s is empty, but the management VM is on %q (%v)", h, st.Owner.Host, err)
+	}
+}
