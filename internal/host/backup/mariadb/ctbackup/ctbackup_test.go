@@ -1,0 +1,273 @@
+package ctbackup_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/host/backup"
+	"holdfast/internal/host/backup/mariadb"
+	"holdfast/internal/host/backup/mariadb/ctbackup"
+)
+
+// Output as the product's own guide shows it, columns out of line included.
+const (
+	guidePods = `        kubectl get pods -n cantian -owide
+        NAME                              READY   STATUS    RESTARTS      AGE     IP               NODE           NOMINATED NODE   READINESS GATES
+        rto1221125555-0                   2/2     Running   0             9m45s   192.168.135.153   10.10.163.101   <none>           <none>
+        rto1221125555-1                   2/2     Running   1 (15m ago)   8m16s   192.168.222.180   10.10.163.103   <none>           <none>
+        rto1221125555-2                   2/2     Running   1 (15m ago)   8m16s   192.168.135.163   10.10.163.101   <none>           <none>
+`
+	guideClaim = "        cantian     data-rto1221125555-0   Bound    pvc-ba009f8f-98b7-4557-a44e-b985f9cbd332   20Gi       RWO            teledb-nfs-storage   95m\n"
+	allClaims  = `NAMESPACE   NAME                   STATUS    VOLUME                                     CAPACITY   ACCESS MODES   STORAGECLASS         AGE
+cantian     data-rto1221125555-0   Bound     pvc-ba009f8f-98b7-4557-a44e-b985f9cbd332   20Gi       RWO            teledb-nfs-storage   95m
+cantian     data-rto1221125555-1   Pending                                                                        teledb-nfs-storage   2s
+other       data-rto1221125555-0   Bound     pvc-11111111-98b7-4557-a44e-b985f9cbd332   20Gi       RWO            teledb-nfs-storage   95m
+`
+	volume = "pvc-ba009f8f-98b7-4557-a44e-b985f9cbd332"
+)
+
+func bounded(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestParse(t *testing.T) {
+	pods, err := ctbackup.ParsePods([]byte(guidePods))
+	must(t, err)
+	if want := (ctbackup.Pod{Name: "rto1221125555-1", Status: "Running", IP: "192.168.222.180", Node: "10.10.163.103"}); len(pods) != 3 || pods[1] != want {
+		t.Errorf("got %+v", pods)
+	}
+	for _, none := range []string{"", "No resources found in cantian namespace.\n"} {
+		if pods, err := ctbackup.ParsePods([]byte(none)); err != nil || len(pods) != 0 {
+			t.Errorf("%q: %v, %v", none, pods, err)
+		}
+	}
+	want := ctbackup.Claim{Namespace: "cantian", Name: "data-rto1221125555-0", Status: "Bound", Volume: volume}
+	for _, text := range []string{guideClaim, allClaims} {
+		claims, err := ctbackup.ParseClaims([]byte(text))
+		if err != nil || len(claims) == 0 || claims[0] != want {
+			t.Errorf("got %+v, %v", claims, err)
+		}
+	}
+	claims, err := ctbackup.ParseClaims([]byte(allClaims))
+	if err != nil || len(claims) != 3 || claims[1] != (ctbackup.Claim{Namespace: "cantian", Name: "data-rto1221125555-1", Status: "Pending"}) {
+		t.Errorf("got %+v, %v", claims, err)
+	}
+	for _, bad := range []string{
+		"error: something\n", strings.Replace(allClaims, "data-rto1221125555-0 ", "../../etc/passwd    ", 1),
+		strings.Replace(allClaims, volume, "..", 1), strings.Replace(allClaims, "Pending ", "Pending x", 1), allClaims + strings.Repeat("a  ", 9),
+	} {
+		if claims, err := ctbackup.ParseClaims([]byte(bad)); err == nil {
+			t.Errorf("%q gives %+v", bad, claims)
+		}
+	}
+	if pods, err := ctbackup.ParsePods([]byte(strings.Replace(guidePods, "rto1221125555-0 ", "../x/y          ", 1))); err == nil {
+		t.Errorf("got %+v", pods)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	for _, s := range []string{guidePods, guideClaim, allClaims, "NAME  READY  STATUS\na", "\t\t\n"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		pods, err := ctbackup.ParsePods(b)
+		for _, p := range pods {
+			if err != nil || filepath.Base(p.Name) != p.Name || p.Name == ".." {
+				t.Errorf("%+v, %v", p, err)
+			}
+		}
+		claims, err := ctbackup.ParseClaims(b)
+		for _, c := range claims {
+			if path := c.Namespace + "-" + c.Name + "-" + c.Volume; err != nil || c.Status == "Bound" && filepath.Base(path) != path {
+				t.Errorf("%+v, %v", c, err)
+			}
+		}
+	})
+}
+
+// TestDiscover has a kubectl that answers as the guide shows.
+func TestDiscover(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(dir, "pods"), []byte(guidePods), 0o600))
+	must(t, os.WriteFile(filepath.Join(dir, "claims"), []byte(allClaims), 0o600))
+	script := fmt.Sprintf("#!/bin/sh\ncase \"$KUBECONFIG $*\" in '/k get pods -n cantian -owide') cat %s/pods;; '/k get pvc -A') cat %s/claims;; *) echo \"unknown: $*\" >&2; exit 1;; esac\n", dir, dir)
+	must(t, os.WriteFile(filepath.Join(dir, "kubectl"), []byte(script), 0o700))
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	root := filepath.Join(dir, "remote")
+	nobody := mariadb.Connection{Socket: filepath.Join(dir, "none.sock")}
+	f := ctbackup.Finder{MySQL: nobody, Dir: dir, Kubeconfig: "/k", Root: root}
+	if got, err := f.Discover(bounded(t)); err == nil || !strings.Contains(err.Error(), "3 pods have 1 volumes") || !strings.Contains(err.Error(), "on the host") {
+		t.Errorf("no directory: %v, %v", got, err)
+	}
+	want := filepath.Join(root, "metadata_metadata_fs_101_103", "cantian-data-rto1221125555-0-"+volume, "mysql")
+	for _, d := range []string{want, filepath.Join(root, "metadata_fs2", "other-data-rto1221125555-0-pvc-11111111-98b7-4557-a44e-b985f9cbd332", "mysql"), filepath.Join(root, "share_fs")} {
+		must(t, os.MkdirAll(d, 0o700))
+	}
+	got, err := f.Discover(bounded(t))
+	if err != nil || !reflect.DeepEqual(got, []ctbackup.Found{{Path: want, How: "the volume of claim data-rto1221125555-0 of pod rto1221125555-0 on 10.10.163.101"}}) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	// MySQL on the host answers, too.
+	must(t, os.WriteFile(filepath.Join(dir, "mariadb"), []byte("#!/bin/sh\nprintf '/mnt/dbdata/remote/metadata_metadata_fs2/node0/\\t8.0.26\\n'\n"), 0o700))
+	got, err = f.Discover(bounded(t))
+	if err != nil || len(got) != 2 || got[0].Path != "/mnt/dbdata/remote/metadata_metadata_fs2/node0" {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	f.Namespace = "other"
+	if got, err = f.Discover(bounded(t)); err != nil || len(got) != 1 {
+		t.Errorf("kubectl fails: %+v, %v", got, err)
+	}
+}
+
+// rig has secrets and a place for backups.
+type rig struct {
+	t       *testing.T
+	dir     string
+	storage string
+	o       ctbackup.Options
+}
+
+func newRig(t *testing.T, c ctbackup.Choice) *rig {
+	r := &rig{t: t, dir: t.TempDir()}
+	r.storage = filepath.Join(r.dir, "ct")
+	must(t, os.Mkdir(r.storage, 0o700))
+	secret := func(name string) backup.SecretRef {
+		path := filepath.Join(r.dir, name)
+		must(t, os.WriteFile(path, []byte("secret of "+name), 0o600))
+		return backup.SecretRef(path)
+	}
+	r.o = ctbackup.Options{Choice: c, Address: "127.0.0.1", User: "root", Password: secret("mysql"), MetadataPath: "/mnt/dbdata/remote/metadata_fs/node0", StoragePath: r.storage, SysPassword: secret("sys")}
+	return r
+}
+
+func (r *rig) request() backup.Request {
+	b, err := json.Marshal(r.o)
+	must(r.t, err)
+	return backup.Request{ID: "up-1", Host: "n0", Dir: filepath.Join(r.dir, "receipts"), Options: b}
+}
+
+func (r *rig) file(content string, at time.Time) {
+	path := filepath.Join(r.storage, "data")
+	must(r.t, os.WriteFile(path, []byte(content), 0o600))
+	must(r.t, os.Chtimes(path, at, at))
+}
+
+func TestChoices(t *testing.T) {
+	p, ctx := ctbackup.Provider{}, bounded(t)
+	r := newRig(t, ctbackup.Stop)
+	if _, err := p.Backup(ctx, r.request()); !errors.Is(err, ctbackup.ErrStopFirst) {
+		t.Errorf("stop: %v", err)
+	}
+
+	r = newRig(t, ctbackup.Done)
+	if _, err := p.Backup(ctx, r.request()); !errors.Is(err, ctbackup.ErrUnproved) {
+		t.Errorf("done, without files: %v", err)
+	}
+	r.file("backup", time.Unix(1e9, 0))
+	rec, err := p.Backup(ctx, r.request())
+	must(t, err)
+	must(t, p.Verify(ctx, rec))
+	if s, err := p.Probe(ctx, r.request()); err != nil || s != backup.Done {
+		t.Errorf("probe: %q, %v", s, err)
+	}
+	if err := p.Restore(ctx, rec); !errors.Is(err, ctbackup.ErrByHand) || !strings.Contains(err.Error(), r.storage) {
+		t.Errorf("restore: %v", err)
+	}
+	r.file("changed", time.Now())
+	if err := p.Verify(ctx, rec); !errors.Is(err, backup.ErrDamaged) {
+		t.Errorf("changed: %v", err)
+	}
+	for range 2 {
+		must(t, p.Delete(ctx, rec))
+	}
+	if s, err := p.Probe(ctx, r.request()); err != nil || s != backup.NotDone {
+		t.Errorf("probe: %q, %v", s, err)
+	}
+	if _, err := os.Stat(filepath.Join(r.storage, "data")); err != nil {
+		t.Errorf("the backup itself is gone: %v", err)
+	}
+	r.o.StoragePath = ""
+	rec, err = p.Backup(ctx, r.request())
+	must(t, err)
+	if err := p.Verify(ctx, rec); !errors.Is(err, ctbackup.ErrUnproved) {
+		t.Errorf("by word only: %v", err)
+	}
+
+	r = newRig(t, ctbackup.During)
+	rec, err = p.Backup(ctx, r.request())
+	must(t, err)
+	if err := p.Verify(ctx, rec); !errors.Is(err, ctbackup.ErrUnproved) {
+		t.Errorf("before the upgrade: %v", err)
+	}
+	r.file("old", time.Unix(1e9, 0))
+	if err := p.Verify(ctx, rec); !errors.Is(err, ctbackup.ErrUnproved) {
+		t.Errorf("an old backup: %v", err)
+	}
+	r.file("new", time.Now())
+	must(t, p.Verify(ctx, rec))
+}
+
+func TestAnswers(t *testing.T) {
+	r := newRig(t, ctbackup.During)
+	got, err := r.o.Answers()
+	must(t, err)
+	var text []string
+	for _, a := range got {
+		text = append(text, a.Text+string(a.Secret))
+	}
+	want := []string{"3", "127.0.0.1", "3306", "root", r.dir + "/mysql", "/mnt/dbdata/remote/metadata_fs/node0", r.storage, r.dir + "/sys"}
+	if !reflect.DeepEqual(text, want) {
+		t.Errorf("got %q, want %q", text, want)
+	}
+	r.o.Choice = ctbackup.Done
+	if got, err := r.o.Answers(); err != nil || len(got) != 2 || got[0].Text != "2" || got[1].Secret != r.o.SysPassword {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+func TestRefused(t *testing.T) {
+	for _, tc := range []struct {
+		change func(*ctbackup.Options)
+		want   string
+	}{
+		{func(o *ctbackup.Options) { o.Choice = "" }, "want stop, done or during"},
+		{func(o *ctbackup.Options) { o.StoragePath = "/" + strings.Repeat("x", 100) }, "at most 100"},
+		{func(o *ctbackup.Options) { o.StoragePath = "" }, "absolute"},
+		{func(o *ctbackup.Options) { o.StoragePath = "/a b" }, "plain"},
+		{func(o *ctbackup.Options) { o.MetadataPath = "" }, "confirmed by an operator"},
+		{func(o *ctbackup.Options) { o.MetadataPath = "/a/$(id)" }, "plain"},
+		{func(o *ctbackup.Options) { o.Address = "localhost" }, "IP address"},
+		{func(o *ctbackup.Options) { o.Port = 70000 }, "1 to 65535"},
+		{func(o *ctbackup.Options) { o.User = "" }, "want a user"},
+		{func(o *ctbackup.Options) { o.Password = "/none" }, "password"},
+		{func(o *ctbackup.Options) { o.SysPassword = "" }, "sysPassword"},
+	} {
+		r := newRig(t, ctbackup.During)
+		tc.change(&r.o)
+		if _, err := (ctbackup.Provider{}).Backup(bounded(t), r.request()); err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("got %v, want %q", err, tc.want)
+		}
+	}
+	r := newRig(t, ctbackup.During)
+	r.o.StoragePath = "/" + strings.Repeat("x", 99)
+	if _, err := (ctbackup.Provider{}).Backup(bounded(t), r.request()); err != nil {
+		t.Errorf("100 bytes: %v", err)
+	}
+}
