@@ -8,7 +8,7 @@ packages=(
   libvirt-daemon libvirt-daemon-system libvirt-clients libvirt-daemon-driver-qemu
   qemu-system-x86 qemu-utils qemu-guest-agent busybox-static
   iproute2 nftables iputils-ping dpkg openipmi ipmitool python3-pyghmi
-  mariadb-server-core mariadb-client mariadb-backup
+  mariadb-server-core mariadb-client mariadb-backup zstd
 )
 missing=()
 for p in "${packages[@]}"; do

@@ -61,6 +61,14 @@ func TestRun(t *testing.T) {
 	if _, err := backup.Run(ctx, backup.Command{Path: "/nowhere/program"}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no program: %v", err)
 	}
+	tool := filepath.Join(t.TempDir(), "tool")
+	must(t, os.WriteFile(tool, []byte("#!/bin/sh\necho 'tool 1.2' >&2\necho more\n"), 0o700))
+	if v, err := backup.Version(ctx, tool, "--version"); err != nil || v != "tool 1.2" {
+		t.Errorf("version: %q, %v", v, err)
+	}
+	if v, err := backup.Version(ctx, "/bin/true", ""); err == nil {
+		t.Errorf("a version of a program that says nothing: %q", v)
+	}
 	if v, err := backup.Version(ctx, "/bin/sh", "-c"); err == nil {
 		t.Errorf("a version of a program that fails: %q", v)
 	}

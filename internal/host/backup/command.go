@@ -28,6 +28,7 @@ type Command struct {
 	Env      []string
 	Stdin    io.Reader // nil: /dev/null
 	Stdout   io.Writer // nil: what it prints is the result of Run, at most 4 MiB
+	Merge    bool      // what it says to its standard error is output, too
 	Hold     *Lock     // the program holds it too
 	Outlives bool      // it goes on when this process is killed: stopping it half-way does harm
 }
@@ -62,6 +63,9 @@ func Run(ctx context.Context, c Command) ([]byte, error) {
 	cmd.Env, cmd.Stdin, cmd.Stderr, cmd.Stdout = environment(c.Env), c.Stdin, said, out
 	if c.Stdout != nil {
 		cmd.Stdout = c.Stdout
+	}
+	if c.Merge {
+		cmd.Stderr = cmd.Stdout
 	}
 	if c.Hold != nil {
 		cmd.ExtraFiles = []*os.File{c.Hold.File()}
@@ -147,11 +151,14 @@ func (t *tail) String() string {
 }
 
 // Version is the first line that a program prints when it is asked for its
-// version, at most 200 bytes.
+// version, at most 200 bytes. Some print it to their standard error.
 func Version(ctx context.Context, program, flag string) (string, error) {
-	out, err := Run(ctx, Command{Path: program, Args: []string{flag}})
+	out, err := Run(ctx, Command{Path: program, Args: []string{flag}, Merge: true})
 	if err != nil {
 		return "", fmt.Errorf("ask for the version: %w", err)
+	}
+	if len(strings.TrimSpace(string(out))) == 0 {
+		return "", fmt.Errorf("ask for the version: %s prints nothing", filepath.Base(program))
 	}
 	line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
 	return strings.ToValidUTF8(line[:min(len(line), 200)], "?"), nil

@@ -33,6 +33,9 @@ func TestDump(t *testing.T) {
 		t.Errorf("the table without transactions is not noted: %q", rec.Notes)
 	}
 	noSecrets(t, q.Dir, password)
+	if !strings.Contains(rec.Tool, "mariadb-dump") {
+		t.Errorf("made by %q", rec.Tool)
+	}
 	if again, err := p.Backup(ctx, q); err != nil || again.SHA256 != rec.SHA256 {
 		t.Errorf("the second call gives another backup: %v, %v", again, err)
 	}
@@ -72,7 +75,9 @@ func TestFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%d bytes, by %s", rec.Size, rec.Tool)
+	if rec.Size < 1<<20 || !strings.Contains(rec.Tool, "mariadb-backup") {
+		t.Errorf("%d bytes, by %q", rec.Size, rec.Tool)
+	}
 	expect(t, p, q, backup.Done)
 	if err := p.Verify(ctx, rec); err != nil {
 		t.Fatal(err)

@@ -132,6 +132,9 @@ func TestRoundTrip(t *testing.T) {
 	must(t, err)
 	r.expect(q, backup.Done)
 	must(t, p.Verify(ctx, rec))
+	if !strings.HasPrefix(rec.Tool, "qemu-img version") {
+		t.Errorf("made by %q", rec.Tool)
+	}
 	if again, err := p.Backup(ctx, q); err != nil || again.Snapshots[0] != rec.Snapshots[0] {
 		t.Errorf("the second call gives another snapshot: %+v, %v", again, err)
 	}
