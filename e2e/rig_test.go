@@ -207,6 +207,28 @@ func (r *rig) mend(t *testing.T) {
 	if out, err := r.lab.Exec(ctx, r.lab.Hosts()[0], r.exe, "start", "--timeout", "30s"); err != nil {
 		t.Logf("mend: %v: %s", err, out)
 	}
+	r.awaken(t)
+}
+
+// awaken ends a guest that runs and does not answer, so that it is started anew:
+// under plain emulation a guest's kernel was once seen to hang for good, and every
+// later test found it so.
+func (r *rig) awaken(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*guestBoot)
+	defer cancel()
+	var err error
+	for end := time.Now().Add(guestBoot); time.Now().Before(end); time.Sleep(500 * time.Millisecond) {
+		if _, err = r.lab.Ask(ctx); err == nil {
+			return
+		}
+	}
+	t.Logf("mend: the guest does not answer, it is ended: %v", err)
+	for _, h := range r.lab.Hosts() {
+		if err := r.lab.Kill(ctx, h, "cmd:guest="+agent.GuestName); err == nil {
+			t.Logf("mend: ended on %s", h)
+		}
+	}
 }
 
 // status asks any host that answers.
