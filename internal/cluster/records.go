@@ -163,7 +163,7 @@ type Want struct {
 	HandsOff bool   `json:"hands_off,omitempty"` // all decisions frozen
 	MoveTo   HostID `json:"move_to,omitempty"`   // migrate there
 	Off      []Off  `json:"off,omitempty"`       // operators' word that hosts are off
-	// Rest are hosts in maintenance: not chosen to run it. One that runs it goes on.
+	// Rest are hosts in maintenance: not chosen to run it, and emptied of it.
 	Rest []HostID `json:"rest,omitempty"`
 }
 
