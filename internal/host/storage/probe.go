@@ -83,7 +83,10 @@ func (p *Prober) once(ctx context.Context) bool {
 	case <-limited.Done():
 		err, goesOn = limited.Err(), true
 	}
-	answered := err == nil || limited.Err() == nil
+	// An error that took all the time is no answer, whichever timer was first: the
+	// deadline of a connection may fire just before that of its context.
+	end, _ := limited.Deadline()
+	answered := err == nil || time.Now().Before(end)
 	if ctx.Err() == nil {
 		p.judge(answered, err, began)
 	}

@@ -171,3 +171,20 @@ func TestACheckThatCanNotBeEnded(t *testing.T) {
 		close(free)
 	})
 }
+
+// The deadline of a connection is of the same moment as that of its context, and
+// another timer: the error may come first.
+func TestAnErrorAtTheEndOfTheTimeIsNoAnswer(t *testing.T) {
+	check := func(ctx context.Context) error {
+		end, _ := ctx.Deadline()
+		for time.Now().Before(end) { // as early as can be
+		}
+		return os.ErrDeadlineExceeded
+	}
+	p := New(Options{What: "the export", Check: check, Timeout: time.Millisecond})
+	for range 200 {
+		if p.once(t.Context()) || !p.State().Hangs {
+			t.Fatalf("%+v: want a storage that hangs", p.State())
+		}
+	}
+}
