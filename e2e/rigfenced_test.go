@@ -190,6 +190,12 @@ func nobodySwitched(t *testing.T, r *rig, c course) {
 // failedOnce: the failure of the device is told once, and nobody was switched off.
 func failedOnce(t *testing.T, r *rig, c course) {
 	t.Helper()
+	// A device that says yes is asked for 10 s whether it is true; the guest is
+	// elsewhere by then.
+	r.until(t, 15*time.Second, "the failure of the fence device to be told", func(context.Context) (string, bool) {
+		c.events = r.events(t, c.at)
+		return fmt.Sprint(c.events), len(c.told(cluster.EvFenceFail)) > 0
+	})
 	if f := c.told(cluster.EvFenceFail); len(f) != 1 || string(f[0].Host) != c.holder {
 		t.Errorf("the failure of the fence device of %s was told %d times, want once: %+v", c.holder, len(f), f)
 	}
