@@ -92,6 +92,12 @@ func (c *checker) node(n Node) {
 		c.fault("api.listen", n.API.Listen, "want IP:PORT, HOST:PORT, :PORT, or nothing for the unix socket only")
 	}
 	c.tls(n.TLS)
+	if cmd := n.Upgrade.RebootCommand; len(cmd) > 0 {
+		c.absolute("upgrade.reboot_command[0]", cmd[0])
+	}
+	if n.Upgrade.CredentialsFile != "" {
+		c.absolute("upgrade.credentials_file", n.Upgrade.CredentialsFile)
+	}
 	if !isWatchdog(n.Watchdog.Device) {
 		c.fault("watchdog.device", n.Watchdog.Device, watchdogRule)
 	}

@@ -19,6 +19,7 @@ type Node struct {
 	API        API      `json:"api"`
 	TLS        TLS      `json:"tls"`
 	Watchdog   Watchdog `json:"watchdog,omitzero"`
+	Upgrade    Upgrade  `json:"upgrade,omitzero"`
 	Undersized bool     `json:"allow_undersized,omitempty"` // accept less than 8 GB and 4 CPUs
 }
 
@@ -70,4 +71,10 @@ type TLS struct {
 // Watchdog names the device that resets the host.
 type Watchdog struct {
 	Device string `json:"device,omitempty"` // /dev/watchdog0, unix:PATH (a laboratory's simulated device), or none
+}
+
+// Upgrade says how this host takes part in upgrades.
+type Upgrade struct {
+	RebootCommand   []string `json:"reboot_command,omitempty"`   // program and arguments that order a reboot of this host; default: systemctl reboot
+	CredentialsFile string   `json:"credentials_file,omitempty"` // answers to prompts of bundles' programs; only root may read it
 }

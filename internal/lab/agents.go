@@ -18,8 +18,10 @@ const (
 	AgentDaemon   = "agent"                   // name of the daemon
 	AgentConfig   = HostDir + "/agent.json"   // config.Node
 	ClusterConfig = HostDir + "/cluster.json" // config.Cluster
-	clusterID     = "lab"                     // of all laboratories: each has its own network and its own authority
-	validity      = 10 * 365 * 24 * time.Hour // of certificates
+	// CredentialsFile has the answers to prompts of bundles' programs, when it is there.
+	CredentialsFile = HostDir + "/credentials.yaml"
+	clusterID       = "lab"                     // of all laboratories: each has its own network and its own authority
+	validity        = 10 * 365 * 24 * time.Hour // of certificates
 )
 
 // Ports of an agent's servers.
@@ -78,6 +80,9 @@ func (p plan) prepareAgent(ca pki.CA, h string, o Options) error {
 	if err := p.issue(ca, h, dir, p.hostAddr(h)); err != nil {
 		return err
 	}
+	if err := p.prepareAgentExe(h, o); err != nil {
+		return err
+	}
 	node, cl := p.node(h, o), p.cluster(o)
 	if err := check(node, cl); err != nil {
 		return err
@@ -132,6 +137,7 @@ func (p plan) node(h string, o Options) config.Node {
 		API:        config.API{Listen: fmt.Sprintf("%s:%d", p.hostAddr(h), APIPort)},
 		TLS:        config.TLS{CA: HostDir + "/pki/ca.pem", Cert: HostDir + "/pki/" + h + ".pem", Key: HostDir + "/pki/" + h + ".key"},
 		Watchdog:   config.Watchdog{Device: WatchdogDevice(h)},
+		Upgrade:    config.Upgrade{RebootCommand: p.rebootArgv(h), CredentialsFile: CredentialsFile},
 		Undersized: true,
 	}
 	if o.Work == WorkAddress {

@@ -84,6 +84,7 @@ func upCommand(dir *string) *cobra.Command {
 	f.BoolVar(&o.StayOff, "stay-off", false, "leave a host off after its watchdog reset it")
 	f.IntVar(&o.Guests, "guests", 0, "number of business guests, 0 to 64, spread over the hosts")
 	f.BoolVar(&o.Pools, "pools", false, "define storage pools on every host (always with --guests)")
+	f.BoolVar(&o.OwnSystem, "own-system", false, "give each host its own view of /usr, /etc, /opt and /var: a package installed on a host is on that host only")
 	f.BoolVar(&install, "install", false, "install missing packages first (apt-get)")
 	return c
 }

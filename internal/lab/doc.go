@@ -24,6 +24,12 @@
 // of its own one. It asks the process "lab __bmcs" for the state of the power
 // and tells it what to switch. An isolated host reaches no controller.
 //
+// With Options.OwnSystem a host writes to its own view of /usr, /etc, /opt,
+// /var/lib, /var/cache and /var/log: an overlay of the machine's, whose changes
+// lie on the host's disk. A package that is installed on a host is on no other
+// one, and not on the machine. What the machine itself changes there meanwhile
+// may or may not be seen by the hosts. Packages start no services.
+//
 // A host reboots at its own request (RebootArgv, or from outside Reboot): it
 // asks at its power socket in PowerDir, the process "lab __power" outside ends
 // all processes of the host by SIGTERM and after 1 s by SIGKILL, and powers it

@@ -127,11 +127,12 @@ func (p plan) bootSpec(h string, o Options) bootSpec {
 	daemons = append(daemons, Daemon{Name: "libvirtd", Argv: []string{"/usr/sbin/libvirtd", "--listen"}, Restart: true})
 	if o.Agents {
 		daemons = append(daemons, Daemon{Name: AgentDaemon, Restart: true,
-			Argv: []string{p.exe(), "agent", "--config", AgentConfig}})
+			Argv: []string{p.agentExe(o), "agent", "--config", AgentConfig}})
 	}
 	return bootSpec{
 		Host: h, Addr: p.hostAddr(h).String() + "/24", MAC: p.hostMAC(h), Disk: p.disk(h),
 		Shared: p.path("shared"), Watchdogs: p.path("wd"), Power: p.path("power"), Bin: p.path("bin"), Daemons: append(daemons, o.Daemons...),
+		OwnSystem: o.OwnSystem,
 	}
 }
 

@@ -23,6 +23,7 @@ type bootSpec struct {
 	Power     string   `json:"power"`
 	Bin       string   `json:"bin"`
 	Daemons   []Daemon `json:"daemons"`
+	OwnSystem bool     `json:"own_system,omitempty"` // its own view of the machine's system
 }
 
 // hostInit is PID 1 of a host: it makes the host's view of the machine, starts
@@ -72,6 +73,7 @@ func (b bootSpec) mountDisk() error {
 	d := func(name string) string { return filepath.Join(b.Disk, name) }
 	return steps(
 		func() error { return mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, "") },
+		b.mountSystem,
 		func() error { return bind(d("etc-libvirt"), "/etc/libvirt") },
 		func() error { return bind(d("var-lib-libvirt"), "/var/lib/libvirt") },
 		func() error { return bind(d("var-cache-libvirt"), "/var/cache/libvirt") },

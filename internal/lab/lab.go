@@ -41,6 +41,10 @@ type Options struct {
 	Pools     bool     `json:"pools,omitempty"`     // the storage pools SharedPool and TemplatePool on every host
 	Daemons   []Daemon `json:"daemons,omitempty"`   // further daemons on every host
 
+	// OwnSystem gives each host its own view of the machine's system, to install
+	// packages in; Dir must not be a part of it.
+	OwnSystem bool `json:"own_system,omitempty"`
+
 	// Parts of the agents' cluster configuration, as they are written there.
 	Timings     config.Timings      `json:"timings,omitzero"` // beside Profile
 	HealthCheck *config.HealthCheck `json:"health_check,omitempty"`
@@ -147,7 +151,7 @@ func (o Options) complete() (Options, error) {
 		}
 		names = append(names, d.Name)
 	}
-	dir, err := checkDir(o.Dir)
+	dir, err := o.folder()
 	if err != nil {
 		return o, err
 	}

@@ -60,7 +60,7 @@ func TestOptions(t *testing.T) {
 	if o, err := (Options{Guests: 2}).complete(); err != nil || !o.Pools {
 		t.Errorf("with guests: %+v, %v", o, err)
 	}
-	for _, bad := range []Options{{Hosts: 10}, {Hosts: -1}, {Subnet: 251}, {Agents: true, Hosts: 4}, {Guests: -1}, {Guests: 65}, {Dir: "/run/x"}, {Profile: "slow"}, {Disk: "tape"}, {Work: "none"},
+	for _, bad := range []Options{{Hosts: 10}, {Hosts: -1}, {Subnet: 251}, {Agents: true, Hosts: 4}, {Guests: -1}, {Guests: 65}, {Dir: "/run/x"}, {Dir: "/opt/x", OwnSystem: true}, {Dir: "/var/lib", OwnSystem: true}, {Profile: "slow"}, {Disk: "tape"}, {Work: "none"},
 		{Daemons: []Daemon{{Name: "a/b", Argv: []string{"x"}}}}, {Daemons: []Daemon{{Name: "a"}}},
 		{Daemons: []Daemon{{Name: "libvirtd", Argv: []string{"x"}}}}} {
 		if o, err := bad.complete(); err == nil {

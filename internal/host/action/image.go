@@ -89,7 +89,7 @@ func (i *imageStep) id(ctx context.Context, engine string) (string, error) {
 }
 
 // done compares the image that has the tag with the one in the file. Where they
-// can not be compared, the image is loaded once more.
+// can not be compared, the image is loaded once more; do looks at the file itself.
 func (i *imageStep) done(ctx context.Context) (Result, error) {
 	engine, err := i.engine()
 	if err != nil {
@@ -100,11 +100,14 @@ func (i *imageStep) done(ctx context.Context) (Result, error) {
 		return Result{}, err
 	}
 	file, err := i.step.Bundle.Verify(ctx, i.what.File)
-	if err != nil {
-		return Result{State: Unknown, Exit: -1, Why: err.Error()}, nil
+	want := ""
+	if err == nil {
+		want, err = digest(ctx, file, i.what.Tag)
 	}
-	want, err := digest(file, i.what.Tag)
-	if err != nil {
+	switch {
+	case ctx.Err() != nil: // it was not looked at to the end
+		return Result{}, fmt.Errorf("compare the image %s with its file: %w", i.what.Tag, context.Cause(ctx))
+	case err != nil:
 		return Result{State: NotDone, Why: err.Error()}, nil
 	}
 	if got != "" && strings.TrimPrefix(got, "sha256:") == want {
@@ -118,13 +121,13 @@ const maxIndex = 1 << 20
 
 // digest reads from an image file, as docker saves them, the digest of the
 // configuration of the image with that tag: hex digits, which engines call its id.
-func digest(file, tag string) (string, error) {
+func digest(ctx context.Context, file, tag string) (string, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return "", fmt.Errorf("open image file: %w", err)
 	}
 	defer f.Close()
-	in := bufio.NewReader(f)
+	in := bufio.NewReader(&reader{ctx, f})
 	var r io.Reader = in
 	if magic, err := in.Peek(2); err == nil && magic[0] == 0x1f && magic[1] == 0x8b {
 		if r, err = gzip.NewReader(in); err != nil {

@@ -349,10 +349,38 @@ func TestImageThatIsNotInItsFile(t *testing.T) {
 	r.tool("docker", `[ "$1" = load ]`)
 	r.do(Action{Image: &Image{File: "app.tar", Tag: "app:2"}}, "there is no image app:2 in it")
 	file := filepath.Join(r.bundle.Dir, "app.tar")
-	if got, err := digest(file, "other:1"); got != "abc" || err != nil {
+	if got, err := digest(t.Context(), file, "other:1"); got != "abc" || err != nil {
 		t.Errorf("got %q, %v", got, err)
 	}
-	if _, err := digest(file, "app:2"); err == nil {
+	if _, err := digest(t.Context(), file, "app:2"); err == nil {
 		t.Error("found an image that is not there")
+	}
+}
+
+// A file of the bundle that is damaged, or gone, is no reason not to know: the
+// image is loaded once more, and that refuses the file.
+func TestImageWhoseFileIsDamagedIsNotDone(t *testing.T) {
+	r := newRig(t)
+	r.inBundle("app.tar", imageFile(t, "app:2", "abc.json", false), 0o644)
+	r.tool("docker", `[ "$1" = load ] || echo sha256:abc`)
+	a := Action{Image: &Image{File: "app.tar", Tag: "app:2"}}
+	r.do(a, "")
+	r.probe(a, Done)
+	r.write("bundle/app.tar", "x", 0o644)
+	r.probe(a, NotDone)
+	if err := os.Remove(filepath.Join(r.bundle.Dir, "app.tar")); err != nil {
+		t.Fatal(err)
+	}
+	r.probe(a, NotDone)
+	r.do(a, "app.tar")
+}
+
+func TestImageIsNotReadBeyondItsTime(t *testing.T) {
+	r := newRig(t)
+	r.inBundle("app.tar", imageFile(t, "app:2", "abc.json", false), 0o644)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := digest(ctx, filepath.Join(r.bundle.Dir, "app.tar"), "app:2"); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want that it was given up", err)
 	}
 }

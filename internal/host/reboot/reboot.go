@@ -34,6 +34,9 @@ var (
 	ErrGuests = errors.New("guests run on this host")
 	// ErrDone: the host was rebooted since.
 	ErrDone = errors.New("the host has been rebooted already")
+	// ErrNotOrdered: the command was not started, so the host does not go down
+	// because of it.
+	ErrNotOrdered = errors.New("no reboot was ordered")
 )
 
 // New returns the host. It does not run the command.
@@ -72,37 +75,49 @@ type Request struct {
 }
 
 // Reboot orders the reboot. nil: it was ordered, and this process will be ended;
-// that the host has come back is told by its boot id only. ErrDone: it has been
-// rebooted since the request, and nothing was done. ErrGuests: refused. After any
-// other error the host may still go down: the command may have been heard.
+// that the host has come back is told by its boot id only. ErrNotOrdered: nothing
+// was done; with ErrDone because it has been rebooted since the request, with
+// ErrGuests because it was refused. After any other error the host may still go
+// down: the command may have been heard.
 func (h *Host) Reboot(ctx context.Context, r Request) error {
-	if r.Boot == "" {
-		return errors.New("reboot: the boot id that shall end is not given")
-	}
-	now, err := h.Boot()
-	switch {
-	case err != nil:
-		return fmt.Errorf("reboot: %w", err)
-	case now != r.Boot:
-		return fmt.Errorf("reboot: %w: its boot id is %s, not %s", ErrDone, now, r.Boot)
-	case len(r.Guests) > 0:
-		return fmt.Errorf("reboot: %w: %s", ErrGuests, strings.Join(r.Guests, ", "))
-	}
 	ctx, cancel := context.WithTimeout(ctx, h.opt.Timeout)
 	defer cancel()
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("reboot: %w", err)
+	if err := h.may(ctx, r); err != nil {
+		return fmt.Errorf("reboot: %w: %w", ErrNotOrdered, err)
 	}
+	what := strings.Join(h.opt.Command, " ")
 	cmd := exec.CommandContext(ctx, h.opt.Command[0], h.opt.Command[1:]...)
 	cmd.WaitDelay = time.Second // what it leaves in the background may keep its output open
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
-	err = cmd.Run()
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("reboot: %w: %s: %w", ErrNotOrdered, what, err)
+	}
+	err := cmd.Wait()
 	if err == nil || errors.Is(err, exec.ErrWaitDelay) {
 		return nil
 	}
 	if ctx.Err() != nil {
 		err = errors.Join(ctx.Err(), err)
 	}
-	return fmt.Errorf("reboot: %s: %w: %s", strings.Join(h.opt.Command, " "), err, strings.TrimSpace(said.String()))
+	return fmt.Errorf("reboot: %s: %w: %s", what, err, strings.TrimSpace(said.String()))
+}
+
+// may tells why the order must not be given.
+func (h *Host) may(ctx context.Context, r Request) error {
+	if r.Boot == "" {
+		return errors.New("the boot id that shall end is not given")
+	}
+	now, err := h.Boot()
+	switch {
+	case err != nil:
+		return err
+	case now != r.Boot:
+		return fmt.Errorf("%w: its boot id is %s, not %s", ErrDone, now, r.Boot)
+	case len(r.Guests) > 0:
+		return fmt.Errorf("%w: %s", ErrGuests, strings.Join(r.Guests, ", "))
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	}
+	return nil
 }

@@ -147,3 +147,45 @@ func endSleep(t *testing.T, pid string) {
 		t.Error(err)
 	}
 }
+
+// TestNotOrdered: each error tells whether the command can have been heard.
+func TestNotOrdered(t *testing.T) {
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	program := func(path string) func(*lab) { return func(l *lab) { l.opt.Command[0] = path } }
+	text := filepath.Join(t.TempDir(), "text")
+	if err := os.WriteFile(text, []byte("no program"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, x := range map[string]struct {
+		ctx     context.Context
+		r       Request
+		change  func(*lab)
+		also    error
+		ordered bool
+	}{
+		"guests":        {r: Request{Boot: "b1", Guests: []string{"a"}}, also: ErrGuests},
+		"no boot id":    {},
+		"another boot":  {r: Request{Boot: "b0"}, also: ErrDone},
+		"ended":         {ctx: ended, r: Request{Boot: "b1"}, also: context.Canceled},
+		"not there":     {r: Request{Boot: "b1"}, change: program("/nonexistent/reboot"), also: os.ErrNotExist},
+		"not found":     {r: Request{Boot: "b1"}, change: program("nonexistent-reboot")},
+		"no program":    {r: Request{Boot: "b1"}, change: program(text), also: syscall.ENOEXEC},
+		"boot id lost":  {r: Request{Boot: "b1"}, change: func(l *lab) { l.opt.BootID += ".none" }, also: os.ErrNotExist},
+		"it has failed": {r: Request{Boot: "b1"}, ordered: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t, "exit 1", 0)
+			if x.change != nil {
+				x.change(&l)
+			}
+			if x.ctx == nil {
+				x.ctx = t.Context()
+			}
+			err := l.Reboot(x.ctx, x.r)
+			if err == nil || errors.Is(err, ErrNotOrdered) == x.ordered || x.also != nil && !errors.Is(err, x.also) || (l.called(t) == 1) != x.ordered {
+				t.Errorf("called %d times, %v; want ErrNotOrdered: %v, %v", l.called(t), err, !x.ordered, x.also)
+			}
+		})
+	}
+}
