@@ -1,5 +1,5 @@
 // Command holdfast keeps the control plane of a virtualization platform running
-// through failures. The agent, its two helper processes and the command line
+// through failures. The agent, its helper processes and the command line
 // are all this program.
 package main
 
@@ -18,6 +18,7 @@ import (
 	"holdfast/internal/api"
 	"holdfast/internal/cli"
 	"holdfast/internal/demo"
+	"holdfast/internal/host/action/program"
 	"holdfast/internal/host/storage"
 	"holdfast/internal/host/watchdog"
 	"holdfast/internal/lab"
@@ -32,7 +33,7 @@ func main() {
 	os.Exit(cli.Main(os.Args[1:], cli.Env{
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Version: version,
 		Extra: []*cobra.Command{
-			agentCommand(), memberCommand(), holderCommand(), probeCommand(),
+			agentCommand(), memberCommand(), holderCommand(), probeCommand(), stepCommand(),
 			lab.Command(), demo.Command(), demo.GuestCommand(), sim.Command(),
 		},
 		Store: []*cobra.Command{restoreCommand(), joinCommand()},
@@ -196,6 +197,15 @@ func probeCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "storage-probe DIR HOST", Short: "Write and read back a file in DIR", Hidden: true, Args: cobra.ExactArgs(2),
 		RunE: func(_ *cobra.Command, args []string) error { return storage.Touch(args[0], args[1]) },
+	}
+}
+
+// stepCommand is the process that stands between the agent and a program of an
+// upgrade, which goes on when the agent ends.
+func stepCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "step-helper start|run DIR", Short: "Run a program of an upgrade", Hidden: true, Args: cobra.ExactArgs(2),
+		RunE: func(_ *cobra.Command, args []string) error { return program.Main(args) },
 	}
 }
 

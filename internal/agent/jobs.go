@@ -30,10 +30,22 @@ func (a *Agent) Rest(ctx context.Context, user string, host cluster.HostID, on b
 	})
 }
 
-// Rests reports whether this host takes no guests.
-func (a *Agent) Rests() (rests bool) {
+// Rests reports whether this host takes no guests. It takes none as long as it does
+// not know what was asked for.
+func (a *Agent) Rests() bool {
+	var rests bool
 	ctx, cancel := context.WithTimeout(context.Background(), statusWithin)
 	defer cancel()
-	a.ask(ctx, func() { rests = slices.Contains(a.s.view.Want.Rest, a.Host) })
+	if !a.ask(ctx, func() { rests = !a.s.view.Synced || slices.Contains(a.s.view.Want.Rest, a.Host) }) {
+		return true
+	}
 	return rests
+}
+
+// Power asks that the management VM runs, or that it is shut down.
+func (a *Agent) Power(ctx context.Context, user string, run bool) error {
+	return a.Request(ctx, user, "", func(w *cluster.Want, _ cluster.Status) error {
+		w.Run = run
+		return nil
+	})
 }

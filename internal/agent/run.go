@@ -139,7 +139,7 @@ func (nd *node) serve(ctx context.Context, a *Agent, beats *heartbeat.Beats) (er
 	}
 	if jobs != nil {
 		defer func() { err = errors.Join(err, guests.Close()) }()
-		opts.Jobs = jobs
+		opts.Jobs, opts.Upgrade = jobs, jobs
 	}
 	srv, err := server.New(a, opts)
 	if err != nil {
@@ -363,13 +363,36 @@ func (nd *node) jobs(a *Agent) (*fleet.Service, *libvirt.Fleet, error) {
 		return nil, nil, err
 	}
 	p := fleet.Parts{
-		Store: a.Store, Cluster: a, Host: a.Host, Install: a.Identity, Boot: nd.boot, Addr: nd.n.Addr, Version: nd.Version,
-		Dir: nd.n.DataDir, Fleet: guests, Instance: a.s.view.Local.Instance, Log: nd.Log,
+		Store: a.Store, Cluster: a, Name: nd.n.Cluster, Host: a.Host, Member: nd.n.Store.Member != nil, Install: a.Identity, Boot: nd.boot,
+		Addr: nd.n.Addr, Version: nd.Version, Dir: nd.n.DataDir, Fleet: guests, Instance: a.s.view.Local.Instance, Log: nd.Log, TLS: nd.client,
+		Exe: "/proc/self/exe", Helper: []string{StepHelper},
+		RebootCommand: nd.n.Upgrade.RebootCommand, BootIDFile: nd.n.BootIDFile, Credentials: nd.n.Upgrade.CredentialsFile,
 	}
 	if nd.n.API.Listen != "" {
-		p.API = "https://" + nd.n.API.Listen
+		p.API = "https://" + nd.apiAddr()
 	}
-	return fleet.New(p), guests, nil
+	s, err := fleet.New(p)
+	if err != nil {
+		return nil, nil, errors.Join(err, guests.Close())
+	}
+	return s, guests, nil
+}
+
+// StepHelper is the command of this program that is the helper of package
+// host/action/program.
+const StepHelper = "step-helper"
+
+// apiAddr is where other agents reach this one: its address when it listens at
+// all of them.
+func (nd *node) apiAddr() string {
+	host, port, err := net.SplitHostPort(nd.n.API.Listen)
+	if err != nil {
+		return nd.n.API.Listen // the settings' check has seen it
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = nd.n.Addr
+	}
+	return net.JoinHostPort(host, port)
 }
 
 // absent stands for the holder on a host without a watchdog.

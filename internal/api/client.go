@@ -27,6 +27,7 @@ const DefaultPort = "7443"
 
 const (
 	maxMessage  = 4 << 20          // bytes of one answer
+	maxDocument = 64 << 20         // bytes of one answer with a document: the plan for 3,000 hosts has some 20 MB
 	callTimeout = 10 * time.Second // of a unary call whose context has no deadline
 	dialTimeout = 5 * time.Second
 	pingAfter   = 5 * time.Second // silence of a connection before it is probed
@@ -39,6 +40,7 @@ type Client struct {
 	target    string
 	rpc       apiv1connect.ClusterServiceClient
 	jobs      apiv1connect.JobServiceClient
+	upgrades  apiv1connect.UpgradeServiceClient
 	transport *http.Transport
 }
 
@@ -99,7 +101,8 @@ func Dial(target string, tlsConf *tls.Config) (*Client, error) {
 	}
 	rpc := apiv1connect.NewClusterServiceClient(hc, base, connect.WithReadMaxBytes(maxMessage))
 	jobs := apiv1connect.NewJobServiceClient(hc, base, connect.WithReadMaxBytes(maxMessage))
-	return &Client{target: target, rpc: rpc, jobs: jobs, transport: transport}, nil
+	upgrades := apiv1connect.NewUpgradeServiceClient(hc, base, connect.WithReadMaxBytes(maxDocument))
+	return &Client{target: target, rpc: rpc, jobs: jobs, upgrades: upgrades, transport: transport}, nil
 }
 
 // newTransport returns a transport without a proxy, with no protocol yet, whose
@@ -315,11 +318,17 @@ func follow[M, T any](ctx context.Context, target string,
 	}
 }
 
+// bounded bounds a call that takes no time by itself.
 func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	return within(ctx, callTimeout)
+}
+
+// within bounds a call whose context has no deadline.
+func within(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
 	if _, ok := ctx.Deadline(); ok {
 		return context.WithCancel(ctx)
 	}
-	return context.WithTimeout(ctx, callTimeout)
+	return context.WithTimeout(ctx, d)
 }
 
 func keyOr(key string) string {

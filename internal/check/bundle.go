@@ -14,11 +14,16 @@ import (
 func checkFacts(s *scene) []Finding {
 	var fs []Finding
 	for i := range s.inv.Hosts {
-		switch h := &s.inv.Hosts[i]; {
+		h, level, left := &s.inv.Hosts[i], Fail, ""
+		if slices.Contains(s.Left, h.Name) {
+			level, left = Warn, "; it was left out of the upgrade"
+		}
+		switch {
 		case h.Down:
-			fs = append(fs, onHost(h.Name, Fail, "start the host, or drop it from the plan", "the host is down"))
+			fs = append(fs, onHost(h.Name, level, "start the host, or drop it from the plan", "the host is down%s", left))
 		case s.Facts[h.Name] == nil:
-			fs = append(fs, onHost(h.Name, Fail, "see whether the host's agent runs and can be reached, then check again", "the host has told nothing of itself, so it was not checked"))
+			fs = append(fs, onHost(h.Name, level, "see whether the host's agent runs and can be reached, then check again",
+				"the host has told nothing of itself%s, so it was not checked%s", reason(s.why[h.Name]), left))
 		default:
 			if age := s.Now.Sub(s.Facts[h.Name].At); age > s.Limits.FactsAge && !s.Facts[h.Name].At.IsZero() {
 				fs = append(fs, onHost(h.Name, Warn, "let the host tell its facts anew, then check again", "what the host has told of itself is %s old", age.Round(time.Second)))
@@ -34,11 +39,22 @@ func checkFacts(s *scene) []Finding {
 	return fs
 }
 
+// reason puts a reason in brackets, when there is one.
+func reason(why string) string {
+	if why == "" {
+		return ""
+	}
+	return " (" + why + ")"
+}
+
 // checkWhiteList looks for the first pattern that means the installed version: that
 // one counts.
 func checkWhiteList(s *scene) []Finding {
 	if s.From == s.man.Version {
 		return []Finding{inCluster(Info, "", "%s is installed already", s.From)}
+	}
+	if s.Back {
+		return nil // the way back asks for no white list
 	}
 	var allowed []string
 	for _, src := range s.man.UpgradeFrom {
@@ -56,9 +72,9 @@ func checkWhiteList(s *scene) []Finding {
 }
 
 func (s *scene) mode(src upgrade.Source) []Finding {
-	if !slices.Contains(src.Modes, s.Mode) {
-		return []Finding{inCluster(Fail, fmt.Sprintf("run it as %s, or upgrade to a version first from which %s is allowed", names(src.Modes), s.Mode),
-			"from %s (%s) the upgrade is not allowed in the mode %s", s.From, src.Version, s.Mode)}
+	if mode := s.listed(); !slices.Contains(src.Modes, mode) {
+		return []Finding{inCluster(Fail, fmt.Sprintf("run it as %s, or upgrade to a version first from which %s is allowed", names(src.Modes), mode),
+			"from %s (%s) the upgrade is not allowed in the mode %s", s.From, src.Version, mode)}
 	}
 	if src.ChangeSystemTables {
 		return []Finding{inCluster(Info, "", "the upgrade changes system tables")}
@@ -70,8 +86,20 @@ func (s *scene) mode(src upgrade.Source) []Finding {
 // while the upgrade is under way.
 func checkVersions(s *scene) []Finding {
 	by := map[string][]cluster.HostID{}
-	s.up(func(h *upgrade.Host, _ *Facts) { v := s.version(h); by[v] = append(by[v], h.Name) })
+	var mute []cluster.HostID
+	s.up(func(h *upgrade.Host, f *Facts) {
+		switch v := s.version(h); {
+		case v != "" || !s.done(h.Name):
+			by[v] = append(by[v], h.Name)
+		case f != nil && f.Unknown["version"] == "":
+			mute = append(mute, h.Name)
+		}
+	})
 	var fs []Finding
+	if len(mute) > 0 {
+		fs = append(fs, inCluster(Warn, "name the file that tells the version (status: versionFile) in the inventory, then check again",
+			"it is not known which version these hosts have now: %s", names(mute)))
+	}
 	s.told(func(h *upgrade.Host, f *Facts) {
 		if nk, ok := notKnown(h.Name, f, "version", Warn); ok {
 			fs = append(fs, nk)
@@ -80,8 +108,8 @@ func checkVersions(s *scene) []Finding {
 	for _, v := range keys(by) {
 		if l, text, remedy := s.judgeVersion(v); l != OK {
 			for _, h := range by[v] {
-				if slices.Contains(s.Left, h) && v == s.From {
-					fs = append(fs, onHost(h, Warn, "upgrade it by hand, before anything needs the new version on all hosts", "has %s: it was left out of the upgrade", v))
+				if slices.Contains(s.Left, h) {
+					fs = append(fs, onHost(h, Warn, "bring it to the version of the others by hand, before anything needs that on all hosts", "has %s, the others have %s: it was left out", orUnknown(v), s.to()))
 				} else {
 					fs = append(fs, onHost(h, l, remedy, "%s", text))
 				}
@@ -93,25 +121,47 @@ func checkVersions(s *scene) []Finding {
 
 // judgeVersion says whether a host may have a version now.
 func (s *scene) judgeVersion(v string) (l Level, text, remedy string) {
-	to := s.man.Version
+	to := s.to()
 	switch {
 	case v == "":
 		return Fail, "the installed version is not known", "see whether the product is installed on the host"
 	case s.When == After && v != to:
-		return Fail, fmt.Sprintf("has %s, want %s", v, to), "upgrade the host, or roll the others back"
-	case s.When == After || v == s.From || s.When == Between && v == to:
-		return OK, "", ""
-	}
-	for _, p := range s.man.Mixed {
-		if ok, err := s.matches(p, v); err == nil && ok && s.When == Between {
-			return OK, "", ""
+		remedy = "upgrade the host, or roll the others back"
+		if s.Back {
+			remedy = "roll the host back, too, or upgrade the others"
 		}
+		return Fail, fmt.Sprintf("has %s, want %s", v, to), remedy
+	case s.When == After || v == s.From || s.When == Between && (v == s.man.Version || s.anyMatch(s.man.Mixed, v)):
+		return OK, "", ""
+	case v == s.man.Version:
+		return Warn, fmt.Sprintf("has %s already, others have %s", v, s.From), "it is left out of the upgrade; see that this is what it should have"
+	case s.upgrades(v):
+		return Warn, fmt.Sprintf("has %s, others have %s; the bundle upgrades both", v, s.From), "see why the versions differ"
 	}
 	want := s.From
 	if s.When == Between {
-		want = fmt.Sprintf("%s, %s or what may run beside it", s.From, to)
+		want = fmt.Sprintf("%s, %s or what may run beside it", s.From, s.man.Version)
 	}
 	return Fail, fmt.Sprintf("has %s, want %s", v, want), "bring all hosts to the same version first"
+}
+
+// upgrades reports whether the bundle upgrades a version in the mode of the run,
+// also while others have the new one.
+func (s *scene) upgrades(v string) bool {
+	for _, src := range s.man.UpgradeFrom {
+		if ok, err := s.matches(src.Version, v); err == nil && ok { // the first counts
+			mixed := s.Mode == upgrade.Offline || len(s.man.Mixed) == 0 || s.anyMatch(s.man.Mixed, v)
+			return mixed && slices.Contains(src.Modes, s.listed())
+		}
+	}
+	return false
+}
+
+func (s *scene) anyMatch(patterns []string, v string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool {
+		ok, err := s.matches(p, v)
+		return err == nil && ok // the check "white-list" reports patterns that can not be read
+	})
 }
 
 // checkConfig compares parameter names, on each host where the module is.
@@ -124,7 +174,7 @@ func checkConfig(s *scene) []Finding {
 		}
 		for i := range s.man.Modules {
 			m := &s.man.Modules[i]
-			if !runsOn(m.RunsOn, h) {
+			if !m.On(h) {
 				continue
 			}
 			for _, c := range m.Config {
@@ -146,7 +196,7 @@ func compareConfig(h cluster.HostID, module string, want upgrade.ConfigFile, tol
 	case told[i].NotThere:
 		return []Finding{onHost(h, Fail, "restore the file, the module is not installed as it should be", "%s: %s is not there", module, want.Installed)}
 	case told[i].NotStaged:
-		return []Finding{onHost(h, Fail, "check again once the bundle is staged on the host", "%s: %s of the bundle is not on this host", module, want.File)}
+		return []Finding{onHost(h, Warn, "it is compared when the bundle is staged on the host, before anything is changed", "%s: %s of the bundle is not on this host yet", module, want.File)}
 	}
 	var parts []string
 	if lost := minus(told[i].Names, told[i].Bundle); len(lost) > 0 {

@@ -43,6 +43,9 @@ type pack struct {
 // it can not, however the guests are placed; that first fit decreasing finds
 // places proves that it can. Between the two, others may have to move first.
 func checkCapacity(s *scene) []Finding {
+	if !s.empties() {
+		return nil
+	}
 	groups := map[string][]*upgrade.Host{}
 	for i := range s.inv.Hosts {
 		if h := &s.inv.Hosts[i]; h.Has(upgrade.RoleHost) && !h.Down {
@@ -120,11 +123,14 @@ func groupName(name string) string {
 // host is left out because of one of them.
 func (p *pack) movers(h *upgrade.Host) (movers []*upgrade.VM, left bool) {
 	for _, vm := range p.s.vms[h.Name] {
+		if !vm.Running {
+			continue
+		}
+		fixed := len(p.s.fixed(vm)) > 0
 		switch policy := p.s.policy(vm); {
-		case !vm.Running:
-		case len(vm.Fixed) > 0 && policy == upgrade.PolicySkip:
+		case fixed && policy == upgrade.PolicySkip:
 			return nil, true
-		case len(vm.Fixed) > 0 && policy == upgrade.PolicyStop:
+		case fixed && policy == upgrade.PolicyStop:
 		default:
 			movers = append(movers, vm)
 		}
@@ -137,7 +143,7 @@ func (p *pack) movers(h *upgrade.Host) (movers []*upgrade.VM, left bool) {
 
 // policy is what becomes of a VM that can not move live.
 func (s *scene) policy(vm *upgrade.VM) upgrade.Policy {
-	return cmp.Or(vm.Policy, s.Policy, upgrade.PolicyAsk)
+	return cmp.Or(s.Policies[vm.Name], vm.Policy, s.Policy, upgrade.PolicyAsk)
 }
 
 // fit returns "" when the guests find places on the other hosts. Else it says what

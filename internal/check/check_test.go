@@ -34,6 +34,8 @@ func allWrong() []wrong {
 	return []wrong{
 		{"facts", func(in *Input) { host(in, "h1").Down = true }, "fail h1: the host is down", "start"},
 		{"facts", func(in *Input) { delete(in.Facts, "h1") }, "fail h1: the host has told nothing of itself", "agent"},
+		{"facts", func(in *Input) { in.Facts["h1"] = NoFacts("h1", testNow, "no answer within 1m0s") }, "fail h1: the host has told nothing of itself (no answer within 1m0s), so it was not checked", "agent"},
+		{"facts", func(in *Input) { host(in, "h1").Down, in.When, in.Left = true, After, []cluster.HostID{"h1"} }, "warn h1: the host is down; it was left out", "start"},
 		{"facts", func(in *Input) { in.Inventory = nil }, "fail : there is no host to check", "inventory"},
 		{"facts", func(in *Input) { in.Facts["h1"].Unknown = map[string]string{"os": "no file"} }, "info h1: not known: no file", "reason"},
 		{"facts", func(in *Input) { in.Facts["h1"].At = testNow.Add(-2 * time.Hour) }, "warn h1: what the host has told of itself is 2h0m0s old", "anew"},
@@ -42,16 +44,26 @@ func allWrong() []wrong {
 		{"white-list", func(in *Input) { in.From = "E0306" }, "info : E0306 is installed already", ""},
 		{"white-list", func(in *Input) { in.From = "what?" }, `fail : no scheme of versions fits the version "what?"`, "take the bundle"},
 		{"white-list", func(in *Input) { in.Manifest.UpgradeFrom[0].ChangeSystemTables = true }, "info : the upgrade changes system tables", ""},
-		{"same-version", func(in *Input) { in.Facts["h2"].Version = "E0302" }, "fail h2: has E0302, want E0303", "same version"},
-		{"same-version", func(in *Input) { in.Facts["h2"].Version = "E0306" }, "fail h2: has E0306, want E0303", "same version"},
-		{"same-version", func(in *Input) { in.When, in.Facts["h2"].Version = Between, "E0302" }, "fail h2: has E0302, want E0303, E0306 or what", "same version"},
+		{"same-version", func(in *Input) { in.Facts["h2"].Version = "E0302" }, "warn h2: has E0302, others have E0303; the bundle upgrades both", "why"},
+		{"same-version", func(in *Input) { in.Facts["h2"].Version = "E0306" }, "warn h2: has E0306 already, others have E0303", "left out"},
+		{"same-version", func(in *Input) { in.Facts["h2"].Version = "E0509H01" }, "fail h2: has E0509H01, want E0303", "same version"},
+		{"same-version", func(in *Input) { in.Facts["h2"].Version, in.Manifest.Mixed = "E0302", []string{"E0303"} }, "fail h2: has E0302, want E0303", "same version"},
+		{"same-version", func(in *Input) { in.Facts["h2"].Version, in.Mode = "E0302", upgrade.Offline }, "fail h2: has E0302, want E0303", "same version"},
+		{"same-version", func(in *Input) { in.When, in.Facts["h2"].Version = Between, "E0509H01" }, "fail h2: has E0509H01, want E0303, E0306 or what", "same version"},
 		{"same-version", func(in *Input) { in.When = After }, "fail cvm: has E0303, want E0306", "upgrade the host"},
 		{"same-version", func(in *Input) { in.Facts["h2"].Unknown = map[string]string{"version": "no file"} }, "warn h2: not known: no file", "reason"},
-		{"same-version", func(in *Input) { in.When, in.Left = After, []cluster.HostID{"h2"} }, "warn h2: has E0303: it was left out", "by hand"},
+		{"same-version", func(in *Input) { in.When, in.Left = After, []cluster.HostID{"h2"} }, "warn h2: has E0303, the others have E0306: it was left out", "by hand"},
+		{"same-version", func(in *Input) { in.When, in.Back = After, true; in.Facts["h2"].Version = "E0306" }, "fail h2: has E0306, want E0303", "roll the host back"},
+		{"same-version", func(in *Input) {
+			in.When = After
+			for _, f := range in.Facts {
+				f.Version = ""
+			}
+		}, "warn : it is not known which version these hosts have now: cvm, h1, h2, h3", "versionFile"},
 		{"config-names", func(in *Input) { in.Facts["cvm"].Config[0].Bundle = []string{"a", "c"} }, "fail cvm: db: the parameter names of /etc/db.json differ; only installed: b; only in the bundle: c", "db/db.json in the bundle"},
 		{"config-names", func(in *Input) { in.Facts["cvm"].Config = nil }, "fail cvm: db: /etc/db.json was not compared", "staged"},
 		{"config-names", func(in *Input) { in.Facts["cvm"].Config[0].NotThere = true }, "fail cvm: db: /etc/db.json is not there", "restore"},
-		{"config-names", func(in *Input) { in.Facts["cvm"].Config[0].NotStaged = true }, "fail cvm: db: db/db.json of the bundle is not", "staged"},
+		{"config-names", func(in *Input) { in.Facts["cvm"].Config[0].NotStaged = true }, "warn cvm: db: db/db.json of the bundle is not", "staged"},
 		{"config-names", func(in *Input) { in.Facts["cvm"].Config[0].Why = "malformed JSON" }, "fail cvm: db: malformed JSON", "correct"},
 		{"cluster-status", func(in *Input) { in.Facts["cvm"].Status.Exit = 1 }, "fail cvm: check_status says that the cluster is not well (exit code 1): well", "appctl.sh start"},
 		{"free-space", func(in *Input) { in.Facts["h1"].Space.Free = 4 << 30 }, "fail h1: /opt has 4.0 GiB free, want 5.0 GiB", "room"},
@@ -64,7 +76,8 @@ func allWrong() []wrong {
 		{"commands", func(in *Input) { delete(in.Facts, "h1"); host(in, "h1").Commands = []string{} }, "fail h1: not there: tree", "install tree"},
 		{"python-modules", func(in *Input) { in.Facts["h1"].Python["requests"] = "No module named 'requests'" }, "fail h1: Python can not import requests: No module named 'requests'", "pip3 install requests, or apt-get install python3-requests"},
 		{"python-modules", func(in *Input) { in.Manifest.Requires.PythonModules = []string{"yaml"} }, "fail h1: Python can not import yaml: the host was not asked for it", "pip3 install PyYAML, or apt-get install python3-yaml"},
-		{"ha-state", func(in *Input) { in.When = Between }, "fail cvm: the platform's HA is on in the middle", "switch HA off"},
+		{"ha-state", func(in *Input) { in.When, in.Mode = Between, upgrade.Reboot }, "fail cvm: the platform's HA is on in the middle", "switch HA off"},
+		{"ha-state", func(in *Input) { in.When, in.Manifest.RequiresReboot = Between, true }, "warn cvm: the platform's HA is on while hosts are rebooted", "mode reboot"},
 		{"ha-state", func(in *Input) { in.When, in.HABefore, in.Facts["cvm"].HA.Exit = After, new(true), 1 }, "fail cvm: the platform's HA is off, it was on before", "switch HA on"},
 		{"ha-state", func(in *Input) { in.When, in.Facts["cvm"].HA.Exit = After, 1 }, "warn cvm: the platform's HA is off, and it is not known", "switch HA on"},
 		{"ha-state", func(in *Input) { in.Facts["cvm"].HA.Exit = 5 }, "warn cvm: the state of the platform's HA is not known", "tools"},
@@ -89,10 +102,13 @@ func allWrong() []wrong {
 		{"kernel", func(in *Input) { delete(in.Facts, "h1"); h := host(in, "h1"); h.Kernel, h.NextKernel = "a", "b" }, "warn h1: runs the kernel a, a reboot would start b", ""},
 		{"capacity", func(in *Input) { in.Inventory.VMs[0].MemoryMiB = 65 << 10 }, "fail h1: can not be emptied, however guests are placed: a (66560 MiB, 4 CPUs) is larger than every other host", "add a host"},
 		{"migratable", func(in *Input) { in.Inventory.VMs[0].Fixed = []string{"host device 0000:3b:00.0", "local disk"} }, "fail a: can not move live: host device 0000:3b:00.0, local disk", "stop, cold or skip"},
+		{"migratable", func(in *Input) {
+			in.Inventory.VMs[0].Fixed, in.Policies = []string{"x"}, map[string]upgrade.Policy{"a": upgrade.PolicyStop}
+		}, "info a: can not move live (x): it is shut down while", ""},
 		{"migratable", func(in *Input) { in.Inventory.VMs[0].Fixed, in.Policy = []string{"x"}, upgrade.PolicySkip }, "warn a: can not move live (x): its host h1 is left out", "by hand"},
 		{"migratable", func(in *Input) { v := &in.Inventory.VMs[0]; v.Fixed, v.Policy = []string{"x"}, upgrade.PolicyStop }, "info a: can not move live (x): it is shut down while", ""},
 		{"migratable", func(in *Input) { v := &in.Inventory.VMs[0]; v.Fixed, v.Policy = []string{"x"}, upgrade.PolicyCold }, "info a: can not move live (x): it is shut down and started", ""},
-		{"migratable", func(in *Input) { in.From, in.Inventory.VMs[0].System = "E0218H06", "CentOS 6.5" }, "warn a: a guest with CentOS 6.5 may hang", "cold"},
+		{"migratable", func(in *Input) { in.From, in.Inventory.VMs[0].System = "E0218H06", "CentOS 6.5" }, "fail a: can not move live: a guest with CentOS 6.5 may hang", "stop, cold or skip"},
 		{"migratable", func(in *Input) { in.From, in.Inventory.VMs[0].MemoryMiB = "E0209H11", 32<<10 }, "warn a: has 32768 MiB: live migrations", "cold"},
 		{"migratable", func(in *Input) { host(in, "h3").CPUModel = "Haswell" }, "info g: hosts of the group g have different CPU models: Haswell, Skylake", ""},
 		{"dirty-rate", func(in *Input) { in.Inventory.VMs[0].Dirty = 110 }, "fail a: changes 110 MiB/s of its memory, the migration network carries 110", "quieter"},
@@ -113,6 +129,7 @@ func allWrong() []wrong {
 		{"o2cb", func(in *Input) { in.Facts["h1"].O2CB.Active = 31 }, "fail : hosts use different O2CB heartbeat thresholds and would refuse each other: 31 on h1; 61 on cvm, h2, h3", "same threshold"},
 		{"template-storage", func(in *Input) { in.When, in.Next = Between, []cluster.HostID{"h1"} }, "fail h1: is about to be rebooted with storage attached: iso, p", "detach"},
 		{"template-storage", func(in *Input) { in.When = After; host(in, "h1").Pools[0].Active = false }, "fail p: the pool p (ocfs2) is not active after the upgrade", "start the pool"},
+		{"template-storage", func(in *Input) { in.When = After; host(in, "h1").Pools[0] = upgrade.Pool{Name: "old", Kind: "dir"} }, "warn old: the pool old (dir) is not active after the upgrade", "start the pool"},
 		{"template-storage", func(in *Input) {}, "info h1: template storage is attached, it is detached", ""},
 		{"template-storage", func(in *Input) { in.Manifest.RequiresReboot = true; host(in, "h1").Pools = nil }, "info h1: 1 iSCSI sessions: shared storage is detached", ""},
 	}
@@ -271,7 +288,7 @@ func TestMixedVersionsMayRunDuringTheRun(t *testing.T) {
 func TestModulesRunWhereTheyShould(t *testing.T) {
 	h := &upgrade.Host{Name: "h", Roles: []upgrade.Role{upgrade.RoleHost}, Labels: map[string]string{"tier": "web"}}
 	for rule, want := range map[string]bool{"": true, "all": true, "host": true, "manager": false, "label:tier=web": true, "label:tier=db": false, "label:x=": false} {
-		if runsOn(rule, h) != want {
+		if (&upgrade.Module{RunsOn: rule}).On(h) != want {
 			t.Errorf("%q: %v", rule, !want)
 		}
 	}

@@ -10,7 +10,8 @@ import (
 // same name in package host/facts, which gathers it.
 //
 // A field that could not be read is named in Unknown, by its JSON name, with the
-// reason; its value means nothing then.
+// reason; its value means nothing then. With Nothing among them, the host has told
+// nothing at all.
 type Facts struct {
 	Host        cluster.HostID    `json:"host"`
 	At          time.Time         `json:"at"`
@@ -32,6 +33,14 @@ type Facts struct {
 	FC          []Port            `json:"fc,omitempty"`
 	Maps        []Map             `json:"maps,omitempty"` // multipath devices
 	Mounts      []Mount           `json:"mounts,omitempty"`
+}
+
+// Nothing is the name in Facts.Unknown of everything.
+const Nothing = "*"
+
+// NoFacts are the facts of a host that has told nothing.
+func NoFacts(h cluster.HostID, at time.Time, why string) *Facts {
+	return &Facts{Host: h, At: at, Unknown: map[string]string{Nothing: why}}
 }
 
 // OS is what /etc/os-release says.

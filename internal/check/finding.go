@@ -100,6 +100,9 @@ type Report struct {
 	Hosts    []HostRow `json:"hosts"` // that were looked at
 	Findings []Finding `json:"findings"`
 	Losses   []Loss    `json:"losses,omitempty"` // of packets, per guest, during the upgrade
+	State    string    `json:"state,omitempty"`  // of the cluster after a run: normal, rollup, prepared...
+	Steps    *Steps    `json:"steps,omitempty"`  // of the run; nil: there was none
+	Failures []Failure `json:"failures,omitempty"`
 }
 
 // HostRow is a host of a report.
@@ -118,6 +121,9 @@ type Loss struct {
 	Sent      int64  `json:"sent"`      // packets
 	Lost      int64  `json:"lost"`      // packets
 	LongestMS int64  `json:"longestMs"` // longest time without an answer, ms
+
+	UnwatchedMS int64  `json:"unwatchedMs,omitempty"` // of the run, in which nobody pinged it, ms
+	Note        string `json:"note,omitempty"`        // why there is little to tell
 }
 
 // title names a report that has no title of its own.

@@ -2,6 +2,7 @@ package check
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"holdfast/internal/cluster"
@@ -29,14 +30,15 @@ func (s *scene) running(f func(*upgrade.VM)) {
 
 // checkMigratable gives all reasons of a guest at once.
 func checkMigratable(s *scene) []Finding {
+	if !s.empties() {
+		return nil
+	}
 	var fs []Finding
-	hang, large := s.is("<=E0218H06"), s.is("2.0")
+	large := s.is("2.0")
 	s.running(func(vm *upgrade.VM) {
-		switch {
-		case len(vm.Fixed) > 0:
-			fs = append(fs, s.fixed(vm))
-		case hang && isCentOS65(vm.System):
-			fs = append(fs, onVM(vm, Warn, "shut it down, and move it cold (policy cold or stop)", "a guest with CentOS 6.5 may hang in a live migration up to E0218H06"))
+		switch why := s.fixed(vm); {
+		case len(why) > 0:
+			fs = append(fs, s.stuck(vm, why))
 		case large && vm.MemoryMiB >= largeGuest:
 			fs = append(fs, onVM(vm, Warn, "be ready to shut it down and move it cold", "has %d MiB: live migrations of guests with 32 GiB and more may fail in 2.0", vm.MemoryMiB))
 		}
@@ -44,9 +46,21 @@ func checkMigratable(s *scene) []Finding {
 	return append(fs, s.models()...)
 }
 
-// fixed says what becomes of a guest that can not move live.
-func (s *scene) fixed(vm *upgrade.VM) Finding {
-	why := strings.Join(vm.Fixed, ", ")
+// hangs is the rule that an operator may confirm to move such guests live all the
+// same.
+const hangs = "centos65-live-migration"
+
+// fixed returns why a guest can not move live, or must not.
+func (s *scene) fixed(vm *upgrade.VM) []string {
+	if isCentOS65(vm.System) && !slices.Contains(s.Confirmed, hangs) && s.is("<=E0218H06") {
+		return append(slices.Clip(vm.Fixed), "a guest with CentOS 6.5 may hang in a live migration up to E0218H06; confirm "+hangs+" to move it live")
+	}
+	return vm.Fixed
+}
+
+// stuck says what becomes of a guest that can not move live.
+func (s *scene) stuck(vm *upgrade.VM, reasons []string) Finding {
+	why := strings.Join(reasons, ", ")
 	switch s.policy(vm) {
 	case upgrade.PolicyStop:
 		return onVM(vm, Info, "", "can not move live (%s): it is shut down while its host is worked on, and started again there", why)
@@ -106,12 +120,15 @@ func (s *scene) models() []Finding {
 // checkDirty compares what a guest writes with what the network carries: a live
 // migration converges only when the network is faster.
 func checkDirty(s *scene) []Finding {
+	if !s.empties() {
+		return nil
+	}
 	var fs []Finding
 	limit := s.Limits.Bandwidth
 	s.running(func(vm *upgrade.VM) {
 		const remedy = "choose a quieter time, a faster migration network, or a policy for it; or let the migration slow the guest down"
 		switch {
-		case len(vm.Fixed) > 0:
+		case len(s.fixed(vm)) > 0:
 		case vm.Dirty >= limit:
 			fs = append(fs, onVM(vm, Fail, remedy, "changes %.0f MiB/s of its memory, the migration network carries %.0f MiB/s: a live migration would not end", vm.Dirty, limit))
 		case vm.Dirty >= limit/2:

@@ -28,6 +28,7 @@ type page struct {
 	Groups   []groupPart
 	Versions string
 	Lost     []lossRow
+	Failures []failurePart
 }
 
 type tally struct {
@@ -49,8 +50,15 @@ type hostPart struct {
 	Findings []Finding
 }
 
+// failurePart is a step that was not done as it should be.
+type failurePart struct {
+	Failure
+	Text string
+}
+
 type lossRow struct {
 	Loss
+	Unknown string
 	Percent string
 }
 
@@ -58,13 +66,8 @@ type lossRow struct {
 // file of another place.
 func WriteHTML(w io.Writer, r Report) error {
 	t, err := template.New("report").Funcs(template.FuncMap{
-		"mark": func(l Level) string { return strings.Trim(mark(l), "[] -") },
-		"checkTitle": func(id string) string {
-			if c, err := Find(id); err == nil {
-				return c.Title
-			}
-			return id
-		},
+		"mark":       func(l Level) string { return strings.Trim(mark(l), "[] -") },
+		"checkTitle": titleOf,
 	}).Parse(reportHTML)
 	if err != nil {
 		return fmt.Errorf("read the template of reports: %w", err)
@@ -79,7 +82,7 @@ func WriteHTML(w io.Writer, r Report) error {
 // text would turn what follows it, too.
 func cleaned(r Report) Report {
 	fs, hosts, losses := slices.Clone(r.Findings), slices.Clone(r.Hosts), slices.Clone(r.Losses)
-	texts := []*string{&r.Title, &r.Cluster, &r.From, &r.To, &r.Bundle}
+	texts := []*string{&r.Title, &r.Cluster, &r.From, &r.To, &r.Bundle, &r.State}
 	for i := range fs {
 		texts = append(texts, &fs[i].Where, &fs[i].Text, &fs[i].Remedy, &fs[i].Check)
 	}
@@ -93,13 +96,27 @@ func cleaned(r Report) Report {
 		*t = clean(*t)
 	}
 	r.Findings, r.Hosts, r.Losses = fs, hosts, losses
+	r.Failures = slices.Clone(r.Failures)
+	for i := range r.Failures {
+		f := &r.Failures[i]
+		f.Why, f.By, f.Tail = clean(f.Why), clean(f.By), cleanLines(f.Tail)
+	}
 	return r
+}
+
+// cleanLines does the same for a text of several lines.
+func cleanLines(s string) string {
+	var b strings.Builder
+	for line := range strings.Lines(s) {
+		b.WriteString(clean(strings.TrimRight(line, "\r\n")) + "\n")
+	}
+	return b.String()
 }
 
 func newPage(r Report) page {
 	r = cleaned(r)
 	Sort(r.Findings)
-	p := page{Report: &r, Title: r.title(), Level: Worst(r.Findings), Began: shown(r.Began, &r), Ended: shown(r.Ended, &r)}
+	p := page{Report: &r, Title: r.title(), Level: r.Worst(), Began: shown(r.Began, &r), Ended: shown(r.Ended, &r)}
 	n := Count(r.Findings)
 	for _, l := range Levels() {
 		p.Tally = append(p.Tally, tally{l, n[l]})
@@ -125,9 +142,12 @@ func newPage(r Report) page {
 			byHost[f.Host] = append(byHost[f.Host], f)
 		}
 	}
+	for _, f := range r.Failures {
+		p.Failures = append(p.Failures, failurePart{f, f.String()})
+	}
 	p.Groups = groupParts(r.Hosts, byHost, byGroup)
 	for _, l := range r.Losses {
-		row := lossRow{Loss: l, Percent: "-"}
+		row := lossRow{Loss: l, Percent: "-", Unknown: strings.TrimPrefix(l.unwatched(), "; ")}
 		if l.Sent > 0 {
 			row.Percent = fmt.Sprintf("%.3f %%", 100*float64(l.Lost)/float64(l.Sent))
 		}

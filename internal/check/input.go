@@ -27,24 +27,29 @@ type Input struct {
 	When      When // empty: Before
 	Manifest  *upgrade.Manifest
 	Inventory *upgrade.Inventory
-	Mode      upgrade.Mode   // of the run; empty: Rolling
+	Mode      upgrade.Mode   // of the run: Rolling, Offline or Reboot; empty: Rolling
+	Back      bool           // the upgrade is rolled back: hosts that are done have From again
+	Stay      bool           // guests stay on their hosts, unless these are rebooted
 	From      string         // version before the upgrade; empty: the inventory's
 	Scheme    version.Scheme // of the versions; empty: found out
 	Facts     map[cluster.HostID]*Facts
 	Now       time.Time
-	Policy    upgrade.Policy   // for VMs that can not move live and have none of their own; empty: PolicyAsk
-	HABefore  *bool            // the platform's HA was on before the upgrade; nil: not known
-	Store     *Quorum          // of Holdfast's own store; nil: not asked
-	Next      []cluster.HostID // Between: hosts that are rebooted next
-	Done      []cluster.HostID // Between: hosts that are upgraded already
-	Left      []cluster.HostID // hosts that are left out of the upgrade
+	Policy    upgrade.Policy            // for VMs that can not move live and have none of their own; empty: PolicyAsk
+	Policies  map[string]upgrade.Policy // by name of the VM; before its own
+	Confirmed []string                  // rules whose condition an operator says is met
+	HABefore  *bool                     // the platform's HA was on before the upgrade; nil: not known
+	Store     *Quorum                   // of Holdfast's own store; nil: not asked
+	Next      []cluster.HostID          // Between: hosts that are rebooted next
+	Done      []cluster.HostID          // Between: hosts that are upgraded already
+	Left      []cluster.HostID          // hosts that are left out of the upgrade
 	Limits    Limits
 }
 
 // Quorum is how a group of voters stands.
 type Quorum struct {
-	Voters  int
+	Voters  int // 0: not known
 	Healthy int
+	Why     string // it is not known
 }
 
 // Limits of the checks. Zero values stand for the defaults.
@@ -85,10 +90,11 @@ type scene struct {
 	man *upgrade.Manifest
 	inv *upgrade.Inventory
 	vms map[cluster.HostID][]*upgrade.VM // by host
+	why map[cluster.HostID]string        // it has told nothing; Facts does not have it then
 }
 
 func newScene(in Input) *scene {
-	s := &scene{Input: in, man: in.Manifest, inv: in.Inventory, vms: map[cluster.HostID][]*upgrade.VM{}}
+	s := &scene{Input: in, man: in.Manifest, inv: in.Inventory, vms: map[cluster.HostID][]*upgrade.VM{}, why: map[cluster.HostID]string{}}
 	if s.man == nil {
 		s.man = &upgrade.Manifest{}
 	}
@@ -108,6 +114,17 @@ func newScene(in Input) *scene {
 		s.Scheme = detect(s.From, s.man)
 	}
 	s.Limits = in.Limits.filled()
+	s.Facts = make(map[cluster.HostID]*Facts, len(in.Facts))
+	for h, f := range in.Facts {
+		if f == nil {
+			continue
+		}
+		if why, nothing := f.Unknown[Nothing]; nothing {
+			s.why[h] = why
+		} else {
+			s.Facts[h] = f
+		}
+	}
 	for i := range s.inv.VMs {
 		vm := &s.inv.VMs[i]
 		s.vms[vm.Host] = append(s.vms[vm.Host], vm)
@@ -182,10 +199,14 @@ func (s *scene) told(f func(h *upgrade.Host, facts *Facts)) {
 	})
 }
 
-// version returns the installed version of a host.
+// version returns the installed version of a host. Of one that is done only its own
+// word counts: the inventory may know what it had before. "": not known.
 func (s *scene) version(h *upgrade.Host) string {
 	if f := s.Facts[h.Name]; f != nil && f.Version != "" && f.Unknown["version"] == "" {
 		return f.Version
+	}
+	if s.done(h.Name) {
+		return ""
 	}
 	if h.Version != "" {
 		return h.Version
@@ -202,24 +223,39 @@ func (s *scene) kernels(h *upgrade.Host) (running, next string) {
 	return h.Kernel, h.NextKernel
 }
 
+// to returns the version that hosts have when they are done.
+func (s *scene) to() string {
+	if s.Back {
+		return s.From
+	}
+	return s.man.Version
+}
+
+// kernel returns the one that hosts must run when they are done, "": any.
+func (s *scene) kernel() string {
+	if s.Back {
+		return "" // each its own, which its plan verifies
+	}
+	return s.man.Kernel
+}
+
+// empties reports whether hosts are emptied before they are worked on.
+func (s *scene) empties() bool {
+	return s.Mode != upgrade.Offline && (s.man.RequiresReboot || !s.Stay)
+}
+
+// listed is the mode by which the white list knows that of the run: a run that
+// reboots at the end is a rolling one.
+func (s *scene) listed() upgrade.Mode {
+	if s.Mode == upgrade.Reboot {
+		return upgrade.Rolling
+	}
+	return s.Mode
+}
+
 // done reports whether a host must have the new version already.
 func (s *scene) done(h cluster.HostID) bool {
 	return s.When == After && !slices.Contains(s.Left, h) || s.When == Between && slices.Contains(s.Done, h)
-}
-
-// runsOn reports whether a module is installed on a host.
-func runsOn(rule string, h *upgrade.Host) bool {
-	switch key, value, _ := strings.Cut(strings.TrimPrefix(rule, "label:"), "="); {
-	case strings.HasPrefix(rule, "label:"):
-		got, ok := h.Labels[key]
-		return ok && got == value
-	case rule == "manager":
-		return h.Has(upgrade.RoleManager)
-	case rule == "host":
-		return h.Has(upgrade.RoleHost)
-	default:
-		return true
-	}
 }
 
 // onHost is a finding about a host.

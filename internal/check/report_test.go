@@ -39,11 +39,19 @@ func sampleReport() Report {
 	host(in, "h3").CPUModel = "Haswell"
 	host(in, "h3").Maintenance = true
 	zone := time.FixedZone("", 8*3600)
+	failures, err := Failed(sampleJournal(), builtinFaults())
+	if err != nil {
+		panic(err) // it reads strings
+	}
+	steps := CountSteps(sampleJournal())
 	return Report{
 		When: After, Cluster: "lab", From: "E0303", To: "E0306", Bundle: "cas-E0306.hfb (sha256 6f0c)", Unsigned: true,
 		Began: testNow.Add(-3 * time.Minute), Ended: testNow.In(zone), Hosts: Rows(*in, "cvm"), Findings: append(Run(*in), Finding{
 			Check: "capacity", Scope: ScopeGroup, Where: "g", Level: Info, Text: "three hosts"}),
-		Losses: []Loss{{"a", 90000, 3, 41}, {"b", 90000, 0, 0}, {"never-up", 0, 0, 0}},
+		Losses: []Loss{
+			{Guest: "a", Sent: 90000, Lost: 3, LongestMS: 41}, {Guest: "b", Sent: 90000, UnwatchedMS: 12_300}, {Guest: "never-up", Note: "no address of it is known"},
+		},
+		State: "rollup", Steps: &steps, Failures: failures,
 	}
 }
 

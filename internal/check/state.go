@@ -73,6 +73,11 @@ func (s *scene) judgeHA(h *upgrade.Host, on bool) []Finding {
 	switch {
 	case s.When == Before && !on:
 		return []Finding{onHost(h.Name, Info, "", "the platform's HA is off, and will be left off")}
+	case s.When == Between && on && s.Mode == upgrade.Rolling:
+		if !s.man.RequiresReboot {
+			return nil // a rolling run leaves it as it is
+		}
+		return []Finding{onHost(h.Name, Warn, "switch HA off for the time of the upgrade, or run it in the mode reboot, which does", "the platform's HA is on while hosts are rebooted: it may start guests a second time")}
 	case s.When == Between && on:
 		return []Finding{onHost(h.Name, Fail, "switch HA off before hosts are worked on", "the platform's HA is on in the middle of the upgrade")}
 	case s.When == After && s.HABefore == nil && !on:
@@ -93,8 +98,11 @@ func onOff(on bool) string {
 // checkQuorum wants a store that can lose the host that is rebooted.
 func checkQuorum(s *scene) []Finding {
 	q := s.Store
-	if q == nil || q.Voters <= 0 {
-		return []Finding{inCluster(Warn, "see what `holdfast status` says of the store", "it is not known how the store stands")}
+	if q == nil {
+		q = &Quorum{}
+	}
+	if q.Voters <= 0 {
+		return []Finding{inCluster(Warn, "see what `holdfast status` says of the store", "it is not known how the store stands%s", said(q.Why))}
 	}
 	need := q.Voters/2 + 1
 	text := fmt.Sprintf("%d of %d members of the store are healthy, %d are needed", q.Healthy, q.Voters, need)
@@ -201,7 +209,7 @@ func checkKernel(s *scene) []Finding {
 }
 
 func (s *scene) judgeKernel(h *upgrade.Host, running, next string) []Finding {
-	want := s.man.Kernel
+	want := s.kernel()
 	switch {
 	case want != "" && running != "" && s.done(h.Name) && running != want:
 		return []Finding{onHost(h.Name, Fail, "reboot the host; if it comes back the same, see what the boot loader starts", "runs the kernel %s, want %s", running, want)}

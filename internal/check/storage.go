@@ -217,7 +217,11 @@ func checkTemplate(s *scene) []Finding {
 		}
 		for _, p := range h.Pools {
 			if !p.Active && s.done(h.Name) {
-				fs = append(fs, Finding{Scope: ScopePool, Where: p.Name, Host: h.Name, Level: Fail,
+				level := Warn // it may have been so before
+				if p.Shared || p.Use == "template" {
+					level = Fail // the run has detached it
+				}
+				fs = append(fs, Finding{Scope: ScopePool, Where: p.Name, Host: h.Name, Level: level,
 					Text: fmt.Sprintf("the pool %s (%s) is not active after the upgrade", p.Name, p.Kind), Remedy: "attach and start the pool"})
 			}
 		}

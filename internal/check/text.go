@@ -24,6 +24,7 @@ func WriteText(w io.Writer, r Report) error {
 	for _, h := range keys(byHost) { // not among the rows: still said
 		t.host(HostRow{Name: h}, byHost[h])
 	}
+	t.failures()
 	t.losses()
 	t.end()
 	if err := t.w.Flush(); err != nil {
@@ -77,6 +78,12 @@ func (t *textWriter) head() {
 	if r.Unsigned {
 		t.line(markWarn, "The bundle has no signature.")
 	}
+	if r.State != "" {
+		t.line(markInfo, "State of the cluster: %s.", r.State)
+	}
+	if r.Steps != nil {
+		t.line(markInfo, "Steps of the run: %s.", r.Steps)
+	}
 }
 
 func orThis(name string) string {
@@ -117,10 +124,7 @@ func (t *textWriter) cluster() map[cluster.HostID][]Finding {
 		}
 	}
 	for _, id := range inListOrder(order) {
-		title := id
-		if c, err := Find(id); err == nil {
-			title = c.Title
-		}
+		title := titleOf(id)
 		t.line(markInfo, "%s %sing. Please wait....", title, t.r.verb())
 		fs := byCheck[id]
 		for _, f := range fs {
@@ -161,8 +165,9 @@ func (t *textWriter) finding(f Finding) {
 }
 
 // outcome closes a section.
-func (t *textWriter) outcome(what string, fs []Finding) {
-	n := Count(fs)
+func (t *textWriter) outcome(what string, fs []Finding) { t.verdict(what, Count(fs)) }
+
+func (t *textWriter) verdict(what string, n map[Level]int) {
 	switch {
 	case n[Fail] > 0:
 		t.line(markFail, "%s... %s.", what, counts(n))
@@ -212,17 +217,49 @@ func (t *textWriter) host(h HostRow, fs []Finding) {
 	t.outcome(what, fs)
 }
 
+// failures writes the steps that were not done as they should be, with the ends of
+// their logs and what is known of it.
+func (t *textWriter) failures() {
+	for _, f := range t.r.Failures {
+		t.line(mark(f.Level), "%s.", strings.TrimRight(f.String(), ".\n "))
+		for line := range strings.Lines(f.Tail) {
+			t.line(markNone, "| %s", strings.TrimRight(line, "\r\n"))
+		}
+		for _, hit := range f.Faults {
+			for _, c := range hit.Causes {
+				t.line(markNone, "Known (%s): %s", hit.ID, c.Cause)
+				t.line(markNone, "Remedy: %s", c.Remedy)
+			}
+		}
+	}
+}
+
 func (t *textWriter) losses() {
 	if len(t.r.Losses) == 0 {
 		return
 	}
 	t.line(markInfo, "Lost packets per guest during the upgrade:")
 	for _, l := range t.r.Losses {
-		t.line(markInfo, "%s: %d of %d lost, longest gap %d ms.", l.Guest, l.Lost, l.Sent, l.LongestMS)
+		t.line(markInfo, "%s: %d of %d lost, longest gap %d ms%s.", l.Guest, l.Lost, l.Sent, l.LongestMS, l.unwatched())
 	}
+}
+
+// unwatched says what is not known, "" when that is little.
+func (l *Loss) unwatched() (text string) {
+	if d := time.Duration(l.UnwatchedMS) * time.Millisecond; d >= time.Second {
+		text = fmt.Sprintf("; nobody watched for %s", d.Round(time.Second))
+	}
+	if l.Note != "" {
+		text += "; " + l.Note
+	}
+	return text
 }
 
 func (t *textWriter) end() {
 	t.line(markInfo, "%s end time: %s.", t.r.title(), shown(t.r.Ended, t.r))
-	t.outcome(fmt.Sprintf("%s status of %s environment", t.r.title(), orThis(t.r.Cluster)), t.r.Findings)
+	n := Count(t.r.Findings)
+	for _, f := range t.r.Failures {
+		n[f.Level]++
+	}
+	t.verdict(fmt.Sprintf("%s status of %s environment", t.r.title(), orThis(t.r.Cluster)), n)
 }

@@ -15,6 +15,7 @@ import (
 	"holdfast/internal/api"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
+	"holdfast/internal/upgrade/version"
 )
 
 func (a *app) bundleCmd() *cobra.Command {
@@ -53,7 +54,7 @@ func (a *app) buildBundle(ctx context.Context, dir, out string, by signer) error
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
 		return api.Errorf(api.KindInvalid, "build the bundle: %s: want a directory", dir)
 	}
-	o := bundle.BuildOptions{Compression: compression}
+	o := bundle.BuildOptions{Compression: compression, Pattern: version.AnyPattern}
 	if by.key != "" {
 		key, err := a.secretKey(ctx, by)
 		if err != nil {
@@ -132,6 +133,13 @@ func (a *app) signBundle(ctx context.Context, file string, by signer) error {
 		return api.Errorf(api.KindInvalid, "sign the bundle: %w", err)
 	}
 	defer in.Close()
+	// What is signed is trusted: a pattern that nobody can read must not be.
+	if _, err := bundle.Head(ctx, in, bundle.Options{AllowUnsigned: true, Pattern: version.AnyPattern}); err != nil {
+		return a.bundleError("sign the bundle", file, err)
+	}
+	if _, err := in.Seek(0, io.SeekStart); err != nil {
+		return fmt.Errorf("sign the bundle: %w", err)
+	}
 	tmp, err := os.CreateTemp(filepath.Dir(file), ".holdfast-sign-")
 	if err != nil {
 		return fmt.Errorf("sign the bundle: %w", err)
@@ -182,7 +190,7 @@ func (c *checkFlags) flags(cmd *cobra.Command) {
 
 // options reads the keys.
 func (c *checkFlags) options() (bundle.Options, error) {
-	o := bundle.Options{AllowUnsigned: c.unsigned}
+	o := bundle.Options{AllowUnsigned: c.unsigned, Pattern: version.AnyPattern}
 	for _, file := range c.keys {
 		text, err := readSmall(file)
 		if err != nil {

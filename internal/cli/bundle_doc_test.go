@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/host/action/program"
 	"holdfast/internal/upgrade"
 )
 
@@ -18,8 +19,15 @@ func TestBundlePage(t *testing.T) {
 		t.Fatal(err)
 	}
 	blocks := regexp.MustCompile("(?s)```(?:yaml|sh)\n(.*?)```").FindAllSubmatch(page, -1)
-	if len(blocks) != 2 {
-		t.Fatalf("docs/bundle.md has %d blocks, want a manifest and commands", len(blocks))
+	if len(blocks) != 3 {
+		t.Fatalf("docs/bundle.md has %d blocks, want a manifest, commands and a credentials file", len(blocks))
+	}
+	secrets := filepath.Join(t.TempDir(), "credentials.yaml")
+	if err := os.WriteFile(secrets, blocks[2][1], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := program.ReadCredentials(secrets); err != nil || len(c.Expect) != 2 || c.Silence == 0 {
+		t.Errorf("the credentials file is read as %+v, %v", c, err)
 	}
 	t.Chdir(t.TempDir())
 	for name, text := range map[string]string{

@@ -223,6 +223,12 @@ func (a *app) runJob(cmd *cobra.Command, timeout time.Duration, begin func(conte
 // followJob asks for the job until it has ended, and says on stderr what is new.
 // An agent that goes away is asked again.
 func (a *app) followJob(ctx context.Context, c *api.Client, j api.Job) (api.Job, error) {
+	return a.follow(ctx, j, func(ctx context.Context, j api.Job) (api.Job, error) { return c.Job(ctx, j.ID) },
+		func(api.Job) bool { return false })
+}
+
+// follow is followJob with another way to look; it ends earlier when enough says so.
+func (a *app) follow(ctx context.Context, j api.Job, look func(context.Context, api.Job) (api.Job, error), enough func(api.Job) bool) (api.Job, error) {
 	said := map[string]string{}
 	tick := time.NewTicker(jobEvery)
 	defer tick.Stop()
@@ -232,7 +238,7 @@ func (a *app) followJob(ctx context.Context, c *api.Client, j api.Job) (api.Job,
 				return j, err
 			}
 		}
-		if j.State == "ended" {
+		if j.State == "ended" || enough(j) {
 			return j, nil
 		}
 		select {
@@ -240,15 +246,21 @@ func (a *app) followJob(ctx context.Context, c *api.Client, j api.Job) (api.Job,
 			return j, unwatched(ctx.Err(), j)
 		case <-tick.C:
 		}
-		next, err := c.Job(ctx, j.ID)
-		var e *api.Error
-		if errors.As(err, &e) && e.Kind != api.KindUnavailable && e.Kind != api.KindTimeout && ctx.Err() == nil {
+		next, err := look(ctx, j)
+		if err != nil && !away(err) && ctx.Err() == nil {
 			return j, err
 		}
 		if err == nil {
 			j = next
 		}
 	}
+}
+
+// away reports whether an error says that the agent gave no answer, as one does
+// that is started again.
+func away(err error) bool {
+	var e *api.Error
+	return errors.As(err, &e) && (e.Kind == api.KindUnavailable || e.Kind == api.KindTimeout)
 }
 
 // unwatched is the error of a command that follows a job no longer.
@@ -284,5 +296,10 @@ func jobNews(j api.Job, said map[string]string) []string {
 	for i, w := range j.Waits {
 		add(fmt.Sprint("wait", i), "waiting: "+clean(w))
 	}
+	paused := ""
+	if j.State == "paused" {
+		paused = "paused: " + clean(j.Why)
+	}
+	add("paused", paused)
 	return out
 }

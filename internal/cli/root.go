@@ -162,6 +162,14 @@ func (a *app) asJSON(cmd *cobra.Command) (bool, error) {
 	return false, usage(cmd, fmt.Errorf("output format %q: want text or json", a.output))
 }
 
+// format reads the output format of a command that has more than text and json.
+func (a *app) format(cmd *cobra.Command, more string) (string, error) {
+	if a.output != more && a.output != "text" && a.output != "json" {
+		return "", usage(cmd, fmt.Errorf("output format %q: want text, json or %s", a.output, more))
+	}
+	return a.output, nil
+}
+
 // open reads the output format and prepares the client. The caller closes it.
 func (a *app) open(cmd *cobra.Command) (c *api.Client, js bool, err error) {
 	if js, err = a.asJSON(cmd); err != nil {
@@ -173,9 +181,13 @@ func (a *app) open(cmd *cobra.Command) (c *api.Client, js bool, err error) {
 
 // dial prepares the client that the flags and the environment ask for.
 func (a *app) dial(cmd *cobra.Command) (*api.Client, error) {
+	key := "key"
+	if cmd.Flags().Lookup(tlsKeyFlag) != nil {
+		key = tlsKeyFlag
+	}
 	if a.server == "" {
 		if a.ca != "" || a.cert != "" || a.key != "" {
-			return nil, usage(cmd, errors.New("--ca, --cert and --key are for --server, which is not given"))
+			return nil, usage(cmd, fmt.Errorf("--ca, --cert and --%s are for --server, which is not given", key))
 		}
 		path := a.socket
 		if path == "" {
@@ -190,7 +202,7 @@ func (a *app) dial(cmd *cobra.Command) (*api.Client, error) {
 	case a.socket != "":
 		return nil, usage(cmd, errors.New("--server and --socket exclude each other"))
 	case a.ca == "" || a.cert == "" || a.key == "":
-		return nil, usage(cmd, errors.New("--server needs --ca, --cert and --key"))
+		return nil, usage(cmd, fmt.Errorf("--server needs --ca, --cert and --%s", key))
 	}
 	conf, err := loadTLS(a.ca, a.cert, a.key)
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/check"
 	"holdfast/internal/cluster"
 	"holdfast/internal/server"
 	"holdfast/internal/server/servertest"
@@ -58,23 +59,25 @@ func testTime() time.Time { return time.Date(2026, 1, 2, 15, 4, 5, 0, time.UTC) 
 // agent is an agent of a test: a real server over a cluster in memory.
 type agent struct {
 	*servertest.Fake
-	socket string
-	cancel context.CancelFunc
-	done   chan error
+	upgrades *servertest.Upgrades
+	socket   string
+	cancel   context.CancelFunc
+	done     chan error
 }
 
 // startAgent serves a fake on a socket until stop.
 func startAgent(socket string) (*agent, error) {
 	a := &agent{
-		Fake:   servertest.New(servertest.Three(testTime())),
-		socket: socket,
+		Fake:     servertest.New(servertest.Three(testTime())),
+		upgrades: servertest.NewUpgrades(&servertest.Jobs{Now: testTime(), Fails: []cluster.HostID{"node2"}}),
+		socket:   socket,
 	}
 	return a, a.serve()
 }
 
 // serve begins to serve and returns when the server answers.
 func (a *agent) serve() error {
-	s, err := server.New(a.Fake, server.Options{Socket: a.socket, Log: slog.New(slog.DiscardHandler), Version: "1.2.4", Jobs: &servertest.Jobs{Now: testTime(), Fails: []cluster.HostID{"node2"}}})
+	s, err := server.New(a.Fake, server.Options{Socket: a.socket, Log: slog.New(slog.DiscardHandler), Version: "1.2.4", Jobs: a.upgrades, Upgrade: a.upgrades})
 	if err != nil {
 		return err
 	}
@@ -147,6 +150,9 @@ func failMove(f *servertest.Fake, w cluster.Want) {
 //	agent events FILE    JSON lines appended to the event log
 //	agent obeys|idles|fails-moves
 //	agent store-away     requests and events fail
+//	agent upgrade [FILE] JSON of how an upgrade stands; without: as it goes
+//	agent report FILE    JSON of what checks find
+//	agent fails STEP     a step of an upgrade fails once
 //	agent stop|start
 func control(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
@@ -173,6 +179,20 @@ func control(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Check(json.Unmarshal([]byte(line), &e))
 			a.Log(e)
 		}
+	case "upgrade":
+		if len(args) == 1 {
+			a.upgrades.Show(nil)
+			return
+		}
+		var u api.Upgrade
+		ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[1])), &u))
+		a.upgrades.Show(&u)
+	case "report":
+		var r check.Report
+		ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[1])), &r))
+		a.upgrades.SetReport(r)
+	case "fails":
+		a.upgrades.FailStep(args[1])
 	case "obeys":
 		a.Obey(obey)
 	case "idles":

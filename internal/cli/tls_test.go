@@ -46,7 +46,7 @@ func TestServerFlag(t *testing.T) {
 	certFile, keyFile := writePEM(t, dir, "admin", ca.PeerCert(t, "admin"))
 	addr := make(chan string, 1)
 	s, err := server.New(a.Fake, server.Options{
-		Socket: a.socket + "2", Listen: "127.0.0.1:0", Version: "1.2.4",
+		Socket: a.socket + "2", Listen: "127.0.0.1:0", Version: "1.2.4", Upgrade: a.upgrades,
 		Log: servertest.ListenLog(func(at string) { addr <- at }),
 		TLS: &tls.Config{Certificates: []tls.Certificate{ca.PeerCert(t, "node1")}, ClientCAs: ca.Pool, MinVersion: tls.VersionTLS13},
 	})
@@ -81,5 +81,13 @@ func TestServerFlag(t *testing.T) {
 	if code := run("status", "--server", "https://"+target, "--ca", certFile, "--cert", certFile, "--key", keyFile); code != 4 ||
 		!strings.Contains(errOut.String(), "check --ca, --cert and --key") {
 		t.Errorf("a CA that is not the agent's: exit code %d: %s", code, errOut.String())
+	}
+	// Where --key is the bundle's, the client's has another name.
+	if code := run("upgrade", "check", "--server", "https://"+target, "--ca", caFile, "--cert", certFile, "--client-key", keyFile); code != 0 {
+		t.Errorf("upgrade check: exit code %d: %s", code, errOut.String())
+	}
+	if code := run("upgrade", "check", "--server", "https://"+target, "--ca", caFile, "--cert", certFile, "--key", keyFile); code != 2 ||
+		!strings.Contains(errOut.String(), "--server needs --ca, --cert and --client-key") {
+		t.Errorf("upgrade check without --client-key: exit code %d: %s", code, errOut.String())
 	}
 }

@@ -13,7 +13,13 @@ import (
 )
 
 func (a *app) upgradeCmd() *cobra.Command {
-	return group("upgrade", "Plan upgrades", a.upgradePathCmd(), a.upgradePlanCmd())
+	return group("upgrade", "Plan, check and run upgrades", a.upgradePathCmd(), a.upgradePlanCmd(), a.upgradeCheckCmd(), a.upgradeRunCmd(),
+		a.upgradeStatusCmd(),
+		a.upgradeOrderCmd("pause", "Begin nothing more; what runs goes on"),
+		a.upgradeOrderCmd("resume", "End a pause"),
+		a.upgradeOrderCmd("abort", "Stop what runs, and begin nothing but what restores order"),
+		a.upgradeRetryCmd(), a.upgradeSkipCmd(), a.upgradeApproveCmd(), a.upgradeDropCmd(),
+		a.upgradeCommitCmd(), a.upgradeRollbackCmd(), a.upgradeReportCmd())
 }
 
 // pathFlags are the flags of upgrade path.

@@ -201,8 +201,7 @@ func (a *app) showPlan(p *upgrade.Plan, js, steps bool) error {
 // planText is a plan for people.
 func planText(p *upgrade.Plan, paint painter, steps bool) string {
 	var b strings.Builder
-	fmt.Fprintln(&b, paint.paint(bold, clean(fmt.Sprintf("%s %s: %s %s of %d hosts, from %s", p.Bundle, p.To, p.Options.Mode, p.Purpose, len(p.Hosts), p.From))))
-	planFindings(&b, paint, p)
+	planHead(&b, paint, p)
 	if len(p.Stages) == 0 {
 		return b.String()
 	}
@@ -213,13 +212,32 @@ func planText(p *upgrade.Plan, paint painter, steps bool) string {
 	}
 	b.WriteByte('\n')
 	planHosts(&b, paint, p)
+	planEnd(&b, paint, p)
+	return b.String()
+}
+
+// shortPlan is a plan without its hosts and steps.
+func shortPlan(p *upgrade.Plan, paint painter) string {
+	var b strings.Builder
+	planHead(&b, paint, p)
+	b.WriteByte('\n')
+	planStages(&b, paint, p)
+	planEnd(&b, paint, p)
+	return b.String()
+}
+
+func planHead(b *strings.Builder, paint painter, p *upgrade.Plan) {
+	fmt.Fprintln(b, paint.paint(bold, clean(fmt.Sprintf("%s %s: %s %s of %d hosts, from %s", p.Bundle, p.To, p.Options.Mode, p.Purpose, len(p.Hosts), p.From))))
+	planFindings(b, paint, p)
+}
+
+func planEnd(b *strings.Builder, paint painter, p *upgrade.Plan) {
 	for _, l := range p.Left {
-		say(&b, paint, "left out", plain, clean(string(l.Name)+": "+l.Why+"."))
+		say(b, paint, "left out", plain, clean(string(l.Name)+": "+l.Why+"."))
 	}
 	e := p.Estimate
-	fmt.Fprintf(&b, "\n%d steps; guests that move: %d (%d GiB), that stop for a while: %d; about %s\n",
+	fmt.Fprintf(b, "\n%d steps; guests that move: %d (%d GiB), that stop for a while: %d; about %s\n",
 		e.Steps, e.Moves, e.MovedMiB>>10, e.Stops, ago(e.Total))
-	return b.String()
 }
 
 // planFindings writes what stands in the way first.

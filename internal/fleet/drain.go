@@ -6,19 +6,26 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/fleet/steps"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/job/engine"
+	"holdfast/internal/store"
 	"holdfast/internal/upgrade"
 )
 
 const (
 	moveTries = 3               // of one guest, each to a host that has not refused it if there is one
 	drainPoll = 2 * time.Second // between two looks at the host
+
+	coldAgain   = time.Minute     // after a cold move that failed: longer than libvirtd works on one
+	startWithin = 3 * time.Minute // of a guest that was moved while it was off
+	blindWithin = 2 * time.Minute // without a list of the guests
 )
 
 // Guests is what draining needs of the host's hypervisor; *libvirt.Fleet is one.
@@ -27,21 +34,29 @@ type Guests interface {
 	Migrate(ctx context.Context, uuid, target string, opt libvirt.MigrateOptions) (libvirt.Place, error)
 	Follow(ctx context.Context, uuid, name string, tell func(libvirt.Progress)) (libvirt.Place, error)
 	ColdMove(ctx context.Context, uuid, target string, opt libvirt.ShutdownOptions) error
+	Start(ctx context.Context, uuid string, opt libvirt.StartOptions) error
 }
 
 // Drain empties this host: the Doer of upgrade.KindDrain.
 type Drain struct {
 	Host   cluster.HostID
+	Store  store.Store
 	Guests Guests
 	Seen   func() (map[cluster.HostID]Seen, bool)
 	// Rest says that the host takes no guests any more, or takes them again: it
 	// holds for the management VM and for other hosts' drains.
 	Rest func(ctx context.Context, host cluster.HostID, on bool) error
+	// Rests reports whether this host takes no guests.
+	Rests func() bool
 }
 
-// Probe tells whether the host is empty.
+// Probe tells whether the host is empty, and stays so.
 func (d *Drain) Probe(ctx context.Context, t engine.Task) (engine.Probed, error) {
 	args, err := drainArgs(t)
+	if err != nil {
+		return engine.CanNotTell, err
+	}
+	off, err := sentOff(ctx, d.Store, d.Host)
 	if err != nil {
 		return engine.CanNotTell, err
 	}
@@ -49,7 +64,7 @@ func (d *Drain) Probe(ctx context.Context, t engine.Task) (engine.Probed, error)
 	if err != nil {
 		return engine.CanNotTell, err
 	}
-	if len(leaving(vms, args.Stay)) == 0 {
+	if len(off) == 0 && len(leaving(vms, args.Stay, off)) == 0 && d.Rests() {
 		return engine.ProbedDone, nil
 	}
 	return engine.NotDone, nil // what still moves is found and followed
@@ -63,10 +78,11 @@ func drainArgs(t engine.Task) (upgrade.DrainArgs, error) {
 	return args, nil
 }
 
-// leaving are the guests that have to go.
-func leaving(vms []libvirt.VM, stay []string) []libvirt.VM {
+// leaving are the guests that have to go. off are those that were shut down to go.
+func leaving[T any](vms []libvirt.VM, stay []string, off map[string]T) []libvirt.VM {
 	return slices.DeleteFunc(slices.Clone(vms), func(vm libvirt.VM) bool {
-		return vm.State == libvirt.VMOff || slices.Contains(stay, vm.Name)
+		_, goes := off[vm.UUID]
+		return vm.State == libvirt.VMOff && !goes || slices.Contains(stay, vm.Name)
 	})
 }
 
@@ -80,10 +96,19 @@ func (d *Drain) Do(ctx context.Context, t engine.Task) error {
 	if err := d.Rest(ctx, d.Host, true); err != nil {
 		return fmt.Errorf("take host %s out of use: %w", d.Host, err)
 	}
+	words, err := sentOff(ctx, d.Store, d.Host) // by an earlier process, or try
+	if err != nil {
+		return err
+	}
+	off, cold := map[string]bool{}, map[string]moved{}
+	for uuid, to := range words {
+		off[uuid] = true
+		cold[uuid] = moved{vm: libvirt.VM{UUID: uuid, Name: uuid}, to: to[len(to)-1], at: time.Now()}
+	}
 	moves, abort := context.WithCancel(context.WithoutCancel(ctx))
 	run := &drainRun{
-		Drain: d, args: args, task: t, moves: moves, ended: make(chan moved, 1), gone: make(chan struct{}),
-		moving: map[string]bool{}, sent: map[string]sentTo{}, failed: map[string][]string{}, refused: map[string][]cluster.HostID{},
+		off: off, Drain: d, args: args, task: t, moves: moves, ended: make(chan moved, 1), gone: make(chan struct{}),
+		moving: map[string]bool{}, sent: map[string]sentTo{}, cold: cold, failed: map[string][]string{}, refused: map[string][]cluster.HostID{},
 	}
 	defer func() {
 		// When the agent stops, what moves goes on: libvirtd does it by itself, and the
@@ -91,15 +116,30 @@ func (d *Drain) Do(ctx context.Context, t engine.Task) error {
 		if !errors.Is(context.Cause(ctx), engine.ErrStopping) {
 			abort()
 			run.wait()
+			d.revive(context.WithoutCancel(ctx), t.Log)
 		}
 		close(run.gone)
 	}()
+	listed := time.Now()
 	for {
 		vms, err := d.Guests.List(ctx)
 		if err != nil {
-			return fmt.Errorf("list the guests of %s: %w", d.Host, err)
+			// libvirtd may be restarted; what moves is not given up for that.
+			if ctx.Err() != nil || time.Since(listed) > blindWithin {
+				return errors.Join(context.Cause(ctx), fmt.Errorf("list the guests of %s: %w", d.Host, err))
+			}
+			t.Note("waits: the guests can not be listed: "+err.Error(), -1)
+			select {
+			case m := <-run.ended:
+				run.note(m)
+			case <-time.After(drainPoll):
+			case <-ctx.Done():
+			}
+			continue
 		}
-		left := leaving(vms, args.Stay)
+		listed = time.Now()
+		left := leaving(vms, args.Stay, run.off)
+		run.follow(vms)
 		run.total = max(run.total, len(left))
 		run.begin(left)
 		if err := run.over(left); err != nil || len(left) == 0 && len(run.moving) == 0 {
@@ -120,6 +160,7 @@ type moved struct {
 	vm  libvirt.VM
 	to  cluster.HostID
 	err error
+	at  time.Time
 }
 
 // drainRun is one run of Do.
@@ -135,6 +176,9 @@ type drainRun struct {
 	failed  map[string][]string         // why each try failed
 	refused map[string][]cluster.HostID // hosts that could not take it
 	sent    map[string]sentTo           // by name
+	off     map[string]bool             // are shut down to go, by UUID
+	cold    map[string]moved            // moves of such guests that failed, by UUID: libvirtd may still carry them out
+	lost    []error                     // of guests that have left and do not run
 	waits   []string                    // why guests do not move now
 }
 
@@ -151,6 +195,8 @@ func (r *drainRun) begin(left []libvirt.VM) {
 			r.waits = append(r.waits, vm.Name+": the cluster moves the management VM itself")
 		case vm.Busy != "" && !strings.HasPrefix(vm.Job, "migration"):
 			r.waits = append(r.waits, vm.Name+": busy: "+vm.Busy)
+		case time.Since(r.cold[vm.UUID].at) < coldAgain:
+			r.waits = append(r.waits, vm.Name+": its move failed, and may still happen")
 		case len(r.moving) >= max(1, r.args.Parallel):
 		default:
 			r.move(vm)
@@ -172,6 +218,9 @@ func (r *drainRun) move(vm libvirt.VM) {
 	if i := slices.IndexFunc(r.args.Moves, func(m upgrade.Move) bool { return m.VM == vm.Name }); i >= 0 {
 		plan = r.args.Moves[i]
 	}
+	if vm.State == libvirt.VMOff { // a cold move that was not finished
+		plan.How = upgrade.Cold
+	}
 	if plan.How == upgrade.Live && len(vm.Fixed) > 0 {
 		r.fail(vm, "it can not move live: "+strings.Join(vm.Fixed, "; "), moveTries)
 		return
@@ -182,7 +231,10 @@ func (r *drainRun) move(vm libvirt.VM) {
 		return
 	}
 	now := time.Now()
-	free := roomOf(r.Host, seen, func(s Seen) bool { return now.Sub(s.SeenAt) < Silent }, r.sent)
+	free := roomOf(r.Host, seen, func(s Seen) bool {
+		wanted := len(r.args.Targets) == 0 || slices.Contains(r.args.Targets, s.Host.Name)
+		return wanted && s.up(now)
+	}, r.sent)
 	to, err := free.choose(vm.Name, vm.MemoryMiB, plan.To, r.refused[vm.UUID])
 	if err != nil && len(r.refused[vm.UUID]) > 0 {
 		to, err = free.choose(vm.Name, vm.MemoryMiB, plan.To, nil)
@@ -193,14 +245,76 @@ func (r *drainRun) move(vm libvirt.VM) {
 	}
 	r.sent[vm.Name] = sentTo{to, vm.MemoryMiB}
 	fmt.Fprintf(r.task.Log, "%s: moves to %s (%s)\n", vm.Name, to, plan.How)
-	addr := seen[to].Addr
+	if plan.How == upgrade.Cold {
+		r.off[vm.UUID] = true
+	}
+	target := seen[to]
+	old, again := r.cold[vm.UUID]
+	delete(r.cold, vm.UUID)
 	r.launch(vm, to, func() error {
-		if plan.How == upgrade.Cold {
-			return r.Guests.ColdMove(r.moves, vm.UUID, addr, libvirt.ShutdownOptions{})
+		if again && old.to != to { // this one may start it then, and nobody else
+			if err := (carry{UUID: vm.UUID, Name: vm.Name, Start: true}).takeBack(r.moves, r.Store, old.to); err != nil {
+				return err
+			}
 		}
-		_, err := r.Guests.Migrate(r.moves, vm.UUID, addr, libvirt.MigrateOptions{AutoConverge: true})
-		return err
+		return r.send(vm, target, plan.How)
 	})
+}
+
+// follow looks after guests whose cold move failed and that are not here any more:
+// libvirtd has carried it out after all, and the word that they are to be started
+// there stands.
+func (r *drainRun) follow(vms []libvirt.VM) {
+	for uuid, m := range r.cold {
+		if !r.moving[uuid] && !slices.ContainsFunc(vms, func(vm libvirt.VM) bool { return vm.UUID == uuid }) {
+			delete(r.cold, uuid)
+			r.launch(m.vm, m.to, func() error { return r.awaitStart(m.vm, m.to) })
+		}
+	}
+}
+
+// send moves a guest. What it carries is written before, and removed again when it
+// stays. That of a cold move that failed is kept until it is sent elsewhere or
+// started here: libvirtd may still carry it out.
+func (r *drainRun) send(vm libvirt.VM, target Seen, how upgrade.How) error {
+	to := target.Host.Name
+	c := carry{UUID: vm.UUID, Name: vm.Name, From: r.Host, Autostart: vm.Autostart, Start: how == upgrade.Cold}
+	err := c.put(r.moves, r.Store, to)
+	switch {
+	case err != nil:
+	case how == upgrade.Cold:
+		if err = r.Guests.ColdMove(r.moves, vm.UUID, target.Addr, libvirt.ShutdownOptions{}); err != nil {
+			return err
+		}
+		return r.awaitStart(vm, to)
+	default:
+		_, err = r.Guests.Migrate(r.moves, vm.UUID, target.Addr, libvirt.MigrateOptions{AutoConverge: true, Data: target.in(r.args.Network)})
+	}
+	if err != nil {
+		err = errors.Join(err, c.takeBack(r.moves, r.Store, to))
+	}
+	return err
+}
+
+// errNotUp says that a guest has left and does not run on the other host: the word
+// that it is to be started there stays.
+var errNotUp = errors.New("it does not run there")
+
+// awaitStart waits until the host to which a guest was moved reports that it runs
+// there.
+func (r *drainRun) awaitStart(vm libvirt.VM, to cluster.HostID) error {
+	for end := time.Now().Add(startWithin); time.Now().Before(end); {
+		seen, _ := r.Seen()
+		if slices.ContainsFunc(seen[to].VMs, func(x upgrade.VM) bool { return x.UUID == vm.UUID && x.Running }) {
+			return nil
+		}
+		select {
+		case <-r.moves.Done():
+			return fmt.Errorf("it was moved to %s: %w: %w", to, errNotUp, context.Cause(r.moves))
+		case <-time.After(drainPoll):
+		}
+	}
+	return fmt.Errorf("it was moved to %s: %w after %s", to, errNotUp, startWithin)
 }
 
 // launch runs a move beside the others.
@@ -209,7 +323,7 @@ func (r *drainRun) launch(vm libvirt.VM, to cluster.HostID, move func() error) {
 	go func() {
 		err := move()
 		select {
-		case r.ended <- moved{vm, to, err}:
+		case r.ended <- moved{vm, to, err, time.Now()}:
 		case <-r.gone:
 		}
 	}()
@@ -222,7 +336,15 @@ func (r *drainRun) note(m moved) {
 		fmt.Fprintf(r.task.Log, "%s: is on %s\n", m.vm.Name, cmp.Or(string(m.to), "another host"))
 		return
 	}
+	if errors.Is(m.err, errNotUp) {
+		fmt.Fprintf(r.task.Log, "%s: %v\n", m.vm.Name, m.err)
+		r.lost = append(r.lost, fmt.Errorf("%s: %w", m.vm.Name, m.err))
+		return
+	}
 	delete(r.sent, m.vm.Name)
+	if r.off[m.vm.UUID] && m.to != "" {
+		r.cold[m.vm.UUID] = m
+	}
 	if m.to != "" {
 		r.refused[m.vm.UUID] = append(r.refused[m.vm.UUID], m.to)
 	}
@@ -236,12 +358,53 @@ func (r *drainRun) fail(vm libvirt.VM, why string, tries int) {
 	}
 }
 
+// reviveWithin bounds the start of the guests that were shut down in vain.
+const reviveWithin = 2 * time.Minute
+
+// undrain is the Doer that lets a host take guests again. Before that it starts what
+// a drain that was aborted has shut down and not moved.
+type undrain struct {
+	*steps.Undrain
+	drain *Drain
+}
+
+// Do implements engine.Doer.
+func (u *undrain) Do(ctx context.Context, t engine.Task) error {
+	u.drain.revive(ctx, t.Log)
+	return u.Undrain.Do(ctx, t)
+}
+
+// revive starts guests again that were shut down to go and are still here.
+func (d *Drain) revive(ctx context.Context, log io.Writer) {
+	ctx, cancel := context.WithTimeout(ctx, reviveWithin)
+	defer cancel()
+	words, err := sentOff(ctx, d.Store, d.Host)
+	vms, lerr := d.Guests.List(ctx)
+	if err = errors.Join(err, lerr); err != nil {
+		fmt.Fprintf(log, "guests that were shut down are not started again: %v\n", err)
+		return
+	}
+	for _, vm := range vms {
+		to := words[vm.UUID]
+		if vm.State != libvirt.VMOff || len(to) == 0 {
+			continue
+		}
+		for _, h := range to { // first of all: nobody else may start it then
+			err = errors.Join(err, carry{UUID: vm.UUID, Name: vm.Name, Start: true}.takeBack(ctx, d.Store, h))
+		}
+		if err == nil {
+			err = d.Guests.Start(ctx, vm.UUID, libvirt.StartOptions{})
+		}
+		fmt.Fprintf(log, "%s: stays, and is started again: %v\n", vm.Name, err)
+	}
+}
+
 // over gives the error of a run in which nothing more can be tried.
 func (r *drainRun) over(left []libvirt.VM) error {
 	if len(r.moving) > 0 {
 		return nil
 	}
-	var errs []error
+	errs := slices.Clone(r.lost)
 	for _, vm := range left {
 		tries := r.failed[vm.UUID]
 		if len(tries) < moveTries {

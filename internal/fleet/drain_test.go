@@ -18,6 +18,7 @@ import (
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
+	"holdfast/internal/store/storetest"
 	"holdfast/internal/upgrade"
 )
 
@@ -26,10 +27,21 @@ import (
 type fakeGuests struct {
 	mu      sync.Mutex
 	vms     []libvirt.VM
-	refuses map[string]bool // "vm to addr"
-	most    int             // moves at once
+	refuses map[string]bool                                              // "vm to addr"
+	unheard map[string]bool                                              // their cold moves happen after an error was answered
+	stalls  map[string]bool                                              // these do not start after a cold move
+	hook    func(vm libvirt.VM, target string, o libvirt.MigrateOptions) // before each move
+	came    []arrival
+	most    int // moves at once
 	now     int
 	log     []string
+}
+
+// arrival is a guest that was moved while it was off.
+type arrival struct {
+	vm     libvirt.VM
+	target string
+	at     time.Time
 }
 
 func (f *fakeGuests) List(context.Context) ([]libvirt.VM, error) {
@@ -55,10 +67,13 @@ func (f *fakeGuests) update(uuid string, g func(*libvirt.VM)) {
 	}
 }
 
-func (f *fakeGuests) leave(ctx context.Context, uuid, target, how string) error {
+func (f *fakeGuests) leave(ctx context.Context, uuid, target, how string, o libvirt.MigrateOptions) error {
 	f.mu.Lock()
 	f.now++
 	f.most = max(f.most, f.now)
+	if i := slices.IndexFunc(f.vms, func(vm libvirt.VM) bool { return vm.UUID == uuid }); i >= 0 && f.hook != nil {
+		f.hook(f.vms[i], target, o)
+	}
 	f.mu.Unlock()
 	f.update(uuid, func(vm *libvirt.VM) { vm.Job, vm.Busy = "migration", "migration" })
 	select {
@@ -69,17 +84,50 @@ func (f *fakeGuests) leave(ctx context.Context, uuid, target, how string) error 
 	defer f.mu.Unlock()
 	f.now--
 	i := slices.IndexFunc(f.vms, func(vm libvirt.VM) bool { return vm.UUID == uuid })
+	if f.unheard[f.vms[i].Name] {
+		f.vms[i].State, f.vms[i].Job, f.vms[i].Busy = libvirt.VMOff, "", ""
+		delete(f.unheard, f.vms[i].Name)
+		time.AfterFunc(time.Second, func() {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			if i := slices.IndexFunc(f.vms, func(vm libvirt.VM) bool { return vm.UUID == uuid }); i >= 0 {
+				f.came = append(f.came, arrival{f.vms[i], target, time.Now()})
+				f.vms = slices.Delete(f.vms, i, i+1)
+			}
+		})
+		return errors.New("the answer was lost")
+	}
 	if ctx.Err() != nil || f.refuses[f.vms[i].Name+" to "+target] {
 		f.vms[i].Job, f.vms[i].Busy = "", ""
+		if how == "cold" {
+			f.vms[i].State = libvirt.VMOff // it was shut down before
+		}
 		return fmt.Errorf("%s does not take it: %w", target, errors.Join(ctx.Err(), errors.New("refused")))
 	}
 	f.log = append(f.log, f.vms[i].Name+" "+how+" "+target)
+	if how == "cold" {
+		f.came = append(f.came, arrival{f.vms[i], target, time.Now()})
+	}
 	f.vms = slices.Delete(f.vms, i, i+1)
 	return nil
 }
 
-func (f *fakeGuests) Migrate(ctx context.Context, uuid, target string, _ libvirt.MigrateOptions) (libvirt.Place, error) {
-	if err := f.leave(ctx, uuid, target, "live"); err != nil {
+// at are the guests that run on a host since they were moved there cold, a second
+// after they came.
+func (f *fakeGuests) at(target string) (out []upgrade.VM) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, a := range f.came {
+		if a.target == target {
+			up := !f.stalls[a.vm.Name] && time.Since(a.at) >= time.Second
+			out = append(out, upgrade.VM{Name: a.vm.Name, UUID: a.vm.UUID, MemoryMiB: a.vm.MemoryMiB, Running: up})
+		}
+	}
+	return out
+}
+
+func (f *fakeGuests) Migrate(ctx context.Context, uuid, target string, o libvirt.MigrateOptions) (libvirt.Place, error) {
+	if err := f.leave(ctx, uuid, target, "live", o); err != nil {
 		return libvirt.Here, err
 	}
 	return libvirt.Left, nil
@@ -90,7 +138,12 @@ func (f *fakeGuests) Follow(ctx context.Context, uuid, name string, _ func(libvi
 }
 
 func (f *fakeGuests) ColdMove(ctx context.Context, uuid, target string, _ libvirt.ShutdownOptions) error {
-	return f.leave(ctx, uuid, target, "cold")
+	return f.leave(ctx, uuid, target, "cold", libvirt.MigrateOptions{})
+}
+
+func (f *fakeGuests) Start(_ context.Context, uuid string, _ libvirt.StartOptions) error {
+	f.update(uuid, func(vm *libvirt.VM) { vm.State = libvirt.VMRunning })
+	return nil
 }
 
 func vm(name string, memory int64) libvirt.VM {
@@ -101,6 +154,7 @@ func vm(name string, memory int64) libvirt.VM {
 type drainWorld struct {
 	guests *fakeGuests
 	drain  *Drain
+	client *storetest.Client
 	rested []string
 	notes  []string
 	log    bytes.Buffer
@@ -108,22 +162,58 @@ type drainWorld struct {
 }
 
 func newDrainWorld(vms ...libvirt.VM) *drainWorld {
-	w := &drainWorld{guests: &fakeGuests{vms: vms, refuses: map[string]bool{}}}
+	w := &drainWorld{guests: &fakeGuests{vms: vms, refuses: map[string]bool{}, stalls: map[string]bool{}}, client: storetest.NewMem().NewClient("h1")}
 	w.drain = &Drain{
-		Host: "h1", Guests: w.guests,
+		Host: "h1", Store: w.client, Guests: w.guests,
 		Seen: func() (map[cluster.HostID]Seen, bool) {
 			seen := map[cluster.HostID]Seen{}
 			for _, h := range []cluster.HostID{"h1", "h2", "h3"} {
-				seen[h] = Seen{Record: Record{Host: upgrade.Host{Name: h, MemoryMiB: 1000}, Addr: "addr-" + string(h)}, SeenAt: time.Now()}
+				seen[h] = Seen{Record: Record{
+					Host: upgrade.Host{Name: h, MemoryMiB: 1000}, Addr: "addr-" + string(h), VMs: w.guests.at("addr-" + string(h)),
+					Addrs: []string{"192.0.2." + string(h[1]), "fd00::" + string(h[1]), "10.0.0." + string(h[1])},
+				}, SeenAt: time.Now()}
 			}
 			return seen, true
 		},
+		Rests: func() bool { return len(w.rested) > 0 },
 		Rest: func(_ context.Context, h cluster.HostID, on bool) error {
 			w.rested = append(w.rested, fmt.Sprint(h, on))
 			return nil
 		},
 	}
 	return w
+}
+
+// carried are the keys of what guests carry, each with what it says.
+// received takes the words of h1 out of the store, as those do that they are for.
+func (w *drainWorld) received(t *testing.T) {
+	t.Helper()
+	words, err := sentOff(t.Context(), w.client, "h1")
+	for uuid, to := range words {
+		for _, h := range to {
+			err = errors.Join(err, carry{UUID: uuid, Start: true}.takeBack(t.Context(), w.client, h))
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (w *drainWorld) carried(t *testing.T) string {
+	t.Helper()
+	kvs, _, err := w.client.List(t.Context(), "fleet-carry/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, kv := range kvs {
+		var c carry
+		if err := json.Unmarshal(kv.Value, &c); err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, fmt.Sprintf("%s: %s of %s from %s, autostart %t, start %t", kv.Key, c.UUID, c.Name, c.From, c.Autostart, c.Start))
+	}
+	return strings.Join(out, "\n")
 }
 
 func (w *drainWorld) task(t *testing.T, args upgrade.DrainArgs) engine.Task {
@@ -162,8 +252,16 @@ func TestDrainEmptiesTheHost(t *testing.T) {
 		if w.guests.most != 2 || fmt.Sprint(w.rested) != "[h1true]" {
 			t.Errorf("%d moves at once, rested %v", w.guests.most, w.rested)
 		}
+		if p, err := w.drain.Probe(t.Context(), task); p != engine.NotDone || err != nil {
+			t.Errorf("before the guest was received: %v, %v", p, err)
+		}
+		w.received(t)
 		if p, err := w.drain.Probe(t.Context(), task); p != engine.ProbedDone || err != nil {
 			t.Errorf("after: %v, %v", p, err)
+		}
+		w.rested = nil
+		if p, err := w.drain.Probe(t.Context(), task); p != engine.NotDone || err != nil {
+			t.Errorf("empty, but taking guests: %v, %v", p, err)
 		}
 	})
 }

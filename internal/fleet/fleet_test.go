@@ -138,3 +138,36 @@ func TestRecordsOfOthersAreRefused(t *testing.T) {
 		t.Errorf("a deleted record is seen: %+v", seen)
 	}
 }
+
+// TestInventoryKnowsAGuestOnce: while it moves, or when its host is lost, several
+// records have it.
+func TestInventoryKnowsAGuestOnce(t *testing.T) {
+	now := time.Now()
+	vm := func(name, host string, running bool) upgrade.VM {
+		return upgrade.VM{Name: name, UUID: "u-" + name, Host: cluster.HostID(host), Running: running}
+	}
+	rec := func(host string, age time.Duration, vms ...upgrade.VM) Seen {
+		return Seen{Record: Record{Host: upgrade.Host{Name: cluster.HostID(host)}, VMs: vms}, SeenAt: now.Add(-age)}
+	}
+	blind := rec("h4", 0)
+	blind.Blind = true
+	seen := map[cluster.HostID]Seen{
+		"h1": rec("h1", time.Hour, vm("a", "h1", true), vm("b", "h1", true)), // lost
+		"h2": rec("h2", 0, vm("a", "h2", true), vm("c", "h2", false), vm("d", "h2", true)),
+		"h3": rec("h3", 0, vm("c", "h3", true), vm("d", "h3", true)), // d moves
+		"h4": blind,
+	}
+	inv := Inventory("x", "1", seen, now)
+	got := ""
+	for _, v := range inv.VMs {
+		got += v.Name + " on " + string(v.Host) + " "
+	}
+	if want := "b on h1 a on h2 d on h2 c on h3 "; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	for _, h := range inv.Hosts {
+		if h.Down != (h.Name == "h1" || h.Name == "h4") {
+			t.Errorf("%s: down %t", h.Name, h.Down)
+		}
+	}
+}

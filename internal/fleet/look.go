@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -27,7 +29,9 @@ type Looker struct {
 	Addr    string // of this host's libvirtd
 	API     string // of the agent, "" when it is not served over TLS
 	Agent   string // version of the agent
+	Member  bool   // the host runs a member of the store
 	Rests   func() bool
+	Bundles func() ([]string, error)
 
 	mu     sync.Mutex
 	node   libvirt.Node
@@ -37,12 +41,17 @@ type Looker struct {
 // Look gives the host's record. With an error, it holds what could be found out.
 func (l *Looker) Look(ctx context.Context) (Record, error) {
 	r := Record{
-		Host: upgrade.Host{Name: l.Host, Boot: l.Boot, Install: l.Install, Maintenance: l.Rests(), Kernel: kernel()},
+		Host: upgrade.Host{Name: l.Host, Boot: l.Boot, Install: l.Install, Maintenance: l.Rests(), Kernel: kernel(), Member: l.Member},
 		Addr: l.Addr, API: l.API, Agent: l.Agent,
 	}
+	var aerr, berr error
+	r.Addrs, aerr = addresses()
+	r.Bundles, berr = l.Bundles()
 	node, nerr := l.hardware(ctx)
-	r.Host.MemoryMiB, r.Host.CPUs, r.Host.CPUModel = node.GuestMiB, node.CPUs, node.CPUModel
+	// vCPUs are not bounded by the processors: hypervisors share them out.
+	r.Host.MemoryMiB, r.Host.CPUModel = node.GuestMiB, node.CPUModel
 	vms, verr := l.Fleet.List(ctx)
+	r.Blind = verr != nil
 	for _, vm := range vms {
 		r.VMs = append(r.VMs, l.vm(vm))
 	}
@@ -50,10 +59,13 @@ func (l *Looker) Look(ctx context.Context) (Record, error) {
 	for _, p := range pools {
 		r.Host.Pools = append(r.Host.Pools, upgrade.Pool{Name: p.Name, Kind: p.Kind, Shared: p.Shared, Paths: p.Paths, Active: p.Active})
 	}
-	return r, errors.Join(nerr, verr, perr)
+	return r, errors.Join(nerr, verr, perr, aerr, berr)
 }
 
 func (l *Looker) vm(v libvirt.VM) upgrade.VM {
+	if v.Protected {
+		v.Fixed = nil // the agents make what it has on each host, its seed, themselves
+	}
 	return upgrade.VM{
 		Name: v.Name, UUID: v.UUID, Host: l.Host, MemoryMiB: v.MemoryMiB, CPUs: v.VCPUs, Running: v.State != libvirt.VMOff,
 		Dirty: v.Dirty, System: v.System, Fixed: v.Fixed, Busy: v.Busy, Protected: v.Protected,
@@ -73,6 +85,22 @@ func (l *Looker) hardware(ctx context.Context) (libvirt.Node, error) {
 	}
 	l.node, l.nodeAt = node, time.Now()
 	return node, nil
+}
+
+// addresses are the host's own, but for those that are good on this host only.
+func addresses() ([]string, error) {
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, fmt.Errorf("list the host's addresses: %w", err)
+	}
+	var out []string
+	for _, a := range all {
+		if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() {
+			out = append(out, n.IP.String())
+		}
+	}
+	slices.Sort(out)
+	return out, nil
 }
 
 // kernel is the release that runs.

@@ -19,7 +19,7 @@ func roomOf(from cluster.HostID, seen map[cluster.HostID]Seen, up func(Seen) boo
 	r := room{}
 	group := seen[from].Host.Group
 	for name, s := range seen {
-		if name == from || s.Host.Maintenance || !up(s) || s.Host.Group != group || !s.Host.Has(upgrade.RoleHost) {
+		if name == from || s.Host.Maintenance || s.Blind || !up(s) || s.Host.Group != group || !s.Host.Has(upgrade.RoleHost) {
 			continue
 		}
 		free := s.Host.MemoryMiB

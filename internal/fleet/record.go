@@ -1,8 +1,10 @@
 package fleet
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -22,7 +24,10 @@ type Record struct {
 	VMs     []upgrade.VM `json:"vms,omitempty"`
 	Addr    string       `json:"addr"`              // of its libvirtd, for migrations
 	API     string       `json:"api,omitempty"`     // of its agent, https://IP:PORT; "": not served over TLS
+	Addrs   []string     `json:"addrs,omitempty"`   // IP addresses of the host, for guests that move over a network of their own
 	Agent   string       `json:"agent"`             // version of its agent
+	Bundles []string     `json:"bundles,omitempty"` // SHA-256 of the bundles that it has, hex
+	Blind   bool         `json:"blind,omitempty"`   // its guests could not be listed: VMs says nothing
 	Problem string       `json:"problem,omitempty"` // what could not be found out, for people
 	Seq     uint64       `json:"seq"`               // counts the writes
 	At      time.Time    `json:"at"`                // wall clock of the host, for people
@@ -46,30 +51,75 @@ type Seen struct {
 	Mod    int64     // revision
 }
 
+// in returns the address of the host in a network, a CIDR; "" when there is none.
+func (r Record) in(network string) string {
+	prefix, err := netip.ParsePrefix(network)
+	if err != nil {
+		return "" // none is asked for: the command line has checked it
+	}
+	for _, a := range r.Addrs {
+		if addr, err := netip.ParseAddr(a); err == nil && prefix.Contains(addr) {
+			return a
+		}
+	}
+	return ""
+}
+
 // Silent is how long ago a record may have changed last for its host to count as
 // up: three reports and a little.
 const Silent = 35 * time.Second
+
+// up reports whether the host counts as up.
+func (s Seen) up(now time.Time) bool { return now.Sub(s.SeenAt) < Silent }
 
 // Hosts gives what the conductor wants to know.
 func Hosts(seen map[cluster.HostID]Seen, now time.Time) map[cluster.HostID]job.HostState {
 	out := make(map[cluster.HostID]job.HostState, len(seen))
 	for h, s := range seen {
-		out[h] = job.HostState{Up: now.Sub(s.SeenAt) < Silent, Boot: s.Host.Boot, Version: s.Agent}
+		out[h] = job.HostState{Up: s.up(now), Boot: s.Host.Boot, Version: s.Agent}
 	}
 	return out
 }
 
 // Inventory is made of the records, in the order of names. version is what is
-// installed.
+// installed. A host that can not list its guests counts as down. A guest that
+// several hosts know, because it moves or because one of them is away, is there
+// once: where it runs by the word of a host that is up.
 func Inventory(name, version string, seen map[cluster.HostID]Seen, now time.Time) upgrade.Inventory {
 	inv := upgrade.Inventory{Cluster: name, Version: version, At: now.UTC()}
+	type known struct {
+		vm   upgrade.VM
+		down bool // its host
+	}
+	vms := map[string]known{}
 	for _, s := range seen {
 		h := s.Host
-		h.Down = now.Sub(s.SeenAt) >= Silent
+		h.Down = !s.up(now) || s.Blind
 		inv.Hosts = append(inv.Hosts, h)
-		inv.VMs = append(inv.VMs, s.VMs...)
+		for _, vm := range s.VMs {
+			id := cmp.Or(vm.UUID, string(vm.Host)+"/"+vm.Name)
+			old, twice := vms[id]
+			better := cmp.Or(order(vm.Running && !h.Down, old.vm.Running && !old.down), order(!h.Down, !old.down), compare(string(old.vm.Host), string(vm.Host)))
+			if !twice || better > 0 {
+				vms[id] = known{vm, h.Down}
+			}
+		}
+	}
+	for _, k := range vms {
+		inv.VMs = append(inv.VMs, k.vm)
 	}
 	slices.SortFunc(inv.Hosts, func(a, b upgrade.Host) int { return compare(string(a.Name), string(b.Name)) })
 	slices.SortFunc(inv.VMs, func(a, b upgrade.VM) int { return compare(string(a.Host)+"/"+a.Name, string(b.Host)+"/"+b.Name) })
 	return inv
+}
+
+// order compares two answers: yes comes after no.
+func order(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	}
+	return -1
 }

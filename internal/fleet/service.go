@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,11 +14,15 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
+	"holdfast/internal/fleet/depot"
+	"holdfast/internal/fleet/losses"
+	"holdfast/internal/fleet/survey"
+	"holdfast/internal/host/facts"
 	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/reboot"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/store"
-	"holdfast/internal/upgrade"
 )
 
 // handover is how long a new coordinator leaves alone what the one before has
@@ -36,13 +41,21 @@ type Cluster interface {
 	Rest(ctx context.Context, user string, host cluster.HostID, on bool) error
 	// Rests reports whether this host takes no guests.
 	Rests() bool
+	// Power asks that the management VM runs, or that it is shut down.
+	Power(ctx context.Context, user string, run bool) error
+	// Status returns what the agent knows.
+	Status() cluster.Status
+	// StoreStatus asks every member of the store.
+	StoreStatus(ctx context.Context) (cluster.StoreStatus, error)
 }
 
 // Parts is what a Service is made of.
 type Parts struct {
 	Store    store.Store
 	Cluster  Cluster
+	Name     string // of the cluster
 	Host     cluster.HostID
+	Member   bool   // this host runs a member of the store
 	Install  string // random id of the installation
 	Boot     string // boot id
 	Addr     string // of this host's libvirtd
@@ -52,47 +65,72 @@ type Parts struct {
 	Fleet    *libvirt.Fleet
 	Instance string // of this agent process, random
 	Log      *slog.Logger
+
+	TLS           *tls.Config // of a client; nil: other agents can not be asked
+	Exe           string      // this program, absolute, and the arguments with which it is
+	Helper        []string    // the helper of package action/program
+	RebootCommand []string    // of this host; none: systemctl reboot
+	BootIDFile    string
+	Credentials   string // path of the file with answers to prompts; "": none
 }
 
 // Service is this host's part in jobs, and what the API tells of them.
 type Service struct {
 	Parts
-	view   *View
-	report *Reporter
-	worker *engine.Worker
-	lead   *engine.Conductor
+	view     *View
+	report   *Reporter
+	worker   *engine.Worker
+	lead     *engine.Conductor
+	depot    *depot.Depot
+	stage    *depot.Stage
+	survey   *survey.Survey
+	reboot   *reboot.Host
+	gatherer facts.Gatherer
+	receiver *Receiver
+	losses   *losses.Service
+	probed   probed
 }
 
 // New makes a Service; Run runs it.
-func New(p Parts) *Service {
-	look := &Looker{Fleet: p.Fleet, Host: p.Host, Install: p.Install, Boot: p.Boot, Addr: p.Addr, API: p.API, Agent: p.Version, Rests: p.Cluster.Rests}
-	s := &Service{Parts: p, view: &View{Store: p.Store, Log: p.Log}, report: &Reporter{Store: p.Store, Look: look.Look, Log: p.Log}}
-	rest := func(ctx context.Context, host cluster.HostID, on bool) error {
-		return p.Cluster.Rest(ctx, "job", host, on)
+func New(p Parts) (*Service, error) {
+	s := &Service{Parts: p, view: &View{Store: p.Store, Log: p.Log}}
+	if err := s.parts(); err != nil {
+		return nil, err
 	}
+	look := &Looker{
+		Fleet: p.Fleet, Host: p.Host, Install: p.Install, Boot: p.Boot, Addr: p.Addr, API: p.API, Agent: p.Version, Member: p.Member,
+		Rests: p.Cluster.Rests, Bundles: s.depot.Have,
+	}
+	s.report = &Reporter{Store: p.Store, Look: look.Look, Log: p.Log}
+	s.receiver = &Receiver{Store: p.Store, Host: p.Host, Guests: p.Fleet, Seen: s.view.Seen, Log: p.Log}
+	s.losses = losses.New(losses.Parts{
+		Store: p.Store, Host: p.Host, Coordinator: p.Cluster.Coordinator, Seen: s.guests, Addresses: p.Fleet.Addresses, Active: s.probed.run, Log: p.Log,
+	})
 	s.worker = engine.NewWorker(engine.WorkerOptions{
-		Store: p.Store, Host: p.Host, Instance: p.Instance, Boot: p.Boot, Dir: p.Dir,
-		Doers: map[string]engine.Doer{
-			upgrade.KindDrain: &Drain{Host: p.Host, Guests: p.Fleet, Seen: s.view.Seen, Rest: rest},
-		},
+		Store: p.Store, Host: p.Host, Instance: p.Instance, Boot: p.Boot, Dir: p.Dir, Doers: s.doers(),
 		Coordinator: p.Cluster.Coordinator, Handover: handover, Now: time.Now, Rand: mathrand.Float64, Log: p.Log,
 	})
 	s.lead = engine.NewConductor(engine.ConductorOptions{
 		Store: p.Store, Coordinator: p.Cluster.Coordinator,
-		Planners: map[job.Kind]func([]byte) (job.Planner, error){HostJob: HostPlanner},
+		Planners: planners(),
 		Hosts: func() map[cluster.HostID]job.HostState {
 			seen, _ := s.view.Seen()
 			return Hosts(seen, time.Now())
 		},
-		Now: time.Now, Rand: mathrand.Float64, Log: p.Log,
+		Keep: s.kept, Now: time.Now, Rand: mathrand.Float64, Log: p.Log,
 	})
-	return s
+	return s, nil
+}
+
+// planners read the plans of all kinds of jobs.
+func planners() map[job.Kind]func([]byte) (job.Planner, error) {
+	return map[job.Kind]func([]byte) (job.Planner, error){HostJob: HostPlanner, job.Upgrade: upgradePlanner}
 }
 
 // Run works until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
 	var loops sync.WaitGroup
-	for _, f := range []func(context.Context){s.view.Run, s.report.Run, s.lead.Run} {
+	for _, f := range []func(context.Context){s.view.Run, s.report.Run, s.lead.Run, s.receiver.Run, s.losses.Run, s.followRun} {
 		loops.Go(func() { f(ctx) })
 	}
 	err := s.worker.Run(ctx)
@@ -118,7 +156,7 @@ func (s *Service) Drain(ctx context.Context, user string, host cluster.HostID) (
 		ID: "drain-" + now.Format("20060102-150405") + "-" + strings.ToLower(rand.Text()[:4]), Kind: HostJob,
 		Title: "empty host " + string(host), User: user, Began: now,
 	}
-	if err := engine.Submit(ctx, s.Store, j, plan, steps); err != nil {
+	if err := engine.Submit(ctx, s.Store, j, plan, steps, engine.Also{Alone: []job.Kind{job.Upgrade}}); err != nil {
 		return api.Job{}, explain(err)
 	}
 	return s.Get(ctx, j.ID)
@@ -143,33 +181,29 @@ func (s *Service) Get(ctx context.Context, id string) (api.Job, error) {
 	if err != nil {
 		return api.Job{}, explain(err)
 	}
-	p, err := HostPlanner(j.Plan)
+	planner := planners()[j.Job.Kind]
+	if planner == nil {
+		return api.Job{}, fmt.Errorf("job %s: its kind %q is not known here", id, j.Job.Kind)
+	}
+	p, err := planner(j.Plan)
 	if err != nil {
 		return api.Job{}, fmt.Errorf("read the plan of %s: %w", id, err)
 	}
 	out := shown(j.Job)
 	out.Waits = j.Waits
 	for _, st := range p.Steps() {
-		r := j.Records[st.ID]
-		step := api.JobStep{
-			ID: st.ID, Host: st.Host, Kind: st.Kind, State: string(r.State), Attempt: r.Attempt, Percent: r.Percent, Note: r.Note,
-			Why: r.Why, Tail: r.Tail, Exit: r.Exit, By: r.By, Began: r.Began, Ended: r.Ended,
-		}
-		if r.State == job.Pending {
-			step.State = "pending"
-		}
-		out.Steps = append(out.Steps, step)
+		out.Steps = append(out.Steps, shownStep(st, j.Records[st.ID]))
 	}
 	return out, nil
 }
 
 // Order gives a job or one of its steps an order.
 func (s *Service) Order(ctx context.Context, user, id, command, step, reason string) (api.Job, error) {
-	_, err := engine.Command(ctx, s.Store, engine.Order{Job: id, Command: job.Command(command), Step: step, User: user, Reason: reason, Now: time.Now().UTC()})
+	j, err := engine.Command(ctx, s.Store, engine.Order{Job: id, Command: job.Command(command), Step: step, User: user, Reason: reason, Now: time.Now().UTC()})
 	if err != nil {
 		return api.Job{}, explain(err)
 	}
-	return s.Get(ctx, id)
+	return shown(j), nil // its steps may be more than an answer holds
 }
 
 // shown is a job without its steps.
@@ -178,6 +212,18 @@ func shown(j job.Job) api.Job {
 		ID: j.ID, Kind: string(j.Kind), Title: j.Title, User: j.User, State: string(j.State), Result: j.Result, Why: j.Why,
 		Began: j.Began, Changed: j.Changed,
 	}
+}
+
+// shownStep is a step with its record.
+func shownStep(st job.Step, r job.Record) api.JobStep {
+	step := api.JobStep{
+		ID: st.ID, Host: st.Host, Kind: st.Kind, State: string(r.State), Attempt: r.Attempt, Percent: r.Percent, Note: r.Note,
+		Why: r.Why, Tail: r.Tail, Exit: r.Exit, By: r.By, Began: r.Began, Ended: r.Ended,
+	}
+	if r.State == job.Pending {
+		step.State = "pending"
+	}
+	return step
 }
 
 // explain gives errors of the engine the kind that callers act on.

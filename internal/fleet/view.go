@@ -37,9 +37,15 @@ func (v *View) Seen() (seen map[cluster.HostID]Seen, ok bool) {
 
 // Run follows until ctx ends. When the watch breaks it lists anew.
 func (v *View) Run(ctx context.Context) {
+	again(ctx, v.Log, "the hosts' reports are not followed just now", v.follow)
+}
+
+// again calls follow until ctx ends, with a pause between two calls. Its errors are
+// told with what they mean.
+func again(ctx context.Context, log *slog.Logger, means string, follow func(context.Context) error) {
 	for ctx.Err() == nil {
-		if err := v.follow(ctx); err != nil && ctx.Err() == nil {
-			v.Log.Debug("the hosts' reports are not followed just now", "err", err)
+		if err := follow(ctx); err != nil && ctx.Err() == nil {
+			log.Debug(means, "err", err)
 		}
 		select {
 		case <-ctx.Done():

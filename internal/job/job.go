@@ -58,6 +58,9 @@ var stepID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z
 // maxStepID bounds a step's id, bytes: it becomes a file name.
 const maxStepID = 200
 
+// MaxArgs bounds Step.Args, bytes: a few of them fit into one transaction.
+const MaxArgs = 64 << 10
+
 // CheckSteps looks for steps that can not be carried out.
 func CheckSteps(steps []Step) error {
 	seen := make(map[string]bool, len(steps))

@@ -20,12 +20,15 @@ var errStopping = api.Errorf(api.KindUnavailable, "the agent is stopping").
 
 // gate stands before every handler: it lets only known callers in, bounds calls
 // that return once, and turns every error into one that the wire can carry.
-type gate struct{ log *slog.Logger }
+type gate struct {
+	log    *slog.Logger
+	within time.Duration // bounds a call that returns once
+}
 
 // WrapUnary guards calls that return once.
 func (g *gate) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (resp connect.AnyResponse, err error) {
-		ctx, cancel := context.WithTimeout(ctx, unaryTime)
+		ctx, cancel := context.WithTimeout(ctx, g.within)
 		defer cancel()
 		err = g.guard(ctx, req.Spec().Procedure, func() error {
 			resp, err = next(ctx, req)

@@ -44,19 +44,22 @@ type Cluster interface {
 }
 
 const (
-	maxMessage   = 1 << 20          // bytes of one request or answer
-	maxJob       = 4 << 20          // bytes of a job with its steps
-	maxHeader    = 16 << 10         // bytes
-	maxStreams   = 64               // at once on one connection
-	maxConns     = 256              // at once over TLS
-	headerTime   = 5 * time.Second  // to read a header, or for a TLS handshake
-	idleTime     = 2 * time.Minute  // of a connection without a stream
-	pingAfter    = 15 * time.Second // silence before a connection is probed
-	writeTime    = 10 * time.Second // without a byte taken by the client
-	unaryTime    = 15 * time.Second // of one call that returns once
-	drainTime    = 3 * time.Second  // for calls to end when the server does
-	defaultGrace = 5 * time.Second  // see Server.grace
-	beat         = time.Second      // longest silence of a stream
+	maxMessage    = 1 << 20          // bytes of one request or answer
+	maxJob        = 4 << 20          // bytes of a job with its steps
+	maxDocument   = 64 << 20         // bytes of a document: the plan for 3,000 hosts has some 20 MB
+	minCompressed = 1 << 20          // bytes of a document: chunks of bundles are compressed already
+	maxHeader     = 16 << 10         // bytes
+	maxStreams    = 64               // at once on one connection
+	maxConns      = 256              // at once over TLS
+	headerTime    = 5 * time.Second  // to read a header, or for a TLS handshake
+	idleTime      = 2 * time.Minute  // of a connection without a stream
+	pingAfter     = 15 * time.Second // silence before a connection is probed
+	writeTime     = 10 * time.Second // without a byte taken by the client
+	unaryTime     = 15 * time.Second // of one call that returns once
+	upgradeTime   = 2 * time.Hour    // of one of the upgrades' calls: a guest of much memory is sent that long
+	drainTime     = 3 * time.Second  // for calls to end when the server does
+	defaultGrace  = 5 * time.Second  // see Server.grace
+	beat          = time.Second      // longest silence of a stream
 )
 
 // Options are the settings of a server.
@@ -67,6 +70,7 @@ type Options struct {
 	Log     *slog.Logger // required
 	Version string       // of the build, for GetVersion
 	Jobs    Jobs         // nil: this host takes no part in jobs
+	Upgrade Upgrades     // nil: this host takes no part in upgrades
 }
 
 // Server serves the API of one agent.
@@ -185,13 +189,18 @@ func (s *Server) httpServer(stop context.Context) *http.Server {
 	path, service := apiv1connect.NewClusterServiceHandler(h,
 		connect.WithReadMaxBytes(maxMessage),
 		connect.WithSendMaxBytes(maxMessage),
-		connect.WithInterceptors(&gate{log: s.opts.Log}),
+		connect.WithInterceptors(&gate{s.opts.Log, unaryTime}),
 	)
 	mux := http.NewServeMux()
 	mux.Handle(path, service)
 	if s.opts.Jobs != nil {
 		mux.Handle(apiv1connect.NewJobServiceHandler(&jobHandler{s.opts.Jobs},
-			connect.WithReadMaxBytes(maxMessage), connect.WithSendMaxBytes(maxJob), connect.WithInterceptors(&gate{log: s.opts.Log})))
+			connect.WithReadMaxBytes(maxMessage), connect.WithSendMaxBytes(maxJob), connect.WithInterceptors(&gate{s.opts.Log, unaryTime})))
+	}
+	if s.opts.Upgrade != nil {
+		mux.Handle(apiv1connect.NewUpgradeServiceHandler(&upgradeHandler{s.opts.Upgrade},
+			connect.WithReadMaxBytes(maxDocument), connect.WithSendMaxBytes(maxDocument),
+			connect.WithCompressMinBytes(minCompressed), connect.WithInterceptors(&gate{s.opts.Log, upgradeTime})))
 	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)

@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"encoding/json"
 	"time"
 
 	"holdfast/internal/cluster"
@@ -17,6 +18,7 @@ const (
 	KindStorageDetach = "storage-detach" // StorageArgs
 	KindStorageAttach = "storage-attach" // StorageArgs
 	KindBackup        = "backup"         // BackupArgs
+	KindRestore       = "restore"        // RestoreArgs
 	KindAction        = "action"         // ActionArgs
 	KindReboot        = "reboot"         // RebootArgs
 	KindVerify        = "verify"         // VerifyArgs
@@ -44,13 +46,17 @@ const (
 // CheckArgs are the arguments of check.
 type CheckArgs struct {
 	When    When     `json:"when"`
-	Backups []string `json:"backups,omitempty"` // before-rollback: backup steps whose receipts must verify
+	Run     string   `json:"run,omitempty"`     // the upgrade
+	SHA256  string   `json:"sha256,omitempty"`  // of the bundle's file
+	Mode    Mode     `json:"mode,omitempty"`    // of the run
+	Backups []string `json:"backups,omitempty"` // before-rollback: modules whose backups must verify
 }
 
 // StageArgs are the arguments of stage.
 type StageArgs struct {
 	Bundle  string `json:"bundle"` // its name
 	Version string `json:"version"`
+	SHA256  string `json:"sha256"` // of the bundle's file: whoever made the plan has checked its signature
 }
 
 // SwitchArgs are the arguments of ha-off and ha-on.
@@ -82,11 +88,12 @@ type Move struct {
 // DrainArgs are the arguments of drain. Guests that run on the host and are
 // neither in Moves nor in Stay were not there when the plan was made.
 type DrainArgs struct {
-	Moves    []Move   `json:"moves,omitempty"`   // the largest first
-	Stay     []string `json:"stay,omitempty"`    // names of guests that a later step shuts down
-	Network  string   `json:"network,omitempty"` // CIDR over which guests move
-	Parallel int      `json:"parallel"`          // moves at once from this host
-	Total    int      `json:"total"`             // moves at once in the cluster
+	Moves    []Move           `json:"moves,omitempty"`   // the largest first
+	Stay     []string         `json:"stay,omitempty"`    // names of guests that a later step shuts down
+	Targets  []cluster.HostID `json:"targets,omitempty"` // that may receive guests; none: all
+	Network  string           `json:"network,omitempty"` // CIDR over which guests move
+	Parallel int              `json:"parallel"`          // moves at once from this host
+	Total    int              `json:"total"`             // moves at once in the cluster
 }
 
 // UndrainArgs are the arguments of undrain. With Back, guests return and nothing
@@ -126,14 +133,25 @@ type StoragePool struct {
 
 // BackupArgs are the arguments of backup.
 type BackupArgs struct {
-	Module    string   `json:"module"`
-	Provider  string   `json:"provider"`
-	Confirmed []string `json:"confirmed,omitempty"` // by an operator, such as array-snapshots-done
+	Run       string          `json:"run"` // the upgrade
+	Module    string          `json:"module"`
+	Provider  string          `json:"provider"`
+	Settings  json.RawMessage `json:"settings,omitempty"`  // the provider's options
+	Confirmed []string        `json:"confirmed,omitempty"` // by an operator, such as array-snapshots-done
+}
+
+// RestoreArgs are the arguments of restore: what backup has made comes back.
+type RestoreArgs struct {
+	Run      string `json:"run"` // the upgrade
+	Module   string `json:"module"`
+	Provider string `json:"provider"`
 }
 
 // ActionArgs are the arguments of action: what the module does in the phase is
 // in the manifest of the staged bundle.
 type ActionArgs struct {
+	Run    string `json:"run"`    // the upgrade: it names the directory of backups
+	SHA256 string `json:"sha256"` // of the bundle's file
 	Module string `json:"module"`
 	Phase  Phase  `json:"phase"`
 	Mode   Mode   `json:"mode"` // offline or rolling, as the bundle knows it
@@ -173,9 +191,8 @@ type CommitArgs struct {
 
 // CleanupArgs are the arguments of cleanup: backups and the unpacked bundle go.
 type CleanupArgs struct {
-	Bundle  string   `json:"bundle"`
-	Version string   `json:"version"`
-	Backups []string `json:"backups,omitempty"` // backup steps
+	Run    string `json:"run"`    // the upgrade
+	SHA256 string `json:"sha256"` // of the bundle's file
 }
 
 // Timeouts of steps that no bundle decides.

@@ -3,6 +3,7 @@ package upgrade
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"holdfast/internal/cluster"
@@ -78,6 +79,12 @@ func (r *run) goOn(l look) {
 		r.soon = true
 		r.wait(fmt.Sprintf("%s: the agent of %s does not answer", l.next.ID, l.next.Host))
 	default:
+		if l.next.Kind == KindReboot { // another member may be lost since the host's turn began
+			if why := r.memberAway(l.next.Host); why != "" {
+				r.wait(fmt.Sprintf("%s: %s", l.next.ID, why))
+				return
+			}
+		}
 		r.begin(l.next)
 	}
 }
@@ -102,6 +109,7 @@ func (r *run) beginMore(s *Stage, looks []look, begun int) {
 		begun++
 		if c.Host != "" {
 			away[c.Host] = true
+			r.leaves[c.Host] = s.Kind == Turn && len(r.members[c.Host]) > 0
 		}
 		r.begin(l.next)
 	}
@@ -117,6 +125,11 @@ func (r *run) mayNotBegin(s *Stage, c *Chain, l look, first int) string {
 	}
 	if why := r.notApproved(s, c); why != "" {
 		return why
+	}
+	if s.Kind == Turn {
+		if why := r.memberAway(c.Host); why != "" {
+			return why
+		}
 	}
 	if !r.up(l.next.Host) {
 		r.soon = true
@@ -134,17 +147,33 @@ func (r *run) stageIsFull(s *Stage, begun int) string {
 }
 
 // outsideWindow: the operator wants changes at certain times only. What asks
-// only, and what restores, may be done at any time. An offline run that has
-// stopped the service goes on until it is back.
+// only, and what restores, may be done at any time. An offline run that has begun
+// to stop guests or the service goes on until all is back.
 func (r *run) outsideWindow(s *Stage) string {
 	if s.Kind == Quiet || s.Kind == Close || r.plan.Options.Window.Open(r.now) {
 		return ""
 	}
-	if r.plan.Options.Mode == Offline && r.st.Cluster != r.plan.Begin.Cluster {
+	if r.plan.Options.Mode == Offline && r.hasBegun() {
 		return ""
 	}
 	r.soon = true
 	return fmt.Sprintf("outside of the window %s", r.plan.Options.Window)
+}
+
+// hasBegun reports whether the run has begun to change anything.
+func (r *run) hasBegun() bool {
+	for i := range r.plan.Stages {
+		s := &r.plan.Stages[i]
+		if s.Kind != Change && s.Kind != Turn {
+			continue
+		}
+		for j := range s.Chains {
+			if slices.ContainsFunc(s.Chains[j].Steps, func(x Step) bool { return begun(r.recs[x.ID]) }) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // tooManyAway: the cluster can do without so many hosts and no more. A host that
@@ -285,12 +314,7 @@ func (r *run) done() {
 	case ForCommit:
 		r.st.Cluster, r.st.Committed, r.st.Hosts = Normal, true, nil
 	case ForRollback:
-		r.st.Cluster = Normal
-		for _, s := range r.st.Hosts {
-			if s != HostRolldownDone {
-				r.st.Cluster = Rolldown // the others are rolled back in another run
-			}
-		}
+		r.st.Cluster = r.rolledBack()
 	}
 	r.mixed()
 	why := ""
@@ -298,6 +322,16 @@ func (r *run) done() {
 		why = "left as they were when they were dropped: " + joinHosts(r.st.Mixed)
 	}
 	r.end(resultDone, why)
+}
+
+// rolledBack is how the cluster stands after a rollback.
+func (r *run) rolledBack() ClusterState {
+	for _, s := range r.st.Hosts {
+		if s != HostRolldownDone {
+			return Rolldown // the others are rolled back in another run
+		}
+	}
+	return Normal
 }
 
 // Results of jobs.

@@ -23,6 +23,8 @@ type builder struct {
 	alone   map[cluster.HostID]bool   // no other host takes its guests
 	was     map[cluster.HostID]string // version before the upgrade that is rolled back or committed
 	stays   map[cluster.HostID]bool   // it needs not be emptied
+	emptied map[cluster.HostID]bool   // it takes no guests until its turn is over
+	lost    map[cluster.HostID]bool   // for good, an operator says
 	running map[cluster.HostID][]*VM  // running guests
 	part    []*Host                   // hosts that the plan changes, in the order of their turns
 	fleet   *fleet                    // nil: guests stay where they are
@@ -62,7 +64,7 @@ func newBuilder(m *Manifest, inv *Inventory, o Options) (*builder, error) {
 		m: m, inv: inv, o: o, hosts: make(map[cluster.HostID]*Host, len(inv.Hosts)),
 		phases: map[Phase][]*Module{}, once: map[string]cluster.HostID{}, args: newArgsWriter(),
 		running: map[cluster.HostID][]*VM{}, vms: make(map[string]bool, len(inv.VMs)), alone: map[cluster.HostID]bool{},
-		left: map[*Host]*leave{}, was: map[cluster.HostID]string{}, stays: map[cluster.HostID]bool{},
+		left: map[*Host]*leave{}, was: map[cluster.HostID]string{}, stays: map[cluster.HostID]bool{}, emptied: map[cluster.HostID]bool{}, lost: map[cluster.HostID]bool{},
 	}
 	b.plan = Plan{Format: planFormat, Bundle: m.Name, From: inv.Version, To: m.Version, Options: o}
 	for i := range inv.Hosts {
@@ -71,6 +73,9 @@ func newBuilder(m *Manifest, inv *Inventory, o Options) (*builder, error) {
 			return nil, fmt.Errorf("inventory: host %q: want a name that no other host has", h.Name)
 		}
 		b.hosts[h.Name] = h
+		if h.Member {
+			b.plan.Members = append(b.plan.Members, h.Name)
+		}
 	}
 	if err := b.checkInventory(); err != nil {
 		return nil, err
@@ -123,13 +128,25 @@ func (b *builder) finish() (Plan, error) {
 	if b.args.err != nil {
 		return Plan{}, fmt.Errorf("plan the %s: %w", b.plan.Purpose, b.args.err)
 	}
+	b.memberFindings()
 	b.estimate()
 	steps := b.plan.Steps()
+	b.tooBig(steps)
 	b.plan.Estimate.Steps = len(steps)
 	if err := job.CheckSteps(steps); err != nil {
 		return Plan{}, fmt.Errorf("plan the %s: %w", b.plan.Purpose, err)
 	}
 	return b.plan, nil
+}
+
+// tooBig looks for steps that the engine would not take.
+func (b *builder) tooBig(steps []job.Step) {
+	for _, s := range steps {
+		if n := len(s.Args); n > job.MaxArgs {
+			b.block("too-big", s.Host, fmt.Sprintf("Step %s has arguments of %d bytes, at most %d are possible.", s.ID, n, job.MaxArgs),
+				"move guests off the host by hand first, name fewer targets, or shorten the settings of backups")
+		}
+	}
 }
 
 // add appends a stage, unless it is empty. Chains without steps are left out.

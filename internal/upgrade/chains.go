@@ -20,7 +20,7 @@ func newArgsWriter() *argsWriter { return &argsWriter{shared: map[any]json.RawMe
 
 func (w *argsWriter) write(args any) json.RawMessage {
 	switch args.(type) {
-	case ActionArgs, StageArgs, RebootArgs:
+	case ActionArgs, StageArgs, RebootArgs, CleanupArgs, RestoreArgs:
 		text, ok := w.shared[args]
 		if !ok {
 			text = w.marshal(args)
@@ -77,15 +77,29 @@ func repeatable(kind string) bool {
 func (c *chain) actions(p Phase) {
 	b := c.b
 	for _, mod := range b.phases[p] {
-		if !runsOn(mod, c.h) {
+		if !mod.On(c.h) {
 			continue
 		}
-		if provider := b.o.Backup[mod.Name]; p == Backup && provider != "" {
-			c.add(KindBackup, BackupArgs{mod.Name, provider, b.o.Confirmed}, timeBackup, string(p), mod.Name)
+		if plan, ok := b.backupOf(mod.Name); p == Backup && ok {
+			if providers()[plan.Provider].shared && !b.firstFor(mod.Name, p, c.h.Name) {
+				continue
+			}
+			args := BackupArgs{Run: b.o.Run, Module: mod.Name, Provider: plan.Provider, Settings: plan.Settings, Confirmed: b.o.Confirmed}
+			c.add(KindBackup, args, timeBackup, string(p), mod.Name)
 			continue
 		}
 		c.action(mod, p)
 	}
+}
+
+// firstFor reports whether a host is the one that does what is done once.
+func (b *builder) firstFor(module string, p Phase, h cluster.HostID) bool {
+	key := module + "/" + string(p)
+	if first, taken := b.once[key]; taken {
+		return first == h
+	}
+	b.once[key] = h
+	return true
 }
 
 // action appends what one module does in a phase.
@@ -94,18 +108,18 @@ func (c *chain) action(mod *Module, p Phase) {
 	if a == nil || a.None {
 		return
 	}
-	if a.Once {
-		key := mod.Name + "/" + string(p)
-		if first, taken := b.once[key]; taken && first != c.h.Name {
-			return
-		}
-		b.once[key] = c.h.Name
+	if a.Once && !b.firstFor(mod.Name, p, c.h.Name) {
+		return
 	}
 	mode := Rolling
 	if b.o.Mode == Offline {
 		mode = Offline
 	}
-	s := c.add(KindAction, ActionArgs{mod.Name, p, mode, b.versionOf(c.h), b.m.Version}, mod.TimeoutOf(p), string(p), mod.Name)
+	from, to := b.versionOf(c.h), b.m.Version
+	if b.plan.Purpose == ForRollback && (p == Start || p == PostCheck) {
+		from, to = to, from // the version before is installed again
+	}
+	s := c.add(KindAction, ActionArgs{b.o.Run, b.o.SHA256, mod.Name, p, mode, from, to}, mod.TimeoutOf(p), string(p), mod.Name)
 	s.Idempotent = a.Idempotent
 }
 
@@ -120,11 +134,17 @@ func (c *chain) drain(l leave) {
 
 func (c *chain) drainOnly(l leave) {
 	o := &c.b.o
-	args := DrainArgs{Moves: l.moves, Network: o.MigrationNetwork, Parallel: o.ParallelPerHost, Total: o.ParallelTotal}
+	args := DrainArgs{Moves: l.moves, Targets: o.Targets, Network: o.MigrationNetwork, Parallel: c.b.parallel(), Total: o.ParallelTotal}
 	for _, v := range l.stops {
 		args.Stay = append(args.Stay, v.Name)
 	}
 	c.add(KindDrain, args, timeMoves+time.Duration(l.memory>>10)*timePerGiB, "drain")
+}
+
+// parallel is how many guests may move at once from each of the hosts that are
+// emptied at the same time, so that all of them together keep to the bound.
+func (b *builder) parallel() int {
+	return max(1, min(b.o.ParallelPerHost, b.o.ParallelTotal/b.o.MaxUnavailable.Of(len(b.part))))
 }
 
 func (c *chain) vmStop(vms []*VM) {
@@ -147,6 +167,20 @@ func guests(vms []*VM) []Guest {
 	return out
 }
 
+// check appends the checks at a point of the run.
+func (c *chain) check(when When, word string) {
+	c.add(KindCheck, c.b.checkArgs(when), timeCheck, word)
+}
+
+func (b *builder) checkArgs(when When) CheckArgs {
+	return CheckArgs{When: when, Run: b.o.Run, SHA256: b.o.SHA256, Mode: b.o.Mode}
+}
+
+// stage appends that the bundle is brought to the host.
+func (c *chain) stage() {
+	c.add(KindStage, StageArgs{c.b.m.Name, c.b.m.Version, c.b.o.SHA256}, timeStage, "stage")
+}
+
 // undrain appends that the host takes guests again, and that its own return.
 func (c *chain) undrain(l leave) {
 	if !c.b.drains(c.h) {
@@ -159,7 +193,7 @@ func (c *chain) undrain(l leave) {
 		return
 	}
 	o := &c.b.o
-	args := UndrainArgs{Network: o.MigrationNetwork, Parallel: o.ParallelPerHost, Total: o.ParallelTotal, Maintenance: c.h.Maintenance}
+	args := UndrainArgs{Network: o.MigrationNetwork, Parallel: c.b.parallel(), Total: o.ParallelTotal, Maintenance: c.h.Maintenance}
 	for _, m := range l.moves {
 		m.From, m.To = m.To, c.h.Name
 		args.Back = append(args.Back, m)
@@ -218,7 +252,7 @@ func (c *chain) pairStart(when string) {
 	var restores []string
 	for _, s := range c.Steps {
 		switch s.Kind {
-		case KindPairStop, KindAction, KindReboot:
+		case KindPairStop, KindAction, KindRestore, KindReboot:
 			restores = append(restores, s.ID)
 		}
 	}

@@ -21,7 +21,7 @@ func guess(s *Step) time.Duration {
 	switch s.Kind {
 	case KindReboot:
 		return min(guessReboot, s.Timeout)
-	case KindAction, KindBackup:
+	case KindAction, KindBackup, KindRestore:
 		return min(guessAction, s.Timeout)
 	case KindStage:
 		return guessStage
@@ -34,7 +34,7 @@ func guess(s *Step) time.Duration {
 // guessMoves returns what moving guests is expected to take.
 func (b *builder) guessMoves(moves int, memory int64) time.Duration {
 	each := time.Duration(moves)*guessMove + time.Duration(memory)*time.Second/guessMiBps
-	return each / time.Duration(max(1, b.o.ParallelPerHost))
+	return each / time.Duration(b.parallel())
 }
 
 // noteLeave counts what leaves a host.
@@ -52,7 +52,7 @@ func (b *builder) noteLeave(h *Host, l *leave) {
 
 // noteHost adds a host to the plan, with its turn.
 func (b *builder) noteHost(h *Host, c *Chain) {
-	p := PlannedHost{Name: h.Name, Install: h.Install, Version: b.versionOf(h), Kernel: h.Kernel, Wave: c.Wave}
+	p := PlannedHost{Name: h.Name, Install: h.Install, Version: b.versionOf(h), Kernel: h.Kernel, Member: h.Member, Wave: c.Wave}
 	for i := range c.Steps {
 		p.Turn += guess(&c.Steps[i])
 	}

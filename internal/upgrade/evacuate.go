@@ -35,6 +35,7 @@ type node struct {
 	index  int // in the group
 	turn   int // counts from 0; noTurn: it never leaves service
 	takes  bool
+	rests  bool  // it takes no guests before its turn
 	memory int64 // MiB free
 	cpus   int64 // free
 	guests []*VM
@@ -355,11 +356,11 @@ func (n *node) search(t tier, memory int64, pack bool, good func(*node) bool) *n
 	return nil
 }
 
-// fits reports whether a guest of n can run at to, memory apart. A guest moves
-// between CPUs of one model only.
+// fits reports whether a guest of n can run at to when n is emptied, memory apart. A
+// guest moves between CPUs of one model only.
 func fits(n, to *node, v *VM) bool {
 	a, b := n.host.CPUModel, to.host.CPUModel
-	return to.cpus >= int64(v.CPUs) && (a == "" || b == "" || a == b)
+	return to.cpus >= int64(v.CPUs) && (a == "" || b == "" || a == b) && !(to.rests && to.turn > n.turn)
 }
 
 // largestRoom returns the most memory that is free on another host of the group.

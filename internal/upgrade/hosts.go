@@ -13,8 +13,8 @@ import (
 // is rolled back or committed.
 func (b *builder) versionOf(h *Host) string { return cmp.Or(b.was[h.Name], h.Version, b.inv.Version) }
 
-// runsOn reports whether a module is installed on a host.
-func runsOn(mod *Module, h *Host) bool {
+// On reports whether the module is installed on a host, by its rule RunsOn.
+func (mod *Module) On(h *Host) bool {
 	if label, ok := strings.CutPrefix(mod.RunsOn, "label:"); ok {
 		key, want, _ := strings.Cut(label, "=")
 		value, has := h.Labels[key]
@@ -80,7 +80,7 @@ func (b *builder) whyLeft(h *Host, skip map[cluster.HostID]string) string {
 		return "it has version " + b.m.Version + " already"
 	case b.m.RequiresReboot:
 		return ""
-	case !slices.ContainsFunc(b.m.Modules, func(mod Module) bool { return runsOn(&mod, h) }):
+	case !slices.ContainsFunc(b.m.Modules, func(mod Module) bool { return mod.On(h) }):
 		return "no module runs on it"
 	}
 	return ""
@@ -106,10 +106,12 @@ func (b *builder) skipped() map[cluster.HostID]string {
 	return out
 }
 
-// managersLast puts managers behind the other hosts, the pair behind other
-// managers with the active one last, and the coordinator's host behind all,
-// unless the pair decides where it comes.
+// managersLast puts the host of the management VM behind the others, so that it
+// moves to one that is done and does not move again; managers behind that, the pair
+// behind other managers with the active one last, and the coordinator's host behind
+// all, unless the pair decides where it comes.
 func (b *builder) managersLast() {
+	b.moveToEnd(b.part, func(h *Host) bool { return b.protects(h) && !slices.Contains(b.o.Order, h.Name) })
 	b.moveToEnd(b.part, func(h *Host) bool { return h.Has(RoleManager) })
 	b.moveToEnd(b.part, func(h *Host) bool { return b.inPair(h) })
 	b.moveToEnd(b.part, func(h *Host) bool { return b.inPair(h) && h.Name == b.inv.Pair.Active })
@@ -156,6 +158,11 @@ func (b *builder) empties() bool {
 // drains reports whether a host is emptied for its turn.
 func (b *builder) drains(h *Host) bool {
 	return b.empties() && !b.stays[h.Name] && (h.Has(RoleHost) || len(b.running[h.Name]) > 0)
+}
+
+// protects reports whether the management VM runs on a host.
+func (b *builder) protects(h *Host) bool {
+	return slices.ContainsFunc(b.running[h.Name], func(v *VM) bool { return v.Protected })
 }
 
 // policy returns what becomes of a VM when its host is emptied, and whether it

@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"encoding/json"
 	"time"
 
 	"holdfast/internal/cluster"
@@ -17,6 +18,24 @@ type Inventory struct {
 	Pair    *Pair     `json:"pair,omitempty"`    // the managers are a hot-standby pair
 	HA      *Switch   `json:"ha,omitempty"`      // how the platform's own HA is switched; nil: there is none but Holdfast's
 	Running string    `json:"running,omitempty"` // version to which an upgrade is on its way, "" for none
+
+	Backups map[string]BackupPlan `json:"backups,omitempty"` // ways to back up, by the name that Options.Backup gives
+	Status  Watched               `json:"status,omitzero"`   // what else tells how the platform stands
+}
+
+// BackupPlan is a provider of backups with its settings.
+type BackupPlan struct {
+	Provider string          `json:"provider"` // files, mariadb, ctbackup, qcow2, lvm or array
+	Settings json.RawMessage `json:"settings,omitempty"`
+}
+
+// Watched are programs and files of the platform that checks look at. Programs
+// are absolute paths with arguments.
+type Watched struct {
+	Cluster     []string   `json:"cluster,omitempty"`     // exit code 0: the cluster is well
+	Replication [][]string `json:"replication,omitempty"` // exit code 0: healthy
+	VersionFile string     `json:"versionFile,omitempty"` // has a line Version: VERSION
+	BackupDir   string     `json:"backupDir,omitempty"`   // its newest entry is the platform's last backup
 }
 
 // Role is what a host is for. A host may have both.
@@ -48,6 +67,7 @@ type Host struct {
 	FreeBytes   int64             `json:"freeBytes,omitempty"`  // on the unpack directory's file system; 0: not known
 	Commands    []string          `json:"commands,omitempty"`   // of those that the bundle requires, the ones that are there
 	SkewMillis  int64             `json:"skewMillis,omitempty"` // its clock against the coordinator's
+	Member      bool              `json:"member,omitempty"`     // a voter of Holdfast's own store: one of them at most is out of service
 }
 
 // Has reports whether the host has the role.

@@ -20,8 +20,8 @@ const (
 func (b *builder) prepare() {
 	b.add(Stage{Name: "prepare", Kind: Quiet, Limit: quietAtOnce, Chains: perHost(b.part, func(h *Host) Chain {
 		c := b.chain(h)
-		c.add(KindCheck, CheckArgs{When: Before}, timeCheck, "check")
-		c.add(KindStage, StageArgs{b.m.Name, b.m.Version}, timeStage, "stage")
+		c.stage() // the check reads its manifest
+		c.check(Before, "check")
 		c.actions(PreCheck)
 		return c.Chain
 	})})
@@ -46,7 +46,7 @@ func (b *builder) rolling() {
 		c.actions(Start)
 		c.pairStart("upgrade")
 		c.actions(PostCheck)
-		c.add(KindCheck, CheckArgs{When: Between}, timeCheck, "check-after")
+		c.check(Between, "check-after")
 		c.undrain(l)
 		return c.Chain
 	})
@@ -69,7 +69,8 @@ func (b *builder) softwareThenReboot() {
 	spares := b.spares()
 	b.fleet = newFleet(b.inv, &b.o, b.part, b.drains)
 	left := map[cluster.HostID]leave{}
-	b.add(Stage{Name: "empty", Kind: Change, Chains: perHost(spares, func(h *Host) Chain {
+	atOnce := max(1, b.o.ParallelTotal/b.parallel()) // all together keep to the bound of moves
+	b.add(Stage{Name: "empty", Kind: Change, Limit: atOnce, Chains: perHost(spares, func(h *Host) Chain {
 		l := b.leave(h)
 		left[h.Name] = l
 		c := b.chain(h)
@@ -91,7 +92,7 @@ func (b *builder) softwareThenReboot() {
 		}
 		c.reboot(b.m.Kernel)
 		c.pairStart("reboot")
-		c.add(KindCheck, CheckArgs{When: Between}, timeCheck, "check-after")
+		c.check(Between, "check-after")
 		c.undrain(l)
 		return c.Chain
 	})
@@ -133,38 +134,50 @@ func (b *builder) offline() {
 	b.prepare()
 	b.haOff()
 	if b.m.RequiresReboot {
-		b.add(Stage{Name: "stop guests", Kind: Change, Limit: changeAtOnce, Chains: perHost(b.part, func(h *Host) Chain {
-			c := b.chain(h)
-			c.vmStop(b.running[h.Name])
-			b.plan.Estimate.Stops += len(b.running[h.Name])
-			return c.Chain
-		})})
+		b.stopGuests(b.part)
 	}
 	b.stopModules()
 	b.turnStages(func(h *Host) Chain {
 		c := b.chain(h)
 		c.Marks = true
+		c.pairStop()
 		c.actions(Backup)
 		c.actions(Install)
 		if b.m.RequiresReboot {
 			c.reboot(b.m.Kernel)
 		}
 		c.actions(Start)
+		c.pairStart("upgrade")
 		c.actions(PostCheck)
-		c.add(KindCheck, CheckArgs{When: Between}, timeCheck, "check-after")
+		c.check(Between, "check-after")
 		c.After = b.afterNode0(h)
 		return c.Chain
 	})
 	if b.m.RequiresReboot {
-		b.add(Stage{Name: "start guests", Kind: Close, Limit: changeAtOnce, Chains: perHost(b.part, func(h *Host) Chain {
-			c := b.chain(h)
-			c.vmStart(b.running[h.Name])
-			return c.Chain
-		})})
+		b.startGuests(b.part)
 	}
 	b.o2cb()
 	b.haOn()
 	b.after()
+}
+
+// stopGuests shuts the guests of hosts down that are rebooted without being emptied.
+func (b *builder) stopGuests(hosts []*Host) {
+	b.add(Stage{Name: "stop guests", Kind: Change, Limit: changeAtOnce, Chains: perHost(hosts, func(h *Host) Chain {
+		c := b.chain(h)
+		c.vmStop(b.running[h.Name])
+		b.plan.Estimate.Stops += len(b.running[h.Name])
+		return c.Chain
+	})})
+}
+
+// startGuests starts them again.
+func (b *builder) startGuests(hosts []*Host) {
+	b.add(Stage{Name: "start guests", Kind: Close, Limit: changeAtOnce, Chains: perHost(hosts, func(h *Host) Chain {
+		c := b.chain(h)
+		c.vmStart(b.running[h.Name])
+		return c.Chain
+	})})
 }
 
 // stopModules stops the modules on all hosts, each when the one before is
@@ -174,7 +187,7 @@ func (b *builder) stopModules() {
 		b.add(Stage{Name: "stop " + mod.Name, Kind: Change, Limit: quietAtOnce, Chains: perHost(b.part, func(h *Host) Chain {
 			c := b.chain(h)
 			c.Marks = true
-			if runsOn(mod, h) {
+			if mod.On(h) {
 				c.action(mod, Stop)
 			}
 			return c.Chain
@@ -249,8 +262,8 @@ func (b *builder) turn(name string, hosts []*Host, chain func(*Host) Chain) {
 
 // spares chooses one host of each group to be emptied first, to which the others
 // move their guests in turn: the one with the least to move. It comes to the front.
-// A manager, or the coordinator's host, is chosen only where there is no other
-// host, and keeps its place.
+// A manager, or the host of the management VM or of the coordinator, is chosen only
+// where there is no other host, and keeps its place.
 func (b *builder) spares() []*Host {
 	best := map[string]*Host{}
 	var groups []string
@@ -276,9 +289,9 @@ func (b *builder) spares() []*Host {
 	return all
 }
 
-// plain reports whether a host is nothing but one that runs guests.
+// plain reports whether a host is nothing but one that runs business guests.
 func (b *builder) plain(h *Host) bool {
-	return !h.Has(RoleManager) && !b.inPair(h) && h.Name != b.o.Last
+	return !h.Has(RoleManager) && !b.inPair(h) && h.Name != b.o.Last && !b.protects(h)
 }
 
 // better reports whether h should be emptied rather than old, which comes before
@@ -356,7 +369,7 @@ func (b *builder) clusterStep(kind string, args any, timeout time.Duration, word
 
 // after checks the whole cluster.
 func (b *builder) after() {
-	s := b.clusterStep(KindCheck, CheckArgs{When: After}, timeCheck, "post-check")
+	s := b.clusterStep(KindCheck, b.checkArgs(After), timeCheck, "post-check")
 	b.add(Stage{Name: "check", Kind: Quiet, Chains: []Chain{{Steps: []Step{s}}}})
 }
 
@@ -382,7 +395,15 @@ func (b *builder) o2cb() {
 // between reports whether the upgrade leads from a CAS version that matches from
 // to one that matches to.
 func (b *builder) between(from, to string) bool {
-	return matchesCAS(b.inv.Version, from) && matchesCAS(b.m.Version, to)
+	return b.fromCAS(from) && matchesCAS(b.m.Version, to)
+}
+
+// fromCAS reports whether the upgrade is one of CAS, from a version that matches.
+// 1.0 and 2.0 may be versions of anything; an E number is none but of CAS, and
+// bundles of CAS have one.
+func (b *builder) fromCAS(pattern string) bool {
+	to, err := version.Find(version.CAS, b.m.Version)
+	return err == nil && !to.IsFamily() && matchesCAS(b.inv.Version, pattern)
 }
 
 // matchesCAS reports whether v is a version of CAS that matches the pattern.

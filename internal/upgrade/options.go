@@ -37,6 +37,8 @@ type Options struct {
 	Probe            bool              `json:"probe,omitempty"`            // measure lost packets of guests for the whole run
 	Backup           map[string]string `json:"backup,omitempty"`           // provider by name of the module
 	Confirmed        []string          `json:"confirmed,omitempty"`        // rules whose condition an operator says is met
+	Run              string            `json:"run,omitempty"`              // the upgrade's id, by whoever submits it
+	SHA256           string            `json:"sha256,omitempty"`           // of the bundle's file, by whoever submits it
 }
 
 // Limit is a number of hosts or a part of them.

@@ -15,18 +15,19 @@ import (
 // run beside each other as far as the rules of Planner allow; the steps of a
 // chain follow one another.
 type Plan struct {
-	Format   int           `json:"format"` // of this JSON: 1
-	Purpose  Purpose       `json:"purpose"`
-	Bundle   string        `json:"bundle"` // its name
-	From     string        `json:"from"`   // version
-	To       string        `json:"to"`     // version
-	Options  Options       `json:"options"`
-	Hosts    []PlannedHost `json:"hosts"` // in the order of their turns
-	Left     []LeftHost    `json:"left,omitempty"`
-	Stages   []Stage       `json:"stages"`
-	Findings []Finding     `json:"findings,omitempty"`
-	Estimate Estimate      `json:"estimate"`
-	Begin    Status        `json:"begin"` // how the cluster stands when the run begins
+	Format   int              `json:"format"` // of this JSON: 1
+	Purpose  Purpose          `json:"purpose"`
+	Bundle   string           `json:"bundle"` // its name
+	From     string           `json:"from"`   // version
+	To       string           `json:"to"`     // version
+	Options  Options          `json:"options"`
+	Hosts    []PlannedHost    `json:"hosts"` // in the order of their turns
+	Left     []LeftHost       `json:"left,omitempty"`
+	Members  []cluster.HostID `json:"members,omitempty"` // all voters of Holdfast's own store, hosts of the plan or not
+	Stages   []Stage          `json:"stages"`
+	Findings []Finding        `json:"findings,omitempty"`
+	Estimate Estimate         `json:"estimate"`
+	Begin    Status           `json:"begin"` // how the cluster stands when the run begins
 }
 
 const planFormat = 1
@@ -47,6 +48,7 @@ type PlannedHost struct {
 	Install  string         `json:"install,omitempty"` // id of its installation when the plan was made
 	Version  string         `json:"version"`           // installed when the plan was made
 	Kernel   string         `json:"kernel,omitempty"`  // that ran when the plan was made
+	Member   bool           `json:"member,omitempty"`  // a voter of Holdfast's own store
 	Wave     int            `json:"wave,omitempty"`    // counts from 1
 	Moves    int            `json:"moves,omitempty"`   // guests that leave it
 	MovedMiB int64          `json:"movedMiB,omitempty"`

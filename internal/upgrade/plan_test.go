@@ -80,7 +80,7 @@ func sameText(t *testing.T, got, want string) {
 func TestRollingSequence(t *testing.T) {
 	p := mustBuild(t, smallBundle(), smallCluster(), Options{Mode: Rolling, Last: "h1"})
 	sameText(t, outline(p), `
-prepare: h2/check h2/stage | h3/check h3/stage | m2/check m2/stage m2/preCheck/db | m1/check m1/stage m1/preCheck/db | h1/check h1/stage
+prepare: h2/stage h2/check | h3/stage h3/check | m2/stage m2/check m2/preCheck/db | m1/stage m1/check m1/preCheck/db | h1/stage h1/check
 hosts: h2/drain h2/stop/web h2/install/web h2/start/web h2/check-after h2/undrain | h3/drain h3/stop/web h3/install/web h3/start/web h3/check-after h3/undrain
 managers: m2/pair-stop m2/stop/web m2/stop/db m2/backup/db m2/install/db m2/install/web m2/start/db m2/start/web m2/pair-start/upgrade m2/postCheck/db m2/check-after
 switch over: m2/pair-switch
@@ -106,7 +106,7 @@ func TestRebootSequence(t *testing.T) {
 	}
 	p := mustBuild(t, m, inv, Options{Mode: Reboot})
 	sameText(t, outline(p), `
-prepare: h1/check h1/stage | h2/check h2/stage | h3/check h3/stage | m2/check m2/stage m2/preCheck/db | m1/check m1/stage m1/preCheck/db
+prepare: h1/stage h1/check | h2/stage h2/check | h3/stage h3/check | m2/stage m2/check m2/preCheck/db | m1/stage m1/check m1/preCheck/db
 ha off: m1/ha-off
 empty: h2/drain
 software of managers: m2/pair-stop m2/stop/web m2/stop/db m2/backup/db m2/install/db m2/install/web m2/start/db m2/start/web m2/pair-start/software m2/postCheck/db | m1/pair-stop m1/stop/web m1/stop/db m1/backup/db m1/install/db m1/install/web m1/start/db m1/start/web m1/pair-start/software m1/postCheck/db
@@ -144,7 +144,7 @@ func TestOfflineSequence(t *testing.T) {
 	inv.Pair, m.RequiresReboot = nil, true
 	p := mustBuild(t, m, inv, Options{Mode: Offline, Last: "m1"})
 	sameText(t, outline(p), `
-prepare: m1/check m1/stage m1/preCheck/db | m2/check m2/stage m2/preCheck/db | h1/check h1/stage | h2/check h2/stage | h3/check h3/stage
+prepare: m1/stage m1/check m1/preCheck/db | m2/stage m2/check m2/preCheck/db | h1/stage h1/check | h2/stage h2/check | h3/stage h3/check
 ha off: m1/ha-off
 stop guests: h1/vm-stop | h2/vm-stop | h3/vm-stop
 stop web: m1/stop/web | m2/stop/web | h1/stop/web | h2/stop/web | h3/stop/web
@@ -168,10 +168,10 @@ func TestStepsOfModules(t *testing.T) {
 	m, inv := smallBundle(), smallCluster()
 	m.Modules[1].Actions.Start.Once = true
 	m.Modules[1].Actions.Stop = &Action{None: true}
-	inv.Pair = nil
-	p := mustBuild(t, m, inv, Options{Mode: Rolling, KeepGuests: true, Backup: map[string]string{"web": "files"}, Order: []cluster.HostID{"h3"}, Drop: []cluster.HostID{"m2"}})
+	inv.Pair, inv.Backups = nil, webFiles()
+	p := mustBuild(t, m, inv, Options{Mode: Rolling, KeepGuests: true, Backup: map[string]string{"web": "web-files"}, Order: []cluster.HostID{"h3"}, Drop: []cluster.HostID{"m2"}})
 	sameText(t, outline(p), `
-prepare: h3/check h3/stage | h1/check h1/stage | h2/check h2/stage | m1/check m1/stage m1/preCheck/db
+prepare: h3/stage h3/check | h1/stage h1/check | h2/stage h2/check | m1/stage m1/check m1/preCheck/db
 hosts: h3/backup/web h3/install/web h3/start/web h3/check-after | h1/backup/web h1/install/web h1/check-after | h2/backup/web h2/install/web h2/check-after
 managers: m1/stop/db m1/backup/db m1/backup/web m1/install/db m1/install/web m1/start/db m1/postCheck/db m1/check-after
 check: cluster/post-check
@@ -360,6 +360,20 @@ func TestDecodePlan(t *testing.T) {
 	for _, bad := range []string{"", "{}", `{"format":2}`, strings.Replace(string(text), `"id":"h1/drain"`, `"id":"h1/undrain"`, 1)} {
 		if _, err := NewPlanner([]byte(bad)); err == nil {
 			t.Errorf("%.40s... is taken", bad)
+		}
+	}
+}
+
+// TestMovesAtOnce: hosts that are emptied at the same time share the bound of all
+// moves.
+func TestMovesAtOnce(t *testing.T) {
+	for _, c := range []struct{ hosts, perHost, total, want int }{
+		{1, 0, 0, 2}, {1, 4, 3, 3}, {2, 4, 8, 4}, {3, 4, 8, 2}, {5, 2, 3, 1},
+	} {
+		b := &builder{part: make([]*Host, 10), o: Options{MaxUnavailable: Limit{Count: c.hosts}, ParallelPerHost: c.perHost, ParallelTotal: c.total}}
+		b.o.fill()
+		if got := b.parallel(); got != c.want {
+			t.Errorf("%+v: %d", c, got)
 		}
 	}
 }

@@ -45,7 +45,7 @@ func randomInventory(r *rand.Rand) Inventory {
 	for i := range n {
 		h := Host{
 			Name: cluster.HostID(fmt.Sprintf("h%02d", i)), Group: fmt.Sprint(i % groups), MemoryMiB: int64(16+r.IntN(3)*8) << 10,
-			Kernel: "5.1", Install: fmt.Sprint("i", i),
+			Kernel: "5.1", Install: fmt.Sprint("i", i), Member: i%4 == 1,
 		}
 		if i < managers {
 			h.Roles = pick(r, []Role{RoleManager}, []Role{RoleManager, RoleHost})

@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,7 +13,9 @@ import (
 // RollbackFacts are what a rollback must know beside the plan and its records.
 type RollbackFacts struct {
 	Only     []cluster.HostID  // roll back these; none: all that were touched
+	Lost     []cluster.HostID  // lost for good, an operator says: the cluster goes on without them
 	Receipts map[string]string // by id of the backup step: "" when its receipt was verified, else what is wrong with it
+	Last     cluster.HostID    // the coordinator's host now; "": as in the upgrade
 }
 
 // PlanRollback plans the way back of an upgrade that was not committed: the plan of
@@ -23,11 +26,15 @@ func PlanRollback(m Manifest, p Plan, recs map[string]job.Record, st Status, inv
 	if p.Purpose != ForUpgrade || p.Bundle != m.Name || p.To != m.Version {
 		return Plan{}, fmt.Errorf("plan the rollback: %s of %s %s is no upgrade to %s %s", p.Purpose, p.Bundle, p.To, m.Name, m.Version)
 	}
-	b, err := newBack(&m, &p, st, &inv)
+	inv.Pair = activeNow(inv.Pair, recs, st.Active)
+	b, err := newBack(&m, &p, st, &inv, f.Lost)
 	if err != nil {
 		return Plan{}, fmt.Errorf("plan the rollback: %w", err)
 	}
 	b.plan.Purpose, b.plan.From, b.plan.To = ForRollback, p.To, p.From
+	if b.hosts[f.Last] != nil {
+		b.o.Last, b.plan.Options.Last = f.Last, f.Last
+	}
 	r := &rollback{builder: b, upgrade: &p, recs: recs, facts: f, steps: map[string]*Step{}}
 	for i := range p.Stages {
 		for j := range p.Stages[i].Chains {
@@ -46,23 +53,44 @@ func PlanRollback(m Manifest, p Plan, recs map[string]job.Record, st Status, inv
 			b.block("never-upgraded", n, "The host was no part of this upgrade.", "roll back the others")
 		}
 	}
+	r.findEmptied()
 	r.choose()
-	if len(b.part) == 0 {
+	if len(b.part) == 0 && (len(f.Lost) == 0 || st.Cluster == Normal) {
 		b.block("never-upgraded", "", "No host was changed by this upgrade.", "there is nothing to roll back")
 	}
 	r.stages()
 	return b.finish()
 }
 
-// newBack makes a builder for what follows an upgrade.
-func newBack(m *Manifest, p *Plan, st Status, inv *Inventory) (*builder, error) {
+// activeNow returns the pair as it is after an upgrade that has switched over, and
+// after rollbacks that were aborted: last is what the last of these knows.
+func activeNow(p *Pair, recs map[string]job.Record, last cluster.HostID) *Pair {
+	if p == nil {
+		return nil
+	}
+	now := *p // the caller's stays as it is
+	for _, n := range p.Nodes {
+		if n == last || recs[stepID(n, KindPairSwitch)].State == job.Done && !slices.Contains(p.Nodes, last) {
+			now.Active = n
+		}
+	}
+	return &now
+}
+
+// newBack makes a builder for what follows an upgrade. It waits neither for a window
+// nor for approvals.
+func newBack(m *Manifest, p *Plan, st Status, inv *Inventory, lost []cluster.HostID) (*builder, error) {
 	o := p.Options
-	o.Canary, o.PauseAfterWave = 0, false
-	// A host that was dropped is looked at like the others.
-	o.Drop, o.Order, o.Targets = nil, nil, slices.DeleteFunc(slices.Clone(o.Targets), func(h cluster.HostID) bool {
+	o.Canary, o.PauseAfterWave, o.Window, o.ApprovePerHost = 0, false, Window{}, false
+	gone := func(h cluster.HostID) bool {
 		return !slices.ContainsFunc(inv.Hosts, func(x Host) bool { return x.Name == h })
-	})
-	if !slices.ContainsFunc(inv.Hosts, func(x Host) bool { return x.Name == o.Last }) {
+	}
+	// A host that was dropped is looked at like the others.
+	o.Order, o.Targets = nil, slices.DeleteFunc(slices.Clone(o.Targets), gone)
+	o.Drop = slices.DeleteFunc(slices.Clone(lost), gone)
+	slices.Sort(o.Drop)
+	o.Drop = slices.Compact(o.Drop)
+	if gone(o.Last) {
 		o.Last = ""
 	}
 	b, err := newBuilder(m, inv, o)
@@ -75,8 +103,38 @@ func newBack(m *Manifest, p *Plan, st Status, inv *Inventory) (*builder, error) 
 	for _, h := range p.Hosts {
 		b.was[h.Name] = h.Version
 	}
-	b.plan.Begin = Status{Cluster: st.Cluster, Hosts: st.clone().Hosts, Committed: st.Committed}
+	b.plan.Begin = Status{Cluster: st.Cluster, Hosts: st.clone().Hosts, Committed: st.Committed, Active: st.Active}
+	b.leaveLost(p, lost)
 	return b, nil
+}
+
+// leaveLost goes on without hosts that an operator says are lost. What is there and
+// is still what it was is not.
+func (b *builder) leaveLost(p *Plan, lost []cluster.HostID) {
+	for _, n := range slices.Compact(slices.Sorted(slices.Values(lost))) {
+		i := slices.IndexFunc(p.Hosts, func(h PlannedHost) bool { return h.Name == n })
+		if i < 0 {
+			b.block("never-upgraded", n, "The host was no part of this upgrade.", "name only hosts of the upgrade as lost")
+			continue
+		}
+		if h := b.hosts[n]; h != nil && !h.Down && !reinstalled(&p.Hosts[i], h) {
+			b.block("lost-but-up", n, "The host is said to be lost, and it is up.", "do not name it as lost, or switch it off for good first")
+		}
+		delete(b.plan.Begin.Hosts, n)
+		b.lost[n] = true
+		b.plan.Left = append(b.plan.Left, LeftHost{n, "lost, by the operator's word"})
+	}
+}
+
+// reinstalled reports whether a host is another installation than the one that was
+// upgraded.
+func reinstalled(p *PlannedHost, h *Host) bool {
+	return p.Install != "" && h.Install != "" && p.Install != h.Install
+}
+
+// orLost says what to do about a host with which it can not be gone on.
+func orLost(h cluster.HostID) string {
+	return fmt.Sprintf("repair it, or say that it is lost: --lost %s", h)
 }
 
 // rollback plans one.
@@ -104,11 +162,14 @@ func (r *rollback) choose() {
 		})
 	}
 	for _, p := range hosts {
-		wanted := len(r.facts.Only) == 0 || slices.Contains(r.facts.Only, p.Name)
+		wanted := r.wanted(p.Name)
 		switch touched := r.touched(p.Name); {
+		case r.lost[p.Name]:
+		case wanted && r.plan.Begin.Hosts[p.Name] == HostRolldownDone:
+			r.plan.Left = append(r.plan.Left, LeftHost{p.Name, "rolled back already"})
 		case wanted && touched:
 			if h := r.checked(p); h != nil {
-				r.stays[h.Name] = r.o.Mode == Reboot && !r.begun(h.Name, "reboot")
+				r.stays[h.Name] = r.o.Mode == Reboot && !r.begun(h.Name, "reboot") && !r.emptied[h.Name]
 				r.part = append(r.part, h)
 			}
 		case wanted && len(r.facts.Only) > 0:
@@ -124,11 +185,41 @@ func (r *rollback) choose() {
 	}
 }
 
+// wanted reports whether a host shall be rolled back if it was touched.
+func (r *rollback) wanted(h cluster.HostID) bool {
+	return len(r.facts.Only) == 0 || slices.Contains(r.facts.Only, h)
+}
+
 func (r *rollback) halfDone(h cluster.HostID) int {
 	if s := r.plan.Begin.Hosts[h]; s == HostRollup || s == HostRolldown {
 		return 1
 	}
 	return 0
+}
+
+// findEmptied looks for hosts that take no guests because the upgrade, or a rollback
+// of it, has left them in the middle of their turn. They take some again after it.
+func (r *rollback) findEmptied() {
+	hosts := slices.Clone(r.inv.Hosts) // the caller's stay as they are
+	r.inv.Hosts = hosts
+	for i := range hosts {
+		h := &hosts[i]
+		r.hosts[h.Name] = h
+		if h.Maintenance && r.wanted(h.Name) && r.touched(h.Name) && r.leftEmptied(h.Name) {
+			h.Maintenance, r.emptied[h.Name] = false, true
+		}
+	}
+}
+
+// leftEmptied reports whether a host was emptied and did not take guests again, and
+// whether it took some before.
+func (r *rollback) leftEmptied(h cluster.HostID) bool {
+	var args UndrainArgs
+	s := r.steps[readyID(h)]
+	if s == nil || json.Unmarshal(s.Args, &args) != nil || args.Maintenance {
+		return false
+	}
+	return r.plan.Begin.Hosts[h] == HostRolldown || r.begun(h, "drain") && !r.recs[s.ID].State.Over()
 }
 
 // touched reports whether the upgrade has begun to change a host.
@@ -143,19 +234,25 @@ func (r *rollback) checked(p PlannedHost) *Host {
 	h := r.hosts[p.Name]
 	switch {
 	case h == nil:
-		r.block("host-gone", p.Name, "The host is not in the inventory any more.", "roll back the others, by name")
+		r.block("host-gone", p.Name, "The host is not in the inventory any more.", orLost(p.Name))
 		return nil
 	case h.Down:
-		r.block("host-down", p.Name, "The host is down.", "repair it, or roll back the others, by name")
-	case p.Install != "" && h.Install != "" && p.Install != h.Install:
-		r.block("reinstalled", p.Name, "The host was reinstalled since: what its backups hold is not what it was.", "roll back the others, by name")
+		r.block("host-down", p.Name, "The host is down.", orLost(p.Name))
+	case reinstalled(&p, h):
+		r.block("reinstalled", p.Name, "The host was reinstalled since: what its backups hold is not what it was.", orLost(p.Name))
 	}
 	for i := range r.m.Modules {
 		mod := &r.m.Modules[i]
 		if !r.begun(p.Name, string(Install), mod.Name) {
 			continue
 		}
-		if mod.Actions.Rollback == nil {
+		made := r.madeBy(h, mod)
+		byHand := providers()[made].byHand
+		switch {
+		case mod.Actions.Rollback != nil || made != "" && byHand == "":
+		case byHand != "":
+			r.block("no-rollback", p.Name, fmt.Sprintf("Module %s can not be rolled back: %s.", mod.Name, byHand), "restore it by hand, or go on with the upgrade")
+		default:
 			r.block("no-rollback", p.Name, fmt.Sprintf("Module %s can not be rolled back.", mod.Name), "restore it by hand, or go on with the upgrade")
 		}
 		r.checkBackup(p.Name, mod.Name)
@@ -186,26 +283,37 @@ func (r *rollback) checkBackup(h cluster.HostID, module string) {
 func (r *rollback) stages() {
 	r.add(Stage{Name: "prepare", Kind: Quiet, Limit: quietAtOnce, Chains: perHost(r.part, func(h *Host) Chain {
 		c := r.chain(h)
-		args := CheckArgs{When: BeforeRollback}
+		args := r.checkArgs(BeforeRollback)
 		for i := range r.m.Modules {
-			if id := stepID(h.Name, string(Backup), r.m.Modules[i].Name); r.steps[id] != nil && r.steps[id].Kind == KindBackup {
-				args.Backups = append(args.Backups, id)
+			if mod := &r.m.Modules[i]; r.begun(h.Name, string(Install), mod.Name) && r.madeBy(h, mod) != "" {
+				args.Backups = append(args.Backups, mod.Name)
 			}
 		}
+		c.stage()
 		c.add(KindCheck, args, timeCheck, "check")
-		c.add(KindStage, StageArgs{r.m.Name, r.m.Version}, timeStage, "stage")
 		return c.Chain
 	})})
+	if len(r.part) == 0 { // only what the operator says is lost was left
+		r.after()
+		return
+	}
 	if r.o.Mode != Rolling {
 		r.haOff()
 	}
 	if r.empties() {
 		r.fleet = newFleet(r.inv, &r.o, r.part, r.drains)
+		for h := range r.emptied {
+			r.fleet.nodes[h].rests = true
+		}
 	}
+	var rebooted []*Host
 	if r.o.Mode == Offline {
+		rebooted, _ = split(r.part, func(h *Host) bool { return r.begun(h.Name, "reboot") })
+		r.stopGuests(rebooted)
 		r.stopModules()
 	}
 	r.turnStages(r.host)
+	r.startGuests(rebooted)
 	if r.o.Mode != Rolling {
 		r.haOn()
 	}
@@ -227,6 +335,7 @@ func (r *rollback) host(h *Host) Chain {
 	}
 	for _, mod := range r.phases[Rollback] {
 		if r.begun(h.Name, string(Install), mod.Name) {
+			r.restore(c, mod)
 			c.action(mod, Rollback)
 		}
 	}
@@ -236,7 +345,7 @@ func (r *rollback) host(h *Host) Chain {
 	c.actions(Start)
 	c.pairStart("rollback")
 	c.actions(PostCheck)
-	c.add(KindCheck, CheckArgs{When: Between}, timeCheck, "check-after")
+	c.check(Between, "check-after")
 	c.undrain(l)
 	return c.Chain
 }
@@ -252,12 +361,14 @@ func (r *rollback) kernelOf(h cluster.HostID) string {
 }
 
 // PlanCommit plans that an upgrade is made final: the cluster's version is raised,
-// modules do what they do then, and backups go. It may be repeated.
-func PlanCommit(m Manifest, p Plan, st Status, inv Inventory) (Plan, error) {
+// modules do what they do then, and backups go. It may be repeated: over are the
+// steps of an earlier commit that are over, whose bundle may be gone. lost are hosts
+// that an operator says are lost for good: the commit does without them.
+func PlanCommit(m Manifest, p Plan, st Status, inv Inventory, over map[string]bool, lost []cluster.HostID) (Plan, error) {
 	if p.Purpose != ForUpgrade || p.Bundle != m.Name || p.To != m.Version {
 		return Plan{}, fmt.Errorf("plan the commit: %s of %s %s is no upgrade to %s %s", p.Purpose, p.Bundle, p.To, m.Name, m.Version)
 	}
-	b, err := newBack(&m, &p, st, &inv)
+	b, err := newBack(&m, &p, st, &inv, lost)
 	if err != nil {
 		return Plan{}, fmt.Errorf("plan the commit: %w", err)
 	}
@@ -267,10 +378,11 @@ func PlanCommit(m Manifest, p Plan, st Status, inv Inventory) (Plan, error) {
 	}
 	for _, x := range p.Hosts {
 		switch h := b.hosts[x.Name]; {
+		case b.lost[x.Name]:
 		case st.Dropped[x.Name] != "" || h == nil:
 			b.plan.Left = append(b.plan.Left, LeftHost{x.Name, "dropped from the upgrade, or gone"})
 		case h.Down:
-			b.block("host-down", x.Name, "The host is down.", "repair it first: what is committed there is not known")
+			b.block("host-down", x.Name, "The host is down.", orLost(x.Name))
 		default:
 			b.part = append(b.part, h)
 		}
@@ -279,34 +391,24 @@ func PlanCommit(m Manifest, p Plan, st Status, inv Inventory) (Plan, error) {
 	for _, l := range b.plan.Left {
 		b.find(Finding{Rule: "left", Level: Warn, Host: l.Name, Text: "The host was not upgraded: " + l.Why + "."})
 	}
-	b.commit(backupSteps(&p))
+	b.commit(over)
 	return b.finish()
-}
-
-// backupSteps returns the ids of an upgrade's backup steps, by host.
-func backupSteps(p *Plan) map[cluster.HostID][]string {
-	out := map[cluster.HostID][]string{}
-	for _, s := range p.Steps() {
-		if s.Kind == KindBackup {
-			out[s.Host] = append(out[s.Host], s.ID)
-		}
-	}
-	return out
 }
 
 // commit makes the stages of a commit. The cluster's version is raised first:
 // from then on nobody can roll back while backups go.
-func (b *builder) commit(backups map[cluster.HostID][]string) {
+func (b *builder) commit(over map[string]bool) {
 	s := b.clusterStep(KindCommit, CommitArgs{b.plan.From, b.plan.To}, timeCommit, "commit")
 	b.add(Stage{Name: "commit", Kind: Change, Chains: []Chain{{Steps: []Step{s}}}})
 	b.add(Stage{Name: "modules", Kind: Change, Limit: changeAtOnce, Chains: perHost(b.part, func(h *Host) Chain {
 		c := b.chain(h)
 		c.actions(Commit)
+		c.Steps = slices.DeleteFunc(c.Steps, func(s Step) bool { return over[s.ID] })
 		return c.Chain
 	})})
 	b.add(Stage{Name: "cleanup", Kind: Quiet, Limit: quietAtOnce, Chains: perHost(b.part, func(h *Host) Chain {
 		c := b.chain(h)
-		c.add(KindCleanup, CleanupArgs{b.m.Name, b.m.Version, backups[h.Name]}, timeCommit, "cleanup")
+		c.add(KindCleanup, CleanupArgs{b.o.Run, b.o.SHA256}, timeCommit, "cleanup")
 		b.noteHost(h, &c.Chain)
 		return c.Chain
 	})})

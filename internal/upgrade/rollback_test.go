@@ -16,7 +16,8 @@ import (
 func aborted(t *testing.T, mode Mode) (Manifest, Inventory, *world) {
 	t.Helper()
 	m, inv := webBundle(), hosts(4)
-	w := start(t, m, inv, Options{Mode: mode, Backup: map[string]string{"web": "files"}}, "h2/install/web")
+	inv.Backups = webFiles()
+	w := start(t, m, inv, Options{Mode: mode, Backup: map[string]string{"web": "web-files"}, Run: "j1", SHA256: "5ha"}, "h2/install/web")
 	wantPaused(t, w, "h2/install/web failed")
 	w.command(job.Abort)
 	w.run()
@@ -40,15 +41,15 @@ func receipts(w *world) map[string]string {
 func TestRollback(t *testing.T) {
 	for mode, want := range map[Mode]string{
 		Rolling: `
-prepare: h2/check h2/stage | h1/check h1/stage | h0/check h0/stage
-hosts: h2/drain h2/stop/web h2/rollback/web h2/start/web h2/check-after h2/undrain | h1/drain h1/stop/web h1/rollback/web h1/start/web h1/check-after h1/undrain | h0/drain h0/stop/web h0/rollback/web h0/start/web h0/check-after h0/undrain
+prepare: h2/stage h2/check | h1/stage h1/check | h0/stage h0/check
+hosts: h2/drain h2/stop/web h2/restore/web h2/rollback/web h2/start/web h2/check-after h2/undrain | h1/drain h1/stop/web h1/restore/web h1/rollback/web h1/start/web h1/check-after h1/undrain | h0/drain h0/stop/web h0/restore/web h0/rollback/web h0/start/web h0/check-after h0/undrain
 check: cluster/post-check
 `,
 		// All hosts were stopped; the last one was not changed, and is started again.
 		Offline: `
-prepare: h0/check h0/stage | h1/check h1/stage | h2/check h2/stage | h3/check h3/stage
+prepare: h0/stage h0/check | h1/stage h1/check | h2/stage h2/check | h3/stage h3/check
 stop web: h0/stop/web | h1/stop/web | h2/stop/web | h3/stop/web
-hosts: h0/rollback/web h0/start/web h0/check-after | h1/rollback/web h1/start/web h1/check-after | h2/rollback/web h2/start/web h2/check-after | h3/start/web h3/check-after
+hosts: h0/restore/web h0/rollback/web h0/start/web h0/check-after | h1/restore/web h1/rollback/web h1/start/web h1/check-after | h2/restore/web h2/rollback/web h2/start/web h2/check-after | h3/start/web h3/check-after
 check: cluster/post-check
 `,
 	} {
@@ -59,10 +60,16 @@ check: cluster/post-check
 		}
 		sameText(t, outline(&p), want)
 		back := newWorld(t, &p, inv)
-		if got := args[CheckArgs](t, back.steps["h1/check"]); got.When != BeforeRollback || !slices.Equal(got.Backups, []string{"h1/backup/web"}) {
+		if got := args[CheckArgs](t, back.steps["h1/check"]); got.When != BeforeRollback || got.Run != "j1" || got.SHA256 != "5ha" || got.Mode != mode || !slices.Equal(got.Backups, []string{"web"}) {
 			t.Errorf("the check before: %+v", got)
 		}
-		if got := args[ActionArgs](t, back.steps["h1/rollback/web"]); got.From != "1.0.0" || got.To != "2.0.0" {
+		if got := args[StageArgs](t, back.steps["h1/stage"]); got != (StageArgs{"app", "2.0.0", "5ha"}) {
+			t.Errorf("the stage: %+v", got)
+		}
+		if got := args[RestoreArgs](t, back.steps["h1/restore/web"]); got != (RestoreArgs{"j1", "web", "files"}) {
+			t.Errorf("the restore: %+v", got)
+		}
+		if got := args[ActionArgs](t, back.steps["h1/rollback/web"]); got != (ActionArgs{"j1", "5ha", "web", Rollback, got.Mode, "1.0.0", "2.0.0"}) {
 			t.Errorf("the action: %+v", got)
 		}
 		back.run()
@@ -145,8 +152,9 @@ func TestRollbackIsRefused(t *testing.T) {
 		"bad receipt": {func(_ *Manifest, _ *world, _ *Status, _ *Inventory, f *RollbackFacts) {
 			f.Receipts["h1/backup/web"] = "a file differs"
 		}, "backup h1: The backup of module web can not be used: a file differs."},
-		"no way back": {func(m *Manifest, _ *world, _ *Status, _ *Inventory, _ *RollbackFacts) {
+		"no way back": {func(m *Manifest, w *world, _ *Status, _ *Inventory, _ *RollbackFacts) {
 			m.Modules[0].Actions.Rollback, m.Modules[0].CanRollback = nil, false
+			w.recs["h1/backup/web"] = job.Record{State: job.Skipped}
 		}, "no-rollback h1: Module web can not be rolled back."},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -178,13 +186,14 @@ func TestRollbackIsRefused(t *testing.T) {
 
 func TestCommit(t *testing.T) {
 	m, inv := smallBundle(), smallCluster()
-	w := start(t, m, inv, Options{Mode: Rolling, Backup: map[string]string{"web": "files"}})
+	inv.Backups = webFiles()
+	w := start(t, m, inv, Options{Mode: Rolling, Backup: map[string]string{"web": "web-files"}, Run: "j1", SHA256: "5ha"})
 	if w.status().Cluster != Prepared {
 		t.Fatalf("cluster %s", w.status().Cluster)
 	}
 	st := w.status()
 	for turn := range 2 { // it may be repeated
-		p, err := PlanCommit(m, *w.plan, st, inv)
+		p, err := PlanCommit(m, *w.plan, st, inv, nil, nil)
 		if err != nil || p.Blocked() {
 			t.Fatalf("turn %d: %v %v", turn, err, p.Findings)
 		}
@@ -194,7 +203,7 @@ modules: m2/commit/db | m1/commit/db
 cleanup: h1/cleanup | h2/cleanup | h3/cleanup | m2/cleanup | m1/cleanup
 `)
 		c := newWorld(t, &p, inv)
-		if got := args[CleanupArgs](t, c.steps["h1/cleanup"]); !slices.Equal(got.Backups, []string{"h1/backup/web"}) {
+		if got := args[CleanupArgs](t, c.steps["h1/cleanup"]); got != (CleanupArgs{"j1", "5ha"}) {
 			t.Errorf("cleanup %+v", got)
 		}
 		c.decide()
@@ -221,21 +230,21 @@ cleanup: h1/cleanup | h2/cleanup | h3/cleanup | m2/cleanup | m1/cleanup
 
 func TestCommitIsRefused(t *testing.T) {
 	m, inv, w := aborted(t, Rolling)
-	p, err := PlanCommit(m, *w.plan, w.status(), inv)
+	p, err := PlanCommit(m, *w.plan, w.status(), inv, nil, nil)
 	if err != nil || !p.Blocked() || p.Findings[0].Rule != "not-prepared" {
 		t.Errorf("%v %v", err, p.Findings)
 	}
 	st := w.status()
 	st.Cluster, st.Dropped = Prepared, map[cluster.HostID]string{"h2": "ann"}
 	inv.Hosts[0].Down = true
-	if p, err = PlanCommit(m, *w.plan, st, inv); err != nil || len(p.Findings) != 2 || p.Findings[0].Rule != "host-down" || p.Findings[1].Rule != "left" {
+	if p, err = PlanCommit(m, *w.plan, st, inv, nil, nil); err != nil || len(p.Findings) != 2 || p.Findings[0].Rule != "host-down" || p.Findings[1].Rule != "left" {
 		t.Errorf("%v %v", err, p.Findings)
 	}
 	back, err := PlanRollback(m, *w.plan, w.recs, w.status(), inv, RollbackFacts{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := PlanCommit(m, back, st, inv); err == nil {
+	if _, err := PlanCommit(m, back, st, inv, nil, nil); err == nil {
 		t.Error("a rollback is committed")
 	}
 }

@@ -23,6 +23,7 @@ func (b *builder) findings() {
 	b.modeFindings()
 	b.versionFindings()
 	b.moduleFindings()
+	b.backupFindings()
 	b.hostFindings()
 	b.vmFindings()
 }
@@ -81,7 +82,7 @@ func (b *builder) versionFindings() {
 	if len(seen) > 1 {
 		b.find(Finding{Rule: "mixed-versions", Level: Warn, Text: "The hosts have several versions: " + strings.Join(seen, ", ") + "."})
 	}
-	if matchesCAS(b.inv.Version, "<E0209H11") && b.o.Mode != Offline {
+	if b.fromCAS("<E0209H11") && b.o.Mode != Offline {
 		b.block("minimum-source", "", "Versions before E0209H11 have no upgrade without a break in service.", "plan a time with all guests stopped, and choose the mode offline")
 	}
 }
@@ -159,23 +160,19 @@ func (b *builder) moduleFindings() {
 		mod := &b.m.Modules[i]
 		some := false
 		for j := range b.inv.Hosts {
-			some = some || runsOn(mod, &b.inv.Hosts[j])
+			some = some || mod.On(&b.inv.Hosts[j])
 		}
 		if rule := "no-host-for-" + mod.Name; !some && !b.confirmed(rule) {
 			b.block("runs-on", "", fmt.Sprintf("Module %s runs on %s, and no host is that.", mod.Name, mod.RunsOn), "correct labels or roles in the inventory, or confirm "+rule)
 		}
-		backup := mod.Actions.Backup != nil || b.o.Backup[mod.Name] != ""
+		plan, byProvider := b.backupOf(mod.Name)
+		backup := mod.Actions.Backup != nil || byProvider
 		switch {
 		case mod.Actions.Install == nil || mod.Actions.Install.None:
-		case !mod.CanRollback:
+		case !mod.CanRollback && !(byProvider && plan.restores()):
 			b.find(Finding{Rule: "no-rollback", Level: Warn, Text: fmt.Sprintf("Module %s can not be rolled back.", mod.Name)})
 		case !backup:
 			b.find(Finding{Rule: "no-backup", Level: Info, Text: fmt.Sprintf("Module %s is not backed up before it is changed; its rollback does without.", mod.Name)})
-		}
-	}
-	for _, name := range sortedKeys(b.o.Backup) {
-		if b.m.Module(name) == nil {
-			b.block("backup", "", fmt.Sprintf("A backup is wanted of module %s, which the bundle does not have.", name), "correct the name")
 		}
 	}
 }
@@ -216,7 +213,7 @@ func (b *builder) hostFindings() {
 // mayHang says why a live migration of a VM is a risk on the installed version.
 func (b *builder) mayHang(v *VM) string {
 	const rule = "centos65-live-migration"
-	if strings.HasPrefix(strings.ToLower(v.System), "centos6.5") && matchesCAS(b.inv.Version, "<=E0218H06") && !b.confirmed(rule) {
+	if strings.HasPrefix(strings.ToLower(v.System), "centos6.5") && b.fromCAS("<=E0218H06") && !b.confirmed(rule) {
 		return "CentOS 6.5 may hang when it moves live on E0218H06 and before; confirm " + rule + " to move it live"
 	}
 	return ""
@@ -226,7 +223,7 @@ func (b *builder) mayHang(v *VM) string {
 const largeGuest = 32 << 10
 
 func (b *builder) vmFindings() {
-	family := matchesCAS(b.inv.Version, "2.0")
+	family := b.fromCAS("2.0")
 	for _, name := range sortedKeys(b.o.Policies) {
 		if !b.vms[name] {
 			b.find(Finding{Rule: "policy", Level: Warn, VM: name, Text: "There is a policy for a VM that the inventory does not have."})

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"time"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
@@ -41,6 +42,8 @@ type Status struct {
 	Wave      int                          `json:"wave,omitempty"`      // after which the run paused last
 	Approved  map[cluster.HostID]string    `json:"approved,omitempty"`  // by whom
 	Dropped   map[cluster.HostID]string    `json:"dropped,omitempty"`   // by whom; nothing more is done on these
+	Active    cluster.HostID               `json:"active,omitempty"`    // of the pair, when a run has switched over
+	Aborted   time.Time                    `json:"aborted,omitzero"`    // when the abort began
 	Mixed     []cluster.HostID             `json:"mixed,omitempty"`     // at the end: neither old nor new
 	Undone    []string                     `json:"undone,omitempty"`    // at the end: steps that would have restored something
 }

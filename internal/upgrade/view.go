@@ -45,7 +45,8 @@ func (r *run) look(c *Chain) look {
 		return r.lookOneOf(c)
 	}
 	l := look{begun: begun(r.recs[c.Steps[0].ID])}
-	if r.dropped(c.Host) || r.isOver(&c.Steps[len(c.Steps)-1]) {
+	// In an abort the last step may be one that restores, with others left before it.
+	if r.dropped(c.Host) || r.job.State != job.Aborting && r.isOver(&c.Steps[len(c.Steps)-1]) {
 		l.over = true
 		return l
 	}
@@ -70,9 +71,12 @@ func (r *run) look(c *Chain) look {
 }
 
 // lookOneOf looks at a chain whose steps are alternatives: one that is over is
-// enough, and only when all have failed it is stuck.
+// enough, and only when all have failed it is stuck. One that is under way on a host
+// that was dropped, or that has been away for too long, does not hold the next: it may
+// still be done there, and what has alternatives may be done twice.
 func (r *run) lookOneOf(c *Chain) look {
 	var l look
+	var dead *Step
 	for i := range c.Steps {
 		s := &c.Steps[i]
 		rec := r.recs[s.ID]
@@ -80,10 +84,11 @@ func (r *run) lookOneOf(c *Chain) look {
 		switch {
 		case rec.State.Over():
 			l.over = true
+		case r.dropped(s.Host):
+		case r.isDead(s, rec):
+			dead = s
 		case rec.State == job.Granted || rec.State == job.Running:
 			l.live = s
-			l.dead = r.isDead(s, rec)
-		case r.dropped(s.Host):
 		case rec.State.Stuck():
 			if l.stuck == nil {
 				l.stuck = s
@@ -91,6 +96,9 @@ func (r *run) lookOneOf(c *Chain) look {
 		case l.next == nil || !r.up(l.next.Host) && r.up(s.Host):
 			l.next = s
 		}
+	}
+	if l.live == nil && l.next == nil && !l.over && dead != nil {
+		l.live, l.dead = dead, true
 	}
 	switch {
 	case l.next != nil || l.over:
@@ -101,9 +109,11 @@ func (r *run) lookOneOf(c *Chain) look {
 	return l
 }
 
+// isOver reports whether the chain needs nothing more of a step. In an abort it
+// needs nothing of a soft one.
 func (r *run) isOver(s *Step) bool {
 	state := r.recs[s.ID].State
-	return state.Over() || s.Soft && state.Stuck()
+	return state.Over() || s.Soft && (state.Stuck() || r.job.State == job.Aborting)
 }
 
 // isDead reports whether a step will not end by itself: its host is away, and
@@ -159,6 +169,11 @@ func (r *run) mark() {
 		doing, done, cl = HostRolldown, HostRolldownDone, Rolldown
 	case ForCommit:
 		doing, done, cl = "", "", Committing
+	}
+	for i := range r.steps {
+		if s := &r.steps[i]; s.Kind == KindPairSwitch && r.recs[s.ID].State == job.Done {
+			r.st.Active = s.Host
+		}
 	}
 	some := false
 	for _, h := range r.plan.Hosts {

@@ -146,8 +146,11 @@ func (w *world) decide() bool {
 		w.grants[id]++
 		w.order = append(w.order, id)
 		w.undo[id] = w.job.State == job.Aborting
-		w.recs[id] = job.Claim(job.Grant(w.recs[id], id, 1), "i", "b", w.now)
+		granted := job.Grant(w.recs[id], id, 1)
+		granted.Undo = w.undo[id]
+		w.recs[id] = job.Claim(granted, "i", "b", w.now)
 		w.ends[id] = w.now.Add(w.takes(w.steps[id]))
+		w.checkMembers(id)
 		w.beginEffects(w.steps[id])
 	}
 	w.checkUnavailable()
@@ -346,7 +349,7 @@ func (w *world) checkGrant(id string) {
 // checkUnavailable counts hosts whose turn has begun and is not over.
 func (w *world) checkUnavailable() {
 	if w.job.State == job.Aborting {
-		return // guests that could not return are tried to move once more
+		return // turns that are cut short are not over, and nothing is begun but what restores
 	}
 	n := 0
 	for _, s := range w.plan.Stages {

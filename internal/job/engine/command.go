@@ -103,3 +103,32 @@ func giveStep(ctx context.Context, st store.Store, o Order, j job.Job, first boo
 	}
 	return ok, nil
 }
+
+// Amend changes the record of a job that has not ended, such as the Planner's own
+// state. change may be called again when somebody else was faster; its error ends
+// it and is returned wrapped, with ErrRefused.
+func Amend(ctx context.Context, st store.Store, id string, now time.Time, change func(job.Job) (job.Job, error)) (job.Job, error) {
+	for {
+		j, err := Find(ctx, st, id)
+		if err != nil {
+			return job.Job{}, err
+		}
+		next, err := change(j)
+		if err != nil {
+			return j, fmt.Errorf("%w: %w", ErrRefused, err)
+		}
+		next.Changed = now
+		key, value := runKey(j.Kind), encode(next)
+		rev, ok, err := settle(ctx, st, key, value, []store.Cmp{{Key: key, Rev: j.Mod}}, []store.Op{{Key: key, Value: value}})
+		if err != nil {
+			return j, fmt.Errorf("change %s %s: %w", j.Kind, j.ID, err)
+		}
+		if ok {
+			next.Mod = rev
+			return next, nil
+		}
+		if !sleep(ctx, pause/4) {
+			return j, fmt.Errorf("change %s %s: %w: %w", j.Kind, j.ID, store.ErrRetry, context.Cause(ctx))
+		}
+	}
+}

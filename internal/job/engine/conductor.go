@@ -21,7 +21,7 @@ const (
 	maxRest  = poll                   // but not longer
 )
 
-// ConductorOptions are what a conductor needs. All are required.
+// ConductorOptions are what a conductor needs. All but Keep are required.
 type ConductorOptions struct {
 	Store store.Store
 	// Coordinator tells whether this host coordinates now: ok, and then the key of
@@ -29,9 +29,11 @@ type ConductorOptions struct {
 	Coordinator func() (term int64, key string, ok bool)
 	Planners    map[job.Kind]func(plan []byte) (job.Planner, error)
 	Hosts       func() map[cluster.HostID]job.HostState
-	Now         func() time.Time // wall clock, for the records and the Planners
-	Rand        func() float64   // [0, 1), any goroutine: spreads attempts
-	Log         *slog.Logger
+	// Keep names old jobs that are still needed, whatever their age.
+	Keep func(ctx context.Context) ([]string, error)
+	Now  func() time.Time // wall clock, for the records and the Planners
+	Rand func() float64   // [0, 1), any goroutine: spreads attempts
+	Log  *slog.Logger
 }
 
 // Conductor moves jobs on while its host coordinates. One is made for each agent.

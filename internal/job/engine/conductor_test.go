@@ -144,18 +144,18 @@ func TestOneJobOfAKind(t *testing.T) {
 		w.submit(upgradeJob("u1"), []toyStep{free("h1/a", "h1")})
 		ctx := w.t.Context()
 		plan := encode([]toyStep{free("h1/b", "h1")})
-		err := Submit(ctx, w.admin, upgradeJob("u2"), plan, nil)
+		err := Submit(ctx, w.admin, upgradeJob("u2"), plan, nil, Also{})
 		if !errors.Is(err, ErrBusy) || !strings.Contains(err.Error(), "upgrade u1 (2.0 to 3.0) of root is active since 2000-01-01T00:00:00Z") {
 			w.t.Errorf("second job: %v", err)
 		}
 		other := upgradeJob("u3")
 		other.Kind = "other"
-		if err := Submit(ctx, w.admin, other, plan, nil); err != nil {
+		if err := Submit(ctx, w.admin, other, plan, nil, Also{}); err != nil {
 			w.t.Errorf("job of another kind: %v", err)
 		}
 		w.order(job.Abort, "u1", "", "")
 		w.await("u1", 10*time.Second, "ended", ended)
-		if err := Submit(ctx, w.admin, upgradeJob("u2"), plan, nil); err != nil {
+		if err := Submit(ctx, w.admin, upgradeJob("u2"), plan, nil, Also{}); err != nil {
 			w.t.Errorf("after the end: %v", err)
 		}
 		w.await("u2", 10*time.Second, "ended", ended)
@@ -165,7 +165,7 @@ func TestOneJobOfAKind(t *testing.T) {
 			w.t.Errorf("jobs %+v, %v", jobs, err)
 		}
 		// What a refused Submit has written is removed.
-		if err := Submit(ctx, w.admin, upgradeJob("u1"), plan, nil); !errors.Is(err, ErrRefused) {
+		if err := Submit(ctx, w.admin, upgradeJob("u1"), plan, nil, Also{}); !errors.Is(err, ErrRefused) {
 			w.t.Errorf("an id twice: %v", err)
 		}
 		if _, err := Load(ctx, w.admin, "u1"); err != nil {
@@ -188,12 +188,12 @@ func TestSubmitRefuses(t *testing.T) {
 		"host":    func(_ *job.Job, s *[]job.Step) { (*s)[0].Host = "." },
 		"args":    func(_ *job.Job, s *[]job.Step) { (*s)[0].Args = json.RawMessage("{]") },
 		"large": func(_ *job.Job, s *[]job.Step) {
-			(*s)[0].Args = json.RawMessage(`"` + strings.Repeat("x", maxArgs) + `"`)
+			(*s)[0].Args = json.RawMessage(`"` + strings.Repeat("x", job.MaxArgs) + `"`)
 		},
 	} {
 		j, steps := good, []job.Step{free("h1/a", "h1").Step}
 		f(&j, &steps)
-		if err := Submit(t.Context(), st, j, []byte("[]"), steps); !errors.Is(err, ErrRefused) {
+		if err := Submit(t.Context(), st, j, []byte("[]"), steps, Also{}); !errors.Is(err, ErrRefused) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
@@ -215,7 +215,7 @@ func TestLargePlan(t *testing.T) {
 		plan := encode([]toyStep{s})
 		j := upgradeJob("u1")
 		j.State = job.Paused
-		if err := Submit(w.t.Context(), w.admin, j, plan, nil); err != nil {
+		if err := Submit(w.t.Context(), w.admin, j, plan, nil, Also{}); err != nil {
 			w.t.Fatal(err)
 		}
 		got, err := Load(w.t.Context(), w.admin, "u1")
@@ -348,13 +348,13 @@ func TestSubmitWithFaults(t *testing.T) {
 		st, admin := mem.NewClient("api"), mem.NewClient("admin")
 		st.LoseReplies(true)
 		time.AfterFunc(time.Second, func() { st.LoseReplies(false) })
-		if err := Submit(t.Context(), st, upgradeJob("u1"), []byte("[]"), nil); !errors.Is(err, store.ErrRetry) {
+		if err := Submit(t.Context(), st, upgradeJob("u1"), []byte("[]"), nil, Also{}); !errors.Is(err, store.ErrRetry) {
 			t.Errorf("answers of reads lost: %v", err)
 		}
 		time.Sleep(2 * time.Second)
 		st.HoldWrites(true)
 		time.AfterFunc(time.Second, func() { st.HoldWrites(false) })
-		if err := Submit(t.Context(), st, upgradeJob("u2"), []byte("[]"), nil); err != nil {
+		if err := Submit(t.Context(), st, upgradeJob("u2"), []byte("[]"), nil, Also{}); err != nil {
 			t.Errorf("writes held: %v", err)
 		}
 		if _, err := Load(t.Context(), admin, "u2"); err != nil {

@@ -58,6 +58,17 @@ func Find(ctx context.Context, st store.Store, id string) (job.Job, error) {
 	return job.Job{}, fmt.Errorf("job %q: %w", id, ErrNoJob)
 }
 
+// Current returns the job of a kind that runs or ran last; ok is false when there was
+// none. It reads one key.
+func Current(ctx context.Context, st store.Store, k job.Kind) (j job.Job, ok bool, err error) {
+	kv, exists, err := get(ctx, st, runKey(k))
+	if err != nil || !exists {
+		return job.Job{}, false, err
+	}
+	j, err = decodeJob(kv)
+	return j, err == nil, err
+}
+
 // Load reads a job with its plan, checked, and its records. The records are of one
 // moment, not before the job's.
 func Load(ctx context.Context, st store.Store, id string) (Journal, error) {
@@ -95,4 +106,16 @@ func readRecords(ctx context.Context, st store.Store, id string) (map[string]job
 		out[step] = recordOr(step, kv)
 	}
 	return out, nil
+}
+
+// Record reads the record of one step. A step without one is pending.
+func Record(ctx context.Context, st store.Store, id, step string) (job.Record, error) {
+	kv, exists, err := get(ctx, st, stepKey(id, step))
+	switch {
+	case err != nil:
+		return job.Record{}, fmt.Errorf("read the record of step %s of job %s: %w", step, id, err)
+	case !exists:
+		return job.Record{Step: step}, nil
+	}
+	return recordOr(step, kv), nil
 }

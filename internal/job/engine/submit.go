@@ -21,15 +21,19 @@ var (
 	ErrNoJob = errors.New("no such job")
 )
 
-// maxArgs bounds Step.Args, bytes: a few of them fit into one transaction.
-const maxArgs = 64 << 10
+// Also is what else a Submit needs and does, in the same transaction.
+type Also struct {
+	Alone []job.Kind  // no job of these kinds may be under way
+	Conds []store.Cmp // that must hold
+	Ops   []store.Op  // of other keys than the engine's
+}
 
 // Submit puts a job with its plan into the store, all or nothing, as the one of
 // its kind. Another one that has ended becomes an old one; one that has not is
 // ErrBusy. The id must be new. steps are the plan's, to be checked. The job begins
 // as Active unless it says otherwise. When the error wraps store.ErrUnknown, List
 // tells.
-func Submit(ctx context.Context, st store.Store, j job.Job, plan []byte, steps []job.Step) error {
+func Submit(ctx context.Context, st store.Store, j job.Job, plan []byte, steps []job.Step, also Also) error {
 	j, err := complete(j, plan, steps)
 	if err != nil {
 		return err
@@ -43,7 +47,7 @@ func Submit(ctx context.Context, st store.Store, j job.Job, plan []byte, steps [
 	}
 	conds, err := writePlan(ctx, st, j.ID, pieces)
 	if err == nil {
-		err = begin(ctx, st, j, conds, pieces[0])
+		err = begin(ctx, st, j, conds, pieces[0], also)
 	}
 	if err != nil && !errors.Is(err, store.ErrUnknown) {
 		err = errors.Join(err, dropPlan(ctx, st, conds))
@@ -65,8 +69,8 @@ func complete(j job.Job, plan []byte, steps []job.Step) (job.Job, error) {
 		switch {
 		case s.Host != "" && !word.MatchString(string(s.Host)):
 			return refuse(fmt.Errorf("step %s: host %q: want letters, digits, '.', '_' and '-', at most 100", s.ID, s.Host))
-		case len(s.Args) > maxArgs:
-			return refuse(fmt.Errorf("step %s: %d bytes of arguments, at most %d are possible", s.ID, len(s.Args), maxArgs))
+		case len(s.Args) > job.MaxArgs:
+			return refuse(fmt.Errorf("step %s: %d bytes of arguments, at most %d are possible", s.ID, len(s.Args), job.MaxArgs))
 		case s.Args != nil && !json.Valid(s.Args):
 			return refuse(fmt.Errorf("step %s: its arguments are no JSON", s.ID))
 		}
@@ -95,7 +99,13 @@ func complete(j job.Job, plan []byte, steps []job.Step) (job.Job, error) {
 
 // vacant returns the ended job whose place j takes, with Mod 0 when there is none.
 func vacant(ctx context.Context, st store.Store, j job.Job) (job.Job, error) {
-	kv, exists, err := get(ctx, st, runKey(j.Kind))
+	return idle(ctx, st, j, j.Kind)
+}
+
+// idle returns the last job of a kind, with Mod 0 when there is none. One that has
+// not ended is an error.
+func idle(ctx context.Context, st store.Store, j job.Job, kind job.Kind) (job.Job, error) {
+	kv, exists, err := get(ctx, st, runKey(kind))
 	if err != nil {
 		return job.Job{}, fmt.Errorf("submit %s %s: %w", j.Kind, j.ID, err)
 	}
@@ -118,15 +128,24 @@ func vacant(ctx context.Context, st store.Store, j job.Job) (job.Job, error) {
 
 // begin writes the job, with which it is there. It rewrites the plan's first piece,
 // so that nobody removes the plan as one without a job.
-func begin(ctx context.Context, st store.Store, j job.Job, plan []store.Cmp, first []byte) error {
+func begin(ctx context.Context, st store.Store, j job.Job, plan []store.Cmp, first []byte, also Also) error {
 	value := encode(j)
 	for {
 		old, err := vacant(ctx, st, j)
 		if err != nil {
 			return err
 		}
-		conds := append([]store.Cmp{{Key: runKey(j.Kind), Rev: old.Mod}, {Key: oldKey(j.ID)}}, plan...)
-		ops := []store.Op{{Key: runKey(j.Kind), Value: value}, {Key: planKey(j.ID, 0), Value: first}}
+		conds := []store.Cmp{{Key: runKey(j.Kind), Rev: old.Mod}}
+		for _, k := range also.Alone {
+			other, err := idle(ctx, st, j, k)
+			if err != nil {
+				return err
+			}
+			conds = append(conds, store.Cmp{Key: runKey(k), Rev: other.Mod})
+		}
+		again := len(conds) // what comes behind these stays false once it is
+		conds = append(append(append(conds, store.Cmp{Key: oldKey(j.ID)}), plan...), also.Conds...)
+		ops := append([]store.Op{{Key: runKey(j.Kind), Value: value}, {Key: planKey(j.ID, 0), Value: first}}, also.Ops...)
 		if old.Mod != 0 {
 			ops = append(ops, store.Op{Key: oldKey(old.ID), Value: encode(old)})
 		}
@@ -137,7 +156,7 @@ func begin(ctx context.Context, st store.Store, j job.Job, plan []store.Cmp, fir
 		if ok {
 			return nil
 		}
-		if gone, err := begun(ctx, st, j, conds[1:]); gone || err != nil {
+		if gone, err := begun(ctx, st, j, conds[again:]); gone || err != nil {
 			return err
 		}
 		if !sleep(ctx, pause) {

@@ -79,6 +79,10 @@ func (c *Conductor) waste(ctx context.Context) ([]removal, error) {
 		old = append(old, j)
 	}
 	slices.SortFunc(old, newest)
+	keep, err := c.keep(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var out []removal
 	size := 0
 	for n, j := range old {
@@ -87,7 +91,7 @@ func (c *Conductor) waste(ctx context.Context) ([]removal, error) {
 				return nil, err
 			}
 		}
-		if size += c.past.sizes[j.ID]; n < keepJobs && size <= keepBytes {
+		if size += c.past.sizes[j.ID]; n < keepJobs && size <= keepBytes || slices.Contains(keep, j.ID) {
 			continue
 		}
 		ops, err := c.belongings(ctx, j.ID)
@@ -100,6 +104,13 @@ func (c *Conductor) waste(ctx context.Context) ([]removal, error) {
 	}
 	strays, err := c.strayPlans(ctx)
 	return append(out, strays...), err
+}
+
+func (c *Conductor) keep(ctx context.Context) ([]string, error) {
+	if c.Keep == nil {
+		return nil, nil
+	}
+	return c.Keep(ctx)
 }
 
 // belongings are the keys of an old job but its own. It notes their size.

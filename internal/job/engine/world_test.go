@@ -369,7 +369,7 @@ func (w *world) stop() {
 func (w *world) submit(j job.Job, steps []toyStep) {
 	w.t.Helper()
 	plan := encode(steps)
-	if err := Submit(w.t.Context(), w.admin, j, plan, plain(steps)); err != nil {
+	if err := Submit(w.t.Context(), w.admin, j, plan, plain(steps), Also{}); err != nil {
 		w.t.Fatal(err)
 	}
 }

@@ -1,5 +1,6 @@
-// Package invfile reads an inventory from a YAML file, for plans that are made
-// without a cluster.
+// Package invfile reads an inventory from a YAML file: a whole one, for plans that
+// are made without a cluster, or an overlay with what only people know, for a
+// cluster whose agents report the rest.
 //
 //	format: 1
 //	cluster: east
@@ -13,16 +14,28 @@
 //	- {name: db, host: h1, memoryMiB: 8192, running: true}
 //	- {name: gpu, host: h2, memoryMiB: 4096, running: true, fixed: [a host device], policy: stop}
 //
-// Field names are those of the inventory's JSON, but for three: labels are a list
-// of KEY=VALUE, dirty is a whole number of MiB/s, and ha has switchOff and switchOn,
-// because YAML takes off and on for truth values.
+//	backups:
+//	- {name: web, provider: files, settings: {paths: [/srv/web]}}
+//	status: {cluster: [/opt/app/status], replication: [[/opt/app/replica, --check]]}
+//
+// Field names are those of the inventory's JSON, but for four: labels are a list
+// of KEY=VALUE, backups a list with names, dirty is a whole number of MiB/s, and ha
+// has switchOff and switchOn, because YAML takes off and on for truth values. The
+// settings of a backup are for its provider.
+//
+// An overlay has the same form and needs neither version, hosts nor VMs; a VM in it
+// needs no host. The order of its hosts is the order in which they are dealt with.
+// What else agents report may be in it, too, and counts for nothing: see
+// upgrade.Overlay.
 package invfile
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -64,8 +77,13 @@ func (fs *Faults) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Load reads a file. What is wrong in it is a *Faults.
-func Load(file string) (upgrade.Inventory, error) {
+// Load reads the file of a whole inventory. What is wrong in it is a *Faults.
+func Load(file string) (upgrade.Inventory, error) { return load(file, Parse) }
+
+// LoadOverlay reads the file of an overlay. What is wrong in it is a *Faults.
+func LoadOverlay(file string) (upgrade.Inventory, error) { return load(file, ParseOverlay) }
+
+func load(file string, parse func([]byte) (upgrade.Inventory, []Fault)) (upgrade.Inventory, error) {
 	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NONBLOCK, 0) // a pipe without a writer must not hang
 	if err != nil {
 		return upgrade.Inventory{}, fmt.Errorf("read the inventory: %w", err)
@@ -77,7 +95,7 @@ func Load(file string) (upgrade.Inventory, error) {
 	if len(text) > maxFile {
 		return upgrade.Inventory{}, &Faults{file, []Fault{{"(file)", fmt.Sprintf("more than %d bytes", maxFile), "want a smaller file"}}}
 	}
-	inv, faults := Parse(text)
+	inv, faults := parse(text)
 	if len(faults) > 0 {
 		return upgrade.Inventory{}, &Faults{file, faults}
 	}
@@ -86,15 +104,23 @@ func Load(file string) (upgrade.Inventory, error) {
 
 // doc is the file.
 type doc struct {
-	Format  int           `json:"format"`
-	Cluster string        `json:"cluster"`
-	Version string        `json:"version"`
-	At      time.Time     `json:"at"`
-	Hosts   []host        `json:"hosts"`
-	VMs     []vm          `json:"vms"`
-	Pair    *upgrade.Pair `json:"pair"`
-	HA      *ha           `json:"ha"`
-	Running string        `json:"running"`
+	Format  int             `json:"format"`
+	Cluster string          `json:"cluster"`
+	Version string          `json:"version"`
+	At      time.Time       `json:"at"`
+	Hosts   []host          `json:"hosts"`
+	VMs     []vm            `json:"vms"`
+	Pair    *upgrade.Pair   `json:"pair"`
+	HA      *ha             `json:"ha"`
+	Running string          `json:"running"`
+	Backups []backupPlan    `json:"backups"`
+	Status  upgrade.Watched `json:"status"`
+}
+
+type backupPlan struct {
+	Name     string          `json:"name"`
+	Provider string          `json:"provider"`
+	Settings json.RawMessage `json:"settings"`
 }
 
 type ha struct {
@@ -122,6 +148,7 @@ type host struct {
 	FreeBytes   int64          `json:"freeBytes"`
 	Commands    []string       `json:"commands"`
 	SkewMillis  int64          `json:"skewMillis"`
+	Member      bool           `json:"member"`
 }
 
 type vm struct {
@@ -139,10 +166,16 @@ type vm struct {
 	Policy    upgrade.Policy `json:"policy"`
 }
 
-// Parse reads the text of a file, and says everything that is wrong in it.
-func Parse(text []byte) (upgrade.Inventory, []Fault) {
+// Parse reads the text of a whole inventory, and says everything that is wrong in
+// it.
+func Parse(text []byte) (upgrade.Inventory, []Fault) { return parse(text, false) }
+
+// ParseOverlay reads the text of an overlay, and says everything that is wrong in it.
+func ParseOverlay(text []byte) (upgrade.Inventory, []Fault) { return parse(text, true) }
+
+func parse(text []byte, overlay bool) (upgrade.Inventory, []Fault) {
 	var d doc
-	c := &checker{hosts: map[cluster.HostID]bool{}, vms: map[string]bool{}}
+	c := &checker{overlay: overlay, hosts: map[cluster.HostID]bool{}, vms: map[string]bool{}}
 	for _, f := range strictyaml.Decode(text, &d) {
 		c.add(f.Path, f.Value, f.Want)
 	}
@@ -155,9 +188,10 @@ func Parse(text []byte) (upgrade.Inventory, []Fault) {
 
 // checker turns a document into an inventory.
 type checker struct {
-	faults []Fault
-	hosts  map[cluster.HostID]bool
-	vms    map[string]bool
+	overlay bool // hosts may be missing: agents report them
+	faults  []Fault
+	hosts   map[cluster.HostID]bool
+	vms     map[string]bool
 }
 
 func (c *checker) add(path, value, want string) {
@@ -173,9 +207,10 @@ func (c *checker) want(ok bool, path string, value any, want string) {
 
 func (c *checker) inventory(d *doc) upgrade.Inventory {
 	c.want(d.Format == Format, "format", d.Format, fmt.Sprintf("want %d", Format))
-	c.want(d.Version != "", "version", d.Version, "want the version that is installed")
-	c.want(len(d.Hosts) > 0, "hosts", "", "want at least one host")
-	inv := upgrade.Inventory{Cluster: d.Cluster, Version: d.Version, At: d.At, Pair: d.Pair, Running: d.Running}
+	c.want(d.Version != "" || c.overlay, "version", d.Version, "want the version that is installed")
+	c.want(len(d.Hosts) > 0 || c.overlay, "hosts", "", "want at least one host")
+	c.want(d.Running == "" || !c.overlay, "running", d.Running, "want none: the cluster knows it")
+	inv := upgrade.Inventory{Cluster: d.Cluster, Version: d.Version, At: d.At, Pair: d.Pair, Running: d.Running, Backups: c.backups(d.Backups), Status: d.Status}
 	for i := range d.Hosts {
 		inv.Hosts = append(inv.Hosts, c.host(fmt.Sprintf("hosts[%d]", i), &d.Hosts[i]))
 	}
@@ -185,7 +220,7 @@ func (c *checker) inventory(d *doc) upgrade.Inventory {
 	if p := d.Pair; p != nil {
 		c.want(len(p.Nodes) == 2 && p.Nodes[0] != p.Nodes[1], "pair.nodes", p.Nodes, "want two hosts")
 		for i, n := range p.Nodes {
-			c.want(c.hosts[n], fmt.Sprintf("pair.nodes[%d]", i), n, "want the name of a host of this file")
+			c.want(c.knows(n), fmt.Sprintf("pair.nodes[%d]", i), n, "want the name of a host of this file")
 		}
 		c.want(slices.Contains(p.Nodes, p.Active), "pair.active", p.Active, "want one of the nodes")
 		c.want(len(p.Switch) > 0, "pair.switch", "", "want a program with its arguments")
@@ -195,7 +230,41 @@ func (c *checker) inventory(d *doc) upgrade.Inventory {
 		c.want(len(h.On) > 0, "ha.switchOn", "", "want a program with its arguments")
 		inv.HA = &upgrade.Switch{Off: h.Off, On: h.On, Status: h.Status}
 	}
+	c.status(&d.Status)
 	return inv
+}
+
+// knows reports whether a host is in the file, or may be known without it.
+func (c *checker) knows(h cluster.HostID) bool { return c.hosts[h] || c.overlay && h != "" }
+
+func (c *checker) backups(list []backupPlan) map[string]upgrade.BackupPlan {
+	if len(list) == 0 {
+		return nil
+	}
+	out := make(map[string]upgrade.BackupPlan, len(list))
+	for i, b := range list {
+		at := fmt.Sprintf("backups[%d]", i)
+		_, twice := out[b.Name]
+		c.want(b.Name != "" && !twice, at+".name", b.Name, "want a name that no other backup has")
+		c.want(b.Provider != "", at+".provider", b.Provider, "want files, mariadb, ctbackup, qcow2, lvm or array")
+		c.want(len(b.Settings) == 0 || b.Settings[0] == '{', at+".settings", string(b.Settings), "want names with values")
+		out[b.Name] = upgrade.BackupPlan{Provider: b.Provider, Settings: b.Settings}
+	}
+	return out
+}
+
+func (c *checker) status(s *upgrade.Watched) {
+	c.program("status.cluster", s.Cluster, false)
+	for i, p := range s.Replication {
+		c.program(fmt.Sprintf("status.replication[%d]", i), p, true)
+	}
+	c.want(s.VersionFile == "" || filepath.IsAbs(s.VersionFile), "status.versionFile", s.VersionFile, "want an absolute path")
+	c.want(s.BackupDir == "" || filepath.IsAbs(s.BackupDir), "status.backupDir", s.BackupDir, "want an absolute path")
+}
+
+// program checks a program with its arguments.
+func (c *checker) program(at string, p []string, needed bool) {
+	c.want(len(p) == 0 && !needed || len(p) > 0 && filepath.IsAbs(p[0]), at, p, "want the absolute path of a program, and its arguments")
 }
 
 // hostName is an RFC 1123 name.
@@ -226,14 +295,14 @@ func (c *checker) host(at string, h *host) upgrade.Host {
 	return upgrade.Host{
 		Name: h.Name, Roles: h.Roles, Labels: labels, Group: h.Group, MemoryMiB: h.MemoryMiB, CPUs: h.CPUs, CPUModel: h.CPUModel, Version: h.Version,
 		Kernel: h.Kernel, NextKernel: h.NextKernel, Boot: h.Boot, Install: h.Install, Down: h.Down, Maintenance: h.Maintenance, Pools: h.Pools,
-		FreeBytes: h.FreeBytes, Commands: h.Commands, SkewMillis: h.SkewMillis,
+		FreeBytes: h.FreeBytes, Commands: h.Commands, SkewMillis: h.SkewMillis, Member: h.Member,
 	}
 }
 
 func (c *checker) vm(at string, v *vm) upgrade.VM {
 	c.want(v.Name != "" && !c.vms[v.Name], at+".name", v.Name, "want a name that no other VM has")
 	c.vms[v.Name] = true
-	c.want(c.hosts[v.Host], at+".host", v.Host, "want the name of a host of this file")
+	c.want(c.knows(v.Host) || c.overlay && v.Host == "", at+".host", v.Host, "want the name of a host of this file")
 	c.want(v.MemoryMiB >= 0, at+".memoryMiB", v.MemoryMiB, "want 0 or more")
 	c.want(v.CPUs >= 0, at+".cpus", v.CPUs, "want 0 or more")
 	c.want(v.Dirty >= 0, at+".dirty", v.Dirty, "want 0 or more")

@@ -1,6 +1,7 @@
 package invfile
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -38,12 +39,17 @@ hosts:
   freeBytes: 10
   commands: [tree]
   skewMillis: -5
+  member: true
 - name: h2
   memoryMiB: 1
 vms:
 - {name: db, uuid: u, host: h1, memoryMiB: 8192, cpus: 2, running: true, dirty: 5, system: centos6.5, fixed: [a device], busy: backup, protected: true, policy: stop}
 pair: {nodes: [h1, h2], active: h2, switch: [s, x], stop: [a], start: [b], status: [c]}
 ha: {switchOff: [x], switchOn: [on-program], status: [z]}
+backups:
+- {name: web, provider: files, settings: {paths: [/srv/web], missing: true, maxBytes: 5}}
+- {name: db, provider: mariadb}
+status: {cluster: [/c, x], replication: [[/r], [/s, -v]], versionFile: /etc/v, backupDir: /b}
 `
 
 func TestParse(t *testing.T) {
@@ -56,7 +62,7 @@ func TestParse(t *testing.T) {
 		Name: "h1", Roles: []upgrade.Role{"manager", "host"}, Labels: map[string]string{"tier": "web", "empty": ""}, Group: "g", MemoryMiB: 65536, CPUs: 64,
 		CPUModel: "skylake", Version: "1.4.0", Kernel: "5.1", NextKernel: "6.1", Boot: "b", Install: "i", Down: true, Maintenance: true,
 		Pools:     []upgrade.Pool{{Name: "p", Kind: "iscsi", Shared: true, Paths: 1, Active: true, Use: "template"}},
-		FreeBytes: 10, Commands: []string{"tree"}, SkewMillis: -5,
+		FreeBytes: 10, Commands: []string{"tree"}, SkewMillis: -5, Member: true,
 	}
 	if !reflect.DeepEqual(h, want) {
 		t.Errorf("host %+v", h)
@@ -72,6 +78,41 @@ func TestParse(t *testing.T) {
 	ha := &upgrade.Switch{Off: []string{"x"}, On: []string{"on-program"}, Status: []string{"z"}}
 	if !reflect.DeepEqual(inv.Pair, p) || !reflect.DeepEqual(inv.HA, ha) || inv.Cluster != "east" || inv.Version != "1.4.0" || inv.At.Year() != 2026 {
 		t.Errorf("inventory %+v", inv)
+	}
+	backups := map[string]upgrade.BackupPlan{
+		"web": {Provider: "files", Settings: json.RawMessage(`{"maxBytes":5,"missing":true,"paths":["/srv/web"]}`)}, "db": {Provider: "mariadb"},
+	}
+	status := upgrade.Watched{Cluster: []string{"/c", "x"}, Replication: [][]string{{"/r"}, {"/s", "-v"}}, VersionFile: "/etc/v", BackupDir: "/b"}
+	if !reflect.DeepEqual(inv.Backups, backups) || !reflect.DeepEqual(inv.Status, status) {
+		t.Errorf("backups %+v, status %+v", inv.Backups, inv.Status)
+	}
+}
+
+// An overlay may leave out what agents report, and name hosts that are not in it.
+func TestParseOverlay(t *testing.T) {
+	if whole, faults := ParseOverlay([]byte(whole)); len(faults) > 0 || len(whole.Hosts) != 2 {
+		t.Errorf("a whole inventory is no overlay: %v", faults)
+	}
+	inv, faults := ParseOverlay([]byte("format: 1\nhosts: [{name: h2, labels: [a=b]}]\nvms: [{name: v, policy: stop}, {name: w, host: h9}]\npair: {nodes: [h1, h2], active: h1, switch: [/s]}"))
+	if len(faults) > 0 {
+		t.Fatal(faults)
+	}
+	if inv.Hosts[0].Labels["a"] != "b" || inv.VMs[0].Policy != upgrade.PolicyStop || inv.Pair == nil || inv.Version != "" {
+		t.Errorf("%+v", inv)
+	}
+	if inv, faults := ParseOverlay([]byte("format: 1")); len(faults) > 0 || !reflect.DeepEqual(inv, upgrade.Inventory{}) {
+		t.Errorf("%+v, %v", inv, faults)
+	}
+	for text, want := range map[string]string{
+		"x: 1":                              `{x x unknown field`,
+		"running: v":                        `{running v want none: the cluster knows it}`,
+		"hosts: [{name: a}, {name: a}]":     `{hosts[1].name a want a name that no other host has}`,
+		"vms: [{name: v, policy: x}]":       `{vms[0].policy x want ask`,
+		`pair: {nodes: [a, ""], active: a}`: `{pair.nodes[1]  want the name of a host`,
+	} {
+		if _, faults := ParseOverlay([]byte("format: 1\n" + text)); len(faults) == 0 || !strings.HasPrefix(fmt.Sprint(faults[0]), want) {
+			t.Errorf("%s: %v, want %s", text, faults, want)
+		}
 	}
 }
 
@@ -98,25 +139,33 @@ func TestEveryFieldIsThere(t *testing.T) {
 func TestFaults(t *testing.T) {
 	base := "format: 1\nversion: v\nhosts:\n- {name: a, memoryMiB: 1}\n"
 	for text, want := range map[string]string{
-		"":                                                       `format: value "0": want 1`,
-		base + "x: 1\n":                                          `x: value "x": unknown field`,
-		base + "version: w\n":                                    `version: value "w": duplicate key`,
-		base + "- {name: a}\n":                                   `hosts[1].name: value "a": want a name that no other host has`,
-		base + "- {name: 5}\n":                                   `hosts[1].name: value "5": want a string`,
-		base + "- {name: -x}\n":                                  `hosts[1].name: value "-x": want a host name`,
-		base + "- {name: b, memoryMiB: -1}\n":                    `hosts[1].memoryMiB: value "-1": want 0 or more`,
-		base + "- {name: b, memoryMiB: 1.5}\n":                   `hosts[1].memoryMiB: value "1.5": want a whole number`,
-		base + "- {name: b, roles: [king]}\n":                    `hosts[1].roles[0]: value "king": want manager or host`,
-		base + "- {name: b, labels: [x]}\n":                      `hosts[1].labels[0]: value "x": want KEY=VALUE`,
-		base + "- {name: b, labels: [x=1, x=2]}\n":               `hosts[1].labels[1]: value "x=2": want KEY=VALUE, each key once`,
-		base + "- {name: b, pools: [{kind: x}]}\n":               `hosts[1].pools[0].name: value "": want a name`,
-		base + "vms: [{name: v, host: z}]\n":                     `vms[0].host: value "z": want the name of a host`,
-		base + "vms: [{name: v, host: a}, {name: v, host: a}]\n": `vms[1].name: value "v": want a name that no other VM has`,
-		base + "vms: [{name: v, host: a, policy: never}]\n":      `vms[0].policy: value "never"`,
-		base + "pair: {nodes: [a], active: b}\n":                 `pair.nodes: value "[a]": want two hosts`,
-		base + "ha: {switchOff: [x]}\n":                          `ha.switchOn: value "": want a program`,
-		"format: 2\nversion: v\nhosts: []\n":                     `hosts: value "": want at least one host`,
-		"a: [":                                                   `malformed YAML`,
+		"":                                                                   `format: value "0": want 1`,
+		base + "x: 1\n":                                                      `x: value "x": unknown field`,
+		base + "version: w\n":                                                `version: value "w": duplicate key`,
+		base + "- {name: a}\n":                                               `hosts[1].name: value "a": want a name that no other host has`,
+		base + "- {name: 5}\n":                                               `hosts[1].name: value "5": want a string`,
+		base + "- {name: -x}\n":                                              `hosts[1].name: value "-x": want a host name`,
+		base + "- {name: b, memoryMiB: -1}\n":                                `hosts[1].memoryMiB: value "-1": want 0 or more`,
+		base + "- {name: b, memoryMiB: 1.5}\n":                               `hosts[1].memoryMiB: value "1.5": want a whole number`,
+		base + "- {name: b, roles: [king]}\n":                                `hosts[1].roles[0]: value "king": want manager or host`,
+		base + "- {name: b, labels: [x]}\n":                                  `hosts[1].labels[0]: value "x": want KEY=VALUE`,
+		base + "- {name: b, labels: [x=1, x=2]}\n":                           `hosts[1].labels[1]: value "x=2": want KEY=VALUE, each key once`,
+		base + "- {name: b, pools: [{kind: x}]}\n":                           `hosts[1].pools[0].name: value "": want a name`,
+		base + "vms: [{name: v, host: z}]\n":                                 `vms[0].host: value "z": want the name of a host`,
+		base + "vms: [{name: v, host: a}, {name: v, host: a}]\n":             `vms[1].name: value "v": want a name that no other VM has`,
+		base + "vms: [{name: v, host: a, policy: never}]\n":                  `vms[0].policy: value "never"`,
+		base + "pair: {nodes: [a], active: b}\n":                             `pair.nodes: value "[a]": want two hosts`,
+		base + "ha: {switchOff: [x]}\n":                                      `ha.switchOn: value "": want a program`,
+		base + "backups: [{provider: x}]\n":                                  `backups[0].name: value "": want a name`,
+		base + "backups: [{name: a, provider: x}, {name: a, provider: x}]\n": `backups[1].name: value "a": want a name that no other backup has`,
+		base + "backups: [{name: a}]\n":                                      `backups[0].provider: value "": want files`,
+		base + "backups: [{name: a, provider: x, settings: [1]}]\n":          `backups[0].settings: value "[1]": want names with values`,
+		base + "backups: [{name: a, provider: x, settings: {b: 1, b: 2}}]\n": `backups[0].settings.b: value "2": duplicate key`,
+		base + "status: {cluster: [c]}\n":                                    `status.cluster: value "[c]": want the absolute path`,
+		base + "status: {replication: [[/a], []]}\n":                         `status.replication[1]: value "[]": want the absolute path`,
+		base + "status: {versionFile: v}\n":                                  `status.versionFile: value "v": want an absolute path`,
+		"format: 2\nversion: v\nhosts: []\n":                                 `hosts: value "": want at least one host`,
+		"a: [":                                                               `malformed YAML`,
 	} {
 		_, faults := Parse([]byte(text))
 		var all []string
@@ -140,6 +189,9 @@ func TestLoad(t *testing.T) {
 	if inv, err := Load(file); err != nil || len(inv.Hosts) != 2 {
 		t.Errorf("%v, %d hosts", err, len(inv.Hosts))
 	}
+	if inv, err := LoadOverlay(file); err != nil || len(inv.Hosts) != 2 {
+		t.Errorf("overlay: %v, %d hosts", err, len(inv.Hosts))
+	}
 	if err := os.WriteFile(file, []byte("format: 9"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -153,6 +205,11 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(whole))
 	f.Add([]byte("format: 1\nhosts: [{name: a}]\nvms: [{name: x, host: a}]"))
 	f.Fuzz(func(t *testing.T, text []byte) {
+		if over, faults := ParseOverlay(text); len(faults) == 0 {
+			if inv, err := upgrade.Overlay(upgrade.Inventory{Hosts: over.Hosts}, over); err == nil && len(inv.Hosts) != len(over.Hosts) {
+				t.Errorf("%d hosts of %d", len(inv.Hosts), len(over.Hosts))
+			}
+		}
 		inv, faults := Parse(text)
 		if len(faults) > 0 {
 			return

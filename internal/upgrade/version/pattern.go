@@ -1,6 +1,7 @@
 package version
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -331,4 +332,15 @@ func (t term) explain() string {
 		return "before " + t.hi.text
 	}
 	return "any version"
+}
+
+// AnyPattern is for patterns whose scheme is not known yet: it returns an error
+// for a text that is a pattern of no scheme.
+func AnyPattern(text string) error {
+	for _, s := range Schemes() {
+		if _, err := ParsePattern(s, text); err == nil {
+			return nil
+		}
+	}
+	return errors.New("want a pattern of versions that one of the schemes knows, such as 1.2.*, >=1.2 <1.4 or E0306..E0705")
 }

@@ -30,6 +30,8 @@ const (
 	ClusterServiceName = "holdfast.v1.ClusterService"
 	// JobServiceName is the fully-qualified name of the JobService service.
 	JobServiceName = "holdfast.v1.JobService"
+	// UpgradeServiceName is the fully-qualified name of the UpgradeService service.
+	UpgradeServiceName = "holdfast.v1.UpgradeService"
 )
 
 // These constants are the fully-qualified names of the RPCs defined in this package. They're
@@ -81,6 +83,36 @@ const (
 	JobServiceGetJobProcedure = "/holdfast.v1.JobService/GetJob"
 	// JobServiceCommandJobProcedure is the fully-qualified name of the JobService's CommandJob RPC.
 	JobServiceCommandJobProcedure = "/holdfast.v1.JobService/CommandJob"
+	// UpgradeServicePutBundleProcedure is the fully-qualified name of the UpgradeService's PutBundle
+	// RPC.
+	UpgradeServicePutBundleProcedure = "/holdfast.v1.UpgradeService/PutBundle"
+	// UpgradeServiceGetBundleProcedure is the fully-qualified name of the UpgradeService's GetBundle
+	// RPC.
+	UpgradeServiceGetBundleProcedure = "/holdfast.v1.UpgradeService/GetBundle"
+	// UpgradeServiceGatherFactsProcedure is the fully-qualified name of the UpgradeService's
+	// GatherFacts RPC.
+	UpgradeServiceGatherFactsProcedure = "/holdfast.v1.UpgradeService/GatherFacts"
+	// UpgradeServiceSendGuestProcedure is the fully-qualified name of the UpgradeService's SendGuest
+	// RPC.
+	UpgradeServiceSendGuestProcedure = "/holdfast.v1.UpgradeService/SendGuest"
+	// UpgradeServicePlanUpgradeProcedure is the fully-qualified name of the UpgradeService's
+	// PlanUpgrade RPC.
+	UpgradeServicePlanUpgradeProcedure = "/holdfast.v1.UpgradeService/PlanUpgrade"
+	// UpgradeServiceCheckUpgradeProcedure is the fully-qualified name of the UpgradeService's
+	// CheckUpgrade RPC.
+	UpgradeServiceCheckUpgradeProcedure = "/holdfast.v1.UpgradeService/CheckUpgrade"
+	// UpgradeServiceRunUpgradeProcedure is the fully-qualified name of the UpgradeService's RunUpgrade
+	// RPC.
+	UpgradeServiceRunUpgradeProcedure = "/holdfast.v1.UpgradeService/RunUpgrade"
+	// UpgradeServiceGetUpgradeProcedure is the fully-qualified name of the UpgradeService's GetUpgrade
+	// RPC.
+	UpgradeServiceGetUpgradeProcedure = "/holdfast.v1.UpgradeService/GetUpgrade"
+	// UpgradeServiceAdmitHostProcedure is the fully-qualified name of the UpgradeService's AdmitHost
+	// RPC.
+	UpgradeServiceAdmitHostProcedure = "/holdfast.v1.UpgradeService/AdmitHost"
+	// UpgradeServiceReportUpgradeProcedure is the fully-qualified name of the UpgradeService's
+	// ReportUpgrade RPC.
+	UpgradeServiceReportUpgradeProcedure = "/holdfast.v1.UpgradeService/ReportUpgrade"
 )
 
 // ClusterServiceClient is a client for the holdfast.v1.ClusterService service.
@@ -681,4 +713,362 @@ func (UnimplementedJobServiceHandler) GetJob(context.Context, *v1.GetJobRequest)
 
 func (UnimplementedJobServiceHandler) CommandJob(context.Context, *v1.CommandJobRequest) (*v1.CommandJobResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.JobService.CommandJob is not implemented"))
+}
+
+// UpgradeServiceClient is a client for the holdfast.v1.UpgradeService service.
+type UpgradeServiceClient interface {
+	// PutBundle brings a bundle to this agent, which checks all of it. The first
+	// message says what is accepted, the others carry the file.
+	PutBundle(context.Context) (*connect.ClientStreamForClientSimple[v1.PutBundleRequest, v1.PutBundleResponse], error)
+	// GetBundle returns the file of a bundle from an offset on.
+	GetBundle(context.Context, *v1.GetBundleRequest) (*connect.ServerStreamForClient[v1.GetBundleResponse], error)
+	// GatherFacts looks at this host.
+	GatherFacts(context.Context, *v1.GatherFactsRequest) (*v1.GatherFactsResponse, error)
+	// SendGuest moves a guest of this host to another one, and waits until it has.
+	SendGuest(context.Context, *v1.SendGuestRequest) (*v1.SendGuestResponse, error)
+	// PlanUpgrade plans with what the hosts report now, and begins nothing.
+	PlanUpgrade(context.Context, *v1.PlanUpgradeRequest) (*v1.PlanUpgradeResponse, error)
+	// CheckUpgrade looks at all hosts, and changes nothing.
+	CheckUpgrade(context.Context, *v1.CheckUpgradeRequest) (*v1.CheckUpgradeResponse, error)
+	// RunUpgrade checks, plans and begins an upgrade, a rollback or a commit.
+	RunUpgrade(context.Context, *v1.RunUpgradeRequest) (*v1.RunUpgradeResponse, error)
+	// GetUpgrade tells how the last upgrade stands.
+	GetUpgrade(context.Context, *v1.GetUpgradeRequest) (*v1.GetUpgradeResponse, error)
+	// AdmitHost approves a host of a run, or drops one that is away.
+	AdmitHost(context.Context, *v1.AdmitHostRequest) (*v1.AdmitHostResponse, error)
+	// ReportUpgrade makes the report of the last upgrade.
+	ReportUpgrade(context.Context, *v1.ReportUpgradeRequest) (*v1.ReportUpgradeResponse, error)
+}
+
+// NewUpgradeServiceClient constructs a client for the holdfast.v1.UpgradeService service. By
+// default, it uses the Connect protocol with the binary Protobuf Codec, asks for gzipped responses,
+// and sends uncompressed requests. To use the gRPC or gRPC-Web protocols, supply the
+// connect.WithGRPC() or connect.WithGRPCWeb() options.
+//
+// The URL supplied here should be the base URL for the Connect or gRPC server (for example,
+// http://api.acme.com or https://acme.com/grpc).
+func NewUpgradeServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.ClientOption) UpgradeServiceClient {
+	baseURL = strings.TrimRight(baseURL, "/")
+	upgradeServiceMethods := v1.File_holdfast_proto.Services().ByName("UpgradeService").Methods()
+	return &upgradeServiceClient{
+		putBundle: connect.NewClient[v1.PutBundleRequest, v1.PutBundleResponse](
+			httpClient,
+			baseURL+UpgradeServicePutBundleProcedure,
+			connect.WithSchema(upgradeServiceMethods.ByName("PutBundle")),
+			connect.WithClientOptions(opts...),
+		),
+		getBundle: connect.NewClient[v1.GetBundleRequest, v1.GetBundleResponse](
+			httpClient,
+			baseURL+UpgradeServiceGetBundleProcedure,
+			connect.WithSchema(upgradeServiceMethods.ByName("GetBundle")),
+			connect.WithClientOptions(opts...),
+		),
+		gatherFacts: connect.NewClient[v1.GatherFactsRequest, v1.GatherFactsResponse](
+			httpClient,
+			baseURL+UpgradeServiceGatherFactsProcedure,
+			connect.WithSchema(upgradeServiceMethods.ByName("GatherFacts")),
+			connect.WithClientOptions(opts...),
+		),
+		sendGuest: connect.NewClient[v1.SendGuestRequest, v1.SendGuestResponse](
+			httpClient,
+			baseURL+UpgradeServiceSendGuestProcedure,
+			connect.WithSchema(upgradeServiceMethods.ByName("SendGuest")),
+			connect.WithClientOptions(opts...),
+		),
+		planUpgrade: connect.NewClient[v1.PlanUpgradeRequest, v1.PlanUpgradeResponse](
+			httpClient,
+			baseURL+UpgradeServicePlanUpgradeProcedure,
+			connect.WithSchema(upgradeServiceMethods.ByName("PlanUpgrade")),
+			connect.WithClientOptions(opts...),
+		),
+		checkUpgrade: connect.NewClient[v1.CheckUpgradeRequest, v1.CheckUpgradeResponse](
+			httpClient,
+			baseURL+UpgradeServiceCheckUpgradeProcedure,
+			connect.WithSchema(upgradeServiceMethods.ByName("CheckUpgrade")),
+			connect.WithClientOptions(opts...),
+		),
+		runUpgrade: connect.NewClient[v1.RunUpgradeRequest, v1.RunUpgradeResponse](
+			httpClient,
+			baseURL+UpgradeServiceRunUpgradeProcedure,
+			connect.WithSchema(upgradeServiceMethods.ByName("RunUpgrade")),
+			connect.WithClientOptions(opts...),
+		),
+		getUpgrade: connect.NewClient[v1.GetUpgradeRequest, v1.GetUpgradeResponse](
+			httpClient,
+			baseURL+UpgradeServiceGetUpgradeProcedure,
+			connect.WithSchema(upgradeServiceMethods.ByName("GetUpgrade")),
+			connect.WithClientOptions(opts...),
+		),
+		admitHost: connect.NewClient[v1.AdmitHostRequest, v1.AdmitHostResponse](
+			httpClient,
+			baseURL+UpgradeServiceAdmitHostProcedure,
+			connect.WithSchema(upgradeServiceMethods.ByName("AdmitHost")),
+			connect.WithClientOptions(opts...),
+		),
+		reportUpgrade: connect.NewClient[v1.ReportUpgradeRequest, v1.ReportUpgradeResponse](
+			httpClient,
+			baseURL+UpgradeServiceReportUpgradeProcedure,
+			connect.WithSchema(upgradeServiceMethods.ByName("ReportUpgrade")),
+			connect.WithClientOptions(opts...),
+		),
+	}
+}
+
+// upgradeServiceClient implements UpgradeServiceClient.
+type upgradeServiceClient struct {
+	putBundle     *connect.Client[v1.PutBundleRequest, v1.PutBundleResponse]
+	getBundle     *connect.Client[v1.GetBundleRequest, v1.GetBundleResponse]
+	gatherFacts   *connect.Client[v1.GatherFactsRequest, v1.GatherFactsResponse]
+	sendGuest     *connect.Client[v1.SendGuestRequest, v1.SendGuestResponse]
+	planUpgrade   *connect.Client[v1.PlanUpgradeRequest, v1.PlanUpgradeResponse]
+	checkUpgrade  *connect.Client[v1.CheckUpgradeRequest, v1.CheckUpgradeResponse]
+	runUpgrade    *connect.Client[v1.RunUpgradeRequest, v1.RunUpgradeResponse]
+	getUpgrade    *connect.Client[v1.GetUpgradeRequest, v1.GetUpgradeResponse]
+	admitHost     *connect.Client[v1.AdmitHostRequest, v1.AdmitHostResponse]
+	reportUpgrade *connect.Client[v1.ReportUpgradeRequest, v1.ReportUpgradeResponse]
+}
+
+// PutBundle calls holdfast.v1.UpgradeService.PutBundle.
+func (c *upgradeServiceClient) PutBundle(ctx context.Context) (*connect.ClientStreamForClientSimple[v1.PutBundleRequest, v1.PutBundleResponse], error) {
+	return c.putBundle.CallClientStreamSimple(ctx)
+}
+
+// GetBundle calls holdfast.v1.UpgradeService.GetBundle.
+func (c *upgradeServiceClient) GetBundle(ctx context.Context, req *v1.GetBundleRequest) (*connect.ServerStreamForClient[v1.GetBundleResponse], error) {
+	return c.getBundle.CallServerStream(ctx, connect.NewRequest(req))
+}
+
+// GatherFacts calls holdfast.v1.UpgradeService.GatherFacts.
+func (c *upgradeServiceClient) GatherFacts(ctx context.Context, req *v1.GatherFactsRequest) (*v1.GatherFactsResponse, error) {
+	response, err := c.gatherFacts.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// SendGuest calls holdfast.v1.UpgradeService.SendGuest.
+func (c *upgradeServiceClient) SendGuest(ctx context.Context, req *v1.SendGuestRequest) (*v1.SendGuestResponse, error) {
+	response, err := c.sendGuest.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// PlanUpgrade calls holdfast.v1.UpgradeService.PlanUpgrade.
+func (c *upgradeServiceClient) PlanUpgrade(ctx context.Context, req *v1.PlanUpgradeRequest) (*v1.PlanUpgradeResponse, error) {
+	response, err := c.planUpgrade.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// CheckUpgrade calls holdfast.v1.UpgradeService.CheckUpgrade.
+func (c *upgradeServiceClient) CheckUpgrade(ctx context.Context, req *v1.CheckUpgradeRequest) (*v1.CheckUpgradeResponse, error) {
+	response, err := c.checkUpgrade.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// RunUpgrade calls holdfast.v1.UpgradeService.RunUpgrade.
+func (c *upgradeServiceClient) RunUpgrade(ctx context.Context, req *v1.RunUpgradeRequest) (*v1.RunUpgradeResponse, error) {
+	response, err := c.runUpgrade.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// GetUpgrade calls holdfast.v1.UpgradeService.GetUpgrade.
+func (c *upgradeServiceClient) GetUpgrade(ctx context.Context, req *v1.GetUpgradeRequest) (*v1.GetUpgradeResponse, error) {
+	response, err := c.getUpgrade.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// AdmitHost calls holdfast.v1.UpgradeService.AdmitHost.
+func (c *upgradeServiceClient) AdmitHost(ctx context.Context, req *v1.AdmitHostRequest) (*v1.AdmitHostResponse, error) {
+	response, err := c.admitHost.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ReportUpgrade calls holdfast.v1.UpgradeService.ReportUpgrade.
+func (c *upgradeServiceClient) ReportUpgrade(ctx context.Context, req *v1.ReportUpgradeRequest) (*v1.ReportUpgradeResponse, error) {
+	response, err := c.reportUpgrade.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// UpgradeServiceHandler is an implementation of the holdfast.v1.UpgradeService service.
+type UpgradeServiceHandler interface {
+	// PutBundle brings a bundle to this agent, which checks all of it. The first
+	// message says what is accepted, the others carry the file.
+	PutBundle(context.Context, *connect.ClientStream[v1.PutBundleRequest]) (*v1.PutBundleResponse, error)
+	// GetBundle returns the file of a bundle from an offset on.
+	GetBundle(context.Context, *v1.GetBundleRequest, *connect.ServerStream[v1.GetBundleResponse]) error
+	// GatherFacts looks at this host.
+	GatherFacts(context.Context, *v1.GatherFactsRequest) (*v1.GatherFactsResponse, error)
+	// SendGuest moves a guest of this host to another one, and waits until it has.
+	SendGuest(context.Context, *v1.SendGuestRequest) (*v1.SendGuestResponse, error)
+	// PlanUpgrade plans with what the hosts report now, and begins nothing.
+	PlanUpgrade(context.Context, *v1.PlanUpgradeRequest) (*v1.PlanUpgradeResponse, error)
+	// CheckUpgrade looks at all hosts, and changes nothing.
+	CheckUpgrade(context.Context, *v1.CheckUpgradeRequest) (*v1.CheckUpgradeResponse, error)
+	// RunUpgrade checks, plans and begins an upgrade, a rollback or a commit.
+	RunUpgrade(context.Context, *v1.RunUpgradeRequest) (*v1.RunUpgradeResponse, error)
+	// GetUpgrade tells how the last upgrade stands.
+	GetUpgrade(context.Context, *v1.GetUpgradeRequest) (*v1.GetUpgradeResponse, error)
+	// AdmitHost approves a host of a run, or drops one that is away.
+	AdmitHost(context.Context, *v1.AdmitHostRequest) (*v1.AdmitHostResponse, error)
+	// ReportUpgrade makes the report of the last upgrade.
+	ReportUpgrade(context.Context, *v1.ReportUpgradeRequest) (*v1.ReportUpgradeResponse, error)
+}
+
+// NewUpgradeServiceHandler builds an HTTP handler from the service implementation. It returns the
+// path on which to mount the handler and the handler itself.
+//
+// By default, handlers support the Connect, gRPC, and gRPC-Web protocols with the binary Protobuf
+// and JSON codecs. They also support gzip compression.
+func NewUpgradeServiceHandler(svc UpgradeServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
+	upgradeServiceMethods := v1.File_holdfast_proto.Services().ByName("UpgradeService").Methods()
+	upgradeServicePutBundleHandler := connect.NewClientStreamHandlerSimple(
+		UpgradeServicePutBundleProcedure,
+		svc.PutBundle,
+		connect.WithSchema(upgradeServiceMethods.ByName("PutBundle")),
+		connect.WithHandlerOptions(opts...),
+	)
+	upgradeServiceGetBundleHandler := connect.NewServerStreamHandlerSimple(
+		UpgradeServiceGetBundleProcedure,
+		svc.GetBundle,
+		connect.WithSchema(upgradeServiceMethods.ByName("GetBundle")),
+		connect.WithHandlerOptions(opts...),
+	)
+	upgradeServiceGatherFactsHandler := connect.NewUnaryHandlerSimple(
+		UpgradeServiceGatherFactsProcedure,
+		svc.GatherFacts,
+		connect.WithSchema(upgradeServiceMethods.ByName("GatherFacts")),
+		connect.WithHandlerOptions(opts...),
+	)
+	upgradeServiceSendGuestHandler := connect.NewUnaryHandlerSimple(
+		UpgradeServiceSendGuestProcedure,
+		svc.SendGuest,
+		connect.WithSchema(upgradeServiceMethods.ByName("SendGuest")),
+		connect.WithHandlerOptions(opts...),
+	)
+	upgradeServicePlanUpgradeHandler := connect.NewUnaryHandlerSimple(
+		UpgradeServicePlanUpgradeProcedure,
+		svc.PlanUpgrade,
+		connect.WithSchema(upgradeServiceMethods.ByName("PlanUpgrade")),
+		connect.WithHandlerOptions(opts...),
+	)
+	upgradeServiceCheckUpgradeHandler := connect.NewUnaryHandlerSimple(
+		UpgradeServiceCheckUpgradeProcedure,
+		svc.CheckUpgrade,
+		connect.WithSchema(upgradeServiceMethods.ByName("CheckUpgrade")),
+		connect.WithHandlerOptions(opts...),
+	)
+	upgradeServiceRunUpgradeHandler := connect.NewUnaryHandlerSimple(
+		UpgradeServiceRunUpgradeProcedure,
+		svc.RunUpgrade,
+		connect.WithSchema(upgradeServiceMethods.ByName("RunUpgrade")),
+		connect.WithHandlerOptions(opts...),
+	)
+	upgradeServiceGetUpgradeHandler := connect.NewUnaryHandlerSimple(
+		UpgradeServiceGetUpgradeProcedure,
+		svc.GetUpgrade,
+		connect.WithSchema(upgradeServiceMethods.ByName("GetUpgrade")),
+		connect.WithHandlerOptions(opts...),
+	)
+	upgradeServiceAdmitHostHandler := connect.NewUnaryHandlerSimple(
+		UpgradeServiceAdmitHostProcedure,
+		svc.AdmitHost,
+		connect.WithSchema(upgradeServiceMethods.ByName("AdmitHost")),
+		connect.WithHandlerOptions(opts...),
+	)
+	upgradeServiceReportUpgradeHandler := connect.NewUnaryHandlerSimple(
+		UpgradeServiceReportUpgradeProcedure,
+		svc.ReportUpgrade,
+		connect.WithSchema(upgradeServiceMethods.ByName("ReportUpgrade")),
+		connect.WithHandlerOptions(opts...),
+	)
+	return "/holdfast.v1.UpgradeService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case UpgradeServicePutBundleProcedure:
+			upgradeServicePutBundleHandler.ServeHTTP(w, r)
+		case UpgradeServiceGetBundleProcedure:
+			upgradeServiceGetBundleHandler.ServeHTTP(w, r)
+		case UpgradeServiceGatherFactsProcedure:
+			upgradeServiceGatherFactsHandler.ServeHTTP(w, r)
+		case UpgradeServiceSendGuestProcedure:
+			upgradeServiceSendGuestHandler.ServeHTTP(w, r)
+		case UpgradeServicePlanUpgradeProcedure:
+			upgradeServicePlanUpgradeHandler.ServeHTTP(w, r)
+		case UpgradeServiceCheckUpgradeProcedure:
+			upgradeServiceCheckUpgradeHandler.ServeHTTP(w, r)
+		case UpgradeServiceRunUpgradeProcedure:
+			upgradeServiceRunUpgradeHandler.ServeHTTP(w, r)
+		case UpgradeServiceGetUpgradeProcedure:
+			upgradeServiceGetUpgradeHandler.ServeHTTP(w, r)
+		case UpgradeServiceAdmitHostProcedure:
+			upgradeServiceAdmitHostHandler.ServeHTTP(w, r)
+		case UpgradeServiceReportUpgradeProcedure:
+			upgradeServiceReportUpgradeHandler.ServeHTTP(w, r)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+}
+
+// UnimplementedUpgradeServiceHandler returns CodeUnimplemented from all methods.
+type UnimplementedUpgradeServiceHandler struct{}
+
+func (UnimplementedUpgradeServiceHandler) PutBundle(context.Context, *connect.ClientStream[v1.PutBundleRequest]) (*v1.PutBundleResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.UpgradeService.PutBundle is not implemented"))
+}
+
+func (UnimplementedUpgradeServiceHandler) GetBundle(context.Context, *v1.GetBundleRequest, *connect.ServerStream[v1.GetBundleResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.UpgradeService.GetBundle is not implemented"))
+}
+
+func (UnimplementedUpgradeServiceHandler) GatherFacts(context.Context, *v1.GatherFactsRequest) (*v1.GatherFactsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.UpgradeService.GatherFacts is not implemented"))
+}
+
+func (UnimplementedUpgradeServiceHandler) SendGuest(context.Context, *v1.SendGuestRequest) (*v1.SendGuestResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.UpgradeService.SendGuest is not implemented"))
+}
+
+func (UnimplementedUpgradeServiceHandler) PlanUpgrade(context.Context, *v1.PlanUpgradeRequest) (*v1.PlanUpgradeResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.UpgradeService.PlanUpgrade is not implemented"))
+}
+
+func (UnimplementedUpgradeServiceHandler) CheckUpgrade(context.Context, *v1.CheckUpgradeRequest) (*v1.CheckUpgradeResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.UpgradeService.CheckUpgrade is not implemented"))
+}
+
+func (UnimplementedUpgradeServiceHandler) RunUpgrade(context.Context, *v1.RunUpgradeRequest) (*v1.RunUpgradeResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.UpgradeService.RunUpgrade is not implemented"))
+}
+
+func (UnimplementedUpgradeServiceHandler) GetUpgrade(context.Context, *v1.GetUpgradeRequest) (*v1.GetUpgradeResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.UpgradeService.GetUpgrade is not implemented"))
+}
+
+func (UnimplementedUpgradeServiceHandler) AdmitHost(context.Context, *v1.AdmitHostRequest) (*v1.AdmitHostResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.UpgradeService.AdmitHost is not implemented"))
+}
+
+func (UnimplementedUpgradeServiceHandler) ReportUpgrade(context.Context, *v1.ReportUpgradeRequest) (*v1.ReportUpgradeResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.UpgradeService.ReportUpgrade is not implemented"))
 }

@@ -7,6 +7,7 @@ package strictyaml
 import (
 	"bytes"
 	"encoding"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -107,6 +108,9 @@ func (d *decoder) value(path string, y any, v reflect.Value, depth int) {
 	}
 	s, isText := y.(string)
 	switch t := v.Addr().Interface().(type) {
+	case *json.RawMessage:
+		*t = d.raw(path, y, depth)
+		return
 	case TextForm:
 		if isText {
 			d.text(path, s, t.FromText(s))

@@ -1,0 +1,313 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	apiv1 "holdfast/internal/api/v1"
+	"holdfast/internal/check"
+	"holdfast/internal/cluster"
+	"holdfast/internal/upgrade"
+)
+
+// Bundle is a bundle that an agent has.
+type Bundle struct {
+	SHA256   string `json:"sha256"` // of the file, hex
+	Size     int64  `json:"size"`   // of the file, bytes
+	Name     string `json:"name"`
+	Version  string `json:"version"`
+	Unsigned bool   `json:"unsigned,omitempty"`
+	KeyID    string `json:"keyID,omitempty"` // of the key that signed it
+}
+
+// BundleTrust says what PutBundle accepts.
+type BundleTrust struct {
+	Keys          []string // minisign public keys, the text of their files
+	AllowUnsigned bool
+	Signature     []byte // over the whole file, of packages of other layouts
+}
+
+// UpgradeRequest asks for an upgrade, or for what follows one.
+type UpgradeRequest struct {
+	Purpose   upgrade.Purpose    `json:"purpose,omitempty"`   // empty: upgrade
+	Bundle    string             `json:"bundle,omitempty"`    // SHA-256 of its file, hex; for an upgrade
+	Version   string             `json:"version,omitempty"`   // that is installed, when the cluster does not know it yet
+	Options   upgrade.Options    `json:"options,omitzero"`    // for an upgrade
+	Inventory *upgrade.Inventory `json:"inventory,omitempty"` // what only people know of the hosts; nil: as at the last time
+	Hosts     []cluster.HostID   `json:"hosts,omitempty"`     // of a rollback; none: all that were touched
+	Lost      []cluster.HostID   `json:"lost,omitempty"`      // hosts that will not come back, for a rollback or commit
+}
+
+// Upgrade is how the last upgrade stands.
+type Upgrade struct {
+	ClusterState upgrade.ClusterState `json:"cluster_state"`
+	Version      string               `json:"version"` // that is installed, or was before a run that is not committed
+	To           string               `json:"to,omitempty"`
+	Purpose      upgrade.Purpose      `json:"purpose,omitempty"` // of the job
+	Mode         upgrade.Mode         `json:"mode,omitempty"`
+	Bundle       *Bundle              `json:"bundle,omitempty"`
+	Run          string               `json:"run,omitempty"` // id of the upgrade
+	Committed    bool                 `json:"committed,omitempty"`
+	Job          *Job                 `json:"job,omitempty"` // the last one: an upgrade, its rollback or its commit; of its steps those that run or are stuck
+	Stage        string               `json:"stage,omitempty"`
+	Steps        StepCount            `json:"steps"`
+	Hosts        []UpgradeHost        `json:"hosts"`
+	Undone       []string             `json:"undone,omitempty"` // after an abort: steps that would have restored something
+	Left         []upgrade.LeftHost   `json:"left,omitempty"`
+}
+
+// StepCount counts the steps of a job.
+type StepCount struct {
+	Total  int `json:"total"`
+	Over   int `json:"over"` // done or skipped
+	Failed int `json:"failed,omitempty"`
+}
+
+// UpgradeHost is how a host stands.
+type UpgradeHost struct {
+	Name     cluster.HostID    `json:"name"`
+	State    upgrade.HostState `json:"state,omitempty"` // empty: not touched
+	Wave     int               `json:"wave,omitempty"`
+	Now      string            `json:"now,omitempty"` // what it does or waits for
+	Approved string            `json:"approved,omitempty"`
+	Dropped  string            `json:"dropped,omitempty"`
+	Mixed    bool              `json:"mixed,omitempty"` // left half-way
+}
+
+// Begun is the answer to RunUpgrade. Without a job, Plan or Report say what stands
+// in the way.
+type Begun struct {
+	Job    *Job
+	Plan   upgrade.Plan
+	Report *check.Report // of the checks before
+}
+
+// chunk is how much of a bundle travels in one message, bytes.
+const chunk = 256 << 10
+
+// Times of calls that take longer than others.
+const (
+	planWithin = 2 * time.Minute
+	lookWithin = 10 * time.Minute
+)
+
+// PutBundle brings a bundle to the agent, which checks all of it.
+func (c *Client) PutBundle(ctx context.Context, file io.Reader, trust BundleTrust) (b Bundle, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	st, err := c.upgrades.PutBundle(ctx)
+	if err != nil {
+		return b, fromWire(ctx, c.target, err)
+	}
+	msg := &apiv1.PutBundleRequest{Keys: trust.Keys, AllowUnsigned: trust.AllowUnsigned, Signature: trust.Signature}
+	buf := make([]byte, chunk)
+	for {
+		n, rerr := ReadChunk(file, buf)
+		if rerr != nil && !errors.Is(rerr, io.EOF) {
+			return b, Errorf(KindInvalid, "read the bundle: %w", rerr)
+		}
+		msg.Chunk = buf[:n]
+		if serr := st.Send(msg); serr != nil || rerr != nil {
+			break // the answer says what came of it
+		}
+		msg = &apiv1.PutBundleRequest{}
+	}
+	resp, err := st.CloseAndReceive()
+	if err != nil {
+		return b, fromWire(ctx, c.target, err)
+	}
+	return b, document(resp.GetBundle(), &b)
+}
+
+// ReadChunk fills buf as far as the reader goes. io.EOF is the reader's own end:
+// io.ReadFull would not tell it from a reader that was cut off.
+func ReadChunk(r io.Reader, buf []byte) (n int, err error) {
+	for n < len(buf) && err == nil {
+		var m int
+		m, err = r.Read(buf[n:])
+		n += m
+	}
+	return n, err
+}
+
+// document reads the JSON of an answer.
+func document(text []byte, into any) error {
+	if err := json.Unmarshal(text, into); err != nil {
+		return Errorf(KindFailed, "the agent's answer can not be read: %w", err).With("see that client and agent are of the same version")
+	}
+	return nil
+}
+
+// GetBundle reads the file of a bundle from an offset on; size is that of the
+// whole file, bytes. The reader must be closed.
+func (c *Client) GetBundle(ctx context.Context, sha256 string, offset int64) (file io.ReadCloser, size int64, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	st, err := c.upgrades.GetBundle(ctx, &apiv1.GetBundleRequest{Sha256: sha256, Offset: offset})
+	if err == nil && !st.Receive() {
+		err = errors.Join(st.Err(), st.Close())
+		if err == nil {
+			err = Errorf(KindFailed, "the agent sent nothing of bundle %s", sha256)
+		}
+	}
+	if err != nil {
+		defer cancel() // not before: a context that has ended would explain the error
+		return nil, 0, fromWire(ctx, c.target, err)
+	}
+	size = st.Msg().GetSize()
+	r, w := io.Pipe()
+	go func() {
+		for more := true; more; more = st.Receive() {
+			if _, err := w.Write(st.Msg().GetChunk()); err != nil {
+				break // the reader was closed
+			}
+		}
+		err := st.Err()
+		if err != nil {
+			err = fromWire(ctx, c.target, err)
+		}
+		w.CloseWithError(err) // nil: the end of the file
+		st.Close()
+	}()
+	return &received{r, cancel}, size, nil
+}
+
+// received ends the call when it is closed.
+type received struct {
+	*io.PipeReader
+	cancel context.CancelFunc
+}
+
+func (r *received) Close() error {
+	r.cancel()
+	return r.PipeReader.Close()
+}
+
+// GatherFacts looks at the agent's host. Both are JSON: of the type Wanted of
+// package fleet/survey, and Facts of package host/facts.
+func (c *Client) GatherFacts(ctx context.Context, request []byte) ([]byte, error) {
+	ctx, cancel := within(ctx, lookWithin)
+	defer cancel()
+	resp, err := c.upgrades.GatherFacts(ctx, &apiv1.GatherFactsRequest{Request: request})
+	if err != nil {
+		return nil, fromWire(ctx, c.target, err)
+	}
+	return resp.GetFacts(), nil
+}
+
+// SendGuest moves a guest of the agent's host to another host and waits until it
+// has moved.
+func (c *Client) SendGuest(ctx context.Context, uuid, name string, to cluster.HostID) error {
+	_, err := c.upgrades.SendGuest(ctx, &apiv1.SendGuestRequest{Uuid: uuid, Name: name, To: string(to)})
+	if err != nil {
+		return fromWire(ctx, c.target, err)
+	}
+	return nil
+}
+
+// PlanUpgrade plans with what the hosts report now.
+func (c *Client) PlanUpgrade(ctx context.Context, r UpgradeRequest) (upgrade.Plan, error) {
+	ctx, cancel := within(ctx, planWithin)
+	defer cancel()
+	var p upgrade.Plan
+	text, err := json.Marshal(r)
+	if err != nil {
+		return p, Errorf(KindInvalid, "write the request: %w", err)
+	}
+	resp, err := c.upgrades.PlanUpgrade(ctx, &apiv1.PlanUpgradeRequest{Request: text})
+	if err != nil {
+		return p, fromWire(ctx, c.target, err)
+	}
+	return p, document(resp.GetPlan(), &p)
+}
+
+// CheckUpgrade looks at all hosts.
+func (c *Client) CheckUpgrade(ctx context.Context, r UpgradeRequest) (check.Report, error) {
+	ctx, cancel := within(ctx, lookWithin)
+	defer cancel()
+	var rep check.Report
+	text, err := json.Marshal(r)
+	if err != nil {
+		return rep, Errorf(KindInvalid, "write the request: %w", err)
+	}
+	resp, err := c.upgrades.CheckUpgrade(ctx, &apiv1.CheckUpgradeRequest{Request: text})
+	if err != nil {
+		return rep, fromWire(ctx, c.target, err)
+	}
+	return rep, document(resp.GetReport(), &rep)
+}
+
+// RunUpgrade checks, plans and begins an upgrade, a rollback or a commit.
+func (c *Client) RunUpgrade(ctx context.Context, r UpgradeRequest) (Begun, error) {
+	ctx, cancel := within(ctx, lookWithin)
+	defer cancel()
+	var b Begun
+	text, err := json.Marshal(r)
+	if err != nil {
+		return b, Errorf(KindInvalid, "write the request: %w", err)
+	}
+	resp, err := c.upgrades.RunUpgrade(ctx, &apiv1.RunUpgradeRequest{Request: text})
+	if err != nil {
+		return b, fromWire(ctx, c.target, err)
+	}
+	if resp.GetJob() != nil {
+		j := jobFromProto(resp.GetJob())
+		b.Job = &j
+	}
+	if len(resp.GetReport()) > 0 {
+		b.Report = &check.Report{}
+		if err := document(resp.GetReport(), b.Report); err != nil {
+			return b, err
+		}
+	}
+	if len(resp.GetPlan()) == 0 {
+		return b, nil
+	}
+	return b, document(resp.GetPlan(), &b.Plan)
+}
+
+// Upgrade tells how the last upgrade stands.
+func (c *Client) Upgrade(ctx context.Context) (Upgrade, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	var u Upgrade
+	resp, err := c.upgrades.GetUpgrade(ctx, &apiv1.GetUpgradeRequest{})
+	if err != nil {
+		return u, fromWire(ctx, c.target, err)
+	}
+	return u, document(resp.GetUpgrade(), &u)
+}
+
+// AdmitHost approves a host of the run, or with drop leaves one out that is away.
+func (c *Client) AdmitHost(ctx context.Context, host cluster.HostID, drop bool) error {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	if _, err := c.upgrades.AdmitHost(ctx, &apiv1.AdmitHostRequest{Host: string(host), Drop: drop}); err != nil {
+		return fromWire(ctx, c.target, err)
+	}
+	return nil
+}
+
+// ReportUpgrade makes the report of the last upgrade.
+func (c *Client) ReportUpgrade(ctx context.Context) (check.Report, error) {
+	ctx, cancel := within(ctx, lookWithin)
+	defer cancel()
+	var rep check.Report
+	resp, err := c.upgrades.ReportUpgrade(ctx, &apiv1.ReportUpgradeRequest{})
+	if err != nil {
+		return rep, fromWire(ctx, c.target, err)
+	}
+	return rep, document(resp.GetReport(), &rep)
+}
+
+// Document writes a value as JSON for the wire.
+func Document(v any) ([]byte, error) {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("write the answer: %w", err)
+	}
+	return text, nil
+}

@@ -1,0 +1,193 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/api"
+	"holdfast/internal/check"
+	"holdfast/internal/upgrade"
+)
+
+func (a *app) upgradeCheckCmd() *cobra.Command {
+	var in upgradeInput
+	var mode, dir string
+	var list bool
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "Look at all hosts for what speaks against an upgrade",
+		Long: `Looks at all hosts and reports what speaks against an upgrade, and what to do
+about it. Nothing is changed. Without --bundle only what no bundle is needed for
+is checked. The report is text, JSON or a page for a browser (-o html); with
+--dir all three are written into a directory.
+
+Exit codes: 0 nothing speaks against it, 1 a check has failed, 2 bad input,
+4 agent not reachable.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if list {
+				return a.listChecks(cmd)
+			}
+			return a.upgradeCheck(cmd, &in, upgrade.Mode(mode), dir)
+		},
+	}
+	in.flags(a, cmd)
+	cmd.Flags().StringVar(&mode, "mode", string(upgrade.Rolling), "`kind` of upgrade: rolling, offline or\nreboot")
+	cmd.Flags().StringVar(&dir, "dir", "", "write the report into this `directory`, in all\nforms")
+	cmd.Flags().BoolVar(&list, "list", false, "list the checks, ask no agent")
+	return cmd
+}
+
+func (a *app) upgradeCheck(cmd *cobra.Command, in *upgradeInput, mode upgrade.Mode, dir string) error {
+	form, err := a.format(cmd, "html")
+	if err != nil {
+		return err
+	}
+	r, err := in.request(upgrade.Options{Mode: mode})
+	if err != nil {
+		return err
+	}
+	c, err := a.dial(cmd)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if in.file != "" {
+		f, trust, err := a.bundleFile(cmd.Context(), in)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		sent, err := a.bring(cmd.Context(), c, f, trust)
+		if err != nil {
+			return err
+		}
+		r.Bundle = sent.SHA256
+	}
+	rep, err := c.CheckUpgrade(cmd.Context(), r)
+	if err != nil {
+		return err
+	}
+	if err := a.showReport(rep, form, dir); err != nil {
+		return err
+	}
+	if check.Worst(rep.Findings) == check.Fail {
+		return api.Errorf(api.KindFailed, "") // all is said
+	}
+	return nil
+}
+
+// reportFiles names the files of a report for programs.
+type reportFiles struct {
+	Text string `json:"text"`
+	JSON string `json:"json"`
+	HTML string `json:"html"`
+}
+
+// showReport writes a report, or all of its forms into a directory.
+func (a *app) showReport(rep check.Report, form, dir string) error {
+	if dir == "" {
+		switch form {
+		case "json":
+			return check.WriteJSON(a.env.Stdout, rep)
+		case "html":
+			return check.WriteHTML(a.env.Stdout, rep)
+		}
+		return check.WriteText(a.env.Stdout, rep)
+	}
+	files, err := check.WriteAll(dir, rep)
+	if err != nil {
+		return api.Errorf(api.KindInvalid, "%w", err)
+	}
+	if form == "json" {
+		return writeJSON(a.env.Stdout, reportFiles(files), false)
+	}
+	n := check.Count(rep.Findings)
+	return writeText(a.env.Stdout, fmt.Sprintf("%s\n%s\n%s\n%d failed, %d warnings\n",
+		clean(files.Text), clean(files.JSON), clean(files.HTML), n[check.Fail], n[check.Warn]))
+}
+
+// listedCheck is a check for programs.
+type listedCheck struct {
+	ID    string       `json:"id"`
+	When  []check.When `json:"when"`
+	Title string       `json:"title"`
+	Doc   string       `json:"doc"`
+}
+
+func (a *app) listChecks(cmd *cobra.Command) error {
+	js, err := a.asJSON(cmd)
+	if err != nil {
+		return err
+	}
+	var out []listedCheck
+	var b strings.Builder
+	p := painterFor(a.env.Stdout)
+	for _, c := range check.List() {
+		out = append(out, listedCheck{c.ID, c.When, c.Title, c.Doc})
+		var when []string
+		for _, w := range c.When {
+			when = append(when, string(w))
+		}
+		b.WriteString(p.paint(bold, c.ID) + ": " + c.Title + " (" + strings.Join(when, ", ") + ")\n")
+		say(&b, p, "", plain, c.Doc)
+	}
+	if js {
+		return writeJSON(a.env.Stdout, out, false)
+	}
+	return writeText(a.env.Stdout, b.String())
+}
+
+// failedChecks writes what has failed.
+func failedChecks(b *strings.Builder, p painter, rep *check.Report) {
+	for _, f := range rep.Findings {
+		if f.Level != check.Fail {
+			continue
+		}
+		text := f.Check
+		if f.Host != "" {
+			text += " " + string(f.Host)
+		}
+		if f.Where != "" && f.Where != string(f.Host) {
+			text += " " + f.Where
+		}
+		text += ": " + f.Text + "."
+		if f.Remedy != "" {
+			text += " What to do: " + f.Remedy + "."
+		}
+		say(b, p, "failed", red, clean(text))
+	}
+}
+
+func (a *app) upgradeReportCmd() *cobra.Command {
+	var dir string
+	cmd := &cobra.Command{
+		Use:   "report",
+		Short: "Report on the last upgrade",
+		Long: `Looks at all hosts and reports how the last upgrade has left them, and how many
+packets guests have lost meanwhile if that was measured. The report is text,
+JSON or a page for a browser (-o html); with --dir all three are written into a
+directory.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			form, err := a.format(cmd, "html")
+			if err != nil {
+				return err
+			}
+			c, err := a.dial(cmd)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			rep, err := c.ReportUpgrade(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return a.showReport(rep, form, dir)
+		},
+	}
+	cmd.Flags().StringVar(&dir, "dir", "", "write the report into this `directory`, in all\nforms")
+	return cmd
+}

@@ -1,0 +1,99 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"holdfast/internal/api"
+)
+
+// awaitUpgrade follows a run to its end, or until a failure needs a person.
+func (a *app) awaitUpgrade(ctx context.Context, c *api.Client, j api.Job, js bool) error {
+	j, err := a.follow(ctx, j, func(ctx context.Context, j api.Job) (api.Job, error) { return lookAtRun(ctx, c, j) }, needsHelp)
+	if err != nil {
+		return err
+	}
+	if js {
+		err = writeJSON(a.env.Stdout, outcome{Job: &j}, false)
+	} else {
+		err = writeText(a.env.Stdout, fmt.Sprintf("%s: %s\n", clean(j.ID), jobState(j).text))
+	}
+	if err != nil || j.State == "ended" && j.Result == "done" {
+		return err
+	}
+	var b strings.Builder
+	p := painterFor(a.env.Stderr)
+	for _, s := range stuckSteps(j) {
+		stuckText(&b, p, s, allOfTheLog)
+	}
+	if err := writeText(a.env.Stderr, b.String()); err != nil {
+		return err
+	}
+	return api.Errorf(api.KindFailed, "%s: %s: %s", j.Title, or(j.Result, j.State), j.Why).With("what can be done: holdfast upgrade status")
+}
+
+// lookAtRun asks how a run stands. An upgrade tells of the steps only that run or
+// are stuck, because there may be very many: one that has run and is not told of
+// any more is over.
+func lookAtRun(ctx context.Context, c *api.Client, j api.Job) (api.Job, error) {
+	u, err := c.Upgrade(ctx)
+	if err != nil {
+		return j, err
+	}
+	if u.Job == nil || u.Job.ID != j.ID {
+		return c.Job(ctx, j.ID) // another run has begun since
+	}
+	next := *u.Job
+	for _, s := range j.Steps {
+		told := slices.ContainsFunc(next.Steps, func(x api.JobStep) bool { return x.ID == s.ID })
+		if (s.State == "running" || s.State == "granted") && !told {
+			next.Steps = append(next.Steps, api.JobStep{ID: s.ID, Host: s.Host, Kind: s.Kind, State: "over"})
+		}
+	}
+	return next, nil
+}
+
+// stuckSteps are those that an operator has to decide about.
+func stuckSteps(j api.Job) []api.JobStep {
+	var out []api.JobStep
+	for _, s := range j.Steps {
+		if s.State == "failed" || s.State == "unknown" {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// needsHelp reports whether a run is paused because of a failure: then the pause
+// names the step, one that failed or one whose host is away. A run that somebody
+// has paused, or that pauses after a wave, is followed on.
+func needsHelp(j api.Job) bool {
+	return j.State == "paused" && slices.ContainsFunc(j.Steps, func(s api.JobStep) bool { return strings.Contains(j.Why, s.ID) })
+}
+
+// Lines of a log that are shown.
+const (
+	allOfTheLog = 1 << 20
+	fewLines    = 5
+)
+
+// stuckText says why a step is stuck, with the last lines of its log.
+func stuckText(b *strings.Builder, p painter, s api.JobStep, lines int) {
+	word := s.State
+	if word == "unknown" {
+		word = "unclear"
+	}
+	text := clean(s.ID)
+	if s.Why != "" {
+		text += ": " + clean(s.Why)
+	}
+	say(b, p, word, red, text)
+	log := strings.Split(strings.TrimRight(s.Tail, "\n"), "\n")
+	for _, l := range log[max(0, len(log)-lines):] {
+		if l != "" {
+			b.WriteString("          | " + clean(l) + "\n")
+		}
+	}
+}

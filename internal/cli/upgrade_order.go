@@ -1,0 +1,129 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/api"
+	"holdfast/internal/cluster"
+)
+
+func (a *app) upgradeOrderCmd(order, short string) *cobra.Command {
+	return &cobra.Command{
+		Use: order, Short: short, Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.orderUpgrade(cmd, order, "", "") },
+	}
+}
+
+func (a *app) upgradeRetryCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "retry STEP", Short: "Try a step again that failed or whose outcome is unknown", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.orderUpgrade(cmd, "retry", args[0], "") },
+	}
+}
+
+func (a *app) upgradeSkipCmd() *cobra.Command {
+	var reason string
+	cmd := &cobra.Command{
+		Use: "skip STEP --reason WHY", Short: "Go on without a step that failed or whose outcome is unknown", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if reason == "" {
+				return usage(cmd, errors.New("--reason is missing"))
+			}
+			return a.orderUpgrade(cmd, "skip", args[0], reason)
+		},
+	}
+	cmd.Flags().StringVar(&reason, "reason", "", "`why`; it is kept with the step")
+	return cmd
+}
+
+// orderUpgrade gives the job of the upgrade an order.
+func (a *app) orderUpgrade(cmd *cobra.Command, order, step, reason string) error {
+	c, js, err := a.open(cmd)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	u, err := c.Upgrade(cmd.Context())
+	if err != nil {
+		return err
+	}
+	if u.Job == nil {
+		return api.Errorf(api.KindRefused, "%s: no upgrade has run yet", order)
+	}
+	j, err := c.CommandJob(cmd.Context(), u.Job.ID, order, step, reason)
+	if err != nil {
+		return err
+	}
+	if js {
+		return writeJSON(a.env.Stdout, j, false)
+	}
+	text := clean(j.ID) + ": " + jobState(j).text
+	if j.Why != "" {
+		text += ": " + clean(j.Why)
+	}
+	if step != "" && j.State == "paused" {
+		text += "\nlet it go on with: holdfast upgrade resume"
+	}
+	return writeText(a.env.Stdout, text+"\n")
+}
+
+func (a *app) upgradeApproveCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "approve HOST...",
+		Short: "Let hosts be begun that wait for approval",
+		Long:  `Approves hosts of a run that was begun with --approve-per-host, in your name.`,
+		Args:  cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.admitHosts(cmd, args, false, "host %s is approved\n")
+		},
+	}
+}
+
+func (a *app) upgradeDropCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "drop HOST...",
+		Short: "Go on without hosts that are away",
+		Long: `Leaves hosts that are away out of the rest of the run, in your name. One that
+was begun stays as it is, neither old nor new, and is listed. Refused while the
+host's agent is there.`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.admitHosts(cmd, args, true, "host %s is left out\n")
+		},
+	}
+}
+
+// admitHosts approves or drops hosts, one after the other.
+func (a *app) admitHosts(cmd *cobra.Command, hosts []string, drop bool, said string) error {
+	c, js, err := a.open(cmd)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	for _, h := range hosts {
+		if err := c.AdmitHost(cmd.Context(), cluster.HostID(h), drop); err != nil {
+			return err
+		}
+		if !js {
+			if err := writeText(a.env.Stdout, fmt.Sprintf(said, clean(h))); err != nil {
+				return err
+			}
+		}
+	}
+	if js {
+		return a.showUpgradeNow(cmd.Context(), c)
+	}
+	return nil
+}
+
+func (a *app) showUpgradeNow(ctx context.Context, c *api.Client) error {
+	u, err := c.Upgrade(ctx)
+	if err != nil {
+		return err
+	}
+	return writeJSON(a.env.Stdout, jsonUpgrade(u), false)
+}

@@ -1,0 +1,359 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"holdfast/internal/api"
+	"holdfast/internal/cluster"
+	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/bundle"
+	"holdfast/internal/upgrade/invfile"
+)
+
+// tlsKeyFlag stands for the global flag --key where that names the key of a bundle.
+const tlsKeyFlag = "client-key"
+
+// upgradeInput are the flags of a command that looks at a bundle and at the hosts.
+type upgradeInput struct {
+	file, version, platform string
+	trust                   checkFlags
+}
+
+func (in *upgradeInput) flags(a *app, cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.StringVar(&a.key, tlsKeyFlag, "", "PEM `file` with the client's key, for --server")
+	fl.StringVar(&in.file, "bundle", "", "`file` with the bundle")
+	fl.StringArrayVar(&in.trust.keys, "key", nil, "`file` with a minisign public key;\nmay be repeated")
+	fl.StringVar(&in.trust.signature, "signature", "", "`file` with the signature over a package of\nanother layout")
+	fl.BoolVar(&in.trust.unsigned, "allow-unsigned", false, "accept what is not signed")
+	fl.StringVar(&in.version, "version", "", "`version` that is installed, when the cluster\ndoes not know it yet")
+	fl.StringVar(&in.platform, "platform", "", "YAML `file` with what only people know of the\nhosts")
+}
+
+// request reads what the flags name, but for the bundle.
+func (in *upgradeInput) request(o upgrade.Options) (api.UpgradeRequest, error) {
+	r := api.UpgradeRequest{Purpose: upgrade.ForUpgrade, Version: in.version, Options: o}
+	if in.platform == "" {
+		return r, nil
+	}
+	inv, err := invfile.LoadOverlay(in.platform)
+	if err != nil {
+		return r, api.Errorf(api.KindInvalid, "%w", err)
+	}
+	r.Inventory = &inv
+	return r, nil
+}
+
+// bundleFile opens a bundle and checks as much of it as can be seen at once, so
+// that nothing large is sent in vain.
+func (a *app) bundleFile(ctx context.Context, in *upgradeInput) (*os.File, api.BundleTrust, error) {
+	trust := api.BundleTrust{AllowUnsigned: in.trust.unsigned}
+	o, err := in.trust.options()
+	if err != nil {
+		return nil, trust, err
+	}
+	for _, k := range o.Keys {
+		trust.Keys = append(trust.Keys, k.String())
+	}
+	trust.Signature = o.Signature
+	f, err := os.OpenFile(in.file, os.O_RDONLY|unix.O_NONBLOCK, 0) // a pipe without a writer must not hang
+	if err != nil {
+		return nil, trust, api.Errorf(api.KindInvalid, "%w", err)
+	}
+	if err := a.lookAtBundle(ctx, f, in.file, o); err != nil {
+		return nil, trust, errors.Join(err, f.Close())
+	}
+	return f, trust, nil
+}
+
+func (a *app) lookAtBundle(ctx context.Context, f *os.File, file string, o bundle.Options) error {
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return api.Errorf(api.KindInvalid, "%s: it is no regular file, want a bundle", file)
+	}
+	rep, err := bundle.Head(ctx, f, o)
+	if err != nil {
+		return a.bundleError("check the bundle", file, err)
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return fmt.Errorf("read the bundle: %w", err)
+	}
+	return a.warnUnsigned(file, rep)
+}
+
+// bring brings a bundle to the agent.
+func (a *app) bring(ctx context.Context, c *api.Client, f *os.File, trust api.BundleTrust) (api.Bundle, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return api.Bundle{}, fmt.Errorf("read the bundle: %w", err)
+	}
+	m := &meter{r: f, size: info.Size(), name: clean(info.Name()), said: -1}
+	if isTerminal(a.env.Stderr) {
+		m.w = a.env.Stderr
+	}
+	b, err := c.PutBundle(ctx, m, trust)
+	return b, errors.Join(err, m.end())
+}
+
+// meter reads a file and shows how far it is.
+type meter struct {
+	r    io.Reader
+	w    io.Writer // nil: shows nothing
+	name string
+	size int64
+	done int64
+	said int // percent, -1 for nothing
+}
+
+// Read passes on.
+func (m *meter) Read(p []byte) (int, error) {
+	n, err := m.r.Read(p)
+	m.done += int64(n)
+	percent := int(m.done * 100 / max(1, m.size))
+	if m.w == nil || percent == m.said {
+		return n, err
+	}
+	m.said = percent
+	if werr := writeText(m.w, "\r\x1b[K"+shorten(fmt.Sprintf("%s %3d %% of %s", bar(percent), percent, m.name), width-1)); werr != nil {
+		return n, werr
+	}
+	return n, err
+}
+
+// end closes the line.
+func (m *meter) end() error {
+	if m.said < 0 {
+		return nil
+	}
+	return writeText(m.w, "\n")
+}
+
+// beginning says how a run is begun.
+type beginning struct{ dryRun, steps, yes, wait bool }
+
+func (b *beginning) flags(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&b.yes, "yes", false, "begin without asking")
+	cmd.Flags().BoolVar(&b.wait, "wait", false, "follow it to its end")
+}
+
+func (a *app) upgradeRunCmd() *cobra.Command {
+	var f planFlags
+	var in upgradeInput
+	var b beginning
+	cmd := &cobra.Command{
+		Use:   "run --bundle FILE",
+		Short: "Upgrade the hosts of the cluster",
+		Long: `Brings the bundle to the agent, which checks all of it, looks at all hosts,
+plans, and begins the upgrade. Without --yes it shows the plan in short before,
+and asks. The work goes on when the command is interrupted: see "upgrade
+status".
+
+With --dry-run only the plan is shown, and nothing is begun.
+
+Modes: rolling changes one host after the other while the service goes on;
+offline stops the service on all hosts; reboot changes the software of all hosts
+with guests running, and reboots them one after the other.
+
+Exit codes: 0 it has begun, or with --wait is done; 1 a rule or a check is in
+the way, or the upgrade has failed or waits for you after a failure; 2 bad
+input; 3 refused, for example because another upgrade runs; 4 agent not
+reachable.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o, err := f.options()
+			if err != nil {
+				return usage(cmd, err)
+			}
+			return a.upgradeRun(cmd, &in, o, b)
+		},
+	}
+	in.flags(a, cmd)
+	cmd.Flags().BoolVar(&b.dryRun, "dry-run", false, "show the plan only")
+	cmd.Flags().BoolVar(&b.steps, "steps", false, "with --dry-run: show every step")
+	b.flags(cmd)
+	f.flags(cmd)
+	return cmd
+}
+
+func (a *app) upgradeRun(cmd *cobra.Command, in *upgradeInput, o upgrade.Options, b beginning) error {
+	if in.file == "" {
+		return usage(cmd, errors.New("--bundle is missing"))
+	}
+	c, js, err := a.open(cmd)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	r, err := in.request(o)
+	if err != nil {
+		return err
+	}
+	f, trust, err := a.bundleFile(cmd.Context(), in)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if !b.dryRun {
+		// The agent refuses it, too, but only when it has the bundle.
+		u, err := c.Upgrade(cmd.Context())
+		if err != nil {
+			return err
+		}
+		if j := u.Job; j != nil && j.State != "ended" {
+			return api.Errorf(api.KindRefused, "%s of %s is %s: only one upgrade at a time", j.ID, j.User, j.State).With("see: holdfast upgrade status")
+		}
+	}
+	sent, err := a.bring(cmd.Context(), c, f, trust)
+	if err != nil {
+		return err
+	}
+	r.Bundle = sent.SHA256
+	return a.beginUpgrade(cmd.Context(), c, r, b, js)
+}
+
+// beginUpgrade begins a run of any purpose, after asking.
+func (a *app) beginUpgrade(ctx context.Context, c *api.Client, r api.UpgradeRequest, b beginning, js bool) error {
+	if b.dryRun || !b.yes {
+		p, err := c.PlanUpgrade(ctx, r)
+		switch {
+		case err != nil:
+			return err
+		case b.dryRun:
+			return a.showPlan(&p, js, b.steps)
+		case p.Blocked():
+			return a.notBegun(api.Begun{Plan: p}, js)
+		}
+		if err := a.confirmPlan(ctx, &p); err != nil {
+			return err
+		}
+	}
+	begun, err := c.RunUpgrade(ctx, r)
+	if err != nil {
+		return err
+	}
+	if begun.Job == nil {
+		return a.notBegun(begun, js)
+	}
+	if b.wait {
+		return a.awaitUpgrade(ctx, c, *begun.Job, js)
+	}
+	if js {
+		return writeJSON(a.env.Stdout, outcome{Job: begun.Job}, false)
+	}
+	return writeText(a.env.Stdout, fmt.Sprintf("%s has begun: %s\nfollow it with: holdfast upgrade status --watch\n", clean(begun.Job.ID), clean(begun.Job.Title)))
+}
+
+// outcome is what a command that begins a run tells programs. Without a job, plan
+// and report say what stands in the way.
+type outcome struct {
+	Job    *api.Job      `json:"job"`
+	Plan   *upgrade.Plan `json:"plan,omitempty"`
+	Report any           `json:"report,omitempty"`
+}
+
+// confirmPlan shows a plan in short, and asks.
+func (a *app) confirmPlan(ctx context.Context, p *upgrade.Plan) error {
+	if err := writeText(a.env.Stderr, shortPlan(p, painterFor(a.env.Stderr))+"\nType yes to begin: "); err != nil {
+		return err
+	}
+	typed, err := bufio.NewReader(source(ctx, a.env.Stdin)).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("read the answer: %w", err)
+	}
+	if typed = strings.TrimSpace(typed); typed != "yes" {
+		return api.Errorf(api.KindInvalid, "the answer is %q, not yes; nothing was begun", typed).With("--yes begins without asking")
+	}
+	return nil
+}
+
+// notBegun says what stands in the way.
+func (a *app) notBegun(begun api.Begun, js bool) error {
+	var err error
+	if js {
+		out := outcome{Plan: &begun.Plan}
+		if begun.Report != nil {
+			out.Report = begun.Report
+		}
+		err = writeJSON(a.env.Stdout, out, false)
+	} else {
+		var b strings.Builder
+		p := painterFor(a.env.Stdout)
+		planFindings(&b, p, &begun.Plan)
+		if begun.Report != nil {
+			failedChecks(&b, p, begun.Report)
+		}
+		err = writeText(a.env.Stdout, b.String()+"nothing was begun\n")
+	}
+	if err == nil {
+		err = api.Errorf(api.KindFailed, "") // all is said
+	}
+	return err
+}
+
+// lostFlag names hosts that will not come back.
+func lostFlag(cmd *cobra.Command, lost *[]string) {
+	cmd.Flags().StringSliceVar(lost, "lost", nil, "`host` that will not come back, and is left out;\nmay be repeated")
+}
+
+func (a *app) upgradeCommitCmd() *cobra.Command {
+	var b beginning
+	var lost []string
+	cmd := &cobra.Command{
+		Use:   "commit",
+		Short: "Make an upgrade final; there is no way back then",
+		Long: `Raises the version of the cluster, lets the modules do what they do then, and
+deletes backups. It may be repeated when it fails. Without --yes it shows what
+it does, and asks. Afterwards a rollback is refused.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.runPurpose(cmd, api.UpgradeRequest{Purpose: upgrade.ForCommit, Lost: hostIDs(lost)}, b)
+		},
+	}
+	lostFlag(cmd, &lost)
+	b.flags(cmd)
+	return cmd
+}
+
+func (a *app) upgradeRollbackCmd() *cobra.Command {
+	var b beginning
+	var lost []string
+	cmd := &cobra.Command{
+		Use:   "rollback [HOST...]",
+		Short: "Bring hosts back to the version before",
+		Long: `Rolls the hosts back that are named, else all that the upgrade has touched.
+Without --yes it shows the plan in short before, and asks. Refused after a
+commit, and for a host that was not upgraded or was installed anew since.`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.runPurpose(cmd, api.UpgradeRequest{Purpose: upgrade.ForRollback, Hosts: hostIDs(args), Lost: hostIDs(lost)}, b)
+		},
+	}
+	lostFlag(cmd, &lost)
+	b.flags(cmd)
+	return cmd
+}
+
+func (a *app) runPurpose(cmd *cobra.Command, r api.UpgradeRequest, b beginning) error {
+	c, js, err := a.open(cmd)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	seen := map[cluster.HostID]bool{}
+	for _, h := range slices.Concat(r.Hosts, r.Lost) {
+		if h == "" || seen[h] {
+			return usage(cmd, fmt.Errorf("host %q: want names of hosts, each once", h))
+		}
+		seen[h] = true
+	}
+	return a.beginUpgrade(cmd.Context(), c, r, b, js)
+}

@@ -1,0 +1,358 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/api"
+	"holdfast/internal/cluster"
+	"holdfast/internal/upgrade"
+)
+
+// upgradeEvery is the time between two looks of upgrade status --watch.
+const upgradeEvery = time.Second
+
+// What upgrade status shows at most; JSON has all of it.
+const (
+	maxHostRows = 40
+	maxStepRows = 20
+)
+
+func (a *app) upgradeStatusCmd() *cobra.Command {
+	var watch bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show how the upgrade stands, and what can be done next",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, js, err := a.open(cmd)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			if watch {
+				return a.watchUpgrade(cmd.Context(), c, js)
+			}
+			if js {
+				return a.showUpgradeNow(cmd.Context(), c)
+			}
+			u, err := c.Upgrade(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return writeText(a.env.Stdout, upgradeText(u, painterFor(a.env.Stdout)))
+		},
+	}
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "show it again at each change until interrupted;\nwith -o json one line each time")
+	return cmd
+}
+
+// jsonUpgrade makes the form for programs: a list is never null.
+func jsonUpgrade(u api.Upgrade) api.Upgrade {
+	if u.Hosts == nil {
+		u.Hosts = []api.UpgradeHost{}
+	}
+	return u
+}
+
+// watchUpgrade shows how the upgrade stands until the user ends it, which is no
+// error. On a terminal it stays in place; elsewhere only changed text is written
+// again. An agent that has answered once may go away: upgrades start agents again.
+func (a *app) watchUpgrade(ctx context.Context, c *api.Client, js bool) error {
+	tick := time.NewTicker(upgradeEvery)
+	defer tick.Stop()
+	v := &upgradeView{app: a, js: js, terminal: isTerminal(a.env.Stdout)}
+	for {
+		u, err := c.Upgrade(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err := v.show(u, err); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// upgradeView shows the same thing again and again.
+type upgradeView struct {
+	app      *app
+	js       bool
+	terminal bool
+	last     string // that the agent said
+	said     string // that was written
+}
+
+// show writes what is new. err is how asking has ended.
+func (v *upgradeView) show(u api.Upgrade, err error) error {
+	text := ""
+	switch {
+	case err != nil && (v.last == "" || !away(err)):
+		return err
+	case err != nil && v.js:
+		return nil
+	case err != nil:
+		text = v.last + "\nagent     gives no answer and is asked again; the above may be old\n"
+	case v.js:
+		v.last = "answered"
+		return writeJSON(v.app.env.Stdout, jsonUpgrade(u), true)
+	default:
+		text = upgradeText(u, painterFor(v.app.env.Stdout))
+		v.last = text
+	}
+	before := v.said
+	v.said = text
+	switch {
+	case v.terminal:
+		text = "\x1b[H\x1b[2J" + text
+	case text == before:
+		return nil
+	case before != "":
+		text = "\n" + text
+	}
+	return writeText(v.app.env.Stdout, text)
+}
+
+// upgradeText writes how an upgrade stands for people, in at most 80 columns.
+func upgradeText(u api.Upgrade, p painter) string {
+	var b strings.Builder
+	upgradeHead(&b, p, u)
+	if j := u.Job; j != nil {
+		for _, s := range stuckSteps(*j) {
+			stuckText(&b, p, s, fewLines)
+		}
+		sayAll(&b, p, "waits", yellow, j.Waits)
+	}
+	sayAll(&b, p, "undone", yellow, u.Undone)
+	var left []string
+	for _, l := range u.Left {
+		left = append(left, string(l.Name)+": "+l.Why)
+	}
+	sayAll(&b, p, "left out", plain, left)
+	sayAll(&b, p, "next", bold, nextCommands(u))
+	if len(u.Hosts) > 0 {
+		b.WriteByte('\n')
+		upgradeHosts(&b, p, u)
+	}
+	if u.Job != nil {
+		runningSteps(&b, p, u.Job)
+	}
+	return b.String()
+}
+
+// sayAll writes texts below each other, at most maxStepRows of them.
+func sayAll(b *strings.Builder, p painter, label string, c colour, texts []string) {
+	for i, t := range texts {
+		if i == maxStepRows {
+			say(b, p, "", plain, fmt.Sprintf("and %d more", len(texts)-i))
+			return
+		}
+		say(b, p, label, c, clean(t))
+		label = ""
+	}
+}
+
+func upgradeHead(b *strings.Builder, p painter, u api.Upgrade) {
+	c := map[upgrade.ClusterState]colour{upgrade.Normal: green, upgrade.Prepared: green}[u.ClusterState]
+	if c == plain {
+		c = yellow
+	}
+	text := or(u.ClusterState, "unknown") + ", version " + or(u.Version, "not known")
+	if u.To != "" && u.To != u.Version {
+		text += " -> " + clean(u.To)
+	}
+	if u.Committed {
+		text += ", committed"
+	}
+	say(b, p, "cluster", c, text)
+	if u.Bundle != nil {
+		bundleLine(b, p, u.Bundle)
+	}
+	j := u.Job
+	if j == nil {
+		say(b, p, "run", plain, "none yet")
+		return
+	}
+	state := jobState(*j)
+	text = clean(j.ID) + ": " + or(u.Purpose, j.Kind)
+	if u.Mode != "" {
+		text += ", " + clean(u.Mode)
+	}
+	say(b, p, "run", plain, text+", by "+or(j.User, "nobody known")+" since "+clock(j.Began))
+	text = state.text
+	if j.Why != "" {
+		text += ": " + clean(j.Why)
+	}
+	say(b, p, "state", state.c, text)
+	if u.Stage != "" && j.State != "ended" {
+		say(b, p, "stage", plain, clean(u.Stage))
+	}
+	text = fmt.Sprintf("%d of %d steps", u.Steps.Over, u.Steps.Total)
+	if u.Steps.Failed > 0 {
+		text += fmt.Sprintf(", %d failed", u.Steps.Failed)
+	}
+	say(b, p, "progress", plain, text)
+}
+
+func bundleLine(b *strings.Builder, p painter, x *api.Bundle) {
+	text := clean(x.Name) + " " + clean(x.Version)
+	switch {
+	case x.Unsigned:
+		say(b, p, "bundle", red, text+", UNSIGNED: anybody may have made it")
+		return
+	case x.KeyID != "":
+		text += ", signed by key " + clean(x.KeyID)
+	}
+	say(b, p, "bundle", plain, text)
+}
+
+// nextCommands are the commands that make sense now.
+func nextCommands(u api.Upgrade) []string {
+	j := u.Job
+	switch {
+	case j == nil:
+		return []string{"holdfast upgrade check --bundle FILE --key KEY", "holdfast upgrade run --bundle FILE --key KEY"}
+	case j.State == "ended":
+		return nextAfterEnd(u)
+	case j.State == "aborting":
+		return nil
+	}
+	var out []string
+	for _, s := range stuckSteps(*j) {
+		if len(out) < 2*maxStuckNext {
+			out = append(out, "holdfast upgrade retry "+clean(s.ID), "holdfast upgrade skip "+clean(s.ID)+" --reason WHY")
+		}
+	}
+	for _, s := range j.Steps { // a host that does not come back
+		if s.State == "running" && s.Host != "" && j.State == "paused" && strings.Contains(j.Why, s.ID) && len(out) < 2*maxStuckNext {
+			out = append(out, "holdfast upgrade drop "+clean(s.Host))
+		}
+	}
+	switch {
+	case j.State == "paused":
+		out = append(out, "holdfast upgrade resume", "holdfast upgrade abort")
+	case j.State == "active" && waitsForApproval(*j):
+		out = append(out, "holdfast upgrade approve HOST")
+	}
+	return out
+}
+
+// maxStuckNext is how many stuck steps get their commands shown.
+const maxStuckNext = 3
+
+func waitsForApproval(j api.Job) bool {
+	return slices.ContainsFunc(j.Waits, func(w string) bool { return strings.HasSuffix(w, "is not approved") })
+}
+
+func nextAfterEnd(u api.Upgrade) []string {
+	switch u.ClusterState {
+	case upgrade.Prepared:
+		return []string{"holdfast upgrade commit", "holdfast upgrade rollback"}
+	case upgrade.Rollup:
+		return []string{"holdfast upgrade run --bundle FILE --key KEY", "holdfast upgrade rollback"}
+	case upgrade.Rolldown:
+		return []string{"holdfast upgrade rollback"}
+	case upgrade.Committing:
+		return []string{"holdfast upgrade commit"}
+	}
+	return []string{"holdfast upgrade report"}
+}
+
+// trouble ranks a host: the lower, the earlier it is shown.
+func trouble(h api.UpgradeHost, stuck map[cluster.HostID]bool) int {
+	switch {
+	case stuck[h.Name]:
+		return 0
+	case h.Mixed:
+		return 1
+	case h.Dropped != "":
+		return 2
+	case h.State == upgrade.HostRollup || h.State == upgrade.HostRolldown:
+		return 3
+	case h.Now != "":
+		return 4
+	}
+	return 5
+}
+
+func upgradeHosts(b *strings.Builder, p painter, u api.Upgrade) {
+	stuck := map[cluster.HostID]bool{}
+	if u.Job != nil {
+		for _, s := range stuckSteps(*u.Job) {
+			stuck[s.Host] = true
+		}
+	}
+	hosts := slices.Clone(u.Hosts)
+	slices.SortStableFunc(hosts, func(x, y api.UpgradeHost) int { return trouble(x, stuck) - trouble(y, stuck) })
+	var rows [][]cell
+	for _, h := range hosts[:min(len(hosts), maxHostRows)] {
+		rows = append(rows, upgradeRow(h, stuck[h.Name]))
+	}
+	table(b, p, []column{{"HOST", 2, 12}, {"WAVE", 0, 0}, {"STATE", 0, 0}, {"NOW", 1, 12}}, rows)
+	if more := len(hosts) - len(rows); more > 0 {
+		fmt.Fprintf(b, "and %d more hosts; all of them: holdfast upgrade status -o json\n", more)
+	}
+}
+
+func upgradeRow(h api.UpgradeHost, stuck bool) []cell {
+	state := cell{or(h.State, "-"), plain}
+	switch h.State {
+	case upgrade.HostRollup, upgrade.HostRolldown:
+		state.c = yellow
+	case upgrade.HostRollupDone, upgrade.HostRolldownDone:
+		state.c = green
+	}
+	var notes []string
+	switch {
+	case h.Dropped != "":
+		notes = append(notes, "left out by "+clean(h.Dropped))
+	case h.Approved != "":
+		notes = append(notes, "approved by "+clean(h.Approved))
+	}
+	if h.Mixed {
+		notes = append(notes, "left half-way")
+		state.c = red
+	}
+	if h.Now != "" {
+		notes = append(notes, clean(h.Now))
+	}
+	if stuck {
+		state.c = red
+	}
+	wave := "-"
+	if h.Wave > 0 {
+		wave = fmt.Sprint(h.Wave)
+	}
+	return []cell{{clean(h.Name), plain}, {wave, plain}, state, {or(strings.Join(notes, "; "), "-"), plain}}
+}
+
+func runningSteps(b *strings.Builder, p painter, j *api.Job) {
+	var rows [][]cell
+	more := 0
+	for _, s := range j.Steps {
+		switch {
+		case s.State != "running" && s.State != "granted":
+		case len(rows) == maxStepRows:
+			more++
+		default:
+			rows = append(rows, []cell{{clean(s.ID), plain}, stepState(s), {or(s.Note, "-"), plain}})
+		}
+	}
+	if len(rows) == 0 {
+		return
+	}
+	b.WriteByte('\n')
+	table(b, p, []column{{"STEP", 2, 12}, {"STATE", 0, 0}, {"NOTE", 1, 12}}, rows)
+	if more > 0 {
+		fmt.Fprintf(b, "and %d more steps\n", more)
+	}
+}

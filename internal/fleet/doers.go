@@ -1,0 +1,219 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"holdfast/internal/check"
+	"holdfast/internal/cluster"
+	"holdfast/internal/fleet/depot"
+	"holdfast/internal/fleet/steps"
+	"holdfast/internal/fleet/survey"
+	"holdfast/internal/host/action"
+	"holdfast/internal/host/action/program"
+	"holdfast/internal/host/facts"
+	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/reboot"
+	"holdfast/internal/job"
+	"holdfast/internal/job/engine"
+	"holdfast/internal/upgrade"
+)
+
+// quorumWithin bounds the question how the store's members are.
+const quorumWithin = 10 * time.Second
+
+// parts makes what upgrades are made of.
+func (s *Service) parts() error {
+	s.depot = depot.New(filepath.Join(s.dir(), "bundles"), s.Log)
+	s.stage = &depot.Stage{Depot: s.depot, Host: s.Host, Holders: s.holders, Fetch: s.fetch}
+	s.survey = &survey.Survey{
+		Host: s.Host, Hosts: s.refs, Facts: s.factsOf, Quorum: s.quorum, Now: time.Now,
+		Inventory: func() (upgrade.Inventory, error) {
+			ctx, cancel := context.WithTimeout(context.Background(), listWithin)
+			defer cancel()
+			return s.reported(ctx)
+		},
+	}
+	var err error
+	s.reboot, err = reboot.New(reboot.Options{Command: s.RebootCommand, BootID: s.BootIDFile})
+	return err
+}
+
+// dir is where this host keeps what belongs to upgrades.
+func (s *Service) dir() string { return filepath.Join(s.Dir, "upgrade") }
+
+// doers are what this host can do, by the kind of step.
+func (s *Service) doers() map[string]engine.Doer {
+	helper := program.Helper{Exe: s.Exe, Args: s.Helper}
+	backups := steps.Backups{Dir: s.dir(), Host: s.Host, Providers: steps.Providers(s.Log)}
+	switches := steps.Programs{Helper: helper, Dir: s.dir(), Host: s.Host}
+	power := steps.VMPower{
+		Power: func(ctx context.Context, run bool) error { return s.Cluster.Power(ctx, "job", run) },
+		Powered: func(context.Context) (bool, error) {
+			st := s.Cluster.Status()
+			switch {
+			case !st.Connected:
+				return false, errors.New("this agent does not reach the store")
+			case st.Owner.State == cluster.Running:
+				return true, nil
+			case st.Owner.State == cluster.Free || st.Owner.State == cluster.Released:
+				return false, nil
+			}
+			return false, fmt.Errorf("the management VM is %s", st.Owner.State)
+		},
+	}
+	drain := &Drain{Host: s.Host, Store: s.Store, Guests: s.Fleet, Seen: s.view.Seen, Rest: s.rest, Rests: s.Cluster.Rests}
+	ha, pair := &steps.HA{Programs: switches}, &steps.Pair{Programs: switches}
+	return map[string]engine.Doer{
+		upgrade.KindCheck: &survey.Check{
+			Survey: s.survey, Manifest: s.manifest, Run: s.runOf, Verify: backups.VerifyBackup, Reports: filepath.Join(s.dir(), "reports"),
+		},
+		upgrade.KindStage:         s.stage,
+		upgrade.KindHAOff:         ha,
+		upgrade.KindHAOn:          ha,
+		upgrade.KindDrain:         drain,
+		upgrade.KindAction:        &steps.Action{Bundles: s.depot, Host: action.Host{Helper: helper}, Dir: s.dir(), Credentials: s.Credentials},
+		upgrade.KindUndrain:       &undrain{&steps.Undrain{Host: s.Host, Rest: s.rest, Where: s.where, Send: s.send}, drain},
+		upgrade.KindStorageDetach: &steps.StorageDetach{Host: s.Fleet},
+		upgrade.KindStorageAttach: &steps.StorageAttach{Host: s.Fleet},
+		upgrade.KindBackup:        &steps.Backup{Backups: backups},
+		upgrade.KindRestore:       &steps.Restore{Backups: backups},
+		upgrade.KindReboot: &steps.Reboot{
+			Host: s.reboot, Guests: s.running, NextKernel: s.nextKernel, Quorum: s.others, File: filepath.Join(s.dir(), "reboot.json"),
+		},
+		upgrade.KindVerify: &steps.Verify{
+			Boot: s.reboot.Boot, Record: s.record, Kernel: func(context.Context) (string, error) { return kernel(), nil }, Pools: s.Fleet.Pools,
+		},
+		upgrade.KindVMStop:     &steps.VMStop{Host: s.Fleet, Mgmt: power, Dir: filepath.Join(s.dir(), "guests")},
+		upgrade.KindVMStart:    &steps.VMStart{Host: s.Fleet, Mgmt: power, Dir: filepath.Join(s.dir(), "guests")},
+		upgrade.KindPairSwitch: pair,
+		upgrade.KindPairStart:  pair,
+		upgrade.KindPairStop:   pair,
+		upgrade.KindO2CB:       &steps.O2CB{},
+		upgrade.KindCommit:     &Commit{Store: s.Store},
+		upgrade.KindCleanup:    &steps.Cleanup{Backups: backups, Have: s.depot.Have, Remove: s.depot.Remove},
+	}
+}
+
+func (s *Service) rest(ctx context.Context, host cluster.HostID, on bool) error {
+	return s.Cluster.Rest(ctx, "job", host, on)
+}
+
+// where tells on which host a guest runs.
+func (s *Service) where(uuid string) (cluster.HostID, bool) {
+	seen, _ := s.view.Seen()
+	for name, h := range seen {
+		if slices.ContainsFunc(h.VMs, func(vm upgrade.VM) bool { return vm.UUID == uuid && vm.Running }) {
+			return name, true
+		}
+	}
+	return "", false
+}
+
+// send has another host move a guest.
+func (s *Service) send(ctx context.Context, from cluster.HostID, uuid, name string, to cluster.HostID) error {
+	c, err := s.agentOf(from)
+	if err != nil {
+		return fmt.Errorf("have %s sent: %w", name, err)
+	}
+	defer c.Close()
+	return c.SendGuest(ctx, uuid, name, to)
+}
+
+// running are the names of the guests that have a process on this host.
+func (s *Service) running(ctx context.Context) ([]string, error) {
+	vms, err := s.Fleet.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, vm := range vms {
+		if vm.State != libvirt.VMOff {
+			out = append(out, vm.Name)
+		}
+	}
+	return out, nil
+}
+
+// nextKernel is the release that a reboot would start.
+func (s *Service) nextKernel(ctx context.Context) (string, error) {
+	f := s.gatherer.Gather(ctx, facts.Request{Host: s.Host})
+	if why := f.Unknown["kernel"]; why != "" {
+		return "", errors.New(why)
+	}
+	return f.Kernel.Next, nil
+}
+
+// record reads the journal's entry of a step.
+func (s *Service) record(ctx context.Context, id, step string) (job.Record, bool, error) {
+	r, err := engine.Record(ctx, s.Store, id, step)
+	return r, r.State != job.Pending, err
+}
+
+// quorum tells how the voters of the store are.
+func (s *Service) quorum(ctx context.Context) (check.Quorum, error) {
+	voters, healthy, _, err := s.voters(ctx, "")
+	return check.Quorum{Voters: voters, Healthy: healthy}, err
+}
+
+// others counts the voters of the store, and those that answer beside this host.
+func (s *Service) others(ctx context.Context) (voters, healthy int, member bool, err error) {
+	return s.voters(ctx, s.Host)
+}
+
+func (s *Service) voters(ctx context.Context, without cluster.HostID) (voters, healthy int, there bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, quorumWithin)
+	defer cancel()
+	st, err := s.Cluster.StoreStatus(ctx)
+	for _, m := range st.Members {
+		if m.Learner {
+			continue
+		}
+		voters++
+		switch {
+		case m.Name == string(without):
+			there = true
+		case m.Reachable:
+			healthy++
+		}
+	}
+	return voters, healthy, there, err
+}
+
+// refs are the hosts that can be asked for facts.
+func (s *Service) refs() []survey.HostRef {
+	seen, _ := s.view.Seen()
+	now := time.Now()
+	var out []survey.HostRef
+	for name, h := range seen {
+		out = append(out, survey.HostRef{Name: name, API: h.API, Up: h.up(now)})
+	}
+	slices.SortFunc(out, func(a, b survey.HostRef) int { return compare(string(a.Name), string(b.Name)) })
+	return out
+}
+
+// reported is the inventory as it is now.
+func (s *Service) reported(ctx context.Context) (upgrade.Inventory, error) {
+	st, err := loadState(ctx, s.Store)
+	if err != nil {
+		return upgrade.Inventory{}, err
+	}
+	return s.inventory(ctx, nil, st.Bundle.Name, st.version())
+}
+
+// runOf is a job with what reports tell of it.
+func (s *Service) runOf(ctx context.Context, id string) (survey.Run, error) {
+	j, err := readJournal(ctx, s.Store, id)
+	if err != nil {
+		return survey.Run{}, err
+	}
+	st, err := loadState(ctx, s.Store)
+	if err != nil {
+		return survey.Run{}, err
+	}
+	return s.runWith(ctx, j, st)
+}

@@ -1,0 +1,91 @@
+package fleet
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"holdfast/internal/fleet/losses"
+	"holdfast/internal/job"
+	"holdfast/internal/job/engine"
+)
+
+// probeEvery is the time between two looks whether an upgrade that counts lost
+// packets has ended.
+const probeEvery = 5 * time.Second
+
+// probed is the upgrade whose guests are pinged.
+type probed struct {
+	mu sync.Mutex
+	id string
+}
+
+// run returns its id; false: there is none.
+func (p *probed) run() (string, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.id, p.id != ""
+}
+
+func (p *probed) set(id string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.id = id
+}
+
+// followRun finds out which upgrade counts lost packets, until ctx ends.
+func (s *Service) followRun(ctx context.Context) {
+	again(ctx, s.Log, "upgrades are not followed just now", s.probe)
+}
+
+// probe waits for an upgrade that counts lost packets, and for its end.
+func (s *Service) probe(ctx context.Context) error {
+	wctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	lctx, cancelLook := context.WithTimeout(ctx, listWithin)
+	defer cancelLook()
+	_, rev, err := s.Store.List(lctx, keyState)
+	if err != nil {
+		return err
+	}
+	st, err := loadState(lctx, s.Store)
+	if err != nil {
+		return err
+	}
+	w := s.Store.Watch(wctx, keyState, rev+1)
+	for st.Probe && ctx.Err() == nil {
+		fctx, cancelFind := context.WithTimeout(ctx, listWithin)
+		j, _, err := engine.Current(fctx, s.Store, job.Upgrade)
+		cancelFind()
+		if err != nil {
+			return err
+		}
+		if j.ID != st.Run || j.State == job.Ended {
+			break
+		}
+		s.probed.set(st.Run)
+		select {
+		case <-ctx.Done():
+		case <-time.After(probeEvery):
+		}
+	}
+	s.probed.set("")
+	if _, ok := <-w.C(); !ok {
+		return w.Err()
+	}
+	return nil
+}
+
+// guests are the hosts and guests as the hosts report them.
+func (s *Service) guests() (losses.Seen, bool) {
+	seen, ok := s.view.Seen()
+	now := time.Now()
+	var out losses.Seen
+	for name, h := range seen {
+		out.Hosts = append(out.Hosts, losses.Host{Name: name, Up: h.up(now)})
+		for _, vm := range h.VMs {
+			out.VMs = append(out.VMs, losses.VM{Name: vm.Name, UUID: vm.UUID, Host: name, Running: vm.Running})
+		}
+	}
+	return out, ok
+}

@@ -1,0 +1,221 @@
+package fleet
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"holdfast/internal/api"
+	"holdfast/internal/cluster"
+	"holdfast/internal/fleet/depot"
+	"holdfast/internal/fleet/survey"
+	"holdfast/internal/host/facts"
+	"holdfast/internal/host/libvirt"
+	"holdfast/internal/upgrade/bundle"
+	"holdfast/internal/upgrade/version"
+)
+
+// The methods of this file are what agents ask of each other.
+
+// PutBundle takes a bundle in, after checking all of it.
+func (s *Service) PutBundle(ctx context.Context, file io.Reader, trust api.BundleTrust) (api.Bundle, error) {
+	o := bundle.Options{AllowUnsigned: trust.AllowUnsigned, Signature: trust.Signature, Pattern: version.AnyPattern}
+	for i, text := range trust.Keys {
+		k, err := bundle.ParsePublicKey([]byte(text))
+		if err != nil {
+			return api.Bundle{}, api.Errorf(api.KindInvalid, "key %d: %w", i+1, err)
+		}
+		o.Keys = append(o.Keys, k)
+	}
+	b, _, err := s.depot.Put(ctx, file, o)
+	var refused *bundle.Refusal
+	switch {
+	case errors.As(err, &refused):
+		return api.Bundle{}, api.Errorf(api.KindInvalid, "%w", err)
+	case err != nil:
+		return api.Bundle{}, err
+	}
+	return told(b), nil
+}
+
+// told is a bundle as the API tells of it.
+func told(b depot.Bundle) api.Bundle {
+	return api.Bundle{SHA256: b.SHA256, Size: b.Size, Name: b.Name, Version: b.Version, Unsigned: !b.Signed, KeyID: b.KeyID}
+}
+
+// OpenBundle reads the file of a bundle from an offset on.
+func (s *Service) OpenBundle(sha string, offset int64) (io.ReadCloser, int64, error) {
+	f, size, err := s.depot.Open(sha, offset)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, depot.ErrHash):
+		return nil, 0, api.Errorf(api.KindInvalid, "bundle %.64q: this host does not have it", sha)
+	case errors.Is(err, depot.ErrOffset):
+		return nil, 0, api.Errorf(api.KindRefused, "%w", err)
+	}
+	return f, size, err
+}
+
+// holders are the hosts that say they have a bundle, and that live.
+func (s *Service) holders(sha string) []depot.Holder {
+	seen, _ := s.view.Seen()
+	var out []depot.Holder
+	for name, h := range seen {
+		if name != s.Host && h.API != "" && h.up(time.Now()) && slices.Contains(h.Bundles, sha) {
+			out = append(out, depot.Holder{Host: name, API: h.API})
+		}
+	}
+	return out
+}
+
+// fetch opens the file of a bundle on another host.
+func (s *Service) fetch(ctx context.Context, h depot.Holder, sha string, offset int64) (io.ReadCloser, int64, error) {
+	c, err := api.Dial(h.API, s.TLS)
+	if err != nil {
+		return nil, 0, err
+	}
+	r, size, err := c.GetBundle(ctx, sha, offset)
+	if err != nil {
+		c.Close()
+		if said := (*api.Error)(nil); errors.As(err, &said) && said.Kind == api.KindRefused {
+			err = fmt.Errorf("%w: %w", depot.ErrOffset, err) // it refuses nothing else
+		}
+		return nil, 0, err
+	}
+	return &dialled{r, c}, size, nil
+}
+
+// dialled closes the client with the reader.
+type dialled struct {
+	io.ReadCloser
+	client *api.Client
+}
+
+func (d *dialled) Close() error {
+	err := d.ReadCloser.Close()
+	d.client.Close()
+	return err
+}
+
+// bring fetches a bundle that this host lacks from one that has it.
+func (s *Service) bring(ctx context.Context, sha string) error {
+	if _, err := s.depot.Get(sha); err == nil {
+		return nil
+	}
+	errs := []error{fmt.Errorf("bundle %.64q: no host that answers has it", sha)}
+	for _, h := range s.holders(sha) {
+		err := s.depot.Fetch(ctx, sha, func(ctx context.Context, offset int64) (io.ReadCloser, int64, error) {
+			return s.fetch(ctx, h, sha, offset)
+		}, func(int64, int64) {})
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, fmt.Errorf("host %s: %w", h.Host, err))
+	}
+	return errors.Join(errs...)
+}
+
+// GatherFacts looks at this host.
+func (s *Service) GatherFacts(ctx context.Context, request []byte) ([]byte, error) {
+	var w survey.Wanted
+	if err := json.Unmarshal(request, &w); err != nil {
+		return nil, api.Errorf(api.KindInvalid, "facts: read what is asked: %w", err)
+	}
+	text, err := json.Marshal(s.facts(ctx, w))
+	if err != nil {
+		return nil, fmt.Errorf("facts: write them: %w", err)
+	}
+	return text, nil
+}
+
+// facts looks at this host.
+func (s *Service) facts(ctx context.Context, w survey.Wanted) facts.Facts {
+	w.Request.Host = s.Host
+	if w.Request.Unpack == "" {
+		w.Request.Unpack = s.depot.Dir
+	}
+	staged, err := s.depot.Find(w.SHA256)
+	for i, c := range w.Request.Config {
+		w.Request.Config[i].Bundle = ""
+		if err == nil && filepath.IsLocal(c.Bundle) {
+			w.Request.Config[i].Bundle = filepath.Join(staged.Dir, c.Bundle)
+		}
+	}
+	return s.gatherer.Gather(ctx, w.Request)
+}
+
+// factsOf asks a host for facts.
+func (s *Service) factsOf(ctx context.Context, h survey.HostRef, w survey.Wanted) (facts.Facts, error) {
+	if h.Name == s.Host {
+		return s.facts(ctx, w), nil
+	}
+	var out facts.Facts
+	text, err := json.Marshal(w)
+	if err != nil {
+		return out, fmt.Errorf("write what is asked: %w", err)
+	}
+	c, err := s.agentOf(h.Name)
+	if err != nil {
+		return out, err
+	}
+	defer c.Close()
+	if text, err = c.GatherFacts(ctx, text); err != nil {
+		return out, err
+	}
+	if err := json.Unmarshal(text, &out); err != nil {
+		return out, fmt.Errorf("read the facts of %s: %w", h.Name, err)
+	}
+	return out, nil
+}
+
+// SendGuest moves a guest of this host to another one.
+func (s *Service) SendGuest(ctx context.Context, uuid, name string, to cluster.HostID) error {
+	seen, ok := s.view.Seen()
+	if !ok {
+		return api.Errorf(api.KindUnavailable, "send %s: the other hosts' reports are not read yet", name)
+	}
+	target, known := seen[to]
+	if !known {
+		return api.Errorf(api.KindInvalid, "send %s to %s: no host of that name reports", name, to)
+	}
+	vms, err := s.Fleet.List(ctx)
+	if err != nil {
+		return fmt.Errorf("send %s: %w", name, err)
+	}
+	i := slices.IndexFunc(vms, func(vm libvirt.VM) bool { return vm.UUID == uuid })
+	switch {
+	case i < 0:
+		return api.Errorf(api.KindInvalid, "send %s: it is not on %s", name, s.Host)
+	case vms[i].Protected:
+		return api.Errorf(api.KindRefused, "send %s: it is the management VM", name).With("move it by: holdfast migrate")
+	}
+	c := carry{UUID: uuid, Name: name, From: s.Host, Autostart: vms[i].Autostart}
+	err = c.put(ctx, s.Store, to)
+	if err == nil {
+		if _, err = s.Fleet.Migrate(ctx, uuid, target.Addr, libvirt.MigrateOptions{AutoConverge: true}); err != nil {
+			err = errors.Join(err, c.takeBack(ctx, s.Store, to))
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("send %s to %s: %w", name, to, err)
+	}
+	return nil
+}
+
+// agentOf prepares calls to the agent of another host.
+func (s *Service) agentOf(host cluster.HostID) (*api.Client, error) {
+	seen, _ := s.view.Seen()
+	target, known := seen[host]
+	switch {
+	case !known:
+		return nil, fmt.Errorf("no host %s reports", host)
+	case target.API == "":
+		return nil, fmt.Errorf("the agent of %s is not reached over the network: set api.listen in its settings", host)
+	}
+	return api.Dial(target.API, s.TLS)
+}

@@ -1,0 +1,135 @@
+package fleet
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+
+	"holdfast/internal/api"
+	"holdfast/internal/check"
+	"holdfast/internal/check/faults"
+	"holdfast/internal/cluster"
+	"holdfast/internal/fleet/losses"
+	"holdfast/internal/fleet/survey"
+	"holdfast/internal/job"
+	"holdfast/internal/upgrade"
+)
+
+// maxShown bounds the steps that a standing lists.
+const maxShown = 100
+
+// Upgrade tells how the last upgrade stands.
+func (s *Service) Upgrade(ctx context.Context) (api.Upgrade, error) {
+	st, err := loadState(ctx, s.Store)
+	if err != nil {
+		return api.Upgrade{}, err
+	}
+	out := api.Upgrade{ClusterState: upgrade.Normal, Version: st.version(), Hosts: []api.UpgradeHost{}}
+	if st.Last == "" {
+		return out, nil
+	}
+	last, err := readJournal(ctx, s.Store, st.Last)
+	if err != nil {
+		return out, err
+	}
+	out.ClusterState, out.Committed = last.status.Cluster, st.Committed
+	out.To, out.Run, out.Bundle = st.To, st.Run, &st.Bundle
+	out.Purpose, out.Mode, out.Stage = last.plan.Purpose, last.plan.Options.Mode, last.status.Stage
+	out.Undone, out.Left = last.status.Undone, last.plan.Left
+	j := shown(last.Job)
+	j.Waits = last.Waits
+	now := map[cluster.HostID]string{}
+	for _, step := range last.plan.Steps() {
+		rec := last.Records[step.ID]
+		out.Steps.Total++
+		switch {
+		case rec.State.Over():
+			out.Steps.Over++
+			continue
+		case rec.State.Stuck():
+			out.Steps.Failed++
+		case rec.State == job.Pending:
+			continue
+		}
+		now[step.Host] = cmp.Or(rec.Why, rec.Note, string(rec.State)+" "+step.ID)
+		if len(j.Steps) < maxShown {
+			j.Steps = append(j.Steps, shownStep(step, rec))
+		}
+	}
+	out.Job = &j
+	for _, h := range last.plan.Hosts {
+		out.Hosts = append(out.Hosts, api.UpgradeHost{
+			Name: h.Name, State: last.status.Hosts[h.Name], Wave: h.Wave, Now: now[h.Name],
+			Approved: last.status.Approved[h.Name], Dropped: last.status.Dropped[h.Name], Mixed: slices.Contains(last.status.Mixed, h.Name),
+		})
+	}
+	return out, nil
+}
+
+// ReportUpgrade makes the report of the last upgrade: how the hosts are now, what
+// failed and why, what the guests have lost.
+func (s *Service) ReportUpgrade(ctx context.Context) (check.Report, error) {
+	st, err := loadState(ctx, s.Store)
+	if err != nil {
+		return check.Report{}, err
+	}
+	if st.Last == "" {
+		return check.Report{}, api.Errorf(api.KindRefused, "there was no upgrade of this cluster").With("look at the hosts by: holdfast upgrade check")
+	}
+	last, err := readJournal(ctx, s.Store, st.Last)
+	if err != nil {
+		return check.Report{}, err
+	}
+	run, err := s.runWith(ctx, last, st)
+	if err != nil {
+		return check.Report{}, err
+	}
+	m, err := s.manifestOf(ctx, st)
+	if err != nil {
+		return check.Report{}, err
+	}
+	when := check.Between
+	if last.Job.State == job.Ended && last.Job.Result == "done" {
+		when = check.After
+	}
+	q, err := run.Question(when, m)
+	if err != nil {
+		return check.Report{}, err
+	}
+	in, err := s.survey.Look(ctx, q)
+	if err != nil {
+		return check.Report{}, err
+	}
+	rep := survey.Report(in, s.Host)
+	known, err := faults.Builtin()
+	if err != nil {
+		return rep, err
+	}
+	err = run.Fill(&rep, known, "")
+	rep.Began = last.Job.Began
+	return rep, err
+}
+
+// manifestOf is the manifest of the last upgrade. The bundle of one that was
+// committed is gone from the hosts.
+func (s *Service) manifestOf(ctx context.Context, st State) (*upgrade.Manifest, error) {
+	m, err := s.manifest(ctx, st.Bundle.SHA256)
+	if err != nil && st.Committed {
+		return nameOnly(st), nil
+	}
+	return m, err
+}
+
+// runWith is a job with what reports tell of it.
+func (s *Service) runWith(ctx context.Context, j journal, st State) (survey.Run, error) {
+	run := survey.Run{Plan: &j.plan, Job: j.Job, Records: j.Records, Unsigned: st.Bundle.Unsigned}
+	sum, err := losses.Sum(ctx, s.Store, st.Run)
+	switch {
+	case err == nil:
+		run.Losses = sum.Losses()
+	case !errors.Is(err, losses.ErrNone):
+		return run, err
+	}
+	return run, nil
+}

@@ -1,0 +1,268 @@
+package steps
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/host/action"
+	"holdfast/internal/host/action/program"
+	"holdfast/internal/host/backup"
+	"holdfast/internal/job/engine"
+	"holdfast/internal/upgrade"
+)
+
+// Programs is what the Doers of the platform's own programs need.
+type Programs struct {
+	Helper program.Helper
+	Dir    string         // of upgrades, absolute
+	Host   cluster.HostID // this one
+	Every  time.Duration  // between two looks at a status; 0: 1 s
+	Within time.Duration  // for a status program to answer; 0: 30 s
+}
+
+// HA switches the platform's HA off or on: upgrade.KindHAOff, upgrade.KindHAOn.
+// With a status program the step is done when that says so, else when the program
+// has ended with 0.
+type HA struct{ Programs }
+
+// Pair switches the services of a hot-standby pair over to this host, starts them
+// or stops them here: upgrade.KindPairSwitch, KindPairStart, KindPairStop.
+type Pair struct{ Programs }
+
+var (
+	_ engine.Doer    = (*HA)(nil)
+	_ engine.Stopper = (*HA)(nil)
+	_ engine.Doer    = (*Pair)(nil)
+	_ engine.Stopper = (*Pair)(nil)
+)
+
+// runSwitch is one step that brings something about by a program.
+type runSwitch struct {
+	p      *Programs
+	what   string // for people
+	want   string // for people
+	status []string
+	wanted func(code int) bool // of the status program
+	proven bool                // wanted alone does not tell: the program must have ended well
+	all    runAttempts
+}
+
+func (h *HA) switched(t engine.Task) (*runSwitch, error) {
+	var args upgrade.SwitchArgs
+	if err := runArgs(t, &args); err != nil {
+		return nil, err
+	}
+	s := &runSwitch{what: "switch HA off", want: "off (1)", status: args.Status, wanted: func(code int) bool { return code == 1 }}
+	switch t.Step.Kind {
+	case upgrade.KindHAOff:
+	case upgrade.KindHAOn:
+		s.what, s.want, s.wanted = "switch HA on", "on (0)", func(code int) bool { return code == 0 }
+	default:
+		return nil, fmt.Errorf("step %s: HA is switched by no steps of kind %q", t.Step.ID, t.Step.Kind)
+	}
+	return s, s.prepare(&h.Programs, t, args.Run)
+}
+
+func (p *Pair) switched(t engine.Task) (*runSwitch, error) {
+	var args upgrade.PairArgs
+	if err := runArgs(t, &args); err != nil {
+		return nil, err
+	}
+	healthy := func(code int) bool { return code == 0 || code == 3 }
+	s := &runSwitch{status: args.Status}
+	switch t.Step.Kind {
+	case upgrade.KindPairSwitch:
+		s.what, s.want, s.wanted = "switch the pair over to this host", "active (0)", func(code int) bool { return code == 0 }
+	case upgrade.KindPairStart:
+		s.what, s.want, s.wanted = "start the pair's services", "healthy (0 or 3)", healthy
+	case upgrade.KindPairStop:
+		s.what, s.want, s.wanted = "stop the pair's services", "stopped (neither 0 nor 3)", func(code int) bool { return !healthy(code) }
+		s.proven = true // one that is not healthy may run
+	default:
+		return nil, fmt.Errorf("step %s: a pair has no steps of kind %q", t.Step.ID, t.Step.Kind)
+	}
+	return s, s.prepare(&p.Programs, t, args.Run)
+}
+
+func (s *runSwitch) prepare(p *Programs, t engine.Task, run []string) error {
+	for _, argv := range [][]string{run, s.status} {
+		if len(argv) > 0 && !filepath.IsAbs(argv[0]) {
+			return fmt.Errorf("step %s: program %q: want an absolute path", t.Step.ID, argv[0])
+		}
+	}
+	if len(run) == 0 {
+		return fmt.Errorf("step %s: it names no program", t.Step.ID)
+	}
+	dir, err := runStepDir(p.Dir, t)
+	s.p, s.all = p, runAttempts{dir, &runProgram{p.Helper, run, t.Step.Timeout}}
+	return err
+}
+
+// runArgs reads the arguments of a step.
+func runArgs(t engine.Task, args any) error {
+	if err := json.Unmarshal(t.Step.Args, args); err != nil {
+		return fmt.Errorf("step %s: read its arguments: %w", t.Step.ID, err)
+	}
+	return nil
+}
+
+// Do implements engine.Doer.
+func (h *HA) Do(ctx context.Context, t engine.Task) error { return runDo(ctx, t, h.switched) }
+
+// Probe implements engine.Doer.
+func (h *HA) Probe(ctx context.Context, t engine.Task) (engine.Probed, error) {
+	return runProbe(ctx, t, h.switched)
+}
+
+// Stop implements engine.Stopper.
+func (h *HA) Stop(ctx context.Context, t engine.Task) error { return runStop(ctx, t, h.switched) }
+
+// Do implements engine.Doer.
+func (p *Pair) Do(ctx context.Context, t engine.Task) error { return runDo(ctx, t, p.switched) }
+
+// Probe implements engine.Doer.
+func (p *Pair) Probe(ctx context.Context, t engine.Task) (engine.Probed, error) {
+	return runProbe(ctx, t, p.switched)
+}
+
+// Stop implements engine.Stopper.
+func (p *Pair) Stop(ctx context.Context, t engine.Task) error { return runStop(ctx, t, p.switched) }
+
+func runDo(ctx context.Context, t engine.Task, read func(engine.Task) (*runSwitch, error)) error {
+	s, err := read(t)
+	if err != nil {
+		return err
+	}
+	return s.do(ctx, t)
+}
+
+func runProbe(ctx context.Context, t engine.Task, read func(engine.Task) (*runSwitch, error)) (engine.Probed, error) {
+	s, err := read(t)
+	if err != nil {
+		return engine.CanNotTell, err
+	}
+	return s.look(ctx, t)
+}
+
+func runStop(ctx context.Context, t engine.Task, read func(engine.Task) (*runSwitch, error)) error {
+	s, err := read(t)
+	if err != nil {
+		return err
+	}
+	return s.all.halt(ctx, t)
+}
+
+func (s *runSwitch) do(ctx context.Context, t engine.Task) error {
+	p, err := s.all.past(ctx, t.Attempt)
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.what, err)
+	}
+	if s.status != nil && !s.proven && p.result.State != action.Running {
+		code, err := s.ask(ctx)
+		switch {
+		case err != nil:
+			runSay(t.Log, "%v", err) // the program itself may be what mends that
+		case s.wanted(code):
+			runSay(t.Log, "nothing is to be done: the status is %s", s.want)
+			return nil
+		}
+	}
+	t.Note(s.what, -1)
+	r, err := s.all.do(ctx, t)
+	runNotes(t.Log, r)
+	if err := runOutcome(s.what, r, err); err != nil || s.status == nil {
+		return err
+	}
+	return s.await(ctx, t)
+}
+
+// await waits until the status is as wanted, or ctx ends.
+func (s *runSwitch) await(ctx context.Context, t engine.Task) error {
+	t.Note(s.what+": waits until the status is "+s.want, -1)
+	tick := time.NewTicker(cmp.Or(s.p.Every, time.Second))
+	defer tick.Stop()
+	for last := ""; ; {
+		code, err := s.ask(ctx)
+		if err == nil && s.wanted(code) {
+			return nil
+		}
+		now := fmt.Sprintf("the status is %d, want %s", code, s.want)
+		if err != nil {
+			now = err.Error()
+		}
+		if now != last && ctx.Err() == nil {
+			runSay(t.Log, "%s", now)
+			last = now
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s: the program has ended well, and %s: %w", s.what, last, context.Cause(ctx))
+		case <-tick.C:
+		}
+	}
+}
+
+// What shells end with when a program can not be run: it says nothing about the
+// status.
+const (
+	runNoAccess  = 126
+	runNoProgram = 127
+)
+
+// ask runs the status program and returns its exit code.
+func (s *runSwitch) ask(ctx context.Context) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(s.p.Within, 30*time.Second))
+	defer cancel()
+	_, err := backup.Run(ctx, backup.Command{Path: s.status[0], Args: s.status[1:]})
+	var exit *backup.ExitError
+	switch {
+	case err == nil:
+		return 0, nil
+	case errors.As(err, &exit) && exit.Code > 0 && exit.Code != runNoAccess && exit.Code != runNoProgram && ctx.Err() == nil:
+		return exit.Code, nil
+	}
+	return -1, fmt.Errorf("ask %s: %w", strings.Join(s.status, " "), err)
+}
+
+// look is the probe. Where the program was begun on another host, by an earlier
+// coordinator, only the status can tell, if it can.
+func (s *runSwitch) look(ctx context.Context, t engine.Task) (engine.Probed, error) {
+	here := t.Host == s.p.Host
+	r := action.Result{State: action.Unknown}
+	if here {
+		var err error
+		if r, err = s.all.look(ctx, t, s.status != nil); err != nil {
+			return engine.CanNotTell, fmt.Errorf("%s: %w", s.what, err)
+		}
+	}
+	if r.State == action.Running {
+		return engine.StillRunning, nil
+	}
+	if s.status != nil {
+		code, err := s.ask(ctx)
+		if err != nil {
+			return engine.CanNotTell, fmt.Errorf("%s: %w", s.what, err)
+		}
+		if !s.wanted(code) {
+			return engine.NotDone, nil // Do tells what failed, or goes on to wait
+		}
+		if !s.proven {
+			return engine.ProbedDone, nil
+		}
+	}
+	switch {
+	case r.State == action.Done:
+		return engine.ProbedDone, nil
+	case slices.Contains([]action.State{action.NotDone, action.Failed}, r.State):
+		return engine.NotDone, nil // Do tells what failed
+	}
+	return engine.CanNotTell, nil
+}

@@ -1,0 +1,263 @@
+package steps
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"holdfast/internal/host/libvirt"
+	"holdfast/internal/job/engine"
+	"holdfast/internal/upgrade"
+)
+
+// storageWorld is libvirt's pools, with the behaviour of libvirt.Fleet as far as
+// these steps use it.
+type storageWorld struct {
+	mu    sync.Mutex
+	pools []libvirt.Pool
+	calls []string
+	users map[string]time.Time // guests use the pool until then
+	fails map[string]time.Time // it can not be started until then
+	lame  map[string]bool      // it is started, and is not active
+}
+
+// newStorageWorld has pools with a device, each by a single path.
+func newStorageWorld(active bool, names ...string) *storageWorld {
+	w := &storageWorld{users: map[string]time.Time{}, fails: map[string]time.Time{}, lame: map[string]bool{}}
+	for _, n := range names {
+		w.pools = append(w.pools, libvirt.Pool{Name: n, Kind: "ocfs2", Active: active, Shared: true, Paths: 1})
+	}
+	return w
+}
+
+func (w *storageWorld) Pools(context.Context) ([]libvirt.Pool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return append([]libvirt.Pool{}, w.pools...), nil
+}
+
+func (w *storageWorld) StartPool(_ context.Context, name string) error {
+	return w.set("start "+name, name, true)
+}
+
+func (w *storageWorld) StopPool(_ context.Context, name string) error {
+	return w.set("stop "+name, name, false)
+}
+
+func (w *storageWorld) set(call, name string, active bool) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.calls = append(w.calls, call)
+	p := storageFind(w.pools, name)
+	switch {
+	case p == nil:
+		return fmt.Errorf("libvirt has no pool %s", name)
+	case active && time.Now().Before(w.fails[name]):
+		return fmt.Errorf("%s: no route to the target", name)
+	case !active && time.Now().Before(w.users[name]):
+		return fmt.Errorf("stop pool %s: %w by guest x", name, libvirt.ErrPoolBusy)
+	}
+	p.Active = active && !w.lame[name]
+	return nil
+}
+
+func (w *storageWorld) RedefineMultipath(_ context.Context, name string) (bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.calls = append(w.calls, "redefine "+name)
+	p := storageFind(w.pools, name)
+	switch {
+	case p.Paths > 1:
+		return false, nil
+	case p.Mapper == "":
+		return false, errors.New("no multipath device is over it")
+	case p.Active:
+		return false, fmt.Errorf("%w: stop it first", libvirt.ErrPoolBusy)
+	}
+	p.Paths, p.Mapper = 2, ""
+	return true, nil
+}
+
+func (w *storageWorld) said() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return strings.Join(w.calls, ", ")
+}
+
+func (w *storageWorld) change(name string, f func(*libvirt.Pool)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f(storageFind(w.pools, name))
+}
+
+var storageThree = upgrade.StorageArgs{Pools: []upgrade.StoragePool{{Name: "a"}, {Name: "b"}, {Name: "tpl", Use: "template"}}}
+
+func TestStorageGoesAndComesInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newStorageWorld(true, "a", "b", "tpl", "other")
+		detach, attach := &StorageDetach{Host: w}, &StorageAttach{Host: w}
+		task, heard := hostTask(t, "storage-detach", storageThree)
+		began := time.Now()
+		hostProbed(t, detach, task, engine.NotDone)
+		hostProbed(t, attach, task, engine.ProbedDone)
+		if err := detach.Do(t.Context(), task); err != nil || w.said() != "stop tpl, stop a, stop b" {
+			t.Fatalf("%s: %v", w.said(), err)
+		}
+		hostProbed(t, detach, task, engine.ProbedDone)
+		hostProbed(t, attach, task, engine.NotDone)
+		if err := detach.Do(t.Context(), task); err != nil || w.said() != "stop tpl, stop a, stop b" {
+			t.Errorf("again: %s: %v", w.said(), err)
+		}
+		w.calls = nil
+		if err := attach.Do(t.Context(), task); err != nil || w.said() != "start b, start a, start tpl" {
+			t.Errorf("%s: %v", w.said(), err)
+		}
+		if heard.percent() != 100 || time.Since(began) > time.Second || strings.Contains(heard.noted(), "waits") {
+			t.Errorf("after %v, %d %%: %s", time.Since(began), heard.percent(), heard.noted())
+		}
+		hostHas(t, "log", heard.log(), "pool tpl is stopped", "pool tpl is active")
+	})
+}
+
+func TestStorageInUseIsNotStopped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newStorageWorld(true, "a", "b", "tpl")
+		w.users["a"] = time.Now().Add(20 * time.Second)
+		d := &StorageDetach{Host: w}
+		task, heard := hostTask(t, "storage-detach", storageThree)
+		if err := d.Do(t.Context(), task); err != nil {
+			t.Errorf("a guest leaves in 20 s: %v", err)
+		}
+		hostHas(t, "note", heard.noted(), "waits: stop pool a", "by guest x")
+
+		w = newStorageWorld(true, "a", "b", "tpl")
+		w.users["a"] = time.Now().Add(time.Hour)
+		d.Host = w
+		err := d.Do(t.Context(), task)
+		if !errors.Is(err, libvirt.ErrPoolBusy) {
+			t.Errorf("a guest stays: %v, want ErrPoolBusy", err)
+		}
+		if w.pools[1].Active || w.pools[2].Active {
+			t.Error("the other pools were not stopped")
+		}
+		hostProbed(t, d, task, engine.NotDone)
+		ctx, end := context.WithTimeoutCause(t.Context(), 5*time.Second, engine.ErrTimeout)
+		defer end()
+		began := time.Now()
+		if err := d.Do(ctx, task); !errors.Is(err, engine.ErrTimeout) || time.Since(began) != 5*time.Second {
+			t.Errorf("after %v: %v, want ErrTimeout after 5 s", time.Since(began), err)
+		}
+	})
+}
+
+func TestStorageSessionsAreTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newStorageWorld(true, "a", "b")
+		w.pools = w.pools[:1] // b was transient: it is gone
+		d := &StorageDetach{Host: w, Sessions: func() ([]libvirt.Session, error) {
+			return []libvirt.Session{{Target: "iqn.x", Portal: "10.0.0.1:3260", Devices: []string{"sdb", "sdc"}}}, nil
+		}}
+		task, heard := hostTask(t, "storage-detach", upgrade.StorageArgs{Pools: []upgrade.StoragePool{{Name: "a"}, {Name: "b"}}})
+		if err := d.Do(t.Context(), task); err != nil {
+			t.Error(err)
+		}
+		hostHas(t, "log", heard.log(), "iSCSI session that is left: iqn.x by 10.0.0.1:3260, disks: sdb, sdc")
+		d.Sessions = func() ([]libvirt.Session, error) { return nil, errors.New("no sysfs") }
+		if err := d.Do(t.Context(), task); err != nil {
+			t.Error(err)
+		}
+		hostHas(t, "log", heard.log(), "not known: no sysfs")
+	})
+}
+
+func TestStorageComesLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newStorageWorld(false, "a", "b", "tpl")
+		w.fails["b"] = time.Now().Add(30 * time.Second)
+		d := &StorageAttach{Host: w}
+		task, heard := hostTask(t, "storage-attach", storageThree)
+		if err := d.Do(t.Context(), task); err != nil {
+			t.Error(err)
+		}
+		hostHas(t, "note", heard.noted(), "waits: b: no route to the target")
+
+		w = newStorageWorld(false, "a", "tpl")
+		w.lame["tpl"] = true
+		d.Host = w
+		began := time.Now()
+		err := d.Do(t.Context(), task)
+		if err == nil || time.Since(began) < storageAttachWait || time.Since(began) > storageAttachWait+storagePoll {
+			t.Fatalf("after %v: %v", time.Since(began), err)
+		}
+		hostHas(t, "error", err.Error(), "libvirt has no pool b any more", "not active yet: tpl")
+		if !w.pools[0].Active {
+			t.Error("pool a was not started")
+		}
+		hostProbed(t, d, task, engine.NotDone)
+	})
+}
+
+func TestStorageWithASinglePath(t *testing.T) {
+	const mapper = "/dev/mapper/mpatha"
+	args := upgrade.StorageArgs{Pools: []upgrade.StoragePool{{Name: "a", Multipath: true}}}
+	for name, c := range map[string]struct {
+		world func(*storageWorld)
+		calls string
+		err   string // "": none
+		paths int
+	}{
+		"stopped": {func(w *storageWorld) { w.pools[0].Mapper = mapper }, "redefine a, start a", "", 2},
+		"started with the host": {func(w *storageWorld) { w.pools[0].Active, w.pools[0].Mapper = true, mapper },
+			"redefine a, stop a, redefine a, start a", "", 2},
+		"done before": {func(w *storageWorld) { w.pools[0].Active, w.pools[0].Paths = true, 2 }, "redefine a, start a", "", 2},
+		"device comes later": {func(w *storageWorld) {
+			time.AfterFunc(time.Second, func() { w.change("a", func(p *libvirt.Pool) { p.Mapper = mapper }) })
+		}, "redefine a, redefine a, redefine a, start a", "", 2},
+		"no device, active": {func(w *storageWorld) { w.pools[0].Active = true }, "redefine a, start a", "", 1},
+		"in use": {func(w *storageWorld) {
+			w.pools[0].Active, w.pools[0].Mapper, w.users["a"] = true, mapper, time.Now().Add(time.Hour)
+		}, "redefine a, stop a, start a", "stays on a single path although " + mapper, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newStorageWorld(false, "a")
+				c.world(w)
+				d := &StorageAttach{Host: w}
+				task, heard := hostTask(t, "storage-attach", args)
+				err := d.Do(t.Context(), task)
+				if (err == nil) != (c.err == "") || w.said() != c.calls || !w.pools[0].Active || w.pools[0].Paths != c.paths {
+					t.Fatalf("%s: %+v, %v; want %s", w.said(), w.pools[0], err, c.calls)
+				}
+				if err != nil {
+					hostHas(t, "error", err.Error(), c.err)
+					hostProbed(t, d, task, engine.NotDone)
+					return
+				}
+				hostProbed(t, d, task, engine.ProbedDone)
+				if c.paths == 1 {
+					hostHas(t, "log", heard.log(), "WARN pool a stays on a single path: no multipath device")
+				}
+			})
+		})
+	}
+}
+
+func TestStorageWithoutMultipathIsStartedAfterAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newStorageWorld(false, "a")
+		task, heard := hostTask(t, "storage-attach", upgrade.StorageArgs{Pools: []upgrade.StoragePool{{Name: "a", Multipath: true}}})
+		began := time.Now()
+		if err := (&StorageAttach{Host: w}).Do(t.Context(), task); err != nil || !w.pools[0].Active {
+			t.Errorf("%+v, %v", w.pools[0], err)
+		}
+		if since := time.Since(began); since < storageMapperWait || since > storageMapperWait+2*storagePoll {
+			t.Errorf("after %v", since)
+		}
+		hostHas(t, "log", heard.log(), "WARN pool a stays on a single path")
+	})
+}

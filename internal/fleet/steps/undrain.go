@@ -1,0 +1,184 @@
+package steps
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/job/engine"
+	"holdfast/internal/upgrade"
+)
+
+const (
+	undrainTries = 10 // of the write that ends the drain
+	undrainPause = 3 * time.Second
+	undrainSeen  = 30 * time.Second // until hosts report a guest
+)
+
+// Undrain lets this host take guests again, or brings back those that have left:
+// the Doer of upgrade.KindUndrain.
+type Undrain struct {
+	Host cluster.HostID
+	// Rest says that the host takes no guests any more, or takes them again.
+	Rest func(ctx context.Context, host cluster.HostID, on bool) error
+	// Where tells on which host a guest runs; false: no host reports it.
+	Where func(uuid string) (cluster.HostID, bool)
+	// Send has host from move a guest to host to, and returns when it is there.
+	Send func(ctx context.Context, from cluster.HostID, uuid, name string, to cluster.HostID) error
+}
+
+// Probe tells whether the guests are back. Ending the drain may be repeated.
+func (d *Undrain) Probe(_ context.Context, t engine.Task) (engine.Probed, error) {
+	args, err := hostArgs[upgrade.UndrainArgs](t)
+	if err != nil {
+		return engine.CanNotTell, err
+	}
+	if args.Maintenance {
+		return engine.ProbedDone, nil // it has nothing to do
+	}
+	if len(args.Back) == 0 {
+		return engine.NotDone, nil
+	}
+	for _, m := range args.Back {
+		if at, ok := d.Where(m.UUID); m.How != upgrade.Protected && (!ok || at != d.Host) {
+			return engine.NotDone, nil
+		}
+	}
+	return engine.ProbedDone, nil
+}
+
+// Do ends the drain, or with Back brings guests back and does nothing else. All
+// guests are tried.
+func (d *Undrain) Do(ctx context.Context, t engine.Task) error {
+	args, err := hostArgs[upgrade.UndrainArgs](t)
+	switch {
+	case err != nil:
+		return err
+	case args.Maintenance:
+		fmt.Fprintf(t.Log, "%s took no guests before, and takes none now\n", d.Host)
+		return nil
+	case len(args.Back) > 0:
+		return d.back(ctx, t, args)
+	}
+	return d.open(ctx, t)
+}
+
+// open writes that the host takes guests. The store may be between two leaders, so
+// it is tried for a while.
+func (d *Undrain) open(ctx context.Context, t engine.Task) error {
+	waits := hostWaits{task: t}
+	for try := 1; ; try++ {
+		asked, cancel := context.WithTimeout(ctx, hostAsk)
+		err := d.Rest(asked, d.Host, false)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		err = fmt.Errorf("let host %s take guests again: %w", d.Host, err)
+		if try == undrainTries || ctx.Err() != nil {
+			return err
+		}
+		waits.say("%v", err)
+		if serr := hostSleep(ctx, undrainPause); serr != nil {
+			return fmt.Errorf("%w: %w", serr, err)
+		}
+	}
+}
+
+// back brings guests back, the first of the list first.
+func (d *Undrain) back(ctx context.Context, t engine.Task, args upgrade.UndrainArgs) error {
+	most := max(1, args.Parallel)
+	if args.Total > 0 {
+		most = min(most, args.Total)
+	}
+	r := &undrainRun{Undrain: d, task: t, moves: args.Back}
+	errs := make([]error, len(args.Back))
+	next := make(chan int)
+	var workers sync.WaitGroup
+	for range min(most, len(args.Back)) {
+		workers.Go(func() {
+			for i := range next {
+				errs[i] = r.bring(ctx, args.Back[i])
+			}
+		})
+	}
+	for i, m := range args.Back {
+		select {
+		case next <- i:
+		case <-ctx.Done():
+			errs[i] = fmt.Errorf("%s does not return: %w", m.VM, context.Cause(ctx))
+		}
+	}
+	close(next)
+	workers.Wait()
+	return errors.Join(errs...)
+}
+
+// undrainRun is one run of back.
+type undrainRun struct {
+	*Undrain
+	task  engine.Task
+	moves []upgrade.Move
+
+	mu   sync.Mutex
+	back int
+	on   []string // that are on their way
+}
+
+// bring brings one guest back from wherever it is now.
+func (r *undrainRun) bring(ctx context.Context, m upgrade.Move) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("%s does not return: %w", m.VM, context.Cause(ctx))
+	}
+	said, err := "is back", error(nil)
+	from, ok := r.Where(m.UUID)
+	// A guest that has just moved is in nobody's report for some seconds.
+	for end := time.Now().Add(undrainSeen); !ok && m.How != upgrade.Protected && time.Now().Before(end); from, ok = r.Where(m.UUID) {
+		if err := hostSleep(ctx, undrainPause); err != nil {
+			return fmt.Errorf("%s does not return: %w", m.VM, err)
+		}
+	}
+	switch {
+	case m.How == upgrade.Protected:
+		said = "stays where it is: the cluster chooses the host of the management VM"
+	case !ok:
+		err = errors.New("no host reports it")
+	case from == r.Host:
+		said = "is here already"
+	default:
+		r.tell(m.VM, true, 0)
+		if err = r.Send(ctx, from, m.UUID, m.VM, r.Host); err != nil {
+			err = fmt.Errorf("from %s: %w", from, err)
+		}
+	}
+	if err != nil {
+		fmt.Fprintf(r.task.Log, "%s does not return: %v\n", m.VM, err)
+		r.tell(m.VM, false, 0)
+		return fmt.Errorf("%s does not return: %w", m.VM, err)
+	}
+	fmt.Fprintf(r.task.Log, "%s %s\n", m.VM, said)
+	r.tell(m.VM, false, 1)
+	return nil
+}
+
+// tell shows how far it is, after a guest has set out, or its try has ended.
+func (r *undrainRun) tell(vm string, sets bool, more int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.back += more
+	if sets {
+		r.on = append(r.on, vm)
+	} else {
+		r.on = slices.DeleteFunc(r.on, func(x string) bool { return x == vm })
+	}
+	text := fmt.Sprintf("%d of %d guests are back", r.back, len(r.moves))
+	if len(r.on) > 0 {
+		text += "; on their way: " + strings.Join(r.on, ", ")
+	}
+	r.task.Note(text, 100*r.back/len(r.moves))
+}

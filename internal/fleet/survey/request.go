@@ -1,0 +1,58 @@
+package survey
+
+import (
+	"path"
+	"slices"
+
+	"holdfast/internal/host/facts"
+	"holdfast/internal/upgrade"
+)
+
+// BuildRequest says what a host is asked for: what the bundle requires, and what
+// tells how the platform stands. stagedDir is the directory of the unpacked bundle
+// on that host, unpackDir the one below which bundles are unpacked. Without
+// stagedDir, paths in the bundle stay relative to it.
+func BuildRequest(m *upgrade.Manifest, inv *upgrade.Inventory, h *upgrade.Host, stagedDir, unpackDir string) facts.Request {
+	r := facts.Request{
+		Host: h.Name, Unpack: unpackDir, Commands: m.Requires.Commands, Python: m.Requires.PythonModules,
+		VersionFile: inv.Status.VersionFile, BackupDir: inv.Status.BackupDir,
+	}
+	for i := range m.Modules {
+		mod := &m.Modules[i]
+		if !mod.On(h) {
+			continue
+		}
+		for _, c := range mod.Config {
+			r.Config = append(r.Config, facts.ConfigFile{Installed: c.Installed, Bundle: path.Join(stagedDir, c.File), Format: c.Format})
+		}
+	}
+	if !manages(inv, h) {
+		return r
+	}
+	if run := inv.Status.Cluster; len(run) > 0 {
+		r.Status = program(run)
+	}
+	if inv.HA != nil && len(inv.HA.Status) > 0 {
+		r.HA = program(inv.HA.Status)
+	}
+	for _, run := range inv.Status.Replication {
+		if len(run) > 0 {
+			r.Replication = append(r.Replication, *program(run))
+		}
+	}
+	return r
+}
+
+// program is named after its file. Its arguments may hold what is not for reports.
+func program(run []string) *facts.Program {
+	return &facts.Program{Name: path.Base(run[0]), Run: run}
+}
+
+// manages reports whether the programs of the platform are on a host: on managers,
+// and on all hosts where there are none.
+func manages(inv *upgrade.Inventory, h *upgrade.Host) bool {
+	is := func(h *upgrade.Host) bool {
+		return h.Has(upgrade.RoleManager) || inv.Pair != nil && slices.Contains(inv.Pair.Nodes, h.Name)
+	}
+	return is(h) || !slices.ContainsFunc(inv.Hosts, func(x upgrade.Host) bool { return is(&x) })
+}

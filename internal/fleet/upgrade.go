@@ -1,0 +1,384 @@
+package fleet
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"holdfast/internal/api"
+	"holdfast/internal/check"
+	"holdfast/internal/cluster"
+	"holdfast/internal/fleet/survey"
+	"holdfast/internal/job"
+	"holdfast/internal/job/engine"
+	"holdfast/internal/store"
+	"holdfast/internal/upgrade"
+)
+
+// planned is a plan with what it was made of.
+type planned struct {
+	plan     upgrade.Plan
+	manifest *upgrade.Manifest
+	inv      upgrade.Inventory
+	state    State
+	last     cluster.HostID // the coordinator's host
+	journal  journal        // of the upgrade that is rolled back or committed
+}
+
+// PlanUpgrade plans with what the hosts report now, and begins nothing.
+func (s *Service) PlanUpgrade(ctx context.Context, r api.UpgradeRequest) (upgrade.Plan, error) {
+	p, err := s.gather(ctx, r)
+	if err != nil {
+		return upgrade.Plan{}, err
+	}
+	err = p.build(r, "")
+	return p.plan, err
+}
+
+// CheckUpgrade looks at all hosts.
+func (s *Service) CheckUpgrade(ctx context.Context, r api.UpgradeRequest) (check.Report, error) {
+	p, err := s.gather(ctx, r)
+	if err != nil {
+		return check.Report{}, err
+	}
+	_, rep, err := s.look(ctx, p, r, check.Before)
+	return rep, err
+}
+
+// RunUpgrade begins an upgrade, a rollback or a commit. Nothing is begun when the
+// plan is blocked or a check fails that nobody has confirmed: the answer has no
+// job then.
+func (s *Service) RunUpgrade(ctx context.Context, user string, r api.UpgradeRequest) (api.Begun, error) {
+	if r.Purpose == "" {
+		r.Purpose = upgrade.ForUpgrade
+	}
+	p, err := s.gather(ctx, r)
+	if err != nil {
+		return api.Begun{}, err
+	}
+	if err := s.free(ctx, p.state, r.Purpose); err != nil {
+		return api.Begun{}, err
+	}
+	if done, j := p.committed(r.Purpose); done {
+		return api.Begun{Job: &j}, nil // asked once more
+	}
+	var out api.Begun
+	if r.Purpose == upgrade.ForUpgrade {
+		in, rep, err := s.look(ctx, p, r, check.Before)
+		if err != nil {
+			return out, err
+		}
+		out.Report = &rep
+		if in.HABefore != nil && !*in.HABefore {
+			p.inv.HA = nil // it is off already, and stays so
+		}
+	}
+	now := time.Now().UTC()
+	id := newID(r.Purpose, now, strings.ToLower(rand.Text()[:4]))
+	if err := p.build(r, id); err != nil {
+		return out, err
+	}
+	out.Plan = p.plan
+	if p.plan.Blocked() || out.Report != nil && len(unconfirmed(out.Report.Findings, r.Options.Confirmed)) > 0 {
+		return out, nil
+	}
+	j, err := s.submit(ctx, p, r, job.Job{ID: id, Kind: job.Upgrade, User: user, Began: now, Title: title(&p.plan)})
+	out.Job = &j
+	return out, err
+}
+
+// committed reports whether a commit is asked for that was done already, by which
+// job.
+func (p *planned) committed(purpose upgrade.Purpose) (bool, api.Job) {
+	last := p.journal.last
+	done := purpose == upgrade.ForCommit && p.state.Committed && last.Result == "done" && p.state.Last != p.state.Run
+	return done, shown(last)
+}
+
+// title says in a line what a plan does.
+func title(p *upgrade.Plan) string {
+	if p.Purpose == upgrade.ForCommit {
+		return fmt.Sprintf("commit %s %s", p.Bundle, p.To)
+	}
+	return fmt.Sprintf("%s of %s from %s to %s (%s)", p.Purpose, p.Bundle, p.From, p.To, p.Options.Mode)
+}
+
+// unconfirmed are the failures that nobody has said to accept.
+func unconfirmed(fs []check.Finding, confirmed []string) []check.Finding {
+	return slices.DeleteFunc(slices.Clone(fs), func(f check.Finding) bool {
+		return f.Level != check.Fail || slices.Contains(confirmed, f.Check)
+	})
+}
+
+// gather collects what a plan is made of.
+func (s *Service) gather(ctx context.Context, r api.UpgradeRequest) (*planned, error) {
+	st, err := loadState(ctx, s.Store)
+	if err != nil {
+		return nil, err
+	}
+	p := &planned{state: st, last: s.Cluster.Status().Coordinator}
+	sha := r.Bundle
+	switch r.Purpose {
+	case upgrade.ForRollback, upgrade.ForCommit:
+		if st.Run == "" {
+			return nil, api.Errorf(api.KindRefused, "%s: there was no upgrade of this cluster", r.Purpose)
+		}
+		sha = ""
+		if p.journal, err = readJournal(ctx, s.Store, st.Run); err != nil {
+			return nil, err
+		}
+		if st.Last != st.Run { // the status goes on from job to job
+			last, err := readJournal(ctx, s.Store, st.Last)
+			if err != nil {
+				return nil, err
+			}
+			p.journal.status, p.journal.last = last.status, last.Job
+			if p.journal.over, p.journal.cleaning, err = s.committed(ctx, st); err != nil {
+				return nil, err
+			}
+		}
+		if p.manifest, err = s.manifestFor(ctx, r.Purpose, p.journal, st); err != nil {
+			return nil, err
+		}
+	case upgrade.ForUpgrade, "":
+	default:
+		return nil, api.Errorf(api.KindInvalid, "purpose %.40q: want upgrade, rollback or commit", r.Purpose)
+	}
+	if sha != "" {
+		if p.manifest, err = s.manifest(ctx, sha); err != nil {
+			return nil, err
+		}
+	}
+	name, version := "", r.Version
+	if p.manifest != nil {
+		name, version = p.manifest.Name, cmp.Or(st.Versions[p.manifest.Name], version)
+	}
+	p.inv, err = s.inventory(ctx, r.Inventory, name, version)
+	if err == nil && sha != "" && p.inv.Version == "" {
+		err = api.Errorf(api.KindInvalid, "version: the cluster was never upgraded, so it does not know which version of %s is installed", p.manifest.Name).
+			With("say it: --version V")
+	}
+	return p, err
+}
+
+// manifestFor is the manifest for what follows an upgrade. It is gone from the
+// hosts when nothing but a part of the cleanup is left of the commit; then, and for
+// a rollback that is refused anyway, its name is enough.
+func (s *Service) manifestFor(ctx context.Context, purpose upgrade.Purpose, j journal, st State) (*upgrade.Manifest, error) {
+	m, err := s.manifest(ctx, st.Bundle.SHA256)
+	if err != nil && st.Committed && (purpose == upgrade.ForRollback || j.cleaning) {
+		return nameOnly(st), nil
+	}
+	return m, err
+}
+
+func nameOnly(st State) *upgrade.Manifest {
+	return &upgrade.Manifest{Name: st.Bundle.Name, Version: st.Bundle.Version}
+}
+
+// manifest reads the manifest of a bundle, which is brought here if it must be.
+func (s *Service) manifest(ctx context.Context, sha string) (*upgrade.Manifest, error) {
+	if err := s.bring(ctx, sha); err != nil {
+		return nil, api.Errorf(api.KindFailed, "bundle %.64s: %w", sha, err).With("bring it again: holdfast upgrade run --bundle FILE")
+	}
+	m, err := s.depot.Manifest(ctx, sha)
+	if err != nil {
+		return nil, api.Errorf(api.KindFailed, "bundle %.64s: %w", sha, err)
+	}
+	return m, nil
+}
+
+// inventory is what the hosts report, with what only people know: what is said
+// now, or was said last.
+func (s *Service) inventory(ctx context.Context, said *upgrade.Inventory, bundle, version string) (upgrade.Inventory, error) {
+	seen, ok := s.sighted(ctx)
+	if !ok {
+		return upgrade.Inventory{}, fmt.Errorf("the hosts' reports are not read yet: %w", store.ErrRetry)
+	}
+	inv := Inventory(s.Name, version, seen, time.Now())
+	if said == nil {
+		var err error
+		if said, err = platform(ctx, s.Store, bundle); err != nil {
+			return inv, err
+		}
+	}
+	if said != nil {
+		var err error
+		if inv, err = upgrade.Overlay(inv, *said); err != nil {
+			return inv, api.Errorf(api.KindInvalid, "%w", err)
+		}
+	}
+	return inv, nil
+}
+
+// sightWithin is how long a host may take to list its guests again: libvirtd is up
+// some seconds after the agent when a host was rebooted.
+const sightWithin = 15 * time.Second
+
+// sighted are the hosts' records, after a while if a host that is up can not list its
+// guests just now.
+func (s *Service) sighted(ctx context.Context) (map[cluster.HostID]Seen, bool) {
+	for end := time.Now().Add(sightWithin); ; {
+		seen, ok := s.view.Seen()
+		blind := false
+		for _, h := range seen {
+			blind = blind || h.Blind && h.up(time.Now())
+		}
+		if !blind || time.Now().After(end) {
+			return seen, ok
+		}
+		select {
+		case <-ctx.Done():
+			return seen, ok
+		case <-time.After(followAgain):
+		}
+	}
+}
+
+// free refuses to begin beside an upgrade that is not over.
+func (s *Service) free(ctx context.Context, st State, purpose upgrade.Purpose) error {
+	if st.Last == "" {
+		return nil
+	}
+	last, err := readJournal(ctx, s.Store, st.Last)
+	if err != nil {
+		return err
+	}
+	j := last.Job
+	if j.State != job.Ended {
+		return api.Errorf(api.KindRefused, "%s (%s) of %s is %s since %s: only one at a time", j.ID, j.Title, j.User, j.State, j.Began.UTC().Format(time.RFC3339)).
+			With("see: holdfast upgrade status")
+	}
+	if purpose == upgrade.ForUpgrade && last.status.Cluster != upgrade.Normal {
+		return api.Errorf(api.KindRefused, "the upgrade to %s (%s) is not over: the cluster is %s", st.To, st.Run, last.status.Cluster).
+			With("commit it or roll it back first: holdfast upgrade commit, holdfast upgrade rollback")
+	}
+	return nil
+}
+
+// build makes the plan.
+func (p *planned) build(r api.UpgradeRequest, id string) (err error) {
+	switch r.Purpose {
+	case upgrade.ForRollback:
+		if !slices.ContainsFunc(p.journal.plan.Steps(), func(s job.Step) bool { return s.Kind == upgrade.KindHAOff }) {
+			p.inv.HA = nil // it was off before the upgrade, which has not touched it
+		}
+		receipts := map[string]string{}
+		for step, rec := range p.journal.Records {
+			if rec.State == job.Done {
+				receipts[step] = "" // each host verifies its own before anything is changed
+			}
+		}
+		p.plan, err = upgrade.PlanRollback(*p.manifest, p.journal.plan, p.journal.Records, p.journal.status, p.inv, upgrade.RollbackFacts{Only: r.Hosts, Receipts: receipts, Last: p.last, Lost: r.Lost})
+	case upgrade.ForCommit:
+		p.plan, err = upgrade.PlanCommit(*p.manifest, p.journal.plan, p.journal.status, p.inv, p.journal.over, r.Lost)
+	default:
+		if p.manifest == nil {
+			return api.Errorf(api.KindInvalid, "bundle: want the SHA-256 of a bundle that was brought to this host")
+		}
+		o := r.Options
+		o.Run, o.SHA256 = id, r.Bundle
+		if o.Last == "" {
+			o.Last = p.last
+		}
+		p.plan, err = upgrade.Build(*p.manifest, p.inv, o)
+	}
+	if err != nil {
+		return api.Errorf(api.KindInvalid, "%w", err)
+	}
+	return nil
+}
+
+// look asks all hosts.
+func (s *Service) look(ctx context.Context, p *planned, r api.UpgradeRequest, when check.When) (check.Input, check.Report, error) {
+	in, err := s.survey.Look(ctx, survey.Question{
+		When: when, SHA256: r.Bundle, Manifest: p.manifest, Inventory: &p.inv, Mode: r.Options.Mode, Stay: r.Options.KeepGuests,
+		Policy: r.Options.DefaultPolicy, Policies: r.Options.Policies, Confirmed: r.Options.Confirmed, Left: r.Options.Drop,
+	})
+	if err != nil {
+		return in, check.Report{}, err
+	}
+	rep := survey.Report(in, s.Host)
+	if r.Bundle != "" {
+		b, err := s.depot.Get(r.Bundle)
+		if err != nil {
+			return in, rep, err
+		}
+		rep.Unsigned = !b.Signed
+	}
+	return in, rep, nil
+}
+
+// submit begins the job.
+func (s *Service) submit(ctx context.Context, p *planned, r api.UpgradeRequest, j job.Job) (api.Job, error) {
+	j.State, j.Changed = job.Active, j.Began
+	text, err := p.plan.Encode()
+	if err != nil {
+		return api.Job{}, err
+	}
+	next := p.state
+	next.Last = j.ID
+	if r.Purpose == upgrade.ForUpgrade {
+		b, err := s.depot.Get(r.Bundle)
+		if err != nil {
+			return api.Job{}, err
+		}
+		next = State{Versions: p.state.Versions, To: p.plan.To, Run: j.ID, Last: j.ID, Bundle: told(b), Probe: r.Options.Probe, mod: next.mod}
+		next = next.with(p.manifest.Name, p.inv.Version)
+	}
+	op, err := next.op()
+	if err != nil {
+		return api.Job{}, err
+	}
+	also := engine.Also{Alone: []job.Kind{HostJob}, Conds: []store.Cmp{p.state.guard()}, Ops: []store.Op{op}}
+	if r.Inventory != nil {
+		said, err := json.Marshal(r.Inventory)
+		if err != nil {
+			return api.Job{}, fmt.Errorf("write what was said of the hosts: %w", err)
+		}
+		if len(said) > maxPlatform {
+			return api.Job{}, api.Errorf(api.KindInvalid, "what was said of the hosts has %d bytes: at most %d are possible", len(said), maxPlatform)
+		}
+		also.Ops = append(also.Ops, store.Op{Key: keyPlatform + p.manifest.Name, Value: said})
+	}
+	if err := engine.Submit(ctx, s.Store, j, text, p.plan.Steps(), also); err != nil {
+		return api.Job{}, explain(err)
+	}
+	return shown(j), nil
+}
+
+// AdmitHost approves a host of the run, or drops one that is away.
+func (s *Service) AdmitHost(ctx context.Context, user string, host cluster.HostID, drop bool) error {
+	st, err := loadState(ctx, s.Store)
+	if err != nil {
+		return err
+	}
+	if st.Last == "" {
+		return api.Errorf(api.KindRefused, "there was no upgrade of this cluster")
+	}
+	last, err := readJournal(ctx, s.Store, st.Last)
+	if err != nil {
+		return err
+	}
+	seen, ok := s.view.Seen()
+	states := Hosts(seen, time.Now())
+	if !ok || !states[s.Host].Up { // then others may only seem to be away
+		return fmt.Errorf("the hosts' reports are not read just now: %w", store.ErrRetry)
+	}
+	up := states[host].Up
+	_, err = engine.Amend(ctx, s.Store, st.Last, time.Now().UTC(), func(j job.Job) (job.Job, error) {
+		if drop {
+			return upgrade.Drop(&last.plan, j, host, up, user)
+		}
+		return upgrade.Approve(&last.plan, j, host, user)
+	})
+	if err != nil {
+		return explain(err)
+	}
+	return nil
+}

@@ -1,0 +1,237 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/job"
+	"holdfast/internal/store"
+	"holdfast/internal/upgrade"
+)
+
+// upWorld is a world whose hosts are those of a plant, with plans and the planner of
+// package upgrade.
+type upWorld struct {
+	*world
+	t      *testing.T
+	plant  *plant
+	order  []cluster.HostID // in which hosts coordinate
+	twice  int              // points after its return at which the same agent ends once more; 0: it does not
+	passes int              // points that were passed on all hosts
+	at     int              // the pass before which then is called; 0: never
+	then   func()
+}
+
+// newUpWorld makes one whose logs are in dir: files that are there already cost the
+// next world less.
+func newUpWorld(t *testing.T, p *plant, dir string) *upWorld {
+	w, _ := memWorld(t, plantHosts()...)
+	w.dir, w.handover, w.glance = dir, 2*time.Second, 500*time.Millisecond
+	return &upWorld{world: w, t: t, plant: p, order: plantHosts()}
+}
+
+// pass counts what happens in the whole cluster.
+func (w *upWorld) pass() {
+	w.mu.Lock()
+	w.passes++
+	now := w.passes == w.at
+	w.mu.Unlock()
+	if now {
+		w.then()
+	}
+}
+
+// start begins all agents.
+func (w *upWorld) start() {
+	w.elect(w.order[0])
+	for _, h := range w.order {
+		w.machine[h].set(func(context.Context, store.Store, []store.Cmp, []store.Op) (int64, bool, error, bool) {
+			w.pass()
+			return 0, false, nil, false
+		})
+		w.boot(h)
+	}
+}
+
+// boot starts the agent of a host.
+func (w *upWorld) boot(h cluster.HostID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	m := w.machine[h]
+	if w.over || m.proc != nil {
+		return
+	}
+	w.serial++
+	ctx, cancel := context.WithCancel(context.Background())
+	p := &process{m: m, cancel: cancel, done: make(chan struct{}), store: w.open(fmt.Sprintf("%s.%d", h, w.serial)), boot: fmt.Sprintf("boot-%d", m.boot)}
+	m.proc, w.all = p, append(w.all, p)
+	m.bomb.blow = func() { w.blown(h) }
+	coordinator := func() (int64, string, bool) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.term, coordKey, w.leader == h && m.proc == p
+	}
+	log := slog.New(slog.DiscardHandler)
+	if os.Getenv("ENGINE_TEST_LOG") != "" {
+		log = slog.New(slog.NewTextHandler(os.Stderr, nil)).With("host", h, "process", w.serial)
+	}
+	con := NewConductor(ConductorOptions{
+		Store: mortal{p}, Coordinator: coordinator, Hosts: w.hosts, Now: time.Now, Rand: rand.Float64, Log: log,
+		Planners: map[job.Kind]func([]byte) (job.Planner, error){job.Upgrade: func(plan []byte) (job.Planner, error) { return upgrade.NewPlanner(plan) }},
+	})
+	work := NewWorker(WorkerOptions{
+		Store: mortal{p}, Host: h, Instance: fmt.Sprintf("%s-%d", h, w.serial), Boot: p.boot, Dir: w.dir + "/" + string(h),
+		Doers: w.hands(p), Coordinator: coordinator, Handover: w.handover, Now: time.Now, Rand: rand.Float64, Log: log,
+	})
+	go func() { // awaited by stop
+		defer close(p.done)
+		conducted := make(chan struct{})
+		go func() {
+			defer close(conducted)
+			con.Run(ctx)
+		}()
+		if err := work.Run(ctx); err != nil {
+			w.t.Error(err)
+		}
+		<-conducted
+	}()
+}
+
+// blown is the end of an agent by its bomb, which may be set once more.
+func (w *upWorld) blown(h cluster.HostID) {
+	b := w.machine[h].bomb
+	b.mu.Lock()
+	if w.twice > 0 {
+		b.at, w.twice = len(b.names)+w.twice, 0
+	}
+	b.mu.Unlock()
+	w.ends(h, 300*time.Millisecond)
+}
+
+// down is the reboot of the host of a process, which ends with it.
+func (w *upWorld) down(p *process) {
+	w.mu.Lock()
+	p.m.boot++
+	w.mu.Unlock()
+	p.mu.Lock()
+	p.dead = true
+	p.mu.Unlock()
+	w.ends(p.m.name, rebootTakes)
+}
+
+// ends ends an agent, which comes back after a while. Another host coordinates
+// meanwhile.
+func (w *upWorld) ends(h cluster.HostID, back time.Duration) {
+	w.mu.Lock()
+	p := w.machine[h].proc
+	w.machine[h].proc = nil
+	led := w.leader == h
+	w.mu.Unlock()
+	if p == nil {
+		return // it has ended already
+	}
+	p.cancel()
+	time.AfterFunc(back, func() { w.boot(h) })
+	if led && !w.stays {
+		time.AfterFunc(time.Second, func() { w.elect(w.successor(h)) })
+	}
+}
+
+// successor is the next host whose agent is there.
+func (w *upWorld) successor(h cluster.HostID) cluster.HostID {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	i := slices.Index(w.order, h)
+	for n := range w.order {
+		if o := w.order[(i+n+1)%len(w.order)]; w.machine[o].proc != nil {
+			return o
+		}
+	}
+	return h
+}
+
+// begin submits a job.
+func (w *upWorld) begin(id string, plan *upgrade.Plan) {
+	w.t.Helper()
+	if plan.Blocked() {
+		w.t.Fatalf("%s is blocked: %+v", id, plan.Findings)
+	}
+	text, err := plan.Encode()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.plant.begin(plan, id)
+	if err := Submit(w.t.Context(), w.admin, upgradeJob(id), text, plan.Steps(), Also{}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// watch waits until a job has ended, as an operator who looks what steps with an
+// unknown outcome have done. It returns when the job has paused for another reason.
+// unknown are the steps that were looked at.
+func (w *upWorld) watch(id string) (j Journal, unknown []string) {
+	for deadline := time.Now().Add(10 * time.Minute); ; time.Sleep(w.glance) {
+		now, err := Find(w.t.Context(), w.admin, id)
+		switch {
+		case err != nil:
+			w.t.Fatal(err)
+		case now.State == job.Ended:
+			return w.journal(id), unknown
+		case now.State == job.Paused:
+			j := w.journal(id)
+			looked := w.answer(j)
+			if unknown = append(unknown, looked...); len(looked) == 0 {
+				return j, unknown
+			}
+			w.say(job.Resume, id)
+		case time.Now().After(deadline):
+			j := w.journal(id)
+			w.t.Fatalf("%s does not end: waits %v\n%s", id, j.Waits, j.text())
+		}
+	}
+}
+
+func (w *upWorld) journal(id string) Journal {
+	j, err := Load(w.t.Context(), w.admin, id)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return j
+}
+
+// answer says of steps with an unknown outcome what has become of them.
+func (w *upWorld) answer(j Journal) (looked []string) {
+	for _, s := range w.plant.plan.Steps() {
+		r := j.Records[s.ID]
+		if r.State != job.Unknown {
+			continue
+		}
+		looked = append(looked, s.ID)
+		w.mu.Lock()
+		boot := fmt.Sprintf("boot-%d", w.machine[r.Host].boot)
+		w.mu.Unlock()
+		if w.plant.did(s, r, boot) {
+			w.world.order(job.Skip, j.Job.ID, s.ID, "it was done")
+		} else {
+			w.world.order(job.Retry, j.Job.ID, s.ID, "")
+		}
+	}
+	return looked
+}
+
+func (w *upWorld) say(c job.Command, id string) { w.world.order(c, id, "", "") }
+
+func (w *upWorld) status(j Journal) upgrade.Status {
+	st, err := upgrade.StatusOf(w.plant.plan, j.Job)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return st
+}

@@ -1,0 +1,334 @@
+package servertest
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+
+	"holdfast/internal/api"
+	"holdfast/internal/check"
+	"holdfast/internal/cluster"
+	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/bundle"
+)
+
+// Upgrades is a fake of this host's part in upgrades and in jobs, with the hosts
+// node1 to node3 and version 1.0.0. It checks bundles and plans as an agent does.
+// A run goes on by one stage at each look at it.
+type Upgrades struct {
+	*Jobs
+
+	mu      sync.Mutex
+	bundles map[string]stored
+	report  check.Report
+	shown   *api.Upgrade // what Upgrade answers instead of how the run stands
+	fails   string       // id of the step that fails once
+	run     *run         // the last one
+	version string
+	touched map[cluster.HostID]upgrade.HostState
+	cluster upgrade.ClusterState
+	last    struct{ bundle, run, to string } // of the last upgrade
+	sent    []string
+	asked   []api.UpgradeRequest
+}
+
+// stored is a bundle that was taken in.
+type stored struct {
+	api.Bundle
+	manifest upgrade.Manifest
+	text     []byte
+}
+
+// NewUpgrades returns a fake beside a fake of jobs.
+func NewUpgrades(jobs *Jobs) *Upgrades {
+	f := &Upgrades{Jobs: jobs, bundles: map[string]stored{}, version: "1.0.0", touched: map[cluster.HostID]upgrade.HostState{}, cluster: upgrade.Normal}
+	f.report = check.Report{
+		When: check.Before, Cluster: "prod", From: "1.0.0", To: "1.1.0", Bundle: "app", Began: jobs.Now, Ended: jobs.Now,
+		Hosts: []check.HostRow{{Name: "node1", Local: true, Version: "1.0.0"}, {Name: "node2", Version: "1.0.0"}, {Name: "node3", Version: "1.0.0"}},
+		Findings: []check.Finding{
+			{Check: "time-skew", Scope: check.ScopeHost, Where: "node2", Host: "node2", Level: check.Warn, Text: "its clock is 2 s late", Remedy: "let it follow a time server"},
+			{Check: "free-space", Scope: check.ScopeCluster, Level: check.OK, Text: "Free space"},
+		},
+	}
+	return f
+}
+
+// SetReport sets what checks find.
+func (f *Upgrades) SetReport(r check.Report) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.report = r
+}
+
+// Show sets what Upgrade answers; nil: how the run stands.
+func (f *Upgrades) Show(u *api.Upgrade) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.shown = u
+}
+
+// FailStep makes a step fail once.
+func (f *Upgrades) FailStep(id string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.fails = id
+}
+
+// Sent returns the guests that were sent away: NAME to HOST.
+func (f *Upgrades) Sent() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.sent)
+}
+
+// Asked returns the requests to plan, to check and to run, in order.
+func (f *Upgrades) Asked() []api.UpgradeRequest {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.asked)
+}
+
+// PutBundle is as server.Upgrades wants it.
+func (f *Upgrades) PutBundle(ctx context.Context, file io.Reader, trust api.BundleTrust) (api.Bundle, error) {
+	o := bundle.Options{AllowUnsigned: trust.AllowUnsigned, Signature: trust.Signature}
+	for _, text := range trust.Keys {
+		key, err := bundle.ParsePublicKey([]byte(text))
+		if err != nil {
+			return api.Bundle{}, api.Errorf(api.KindInvalid, "public key: %w", err)
+		}
+		o.Keys = append(o.Keys, key)
+	}
+	var text bytes.Buffer
+	rep, err := bundle.Verify(ctx, io.TeeReader(file, &text), o)
+	if err != nil {
+		return api.Bundle{}, api.Errorf(api.KindInvalid, "bundle: %w", err)
+	}
+	if _, err := io.Copy(&text, file); err != nil {
+		return api.Bundle{}, fmt.Errorf("read the bundle: %w", err)
+	}
+	sum := sha256.Sum256(text.Bytes())
+	b := api.Bundle{
+		SHA256: hex.EncodeToString(sum[:]), Size: int64(text.Len()), Name: rep.Manifest.Name, Version: rep.Manifest.Version,
+		Unsigned: !rep.Signed, KeyID: rep.KeyID,
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.bundles[b.SHA256] = stored{b, *rep.Manifest, text.Bytes()}
+	return b, nil
+}
+
+// OpenBundle is as server.Upgrades wants it.
+func (f *Upgrades) OpenBundle(sha string, offset int64) (io.ReadCloser, int64, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	b, err := f.bundle(sha)
+	if err != nil {
+		return nil, 0, err
+	}
+	if offset < 0 || offset > b.Size {
+		return nil, 0, api.Errorf(api.KindInvalid, "offset %d: the bundle has %d bytes", offset, b.Size)
+	}
+	return io.NopCloser(bytes.NewReader(b.text[offset:])), b.Size, nil
+}
+
+// bundle finds a bundle. The caller holds mu.
+func (f *Upgrades) bundle(sha string) (stored, error) {
+	b, ok := f.bundles[sha]
+	if !ok {
+		return b, api.Errorf(api.KindInvalid, "bundle %.70q: this agent does not have it", sha)
+	}
+	return b, nil
+}
+
+// GatherFacts is as server.Upgrades wants it: the facts are the request.
+func (f *Upgrades) GatherFacts(_ context.Context, request []byte) ([]byte, error) {
+	if !json.Valid(request) {
+		return nil, api.Errorf(api.KindInvalid, "request for facts: it is no JSON")
+	}
+	return request, nil
+}
+
+// SendGuest is as server.Upgrades wants it.
+func (f *Upgrades) SendGuest(_ context.Context, uuid, name string, to cluster.HostID) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if uuid == "" {
+		return api.Errorf(api.KindInvalid, "guest %q: no such guest runs here", name)
+	}
+	f.sent = append(f.sent, fmt.Sprintf("%s to %s", name, to))
+	return nil
+}
+
+// PlanUpgrade is as server.Upgrades wants it.
+func (f *Upgrades) PlanUpgrade(_ context.Context, r api.UpgradeRequest) (upgrade.Plan, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.asked = append(f.asked, r)
+	return f.plan(r)
+}
+
+// CheckUpgrade is as server.Upgrades wants it.
+func (f *Upgrades) CheckUpgrade(_ context.Context, r api.UpgradeRequest) (check.Report, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.asked = append(f.asked, r)
+	if _, err := f.plan(r); r.Bundle != "" && err != nil {
+		return check.Report{}, err
+	}
+	return f.report, nil
+}
+
+// ReportUpgrade is as server.Upgrades wants it.
+func (f *Upgrades) ReportUpgrade(context.Context) (check.Report, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.run == nil {
+		return check.Report{}, api.Errorf(api.KindRefused, "report: no upgrade has run yet")
+	}
+	r := f.report
+	r.When = check.After
+	return r, nil
+}
+
+// plan plans. The caller holds mu.
+func (f *Upgrades) plan(r api.UpgradeRequest) (upgrade.Plan, error) {
+	if r.Purpose == upgrade.ForCommit || r.Purpose == upgrade.ForRollback {
+		return f.planBack(r)
+	}
+	b, err := f.bundle(r.Bundle)
+	if err != nil {
+		return upgrade.Plan{}, err
+	}
+	inv := upgrade.Inventory{Cluster: "prod", Version: f.version}
+	if r.Version != "" {
+		inv.Version = r.Version
+	}
+	for _, name := range nodes() {
+		inv.Hosts = append(inv.Hosts, upgrade.Host{Name: name, MemoryMiB: 8192})
+		inv.VMs = append(inv.VMs, upgrade.VM{Name: "vm-" + string(name), UUID: "u-" + string(name), Host: name, MemoryMiB: 1024, Running: true})
+	}
+	if r.Inventory != nil {
+		if inv, err = upgrade.Overlay(inv, *r.Inventory); err != nil {
+			return upgrade.Plan{}, api.Errorf(api.KindInvalid, "%w", err)
+		}
+	}
+	p, err := upgrade.Build(b.manifest, inv, r.Options)
+	if err != nil {
+		return p, api.Errorf(api.KindInvalid, "%w", err)
+	}
+	return p, nil
+}
+
+func nodes() []cluster.HostID { return []cluster.HostID{"node1", "node2", "node3"} }
+
+// planBack plans a rollback or a commit. The caller holds mu.
+func (f *Upgrades) planBack(r api.UpgradeRequest) (upgrade.Plan, error) {
+	if f.last.run == "" {
+		return upgrade.Plan{}, api.Errorf(api.KindRefused, "%s: no upgrade has run that is not committed", r.Purpose)
+	}
+	p := upgrade.Plan{Format: 1, Purpose: r.Purpose, Bundle: f.bundles[f.last.bundle].Name, From: f.version, To: f.last.to, Begin: upgrade.Status{Cluster: f.cluster}}
+	p.Options.Mode, p.Options.MaxUnavailable = upgrade.Rolling, upgrade.Limit{Count: 1}
+	kind, stage := upgrade.KindCommit, upgrade.Stage{Name: "modules", Kind: upgrade.Change}
+	hosts := nodes()
+	switch {
+	case r.Purpose == upgrade.ForRollback:
+		p.From, p.To = p.To, p.From
+		kind, stage.Name, stage.Kind = upgrade.KindAction, "hosts", upgrade.Turn
+		if len(r.Hosts) > 0 {
+			hosts = r.Hosts
+		}
+	case f.cluster != upgrade.Prepared:
+		p.Findings = append(p.Findings, upgrade.Finding{Rule: "not-prepared", Level: upgrade.Block, Text: fmt.Sprintf("The cluster is %s: only an upgrade that is done on all hosts can be committed.", f.cluster), Remedy: "finish the upgrade, or roll it back"})
+	}
+	for _, h := range hosts {
+		if !slices.Contains(nodes(), h) {
+			return p, api.Errorf(api.KindInvalid, "host %q: no such host", h)
+		}
+		if r.Purpose == upgrade.ForRollback && f.touched[h] == "" {
+			return p, api.Errorf(api.KindRefused, "rollback: %s was never upgraded", h)
+		}
+		var s upgrade.Step
+		s.ID, s.Host, s.Kind = string(h)+"/"+string(r.Purpose), h, kind
+		stage.Chains = append(stage.Chains, upgrade.Chain{Host: h, Steps: []upgrade.Step{s}})
+		p.Hosts = append(p.Hosts, upgrade.PlannedHost{Name: h, Version: f.last.to, Wave: len(p.Hosts) + 1})
+	}
+	p.Stages = []upgrade.Stage{stage}
+	return p, nil
+}
+
+// RunUpgrade is as server.Upgrades wants it.
+func (f *Upgrades) RunUpgrade(_ context.Context, user string, r api.UpgradeRequest) (api.Begun, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.asked = append(f.asked, r)
+	if f.run != nil && f.run.job.State != "ended" {
+		return api.Begun{}, api.Errorf(api.KindRefused, "%s of %s is %s: only one at a time", f.run.job.ID, f.run.job.User, f.run.job.State)
+	}
+	p, err := f.plan(r)
+	if err != nil {
+		return api.Begun{}, err
+	}
+	if p.Blocked() || check.Worst(f.report.Findings) == check.Fail {
+		rep := f.report
+		return api.Begun{Plan: p, Report: &rep}, nil
+	}
+	if p.Purpose == upgrade.ForUpgrade {
+		f.last.bundle, f.last.to, f.last.run = r.Bundle, p.To, fmt.Sprintf("upgrade-%d", len(f.asked))
+	}
+	f.run = newRun(p, api.Job{
+		ID: fmt.Sprintf("%s-%d", p.Purpose, len(f.asked)), Kind: "upgrade", Title: fmt.Sprintf("%s to %s %s", p.Purpose, p.Bundle, p.To), User: user,
+		State: "active", Began: f.Now,
+	})
+	f.run.begin()
+	f.mark()
+	j := f.run.shown(true)
+	return api.Begun{Job: &j, Plan: p}, nil
+}
+
+// AdmitHost is as server.Upgrades wants it.
+func (f *Upgrades) AdmitHost(_ context.Context, user string, host cluster.HostID, drop bool) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.run == nil || f.run.job.State == "ended":
+		return api.Errorf(api.KindRefused, "host %s: no upgrade is under way", host)
+	case !slices.Contains(nodes(), host):
+		return api.Errorf(api.KindInvalid, "host %q: the run has no such host", host)
+	case drop && host == "node1":
+		return api.Errorf(api.KindRefused, "drop %s: its agent is there", host)
+	case drop:
+		f.run.dropped[host] = user
+	default:
+		f.run.approved[host] = user
+	}
+	f.run.begin()
+	return nil
+}
+
+// Upgrade is as server.Upgrades wants it.
+func (f *Upgrades) Upgrade(context.Context) (api.Upgrade, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.shown != nil {
+		return *f.shown, nil
+	}
+	u := api.Upgrade{ClusterState: f.cluster, Version: f.version, Hosts: []api.UpgradeHost{}}
+	if f.run == nil {
+		for _, h := range nodes() {
+			u.Hosts = append(u.Hosts, api.UpgradeHost{Name: h})
+		}
+		return u, nil
+	}
+	f.look()
+	u.ClusterState, u.Version = f.cluster, f.version
+	f.run.describe(&u, f.touched)
+	b := f.bundles[f.last.bundle].Bundle
+	u.Bundle, u.Run = &b, f.last.run
+	return u, nil
+}

@@ -1,0 +1,214 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+
+	"connectrpc.com/connect"
+
+	"holdfast/internal/api"
+	apiv1 "holdfast/internal/api/v1"
+	"holdfast/internal/check"
+	"holdfast/internal/cluster"
+	"holdfast/internal/upgrade"
+)
+
+// Upgrades is what the server needs of this host's part in upgrades. All methods
+// may be called concurrently. Errors that are the caller's are *api.Error.
+type Upgrades interface {
+	// PutBundle takes a bundle in, after checking all of it.
+	PutBundle(ctx context.Context, file io.Reader, trust api.BundleTrust) (api.Bundle, error)
+	// OpenBundle reads the file of a bundle from an offset on; size is that of the
+	// whole file.
+	OpenBundle(sha256 string, offset int64) (file io.ReadCloser, size int64, err error)
+	// GatherFacts looks at this host: survey.Wanted to facts.Facts, in JSON.
+	GatherFacts(ctx context.Context, request []byte) ([]byte, error)
+	// SendGuest moves a guest of this host to another one.
+	SendGuest(ctx context.Context, uuid, name string, to cluster.HostID) error
+	// PlanUpgrade plans and begins nothing.
+	PlanUpgrade(ctx context.Context, r api.UpgradeRequest) (upgrade.Plan, error)
+	// CheckUpgrade looks at all hosts.
+	CheckUpgrade(ctx context.Context, r api.UpgradeRequest) (check.Report, error)
+	// RunUpgrade begins an upgrade, a rollback or a commit.
+	RunUpgrade(ctx context.Context, user string, r api.UpgradeRequest) (api.Begun, error)
+	// Upgrade tells how the last upgrade stands.
+	Upgrade(ctx context.Context) (api.Upgrade, error)
+	// AdmitHost approves or drops a host.
+	AdmitHost(ctx context.Context, user string, host cluster.HostID, drop bool) error
+	// ReportUpgrade makes the report of the last upgrade.
+	ReportUpgrade(ctx context.Context) (check.Report, error)
+}
+
+// upgradeHandler answers the calls about upgrades.
+type upgradeHandler struct{ up Upgrades }
+
+// chunk is how much of a bundle travels in one message, bytes.
+const chunk = 256 << 10
+
+// incoming reads the chunks of a stream.
+type incoming struct {
+	st   *connect.ClientStream[apiv1.PutBundleRequest]
+	rest []byte
+}
+
+func (r *incoming) Read(p []byte) (int, error) {
+	for len(r.rest) == 0 {
+		if !r.st.Receive() {
+			if err := r.st.Err(); err != nil {
+				return 0, err
+			}
+			return 0, io.EOF
+		}
+		r.rest = r.st.Msg().GetChunk()
+	}
+	n := copy(p, r.rest)
+	r.rest = r.rest[n:]
+	return n, nil
+}
+
+// PutBundle takes a bundle in.
+func (h *upgradeHandler) PutBundle(ctx context.Context, st *connect.ClientStream[apiv1.PutBundleRequest]) (*apiv1.PutBundleResponse, error) {
+	if !st.Receive() {
+		return nil, errors.Join(st.Err(), api.Errorf(api.KindInvalid, "bundle: nothing was sent"))
+	}
+	first := st.Msg()
+	b, err := h.up.PutBundle(ctx, &incoming{st, first.GetChunk()},
+		api.BundleTrust{Keys: first.GetKeys(), AllowUnsigned: first.GetAllowUnsigned(), Signature: first.GetSignature()})
+	if err != nil {
+		return nil, err
+	}
+	text, err := api.Document(b)
+	return &apiv1.PutBundleResponse{Bundle: text}, err
+}
+
+// GetBundle sends the file of a bundle.
+func (h *upgradeHandler) GetBundle(_ context.Context, req *apiv1.GetBundleRequest, out *connect.ServerStream[apiv1.GetBundleResponse]) (err error) {
+	f, size, err := h.up.OpenBundle(req.GetSha256(), req.GetOffset())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if err := out.Send(&apiv1.GetBundleResponse{Size: size}); err != nil {
+		return err
+	}
+	buf := make([]byte, chunk)
+	for {
+		n, rerr := api.ReadChunk(f, buf)
+		if n > 0 {
+			if err := out.Send(&apiv1.GetBundleResponse{Chunk: buf[:n]}); err != nil {
+				return err
+			}
+		}
+		switch {
+		case errors.Is(rerr, io.EOF):
+			return nil
+		case rerr != nil:
+			return rerr
+		}
+	}
+}
+
+// GatherFacts looks at this host.
+func (h *upgradeHandler) GatherFacts(ctx context.Context, req *apiv1.GatherFactsRequest) (*apiv1.GatherFactsResponse, error) {
+	facts, err := h.up.GatherFacts(ctx, req.GetRequest())
+	return &apiv1.GatherFactsResponse{Facts: facts}, err
+}
+
+// SendGuest moves a guest away.
+func (h *upgradeHandler) SendGuest(ctx context.Context, req *apiv1.SendGuestRequest) (*apiv1.SendGuestResponse, error) {
+	return &apiv1.SendGuestResponse{}, h.up.SendGuest(ctx, req.GetUuid(), req.GetName(), cluster.HostID(req.GetTo()))
+}
+
+// asked reads the document of a request.
+func asked(text []byte) (r api.UpgradeRequest, err error) {
+	if err := json.Unmarshal(text, &r); err != nil {
+		return r, api.Errorf(api.KindInvalid, "upgrade request: %w", err)
+	}
+	return r, nil
+}
+
+// PlanUpgrade plans.
+func (h *upgradeHandler) PlanUpgrade(ctx context.Context, req *apiv1.PlanUpgradeRequest) (*apiv1.PlanUpgradeResponse, error) {
+	r, err := asked(req.GetRequest())
+	if err != nil {
+		return nil, err
+	}
+	p, err := h.up.PlanUpgrade(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	text, err := api.Document(p)
+	return &apiv1.PlanUpgradeResponse{Plan: text}, err
+}
+
+// CheckUpgrade looks at all hosts.
+func (h *upgradeHandler) CheckUpgrade(ctx context.Context, req *apiv1.CheckUpgradeRequest) (*apiv1.CheckUpgradeResponse, error) {
+	r, err := asked(req.GetRequest())
+	if err != nil {
+		return nil, err
+	}
+	rep, err := h.up.CheckUpgrade(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	text, err := api.Document(rep)
+	return &apiv1.CheckUpgradeResponse{Report: text}, err
+}
+
+// RunUpgrade begins an upgrade, a rollback or a commit, in the caller's name.
+func (h *upgradeHandler) RunUpgrade(ctx context.Context, req *apiv1.RunUpgradeRequest) (*apiv1.RunUpgradeResponse, error) {
+	who, err := callerOf(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r, err := asked(req.GetRequest())
+	if err != nil {
+		return nil, err
+	}
+	b, err := h.up.RunUpgrade(ctx, who.user, r)
+	if err != nil {
+		return nil, err
+	}
+	out := &apiv1.RunUpgradeResponse{}
+	if b.Job != nil {
+		out.Job = api.JobToProto(*b.Job)
+	}
+	if b.Report != nil {
+		if out.Report, err = api.Document(b.Report); err != nil {
+			return nil, err
+		}
+	}
+	out.Plan, err = api.Document(b.Plan)
+	return out, err
+}
+
+// GetUpgrade tells how the last upgrade stands.
+func (h *upgradeHandler) GetUpgrade(ctx context.Context, _ *apiv1.GetUpgradeRequest) (*apiv1.GetUpgradeResponse, error) {
+	u, err := h.up.Upgrade(ctx)
+	if err != nil {
+		return nil, err
+	}
+	text, err := api.Document(u)
+	return &apiv1.GetUpgradeResponse{Upgrade: text}, err
+}
+
+// AdmitHost approves or drops a host, in the caller's name.
+func (h *upgradeHandler) AdmitHost(ctx context.Context, req *apiv1.AdmitHostRequest) (*apiv1.AdmitHostResponse, error) {
+	who, err := callerOf(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &apiv1.AdmitHostResponse{}, h.up.AdmitHost(ctx, who.user, cluster.HostID(req.GetHost()), req.GetDrop())
+}
+
+// ReportUpgrade makes a report.
+func (h *upgradeHandler) ReportUpgrade(ctx context.Context, _ *apiv1.ReportUpgradeRequest) (*apiv1.ReportUpgradeResponse, error) {
+	rep, err := h.up.ReportUpgrade(ctx)
+	if err != nil {
+		return nil, err
+	}
+	text, err := api.Document(rep)
+	return &apiv1.ReportUpgradeResponse{Report: text}, err
+}

@@ -1,0 +1,86 @@
+package upgrade
+
+import (
+	"fmt"
+	"slices"
+
+	"holdfast/internal/cluster"
+)
+
+// Members of Holdfast's own store are rebooted one after the other, however many
+// hosts may be out of service. Without a majority of them the management VM is
+// stopped, and a run in which two are away has nothing left for a fault.
+
+// reboots reports whether a chain takes its host away for a while.
+func (c *Chain) reboots() bool {
+	return slices.ContainsFunc(c.Steps, func(s Step) bool { return s.Kind == KindReboot })
+}
+
+// membersOf finds the chains in which members of the store are away.
+func (p *Planner) membersOf(s *Stage, first int) {
+	if s.Kind != Turn {
+		return
+	}
+	for i := range s.Chains {
+		if c := &s.Chains[i]; slices.Contains(p.plan.Members, c.Host) && c.reboots() {
+			p.members[c.Host] = append(p.members[c.Host], first+i)
+		}
+	}
+}
+
+// leaving reports whether a member is between the begin of its turn and its end.
+func (r *run) leaving(h cluster.HostID) bool {
+	return r.leaves[h] || slices.ContainsFunc(r.members[h], func(place int) bool {
+		l := r.at(place)
+		return l.begun && !l.over
+	})
+}
+
+// memberAway says why a member may not be taken away now, "" when it may or when
+// the host is none.
+func (r *run) memberAway(h cluster.HostID) string {
+	if len(r.members[h]) == 0 {
+		return ""
+	}
+	lost := 0 // members that the run does not wait for
+	why := ""
+	for _, m := range r.plan.Members {
+		switch {
+		case m == h:
+		case r.leaving(m):
+			return fmt.Sprintf("waits for %s: two members of the store are not taken away at once", m)
+		case r.up(m):
+		case r.known[m] && !r.dropped(m):
+			r.soon = true
+			return fmt.Sprintf("waits for %s, which is away: two members of the store are not taken away at once", m)
+		default:
+			lost++
+			why = fmt.Sprintf("waits for %s, which is away: without both the store has no majority", m)
+		}
+	}
+	if n := len(r.plan.Members); lost == 0 || n-lost-1 > n/2 {
+		return ""
+	}
+	r.soon = true
+	return why
+}
+
+// memberFindings look for members that are missing from the beginning.
+func (b *builder) memberFindings() {
+	for i := range b.inv.Hosts {
+		h := &b.inv.Hosts[i]
+		if !h.Member || !h.Down {
+			continue
+		}
+		for _, s := range b.plan.Stages {
+			if s.Kind == Turn && slices.ContainsFunc(s.Chains, func(c Chain) bool { return c.Host != h.Name && b.hosts[c.Host].Member && c.reboots() }) {
+				b.find(Finding{
+					Rule: "member-down", Level: Warn, Host: h.Name,
+					Text:   "The host is a member of Holdfast's store and is down. Others are not rebooted as long as that would leave the store without a majority.",
+					Remedy: "repair the host, or put another member in its place",
+				})
+				break
+			}
+		}
+	}
+}

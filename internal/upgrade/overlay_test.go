@@ -1,0 +1,105 @@
+package upgrade
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"holdfast/internal/cluster"
+)
+
+// live is what three agents report.
+func live() Inventory {
+	inv := hosts(3)
+	inv.Version = ""
+	for i := range inv.Hosts {
+		inv.Hosts[i].Boot, inv.Hosts[i].Member = fmt.Sprint("b", i), true
+	}
+	inv.Hosts[0].Labels = map[string]string{"rack": "1", "tier": "db"}
+	inv.VMs[0].Fixed, inv.VMs[1].System = []string{"a device"}, "debian"
+	return inv
+}
+
+func TestOverlay(t *testing.T) {
+	before := live()
+	file := Inventory{
+		Cluster: "c", Version: "1.0.0",
+		Hosts: []Host{
+			{Name: "h2", Roles: []Role{RoleManager}, Group: "g", Version: "0.9.0", MemoryMiB: 1, Boot: "old", Down: true, Maintenance: true},
+			{Name: "h0", Labels: map[string]string{"tier": "web", "x": "y"}},
+		},
+		VMs: []VM{
+			{Name: "v0", Host: "h2", MemoryMiB: 5, Policy: PolicyStop, Fixed: []string{"a device", "a licence"}},
+			{Name: "v1", System: "centos6.5"}, {Name: "v2", System: "centos6.5"}, {Name: "gone"},
+		},
+		Pair:    &Pair{Nodes: []cluster.HostID{"h2", "h1"}, Active: "h1", Switch: []string{"s"}},
+		HA:      &Switch{Off: []string{"off"}, On: []string{"on"}},
+		Backups: map[string]BackupPlan{"x": {Provider: "mariadb", Settings: json.RawMessage(`{}`)}},
+		Status:  Watched{Replication: [][]string{{"/r"}}},
+		Running: "9",
+	}
+	in := live()
+	got, err := Overlay(in, file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(in, before) {
+		t.Errorf("what was reported was changed: %+v", in)
+	}
+	want := live()
+	want.Version, want.Pair, want.HA, want.Backups, want.Status = "1.0.0", file.Pair, file.HA, file.Backups, file.Status
+	h0, h1, h2 := want.Hosts[0], want.Hosts[1], want.Hosts[2]
+	h0.Labels = map[string]string{"rack": "1", "tier": "web", "x": "y"}
+	h2.Roles, h2.Group, h2.Version = []Role{RoleManager}, "g", "0.9.0"
+	want.Hosts = []Host{h2, h0, h1}
+	want.VMs[0].Policy, want.VMs[0].Fixed = PolicyStop, []string{"a device", "a licence"}
+	want.VMs[2].System = "centos6.5"
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	if same, err := Overlay(before, Inventory{}); err != nil || !reflect.DeepEqual(same, before) {
+		t.Errorf("nothing changes %+v to %+v, %v", before, same, err)
+	}
+	with := live()
+	with.Version = "2.0.0"
+	if got, err := Overlay(with, file); err != nil || got.Version != "2.0.0" {
+		t.Errorf("version %s, %v", got.Version, err)
+	}
+}
+
+func TestOverlayIsRefused(t *testing.T) {
+	for want, file := range map[string]Inventory{
+		"inventory: it is about cluster other, this one is c":    {Cluster: "other"},
+		`inventory: host "h1" is there twice`:                    {Hosts: []Host{{Name: "h1"}, {Name: "h1"}}},
+		"inventory: no agent reports of h7, h9: correct the nam": {Hosts: []Host{{Name: "h7"}, {Name: "h1"}, {Name: "h9"}}},
+		"inventory: no agent reports of h7: correct the names":   {Pair: &Pair{Nodes: []cluster.HostID{"h1", "h7"}}},
+	} {
+		if _, err := Overlay(live(), file); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("error %v, want %s", err, want)
+		}
+	}
+}
+
+func TestOverlayFindings(t *testing.T) {
+	in := live()
+	in.Version = "2.0.0"
+	file := Inventory{
+		Version: "1.0.0",
+		Hosts:   []Host{{Name: "h0", MemoryMiB: 1, CPUs: 4, CPUModel: "x", Kernel: "y", Maintenance: true}, {Name: "h1", MemoryMiB: in.Hosts[1].MemoryMiB, Member: true}},
+		VMs:     []VM{{Name: "v1"}, {Name: "gone"}},
+	}
+	var got []string
+	for _, f := range OverlayFindings(in, file) {
+		got = append(got, fmt.Sprintf("%s %s %s: %s", f.Level, f.Host, f.VM, f.Text))
+	}
+	if want := []string{
+		"warn  : The inventory says version 1.0.0. The cluster has 2.0.0, and that counts.",
+		"info h0 : The agent reports another memoryMiB, cpus, cpuModel, kernel, maintenance than the inventory says, and that counts.",
+		"warn  gone: The inventory has this VM, and no agent reports it.",
+	}; !slices.Equal(got, want) {
+		t.Errorf("findings %q", got)
+	}
+}

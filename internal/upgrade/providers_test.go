@@ -1,0 +1,67 @@
+package upgrade_test
+
+import (
+	"encoding/json"
+	"reflect"
+	"strings"
+	"testing"
+
+	"holdfast/internal/host/backup"
+	"holdfast/internal/host/backup/array"
+	"holdfast/internal/host/backup/files"
+	"holdfast/internal/host/backup/lvm"
+	"holdfast/internal/host/backup/mariadb"
+	"holdfast/internal/host/backup/mariadb/ctbackup"
+	"holdfast/internal/host/backup/qcow2"
+	"holdfast/internal/upgrade"
+)
+
+// The planner knows the providers that there are, and the settings that they take.
+func TestProvidersAreKnown(t *testing.T) {
+	for _, c := range []struct {
+		provider backup.Provider
+		options  any
+	}{
+		{files.Provider{}, files.Options{}}, {mariadb.Provider{}, mariadb.Options{}}, {ctbackup.Provider{}, ctbackup.Options{}},
+		{qcow2.Provider{}, qcow2.Options{}}, {lvm.Provider{}, lvm.Options{}}, {array.Provider{}, array.Options{}},
+	} {
+		settings := map[string]string{}
+		for _, f := range reflect.VisibleFields(reflect.TypeOf(c.options)) {
+			if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name != "" && !f.Anonymous {
+				settings[name] = "x"
+			}
+		}
+		name := c.provider.Name()
+		if got := faultsOf(t, name, settings); len(got) > 0 {
+			t.Errorf("%s with all of its settings: %v", name, got)
+		}
+		settings["more"] = "x"
+		if got := faultsOf(t, name, settings); len(got) != 1 || !strings.Contains(got[0], "has no setting more") {
+			t.Errorf("%s with one more: %v", name, got)
+		}
+	}
+}
+
+// faultsOf is what the planner finds wrong in a backup.
+func faultsOf(t *testing.T, provider string, settings map[string]string) (out []string) {
+	t.Helper()
+	text, err := json.Marshal(settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := upgrade.Manifest{
+		Name: "app", Version: "2.0.0", UpgradeFrom: []upgrade.Source{{Version: "1.*", Modes: []upgrade.Mode{upgrade.Offline}}},
+		Modules: []upgrade.Module{{Name: "m", Actions: upgrade.Actions{Install: &upgrade.Action{Run: []string{"x"}}}}},
+	}
+	inv := upgrade.Inventory{Version: "1.0.0", Hosts: []upgrade.Host{{Name: "h"}}, Backups: map[string]upgrade.BackupPlan{"b": {Provider: provider, Settings: text}}}
+	p, err := upgrade.Build(m, inv, upgrade.Options{Mode: upgrade.Offline, Backup: map[string]string{"m": "b"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range p.Findings {
+		if f.Level == upgrade.Block {
+			out = append(out, f.Text)
+		}
+	}
+	return out
+}
