@@ -146,7 +146,7 @@ func (e *engineRig) run(t *testing.T) (took time.Duration, cpu float64, txns ser
 	all.Go(func() { c.Run(work) })
 	pause(t, 2*time.Second) // connections and watches stand
 	began, before := time.Now(), cpuSeconds(t)
-	if err := engine.Submit(ctx, e.admin, job.Job{ID: "b1", Kind: "bench", Began: time.Now()}, e.plan, e.steps); err != nil {
+	if err := engine.Submit(ctx, e.admin, job.Job{ID: "b1", Kind: "bench", Began: time.Now()}, e.plan, e.steps, engine.Also{}); err != nil {
 		t.Fatal(err)
 	}
 	for {
