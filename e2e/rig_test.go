@@ -41,6 +41,10 @@ func (k kind) options(dir, exe string) lab.Options {
 		careOptions(&o)
 	case crowded:
 		o.Guests = 4
+	case owned:
+		o.Hosts, o.Guests, o.OwnSystem = 5, 8, true
+	case galera:
+		o.OwnSystem = true
 	}
 	return o
 }
@@ -180,7 +184,9 @@ func readyOn(t *testing.T, k kind) *rig {
 	t.Cleanup(func() {
 		if t.Failed() {
 			r.failed = true
-			r.mend(t)
+			if theRig == r { // it may be gone
+				r.mend(t)
+			}
 		}
 	})
 	r.healthy(t, 90*time.Second)

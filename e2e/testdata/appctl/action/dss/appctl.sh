@@ -1,0 +1,3 @@
+#!/bin/bash
+. "$(dirname "$(readlink -f "$0")")/../common.sh"
+module dss "$@"
