@@ -2,83 +2,21 @@ package ping
 
 import (
 	"context"
-	"fmt"
-	"math/rand/v2"
 	"net/netip"
-	"os"
-	"os/exec"
-	"runtime"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"holdfast/internal/nettest"
 )
 
-// space is a network namespace with one end of a cable in it.
-type space struct {
-	name string
-}
-
-// newSpaces makes two, joined by a cable: 192.0.2.N and 2001:db8::N on each end.
-func newSpaces(t *testing.T) (here, there space) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("network namespaces need root")
-	}
-	if _, err := exec.LookPath("ip"); err != nil {
-		t.Skipf("needs iproute2: %v", err)
-	}
-	var s [2]space
-	for i := range s {
-		s[i].name = fmt.Sprintf("hfping-%d-%x-%d", os.Getpid(), rand.Uint32(), i)
-		if out, err := exec.Command("ip", "netns", "add", s[i].name).CombinedOutput(); err != nil {
-			t.Skipf("no network namespaces: %v: %s", err, out)
-		}
-		t.Cleanup(func() {
-			if out, err := exec.Command("ip", "netns", "del", s[i].name).CombinedOutput(); err != nil {
-				t.Errorf("remove namespace %s: %v: %s", s[i].name, err, out)
-			}
-		})
-	}
-	s[0].ip(t, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", s[1].name)
-	for i, x := range s {
-		x.ip(t, "link", "set", "lo", "up")
-		x.ip(t, "addr", "add", fmt.Sprintf("192.0.2.%d/24", i+1), "dev", "eth0")
-		x.ip(t, "addr", "add", fmt.Sprintf("2001:db8::%d/64", i+1), "dev", "eth0", "nodad")
-		x.ip(t, "link", "set", "eth0", "up")
-	}
-	return s[0], s[1]
-}
-
-func (s space) ip(t *testing.T, args ...string) {
-	t.Helper()
-	args = append([]string{"-n", s.name}, args...)
-	if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
-		t.Fatalf("ip %s: %v: %s", strings.Join(args, " "), err, out)
-	}
-}
-
-// run opens a Pinger in the namespace and runs it for the rest of the test.
-func (s space) run(t *testing.T) *Pinger {
+// run opens a Pinger on a host and runs it for the rest of the test.
+func run(t *testing.T, on nettest.End) *Pinger {
 	t.Helper()
 	var p *Pinger
-	var err error
-	done := make(chan struct{})
-	go func() { // its thread, which is never unlocked, ends with it
-		defer close(done)
-		runtime.LockOSThread()
-		var f *os.File
-		if f, err = os.Open("/run/netns/" + s.name); err != nil {
-			return
-		}
-		defer f.Close()
-		if err = unix.Setns(int(f.Fd()), unix.CLONE_NEWNET); err == nil {
-			p, err = Open()
-		}
-	}()
-	<-done
+	err := on.Do(func() (err error) { p, err = Open(); return err })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,8 +40,8 @@ func await(t *testing.T, what string, ok func() bool) {
 
 // TestRealLoss: the cable is cut for a while, at the far end and at the near one.
 func TestRealLoss(t *testing.T) {
-	here, there := newSpaces(t)
-	p := here.run(t)
+	here, there := nettest.Cable(t)
+	p := run(t, here)
 	const every = 20 * ms
 	var live []*Target
 	for _, a := range []string{"192.0.2.2", "2001:db8::2"} {
@@ -129,18 +67,18 @@ func TestRealLoss(t *testing.T) {
 			t.Errorf("%v: losses on a cable that is whole: %+v, then %+v", x.Addr(), steady[i], c)
 		}
 	}
-	for _, s := range []space{there, here} {
+	for _, s := range []nettest.End{there, here} {
 		before := []Counts{live[0].Counts(), live[1].Counts()}
 		cut := time.Now()
-		s.ip(t, "link", "set", "eth0", "down")
+		s.IP(t, "link", "set", "eth0", "down")
 		await(t, "losses", func() bool {
 			return live[0].Counts().Lost >= before[0].Lost+20 && live[1].Counts().Lost >= before[1].Lost+20
 		})
-		s.ip(t, "link", "set", "eth0", "up")
+		s.IP(t, "link", "set", "eth0", "up")
 		if s == here { // an end that is down loses its addresses of IPv6
-			s.ip(t, "addr", "replace", "2001:db8::1/64", "dev", "eth0", "nodad")
+			s.IP(t, "addr", "replace", "2001:db8::1/64", "dev", "eth0", "nodad")
 		} else {
-			s.ip(t, "addr", "replace", "2001:db8::2/64", "dev", "eth0", "nodad")
+			s.IP(t, "addr", "replace", "2001:db8::2/64", "dev", "eth0", "nodad")
 		}
 		for i := range live {
 			x := live[i]
@@ -162,8 +100,8 @@ func TestRealLoss(t *testing.T) {
 // TestDeadTargetsDoNotHinder: the packets to many targets that nobody has wait in
 // the kernel; live ones are asked all the same.
 func TestDeadTargetsDoNotHinder(t *testing.T) {
-	here, _ := newSpaces(t)
-	p := here.run(t)
+	here, _ := nettest.Cable(t)
+	p := run(t, here)
 	const every = 50 * ms
 	for i := range 199 {
 		add(t, p, netip.AddrFrom4([4]byte{192, 0, 2, byte(20 + i)}), every)
@@ -178,8 +116,8 @@ func TestDeadTargetsDoNotHinder(t *testing.T) {
 // TestFullBufferIsNoLoss: the same with a socket whose buffer is small. What it
 // does not take is not lost.
 func TestFullBufferIsNoLoss(t *testing.T) {
-	here, _ := newSpaces(t)
-	p := here.run(t)
+	here, _ := nettest.Cable(t)
+	p := run(t, here)
 	var refused error
 	if err := p.v4.(*socket).raw.Control(func(fd uintptr) {
 		refused = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, 20<<10)

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 
+	"holdfast/internal/nettest"
 	"holdfast/internal/store"
-	"holdfast/internal/store/etcdstore/nettest"
 )
 
 // A connection whose packets were lost is tried again by the kernel after twice

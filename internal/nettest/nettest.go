@@ -1,5 +1,6 @@
 // Package nettest makes hosts for tests: network namespaces on one switch, whose
-// cables can be pulled and cut in one direction. Nothing of it has a name outside
+// cables can be pulled and cut in one direction, or two at the ends of one cable.
+// Nothing of it has a name outside
 // the test's process, and all of it is gone when that ends, however it ends.
 package nettest
 
@@ -32,38 +33,49 @@ type Net struct {
 // test where that is not possible: it takes root, iproute2 and nftables.
 func New(t *testing.T, n int) *Net {
 	t.Helper()
+	need(t, "ip", "nft")
+	made := &Net{drops: map[string]bool{}}
+	made.sw = space(t)
+	must(t, made.sw, "ip", "link", "add", "br0", "type", "bridge", "stp_state", "0", "forward_delay", "0")
+	must(t, made.sw, "ip", "link", "set", "br0", "up")
+	for i := range n {
+		h := space(t)
+		made.hosts = append(made.hosts, h)
+		must(t, made.sw, "ip", "link", "add", port(i), "type", "veth", "peer", "name", "eth0", "netns", path(h))
+		must(t, made.sw, "ip", "link", "set", port(i), "master", "br0", "up")
+		must(t, h, "ip", "link", "set", "lo", "up")
+		must(t, h, "ip", "addr", "add", made.Addr(i).String()+"/24", "dev", "eth0")
+		must(t, h, "ip", "link", "set", "eth0", "up")
+	}
+	return made
+}
+
+// need skips the test where it can not make networks.
+func need(t *testing.T, tools ...string) {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("network namespaces need root")
 	}
-	for _, tool := range []string{"ip", "nft"} {
+	for _, tool := range tools {
 		if _, err := exec.LookPath(tool); err != nil {
 			t.Skipf("needs iproute2 and nftables: %v", err)
 		}
 	}
-	made := &Net{drops: map[string]bool{}}
-	space := func() *os.File {
-		f, err := newSpace()
-		if err != nil {
-			t.Skipf("no network namespaces: %v", err)
-		}
-		t.Cleanup(func() { f.Close() }) // it is read-only: there is nothing to lose
-		return f
-	}
-	made.sw = space()
-	made.must(t, made.sw, "ip", "link", "add", "br0", "type", "bridge", "stp_state", "0", "forward_delay", "0")
-	made.must(t, made.sw, "ip", "link", "set", "br0", "up")
-	for i := range n {
-		h := space()
-		made.hosts = append(made.hosts, h)
-		end := fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), h.Fd())
-		made.must(t, made.sw, "ip", "link", "add", port(i), "type", "veth", "peer", "name", "eth0", "netns", end)
-		made.must(t, made.sw, "ip", "link", "set", port(i), "master", "br0", "up")
-		made.must(t, h, "ip", "link", "set", "lo", "up")
-		made.must(t, h, "ip", "addr", "add", made.Addr(i).String()+"/24", "dev", "eth0")
-		made.must(t, h, "ip", "link", "set", "eth0", "up")
-	}
-	return made
 }
+
+// space is a network namespace for the time of the test.
+func space(t *testing.T) *os.File {
+	t.Helper()
+	f, err := newSpace()
+	if err != nil {
+		t.Skipf("no network namespaces: %v", err)
+	}
+	t.Cleanup(func() { f.Close() }) // it is read-only: there is nothing to lose
+	return f
+}
+
+// path is how other programs find a namespace.
+func path(space *os.File) string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), space.Fd()) }
 
 // newSpace makes a network namespace that lives as long as the file is open.
 func newSpace() (*os.File, error) {
@@ -108,7 +120,7 @@ func (n *Net) Dial(ctx context.Context, host int, addr string) (conn net.Conn, e
 // Isolate pulls the host's cable: nothing goes in or out.
 func (n *Net) Isolate(t *testing.T, host int) {
 	t.Helper()
-	n.must(t, n.sw, "ip", "link", "set", port(host), "down")
+	must(t, n.sw, "ip", "link", "set", port(host), "down")
 }
 
 // CutFrom drops all that the host sends. The host does not notice by itself.
@@ -128,7 +140,7 @@ func (n *Net) Heal(t *testing.T, host int) {
 	t.Helper()
 	n.rule(t, "iifname "+port(host)+" drop", false)
 	n.rule(t, "oifname "+port(host)+" drop", false)
-	n.must(t, n.sw, "ip", "link", "set", port(host), "up")
+	must(t, n.sw, "ip", "link", "set", port(host), "up")
 }
 
 // rule turns a rule of the switch on or off.
@@ -146,11 +158,11 @@ func (n *Net) rule(t *testing.T, text string, on bool) {
 		}
 	}
 	b.WriteString(" }\n}\n")
-	n.must(t, n.sw, "nft", b.String())
+	must(t, n.sw, "nft", b.String())
 }
 
 // must runs a command in a namespace.
-func (n *Net) must(t *testing.T, space *os.File, argv ...string) string {
+func must(t *testing.T, space *os.File, argv ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), commandLimit) // also in cleanups
 	defer cancel()
