@@ -239,55 +239,32 @@ func (c *client) verify(ctx context.Context, rec backup.Receipt) error {
 
 // Restore rolls every file system back to its snapshot, which stays, and waits
 // until the array has done it. What uses the file systems must be stopped.
-func (p Provider) Restore(ctx context.Context, rec backup.Receipt) (err error) {
+func (p Provider) Restore(ctx context.Context, rec backup.Receipt) error {
 	var o Options
-	if err := backup.CheckReceipt(rec, name, &o); err != nil {
-		return err
-	}
-	lock, err := backup.Acquire(ctx, rec.Request())
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, lock.Release()) }()
-	err = p.with(ctx, o, func(c *client) error {
-		if err := c.verify(ctx, rec); err != nil {
-			return err
-		}
-		for _, s := range rec.Snapshots {
-			if err := c.rollBack(ctx, s); err != nil {
-				return fmt.Errorf("roll %s back: %w", s.Of, err)
+	return backup.Restore(ctx, rec, name, &o, func(*backup.Lock) error {
+		return p.with(ctx, o, func(c *client) error {
+			if err := c.verify(ctx, rec); err != nil {
+				return err
 			}
-		}
-		return nil
+			for _, s := range rec.Snapshots {
+				if err := c.rollBack(ctx, s); err != nil {
+					return fmt.Errorf("roll %s back: %w", s.Of, err)
+				}
+			}
+			return nil
+		})
 	})
-	if err != nil {
-		return fmt.Errorf("restore backup %s: %w", rec.ID, err)
-	}
-	return nil
 }
 
 // Delete removes the snapshots and the receipt.
-func (p Provider) Delete(ctx context.Context, rec backup.Receipt) (err error) {
+func (p Provider) Delete(ctx context.Context, rec backup.Receipt) error {
 	var o Options
-	if err := backup.CheckReceipt(rec, name, &o); err != nil {
-		return err
-	}
-	if there, err := backup.Exists(rec.Dir); err != nil || !there {
-		return err
-	}
-	lock, err := backup.Acquire(ctx, rec.Request())
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, lock.Release()) }()
-	err = p.with(ctx, o, func(c *client) error { return c.removeAll(ctx, rec.ID, o.FileSystems) })
-	if err == nil {
-		err = backup.Discard(rec.Request().File())
-	}
-	if err != nil {
-		return fmt.Errorf("delete backup %s: %w", rec.ID, err)
-	}
-	return nil
+	return backup.Delete(ctx, rec, name, &o, func(*backup.Lock) error {
+		if err := p.with(ctx, o, func(c *client) error { return c.removeAll(ctx, rec.ID, o.FileSystems) }); err != nil {
+			return err
+		}
+		return backup.Discard(rec.Request().File())
+	})
 }
 
 // Probe looks for the snapshots and for the receipt.

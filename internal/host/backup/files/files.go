@@ -91,32 +91,24 @@ var _ backup.Provider = Provider{}
 func (Provider) Name() string { return name }
 
 // Backup writes the archive, its list and the receipt.
-func (p Provider) Backup(ctx context.Context, q backup.Request) (rec backup.Receipt, err error) {
+func (p Provider) Backup(ctx context.Context, q backup.Request) (backup.Receipt, error) {
 	var o Options
 	if err := q.Prepare(&o); err != nil {
-		return rec, err
+		return backup.Receipt{}, err
 	}
 	if err := o.check(q.Dir); err != nil {
-		return rec, fmt.Errorf("backup %s: %w", q.ID, err)
+		return backup.Receipt{}, fmt.Errorf("backup %s: %w", q.ID, err)
 	}
-	lock, err := backup.Acquire(ctx, q)
-	if err != nil {
-		return rec, err
-	}
-	defer func() { err = errors.Join(err, lock.Release()) }()
-	if state, err := p.Probe(ctx, q); err != nil || state == backup.Done {
-		if err == nil {
-			rec, err = backup.Load(q)
+	return backup.Make(ctx, q, func(*backup.Lock) (backup.State, error) { return p.Probe(ctx, q) }, func(*backup.Lock) (backup.Receipt, error) {
+		if err := discard(q); err != nil {
+			return backup.Receipt{}, fmt.Errorf("backup %s: remove what an earlier attempt has left: %w", q.ID, err)
 		}
-		return rec, err
-	}
-	if err := discard(q); err != nil {
-		return rec, fmt.Errorf("backup %s: remove what an earlier attempt has left: %w", q.ID, err)
-	}
-	if rec, err = p.make(ctx, q, o); err != nil {
-		return backup.Receipt{}, errors.Join(fmt.Errorf("backup %s of files: %w", q.ID, err), discard(q))
-	}
-	return rec, nil
+		rec, err := p.make(ctx, q, o)
+		if err != nil {
+			return rec, errors.Join(fmt.Errorf("backup %s of files: %w", q.ID, err), discard(q))
+		}
+		return rec, nil
+	})
 }
 
 func discard(q backup.Request) error {
@@ -202,28 +194,17 @@ func (Provider) Probe(_ context.Context, q backup.Request) (backup.State, error)
 
 // Delete removes the archive, its list, what was put aside by a restore, and the
 // receipt.
-func (Provider) Delete(ctx context.Context, rec backup.Receipt) (err error) {
+func (Provider) Delete(ctx context.Context, rec backup.Receipt) error {
 	var d data
-	if err := backup.CheckReceipt(rec, name, &d); err != nil {
-		return err
-	}
-	if there, err := backup.Exists(rec.Dir); err != nil || !there {
-		return err
-	}
-	q := rec.Request()
-	lock, err := backup.Acquire(ctx, q)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, lock.Release()) }()
-	for _, path := range slices.Concat(d.Paths, d.Absent) {
-		if err := (backup.Place{Path: path, ID: rec.ID}).Forget(); err != nil {
-			return fmt.Errorf("delete backup %s: %w", rec.ID, err)
+	return backup.Delete(ctx, rec, name, &d, func(*backup.Lock) error {
+		for _, path := range slices.Concat(d.Paths, d.Absent) {
+			if err := (backup.Place{Path: path, ID: rec.ID}).Forget(); err != nil {
+				return err
+			}
 		}
-	}
-	// The receipt goes last, so that a crash leaves something to delete by.
-	if err := backup.Discard(q.Path(work), q.Path(archive), q.Path(list)); err != nil {
-		return fmt.Errorf("delete backup %s: %w", rec.ID, err)
-	}
-	return backup.Discard(q.File())
+		if err := backup.Discard(rec.Path(work), rec.Path(archive), rec.Path(list)); err != nil {
+			return err
+		}
+		return backup.Discard(rec.Request().File())
+	})
 }

@@ -25,23 +25,14 @@ func (Provider) Verify(ctx context.Context, rec backup.Receipt) error {
 // Restore puts every path back as it was. It verifies the archive, unpacks all of
 // it beside the paths, and then replaces one path after the other. What was there
 // is kept beside the path until Delete.
-func (Provider) Restore(ctx context.Context, rec backup.Receipt) (err error) {
+func (Provider) Restore(ctx context.Context, rec backup.Receipt) error {
 	var d data
-	if err := backup.CheckReceipt(rec, name, &d); err != nil {
-		return err
-	}
-	lock, err := backup.Acquire(ctx, rec.Request())
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, lock.Release()) }()
-	if err := read(ctx, rec, d, nil); err != nil {
-		return err
-	}
-	if err := restore(ctx, rec, d); err != nil {
-		return fmt.Errorf("restore backup %s: %w", rec.ID, err)
-	}
-	return nil
+	return backup.Restore(ctx, rec, name, &d, func(*backup.Lock) error {
+		if err := read(ctx, rec, d, nil); err != nil {
+			return err
+		}
+		return restore(ctx, rec, d)
+	})
 }
 
 func restore(ctx context.Context, rec backup.Receipt, d data) error {

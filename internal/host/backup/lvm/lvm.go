@@ -72,33 +72,25 @@ func (Provider) Name() string { return name }
 
 // Backup makes a snapshot of each volume. File systems on them are caught as they
 // are: stop what writes, or rely on their journals.
-func (p Provider) Backup(ctx context.Context, q backup.Request) (rec backup.Receipt, err error) {
+func (p Provider) Backup(ctx context.Context, q backup.Request) (backup.Receipt, error) {
 	var o Options
 	if err := q.Prepare(&o); err != nil {
-		return rec, err
+		return backup.Receipt{}, err
 	}
 	if err := o.check(q.ID); err != nil {
-		return rec, fmt.Errorf("backup %s: %w", q.ID, err)
+		return backup.Receipt{}, fmt.Errorf("backup %s: %w", q.ID, err)
 	}
-	lock, err := backup.Acquire(ctx, q)
-	if err != nil {
-		return rec, err
-	}
-	defer func() { err = errors.Join(err, lock.Release()) }()
-	t := tool{lock: lock}
-	if state, err := t.state(ctx, q, o); err != nil || state == backup.Done {
-		if err == nil {
-			rec, err = backup.Load(q)
+	return backup.Make(ctx, q, func(l *backup.Lock) (backup.State, error) { return tool{lock: l}.state(ctx, q, o) }, func(l *backup.Lock) (backup.Receipt, error) {
+		t := tool{lock: l}
+		rec, err := t.all(ctx, q, o)
+		if err != nil {
+			// The context may have ended; what was made is taken back all the same.
+			undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoLimit)
+			defer cancel()
+			return rec, errors.Join(fmt.Errorf("backup %s of logical volumes: %w", q.ID, err), t.removeAll(undo, q.ID, o.Volumes), backup.Discard(q.File(), q.Path(merging)))
 		}
-		return rec, err
-	}
-	if rec, err = t.all(ctx, q, o); err != nil {
-		// The context may have ended; what was made is taken back all the same.
-		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoLimit)
-		defer cancel()
-		return backup.Receipt{}, errors.Join(fmt.Errorf("backup %s of logical volumes: %w", q.ID, err), t.removeAll(undo, q.ID, o.Volumes), backup.Discard(q.File(), q.Path(merging)))
-	}
-	return rec, nil
+		return rec, nil
+	})
 }
 
 // undoLimit bounds the removal of snapshots after a failure.
@@ -184,19 +176,8 @@ func whole(rec backup.Receipt, have map[string]volume, done []string) error {
 // Restore merges the snapshots into their volumes and waits until that is done. It
 // fails with ErrBusy, and changes nothing, when one of them is open: LVM would put
 // the merge off until the volume is activated anew.
-func (Provider) Restore(ctx context.Context, rec backup.Receipt) (err error) {
-	if err := backup.CheckReceipt(rec, name, &struct{}{}); err != nil {
-		return err
-	}
-	lock, err := backup.Acquire(ctx, rec.Request())
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, lock.Release()) }()
-	if err := (tool{lock: lock}).restore(ctx, rec); err != nil {
-		return fmt.Errorf("restore backup %s: %w", rec.ID, err)
-	}
-	return nil
+func (Provider) Restore(ctx context.Context, rec backup.Receipt) error {
+	return backup.Restore(ctx, rec, name, &struct{}{}, func(l *backup.Lock) error { return tool{lock: l}.restore(ctx, rec) })
 }
 
 func (t tool) restore(ctx context.Context, rec backup.Receipt) error {
@@ -265,22 +246,13 @@ func (t tool) merged(ctx context.Context, rec backup.Receipt) error {
 }
 
 // Delete removes the snapshots that are left, and the receipt.
-func (Provider) Delete(ctx context.Context, rec backup.Receipt) (err error) {
-	if err := backup.CheckReceipt(rec, name, &struct{}{}); err != nil {
-		return err
-	}
-	if there, err := backup.Exists(rec.Dir); err != nil || !there {
-		return err
-	}
-	lock, err := backup.Acquire(ctx, rec.Request())
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, lock.Release()) }()
-	if err := (tool{lock: lock}).removeAll(ctx, rec.ID, rec.What); err != nil {
-		return fmt.Errorf("delete backup %s: %w", rec.ID, err)
-	}
-	return backup.Discard(rec.Path(merging), rec.Request().File())
+func (Provider) Delete(ctx context.Context, rec backup.Receipt) error {
+	return backup.Delete(ctx, rec, name, &struct{}{}, func(l *backup.Lock) error {
+		if err := (tool{lock: l}).removeAll(ctx, rec.ID, rec.What); err != nil {
+			return err
+		}
+		return backup.Discard(rec.Path(merging), rec.Request().File())
+	})
 }
 
 // Probe looks for the snapshots and for the receipt.

@@ -72,35 +72,27 @@ func (p Provider) log() *slog.Logger {
 }
 
 // Backup finds the server, backs it up and looks whether what came out is whole.
-func (p Provider) Backup(ctx context.Context, q backup.Request) (rec backup.Receipt, err error) {
+func (p Provider) Backup(ctx context.Context, q backup.Request) (backup.Receipt, error) {
 	var o Options
 	if err := q.Prepare(&o); err != nil {
-		return rec, err
+		return backup.Receipt{}, err
 	}
 	if o.Method == "" {
 		o.Method = Files
 	}
 	if o.Method != Files && o.Method != Dump {
-		return rec, fmt.Errorf("backup %s: method %q: want %s or %s", q.ID, o.Method, Files, Dump)
+		return backup.Receipt{}, fmt.Errorf("backup %s: method %q: want %s or %s", q.ID, o.Method, Files, Dump)
 	}
-	lock, err := backup.Acquire(ctx, q)
-	if err != nil {
-		return rec, err
-	}
-	defer func() { err = errors.Join(err, lock.Release()) }()
-	if state, err := p.Probe(ctx, q); err != nil || state == backup.Done {
-		if err == nil {
-			rec, err = backup.Load(q)
+	return backup.Make(ctx, q, func(*backup.Lock) (backup.State, error) { return p.Probe(ctx, q) }, func(l *backup.Lock) (backup.Receipt, error) {
+		if err := discard(q); err != nil {
+			return backup.Receipt{}, fmt.Errorf("backup %s: remove what an earlier attempt has left: %w", q.ID, err)
 		}
-		return rec, err
-	}
-	if err := discard(q); err != nil {
-		return rec, fmt.Errorf("backup %s: remove what an earlier attempt has left: %w", q.ID, err)
-	}
-	if rec, err = p.make(ctx, q, o, lock); err != nil {
-		return backup.Receipt{}, errors.Join(fmt.Errorf("backup %s of mariadb: %w", q.ID, err), discard(q))
-	}
-	return rec, nil
+		rec, err := p.make(ctx, q, o, l)
+		if err != nil {
+			return rec, errors.Join(fmt.Errorf("backup %s of mariadb: %w", q.ID, err), discard(q))
+		}
+		return rec, nil
+	})
 }
 
 func discard(q backup.Request) error {
@@ -161,53 +153,31 @@ func verify(ctx context.Context, rec backup.Receipt, d data) (err error) {
 // Restore puts the server's contents back. See the package for what the server has
 // to do meanwhile: it fails with ErrBusy when files are to be restored and a
 // server has them open.
-func (p Provider) Restore(ctx context.Context, rec backup.Receipt) (err error) {
+func (p Provider) Restore(ctx context.Context, rec backup.Receipt) error {
 	var d data
-	if err := backup.CheckReceipt(rec, name, &d); err != nil {
-		return err
-	}
-	lock, err := backup.Acquire(ctx, rec.Request())
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, lock.Release()) }()
-	if d.Method == Dump {
-		if err = verify(ctx, rec, d); err == nil {
-			err = p.restoreDump(ctx, rec, d, lock)
+	return backup.Restore(ctx, rec, name, &d, func(l *backup.Lock) error {
+		if d.Method != Dump {
+			return restoreFiles(ctx, rec, d)
 		}
-	} else {
-		err = restoreFiles(ctx, rec, d)
-	}
-	if err != nil {
-		return fmt.Errorf("restore backup %s: %w", rec.ID, err)
-	}
-	return nil
+		if err := verify(ctx, rec, d); err != nil {
+			return err
+		}
+		return p.restoreDump(ctx, rec, d, l)
+	})
 }
 
 // Delete removes the backup, the data directory that a restore has put aside, and
 // the receipt.
-func (Provider) Delete(ctx context.Context, rec backup.Receipt) (err error) {
+func (Provider) Delete(ctx context.Context, rec backup.Receipt) error {
 	var d data
-	if err := backup.CheckReceipt(rec, name, &d); err != nil {
-		return err
-	}
-	if there, err := backup.Exists(rec.Dir); err != nil || !there {
-		return err
-	}
-	lock, err := backup.Acquire(ctx, rec.Request())
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, lock.Release()) }()
-	if d.Method == Files {
-		if err := (backup.Place{Path: d.Datadir, ID: rec.ID}).Forget(); err != nil {
-			return fmt.Errorf("delete backup %s: %w", rec.ID, err)
+	return backup.Delete(ctx, rec, name, &d, func(*backup.Lock) error {
+		if d.Method == Files {
+			if err := (backup.Place{Path: d.Datadir, ID: rec.ID}).Forget(); err != nil {
+				return err
+			}
 		}
-	}
-	if err := discard(rec.Request()); err != nil {
-		return fmt.Errorf("delete backup %s: %w", rec.ID, err)
-	}
-	return nil
+		return discard(rec.Request())
+	})
 }
 
 // Probe looks for the receipt and what it names.

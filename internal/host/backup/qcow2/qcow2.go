@@ -55,35 +55,32 @@ func (Provider) Name() string { return name }
 // Backup makes a snapshot in each image. Images that already have it, from an
 // attempt that was stopped half-way, are begun anew: all snapshots are of one
 // call. It fails with ErrBusy when an image is in use.
-func (p Provider) Backup(ctx context.Context, q backup.Request) (rec backup.Receipt, err error) {
+func (p Provider) Backup(ctx context.Context, q backup.Request) (backup.Receipt, error) {
 	var o Options
 	if err := q.Prepare(&o); err != nil {
-		return rec, err
+		return backup.Receipt{}, err
 	}
 	if err := o.check(); err != nil {
-		return rec, fmt.Errorf("backup %s: %w", q.ID, err)
+		return backup.Receipt{}, fmt.Errorf("backup %s: %w", q.ID, err)
 	}
-	t, err := find()
+	t, err := find(nil)
 	if err != nil {
-		return rec, fmt.Errorf("backup %s: %w", q.ID, err)
+		return backup.Receipt{}, fmt.Errorf("backup %s: %w", q.ID, err)
 	}
-	if t.lock, err = backup.Acquire(ctx, q); err != nil {
-		return rec, err
+	state := func(l *backup.Lock) (backup.State, error) {
+		t.lock = l
+		return t.state(ctx, q, o)
 	}
-	defer func() { err = errors.Join(err, t.lock.Release()) }()
-	if state, err := t.state(ctx, q, o); err != nil || state == backup.Done {
-		if err == nil {
-			rec, err = backup.Load(q)
+	return backup.Make(ctx, q, state, func(*backup.Lock) (backup.Receipt, error) {
+		rec, err := t.all(ctx, q, o)
+		if err != nil {
+			// The context may have ended; what was made is taken back all the same.
+			undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoLimit)
+			defer cancel()
+			return rec, errors.Join(fmt.Errorf("backup %s of qcow2 images: %w", q.ID, err), t.removeAll(undo, o.Images, snapshotName(q.ID)), backup.Discard(q.File()))
 		}
-		return rec, err
-	}
-	if rec, err = t.all(ctx, q, o); err != nil {
-		// The context may have ended; what was made is taken back all the same.
-		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoLimit)
-		defer cancel()
-		return backup.Receipt{}, errors.Join(fmt.Errorf("backup %s of qcow2 images: %w", q.ID, err), t.removeAll(undo, o.Images, snapshotName(q.ID)), backup.Discard(q.File()))
-	}
-	return rec, nil
+		return rec, nil
+	})
 }
 
 // undoLimit bounds the removal of snapshots after a failure.
@@ -128,7 +125,7 @@ func (Provider) Verify(ctx context.Context, rec backup.Receipt) error {
 	if err := backup.CheckReceipt(rec, name, &struct{}{}); err != nil {
 		return err
 	}
-	t, err := find()
+	t, err := find(nil)
 	if err == nil {
 		err = t.verify(ctx, rec)
 	}
@@ -159,22 +156,14 @@ func (t *tool) verify(ctx context.Context, rec backup.Receipt) error {
 
 // Restore gives each image the content of its snapshot, which stays. It fails with
 // ErrBusy, and changes nothing, when one of them is in use.
-func (Provider) Restore(ctx context.Context, rec backup.Receipt) (err error) {
-	if err := backup.CheckReceipt(rec, name, &struct{}{}); err != nil {
-		return err
-	}
-	t, err := find()
-	if err != nil {
-		return fmt.Errorf("restore backup %s: %w", rec.ID, err)
-	}
-	if t.lock, err = backup.Acquire(ctx, rec.Request()); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, t.lock.Release()) }()
-	if err := t.restore(ctx, rec); err != nil {
-		return fmt.Errorf("restore backup %s: %w", rec.ID, err)
-	}
-	return nil
+func (Provider) Restore(ctx context.Context, rec backup.Receipt) error {
+	return backup.Restore(ctx, rec, name, &struct{}{}, func(l *backup.Lock) error {
+		t, err := find(l)
+		if err != nil {
+			return err
+		}
+		return t.restore(ctx, rec)
+	})
 }
 
 func (t *tool) restore(ctx context.Context, rec backup.Receipt) error {
@@ -196,25 +185,17 @@ func (t *tool) restore(ctx context.Context, rec backup.Receipt) error {
 
 // Delete removes the snapshots and the receipt. An image that is in use is
 // ErrBusy.
-func (Provider) Delete(ctx context.Context, rec backup.Receipt) (err error) {
-	if err := backup.CheckReceipt(rec, name, &struct{}{}); err != nil {
-		return err
-	}
-	if there, err := backup.Exists(rec.Dir); err != nil || !there {
-		return err
-	}
-	t, err := find()
-	if err != nil {
-		return fmt.Errorf("delete backup %s: %w", rec.ID, err)
-	}
-	if t.lock, err = backup.Acquire(ctx, rec.Request()); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, t.lock.Release()) }()
-	if err := t.removeAll(ctx, rec.What, snapshotName(rec.ID)); err != nil {
-		return fmt.Errorf("delete backup %s: %w", rec.ID, err)
-	}
-	return backup.Discard(rec.Request().File())
+func (Provider) Delete(ctx context.Context, rec backup.Receipt) error {
+	return backup.Delete(ctx, rec, name, &struct{}{}, func(l *backup.Lock) error {
+		t, err := find(l)
+		if err != nil {
+			return err
+		}
+		if err := t.removeAll(ctx, rec.What, snapshotName(rec.ID)); err != nil {
+			return err
+		}
+		return backup.Discard(rec.Request().File())
+	})
 }
 
 // Probe looks into the images and for the receipt.
@@ -226,7 +207,7 @@ func (Provider) Probe(ctx context.Context, q backup.Request) (backup.State, erro
 	if err := o.check(); err != nil {
 		return "", fmt.Errorf("backup %s: %w", q.ID, err)
 	}
-	t, err := find()
+	t, err := find(nil)
 	if err != nil {
 		return "", fmt.Errorf("backup %s: %w", q.ID, err)
 	}
@@ -265,12 +246,13 @@ type tool struct {
 	lock *backup.Lock
 }
 
-func find() (*tool, error) {
+// find finds it; programs that it starts hold the lock, too, if there is one.
+func find(l *backup.Lock) (*tool, error) {
 	p, err := exec.LookPath("qemu-img")
 	if err != nil {
 		return nil, fmt.Errorf("qemu-img is not installed: %w", err)
 	}
-	return &tool{path: p}, nil
+	return &tool{path: p, lock: l}, nil
 }
 
 // opts names an image so that its format is never guessed from its content.

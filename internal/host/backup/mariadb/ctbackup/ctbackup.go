@@ -175,22 +175,21 @@ func (Provider) Name() string { return name }
 // Backup checks the choice and its answers and writes the receipt. With Stop it
 // fails with ErrStopFirst. With Done it takes stock of what the storage path
 // holds. With During the upgrade's own step makes the backup, later.
-func (Provider) Backup(ctx context.Context, q backup.Request) (rec backup.Receipt, err error) {
+func (p Provider) Backup(ctx context.Context, q backup.Request) (backup.Receipt, error) {
 	var o Options
 	if err := q.Prepare(&o); err != nil {
-		return rec, err
+		return backup.Receipt{}, err
 	}
 	if err := o.check(); err != nil {
-		return rec, fmt.Errorf("backup %s with ctbackup: %w", q.ID, err)
+		return backup.Receipt{}, fmt.Errorf("backup %s with ctbackup: %w", q.ID, err)
 	}
-	lock, err := backup.Acquire(ctx, q)
-	if err != nil {
-		return rec, err
-	}
-	defer func() { err = errors.Join(err, lock.Release()) }()
-	if rec, err := backup.Load(q); !errors.Is(err, fs.ErrNotExist) {
-		return rec, err
-	}
+	return backup.Make(ctx, q, func(*backup.Lock) (backup.State, error) { return p.Probe(ctx, q) }, func(*backup.Lock) (backup.Receipt, error) {
+		return write(ctx, q, o)
+	})
+}
+
+// write makes the receipt.
+func write(ctx context.Context, q backup.Request, o Options) (rec backup.Receipt, err error) {
 	now := time.Now().UTC().Truncate(time.Second)
 	d := data{Choice: o.Choice, Path: o.StoragePath}
 	rec = backup.Receipt{Provider: name, ID: q.ID, Host: q.Host, Dir: q.Dir, What: []string{"the database, by ctbackup"}, Where: o.StoragePath, When: now, Tool: name}
@@ -203,11 +202,11 @@ func (Provider) Backup(ctx context.Context, q backup.Request) (rec backup.Receip
 	default:
 		rec.Notes = []string{"an operator has said that the backup was made, in " + o.StoragePath}
 		if rec.SHA256, rec.Size, _, err = stock(ctx, o.StoragePath); err != nil {
-			return backup.Receipt{}, fmt.Errorf("backup %s with ctbackup: %w", q.ID, err)
+			return rec, fmt.Errorf("backup %s with ctbackup: %w", q.ID, err)
 		}
 	}
 	if rec.Data, err = json.Marshal(d); err != nil {
-		return backup.Receipt{}, err
+		return rec, err
 	}
 	return rec, backup.Save(rec)
 }
@@ -285,14 +284,8 @@ func (Provider) Restore(_ context.Context, rec backup.Receipt) error {
 }
 
 // Delete removes the receipt. The backup itself stays, it is not ours.
-func (Provider) Delete(_ context.Context, rec backup.Receipt) error {
-	if err := backup.CheckReceipt(rec, name, &data{}); err != nil {
-		return err
-	}
-	if there, err := backup.Exists(rec.Dir); err != nil || !there {
-		return err
-	}
-	return backup.Discard(rec.Request().File())
+func (Provider) Delete(ctx context.Context, rec backup.Receipt) error {
+	return backup.Delete(ctx, rec, name, &data{}, func(*backup.Lock) error { return backup.Discard(rec.Request().File()) })
 }
 
 // Probe looks for the receipt.
