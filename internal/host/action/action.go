@@ -32,9 +32,10 @@ type FileTree struct{ Source, Target string }
 type Systemd struct{ Stop, Start, Restart []string }
 
 // Packages installs those files of the bundle that fit the package manager of the
-// host. In the phase backup the versions are recorded and the packages that are
-// installed now are kept, as far as the manager's cache has them; in the phase
-// rollback they come back.
+// host. In the phase preCheck they are only looked at: whether what they replace
+// could be brought back. In the phase backup the versions are recorded and the
+// packages that are installed now are kept, as far as the manager's cache has them;
+// in the phase rollback they come back.
 type Packages struct{ Deb, RPM []string }
 
 // Image loads a container image from a file of the bundle.
@@ -42,6 +43,7 @@ type Image struct{ File, Tag string }
 
 // Phases that a built-in tells apart; in all others it does its work.
 const (
+	PhasePreCheck = "preCheck"
 	PhaseBackup   = "backup"
 	PhaseRollback = "rollback"
 	PhaseCommit   = "commit"

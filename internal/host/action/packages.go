@@ -1,14 +1,11 @@
 package action
 
 import (
+	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -30,29 +27,78 @@ type packageStep struct {
 type manager interface {
 	// info reads name, architecture and version from a package file.
 	info(ctx context.Context, file string) (pkg, error)
-	// versions returns the installed versions of a package, none when it is not there.
-	versions(ctx context.Context, p pkg) ([]string, error)
-	// cached returns where the file of an installed version may be.
+	// there returns what a host has of a package, of all architectures; none when it
+	// is not there.
+	there(ctx context.Context, name string) ([]instance, error)
+	// refuse says why what is there could not be brought back as it is. all is what
+	// the bundle installs.
+	refuse(x pkg, have []instance, all []pkg) error
+	// cached returns where the file of the version before may be.
 	cached(p pkg) ([]string, error)
-	// install and remove return commands, in their order.
+	// install and remove return commands, in their order. marks returns those that
+	// give packages the marks again that they had; were says that they are as before.
 	install(files []string, ps []pkg) [][]string
 	remove(ps []pkg) [][]string
+	marks(ps []pkg, were bool) [][]string
 	// locked says who has the manager's lock, "" when it is free.
 	locked() (string, error)
 	// lostRace recognizes what the manager says when another was faster.
 	lostRace(log string) bool
 }
 
-// pkg is a package of the bundle, and what was there before.
+// pkg is a package of the bundle, and what was there before. The records of agents
+// that did not know them lack WasArch and Mark.
 type pkg struct {
 	Name    string `json:"name"`
 	Arch    string `json:"arch"`
-	Version string `json:"version"`        // in the bundle
-	Was     string `json:"was,omitempty"`  // installed before; "": was not there
-	Kept    string `json:"kept,omitempty"` // copy of the package that was installed, absolute
+	Version string `json:"version"`           // in the bundle
+	Was     string `json:"was,omitempty"`     // version that it replaces; "": it replaces none
+	WasArch string `json:"wasArch,omitempty"` // of Was; "": Arch
+	Mark    string `json:"mark,omitempty"`    // that Was had, such as hold; "": none
+	Kept    string `json:"kept,omitempty"`    // copy of the package that was installed, absolute
 	Beside  bool   `json:"beside,omitempty"`
 	// Beside: versions live beside one another (kernels of rpm), so that Was is
 	// the same version or "", and rolling back is removing.
+
+	same bool // as instance.Same
+}
+
+// instance is a package that a host has.
+type instance struct {
+	Arch    string
+	Version string
+	State   string // installed, or in which other state the manager has left it
+	Mark    string // that somebody has given it, such as hold; "": none
+	Same    bool   // it lives beside the same package of another architecture
+}
+
+const installed = "installed" // instance.State
+
+// now is what the host has when the package is installed, before what it has when
+// it was brought back. The latter has no version for one that was not there.
+func (x pkg) now() instance { return instance{Arch: x.Arch, Version: x.Version, Mark: x.Mark} }
+
+func (x pkg) before() instance {
+	return instance{Arch: cmp.Or(x.WasArch, x.Arch), Version: x.Was, Mark: x.Mark}
+}
+
+// changed tells whether there is something to bring back.
+func (x pkg) changed() bool { return x.Was != x.Version || x.before().Arch != x.Arch }
+
+// replaced returns what makes room for a package when that is installed: the same of
+// its architecture, or of another one beside which it can not live.
+func (x pkg) replaced(have []instance) *instance {
+	for _, h := range slices.Backward(have) {
+		if h.Arch == x.Arch {
+			return &h
+		}
+	}
+	for _, h := range have {
+		if !h.Same || !x.same {
+			return &h
+		}
+	}
+	return nil
 }
 
 // choose returns the host's package manager and the files for it.
@@ -85,6 +131,8 @@ func (p *packageStep) do(ctx context.Context) (Result, error) {
 
 func (p *packageStep) carryOut(ctx context.Context, m manager, files []string, ps []pkg) (Result, error) {
 	switch p.step.Values.Phase {
+	case PhasePreCheck:
+		return Result{State: Done}, nil // it was not refused
 	case PhaseBackup:
 		return Result{State: Done}, nil // the record is the backup
 	case PhaseRollback:
@@ -94,7 +142,7 @@ func (p *packageStep) carryOut(ctx context.Context, m manager, files []string, p
 		}
 		return p.commands(ctx, m, cmds)
 	}
-	return p.commands(ctx, m, m.install(files, ps))
+	return p.commands(ctx, m, append(m.install(files, ps), m.marks(ps, false)...))
 }
 
 // rollback returns the commands that bring back what was there, or says for which
@@ -105,11 +153,11 @@ func rollback(m manager, ps []pkg) ([][]string, error) {
 	var lost []string
 	for _, x := range ps {
 		switch {
-		case x.Was == x.Version:
+		case !x.changed():
 		case x.Was == "":
 			gone = append(gone, x)
 		case x.Kept == "":
-			lost = append(lost, x.Name+" "+x.Was)
+			lost = append(lost, x.Name+" "+x.say([]instance{{Arch: x.before().Arch, Version: x.Was}}))
 		default:
 			again, back = append(again, x.Kept), append(back, x)
 		}
@@ -124,7 +172,7 @@ func rollback(m manager, ps []pkg) ([][]string, error) {
 	if len(gone) > 0 {
 		cmds = append(cmds, m.remove(gone)...)
 	}
-	return cmds, nil
+	return append(cmds, m.marks(ps, true)...), nil
 }
 
 // commands runs the manager, and again when another one was faster.
@@ -193,8 +241,11 @@ func (p *packageStep) free(ctx context.Context, m manager, limit time.Time) erro
 
 func (p *packageStep) done(ctx context.Context) (Result, error) {
 	phase := p.step.Values.Phase
-	if phase == PhaseCommit {
+	switch phase {
+	case PhaseCommit:
 		return Result{State: Done}, nil
+	case PhasePreCheck:
+		return Result{State: NotDone}, nil // looked at once more
 	}
 	m, files, err := p.choose(ctx)
 	if err != nil {
@@ -208,160 +259,56 @@ func (p *packageStep) done(ctx context.Context) (Result, error) {
 		return Result{State: Done}, nil
 	}
 	for _, x := range ps {
-		have, err := m.versions(ctx, x)
+		have, err := m.there(ctx, x.Name)
 		if err != nil {
 			return Result{}, err
 		}
-		want := x.Version
+		want := x.now()
 		if phase == PhaseRollback {
-			want = x.Was
+			want = x.before()
 		}
-		if ok := slices.Contains(have, want) || want == "" && (len(have) == 0 || x.Beside && !slices.Contains(have, x.Version)); !ok {
-			return Result{State: NotDone, Why: fmt.Sprintf("%s is %s, not %s", x.Name, orNone(strings.Join(have, " and ")), orNone(want))}, nil
+		if !x.is(want, have) {
+			return Result{State: NotDone, Why: fmt.Sprintf("%s is %s, not %s", x.Name, x.say(have), x.say([]instance{want}))}, nil
 		}
 	}
 	return Result{State: Done}, nil
 }
 
-func orNone(s string) string {
-	if s == "" {
-		return "not installed"
+// is reports whether a host has what is wanted, which may be that it has nothing.
+func (x pkg) is(want instance, have []instance) bool {
+	if want.Version == "" {
+		return !slices.ContainsFunc(have, func(h instance) bool {
+			return h.Arch == x.Arch && (!x.Beside || h.Version == x.Version)
+		})
 	}
-	return s
+	return slices.ContainsFunc(have, func(h instance) bool {
+		marked := want.Mark == "" || h.Mark == want.Mark
+		return h.Arch == want.Arch && h.Version == want.Version && h.State == installed && marked
+	})
 }
 
-func (p *packageStep) recordFile(files []string) string {
-	sum := sha256.Sum256([]byte(strings.Join(files, "\x00")))
-	return filepath.Join(p.step.Values.Backup, "packages-"+hex.EncodeToString(sum[:6])+".json")
-}
-
-// recorded returns nil when there is no record yet.
-func (p *packageStep) recorded(files []string) ([]pkg, error) {
-	data, err := os.ReadFile(p.recordFile(files))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read what was installed before: %w", err)
-	}
-	var ps []pkg
-	if err := json.Unmarshal(data, &ps); err != nil {
-		return nil, fmt.Errorf("read what was installed before, %s: %w", p.recordFile(files), err)
-	}
-	return ps, nil
-}
-
-// record checks the files of the bundle and writes down what is installed before
-// anything is changed, once in a run. It returns absolute paths.
-func (p *packageStep) record(ctx context.Context, m manager, files []string) ([]string, []pkg, error) {
-	ps, err := p.recorded(files)
-	if err != nil {
-		return nil, nil, err
-	}
-	if !filepath.IsAbs(p.step.Values.Backup) {
-		return nil, nil, fmt.Errorf("backup directory %q: want an absolute path", p.step.Values.Backup)
-	}
-	if p.step.Values.Phase == PhaseRollback {
-		if ps == nil {
-			return nil, nil, errors.New("nothing was installed in this run")
+// say tells people what a host has of a package.
+func (x pkg) say(have []instance) string {
+	var out []string
+	for _, h := range have {
+		if h.Version == "" {
+			continue
 		}
-		return nil, ps, nil
-	}
-	abs := make([]string, len(files))
-	for i, f := range files {
-		if abs[i], err = p.step.Bundle.Verify(ctx, f); err != nil {
-			return nil, nil, err
+		text := h.Version
+		if h.Arch != x.Arch {
+			text += " of " + h.Arch
 		}
-	}
-	if ps != nil {
-		return abs, ps, nil
-	}
-	for _, f := range abs {
-		x, err := p.before(ctx, m, f)
-		if err != nil {
-			return nil, nil, err
+		for _, s := range []string{h.State, h.Mark} {
+			if s != "" && s != installed {
+				text += " (" + s + ")"
+			}
 		}
-		ps = append(ps, x)
+		out = append(out, text)
 	}
-	return abs, ps, p.write(p.recordFile(files), ps)
+	return orNone(strings.Join(out, " and "))
 }
 
-// before looks at what a package replaces, and keeps that.
-func (p *packageStep) before(ctx context.Context, m manager, file string) (pkg, error) {
-	x, err := m.info(ctx, file)
-	if err != nil {
-		return x, err
-	}
-	have, err := m.versions(ctx, x)
-	if err != nil || len(have) == 0 {
-		return x, err
-	}
-	x.Was = have[len(have)-1]
-	if x.Beside || slices.Contains(have, x.Version) {
-		x.Was = ""
-		if slices.Contains(have, x.Version) {
-			x.Was = x.Version
-		}
-		return x, nil
-	}
-	places, err := m.cached(x)
-	if err != nil {
-		return x, err
-	}
-	for _, place := range places {
-		was, err := m.info(ctx, place)
-		if err != nil || was.Name != x.Name || was.Version != x.Was {
-			continue // not there, or not that package
-		}
-		x.Kept = filepath.Join(p.step.Values.Backup, "packages", filepath.Base(place))
-		return x, keep(place, x.Kept)
-	}
-	_, err = fmt.Fprintf(p.step.Log, "[holdfast: the package of %s %s is not in the cache: it can not be brought back]\n", x.Name, x.Was)
-	return x, err
-}
-
-// keep copies a package and puts it on disk.
-func keep(from, to string) error {
-	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
-		return fmt.Errorf("keep %s: %w", from, err)
-	}
-	data, err := os.ReadFile(from)
-	if err != nil {
-		return fmt.Errorf("keep %s: %w", from, err)
-	}
-	return put(to, data)
-}
-
-func (p *packageStep) write(file string, ps []pkg) error {
-	if err := os.MkdirAll(p.step.Values.Backup, 0o700); err != nil {
-		return fmt.Errorf("make the backup directory: %w", err)
-	}
-	data, err := json.Marshal(ps)
-	if err != nil {
-		return fmt.Errorf("write down what is installed: %w", err)
-	}
-	return put(file, append(data, '\n'))
-}
-
-// put replaces a file as a whole and puts it on disk.
-func put(file string, data []byte) error {
-	f, err := os.OpenFile(file+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return fmt.Errorf("write %s: %w", file, err)
-	}
-	_, err = f.Write(data)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("write %s: %w", file, err)
-	}
-	if err := os.Rename(file+".new", file); err != nil {
-		return fmt.Errorf("write %s: %w", file, err)
-	}
-	d, err := os.Open(filepath.Dir(file))
-	if err != nil {
-		return fmt.Errorf("write %s: %w", file, err)
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
+func orNone(s string) string { return cmp.Or(s, "not installed") }
 
 // lockedBy says which process has a lock of fcntl on a file, "" for none.
 func lockedBy(file string) (string, error) {

@@ -40,14 +40,17 @@ func newDebian(t *testing.T) *rig {
 }
 
 // deb builds a package with one file and one configuration file.
-func (r *rig) deb(name, version string) string {
+func (r *rig) deb(name, version string) string { return r.debOf(name, version, "all", "") }
+
+// debOf builds one of an architecture; more are fields of its control file.
+func (r *rig) debOf(name, version, arch, more string) string {
 	r.Helper()
-	src := fmt.Sprintf("src/%s-%s/", name, version)
-	r.write(src+"DEBIAN/control", fmt.Sprintf("Package: %s\nVersion: %s\nArchitecture: all\nMaintainer: nobody <nobody@example.org>\nDescription: a test\n", name, version), 0o644)
+	src := fmt.Sprintf("src/%s-%s-%s/", name, version, arch)
+	r.write(src+"DEBIAN/control", fmt.Sprintf("Package: %s\nVersion: %s\nArchitecture: %s\n%sMaintainer: nobody <nobody@example.org>\nDescription: a test\n", name, version, arch, more), 0o644)
 	r.write(src+"DEBIAN/conffiles", "/etc/"+name+".conf\n", 0o644)
 	r.write(src+"usr/share/"+name+"/version", version, 0o644)
 	r.write(src+"etc/"+name+".conf", "default of "+version, 0o644)
-	file := filepath.Join(r.root, fmt.Sprintf("%s_%s_all.deb", name, strings.ReplaceAll(version, ":", "%3a")))
+	file := filepath.Join(r.root, fmt.Sprintf("%s_%s_%s.deb", name, strings.ReplaceAll(version, ":", "%3a"), arch))
 	if out, err := exec.CommandContext(r.ctx(), "dpkg-deb", "--root-owner-group", "-b", filepath.Join(r.root, src), file).CombinedOutput(); err != nil {
 		r.Fatalf("%v: %s", err, out)
 	}
@@ -248,7 +251,7 @@ old=""; root=$(pwd)
 case $1 in
 --version) exit 0;;
 -qp) shift 4; cat "$1"; exit 0;;
--q) shift 3; grep "^${1%.*} ${1##*.} " $R/installed || { echo "package $1 is not installed"; exit 1; };;
+-q) shift 3; grep "^$1 " $R/installed || { echo "package $1 is not installed"; exit 1; };;
 -U|-i) how=$1; shift; for f in "$@"; do case $f in --*) continue;; esac
   read n rest < "$f"; [ $how = -U ] && sed -i "/^$n /d" $R/installed; cat "$f" >> $R/installed; done;;
 -e) shift; for p in "$@"; do p=${p%.*}; r=${p##*-}; p=${p%-*}; v=${p##*-}; sed -i "/^${p%-*} .*:$v-$r\$/d" $R/installed; done;;
@@ -257,26 +260,28 @@ esac`
 func TestRPMPackages(t *testing.T) {
 	r := newRig(t)
 	r.tool("rpm", fakeRPM)
-	r.write("installed", "app x86_64 (none):1.0-1\nkernel x86_64 (none):4.1-1\n", 0o644)
+	r.write("installed", "app x86_64 (none):1.0-1\nkernel x86_64 (none):4.1-1\ntool noarch (none):1-1\n", 0o644)
 	r.host.Tools.Root = filepath.Join(r.root, "redhat")
 	// The fake does not know --root.
 	r.write("redhat/var/cache/dnf/base/packages/app-1.0-1.x86_64.rpm", "app x86_64 (none):1.0-1\n", 0o644)
 	r.tool("rpm", `args=(); while [ $# -gt 0 ]; do if [ "$1" = --root ]; then shift 2; else args+=("$1"); shift; fi; done; set -- "${args[@]}"`+fakeRPM)
+	r.write("redhat/var/cache/dnf/base/packages/tool-1-1.noarch.rpm", "tool noarch (none):1-1\n", 0o644)
+	r.inBundle("tool.rpm", "tool x86_64 (none):2-1\n", 0o644) // takes the place of one without an architecture
 	r.inBundle("app.rpm", "app x86_64 (none):2.0-1\n", 0o644)
 	r.inBundle("kernel.rpm", "kernel x86_64 (none):4.19-1\n", 0o644)
 	r.inBundle("new.rpm", "new noarch 1:7-7\n", 0o644)
-	a := Action{Packages: &Packages{RPM: []string{"app.rpm", "kernel.rpm", "new.rpm"}, Deb: []string{"x.deb"}}}
+	a := Action{Packages: &Packages{RPM: []string{"app.rpm", "kernel.rpm", "new.rpm", "tool.rpm"}, Deb: []string{"x.deb"}}}
 	r.probe(a, NotDone)
 	r.do(a, "")
 	r.probe(a, Done)
-	if got, want := r.read("installed"), "kernel x86_64 (none):4.1-1\napp x86_64 (none):2.0-1\nnew noarch 1:7-7\nkernel x86_64 (none):4.19-1\n"; got != want {
+	if got, want := r.read("installed"), "kernel x86_64 (none):4.1-1\napp x86_64 (none):2.0-1\nnew noarch 1:7-7\ntool x86_64 (none):2-1\nkernel x86_64 (none):4.19-1\n"; got != want {
 		t.Errorf("installed\n%s\nwant\n%s; log: %s", got, want, r.log.String())
 	}
 	r.phase = PhaseRollback
 	r.probe(a, NotDone)
 	r.do(a, "")
 	r.probe(a, Done)
-	if got, want := r.read("installed"), "kernel x86_64 (none):4.1-1\napp x86_64 (none):1.0-1\n"; got != want {
+	if got, want := r.read("installed"), "kernel x86_64 (none):4.1-1\napp x86_64 (none):1.0-1\ntool noarch (none):1-1\n"; got != want {
 		t.Errorf("installed\n%s\nwant\n%s; log: %s; calls: %s", got, want, r.log.String(), r.calls())
 	}
 	if !strings.Contains(r.calls(), "rpm -i --root") && !strings.Contains(r.calls(), "rpm -i --oldpackage") {

@@ -33,7 +33,7 @@ func (r *rpm) info(ctx context.Context, file string) (pkg, error) {
 	if exit != 0 || len(f) != 3 {
 		return pkg{}, fmt.Errorf("%s is no package that rpm can read", file)
 	}
-	return pkg{Name: f[0], Arch: f[1], Version: strings.TrimPrefix(f[2], "(none):"), Beside: beside(f[0])}, nil
+	return pkg{Name: f[0], Arch: f[1], Version: strings.TrimPrefix(f[2], "(none):"), Beside: beside(f[0]), same: f[1] != "noarch"}, nil
 }
 
 // beside reports whether versions of a package live beside one another: those
@@ -44,19 +44,23 @@ func beside(name string) bool {
 	return ok && slices.Contains([]string{"", "-core", "-devel", "-modules", "-modules-core", "-modules-extra", "-PAE", "-debug", "-uek"}, rest)
 }
 
-func (r *rpm) versions(ctx context.Context, p pkg) ([]string, error) {
-	out, exit, err := r.host.query(ctx, append(r.rooted("rpm", "-q", "--qf", rpmFormat), p.Name+"."+p.Arch)...)
+func (r *rpm) there(ctx context.Context, name string) ([]instance, error) {
+	out, exit, err := r.host.query(ctx, append(r.rooted("rpm", "-q", "--qf", rpmFormat), name)...)
 	if err != nil || exit != 0 { // rpm says by its exit code that it has none
 		return nil, err
 	}
-	var have []string
+	var have []instance
 	for line := range strings.Lines(out) {
 		if f := strings.Fields(line); len(f) == 3 {
-			have = append(have, strings.TrimPrefix(f[2], "(none):"))
+			have = append(have, instance{Arch: f[1], Version: strings.TrimPrefix(f[2], "(none):"), State: installed, Same: f[1] != "noarch"})
 		}
 	}
 	return have, nil
 }
+
+// rpm knows no states between, and no marks.
+func (r *rpm) refuse(pkg, []instance, []pkg) error { return nil }
+func (r *rpm) marks([]pkg, bool) [][]string        { return nil }
 
 // cached looks through the caches of dnf and yum.
 func (r *rpm) cached(p pkg) ([]string, error) {
@@ -64,7 +68,7 @@ func (r *rpm) cached(p pkg) ([]string, error) {
 	if !ok {
 		plain = p.Was
 	}
-	want := fmt.Sprintf("%s-%s.%s.rpm", p.Name, plain, p.Arch)
+	want := fmt.Sprintf("%s-%s.%s.rpm", p.Name, plain, p.before().Arch)
 	var out []string
 	for _, dir := range []string{"var/cache/dnf", "var/cache/yum", "var/cache/libdnf5"} {
 		err := filepath.WalkDir(filepath.Join("/", r.host.Tools.Root, dir), func(path string, d fs.DirEntry, err error) error {
