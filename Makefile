@@ -10,13 +10,16 @@ RACE    := -race
 REAL    := ./internal/store/... ./internal/supervise/... ./internal/host/... ./internal/lab/... ./internal/demo/...
 UNIT     = $(shell $(GO) list ./... | grep -vE '/(store|supervise|host|lab|demo)(/|$$)|/e2e$$|/bench$$')
 
-.PHONY: help build demo deps test test-fast test-unit test-contract test-e2e lint fuzz bench clean sum
+.PHONY: help build bundle demo deps test test-fast test-unit test-contract test-e2e lint fuzz bench clean sum
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 build: ## bin/holdfast, static
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/holdfast ./cmd/holdfast
+
+bundle: build ## out/holdfast-VERSION.hfb, which upgrades Holdfast itself (VERSION=1.4.0, KEY=FILE signs it)
+	@packaging/bundle.sh bin/holdfast $(VERSION) out/holdfast-$(VERSION).hfb $(KEY)
 
 demo: build ## a cluster on this machine, with a failure and a recovery to watch
 	@bin/holdfast demo --auto --fault power-loss

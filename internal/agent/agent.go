@@ -11,6 +11,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
+	"holdfast/internal/fleet"
 	"holdfast/internal/ha"
 	"holdfast/internal/host/storage"
 	"holdfast/internal/host/watchdog"
@@ -62,7 +63,7 @@ type Parts struct {
 }
 
 // ErrConflict: another agent runs under this host's name.
-var ErrConflict = errors.New("another agent uses this host's name")
+var ErrConflict = fleet.ErrConflict
 
 // Agent is the daemon. Make it with New, then Run.
 type Agent struct {
@@ -115,6 +116,23 @@ func (a *Agent) Run(ctx context.Context) error {
 	for _, loop := range []func(context.Context){a.follow, a.observe, a.watchDog, a.checkFit, a.checkHealth, a.checkStorage, a.checkDevices, a.care, a.trim} {
 		a.work.Go(func() { loop(ctx) })
 	}
+	return a.loop(ctx, a.step)
+}
+
+// Watch is Run on a host that runs guests only: it looks at the store now and
+// then, so that the agent can tell and ask, and decides nothing. It needs no
+// Driver. It returns nil or ErrRestored.
+func (a *Agent) Watch(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer func() { cancel(); a.work.Wait() }()
+	defer close(a.done)
+	a.s.watches = true
+	a.work.Go(func() { a.poll(ctx) })
+	return a.loop(ctx, func(context.Context) {})
+}
+
+// loop runs what is posted, with a step after each turn.
+func (a *Agent) loop(ctx context.Context, step func(context.Context)) error {
 	t := time.NewTicker(tick)
 	defer t.Stop()
 	for a.fatal == nil {
@@ -126,7 +144,7 @@ func (a *Agent) Run(ctx context.Context) error {
 			a.drain()
 		case <-t.C:
 		}
-		a.step(ctx)
+		step(ctx)
 	}
 	return a.fatal
 }

@@ -2,7 +2,9 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"holdfast/internal/store"
@@ -12,7 +14,37 @@ import (
 const (
 	listWithin  = 3 * time.Second
 	followAgain = 300 * time.Millisecond
+	pollEvery   = 5 * time.Second
 )
+
+// errGuestsOnly: what the cluster knows of this host is another thing than its settings.
+var errGuestsOnly = errors.New("the agent's settings say guests_only")
+
+// poll reads the records again and again, for an agent that only watches: watches
+// of thousands of hosts would cost the store more than its members can give.
+func (a *Agent) poll(ctx context.Context) {
+	for ctx.Err() == nil {
+		if _, err := a.readAll(ctx); err != nil {
+			a.post(ctx, func() { a.setStoreErr(err) })
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pollEvery):
+		}
+	}
+}
+
+// readAll reads all records, and returns the revision of which they are.
+func (a *Agent) readAll(ctx context.Context) (int64, error) {
+	lctx, cancel := context.WithTimeout(ctx, listWithin)
+	defer cancel()
+	kvs, rev, err := a.Store.List(lctx, keyState)
+	if err != nil {
+		return 0, fmt.Errorf("list the records: %w", err)
+	}
+	a.post(ctx, func() { a.relist(kvs) })
+	return rev, nil
+}
 
 // follow keeps the loop's records up to date: it lists them all, then watches
 // from there; when the watch breaks it begins again. What was read stays valid
@@ -29,13 +61,10 @@ func (a *Agent) follow(ctx context.Context) {
 }
 
 func (a *Agent) followOnce(ctx context.Context) error {
-	lctx, cancel := context.WithTimeout(ctx, listWithin)
-	kvs, rev, err := a.Store.List(lctx, keyState)
-	cancel()
+	rev, err := a.readAll(ctx)
 	if err != nil {
-		return fmt.Errorf("list the records: %w", err)
+		return err
 	}
-	a.post(ctx, func() { a.relist(kvs) })
 	wctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	w := a.Store.Watch(wctx, keyState, rev+1)
@@ -67,16 +96,20 @@ func (a *Agent) relist(kvs []store.KV) {
 			a.take(gone, true, func() error { return a.s.apply(gone, true, seen) })
 		}
 	}
-	a.s.listed = true
+	a.s.listed, a.s.lookedAt = true, seen
 	a.sync()
 	a.notify()
 }
 
 // sync finds out whether what was read can be decided on.
 func (a *Agent) sync() {
+	v := &a.s.view
 	err := a.generation()
-	a.s.view.Synced = a.s.cfgMod != 0 && err == nil
+	v.Synced = a.s.cfgMod != 0 && err == nil
 	a.setStoreErr(err)
+	if a.s.watches && slices.Contains(v.Order, v.Self) {
+		a.fatal = fmt.Errorf("%w: host %s is in Node of the cluster's configuration", errGuestsOnly, v.Self)
+	}
 }
 
 // take logs a record that can not be read; the one before stays in force.

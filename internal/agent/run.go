@@ -43,9 +43,6 @@ type Options struct {
 // storeChild is the name of the process that is the store's member.
 const storeChild = "store"
 
-// noWatchdog is the name of the device that is none.
-const noWatchdog = "none"
-
 // BadInput wraps an error that the person who wrote the settings must mend.
 type BadInput struct{ Err error }
 
@@ -84,12 +81,7 @@ func RunNode(ctx context.Context, opt Options) (err error) {
 		return BadInput{err}
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	drv, err := nd.driver()
-	if err != nil {
-		return BadInput{err}
-	}
-	defer func() { err = errors.Join(err, drv.Close()) }()
-	parts := nd.parts(st, drv, identity)
+	parts := nd.parts(st, identity)
 	if parts.Admin, err = etcdstore.OpenAdmin(nd.storeOptions()); err != nil {
 		return BadInput{err}
 	}
@@ -97,6 +89,13 @@ func RunNode(ctx context.Context, opt Options) (err error) {
 	if parts.seen, err = loadGeneration(nd.n.DataDir); err != nil {
 		return BadInput{err}
 	}
+	if nd.n.GuestsOnly {
+		return nd.serve(ctx, New(parts), nil)
+	}
+	if parts.Driver, err = nd.driver(); err != nil {
+		return BadInput{err}
+	}
+	defer func() { err = errors.Join(err, parts.Driver.Close()) }()
 	beats, err := nd.beats(parts.Rhythm)
 	if err != nil {
 		return BadInput{err}
@@ -169,9 +168,14 @@ func (nd *node) serve(ctx context.Context, a *Agent, beats *heartbeat.Beats) (er
 	if jobs != nil {
 		run("work on jobs", jobs.Run)
 	}
-	run("put the configuration into the store", func(ctx context.Context) error { return nd.plant(ctx, a.Store) })
+	loop := a.Run
+	if nd.n.GuestsOnly {
+		loop = a.Watch
+	} else {
+		run("put the configuration into the store", func(ctx context.Context) error { return nd.plant(ctx, a.Store) })
+	}
 	run("agent", func(ctx context.Context) error {
-		err := a.Run(ctx)
+		err := loop(ctx)
 		cancel(err)
 		return err
 	})
@@ -283,7 +287,7 @@ func (nd *node) children() []supervise.Spec {
 	if nd.n.Store.Member != nil {
 		spec(storeChild, "store-member", "--config", nd.NodeFile)
 	}
-	if nd.n.Watchdog.Device != noWatchdog {
+	if nd.n.Watchdog.Device != config.NoWatchdog {
 		spec("watchdog", "watchdog-holder", "--device", nd.n.Watchdog.Device, "--timeout", nd.cfg.Timings().Watchdog.String(),
 			"--socket", nd.dogSocket(), "--boot-id-file", nd.n.BootIDFile)
 	}
@@ -363,7 +367,7 @@ func (nd *node) jobs(a *Agent) (*fleet.Service, *libvirt.Fleet, error) {
 		return nil, nil, err
 	}
 	p := fleet.Parts{
-		Store: a.Store, Cluster: a, Name: nd.n.Cluster, Host: a.Host, Member: nd.n.Store.Member != nil, Install: a.Identity, Boot: nd.boot,
+		Store: a.Store, Cluster: a, Name: nd.n.Cluster, Host: a.Host, Member: nd.n.Store.Member != nil, GuestsOnly: nd.n.GuestsOnly, Install: a.Identity, Boot: nd.boot,
 		Addr: nd.n.Addr, Version: nd.Version, Dir: nd.n.DataDir, Fleet: guests, Instance: a.s.view.Local.Instance, Log: nd.Log, TLS: nd.client,
 		Exe: "/proc/self/exe", Helper: []string{StepHelper},
 		RebootCommand: nd.n.Upgrade.RebootCommand, BootIDFile: nd.n.BootIDFile, Credentials: nd.n.Upgrade.CredentialsFile,
@@ -408,16 +412,16 @@ func (absent) Status(context.Context) (watchdog.Status, error) {
 	return watchdog.Status{Error: errNoWatchdog.Error()}, nil
 }
 
-func (nd *node) parts(st store.Store, drv Driver, identity string) Parts {
+func (nd *node) parts(st store.Store, identity string) Parts {
 	p := Parts{
 		Host: cluster.HostID(nd.n.Host), Addr: nd.n.Addr, Cluster: nd.n.Cluster, Identity: identity, Boot: nd.boot, Version: nd.Version,
-		Store: st, Driver: drv, Dog: Dog(absent{}), Clock: clock.Boottime, Config: nd.cfg, Log: nd.Log,
+		Store: st, Dog: Dog(absent{}), Clock: clock.Boottime, Config: nd.cfg, Log: nd.Log,
 		Machine: machine(nd.n.Machine), Fencer: bmcs{nd.Log}, Rhythm: &Rhythm{},
 		Probe:     nd.storageProber,
 		BackupDir: filepath.Join(nd.n.DataDir, backupDir),
 		Remember:  func(g uint64) error { return storeGeneration(nd.n.DataDir, g) },
 	}
-	if nd.n.Watchdog.Device != noWatchdog {
+	if nd.n.Watchdog.Device != config.NoWatchdog {
 		p.Dog = watchdog.Dial(nd.dogSocket())
 	}
 	if nd.n.Driver != "process" {

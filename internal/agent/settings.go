@@ -94,6 +94,9 @@ func load(opt Options) (*node, error) {
 
 func (nd *node) loadCluster() error {
 	file := nd.n.ConfigFile
+	if nd.n.GuestsOnly {
+		return nil // it is in the store
+	}
 	if file == "" {
 		return nd.bad("config_file", "", errors.New("want the path of the cluster configuration (holdfast config sample writes one)"))
 	}
@@ -108,7 +111,7 @@ func (nd *node) loadCluster() error {
 		nd.Log.Warn("configuration", "warning", w.String())
 	}
 	if nics, _ := cfg.For(cluster.HostID(nd.n.Host)); nics == nil {
-		return nd.bad("host", nd.n.Host, fmt.Errorf("want one of the names in Node of %s: %s", file, strings.Join(cfg.Node, ", ")))
+		return nd.bad("host", nd.n.Host, fmt.Errorf("want one of the names in Node of %s: %s; or set guests_only, without config_file, for a host that runs other guests only", file, strings.Join(cfg.Node, ", ")))
 	}
 	nd.cfg = cfg
 	return nil

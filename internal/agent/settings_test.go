@@ -25,7 +25,7 @@ func settings(t *testing.T, dir string, edit func(*config.Node)) string {
 		ConfigFile: filepath.Join(dir, "cluster.json"), Driver: "process", Undersized: true,
 		Process:  config.Process{Command: []string{"/bin/false"}, Dir: dir},
 		Store:    config.Store{Endpoints: []string{"http://127.0.0.1:1"}},
-		Watchdog: config.Watchdog{Device: noWatchdog},
+		Watchdog: config.Watchdog{Device: config.NoWatchdog},
 	}
 	edit(&n)
 	file := filepath.Join(dir, "agent.json")
@@ -80,16 +80,17 @@ func TestBadSettingsChangeNothing(t *testing.T) {
 		edit func(*config.Node)
 		want []string
 	}{
-		"no config_file":             {func(n *config.Node) { n.ConfigFile = "" }, []string{"config_file", "want the path"}},
-		"config_file missing":        {func(n *config.Node) { n.ConfigFile = "/nonexistent/c.json" }, []string{"config_file", "/nonexistent/c.json", "no such file"}},
-		"config_file is a directory": {func(n *config.Node) { n.ConfigFile = n.Process.Dir }, []string{"config_file", "is a directory"}},
-		"config_file is a device":    {func(n *config.Node) { n.ConfigFile = "/dev/zero" }, []string{"config_file", "is a device"}},
-		"boot id":                    {func(n *config.Node) { n.BootIDFile = "/nonexistent/boot" }, []string{"boot_id_file", "/nonexistent/boot"}},
-		"unknown host":               {func(n *config.Node) { n.Host = "h9" }, []string{"host", `"h9"`, "192.0.2.1 h1"}},
-		"run_dir long":               {func(n *config.Node) { n.RunDir += strings.Repeat("/r", 60) }, []string{"run_dir", "at most 93 bytes"}},
-		"listen plain":               {func(n *config.Node) { n.API.Listen = ":7443" }, []string{"tls", "api.listen", ":7443"}},
-		"https plain":                {func(n *config.Node) { n.Store.Endpoints[0] = "https://127.0.0.1:1" }, []string{"store.endpoints[0]", "http://HOST:PORT", "no tls files"}},
-		"http with tls":              {func(n *config.Node) { n.TLS = config.TLS{CA: "/a", Cert: "/b", Key: "/c"} }, []string{"store.endpoints[0]", "https://HOST:PORT"}},
+		"no config_file":                       {func(n *config.Node) { n.ConfigFile = "" }, []string{"config_file", "want the path"}},
+		"config_file missing":                  {func(n *config.Node) { n.ConfigFile = "/nonexistent/c.json" }, []string{"config_file", "/nonexistent/c.json", "no such file"}},
+		"config_file is a directory":           {func(n *config.Node) { n.ConfigFile = n.Process.Dir }, []string{"config_file", "is a directory"}},
+		"config_file is a device":              {func(n *config.Node) { n.ConfigFile = "/dev/zero" }, []string{"config_file", "is a device"}},
+		"boot id":                              {func(n *config.Node) { n.BootIDFile = "/nonexistent/boot" }, []string{"boot_id_file", "/nonexistent/boot"}},
+		"unknown host":                         {func(n *config.Node) { n.Host = "h9" }, []string{"host", `"h9"`, "192.0.2.1 h1", "guests_only"}},
+		"guests_only with a member's settings": {func(n *config.Node) { n.GuestsOnly = true }, []string{"config_file", "driver", "guests_only"}},
+		"run_dir long":                         {func(n *config.Node) { n.RunDir += strings.Repeat("/r", 60) }, []string{"run_dir", "at most 93 bytes"}},
+		"listen plain":                         {func(n *config.Node) { n.API.Listen = ":7443" }, []string{"tls", "api.listen", ":7443"}},
+		"https plain":                          {func(n *config.Node) { n.Store.Endpoints[0] = "https://127.0.0.1:1" }, []string{"store.endpoints[0]", "http://HOST:PORT", "no tls files"}},
+		"http with tls":                        {func(n *config.Node) { n.TLS = config.TLS{CA: "/a", Cert: "/b", Key: "/c"} }, []string{"store.endpoints[0]", "https://HOST:PORT"}},
 		"tls missing": {func(n *config.Node) {
 			n.Store.Endpoints[0] = "https://127.0.0.1:1"
 			n.TLS = config.TLS{CA: "/nonexistent/ca", Cert: "/nonexistent/b", Key: "/nonexistent/c"}

@@ -31,6 +31,8 @@ type state struct {
 	hangs    bool            // it does not answer at all
 	listed   bool            // all records have been read once
 	seen     uint64          // the highest one that this host has seen
+	watches  bool            // it decides nothing, see Watch
+	lookedAt cluster.Instant // when all records were read last
 	peers    map[cluster.HostID]netip.AddrPort
 	rhythm   *Rhythm
 }
@@ -129,7 +131,11 @@ func (s *state) configure() {
 
 // snapshot is the view for one decision. It shares its maps with the state: the
 // loop alone looks at both.
+// What an agent knows that only watches is of its last look.
 func (s *state) snapshot(now cluster.Instant) ha.View {
+	if s.watches {
+		now = s.lookedAt
+	}
 	v := s.view
 	v.Now = now
 	return v

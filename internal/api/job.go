@@ -123,3 +123,51 @@ func (c *Client) CommandJob(ctx context.Context, id, command, step, reason strin
 	}
 	return jobFromProto(resp.GetJob()), nil
 }
+
+// GuestHost is a host as its own reports tell of it.
+type GuestHost struct {
+	Name    cluster.HostID
+	Addr    string
+	Agent   string        // version of its agent
+	Up      bool          // its last report is not old
+	Silent  time.Duration // since the agent that answers has seen a report of it
+	Guests  int           // that run there
+	Problem string        // what it can not find out, "" for nothing
+}
+
+// HostToProto makes the wire form.
+func HostToProto(h GuestHost) *apiv1.GuestHost {
+	return &apiv1.GuestHost{
+		Name: text(h.Name), Addr: text(h.Addr), Agent: text(h.Agent), Up: h.Up, SilentNs: h.Silent.Nanoseconds(),
+		Guests: int64(h.Guests), Problem: text(h.Problem),
+	}
+}
+
+// GuestHosts lists the hosts that report their guests, in the order of their names.
+func (c *Client) GuestHosts(ctx context.Context) ([]GuestHost, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	resp, err := c.jobs.ListHosts(ctx, &apiv1.ListHostsRequest{})
+	if err != nil {
+		return nil, fromWire(ctx, c.target, err)
+	}
+	var out []GuestHost
+	for _, m := range resp.GetHosts() {
+		out = append(out, GuestHost{
+			Name: cluster.HostID(m.GetName()), Addr: m.GetAddr(), Agent: m.GetAgent(), Up: m.GetUp(), Silent: time.Duration(m.GetSilentNs()),
+			Guests: int(m.GetGuests()), Problem: m.GetProblem(),
+		})
+	}
+	return out, nil
+}
+
+// ForgetHost removes what is known of a host that is gone for good; with force also
+// when it is not known whether guests that were moved from or to it run.
+func (c *Client) ForgetHost(ctx context.Context, host string, force bool) error {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	if _, err := c.jobs.ForgetHost(ctx, &apiv1.ForgetHostRequest{Host: host, Force: force}); err != nil {
+		return fromWire(ctx, c.target, err)
+	}
+	return nil
+}

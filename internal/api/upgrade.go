@@ -199,9 +199,10 @@ func (c *Client) GatherFacts(ctx context.Context, request []byte) ([]byte, error
 }
 
 // SendGuest moves a guest of the agent's host to another host and waits until it
-// has moved.
-func (c *Client) SendGuest(ctx context.Context, uuid, name string, to cluster.HostID) error {
-	_, err := c.upgrades.SendGuest(ctx, &apiv1.SendGuestRequest{Uuid: uuid, Name: name, To: string(to)})
+// has moved, over the network (a CIDR, "" for any) when that host has an address in
+// it. An agent that does not know networks takes the one by which libvirtd is reached.
+func (c *Client) SendGuest(ctx context.Context, uuid, name string, to cluster.HostID, network string) error {
+	_, err := c.upgrades.SendGuest(ctx, &apiv1.SendGuestRequest{Uuid: uuid, Name: name, To: string(to), Network: network})
 	if err != nil {
 		return fromWire(ctx, c.target, err)
 	}

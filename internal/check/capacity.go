@@ -143,7 +143,7 @@ func (p *pack) movers(h *upgrade.Host) (movers []*upgrade.VM, left bool) {
 
 // policy is what becomes of a VM that can not move live.
 func (s *scene) policy(vm *upgrade.VM) upgrade.Policy {
-	return cmp.Or(s.Policies[vm.Name], vm.Policy, s.Policy, upgrade.PolicyAsk)
+	return cmp.Or(upgrade.PolicyOf(s.Policies, vm), vm.Policy, s.Policy, upgrade.PolicyAsk)
 }
 
 // fit returns "" when the guests find places on the other hosts. Else it says what

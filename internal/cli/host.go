@@ -14,7 +14,7 @@ import (
 )
 
 func (a *app) hostCmd() *cobra.Command {
-	return group("host", "List the hosts, or take one out of use for maintenance", a.hostListCmd(), a.hostDrainCmd(), a.hostMaintenanceCmd(), a.hostEnableCmd())
+	return group("host", "List the hosts, or take one out of use for maintenance", a.hostListCmd(), a.hostDrainCmd(), a.hostMaintenanceCmd(), a.hostEnableCmd(), a.hostForgetCmd())
 }
 
 // hostLine is a host as `host list` shows it to programs.
@@ -25,8 +25,11 @@ type hostLine struct {
 	Maintenance bool               `json:"maintenance"`
 	Fit         bool               `json:"fit"`
 	Why         string             `json:"why,omitempty"` // not fit
-	Guest       cluster.GuestState `json:"guest"`
+	Guest       cluster.GuestState `json:"guest"`         // the management VM
 	Version     string             `json:"version"`
+	GuestsOnly  bool               `json:"guests_only,omitempty"` // it runs guests, and never the management VM
+	Guests      *int               `json:"guests,omitempty"`      // other guests that run there; absent: not told
+	Problem     string             `json:"problem,omitempty"`     // what it can not find out about them
 }
 
 func (a *app) hostListCmd() *cobra.Command {
@@ -44,7 +47,13 @@ func (a *app) hostListCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			rows := hostLines(s)
+			guests, err := c.GuestHosts(cmd.Context())
+			if err != nil { // that of the members is worth something by itself
+				if werr := writeText(a.env.Stderr, "the hosts' guests are not known: "+clean(err.Error())+"\n"); werr != nil {
+					return werr
+				}
+			}
+			rows := hostLines(s, guests)
 			if js {
 				return writeJSON(a.env.Stdout, rows, false)
 			}
@@ -55,7 +64,7 @@ func (a *app) hostListCmd() *cobra.Command {
 
 func hostsText(rows []hostLine, p painter) string {
 	var b strings.Builder
-	cols := []column{{head: "HOST", cut: 2, least: 12}, {head: "ADDRESS"}, {head: "STATE"}, {head: "GUEST"}, {head: "VERSION", cut: 3, least: 8}, {head: "ABLE", cut: 1, least: 12}}
+	cols := []column{{head: "HOST", cut: 2, least: 12}, {head: "ADDRESS"}, {head: "STATE"}, {head: "MGMT VM"}, {head: "GUESTS"}, {head: "VERSION", cut: 3, least: 8}, {head: "ABLE", cut: 1, least: 12}}
 	var cells [][]cell
 	for _, r := range rows {
 		cells = append(cells, r.cells())
@@ -64,7 +73,7 @@ func hostsText(rows []hostLine, p painter) string {
 	return b.String()
 }
 
-func hostLines(s cluster.Status) []hostLine {
+func hostLines(s cluster.Status, guests []api.GuestHost) []hostLine {
 	rows := []hostLine{}
 	known := map[cluster.HostID]bool{}
 	for _, h := range sortedHosts(s) {
@@ -79,6 +88,17 @@ func hostLines(s cluster.Status) []hostLine {
 		if !known[m] {
 			rows = append(rows, hostLine{Name: m, State: "unregistered", Guest: cluster.GuestUnknown})
 		}
+	}
+	for _, g := range guests {
+		i := slices.IndexFunc(rows, func(r hostLine) bool { return r.Name == g.Name })
+		if i < 0 {
+			i = len(rows)
+			rows = append(rows, hostLine{Name: g.Name, Addr: g.Addr, State: "active", GuestsOnly: true, Guest: cluster.GuestAbsent, Version: g.Agent})
+			if !g.Up {
+				rows[i].State = "silent"
+			}
+		}
+		rows[i].Guests, rows[i].Problem = &g.Guests, g.Problem
 	}
 	for i := range rows {
 		rows[i].Maintenance = slices.Contains(s.Want.Rest, rows[i].Name)
@@ -98,7 +118,21 @@ func (r hostLine) cells() []cell {
 	if !r.Fit {
 		able = cell{"no: " + clean(or(r.Why, "not known")), yellow}
 	}
-	return []cell{{clean(r.Name), plain}, {or(clean(r.Addr), "-"), plain}, state, {clean(r.Guest), plain}, {or(clean(r.Version), "-"), plain}, able}
+	if r.GuestsOnly {
+		able = cell{"guests only", plain}
+	}
+	if r.Problem != "" {
+		able = cell{able.text + "; " + clean(r.Problem), yellow}
+	}
+	guests := "-"
+	if r.Guests != nil {
+		guests = fmt.Sprint(*r.Guests)
+	}
+	mgmt := clean(r.Guest)
+	if r.GuestsOnly {
+		mgmt = "-"
+	}
+	return []cell{{clean(r.Name), plain}, {or(clean(r.Addr), "-"), plain}, state, {mgmt, plain}, {guests, plain}, {or(clean(r.Version), "-"), plain}, able}
 }
 
 func (a *app) hostMaintenanceCmd() *cobra.Command {
@@ -119,7 +153,7 @@ able to run it, the VM stays where it is, and "status" says why.`,
 					return slices.Contains(s.Want.Rest, host) && !slices.Contains(s.Owner.Holders(), host)
 				},
 				result: func(cluster.Status) string {
-					return fmt.Sprintf("host %s is empty; end its maintenance with: holdfast host enable %s", clean(host), clean(host))
+					return fmt.Sprintf("the management VM is not on host %s, nor comes there; its other guests stay: holdfast host drain %s moves them, holdfast host enable %s ends the maintenance", clean(host), clean(host), clean(host))
 				},
 			})
 		},
@@ -167,4 +201,34 @@ func (a *app) hostEnableCmd() *cobra.Command {
 			return writeText(a.env.Stdout, fmt.Sprintf("host %s takes guests again\n", clean(args[0])))
 		},
 	}
+}
+
+func (a *app) hostForgetCmd() *cobra.Command {
+	var force bool
+	cmd := &cobra.Command{
+		Use:   "forget HOST",
+		Short: "Remove what is known of a host that is gone for good",
+		Long: `A host that was taken away is listed as silent, and plans count with its
+return, until it is forgotten. It is refused for a host that still reports, for
+one of the configuration, and while an upgrade is not over; without --force
+also when a guest was moved from or to it and nobody knows whether it runs. A
+host that reports again is known again.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, js, err := a.open(cmd)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			if err := c.ForgetHost(cmd.Context(), args[0], force); err != nil {
+				return err
+			}
+			if js {
+				return a.showNow(cmd.Context(), c)
+			}
+			return writeText(a.env.Stdout, fmt.Sprintf("host %s is forgotten\n", clean(args[0])))
+		},
+	}
+	cmd.Flags().BoolVar(&force, "force", false, "you have seen that each guest moved from or to it runs once")
+	return cmd
 }

@@ -195,6 +195,10 @@ func control(ts *testscript.TestScript, neg bool, args []string) {
 		a.upgrades.FailStep(args[1])
 	case "obeys":
 		a.Obey(obey)
+	case "moves-vm1":
+		a.upgrades.SetMoved(cluster.HostID(args[1]))
+	case "loses":
+		a.upgrades.Lose(cluster.HostID(args[1]))
 	case "idles":
 		a.Obey(nil)
 	case "fails-moves":

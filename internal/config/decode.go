@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+
+	"holdfast/internal/strictyaml"
 )
 
 // treeDecoder is a type that reads itself from a tree, because its form is not
@@ -39,23 +41,23 @@ func (c *checker) document(data []byte, v any, strict bool) bool {
 // parse reads the text by the file's suffix: .yaml and .yml are YAML, all else JSON.
 func (c *checker) parse(data []byte, strict bool) *tree {
 	if ext := strings.ToLower(path.Ext(c.file)); ext == ".yaml" || ext == ".yml" {
-		root, yerr := parseYAML(data)
-		if yerr != nil {
-			c.faultAt(0, yerr.path, yerr.value, yerr.want)
+		root, fault := parseYAML(data)
+		if fault != nil {
+			c.faultAt(0, fault.Path, fault.Value, fault.Want)
 			return nil
 		}
 		return root
 	}
 	root, missing, serr := parseJSON(data)
 	if serr != nil {
-		c.faultAt(serr.off, lineColumn(data, serr.off), serr.value, serr.want)
+		c.faultAt(serr.off, strictyaml.LineColumn(data, serr.off), serr.value, serr.want)
 		return nil
 	}
 	for _, off := range missing {
 		if strict {
-			c.faultAt(off, lineColumn(data, off), "", "want ',' or '}' after a value")
+			c.faultAt(off, strictyaml.LineColumn(data, off), "", "want ',' or '}' after a value")
 		} else {
-			c.warn(lineColumn(data, off), "a comma is missing after this value; accepted because the line ends with a comment")
+			c.warn(strictyaml.LineColumn(data, off), "a comma is missing after this value; accepted because the line ends with a comment")
 		}
 	}
 	return root

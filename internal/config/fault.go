@@ -5,6 +5,8 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+
+	"holdfast/internal/strictyaml"
 )
 
 // Options changes what Parse accepts.
@@ -51,8 +53,7 @@ func (w Warning) String() string { return fmt.Sprintf("%s: %s: %s", w.File, w.Pa
 
 const (
 	maxFile  = 1 << 20 // bytes of a configuration file
-	maxShown = 80      // runes of a value that a fault shows
-	wholeDoc = "(file)"
+	wholeDoc = strictyaml.Whole
 )
 
 // finding is a fault with its place in the document.
@@ -81,7 +82,7 @@ func (c *checker) faultAt(off int, path, value, want string) {
 	if path == "" {
 		path = wholeDoc
 	}
-	c.found = append(c.found, finding{Fault{c.file, path, shorten(value), want}, off})
+	c.found = append(c.found, finding{Fault{c.file, path, strictyaml.Shorten(value), want}, off})
 }
 
 // fault records a fault of the value at path, unless the decoder has refused
@@ -141,37 +142,7 @@ func parent(path string) string {
 }
 
 // field returns the path of a key below path.
-func field(path, key string) string {
-	for _, r := range key {
-		if !isWord(r) {
-			return path + "[" + strconv.Quote(shorten(key)) + "]"
-		}
-	}
-	switch {
-	case key == "":
-		return path + `[""]`
-	case path == "":
-		return key
-	}
-	return path + "." + shorten(key)
-}
-
-// isWord reports whether r needs no quotes in a path.
-func isWord(r rune) bool {
-	return r == '_' || r == '-' || '0' <= r && r <= '9' || 'A' <= r && r <= 'Z' || 'a' <= r && r <= 'z'
-}
+func field(path, key string) string { return strictyaml.Field(path, key) }
 
 // index returns the path of the i-th element of the list at path.
 func index(path string, i int) string { return path + "[" + strconv.Itoa(i) + "]" }
-
-// shorten cuts long values, so that a fault stays readable.
-func shorten(s string) string {
-	n := 0
-	for i := range s {
-		if n == maxShown {
-			return s[:i] + "..."
-		}
-		n++
-	}
-	return s
-}

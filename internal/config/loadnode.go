@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"holdfast/internal/strictyaml"
 )
 
 // Defaults of Node.
@@ -20,6 +22,9 @@ const (
 	defaultMigrateURI = "qemu+tls://%s/system"
 	defaultWatchdog   = "/dev/watchdog0"
 )
+
+// NoWatchdog is the Watchdog.Device of a host without one.
+const NoWatchdog = "none"
 
 // LoadNode reads the agent's settings from a file, at most 1 MiB, fills in the
 // defaults and checks them. A file that is not valid gives an error that wraps
@@ -50,6 +55,10 @@ func ParseNode(name string, data []byte) (Node, []Fault) {
 
 // fill puts defaults in place of empty fields.
 func (n *Node) fill() {
+	watchdog := defaultWatchdog
+	if n.GuestsOnly {
+		watchdog = NoWatchdog
+	}
 	for _, d := range []struct {
 		field *string
 		def   string
@@ -61,7 +70,7 @@ func (n *Node) fill() {
 		{&n.Driver, "libvirt"},
 		{&n.Libvirt.Socket, defaultSocket},
 		{&n.Libvirt.MigrateURI, defaultMigrateURI},
-		{&n.Watchdog.Device, defaultWatchdog},
+		{&n.Watchdog.Device, watchdog},
 	} {
 		if *d.field == "" {
 			*d.field = d.def
@@ -88,6 +97,7 @@ func (c *checker) node(n Node) {
 	}
 	c.driver(n)
 	c.store(n)
+	c.guestsOnly(n)
 	if n.API.Listen != "" && !isListen(n.API.Listen) {
 		c.fault("api.listen", n.API.Listen, "want IP:PORT, HOST:PORT, :PORT, or nothing for the unix socket only")
 	}
@@ -100,6 +110,26 @@ func (c *checker) node(n Node) {
 	}
 	if !isWatchdog(n.Watchdog.Device) {
 		c.fault("watchdog.device", n.Watchdog.Device, watchdogRule)
+	}
+}
+
+// guestsOnly refuses settings that only a host of the management VM has.
+func (c *checker) guestsOnly(n Node) {
+	if !n.GuestsOnly {
+		return
+	}
+	const only = "want none: the host is guests_only"
+	if n.ConfigFile != "" {
+		c.fault("config_file", n.ConfigFile, only+", and reads the configuration from the store")
+	}
+	if n.Store.Member != nil {
+		c.fault("store.member", n.Store.Member.PeerURL, only)
+	}
+	if n.Watchdog.Device != NoWatchdog {
+		c.fault("watchdog.device", n.Watchdog.Device, only)
+	}
+	if n.Driver != "libvirt" {
+		c.fault("driver", n.Driver, "want libvirt: the host is guests_only")
 	}
 }
 
@@ -151,7 +181,7 @@ func (c *checker) store(n Node) {
 	if peer, ok := m.Initial[n.Host]; !ok {
 		c.fault("store.member.initial", "", fmt.Sprintf("want the members of the new cluster, host name to peer URL; this host %q is missing", n.Host))
 	} else if peer != m.PeerURL {
-		c.fault(field("store.member.initial", n.Host), peer, fmt.Sprintf("this host's entry must equal peer_url, %q", shorten(m.PeerURL)))
+		c.fault(field("store.member.initial", n.Host), peer, fmt.Sprintf("this host's entry must equal peer_url, %q", strictyaml.Shorten(m.PeerURL)))
 	}
 	for _, host := range slices.Sorted(maps.Keys(m.Initial)) {
 		p, peer := field("store.member.initial", host), m.Initial[host]

@@ -4,6 +4,9 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
 	"testing"
 )
 
@@ -75,6 +78,8 @@ func TestAgentSettings(t *testing.T) {
 		one("a relative certificate is refused", `"/etc/holdfast/cert.pem"`, `"cert.pem"`, `tls.cert: absolute`),
 		one("a simulated watchdog is accepted", `"addr": "192.0.2.11"`, `"addr": "192.0.2.11", "watchdog": {"device": "unix:/run/wd.sock"}`),
 		one("no watchdog is accepted", `"addr": "192.0.2.11"`, `"addr": "192.0.2.11", "watchdog": {"device": "none"}`),
+		one("a host with guests only has nothing of a member", `"addr": "192.0.2.11"`, `"addr": "192.0.2.11", "guests_only": true, "driver": "process", "process": {"command": ["x"], "dir": "/x"}, "watchdog": {"device": "/dev/watchdog0"}`,
+			`driver: want libvirt`, `watchdog.device: want none`, `config_file: want none`, `store.member: want none`),
 		one("a watchdog that is no device is refused", `"addr": "192.0.2.11"`, `"addr": "192.0.2.11", "watchdog": {"device": "watchdog0"}`, `watchdog.device: want a device`),
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -85,5 +90,29 @@ func TestAgentSettings(t *testing.T) {
 			_, faults := ParseNode("agent.json", []byte(text))
 			wantFaults(t, faults, tc.want...)
 		})
+	}
+}
+
+// TestTheGuidesSettings: the examples are valid, and every field is explained.
+func TestTheGuidesSettings(t *testing.T) {
+	data, err := os.ReadFile("../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?s)```json agent\n(.*?)```").FindAllStringSubmatch(string(data), -1)
+	if len(blocks) != 2 {
+		t.Fatalf("%d examples, want 2", len(blocks))
+	}
+	for i, b := range blocks {
+		n, faults := ParseNode("configuration.md", []byte(b[1]))
+		if len(faults) > 0 || n.GuestsOnly != (i == 1) {
+			t.Errorf("example %d: %+v, %v", i+1, n, Faults(faults))
+		}
+	}
+	for f := range reflect.TypeFor[Node]().Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if !strings.Contains(string(data), "`"+name) {
+			t.Errorf("docs/configuration.md does not name the field %s", name)
+		}
 	}
 }

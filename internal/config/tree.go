@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"holdfast/internal/strictyaml"
 )
 
 type kind int
@@ -68,7 +70,7 @@ type jsonParser struct {
 
 // parseJSON parses one document. The error is the first malformed place.
 func parseJSON(data []byte) (root *tree, missing []int, serr *syntaxError) {
-	if i := invalidUTF8(data); i >= 0 {
+	if i := strictyaml.NotUTF8(data); i >= 0 {
 		return nil, nil, &syntaxError{i, fmt.Sprintf("\\x%02x", data[i]), "the file must be UTF-8"}
 	}
 	p := &jsonParser{data: data}
@@ -84,17 +86,6 @@ func parseJSON(data []byte) (root *tree, missing []int, serr *syntaxError) {
 		return nil, nil, p.unexpected("nothing may follow the document")
 	}
 	return root, p.missing, nil
-}
-
-func invalidUTF8(data []byte) int {
-	for i := 0; i < len(data); {
-		r, n := utf8.DecodeRune(data[i:])
-		if r == utf8.RuneError && n <= 1 {
-			return i
-		}
-		i += n
-	}
-	return -1
 }
 
 // space skips white space and line comments; it reports whether there was a comment.
@@ -162,7 +153,7 @@ func (p *jsonParser) word(t *tree) *syntaxError {
 	for _, w := range [...]string{"null", "true", "false"} {
 		if bytes.HasPrefix(p.data[p.i:], []byte(w)) {
 			p.i += len(w)
-			if p.i < len(p.data) && isWord(rune(p.data[p.i])) {
+			if p.i < len(p.data) && strictyaml.IsWord(rune(p.data[p.i])) {
 				p.i -= len(w)
 				break
 			}
@@ -277,7 +268,7 @@ func (p *jsonParser) number() (string, *syntaxError) {
 			return fail()
 		}
 	}
-	if p.i < len(p.data) && isWord(rune(p.data[p.i])) {
+	if p.i < len(p.data) && strictyaml.IsWord(rune(p.data[p.i])) {
 		return fail()
 	}
 	return string(p.data[start:p.i]), nil
@@ -312,7 +303,7 @@ func (p *jsonParser) str() (string, *syntaxError) {
 			p.i++
 		}
 	}
-	return "", &syntaxError{start, string(p.data[start:min(len(p.data), start+maxShown)]), "a string must end with a double quote"}
+	return "", &syntaxError{start, string(p.data[start:min(len(p.data), start+strictyaml.MaxShown)]), "a string must end with a double quote"}
 }
 
 // escape reads one escape sequence.
@@ -349,12 +340,4 @@ func hex4(b []byte) (rune, bool) {
 	}
 	n, err := strconv.ParseUint(string(b[2:6]), 16, 16)
 	return rune(n), err == nil
-}
-
-// lineColumn returns LINE:COLUMN of a byte offset, both from 1, columns in characters.
-func lineColumn(data []byte, off int) string {
-	before := data[:min(off, len(data))]
-	line := bytes.Count(before, []byte("\n")) + 1
-	col := utf8.RuneCount(before[bytes.LastIndexByte(before, '\n')+1:]) + 1
-	return fmt.Sprintf("%d:%d", line, col)
 }

@@ -33,6 +33,8 @@ type inbox struct {
 	fails map[string]int // of the next calls of libvirt
 	calls []string
 	hook  func() // before autostart is set
+	looks func() // at the end of a list
+	hangs bool   // each start
 }
 
 func newInbox(t *testing.T) *inbox {
@@ -52,10 +54,17 @@ func (b *inbox) failing(call string) error {
 func (b *inbox) List(context.Context) ([]libvirt.VM, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.looks != nil {
+		b.looks()
+	}
 	return slices.Clone(b.vms), b.failing("list")
 }
 
-func (b *inbox) Start(_ context.Context, uuid string, _ libvirt.StartOptions) error {
+func (b *inbox) Start(ctx context.Context, uuid string, _ libvirt.StartOptions) error {
+	if b.hangs {
+		<-ctx.Done()
+		return ctx.Err()
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if err := b.failing("start"); err != nil {
@@ -67,6 +76,32 @@ func (b *inbox) Start(_ context.Context, uuid string, _ libvirt.StartOptions) er
 			b.vms[i].State = libvirt.VMRunning
 		}
 	}
+	return nil
+}
+
+func (b *inbox) Resume(_ context.Context, uuid string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := b.failing("resume"); err != nil {
+		return err
+	}
+	b.calls = append(b.calls, "resume "+uuid)
+	for i := range b.vms {
+		if b.vms[i].UUID == uuid {
+			b.vms[i].State, b.vms[i].Busy = libvirt.VMRunning, ""
+		}
+	}
+	return nil
+}
+
+func (b *inbox) Discard(_ context.Context, uuid string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := b.failing("discard"); err != nil {
+		return err
+	}
+	b.calls = append(b.calls, "discard "+uuid)
+	b.vms = slices.DeleteFunc(b.vms, func(vm libvirt.VM) bool { return vm.UUID == uuid })
 	return nil
 }
 
@@ -97,8 +132,10 @@ func (b *inbox) set(f func()) {
 }
 
 // run runs the receiver until the test ends, or the returned function is called.
-func (b *inbox) run() (stop func()) {
-	r := &Receiver{
+func (b *inbox) run() (stop func()) { return b.runs(b.receiver()) }
+
+func (b *inbox) receiver() *Receiver {
+	return &Receiver{
 		Store: b.client, Host: "h2", Guests: b, Log: slog.New(slog.DiscardHandler),
 		Seen: func() (map[cluster.HostID]Seen, bool) {
 			b.mu.Lock()
@@ -110,6 +147,9 @@ func (b *inbox) run() (stop func()) {
 			return out, b.ready
 		},
 	}
+}
+
+func (b *inbox) runs(r *Receiver) (stop func()) {
 	ctx, cancel := context.WithCancel(b.t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() { r.Run(ctx) })

@@ -38,6 +38,7 @@ func (s *Service) parts() error {
 			return s.reported(ctx)
 		},
 	}
+	s.drain = &Drain{Host: s.Host, Store: s.Store, Guests: s.Fleet, Sender: s.sender, Seen: s.view.Seen, Rest: s.rest, Rests: s.Cluster.Rests, Waits: s.receiver.Waits}
 	var err error
 	s.reboot, err = reboot.New(reboot.Options{Command: s.RebootCommand, BootID: s.BootIDFile})
 	return err
@@ -66,7 +67,7 @@ func (s *Service) doers() map[string]engine.Doer {
 			return false, fmt.Errorf("the management VM is %s", st.Owner.State)
 		},
 	}
-	drain := &Drain{Host: s.Host, Store: s.Store, Guests: s.Fleet, Seen: s.view.Seen, Rest: s.rest, Rests: s.Cluster.Rests}
+	pools := filepath.Join(s.dir(), "pools")
 	ha, pair := &steps.HA{Programs: switches}, &steps.Pair{Programs: switches}
 	return map[string]engine.Doer{
 		upgrade.KindCheck: &survey.Check{
@@ -75,18 +76,18 @@ func (s *Service) doers() map[string]engine.Doer {
 		upgrade.KindStage:         s.stage,
 		upgrade.KindHAOff:         ha,
 		upgrade.KindHAOn:          ha,
-		upgrade.KindDrain:         drain,
+		upgrade.KindDrain:         s.drain,
 		upgrade.KindAction:        &steps.Action{Bundles: s.depot, Host: action.Host{Helper: helper}, Dir: s.dir(), Credentials: s.Credentials},
-		upgrade.KindUndrain:       &undrain{&steps.Undrain{Host: s.Host, Rest: s.rest, Where: s.where, Send: s.send}, drain},
-		upgrade.KindStorageDetach: &steps.StorageDetach{Host: s.Fleet},
-		upgrade.KindStorageAttach: &steps.StorageAttach{Host: s.Fleet},
+		upgrade.KindUndrain:       &undrain{&steps.Undrain{Host: s.Host, Rest: s.rest, Where: s.where, Send: s.send}, s.drain},
+		upgrade.KindStorageDetach: &steps.StorageDetach{Host: s.Fleet, Dir: pools},
+		upgrade.KindStorageAttach: &steps.StorageAttach{Host: s.Fleet, Dir: pools},
 		upgrade.KindBackup:        &steps.Backup{Backups: backups},
 		upgrade.KindRestore:       &steps.Restore{Backups: backups},
 		upgrade.KindReboot: &steps.Reboot{
 			Host: s.reboot, Guests: s.running, NextKernel: s.nextKernel, Quorum: s.others, File: filepath.Join(s.dir(), "reboot.json"),
 		},
 		upgrade.KindVerify: &steps.Verify{
-			Boot: s.reboot.Boot, Record: s.record, Kernel: func(context.Context) (string, error) { return kernel(), nil }, Pools: s.Fleet.Pools,
+			Boot: s.reboot.Boot, Record: s.record, Kernel: func(context.Context) (string, error) { return kernel(), nil }, Pools: s.Fleet.Pools, Dir: pools,
 		},
 		upgrade.KindVMStop:     &steps.VMStop{Host: s.Fleet, Mgmt: power, Dir: filepath.Join(s.dir(), "guests")},
 		upgrade.KindVMStart:    &steps.VMStart{Host: s.Fleet, Mgmt: power, Dir: filepath.Join(s.dir(), "guests")},
@@ -96,6 +97,7 @@ func (s *Service) doers() map[string]engine.Doer {
 		upgrade.KindO2CB:       &steps.O2CB{},
 		upgrade.KindCommit:     &Commit{Store: s.Store},
 		upgrade.KindCleanup:    &steps.Cleanup{Backups: backups, Have: s.depot.Have, Remove: s.depot.Remove},
+		upgrade.KindTidy:       &steps.Tidy{Backups: backups, Bundles: s.depot.Tidy},
 	}
 }
 
@@ -103,25 +105,27 @@ func (s *Service) rest(ctx context.Context, host cluster.HostID, on bool) error 
 	return s.Cluster.Rest(ctx, "job", host, on)
 }
 
-// where tells on which host a guest runs.
+// where tells on which host a guest runs, by the reports of those that are up: one that is silent may have
+// lost it long ago.
 func (s *Service) where(uuid string) (cluster.HostID, bool) {
 	seen, _ := s.view.Seen()
+	now := time.Now()
 	for name, h := range seen {
-		if slices.ContainsFunc(h.VMs, func(vm upgrade.VM) bool { return vm.UUID == uuid && vm.Running }) {
+		if h.up(now) && slices.ContainsFunc(h.VMs, func(vm upgrade.VM) bool { return vm.UUID == uuid && vm.Running }) {
 			return name, true
 		}
 	}
 	return "", false
 }
 
-// send has another host move a guest.
-func (s *Service) send(ctx context.Context, from cluster.HostID, uuid, name string, to cluster.HostID) error {
+// send has another host move a guest here.
+func (s *Service) send(ctx context.Context, from cluster.HostID, m upgrade.Move, network string) error {
 	c, err := s.agentOf(from)
 	if err != nil {
-		return fmt.Errorf("have %s sent: %w", name, err)
+		return fmt.Errorf("have %s sent: %w", m.VM, err)
 	}
 	defer c.Close()
-	return c.SendGuest(ctx, uuid, name, to)
+	return c.SendGuest(ctx, m.UUID, m.VM, s.Host, network)
 }
 
 // running are the names of the guests that have a process on this host.
@@ -202,7 +206,8 @@ func (s *Service) reported(ctx context.Context) (upgrade.Inventory, error) {
 	if err != nil {
 		return upgrade.Inventory{}, err
 	}
-	return s.inventory(ctx, nil, st.Bundle.Name, st.version())
+	inv, _, err := s.inventory(ctx, nil, st.Bundle.Name, st.version())
+	return inv, err
 }
 
 // runOf is a job with what reports tell of it.

@@ -31,7 +31,6 @@ const (
 // Guests is what draining needs of the host's hypervisor; *libvirt.Fleet is one.
 type Guests interface {
 	List(ctx context.Context) ([]libvirt.VM, error)
-	Migrate(ctx context.Context, uuid, target string, opt libvirt.MigrateOptions) (libvirt.Place, error)
 	Follow(ctx context.Context, uuid, name string, tell func(libvirt.Progress)) (libvirt.Place, error)
 	ColdMove(ctx context.Context, uuid, target string, opt libvirt.ShutdownOptions) error
 	Start(ctx context.Context, uuid string, opt libvirt.StartOptions) error
@@ -42,12 +41,16 @@ type Drain struct {
 	Host   cluster.HostID
 	Store  store.Store
 	Guests Guests
+	Sender *Sender // moves guests live
 	Seen   func() (map[cluster.HostID]Seen, bool)
 	// Rest says that the host takes no guests any more, or takes them again: it
 	// holds for the management VM and for other hosts' drains.
 	Rest func(ctx context.Context, host cluster.HostID, on bool) error
 	// Rests reports whether this host takes no guests.
 	Rests func() bool
+	// Waits tells why a guest of this host stands still that has come here; "": nothing is known.
+	// nil: as "".
+	Waits func(uuid string) string
 }
 
 // Probe tells whether the host is empty, and stays so.
@@ -60,11 +63,15 @@ func (d *Drain) Probe(ctx context.Context, t engine.Task) (engine.Probed, error)
 	if err != nil {
 		return engine.CanNotTell, err
 	}
+	sent, err := d.Sender.Undecided(ctx)
+	if err != nil {
+		return engine.CanNotTell, err
+	}
 	vms, err := d.Guests.List(ctx)
 	if err != nil {
 		return engine.CanNotTell, err
 	}
-	if len(off) == 0 && len(leaving(vms, args.Stay, off)) == 0 && d.Rests() {
+	if len(sent) == 0 && len(off) == 0 && len(leaving(vms, args.Stay, off)) == 0 && d.Rests() {
 		return engine.ProbedDone, nil
 	}
 	return engine.NotDone, nil // what still moves is found and followed
@@ -108,7 +115,7 @@ func (d *Drain) Do(ctx context.Context, t engine.Task) error {
 	moves, abort := context.WithCancel(context.WithoutCancel(ctx))
 	run := &drainRun{
 		off: off, Drain: d, args: args, task: t, moves: moves, ended: make(chan moved, 1), gone: make(chan struct{}),
-		moving: map[string]bool{}, sent: map[string]sentTo{}, cold: cold, failed: map[string][]string{}, refused: map[string][]cluster.HostID{},
+		moving: map[string]bool{}, came: map[string]bool{}, sent: map[string]sentTo{}, cold: cold, failed: map[string][]string{}, refused: map[string][]cluster.HostID{},
 	}
 	defer func() {
 		// When the agent stops, what moves goes on: libvirtd does it by itself, and the
@@ -142,8 +149,11 @@ func (d *Drain) Do(ctx context.Context, t engine.Task) error {
 		run.follow(vms)
 		run.total = max(run.total, len(left))
 		run.begin(left)
-		if err := run.over(left); err != nil || len(left) == 0 && len(run.moving) == 0 {
+		if err := run.over(left); err != nil {
 			return err
+		}
+		if len(left) == 0 && len(run.moving) == 0 {
+			return d.Sender.AwaitDecided(ctx, func(text string) { t.Note(text, -1) })
 		}
 		select {
 		case m := <-run.ended:
@@ -173,12 +183,13 @@ type drainRun struct {
 	ended   chan moved
 	gone    chan struct{}               // closed when nobody waits for ended
 	moving  map[string]bool             // by UUID, as the next ones
+	came    map[string]bool             // arrived while the host was emptied, or arrive
 	failed  map[string][]string         // why each try failed
 	refused map[string][]cluster.HostID // hosts that could not take it
-	sent    map[string]sentTo           // by name
+	sent    map[string]sentTo           // by UUID
 	off     map[string]bool             // are shut down to go, by UUID
 	cold    map[string]moved            // moves of such guests that failed, by UUID: libvirtd may still carry them out
-	lost    []error                     // of guests that have left and do not run
+	lost    []error                     // of guests that have left and do not run, or have ended on the way
 	waits   []string                    // why guests do not move now
 }
 
@@ -193,8 +204,16 @@ func (r *drainRun) begin(left []libvirt.VM) {
 		case r.moving[vm.UUID] || len(r.failed[vm.UUID]) >= moveTries:
 		case vm.Protected:
 			r.waits = append(r.waits, vm.Name+": the cluster moves the management VM itself")
+		case vm.Arriving: // before it was known that this host takes none
+			r.came[vm.UUID] = true
+			r.waits = append(r.waits, vm.Name+": is arriving just now, and goes on from here then")
+		case r.came[vm.UUID]:
+			r.waits = append(r.waits, vm.Name+": has just arrived")
+			if r.received(vm) {
+				delete(r.came, vm.UUID) // the next list tells how it is now
+			}
 		case vm.Busy != "" && !strings.HasPrefix(vm.Job, "migration"):
-			r.waits = append(r.waits, vm.Name+": busy: "+vm.Busy)
+			r.waits = append(r.waits, vm.Name+": busy: "+r.busy(vm))
 		case time.Since(r.cold[vm.UUID].at) < coldAgain:
 			r.waits = append(r.waits, vm.Name+": its move failed, and may still happen")
 		case len(r.moving) >= max(1, r.args.Parallel):
@@ -205,17 +224,39 @@ func (r *drainRun) begin(left []libvirt.VM) {
 	r.tell(left)
 }
 
+// received reports whether this host has given a guest that came what it carried. It
+// would lose that if it went on before.
+func (r *drainRun) received(vm libvirt.VM) bool {
+	ctx, cancel := context.WithTimeout(r.moves, listWithin)
+	defer cancel()
+	_, carries, err := r.Store.Get(ctx, carryPrefix(r.Host)+vm.UUID)
+	return err == nil && !carries
+}
+
+// busy tells why a guest can not move just now.
+func (r *drainRun) busy(vm libvirt.VM) string {
+	if r.Waits == nil {
+		return vm.Busy
+	}
+	return cmp.Or(r.Waits(vm.UUID), vm.Busy)
+}
+
 // move begins one move, in a goroutine of its own.
 func (r *drainRun) move(vm libvirt.VM) {
 	if strings.HasPrefix(vm.Job, "migration") { // an earlier process of this agent began it
 		r.launch(vm, "", func() error {
-			_, err := r.Guests.Follow(r.moves, vm.UUID, vm.Name, nil)
-			return err
+			at, err := r.Guests.Follow(r.moves, vm.UUID, vm.Name, nil)
+			return ended(at, err)
 		})
 		return
 	}
 	plan := upgrade.Move{How: upgrade.Live}
-	if i := slices.IndexFunc(r.args.Moves, func(m upgrade.Move) bool { return m.VM == vm.Name }); i >= 0 {
+	if i := slices.IndexFunc(r.args.Moves, func(m upgrade.Move) bool {
+		if m.UUID == "" {
+			return m.VM == vm.Name
+		}
+		return m.UUID == vm.UUID // another host's guest of the same name may have come here
+	}); i >= 0 {
 		plan = r.args.Moves[i]
 	}
 	if vm.State == libvirt.VMOff { // a cold move that was not finished
@@ -235,15 +276,16 @@ func (r *drainRun) move(vm libvirt.VM) {
 		wanted := len(r.args.Targets) == 0 || slices.Contains(r.args.Targets, s.Host.Name)
 		return wanted && s.up(now)
 	}, r.sent)
+	twins := free.without(vm.UUID, vm.Name, seen)
 	to, err := free.choose(vm.Name, vm.MemoryMiB, plan.To, r.refused[vm.UUID])
 	if err != nil && len(r.refused[vm.UUID]) > 0 {
 		to, err = free.choose(vm.Name, vm.MemoryMiB, plan.To, nil)
 	}
 	if err != nil {
-		r.waits = append(r.waits, err.Error())
+		r.waits = append(r.waits, err.Error()+twins)
 		return
 	}
-	r.sent[vm.Name] = sentTo{to, vm.MemoryMiB}
+	r.sent[vm.UUID] = sentTo{to, vm.MemoryMiB}
 	fmt.Fprintf(r.task.Log, "%s: moves to %s (%s)\n", vm.Name, to, plan.How)
 	if plan.How == upgrade.Cold {
 		r.off[vm.UUID] = true
@@ -277,28 +319,41 @@ func (r *drainRun) follow(vms []libvirt.VM) {
 // stays. That of a cold move that failed is kept until it is sent elsewhere or
 // started here: libvirtd may still carry it out.
 func (r *drainRun) send(vm libvirt.VM, target Seen, how upgrade.How) error {
+	if how != upgrade.Cold {
+		return r.live(r.moves, vm, target, r.args.Network)
+	}
 	to := target.Host.Name
-	c := carry{UUID: vm.UUID, Name: vm.Name, From: r.Host, Autostart: vm.Autostart, Start: how == upgrade.Cold}
-	err := c.put(r.moves, r.Store, to)
-	switch {
-	case err != nil:
-	case how == upgrade.Cold:
-		if err = r.Guests.ColdMove(r.moves, vm.UUID, target.Addr, libvirt.ShutdownOptions{}); err != nil {
-			return err
-		}
-		return r.awaitStart(vm, to)
-	default:
-		_, err = r.Guests.Migrate(r.moves, vm.UUID, target.Addr, libvirt.MigrateOptions{AutoConverge: true, Data: target.in(r.args.Network)})
+	c := carry{UUID: vm.UUID, Name: vm.Name, From: r.Host, Autostart: vm.Autostart, Start: true}
+	if err := c.put(r.moves, r.Store, to); err != nil {
+		return errors.Join(err, c.takeBack(r.moves, r.Store, to))
 	}
-	if err != nil {
-		err = errors.Join(err, c.takeBack(r.moves, r.Store, to))
+	if err := r.Guests.ColdMove(r.moves, vm.UUID, target.Addr, libvirt.ShutdownOptions{}); err != nil {
+		return err
 	}
-	return err
+	return r.awaitStart(vm, to)
+}
+
+// live moves a guest that runs, over the network (a CIDR) when the target has an
+// address in it: every live move that jobs ask for, away and back.
+func (d *Drain) live(ctx context.Context, vm libvirt.VM, target Seen, network string) error {
+	return d.Sender.Send(ctx, vm, target, libvirt.MigrateOptions{AutoConverge: true, Data: target.in(network)})
 }
 
 // errNotUp says that a guest has left and does not run on the other host: the word
 // that it is to be started there stays.
 var errNotUp = errors.New("it does not run there")
+
+// errEnded says that a guest was here, or on its way, and does not run any more.
+var errEnded = errors.New("it has ended while it moved")
+
+// ended makes the error of a move that ended with the guest at a place one that wraps errEnded
+// where it has no process any more.
+func ended(at libvirt.Place, err error) error {
+	if err != nil && (at == libvirt.Off || at == libvirt.Absent) {
+		return fmt.Errorf("%w: %w", errEnded, err)
+	}
+	return err
+}
 
 // awaitStart waits until the host to which a guest was moved reports that it runs
 // there.
@@ -336,12 +391,12 @@ func (r *drainRun) note(m moved) {
 		fmt.Fprintf(r.task.Log, "%s: is on %s\n", m.vm.Name, cmp.Or(string(m.to), "another host"))
 		return
 	}
-	if errors.Is(m.err, errNotUp) {
+	if errors.Is(m.err, errNotUp) || errors.Is(m.err, errEnded) {
 		fmt.Fprintf(r.task.Log, "%s: %v\n", m.vm.Name, m.err)
 		r.lost = append(r.lost, fmt.Errorf("%s: %w", m.vm.Name, m.err))
 		return
 	}
-	delete(r.sent, m.vm.Name)
+	delete(r.sent, m.vm.UUID)
 	if r.off[m.vm.UUID] && m.to != "" {
 		r.cold[m.vm.UUID] = m
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +19,7 @@ import (
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
+	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
 	"holdfast/internal/upgrade"
 )
@@ -31,6 +33,7 @@ type fakeGuests struct {
 	unheard map[string]bool                                              // their cold moves happen after an error was answered
 	stalls  map[string]bool                                              // these do not start after a cold move
 	hook    func(vm libvirt.VM, target string, o libvirt.MigrateOptions) // before each move
+	wheres  map[string]libvirt.Where                                     // by UUID, where it is not as the list tells
 	came    []arrival
 	most    int // moves at once
 	now     int
@@ -130,6 +133,11 @@ func (f *fakeGuests) Migrate(ctx context.Context, uuid, target string, o libvirt
 	if err := f.leave(ctx, uuid, target, "live", o); err != nil {
 		return libvirt.Here, err
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if at := f.wheres[uuid].Place; at == libvirt.Off || at == libvirt.Absent {
+		return at, errors.New("it has crashed")
+	}
 	return libvirt.Left, nil
 }
 
@@ -146,6 +154,48 @@ func (f *fakeGuests) Start(_ context.Context, uuid string, _ libvirt.StartOption
 	return nil
 }
 
+// Whereabouts tells that a guest that is not here any more was moved away.
+func (f *fakeGuests) Whereabouts(_ context.Context, uuid, _ string) (libvirt.Where, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	i := slices.IndexFunc(f.vms, func(vm libvirt.VM) bool { return vm.UUID == uuid })
+	w, told := f.wheres[uuid]
+	switch {
+	case told:
+		return w, nil
+	case i < 0:
+		return libvirt.Where{Place: libvirt.Left, Moved: true}, nil
+	case f.vms[i].Job == "migration":
+		return libvirt.Where{Place: libvirt.Leaving}, nil
+	case f.vms[i].State == libvirt.VMOff:
+		return libvirt.Where{Place: libvirt.Off}, nil
+	}
+	return libvirt.Where{Place: libvirt.Here, State: f.vms[i].State}, nil
+}
+
+func (f *fakeGuests) Resume(_ context.Context, uuid string) error {
+	f.mu.Lock()
+	f.log = append(f.log, "resume "+uuid)
+	delete(f.wheres, uuid)
+	f.mu.Unlock()
+	f.update(uuid, func(vm *libvirt.VM) { vm.State = libvirt.VMRunning })
+	return nil
+}
+
+func (f *fakeGuests) Discard(_ context.Context, uuid string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.log = append(f.log, "discard "+uuid)
+	f.wheres[uuid] = libvirt.Where{Place: libvirt.Absent}
+	f.vms = slices.DeleteFunc(f.vms, func(vm libvirt.VM) bool { return vm.UUID == uuid })
+	return nil
+}
+
+func (f *fakeGuests) SetAutostart(_ context.Context, uuid string, on bool) error {
+	f.update(uuid, func(vm *libvirt.VM) { vm.Autostart = on })
+	return nil
+}
+
 func vm(name string, memory int64) libvirt.VM {
 	return libvirt.VM{Name: name, UUID: "uuid-" + name, State: libvirt.VMRunning, MemoryMiB: memory}
 }
@@ -159,10 +209,11 @@ type drainWorld struct {
 	notes  []string
 	log    bytes.Buffer
 	mu     sync.Mutex
+	begun  bool // the sender runs
 }
 
 func newDrainWorld(vms ...libvirt.VM) *drainWorld {
-	w := &drainWorld{guests: &fakeGuests{vms: vms, refuses: map[string]bool{}, stalls: map[string]bool{}}, client: storetest.NewMem().NewClient("h1")}
+	w := &drainWorld{guests: &fakeGuests{vms: vms, refuses: map[string]bool{}, stalls: map[string]bool{}, wheres: map[string]libvirt.Where{}}, client: storetest.NewMem().NewClient("h1")}
 	w.drain = &Drain{
 		Host: "h1", Store: w.client, Guests: w.guests,
 		Seen: func() (map[cluster.HostID]Seen, bool) {
@@ -181,7 +232,44 @@ func newDrainWorld(vms ...libvirt.VM) *drainWorld {
 			return nil
 		},
 	}
+	w.drain.Sender = NewSender(&Sender{Store: w.client, Host: "h1", Guests: w.guests, Seen: w.drain.Seen, Log: slog.New(slog.DiscardHandler)})
 	return w
+}
+
+// begin runs the sender, and what the other hosts do with its words, until the test
+// ends.
+func (w *drainWorld) begin(t *testing.T) {
+	if w.begun {
+		return
+	}
+	w.begun = true
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	var wg sync.WaitGroup
+	wg.Go(func() { w.drain.Sender.Run(ctx) })
+	wg.Go(func() {
+		for ctx.Err() == nil {
+			w.clear(ctx)
+			select {
+			case <-ctx.Done():
+			case <-time.After(500 * time.Millisecond):
+			}
+		}
+	})
+	t.Cleanup(func() {
+		cancel()
+		wg.Wait()
+	})
+}
+
+// clear is what receivers do, but that words with autostart are kept, to be seen.
+func (w *drainWorld) clear(ctx context.Context) {
+	kvs, _, _ := w.client.List(ctx, carryKeys) // the store may be away
+	for _, kv := range kvs {
+		var c carry
+		if json.Unmarshal(kv.Value, &c) == nil && (c.Says == saysStays || c.Says == saysGone && !c.Autostart) {
+			_, _, _ = w.client.Txn(ctx, []store.Cmp{{Key: kv.Key, Rev: kv.ModRev}}, []store.Op{{Key: kv.Key}}) // again, if it fails
+		}
+	}
 }
 
 // carried are the keys of what guests carry, each with what it says.
@@ -201,6 +289,7 @@ func (w *drainWorld) received(t *testing.T) {
 
 func (w *drainWorld) carried(t *testing.T) string {
 	t.Helper()
+	time.Sleep(time.Second) // others have their time
 	kvs, _, err := w.client.List(t.Context(), "fleet-carry/")
 	if err != nil {
 		t.Fatal(err)
@@ -218,6 +307,7 @@ func (w *drainWorld) carried(t *testing.T) string {
 
 func (w *drainWorld) task(t *testing.T, args upgrade.DrainArgs) engine.Task {
 	t.Helper()
+	w.begin(t)
 	raw, err := json.Marshal(args)
 	if err != nil {
 		t.Fatal(err)

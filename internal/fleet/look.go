@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/host/libvirt"
+	"holdfast/internal/job"
 	"holdfast/internal/upgrade"
 )
 
@@ -32,6 +34,7 @@ type Looker struct {
 	Member  bool   // the host runs a member of the store
 	Rests   func() bool
 	Bundles func() ([]string, error)
+	Waits   func(uuid string) string // why a guest that has come here does not run; "": nothing is known. nil: as ""
 
 	mu     sync.Mutex
 	node   libvirt.Node
@@ -42,7 +45,7 @@ type Looker struct {
 func (l *Looker) Look(ctx context.Context) (Record, error) {
 	r := Record{
 		Host: upgrade.Host{Name: l.Host, Boot: l.Boot, Install: l.Install, Maintenance: l.Rests(), Kernel: kernel(), Member: l.Member},
-		Addr: l.Addr, API: l.API, Agent: l.Agent,
+		Addr: l.Addr, API: l.API, Agent: l.Agent, Generation: job.Generation, CarriesLive: true,
 	}
 	var aerr, berr error
 	r.Addrs, aerr = addresses()
@@ -56,9 +59,7 @@ func (l *Looker) Look(ctx context.Context) (Record, error) {
 		r.VMs = append(r.VMs, l.vm(vm))
 	}
 	pools, perr := l.Fleet.Pools(ctx)
-	for _, p := range pools {
-		r.Host.Pools = append(r.Host.Pools, upgrade.Pool{Name: p.Name, Kind: p.Kind, Shared: p.Shared, Paths: p.Paths, Active: p.Active})
-	}
+	r.Host.Pools = toldPools(pools)
 	return r, errors.Join(nerr, verr, perr, aerr, berr)
 }
 
@@ -66,10 +67,21 @@ func (l *Looker) vm(v libvirt.VM) upgrade.VM {
 	if v.Protected {
 		v.Fixed = nil // the agents make what it has on each host, its seed, themselves
 	}
+	halted := v.Halted()
+	if l.Waits != nil {
+		v.Busy = cmp.Or(l.Waits(v.UUID), v.Busy)
+	}
 	return upgrade.VM{
 		Name: v.Name, UUID: v.UUID, Host: l.Host, MemoryMiB: v.MemoryMiB, CPUs: v.VCPUs, Running: v.State != libvirt.VMOff,
-		Dirty: v.Dirty, System: v.System, Fixed: v.Fixed, Busy: v.Busy, Protected: v.Protected,
+		Dirty: v.Dirty, System: v.System, Fixed: v.Fixed, Busy: v.Busy, Halted: halted, Protected: v.Protected,
 	}
+}
+
+func toldPools(pools []libvirt.Pool) (out []upgrade.Pool) {
+	for _, p := range pools {
+		out = append(out, upgrade.Pool{Name: p.Name, Kind: p.Kind, Shared: p.Shared, Paths: p.Paths, Active: p.Active, Transient: p.Transient})
+	}
+	return out
 }
 
 // hardware asks now and then: its answer is long and changes with the hardware.

@@ -3,6 +3,7 @@ package fleet
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/upgrade"
@@ -13,8 +14,8 @@ import (
 type room map[cluster.HostID]int64
 
 // roomOf counts what the hosts of from's group have left, MiB: hosts that are up,
-// take guests and are not from itself. sent are guests that were moved to a host
-// and may not be in its record yet.
+// take guests and are not from itself. sent are guests, by UUID, that were moved to a
+// host and may not be in its record yet.
 func roomOf(from cluster.HostID, seen map[cluster.HostID]Seen, up func(Seen) bool, sent map[string]sentTo) room {
 	r := room{}
 	group := seen[from].Host.Group
@@ -28,8 +29,8 @@ func roomOf(from cluster.HostID, seen map[cluster.HostID]Seen, up func(Seen) boo
 				free -= vm.MemoryMiB
 			}
 		}
-		for vm, t := range sent {
-			listed := slices.ContainsFunc(s.VMs, func(x upgrade.VM) bool { return x.Name == vm && x.Running })
+		for uuid, t := range sent {
+			listed := slices.ContainsFunc(s.VMs, func(x upgrade.VM) bool { return x.UUID == uuid && x.Running })
 			if t.host == name && !listed {
 				free -= t.memory
 			}
@@ -37,6 +38,23 @@ func roomOf(from cluster.HostID, seen map[cluster.HostID]Seen, up func(Seen) boo
 		r[name] = free
 	}
 	return r
+}
+
+// without takes out hosts that have another guest of a guest's name, even one that is
+// off: libvirt takes no second one. It says for a message which these are.
+func (r room) without(uuid, name string, seen map[cluster.HostID]Seen) string {
+	var twins []string
+	for h := range r {
+		if slices.ContainsFunc(seen[h].VMs, func(x upgrade.VM) bool { return x.Name == name && x.UUID != uuid }) {
+			delete(r, h)
+			twins = append(twins, string(h))
+		}
+	}
+	if len(twins) == 0 {
+		return ""
+	}
+	slices.Sort(twins)
+	return "; another guest of that name is on " + strings.Join(twins, ", ")
 }
 
 // sentTo is where a guest was sent.

@@ -25,12 +25,17 @@ type Record struct {
 	Addr    string       `json:"addr"`              // of its libvirtd, for migrations
 	API     string       `json:"api,omitempty"`     // of its agent, https://IP:PORT; "": not served over TLS
 	Addrs   []string     `json:"addrs,omitempty"`   // IP addresses of the host, for guests that move over a network of their own
-	Agent   string       `json:"agent"`             // version of its agent
+	Agent   string       `json:"agent"`             // version of its agent, for people
 	Bundles []string     `json:"bundles,omitempty"` // SHA-256 of the bundles that it has, hex
 	Blind   bool         `json:"blind,omitempty"`   // its guests could not be listed: VMs says nothing
 	Problem string       `json:"problem,omitempty"` // what could not be found out, for people
 	Seq     uint64       `json:"seq"`               // counts the writes
 	At      time.Time    `json:"at"`                // wall clock of the host, for people
+	// Generation is job.Generation of its agent; 0: it does not count them yet.
+	Generation int `json:"generation,omitempty"`
+	// CarriesLive: its agent lets guests go on that arrive standing still. One that does not say so
+	// takes their words away, and does nothing.
+	CarriesLive bool `json:"carriesLive,omitempty"`
 }
 
 func decodeRecord(key string, value []byte) (Record, error) {
@@ -76,7 +81,7 @@ func (s Seen) up(now time.Time) bool { return now.Sub(s.SeenAt) < Silent }
 func Hosts(seen map[cluster.HostID]Seen, now time.Time) map[cluster.HostID]job.HostState {
 	out := make(map[cluster.HostID]job.HostState, len(seen))
 	for h, s := range seen {
-		out[h] = job.HostState{Up: s.up(now), Boot: s.Host.Boot, Version: s.Agent}
+		out[h] = job.HostState{Up: s.up(now), Boot: s.Host.Boot, Version: s.Agent, Generation: s.Generation}
 	}
 	return out
 }

@@ -3,11 +3,13 @@ package fleet
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"reflect"
 	"time"
 
+	"holdfast/internal/cluster"
 	"holdfast/internal/store"
 )
 
@@ -17,29 +19,107 @@ const (
 	lookEvery   = 5 * time.Second  // between two looks at the host
 	lookWithin  = 20 * time.Second
 	writeWithin = 3 * time.Second
+	claimAgain  = 2 * time.Second
+	claimWithin = reportEvery + lookEvery // one that reports does so within; a slow one is noticed by its next write
 )
+
+// ErrConflict: another agent runs under this host's name.
+var ErrConflict = errors.New("another agent uses this host's name")
 
 // Reporter tells the store what this host has.
 type Reporter struct {
-	Store store.Store
-	Look  func(ctx context.Context) (Record, error) // at this host; an error with what could be found out is told in the record
-	Log   *slog.Logger
+	Store  store.Store
+	Look   func(ctx context.Context) (Record, error) // at this host; an error with what could be found out is told in the record
+	Claims *Claim                                    // nil: it need not be found out whether the name is used twice
+	Log    *slog.Logger
 
 	last    Record
+	mod     int64 // revision of the record in the store, where names are claimed; 0: there is none
 	written time.Time
 }
 
-// Run reports until ctx ends.
-func (r *Reporter) Run(ctx context.Context) {
+// Claim is how this host's records are told from those of another one that has
+// the same name: a copied disk or settings file.
+type Claim struct {
+	Host    cluster.HostID
+	Install string // random id of the installation
+	Boot    string // boot id
+}
+
+func (c *Claim) is(r Record) bool { return r.Host.Install == c.Install && r.Host.Boot == c.Boot }
+
+// Claim returns when the record of this host's name is of this boot of this
+// installation, or nobody writes it: not a host that has the same name, nor the one
+// from which this one's disk was copied. It returns ErrConflict when somebody does,
+// and nil when ctx has ended. A reboot costs the
+// wait for one report.
+func (r *Reporter) Claim(ctx context.Context) error {
+	if r.Claims == nil {
+		return nil
+	}
+	var since time.Time // the record has been as it is
+	var mod int64
+	for ctx.Err() == nil {
+		rec, now, err := r.read(ctx)
+		switch {
+		case err != nil:
+			r.Log.Warn("wait for the store", "err", err)
+		case now == 0 || r.Claims.is(rec):
+			r.mod, r.last.Seq = now, rec.Seq
+			return nil
+		case mod != 0 && now != mod:
+			return r.conflict(rec)
+		case mod == 0:
+			mod, since = now, time.Now()
+			r.Log.Info("wait whether another host reports under this one's name", "host", r.Claims.Host, "boot", rec.Host.Boot, "install", rec.Host.Install)
+		case time.Since(since) >= claimWithin:
+			r.mod, r.last.Seq = now, rec.Seq
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(claimAgain):
+		}
+	}
+	return nil
+}
+
+func (r *Reporter) conflict(rec Record) error {
+	return fmt.Errorf("%w: host %q reports from %s (boot %s, installation %s). This agent has installation %s; give one of the two another name and an empty data_dir",
+		ErrConflict, r.Claims.Host, rec.Addr, rec.Host.Boot, rec.Host.Install, r.Claims.Install)
+}
+
+// read gives the record of this host's name, and its revision; 0: there is none.
+func (r *Reporter) read(ctx context.Context) (Record, int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, writeWithin)
+	defer cancel()
+	key := recordKey(r.Claims.Host)
+	kv, ok, err := r.Store.Get(ctx, key)
+	if err != nil || !ok {
+		return Record{}, 0, err
+	}
+	rec, err := decodeRecord(key, kv.Value)
+	if err != nil {
+		r.Log.Warn("the report of this host can not be read, and is written anew", "err", err)
+		return Record{}, kv.ModRev, nil
+	}
+	return rec, kv.ModRev, nil
+}
+
+// Run reports until ctx ends. It returns ErrConflict when somebody else does so
+// under this host's name.
+func (r *Reporter) Run(ctx context.Context) error {
 	t := time.NewTicker(lookEvery)
 	defer t.Stop()
 	for {
-		if err := r.report(ctx); err != nil && ctx.Err() == nil {
+		if err := r.report(ctx); errors.Is(err, ErrConflict) {
+			return err
+		} else if err != nil && ctx.Err() == nil {
 			r.Log.Debug("report of this host not written", "err", err)
 		}
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case <-t.C:
 		}
 	}
@@ -57,15 +137,49 @@ func (r *Reporter) report(ctx context.Context) error {
 		return nil
 	}
 	rec.Seq, rec.At = r.last.Seq+1, time.Now().UTC()
-	value, err := json.Marshal(rec)
-	if err != nil {
-		return fmt.Errorf("encode the report: %w", err)
+	err = r.write(ctx, rec)
+	if errors.Is(err, errMeanwhile) { // the record is its own: the answer was lost
+		err = r.write(ctx, rec)
 	}
-	wctx, cancel := context.WithTimeout(ctx, writeWithin)
-	defer cancel()
-	if _, _, err := r.Store.Txn(wctx, nil, []store.Op{{Key: recordKey(rec.Host.Name), Value: value}}); err != nil {
+	if err != nil {
 		return fmt.Errorf("write the report: %w", err)
 	}
 	r.last, r.written = rec, time.Now()
 	return nil
 }
+
+// write writes the record, after its own one before where names are claimed.
+func (r *Reporter) write(ctx context.Context, rec Record) error {
+	value, err := json.Marshal(rec)
+	if err != nil {
+		return err
+	}
+	key := recordKey(rec.Host.Name)
+	var conds []store.Cmp
+	if r.Claims != nil {
+		conds = []store.Cmp{{Key: key, Rev: r.mod}}
+	}
+	wctx, cancel := context.WithTimeout(ctx, writeWithin)
+	defer cancel()
+	rev, ok, err := r.Store.Txn(wctx, conds, []store.Op{{Key: key, Value: value}})
+	if ok {
+		r.mod = rev
+	}
+	if ok || err != nil {
+		return err
+	}
+	// Its own write before, whose answer was lost, or somebody else's, or an
+	// operator has removed it.
+	now, mod, err := r.read(ctx)
+	if err == nil && mod != 0 && !r.Claims.is(now) {
+		return r.conflict(now)
+	}
+	if err != nil {
+		return err
+	}
+	r.mod = mod
+	return errMeanwhile
+}
+
+// errMeanwhile: the record was not as this host had written it.
+var errMeanwhile = errors.New("the record was changed meanwhile")

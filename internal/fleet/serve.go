@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -173,8 +174,9 @@ func (s *Service) factsOf(ctx context.Context, h survey.HostRef, w survey.Wanted
 	return out, nil
 }
 
-// SendGuest moves a guest of this host to another one.
-func (s *Service) SendGuest(ctx context.Context, uuid, name string, to cluster.HostID) error {
+// SendGuest moves a guest of this host to another one, over the network (a CIDR, ""
+// for any) when that host has an address in it.
+func (s *Service) SendGuest(ctx context.Context, uuid, name string, to cluster.HostID, network string) error {
 	seen, ok := s.view.Seen()
 	if !ok {
 		return api.Errorf(api.KindUnavailable, "send %s: the other hosts' reports are not read yet", name)
@@ -183,7 +185,7 @@ func (s *Service) SendGuest(ctx context.Context, uuid, name string, to cluster.H
 	if !known {
 		return api.Errorf(api.KindInvalid, "send %s to %s: no host of that name reports", name, to)
 	}
-	vms, err := s.Fleet.List(ctx)
+	vms, err := s.drain.Guests.List(ctx)
 	if err != nil {
 		return fmt.Errorf("send %s: %w", name, err)
 	}
@@ -193,15 +195,12 @@ func (s *Service) SendGuest(ctx context.Context, uuid, name string, to cluster.H
 		return api.Errorf(api.KindInvalid, "send %s: it is not on %s", name, s.Host)
 	case vms[i].Protected:
 		return api.Errorf(api.KindRefused, "send %s: it is the management VM", name).With("move it by: holdfast migrate")
+	case vms[i].State == libvirt.VMOff:
+		return api.Errorf(api.KindRefused, "send %s: it is off", name)
+	case vms[i].State == libvirt.VMPaused || vms[i].Busy != "":
+		return api.Errorf(api.KindRefused, "send %s: it can not move just now: %s", name, cmp.Or(s.receiver.Waits(uuid), vms[i].Busy, string(vms[i].State)))
 	}
-	c := carry{UUID: uuid, Name: name, From: s.Host, Autostart: vms[i].Autostart}
-	err = c.put(ctx, s.Store, to)
-	if err == nil {
-		if _, err = s.Fleet.Migrate(ctx, uuid, target.Addr, libvirt.MigrateOptions{AutoConverge: true}); err != nil {
-			err = errors.Join(err, c.takeBack(ctx, s.Store, to))
-		}
-	}
-	if err != nil {
+	if err := s.drain.live(ctx, vms[i], target, network); err != nil {
 		return fmt.Errorf("send %s to %s: %w", name, to, err)
 	}
 	return nil

@@ -51,20 +51,23 @@ type Cluster interface {
 
 // Parts is what a Service is made of.
 type Parts struct {
-	Store    store.Store
-	Cluster  Cluster
-	Name     string // of the cluster
-	Host     cluster.HostID
-	Member   bool   // this host runs a member of the store
-	Install  string // random id of the installation
-	Boot     string // boot id
-	Addr     string // of this host's libvirtd
-	API      string // of the agent, "" when it is not served over TLS
-	Version  string // of the agent
-	Dir      string // the agent's data directory
-	Fleet    *libvirt.Fleet
-	Instance string // of this agent process, random
-	Log      *slog.Logger
+	Store   store.Store
+	Cluster Cluster
+	Name    string // of the cluster
+	Host    cluster.HostID
+	Member  bool // this host runs a member of the store
+	// GuestsOnly: this host never has the management VM, and there may be thousands
+	// like it.
+	GuestsOnly bool
+	Install    string // random id of the installation
+	Boot       string // boot id
+	Addr       string // of this host's libvirtd
+	API        string // of the agent, "" when it is not served over TLS
+	Version    string // of the agent
+	Dir        string // the agent's data directory
+	Fleet      *libvirt.Fleet
+	Instance   string // of this agent process, random
+	Log        *slog.Logger
 
 	TLS           *tls.Config // of a client; nil: other agents can not be asked
 	Exe           string      // this program, absolute, and the arguments with which it is
@@ -85,24 +88,31 @@ type Service struct {
 	stage    *depot.Stage
 	survey   *survey.Survey
 	reboot   *reboot.Host
+	drain    *Drain
 	gatherer facts.Gatherer
 	receiver *Receiver
+	sender   *Sender
 	losses   *losses.Service
 	probed   probed
+	members  members
 }
 
 // New makes a Service; Run runs it.
 func New(p Parts) (*Service, error) {
-	s := &Service{Parts: p, view: &View{Store: p.Store, Log: p.Log}}
+	s := &Service{Parts: p, view: &View{Store: p.Store, Asked: p.GuestsOnly, Log: p.Log}}
+	s.sender = NewSender(&Sender{Store: p.Store, Host: p.Host, Guests: p.Fleet, Seen: s.view.Seen, Log: p.Log})
+	s.receiver = &Receiver{Store: p.Store, Host: p.Host, Guests: p.Fleet, Seen: s.view.Seen, Log: p.Log}
 	if err := s.parts(); err != nil {
 		return nil, err
 	}
 	look := &Looker{
 		Fleet: p.Fleet, Host: p.Host, Install: p.Install, Boot: p.Boot, Addr: p.Addr, API: p.API, Agent: p.Version, Member: p.Member,
-		Rests: p.Cluster.Rests, Bundles: s.depot.Have,
+		Rests: p.Cluster.Rests, Bundles: s.depot.Have, Waits: s.receiver.Waits,
 	}
 	s.report = &Reporter{Store: p.Store, Look: look.Look, Log: p.Log}
-	s.receiver = &Receiver{Store: p.Store, Host: p.Host, Guests: p.Fleet, Seen: s.view.Seen, Log: p.Log}
+	if p.GuestsOnly { // on the others the agent itself cares that a name is used once
+		s.report.Claims = &Claim{Host: p.Host, Install: p.Install, Boot: p.Boot}
+	}
 	s.losses = losses.New(losses.Parts{
 		Store: p.Store, Host: p.Host, Coordinator: p.Cluster.Coordinator, Seen: s.guests, Addresses: p.Fleet.Addresses, Active: s.probed.run, Log: p.Log,
 	})
@@ -111,11 +121,11 @@ func New(p Parts) (*Service, error) {
 		Coordinator: p.Cluster.Coordinator, Handover: handover, Now: time.Now, Rand: mathrand.Float64, Log: p.Log,
 	})
 	s.lead = engine.NewConductor(engine.ConductorOptions{
-		Store: p.Store, Coordinator: p.Cluster.Coordinator,
+		Store: p.Store, Host: p.Host, Coordinator: p.Cluster.Coordinator,
 		Planners: planners(),
 		Hosts: func() map[cluster.HostID]job.HostState {
 			seen, _ := s.view.Seen()
-			return Hosts(seen, time.Now())
+			return s.members.mark(Hosts(seen, time.Now()))
 		},
 		Keep: s.kept, Now: time.Now, Rand: mathrand.Float64, Log: p.Log,
 	})
@@ -127,15 +137,26 @@ func planners() map[job.Kind]func([]byte) (job.Planner, error) {
 	return map[job.Kind]func([]byte) (job.Planner, error){HostJob: HostPlanner, job.Upgrade: upgradePlanner}
 }
 
-// Run works until ctx ends.
+// Run works until ctx ends. It returns ErrConflict when another agent reports under
+// this host's name.
 func (s *Service) Run(ctx context.Context) error {
+	if err := s.report.Claim(ctx); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	var loops sync.WaitGroup
-	for _, f := range []func(context.Context){s.view.Run, s.report.Run, s.lead.Run, s.receiver.Run, s.losses.Run, s.followRun} {
+	for _, f := range []func(context.Context){s.view.Run, s.lead.Run, s.receiver.Run, s.sender.Run, s.losses.Run, s.followRun, s.followMembers} {
 		loops.Go(func() { f(ctx) })
 	}
+	var conflict error
+	loops.Go(func() {
+		defer cancel()
+		conflict = s.report.Run(ctx)
+	})
 	err := s.worker.Run(ctx)
 	loops.Wait()
-	return err
+	return errors.Join(conflict, err)
 }
 
 // Drain begins to empty a host, and returns the job.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,7 +32,8 @@ type State struct {
 	// database may both be upgraded. A commit raises one, and nothing else does.
 	Versions  map[string]string `json:"versions,omitempty"`
 	To        string            `json:"to,omitempty"`        // of the last upgrade
-	Run       string            `json:"run,omitempty"`       // id of the last upgrade
+	Run       string            `json:"run,omitempty"`       // id of the last upgrade, of its last run
+	Earlier   []string          `json:"earlier,omitempty"`   // ids of its runs before, which were aborted; the first one first
 	Last      string            `json:"last,omitempty"`      // id of the last job: Run, its rollback or its commit
 	Bundle    api.Bundle        `json:"bundle,omitzero"`     // of the last upgrade
 	Committed bool              `json:"committed,omitempty"` // the last upgrade: there is no way back
@@ -233,7 +235,7 @@ func (s *Service) kept(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []string{st.Run, st.Last}, nil
+	return append(slices.Clone(st.Earlier), st.Run, st.Last), nil
 }
 
 // upgradePlanner reads the plan of a job of kind job.Upgrade.

@@ -25,9 +25,12 @@ type planned struct {
 	plan     upgrade.Plan
 	manifest *upgrade.Manifest
 	inv      upgrade.Inventory
+	gone     []upgrade.Finding // about what was said last of hosts that report no more
 	state    State
 	last     cluster.HostID // the coordinator's host
-	journal  journal        // of the upgrade that is rolled back or committed
+	journal  journal        // of the upgrade that is rolled back, committed, or gone on with
+	again    bool           // it is gone on with
+	agents   map[cluster.HostID]job.HostState
 }
 
 // PlanUpgrade plans with what the hosts report now, and begins nothing.
@@ -61,7 +64,7 @@ func (s *Service) RunUpgrade(ctx context.Context, user string, r api.UpgradeRequ
 	if err != nil {
 		return api.Begun{}, err
 	}
-	if err := s.free(ctx, p.state, r.Purpose); err != nil {
+	if err := s.free(ctx, p, r.Purpose); err != nil {
 		return api.Begun{}, err
 	}
 	if done, j := p.committed(r.Purpose); done {
@@ -74,7 +77,7 @@ func (s *Service) RunUpgrade(ctx context.Context, user string, r api.UpgradeRequ
 			return out, err
 		}
 		out.Report = &rep
-		if in.HABefore != nil && !*in.HABefore {
+		if !p.keepsHA(in.HABefore) {
 			p.inv.HA = nil // it is off already, and stays so
 		}
 	}
@@ -105,7 +108,11 @@ func title(p *upgrade.Plan) string {
 	if p.Purpose == upgrade.ForCommit {
 		return fmt.Sprintf("commit %s %s", p.Bundle, p.To)
 	}
-	return fmt.Sprintf("%s of %s from %s to %s (%s)", p.Purpose, p.Bundle, p.From, p.To, p.Options.Mode)
+	text := fmt.Sprintf("%s of %s from %s to %s (%s)", p.Purpose, p.Bundle, p.From, p.To, p.Options.Mode)
+	if n := len(p.Earlier); n > 0 && p.Purpose == upgrade.ForUpgrade {
+		text += ", goes on after " + p.Earlier[n-1]
+	}
+	return text
 }
 
 // unconfirmed are the failures that nobody has said to accept.
@@ -129,7 +136,7 @@ func (s *Service) gather(ctx context.Context, r api.UpgradeRequest) (*planned, e
 			return nil, api.Errorf(api.KindRefused, "%s: there was no upgrade of this cluster", r.Purpose)
 		}
 		sha = ""
-		if p.journal, err = readJournal(ctx, s.Store, st.Run); err != nil {
+		if p.journal, err = s.upgradeJournal(ctx, st); err != nil {
 			return nil, err
 		}
 		if st.Last != st.Run { // the status goes on from job to job
@@ -146,6 +153,9 @@ func (s *Service) gather(ctx context.Context, r api.UpgradeRequest) (*planned, e
 			return nil, err
 		}
 	case upgrade.ForUpgrade, "":
+		if err := s.goesOn(ctx, p, sha); err != nil {
+			return nil, err
+		}
 	default:
 		return nil, api.Errorf(api.KindInvalid, "purpose %.40q: want upgrade, rollback or commit", r.Purpose)
 	}
@@ -158,7 +168,11 @@ func (s *Service) gather(ctx context.Context, r api.UpgradeRequest) (*planned, e
 	if p.manifest != nil {
 		name, version = p.manifest.Name, cmp.Or(st.Versions[p.manifest.Name], version)
 	}
-	p.inv, err = s.inventory(ctx, r.Inventory, name, version)
+	if p.inv, p.gone, err = s.inventory(ctx, r.Inventory, name, version); err == nil {
+		p.inv.Kept, err = s.keptBackups(ctx, st)
+	}
+	seen, _ := s.view.Seen()
+	p.agents = Hosts(seen, time.Now())
 	if err == nil && sha != "" && p.inv.Version == "" {
 		err = api.Errorf(api.KindInvalid, "version: the cluster was never upgraded, so it does not know which version of %s is installed", p.manifest.Name).
 			With("say it: --version V")
@@ -194,26 +208,29 @@ func (s *Service) manifest(ctx context.Context, sha string) (*upgrade.Manifest, 
 }
 
 // inventory is what the hosts report, with what only people know: what is said
-// now, or was said last.
-func (s *Service) inventory(ctx context.Context, said *upgrade.Inventory, bundle, version string) (upgrade.Inventory, error) {
+// now, or was said last. Of what was said last, hosts that report no more are left
+// out; the findings name them.
+func (s *Service) inventory(ctx context.Context, said *upgrade.Inventory, bundle, version string) (inv upgrade.Inventory, gone []upgrade.Finding, err error) {
 	seen, ok := s.sighted(ctx)
 	if !ok {
-		return upgrade.Inventory{}, fmt.Errorf("the hosts' reports are not read yet: %w", store.ErrRetry)
+		return inv, nil, fmt.Errorf("the hosts' reports are not read yet: %w", store.ErrRetry)
 	}
-	inv := Inventory(s.Name, version, seen, time.Now())
+	inv = Inventory(s.Name, version, seen, time.Now())
+	s.members.markIn(&inv)
+	remedy := ""
 	if said == nil {
-		var err error
-		if said, err = platform(ctx, s.Store, bundle); err != nil {
-			return inv, err
+		last, err := platform(ctx, s.Store, bundle)
+		if err != nil || last == nil {
+			return inv, nil, err
 		}
+		var left upgrade.Inventory
+		left, gone = upgrade.LeaveGone(inv, *last)
+		said, remedy = &left, "the platform file that was given last says so: give one that is right now, --platform FILE"
 	}
-	if said != nil {
-		var err error
-		if inv, err = upgrade.Overlay(inv, *said); err != nil {
-			return inv, api.Errorf(api.KindInvalid, "%w", err)
-		}
+	if inv, err = upgrade.Overlay(inv, *said); err != nil {
+		return inv, nil, api.Errorf(api.KindInvalid, "%w", err).With(remedy)
 	}
-	return inv, nil
+	return inv, gone, nil
 }
 
 // sightWithin is how long a host may take to list its guests again: libvirtd is up
@@ -241,7 +258,8 @@ func (s *Service) sighted(ctx context.Context) (map[cluster.HostID]Seen, bool) {
 }
 
 // free refuses to begin beside an upgrade that is not over.
-func (s *Service) free(ctx context.Context, st State, purpose upgrade.Purpose) error {
+func (s *Service) free(ctx context.Context, p *planned, purpose upgrade.Purpose) error {
+	st := p.state
 	if st.Last == "" {
 		return nil
 	}
@@ -254,9 +272,8 @@ func (s *Service) free(ctx context.Context, st State, purpose upgrade.Purpose) e
 		return api.Errorf(api.KindRefused, "%s (%s) of %s is %s since %s: only one at a time", j.ID, j.Title, j.User, j.State, j.Began.UTC().Format(time.RFC3339)).
 			With("see: holdfast upgrade status")
 	}
-	if purpose == upgrade.ForUpgrade && last.status.Cluster != upgrade.Normal {
-		return api.Errorf(api.KindRefused, "the upgrade to %s (%s) is not over: the cluster is %s", st.To, st.Run, last.status.Cluster).
-			With("commit it or roll it back first: holdfast upgrade commit, holdfast upgrade rollback")
+	if purpose == upgrade.ForUpgrade && last.status.Cluster != upgrade.Normal && !p.again {
+		return notOver(st, &last)
 	}
 	return nil
 }
@@ -265,7 +282,7 @@ func (s *Service) free(ctx context.Context, st State, purpose upgrade.Purpose) e
 func (p *planned) build(r api.UpgradeRequest, id string) (err error) {
 	switch r.Purpose {
 	case upgrade.ForRollback:
-		if !slices.ContainsFunc(p.journal.plan.Steps(), func(s job.Step) bool { return s.Kind == upgrade.KindHAOff }) {
+		if !p.journal.switchesHA() {
 			p.inv.HA = nil // it was off before the upgrade, which has not touched it
 		}
 		receipts := map[string]string{}
@@ -286,11 +303,16 @@ func (p *planned) build(r api.UpgradeRequest, id string) (err error) {
 		if o.Last == "" {
 			o.Last = p.last
 		}
-		p.plan, err = upgrade.Build(*p.manifest, p.inv, o)
+		if !p.again {
+			p.plan, err = upgrade.Build(*p.manifest, p.inv, o)
+			break
+		}
+		p.plan, err = upgrade.BuildAgain(*p.manifest, upgrade.Earlier{Plan: p.journal.plan, Records: p.journal.Records, Status: p.journal.status}, p.inv, o)
 	}
 	if err != nil {
 		return api.Errorf(api.KindInvalid, "%w", err)
 	}
+	p.plan.Findings = slices.Concat(p.plan.Findings, p.gone, p.apart())
 	return nil
 }
 
@@ -328,7 +350,7 @@ func (s *Service) submit(ctx context.Context, p *planned, r api.UpgradeRequest, 
 		if err != nil {
 			return api.Job{}, err
 		}
-		next = State{Versions: p.state.Versions, To: p.plan.To, Run: j.ID, Last: j.ID, Bundle: told(b), Probe: r.Options.Probe, mod: next.mod}
+		next = State{Versions: p.state.Versions, To: p.plan.To, Run: j.ID, Earlier: p.plan.Earlier, Last: j.ID, Bundle: told(b), Probe: r.Options.Probe, mod: next.mod}
 		next = next.with(p.manifest.Name, p.inv.Version)
 	}
 	op, err := next.op()

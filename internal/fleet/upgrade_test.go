@@ -271,8 +271,10 @@ func TestWhatFollowsAnUpgrade(t *testing.T) {
 	})
 	blocked("a commit of half of it", commit, "not-prepared")
 	blocked("a rollback of nothing", back, "never-upgraded")
-	_, err = r.RunUpgrade(limited(t), "ann", q)
-	wantKind(t, err, api.KindRefused, "is not over", up.Job.ID, "rollup", "holdfast upgrade commit", "holdfast upgrade rollback")
+	other := q
+	other.Bundle = r.bundle("3.0.0").SHA256
+	_, err = r.RunUpgrade(limited(t), "ann", other)
+	wantKind(t, err, api.KindRefused, "app 2.0.0", "is not over", up.Job.ID, "rollup", "its own bundle", "holdfast upgrade run", "holdfast upgrade rollback")
 	if len(r.jobs()) != 1 {
 		t.Errorf("jobs %v", r.jobs())
 	}
@@ -414,6 +416,47 @@ func TestWhatPeopleSayIsKept(t *testing.T) {
 	if a := order(q); a != "h1 h3 h2" {
 		t.Errorf("hosts %q: what is said now counts", a)
 	}
+}
+
+// TestWhatWasSaidOfAHostThatIsGone: what is kept stays in nobody's way, and what is said
+// now is held to.
+func TestWhatWasSaidOfAHostThatIsGone(t *testing.T) {
+	r, q := three(t)
+	r.report(bare("h4"))
+	said := q
+	said.Inventory = &upgrade.Inventory{Hosts: []upgrade.Host{{Name: "h3"}, {Name: "h4", Labels: map[string]string{"rack": "b"}}, {Name: "h1"}}}
+	got := r.begin(said)
+	r.end(got.Job.ID, "aborted", func(s *upgrade.Status) { s.Cluster = upgrade.Normal })
+	r.view.change(store.Change{KV: store.KV{Key: recordKey("h4")}, Deleted: true})
+	gone := func(p upgrade.Plan) (out []upgrade.Finding) {
+		for _, f := range p.Findings {
+			if f.Rule == "platform" {
+				out = append(out, f)
+			}
+		}
+		return out
+	}
+	p, err := r.PlanUpgrade(limited(t), q)
+	if err != nil || p.Blocked() || len(p.Hosts) != 3 || p.Hosts[0].Name != "h3" {
+		t.Fatalf("%v, %+v", err, p.Hosts)
+	}
+	if f := gone(p); len(f) != 1 || f[0].Level != upgrade.Warn || !strings.Contains(f[0].Text, "h4") || !strings.Contains(f[0].Remedy, "--platform") {
+		t.Errorf("findings %+v", f)
+	}
+	if inv, err := r.reported(limited(t)); err != nil || len(inv.Hosts) != 3 {
+		t.Errorf("%v, %+v", err, inv.Hosts)
+	}
+	_, err = r.PlanUpgrade(limited(t), said)
+	wantKind(t, err, api.KindInvalid, "no agent reports of h4")
+	said.Inventory = &upgrade.Inventory{Hosts: []upgrade.Host{{Name: "h1"}}, Pair: &upgrade.Pair{Nodes: []cluster.HostID{"h1", "h2"}, Active: "h1", Switch: []string{"/s"}}}
+	got = r.begin(said) // this is for good
+	r.end(got.Job.ID, "aborted", func(s *upgrade.Status) { s.Cluster = upgrade.Normal })
+	if p, err = r.PlanUpgrade(limited(t), q); err != nil || len(gone(p)) > 0 {
+		t.Errorf("%v, findings %+v", err, p.Findings)
+	}
+	r.view.change(store.Change{KV: store.KV{Key: recordKey("h2")}, Deleted: true})
+	_, err = r.PlanUpgrade(limited(t), q)
+	wantKind(t, err, api.KindInvalid, "no agent reports of h2", "given last", "--platform FILE")
 }
 
 func TestBundlesAreTrustedOrMarked(t *testing.T) {

@@ -21,23 +21,111 @@ const (
 // View follows the hosts' records.
 type View struct {
 	Store store.Store
+	Asked bool // follow only while somebody asks: thousands of hosts that all follow each other are too much for one store
 	Log   *slog.Logger
 
 	mu    sync.Mutex
 	seen  map[cluster.HostID]Seen
 	ready bool
+	last  time.Time     // somebody asked
+	calls chan struct{} // holds a value when somebody has asked; made by the first who needs it
+	read  chan struct{} // closed when the records have been read; likewise
 }
 
+// idle is how long records are followed after somebody asked last.
+const idle = time.Minute
+
+// readWithin is how long who asks first waits for the records.
+const readWithin = 5 * time.Second
+
 // Seen returns the records as they are now; ok is false before the first listing.
+// With Asked, who asks first waits for that, at most 5 s.
 func (v *View) Seen() (seen map[cluster.HostID]Seen, ok bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if v.Asked {
+		v.ask()
+	}
 	return maps.Clone(v.seen), v.ready
+}
+
+// ask wakes Run, and waits until the records have been read. The caller holds mu.
+func (v *View) ask() {
+	v.prepare()
+	v.last = time.Now()
+	select {
+	case v.calls <- struct{}{}:
+	default:
+	}
+	if v.ready {
+		return
+	}
+	read := v.read
+	v.mu.Unlock()
+	select {
+	case <-read:
+	case <-time.After(readWithin):
+	}
+	v.mu.Lock()
+}
+
+// prepare makes the channels. The caller holds mu.
+func (v *View) prepare() {
+	if v.calls == nil {
+		v.calls, v.read = make(chan struct{}, 1), make(chan struct{})
+	}
 }
 
 // Run follows until ctx ends. When the watch breaks it lists anew.
 func (v *View) Run(ctx context.Context) {
-	again(ctx, v.Log, "the hosts' reports are not followed just now", v.follow)
+	const means = "the hosts' reports are not followed just now"
+	if !v.Asked {
+		again(ctx, v.Log, means, v.follow)
+		return
+	}
+	v.mu.Lock()
+	v.prepare()
+	calls := v.calls
+	v.mu.Unlock()
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+			return
+		case <-calls:
+		}
+		fctx, cancel := context.WithCancel(ctx)
+		var wg sync.WaitGroup
+		wg.Go(func() { again(fctx, v.Log, means, v.follow) })
+		v.wait(ctx)
+		cancel()
+		wg.Wait()
+		v.rest()
+	}
+}
+
+// wait returns when nobody has asked for a while.
+func (v *View) wait(ctx context.Context) {
+	for {
+		v.mu.Lock()
+		left := idle - time.Since(v.last)
+		v.mu.Unlock()
+		if left <= 0 {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(left):
+		}
+	}
+}
+
+// rest notes that the records are not followed any more. They are kept: one that
+// has not changed when they are read again tells of a host that is silent.
+func (v *View) rest() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.ready, v.read = false, make(chan struct{})
 }
 
 // again calls follow until ctx ends, with a pause between two calls. Its errors are
@@ -85,6 +173,9 @@ func (v *View) relist(kvs []store.KV) {
 		if old, ok := v.seen[h]; ok && old.Mod == kv.ModRev {
 			next[h] = old
 		}
+	}
+	if v.read != nil && !v.ready {
+		close(v.read)
 	}
 	v.seen, v.ready = next, true
 }

@@ -8,4 +8,7 @@
 // revision, and runs it. So a coordinator that was deposed begins nothing, and no
 // two agents run one step. An agent that finds a step claimed by an earlier
 // process of its own asks whether it was done before it does anything else.
+//
+// Agents of different versions take part in one job as long as their Generation is
+// at most one apart, from each other and from the agent that has made the plan.
 package job

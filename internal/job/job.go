@@ -39,7 +39,9 @@ type Job struct {
 	Data    json.RawMessage `json:"data,omitempty"`   // the Planner's own state
 	Began   time.Time       `json:"began"`
 	Changed time.Time       `json:"changed"`
-	Mod     int64           `json:"-"` // revision
+	// Generation is that of the agent that submitted it and made the plan.
+	Generation int   `json:"generation,omitempty"`
+	Mod        int64 `json:"-"` // revision
 }
 
 // Step is one piece of work. It is part of the plan and does not change.
@@ -119,7 +121,9 @@ type Record struct {
 	Why      string         `json:"why,omitempty"`  // it failed, is unknown or was skipped
 	Tail     string         `json:"tail,omitempty"` // end of its log, at most MaxTail
 	By       string         `json:"by,omitempty"`   // operator who retried or skipped it
-	Mod      int64          `json:"-"`              // revision
+	// Generation is that of the coordinator's agent that granted this attempt.
+	Generation int   `json:"generation,omitempty"`
+	Mod        int64 `json:"-"` // revision
 }
 
 // MaxTail bounds Record.Tail, bytes. The whole log is on the host.
@@ -141,9 +145,11 @@ type Planner interface {
 
 // HostState is what the coordinator knows of a host.
 type HostState struct {
-	Up      bool   // its agent has renewed its record within the lease
-	Boot    string // boot id
-	Version string // of its agent
+	Up         bool   // its agent has renewed its record within the lease
+	Boot       string // boot id
+	Version    string // of its agent, for people
+	Generation int    // of its agent
+	Member     bool   // it has a vote in Holdfast's own store; false for all: it is not known who has
 }
 
 // Command is what an operator may ask of a job.
@@ -202,8 +208,9 @@ func (s StepState) name() string {
 }
 
 // Grant is the record with which the next attempt of a step may begin.
-func Grant(r Record, step string, term int64) Record {
-	return Record{Step: step, State: Granted, Attempt: r.Attempt + 1, Term: term, By: r.By}
+// generation is that of the coordinator's agent.
+func Grant(r Record, step string, term int64, generation int) Record {
+	return Record{Step: step, State: Granted, Attempt: r.Attempt + 1, Term: term, Generation: generation, By: r.By}
 }
 
 // Withdraw is the record of a granted step that nobody has begun and that shall

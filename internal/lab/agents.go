@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"holdfast/internal/config"
@@ -87,7 +88,11 @@ func (p plan) prepareAgent(ca pki.CA, h string, o Options) error {
 	if err := check(node, cl); err != nil {
 		return err
 	}
-	for path, v := range map[string]any{AgentConfig: node, ClusterConfig: cl} {
+	files := map[string]any{AgentConfig: node, ClusterConfig: cl}
+	if node.GuestsOnly {
+		delete(files, ClusterConfig)
+	}
+	for path, v := range files {
 		file := p.disk(h, "srv", filepath.Base(path))
 		if exists(file) {
 			continue // the user may have changed it
@@ -144,11 +149,22 @@ func (p plan) node(h string, o Options) config.Node {
 		n.Driver, n.Libvirt = "process", config.Libvirt{}
 		n.Process = config.Process{Command: p.addressArgv(), Dir: SharedDir}
 	}
-	for _, other := range p.hosts() {
-		n.Store.Endpoints = append(n.Store.Endpoints, p.url(other, clientPort))
-		n.Store.Member.Initial[other] = p.url(other, peerPort)
+	for _, m := range p.members(o) {
+		n.Store.Endpoints = append(n.Store.Endpoints, p.url(m, clientPort))
+		n.Store.Member.Initial[m] = p.url(m, peerPort)
+	}
+	if !slices.Contains(p.members(o), h) {
+		n.GuestsOnly, n.ConfigFile, n.Store.Member, n.Watchdog = true, "", nil, config.Watchdog{}
 	}
 	return n
+}
+
+// members are the hosts that run the store and may have the management VM.
+func (p plan) members(o Options) []string {
+	if o.Members == 0 {
+		return p.hosts()
+	}
+	return p.hosts()[:o.Members]
 }
 
 // cluster is the configuration of the whole cluster: the laboratory's guest is
@@ -164,7 +180,7 @@ func (p plan) cluster(o Options) config.Cluster {
 			Kernel: SharedDir + "/" + KernelName, Initrd: SharedDir + "/" + InitrdName, Cmdline: p.guestCmdline(),
 		},
 	}
-	for _, h := range p.hosts() {
+	for _, h := range p.members(o) {
 		cl.Node = append(cl.Node, p.hostAddr(h).String()+" "+h)
 	}
 	cl.TimingConf = o.Timings
@@ -180,7 +196,7 @@ func (p plan) cluster(o Options) config.Cluster {
 	}
 	if o.BMCs {
 		cl.Fencing.Hosts = map[string]config.HostFencing{}
-		for _, h := range p.hosts() {
+		for _, h := range p.members(o) {
 			cl.Fencing.Hosts[h] = config.HostFencing{Devices: []config.FenceDevice{{
 				Type: "ipmi", Address: p.bmcAddr(h).String(), User: BMCUser, Credential: "file:" + BMCPassword,
 			}}}

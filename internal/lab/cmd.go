@@ -75,6 +75,7 @@ func upCommand(dir *string) *cobra.Command {
 	f.IntVar(&o.Hosts, "hosts", 3, "number of hosts, 1 to 9")
 	f.IntVar(&o.Subnet, "subnet", 0, "third number of the network 10.98.K.0/24, 1 to 250; 0 takes the first free one")
 	f.BoolVar(&o.Agents, "agents", false, "run a Holdfast agent on every host")
+	f.IntVar(&o.Members, "members", 0, "with --agents: how many hosts run the store, an odd number; the others run guests only; 0 means all")
 	f.BoolVar(&o.Watchdogs, "watchdogs", false, "simulate a hardware watchdog for every host (always with --agents)")
 	f.BoolVar(&o.BMCs, "bmcs", false, "simulate a management controller (IPMI) for every host")
 	f.StringVar(&o.Profile, "profile", "", "timings of the agents: fast, or none for the defaults")

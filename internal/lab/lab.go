@@ -12,44 +12,7 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"holdfast/internal/config"
 )
-
-// DefaultDir is where a laboratory lives unless told otherwise.
-const DefaultDir = "/var/tmp/holdfast-lab"
-
-// DefaultCache keeps built guests between laboratories; Down leaves it.
-const DefaultCache = "/var/cache/holdfast-lab"
-
-// Options describe a laboratory. The zero value of each field is its default.
-type Options struct {
-	Dir       string   `json:"dir"`                 // default DefaultDir; not below /run, /srv, /dev, /proc, /sys
-	Hosts     int      `json:"hosts"`               // 1..9, default 3
-	Subnet    int      `json:"subnet,omitempty"`    // K of 10.98.K.0/24, 1..250; default the first free one
-	Exe       string   `json:"exe,omitempty"`       // the holdfast program; default the running one. It is copied.
-	Cache     string   `json:"cache,omitempty"`     // of built guests, default DefaultCache
-	Agents    bool     `json:"agents,omitempty"`    // run a Holdfast agent on each host; implies Watchdogs
-	Watchdogs bool     `json:"watchdogs,omitempty"` // a simulated watchdog per host
-	BMCs      bool     `json:"bmcs,omitempty"`      // a management controller per host: real IPMI by ipmi_sim
-	Disk      string   `json:"disk,omitempty"`      // of the guest: DiskFile (default) or DiskNBD
-	Profile   string   `json:"profile,omitempty"`   // of the agents' timings: "" or config.ProfileFast
-	Locks     bool     `json:"locks,omitempty"`     // libvirt's lock daemon on every host, with a lockspace in the shared folder; the agents' guest holds a lease there
-	Work      string   `json:"work,omitempty"`      // what the agents keep up: WorkGuest (default) or WorkAddress
-	StayOff   bool     `json:"stay_off,omitempty"`  // a host that its watchdog reset stays off, instead of on again after 2 s
-	Guests    int      `json:"guests,omitempty"`    // business guests vm1, vm2, ..., 0..64; implies Pools
-	Pools     bool     `json:"pools,omitempty"`     // the storage pools SharedPool and TemplatePool on every host
-	Daemons   []Daemon `json:"daemons,omitempty"`   // further daemons on every host
-
-	// OwnSystem gives each host its own view of the machine's system, to install
-	// packages in; Dir must not be a part of it.
-	OwnSystem bool `json:"own_system,omitempty"`
-
-	// Parts of the agents' cluster configuration, as they are written there.
-	Timings     config.Timings      `json:"timings,omitzero"` // beside Profile
-	HealthCheck *config.HealthCheck `json:"health_check,omitempty"`
-	Restart     config.Restart      `json:"restart,omitzero"`
-}
 
 // Lab is a laboratory that exists. Its methods may be called from several
 // goroutines and processes at once.
@@ -100,68 +63,6 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 		return nil, err
 	}
 	return l, nil
-}
-
-func (o Options) complete() (Options, error) {
-	if o.Dir == "" {
-		o.Dir = DefaultDir
-	}
-	if o.Hosts == 0 {
-		o.Hosts = 3
-	}
-	if o.Cache == "" {
-		o.Cache = DefaultCache
-	}
-	o.Watchdogs = o.Watchdogs || o.Agents
-	o.Pools = o.Pools || o.Guests > 0
-	if o.Hosts < 1 || o.Hosts > MaxHosts {
-		return o, fmt.Errorf("%d hosts: want 1..%d", o.Hosts, MaxHosts)
-	}
-	if o.Guests < 0 || o.Guests > MaxGuests {
-		return o, fmt.Errorf("%d business guests: want 0..%d", o.Guests, MaxGuests)
-	}
-	if o.Subnet < 0 || o.Subnet > maxSubnet {
-		return o, fmt.Errorf("subnet %d: want 1..%d, or 0 for the first free one", o.Subnet, maxSubnet)
-	}
-	if o.Agents && (o.Hosts < 3 || o.Hosts%2 == 0) {
-		return o, fmt.Errorf("%d hosts: agents need an odd number, at least 3", o.Hosts)
-	}
-	if o.Disk == "" {
-		o.Disk = DiskFile
-	}
-	if o.Disk != DiskFile && o.Disk != DiskNBD {
-		return o, fmt.Errorf("disk %q: want %q or %q", o.Disk, DiskFile, DiskNBD)
-	}
-	if o.Profile != "" && o.Profile != config.ProfileFast {
-		return o, fmt.Errorf("profile %q: want %q or none", o.Profile, config.ProfileFast)
-	}
-	if o.Work == "" {
-		o.Work = WorkGuest
-	}
-	if o.Work != WorkGuest && o.Work != WorkAddress {
-		return o, fmt.Errorf("work %q: want %q or %q", o.Work, WorkGuest, WorkAddress)
-	}
-	names := []string{"virtlogd", "virtlockd", "libvirtd", AgentDaemon}
-	for _, d := range o.Daemons {
-		if err := d.check(); err != nil {
-			return o, err
-		}
-		if slices.Contains(names, d.Name) {
-			return o, fmt.Errorf("daemon %q: the name is taken", d.Name)
-		}
-		names = append(names, d.Name)
-	}
-	dir, err := o.folder()
-	if err != nil {
-		return o, err
-	}
-	o.Dir = dir
-	if o.Exe == "" {
-		if o.Exe, err = os.Executable(); err != nil {
-			return o, fmt.Errorf("find the running program: %w", err)
-		}
-	}
-	return o, nil
 }
 
 // create loads the laboratory in o.Dir or reserves a new one: state.json and

@@ -25,6 +25,7 @@ const (
 type handler struct {
 	cluster Cluster
 	version string
+	jobs    Jobs // nil: this host takes no part in them
 	grace   time.Duration
 	stop    context.Context // ends, with its cause, when the server does
 }
@@ -254,8 +255,12 @@ func checkOff(host cluster.HostID, s cluster.Status) error {
 // SetMaintenance records that a host is to be emptied, or is of use again.
 func (h *handler) SetMaintenance(ctx context.Context, req *apiv1.SetMaintenanceRequest) (*apiv1.SetMaintenanceResponse, error) {
 	host := cluster.HostID(req.Host)
-	err := h.request(ctx, req.IdempotencyKey, "maintenance of host "+req.Host, func(w *cluster.Want, s cluster.Status) error {
-		if !slices.Contains(s.Members, host) && !slices.ContainsFunc(s.Hosts, func(x cluster.HostStatus) bool { return x.Name == host }) {
+	reports, err := h.reports(ctx, host)
+	if err != nil {
+		return nil, err
+	}
+	err = h.request(ctx, req.IdempotencyKey, "maintenance of host "+req.Host, func(w *cluster.Want, s cluster.Status) error {
+		if !reports && !isMember(s, host) && !slices.Contains(w.Rest, host) {
 			return api.Errorf(api.KindInvalid, "host %q: no host of this cluster has that name", host)
 		}
 		w.SetRest(host, req.On)
@@ -265,6 +270,19 @@ func (h *handler) SetMaintenance(ctx context.Context, req *apiv1.SetMaintenanceR
 		return nil, err
 	}
 	return &apiv1.SetMaintenanceResponse{}, nil
+}
+
+func isMember(s cluster.Status, host cluster.HostID) bool {
+	return slices.Contains(s.Members, host) || slices.ContainsFunc(s.Hosts, func(x cluster.HostStatus) bool { return x.Name == host })
+}
+
+// reports tells whether a host that is no member reports its guests.
+func (h *handler) reports(ctx context.Context, host cluster.HostID) (bool, error) {
+	if h.jobs == nil || isMember(h.cluster.Status(), host) {
+		return false, nil
+	}
+	all, err := h.jobs.Hosts(ctx)
+	return slices.ContainsFunc(all, func(x api.GuestHost) bool { return x.Name == host }), err
 }
 
 // GetStoreStatus asks every member of the store.

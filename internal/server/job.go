@@ -16,6 +16,11 @@ import (
 type Jobs interface {
 	// Drain begins to empty a host.
 	Drain(ctx context.Context, user string, host cluster.HostID) (api.Job, error)
+	// Hosts lists the hosts that report, in the order of their names.
+	Hosts(ctx context.Context) ([]api.GuestHost, error)
+	// Forget removes what is known of a host that is gone for good; with force also
+	// when it is not known whether guests that were moved from or to it run.
+	Forget(ctx context.Context, user string, host cluster.HostID, force bool) error
 	// List returns the jobs that run and the last that ran, newest first.
 	List(ctx context.Context) ([]api.Job, error)
 	// Get returns one job with its steps.
@@ -41,6 +46,31 @@ func (h *jobHandler) DrainHost(ctx context.Context, req *apiv1.DrainHostRequest)
 		return nil, fmt.Errorf("drain host %s: %w", req.Host, err)
 	}
 	return &apiv1.DrainHostResponse{Job: api.JobToProto(j)}, nil
+}
+
+// ListHosts lists the hosts that report.
+func (h *jobHandler) ListHosts(ctx context.Context, _ *apiv1.ListHostsRequest) (*apiv1.ListHostsResponse, error) {
+	hosts, err := h.jobs.Hosts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := &apiv1.ListHostsResponse{}
+	for _, x := range hosts {
+		out.Hosts = append(out.Hosts, api.HostToProto(x))
+	}
+	return out, nil
+}
+
+// ForgetHost removes what is known of a host, in the caller's name.
+func (h *jobHandler) ForgetHost(ctx context.Context, req *apiv1.ForgetHostRequest) (*apiv1.ForgetHostResponse, error) {
+	who, err := callerOf(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := h.jobs.Forget(ctx, who.user, cluster.HostID(req.Host), req.Force); err != nil {
+		return nil, fmt.Errorf("forget host %s: %w", req.Host, err)
+	}
+	return &apiv1.ForgetHostResponse{}, nil
 }
 
 // ListJobs lists the jobs.

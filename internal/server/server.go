@@ -185,7 +185,7 @@ func shutdown(ctx context.Context, ends []*end) error {
 // httpServer makes the server of one listener. stop ends with the cause that
 // streams report when the server ends.
 func (s *Server) httpServer(stop context.Context) *http.Server {
-	h := &handler{cluster: s.cluster, version: s.opts.Version, grace: s.grace, stop: stop}
+	h := &handler{cluster: s.cluster, version: s.opts.Version, jobs: s.opts.Jobs, grace: s.grace, stop: stop}
 	path, service := apiv1connect.NewClusterServiceHandler(h,
 		connect.WithReadMaxBytes(maxMessage),
 		connect.WithSendMaxBytes(maxMessage),

@@ -25,8 +25,9 @@ type Upgrades interface {
 	OpenBundle(sha256 string, offset int64) (file io.ReadCloser, size int64, err error)
 	// GatherFacts looks at this host: survey.Wanted to facts.Facts, in JSON.
 	GatherFacts(ctx context.Context, request []byte) ([]byte, error)
-	// SendGuest moves a guest of this host to another one.
-	SendGuest(ctx context.Context, uuid, name string, to cluster.HostID) error
+	// SendGuest moves a guest of this host to another one, over the network (a CIDR, ""
+	// for any) when that has an address in it.
+	SendGuest(ctx context.Context, uuid, name string, to cluster.HostID, network string) error
 	// PlanUpgrade plans and begins nothing.
 	PlanUpgrade(ctx context.Context, r api.UpgradeRequest) (upgrade.Plan, error)
 	// CheckUpgrade looks at all hosts.
@@ -118,7 +119,7 @@ func (h *upgradeHandler) GatherFacts(ctx context.Context, req *apiv1.GatherFacts
 
 // SendGuest moves a guest away.
 func (h *upgradeHandler) SendGuest(ctx context.Context, req *apiv1.SendGuestRequest) (*apiv1.SendGuestResponse, error) {
-	return &apiv1.SendGuestResponse{}, h.up.SendGuest(ctx, req.GetUuid(), req.GetName(), cluster.HostID(req.GetTo()))
+	return &apiv1.SendGuestResponse{}, h.up.SendGuest(ctx, req.GetUuid(), req.GetName(), cluster.HostID(req.GetTo()), req.GetNetwork())
 }
 
 // asked reads the document of a request.

@@ -319,10 +319,10 @@ func TestUpgradeCalls(t *testing.T) {
 			t.Errorf("asked %+v, want %+v", asked, req)
 		}
 	}
-	if err := r.SendGuest(limited(t), "u1", "vm1", "node2"); err != nil || !reflect.DeepEqual(up.Sent(), []string{"vm1 to node2"}) {
+	if err := r.SendGuest(limited(t), "u1", "vm1", "node2", "10.0.0.0/8"); err != nil || !reflect.DeepEqual(up.Sent(), []string{"vm1 to node2 over 10.0.0.0/8"}) {
 		t.Errorf("sent %v, %v", up.Sent(), err)
 	}
-	wantKind(t, r.SendGuest(limited(t), "", "vm1", "node2"), api.KindInvalid, "vm1")
+	wantKind(t, r.SendGuest(limited(t), "", "vm1", "node2", ""), api.KindInvalid, "vm1")
 }
 
 // TestUpgradeCallersWithoutRights asks everything with a certificate that names
@@ -351,7 +351,7 @@ func TestUpgradeCallersWithoutRights(t *testing.T) {
 	note := func(_ any, err error) { errs = append(errs, err) }
 	note(c.PutBundle(ctx, bytes.NewReader(largeBundle(t)), api.BundleTrust{AllowUnsigned: true}))
 	note(c.GatherFacts(ctx, []byte("{}")))
-	note(nil, c.SendGuest(ctx, "u1", "vm1", "node2"))
+	note(nil, c.SendGuest(ctx, "u1", "vm1", "node2", ""))
 	note(c.PlanUpgrade(ctx, api.UpgradeRequest{}))
 	note(c.CheckUpgrade(ctx, api.UpgradeRequest{}))
 	note(c.RunUpgrade(ctx, api.UpgradeRequest{}))

@@ -145,7 +145,7 @@ func (r *run) mustRestore(s *Step) bool {
 }
 
 // comesBack reports whether a host is away that may still come back: it has done
-// something, or the abort has begun, not long ago.
+// something, or an abort has begun, not long ago.
 func (r *run) comesBack(h cluster.HostID) bool {
 	if r.up(h) || r.dropped(h) {
 		return false
@@ -302,6 +302,7 @@ func (s *Step) changes() bool {
 // endAborted ends the run and says how it leaves the cluster.
 func (r *run) endAborted() {
 	r.untouched()
+	r.keep()
 	r.mixed()
 	result := resultAborted
 	if r.job.Result == resultFailed {

@@ -30,6 +30,7 @@ const (
 	KindO2CB          = "o2cb"           // O2CBArgs
 	KindCommit        = "commit"         // CommitArgs
 	KindCleanup       = "cleanup"        // CleanupArgs
+	KindTidy          = "tidy"           // TidyArgs: what runs have left on the host that nobody goes back on goes
 )
 
 // When says at which point of a run checks are made.
@@ -92,8 +93,7 @@ type DrainArgs struct {
 	Stay     []string         `json:"stay,omitempty"`    // names of guests that a later step shuts down
 	Targets  []cluster.HostID `json:"targets,omitempty"` // that may receive guests; none: all
 	Network  string           `json:"network,omitempty"` // CIDR over which guests move
-	Parallel int              `json:"parallel"`          // moves at once from this host
-	Total    int              `json:"total"`             // moves at once in the cluster
+	Parallel int              `json:"parallel"`          // moves at once from this host, so that all hosts keep to the cluster's bound
 }
 
 // UndrainArgs are the arguments of undrain. With Back, guests return and nothing
@@ -101,7 +101,7 @@ type DrainArgs struct {
 type UndrainArgs struct {
 	Back        []Move `json:"back,omitempty"`        // To is this host
 	Maintenance bool   `json:"maintenance,omitempty"` // the host took no guests before, and takes none now
-	Network     string `json:"network,omitempty"`
+	Network     string `json:"network,omitempty"`     // CIDR over which guests move
 	Parallel    int    `json:"parallel,omitempty"`
 	Total       int    `json:"total,omitempty"`
 }
@@ -123,7 +123,7 @@ type StorageArgs struct {
 	Pools []StoragePool `json:"pools"`
 }
 
-// StoragePool is a pool that is suspended before a reboot.
+// StoragePool is a pool that is suspended before a reboot, and active after it.
 type StoragePool struct {
 	Name      string `json:"name"`
 	Kind      string `json:"kind"`
@@ -195,6 +195,14 @@ type CleanupArgs struct {
 	SHA256 string `json:"sha256"` // of the bundle's file
 }
 
+// TidyArgs are the arguments of tidy: the backups and state directories of all
+// jobs but its own go, all that is unpacked, and bundles that nobody uses. It is
+// planned only when no earlier run can be rolled back or committed.
+type TidyArgs struct {
+	SHA256 string `json:"sha256"`           // of the bundle whose file stays
+	Staged bool   `json:"staged,omitempty"` // that bundle stays unpacked, too
+}
+
 // Timeouts of steps that no bundle decides.
 const (
 	timeCheck   = 10 * time.Minute
@@ -206,6 +214,7 @@ const (
 	timePair    = 15 * time.Minute
 	timeBackup  = 4 * time.Hour
 	timeCommit  = 10 * time.Minute
+	timeTidy    = 10 * time.Minute
 
 	timeMoves  = 30 * time.Minute // beside the time for the memory
 	timePerGiB = 2 * time.Minute

@@ -176,5 +176,5 @@ func (r *rollback) restore(c *chain, mod *Module) {
 	if made == "" || providers()[made].byHand != "" {
 		return
 	}
-	c.add(KindRestore, RestoreArgs{Run: r.o.Run, Module: mod.Name, Provider: made}, timeBackup, "restore", mod.Name)
+	c.add(KindRestore, RestoreArgs{Run: r.runOf(c.h.Name, mod.Name), Module: mod.Name, Provider: made}, timeBackup, "restore", mod.Name)
 }

@@ -3,6 +3,7 @@ package upgrade
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -109,7 +110,7 @@ func (r *run) beginMore(s *Stage, looks []look, begun int) {
 		begun++
 		if c.Host != "" {
 			away[c.Host] = true
-			r.leaves[c.Host] = s.Kind == Turn && len(r.members[c.Host]) > 0
+			r.leaves[c.Host] = s.Kind == Turn && len(r.reboots[c.Host]) > 0
 		}
 		r.begin(l.next)
 	}
@@ -312,16 +313,20 @@ func (r *run) done() {
 	case ForUpgrade:
 		r.st.Cluster = Prepared
 	case ForCommit:
-		r.st.Cluster, r.st.Committed, r.st.Hosts = Normal, true, nil
+		r.st.Cluster, r.st.Committed = Normal, true
 	case ForRollback:
 		r.st.Cluster = r.rolledBack()
 	}
-	r.mixed()
-	why := ""
-	if len(r.st.Mixed) > 0 {
-		why = "left as they were when they were dropped: " + joinHosts(r.st.Mixed)
+	r.keep()
+	if r.plan.Purpose == ForCommit {
+		r.st.Hosts = nil
 	}
-	r.end(resultDone, why)
+	r.mixed()
+	var whys []string
+	if len(r.st.Mixed) > 0 {
+		whys = append(whys, "left as they were when they were dropped: "+joinHosts(r.st.Mixed))
+	}
+	r.end(resultDone, strings.Join(append(whys, r.untidy()...), "; "))
 }
 
 // rolledBack is how the cluster stands after a rollback.
@@ -347,6 +352,14 @@ func (r *run) mixed() {
 	for _, h := range r.plan.Hosts {
 		if s := r.st.Hosts[h.Name]; s == HostRollup || s == HostRolldown {
 			r.st.Mixed = append(r.st.Mixed, h.Name)
+		}
+	}
+	if r.plan.Purpose != ForUpgrade {
+		return
+	}
+	for _, h := range slices.Sorted(maps.Keys(r.st.Hosts)) { // an earlier run has left it so, and this one left it out
+		if r.st.Hosts[h] == HostRollup && !r.known[h] {
+			r.st.Mixed = append(r.st.Mixed, h)
 		}
 	}
 }

@@ -19,7 +19,7 @@ type builder struct {
 	args   *argsWriter
 	once   map[string]cluster.HostID // by module and phase: the host that does what is done once
 
-	vms     map[string]bool           // names
+	vms     map[string][]*VM          // by name: guests of several hosts may have one
 	alone   map[cluster.HostID]bool   // no other host takes its guests
 	was     map[cluster.HostID]string // version before the upgrade that is rolled back or committed
 	stays   map[cluster.HostID]bool   // it needs not be emptied
@@ -30,23 +30,32 @@ type builder struct {
 	fleet   *fleet                    // nil: guests stay where they are
 	left    map[*Host]*leave          // what leaves a host
 	turns   int                       // turns given out
+	runs    map[string]string         // by HOST/MODULE: the run that its backups are of, if it is another one
+	again   *again                    // nil: the run is the upgrade's first
 }
 
 // Build plans an upgrade. The error is about input that makes no sense; what
 // speaks against the upgrade is in the plan's findings. The manifest must have
 // passed its Check. The same input gives the same plan.
-func Build(m Manifest, inv Inventory, o Options) (Plan, error) {
+func Build(m Manifest, inv Inventory, o Options) (Plan, error) { return build(&m, &inv, o, nil) }
+
+// build plans an upgrade that begins, or one that goes on.
+func build(m *Manifest, inv *Inventory, o Options, earlier *again) (Plan, error) {
 	o.fill()
-	b, err := newBuilder(&m, &inv, o)
+	b, err := newBuilder(m, inv, o)
 	if err != nil {
 		return Plan{}, fmt.Errorf("plan the upgrade: %w", err)
 	}
-	b.plan.Purpose, b.plan.Begin = ForUpgrade, Status{Cluster: Normal}
+	b.plan.Purpose, b.plan.Begin = ForUpgrade, Status{Cluster: Normal, Kept: inv.Kept}
+	if earlier != nil {
+		earlier.begin(b)
+	}
 	b.findings()
 	if cycle := m.cycle(); cycle != nil || !slices.Contains([]Mode{Rolling, Offline, Reboot}, o.Mode) {
 		return b.plan, nil // there is no order in which it could be done
 	}
 	b.choose()
+	b.setDoneAside()
 	b.placeFindings()
 	switch o.Mode {
 	case Offline:
@@ -63,8 +72,9 @@ func newBuilder(m *Manifest, inv *Inventory, o Options) (*builder, error) {
 	b := &builder{
 		m: m, inv: inv, o: o, hosts: make(map[cluster.HostID]*Host, len(inv.Hosts)),
 		phases: map[Phase][]*Module{}, once: map[string]cluster.HostID{}, args: newArgsWriter(),
-		running: map[cluster.HostID][]*VM{}, vms: make(map[string]bool, len(inv.VMs)), alone: map[cluster.HostID]bool{},
+		running: map[cluster.HostID][]*VM{}, vms: make(map[string][]*VM, len(inv.VMs)), alone: map[cluster.HostID]bool{},
 		left: map[*Host]*leave{}, was: map[cluster.HostID]string{}, stays: map[cluster.HostID]bool{}, emptied: map[cluster.HostID]bool{}, lost: map[cluster.HostID]bool{},
+		runs: map[string]string{},
 	}
 	b.plan = Plan{Format: planFormat, Bundle: m.Name, From: inv.Version, To: m.Version, Options: o}
 	for i := range inv.Hosts {
@@ -91,13 +101,17 @@ func newBuilder(m *Manifest, inv *Inventory, o Options) (*builder, error) {
 	return b, nil
 }
 
-// checkInventory looks for names that lead nowhere.
+// checkInventory looks for names that lead nowhere. A VM is known by its UUID, or else
+// by its host and name: on one host, libvirt gives a name to one VM only.
 func (b *builder) checkInventory() error {
+	known := make(map[string]string, len(b.inv.VMs)) // names, by UUID
 	for i := range b.inv.VMs {
 		v := &b.inv.VMs[i]
 		switch {
-		case v.Name == "" || b.vms[v.Name]:
-			return fmt.Errorf("inventory: VM %q: want a name that no other VM has", v.Name)
+		case v.Name == "" || slices.ContainsFunc(b.vms[v.Name], func(o *VM) bool { return o.Host == v.Host }):
+			return fmt.Errorf("inventory: VM %q: want a name that no other VM of host %q has", v.Name, v.Host)
+		case v.UUID != "" && known[v.UUID] != "":
+			return fmt.Errorf("inventory: VM %q: VM %q has the same UUID %s", v.Name, known[v.UUID], v.UUID)
 		case b.hosts[v.Host] == nil:
 			return fmt.Errorf("inventory: VM %q: host %q is not in the inventory", v.Name, v.Host)
 		case v.MemoryMiB < 0 || v.CPUs < 0:
@@ -105,7 +119,7 @@ func (b *builder) checkInventory() error {
 		case v.Policy != "" && !v.Policy.known():
 			return fmt.Errorf("inventory: VM %q: policy %q: want ask, stop, cold or skip", v.Name, v.Policy)
 		}
-		b.vms[v.Name] = true
+		b.vms[v.Name], known[v.UUID] = append(b.vms[v.Name], v), v.Name
 		if v.Running {
 			b.running[v.Host] = append(b.running[v.Host], v)
 		}

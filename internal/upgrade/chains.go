@@ -20,7 +20,7 @@ func newArgsWriter() *argsWriter { return &argsWriter{shared: map[any]json.RawMe
 
 func (w *argsWriter) write(args any) json.RawMessage {
 	switch args.(type) {
-	case ActionArgs, StageArgs, RebootArgs, CleanupArgs, RestoreArgs:
+	case ActionArgs, StageArgs, RebootArgs, CleanupArgs, RestoreArgs, TidyArgs:
 		text, ok := w.shared[args]
 		if !ok {
 			text = w.marshal(args)
@@ -77,14 +77,14 @@ func repeatable(kind string) bool {
 func (c *chain) actions(p Phase) {
 	b := c.b
 	for _, mod := range b.phases[p] {
-		if !mod.On(c.h) {
+		if !mod.On(c.h) || p == Backup && b.backedUp(c.h.Name, mod) {
 			continue
 		}
 		if plan, ok := b.backupOf(mod.Name); p == Backup && ok {
 			if providers()[plan.Provider].shared && !b.firstFor(mod.Name, p, c.h.Name) {
 				continue
 			}
-			args := BackupArgs{Run: b.o.Run, Module: mod.Name, Provider: plan.Provider, Settings: plan.Settings, Confirmed: b.o.Confirmed}
+			args := BackupArgs{Run: b.runOf(c.h.Name, mod.Name), Module: mod.Name, Provider: plan.Provider, Settings: plan.Settings, Confirmed: b.o.Confirmed}
 			c.add(KindBackup, args, timeBackup, string(p), mod.Name)
 			continue
 		}
@@ -119,7 +119,7 @@ func (c *chain) action(mod *Module, p Phase) {
 	if b.plan.Purpose == ForRollback && (p == Start || p == PostCheck) {
 		from, to = to, from // the version before is installed again
 	}
-	s := c.add(KindAction, ActionArgs{b.o.Run, b.o.SHA256, mod.Name, p, mode, from, to}, mod.TimeoutOf(p), string(p), mod.Name)
+	s := c.add(KindAction, ActionArgs{b.runOf(c.h.Name, mod.Name), b.o.SHA256, mod.Name, p, mode, from, to}, mod.TimeoutOf(p), string(p), mod.Name)
 	s.Idempotent = a.Idempotent
 }
 
@@ -134,7 +134,7 @@ func (c *chain) drain(l leave) {
 
 func (c *chain) drainOnly(l leave) {
 	o := &c.b.o
-	args := DrainArgs{Moves: l.moves, Targets: o.Targets, Network: o.MigrationNetwork, Parallel: c.b.parallel(), Total: o.ParallelTotal}
+	args := DrainArgs{Moves: l.moves, Targets: o.Targets, Network: o.MigrationNetwork, Parallel: c.b.parallel()}
 	for _, v := range l.stops {
 		args.Stay = append(args.Stay, v.Name)
 	}
@@ -181,6 +181,12 @@ func (c *chain) stage() {
 	c.add(KindStage, StageArgs{c.b.m.Name, c.b.m.Version, c.b.o.SHA256}, timeStage, "stage")
 }
 
+// tidy appends that what runs have left on the host goes, but for the bundle of
+// this one. It is a favour: guests and hosts are well without it.
+func (c *chain) tidy(staged bool) {
+	c.add(KindTidy, TidyArgs{c.b.o.SHA256, staged}, timeTidy, "tidy").Soft = true
+}
+
 // undrain appends that the host takes guests again, and that its own return.
 func (c *chain) undrain(l leave) {
 	if !c.b.drains(c.h) {
@@ -221,12 +227,12 @@ func (c *chain) reboot(kernel string) {
 	c.add(KindVerify, args, timeCheck, "verify")
 }
 
-// pools are what hangs a reboot when it is not detached before: shared storage
-// and templates. A shared pool with one path comes back with multipath.
+// pools are what hangs a reboot when it is not detached before, shared storage and
+// templates, and what would be gone after it: transient pools. A shared pool with one path comes back with multipath.
 func (c *chain) pools() []StoragePool {
 	var out []StoragePool
 	for _, p := range c.h.Pools {
-		if p.Active && (p.Shared || p.Use == "template") {
+		if p.Active && (p.Shared || p.Transient || p.Use == "template") {
 			out = append(out, StoragePool{p.Name, p.Kind, p.Use, p.Shared && p.Paths == 1})
 		}
 	}

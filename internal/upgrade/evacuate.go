@@ -39,18 +39,19 @@ type node struct {
 	memory int64 // MiB free
 	cpus   int64 // free
 	guests []*VM
-	after  []string // steps that must be over before its turn
-	visits []visit  // guests that will return
-	gone   []int    // turns of hosts whose guests were here and have returned
-	forgot int      // entries that gone has lost at its front
+	twins  map[string]bool // names that several VMs have, of all nodes
+	names  map[string]bool // those of them that are taken here: libvirt gives a name once
+	after  []string        // steps that must be over before its turn
+	visits []visit         // guests that will return
+	gone   []int           // turns of hosts whose guests were here and have returned
+	forgot int             // entries that gone has lost at its front
 }
 
 // visit is a guest that is at a host for the time of another host's turn.
 type visit struct {
-	turn   int // of the guest's own host
-	memory int64
-	cpus   int64
-	knows  int // entries of gone that its host waits for, the lost ones counted
+	turn  int // of the guest's own host
+	guest *VM
+	knows int // entries of gone that its host waits for, the lost ones counted
 }
 
 // noTurn is before every turn.
@@ -87,8 +88,29 @@ func newFleet(inv *Inventory, o *Options, order []*Host, emptied func(*Host) boo
 			n.cpus -= int64(v.CPUs)
 		}
 	}
+	f.name(inv)
 	f.group(inv)
 	return f
+}
+
+// name finds the names that several VMs have, and notes where they are. What is off
+// has its name, too.
+func (f *fleet) name(inv *Inventory) {
+	twins := map[string]bool{}
+	for _, n := range f.nodes {
+		n.twins, n.names = twins, map[string]bool{}
+	}
+	first := make(map[string]*VM, len(inv.VMs))
+	for i := range inv.VMs {
+		v := &inv.VMs[i]
+		other := first[v.Name]
+		if other == nil {
+			first[v.Name] = v
+			continue
+		}
+		twins[v.Name] = true
+		f.nodes[v.Host].names[v.Name], f.nodes[other.Host].names[v.Name] = true, true
+	}
 }
 
 func (f *fleet) group(inv *Inventory) {
@@ -214,10 +236,13 @@ func (f *fleet) place(n *node, guests []*VM) []*node {
 	return to
 }
 
-// book takes room for a guest, or gives it back.
+// book takes room and the name for a guest, or gives them back.
 func (n *node) book(v *VM, times int64) {
 	n.memory -= times * v.MemoryMiB
 	n.cpus -= times * int64(v.CPUs)
+	if n.twins[v.Name] {
+		n.names[v.Name] = times > 0
+	}
 	n.note()
 }
 
@@ -228,7 +253,7 @@ func (f *fleet) move(n, t *node, v *VM) {
 		n.wait(f.doneID(turn, n.group)) // the room is free since that host's guests have returned
 	}
 	if f.back {
-		t.visits = append(t.visits, visit{n.turn, v.MemoryMiB, int64(v.CPUs), t.forgot + len(t.gone)})
+		t.visits = append(t.visits, visit{n.turn, v, t.forgot + len(t.gone)})
 	} else {
 		n.book(v, -1)
 		n.guests = slices.DeleteFunc(n.guests, func(g *VM) bool { return g == v })
@@ -270,8 +295,7 @@ func (f *fleet) settle(n *node, until int) {
 				stay = append(stay, v)
 				continue
 			}
-			t.memory += v.memory
-			t.cpus += v.cpus
+			t.book(v.guest, -1)
 			// Who waits for v's host waits for all that v's host has waited for.
 			if lost := v.knows - t.forgot; lost > 0 {
 				t.gone, t.forgot = t.gone[lost:], v.knows
@@ -280,10 +304,7 @@ func (f *fleet) settle(n *node, until int) {
 				t.gone = append(t.gone, v.turn)
 			}
 		}
-		if len(stay) != len(t.visits) {
-			t.visits = stay
-			t.note()
-		}
+		t.visits = stay
 	}
 }
 
@@ -357,10 +378,10 @@ func (n *node) search(t tier, memory int64, pack bool, good func(*node) bool) *n
 }
 
 // fits reports whether a guest of n can run at to when n is emptied, memory apart. A
-// guest moves between CPUs of one model only.
+// guest moves between CPUs of one model only, and to no host that has its name.
 func fits(n, to *node, v *VM) bool {
 	a, b := n.host.CPUModel, to.host.CPUModel
-	return to.cpus >= int64(v.CPUs) && (a == "" || b == "" || a == b) && !(to.rests && to.turn > n.turn)
+	return to.cpus >= int64(v.CPUs) && (a == "" || b == "" || a == b) && !to.names[v.Name] && !(to.rests && to.turn > n.turn)
 }
 
 // largestRoom returns the most memory that is free on another host of the group.

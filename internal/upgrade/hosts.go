@@ -171,7 +171,7 @@ func (b *builder) policy(v *VM) (p Policy, fixed bool) {
 	if len(v.Fixed) == 0 && b.mayHang(v) == "" {
 		return "", false
 	}
-	return cmp.Or(b.o.Policies[v.Name], v.Policy, b.o.DefaultPolicy), true
+	return cmp.Or(PolicyOf(b.o.Policies, v), v.Policy, b.o.DefaultPolicy), true
 }
 
 // fixed returns why a VM can not move live.

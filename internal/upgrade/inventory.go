@@ -19,6 +19,10 @@ type Inventory struct {
 	HA      *Switch   `json:"ha,omitempty"`      // how the platform's own HA is switched; nil: there is none but Holdfast's
 	Running string    `json:"running,omitempty"` // version to which an upgrade is on its way, "" for none
 
+	// Kept are the hosts that keep the backups of earlier upgrades, and why: what the last
+	// job's status says.
+	Kept map[cluster.HostID]string `json:"-"`
+
 	Backups map[string]BackupPlan `json:"backups,omitempty"` // ways to back up, by the name that Options.Backup gives
 	Status  Watched               `json:"status,omitzero"`   // what else tells how the platform stands
 }
@@ -88,6 +92,8 @@ type Pool struct {
 	Paths  int    `json:"paths,omitempty"`  // ways to its device; 1 is a single-path pool; 0: does not apply
 	Active bool   `json:"active,omitempty"`
 	Use    string `json:"use,omitempty"` // guests, or template
+
+	Transient bool `json:"transient,omitempty"` // libvirt forgets it when it is stopped, and with a reboot
 }
 
 // VM is a guest.
@@ -102,6 +108,7 @@ type VM struct {
 	System    string         `json:"system,omitempty"`    // guest system, such as centos6.5
 	Fixed     []string       `json:"fixed,omitempty"`     // why it can not move live (host device, local disk, CPU model...)
 	Busy      string         `json:"busy,omitempty"`      // what holds it for now: snapshot, backup, restore, block job, pause
+	Halted    bool           `json:"halted,omitempty"`    // it stands still, complete, until somebody lets it go on
 	Protected bool           `json:"protected,omitempty"` // Holdfast's own HA moves it
 	Policy    Policy         `json:"policy,omitempty"`    // for when it can not move live; empty: the run's
 }

@@ -76,7 +76,7 @@ func TestOnlyALostHostIsLeft(t *testing.T) {
 		if err != nil || p.Blocked() {
 			t.Fatalf("%s: %v, blocked by %v", mode, err, blocks(&p))
 		}
-		sameText(t, outline(&p), "check: cluster/post-check\n")
+		sameText(t, outline(&p), "check: cluster/post-check\ntidy: h0/tidy | h2/tidy | h3/tidy\n")
 		// It may be said again when the first run was aborted.
 		cut := newWorld(t, &p, inv)
 		cut.decide()

@@ -16,21 +16,38 @@ func (c *Chain) reboots() bool {
 	return slices.ContainsFunc(c.Steps, func(s Step) bool { return s.Kind == KindReboot })
 }
 
-// membersOf finds the chains in which members of the store are away.
-func (p *Planner) membersOf(s *Stage, first int) {
+// awayIn finds the chains in which hosts are away.
+func (p *Planner) awayIn(s *Stage, first int) {
 	if s.Kind != Turn {
 		return
 	}
 	for i := range s.Chains {
-		if c := &s.Chains[i]; slices.Contains(p.plan.Members, c.Host) && c.reboots() {
-			p.members[c.Host] = append(p.members[c.Host], first+i)
+		if c := &s.Chains[i]; c.reboots() {
+			p.reboots[c.Host] = append(p.reboots[c.Host], first+i)
 		}
 	}
 }
 
+// membersNow are the members of the store as they are now: one that was lost for good may
+// have been replaced since the plan was made. Where nobody knows them, they are those of
+// the plan.
+func (r *run) membersNow() []cluster.HostID {
+	var now []cluster.HostID
+	for h, s := range r.hosts {
+		if s.Member {
+			now = append(now, h)
+		}
+	}
+	if len(now) == 0 {
+		return r.plan.Members
+	}
+	slices.Sort(now)
+	return now
+}
+
 // leaving reports whether a member is between the begin of its turn and its end.
 func (r *run) leaving(h cluster.HostID) bool {
-	return r.leaves[h] || slices.ContainsFunc(r.members[h], func(place int) bool {
+	return r.leaves[h] || slices.ContainsFunc(r.reboots[h], func(place int) bool {
 		l := r.at(place)
 		return l.begun && !l.over
 	})
@@ -39,12 +56,12 @@ func (r *run) leaving(h cluster.HostID) bool {
 // memberAway says why a member may not be taken away now, "" when it may or when
 // the host is none.
 func (r *run) memberAway(h cluster.HostID) string {
-	if len(r.members[h]) == 0 {
+	if len(r.reboots[h]) == 0 || !slices.Contains(r.members, h) {
 		return ""
 	}
 	lost := 0 // members that the run does not wait for
 	why := ""
-	for _, m := range r.plan.Members {
+	for _, m := range r.members {
 		switch {
 		case m == h:
 		case r.leaving(m):
@@ -58,7 +75,7 @@ func (r *run) memberAway(h cluster.HostID) string {
 			why = fmt.Sprintf("waits for %s, which is away: without both the store has no majority", m)
 		}
 	}
-	if n := len(r.plan.Members); lost == 0 || n-lost-1 > n/2 {
+	if n := len(r.members); lost == 0 || n-lost-1 > n/2 {
 		return ""
 	}
 	r.soon = true

@@ -274,3 +274,75 @@ func (w *world) busy(h cluster.HostID) bool {
 	}
 	return false
 }
+
+// votes says which hosts are members of the store now.
+func (w *world) votes(members ...cluster.HostID) {
+	for h, s := range w.hosts {
+		s.Member = slices.Contains(members, h)
+		w.hosts[h] = s
+	}
+	for i := range w.inv.Hosts {
+		w.inv.Hosts[i].Member = slices.Contains(members, w.inv.Hosts[i].Name)
+	}
+}
+
+// A member that is dead for good and replaced by a host that the plan does not know as
+// one does not hold the others up, and the new one counts.
+func TestMemberIsReplaced(t *testing.T) {
+	inv := withMembers(hosts(4), 3)
+	w := newWorld(t, mustBuild(t, memberBundle(), inv, Options{Mode: Rolling, MaxUnavailable: Limit{Count: 4}}), inv)
+	dead := func(w *world) {
+		if begun(w.recs["h0/drain"]) {
+			w.hosts["h1"] = job.HostState{}
+		}
+	}
+	w.oper, w.meanwhile = func(*world) {}, dead
+	w.run()
+	if begun(w.recs["h0/reboot"]) {
+		t.Fatal("h0 is rebooted while a member is away")
+	}
+	j, err := Drop(w.plan, w.job, "h1", false, "ann")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.job, w.offPlan = j, true
+	w.run()
+	if !slices.ContainsFunc(w.waits, func(s string) bool { return strings.Contains(s, "without both the store has no majority") }) {
+		t.Fatalf("%s, waits %v", w.job.State, w.waits)
+	}
+	// h3 takes its place, which the plan has as an ordinary host.
+	together := false
+	w.meanwhile = func(w *world) {
+		w.votes("h0", "h2", "h3")
+		n := 0
+		for _, h := range []string{"h0", "h2", "h3"} {
+			if begun(w.recs[h+"/drain"]) && !w.recs[h+"/undrain"].State.Over() {
+				n++
+			}
+		}
+		together = together || n > 1
+	}
+	w.wantEnd(resultDone, "")
+	if together {
+		t.Errorf("two members were away at once: %v", w.order)
+	}
+}
+
+// A new member beside the plan that is away holds members up, as any other.
+func TestNewMemberBesideThePlan(t *testing.T) {
+	inv := withMembers(hosts(3), 3)
+	w := newWorld(t, mustBuild(t, memberBundle(), inv, Options{Mode: Rolling}), inv)
+	w.oper = func(*world) {}
+	w.meanwhile = func(w *world) {
+		w.hosts["h9"] = job.HostState{Member: true}
+		w.votes("h0", "h1", "h9")
+	}
+	w.run()
+	const why = "h0/drain: waits for h9, which is away: without both the store has no majority"
+	if w.job.State != job.Active || !slices.Contains(w.waits, why) || begun(w.recs["h0/drain"]) {
+		t.Fatalf("%s %s, waits %v", w.job.State, w.job.Why, w.waits)
+	}
+	w.meanwhile = nil
+	w.hosts["h9"] = job.HostState{Up: true, Member: true}
+	w.wantEnd(resultDone, "")
+}

@@ -16,22 +16,27 @@ const (
 )
 
 // prepare brings the bundle to all hosts and checks everything there before
-// anything is changed anywhere.
+// anything is changed anywhere. What earlier runs have left goes when all is well, if
+// nobody can go back on them.
 func (b *builder) prepare() {
-	b.add(Stage{Name: "prepare", Kind: Quiet, Limit: quietAtOnce, Chains: perHost(b.part, func(h *Host) Chain {
+	b.add(Stage{Name: "prepare", Kind: Quiet, Limit: quietAtOnce, Chains: append(b.lookAtDone(), perHost(b.part, func(h *Host) Chain {
 		c := b.chain(h)
 		c.stage() // the check reads its manifest
 		c.check(Before, "check")
 		c.actions(PreCheck)
 		return c.Chain
-	})})
+	})...)})
+	if b.again == nil {
+		b.keptFindings()
+		b.tidies(b.part, true)
+	}
 }
 
 // rolling changes one host after the other while the service goes on.
 func (b *builder) rolling() {
 	b.prepare()
 	if b.empties() {
-		b.fleet = newFleet(b.inv, &b.o, b.part, b.drains)
+		b.play()
 	}
 	b.turnStages(func(h *Host) Chain {
 		l := b.leave(h)
@@ -67,7 +72,7 @@ func (b *builder) softwareThenReboot() {
 	b.prepare()
 	b.haOff()
 	spares := b.spares()
-	b.fleet = newFleet(b.inv, &b.o, b.part, b.drains)
+	b.play()
 	left := map[cluster.HostID]leave{}
 	atOnce := max(1, b.o.ParallelTotal/b.parallel()) // all together keep to the bound of moves
 	b.add(Stage{Name: "empty", Kind: Change, Limit: atOnce, Chains: perHost(spares, func(h *Host) Chain {
@@ -159,6 +164,14 @@ func (b *builder) offline() {
 	b.o2cb()
 	b.haOn()
 	b.after()
+}
+
+// play begins to play through where guests are.
+func (b *builder) play() {
+	b.fleet = newFleet(b.inv, &b.o, b.part, b.drains)
+	for h := range b.emptied {
+		b.fleet.nodes[h].rests = true
+	}
 }
 
 // stopGuests shuts the guests of hosts down that are rebooted without being emptied.

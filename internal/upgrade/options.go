@@ -29,7 +29,7 @@ type Options struct {
 	ParallelTotal    int               `json:"parallelTotal,omitempty"`    // migrations at once in the cluster; 0: 8
 	MoveBack         bool              `json:"moveBack,omitempty"`         // guests return to their host when it is done
 	KeepGuests       bool              `json:"keepGuests,omitempty"`       // rolling without a reboot: guests stay where they are
-	Policies         map[string]Policy `json:"policies,omitempty"`         // by name of the VM
+	Policies         map[string]Policy `json:"policies,omitempty"`         // by name of the VM, see PolicyOf
 	DefaultPolicy    Policy            `json:"defaultPolicy,omitempty"`    // of VMs that can not move live and have none; empty: ask
 	Order            []cluster.HostID  `json:"order,omitempty"`            // these come first; the others as the inventory lists them
 	Drop             []cluster.HostID  `json:"drop,omitempty"`             // left out: neither changed nor receiving guests

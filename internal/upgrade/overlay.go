@@ -26,7 +26,9 @@ func Overlay(live, file Inventory) (Inventory, error) {
 	if out.Hosts, err = overlayHosts(live.Hosts, &file); err != nil {
 		return Inventory{}, err
 	}
-	out.VMs = overlayVMs(live.VMs, file.VMs)
+	if out.VMs, err = overlayVMs(live.VMs, file.VMs); err != nil {
+		return Inventory{}, err
+	}
 	if file.Pair != nil {
 		out.Pair = file.Pair
 	}
@@ -97,15 +99,16 @@ func overlayHost(h Host, f *Host) Host {
 }
 
 // overlayVMs adds what the file says of VMs, wherever they are now.
-func overlayVMs(live, file []VM) []VM {
-	said := make(map[string]*VM, len(file))
-	for i := range file {
-		said[file[i].Name] = &file[i]
-	}
+func overlayVMs(live, file []VM) ([]VM, error) {
 	out := slices.Clone(live)
-	for i := range out {
-		v, f := &out[i], said[out[i].Name]
-		if f == nil {
+	byName := namesOf(out)
+	for i := range file {
+		f := &file[i]
+		v, err := meant(f, byName)
+		if err != nil {
+			return nil, err
+		}
+		if v == nil {
 			continue
 		}
 		v.Policy, v.System = cmp.Or(f.Policy, v.Policy), cmp.Or(v.System, f.System)
@@ -115,7 +118,32 @@ func overlayVMs(live, file []VM) []VM {
 			}
 		}
 	}
-	return out
+	return out, nil
+}
+
+// LeaveGone takes out of what a file said of the hosts some time ago those that report
+// no more, and says which these are. A pair stays whole: what becomes of it is for a
+// person to say.
+func LeaveGone(live, file Inventory) (Inventory, []Finding) {
+	reports := make(map[cluster.HostID]bool, len(live.Hosts))
+	for i := range live.Hosts {
+		reports[live.Hosts[i].Name] = true
+	}
+	var gone []cluster.HostID
+	file.Hosts = slices.DeleteFunc(slices.Clone(file.Hosts), func(h Host) bool {
+		if reports[h.Name] {
+			return false
+		}
+		gone = append(gone, h.Name)
+		return true
+	})
+	if len(gone) == 0 {
+		return file, nil
+	}
+	return file, []Finding{{
+		Rule: "platform", Level: Warn, Text: "The platform file that was given last tells of " + joinHosts(gone) + ", of which no agent reports any more. That is left out.",
+		Remedy: "give a file without them once: --platform FILE",
+	}}
 }
 
 // OverlayFindings say where Overlay does not follow the file.
@@ -138,12 +166,10 @@ func OverlayFindings(live, file Inventory) (out []Finding) {
 			}
 		}
 	}
-	vms := make(map[string]bool, len(live.VMs))
-	for i := range live.VMs {
-		vms[live.VMs[i].Name] = true
-	}
+	byName := namesOf(live.VMs)
 	for i := range file.VMs {
-		if v := &file.VMs[i]; !vms[v.Name] {
+		v := &file.VMs[i]
+		if found, err := meant(v, byName); err == nil && found == nil { // Overlay refuses others
 			note(Warn, "", v.Name, "The inventory has this VM, and no agent reports it.")
 		}
 	}

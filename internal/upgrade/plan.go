@@ -15,7 +15,7 @@ import (
 // run beside each other as far as the rules of Planner allow; the steps of a
 // chain follow one another.
 type Plan struct {
-	Format   int              `json:"format"` // of this JSON: 1
+	Format   int              `json:"format"` // of this JSON: 1, or 2 with Earlier
 	Purpose  Purpose          `json:"purpose"`
 	Bundle   string           `json:"bundle"` // its name
 	From     string           `json:"from"`   // version
@@ -23,14 +23,28 @@ type Plan struct {
 	Options  Options          `json:"options"`
 	Hosts    []PlannedHost    `json:"hosts"` // in the order of their turns
 	Left     []LeftHost       `json:"left,omitempty"`
-	Members  []cluster.HostID `json:"members,omitempty"` // all voters of Holdfast's own store, hosts of the plan or not
+	Earlier  []string         `json:"earlier,omitempty"` // runs of the same upgrade that were aborted before, the first one first
+	Members  []cluster.HostID `json:"members,omitempty"` // all voters of Holdfast's own store then, hosts of the plan or not
 	Stages   []Stage          `json:"stages"`
 	Findings []Finding        `json:"findings,omitempty"`
 	Estimate Estimate         `json:"estimate"`
 	Begin    Status           `json:"begin"` // how the cluster stands when the run begins
 }
 
-const planFormat = 1
+// Formats of plans. A program that knows nothing of runs that go on would roll back, or
+// commit, the last run alone: it must refuse such a plan.
+const (
+	planFormat        = 1
+	planFormatEarlier = 2
+)
+
+// after says which runs of the same upgrade came before.
+func (p *Plan) after(earlier []string) {
+	p.Earlier = earlier
+	if len(earlier) > 0 {
+		p.Format = planFormatEarlier
+	}
+}
 
 // Purpose is what a plan is for.
 type Purpose string
@@ -164,8 +178,8 @@ func DecodePlan(text []byte) (Plan, error) {
 	if err := json.Unmarshal(text, &p); err != nil {
 		return Plan{}, fmt.Errorf("read the plan: %w", err)
 	}
-	if p.Format != planFormat {
-		return Plan{}, fmt.Errorf("read the plan: format %d: want %d", p.Format, planFormat)
+	if p.Format != planFormat && p.Format != planFormatEarlier {
+		return Plan{}, fmt.Errorf("read the plan: format %d: want %d or %d", p.Format, planFormat, planFormatEarlier)
 	}
 	if err := job.CheckSteps(p.Steps()); err != nil {
 		return Plan{}, fmt.Errorf("read the plan: %w", err)

@@ -81,6 +81,7 @@ func TestRollingSequence(t *testing.T) {
 	p := mustBuild(t, smallBundle(), smallCluster(), Options{Mode: Rolling, Last: "h1"})
 	sameText(t, outline(p), `
 prepare: h2/stage h2/check | h3/stage h3/check | m2/stage m2/check m2/preCheck/db | m1/stage m1/check m1/preCheck/db | h1/stage h1/check
+tidy: h2/tidy | h3/tidy | m2/tidy | m1/tidy | h1/tidy
 hosts: h2/drain h2/stop/web h2/install/web h2/start/web h2/check-after h2/undrain | h3/drain h3/stop/web h3/install/web h3/start/web h3/check-after h3/undrain
 managers: m2/pair-stop m2/stop/web m2/stop/db m2/backup/db m2/install/db m2/install/web m2/start/db m2/start/web m2/pair-start/upgrade m2/postCheck/db m2/check-after
 switch over: m2/pair-switch
@@ -103,10 +104,12 @@ func TestRebootSequence(t *testing.T) {
 	inv.Hosts[3].Pools = []Pool{
 		{Name: "guests", Kind: "ocfs2", Shared: true, Paths: 1, Active: true}, {Name: "iso", Kind: "nfs", Use: "template", Active: true},
 		{Name: "local", Kind: "dir", Active: true}, {Name: "old", Kind: "ocfs2", Shared: true},
+		{Name: "passing", Kind: "dir", Active: true, Transient: true},
 	}
 	p := mustBuild(t, m, inv, Options{Mode: Reboot})
 	sameText(t, outline(p), `
 prepare: h1/stage h1/check | h2/stage h2/check | h3/stage h3/check | m2/stage m2/check m2/preCheck/db | m1/stage m1/check m1/preCheck/db
+tidy: h1/tidy | h2/tidy | h3/tidy | m2/tidy | m1/tidy
 ha off: m1/ha-off
 empty: h2/drain
 software of managers: m2/pair-stop m2/stop/web m2/stop/db m2/backup/db m2/install/db m2/install/web m2/start/db m2/start/web m2/pair-start/software m2/postCheck/db | m1/pair-stop m1/stop/web m1/stop/db m1/backup/db m1/install/db m1/install/web m1/start/db m1/start/web m1/pair-start/software m1/postCheck/db
@@ -121,7 +124,7 @@ check: cluster/post-check
 `)
 	w := newWorld(t, p, inv)
 	storage := args[StorageArgs](t, w.steps["h2/storage-detach"])
-	if want := []StoragePool{{"guests", "ocfs2", "", true}, {"iso", "nfs", "template", false}}; !slices.Equal(storage.Pools, want) {
+	if want := []StoragePool{{"guests", "ocfs2", "", true}, {"iso", "nfs", "template", false}, {"passing", "dir", "", false}}; !slices.Equal(storage.Pools, want) {
 		t.Errorf("detached: %v", storage.Pools)
 	}
 	for step, want := range map[string]string{"h2/drain": "v2 h3 live", "h1/drain": "v1 h2 live", "h3/drain": "v2 h1 live, v3 h1 protected"} {
@@ -145,6 +148,7 @@ func TestOfflineSequence(t *testing.T) {
 	p := mustBuild(t, m, inv, Options{Mode: Offline, Last: "m1"})
 	sameText(t, outline(p), `
 prepare: m1/stage m1/check m1/preCheck/db | m2/stage m2/check m2/preCheck/db | h1/stage h1/check | h2/stage h2/check | h3/stage h3/check
+tidy: m1/tidy | m2/tidy | h1/tidy | h2/tidy | h3/tidy
 ha off: m1/ha-off
 stop guests: h1/vm-stop | h2/vm-stop | h3/vm-stop
 stop web: m1/stop/web | m2/stop/web | h1/stop/web | h2/stop/web | h3/stop/web
@@ -172,6 +176,7 @@ func TestStepsOfModules(t *testing.T) {
 	p := mustBuild(t, m, inv, Options{Mode: Rolling, KeepGuests: true, Backup: map[string]string{"web": "web-files"}, Order: []cluster.HostID{"h3"}, Drop: []cluster.HostID{"m2"}})
 	sameText(t, outline(p), `
 prepare: h3/stage h3/check | h1/stage h1/check | h2/stage h2/check | m1/stage m1/check m1/preCheck/db
+tidy: h3/tidy | h1/tidy | h2/tidy | m1/tidy
 hosts: h3/backup/web h3/install/web h3/start/web h3/check-after | h1/backup/web h1/install/web h1/check-after | h2/backup/web h2/install/web h2/check-after
 managers: m1/stop/db m1/backup/db m1/backup/web m1/install/db m1/install/web m1/start/db m1/postCheck/db m1/check-after
 check: cluster/post-check
@@ -281,7 +286,8 @@ func TestConfirmedRules(t *testing.T) {
 func TestBadInput(t *testing.T) {
 	for want, change := range map[string]func(inv *Inventory, o *Options){
 		`inventory: host "h1": want a name that no other`:      func(inv *Inventory, _ *Options) { inv.Hosts[3].Name = "h1" },
-		`inventory: VM "v1": want a name that no other`:        func(inv *Inventory, _ *Options) { inv.VMs[1].Name = "v1" },
+		`inventory: VM "v1": want a name that no other`:        func(inv *Inventory, _ *Options) { inv.VMs[1].Name, inv.VMs[1].Host = "v1", "h1" },
+		`inventory: VM "v2": VM "v1" has the same UUID`:        func(inv *Inventory, _ *Options) { inv.VMs[0].UUID, inv.VMs[1].UUID = "u", "u" },
 		`inventory: VM "v1": host "x" is not in the inventory`: func(inv *Inventory, _ *Options) { inv.VMs[0].Host = "x" },
 		`inventory: VM "v1": memory -1 MiB`:                    func(inv *Inventory, _ *Options) { inv.VMs[0].MemoryMiB = -1 },
 		`inventory: VM "v1": policy "x"`:                       func(inv *Inventory, _ *Options) { inv.VMs[0].Policy = "x" },
@@ -357,7 +363,7 @@ func TestDecodePlan(t *testing.T) {
 	if again, err := back.Encode(); err != nil || string(again) != string(text) {
 		t.Errorf("the plan changes when it is read and written: %v\n%s\n%s", err, text, again)
 	}
-	for _, bad := range []string{"", "{}", `{"format":2}`, strings.Replace(string(text), `"id":"h1/drain"`, `"id":"h1/undrain"`, 1)} {
+	for _, bad := range []string{"", "{}", `{"format":3}`, strings.Replace(string(text), `"id":"h1/drain"`, `"id":"h1/undrain"`, 1)} {
 		if _, err := NewPlanner([]byte(bad)); err == nil {
 			t.Errorf("%.40s... is taken", bad)
 		}

@@ -20,8 +20,8 @@ type Planner struct {
 	first  []int                    // place in all of each stage's first chain
 	chains map[cluster.HostID][]int // places in all of those that mark their host
 	known  map[cluster.HostID]bool  // hosts of the plan
-	// members are the places in all of the chains that take members of the store away.
-	members map[cluster.HostID][]int
+	// reboots are the places in all of the chains that take a host away.
+	reboots map[cluster.HostID][]int
 	limit   int // hosts out of service at once
 	waves   int
 }
@@ -38,12 +38,12 @@ func NewPlanner(plan []byte) (*Planner, error) {
 // Planner returns the planner of the plan, which must not be changed any more.
 func (p *Plan) Planner() *Planner {
 	out := &Planner{
-		plan: p, steps: p.Steps(), chains: map[cluster.HostID][]int{}, known: map[cluster.HostID]bool{}, members: map[cluster.HostID][]int{},
+		plan: p, steps: p.Steps(), chains: map[cluster.HostID][]int{}, known: map[cluster.HostID]bool{}, reboots: map[cluster.HostID][]int{},
 		limit: p.Options.MaxUnavailable.Of(len(p.Hosts)),
 	}
 	for i := range p.Stages {
 		out.first = append(out.first, len(out.all))
-		out.membersOf(&p.Stages[i], len(out.all))
+		out.awayIn(&p.Stages[i], len(out.all))
 		for j := range p.Stages[i].Chains {
 			c := &p.Stages[i].Chains[j]
 			out.waves = max(out.waves, c.Wave)
@@ -76,6 +76,7 @@ func (p *Planner) Next(j job.Job, recs map[string]job.Record, hosts map[cluster.
 		return p.unreadable(j, err)
 	}
 	r := &run{Planner: p, job: j, st: st, recs: recs, hosts: hosts, now: now, looks: make([]look, len(p.all)), looked: make([]bool, len(p.all)), leaves: map[cluster.HostID]bool{}}
+	r.members = r.membersNow()
 	r.mark()
 	switch j.State {
 	case job.Active:
@@ -108,8 +109,11 @@ type run struct {
 	looks  []look // at the chains, as far as looked
 	looked []bool
 	soon   bool                    // something waits for what comes by itself: a time, a host, an approval
-	leaves map[cluster.HostID]bool // members whose turn this decision begins
-	live   int                     // steps that are granted or running, these grants included
+	leaves map[cluster.HostID]bool // hosts that are rebooted in a turn which this decision begins
+
+	skipped map[cluster.HostID]string // by skippedBack, once it was asked
+	members []cluster.HostID          // of Holdfast's own store, now
+	live    int                       // steps that are granted or running, these grants included
 }
 
 // maxWaits bounds Decision.Waits.

@@ -62,6 +62,9 @@ func randomInventory(r *rand.Rand) Inventory {
 			if r.IntN(10) == 0 {
 				v.Fixed, v.Policy = []string{"a host device"}, pick(r, PolicyStop, PolicyCold, PolicySkip)
 			}
+			if k := len(inv.VMs); i%3 == 0 && (k == 0 || inv.VMs[k-1].Host != h.Name) { // several hosts have one of that name
+				v.Name, v.UUID = "twin", fmt.Sprint("uuid-", k)
+			}
 			room -= v.MemoryMiB
 			if room >= 0 {
 				inv.VMs = append(inv.VMs, v)

@@ -43,6 +43,7 @@ stop web: h0/stop/web | h1/stop/web | h2/stop/web
 hosts: h0/rollback/web h0/reboot h0/verify h0/start/web h0/check-after | h1/rollback/web h1/reboot h1/verify h1/start/web h1/check-after | h2/start/web h2/check-after
 start guests: h0/vm-start | h1/vm-start
 check: cluster/post-check
+tidy: h0/tidy | h1/tidy | h2/tidy
 `)
 }
 

@@ -1,7 +1,6 @@
 package upgrade
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -35,15 +34,7 @@ func PlanRollback(m Manifest, p Plan, recs map[string]job.Record, st Status, inv
 	if b.hosts[f.Last] != nil {
 		b.o.Last, b.plan.Options.Last = f.Last, f.Last
 	}
-	r := &rollback{builder: b, upgrade: &p, recs: recs, facts: f, steps: map[string]*Step{}}
-	for i := range p.Stages {
-		for j := range p.Stages[i].Chains {
-			for k := range p.Stages[i].Chains[j].Steps {
-				s := &p.Stages[i].Chains[j].Steps[k]
-				r.steps[s.ID] = s
-			}
-		}
-	}
+	r := &rollback{builder: b, past: newPast(&p, recs), upgrade: &p, facts: f}
 	if st.Committed || st.Cluster == Committing {
 		b.block("committed", "", "The upgrade was committed: its backups are gone, and there is no way back.", "restore the whole system from a backup of your own")
 		return b.plan, nil
@@ -51,6 +42,12 @@ func PlanRollback(m Manifest, p Plan, recs map[string]job.Record, st Status, inv
 	for _, n := range f.Only {
 		if !slices.ContainsFunc(p.Hosts, func(h PlannedHost) bool { return h.Name == n }) {
 			b.block("never-upgraded", n, "The host was no part of this upgrade.", "roll back the others")
+		}
+	}
+	r.undoneFindings(&r.past, Warn, func(h cluster.HostID) bool { return r.lost[h] })
+	for _, x := range p.Hosts {
+		if h := r.hosts[x.Name]; r.lost[x.Name] || h != nil && reinstalled(&x, h) {
+			r.onceFindings(&r.past, Warn, x.Name, "restore it by hand from a backup of your own")
 		}
 	}
 	r.findEmptied()
@@ -103,7 +100,10 @@ func newBack(m *Manifest, p *Plan, st Status, inv *Inventory, lost []cluster.Hos
 	for _, h := range p.Hosts {
 		b.was[h.Name] = h.Version
 	}
-	b.plan.Begin = Status{Cluster: st.Cluster, Hosts: st.clone().Hosts, Committed: st.Committed, Active: st.Active}
+	b.plan.Begin = Status{Cluster: st.Cluster, Hosts: st.clone().Hosts, Committed: st.Committed, Active: st.Active, Kept: st.clone().Kept}
+	before := newPast(p, nil)
+	b.plan.after(p.Earlier)
+	b.runs = before.runs()
 	b.leaveLost(p, lost)
 	return b, nil
 }
@@ -122,7 +122,7 @@ func (b *builder) leaveLost(p *Plan, lost []cluster.HostID) {
 		}
 		delete(b.plan.Begin.Hosts, n)
 		b.lost[n] = true
-		b.plan.Left = append(b.plan.Left, LeftHost{n, "lost, by the operator's word"})
+		b.plan.Left = append(b.plan.Left, LeftHost{n, whyLost})
 	}
 }
 
@@ -140,15 +140,9 @@ func orLost(h cluster.HostID) string {
 // rollback plans one.
 type rollback struct {
 	*builder
+	past    // of the upgrade
 	upgrade *Plan
-	recs    map[string]job.Record
 	facts   RollbackFacts
-	steps   map[string]*Step // of the upgrade
-}
-
-// begun reports whether the upgrade has begun a step.
-func (r *rollback) begun(h cluster.HostID, words ...string) bool {
-	return begun(r.recs[stepID(h, words...)])
 }
 
 // choose takes the hosts that were touched. Those that the upgrade left half
@@ -205,21 +199,11 @@ func (r *rollback) findEmptied() {
 	for i := range hosts {
 		h := &hosts[i]
 		r.hosts[h.Name] = h
-		if h.Maintenance && r.wanted(h.Name) && r.touched(h.Name) && r.leftEmptied(h.Name) {
+		left := r.leftEmptied(h.Name) || r.plan.Begin.Hosts[h.Name] == HostRolldown && r.tookGuests(r.steps[readyID(h.Name)])
+		if h.Maintenance && r.wanted(h.Name) && r.touched(h.Name) && left {
 			h.Maintenance, r.emptied[h.Name] = false, true
 		}
 	}
-}
-
-// leftEmptied reports whether a host was emptied and did not take guests again, and
-// whether it took some before.
-func (r *rollback) leftEmptied(h cluster.HostID) bool {
-	var args UndrainArgs
-	s := r.steps[readyID(h)]
-	if s == nil || json.Unmarshal(s.Args, &args) != nil || args.Maintenance {
-		return false
-	}
-	return r.plan.Begin.Hosts[h] == HostRolldown || r.begun(h, "drain") && !r.recs[s.ID].State.Over()
 }
 
 // touched reports whether the upgrade has begun to change a host.
@@ -283,28 +267,20 @@ func (r *rollback) checkBackup(h cluster.HostID, module string) {
 func (r *rollback) stages() {
 	r.add(Stage{Name: "prepare", Kind: Quiet, Limit: quietAtOnce, Chains: perHost(r.part, func(h *Host) Chain {
 		c := r.chain(h)
-		args := r.checkArgs(BeforeRollback)
-		for i := range r.m.Modules {
-			if mod := &r.m.Modules[i]; r.begun(h.Name, string(Install), mod.Name) && r.madeBy(h, mod) != "" {
-				args.Backups = append(args.Backups, mod.Name)
-			}
-		}
 		c.stage()
-		c.add(KindCheck, args, timeCheck, "check")
+		r.checks(c)
 		return c.Chain
 	})})
 	if len(r.part) == 0 { // only what the operator says is lost was left
 		r.after()
+		r.tidy()
 		return
 	}
 	if r.o.Mode != Rolling {
 		r.haOff()
 	}
 	if r.empties() {
-		r.fleet = newFleet(r.inv, &r.o, r.part, r.drains)
-		for h := range r.emptied {
-			r.fleet.nodes[h].rests = true
-		}
+		r.play()
 	}
 	var rebooted []*Host
 	if r.o.Mode == Offline {
@@ -318,6 +294,33 @@ func (r *rollback) stages() {
 		r.haOn()
 	}
 	r.after()
+	r.tidy()
+}
+
+// checks appends that the backups of a host are looked at, those of each run by
+// themselves.
+func (r *rollback) checks(c *chain) {
+	all := []CheckArgs{r.checkArgs(BeforeRollback)}
+	for i := range r.m.Modules {
+		mod := &r.m.Modules[i]
+		if !r.begun(c.h.Name, string(Install), mod.Name) || r.madeBy(c.h, mod) == "" {
+			continue
+		}
+		run := r.runOf(c.h.Name, mod.Name)
+		k := slices.IndexFunc(all, func(a CheckArgs) bool { return a.Run == run })
+		if k < 0 {
+			k, all = len(all), append(all, r.checkArgs(BeforeRollback))
+			all[k].Run = run
+		}
+		all[k].Backups = append(all[k].Backups, mod.Name)
+	}
+	for k, args := range all {
+		words := []string{"check"}
+		if k > 0 {
+			words = append(words, args.Run)
+		}
+		c.add(KindCheck, args, timeCheck, words...)
+	}
 }
 
 // host is the way back of one host.
@@ -376,23 +379,44 @@ func PlanCommit(m Manifest, p Plan, st Status, inv Inventory, over map[string]bo
 	if st.Cluster != Prepared && st.Cluster != Committing && (st.Cluster != Normal || !st.Committed) {
 		b.block("not-prepared", "", fmt.Sprintf("The cluster is %s: only an upgrade that is done on all hosts can be committed.", st.Cluster), "finish the upgrade, or roll it back")
 	}
+	// A commit that is done has forgotten how each host was.
+	done := func(h cluster.HostID) bool {
+		return st.Hosts[h] == HostRollupDone || st.Committed && len(st.Hosts) == 0
+	}
 	for _, x := range p.Hosts {
 		switch h := b.hosts[x.Name]; {
 		case b.lost[x.Name]:
-		case st.Dropped[x.Name] != "" || h == nil:
-			b.plan.Left = append(b.plan.Left, LeftHost{x.Name, "dropped from the upgrade, or gone"})
+		case !done(x.Name) || st.Dropped[x.Name] != "" || h == nil:
+			b.leaveOut(x.Name, &p)
 		case h.Down:
 			b.block("host-down", x.Name, "The host is down.", orLost(x.Name))
 		default:
 			b.part = append(b.part, h)
 		}
 	}
-	b.plan.Left = append(b.plan.Left, p.Left...)
+	for _, l := range p.Left {
+		if !slices.ContainsFunc(p.Hosts, func(x PlannedHost) bool { return x.Name == l.Name }) {
+			b.plan.Left = append(b.plan.Left, l)
+		}
+	}
 	for _, l := range b.plan.Left {
 		b.find(Finding{Rule: "left", Level: Warn, Host: l.Name, Text: "The host was not upgraded: " + l.Why + "."})
 	}
 	b.commit(over)
 	return b.finish()
+}
+
+// leaveOut leaves a host of the upgrade out of its commit, since it was not upgraded to
+// the end: the programs of the new version are not for it.
+func (b *builder) leaveOut(h cluster.HostID, p *Plan) {
+	why := "dropped from the upgrade, left half-way, or gone"
+	if b.plan.Begin.Hosts[h] == "" {
+		why = "its turn never came"
+	}
+	if i := slices.IndexFunc(p.Left, func(l LeftHost) bool { return l.Name == h }); i >= 0 {
+		why = p.Left[i].Why
+	}
+	b.plan.Left = append(b.plan.Left, LeftHost{h, why})
 }
 
 // commit makes the stages of a commit. The cluster's version is raised first:
@@ -408,6 +432,9 @@ func (b *builder) commit(over map[string]bool) {
 	})})
 	b.add(Stage{Name: "cleanup", Kind: Quiet, Limit: quietAtOnce, Chains: perHost(b.part, func(h *Host) Chain {
 		c := b.chain(h)
+		for _, run := range b.plan.Earlier {
+			c.add(KindCleanup, CleanupArgs{Run: run}, timeCommit, "cleanup", run)
+		}
 		c.add(KindCleanup, CleanupArgs{b.o.Run, b.o.SHA256}, timeCommit, "cleanup")
 		b.noteHost(h, &c.Chain)
 		return c.Chain

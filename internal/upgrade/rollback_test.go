@@ -44,6 +44,7 @@ func TestRollback(t *testing.T) {
 prepare: h2/stage h2/check | h1/stage h1/check | h0/stage h0/check
 hosts: h2/drain h2/stop/web h2/restore/web h2/rollback/web h2/start/web h2/check-after h2/undrain | h1/drain h1/stop/web h1/restore/web h1/rollback/web h1/start/web h1/check-after h1/undrain | h0/drain h0/stop/web h0/restore/web h0/rollback/web h0/start/web h0/check-after h0/undrain
 check: cluster/post-check
+tidy: h0/tidy | h1/tidy | h2/tidy | h3/tidy
 `,
 		// All hosts were stopped; the last one was not changed, and is started again.
 		Offline: `
@@ -51,6 +52,7 @@ prepare: h0/stage h0/check | h1/stage h1/check | h2/stage h2/check | h3/stage h3
 stop web: h0/stop/web | h1/stop/web | h2/stop/web | h3/stop/web
 hosts: h0/restore/web h0/rollback/web h0/start/web h0/check-after | h1/restore/web h1/rollback/web h1/start/web h1/check-after | h2/restore/web h2/rollback/web h2/start/web h2/check-after | h3/start/web h3/check-after
 check: cluster/post-check
+tidy: h0/tidy | h1/tidy | h2/tidy | h3/tidy
 `,
 	} {
 		m, inv, w := aborted(t, mode)
@@ -237,7 +239,7 @@ func TestCommitIsRefused(t *testing.T) {
 	st := w.status()
 	st.Cluster, st.Dropped = Prepared, map[cluster.HostID]string{"h2": "ann"}
 	inv.Hosts[0].Down = true
-	if p, err = PlanCommit(m, *w.plan, st, inv, nil, nil); err != nil || len(p.Findings) != 2 || p.Findings[0].Rule != "host-down" || p.Findings[1].Rule != "left" {
+	if p, err = PlanCommit(m, *w.plan, st, inv, nil, nil); err != nil || len(p.Findings) != 3 || p.Findings[0].Rule != "host-down" || p.Findings[1].Rule != "left" || p.Findings[2].Rule != "left" {
 		t.Errorf("%v %v", err, p.Findings)
 	}
 	back, err := PlanRollback(m, *w.plan, w.recs, w.status(), inv, RollbackFacts{})

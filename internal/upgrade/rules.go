@@ -224,11 +224,7 @@ const largeGuest = 32 << 10
 
 func (b *builder) vmFindings() {
 	family := b.fromCAS("2.0")
-	for _, name := range sortedKeys(b.o.Policies) {
-		if !b.vms[name] {
-			b.find(Finding{Rule: "policy", Level: Warn, VM: name, Text: "There is a policy for a VM that the inventory does not have."})
-		}
-	}
+	b.policyFindings()
 	if !b.empties() {
 		return
 	}
@@ -293,13 +289,17 @@ func (b *builder) leave(h *Host) leave {
 		b.find(Finding{
 			Rule: "policy", Level: Block, Host: h.Name, VM: v.Name,
 			Text:   "It can not move live (" + strings.Join(b.fixed(v), "; ") + "), and nothing is said of what to do with it.",
-			Remedy: fmt.Sprintf("choose for it: --policy %s=stop, cold or skip", v.Name),
+			Remedy: fmt.Sprintf("choose for it: --policy %s=stop, cold or skip", b.call(v)),
 		})
 	}
 	if len(l.stuck) > 0 && !b.alone[h.Name] {
 		v := l.stuck[0]
 		text := fmt.Sprintf("The host can not be emptied: VM %s needs %d MiB, and %d MiB is the most that is free", v.Name, v.MemoryMiB, l.room)
-		if v.MemoryMiB <= l.room {
+		switch {
+		case v.MemoryMiB > l.room:
+		case len(b.vms[v.Name]) > 1:
+			text = fmt.Sprintf("The host can not be emptied: no host has room and the CPUs for VM %s and no other VM of that name", v.Name)
+		default:
 			text = fmt.Sprintf("The host can not be emptied: no host with room has the CPUs for VM %s (%d vCPUs, model %s)", v.Name, v.CPUs, cmp.Or(h.CPUModel, "any"))
 		}
 		if more := len(l.stuck) - 1; more > 0 {

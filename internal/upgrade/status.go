@@ -45,6 +45,7 @@ type Status struct {
 	Active    cluster.HostID               `json:"active,omitempty"`    // of the pair, when a run has switched over
 	Aborted   time.Time                    `json:"aborted,omitzero"`    // when the abort began
 	Mixed     []cluster.HostID             `json:"mixed,omitempty"`     // at the end: neither old nor new
+	Kept      map[cluster.HostID]string    `json:"kept,omitempty"`      // hosts whose backups stay, and why
 	Undone    []string                     `json:"undone,omitempty"`    // at the end: steps that would have restored something
 }
 
@@ -68,6 +69,7 @@ func (s Status) clone() Status {
 	}
 	s.Hosts = hosts
 	s.Approved, s.Dropped = cloneNames(s.Approved), cloneNames(s.Dropped)
+	s.Kept = cloneNames(s.Kept)
 	s.Mixed, s.Undone = slices.Clone(s.Mixed), slices.Clone(s.Undone)
 	return s
 }

@@ -110,10 +110,19 @@ func (r *run) lookOneOf(c *Chain) look {
 }
 
 // isOver reports whether the chain needs nothing more of a step. In an abort it
-// needs nothing of a soft one.
+// needs nothing of a soft one. Nothing waits long for a host that is away only to tidy
+// it: the next run does so.
 func (r *run) isOver(s *Step) bool {
-	state := r.recs[s.ID].State
-	return state.Over() || s.Soft && (state.Stuck() || r.job.State == job.Aborting)
+	rec := r.recs[s.ID]
+	switch {
+	case rec.State.Over():
+		return true
+	case !s.Soft:
+		return false
+	case rec.State.Stuck() || r.job.State == job.Aborting || s.Kind == KindTidy && r.notBack(s.Host) != "":
+		return true
+	}
+	return s.Kind == KindTidy && !r.up(s.Host) && !r.comesBack(s.Host) && (rec.State != job.Running || r.isDead(s, rec))
 }
 
 // isDead reports whether a step will not end by itself: its host is away, and

@@ -35,7 +35,7 @@ type world struct {
 	outcome func(s *Step, attempt int) job.StepState // at the end of a step
 	oper    func(w *world)                           // called when the run is paused
 
-	at      map[string]cluster.HostID // running guests
+	at      map[string]cluster.HostID // running guests, by UUID if they have one, else by name
 	used    map[cluster.HostID]int64
 	offPlan bool // an operator skipped or dropped something, or guests did not move: books of guests are off
 	waits   []string
@@ -70,7 +70,7 @@ func newWorld(t *testing.T, p *Plan, inv Inventory) *world {
 	}
 	for _, v := range inv.VMs {
 		if v.Running {
-			w.at[v.Name] = v.Host
+			w.at[guestID(v.UUID, v.Name)] = v.Host
 			w.used[v.Host] += v.MemoryMiB
 		}
 	}
@@ -146,7 +146,7 @@ func (w *world) decide() bool {
 		w.grants[id]++
 		w.order = append(w.order, id)
 		w.undo[id] = w.job.State == job.Aborting
-		granted := job.Grant(w.recs[id], id, 1)
+		granted := job.Grant(w.recs[id], id, 1, job.Generation)
 		granted.Undo = w.undo[id]
 		w.recs[id] = job.Claim(granted, "i", "b", w.now)
 		w.ends[id] = w.now.Add(w.takes(w.steps[id]))
@@ -228,8 +228,8 @@ func (w *world) moves(s *Step) []Move {
 func (w *world) beginEffects(s *Step) {
 	for _, m := range w.moves(s) {
 		w.used[m.To] += m.MemoryMiB
-		if from := cmp.Or(m.From, s.Host); !w.offPlan && w.at[m.VM] != from {
-			w.t.Fatalf("%s: guest %s is on %s, not on %s", s.ID, m.VM, w.at[m.VM], from)
+		if from := cmp.Or(m.From, s.Host); !w.offPlan && w.at[m.id()] != from {
+			w.t.Fatalf("%s: guest %s is on %s, not on %s", s.ID, m.VM, w.at[m.id()], from)
 		}
 		w.checkTarget(s, m)
 	}
@@ -250,24 +250,29 @@ func (w *world) endEffects(s *Step, state job.StepState) {
 			w.used[m.To] -= m.MemoryMiB
 			continue
 		}
-		w.used[w.at[m.VM]] -= m.MemoryMiB
-		w.at[m.VM] = m.To
+		w.used[w.at[m.id()]] -= m.MemoryMiB
+		w.at[m.id()] = m.To
 	}
 	switch s.Kind {
 	case KindVMStop:
 		for _, g := range args[VMArgs](w.t, s).Guests {
-			delete(w.at, g.Name) // its memory stays booked: it comes back
+			delete(w.at, guestID(g.UUID, g.Name)) // its memory stays booked: it comes back
 		}
 	case KindVMStart:
 		for _, g := range args[VMArgs](w.t, s).Guests {
-			w.at[g.Name] = s.Host
+			w.at[guestID(g.UUID, g.Name)] = s.Host
 		}
 	case KindReboot:
 		w.hosts[s.Host] = job.HostState{Up: true, Boot: "boot1"}
 	}
 }
 
-// checkTarget: a guest goes to a host that serves guests and has room.
+func (m Move) id() string { return guestID(m.UUID, m.VM) }
+
+func guestID(uuid, name string) string { return cmp.Or(uuid, name) }
+
+// checkTarget: a guest goes to a host that serves guests, has room, and no other guest
+// of its name.
 func (w *world) checkTarget(s *Step, m Move) {
 	if w.offPlan {
 		return
@@ -275,6 +280,16 @@ func (w *world) checkTarget(s *Step, m Move) {
 	i := slices.IndexFunc(w.inv.Hosts, func(h Host) bool { return h.Name == m.To })
 	if h := w.inv.Hosts[i]; w.used[m.To] > h.MemoryMiB {
 		w.t.Fatalf("%s: guest %s goes to %s, which then has %d of %d MiB", s.ID, m.VM, m.To, w.used[m.To], h.MemoryMiB)
+	}
+	for _, v := range w.inv.VMs {
+		id := guestID(v.UUID, v.Name)
+		at, runs := w.at[id]
+		if !runs {
+			at = v.Host
+		}
+		if v.Name == m.VM && id != m.id() && at == m.To {
+			w.t.Fatalf("%s: guest %s goes to %s, where another one has its name", s.ID, m.VM, m.To)
+		}
 	}
 	if m.To != s.Host && (w.out(m.To) || w.emptied(m.To)) {
 		w.t.Fatalf("%s: guest %s goes to %s, which is out of service", s.ID, m.VM, m.To)
@@ -310,7 +325,17 @@ func (w *world) chainOver(c *Chain) bool {
 	}
 	return !slices.ContainsFunc(c.Steps, func(s Step) bool {
 		r := w.recs[s.ID]
-		return !r.State.Over() && !(s.Soft && r.State.Stuck())
+		away := s.Kind == KindTidy && (!w.hosts[s.Host].Up || w.skippedBack(s.Host))
+		return !r.State.Over() && !(s.Soft && (r.State.Stuck() || away))
+	})
+}
+
+// skippedBack reports whether a rollback has skipped something that shows or makes that
+// a host, or the cluster, is what it was.
+func (w *world) skippedBack(h cluster.HostID) bool {
+	return w.plan.Purpose == ForRollback && slices.ContainsFunc(w.planner.Steps(), func(s job.Step) bool {
+		kinds := []string{KindRestore, KindAction, KindReboot, KindVerify, KindCheck}
+		return (s.Host == h || s.Host == "") && w.recs[s.ID].State == job.Skipped && slices.Contains(kinds, s.Kind)
 	})
 }
 
@@ -373,7 +398,7 @@ func (w *world) checkEnd() {
 			off = i
 		case k == KindHAOn:
 			on = i
-		case k != KindCheck && (w.job.State != job.Ended || !w.undo[id] || len(w.steps[id].Restores) > 0):
+		case k != KindCheck && k != KindTidy && (w.job.State != job.Ended || !w.undo[id] || len(w.steps[id].Restores) > 0):
 			last = i
 		}
 	}

@@ -14,7 +14,7 @@ import (
 	"slices"
 	"strings"
 
-	"holdfast/internal/upgrade/bundle/strictyaml"
+	"holdfast/internal/strictyaml"
 )
 
 //go:embed faults.yaml
@@ -178,11 +178,7 @@ type parser struct {
 }
 
 func (p *parser) fault(at, value, want string) {
-	const shown = 80
-	if len(value) > shown {
-		value = strings.ToValidUTF8(value[:shown], "") + "..."
-	}
-	p.errs = append(p.errs, fmt.Errorf("%s: %s: value %q: %s", p.name, at, value, want))
+	p.errs = append(p.errs, fmt.Errorf("%s: %s: value %q: %s", p.name, at, strictyaml.Shorten(value), want))
 }
 
 // id is the form of an entry's id.

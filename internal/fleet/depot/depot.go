@@ -56,12 +56,14 @@ var (
 type Depot struct {
 	Dir string // absolute; made with mode 0700 when something is put in
 
-	log   *slog.Logger
-	free  func(dir string) (int64, error) // free bytes of a file system
-	limit int64                           // bytes of a bundle's file
-	stall time.Duration                   // a source that sends nothing for so long is given up
-	pause time.Duration                   // before a source is asked again; it doubles
-	hook  func(stage string)              // of tests
+	log      *slog.Logger
+	free     func(dir string) (int64, error) // free bytes of a file system
+	limit    int64                           // bytes of a bundle's file
+	stall    time.Duration                   // a source that sends nothing for so long is given up
+	pause    time.Duration                   // before a source is asked again; it doubles
+	slowRate int64                           // bytes a second, and for how long: see pace
+	slowFor  time.Duration
+	hook     func(stage string) // of tests
 
 	disk      sync.Mutex    // names in Dir change under it
 	swept     bool          // under disk
@@ -80,7 +82,7 @@ func New(dir string, log *slog.Logger) *Depot {
 		dir = abs
 	}
 	return &Depot{
-		Dir: dir, log: log, free: freeSpace, limit: maxFile, stall: time.Minute, pause: time.Second, hook: func(string) {},
+		Dir: dir, log: log, free: freeSpace, limit: maxFile, stall: time.Minute, pause: time.Second, slowRate: slowRate, slowFor: slowFor, hook: func(string) {},
 		unpacking: make(chan struct{}, 1), busy: map[string]chan struct{}{}, manifests: map[string]*upgrade.Manifest{}, staged: map[string]Staged{},
 	}
 }

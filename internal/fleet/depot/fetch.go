@@ -47,6 +47,12 @@ const (
 // told how many bytes are here, of how many; 0 when that is not known. Errors of
 // the source are a *SourceError.
 func (d *Depot) Fetch(ctx context.Context, sha string, from Source, note func(done, total int64)) error {
+	return d.fetch(ctx, sha, from, nil, note)
+}
+
+// fetch is Fetch that gives a slow source up, with a slowError in the SourceError,
+// when better says that another one may be better than so many bytes a second.
+func (d *Depot) fetch(ctx context.Context, sha string, from Source, better func(rate int64) bool, note func(done, total int64)) error {
 	if err := checkHash(sha); err != nil {
 		return err
 	}
@@ -68,7 +74,7 @@ func (d *Depot) Fetch(ctx context.Context, sha string, from Source, note func(do
 	if err != nil {
 		return fmt.Errorf("fetch bundle %s: %w", short(sha), err)
 	}
-	p.from, p.note = from, note
+	p.from, p.better, p.note = from, better, note
 	if note == nil {
 		p.note = func(int64, int64) {}
 	}
@@ -85,10 +91,11 @@ func (d *Depot) Fetch(ctx context.Context, sha string, from Source, note func(do
 // part is a file that is being fetched. It may have been begun by an earlier
 // fetch, from another source.
 type part struct {
-	d    *Depot
-	sha  string
-	from Source
-	note func(done, total int64)
+	d      *Depot
+	sha    string
+	from   Source
+	better func(rate int64) bool // whether another source may be; nil: none
+	note   func(done, total int64)
 
 	f    *os.File
 	w    io.Writer // into f
@@ -164,12 +171,13 @@ func (p *part) bring(ctx context.Context) error {
 		before := p.n
 		err := p.try(ctx)
 		var theirs *SourceError
+		var slow *slowError
 		switch {
 		case err == nil, p.right(): // it may be whole though the source told another size
 			return nil
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case !errors.As(err, &theirs):
+		case !errors.As(err, &theirs), errors.As(err, &slow):
 			return err
 		}
 		if p.n-before >= fetchEnough {
@@ -193,6 +201,8 @@ func (p *part) try(ctx context.Context) error {
 	defer cancel(nil)
 	stall := time.AfterFunc(p.d.stall, func() { cancel(fmt.Errorf("%w for %s", errStalled, p.d.stall)) })
 	defer stall.Stop()
+	pace := p.d.watch(p.better, cancel)
+	defer pace.end()
 	r, size, err := p.from(ctx, p.n)
 	if err != nil {
 		if errors.Is(err, ErrOffset) && p.n > 0 {
@@ -214,11 +224,11 @@ func (p *part) try(ctx context.Context) error {
 			return err
 		}
 	}
-	return p.copy(ctx, r, size, func() { stall.Reset(p.d.stall) })
+	return p.copy(ctx, r, size, pace, func() { stall.Reset(p.d.stall) })
 }
 
 // copy appends what comes. tick is called whenever something has come.
-func (p *part) copy(ctx context.Context, r io.Reader, size int64, tick func()) error {
+func (p *part) copy(ctx context.Context, r io.Reader, size int64, pace *pace, tick func()) error {
 	buf := make([]byte, 256<<10)
 	end := p.d.limit
 	if size > 0 {
@@ -231,13 +241,11 @@ func (p *part) copy(ctx context.Context, r io.Reader, size int64, tick func()) e
 		n, rerr := r.Read(buf[:min(int64(len(buf)), end-p.n)])
 		if n > 0 {
 			tick()
-			done, err := p.w.Write(buf[:n])
-			p.hash.Write(buf[:done]) // a hash takes everything
-			p.n += int64(done)
+			var err error
+			pace.write(n, func() { err = p.append(buf[:n], size) })
 			if err != nil {
 				return err
 			}
-			p.note(p.n, max(size, 0))
 		}
 		switch {
 		case errors.Is(rerr, io.EOF) && size > 0 && p.n < size:
@@ -249,6 +257,17 @@ func (p *part) copy(ctx context.Context, r io.Reader, size int64, tick func()) e
 		}
 	}
 	return nil
+}
+
+// append writes what came, takes it into the hash, and tells of it.
+func (p *part) append(b []byte, size int64) error {
+	done, err := p.w.Write(b)
+	p.hash.Write(b[:done]) // a hash takes everything
+	p.n += int64(done)
+	if err == nil {
+		p.note(p.n, max(size, 0))
+	}
+	return err
 }
 
 // theirs is an error of a source; when it was given up, that is why.

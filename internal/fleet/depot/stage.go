@@ -108,21 +108,21 @@ func (s *Stage) Do(ctx context.Context, t engine.Task) error {
 }
 
 // bring fetches the bundle's file from one of those that have it. It goes on
-// asking for a while when none can give it.
+// asking for a while when none can give it. One that is slow is left for another, which
+// goes on where it was; that nobody fetches twice at a time is the depot's care.
 func (s *Stage) bring(ctx context.Context, t engine.Task, sha string, p *progress) error {
 	if _, err := s.Depot.complete(sha); err == nil {
 		return nil
 	}
 	got := time.Now() // something came last
-	wrong := map[cluster.HostID]bool{}
+	past := map[cluster.HostID]attempt{}
 	last := errors.New("no host that answers has the bundle")
 	for {
-		for _, h := range s.order(s.Holders(sha), wrong) {
+		left := false
+		for _, h := range s.order(s.Holders(sha), past) {
 			began := time.Now()
 			p.say("fetches the bundle from host " + string(h.Host))
-			err := s.Depot.Fetch(ctx, sha, func(ctx context.Context, offset int64) (io.ReadCloser, int64, error) {
-				return s.Fetch(ctx, h, sha, offset)
-			}, func(done, total int64) {
+			err := s.from(ctx, h, sha, past, func(done, total int64) {
 				got = time.Now()
 				p.tell("fetches the bundle from host "+string(h.Host), 0, fetchShare, done, total)
 			})
@@ -137,11 +137,17 @@ func (s *Stage) bring(ctx context.Context, t engine.Task, sha string, p *progres
 			case !errors.As(err, &theirs):
 				return err
 			}
-			wrong[h.Host] = errors.Is(err, ErrWrong)
+			past[h.Host] = judge(err)
 			last = fmt.Errorf("host %s: %w", h.Host, err)
 			if _, err := fmt.Fprintln(t.Log, last); err != nil {
 				return err
 			}
+			if left = past[h.Host].slow; left {
+				break
+			}
+		}
+		if left { // for one that comes first now
+			continue
 		}
 		if time.Since(got) > cmp.Or(s.patience, askFor) {
 			return fmt.Errorf("bring bundle %s: %w", short(sha), last)
@@ -155,16 +161,55 @@ func (s *Stage) bring(ctx context.Context, t engine.Task, sha string, p *progres
 	}
 }
 
+// attempt is what is known of a host that was asked in vain.
+type attempt struct {
+	wrong bool  // it gave something else
+	slow  bool  // it was left for another one
+	rate  int64 // then: bytes a second
+}
+
+func judge(err error) attempt {
+	var slow *slowError
+	if errors.As(err, &slow) {
+		return attempt{slow: true, rate: slow.rate}
+	}
+	return attempt{wrong: errors.Is(err, ErrWrong)}
+}
+
+// from fetches the file from a host. A slow one is given up when another has the
+// bundle that was not asked before, or was much faster when it was; so a fast one is
+// kept when all are slow.
+func (s *Stage) from(ctx context.Context, h Holder, sha string, past map[cluster.HostID]attempt, note func(done, total int64)) error {
+	better := func(rate int64) bool {
+		return slices.ContainsFunc(s.Holders(sha), func(o Holder) bool {
+			before, asked := past[o.Host]
+			return o.Host != s.Host && o.Host != h.Host && (!asked || before.rate > 2*rate)
+		})
+	}
+	return s.Depot.fetch(ctx, sha, func(ctx context.Context, offset int64) (io.ReadCloser, int64, error) {
+		return s.Fetch(ctx, h, sha, offset)
+	}, better, note)
+}
+
 // order gives the others that may have the bundle in an order that differs from
-// host to host, so that not all ask the same one. Who gave something else is not
+// host to host, so that not all ask the same one: first those that were not asked,
+// then the slow ones, the fastest of them first. Who gave something else is not
 // asked again.
-func (s *Stage) order(holders []Holder, wrong map[cluster.HostID]bool) []Holder {
+func (s *Stage) order(holders []Holder, past map[cluster.HostID]attempt) []Holder {
 	rank := func(h Holder) []byte {
 		sum := sha256.Sum256([]byte(string(s.Host) + "/" + string(h.Host)))
 		return sum[:]
 	}
-	out := slices.DeleteFunc(slices.Clone(holders), func(h Holder) bool { return h.Host == s.Host || wrong[h.Host] })
-	slices.SortFunc(out, func(a, b Holder) int { return bytes.Compare(rank(a), rank(b)) })
+	asked := func(h Holder) int {
+		if _, asked := past[h.Host]; asked {
+			return 1
+		}
+		return 0
+	}
+	out := slices.DeleteFunc(slices.Clone(holders), func(h Holder) bool { return h.Host == s.Host || past[h.Host].wrong })
+	slices.SortFunc(out, func(a, b Holder) int {
+		return cmp.Or(asked(a)-asked(b), cmp.Compare(past[b.Host].rate, past[a.Host].rate), bytes.Compare(rank(a), rank(b)))
+	})
 	return out
 }
 

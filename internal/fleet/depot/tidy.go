@@ -47,6 +47,56 @@ func (d *Depot) Remove(sha string) error {
 	return nil
 }
 
+// restFor is how long a bundle that no run names is left alone after it has come: whoever
+// brought it may be about to use it.
+const restFor = time.Hour
+
+// Tidy removes what no run needs any more: all that is unpacked, and the bundles. The
+// file of the bundle with the hash keep stays; unpacked it stays only if staged. Bundles
+// that came within the last hour stay, and those that are fetched or unpacked now.
+func (d *Depot) Tidy(keep string, staged bool) error {
+	if err := checkHash(keep); err != nil {
+		return fmt.Errorf("tidy the bundles: %w", err)
+	}
+	if err := d.ready(false); err != nil {
+		return absentIsNil(err)
+	}
+	entries, err := os.ReadDir(d.Dir)
+	if err != nil {
+		return fmt.Errorf("tidy the bundles: %w", err)
+	}
+	var errs []error
+	for _, e := range entries {
+		sha := strings.TrimSuffix(strings.TrimSuffix(e.Name(), fileSuffix), partSuffix)
+		if checkHash(sha) != nil || sha == keep && staged {
+			continue
+		}
+		release, wait := d.tryHold(sha)
+		if wait != nil {
+			continue
+		}
+		if err := d.drop(sha, sha == keep); err != nil {
+			errs = append(errs, fmt.Errorf("remove bundle %s: %w", short(sha), err))
+		}
+		release()
+	}
+	return errors.Join(errs...)
+}
+
+// drop removes a bundle that nobody needs, or what is unpacked of one whose file is to
+// stay.
+func (d *Depot) drop(sha string, file bool) error {
+	if file {
+		return d.discard(sha, "")
+	}
+	for _, s := range []string{fileSuffix, partSuffix} {
+		if info, err := os.Lstat(d.path(sha, s)); err == nil && time.Since(info.ModTime()) < restFor {
+			return nil
+		}
+	}
+	return d.discard(sha, "", fileSuffix, noteSuffix, partSuffix)
+}
+
 // discard removes what there is of a bundle with these suffixes, in this order.
 // Each is renamed away before any is removed, so nothing is seen in part.
 func (d *Depot) discard(sha string, suffixes ...string) error {

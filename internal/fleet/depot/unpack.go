@@ -15,9 +15,9 @@ import (
 
 	"holdfast/internal/host/action"
 	"holdfast/internal/host/backup"
+	"holdfast/internal/strictyaml"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
-	"holdfast/internal/upgrade/bundle/strictyaml"
 )
 
 // maxManifest bounds the manifest of an unpacked bundle, in bytes; those that are

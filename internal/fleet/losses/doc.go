@@ -4,6 +4,7 @@
 //
 //	upgrade-probe/addr/HOST          addresses of the guests that run there now
 //	upgrade-probe/RUN/plan           that the run is measured, and since when
+//	upgrade-probe/RUN/time/passed    how long the run takes: see clock
 //	upgrade-probe/RUN/plan/ID/HOST   whom a host pings: fixed for the run
 //	upgrade-probe/RUN/HOST           what it has counted
 //

@@ -22,41 +22,43 @@ const (
 type figures struct {
 	sent, lost         int64
 	longest, unwatched time.Duration
-	first, last        time.Time
+	first, last        time.Duration // since the run began; 0: nothing was sent, or it is not known
 }
 
+// plus adds what was counted after f.
 func (f figures) plus(g figures) figures {
-	f.sent, f.lost, f.longest, f.unwatched = f.sent+g.sent, f.lost+g.lost, max(f.longest, g.longest), f.unwatched+g.unwatched
-	if f.first.IsZero() || !g.first.IsZero() && g.first.Before(f.first) {
+	if f.sent == 0 {
 		f.first = g.first
 	}
-	if g.last.After(f.last) {
+	if g.sent > 0 {
 		f.last = g.last
+	}
+	f.sent, f.lost, f.longest, f.unwatched = f.sent+g.sent, f.lost+g.lost, max(f.longest, g.longest), f.unwatched+g.unwatched
+	return f
+}
+
+func (g *guest) counted() figures {
+	c := g.target.Counts()
+	f := figures{sent: c.Sent, lost: c.Lost, longest: c.Longest, unwatched: c.Unwatched}
+	if c.Sent > 0 {
+		f.first, f.last = g.clock.of(c.First), g.clock.of(c.Last)
 	}
 	return f
 }
 
-func counted(c ping.Counts) figures {
-	return figures{c.Sent, c.Lost, c.Longest, c.Unwatched, c.First, c.Last}
-}
-
 func (r row) figures() figures {
-	at := func(ms int64) time.Time {
-		if ms == 0 {
-			return time.Time{}
-		}
-		return time.UnixMilli(ms)
-	}
-	return figures{r.Sent, r.Lost, time.Duration(r.Longest) * time.Millisecond, time.Duration(r.Unwatched) * time.Millisecond, at(r.First), at(r.Last)}
+	return figures{r.Sent, r.Lost, millis(r.Longest), millis(r.Unwatched), millis(r.First), millis(r.Last)}
 }
 
 // guest is a guest that this host pings. It counts from its first answer on: which
 // of its addresses can be reached from here is not known before.
 type guest struct {
 	uuid   string
+	clock  *clock // of the run
 	began  time.Time
-	before figures // of the record that was found
-	own    figures // of earlier targets
+	start  time.Duration // began, in the time of the run
+	before figures       // of the record that was found
+	own    figures       // of earlier targets
 
 	addr   netip.Addr   // that is pinged
 	target *ping.Target // nil: none has answered yet
@@ -68,16 +70,13 @@ type guest struct {
 func (g *guest) row() row {
 	f := g.before.plus(g.own)
 	if g.target != nil {
-		f = f.plus(counted(g.target.Counts()))
+		f = f.plus(g.counted())
 	} else {
 		f.unwatched += time.Since(g.began)
 	}
-	r := row{UUID: g.uuid, Sent: f.sent, Lost: f.lost, Longest: f.longest.Milliseconds(), Unwatched: f.unwatched.Milliseconds()}
+	r := row{UUID: g.uuid, Sent: f.sent, Lost: f.lost, Longest: f.longest.Milliseconds(), Unwatched: f.unwatched.Milliseconds(), First: f.first.Milliseconds(), Last: f.last.Milliseconds()}
 	if g.addr.IsValid() {
 		r.Addr = g.addr.String()
-	}
-	if !f.first.IsZero() {
-		r.First, r.Last = f.first.UnixMilli(), f.last.UnixMilli()
 	}
 	return r
 }
@@ -91,7 +90,7 @@ func (g *guest) watch(p *ping.Pinger, addr netip.Addr, every time.Duration, log 
 	}
 	if g.target != nil {
 		p.Remove(g.target)
-		g.own = g.own.plus(counted(g.target.Counts()))
+		g.own = g.own.plus(g.counted())
 	} else {
 		g.own.unwatched += time.Since(g.began)
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/store"
@@ -103,7 +102,7 @@ func (s *Service) makePlan(ctx context.Context, run string) error {
 	if err := s.sweep(ctx, run, still); err != nil {
 		return err
 	}
-	p := plan{Run: run, ID: strings.ToLower(rand.Text()[:8]), Began: time.Now().UTC()}
+	p := plan{Run: run, ID: strings.ToLower(rand.Text()[:8]), Began: s.wall()}
 	var ops []store.Op
 	for h, x := range assign(seen) {
 		op, err := encode(partKeys(run, p.ID)+string(h), x)
@@ -114,7 +113,7 @@ func (s *Service) makePlan(ctx context.Context, run string) error {
 		p.Guests += len(x.Guests)
 		p.Left += x.Left
 	}
-	if err := s.write(ctx, still, ops); err != nil {
+	if err := s.write(ctx, ops, still); err != nil {
 		return err
 	}
 	op, err := encode(planKey(run), p)
@@ -133,7 +132,8 @@ func (s *Service) makePlan(ctx context.Context, run string) error {
 	return nil // not ok: another one was faster, or coordinates
 }
 
-// sweep removes what is of other runs.
+// sweep removes what is of other runs, and what was written of a plan of this one that
+// never came to be: some parts, and not the plan itself.
 func (s *Service) sweep(ctx context.Context, run string, still store.Cmp) error {
 	lctx, cancel := context.WithTimeout(ctx, listWithin)
 	kvs, _, err := s.Store.List(lctx, keyAll)
@@ -141,31 +141,35 @@ func (s *Service) sweep(ctx context.Context, run string, still store.Cmp) error 
 	if err != nil {
 		return fmt.Errorf("list what older runs have counted: %w", err)
 	}
-	var ops []store.Op
+	var ops, parts []store.Op
 	for _, kv := range kvs {
-		if strings.HasPrefix(kv.Key, keyAddrs) {
+		switch {
+		case strings.HasPrefix(kv.Key, keyAddrs):
 			// A host that writes its addresses for this run just now keeps them: it
 			// finds out by itself whether they are there.
 			if a, err := decode[addresses](kv); err == nil && a.Run == run {
 				continue
 			}
-			if err := s.write(ctx, store.Cmp{Key: kv.Key, Rev: kv.ModRev}, []store.Op{{Key: kv.Key}}); err != nil {
+			if err := s.write(ctx, []store.Op{{Key: kv.Key}}, store.Cmp{Key: kv.Key, Rev: kv.ModRev}); err != nil {
 				return err
 			}
-			continue
-		}
-		if !strings.HasPrefix(kv.Key, runKey(run)) {
+		case strings.HasPrefix(kv.Key, planKey(run)+"/"):
+			parts = append(parts, store.Op{Key: kv.Key})
+		case !strings.HasPrefix(kv.Key, runKey(run)):
 			ops = append(ops, store.Op{Key: kv.Key})
 		}
 	}
-	return s.write(ctx, still, ops)
+	if err := s.write(ctx, ops, still); err != nil {
+		return err
+	}
+	return s.write(ctx, parts, still, store.Cmp{Key: planKey(run)}) // with a plan, they belong to it
 }
 
-// write carries operations out, a few at a time, for as long as the condition holds.
-func (s *Service) write(ctx context.Context, cond store.Cmp, ops []store.Op) error {
+// write carries operations out, a few at a time, for as long as the conditions hold.
+func (s *Service) write(ctx context.Context, ops []store.Op, conds ...store.Cmp) error {
 	for some := range slices.Chunk(ops, opsAtOnce) {
 		wctx, cancel := context.WithTimeout(ctx, callWithin)
-		_, ok, err := s.Store.Txn(wctx, []store.Cmp{cond}, some)
+		_, ok, err := s.Store.Txn(wctx, conds, some)
 		cancel()
 		if err != nil {
 			return fmt.Errorf("write %s and %d more: %w", some[0].Key, len(some)-1, err)

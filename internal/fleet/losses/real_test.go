@@ -3,21 +3,14 @@ package losses
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net/netip"
-	"os"
-	"os/exec"
-	"runtime"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"holdfast/internal/host/ping"
+	"holdfast/internal/nettest"
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
 )
@@ -25,7 +18,7 @@ import (
 // TestRealPackets: a host and a guest are network namespaces, joined by a cable
 // that is cut. The agent starts anew in the middle.
 func TestRealPackets(t *testing.T) {
-	host := cable(t)
+	host, _ := nettest.Cable(t)
 	mem := storetest.NewMem()
 	client := mem.NewClient("h1")
 	term, _, err := client.Txn(t.Context(), nil, []store.Op{{Key: coordKey, Value: []byte("h1")}})
@@ -45,7 +38,10 @@ func TestRealPackets(t *testing.T) {
 				return []netip.Addr{netip.MustParseAddr("192.0.2.99"), netip.MustParseAddr("2001:db8::2")}, nil
 			},
 			Active: func() (string, bool) { return "up1", true },
-			Open:   func() (p *ping.Pinger, err error) { inside(t, host, func() { p, err = ping.Open() }); return p, err },
+			Open: func() (p *ping.Pinger, err error) {
+				err = host.Do(func() error { p, err = ping.Open(); return err })
+				return p, err
+			},
 		})
 		s.saves = time.Millisecond // at every step
 		ctx, cancel := context.WithCancel(t.Context())
@@ -81,10 +77,10 @@ func TestRealPackets(t *testing.T) {
 	during(func() {
 		up := await("packets after the restart", func(g Guest) bool { return g.Sent >= first.Sent+50 })
 		began := time.Now()
-		ip(t, "-n", host, "link", "set", "eth0", "down")
+		host.IP(t, "link", "set", "eth0", "down")
 		await("losses", func(g Guest) bool { return g.Lost >= up.Lost+15 })
-		ip(t, "-n", host, "link", "set", "eth0", "up")
-		ip(t, "-n", host, "addr", "replace", "2001:db8::1/64", "dev", "eth0", "nodad")
+		host.IP(t, "link", "set", "eth0", "up")
+		host.IP(t, "addr", "replace", "2001:db8::1/64", "dev", "eth0", "nodad")
 		cut = time.Since(began)
 		dark := await("sums", some)
 		await("answers", func(g Guest) bool { return g.Sent-g.Lost >= dark.Sent-dark.Lost+50 })
@@ -96,59 +92,5 @@ func TestRealPackets(t *testing.T) {
 	}
 	if second.Unwatched < first.Unwatched || second.Unwatched > first.Unwatched+5*time.Second {
 		t.Errorf("unwatched %v, then %v", first.Unwatched, second.Unwatched)
-	}
-}
-
-// cable makes the namespaces of a host and of a guest, and names the host's.
-func cable(t *testing.T) string {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("network namespaces need root")
-	}
-	if _, err := exec.LookPath("ip"); err != nil {
-		t.Skipf("needs iproute2: %v", err)
-	}
-	var names [2]string
-	for i := range names {
-		names[i] = fmt.Sprintf("hflosses-%d-%x-%d", os.Getpid(), rand.Uint32(), i)
-		if out, err := exec.Command("ip", "netns", "add", names[i]).CombinedOutput(); err != nil {
-			t.Skipf("no network namespaces: %v: %s", err, out)
-		}
-		t.Cleanup(func() { ip(t, "netns", "del", names[i]) })
-	}
-	ip(t, "-n", names[0], "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", names[1])
-	for i, n := range names {
-		ip(t, "-n", n, "addr", "add", fmt.Sprintf("192.0.2.%d/24", i+1), "dev", "eth0")
-		ip(t, "-n", n, "addr", "add", fmt.Sprintf("2001:db8::%d/64", i+1), "dev", "eth0", "nodad")
-		ip(t, "-n", n, "link", "set", "eth0", "up")
-	}
-	return names[0]
-}
-
-func ip(t *testing.T, args ...string) {
-	t.Helper()
-	if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
-		t.Errorf("ip %s: %v: %s", strings.Join(args, " "), err, out)
-	}
-}
-
-// inside runs f on a thread in a namespace.
-func inside(t *testing.T, name string, f func()) {
-	t.Helper()
-	done := make(chan error)
-	go func() { // its thread, which is never unlocked, ends with it
-		runtime.LockOSThread()
-		ns, err := os.Open("/run/netns/" + name)
-		if err == nil {
-			defer ns.Close()
-			err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET)
-		}
-		if err == nil {
-			f()
-		}
-		done <- err
-	}()
-	if err := <-done; err != nil {
-		t.Errorf("enter namespace %s: %v", name, err)
 	}
 }

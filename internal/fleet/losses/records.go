@@ -21,6 +21,7 @@ const (
 func addrKey(h cluster.HostID) string               { return keyAddrs + string(h) }
 func runKey(run string) string                      { return keyAll + run + "/" }
 func planKey(run string) string                     { return runKey(run) + namePlan }
+func clockKey(run string) string                    { return runKey(run) + "time/passed" }
 func partKeys(run, id string) string                { return planKey(run) + "/" + id + "/" }
 func recordKey(run string, h cluster.HostID) string { return runKey(run) + string(h) }
 
@@ -36,7 +37,7 @@ const (
 type plan struct {
 	Run    string    `json:"run"`
 	ID     string    `json:"id"`             // of the parts that hold: others are of attempts that came second
-	Began  time.Time `json:"began"`          // wall clock of the coordinator
+	Began  time.Time `json:"began"`          // wall clock of the coordinator, for people
 	Guests int       `json:"guests"`         // in all parts
 	Left   int       `json:"left,omitempty"` // guests that nobody pings
 }
@@ -64,13 +65,15 @@ type addresses struct {
 type record struct {
 	Run     string         `json:"run"`
 	Host    cluster.HostID `json:"host"`
-	By      string         `json:"by"` // whoever counts, random: a host that begins anew is another one
-	At      time.Time      `json:"at"` // wall clock of the host
+	By      string         `json:"by"`     // whoever counts, random: a host that begins anew is another one
+	Passed  int64          `json:"passed"` // ms since the run began
+	At      time.Time      `json:"at"`     // wall clock of the host, for people: it may be wrong
 	Problem string         `json:"problem,omitempty"`
 	Guests  []row          `json:"guests"`
 }
 
-// row is about one guest. Times are in ms, since 1970 or long.
+// row is about one guest. Times are in ms, since the run began or long. (Agents before
+// these wrote first and last, in ms since 1970: those are not read.)
 type row struct {
 	UUID      string `json:"uuid"`
 	Addr      string `json:"addr,omitempty"` // "": none has answered yet
@@ -78,9 +81,16 @@ type row struct {
 	Lost      int64  `json:"lost"`
 	Longest   int64  `json:"longest"`
 	Unwatched int64  `json:"unwatched"`
-	First     int64  `json:"first,omitempty"`
-	Last      int64  `json:"last,omitempty"`
+	First     int64  `json:"from,omitempty"` // with Last, when something was sent; 0: not known
+	Last      int64  `json:"to,omitempty"`
 }
+
+// passed is how long the run took when the record was written.
+func (r record) passed() time.Duration { return millis(r.Passed) }
+
+// timeless reports that nobody knows when the record was written: agents of before
+// told only their wall clock. Its counts hold.
+func (r record) timeless() bool { return r.Passed == 0 && len(r.Guests) > 0 }
 
 func decode[T any](kv store.KV) (T, error) {
 	var v T

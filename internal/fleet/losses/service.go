@@ -36,7 +36,8 @@ type Parts struct {
 // Service is this host's part in measuring.
 type Service struct {
 	Parts
-	saves time.Duration // between two writes of the counters
+	saves time.Duration    // between two writes of the counters
+	wall  func() time.Time // the wall clock, for people
 }
 
 // New makes a Service; Run runs it.
@@ -44,7 +45,7 @@ func New(p Parts) *Service {
 	if p.Open == nil {
 		p.Open = ping.Open
 	}
-	return &Service{p, saveEvery}
+	return &Service{p, saveEvery, func() time.Time { return time.Now().UTC() }}
 }
 
 // Run measures while a run is active, until ctx ends.

@@ -24,7 +24,7 @@ const late = 30 * time.Second
 
 // Summary is what is known about all guests of a run.
 type Summary struct {
-	Began  time.Time `json:"began"`
+	Began  time.Time `json:"began"` // by the wall clock of who coordinated then; the other times go by it, and not by others' clocks
 	Ended  time.Time `json:"ended"` // when something was last counted; zero: never
 	Guests []Guest   `json:"guests"`
 	Left   int       `json:"left,omitempty"` // guests that nobody pinged: a host pings 200 at most
@@ -72,8 +72,8 @@ func Sum(ctx context.Context, st store.Store, run string) (Summary, error) {
 	}
 	s := Summary{Began: p.Began, Left: p.Left}
 	for _, r := range records {
-		if r.At.After(s.Ended) {
-			s.Ended = r.At
+		if at := s.Began.Add(r.passed()); at.After(s.Ended) && !r.timeless() {
+			s.Ended = at
 		}
 	}
 	names := map[string]int{}
@@ -128,10 +128,16 @@ func (s Summary) guest(n name, by cluster.HostID, r row, rec record) Guest {
 	f := r.figures()
 	g := Guest{
 		Loss: check.Loss{Guest: n.Name, Sent: f.sent, Lost: f.lost, LongestMS: r.Longest},
-		UUID: n.UUID, Addr: r.Addr, By: by, Unwatched: f.unwatched, First: f.first, Last: f.last,
+		UUID: n.UUID, Addr: r.Addr, By: by, Unwatched: f.unwatched,
+	}
+	if f.first > 0 {
+		g.First = s.Began.Add(f.first)
+	}
+	if f.last > 0 {
+		g.Last = s.Began.Add(f.last)
 	}
 	switch {
-	case rec.At.IsZero():
+	case rec.Run == "":
 		g.Note = fmt.Sprintf("host %s, which was to ping it, has told nothing", by)
 		if !s.Ended.IsZero() {
 			g.Unwatched = max(0, s.Ended.Sub(s.Began))
@@ -142,7 +148,7 @@ func (s Summary) guest(n name, by cluster.HostID, r row, rec record) Guest {
 	case g.Addr == "":
 		g.Note = "it has never answered, or no address of it is known"
 	}
-	if gap := s.Ended.Sub(rec.At); gap > late { // its host is down since
+	if gap := s.Ended.Sub(s.Began.Add(rec.passed())); gap > late && !rec.timeless() { // its host is down since
 		g.Unwatched += gap
 	}
 	return g

@@ -3,6 +3,7 @@ package losses
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"net/netip"
 	"sync"
@@ -24,6 +25,9 @@ type watcher struct {
 
 	plan   plan
 	made   int64 // revision that created the plan; 0: not read yet
+	clock  *clock
+	heard  int64 // revision of the reading that the clock was set by
+	exact  bool  // there was a newer one since
 	idle   bool  // there is nothing to do in this run, or no longer
 	guests []*guest
 	ready  bool  // the guests, with what was counted before, are read
@@ -63,15 +67,28 @@ func (w *watcher) step(ctx context.Context) error {
 	if w.pinger != nil {
 		w.aim(ctx)
 	}
-	if time.Since(w.saved) < w.saves {
-		return nil
+	var err error
+	due := time.Since(w.saved) >= w.saves
+	if due || !w.exact {
+		err = w.tick(ctx)
 	}
-	w.saved = time.Now()
-	return w.save(ctx)
+	if due {
+		w.saved = time.Now()
+		err = errors.Join(err, w.save(ctx))
+	}
+	return err
 }
 
-// end ends pinging and writes what was counted last.
+// end ends pinging and writes what was counted last. Of a run that was not measured
+// nothing stays.
 func (w *watcher) end(ctx context.Context) {
+	if term, key, ok := w.Coordinator(); ok && w.made == 0 {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callWithin)
+		defer cancel()
+		if err := w.sweep(ctx, w.run, store.Cmp{Key: key, Rev: term}); err != nil {
+			w.Log.Warn("what was written of a plan whom to ping stays until the next run", "run", w.run, "err", err)
+		}
+	}
 	if w.ready && !w.idle {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callWithin)
 		defer cancel()
@@ -107,7 +124,7 @@ func (w *watcher) readPlan(ctx context.Context) error {
 	if !ok {
 		return w.makePlan(ctx, w.run)
 	}
-	w.plan, w.made = p, kv.CreateRev
+	w.plan, w.made, w.clock = p, kv.CreateRev, &clock{at: time.Now()}
 	return nil
 }
 
@@ -125,9 +142,13 @@ func (w *watcher) begin(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read what was counted before: %w", err)
 	}
+	if err := w.setClock(ctx, old); err != nil {
+		return err
+	}
 	w.guests = nil
+	now := time.Now()
 	for _, n := range mine.Guests {
-		w.guests = append(w.guests, &guest{uuid: n.UUID, began: time.Now(), tried: map[netip.Addr]*ping.Target{}})
+		w.guests = append(w.guests, &guest{uuid: n.UUID, clock: w.clock, began: now, start: w.clock.of(now), tried: map[netip.Addr]*ping.Target{}})
 	}
 	w.take(old)
 	w.rev, w.ready, w.saved = kv.ModRev, true, time.Now()
@@ -135,12 +156,8 @@ func (w *watcher) begin(ctx context.Context) error {
 }
 
 // take takes in what was counted before this watcher began. The time since is
-// unwatched.
+// unwatched, as far as it is known.
 func (w *watcher) take(old record) {
-	at := old.At
-	if at.IsZero() {
-		at = w.plan.Began
-	}
 	rows := map[string]row{}
 	for _, r := range old.Guests {
 		rows[r.UUID] = r
@@ -148,7 +165,9 @@ func (w *watcher) take(old record) {
 	for _, g := range w.guests {
 		r := rows[g.uuid]
 		g.before = r.figures()
-		g.before.unwatched += max(0, g.began.Round(0).Sub(at)) // by the wall clock
+		if !old.timeless() {
+			g.before.unwatched += max(0, g.start-old.passed())
+		}
 		if a, err := netip.ParseAddr(r.Addr); err == nil && !g.addr.IsValid() {
 			g.addr = a
 		}
@@ -184,7 +203,7 @@ func (w *watcher) open(ctx context.Context) {
 // save writes what was counted, if the plan is still there and nobody else has
 // written this record.
 func (w *watcher) save(ctx context.Context) error {
-	r := record{Run: w.run, Host: w.Host, By: w.by, At: time.Now().UTC(), Problem: fit(w.why)}
+	r := record{Run: w.run, Host: w.Host, By: w.by, Passed: w.clock.of(time.Now()).Milliseconds(), At: w.wall(), Problem: fit(w.why)}
 	for _, g := range w.guests {
 		r.Guests = append(r.Guests, g.row())
 	}

@@ -33,7 +33,8 @@ type world struct {
 	hung  map[string]bool         // guests about which libvirtd gives no answer
 	dead  map[netip.Addr]bool
 	sent  int
-	nic   error // opening sockets fails with it
+	nic   error                            // opening sockets fails with it
+	wrong map[cluster.HostID]time.Duration // wall clocks, by how much
 	hosts map[cluster.HostID]*member
 }
 
@@ -53,7 +54,7 @@ func inWorld(t *testing.T, hosts int, guests []cluster.HostID, test func(t *test
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{
 			t: t, mem: storetest.NewMem(), lead: "h1", addrs: map[string][]netip.Addr{}, hung: map[string]bool{},
-			dead: map[netip.Addr]bool{}, hosts: map[cluster.HostID]*member{},
+			dead: map[netip.Addr]bool{}, wrong: map[cluster.HostID]time.Duration{}, hosts: map[cluster.HostID]*member{},
 		}
 		w.put(coordKey, "h1")
 		for i, h := range guests {
@@ -106,6 +107,12 @@ func (w *world) start(h cluster.HostID) {
 			return ping.New(&wire{world: w, in: make(chan echoed, 10000), done: make(chan struct{})}, nil), nil
 		},
 	})
+	right := s.wall
+	s.wall = func() time.Time {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return right().Add(w.wrong[h])
+	}
 	w.hosts[h] = m
 	go func() { defer close(m.done); s.Run(ctx) }()
 }

@@ -56,9 +56,9 @@ func (c *Cleanup) Do(ctx context.Context, t engine.Task) error {
 	ctx, cancel := context.WithTimeout(ctx, t.Step.Timeout)
 	defer cancel()
 	t.Note("removes the backups of "+p.args.Run, -1)
-	errs := []error{c.backups(ctx, t, p.backups)}
+	errs := []error{c.discardBackups(ctx, t, p.backups)}
 	if p.runs != "" {
-		errs = append(errs, c.states(p.runs))
+		errs = append(errs, c.discardStates(p.runs))
 	}
 	if p.args.SHA256 != "" {
 		if err := c.Remove(p.args.SHA256); err != nil {
@@ -68,8 +68,8 @@ func (c *Cleanup) Do(ctx context.Context, t engine.Task) error {
 	return errors.Join(errs...)
 }
 
-// backups deletes the backups of a run and its directory.
-func (c *Cleanup) backups(ctx context.Context, t engine.Task, dir string) error {
+// discardBackups deletes the backups of a run and its directory.
+func (b *Backups) discardBackups(ctx context.Context, t engine.Task, dir string) error {
 	list, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -77,7 +77,7 @@ func (c *Cleanup) backups(ctx context.Context, t engine.Task, dir string) error 
 	if err != nil {
 		return fmt.Errorf("look for backups: %w", err)
 	}
-	errs := []error{c.receipts(ctx, t, filepath.Join(dir, backupReceipts))}
+	errs := []error{b.discardReceipts(ctx, t, filepath.Join(dir, backupReceipts))}
 	for _, e := range list {
 		if e.Name() == backupReceipts && errs[0] != nil {
 			continue
@@ -95,8 +95,8 @@ func (c *Cleanup) backups(ctx context.Context, t engine.Task, dir string) error 
 	return nil
 }
 
-// receipts deletes every backup that has a receipt in the directory.
-func (c *Cleanup) receipts(ctx context.Context, t engine.Task, dir string) error {
+// discardReceipts deletes every backup that has a receipt in the directory.
+func (b *Backups) discardReceipts(ctx context.Context, t engine.Task, dir string) error {
 	list, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -108,7 +108,7 @@ func (c *Cleanup) receipts(ctx context.Context, t engine.Task, dir string) error
 	var errs []error
 	for _, e := range list {
 		if id, ok := strings.CutSuffix(e.Name(), suffix); ok && id != "" {
-			errs = append(errs, c.receipt(ctx, t, backup.Request{ID: id, Dir: dir}))
+			errs = append(errs, b.discardReceipt(ctx, t, backup.Request{ID: id, Dir: dir}))
 		}
 		if id, ok := strings.CutSuffix(e.Name(), backupByHand); ok {
 			runSay(t.Log, "the snapshots of %s were made by hand: delete them by hand", id)
@@ -117,12 +117,12 @@ func (c *Cleanup) receipts(ctx context.Context, t engine.Task, dir string) error
 	return errors.Join(errs...)
 }
 
-func (c *Cleanup) receipt(ctx context.Context, t engine.Task, q backup.Request) error {
+func (b *Backups) discardReceipt(ctx context.Context, t engine.Task, q backup.Request) error {
 	rec, err := backup.Load(q)
 	if err != nil {
 		return err
 	}
-	p, err := c.provider(rec.Provider)
+	p, err := b.provider(rec.Provider)
 	if err != nil {
 		return fmt.Errorf("delete backup %s: %w", q.ID, err)
 	}
@@ -133,8 +133,8 @@ func (c *Cleanup) receipt(ctx context.Context, t engine.Task, q backup.Request) 
 	return nil
 }
 
-// states removes the state directories of a run. What runs keeps all of them.
-func (c *Cleanup) states(dir string) error {
+// discardStates removes the state directories of a run. What runs keeps all of them.
+func (b *Backups) discardStates(dir string) error {
 	var commands []string
 	for _, pattern := range []string{"*/*/[0-9]*", "*/*/check/*/[0-9]*"} { // STEP/ATTEMPT/COMMAND
 		found, err := fs.Glob(os.DirFS(dir), pattern)

@@ -26,6 +26,7 @@ type Verify struct {
 	Record func(ctx context.Context, job, step string) (job.Record, bool, error)
 	Kernel func(ctx context.Context) (string, error) // release that runs
 	Pools  func(ctx context.Context) ([]libvirt.Pool, error)
+	Dir    string        // as StorageDetach's
 	Wait   time.Duration // for pools to become active; 0: 2 min
 }
 
@@ -82,7 +83,7 @@ func (v *Verify) look(ctx context.Context, t engine.Task, args upgrade.VerifyArg
 			wrong = append(wrong, fmt.Errorf("kernel %s runs, want %s: make it the boot loader's default (grub-set-default, grubby --set-default), reboot the host, then retry this step", now, args.Kernel))
 		}
 	}
-	return wrong, append(yet, v.pools(ctx, args.Pools)...)
+	return wrong, append(yet, v.pools(ctx, t.Job, args.Pools)...)
 }
 
 // rebooted compares the boot id with that at which the reboot step began. err: it
@@ -108,8 +109,21 @@ func (v *Verify) rebooted(ctx context.Context, t engine.Task, step string) (bad,
 	return fmt.Errorf("the host was not rebooted: its boot id is still %s, as when step %s began: reboot it by hand, then retry this step", now, step), nil
 }
 
+// missing tells of a pool that libvirt does not know, and how a transient one, which
+// the job has stopped, is made again.
+func (v *Verify) missing(of, pool string) error {
+	text, err := storageKept(v.Dir, of, pool)
+	switch {
+	case err != nil:
+		return fmt.Errorf("libvirt has no storage pool %s: %w", pool, err)
+	case text == "":
+		return fmt.Errorf("libvirt has no storage pool %s", pool)
+	}
+	return fmt.Errorf("libvirt has no storage pool %s, which was a transient one: make it again (virsh pool-create %s), then retry this step", pool, storageFile(v.Dir, pool))
+}
+
 // pools tells which pools are not active.
-func (v *Verify) pools(ctx context.Context, want []string) []error {
+func (v *Verify) pools(ctx context.Context, of string, want []string) []error {
 	if len(want) == 0 {
 		return nil
 	}
@@ -122,7 +136,7 @@ func (v *Verify) pools(ctx context.Context, want []string) []error {
 		i := slices.IndexFunc(have, func(p libvirt.Pool) bool { return p.Name == name })
 		switch {
 		case i < 0:
-			errs = append(errs, fmt.Errorf("libvirt has no storage pool %s", name))
+			errs = append(errs, v.missing(of, name))
 		case !have[i].Active:
 			errs = append(errs, fmt.Errorf("storage pool %s is not active", name))
 		}

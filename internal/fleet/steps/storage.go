@@ -27,14 +27,19 @@ type PoolHost interface {
 	StartPool(ctx context.Context, name string) error
 	StopPool(ctx context.Context, name string) error
 	RedefineMultipath(ctx context.Context, name string) (changed bool, err error)
+	// For transient pools, which libvirt forgets when they are stopped:
+	PoolXML(ctx context.Context, name string) (string, error)
+	CreatePool(ctx context.Context, xml string) error
+	MultipathXML(xml string) (out string, changed bool, err error)
 }
 
 // StorageDetach stops pools that would hang a reboot, those with templates first:
-// the Doer of upgrade.KindStorageDetach. A pool that guests use is not stopped.
+// the Doer of upgrade.KindStorageDetach. A pool that guests use is not stopped. What
+// a transient one is made of is kept before, for StorageAttach.
 type StorageDetach struct {
-	Host     PoolHost
-	Sessions func() ([]libvirt.Session, error) // of iSCSI, for the log; nil: not told
-	Wait     time.Duration                     // for pools in use; 0: 1 min
+	Host PoolHost
+	Dir  string        // where that is kept: in the agent's data directory, absolute
+	Wait time.Duration // for pools in use; 0: 1 min
 }
 
 // Probe tells whether all pools are stopped.
@@ -56,34 +61,20 @@ func (d *StorageDetach) Do(ctx context.Context, t engine.Task) error {
 		if p == nil || !p.Active { // a transient pool is gone when it is stopped
 			return true, nil
 		}
+		if err := storageKeep(ctx, d.Host, d.Dir, t.Job, *p); err != nil {
+			return false, err
+		}
 		return false, r.host.StopPool(ctx, want.Name)
 	}
-	err = r.run(ctx)
-	d.tellSessions(t)
-	return err
+	return r.run(ctx)
 }
 
-// tellSessions writes which iSCSI sessions are left: their disks can hang the
-// reboot when something else has mounted them.
-func (d *StorageDetach) tellSessions(t engine.Task) {
-	if d.Sessions == nil {
-		return
-	}
-	all, err := d.Sessions()
-	if err != nil {
-		fmt.Fprintf(t.Log, "iSCSI sessions that are left are not known: %v\n", err)
-		return
-	}
-	for _, s := range all {
-		fmt.Fprintf(t.Log, "iSCSI session that is left: %s by %s, disks: %s\n", s.Target, s.Portal, strings.Join(s.Devices, ", "))
-	}
-}
-
-// StorageAttach starts the pools again, in the opposite order; those with a single
-// path are redefined before to use the multipath device over their disk, when there
-// is one: the Doer of upgrade.KindStorageAttach.
+// StorageAttach starts the pools again, in the opposite order, and makes transient
+// ones anew; those with a single path use the multipath device over their disk then,
+// when there is one: the Doer of upgrade.KindStorageAttach.
 type StorageAttach struct {
 	Host PoolHost
+	Dir  string        // as StorageDetach's
 	Wait time.Duration // for pools to become active; 0: 5 min
 }
 
@@ -108,7 +99,7 @@ func (d *StorageAttach) Do(ctx context.Context, t engine.Task) error {
 	if r.wait == 0 {
 		r.wait = storageAttachWait
 	}
-	a := &storageAttaching{storageRun: r, until: time.Now().Add(min(storageMapperWait, r.wait/2)), single: map[string]error{}, settled: map[string]bool{}}
+	a := &storageAttaching{storageRun: r, dir: d.Dir, until: time.Now().Add(min(storageMapperWait, r.wait/2)), single: map[string]error{}, settled: map[string]bool{}}
 	r.one = a.attach
 	err = r.run(ctx)
 	for _, p := range pools {
@@ -120,6 +111,7 @@ func (d *StorageAttach) Do(ctx context.Context, t engine.Task) error {
 // storageAttaching is one run of StorageAttach.Do.
 type storageAttaching struct {
 	*storageRun
+	dir     string
 	until   time.Time        // multipath devices are waited for
 	single  map[string]error // why pools stay on a single path
 	settled map[string]bool  // pools about whose paths nothing more is tried
@@ -127,7 +119,10 @@ type storageAttaching struct {
 
 func (a *storageAttaching) attach(ctx context.Context, p *libvirt.Pool, want upgrade.StoragePool) (bool, error) {
 	if p == nil {
-		return false, fmt.Errorf("libvirt has no pool %s any more: define it, then retry this step", want.Name)
+		return false, a.create(ctx, want)
+	}
+	if p.Transient && want.Multipath && !a.settled[want.Name] {
+		return false, a.renew(ctx, *p)
 	}
 	if want.Multipath && !a.settled[want.Name] {
 		if err := a.redefine(ctx, *p); err != nil {
@@ -160,7 +155,7 @@ func (a *storageAttaching) redefine(ctx context.Context, p libvirt.Pool) error {
 	case p.Mapper == "":
 		fmt.Fprintf(a.task.Log, "WARN pool %s stays on a single path: %v\n", p.Name, err)
 	default: // better a single path than none
-		a.single[p.Name] = fmt.Errorf("pool %s stays on a single path although %s is there: %w: see to it that nothing uses the pool, then retry this step, or skip it", p.Name, p.Mapper, err)
+		a.single[p.Name] = storageStays(p.Name, p.Mapper, err)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -22,8 +23,9 @@ type storageWorld struct {
 	pools []libvirt.Pool
 	calls []string
 	users map[string]time.Time // guests use the pool until then
-	fails map[string]time.Time // it can not be started until then
+	fails map[string]time.Time // it, or what is made of that XML, can not be started until then
 	lame  map[string]bool      // it is started, and is not active
+	multi string               // the multipath device over the disks of pools that are made of XML, "" for none
 }
 
 // newStorageWorld has pools with a device, each by a single path.
@@ -63,7 +65,58 @@ func (w *storageWorld) set(call, name string, active bool) error {
 		return fmt.Errorf("stop pool %s: %w by guest x", name, libvirt.ErrPoolBusy)
 	}
 	p.Active = active && !w.lame[name]
+	if p.Transient && !p.Active {
+		w.pools = slices.DeleteFunc(w.pools, func(p libvirt.Pool) bool { return p.Name == name })
+	}
 	return nil
+}
+
+// PoolXML gives the name and the number of paths.
+func (w *storageWorld) PoolXML(_ context.Context, name string) (string, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.calls = append(w.calls, "read "+name)
+	p := storageFind(w.pools, name)
+	if p == nil {
+		return "", fmt.Errorf("libvirt has no pool %s", name)
+	}
+	return fmt.Sprint(p.Name, " ", p.Paths), nil
+}
+
+func (w *storageWorld) CreatePool(_ context.Context, xml string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.calls = append(w.calls, "create "+xml)
+	p := libvirt.Pool{Transient: true, Active: true, Shared: true}
+	if _, err := fmt.Sscan(xml, &p.Name, &p.Paths); err != nil {
+		return err
+	}
+	if time.Now().Before(w.fails[p.Name]) {
+		return fmt.Errorf("%s: no route to the target", p.Name)
+	}
+	if time.Now().Before(w.fails[xml]) {
+		return fmt.Errorf("%s: wrong file system", p.Name)
+	}
+	w.pools = append(w.pools, p)
+	return nil
+}
+
+func (w *storageWorld) MultipathXML(xml string) (string, bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.multi == "" {
+		return xml, false, errors.New("no multipath device is over it")
+	}
+	name, paths, _ := strings.Cut(xml, " ")
+	return name + " 2", paths == "1", nil
+}
+
+// reboot is what a host does to its pools.
+func (w *storageWorld) reboot() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.calls = nil
+	w.pools = slices.DeleteFunc(w.pools, func(p libvirt.Pool) bool { return p.Transient })
 }
 
 func (w *storageWorld) RedefineMultipath(_ context.Context, name string) (bool, error) {
@@ -100,7 +153,7 @@ var storageThree = upgrade.StorageArgs{Pools: []upgrade.StoragePool{{Name: "a"},
 func TestStorageGoesAndComesInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newStorageWorld(true, "a", "b", "tpl", "other")
-		detach, attach := &StorageDetach{Host: w}, &StorageAttach{Host: w}
+		detach, attach := &StorageDetach{Host: w, Dir: t.TempDir()}, &StorageAttach{Host: w, Dir: t.TempDir()}
 		task, heard := hostTask(t, "storage-detach", storageThree)
 		began := time.Now()
 		hostProbed(t, detach, task, engine.NotDone)
@@ -128,7 +181,7 @@ func TestStorageInUseIsNotStopped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newStorageWorld(true, "a", "b", "tpl")
 		w.users["a"] = time.Now().Add(20 * time.Second)
-		d := &StorageDetach{Host: w}
+		d := &StorageDetach{Host: w, Dir: t.TempDir()}
 		task, heard := hostTask(t, "storage-detach", storageThree)
 		if err := d.Do(t.Context(), task); err != nil {
 			t.Errorf("a guest leaves in 20 s: %v", err)
@@ -155,31 +208,11 @@ func TestStorageInUseIsNotStopped(t *testing.T) {
 	})
 }
 
-func TestStorageSessionsAreTold(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newStorageWorld(true, "a", "b")
-		w.pools = w.pools[:1] // b was transient: it is gone
-		d := &StorageDetach{Host: w, Sessions: func() ([]libvirt.Session, error) {
-			return []libvirt.Session{{Target: "iqn.x", Portal: "10.0.0.1:3260", Devices: []string{"sdb", "sdc"}}}, nil
-		}}
-		task, heard := hostTask(t, "storage-detach", upgrade.StorageArgs{Pools: []upgrade.StoragePool{{Name: "a"}, {Name: "b"}}})
-		if err := d.Do(t.Context(), task); err != nil {
-			t.Error(err)
-		}
-		hostHas(t, "log", heard.log(), "iSCSI session that is left: iqn.x by 10.0.0.1:3260, disks: sdb, sdc")
-		d.Sessions = func() ([]libvirt.Session, error) { return nil, errors.New("no sysfs") }
-		if err := d.Do(t.Context(), task); err != nil {
-			t.Error(err)
-		}
-		hostHas(t, "log", heard.log(), "not known: no sysfs")
-	})
-}
-
 func TestStorageComesLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newStorageWorld(false, "a", "b", "tpl")
 		w.fails["b"] = time.Now().Add(30 * time.Second)
-		d := &StorageAttach{Host: w}
+		d := &StorageAttach{Host: w, Dir: t.TempDir()}
 		task, heard := hostTask(t, "storage-attach", storageThree)
 		if err := d.Do(t.Context(), task); err != nil {
 			t.Error(err)
@@ -227,7 +260,7 @@ func TestStorageWithASinglePath(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newStorageWorld(false, "a")
 				c.world(w)
-				d := &StorageAttach{Host: w}
+				d := &StorageAttach{Host: w, Dir: t.TempDir()}
 				task, heard := hostTask(t, "storage-attach", args)
 				err := d.Do(t.Context(), task)
 				if (err == nil) != (c.err == "") || w.said() != c.calls || !w.pools[0].Active || w.pools[0].Paths != c.paths {
@@ -252,7 +285,7 @@ func TestStorageWithoutMultipathIsStartedAfterAWhile(t *testing.T) {
 		w := newStorageWorld(false, "a")
 		task, heard := hostTask(t, "storage-attach", upgrade.StorageArgs{Pools: []upgrade.StoragePool{{Name: "a", Multipath: true}}})
 		began := time.Now()
-		if err := (&StorageAttach{Host: w}).Do(t.Context(), task); err != nil || !w.pools[0].Active {
+		if err := (&StorageAttach{Host: w, Dir: t.TempDir()}).Do(t.Context(), task); err != nil || !w.pools[0].Active {
 			t.Errorf("%+v, %v", w.pools[0], err)
 		}
 		if since := time.Since(began); since < storageMapperWait || since > storageMapperWait+2*storagePoll {

@@ -28,8 +28,9 @@ type Undrain struct {
 	Rest func(ctx context.Context, host cluster.HostID, on bool) error
 	// Where tells on which host a guest runs; false: no host reports it.
 	Where func(uuid string) (cluster.HostID, bool)
-	// Send has host from move a guest to host to, and returns when it is there.
-	Send func(ctx context.Context, from cluster.HostID, uuid, name string, to cluster.HostID) error
+	// Send has host from move a guest here, over the network (a CIDR, "" for any), and
+	// returns when it is there.
+	Send func(ctx context.Context, from cluster.HostID, m upgrade.Move, network string) error
 }
 
 // Probe tells whether the guests are back. Ending the drain may be repeated.
@@ -96,7 +97,7 @@ func (d *Undrain) back(ctx context.Context, t engine.Task, args upgrade.UndrainA
 	if args.Total > 0 {
 		most = min(most, args.Total)
 	}
-	r := &undrainRun{Undrain: d, task: t, moves: args.Back}
+	r := &undrainRun{Undrain: d, task: t, moves: args.Back, network: args.Network}
 	errs := make([]error, len(args.Back))
 	next := make(chan int)
 	var workers sync.WaitGroup
@@ -122,8 +123,9 @@ func (d *Undrain) back(ctx context.Context, t engine.Task, args upgrade.UndrainA
 // undrainRun is one run of back.
 type undrainRun struct {
 	*Undrain
-	task  engine.Task
-	moves []upgrade.Move
+	task    engine.Task
+	moves   []upgrade.Move
+	network string
 
 	mu   sync.Mutex
 	back int
@@ -152,7 +154,7 @@ func (r *undrainRun) bring(ctx context.Context, m upgrade.Move) error {
 		said = "is here already"
 	default:
 		r.tell(m.VM, true, 0)
-		if err = r.Send(ctx, from, m.UUID, m.VM, r.Host); err != nil {
+		if err = r.Send(ctx, from, m, r.network); err != nil {
 			err = fmt.Errorf("from %s: %w", from, err)
 		}
 	}

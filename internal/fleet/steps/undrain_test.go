@@ -23,6 +23,7 @@ type undrainWorld struct {
 	now   int
 	most  int
 	order []string // UUIDs, as they set out
+	over  string   // the network of the last move
 	rests []string
 	fails int // so many writes of Rest
 }
@@ -48,8 +49,10 @@ func newUndrainWorld() (*undrainWorld, *Undrain) {
 	}
 }
 
-func (w *undrainWorld) send(ctx context.Context, from cluster.HostID, uuid, name string, to cluster.HostID) error {
+func (w *undrainWorld) send(ctx context.Context, from cluster.HostID, m upgrade.Move, network string) error {
+	uuid, name := m.UUID, m.VM
 	w.mu.Lock()
+	w.over = network
 	w.now++
 	w.most = max(w.most, w.now)
 	w.order = append(w.order, uuid)
@@ -66,7 +69,7 @@ func (w *undrainWorld) send(ctx context.Context, from cluster.HostID, uuid, name
 	case w.at[uuid] != from || "u-"+name != uuid:
 		return fmt.Errorf("%s is not on %s", name, from)
 	}
-	w.at[uuid] = to
+	w.at[uuid] = "h1"
 	return nil
 }
 
@@ -120,7 +123,7 @@ func TestUndrainBringsGuestsBack(t *testing.T) {
 		w.stuck["u-d"] = true
 		back := undrainBack("a", "b", "c", "d", "e", "gone", "mgmt")
 		back[6].How = upgrade.Protected
-		task, heard := hostTask(t, "back", upgrade.UndrainArgs{Back: back, Parallel: 2, Total: 8})
+		task, heard := hostTask(t, "back", upgrade.UndrainArgs{Back: back, Parallel: 2, Total: 8, Network: "10.0.0.0/8"})
 		hostProbed(t, d, task, engine.NotDone)
 		err := d.Do(t.Context(), task)
 		if err == nil {
@@ -129,8 +132,8 @@ func TestUndrainBringsGuestsBack(t *testing.T) {
 		hostHas(t, "error", err.Error(), "d does not return: from h2: it refuses", "gone does not return: no host reports it")
 		hostHas(t, "log", heard.log(), "c is here already", "mgmt stays where it is", "b is back")
 		hostHas(t, "note", heard.noted(), "on their way: ", "5 of 7 guests are back")
-		if w.most != 2 || len(w.rests) != 0 {
-			t.Errorf("%d at once, rests %v; want 2 and none", w.most, w.rests)
+		if w.most != 2 || len(w.rests) != 0 || w.over != "10.0.0.0/8" {
+			t.Errorf("%d at once, rests %v, over %q; want 2, none and the network", w.most, w.rests, w.over)
 		}
 		for _, g := range []string{"u-a", "u-b", "u-c", "u-e"} {
 			if w.at[g] != "h1" {

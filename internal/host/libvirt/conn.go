@@ -63,6 +63,12 @@ func dial(ctx context.Context, path string) (*conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to libvirtd: %w", err)
 	}
+	return greet(ctx, nc)
+}
+
+// greet begins to talk to the libvirtd at the other end, and opens its QEMU driver.
+// The connection is closed when that fails.
+func greet(ctx context.Context, nc net.Conn) (*conn, error) {
 	c := &conn{sock: &sock{Conn: nc, dead: make(chan struct{})}}
 	c.rpc = golibvirt.NewWithDialer(dialed{c.sock})
 	if err := c.call(ctx, "open libvirt's QEMU driver", func(l *golibvirt.Libvirt) error {

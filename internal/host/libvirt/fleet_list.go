@@ -44,6 +44,7 @@ type VM struct {
 	Saved      bool     // off, with its memory saved on this host
 	Dirty      float64  // MiB/s that it changed when that was last measured (MeasureDirty); 0: not known
 	Job        string   // what libvirtd does with it: migration, snapshot, backup...; "" for nothing
+	Arriving   bool     // with Job migration: it comes here. Nothing can be done with it until it is there, or gone again
 	Fixed      []string // why it can not move live at all, for people
 	Bound      []string // why it can not be started on another host either, for people
 	Busy       string   // why it can not move just now: Job, block job, paused; "" for nothing
@@ -208,6 +209,14 @@ func (v *VM) setState(params []golibvirt.TypedParam) {
 	v.State, v.Busy = vmState(golibvirt.DomainState(state), golibvirt.DomainPausedReason(reason))
 }
 
+// busyHalted is VM.Busy of a guest that stands still because somebody said so, or
+// since it arrived.
+const busyHalted = "paused"
+
+// Halted reports whether a guest stands still, complete, until it is resumed: not in the middle of
+// something, and not by an error.
+func (v VM) Halted() bool { return v.State == VMPaused && v.Busy == busyHalted }
+
 // vmState translates libvirt's state, and says what it forbids for now.
 func vmState(state golibvirt.DomainState, reason golibvirt.DomainPausedReason) (VMState, string) {
 	switch state {
@@ -230,7 +239,7 @@ func vmState(state golibvirt.DomainState, reason golibvirt.DomainPausedReason) (
 		case golibvirt.DomainPausedStartingUp:
 			return VMPaused, "start"
 		}
-		return VMPaused, "paused"
+		return VMPaused, busyHalted
 	}
 	return VMOff, ""
 }
@@ -272,6 +281,9 @@ func (v *VM) askLive(ctx context.Context, c *conn, dom golibvirt.Domain, def *li
 	}
 	if v.Job = op.String(); v.Job != "" {
 		v.Busy = v.Job
+	}
+	if v.Arriving = op.incoming; v.Arriving {
+		return nil // libvirtd would let the other questions wait for the migration's end
 	}
 	for _, d := range writable(def) {
 		block := ""

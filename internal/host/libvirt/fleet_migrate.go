@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -18,6 +19,7 @@ import (
 type MigrateOptions struct {
 	Data         string         // IP address or name of the target in the network that carries the guest's memory; "": as its libvirtd is reached
 	MiBps        uint64         // most that is sent, MiB/s; 0: no bound
+	Direct       bool           // refuse when the target's libvirtd is not reached directly: nobody else lets the guest go on there
 	AutoConverge bool           // slow down a guest that changes memory faster than it can be sent
 	Timeout      time.Duration  // after which it is aborted; 0: 1 h
 	Progress     func(Progress) // called twice a second, from Migrate's goroutine; nil: not
@@ -40,7 +42,13 @@ const (
 // a persistent guest and without the last two for a transient one. So it goes on
 // when this process dies: see Whereabouts, Follow and AbortMigration.
 //
-// Left comes with a nil error, and means that it runs there. Any other place comes
+// A guest that runs arrives standing still, and is let go on when libvirtd here has
+// said that it is gone: the target's last answer may be lost, and libvirtd then lets it
+// go on here. One that this process does not get to go on, because it dies or does not reach
+// the target, stands still there until somebody Resumes it, or Discards it when it runs here.
+//
+// Left comes with a nil error when it runs there, or stands still because it did here, and
+// with ErrStill when it is to be resumed there. Any other place comes
 // with an error: Here, it runs on; Off or Absent, it ended meanwhile; Unclear,
 // nobody can tell, ask both hosts. When ctx is cancelled, or in time before its
 // deadline or the timeout, the migration is aborted; after a cancellation that
@@ -54,44 +62,73 @@ func (f *Fleet) Migrate(ctx context.Context, uuid, target string, opt MigrateOpt
 	}
 	work, cancel := context.WithDeadline(ctx, end)
 	defer cancel()
+	m := move{Fleet: f, target: target, opt: opt}
+	defer m.end()
 	name := uuid
 	dom, err := f.find(work, uuid)
 	if err == nil {
 		name = dom.Name
-		err = f.migrate(work, dom, target, opt, reserve/2)
+		err = m.carryOut(work, dom, reserve/2)
 	}
-	if err == nil {
-		return Left, nil
+	if err != nil {
+		last, stop := context.WithTimeout(context.WithoutCancel(ctx), reserve/2)
+		defer stop()
+		var at Place
+		if at, err = f.settle(last, uuid, name, err); at != Left {
+			if errors.Is(err, errLost) || errors.Is(err, errCalled) {
+				at = Unclear // it is not there yet, but libvirtd may still carry out the call
+			}
+			return at, doing("migrate to "+target, name, err)
+		}
 	}
-	last, stop := context.WithTimeout(context.WithoutCancel(ctx), reserve/2)
-	defer stop()
-	at, err := f.settle(last, uuid, name, err)
-	return at, doing("migrate to "+target, name, err)
+	return Left, doing("migrate to "+target, name, m.goOn(ctx))
 }
 
-// migrate makes the call. It returns when that has returned; when work ends, it
-// aborts the migration, which may take abort.
-func (f *Fleet) migrate(work context.Context, dom golibvirt.Domain, target string, opt MigrateOptions, abort time.Duration) error {
-	c, err := f.open(work)
+// move is one migration that this process makes.
+type move struct {
+	*Fleet
+	target string
+	opt    MigrateOptions
+	dom    golibvirt.Domain
+	here   *conn        // on which the call is made
+	there  *conn        // to the target's libvirtd, on which it is let go on; nil when there is none
+	rest   <-chan error // the end of the call, when the guest has left before
+	halted bool         // it arrives standing still although it ran
+}
+
+// carryOut makes the call. nil: libvirtd says that the guest has left; the call itself
+// may not have returned yet. When work ends, it aborts the migration, which may take abort.
+func (m *move) carryOut(work context.Context, dom golibvirt.Domain, abort time.Duration) error {
+	m.dom = dom
+	var err error
+	if m.here, err = m.open(work); err != nil {
+		return err
+	}
+	flags, err := m.liveFlags(work, m.here, dom)
 	if err != nil {
 		return err
 	}
-	defer f.link.drop(c)
-	flags, err := f.liveFlags(work, c, dom)
-	if err != nil {
-		return err
-	}
-	if opt.AutoConverge {
+	if m.opt.AutoConverge {
 		flags |= golibvirt.MigrateAutoConverge
 	}
-	done := c.async(func(l *golibvirt.Libvirt) error { return f.perform(work, l, dom, target, flags, opt) })
-	over, err := f.attend(work, dom, done, opt.Progress)
+	if m.halted = flags&golibvirt.MigratePaused != 0; m.halted {
+		m.meet(work)
+		if m.there == nil && m.opt.Direct {
+			return errNoWay
+		}
+	}
+	gone := newDeparture(filepath.Join(m.Fleet.opt.LogDir, dom.Name+".log"))
+	done := m.here.async(func(l *golibvirt.Libvirt) error { return m.perform(work, l, dom, m.target, flags, m.opt) })
+	over, err := m.attend(work, dom, done, gone, m.opt.Progress)
+	if gone.left {
+		m.rest = done
+	}
 	if over {
-		return c.explain("ask libvirtd", err)
+		return m.here.explain("ask libvirtd", err)
 	}
 	last, stop := context.WithTimeout(context.WithoutCancel(work), abort)
 	defer stop()
-	if err = f.abortUntil(last, dom, done); err != nil {
+	if err = m.abortUntil(last, dom, done); err != nil {
 		return errors.Join(work.Err(), err)
 	}
 	return nil // it was over before the abort
@@ -99,15 +136,20 @@ func (f *Fleet) migrate(work context.Context, dom golibvirt.Domain, target strin
 
 // liveFlags chooses them by what the guest is. libvirt calls a migration unsafe
 // when it can not see that a disk is shared; where it was said to be so (FleetOptions.Shared)
-// it is told not to ask.
+// it is told not to ask. A guest that runs arrives standing still (see Migrate).
 func (f *Fleet) liveFlags(ctx context.Context, c *conn, dom golibvirt.Domain) (golibvirt.DomainMigrateFlags, error) {
 	flags := golibvirt.MigrateLive | golibvirt.MigratePeer2peer
-	var persistent int32
-	if err := c.call(ctx, "ask whether it is persistent", func(l *golibvirt.Libvirt) (err error) {
-		persistent, err = l.DomainIsPersistent(dom)
+	var persistent, state int32
+	if err := c.call(ctx, "ask whether it is persistent and runs", func(l *golibvirt.Libvirt) (err error) {
+		if state, _, err = l.DomainGetState(dom, 0); err == nil {
+			persistent, err = l.DomainIsPersistent(dom)
+		}
 		return err
 	}); err != nil {
 		return 0, err
+	}
+	if golibvirt.DomainState(state) != golibvirt.DomainPaused {
+		flags |= golibvirt.MigratePaused
 	}
 	if persistent != 0 {
 		flags |= golibvirt.MigratePersistDest | golibvirt.MigrateUndefineSource
@@ -166,17 +208,23 @@ func (f *Fleet) addresses(target, data string) (uri, dataHost string) {
 	return strings.Replace(f.opt.MigrateURI, "%s", at, 1), host
 }
 
-// attend waits for the end of a call or of ctx, and tells the progress. over:
-// the call has ended, with err.
-func (f *Fleet) attend(ctx context.Context, dom golibvirt.Domain, done <-chan error, tell func(Progress)) (over bool, err error) {
-	tick := time.NewTicker(progressPause)
+// attend waits for the end of a call, for the guest's departure or for the end of ctx, and tells
+// the progress. over: the call has ended, with err, or the guest has left.
+func (f *Fleet) attend(ctx context.Context, dom golibvirt.Domain, done <-chan error, gone *departure, tell func(Progress)) (over bool, err error) {
+	tick, look := time.NewTicker(progressPause), time.NewTicker(leftPoll)
 	defer tick.Stop()
+	defer look.Stop()
 	for {
 		select {
 		case err := <-done:
 			return true, err
 		case <-ctx.Done():
 			return false, ctx.Err()
+		case <-look.C:
+			if gone.seen() {
+				return true, nil
+			}
+			continue
 		case <-tick.C:
 		}
 		if tell == nil {
@@ -198,6 +246,12 @@ func (f *Fleet) attend(ctx context.Context, dom golibvirt.Domain, done <-chan er
 	}
 }
 
+// errNoWay: MigrateOptions.Direct.
+var errNoWay = errors.New("its libvirtd is not reached directly, and its agent is too old to let a guest go on that arrives: upgrade that first")
+
+// errCalled: a migration was asked for, and the call has not returned.
+var errCalled = errors.New("the migration did not end")
+
 // abortUntil asks for the end of the migration until its call has returned, and
 // returns that call's error.
 func (f *Fleet) abortUntil(ctx context.Context, dom golibvirt.Domain, done <-chan error) error {
@@ -207,7 +261,7 @@ func (f *Fleet) abortUntil(ctx context.Context, dom golibvirt.Domain, done <-cha
 		case err := <-done:
 			return err
 		case <-ctx.Done():
-			return fmt.Errorf("the migration did not end: %w", errors.Join(ctx.Err(), why))
+			return fmt.Errorf("%w: %w", errCalled, errors.Join(ctx.Err(), why))
 		case <-time.After(abortPause):
 		}
 	}
@@ -236,11 +290,11 @@ func (f *Fleet) settle(ctx context.Context, uuid, name string, cause error) (Pla
 	for {
 		w, err := f.where(ctx, uuid, name)
 		if err == nil {
-			switch w.Place {
-			case Here, Off, Absent:
-				return w.Place, cause
-			case Left:
+			switch {
+			case w.Place == Left, w.Place == Off && w.Moved: // its definition is about to go
 				return Left, nil
+			case w.Place == Here, w.Place == Off, w.Place == Absent:
+				return w.Place, cause
 			}
 			err = fmt.Errorf("it is %s %s", w.Place, w.Note)
 		}
@@ -251,7 +305,8 @@ func (f *Fleet) settle(ctx context.Context, uuid, name string, cause error) (Pla
 }
 
 // Follow waits for the end of a migration that another process began, and
-// returns as Migrate does. It aborts nothing: when ctx ends first, the place is
+// returns as Migrate does, but that a guest that has Left stands still until it is
+// Resumed at the target. It aborts nothing: when ctx ends first, the place is
 // the one that was seen last.
 func (f *Fleet) Follow(ctx context.Context, uuid, name string, tell func(Progress)) (Place, error) {
 	last := Unclear
@@ -262,7 +317,7 @@ func (f *Fleet) Follow(ctx context.Context, uuid, name string, tell func(Progres
 		}
 		switch {
 		case err != nil:
-		case w.Place == Left:
+		case w.Place == Left, w.Place == Off && w.Moved:
 			return Left, nil
 		case w.Place != Leaving:
 			return w.Place, doing("migrate", name, fmt.Errorf("it did not move, it is %s %s", w.Place, w.Note))

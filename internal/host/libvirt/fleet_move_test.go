@@ -200,9 +200,10 @@ func TestFleetProcessDiesInAMigration(t *testing.T) {
 	if a, err := h.try("follow", fleetRequest{UUID: s.uuid, Name: s.name}, 30*time.Second); err != nil || a.Place != Left {
 		t.Fatalf("followed to its end: %s, %+v, %v", a.Place, a.Progress, err)
 	}
-	if v := to.vms()["busy"]; !v.Persistent || v.State == VMOff {
-		t.Errorf("at the target: %+v", v)
+	if v := to.vms()["busy"]; !v.Persistent || !v.Halted() {
+		t.Errorf("nobody has resumed it at the target: %+v", v)
 	}
+	to.call("resume", fleetRequest{UUID: s.uuid})
 
 	// One that stands still from the beginning arrives so, and goes on when it is told to.
 	to.setUp("suspend", fleetRequest{UUID: s.uuid})

@@ -35,16 +35,18 @@ type migrateRequest struct {
 	Data         string
 	MiBps        uint64
 	AutoConverge bool
+	Direct       bool
 	Timeout      time.Duration
 }
 
 func (m migrateRequest) options() MigrateOptions {
-	return MigrateOptions{Data: m.Data, MiBps: m.MiBps, AutoConverge: m.AutoConverge, Timeout: m.Timeout}
+	return MigrateOptions{Data: m.Data, MiBps: m.MiBps, AutoConverge: m.AutoConverge, Direct: m.Direct, Timeout: m.Timeout}
 }
 
 type fleetReply struct {
 	VMs       []VM
 	Pools     []Pool
+	XML       string // of a pool
 	Node      Node
 	Place     Place
 	Where     Where
@@ -55,6 +57,7 @@ type fleetReply struct {
 	Running   bool // ErrRunning
 	Bound     bool // ErrBound
 	PoolBusy  bool // ErrPoolBusy
+	Still     bool // ErrStill
 }
 
 func (h *simHost) doFleet(ctx context.Context, r request, a *reply) (err error) {
@@ -92,6 +95,8 @@ func (h *simHost) doFleet(ctx context.Context, r request, a *reply) (err error) 
 		err = f.Start(ctx, q.UUID, q.Start)
 	case "fleet-resume":
 		err = f.Resume(ctx, q.UUID)
+	case "fleet-discard":
+		err = f.Discard(ctx, q.UUID)
 	case "fleet-autostart":
 		err = f.SetAutostart(ctx, q.UUID, q.Number != 0)
 	case "fleet-cold":
@@ -102,6 +107,12 @@ func (h *simHost) doFleet(ctx context.Context, r request, a *reply) (err error) 
 		err = f.StartPool(ctx, q.Name)
 	case "fleet-stop-pool":
 		err = f.StopPool(ctx, q.Name)
+	case "fleet-pool-xml":
+		out.XML, err = f.PoolXML(ctx, q.Name)
+	case "fleet-create-pool":
+		err = f.CreatePool(ctx, q.XML)
+	case "fleet-multipath-xml":
+		out.XML, _, err = f.MultipathXML(q.XML)
 	case "fleet-redefine":
 		var changed bool
 		changed, err = f.RedefineMultipath(ctx, q.Name)
@@ -118,6 +129,7 @@ func (h *simHost) doFleet(ctx context.Context, r request, a *reply) (err error) 
 		return fmt.Errorf("unknown request %q", r.Op)
 	}
 	out.Protected, out.Running = errors.Is(err, ErrProtected), errors.Is(err, ErrRunning)
+	out.Still = errors.Is(err, ErrStill)
 	out.Bound, out.PoolBusy = errors.Is(err, ErrBound), errors.Is(err, ErrPoolBusy)
 	return err
 }
@@ -208,6 +220,9 @@ func setUp(ctx context.Context, what string, q fleetRequest) error {
 			return err
 		case "define-pool":
 			_, err := l.StoragePoolDefineXML(q.XML, 0)
+			return err
+		case "create-pool":
+			_, err := l.StoragePoolCreateXML(q.XML, 0)
 			return err
 		case "pool-autostart":
 			sp, err := l.StoragePoolLookupByName(q.Name)

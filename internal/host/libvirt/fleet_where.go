@@ -28,6 +28,7 @@ type Where struct {
 	Place    Place
 	State    VMState  // of a guest that is Here
 	Moved    bool     // the last process that it had here was taken away by a migration. With Off: only its definition was left behind, or has come back since
+	Halted   bool     // of Unclear: it stands still since a migration of which libvirtd does not know the end, and goes on here only when it is Resumed
 	Progress Progress // of a guest that is Leaving
 	Note     string   // for people
 }
@@ -38,9 +39,9 @@ type Where struct {
 //
 // Left is certain: libvirtd writes it only when the target has taken over. Here is
 // certain for this host; after a migration whose target fell silent at the very end
-// QEMU may run there, too, so then ask the target's Fleet (image locks, where the
-// storage has them, let only one of the two go on). Unclear with a guest that stands still is what a libvirtd
-// leaves that died at that point. If the target has it not, Resume it here.
+// it may stand still there, too: Discard that. Unclear with Halted is what a libvirtd
+// leaves that died at that point: if the target has it, Discard it here and Resume it there,
+// if not, Resume it here.
 func (f *Fleet) Whereabouts(ctx context.Context, uuid, name string) (Where, error) {
 	w, err := f.where(ctx, uuid, name)
 	if err != nil {
@@ -77,7 +78,7 @@ func (f *Fleet) where(ctx context.Context, uuid, name string) (Where, error) {
 	if err != nil {
 		return Where{}, err
 	}
-	moved, err := endedByMigration(filepath.Join(f.opt.LogDir, name+".log"))
+	moved, _, err := endedByMigration(filepath.Join(f.opt.LogDir, name+".log"))
 	if err != nil {
 		return Where{}, fmt.Errorf("read its log: %w", err)
 	}
@@ -105,7 +106,7 @@ func placeOf(state golibvirt.DomainState, reason golibvirt.DomainPausedReason, o
 	case reason == golibvirt.DomainPausedMigration && op.active: // not told of which kind
 		w.Place = Arriving
 	case reason == golibvirt.DomainPausedMigration:
-		w.Place, w.Note = Unclear, "it stands still after a migration of which libvirtd does not know whether the target has it"
+		w.Place, w.Halted, w.Note = Unclear, true, "it stands still after a migration of which libvirtd does not know whether the target has it"
 	case reason == golibvirt.DomainPausedPostcopy, reason == golibvirt.DomainPausedPostcopyFailed:
 		w.Place, w.Note = Unclear, "a post-copy migration broke off: it is on two hosts in parts"
 	}

@@ -69,14 +69,19 @@ func (l *link) open(ctx context.Context) (*conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("libvirtd at %s: %w", l.path, err)
 	}
+	return c, l.add(c)
+}
+
+// add takes a connection in; one that comes too late is closed.
+func (l *link) add(c *conn) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ended {
 		c.hangUp()
-		return nil, fmt.Errorf("libvirtd at %s: the driver is closed", l.path)
+		return fmt.Errorf("libvirtd at %s: the driver is closed", l.path)
 	}
 	l.all[c] = struct{}{}
-	return c, nil
+	return nil
 }
 
 func (l *link) drop(c *conn) {

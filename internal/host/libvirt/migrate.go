@@ -291,11 +291,14 @@ func (d *Driver) hasMoved() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.movedOut && !d.asked {
-		moved, err := endedByMigration(filepath.Join(d.opt.LogDir, d.opt.Name+".log"))
+		// A later end without a start in between is about the same process, so the first line
+		// would do. But a line of a start can be lost (a full disk), and this guest has an
+		// epoch that others can go by: what is not plain proves nothing here.
+		moved, again, err := endedByMigration(filepath.Join(d.opt.LogDir, d.opt.Name+".log"))
 		if err != nil {
 			d.log.Warn("it is not known how the guest's last process ended", "err", err)
 		}
-		d.movedOut, d.asked = moved, true
+		d.movedOut, d.asked = moved && !again, true
 	}
 	return d.movedOut
 }
@@ -305,34 +308,37 @@ func (d *Driver) hasMoved() bool {
 const logTail = 64 << 10
 
 // endedByMigration reads the end of a domain's log, where libvirtd writes why it
-// ends the process, before it does. A log that is not there tells nothing.
-func endedByMigration(path string) (bool, error) {
+// ends the process, before it does. moved: a migration took the last process away. again: after that
+// line comes another one about its end: libvirtd died in between, and when it starts it
+// ends what is left of the process, for a reason of its own. The guest has left all the same.
+// A log that is not there tells nothing.
+func endedByMigration(path string) (moved, again bool, err error) {
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return false, nil
+		return false, false, nil
 	}
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	defer func() { _ = f.Close() }() // it was only read
 	info, err := f.Stat()
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	text := make([]byte, min(info.Size(), logTail))
 	if _, err := f.ReadAt(text, info.Size()-int64(len(text))); err != nil && !errors.Is(err, io.EOF) {
-		return false, err
+		return false, false, err
 	}
-	moved := false
 	for line := range bytes.Lines(text) {
 		switch {
 		case bytes.Contains(line, []byte(": starting up libvirt version: ")):
-			moved = false
+			moved, again = false, false
 		case bytes.Contains(line, []byte(": shutting down, reason=")):
-			moved = bytes.HasSuffix(bytes.TrimSpace(line), []byte("=migrated"))
+			migrated := bytes.HasSuffix(bytes.TrimSpace(line), []byte("=migrated"))
+			moved, again = moved || migrated, moved && !migrated
 		}
 	}
-	return moved, nil
+	return moved, again, nil
 }
 
 // AbortMigration ends an outgoing migration, also one that an earlier agent

@@ -19,6 +19,7 @@ type Pool struct {
 	Kind      string // libvirt's type (dir, fs, netfs, iscsi, logical, rbd...); of a dir or fs with a cluster file system that, as ocfs2
 	Active    bool
 	Autostart bool
+	Transient bool     // libvirt forgets it when it is stopped, and with a reboot
 	Target    string   // path of its volumes, "" for none
 	Devices   []string // block devices, iSCSI targets or HOST:DIRECTORY that it is made of
 	Shared    bool     // other hosts use it at the same time
@@ -51,6 +52,10 @@ func (f *Fleet) Pools(ctx context.Context) ([]Pool, error) {
 		if err != nil {
 			return err
 		}
+		kept, err := pools(ctx, c, golibvirt.ConnectListStoragePoolsPersistent)
+		if err != nil {
+			return err
+		}
 		auto, err := pools(ctx, c, golibvirt.ConnectListStoragePoolsAutostart)
 		if err != nil {
 			return err
@@ -66,6 +71,7 @@ func (f *Fleet) Pools(ctx context.Context) ([]Pool, error) {
 			p := f.poolFacts(ctx, mounts, def)
 			p.UUID = formatUUID(sp.UUID)
 			p.Active = slices.ContainsFunc(active, samePool(sp))
+			p.Transient = !slices.ContainsFunc(kept, samePool(sp))
 			p.Autostart = slices.ContainsFunc(auto, samePool(sp))
 			out = append(out, p)
 		}
@@ -92,11 +98,7 @@ func pools(ctx context.Context, c *conn, which golibvirt.ConnectListAllStoragePo
 // poolDefinition reads what a pool is defined as, not what a start has found out.
 func poolDefinition(ctx context.Context, c *conn, sp golibvirt.StoragePool) (libvirtxml.StoragePool, error) {
 	var def libvirtxml.StoragePool
-	var text string
-	err := c.call(ctx, "read the definition of pool "+sp.Name, func(l *golibvirt.Libvirt) (err error) {
-		text, err = l.StoragePoolGetXMLDesc(sp, golibvirt.StorageXMLInactive)
-		return err
-	})
+	text, err := poolText(ctx, c, sp)
 	if err != nil {
 		return def, err
 	}
@@ -104,6 +106,14 @@ func poolDefinition(ctx context.Context, c *conn, sp golibvirt.StoragePool) (lib
 		return def, fmt.Errorf("read the definition of pool %s: %w", sp.Name, err)
 	}
 	return def, nil
+}
+
+func poolText(ctx context.Context, c *conn, sp golibvirt.StoragePool) (text string, err error) {
+	err = c.call(ctx, "read the definition of pool "+sp.Name, func(l *golibvirt.Libvirt) (err error) {
+		text, err = l.StoragePoolGetXMLDesc(sp, golibvirt.StorageXMLInactive)
+		return err
+	})
+	return text, err
 }
 
 // poolFacts tells what a definition and the host's devices say of a pool.
@@ -258,22 +268,7 @@ func (f *Fleet) setPool(ctx context.Context, name string, want bool, do func(*go
 	if err == nil {
 		return nil
 	}
-	var active bool
-	if lookErr := f.ask(ctx, "look at it again", func(l *golibvirt.Libvirt) error {
-		sp, err := l.StoragePoolLookupByName(name)
-		if err != nil {
-			return err
-		}
-		is, err := l.StoragePoolIsActive(sp)
-		active = is != 0
-		return err
-	}); lookErr != nil {
-		return errors.Join(err, lookErr)
-	}
-	if active == want {
-		return nil // done by this call, or by another one at the same time
-	}
-	return err
+	return f.poolBecame(ctx, name, want, err)
 }
 
 // poolUsers names the guests with a process that have a disk in the pool, and

@@ -167,6 +167,8 @@ remember_owner = 0
 cgroup_controllers = []
 namespaces = []
 stdio_handler = "logd"
+keepalive_interval = 2
+keepalive_count = 3
 migration_address = "0.0.0.0"
 migration_host = "` + h.addr + `"
 `,

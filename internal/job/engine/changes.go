@@ -36,7 +36,9 @@ func (v *view) changes(j *jobView, d draft, now time.Time) []change {
 	for _, r := range d.recs {
 		out = append(out, j.record(r))
 	}
-	out = append(out, v.todoChanges(j, d)...)
+	if !j.foreign {
+		out = append(out, v.todoChanges(j, d)...)
+	}
 	if ch, ok := v.waitsChange(j, d, now); ok && !d.quiet {
 		out = append(out, ch)
 	}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"maps"
@@ -21,9 +22,11 @@ const (
 	maxRest  = poll                   // but not longer
 )
 
-// ConductorOptions are what a conductor needs. All but Keep are required.
+// ConductorOptions are what a conductor needs. All but Keep and Generation are
+// required.
 type ConductorOptions struct {
 	Store store.Store
+	Host  cluster.HostID // of this agent
 	// Coordinator tells whether this host coordinates now: ok, and then the key of
 	// the coordinator's record with the revision that says so (the term).
 	Coordinator func() (term int64, key string, ok bool)
@@ -31,9 +34,11 @@ type ConductorOptions struct {
 	Hosts       func() map[cluster.HostID]job.HostState
 	// Keep names old jobs that are still needed, whatever their age.
 	Keep func(ctx context.Context) ([]string, error)
-	Now  func() time.Time // wall clock, for the records and the Planners
-	Rand func() float64   // [0, 1), any goroutine: spreads attempts
-	Log  *slog.Logger
+	// Generation of this agent; 0, but in tests: job.Generation.
+	Generation int
+	Now        func() time.Time // wall clock, for the records and the Planners
+	Rand       func() float64   // [0, 1), any goroutine: spreads attempts
+	Log        *slog.Logger
 }
 
 // Conductor moves jobs on while its host coordinates. One is made for each agent.
@@ -44,6 +49,7 @@ type Conductor struct {
 
 // NewConductor makes a conductor; Run runs it.
 func NewConductor(o ConductorOptions) *Conductor {
+	o.Generation = cmp.Or(o.Generation, job.Generation)
 	return &Conductor{ConductorOptions: o, past: past{sizes: map[string]int{}, strays: map[string]time.Time{}}}
 }
 
@@ -174,7 +180,7 @@ func (t *turn) decide(ctx context.Context) error {
 // changes are what to write about a job. While the outcome of a write is not
 // known, that is its record alone.
 func (t *turn) changes(j *jobView, hosts map[cluster.HostID]job.HostState) []change {
-	if j.unsure {
+	if j.unsure && !j.foreign {
 		return []change{j.rewrite(j.job, func() { j.unsure = false })}
 	}
 	return t.v.changes(j, t.c.decide(j, t.term.Rev, hosts), t.c.Now())

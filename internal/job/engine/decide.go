@@ -54,7 +54,11 @@ func ask(v *jobView, hosts map[cluster.HostID]job.HostState, now time.Time) (d j
 // decide says what becomes of a job now. It does nothing itself.
 func (c *Conductor) decide(j *jobView, term int64, hosts map[cluster.HostID]job.HostState) draft {
 	same := draft{job: j.job}
-	if back := j.withdrawals(); len(back) > 0 {
+	if j.foreign {
+		same.waits = []string{c.leadsNot(j.job, hosts)}
+		return same
+	}
+	if back := c.withdrawals(j, hosts); len(back) > 0 {
 		same.recs, same.quiet = back, true // what the planner says to that comes next
 		return same
 	}
@@ -64,10 +68,11 @@ func (c *Conductor) decide(j *jobView, term int64, hosts map[cluster.HostID]job.
 	now := c.Now()
 	bad := j.bad
 	if bad == nil {
-		d, err := ask(j, hosts, now)
+		apart := c.apart(j.job, hosts)
+		d, err := ask(j, visible(j.job, hosts, apart), now)
 		if err == nil {
 			var out draft
-			if out, err = j.accept(d, term, now); err == nil {
+			if out, err = j.accept(j.hold(d, apart), term, c.Generation, now); err == nil {
 				return out
 			}
 		}
@@ -81,15 +86,14 @@ func (c *Conductor) decide(j *jobView, term int64, hosts map[cluster.HostID]job.
 }
 
 // withdrawals take back what was granted and not begun when the job does not go
-// on. What restores order after an abort stays.
-func (v *jobView) withdrawals() []job.Record {
-	if v.job.State == job.Active {
-		return nil
-	}
+// on, or when its host's agent, another one by now, does not begin it. What
+// restores order after an abort stays.
+func (c *Conductor) withdrawals(v *jobView, hosts map[cluster.HostID]job.HostState) []job.Record {
 	var out []job.Record
 	for _, step := range slices.Sorted(maps.Keys(v.open)) {
 		r := v.recs[step]
-		if r.State == job.Granted && (!r.Undo || v.job.State != job.Aborting) {
+		goesOn := v.job.State == job.Active || v.job.State == job.Aborting && r.Undo
+		if r.State == job.Granted && (!goesOn || !c.begins(v.job, r, hosts)) {
 			back := job.Withdraw(r)
 			back.Mod = r.Mod
 			out = append(out, back)
@@ -100,7 +104,7 @@ func (v *jobView) withdrawals() []job.Record {
 
 // accept turns the planner's decision into a draft. An error says that the
 // planner is wrong; then nothing of it is done.
-func (v *jobView) accept(d job.Decision, term int64, now time.Time) (draft, error) {
+func (v *jobView) accept(d job.Decision, term int64, generation int, now time.Time) (draft, error) {
 	next, err := v.acceptJob(d.Job, now)
 	if err != nil {
 		return draft{}, err
@@ -119,7 +123,7 @@ func (v *jobView) accept(d job.Decision, term int64, now time.Time) (draft, erro
 			return draft{}, fmt.Errorf("its planner grants step %q while the job is %s", step, next.State)
 		}
 		seen[step] = true
-		g := job.Grant(r, step, term)
+		g := job.Grant(r, step, term, generation)
 		g.Undo, g.Work, g.Mod = next.State == job.Aborting, &s, r.Mod
 		out.recs = append(out.recs, g)
 	}

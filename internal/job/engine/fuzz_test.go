@@ -11,7 +11,7 @@ import (
 // record is never read as one that may begin a step unless it says what to do.
 func FuzzDecode(f *testing.F) {
 	s := free("h1/a", "h1").Step
-	g := job.Grant(job.Record{}, "h1/a", 7)
+	g := job.Grant(job.Record{}, "h1/a", 7, job.Generation)
 	g.Work = &s
 	f.Add(encode(g))
 	f.Add(encode(job.Record{Step: "h1/a", State: job.Failed, Attempt: 2, Tail: "x"}))

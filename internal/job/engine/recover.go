@@ -69,10 +69,10 @@ func (w *Worker) restart(ctx context.Context, k *task, j job.Job, r job.Record, 
 	switch cause := stopCause(k, j, r); {
 	case cause != nil:
 		return w.finish(ctx, k, r, log, verdict{job.Failed, cause.Error(), 0})
-	case !mayBegin(k, j, r):
+	case !w.mayBegin(k, j, r):
 		return later // paused
 	}
-	next := job.Grant(r, r.Step, r.Term)
+	next := job.Grant(r, r.Step, r.Term, r.Generation)
 	next.Undo, next.Work = r.Undo, r.Work
 	return w.begin(ctx, k, j, r, job.Claim(next, w.Instance, w.Boot, w.Now()))
 }

@@ -42,7 +42,7 @@ func (w *Worker) round(ctx context.Context, k *task, j job.Job, r job.Record, fa
 		return settled
 	case k.lead && !leads:
 		return left
-	case r.State == job.Granted && !mayBegin(k, j, r):
+	case r.State == job.Granted && !w.mayBegin(k, j, r):
 		return later // the conductor takes the grant back, or the job goes on
 	case r.State == job.Granted:
 		return w.begin(ctx, k, j, r, job.Claim(r, w.Instance, w.Boot, w.Now()))
@@ -54,9 +54,19 @@ func (w *Worker) round(ctx context.Context, k *task, j job.Job, r job.Record, fa
 	return w.recover(ctx, k, j, r, failed)
 }
 
-// mayBegin reports whether the job lets a step begin.
-func mayBegin(k *task, j job.Job, r job.Record) bool {
-	return j.ID == k.job && (j.State == job.Active || j.State == job.Aborting && r.Undo)
+// mayBegin reports whether a step may begin: the job lets it, and this agent can
+// do what its coordinator's and the one that has made the plan mean by it.
+func (w *Worker) mayBegin(k *task, j job.Job, r job.Record) bool {
+	if j.ID != k.job || j.State != job.Active && (j.State != job.Aborting || !r.Undo) {
+		return false
+	}
+	near := job.Together(w.Generation, r.Generation, j.Generation)
+	if !near && !k.told {
+		k.told = true
+		w.Log.Warn("step is not begun: the agents' generations may be one apart at most", "job", k.job, "step", k.step,
+			"own", w.Generation, "coordinator", max(r.Generation, 1), "plan", max(j.Generation, 1))
+	}
+	return near
 }
 
 // look reads the job and the step's record, as often as it takes. One without a

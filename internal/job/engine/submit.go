@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -94,6 +95,7 @@ func complete(j job.Job, plan []byte, steps []job.Step) (job.Job, error) {
 	if j.Changed.IsZero() {
 		j.Changed = j.Began
 	}
+	j.Generation = cmp.Or(j.Generation, job.Generation)
 	return j, nil
 }
 

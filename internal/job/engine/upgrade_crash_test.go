@@ -267,7 +267,13 @@ func (w *upWorld) rollback(id string, b broken) broken {
 		complain(w.t, w, "the aborted rollback", aborted(w, j), w.plant.look("", between(b.status)), w.plant.stops(b.stops))
 		return b
 	}
-	complain(w.t, w, "the rollback", finished(w, j, unknown, upgrade.Normal, upgrade.HostRolldownDone), w.plant.look(plantOld, nil), w.plant.stops(b.stops))
+	var left []string
+	for key := range w.plant.Backups { // those of a host stay when a step of its way back was skipped; that of schema is its own
+		if host, _, _ := strings.Cut(key, "/"); host != "" && b.status.Kept[cluster.HostID(host)] == "" {
+			left = append(left, "the backup "+key+" is left")
+		}
+	}
+	complain(w.t, w, "the rollback", finished(w, j, unknown, upgrade.Normal, upgrade.HostRolldownDone), w.plant.look(plantOld, nil), w.plant.stops(b.stops), left)
 	return b
 }
 

@@ -28,7 +28,7 @@ func (w *upWorld) hands(p *process) map[string]Doer {
 	for _, k := range []string{
 		upgrade.KindCheck, upgrade.KindStage, upgrade.KindDrain, upgrade.KindUndrain, upgrade.KindStorageDetach, upgrade.KindStorageAttach,
 		upgrade.KindBackup, upgrade.KindRestore, upgrade.KindReboot, upgrade.KindVerify, upgrade.KindVMStop, upgrade.KindVMStart,
-		upgrade.KindO2CB, upgrade.KindCommit, upgrade.KindCleanup,
+		upgrade.KindO2CB, upgrade.KindCommit, upgrade.KindCleanup, upgrade.KindTidy,
 	} {
 		out[k] = hand{w, p, k}
 	}
@@ -111,21 +111,43 @@ func (d hand) Do(ctx context.Context, t Task) error {
 		a, err := argsOf[upgrade.CommitArgs](t)
 		return errors.Join(err, d.do(ctx, t, "raise", func(p *plant) { p.Version, p.Committed = a.To, true }))
 	case upgrade.KindCleanup:
-		return d.do(ctx, t, "clean", func(p *plant) { p.cleanup(t) })
+		a, err := argsOf[upgrade.CleanupArgs](t)
+		return errors.Join(err, d.do(ctx, t, "clean", func(p *plant) { p.cleanup(t, a.Run) }))
+	case upgrade.KindTidy:
+		a, err := argsOf[upgrade.TidyArgs](t)
+		return errors.Join(err, d.do(ctx, t, "tidy", func(p *plant) { p.tidy(t, a.Staged) }))
 	}
 	return fmt.Errorf("no hand for %s", d.kind)
 }
 
-func (p *plant) cleanup(t Task) {
+func (p *plant) cleanup(t Task, run string) {
 	if !p.Committed {
 		p.fault("%s before the version is raised", t.Step.ID)
 	}
-	for key := range p.Backups {
-		if strings.HasPrefix(key, string(t.Host)+"/") {
+	p.clean(t, run, false)
+}
+
+// tidy is right when nobody can go back on what was done before.
+func (p *plant) tidy(t Task, staged bool) {
+	for key, m := range p.Modules {
+		if p.plan.Purpose == upgrade.ForRollback && m.Version != plantOld {
+			p.fault("%s while module %s has version %s", t.Step.ID, key, m.Version)
+		}
+	}
+	if p.plan.Purpose == upgrade.ForUpgrade && len(p.plan.Begin.Hosts) > 0 {
+		p.fault("%s in a run that goes on with an earlier one", t.Step.ID)
+	}
+	p.clean(t, "", staged)
+}
+
+// clean removes the backups of a run from a host, or of all runs.
+func (p *plant) clean(t Task, run string, staged bool) {
+	for key, made := range p.Backups {
+		if (run == "" || made == run) && strings.HasPrefix(key, string(t.Host)+"/") {
 			delete(p.Backups, key)
 		}
 	}
-	p.Hosts[t.Host].Staged = false
+	p.Hosts[t.Host].Staged = p.Hosts[t.Host].Staged && staged
 }
 
 // check looks at a host, or at all.
@@ -157,8 +179,8 @@ func (d hand) check(ctx context.Context, t Task) error {
 				}
 			}
 			for _, m := range a.Backups {
-				if !p.Backups[string(name)+"/"+m] {
-					bad = append(bad, fmt.Sprintf("%s: there is no backup of %s", name, m))
+				if p.Backups[string(name)+"/"+m] != a.Run {
+					bad = append(bad, fmt.Sprintf("%s: run %s has no backup of %s", name, a.Run, m))
 				}
 			}
 		}
@@ -317,10 +339,10 @@ func (d hand) copies(ctx context.Context, t Task) error {
 	return d.do(ctx, t, d.kind, func(p *plant) {
 		p.effects[t.Step.ID]++
 		if d.kind == upgrade.KindBackup {
-			p.Backups[key] = true
+			p.backUp(key, a.Run)
 			return
 		}
-		p.acts(t.Host, upgrade.ActionArgs{Module: a.Module, Phase: upgrade.Rollback, From: p.plan.To})
+		p.acts(t.Host, upgrade.ActionArgs{Run: a.Run, Module: a.Module, Phase: upgrade.Rollback, From: p.plan.To})
 		p.Restored[key] = t.Job
 	})
 }
@@ -371,7 +393,7 @@ func (p *plant) probe(t Task, boot string) (Probed, error) {
 	case upgrade.KindBackup, upgrade.KindRestore:
 		a, err := argsOf[upgrade.RestoreArgs](t)
 		key := string(t.Host) + "/" + a.Module
-		return known(t.Step.Kind == upgrade.KindBackup && p.Backups[key] || t.Step.Kind == upgrade.KindRestore && p.Restored[key] == t.Job, err)
+		return known(t.Step.Kind == upgrade.KindBackup && p.Backups[key] == a.Run || t.Step.Kind == upgrade.KindRestore && p.Restored[key] == t.Job, err)
 	case upgrade.KindVMStop, upgrade.KindVMStart:
 		a, err := argsOf[upgrade.VMArgs](t)
 		done := true

@@ -36,7 +36,7 @@ type plantState struct {
 	Guests    map[string]*plantGuest
 	Hosts     map[cluster.HostID]*plantHost
 	Modules   map[string]*plantModule // by HOST/MODULE, /MODULE what is there once
-	Backups   map[string]bool         // by HOST/MODULE
+	Backups   map[string]string       // by HOST/MODULE: the run that made it
 	Restored  map[string]string       // by HOST/MODULE: the job that did
 	FailsOn   cluster.HostID          // where the post-check of module base fails
 }
@@ -129,7 +129,7 @@ func plantBundle() *upgrade.Manifest {
 func newPlant() *plant {
 	s := plantState{
 		Version: plantOld, HA: true, Active: "m1", Guests: map[string]*plantGuest{}, Hosts: map[cluster.HostID]*plantHost{},
-		Modules: map[string]*plantModule{"/schema": {Version: plantOld, Runs: true}}, Backups: map[string]bool{}, Restored: map[string]string{},
+		Modules: map[string]*plantModule{"/schema": {Version: plantOld, Runs: true}}, Backups: map[string]string{}, Restored: map[string]string{},
 	}
 	for i, h := range plantHosts() {
 		s.Hosts[h] = &plantHost{
@@ -377,6 +377,14 @@ func (p *plant) withoutHA(what string) {
 	}
 }
 
+// backUp makes a backup. One of the new version is worth nothing.
+func (p *plant) backUp(key, run string) {
+	if v := p.Modules[key].Version; v != plantOld {
+		p.fault("%s is backed up by run %s while it has version %s", key, run, v)
+	}
+	p.Backups[key] = run
+}
+
 // acts is the effect of a module's action on a host.
 func (p *plant) acts(h cluster.HostID, a upgrade.ActionArgs) {
 	mod := p.manifest.Module(a.Module)
@@ -389,8 +397,8 @@ func (p *plant) acts(h cluster.HostID, a upgrade.ActionArgs) {
 		if m.Runs && mod.Actions.Stop != nil {
 			p.fault("%s: %s of %s while it runs", h, a.Phase, a.Module)
 		}
-		if !p.Backups[key] {
-			p.fault("%s: %s of %s without a backup", h, a.Phase, a.Module)
+		if made := p.Backups[key]; made == "" || made != a.Run {
+			p.fault("%s: %s of %s with the backup of run %q, which has one of %q", h, a.Phase, a.Module, a.Run, made)
 		}
 		m.Version = version
 		if a.Module == "base" {
@@ -405,7 +413,7 @@ func (p *plant) acts(h cluster.HostID, a upgrade.ActionArgs) {
 		p.withoutHA("stop of " + key)
 		m.Runs = false
 	case upgrade.Backup:
-		p.Backups[key] = true
+		p.backUp(key, a.Run)
 	case upgrade.Install:
 		change(a.To, kernelNew)
 	case upgrade.Rollback:

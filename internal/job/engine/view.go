@@ -32,6 +32,7 @@ type jobView struct {
 	recs    map[string]job.Record
 	open    map[string]bool // steps granted or running
 	unsure  bool            // the outcome of a write is not known
+	foreign bool            // of a generation that this agent does not lead: no planner, no changes
 	told    time.Time       // when the waits were last written
 }
 
@@ -116,7 +117,7 @@ func (c *Conductor) loadJob(ctx context.Context, j job.Job) (*jobView, error) {
 			v.open[step] = true
 		}
 	}
-	if j.State == job.Ended {
+	if v.foreign = !job.Together(c.Generation, j.Generation); v.foreign || j.State == job.Ended {
 		return v, nil
 	}
 	plan, ok, err := readPlan(ctx, c.Store, j.ID, j.Plan)

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -25,7 +26,7 @@ const (
 	linger      = 2 * time.Second  // to write results and for Doers to end when the agent stops
 )
 
-// WorkerOptions are what a worker needs. All are required.
+// WorkerOptions are what a worker needs. All but Generation are required.
 type WorkerOptions struct {
 	Store    store.Store
 	Host     cluster.HostID
@@ -40,9 +41,11 @@ type WorkerOptions struct {
 	// has claimed as the coordinator before: longer than the lease, after which that
 	// one knows that it coordinates no more.
 	Handover time.Duration
-	Now      func() time.Time // wall clock, for the records
-	Rand     func() float64   // [0, 1), any goroutine: spreads attempts
-	Log      *slog.Logger
+	// Generation of this agent; 0, but in tests: job.Generation.
+	Generation int
+	Now        func() time.Time // wall clock, for the records
+	Rand       func() float64   // [0, 1), any goroutine: spreads attempts
+	Log        *slog.Logger
 }
 
 // Worker does the steps of one host. One is made for each agent.
@@ -67,10 +70,12 @@ type task struct {
 	step    string
 	lead    bool          // it is the coordinator's
 	wake    chan struct{} // something about the job has changed
+	told    bool          // that the step is not begun, and why; of the goroutine of serve
 }
 
 // NewWorker makes a worker; Run runs it.
 func NewWorker(o WorkerOptions) *Worker {
+	o.Generation = cmp.Or(o.Generation, job.Generation)
 	return &Worker{WorkerOptions: o, todos: map[string]todo{}, busy: map[string]*task{}, settled: map[string]int64{}}
 }
 

@@ -56,6 +56,9 @@ type machine struct {
 	mu       sync.Mutex
 	onTxn    txnHook
 	stubborn bool // does not learn that it coordinates no more
+
+	generation int // of its agent, from the next boot on; 0: job.Generation
+	reports    int // what it reports of that
 }
 
 // txnHook comes before a transaction of a host's agent, and in place of it when
@@ -256,6 +259,7 @@ func (w *world) boot(h cluster.HostID) {
 	m := w.machine[h]
 	w.serial++
 	ctx, cancel := context.WithCancel(context.Background())
+	m.reports = m.generation
 	p := &process{m: m, cancel: cancel, done: make(chan struct{}), store: w.open(fmt.Sprintf("%s.%d", h, w.serial)), boot: fmt.Sprintf("boot-%d", m.boot)}
 	m.proc, w.all = p, append(w.all, p)
 	m.bomb.blow = func() { w.crash(h) }
@@ -275,12 +279,12 @@ func (w *world) boot(h cluster.HostID) {
 		log = slog.New(slog.NewTextHandler(os.Stderr, nil)).With("host", h, "process", w.serial)
 	}
 	con := NewConductor(ConductorOptions{
-		Store: mortal{p}, Coordinator: coordinator, Hosts: w.hosts, Now: time.Now, Rand: rand.Float64, Log: log,
+		Store: mortal{p}, Host: h, Coordinator: coordinator, Hosts: w.hosts, Generation: m.generation, Now: time.Now, Rand: rand.Float64, Log: log,
 		Planners: map[job.Kind]func([]byte) (job.Planner, error){job.Upgrade: newToyPlanner, "other": newToyPlanner},
 	})
 	work := NewWorker(WorkerOptions{
 		Store: mortal{p}, Host: h, Instance: fmt.Sprintf("%s-%d", h, w.serial), Boot: p.boot, Dir: w.dir + "/" + string(h),
-		Doers: w.doers(p), Coordinator: coordinator, Handover: w.handover, Now: time.Now, Rand: rand.Float64, Log: log,
+		Doers: w.doers(p), Coordinator: coordinator, Handover: w.handover, Generation: m.generation, Now: time.Now, Rand: rand.Float64, Log: log,
 	})
 	go func() {
 		defer close(p.done)
@@ -300,7 +304,7 @@ func (w *world) hosts() map[cluster.HostID]job.HostState {
 	defer w.mu.Unlock()
 	out := map[cluster.HostID]job.HostState{}
 	for h, m := range w.machine {
-		out[h] = job.HostState{Up: m.proc != nil, Boot: fmt.Sprintf("boot-%d", m.boot), Version: "1"}
+		out[h] = job.HostState{Up: m.proc != nil, Boot: fmt.Sprintf("boot-%d", m.boot), Version: "1", Generation: m.reports}
 	}
 	return out
 }

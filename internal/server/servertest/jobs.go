@@ -17,8 +17,69 @@ type Jobs struct {
 	Now   time.Time
 	Fails []cluster.HostID
 
+	moved cluster.HostID // a guest was moved there, and nobody knows whether it runs
+
+	// Guests are the hosts that report. Nil: node1 to node3, and node4, which is no
+	// member.
+	Guests []api.GuestHost
+
 	mu   sync.Mutex
 	jobs []api.Job // newest first
+}
+
+// Hosts lists the hosts that report.
+func (f *Jobs) Hosts(context.Context) ([]api.GuestHost, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.Guests == nil {
+		for i := range 4 {
+			f.Guests = append(f.Guests, api.GuestHost{Name: cluster.HostID(fmt.Sprintf("node%d", i+1)), Addr: fmt.Sprintf("10.0.0.%d", i+11), Agent: "1.0.0", Up: true, Guests: 2 * i})
+		}
+	}
+	return slices.Clone(f.Guests), nil
+}
+
+// SetMoved says that a guest was moved to a host, and nobody knows whether it runs.
+func (f *Jobs) SetMoved(host cluster.HostID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.moved = host
+}
+
+// Lose makes a host silent.
+func (f *Jobs) Lose(host cluster.HostID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := range f.Guests {
+		if f.Guests[i].Name == host {
+			f.Guests[i].Up = false
+		}
+	}
+}
+
+// Forget removes a host that is no member. It refuses one that is up.
+func (f *Jobs) Forget(ctx context.Context, _ string, host cluster.HostID, force bool) error {
+	all, err := f.Hosts(ctx)
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	i := slices.IndexFunc(all, func(h api.GuestHost) bool { return h.Name == host })
+	switch {
+	case i < 0:
+		return api.Errorf(api.KindInvalid, "host %q: no host of that name has reported", host)
+	case i < 3:
+		return api.Errorf(api.KindRefused, "host %s is in the cluster's configuration: it may have the management VM", host)
+	case all[i].Up:
+		return api.Errorf(api.KindRefused, "host %s reports: it was heard 2s ago", host).With("end its agent first, and switch it off")
+	}
+	if f.moved == host && !force {
+		return api.Errorf(api.KindRefused, "guest vm1 was moved from node1 to %s, and it is not known that it runs", host).
+			With("see that it runs on one host only; then: holdfast host forget " + string(host) + " --force")
+	}
+	f.Guests = slices.Delete(all, i, i+1)
+	return nil
 }
 
 // Drain begins a job.

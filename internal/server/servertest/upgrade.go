@@ -155,13 +155,13 @@ func (f *Upgrades) GatherFacts(_ context.Context, request []byte) ([]byte, error
 }
 
 // SendGuest is as server.Upgrades wants it.
-func (f *Upgrades) SendGuest(_ context.Context, uuid, name string, to cluster.HostID) error {
+func (f *Upgrades) SendGuest(_ context.Context, uuid, name string, to cluster.HostID, network string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if uuid == "" {
 		return api.Errorf(api.KindInvalid, "guest %q: no such guest runs here", name)
 	}
-	f.sent = append(f.sent, fmt.Sprintf("%s to %s", name, to))
+	f.sent = append(f.sent, fmt.Sprintf("%s to %s over %s", name, to, network))
 	return nil
 }
 

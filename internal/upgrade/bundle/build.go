@@ -14,8 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/internal/strictyaml"
 	"holdfast/internal/upgrade"
-	"holdfast/internal/upgrade/bundle/strictyaml"
 )
 
 // BuildOptions say how a bundle is built.

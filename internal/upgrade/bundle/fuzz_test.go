@@ -10,8 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/strictyaml"
 	"holdfast/internal/upgrade"
-	"holdfast/internal/upgrade/bundle/strictyaml"
 )
 
 // FuzzVerify: whatever the bytes are, nothing panics, and what is unpacked is

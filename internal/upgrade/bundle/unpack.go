@@ -13,8 +13,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/strictyaml"
 	"holdfast/internal/upgrade"
-	"holdfast/internal/upgrade/bundle/strictyaml"
 )
 
 // partial is how the directory of an unpack that is not done begins; the

@@ -10,8 +10,8 @@ import (
 
 	"aead.dev/minisign"
 
+	"holdfast/internal/strictyaml"
 	"holdfast/internal/upgrade"
-	"holdfast/internal/upgrade/bundle/strictyaml"
 )
 
 // sink takes what a package holds. Nothing is proved before the end.

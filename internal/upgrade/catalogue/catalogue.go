@@ -11,10 +11,14 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/strictyaml"
 	"holdfast/internal/upgrade/path"
 )
 
@@ -27,7 +31,8 @@ const (
 	// CAS is the catalogue of the CAS virtualization platform.
 	CAS = BuiltIn + "cas"
 
-	maxFile = 2 << 20 // bytes; MaxVersions of package path fit
+	maxFile       = 2 << 20 // bytes; MaxVersions of package path fit
+	maxComponents = 1000
 )
 
 // Faults is all that is wrong in one catalogue.
@@ -98,4 +103,44 @@ func Parse(name string, data []byte) (*path.Catalogue, error) {
 		return nil, &Faults{name, faults}
 	}
 	return c, nil
+}
+
+func decode(data []byte) (path.Spec, []path.Fault) {
+	if len(data) > maxFile {
+		return path.Spec{}, []path.Fault{{Path: strictyaml.Whole, Want: fmt.Sprintf("want at most %d bytes", maxFile)}}
+	}
+	var spec path.Spec
+	var faults []path.Fault
+	for _, f := range strictyaml.Decode(data, &spec) {
+		faults = append(faults, path.Fault(f))
+	}
+	if n := len(spec.Components); n > maxComponents { // each is compared with the others
+		faults = append(faults, path.Fault{Path: "components", Value: strconv.Itoa(n), Want: fmt.Sprintf("want at most %d of them", maxComponents)})
+	}
+	return spec, append(faults, tidy(&spec)...)
+}
+
+// tidy folds white space in the texts for people, which may have several lines,
+// and refuses what no terminal should get to see. All other fields are names,
+// versions and patterns, which have a strict form.
+func tidy(spec *path.Spec) []path.Fault {
+	var faults []path.Fault
+	fold := func(text *string, list string, i int, field string) {
+		if !utf8.ValidString(*text) || strings.ContainsFunc(*text, func(r rune) bool { return unicode.IsControl(r) && r != '\n' }) {
+			at := fmt.Sprintf("%s[%d].%s", list, i, field)
+			faults = append(faults, path.Fault{Path: at, Value: strictyaml.Shorten(*text), Want: "want text without control characters"})
+		}
+		*text = strings.Join(strings.Fields(*text), " ")
+	}
+	for i := range spec.Versions {
+		fold(&spec.Versions[i].Kernel, "versions", i, "kernel")
+	}
+	for i := range spec.Families {
+		fold(&spec.Families[i].Text, "families", i, "text")
+	}
+	for i := range spec.Rules {
+		fold(&spec.Rules[i].Text, "rules", i, "text")
+		fold(&spec.Rules[i].Remedy, "rules", i, "remedy")
+	}
+	return faults
 }

@@ -27,6 +27,9 @@
 // needs no host. The order of its hosts is the order in which they are dealt with.
 // What else agents report may be in it, too, and counts for nothing: see
 // upgrade.Overlay.
+//
+// Guests of several hosts may have one name. Then an overlay tells them apart by their
+// uuid, or by the host where each is now.
 package invfile
 
 import (
@@ -44,8 +47,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/strictyaml"
 	"holdfast/internal/upgrade"
-	"holdfast/internal/upgrade/bundle/strictyaml"
 )
 
 // Format is the only format of these files.
@@ -163,6 +166,7 @@ type vm struct {
 	Fixed     []string       `json:"fixed"`
 	Busy      string         `json:"busy"`
 	Protected bool           `json:"protected"`
+	Halted    bool           `json:"halted"`
 	Policy    upgrade.Policy `json:"policy"`
 }
 
@@ -191,7 +195,7 @@ type checker struct {
 	overlay bool // hosts may be missing: agents report them
 	faults  []Fault
 	hosts   map[cluster.HostID]bool
-	vms     map[string]bool
+	vms     map[string]bool // by what a VM is known by, see vmName
 }
 
 func (c *checker) add(path, value, want string) {
@@ -299,9 +303,21 @@ func (c *checker) host(at string, h *host) upgrade.Host {
 	}
 }
 
+// vmName wants to know each VM from the others: by its UUID, or by its name, and its host
+// where that is given.
+func (c *checker) vmName(at string, v *vm) {
+	c.want(v.UUID == "" || !c.vms["uuid "+v.UUID], at+".uuid", v.UUID, "want a UUID that no other VM has")
+	bare := v.UUID == "" && v.Host == ""
+	there, name := "at "+string(v.Host)+"/"+v.Name, "name "+v.Name
+	c.want(v.Name != "" && (v.Host == "" || !c.vms[there]), at+".name", v.Name, "want a name that no other VM of the host has")
+	c.want(!c.vms["bare "+v.Name] && !(bare && c.vms[name]), at+".name", v.Name, "want a name that no other VM has, or tell them apart by uuid or host")
+	for key, is := range map[string]bool{"uuid " + v.UUID: v.UUID != "", there: v.Host != "", name: true, "bare " + v.Name: bare} {
+		c.vms[key] = c.vms[key] || is
+	}
+}
+
 func (c *checker) vm(at string, v *vm) upgrade.VM {
-	c.want(v.Name != "" && !c.vms[v.Name], at+".name", v.Name, "want a name that no other VM has")
-	c.vms[v.Name] = true
+	c.vmName(at, v)
 	c.want(c.knows(v.Host) || c.overlay && v.Host == "", at+".host", v.Host, "want the name of a host of this file")
 	c.want(v.MemoryMiB >= 0, at+".memoryMiB", v.MemoryMiB, "want 0 or more")
 	c.want(v.CPUs >= 0, at+".cpus", v.CPUs, "want 0 or more")
@@ -310,6 +326,6 @@ func (c *checker) vm(at string, v *vm) upgrade.VM {
 	c.want(slices.Contains(known, v.Policy), at+".policy", v.Policy, "want ask, stop, cold or skip")
 	return upgrade.VM{
 		Name: v.Name, UUID: v.UUID, Host: v.Host, MemoryMiB: v.MemoryMiB, CPUs: v.CPUs, Running: v.Running, Dirty: float64(v.Dirty),
-		System: v.System, Fixed: v.Fixed, Busy: v.Busy, Protected: v.Protected, Policy: v.Policy,
+		System: v.System, Fixed: v.Fixed, Busy: v.Busy, Protected: v.Protected, Halted: v.Halted, Policy: v.Policy,
 	}
 }

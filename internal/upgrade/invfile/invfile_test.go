@@ -100,15 +100,21 @@ func TestParseOverlay(t *testing.T) {
 	if inv.Hosts[0].Labels["a"] != "b" || inv.VMs[0].Policy != upgrade.PolicyStop || inv.Pair == nil || inv.Version != "" {
 		t.Errorf("%+v", inv)
 	}
+	if inv, faults := ParseOverlay([]byte("format: 1\nvms: [{name: v, host: a}, {name: v, host: b}, {name: v, uuid: u}, {name: v, uuid: w, host: c}]")); len(faults) > 0 || len(inv.VMs) != 4 {
+		t.Errorf("guests of one name: %+v, %v", inv, faults)
+	}
 	if inv, faults := ParseOverlay([]byte("format: 1")); len(faults) > 0 || !reflect.DeepEqual(inv, upgrade.Inventory{}) {
 		t.Errorf("%+v, %v", inv, faults)
 	}
 	for text, want := range map[string]string{
-		"x: 1":                              `{x x unknown field`,
-		"running: v":                        `{running v want none: the cluster knows it}`,
-		"hosts: [{name: a}, {name: a}]":     `{hosts[1].name a want a name that no other host has}`,
-		"vms: [{name: v, policy: x}]":       `{vms[0].policy x want ask`,
-		`pair: {nodes: [a, ""], active: a}`: `{pair.nodes[1]  want the name of a host`,
+		"x: 1":                                 `{x x unknown field`,
+		"running: v":                           `{running v want none: the cluster knows it}`,
+		"hosts: [{name: a}, {name: a}]":        `{hosts[1].name a want a name that no other host has}`,
+		"vms: [{name: v, policy: x}]":          `{vms[0].policy x want ask`,
+		"vms: [{name: v}, {name: v}]":          `{vms[1].name v want a name that no other VM has, or tell them apart by uuid or host`,
+		"vms: [{name: v}, {name: v, uuid: u}]": `{vms[1].name v want a name that no other VM has, or`,
+		"vms: [{name: v, host: a}, {name: v}]": `{vms[1].name v want a name that no other VM has, or`,
+		`pair: {nodes: [a, ""], active: a}`:    `{pair.nodes[1]  want the name of a host`,
 	} {
 		if _, faults := ParseOverlay([]byte("format: 1\n" + text)); len(faults) == 0 || !strings.HasPrefix(fmt.Sprint(faults[0]), want) {
 			t.Errorf("%s: %v, want %s", text, faults, want)
@@ -139,33 +145,34 @@ func TestEveryFieldIsThere(t *testing.T) {
 func TestFaults(t *testing.T) {
 	base := "format: 1\nversion: v\nhosts:\n- {name: a, memoryMiB: 1}\n"
 	for text, want := range map[string]string{
-		"":                                                                   `format: value "0": want 1`,
-		base + "x: 1\n":                                                      `x: value "x": unknown field`,
-		base + "version: w\n":                                                `version: value "w": duplicate key`,
-		base + "- {name: a}\n":                                               `hosts[1].name: value "a": want a name that no other host has`,
-		base + "- {name: 5}\n":                                               `hosts[1].name: value "5": want a string`,
-		base + "- {name: -x}\n":                                              `hosts[1].name: value "-x": want a host name`,
-		base + "- {name: b, memoryMiB: -1}\n":                                `hosts[1].memoryMiB: value "-1": want 0 or more`,
-		base + "- {name: b, memoryMiB: 1.5}\n":                               `hosts[1].memoryMiB: value "1.5": want a whole number`,
-		base + "- {name: b, roles: [king]}\n":                                `hosts[1].roles[0]: value "king": want manager or host`,
-		base + "- {name: b, labels: [x]}\n":                                  `hosts[1].labels[0]: value "x": want KEY=VALUE`,
-		base + "- {name: b, labels: [x=1, x=2]}\n":                           `hosts[1].labels[1]: value "x=2": want KEY=VALUE, each key once`,
-		base + "- {name: b, pools: [{kind: x}]}\n":                           `hosts[1].pools[0].name: value "": want a name`,
-		base + "vms: [{name: v, host: z}]\n":                                 `vms[0].host: value "z": want the name of a host`,
-		base + "vms: [{name: v, host: a}, {name: v, host: a}]\n":             `vms[1].name: value "v": want a name that no other VM has`,
-		base + "vms: [{name: v, host: a, policy: never}]\n":                  `vms[0].policy: value "never"`,
-		base + "pair: {nodes: [a], active: b}\n":                             `pair.nodes: value "[a]": want two hosts`,
-		base + "ha: {switchOff: [x]}\n":                                      `ha.switchOn: value "": want a program`,
-		base + "backups: [{provider: x}]\n":                                  `backups[0].name: value "": want a name`,
-		base + "backups: [{name: a, provider: x}, {name: a, provider: x}]\n": `backups[1].name: value "a": want a name that no other backup has`,
-		base + "backups: [{name: a}]\n":                                      `backups[0].provider: value "": want files`,
-		base + "backups: [{name: a, provider: x, settings: [1]}]\n":          `backups[0].settings: value "[1]": want names with values`,
-		base + "backups: [{name: a, provider: x, settings: {b: 1, b: 2}}]\n": `backups[0].settings.b: value "2": duplicate key`,
-		base + "status: {cluster: [c]}\n":                                    `status.cluster: value "[c]": want the absolute path`,
-		base + "status: {replication: [[/a], []]}\n":                         `status.replication[1]: value "[]": want the absolute path`,
-		base + "status: {versionFile: v}\n":                                  `status.versionFile: value "v": want an absolute path`,
-		"format: 2\nversion: v\nhosts: []\n":                                 `hosts: value "": want at least one host`,
-		"a: [":                                                               `malformed YAML`,
+		"":                                                       `format: value "0": want 1`,
+		base + "x: 1\n":                                          `x: value "x": unknown field`,
+		base + "version: w\n":                                    `version: value "w": duplicate key`,
+		base + "- {name: a}\n":                                   `hosts[1].name: value "a": want a name that no other host has`,
+		base + "- {name: 5}\n":                                   `hosts[1].name: value "5": want a string`,
+		base + "- {name: -x}\n":                                  `hosts[1].name: value "-x": want a host name`,
+		base + "- {name: b, memoryMiB: -1}\n":                    `hosts[1].memoryMiB: value "-1": want 0 or more`,
+		base + "- {name: b, memoryMiB: 1.5}\n":                   `hosts[1].memoryMiB: value "1.5": want a whole number`,
+		base + "- {name: b, roles: [king]}\n":                    `hosts[1].roles[0]: value "king": want manager or host`,
+		base + "- {name: b, labels: [x]}\n":                      `hosts[1].labels[0]: value "x": want KEY=VALUE`,
+		base + "- {name: b, labels: [x=1, x=2]}\n":               `hosts[1].labels[1]: value "x=2": want KEY=VALUE, each key once`,
+		base + "- {name: b, pools: [{kind: x}]}\n":               `hosts[1].pools[0].name: value "": want a name`,
+		base + "vms: [{name: v, host: z}]\n":                     `vms[0].host: value "z": want the name of a host`,
+		base + "vms: [{name: v, host: a}, {name: v, host: a}]\n": `vms[1].name: value "v": want a name that no other VM of the host has`,
+		base + "vms: [{name: v, uuid: u, host: a}, {name: w, uuid: u, host: a}]\n": `vms[1].uuid: value "u": want a UUID that no other VM has`,
+		base + "vms: [{name: v, host: a, policy: never}]\n":                        `vms[0].policy: value "never"`,
+		base + "pair: {nodes: [a], active: b}\n":                                   `pair.nodes: value "[a]": want two hosts`,
+		base + "ha: {switchOff: [x]}\n":                                            `ha.switchOn: value "": want a program`,
+		base + "backups: [{provider: x}]\n":                                        `backups[0].name: value "": want a name`,
+		base + "backups: [{name: a, provider: x}, {name: a, provider: x}]\n":       `backups[1].name: value "a": want a name that no other backup has`,
+		base + "backups: [{name: a}]\n":                                            `backups[0].provider: value "": want files`,
+		base + "backups: [{name: a, provider: x, settings: [1]}]\n":                `backups[0].settings: value "[1]": want names with values`,
+		base + "backups: [{name: a, provider: x, settings: {b: 1, b: 2}}]\n":       `backups[0].settings.b: value "2": duplicate key`,
+		base + "status: {cluster: [c]}\n":                                          `status.cluster: value "[c]": want the absolute path`,
+		base + "status: {replication: [[/a], []]}\n":                               `status.replication[1]: value "[]": want the absolute path`,
+		base + "status: {versionFile: v}\n":                                        `status.versionFile: value "v": want an absolute path`,
+		"format: 2\nversion: v\nhosts: []\n":                                       `hosts: value "": want at least one host`,
+		"a: [":                                                                     `malformed YAML`,
 	} {
 		_, faults := Parse([]byte(text))
 		var all []string

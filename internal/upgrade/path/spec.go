@@ -42,6 +42,12 @@ type Known struct {
 	Excludes []string `json:"excludes"` // components that it does not run with
 }
 
+// FromText reads the short form: a version without attributes.
+func (k *Known) FromText(s string) error {
+	k.Version = s
+	return nil
+}
+
 // Family is a family of scheme cas that may be given in place of the version
 // that is installed.
 type Family struct {

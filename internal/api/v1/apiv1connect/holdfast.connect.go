@@ -77,6 +77,10 @@ const (
 	ClusterServiceGetVersionProcedure = "/holdfast.v1.ClusterService/GetVersion"
 	// JobServiceDrainHostProcedure is the fully-qualified name of the JobService's DrainHost RPC.
 	JobServiceDrainHostProcedure = "/holdfast.v1.JobService/DrainHost"
+	// JobServiceListHostsProcedure is the fully-qualified name of the JobService's ListHosts RPC.
+	JobServiceListHostsProcedure = "/holdfast.v1.JobService/ListHosts"
+	// JobServiceForgetHostProcedure is the fully-qualified name of the JobService's ForgetHost RPC.
+	JobServiceForgetHostProcedure = "/holdfast.v1.JobService/ForgetHost"
 	// JobServiceListJobsProcedure is the fully-qualified name of the JobService's ListJobs RPC.
 	JobServiceListJobsProcedure = "/holdfast.v1.JobService/ListJobs"
 	// JobServiceGetJobProcedure is the fully-qualified name of the JobService's GetJob RPC.
@@ -545,6 +549,11 @@ func (UnimplementedClusterServiceHandler) GetVersion(context.Context, *v1.GetVer
 type JobServiceClient interface {
 	// DrainHost begins to move all guests off a host.
 	DrainHost(context.Context, *v1.DrainHostRequest) (*v1.DrainHostResponse, error)
+	// ListHosts returns the hosts that report their guests, whether the management
+	// VM may run there or not, in the order of their names.
+	ListHosts(context.Context, *v1.ListHostsRequest) (*v1.ListHostsResponse, error)
+	// ForgetHost removes what is known of a host that is gone for good.
+	ForgetHost(context.Context, *v1.ForgetHostRequest) (*v1.ForgetHostResponse, error)
 	// ListJobs returns the jobs that run and the last that ran, newest first,
 	// without their steps.
 	ListJobs(context.Context, *v1.ListJobsRequest) (*v1.ListJobsResponse, error)
@@ -571,6 +580,18 @@ func NewJobServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...
 			connect.WithSchema(jobServiceMethods.ByName("DrainHost")),
 			connect.WithClientOptions(opts...),
 		),
+		listHosts: connect.NewClient[v1.ListHostsRequest, v1.ListHostsResponse](
+			httpClient,
+			baseURL+JobServiceListHostsProcedure,
+			connect.WithSchema(jobServiceMethods.ByName("ListHosts")),
+			connect.WithClientOptions(opts...),
+		),
+		forgetHost: connect.NewClient[v1.ForgetHostRequest, v1.ForgetHostResponse](
+			httpClient,
+			baseURL+JobServiceForgetHostProcedure,
+			connect.WithSchema(jobServiceMethods.ByName("ForgetHost")),
+			connect.WithClientOptions(opts...),
+		),
 		listJobs: connect.NewClient[v1.ListJobsRequest, v1.ListJobsResponse](
 			httpClient,
 			baseURL+JobServiceListJobsProcedure,
@@ -595,6 +616,8 @@ func NewJobServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...
 // jobServiceClient implements JobServiceClient.
 type jobServiceClient struct {
 	drainHost  *connect.Client[v1.DrainHostRequest, v1.DrainHostResponse]
+	listHosts  *connect.Client[v1.ListHostsRequest, v1.ListHostsResponse]
+	forgetHost *connect.Client[v1.ForgetHostRequest, v1.ForgetHostResponse]
 	listJobs   *connect.Client[v1.ListJobsRequest, v1.ListJobsResponse]
 	getJob     *connect.Client[v1.GetJobRequest, v1.GetJobResponse]
 	commandJob *connect.Client[v1.CommandJobRequest, v1.CommandJobResponse]
@@ -603,6 +626,24 @@ type jobServiceClient struct {
 // DrainHost calls holdfast.v1.JobService.DrainHost.
 func (c *jobServiceClient) DrainHost(ctx context.Context, req *v1.DrainHostRequest) (*v1.DrainHostResponse, error) {
 	response, err := c.drainHost.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ListHosts calls holdfast.v1.JobService.ListHosts.
+func (c *jobServiceClient) ListHosts(ctx context.Context, req *v1.ListHostsRequest) (*v1.ListHostsResponse, error) {
+	response, err := c.listHosts.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ForgetHost calls holdfast.v1.JobService.ForgetHost.
+func (c *jobServiceClient) ForgetHost(ctx context.Context, req *v1.ForgetHostRequest) (*v1.ForgetHostResponse, error) {
+	response, err := c.forgetHost.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
 	}
@@ -640,6 +681,11 @@ func (c *jobServiceClient) CommandJob(ctx context.Context, req *v1.CommandJobReq
 type JobServiceHandler interface {
 	// DrainHost begins to move all guests off a host.
 	DrainHost(context.Context, *v1.DrainHostRequest) (*v1.DrainHostResponse, error)
+	// ListHosts returns the hosts that report their guests, whether the management
+	// VM may run there or not, in the order of their names.
+	ListHosts(context.Context, *v1.ListHostsRequest) (*v1.ListHostsResponse, error)
+	// ForgetHost removes what is known of a host that is gone for good.
+	ForgetHost(context.Context, *v1.ForgetHostRequest) (*v1.ForgetHostResponse, error)
 	// ListJobs returns the jobs that run and the last that ran, newest first,
 	// without their steps.
 	ListJobs(context.Context, *v1.ListJobsRequest) (*v1.ListJobsResponse, error)
@@ -660,6 +706,18 @@ func NewJobServiceHandler(svc JobServiceHandler, opts ...connect.HandlerOption) 
 		JobServiceDrainHostProcedure,
 		svc.DrainHost,
 		connect.WithSchema(jobServiceMethods.ByName("DrainHost")),
+		connect.WithHandlerOptions(opts...),
+	)
+	jobServiceListHostsHandler := connect.NewUnaryHandlerSimple(
+		JobServiceListHostsProcedure,
+		svc.ListHosts,
+		connect.WithSchema(jobServiceMethods.ByName("ListHosts")),
+		connect.WithHandlerOptions(opts...),
+	)
+	jobServiceForgetHostHandler := connect.NewUnaryHandlerSimple(
+		JobServiceForgetHostProcedure,
+		svc.ForgetHost,
+		connect.WithSchema(jobServiceMethods.ByName("ForgetHost")),
 		connect.WithHandlerOptions(opts...),
 	)
 	jobServiceListJobsHandler := connect.NewUnaryHandlerSimple(
@@ -684,6 +742,10 @@ func NewJobServiceHandler(svc JobServiceHandler, opts ...connect.HandlerOption) 
 		switch r.URL.Path {
 		case JobServiceDrainHostProcedure:
 			jobServiceDrainHostHandler.ServeHTTP(w, r)
+		case JobServiceListHostsProcedure:
+			jobServiceListHostsHandler.ServeHTTP(w, r)
+		case JobServiceForgetHostProcedure:
+			jobServiceForgetHostHandler.ServeHTTP(w, r)
 		case JobServiceListJobsProcedure:
 			jobServiceListJobsHandler.ServeHTTP(w, r)
 		case JobServiceGetJobProcedure:
@@ -701,6 +763,14 @@ type UnimplementedJobServiceHandler struct{}
 
 func (UnimplementedJobServiceHandler) DrainHost(context.Context, *v1.DrainHostRequest) (*v1.DrainHostResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.JobService.DrainHost is not implemented"))
+}
+
+func (UnimplementedJobServiceHandler) ListHosts(context.Context, *v1.ListHostsRequest) (*v1.ListHostsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.JobService.ListHosts is not implemented"))
+}
+
+func (UnimplementedJobServiceHandler) ForgetHost(context.Context, *v1.ForgetHostRequest) (*v1.ForgetHostResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.JobService.ForgetHost is not implemented"))
 }
 
 func (UnimplementedJobServiceHandler) ListJobs(context.Context, *v1.ListJobsRequest) (*v1.ListJobsResponse, error) {

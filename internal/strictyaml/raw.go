@@ -60,7 +60,7 @@ func (d *decoder) plainObject(path string, members yaml.MapSlice, depth int) map
 			d.fault(path, m.Key, "a field name must be a string, quote it")
 			continue
 		}
-		at := join(path, key)
+		at := Field(path, key)
 		if _, twice := out[key]; twice {
 			d.fault(at, m.Value, "duplicate key: each field may be given only once")
 			continue

@@ -5,25 +5,20 @@
 package strictyaml
 
 import (
-	"bytes"
 	"encoding"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"reflect"
-	"regexp"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"go.yaml.in/yaml/v2"
 )
 
 // Fault is one thing that does not fit.
 type Fault struct {
-	Path  string // field, such as modules[2].name; LINE:1 for malformed text; (file) for the whole
-	Value string // what was found
+	Path  string // field, such as modules[2].name; LINE:COLUMN for malformed text; Whole
+	Value string // what was found, shortened
 	Want  string // what is allowed there
 }
 
@@ -32,18 +27,22 @@ type TextForm interface {
 	FromText(s string) error
 }
 
-const (
-	wholeDoc = "(file)"
-	maxDepth = 32 // levels of nesting
-)
+// maxDepth is how many levels of nesting are read.
+const maxDepth = 32
+
+// maxFaults is how many faults are told of one document: more help nobody.
+const maxFaults = 100
 
 // Decode reads one document into v, a pointer to a struct. What fits is filled
 // in, also when something else does not. Whoever calls limits the size of data.
+// It tells at most 100 faults.
 func Decode(data []byte, v any) []Fault {
 	d := &decoder{}
-	if doc, ok := d.parse(data); ok {
-		d.value("", doc, reflect.ValueOf(v).Elem(), 0)
+	doc, fault := Document(data)
+	if fault != nil {
+		return []Fault{*fault}
 	}
+	d.value("", doc, reflect.ValueOf(v).Elem(), 0)
 	return d.faults
 }
 
@@ -51,50 +50,11 @@ type decoder struct{ faults []Fault }
 
 func (d *decoder) fault(path string, value any, want string) {
 	if path == "" {
-		path = wholeDoc
+		path = Whole
 	}
-	d.faults = append(d.faults, Fault{path, show(value), want})
-}
-
-// parse reads the text. MapSlice keeps doubled keys, which a map would lose.
-func (d *decoder) parse(data []byte) (yaml.MapSlice, bool) {
-	if !utf8.Valid(data) {
-		d.fault("", "", "the file must be UTF-8")
-		return nil, false
+	if len(d.faults) < maxFaults {
+		d.faults = append(d.faults, Fault{path, Shorten(show(value)), want})
 	}
-	// The library drops merge keys silently when it keeps the order.
-	if i := bytes.Index(data, []byte("<<")); i >= 0 {
-		d.fault(line(data[:i]), "<<", "YAML merge keys are not supported, write the fields out")
-		return nil, false
-	}
-	dec := yaml.NewDecoder(bytes.NewReader(data))
-	var doc yaml.MapSlice
-	if err := dec.Decode(&doc); err != nil && !errors.Is(err, io.EOF) {
-		d.malformed(err)
-		return nil, false
-	}
-	var more any
-	switch err := dec.Decode(&more); {
-	case err == nil:
-		d.fault("", "---", "want one YAML document, not several")
-		return nil, false
-	case !errors.Is(err, io.EOF):
-		d.malformed(err)
-		return nil, false
-	}
-	return doc, true
-}
-
-func line(before []byte) string { return fmt.Sprintf("%d:1", bytes.Count(before, []byte("\n"))+1) }
-
-// malformed reports an error of the library, at its line if it names one.
-func (d *decoder) malformed(err error) {
-	text := strings.Join(strings.Fields(err.Error()), " ")
-	path := wholeDoc
-	if m := regexp.MustCompile(`line (\d+)`).FindStringSubmatch(text); m != nil {
-		path = m[1] + ":1"
-	}
-	d.fault(path, "", "malformed YAML: "+text)
 }
 
 // value fills v from y. null leaves the zero value, like a missing field.
@@ -116,9 +76,13 @@ func (d *decoder) value(path string, y any, v reflect.Value, depth int) {
 			d.text(path, s, t.FromText(s))
 			return
 		}
+		if _, long := y.(yaml.MapSlice); !long {
+			d.wrong(path, y, aString+" or an object")
+			return
+		}
 	case encoding.TextUnmarshaler:
 		if !isText {
-			d.wrong(path, y, "a string")
+			d.wrong(path, y, aString)
 			return
 		}
 		d.text(path, s, t.UnmarshalText([]byte(s)))
@@ -149,7 +113,7 @@ func (d *decoder) scalar(path string, y any, v reflect.Value) {
 	case reflect.String:
 		s, ok := y.(string)
 		if !ok {
-			d.wrong(path, y, "a string")
+			d.wrong(path, y, aString)
 			return
 		}
 		v.SetString(s)
@@ -162,7 +126,7 @@ func (d *decoder) scalar(path string, y any, v reflect.Value) {
 		v.SetBool(b)
 	case reflect.Int, reflect.Int64:
 		n, err := strconv.ParseInt(fmt.Sprint(y), 10, v.Type().Bits())
-		if isText := kind(y) == "a string"; isText || err != nil {
+		if _, isText := y.(string); isText || err != nil {
 			d.wrong(path, y, "a whole number")
 			return
 		}
@@ -201,7 +165,7 @@ func (d *decoder) object(path string, y any, v reflect.Value, depth int) {
 			d.fault(path, m.Key, "a field name must be a string, quote it")
 			continue
 		}
-		at := join(path, key)
+		at := Field(path, key)
 		i, known := fields[key]
 		switch {
 		case !known:
@@ -227,15 +191,27 @@ func fieldsOf(t reflect.Type) (index map[string]int, names []string) {
 	return index, names
 }
 
+// aString is how a text is called in faults.
+const aString = "a string"
+
+// wrong notes a value of another type. A version such as 2.0 is a number to YAML.
 func (d *decoder) wrong(path string, y any, want string) {
-	d.fault(path, y, "want "+want+", not "+kind(y))
+	text := "want " + want + ", not " + kind(y)
+	switch y.(type) {
+	case []any, yaml.MapSlice:
+	default:
+		if strings.HasPrefix(want, aString) {
+			text += ": put it in quotes"
+		}
+	}
+	d.fault(path, y, text)
 }
 
 // kind names the type of a YAML value.
 func kind(y any) string {
 	switch y.(type) {
 	case string:
-		return "a string"
+		return aString
 	case bool:
 		return "true or false"
 	case []any:
@@ -253,19 +229,4 @@ func show(y any) string {
 		return kind(y)
 	}
 	return fmt.Sprint(y)
-}
-
-// join returns the path of a key below path.
-func join(path, key string) string {
-	const shown = 80
-	if r := []rune(key); len(r) > shown {
-		key = string(r[:shown]) + "..."
-	}
-	if strings.Trim(strings.ToLower(key), "abcdefghijklmnopqrstuvwxyz0123456789_-") != "" || key == "" {
-		return path + "[" + strconv.Quote(key) + "]"
-	}
-	if path == "" {
-		return key
-	}
-	return path + "." + key
 }

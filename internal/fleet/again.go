@@ -1,0 +1,94 @@
+package fleet
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"holdfast/internal/api"
+	"holdfast/internal/cluster"
+	"holdfast/internal/job"
+	"holdfast/internal/upgrade"
+)
+
+// upgradeJournal loads the last upgrade. When it took several runs, they are one: what
+// each has done counts, and the status is that of the last.
+func (s *Service) upgradeJournal(ctx context.Context, st State) (journal, error) {
+	var out journal
+	for i, id := range append(slices.Clone(st.Earlier), st.Run) {
+		next, err := readJournal(ctx, s.Store, id)
+		if err != nil {
+			return out, err
+		}
+		if i > 0 {
+			next.plan, next.Records = upgrade.Join(out.plan, out.Records, next.plan, next.Records)
+		}
+		out = next
+	}
+	return out, nil
+}
+
+// goesOn finds out whether an upgrade to a bundle goes on with one that was aborted: of
+// the same bundle, and before anything was rolled back.
+func (s *Service) goesOn(ctx context.Context, p *planned, sha string) error {
+	st := p.state
+	if st.Run == "" || st.Committed || sha != st.Bundle.SHA256 {
+		return nil
+	}
+	j, err := s.upgradeJournal(ctx, st)
+	if err != nil {
+		return err
+	}
+	if st.Last != st.Run {
+		last, err := readJournal(ctx, s.Store, st.Last)
+		if err != nil || !last.changedNothing() {
+			return err
+		}
+		j.status.Active, j.status.Kept = last.status.Active, last.status.Kept
+	}
+	if p.again = j.Job.State == job.Ended && j.status.Cluster == upgrade.Rollup; p.again {
+		p.journal = j
+	}
+	return nil
+}
+
+// changedNothing reports whether a job is a rollback that has ended and has left all as
+// it was: the upgrade may go on as if it had not been.
+func (j *journal) changedNothing() bool {
+	return j.plan.Purpose == upgrade.ForRollback && j.Job.State == job.Ended && j.status.Cluster == upgrade.Rollup && len(j.status.Undone) == 0 &&
+		!slices.ContainsFunc(slices.Collect(maps.Values(j.status.Hosts)), func(h upgrade.HostState) bool {
+			return h == upgrade.HostRolldown || h == upgrade.HostRolldownDone
+		})
+}
+
+// keptBackups are the hosts that must keep the backups of earlier upgrades, as the last
+// job says.
+func (s *Service) keptBackups(ctx context.Context, st State) (map[cluster.HostID]string, error) {
+	if st.Last == "" {
+		return nil, nil
+	}
+	last, err := readJournal(ctx, s.Store, st.Last)
+	return last.status.Kept, err
+}
+
+// notOver is the refusal to begin beside an upgrade that has ended half-way, or waits
+// for its commit.
+func notOver(st State, last *journal) error {
+	cluster := last.status.Cluster
+	err := api.Errorf(api.KindRefused, "the upgrade to %s %s (%s) is not over: the cluster is %s", st.Bundle.Name, st.To, st.Run, cluster)
+	if cluster == upgrade.Rollup && (st.Last == st.Run || last.changedNothing()) {
+		return err.With("finish it by a second run of its own bundle, or roll it back first: holdfast upgrade run, holdfast upgrade rollback")
+	}
+	return err.With("commit it or roll it back first: holdfast upgrade commit, holdfast upgrade rollback")
+}
+
+// switchesHA reports whether the upgrade has a step that switches the platform's HA off.
+func (j *journal) switchesHA() bool {
+	return slices.ContainsFunc(j.plan.Steps(), func(s job.Step) bool { return s.Kind == upgrade.KindHAOff })
+}
+
+// keepsHA reports whether the platform's HA is the upgrade's to switch. It is not when it
+// was off before, unless the earlier run has switched it off.
+func (p *planned) keepsHA(before *bool) bool {
+	return before == nil || *before || p.again && p.journal.switchesHA()
+}

@@ -1,0 +1,133 @@
+package fleet
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"holdfast/internal/api"
+	"holdfast/internal/cluster"
+	"holdfast/internal/job"
+	"holdfast/internal/store"
+	"holdfast/internal/upgrade"
+)
+
+// Hosts lists the hosts that report, in the order of their names.
+func (s *Service) Hosts(context.Context) ([]api.GuestHost, error) {
+	seen, ok := s.view.Seen()
+	if !ok {
+		return nil, fmt.Errorf("the hosts' reports are not read yet: %w", store.ErrRetry)
+	}
+	now := time.Now()
+	var out []api.GuestHost
+	for name, h := range seen {
+		x := api.GuestHost{Name: name, Addr: h.Addr, Agent: h.Agent, Up: h.up(now), Silent: now.Sub(h.SeenAt), Problem: h.Problem}
+		for _, vm := range h.VMs {
+			if vm.Running {
+				x.Guests++
+			}
+		}
+		out = append(out, x)
+	}
+	slices.SortFunc(out, func(a, b api.GuestHost) int { return compare(string(a.Name), string(b.Name)) })
+	return out, nil
+}
+
+// Forget removes what is known of a host that is gone for good. It refuses while
+// the host reports, may have the management VM, is a part of something that is
+// not over, or, without force, was moved a guest from or to of which nobody knows
+// whether it runs.
+func (s *Service) Forget(ctx context.Context, user string, host cluster.HostID, force bool) error {
+	seen, ok := s.view.Seen()
+	if !ok {
+		return fmt.Errorf("the hosts' reports are not read yet: %w", store.ErrRetry)
+	}
+	h, known := seen[host]
+	switch {
+	case !known:
+		return api.Errorf(api.KindInvalid, "host %q: no host of that name has reported", host)
+	case slices.Contains(s.Cluster.Status().Members, host):
+		return api.Errorf(api.KindRefused, "host %s is in the cluster's configuration: it may have the management VM", host)
+	case h.up(time.Now()):
+		return api.Errorf(api.KindRefused, "host %s reports: it was heard %s ago", host, time.Since(h.SeenAt).Round(time.Second)).
+			With("end its agent first, and switch it off")
+	}
+	if err := s.uninvolved(ctx); err != nil {
+		return err
+	}
+	ops, err := s.leftOf(ctx, host, force)
+	if err != nil {
+		return err
+	}
+	switch _, ok, err := s.Store.Txn(ctx, []store.Cmp{{Key: recordKey(host), Rev: h.Mod}}, ops); {
+	case err != nil:
+		return fmt.Errorf("remove what is known of %s: %w", host, err)
+	case !ok:
+		return api.Errorf(api.KindRefused, "host %s has reported just now", host)
+	}
+	return s.Cluster.Rest(ctx, user, host, false)
+}
+
+// leftOf removes a host's record, and words that nobody needs any more. A word that
+// tells on which host a guest is, or that it must run, is a reason to refuse: without
+// it nobody would know why the guest stands still there, when the host comes back.
+func (s *Service) leftOf(ctx context.Context, host cluster.HostID, force bool) ([]store.Op, error) {
+	ops := []store.Op{{Key: recordKey(host)}}
+	all, _, err := s.Store.List(ctx, carryKeys)
+	if err != nil {
+		return nil, fmt.Errorf("list what guests carry: %w", err)
+	}
+	for _, kv := range all {
+		var c carry
+		err := json.Unmarshal(kv.Value, &c)
+		to := strings.HasPrefix(kv.Key, carryPrefix(host))
+		switch {
+		case err != nil && !to, err == nil && !to && c.From != host:
+		case force:
+			s.Log.Warn("a word about a guest is removed with its host", "key", kv.Key, "word", string(kv.Value))
+			ops = append(ops, store.Op{Key: kv.Key})
+		case err != nil:
+			return nil, api.Errorf(api.KindRefused, "the word %s can not be read: %w", kv.Key, err).With(forceForget(host))
+		case c.Live || c.Start:
+			return nil, api.Errorf(api.KindRefused, "guest %s was moved from %s to %s, and it is not known that it runs", c.Name, c.From, path.Dir(strings.TrimPrefix(kv.Key, carryKeys))).
+				With(forceForget(host))
+		case to:
+			ops = append(ops, store.Op{Key: kv.Key})
+		}
+	}
+	return ops, nil
+}
+
+func forceForget(host cluster.HostID) string {
+	return fmt.Sprintf("see that it runs on one host only; then: holdfast host forget %s --force", host)
+}
+
+// uninvolved refuses when hosts may be a part of something that is not over.
+func (s *Service) uninvolved(ctx context.Context) error {
+	jobs, err := s.List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, j := range jobs {
+		if j.State != string(job.Ended) {
+			return api.Errorf(api.KindRefused, "%s (%s) is %s", j.ID, j.Title, j.State).With("wait for its end, or leave the host out: holdfast upgrade drop HOST")
+		}
+	}
+	st, err := loadState(ctx, s.Store)
+	if err != nil || st.Last == "" {
+		return err
+	}
+	last, err := readJournal(ctx, s.Store, st.Last)
+	if err != nil {
+		return err
+	}
+	if c := last.status.Cluster; c != upgrade.Normal {
+		return api.Errorf(api.KindRefused, "the upgrade to %s is not over: the cluster is %s", st.To, c).
+			With("end it first: holdfast upgrade commit --lost HOST, holdfast upgrade rollback --lost HOST")
+	}
+	return nil
+}

@@ -1,0 +1,124 @@
+package fleet
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+
+	"holdfast/internal/api"
+	"holdfast/internal/cluster"
+	"holdfast/internal/store"
+	"holdfast/internal/store/storetest"
+	"holdfast/internal/upgrade"
+)
+
+// oneMember is a cluster whose configuration names h1; it notes what is asked for.
+type oneMember struct {
+	fakeCluster
+	rested []string
+}
+
+func (m *oneMember) Status() cluster.Status { return cluster.Status{Members: []cluster.HostID{"h1"}} }
+func (m *oneMember) Rest(_ context.Context, user string, h cluster.HostID, on bool) error {
+	if !on {
+		m.rested = append(m.rested, user+" "+string(h))
+	}
+	return nil
+}
+
+func refused(err error) bool {
+	var e *api.Error
+	return errors.As(err, &e) && e.Kind == api.KindRefused
+}
+
+// silence makes a host silent for this one.
+func (r *rig) silence(h cluster.HostID) {
+	r.view.mu.Lock()
+	defer r.view.mu.Unlock()
+	s := r.view.seen[h]
+	s.SeenAt = s.SeenAt.Add(-2 * Silent)
+	r.view.seen[h] = s
+}
+
+func TestAHostIsForgottenWhenItIsGone(t *testing.T) {
+	mem, m := storetest.NewMem(), &oneMember{}
+	r := newRig(t, mem, "h1", func(p *Parts) { p.Cluster = m })
+	full := bare("h2")
+	full.VMs = []upgrade.VM{{Name: "vm1", Host: "h2", Running: true}, {Name: "vm2", Host: "h2"}}
+	r.report(bare("h1"), full)
+	if _, _, err := r.client.Txn(t.Context(), nil, []store.Op{{Key: carryPrefix("h2") + "u1", Value: []byte("{}")}}); err != nil {
+		t.Fatal(err)
+	}
+	for h, want := range map[cluster.HostID]string{"h1": "is in the cluster's configuration", "h2": "reports: it was heard", "h9": "has reported"} {
+		if err := r.Forget(limited(t), "ann", h, false); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", h, err, want)
+		}
+	}
+	r.silence("h2")
+	hosts, err := r.Hosts(t.Context())
+	if err != nil || len(hosts) != 2 || !hosts[0].Up || hosts[1].Up || hosts[1].Guests != 1 || hosts[1].Silent < Silent {
+		t.Fatalf("%+v, %v", hosts, err)
+	}
+	// It comes back while it is being forgotten.
+	stale, _ := r.view.Seen()
+	r.report(full)
+	r.view.mu.Lock()
+	r.view.seen = stale
+	r.view.mu.Unlock()
+	if err := r.Forget(limited(t), "ann", "h2", false); !refused(err) || !strings.Contains(err.Error(), "just now") {
+		t.Errorf("a host that has just reported: %v", err)
+	}
+	if len(m.rested) != 0 {
+		t.Errorf("a host that is not forgotten takes guests again: %v", m.rested)
+	}
+	r.report(full)
+	r.silence("h2")
+	// Of a guest that was moved there, or from there, nobody knows whether it runs.
+	for key, c := range map[string]carry{"fleet-carry/h2/u2": {UUID: "u2", Name: "vm2", From: "h1", Live: true}, "fleet-carry/h1/u3": {UUID: "u3", Name: "vm3", From: "h2", Start: true}} {
+		value, err := json.Marshal(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := r.client.Txn(t.Context(), nil, []store.Op{{Key: key, Value: value}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Forget(limited(t), "ann", "h2", false); !refused(err) || !strings.Contains(err.Error(), c.Name) {
+			t.Errorf("with %s: %v", key, err)
+		}
+		if key == "fleet-carry/h1/u3" {
+			if _, _, err := r.client.Txn(t.Context(), nil, []store.Op{{Key: key}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := r.Forget(limited(t), "ann", "h2", true); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "h2 to be unknown", func() bool {
+		all, err := r.Hosts(t.Context())
+		return err == nil && len(all) == 1
+	})
+	if left, _, err := r.client.List(t.Context(), carryPrefix("h2")); err != nil || len(left) != 0 || len(m.rested) == 0 || m.rested[len(m.rested)-1] != "ann h2" {
+		t.Errorf("left %v, rested %v, %v", left, m.rested, err)
+	}
+}
+
+// TestNobodyIsForgottenInAnUpgrade: the way back and the commit count on it.
+func TestNobodyIsForgottenInAnUpgrade(t *testing.T) {
+	mem, m := storetest.NewMem(), &oneMember{}
+	r := newRig(t, mem, "h1", func(p *Parts) { p.Cluster = m })
+	r.report(bare("h1"), bare("h2"))
+	b := r.bundle("1.1.0")
+	got := r.begin(api.UpgradeRequest{Bundle: b.SHA256, Version: "1.0.0", Options: upgrade.Options{Mode: upgrade.Rolling, KeepGuests: true}})
+	r.silence("h2")
+	if err := r.Forget(limited(t), "ann", "h2", false); !refused(err) || !strings.Contains(err.Error(), got.Job.ID) {
+		t.Errorf("while a job runs: %v", err)
+	}
+	r.end(got.Job.ID, "failed", func(s *upgrade.Status) { s.Cluster = upgrade.Rollup })
+	r.silence("h2")
+	if err := r.Forget(limited(t), "ann", "h2", false); !refused(err) || !strings.Contains(err.Error(), "not over") {
+		t.Errorf("while the cluster is half upgraded: %v", err)
+	}
+}

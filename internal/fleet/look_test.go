@@ -1,0 +1,37 @@
+package fleet
+
+import (
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"holdfast/internal/host/libvirt"
+	"holdfast/internal/upgrade"
+)
+
+// TestPoolsAreReported: with what decides how a reboot deals with them.
+func TestPoolsAreReported(t *testing.T) {
+	got := toldPools([]libvirt.Pool{{Name: "a", Kind: "ocfs2", Shared: true, Paths: 1, Active: true}, {Name: "b", Kind: "dir", Active: true, Transient: true}})
+	want := []upgrade.Pool{{Name: "a", Kind: "ocfs2", Shared: true, Paths: 1, Active: true}, {Name: "b", Kind: "dir", Active: true, Transient: true}}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+// TestRecordSaysThatGuestsAreLetGoOn: hosts that send some go by it. It is told without a hypervisor, too.
+func TestRecordSaysThatGuestsAreLetGoOn(t *testing.T) {
+	f, err := libvirt.NewFleet(libvirt.FleetOptions{Socket: filepath.Join(t.TempDir(), "none")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	l := &Looker{Fleet: f, Host: "h1", Rests: func() bool { return false }, Bundles: func() ([]string, error) { return nil, nil }}
+	r, err := l.Look(t.Context())
+	if err == nil || !r.Blind || !r.CarriesLive {
+		t.Errorf("%v, %+v", err, r)
+	}
+}

@@ -1,0 +1,40 @@
+package libvirt
+
+import (
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// TestFleetListsWhatArrives: a guest that comes is told from one that leaves, and
+// the list does not wait for it.
+func TestFleetListsWhatArrives(t *testing.T) {
+	dir := t.TempDir()
+	hosts := newFleets(t, 2, FleetOptions{Shared: []string{dir}})
+	h, to := hosts[0], hosts[1]
+	s := small{name: "comes", uuid: smallUUID(1), disks: diskXML(fillDisk(t, filepath.Join(dir, "b"), true), "raw")}
+	h.setUp("define", fleetRequest{XML: s.xml()})
+	h.setUp("start", fleetRequest{UUID: s.uuid})
+	if v := h.vms()[s.name]; v.Arriving || v.Job != "" {
+		t.Errorf("before: %+v", v)
+	}
+	r := slow(s, to)
+	going := h.begin(r)
+	h.wait("leaving", func() bool { return h.where(s).Place == Leaving })
+	to.wait("arriving", func() bool { return to.where(s).Place == Arriving })
+	began := time.Now()
+	if v := to.vms()[s.name]; !v.Arriving || v.Job != "migration" || v.Busy != "migration" || v.State == VMOff {
+		t.Errorf("at the target: %+v", v)
+	}
+	if took := time.Since(began); took >= oneLimit {
+		t.Errorf("listed after %v", took)
+	}
+	if v := h.vms()[s.name]; v.Arriving || v.Job != "migration" {
+		t.Errorf("at the source: %+v", v)
+	}
+	h.setUp("suspend", fleetRequest{UUID: s.uuid}) // it changes nothing any more, so the migration ends
+	if a, err := h.end(r, going); err != nil {
+		t.Fatalf("%+v: %v", a.Fleet, err)
+	}
+	to.wait("arrived", func() bool { v := to.vms()[s.name]; return !v.Arriving && v.Job == "" && v.State != VMOff })
+}

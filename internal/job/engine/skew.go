@@ -1,0 +1,90 @@
+package engine
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/job"
+)
+
+// What agents of different versions may do together is job.Together's to say. This
+// file has what the conductor does about it; the worker asks it in mayBegin.
+
+// own is this agent, as its host reports it.
+func (c *Conductor) own(hosts map[cluster.HostID]job.HostState) job.HostState {
+	return job.HostState{Version: hosts[c.Host].Version, Generation: c.Generation}
+}
+
+// leadsNot says why nothing is decided about a foreign job. It is told as a wait
+// and nothing else is written: the next coordinator may be near enough.
+func (c *Conductor) leadsNot(j job.Job, hosts map[cluster.HostID]job.HostState) string {
+	return fmt.Sprintf("%s coordinates and does not lead this job, which was begun by an agent of generation %d: they may be one apart at most; bring the agent of %s to a version of %s",
+		c.own(hosts).AgentOf(c.Host), max(j.Generation, 1), c.Host, job.Fitting(j.Generation))
+}
+
+// apart are the hosts whose agents are too far from this one, or from the one that
+// has made the plan, and why they get no steps. A host that has not reported is not
+// one of them.
+func (c *Conductor) apart(j job.Job, hosts map[cluster.HostID]job.HostState) map[cluster.HostID]string {
+	var out map[cluster.HostID]string
+	for h, s := range hosts {
+		if job.Together(c.Generation, j.Generation, s.Generation) {
+			continue
+		}
+		if out == nil {
+			out = map[cluster.HostID]string{}
+		}
+		out[h] = fmt.Sprintf("%s gets no steps of this job (generation %d) from %s, who coordinates: they may be one apart at most; bring the agent of %s to a version of %s",
+			s.AgentOf(h), max(j.Generation, 1), c.own(hosts).AgentOf(c.Host), h, job.Fitting(c.Generation, j.Generation))
+	}
+	return out
+}
+
+// visible are the hosts as the planner is to see them. In an abort those that get no
+// steps count as away, which an abort does not wait for without end.
+func visible(j job.Job, hosts map[cluster.HostID]job.HostState, apart map[cluster.HostID]string) map[cluster.HostID]job.HostState {
+	if len(apart) == 0 || j.State != job.Aborting {
+		return hosts
+	}
+	out := maps.Clone(hosts)
+	for h := range apart {
+		s := out[h]
+		s.Up = false
+		out[h] = s
+	}
+	return out
+}
+
+// hold takes what hosts that are apart would do out of a decision, and says why
+// what is left for them does not begin.
+func (v *jobView) hold(d job.Decision, apart map[cluster.HostID]string) job.Decision {
+	if len(apart) == 0 {
+		return d
+	}
+	d.Grant = slices.DeleteFunc(slices.Clone(d.Grant), func(step string) bool { return apart[v.steps[step].Host] != "" })
+	waits := map[cluster.HostID]bool{}
+	for id, s := range v.steps {
+		if apart[s.Host] != "" && !v.recs[id].State.Over() {
+			waits[s.Host] = true
+		}
+	}
+	var why []string
+	for _, h := range slices.Sorted(maps.Keys(waits)) {
+		why = append(why, apart[h])
+	}
+	d.Waits = append(why, d.Waits...) // the cause comes first
+	return d
+}
+
+// begins reports whether the agent that a step was granted to begins it. The
+// coordinator that has granted it may have been another one, and the host's agent,
+// too. Steps without a host are this agent's.
+func (c *Conductor) begins(j job.Job, r job.Record, hosts map[cluster.HostID]job.HostState) bool {
+	s, known := hosts[r.Work.Host]
+	if r.Work.Host == "" {
+		s, known = c.own(hosts), true
+	}
+	return !known || job.Together(s.Generation, r.Generation, j.Generation)
+}

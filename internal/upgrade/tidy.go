@@ -1,0 +1,144 @@
+package upgrade
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/job"
+)
+
+// whyLost says of a host that is left out that an operator has named it as lost.
+const whyLost = "lost, by the operator's word"
+
+// tidies makes the stage in which what runs have left on hosts goes. Hosts that may
+// still need their backups keep all.
+func (b *builder) tidies(hosts []*Host, staged bool) {
+	hosts = slices.DeleteFunc(slices.Clone(hosts), func(h *Host) bool { return b.plan.Begin.Kept[h.Name] != "" })
+	b.add(Stage{Name: "tidy", Kind: Quiet, Limit: quietAtOnce, Chains: perHost(hosts, func(h *Host) Chain {
+		c := b.chain(h)
+		c.tidy(staged)
+		return c.Chain
+	})})
+}
+
+// keptFindings names the hosts that keep what earlier upgrades have left.
+func (b *builder) keptFindings() {
+	for _, h := range slices.Sorted(maps.Keys(b.plan.Begin.Kept)) {
+		if b.hosts[h] == nil {
+			continue
+		}
+		b.find(Finding{
+			Rule: "backups-kept", Level: Warn, Host: h,
+			Text:   fmt.Sprintf("The backups of earlier upgrades stay on the host, in upgrade/backups of its data directory: %s.", b.plan.Begin.Kept[h]),
+			Remedy: "see that the host is well, and restore by hand what is not; the backups may go when it was upgraded and that was committed",
+		})
+	}
+}
+
+// tidy removes what the upgrade has left when all hosts are back and well: nobody goes
+// back on it then. It looks at all hosts of the upgrade, since the bundle was brought to
+// those that were not touched, too.
+func (r *rollback) tidy() {
+	for h, s := range r.plan.Begin.Hosts {
+		if s != HostRolldownDone && !slices.ContainsFunc(r.part, func(p *Host) bool { return p.Name == h }) {
+			return
+		}
+	}
+	var hosts []*Host
+	for _, p := range r.upgrade.Hosts {
+		if h := r.hosts[p.Name]; h != nil && !r.lost[p.Name] {
+			hosts = append(hosts, h)
+		}
+	}
+	r.keptFindings()
+	r.tidies(hosts, false)
+}
+
+// skippedBack says for each host which step of its way back an operator has skipped:
+// what its backups hold may be all that is left of the version before. A skipped step
+// that looks at the whole cluster is below "".
+func (r *run) skippedBack() map[cluster.HostID]string {
+	if r.skipped != nil {
+		return r.skipped
+	}
+	r.skipped = map[cluster.HostID]string{}
+	if r.plan.Purpose != ForRollback {
+		return r.skipped
+	}
+	for i := range r.steps {
+		switch s := &r.steps[i]; s.Kind {
+		case KindRestore, KindAction, KindReboot, KindVerify, KindCheck:
+			if r.recs[s.ID].State == job.Skipped && r.skipped[s.Host] == "" {
+				r.skipped[s.Host] = s.ID
+			}
+		}
+	}
+	return r.skipped
+}
+
+// notBack returns the skipped step because of which a host is not tidied, "" for none.
+func (r *run) notBack(h cluster.HostID) string {
+	all := r.skippedBack()
+	if all[h] != "" {
+		return all[h]
+	}
+	return all[""]
+}
+
+// untidy says on which hosts something stays that was to be removed, and why.
+func (r *run) untidy() (whys []string) {
+	var late []cluster.HostID
+	var kept []string
+	for i := range r.steps {
+		s := &r.steps[i]
+		if s.Kind != KindTidy || r.recs[s.ID].State.Over() || r.dropped(s.Host) {
+			continue
+		}
+		if step := r.notBack(s.Host); step != "" {
+			kept = append(kept, fmt.Sprintf("%s (%s)", s.Host, step))
+		} else {
+			late = append(late, s.Host)
+		}
+	}
+	if len(kept) > 0 {
+		whys = append(whys, "backups stay because steps of the way back were skipped: "+strings.Join(kept, ", "))
+	}
+	if len(late) > 0 {
+		whys = append(whys, "backups and files that nobody needs any more stay until the next run: "+joinHosts(late))
+	}
+	return whys
+}
+
+// givenUp is why a host that is lost keeps its backups. It names the upgrade: a rollback
+// of that one may still bring the host back.
+func (r *run) givenUp() string { return "the host was given up as lost after " + r.plan.Options.Run }
+
+// keep notes, at the end of a rollback or a commit, which hosts later runs must not
+// tidy: those that are left between two versions, or may be. One that was upgraded and
+// committed, or was given up and is rolled back after all, is well again.
+func (r *run) keep() {
+	kept := maps.Clone(r.st.Kept)
+	if kept == nil {
+		kept = map[cluster.HostID]string{}
+	}
+	over := r.plan.Purpose == ForCommit && r.st.Committed || r.plan.Purpose == ForRollback && r.st.Cluster == Normal
+	for h, s := range r.st.Hosts {
+		switch step := r.skippedBack()[h]; {
+		case s == HostRolldownDone && step != "":
+			kept[h] = step + " was skipped in its rollback"
+		case over && (s == HostRollup || s == HostRolldown):
+			kept[h] = "the host was left between two versions"
+		case over && s == HostRollupDone, s == HostRolldownDone && kept[h] == r.givenUp():
+			delete(kept, h)
+		}
+	}
+	for _, l := range r.plan.Left {
+		if (over || r.plan.Purpose == ForRollback) && l.Why == whyLost { // the status has forgotten the host
+			kept[l.Name] = r.givenUp()
+		}
+	}
+	r.st.Kept = kept
+}

@@ -1,0 +1,91 @@
+package upgrade
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"holdfast/internal/cluster"
+)
+
+// Guests of several hosts may have one name. Each is known by its UUID; people call
+// it HOST/NAME.
+
+// PolicyOf returns what policies say of a VM, "" for nothing. They name it by its UUID,
+// as HOST/NAME or by its name alone, and the first of these counts.
+func PolicyOf(policies map[string]Policy, v *VM) Policy {
+	if len(policies) == 0 {
+		return ""
+	}
+	return cmp.Or(policies[v.UUID], policies[v.at()], policies[v.Name])
+}
+
+// at is HOST/NAME.
+func (v *VM) at() string { return string(v.Host) + "/" + v.Name }
+
+// policyFindings look for policies that name no VM, or more than one.
+func (b *builder) policyFindings() {
+	named := map[string]bool{}
+	for i := range b.inv.VMs {
+		v := &b.inv.VMs[i]
+		named[v.UUID], named[v.at()] = true, true
+	}
+	for _, name := range sortedKeys(b.o.Policies) {
+		switch twins := b.vms[name]; {
+		case len(twins) > 1:
+			b.find(Finding{
+				Rule: "policy", Level: Block, VM: name, Text: "There is a policy for VM " + name + ", and " + hostsOf(twins) + " have one of that name each.",
+				Remedy: fmt.Sprintf("say which one is meant: --policy %s=%s, or its UUID", twins[0].at(), b.o.Policies[name]),
+			})
+		case len(twins) == 0 && !named[name]:
+			b.find(Finding{Rule: "policy", Level: Warn, VM: name, Text: "There is a policy for a VM that the inventory does not have."})
+		}
+	}
+}
+
+// call is how a VM is named in --policy.
+func (b *builder) call(v *VM) string {
+	if len(b.vms[v.Name]) > 1 {
+		return v.at()
+	}
+	return v.Name
+}
+
+// hostsOf names the hosts of VMs: hosts h1 and h2.
+func hostsOf(vms []*VM) string {
+	var names []cluster.HostID
+	for _, v := range vms {
+		names = append(names, v.Host)
+	}
+	slices.Sort(names)
+	last := len(names) - 1
+	return "hosts " + joinHosts(names[:last]) + " and " + string(names[last])
+}
+
+// meant finds the VM of which a file tells, nil when there is none: by its UUID, or
+// else by its name, with its host where several have that.
+func meant(f *VM, byName map[string][]*VM) (*VM, error) {
+	all := slices.DeleteFunc(slices.Clone(byName[f.Name]), func(v *VM) bool {
+		return f.UUID != "" && v.UUID != "" && !strings.EqualFold(f.UUID, v.UUID)
+	})
+	if i := slices.IndexFunc(all, func(v *VM) bool { return f.UUID != "" && v.UUID != "" }); i >= 0 {
+		return all[i], nil
+	}
+	if len(all) < 2 {
+		return slices.Concat(all, []*VM{nil})[0], nil
+	}
+	if i := slices.IndexFunc(all, func(v *VM) bool { return v.Host == f.Host }); i >= 0 {
+		return all[i], nil
+	}
+	return nil, fmt.Errorf("inventory: VM %q: %s have one of that name each: give its uuid, or the host where it is now", f.Name, hostsOf(all))
+}
+
+// namesOf lists VMs by their names.
+func namesOf(vms []VM) map[string][]*VM {
+	out := make(map[string][]*VM, len(vms))
+	for i := range vms {
+		out[vms[i].Name] = append(out[vms[i].Name], &vms[i])
+	}
+	return out
+}

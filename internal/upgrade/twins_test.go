@@ -1,0 +1,128 @@
+package upgrade
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"holdfast/internal/cluster"
+)
+
+// twins is a cluster of three hosts, two of which have a guest of one name.
+func twins() Inventory {
+	inv := hosts(3)
+	for i := range 2 {
+		inv.VMs[i].Name, inv.VMs[i].UUID = "db", fmt.Sprint("u", i)
+	}
+	return inv
+}
+
+func movesOf(t *testing.T, p *Plan) map[string]cluster.HostID {
+	t.Helper()
+	w, out := newWorld(t, p, Inventory{}), map[string]cluster.HostID{}
+	for _, s := range w.steps {
+		if s.Kind == KindDrain {
+			for _, m := range args[DrainArgs](t, s).Moves {
+				out[string(s.Host)+"/"+m.VM+"/"+m.UUID] = m.To
+			}
+		}
+	}
+	return out
+}
+
+// Guests of one name are told apart, and none goes where its name is taken, even by
+// one that is off.
+func TestGuestsOfOneName(t *testing.T) {
+	inv := twins()
+	p := mustBuild(t, webBundle(), inv, Options{Mode: Rolling})
+	if got := movesOf(t, p); p.Blocked() || len(got) != 4 || got["h0/db/u0"] != "h2" || got["h1/db/u1"] != "h0" || got["h2/db/u0"] != "h1" {
+		t.Errorf("%v, moves %v", p.Findings, got)
+	}
+	w := newWorld(t, p, inv)
+	w.wantEnd(resultDone, "")
+	inv.VMs[2] = VM{Name: "db", UUID: "u2", Host: "h2"}
+	p = mustBuild(t, webBundle(), inv, Options{Mode: Rolling})
+	if got := blocks(p); len(got) == 0 || !strings.Contains(fmt.Sprint(p.Findings), "no host has room and the CPUs for VM db and no other VM of that name") {
+		t.Errorf("blocked by %v", got)
+	}
+}
+
+// A policy that means one of them says which.
+func TestPoliciesOfOneName(t *testing.T) {
+	for names, want := range map[string]string{
+		"":           "block h0 db, block h1 db",
+		"db":         "block  db",
+		"h0/db":      "block h1 db",
+		"u1":         "block h0 db",
+		"h0/db u1":   "",
+		"h2/db db u": "block  db, warn  h2/db, warn  u",
+	} {
+		inv, o := twins(), Options{Mode: Rolling, Policies: map[string]Policy{}}
+		for i := range 2 {
+			inv.VMs[i].Fixed = []string{"a device"}
+		}
+		for _, n := range strings.Fields(names) {
+			o.Policies[n] = PolicyStop
+		}
+		var got []string
+		for _, f := range mustBuild(t, webBundle(), inv, o).Findings {
+			if f.Rule == "policy" {
+				got = append(got, fmt.Sprintf("%s %s %s", f.Level, f.Host, f.VM))
+			}
+			if f.VM == "db" && f.Host == "" && (!strings.Contains(f.Text, "hosts h0 and h1 have one") || !strings.Contains(f.Remedy, "--policy h0/db=stop")) ||
+				f.Host == "h1" && f.Level == Block && !strings.Contains(f.Remedy, "--policy h1/db=stop") {
+				t.Errorf("%q: %+v", names, f)
+			}
+		}
+		if slices.Sort(got); strings.Join(got, ", ") != want {
+			t.Errorf("%q: %v, want %s", names, got, want)
+		}
+	}
+}
+
+// So does what a platform file tells of one.
+func TestOverlayOfOneName(t *testing.T) {
+	for _, c := range []struct {
+		file []VM
+		want string // policies of the three guests, or the error
+	}{
+		{[]VM{{Name: "db", Policy: PolicyStop}}, `inventory: VM "db": hosts h0 and h1 have one of that name each: give its uuid, or the host where it is now`},
+		{[]VM{{Name: "db", Host: "h2", Policy: PolicyStop}}, `inventory: VM "db": hosts h0 and h1 have one`},
+		{[]VM{{Name: "db", Host: "h1", Policy: PolicyStop}}, "[ stop ]"},
+		{[]VM{{Name: "db", UUID: "U0", Host: "h9", Policy: PolicyStop}, {Name: "db", UUID: "u1", Policy: PolicyCold}}, "[stop cold ]"},
+		{[]VM{{Name: "db", UUID: "u7", Policy: PolicyStop}}, "[  ]"},
+		{[]VM{{Name: "v2", UUID: "u2", Host: "h0", Policy: PolicySkip}}, "[  skip]"}, // no agent has told its UUID
+	} {
+		inv, err := Overlay(twins(), Inventory{VMs: c.file})
+		got := fmt.Sprint(err)
+		if err == nil {
+			got = fmt.Sprint([]Policy{inv.VMs[0].Policy, inv.VMs[1].Policy, inv.VMs[2].Policy})
+		}
+		if !strings.HasPrefix(got, c.want) {
+			t.Errorf("%+v: %s, want %s", c.file, got, c.want)
+		}
+	}
+	if f := OverlayFindings(twins(), Inventory{VMs: []VM{{Name: "db", UUID: "u7"}, {Name: "db", UUID: "u1"}}}); len(f) != 1 {
+		t.Errorf("findings %+v", f)
+	}
+}
+
+func TestLeaveGone(t *testing.T) {
+	file := Inventory{Cluster: "c", Hosts: []Host{{Name: "h7"}, {Name: "h1", Group: "g"}, {Name: "h9"}}, Pair: &Pair{Nodes: []cluster.HostID{"h0", "h7"}}}
+	got, findings := LeaveGone(live(), file)
+	want := Inventory{Cluster: "c", Hosts: []Host{{Name: "h1", Group: "g"}}, Pair: file.Pair}
+	if !reflect.DeepEqual(got, want) || len(file.Hosts) != 3 || file.Hosts[0].Name != "h7" {
+		t.Errorf("%+v, and the file %+v", got, file)
+	}
+	if len(findings) != 1 || findings[0].Level != Warn || !strings.Contains(findings[0].Text, " h7, h9,") || !strings.Contains(findings[0].Remedy, "--platform FILE") {
+		t.Errorf("findings %+v", findings)
+	}
+	if _, err := Overlay(live(), got); err == nil {
+		t.Error("a pair without one of its nodes is no pair")
+	}
+	if _, findings := LeaveGone(live(), want); len(findings) > 0 {
+		t.Errorf("findings %+v", findings)
+	}
+}
