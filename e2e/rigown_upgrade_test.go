@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -80,7 +79,7 @@ func (r *rig) haveAll(t *testing.T, version string) {
 // unbroken wants the guests to be those that they were.
 func (r *rig) unbroken(t *testing.T, before map[string]lab.Answer) {
 	t.Helper()
-	after, err := r.lab.AskVMs(t.Context())
+	after, err := r.lab.WaitVMs(t.Context(), 2*time.Minute) // on a busy machine a guest answers late
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +136,7 @@ func TestUpgradeStopsAndGoesBack(t *testing.T) {
 	if u.ClusterState != upgrade.Normal || u.Job.Result != "done" || u.Purpose != upgrade.ForRollback {
 		t.Errorf("rolled back: %+v, job %+v", u, u.Job)
 	}
-	r.haveAll(t, platformOld)
+	r.wentBack(t, u.Job.ID)
 	r.unbroken(t, before)
 }
 
@@ -410,82 +409,4 @@ pair:
 	if u = r.awaitUpgrade(t, "the commit", ended); u.ClusterState != upgrade.Normal || !u.Committed {
 		t.Errorf("committed: %+v, job %+v", u, u.Job)
 	}
-}
-
-// TestUpgradeOfHoldfastItself replaces the agents of all hosts, one after the other,
-// while they keep the management VM up, empty the hosts of guests and bring them back.
-func TestUpgradeOfHoldfastItself(t *testing.T) {
-	r := readyOn(t, owned)
-	before, err := r.lab.WaitVMs(t.Context(), 2*time.Minute)
-	if err != nil {
-		t.Fatal(err)
-	}
-	mgmt, err := r.lab.Ask(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := copied(t, "self", "manifest.yaml")
-	next := filepath.Join(dir, "bin", "holdfast")
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags", "-s -w -X main.version=2.0.0", "-o", next, "../cmd/holdfast")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build the next version: %v: %s", err, out)
-	}
-	hosts := r.lab.Hosts()
-	key := newKey(t)
-	bundle := r.bundleOn(t, hosts[0], build(t, dir, key), key)
-	placed := r.placed(t)
-	r.command(t, hosts[0], slices.Concat([]string{"upgrade", "run", "--version", "1.0.0", "--move-back", "--yes", "-o", "json"}, bundle)...)
-	u := r.awaitUpgrade(t, "the upgrade", func(u api.Upgrade) bool { return ended(u) || u.Job.State == "paused" })
-	if u.ClusterState != upgrade.Prepared {
-		t.Fatalf("upgraded: %+v, job %+v", u, u.Job)
-	}
-	r.agents(t, "2.0.0")
-	// That a guest does not return fails nothing: it may be on its way when it is asked for.
-	now, home := r.placed(t), 0
-	for i := range now {
-		if now[i] == placed[i] {
-			home++
-		}
-	}
-	t.Logf("%d of %d guests are where they were, %d steps failed", home, len(now), u.Steps.Failed)
-	if home < len(now)/2 {
-		t.Errorf("guests are on %s, were on %s", now, placed)
-	}
-	r.command(t, hosts[1], "upgrade", "rollback", "--yes", "-o", "json")
-	u = r.awaitUpgrade(t, "the way back", func(u api.Upgrade) bool { return ended(u) || u.Job.State == "paused" })
-	if u.ClusterState != upgrade.Normal {
-		t.Fatalf("rolled back: %+v, job %+v", u, u.Job)
-	}
-	r.unbroken(t, before)
-	after, err := r.lab.Ask(t.Context())
-	if err != nil || after.Boot != mgmt.Boot {
-		t.Errorf("the management VM was restarted: before %+v, after %+v, %v", mgmt, after, err)
-	}
-}
-
-// placed says on which host each business guest is.
-func (r *rig) placed(t *testing.T) []string {
-	t.Helper()
-	guests, err := r.lab.Guests(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	var out []string
-	for _, g := range guests {
-		out = append(out, g.Name+" "+g.Host)
-	}
-	return out
-}
-
-// agents wants the agents of all hosts to be of a version.
-func (r *rig) agents(t *testing.T, version string) {
-	t.Helper()
-	r.everywhere(t, "ask the agent", func(ctx context.Context, h string) error {
-		out, err := r.lab.Exec(ctx, h, r.exe, "version", "-o", "json")
-		if !strings.Contains(out, version) {
-			t.Errorf("the agent of %s is not %s: %s", h, version, out)
-		}
-		return err
-	})
 }
