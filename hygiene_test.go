@@ -17,6 +17,7 @@ import (
 // pure are the packages that decide. They do no I/O and read no clock.
 var pure = []string{
 	"holdfast/internal/ha", "holdfast/internal/job", "holdfast/internal/upgrade", "holdfast/internal/upgrade/path", "holdfast/internal/upgrade/version",
+	"holdfast/internal/align/column", "holdfast/internal/align/sqlexpr",
 }
 
 // notInPure are imports that a pure package must not have, with all below them.

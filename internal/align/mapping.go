@@ -1,0 +1,258 @@
+// Package align knows how rows of an old platform's databases become rows of the new
+// one's. It reads mappings and makes plans of them: it decides, and touches no
+// database.
+package align
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"holdfast/internal/align/sqlexpr"
+	"holdfast/internal/strictyaml"
+)
+
+// Format is the version of the form of mappings.
+const Format = 1
+
+// Bounds of a mapping.
+const (
+	maxMapping = 1 << 20 // bytes
+	maxTables  = 500
+)
+
+// Main is the name of a table's source in its expressions.
+const Main = "s"
+
+// Mapping says how rows become rows. It is written in YAML with the fields below.
+type Mapping struct {
+	Format int      `json:"format"`
+	Name   string   `json:"name"`
+	IDs    []string `json:"ids,omitempty"` // kinds of values that are looked up, such as project
+	Tables []Table  `json:"tables"`
+	Advice []string `json:"advice,omitempty"` // what people have to do when the rows are there
+}
+
+// Table says how the rows of one table of the target are made. Tables are named
+// DATABASE.TABLE, databases as in the mapping.
+type Table struct {
+	Target  string   `json:"target"`
+	From    string   `json:"from"`            // of the source; s in expressions, whose bare columns are its
+	Where   string   `json:"where,omitempty"` // expression: which of its rows
+	Join    []Join   `json:"join,omitempty"`  // at most one row each, or the plan's check of the keys fails
+	Find    []Join   `json:"find,omitempty"`  // found('NAME') says whether there is one
+	Columns []Column `json:"columns"`
+	Measure []string `json:"measure,omitempty"` // columns of the target whose rows are measured, because their type is narrower than the source's
+	Leave   []string `json:"leave,omitempty"`   // columns of the target that get their default
+	Drop    []string `json:"drop,omitempty"`    // columns of the source that nobody needs any more
+	After   []string `json:"after,omitempty"`   // tables of the target that must be there before
+
+	where *sqlexpr.Expr
+}
+
+// Join brings another table of the source in.
+type Join struct {
+	As       string `json:"as"` // its name in expressions
+	Table    string `json:"table"`
+	Match    string `json:"match"`              // expression; not "on", which YAML reads as true
+	Optional bool   `json:"optional,omitempty"` // rows without one are taken, too; its columns are NULL then
+
+	on sqlexpr.Expr
+}
+
+// Column says what one column of the target gets, or with Copy several.
+type Column struct {
+	Copy  []string `json:"copy,omitempty"`  // columns of the source that keep their names
+	To    string   `json:"to,omitempty"`    // column of the target
+	Value string   `json:"value,omitempty"` // expression
+	Map   string   `json:"map,omitempty"`   // kind of IDs by which the value is looked up; NULL stays NULL
+
+	value sqlexpr.Expr
+}
+
+// Faults of a mapping, a line each.
+type Faults struct {
+	File string
+	List []strictyaml.Fault
+}
+
+func (f *Faults) Error() string {
+	lines := make([]string, 0, len(f.List))
+	for _, x := range f.List {
+		lines = append(lines, fmt.Sprintf("%s: %s: value %q: %s", f.File, x.Path, x.Value, x.Want))
+	}
+	return strings.Join(lines, "\n")
+}
+
+// ParseMapping reads a mapping strictly; name is for errors, which are *Faults with
+// all that is wrong in itself. Whether the databases have what it names is Plan's.
+func ParseMapping(name string, data []byte) (*Mapping, error) {
+	if len(data) > maxMapping {
+		return nil, fmt.Errorf("%s: want at most %d bytes", name, maxMapping)
+	}
+	m := &Mapping{}
+	r := &reader{m: m, faults: Faults{File: name, List: strictyaml.Decode(data, m)}}
+	if len(r.faults.List) == 0 {
+		r.check()
+	}
+	if len(r.faults.List) > 0 {
+		return nil, &r.faults
+	}
+	return m, nil
+}
+
+// reader checks a mapping.
+type reader struct {
+	m      *Mapping
+	faults Faults
+}
+
+func (r *reader) fault(path, value, want string) {
+	r.faults.List = append(r.faults.List, strictyaml.Fault{Path: path, Value: strictyaml.Shorten(value), Want: want})
+}
+
+var (
+	word  = regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}$`)
+	table = regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}\.[A-Za-z0-9_$]{1,64}$`)
+)
+
+func (r *reader) check() {
+	m := r.m
+	if m.Format != Format {
+		r.fault("format", fmt.Sprint(m.Format), fmt.Sprintf("want %d, the format that this program knows", Format))
+	}
+	if m.Name == "" {
+		r.fault("name", "", "want the mapping's name")
+	}
+	for i, k := range m.IDs {
+		r.once(fmt.Sprintf("ids[%d]", i), k, m.IDs[:i])
+	}
+	if n := len(m.Tables); n == 0 || n > maxTables {
+		r.fault("tables", fmt.Sprint(n), fmt.Sprintf("want 1 to %d tables", maxTables))
+	}
+	targets := map[string]bool{}
+	for i := range m.Tables {
+		t, at := &m.Tables[i], fmt.Sprintf("tables[%d]", i)
+		if targets[t.Target] {
+			r.fault(at+".target", t.Target, "is given twice")
+		}
+		targets[t.Target] = true
+		r.table(at, t)
+	}
+	for i := range m.Tables {
+		for k, a := range m.Tables[i].After {
+			if !targets[a] {
+				r.fault(fmt.Sprintf("tables[%d].after[%d]", i, k), a, "want a target of this mapping")
+			}
+		}
+	}
+	if _, err := m.order(); err != nil && len(r.faults.List) == 0 {
+		r.fault("tables", "", err.Error())
+	}
+}
+
+// once checks a word of a list.
+func (r *reader) once(at, value string, before []string) {
+	switch {
+	case !word.MatchString(value):
+		r.fault(at, value, "want a word of small letters, digits and _")
+	case slices.Contains(before, value):
+		r.fault(at, value, "is given twice")
+	}
+}
+
+func (r *reader) table(at string, t *Table) {
+	for _, f := range []struct{ name, value string }{{"target", t.Target}, {"from", t.From}} {
+		if !table.MatchString(f.value) {
+			r.fault(at+"."+f.name, f.value, "want DATABASE.TABLE")
+		}
+	}
+	if t.Where != "" {
+		e := r.expr(at+".where", t.Where)
+		t.where = &e
+	}
+	names := []string{Main}
+	for _, l := range []struct {
+		name  string
+		joins []Join
+	}{{"join", t.Join}, {"find", t.Find}} {
+		for i := range l.joins {
+			j, at := &l.joins[i], fmt.Sprintf("%s.%s[%d]", at, l.name, i)
+			r.once(at+".as", j.As, names)
+			names = append(names, j.As)
+			if !table.MatchString(j.Table) {
+				r.fault(at+".table", j.Table, "want DATABASE.TABLE")
+			}
+			if l.name == "find" && j.Optional {
+				r.fault(at+".optional", "true", "want it for a join only")
+			}
+			j.on = r.expr(at+".match", j.Match)
+		}
+	}
+	for i := range t.Columns {
+		r.column(fmt.Sprintf("%s.columns[%d]", at, i), &t.Columns[i])
+	}
+}
+
+func (r *reader) column(at string, c *Column) {
+	switch {
+	case len(c.Copy) > 0:
+		if c.To != "" || c.Value != "" || c.Map != "" {
+			r.fault(at, c.To, "want copy alone, or to with value")
+		}
+		return
+	case c.To == "":
+		r.fault(at+".to", "", "want the column of the target, or copy")
+	}
+	c.value = r.expr(at+".value", c.Value)
+	if c.Map != "" && !slices.Contains(r.m.IDs, c.Map) {
+		r.fault(at+".map", c.Map, "want one of ids: "+strings.Join(r.m.IDs, ", "))
+	}
+}
+
+func (r *reader) expr(at, text string) sqlexpr.Expr {
+	e, err := sqlexpr.Parse(text)
+	if err != nil {
+		r.fault(at, text, err.Error())
+	}
+	return e
+}
+
+// order returns the tables so that each comes after those that it needs, as near to
+// the mapping's order as can be.
+func (m *Mapping) order() ([]*Table, error) {
+	var out []*Table
+	state := map[string]int{} // 1: being placed, 2: placed
+	var place func(t *Table) error
+	place = func(t *Table) error {
+		switch state[t.Target] {
+		case 1:
+			return fmt.Errorf("the tables that must be there before %s need it themselves", t.Target)
+		case 2:
+			return nil
+		}
+		state[t.Target] = 1
+		for _, a := range t.After {
+			i := slices.IndexFunc(m.Tables, func(x Table) bool { return x.Target == a })
+			if i < 0 {
+				continue // told elsewhere
+			}
+			if err := place(&m.Tables[i]); err != nil {
+				return err
+			}
+		}
+		state[t.Target] = 2
+		out = append(out, t)
+		return nil
+	}
+	var errs []error
+	for i := range m.Tables {
+		if err := place(&m.Tables[i]); err != nil {
+			errs = append(errs, err)
+			break
+		}
+	}
+	return out, errors.Join(errs...)
+}
