@@ -4,7 +4,6 @@
 package align
 
 import (
-	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -247,12 +246,10 @@ func (m *Mapping) order() ([]*Table, error) {
 		out = append(out, t)
 		return nil
 	}
-	var errs []error
 	for i := range m.Tables {
 		if err := place(&m.Tables[i]); err != nil {
-			errs = append(errs, err)
-			break
+			return out, err
 		}
 	}
-	return out, errors.Join(errs...)
+	return out, nil
 }

@@ -73,6 +73,7 @@ type Planned struct {
 type Lookup struct {
 	Kind, Column string
 	Missing      string // statement: the values that have none, each once
+	value, found string // SQL
 }
 
 // RowCheck is what types do not tell: there must be no rows that have something.
@@ -80,6 +81,7 @@ type RowCheck struct {
 	Column string
 	Have   string // what, for people
 	Count  string // statement: how many rows have it
+	cond   string // SQL
 }
 
 // staging is the database in which values are looked up. Its tables are ids_KIND
@@ -306,7 +308,7 @@ func (x *planner) put(name, value string, from *column.Column) {
 		x.plan.Warnings = append(x.plan.Warnings, Finding{x.t.Target, name, what})
 	}
 	if from.Nullable && !to.Nullable {
-		x.out.Checks = append(x.out.Checks, RowCheck{name, "NULL, which the target does not allow", value + " IS NULL"})
+		x.out.Checks = append(x.out.Checks, RowCheck{Column: name, Have: "NULL, which the target does not allow", cond: value + " IS NULL"})
 	}
 }
 
@@ -320,7 +322,7 @@ func (x *planner) measure(name, value string, from, to column.Column) {
 	if to.Type.Length == 0 {
 		over = fmt.Sprintf("LENGTH(CONVERT(%s USING %s)) > %d", value, to.Charset, to.Type.Limit)
 	}
-	x.out.Checks = append(x.out.Checks, RowCheck{name, "a text that is too long for " + to.Type.Text, over})
+	x.out.Checks = append(x.out.Checks, RowCheck{Column: name, Have: "a text that is too long for " + to.Type.Text, cond: over})
 }
 
 // lookup looks a value up among the IDs of a kind. NULL stays NULL.
@@ -332,7 +334,7 @@ func (x *planner) lookup(c *Column, value string) string {
 		other := "(SELECT `new` FROM " + sqlexpr.Quote(staging) + ".`ids_default` WHERE `kind` = " + sqlexpr.Literal(c.Map) + ")"
 		return "IF(" + value + " IS NULL, NULL, COALESCE(" + found + ", " + other + "))"
 	}
-	x.out.Lookups = append(x.out.Lookups, Lookup{Kind: c.Map, Column: c.To, Missing: value + "\x00" + found})
+	x.out.Lookups = append(x.out.Lookups, Lookup{Kind: c.Map, Column: c.To, value: value, found: found})
 	return found
 }
 
@@ -363,11 +365,11 @@ func (x *planner) complete() {
 func (x *planner) finish() {
 	p := &x.out
 	for i := range p.Checks {
-		p.Checks[i].Count = "SELECT COUNT(*)" + p.rows(p.Checks[i].Count)
+		p.Checks[i].Count = "SELECT COUNT(*)" + p.rows(p.Checks[i].cond)
 	}
 	for i := range p.Lookups {
-		value, found, _ := strings.Cut(p.Lookups[i].Missing, "\x00")
-		p.Lookups[i].Missing = "SELECT DISTINCT " + value + p.rows(value+" IS NOT NULL", found+" IS NULL")
+		l := &p.Lookups[i]
+		l.Missing = "SELECT DISTINCT " + l.value + p.rows(l.value+" IS NOT NULL", l.found+" IS NULL")
 	}
 }
 

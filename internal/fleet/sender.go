@@ -64,14 +64,25 @@ type sentWord struct {
 	mod int64
 }
 
-// words lists what this host has said of live moves, and what is said of those to it.
-func (s *Sender) words(ctx context.Context) (own, others []sentWord, err error) {
+// carried lists the words about all guests.
+func (s *Sender) carried(ctx context.Context) ([]store.KV, error) {
 	ctx, cancel := context.WithTimeout(ctx, listWithin)
 	defer cancel()
 	kvs, _, err := s.Store.List(ctx, carryKeys)
 	if err != nil {
-		return nil, nil, fmt.Errorf("list what guests carry: %w", err)
+		return nil, fmt.Errorf("list what guests carry: %w", err)
 	}
+	return kvs, nil
+}
+
+// words gives what this host has said of live moves, and what is said of those to it.
+func (s *Sender) words(ctx context.Context) (own, others []sentWord, err error) {
+	kvs, err := s.carried(ctx)
+	own, others = s.split(kvs)
+	return own, others, err
+}
+
+func (s *Sender) split(kvs []store.KV) (own, others []sentWord) {
 	for _, kv := range kvs {
 		w := sentWord{key: kv.Key, mod: kv.ModRev}
 		host, _, _ := strings.Cut(strings.TrimPrefix(kv.Key, carryKeys), "/")
@@ -84,7 +95,7 @@ func (s *Sender) words(ctx context.Context) (own, others []sentWord, err error) 
 			others = append(others, w)
 		}
 	}
-	return own, others, nil
+	return own, others
 }
 
 // Send moves a guest live, and returns when it runs there. An error that wraps
@@ -179,10 +190,11 @@ func (s *Sender) put(ctx context.Context, c *carry, to cluster.HostID) error {
 
 // putOnce tries it once. why tells people what is in the way.
 func (s *Sender) putOnce(ctx context.Context, c *carry, to cluster.HostID) (why string, err error) {
-	own, others, err := s.words(ctx)
+	kvs, err := s.carried(ctx)
 	if err != nil {
 		return "", err
 	}
+	own, others := s.split(kvs)
 	for _, w := range slices.Concat(own, others) {
 		if w.UUID == c.UUID && w.From == s.Host && !w.decided() {
 			c.Autostart = c.Autostart || w.Autostart
@@ -195,16 +207,11 @@ func (s *Sender) putOnce(ctx context.Context, c *carry, to cluster.HostID) (why 
 			return why, nil
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, writeWithin)
-	defer cancel()
-	key := carryPrefix(to) + c.UUID
-	kv, there, err := s.Store.Get(ctx, key)
-	if err != nil {
-		return "", err
-	}
-	if there {
+	key, mod := carryPrefix(to)+c.UUID, int64(0)
+	if i := slices.IndexFunc(kvs, func(kv store.KV) bool { return kv.Key == key }); i >= 0 {
+		mod = kvs[i].ModRev
 		var old carry
-		switch err := json.Unmarshal(kv.Value, &old); {
+		switch err := json.Unmarshal(kvs[i].Value, &old); {
 		case err != nil:
 			return fmt.Sprintf("the word %s can not be read: %v", key, err), nil
 		case old.ID == c.ID: // its answer was lost
@@ -217,7 +224,9 @@ func (s *Sender) putOnce(ctx context.Context, c *carry, to cluster.HostID) (why 
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", store.ErrDefinite, err)
 	}
-	_, done, err := s.Store.Txn(ctx, []store.Cmp{{Key: key, Rev: kv.ModRev}}, []store.Op{{Key: key, Value: value}})
+	ctx, cancel := context.WithTimeout(ctx, writeWithin)
+	defer cancel()
+	_, done, err := s.Store.Txn(ctx, []store.Cmp{{Key: key, Rev: mod}}, []store.Op{{Key: key, Value: value}})
 	if err == nil && !done {
 		why = fmt.Sprintf("the word %s is changed by others", key)
 	}

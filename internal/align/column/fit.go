@@ -216,7 +216,8 @@ func lengthOf(c Column) (chars, bytes int64) {
 		}
 		return chars, chars * maxBytes(c.Charset)
 	case t.Kind == Set:
-		return int64(len([]rune(strings.Join(t.Words, ",")))), int64(len([]rune(strings.Join(t.Words, ",")))) * maxBytes(c.Charset)
+		chars = int64(len([]rune(strings.Join(t.Words, ","))))
+		return chars, chars * maxBytes(c.Charset)
 	case t.Kind == Integer:
 		n := int64(digitsOf(t))
 		if !t.Unsigned {
