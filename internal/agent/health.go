@@ -49,8 +49,14 @@ func (a *Agent) checkHealth(ctx context.Context) {
 				why = "the health check failed: " + s.Why
 			}
 		}
-		a.post(ctx, func() { a.s.ill = why; a.judge() })
+		a.post(ctx, func() { a.s.ill = verdict{now, why}; a.judge() })
 	})
+}
+
+// verdict is what the health check says of one run of the guest.
+type verdict struct {
+	of  guestRun
+	why string // why it fails, "" when it does not
 }
 
 // checkStorage probes the storage that all hosts share, where there is one. That
@@ -160,10 +166,15 @@ func (a *Agent) probe(ctx context.Context, cfg config.Cluster) (*health.Prober, 
 }
 
 // judge decides whether the guest must be restarted: it fails its health check,
-// or the storage hangs here while another host could run it.
+// or the storage hangs here while another host could run it. It is called with
+// every look at the guest: a verdict on a run that has ended must not cost the
+// next one, which may begin within the second, its life.
 func (a *Agent) judge() {
 	l := &a.s.view.Local
-	why := a.s.ill
+	why := ""
+	if a.s.ill.of == a.runningHere() {
+		why = a.s.ill.why
+	}
 	if !l.Guest.Panicked {
 		a.s.panicked = 0
 	} else if a.s.panicked == 0 {

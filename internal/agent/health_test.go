@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"path/filepath"
 	"strings"
@@ -186,5 +187,33 @@ func TestWhichStorageIsProbed(t *testing.T) {
 		if s := p.State(); s.Hangs || !strings.Contains(s.Why, c.want) {
 			t.Errorf("%s: %+v, want %q", c.name, s, c.want)
 		}
+	}
+}
+
+// TestAVerdictCountsForItsRunOnly: the guest is killed for its health and starts
+// again before the check has been asked about the new run.
+func TestAVerdictCountsForItsRunOnly(t *testing.T) {
+	h := &host{id: "h1", w: &world{t: t, began: time.Now()}}
+	a := New(Parts{Host: h.id, Driver: h, Clock: h.w.now, Log: slog.New(slog.DiscardHandler)})
+	l := &a.s.view.Local
+	a.s.view.Self, a.s.view.Owner.State, a.s.view.Owner.Host = h.id, cluster.Running, h.id
+	look := func(g cluster.Guest) string {
+		h.w.locked(func() { h.guest = g })
+		a.lookOnce(t.Context())()
+		return l.Sick
+	}
+	first := cluster.Guest{State: cluster.GuestRunning, PID: 10, Started: 100}
+	if why := look(first); why != "" {
+		t.Errorf("before a verdict: %q", why)
+	}
+	a.s.ill = verdict{a.runningHere(), "it hangs"}
+	if why := look(first); why != "it hangs" {
+		t.Errorf("with the verdict: %q", why)
+	}
+	l.Doomed = h.w.now()
+	next := first
+	next.PID, next.Started = 11, 101
+	if why := look(next); why != "" || l.Doomed != 0 {
+		t.Errorf("the next run: %q, doomed %v", why, l.Doomed)
 	}
 }

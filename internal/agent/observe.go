@@ -74,6 +74,7 @@ func (a *Agent) lookOnce(ctx context.Context) func() {
 			a.Log.Info("guest", "state", g.State, "was", l.Guest.State, "pid", g.PID, "epoch", g.Epoch)
 		}
 		l.Guest, l.GuestAt = g, at
+		a.judge()
 	}
 }
 

@@ -26,7 +26,7 @@ type state struct {
 	gen      uint64          // the store's restore generation; 0: none is written, which means 1
 	panicked cluster.Instant // since when the guest is seen as panicked; 0: it is not
 	devices  string          // what is wrong with the fence devices that this host looks after, "" for nothing
-	ill      string          // why the guest fails its health check, "" when it does not
+	ill      verdict         // of the health check
 	storage  string          // why the shared storage does not work here, "" when it does
 	hangs    bool            // it does not answer at all
 	listed   bool            // all records have been read once
