@@ -12,7 +12,7 @@ import (
 const example = `
 format: 1
 name: example
-ids: [project, user]
+ids: [{kind: project}, {kind: user}]
 tables:
 - target: api.flavors
   from: nova.instance_types
@@ -21,7 +21,6 @@ tables:
   - copy: [id, name]
   - {to: uuid, value: named_uuid(id)}
   - {to: public, value: "IF(is_public, 'yes', 'no')"}
-  leave: [description]
   drop: [vcpu_weight]
 - target: nova.instances
   from: nova.instances
@@ -107,7 +106,8 @@ func TestPlanOfAMapping(t *testing.T) {
 		i.Select(""): "SELECT `s`.`id`, `s`.`uuid`, `ids1`.`new`, IF(`s`.`user_id` IS NULL, NULL, COALESCE(`ids2`.`new`, (SELECT `new` FROM `migrate_ids`.`ids_default` WHERE `kind` = 'user'))), `x`.`flavor`, " +
 			"JSON_OBJECT('is_bfv', JSON_EXTRACT(IF(EXISTS (SELECT 1 FROM `liberty_nova`.`bdm` AS `bfv` WHERE ((`bfv`.`uuid` = `s`.`uuid`) AND (`bfv`.`boot_index` = 0))), 'true', 'false'), '$')) " +
 			"FROM `liberty_nova`.`instances` AS `s` LEFT JOIN `liberty_nova`.`instance_extra` AS `x` ON ((`x`.`uuid` = `s`.`uuid`) AND (`x`.`deleted` = 0)) " +
-			"LEFT JOIN `migrate_ids`.`ids_project` AS `ids1` ON `ids1`.`old` = `s`.`project_id` LEFT JOIN `migrate_ids`.`ids_user` AS `ids2` ON `ids2`.`old` = `s`.`user_id`",
+			"LEFT JOIN `migrate_ids`.`ids_project` AS `ids1` ON `ids1`.`old` = CONVERT(`s`.`project_id` USING utf8mb4) COLLATE utf8mb4_bin " +
+			"LEFT JOIN `migrate_ids`.`ids_user` AS `ids2` ON `ids2`.`old` = CONVERT(`s`.`user_id` USING utf8mb4) COLLATE utf8mb4_bin",
 		i.Lookups[0].Missing[:strings.Index(i.Lookups[0].Missing, " FROM")]:  "SELECT DISTINCT `s`.`project_id`",
 		i.Lookups[0].Missing[strings.Index(i.Lookups[0].Missing, " WHERE"):]: " WHERE `s`.`project_id` IS NOT NULL AND `ids1`.`new` IS NULL",
 	}
@@ -148,7 +148,6 @@ func TestAllThatIsWrongIsToldAtOnce(t *testing.T) {
 		}, []string{"nova.instances hidden: may not be NULL, has no default"}},
 		"a column that goes nowhere": {func(m *Mapping, _, _ Side) { m.Tables[0].Drop = nil }, []string{"api.flavors: column vcpu_weight of table nova.instance_types of the source goes nowhere"}},
 		"dropped and used":           {func(m *Mapping, _, _ Side) { m.Tables[0].Drop = []string{"vcpu_weight", "deleted", "gone"} }, []string{"column deleted of table nova.instance_types of the source is used", "has no column gone to be dropped"}},
-		"left and given":             {func(m *Mapping, _, _ Side) { m.Tables[0].Leave = []string{"name", "gone"} }, []string{"name: has a value, and is to be left", "gone: the target has no such column to be left"}},
 		"twice":                      {func(m *Mapping, _, _ Side) { m.Tables[0].Columns[0].Copy = []string{"id", "name", "name"} }, []string{"api.flavors name: is given twice"}},
 		"columns that are not there": {func(m *Mapping, _, _ Side) { m.Tables[0].Columns[0].Copy = []string{"id", "name", "is_public", "gone"} },
 			[]string{"api.flavors is_public: the target has no such column", "api.flavors gone: table nova.instance_types of the source has no such column"}},
@@ -217,8 +216,8 @@ func TestMappingsAreReadStrictly(t *testing.T) {
 	for _, c := range []struct{ old, with, want string }{
 		{"format: 1", "format: 2", `m.yaml: format: value "2": want 1`},
 		{"name: example", "name: ''", "name: value \"\": want the mapping's name"},
-		{"ids: [project, user]", "ids: [project, project]", "ids[1]: value \"project\": is given twice"},
-		{"ids: [project, user]", "ids: [project, 'a b']", "ids[1]: value \"a b\": want a word"},
+		{"ids: [{kind: project}, {kind: user}]", "ids: [{kind: project}, {kind: project}]", "ids[1].kind: value \"project\": is given twice"},
+		{"ids: [{kind: project}, {kind: user}]", "ids: [{kind: project}, {kind: a b}]", "ids[1].kind: value \"a b\": want a word"},
 		{"map: user", "map: users", "tables[1].columns[2].map: value \"users\": want one of ids: project, user"},
 		{"target: api.flavors", "target: flavors", "tables[0].target: value \"flavors\": want DATABASE.TABLE"},
 		{"target: api.flavors", "target: api.a`b", "tables[0].target"},
@@ -233,7 +232,7 @@ func TestMappingsAreReadStrictly(t *testing.T) {
 		{"after: [api.flavors]", "after: [api.gone]", "tables[1].after[0]: value \"api.gone\": want a target"},
 		{"after: [api.flavors]", "after: [nova.instances]", "need it themselves"},
 		{"where: deleted = 0", "where: deleted = 0\n  after: [nova.instances]", "need it themselves"},
-		{"leave: [description]", "lave: [description]", "lave"},
+		{"drop: [vcpu_weight]", "drob: [vcpu_weight]", "drob"},
 	} {
 		text := strings.Replace(example, c.old, c.with, 1)
 		if text == example {

@@ -29,9 +29,23 @@ const Main = "s"
 type Mapping struct {
 	Format int      `json:"format"`
 	Name   string   `json:"name"`
-	IDs    []string `json:"ids,omitempty"` // kinds of values that are looked up, such as project
+	IDs    []Kind   `json:"ids,omitempty"`
 	Tables []Table  `json:"tables"`
+	Checks []Check  `json:"checks,omitempty"`
 	Advice []string `json:"advice,omitempty"` // what people have to do when the rows are there
+}
+
+// Kind is a kind of values that are looked up, such as project.
+type Kind struct {
+	Kind  string `json:"kind"`
+	Query string `json:"query,omitempty"` // of the target, for old and new values, where there is no file; see Side.Fill
+	Must  bool   `json:"must,omitempty"`  // without a file and a query, values do not stay as they are: it is an error
+}
+
+// Check is what must hold of the target when the rows are there.
+type Check struct {
+	Name  string `json:"name"`
+	Query string `json:"query"` // one number: how many rows break it; see Side.Fill
 }
 
 // Table says how the rows of one table of the target are made. Tables are named
@@ -44,7 +58,6 @@ type Table struct {
 	Find    []Join   `json:"find,omitempty"`  // found('NAME') says whether there is one
 	Columns []Column `json:"columns"`
 	Measure []string `json:"measure,omitempty"` // columns of the target whose rows are measured, because their type is narrower than the source's
-	Leave   []string `json:"leave,omitempty"`   // columns of the target that get their default
 	Drop    []string `json:"drop,omitempty"`    // columns of the source that nobody needs any more
 	After   []string `json:"after,omitempty"`   // tables of the target that must be there before
 
@@ -67,6 +80,7 @@ type Column struct {
 	To    string   `json:"to,omitempty"`    // column of the target
 	Value string   `json:"value,omitempty"` // expression
 	Map   string   `json:"map,omitempty"`   // kind of IDs by which the value is looked up; NULL stays NULL
+	Maybe bool     `json:"maybe,omitempty"` // not every release of the target has it
 
 	value sqlexpr.Expr
 }
@@ -125,8 +139,18 @@ func (r *reader) check() {
 	if m.Name == "" {
 		r.fault("name", "", "want the mapping's name")
 	}
-	for i, k := range m.IDs {
-		r.once(fmt.Sprintf("ids[%d]", i), k, m.IDs[:i])
+	kinds := m.kinds()
+	for i, k := range kinds {
+		r.once(fmt.Sprintf("ids[%d].kind", i), k, kinds[:i])
+	}
+	names := map[string]bool{}
+	for i, c := range m.Checks {
+		if c.Name == "" || names[c.Name] {
+			r.fault(fmt.Sprintf("checks[%d].name", i), c.Name, "want a name that no other check has")
+		}
+		if names[c.Name] = true; strings.TrimSpace(c.Query) == "" {
+			r.fault(fmt.Sprintf("checks[%d].query", i), c.Query, "want a statement that counts")
+		}
 	}
 	if n := len(m.Tables); n == 0 || n > maxTables {
 		r.fault("tables", fmt.Sprint(n), fmt.Sprintf("want 1 to %d tables", maxTables))
@@ -198,7 +222,7 @@ func (r *reader) table(at string, t *Table) {
 func (r *reader) column(at string, c *Column) {
 	switch {
 	case len(c.Copy) > 0:
-		if c.To != "" || c.Value != "" || c.Map != "" {
+		if c.To != "" || c.Value != "" || c.Map != "" || c.Maybe {
 			r.fault(at, c.To, "want copy alone, or to with value")
 		}
 		return
@@ -206,8 +230,8 @@ func (r *reader) column(at string, c *Column) {
 		r.fault(at+".to", "", "want the column of the target, or copy")
 	}
 	c.value = r.expr(at+".value", c.Value)
-	if c.Map != "" && !slices.Contains(r.m.IDs, c.Map) {
-		r.fault(at+".map", c.Map, "want one of ids: "+strings.Join(r.m.IDs, ", "))
+	if kinds := r.m.kinds(); c.Map != "" && !slices.Contains(kinds, c.Map) {
+		r.fault(at+".map", c.Map, "want one of ids: "+strings.Join(kinds, ", "))
 	}
 }
 
@@ -217,6 +241,14 @@ func (r *reader) expr(at, text string) sqlexpr.Expr {
 		r.fault(at, text, err.Error())
 	}
 	return e
+}
+
+func (m *Mapping) kinds() []string {
+	out := make([]string, 0, len(m.IDs))
+	for _, k := range m.IDs {
+		out = append(out, k.Kind)
+	}
+	return out
 }
 
 // order returns the tables so that each comes after those that it needs, as near to

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -15,6 +16,22 @@ import (
 type Schema struct {
 	Columns []column.Column // in their order
 	Key     []string        // of the primary key
+	Unique  []Unique        // the other unique keys
+	Refs    []Ref           // foreign keys
+}
+
+// Unique is a unique key.
+type Unique struct {
+	Name    string
+	Columns []string
+}
+
+// Ref is a foreign key.
+type Ref struct {
+	Name    string
+	Columns []string
+	Table   string // to which it refers, DATABASE.TABLE as in the mapping
+	To      []string
 }
 
 func (s *Schema) column(name string) (column.Column, bool) {
@@ -36,6 +53,22 @@ func (s Side) name(t string) string {
 	db, tab, _ := strings.Cut(t, ".")
 	return sqlexpr.Quote(cmp.Or(s.Databases[db], db)) + "." + sqlexpr.Quote(tab)
 }
+
+// Fill writes a statement of a mapping for this side: {nova} stands for the database nova,
+// quoted. Braces around anything else are left.
+func (s Side) Fill(query string) string {
+	return braces.ReplaceAllStringFunc(query, func(b string) string {
+		db := b[1 : len(b)-1]
+		for t := range s.Tables {
+			if strings.HasPrefix(t, db+".") {
+				return sqlexpr.Quote(cmp.Or(s.Databases[db], db))
+			}
+		}
+		return b
+	})
+}
+
+var braces = regexp.MustCompile(`\{[a-z][a-z0-9_]*\}`)
 
 // IDs is what is known of a kind of values: without a file they stay as they are.
 type IDs struct {
@@ -63,10 +96,15 @@ type Planned struct {
 	Columns        []string // of the target
 	Values         []string // SQL of each
 	Key            []string // columns of the source's primary key, by which its rows are taken in ranges
+	Kept           []string // columns of the target that hold Key, one each, and are its primary key; nil: there are none
 	Lookups        []Lookup
 	Checks         []RowCheck
+	Collisions     []Collision
+	Orphans        []Orphan
 	into, from     string
 	where          []string
+	kinds          []column.Column // of the target, as Columns
+	planner        *planner
 }
 
 // Lookup is a value that must have a line among the IDs of its kind.
@@ -120,6 +158,11 @@ func MakePlan(m *Mapping, source, target Side, ids map[string]IDs) Plan {
 	if err != nil {
 		p.Errors = append(p.Errors, Finding{Text: err.Error()})
 	}
+	for _, k := range m.IDs {
+		if k.Must && k.Query == "" && !ids[k.Kind].Given {
+			p.Errors = append(p.Errors, Finding{Text: fmt.Sprintf("there are no IDs of %s: want a file %s.csv or %s.yaml", k.Kind, k.Kind, k.Kind)})
+		}
+	}
 	used := map[string]map[string]bool{}
 	for _, t := range tables {
 		if used[t.From] == nil {
@@ -129,6 +172,7 @@ func MakePlan(m *Mapping, source, target Side, ids map[string]IDs) Plan {
 		x.table()
 	}
 	p.nowhere(tables, source, used)
+	p.orphans()
 	return p
 }
 
@@ -209,6 +253,7 @@ func (x *planner) table() {
 	x.out.from = " FROM " + x.source.name(t.From) + " AS " + sqlexpr.Quote(Main) + strings.Join(x.joins, "")
 	x.complete()
 	x.finish()
+	x.out.planner = x
 	x.plan.Tables = append(x.plan.Tables, x.out)
 }
 
@@ -254,6 +299,9 @@ func (x *planner) column(c *Column) {
 		return
 	}
 	value := x.sql(c.To, c.value)
+	if _, ok := x.to.column(c.To); !ok && c.Maybe {
+		return
+	}
 	var from *column.Column
 	if col, ok := x.plain(c.value); ok && c.Map == "" {
 		from = &col
@@ -292,7 +340,7 @@ func (x *planner) put(name, value string, from *column.Column) {
 		x.error(name, "the server makes the values of this column")
 		return
 	}
-	x.out.Columns, x.out.Values = append(x.out.Columns, name), append(x.out.Values, value)
+	x.out.Columns, x.out.Values, x.out.kinds = append(x.out.Columns, name), append(x.out.Values, value), append(x.out.kinds, to)
 	if from == nil {
 		return
 	}
@@ -328,7 +376,7 @@ func (x *planner) measure(name, value string, from, to column.Column) {
 // lookup looks a value up among the IDs of a kind. NULL stays NULL.
 func (x *planner) lookup(c *Column, value string) string {
 	as := sqlexpr.Quote(fmt.Sprintf("ids%d", len(x.out.Lookups)+1))
-	x.joins = append(x.joins, " LEFT JOIN "+sqlexpr.Quote(staging)+"."+sqlexpr.Quote("ids_"+c.Map)+" AS "+as+" ON "+as+".`old` = "+value)
+	x.joins = append(x.joins, " LEFT JOIN "+sqlexpr.Quote(staging)+"."+sqlexpr.Quote("ids_"+c.Map)+" AS "+as+" ON "+as+".`old` = CONVERT("+value+" USING utf8mb4) COLLATE utf8mb4_bin")
 	found := as + ".`new`"
 	if x.ids[c.Map].Default {
 		other := "(SELECT `new` FROM " + sqlexpr.Quote(staging) + ".`ids_default` WHERE `kind` = " + sqlexpr.Literal(c.Map) + ")"
@@ -341,11 +389,7 @@ func (x *planner) lookup(c *Column, value string) string {
 // complete looks for columns that nobody thought of.
 func (x *planner) complete() {
 	for _, c := range x.to.Columns {
-		left := slices.Contains(x.t.Leave, c.Name)
-		switch {
-		case slices.Contains(x.out.Columns, c.Name) && left:
-			x.error(c.Name, "has a value, and is to be left")
-		case !slices.Contains(x.out.Columns, c.Name) && !left && !c.Nullable && c.Default == nil && !c.Auto && !c.Generated:
+		if !slices.Contains(x.out.Columns, c.Name) && !c.Nullable && c.Default == nil && !c.Auto && !c.Generated {
 			x.error(c.Name, "may not be NULL, has no default, and the mapping has no value for it")
 		}
 	}
@@ -354,16 +398,13 @@ func (x *planner) complete() {
 			x.error(name, "is to be measured, and has no value")
 		}
 	}
-	for _, name := range x.t.Leave {
-		if _, ok := x.to.column(name); !ok {
-			x.error(name, "the target has no such column to be left")
-		}
-	}
 }
 
 // finish writes the statements that look at the rows.
 func (x *planner) finish() {
 	p := &x.out
+	p.Kept = x.kept()
+	p.Collisions = x.collisions()
 	for i := range p.Checks {
 		p.Checks[i].Count = "SELECT COUNT(*)" + p.rows(p.Checks[i].cond)
 	}

@@ -67,7 +67,7 @@ func readSchema(t testing.TB, file, prefix string) map[string]*Schema {
 const openstack = `
 format: 1
 name: part of an OpenStack
-ids: [project, user, cell]
+ids: [{kind: project}, {kind: user}, {kind: cell}]
 tables:
 - target: nova.instances
   from: nova.instances
