@@ -104,18 +104,24 @@ func (l *Lab) boot(ctx context.Context, host string, d *detached) error {
 	if err := l.p.record(host, "on", fmt.Sprintf("pid %d", d.PID)); err != nil {
 		return err
 	}
+	// libvirtd ends itself when one of its drivers does not come up, and is started
+	// again: what counts is that it answers.
 	socket := fmt.Sprintf("/proc/%d/root/run/libvirt/libvirt-sock", d.PID)
-	err = poll(ctx, bootLimit, "libvirtd's socket", func() (bool, error) {
+	var why error
+	err = poll(ctx, bootLimit, "libvirtd's answer", func() (bool, error) {
 		if !d.alive() {
 			return false, errors.New("the host's PID 1 has ended")
 		}
-		return exists(socket), nil
+		if exists(socket) {
+			_, why = l.Exec(ctx, host, "virsh", "-q", "-c", "qemu:///system", "uri")
+			return why == nil, nil
+		}
+		return false, nil
 	})
 	if err != nil {
-		return err
+		return errors.Join(err, why)
 	}
-	_, err = l.Exec(ctx, host, "virsh", "-q", "-c", "qemu:///system", "uri")
-	return err
+	return nil
 }
 
 // bootSpec is what PID 1 of the host has to know.
