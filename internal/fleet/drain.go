@@ -6,13 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/fleet/steps"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/store"
@@ -115,7 +113,7 @@ func (d *Drain) Do(ctx context.Context, t engine.Task) error {
 	moves, abort := context.WithCancel(context.WithoutCancel(ctx))
 	run := &drainRun{
 		off: off, Drain: d, args: args, task: t, moves: moves, ended: make(chan moved, 1), gone: make(chan struct{}),
-		moving: map[string]bool{}, came: map[string]bool{}, sent: map[string]sentTo{}, cold: cold, failed: map[string][]string{}, refused: map[string][]cluster.HostID{},
+		moving: map[string]bool{}, there: map[string]bool{}, came: map[string]bool{}, sent: map[string]sentTo{}, cold: cold, failed: map[string][]string{}, refused: map[string][]cluster.HostID{},
 	}
 	defer func() {
 		// When the agent stops, what moves goes on: libvirtd does it by itself, and the
@@ -165,12 +163,14 @@ func (d *Drain) Do(ctx context.Context, t engine.Task) error {
 	}
 }
 
-// moved is the end of one move.
+// moved is the end of one move, or with there only that the guest runs on the other host:
+// libvirtd here still ends what it left.
 type moved struct {
-	vm  libvirt.VM
-	to  cluster.HostID
-	err error
-	at  time.Time
+	vm    libvirt.VM
+	to    cluster.HostID
+	err   error
+	at    time.Time
+	there bool
 }
 
 // drainRun is one run of Do.
@@ -183,6 +183,7 @@ type drainRun struct {
 	ended   chan moved
 	gone    chan struct{}               // closed when nobody waits for ended
 	moving  map[string]bool             // by UUID, as the next ones
+	there   map[string]bool             // of these, run on the other host: the next move may begin
 	came    map[string]bool             // arrived while the host was emptied, or arrive
 	failed  map[string][]string         // why each try failed
 	refused map[string][]cluster.HostID // hosts that could not take it
@@ -216,7 +217,7 @@ func (r *drainRun) begin(left []libvirt.VM) {
 			r.waits = append(r.waits, vm.Name+": busy: "+r.busy(vm))
 		case time.Since(r.cold[vm.UUID].at) < coldAgain:
 			r.waits = append(r.waits, vm.Name+": its move failed, and may still happen")
-		case len(r.moving) >= max(1, r.args.Parallel):
+		case len(r.moving)-len(r.there) >= max(1, r.args.Parallel):
 		default:
 			r.move(vm)
 		}
@@ -244,7 +245,7 @@ func (r *drainRun) busy(vm libvirt.VM) string {
 // move begins one move, in a goroutine of its own.
 func (r *drainRun) move(vm libvirt.VM) {
 	if strings.HasPrefix(vm.Job, "migration") { // an earlier process of this agent began it
-		r.launch(vm, "", func() error {
+		r.launch(vm, "", func(func()) error {
 			at, err := r.Guests.Follow(r.moves, vm.UUID, vm.Name, nil)
 			return ended(at, err)
 		})
@@ -293,13 +294,13 @@ func (r *drainRun) move(vm libvirt.VM) {
 	target := seen[to]
 	old, again := r.cold[vm.UUID]
 	delete(r.cold, vm.UUID)
-	r.launch(vm, to, func() error {
+	r.launch(vm, to, func(there func()) error {
 		if again && old.to != to { // this one may start it then, and nobody else
 			if err := (carry{UUID: vm.UUID, Name: vm.Name, Start: true}).takeBack(r.moves, r.Store, old.to); err != nil {
 				return err
 			}
 		}
-		return r.send(vm, target, plan.How)
+		return r.send(vm, target, plan.How, there)
 	})
 }
 
@@ -310,7 +311,7 @@ func (r *drainRun) follow(vms []libvirt.VM) {
 	for uuid, m := range r.cold {
 		if !r.moving[uuid] && !slices.ContainsFunc(vms, func(vm libvirt.VM) bool { return vm.UUID == uuid }) {
 			delete(r.cold, uuid)
-			r.launch(m.vm, m.to, func() error { return r.awaitStart(m.vm, m.to) })
+			r.launch(m.vm, m.to, func(func()) error { return r.awaitStart(m.vm, m.to) })
 		}
 	}
 }
@@ -318,9 +319,9 @@ func (r *drainRun) follow(vms []libvirt.VM) {
 // send moves a guest. What it carries is written before, and removed again when it
 // stays. That of a cold move that failed is kept until it is sent elsewhere or
 // started here: libvirtd may still carry it out.
-func (r *drainRun) send(vm libvirt.VM, target Seen, how upgrade.How) error {
+func (r *drainRun) send(vm libvirt.VM, target Seen, how upgrade.How, there func()) error {
 	if how != upgrade.Cold {
-		return r.live(r.moves, vm, target, r.args.Network)
+		return r.live(r.moves, vm, target, r.args.Network, there)
 	}
 	to := target.Host.Name
 	c := carry{UUID: vm.UUID, Name: vm.Name, From: r.Host, Autostart: vm.Autostart, Start: true}
@@ -334,9 +335,10 @@ func (r *drainRun) send(vm libvirt.VM, target Seen, how upgrade.How) error {
 }
 
 // live moves a guest that runs, over the network (a CIDR) when the target has an
-// address in it: every live move that jobs ask for, away and back.
-func (d *Drain) live(ctx context.Context, vm libvirt.VM, target Seen, network string) error {
-	return d.Sender.Send(ctx, vm, target, libvirt.MigrateOptions{AutoConverge: true, Data: target.in(network)})
+// address in it: every live move that jobs ask for, away and back. there, if not nil, is
+// called when it runs there.
+func (d *Drain) live(ctx context.Context, vm libvirt.VM, target Seen, network string, there func()) error {
+	return d.Sender.Send(ctx, vm, target, libvirt.MigrateOptions{AutoConverge: true, Data: target.in(network), There: there})
 }
 
 // errNotUp says that a guest has left and does not run on the other host: the word
@@ -373,20 +375,28 @@ func (r *drainRun) awaitStart(vm libvirt.VM, to cluster.HostID) error {
 }
 
 // launch runs a move beside the others.
-func (r *drainRun) launch(vm libvirt.VM, to cluster.HostID, move func() error) {
+func (r *drainRun) launch(vm libvirt.VM, to cluster.HostID, move func(there func()) error) {
 	r.moving[vm.UUID] = true
-	go func() {
-		err := move()
+	tell := func(m moved) {
 		select {
-		case r.ended <- moved{vm, to, err, time.Now()}:
+		case r.ended <- m:
 		case <-r.gone:
 		}
+	}
+	go func() {
+		err := move(func() { tell(moved{vm: vm, there: true}) })
+		tell(moved{vm: vm, to: to, err: err, at: time.Now()})
 	}()
 }
 
 // note takes the end of a move in.
 func (r *drainRun) note(m moved) {
+	if m.there {
+		r.there[m.vm.UUID] = true
+		return
+	}
 	delete(r.moving, m.vm.UUID)
+	delete(r.there, m.vm.UUID)
 	if m.err == nil {
 		fmt.Fprintf(r.task.Log, "%s: is on %s\n", m.vm.Name, cmp.Or(string(m.to), "another host"))
 		return
@@ -410,47 +420,6 @@ func (r *drainRun) fail(vm libvirt.VM, why string, tries int) {
 	fmt.Fprintf(r.task.Log, "%s: %s\n", vm.Name, why)
 	for range tries {
 		r.failed[vm.UUID] = append(r.failed[vm.UUID], why)
-	}
-}
-
-// reviveWithin bounds the start of the guests that were shut down in vain.
-const reviveWithin = 2 * time.Minute
-
-// undrain is the Doer that lets a host take guests again. Before that it starts what
-// a drain that was aborted has shut down and not moved.
-type undrain struct {
-	*steps.Undrain
-	drain *Drain
-}
-
-// Do implements engine.Doer.
-func (u *undrain) Do(ctx context.Context, t engine.Task) error {
-	u.drain.revive(ctx, t.Log)
-	return u.Undrain.Do(ctx, t)
-}
-
-// revive starts guests again that were shut down to go and are still here.
-func (d *Drain) revive(ctx context.Context, log io.Writer) {
-	ctx, cancel := context.WithTimeout(ctx, reviveWithin)
-	defer cancel()
-	words, err := sentOff(ctx, d.Store, d.Host)
-	vms, lerr := d.Guests.List(ctx)
-	if err = errors.Join(err, lerr); err != nil {
-		fmt.Fprintf(log, "guests that were shut down are not started again: %v\n", err)
-		return
-	}
-	for _, vm := range vms {
-		to := words[vm.UUID]
-		if vm.State != libvirt.VMOff || len(to) == 0 {
-			continue
-		}
-		for _, h := range to { // first of all: nobody else may start it then
-			err = errors.Join(err, carry{UUID: vm.UUID, Name: vm.Name, Start: true}.takeBack(ctx, d.Store, h))
-		}
-		if err == nil {
-			err = d.Guests.Start(ctx, vm.UUID, libvirt.StartOptions{})
-		}
-		fmt.Fprintf(log, "%s: stays, and is started again: %v\n", vm.Name, err)
 	}
 }
 
@@ -485,7 +454,9 @@ func (r *drainRun) tell(left []libvirt.VM) {
 
 // wait lets moves that are under way end: their context has ended, too.
 func (r *drainRun) wait() {
-	for range len(r.moving) {
-		<-r.ended
+	for n := len(r.moving); n > 0; {
+		if m := <-r.ended; !m.there {
+			n--
+		}
 	}
 }

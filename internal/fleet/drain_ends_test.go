@@ -75,3 +75,23 @@ func TestDrainTellsWhyAGuestStandsStill(t *testing.T) {
 		}
 	})
 }
+
+// TestDrainGoesOnWhenAGuestRunsThere: what it leaves behind here may take long to end, and is
+// waited for, but not before the next move.
+func TestDrainGoesOnWhenAGuestRunsThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newDrainWorld(vm("a", 300), vm("b", 200), vm("c", 100))
+		w.guests.lingers = time.Minute
+		began := time.Now()
+		if err := w.drain.Do(t.Context(), w.task(t, upgrade.DrainArgs{Parallel: 1})); err != nil {
+			t.Error(err)
+		}
+		took := time.Since(began)
+		if got := w.guests.moves(); len(strings.Split(got, ",")) != 3 || w.guests.most != 1 {
+			t.Errorf("moves: %s, %d at once; want three, one at once", got, w.guests.most)
+		}
+		if took < time.Minute+9*time.Second || took > time.Minute+12*time.Second {
+			t.Errorf("took %s, want the three moves of 3 s, one after the other, and one minute", took)
+		}
+	})
+}

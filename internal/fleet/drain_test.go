@@ -38,6 +38,7 @@ type fakeGuests struct {
 	most    int // moves at once
 	now     int
 	log     []string
+	lingers time.Duration // of what a guest leaves behind
 }
 
 // arrival is a guest that was moved while it was off.
@@ -108,6 +109,13 @@ func (f *fakeGuests) leave(ctx context.Context, uuid, target, how string, o libv
 		return fmt.Errorf("%s does not take it: %w", target, errors.Join(ctx.Err(), errors.New("refused")))
 	}
 	f.log = append(f.log, f.vms[i].Name+" "+how+" "+target)
+	if f.lingers > 0 && o.There != nil {
+		f.mu.Unlock()
+		o.There()
+		time.Sleep(f.lingers)
+		f.mu.Lock()
+		i = slices.IndexFunc(f.vms, func(vm libvirt.VM) bool { return vm.UUID == uuid })
+	}
 	if how == "cold" {
 		f.came = append(f.came, arrival{f.vms[i], target, time.Now()})
 	}

@@ -200,7 +200,7 @@ func (s *Service) SendGuest(ctx context.Context, uuid, name string, to cluster.H
 	case vms[i].State == libvirt.VMPaused || vms[i].Busy != "":
 		return api.Errorf(api.KindRefused, "send %s: it can not move just now: %s", name, cmp.Or(s.receiver.Waits(uuid), vms[i].Busy, string(vms[i].State)))
 	}
-	if err := s.drain.live(ctx, vms[i], target, network); err != nil {
+	if err := s.drain.live(ctx, vms[i], target, network, nil); err != nil {
 		return fmt.Errorf("send %s to %s: %w", name, to, err)
 	}
 	return nil

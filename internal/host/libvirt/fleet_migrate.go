@@ -23,6 +23,7 @@ type MigrateOptions struct {
 	AutoConverge bool           // slow down a guest that changes memory faster than it can be sent
 	Timeout      time.Duration  // after which it is aborted; 0: 1 h
 	Progress     func(Progress) // called twice a second, from Migrate's goroutine; nil: not
+	There        func()         // called from Migrate's goroutine when the guest is let go on at the target, while libvirtd still ends what it left here; nil: not
 }
 
 // progressPause separates two looks at the progress.
@@ -81,7 +82,11 @@ func (f *Fleet) Migrate(ctx context.Context, uuid, target string, opt MigrateOpt
 			return at, doing("migrate to "+target, name, err)
 		}
 	}
-	return Left, doing("migrate to "+target, name, m.goOn(ctx))
+	err = m.goOn(ctx)
+	if err == nil && opt.There != nil {
+		opt.There()
+	}
+	return Left, doing("migrate to "+target, name, err)
 }
 
 // move is one migration that this process makes.

@@ -1,0 +1,54 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"holdfast/internal/fleet/steps"
+	"holdfast/internal/host/libvirt"
+	"holdfast/internal/job/engine"
+)
+
+// reviveWithin bounds the start of the guests that were shut down in vain.
+const reviveWithin = 2 * time.Minute
+
+// undrain is the Doer that lets a host take guests again. Before that it starts what
+// a drain that was aborted has shut down and not moved.
+type undrain struct {
+	*steps.Undrain
+	drain *Drain
+}
+
+// Do implements engine.Doer.
+func (u *undrain) Do(ctx context.Context, t engine.Task) error {
+	u.drain.revive(ctx, t.Log)
+	return u.Undrain.Do(ctx, t)
+}
+
+// revive starts guests again that were shut down to go and are still here.
+func (d *Drain) revive(ctx context.Context, log io.Writer) {
+	ctx, cancel := context.WithTimeout(ctx, reviveWithin)
+	defer cancel()
+	words, err := sentOff(ctx, d.Store, d.Host)
+	vms, lerr := d.Guests.List(ctx)
+	if err = errors.Join(err, lerr); err != nil {
+		fmt.Fprintf(log, "guests that were shut down are not started again: %v\n", err)
+		return
+	}
+	for _, vm := range vms {
+		to := words[vm.UUID]
+		if vm.State != libvirt.VMOff || len(to) == 0 {
+			continue
+		}
+		for _, h := range to { // first of all: nobody else may start it then
+			err = errors.Join(err, carry{UUID: vm.UUID, Name: vm.Name, Start: true}.takeBack(ctx, d.Store, h))
+		}
+		if err == nil {
+			err = d.Guests.Start(ctx, vm.UUID, libvirt.StartOptions{})
+		}
+		fmt.Fprintf(log, "%s: stays, and is started again: %v\n", vm.Name, err)
+	}
+}
