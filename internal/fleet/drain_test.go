@@ -137,7 +137,18 @@ func (f *fakeGuests) at(target string) (out []upgrade.VM) {
 	return out
 }
 
+// ready does what a Migrate does before it asks libvirtd.
+func ready(o libvirt.MigrateOptions) error {
+	if o.Before == nil {
+		return nil
+	}
+	return o.Before()
+}
+
 func (f *fakeGuests) Migrate(ctx context.Context, uuid, target string, o libvirt.MigrateOptions) (libvirt.Place, error) {
+	if err := ready(o); err != nil {
+		return libvirt.Here, err
+	}
 	if err := f.leave(ctx, uuid, target, "live", o); err != nil {
 		return libvirt.Here, err
 	}

@@ -113,20 +113,20 @@ func (s *Sender) Send(ctx context.Context, vm libvirt.VM, target Seen, opt libvi
 	c := carry{UUID: vm.UUID, Name: vm.Name, From: s.Host, Autostart: vm.Autostart, Live: true, ID: rand.Text()}
 	s.makes(c.ID, true)
 	defer s.makes(c.ID, false)
-	if err := s.put(ctx, &c, to); err != nil {
-		return errors.Join(err, s.say(ctx, c, to, saysStays)) // it may be there although the answer was lost
+	var put error
+	opt.Direct = !target.CarriesLive
+	opt.Before = func() error {
+		if put = s.put(ctx, &c, to); put != nil || !c.Autostart {
+			return put
+		}
+		return s.Guests.SetAutostart(ctx, c.UUID, false) // now the word has it: who starts this host anew must not start what has left it
 	}
-	at := libvirt.Here
-	if c.Autostart { // from here on the word has it: who starts this host anew must not start what has left it
-		err = s.Guests.SetAutostart(ctx, c.UUID, false)
-	}
-	if err == nil {
-		opt.Direct = !target.CarriesLive
-		at, err = s.Guests.Migrate(ctx, vm.UUID, target.Addr, opt)
-	}
+	at, err := s.Guests.Migrate(ctx, vm.UUID, target.Addr, opt)
 	switch {
 	case err == nil:
 		return nil
+	case put != nil:
+		return errors.Join(err, s.say(ctx, c, to, saysStays)) // it may be there although the answer was lost
 	case at == libvirt.Left:
 		s.Log.Warn("a guest has left and is to be let go on by the other host", "guest", c.Name, "to", to, "err", err)
 		if serr := s.say(ctx, c, to, saysGone); serr != nil {

@@ -181,6 +181,9 @@ func (s pairSide) List(context.Context) ([]libvirt.VM, error) {
 }
 
 func (s pairSide) Migrate(_ context.Context, _, _ string, opt libvirt.MigrateOptions) (libvirt.Place, error) {
+	if err := ready(opt); err != nil {
+		return libvirt.Here, err
+	}
 	time.Sleep(3 * time.Second)
 	var at libvirt.Place
 	var err error

@@ -354,6 +354,9 @@ type sentGuests struct {
 }
 
 func (g *sentGuests) Migrate(_ context.Context, uuid, target string, o libvirt.MigrateOptions) (libvirt.Place, error) {
+	if err := ready(o); err != nil {
+		return libvirt.Here, err
+	}
 	g.sent = uuid + " to " + target + " over " + o.Data
 	return libvirt.Left, nil
 }

@@ -23,6 +23,7 @@ type MigrateOptions struct {
 	AutoConverge bool           // slow down a guest that changes memory faster than it can be sent
 	Timeout      time.Duration  // after which it is aborted; 0: 1 h
 	Progress     func(Progress) // called twice a second, from Migrate's goroutine; nil: not
+	Before       func() error   // called at once, in a goroutine of its own, while all is made ready; nothing is asked of libvirtd before it has returned, and nothing after an error. nil: not
 	There        func()         // called from Migrate's goroutine when the guest is let go on at the target, while libvirtd still ends what it left here; nil: not
 }
 
@@ -63,13 +64,23 @@ func (f *Fleet) Migrate(ctx context.Context, uuid, target string, opt MigrateOpt
 	}
 	work, cancel := context.WithDeadline(ctx, end)
 	defer cancel()
-	m := move{Fleet: f, target: target, opt: opt}
+	m := move{Fleet: f, target: target, opt: opt, before: make(chan error, 1)}
+	go func() {
+		if opt.Before == nil {
+			m.before <- nil
+			return
+		}
+		m.before <- opt.Before()
+	}()
 	defer m.end()
 	name := uuid
 	dom, err := f.find(work, uuid)
 	if err == nil {
 		name = dom.Name
 		err = m.carryOut(work, dom, reserve/2)
+	}
+	if !m.began { // whoever called may undo it
+		err = errors.Join(err, <-m.before)
 	}
 	if err != nil {
 		last, stop := context.WithTimeout(context.WithoutCancel(ctx), reserve/2)
@@ -99,6 +110,8 @@ type move struct {
 	there  *conn        // to the target's libvirtd, on which it is let go on; nil when there is none
 	rest   <-chan error // the end of the call, when the guest has left before
 	halted bool         // it arrives standing still although it ran
+	before chan error   // the end of opt.Before
+	began  bool         // it was received from
 }
 
 // carryOut makes the call. nil: libvirtd says that the guest has left; the call itself
@@ -121,6 +134,10 @@ func (m *move) carryOut(work context.Context, dom golibvirt.Domain, abort time.D
 		if m.there == nil && m.opt.Direct {
 			return errNoWay
 		}
+	}
+	m.began = true
+	if err := <-m.before; err != nil {
+		return err
 	}
 	gone := newDeparture(filepath.Join(m.Fleet.opt.LogDir, dom.Name+".log"))
 	done := m.here.async(func(l *golibvirt.Libvirt) error { return m.perform(work, l, dom, m.target, flags, m.opt) })

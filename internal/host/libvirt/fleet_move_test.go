@@ -34,8 +34,8 @@ func TestFleetMigratesThereAndBack(t *testing.T) {
 			if err != nil || a.Fleet.Place != Left {
 				t.Fatalf("%s: %s is %s: %v", way, s.name, a.Fleet.Place, err)
 			}
-			if w := from.where(s); w.Place != Left || !w.Moved {
-				t.Errorf("%s: %s at the source: %+v", way, s.name, w)
+			if w := from.where(s); w.Place != Left || !w.Moved || !a.Fleet.There {
+				t.Errorf("%s: %s at the source: %+v; there was told: %v", way, s.name, w, a.Fleet.There)
 			}
 			if w := to.where(s); w.Place != Here || w.State != VMRunning {
 				t.Errorf("%s: %s at the target: %+v", way, s.name, w)
@@ -93,6 +93,13 @@ func TestFleetMigrationThatStays(t *testing.T) {
 	}
 
 	r := slow(s, to)
+	r.Fleet.Migrate.Unready = true
+	a, err := h.do(r)
+	stays("what comes before fails", a.Fleet, err, "not ready")
+	if a.Fleet.Progress.Elapsed > 0 || a.Fleet.There {
+		t.Errorf("libvirtd was asked although what comes before failed: %+v", a.Fleet)
+	}
+	r.Fleet.Migrate.Unready = false
 	going := h.begin(r)
 	h.wait("leaving", leaving)
 	if w := to.where(s); w.Place != Arriving {
@@ -103,7 +110,7 @@ func TestFleetMigrationThatStays(t *testing.T) {
 	}
 	h.must(request{Op: "cancel"})
 	t0 := time.Now()
-	a, err := h.end(r, going)
+	a, err = h.end(r, going)
 	t.Logf("cancelled in %v", time.Since(t0))
 	stays("cancelled", a.Fleet, err, "context canceled")
 

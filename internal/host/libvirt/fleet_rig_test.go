@@ -36,6 +36,7 @@ type migrateRequest struct {
 	MiBps        uint64
 	AutoConverge bool
 	Direct       bool
+	Unready      bool // MigrateOptions.Before fails, after a while
 	Timeout      time.Duration
 }
 
@@ -58,6 +59,7 @@ type fleetReply struct {
 	Bound     bool // ErrBound
 	PoolBusy  bool // ErrPoolBusy
 	Still     bool // ErrStill
+	There     bool // MigrateOptions.There was called, after Before
 }
 
 func (h *simHost) doFleet(ctx context.Context, r request, a *reply) (err error) {
@@ -142,6 +144,16 @@ func (h *simHost) fleetMigrate(ctx context.Context, f *Fleet, q fleetRequest, ou
 	h.mu.Unlock()
 	opt := q.Migrate.options()
 	opt.Progress = func(p Progress) { out.Progress = p }
+	var before bool // is over
+	opt.Before = func() error {
+		if q.Migrate.Unready {
+			time.Sleep(500 * time.Millisecond)
+			return errors.New("not ready")
+		}
+		before = true
+		return nil
+	}
+	opt.There = func() { out.There = before }
 	return f.Migrate(ctx, q.UUID, q.Target, opt)
 }
 
