@@ -83,11 +83,7 @@ func (r *rig) unbroken(t *testing.T, before map[string]lab.Answer) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, b := range before {
-		if a := after[name]; a.Boot != b.Boot || a.Up < b.Up {
-			t.Errorf("%s was restarted: before %+v, after %+v", name, b, a)
-		}
-	}
+	r.sameBoots(t, before, after)
 }
 
 // TestUpgradeStopsAndGoesBack lets the check after the change fail on the third
@@ -186,12 +182,7 @@ func TestUpgradeWithRebootsUnderPing(t *testing.T) {
 	if u.ClusterState != upgrade.Prepared || u.Job.Result != "done" {
 		t.Errorf("upgraded: %+v, job %+v", u, u.Job)
 	}
-	for _, p := range <-pinged {
-		t.Logf("%s: %d of %d pings of 20 ms lost, longest gap %s", p.Name, p.Lost, p.Sent, p.Gap)
-		if p.Sent == 0 || p.Gap > 5*time.Second {
-			t.Errorf("%s did not answer for %s", p.Name, p.Gap)
-		}
-	}
+	r.answered(t, <-pinged)
 	for h, boot := range r.bootIDs(t) {
 		if boot == boots[h] {
 			t.Errorf("%s was not rebooted", h)
