@@ -116,7 +116,7 @@ func TestPlanOfAMapping(t *testing.T) {
 			t.Errorf("got\n%s\nwant\n%s", got, want)
 		}
 	}
-	if f.Target != "api.flavors" || len(f.Checks) != 1 || f.Checks[0].Column != "name" || len(i.Lookups) != 1 || i.Lookups[0].Kind != "project" || fmt.Sprint(i.Key) != "[id]" {
+	if f.Target != "api.flavors" || len(f.Checks) != 5 || f.Checks[0].Column != "name" || len(i.Lookups) != 1 || i.Lookups[0].Kind != "project" || fmt.Sprint(i.Key) != "[id]" {
 		t.Errorf("%+v, %+v", f, i)
 	}
 }
@@ -217,6 +217,8 @@ func TestMappingsAreReadStrictly(t *testing.T) {
 		{"format: 1", "format: 2", `m.yaml: format: value "2": want 1`},
 		{"name: example", "name: ''", "name: value \"\": want the mapping's name"},
 		{"ids: [{kind: project}, {kind: user}]", "ids: [{kind: project}, {kind: project}]", "ids[1].kind: value \"project\": is given twice"},
+		{"{kind: user}]", "{kind: default}]", "ids[1].kind: value \"default\": want another word"},
+		{"{kind: user}]", "{kind: " + strings.Repeat("k", 57) + "}]", "want another word than default, of at most 56 letters"},
 		{"ids: [{kind: project}, {kind: user}]", "ids: [{kind: project}, {kind: a b}]", "ids[1].kind: value \"a b\": want a word"},
 		{"map: user", "map: users", "tables[1].columns[2].map: value \"users\": want one of ids: project, user"},
 		{"target: api.flavors", "target: flavors", "tables[0].target: value \"flavors\": want DATABASE.TABLE"},

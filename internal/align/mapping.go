@@ -20,6 +20,7 @@ const Format = 1
 const (
 	maxMapping = 1 << 20 // bytes
 	maxTables  = 500
+	maxKind    = 56 // letters: with what is put around it, it is the name of a table
 )
 
 // Main is the name of a table's source in its expressions.
@@ -33,6 +34,10 @@ type Mapping struct {
 	Tables []Table  `json:"tables"`
 	Checks []Check  `json:"checks,omitempty"`
 	Advice []string `json:"advice,omitempty"` // what people have to do when the rows are there
+
+	// Dates that no calendar has, such as 0000-00-00, become NULL where the target allows
+	// it, instead of being carried over: for programs that can not read them.
+	NoZeroDates bool `json:"no_zero_dates,omitempty"`
 }
 
 // Kind is a kind of values that are looked up, such as project.
@@ -128,6 +133,7 @@ func (r *reader) fault(path, value, want string) {
 
 var (
 	word  = regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}$`)
+	reads = regexp.MustCompile(`(?i)^\s*(SELECT|WITH)\s`)
 	table = regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}\.[A-Za-z0-9_$]{1,64}$`)
 )
 
@@ -142,15 +148,20 @@ func (r *reader) check() {
 	kinds := m.kinds()
 	for i, k := range kinds {
 		r.once(fmt.Sprintf("ids[%d].kind", i), k, kinds[:i])
+		if k == "default" || len(k) > maxKind {
+			r.fault(fmt.Sprintf("ids[%d].kind", i), k, fmt.Sprintf("want another word than default, of at most %d letters: it becomes part of a table's name", maxKind))
+		}
+		if q := m.IDs[i].Query; q != "" {
+			r.query(fmt.Sprintf("ids[%d].query", i), q)
+		}
 	}
 	names := map[string]bool{}
 	for i, c := range m.Checks {
 		if c.Name == "" || names[c.Name] {
 			r.fault(fmt.Sprintf("checks[%d].name", i), c.Name, "want a name that no other check has")
 		}
-		if names[c.Name] = true; strings.TrimSpace(c.Query) == "" {
-			r.fault(fmt.Sprintf("checks[%d].query", i), c.Query, "want a statement that counts")
-		}
+		names[c.Name] = true
+		r.query(fmt.Sprintf("checks[%d].query", i), c.Query)
 	}
 	if n := len(m.Tables); n == 0 || n > maxTables {
 		r.fault("tables", fmt.Sprint(n), fmt.Sprintf("want 1 to %d tables", maxTables))
@@ -183,6 +194,14 @@ func (r *reader) once(at, value string, before []string) {
 		r.fault(at, value, "want a word of small letters, digits and _")
 	case slices.Contains(before, value):
 		r.fault(at, value, "is given twice")
+	}
+}
+
+// query wants a statement that reads. Servers let no row be changed where it is carried
+// out; but MariaDB ends a transaction, also a READ ONLY one, to drop a table.
+func (r *reader) query(at, text string) {
+	if !reads.MatchString(text) {
+		r.fault(at, text, "want a SELECT")
 	}
 }
 

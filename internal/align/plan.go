@@ -2,7 +2,6 @@ package align
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -18,6 +17,7 @@ type Schema struct {
 	Key     []string        // of the primary key
 	Unique  []Unique        // the other unique keys
 	Refs    []Ref           // foreign keys
+	Engine  string          // as the server names it: InnoDB
 }
 
 // Unique is a unique key.
@@ -44,8 +44,9 @@ func (s *Schema) column(name string) (column.Column, bool) {
 
 // Side is the databases of one platform.
 type Side struct {
-	Tables    map[string]*Schema // by DATABASE.TABLE, databases as in the mapping
-	Databases map[string]string  // names on the server, by those of the mapping; missing: the same
+	Tables     map[string]*Schema // by DATABASE.TABLE, databases as in the mapping
+	Databases  map[string]string  // names on the server, by those of the mapping; missing: the same
+	Collations map[string]bool    // that the server knows; nil: not asked, all
 }
 
 // name writes a table's name on the server.
@@ -97,29 +98,18 @@ type Planned struct {
 	Values         []string // SQL of each
 	Key            []string // columns of the source's primary key, by which its rows are taken in ranges
 	Kept           []string // columns of the target that hold Key, one each, and are its primary key; nil: there are none
-	Lookups        []Lookup
+	Lookups        []Lookup // of kinds whose IDs are a list of all
+	Others         []Lookup // of kinds that have a line for all others
 	Checks         []RowCheck
+	Zeros          []RowCheck // dates that are none: they are carried over as they are
 	Collisions     []Collision
 	Orphans        []Orphan
+	Unclear        bool // an expression could not be written: its statements can not be carried out
 	into, from     string
+	bare           string // from, without the staged IDs
 	where          []string
 	kinds          []column.Column // of the target, as Columns
 	planner        *planner
-}
-
-// Lookup is a value that must have a line among the IDs of its kind.
-type Lookup struct {
-	Kind, Column string
-	Missing      string // statement: the values that have none, each once
-	value, found string // SQL
-}
-
-// RowCheck is what types do not tell: there must be no rows that have something.
-type RowCheck struct {
-	Column string
-	Have   string // what, for people
-	Count  string // statement: how many rows have it
-	cond   string // SQL
 }
 
 // staging is the database in which values are looked up. Its tables are ids_KIND
@@ -140,15 +130,21 @@ func (p *Planned) Statement(more string) string {
 	return "INSERT INTO " + p.into + " (" + strings.Join(names, ", ") + ") " + p.Select(more)
 }
 
-// Count is the statement that counts the rows.
-func (p *Planned) Count() string { return "SELECT COUNT(*)" + p.rows("") }
+// Count is the statement that counts the rows. Like all statements that look at the
+// source's rows it needs no staged IDs: they neither add rows nor take any away.
+func (p *Planned) Count() string { return "SELECT COUNT(*)" + p.unstaged("") }
 
-func (p *Planned) rows(more ...string) string {
+func (p *Planned) rows(more ...string) string { return p.from + p.conditions(more) }
+
+// unstaged is rows for values that are not looked up.
+func (p *Planned) unstaged(more ...string) string { return p.bare + p.conditions(more) }
+
+func (p *Planned) conditions(more []string) string {
 	conds := slices.DeleteFunc(slices.Concat(p.where, more), func(s string) bool { return s == "" })
 	if len(conds) == 0 {
-		return p.from
+		return ""
 	}
-	return p.from + " WHERE " + strings.Join(conds, " AND ")
+	return " WHERE " + strings.Join(conds, " AND ")
 }
 
 // MakePlan plans a mapping. It tells all that is wrong at once.
@@ -168,7 +164,7 @@ func MakePlan(m *Mapping, source, target Side, ids map[string]IDs) Plan {
 		if used[t.From] == nil {
 			used[t.From] = map[string]bool{}
 		}
-		x := &planner{plan: &p, t: t, source: source, target: target, ids: ids, used: used[t.From]}
+		x := &planner{plan: &p, t: t, source: source, target: target, ids: ids, kinds: m.kinds(), noZeroDates: m.NoZeroDates, used: used[t.From]}
 		x.table()
 	}
 	p.nowhere(tables, source, used)
@@ -215,9 +211,12 @@ type planner struct {
 	source, target Side
 	ids            map[string]IDs
 	from, to       *Schema
+	kinds          []string // of IDs
+	noZeroDates    bool
 	used           map[string]bool // columns of the source's table, by all that is made of it
 	out            Planned
 	joins          []string
+	staged         []string // joins of the staged IDs, by which no row is chosen
 }
 
 func (x *planner) error(column, format string, args ...any) {
@@ -240,6 +239,11 @@ func (x *planner) table() {
 	if len(x.from.Key) == 0 {
 		x.error("", "table %s of the source has no primary key: its rows can not be taken in ranges", t.From)
 	}
+	for _, k := range x.from.Key {
+		if c, ok := x.from.column(k); ok && !ordered(c.Type.Kind) {
+			x.error("", "column %s of the primary key of table %s of the source is %s: its rows can not be taken in ranges", k, t.From, c.Type.Text)
+		}
+	}
 	x.out = Planned{Target: t.Target, Source: t.From, Key: x.from.Key, into: x.target.name(t.Target)}
 	for i := range t.Join {
 		x.join(&t.Join[i])
@@ -250,11 +254,22 @@ func (x *planner) table() {
 	if t.where != nil {
 		x.out.where = append(x.out.where, x.sql("", *t.where))
 	}
-	x.out.from = " FROM " + x.source.name(t.From) + " AS " + sqlexpr.Quote(Main) + strings.Join(x.joins, "")
+	x.out.bare = " FROM " + x.source.name(t.From) + " AS " + sqlexpr.Quote(Main) + strings.Join(x.joins, "")
+	x.out.from = x.out.bare + strings.Join(x.staged, "")
 	x.complete()
 	x.finish()
 	x.out.planner = x
 	x.plan.Tables = append(x.plan.Tables, x.out)
+}
+
+// ordered reports whether a value of a kind, written in a statement, compares as rows are
+// ordered: not so floating numbers, and words that are stored as numbers.
+func ordered(k column.Kind) bool {
+	switch k {
+	case column.Float, column.Enum, column.Set, column.Bit, column.JSON, column.Other:
+		return false
+	}
+	return true
 }
 
 func (x *planner) tablesOfJoins() bool {
@@ -277,12 +292,18 @@ func (x *planner) join(j *Join) {
 }
 
 // sql writes an expression; what it names and is not there is an error of the plan.
+// Values that are looked up within it are written as they were.
 func (x *planner) sql(column string, e sqlexpr.Expr) string {
-	s, err := e.SQL(&scope{planner: x})
+	return x.write(column, e, &scope{planner: x, column: column, bare: true})
+}
+
+func (x *planner) write(column string, e sqlexpr.Expr, s *scope) string {
+	text, err := e.SQL(s)
 	if err != nil {
 		x.error(column, "%v", err)
+		x.out.Unclear = true
 	}
-	return s
+	return text
 }
 
 // column plans one column, or those that are copied.
@@ -292,7 +313,10 @@ func (x *planner) column(c *Column) {
 			x.error(name, "table %s of the source has no such column", x.t.From)
 		} else {
 			x.used[name] = true
-			x.put(name, sqlexpr.Quote(Main)+"."+sqlexpr.Quote(name), &from)
+			value := sqlexpr.Quote(Main) + "." + sqlexpr.Quote(name)
+			if to := x.put(name, x.dated(value, name, &from)); to != nil {
+				x.fits(value, &from, to)
+			}
 		}
 	}
 	if len(c.Copy) > 0 {
@@ -302,14 +326,24 @@ func (x *planner) column(c *Column) {
 	if _, ok := x.to.column(c.To); !ok && c.Maybe {
 		return
 	}
-	var from *column.Column
-	if col, ok := x.plain(c.value); ok && c.Map == "" {
-		from = &col
-	}
 	if c.Map != "" && x.ids[c.Map].Given {
-		value = x.lookup(c, value)
+		if to := x.put(c.To, x.lookup(Lookup{Kind: c.Map, Column: c.To, value: value})); to != nil {
+			x.mayNotBeNull(to, value)
+		}
+		return
 	}
-	x.put(c.To, value, from)
+	from, plain := x.plain(c.value)
+	with := value
+	if slices.Contains(c.value.Calls(), "MAPPED") && !x.out.Unclear {
+		with = x.write(c.To, c.value, &scope{planner: x, column: c.To})
+	}
+	switch to := x.put(c.To, with); {
+	case to == nil:
+	case plain:
+		x.fits(value, &from, to)
+	default:
+		x.made(value, to)
+	}
 }
 
 // plain is the column that an expression is, if it is nothing else.
@@ -322,68 +356,30 @@ func (x *planner) plain(e sqlexpr.Expr) (column.Column, bool) {
 	if s == nil {
 		return column.Column{}, false
 	}
-	return s.column(name.Name)
+	col, ok := s.column(name.Name)
+	if slices.ContainsFunc(x.t.Join, func(j Join) bool { return j.As == name.Table && j.Optional }) {
+		col.Nullable = true
+	}
+	return col, ok
 }
 
-// put gives a column of the target its value. from is the column that it is, nil for
-// anything else.
-func (x *planner) put(name, value string, from *column.Column) {
+// put gives a column of the target its value. It returns the column, nil when it can
+// not be given this value.
+func (x *planner) put(name, value string) *column.Column {
 	to, ok := x.to.column(name)
 	switch {
 	case !ok:
 		x.error(name, "the target has no such column")
-		return
+		return nil
 	case slices.Contains(x.out.Columns, name):
 		x.error(name, "is given twice")
-		return
+		return nil
 	case to.Generated:
 		x.error(name, "the server makes the values of this column")
-		return
+		return nil
 	}
 	x.out.Columns, x.out.Values, x.out.kinds = append(x.out.Columns, name), append(x.out.Values, value), append(x.out.kinds, to)
-	if from == nil {
-		return
-	}
-	fit := column.Fits(*from, to)
-	if slices.Contains(x.t.Measure, name) {
-		x.measure(name, value, *from, to)
-	} else {
-		for _, why := range fit.Narrow {
-			x.error(name, "%s", why)
-		}
-	}
-	for _, what := range fit.Changes {
-		x.plan.Warnings = append(x.plan.Warnings, Finding{x.t.Target, name, what})
-	}
-	if from.Nullable && !to.Nullable {
-		x.out.Checks = append(x.out.Checks, RowCheck{Column: name, Have: "NULL, which the target does not allow", cond: value + " IS NULL"})
-	}
-}
-
-// measure has the rows of a column looked at whose type is too narrow.
-func (x *planner) measure(name, value string, from, to column.Column) {
-	if from.Type.Kind != column.Char || to.Type.Kind != column.Char || !word.MatchString(to.Charset) {
-		x.error(name, "%s can not be measured for %s: only texts can", from.Type.Text, to.Type.Text)
-		return
-	}
-	over := fmt.Sprintf("CHAR_LENGTH(%s) > %d", value, to.Type.Length)
-	if to.Type.Length == 0 {
-		over = fmt.Sprintf("LENGTH(CONVERT(%s USING %s)) > %d", value, to.Charset, to.Type.Limit)
-	}
-	x.out.Checks = append(x.out.Checks, RowCheck{Column: name, Have: "a text that is too long for " + to.Type.Text, cond: over})
-}
-
-// lookup looks a value up among the IDs of a kind. NULL stays NULL.
-func (x *planner) lookup(c *Column, value string) string {
-	as := sqlexpr.Quote(fmt.Sprintf("ids%d", len(x.out.Lookups)+1))
-	x.joins = append(x.joins, " LEFT JOIN "+sqlexpr.Quote(staging)+"."+sqlexpr.Quote("ids_"+c.Map)+" AS "+as+" ON "+as+".`old` = CONVERT("+value+" USING utf8mb4) COLLATE utf8mb4_bin")
-	found := as + ".`new`"
-	if x.ids[c.Map].Default {
-		other := "(SELECT `new` FROM " + sqlexpr.Quote(staging) + ".`ids_default` WHERE `kind` = " + sqlexpr.Literal(c.Map) + ")"
-		return "IF(" + value + " IS NULL, NULL, COALESCE(" + found + ", " + other + "))"
-	}
-	x.out.Lookups = append(x.out.Lookups, Lookup{Kind: c.Map, Column: c.To, value: value, found: found})
-	return found
+	return &to
 }
 
 // complete looks for columns that nobody thought of.
@@ -398,93 +394,4 @@ func (x *planner) complete() {
 			x.error(name, "is to be measured, and has no value")
 		}
 	}
-}
-
-// finish writes the statements that look at the rows.
-func (x *planner) finish() {
-	p := &x.out
-	p.Kept = x.kept()
-	p.Collisions = x.collisions()
-	for i := range p.Checks {
-		p.Checks[i].Count = "SELECT COUNT(*)" + p.rows(p.Checks[i].cond)
-	}
-	for i := range p.Lookups {
-		l := &p.Lookups[i]
-		l.Missing = "SELECT DISTINCT " + l.value + p.rows(l.value+" IS NOT NULL", l.found+" IS NULL")
-	}
-}
-
-// scope says what names mean in the expressions of a table.
-type scope struct {
-	*planner
-	find *Join // its expression alone may name it
-}
-
-// table is the schema behind a name, nil when there is none.
-func (s *scope) table(as string) *Schema {
-	if as == "" || as == Main {
-		return s.from
-	}
-	if s.find != nil && s.find.As == as {
-		return s.source.Tables[s.find.Table]
-	}
-	if i := slices.IndexFunc(s.t.Join, func(j Join) bool { return j.As == as }); i >= 0 {
-		return s.source.Tables[s.t.Join[i].Table]
-	}
-	return nil
-}
-
-// Column implements sqlexpr.Names.
-func (s *scope) Column(c sqlexpr.Column) (string, error) {
-	t := s.table(c.Table)
-	if t == nil {
-		return "", fmt.Errorf("%s: %s is no table of this mapping's: want %s, or the name of a join", c, c.Table, Main)
-	}
-	if _, ok := t.column(c.Name); !ok {
-		return "", fmt.Errorf("%s: there is no such column", c)
-	}
-	if c.Table == "" || c.Table == Main {
-		s.used[c.Name] = true
-	}
-	return sqlexpr.Quote(cmp.Or(c.Table, Main)) + "." + sqlexpr.Quote(c.Name), nil
-}
-
-// Call implements sqlexpr.Names: the functions of mappings.
-func (s *scope) Call(name string, args []string) (string, bool, error) {
-	switch name {
-	case "BOOL": // JSON's true or false: the server would write a number, or a text
-		if len(args) != 1 {
-			return "", false, errors.New("function BOOL: want one condition")
-		}
-		return "JSON_EXTRACT(IF(" + args[0] + ", 'true', 'false'), '$')", true, nil
-	case "FOUND":
-		sql, err := s.found(args)
-		return sql, true, err
-	case "NAMED_UUID":
-		if len(args) == 0 {
-			return "", false, errors.New("function NAMED_UUID: want what it is made of")
-		}
-		return namedUUID(s.t.Target, args), true, nil
-	}
-	return "", false, nil
-}
-
-// found is whether there is a row of another table.
-func (s *scope) found(args []string) (string, error) {
-	i := slices.IndexFunc(s.t.Find, func(j Join) bool { return len(args) == 1 && args[0] == sqlexpr.Literal(j.As) })
-	if i < 0 || s.find != nil {
-		return "", errors.New("function FOUND: want one of find, as a text")
-	}
-	j := &s.t.Find[i]
-	on, err := j.on.SQL(&scope{s.planner, j})
-	return "EXISTS (SELECT 1 FROM " + s.source.name(j.Table) + " AS " + sqlexpr.Quote(j.As) + " WHERE " + on + ")", err
-}
-
-// namedUUID makes a UUID of version 3 (RFC 9562) of a table and values: the same for a
-// row each time, so that a copy may be repeated and compared.
-func namedUUID(target string, args []string) string {
-	h := "MD5(CONCAT_WS(':', " + sqlexpr.Literal("holdfast "+target) + ", " + strings.Join(args, ", ") + "))"
-	part := func(from, n int) string { return fmt.Sprintf("SUBSTRING(%s, %d, %d)", h, from, n) }
-	variant := "SUBSTRING('89ab', 1 + (INSTR('0123456789abcdef', " + part(17, 1) + ") - 1) % 4, 1)"
-	return "CONCAT(" + strings.Join([]string{part(1, 8), "'-'", part(9, 4), "'-3'", part(14, 3), "'-'", variant, part(18, 3), "'-'", part(21, 12)}, ", ") + ")"
 }

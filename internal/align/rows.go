@@ -9,26 +9,7 @@ import (
 	"holdfast/internal/align/sqlexpr"
 )
 
-// This file writes the statements that look at rows: in ranges, whether they collide
-// or lack what they refer to, and their checksums.
-
-// Collision is a unique key of the target that rows may break: the source has no such
-// key, or compares texts in another way.
-type Collision struct {
-	Index   string // its name; PRIMARY
-	Columns []string
-	List    string // statement: the values that come more than once, with how often, some of them
-}
-
-// Orphan is a foreign key of the target that rows may break.
-type Orphan struct {
-	Columns []string
-	Parent  string // table of the target, as in the mapping
-	Count   string // statement: how many rows have no parent
-}
-
-// listed is how many values a list of them has at most.
-const listed = 20
+// This file writes the statements that look at rows: in ranges.
 
 // kept tells where the target's primary key is the source's, unchanged.
 func (x *planner) kept() []string {
@@ -52,75 +33,6 @@ func (x *planner) kept() []string {
 		return nil
 	}
 	return out
-}
-
-// value is the SQL of what a column of the target gets, "" for nothing.
-func (p *Planned) value(name string) string {
-	if i := slices.Index(p.Columns, name); i >= 0 {
-		return p.Values[i]
-	}
-	return ""
-}
-
-func (x *planner) collisions() (out []Collision) {
-	p := &x.out
-	keys := x.to.Unique
-	if p.Kept == nil && len(x.to.Key) > 0 {
-		keys = append([]Unique{{"PRIMARY", x.to.Key}}, keys...)
-	}
-	for _, k := range keys {
-		var values, names, there []string
-		for i, c := range k.Columns {
-			v := p.value(c)
-			if v == "" {
-				break // the server, or a default, gives its value
-			}
-			to, _ := x.to.column(c)
-			as := fmt.Sprintf("c%d", i+1)
-			if to.Type.Kind == column.Char && to.Collation != "" {
-				v = "CONVERT(" + v + " USING " + to.Charset + ") COLLATE " + to.Collation
-			}
-			values, names, there = append(values, v+" AS "+as), append(names, as), append(there, as+" IS NOT NULL")
-		}
-		if len(values) < len(k.Columns) {
-			continue
-		}
-		n := strings.Join(names, ", ")
-		out = append(out, Collision{Index: k.Name, Columns: k.Columns, List: fmt.Sprintf(
-			"SELECT %s, COUNT(*) FROM (SELECT %s%s) AS r WHERE %s GROUP BY %s HAVING COUNT(*) > 1 ORDER BY %s LIMIT %d",
-			n, strings.Join(values, ", "), p.rows(), strings.Join(there, " AND "), n, n, listed)})
-	}
-	return out
-}
-
-// orphans looks at the foreign keys between tables of the plan.
-func (p *Plan) orphans() {
-	for i := range p.Tables {
-		t := &p.Tables[i]
-		for _, ref := range t.planner.to.Refs {
-			k := slices.IndexFunc(p.Tables, func(x Planned) bool { return x.Target == ref.Table })
-			if k < 0 {
-				continue
-			}
-			if count := t.withoutParent(ref, &p.Tables[k]); count != "" {
-				t.Orphans = append(t.Orphans, Orphan{Columns: ref.Columns, Parent: ref.Table, Count: count})
-			}
-		}
-	}
-}
-
-func (p *Planned) withoutParent(ref Ref, parent *Planned) string {
-	var child, above, same, there []string
-	for i := range ref.Columns {
-		c, a := p.value(ref.Columns[i]), parent.value(ref.To[i])
-		if c == "" || a == "" {
-			return ""
-		}
-		child, above = append(child, fmt.Sprintf("%s AS c%d", c, i+1)), append(above, fmt.Sprintf("%s AS p%d", a, i+1))
-		same, there = append(same, fmt.Sprintf("p.p%d = c.c%d", i+1, i+1)), append(there, fmt.Sprintf("c.c%d IS NOT NULL", i+1))
-	}
-	return fmt.Sprintf("SELECT COUNT(*) FROM (SELECT %s%s) AS c LEFT JOIN (SELECT %s%s) AS p ON %s WHERE %s AND p.p1 IS NULL",
-		strings.Join(child, ", "), p.rows(), strings.Join(above, ", "), parent.rows(), strings.Join(same, " AND "), strings.Join(there, " AND "))
 }
 
 // After is the condition that a row's key comes after values (SQL each); the columns
@@ -171,53 +83,28 @@ func (p *Planned) Bound(after []string, n int) string {
 		list, list, p.planner.source.name(p.Source), where, list, n, strings.Join(desc, ", "))
 }
 
-// SourceSum is the statement for the number of mapped rows and their checksum (two
-// numbers), the same for the same rows in any order; more as for Select.
-func (p *Planned) SourceSum(more string) string {
-	return "SELECT " + sum(p.kinds, p.Values) + p.rows(more)
-}
-
-// TargetSum is SourceSum of the target's rows; more is a condition on its columns.
-func (p *Planned) TargetSum(more string) string {
-	cols := make([]string, 0, len(p.Columns))
-	for _, c := range p.Columns {
-		cols = append(cols, sqlexpr.Quote(c))
-	}
-	where := ""
-	if more != "" {
-		where = " WHERE " + more
-	}
-	return "SELECT " + sum(p.kinds, cols) + " FROM " + p.into + where
-}
-
 // TargetCount is the statement that counts all rows of the target's table.
 func (p *Planned) TargetCount() string { return "SELECT COUNT(*) FROM " + p.into }
 
-// sum writes the checksum of rows. A value is written as the target's type stores it, so
-// that the expression that makes it and what was stored give the same text.
-func sum(kinds []column.Column, values []string) string {
-	quoted := make([]string, 0, len(values))
-	for i, v := range values {
-		quoted = append(quoted, "QUOTE("+stored(kinds[i].Type, v)+")")
-	}
-	h := "MD5(CONCAT_WS(',', " + strings.Join(quoted, ", ") + "))"
-	return "COUNT(*), COALESCE(SUM(CAST(CONV(LEFT(" + h + ", 15), 16, 10) AS UNSIGNED)), 0), COALESCE(BIT_XOR(CAST(CONV(RIGHT(" + h + ", 16), 16, 10) AS UNSIGNED)), 0)"
-}
-
-func stored(t column.Type, v string) string {
-	switch t.Kind {
-	case column.Bytes:
-		return "HEX(" + v + ")"
-	case column.Float:
-		return "(" + v + ") + 0e0"
-	case column.Decimal:
-		return fmt.Sprintf("CAST(%s AS DECIMAL(%d, %d))", v, t.Digits, t.Scale)
-	case column.Bit:
-		return "(" + v + ") + 0"
-	case column.DateTime, column.Stamp:
-		if t.Scale > 0 {
-			return fmt.Sprintf("CAST(%s AS DATETIME(%d))", v, t.Scale)
+// Ranged reports whether the target's rows of a range of the source's keys are those
+// whose Kept columns are in it: both sides have the key, and order it alike.
+func (p *Planned) Ranged() bool {
+	x := p.planner
+	for i, k := range p.Kept {
+		from, _ := x.from.column(p.Key[i])
+		if to, _ := x.to.column(k); !alike(from, to) {
+			return false
 		}
 	}
-	return "CONVERT(" + v + " USING utf8mb4)"
+	return len(p.Kept) > 0
+}
+
+// KeyKinds are the kinds of the columns of Key.
+func (p *Planned) KeyKinds() []column.Kind {
+	out := make([]column.Kind, 0, len(p.Key))
+	for _, k := range p.Key {
+		c, _ := p.planner.from.column(k)
+		out = append(out, c.Type.Kind)
+	}
+	return out
 }

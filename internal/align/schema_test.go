@@ -116,7 +116,7 @@ func TestPlanOnRealSchemas(t *testing.T) {
 	if len(p.Errors) != 1 || p.Errors[0].Column != "public_key" || !strings.Contains(p.Errors[0].Text, "mediumtext does not fit into text") {
 		t.Errorf("errors %+v", p.Errors)
 	}
-	if len(p.Tables) != 4 || len(p.Tables[3].Checks) != 1 || p.Tables[3].Checks[0].Column != "user_id" || len(p.Tables[2].Checks) != 1 || p.Tables[2].Checks[0].Column != "host" {
+	if len(p.Tables) != 4 || len(p.Tables[3].Checks) != 1 || p.Tables[3].Checks[0].Column != "user_id" || len(p.Tables[2].Checks) != 2 || p.Tables[2].Checks[0].Column != "host" {
 		t.Errorf("tables %+v", p.Tables)
 	}
 	// Its rows may be measured instead.

@@ -10,6 +10,7 @@ import (
 // Fit is what is to be said about copying one column into another.
 type Fit struct {
 	Narrow  []string // values of the one that are none of the other
+	Lacks   string   // characters of the one that the other does not have: rows tell whether there are any
 	Changes []string // what becomes different, although all values fit
 }
 
@@ -25,7 +26,7 @@ func Fits(from, to Column) Fit {
 	}
 	a, b := charset(from.Charset), charset(to.Charset)
 	if a != b && !holds(b, a) {
-		f.Narrow = append(f.Narrow, fmt.Sprintf("character set %s does not have all characters of %s", b, a))
+		f.Lacks = fmt.Sprintf("character set %s does not have all characters of %s", b, a)
 	}
 	if from.Collation != to.Collation && from.Collation != "" && to.Collation != "" {
 		f.Changes = append(f.Changes, fmt.Sprintf("collation %s becomes %s: texts that were different may count as equal", from.Collation, to.Collation))

@@ -1,0 +1,191 @@
+package align
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"holdfast/internal/align/column"
+	"holdfast/internal/align/sqlexpr"
+)
+
+// This file says what rows must be asked before they are copied, because types do not
+// tell it.
+
+// Lookup is a value that is looked up among the IDs of its kind.
+type Lookup struct {
+	Kind, Column string
+	Within       bool   // it is not the column's value, but a part of it
+	Values       string // statement: the values other than NULL, each once; it needs no staged IDs
+	Missing      string // statement: the values that have none, each once; "" where there is a line for all others
+	value, found string // SQL
+}
+
+// RowCheck is something that rows may have. Where it is one of Planned.Checks, there must
+// be none that have it.
+type RowCheck struct {
+	Column  string
+	Have    string // what, for people
+	Becomes string // of Zeros: what is done about it, for people
+	Count   string // statement: how many rows have it
+	Keys    string // statement: the keys of the first of these rows, as Planned.Key has them
+	cond    string // SQL
+}
+
+// Looks is the statement that counts the rows, and those that have what each of Checks
+// and then each of Zeros is about: one row of so many numbers. It takes one walk
+// through the rows.
+func (p *Planned) Looks() string {
+	sums := []string{"COUNT(*)"}
+	for _, c := range slices.Concat(p.Checks, p.Zeros) {
+		sums = append(sums, "COALESCE(SUM(CASE WHEN "+c.cond+" THEN 1 ELSE 0 END), 0)")
+	}
+	return "SELECT " + strings.Join(sums, ", ") + p.unstaged()
+}
+
+// lookup looks a value up among the IDs of a kind. NULL stays NULL.
+func (x *planner) lookup(l Lookup) string {
+	as := sqlexpr.Quote(fmt.Sprintf("ids%d", len(x.staged)+1))
+	x.staged = append(x.staged, " LEFT JOIN "+sqlexpr.Quote(staging)+"."+sqlexpr.Quote("ids_"+l.Kind)+" AS "+as+" ON "+as+".`old` = "+asID(l.value))
+	l.found = as + ".`new`"
+	if x.ids[l.Kind].Default {
+		other := "(SELECT `new` FROM " + sqlexpr.Quote(staging) + ".`ids_default` WHERE `kind` = " + sqlexpr.Literal(l.Kind) + ")"
+		x.out.Others = append(x.out.Others, l)
+		return "IF(" + l.value + " IS NULL, NULL, COALESCE(" + l.found + ", " + other + "))"
+	}
+	x.out.Lookups = append(x.out.Lookups, l)
+	return l.found
+}
+
+// asID writes a value so that it compares as IDs do.
+func asID(value string) string { return "CONVERT(" + value + " USING utf8mb4) COLLATE utf8mb4_bin" }
+
+// fits looks at a column that is copied into another.
+func (x *planner) fits(value string, from, to *column.Column) {
+	fit := column.Fits(*from, *to)
+	if slices.Contains(x.t.Measure, to.Name) {
+		x.measure(value, from, to)
+	} else {
+		for _, why := range fit.Narrow {
+			x.error(to.Name, "%s", why)
+		}
+	}
+	for _, what := range fit.Changes {
+		x.plan.Warnings = append(x.plan.Warnings, Finding{x.t.Target, to.Name, what})
+	}
+	if fit.Lacks != "" {
+		x.plan.Warnings = append(x.plan.Warnings, Finding{x.t.Target, to.Name, fit.Lacks})
+		x.lacks(value, to)
+	}
+	if from.Nullable {
+		x.mayNotBeNull(to, value)
+	}
+	switch from.Type.Kind {
+	case column.Date, column.DateTime, column.Stamp:
+		becomes := "they are carried over as they are"
+		if x.noZeroDates && to.Nullable {
+			becomes = "they become NULL"
+		}
+		x.out.Zeros = append(x.out.Zeros, RowCheck{Column: to.Name, Have: "a date that is none, such as 0000-00-00", Becomes: becomes, cond: noDate(value)})
+	}
+}
+
+// noDate is the condition that a date is none that a calendar has, as servers without
+// strict mode stored them: a part of it is 0.
+func noDate(value string) string {
+	return "(MONTH(" + value + ") = 0 OR DAYOFMONTH(" + value + ") = 0)"
+}
+
+// dated writes a column that is copied: NULL for dates that are none, where the mapping
+// says so.
+func (x *planner) dated(value, name string, from *column.Column) string {
+	to, ok := x.to.column(name)
+	if !x.noZeroDates || !ok || !to.Nullable {
+		return value
+	}
+	switch from.Type.Kind {
+	case column.Date, column.DateTime, column.Stamp:
+		return "IF(" + noDate(value) + ", NULL, " + value + ")"
+	}
+	return value
+}
+
+// made looks at a value that an expression makes, whose type nothing tells.
+func (x *planner) made(value string, to *column.Column) {
+	x.mayNotBeNull(to, value)
+	if to.Type.Kind == column.Char {
+		x.tooLong(value, to)
+		if !strings.HasPrefix(to.Charset, "utf8mb4") {
+			x.lacks(value, to)
+		}
+	}
+}
+
+// mayNotBeNull has rows looked for that have no value where the target wants one.
+func (x *planner) mayNotBeNull(to *column.Column, value string) {
+	if !to.Nullable {
+		x.check(to, "NULL, which the target does not allow", value+" IS NULL")
+	}
+}
+
+// lacks has rows looked for with characters that the target's character set has not:
+// they do not come back from it.
+func (x *planner) lacks(value string, to *column.Column) {
+	if !word.MatchString(to.Charset) {
+		x.error(to.Name, "character set %q is not known", to.Charset)
+		return
+	}
+	there := "CAST(CONVERT(" + value + " USING utf8mb4) AS BINARY)"
+	back := "CAST(CONVERT(CONVERT(" + value + " USING " + to.Charset + ") USING utf8mb4) AS BINARY)"
+	x.check(to, "characters that "+to.Charset+" does not have", there+" <> "+back)
+}
+
+// measure has the rows of a column looked at whose type is too narrow.
+func (x *planner) measure(value string, from, to *column.Column) {
+	if from.Type.Kind != column.Char || to.Type.Kind != column.Char || !word.MatchString(to.Charset) {
+		x.error(to.Name, "%s can not be measured for %s: only texts can", from.Type.Text, to.Type.Text)
+		return
+	}
+	x.tooLong(value, to)
+}
+
+func (x *planner) tooLong(value string, to *column.Column) {
+	over := fmt.Sprintf("CHAR_LENGTH(%s) > %d", value, to.Type.Length)
+	if to.Type.Length == 0 {
+		over = fmt.Sprintf("LENGTH(CONVERT(%s USING %s)) > %d", value, to.Charset, to.Type.Limit)
+	}
+	x.check(to, "a text that is too long for "+to.Type.Text, over)
+}
+
+func (x *planner) check(to *column.Column, have, cond string) {
+	x.out.Checks = append(x.out.Checks, RowCheck{Column: to.Name, Have: have, cond: cond})
+}
+
+// finish writes the statements that look at the rows.
+func (x *planner) finish() {
+	p := &x.out
+	p.Kept = x.kept()
+	p.Collisions = x.collisions()
+	keys := make([]string, 0, len(p.Key))
+	for _, k := range p.Key {
+		keys = append(keys, sqlexpr.Quote(Main)+"."+sqlexpr.Quote(k))
+	}
+	list := strings.Join(keys, ", ")
+	for _, checks := range [][]RowCheck{p.Checks, p.Zeros} {
+		for i := range checks {
+			c := &checks[i]
+			c.Count = "SELECT COUNT(*)" + p.unstaged(c.cond)
+			c.Keys = fmt.Sprintf("SELECT %s%s ORDER BY %s LIMIT %d", list, p.unstaged(c.cond), list, listed)
+		}
+	}
+	for _, lookups := range [][]Lookup{p.Lookups, p.Others} {
+		for i := range lookups {
+			l := &lookups[i]
+			l.Values = "SELECT DISTINCT " + asID(l.value) + p.unstaged(l.value+" IS NOT NULL")
+		}
+	}
+	for i := range p.Lookups {
+		l := &p.Lookups[i]
+		l.Missing = "SELECT DISTINCT " + l.value + p.rows(l.value+" IS NOT NULL", l.found+" IS NULL")
+	}
+}
