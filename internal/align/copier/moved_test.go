@@ -1,0 +1,52 @@
+package copier
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"holdfast/internal/align/aligntest"
+)
+
+// TestValuesThatMoveWhileTheyAreCopied: a unique value goes from a row that was copied to one
+// that is copied later. It stops a copy that nothing follows; with what follows, the later row
+// has it, and the other is made anew then.
+func TestValuesThatMoveWhileTheyAreCopied(t *testing.T) {
+	one, two := aligntest.MariaDB(t), aligntest.MariaDB(t)
+	w := newWorld(t, one, two, 3000)
+	one.SQL(newSchema)
+	one.SQL("UPDATE old.names SET nr = 601 WHERE nr = 11")
+	for _, how := range []How{OneServer, Load, Insert} {
+		w := &world{t: t, rs: one, rt: two, source: w.source}
+		if how == OneServer {
+			w.rt = one
+		}
+		w.rt.SQL("SET GLOBAL local_infile = " + map[bool]string{true: "1", false: "0"}[how == Load])
+		w.target = w.rt.Server("target")
+		w.clear()
+		var err error
+		if w.plan, err = makePlan(w.source, w.target, mapping); err != nil {
+			t.Fatal(err)
+		}
+		w.rt.SQL("ALTER TABLE new.names ADD UNIQUE one (nr)")
+		opt := Options{RangeRows: 50, Parallel: 1}
+		if _, err := Run(bounded(t), w.plan, "hash", w.source, w.target, opt); err == nil || !strings.Contains(err.Error(), "'601'") {
+			t.Fatalf("%s: %v", how, err)
+		}
+		opt.Follows = true
+		if res := w.run(opt); !res.Resumed {
+			t.Errorf("%s: %+v", how, res)
+		}
+		if j, err := ReadJournal(bounded(t), w.target.DB); err != nil || !j.Follows || j.State != Copied {
+			t.Errorf("%s: journal %+v, %v", how, j, err)
+		}
+		rows, left := w.rt.SQL("SELECT COUNT(*) FROM new.names"), w.rs.SQL("SELECT COUNT(DISTINCT nr) FROM old.names")
+		if value := w.rt.SQL("SELECT COUNT(*) FROM new.names WHERE nr = 601"); value != "1" || rows != left {
+			t.Errorf("%s: %s rows with the value, %s of %s rows", how, value, rows, left)
+		}
+		opt.Follows = false
+		if _, err := Run(bounded(t), w.plan, "hash", w.source, w.target, opt); !errors.Is(err, ErrOther) || !strings.Contains(err.Error(), "begun to be followed") {
+			t.Errorf("%s: gone on with otherwise: %v", how, err)
+		}
+	}
+}

@@ -1,0 +1,178 @@
+package copier
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"holdfast/internal/align/server"
+)
+
+// Progress is how far a run is.
+type Progress struct {
+	Table         string        // of the target, at which it is
+	Rows          int64         // written into it
+	TableRows     int64         // of the table of the source from which they are made, as the server estimates
+	Done          int64         // rows written into all tables
+	Total         int64         // TableRows of all tables together
+	RowsPerSecond float64       // written in the last seconds
+	Percent       float64       // of the source's rows that are through, 0 to 100: not all of them are copied
+	ETA           time.Duration // at this speed; 0: not known
+	Waiting       string        // why it waits; "": it does not
+}
+
+// tellEvery is the time between two tellings, and window how many of them the speed is
+// taken from.
+const (
+	tellEvery = 500 * time.Millisecond
+	window    = 20
+)
+
+// meter counts, and tells.
+type meter struct {
+	tell func(Progress)
+
+	mu      sync.Mutex
+	now     Progress
+	tables  map[string]*counts // by target
+	waiting string
+	marks   []mark // the last ones
+}
+
+// counts of one table.
+type counts struct {
+	estimate int64 // rows of its source
+	scanned  int64 // of them are in ranges that are done; the last range is counted as a full one
+	rows     int64 // written
+	done     bool
+}
+
+// through is scanned, as far as the estimate goes.
+func (c *counts) through() int64 {
+	if c.done {
+		return c.estimate
+	}
+	return min(c.scanned, c.estimate)
+}
+
+// mark is what had been done at a time.
+type mark struct {
+	at            time.Time
+	rows, scanned int64
+}
+
+func newMeter(tell func(Progress)) *meter {
+	return &meter{tell: tell, tables: map[string]*counts{}}
+}
+
+// estimate asks the source how many rows its tables have.
+func (m *meter) estimate(ctx context.Context, source *server.Server, order []step) error {
+	for _, s := range order {
+		var n sql.NullInt64
+		db, table := s.OnSource()
+		err := source.DB.QueryRowContext(ctx, "SELECT TABLE_ROWS FROM information_schema.TABLES WHERE TABLE_SCHEMA = "+text(db)+" AND TABLE_NAME = "+text(table)).Scan(&n)
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return fmt.Errorf("source: rows of table %s: %w", s.Source, err)
+		}
+		m.set(s.Target, n.Int64)
+	}
+	return nil
+}
+
+func (m *meter) set(target string, estimate int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.tables[target] = &counts{estimate: estimate}
+}
+
+// have takes over what the journal says.
+func (m *meter) have(all map[string]standing) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for t, p := range all {
+		c := m.tables[t]
+		if c == nil {
+			continue // of no table of the plan
+		}
+		c.rows, c.scanned, c.done = p.rows, p.scanned, p.done
+	}
+	m.marks = nil // it may be less than before
+}
+
+func (m *meter) begin(table string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.now.Table = table
+}
+
+func (m *meter) add(rows, scanned int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if c := m.tables[m.now.Table]; c != nil {
+		c.rows += rows
+		c.scanned += scanned
+	}
+}
+
+func (m *meter) waits(why string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.waiting = why
+}
+
+// start tells from now on, until stop, which tells once more.
+func (m *meter) start() (stop func()) {
+	if m.tell == nil {
+		return func() {}
+	}
+	end := make(chan struct{})
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		tick := time.NewTicker(tellEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-end:
+				m.tell(m.look(time.Now()))
+				return
+			case now := <-tick.C:
+				m.tell(m.look(now))
+			}
+		}
+	})
+	return func() {
+		close(end)
+		wait.Wait()
+	}
+}
+
+// look sums up.
+func (m *meter) look(at time.Time) Progress {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p := Progress{Table: m.now.Table, Waiting: m.waiting}
+	var scanned int64
+	for t, c := range m.tables {
+		p.Done, p.Total, scanned = p.Done+c.rows, p.Total+c.estimate, scanned+c.through()
+		if t == p.Table {
+			p.Rows, p.TableRows = c.rows, c.estimate
+		}
+	}
+	if p.Total > 0 {
+		p.Percent = 100 * float64(scanned) / float64(p.Total)
+	}
+	if m.marks = append(m.marks, mark{at, p.Done, scanned}); len(m.marks) > window {
+		m.marks = m.marks[1:]
+	}
+	first := m.marks[0]
+	if took := at.Sub(first.at).Seconds(); took > 0 {
+		p.RowsPerSecond = float64(p.Done-first.rows) / took
+		if speed := float64(scanned-first.scanned) / took; speed > 0 {
+			p.ETA = time.Duration(float64(p.Total-scanned) / speed * float64(time.Second)).Round(time.Second)
+		}
+	}
+	return p
+}
