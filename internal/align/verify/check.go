@@ -1,0 +1,100 @@
+package verify
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/go-sql-driver/mysql"
+
+	"holdfast/internal/align"
+)
+
+// CheckResult is something that must hold of the target.
+type CheckResult struct {
+	Name   string `json:"name"`
+	Broken int64  `json:"broken"` // rows
+	Holds  bool   `json:"holds"`
+	Error  string `json:"error,omitempty"` // why it could not be looked at; then it does not hold
+}
+
+type check struct {
+	query string
+	out   CheckResult
+}
+
+// checks are those of the mapping, and the foreign keys of the tables of the plan: a copy
+// made while they were off, or a later hand, may have broken them.
+func (v *verifier) checks(m *align.Mapping, p *align.Plan, target align.Side) (out []*check) {
+	for _, c := range m.Checks {
+		out = append(out, &check{target.Fill(c.Query), CheckResult{Name: c.Name}})
+	}
+	for i := range p.Tables {
+		t := p.Tables[i].Target
+		schema := target.Tables[t]
+		if schema == nil {
+			continue // the plan has an error
+		}
+		for _, r := range schema.Refs {
+			if target.Tables[r.Table] != nil {
+				name := fmt.Sprintf("reference %s (%s) to %s", t, strings.Join(r.Columns, ", "), r.Table)
+				out = append(out, &check{target.Orphans(t, r), CheckResult{Name: name}})
+			}
+		}
+	}
+	return out
+}
+
+// check asks in a transaction in which nothing can be written, whatever the statement is.
+func (v *verifier) check(ctx context.Context, c *check) error {
+	tx, err := v.target.DB.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return fmt.Errorf("target: %w", err)
+	}
+	broken, err := count(ctx, tx, c.query)
+	var refused *mysql.MySQLError
+	switch end := tx.Rollback(); {
+	case errors.As(err, &refused), errors.Is(err, errNoNumber):
+		c.out.Error = err.Error()
+	case err != nil || end != nil:
+		return fmt.Errorf("target: check %q: %w", c.out.Name, errors.Join(err, end))
+	default:
+		c.out.Broken, c.out.Holds = broken, broken == 0
+	}
+	return nil
+}
+
+var errNoNumber = errors.New("want a statement that gives one row of one number")
+
+// count reads the answer of a check.
+func count(ctx context.Context, tx *sql.Tx, query string) (n int64, err error) {
+	rows, err := tx.QueryContext(ctx, query)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	cols, err := rows.Columns()
+	if err != nil {
+		return 0, err
+	}
+	if len(cols) != 1 {
+		return 0, fmt.Errorf("%d columns: %w", len(cols), errNoNumber)
+	}
+	if !rows.Next() {
+		return 0, errors.Join(fmt.Errorf("no row: %w", errNoNumber), rows.Err())
+	}
+	var value sql.NullString
+	if err := rows.Scan(&value); err != nil {
+		return 0, err
+	}
+	if n, err = strconv.ParseInt(value.String, 10, 64); err != nil {
+		return 0, fmt.Errorf("answer %q: %w", value.String, errNoNumber)
+	}
+	if rows.Next() {
+		return 0, fmt.Errorf("more than one row: %w", errNoNumber)
+	}
+	return n, rows.Err()
+}
