@@ -1,0 +1,135 @@
+package follow
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"holdfast/internal/align"
+	"holdfast/internal/align/server"
+)
+
+// Sizes of statements.
+const (
+	keysAtOnce  = 1000 // keys in a condition
+	asksAtOnce  = 50   // changed rows in one question for keys
+	hurryAt     = 20_000
+	batchOf     = 1000
+	batchPeriod = 200 * time.Millisecond
+)
+
+// batch is what changed: the keys of rows that are to be carried over, and rows of other
+// tables that tell more of them.
+type batch struct {
+	keys    []map[string][]string // by the plan's tables: SQL of the key's columns, by themselves joined
+	touches map[string]touched
+	size    int
+	since   time.Time // of the first in it
+}
+
+// touched is a changed row of a table that is joined.
+type touched struct {
+	use    use
+	table  *table
+	values []string
+}
+
+func newBatch(p *align.Plan) *batch {
+	return &batch{keys: make([]map[string][]string, len(p.Tables)), touches: map[string]touched{}}
+}
+
+// add notes one image of a changed row.
+func (b *batch) add(u use, t *table, values []string) {
+	if b.size == 0 {
+		b.since = time.Now()
+	}
+	if u.touch.Main {
+		b.key(u.planned, values)
+		return
+	}
+	id := fmt.Sprintf("%d %s %d %s", u.planned, t.name, u.number, strings.Join(values, ", "))
+	if _, ok := b.touches[id]; !ok {
+		b.touches[id] = touched{u, t, values}
+		b.size++
+	}
+}
+
+func (b *batch) key(planned int, values []string) {
+	if b.keys[planned] == nil {
+		b.keys[planned] = map[string][]string{}
+	}
+	id := strings.Join(values, ", ")
+	if _, ok := b.keys[planned][id]; !ok {
+		b.keys[planned][id] = values
+		b.size++
+	}
+}
+
+// resolve asks the source which keys the changed rows of joined tables concern. What it
+// has found stays found when it is tried again.
+func (b *batch) resolve(ctx context.Context, p *align.Plan, source *server.Server) error {
+	byUse := map[string][]touched{}
+	for _, t := range b.touches {
+		id := fmt.Sprintf("%d %s %d", t.use.planned, t.table.name, t.use.number)
+		byUse[id] = append(byUse[id], t)
+	}
+	for _, list := range byUse {
+		planned := &p.Tables[list[0].use.planned]
+		for part := range slices.Chunk(list, asksAtOnce) {
+			asks := make([]string, 0, len(part))
+			for _, t := range part {
+				ask, err := t.use.touch.Keys(t.values)
+				if err != nil {
+					return fatal(fmt.Errorf("%s: rows of table %s: %w", planned.Target, t.table.name, err))
+				}
+				asks = append(asks, ask)
+			}
+			if err := b.ask(ctx, planned, part[0].use.planned, source, strings.Join(asks, " UNION ")); err != nil {
+				return fmt.Errorf("%s: which rows table %s concerns: source: %w", planned.Target, part[0].table.name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// ask adds the keys that a statement gives.
+func (b *batch) ask(ctx context.Context, planned *align.Planned, number int, source *server.Server, query string) error {
+	rows, err := source.DB.QueryContext(ctx, query)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	cols := planned.KeyColumns()
+	values := make([]sql.RawBytes, len(cols))
+	into := make([]any, len(cols))
+	for i := range values {
+		into[i] = &values[i]
+	}
+	for rows.Next() {
+		if err := rows.Scan(into...); err != nil {
+			return err
+		}
+		key := make([]string, 0, len(cols))
+		for i, v := range values {
+			key = append(key, server.Literal(v, cols[i].Type.Kind))
+		}
+		b.key(number, key)
+	}
+	return rows.Err()
+}
+
+// parts are the keys of a table in lists that a statement can have.
+func (b *batch) parts(planned int) (out [][][]string) {
+	list := make([][]string, 0, len(b.keys[planned]))
+	for _, k := range b.keys[planned] {
+		list = append(list, k)
+	}
+	slices.SortFunc(list, slices.Compare) // the order of locks
+	for part := range slices.Chunk(list, keysAtOnce) {
+		out = append(out, part)
+	}
+	return out
+}

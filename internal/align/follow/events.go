@@ -1,0 +1,218 @@
+package follow
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-mysql-org/go-mysql/replication"
+
+	"holdfast/internal/align"
+	"holdfast/internal/align/column"
+)
+
+// This file takes events of the binary log in.
+
+// table is one of the source's of which rows are made, and how.
+type table struct {
+	name   string // as in the mapping
+	schema *align.Schema
+	uses   []use
+}
+
+// use is one way in which a row concerns a target's table.
+type use struct {
+	planned int // of the plan
+	number  int // of its touches by this table
+	touch   align.Touch
+	at      []int // places of the touch's columns in a row
+}
+
+// tablesOf finds for each table of the source's, by its names there, what it concerns;
+// with fold, in small letters.
+func tablesOf(p *align.Plan, fold bool) map[[2]string]*table {
+	out := map[[2]string]*table{}
+	for i := range p.Tables {
+		t := &p.Tables[i]
+		for _, from := range t.Reads() {
+			db, name := t.SourceName(from)
+			if fold {
+				db, name = strings.ToLower(db), strings.ToLower(name)
+			}
+			x := out[[2]string{db, name}]
+			if x == nil {
+				x = &table{name: from, schema: t.SourceSchema(from)}
+				out[[2]string{db, name}] = x
+			}
+			for n, touch := range t.Touched(from) {
+				u := use{planned: i, number: n, touch: touch}
+				for _, c := range touch.Columns {
+					u.at = append(u.at, slices.IndexFunc(x.schema.Columns, func(have column.Column) bool { return have.Name == c }))
+				}
+				x.uses = append(x.uses, u)
+			}
+		}
+	}
+	return out
+}
+
+// find is a table by its names on the source's server; nil for one that is not mapped.
+func (f *follower) find(db, name string) *table {
+	if f.fold {
+		db, name = strings.ToLower(db), strings.ToLower(name)
+	}
+	return f.tables[[2]string{db, name}]
+}
+
+// mapped reports whether rows are made of a table, or with table "" of any of a database.
+func (f *follower) mapped(db, name string) bool {
+	if name != "" {
+		return f.find(db, name) != nil
+	}
+	for k := range f.tables {
+		if k[0] == db || f.fold && strings.EqualFold(k[0], db) {
+			return true
+		}
+	}
+	return false
+}
+
+// Flags of MariaDB's events that begin transactions.
+const (
+	standalone = 1  // one statement, which is no transaction
+	prepared   = 64 // of a transaction that is committed by XA COMMIT, later
+)
+
+// event takes one event in.
+func (f *follower) event(e *replication.BinlogEvent) error {
+	f.events++
+	if e.Header.Timestamp > 0 {
+		f.stamp = e.Header.Timestamp
+	}
+	if p, ok := e.Event.(*replication.TransactionPayloadEvent); ok { // compressed: a whole one within
+		for _, inner := range p.Events {
+			if err := f.apply(inner); err != nil {
+				return err
+			}
+		}
+	} else if err := f.apply(e); err != nil {
+		return err
+	}
+	f.advance(e)
+	return nil
+}
+
+// apply does what an event says, but for its position.
+func (f *follower) apply(e *replication.BinlogEvent) error {
+	switch x := e.Event.(type) {
+	case *replication.RotateEvent:
+		f.within, f.xa = false, false // what a server that died left of one is no transaction
+		if at := (place{string(x.NextLogName), uint32(x.Position)}); f.at.before(at) {
+			f.at, f.last = at, at
+		}
+	case *replication.FormatDescriptionEvent:
+		f.within, f.xa = false, false
+	case *replication.MariadbGTIDEvent:
+		f.within, f.xa = x.Flags&standalone == 0, x.Flags&prepared != 0
+	case *replication.XIDEvent:
+		f.end()
+	case *replication.QueryEvent:
+		return f.query(x)
+	case *replication.RowsEvent:
+		return f.rows(e, x)
+	}
+	return nil
+}
+
+// advance moves the position on: what is before it is in the batch.
+func (f *follower) advance(e *replication.BinlogEvent) {
+	if _, ok := e.Event.(*replication.RotateEvent); ok {
+		return
+	}
+	here := place{f.at.file, e.Header.LogPos}
+	switch {
+	case e.Header.LogPos == 0 && e.Header.Flags&replication.LOG_EVENT_ARTIFICIAL_F == 0:
+		f.blind = true // MariaDB from 11.4 on tells no position of some events
+		return
+	case f.last.before(here):
+		f.last, f.blind = here, false
+	}
+	// A file of more than 4 GiB has positions that begin anew: the last one stays.
+	if !f.within && f.at.before(here) {
+		f.at = here
+	}
+}
+
+// end ends a transaction.
+func (f *follower) end() {
+	f.within, f.xa = false, false
+	if f.concerned {
+		f.transactions++
+		f.concerned = false
+	}
+}
+
+func (f *follower) query(q *replication.QueryEvent) error {
+	text := string(q.Query)
+	word := keyword(text)
+	switch first, _, _ := strings.Cut(word, " "); {
+	case first == "BEGIN", word == "START TRANSACTION":
+		f.within = true
+		return nil
+	case first == "COMMIT", word == "ROLLBACK":
+		f.end()
+		return nil
+	case first == "SAVEPOINT", first == "ROLLBACK", first == "RELEASE":
+		return nil
+	case word == "XA START", word == "XA BEGIN":
+		f.within, f.xa = true, true
+		return nil
+	case first == "XA":
+		f.end()
+		return nil
+	}
+	if t, how := spoils(string(q.Schema), text, f.mapped); t != "" {
+		return fatal(fmt.Errorf("source: table %s, after position %s of the binary log: a statement %s: %.200q: what follows can not be carried over: "+
+			"want the target's tables emptied, database migrate_journal dropped, and the copy begun anew", t, f.at, how, text))
+	}
+	return nil
+}
+
+// rows notes which rows of the target a changed row concerns.
+func (f *follower) rows(b *replication.BinlogEvent, e *replication.RowsEvent) error {
+	t := f.find(string(e.Table.Schema), string(e.Table.Table))
+	if t == nil {
+		return nil
+	}
+	f.came, f.concerned = time.Now(), true
+	where := fmt.Sprintf("source: table %s, after position %s of the binary log", t.name, f.at)
+	switch {
+	case f.xa:
+		return fatal(fmt.Errorf("%s: a transaction of XA: it can not be told when its rows are there: want none while following, or begin the copy anew", where))
+	case int(e.ColumnCount) != len(t.schema.Columns):
+		return fatal(fmt.Errorf("%s: its rows have %d columns, the table has %d: it was changed: want the copy begun anew", where, e.ColumnCount, len(t.schema.Columns)))
+	}
+	each := 1
+	if e.Type() == replication.EnumRowsEventTypeUpdate || b.Header.EventType == replication.PARTIAL_UPDATE_ROWS_EVENT {
+		each = 2
+	}
+	f.changed += int64(len(e.Rows) / each)
+	for i, row := range e.Rows {
+		for _, u := range t.uses {
+			values := make([]string, 0, len(u.at))
+			for _, at := range u.at {
+				if slices.Contains(e.SkippedColumns[i], at) {
+					return fatal(fmt.Errorf("%s: a row without column %s: want binlog_row_image FULL in all sessions", where, t.schema.Columns[at].Name))
+				}
+				v, err := literal(t.schema.Columns[at], row[at])
+				if err != nil {
+					return fatal(fmt.Errorf("%s: %w", where, err))
+				}
+				values = append(values, v)
+			}
+			f.batch.add(u, t, values)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,186 @@
+package follow
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"holdfast/internal/align"
+	"holdfast/internal/align/server"
+)
+
+// This file says what can be followed.
+
+// Check tells which tables of a plan can not be followed row by row: those whose rows
+// can not be found again by the source's key, and those whose rows are told by values
+// that the binary log does not give exactly (a number that is rounded, JSON, and what
+// only one server knows). It asks no server.
+func Check(p *align.Plan) (out []align.Finding) {
+	for i := range p.Tables {
+		t := &p.Tables[i]
+		if t.Kept == nil {
+			out = append(out, align.Finding{Table: t.Target, Text: fmt.Sprintf("can not be followed: its primary key is not that of table %s, so that it can not be told which of its rows a changed row concerns", t.Source)})
+			continue
+		}
+		for _, from := range t.Reads() {
+			s := t.SourceSchema(from)
+			if s == nil {
+				out = append(out, align.Finding{Table: t.Target, Text: fmt.Sprintf("can not be followed: the source has no table %s", from)})
+				continue
+			}
+			for _, touch := range t.Touched(from) {
+				out = append(out, unknown(t.Target, from, s, touch.Columns)...)
+			}
+		}
+	}
+	return out
+}
+
+// unknown finds columns whose values are not exact in row events.
+func unknown(target, from string, s *align.Schema, columns []string) (out []align.Finding) {
+	for _, c := range s.Columns {
+		if slices.Contains(columns, c.Name) && !kinds[c.Type.Kind] {
+			out = append(out, align.Finding{Table: target, Column: c.Name, Text: fmt.Sprintf("can not be followed: the binary log does not tell column %s of table %s, of type %s, exactly", c.Name, from, c.Type.Text)})
+		}
+	}
+	return out
+}
+
+// settings are what a binary log must have been written with. Where a server does not
+// know one, it has no other way than ours.
+var settings = []struct{ name, want, only string }{
+	{"log_bin", "ON", ""},
+	{"binlog_format", "ROW", ""},
+	{"binlog_row_image", "FULL", ""},
+	{"binlog_order_commits", "ON", "MySQL"},
+}
+
+// Ready tells whether the source's binary log can be followed from now on: how it is
+// written, whether it leaves mapped databases out, and whether this account may read it.
+// All that is wrong is told at once. Nothing is changed.
+func Ready(ctx context.Context, source *server.Server, p *align.Plan) error {
+	var faults []error
+	for _, f := range Check(p) {
+		faults = append(faults, fmt.Errorf("%s: %s", f.Table, f.Text))
+	}
+	have, err := variables(ctx, source.DB)
+	if err != nil {
+		return fmt.Errorf("source: its settings: %w", err)
+	}
+	for _, s := range settings {
+		v, known := have[s.name]
+		if on := strings.EqualFold(v, s.want) || v == "1" && s.want == "ON"; known && !on && (s.only == "" || s.only == source.Vendor) {
+			faults = append(faults, fmt.Errorf("source: %s is %q: want %s to follow its binary log", s.name, v, s.want))
+		}
+	}
+	if v := have["log_bin"]; v == "0" || strings.EqualFold(v, "OFF") {
+		return errors.Join(faults...) // there is nothing to be read
+	}
+	if err := filters(ctx, source, p); err != nil {
+		faults = append(faults, err)
+	}
+	at, err := now(ctx, source)
+	if err == nil {
+		err = try(ctx, source, at)
+	}
+	if err != nil {
+		faults = append(faults, err)
+	}
+	return errors.Join(faults...)
+}
+
+// now is the end of the source's binary log.
+func now(ctx context.Context, source *server.Server) (place, error) {
+	file, pos, ok, err := source.Position(ctx)
+	if err == nil && !ok {
+		err = errors.New("it has no binary log, or the account may not ask (want REPLICATION CLIENT; BINLOG MONITOR on MariaDB)")
+	}
+	if err != nil {
+		return place{}, fmt.Errorf("source: position of the binary log: %w", err)
+	}
+	return place{file, pos}, nil
+}
+
+func variables(ctx context.Context, db *sql.DB) (map[string]string, error) {
+	names := []string{"'server_id'", "'lower_case_table_names'"}
+	for _, s := range settings {
+		names = append(names, "'"+s.name+"'")
+	}
+	rows, err := db.QueryContext(ctx, "SHOW GLOBAL VARIABLES WHERE Variable_name IN ("+strings.Join(names, ", ")+")")
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	out := map[string]string{}
+	for rows.Next() {
+		var name, value string
+		if err := rows.Scan(&name, &value); err != nil {
+			return nil, err
+		}
+		out[strings.ToLower(name)] = value
+	}
+	return out, rows.Err()
+}
+
+// filters tells when the log does not have all of the mapped databases: their changes
+// would be missing, and nothing would tell.
+func filters(ctx context.Context, source *server.Server, p *align.Plan) error {
+	only, without, err := logged(ctx, source)
+	if err != nil {
+		return fmt.Errorf("source: which databases the binary log has: %w", err)
+	}
+	var missing []string
+	for i := range p.Tables {
+		for _, t := range p.Tables[i].Reads() {
+			db, _ := p.Tables[i].SourceName(t)
+			if out := only != nil && !slices.Contains(only, db) || slices.Contains(without, db); out && !slices.Contains(missing, db) {
+				missing = append(missing, db)
+			}
+		}
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("source: the binary log does not have database %s: want it named by binlog_do_db, where that is given, and not by binlog_ignore_db", strings.Join(missing, ", "))
+	}
+	return nil
+}
+
+// logged are the databases that the log has alone (nil: all), and those that it leaves out.
+func logged(ctx context.Context, source *server.Server) (only, without []string, err error) {
+	ask := "SHOW MASTER STATUS"
+	if v := source.Version; source.Vendor != "MariaDB" && (v[0] > 8 || v[0] == 8 && v[1] >= 4) {
+		ask = "SHOW BINARY LOG STATUS"
+	}
+	rows, err := source.DB.QueryContext(ctx, ask)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer rows.Close()
+	names, err := rows.Columns()
+	if err != nil {
+		return nil, nil, err
+	}
+	values := make([]sql.RawBytes, len(names))
+	into := make([]any, len(names))
+	for i := range values {
+		into[i] = &values[i]
+	}
+	for rows.Next() {
+		if err := rows.Scan(into...); err != nil {
+			return nil, nil, err
+		}
+		for i, n := range names {
+			list := strings.FieldsFunc(string(values[i]), func(r rune) bool { return r == ',' || r == ' ' })
+			switch {
+			case len(list) == 0:
+			case strings.EqualFold(n, "Binlog_Do_DB"):
+				only = list
+			case strings.EqualFold(n, "Binlog_Ignore_DB"):
+				without = list
+			}
+		}
+	}
+	return only, without, rows.Err()
+}
