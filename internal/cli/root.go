@@ -52,8 +52,8 @@ func New(env Env) *cobra.Command {
 		Short: "Keep a management VM running on exactly one host",
 		Long: `Holdfast keeps a management VM running on exactly one of an odd number of hosts.
 
-Exit codes: 0 done, 1 failed, 2 bad input, 3 refused for safety, 4 agent not
-reachable.`,
+Exit codes: 0 done, 1 failed, 2 bad input, 3 refused for safety, 4 agent or
+server not reachable.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
@@ -69,7 +69,7 @@ reachable.`,
 	f.StringVarP(&a.output, "output", "o", "text", "output `format`, text or json")
 	root.AddCommand(a.statusCmd(), a.startCmd(), a.stopCmd(), a.migrateCmd(), a.eventsCmd(), a.versionCmd(), a.configCmd(), a.bundleCmd(), a.hostCmd(), a.jobsCmd(),
 		a.storeCmd(), a.confirmOffCmd())
-	root.AddCommand(a.upgradeCmd())
+	root.AddCommand(a.upgradeCmd(), a.transitionCmd())
 	root.AddCommand(env.Extra...)
 	markUsage(root)
 	return root

@@ -1,0 +1,111 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/align/copier"
+	"holdfast/internal/align/ids"
+	"holdfast/internal/align/profile"
+	"holdfast/internal/align/server"
+	"holdfast/internal/api"
+)
+
+func (a *app) dbProfileCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:       "profile NAME",
+		Short:     "Print a built-in mapping",
+		Long:      "Prints a built-in mapping, to read it or to change a copy of it. There are:\n" + strings.Join(profile.Names(), ", ") + ".",
+		Args:      cobra.ExactArgs(1),
+		ValidArgs: profile.Names(),
+		RunE: func(_ *cobra.Command, args []string) error {
+			_, text, err := readProfile(args[0])
+			if err != nil {
+				return err
+			}
+			return writeText(a.env.Stdout, string(text))
+		},
+	}
+}
+
+func (a *app) dbCleanCmd() *cobra.Command {
+	var s dbServers
+	var yes bool
+	cmd := &cobra.Command{
+		Use:   "clean --source DSN --target DSN",
+		Short: "Remove what the work has left: migrate_ids and migrate_journal",
+		Long: `Drops the database migrate_ids on the source and migrate_journal on the target.
+The rows stay. A run can not go on after that: it would find tables that are not
+empty. Without --yes it shows how far the copy is, and asks. Refused while a run
+is under way.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if err := s.given(cmd); err != nil {
+				return err
+			}
+			source, target, err := s.connect(cmd.Context(), a)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, source.Close(), target.Close()) }()
+			return runError(a.dbClean(cmd.Context(), source, target, yes))
+		},
+	}
+	s.flags(cmd)
+	cmd.Flags().BoolVar(&yes, "yes", false, "drop them without asking")
+	return cmd
+}
+
+func (a *app) dbClean(ctx context.Context, source, target *server.Server, yes bool) error {
+	ctx, unlock, err := copier.Lock(ctx, target)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	j, err := copier.ReadJournal(ctx, target.DB)
+	if err != nil {
+		return err
+	}
+	if !yes {
+		if err := a.confirmClean(ctx, j); err != nil {
+			return err
+		}
+	}
+	// The journal first: without it nothing goes on with IDs that are gone.
+	if err := copier.Drop(ctx, target); err != nil {
+		return err
+	}
+	if err := ids.Drop(ctx, source); err != nil {
+		return err
+	}
+	return writeText(a.env.Stdout, "dropped: "+ids.Database+" on the source, "+copier.Database+" on the target\n")
+}
+
+// confirmClean says how far the copy is, and asks.
+func (a *app) confirmClean(ctx context.Context, j *copier.Journal) error {
+	text := "There is no journal on the target."
+	if j != nil {
+		text = fmt.Sprintf("The copy that began at %s from %s is in state %s.", j.Begun.Format(time.RFC3339), clean(j.Source), j.State)
+		if j.State == copier.Copying {
+			text += " It has not ended: after this it can not go on, and the target's tables must be emptied."
+		}
+	}
+	if err := writeText(a.env.Stderr, text+"\nType yes to drop "+ids.Database+" on the source and "+copier.Database+" on the target: "); err != nil {
+		return err
+	}
+	typed, err := bufio.NewReader(source(ctx, a.env.Stdin)).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("read the answer: %w", err)
+	}
+	if typed = strings.TrimSpace(typed); typed != "yes" {
+		return api.Errorf(api.KindInvalid, "the answer is %q, not yes; nothing was dropped", typed).With("--yes drops them without asking")
+	}
+	return nil
+}

@@ -1,0 +1,74 @@
+package cli
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"io"
+	"net"
+
+	"github.com/go-sql-driver/mysql"
+
+	"holdfast/internal/align/copier"
+	"holdfast/internal/api"
+)
+
+// This file says of which kind errors of package align are: the exit code depends on it.
+
+// serverAway reports whether an error is of a server that can not be reached, or was lost.
+func serverAway(err error) bool {
+	var op *net.OpError
+	var dns *net.DNSError
+	for _, e := range []error{context.DeadlineExceeded, driver.ErrBadConn, mysql.ErrInvalidConn, io.EOF, io.ErrUnexpectedEOF} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return errors.As(err, &op) || errors.As(err, &dns)
+}
+
+// commonKind is the kind of errors that mean the same everywhere; "" for all others.
+func commonKind(err error) api.Kind {
+	switch {
+	case errors.Is(err, context.Canceled):
+		return api.KindCanceled
+	case errors.Is(err, copier.ErrBusy), errors.Is(err, copier.ErrOther):
+		return api.KindRefused
+	case serverAway(err):
+		return api.KindUnavailable
+	}
+	return ""
+}
+
+// kinded gives an error a kind, unless it has one.
+func kinded(err error, other api.Kind) error {
+	var e *api.Error
+	if err == nil || errors.As(err, &e) {
+		return err
+	}
+	kind := commonKind(err)
+	if kind == "" {
+		kind = other
+	}
+	return api.Errorf(kind, "%w", err)
+}
+
+// openError is that of a server that could not be opened: when it is there, what was said
+// about it is wrong, its password, too.
+func openError(err error) error { return kinded(err, api.KindInvalid) }
+
+// planError is one of the work before anything is written: what the server itself does
+// not refuse is wrong in what was given.
+func planError(err error) error {
+	var refused *mysql.MySQLError
+	switch {
+	case errors.Is(err, context.Canceled):
+		return api.Errorf(api.KindCanceled, "interrupted; nothing was changed")
+	case errors.As(err, &refused):
+		return kinded(err, api.KindFailed)
+	}
+	return kinded(err, api.KindInvalid)
+}
+
+// runError is one of the work that writes.
+func runError(err error) error { return kinded(err, api.KindFailed) }

@@ -1,0 +1,139 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/align"
+	"holdfast/internal/align/survey"
+	"holdfast/internal/api"
+)
+
+func (a *app) dbPlanCmd() *cobra.Command {
+	var m dbMapping
+	cmd := &cobra.Command{
+		Use:   "plan --mapping FILE --source DSN --target DSN",
+		Short: "Say what a run would do, and all that stands in its way",
+		Long: `Reads both schemas and asks the rows, and writes nothing. Shows every statement,
+the number of rows, and all that stands in the way at once: columns that go
+nowhere or get no value, values without an ID, what does not fit, keys that
+collide, rows without what they refer to, tables that are not empty.
+
+Exit codes: 0 nothing stands in the way, 2 something does or bad input, 4 a
+server is not reachable.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			js, err := a.asJSON(cmd)
+			if err != nil {
+				return err
+			}
+			x, err := m.open(cmd, a)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, x.Close()) }()
+			r, _, err := survey.Plan(cmd.Context(), x.mapping, x.source, x.target, x.sourceDBs, x.targetDBs, x.sets)
+			if err != nil {
+				return planError(err)
+			}
+			return a.showSurvey(r, x.mapping.Advice, js)
+		},
+	}
+	m.flags(cmd)
+	return cmd
+}
+
+// showSurvey writes a plan; one with errors is bad input. Of the advice, what is to be
+// done before a run is shown.
+func (a *app) showSurvey(r *survey.Result, advice []string, js bool) error {
+	var err error
+	if js {
+		err = writeJSON(a.env.Stdout, r, false)
+	} else {
+		err = writeText(a.env.Stdout, surveyText(r, advice, painterFor(a.env.Stdout)))
+	}
+	if err == nil && len(r.Errors) > 0 {
+		return api.Errorf(api.KindInvalid, "") // all is said
+	}
+	return err
+}
+
+// beforeRun begins an advice for the time before a run.
+const beforeRun = "Before: "
+
+// surveyText writes the statements first: what must be seen is at the end.
+func surveyText(r *survey.Result, advice []string, p painter) string {
+	var b strings.Builder
+	for _, t := range r.Tables {
+		fmt.Fprintf(&b, "%s\n%s;\n\n", p.paint(bold, "-- "+clean(t.Target)+" from "+clean(t.Source)), clean(t.Statement))
+	}
+	var rows [][]cell
+	var total int64
+	var seconds float64
+	for _, t := range r.Tables {
+		rows = append(rows, []cell{{clean(t.Target), plain}, {clean(t.Source), plain}, {thousands(t.Rows), plain}, {about(t.Seconds), plain}})
+		total, seconds = total+t.Rows, seconds+t.Seconds
+	}
+	if len(rows) > 1 {
+		rows = append(rows, []cell{{"", plain}, {"", plain}, {thousands(total), bold}, {about(seconds), bold}})
+	}
+	if len(rows) > 0 {
+		table(&b, p, []column{{head: "TABLE", cut: 2, least: 20}, {head: "FROM", cut: 1, least: 20}, {head: "ROWS"}, {head: "ABOUT"}}, rows)
+		b.WriteByte('\n')
+	}
+	for _, adv := range advice {
+		if before, ok := strings.CutPrefix(adv, beforeRun); ok {
+			say(&b, p, "before", plain, clean(before))
+		}
+	}
+	findings(&b, p, "warning", yellow, r.Warnings)
+	findings(&b, p, "error", red, r.Errors)
+	if len(r.Errors) == 0 {
+		say(&b, p, "ok", green, "nothing stands in the way")
+	} else {
+		say(&b, p, "refused", red, plural(len(r.Errors), "error")+" to be mended before anything can be copied")
+	}
+	return b.String()
+}
+
+// findings writes each finding with the place that it is about.
+func findings(b *strings.Builder, p painter, label string, c colour, list []survey.Finding) {
+	for _, f := range list {
+		say(b, p, label, c, clean(findingText(f.Finding)))
+	}
+}
+
+func findingText(f align.Finding) string {
+	if where := strings.TrimSpace(f.Table + " " + f.Column); where != "" {
+		return where + ": " + f.Text
+	}
+	return f.Text
+}
+
+func plural(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
+}
+
+// thousands writes a number with its thousands apart.
+func thousands(n int64) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// about writes an estimate.
+func about(seconds float64) string {
+	if seconds <= 0 {
+		return "-"
+	}
+	return max(time.Second, time.Duration(seconds*float64(time.Second)).Round(time.Second)).String()
+}

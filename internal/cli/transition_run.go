@@ -1,0 +1,306 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/align"
+	"holdfast/internal/align/copier"
+	"holdfast/internal/align/follow"
+	"holdfast/internal/align/survey"
+)
+
+// dbRun are the flags of a run.
+type dbRun struct {
+	dbMapping
+	parallel, threads int
+	follow            bool
+	quiet, lag        time.Duration
+	replica           string
+}
+
+func (a *app) dbRunCmd() *cobra.Command {
+	var r dbRun
+	cmd := &cobra.Command{
+		Use:   "run --mapping FILE --source DSN --target DSN",
+		Short: "Copy the rows, or go on with a copy that was interrupted",
+		Long: `Plans first, and begins only when nothing stands in the way. Then copies the
+rows in ranges of their keys, each with its line in the journal (database
+migrate_journal on the target) in one transaction: whatever is killed at
+whatever moment, the same command goes on where it was. Ctrl-C stops it.
+
+With --follow, what the old platform writes meanwhile is carried over from its
+binary log after the copy, until the cut-over: stop the old platform's writers,
+then press Ctrl-C once, and it ends when all that was written until then is
+there. Pressed twice it aborts, and the same command goes on.
+
+Exit codes: 0 done, 1 failed or interrupted, 2 bad input or a plan with errors,
+3 refused, because another run is under way or was begun otherwise, 4 a server
+is not reachable.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.dbRun(cmd, &r) },
+	}
+	r.flags(cmd)
+	f := cmd.Flags()
+	parallelFlag(cmd, &r.parallel)
+	f.BoolVar(&r.follow, "follow", false, "carry over what is written meanwhile,\nuntil Ctrl-C")
+	f.DurationVar(&r.quiet, "quiet", 0, "with --follow: end when nothing has come for\nthis `time`")
+	f.IntVar(&r.threads, "max-threads-running", 0, "wait while more than `N` threads run on a server")
+	f.StringVar(&r.replica, "replica", "", "`DSN` of a replica of the target; wait while it is\nfurther behind than --max-lag")
+	f.DurationVar(&r.lag, "max-lag", 10*time.Second, "`time` that it may be behind")
+	return cmd
+}
+
+// maxParallel is what the copier and the comparison take at most.
+const maxParallel = 64
+
+func parallelFlag(cmd *cobra.Command, n *int) {
+	cmd.Flags().IntVar(n, "parallel", 0, "`N` ranges of rows at a time, 1 to 64\n(default 2 to 4)")
+}
+
+// inRange checks --parallel.
+func inRange(cmd *cobra.Command, n int) error {
+	if cmd.Flags().Changed("parallel") && (n < 1 || n > maxParallel) {
+		return usage(cmd, fmt.Errorf("--parallel %d: want 1 to %d", n, maxParallel))
+	}
+	return nil
+}
+
+// check looks for flags that can not be meant.
+func (r *dbRun) check(cmd *cobra.Command) error {
+	f := cmd.Flags()
+	switch {
+	case r.threads < 0 || r.threads == 0 && f.Changed("max-threads-running"):
+		return usage(cmd, fmt.Errorf("--max-threads-running %d: want a number from 1", r.threads))
+	case r.quiet < 0 || r.quiet == 0 && f.Changed("quiet"):
+		return usage(cmd, fmt.Errorf("--quiet %s: want a time, such as 30s", r.quiet))
+	case r.quiet > 0 && !r.follow:
+		return usage(cmd, errors.New("--quiet is for --follow, which is not given"))
+	case r.lag < time.Second:
+		return usage(cmd, fmt.Errorf("--max-lag %s: want a time from 1s: servers tell whole seconds", r.lag))
+	case f.Changed("max-lag") && r.replica == "":
+		return usage(cmd, errors.New("--max-lag is for --replica, which is not given"))
+	}
+	return inRange(cmd, r.parallel)
+}
+
+func (a *app) dbRun(cmd *cobra.Command, r *dbRun) (err error) {
+	js, err := a.asJSON(cmd)
+	if err == nil {
+		err = r.check(cmd)
+	}
+	if err != nil {
+		return err
+	}
+	x, err := r.open(cmd, a)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, x.Close()) }()
+	w := &running{app: a, alignment: x, dbRun: r, shows: newTicker(a.env.Stderr)}
+	if r.replica != "" {
+		replica, err := a.openServer(cmd.Context(), "replica", r.replica)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, replica.Close()) }()
+		w.throttle.Replica = replica.DB
+	}
+	w.throttle.MaxThreadsRunning, w.throttle.MaxLag = r.threads, r.lag
+	return w.all(cmd.Context(), js)
+}
+
+// running is a run on its way.
+type running struct {
+	*alignment
+	*dbRun
+	app      *app
+	plan     *align.Plan
+	throttle copier.Throttle
+	shows    *ticker
+}
+
+// ran is what a run tells programs.
+type ran struct {
+	copier.Result
+	Follow *follow.Result `json:"follow,omitempty"`
+	Advice []string       `json:"advice"`
+}
+
+// all does a run from its plan to its end.
+func (w *running) all(ctx context.Context, js bool) error {
+	hash, err := w.hash()
+	if err != nil {
+		return err
+	}
+	j, err := w.journal(ctx, hash, w.shows.say)
+	if err != nil {
+		return runError(err)
+	}
+	w.shows.show("reading both schemas, asking the rows")
+	found, plan, err := survey.Plan(ctx, w.mapping, w.source, w.target, w.sourceDBs, w.targetDBs, w.sets)
+	if err != nil {
+		return errors.Join(planError(err), w.shows.end())
+	}
+	w.plan = plan
+	if j != nil { // the rows are ours
+		found.Errors = slices.DeleteFunc(found.Errors, func(f survey.Finding) bool { return f.NotEmpty })
+	}
+	if err := w.shows.end(); err != nil {
+		return err
+	}
+	if len(found.Errors) > 0 {
+		if !js {
+			found.Tables = nil // the errors are what must be seen; plan shows the statements
+		}
+		return w.app.showSurvey(found, w.mapping.Advice, js)
+	}
+	if w.follow {
+		if err := follow.Ready(ctx, w.source, plan); err != nil {
+			return w.app.faults("follow", err)
+		}
+	}
+	out := ran{Advice: append([]string{}, w.mapping.Advice...)}
+	if err := w.work(ctx, hash, &out); err != nil {
+		return err
+	}
+	if js {
+		return writeJSON(w.app.env.Stdout, out, false)
+	}
+	return writeText(w.app.env.Stdout, w.text(&out, painterFor(w.app.env.Stdout)))
+}
+
+// failed ends the line of progress, and says of which kind an error is.
+func (w *running) failed(err error) error { return errors.Join(runError(err), w.shows.end()) }
+
+// work writes: the IDs, the rows, what is changed meanwhile.
+func (w *running) work(ctx context.Context, hash string, out *ran) error {
+	if err := w.prepare(ctx, hash); err != nil {
+		return w.failed(err)
+	}
+	res, err := copier.Run(ctx, w.plan, hash, w.source, w.target, copier.Options{
+		Parallel: w.parallel, Follows: w.follow, Throttle: w.throttle, Progress: func(p copier.Progress) { w.shows.show(copyLine(p)) },
+	})
+	if err != nil {
+		return w.failed(err)
+	}
+	out.Result = *res
+	if w.follow {
+		if out.Follow, err = w.carry(ctx); err != nil {
+			return w.failed(err)
+		}
+	}
+	return w.shows.end()
+}
+
+// prepare puts the IDs on the source while no other run can, and looks once more whether
+// one has begun meanwhile.
+func (w *running) prepare(ctx context.Context, hash string) error {
+	ctx, unlock, err := copier.Lock(ctx, w.target)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if _, err := w.journal(ctx, hash, func(string) {}); err != nil { // it was said
+		return err
+	}
+	return w.stage(ctx)
+}
+
+// carry follows the source until the cut-over. The first signal, which has ended ctx, is
+// the cut-over here, and the second the abort.
+func (w *running) carry(ctx context.Context) (*follow.Result, error) {
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	if err := ctx.Err(); err != nil {
+		return nil, err // it was for the copy
+	}
+	work, abort := context.WithCancel(context.WithoutCancel(ctx))
+	defer abort()
+	w.shows.say("the rows are copied; what is written from now on is carried over. For the cut-over stop the old platform's writers, then press Ctrl-C once")
+	done := make(chan struct{})
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for n := 0; ; n++ {
+			select {
+			case <-done:
+				return
+			case <-signals:
+			}
+			if n == 0 {
+				w.shows.say("cut-over: carrying over what is written up to now; Ctrl-C again aborts")
+			} else {
+				abort()
+			}
+		}
+	}()
+	res, err := follow.Run(work, w.mapping, w.plan, w.source, w.target, w.sourceDBs, follow.Options{
+		Quiet: w.quiet, Stop: ctx.Done(), Progress: func(p follow.Progress) { w.shows.show(followLine(p)) },
+	})
+	close(done)
+	<-ended
+	return res, err
+}
+
+// copyLine is a copy's progress in a line.
+func copyLine(p copier.Progress) string {
+	line := fmt.Sprintf("%s  %s rows  %.0f %%  %s rows/s", p.Table, thousands(p.Done), p.Percent, thousands(int64(p.RowsPerSecond)))
+	if p.ETA > 0 {
+		line += "  " + p.ETA.Round(time.Second).String() + " left"
+	}
+	if p.Waiting != "" {
+		line += "  waits: " + p.Waiting
+	}
+	return line
+}
+
+// followLine is the progress of following in a line.
+func followLine(p follow.Progress) string {
+	line := fmt.Sprintf("following  %s  %.1f s behind  %s changed rows", p.Position, p.LagSeconds, thousands(p.RowsChanged))
+	if p.Waits != "" {
+		line += "  waits: " + p.Waits
+	}
+	return line
+}
+
+// text says what was done, and what is to be done now.
+func (w *running) text(out *ran, p painter) string {
+	var b strings.Builder
+	var rows [][]cell
+	for _, t := range out.Tables {
+		rows = append(rows, []cell{{clean(t.Target), plain}, {thousands(t.Rows), plain}, {fmt.Sprintf("%.1f", t.Seconds), plain}})
+	}
+	table(&b, p, []column{{head: "TABLE", cut: 1, least: 20}, {head: "ROWS"}, {head: "SECONDS"}}, rows)
+	b.WriteByte('\n')
+	did := fmt.Sprintf("%s rows/s", thousands(int64(out.RowsPerSecond)))
+	switch {
+	case out.Resumed && out.RowsPerSecond == 0:
+		did = "all rows were there already"
+	case out.Resumed:
+		did += ", gone on with a run that was interrupted"
+	}
+	say(&b, p, "copied", green, did)
+	if f := out.Follow; f != nil {
+		say(&b, p, "followed", green, fmt.Sprintf("%s transactions of the source, up to %s", thousands(f.Transactions), clean(f.Position)))
+	}
+	say(&b, p, "next", plain, "holdfast transition db verify, with the same mapping, IDs and servers")
+	label := "then"
+	for _, adv := range out.Advice {
+		if !strings.HasPrefix(adv, beforeRun) {
+			say(&b, p, label, plain, "- "+clean(adv))
+			label = ""
+		}
+	}
+	return b.String()
+}
