@@ -6,9 +6,10 @@ export CGO_ENABLED ?= 1
 SUM     := out/testsum -into out/tests.json
 RACE    := -race
 
-# Packages whose tests run real components: processes, etcd, libvirt, namespaces.
-REAL    := ./internal/store/... ./internal/supervise/... ./internal/host/... ./internal/lab/... ./internal/demo/...
-UNIT     = $(shell $(GO) list ./... | grep -vE '/(store|supervise|host|lab|demo)(/|$$)|/e2e$$|/bench$$')
+# Packages whose tests run real components: processes, etcd, libvirt, namespaces, MariaDB.
+ALIGN   := aligntest copier follow ids profile server survey verify
+REAL    := ./internal/store/... ./internal/supervise/... ./internal/host/... ./internal/lab/... ./internal/demo/... $(ALIGN:%=./internal/align/%/...)
+UNIT     = $(shell $(GO) list ./... | grep -vE '/(store|supervise|host|lab|demo)(/|$$)|/align/('"$$(echo $(ALIGN) | tr ' ' '|')"')(/|$$)|/e2e$$|/bench$$')
 
 .PHONY: help build bundle demo deps test test-fast test-unit test-contract test-e2e lint fuzz bench clean sum
 

@@ -9,6 +9,7 @@ packages=(
   qemu-system-x86 qemu-utils qemu-guest-agent busybox-static
   iproute2 nftables iputils-ping dpkg openipmi ipmitool python3-pyghmi
   mariadb-server-core mariadb-client mariadb-backup zstd
+  nova-common nova-api nova-conductor glance-common cinder-common python3-pymysql # they read aligned rows
 )
 missing=()
 for p in "${packages[@]}"; do

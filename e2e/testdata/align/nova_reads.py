@@ -1,0 +1,162 @@
+#!/usr/bin/python3
+"""Reads what is in Nova's databases by Nova's own objects, and tells it as JSON.
+
+nova_reads.py NOVA.CONF
+
+"faults" has what can not be read, or is wrong although Nova reads it; the program's end is
+1 when there are any. Which database a guest is read from is told by its cell.
+"""
+import json
+import logging
+import os
+import sys
+import warnings
+
+os.environ["OS_NOVA_DISABLE_EVENTLET_PATCHING"] = "1"
+warnings.simplefilter("ignore")
+logging.disable(logging.ERROR)
+
+from nova import config, context, exception, objects  # noqa: E402
+from nova.compute import vm_states  # noqa: E402
+from nova.db.main import api as main_db  # noqa: E402
+from nova.objects import service as service_object  # noqa: E402
+from oslo_serialization import jsonutils  # noqa: E402
+
+# All that an instance has beside its own row.
+ATTRIBUTES = [
+    "flavor", "metadata", "system_metadata", "info_cache", "pci_requests", "numa_topology", "vcpu_model",
+    "keypairs", "services", "pci_devices", "tags", "migration_context", "device_metadata",
+]
+
+
+class Reader:
+    """Collects what it reads, and what goes wrong."""
+
+    def __init__(self):
+        self.faults = []
+        self.admin = context.get_admin_context()
+
+    def wrong(self, where, what):
+        self.faults.append("%s: %s" % (where, what))
+
+    def read(self, where, what):
+        """Runs what; an exception of Nova's is a fault, and None the answer."""
+        try:
+            return what()
+        except Exception as e:  # whatever Nova raises is what is asked for
+            self.wrong(where, "%s: %.300s" % (type(e).__name__, e))
+            return None
+
+    def everything(self):
+        self.flavors = {f.flavorid: f for f in self.read("flavors", lambda: objects.FlavorList.get_all(self.admin)) or []}
+        self.hosts = {h.host for h in self.read("host mappings", lambda: objects.HostMappingList.get_all(self.admin)) or []}
+        aggregates = self.read("aggregates", lambda: objects.AggregateList.get_all(self.admin)) or []
+        self.nodes, services = set(), []
+        mappings = []
+        for cell in self.read("cells", lambda: objects.CellMappingList.get_all(self.admin)) or []:
+            mappings += self.read("mappings", lambda: list(objects.InstanceMappingList.get_by_cell_id(self.admin, cell.id))) or []
+            with context.target_cell(self.admin, cell) as target:
+                for n in self.read("compute nodes", lambda: objects.ComputeNodeList.get_all(target)) or []:
+                    self.nodes.add((n.host, n.hypervisor_hostname))
+                services += self.read("services", lambda: list(objects.ServiceList.get_all(target))) or []
+                self.unmapped(target, {m.instance_uuid for m in mappings})
+        for s in services:
+            self.service(s)
+        return {
+            "servers": {m.instance_uuid: self.server(m) for m in mappings},
+            "flavors": {f.flavorid: {"id": f.id, "name": f.name, "extra_specs": f.extra_specs, "projects": f.projects} for f in self.flavors.values()},
+            "aggregates": {a.name: {"uuid": a.uuid, "hosts": a.hosts, "metadata": a.metadata} for a in aggregates},
+            "hosts": sorted(self.hosts),
+            "nodes": sorted(self.nodes),
+            "services": [(s.host, s.binary, s.version, s.uuid) for s in services],
+            "faults": self.faults,
+        }
+
+    def unmapped(self, target, known):
+        """Guests that are in the cell, and that the API does not know of."""
+        for i in self.read("instances", lambda: objects.InstanceList.get_all(target)) or []:
+            if i.uuid not in known:
+                self.wrong(i.uuid, "no mapping")
+
+    def service(self, s):
+        oldest = service_object.SERVICE_VERSION_ALIASES[service_object.OLDEST_SUPPORTED_SERVICE_VERSION]
+        if s.binary == "nova-compute" and s.version < oldest:
+            self.wrong("service of " + s.host, "version %s: Nova wants %s" % (s.version, oldest))
+
+    def server(self, mapping):
+        uuid = mapping.instance_uuid
+        with context.target_cell(self.admin, mapping.cell_mapping) as target:
+            target.read_deleted = "yes" if self.is_deleted(target, uuid) else "no"
+            i = self.read(uuid, lambda: objects.Instance.get_by_uuid(target, uuid, expected_attrs=ATTRIBUTES))
+            if i is None:
+                return None
+            # Before the objects are read: those of block devices fill a uuid in.
+            if any(not d.uuid for d in main_db.block_device_mapping_get_all_by_instance(target, uuid)):
+                self.wrong(uuid, "block device without uuid")
+            out = self.read(uuid, lambda: self.instance(target, mapping, i))
+            if not i.deleted:
+                self.alive(uuid, target, mapping, i)
+                out = dict(out or {}, spec=self.read(uuid + " request spec", lambda: self.spec(uuid, i)))
+            return out
+
+    @staticmethod
+    def is_deleted(target, uuid):
+        try:
+            objects.Instance.get_by_uuid(target, uuid, expected_attrs=[])
+        except exception.InstanceNotFound:
+            return True
+        return False
+
+    def instance(self, target, mapping, i):
+        devices = objects.BlockDeviceMappingList.get_by_instance_uuid(target, i.uuid)
+        for d in devices:
+            if d.connection_info:
+                json.loads(d.connection_info)
+        jsonutils.dumps(i.obj_to_primitive())  # as it travels between services
+        return {
+            "id": i.id, "name": i.display_name, "state": i.vm_state, "host": i.host, "node": i.node, "zone": i.availability_zone,
+            "project": i.project_id, "user": i.user_id, "mapping": [mapping.project_id, mapping.user_id, mapping.queued_for_delete],
+            "deleted": bool(i.deleted), "flavor": i.flavor.flavorid, "extra_specs": i.flavor.extra_specs, "metadata": i.metadata, "system_metadata": i.system_metadata,
+            "keypairs": [k.name for k in i.keypairs], "disk_format": i.image_meta.disk_format if "disk_format" in i.image_meta else None,
+            "ports": [[v["id"], v["address"], [ip["address"] for s in v["network"]["subnets"] for ip in s["ips"]]] for v in i.get_network_info() or []],
+            "devices": [[d.device_name, d.destination_type, d.volume_id, d.boot_index, d.uuid] for d in devices], "tags": sorted(t.tag for t in i.tags),
+        }
+
+    def alive(self, uuid, target, mapping, i):
+        """What Nova reads without complaint, and is wrong."""
+        if mapping.queued_for_delete != (i.vm_state == vm_states.SOFT_DELETED):
+            self.wrong(uuid, "queued_for_delete %s" % mapping.queued_for_delete)
+        if (mapping.project_id, mapping.user_id) != (i.project_id, i.user_id):
+            self.wrong(uuid, "mapping of %s, %s" % (mapping.project_id, mapping.user_id))
+        if i.hidden:
+            self.wrong(uuid, "hidden")
+        if i.info_cache is None:
+            self.wrong(uuid, "no info cache")
+        if i.host and i.host not in self.hosts:
+            self.wrong(uuid, "host %s has no mapping" % i.host)
+        if i.host and (i.host, i.node) not in self.nodes:
+            self.wrong(uuid, "no compute node %s of %s" % (i.node, i.host))
+
+    def spec(self, uuid, i):
+        s = objects.RequestSpec.get_by_instance_uuid(self.admin, uuid)
+        if (s.project_id, s.user_id, s.flavor.flavorid) != (i.project_id, i.user_id, i.flavor.flavorid):
+            self.wrong(uuid, "request spec of %s, %s, %s" % (s.project_id, s.user_id, s.flavor.flavorid))
+        if s.is_bfv is None:
+            self.wrong(uuid, "is_bfv is not said")
+        return {
+            "pci": [[r.count, r.alias_name] for r in s.pci_requests.requests], "cells": len(s.numa_topology.cells) if s.numa_topology else 0,
+            "is_bfv": s.is_bfv, "zone": s.availability_zone, "vcpus": s.flavor.vcpus, "image": s.image.id if "id" in s.image else None,
+            "group": s.instance_group.name if s.instance_group else None, "policy": s.instance_group.policy if s.instance_group else None,
+        }
+
+
+def main():
+    config.parse_args(["nova_reads", "--config-file", sys.argv[1]])
+    objects.register_all()
+    reader = Reader()
+    out = reader.everything()
+    json.dump(out, sys.stdout, default=str)
+    sys.exit(1 if reader.faults else 0)
+
+
+main()
