@@ -57,14 +57,14 @@ func checkCommand(t *testing.T, exe, page string, words []string) {
 	t.Helper()
 	var command []string
 	for _, w := range words {
-		if !word.MatchString(w) || len(command) == 2 {
+		if !word.MatchString(w) || len(command) == 3 {
 			break
 		}
 		command = append(command, w)
 	}
 	var out []byte
 	err := os.ErrInvalid
-	// The second word may be an argument.
+	// The last words may be arguments.
 	for ; len(command) > 0 && err != nil; command = command[:len(command)-1] {
 		out, err = exec.Command(exe, append(slices.Clone(command), "--help")...).CombinedOutput()
 		if err == nil && !strings.Contains(string(out), "holdfast "+strings.Join(command, " ")) {

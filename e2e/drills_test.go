@@ -187,7 +187,21 @@ func runAll(t *testing.T, k kind, table map[string]drill, otherwise int) {
 // do not overlap; 0 when the log has no such event.
 type figures struct{ outage, detect, proof, start, answer time.Duration }
 
+// run does the drill, and once more when the emulator has hung the guest's kernel: that run
+// tells nothing of us.
 func (d drill) run(t *testing.T, r *rig) figures {
+	t.Helper()
+	for range 2 {
+		if f, hung := d.once(t, r); !hung {
+			return f
+		}
+		r.awaken(t)
+	}
+	t.Fatal("the guest's kernel hung in its start twice")
+	return figures{}
+}
+
+func (d drill) once(t *testing.T, r *rig) (f figures, hung bool) {
 	t.Helper()
 	ctx := t.Context()
 	st := r.healthy(t, 90*time.Second)
@@ -202,7 +216,7 @@ func (d drill) run(t *testing.T, r *rig) figures {
 	boots := r.boots(t)
 	end := r.watching(t)
 	time.Sleep(time.Second) // a second of answers before the fault
-	at := time.Now()
+	at, consoles := time.Now(), r.consoles(t)
 	if err := d.fault(ctx, r, holder); err != nil {
 		t.Fatal(err)
 	}
@@ -217,11 +231,15 @@ func (d drill) run(t *testing.T, r *rig) figures {
 			t.Fatal(err)
 		}
 	}
-	after := d.recovered(t, r, before, holder)
+	after, hung := d.recovered(t, r, before, consoles)
 	if d.repair != nil && !d.down {
 		if err := d.repair(ctx, r, holder); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if hung {
+		end()
+		return f, true
 	}
 	st = r.healthy(t, 90*time.Second)
 	time.Sleep(500 * time.Millisecond) // for the client to note the end of the outage
@@ -240,7 +258,7 @@ func (d drill) run(t *testing.T, r *rig) figures {
 			t.Logf("%s laboratory: %s %s %s", e.Time.Sub(at).Round(time.Millisecond), e.Host, e.What, e.Note)
 		}
 	}
-	return measure(w, at, c.events)
+	return measure(w, at, c.events), false
 }
 
 // history gives what was done to the laboratory since a moment.
@@ -293,21 +311,22 @@ func guests(st lab.Status) (n int) {
 }
 
 // recovered waits until the guest answers as the drill wants it.
-func (d drill) recovered(t *testing.T, r *rig, before lab.Answer, holder string) lab.Answer {
+// recovered waits until the guest answers again, or the emulator has hung its kernel.
+func (d drill) recovered(t *testing.T, r *rig, before lab.Answer, consoles map[string]int64) (after lab.Answer, hung bool) {
 	t.Helper()
-	var after lab.Answer
 	r.until(t, d.most+30*time.Second, "the guest to answer again", func(ctx context.Context) (string, bool) {
 		var err error
 		after, err = r.lab.Ask(ctx)
 		if err != nil {
-			return err.Error(), false
+			hung = r.hung(t, consoles)
+			return err.Error(), hung
 		}
 		if d.same {
 			return fmt.Sprintf("%+v", after), after.N > before.N+10
 		}
 		return fmt.Sprintf("%+v", after), after.Boot != before.Boot
 	})
-	return after
+	return after, hung
 }
 
 func (d drill) judge(t *testing.T, w watch, before, after lab.Answer, holder string, st cluster.Status) {
