@@ -59,6 +59,10 @@ func TestNovaReadsAlignedRows(t *testing.T) {
 	cloud.align(t, old)
 	t.Run("objects", cloud.objectsRead)
 	t.Run("api", cloud.apiTells)
+	t.Run("manage", func(t *testing.T) {
+		cloud.manage(t, "nova", "cell_v2", "verify_instance", "--uuid", guestWeb)
+		cloud.manage(t, "nova", "db", "online_data_migrations")
+	})
 	t.Run("spoilt", cloud.spoiltRowsAreFound)
 }
 
@@ -239,13 +243,14 @@ type reading struct {
 		Ports        [][]any
 		Devices      [][]any
 		Tags         []string
+		Cells        [][]any // of NUMA: CPUs, policy
 		Spec         *struct {
 			BFV   bool `json:"is_bfv"`
 			VCPUs int
 			Image *string
 			Group *string
 			PCI   [][]any
-			Cells int
+			Cells [][]any
 		}
 	}
 	Flavors    map[string]struct{ Name string }
@@ -298,8 +303,17 @@ func (c *newCloud) objectsRead(t *testing.T) {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
 	}
-	if s := r.Servers[guestDB]; s != nil && s.Spec != nil && (fmt.Sprint(s.Spec.PCI) != "[[1 fast] [2 <nil>]]" || s.Spec.Cells != 1) {
-		t.Errorf("PCI requests %v, %d NUMA cells", s.Spec.PCI, s.Spec.Cells)
+	if s := r.Servers[guestDB]; s != nil && s.Spec != nil && fmt.Sprint(s.Spec.PCI) != "[[1 fast] [2 <nil>]]" {
+		t.Errorf("PCI requests %v", s.Spec.PCI)
+	}
+	for id, want := range map[string][2]string{ // NUMA cells of the guest and of its request spec
+		guestWeb: {"[[1 <nil>]]", "[[1 <nil>]]"},
+		guestDB:  {"[[4 dedicated] [2 dedicated]]", "[[4 dedicated] [2 dedicated]]"},
+		guestWin: {"[[2 <nil>]]", "[]"}, // Juno's
+	} {
+		if s := r.Servers[id]; s != nil && s.Spec != nil && [2]string{fmt.Sprint(s.Cells), fmt.Sprint(s.Spec.Cells)} != want {
+			t.Errorf("%s: cells %v, in the spec %v, want %v", id, s.Cells, s.Spec.Cells, want)
+		}
 	}
 	if s := r.Servers[guestLost]; s == nil || !s.DeletedGuest || s.Project != "others" {
 		t.Errorf("the deleted guest: %+v", s)
@@ -463,6 +477,8 @@ func (c *newCloud) spoiltRowsAreFound(t *testing.T) {
 			{"UPDATE nova.block_device_mapping SET uuid = NULL WHERE instance_uuid = '" + guestDB + "'", guestDB + ": block device without uuid"},
 			{"UPDATE nova.instances SET hidden = 1 WHERE uuid = '" + guestWin + "'", guestWin + ": hidden"},
 			{"DELETE FROM nova_api.instance_mappings WHERE instance_uuid = '" + guestSoft + "'", guestSoft + ": no mapping"},
+			{`UPDATE nova.instance_extra SET numa_topology = REPLACE(numa_topology, '"pcpuset": [], ', '') WHERE instance_uuid = '` + guestWeb + "'", guestWeb + ": NotImplementedError"},
+			{`UPDATE nova.instance_extra SET numa_topology = REPLACE(numa_topology, '"dedicated"', 'null') WHERE instance_uuid = '` + guestDB + "'", guestDB + ": pinned CPUs"},
 			{"UPDATE nova.services SET version = 2 WHERE host = 'cmp01'", "service of cmp01: version 2"},
 			{`UPDATE nova_api.request_specs SET spec = REPLACE(spec, '"nova_object.version": "1.11"', '"nova_object.version": "9.9"') WHERE instance_uuid = '` + guestWin + "'", guestWin + " request spec: IncompatibleObjectVersion"},
 		},

@@ -1,7 +1,9 @@
 package align
 
 import (
+	"cmp"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -15,10 +17,14 @@ import (
 type Merged func(kind string, folded bool) [][]string
 
 // Collision is a unique key of the target that rows may break: the source has no such
-// key, or compares texts in another way.
+// key, or compares texts in another way. Of a table with joins, one is the source's own
+// key: it comes more than once where a join finds several rows, which no key of the
+// target needs to notice.
 type Collision struct {
-	Index   string // its name; PRIMARY
-	Columns []string
+	Index   string   // its name; PRIMARY; join
+	Columns []string // of the target; for join, of the source's key
+	Joins   []string // for join: the names of all joins, with their tables; else nil
+	Rough   string   // not "": a collation that the source does not know, so that what counts as equal may be different
 	list    func(Merged) string
 }
 
@@ -30,15 +36,39 @@ func (c Collision) List(m Merged) string { return c.list(m) }
 // Orphan is a foreign key of the target that rows may break.
 type Orphan struct {
 	Columns []string
-	Parent  string // table of the target, as in the mapping
-	Kinds   string // not "": what it refers to is looked up otherwise than itself, so that only the target can tell
+	Parent  string   // table of the target, as in the mapping
+	Kinds   string   // not "": what it refers to is looked up otherwise than itself, so that only the target can tell
+	Outside *Outside // not nil: the mapping does not fill Parent, so that its rows are there already
+	Unknown string   // not "": why it is not looked at
 	count   func(Merged) string
 }
 
-// Count is the statement that counts the rows that have no parent, "" where Kinds is
-// not. It needs no staged IDs.
+// Outside is what rows refer to in a table of the target that the mapping does not fill.
+type Outside struct {
+	Kind   string // by whose IDs the values are looked up; "": they are as they come
+	Values string // statement: the values other than NULL, each once; it needs no staged IDs
+	column column.Column
+	in     string
+}
+
+// There is the statement that asks the target which of some values are in the parent:
+// one row with 1 or 0 for each.
+func (o *Outside) There(values []string) string {
+	asked := make([]string, 0, len(values))
+	for _, v := range values {
+		literal := sqlexpr.Literal(v)
+		if o.column.Type.Kind == column.Bytes {
+			literal = fmt.Sprintf("X'%X'", v)
+		}
+		asked = append(asked, "EXISTS (SELECT 1 FROM "+o.in+" WHERE "+sqlexpr.Quote(o.column.Name)+" = "+literal+")")
+	}
+	return "SELECT " + strings.Join(asked, ", ")
+}
+
+// Count is the statement that counts the rows that have no parent, "" where the source
+// alone can not tell. It needs no staged IDs.
 func (o Orphan) Count(m Merged) string {
-	if o.Kinds != "" {
+	if o.count == nil || o.Kinds != "" {
 		return ""
 	}
 	return o.count(m)
@@ -68,6 +98,57 @@ func (p *Planned) value(name string) (sql, kind string) {
 	return "", ""
 }
 
+// within reports whether a part of what a column gets is looked up.
+func (p *Planned) within(name string) bool {
+	return slices.ContainsFunc(slices.Concat(p.Lookups, p.Others), func(l Lookup) bool { return l.Column == name && l.Within })
+}
+
+// gets is value, also of a column that the mapping leaves to its default. why says that it
+// is not known what it gets. Nothing at all: it gets NULL, or a number of its own.
+func (x *planner) gets(name string) (sql, kind, why string) {
+	if sql, kind = x.out.value(name); sql != "" {
+		return sql, kind, ""
+	}
+	to, ok := x.to.column(name)
+	switch {
+	case x.out.within(name):
+		return "", "", "a part of the value of " + name + " is looked up"
+	case !ok, to.Generated:
+		return "", "", "the server makes the values of " + name
+	case to.Auto, to.Default == nil:
+		return "", "", ""
+	}
+	if sql = constant(&to); sql == "" {
+		return "", "", "the default of " + name + " is an expression"
+	}
+	return sql, "", ""
+}
+
+var (
+	numeric = regexp.MustCompile(`^-?[0-9]+(\.[0-9]+)?$`)
+	moment  = regexp.MustCompile(`^[0-9][0-9 :.-]*$`)
+)
+
+// constant is the SQL of a column's default, "" where it may be an expression: servers
+// tell those of texts like the texts themselves.
+func constant(c *column.Column) string {
+	switch d := *c.Default; c.Type.Kind {
+	case column.Integer, column.Decimal, column.Float, column.Year:
+		if numeric.MatchString(d) {
+			return d
+		}
+	case column.Date, column.DateTime, column.Stamp, column.Time:
+		if moment.MatchString(d) {
+			return sqlexpr.Literal(d)
+		}
+	case column.Char, column.Enum, column.Set:
+		if !strings.ContainsAny(d, "(`") {
+			return sqlexpr.Literal(d)
+		}
+	}
+	return ""
+}
+
 // old writes an old value so that values which become one are equal.
 func old(value, kind string, folded bool, m Merged) string {
 	v := asID(value)
@@ -92,23 +173,23 @@ func (x *planner) compared(value string, to *column.Column) string {
 	if to.Type.Kind != column.Char || to.Collation == "" {
 		return value
 	}
-	set, collation := x.source.collation(to.Charset, to.Collation)
+	set, collation, _ := x.source.collation(to.Charset, to.Collation)
 	return "CONVERT(" + value + " USING " + set + ") COLLATE " + collation
 }
 
 // collation is how a server writes a collation of another one. Where it does not know
 // it, it is one that finds equal at least what differs by case and accents only, or
-// for a binary one by nothing.
-func (s Side) collation(set, name string) (string, string) {
+// for a binary one by nothing; known is false then.
+func (s Side) collation(set, name string) (its, collation string, known bool) {
 	for _, n := range []string{name, strings.Replace(name, "utf8_", "utf8mb3_", 1), strings.Replace(name, "utf8mb3_", "utf8_", 1)} {
 		if s.Collations == nil || s.Collations[n] {
-			return set, n
+			return set, n, true
 		}
 	}
 	if strings.HasSuffix(name, "_bin") {
-		return "utf8mb4", "utf8mb4_bin"
+		return "utf8mb4", "utf8mb4_bin", false
 	}
-	return "utf8mb4", "utf8mb4_unicode_ci"
+	return "utf8mb4", "utf8mb4_unicode_ci", false
 }
 
 // folds reports whether a column of the target finds texts equal that differ by case.
@@ -117,25 +198,74 @@ func folds(c *column.Column) bool {
 }
 
 func (x *planner) collisions() (out []Collision) {
+	p := &x.out // as it is when the list is asked for: a copy of it is in the plan
+	if len(x.t.Join) > 0 && len(x.from.Key) > 0 {
+		c := Collision{Index: "join", Columns: x.from.Key, list: func(Merged) string { return x.doubled(p) }}
+		for _, j := range x.t.Join {
+			c.Joins = append(c.Joins, j.As+" ("+j.Table+")")
+		}
+		out = append(out, c)
+	}
 	keys := x.to.Unique
 	if len(x.to.Key) > 0 {
 		keys = append([]Unique{{"PRIMARY", x.to.Key}}, keys...)
 	}
 	for _, k := range keys {
-		if !x.unique(k.Columns) && !slices.ContainsFunc(k.Columns, func(c string) bool { v, _ := x.out.value(c); return v == "" }) {
-			p := &x.out // as it is when the list is asked for: a copy of it is in the plan
-			out = append(out, Collision{Index: k.Name, Columns: k.Columns, list: func(m Merged) string { return x.collide(p, k.Columns, m) }})
+		if x.unique(k.Columns) || !x.filled(k) {
+			continue
 		}
+		out = append(out, Collision{Index: k.Name, Columns: k.Columns, Rough: x.rough(k.Columns), list: func(m Merged) string { return x.collide(p, k.Columns, m) }})
 	}
 	return out
 }
 
-// unique reports whether the source has a key by which values of these columns of the
-// target never come twice.
-func (x *planner) unique(columns []string) bool {
-	if len(x.t.Join) > 0 {
-		return false // it may double rows
+// filled reports whether it is known what all columns of a key get. Where that is not
+// so, rows can break it only in the run; but one with NULL in it, or with a number that
+// the server counts, nothing breaks.
+func (x *planner) filled(k Unique) bool {
+	var unknown []string
+	for _, c := range k.Columns {
+		switch sql, _, why := x.gets(c); {
+		case why != "":
+			unknown = append(unknown, why)
+		case sql == "":
+			return false
+		}
 	}
+	if len(unknown) > 0 {
+		x.plan.Warnings = append(x.plan.Warnings, Finding{Table: x.t.Target, Text: fmt.Sprintf("unique key %s (%s) is not looked at: %s", k.Name, strings.Join(k.Columns, ", "), strings.Join(unknown, ", "))})
+	}
+	return len(unknown) == 0
+}
+
+// rough is the first collation of a key's columns that the source does not know.
+func (x *planner) rough(columns []string) string {
+	for _, c := range columns {
+		to, _ := x.to.column(c)
+		if _, kind, _ := x.gets(c); kind != "" || to.Type.Kind != column.Char || to.Collation == "" {
+			continue
+		}
+		if _, _, known := x.source.collation(to.Charset, to.Collation); !known {
+			return to.Collation
+		}
+	}
+	return ""
+}
+
+// doubled lists the source's rows that come more than once.
+func (x *planner) doubled(p *Planned) string {
+	var keys, names []string
+	for i, k := range x.from.Key {
+		as := fmt.Sprintf("c%d", i+1)
+		keys, names = append(keys, sqlexpr.Quote(Main)+"."+sqlexpr.Quote(k)+" AS "+as), append(names, as)
+	}
+	n := strings.Join(names, ", ")
+	return fmt.Sprintf("SELECT %s, COUNT(*) FROM (SELECT %s%s) AS r GROUP BY %s HAVING COUNT(*) > 1 ORDER BY %s LIMIT %d", n, strings.Join(keys, ", "), p.unstaged(), n, n, listed)
+}
+
+// unique reports whether the source has a key by which values of these columns of the
+// target never come twice, as long as no join doubles rows.
+func (x *planner) unique(columns []string) bool {
 	var same []string // columns of the source that are here as they are, and compare as there
 	for _, c := range columns {
 		to, _ := x.to.column(c)
@@ -184,7 +314,7 @@ func (x *planner) collide(p *Planned, columns []string, m Merged) string {
 	var values, names, there []string
 	for i, c := range columns {
 		to, _ := x.to.column(c)
-		v, kind := p.value(c)
+		v, kind, _ := x.gets(c)
 		as := fmt.Sprintf("c%d", i+1)
 		if kind != "" {
 			v = old(v, kind, folds(&to), m)
@@ -198,43 +328,78 @@ func (x *planner) collide(p *Planned, columns []string, m Merged) string {
 		n, strings.Join(values, ", "), p.unstaged(), strings.Join(there, " AND "), n, n, listed)
 }
 
-// orphans looks at the foreign keys between tables of the plan.
+// orphans looks at the foreign keys of the plan's tables.
 func (p *Plan) orphans() {
 	for i := range p.Tables {
 		t := &p.Tables[i]
 		for _, ref := range t.planner.to.Refs {
 			k := slices.IndexFunc(p.Tables, func(x Planned) bool { return x.Target == ref.Table })
+			var o Orphan
+			var ok bool
 			if k < 0 {
-				continue
+				o, ok = t.outside(ref)
+			} else {
+				o, ok = t.withoutParent(ref, &p.Tables[k])
 			}
-			if o, ok := t.withoutParent(ref, &p.Tables[k]); ok {
+			if ok {
 				t.Orphans = append(t.Orphans, o)
 			}
 		}
 	}
 }
 
+// outside is a foreign key to a table that is not filled.
+func (p *Planned) outside(ref Ref) (Orphan, bool) {
+	x := p.planner
+	o := Orphan{Columns: ref.Columns, Parent: ref.Table}
+	var value, kind string
+	for _, c := range ref.Columns {
+		v, k, why := x.gets(c)
+		if v == "" && why == "" {
+			return o, false // NULL refers to nothing
+		}
+		value, kind, o.Unknown = v, k, cmp.Or(o.Unknown, why)
+	}
+	parent := x.target.Tables[ref.Table]
+	if parent != nil && len(ref.Columns) == 1 && o.Unknown == "" {
+		to, _ := parent.column(ref.To[0])
+		asked := value
+		if kind != "" {
+			asked = asID(value)
+		}
+		o.Outside = &Outside{Kind: kind, Values: "SELECT DISTINCT " + asked + p.unstaged(value+" IS NOT NULL"), column: to, in: x.target.name(ref.Table)}
+	} else {
+		o.Unknown = cmp.Or(o.Unknown, "it has several columns")
+	}
+	return o, true
+}
+
 func (p *Planned) withoutParent(ref Ref, parent *Planned) (Orphan, bool) {
 	o := Orphan{Columns: ref.Columns, Parent: ref.Table}
 	for i := range ref.Columns {
-		c, kind := p.value(ref.Columns[i])
-		a, its := parent.value(ref.To[i])
-		if c == "" || a == "" {
-			return o, false
+		c, kind, why := p.planner.gets(ref.Columns[i])
+		a, its, other := parent.planner.gets(ref.To[i])
+		switch {
+		case c == "" && why == "":
+			return o, false // NULL refers to nothing
+		case c == "" || a == "":
+			o.Unknown = cmp.Or(o.Unknown, why, other, "the mapping has no value for "+ref.To[i]+" of "+ref.Table)
 		}
 		if kind != its {
 			o.Kinds = strings.Trim(kind+" "+its, " ")
 		}
 	}
-	o.count = func(m Merged) string { return p.countOrphans(ref, parent, m) }
+	if o.Unknown == "" {
+		o.count = func(m Merged) string { return p.countOrphans(ref, parent, m) }
+	}
 	return o, true
 }
 
 func (p *Planned) countOrphans(ref Ref, parent *Planned, m Merged) string {
 	var child, above, same, there []string
 	for i := range ref.Columns {
-		c, kind := p.value(ref.Columns[i])
-		a, _ := parent.value(ref.To[i])
+		c, kind, _ := p.planner.gets(ref.Columns[i])
+		a, _, _ := parent.planner.gets(ref.To[i])
 		if to, _ := parent.planner.to.column(ref.To[i]); kind != "" {
 			c, a = old(c, kind, folds(&to), m), old(a, kind, folds(&to), m)
 		} else {

@@ -96,7 +96,7 @@ func noDate(value string) string {
 	return "(MONTH(" + value + ") = 0 OR DAYOFMONTH(" + value + ") = 0)"
 }
 
-// dated writes a column that is copied: NULL for dates that are none, where the mapping
+// dated writes a value that is a column of the source: NULL for dates that are none, where the mapping
 // says so.
 func (x *planner) dated(value, name string, from *column.Column) string {
 	to, ok := x.to.column(name)
@@ -118,6 +118,14 @@ func (x *planner) made(value string, to *column.Column) {
 		if !strings.HasPrefix(to.Charset, "utf8mb4") {
 			x.lacks(value, to)
 		}
+	}
+}
+
+// notMeasured warns of a value that is measured as it was before parts of it are looked
+// up: staged IDs, which could tell, are not there yet.
+func (x *planner) notMeasured(to *column.Column) {
+	if x.out.within(to.Name) && (!to.Nullable || to.Type.Kind == column.Char) {
+		x.plan.Warnings = append(x.plan.Warnings, Finding{x.t.Target, to.Name, "a part of it is looked up: whether what it becomes is NULL or too long is not looked at before the run, only what it is with the old values"})
 	}
 }
 

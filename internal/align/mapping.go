@@ -134,7 +134,14 @@ func (r *reader) fault(path, value, want string) {
 var (
 	word  = regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}$`)
 	reads = regexp.MustCompile(`(?i)^\s*(SELECT|WITH)\s`)
-	table = regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}\.[A-Za-z0-9_$]{1,64}$`)
+	// what is in quotes, as servers read them: a quote within is written twice, or after a backslash
+	quotes = regexp.MustCompile("(?s)'(?:[^'\\\\]|\\\\.)*'|\"(?:[^\"\\\\]|\\\\.)*\"|`[^`]*`")
+	// INTO outside of quotes; servers read a number or \N before it as a word of its own
+	into = regexp.MustCompile(`(?i)(^|[^a-z_$])INTO([^a-z0-9_$]|$)`)
+	// what makes it unsure what is in quotes: comments, quotes that are not closed, \N
+	unsure = regexp.MustCompile("/\\*|#|--([\\x00-\\x20\\x7f]|$)|['\"`\\\\]")
+	staged = regexp.MustCompile(`^ids[0-9]+$`) // names that the planner gives
+	table  = regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}\.[A-Za-z0-9_$]{1,64}$`)
 )
 
 func (r *reader) check() {
@@ -198,10 +205,17 @@ func (r *reader) once(at, value string, before []string) {
 }
 
 // query wants a statement that reads. Servers let no row be changed where it is carried
-// out; but MariaDB ends a transaction, also a READ ONLY one, to drop a table.
+// out; but MariaDB ends a transaction, also a READ ONLY one, to drop a table, and any
+// server writes a file for INTO OUTFILE.
 func (r *reader) query(at, text string) {
-	if !reads.MatchString(text) {
+	code := quotes.ReplaceAllString(text, " ")
+	switch {
+	case !reads.MatchString(text):
 		r.fault(at, text, "want a SELECT")
+	case unsure.MatchString(code):
+		r.fault(at, text, "want no comment in it, no \\ outside of quotes, and each quote closed")
+	case into.MatchString(code):
+		r.fault(at, text, "want no INTO in it: it only reads")
 	}
 }
 
@@ -223,6 +237,9 @@ func (r *reader) table(at string, t *Table) {
 		for i := range l.joins {
 			j, at := &l.joins[i], fmt.Sprintf("%s.%s[%d]", at, l.name, i)
 			r.once(at+".as", j.As, names)
+			if staged.MatchString(j.As) {
+				r.fault(at+".as", j.As, "want another word than ids with a number: statements have tables of that name")
+			}
 			names = append(names, j.As)
 			if !table.MatchString(j.Table) {
 				r.fault(at+".table", j.Table, "want DATABASE.TABLE")

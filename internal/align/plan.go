@@ -337,12 +337,16 @@ func (x *planner) column(c *Column) {
 	if slices.Contains(c.value.Calls(), "MAPPED") && !x.out.Unclear {
 		with = x.write(c.To, c.value, &scope{planner: x, column: c.To})
 	}
+	if plain {
+		with = x.dated(value, c.To, &from)
+	}
 	switch to := x.put(c.To, with); {
 	case to == nil:
 	case plain:
 		x.fits(value, &from, to)
 	default:
 		x.made(value, to)
+		x.notMeasured(to)
 	}
 }
 

@@ -69,6 +69,11 @@ func (a *app) dbClean(ctx context.Context, source, target *server.Server, yes bo
 		return err
 	}
 	defer unlock()
+	ctx, free, err := copier.Lock(ctx, source)
+	if err != nil {
+		return err
+	}
+	defer free()
 	j, err := copier.ReadJournal(ctx, target.DB)
 	if err != nil {
 		return err

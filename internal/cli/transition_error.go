@@ -10,6 +10,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"holdfast/internal/align/copier"
+	"holdfast/internal/align/ids"
 	"holdfast/internal/api"
 )
 
@@ -32,7 +33,7 @@ func commonKind(err error) api.Kind {
 	switch {
 	case errors.Is(err, context.Canceled):
 		return api.KindCanceled
-	case errors.Is(err, copier.ErrBusy), errors.Is(err, copier.ErrOther):
+	case errors.Is(err, copier.ErrBusy), errors.Is(err, copier.ErrOther), errors.Is(err, ids.ErrOwner):
 		return api.KindRefused
 	case serverAway(err):
 		return api.KindUnavailable

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -30,12 +31,37 @@ func (x *alignment) journal(ctx context.Context, hash string, warn func(string))
 	case j.Mapping != hash:
 		return nil, api.Errorf(api.KindRefused, "the target has the journal of a copy that began at %s with another mapping, other databases or other IDs", j.Begun.Format(time.RFC3339)).With(remedyOther)
 	}
+	to, err := x.goal(ctx)
+	if err == nil {
+		err = ids.Owned(ctx, x.source, to)
+	}
+	if err != nil {
+		return nil, err
+	}
 	return j, x.grown(ctx, warn)
 }
 
-// stage puts the IDs on the source, where statements look them up.
+// stage puts the IDs on the source, where statements look them up, as those of this copy.
+// Who calls it holds the source's lock.
 func (x *alignment) stage(ctx context.Context) error {
+	to, err := x.goal(ctx)
+	if err == nil {
+		err = ids.Claim(ctx, x.source, to)
+	}
+	if err != nil {
+		return err
+	}
 	return ids.Stage(ctx, x.source, x.mapping, x.sets)
+}
+
+// goal names the target: its server as that calls itself, and the databases.
+func (x *alignment) goal(ctx context.Context) (string, error) {
+	var host string
+	var port int
+	if err := x.target.DB.QueryRowContext(ctx, "SELECT @@hostname, @@port").Scan(&host, &port); err != nil {
+		return "", fmt.Errorf("target: ask for its name: %w", err)
+	}
+	return fmt.Sprintf("%s:%d, databases %s", host, port, strings.Join(slices.Sorted(maps.Values(x.targetDBs)), ", ")), nil
 }
 
 // asked is what ids.Set says of IDs that a query of the mapping gave.

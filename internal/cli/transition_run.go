@@ -17,6 +17,7 @@ import (
 	"holdfast/internal/align/copier"
 	"holdfast/internal/align/follow"
 	"holdfast/internal/align/survey"
+	"holdfast/internal/api"
 )
 
 // dbRun are the flags of a run.
@@ -41,11 +42,12 @@ whatever moment, the same command goes on where it was. Ctrl-C stops it.
 With --follow, what the old platform writes meanwhile is carried over from its
 binary log after the copy, until the cut-over: stop the old platform's writers,
 then press Ctrl-C once, and it ends when all that was written until then is
-there. Pressed twice it aborts, and the same command goes on.
+there. Pressed twice it aborts, as it does at once when it is terminated in
+another way, and the same command goes on. After the cut-over it does not.
 
 Exit codes: 0 done, 1 failed or interrupted, 2 bad input or a plan with errors,
-3 refused, because another run is under way or was begun otherwise, 4 a server
-is not reachable.`,
+3 refused, because another run is under way or was begun otherwise or has had
+its cut-over, 4 a server is not reachable.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.dbRun(cmd, &r) },
 	}
@@ -142,9 +144,9 @@ func (w *running) all(ctx context.Context, js bool) error {
 	if err != nil {
 		return err
 	}
-	j, err := w.journal(ctx, hash, w.shows.say)
+	j, err := w.begun(ctx, hash, w.shows.say)
 	if err != nil {
-		return runError(err)
+		return w.failed(err)
 	}
 	w.shows.show("reading both schemas, asking the rows")
 	found, plan, err := survey.Plan(ctx, w.mapping, w.source, w.target, w.sourceDBs, w.targetDBs, w.sets)
@@ -179,11 +181,31 @@ func (w *running) all(ctx context.Context, js bool) error {
 	return writeText(w.app.env.Stdout, w.text(&out, painterFor(w.app.env.Stdout)))
 }
 
+// begun reads the journal; one that this run can not go on with is an error.
+func (w *running) begun(ctx context.Context, hash string, warn func(string)) (*copier.Journal, error) {
+	j, err := w.journal(ctx, hash, warn)
+	if err == nil && j != nil && w.follow && j.State == copier.Done {
+		err = j.CutOver()
+	}
+	return j, err
+}
+
 // failed ends the line of progress, and says of which kind an error is.
-func (w *running) failed(err error) error { return errors.Join(runError(err), w.shows.end()) }
+func (w *running) failed(err error) error {
+	if errors.Is(err, copier.ErrDone) {
+		err = api.Errorf(api.KindRefused, "%w", err).With("verify it; or to begin anew: holdfast transition db clean, then empty the target's tables")
+	}
+	return errors.Join(runError(err), w.shows.end())
+}
 
 // work writes: the IDs, the rows, what is changed meanwhile.
 func (w *running) work(ctx context.Context, hash string, out *ran) error {
+	// To the end: other copies of this source would look their IDs up in the same tables.
+	ctx, free, err := copier.Lock(ctx, w.source)
+	if err != nil {
+		return w.failed(err)
+	}
+	defer free()
 	if err := w.prepare(ctx, hash); err != nil {
 		return w.failed(err)
 	}
@@ -210,17 +232,21 @@ func (w *running) prepare(ctx context.Context, hash string) error {
 		return err
 	}
 	defer unlock()
-	if _, err := w.journal(ctx, hash, func(string) {}); err != nil { // it was said
+	if _, err := w.begun(ctx, hash, func(string) {}); err != nil { // it was said
 		return err
 	}
 	return w.stage(ctx)
 }
 
-// carry follows the source until the cut-over. The first signal, which has ended ctx, is
-// the cut-over here, and the second the abort.
+// carry follows the source until the cut-over, which is the first SIGINT. A second one
+// aborts, and so does at once all else that ends a process: who stops a machine or closes
+// a terminal has not stopped the old platform's writers.
 func (w *running) carry(ctx context.Context) (*follow.Result, error) {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) { // under nohup it stays so
+		signal.Notify(signals, syscall.SIGHUP)
+	}
 	defer signal.Stop(signals)
 	if err := ctx.Err(); err != nil {
 		return nil, err // it was for the copy
@@ -228,29 +254,44 @@ func (w *running) carry(ctx context.Context) (*follow.Result, error) {
 	work, abort := context.WithCancel(context.WithoutCancel(ctx))
 	defer abort()
 	w.shows.say("the rows are copied; what is written from now on is carried over. For the cut-over stop the old platform's writers, then press Ctrl-C once")
-	done := make(chan struct{})
-	ended := make(chan struct{})
+	stop, done, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
-		for n := 0; ; n++ {
-			select {
-			case <-done:
-				return
-			case <-signals:
-			}
-			if n == 0 {
-				w.shows.say("cut-over: carrying over what is written up to now; Ctrl-C again aborts")
-			} else {
-				abort()
-			}
-		}
+		w.heed(ctx, signals, done, stop, abort)
 	}()
 	res, err := follow.Run(work, w.mapping, w.plan, w.source, w.target, w.sourceDBs, follow.Options{
-		Quiet: w.quiet, Stop: ctx.Done(), Progress: func(p follow.Progress) { w.shows.show(followLine(p)) },
+		Quiet: w.quiet, Stop: stop, Progress: func(p follow.Progress) { w.shows.show(followLine(p)) },
 	})
 	close(done)
 	<-ended
 	return res, err
+}
+
+// heed closes stop at the cut-over, and aborts, until done. A signal ends ctx, too, a
+// moment before or after it comes here; a ctx that ends without one was to end the copy.
+func (w *running) heed(ctx context.Context, signals <-chan os.Signal, done <-chan struct{}, stop chan<- struct{}, abort func()) {
+	without := ctx.Done()
+	var late <-chan time.Time
+	for first := true; ; {
+		select {
+		case <-done:
+			return
+		case s := <-signals:
+			without, late = nil, nil
+			if first && s == syscall.SIGINT {
+				w.shows.say("cut-over: carrying over what is written up to now; Ctrl-C again aborts")
+				close(stop)
+			} else {
+				abort()
+			}
+			first = false
+		case <-without:
+			without, late = nil, time.After(time.Second)
+		case <-late:
+			abort()
+			first = false
+		}
+	}
 }
 
 // copyLine is a copy's progress in a line.

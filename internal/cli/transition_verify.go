@@ -60,8 +60,8 @@ func (a *app) verify(ctx context.Context, x *alignment, parallel int, js bool) e
 	if len(plan.Errors) > 0 {
 		return a.faults("plan", faultsOf(plan.Errors))
 	}
-	// The lock keeps a run out, whose rows would come in between.
-	ctx, unlock, err := copier.Lock(ctx, x.target)
+	// The locks keep a run out, whose rows would come in between, and other copies' IDs.
+	ctx, unlock, err := x.lock(ctx)
 	if err != nil {
 		return runError(err)
 	}
@@ -84,6 +84,20 @@ func (a *app) verify(ctx context.Context, x *alignment, parallel int, js bool) e
 		return api.Errorf(api.KindFailed, "") // all is said
 	}
 	return err
+}
+
+// lock takes the locks of both servers.
+func (x *alignment) lock(ctx context.Context) (locked context.Context, unlock func(), err error) {
+	ctx, ours, err := copier.Lock(ctx, x.target)
+	if err != nil {
+		return nil, nil, err
+	}
+	ctx, theirs, err := copier.Lock(ctx, x.source)
+	if err != nil {
+		ours()
+		return nil, nil, err
+	}
+	return ctx, func() { theirs(); ours() }, nil
 }
 
 // bare is the plan without a look at the rows.

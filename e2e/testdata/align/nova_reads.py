@@ -120,7 +120,17 @@ class Reader:
             "keypairs": [k.name for k in i.keypairs], "disk_format": i.image_meta.disk_format if "disk_format" in i.image_meta else None,
             "ports": [[v["id"], v["address"], [ip["address"] for s in v["network"]["subnets"] for ip in s["ips"]]] for v in i.get_network_info() or []],
             "devices": [[d.device_name, d.destination_type, d.volume_id, d.boot_index, d.uuid] for d in devices], "tags": sorted(t.tag for t in i.tags),
+            "cells": self.cells(i.uuid, i.numa_topology),
         }
+
+    def cells(self, where, topology):
+        """The CPUs of each NUMA cell, and its policy. Pins are not counted where the policy does not say dedicated."""
+        out = []
+        for c in topology.cells if topology else []:
+            if c.cpu_pinning_raw is not None and c.cpu_policy != "dedicated":
+                self.wrong(where, "pinned CPUs of the policy %s" % c.cpu_policy)
+            out.append([len(c.total_cpus), c.cpu_policy])
+        return out
 
     def alive(self, uuid, target, mapping, i):
         """What Nova reads without complaint, and is wrong."""
@@ -144,7 +154,7 @@ class Reader:
         if s.is_bfv is None:
             self.wrong(uuid, "is_bfv is not said")
         return {
-            "pci": [[r.count, r.alias_name] for r in s.pci_requests.requests], "cells": len(s.numa_topology.cells) if s.numa_topology else 0,
+            "pci": [[r.count, r.alias_name] for r in s.pci_requests.requests], "cells": self.cells(uuid + " request spec", s.numa_topology),
             "is_bfv": s.is_bfv, "zone": s.availability_zone, "vcpus": s.flavor.vcpus, "image": s.image.id if "id" in s.image else None,
             "group": s.instance_group.name if s.instance_group else None, "policy": s.instance_group.policy if s.instance_group else None,
         }

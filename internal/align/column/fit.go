@@ -175,12 +175,28 @@ func longer(from, to Column) string {
 	if from.isText() { // the same text may take more bytes there
 		each := perChar(charset(from.Charset), charset(to.Charset))
 		if from.Type.Kind == Char && from.Type.Length == 0 {
-			bytes *= max(1, each/maxBytes(from.Charset))
+			bytes = bytes * grows(charset(from.Charset), charset(to.Charset)) / 2
 		} else {
 			bytes = chars * each
 		}
 	}
 	return capacity(bytes, to.Type.Limit)
+}
+
+// grows is how many bytes two bytes of a text in one set take in another at most.
+func grows(from, to string) int64 {
+	unicode := to == "utf8mb3" || to == "utf8mb4"
+	switch {
+	case from == to, maxBytes(to) == 1:
+		return 2
+	case unicode && slices.Contains([]string{"utf8mb3", "utf8mb4", "ascii", "utf32"}, from):
+		return 2
+	case unicode && slices.Contains([]string{"gbk", "gb2312", "gb18030", "big5", "euckr", "ujis", "eucjpms", "ucs2", "utf16", "utf16le"}, from):
+		return 3 // two bytes of a character become three
+	case unicode:
+		return 6 // one byte becomes three, in latin1 the sign of the euro, in sjis kana of half width
+	}
+	return 8
 }
 
 // perChar is how many bytes a character of one set takes in another at most.

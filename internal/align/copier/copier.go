@@ -245,6 +245,9 @@ func (r *run) begin(ctx context.Context, mappingHash string) (resumed bool, err 
 		}
 		return true, r.follows(ctx, then)
 	}
+	if err := r.apart(ctx); err != nil {
+		return false, err
+	}
 	if err := r.fit(ctx); err != nil {
 		return false, err
 	}
@@ -272,6 +275,10 @@ func (r *run) begin(ctx context.Context, mappingHash string) (resumed bool, err 
 // way of others are made anew by what follows.
 func (r *run) follows(ctx context.Context, then *Journal) error {
 	switch {
+	case then.State == Done && r.opt.Follows:
+		return then.CutOver()
+	case then.State == Done: // all is there, followed or not
+		return nil
 	case then.Follows == r.opt.Follows:
 		return nil
 	case then.Follows:
@@ -315,6 +322,15 @@ func (j *Journal) same(now *Journal) error {
 	return fmt.Errorf("%w: it began at %s with another %s: go on with what it began with, or to begin anew, empty the mapped tables of the target and drop its database %s",
 		ErrOther, j.Begun.Format(time.RFC3339), strings.Join(what, ", and another "), Database)
 }
+
+// CutOver is the error (ErrDone) of one who would go on with following after the cut-over:
+// the new platform may work by then, and what the old one writes would take its rows away.
+func (j *Journal) CutOver() error {
+	return fmt.Errorf("%w: it was at %s:%d of the source's binary log, and what was written there after it is not carried over", ErrDone, j.File, j.Pos)
+}
+
+// ErrDone is that a copy that is to be followed has had its cut-over.
+var ErrDone = errors.New("this copy has had its cut-over")
 
 // ErrOther is that the target's journal is not of the run that is asked for.
 var ErrOther = errors.New("the target has the journal of another copy")

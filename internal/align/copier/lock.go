@@ -12,8 +12,12 @@ import (
 	"holdfast/internal/align/server"
 )
 
-// lockName is that of the lock that a run holds on the target's server.
-const lockName = "holdfast_align"
+// Names of the locks that a run holds on the servers: on the target for its rows, on the
+// source for the IDs that are staged there. Both may be one server.
+const (
+	lockName = "holdfast_align"
+	idsName  = "holdfast_align_ids"
+)
 
 // Times of the lock.
 const (
@@ -25,20 +29,25 @@ const (
 // ErrBusy is that another run holds the lock.
 var ErrBusy = errors.New("another run is under way")
 
-// lock keeps other runs away from a target. It is not what the rows' safety rests on:
+// lock keeps other runs away from a server. It is not what the rows' safety rests on:
 // that is the journal's row of each range.
 type lock struct {
-	target *sql.DB
+	db     *sql.DB
+	role   string
+	name   string
 	conn   *sql.Conn
 	cancel context.CancelCauseFunc
 	stop   context.CancelFunc
 	wait   sync.WaitGroup
 }
 
-// Lock takes the lock of a target. The context that it returns ends with ctx, and when
+// Lock takes the lock of a server by its role: the target's, or the source's. The context that it returns ends with ctx, and when
 // another run has taken the lock after the connection was lost. unlock must be called.
-func Lock(ctx context.Context, target *server.Server) (locked context.Context, unlock func(), err error) {
-	l := &lock{target: target.DB}
+func Lock(ctx context.Context, s *server.Server) (locked context.Context, unlock func(), err error) {
+	l := &lock{db: s.DB, role: s.Role, name: lockName}
+	if s.Role == "source" {
+		l.name = idsName
+	}
 	if err := l.take(ctx); err != nil {
 		return nil, nil, err
 	}
@@ -50,13 +59,13 @@ func Lock(ctx context.Context, target *server.Server) (locked context.Context, u
 }
 
 func (l *lock) take(ctx context.Context) error {
-	conn, err := l.target.Conn(ctx)
+	conn, err := l.db.Conn(ctx)
 	if err != nil {
-		return fmt.Errorf("target: %w", err)
+		return fmt.Errorf("%s: %w", l.role, err)
 	}
 	var got sql.NullInt64
-	if err := conn.QueryRowContext(ctx, fmt.Sprintf("SELECT GET_LOCK(%s, %d)", text(lockName), lockWait)).Scan(&got); err != nil {
-		return errors.Join(fmt.Errorf("target: take the lock: %w", err), conn.Close())
+	if err := conn.QueryRowContext(ctx, fmt.Sprintf("SELECT GET_LOCK(%s, %d)", text(l.name), lockWait)).Scan(&got); err != nil {
+		return errors.Join(fmt.Errorf("%s: take the lock: %w", l.role, err), conn.Close())
 	}
 	if got.Int64 != 1 {
 		return errors.Join(l.busy(ctx, conn), conn.Close())
@@ -69,14 +78,14 @@ func (l *lock) take(ctx context.Context) error {
 func (l *lock) busy(ctx context.Context, conn *sql.Conn) error {
 	var id sql.NullInt64
 	var user, host sql.NullString
-	if err := conn.QueryRowContext(ctx, "SELECT IS_USED_LOCK("+text(lockName)+")").Scan(&id); err != nil || !id.Valid {
+	if err := conn.QueryRowContext(ctx, "SELECT IS_USED_LOCK("+text(l.name)+")").Scan(&id); err != nil || !id.Valid {
 		return ErrBusy
 	}
 	err := conn.QueryRowContext(ctx, "SELECT USER, HOST FROM information_schema.PROCESSLIST WHERE ID = "+number(id.Int64)).Scan(&user, &host)
 	if err != nil || !user.Valid {
-		return fmt.Errorf("%w: connection %d of the target", ErrBusy, id.Int64) // others' connections are not shown to every user
+		return fmt.Errorf("%w: connection %d of the %s", ErrBusy, id.Int64, l.role) // others' connections are not shown to every user
 	}
-	return fmt.Errorf("%w: connection %d of the target, %s@%s", ErrBusy, id.Int64, user.String, host.String)
+	return fmt.Errorf("%w: connection %d of the %s, %s@%s", ErrBusy, id.Int64, l.role, user.String, host.String)
 }
 
 // watch sees to it that the lock is held, also after the server was away.
@@ -111,7 +120,7 @@ func (l *lock) held(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, lockReply)
 	defer cancel()
 	var mine sql.NullBool
-	err := l.conn.QueryRowContext(ctx, "SELECT IS_USED_LOCK("+text(lockName)+") = CONNECTION_ID()").Scan(&mine)
+	err := l.conn.QueryRowContext(ctx, "SELECT IS_USED_LOCK("+text(l.name)+") = CONNECTION_ID()").Scan(&mine)
 	return err == nil && mine.Bool
 }
 

@@ -48,5 +48,13 @@ func TestValuesThatMoveWhileTheyAreCopied(t *testing.T) {
 		if _, err := Run(bounded(t), w.plan, "hash", w.source, w.target, opt); !errors.Is(err, ErrOther) || !strings.Contains(err.Error(), "begun to be followed") {
 			t.Errorf("%s: gone on with otherwise: %v", how, err)
 		}
+		w.rt.SQL("UPDATE migrate_journal.run SET state = 'done', binlog_file = 'log.07', binlog_pos = 8")
+		if res := w.run(opt); !res.Resumed || res.RowsPerSecond != 0 {
+			t.Errorf("%s: after the cut-over: %+v", how, res)
+		}
+		opt.Follows = true
+		if _, err := Run(bounded(t), w.plan, "hash", w.source, w.target, opt); !errors.Is(err, ErrDone) || !strings.Contains(err.Error(), "at log.07:8 of") {
+			t.Errorf("%s: followed after the cut-over: %v", how, err)
+		}
 	}
 }

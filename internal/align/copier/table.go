@@ -244,13 +244,42 @@ func (w *worker) attempt(ctx context.Context, x span) (rows int64, err error) {
 	if err != nil || done {
 		return rows, err
 	}
-	if rows, err = w.mover.move(ctx, tx, w.step.Planned, w.step.condition(x), w.replace); err == nil {
+	cond := w.step.condition(x)
+	if rows, err = w.mover.move(ctx, tx, w.step.Planned, cond, w.replace); err == nil {
+		// After the rows, so that none that was read is not asked about.
+		err = Known(ctx, w.source.DB, w.step.Planned, cond)
+	}
+	if err == nil {
 		err = x.close(ctx, tx, w.step.Target, rows, time.Since(began))
 	}
 	if err == nil {
 		err = tx.Commit()
 	}
 	return rows, err
+}
+
+// ErrNoID is that a value is not among the IDs of its kind.
+var ErrNoID = errors.New("has no ID")
+
+// Known is an error (ErrNoID) when a row of a condition (as for align.Planned.Select) has
+// a value without an ID: it would be written as NULL. The plan has found none, but rows
+// may have come since then.
+func Known(ctx context.Context, source *sql.DB, p *align.Planned, more string) error {
+	for _, m := range p.MissingIn(more) {
+		values := make([]string, 1+len(p.Key))
+		into := make([]any, len(values))
+		for i := range values {
+			into[i] = &values[i]
+		}
+		switch err := source.QueryRowContext(ctx, m.First).Scan(into...); {
+		case errors.Is(err, sql.ErrNoRows):
+		case err != nil:
+			return fmt.Errorf("source: IDs of %s: %w", m.Kind, err)
+		default:
+			return fmt.Errorf("column %s: the %s %q of the row with key %s %w: want a line for it among the IDs of %s, then the same run again", m.Column, m.Kind, values[0], strings.Join(values[1:], ", "), ErrNoID, m.Kind)
+		}
+	}
+	return nil
 }
 
 var errSlow = fmt.Errorf("took longer than %s: does the source have the indexes that the mapping's joins need?", rangeLimit)

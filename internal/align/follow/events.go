@@ -1,6 +1,7 @@
 package follow
 
 import (
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"strings"
@@ -121,6 +122,64 @@ func (f *follower) apply(e *replication.BinlogEvent) error {
 		return f.query(x)
 	case *replication.RowsEvent:
 		return f.rows(e, x)
+	case *replication.ExecuteLoadQueryEvent:
+		return f.load(e.RawData)
+	case *replication.TableMapEvent, *replication.RowsQueryEvent, *replication.MariadbAnnotateRowsEvent, // rows come after them
+		*replication.GTIDEvent, *replication.GtidTaggedLogEvent, *replication.PreviousGTIDsEvent, *replication.MariadbGTIDListEvent, // names of transactions
+		*replication.MariadbBinlogCheckPointEvent,                  // for the server's own repair
+		*replication.IntVarEvent, *replication.BeginLoadQueryEvent: // what a statement uses that comes after them
+	default:
+		return f.unknown(e.Header)
+	}
+	return nil
+}
+
+// harmless are the events that change no row, and that the library knows by number only:
+// their statements, rows or commits are told in others.
+var harmless = []replication.EventType{
+	replication.STOP_EVENT, replication.HEARTBEAT_EVENT, replication.HEARTBEAT_LOG_EVENT_V2, replication.IGNORABLE_EVENT, replication.MARIADB_START_ENCRYPTION_EVENT,
+	replication.RAND_EVENT, replication.USER_VAR_EVENT, replication.APPEND_BLOCK_EVENT, replication.DELETE_FILE_EVENT,
+	replication.XA_PREPARE_LOG_EVENT, replication.TRANSACTION_CONTEXT_EVENT, replication.VIEW_CHANGE_EVENT,
+}
+
+// unknown judges an event of which only the number is known. A server marks those that a
+// reader may pass over. Any other may be of changed rows, in a form that is newer than
+// this program, or say that there are none: that the server has lost some.
+func (f *follower) unknown(h *replication.EventHeader) error {
+	if slices.Contains(harmless, h.EventType) || h.Flags&replication.LOG_EVENT_IGNORABLE_F != 0 {
+		return nil
+	}
+	what := "an event that is not known, and may be of changed rows"
+	if h.EventType == replication.INCIDENT_EVENT {
+		what = "the server has lost events"
+	}
+	return fatal(fmt.Errorf("source: after position %s of the binary log: %s (%s, number %d): want %s", f.at, what, h.EventType, h.EventType, anew))
+}
+
+// load judges a LOAD DATA that is logged as a statement and its file's text, as a session
+// does whose binlog_format is not ROW. The library leaves its statement out. It is after
+// the header and 26 bytes of the event, of which bytes 8 and 11 and 12 say how long
+// settings and the database's name are that come in between (MySQL's source,
+// Execute_load_query_log_event). A checksum may come after it, or not, and is a part of the
+// last word then: it is read both ways.
+func (f *follower) load(raw []byte) error {
+	const fixed = replication.EventHeaderSize + 26
+	var schema, text string
+	if len(raw) > fixed {
+		body := raw[fixed:]
+		name := int(binary.LittleEndian.Uint16(raw[replication.EventHeaderSize+11:]))
+		end := name + int(raw[replication.EventHeaderSize+8])
+		if end < len(body) {
+			schema, text = string(body[name:end]), string(body[end+1:])
+		}
+	}
+	if keyword(text) == "" { // it can not be told what it changes
+		return f.spoilt("", "is not understood", text)
+	}
+	for _, text := range []string{text, text[:max(0, len(text)-replication.BinlogChecksumLength)]} {
+		if t, how := spoils(schema, text, f.mapped); t != "" {
+			return f.spoilt(t, how, text)
+		}
 	}
 	return nil
 }
@@ -173,10 +232,20 @@ func (f *follower) query(q *replication.QueryEvent) error {
 		return nil
 	}
 	if t, how := spoils(string(q.Schema), text, f.mapped); t != "" {
-		return fatal(fmt.Errorf("source: table %s, after position %s of the binary log: a statement %s: %.200q: what follows can not be carried over: "+
-			"want the target's tables emptied, database migrate_journal dropped, and the copy begun anew", t, f.at, how, text))
+		return f.spoilt(t, how, text)
 	}
 	return nil
+}
+
+// anew is what is wanted when the log does not tell what has changed.
+const anew = "the target's tables emptied, database migrate_journal dropped, and the copy begun anew"
+
+// spoilt is the error of a statement that ends what can be followed.
+func (f *follower) spoilt(table, how, text string) error {
+	if table != "" {
+		table = "table " + table + ", "
+	}
+	return fatal(fmt.Errorf("source: %safter position %s of the binary log: a statement %s: %.200q: what follows can not be carried over: want %s", table, f.at, how, text, anew))
 }
 
 // rows notes which rows of the target a changed row concerns.

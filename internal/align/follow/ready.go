@@ -10,6 +10,7 @@ import (
 
 	"holdfast/internal/align"
 	"holdfast/internal/align/server"
+	"holdfast/internal/align/sqlexpr"
 )
 
 // This file says what can be followed.
@@ -82,6 +83,7 @@ func Ready(ctx context.Context, source *server.Server, p *align.Plan) error {
 	if err := filters(ctx, source, p); err != nil {
 		faults = append(faults, err)
 	}
+	faults = append(faults, cascades(ctx, source, p)...)
 	at, err := now(ctx, source)
 	if err == nil {
 		err = try(ctx, source, at)
@@ -145,6 +147,54 @@ func filters(ctx context.Context, source *server.Server, p *align.Plan) error {
 		return fmt.Errorf("source: the binary log does not have database %s: want it named by binlog_do_db, where that is given, and not by binlog_ignore_db", strings.Join(missing, ", "))
 	}
 	return nil
+}
+
+// cascades tells of foreign keys by which the server changes rows of tables that a plan
+// reads: it does so below the binary log, which has the change of the parent alone.
+func cascades(ctx context.Context, source *server.Server, p *align.Plan) (faults []error) {
+	var seen []string
+	for i := range p.Tables {
+		for _, t := range p.Tables[i].Reads() {
+			if slices.Contains(seen, t) {
+				continue
+			}
+			seen = append(seen, t)
+			db, name := p.Tables[i].SourceName(t)
+			var as, definition string
+			// information_schema has the rules of keys for those only who may do more than read.
+			if err := source.DB.QueryRowContext(ctx, "SHOW CREATE TABLE "+sqlexpr.Quote(db)+"."+sqlexpr.Quote(name)).Scan(&as, &definition); err != nil {
+				faults = append(faults, fmt.Errorf("source: table %s: its foreign keys: %w", t, err))
+				continue
+			}
+			for _, k := range rules(definition) {
+				faults = append(faults, fmt.Errorf("source: table %s can not be followed: foreign key %s: the binary log does not have the rows that it changes: want RESTRICT or NO ACTION, or a copy without following", t, k))
+			}
+		}
+	}
+	return faults
+}
+
+// rules are the foreign keys of a definition, as SHOW CREATE TABLE gives it, one in a
+// line, that change rows of the table itself: "NAME with ON DELETE CASCADE".
+func rules(definition string) (out []string) {
+	for line := range strings.Lines(definition) {
+		words := tokens(line)
+		if len(words) < 3 || words[0].quoted || words[0].text != "CONSTRAINT" || words[2].quoted || words[2].text != "FOREIGN" {
+			continue
+		}
+		for i := 3; i+2 < len(words); i++ {
+			rule := words[i+2]
+			if words[i] != (token{text: "ON"}) || rule.quoted || rule.text == "RESTRICT" || rule.text == "NO" {
+				continue
+			}
+			text := "ON " + words[i+1].text + " " + rule.text
+			if rule.text == "SET" && i+3 < len(words) {
+				text += " " + words[i+3].text // NULL, DEFAULT
+			}
+			out = append(out, words[1].text+" with "+text)
+		}
+	}
+	return out
 }
 
 // logged are the databases that the log has alone (nil: all), and those that it leaves out.

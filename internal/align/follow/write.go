@@ -90,34 +90,15 @@ func (f *follower) known(ctx context.Context) error {
 			continue
 		}
 		for _, part := range f.batch.parts(i) {
-			for _, m := range t.MissingIn(align.AnyOf(align.Main, t.Key, part)) {
-				values := make([]sql.NullString, 1+len(t.Key))
-				into := make([]any, len(values))
-				for k := range values {
-					into[k] = &values[k]
-				}
-				switch err := f.source.DB.QueryRowContext(ctx, m.First).Scan(into...); {
-				case errors.Is(err, sql.ErrNoRows):
-				case err != nil:
-					return fmt.Errorf("%s: source: IDs of %s: %w", t.Target, m.Kind, err)
-				default:
-					return fatal(fmt.Errorf("%s: column %s: the %s %q of the row with key %s has no ID: want a line for it among the IDs of %s, then the same run again: it goes on from %s", t.Target, m.Column, m.Kind, values[0].String, keyText(values[1:]), m.Kind, f.saved))
-				}
+			switch err := copier.Known(ctx, f.source.DB, t, align.AnyOf(align.Main, t.Key, part)); {
+			case errors.Is(err, copier.ErrNoID):
+				return fatal(fmt.Errorf("%s: %w: it goes on from %s", t.Target, err, f.saved))
+			case err != nil:
+				return fmt.Errorf("%s: %w", t.Target, err)
 			}
 		}
 	}
 	return nil
-}
-
-func keyText(values []sql.NullString) string {
-	var out string
-	for i, v := range values {
-		if i > 0 {
-			out += ", "
-		}
-		out += v.String
-	}
-	return out
 }
 
 // write writes the batch and the position in one transaction on the target.

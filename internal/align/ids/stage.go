@@ -12,6 +12,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"holdfast/internal/align"
+	"holdfast/internal/align/follow/settle"
 	"holdfast/internal/align/server"
 	"holdfast/internal/align/sqlexpr"
 )
@@ -189,7 +190,10 @@ func staged(ctx context.Context, db *sql.DB) (out []string, err error) {
 		if err := rows.Scan(&name); err != nil {
 			return nil, err
 		}
-		if !strings.HasPrefix(name, prefix) {
+		switch {
+		case name == ownerTable || name == settle.Table:
+			continue // ours, and not staged
+		case !strings.HasPrefix(name, prefix):
 			return nil, fmt.Errorf("it has table %s, which is not ours: want a database of that name that holds tables %sKIND only, or none", name, prefix)
 		}
 		out = append(out, name)

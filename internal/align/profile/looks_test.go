@@ -35,7 +35,12 @@ var looks = [][2]string{
 	{spec(`image."nova_object.data".id`, "COALESCE(", ", 'none')"), "\"91000000-0000-4000-8000-000000000001\"\nnone\n\"91000000-0000-4000-8000-000000000001\"\n\"91000000-0000-4000-8000-000000000001\""},
 	{spec(`instance_group`, "JSON_TYPE(", ")"), "OBJECT\nNULL\nOBJECT\nNULL"},
 	{spec("num_instances", "JSON_TYPE(", ")"), "INTEGER\nINTEGER\nINTEGER\nINTEGER"},
-	{spec("numa_topology", "JSON_TYPE(", ")"), "NULL\nOBJECT\nNULL\nNULL"},
+	{spec("numa_topology", "JSON_TYPE(", ")"), "OBJECT\nOBJECT\nNULL\nNULL"},
+	// NUMA cells say what newer releases ask them; Juno's form is in the spec of none.
+	{cells("{nova}.instance_extra", "numa_topology", `$."nova_object.data".`), numa},
+	{cells("{nova_api}.request_specs", "spec", data+`numa_topology."nova_object.data".`), numa},
+	{"SELECT JSON_EXTRACT(numa_topology, '$.cells[0].cpus') FROM {nova}.instance_extra WHERE instance_uuid = " + win, `"0-1"`},
+	{"SELECT COUNT(*) FROM {nova}.instance_extra WHERE numa_topology = ''", "1"},
 	{spec(`pci_requests."nova_object.data".requests`, "JSON_LENGTH(", ")"), "0\n2\n0\n0"},
 	{spec(`pci_requests."nova_object.data".requests[1]."nova_object.data".count`, "COALESCE(", ", 'none')"), "none\n2\nnone\nnone"},
 	// Key pairs of guests.
@@ -53,7 +58,10 @@ var looks = [][2]string{
 	{"SELECT id, host, cell_id FROM {nova_api}.host_mappings ORDER BY id", "3\tnew01\t7\n4\tnew02\t7"},
 	{"SELECT id, host, `binary`, disabled, disabled_reason FROM {nova}.services ORDER BY id", "3\tnew01\tnova-compute\t0\tNULL\n4\tnew02\tnova-compute\t1\tbroken fan"},
 	{"SELECT id, host, hypervisor_hostname, cpu_allocation_ratio, ram_allocation_ratio, mapped FROM {nova}.compute_nodes ORDER BY id", "1\tnew01\tnew01.example\t16\t1.5\t1\n2\tnew02\tnew02.example\tNULL\tNULL\t1"},
-	{"SELECT id, compute_node_id, uuid IS NOT NULL FROM {nova}.pci_devices", "1\t1\t1"},
+	{"SELECT id, compute_node_id, parent_addr, uuid IS NOT NULL FROM {nova}.pci_devices ORDER BY id", "1\t1\t0000:81:00.0\t1\n2\t1\tNULL\t1\n3\t2\tNULL\t1\n4\t2\tNULL\t1"},
+	// What guests, volumes, snapshots and images are called by EC2 and by cloud-init.
+	{"SELECT id, uuid, deleted FROM {nova}.instance_id_mappings ORDER BY id", "1001\t" + bare(web) + "\t0\n1002\t" + bare(db) + "\tNULL\n1003\t" + bare(lost) + "\t1003"},
+	{"SELECT (SELECT MAX(id) FROM {nova}.volume_id_mappings), (SELECT MAX(id) FROM {nova}.snapshot_id_mappings), (SELECT MAX(id) FROM {nova}.s3_images)", "2001\t3001\t4001"},
 	{"SELECT name, uuid IS NOT NULL FROM {nova_api}.aggregates ORDER BY id", "rack-a\t1\nGestell ü\t1"},
 	{"SELECT host, aggregate_id FROM {nova_api}.aggregate_hosts ORDER BY id", "new01\t1\nnew02\t1"},
 	{"SELECT aggregate_id, `key`, value FROM {nova_api}.aggregate_metadata ORDER BY id", "1\tavailability_zone\tzone-1\n1\tpool\taz-a"},
@@ -86,6 +94,21 @@ var own = map[string][][2]string{
 		{"SELECT id, meta_data FROM {glance}.image_locations ORDER BY id", "1\t{\"a\": 1, \"store\": \"ceph\"}\n2\t{}\n3\t{\"store\": \"ceph\"}\n4\t{\"store\": \"ceph\"}"},
 		{"SELECT RIGHT(id, 1), volume_type_id, use_quota FROM {cinder}.volumes ORDER BY id", "1\tnew-fast\t1\n2\tnew-default\t0\n3\tnew-default\t0\n4\tnew-default\t1"},
 	},
+}
+
+// numa is what cells gives of the guests' rows, those that have objects of cells.
+const numa = "0\t[]\tnull\tnone\tnone\tnone\n0\tnone\t{\"0\": 4, \"1\": 5, \"2\": 6, \"3\": 7}\t\"dedicated\"\t{\"4\": 12, \"5\": 13}\t\"dedicated\""
+
+// cells asks the NUMA cells of guests, of which each has two at most.
+func cells(table, column, path string) string {
+	ask := "SELECT "
+	for i, field := range []string{"[0].id", "[0].pcpuset", "[0].cpu_pinning_raw", "[0].cpu_policy", "[1].cpu_pinning_raw", "[1].cpu_policy"} {
+		if i > 0 {
+			ask += ", "
+		}
+		ask += "COALESCE(JSON_EXTRACT(" + column + ", '" + path + "cells" + field[:3] + `."nova_object.data"` + field[3:] + "'), 'none')"
+	}
+	return ask + " FROM " + table + " WHERE JSON_EXTRACT(IF(" + column + " = '', '{}', " + column + "), '" + path + "cells[0].\"nova_object.data\"') IS NOT NULL ORDER BY instance_uuid"
 }
 
 func bare(quoted string) string { return quoted[1 : len(quoted)-1] }

@@ -47,6 +47,7 @@ func start(t testing.TB) *aligntest.Rig {
 	r.SQL(string(rows))
 	// What neither the old Nova nor the new one can read is not to stop the copy.
 	r.SQL("UPDATE liberty_nova.instance_extra SET pci_requests = '[{', numa_topology = '' WHERE instance_uuid = " + soft)
+	r.SQL("UPDATE liberty_cinder.volumes SET encryption_key_id = 'key' WHERE volume_type_id IS NOT NULL")
 	return r
 }
 
@@ -57,6 +58,7 @@ func fresh(t testing.TB, r *aligntest.Rig, prefix string) *platforms {
 	// What cell_v2 create_cell and Cinder's own migrations put there.
 	r.SQL("INSERT INTO " + prefix + "nova_api.cell_mappings (id, uuid, name) VALUES (1, '00000000-0000-0000-0000-000000000000', 'cell0'), (7, '11111111-0000-4000-8000-000000000000', 'cell1')")
 	r.SQL("INSERT INTO " + prefix + "cinder.volume_types (id, name, deleted) VALUES ('new-default', '__DEFAULT__', 0), ('new-fast', 'fast', 0)")
+	r.SQL("INSERT INTO " + prefix + "cinder.encryption (control_location, provider, volume_type_id, encryption_id, deleted) VALUES ('front-end', 'luks', 'new-fast', 'of-fast', 0)")
 	r.SQL("INSERT INTO " + prefix + "cinder.services (host, `binary`, report_count, deleted, uuid) VALUES ('ctl01@ceph', 'cinder-volume', 0, 0, 'service-of-ceph')")
 	return between(t, r, prefix)
 }
@@ -227,7 +229,7 @@ func (p *platforms) uuidsStay(t *testing.T, plan align.Plan) {
 		t.Errorf("first\n%s\nthen\n%s", first, second)
 	}
 	list := strings.Fields(first)
-	if n := len(slices.Compact(slices.Clone(list))); n != 14 || len(list) != 14 {
+	if n := len(slices.Compact(slices.Clone(list))); n != 17 || len(list) != 17 {
 		t.Errorf("%d uuids of %d rows:\n%s", n, len(list), first)
 	}
 	version3 := regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-3[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)

@@ -166,7 +166,9 @@ func (c *connector) settings() []string {
 		"SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED", // the variable's name differs between servers
 		"SET SESSION time_zone = '+00:00', sql_mode = 'STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO'" +
 			// A connection may wait for the other server's rows; 28800 is the servers' own default.
-			", wait_timeout = 28800, net_read_timeout = 600, net_write_timeout = 600",
+			", wait_timeout = 28800, net_read_timeout = 600, net_write_timeout = 600" +
+			// What an administrator may have set for people at a prompt: rows left out, work left open.
+			", autocommit = 1, sql_safe_updates = 0, completion_type = 0, sql_select_limit = 18446744073709551615",
 	}
 	switch {
 	// A server's limit on the time of statements is meant for others.

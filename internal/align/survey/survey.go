@@ -289,7 +289,10 @@ func (s *surveyor) keys(ctx context.Context, l *look) error {
 		return nil
 	}
 	for _, c := range l.t.Collisions {
-		name := fmt.Sprintf("unique key %s (%s)", c.Index, strings.Join(c.Columns, ", "))
+		name := fmt.Sprintf("unique key %s (%s) of the target", c.Index, strings.Join(c.Columns, ", "))
+		if c.Joins != nil {
+			name = "join " + strings.Join(c.Joins, ", ")
+		}
 		rows, err := ask(ctx, l.tx, c.List(s.ids.merged), len(c.Columns)+1)
 		switch {
 		case err != nil:
@@ -297,7 +300,7 @@ func (s *surveyor) keys(ctx context.Context, l *look) error {
 				return err
 			}
 		case len(rows) > 0:
-			l.collide(name, rows)
+			l.collide(name, c, rows)
 		}
 	}
 	for _, o := range l.t.Orphans {
@@ -308,7 +311,7 @@ func (s *surveyor) keys(ctx context.Context, l *look) error {
 	return nil
 }
 
-func (l *look) collide(name string, rows [][]string) {
+func (l *look) collide(name string, c align.Collision, rows [][]string) {
 	var values []string
 	for _, r := range rows {
 		shown := make([]string, 0, len(r))
@@ -317,11 +320,26 @@ func (l *look) collide(name string, rows [][]string) {
 		}
 		values = append(values, fmt.Sprintf("%s (%s times)", strings.Join(shown, ", "), r[len(r)-1]))
 	}
-	l.error("", "%s of the target: values that come more than once: %s", name, strings.Join(values, "; ")).Values = values
+	list := strings.Join(values, "; ")
+	switch {
+	case c.Joins != nil:
+		l.error("", "%s: want at most one row for each row of %s: these have several (%s): %s", name, l.t.Source, strings.Join(c.Columns, ", "), list).Values = values
+	case c.Rough != "":
+		l.warn("", "%s: values that may count as the same, which the source's server can not tell, as it does not know collation %s: %s", name, c.Rough, list).Values = values
+	default:
+		l.error("", "%s: values that come more than once: %s", name, list).Values = values
+	}
 }
 
 func (s *surveyor) orphan(ctx context.Context, l *look, o align.Orphan) error {
 	column := strings.Join(o.Columns, ", ")
+	if o.Unknown != "" {
+		l.warn(column, "whether rows of %s are there for it is not looked at: %s", o.Parent, o.Unknown)
+		return nil
+	}
+	if o.Outside != nil {
+		return s.outside(ctx, l, column, o)
+	}
 	if o.Kinds != "" {
 		l.warn(column, "whether rows of %s are there for it is not looked at, since only one of both is looked up (%s): verify tells", o.Parent, o.Kinds)
 		return nil

@@ -152,7 +152,7 @@ func TestRowsAreAsked(t *testing.T) {
 			s["user"] = ids.Set{Pairs: s["user"].Pairs, Default: &everybody}
 		}, errors: []string{`values that come more than once: "p0", "u1" (2 times); "p1", "u1" (3 times); "p2", "u1" (2 times); "p3", "u1" (2 times)`}},
 		{what: "keys that are doubled by a join", old: "INSERT INTO extras VALUES (1000, 8, 'y'), (1001, 8, 'z')",
-			errors: []string{`new.things: unique key PRIMARY (id) of the target: values that come more than once: "8" (3 times)`, `uniq_owner (project, owner) of the target: values that come more than once: "p0", "u8" (3 times)`}},
+			errors: []string{`new.things: join x (old.extras): want at most one row for each row of old.things: these have several (id): "8" (3 times)`, `uniq_owner (project, owner) of the target: values that come more than once: "p0", "u8" (3 times)`}},
 		{what: "no parent", old: "UPDATE things SET parent = 99 WHERE id IN (1, 2); UPDATE parents SET deleted = 1 WHERE id = 5; UPDATE things SET parent = NULL WHERE id = 3",
 			errors: []string{"new.things parent: 12 rows refer to rows of new.parents that will not be there"}},
 		{what: "rows in the target", made: "INSERT INTO parents VALUES (1, 'a'), (2, 'b')", errors: []string{"new.parents: the target's table has 2 rows already: want it empty"}},

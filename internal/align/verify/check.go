@@ -16,21 +16,23 @@ import (
 // CheckResult is something that must hold of the target.
 type CheckResult struct {
 	Name   string `json:"name"`
-	Broken int64  `json:"broken"` // rows
+	Broken int64  `json:"broken"` // rows; of IDs, values
 	Holds  bool   `json:"holds"`
-	Error  string `json:"error,omitempty"` // why it could not be looked at; then it does not hold
+	Error  string `json:"error,omitempty"` // why it could not be looked at, or which values have no ID (the first 20); then it does not hold
 }
 
 type check struct {
 	query string
 	out   CheckResult
+	ids   bool // query gives the source's values without an ID, not a number
 }
 
-// checks are those of the mapping, and the foreign keys of the tables of the plan: a copy
-// made while they were off, or a later hand, may have broken them.
+// checks are those of the mapping, the foreign keys of the tables of the plan (a copy made
+// while they were off, or a later hand, may have broken them), and the IDs: a value without
+// one is NULL by the source's own statement, so that the rows would be equal.
 func (v *verifier) checks(m *align.Mapping, p *align.Plan, target align.Side) (out []*check) {
 	for _, c := range m.Checks {
-		out = append(out, &check{target.Fill(c.Query), CheckResult{Name: c.Name}})
+		out = append(out, &check{query: target.Fill(c.Query), out: CheckResult{Name: c.Name}})
 	}
 	for i := range p.Tables {
 		t := p.Tables[i].Target
@@ -41,15 +43,48 @@ func (v *verifier) checks(m *align.Mapping, p *align.Plan, target align.Side) (o
 		for _, r := range schema.Refs {
 			if target.Tables[r.Table] != nil {
 				name := fmt.Sprintf("reference %s (%s) to %s", t, strings.Join(r.Columns, ", "), r.Table)
-				out = append(out, &check{target.Orphans(t, r), CheckResult{Name: name}})
+				out = append(out, &check{query: target.Orphans(t, r), out: CheckResult{Name: name}})
 			}
+		}
+	}
+	for i := range p.Tables {
+		for _, l := range p.Tables[i].Lookups {
+			if l.Within { // what the expression makes of NULL is its own affair
+				continue
+			}
+			name := fmt.Sprintf("values of %s in %s.%s have IDs", l.Kind, p.Tables[i].Target, l.Column)
+			out = append(out, &check{query: l.Missing, out: CheckResult{Name: name}, ids: true})
 		}
 	}
 	return out
 }
 
+// known asks the source for values that have no ID.
+func (v *verifier) known(ctx context.Context, c *check) error {
+	var first []string
+	err := walk(ctx, v.source.DB, c.query, func(row []sql.RawBytes) bool {
+		if c.out.Broken++; len(first) < toldValues {
+			first = append(first, strconv.Quote(string(row[0])))
+		}
+		return true
+	})
+	if err != nil {
+		return fmt.Errorf("source: check %q: %w", c.out.Name, err)
+	}
+	if c.out.Holds = c.out.Broken == 0; !c.out.Holds {
+		c.out.Error = fmt.Sprintf("%d have none: %s", c.out.Broken, strings.Join(first, ", "))
+		if c.out.Broken > toldValues {
+			c.out.Error += ", ..."
+		}
+	}
+	return nil
+}
+
 // check asks in a transaction in which nothing can be written, whatever the statement is.
 func (v *verifier) check(ctx context.Context, c *check) error {
+	if c.ids {
+		return v.known(ctx, c)
+	}
 	tx, err := v.target.DB.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
 		return fmt.Errorf("target: %w", err)

@@ -82,7 +82,7 @@ func TestKeysOfAllKinds(t *testing.T) {
 	copied(t, s, p)
 	opt := Options{RangeRows: 7, Parallel: 2}
 	x := run(t, m, p, s, s, to, opt)
-	if !x.Equal || len(x.Checks) != 2 || x.Checks[1].Name != "reference d.child (a, b) to d.pairs" {
+	if !x.Equal || len(x.Checks) != 3 || x.Checks[1].Name != "reference d.child (a, b) to d.pairs" || x.Checks[2].Name != "values of project in d.numbered.name have IDs" {
 		t.Fatalf("%+v", x)
 	}
 	for i, rows := range []int64{400, 300, 300, 400, 12, 0} {
@@ -162,7 +162,7 @@ func TestChecksOfTheTarget(t *testing.T) {
 	r.SQL("USE b_d; SET foreign_key_checks = 0; DELETE FROM pairs WHERE a = 'key 2' AND b > 6")
 	x := run(t, m, p, s, s, to, Options{})
 	wants := []string{"number 2 false ", "unknown table 0 false Error 1146", "a text 0 false answer \"x\"", "a fraction 0 false answer \"0.5\"", "no value 0 false answer", "two columns 0 false 2 columns",
-		"two rows 0 false more than one row", "no row 0 false no row", "changes 0 false Error", "nothing is wrong 0 true ", "reference d.child (a, b) to d.pairs 4 false "}
+		"two rows 0 false more than one row", "no row 0 false no row", "changes 0 false Error", "nothing is wrong 0 true ", "reference d.child (a, b) to d.pairs 4 false ", "values of project in d.numbered.name have IDs 0 true "}
 	if len(x.Checks) != len(wants) || x.Equal {
 		t.Fatalf("%+v", x.Checks)
 	}
@@ -173,6 +173,33 @@ func TestChecksOfTheTarget(t *testing.T) {
 	}
 	if n := r.SQL("SELECT COUNT(*) FROM b_d.child"); n != "12" {
 		t.Errorf("a check has changed rows: %s are left", n)
+	}
+}
+
+// TestValuesWithoutAnID: both sides are NULL then, and yet they are not equal.
+func TestValuesWithoutAnID(t *testing.T) {
+	r := keysRig(t)
+	s := r.Server("source")
+	m, sets := parse(t, keysMapping), projects()
+	p, to := plan(t, m, s, s, sets)
+	if err := ids.Stage(deadline(t), s, m, sets); err != nil {
+		t.Fatal(err)
+	}
+	r.SQL("USE a_d; INSERT INTO pairs SELECT CONCAT('late ', LPAD(seq, 2, '0')), n, 1 FROM seq_1_to_21, (SELECT 1 AS n UNION ALL SELECT 2) AS two; INSERT INTO a_d.pairs VALUES ('not mapped', 1, 0)")
+	copied(t, s, p)
+	if n := r.SQL("SELECT COUNT(*) FROM b_d.numbered WHERE name IS NULL"); n != "42" {
+		t.Fatalf("the target has NULL in %s rows, want 42", n)
+	}
+	x := run(t, m, p, s, s, to, Options{})
+	c := x.Checks[len(x.Checks)-1]
+	if x.Equal || !x.Tables[3].ChecksumEqual || c.Holds || c.Broken != 21 || c.Name != "values of project in d.numbered.name have IDs" ||
+		!strings.HasPrefix(c.Error, `21 have none: "late 01", "late 02"`) || !strings.HasSuffix(c.Error, `"late 20", ...`) {
+		t.Errorf("%+v", x)
+	}
+	r.SQL("DELETE FROM a_d.pairs WHERE a LIKE 'late %' AND a <> 'late 07'; DELETE FROM b_d.pairs WHERE a LIKE 'late %' AND a <> 'late 07'; DELETE FROM b_d.numbered WHERE name IS NULL LIMIT 40")
+	x = run(t, m, p, s, s, to, Options{})
+	if c = x.Checks[len(x.Checks)-1]; x.Equal || c.Error != `1 have none: "late 07"` {
+		t.Errorf("%+v", x)
 	}
 }
 

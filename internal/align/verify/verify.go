@@ -24,6 +24,8 @@ const (
 	rangeRows = 10_000
 	toldKeys  = 20 // of a table
 	toldParts = 20 // ranges of a table in which keys are looked for
+
+	toldValues = 20 // of a check, that have no ID
 )
 
 // Options of a comparison; the zero value will do.
@@ -42,7 +44,7 @@ type Progress struct {
 // Result is what was found. No list is nil.
 type Result struct {
 	Tables []TableResult `json:"tables"` // in the order of the plan
-	Checks []CheckResult `json:"checks"` // the mapping's, then the target's foreign keys
+	Checks []CheckResult `json:"checks"` // the mapping's, then the target's foreign keys, then the IDs
 	Equal  bool          `json:"equal"`  // all tables are, and all checks hold
 }
 

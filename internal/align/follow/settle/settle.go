@@ -17,10 +17,12 @@ import (
 	"holdfast/internal/align/server"
 )
 
-// staging is the database on the source that is ours; barrier is a table of one row.
+// Table is the name of our table, of one row, in the database on the source that is ours.
+const Table = "barrier"
+
 const (
 	staging = "migrate_ids"
-	barrier = "`" + staging + "`.`barrier`"
+	barrier = "`" + staging + "`.`" + Table + "`"
 )
 
 // patience is how long a server may need to commit what it has in the log.

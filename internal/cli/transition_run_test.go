@@ -1,0 +1,106 @@
+package cli
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"holdfast/internal/align/aligntest"
+)
+
+// TestOnlyOneSignalIsTheCutOver: the first SIGINT; all else aborts. A signal ends the
+// context before it comes, or after; a context may end without one.
+func TestOnlyOneSignalIsTheCutOver(t *testing.T) {
+	for _, c := range []struct {
+		what, want string
+	}{
+		{"INT", "stop"}, {"ctx INT", "stop"}, {"INT ctx", "stop"}, {"INT ctx wait", "stop"},
+		{"INT INT", "stop abort"}, {"ctx INT INT", "stop abort"}, {"INT ctx TERM", "stop abort"},
+		{"TERM", "abort"}, {"ctx TERM", "abort"}, {"TERM ctx", "abort"}, {"HUP", "abort"}, {"ctx HUP INT", "abort"}, {"TERM INT", "abort"},
+		{"ctx", ""}, {"ctx wait", "abort"}, {"ctx wait INT", "abort"}, {"wait", ""},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				w := &running{shows: newTicker(&strings.Builder{})}
+				signals, done, stop, aborted := make(chan os.Signal, 4), make(chan struct{}), make(chan struct{}), false
+				go w.heed(ctx, signals, done, stop, func() { aborted = true })
+				for _, what := range strings.Fields(c.what) {
+					switch what {
+					case "ctx":
+						cancel()
+					case "wait":
+						time.Sleep(time.Minute)
+					default:
+						signals <- map[string]os.Signal{"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP}[what]
+					}
+					synctest.Wait()
+				}
+				close(done)
+				synctest.Wait()
+				var got []string
+				select {
+				case <-stop:
+					got = append(got, "stop")
+				default:
+				}
+				if aborted {
+					got = append(got, "abort")
+				}
+				if strings.Join(got, " ") != c.want {
+					t.Errorf("%q, want %q", got, c.want)
+				}
+			})
+		})
+	}
+}
+
+// TestTransitionDBTerminated: who is terminated while it follows has no cut-over, and goes
+// on; who has had it does not.
+func TestTransitionDBTerminated(t *testing.T) {
+	rig := aligntest.MariaDB(t, logged...)
+	flags := platforms(t, rig, rig)
+	for i, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGHUP} {
+		if signal.Ignored(s) {
+			t.Logf("%s is ignored here", s)
+			continue
+		}
+		cmd, out := child(t, db("run", flags, "--follow")...)
+		for end := time.Now().Add(time.Minute); !strings.Contains(out.String(), "is carried over"); time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("it does not follow within a minute: %s", out)
+			}
+		}
+		if err := cmd.Process.Signal(s); err != nil {
+			t.Fatal(err)
+		}
+		if code := ended(t, cmd); code != 1 || strings.Contains(out.String(), "cut-over: carrying") || !strings.Contains(out.String(), "the same run goes on") {
+			t.Errorf("%d: by %s it ended with %d: %s", i, s, code, out)
+		}
+		if got := rig.SQL("SELECT state FROM migrate_journal.run"); got == "done" {
+			t.Errorf("by %s the journal says %s", s, got)
+		}
+	}
+
+	rig.SQL("INSERT INTO old_shop.items (name, owner) VALUES ('before', 'ann')")
+	if r := decode[runDoc](t, commandLine(t, "", db("run", flags, "--follow", "--quiet", "1s", "-o", "json")...), 0); r.Follow == nil || r.Follow.Transactions != 1 {
+		t.Errorf("the run that goes on said %+v", r)
+	}
+	rig.SQL("INSERT INTO old_shop.items (name, owner) VALUES ('after', 'ann')")
+	s := commandLine(t, "", db("run", flags, "--follow", "--quiet", "1s")...)
+	if s.code != 3 || !strings.Contains(s.err, "has had its cut-over: it was at ") || !strings.Contains(s.err, "to begin anew: ") {
+		t.Errorf("following after the cut-over ended with %d: %s%s", s.code, s.out, s.err)
+	}
+	if s = commandLine(t, "", db("run", flags)...); s.code != 0 || !strings.Contains(s.out, "all rows were there already") {
+		t.Errorf("a run after the cut-over ended with %d: %s%s", s.code, s.out, s.err)
+	}
+	if got := rig.SQL("SELECT GROUP_CONCAT(title ORDER BY id) FROM shop.items; SELECT state FROM migrate_journal.run"); got != "one,two,three,before\ndone" {
+		t.Errorf("after the cut-over the target has %q", got)
+	}
+}
