@@ -67,7 +67,7 @@ func TestRowsThatNoKeyOfTheTargetTells(t *testing.T) {
 			warnings: []string{"new.copies name: whether rows of new.names are there for it is not looked at: the target's server refuses the statement: Illegal mix"}},
 	} {
 		r.SQL(looseOld + c.sql)
-		got, _ := plan(t, parse(t, loose), s, s, c.sets)
+		got, _ := plan(t, aligntest.Mapping(t, loose), s, s, c.sets)
 		compare(t, c.what+": errors", texts(got.Errors), c.errors)
 		warnings := slices.DeleteFunc(texts(got.Warnings), func(w string) bool {
 			return strings.Contains(w, "character set ") || strings.Contains(w, ": collation ")

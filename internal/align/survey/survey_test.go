@@ -66,27 +66,11 @@ func sets() map[string]ids.Set {
 	return map[string]ids.Set{"project": {Pairs: projects, From: "project.csv"}, "user": {Pairs: users, From: "user.csv"}, "cell": {Pairs: map[string]string{"1": "7"}, From: "cell.csv"}}
 }
 
-func deadline(t *testing.T) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-	t.Cleanup(cancel)
-	return ctx
-}
-
-func parse(t *testing.T, text string) *align.Mapping {
-	t.Helper()
-	m, err := align.ParseMapping("m.yaml", []byte(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m
-}
-
 // reader may read, and nothing else: what a survey does needs no other right.
 func reader(t *testing.T, r *aligntest.Rig, role string) *server.Server {
 	t.Helper()
 	r.SQL("CREATE USER IF NOT EXISTS reader@'%'; GRANT SELECT, BINLOG MONITOR ON *.* TO reader@'%'")
-	s, err := server.Open(deadline(t), role, fmt.Sprintf("reader@tcp(127.0.0.1:%d)/", r.Port()), server.Options{Password: func(string) (string, error) { return "", nil }})
+	s, err := server.Open(aligntest.Deadline(t), role, fmt.Sprintf("reader@tcp(127.0.0.1:%d)/", r.Port()), server.Options{Password: func(string) (string, error) { return "", nil }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +84,7 @@ func reader(t *testing.T, r *aligntest.Rig, role string) *server.Server {
 
 func plan(t *testing.T, m *align.Mapping, s, d *server.Server, sets map[string]ids.Set) (*Result, *align.Plan) {
 	t.Helper()
-	r, p, err := Plan(deadline(t), m, s, d, map[string]string{"old": "o"}, map[string]string{"new": "n"}, sets)
+	r, p, err := Plan(aligntest.Deadline(t), m, s, d, map[string]string{"old": "o"}, map[string]string{"new": "n"}, sets)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +160,7 @@ func TestRowsAreAsked(t *testing.T) {
 		if c.sets != nil {
 			c.sets(set)
 		}
-		got, p := plan(t, parse(t, text), s, s, set)
+		got, p := plan(t, aligntest.Mapping(t, text), s, s, set)
 		compare(t, c.what+": errors", texts(got.Errors), c.errors)
 		warnings := slices.DeleteFunc(texts(got.Warnings), func(w string) bool {
 			return strings.Contains(w, ": collation ") || strings.Contains(w, ": character set ")
@@ -206,7 +190,7 @@ func TestListsOfFindings(t *testing.T) {
 	r := aligntest.MariaDB(t)
 	r.SQL(old + made + "INSERT INTO o.things SELECT seq, 1, 'x', NULL, NULL, NULL, CONCAT('q', seq), CONCAT('u', seq % 200 + 1), 0 FROM seq_1001_to_1250")
 	s := reader(t, r, "source")
-	got, _ := plan(t, parse(t, mapping), s, s, sets())
+	got, _ := plan(t, aligntest.Mapping(t, mapping), s, s, sets())
 	var missing *Finding
 	for i := range got.Errors {
 		if got.Errors[i].Column == "project" {
@@ -233,7 +217,7 @@ func TestBinaryLogOfAnotherForm(t *testing.T) {
 	r := aligntest.MariaDB(t, "--log-bin", "--server-id=1", "--binlog-format=STATEMENT")
 	r.SQL(old + made)
 	s := reader(t, r, "source")
-	got, _ := plan(t, parse(t, mapping), s, s, sets())
+	got, _ := plan(t, aligntest.Mapping(t, mapping), s, s, sets())
 	if w := texts(got.Warnings); !strings.Contains(w[len(w)-1], "binlog_format STATEMENT and binlog_row_image FULL: want ROW and FULL") {
 		t.Errorf("%v", w)
 	}
@@ -250,7 +234,7 @@ INSERT INTO extras SELECT seq, seq, 'x' FROM seq_1001_to_61000; CREATE INDEX i O
 	nobody := "nobody"
 	all["user"] = ids.Set{Pairs: all["user"].Pairs, Default: &nobody}
 	begin := time.Now()
-	got, _ := plan(t, parse(t, mapping), s, s, all)
+	got, _ := plan(t, aligntest.Mapping(t, mapping), s, s, all)
 	if took := time.Since(begin); took > time.Minute {
 		t.Errorf("it took %v", took)
 	}
@@ -269,17 +253,17 @@ func TestServersThatCanNotBeAsked(t *testing.T) {
 	r := aligntest.MariaDB(t)
 	r.SQL(old + made)
 	s := reader(t, r, "source")
-	m := parse(t, mapping)
-	if _, _, err := Plan(deadline(t), m, s, s, map[string]string{"old": "gone"}, map[string]string{"new": "n"}, sets()); err == nil || !strings.Contains(err.Error(), "gone") {
+	m := aligntest.Mapping(t, mapping)
+	if _, _, err := Plan(aligntest.Deadline(t), m, s, s, map[string]string{"old": "gone"}, map[string]string{"new": "n"}, sets()); err == nil || !strings.Contains(err.Error(), "gone") {
 		t.Errorf("a database that is not there: %v", err)
 	}
-	ctx, cancel := context.WithCancel(deadline(t))
+	ctx, cancel := context.WithCancel(aligntest.Deadline(t))
 	cancel()
 	if _, _, err := Plan(ctx, m, s, s, map[string]string{"old": "o"}, map[string]string{"new": "n"}, sets()); err == nil {
 		t.Error("a cancelled survey has no error")
 	}
 	r.Kill()
-	if _, _, err := Plan(deadline(t), m, s, s, map[string]string{"old": "o"}, map[string]string{"new": "n"}, sets()); err == nil {
+	if _, _, err := Plan(aligntest.Deadline(t), m, s, s, map[string]string{"old": "o"}, map[string]string{"new": "n"}, sets()); err == nil {
 		t.Error("servers that are gone have a plan")
 	}
 }

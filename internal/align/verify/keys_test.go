@@ -74,9 +74,9 @@ func projects() map[string]ids.Set {
 func TestKeysOfAllKinds(t *testing.T) {
 	r := keysRig(t)
 	s := r.Server("source")
-	m, sets := parse(t, keysMapping), projects()
+	m, sets := aligntest.Mapping(t, keysMapping), projects()
 	p, to := plan(t, m, s, s, sets)
-	if err := ids.Stage(deadline(t), s, m, sets); err != nil {
+	if err := ids.Stage(aligntest.Deadline(t), s, m, sets); err != nil {
 		t.Fatal(err)
 	}
 	copied(t, s, p)
@@ -122,7 +122,7 @@ func TestKeysOfAllKinds(t *testing.T) {
 func TestManyDifferences(t *testing.T) {
 	r := rig(t)
 	s := r.Server("source")
-	m := parse(t, kindsMapping)
+	m := aligntest.Mapping(t, kindsMapping)
 	p, to := plan(t, m, s, s, nil)
 	x := run(t, m, p, s, s, to, Options{RangeRows: 10})
 	tab := x.Tables[0]
@@ -152,9 +152,9 @@ func TestChecksOfTheTarget(t *testing.T) {
 - {name: no row, query: "SELECT 0 FROM {d}.pairs WHERE a = 'gone'"}
 - {name: changes, query: "WITH x AS (SELECT 1) DELETE FROM {d}.child"}
 `, 1)
-	m := parse(t, text)
+	m := aligntest.Mapping(t, text)
 	p, to := plan(t, m, s, s, sets)
-	if err := ids.Stage(deadline(t), s, m, sets); err != nil {
+	if err := ids.Stage(aligntest.Deadline(t), s, m, sets); err != nil {
 		t.Fatal(err)
 	}
 	copied(t, s, p)
@@ -180,9 +180,9 @@ func TestChecksOfTheTarget(t *testing.T) {
 func TestValuesWithoutAnID(t *testing.T) {
 	r := keysRig(t)
 	s := r.Server("source")
-	m, sets := parse(t, keysMapping), projects()
+	m, sets := aligntest.Mapping(t, keysMapping), projects()
 	p, to := plan(t, m, s, s, sets)
-	if err := ids.Stage(deadline(t), s, m, sets); err != nil {
+	if err := ids.Stage(aligntest.Deadline(t), s, m, sets); err != nil {
 		t.Fatal(err)
 	}
 	r.SQL("USE a_d; INSERT INTO pairs SELECT CONCAT('late ', LPAD(seq, 2, '0')), n, 1 FROM seq_1_to_21, (SELECT 1 AS n UNION ALL SELECT 2) AS two; INSERT INTO a_d.pairs VALUES ('not mapped', 1, 0)")
@@ -211,9 +211,9 @@ func TestWhatRunRefuses(t *testing.T) {
 	}
 	r := rig(t)
 	s := r.Server("source")
-	m := parse(t, kindsMapping)
+	m := aligntest.Mapping(t, kindsMapping)
 	p, to := plan(t, m, s, s, nil)
-	ctx, cancel := context.WithCancel(deadline(t))
+	ctx, cancel := context.WithCancel(aligntest.Deadline(t))
 	done := 0
 	_, err := Run(ctx, m, p, s, s, to, Options{RangeRows: 1, Parallel: 2, Progress: func(p Progress) {
 		if done++; p.Table != "d.kinds" || p.Rows < 1 {
@@ -225,11 +225,11 @@ func TestWhatRunRefuses(t *testing.T) {
 		t.Errorf("cancelled: %v, progress %d times", err, done)
 	}
 	r.SQL("DROP TABLE b_d.kinds")
-	if _, err := Run(deadline(t), m, p, s, s, to, Options{}); err == nil || !strings.Contains(err.Error(), "checksum of d.kinds") {
+	if _, err := Run(aligntest.Deadline(t), m, p, s, s, to, Options{}); err == nil || !strings.Contains(err.Error(), "checksum of d.kinds") {
 		t.Errorf("a table that is gone: %v", err)
 	}
 	r.Kill()
-	if _, err := Run(deadline(t), m, p, s, s, to, Options{}); err == nil {
+	if _, err := Run(aligntest.Deadline(t), m, p, s, s, to, Options{}); err == nil {
 		t.Error("servers that are gone are equal")
 	}
 }

@@ -50,11 +50,11 @@ func all(t *testing.T, s *server.Server) (*align.Mapping, *align.Plan, align.Sid
 	for _, db := range []string{"nova", "nova_api", "glance", "cinder", "neutron"} {
 		here[db], there[db] = "a_"+db, "b_"+db
 	}
-	from, err := s.Side(deadline(t), here)
+	from, err := s.Side(aligntest.Deadline(t), here)
 	if err != nil {
 		t.Fatal(err)
 	}
-	to, err := s.Side(deadline(t), there)
+	to, err := s.Side(aligntest.Deadline(t), there)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +71,7 @@ func all(t *testing.T, s *server.Server) (*align.Mapping, *align.Plan, align.Sid
 			fmt.Fprintf(&b, "- {target: %s, from: %s, columns: [{copy: [%s]}]}\n", name, name, strings.Join(cols, ", "))
 		}
 	}
-	m := parse(t, b.String())
+	m := aligntest.Mapping(t, b.String())
 	p := align.MakePlan(m, from, to, nil)
 	return m, &p, to
 }

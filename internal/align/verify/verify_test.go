@@ -1,7 +1,6 @@
 package verify
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -10,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"holdfast/internal/align"
 	"holdfast/internal/align/aligntest"
@@ -68,26 +66,10 @@ func rig(t *testing.T, opt ...string) *aligntest.Rig {
 	return r
 }
 
-func deadline(t *testing.T) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-	t.Cleanup(cancel)
-	return ctx
-}
-
-func parse(t *testing.T, text string) *align.Mapping {
-	t.Helper()
-	m, err := align.ParseMapping("m.yaml", []byte(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m
-}
-
 // plan is the plan of a mapping whose database d is a_d in the source, b_d in the target.
 func plan(t *testing.T, m *align.Mapping, source, target *server.Server, sets map[string]ids.Set) (*align.Plan, align.Side) {
 	t.Helper()
-	ctx := deadline(t)
+	ctx := aligntest.Deadline(t)
 	from, err := source.Side(ctx, map[string]string{"d": "a_d"})
 	if err != nil {
 		t.Fatal(err)
@@ -107,7 +89,7 @@ func plan(t *testing.T, m *align.Mapping, source, target *server.Server, sets ma
 func copied(t *testing.T, s *server.Server, p *align.Plan) {
 	t.Helper()
 	for i := range p.Tables {
-		if _, err := s.DB.ExecContext(deadline(t), p.Tables[i].Statement("")); err != nil {
+		if _, err := s.DB.ExecContext(aligntest.Deadline(t), p.Tables[i].Statement("")); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -115,7 +97,7 @@ func copied(t *testing.T, s *server.Server, p *align.Plan) {
 
 func run(t *testing.T, m *align.Mapping, p *align.Plan, source, target *server.Server, to align.Side, opt Options) *Result {
 	t.Helper()
-	r, err := Run(deadline(t), m, p, source, target, to, opt)
+	r, err := Run(aligntest.Deadline(t), m, p, source, target, to, opt)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +108,7 @@ func run(t *testing.T, m *align.Mapping, p *align.Plan, source, target *server.S
 func TestEachKindOfDifferenceIsFound(t *testing.T) {
 	r := rig(t)
 	s := r.Server("source")
-	m := parse(t, kindsMapping)
+	m := aligntest.Mapping(t, kindsMapping)
 	p, to := plan(t, m, s, s, nil)
 	copied(t, s, p)
 	opt := Options{RangeRows: 50}
@@ -207,7 +189,7 @@ INSERT INTO old VALUES (1, -7, 7, 0.1, 0.50, '2015-01-02', '2015-01-02 03:04:05'
 USE b_d; CREATE TABLE new (id BIGINT PRIMARY KEY, i DECIMAL(12,2), u BIGINT, f DOUBLE, num DECIMAL(12,4), d DATETIME, at DATETIME(6), stamp DATETIME(3), c CHAR(36), l VARCHAR(9) CHARACTER SET utf8mb4, b BINARY(8), j LONGTEXT,
   t VARCHAR(20), half INT, digits INT, single FLOAT, flag TINYINT(1), when_ DATETIME, ready TINYINT(1))`)
 	s := r.Server("source")
-	m := parse(t, `
+	m := aligntest.Mapping(t, `
 format: 1
 name: others
 tables:
@@ -243,7 +225,7 @@ func TestServersOfOtherSettings(t *testing.T) {
 	other := aligntest.MariaDB(t, "--character-set-server=utf8mb4", "--collation-server=utf8mb4_unicode_ci", "--default-time-zone=-05:00", "--sql-mode=TRADITIONAL,NO_ZERO_DATE,NO_ZERO_IN_DATE", "--div-precision-increment=9")
 	other.SQL("CREATE DATABASE b_d;" + fmt.Sprintf(kinds, "b_d"))
 	s, d := r.Server("source"), other.Server("target")
-	m := parse(t, kindsMapping)
+	m := aligntest.Mapping(t, kindsMapping)
 	// mariadb-dump writes six digits of a float.
 	r.SQL("UPDATE a_d.kinds SET f = 0.5")
 	p, to := plan(t, m, s, d, nil)
@@ -264,7 +246,7 @@ func dump(t *testing.T, from *aligntest.Rig, db string, to *aligntest.Rig, into 
 		t.Skipf("mariadb-dump is not installed: %v", err)
 	}
 	file := filepath.Join(t.TempDir(), "dump.sql")
-	c := exec.CommandContext(deadline(t), "mariadb-dump", "--no-defaults", "--socket="+from.Socket(), "--user=root", "--hex-blob", "--no-create-info", "--skip-triggers", "--tz-utc", "--default-character-set=utf8mb4", "--result-file="+file, db, "kinds")
+	c := exec.CommandContext(aligntest.Deadline(t), "mariadb-dump", "--no-defaults", "--socket="+from.Socket(), "--user=root", "--hex-blob", "--no-create-info", "--skip-triggers", "--tz-utc", "--default-character-set=utf8mb4", "--result-file="+file, db, "kinds")
 	if out, err := c.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
