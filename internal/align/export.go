@@ -1,6 +1,7 @@
 package align
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -95,8 +96,5 @@ func (p *Planned) OnTarget() (database, table string) { return p.planner.target.
 
 func (s Side) split(t string) (database, table string) {
 	db, table, _ := strings.Cut(t, ".")
-	if real, ok := s.Databases[db]; ok && real != "" {
-		db = real
-	}
-	return db, table
+	return cmp.Or(s.Databases[db], db), table
 }

@@ -67,13 +67,10 @@ type Missing struct {
 // MissingIn looks for values without an ID among the rows of a condition; more as for
 // Select.
 func (p *Planned) MissingIn(more string) []Missing {
-	var keys strings.Builder
-	for _, k := range p.Key {
-		keys.WriteString(", " + sqlexpr.Quote(Main) + "." + sqlexpr.Quote(k))
-	}
+	keys := strings.Join(owns(p.Key), ", ")
 	var out []Missing
 	for _, l := range p.Lookups {
-		out = append(out, Missing{l.Kind, l.Column, "SELECT " + l.value + keys.String() + p.rows(l.value+" IS NOT NULL", l.found+" IS NULL", more) + " LIMIT 1"})
+		out = append(out, Missing{l.Kind, l.Column, "SELECT " + l.value + ", " + keys + p.rows(l.value+" IS NOT NULL", l.found+" IS NULL", more) + " LIMIT 1"})
 	}
 	return out
 }

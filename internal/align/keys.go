@@ -257,7 +257,7 @@ func (x *planner) doubled(p *Planned) string {
 	var keys, names []string
 	for i, k := range x.from.Key {
 		as := fmt.Sprintf("c%d", i+1)
-		keys, names = append(keys, sqlexpr.Quote(Main)+"."+sqlexpr.Quote(k)+" AS "+as), append(names, as)
+		keys, names = append(keys, own(k)+" AS "+as), append(names, as)
 	}
 	n := strings.Join(names, ", ")
 	return fmt.Sprintf("SELECT %s, COUNT(*) FROM (SELECT %s%s) AS r GROUP BY %s HAVING COUNT(*) > 1 ORDER BY %s LIMIT %d", n, strings.Join(keys, ", "), p.unstaged(), n, n, listed)
@@ -271,7 +271,7 @@ func (x *planner) unique(columns []string) bool {
 		to, _ := x.to.column(c)
 		for _, from := range x.from.Columns {
 			value, kind := x.out.value(c)
-			if kind == "" && value == sqlexpr.Quote(Main)+"."+sqlexpr.Quote(from.Name) && from.Type.Kind == to.Type.Kind && alike(from, to) {
+			if kind == "" && value == own(from.Name) && from.Type.Kind == to.Type.Kind && alike(from, to) {
 				same = append(same, from.Name)
 			}
 		}

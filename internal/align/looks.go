@@ -174,11 +174,7 @@ func (x *planner) finish() {
 	p := &x.out
 	p.Kept = x.kept()
 	p.Collisions = x.collisions()
-	keys := make([]string, 0, len(p.Key))
-	for _, k := range p.Key {
-		keys = append(keys, sqlexpr.Quote(Main)+"."+sqlexpr.Quote(k))
-	}
-	list := strings.Join(keys, ", ")
+	list := strings.Join(owns(p.Key), ", ")
 	for _, checks := range [][]RowCheck{p.Checks, p.Zeros} {
 		for i := range checks {
 			c := &checks[i]

@@ -51,8 +51,8 @@ type Side struct {
 
 // name writes a table's name on the server.
 func (s Side) name(t string) string {
-	db, tab, _ := strings.Cut(t, ".")
-	return sqlexpr.Quote(cmp.Or(s.Databases[db], db)) + "." + sqlexpr.Quote(tab)
+	db, tab := s.split(t)
+	return sqlexpr.Quote(db) + "." + sqlexpr.Quote(tab)
 }
 
 // Fill writes a statement of a mapping for this side: {nova} stands for the database nova,
@@ -313,7 +313,7 @@ func (x *planner) column(c *Column) {
 			x.error(name, "table %s of the source has no such column", x.t.From)
 		} else {
 			x.used[name] = true
-			value := sqlexpr.Quote(Main) + "." + sqlexpr.Quote(name)
+			value := own(name)
 			if to := x.put(name, x.dated(value, name, &from)); to != nil {
 				x.fits(value, &from, to)
 			}

@@ -15,7 +15,7 @@ import (
 func (x *planner) kept() []string {
 	var out []string
 	for _, k := range x.from.Key {
-		value := sqlexpr.Quote(Main) + "." + sqlexpr.Quote(k)
+		value := own(k)
 		i := slices.Index(x.out.Values, value)
 		for i >= 0 && !slices.Contains(x.to.Key, x.out.Columns[i]) {
 			next := slices.Index(x.out.Values[i+1:], value)

@@ -106,3 +106,15 @@ func namedUUID(target string, args []string) string {
 	variant := "SUBSTRING('89ab', 1 + (INSTR('0123456789abcdef', " + part(17, 1) + ") - 1) % 4, 1)"
 	return "CONCAT(" + strings.Join([]string{part(1, 8), "'-'", part(9, 4), "'-3'", part(14, 3), "'-'", variant, part(18, 3), "'-'", part(21, 12)}, ", ") + ")"
 }
+
+// own writes a column of the mapping's own source.
+func own(name string) string { return sqlexpr.Quote(Main) + "." + sqlexpr.Quote(name) }
+
+// owns writes several of them.
+func owns(names []string) []string {
+	out := make([]string, 0, len(names))
+	for _, n := range names {
+		out = append(out, own(n))
+	}
+	return out
+}

@@ -21,11 +21,7 @@ func (p *Planned) TargetSum(more string) string { return sum(p.targetDigest(), p
 // SourceRows is the statement for the key of each mapped row and a digest of the row; more
 // as for Select.
 func (p *Planned) SourceRows(more string) string {
-	keys := make([]string, 0, len(p.Key))
-	for _, k := range p.Key {
-		keys = append(keys, sqlexpr.Quote(Main)+"."+sqlexpr.Quote(k))
-	}
-	return "SELECT " + strings.Join(keys, ", ") + ", " + p.sourceDigest() + p.rows(more)
+	return "SELECT " + strings.Join(owns(p.Key), ", ") + ", " + p.sourceDigest() + p.rows(more)
 }
 
 // TargetRows is SourceRows of the target's rows, with the columns that are Kept; more is a
@@ -76,7 +72,7 @@ func digest(texts []string) string { return "MD5(CONCAT_WS(',', " + strings.Join
 // expression.
 func (p *Planned) stands(value string) column.Column {
 	i := slices.IndexFunc(p.planner.from.Columns, func(c column.Column) bool {
-		return value == sqlexpr.Quote(Main)+"."+sqlexpr.Quote(c.Name)
+		return value == own(c.Name)
 	})
 	if i < 0 {
 		return column.Column{}

@@ -47,9 +47,9 @@ func (x *planner) touchedBy(j Join, cols, values []string) (string, error) {
 	if len(cols) != len(values) {
 		return "", fmt.Errorf("%d values for %d columns of %s", len(values), len(cols), j.Table)
 	}
-	own := *x
-	own.used = map[string]bool{} // of the plan, which is made
-	x = &own
+	again := *x
+	again.used = map[string]bool{} // of the plan, which is made
+	x = &again
 	var with []string
 	for _, k := range x.t.Join {
 		if k.As == j.As {
@@ -65,11 +65,7 @@ func (x *planner) touchedBy(j Join, cols, values []string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	keys := make([]string, 0, len(x.from.Key))
-	for _, k := range x.from.Key {
-		keys = append(keys, sqlexpr.Quote(Main)+"."+sqlexpr.Quote(k))
-	}
-	return "SELECT DISTINCT " + strings.Join(keys, ", ") + " FROM " + x.source.name(x.t.From) + " AS " + sqlexpr.Quote(Main) + strings.Join(with, "") + " WHERE " + cond, nil
+	return "SELECT DISTINCT " + strings.Join(owns(x.from.Key), ", ") + " FROM " + x.source.name(x.t.From) + " AS " + sqlexpr.Quote(Main) + strings.Join(with, "") + " WHERE " + cond, nil
 }
 
 // given writes the columns of one table as values.

@@ -56,12 +56,11 @@ func (x *alignment) stage(ctx context.Context) error {
 
 // goal names the target: its server as that calls itself, and the databases.
 func (x *alignment) goal(ctx context.Context) (string, error) {
-	var host string
-	var port int
-	if err := x.target.DB.QueryRowContext(ctx, "SELECT @@hostname, @@port").Scan(&host, &port); err != nil {
-		return "", fmt.Errorf("target: ask for its name: %w", err)
+	name, err := x.target.Name(ctx)
+	if err != nil {
+		return "", err
 	}
-	return fmt.Sprintf("%s:%d, databases %s", host, port, strings.Join(slices.Sorted(maps.Values(x.targetDBs)), ", ")), nil
+	return fmt.Sprintf("%s, databases %s", name, strings.Join(slices.Sorted(maps.Values(x.targetDBs)), ", ")), nil
 }
 
 // asked is what ids.Set says of IDs that a query of the mapping gave.

@@ -290,12 +290,15 @@ func (r *run) follows(ctx context.Context, then *Journal) error {
 // now is the journal that this run would begin.
 func (r *run) now(ctx context.Context, mappingHash string) (*Journal, error) {
 	j := &Journal{Mapping: mappingHash, State: Copying}
-	var host, version string
-	var port int
-	if err := r.source.DB.QueryRowContext(ctx, "SELECT @@hostname, @@port, VERSION()").Scan(&host, &port, &version); err != nil {
-		return nil, fmt.Errorf("source: ask for its name: %w", err)
+	var version string
+	err := r.source.DB.QueryRowContext(ctx, "SELECT VERSION()").Scan(&version)
+	if err != nil {
+		return nil, fmt.Errorf("source: ask for its version: %w", err)
 	}
-	j.Source, j.Version = fmt.Sprintf("%s:%d", host, port), r.source.Vendor+" "+version
+	if j.Source, err = r.source.Name(ctx); err != nil {
+		return nil, err
+	}
+	j.Version = r.source.Vendor + " " + version
 	h := sha256.New()
 	for i := range r.plan.Tables {
 		fmt.Fprintln(h, r.plan.Tables[i].Statement(""))

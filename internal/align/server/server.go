@@ -226,6 +226,16 @@ func Same(ctx context.Context, a, b *Server) (bool, error) {
 	return err == nil && holder.Valid && holder.Int64 == own, err
 }
 
+// Name is what the server calls itself, HOST:PORT, by whatever way it is reached.
+func (s *Server) Name(ctx context.Context) (string, error) {
+	var host string
+	var port int
+	if err := s.DB.QueryRowContext(ctx, "SELECT @@hostname, @@port").Scan(&host, &port); err != nil {
+		return "", fmt.Errorf("%s: ask for its name: %w", s.Role, err)
+	}
+	return fmt.Sprintf("%s:%d", host, port), nil
+}
+
 // Position tells how far the server has written its binary log: the file and the byte
 // in it. ok is false when it writes none, and when the user has no right to ask.
 func (s *Server) Position(ctx context.Context) (file string, pos uint32, ok bool, err error) {
