@@ -10,10 +10,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-sql-driver/mysql"
-
 	"holdfast/internal/align/copier"
 	"holdfast/internal/align/ids"
+	"holdfast/internal/align/server"
 	"holdfast/internal/align/sqlexpr"
 	"holdfast/internal/api"
 )
@@ -31,11 +30,7 @@ func (x *alignment) journal(ctx context.Context, hash string, warn func(string))
 	case j.Mapping != hash:
 		return nil, api.Errorf(api.KindRefused, "the target has the journal of a copy that began at %s with another mapping, other databases or other IDs", j.Begun.Format(time.RFC3339)).With(remedyOther)
 	}
-	to, err := x.goal(ctx)
-	if err == nil {
-		err = ids.Owned(ctx, x.source, to)
-	}
-	if err != nil {
+	if err := ids.Owned(ctx, x.source, x.goal()); err != nil {
 		return nil, err
 	}
 	return j, x.grown(ctx, warn)
@@ -44,23 +39,15 @@ func (x *alignment) journal(ctx context.Context, hash string, warn func(string))
 // stage puts the IDs on the source, where statements look them up, as those of this copy.
 // Who calls it holds the source's lock.
 func (x *alignment) stage(ctx context.Context) error {
-	to, err := x.goal(ctx)
-	if err == nil {
-		err = ids.Claim(ctx, x.source, to)
-	}
-	if err != nil {
+	if err := ids.Claim(ctx, x.source, x.goal()); err != nil {
 		return err
 	}
 	return ids.Stage(ctx, x.source, x.mapping, x.sets)
 }
 
 // goal names the target: its server as that calls itself, and the databases.
-func (x *alignment) goal(ctx context.Context) (string, error) {
-	name, err := x.target.Name(ctx)
-	if err != nil {
-		return "", err
-	}
-	return fmt.Sprintf("%s, databases %s", name, strings.Join(slices.Sorted(maps.Values(x.targetDBs)), ", ")), nil
+func (x *alignment) goal() string {
+	return fmt.Sprintf("%s, databases %s", x.target.Name(), strings.Join(slices.Sorted(maps.Values(x.targetDBs)), ", "))
 }
 
 // asked is what ids.Set says of IDs that a query of the mapping gave.
@@ -119,19 +106,12 @@ func added(kind string, was, now map[string]string) error {
 	return nil
 }
 
-// Numbers of errors of the servers.
-const (
-	noDatabase = 1049 // ER_BAD_DB_ERROR
-	noTable    = 1146 // ER_NO_SUCH_TABLE
-)
-
 // stagedIDs reads the IDs of a kind that are staged; nil: there are none.
 func stagedIDs(ctx context.Context, db *sql.DB, kind string) (*ids.Set, error) {
 	set := &ids.Set{}
-	var refused *mysql.MySQLError
 	var err error
 	set.Pairs, err = pairsOf(ctx, db, "SELECT `old`, `new` FROM "+ids.Database+"."+sqlexpr.Quote("ids_"+kind))
-	if errors.As(err, &refused) && (refused.Number == noDatabase || refused.Number == noTable) {
+	if server.Absent(err) {
 		return nil, nil
 	}
 	if err != nil {

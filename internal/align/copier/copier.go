@@ -295,9 +295,7 @@ func (r *run) now(ctx context.Context, mappingHash string) (*Journal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("source: ask for its version: %w", err)
 	}
-	if j.Source, err = r.source.Name(ctx); err != nil {
-		return nil, err
-	}
+	j.Source = r.source.Name()
 	j.Version = r.source.Vendor + " " + version
 	h := sha256.New()
 	for i := range r.plan.Tables {
@@ -399,7 +397,7 @@ func (r *run) try(ctx context.Context, what string, do func(context.Context) err
 			return nil
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case !lost(err):
+		case !server.Passing(err):
 			return fmt.Errorf("%s: %w", what, err)
 		case quiet > r.opt.patience:
 			return fmt.Errorf("%s: given up after %s without success; the same run goes on where this one was: %w", what, quiet.Round(time.Second), err)

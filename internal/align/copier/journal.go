@@ -12,8 +12,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/go-sql-driver/mysql"
-
 	"holdfast/internal/align/column"
 	"holdfast/internal/align/server"
 	"holdfast/internal/align/sqlexpr"
@@ -70,9 +68,8 @@ func ReadJournal(ctx context.Context, target *sql.DB) (*Journal, error) {
 	var file sql.NullString
 	var pos sql.NullInt64
 	row := target.QueryRowContext(ctx, "SELECT `format`, `mapping`, `plan`, `source`, `version`, DATE_FORMAT(`begun`, '%Y-%m-%dT%H:%i:%sZ'), `binlog_file`, `binlog_pos`, `follows`, `state` FROM "+Database+".`run` WHERE `only` = 1")
-	var told *mysql.MySQLError
 	switch err := row.Scan(&format, &j.Mapping, &j.Plan, &j.Source, &j.Version, &begun, &file, &pos, &j.Follows, &j.State); {
-	case errors.Is(err, sql.ErrNoRows), errors.As(err, &told) && (told.Number == 1146 || told.Number == 1049): // no such table, no such database
+	case errors.Is(err, sql.ErrNoRows), server.Absent(err):
 		return nil, nil
 	case err != nil:
 		return nil, fmt.Errorf("target: read the journal %s.run: %w", Database, err)

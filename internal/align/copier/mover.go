@@ -4,11 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -265,23 +263,6 @@ func names(columns []string) string {
 	}
 	return strings.Join(out, ", ")
 }
-
-// lost reports errors of connections and of servers that go away or come back, after
-// which the same may be tried again: nothing of it is there, or the journal tells.
-func lost(err error) bool {
-	var told *mysql.MySQLError
-	if errors.As(err, &told) {
-		return slices.Contains(passing, told.Number)
-	}
-	var wire net.Error // refused, reset, unreachable, too slow
-	return errors.Is(err, driver.ErrBadConn) || errors.Is(err, mysql.ErrInvalidConn) || errors.Is(err, sql.ErrConnDone) ||
-		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &wire)
-}
-
-// passing are the servers' errors that pass: too many connections (1040, 1203), shutdown
-// (1053), aborted connections and their networks (1152, 1158 to 1161, 1184), lock wait
-// timeout (1205), deadlock (1213), query (1317) or connection (1927) killed.
-var passing = []uint16{1040, 1053, 1152, 1158, 1159, 1160, 1161, 1184, 1203, 1205, 1213, 1317, 1927}
 
 // isDuplicate reports that a unique key has the value.
 func isDuplicate(err error) bool {

@@ -6,16 +6,11 @@ import (
 	"database/sql/driver"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
-	"net"
-	"os"
 	"reflect"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/go-sql-driver/mysql"
 
 	"holdfast/internal/align"
 )
@@ -140,23 +135,6 @@ func TestKeys(t *testing.T) {
 		var k key
 		if err := json.Unmarshal([]byte(bad), &k); err == nil {
 			t.Errorf("%s: read as %q", bad, k)
-		}
-	}
-}
-
-func TestWhichErrorsPass(t *testing.T) {
-	told := func(n uint16) error { return fmt.Errorf("source: %w", &mysql.MySQLError{Number: n}) }
-	_, refused := net.DialTimeout("tcp", "127.0.0.1:1", time.Second)
-	for _, c := range []struct {
-		err  error
-		want bool
-	}{
-		{driver.ErrBadConn, true}, {mysql.ErrInvalidConn, true}, {io.ErrUnexpectedEOF, true}, {refused, true}, {os.ErrDeadlineExceeded, true},
-		{told(1205), true}, {told(1213), true}, {told(1927), true}, {told(1053), true},
-		{told(1062), false}, {told(1406), false}, {told(1146), false}, {told(1045), false}, {errBehind, false}, {errSlow, false}, {errors.New("x"), false}, {mysql.ErrPktTooLarge, false},
-	} {
-		if got := lost(c.err); got != c.want {
-			t.Errorf("%v: %v, want %v", c.err, got, c.want)
 		}
 	}
 }

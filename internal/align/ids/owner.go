@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/go-sql-driver/mysql"
-
 	"holdfast/internal/align/server"
 )
 
@@ -23,9 +21,8 @@ var ErrOwner = errors.New("the IDs that are staged on the source are of another 
 func Owned(ctx context.Context, source *server.Server, target string) error {
 	var is string
 	err := source.DB.QueryRowContext(ctx, "SELECT `target` FROM "+named(ownerTable)+" WHERE `only` = 1").Scan(&is)
-	var told *mysql.MySQLError
 	switch {
-	case errors.Is(err, sql.ErrNoRows), errors.As(err, &told) && (told.Number == errNoDatabase || told.Number == errNoTable):
+	case errors.Is(err, sql.ErrNoRows), server.Absent(err):
 		return nil
 	case err != nil:
 		return fmt.Errorf("%s: whose the staged IDs are: %w", source.Role, err)
@@ -34,12 +31,6 @@ func Owned(ctx context.Context, source *server.Server, target string) error {
 	}
 	return nil
 }
-
-// Numbers of errors.
-const (
-	errNoDatabase = 1049 // ER_BAD_DB_ERROR
-	errNoTable    = 1146 // ER_NO_SUCH_TABLE
-)
 
 // Claim says that the IDs that are staged from now on are those of a copy to target. Who
 // calls it holds the source's lock.

@@ -4,7 +4,6 @@ package server
 
 import (
 	"context"
-	"crypto/rand"
 	"database/sql"
 	"database/sql/driver"
 	"errors"
@@ -41,6 +40,7 @@ type Server struct {
 	Vendor  string        // MariaDB or MySQL
 	Version [3]int        // such as 10, 11, 19
 	Config  *mysql.Config // how it is reached, with the password
+	self    self          // which server it is
 }
 
 // Options are what a user decides.
@@ -79,7 +79,7 @@ func (s *Server) open(ctx context.Context) error {
 	if err := s.identify(ctx, c); err != nil {
 		return explain(err)
 	}
-	c.vendor, c.version = s.Vendor, s.Version
+	c.vendor, c.version, c.self = s.Vendor, s.Version, s.self
 	s.DB = sql.OpenDB(c)
 	if err := s.DB.PingContext(ctx); err != nil {
 		return errors.Join(explain(err), s.DB.Close())
@@ -104,7 +104,7 @@ func (s *Server) Close() error { return s.DB.Close() }
 func (s *Server) identify(ctx context.Context, c *connector) error {
 	db := sql.OpenDB(c)
 	var version, comment string
-	err := db.QueryRowContext(ctx, "SELECT VERSION(), @@version_comment").Scan(&version, &comment)
+	err := db.QueryRowContext(ctx, "SELECT VERSION(), @@version_comment, @@hostname, @@port, @@server_id").Scan(&version, &comment, &s.self.host, &s.self.port, &s.self.id)
 	if err = errors.Join(err, db.Close()); err != nil {
 		return err
 	}
@@ -157,6 +157,7 @@ type connector struct {
 	driver.Connector
 	vendor  string // "" as long as it is not known
 	version [3]int
+	self    self
 }
 
 // settings are the statements that begin a session. That they stay as they are is the
@@ -195,45 +196,12 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 			return nil, errors.Join(fmt.Errorf("%s: %w", s, err), conn.Close())
 		}
 	}
+	if c.vendor != "" {
+		if err := c.self.is(ctx, conn); err != nil {
+			return nil, errors.Join(err, conn.Close())
+		}
+	}
 	return conn, nil
-}
-
-// Same tells whether two servers are one: a lock that is taken by the one is seen by
-// the other. Addresses prove nothing, there are proxies and sockets.
-func Same(ctx context.Context, a, b *Server) (bool, error) {
-	conn, err := a.DB.Conn(ctx)
-	if err != nil {
-		return false, fmt.Errorf("%s: %w", a.Role, err)
-	}
-	defer conn.Close()
-	name := "holdfast " + rand.Text()
-	var got sql.NullInt64
-	var own int64
-	if err := conn.QueryRowContext(ctx, "SELECT GET_LOCK(?, 0), CONNECTION_ID()", name).Scan(&got, &own); err != nil {
-		return false, fmt.Errorf("%s: GET_LOCK: %w", a.Role, err)
-	}
-	if got.Int64 != 1 {
-		return false, fmt.Errorf("%s: GET_LOCK of a name that nobody else has: want 1, not %d", a.Role, got.Int64)
-	}
-	var holder sql.NullInt64
-	err = b.DB.QueryRowContext(ctx, "SELECT IS_USED_LOCK(?)", name).Scan(&holder)
-	if err != nil {
-		err = fmt.Errorf("%s: IS_USED_LOCK: %w", b.Role, err)
-	}
-	if _, e := conn.ExecContext(ctx, "DO RELEASE_LOCK(?)", name); e != nil {
-		err = errors.Join(err, fmt.Errorf("%s: RELEASE_LOCK: %w", a.Role, e))
-	}
-	return err == nil && holder.Valid && holder.Int64 == own, err
-}
-
-// Name is what the server calls itself, HOST:PORT, by whatever way it is reached.
-func (s *Server) Name(ctx context.Context) (string, error) {
-	var host string
-	var port int
-	if err := s.DB.QueryRowContext(ctx, "SELECT @@hostname, @@port").Scan(&host, &port); err != nil {
-		return "", fmt.Errorf("%s: ask for its name: %w", s.Role, err)
-	}
-	return fmt.Sprintf("%s:%d", host, port), nil
 }
 
 // Position tells how far the server has written its binary log: the file and the byte

@@ -3,6 +3,7 @@ package server_test
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"os"
 	"regexp"
@@ -452,5 +453,19 @@ checks: [{name: c, query: "SELECT COUNT(*) FROM {keystone}.project, {nova}.x WHE
 	}
 	if source, target := server.Databases(m); fmt.Sprint(source, target) != "[cinder glance nova] [keystone nova nova_api]" {
 		t.Errorf("databases %v %v", source, target)
+	}
+}
+
+// TestAnotherServer: an address that leads to another server than before is told.
+func TestAnotherServer(t *testing.T) {
+	rig := aligntest.MariaDB(t)
+	s := rig.Server("source")
+	if _, err := s.DB.ExecContext(t.Context(), "SET GLOBAL server_id = 77"); err != nil {
+		t.Fatal(err)
+	}
+	s.DB.SetMaxIdleConns(0)
+	err := s.DB.PingContext(t.Context())
+	if !errors.Is(err, server.ErrOther) || !strings.Contains(err.Error(), "server_id 77, it was ") || server.Passing(err) {
+		t.Errorf("error %v", err)
 	}
 }

@@ -12,8 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-sql-driver/mysql"
-
 	"holdfast/internal/align/server"
 )
 
@@ -105,8 +103,7 @@ func position(rows *sql.Rows) (file string, pos uint32, err error) {
 func commit(ctx context.Context, db *sql.DB) error {
 	const count = "INSERT INTO " + barrier + " (id, n) VALUES (1, 1) ON DUPLICATE KEY UPDATE n = n + 1"
 	_, err := db.ExecContext(ctx, count)
-	var my *mysql.MySQLError
-	if !errors.As(err, &my) || my.Number != 1146 && my.Number != 1049 { // no such table, no such database
+	if !server.Absent(err) {
 		return wrap(err)
 	}
 	for _, s := range []string{
