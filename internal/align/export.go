@@ -92,7 +92,7 @@ func (p *Planned) Parents() (out []string) {
 func (p *Planned) OnSource() (database, table string) { return p.planner.source.split(p.Source) }
 
 // OnTarget gives the names that the target's server has for the database and the table.
-func (p *Planned) OnTarget() (database, table string) { return p.planner.target.split(p.Target) }
+func (p *Planned) OnTarget() (database, table string) { return p.planner.target.split(p.Table) }
 
 func (s Side) split(t string) (database, table string) {
 	db, table, _ := strings.Cut(t, ".")

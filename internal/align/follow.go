@@ -55,8 +55,15 @@ func (p *Planned) SourceName(table string) (database, name string) {
 	return p.planner.source.split(table)
 }
 
-// Delete is the statement that takes rows out of the target; cond is on its columns.
-func (p *Planned) Delete(cond string) string { return "DELETE FROM " + p.into + " WHERE " + cond }
+// Delete is the statement that takes the rows of some keys of the source (SQL of each of
+// its columns) out of the target.
+func (p *Planned) Delete(keys [][]string) string {
+	there := make([][]string, 0, len(keys))
+	for _, k := range keys {
+		there = append(there, p.There(k))
+	}
+	return "DELETE" + p.inTarget(AnyOf("", p.Kept, there))
+}
 
 // Missing is a look at values that have no line among the IDs of their kind.
 type Missing struct {

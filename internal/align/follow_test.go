@@ -40,7 +40,8 @@ func TestWhatATableIsFollowedBy(t *testing.T) {
 	if s := i.SourceSchema("nova.bdm"); s == nil || len(s.Columns) != 2 {
 		t.Errorf("%+v", s)
 	}
-	if got := i.Delete("`id` IN (1)"); got != "DELETE FROM `nova`.`instances` WHERE `id` IN (1)" {
+	i.Kept = i.Key
+	if got := i.Delete([][]string{{"1"}}); got != "DELETE FROM `nova`.`instances` WHERE `id` IN (1)" {
 		t.Error(got)
 	}
 	m := i.MissingIn("`s`.`id` IN (7)")

@@ -40,6 +40,7 @@ type Orphan struct {
 	Kinds   string   // not "": what it refers to is looked up otherwise than itself, so that only the target can tell
 	Outside *Outside // not nil: the mapping does not fill Parent, so that its rows are there already
 	Unknown string   // not "": why it is not looked at
+	Skipped bool     // Parent is left out of the mapping: its rows may come later
 	count   func(Merged) string
 }
 
@@ -233,7 +234,7 @@ func (x *planner) filled(k Unique) bool {
 		}
 	}
 	if len(unknown) > 0 {
-		x.plan.Warnings = append(x.plan.Warnings, Finding{Table: x.t.Target, Text: fmt.Sprintf("unique key %s (%s) is not looked at: %s", k.Name, strings.Join(k.Columns, ", "), strings.Join(unknown, ", "))})
+		x.plan.Warnings = append(x.plan.Warnings, Finding{Table: x.t.name(), Text: fmt.Sprintf("unique key %s (%s) is not looked at: %s", k.Name, strings.Join(k.Columns, ", "), strings.Join(unknown, ", "))})
 	}
 	return len(unknown) == 0
 }
@@ -329,7 +330,7 @@ func (x *planner) collide(p *Planned, columns []string, m Merged) string {
 }
 
 // orphans looks at the foreign keys of the plan's tables.
-func (p *Plan) orphans() {
+func (p *Plan) orphans(m *Mapping) {
 	for i := range p.Tables {
 		t := &p.Tables[i]
 		for _, ref := range t.planner.to.Refs {
@@ -341,7 +342,7 @@ func (p *Plan) orphans() {
 			} else {
 				o, ok = t.withoutParent(ref, &p.Tables[k])
 			}
-			if ok {
+			if o.Skipped = m.skips(ref.Table); ok {
 				t.Orphans = append(t.Orphans, o)
 			}
 		}

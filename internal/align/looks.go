@@ -71,10 +71,10 @@ func (x *planner) fits(value string, from, to *column.Column) {
 		}
 	}
 	for _, what := range fit.Changes {
-		x.plan.Warnings = append(x.plan.Warnings, Finding{x.t.Target, to.Name, what})
+		x.plan.Warnings = append(x.plan.Warnings, Finding{x.t.name(), to.Name, what})
 	}
 	if fit.Lacks != "" {
-		x.plan.Warnings = append(x.plan.Warnings, Finding{x.t.Target, to.Name, fit.Lacks})
+		x.plan.Warnings = append(x.plan.Warnings, Finding{x.t.name(), to.Name, fit.Lacks})
 		x.lacks(value, to)
 	}
 	if from.Nullable {
@@ -125,7 +125,7 @@ func (x *planner) made(value string, to *column.Column) {
 // up: staged IDs, which could tell, are not there yet.
 func (x *planner) notMeasured(to *column.Column) {
 	if x.out.within(to.Name) && (!to.Nullable || to.Type.Kind == column.Char) {
-		x.plan.Warnings = append(x.plan.Warnings, Finding{x.t.Target, to.Name, "a part of it is looked up: whether what it becomes is NULL or too long is not looked at before the run, only what it is with the old values"})
+		x.plan.Warnings = append(x.plan.Warnings, Finding{x.t.name(), to.Name, "a part of it is looked up: whether what it becomes is NULL or too long is not looked at before the run, only what it is with the old values"})
 	}
 }
 
@@ -172,7 +172,9 @@ func (x *planner) check(to *column.Column, have, cond string) {
 // finish writes the statements that look at the rows.
 func (x *planner) finish() {
 	p := &x.out
-	p.Kept = x.kept()
+	if p.Kept = x.kept(); p.window.shift > 0 {
+		p.Kept = []string{p.window.key}
+	}
 	p.Collisions = x.collisions()
 	list := strings.Join(owns(p.Key), ", ")
 	for _, checks := range [][]RowCheck{p.Checks, p.Zeros} {

@@ -38,6 +38,8 @@ type Mapping struct {
 	// Dates that no calendar has, such as 0000-00-00, become NULL where the target allows
 	// it, instead of being carried over: for programs that can not read them.
 	NoZeroDates bool `json:"no_zero_dates,omitempty"`
+
+	skipped []Table // left out by Skip
 }
 
 // Kind is a kind of values that are looked up, such as project.
@@ -65,6 +67,11 @@ type Table struct {
 	Measure []string `json:"measure,omitempty"` // columns of the target whose rows are measured, because their type is narrower than the source's
 	Drop    []string `json:"drop,omitempty"`    // columns of the source that nobody needs any more
 	After   []string `json:"after,omitempty"`   // tables of the target that must be there before
+
+	// Rows of a further table of the source in the same table of the target: their name, and
+	// what is added to the source's key, so that each part has keys of its own.
+	Part  string `json:"part,omitempty"`
+	Shift int64  `json:"shift,omitempty"`
 
 	where *sqlexpr.Expr
 }
@@ -176,12 +183,13 @@ func (r *reader) check() {
 	targets := map[string]bool{}
 	for i := range m.Tables {
 		t, at := &m.Tables[i], fmt.Sprintf("tables[%d]", i)
-		if targets[t.Target] {
-			r.fault(at+".target", t.Target, "is given twice")
+		if targets[t.name()] {
+			r.fault(at+".target", t.name(), "is given twice")
 		}
-		targets[t.Target] = true
+		targets[t.name()] = true
 		r.table(at, t)
 	}
+	r.parts()
 	for i := range m.Tables {
 		for k, a := range m.Tables[i].After {
 			if !targets[a] {
@@ -294,15 +302,15 @@ func (m *Mapping) order() ([]*Table, error) {
 	state := map[string]int{} // 1: being placed, 2: placed
 	var place func(t *Table) error
 	place = func(t *Table) error {
-		switch state[t.Target] {
+		switch state[t.name()] {
 		case 1:
-			return fmt.Errorf("the tables that must be there before %s need it themselves", t.Target)
+			return fmt.Errorf("the tables that must be there before %s need it themselves", t.name())
 		case 2:
 			return nil
 		}
-		state[t.Target] = 1
+		state[t.name()] = 1
 		for _, a := range t.After {
-			i := slices.IndexFunc(m.Tables, func(x Table) bool { return x.Target == a })
+			i := slices.IndexFunc(m.Tables, func(x Table) bool { return x.name() == a })
 			if i < 0 {
 				continue // told elsewhere
 			}
@@ -310,7 +318,7 @@ func (m *Mapping) order() ([]*Table, error) {
 				return err
 			}
 		}
-		state[t.Target] = 2
+		state[t.name()] = 2
 		out = append(out, t)
 		return nil
 	}

@@ -93,7 +93,8 @@ type Plan struct {
 
 // Planned is one table of a plan.
 type Planned struct {
-	Target, Source string   // as in the mapping
+	Target, Source string   // as in the mapping; of a part, Target is DATABASE.TABLE#PART
+	Table          string   // of the target, as in the mapping
 	Columns        []string // of the target
 	Values         []string // SQL of each
 	Key            []string // columns of the source's primary key, by which its rows are taken in ranges
@@ -110,6 +111,7 @@ type Planned struct {
 	where          []string
 	kinds          []column.Column // of the target, as Columns
 	planner        *planner
+	window         window
 }
 
 // staging is the database in which values are looked up. Its tables are ids_KIND
@@ -164,11 +166,15 @@ func MakePlan(m *Mapping, source, target Side, ids map[string]IDs) Plan {
 		if used[t.From] == nil {
 			used[t.From] = map[string]bool{}
 		}
-		x := &planner{plan: &p, t: t, source: source, target: target, ids: ids, kinds: m.kinds(), noZeroDates: m.NoZeroDates, used: used[t.From]}
+		x := &planner{plan: &p, t: t, source: source, target: target, ids: ids, kinds: m.kinds(), noZeroDates: m.NoZeroDates, used: used[t.From], all: m.Tables}
 		x.table()
 	}
+	for _, t := range m.skipped { // what it would have used is not known
+		used[t.From] = map[string]bool{"": true}
+	}
 	p.nowhere(tables, source, used)
-	p.orphans()
+	p.orphans(m)
+	p.afterSkipped(m, target)
 	return p
 }
 
@@ -215,12 +221,13 @@ type planner struct {
 	noZeroDates    bool
 	used           map[string]bool // columns of the source's table, by all that is made of it
 	out            Planned
+	all            []Table // of the mapping
 	joins          []string
 	staged         []string // joins of the staged IDs, by which no row is chosen
 }
 
 func (x *planner) error(column, format string, args ...any) {
-	x.plan.Errors = append(x.plan.Errors, Finding{x.t.Target, column, fmt.Sprintf(format, args...)})
+	x.plan.Errors = append(x.plan.Errors, Finding{x.t.name(), column, fmt.Sprintf(format, args...)})
 }
 
 func (x *planner) table() {
@@ -244,13 +251,14 @@ func (x *planner) table() {
 			x.error("", "column %s of the primary key of table %s of the source is %s: its rows can not be taken in ranges", k, t.From, c.Type.Text)
 		}
 	}
-	x.out = Planned{Target: t.Target, Source: t.From, Key: x.from.Key, into: x.target.name(t.Target)}
+	x.out = Planned{Target: t.name(), Table: t.Target, Source: t.From, Key: x.from.Key, into: x.target.name(t.Target)}
 	for i := range t.Join {
 		x.join(&t.Join[i])
 	}
 	for i := range t.Columns {
 		x.column(&t.Columns[i])
 	}
+	x.windowed(x.all)
 	if t.where != nil {
 		x.out.where = append(x.out.where, x.sql("", *t.where))
 	}

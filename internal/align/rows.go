@@ -84,7 +84,7 @@ func (p *Planned) Bound(after []string, n int) string {
 }
 
 // TargetCount is the statement that counts all rows of the target's table.
-func (p *Planned) TargetCount() string { return "SELECT COUNT(*) FROM " + p.into }
+func (p *Planned) TargetCount() string { return "SELECT COUNT(*)" + p.inTarget("") }
 
 // Ranged reports whether the target's rows of a range of the source's keys are those
 // whose Kept columns are in it: both sides have the key, and order it alike.

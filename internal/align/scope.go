@@ -65,7 +65,7 @@ func (s *scope) Call(name string, args []string) (string, bool, error) {
 		if len(args) == 0 {
 			return "", false, errors.New("function NAMED_UUID: want what it is made of")
 		}
-		return namedUUID(s.t.Target, args), true, nil
+		return namedUUID(s.t.name(), args), true, nil
 	}
 	return "", false, nil
 }

@@ -24,21 +24,21 @@ func (p *Planned) SourceRows(more string) string {
 	return "SELECT " + strings.Join(owns(p.Key), ", ") + ", " + p.sourceDigest() + p.rows(more)
 }
 
-// TargetRows is SourceRows of the target's rows, with the columns that are Kept; more is a
-// condition on its columns.
+// TargetRows is SourceRows of the target's rows, with the source's key, of the columns that
+// are Kept; more is a condition on its columns.
 func (p *Planned) TargetRows(more string) string {
-	keys := make([]string, 0, len(p.Kept))
-	for _, k := range p.Kept {
-		keys = append(keys, sqlexpr.Quote(k))
-	}
-	return "SELECT " + strings.Join(keys, ", ") + ", " + p.targetDigest() + p.inTarget(more)
+	return "SELECT " + strings.Join(p.here(), ", ") + ", " + p.targetDigest() + p.inTarget(more)
 }
 
 func (p *Planned) inTarget(more string) string {
-	if more == "" {
+	conds := p.inWindow()
+	if more != "" {
+		conds = append(conds, more)
+	}
+	if len(conds) == 0 {
 		return " FROM " + p.into
 	}
-	return " FROM " + p.into + " WHERE " + more
+	return " FROM " + p.into + " WHERE " + strings.Join(conds, " AND ")
 }
 
 // sum adds digests up. The LIMIT has the server make each row's digest once: without it,

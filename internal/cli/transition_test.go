@@ -129,6 +129,8 @@ type (
 			SourceRows int64 `json:"source_rows"`
 			TargetRows int64 `json:"target_rows"`
 			Equal      *bool `json:"checksum_equal"`
+
+			Differences []struct{ Key []string }
 		}
 		Checks []struct {
 			Name   string

@@ -28,12 +28,15 @@ func (m *maker) image() {
 	m.put("glance.image_locations", m.next("glance.image_locations"), img.id, fmt.Sprintf("rbd://%s/images/%s/snap", cephCluster, img.id), now, nil, at, deleted, "{}", status)
 	properties := map[string]string{"hw_disk_bus": "virtio", "owner_id": own, "user_id": m.p.Users[user], "description": m.text("", 3)}
 	if img.windows {
-		properties["os_type"] = "windows"
+		properties["os_type"], properties["os_distro"] = "windows", "win2k12"
+		if m.one(3) {
+			properties["hw_vif_model"] = "e1000"
+		}
 	}
 	if m.one(4) {
 		properties["image_type"], properties["base_image_ref"] = "snapshot", m.uuid() // of an image that is gone
 	}
-	for _, k := range []string{"base_image_ref", "description", "hw_disk_bus", "image_type", "os_type", "owner_id", "user_id"} {
+	for _, k := range []string{"base_image_ref", "description", "hw_disk_bus", "hw_vif_model", "image_type", "os_distro", "os_type", "owner_id", "user_id"} {
 		if v, ok := properties[k]; ok {
 			m.put("glance.image_properties", m.next("glance.image_properties"), img.id, k, m.maybe(v, 60), now, nil, at, deleted)
 		}

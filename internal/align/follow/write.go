@@ -130,7 +130,7 @@ func (f *follower) transaction(ctx context.Context, conn *sql.Conn, at place, st
 	for i := range f.plan.Tables {
 		t := &f.plan.Tables[i]
 		for _, part := range f.batch.parts(i) {
-			if _, err := tx.ExecContext(ctx, t.Delete(align.AnyOf("", t.Kept, part))); err != nil {
+			if _, err := tx.ExecContext(ctx, t.Delete(part)); err != nil {
 				return 0, fmt.Errorf("%s: delete %d rows: %w", t.Target, len(part), err)
 			}
 		}

@@ -75,6 +75,11 @@ var broken = map[string][]string{
 		"UPDATE {nova}.compute_nodes SET deleted = id WHERE id = 1",
 		"UPDATE {nova}.instances SET node = NULL WHERE uuid = " + web,
 	},
+	"live guests of Windows have a network card": {
+		"DELETE FROM {nova}.instance_system_metadata WHERE `key` = 'image_hw_vif_model'",
+		"UPDATE {nova}.instances SET os_type = 'windows' WHERE uuid = " + web,
+		"INSERT INTO {nova}.instance_system_metadata (instance_uuid, `key`, value, deleted) VALUES (" + web + ", 'image_os_distro', 'win2k16', 0)",
+	},
 	"volumes and snapshots are of types that there are": {"UPDATE {cinder}.volumes SET volume_type_id = 'old' WHERE deleted = 0 LIMIT 1", "UPDATE {cinder}.snapshots SET volume_type_id = 'old'"},
 	"extra specs of flavors have values, and aggregates names": {
 		"UPDATE {nova_api}.flavor_extra_specs SET value = NULL LIMIT 1",
@@ -175,12 +180,6 @@ func (p *platforms) adviceRuns(t *testing.T) {
 		}
 		t.Fatalf("no advice has %s", from)
 		return ""
-	}
-	windows := statement("INSERT INTO nova.instance_system_metadata", ". Images of Windows")
-	p.SQL(windows)
-	p.SQL(windows) // adds nothing
-	if got := p.SQL(p.to.Fill("SELECT instance_uuid, value FROM {nova}.instance_system_metadata WHERE `key` = 'image_hw_vif_model'")); got != bare(win)+"\tvirtio" {
-		t.Errorf("Windows guests with a card: %q", got)
 	}
 	// No port has been rebuilt: of one guest one is missing.
 	if got := p.SQL(statement("SELECT COUNT(*) FROM nova.instances i JOIN nova.instance_info_caches", "\"")); got != "1" {

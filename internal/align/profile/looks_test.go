@@ -51,6 +51,7 @@ var looks = [][2]string{
 	// Pools, Windows, metadata.
 	{"SELECT instance_uuid, value FROM {nova}.instance_system_metadata WHERE `key` = 'aggregate_instance_metadata:pool' AND deleted = 0 AND instance_uuid IN (" + web + ", " + db + ") ORDER BY 1", bare(web) + "\tssd-1\n" + bare(db) + "\tssd-1"},
 	{"SELECT COUNT(*) FROM {nova}.instance_system_metadata WHERE `key` = 'pool'", "0"},
+	{"SELECT id, instance_uuid, value FROM {nova}.instance_system_metadata WHERE `key` = 'image_hw_vif_model'", "1000000104\t" + bare(win) + "\tvirtio"},
 	{"SELECT `key`, value FROM {nova}.instance_metadata WHERE deleted = 0 ORDER BY id", "role\tweb ?\npool\tof the user"},
 	{"SELECT LENGTH(network_info), JSON_EXTRACT(network_info, '$[0].network.label') FROM {nova}.instance_info_caches WHERE instance_uuid = " + win, "300002\tNULL"},
 	{"SELECT JSON_UNQUOTE(JSON_EXTRACT(network_info, '$[0].network.label')) FROM {nova}.instance_info_caches WHERE instance_uuid = " + web, "prod 😀"},
@@ -72,7 +73,7 @@ var looks = [][2]string{
 	{"SELECT action, user_id, project_id FROM {nova}.instance_actions ORDER BY id", "create\tada\tshop\ndelete\tNULL\tNULL"},
 	// Images and volumes.
 	{"SELECT name, visibility, owner FROM {glance}.images ORDER BY id", "debian\tpublic\tshop\nlent\tshared\tshop\nown\tprivate\tbank\ngone\tprivate\tNULL"},
-	{"SELECT name, value FROM {glance}.image_properties ORDER BY id", "owner_id\tshop\nuser_id\tada\nos_distro\tdebian\nbase_image_ref\t"},
+	{"SELECT name, value FROM {glance}.image_properties ORDER BY id", "owner_id\tshop\nuser_id\tada\nos_distro\tdebian\nbase_image_ref\t\nos_distro\twin2k12\nhw_vif_model\tvirtio"},
 	{"SELECT member FROM {glance}.image_members ORDER BY id", "bank\nshop"},
 	{"SELECT RIGHT(id, 1), host, availability_zone, project_id, user_id, service_uuid FROM {cinder}.volumes ORDER BY id",
 		"1\tnew@rbd#fast\tnova\tbank\tbob\tservice-of-ceph\n2\tnew@rbd#fast\tzone-1\tshop\tada\tservice-of-ceph\n3\tnew@rbd#slow\tzone-1\tshop\tada\tservice-of-ceph\n4\tNULL\tzone-1\tshop\tada\tNULL"},

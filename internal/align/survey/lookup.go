@@ -113,7 +113,7 @@ func (k *knownIDs) use(kind, old string) {
 
 // fit looks whether the new values are values of the target's column.
 func (s *surveyor) fit(l *look, x align.Lookup, k *kind) {
-	columns := s.to.Tables[l.t.Target].Columns
+	columns := s.to.Tables[l.t.Table].Columns
 	to := columns[slices.IndexFunc(columns, func(c column.Column) bool { return c.Name == x.Column })]
 	news := slices.Sorted(maps.Values(k.Pairs))
 	if k.Default != nil {

@@ -209,7 +209,7 @@ func (s *surveyor) engines(l *look) {
 			l.error("", "table %s of the source has engine %s: want InnoDB, which can be read as it is at one moment", t, e)
 		}
 	}
-	if e := s.to.Tables[l.t.Target].Engine; !strings.EqualFold(e, "InnoDB") {
+	if e := s.to.Tables[l.t.Table].Engine; !strings.EqualFold(e, "InnoDB") {
 		l.error("", "the target's table has engine %s: want InnoDB, which has transactions", e)
 	}
 }

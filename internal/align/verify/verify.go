@@ -137,7 +137,7 @@ func (p part) conditions(t *align.Planned) (source, target string) {
 	}{{p.after, align.After}, {p.upTo, align.UpTo}} {
 		if b.at != nil {
 			source = and(source, b.write(align.Main, t.Key, b.at))
-			target = and(target, b.write("", t.Kept, b.at))
+			target = and(target, b.write("", t.Kept, t.There(b.at)))
 		}
 	}
 	return source, target
