@@ -28,6 +28,7 @@ type Export struct {
 	Forms   []Form   // of each value
 	Columns []string // of the target, as Forms
 	Into    string   // the target's table, as SQL
+	Charset string   // as what LOAD DATA reads the lines: utf8mb4, or binary where that is the same, and faster
 	Load    string   // what LOAD DATA has after its lines: the columns, and how they are made of what it read
 }
 
@@ -35,7 +36,7 @@ type Export struct {
 // round or what is no text travels in another form: a FLOAT is written with six digits
 // only, as a DOUBLE with all that it has.
 func (p *Planned) Export(more string) Export {
-	e := Export{Columns: p.Columns, Into: p.into}
+	e := Export{Columns: p.Columns, Into: p.into, Charset: "binary"}
 	values := make([]string, 0, len(p.Values))
 	var list, set []string
 	for i, v := range p.Values {
@@ -56,6 +57,9 @@ func (p *Planned) Export(more string) Export {
 			// would become the next number although the session wants it to stay.
 			read, set = at, append(set, name+" = "+at)
 		}
+		if form == AsText && !taken(p.kinds[i]) {
+			e.Charset = "utf8mb4"
+		}
 		list = append(list, read)
 		e.Forms, values = append(e.Forms, form), append(values, v)
 	}
@@ -65,6 +69,18 @@ func (p *Planned) Export(more string) Export {
 		e.Load += " SET " + strings.Join(set, ", ")
 	}
 	return e
+}
+
+// taken reports that a column makes of bytes what it makes of the same bytes as utf8mb4:
+// its texts are UTF-8, which it checks, or it takes digits. Others would store the bytes.
+func taken(c column.Column) bool {
+	switch c.Type.Kind {
+	case column.Char, column.Enum, column.Set:
+		return c.Charset == "utf8mb4" || c.Charset == "utf8mb3" || c.Charset == "utf8"
+	case column.Integer, column.Decimal, column.Float, column.DateTime, column.Stamp, column.Date, column.Time:
+		return true
+	}
+	return false
 }
 
 // KeyColumns are the columns of Key, as the source has them.
@@ -86,6 +102,24 @@ func (p *Planned) Parents() (out []string) {
 		}
 	}
 	return out
+}
+
+// Counts reports that the target's table has a column of AUTO_INCREMENT.
+func (p *Planned) Counts() bool {
+	return slices.ContainsFunc(p.planner.to.Columns, func(c column.Column) bool { return c.Auto })
+}
+
+// Unknown asks whether any of MissingIn gives a row, by one statement: a row if so. "":
+// no value is looked up.
+func (p *Planned) Unknown(more string) string {
+	if len(p.Lookups) == 0 {
+		return ""
+	}
+	var conds []string
+	for _, l := range p.Lookups {
+		conds = append(conds, l.value+" IS NOT NULL AND "+l.found+" IS NULL")
+	}
+	return "SELECT 1" + p.rows("("+strings.Join(conds, " OR ")+")", more) + " LIMIT 1"
 }
 
 // OnSource gives the names that the source's server has for the database and the table.

@@ -77,7 +77,12 @@ func (p *Planned) MissingIn(more string) []Missing {
 	keys := strings.Join(owns(p.Key), ", ")
 	var out []Missing
 	for _, l := range p.Lookups {
-		out = append(out, Missing{l.Kind, l.Column, "SELECT " + l.value + ", " + keys + p.rows(l.value+" IS NOT NULL", l.found+" IS NULL", more) + " LIMIT 1"})
+		out = append(out, Missing{l.Kind, l.Column, "SELECT " + l.value + ", " + keys + p.unknown(&l, more) + " LIMIT 1"})
 	}
 	return out
+}
+
+// unknown are the rows whose value has no line among the IDs of its kind.
+func (p *Planned) unknown(l *Lookup, more string) string {
+	return p.rows(l.value+" IS NOT NULL", l.found+" IS NULL", more)
 }

@@ -67,7 +67,7 @@ func TestKeysThatAreNotLookedAt(t *testing.T) {
 		if c.fallback != "" {
 			d.Columns[6].Default = &c.fallback
 		}
-		d.Unique = []Unique{{"uniq", c.columns}}
+		d.Unique = []Unique{{Name: "uniq", Columns: c.columns}}
 		p := MakePlan(mappedExample(t, within), source, target, map[string]IDs{"project": {Given: true}})
 		list, warning := "", ""
 		for _, k := range p.Tables[1].Collisions {
@@ -117,7 +117,7 @@ func TestKeysOfUnknownCollations(t *testing.T) {
 		source, target := sides(t)
 		source.Collations = map[string]bool{known: true}
 		d := target.Tables["api.flavors"]
-		d.Unique, d.Columns[1].Collation = []Unique{{"uniq", []string{"public", "name"}}}, "utf8mb4_0900_ai_ci"
+		d.Unique, d.Columns[1].Collation = []Unique{{Name: "uniq", Columns: []string{"public", "name"}}}, "utf8mb4_0900_ai_ci"
 		d.Columns[3].Type, d.Columns[3].Charset, d.Columns[3].Collation = typed(t, "", "int(11)", nil).Type, "", ""
 		p := MakePlan(parse(t, example), source, target, nil)
 		if c := p.Tables[0].Collisions; len(c) != 1 || c[0].Rough != want {

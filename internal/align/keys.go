@@ -22,7 +22,7 @@ type Merged func(kind string, folded bool) [][]string
 // target needs to notice.
 type Collision struct {
 	Index   string   // its name; PRIMARY; join
-	Columns []string // of the target; for join, of the source's key
+	Columns []string // of the target, such as name(10) where its beginning counts; for join, of the source's key
 	Joins   []string // for join: the names of all joins, with their tables; else nil
 	Rough   string   // not "": a collation that the source does not know, so that what counts as equal may be different
 	list    func(Merged) string
@@ -209,13 +209,13 @@ func (x *planner) collisions() (out []Collision) {
 	}
 	keys := x.to.Unique
 	if len(x.to.Key) > 0 {
-		keys = append([]Unique{{"PRIMARY", x.to.Key}}, keys...)
+		keys = append([]Unique{{Name: "PRIMARY", Columns: x.to.Key}}, keys...)
 	}
 	for _, k := range keys {
-		if x.unique(k.Columns) || !x.filled(k) {
+		if x.unique(k) || !x.filled(k) {
 			continue
 		}
-		out = append(out, Collision{Index: k.Name, Columns: k.Columns, Rough: x.rough(k.Columns), list: func(m Merged) string { return x.collide(p, k.Columns, m) }})
+		out = append(out, Collision{Index: k.Name, Columns: k.parts(), Rough: x.rough(k.Columns), list: func(m Merged) string { return x.collide(p, k, m) }})
 	}
 	return out
 }
@@ -225,16 +225,18 @@ func (x *planner) collisions() (out []Collision) {
 // the server counts, nothing breaks.
 func (x *planner) filled(k Unique) bool {
 	var unknown []string
-	for _, c := range k.Columns {
-		switch sql, _, why := x.gets(c); {
+	for i, c := range k.Columns {
+		switch sql, kind, why := x.gets(c); {
 		case why != "":
 			unknown = append(unknown, why)
 		case sql == "":
 			return false
+		case kind != "" && k.length(i) > 0:
+			unknown = append(unknown, "of "+c+" only the beginning counts, and it is looked up")
 		}
 	}
 	if len(unknown) > 0 {
-		x.plan.Warnings = append(x.plan.Warnings, Finding{Table: x.t.name(), Text: fmt.Sprintf("unique key %s (%s) is not looked at: %s", k.Name, strings.Join(k.Columns, ", "), strings.Join(unknown, ", "))})
+		x.plan.Warnings = append(x.plan.Warnings, Finding{Table: x.t.name(), Text: fmt.Sprintf("unique key %s (%s) is not looked at: %s", k.Name, strings.Join(k.parts(), ", "), strings.Join(unknown, ", "))})
 	}
 	return len(unknown) == 0
 }
@@ -264,25 +266,49 @@ func (x *planner) doubled(p *Planned) string {
 	return fmt.Sprintf("SELECT %s, COUNT(*) FROM (SELECT %s%s) AS r GROUP BY %s HAVING COUNT(*) > 1 ORDER BY %s LIMIT %d", n, strings.Join(keys, ", "), p.unstaged(), n, n, listed)
 }
 
-// unique reports whether the source has a key by which values of these columns of the
-// target never come twice, as long as no join doubles rows.
-func (x *planner) unique(columns []string) bool {
-	var same []string // columns of the source that are here as they are, and compare as there
-	for _, c := range columns {
+// length is how much of the beginning of a key's column counts; 0: all of it.
+func (k Unique) length(i int) int {
+	if k.Lengths == nil {
+		return 0
+	}
+	return k.Lengths[i]
+}
+
+// parts are the key's columns for people: name(10) where the beginning counts.
+func (k Unique) parts() []string {
+	out := slices.Clone(k.Columns)
+	for i := range out {
+		if n := k.length(i); n > 0 {
+			out[i] += fmt.Sprintf("(%d)", n)
+		}
+	}
+	return out
+}
+
+// unique reports whether the source has a key by which values of a key of the target
+// never come twice, as long as no join doubles rows.
+func (x *planner) unique(key Unique) bool {
+	same := map[string]int{} // columns of the source that are here as they are, and compare as there, with how much of each counts here
+	for i, c := range key.Columns {
 		to, _ := x.to.column(c)
 		for _, from := range x.from.Columns {
 			value, kind := x.out.value(c)
 			if kind == "" && value == own(from.Name) && from.Type.Kind == to.Type.Kind && alike(from, to) {
-				same = append(same, from.Name)
+				same[from.Name] = key.length(i)
 			}
 		}
 	}
-	for _, k := range append([]Unique{{"PRIMARY", x.from.Key}}, x.from.Unique...) {
-		if len(k.Columns) > 0 && !slices.ContainsFunc(k.Columns, func(c string) bool { return !slices.Contains(same, c) }) {
-			return true
+	promised := func(k Unique) bool {
+		for i, c := range k.Columns {
+			here, ok := same[c]
+			// Rows whose beginnings are different there must be different in what counts here.
+			if there := k.length(i); !ok || here > 0 && (there == 0 || there > here) {
+				return false
+			}
 		}
+		return len(k.Columns) > 0
 	}
-	return false
+	return slices.ContainsFunc(append([]Unique{{Name: "PRIMARY", Columns: x.from.Key}}, x.from.Unique...), promised)
 }
 
 // alike reports whether two columns order and compare their values alike.
@@ -311,22 +337,33 @@ func alike(a, b column.Column) bool {
 	return true
 }
 
-func (x *planner) collide(p *Planned, columns []string, m Merged) string {
+func (x *planner) collide(p *Planned, k Unique, m Merged) string {
 	var values, names, there []string
-	for i, c := range columns {
+	for i, c := range k.Columns {
 		to, _ := x.to.column(c)
 		v, kind, _ := x.gets(c)
 		as := fmt.Sprintf("c%d", i+1)
 		if kind != "" {
 			v = old(v, kind, folds(&to), m)
 		} else {
-			v = x.compared(v, &to)
+			v = beginning(x.compared(v, &to), k.length(i), &to)
 		}
 		values, names, there = append(values, v+" AS "+as), append(names, as), append(there, as+" IS NOT NULL")
 	}
 	n := strings.Join(names, ", ")
 	return fmt.Sprintf("SELECT %s, COUNT(*) FROM (SELECT %s%s) AS r WHERE %s GROUP BY %s HAVING COUNT(*) > 1 ORDER BY %s LIMIT %d",
 		n, strings.Join(values, ", "), p.unstaged(), strings.Join(there, " AND "), n, n, listed)
+}
+
+// beginning writes the first letters of a value of a column, or bytes; length 0: all.
+func beginning(value string, length int, to *column.Column) string {
+	if length == 0 {
+		return value
+	}
+	if to.Type.Kind == column.Bytes {
+		value = "CAST(" + value + " AS BINARY)" // else it may be a text, of which letters are counted
+	}
+	return fmt.Sprintf("LEFT(%s, %d)", value, length)
 }
 
 // orphans looks at the foreign keys of the plan's tables.

@@ -192,6 +192,6 @@ func (x *planner) finish() {
 	}
 	for i := range p.Lookups {
 		l := &p.Lookups[i]
-		l.Missing = "SELECT DISTINCT " + l.value + p.rows(l.value+" IS NOT NULL", l.found+" IS NULL")
+		l.Missing = "SELECT DISTINCT " + l.value + p.unknown(l, "")
 	}
 }

@@ -11,7 +11,7 @@ import (
 // TestLooksNeedNoStagedIDs: what is asked before a copy, and of the source only.
 func TestLooksNeedNoStagedIDs(t *testing.T) {
 	source, target := sides(t)
-	target.Tables["nova.instances"].Unique = []Unique{{"uniq", []string{"project_id", "uuid"}}, {"generated", []string{"hidden"}}}
+	target.Tables["nova.instances"].Unique = []Unique{{Name: "uniq", Columns: []string{"project_id", "uuid"}}, {Name: "generated", Columns: []string{"hidden"}}}
 	target.Tables["nova.instances"].Refs = []Ref{{"fk", []string{"project_id"}, "api.flavors", []string{"name"}}}
 	p := MakePlan(parse(t, example), source, target, map[string]IDs{"project": {Given: true}, "user": {Given: true, Default: true}})
 	i := &p.Tables[1]
@@ -46,26 +46,41 @@ func TestKeysThatTheSourceKeeps(t *testing.T) {
 		change func(s, d *Schema)
 		want   string
 	}{
-		{"the same keys", func(s, _ *Schema) { s.Unique = []Unique{{"u", []string{"name"}}} }, ""},
+		{"the same keys", func(s, _ *Schema) { s.Unique = []Unique{{Name: "u", Columns: []string{"name"}}} }, ""},
 		{"no key in the source", func(*Schema, *Schema) {}, "uniq"},
-		{"a wider key in the source", func(s, _ *Schema) { s.Unique = []Unique{{"u", []string{"name", "deleted"}}} }, "uniq"},
+		{"a wider key in the source", func(s, _ *Schema) { s.Unique = []Unique{{Name: "u", Columns: []string{"name", "deleted"}}} }, "uniq"},
 		{"a narrower key in the source", func(s, d *Schema) {
-			s.Unique = []Unique{{"u", []string{"name"}}}
+			s.Unique = []Unique{{Name: "u", Columns: []string{"name"}}}
 			d.Unique[0].Columns = []string{"public", "name"}
 		}, ""},
 		{"another collation", func(s, d *Schema) {
-			s.Unique = []Unique{{"u", []string{"name"}}}
+			s.Unique = []Unique{{Name: "u", Columns: []string{"name"}}}
 			d.Columns[1].Collation = "utf8mb4_general_ci"
 		}, "uniq"},
 		{"the same collation of a narrower set", func(s, d *Schema) {
-			s.Unique = []Unique{{"u", []string{"name"}}}
+			s.Unique = []Unique{{Name: "u", Columns: []string{"name"}}}
 			s.Columns[1].Collation = "utf8_bin"
 		}, ""},
 		{"another key", func(s, d *Schema) {
-			s.Unique = []Unique{{"u", []string{"name"}}}
+			s.Unique = []Unique{{Name: "u", Columns: []string{"name"}}}
 			d.Key = []string{"uuid"}
 		}, "PRIMARY"},
-		{"a join", func(s, _ *Schema) { s.Unique = []Unique{{"u", []string{"name"}}} }, "join"},
+		{"the beginning of a value", func(s, d *Schema) {
+			s.Unique = []Unique{{Name: "u", Columns: []string{"name"}}}
+			d.Unique[0].Lengths = []int{3}
+		}, "uniq"},
+		{"a longer beginning in the source", func(s, d *Schema) {
+			s.Unique = []Unique{{Name: "u", Columns: []string{"name"}, Lengths: []int{4}}}
+			d.Unique[0].Lengths = []int{3}
+		}, "uniq"},
+		{"the same beginning in the source", func(s, d *Schema) {
+			s.Unique = []Unique{{Name: "u", Columns: []string{"name"}, Lengths: []int{3}}}
+			d.Unique[0].Lengths = []int{3}
+		}, ""},
+		{"a beginning in the source only", func(s, _ *Schema) {
+			s.Unique = []Unique{{Name: "u", Columns: []string{"name"}, Lengths: []int{3}}}
+		}, ""},
+		{"a join", func(s, _ *Schema) { s.Unique = []Unique{{Name: "u", Columns: []string{"name"}}} }, "join"},
 		{"a join, and no key", func(*Schema, *Schema) {}, "join uniq"},
 	} {
 		m := parse(t, example)
@@ -74,7 +89,7 @@ func TestKeysThatTheSourceKeeps(t *testing.T) {
 		}
 		source, target := sides(t)
 		s, d := source.Tables["nova.instance_types"], target.Tables["api.flavors"]
-		d.Key, d.Unique = []string{"id"}, []Unique{{"uniq", []string{"name"}}}
+		d.Key, d.Unique = []string{"id"}, []Unique{{Name: "uniq", Columns: []string{"name"}}}
 		c.change(s, d)
 		p := MakePlan(m, source, target, nil)
 		var got []string
@@ -87,10 +102,25 @@ func TestKeysThatTheSourceKeeps(t *testing.T) {
 	}
 }
 
+// TestBeginningsOfValuesThatAreLookedUp are not known before.
+func TestBeginningsOfValuesThatAreLookedUp(t *testing.T) {
+	source, target := sides(t)
+	target.Tables["nova.instances"].Unique = []Unique{{Name: "uniq", Columns: []string{"project_id", "uuid"}, Lengths: []int{8, 0}}}
+	p := MakePlan(parse(t, example), source, target, map[string]IDs{"project": {Given: true}})
+	const want = "unique key uniq (project_id(8), uuid) is not looked at: of project_id only the beginning counts, and it is looked up"
+	if w := p.Warnings; len(w) != 1 || w[0].Text != want {
+		t.Errorf("%+v, want %s", w, want)
+	}
+	p = MakePlan(parse(t, example), source, target, nil)
+	if len(p.Warnings) != 0 || len(p.Tables[1].Collisions) != 2 || !strings.Contains(p.Tables[1].Collisions[1].List(nil), "(SELECT LEFT(CONVERT(`s`.`project_id` USING utf8mb4) COLLATE utf8mb4_bin, 8) AS c1, CONVERT(") {
+		t.Errorf("%+v, %+v", p.Warnings, p.Tables[1].Collisions)
+	}
+}
+
 // TestMergedValues: old values that become one are written as the first of them.
 func TestMergedValues(t *testing.T) {
 	source, target := sides(t)
-	target.Tables["nova.instances"].Unique = []Unique{{"uniq", []string{"project_id"}}}
+	target.Tables["nova.instances"].Unique = []Unique{{Name: "uniq", Columns: []string{"project_id"}}}
 	target.Tables["nova.instances"].Columns[2].Collation = "utf8mb4_general_ci"
 	p := MakePlan(parse(t, example), source, target, map[string]IDs{"project": {Given: true}})
 	list := p.Tables[1].Collisions[1].List(func(kind string, folded bool) [][]string {

@@ -34,6 +34,7 @@ type Mapping struct {
 	Tables []Table  `json:"tables"`
 	Checks []Check  `json:"checks,omitempty"`
 	Advice []string `json:"advice,omitempty"` // what people have to do when the rows are there
+	Ignore []string `json:"ignore,omitempty"` // tables of the source that nobody needs any more: DATABASE.TABLE, with * for any letters in TABLE
 
 	// Dates that no calendar has, such as 0000-00-00, become NULL where the target allows
 	// it, instead of being carried over: for programs that can not read them.
@@ -62,7 +63,7 @@ type Table struct {
 	From    string   `json:"from"`            // of the source; s in expressions, whose bare columns are its
 	Where   string   `json:"where,omitempty"` // expression: which of its rows
 	Join    []Join   `json:"join,omitempty"`  // at most one row each, or the plan's check of the keys fails
-	Find    []Join   `json:"find,omitempty"`  // found('NAME') says whether there is one
+	Find    []Join   `json:"find,omitempty"`  // found('NAME') says whether there is one, gathered('NAME') gives the values of all
 	Columns []Column `json:"columns"`
 	Measure []string `json:"measure,omitempty"` // columns of the target whose rows are measured, because their type is narrower than the source's
 	Drop    []string `json:"drop,omitempty"`    // columns of the source that nobody needs any more
@@ -82,8 +83,10 @@ type Join struct {
 	Table    string `json:"table"`
 	Match    string `json:"match"`              // expression; not "on", which YAML reads as true
 	Optional bool   `json:"optional,omitempty"` // rows without one are taken, too; its columns are NULL then
+	Value    string `json:"value,omitempty"`    // of find: expression, what gathered('NAME') takes of each row; NULL is left out
 
-	on sqlexpr.Expr
+	on    sqlexpr.Expr
+	value *sqlexpr.Expr
 }
 
 // Column says what one column of the target gets, or with Copy several.
@@ -190,6 +193,7 @@ func (r *reader) check() {
 		r.table(at, t)
 	}
 	r.parts()
+	r.ignored()
 	for i := range m.Tables {
 		for k, a := range m.Tables[i].After {
 			if !targets[a] {
@@ -256,6 +260,13 @@ func (r *reader) table(at string, t *Table) {
 				r.fault(at+".optional", "true", "want it for a join only")
 			}
 			j.on = r.expr(at+".match", j.Match)
+			if l.name == "join" && j.Value != "" {
+				r.fault(at+".value", j.Value, "want it for find only")
+			}
+			if j.Value != "" {
+				e := r.expr(at+".value", j.Value)
+				j.value = &e
+			}
 		}
 	}
 	for i := range t.Columns {

@@ -18,13 +18,27 @@ type Schema struct {
 	Unique  []Unique        // the other unique keys
 	Refs    []Ref           // foreign keys
 	Engine  string          // as the server names it: InnoDB
+
+	Expressions []string  // unique keys that are not of columns: their names
+	Triggers    []Trigger // that this account may see
+	Rules       []Rule    // CHECK constraints that the server enforces
 }
 
 // Unique is a unique key.
 type Unique struct {
 	Name    string
 	Columns []string
+	Lengths []int // how much of each column's beginning counts, in letters, of bytes in bytes; 0: all of it; nil: all of each
 }
+
+// Trigger is a trigger of a table.
+type Trigger struct {
+	Name string
+	When string // such as BEFORE INSERT
+}
+
+// Rule is a CHECK constraint.
+type Rule struct{ Name, Clause string }
 
 // Ref is a foreign key.
 type Ref struct {
@@ -105,7 +119,8 @@ type Planned struct {
 	Zeros          []RowCheck // dates that are none: they are carried over as they are
 	Collisions     []Collision
 	Orphans        []Orphan
-	Unclear        bool // an expression could not be written: its statements can not be carried out
+	LeftOut        []RowCheck // rows that a join leaves out, of each that is not optional
+	Unclear        bool       // an expression could not be written: its statements can not be carried out
 	into, from     string
 	bare           string // from, without the staged IDs
 	where          []string
@@ -266,6 +281,7 @@ func (x *planner) table() {
 	x.out.from = x.out.bare + strings.Join(x.staged, "")
 	x.complete()
 	x.finish()
+	x.out.LeftOut = x.leftOut()
 	x.out.planner = x
 	x.plan.Tables = append(x.plan.Tables, x.out)
 }

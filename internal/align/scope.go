@@ -58,12 +58,18 @@ func (s *scope) Call(name string, args []string) (string, bool, error) {
 	case "FOUND":
 		sql, err := s.found(args)
 		return sql, true, err
+	case "GATHERED":
+		sql, err := s.gathered(args)
+		return sql, true, err
 	case "MAPPED":
 		sql, err := s.mapped(args)
 		return sql, true, err
 	case "NAMED_UUID":
 		if len(args) == 0 {
 			return "", false, errors.New("function NAMED_UUID: want what it is made of")
+		}
+		if n := len(strings.Join(args, "")); n > maxNamed {
+			return "", false, fmt.Errorf("function NAMED_UUID: what it is made of has %d bytes of SQL: want at most %d", n, maxNamed)
 		}
 		return namedUUID(s.t.name(), args), true, nil
 	}
@@ -79,6 +85,31 @@ func (s *scope) found(args []string) (string, error) {
 	j := &s.t.Find[i]
 	on, err := j.on.SQL(&scope{planner: s.planner, find: j})
 	return "EXISTS (SELECT 1 FROM " + s.source.name(j.Table) + " AS " + sqlexpr.Quote(j.As) + " WHERE " + on + ")", err
+}
+
+// gathered is a text of the values of all rows of another table that belong to one, in the
+// order of its primary key with ", " between them; NULL where there is none.
+func (s *scope) gathered(args []string) (string, error) {
+	i := slices.IndexFunc(s.t.Find, func(j Join) bool { return len(args) == 1 && args[0] == sqlexpr.Literal(j.As) && j.value != nil })
+	if i < 0 || s.find != nil || s.column == "" {
+		return "", errors.New("function GATHERED: want one of find that has a value, as a text, and want it in the value of a column")
+	}
+	j := &s.t.Find[i]
+	key := s.source.Tables[j.Table].Key
+	if len(key) == 0 {
+		return "", fmt.Errorf("function GATHERED: table %s of the source has no primary key, by which its values could be put in order", j.Table)
+	}
+	within := &scope{planner: s.planner, find: j}
+	value, err := j.value.SQL(within)
+	if err != nil {
+		return "", err
+	}
+	on, err := j.on.SQL(within)
+	order := make([]string, 0, len(key))
+	for _, k := range key {
+		order = append(order, sqlexpr.Quote(j.As)+"."+sqlexpr.Quote(k))
+	}
+	return "(SELECT GROUP_CONCAT(" + value + " ORDER BY " + strings.Join(order, ", ") + " SEPARATOR ', ') FROM " + s.source.name(j.Table) + " AS " + sqlexpr.Quote(j.As) + " WHERE " + on + ")", err
 }
 
 // mapped is a value that is looked up within an expression, as map does it for a whole
@@ -97,6 +128,10 @@ func (s *scope) mapped(args []string) (string, error) {
 	}
 	return s.lookup(Lookup{Kind: s.kinds[i], Column: s.column, Within: true, value: args[1]}), nil
 }
+
+// maxNamed is how many bytes of SQL the values of a UUID have: they are written six times,
+// so that some within each other would fill the memory.
+const maxNamed = 64 << 10
 
 // namedUUID makes a UUID of version 3 (RFC 9562) of a table and values: the same for a
 // row each time, so that a copy may be repeated and compared.

@@ -184,6 +184,9 @@ func (d *decoder) object(path string, y any, v reflect.Value, depth int) {
 func fieldsOf(t reflect.Type) (index map[string]int, names []string) {
 	index = map[string]int{}
 	for i := range t.NumField() {
+		if !t.Field(i).IsExported() {
+			continue // no field of a document
+		}
 		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
 		index[name] = i
 		names = append(names, name)

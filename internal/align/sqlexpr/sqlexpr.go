@@ -93,6 +93,20 @@ func (e Expr) walk(f func(node)) {
 	}
 }
 
+// And are the conditions that must all hold for it, if it is several of them joined by
+// AND; else it is the only one.
+func (e Expr) And() []Expr {
+	n, ok := e.root.(infix)
+	if !ok || n.op != "AND" {
+		return []Expr{e}
+	}
+	var out []Expr
+	for _, a := range n.args {
+		out = append(out, Expr{a}.And()...)
+	}
+	return out
+}
+
 // SQL writes the expression. A function that neither SQL's list here nor names know is
 // an error, as is a column that names does not know.
 func (e Expr) SQL(names Names) (string, error) {

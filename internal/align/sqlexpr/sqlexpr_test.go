@@ -195,6 +195,34 @@ func outside(sql string) string {
 	return b.String()
 }
 
+// TestAnd: conditions joined by AND, however deep, and by nothing else.
+func TestAnd(t *testing.T) {
+	for text, want := range map[string]string{
+		"a":                                 "`a`",
+		"a = 1 and b = 2":                   "(`a` = 1); (`b` = 2)",
+		"a and (b and (c or d)) and e":      "`a`; `b`; (`c` OR `d`); `e`",
+		"a or b and c":                      "(`a` OR (`b` AND `c`))",
+		"not (a and b) and c":               "(NOT (`a` AND `b`)); `c`",
+		"a between 1 and 2 and if(b, c, d)": "(`a` BETWEEN 1 AND 2); IF(`b`, `c`, `d`)",
+	} {
+		e, err := Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, x := range e.And() {
+			sql, err := x.SQL(plainNames{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, sql)
+		}
+		if strings.Join(got, "; ") != want {
+			t.Errorf("%s: %s, want %s", text, got, want)
+		}
+	}
+}
+
 // FuzzParse: whatever is read, nothing but operators, brackets and known words is
 // written outside of quotes, and nothing in quotes can end them.
 func FuzzParse(f *testing.F) {
