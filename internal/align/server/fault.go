@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"syscall"
 
 	"github.com/go-sql-driver/mysql"
 )
@@ -19,6 +20,10 @@ func told(err error, numbers ...uint16) bool {
 
 // Absent reports a database (1049) or a table (1146) that is not there.
 func Absent(err error) bool { return told(err, 1049, 1146) }
+
+// Denied reports that the account lacks a right: to a database (1044), a table (1142), a
+// column (1143).
+func Denied(err error) bool { return told(err, 1044, 1142, 1143) }
 
 // Passes reports the number of an error of the servers that passes: too many connections
 // (1040, 1203), shutdown (1053), aborted connections and their networks (1152, 1158 to
@@ -40,6 +45,10 @@ func Passing(err error) bool {
 		return Passes(e.Number)
 	}
 	var wire net.Error // refused, reset, unreachable, too slow
+	if errors.As(err, &wire) {
+		_, bare := wire.(syscall.Errno) // of a file, such as that it is not there: it has the same methods
+		return !bare
+	}
 	return errors.Is(err, driver.ErrBadConn) || errors.Is(err, mysql.ErrInvalidConn) || errors.Is(err, sql.ErrConnDone) ||
-		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &wire)
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }

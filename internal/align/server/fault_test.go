@@ -29,6 +29,8 @@ func TestFaults(t *testing.T) {
 		{driver.ErrBadConn, true, false},
 		{&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, true, false},
 		{errors.New("something"), false, false},
+		{&os.PathError{Op: "open", Path: "my.cnf", Err: syscall.ENOENT}, false, false},
+		{&net.DNSError{Err: "no such host", Name: "h"}, true, false},
 		{context.Canceled, false, false},
 		{mysql.ErrInvalidConn, true, false},
 		{io.ErrUnexpectedEOF, true, false},

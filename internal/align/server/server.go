@@ -169,7 +169,9 @@ func (c *connector) settings() []string {
 			// A connection may wait for the other server's rows; 28800 is the servers' own default.
 			", wait_timeout = 28800, net_read_timeout = 600, net_write_timeout = 600" +
 			// What an administrator may have set for people at a prompt: rows left out, work left open.
-			", autocommit = 1, sql_safe_updates = 0, completion_type = 0, sql_select_limit = 18446744073709551615",
+			", autocommit = 1, sql_safe_updates = 0, completion_type = 0, sql_select_limit = 18446744073709551615" +
+			// What a mapping gathers of several rows; the servers' own default may be 1 KiB.
+			", group_concat_max_len = 16777216",
 	}
 	switch {
 	// A server's limit on the time of statements is meant for others.
@@ -206,7 +208,7 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 
 // Position tells how far the server has written its binary log: the file and the byte
 // in it. ok is false when it writes none, and when the user has no right to ask.
-func (s *Server) Position(ctx context.Context) (file string, pos uint32, ok bool, err error) {
+func (s *Server) Position(ctx context.Context) (file string, pos uint64, ok bool, err error) {
 	ask := "SHOW MASTER STATUS"
 	if s.Vendor == MySQL && !less(s.Version, [3]int{8, 4, 0}) {
 		ask = "SHOW BINARY LOG STATUS" // the old words are gone there

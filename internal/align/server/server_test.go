@@ -149,11 +149,11 @@ func TestSideOfRealSchemas(t *testing.T) {
 		}
 	}
 	if x := read["zed"].Tables["nova_api.flavor_extra_specs"]; fmt.Sprint(x.Key, x.Unique, x.Refs) !=
-		"[id] [{uniq_flavor_extra_specs0flavor_id0key [flavor_id key]}] [{flavor_extra_specs_ibfk_1 [flavor_id] nova_api.flavors [id]}]" {
+		"[id] [{uniq_flavor_extra_specs0flavor_id0key [flavor_id key] []}] [{flavor_extra_specs_ibfk_1 [flavor_id] nova_api.flavors [id]}]" {
 		t.Errorf("keys %v %v %v", x.Key, x.Unique, x.Refs)
 	}
 	if x := read["zed"].Tables["nova.block_device_mapping"]; fmt.Sprint(x.Unique, x.Refs) !=
-		"[{uniq_block_device_mapping0uuid [uuid]}] [{block_device_mapping_instance_uuid_fkey [instance_uuid] nova.instances [uuid]}]" {
+		"[{uniq_block_device_mapping0uuid [uuid] []}] [{block_device_mapping_instance_uuid_fkey [instance_uuid] nova.instances [uuid]}]" {
 		t.Errorf("keys %v %v", x.Unique, x.Refs)
 	}
 }
@@ -175,7 +175,9 @@ CREATE TABLE odd (
   CONSTRAINT fp FOREIGN KEY (py, px) REFERENCES parent (y, x), CONSTRAINT ff FOREIGN KEY (fx) REFERENCES c_odd.far (x), CONSTRAINT fn FOREIGN KEY (nx) REFERENCES b_odd.near (x)
 ) ENGINE=InnoDB;
 CREATE TABLE prefix (t TEXT, PRIMARY KEY (t(20))) ENGINE=InnoDB;
-CREATE TABLE old (x INT) ENGINE=MyISAM;
+CREATE TABLE old (x INT CHECK (x > 1), CONSTRAINT positive CHECK (x <> 'a')) ENGINE=MyISAM;
+CREATE TRIGGER tb BEFORE INSERT ON odd FOR EACH ROW SET NEW.a = 1;
+CREATE TRIGGER ta AFTER DELETE ON odd FOR EACH ROW SET @x = 1;
 CREATE TABLE history (x INT PRIMARY KEY) ENGINE=InnoDB WITH SYSTEM VERSIONING;
 CREATE VIEW seen AS SELECT * FROM odd;
 CREATE SEQUENCE counted;
@@ -219,14 +221,20 @@ func TestSideOfOddTables(t *testing.T) {
 			t.Errorf("column %d:\n got %s\nwant %s", i, got[min(i, len(got)-1)], want[i])
 		}
 	}
-	if fmt.Sprint(odd.Key, odd.Unique) != "[id] [{j [j]} {two [b a]}]" {
+	if fmt.Sprint(odd.Key, odd.Unique) != "[id] [{j [j] []} {part [i a] [10 0]} {two [b a] []}]" {
 		t.Errorf("keys %v %v", odd.Key, odd.Unique)
 	}
 	if fmt.Sprint(odd.Refs) != "[{fn [nx] b_odd.near [x]} {fp [py px] a.parent [y x]}]" {
 		t.Errorf("foreign keys %v", odd.Refs)
 	}
-	if x := side.Tables["a.prefix"]; x.Key != nil {
-		t.Errorf("a primary key of a part of a column: %v", x.Key)
+	if x := side.Tables["a.prefix"]; x.Key != nil || fmt.Sprint(x.Unique) != "[{PRIMARY [t] [20]}]" {
+		t.Errorf("a primary key of a part of a column: %v, %v", x.Key, x.Unique)
+	}
+	if fmt.Sprint(odd.Triggers) != "[{ta AFTER DELETE} {tb BEFORE INSERT}]" {
+		t.Errorf("triggers %v", odd.Triggers)
+	}
+	if got := fmt.Sprint(odd.Rules, side.Tables["a.old"].Rules, side.Tables["a.parent"].Rules); got != "[{l json_valid(`l`)}] [{positive `x` <> 'a'} {x `x` > 1}] []" {
+		t.Errorf("CHECK constraints %s", got)
 	}
 	if got := side.Tables["a.parent"].Key; fmt.Sprint(got) != "[y x]" {
 		t.Errorf("key %v", got)

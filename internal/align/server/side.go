@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"holdfast/internal/align"
@@ -83,7 +84,13 @@ func (r *reader) schema(logical string) error {
 		{"SELECT TABLE_SCHEMA, TABLE_NAME, CONSTRAINT_NAME, COLUMN_NAME, REFERENCED_TABLE_SCHEMA, REFERENCED_TABLE_NAME, REFERENCED_COLUMN_NAME" +
 			" FROM information_schema.KEY_COLUMN_USAGE WHERE TABLE_SCHEMA = ? AND REFERENCED_TABLE_NAME IS NOT NULL ORDER BY TABLE_NAME, CONSTRAINT_NAME, ORDINAL_POSITION",
 			func(t *align.Schema, v []sql.NullString) error { return r.ref(logical, t, v) }},
+		{"SELECT EVENT_OBJECT_SCHEMA, EVENT_OBJECT_TABLE, TRIGGER_NAME, ACTION_TIMING, EVENT_MANIPULATION" +
+			" FROM information_schema.TRIGGERS WHERE EVENT_OBJECT_SCHEMA = ? ORDER BY EVENT_OBJECT_TABLE, TRIGGER_NAME", trigger},
+		{r.rules(), rule},
 	} {
+		if part.query == "" {
+			continue
+		}
 		err := r.rows(part.query, db, func(v []sql.NullString) error {
 			name := logical + "." + v[1].String
 			t := r.side.Tables[name]
@@ -106,7 +113,7 @@ func (r *reader) schema(logical string) error {
 		}
 	}
 	for _, t := range r.side.Tables {
-		whole(t)
+		apart(t)
 	}
 	return nil
 }
@@ -167,32 +174,73 @@ func fallback(vendor string, v sql.NullString) *string {
 	return &s
 }
 
-// index takes INDEX_NAME, COLUMN_NAME, SUB_PART of a unique key, column by column. One
-// that is not of whole columns gets a column without a name.
+// primary is the name of the primary key among the others.
+const primary = "PRIMARY"
+
+// index takes INDEX_NAME, COLUMN_NAME, SUB_PART of a unique key, column by column. An
+// expression is a column without a name.
 func index(t *align.Schema, v []sql.NullString) error {
-	col := v[1].String // "" for an expression
+	length := 0
 	if v[2].Valid {
-		col = "" // the beginning of the column only
+		n, err := strconv.Atoi(v[2].String)
+		if err != nil {
+			return fmt.Errorf("key %s: SUB_PART %q: want a number", v[0].String, v[2].String)
+		}
+		length = n
 	}
-	name := v[0].String
-	if name == "PRIMARY" {
-		t.Key = append(t.Key, col)
-		return nil
-	}
-	if n := len(t.Unique); n == 0 || t.Unique[n-1].Name != name {
-		t.Unique = append(t.Unique, align.Unique{Name: name})
+	if n := len(t.Unique); n == 0 || t.Unique[n-1].Name != v[0].String {
+		t.Unique = append(t.Unique, align.Unique{Name: v[0].String})
 	}
 	u := &t.Unique[len(t.Unique)-1]
-	u.Columns = append(u.Columns, col)
+	u.Columns, u.Lengths = append(u.Columns, v[1].String), append(u.Lengths, length)
 	return nil
 }
 
-// whole leaves out unique keys that are not of whole columns.
-func whole(t *align.Schema) {
-	if slices.Contains(t.Key, "") {
-		t.Key = nil
+// apart tells unique keys apart: the primary key, if it is of whole columns, and those
+// with expressions, of which nothing but the name is kept.
+func apart(t *align.Schema) {
+	var keys []align.Unique
+	for _, u := range t.Unique {
+		if !slices.ContainsFunc(u.Lengths, func(n int) bool { return n > 0 }) {
+			u.Lengths = nil
+		}
+		switch {
+		case slices.Contains(u.Columns, ""):
+			t.Expressions = append(t.Expressions, u.Name)
+		case u.Name == primary && u.Lengths == nil:
+			t.Key = u.Columns
+		default:
+			keys = append(keys, u)
+		}
 	}
-	t.Unique = slices.DeleteFunc(t.Unique, func(u align.Unique) bool { return slices.Contains(u.Columns, "") })
+	t.Unique = keys
+}
+
+// trigger takes TRIGGER_NAME, ACTION_TIMING, EVENT_MANIPULATION.
+func trigger(t *align.Schema, v []sql.NullString) error {
+	t.Triggers = append(t.Triggers, align.Trigger{Name: v[0].String, When: v[1].String + " " + v[2].String})
+	return nil
+}
+
+// rules is the statement for the CHECK constraints of a database, "" where the server
+// has no list of them. Older MySQL has no such constraints; MariaDB before 10.3.10 does not tell.
+func (r *reader) rules() string {
+	switch {
+	case r.s.Vendor == MariaDB && !less(r.s.Version, [3]int{10, 3, 10}):
+		return "SELECT CONSTRAINT_SCHEMA, TABLE_NAME, CONSTRAINT_NAME, CHECK_CLAUSE" +
+			" FROM information_schema.CHECK_CONSTRAINTS WHERE CONSTRAINT_SCHEMA = ? ORDER BY TABLE_NAME, CONSTRAINT_NAME"
+	case r.s.Vendor == MySQL && !less(r.s.Version, [3]int{8, 0, 16}):
+		return "SELECT t.TABLE_SCHEMA, t.TABLE_NAME, t.CONSTRAINT_NAME, c.CHECK_CLAUSE FROM information_schema.TABLE_CONSTRAINTS t" +
+			" JOIN information_schema.CHECK_CONSTRAINTS c ON c.CONSTRAINT_SCHEMA = t.CONSTRAINT_SCHEMA AND c.CONSTRAINT_NAME = t.CONSTRAINT_NAME" +
+			" WHERE t.TABLE_SCHEMA = ? AND t.CONSTRAINT_TYPE = 'CHECK' AND t.ENFORCED = 'YES' ORDER BY t.TABLE_NAME, t.CONSTRAINT_NAME"
+	}
+	return ""
+}
+
+// rule takes CONSTRAINT_NAME, CHECK_CLAUSE.
+func rule(t *align.Schema, v []sql.NullString) error {
+	t.Rules = append(t.Rules, align.Rule{Name: v[0].String, Clause: v[1].String})
+	return nil
 }
 
 // ref takes CONSTRAINT_NAME, COLUMN_NAME, REFERENCED_TABLE_SCHEMA,
