@@ -66,7 +66,7 @@ func Load(dir string, kinds []align.Kind) (map[string]Set, error) {
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, fmt.Errorf("IDs: %w", err)
+		return nil, fmt.Errorf("want a directory with files of IDs: %w", err)
 	}
 	f := &faults{}
 	for _, e := range entries {
@@ -117,21 +117,47 @@ func wanted(kinds []align.Kind) string {
 
 // Ask fills in, by the queries of the mapping, the kinds that have one and no file. They
 // are run at the target and can change nothing. Each gives two columns, old and new; the
-// old value * stands for the others. A query that gives nothing is an error.
+// old value * stands for the others. A query that gives nothing is an error. Of a copy that
+// has begun, see Resume.
 func Ask(ctx context.Context, m *align.Mapping, sets map[string]Set, target *server.Server, side align.Side) error {
-	f := &faults{}
+	var all []error
 	for _, k := range m.IDs {
 		if _, given := sets[k.Kind]; given || k.Query == "" {
 			continue
 		}
-		c := &collector{set: Set{From: fromQuery, Pairs: map[string]string{}}, path: "IDs of " + k.Kind + ": query", unit: "row", again: true, faults: f}
-		if err := ask(ctx, side.Fill(k.Query), c, target); err != nil {
-			f.add("IDs of %s: query at the %s: %v: %s", k.Kind, target.Role, err, k.Query)
+		set, err := asked(ctx, k, target, side)
+		if gone(err) {
+			return err // the others would say the same
+		}
+		if err != nil {
+			all = append(all, err)
 			continue
 		}
-		sets[k.Kind] = c.set
+		sets[k.Kind] = set
 	}
-	return f.err()
+	return errors.Join(all...)
+}
+
+// asked gives what the query of a kind does.
+func asked(ctx context.Context, k align.Kind, target *server.Server, side align.Side) (Set, error) {
+	f := &faults{}
+	c := &collector{set: Set{From: fromQuery, Pairs: map[string]string{}}, path: "IDs of " + k.Kind + ": query", unit: "row", again: true, faults: f}
+	err := ask(ctx, side.Fill(k.Query), c, target)
+	switch {
+	case gone(err):
+		return Set{}, fmt.Errorf("IDs of %s: query at the %s: %w", k.Kind, target.Role, err)
+	case err != nil:
+		err = fmt.Errorf("IDs of %s: query at the %s: %w: %s", k.Kind, target.Role, err, k.Query)
+	}
+	if err = errors.Join(err, f.err()); err != nil {
+		return Set{}, fmt.Errorf("%w; mend what the query asks for, or give them in a file %s%s", err, k.Kind, endCSV)
+	}
+	return c.set, nil
+}
+
+// gone reports that a server could not be asked, whatever for.
+func gone(err error) bool {
+	return server.Passing(err) || errors.Is(err, server.ErrOther) || errors.Is(err, context.Canceled)
 }
 
 // reads tells whether a statement begins as one that only reads. A read-only transaction

@@ -1,0 +1,152 @@
+package ids
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"holdfast/internal/align"
+	"holdfast/internal/align/server"
+	"holdfast/internal/align/sqlexpr"
+)
+
+// This file is about the IDs of a copy that has begun: those that it began with count.
+
+// ErrChanged is that a file of IDs is not what a copy was begun with: lines were changed or
+// taken away.
+var ErrChanged = errors.New("lines may be added, not changed")
+
+// Fixed is what may not change of the IDs while a copy goes on, by their kinds: nothing of
+// those that a query gives (whether it was asked yet or not), where they come from only;
+// all of those with a value for all others, which a further line changes; of others,
+// that they are given. It is made to be written as JSON.
+func Fixed(m *align.Mapping, sets map[string]Set) map[string]any {
+	out := map[string]any{}
+	for _, k := range m.IDs {
+		switch set, given := sets[k.Kind]; {
+		case given && set.From == fromQuery, !given && k.Query != "":
+			out[k.Kind] = fromQuery
+		case given && set.Default != nil:
+			out[k.Kind] = []any{*set.Default, set.Pairs}
+		case given:
+			out[k.Kind] = nil
+		}
+	}
+	return out
+}
+
+// Staged reads the IDs that are staged for a copy to target (see Owned), by their kinds;
+// those of which there are none are missing. Of another copy they are ErrOwner.
+func Staged(ctx context.Context, source *server.Server, kinds []align.Kind, target string) (map[string]Set, error) {
+	if err := Owned(ctx, source, target); err != nil {
+		return nil, err
+	}
+	out := map[string]Set{}
+	for _, k := range kinds {
+		pairs, err := pairsOf(ctx, source.DB, "SELECT `old`, `new` FROM "+named(prefix+k.Kind))
+		if server.Absent(err) {
+			continue
+		}
+		fallback := map[string]string{}
+		if err == nil {
+			fallback, err = pairsOf(ctx, source.DB, "SELECT `kind`, `new` FROM "+named(defaults)+" WHERE `kind` = "+sqlexpr.Literal(k.Kind))
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: staged IDs of %s: %w", source.Role, k.Kind, err)
+		}
+		set := Set{Pairs: pairs}
+		if other, ok := fallback[k.Kind]; ok {
+			set.Default = &other
+		}
+		out[k.Kind] = set
+	}
+	return out, nil
+}
+
+func pairsOf(ctx context.Context, db *sql.DB, query string) (pairs map[string]string, err error) {
+	rows, err := db.QueryContext(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	pairs = map[string]string{}
+	for rows.Next() {
+		var from, to string
+		if err := rows.Scan(&from, &to); err != nil {
+			return nil, err
+		}
+		pairs[from] = to
+	}
+	return pairs, rows.Err()
+}
+
+// Resume is Ask for a copy that has begun with the IDs that Staged gave. Those count: what
+// a query gives now is taken for values that had none, and a query that can not be
+// answered any more (the new platform has more rows by now) only leads to a note. Lines of
+// files may have been added meanwhile; else it is ErrChanged. notes are what people should
+// know. sets that are complete are asked for nothing.
+func Resume(ctx context.Context, m *align.Mapping, sets, staged map[string]Set, target *server.Server, side align.Side) (notes []string, err error) {
+	for _, k := range m.IDs {
+		was, had := staged[k.Kind]
+		set, given := sets[k.Kind]
+		if !given && k.Query != "" {
+			set, err = asked(ctx, k, target, side)
+			switch {
+			case err != nil && (!had || gone(err)):
+				return nil, err
+			case err != nil:
+				set = Set{From: fromQuery}
+				notes = append(notes, "what the copy began with counts, the target can not be asked anew: "+err.Error())
+			}
+			given = true
+		}
+		switch {
+		case !given:
+			continue
+		case !had:
+			notes = append(notes, "the source has the IDs of "+k.Kind+" no more: they are staged anew of what is given, and verify tells whether they are the same")
+		case set.From == fromQuery:
+			set = merged(was, set)
+		default:
+			if err := added(k.Kind, was.Pairs, set.Pairs); err != nil {
+				return nil, err
+			}
+		}
+		sets[k.Kind] = set
+	}
+	return notes, nil
+}
+
+// merged are the IDs that a query gave before, with those that it gives now for values
+// that had none.
+func merged(was, now Set) Set {
+	out := Set{Pairs: maps.Clone(was.Pairs), Default: was.Default, From: fromQuery}
+	if out.Default == nil {
+		for old, to := range now.Pairs {
+			if _, ok := out.Pairs[old]; !ok {
+				out.Pairs[old] = to
+			}
+		}
+		out.Default = now.Default
+	}
+	return out
+}
+
+// added looks whether all pairs that there were are there.
+func added(kind string, was, now map[string]string) error {
+	for _, old := range slices.Sorted(maps.Keys(was)) {
+		to, ok := now[old]
+		if ok && to == was[old] {
+			continue
+		}
+		is := "is not there any more"
+		if ok {
+			is = fmt.Sprintf("is %q now", to)
+		}
+		return fmt.Errorf("IDs of %s: the copy was begun with %q for %q, which %s: %w", kind, was[old], old, is, ErrChanged)
+	}
+	return nil
+}

@@ -1,0 +1,120 @@
+package ids_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"holdfast/internal/align"
+	"holdfast/internal/align/aligntest"
+	"holdfast/internal/align/ids"
+	"holdfast/internal/align/server"
+)
+
+// TestResume: what a copy began with counts, whatever the target says now.
+func TestResume(t *testing.T) {
+	r := aligntest.MariaDB(t)
+	s := r.Server("target")
+	kinds := []align.Kind{{Kind: "cell", Query: "SELECT '1', '5' UNION ALL SELECT '2', '6'"}, {Kind: "user"}, {Kind: "zone"}}
+	m, other := mapping(kinds...), "o"
+	if err := ids.Claim(t.Context(), s, "here"); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := ids.Staged(t.Context(), s, kinds, "here"); err != nil || len(got) != 0 {
+		t.Errorf("nothing is staged: %v, %v", got, err)
+	}
+	sets := func(user map[string]string) map[string]ids.Set {
+		return map[string]ids.Set{"user": {Pairs: user, From: "user.csv"}, "zone": {Pairs: map[string]string{}, Default: &other, From: "zone.csv"}}
+	}
+	begun := sets(map[string]string{"a": "b"})
+	begun["cell"] = ids.Set{Pairs: map[string]string{"1": "4"}, From: "query"}
+	if err := ids.Stage(t.Context(), s, m, begun); err != nil {
+		t.Fatal(err)
+	}
+	was, err := ids.Staged(t.Context(), s, kinds, "here")
+	if err != nil || fmt.Sprintf("%v %v %s", was["cell"].Pairs, was["user"].Pairs, *was["zone"].Default) != "map[1:4] map[a:b] o" {
+		t.Fatalf("%+v, %v", was, err)
+	}
+	if _, err := ids.Staged(t.Context(), s, kinds, "there"); !errors.Is(err, ids.ErrOwner) {
+		t.Errorf("those of another copy: %v", err)
+	}
+	for _, c := range []struct {
+		what, query, gone string // gone is the kind that is not staged any more
+		user              map[string]string
+		cells, note, err  string
+	}{
+		{"more values", "", "", map[string]string{"a": "b", "c": "d"}, "map[1:4 2:6]", "", ""},
+		{"no answer", "SELECT 1", "", map[string]string{"a": "b"}, "map[1:4]", "what the copy began with counts, the target can not be asked anew: IDs of cell: query at the target: gives 1 columns", ""},
+		{"a missing table", "SELECT x, y FROM nowhere.z", "", map[string]string{"a": "b"}, "map[1:4]", "the target can not be asked anew", ""},
+		{"nothing to go by", "SELECT 1", "cell", map[string]string{"a": "b"}, "", "", "or give them in a file cell.csv"},
+		{"staged no more", "", "user", map[string]string{"c": "d"}, "map[1:4 2:6]", "the source has the IDs of user no more", ""},
+		{"a line that is changed", "", "", map[string]string{"a": "c"}, "", "", `the copy was begun with "b" for "a", which is "c" now: lines may be added, not changed`},
+		{"a line that is gone", "", "", map[string]string{}, "", "", `which is not there any more: lines may be`},
+	} {
+		now, before := sets(c.user), map[string]ids.Set{}
+		for kind, set := range was {
+			if kind != c.gone {
+				before[kind] = set
+			}
+		}
+		x := mapping(append([]align.Kind{}, kinds...)...)
+		if c.query != "" {
+			x.IDs[0].Query = c.query
+		}
+		for range 2 { // again: the same, and nothing is asked
+			notes, err := ids.Resume(t.Context(), x, now, before, s, align.Side{})
+			switch text := strings.Join(notes, "\n"); {
+			case c.err != "":
+				if err == nil || !strings.Contains(err.Error(), c.err) {
+					t.Errorf("%s: %v, want %s", c.what, err, c.err)
+				}
+			case err != nil || fmt.Sprint(now["cell"].Pairs) != c.cells || !strings.Contains(text, c.note) || (text == "") != (c.note == ""):
+				t.Errorf("%s: %v, %v, %q", c.what, err, now["cell"].Pairs, text)
+			}
+			if c.gone == "" {
+				c.note = ""
+			}
+		}
+	}
+	lost := sets(nil)
+	r.Kill()
+	if _, err := ids.Resume(t.Context(), m, lost, was, s, align.Side{}); !server.Passing(err) {
+		t.Errorf("of a server that is gone: %v", err)
+	}
+	if _, err := ids.Staged(t.Context(), s, kinds, "here"); !server.Passing(err) {
+		t.Errorf("of a source that is gone: %v", err)
+	}
+	r.Start()
+}
+
+// TestFixed: the same before a question and after it, and when lines are added; not when
+// values would count as others.
+func TestFixed(t *testing.T) {
+	m := mapping(align.Kind{Kind: "cell", Query: "SELECT 1, 2"}, align.Kind{Kind: "user"}, align.Kind{Kind: "zone"})
+	a, b, five := "a", "b", map[string]string{"1": "5"}
+	name := func(sets map[string]ids.Set) string {
+		text, err := json.Marshal(ids.Fixed(m, sets))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	for _, c := range []struct {
+		what     string
+		one, two map[string]ids.Set
+		same     bool
+	}{
+		{"asked or not", nil, map[string]ids.Set{"cell": {Pairs: five, From: "query"}}, true},
+		{"a file instead of the question", nil, map[string]ids.Set{"cell": {Pairs: five, From: "cell.csv"}}, false},
+		{"a line more", map[string]ids.Set{"user": {}}, map[string]ids.Set{"user": {Pairs: five}}, true},
+		{"a file more", nil, map[string]ids.Set{"user": {}}, false},
+		{"a line more beside one for all others", map[string]ids.Set{"zone": {Default: &a}}, map[string]ids.Set{"zone": {Pairs: five, Default: &a}}, false},
+		{"another one for all others", map[string]ids.Set{"zone": {Default: &a}}, map[string]ids.Set{"zone": {Default: &b}}, false},
+	} {
+		if one, two := name(c.one), name(c.two); (one == two) != c.same {
+			t.Errorf("%s: %s and %s", c.what, one, two)
+		}
+	}
+}
