@@ -64,9 +64,11 @@ type run struct {
 	source, target *server.Server
 	plan           *align.Plan
 	order          []step
+	weights        map[string]int64 // by target: which table is to be begun first
 	mover          *Mover
 	journal        journal
 	meter          *meter
+	slots          chan struct{} // has one for each range that is moved now
 
 	mu   sync.Mutex
 	last time.Time // something worked
@@ -76,7 +78,8 @@ type run struct {
 type step struct {
 	*align.Planned
 	key     []column.Column
-	foreign bool // foreign keys are looked at: its parents are copied before it
+	foreign bool     // foreign keys are looked at
+	after   []string // then: the parents that are copied before it
 }
 
 // Run copies the rows of a plan, whose mapping has the hash. The staged IDs must be there.
@@ -88,13 +91,10 @@ type step struct {
 // An error says what stopped it. When ctx ends, what is open is rolled back, and the
 // same call goes on later. Servers that are away and come back are waited for.
 func Run(ctx context.Context, p *align.Plan, mappingHash string, source, target *server.Server, opt Options) (*Result, error) {
-	if err := opt.complete(); err != nil {
+	r, err := newRun(p, source, target, opt)
+	if err != nil {
 		return nil, err
 	}
-	if len(p.Errors) > 0 {
-		return nil, fmt.Errorf("the plan has %d errors: it can not be carried out", len(p.Errors))
-	}
-	r := &run{opt: opt, source: source, target: target, plan: p, order: order(p, opt.Follows), journal: journal{target.DB}}
 	ctx, unlock, err := Lock(ctx, target)
 	if err != nil {
 		return nil, err
@@ -105,6 +105,19 @@ func Run(ctx context.Context, p *align.Plan, mappingHash string, source, target 
 		return nil, fmt.Errorf("stopped: %w; all that is in the target is in its journal, and the same run goes on there", context.Cause(ctx))
 	}
 	return res, err
+}
+
+func newRun(p *align.Plan, source, target *server.Server, opt Options) (*run, error) {
+	if err := opt.complete(); err != nil {
+		return nil, err
+	}
+	if len(p.Errors) > 0 {
+		return nil, fmt.Errorf("the plan has %d errors: it can not be carried out", len(p.Errors))
+	}
+	return &run{
+		opt: opt, source: source, target: target, plan: p, order: order(p, opt.Follows),
+		journal: journal{target.DB}, meter: newMeter(opt.Progress), slots: make(chan struct{}, opt.Parallel),
+	}, nil
 }
 
 func (o *Options) complete() error {
@@ -122,44 +135,8 @@ func (o *Options) complete() error {
 	return nil
 }
 
-// order puts tables after those that their foreign keys refer to, as near to the plan's
-// order as can be. Of a circle, and for a table that refers to itself, the server can
-// not be let look at the keys as the rows come: the plan has looked for orphans. Nor of
-// rows that are followed: a child may come whose parent was made after its table was
-// copied, and what follows brings the parent.
-func order(p *align.Plan, follows bool) []step {
-	at := map[string]*align.Planned{}
-	for i := range p.Tables {
-		at[p.Tables[i].Target] = &p.Tables[i]
-	}
-	var out []step
-	placed, begun := map[string]bool{}, map[string]bool{}
-	var place func(t *align.Planned)
-	place = func(t *align.Planned) {
-		if begun[t.Target] {
-			return
-		}
-		begun[t.Target] = true
-		s := step{Planned: t, key: t.KeyColumns(), foreign: !follows}
-		for _, parent := range t.Parents() {
-			if at[parent] == nil {
-				continue // it is not ours
-			}
-			place(at[parent])
-			s.foreign = s.foreign && placed[parent]
-		}
-		placed[t.Target] = true
-		out = append(out, s)
-	}
-	for i := range p.Tables {
-		place(&p.Tables[i])
-	}
-	return out
-}
-
 // all does the run, under the lock.
 func (r *run) all(ctx context.Context, mappingHash string) (*Result, error) {
-	r.meter = newMeter(r.opt.Progress)
 	resumed := false
 	if err := r.try(ctx, "begin", func(ctx context.Context) (err error) {
 		resumed, err = r.begin(ctx, mappingHash)
@@ -175,19 +152,8 @@ func (r *run) all(ctx context.Context, mappingHash string) (*Result, error) {
 		return nil, err
 	}
 	had := have
-	for i := 0; i < len(r.order); {
-		if have[r.order[i].Target].done {
-			i++
-			continue
-		}
-		if err := r.table(ctx, &r.order[i]); err != nil {
-			return nil, err
-		}
-		// Looked at anew: a target that crashed may have lost the last of what it promised.
-		if have, err = r.tables(ctx); err != nil {
-			return nil, err
-		}
-		i = 0
+	if have, err = r.rest(ctx, have); err != nil {
+		return nil, err
 	}
 	if err := r.try(ctx, "end", r.journal.copied); err != nil {
 		return nil, err
@@ -228,15 +194,12 @@ func (r *run) begin(ctx context.Context, mappingHash string) (resumed bool, err 
 	if r.mover, err = NewMover(ctx, r.plan, r.source, r.target); err != nil {
 		return false, err
 	}
-	now, err := r.now(ctx, mappingHash)
-	if err != nil {
-		return false, err
-	}
+	now := r.now(mappingHash)
 	then, err := ReadJournal(ctx, r.target.DB)
 	if err != nil {
 		return false, err
 	}
-	if err := r.meter.estimate(ctx, r.source, r.order); err != nil {
+	if r.weights, err = r.sizes(ctx); err != nil {
 		return false, err
 	}
 	if then != nil {
@@ -288,21 +251,14 @@ func (r *run) follows(ctx context.Context, then *Journal) error {
 }
 
 // now is the journal that this run would begin.
-func (r *run) now(ctx context.Context, mappingHash string) (*Journal, error) {
-	j := &Journal{Mapping: mappingHash, State: Copying}
-	var version string
-	err := r.source.DB.QueryRowContext(ctx, "SELECT VERSION()").Scan(&version)
-	if err != nil {
-		return nil, fmt.Errorf("source: ask for its version: %w", err)
-	}
-	j.Source = r.source.Name()
-	j.Version = r.source.Vendor + " " + version
+func (r *run) now(mappingHash string) *Journal {
+	j := &Journal{Mapping: mappingHash, Source: r.source.Name(), State: Copying}
 	h := sha256.New()
 	for i := range r.plan.Tables {
 		fmt.Fprintln(h, r.plan.Tables[i].Statement(""))
 	}
 	j.Plan = hex.EncodeToString(h.Sum(nil))
-	return j, nil
+	return j
 }
 
 // same is an error unless a journal is that of a run that now goes on.
@@ -402,7 +358,8 @@ func (r *run) try(ctx context.Context, what string, do func(context.Context) err
 		case quiet > r.opt.patience:
 			return fmt.Errorf("%s: given up after %s without success; the same run goes on where this one was: %w", what, quiet.Round(time.Second), err)
 		}
-		r.opt.Log.Warn("tried again", "what", what, "error", err, "pause", pause)
+		short, _, _ := strings.Cut(what, " (") // without keys, which may be long
+		r.opt.Log.Warn("tries again", "at", short, "error", err)
 		r.meter.waits(err.Error())
 		if err := sleep(ctx, pause); err != nil {
 			return err

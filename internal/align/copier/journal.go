@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -21,7 +22,7 @@ import (
 const Database = "migrate_journal"
 
 // journalFormat is the version of its tables.
-const journalFormat = 1
+const journalFormat = 2
 
 // State is how far a run has come.
 type State string
@@ -39,10 +40,9 @@ type Journal struct {
 	Mapping string    // hash of the mapping
 	Plan    string    // hash of the plan's statements: they tell the databases, the kinds of IDs that are given, and the columns
 	Source  string    // the source's server as it calls itself: HOST:PORT
-	Version string    // of the source, such as "MySQL 5.6.51", as the run began
 	Begun   time.Time // by the target's clock, UTC
 	File    string    // of the source's binary log, before the first row was read; "": there was none
-	Pos     uint32    // in File
+	Pos     uint64    // in File, bytes
 	Follows bool      // the copy was begun to be followed
 	State   State
 }
@@ -52,7 +52,7 @@ type Journal struct {
 var tables = []string{
 	"CREATE DATABASE IF NOT EXISTS " + Database + " CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
 	"CREATE TABLE IF NOT EXISTS " + Database + ".`run` (`only` TINYINT NOT NULL PRIMARY KEY, `format` INT NOT NULL, `mapping` VARCHAR(190) NOT NULL, `plan` VARCHAR(190) NOT NULL, " +
-		"`source` VARCHAR(300) NOT NULL, `version` VARCHAR(190) NOT NULL, `begun` DATETIME NOT NULL, `binlog_file` VARCHAR(512) NULL, `binlog_pos` INT UNSIGNED NULL, `follows` TINYINT NOT NULL, `state` VARCHAR(20) NOT NULL) " + engine,
+		"`source` VARCHAR(300) NOT NULL, `begun` DATETIME NOT NULL, `binlog_file` VARCHAR(512) NULL, `binlog_pos` BIGINT UNSIGNED NULL, `follows` TINYINT NOT NULL, `state` VARCHAR(20) NOT NULL) " + engine,
 	"CREATE TABLE IF NOT EXISTS " + Database + ".`tables` (`target` VARCHAR(150) NOT NULL PRIMARY KEY, `state` VARCHAR(20) NOT NULL, `rows` BIGINT NOT NULL, `seconds` DOUBLE NOT NULL) " + engine,
 	"CREATE TABLE IF NOT EXISTS " + Database + ".`ranges` (`target` VARCHAR(150) NOT NULL, `number` BIGINT NOT NULL, `after_key` LONGTEXT NULL, `upto_key` LONGTEXT NOT NULL, `after_hash` CHAR(64) NOT NULL, " +
 		"`size` BIGINT NOT NULL, `done` TINYINT NOT NULL, `rows` BIGINT NOT NULL, `seconds` DOUBLE NOT NULL, PRIMARY KEY (`target`, `number`), UNIQUE KEY (`target`, `after_hash`)) " + engine,
@@ -66,9 +66,9 @@ func ReadJournal(ctx context.Context, target *sql.DB) (*Journal, error) {
 	var format int
 	var begun string
 	var file sql.NullString
-	var pos sql.NullInt64
-	row := target.QueryRowContext(ctx, "SELECT `format`, `mapping`, `plan`, `source`, `version`, DATE_FORMAT(`begun`, '%Y-%m-%dT%H:%i:%sZ'), `binlog_file`, `binlog_pos`, `follows`, `state` FROM "+Database+".`run` WHERE `only` = 1")
-	switch err := row.Scan(&format, &j.Mapping, &j.Plan, &j.Source, &j.Version, &begun, &file, &pos, &j.Follows, &j.State); {
+	var pos sql.Null[uint64]
+	row := target.QueryRowContext(ctx, "SELECT `format`, `mapping`, `plan`, `source`, DATE_FORMAT(`begun`, '%Y-%m-%dT%H:%i:%sZ'), `binlog_file`, `binlog_pos`, `follows`, `state` FROM "+Database+".`run` WHERE `only` = 1")
+	switch err := row.Scan(&format, &j.Mapping, &j.Plan, &j.Source, &begun, &file, &pos, &j.Follows, &j.State); {
 	case errors.Is(err, sql.ErrNoRows), server.Absent(err):
 		return nil, nil
 	case err != nil:
@@ -81,7 +81,7 @@ func ReadJournal(ctx context.Context, target *sql.DB) (*Journal, error) {
 	if j.Begun, err = time.Parse(time.RFC3339, begun); err != nil {
 		return nil, fmt.Errorf("target: the journal %s.run: begun: %w", Database, err)
 	}
-	j.File, j.Pos = file.String, uint32(pos.Int64)
+	j.File, j.Pos = file.String, pos.V
 	return &j, nil
 }
 
@@ -110,7 +110,7 @@ func (j journal) create(ctx context.Context, run *Journal, targets []string) err
 	defer tx.Rollback() // after Commit it does nothing
 	binlog := "NULL, NULL"
 	if run.File != "" {
-		binlog = text(run.File) + ", " + number(int64(run.Pos))
+		binlog = text(run.File) + ", " + strconv.FormatUint(run.Pos, 10)
 	}
 	var values []string
 	for _, t := range targets {
@@ -119,7 +119,7 @@ func (j journal) create(ctx context.Context, run *Journal, targets []string) err
 	for _, s := range []string{
 		"DELETE FROM " + Database + ".`ranges`", "DELETE FROM " + Database + ".`tables`", // of one whose row was taken away by hand
 		"INSERT INTO " + Database + ".`tables` VALUES " + strings.Join(values, ", "),
-		"INSERT INTO " + Database + ".`run` VALUES (1, " + number(journalFormat) + ", " + text(run.Mapping) + ", " + text(run.Plan) + ", " + text(run.Source) + ", " + text(run.Version) + ", UTC_TIMESTAMP(), " + binlog + ", " + bit(run.Follows) + ", " + text(string(Copying)) + ")",
+		"INSERT INTO " + Database + ".`run` VALUES (1, " + number(journalFormat) + ", " + text(run.Mapping) + ", " + text(run.Plan) + ", " + text(run.Source) + ", UTC_TIMESTAMP(), " + binlog + ", " + bit(run.Follows) + ", " + text(string(Copying)) + ")",
 	} {
 		if _, err := tx.ExecContext(ctx, s); err != nil {
 			return fmt.Errorf("target: begin the journal: %w", err)

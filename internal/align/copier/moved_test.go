@@ -1,7 +1,9 @@
 package copier
 
 import (
+	"bytes"
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -34,9 +36,15 @@ func TestValuesThatMoveWhileTheyAreCopied(t *testing.T) {
 			t.Fatalf("%s: %v", how, err)
 		}
 		opt.Follows = true
+		var said bytes.Buffer
+		opt.Log = slog.New(slog.NewTextHandler(&said, nil))
 		if res := w.run(opt); !res.Resumed {
 			t.Errorf("%s: %+v", how, res)
 		}
+		if lines := strings.Split(said.String(), "\n"); len(lines) != 2 || !strings.Contains(lines[0], `level=WARN msg="rows gave way to others that have their unique values now" table=new.names range=`) || !strings.Contains(lines[0], "Duplicate entry '601'") {
+			t.Errorf("%s: %q is logged", how, lines)
+		}
+		opt.Log = nil
 		if j, err := ReadJournal(bounded(t), w.target.DB); err != nil || !j.Follows || j.State != Copied {
 			t.Errorf("%s: journal %+v, %v", how, j, err)
 		}

@@ -38,7 +38,8 @@ const (
 type Mover struct {
 	How    How
 	source *sql.DB
-	packet int // bytes: the longest statement that the target takes
+	packet int  // bytes: the longest statement that the target takes
+	serial bool // statements that fill a column of AUTO_INCREMENT come one after another
 }
 
 // NewMover finds out how the plan's rows can go. The staged IDs must be there.
@@ -48,6 +49,11 @@ func NewMover(ctx context.Context, p *align.Plan, source, target *server.Server)
 	if err != nil {
 		return nil, err
 	}
+	var mode int
+	if err := target.DB.QueryRowContext(ctx, "SELECT @@innodb_autoinc_lock_mode").Scan(&mode); err != nil {
+		return nil, fmt.Errorf("target: ask for its settings: %w", err)
+	}
+	m.serial = mode < 2 // 2 is MySQL 8's default, 1 that of all others
 	if same {
 		if same, err = readable(ctx, p, target.DB); err != nil || same {
 			return m, err
@@ -59,7 +65,7 @@ func NewMover(ctx context.Context, p *align.Plan, source, target *server.Server)
 	}
 	m.How = Load
 	if !local {
-		m.How = Insert
+		m.How, m.serial = Insert, false // as it is known how many rows VALUES has, the lock is short
 	}
 	return m, nil
 }
@@ -97,14 +103,10 @@ func Prepare(ctx context.Context, target Session, foreign bool) error {
 
 // Move brings the planned rows for which more holds (as for align.Planned.Select) into the
 // target, whose session must be in a transaction and prepared: after an error it is to
-// be rolled back, as some rows may be there. It returns how many rows it wrote.
-func (m *Mover) Move(ctx context.Context, target Session, p *align.Planned, more string) (int64, error) {
-	return m.move(ctx, target, p, more, false)
-}
-
-// move is Move; with replace, rows of the target that have a unique value of a new one
-// give way to it, and the rows that are told are those that the server changed.
-func (m *Mover) move(ctx context.Context, target Session, p *align.Planned, more string, replace bool) (int64, error) {
+// be rolled back, as some rows may be there. It returns how many rows it wrote. With
+// replace, rows of the target that have a unique value of a new one give way to it, and
+// it returns how many rows the server changed.
+func (m *Mover) Move(ctx context.Context, target Session, p *align.Planned, more string, replace bool) (int64, error) {
 	if m.How == OneServer {
 		query := p.Statement(more)
 		if replace {
@@ -168,7 +170,7 @@ func load(ctx context.Context, target Session, e align.Export, r *records, repla
 	mysql.RegisterReaderHandler(name, func() io.Reader { return lines })
 	defer mysql.DeregisterReaderHandler(name)
 	res, err := target.ExecContext(ctx, "LOAD DATA LOCAL INFILE 'Reader::"+name+"' "+how+"INTO TABLE "+e.Into+
-		` CHARACTER SET utf8mb4 FIELDS TERMINATED BY '\t' ESCAPED BY '\\' LINES TERMINATED BY '\n' `+e.Load)
+		" CHARACTER SET "+e.Charset+` FIELDS TERMINATED BY '\t' ESCAPED BY '\\' LINES TERMINATED BY '\n' `+e.Load)
 	if err != nil {
 		return 0, err
 	}

@@ -1,19 +1,13 @@
 package copier
 
 import (
-	"context"
-	"database/sql"
-	"errors"
-	"fmt"
 	"sync"
 	"time"
-
-	"holdfast/internal/align/server"
 )
 
 // Progress is how far a run is.
 type Progress struct {
-	Table         string        // of the target, at which it is
+	Table         string        // of the target: of those at which it is, that with the most left
 	Rows          int64         // written into it
 	TableRows     int64         // of the table of the source from which they are made, as the server estimates
 	Done          int64         // rows written into all tables
@@ -36,8 +30,8 @@ type meter struct {
 	tell func(Progress)
 
 	mu      sync.Mutex
-	now     Progress
 	tables  map[string]*counts // by target
+	shown   string             // of them
 	waiting string
 	marks   []mark // the last ones
 }
@@ -48,6 +42,7 @@ type counts struct {
 	scanned  int64 // of them are in ranges that are done; the last range is counted as a full one
 	rows     int64 // written
 	done     bool
+	running  bool
 }
 
 // through is scanned, as far as the estimate goes.
@@ -68,50 +63,42 @@ func newMeter(tell func(Progress)) *meter {
 	return &meter{tell: tell, tables: map[string]*counts{}}
 }
 
-// estimate asks the source how many rows its tables have.
-func (m *meter) estimate(ctx context.Context, source *server.Server, order []step) error {
-	for _, s := range order {
-		var n sql.NullInt64
-		db, table := s.OnSource()
-		err := source.DB.QueryRowContext(ctx, "SELECT TABLE_ROWS FROM information_schema.TABLES WHERE TABLE_SCHEMA = "+text(db)+" AND TABLE_NAME = "+text(table)).Scan(&n)
-		if err != nil && !errors.Is(err, sql.ErrNoRows) {
-			return fmt.Errorf("source: rows of table %s: %w", s.Source, err)
-		}
-		m.set(s.Target, n.Int64)
-	}
-	return nil
-}
-
 func (m *meter) set(target string, estimate int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.tables[target] = &counts{estimate: estimate}
 }
 
-// have takes over what the journal says.
+// have takes over what the journal says, but of tables that are running, where what it
+// says is added as it is written.
 func (m *meter) have(all map[string]standing) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for t, p := range all {
 		c := m.tables[t]
-		if c == nil {
-			continue // of no table of the plan
+		if c == nil || c.running {
+			continue // c nil: of no table of the plan
+		}
+		if p.rows != c.rows {
+			m.marks = nil // of an earlier run, or the target has lost some
 		}
 		c.rows, c.scanned, c.done = p.rows, p.scanned, p.done
 	}
-	m.marks = nil // it may be less than before
 }
 
-func (m *meter) begin(table string) {
+// begin says that a table is being copied, or with false, that it is not any more.
+func (m *meter) begin(target string, running bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.now.Table = table
+	if c := m.tables[target]; c != nil {
+		c.running = running
+	}
 }
 
-func (m *meter) add(rows, scanned int64) {
+func (m *meter) add(target string, rows, scanned int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if c := m.tables[m.now.Table]; c != nil {
+	if c := m.tables[target]; c != nil {
 		c.rows += rows
 		c.scanned += scanned
 	}
@@ -153,13 +140,17 @@ func (m *meter) start() (stop func()) {
 func (m *meter) look(at time.Time) Progress {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	p := Progress{Table: m.now.Table, Waiting: m.waiting}
+	p := Progress{Waiting: m.waiting}
 	var scanned int64
+	most := int64(-1)
 	for t, c := range m.tables {
 		p.Done, p.Total, scanned = p.Done+c.rows, p.Total+c.estimate, scanned+c.through()
-		if t == p.Table {
-			p.Rows, p.TableRows = c.rows, c.estimate
+		if left := c.estimate - c.through(); c.running && (left > most || left == most && t < m.shown) {
+			most, m.shown = left, t
 		}
+	}
+	if c := m.tables[m.shown]; c != nil { // also when it has just ended
+		p.Table, p.Rows, p.TableRows = m.shown, c.rows, c.estimate
 	}
 	if p.Total > 0 {
 		p.Percent = 100 * float64(scanned) / float64(p.Total)

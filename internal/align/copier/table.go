@@ -2,6 +2,7 @@ package copier
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -31,8 +32,9 @@ const rangeLimit = 30 * time.Minute
 func (r *run) table(ctx context.Context, s *step) error {
 	began := time.Now()
 	for {
-		r.meter.begin(s.Target)
+		r.meter.begin(s.Target, true)
 		last, err := r.pass(ctx, s)
+		r.meter.begin(s.Target, false)
 		if err == nil {
 			err = r.try(ctx, "table "+s.Target, func(ctx context.Context) error {
 				_, err := r.journal.finish(ctx, s.Target, last, time.Since(began))
@@ -42,7 +44,7 @@ func (r *run) table(ctx context.Context, s *step) error {
 		if !errors.Is(err, errBehind) {
 			return err
 		}
-		r.opt.Log.Warn("read anew", "table", s.Target, "error", errBehind)
+		r.opt.Log.Warn("the journal is read anew", "table", s.Target, "error", errBehind)
 		if _, err := r.tables(ctx); err != nil {
 			return err
 		}
@@ -60,17 +62,27 @@ func (r *run) pass(ctx context.Context, s *step) (last int64, err error) {
 	size := &pace{fixed: r.opt.RangeRows}
 	size.rows.Store(firstRows)
 	var wait sync.WaitGroup
-	for range r.opt.Parallel {
-		wait.Go(func() {
-			w := &worker{run: r, step: s}
-			defer w.close()
-			for x := range todo {
-				if err := w.copy(ctx, x, size); err != nil {
-					cancel(err)
-					return
-				}
+	work := func() {
+		w := &worker{run: r, step: s}
+		defer w.close()
+		for x := range todo {
+			if err := w.copy(ctx, x, size); err != nil {
+				cancel(err)
+				return
 			}
-		})
+		}
+	}
+	workers := r.opt.Parallel
+	if r.serial(s) {
+		workers = 1 // a second would wait for the first, which keeps its slot
+		free, err := r.slot(ctx)
+		if err != nil {
+			return 0, err
+		}
+		defer free()
+	}
+	for range workers {
+		wait.Go(work)
 	}
 	last, err = r.scan(ctx, s, size, todo)
 	close(todo)
@@ -79,6 +91,16 @@ func (r *run) pass(ctx context.Context, s *step) (last int64, err error) {
 	}
 	wait.Wait()
 	return last, context.Cause(ctx)
+}
+
+// slot waits until one more range may be moved. free must be called after it.
+func (r *run) slot(ctx context.Context) (free func(), err error) {
+	select {
+	case r.slots <- struct{}{}:
+		return func() { <-r.slots }, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
 // scan finds the ranges that are left and hands them out.
@@ -175,7 +197,7 @@ type worker struct {
 	*run
 	step *step
 	conn *sql.Conn
-	id   int64 // of conn
+	name string // of a lock that conn holds
 
 	replace bool // rows of this range meet others, which give way
 }
@@ -189,15 +211,22 @@ func (w *worker) close() {
 func (w *worker) copy(ctx context.Context, x span, size *pace) error {
 	what := fmt.Sprintf("table %s, range %d (%s of the source %s)", w.step.Target, x.number, strings.Join(w.step.Key, ", "), x)
 	return w.try(ctx, what, func(ctx context.Context) error {
-		if err := w.opt.Throttle.hold(ctx, w.source.DB, w.target.DB, w.meter.waits); err != nil {
+		if err := w.opt.Throttle.Hold(ctx, w.source.DB, w.target.DB, w.meter.waits); err != nil {
 			return err
+		}
+		if !w.serial(w.step) {
+			free, err := w.slot(ctx)
+			if err != nil {
+				return err
+			}
+			defer free()
 		}
 		began := time.Now()
 		rows, err := w.attempt(ctx, x)
 		if isDuplicate(err) && w.opt.Follows && !w.replace {
 			// A unique value has gone from a row that was copied to one of this range. That
 			// row's change is in the log, and what follows makes it anew.
-			w.opt.Log.Warn("rows give way to rows that have their unique values now", "range", what, "error", err)
+			w.opt.Log.Warn("rows gave way to others that have their unique values now", "table", w.step.Target, "range", x.number, "error", err)
 			w.abandon(ctx)
 			w.replace = true
 			rows, err = w.attempt(ctx, x)
@@ -208,7 +237,7 @@ func (w *worker) copy(ctx context.Context, x span, size *pace) error {
 			return err
 		}
 		size.took(x.size, time.Since(began))
-		w.meter.add(rows, x.size)
+		w.meter.add(w.step.Target, rows, x.size)
 		return nil
 	})
 }
@@ -245,7 +274,7 @@ func (w *worker) attempt(ctx context.Context, x span) (rows int64, err error) {
 		return rows, err
 	}
 	cond := w.step.condition(x)
-	if rows, err = w.mover.move(ctx, tx, w.step.Planned, cond, w.replace); err == nil {
+	if rows, err = w.mover.Move(ctx, tx, w.step.Planned, cond, w.replace); err == nil {
 		// After the rows, so that none that was read is not asked about.
 		err = Known(ctx, w.source.DB, w.step.Planned, cond)
 	}
@@ -265,6 +294,17 @@ var ErrNoID = errors.New("has no ID")
 // a value without an ID: it would be written as NULL. The plan has found none, but rows
 // may have come since then.
 func Known(ctx context.Context, source *sql.DB, p *align.Planned, more string) error {
+	ask := p.Unknown(more)
+	if ask == "" {
+		return nil
+	}
+	var one int
+	switch err := source.QueryRowContext(ctx, ask).Scan(&one); {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil
+	case err != nil:
+		return fmt.Errorf("source: IDs: %w", err)
+	}
 	for _, m := range p.MissingIn(more) {
 		values := make([]string, 1+len(p.Key))
 		into := make([]any, len(values))
@@ -302,15 +342,16 @@ func (w *worker) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	name := "holdfast " + rand.Text()
 	err = Prepare(ctx, conn, w.step.foreign)
 	if err == nil {
-		err = conn.QueryRowContext(ctx, "SELECT CONNECTION_ID()").Scan(&w.id)
+		_, err = conn.ExecContext(ctx, "DO GET_LOCK("+text(name)+", 0)")
 	}
 	if err != nil {
 		discard(conn)
 		return err
 	}
-	w.conn = conn
+	w.conn, w.name = conn, name
 	return nil
 }
 
@@ -324,7 +365,23 @@ func (w *worker) abandon(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	// An error says that the connection has ended already, or that the server is away.
-	if _, err := w.target.DB.ExecContext(ctx, "KILL "+number(w.id)); err != nil {
-		w.opt.Log.Debug("kill of a connection", "id", w.id, "error", err)
+	if err := w.kill(ctx); err != nil {
+		w.opt.Log.Debug("kill of a connection", "error", err)
 	}
+}
+
+// kill ends what the worker's connection was, if it is still there. That has the lock: on
+// a server that was restarted, the same number is somebody else's connection.
+func (w *worker) kill(ctx context.Context) error {
+	conn, err := w.target.DB.Conn(ctx) // one, so that nothing is killed on a server that has not said who it is
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	var id sql.NullInt64
+	if err := conn.QueryRowContext(ctx, "SELECT IS_USED_LOCK("+text(w.name)+")").Scan(&id); err != nil || !id.Valid {
+		return err
+	}
+	_, err = conn.ExecContext(ctx, "KILL "+number(id.Int64))
+	return err
 }

@@ -20,8 +20,8 @@ type Throttle struct {
 // throttleLook is the time between two looks at a server that has too much to do.
 const throttleLook = 500 * time.Millisecond
 
-// hold waits until work may go on, and says through waits why it does not; "": it does.
-func (t Throttle) hold(ctx context.Context, source, target *sql.DB, waits func(why string)) error {
+// Hold waits until work may go on, and says through waits why it does not; "": it does.
+func (t Throttle) Hold(ctx context.Context, source, target *sql.DB, waits func(why string)) error {
 	held := false
 	for {
 		why, err := t.look(ctx, source, target)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"holdfast/internal/align"
+	"holdfast/internal/align/server"
 )
 
 func TestLines(t *testing.T) {
@@ -141,8 +142,8 @@ func TestKeys(t *testing.T) {
 
 // TestTry: what passes is tried again, until nothing has worked for too long.
 func TestTry(t *testing.T) {
-	r := &run{opt: Options{patience: 300 * time.Millisecond}, meter: newMeter(nil)}
-	if err := r.opt.complete(); err != nil {
+	r, err := newRun(&align.Plan{}, &server.Server{}, &server.Server{}, Options{patience: 300 * time.Millisecond})
+	if err != nil {
 		t.Fatal(err)
 	}
 	n := 0
@@ -159,7 +160,7 @@ func TestTry(t *testing.T) {
 		t.Errorf("%d, %v", n, err)
 	}
 	began := time.Now()
-	err := r.try(context.Background(), "x", func(context.Context) error { return driver.ErrBadConn })
+	err = r.try(context.Background(), "x", func(context.Context) error { return driver.ErrBadConn })
 	if took := time.Since(began); !errors.Is(err, driver.ErrBadConn) || !strings.Contains(err.Error(), "given up") || took < 300*time.Millisecond || took > 10*time.Second {
 		t.Errorf("%v after %v", err, took)
 	}
@@ -193,19 +194,26 @@ func TestMeter(t *testing.T) {
 	m.set("a", 1000)
 	m.set("b", 3000)
 	m.have(map[string]standing{"a": {done: true, rows: 600, scanned: 10000}, "b": {rows: 100, scanned: 1000}, "other": {rows: 5}})
-	m.begin("b")
+	m.begin("a", true)
+	m.begin("b", true)
 	at := time.Now()
 	if p := m.look(at); p.Percent != 50 || p.Done != 700 || p.Total != 4000 || p.Rows != 100 || p.TableRows != 3000 || p.ETA != 0 {
 		t.Errorf("%+v", p)
 	}
-	m.add(50, 1000)
+	m.add("b", 50, 1000)
+	m.have(map[string]standing{"b": {rows: 7}}) // asked before that: it runs
 	m.waits("for a replica")
 	if p := m.look(at.Add(2 * time.Second)); p.Percent != 75 || p.RowsPerSecond != 25 || p.ETA != 2*time.Second || p.Waiting != "for a replica" || p.Table != "b" {
 		t.Errorf("%+v", p)
 	}
-	m.add(50, 5000) // more than was estimated
+	m.add("b", 50, 5000) // more than was estimated
 	if p := m.look(at.Add(3 * time.Second)); p.Percent != 100 || p.ETA != 0 {
 		t.Errorf("%+v", p)
+	}
+	m.begin("b", false)
+	m.have(map[string]standing{"b": {rows: 120, scanned: 1100, done: true}})
+	if p := m.look(at.Add(3 * time.Second)); p.Done != 720 || p.RowsPerSecond != 0 || len(m.marks) != 1 {
+		t.Errorf("the journal says otherwise: %+v, %d marks", p, len(m.marks))
 	}
 	for i := range 100 {
 		m.look(at.Add(time.Duration(i+4) * time.Second))
