@@ -17,6 +17,7 @@ const (
 	keysAtOnce  = 1000 // keys in a condition
 	asksAtOnce  = 50   // changed rows in one question for keys
 	hurryAt     = 20_000
+	mostLeft    = 5 // times hurryAt: keys of rows that the target does not take
 	batchOf     = 1000
 	batchPeriod = 200 * time.Millisecond
 )
@@ -68,38 +69,53 @@ func (b *batch) key(planned int, values []string) {
 	}
 }
 
-// resolve asks the source which keys the changed rows of joined tables concern. What it
-// has found stays found when it is tried again.
-func (b *batch) resolve(ctx context.Context, p *align.Plan, source *server.Server) error {
-	byUse := map[string][]touched{}
-	for _, t := range b.touches {
-		id := fmt.Sprintf("%d %s %d", t.use.planned, t.table.name, t.use.number)
-		byUse[id] = append(byUse[id], t)
+// resolve asks the source which keys the changed rows of joined tables concern, and calls
+// full after each key. What is found stays found when it is tried again: rows that come to
+// be concerned later have changed themselves, or a row has that is joined before.
+func (b *batch) resolve(ctx context.Context, p *align.Plan, source *server.Server, full func(context.Context) error) error {
+	byUse := map[string][]string{}
+	for id, t := range b.touches {
+		use := fmt.Sprintf("%d %s %d", t.use.planned, t.table.name, t.use.number)
+		byUse[use] = append(byUse[use], id)
 	}
 	for _, list := range byUse {
-		planned := &p.Tables[list[0].use.planned]
 		for part := range slices.Chunk(list, asksAtOnce) {
-			asks := make([]string, 0, len(part))
-			for _, t := range part {
-				ask, err := t.use.touch.Keys(t.values)
-				if err != nil {
-					return fatal(fmt.Errorf("%s: rows of table %s: %w", planned.Target, t.table.name, err))
-				}
-				asks = append(asks, ask)
+			if err := b.concerned(ctx, p, part, source, full); err != nil {
+				return err
 			}
-			if err := b.ask(ctx, planned, part[0].use.planned, source, strings.Join(asks, " UNION ")); err != nil {
-				return fmt.Errorf("%s: which rows table %s concerns: source: %w", planned.Target, part[0].table.name, err)
+			for _, id := range part {
+				delete(b.touches, id)
 			}
+			b.size -= len(part)
 		}
 	}
 	return nil
 }
 
+// concerned asks one question for some changed rows of one use.
+func (b *batch) concerned(ctx context.Context, p *align.Plan, ids []string, source *server.Server, full func(context.Context) error) error {
+	first := b.touches[ids[0]]
+	planned := &p.Tables[first.use.planned]
+	asks := make([]string, 0, len(ids))
+	for _, id := range ids {
+		t := b.touches[id]
+		ask, err := t.use.touch.Keys(t.values)
+		if err != nil {
+			return fatal(fmt.Errorf("%s: rows of table %s: %w", planned.Target, t.table.name, err))
+		}
+		asks = append(asks, ask)
+	}
+	if err := b.ask(ctx, planned, first.use.planned, source, strings.Join(asks, " UNION "), full); err != nil {
+		return fmt.Errorf("%s: which rows table %s concerns: %w", planned.Target, first.table.name, err)
+	}
+	return nil
+}
+
 // ask adds the keys that a statement gives.
-func (b *batch) ask(ctx context.Context, planned *align.Planned, number int, source *server.Server, query string) error {
+func (b *batch) ask(ctx context.Context, planned *align.Planned, number int, source *server.Server, query string, full func(context.Context) error) error {
 	rows, err := source.DB.QueryContext(ctx, query)
 	if err != nil {
-		return err
+		return fmt.Errorf("source: %w", err)
 	}
 	defer rows.Close()
 	cols := planned.KeyColumns()
@@ -110,15 +126,27 @@ func (b *batch) ask(ctx context.Context, planned *align.Planned, number int, sou
 	}
 	for rows.Next() {
 		if err := rows.Scan(into...); err != nil {
-			return err
+			return fmt.Errorf("source: %w", err)
 		}
 		key := make([]string, 0, len(cols))
 		for i, v := range values {
 			key = append(key, server.Literal(v, cols[i].Type.Kind))
 		}
 		b.key(number, key)
+		if err := full(ctx); err != nil {
+			return err
+		}
 	}
-	return rows.Err()
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("source: %w", err)
+	}
+	return nil
+}
+
+// empty takes all keys out. The changed rows of joined tables stay.
+func (b *batch) empty() {
+	clear(b.keys)
+	b.size = len(b.touches)
 }
 
 // parts are the keys of a table in lists that a statement can have.

@@ -130,7 +130,7 @@ func TestCommitsThatComeLate(t *testing.T) {
 		User: aligntest.User, Password: aligntest.Password, Logger: slog.New(slog.DiscardHandler), DisableRetrySync: true, SemiSyncEnabled: true, SynchronousEventHandler: deaf{ctx}})
 	defer replica.Close()
 	defer cancel()
-	if _, err := replica.StartSync(gomysql.Position{Name: from.File, Pos: from.Pos}); err != nil {
+	if _, err := replica.StartSync(gomysql.Position{Name: from.File, Pos: uint32(from.Pos)}); err != nil {
 		t.Fatal(err)
 	}
 	for end := time.Now().Add(30 * time.Second); w.src.SQL("SHOW STATUS LIKE 'Rpl_semi_sync_master_clients'") != "Rpl_semi_sync_master_clients\t1"; time.Sleep(10 * time.Millisecond) {

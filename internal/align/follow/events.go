@@ -60,10 +60,7 @@ func tablesOf(p *align.Plan, fold bool) map[[2]string]*table {
 
 // find is a table by its names on the source's server; nil for one that is not mapped.
 func (f *follower) find(db, name string) *table {
-	if f.fold {
-		db, name = strings.ToLower(db), strings.ToLower(name)
-	}
-	return f.tables[[2]string{db, name}]
+	return f.tables[f.key(db, name)]
 }
 
 // mapped reports whether rows are made of a table, or with table "" of any of a database.
@@ -109,8 +106,9 @@ func (f *follower) apply(e *replication.BinlogEvent) error {
 	switch x := e.Event.(type) {
 	case *replication.RotateEvent:
 		f.within, f.xa = false, false // what a server that died left of one is no transaction
-		if at := (place{string(x.NextLogName), uint32(x.Position)}); f.at.before(at) {
-			f.at, f.last = at, at
+		f.here = place{string(x.NextLogName), x.Position}
+		if f.at.before(f.here) {
+			f.at, f.from, f.last = f.here, f.here, f.here
 		}
 	case *replication.FormatDescriptionEvent:
 		f.within, f.xa = false, false
@@ -177,30 +175,65 @@ func (f *follower) load(raw []byte) error {
 		return f.spoilt("", "is not understood", text)
 	}
 	for _, text := range []string{text, text[:max(0, len(text)-replication.BinlogChecksumLength)]} {
-		if t, how := spoils(schema, text, f.mapped); t != "" {
+		if t, how := spoils(schema, text, f.mapped, f.hidden); t != "" {
 			return f.spoilt(t, how, text)
 		}
 	}
 	return nil
 }
 
-// advance moves the position on: what is before it is in the batch.
+// advance moves the position on: what is before it is in the batch. Events tell the last
+// 32 bits of where they end; MariaDB from 11.4 on tells nothing of most events within a
+// transaction. Their sizes tell the rest, but for events that are not sent to readers.
 func (f *follower) advance(e *replication.BinlogEvent) {
+	h := e.Header
 	if _, ok := e.Event.(*replication.RotateEvent); ok {
 		return
 	}
-	here := place{f.at.file, e.Header.LogPos}
-	switch {
-	case e.Header.LogPos == 0 && e.Header.Flags&replication.LOG_EVENT_ARTIFICIAL_F == 0:
-		f.blind = true // MariaDB from 11.4 on tells no position of some events
+	counted := f.here.pos
+	if written(h) {
+		counted += uint64(h.EventSize)
+	}
+	if h.LogPos == 0 {
+		f.here.pos, f.blind = counted, f.blind || written(h)
 		return
-	case f.last.before(here):
-		f.last, f.blind = here, false
 	}
-	// A file of more than 4 GiB has positions that begin anew: the last one stays.
-	if !f.within && f.at.before(here) {
-		f.at = here
+	f.here.pos = nearest(counted, h.LogPos)
+	if f.last.before(f.here) {
+		f.last, f.blind = f.here, false
 	}
+	if f.within || !f.at.before(f.here) {
+		return
+	}
+	// What is behind a transaction that makes a file longer than 4 GiB is read again, from
+	// before that, when the connection is lost before the next file begins.
+	if f.at = f.here; f.at.reachable() {
+		f.from = f.at
+	}
+}
+
+// written reports whether an event is in the log's file: a server makes some up.
+func written(h *replication.EventHeader) bool {
+	switch h.EventType {
+	case replication.HEARTBEAT_EVENT, replication.HEARTBEAT_LOG_EVENT_V2:
+		return false
+	case replication.FORMAT_DESCRIPTION_EVENT: // one that begins a file tells where it ends
+		return h.LogPos > 0
+	}
+	return h.Flags&replication.LOG_EVENT_ARTIFICIAL_F == 0
+}
+
+// nearest is the position that ends with some 32 bits and is nearest to one that was counted.
+func nearest(counted uint64, bits uint32) uint64 {
+	const round = 1 << 32
+	p := counted&^(round-1) | uint64(bits)
+	switch {
+	case p > counted+round/2 && p >= round:
+		return p - round
+	case p+round/2 < counted:
+		return p + round
+	}
+	return p
 }
 
 // end ends a transaction.
@@ -231,7 +264,8 @@ func (f *follower) query(q *replication.QueryEvent) error {
 		f.end()
 		return nil
 	}
-	if t, how := spoils(string(q.Schema), text, f.mapped); t != "" {
+	f.learn(string(q.Schema), text)
+	if t, how := spoils(string(q.Schema), text, f.mapped, f.hidden); t != "" {
 		return f.spoilt(t, how, text)
 	}
 	return nil

@@ -14,9 +14,6 @@ import (
 	"strings"
 	"time"
 
-	gomysql "github.com/go-mysql-org/go-mysql/mysql"
-	"github.com/go-sql-driver/mysql"
-
 	"holdfast/internal/align"
 	"holdfast/internal/align/copier"
 	"holdfast/internal/align/server"
@@ -28,7 +25,8 @@ type Options struct {
 	Quiet    time.Duration   // ends when the end of the log is reached and nothing came for so long; 0: never
 	Stop     <-chan struct{} // closed: the run ends when it has carried over what the log has at that moment
 	Patience time.Duration   // how long servers may be away; 0: 5 minutes
-	Log      *slog.Logger    // nil: none
+	Throttle copier.Throttle // held before rows are written
+	Log      *slog.Logger    // for people: what is out of the ordinary; nil: none
 }
 
 // Progress is how far a run is.
@@ -85,7 +83,7 @@ func Run(ctx context.Context, m *align.Mapping, p *align.Plan, source, target *s
 		}
 		return nil, err
 	}
-	return &Result{Transactions: f.transactions, Rows: f.written, Position: f.saved.String(), Seconds: time.Since(begun).Seconds()}, nil
+	return &Result{Transactions: f.transactions, Rows: f.written, Position: f.at.String(), Seconds: time.Since(begun).Seconds()}, nil
 }
 
 // same reports a plan that was made of other names.
@@ -115,9 +113,12 @@ type follower struct {
 	opt            Options
 	mover          *copier.Mover
 	tables         map[[2]string]*table
-	fold           bool // the source does not tell large from small letters in names of tables
+	behind         map[[2]string]bool // views, and tables with triggers, through which rows of tables change
+	fold           bool               // the source does not tell large from small letters in names of tables
 
 	at    place // before it all is in the batch, or carried over
+	from  place // the last of those from which the log can be read
+	here  place // of the next event, by what events told, and their sizes
 	last  place // the last event that told its position, also within a transaction
 	blind bool  // an event after last told none
 	saved place // in the journal
@@ -133,10 +134,13 @@ type follower struct {
 	stamp    uint32    // of the last event, by the source's clock
 	idle     bool      // nothing came
 	good     time.Time // the last success
+	warned   time.Time // of an interruption
 	asked    time.Time // for the end of the log
 	told     time.Time // progress
 	again    place     // up to which the log must be read before the batch is tried again
 	failures int       // of the batch, by rows that the target did not take
+	left     int       // keys that the target did not take, as last tried one by one
+	room     int       // for keys in the batch beside them
 	stop     *place    // the cut-over
 
 	events, changed, transactions, written int64
@@ -175,10 +179,10 @@ func begin(ctx context.Context, p *align.Plan, source, target *server.Server, op
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
-	f := &follower{plan: p, source: source, target: target, opt: opt, mover: mover, at: at, last: at, saved: at, tried: at,
-		batch: newBatch(p), came: time.Now(), good: time.Now(), fold: have["lower_case_table_names"] != "0"}
+	f := &follower{plan: p, source: source, target: target, opt: opt, mover: mover, at: at, from: at, here: at, last: at, saved: at, tried: at,
+		batch: newBatch(p), came: time.Now(), good: time.Now(), fold: have["lower_case_table_names"] != "0", behind: map[[2]string]bool{}, room: hurryAt}
 	f.tables = tablesOf(p, f.fold)
-	return f, nil
+	return f, f.behinds(ctx)
 }
 
 // run reads the log, on one connection after the other as long as they are lost.
@@ -198,7 +202,10 @@ func (f *follower) run(ctx context.Context) error {
 		case time.Since(f.good) > f.opt.Patience:
 			return fmt.Errorf("for %s nothing could be carried over; the same run goes on: %w", f.opt.Patience, err)
 		}
-		f.opt.Log.Warn("following is interrupted and tried again", "error", err, "position", f.at.String())
+		if f.good.After(f.warned) { // once, however often it is tried
+			f.opt.Log.Warn("following was interrupted, and is tried again", "error", err)
+			f.warned = time.Now()
+		}
 		f.tell(err.Error())
 		select {
 		case <-ctx.Done():
@@ -211,7 +218,7 @@ func (f *follower) run(ctx context.Context) error {
 // session reads the log on one connection; nil: the run has ended as it should.
 func (f *follower) session(ctx context.Context) error {
 	f.within, f.xa = false, false
-	s, err := open(ctx, f.source, f.at, f.mapped)
+	s, err := open(ctx, f.source, f.from, f.mapped)
 	if err != nil {
 		return err
 	}
@@ -230,10 +237,8 @@ func (f *follower) session(ctx context.Context) error {
 			}
 		}
 		f.idle = e == nil
-		if f.due() {
-			if err := f.carry(ctx); err != nil {
-				return err
-			}
+		if err := f.work(ctx); err != nil {
+			return err
 		}
 		if done, err := f.ended(ctx); done || err != nil {
 			return err
@@ -242,17 +247,31 @@ func (f *follower) session(ctx context.Context) error {
 	}
 }
 
+// work carries over what is to be carried over now.
+func (f *follower) work(ctx context.Context) error {
+	switch {
+	case f.failures > 0 && f.crowded():
+		if err := f.collect(ctx, f.page); err != nil {
+			return err
+		}
+		return f.page(ctx)
+	case f.due():
+		return f.carry(ctx)
+	}
+	return nil
+}
+
 // due reports whether the batch is to be carried over now. Within a transaction that is
 // larger than memory should hold, it is before its end: the log has it because it was
 // committed.
 func (f *follower) due() bool {
 	switch {
 	case f.batch.size == 0:
-		return f.at.file != f.saved.file && !f.within // so that the log may be purged
+		return f.from.file != f.saved.file && !f.within // so that the log may be purged
 	case f.failures > 0:
 		return !f.within && !f.at.before(f.again) && time.Since(f.batch.since) > batchPeriod
 	case f.within:
-		return f.batch.size >= hurryAt
+		return f.batch.size >= f.room
 	}
 	return f.batch.size >= batchOf || time.Since(f.batch.since) >= batchPeriod
 }
@@ -333,19 +352,3 @@ func (f *follower) tell(waits string) {
 	}
 	f.opt.Progress(p)
 }
-
-// code is the number of a server's error.
-func code(err error) (uint16, bool) {
-	var a *mysql.MySQLError
-	var b *gomysql.MyError
-	switch {
-	case errors.As(err, &a):
-		return a.Number, true
-	case errors.As(err, &b):
-		return b.Code, true
-	}
-	return 0, false
-}
-
-// gone reports the other library's errors of connections.
-func gone(err error) bool { return errors.Is(err, gomysql.ErrBadConn) }

@@ -10,19 +10,27 @@ import (
 
 // spoils tells which mapped table (DATABASE.TABLE as on the server) a statement changes
 // in a way that no row event tells, and how; "" for none. schema is the session's
-// database. A statement that is not understood changes none: what it does to rows is
-// told in row events.
-func spoils(schema, query string, mapped func(db, table string) bool) (table, how string) {
+// database. behind are views, and tables with triggers, by which rows of mapped ones change.
+// A statement that is not understood changes none: what it does to rows is told in row
+// events.
+func spoils(schema, query string, mapped, behind func(db, table string) bool) (table, how string) {
 	s := &statement{tokens: tokens(query), schema: schema, mapped: mapped}
 	word := s.word()
 	switch word {
 	case "ALTER", "CREATE", "DROP", "RENAME", "TRUNCATE":
 		return s.definition(word)
 	case "INSERT", "REPLACE", "UPDATE", "DELETE", "LOAD", "WITH", "MERGE":
-		return s.mention(), "changes rows by a statement, not by row events (binlog_format was not ROW in its session)"
+		all := s.tokens
+		if t := s.mention(); t != "" {
+			return t, "changes rows by a statement, not by row events" + notRow
+		}
+		s.tokens, s.mapped = all, behind
+		return s.mention(), "changes rows of mapped tables by a trigger or a view, not by row events" + notRow
 	}
 	return "", ""
 }
+
+const notRow = " (binlog_format was not ROW in its session)"
 
 const changed = "changes the table itself"
 
@@ -96,6 +104,43 @@ func (s *statement) definition(verb string) (table, how string) {
 		return s.after("TABLE", "TO"), changed
 	}
 	return "", ""
+}
+
+// through is the view that a statement makes, or the table on which it makes a trigger,
+// when rows of a table change by that: db and table as on the server, "" for none.
+func through(schema, query string, concerns func(db, table string) bool) (db, table string) {
+	s := &statement{tokens: tokens(query), schema: schema, mapped: concerns}
+	if w := s.word(); w != "CREATE" && w != "ALTER" {
+		return "", ""
+	}
+	switch what := s.until("VIEW", "TRIGGER", "TABLE", "PROCEDURE", "FUNCTION", "EVENT", "AS"); what {
+	case "VIEW":
+		s.skip("IF", "NOT", "EXISTS")
+		db, table = s.name()
+	case "TRIGGER":
+		s.until("ON")
+		db, table = s.name()
+		if slices.ContainsFunc(s.tokens, func(t token) bool { return !t.quoted && strings.EqualFold(t.text, "CALL") }) {
+			return db, table // what a procedure changes is not looked at
+		}
+	default:
+		return "", ""
+	}
+	if s.mention() == "" {
+		return "", ""
+	}
+	return db, table
+}
+
+// until takes all up to the first of some words, and that too.
+func (s *statement) until(words ...string) string {
+	for len(s.tokens) > 0 {
+		if w := s.skip(words...); w != "" {
+			return w
+		}
+		s.tokens = s.tokens[1:]
+	}
+	return ""
 }
 
 // any is the first mapped table of a list of names.

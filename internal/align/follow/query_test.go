@@ -9,7 +9,12 @@ func TestStatementsThatSpoil(t *testing.T) {
 	mapped := func(db, table string) bool {
 		return db == "nova" && (table == "" || table == "instances" || table == "a b")
 	}
+	behind := func(db, table string) bool { return db == "nova" && table == "seen" }
 	for _, c := range []struct{ schema, query, want string }{
+		{"nova", "UPDATE seen SET a = 1", "nova.seen"},
+		{"nova", "INSERT INTO x SELECT * FROM instances, seen", "nova.instances"},
+		{"nova", "ALTER TABLE seen ADD a INT", ""},
+		{"x", "DELETE FROM seen", ""},
 		{"nova", "ALTER TABLE instances ADD x INT", "nova.instances"},
 		{"", "alter table `nova` . `instances` add x int", "nova.instances"},
 		{"other", "/* pt */ ALTER ONLINE IGNORE TABLE nova.instances ENGINE=InnoDB", "nova.instances"},
@@ -48,9 +53,32 @@ func TestStatementsThatSpoil(t *testing.T) {
 		{"nova", "ANALYZE TABLE instances", ""},
 		{"nova", "", ""}, {"nova", "/* open", ""}, {"nova", "ALTER TABLE", ""}, {"nova", "ALTER TABLE `", ""}, {"nova", "RENAME TABLE", ""}, {"nova", "DROP TABLE x.", ""},
 	} {
-		got, how := spoils(c.schema, c.query, mapped)
+		got, how := spoils(c.schema, c.query, mapped, behind)
 		if got != c.want || got != "" && how == "" {
 			t.Errorf("%s in %s: %q %q, want %q", c.query, c.schema, got, how, c.want)
+		}
+	}
+}
+
+// TestWhatChangesRowsBehindItsName: views and triggers, as they are made.
+func TestWhatChangesRowsBehindItsName(t *testing.T) {
+	mapped := func(db, table string) bool { return db == "nova" && table == "instances" }
+	for _, c := range []struct{ schema, query, want string }{
+		{"nova", "CREATE VIEW seen AS SELECT * FROM instances", "nova.seen"},
+		{"x", "CREATE OR REPLACE ALGORITHM=UNDEFINED DEFINER=`a`@`%` SQL SECURITY DEFINER VIEW `nova`.`seen` AS select `nova`.`instances`.`id` AS `id` from `nova`.`instances`", "nova.seen"},
+		{"x", "ALTER VIEW seen AS SELECT * FROM nova.instances", "x.seen"},
+		{"x", "CREATE VIEW seen AS SELECT * FROM instances", ""},
+		{"nova", "CREATE DEFINER=`a`@`%` TRIGGER t BEFORE INSERT ON log FOR EACH ROW UPDATE instances SET a = NEW.a", "nova.log"},
+		{"nova", "CREATE TRIGGER IF NOT EXISTS x.t AFTER DELETE ON x.log FOR EACH ROW FOLLOWS u BEGIN DELETE FROM nova.instances; END", "x.log"},
+		{"nova", "CREATE TRIGGER t BEFORE INSERT ON log FOR EACH ROW SET NEW.a = 1", ""},
+		{"nova", "CREATE TRIGGER t BEFORE INSERT ON log FOR EACH ROW CALL p(NEW.a)", "nova.log"},
+		{"nova", "CREATE TABLE seen AS SELECT * FROM instances", ""},
+		{"nova", "CREATE PROCEDURE p() UPDATE instances SET a = 1", ""},
+		{"nova", "DROP VIEW seen", ""}, {"nova", "CREATE VIEW", ""}, {"nova", "CREATE TRIGGER t BEFORE INSERT ON", ""}, {"nova", "", ""},
+	} {
+		db, table := through(c.schema, c.query, mapped)
+		if got := strings.TrimSuffix(db+"."+table, "."); got != c.want {
+			t.Errorf("%s in %s: %q, want %q", c.query, c.schema, got, c.want)
 		}
 	}
 }
@@ -60,11 +88,14 @@ func FuzzSpoils(f *testing.F) {
 	f.Fuzz(func(t *testing.T, query, schema string) {
 		all := func(string, string) bool { return true }
 		none := func(string, string) bool { return false }
-		if got, _ := spoils(schema, query, none); got != "" && got != "." {
+		if got, _ := spoils(schema, query, none, none); got != "" && got != "." {
 			t.Errorf("%q: %q, and nothing is mapped", query, got)
 		}
-		if got, how := spoils(schema, query, all); got != "" && how == "" {
+		if got, how := spoils(schema, query, all, all); got != "" && how == "" {
 			t.Errorf("%q: %q without a reason", query, got)
+		}
+		if _, table := through(schema, query, none); table != "" && !strings.Contains(strings.ToUpper(query), "CALL") {
+			t.Errorf("%q: %q, and nothing is mapped", query, table)
 		}
 		if word := keyword(query); word != strings.ToUpper(word) {
 			t.Errorf("%q: %q", query, word)

@@ -1,6 +1,7 @@
 package follow
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -56,7 +57,8 @@ var settings = []struct{ name, want, only string }{
 	{"log_bin", "ON", ""},
 	{"binlog_format", "ROW", ""},
 	{"binlog_row_image", "FULL", ""},
-	{"binlog_order_commits", "ON", "MySQL"},
+	{"binlog_order_commits", "ON", server.MySQL},
+	{"binlog_storage_engine", "", server.MariaDB}, // in another form, such a log has no positions
 }
 
 // Ready tells whether the source's binary log can be followed from now on: how it is
@@ -71,12 +73,7 @@ func Ready(ctx context.Context, source *server.Server, p *align.Plan) error {
 	if err != nil {
 		return fmt.Errorf("source: its settings: %w", err)
 	}
-	for _, s := range settings {
-		v, known := have[s.name]
-		if on := strings.EqualFold(v, s.want) || v == "1" && s.want == "ON"; known && !on && (s.only == "" || s.only == source.Vendor) {
-			faults = append(faults, fmt.Errorf("source: %s is %q: want %s to follow its binary log", s.name, v, s.want))
-		}
-	}
+	faults = append(faults, set(source.Vendor, have)...)
 	if v := have["log_bin"]; v == "0" || strings.EqualFold(v, "OFF") {
 		return errors.Join(faults...) // there is nothing to be read
 	}
@@ -86,12 +83,23 @@ func Ready(ctx context.Context, source *server.Server, p *align.Plan) error {
 	faults = append(faults, cascades(ctx, source, p)...)
 	at, err := now(ctx, source)
 	if err == nil {
-		err = try(ctx, source, at)
+		err = try(ctx, source, at) // which refuses a position that is too far in a file, too
 	}
 	if err != nil {
 		faults = append(faults, err)
 	}
 	return errors.Join(faults...)
+}
+
+// set tells which settings of a server are not as a binary log must be written with.
+func set(vendor string, have map[string]string) (faults []error) {
+	for _, s := range settings {
+		v, known := have[s.name]
+		if on := strings.EqualFold(v, s.want) || v == "1" && s.want == "ON"; known && !on && (s.only == "" || s.only == vendor) {
+			faults = append(faults, fmt.Errorf("source: %s is %q: want %s to follow its binary log", s.name, v, cmp.Or(s.want, "none")))
+		}
+	}
+	return faults
 }
 
 // now is the end of the source's binary log.

@@ -1,6 +1,7 @@
 package follow
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -22,6 +23,23 @@ func TestRules(t *testing.T) {
 	want := []string{"b with ON DELETE CASCADE", "c`d with ON DELETE SET NULL", "c`d with ON UPDATE CASCADE", "e with ON UPDATE SET DEFAULT"}
 	if got := rules(definition); !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// TestSettings: each vendor's own, where it knows them.
+func TestSettings(t *testing.T) {
+	for _, c := range []struct{ vendor, name, value, want string }{
+		{server.MariaDB, "binlog_storage_engine", "innodb", `source: binlog_storage_engine is "innodb": want none to follow`},
+		{server.MariaDB, "binlog_storage_engine", "", ""},
+		{server.MySQL, "binlog_order_commits", "OFF", `source: binlog_order_commits is "OFF": want ON to follow`},
+		{server.MySQL, "binlog_order_commits", "1", ""},
+		{server.MariaDB, "binlog_order_commits", "OFF", ""},
+		{server.MySQL, "binlog_format", "row", ""},
+	} {
+		got := errors.Join(set(c.vendor, map[string]string{c.name: c.value})...)
+		if (got != nil) != (c.want != "") || got != nil && !strings.Contains(got.Error(), c.want) {
+			t.Errorf("%+v: %v", c, got)
+		}
 	}
 }
 

@@ -126,10 +126,12 @@ func newWorld(t *testing.T, one bool, opt ...string) *world {
 	return w
 }
 
-func (w *world) makePlan() {
+func (w *world) makePlan() { w.planOf(mappingText) }
+
+func (w *world) planOf(mapping string) {
 	w.t.Helper()
 	var err error
-	if w.mapping, err = align.ParseMapping("m.yaml", []byte(mappingText)); err != nil {
+	if w.mapping, err = align.ParseMapping("m.yaml", []byte(mapping)); err != nil {
 		w.t.Fatal(err)
 	}
 	from, err := w.source.Side(w.t.Context(), w.sourceDB)

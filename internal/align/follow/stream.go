@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"net"
 	"strings"
@@ -25,12 +26,19 @@ import (
 // place is a position of a binary log.
 type place struct {
 	file string
-	pos  uint32
+	pos  uint64 // bytes
 }
 
 func (p place) String() string { return fmt.Sprintf("%s:%d", p.file, p.pos) }
 
 func (p place) before(q place) bool { return settle.Compare(p.file, p.pos, q.file, q.pos) < 0 }
+
+// farthest is the last byte of a file from which servers can be asked to read: their
+// protocol has 32 bits for it. A file is longer only by the transaction that ends it.
+const farthest = math.MaxUint32
+
+// reachable reports whether the log can be read from there.
+func (p place) reachable() bool { return p.pos <= farthest }
 
 // Times of the connection that reads the log.
 const (
@@ -45,37 +53,61 @@ const held = 64
 type stream struct {
 	syncer *replication.BinlogSyncer
 	events *replication.BinlogStreamer
+	parser *parser
 }
 
 // open reads the log from a position. wanted tells of which tables rows are to be read.
 func open(ctx context.Context, source *server.Server, from place, wanted func(db, table string) bool) (*stream, error) {
+	if !from.reachable() {
+		return nil, fatal(fmt.Errorf("source: position %s is beyond 4 GiB, from where no binary log can be read: want FLUSH BINARY LOGS on the source before the copy begins, and it begun anew", from))
+	}
 	secure, err := encrypted(ctx, source)
 	if err != nil {
 		return nil, fmt.Errorf("source: %w", err)
 	}
+	var other error
 	c := source.Config
 	cfg := replication.BinlogSyncerConfig{
 		ServerID: 1<<31 | rand.Uint32(), Flavor: gomysql.MySQLFlavor, User: c.User, Password: c.Passwd, Host: c.Addr,
 		Dialer: once(c.Net, c.Addr), TLSConfig: secure, Localhost: "holdfast", Logger: slog.New(slog.DiscardHandler),
 		HeartbeatPeriod: heartbeat, ReadTimeout: silence, DisableRetrySync: true, EventCacheCount: held,
-		TimestampStringLocation: time.UTC, DiscardGTIDSet: true,
-		RowsEventDecodeFunc: func(e *replication.RowsEvent, data []byte) error {
-			pos, err := e.DecodeHeader(data)
-			if err != nil || !wanted(string(e.Table.Schema), string(e.Table.Table)) {
-				return err
-			}
-			return e.DecodeData(pos, data)
+		DiscardGTIDSet: true, RawModeEnabled: true, // parser takes events apart
+		Option: func(c *client.Conn) error {
+			other = theSource(c, source)
+			return other
 		},
 	}
-	if source.Vendor == "MariaDB" {
+	if source.Vendor == server.MariaDB {
 		cfg.Flavor = gomysql.MariaDBFlavor
 	}
-	s := &stream{syncer: replication.NewBinlogSyncer(cfg)}
-	if s.events, err = s.syncer.StartSync(gomysql.Position{Name: from.file, Pos: from.pos}); err != nil {
+	s := &stream{syncer: replication.NewBinlogSyncer(cfg), parser: newParser(cfg.Flavor, wanted)}
+	if s.events, err = s.syncer.StartSync(gomysql.Position{Name: from.file, Pos: uint32(from.pos)}); err != nil {
 		s.syncer.Close()
+		if other != nil {
+			return nil, fmt.Errorf("source: binary log: %w", other)
+		}
 		return nil, told(err, from)
 	}
 	return s, nil
+}
+
+// theSource is an error unless the log's connection has reached the source, and no other server
+// behind its address: there the position would be of another log. Numbers of servers
+// alone do not tell, in clusters they may be equal.
+func theSource(c *client.Conn, source *server.Server) error {
+	r, err := c.Execute("SELECT CONCAT(@@hostname, ':', @@port, ', server_id ', @@server_id)")
+	if err != nil {
+		return fmt.Errorf("ask which server it is: %w", err)
+	}
+	defer r.Close()
+	now, err := r.GetString(0, 0)
+	if err != nil {
+		return fmt.Errorf("ask which server it is: %w", err)
+	}
+	if was := fmt.Sprintf("%s, server_id %d", source.Name(), source.ID()); now != was {
+		return fatal(fmt.Errorf("%w: %s, it was %s: want the address of one server", server.ErrOther, now, was))
+	}
+	return nil
 }
 
 // once connects one time. The library would connect again to kill the connection that it
@@ -120,7 +152,7 @@ func (s *stream) next(ctx context.Context, wait time.Duration) (*replication.Bin
 	e, err := s.events.GetEvent(short)
 	switch {
 	case err == nil:
-		return e, nil
+		return s.parser.parse(e)
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case errors.Is(err, context.DeadlineExceeded) && short.Err() != nil:

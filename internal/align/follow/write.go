@@ -1,21 +1,23 @@
 package follow
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"slices"
 	"strings"
+	"time"
 
+	gomysql "github.com/go-mysql-org/go-mysql/mysql"
 	"github.com/go-sql-driver/mysql"
 
 	"holdfast/internal/align"
 	"holdfast/internal/align/copier"
 	"holdfast/internal/align/follow/settle"
+	"holdfast/internal/align/server"
 	"holdfast/internal/align/sqlexpr"
 )
 
@@ -29,18 +31,142 @@ var errAgain = errors.New("the target does not take a row")
 // of what the source has now, in one transaction with the position up to which the log
 // has been read.
 func (f *follower) flush(ctx context.Context) error {
-	if f.batch.size > 0 {
-		if err := f.settled(ctx); err != nil {
-			return err
-		}
-		if err := f.batch.resolve(ctx, f.plan, f.source); err != nil {
-			return err
-		}
-		if err := f.known(ctx); err != nil {
-			return err
-		}
+	if err := f.collect(ctx, f.page); err != nil {
+		return err
+	}
+	if err := f.known(ctx); err != nil {
+		return err
 	}
 	return f.write(ctx, copier.Following)
+}
+
+// collect waits until the source's rows are as the log told, and has in the batch the keys
+// of all rows to be made anew. When there are more than memory should hold, page takes
+// them out.
+func (f *follower) collect(ctx context.Context, page func(context.Context) error) error {
+	if f.batch.size == 0 {
+		return nil
+	}
+	if err := f.hold(ctx); err != nil {
+		return err
+	}
+	if err := f.settled(ctx); err != nil {
+		return err
+	}
+	return f.batch.resolve(ctx, f.plan, f.source, func(ctx context.Context) error {
+		if !f.crowded() {
+			return nil
+		}
+		return page(ctx)
+	})
+}
+
+// hold waits while servers have too much to do. That is no failure of theirs.
+func (f *follower) hold(ctx context.Context) error {
+	return f.opt.Throttle.Hold(ctx, f.source.DB, f.target.DB, func(why string) {
+		f.good = time.Now()
+		f.tell(why)
+	})
+}
+
+// crowded reports whether the batch has more keys than memory should hold, beyond those
+// that the target did not take.
+func (f *follower) crowded() bool { return f.batch.size >= f.left+f.room }
+
+// page carries over those keys of the batch that the target takes, and keeps the others.
+// The journal stays where it is: a run that is ended here reads them again.
+func (f *follower) page(ctx context.Context) error {
+	if err := f.hold(ctx); err != nil {
+		return err
+	}
+	if err := f.known(ctx); err != nil {
+		return err
+	}
+	conn, err := f.connect(ctx)
+	if err != nil {
+		return err
+	}
+	n, left, err := f.fitting(ctx, conn)
+	if err != nil {
+		f.disconnect()
+		return err
+	}
+	f.written += n
+	var why error
+	f.batch.empty()
+	for i, r := range left {
+		for _, k := range r.keys {
+			f.batch.key(i, k)
+		}
+		why = cmp.Or(r.why, why)
+	}
+	if f.left = f.batch.size; f.left > mostLeft*f.room {
+		return fatal(fmt.Errorf("target: of the rows that changed up to position %s of the source's binary log, it does not take more than %d: want what it has in their way mended, it goes on from %s: %w", f.at, mostLeft*f.room, f.saved, why))
+	}
+	return nil
+}
+
+// refused are keys of which the target takes no rows, and why not: what it said of the last.
+type refused struct {
+	keys [][]string
+	why  error
+}
+
+// fitting writes, in one transaction, the keys of the batch that the target takes, and
+// tells those that it does not, by the plan's tables.
+func (f *follower) fitting(ctx context.Context, conn *sql.Conn) (rows int64, left []refused, err error) {
+	tx, err := conn.BeginTx(ctx, nil)
+	if err != nil {
+		return 0, nil, fmt.Errorf("target: %w", err)
+	}
+	defer tx.Rollback()
+	if err := f.mine(ctx, tx); err != nil {
+		return 0, nil, err
+	}
+	left = make([]refused, len(f.plan.Tables))
+	for i := range f.plan.Tables {
+		for _, part := range f.batch.parts(i) {
+			n, err := f.halves(ctx, tx, &f.plan.Tables[i], part, &left[i])
+			if err != nil {
+				return 0, nil, err
+			}
+			rows += n
+		}
+	}
+	if err := tx.Commit(); err != nil {
+		return 0, nil, fmt.Errorf("target: commit: %w", err)
+	}
+	return rows, left, nil
+}
+
+// halves makes the rows of keys anew, in halves of halves where the target does not take
+// them, so that those that it takes are there. Of the others, what was there stays.
+func (f *follower) halves(ctx context.Context, tx *sql.Tx, t *align.Planned, part [][]string, not *refused) (rows int64, err error) {
+	if _, err := tx.ExecContext(ctx, "SAVEPOINT part"); err != nil {
+		return 0, fmt.Errorf("target: %w", err)
+	}
+	err = erase(ctx, tx, t, part)
+	if err == nil {
+		rows, err = f.anew(ctx, tx, t, part)
+	}
+	if !errors.Is(err, errAgain) {
+		return rows, err
+	}
+	if _, err := tx.ExecContext(ctx, "ROLLBACK TO SAVEPOINT part"); err != nil {
+		return 0, fmt.Errorf("target: %w", err)
+	}
+	if len(part) == 1 {
+		not.keys, not.why = append(not.keys, part[0]), err
+		return 0, nil
+	}
+	for half := range slices.Chunk(part, (len(part)+1)/2) {
+		n, err := f.halves(ctx, tx, t, half, not)
+		if err != nil {
+			return 0, err
+		}
+		rows += n
+	}
+	return rows, nil
 }
 
 // connect gives the connection on which rows are written. It has settings of its own.
@@ -103,22 +229,21 @@ func (f *follower) known(ctx context.Context) error {
 
 // write writes the batch and the position in one transaction on the target.
 func (f *follower) write(ctx context.Context, state copier.State) error {
-	f.tried = f.at
 	conn, err := f.connect(ctx)
 	if err != nil {
 		return err
 	}
-	n, err := f.transaction(ctx, conn, f.tried, state)
+	n, err := f.transaction(ctx, conn, state)
 	if err != nil {
 		f.disconnect()
 		return err
 	}
 	f.written += n
-	f.saved, f.batch = f.tried, newBatch(f.plan)
+	f.saved, f.batch, f.left = f.tried, newBatch(f.plan), 0
 	return nil
 }
 
-func (f *follower) transaction(ctx context.Context, conn *sql.Conn, at place, state copier.State) (rows int64, err error) {
+func (f *follower) transaction(ctx context.Context, conn *sql.Conn, state copier.State) (rows int64, err error) {
 	tx, err := conn.BeginTx(ctx, nil)
 	if err != nil {
 		return 0, fmt.Errorf("target: %w", err)
@@ -128,24 +253,23 @@ func (f *follower) transaction(ctx context.Context, conn *sql.Conn, at place, st
 		return 0, err
 	}
 	for i := range f.plan.Tables {
-		t := &f.plan.Tables[i]
 		for _, part := range f.batch.parts(i) {
-			if _, err := tx.ExecContext(ctx, t.Delete(part)); err != nil {
-				return 0, fmt.Errorf("%s: delete %d rows: %w", t.Target, len(part), err)
+			if err := erase(ctx, tx, &f.plan.Tables[i], part); err != nil {
+				return 0, err
 			}
 		}
 	}
 	for i := range f.plan.Tables {
-		t := &f.plan.Tables[i]
 		for _, part := range f.batch.parts(i) {
-			n, err := f.mover.Move(ctx, tx, t, align.AnyOf(align.Main, t.Key, part))
+			n, err := f.anew(ctx, tx, &f.plan.Tables[i], part)
 			if err != nil {
-				return 0, moveError(t, part, err)
+				return 0, err
 			}
 			rows += n
 		}
 	}
-	_, err = tx.ExecContext(ctx, fmt.Sprintf("UPDATE %s.`run` SET `binlog_file` = %s, `binlog_pos` = %d, `state` = %s WHERE `only` = 1", copier.Database, sqlexpr.Literal(at.file), at.pos, sqlexpr.Literal(string(state))))
+	f.tried = f.from
+	_, err = tx.ExecContext(ctx, fmt.Sprintf("UPDATE %s.`run` SET `binlog_file` = %s, `binlog_pos` = %d, `state` = %s WHERE `only` = 1", copier.Database, sqlexpr.Literal(f.tried.file), f.tried.pos, sqlexpr.Literal(string(state))))
 	if err != nil {
 		return 0, fmt.Errorf("target: write the journal: %w", err)
 	}
@@ -153,6 +277,23 @@ func (f *follower) transaction(ctx context.Context, conn *sql.Conn, at place, st
 		return 0, fmt.Errorf("target: commit: %w", err)
 	}
 	return rows, nil
+}
+
+// erase takes the rows of some keys out of the target.
+func erase(ctx context.Context, tx *sql.Tx, t *align.Planned, part [][]string) error {
+	if _, err := tx.ExecContext(ctx, t.Delete(part)); err != nil {
+		return fmt.Errorf("%s: delete %d rows: %w", t.Target, len(part), err)
+	}
+	return nil
+}
+
+// anew makes the rows of some keys of what the source has; errAgain: one is not taken.
+func (f *follower) anew(ctx context.Context, tx *sql.Tx, t *align.Planned, part [][]string) (int64, error) {
+	n, err := f.mover.Move(ctx, tx, t, align.AnyOf(align.Main, t.Key, part), false)
+	if err != nil {
+		return 0, moveError(t, part, err)
+	}
+	return n, nil
 }
 
 // unfit are the errors of rows that the target does not take: NULL (1048, 1364), a value
@@ -174,7 +315,8 @@ func moveError(t *align.Planned, part [][]string, err error) error {
 	return fatal(said)
 }
 
-// mine holds the journal's row and looks whether it says what this run left there.
+// mine holds the journal's row and looks whether it says what this run left there: where
+// the reply to a commit was lost, it tells whether that is there.
 func (f *follower) mine(ctx context.Context, tx *sql.Tx) error {
 	var is place
 	err := tx.QueryRowContext(ctx, "SELECT `binlog_file`, `binlog_pos` FROM "+copier.Database+".`run` WHERE `only` = 1 FOR UPDATE").Scan(&is.file, &is.pos)
@@ -186,24 +328,19 @@ func (f *follower) mine(ctx context.Context, tx *sql.Tx) error {
 	case is != f.saved && is != f.tried:
 		return fatal(fmt.Errorf("target: the journal %s.run is at %s, this run left it at %s: another run has gone on", copier.Database, is, f.saved))
 	}
+	f.saved, f.tried = is, is
 	return nil
 }
 
-// passes are the errors of servers that pass: too many connections, a shutdown, aborted
-// connections and their networks, a lock that was not to be had, a deadlock, a query or
-// a connection that was killed, a server that is still starting or replays its log.
-var passes = []uint16{1040, 1053, 1152, 1158, 1159, 1160, 1161, 1184, 1203, 1205, 1213, 1317, 1927, 2006, 2013}
-
-// passing reports errors after which the same may be tried again.
+// passing reports errors after which the same may be tried again, those of the other
+// library too.
 func passing(err error) bool {
-	if errors.Is(err, errFatal) {
+	var told *gomysql.MyError
+	switch {
+	case errors.Is(err, errFatal):
 		return false
+	case errors.As(err, &told):
+		return server.Passes(told.Code)
 	}
-	if n, ok := code(err); ok {
-		return slices.Contains(passes, n)
-	}
-	var network net.Error
-	return errors.Is(err, driver.ErrBadConn) || errors.Is(err, mysql.ErrInvalidConn) || errors.Is(err, sql.ErrConnDone) ||
-		errors.Is(err, sql.ErrTxDone) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, context.DeadlineExceeded) ||
-		gone(err) || errors.As(err, &network)
+	return server.Passing(err) || errors.Is(err, sql.ErrTxDone) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, gomysql.ErrBadConn)
 }

@@ -26,13 +26,13 @@ const (
 // patience is how long a server may need to commit what it has in the log.
 const patience = time.Minute
 
-// Wait returns when all transactions up to a position of the source's binary log can be
-// seen by statements that begin then.
+// Wait returns when all transactions up to a position (a file, and the byte in it) of the
+// source's binary log can be seen by statements that begin then.
 //
 // MariaDB tells up to which position a consistent snapshot goes. Of MySQL it is known
 // (with binlog_order_commits, which is its default) that transactions are committed in
 // the order of the log: one of our own is committed, in database migrate_ids.
-func Wait(ctx context.Context, source *server.Server, file string, pos uint32) error {
+func Wait(ctx context.Context, source *server.Server, file string, pos uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if source.Vendor != "MariaDB" {
@@ -60,7 +60,7 @@ func Wait(ctx context.Context, source *server.Server, file string, pos uint32) e
 }
 
 // snapshot takes a consistent snapshot and tells up to where it goes.
-func snapshot(ctx context.Context, conn *sql.Conn) (file string, pos uint32, err error) {
+func snapshot(ctx context.Context, conn *sql.Conn) (file string, pos uint64, err error) {
 	if _, err = conn.ExecContext(ctx, "START TRANSACTION WITH CONSISTENT SNAPSHOT"); err != nil {
 		return "", 0, err
 	}
@@ -72,7 +72,7 @@ func snapshot(ctx context.Context, conn *sql.Conn) (file string, pos uint32, err
 	return file, pos, errors.Join(err, end)
 }
 
-func position(rows *sql.Rows) (file string, pos uint32, err error) {
+func position(rows *sql.Rows) (file string, pos uint64, err error) {
 	defer rows.Close()
 	for rows.Next() {
 		var name, value string
@@ -83,11 +83,10 @@ func position(rows *sql.Rows) (file string, pos uint32, err error) {
 		case "binlog_snapshot_file":
 			file = value
 		case "binlog_snapshot_position":
-			n, err := strconv.ParseUint(value, 10, 32)
-			if err != nil {
-				return "", 0, fmt.Errorf("%s is %q: want a number of 32 bits", name, value)
+			var err error
+			if pos, err = strconv.ParseUint(value, 10, 64); err != nil {
+				return "", 0, fmt.Errorf("%s is %q: want a number of 64 bits", name, value)
 			}
-			pos = uint32(n)
 		}
 	}
 	if err := rows.Err(); err != nil {
@@ -127,7 +126,7 @@ func wrap(err error) error {
 
 // Compare tells which of two positions of a binary log comes first: -1, 0 or 1. Files
 // are compared by the number at their end.
-func Compare(fileA string, posA uint32, fileB string, posB uint32) int {
+func Compare(fileA string, posA uint64, fileB string, posB uint64) int {
 	a, b := number(fileA), number(fileB)
 	switch {
 	case a != b && a < b, a == b && posA < posB:

@@ -26,7 +26,7 @@ func (d deaf) HandleEvent(e *replication.BinlogEvent) error {
 	return nil
 }
 
-func stream(t *testing.T, rig *aligntest.Rig, file string, pos uint32, more func(*replication.BinlogSyncerConfig)) *replication.BinlogStreamer {
+func stream(t *testing.T, rig *aligntest.Rig, file string, pos uint64, more func(*replication.BinlogSyncerConfig)) *replication.BinlogStreamer {
 	t.Helper()
 	cfg := replication.BinlogSyncerConfig{ServerID: uint32(1000 + time.Now().Nanosecond()), Flavor: "mariadb", Host: "127.0.0.1", Port: uint16(rig.Port()),
 		User: aligntest.User, Password: aligntest.Password, Logger: slog.New(slog.DiscardHandler), DisableRetrySync: true}
@@ -35,7 +35,7 @@ func stream(t *testing.T, rig *aligntest.Rig, file string, pos uint32, more func
 	}
 	s := replication.NewBinlogSyncer(cfg)
 	t.Cleanup(s.Close)
-	out, err := s.StartSync(gomysql.Position{Name: file, Pos: pos})
+	out, err := s.StartSync(gomysql.Position{Name: file, Pos: uint32(pos)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +43,7 @@ func stream(t *testing.T, rig *aligntest.Rig, file string, pos uint32, more func
 }
 
 // written reads the log until a transaction ends, and gives where.
-func written(t *testing.T, s *replication.BinlogStreamer, pos uint32) uint32 {
+func written(t *testing.T, s *replication.BinlogStreamer, pos uint64) uint64 {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -52,8 +52,8 @@ func written(t *testing.T, s *replication.BinlogStreamer, pos uint32) uint32 {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, ok := e.Event.(*replication.XIDEvent); ok && e.Header.LogPos > pos {
-			return e.Header.LogPos
+		if _, ok := e.Event.(*replication.XIDEvent); ok && uint64(e.Header.LogPos) > pos {
+			return uint64(e.Header.LogPos)
 		}
 	}
 }
@@ -162,13 +162,14 @@ func TestWaitEnds(t *testing.T) {
 func TestCompare(t *testing.T) {
 	for _, c := range []struct {
 		a    string
-		p    uint32
+		p    uint64
 		b    string
-		q    uint32
+		q    uint64
 		want int
 	}{
 		{"bin.000001", 4, "bin.000001", 4, 0}, {"bin.000001", 5, "bin.000001", 4, 1}, {"bin.000001", 3, "bin.000001", 4, -1},
 		{"bin.000002", 4, "bin.000001", 9, 1}, {"bin.999999", 4, "bin.1000000", 4, -1}, {"", 0, "bin.000001", 4, -1}, {"x", 9, "bin.000001", 4, -1},
+		{"bin.000001", 1<<32 + 4, "bin.000001", 5, 1}, {"bin.000001", 1 << 32, "bin.000002", 4, -1},
 	} {
 		if got := settle.Compare(c.a, c.p, c.b, c.q); got != c.want {
 			t.Errorf("%+v: %d", c, got)
