@@ -11,6 +11,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"holdfast/internal/align"
+	"holdfast/internal/align/server"
 )
 
 const (
@@ -42,7 +43,7 @@ func (s *surveyor) outside(ctx context.Context, l *look, column string, o align.
 	gone, err := s.absent(ctx, o.Outside, slices.Sorted(maps.Keys(news)))
 	var e *mysql.MySQLError
 	switch {
-	case errors.As(err, &e): // such as for characters that the column's set does not have
+	case errors.As(err, &e) && !server.Passing(err): // such as for characters that the column's set does not have
 		l.warn(column, "whether rows of %s are there for it is not looked at: the target's server refuses the statement: %s (error %d)", o.Parent, e.Message, e.Number)
 		return nil
 	case err != nil:
@@ -53,7 +54,11 @@ func (s *surveyor) outside(ctx context.Context, l *look, column string, o align.
 		for _, v := range gone {
 			quoted = append(quoted, quote(v))
 		}
-		l.error(column, "%d values refer to rows of %s that the target does not have, and the mapping does not fill it: %s", len(gone), o.Parent, some(quoted, shown)).Values = gone
+		tell, why := l.error, "the mapping does not fill it"
+		if o.Skipped {
+			tell, why = l.warn, "it is skipped: they are to be there by the run"
+		}
+		tell(column, "%d values refer to rows of %s that the target does not have, and %s: %s", len(gone), o.Parent, why, some(quoted, shown)).Values = gone
 	}
 	return nil
 }

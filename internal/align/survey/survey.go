@@ -54,24 +54,17 @@ type Result struct {
 
 // Plan makes the plan of a mapping, and tells all that is wrong with it at once. The
 // databases are the servers' own names, by those of the mapping; what is missing has the
-// same. sets are the IDs that are given; those that a query of the mapping tells are put
-// there, too.
+// same. sets are all IDs that there are, also those that ids.Ask has asked for.
 //
 // An error is a server that can not be asked. All else is in the result: also statements
 // that the source's server refuses.
 func Plan(ctx context.Context, m *align.Mapping, source, target *server.Server, sourceDBs, targetDBs map[string]string, sets map[string]ids.Set) (*Result, *align.Plan, error) {
-	if sets == nil {
-		sets = map[string]ids.Set{}
-	}
 	from, to, err := sides(ctx, m, source, target, sourceDBs, targetDBs)
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := ids.Ask(ctx, m, sets, target, to); err != nil {
-		return nil, nil, err
-	}
 	p := align.MakePlan(m, from, to, ids.Known(sets))
-	s := &surveyor{plan: &p, source: source, target: target, from: from, to: to, ids: newIDs(sets)}
+	s := &surveyor{mapping: m, plan: &p, source: source, target: target, from: from, to: to, ids: newIDs(sets)}
 	if s.sizes, err = sizes(ctx, source, slices.Sorted(maps.Values(from.Databases))); err != nil {
 		return nil, nil, err
 	}
@@ -103,6 +96,7 @@ func named(all []string, given map[string]string) map[string]string {
 
 // surveyor looks at the tables of a plan.
 type surveyor struct {
+	mapping        *align.Mapping
 	plan           *align.Plan
 	source, target *server.Server
 	from, to       align.Side
@@ -113,6 +107,7 @@ type surveyor struct {
 // look is what was found of a table.
 type look struct {
 	t                *align.Planned
+	again            bool    // the target's table was looked at already: this is another part of it
 	tx               *sql.Tx // of the source
 	out              Table
 	errors, warnings []Finding
@@ -132,7 +127,7 @@ func (l *look) warn(column, format string, args ...any) *Finding {
 // function that its version does not have. Any other error stays one.
 func (l *look) refused(column, what string, err error) error {
 	var e *mysql.MySQLError
-	if err == nil || !errors.As(err, &e) {
+	if err == nil || server.Passing(err) || !errors.As(err, &e) {
 		return err
 	}
 	l.error(column, "%s: the source's server refuses the statement: %s (error %d)", what, e.Message, e.Number)
@@ -140,9 +135,11 @@ func (l *look) refused(column, what string, err error) error {
 }
 
 func (s *surveyor) run(ctx context.Context) (*Result, error) {
-	looks := make([]*look, len(s.plan.Tables))
+	looks, seen := make([]*look, len(s.plan.Tables)), map[string]bool{}
 	for i := range looks {
-		looks[i] = &look{t: &s.plan.Tables[i]}
+		t := &s.plan.Tables[i]
+		looks[i] = &look{t: t, again: seen[t.Table]}
+		seen[t.Table] = true
 	}
 	// All values are known only after the first walk, and keys depend on which of them
 	// become one.
@@ -152,10 +149,18 @@ func (s *surveyor) run(ctx context.Context) (*Result, error) {
 		}
 	}
 	r := &Result{Tables: []Table{}, Errors: plain(s.plan.Errors), Warnings: plain(s.plan.Warnings)}
+	if err := s.servers(ctx, r); err != nil {
+		return nil, err
+	}
 	for _, l := range looks {
 		r.Tables, r.Errors, r.Warnings = append(r.Tables, l.out), append(r.Errors, l.errors...), append(r.Warnings, l.warnings...)
 	}
 	r.Warnings = append(r.Warnings, s.ids.warnings()...)
+	behind, err := s.behind(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r.Warnings = append(r.Warnings, behind...)
 	follow, err := s.follow(ctx)
 	r.Warnings = append(r.Warnings, follow...)
 	return r, err
@@ -183,7 +188,7 @@ func (s *surveyor) within(ctx context.Context, l *look, walk func(context.Contex
 func (s *surveyor) rows(ctx context.Context, l *look) error {
 	l.out = Table{Target: l.t.Target, Source: l.t.Source}
 	s.engines(l)
-	if err := s.empty(ctx, l); err != nil {
+	if err := s.place(ctx, l); err != nil {
 		return err
 	}
 	if l.t.Unclear {
@@ -191,6 +196,9 @@ func (s *surveyor) rows(ctx context.Context, l *look) error {
 	}
 	l.out.Statement = l.t.Statement("")
 	if err := l.counts(ctx); err != nil {
+		return err
+	}
+	if err := l.leftOut(ctx); err != nil {
 		return err
 	}
 	l.out.Seconds = s.seconds(l)
@@ -212,21 +220,6 @@ func (s *surveyor) engines(l *look) {
 	if e := s.to.Tables[l.t.Table].Engine; !strings.EqualFold(e, "InnoDB") {
 		l.error("", "the target's table has engine %s: want InnoDB, which has transactions", e)
 	}
-}
-
-func (s *surveyor) empty(ctx context.Context, l *look) error {
-	tx, err := s.target.DB.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
-	if err != nil {
-		return fmt.Errorf("target: %w", err)
-	}
-	var n int64
-	if err = errors.Join(tx.QueryRowContext(ctx, l.t.TargetCount()).Scan(&n), tx.Rollback()); err != nil {
-		return fmt.Errorf("target: rows of %s: %w", l.t.Target, err)
-	}
-	if n > 0 {
-		l.error("", "the target's table has %d rows already: want it empty", n).NotEmpty = true
-	}
-	return nil
 }
 
 // counts counts the rows, and those that have something.
@@ -269,6 +262,25 @@ func (l *look) keysOf(ctx context.Context, f *Finding, c align.RowCheck) error {
 		f.Keys = append(f.Keys, strings.Join(r, ", "))
 	}
 	f.Text += fmt.Sprintf(" (%s of the first: %s)", strings.Join(l.t.Key, ", "), some(f.Keys, 5))
+	return nil
+}
+
+// leftOut counts the rows that joins leave out.
+func (l *look) leftOut(ctx context.Context) error {
+	for _, c := range l.t.LeftOut {
+		rows, err := ask(ctx, l.tx, c.Count, 1)
+		switch {
+		case err != nil:
+			if err := l.refused("", "rows that have "+c.Have, err); err != nil {
+				return err
+			}
+		case rows[0][0] != "0":
+			f := l.warn("", "%s rows have %s", rows[0][0], c.Have)
+			if err := l.keysOf(ctx, f, c); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
 

@@ -66,11 +66,17 @@ func sets() map[string]ids.Set {
 	return map[string]ids.Set{"project": {Pairs: projects, From: "project.csv"}, "user": {Pairs: users, From: "user.csv"}, "cell": {Pairs: map[string]string{"1": "7"}, From: "cell.csv"}}
 }
 
-// reader may read, and nothing else: what a survey does needs no other right.
+// reader may read, and has the rights that a run needs, of which a survey makes no use.
 func reader(t *testing.T, r *aligntest.Rig, role string) *server.Server {
 	t.Helper()
-	r.SQL("CREATE USER IF NOT EXISTS reader@'%'; GRANT SELECT, BINLOG MONITOR ON *.* TO reader@'%'")
-	s, err := server.Open(aligntest.Deadline(t), role, fmt.Sprintf("reader@tcp(127.0.0.1:%d)/", r.Port()), server.Options{Password: func(string) (string, error) { return "", nil }})
+	return account(t, r, role, "reader", "GRANT INSERT ON n.* TO reader@'%'; GRANT ALL ON migrate_journal.* TO reader@'%'; GRANT ALL ON migrate_ids.* TO reader@'%'")
+}
+
+// account may read, and what grants say.
+func account(t *testing.T, r *aligntest.Rig, role, user, grants string) *server.Server {
+	t.Helper()
+	r.SQL("CREATE USER IF NOT EXISTS " + user + "@'%'; GRANT SELECT, BINLOG MONITOR ON *.* TO " + user + "@'%';" + grants)
+	s, err := server.Open(aligntest.Deadline(t), role, fmt.Sprintf("%s@tcp(127.0.0.1:%d)/", user, r.Port()), server.Options{Password: func(string) (string, error) { return "", nil }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -203,6 +203,29 @@ func TestValuesWithoutAnID(t *testing.T) {
 	}
 }
 
+// TestPartsOfValuesWithoutAnID: as for whole values, although what is made of them is equal.
+func TestPartsOfValuesWithoutAnID(t *testing.T) {
+	r := keysRig(t)
+	s := r.Server("source")
+	text := strings.Replace(keysMapping, "{to: owner, value: b, map: user}", `{to: owner, value: "coalesce(mapped('project', a), mapped('project', a), mapped('project', concat(a, '!')), 'nobody')"}`, 1)
+	m, sets := aligntest.Mapping(t, text), projects()
+	p, to := plan(t, m, s, s, sets)
+	if err := ids.Stage(aligntest.Deadline(t), s, m, sets); err != nil {
+		t.Fatal(err)
+	}
+	r.SQL("INSERT INTO a_d.pairs VALUES ('late', 1, 1)")
+	copied(t, s, p)
+	x := run(t, m, p, s, s, to, Options{})
+	var got []string
+	for _, c := range x.Checks[len(x.Checks)-3:] {
+		got = append(got, fmt.Sprint(c.Name, " ", c.Broken, " ", c.Holds))
+	}
+	want := "values of project in d.numbered.name have IDs 1 false; values of project in d.numbered.owner have IDs 1 false; values of project in d.numbered.owner have IDs (2) 41 false"
+	if x.Equal || !x.Tables[3].ChecksumEqual || strings.Join(got, "; ") != want {
+		t.Errorf("%+v\n%s\nwant\n%s", x.Tables[3], strings.Join(got, "; "), want)
+	}
+}
+
 func TestWhatRunRefuses(t *testing.T) {
 	for _, opt := range []Options{{Parallel: -1}, {RangeRows: -1}} {
 		if _, err := Run(context.Background(), nil, nil, nil, nil, align.Side{}, opt); err == nil || !strings.Contains(err.Error(), "want numbers from 1") {
