@@ -22,7 +22,9 @@ type keyPair struct{ user, name, public string }
 type image struct {
 	id      string
 	windows bool
-	size    int // GB
+	distro  string // of Windows; "" where nobody has said it
+	card    bool   // it names its network card
+	size    int    // GB
 }
 
 type network struct {
@@ -51,6 +53,7 @@ func (m *maker) platform() {
 		m.network(i)
 	}
 	m.volumeTypes()
+	m.spareVolumes()
 	for i, project := range p.Projects {
 		m.project(i, project)
 	}

@@ -33,7 +33,7 @@ const (
 	hugeCache  = 700 // one of so many has hugePorts interfaces
 	hugePorts  = 60
 	userData   = 48 << 10 // bytes, 64 KiB in base64
-	systemMeta = 10       // rows each
+	systemMeta = 10       // rows each, and more where images asked for more
 )
 
 // instance makes one. The first ones are odd in every way, so that small platforms have
@@ -105,7 +105,7 @@ func (m *maker) instanceRow(s *guest, fromVolume bool, key keyPair) {
 	if !m.one(4) {
 		keyName, keyData = key.name, key.public
 	}
-	if s.image.windows {
+	if s.image.windows && s.image.distro != "win2k8" { // of those, the image says it alone
 		osType = "windows"
 	}
 	locked := m.one(30)
@@ -167,8 +167,18 @@ func (m *maker) metadata(s *guest) {
 	for _, kv := range pairs {
 		put(kv[0], m.maybe(kv[1], 200))
 	}
+	if s.image.distro != "" {
+		put("image_os_distro", s.image.distro)
+	}
+	if s.image.card {
+		put("image_hw_vif_model", "e1000")
+	}
+	if s.i%20 == 5 { // an image that asks for two NUMA nodes and CPUs of its own
+		put("image_hw_numa_nodes", "2")
+		put("image_hw_cpu_policy", "dedicated")
+	}
 	for i := range m.rand.IntN(3) {
-		m.put("nova.instance_metadata", s.made, m.touched(s.made), s.goneAt, m.next("nova.instance_metadata"), m.maybe(fmt.Sprintf("key%d", i), 500), m.maybe(m.text("value", 6), 50), s.uuid, s.gone())
+		m.put("nova.instance_metadata", s.made, m.touched(s.made), s.goneAt, m.next("nova.instance_metadata"), m.maybe(fmt.Sprintf("key%d", i), 50), m.maybe(m.text("value", 6), 10), s.uuid, s.gone())
 	}
 	if m.one(25) && !s.deleted { // a value that was there before
 		at, n := m.gone(s.made, s.id)

@@ -11,7 +11,13 @@ import (
 const cephCluster = "b1d7b9f0-0000-4000-8000-00000000ce00"
 
 func (m *maker) image() {
-	img := image{id: m.uuid(), windows: m.one(4), size: 20 + m.rand.IntN(3)*10}
+	img, n := image{id: m.uuid(), windows: m.one(4), size: 20 + m.rand.IntN(3)*10}, len(m.images)
+	if n < 4 { // one of each kind of Windows, for small platforms
+		img.windows = n > 0
+	}
+	if img.windows {
+		img.distro, img.card = []string{"win2k12", "win2k16", "win2k8", ""}[n%4], n%3 == 0
+	}
 	project, user := m.owner()
 	now := m.when()
 	var at any
@@ -28,10 +34,13 @@ func (m *maker) image() {
 	m.put("glance.image_locations", m.next("glance.image_locations"), img.id, fmt.Sprintf("rbd://%s/images/%s/snap", cephCluster, img.id), now, nil, at, deleted, "{}", status)
 	properties := map[string]string{"hw_disk_bus": "virtio", "owner_id": own, "user_id": m.p.Users[user], "description": m.text("", 3)}
 	if img.windows {
-		properties["os_type"], properties["os_distro"] = "windows", "win2k12"
-		if m.one(3) {
-			properties["hw_vif_model"] = "e1000"
-		}
+		properties["os_type"] = "windows"
+	}
+	if img.distro != "" {
+		properties["os_distro"] = img.distro
+	}
+	if img.card {
+		properties["hw_vif_model"] = "e1000"
 	}
 	if m.one(4) {
 		properties["image_type"], properties["base_image_ref"] = "snapshot", m.uuid() // of an image that is gone
@@ -57,6 +66,30 @@ func (m *maker) volumeTypes() {
 		m.put("cinder.volume_type_extra_specs", now, nil, false, m.next("cinder.volume_type_extra_specs"), id, "volume_backend_name", fmt.Sprintf("rbd-%d", i+1))
 		gone, _ := m.gone(now, 1)
 		m.put("cinder.volume_type_extra_specs", now, gone, true, m.next("cinder.volume_type_extra_specs"), id, "volume_backend_name", "lvm")
+	}
+}
+
+// spareVolumes makes those of no instance: one that waits for another project, one that
+// stands for an image.
+func (m *maker) spareVolumes() {
+	put := func(status string) string {
+		now, id := m.when(), m.uuid()
+		m.put("cinder.volumes", now, nil, nil, false, id, m.p.Users[0], m.p.Projects[0], m.p.Pools[0], 10, m.p.Zones[0], status, "detached", now, now, nil, "spare", nil, nil, m.p.VolumeTypes[0], nil, false, nil, nil, nil, false, nil)
+		return id
+	}
+	now := m.when()
+	m.put("cinder.transfers", now, false, m.uuid(), put("awaiting-transfer"), "to the other one", "12345678", m.hex(), nil)
+	m.put("cinder.image_volume_cache_entries", now, m.next("cinder.image_volume_cache_entries"), m.p.Pools[0], m.images[0].id, put("available"), 10, now)
+	m.put("cinder.driver_initiator_data", now, m.next("cinder.driver_initiator_data"), "iqn.1993-08.org.debian:01:"+m.p.Hosts[0], "driver", "chap", m.hex())
+}
+
+// backups makes a full one of a volume, and one of what has changed since.
+func (m *maker) backups(s *guest, volume string, size int) {
+	var full any
+	for i := range 2 {
+		now, id := m.when(), m.uuid()
+		m.put("cinder.backups", now, m.touched(now), nil, false, id, volume, s.user, s.project, "ctl01", m.p.Zones[0], m.text("nightly", 5), "backups", "available", "cinder.backup.drivers.ceph", size, 1, full, 1-i)
+		full = id
 	}
 }
 
@@ -96,6 +129,9 @@ func (m *maker) volume(s *guest, device string, from *image, size int) string {
 		detached, mode = s.goneAt, nil
 	}
 	m.put("cinder.volume_attachment", s.made, nil, detached, s.deleted, m.uuid(), id, m.maybe(s.host, 2), s.uuid, device, s.made, detached, mode, attached)
+	if s.i%10 == 0 && !deleted {
+		m.backups(s, id, size)
+	}
 	if m.one(15) {
 		m.snapshot(s, id, size, k, deleted)
 	}

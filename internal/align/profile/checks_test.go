@@ -41,6 +41,32 @@ var broken = map[string][]string{
 		`UPDATE {nova_api}.request_specs SET spec = JSON_SET(spec, '$."nova_object.data".numa_topology', JSON_OBJECT('cells', JSON_ARRAY())) WHERE instance_uuid = ` + win,
 		`UPDATE {nova_api}.request_specs SET spec = JSON_SET(spec, '$."nova_object.data".numa_topology', 'x') WHERE instance_uuid = ` + win,
 	},
+	"volumes are at a service": {
+		"UPDATE {cinder}.volumes SET service_uuid = NULL WHERE id = " + disk,
+		"UPDATE {cinder}.volumes SET host = 'new@other#fast' WHERE id = " + disk,
+		"UPDATE {cinder}.services SET uuid = 'of another'",
+		"UPDATE {cinder}.services SET deleted = 1",
+	},
+	"backups have a time, and parents that there are": {
+		"UPDATE {cinder}.backups SET data_timestamp = NULL WHERE deleted = 0",
+		"UPDATE {cinder}.backups SET parent_id = 'gone' WHERE deleted = 0",
+		"UPDATE {cinder}.backups SET deleted = 1 WHERE parent_id IS NULL",
+	},
+	"transfers are of volumes that wait for them": {
+		"UPDATE {cinder}.transfers SET source_project_id = 'x'",
+		"UPDATE {cinder}.volumes SET status = 'available' WHERE status = 'awaiting-transfer'",
+		"UPDATE {cinder}.volumes SET deleted = 1 WHERE status = 'awaiting-transfer'",
+	},
+	"request specs have images with properties": {
+		`UPDATE {nova_api}.request_specs SET spec = JSON_REMOVE(spec, '$."nova_object.data".image') WHERE instance_uuid = ` + db,
+		`UPDATE {nova_api}.request_specs SET spec = JSON_SET(spec, '$."nova_object.data".image."nova_object.data".properties."nova_object.data"', 'x') WHERE instance_uuid = ` + db,
+		"UPDATE {nova_api}.request_specs SET spec = LEFT(spec, 100) WHERE instance_uuid = " + db,
+	},
+	"request specs keep the pinning and the NUMA nodes that images asked for": {
+		`UPDATE {nova_api}.request_specs SET spec = JSON_REMOVE(spec, '$."nova_object.data".image."nova_object.data".properties."nova_object.data".hw_cpu_policy') WHERE instance_uuid = ` + db,
+		`UPDATE {nova_api}.request_specs SET spec = JSON_SET(spec, '$."nova_object.data".image."nova_object.data".properties."nova_object.data".hw_numa_nodes', 1) WHERE instance_uuid = ` + db,
+		"UPDATE {nova}.instance_system_metadata SET value = 'shared' WHERE `key` = 'image_hw_cpu_policy'",
+	},
 	"encrypted volumes are of encrypted types": {
 		"UPDATE {cinder}.encryption SET deleted = 1",
 		"UPDATE {cinder}.encryption SET volume_type_id = 'new-default'",
@@ -66,7 +92,7 @@ var broken = map[string][]string{
 	"hosts of live guests have a mapping":                      {"DELETE FROM {nova_api}.host_mappings WHERE host = 'new02'"},
 	"no live guest is hidden":                                  {"UPDATE {nova}.instances SET hidden = 1 WHERE uuid = " + win, "UPDATE {nova}.instances SET hidden = NULL WHERE uuid = " + win},
 	"volumes count against quotas or not":                      {"UPDATE {cinder}.volumes SET use_quota = NULL LIMIT 1", "UPDATE {cinder}.snapshots SET use_quota = NULL LIMIT 1"},
-	"locations of images are JSON":                             {"UPDATE {glance}.image_locations SET meta_data = '{' WHERE id = 1"},
+	"locations of images are JSON":                             {"UPDATE {glance}.image_locations SET meta_data = '{' WHERE id = 4", "UPDATE {glance}.image_locations SET meta_data = NULL WHERE id = 1", "UPDATE {glance}.image_locations SET meta_data = 'null' WHERE id = 1"},
 	"groups of guests have one policy":                         {"INSERT INTO {nova_api}.instance_group_policy (group_id, policy) VALUES (1, 'affinity')"},
 	"compute services and nodes have uuids":                    {"UPDATE {nova}.services SET uuid = NULL WHERE id = 3", "UPDATE {nova}.compute_nodes SET uuid = NULL WHERE id = 1", "UPDATE {nova}.compute_nodes SET mapped = 0 WHERE id = 1"},
 	"compute services are not older than this release accepts": {"UPDATE {nova}.services SET version = 2 WHERE id = 3", "UPDATE {nova}.services SET version = NULL WHERE id = 3"},

@@ -19,7 +19,7 @@ func TestGeneratedPlatform(t *testing.T) {
 	r := aligntest.MariaDB(t)
 	old := aligntest.Fill(t, r, 7, 100)
 	p := fresh(t, r, "zed_")
-	dir := old.IDs(t, map[string]map[string]string{"project": nil, "user": nil, "availability_zone": nil, "pool": nil, "volume_type": nil})
+	dir := old.IDs(t, map[string]map[string]string{"project": nil, "user": nil, "availability_zone": nil, "pool": nil, "volume_type": nil, "volume_service": nil})
 	sets, err := ids.Load(dir, p.mapping.IDs)
 	if err != nil {
 		t.Fatal(err)
@@ -30,12 +30,23 @@ func TestGeneratedPlatform(t *testing.T) {
 	for _, kind := range sets["volume_type"].Pairs {
 		r.SQL(fmt.Sprintf("INSERT INTO zed_cinder.volume_types (id, name, deleted) VALUES ('%s', '%s', 0)", kind, kind))
 	}
+	for host, service := range sets["volume_service"].Pairs {
+		r.SQL("INSERT INTO zed_cinder.services (host, `binary`, report_count, deleted, uuid) VALUES ('" + host + "', 'cinder-volume', 0, 0, '" + service + "')")
+	}
+	if err := ids.Ask(within(t, time.Minute), p.mapping, sets, p.target, p.to); err != nil {
+		t.Fatal(err)
+	}
 	found, _, err := survey.Plan(within(t, 2*time.Minute), p.mapping, p.source, p.target, p.from.Databases, p.to.Databases, sets)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, e := range found.Errors {
 		t.Errorf("%s %s: %s", e.Table, e.Column, e.Text)
+	}
+	for _, w := range found.Warnings {
+		if strings.Contains(w.Text, "neither reads nor ignores") {
+			t.Errorf("%s %s: %s", w.Table, w.Column, w.Text)
+		}
 	}
 	files := map[string]string{}
 	for kind := range sets {
@@ -47,6 +58,41 @@ func TestGeneratedPlatform(t *testing.T) {
 	for _, c := range p.mapping.Checks {
 		if n := strings.TrimSpace(r.SQL(p.to.Fill(c.Query))); n != "0" {
 			t.Errorf("%s: %s rows break it", c.Name, n)
+		}
+	}
+	p.imagesAreRead(t)
+}
+
+// TestBackEndsWithoutAService: volumes on a back end that the new platform calls otherwise,
+// or has not, are told by the plan unless a file says what they become.
+func TestBackEndsWithoutAService(t *testing.T) {
+	r := start(t)
+	p := fresh(t, r, "zed_")
+	for files, want := range map[string]bool{"": true, "ctl01@ceph,-\n": false, "ctl01@ceph,service-of-ceph\n": false} {
+		sets := map[string]ids.Set{}
+		if files != "" {
+			dir := t.TempDir()
+			if err := os.WriteFile(filepath.Join(dir, "volume_service.csv"), []byte(files), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			var err error
+			if sets, err = ids.Load(dir, p.mapping.IDs); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := ids.Ask(within(t, time.Minute), p.mapping, sets, p.target, p.to); err != nil {
+			t.Fatal(err)
+		}
+		found, _, err := survey.Plan(within(t, time.Minute), p.mapping, p.source, p.target, p.from.Databases, p.to.Databases, sets)
+		if err != nil {
+			t.Fatal(err)
+		}
+		told := false
+		for _, e := range found.Errors {
+			told = told || e.Column == "service_uuid" && strings.Contains(e.Text, `IDs of volume_service`) && strings.Contains(e.Text, `"ctl01@ceph"`)
+		}
+		if told != want {
+			t.Errorf("with %q: told %v, want %v: %+v", files, told, want, found.Errors)
 		}
 	}
 }

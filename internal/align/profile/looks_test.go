@@ -6,6 +6,7 @@ const (
 	lost = "'90000000-0000-4000-8000-000000000103'"
 	win  = "'90000000-0000-4000-8000-000000000104'"
 	soft = "'90000000-0000-4000-8000-000000000105'"
+	disk = "'92000000-0000-4000-8000-000000000001'"
 )
 
 // data is the path of what an object holds, in the JSON of Nova's objects.
@@ -79,6 +80,10 @@ var looks = [][2]string{
 		"1\tnew@rbd#fast\tnova\tbank\tbob\tservice-of-ceph\n2\tnew@rbd#fast\tzone-1\tshop\tada\tservice-of-ceph\n3\tnew@rbd#slow\tzone-1\tshop\tada\tservice-of-ceph\n4\tNULL\tzone-1\tshop\tada\tNULL"},
 	{"SELECT volume_type_id FROM {cinder}.snapshots", "new-fast"},
 	{"SELECT project_id, hard_limit FROM {cinder}.quotas", "shop\t50"},
+	{"SELECT RIGHT(id, 1), project_id, user_id, availability_zone, host, service, data_timestamp, RIGHT(parent_id, 1) FROM {cinder}.backups ORDER BY id", "1\tbank\tbob\tnova\tNULL\tcinder.backup.drivers.ceph\t2016-03-01 10:00:00\tNULL\n2\tbank\tbob\tnova\tNULL\tcinder.backup.drivers.ceph\t2016-03-01 10:00:00\t1"},
+	{"SELECT RIGHT(volume_id, 1), source_project_id, accepted, no_snapshots, salt FROM {cinder}.transfers", "3\tshop\t0\t0\tsalt"},
+	{"SELECT host, RIGHT(volume_id, 1), size FROM {cinder}.image_volume_cache_entries", "new@rbd#fast\t2\t1"},
+	{"SELECT initiator, value FROM {cinder}.driver_initiator_data", "iqn.1993-08.org.debian:01:cmp01\tsecret"},
 	{"SELECT host, availability_zone FROM {neutron}.agents ORDER BY id", "new01\tNULL\nctl01\tnova"},
 }
 

@@ -40,7 +40,7 @@ var profiles = []profile{
 }
 
 // sections are the lists of a mapping, each a folder of parts.
-var sections = []string{"ids", "tables", "checks", "advice"}
+var sections = []string{"ids", "tables", "ignore", "checks", "advice"}
 
 // Names of the mappings.
 func Names() []string {

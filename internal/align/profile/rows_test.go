@@ -59,7 +59,7 @@ func fresh(t testing.TB, r *aligntest.Rig, prefix string) *platforms {
 	r.SQL("INSERT INTO " + prefix + "nova_api.cell_mappings (id, uuid, name) VALUES (1, '00000000-0000-0000-0000-000000000000', 'cell0'), (7, '11111111-0000-4000-8000-000000000000', 'cell1')")
 	r.SQL("INSERT INTO " + prefix + "cinder.volume_types (id, name, deleted) VALUES ('new-default', '__DEFAULT__', 0), ('new-fast', 'fast', 0)")
 	r.SQL("INSERT INTO " + prefix + "cinder.encryption (control_location, provider, volume_type_id, encryption_id, deleted) VALUES ('front-end', 'luks', 'new-fast', 'of-fast', 0)")
-	r.SQL("INSERT INTO " + prefix + "cinder.services (host, `binary`, report_count, deleted, uuid) VALUES ('ctl01@ceph', 'cinder-volume', 0, 0, 'service-of-ceph')")
+	r.SQL("INSERT INTO " + prefix + "cinder.services (host, `binary`, report_count, deleted, uuid) VALUES ('new@rbd', 'cinder-volume', 0, 0, 'service-of-ceph')")
 	return between(t, r, prefix)
 }
 
@@ -96,6 +96,7 @@ var kinds = map[string]string{
 	"node":              "cmp01.example,new01.example\ncmp02.example,new02.example\n",
 	"availability_zone": "az-a,zone-1\nnova,nova\n",
 	"pool":              "ctl01@ceph#ssd,new@rbd#fast\nctl01@ceph#hdd,new@rbd#slow\n",
+	"volume_service":    "ctl01@ceph,service-of-ceph\n",
 	"volume_type":       "95000000-0000-4000-8000-000000000001,new-fast\n",
 	"backend":           "rbd://0a0b0c/images,ceph\nfile:///var,-\n",
 }
@@ -163,6 +164,7 @@ func TestReleases(t *testing.T) {
 			plan = p.copied(t, kinds)
 			p.looksRight(t)
 		})
+		t.Run(name+" images", p.imagesAreRead)
 		t.Run(name+" checks", p.checksFind)
 		t.Run(name+" again", func(t *testing.T) { p.uuidsStay(t, plan) })
 		t.Run(name+" advice", p.adviceRuns)
@@ -200,7 +202,7 @@ func (p *platforms) plans(t *testing.T) {
 }
 
 func (p *platforms) looksRight(t *testing.T) {
-	for _, c := range slices.Concat(looks, own[p.prefix]) {
+	for _, c := range slices.Concat(looks, images, own[p.prefix]) {
 		if got := p.SQL(p.to.Fill(c[0])); got != c[1] {
 			t.Errorf("%s\ngot  %q\nwant %q", c[0], got, c[1])
 		}

@@ -73,6 +73,11 @@ INSERT INTO instance_system_metadata (created_at, instance_uuid, `key`, value, d
   SELECT @t, i.uuid, k.k, k.v, IF(i.deleted, i.id, 0) FROM instances i JOIN (SELECT 'image_disk_format' AS k, 'raw' AS v UNION SELECT 'image_container_format', 'bare' UNION SELECT 'image_min_ram', '0'
     UNION SELECT 'image_min_disk', '20' UNION SELECT 'image_hw_disk_bus', 'virtio' UNION SELECT 'pool', 'ssd-1') AS k;
 INSERT INTO instance_system_metadata (created_at, instance_uuid, `key`, value, deleted) VALUES (@t, @win, 'image_os_distro', 'win2k16', 0), (@t, @web, 'old', 'x', 9);
+INSERT INTO instance_system_metadata (created_at, instance_uuid, `key`, value, deleted) VALUES
+  (@t, @db, 'image_hw_numa_nodes', '2', 0), (@t, @db, 'image_hw_cpu_policy', 'dedicated', 0), (@t, @db, 'image_hw_numa_cpus.0', '0-3', 0), (@t, @db, 'image_hw_numa_cpus.1', '4,5', 0), (@t, @db, 'image_hw_numa_mem.0', '8192', 0),
+  (@t, @db, 'image_hw_numa_mem.1', '8192', 0), (@t, @db, 'image_hw_qemu_guest_agent', 'Yes', 0), (@t, @db, 'image_hw_boot_menu', 'maybe', 0), (@t, @db, 'image_hw_mem_page_size', 'large', 0), (@t, @db, 'image_os_type', 'Linux', 0),
+  (@t, @db, 'image_os_command_line', 'say="x\\\\y"', 0), (@t, @db, 'image_hw_architecture', 'x86_64', 0), (@t, @db, 'image_architecture', 'i686', 0), (@t, @db, 'image_vm_mode', 'hvm', 0), (@t, @db, 'image_hw_cpu_cores', '2.5', 0),
+  (@t, @db, 'image_hw_video_model', 'of glass', 0), (@t, @db, 'image_hw_watchdog_action', NULL, 0), (@t, @db, 'image_of_our_own', 'x', 0), (@t, @db, 'image_hw_rng_model', 'virtio', 7), (@t, @db, 'image_owner_id', @bank, 0);
 INSERT INTO instance_metadata (created_at, `key`, value, instance_uuid, deleted) VALUES (@t, 'role', 'web 😀', @web, 0), (@t, 'pool', 'of the user', @web, 0), (@t, 'role', 'old', @web, 1);
 INSERT INTO instance_id_mappings (created_at, deleted_at, id, uuid, deleted) VALUES (@t, NULL, 1001, @web, 0), (@t, @later, 1003, @lost, 1003), (@t, NULL, 1002, @db, NULL);
 INSERT INTO volume_id_mappings (created_at, id, uuid, deleted) VALUES (@t, 2001, @disk, 0);
@@ -112,7 +117,7 @@ USE liberty_cinder;
 INSERT INTO volumes (created_at, deleted, id, user_id, project_id, host, size, availability_zone, status, attach_status, display_name, volume_type_id, bootable, multiattach, migration_status) VALUES
   (@t, 0, @disk, @bob, @bank, 'ctl01@ceph#ssd', 40, 'nova', 'in-use', 'attached', 'root of db-1', '95000000-0000-4000-8000-000000000001', 1, 0, NULL),
   (@t, 0, @spare, @ada, @shop, 'ctl01@ceph#ssd', 1, 'az-a', 'available', 'detached', NULL, NULL, 0, 0, NULL),
-  (@t, 0, '92000000-0000-4000-8000-000000000003', @ada, @shop, 'ctl01@ceph#hdd', 1, 'az-a', 'available', 'detached', 'moving', NULL, 0, 0, CONCAT('target:', @spare)),
+  (@t, 0, '92000000-0000-4000-8000-000000000003', @ada, @shop, 'ctl01@ceph#hdd', 1, 'az-a', 'awaiting-transfer', 'detached', 'moving', NULL, 0, 0, CONCAT('target:', @spare)),
   (@t, 1, '92000000-0000-4000-8000-000000000004', @ada, @shop, NULL, 1, 'az-a', 'deleted', 'detached', 'gone', NULL, 0, 0, NULL);
 INSERT INTO snapshots (created_at, deleted, id, volume_id, user_id, project_id, status, progress, volume_size, display_name, volume_type_id) VALUES (@t, 0, '96000000-0000-4000-8000-000000000001', @disk, @bob, @bank, 'available', '100%', 40, 'before', '95000000-0000-4000-8000-000000000001');
 INSERT INTO volume_metadata (created_at, deleted, volume_id, `key`, value) VALUES (@t, 0, @disk, 'attached_mode', 'rw');
@@ -121,6 +126,12 @@ INSERT INTO snapshot_metadata (created_at, deleted, snapshot_id, `key`, value) V
 INSERT INTO volume_glance_metadata (created_at, deleted, volume_id, `key`, value) VALUES (@t, 0, @disk, 'image_id', @image), (@t, 0, NULL, 'orphan', NULL);
 INSERT INTO volume_attachment (created_at, deleted, id, volume_id, attached_host, instance_uuid, mountpoint, attach_time, attach_mode, attach_status) VALUES (@t, 0, '97000000-0000-4000-8000-000000000001', @disk, NULL, @db, '/dev/vda', @t, 'rw', 'attached');
 INSERT INTO quotas (created_at, deleted, project_id, resource, hard_limit, allocated) VALUES (@t, 0, @shop, 'volumes', 50, 0), (@t, 1, @shop, 'volumes', 10, 0);
+INSERT INTO backups (created_at, deleted, id, volume_id, user_id, project_id, host, availability_zone, display_name, container, status, service, size, object_count, parent_id, num_dependent_backups) VALUES
+  (@t, 0, '99000000-0000-4000-8000-000000000001', @disk, @bob, @bank, 'ctl01', 'nova', 'full', 'backups', 'available', 'cinder.backup.drivers.ceph', 40, 1, NULL, 1),
+  (@t, 0, '99000000-0000-4000-8000-000000000002', @disk, @bob, @bank, 'ctl01', 'nova', 'more', 'backups', 'available', 'cinder.backup.drivers.ceph', 40, 1, '99000000-0000-4000-8000-000000000001', 0);
+INSERT INTO transfers (created_at, deleted, id, volume_id, display_name, salt, crypt_hash) VALUES (@t, 0, '9a000000-0000-4000-8000-000000000001', '92000000-0000-4000-8000-000000000003', 'to bob', 'salt', 'hash'), (@t, 1, '9a000000-0000-4000-8000-000000000002', @spare, 'done', 'x', 'y');
+INSERT INTO image_volume_cache_entries (image_updated_at, host, image_id, volume_id, size, last_used) VALUES (@t, 'ctl01@ceph#ssd', @image, @spare, 1, @later);
+INSERT INTO driver_initiator_data (created_at, initiator, namespace, `key`, value) VALUES (@t, 'iqn.1993-08.org.debian:01:cmp01', 'pure', 'chap', 'secret');
 
 USE liberty_neutron;
 INSERT INTO agents (id, agent_type, `binary`, topic, host, admin_state_up, created_at, started_at, heartbeat_timestamp, configurations, `load`) VALUES
