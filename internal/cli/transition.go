@@ -2,12 +2,10 @@ package cli
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -77,6 +75,7 @@ func (s *dbServers) given(cmd *cobra.Command) error {
 type dbMapping struct {
 	dbServers
 	file, profile, ids string
+	skip               []string
 }
 
 func (m *dbMapping) flags(cmd *cobra.Command) {
@@ -84,6 +83,7 @@ func (m *dbMapping) flags(cmd *cobra.Command) {
 	f.StringVar(&m.file, "mapping", "", "`file` with the mapping")
 	f.StringVar(&m.profile, "profile", "", "`name` of a built-in mapping, instead of a file")
 	f.StringVar(&m.ids, "ids", "", "`directory` with the files of IDs, KIND.csv or\nKIND.yaml")
+	f.StringArrayVar(&m.skip, "skip", nil, "`TABLE` of the target that is left out, as the new\nplatform fills it; may be repeated")
 	m.dbServers.flags(cmd)
 	m.names(cmd)
 }
@@ -91,8 +91,10 @@ func (m *dbMapping) flags(cmd *cobra.Command) {
 // alignment is a mapping with both servers, open.
 type alignment struct {
 	mapping              *align.Mapping
-	text                 []byte // of the mapping
+	text                 []byte   // of the mapping
+	skip                 []string // tables that are left out of it
 	sets                 map[string]ids.Set
+	hash                 string // see copyHash
 	source, target       *server.Server
 	sourceDBs, targetDBs map[string]string // real names by the mapping's, all that it uses
 	targetSide           align.Side
@@ -103,37 +105,46 @@ func (m *dbMapping) open(cmd *cobra.Command, a *app) (*alignment, error) {
 	if err := m.given(cmd); err != nil {
 		return nil, err
 	}
-	x := &alignment{}
+	x := &alignment{skip: m.skip}
 	var err error
 	if x.mapping, x.text, err = m.read(cmd, a); err != nil {
 		return nil, err
 	}
-	kinds := x.mapping.IDs
-	if x.sets, err = ids.Load(m.ids, kinds); err != nil {
+	if x.sets, err = ids.Load(m.ids, x.mapping.IDs); err != nil {
 		return nil, a.faults("read the IDs", err)
 	}
-	from, to := server.Databases(x.mapping)
-	if x.sourceDBs, err = realNames("source-db", m.sourceDB, from); err != nil {
+	if err := x.databases(m); err != nil {
 		return nil, usage(cmd, err)
 	}
-	if x.targetDBs, err = realNames("target-db", m.targetDB, to); err != nil {
-		return nil, usage(cmd, err)
+	if x.hash, err = x.copyHash(); err != nil {
+		return nil, err
 	}
 	if x.source, x.target, err = m.connect(cmd.Context(), a); err != nil {
 		return nil, err
 	}
-	if err := x.ask(cmd.Context()); err != nil {
+	if x.targetSide, err = x.target.Side(cmd.Context(), x.targetDBs); err != nil {
 		return nil, errors.Join(planError(err), x.Close())
 	}
 	return x, nil
 }
 
-// ask reads the target's tables, and the IDs that are asked from them.
-func (x *alignment) ask(ctx context.Context) (err error) {
-	if x.targetSide, err = x.target.Side(ctx, x.targetDBs); err != nil {
+// databases finds out what is on which database of the servers, and leaves tables out.
+func (x *alignment) databases(m *dbMapping) (err error) {
+	from, to := server.Databases(x.mapping)
+	if x.sourceDBs, err = realNames("source-db", m.sourceDB, from); err != nil {
 		return err
 	}
-	return ids.Ask(ctx, x.mapping, x.sets, x.target, x.targetSide)
+	if x.targetDBs, err = realNames("target-db", m.targetDB, to); err != nil || len(m.skip) == 0 {
+		return err
+	}
+	if err := x.mapping.Skip(m.skip); err != nil {
+		return fmt.Errorf("--skip: %w", err)
+	}
+	// Those that only tables need which are left out do not have to be there.
+	from, to = server.Databases(x.mapping)
+	maps.DeleteFunc(x.sourceDBs, func(name, _ string) bool { return !slices.Contains(from, name) })
+	maps.DeleteFunc(x.targetDBs, func(name, _ string) bool { return !slices.Contains(to, name) })
+	return nil
 }
 
 // Close ends the connections.
@@ -236,30 +247,11 @@ func (a *app) dbPassword(ctx context.Context, prompt string) (string, error) {
 		return "", err
 	}
 	line, err := readHidden(ctx, in)
+	if errors.Is(err, io.EOF) {
+		return "", api.Errorf(api.KindInvalid, "no password was typed")
+	}
 	if err != nil {
 		return "", fmt.Errorf("read the password: %w", err)
 	}
 	return line, writeText(a.env.Stderr, "\n")
-}
-
-// hash names what a copy is made by: a journal is gone on with by the same only. Pairs
-// of IDs are left out where more of them can not change what was copied: see grown.
-func (x *alignment) hash() (string, error) {
-	kinds := map[string]any{}
-	for kind, set := range x.sets {
-		switch {
-		case set.From == asked:
-			kinds[kind] = asked
-		case set.Default != nil:
-			kinds[kind] = []any{*set.Default, set.Pairs}
-		default:
-			kinds[kind] = nil
-		}
-	}
-	text, err := json.Marshal([]any{string(x.text), x.sourceDBs, x.targetDBs, kinds})
-	if err != nil {
-		return "", fmt.Errorf("name the mapping: %w", err)
-	}
-	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:]), nil
 }

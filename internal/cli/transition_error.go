@@ -2,40 +2,26 @@ package cli
 
 import (
 	"context"
-	"database/sql/driver"
 	"errors"
-	"io"
-	"net"
 
 	"github.com/go-sql-driver/mysql"
 
 	"holdfast/internal/align/copier"
 	"holdfast/internal/align/ids"
+	"holdfast/internal/align/server"
 	"holdfast/internal/api"
 )
 
 // This file says of which kind errors of package align are: the exit code depends on it.
-
-// serverAway reports whether an error is of a server that can not be reached, or was lost.
-func serverAway(err error) bool {
-	var op *net.OpError
-	var dns *net.DNSError
-	for _, e := range []error{context.DeadlineExceeded, driver.ErrBadConn, mysql.ErrInvalidConn, io.EOF, io.ErrUnexpectedEOF} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return errors.As(err, &op) || errors.As(err, &dns)
-}
 
 // commonKind is the kind of errors that mean the same everywhere; "" for all others.
 func commonKind(err error) api.Kind {
 	switch {
 	case errors.Is(err, context.Canceled):
 		return api.KindCanceled
-	case errors.Is(err, copier.ErrBusy), errors.Is(err, copier.ErrOther), errors.Is(err, ids.ErrOwner):
+	case errors.Is(err, copier.ErrBusy), errors.Is(err, copier.ErrOther), errors.Is(err, ids.ErrOwner), errors.Is(err, server.ErrOther):
 		return api.KindRefused
-	case serverAway(err):
+	case server.Passing(err):
 		return api.KindUnavailable
 	}
 	return ""
@@ -73,3 +59,10 @@ func planError(err error) error {
 
 // runError is one of the work that writes.
 func runError(err error) error { return kinded(err, api.KindFailed) }
+
+// denied reports a server that says that an account may not read a database (1044) or a
+// table (1142).
+func denied(err error) bool {
+	var e *mysql.MySQLError
+	return errors.As(err, &e) && (e.Number == 1044 || e.Number == 1142)
+}

@@ -49,7 +49,7 @@ func TestTransitionDBBadInput(t *testing.T) {
 		"a value without an ID":    {with("--ids", "few"), 2, []string{"shop.items owner: 1 values have no line among the IDs of owner", "bob"}},
 		"IDs that must be given":   {with("--ids", ""), 2, []string{"there are no IDs of owner: want a file owner.csv or owner.yaml"}},
 		"IDs given twice":          {with("--ids", "twice"), 2, []string{"owner.csv", "ann"}},
-		"a directory of no IDs":    {with("--ids", "none"), 2, []string{"none"}},
+		"a directory of no IDs":    {with("--ids", "none"), 2, []string{"read the IDs: want a directory with files of IDs: open none: no such file"}},
 		"a column that is lost":    {with("--mapping", "lost.yaml"), 2, []string{"column note of table shop.items of the source goes nowhere"}},
 		"a column that is not":     {with("--mapping", "gone.yaml"), 2, []string{"shop.items title: nome: there is no such column"}},
 		"a DSN that is none":       {with("--source", "tcp(secret-word"), 2, []string{"source"}},
@@ -133,7 +133,8 @@ func TestTransitionDBAsksForPassword(t *testing.T) {
 
 func TestTicker(t *testing.T) {
 	var b strings.Builder
-	k := &ticker{w: &b, term: true}
+	k := newTicker(&b)
+	k.term = true
 	k.show("a long line")
 	k.show("short\x1b[31m")
 	k.say("it stays")
@@ -146,7 +147,7 @@ func TestTicker(t *testing.T) {
 		t.Errorf("a terminal got\n%q\nwant\n%q", b.String(), want)
 	}
 	b.Reset()
-	k = &ticker{w: &b}
+	k = newTicker(&b)
 	k.show("first")
 	k.show("too soon")
 	k.last = k.last.Add(-newsEvery)

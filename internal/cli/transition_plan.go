@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/align"
+	"holdfast/internal/align/copier"
 	"holdfast/internal/align/survey"
 	"holdfast/internal/api"
 )
@@ -23,8 +25,9 @@ the number of rows, and all that stands in the way at once: columns that go
 nowhere or get no value, values without an ID, what does not fit, keys that
 collide, rows without what they refer to, tables that are not empty.
 
-Exit codes: 0 nothing stands in the way, 2 something does or bad input, 4 a
-server is not reachable.`,
+Exit codes: 0 nothing stands in the way, 2 something does or bad input, 3
+refused, because the IDs of a copy that has begun are others now, 4 a server is
+not reachable.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			js, err := a.asJSON(cmd)
@@ -36,7 +39,7 @@ server is not reachable.`,
 				return err
 			}
 			defer func() { err = errors.Join(err, x.Close()) }()
-			r, _, err := survey.Plan(cmd.Context(), x.mapping, x.source, x.target, x.sourceDBs, x.targetDBs, x.sets)
+			r, err := x.look(cmd.Context())
 			if err != nil {
 				return planError(err)
 			}
@@ -45,6 +48,27 @@ server is not reachable.`,
 	}
 	m.flags(cmd)
 	return cmd
+}
+
+// look makes a plan, of a copy that has begun with the IDs that it began with.
+func (x *alignment) look(ctx context.Context) (*survey.Result, error) {
+	j, err := copier.ReadJournal(ctx, x.target.DB)
+	if err != nil && !denied(err) { // a right that is missing is told by the plan
+		return nil, err
+	}
+	if j != nil && j.Mapping != x.hash {
+		j = nil // run refuses it; the tables are not empty
+	}
+	var notes []survey.Finding
+	if err := x.complete(ctx, j, func(n string) { notes = append(notes, survey.Finding{Finding: align.Finding{Text: n}}) }); err != nil {
+		return nil, err
+	}
+	r, _, err := survey.Plan(ctx, x.mapping, x.source, x.target, x.sourceDBs, x.targetDBs, x.sets)
+	if err != nil {
+		return nil, err
+	}
+	r.Warnings = append(r.Warnings, notes...)
+	return r, nil
 }
 
 // showSurvey writes a plan; one with errors is bad input. Of the advice, what is to be

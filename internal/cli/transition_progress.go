@@ -1,7 +1,12 @@
 package cli
 
 import (
+	"context"
+	"fmt"
 	"io"
+	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -20,9 +25,13 @@ type ticker struct {
 	last  time.Time // when a line was written
 	shown int       // columns of the line that is to be written over
 	err   error     // of the first write that failed; the work goes on
+
+	events map[string]int // how often each kind of event has come, see news
 }
 
-func newTicker(w io.Writer) *ticker { return &ticker{w: w, term: isTerminal(w)} }
+func newTicker(w io.Writer) *ticker {
+	return &ticker{w: w, term: isTerminal(w), events: map[string]int{}}
+}
 
 // show shows a line of progress.
 func (t *ticker) show(text string) {
@@ -50,11 +59,35 @@ func (t *ticker) say(text string) {
 	t.write(text + "\n")
 }
 
-// end removes the line of progress, and tells whether all could be written.
+// eventsShown is how many events of a kind are shown each by a line: more help nobody.
+const eventsShown = 20
+
+// event writes a line for an event of a kind, unless there were many of it.
+func (t *ticker) event(kind, text string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.events[kind]++; t.events[kind] > eventsShown {
+		return
+	}
+	t.wipe()
+	t.write(text + "\n")
+	if t.events[kind] == eventsShown {
+		t.write("  " + kind + ": more of this is counted, and told at the end\n")
+	}
+}
+
+// end removes the line of progress, tells how many events were not shown, and whether all
+// could be written.
 func (t *ticker) end() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.wipe()
+	for _, kind := range slices.Sorted(maps.Keys(t.events)) {
+		if more := t.events[kind] - eventsShown; more > 0 {
+			t.write(fmt.Sprintf("%s: %s more times\n", kind, thousands(int64(more))))
+		}
+	}
+	clear(t.events)
 	return t.err
 }
 
@@ -70,3 +103,40 @@ func (t *ticker) write(s string) {
 		t.err = err
 	}
 }
+
+// news is a log whose warnings are shown to people, a line each. What is told of an error
+// stands last.
+type news struct {
+	to   *ticker
+	with []slog.Attr
+}
+
+// Enabled wants warnings: the rest is for who looks into this program.
+func (news) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelWarn }
+
+// Handle shows an event.
+func (n news) Handle(_ context.Context, r slog.Record) error {
+	text, why := r.Message, ""
+	add := func(a slog.Attr) bool {
+		if a.Key == "error" {
+			why = ": " + a.Value.String()
+		} else {
+			text += ", " + a.Key + " " + a.Value.String()
+		}
+		return true
+	}
+	for _, a := range n.with {
+		add(a)
+	}
+	r.Attrs(add)
+	n.to.event(clean(r.Message), clean(text+why))
+	return nil
+}
+
+// WithAttrs implements slog.Handler.
+func (n news) WithAttrs(more []slog.Attr) slog.Handler {
+	return news{n.to, slices.Concat(n.with, more)}
+}
+
+// WithGroup implements slog.Handler. The names of groups tell people nothing.
+func (n news) WithGroup(string) slog.Handler { return n }

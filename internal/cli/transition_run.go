@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
 	"slices"
@@ -140,11 +141,7 @@ type ran struct {
 
 // all does a run from its plan to its end.
 func (w *running) all(ctx context.Context, js bool) error {
-	hash, err := w.hash()
-	if err != nil {
-		return err
-	}
-	j, err := w.begun(ctx, hash, w.shows.say)
+	j, err := w.begun(ctx, w.shows.say)
 	if err != nil {
 		return w.failed(err)
 	}
@@ -167,12 +164,15 @@ func (w *running) all(ctx context.Context, js bool) error {
 		return w.app.showSurvey(found, w.mapping.Advice, js)
 	}
 	if w.follow {
-		if err := follow.Ready(ctx, w.source, plan); err != nil {
+		switch err := follow.Ready(ctx, w.source, plan); {
+		case commonKind(err) != "":
+			return planError(err)
+		case err != nil:
 			return w.app.faults("follow", err)
 		}
 	}
 	out := ran{Advice: append([]string{}, w.mapping.Advice...)}
-	if err := w.work(ctx, hash, &out); err != nil {
+	if err := w.work(ctx, &out); err != nil {
 		return err
 	}
 	if js {
@@ -181,13 +181,20 @@ func (w *running) all(ctx context.Context, js bool) error {
 	return writeText(w.app.env.Stdout, w.text(&out, painterFor(w.app.env.Stdout)))
 }
 
-// begun reads the journal; one that this run can not go on with is an error.
-func (w *running) begun(ctx context.Context, hash string, warn func(string)) (*copier.Journal, error) {
-	j, err := w.journal(ctx, hash, warn)
-	if err == nil && j != nil && w.follow && j.State == copier.Done {
-		err = j.CutOver()
+// begun reads the journal, and completes the IDs; a copy that this run can not go on with
+// is an error.
+func (w *running) begun(ctx context.Context, warn func(string)) (*copier.Journal, error) {
+	j, err := w.journal(ctx)
+	switch {
+	case err != nil:
+		return nil, err
+	case j != nil && j.Source != w.source.Name():
+		// Before anything is staged there.
+		return nil, api.Errorf(api.KindRefused, "the target has the journal of a copy that began at %s from %s: this source is %s", j.Begun.Format(time.RFC3339), clean(j.Source), w.source.Name()).With(remedyOther)
+	case j != nil && w.follow && j.State == copier.Done:
+		return nil, j.CutOver()
 	}
-	return j, err
+	return j, w.complete(ctx, j, warn)
 }
 
 // failed ends the line of progress, and says of which kind an error is.
@@ -199,18 +206,18 @@ func (w *running) failed(err error) error {
 }
 
 // work writes: the IDs, the rows, what is changed meanwhile.
-func (w *running) work(ctx context.Context, hash string, out *ran) error {
+func (w *running) work(ctx context.Context, out *ran) error {
 	// To the end: other copies of this source would look their IDs up in the same tables.
 	ctx, free, err := copier.Lock(ctx, w.source)
 	if err != nil {
 		return w.failed(err)
 	}
 	defer free()
-	if err := w.prepare(ctx, hash); err != nil {
+	if err := w.prepare(ctx); err != nil {
 		return w.failed(err)
 	}
-	res, err := copier.Run(ctx, w.plan, hash, w.source, w.target, copier.Options{
-		Parallel: w.parallel, Follows: w.follow, Throttle: w.throttle, Progress: func(p copier.Progress) { w.shows.show(copyLine(p)) },
+	res, err := copier.Run(ctx, w.plan, w.hash, w.source, w.target, copier.Options{
+		Parallel: w.parallel, Follows: w.follow, Throttle: w.throttle, Progress: func(p copier.Progress) { w.shows.show(copyLine(p)) }, Log: slog.New(news{to: w.shows}),
 	})
 	if err != nil {
 		return w.failed(err)
@@ -226,13 +233,13 @@ func (w *running) work(ctx context.Context, hash string, out *ran) error {
 
 // prepare puts the IDs on the source while no other run can, and looks once more whether
 // one has begun meanwhile.
-func (w *running) prepare(ctx context.Context, hash string) error {
+func (w *running) prepare(ctx context.Context) error {
 	ctx, unlock, err := copier.Lock(ctx, w.target)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if _, err := w.begun(ctx, hash, func(string) {}); err != nil { // it was said
+	if _, err := w.begun(ctx, func(string) {}); err != nil { // it was said
 		return err
 	}
 	return w.stage(ctx)
@@ -260,7 +267,7 @@ func (w *running) carry(ctx context.Context) (*follow.Result, error) {
 		w.heed(ctx, signals, done, stop, abort)
 	}()
 	res, err := follow.Run(work, w.mapping, w.plan, w.source, w.target, w.sourceDBs, follow.Options{
-		Quiet: w.quiet, Stop: stop, Progress: func(p follow.Progress) { w.shows.show(followLine(p)) },
+		Quiet: w.quiet, Stop: stop, Throttle: w.throttle, Progress: func(p follow.Progress) { w.shows.show(followLine(p)) }, Log: slog.New(news{to: w.shows}),
 	})
 	close(done)
 	<-ended

@@ -53,6 +53,16 @@ because a run is under way or has not ended, 4 a server is not reachable.`,
 
 func (a *app) verify(ctx context.Context, x *alignment, parallel int, js bool) error {
 	shows := newTicker(a.env.Stderr)
+	j, err := x.journal(ctx)
+	if err == nil {
+		err = x.complete(ctx, j, shows.say)
+	}
+	if err != nil {
+		return runError(err)
+	}
+	if j == nil {
+		shows.say("the target has no journal of a copy: its rows are compared as they are")
+	}
 	plan, err := x.bare(ctx)
 	if err != nil {
 		return planError(err)
@@ -66,7 +76,7 @@ func (a *app) verify(ctx context.Context, x *alignment, parallel int, js bool) e
 		return runError(err)
 	}
 	defer unlock()
-	if err := x.copied(ctx, shows.say); err != nil {
+	if err := x.copied(ctx); err != nil {
 		return runError(err)
 	}
 	r, err := verify.Run(ctx, x.mapping, plan, x.source, x.target, x.targetSide, verify.Options{
@@ -120,12 +130,11 @@ func faultsOf(list []align.Finding) error {
 }
 
 // copied looks whether there is a whole copy to be compared, and stages the IDs.
-func (x *alignment) copied(ctx context.Context, warn func(string)) error {
-	hash, err := x.hash()
-	if err != nil {
-		return err
+func (x *alignment) copied(ctx context.Context) error {
+	j, err := x.journal(ctx)
+	if err == nil {
+		err = x.complete(ctx, j, func(string) {}) // it was said
 	}
-	j, err := x.journal(ctx, hash, warn)
 	if err != nil {
 		return err
 	}
