@@ -1,9 +1,9 @@
 #!/usr/bin/python3
 """Reads what is in Nova's databases by Nova's own objects, and tells it as JSON.
 
-nova_reads.py NOVA.CONF
+nova_reads.py NOVA.CONF [UUID...]
 
-"faults" has what can not be read, or is wrong although Nova reads it; the program's end is
+Of guests it reads all, or those that are named. "faults" has what can not be read, or is wrong although Nova reads it; the program's end is
 1 when there are any. Which database a guest is read from is told by its cell.
 """
 import json
@@ -47,7 +47,7 @@ class Reader:
             self.wrong(where, "%s: %.300s" % (type(e).__name__, e))
             return None
 
-    def everything(self):
+    def everything(self, only):
         self.flavors = {f.flavorid: f for f in self.read("flavors", lambda: objects.FlavorList.get_all(self.admin)) or []}
         self.hosts = {h.host for h in self.read("host mappings", lambda: objects.HostMappingList.get_all(self.admin)) or []}
         aggregates = self.read("aggregates", lambda: objects.AggregateList.get_all(self.admin)) or []
@@ -63,7 +63,7 @@ class Reader:
         for s in services:
             self.service(s)
         return {
-            "servers": {m.instance_uuid: self.server(m) for m in mappings},
+            "servers": {m.instance_uuid: self.server(m) for m in mappings if not only or m.instance_uuid in only},
             "flavors": {f.flavorid: {"id": f.id, "name": f.name, "extra_specs": f.extra_specs, "projects": f.projects} for f in self.flavors.values()},
             "aggregates": {a.name: {"uuid": a.uuid, "hosts": a.hosts, "metadata": a.metadata} for a in aggregates},
             "hosts": sorted(self.hosts),
@@ -164,7 +164,7 @@ def main():
     config.parse_args(["nova_reads", "--config-file", sys.argv[1]])
     objects.register_all()
     reader = Reader()
-    out = reader.everything()
+    out = reader.everything(sys.argv[2:])
     json.dump(out, sys.stdout, default=str)
     sys.exit(1 if reader.faults else 0)
 
