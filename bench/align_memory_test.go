@@ -70,7 +70,7 @@ func TestAlignMemory(t *testing.T) {
 		points = append(points, p)
 		told = append(told, fmt.Sprintf("%d rows %.1f MB (%.1f s)", p.rows, p.peak, p.seconds))
 	}
-	result(t, "most memory of a process that copies a table from server to server, resident: %s (aim: the same for all, below %d MB); load %s", strings.Join(told, ", "), memoryAim, loadNow())
+	result(t, "most memory of a process that copies a table from server to server, resident: %s (aim: the same for all, below %d MB; drawn in align-memory.svg); load %s", strings.Join(told, ", "), memoryAim, loadNow())
 	if err := os.WriteFile("align-memory.svg", []byte(memoryPlot(points)), 0o644); err != nil {
 		t.Fatal(err)
 	}

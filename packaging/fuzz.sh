@@ -2,6 +2,10 @@
 # Runs every fuzz target of the tree for the time given (default 30s).
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# A fuzzing process may be killed when its time is over, and leaves its server's files.
+TMPDIR=$(mktemp -d)
+export TMPDIR
+trap 'rm -rf "$TMPDIR"' EXIT
 for pkg in $(go list ./...); do
   for target in $(go test -list '^Fuzz' "$pkg" | grep '^Fuzz' || true); do
     echo "== $pkg $target"
