@@ -31,7 +31,7 @@ func TestAlignmentUnderFollow(t *testing.T) {
 	// So many that a copy takes some seconds.
 	old.SQL("USE liberty_nova; SET sql_log_bin = 0; INSERT INTO instance_faults (created_at, instance_uuid, code, message, details, host, deleted) " +
 		"SELECT '2016-03-01', '" + guestWeb + "', 500, CONCAT('fault ', seq), REPEAT('x', 300), 'cmp01', 0 FROM seq_1_to_" + fmt.Sprint(manyFaults))
-	f := &followed{cloud: cloud, writer: work(t, old), end: time.Now().Add(time.Minute)}
+	f := &followed{cloud: cloud, writer: work(t, old), end: time.Now().Add(4 * time.Minute)}
 	f.args = append([]string{"../bin/holdfast", "transition", "db", "run", "--follow", "--parallel", "1"}, cloud.args(t, old)...)
 	f.killedInTheCopy(t)
 	f.killedWhileFollowing(t)
@@ -41,7 +41,7 @@ func TestAlignmentUnderFollow(t *testing.T) {
 }
 
 // manyFaults is how many rows take some seconds to copy.
-const manyFaults = 200_000
+const manyFaults = 400_000
 
 // followed is the alignment of an old platform that works on.
 type followed struct {
@@ -55,7 +55,7 @@ type followed struct {
 func (f *followed) patient(t *testing.T) {
 	t.Helper()
 	if time.Now().After(f.end) {
-		t.Fatal("this takes longer than a minute")
+		t.Fatal("this takes longer than four minutes")
 	}
 	time.Sleep(20 * time.Millisecond)
 }

@@ -338,21 +338,35 @@ func alike(a, b column.Column) bool {
 }
 
 func (x *planner) collide(p *Planned, k Unique, m Merged) string {
-	var values, names, there []string
+	return twice(k, x.keyed(p, k, m))
+}
+
+// keyed is the statement for the values of a key, as columns c1, c2 ....
+func (x *planner) keyed(p *Planned, k Unique, m Merged) string {
+	var values []string
 	for i, c := range k.Columns {
 		to, _ := x.to.column(c)
 		v, kind, _ := x.gets(c)
-		as := fmt.Sprintf("c%d", i+1)
 		if kind != "" {
 			v = old(v, kind, folds(&to), m)
 		} else {
 			v = beginning(x.compared(v, &to), k.length(i), &to)
 		}
-		values, names, there = append(values, v+" AS "+as), append(names, as), append(there, as+" IS NOT NULL")
+		values = append(values, fmt.Sprintf("%s AS c%d", v, i+1))
+	}
+	return "SELECT " + strings.Join(values, ", ") + p.unstaged()
+}
+
+// twice lists the values of a key that a statement of keyed gives more than once.
+func twice(k Unique, keyed string) string {
+	var names, there []string
+	for i := range k.Columns {
+		as := fmt.Sprintf("c%d", i+1)
+		names, there = append(names, as), append(there, as+" IS NOT NULL")
 	}
 	n := strings.Join(names, ", ")
-	return fmt.Sprintf("SELECT %s, COUNT(*) FROM (SELECT %s%s) AS r WHERE %s GROUP BY %s HAVING COUNT(*) > 1 ORDER BY %s LIMIT %d",
-		n, strings.Join(values, ", "), p.unstaged(), strings.Join(there, " AND "), n, n, listed)
+	return fmt.Sprintf("SELECT %s, COUNT(*) FROM (%s) AS r WHERE %s GROUP BY %s HAVING COUNT(*) > 1 ORDER BY %s LIMIT %d",
+		n, keyed, strings.Join(there, " AND "), n, n, listed)
 }
 
 // beginning writes the first letters of a value of a column, or bytes; length 0: all.
@@ -371,13 +385,13 @@ func (p *Plan) orphans(m *Mapping) {
 	for i := range p.Tables {
 		t := &p.Tables[i]
 		for _, ref := range t.planner.to.Refs {
-			k := slices.IndexFunc(p.Tables, func(x Planned) bool { return x.Target == ref.Table })
+			parts := p.parts(ref.Table)
 			var o Orphan
 			var ok bool
-			if k < 0 {
+			if len(parts) == 0 {
 				o, ok = t.outside(ref)
-			} else {
-				o, ok = t.withoutParent(ref, &p.Tables[k])
+			} else if o, ok = t.withoutParent(ref, parts[0]); len(parts) > 1 {
+				o.Unknown = cmp.Or(o.Unknown, "they come of several parts: verify tells")
 			}
 			if o.Skipped = m.skips(ref.Table); ok {
 				t.Orphans = append(t.Orphans, o)

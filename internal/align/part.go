@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"holdfast/internal/align/column"
 	"holdfast/internal/align/sqlexpr"
@@ -14,6 +15,9 @@ import (
 
 // maxShift leaves room above it in a BIGINT.
 const maxShift = 1 << 62
+
+// maxPart is how long the name of a part may be: with its table's it is a key of the journal.
+const maxPart = 21
 
 // name tells parts of a table apart: DATABASE.TABLE, or DATABASE.TABLE#PART.
 func (t *Table) name() string {
@@ -33,8 +37,8 @@ func (r *reader) parts() {
 			}
 			continue
 		}
-		if !word.MatchString(t.Part) {
-			r.fault(at+".part", t.Part, "want a word of small letters, digits and _")
+		if !word.MatchString(t.Part) || len(t.Part) > maxPart {
+			r.fault(at+".part", t.Part, fmt.Sprintf("want a word of small letters, digits and _, of at most %d", maxPart))
 		}
 		if t.Shift < 1 || t.Shift > maxShift {
 			r.fault(at+".shift", fmt.Sprint(t.Shift), fmt.Sprintf("want a number from 1 to %d, larger than all keys below it", int64(maxShift)))
@@ -146,4 +150,70 @@ func (p *Planned) here() []string {
 		out = append(out, k)
 	}
 	return out
+}
+
+// parts are the tables of the plan whose rows come into one table of the target.
+func (p *Plan) parts(table string) (out []*Planned) {
+	for i := range p.Tables {
+		if p.Tables[i].Table == table {
+			out = append(out, &p.Tables[i])
+		}
+	}
+	return out
+}
+
+// amongParts looks at the unique keys of tables of several parts: what no part has twice, two
+// of them may have. The primary key is told apart by numbers.
+func (p *Plan) amongParts() {
+	for i := range p.Tables {
+		first := &p.Tables[i]
+		parts := p.parts(first.Table)
+		if len(parts) == 1 || parts[0] != first {
+			continue
+		}
+		for _, k := range first.planner.to.Unique {
+			all, unknown := among(parts, k)
+			switch {
+			case unknown != "":
+				p.Warnings = append(p.Warnings, Finding{Table: first.Target, Text: fmt.Sprintf("unique key %s (%s) is not looked at among the parts of the table: %s", k.Name, strings.Join(k.parts(), ", "), unknown)})
+			case len(all) > 1:
+				for _, x := range all { // it is looked at here
+					x.Collisions = slices.DeleteFunc(x.Collisions, func(c Collision) bool { return c.Index == k.Name })
+				}
+				first.Collisions = append(first.Collisions, Collision{Index: k.Name, Columns: k.parts(), Rough: first.planner.rough(k.Columns), list: func(m Merged) string {
+					var selects []string
+					for _, x := range all {
+						selects = append(selects, x.planner.keyed(x, k, m))
+					}
+					return twice(k, strings.Join(selects, " UNION ALL "))
+				}})
+			}
+		}
+	}
+}
+
+// among are the parts that give all columns of a key a value, and why it is not known.
+func among(parts []*Planned, k Unique) (out []*Planned, unknown string) {
+	kinds := map[string]string{}
+	for _, p := range parts {
+		filled := true
+		for i, c := range k.Columns {
+			sql, kind, why := p.planner.gets(c)
+			was, other := kinds[c]
+			switch {
+			case why != "":
+				return nil, why
+			case sql == "":
+				filled = false // NULL, or a number that the server counts
+			case kind != "" && k.length(i) > 0, other && was != kind:
+				return nil, "the values of " + c + " are looked up"
+			default:
+				kinds[c] = kind
+			}
+		}
+		if filled {
+			out = append(out, p)
+		}
+	}
+	return out, ""
 }

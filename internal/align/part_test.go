@@ -92,7 +92,7 @@ func TestPartsThatCanNotBe(t *testing.T) {
 		{"shift: 1000\n", "shift: -5\n", `tables[1].shift: value "-5": want a number from 1`},
 		{"shift: 5000", "shift: 1000", `tables[2].shift: value "1000": is that of another part of nova.meta`},
 		{"part: linux", "part: windows", `tables[2].target: value "nova.meta#windows": is given twice`},
-		{"part: linux", "part: Li", `tables[2].part: value "Li": want a word`},
+		{"part: linux", "part: Li", `tables[2].part: value "Li": want a word of small letters, digits and _, of at most 21`},
 		{"part: windows\n  ", "", `tables[1].target: value "nova.meta": is given twice`},
 		{"- target: nova.meta\n  from: nova.meta", "- target: nova.other\n  from: nova.meta", `tables[1].part: value "windows": want a table nova.meta without part, too`},
 	} {
@@ -118,5 +118,39 @@ func TestPartsThatCanNotBe(t *testing.T) {
 	source.Tables["nova.instances"].Key = []string{"id", "uuid"}
 	if p := MakePlan(parse(t, partsMapping), source, target, nil); !strings.Contains(fmt.Sprint(p.Errors), "want a primary key of one column on both sides") {
 		t.Errorf("%+v", p.Errors)
+	}
+}
+
+// TestKeysAmongParts: what no part has twice, two of them may have.
+func TestKeysAmongParts(t *testing.T) {
+	source, target := partSides(t)
+	target.Tables["nova.meta"].Unique = []Unique{{Name: "one", Columns: []string{"uuid"}}}
+	source.Tables["nova.meta"].Unique = []Unique{{Name: "here", Columns: []string{"uuid"}}}
+	p := MakePlan(parse(t, partsMapping), source, target, nil)
+	c := p.Tables[0].Collisions
+	own := func(c Collision) bool { return c.Index == "one" }
+	if len(c) != 1 || c[0].Index != "one" || slices.ContainsFunc(p.Tables[1].Collisions, own) || slices.ContainsFunc(p.Tables[2].Collisions, own) {
+		t.Fatalf("%+v, %+v", c, p.Tables[1].Collisions)
+	}
+	got := c[0].List(nil)
+	if strings.Count(got, " UNION ALL ") != 2 || !strings.Contains(got, "`meta`") || !strings.Contains(got, "= 'windows'") || !strings.Contains(got, "= 'linux'") || !strings.HasSuffix(got, "GROUP BY c1 HAVING COUNT(*) > 1 ORDER BY c1 LIMIT 20") {
+		t.Error(got)
+	}
+	// One that is looked up, the other not.
+	m := parse(t, strings.Replace(strings.Replace(partsMapping, "tables:", "ids: [{kind: id}]\ntables:", 1), "where: os = 'linux'\n  columns:\n  - copy: [uuid]", "where: os = 'linux'\n  columns:\n  - {to: uuid, value: uuid, map: id}", 1))
+	p = MakePlan(m, source, target, map[string]IDs{"id": {Given: true}})
+	if !strings.Contains(fmt.Sprint(p.Warnings), "unique key one (uuid) is not looked at among the parts of the table: the values of uuid are looked up") {
+		t.Errorf("%+v", p.Warnings)
+	}
+}
+
+// TestParentsOfSeveralParts: which of them a row refers to, the target tells.
+func TestParentsOfSeveralParts(t *testing.T) {
+	source, target := partSides(t)
+	source.Tables["nova.child"] = &Schema{Key: []string{"id"}, Columns: []column.Column{typed(t, "id", "int(11)", automatic), typed(t, "meta", "int(11)", nil)}}
+	target.Tables["nova.child"] = &Schema{Key: []string{"id"}, Columns: source.Tables["nova.child"].Columns, Refs: []Ref{{Name: "r", Columns: []string{"meta"}, Table: "nova.meta", To: []string{"id"}}}}
+	p := MakePlan(parse(t, partsMapping+"- target: nova.child\n  from: nova.child\n  columns:\n  - copy: [id, meta]\n"), source, target, nil)
+	if o := p.Tables[3].Orphans; len(p.Errors) > 0 || len(o) != 1 || o[0].Unknown != "they come of several parts: verify tells" {
+		t.Errorf("%+v, %+v", p.Errors, o)
 	}
 }

@@ -188,6 +188,7 @@ func MakePlan(m *Mapping, source, target Side, ids map[string]IDs) Plan {
 		used[t.From] = map[string]bool{"": true}
 	}
 	p.nowhere(tables, source, used)
+	p.amongParts()
 	p.orphans(m)
 	p.afterSkipped(m, target)
 	return p

@@ -114,7 +114,11 @@ func (k *knownIDs) use(kind, old string) {
 // fit looks whether the new values are values of the target's column.
 func (s *surveyor) fit(l *look, x align.Lookup, k *kind) {
 	columns := s.to.Tables[l.t.Table].Columns
-	to := columns[slices.IndexFunc(columns, func(c column.Column) bool { return c.Name == x.Column })]
+	i := slices.IndexFunc(columns, func(c column.Column) bool { return c.Name == x.Column })
+	if i < 0 {
+		return // told by the plan
+	}
+	to := columns[i]
 	news := slices.Sorted(maps.Values(k.Pairs))
 	if k.Default != nil {
 		news = append(news, *k.Default)

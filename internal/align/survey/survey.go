@@ -356,7 +356,7 @@ func (s *surveyor) orphan(ctx context.Context, l *look, o align.Orphan) error {
 		l.warn(column, "whether rows of %s are there for it is not looked at, since only one of both is looked up (%s): verify tells", o.Parent, o.Kinds)
 		return nil
 	}
-	if i := slices.IndexFunc(s.plan.Tables, func(t align.Planned) bool { return t.Target == o.Parent }); s.plan.Tables[i].Unclear {
+	if i := slices.IndexFunc(s.plan.Tables, func(t align.Planned) bool { return t.Table == o.Parent }); s.plan.Tables[i].Unclear {
 		return nil
 	}
 	rows, err := ask(ctx, l.tx, o.Count(s.ids.merged), 1)

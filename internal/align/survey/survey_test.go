@@ -192,6 +192,41 @@ func compare(t *testing.T, what string, got, want []string) {
 	}
 }
 
+// TestColumnsThatAreNotThere: the name of a column that is looked up is wrong.
+func TestColumnsThatAreNotThere(t *testing.T) {
+	r := aligntest.MariaDB(t)
+	r.SQL(old + made)
+	m, err := align.ParseMapping("m.yaml", []byte(strings.Replace(mapping, "to: cell,", "to: celll,", 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := plan(t, m, r.Server("source"), r.Server("target"), sets()); !slices.Contains(texts(got.Errors), "new.things celll: the target has no such column") {
+		t.Errorf("%q", texts(got.Errors))
+	}
+}
+
+// TestKeysAmongParts: rows of two parts of a table have one value.
+func TestKeysAmongParts(t *testing.T) {
+	r := aligntest.MariaDB(t)
+	r.SQL(`CREATE DATABASE o; CREATE TABLE o.a (id INT PRIMARY KEY, name VARCHAR(9)) ENGINE=InnoDB CHARSET=utf8mb4; CREATE TABLE o.b LIKE o.a;
+		INSERT INTO o.a VALUES (1, 'x'), (2, 'y'); INSERT INTO o.b VALUES (1, 'X'), (2, 'z');
+		CREATE DATABASE n; CREATE TABLE n.p (id INT PRIMARY KEY, name VARCHAR(9), UNIQUE KEY one (name)) ENGINE=InnoDB CHARSET=utf8mb4 COLLATE=utf8mb4_general_ci`)
+	m, err := align.ParseMapping("m.yaml", []byte(`
+format: 1
+name: parts
+tables:
+- {target: new.p, from: old.a, columns: [{copy: [id, name]}]}
+- {target: new.p, part: more, shift: 1000, from: old.b, columns: [{copy: [name]}]}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, _ := plan(t, m, r.Server("source"), r.Server("target"), nil)
+	if list := texts(got.Errors); len(list) != 1 || !strings.HasPrefix(list[0], "new.p: unique key one (name) of the target: values that come more than once: ") {
+		t.Errorf("%q", list)
+	}
+}
+
 func TestListsOfFindings(t *testing.T) {
 	r := aligntest.MariaDB(t)
 	r.SQL(old + made + "INSERT INTO o.things SELECT seq, 1, 'x', NULL, NULL, NULL, CONCAT('q', seq), CONCAT('u', seq % 200 + 1), 0 FROM seq_1001_to_1250")

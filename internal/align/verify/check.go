@@ -39,7 +39,7 @@ func (v *verifier) checks(m *align.Mapping, p *align.Plan, target align.Side) (o
 		t := p.Tables[i].Target
 		schema := target.Tables[t]
 		if schema == nil {
-			continue // the plan has an error
+			continue // a part, whose table comes without its name, too; or the plan has an error
 		}
 		for _, r := range schema.Refs {
 			if target.Tables[r.Table] != nil {

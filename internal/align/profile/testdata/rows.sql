@@ -109,7 +109,7 @@ INSERT INTO images (id, name, size, status, is_public, created_at, deleted, disk
 INSERT INTO image_locations (id, image_id, value, created_at, deleted, meta_data, status) VALUES
   (1, @image, 'rbd://0a0b0c/images/91000000-0000-4000-8000-000000000001/snap', @t, 0, '{"a": 1}', 'active'), (2, '91000000-0000-4000-8000-000000000002', 'file:///var/lib/glance/images/91000000-0000-4000-8000-000000000002', @t, 0, '{}', 'active'),
   (3, '91000000-0000-4000-8000-000000000003', 'rbd://0a0b0c/images/3/snap', @t, 0, NULL, 'active'), (4, '91000000-0000-4000-8000-000000000004', 'rbd://0a0b0c/images/4/snap', @t, 1, 'broken', 'deleted');
-INSERT INTO image_properties (image_id, name, value, created_at, deleted) VALUES (@image, 'owner_id', @shop, @t, 0), (@image, 'user_id', @ada, @t, 0), (@image, 'os_distro', 'debian', @t, 0), ('91000000-0000-4000-8000-000000000003', 'base_image_ref', '', @t, 0), ('91000000-0000-4000-8000-000000000003', 'os_distro', 'win2k12', @t, 0);
+INSERT INTO image_properties (image_id, name, value, created_at, deleted) VALUES (@image, 'owner_id', @shop, @t, 0), (@image, 'user_id', @ada, @t, 0), (@image, 'os_distro', 'debian', @t, 0), ('91000000-0000-4000-8000-000000000003', 'base_image_ref', '', @t, 0), ('91000000-0000-4000-8000-000000000003', 'os_distro', 'win2k12', @t, 0), ('91000000-0000-4000-8000-000000000003', 'hw_vif_model', 'e1000', @t, 1);
 INSERT INTO image_members (image_id, member, can_share, created_at, deleted, status) VALUES ('91000000-0000-4000-8000-000000000002', @bank, 0, @t, 0, 'accepted'), ('91000000-0000-4000-8000-000000000003', @shop, 0, @t, 1, 'pending');
 INSERT INTO image_tags (image_id, value, created_at, deleted) VALUES (@image, 'base', @t, 0);
 
