@@ -80,6 +80,19 @@ func TestTransitionDBOfAnotherTarget(t *testing.T) {
 	if got := rig.SQL("SELECT COUNT(*) FROM other.items; SHOW DATABASES LIKE 'migrate_journal'"); got != "0" {
 		t.Errorf("it has written: %s", got)
 	}
+
+	// Nor does clean of another target take them away, whatever it is told.
+	third := aligntest.MariaDB(t)
+	s = commandLine(t, "", db("clean", []string{"--source", rig.DSN(), "--target", third.DSN()}, "--yes")...)
+	if s.code != 3 || !strings.Contains(s.err, "are of another copy, to "+is+"shop, and this target is ") || !strings.Contains(s.err, fmt.Sprintf(":%d\n", third.Port())) || !strings.Contains(s.err, "DROP DATABASE migrate_ids") {
+		t.Errorf("clean of another target ended with %d: %s%s", s.code, s.out, s.err)
+	}
+	if got := rig.SQL("SELECT old, new FROM migrate_ids.ids_shelf"); got != "s\t5" {
+		t.Errorf("of the staged IDs there is %q", got)
+	}
+	if s = commandLine(t, "", db("clean", []string{"--source", rig.DSN(), "--target", rig.DSN()}, "--yes")...); s.code != 0 || rig.SQL("SHOW DATABASES LIKE 'migrate%'") != "" {
+		t.Errorf("clean of its target ended with %d: %s%s", s.code, s.out, s.err)
+	}
 }
 
 // TestTransitionDBOfAnotherSource is refused before anything is staged there.
@@ -88,9 +101,20 @@ func TestTransitionDBOfAnotherSource(t *testing.T) {
 	flags := platforms(t, rig, rig)
 	decode[runDoc](t, commandLine(t, "", db("run", flags, "-o", "json")...), 0)
 	second.SQL(oldPlatform)
-	s := commandLine(t, "", db("run", append(flags, "--source", second.DSN()))...)
-	if s.code != 3 || !strings.Contains(s.err, fmt.Sprintf(":%d: this source is ", rig.Port())) || !strings.Contains(s.err, "begin anew") || strings.Contains(s.err, "staged") {
-		t.Errorf("a run from another source ended with %d: %s%s", s.code, s.out, s.err)
+	says := fmt.Sprintf(":%d: this source is ", rig.Port())
+	for _, command := range []string{"run", "verify"} {
+		s := commandLine(t, "", db(command, append(flags, "--source", second.DSN()))...)
+		if s.code != 3 || !strings.Contains(s.err, says) || !strings.Contains(s.err, "begin anew") || strings.Contains(s.err, "staged") {
+			t.Errorf("%s from another source ended with %d: %s%s", command, s.code, s.out, s.err)
+		}
+	}
+	s := commandLine(t, "", db("plan", append(flags, "--source", second.DSN()))...)
+	if s.code != 2 || !strings.Contains(unwrapped(s), "warning the target has the journal of a copy") || !strings.Contains(unwrapped(s), says) {
+		t.Errorf("a plan from another source ended with %d: %s%s", s.code, s.out, s.err)
+	}
+	s = commandLine(t, "", db("clean", []string{"--source", second.DSN(), "--target", rig.DSN()}, "--yes")...)
+	if s.code != 3 || !strings.Contains(s.err, says) || !strings.Contains(s.err, "DROP DATABASE migrate_journal") || rig.SQL("SELECT state FROM migrate_journal.run") != "copied" {
+		t.Errorf("clean with another source ended with %d: %s%s", s.code, s.out, s.err)
 	}
 	if got := second.SQL("SHOW DATABASES LIKE 'migrate%'"); got != "" {
 		t.Errorf("the other source has %s", got)
@@ -249,6 +273,10 @@ func TestKindsOfErrors(t *testing.T) {
 		if !errors.As(planError(wrapped), &plan) || plan.Kind != c.plan || !errors.As(runError(wrapped), &work) || work.Kind != c.work {
 			t.Errorf("%v: %v, %v", c.err, plan, work)
 		}
+	}
+	// A run that goes on has changed something before.
+	if got := planError(context.Canceled).Error(); got != "interrupted; this command has changed nothing" {
+		t.Error(got)
 	}
 }
 

@@ -44,7 +44,7 @@ func (a *app) dbCleanCmd() *cobra.Command {
 		Long: `Drops the database migrate_ids on the source and migrate_journal on the target.
 The rows stay. A run can not go on after that: it would find tables that are not
 empty. Without --yes it shows how far the copy is, and asks. Refused while a run
-is under way.`,
+is under way, and where either database is of a copy between other servers.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if err := s.given(cmd); err != nil {
@@ -78,6 +78,9 @@ func (a *app) dbClean(ctx context.Context, source, target *server.Server, yes bo
 	if err != nil {
 		return err
 	}
+	if err := cleanable(ctx, source, target, j); err != nil {
+		return err
+	}
 	if !yes {
 		if err := a.confirmClean(ctx, j); err != nil {
 			return err
@@ -91,6 +94,22 @@ func (a *app) dbClean(ctx context.Context, source, target *server.Server, yes bo
 		return err
 	}
 	return writeText(a.env.Stdout, "dropped: "+ids.Database+" on the source, "+copier.Database+" on the target\n")
+}
+
+// cleanable looks whether the staged IDs and the journal are of one copy: --yes does not
+// drop those of another, which may be under way.
+func cleanable(ctx context.Context, source, target *server.Server, j *copier.Journal) error {
+	if j != nil {
+		err := sameSource(j, source, "give its --source; when that is gone for good: DROP DATABASE "+copier.Database+" on the target by hand")
+		if err != nil {
+			return err
+		}
+	}
+	err := ids.OwnedAt(ctx, source, target.Name())
+	if errors.Is(err, ids.ErrOwner) {
+		return api.Errorf(api.KindRefused, "%w", err).With("give its --target; when that is gone for good, and no copy needs the IDs: DROP DATABASE " + ids.Database + " on the source by hand")
+	}
+	return err
 }
 
 // confirmClean says how far the copy is, and asks.

@@ -50,7 +50,7 @@ func planError(err error) error {
 	var refused *mysql.MySQLError
 	switch {
 	case errors.Is(err, context.Canceled):
-		return api.Errorf(api.KindCanceled, "interrupted; nothing was changed")
+		return api.Errorf(api.KindCanceled, "interrupted; this command has changed nothing")
 	case errors.As(err, &refused):
 		return kinded(err, api.KindFailed)
 	}

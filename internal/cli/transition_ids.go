@@ -14,6 +14,7 @@ import (
 
 	"holdfast/internal/align/copier"
 	"holdfast/internal/align/ids"
+	"holdfast/internal/align/server"
 	"holdfast/internal/api"
 )
 
@@ -21,7 +22,7 @@ import (
 const remedyOther = "go on with what it began with; or begin anew: holdfast transition db clean, then empty the target's tables"
 
 // journal reads the target's journal, nil when there is none. One of a copy that was begun
-// with something else is refused.
+// with something else, or from another source, is refused.
 func (x *alignment) journal(ctx context.Context) (*copier.Journal, error) {
 	j, err := copier.ReadJournal(ctx, x.target.DB)
 	switch {
@@ -29,10 +30,26 @@ func (x *alignment) journal(ctx context.Context) (*copier.Journal, error) {
 		return nil, api.Errorf(api.KindFailed, "%w", err).With("grant " + x.target.Config.User + " all rights on " + copier.Database + ".*")
 	case err != nil:
 		return nil, err
-	case j != nil && j.Mapping != x.hash:
-		return nil, api.Errorf(api.KindRefused, "the target has the journal of a copy that began at %s with another mapping, other databases, other IDs or another --skip", j.Begun.Format(time.RFC3339)).With(remedyOther)
+	case j == nil:
+		return nil, nil
 	}
-	return j, nil
+	return j, x.ours(j)
+}
+
+// ours looks whether a journal is of this command's copy.
+func (x *alignment) ours(j *copier.Journal) error {
+	if j.Mapping != x.hash {
+		return api.Errorf(api.KindRefused, "the target has the journal of a copy that began at %s with another mapping, other databases, other IDs or another --skip", j.Begun.Format(time.RFC3339)).With(remedyOther)
+	}
+	return sameSource(j, x.source, remedyOther)
+}
+
+// sameSource looks whether a journal is of a copy from source.
+func sameSource(j *copier.Journal, source *server.Server, remedy string) error {
+	if j.Source == source.Name() {
+		return nil
+	}
+	return api.Errorf(api.KindRefused, "the target has the journal of a copy that began at %s from %s: this source is %s", j.Begun.Format(time.RFC3339), clean(j.Source), source.Name()).With(remedy)
 }
 
 // complete fills in the IDs that are asked of the target. Where the journal of this copy
@@ -64,7 +81,8 @@ func (x *alignment) stage(ctx context.Context) error {
 	return ids.Stage(ctx, x.source, x.mapping, x.sets)
 }
 
-// goal names the target: its server as that calls itself, and the databases.
+// goal names the target: its server as that calls itself, by which clean knows it again
+// (see ids.OwnedAt), and the databases.
 func (x *alignment) goal() string {
 	return fmt.Sprintf("%s, databases %s", x.target.Name(), strings.Join(slices.Sorted(maps.Values(x.targetDBs)), ", "))
 }

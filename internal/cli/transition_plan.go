@@ -56,11 +56,15 @@ func (x *alignment) look(ctx context.Context) (*survey.Result, error) {
 	if err != nil && !denied(err) { // a right that is missing is told by the plan
 		return nil, err
 	}
-	if j != nil && j.Mapping != x.hash {
-		j = nil // run refuses it; the tables are not empty
-	}
 	var notes []survey.Finding
-	if err := x.complete(ctx, j, func(n string) { notes = append(notes, survey.Finding{Finding: align.Finding{Text: n}}) }); err != nil {
+	note := func(n string) { notes = append(notes, survey.Finding{Finding: align.Finding{Text: n}}) }
+	if j != nil {
+		if err := x.ours(j); err != nil { // run refuses it
+			note(err.Error())
+			j = nil
+		}
+	}
+	if err := x.complete(ctx, j, note); err != nil {
 		return nil, err
 	}
 	r, _, err := survey.Plan(ctx, x.mapping, x.source, x.target, x.sourceDBs, x.targetDBs, x.sets)

@@ -188,9 +188,6 @@ func (w *running) begun(ctx context.Context, warn func(string)) (*copier.Journal
 	switch {
 	case err != nil:
 		return nil, err
-	case j != nil && j.Source != w.source.Name():
-		// Before anything is staged there.
-		return nil, api.Errorf(api.KindRefused, "the target has the journal of a copy that began at %s from %s: this source is %s", j.Begun.Format(time.RFC3339), clean(j.Source), w.source.Name()).With(remedyOther)
 	case j != nil && w.follow && j.State == copier.Done:
 		return nil, j.CutOver()
 	}
@@ -255,11 +252,11 @@ func (w *running) carry(ctx context.Context) (*follow.Result, error) {
 		signal.Notify(signals, syscall.SIGHUP)
 	}
 	defer signal.Stop(signals)
-	if err := ctx.Err(); err != nil {
-		return nil, err // it was for the copy
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx) // it was for the copy
 	}
-	work, abort := context.WithCancel(context.WithoutCancel(ctx))
-	defer abort()
+	work, abort := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer abort(nil)
 	w.shows.say("the rows are copied; what is written from now on is carried over. For the cut-over stop the old platform's writers, then press Ctrl-C once")
 	stop, done, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	go func() {
@@ -275,8 +272,9 @@ func (w *running) carry(ctx context.Context) (*follow.Result, error) {
 }
 
 // heed closes stop at the cut-over, and aborts, until done. A signal ends ctx, too, a
-// moment before or after it comes here; a ctx that ends without one was to end the copy.
-func (w *running) heed(ctx context.Context, signals <-chan os.Signal, done <-chan struct{}, stop chan<- struct{}, abort func()) {
+// moment before or after it comes here; a ctx that ends without one was to end the copy, at
+// once where it says why: another has the source's lock.
+func (w *running) heed(ctx context.Context, signals <-chan os.Signal, done <-chan struct{}, stop chan<- struct{}, abort context.CancelCauseFunc) {
 	without := ctx.Done()
 	var late <-chan time.Time
 	for first := true; ; {
@@ -289,13 +287,17 @@ func (w *running) heed(ctx context.Context, signals <-chan os.Signal, done <-cha
 				w.shows.say("cut-over: carrying over what is written up to now; Ctrl-C again aborts")
 				close(stop)
 			} else {
-				abort()
+				abort(nil)
 			}
 			first = false
 		case <-without:
 			without, late = nil, time.After(time.Second)
+			if why := context.Cause(ctx); !errors.Is(why, context.Canceled) { // a signal's is
+				late, first = nil, false
+				abort(why)
+			}
 		case <-late:
-			abort()
+			abort(nil)
 			first = false
 		}
 	}

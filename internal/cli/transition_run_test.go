@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/signal"
 	"strings"
@@ -14,7 +15,8 @@ import (
 )
 
 // TestOnlyOneSignalIsTheCutOver: the first SIGINT; all else aborts. A signal ends the
-// context before it comes, or after; a context may end without one.
+// context before it comes, or after; a context may end without one, also by the loss of a
+// lock, which is the reason then.
 func TestOnlyOneSignalIsTheCutOver(t *testing.T) {
 	for _, c := range []struct {
 		what, want string
@@ -23,18 +25,23 @@ func TestOnlyOneSignalIsTheCutOver(t *testing.T) {
 		{"INT INT", "stop abort"}, {"ctx INT INT", "stop abort"}, {"INT ctx TERM", "stop abort"},
 		{"TERM", "abort"}, {"ctx TERM", "abort"}, {"TERM ctx", "abort"}, {"HUP", "abort"}, {"ctx HUP INT", "abort"}, {"TERM INT", "abort"},
 		{"ctx", ""}, {"ctx wait", "abort"}, {"ctx wait INT", "abort"}, {"wait", ""},
+		{"lost", "abort: lost"}, {"lost INT wait", "abort: lost"}, {"INT lost wait", "stop"}, {"ctx lost", ""},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				ctx, cancel := context.WithCancel(t.Context())
-				defer cancel()
+				ctx, cancel := context.WithCancelCause(t.Context())
+				defer cancel(nil)
+				work, abort := context.WithCancelCause(t.Context())
+				defer abort(nil)
 				w := &running{shows: newTicker(&strings.Builder{})}
-				signals, done, stop, aborted := make(chan os.Signal, 4), make(chan struct{}), make(chan struct{}), false
-				go w.heed(ctx, signals, done, stop, func() { aborted = true })
+				signals, done, stop := make(chan os.Signal, 4), make(chan struct{}), make(chan struct{})
+				go w.heed(ctx, signals, done, stop, abort)
 				for _, what := range strings.Fields(c.what) {
 					switch what {
 					case "ctx":
-						cancel()
+						cancel(nil)
+					case "lost":
+						cancel(errors.New("lost"))
 					case "wait":
 						time.Sleep(time.Minute)
 					default:
@@ -50,8 +57,11 @@ func TestOnlyOneSignalIsTheCutOver(t *testing.T) {
 					got = append(got, "stop")
 				default:
 				}
-				if aborted {
+				switch why := context.Cause(work); {
+				case errors.Is(why, context.Canceled):
 					got = append(got, "abort")
+				case why != nil:
+					got = append(got, "abort: "+why.Error())
 				}
 				if strings.Join(got, " ") != c.want {
 					t.Errorf("%q, want %q", got, c.want)
@@ -86,6 +96,9 @@ func TestTransitionDBTerminated(t *testing.T) {
 		if got := rig.SQL("SELECT state FROM migrate_journal.run"); got == "done" {
 			t.Errorf("by %s the journal says %s", s, got)
 		}
+		if v := commandLine(t, "", db("verify", flags)...); v.code != 3 || !strings.Contains(v.err, "has not had its cut-over") || !strings.Contains(v.err, "run --follow") {
+			t.Errorf("by %s, verify ended with %d: %s%s", s, v.code, v.out, v.err)
+		}
 	}
 
 	rig.SQL("INSERT INTO old_shop.items (name, owner) VALUES ('before', 'ann')")
@@ -102,5 +115,31 @@ func TestTransitionDBTerminated(t *testing.T) {
 	}
 	if got := rig.SQL("SELECT GROUP_CONCAT(title ORDER BY id) FROM shop.items; SELECT state FROM migrate_journal.run"); got != "one,two,three,before\ndone" {
 		t.Errorf("after the cut-over the target has %q", got)
+	}
+}
+
+// TestTransitionDBLosesItsLock: while it follows, another takes the source's lock, whose
+// IDs would come instead of its own. It ends at once, and says why.
+func TestTransitionDBLosesItsLock(t *testing.T) {
+	rig := aligntest.MariaDB(t, logged...)
+	flags := platforms(t, rig, rig)
+	conn, err := watcher(t, rig).Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }() // its server may be gone
+	cmd, out := child(t, db("run", flags, "--follow")...)
+	if err := until(func() bool { return strings.Contains(out.String(), "is carried over") }); err != nil {
+		t.Fatalf("it does not follow: %v: %s", err, out)
+	}
+	killed := make(chan string, 1)
+	id := rig.SQL("SELECT IS_USED_LOCK('holdfast_align_ids')")
+	go func() { killed <- rig.SQL("DO SLEEP(0.3); KILL " + id) }()
+	if _, err := conn.ExecContext(t.Context(), "DO GET_LOCK('holdfast_align_ids', 60)"); err != nil {
+		t.Fatal(err)
+	}
+	<-killed
+	if code := ended(t, cmd); code != 3 || !strings.Contains(out.String(), "the connection that held the lock was lost, and now another run is under way") {
+		t.Errorf("it ended with %d: %s", code, out)
 	}
 }

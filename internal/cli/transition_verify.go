@@ -28,7 +28,8 @@ whether what the mapping's checks want holds, and whether rows have what they
 refer to. The source must stand still meanwhile.
 
 Exit codes: 0 all is equal and holds, 1 it is not, 2 bad input, 3 refused,
-because a run is under way or has not ended, 4 a server is not reachable.`,
+because a run is under way or has not ended, or was begun otherwise, 4 a server
+is not reachable.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			js, err := a.asJSON(cmd)
@@ -138,7 +139,10 @@ func (x *alignment) copied(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if j != nil && j.State == copier.Copying {
+	switch {
+	case j != nil && j.Follows && j.State != copier.Done:
+		return api.Errorf(api.KindRefused, "the copy that began at %s has not had its cut-over: what was written since is not in the target", j.Begun.Format(time.RFC3339)).With("go on with it: holdfast transition db run --follow")
+	case j != nil && j.State == copier.Copying:
 		return api.Errorf(api.KindRefused, "the copy that began at %s has not ended", j.Begun.Format(time.RFC3339)).With("go on with it: holdfast transition db run")
 	}
 	return x.stage(ctx)

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 
 	"holdfast/internal/align/server"
 )
@@ -16,20 +17,37 @@ const ownerTable = "owner"
 var ErrOwner = errors.New("the IDs that are staged on the source are of another copy")
 
 // Owned looks whether the staged IDs are those of a copy to target, a text such as
-// HOST:PORT, or of none. Other copies of the same source look into the same tables: two
-// at a time would write each other's IDs.
+// HOST:PORT, or HOST:PORT, a comma and more; or of none. Other copies of the same source
+// look into the same tables: two at a time would write each other's IDs.
 func Owned(ctx context.Context, source *server.Server, target string) error {
+	is, err := owner(ctx, source)
+	if err == nil && is != "" && is != target {
+		err = fmt.Errorf("%w, to %s, and this one is to %s: end that one first, by `transition db clean` with its target", ErrOwner, is, target)
+	}
+	return err
+}
+
+// OwnedAt looks whether the staged IDs are those of a copy to the server HOST:PORT,
+// whatever stands behind it in the text that Claim was given; or of none.
+func OwnedAt(ctx context.Context, source *server.Server, at string) error {
+	is, err := owner(ctx, source)
+	if host, _, _ := strings.Cut(is, ","); err == nil && is != "" && host != at {
+		err = fmt.Errorf("%w, to %s, and this target is %s", ErrOwner, is, at)
+	}
+	return err
+}
+
+// owner is the target of the copy whose IDs are staged, "" when there is none.
+func owner(ctx context.Context, source *server.Server) (string, error) {
 	var is string
 	err := source.DB.QueryRowContext(ctx, "SELECT `target` FROM "+named(ownerTable)+" WHERE `only` = 1").Scan(&is)
 	switch {
 	case errors.Is(err, sql.ErrNoRows), server.Absent(err):
-		return nil
+		return "", nil
 	case err != nil:
-		return fmt.Errorf("%s: whose the staged IDs are: %w", source.Role, err)
-	case is != target:
-		return fmt.Errorf("%w, to %s, and this one is to %s: end that one first, by `transition db clean` with its target", ErrOwner, is, target)
+		return "", fmt.Errorf("%s: whose the staged IDs are: %w", source.Role, err)
 	}
-	return nil
+	return is, nil
 }
 
 // Claim says that the IDs that are staged from now on are those of a copy to target. Who

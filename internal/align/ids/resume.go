@@ -39,23 +39,49 @@ func Fixed(m *align.Mapping, sets map[string]Set) map[string]any {
 }
 
 // Staged reads the IDs that are staged for a copy to target (see Owned), by their kinds;
-// those of which there are none are missing. Of another copy they are ErrOwner.
+// those of which there are none are missing, and all where nobody knows any more which of
+// them had a value for all others. Of another copy they are ErrOwner.
 func Staged(ctx context.Context, source *server.Server, kinds []align.Kind, target string) (map[string]Set, error) {
 	if err := Owned(ctx, source, target); err != nil {
 		return nil, err
 	}
+	var out map[string]Set
+	var err error
+	for range 5 { // what a run that has died had begun last may end meanwhile
+		if out, err = readStaged(ctx, source.DB, kinds); !server.Absent(err) {
+			break
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: staged IDs: %w", source.Role, err)
+	}
+	return out, nil
+}
+
+// readStaged is Staged of whatever copy. That a table is absent which was there a moment
+// before is an error.
+func readStaged(ctx context.Context, db *sql.DB, kinds []align.Kind) (map[string]Set, error) {
+	tables, err := staged(ctx, db)
+	if err != nil {
+		return nil, err
+	}
 	out := map[string]Set{}
+	fallbacks := counts(tables, defaults)
+	if fallbacks == "" {
+		return out, nil
+	}
 	for _, k := range kinds {
-		pairs, err := pairsOf(ctx, source.DB, "SELECT `old`, `new` FROM "+named(prefix+k.Kind))
-		if server.Absent(err) {
+		table := counts(tables, prefix+k.Kind)
+		if table == "" {
 			continue
 		}
-		fallback := map[string]string{}
-		if err == nil {
-			fallback, err = pairsOf(ctx, source.DB, "SELECT `kind`, `new` FROM "+named(defaults)+" WHERE `kind` = "+sqlexpr.Literal(k.Kind))
-		}
+		pairs, err := pairsOf(ctx, db, "SELECT `old`, `new` FROM "+named(table))
 		if err != nil {
-			return nil, fmt.Errorf("%s: staged IDs of %s: %w", source.Role, k.Kind, err)
+			return nil, fmt.Errorf("%s: %w", k.Kind, err)
+		}
+		fallback, err := pairsOf(ctx, db, "SELECT `kind`, `new` FROM "+named(fallbacks)+" WHERE `kind` = "+sqlexpr.Literal(k.Kind))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", k.Kind, err)
 		}
 		set := Set{Pairs: pairs}
 		if other, ok := fallback[k.Kind]; ok {
@@ -64,6 +90,19 @@ func Staged(ctx context.Context, source *server.Server, kinds []align.Kind, targ
 		out[k.Kind] = set
 	}
 	return out, nil
+}
+
+// counts is the table that has what a staged one had before the server died in the middle
+// of renaming (see torn); without such an accident the staged one; "" when it is not there.
+func counts(tables []string, table string) string {
+	was := table + replaced
+	switch {
+	case len(torn(tables)) > 0 && slices.Contains(tables, was):
+		return was
+	case slices.Contains(tables, table):
+		return table
+	}
+	return ""
 }
 
 func pairsOf(ctx context.Context, db *sql.DB, query string) (pairs map[string]string, err error) {

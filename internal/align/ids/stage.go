@@ -50,6 +50,9 @@ func stage(ctx context.Context, db *sql.DB, m *align.Mapping, sets map[string]Se
 	if err != nil {
 		return err
 	}
+	if before, err = restore(ctx, db, before); err != nil {
+		return err
+	}
 	// What a run that died has left under the other names.
 	if err := drop(ctx, db, before, func(t string) bool { return ending(t) != "" }); err != nil {
 		return err
@@ -164,6 +167,28 @@ func swap(ctx context.Context, db *sql.DB, tables, before []string) error {
 		return err
 	}
 	return drop(ctx, db, after, func(t string) bool { return ending(t) == replaced })
+}
+
+// torn are the tables that have their names no more, while others have taken them. MySQL
+// before 8.0 and MariaDB before 10.6 do not rename all at once when they die meanwhile.
+func torn(tables []string) (out []string) {
+	for _, t := range tables {
+		if plain, was := strings.CutSuffix(t, replaced); was && !slices.Contains(tables, plain) {
+			out = append(out, plain)
+		}
+	}
+	return out
+}
+
+// restore gives torn tables their names back, before what has the other names goes: what
+// a copy was begun with is not lost, wherever the next run ends.
+func restore(ctx context.Context, db *sql.DB, tables []string) ([]string, error) {
+	for _, t := range torn(tables) {
+		if _, err := db.ExecContext(ctx, "RENAME TABLE "+named(t+replaced)+" TO "+named(t)); err != nil {
+			return nil, err
+		}
+	}
+	return staged(ctx, db)
 }
 
 // ending is that of a table that is not the one to be looked into, "" for one that is.
