@@ -13,6 +13,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"holdfast/internal/align"
 	"holdfast/internal/align/column"
 	"holdfast/internal/align/server"
 	"holdfast/internal/align/sqlexpr"
@@ -53,7 +54,7 @@ var tables = []string{
 	"CREATE DATABASE IF NOT EXISTS " + Database + " CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
 	"CREATE TABLE IF NOT EXISTS " + Database + ".`run` (`only` TINYINT NOT NULL PRIMARY KEY, `format` INT NOT NULL, `mapping` VARCHAR(190) NOT NULL, `plan` VARCHAR(190) NOT NULL, " +
 		"`source` VARCHAR(300) NOT NULL, `begun` DATETIME NOT NULL, `binlog_file` VARCHAR(512) NULL, `binlog_pos` BIGINT UNSIGNED NULL, `follows` TINYINT NOT NULL, `state` VARCHAR(20) NOT NULL) " + engine,
-	"CREATE TABLE IF NOT EXISTS " + Database + ".`tables` (`target` VARCHAR(150) NOT NULL PRIMARY KEY, `state` VARCHAR(20) NOT NULL, `rows` BIGINT NOT NULL, `seconds` DOUBLE NOT NULL) " + engine,
+	"CREATE TABLE IF NOT EXISTS " + Database + ".`tables` (`target` VARCHAR(150) NOT NULL PRIMARY KEY, `state` VARCHAR(20) NOT NULL, `rows` BIGINT NOT NULL, `seconds` DOUBLE NOT NULL, `gave_way` TINYINT NOT NULL DEFAULT 0) " + engine,
 	"CREATE TABLE IF NOT EXISTS " + Database + ".`ranges` (`target` VARCHAR(150) NOT NULL, `number` BIGINT NOT NULL, `after_key` LONGTEXT NULL, `upto_key` LONGTEXT NOT NULL, `after_hash` CHAR(64) NOT NULL, " +
 		"`size` BIGINT NOT NULL, `done` TINYINT NOT NULL, `rows` BIGINT NOT NULL, `seconds` DOUBLE NOT NULL, PRIMARY KEY (`target`, `number`), UNIQUE KEY (`target`, `after_hash`)) " + engine,
 }
@@ -114,7 +115,7 @@ func (j journal) create(ctx context.Context, run *Journal, targets []string) err
 	}
 	var values []string
 	for _, t := range targets {
-		values = append(values, "("+text(t)+", "+text(string(Copying))+", 0, 0)")
+		values = append(values, "("+text(t)+", "+text(string(Copying))+", 0, 0, 0)")
 	}
 	for _, s := range []string{
 		"DELETE FROM " + Database + ".`ranges`", "DELETE FROM " + Database + ".`tables`", // of one whose row was taken away by hand
@@ -239,6 +240,56 @@ var errBehind = errors.New("the journal is not as this run left it")
 func (s span) close(ctx context.Context, tx Session, target string, rows int64, took time.Duration) error {
 	_, err := tx.ExecContext(ctx, fmt.Sprintf("UPDATE %s.`ranges` SET `done` = 1, `rows` = %d, `seconds` = %.6f WHERE `target` = %s AND `number` = %d", Database, rows, took.Seconds(), text(target), s.number))
 	return err
+}
+
+// sharing are the targets (as in the plan) of one table: itself, or all its parts.
+func sharing(p *align.Plan, table string) (targets []string) {
+	for _, t := range p.Tables {
+		if t.Table == table {
+			targets = append(targets, t.Target)
+		}
+	}
+	return targets
+}
+
+// gaveWay marks targets as ones whose rows gave way to others, in the transaction of these.
+// Until it is cleared, rows may be missing of which the binary log has nothing.
+func gaveWay(ctx context.Context, tx Session, targets []string) error {
+	list := make([]string, 0, len(targets))
+	for _, t := range targets {
+		list = append(list, text(t))
+	}
+	_, err := tx.ExecContext(ctx, "UPDATE "+Database+".`tables` SET `gave_way` = 1 WHERE `target` IN ("+strings.Join(list, ", ")+")")
+	return err
+}
+
+// GaveWay are the targets (as in the plan) whose rows gave way to others when they were
+// copied, and that were not compared since.
+func GaveWay(ctx context.Context, target *sql.DB) (targets []string, err error) {
+	rows, err := target.QueryContext(ctx, "SELECT `target` FROM "+Database+".`tables` WHERE `gave_way` <> 0 ORDER BY `target`")
+	if err != nil {
+		return nil, fmt.Errorf("target: read the journal: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var t string
+		if err := rows.Scan(&t); err != nil {
+			return nil, fmt.Errorf("target: read the journal: %w", err)
+		}
+		targets = append(targets, t)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("target: read the journal: %w", err)
+	}
+	return targets, nil
+}
+
+// Whole takes the marks of GaveWay away, in the transaction that writes what was missing.
+func Whole(ctx context.Context, tx Session) error {
+	if _, err := tx.ExecContext(ctx, "UPDATE "+Database+".`tables` SET `gave_way` = 0 WHERE `gave_way` <> 0"); err != nil {
+		return fmt.Errorf("target: write the journal: %w", err)
+	}
+	return nil
 }
 
 // finish marks a table as done when all its ranges are, up to the one that was planned

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 
+	"holdfast/internal/align"
 	"holdfast/internal/align/aligntest"
 )
 
@@ -35,6 +37,9 @@ func TestValuesThatMoveWhileTheyAreCopied(t *testing.T) {
 		if _, err := Run(bounded(t), w.plan, "hash", w.source, w.target, opt); err == nil || !strings.Contains(err.Error(), "'601'") {
 			t.Fatalf("%s: %v", how, err)
 		}
+		if marks := w.rt.SQL("SELECT COUNT(*) FROM migrate_journal.tables WHERE gave_way"); marks != "0" {
+			t.Errorf("%s: rows of %s tables gave way where none may", how, marks)
+		}
 		opt.Follows = true
 		var said bytes.Buffer
 		opt.Log = slog.New(slog.NewTextHandler(&said, nil))
@@ -43,6 +48,9 @@ func TestValuesThatMoveWhileTheyAreCopied(t *testing.T) {
 		}
 		if lines := strings.Split(said.String(), "\n"); len(lines) != 2 || !strings.Contains(lines[0], `level=WARN msg="rows gave way to others that have their unique values now" table=new.names range=`) || !strings.Contains(lines[0], "Duplicate entry '601'") {
 			t.Errorf("%s: %q is logged", how, lines)
+		}
+		if marks := w.rt.SQL("SELECT target FROM migrate_journal.tables WHERE gave_way"); marks != "new.names" {
+			t.Errorf("%s: rows of tables %q gave way", how, marks)
 		}
 		opt.Log = nil
 		if j, err := ReadJournal(bounded(t), w.target.DB); err != nil || !j.Follows || j.State != Copied {
@@ -64,5 +72,13 @@ func TestValuesThatMoveWhileTheyAreCopied(t *testing.T) {
 		if _, err := Run(bounded(t), w.plan, "hash", w.source, w.target, opt); !errors.Is(err, ErrDone) || !strings.Contains(err.Error(), "at log.07:8 of") {
 			t.Errorf("%s: followed after the cut-over: %v", how, err)
 		}
+	}
+}
+
+// TestPartsOfOneTable: rows of one part may give way to those of another.
+func TestPartsOfOneTable(t *testing.T) {
+	p := &align.Plan{Tables: []align.Planned{{Target: "n.a", Table: "n.a"}, {Target: "n.ab", Table: "n.ab"}, {Target: "n.a#old", Table: "n.a"}}}
+	if got := sharing(p, "n.a"); !slices.Equal(got, []string{"n.a", "n.a#old"}) {
+		t.Errorf("%q", got)
 	}
 }

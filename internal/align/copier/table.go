@@ -224,8 +224,8 @@ func (w *worker) copy(ctx context.Context, x span, size *pace) error {
 		began := time.Now()
 		rows, err := w.attempt(ctx, x)
 		if isDuplicate(err) && w.opt.Follows && !w.replace {
-			// A unique value has gone from a row that was copied to one of this range. That
-			// row's change is in the log, and what follows makes it anew.
+			// A unique value has gone from a row that was copied to one of this range, or two
+			// rows have the same: what follows compares the table, and makes rows anew.
 			w.opt.Log.Warn("rows gave way to others that have their unique values now", "table", w.step.Target, "range", x.number, "error", err)
 			w.abandon(ctx)
 			w.replace = true
@@ -280,6 +280,9 @@ func (w *worker) attempt(ctx context.Context, x span) (rows int64, err error) {
 	}
 	if err == nil {
 		err = x.close(ctx, tx, w.step.Target, rows, time.Since(began))
+	}
+	if err == nil && w.replace {
+		err = gaveWay(ctx, tx, sharing(w.plan, w.step.Table))
 	}
 	if err == nil {
 		err = tx.Commit()

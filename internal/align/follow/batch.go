@@ -105,17 +105,17 @@ func (b *batch) concerned(ctx context.Context, p *align.Plan, ids []string, sour
 		}
 		asks = append(asks, ask)
 	}
-	if err := b.ask(ctx, planned, first.use.planned, source, strings.Join(asks, " UNION "), full); err != nil {
-		return fmt.Errorf("%s: which rows table %s concerns: %w", planned.Target, first.table.name, err)
-	}
-	return nil
+	return b.ask(ctx, planned, first, source, strings.Join(asks, " UNION "), full)
 }
 
-// ask adds the keys that a statement gives.
-func (b *batch) ask(ctx context.Context, planned *align.Planned, number int, source *server.Server, query string, full func(context.Context) error) error {
+// ask adds the keys that a statement gives, which asks for rows that some like first concern.
+func (b *batch) ask(ctx context.Context, planned *align.Planned, first touched, source *server.Server, query string, full func(context.Context) error) error {
+	fault := func(err error) error {
+		return fmt.Errorf("%s: which rows table %s concerns: source: %w", planned.Target, first.table.name, err)
+	}
 	rows, err := source.DB.QueryContext(ctx, query)
 	if err != nil {
-		return fmt.Errorf("source: %w", err)
+		return fault(err)
 	}
 	defer rows.Close()
 	cols := planned.KeyColumns()
@@ -126,22 +126,25 @@ func (b *batch) ask(ctx context.Context, planned *align.Planned, number int, sou
 	}
 	for rows.Next() {
 		if err := rows.Scan(into...); err != nil {
-			return fmt.Errorf("source: %w", err)
+			return fault(err)
 		}
 		key := make([]string, 0, len(cols))
 		for i, v := range values {
 			key = append(key, server.Literal(v, cols[i].Type.Kind))
 		}
-		b.key(number, key)
+		b.key(first.use.planned, key)
 		if err := full(ctx); err != nil {
 			return err
 		}
 	}
 	if err := rows.Err(); err != nil {
-		return fmt.Errorf("source: %w", err)
+		return fault(err)
 	}
 	return nil
 }
+
+// held is how many keys are in it.
+func (b *batch) held() int { return b.size - len(b.touches) }
 
 // empty takes all keys out. The changed rows of joined tables stay.
 func (b *batch) empty() {

@@ -57,12 +57,17 @@ func (f *follower) behinds(ctx context.Context) error {
 	return nil
 }
 
-// learn notes the view or the trigger that a statement makes, if there is one by which
-// mapped rows change. One that is taken away stays known.
+// learn notes the view or the trigger that a statement makes, or gives another name, if
+// there is one by which mapped rows change. One that is taken away stays known.
 func (f *follower) learn(schema, query string) {
 	concerns := func(db, table string) bool { return f.mapped(db, table) || f.hidden(db, table) }
 	if db, table := through(schema, query, concerns); table != "" {
 		f.behind[f.key(db, table)] = true
+	}
+	for _, r := range renamed(schema, query) {
+		if old, now := r[0], r[1]; f.hidden(old[0], old[1]) {
+			f.behind[f.key(now[0], now[1])] = true
+		}
 	}
 }
 

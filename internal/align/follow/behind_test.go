@@ -24,6 +24,9 @@ CREATE VIEW first AS SELECT * FROM aggregates; CREATE VIEW second AS SELECT id, 
 	for _, c := range []struct{ sql, table string }{
 		{"INSERT INTO log VALUES (2)", "old_nova.log"},
 		{"UPDATE second SET name = 'by both' WHERE id = 3", "old_nova.second"},
+		{"RENAME TABLE log TO journal; INSERT INTO journal VALUES (3); RENAME TABLE journal TO log", "old_nova.journal"},
+		{"ALTER TABLE log RENAME journal; INSERT INTO journal VALUES (4); RENAME TABLE journal TO log", "old_nova.journal"},
+		{"RENAME TABLE second TO third; UPDATE third SET name = 'by third' WHERE id = 3; RENAME TABLE third TO second", "old_nova.third"},
 		{"CREATE VIEW late AS SELECT * FROM aggregates; DELETE FROM late WHERE id = 4; DROP VIEW late", "old_nova.late"},
 	} {
 		w.src.SQL(statement + c.sql)

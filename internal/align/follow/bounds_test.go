@@ -6,9 +6,6 @@ import (
 	"testing"
 	"time"
 
-	gomysql "github.com/go-mysql-org/go-mysql/mysql"
-	"github.com/go-mysql-org/go-mysql/replication"
-
 	"holdfast/internal/align/copier"
 )
 
@@ -177,37 +174,6 @@ func TestTooManyThatAreNotTaken(t *testing.T) {
 	d := w.drive(20)
 	err := d.run(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "does not take more than 100") || !strings.Contains(err.Error(), "Duplicate entry") || passing(err) {
-		t.Error(err)
-	}
-}
-
-// TestCompressedTransactions: one that would not fit into memory is refused by what it says
-// of itself, before it is taken apart.
-func TestCompressedTransactions(t *testing.T) {
-	payload := func(size uint64) []byte {
-		n := gomysql.PutLengthEncodedInt(size)
-		return append(append([]byte{2, 1, 0, unpackedSize, byte(len(n))}, n...), 1, 1, 0, fieldsEnd)
-	}
-	for _, n := range []uint64{0, 250, 251, 1 << 16, 1 << 24, 300 << 20, 5 << 30} {
-		if got := unpacked(payload(n)); got != n {
-			t.Errorf("%d bytes are read as %d", n, got)
-		}
-	}
-	for _, bad := range [][]byte{nil, {3}, {3, 9}, {3, 8, 1}, {0}} {
-		if got := unpacked(bad); got != 0 {
-			t.Errorf("%v: %d", bad, got)
-		}
-	}
-	for size, want := range map[uint64]string{largest + 1: "a compressed transaction of 256 MiB: want at most", 5 << 30: "a compressed transaction of 5120 MiB"} {
-		body := payload(size)
-		h := &replication.EventHeader{EventType: replication.TRANSACTION_PAYLOAD_EVENT, EventSize: uint32(replication.EventHeaderSize + len(body)), LogPos: 700}
-		_, err := newParser(gomysql.MySQLFlavor, nil).parse(&replication.BinlogEvent{Header: h, RawData: append(make([]byte, replication.EventHeaderSize), body...)})
-		if err == nil || passing(err) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "position 700") {
-			t.Errorf("%d: %v", size, err)
-		}
-	}
-	// What is no event at all is an error, too.
-	if _, err := newParser(gomysql.MySQLFlavor, nil).parse(&replication.BinlogEvent{Header: &replication.EventHeader{EventType: replication.TRANSACTION_PAYLOAD_EVENT}}); err == nil || passing(err) {
 		t.Error(err)
 	}
 }

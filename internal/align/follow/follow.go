@@ -141,6 +141,8 @@ type follower struct {
 	failures int       // of the batch, by rows that the target did not take
 	left     int       // keys that the target did not take, as last tried one by one
 	room     int       // for keys in the batch beside them
+	gave     []gave    // what is left to be compared
+	holes    bool      // the journal has tables whose rows gave way to others
 	stop     *place    // the cut-over
 
 	events, changed, transactions, written int64
@@ -182,6 +184,9 @@ func begin(ctx context.Context, p *align.Plan, source, target *server.Server, op
 	f := &follower{plan: p, source: source, target: target, opt: opt, mover: mover, at: at, from: at, here: at, last: at, saved: at, tried: at,
 		batch: newBatch(p), came: time.Now(), good: time.Now(), fold: have["lower_case_table_names"] != "0", behind: map[[2]string]bool{}, room: hurryAt}
 	f.tables = tablesOf(p, f.fold)
+	if err := f.gaveWay(ctx); err != nil {
+		return nil, err
+	}
 	return f, f.behinds(ctx)
 }
 
@@ -218,6 +223,9 @@ func (f *follower) run(ctx context.Context) error {
 // session reads the log on one connection; nil: the run has ended as it should.
 func (f *follower) session(ctx context.Context) error {
 	f.within, f.xa = false, false
+	if err := f.compare(ctx); err != nil {
+		return err
+	}
 	s, err := open(ctx, f.source, f.from, f.mapped)
 	if err != nil {
 		return err
@@ -250,11 +258,8 @@ func (f *follower) session(ctx context.Context) error {
 // work carries over what is to be carried over now.
 func (f *follower) work(ctx context.Context) error {
 	switch {
-	case f.failures > 0 && f.crowded():
-		if err := f.collect(ctx, f.page); err != nil {
-			return err
-		}
-		return f.page(ctx)
+	case f.failures > 0 && f.batch.size >= f.left+f.room: // with changed rows of joined tables: there may be many, too
+		return f.relieve(ctx)
 	case f.due():
 		return f.carry(ctx)
 	}

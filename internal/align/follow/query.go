@@ -14,7 +14,7 @@ import (
 // A statement that is not understood changes none: what it does to rows is told in row
 // events.
 func spoils(schema, query string, mapped, behind func(db, table string) bool) (table, how string) {
-	s := &statement{tokens: tokens(query), schema: schema, mapped: mapped}
+	s := read(schema, query, mapped)
 	word := s.word()
 	switch word {
 	case "ALTER", "CREATE", "DROP", "RENAME", "TRUNCATE":
@@ -44,6 +44,57 @@ type statement struct {
 	tokens []token
 	schema string
 	mapped func(db, table string) bool
+}
+
+// read takes a statement apart, without what MariaDB lets come before one and logs with
+// it: SET STATEMENT name=value, ... FOR, and ANALYZE FORMAT=name. EXPLAIN is never logged.
+func read(schema, query string, mapped func(db, table string) bool) *statement {
+	s := &statement{tokens: tokens(query), schema: schema, mapped: mapped}
+	for {
+		switch {
+		case s.begins("SET", "STATEMENT"):
+			s.outside("FOR")
+		case s.begins("ANALYZE"):
+			s.word()
+			if s.begins("FORMAT", "=") {
+				s.tokens = s.tokens[2:]
+				if s.skip("JSON", "TRADITIONAL") == "" && len(s.tokens) > 0 && s.tokens[0].quoted {
+					s.tokens = s.tokens[1:] // in quotes; a text in others is no token
+				}
+			}
+		default:
+			return s
+		}
+	}
+}
+
+// begins tells whether some words, or signs, come next.
+func (s *statement) begins(words ...string) bool {
+	if len(s.tokens) < len(words) {
+		return false
+	}
+	for i, w := range words {
+		if t := s.tokens[i]; t.quoted || !strings.EqualFold(t.text, w) {
+			return false
+		}
+	}
+	return true
+}
+
+// outside takes all up to a word that is not in parentheses, and that too.
+func (s *statement) outside(word string) {
+	for depth := 0; len(s.tokens) > 0; {
+		if depth <= 0 && s.skip(word) != "" {
+			return
+		}
+		switch s.tokens[0] {
+		case token{text: "("}:
+			depth++
+		case token{text: ")"}:
+			depth--
+		}
+		s.tokens = s.tokens[1:]
+	}
 }
 
 // word takes the next word, in capitals; "" when there is no bare word.
@@ -109,7 +160,7 @@ func (s *statement) definition(verb string) (table, how string) {
 // through is the view that a statement makes, or the table on which it makes a trigger,
 // when rows of a table change by that: db and table as on the server, "" for none.
 func through(schema, query string, concerns func(db, table string) bool) (db, table string) {
-	s := &statement{tokens: tokens(query), schema: schema, mapped: concerns}
+	s := read(schema, query, concerns)
 	if w := s.word(); w != "CREATE" && w != "ALTER" {
 		return "", ""
 	}
@@ -130,6 +181,33 @@ func through(schema, query string, concerns func(db, table string) bool) (db, ta
 		return "", ""
 	}
 	return db, table
+}
+
+// renamed are the old and the new names of the tables, or views, that a statement renames.
+func renamed(schema, query string) (out [][2][2]string) {
+	s := read(schema, query, nil)
+	verb := s.word()
+	s.skip("ONLINE", "IGNORE")
+	if verb != "RENAME" && verb != "ALTER" || s.skip("TABLE", "TABLES") == "" {
+		return nil
+	}
+	for more := true; more; more = verb == "RENAME" && s.skip(",") != "" {
+		s.skip("IF", "EXISTS")
+		var old, now [2]string
+		old[0], old[1] = s.name()
+		if verb == "ALTER" {
+			for part := "RENAME"; part != ""; part = s.skip("COLUMN", "INDEX", "KEY") {
+				s.until("RENAME")
+			}
+			s.skip("TO", "AS", "=")
+		} else {
+			s.until("TO")
+		}
+		if now[0], now[1] = s.name(); now[1] != "" {
+			out = append(out, [2][2]string{old, now})
+		}
+	}
+	return out
 }
 
 // until takes all up to the first of some words, and that too.

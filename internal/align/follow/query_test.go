@@ -1,6 +1,7 @@
 package follow
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -51,6 +52,18 @@ func TestStatementsThatSpoil(t *testing.T) {
 		{"nova", "DELETE FROM other WHERE a = 'instances'", ""},
 		{"nova", "GRANT ALL ON nova.instances TO u", ""},
 		{"nova", "ANALYZE TABLE instances", ""},
+		{"nova", "ANALYZE NO_WRITE_TO_BINLOG TABLE instances", ""},
+		{"nova", "ANALYZE UPDATE instances SET a = 1", "nova.instances"},
+		{"nova", "analyze format=json DELETE FROM instances", "nova.instances"},
+		{"nova", "ANALYZE FORMAT = 'json' DELETE FROM instances", "nova.instances"},
+		{"nova", "ANALYZE FORMAT = `json` REPLACE INTO seen VALUES (1)", "nova.seen"},
+		{"nova", "ANALYZE SELECT * FROM instances", ""},
+		{"nova", "SET STATEMENT max_statement_time=60 FOR TRUNCATE TABLE instances", "nova.instances"},
+		{"nova", "/*!100101 set statement */ a=1, b = 'for' for /* that */ ALTER TABLE instances ADD x INT", "nova.instances"},
+		{"nova", "SET STATEMENT a=1 FOR SET STATEMENT b=2 FOR ANALYZE FORMAT=TRADITIONAL INSERT INTO instances VALUES (1)", "nova.instances"},
+		{"nova", "SET STATEMENT a=SUBSTRING('12' FROM 1 FOR 1), `FOR`=1 FOR UPDATE seen SET a = 1", "nova.seen"},
+		{"nova", "SET STATEMENT a=1 FOR TRUNCATE other", ""},
+		{"nova", "SET instances = 1", ""}, {"nova", "SET STATEMENT", ""}, {"nova", "SET STATEMENT a=1 TRUNCATE instances", ""}, {"nova", "ANALYZE FORMAT=", ""}, {"nova", "ANALYZE", ""},
 		{"nova", "", ""}, {"nova", "/* open", ""}, {"nova", "ALTER TABLE", ""}, {"nova", "ALTER TABLE `", ""}, {"nova", "RENAME TABLE", ""}, {"nova", "DROP TABLE x.", ""},
 	} {
 		got, how := spoils(c.schema, c.query, mapped, behind)
@@ -72,6 +85,7 @@ func TestWhatChangesRowsBehindItsName(t *testing.T) {
 		{"nova", "CREATE TRIGGER IF NOT EXISTS x.t AFTER DELETE ON x.log FOR EACH ROW FOLLOWS u BEGIN DELETE FROM nova.instances; END", "x.log"},
 		{"nova", "CREATE TRIGGER t BEFORE INSERT ON log FOR EACH ROW SET NEW.a = 1", ""},
 		{"nova", "CREATE TRIGGER t BEFORE INSERT ON log FOR EACH ROW CALL p(NEW.a)", "nova.log"},
+		{"nova", "SET STATEMENT a=1 FOR CREATE VIEW seen AS SELECT * FROM instances", "nova.seen"},
 		{"nova", "CREATE TABLE seen AS SELECT * FROM instances", ""},
 		{"nova", "CREATE PROCEDURE p() UPDATE instances SET a = 1", ""},
 		{"nova", "DROP VIEW seen", ""}, {"nova", "CREATE VIEW", ""}, {"nova", "CREATE TRIGGER t BEFORE INSERT ON", ""}, {"nova", "", ""},
@@ -79,6 +93,24 @@ func TestWhatChangesRowsBehindItsName(t *testing.T) {
 		db, table := through(c.schema, c.query, mapped)
 		if got := strings.TrimSuffix(db+"."+table, "."); got != c.want {
 			t.Errorf("%s in %s: %q, want %q", c.query, c.schema, got, c.want)
+		}
+	}
+}
+
+// TestNamesThatChange: of tables and views, and of nothing else.
+func TestNamesThatChange(t *testing.T) {
+	for _, c := range []struct{ query, want string }{
+		{"RENAME TABLE a TO b", "[[[x a] [x b]]]"},
+		{"RENAME TABLES IF EXISTS a WAIT 5 TO `b c`, y.d NOWAIT TO z.e", "[[[x a] [x b c]] [[y d] [z e]]]"},
+		{"SET STATEMENT v=1 FOR RENAME TABLE a TO b", "[[[x a] [x b]]]"},
+		{"ALTER TABLE a RENAME b", "[[[x a] [x b]]]"},
+		{"ALTER ONLINE IGNORE TABLE IF EXISTS y.a ADD c INT, RENAME COLUMN c TO d, RENAME INDEX i TO j, RENAME AS z.b", "[[[y a] [z b]]]"},
+		{"ALTER TABLE a RENAME = b", "[[[x a] [x b]]]"},
+		{"ALTER TABLE a RENAME KEY i TO j", "[]"}, {"ALTER TABLE a ADD b INT", "[]"}, {"RENAME USER a TO b", "[]"}, {"CREATE TABLE a (b INT)", "[]"},
+		{"RENAME TABLE", "[]"}, {"RENAME TABLE a", "[]"}, {"RENAME TABLE a TO", "[]"}, {"ALTER TABLE a RENAME", "[]"}, {"", "[]"},
+	} {
+		if got := fmt.Sprint(renamed("x", c.query)); got != c.want {
+			t.Errorf("%s: %s, want %s", c.query, got, c.want)
 		}
 	}
 }
@@ -97,6 +129,7 @@ func FuzzSpoils(f *testing.F) {
 		if _, table := through(schema, query, none); table != "" && !strings.Contains(strings.ToUpper(query), "CALL") {
 			t.Errorf("%q: %q, and nothing is mapped", query, table)
 		}
+		renamed(schema, query)
 		if word := keyword(query); word != strings.ToUpper(word) {
 			t.Errorf("%q: %q", query, word)
 		}

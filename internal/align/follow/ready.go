@@ -207,11 +207,7 @@ func rules(definition string) (out []string) {
 
 // logged are the databases that the log has alone (nil: all), and those that it leaves out.
 func logged(ctx context.Context, source *server.Server) (only, without []string, err error) {
-	ask := "SHOW MASTER STATUS"
-	if v := source.Version; source.Vendor != "MariaDB" && (v[0] > 8 || v[0] == 8 && v[1] >= 4) {
-		ask = "SHOW BINARY LOG STATUS"
-	}
-	rows, err := source.DB.QueryContext(ctx, ask)
+	rows, err := source.DB.QueryContext(ctx, source.AskPosition())
 	if err != nil {
 		return nil, nil, err
 	}

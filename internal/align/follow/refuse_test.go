@@ -44,6 +44,8 @@ func TestWhatSpoilsTheLog(t *testing.T) {
 	}{
 		{"a change of a table", "ALTER TABLE instances ADD more INT", "ALTER TABLE instances DROP more", []string{"table old_nova.instances", "changes the table itself", "ALTER TABLE instances ADD more INT", "begun anew"}},
 		{"a truncated table", "CREATE TABLE keep AS SELECT * FROM tags; TRUNCATE TABLE tags", "INSERT INTO tags SELECT * FROM keep; DROP TABLE keep", []string{"table old_nova.tags", "TRUNCATE TABLE"}},
+		{"a truncation with a setting of its own", "CREATE TABLE keep AS SELECT * FROM tags; SET STATEMENT max_statement_time=60 FOR TRUNCATE TABLE tags", "INSERT INTO tags SELECT * FROM keep; DROP TABLE keep", []string{"table old_nova.tags", "FOR TRUNCATE TABLE"}},
+		{"rows that are deleted and analyzed", "SET SESSION binlog_format = STATEMENT; ANALYZE FORMAT=JSON DELETE FROM tags WHERE tag = 'none'", "", []string{"table old_nova.tags", "ANALYZE FORMAT=JSON"}},
 		{"a table in another's place", "CREATE TABLE bdm2 LIKE bdm; RENAME TABLE bdm TO bdm1, bdm2 TO bdm", "DROP TABLE bdm; RENAME TABLE bdm1 TO bdm", []string{"table old_nova.bdm", "RENAME"}},
 		{"a session that logs statements", "SET SESSION binlog_format = STATEMENT; UPDATE instances SET name = 'x' WHERE id = 1", "", []string{"table old_nova.instances", "binlog_format was not ROW"}},
 		{"a session with small images", "SET SESSION binlog_row_image = MINIMAL; UPDATE extra SET flavor = 'x' WHERE id = 1", "", []string{"table nova.extra", "a row without column instance", "binlog_row_image FULL"}},

@@ -73,7 +73,9 @@ func open(ctx context.Context, source *server.Server, from place, wanted func(db
 		HeartbeatPeriod: heartbeat, ReadTimeout: silence, DisableRetrySync: true, EventCacheCount: held,
 		DiscardGTIDSet: true, RawModeEnabled: true, // parser takes events apart
 		Option: func(c *client.Conn) error {
-			other = theSource(c, source)
+			if other = theSource(c, source); other == nil {
+				other = unhurried(c)
+			}
 			return other
 		},
 	}
@@ -107,6 +109,19 @@ func theSource(c *client.Conn, source *server.Server) error {
 	if was := fmt.Sprintf("%s, server_id %d", source.Name(), source.ID()); now != was {
 		return fatal(fmt.Errorf("%w: %s, it was %s: want the address of one server", server.ErrOther, now, was))
 	}
+	return nil
+}
+
+// unhurried keeps a server from ending the log's connection because nothing is read from it
+// while rows are carried over: after a minute, by its own default. What it is told here is
+// the most that servers take, a year.
+func unhurried(c *client.Conn) error {
+	const ask = "SET SESSION net_write_timeout = 31536000"
+	r, err := c.Execute(ask)
+	if err != nil {
+		return fmt.Errorf("%s: %w", ask, err)
+	}
+	r.Close()
 	return nil
 }
 

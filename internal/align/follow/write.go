@@ -71,14 +71,12 @@ func (f *follower) hold(ctx context.Context) error {
 
 // crowded reports whether the batch has more keys than memory should hold, beyond those
 // that the target did not take.
-func (f *follower) crowded() bool { return f.batch.size >= f.left+f.room }
+func (f *follower) crowded() bool { return f.batch.held() >= f.left+f.room }
 
 // page carries over those keys of the batch that the target takes, and keeps the others.
-// The journal stays where it is: a run that is ended here reads them again.
+// The journal stays where it is: a run that is ended here reads them again. collect has
+// held already: here a question to the source may be open, which keeps it busy.
 func (f *follower) page(ctx context.Context) error {
-	if err := f.hold(ctx); err != nil {
-		return err
-	}
 	if err := f.known(ctx); err != nil {
 		return err
 	}
@@ -100,10 +98,19 @@ func (f *follower) page(ctx context.Context) error {
 		}
 		why = cmp.Or(r.why, why)
 	}
-	if f.left = f.batch.size; f.left > mostLeft*f.room {
+	f.good = time.Now()
+	if f.left = f.batch.held(); f.left > mostLeft*f.room {
 		return fatal(fmt.Errorf("target: of the rows that changed up to position %s of the source's binary log, it does not take more than %d: want what it has in their way mended, it goes on from %s: %w", f.at, mostLeft*f.room, f.saved, why))
 	}
 	return nil
+}
+
+// relieve takes keys out of a batch that has more than memory should hold.
+func (f *follower) relieve(ctx context.Context) error {
+	if err := f.collect(ctx, f.page); err != nil {
+		return err
+	}
+	return f.page(ctx)
 }
 
 // refused are keys of which the target takes no rows, and why not: what it said of the last.
@@ -240,6 +247,7 @@ func (f *follower) write(ctx context.Context, state copier.State) error {
 	}
 	f.written += n
 	f.saved, f.batch, f.left = f.tried, newBatch(f.plan), 0
+	f.holes = false
 	return nil
 }
 
@@ -266,6 +274,11 @@ func (f *follower) transaction(ctx context.Context, conn *sql.Conn, state copier
 				return 0, err
 			}
 			rows += n
+		}
+	}
+	if f.holes { // all was compared, before anything came here
+		if err := copier.Whole(ctx, tx); err != nil {
+			return 0, err
 		}
 	}
 	f.tried = f.from

@@ -206,13 +206,19 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	return conn, nil
 }
 
+// AskPosition is the statement by which the server tells where its binary log ends, and
+// which databases it has.
+func (s *Server) AskPosition() string {
+	if s.Vendor == MySQL && !less(s.Version, [3]int{8, 4, 0}) {
+		return "SHOW BINARY LOG STATUS" // the old words are gone there
+	}
+	return "SHOW MASTER STATUS"
+}
+
 // Position tells how far the server has written its binary log: the file and the byte
 // in it. ok is false when it writes none, and when the user has no right to ask.
 func (s *Server) Position(ctx context.Context) (file string, pos uint64, ok bool, err error) {
-	ask := "SHOW MASTER STATUS"
-	if s.Vendor == MySQL && !less(s.Version, [3]int{8, 4, 0}) {
-		ask = "SHOW BINARY LOG STATUS" // the old words are gone there
-	}
+	ask := s.AskPosition()
 	rows, err := s.DB.QueryContext(ctx, ask)
 	var e *mysql.MySQLError
 	if errors.As(err, &e) && e.Number == errNoRight {

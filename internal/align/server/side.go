@@ -33,6 +33,9 @@ func (s *Server) Side(ctx context.Context, databases map[string]string) (align.S
 			return align.Side{}, fmt.Errorf("%s: database %s: %w", s.Role, r.side.Databases[name], err)
 		}
 	}
+	for _, t := range r.side.Tables {
+		apart(t)
+	}
 	return r.side, nil
 }
 
@@ -111,9 +114,6 @@ func (r *reader) schema(logical string) error {
 		if err != nil {
 			return err
 		}
-	}
-	for _, t := range r.side.Tables {
-		apart(t)
 	}
 	return nil
 }

@@ -27,6 +27,23 @@ func TestKeysOfExpressions(t *testing.T) {
 	}
 }
 
+// TestWordsForTheEndOfTheLog: newer MySQL has forgotten the old ones, MariaDB does not know
+// the new ones.
+func TestWordsForTheEndOfTheLog(t *testing.T) {
+	for _, c := range []struct {
+		vendor  string
+		version [3]int
+		want    string
+	}{
+		{MariaDB, [3]int{11, 8, 2}, "SHOW MASTER STATUS"}, {MySQL, [3]int{8, 3, 9}, "SHOW MASTER STATUS"}, {MySQL, [3]int{5, 7, 44}, "SHOW MASTER STATUS"},
+		{MySQL, [3]int{8, 4, 0}, "SHOW BINARY LOG STATUS"}, {MySQL, [3]int{9, 0, 0}, "SHOW BINARY LOG STATUS"},
+	} {
+		if got := (&Server{Vendor: c.vendor, Version: c.version}).AskPosition(); got != c.want {
+			t.Errorf("%s %v: %s, want %s", c.vendor, c.version, got, c.want)
+		}
+	}
+}
+
 // TestListsOfRules: asked only of servers that have them.
 func TestListsOfRules(t *testing.T) {
 	for _, c := range []struct {

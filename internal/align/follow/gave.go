@@ -1,0 +1,168 @@
+package follow
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"holdfast/internal/align"
+	"holdfast/internal/align/copier"
+	"holdfast/internal/align/server"
+)
+
+// This file compares tables in which rows gave way to others as they were copied. Where a
+// unique value went from one row to another the log has it. Where two rows have the same,
+// it has nothing: one of them is missing, and the target must be made to say so.
+
+// comparedAtOnce is how many keys of the source are compared at a time.
+const comparedAtOnce = 10_000
+
+// gave is a table of the plan whose rows gave way to others.
+type gave struct {
+	planned int
+	after   []string // SQL of the key up to which it was compared; nil: not at all
+}
+
+// gaveWay asks the journal which tables are to be compared.
+func (f *follower) gaveWay(ctx context.Context) error {
+	targets, err := copier.GaveWay(ctx, f.target.DB)
+	if err != nil {
+		return err
+	}
+	for _, t := range targets {
+		i := slices.IndexFunc(f.plan.Tables, func(p align.Planned) bool { return p.Target == t })
+		if i < 0 {
+			return fmt.Errorf("target: the journal has table %s, whose rows gave way to others: want a plan with it", t)
+		}
+		f.gave = append(f.gave, gave{planned: i})
+	}
+	f.holes = len(targets) > 0
+	return nil
+}
+
+// compare brings the keys of rows that differ into the batch. From there the usual way
+// makes them anew, or says why not; the transaction that does takes the journal's marks
+// away. Rows that only the target has were changed meanwhile: the log has them.
+func (f *follower) compare(ctx context.Context) error {
+	for len(f.gave) > 0 {
+		if err := f.hold(ctx); err != nil {
+			return err
+		}
+		g := &f.gave[0]
+		f.tell("compares table " + f.plan.Tables[g.planned].Target + ", whose rows gave way to others")
+		more, err := f.comparePart(ctx, g)
+		if err != nil {
+			return fmt.Errorf("%s: compare: %w", f.plan.Tables[g.planned].Target, err)
+		}
+		if !more {
+			f.gave = f.gave[1:]
+		}
+		f.good = time.Now()
+	}
+	if f.batch.size > 0 || !f.holes {
+		return nil
+	}
+	return f.write(ctx, copier.Following)
+}
+
+// comparePart compares the next rows of a table, and notes how far it came.
+func (f *follower) comparePart(ctx context.Context, g *gave) (more bool, err error) {
+	t := &f.plan.Tables[g.planned]
+	upTo, err := last(ctx, f.source.DB, t, g.after)
+	if err != nil || upTo == nil {
+		return false, err
+	}
+	cond := align.UpTo(align.Main, t.Key, upTo)
+	if g.after != nil {
+		cond = align.After(align.Main, t.Key, g.after) + " AND " + cond
+	}
+	differ, err := f.differ(ctx, t, cond)
+	if err != nil {
+		return false, err
+	}
+	for _, key := range differ {
+		f.batch.key(g.planned, key)
+		if f.crowded() {
+			if err := f.relieve(ctx); err != nil {
+				return false, err
+			}
+		}
+	}
+	g.after = upTo
+	return true, nil
+}
+
+// differ gives the keys (SQL of each column) of the source's rows of a condition that the
+// target has not, or not so.
+func (f *follower) differ(ctx context.Context, t *align.Planned, cond string) ([][]string, error) {
+	want, keys := map[string]string{}, [][]string{}
+	err := walk(ctx, f.source.DB, t, t.SourceRows(cond), func(key []string, digest string) {
+		keys = append(keys, key)
+		want[strings.Join(key, ", ")] = digest
+	})
+	if err != nil {
+		return nil, fmt.Errorf("source: %w", err)
+	}
+	same := map[string]bool{}
+	for part := range slices.Chunk(keys, keysAtOnce) {
+		there := make([][]string, 0, len(part))
+		for _, key := range part {
+			there = append(there, t.There(key))
+		}
+		err := walk(ctx, f.target.DB, t, t.TargetRows(align.AnyOf("", t.Kept, there)), func(key []string, digest string) {
+			id := strings.Join(key, ", ")
+			same[id] = want[id] == digest
+		})
+		if err != nil {
+			return nil, fmt.Errorf("target: %w", err)
+		}
+	}
+	return slices.DeleteFunc(keys, func(key []string) bool { return same[strings.Join(key, ", ")] }), nil
+}
+
+// last gives the key (SQL of each column) of the last of the next rows of the source; nil:
+// none is left.
+func last(ctx context.Context, source *sql.DB, t *align.Planned, after []string) (key []string, err error) {
+	err = walk(ctx, source, t, t.Bound(after, comparedAtOnce), func(k []string, _ string) { key = k })
+	if err != nil {
+		return nil, fmt.Errorf("source: %w", err)
+	}
+	return key, nil
+}
+
+// walk hands over the key (SQL of each column) of each row, and what stands behind it, if
+// anything does.
+func walk(ctx context.Context, db *sql.DB, t *align.Planned, query string, f func(key []string, digest string)) error {
+	rows, err := db.QueryContext(ctx, query)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	cols, err := rows.Columns()
+	if err != nil {
+		return err
+	}
+	values, into := make([]sql.RawBytes, len(cols)), make([]any, len(cols))
+	for i := range values {
+		into[i] = &values[i]
+	}
+	kinds := t.KeyKinds()
+	for rows.Next() {
+		if err := rows.Scan(into...); err != nil {
+			return err
+		}
+		key := make([]string, 0, len(kinds))
+		for i, k := range kinds {
+			key = append(key, server.Literal(values[i], k))
+		}
+		digest := ""
+		if len(values) > len(kinds) {
+			digest = string(values[len(kinds)])
+		}
+		f(key, digest)
+	}
+	return rows.Err()
+}
