@@ -104,6 +104,9 @@ func (p *Planned) Parents() (out []string) {
 	return out
 }
 
+// After are the targets that the mapping wants to be filled before this one.
+func (p *Planned) After() []string { return p.planner.t.After }
+
 // Counts reports that the target's table has a column of AUTO_INCREMENT.
 func (p *Planned) Counts() bool {
 	return slices.ContainsFunc(p.planner.to.Columns, func(c column.Column) bool { return c.Auto })

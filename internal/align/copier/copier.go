@@ -68,7 +68,7 @@ type run struct {
 	mover          *Mover
 	journal        journal
 	meter          *meter
-	slots          chan struct{} // has one for each range that is moved now
+	lanes          chan *lane // those that no range has now
 
 	mu   sync.Mutex
 	last time.Time // something worked
@@ -79,7 +79,7 @@ type step struct {
 	*align.Planned
 	key     []column.Column
 	foreign bool     // foreign keys are looked at
-	after   []string // then: the parents that are copied before it
+	after   []string // targets that are copied before it
 }
 
 // Run copies the rows of a plan, whose mapping has the hash. The staged IDs must be there.
@@ -100,6 +100,7 @@ func Run(ctx context.Context, p *align.Plan, mappingHash string, source, target 
 		return nil, err
 	}
 	defer unlock()
+	defer r.hangUp()
 	res, err := r.all(ctx, mappingHash)
 	if err != nil && ctx.Err() != nil {
 		return nil, fmt.Errorf("stopped: %w; all that is in the target is in its journal, and the same run goes on there", context.Cause(ctx))
@@ -114,10 +115,14 @@ func newRun(p *align.Plan, source, target *server.Server, opt Options) (*run, er
 	if len(p.Errors) > 0 {
 		return nil, fmt.Errorf("the plan has %d errors: it can not be carried out", len(p.Errors))
 	}
-	return &run{
+	r := &run{
 		opt: opt, source: source, target: target, plan: p, order: order(p, opt.Follows),
-		journal: journal{target.DB}, meter: newMeter(opt.Progress), slots: make(chan struct{}, opt.Parallel),
-	}, nil
+		journal: journal{target.DB}, meter: newMeter(opt.Progress), lanes: make(chan *lane, opt.Parallel),
+	}
+	for range opt.Parallel {
+		r.lanes <- &lane{db: target.DB, log: opt.Log}
+	}
+	return r, nil
 }
 
 func (o *Options) complete() error {
@@ -271,7 +276,7 @@ func (j *Journal) same(now *Journal) error {
 		what = append(what, fmt.Sprintf("source %s (now %s)", j.Source, now.Source))
 	}
 	if j.Plan != now.Plan && len(what) == 0 {
-		what = append(what, "databases, tables' columns or kinds of IDs than now, although the mapping is the same")
+		what = append(what, "list of databases, columns of tables, kinds of IDs or of what --skip leaves out, although the mapping is the same")
 	}
 	if len(what) == 0 {
 		return nil

@@ -41,8 +41,9 @@ type lock struct {
 	wait   sync.WaitGroup
 }
 
-// Lock takes the lock of a server by its role: the target's, or the source's. The context that it returns ends with ctx, and when
-// another run has taken the lock after the connection was lost. unlock must be called.
+// Lock takes the lock of a server by its role: the target's, or the source's. The context
+// that it returns ends with ctx, and when another run has taken the lock after the
+// connection was lost. unlock must be called.
 func Lock(ctx context.Context, s *server.Server) (locked context.Context, unlock func(), err error) {
 	l := &lock{db: s.DB, role: s.Role, name: lockName}
 	if s.Role == "source" {
@@ -65,7 +66,7 @@ func (l *lock) take(ctx context.Context) error {
 	}
 	var got sql.NullInt64
 	if err := conn.QueryRowContext(ctx, fmt.Sprintf("SELECT GET_LOCK(%s, %d)", text(l.name), lockWait)).Scan(&got); err != nil {
-		return errors.Join(fmt.Errorf("%s: take the lock: %w", l.role, err), conn.Close())
+		return errors.Join(fmt.Errorf("%s: take the lock: %w", l.role, server.Unlockable(err)), conn.Close())
 	}
 	if got.Int64 != 1 {
 		return errors.Join(l.busy(ctx, conn), conn.Close())

@@ -80,9 +80,8 @@ func readable(ctx context.Context, p *align.Plan, target *sql.DB) (bool, error) 
 		if err == nil {
 			err = errors.Join(rows.Err(), rows.Close())
 		}
-		var told *mysql.MySQLError
 		switch {
-		case errors.As(err, &told) && slices.Contains(denied, told.Number):
+		case server.Denied(err):
 			return false, nil
 		case err != nil:
 			return false, fmt.Errorf("source's table %s, asked by the target's user: %w", p.Tables[i].Source, err)
@@ -90,9 +89,6 @@ func readable(ctx context.Context, p *align.Plan, target *sql.DB) (bool, error) 
 	}
 	return true, nil
 }
-
-// denied are the errors of rights that are missing: to a database, a table, a column.
-var denied = []uint16{1044, 1142, 1143}
 
 // Prepare makes a session of the target ready: what LOAD DATA changes or leaves out is
 // counted as warnings, and with foreign false, foreign keys are not looked at.

@@ -104,8 +104,9 @@ func TestRowsAndTheirRangeAreOneTransaction(t *testing.T) {
 		t.Fatal(err)
 	}
 	k := &worker{run: of, step: s}
-	defer k.close()
-	if _, err := k.attempt(bounded(t), last); err != nil {
+	l := &lane{db: w.target.DB}
+	defer l.close()
+	if _, err := k.attempt(bounded(t), l, last); err != nil {
 		t.Errorf("a range that is done is moved again: %v", err)
 	}
 	w.check()
@@ -265,8 +266,8 @@ func TestRowsGiveWayInOneRangeOnly(t *testing.T) {
 	if err := of.journal.note(bounded(t), s.Target, x); err != nil {
 		t.Fatal(err)
 	}
-	k := &worker{run: of, step: s, replace: true}
-	defer k.close()
+	k := &worker{run: of, step: s, on: of.lanes, replace: true}
+	defer of.hangUp()
 	if err := k.copy(bounded(t), x, &pace{fixed: 20}); err != nil || k.replace {
 		t.Errorf("replace %v, %v", k.replace, err)
 	}
@@ -280,6 +281,7 @@ func TestForeignKeysAreLookedAt(t *testing.T) {
 	for _, follows := range []bool{false, true} {
 		w.clear()
 		of, _ := begun(t, w, Options{Follows: follows})
+		defer of.hangUp()
 		at := map[string]*step{}
 		for i := range of.order {
 			at[of.order[i].Target] = &of.order[i]
@@ -296,18 +298,34 @@ func TestForeignKeysAreLookedAt(t *testing.T) {
 	}
 }
 
+// TestALaneOfSeveralTables: each range finds it as its table wants it.
+func TestALaneOfSeveralTables(t *testing.T) {
+	r := aligntest.MariaDB(t)
+	l := &lane{db: r.Server("target").DB}
+	defer l.close()
+	for _, foreign := range []bool{true, false, false, true} {
+		var is bool
+		if err := l.prepare(bounded(t), foreign); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.conn.QueryRowContext(bounded(t), "SELECT @@foreign_key_checks").Scan(&is); err != nil || is != foreign {
+			t.Errorf("%v, %v: want %v", is, err, foreign)
+		}
+	}
+}
+
 // TestWhatIsAbandonedEnds: a statement that nobody listens to any more ends on the server,
 // and does not wait for a lock that it would then keep.
 func TestWhatIsAbandonedEnds(t *testing.T) {
 	r := aligntest.MariaDB(t, "--innodb-lock-wait-timeout=600")
 	w := newWorld(t, r, r, 300)
-	of, s := begun(t, w, Options{})
+	of, _ := begun(t, w, Options{})
 	hold := begin(t, w)
 	if _, err := hold.ExecContext(bounded(t), "SELECT 1 FROM migrate_journal.run FOR UPDATE"); err != nil {
 		t.Fatal(err)
 	}
-	k := &worker{run: of, step: s}
-	if err := k.connect(bounded(t)); err != nil {
+	l := &lane{db: w.target.DB, log: of.opt.Log}
+	if err := l.prepare(bounded(t), true); err != nil {
 		t.Fatal(err)
 	}
 	waits := func() string {
@@ -317,7 +335,7 @@ func TestWhatIsAbandonedEnds(t *testing.T) {
 	defer cancel()
 	ended := make(chan error, 1)
 	go func() {
-		_, err := k.conn.ExecContext(ctx, "SELECT 1 FROM migrate_journal.run FOR UPDATE")
+		_, err := l.conn.ExecContext(ctx, "SELECT 1 FROM migrate_journal.run FOR UPDATE")
 		ended <- err
 	}()
 	waitFor(t, func() bool { return waits() == "1" })
@@ -325,6 +343,6 @@ func TestWhatIsAbandonedEnds(t *testing.T) {
 	if err := <-ended; err == nil {
 		t.Fatal("it has not waited")
 	}
-	k.abandon(ctx)
+	l.abandon(ctx)
 	waitFor(t, func() bool { return waits() == "0" })
 }

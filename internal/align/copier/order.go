@@ -12,43 +12,53 @@ import (
 
 // This file says which tables are copied when.
 
-// order puts tables after those that their foreign keys refer to, as near to the plan's
-// order as can be. Of a circle, and for a table that refers to itself, the server can
-// not be let look at the keys as the rows come: the plan has looked for orphans. Nor of
-// rows that are followed: a child may come whose parent was made after its table was
-// copied, and what follows brings the parent.
+// order puts tables after those that the mapping wants before them, and after those that
+// their foreign keys refer to, as near to the plan's order as can be. Of a circle, and for
+// a table that refers to itself, the server can not be let look at the keys as the rows
+// come: the plan has looked for orphans. Nor of rows that are followed: a child may come
+// whose parent was made after its table was copied, and what follows brings the parent.
 func order(p *align.Plan, follows bool) []step {
-	parts := map[string][]*align.Planned{} // of each table
+	steps, all := map[string]*step{}, map[string]bool{}
 	for i := range p.Tables {
 		t := &p.Tables[i]
-		parts[t.Table] = append(parts[t.Table], t)
+		all[t.Target] = true
+		steps[t.Target] = &step{Planned: t, key: t.KeyColumns()}
 	}
-	var out []step
-	placed, begun := map[string]bool{}, map[string]bool{}
-	var place func(t *align.Planned)
-	place = func(t *align.Planned) {
-		if begun[t.Target] {
-			return
-		}
-		begun[t.Target] = true
-		s := step{Planned: t, key: t.KeyColumns(), foreign: !follows}
-		for _, parent := range t.Parents() {
-			for _, x := range parts[parent] { // none: it is not ours
-				place(x)
-				s.foreign = s.foreign && placed[x.Target]
-				s.after = append(s.after, x.Target)
-			}
-		}
-		if !s.foreign {
-			s.after = nil
-		}
-		placed[t.Target] = true
-		out = append(out, s)
+	for _, s := range steps { // no circle: a mapping with one is refused
+		s.after = slices.DeleteFunc(slices.Clone(s.After()), func(target string) bool { return !all[target] }) // those that are skipped
 	}
 	for i := range p.Tables {
-		place(&p.Tables[i])
+		s := steps[p.Tables[i].Target]
+		var parents []string
+		for _, parent := range s.Parents() {
+			parents = append(parents, sharing(p, parent)...) // none: it is not ours
+		}
+		if s.foreign = !follows && !slices.ContainsFunc(parents, func(x string) bool { return waits(steps, x, s.Target) }); s.foreign {
+			s.after = append(s.after, parents...)
+		}
+	}
+	var out []step
+	placed := map[string]bool{}
+	var place func(target string)
+	place = func(target string) {
+		if placed[target] {
+			return
+		}
+		placed[target] = true
+		for _, x := range steps[target].after {
+			place(x)
+		}
+		out = append(out, *steps[target])
+	}
+	for i := range p.Tables {
+		place(p.Tables[i].Target)
 	}
 	return out
+}
+
+// waits reports whether one target is to be filled after another, or is that.
+func waits(steps map[string]*step, target, other string) bool {
+	return target == other || slices.ContainsFunc(steps[target].after, func(x string) bool { return waits(steps, x, other) })
 }
 
 // sizes asks the source how large its tables are, tells the meter how many rows there are,

@@ -3,8 +3,11 @@ package copier
 import (
 	"context"
 	"database/sql"
+	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
 	"holdfast/internal/align"
 	"holdfast/internal/align/aligntest"
@@ -62,6 +65,52 @@ func TestWhichTableIsNext(t *testing.T) {
 	}
 }
 
+// TestTheMappingsOrder: a table comes after those that the mapping names, also against its
+// foreign keys, which are not looked at then, and also of a copy that is followed.
+func TestTheMappingsOrder(t *testing.T) {
+	id := column.Column{Name: "id", Type: column.Type{Text: "int(11)", Kind: column.Integer, Bits: 32}}
+	side := align.Side{Tables: map[string]*align.Schema{}}
+	for name, refs := range map[string]string{"child": "parent", "parent": "", "late": "", "light": "", "skipped": "", "grandchild": "child"} {
+		s := &align.Schema{Key: []string{"id"}, Columns: []column.Column{id}}
+		if refs != "" {
+			s.Refs = []align.Ref{{Name: "r", Columns: []string{"id"}, Table: "x." + refs, To: []string{"id"}}}
+		}
+		side.Tables["x."+name] = s
+	}
+	m, err := align.ParseMapping("x.yaml", []byte(`format: 1
+name: x
+tables:
+- {target: x.late, after: [x.light, x.skipped], from: x.late, columns: [{copy: [id]}]}
+- {target: x.grandchild, from: x.grandchild, columns: [{copy: [id]}]}
+- {target: x.parent, after: [x.child], from: x.parent, columns: [{copy: [id]}]}
+- {target: x.child, from: x.child, columns: [{copy: [id]}]}
+- {target: x.skipped, from: x.skipped, columns: [{copy: [id]}]}
+- {target: x.light, from: x.light, columns: [{copy: [id]}]}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Skip([]string{"x.skipped"}); err != nil {
+		t.Fatal(err)
+	}
+	p := align.MakePlan(m, side, side, nil)
+	if len(p.Errors) > 0 {
+		t.Fatal(p.Errors)
+	}
+	for follows, want := range map[bool]string{
+		false: "x.light true []; x.late true [x.light]; x.child false []; x.grandchild true [x.child]; x.parent true [x.child]; ",
+		true:  "x.light false []; x.late false [x.light]; x.grandchild false []; x.child false []; x.parent false [x.child]; ",
+	} {
+		got := ""
+		for _, s := range order(&p, follows) {
+			got += fmt.Sprint(s.Target, " ", s.foreign, " ", s.after, "; ")
+		}
+		if got != want {
+			t.Errorf("follows %v: %s\nwant %s", follows, got, want)
+		}
+	}
+}
+
 // TestTablesSideBySide: a table that waits holds up no other, no more ranges are moved than
 // are wanted, and of a table with AUTO_INCREMENT one at a time where the server would let
 // the others wait.
@@ -106,52 +155,76 @@ func TestTablesSideBySide(t *testing.T) {
 	}
 }
 
-// TestOnlyItsOwnConnectionIsKilled: when the target was restarted, the number of a worker's
+// TestConnectionsOfAllTables: tables that are copied side by side share the connections on
+// which rows are written.
+func TestConnectionsOfAllTables(t *testing.T) {
+	one, two := aligntest.MariaDB(t), aligntest.MariaDB(t, "--innodb-autoinc-lock-mode=2")
+	w := newWorld(t, one, two, 4000)
+	hold, err := w.target.DB.Conn(bounded(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer discard(hold)
+	if _, err := hold.ExecContext(bounded(t), "LOCK TABLES new.items READ, new.parents READ, new.names READ, new.wide READ, new.bins READ"); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		_, err := Run(bounded(t), w.plan, "hash", w.source, w.target, Options{RangeRows: 50, Parallel: 3})
+		ended <- err
+	}()
+	waitFor(t, func() bool {
+		return two.SQL("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE STATE LIKE 'Waiting for table%'") == "3"
+	})
+	if _, err := hold.ExecContext(bounded(t), "UNLOCK TABLES"); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	w.check()
+	// Beside three: the lock's, those that note ranges and look how far it is, one for each
+	// of three tables, hold's, and that of the test itself.
+	if most := two.SQL("SHOW GLOBAL STATUS LIKE 'Max_used_connections'"); most > "Max_used_connections\t9" || len(most) > len("Max_used_connections\t9") {
+		t.Error(most)
+	}
+}
+
+// TestOnlyItsOwnConnectionIsKilled: when the target was restarted, the number of a lane's
 // connection may be somebody else's.
 func TestOnlyItsOwnConnectionIsKilled(t *testing.T) {
 	rig := aligntest.MariaDB(t)
 	w := newWorld(t, rig, rig, 100)
 	ctx := bounded(t)
-	r, err := newRun(w.plan, w.source, w.target, Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	number := func(c *sql.Conn) (id int64) {
-		t.Helper()
-		if err := c.QueryRowContext(ctx, "SELECT CONNECTION_ID()").Scan(&id); err != nil {
+	l := &lane{db: w.target.DB, log: slog.New(slog.DiscardHandler)}
+	for l.number < 100 { // more than a server uses that begins
+		l.close()
+		if err := l.prepare(ctx, true); err != nil {
 			t.Fatal(err)
 		}
-		return id
 	}
-	k := &worker{run: r, step: &r.order[0]}
-	var id int64
-	for id < 100 { // more than a server uses that begins
-		k.close()
-		if err := k.connect(ctx); err != nil {
-			t.Fatal(err)
-		}
-		id = number(k.conn)
-	}
-	if err := k.kill(ctx); err != nil {
+	if err := l.kill(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := k.conn.ExecContext(ctx, "DO 1"); err == nil {
+	if _, err := l.conn.ExecContext(ctx, "DO 1"); err == nil {
 		t.Error("its own connection was not killed")
 	}
+	time.Sleep((sameStart + 1) * time.Second) // a server that is started within it is none that had copied
 	rig.Kill()
 	rig.Start()
 	var other *sql.Conn
-	for now := int64(0); now != id; now = number(other) {
-		if now > id {
-			t.Fatalf("connection %d: want one with number %d", now, id)
-		}
+	for now := int64(0); now != l.number; {
 		discard(other)
+		var err error
 		if other, err = w.source.DB.Conn(ctx); err != nil {
 			t.Fatal(err)
 		}
+		if now, _, err = process(ctx, other); err != nil || now > l.number {
+			t.Fatalf("connection %d, %v: want one with number %d", now, err, l.number)
+		}
 	}
 	defer discard(other)
-	k.abandon(ctx)
+	l.abandon(ctx)
 	if _, err := other.ExecContext(context.WithoutCancel(ctx), "DO 1"); err != nil {
 		t.Errorf("somebody else's connection: %v", err)
 	}

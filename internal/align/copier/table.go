@@ -2,7 +2,6 @@ package copier
 
 import (
 	"context"
-	"crypto/rand"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -62,24 +61,24 @@ func (r *run) pass(ctx context.Context, s *step) (last int64, err error) {
 	size := &pace{fixed: r.opt.RangeRows}
 	size.rows.Store(firstRows)
 	var wait sync.WaitGroup
+	lanes, workers := r.lanes, r.opt.Parallel
+	if r.serial(s) { // a second range would wait for the first, and keep its lane
+		l, free, err := take(ctx, r.lanes)
+		if err != nil {
+			return 0, err
+		}
+		defer free()
+		lanes, workers = make(chan *lane, 1), 1
+		lanes <- l
+	}
 	work := func() {
-		w := &worker{run: r, step: s}
-		defer w.close()
+		w := &worker{run: r, step: s, on: lanes}
 		for x := range todo {
 			if err := w.copy(ctx, x, size); err != nil {
 				cancel(err)
 				return
 			}
 		}
-	}
-	workers := r.opt.Parallel
-	if r.serial(s) {
-		workers = 1 // a second would wait for the first, which keeps its slot
-		free, err := r.slot(ctx)
-		if err != nil {
-			return 0, err
-		}
-		defer free()
 	}
 	for range workers {
 		wait.Go(work)
@@ -91,16 +90,6 @@ func (r *run) pass(ctx context.Context, s *step) (last int64, err error) {
 	}
 	wait.Wait()
 	return last, context.Cause(ctx)
-}
-
-// slot waits until one more range may be moved. free must be called after it.
-func (r *run) slot(ctx context.Context) (free func(), err error) {
-	select {
-	case r.slots <- struct{}{}:
-		return func() { <-r.slots }, nil
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
 }
 
 // scan finds the ranges that are left and hands them out.
@@ -192,19 +181,13 @@ func (p *pace) took(size int64, d time.Duration) {
 	p.rows.Store(min(manyRows, max(fewRows, int64(float64(size)*factor))))
 }
 
-// worker copies ranges on one connection of the target.
+// worker copies ranges of one table, one after another.
 type worker struct {
 	*run
 	step *step
-	conn *sql.Conn
-	name string // of a lock that conn holds
+	on   chan *lane // those that its ranges may take
 
 	replace bool // rows of this range meet others, which give way
-}
-
-func (w *worker) close() {
-	discard(w.conn)
-	w.conn = nil
 }
 
 // copy brings one range into the target, exactly once.
@@ -214,26 +197,24 @@ func (w *worker) copy(ctx context.Context, x span, size *pace) error {
 		if err := w.opt.Throttle.Hold(ctx, w.source.DB, w.target.DB, w.meter.waits); err != nil {
 			return err
 		}
-		if !w.serial(w.step) {
-			free, err := w.slot(ctx)
-			if err != nil {
-				return err
-			}
-			defer free()
+		l, free, err := take(ctx, w.on)
+		if err != nil {
+			return err
 		}
+		defer free()
 		began := time.Now()
-		rows, err := w.attempt(ctx, x)
+		rows, err := w.attempt(ctx, l, x)
 		if isDuplicate(err) && w.opt.Follows && !w.replace {
 			// A unique value has gone from a row that was copied to one of this range, or two
 			// rows have the same: what follows compares the table, and makes rows anew.
 			w.opt.Log.Warn("rows gave way to others that have their unique values now", "table", w.step.Target, "range", x.number, "error", err)
-			w.abandon(ctx)
+			l.abandon(ctx)
 			w.replace = true
-			rows, err = w.attempt(ctx, x)
+			rows, err = w.attempt(ctx, l, x)
 		}
 		w.replace = false
 		if err != nil {
-			w.abandon(ctx)
+			l.abandon(ctx)
 			return err
 		}
 		size.took(x.size, time.Since(began))
@@ -252,7 +233,7 @@ func (x span) String() string {
 // attempt copies a range in one transaction with its row of the journal, which it takes
 // first: of those who try the same range, also of a dead process whose transaction the
 // server has not ended yet, one comes after the other, and sees that it is done.
-func (w *worker) attempt(ctx context.Context, x span) (rows int64, err error) {
+func (w *worker) attempt(ctx context.Context, l *lane, x span) (rows int64, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, rangeLimit, errSlow)
 	defer cancel()
 	defer func() {
@@ -260,11 +241,11 @@ func (w *worker) attempt(ctx context.Context, x span) (rows int64, err error) {
 			err = errSlow // not one that passes
 		}
 	}()
-	if err := w.connect(ctx); err != nil {
+	if err := l.prepare(ctx, w.step.foreign); err != nil {
 		return 0, err
 	}
 	began := time.Now()
-	tx, err := w.conn.BeginTx(ctx, nil)
+	tx, err := l.conn.BeginTx(ctx, nil)
 	if err != nil {
 		return 0, err
 	}
@@ -334,57 +315,4 @@ func (s *step) condition(x span) string {
 		return upto
 	}
 	return align.After(align.Main, s.Planned.Key, x.after.literals(s.key)) + " AND " + upto
-}
-
-// connect takes a connection, if there is none, and makes it ready.
-func (w *worker) connect(ctx context.Context) error {
-	if w.conn != nil {
-		return nil
-	}
-	conn, err := w.target.DB.Conn(ctx)
-	if err != nil {
-		return err
-	}
-	name := "holdfast " + rand.Text()
-	err = Prepare(ctx, conn, w.step.foreign)
-	if err == nil {
-		_, err = conn.ExecContext(ctx, "DO GET_LOCK("+text(name)+", 0)")
-	}
-	if err != nil {
-		discard(conn)
-		return err
-	}
-	w.conn, w.name = conn, name
-	return nil
-}
-
-// abandon gives up a connection after an error, and tells the server: by itself it would
-// see only at the end of its statement that no one listens, and hold its locks until then.
-func (w *worker) abandon(ctx context.Context) {
-	if w.conn == nil {
-		return
-	}
-	w.close()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-	defer cancel()
-	// An error says that the connection has ended already, or that the server is away.
-	if err := w.kill(ctx); err != nil {
-		w.opt.Log.Debug("kill of a connection", "error", err)
-	}
-}
-
-// kill ends what the worker's connection was, if it is still there. That has the lock: on
-// a server that was restarted, the same number is somebody else's connection.
-func (w *worker) kill(ctx context.Context) error {
-	conn, err := w.target.DB.Conn(ctx) // one, so that nothing is killed on a server that has not said who it is
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	var id sql.NullInt64
-	if err := conn.QueryRowContext(ctx, "SELECT IS_USED_LOCK("+text(w.name)+")").Scan(&id); err != nil || !id.Valid {
-		return err
-	}
-	_, err = conn.ExecContext(ctx, "KILL "+number(id.Int64))
-	return err
 }

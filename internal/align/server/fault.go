@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"slices"
@@ -24,6 +25,15 @@ func Absent(err error) bool { return told(err, 1049, 1146) }
 // Denied reports that the account lacks a right: to a database (1044), a table (1142), a
 // column (1143).
 func Denied(err error) bool { return told(err, 1044, 1142, 1143) }
+
+// Unlockable says why a server refuses GET_LOCK, where it says no more than that it does
+// not support it (1235); other errors stay as they are.
+func Unlockable(err error) error {
+	if told(err, 1235) {
+		return fmt.Errorf("%w: nodes of Galera take no GET_LOCK in some versions and modes: want a server outside of a cluster, or a version that does", err)
+	}
+	return err
+}
 
 // Passes reports the number of an error of the servers that passes: too many connections
 // (1040, 1203), shutdown (1053), aborted connections and their networks (1152, 1158 to

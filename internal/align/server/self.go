@@ -68,7 +68,7 @@ func Same(ctx context.Context, a, b *Server) (bool, error) {
 	var got sql.NullInt64
 	var own int64
 	if err := conn.QueryRowContext(ctx, "SELECT GET_LOCK(?, 0), CONNECTION_ID()", name).Scan(&got, &own); err != nil {
-		return false, fmt.Errorf("%s: GET_LOCK: %w", a.Role, err)
+		return false, fmt.Errorf("%s: GET_LOCK: %w", a.Role, Unlockable(err))
 	}
 	if got.Int64 != 1 {
 		return false, fmt.Errorf("%s: GET_LOCK of a name that nobody else has: want 1, not %d", a.Role, got.Int64)

@@ -1,0 +1,115 @@
+package copier
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// lane is a connection of the target on which ranges are moved, one at a time. A run has as
+// many as it may move ranges, for all its tables together.
+type lane struct {
+	db  *sql.DB
+	log *slog.Logger
+
+	conn    *sql.Conn // nil: there is none now
+	number  int64     // of the connection, on the process that is named by since
+	since   int64     // when the server was started, seconds since 1970
+	foreign bool      // foreign keys are looked at
+}
+
+// take waits for a lane that no range has. free must be called after it.
+func take(ctx context.Context, lanes chan *lane) (l *lane, free func(), err error) {
+	select {
+	case l = <-lanes:
+		return l, func() { lanes <- l }, nil
+	case <-ctx.Done():
+		return nil, nil, context.Cause(ctx)
+	}
+}
+
+// hangUp ends the connections of all lanes, which no range has any more.
+func (r *run) hangUp() {
+	for range r.opt.Parallel {
+		(<-r.lanes).close()
+	}
+}
+
+func (l *lane) close() {
+	discard(l.conn)
+	l.conn = nil
+}
+
+// prepare makes the connection ready for rows, and makes one where there is none.
+func (l *lane) prepare(ctx context.Context, foreign bool) (err error) {
+	if l.conn != nil && l.foreign == foreign {
+		return nil
+	}
+	if l.conn == nil {
+		if l.conn, err = l.db.Conn(ctx); err != nil {
+			return err
+		}
+		l.number, l.since, err = process(ctx, l.conn)
+	}
+	if err == nil {
+		err = Prepare(ctx, l.conn, foreign)
+	}
+	if err != nil {
+		l.close()
+		return err
+	}
+	l.foreign = foreign
+	return nil
+}
+
+// process gives the number of a connection, and when its server was started by the
+// server's clock, seconds since 1970: the number means nothing to a later process.
+func process(ctx context.Context, conn *sql.Conn) (number, since int64, err error) {
+	var now, uptime int64
+	var name string
+	if err := conn.QueryRowContext(ctx, "SELECT CONNECTION_ID(), UNIX_TIMESTAMP()").Scan(&number, &now); err != nil {
+		return 0, 0, err
+	}
+	if err := conn.QueryRowContext(ctx, "SHOW GLOBAL STATUS LIKE 'Uptime'").Scan(&name, &uptime); err != nil {
+		return 0, 0, fmt.Errorf("SHOW GLOBAL STATUS LIKE 'Uptime': %w", err)
+	}
+	return number, now - uptime, nil
+}
+
+// sameStart is by how many seconds two answers about the start of one process differ at
+// most: both are cut to whole seconds, and there is time between the questions.
+const sameStart = 2
+
+// abandon gives up the connection after an error, and tells the server: by itself it would
+// see only at the end of its statement that no one listens, and hold its locks until then.
+func (l *lane) abandon(ctx context.Context) {
+	if l.conn == nil {
+		return
+	}
+	l.close()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	// An error says that the connection has ended already, or that the server is away.
+	if err := l.kill(ctx); err != nil {
+		l.log.Debug("kill of a connection", "error", err)
+	}
+}
+
+// kill ends what the lane's connection was, if it is still there: on a server that was
+// restarted, the same number is somebody else's. No lock marks it as ours, because nodes of
+// Galera do not stand GET_LOCK in sessions that write.
+func (l *lane) kill(ctx context.Context) error {
+	conn, err := l.db.Conn(ctx) // one, so that nothing is killed on a server that has not said since when it runs
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	_, since, err := process(ctx, conn)
+	if err != nil || max(since-l.since, l.since-since) > sameStart {
+		return err
+	}
+	_, err = conn.ExecContext(ctx, "KILL "+number(l.number))
+	return err
+}
