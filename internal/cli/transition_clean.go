@@ -81,8 +81,12 @@ func (a *app) dbClean(ctx context.Context, source, target *server.Server, yes bo
 	if err := cleanable(ctx, source, target, j); err != nil {
 		return err
 	}
-	if !yes {
-		if err := a.confirmClean(ctx, j); err != nil {
+	was, err := left(ctx, source, target)
+	if err != nil {
+		return err
+	}
+	if !yes && was != "" {
+		if err := a.confirmClean(ctx, j, was); err != nil {
 			return err
 		}
 	}
@@ -93,7 +97,28 @@ func (a *app) dbClean(ctx context.Context, source, target *server.Server, yes bo
 	if err := ids.Drop(ctx, source); err != nil {
 		return err
 	}
-	return writeText(a.env.Stdout, "dropped: "+ids.Database+" on the source, "+copier.Database+" on the target\n")
+	if was == "" {
+		return writeText(a.env.Stdout, "there was nothing to drop: no "+ids.Database+" on the source, and no "+copier.Database+" on the target\n")
+	}
+	return writeText(a.env.Stdout, "dropped: "+was+"\n")
+}
+
+// left names the databases of a copy that are there, "" when none is.
+func left(ctx context.Context, source, target *server.Server) (string, error) {
+	var out []string
+	for _, x := range []struct {
+		at *server.Server
+		db string
+	}{{source, ids.Database}, {target, copier.Database}} {
+		is, err := x.at.Has(ctx, x.db)
+		if err != nil {
+			return "", err
+		}
+		if is {
+			out = append(out, x.db+" on the "+x.at.Role)
+		}
+	}
+	return strings.Join(out, ", "), nil
 }
 
 // cleanable looks whether the staged IDs and the journal are of one copy: --yes does not
@@ -112,16 +137,16 @@ func cleanable(ctx context.Context, source, target *server.Server, j *copier.Jou
 	return err
 }
 
-// confirmClean says how far the copy is, and asks.
-func (a *app) confirmClean(ctx context.Context, j *copier.Journal) error {
+// confirmClean says how far the copy is, and asks whether what there is shall go.
+func (a *app) confirmClean(ctx context.Context, j *copier.Journal, was string) error {
 	text := "There is no journal on the target."
 	if j != nil {
 		text = fmt.Sprintf("The copy that began at %s from %s is in state %s.", j.Begun.Format(time.RFC3339), clean(j.Source), j.State)
-		if j.State == copier.Copying {
+		if j.State == copier.Copying || j.Follows && j.State != copier.Done {
 			text += " It has not ended: after this it can not go on, and the target's tables must be emptied."
 		}
 	}
-	if err := writeText(a.env.Stderr, text+"\nType yes to drop "+ids.Database+" on the source and "+copier.Database+" on the target: "); err != nil {
+	if err := writeText(a.env.Stderr, text+"\nType yes to drop "+was+": "); err != nil {
 		return err
 	}
 	typed, err := bufio.NewReader(source(ctx, a.env.Stdin)).ReadString('\n')

@@ -99,6 +99,12 @@ func TestTransitionDBTerminated(t *testing.T) {
 		if v := commandLine(t, "", db("verify", flags)...); v.code != 3 || !strings.Contains(v.err, "has not had its cut-over") || !strings.Contains(v.err, "run --follow") {
 			t.Errorf("by %s, verify ended with %d: %s%s", s, v.code, v.out, v.err)
 		}
+		if v := commandLine(t, "", db("run", flags)...); v.code != 3 || !strings.Contains(v.err, "begun to be followed") || !strings.Contains(v.err, "the same command with --follow") {
+			t.Errorf("by %s, a run without --follow ended with %d: %s%s", s, v.code, v.out, v.err)
+		}
+		if v := commandLine(t, "no\n", db("clean", flags[6:])...); v.code != 2 || !strings.Contains(v.err, "It has not ended") {
+			t.Errorf("by %s, clean ended with %d: %s%s", s, v.code, v.out, v.err)
+		}
 	}
 
 	rig.SQL("INSERT INTO old_shop.items (name, owner) VALUES ('before', 'ann')")

@@ -189,11 +189,16 @@ func TestTransitionDBFromPlanToClean(t *testing.T) {
 	if s := commandLine(t, "no\n", db("clean", servers)...); s.code != 2 || !strings.Contains(s.err, "nothing was dropped") || !strings.Contains(s.err, "is in state copied") {
 		t.Errorf("clean that is not confirmed ended with %d: %s%s", s.code, s.out, s.err)
 	}
-	if s := commandLine(t, "yes\n", db("clean", servers)...); s.code != 0 {
+	if s := commandLine(t, "yes\n", db("clean", servers)...); s.code != 0 || s.out != "dropped: migrate_ids on the source, migrate_journal on the target\n" {
 		t.Errorf("clean ended with %d: %s%s", s.code, s.out, s.err)
 	}
 	if left := rig.SQL("SHOW DATABASES LIKE 'migrate%'; SELECT COUNT(*) FROM shop.items"); left != "3" {
 		t.Errorf("after clean there is: %s", left)
+	}
+	for _, how := range []string{"", "--yes"} {
+		if s := commandLine(t, "", db("clean", servers, strings.Fields(how)...)...); s.code != 0 || s.out != "there was nothing to drop: no migrate_ids on the source, and no migrate_journal on the target\n" {
+			t.Errorf("a second clean %s ended with %d: %s%s", how, s.code, s.out, s.err)
+		}
 	}
 	full := commandLine(t, "", db("run", flags)...)
 	if full.code != 2 || !strings.Contains(full.out, "shop.items") || strings.Contains(rig.SQL("SHOW DATABASES"), "migrate") {

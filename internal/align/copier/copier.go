@@ -250,7 +250,7 @@ func (r *run) follows(ctx context.Context, then *Journal) error {
 	case then.Follows == r.opt.Follows:
 		return nil
 	case then.Follows:
-		return fmt.Errorf("%w: it was begun to be followed by what the source's binary log has: go on with it so", ErrOther)
+		return fmt.Errorf("%w: it began at %s, was begun to be followed by what the source's binary log has, and has not had its cut-over: the same command with --follow goes on", ErrOther, then.Begun.Format(time.RFC3339))
 	}
 	return r.journal.follow(ctx)
 }

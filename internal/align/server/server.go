@@ -206,6 +206,15 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	return conn, nil
 }
 
+// Has tells whether the server has a database that this account may see.
+func (s *Server) Has(ctx context.Context, database string) (bool, error) {
+	var n int
+	if err := s.DB.QueryRowContext(ctx, "SELECT COUNT(*) FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = ?", database).Scan(&n); err != nil {
+		return false, fmt.Errorf("%s: whether it has database %s: %w", s.Role, database, err)
+	}
+	return n > 0, nil
+}
+
 // AskPosition is the statement by which the server tells where its binary log ends, and
 // which databases it has.
 func (s *Server) AskPosition() string {
