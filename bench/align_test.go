@@ -355,10 +355,9 @@ func (a *alignment) compare(t *testing.T, way func(ctx context.Context, a *align
 	}
 }
 
-// targetSelect reads the target's columns, in their order.
+// targetSelect reads the target's columns, in their order, of the rows of p.
 func targetSelect(p *align.Planned) string {
-	db, table, _ := strings.Cut(p.Target, ".")
-	return "SELECT `" + strings.Join(p.Columns, "`, `") + "` FROM " + alignTargetDBs[db] + "." + table
+	return "SELECT `" + strings.Join(p.Columns, "`, `") + "`" + strings.TrimPrefix(p.TargetCount(), "SELECT COUNT(*)")
 }
 
 // oneByOne reads the source's rows and fetches each one's counterpart.
@@ -378,6 +377,8 @@ func oneByOne(ctx context.Context, a *alignment, p *align.Planned) (n int64, err
 	}
 	defer rows.Close()
 	want, have := newRow(len(p.Columns)), newRow(len(p.Columns))
+	db, table := p.OnTarget()
+	one := "SELECT `" + strings.Join(p.Columns, "`, `") + "` FROM " + sqlexpr.Quote(db) + "." + sqlexpr.Quote(table) + " WHERE "
 	for rows.Next() {
 		if err := rows.Scan(want.to...); err != nil {
 			return n, err
@@ -386,7 +387,7 @@ func oneByOne(ctx context.Context, a *alignment, p *align.Planned) (n int64, err
 		for k, i := range at {
 			where = append(where, conds[k]+sqlexpr.Literal(string(want.values[i])))
 		}
-		fetched, err := a.target.DB.QueryContext(ctx, targetSelect(p)+" WHERE "+strings.Join(where, " AND "))
+		fetched, err := a.target.DB.QueryContext(ctx, one+strings.Join(where, " AND "))
 		if err != nil {
 			return n, err
 		}

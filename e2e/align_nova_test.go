@@ -1,18 +1,17 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"testing"
 	"time"
 
 	"holdfast/internal/align/aligntest"
+	"holdfast/internal/align/readback"
 )
 
 // Guests of internal/align/profile/testdata/rows.sql.
@@ -97,20 +96,16 @@ type reading struct {
 }
 
 // read has Nova's objects read guests: all, or those given.
-func (c *newCloud) read(t *testing.T, guests ...string) reading {
+func (c *newCloud) read(t *testing.T, guests ...string) (r reading) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, debianPython, append([]string{"testdata/align/nova_reads.py", filepath.Join(c.dir, "nova.conf")}, guests...)...)
-	var out, fault bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &fault
-	ended := cmd.Run()
-	var r reading
-	if err := json.Unmarshal(out.Bytes(), &r); err != nil {
-		t.Fatalf("nova_reads.py: %v, %v: %s", ended, err, fault.Bytes())
+	_, document, err := readback.Nova(ctx, debianPython, filepath.Join(c.dir, "nova.conf"), guests...)
+	if err == nil {
+		err = json.Unmarshal(document, &r)
 	}
-	if (ended == nil) != (len(r.Faults) == 0) {
-		t.Errorf("nova_reads.py: %v with faults %q", ended, r.Faults)
+	if err != nil {
+		t.Fatal(err)
 	}
 	return r
 }

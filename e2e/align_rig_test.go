@@ -162,7 +162,8 @@ func (c *newCloud) args(t *testing.T, old *aligntest.Rig) []string {
 	return args
 }
 
-// align plans, copies from one server to the other and verifies by the program.
+// align plans, copies from one server to the other and verifies by the program, also that
+// Nova's own code reads guests.
 func (c *newCloud) align(t *testing.T, old *aligntest.Rig) {
 	t.Helper()
 	args := c.args(t, old)
@@ -182,11 +183,14 @@ func (c *newCloud) align(t *testing.T, old *aligntest.Rig) {
 			break
 		}
 	}
-	verified(t, args)
+	if last := verified(t, append(args, "--nova-conf", filepath.Join(c.dir, "nova.conf"), "--nova-python", debianPython)); last != "Nova's own code reads 4 guests" {
+		t.Errorf("the last check is %q", last)
+	}
 }
 
-// verified has the program compare every row.
-func verified(t *testing.T, args []string) {
+// verified has the program compare every row, and gives the last of what it has asked
+// beside them.
+func verified(t *testing.T, args []string) (last string) {
 	t.Helper()
 	var verify struct {
 		Equal  bool
@@ -199,6 +203,7 @@ func verified(t *testing.T, args []string) {
 	if !verify.Equal || len(verify.Checks) < 15 {
 		t.Fatalf("verify: %+v", verify)
 	}
+	return verify.Checks[len(verify.Checks)-1].Name
 }
 
 // holdfast runs a command of `transition db` and reads what it prints.

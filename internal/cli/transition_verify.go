@@ -19,13 +19,15 @@ import (
 func (a *app) dbVerifyCmd() *cobra.Command {
 	var m dbMapping
 	var parallel int
+	var nova novaReader
 	cmd := &cobra.Command{
 		Use:   "verify --mapping FILE --source DSN --target DSN",
 		Short: "Compare every row of the target with the source's, mapped",
 		Long: `Compares the rows of the target with the rows that the mapping makes of the
 source: how many there are, and a checksum of every range of them. Then asks
 whether what the mapping's checks want holds, and whether rows have what they
-refer to. The source must stand still meanwhile.
+refer to. The source must stand still meanwhile. With --nova-conf, Nova's own
+code reads some of the guests, on a machine that has it (Xena or later).
 
 Exit codes: 0 all is equal and holds, 1 it is not, 2 bad input, 3 refused,
 because a run is under way or has not ended, or was begun otherwise, 4 a server
@@ -44,15 +46,19 @@ is not reachable.`,
 				return err
 			}
 			defer func() { err = errors.Join(err, x.Close()) }()
-			return a.verify(cmd.Context(), x, parallel, js)
+			if err := nova.check(cmd, x.mapping); err != nil {
+				return err
+			}
+			return a.verify(cmd.Context(), x, parallel, nova, js)
 		},
 	}
 	m.flags(cmd)
 	parallelFlag(cmd, &parallel)
+	nova.flags(cmd)
 	return cmd
 }
 
-func (a *app) verify(ctx context.Context, x *alignment, parallel int, js bool) error {
+func (a *app) verify(ctx context.Context, x *alignment, parallel int, nova novaReader, js bool) error {
 	shows := newTicker(a.env.Stderr)
 	j, err := x.journal(ctx)
 	if err == nil {
@@ -83,6 +89,12 @@ func (a *app) verify(ctx context.Context, x *alignment, parallel int, js bool) e
 	r, err := verify.Run(ctx, x.mapping, plan, x.source, x.target, x.targetSide, verify.Options{
 		Parallel: parallel, Progress: func(p verify.Progress) { shows.show(fmt.Sprintf("%s  %s rows compared", p.Table, thousands(p.Rows))) },
 	})
+	if err == nil && nova.conf != "" {
+		shows.show("Nova's own code reads guests")
+		var c verify.CheckResult
+		c, err = nova.read(ctx, x, plan)
+		r.Checks, r.Equal = append(r.Checks, c), r.Equal && c.Holds
+	}
 	if err = errors.Join(runError(err), shows.end()); err != nil {
 		return err
 	}

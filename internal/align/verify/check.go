@@ -19,7 +19,7 @@ type CheckResult struct {
 	Name   string `json:"name"`
 	Broken int64  `json:"broken"` // rows; of IDs, values
 	Holds  bool   `json:"holds"`
-	Error  string `json:"error,omitempty"` // why it could not be looked at, or which values have no ID (the first 20); then it does not hold
+	Error  string `json:"error,omitempty"` // why it could not be looked at, or which values have no ID, or what can not be read (the first 20); then it does not hold
 }
 
 type check struct {

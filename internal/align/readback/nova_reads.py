@@ -3,7 +3,7 @@
 
 nova_reads.py NOVA.CONF [UUID...]
 
-Of guests it reads all, or those that are named. "faults" has what can not be read, or is wrong although Nova reads it; the program's end is
+Of guests it reads all, or those that are named. Nothing is written. "faults" has what can not be read, or is wrong although Nova reads it; the program's end is
 1 when there are any. Which database a guest is read from is told by its cell.
 """
 import json
@@ -54,16 +54,21 @@ class Reader:
         self.nodes, services = set(), []
         mappings = []
         for cell in self.read("cells", lambda: objects.CellMappingList.get_all(self.admin)) or []:
-            mappings += self.read("mappings", lambda: list(objects.InstanceMappingList.get_by_cell_id(self.admin, cell.id))) or []
+            if not only:
+                mappings += self.read("mappings", lambda: list(objects.InstanceMappingList.get_by_cell_id(self.admin, cell.id))) or []
             with context.target_cell(self.admin, cell) as target:
                 for n in self.read("compute nodes", lambda: objects.ComputeNodeList.get_all(target)) or []:
                     self.nodes.add((n.host, n.hypervisor_hostname))
                 services += self.read("services", lambda: list(objects.ServiceList.get_all(target))) or []
-                self.unmapped(target, {m.instance_uuid for m in mappings})
+                if not only:
+                    self.unmapped(target, {m.instance_uuid for m in mappings})
+        for uuid in only:
+            mapping = self.read(uuid, lambda: objects.InstanceMapping.get_by_instance_uuid(self.admin, uuid))
+            mappings += [mapping] if mapping else []
         for s in services:
             self.service(s)
         return {
-            "servers": {m.instance_uuid: self.server(m) for m in mappings if not only or m.instance_uuid in only},
+            "servers": {m.instance_uuid: self.server(m) for m in mappings},
             "flavors": {f.flavorid: {"id": f.id, "name": f.name, "extra_specs": f.extra_specs, "projects": f.projects} for f in self.flavors.values()},
             "aggregates": {a.name: {"uuid": a.uuid, "hosts": a.hosts, "metadata": a.metadata} for a in aggregates},
             "hosts": sorted(self.hosts),
@@ -90,10 +95,11 @@ class Reader:
             i = self.read(uuid, lambda: objects.Instance.get_by_uuid(target, uuid, expected_attrs=ATTRIBUTES))
             if i is None:
                 return None
-            # Before the objects are read: those of block devices fill a uuid in.
-            if any(not d.uuid for d in main_db.block_device_mapping_get_all_by_instance(target, uuid)):
+            # Objects of block devices without one would write a uuid.
+            whole = all(d.uuid for d in main_db.block_device_mapping_get_all_by_instance(target, uuid))
+            if not whole:
                 self.wrong(uuid, "block device without uuid")
-            out = self.read(uuid, lambda: self.instance(target, mapping, i))
+            out = self.read(uuid, lambda: self.instance(target, mapping, i, whole))
             if not i.deleted:
                 self.alive(uuid, target, mapping, i)
                 out = dict(out or {}, spec=self.read(uuid + " request spec", lambda: self.spec(uuid, i)))
@@ -107,8 +113,8 @@ class Reader:
             return True
         return False
 
-    def instance(self, target, mapping, i):
-        devices = objects.BlockDeviceMappingList.get_by_instance_uuid(target, i.uuid)
+    def instance(self, target, mapping, i, whole):
+        devices = objects.BlockDeviceMappingList.get_by_instance_uuid(target, i.uuid) if whole else []
         for d in devices:
             if d.connection_info:
                 json.loads(d.connection_info)

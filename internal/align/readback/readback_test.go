@@ -1,0 +1,63 @@
+package readback
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// standIn is a program that is called as Python is. The real one, with Nova, reads in the
+// end-to-end tests.
+func standIn(t *testing.T, shell string) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "python")
+	if err := os.WriteFile(name, []byte("#!/bin/sh\n"+shell+"\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+func TestNova(t *testing.T) {
+	for _, c := range []struct {
+		shell, want string
+		faults      []string
+	}{
+		{shell: `cat > /dev/null; echo '{"faults": []}'`},
+		{shell: `cat > /dev/null; echo '{"faults": ["a: hidden", "b: no mapping"]}'; exit 1`, faults: []string{"a: hidden", "b: no mapping"}},
+		{shell: `test "$*" = "- nova.conf one two" && cat | grep -q InstanceMapping && echo '{"faults": ["given"]}'`, faults: []string{"given"}},
+		{shell: `cat > /dev/null; echo Traceback >&2; echo "ModuleNotFoundError: No module named 'nova'" >&2; exit 1`, want: "exit status 1: ModuleNotFoundError: No module named 'nova'"},
+		{shell: `cat > /dev/null; echo something`, want: "invalid character"},
+		{shell: `exit 7`, want: "exit status 7"},
+	} {
+		faults, document, err := Nova(t.Context(), standIn(t, c.shell), "nova.conf", "one", "two")
+		if c.want != "" {
+			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "Nova's code and nova.conf") {
+				t.Errorf("%s: %v", c.shell, err)
+			}
+			continue
+		}
+		if err != nil || !slices.Equal(faults, c.faults) || !strings.Contains(string(document), "faults") {
+			t.Errorf("%s: %q, %s, %v", c.shell, faults, document, err)
+		}
+	}
+	if _, _, err := Nova(t.Context(), "/there/is/none", "nova.conf"); err == nil || !strings.Contains(err.Error(), "no such file") {
+		t.Error(err)
+	}
+}
+
+// TestInterrupted: what is interrupted ends, and its process does.
+func TestInterrupted(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	if _, _, err := Nova(ctx, standIn(t, "exec sleep 100"), "nova.conf"); err != context.DeadlineExceeded {
+		t.Error(err)
+	}
+	if took := time.Since(began); took > 50*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}

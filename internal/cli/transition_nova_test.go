@@ -1,0 +1,56 @@
+package cli
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"holdfast/internal/align/aligntest"
+)
+
+// TestVerifyByNovasCode: what Nova's own code finds wrong counts as a check that does not
+// hold. A program stands in for Python here; the real one reads in the end-to-end tests.
+func TestVerifyByNovasCode(t *testing.T) {
+	rig := aligntest.MariaDB(t)
+	flags := platforms(t, rig, rig)
+	const guests = "CREATE TABLE instances (id INT AUTO_INCREMENT PRIMARY KEY, uuid VARCHAR(36), deleted INT NOT NULL);"
+	rig.SQL("CREATE DATABASE old_nova; USE old_nova; " + guests + "INSERT INTO instances (uuid, deleted) VALUES ('aaa', 0), ('bbb', 2), ('ccc', 0); CREATE DATABASE nova; USE nova; " + guests)
+	write(t, "nova.yaml", "format: 1\nname: nova\ntables:\n- target: nova.instances\n  from: nova.instances\n  columns:\n  - copy: [id, uuid, deleted]\n")
+	write(t, "nova.conf", "")
+	python := func(name, shell string) string {
+		write(t, name, "#!/bin/sh\ncat > /dev/null\n"+shell+"\n")
+		if err := os.Chmod(name, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		path, err := filepath.Abs(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	nova := []string{"--mapping", "nova.yaml", "--source-db", "nova=old_nova", "--source", rig.DSN(), "--target", rig.DSN()}
+	if s := commandLine(t, "", db("run", nova)...); s.code != 0 {
+		t.Fatal(s)
+	}
+	good := python("good", `case "$*" in "- nova.conf aaa ccc" | "- nova.conf ccc aaa") echo '{"faults": []}';; *) echo "$*" >&2; exit 9;; esac`)
+	for _, c := range []struct {
+		flags []string
+		more  string
+		code  int
+		want  string
+	}{
+		{nova, "--nova-conf nova.conf --nova-python " + good, 0, `"Nova's own code reads 2 guests", "broken": 0, "holds": true } ], "equal": true`},
+		{nova, "--nova-conf nova.conf --nova-python " + python("bad", `echo '{"faults": ["aaa: hidden", "ccc: no info cache"]}'; exit 1`), 1, `"broken": 2, "holds": false, "error": "aaa: hidden; ccc: no info cache" } ], "equal": false`},
+		{nova, "--nova-conf nova.conf --nova-python " + python("none", `echo "ModuleNotFoundError: No module named 'nova'" >&2; exit 1`), 1, "No module named 'nova'"},
+		{nova, "--nova-conf elsewhere.conf", 2, "--nova-conf: open elsewhere.conf: no such file"},
+		{nova, "--nova-conf nova.conf --nova-python no/python", 2, "--nova-python: "},
+		{nova, "--nova-python " + good, 2, "--nova-python: want --nova-conf, too"},
+		{flags, "--nova-conf nova.conf --nova-python " + good, 2, "--nova-conf: the mapping has no table nova.instances"},
+	} {
+		s := commandLine(t, "", db("verify", c.flags, append(strings.Fields(c.more), "-o", "json")...)...)
+		if s.code != c.code || !strings.Contains(strings.Join(strings.Fields(s.out+s.err), " "), c.want) {
+			t.Errorf("%s ended with %d: %s%s", c.more, s.code, s.out, s.err)
+		}
+	}
+}
