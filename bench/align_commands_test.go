@@ -10,9 +10,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"holdfast/internal/align/aligntest"
 )
@@ -54,15 +52,14 @@ func TestAlignCommands(t *testing.T) {
 		cmd := exec.CommandContext(t.Context(), program(t), append([]string{"transition", "db", command}, args...)...)
 		var out, fault bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &out, &fault
-		began := time.Now()
-		if err := cmd.Run(); err != nil {
+		seconds, peak, err := timed(cmd)
+		if err != nil {
 			t.Fatalf("%s: %v: %s%s", command, err, fault.String(), out.String())
 		}
 		if err := json.Unmarshal(out.Bytes(), &verified); err != nil {
 			t.Fatal(err)
 		}
-		peak := cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss // KiB
-		said = append(said, fmt.Sprintf("%s %.1f s, %d MB", command, time.Since(began).Seconds(), peak>>10))
+		said = append(said, fmt.Sprintf("%s %.1f s, %.0f MB", command, seconds, peak))
 	}
 	if !verified.Equal {
 		t.Fatalf("%+v", verified)

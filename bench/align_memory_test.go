@@ -93,29 +93,34 @@ func memoryOf(t *testing.T, n int) memoryPoint {
 	cmd.Env = append(os.Environ(), alignChildVar+"="+from.DSN()+"\n"+to.DSN())
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
+	seconds, peak, err := timed(cmd)
+	if err != nil {
+		t.Fatalf("%v: %s", err, said.String())
+	}
+	if peak == 0 {
+		t.Fatal("the process ended before it was looked at")
+	}
+	if have := strings.TrimSpace(to.SQL("SELECT COUNT(*) AS '' FROM big.meta")); have != strconv.Itoa(n) {
+		t.Fatalf("%s rows were copied: want %d", have, n)
+	}
+	return memoryPoint{rows: n, seconds: seconds, peak: peak}
+}
+
+// timed runs a program, and tells how long it took, and how much memory it had, MB.
+func timed(cmd *exec.Cmd) (seconds, peak float64, err error) {
 	began := time.Now()
 	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+		return 0, 0, err
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	p := memoryPoint{rows: n}
 	for {
 		select {
 		case err := <-ended:
-			if err != nil {
-				t.Fatalf("%v: %s", err, said.String())
-			}
-			if p.seconds = time.Since(began).Seconds(); p.peak == 0 {
-				t.Fatal("the process ended before it was looked at")
-			}
-			if have := strings.TrimSpace(to.SQL("SELECT COUNT(*) AS '' FROM big.meta")); have != strconv.Itoa(n) {
-				t.Fatalf("%s rows were copied: want %d", have, n)
-			}
-			return p
+			return time.Since(began).Seconds(), peak, err
 		case <-time.After(memoryLook):
 			if mb, err := peakOf(cmd.Process.Pid); err == nil { // else it ends just now
-				p.peak = max(p.peak, mb)
+				peak = max(peak, mb)
 			}
 		}
 	}

@@ -98,7 +98,7 @@ func statements(t *testing.T, p *Planned) {
 	for i := range key {
 		key[i] = "'x'"
 	}
-	list := []string{p.Select(""), p.Statement(""), p.Count(), p.Looks(), p.SourceSum(""), p.TargetSum(""), p.SourceRows(""), p.TargetRows(""), p.Bound(nil, 9), p.Bound(key, 9), p.TargetCount(), p.Export("").Select}
+	list := []string{p.Select(""), p.Statement(""), p.Count(), p.Looks(""), p.SourceSum(""), p.TargetSum(""), p.SourceRows(""), p.TargetRows(""), p.Bound(nil, 9), p.Bound(key, 9), p.TargetCount(), p.Export("").Select}
 	if p.Kept != nil {
 		list = append(list, p.Delete([][]string{key}))
 	}

@@ -30,17 +30,55 @@ type RowCheck struct {
 	Count   string // statement: how many rows have it
 	Keys    string // statement: the keys of the first of these rows, as Planned.Key has them
 	cond    string // SQL
+	value   string // SQL that cond has, "" where nothing is said about it
 }
 
-// Looks is the statement that counts the rows, and those that have what each of Checks
-// and then each of Zeros is about: one row of so many numbers. It takes one walk
-// through the rows.
-func (p *Planned) Looks() string {
-	sums := []string{"COUNT(*)"}
-	for _, c := range slices.Concat(p.Checks, p.Zeros) {
-		sums = append(sums, "COALESCE(SUM(CASE WHEN "+c.cond+" THEN 1 ELSE 0 END), 0)")
+// Looks is the statement that counts the rows (more as for Select), and those that have
+// what each of Checks and then each of Zeros is about: one row of so many numbers. It takes
+// one walk through the rows.
+func (p *Planned) Looks(more string) string {
+	sums, parts, dear := []string{"COUNT(*)"}, []string(nil), p.dear()
+	for i, v := range dear {
+		parts = append(parts, fmt.Sprintf("%s AS v%d", v, i))
 	}
-	return "SELECT " + strings.Join(sums, ", ") + p.unstaged()
+	for i, c := range slices.Concat(p.Checks, p.Zeros) {
+		cond := c.cond
+		if v := slices.Index(dear, c.value); v >= 0 {
+			cond = strings.ReplaceAll(cond, c.value, fmt.Sprintf("r.v%d", v))
+		} else if dear != nil {
+			parts = append(parts, fmt.Sprintf("%s AS c%d", cond, i))
+			cond = fmt.Sprintf("r.c%d", i)
+		}
+		sums = append(sums, "COALESCE(SUM(CASE WHEN "+cond+" THEN 1 ELSE 0 END), 0)")
+	}
+	rows := p.unstaged(more)
+	if dear != nil {
+		rows = " FROM (SELECT " + strings.Join(parts, ", ") + rows + everyRow + ") AS r"
+	}
+	return "SELECT " + strings.Join(sums, ", ") + rows
+}
+
+// everyRow has the server make each row of a table in parentheses once: without it, it
+// would put an expression wherever its name stands.
+const everyRow = " LIMIT 18446744073709551615"
+
+// Spacious reports whether Looks has the source's server keep values of all rows that it is
+// asked about: these should be few at a time.
+func (p *Planned) Spacious() bool { return p.dear() != nil }
+
+// dear are the values that the conditions of Looks have several times, and that take longer
+// to make than to keep, by the length of their SQL.
+func (p *Planned) dear() (out []string) {
+	times := map[string]int{}
+	for _, c := range p.Checks {
+		if len(c.value) < 500 {
+			continue
+		}
+		if times[c.value] += strings.Count(c.cond, c.value); times[c.value] > 1 && !slices.Contains(out, c.value) {
+			out = append(out, c.value)
+		}
+	}
+	return out
 }
 
 // lookup looks a value up among the IDs of a kind. NULL stays NULL.
@@ -132,7 +170,7 @@ func (x *planner) notMeasured(to *column.Column) {
 // mayNotBeNull has rows looked for that have no value where the target wants one.
 func (x *planner) mayNotBeNull(to *column.Column, value string) {
 	if !to.Nullable {
-		x.check(to, "NULL, which the target does not allow", value+" IS NULL")
+		x.check(to, "NULL, which the target does not allow", value+" IS NULL", value)
 	}
 }
 
@@ -145,7 +183,7 @@ func (x *planner) lacks(value string, to *column.Column) {
 	}
 	there := "CAST(CONVERT(" + value + " USING utf8mb4) AS BINARY)"
 	back := "CAST(CONVERT(CONVERT(" + value + " USING " + to.Charset + ") USING utf8mb4) AS BINARY)"
-	x.check(to, "characters that "+to.Charset+" does not have", there+" <> "+back)
+	x.check(to, "characters that "+to.Charset+" does not have", there+" <> "+back, value)
 }
 
 // measure has the rows of a column looked at whose type is too narrow.
@@ -162,11 +200,11 @@ func (x *planner) tooLong(value string, to *column.Column) {
 	if to.Type.Length == 0 {
 		over = fmt.Sprintf("LENGTH(CONVERT(%s USING %s)) > %d", value, to.Charset, to.Type.Limit)
 	}
-	x.check(to, "a text that is too long for "+to.Type.Text, over)
+	x.check(to, "a text that is too long for "+to.Type.Text, over, value)
 }
 
-func (x *planner) check(to *column.Column, have, cond string) {
-	x.out.Checks = append(x.out.Checks, RowCheck{Column: to.Name, Have: have, cond: cond})
+func (x *planner) check(to *column.Column, have, cond, value string) {
+	x.out.Checks = append(x.out.Checks, RowCheck{Column: to.Name, Have: have, cond: cond, value: value})
 }
 
 // finish writes the statements that look at the rows.

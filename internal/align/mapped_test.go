@@ -39,7 +39,7 @@ func TestPartsOfAValueAreLookedUp(t *testing.T) {
 		t.Errorf("lookups %+v, others %+v", i.Lookups, i.Others)
 	}
 	// What looks at the source's rows needs no staged IDs, also for such a value.
-	for _, s := range []string{i.Looks(), i.Count(), i.Lookups[1].Values} {
+	for _, s := range []string{i.Looks(""), i.Count(), i.Lookups[1].Values} {
 		if strings.Contains(s, "migrate_ids") || strings.Contains(s, "`ids") {
 			t.Errorf("staged IDs in %s", s)
 		}

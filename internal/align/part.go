@@ -87,16 +87,16 @@ func (x *planner) windowed(all []Table) {
 	}
 	x.out.window = w
 	if w.upTo > 0 {
-		x.check(&to, fmt.Sprintf("a number above %d, from which on the keys of another part are", w.upTo-w.shift), fmt.Sprintf("%s > %d", key, w.upTo-w.shift))
+		x.check(&to, fmt.Sprintf("a number above %d, from which on the keys of another part are", w.upTo-w.shift), fmt.Sprintf("%s > %d", key, w.upTo-w.shift), key)
 	} else {
 		limit := uint64(1)<<(to.Type.Bits-1) - 1
 		if to.Type.Unsigned {
 			limit = 2*limit + 1
 		}
-		x.check(&to, "a number that is too large for "+to.Type.Text+" when it is shifted", fmt.Sprintf("%s > %d", key, limit-min(limit, uint64(w.shift))))
+		x.check(&to, "a number that is too large for "+to.Type.Text+" when it is shifted", fmt.Sprintf("%s > %d", key, limit-min(limit, uint64(w.shift))), key)
 	}
 	if w.shift > 0 {
-		x.check(&to, "a number below 1, which shifted is among the keys of another part", key+" < 1")
+		x.check(&to, "a number below 1, which shifted is among the keys of another part", key+" < 1", key)
 	}
 }
 

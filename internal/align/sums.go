@@ -41,11 +41,10 @@ func (p *Planned) inTarget(more string) string {
 	return " FROM " + p.into + " WHERE " + strings.Join(conds, " AND ")
 }
 
-// sum adds digests up. The LIMIT has the server make each row's digest once: without it,
-// it would put the expression wherever h stands.
+// sum adds digests up, of which each is made once.
 func sum(digest, rows string) string {
 	return "SELECT COUNT(*), COALESCE(SUM(CAST(CONV(LEFT(h, 15), 16, 10) AS UNSIGNED)), 0), COALESCE(BIT_XOR(CAST(CONV(RIGHT(h, 16), 16, 10) AS UNSIGNED)), 0)" +
-		" FROM (SELECT " + digest + " AS h" + rows + " LIMIT 18446744073709551615) AS r"
+		" FROM (SELECT " + digest + " AS h" + rows + everyRow + ") AS r"
 }
 
 // sourceDigest is the digest of a mapped row. A value is written as the target's type

@@ -224,13 +224,9 @@ func (s *surveyor) engines(l *look) {
 
 // counts counts the rows, and those that have something.
 func (l *look) counts(ctx context.Context) error {
-	rows, err := ask(ctx, l.tx, l.t.Looks(), 1)
+	n, err := l.numbers(ctx)
 	if err != nil {
 		return l.refused("", "rows of "+l.t.Source, err)
-	}
-	n, err := numbers(rows[0])
-	if err != nil {
-		return fmt.Errorf("source: rows of %s: %w", l.t.Source, err)
 	}
 	l.out.Rows = n[0]
 	for i, c := range l.t.Checks {
@@ -250,6 +246,58 @@ func (l *look) counts(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// spacious is how many rows are asked about at a time where the server keeps their values.
+const spacious = 5_000
+
+// numbers are what align.Planned.Looks gives.
+func (l *look) numbers(ctx context.Context) ([]int64, error) {
+	if !l.t.Spacious() {
+		return l.numbersOf(ctx, "")
+	}
+	all := make([]int64, 1+len(l.t.Checks)+len(l.t.Zeros))
+	var after []string
+	for {
+		upTo, err := l.bound(ctx, after)
+		if err != nil || upTo == nil {
+			return all, err
+		}
+		cond := align.UpTo(align.Main, l.t.Key, upTo)
+		if after != nil {
+			cond = align.After(align.Main, l.t.Key, after) + " AND " + cond
+		}
+		n, err := l.numbersOf(ctx, cond)
+		if err != nil {
+			return nil, err
+		}
+		for i := range all {
+			all[i] += n[i]
+		}
+		after = upTo
+	}
+}
+
+// numbersOf asks for the numbers of the rows of a condition, "" for all.
+func (l *look) numbersOf(ctx context.Context, cond string) ([]int64, error) {
+	rows, err := ask(ctx, l.tx, l.t.Looks(cond), 1+len(l.t.Checks)+len(l.t.Zeros))
+	if err != nil {
+		return nil, err
+	}
+	return numbers(rows[0])
+}
+
+// bound is the key (SQL of each column) of the last of the next rows of the source; nil:
+// none is left.
+func (l *look) bound(ctx context.Context, after []string) (key []string, err error) {
+	kinds := l.t.KeyKinds()
+	err = walk(ctx, l.tx, l.t.Bound(after, spacious), len(kinds), func(row []string) error {
+		for i, k := range kinds {
+			key = append(key, server.Literal([]byte(row[i]), k))
+		}
+		return nil
+	})
+	return key, err
 }
 
 // keysOf tells the first rows that a finding is about.
