@@ -128,9 +128,10 @@ func (r *Rig) install() {
 	}
 }
 
-// Start starts the server anew, at the same port.
-func (r *Rig) Start() {
+// Start starts the server anew, at the same port, from now on with more options.
+func (r *Rig) Start(opt ...string) {
 	r.t.Helper()
+	r.opt = append(r.opt, opt...)
 	if err := r.start(); err != nil {
 		r.t.Fatal(err)
 	}
