@@ -30,16 +30,18 @@ type RowCheck struct {
 	Count   string // statement: how many rows have it
 	Keys    string // statement: the keys of the first of these rows, as Planned.Key has them
 	cond    string // SQL
-	value   string // SQL that cond has, "" where nothing is said about it
+	value   string // SQL of the value that cond is about, as it stands there; "" of Zeros
 }
 
 // Looks is the statement that counts the rows (more as for Select), and those that have
 // what each of Checks and then each of Zeros is about: one row of so many numbers. It takes
-// one walk through the rows.
+// one walk through the rows. Values that are dear are kept as they are made; what stands
+// beside them says how long they may be, since MariaDB believes those of JSON_SET and
+// JSON_REMOVE to be shorter than they are, and cuts them.
 func (p *Planned) Looks(more string) string {
 	sums, parts, dear := []string{"COUNT(*)"}, []string(nil), p.dear()
 	for i, v := range dear {
-		parts = append(parts, fmt.Sprintf("%s AS v%d", v, i))
+		parts = append(parts, fmt.Sprintf("IF(FALSE, REPEAT(' ', 16777216), %s) AS v%d", v, i))
 	}
 	for i, c := range slices.Concat(p.Checks, p.Zeros) {
 		cond := c.cond
@@ -66,12 +68,16 @@ const everyRow = " LIMIT 18446744073709551615"
 // asked about: these should be few at a time.
 func (p *Planned) Spacious() bool { return p.dear() != nil }
 
+// dearLength is from which length on the SQL of a value is taken to need more time to be
+// made than to be kept: those of plain functions are shorter, documents are longer.
+const dearLength = 500
+
 // dear are the values that the conditions of Looks have several times, and that take longer
-// to make than to keep, by the length of their SQL.
+// to make than to keep.
 func (p *Planned) dear() (out []string) {
 	times := map[string]int{}
 	for _, c := range p.Checks {
-		if len(c.value) < 500 {
+		if len(c.value) < dearLength {
 			continue
 		}
 		if times[c.value] += strings.Count(c.cond, c.value); times[c.value] > 1 && !slices.Contains(out, c.value) {

@@ -38,7 +38,7 @@ func (m *Mapping) Skip(targets []string) error {
 }
 
 func (m *Mapping) fills(target string) bool {
-	return slices.ContainsFunc(m.Tables, func(t Table) bool { return t.Target == target })
+	return slices.ContainsFunc(m.Tables, func(t Table) bool { return t.Target == target || t.name() == target })
 }
 
 // skips reports whether a table of the target was left out.

@@ -276,7 +276,7 @@ func (j *Journal) same(now *Journal) error {
 		what = append(what, fmt.Sprintf("source %s (now %s)", j.Source, now.Source))
 	}
 	if j.Plan != now.Plan && len(what) == 0 {
-		what = append(what, "list of databases, columns of tables, kinds of IDs or of what --skip leaves out, although the mapping is the same")
+		what = append(what, "set of databases, columns, kinds of IDs or skipped tables, although the mapping is the same")
 	}
 	if len(what) == 0 {
 		return nil

@@ -125,7 +125,7 @@ func TestWhatIsRefused(t *testing.T) {
 	r.SQL("UPDATE migrate_journal.run SET source = 'elsewhere:3306'")
 	refused("another source", w.plan, "hash", Options{}, "another source elsewhere:3306 (now ", "migrate_journal")
 	r.SQL("UPDATE migrate_journal.run SET format = 9")
-	refused("another format", w.plan, "hash", Options{}, "has format 9", "want 2")
+	refused("another format", w.plan, "hash", Options{}, "has format 9", "want 3")
 	if err := Drop(bounded(t), w.target); err != nil || r.SQL("SHOW DATABASES LIKE 'migrate_journal'") != "" {
 		t.Errorf("drop: %v", err)
 	}

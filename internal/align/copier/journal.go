@@ -23,7 +23,7 @@ import (
 const Database = "migrate_journal"
 
 // journalFormat is the version of its tables.
-const journalFormat = 2
+const journalFormat = 3
 
 // State is how far a run has come.
 type State string

@@ -69,11 +69,17 @@ func (l *lane) prepare(ctx context.Context, foreign bool) (err error) {
 func process(ctx context.Context, conn *sql.Conn) (number, since int64, err error) {
 	var now, uptime int64
 	var name string
-	if err := conn.QueryRowContext(ctx, "SELECT CONNECTION_ID(), UNIX_TIMESTAMP()").Scan(&number, &now); err != nil {
-		return 0, 0, err
-	}
-	if err := conn.QueryRowContext(ctx, "SHOW GLOBAL STATUS LIKE 'Uptime'").Scan(&name, &uptime); err != nil {
-		return 0, 0, fmt.Errorf("SHOW GLOBAL STATUS LIKE 'Uptime': %w", err)
+	for before := int64(0); now == 0 || now-before > 1; { // else the server took its time to answer
+		const clock, status = "SELECT CONNECTION_ID(), UNIX_TIMESTAMP()", "SHOW GLOBAL STATUS LIKE 'Uptime'"
+		if err := conn.QueryRowContext(ctx, clock).Scan(&number, &before); err != nil {
+			return 0, 0, fmt.Errorf("%s: %w", clock, err)
+		}
+		if err := conn.QueryRowContext(ctx, status).Scan(&name, &uptime); err != nil {
+			return 0, 0, fmt.Errorf("%s: %w", status, err)
+		}
+		if err := conn.QueryRowContext(ctx, clock).Scan(&number, &now); err != nil {
+			return 0, 0, fmt.Errorf("%s: %w", clock, err)
+		}
 	}
 	return number, now - uptime, nil
 }
@@ -91,7 +97,7 @@ func (l *lane) abandon(ctx context.Context) {
 	l.close()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	// An error says that the connection has ended already, or that the server is away.
+	// An error says that the connection has ended already, or that the server is away or new.
 	if err := l.kill(ctx); err != nil {
 		l.log.Debug("kill of a connection", "error", err)
 	}
@@ -107,8 +113,11 @@ func (l *lane) kill(ctx context.Context) error {
 	}
 	defer conn.Close()
 	_, since, err := process(ctx, conn)
-	if err != nil || max(since-l.since, l.since-since) > sameStart {
+	if err != nil {
 		return err
+	}
+	if max(since-l.since, l.since-since) > sameStart {
+		return fmt.Errorf("the server was started at %d, and at %d when the connection was made: it is another process", since, l.since)
 	}
 	_, err = conn.ExecContext(ctx, "KILL "+number(l.number))
 	return err

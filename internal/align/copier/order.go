@@ -33,7 +33,7 @@ func order(p *align.Plan, follows bool) []step {
 		for _, parent := range s.Parents() {
 			parents = append(parents, sharing(p, parent)...) // none: it is not ours
 		}
-		if s.foreign = !follows && !slices.ContainsFunc(parents, func(x string) bool { return waits(steps, x, s.Target) }); s.foreign {
+		if s.foreign = !follows && !slices.ContainsFunc(parents, func(x string) bool { return waits(steps, x, s.Target, map[string]bool{}) }); s.foreign {
 			s.after = append(s.after, parents...)
 		}
 	}
@@ -56,9 +56,14 @@ func order(p *align.Plan, follows bool) []step {
 	return out
 }
 
-// waits reports whether one target is to be filled after another, or is that.
-func waits(steps map[string]*step, target, other string) bool {
-	return target == other || slices.ContainsFunc(steps[target].after, func(x string) bool { return waits(steps, x, other) })
+// waits reports whether one target is to be filled after another, or is that. seen are those
+// that were looked at.
+func waits(steps map[string]*step, target, other string, seen map[string]bool) bool {
+	if target == other {
+		return true
+	}
+	seen[target] = true
+	return slices.ContainsFunc(steps[target].after, func(x string) bool { return !seen[x] && waits(steps, x, other, seen) })
 }
 
 // sizes asks the source how large its tables are, tells the meter how many rows there are,
@@ -113,6 +118,10 @@ func (r *run) rest(ctx context.Context, have map[string]standing) (map[string]st
 			go func() { ended <- end{s.Target, r.table(ctx, s)} }()
 		}
 		if len(running) == 0 {
+			left := slices.IndexFunc(r.order, func(s step) bool { return !have[s.Target].done })
+			if failed == nil && left >= 0 {
+				return nil, fmt.Errorf("table %s waits for others that wait for it", r.order[left].Target)
+			}
 			return have, failed
 		}
 		e := <-ended

@@ -224,6 +224,9 @@ func TestOnlyItsOwnConnectionIsKilled(t *testing.T) {
 		}
 	}
 	defer discard(other)
+	if err := l.kill(ctx); err == nil || !strings.Contains(err.Error(), "it is another process") {
+		t.Error(err)
+	}
 	l.abandon(ctx)
 	if _, err := other.ExecContext(context.WithoutCancel(ctx), "DO 1"); err != nil {
 		t.Errorf("somebody else's connection: %v", err)

@@ -194,14 +194,15 @@ type worker struct {
 func (w *worker) copy(ctx context.Context, x span, size *pace) error {
 	what := fmt.Sprintf("table %s, range %d (%s of the source %s)", w.step.Target, x.number, strings.Join(w.step.Key, ", "), x)
 	return w.try(ctx, what, func(ctx context.Context) error {
-		if err := w.opt.Throttle.Hold(ctx, w.source.DB, w.target.DB, w.meter.waits); err != nil {
-			return err
-		}
 		l, free, err := take(ctx, w.on)
 		if err != nil {
 			return err
 		}
 		defer free()
+		// Asked at last, so that what was said is not old when the range begins.
+		if err := w.opt.Throttle.Hold(ctx, w.source.DB, w.target.DB, w.meter.waits); err != nil {
+			return err
+		}
 		began := time.Now()
 		rows, err := w.attempt(ctx, l, x)
 		if isDuplicate(err) && w.opt.Follows && !w.replace {

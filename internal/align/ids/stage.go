@@ -169,7 +169,7 @@ func swap(ctx context.Context, db *sql.DB, tables, before []string) error {
 	return drop(ctx, db, after, func(t string) bool { return ending(t) == replaced })
 }
 
-// torn are the tables that have their names no more, while others have taken them. MySQL
+// torn are the tables that have only the names that they get when they are replaced. MySQL
 // before 8.0 and MariaDB before 10.6 do not rename all at once when they die meanwhile.
 func torn(tables []string) (out []string) {
 	for _, t := range tables {

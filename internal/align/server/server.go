@@ -215,8 +215,8 @@ func (s *Server) Has(ctx context.Context, database string) (bool, error) {
 	return n > 0, nil
 }
 
-// AskPosition is the statement by which the server tells where its binary log ends, and
-// which databases it has.
+// AskPosition is the statement by which the server tells where its binary log ends, and of
+// which databases it is.
 func (s *Server) AskPosition() string {
 	if s.Vendor == MySQL && !less(s.Version, [3]int{8, 4, 0}) {
 		return "SHOW BINARY LOG STATUS" // the old words are gone there

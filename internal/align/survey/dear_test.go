@@ -19,7 +19,7 @@ CREATE TABLE n.docs (id INT, kind VARCHAR(20) CHARACTER SET utf8mb3, body VARCHA
 INSERT INTO o.docs SELECT seq, CONCAT('it''s \\', seq % 3), CONCAT('body ', seq), '2015-01-01' FROM o.seq_1_to_12000;
 UPDATE o.docs SET body = NULL WHERE id % 1000 = 1; UPDATE o.docs SET body = REPEAT('é', 41) WHERE id % 2000 = 2; UPDATE o.docs SET body = REPEAT('é', 40) WHERE id % 2000 = 3;
 UPDATE o.docs SET body = '😀' WHERE id % 4000 = 4; UPDATE o.docs SET at = 0 WHERE id % 6000 = 5`)
-	value := "IF(INSTR('" + strings.Repeat("x", 600) + "', 'x') = 1, body, 'never')"
+	value := "IF(INSTR('" + strings.Repeat("x", 600) + "', 'x') = 1, NULLIF(JSON_UNQUOTE(JSON_EXTRACT(JSON_SET('{}', '$.b', coalesce(body, 'no')), '$.b')), 'no'), 'never')"
 	m, err := align.ParseMapping("docs.yaml", []byte("format: 1\nname: docs\ntables:\n- target: new.docs\n  from: old.docs\n  columns:\n  - copy: [id, kind, at]\n  - {to: body, value: \""+value+"\"}\n"))
 	if err != nil {
 		t.Fatal(err)
