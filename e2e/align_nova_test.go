@@ -88,7 +88,7 @@ type reading struct {
 			PCI   [][]any
 			Cells [][]any
 		}
-	}
+	} `json:"guests"`
 	Flavors    map[string]struct{ Name string }
 	Aggregates map[string]struct{ Hosts []string }
 	Services   [][]any
@@ -100,9 +100,12 @@ func (c *newCloud) read(t *testing.T, guests ...string) (r reading) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	_, document, err := readback.Nova(ctx, debianPython, filepath.Join(c.dir, "nova.conf"), guests...)
+	if guests == nil {
+		guests = []string{readback.All}
+	}
+	told, err := readback.Nova{Python: debianPython, Conf: filepath.Join(c.dir, "nova.conf")}.Read(ctx, guests...)
 	if err == nil {
-		err = json.Unmarshal(document, &r)
+		err = json.Unmarshal(told.Document, &r)
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -104,11 +104,17 @@ func TestTransitionDBOfAnotherSource(t *testing.T) {
 	says := fmt.Sprintf(":%d: this source is ", rig.Port())
 	for _, command := range []string{"run", "verify"} {
 		s := commandLine(t, "", db(command, append(flags, "--source", second.DSN()))...)
-		if s.code != 3 || !strings.Contains(s.err, says) || !strings.Contains(s.err, "begin anew") || strings.Contains(s.err, "staged") {
+		if s.code != 3 || !strings.Contains(s.err, says) || !strings.Contains(s.err, "UPDATE migrate_journal.run SET source = '") || strings.Contains(s.err, "anew") || strings.Contains(s.err, "staged") {
 			t.Errorf("%s from another source ended with %d: %s%s", command, s.code, s.out, s.err)
 		}
 	}
-	s := commandLine(t, "", db("plan", append(flags, "--source", second.DSN()))...)
+	rig.SQL("UPDATE migrate_journal.run SET state = 'copying'")
+	s := commandLine(t, "", db("run", append(flags, "--source", second.DSN()))...)
+	if s.code != 3 || !strings.Contains(s.err, says) || !strings.Contains(s.err, "or begin anew") {
+		t.Errorf("going on from another source ended with %d: %s%s", s.code, s.out, s.err)
+	}
+	rig.SQL("UPDATE migrate_journal.run SET state = 'copied'")
+	s = commandLine(t, "", db("plan", append(flags, "--source", second.DSN()))...)
 	if s.code != 2 || !strings.Contains(unwrapped(s), "warning the target has the journal of a copy") || !strings.Contains(unwrapped(s), says) {
 		t.Errorf("a plan from another source ended with %d: %s%s", s.code, s.out, s.err)
 	}

@@ -125,7 +125,7 @@ func left(ctx context.Context, source, target *server.Server) (string, error) {
 // drop those of another, which may be under way.
 func cleanable(ctx context.Context, source, target *server.Server, j *copier.Journal) error {
 	if j != nil {
-		err := sameSource(j, source, "give its --source; when that is gone for good: DROP DATABASE "+copier.Database+" on the target by hand")
+		err := sameSource(j, source, "; when it is gone for good: DROP DATABASE "+copier.Database+" on the target by hand")
 		if err != nil {
 			return err
 		}

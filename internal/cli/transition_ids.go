@@ -15,6 +15,7 @@ import (
 	"holdfast/internal/align/copier"
 	"holdfast/internal/align/ids"
 	"holdfast/internal/align/server"
+	"holdfast/internal/align/sqlexpr"
 	"holdfast/internal/api"
 )
 
@@ -41,15 +42,20 @@ func (x *alignment) ours(j *copier.Journal) error {
 	if j.Mapping != x.hash {
 		return api.Errorf(api.KindRefused, "the target has the journal of a copy that began at %s with another mapping, other databases, other IDs or another --skip", j.Begun.Format(time.RFC3339)).With(remedyOther)
 	}
-	return sameSource(j, x.source, remedyOther)
+	if j.State == copier.Copying || j.State == copier.Following {
+		return sameSource(j, x.source, "; or begin anew: holdfast transition db clean with its --source, then empty the target's tables")
+	}
+	return sameSource(j, x.source, "") // a copy that is whole is nothing to be emptied
 }
 
-// sameSource looks whether a journal is of a copy from source.
-func sameSource(j *copier.Journal, source *server.Server, remedy string) error {
+// sameSource looks whether a journal is of a copy from source. A server is known by what it
+// calls itself, which changes when its host gets another name. more is what else helps.
+func sameSource(j *copier.Journal, source *server.Server, more string) error {
 	if j.Source == source.Name() {
 		return nil
 	}
-	return api.Errorf(api.KindRefused, "the target has the journal of a copy that began at %s from %s: this source is %s", j.Begun.Format(time.RFC3339), clean(j.Source), source.Name()).With(remedy)
+	remedy := fmt.Sprintf("give its --source; if it is the same server under a new name, on the target: UPDATE %s.run SET source = %s", copier.Database, sqlexpr.Literal(source.Name()))
+	return api.Errorf(api.KindRefused, "the target has the journal of a copy that began at %s from %s: this source is %s", j.Begun.Format(time.RFC3339), clean(j.Source), source.Name()).With(remedy + more)
 }
 
 // complete fills in the IDs that are asked of the target. Where the journal of this copy

@@ -16,13 +16,14 @@ import (
 	"holdfast/internal/align/readback"
 	"holdfast/internal/align/sqlexpr"
 	"holdfast/internal/align/verify"
+	"holdfast/internal/api"
 )
 
 // sampled is how many guests Nova's own code reads. It takes some seconds; a fault of the
 // mapping shows in most guests, and one of a row in what the checks ask of all.
 const sampled = 200
 
-// novaReader is where Nova's own code is.
+// novaReader is where Nova's own code is; without conf it is not asked.
 type novaReader struct{ conf, python string }
 
 func (n *novaReader) flags(cmd *cobra.Command) {
@@ -31,7 +32,7 @@ func (n *novaReader) flags(cmd *cobra.Command) {
 }
 
 // check looks for what can not be meant.
-func (n *novaReader) check(cmd *cobra.Command, m *align.Mapping) error {
+func (n *novaReader) check(cmd *cobra.Command) error {
 	if n.conf == "" {
 		if cmd.Flags().Changed("nova-python") {
 			return usage(cmd, errors.New("--nova-python: want --nova-conf, too"))
@@ -46,33 +47,82 @@ func (n *novaReader) check(cmd *cobra.Command, m *align.Mapping) error {
 	if _, err := exec.LookPath(n.python); err != nil {
 		return usage(cmd, fmt.Errorf("--nova-python: %w", err))
 	}
-	if !slices.ContainsFunc(m.Tables, func(t align.Table) bool { return t.Target == novaGuests }) {
-		return usage(cmd, fmt.Errorf("--nova-conf: the mapping has no table %s", novaGuests))
-	}
 	return nil
+}
+
+// fits looks whether the mapping has what is to be read.
+func (n *novaReader) fits(m *align.Mapping) error {
+	if n.conf == "" || slices.ContainsFunc(m.Tables, func(t align.Table) bool { return t.Target == novaGuests }) {
+		return nil
+	}
+	return api.Errorf(api.KindInvalid, "--nova-conf: the mapping has no table %s", novaGuests)
 }
 
 // novaGuests is the table of Nova's guests, in which deleted is 0 for those that are there.
 const novaGuests = "nova.instances"
 
+func (n *novaReader) nova(x *alignment) readback.Nova {
+	return readback.Nova{Python: n.python, Conf: n.conf, Without: x.skip}
+}
+
+// leads looks, before the comparison takes its time, whether Nova's own code is there, and
+// reads what is to be verified and nothing else.
+func (n *novaReader) leads(ctx context.Context, x *alignment, p *align.Plan) error {
+	var want []string
+	for i := range p.Tables {
+		if t := &p.Tables[i]; strings.HasPrefix(t.Target, "nova.") || strings.HasPrefix(t.Target, "nova_api.") {
+			db, _ := t.OnTarget()
+			want = append(want, db)
+		}
+	}
+	r, err := n.nova(x).Read(ctx)
+	if err != nil {
+		return err
+	}
+	for _, s := range r.Servers {
+		if s != x.target.Name() {
+			return api.Errorf(api.KindRefused, "--nova-conf %s leads to the server %s, and the target is %s", n.conf, s, x.target.Name()).With("the addresses of that one (of a cluster: of the same node), also in the table cell_mappings")
+		}
+	}
+	for _, db := range want {
+		if slices.Contains(r.Databases, db) {
+			continue
+		}
+		if len(r.Faults) > 0 {
+			return api.Errorf(api.KindFailed, "--nova-conf %s: Nova's own code reads no database %s: %s", n.conf, db, strings.Join(r.Faults[:min(len(r.Faults), 3)], "; "))
+		}
+		return api.Errorf(api.KindRefused, "--nova-conf %s leads to the databases %s, and the target's are %s", n.conf, strings.Join(r.Databases, ", "), strings.Join(slices.Compact(slices.Sorted(slices.Values(want))), ", ")).With("their addresses, also in the table cell_mappings")
+	}
+	return nil
+}
+
 // read has Nova's own code read some of the target's guests, the same ones each time.
-func (n *novaReader) read(ctx context.Context, x *alignment, p *align.Plan) (verify.CheckResult, error) {
+func (n *novaReader) read(ctx context.Context, x *alignment, p *align.Plan) (is verify.CheckResult, err error) {
 	i := slices.IndexFunc(p.Tables, func(t align.Planned) bool { return t.Target == novaGuests })
 	db, table := p.Tables[i].OnTarget()
 	guests, err := texts(ctx, x.target.DB, fmt.Sprintf("SELECT uuid FROM %s.%s WHERE deleted = 0 ORDER BY MD5(uuid) LIMIT %d", sqlexpr.Quote(db), sqlexpr.Quote(table), sampled))
 	if err != nil {
-		return verify.CheckResult{}, fmt.Errorf("target: guests of table %s: %w", novaGuests, err)
+		return is, fmt.Errorf("target: guests of table %s: %w", novaGuests, err)
 	}
-	faults, _, err := readback.Nova(ctx, n.python, n.conf, guests...)
-	if err != nil {
-		return verify.CheckResult{}, err
+	is.Name = fmt.Sprintf("Nova's own code reads %d guests", len(guests))
+	r, err := n.nova(x).Read(ctx, guests...)
+	switch {
+	case ctx.Err() != nil:
+		return is, err
+	case err != nil: // the comparison is not lost for it
+		is.Error = err.Error()
+		return is, nil
 	}
-	is := verify.CheckResult{Name: fmt.Sprintf("Nova's own code reads %d guests", len(guests)), Broken: int64(len(faults)), Holds: len(faults) == 0}
-	if !is.Holds {
-		is.Error = strings.Join(faults[:min(len(faults), 20)], "; ")
+	is.Broken, is.Holds = int64(len(r.Faults)), len(r.Faults) == 0
+	if more := len(r.Faults) - shownFaults; more > 0 {
+		r.Faults = append(r.Faults[:shownFaults], fmt.Sprintf("and %d more", more))
 	}
+	is.Error = strings.Join(r.Faults, "; ")
 	return is, nil
 }
+
+// shownFaults is how many of Nova's faults are told.
+const shownFaults = 20
 
 // texts reads the one column of a statement.
 func texts(ctx context.Context, db *sql.DB, query string) (out []string, err error) {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -33,7 +34,15 @@ func TestVerifyByNovasCode(t *testing.T) {
 	if s := commandLine(t, "", db("run", nova)...); s.code != 0 {
 		t.Fatal(s)
 	}
-	good := python("good", `case "$*" in "- nova.conf aaa ccc" | "- nova.conf ccc aaa") echo '{"faults": []}';; *) echo "$*" >&2; exit 9;; esac`)
+	self := rig.SQL("SELECT CONCAT(@@hostname, ':', @@port)")
+	told := func(faults, server, database string) string {
+		return fmt.Sprintf(`echo '{"faults": [%s], "servers": ["%s"], "databases": ["nova_cell0", "%s"]}'`, faults, server, database)
+	}
+	// First it is asked for no guest, then for those that are not deleted.
+	first := func(then string) string {
+		return `case "$*" in "- nova.conf") ` + told("", self, "nova") + `;; "- nova.conf aaa ccc" | "- nova.conf ccc aaa") ` + then + `;; *) echo "$*" >&2; exit 9;; esac`
+	}
+	good := python("good", first(told("", self, "nova")))
 	for _, c := range []struct {
 		flags []string
 		more  string
@@ -41,8 +50,13 @@ func TestVerifyByNovasCode(t *testing.T) {
 		want  string
 	}{
 		{nova, "--nova-conf nova.conf --nova-python " + good, 0, `"Nova's own code reads 2 guests", "broken": 0, "holds": true } ], "equal": true`},
-		{nova, "--nova-conf nova.conf --nova-python " + python("bad", `echo '{"faults": ["aaa: hidden", "ccc: no info cache"]}'; exit 1`), 1, `"broken": 2, "holds": false, "error": "aaa: hidden; ccc: no info cache" } ], "equal": false`},
+		{nova, "--nova-conf nova.conf --nova-python " + python("bad", first(told(`"aaa: hidden", "ccc: no info cache"`, self, "nova")+"; exit 1")), 1, `"broken": 2, "holds": false, "error": "aaa: hidden; ccc: no info cache" } ], "equal": false`},
+		{nova, "--nova-conf nova.conf --nova-python " + python("dies", first("echo no answer >&2; exit 1")), 1, "with Nova's code and nova.conf: exit status 1: no answer\" } ], \"equal\": false"},
+		{nova, "--nova-conf nova.conf --nova-python " + python("many", first(told(`"x"`+strings.Repeat(`, "x"`, 22), self, "nova"))), 1, `x; x; x; and 3 more"`},
 		{nova, "--nova-conf nova.conf --nova-python " + python("none", `echo "ModuleNotFoundError: No module named 'nova'" >&2; exit 1`), 1, "No module named 'nova'"},
+		{nova, "--nova-conf nova.conf --nova-python " + python("elsewhere", told("", "db9:3306", "nova")), 3, "leads to the server db9:3306, and the target is " + self},
+		{nova, "--nova-conf nova.conf --nova-python " + python("other", told("", self, "rehearsal")), 3, "leads to the databases nova_cell0, rehearsal, and the target's are nova"},
+		{nova, "--nova-conf nova.conf --nova-python " + python("blind", told(`"cells: CellFault"`, self, "nova_api")), 1, "reads no database nova: cells: CellFault"},
 		{nova, "--nova-conf elsewhere.conf", 2, "--nova-conf: open elsewhere.conf: no such file"},
 		{nova, "--nova-conf nova.conf --nova-python no/python", 2, "--nova-python: "},
 		{nova, "--nova-python " + good, 2, "--nova-python: want --nova-conf, too"},

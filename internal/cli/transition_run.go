@@ -317,7 +317,11 @@ func copyLine(p copier.Progress) string {
 
 // followLine is the progress of following in a line.
 func followLine(p follow.Progress) string {
-	line := fmt.Sprintf("following  %s  %.1f s behind  %s changed rows", p.Position, p.LagSeconds, thousands(p.RowsChanged))
+	behind := fmt.Sprintf("%.1f s behind", p.LagSeconds)
+	if p.LagSeconds < 0 {
+		behind = "behind by what is not known yet"
+	}
+	line := fmt.Sprintf("following  %s  %s  %s changed rows", p.Position, behind, thousands(p.RowsChanged))
 	if p.Waits != "" {
 		line += "  waits: " + p.Waits
 	}

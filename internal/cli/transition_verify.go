@@ -38,6 +38,9 @@ is not reachable.`,
 			if err == nil {
 				err = inRange(cmd, parallel)
 			}
+			if err == nil {
+				err = nova.check(cmd)
+			}
 			if err != nil {
 				return err
 			}
@@ -46,9 +49,6 @@ is not reachable.`,
 				return err
 			}
 			defer func() { err = errors.Join(err, x.Close()) }()
-			if err := nova.check(cmd, x.mapping); err != nil {
-				return err
-			}
 			return a.verify(cmd.Context(), x, parallel, nova, js)
 		},
 	}
@@ -60,6 +60,9 @@ is not reachable.`,
 
 func (a *app) verify(ctx context.Context, x *alignment, parallel int, nova novaReader, js bool) error {
 	shows := newTicker(a.env.Stderr)
+	if err := nova.fits(x.mapping); err != nil {
+		return err
+	}
 	j, err := x.journal(ctx)
 	if err == nil {
 		err = x.complete(ctx, j, shows.say)
@@ -85,6 +88,11 @@ func (a *app) verify(ctx context.Context, x *alignment, parallel int, nova novaR
 	defer unlock()
 	if err := x.copied(ctx); err != nil {
 		return runError(err)
+	}
+	if nova.conf != "" {
+		if err := nova.leads(ctx, x, plan); err != nil {
+			return runError(err)
+		}
 	}
 	r, err := verify.Run(ctx, x.mapping, plan, x.source, x.target, x.targetSide, verify.Options{
 		Parallel: parallel, Progress: func(p verify.Progress) { shows.show(fmt.Sprintf("%s  %s rows compared", p.Table, thousands(p.Rows))) },

@@ -1,26 +1,52 @@
 #!/usr/bin/python3
 """Reads what is in Nova's databases by Nova's own objects, and tells it as JSON.
 
-nova_reads.py NOVA.CONF [UUID...]
+nova_reads.py NOVA.CONF [--without=TABLE...] [--all | UUID...]
 
-Of guests it reads all, or those that are named. Nothing is written. "faults" has what can not be read, or is wrong although Nova reads it; the program's end is
-1 when there are any. Which database a guest is read from is told by its cell.
+Of guests it reads those that are named, or all. Nothing is written: sessions are read only, and what Nova would mend as it reads is left.
+What hangs on a TABLE (nova_api.host_mappings, nova.compute_nodes) is not asked. "faults" has what can not be read, or is wrong although
+Nova reads it; the program's end is 1 when there are any. Which database a guest is read from is told by its cell; "servers" are all that
+were asked, as they call themselves, and "databases" theirs.
 """
-import json
-import logging
-import os
 import sys
-import warnings
+
+sys.path = [p for p in sys.path if p]  # nothing of the directory in which it is called
+
+import json  # noqa: E402
+import logging  # noqa: E402
+import os  # noqa: E402
+import warnings  # noqa: E402
 
 os.environ["OS_NOVA_DISABLE_EVENTLET_PATCHING"] = "1"
 warnings.simplefilter("ignore")
 logging.disable(logging.ERROR)
 
+import sqlalchemy  # noqa: E402
 from nova import config, context, exception, objects  # noqa: E402
 from nova.compute import vm_states  # noqa: E402
+from nova.db.api import api as api_db  # noqa: E402
 from nova.db.main import api as main_db  # noqa: E402
 from nova.objects import service as service_object  # noqa: E402
+from oslo_db import exception as db_exception  # noqa: E402
 from oslo_serialization import jsonutils  # noqa: E402
+
+ASKED = {"servers": set(), "databases": set()}
+
+
+@sqlalchemy.event.listens_for(sqlalchemy.engine.Engine, "connect")
+def connected(connection, _record):
+    cursor = connection.cursor()
+    cursor.execute("SET SESSION TRANSACTION READ ONLY")
+    cursor.execute("SELECT CONCAT(@@hostname, ':', @@port), DATABASE()")
+    server, database = cursor.fetchone()
+    ASKED["servers"].add(server)
+    ASKED["databases"].add(database)
+    cursor.close()
+
+
+def nothing(*_args, **_kwargs):
+    """Stands for what Nova writes as it reads: ratios of hosts, older forms of NUMA cells and request specs."""
+
 
 # All that an instance has beside its own row.
 ATTRIBUTES = [
@@ -32,35 +58,38 @@ ATTRIBUTES = [
 class Reader:
     """Collects what it reads, and what goes wrong."""
 
-    def __init__(self):
+    def __init__(self, without):
         self.faults = []
+        self.without = without
         self.admin = context.get_admin_context()
 
     def wrong(self, where, what):
         self.faults.append("%s: %s" % (where, what))
 
     def read(self, where, what):
-        """Runs what; an exception of Nova's is a fault, and None the answer."""
+        """Runs what; an exception of Nova's is a fault, and None the answer. Without a database there is nothing to be read."""
         try:
             return what()
+        except db_exception.DBConnectionError:
+            raise
         except Exception as e:  # whatever Nova raises is what is asked for
             self.wrong(where, "%s: %.300s" % (type(e).__name__, e))
             return None
 
-    def everything(self, only):
+    def everything(self, every, only):
         self.flavors = {f.flavorid: f for f in self.read("flavors", lambda: objects.FlavorList.get_all(self.admin)) or []}
         self.hosts = {h.host for h in self.read("host mappings", lambda: objects.HostMappingList.get_all(self.admin)) or []}
         aggregates = self.read("aggregates", lambda: objects.AggregateList.get_all(self.admin)) or []
         self.nodes, services = set(), []
         mappings = []
         for cell in self.read("cells", lambda: objects.CellMappingList.get_all(self.admin)) or []:
-            if not only:
+            if every:
                 mappings += self.read("mappings", lambda: list(objects.InstanceMappingList.get_by_cell_id(self.admin, cell.id))) or []
             with context.target_cell(self.admin, cell) as target:
                 for n in self.read("compute nodes", lambda: objects.ComputeNodeList.get_all(target)) or []:
                     self.nodes.add((n.host, n.hypervisor_hostname))
                 services += self.read("services", lambda: list(objects.ServiceList.get_all(target))) or []
-                if not only:
+                if every:
                     self.unmapped(target, {m.instance_uuid for m in mappings})
         for uuid in only:
             mapping = self.read(uuid, lambda: objects.InstanceMapping.get_by_instance_uuid(self.admin, uuid))
@@ -68,13 +97,15 @@ class Reader:
         for s in services:
             self.service(s)
         return {
-            "servers": {m.instance_uuid: self.server(m) for m in mappings},
+            "guests": {m.instance_uuid: self.read(m.instance_uuid, lambda: self.server(m)) for m in mappings},
             "flavors": {f.flavorid: {"id": f.id, "name": f.name, "extra_specs": f.extra_specs, "projects": f.projects} for f in self.flavors.values()},
             "aggregates": {a.name: {"uuid": a.uuid, "hosts": a.hosts, "metadata": a.metadata} for a in aggregates},
             "hosts": sorted(self.hosts),
             "nodes": sorted(self.nodes),
             "services": [(s.host, s.binary, s.version, s.uuid) for s in services],
             "faults": self.faults,
+            "servers": sorted(ASKED["servers"]),
+            "databases": sorted(ASKED["databases"]),
         }
 
     def unmapped(self, target, known):
@@ -148,9 +179,9 @@ class Reader:
             self.wrong(uuid, "hidden")
         if i.info_cache is None:
             self.wrong(uuid, "no info cache")
-        if i.host and i.host not in self.hosts:
+        if i.host and "nova_api.host_mappings" not in self.without and i.host not in self.hosts:
             self.wrong(uuid, "host %s has no mapping" % i.host)
-        if i.host and (i.host, i.node) not in self.nodes:
+        if i.host and "nova.compute_nodes" not in self.without and (i.host, i.node) not in self.nodes:
             self.wrong(uuid, "no compute node %s of %s" % (i.node, i.host))
 
     def spec(self, uuid, i):
@@ -167,10 +198,19 @@ class Reader:
 
 
 def main():
-    config.parse_args(["nova_reads", "--config-file", sys.argv[1]])
+    config.parse_args(["nova_reads", "--config-file", sys.argv[1]], configure_db=False)
+    for group in ("database", "api_database"):
+        config.CONF.set_override("max_retries", 1, group)
+        config.CONF.set_override("retry_interval", 1, group)
+    main_db.configure(config.CONF)
+    api_db.configure(config.CONF)
     objects.register_all()
-    reader = Reader()
-    out = reader.everything(sys.argv[2:])
+    main_db.compute_node_update = nothing
+    main_db.instance_extra_update_by_uuid = nothing
+    objects.RequestSpec.save = nothing
+    flags = [a for a in sys.argv[2:] if a.startswith("--")]
+    reader = Reader([f.split("=", 1)[1] for f in flags if f.startswith("--without=")])
+    out = reader.everything("--all" in flags, [a for a in sys.argv[2:] if a not in flags])
     json.dump(out, sys.stdout, default=str)
     sys.exit(1 if reader.faults else 0)
 
