@@ -42,7 +42,7 @@ func (d *driven) next() bool {
 	if e == nil {
 		return false
 	}
-	if err := d.event(e); err != nil {
+	if err := d.event(d.t.Context(), e); err != nil {
 		d.t.Fatal(err)
 	}
 	return true

@@ -1,6 +1,7 @@
 package follow
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -83,21 +84,40 @@ const (
 )
 
 // event takes one event in.
-func (f *follower) event(e *replication.BinlogEvent) error {
+func (f *follower) event(ctx context.Context, e *replication.BinlogEvent) error {
 	f.events++
+	f.idle = false
 	if e.Header.Timestamp > 0 {
 		f.stamp = e.Header.Timestamp
 	}
-	if p, ok := e.Event.(*replication.TransactionPayloadEvent); ok { // compressed: a whole one within
-		for _, inner := range p.Events {
-			if err := f.apply(inner); err != nil {
-				return err
-			}
+	if p, ok := e.Event.(*payload); ok {
+		if err := f.compressed(ctx, p); err != nil {
+			return err
 		}
 	} else if err := f.apply(e); err != nil {
 		return err
 	}
 	f.advance(e)
+	return nil
+}
+
+// compressed takes the events of a compressed transaction in. Between them it is as between
+// those of others: what there is may be carried over, and the position stays before it all.
+func (f *follower) compressed(ctx context.Context, p *payload) error {
+	f.blind = true // until it is whole, and advance notes where it ends
+	for len(p.left) > 0 {
+		if err := f.work(ctx); err != nil {
+			return err
+		}
+		f.tell("")
+		e, err := p.next()
+		if err != nil {
+			return err
+		}
+		if err := f.apply(e); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

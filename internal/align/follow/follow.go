@@ -31,11 +31,11 @@ type Options struct {
 
 // Progress is how far a run is.
 type Progress struct {
-	Position    string // in the source's binary log, FILE:POSITION
-	LagSeconds  float64
-	Events      int64  // read
-	RowsChanged int64  // of mapped tables of the source
-	Waits       string // for what, "" for nothing
+	Position    string  // in the source's binary log, FILE:POSITION
+	LagSeconds  float64 // -1: not known yet
+	Events      int64   // read
+	RowsChanged int64   // of mapped tables of the source
+	Waits       string  // for what, "" for nothing
 }
 
 // Result is what a run did.
@@ -114,6 +114,7 @@ type follower struct {
 	mover          *copier.Mover
 	tables         map[[2]string]*table
 	behind         map[[2]string]bool // views, and tables with triggers, through which rows of tables change
+	others         []kept             // statements of other views and triggers: they may come to be behind
 	fold           bool               // the source does not tell large from small letters in names of tables
 
 	at    place // before it all is in the batch, or carried over
@@ -237,7 +238,7 @@ func (f *follower) session(ctx context.Context) error {
 		case err != nil:
 			return told(err, f.at)
 		case e != nil:
-			if err := f.event(e); err != nil {
+			if err := f.event(ctx, e); err != nil {
 				return err
 			}
 			if f.batch.size == 0 {
@@ -349,7 +350,10 @@ func (f *follower) tell(waits string) {
 	}
 	f.told = time.Now()
 	p := Progress{Position: f.at.String(), Events: f.events, RowsChanged: f.changed, Waits: waits}
-	if !f.idle && f.stamp > 0 {
+	switch {
+	case len(f.gave) > 0: // the log is read after that
+		p.LagSeconds = -1
+	case !f.idle && f.stamp > 0:
 		p.LagSeconds = max(0, time.Since(time.Unix(int64(f.stamp), 0)).Seconds())
 	}
 	if f.failures > 0 && waits == "" {

@@ -83,14 +83,14 @@ func TestRowsThatGaveWayAreComparedAfterAKill(t *testing.T) {
 	w.dst.SQL("ALTER TABLE new_nova.instances DROP KEY once") // so that it takes both rows
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	var first string
+	var first Progress
 	_, err := Run(ctx, w.mapping, w.plan, w.source, w.target, w.sourceDB, Options{Quiet: quiet, Progress: func(p Progress) {
-		if cancel(); first == "" {
-			first = p.Waits
+		if cancel(); first.Waits == "" {
+			first = p
 		}
 	}})
-	if err == nil || first != "compares table nova.instances, whose rows gave way to others" || w.marks() != "nova.instances" {
-		t.Fatalf("%v, tells %q, marks %q", err, first, w.marks())
+	if err == nil || first.Waits != "compares table nova.instances, whose rows gave way to others" || first.LagSeconds != -1 || w.marks() != "nova.instances" {
+		t.Fatalf("%v, tells %+v, marks %q", err, first, w.marks())
 	}
 	f, err := begin(t.Context(), w.plan, w.source, w.target, Options{})
 	if err != nil {

@@ -15,8 +15,8 @@ import (
 // This file takes the bytes of events apart.
 
 // largest is how many bytes a transaction may have that MySQL has compressed into one
-// event (binlog_transaction_compression): all of it is in memory at once then, several
-// times. Other transactions come event by event, and may be of any size.
+// event (binlog_transaction_compression): all of them are in memory at once then. Their
+// events are taken apart one by one. Other transactions may be of any size.
 const largest = 256 << 20
 
 // parser takes events apart. It is the library's, which would do so while it reads, would
@@ -44,26 +44,37 @@ func newParser(flavor string, wanted func(db, table string) bool) *parser {
 	return &parser{one(), one()}
 }
 
-// parse takes one event apart, of which the header is known.
-func (p *parser) parse(raw *replication.BinlogEvent) (e *replication.BinlogEvent, err error) {
-	defer func() { // the library does not look where an event ends
-		if r := recover(); r != nil {
-			err = p.refused(raw, fmt.Errorf("%v", r))
+// parse takes one event apart, of which the header is known. Of a compressed transaction
+// the Event is a payload.
+func (p *parser) parse(raw *replication.BinlogEvent) (*replication.BinlogEvent, error) {
+	return guarded(raw.Header, func() (*replication.BinlogEvent, error) {
+		if raw.Header.EventType == replication.TRANSACTION_PAYLOAD_EVENT {
+			return p.payload(raw)
 		}
-	}()
-	if raw.Header.EventType == replication.TRANSACTION_PAYLOAD_EVENT {
-		e, err = p.payload(raw)
-	} else if e, err = p.library.Parse(raw.RawData); err == nil {
-		err = p.format(e)
-	}
-	if err != nil {
+		e, err := p.library.Parse(raw.RawData)
+		if err != nil {
+			return nil, err
+		}
+		return e, p.format(e)
+	})
+}
+
+// guarded calls what takes an event apart, or one within it. Its error is that the event
+// can not be taken apart: it never will be.
+func guarded(h *replication.EventHeader, parse func() (*replication.BinlogEvent, error)) (e *replication.BinlogEvent, err error) {
+	defer func() {
+		if r := recover(); r != nil { // the library does not look where an event ends
+			err = fmt.Errorf("%v", r)
+		}
 		var known *replication.EventError
 		if errors.As(err, &known) {
 			err = errors.New(known.Err) // without the event's bytes
 		}
-		return nil, p.refused(raw, err)
-	}
-	return e, nil
+		if err != nil {
+			e, err = nil, fatal(fmt.Errorf("event %s before position %d of its file: %w: want %s", h.EventType, h.LogPos, err, anew))
+		}
+	}()
+	return parse()
 }
 
 // format tells the parser of events in compressed transactions what form events have, if
@@ -82,33 +93,43 @@ func (p *parser) format(e *replication.BinlogEvent) error {
 	return err
 }
 
-// payload takes a compressed transaction apart.
+// payload is the Event of a compressed transaction: its events, which are taken apart one
+// by one, since all their rows may be more than memory should hold.
+type payload struct {
+	replication.GenericEvent
+	parser *replication.BinlogParser
+	header *replication.EventHeader // of the whole
+	left   []byte                   // the events that were not taken yet, one after the other
+}
+
+// next takes the next event out, of which there must be one.
+func (p *payload) next() (*replication.BinlogEvent, error) {
+	n := sizeOf(p.left)
+	data := p.left[:n]
+	p.left = p.left[n:]
+	return guarded(p.header, func() (*replication.BinlogEvent, error) { return p.parser.Parse(data) })
+}
+
+// sizeOf is how many bytes an event has, by its header.
+func sizeOf(event []byte) uint32 { return binary.LittleEndian.Uint32(event[9:]) }
+
+// payload unpacks a compressed transaction, and looks whether it is whole.
 func (p *parser) payload(raw *replication.BinlogEvent) (*replication.BinlogEvent, error) {
 	data, err := unpack(raw.RawData[replication.EventHeaderSize:])
 	if err != nil {
 		return nil, err
 	}
-	out := &replication.TransactionPayloadEvent{}
-	for len(data) > 0 {
-		if len(data) < replication.EventHeaderSize {
-			return nil, fmt.Errorf("a compressed transaction ends with %d bytes that are no event", len(data))
+	for rest := data; len(rest) > 0; {
+		if len(rest) < replication.EventHeaderSize {
+			return nil, fmt.Errorf("a compressed transaction ends with %d bytes that are no event", len(rest))
 		}
-		n := binary.LittleEndian.Uint32(data[9:]) // where a header has the event's size
-		if n < replication.EventHeaderSize || uint64(n) > uint64(len(data)) {
-			return nil, fmt.Errorf("a compressed transaction has an event of %d bytes, where %d are left", n, len(data))
+		n := sizeOf(rest)
+		if n < replication.EventHeaderSize || uint64(n) > uint64(len(rest)) {
+			return nil, fmt.Errorf("a compressed transaction has an event of %d bytes, where %d are left", n, len(rest))
 		}
-		e, err := p.inner.Parse(data[:n])
-		if err != nil {
-			return nil, err
-		}
-		out.Events, data = append(out.Events, e), data[n:]
+		rest = rest[n:]
 	}
-	return &replication.BinlogEvent{RawData: raw.RawData, Header: raw.Header, Event: out}, nil
-}
-
-// refused is the error of an event that can not be taken apart: it never will be.
-func (p *parser) refused(raw *replication.BinlogEvent, err error) error {
-	return fatal(fmt.Errorf("event %s before position %d of its file: %w: want %s", raw.Header.EventType, raw.Header.LogPos, err, anew))
+	return &replication.BinlogEvent{Header: raw.Header, Event: &payload{parser: p.inner, header: raw.Header, left: data}}, nil
 }
 
 // Fields of a compressed transaction: each a number, the length of its value, and the

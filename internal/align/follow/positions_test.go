@@ -40,7 +40,7 @@ func take(t *testing.T, from place, events ...*replication.BinlogEvent) *followe
 	t.Helper()
 	f := &follower{at: from, from: from, here: from, last: from}
 	for i, e := range events {
-		if err := f.event(e); err != nil {
+		if err := f.event(t.Context(), e); err != nil {
 			t.Fatalf("event %d: %v", i, err)
 		}
 	}

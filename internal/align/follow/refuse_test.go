@@ -207,7 +207,7 @@ func TestAValueThatMovesOn(t *testing.T) {
 				continue
 			}
 			before, at := f.transactions, f.at
-			if err := f.event(e); err != nil {
+			if err := f.event(t.Context(), e); err != nil {
 				t.Fatal(err)
 			}
 			if f.within && f.at != at {
