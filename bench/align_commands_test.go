@@ -28,7 +28,7 @@ func TestAlignCommands(t *testing.T) {
 	to.Load("zed-schema.sql", "zed_", "zed_")
 	platform.Plane(to, "zed_")
 	args := []string{"--profile", "openstack-liberty-zed", "--source", from.DSN(), "--target", to.DSN(), "-o", "json",
-		"--ids", platform.IDs(t, map[string]map[string]string{"project": nil, "user": nil, "availability_zone": nil, "pool": nil, "volume_type": nil, "volume_service": nil})}
+		"--ids", platform.IDs(t, map[string]map[string]string{"project": nil, "user": nil, "availability_zone": nil, "pool": nil, "volume_type": nil, "service": nil})}
 	for _, db := range slices.Sorted(maps.Keys(alignSourceDBs)) {
 		args = append(args, "--source-db", db+"=liberty_"+db)
 	}

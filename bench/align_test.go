@@ -100,7 +100,7 @@ func newAlignment(t *testing.T, n int, apart bool) *alignment {
 // makePlan plans, and stages the IDs.
 func (a *alignment) makePlan(t *testing.T) {
 	t.Helper()
-	sets, err := ids.Load(a.platform.IDs(t, map[string]map[string]string{"project": nil, "user": nil, "volume_type": nil, "volume_service": nil, "backend": {"*": "rbd"}}), a.mapping.IDs)
+	sets, err := ids.Load(a.platform.IDs(t, map[string]map[string]string{"project": nil, "user": nil, "volume_type": nil, "service": nil, "backend": {"*": "rbd"}}), a.mapping.IDs)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,8 +47,8 @@ there. Pressed twice it aborts, as it does at once when it is terminated in
 another way, and the same command goes on. After the cut-over it does not.
 
 Exit codes: 0 done, 1 failed or interrupted, 2 bad input or a plan with errors,
-3 refused, because another run is under way or was begun otherwise or has had
-its cut-over, 4 a server is not reachable.`,
+3 refused, because the target has rows, another run is under way or was begun
+otherwise or has had its cut-over, 4 a server is not reachable.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.dbRun(cmd, &r) },
 	}
@@ -161,7 +161,12 @@ func (w *running) all(ctx context.Context, js bool) error {
 		if !js {
 			found.Tables = nil // the errors are what must be seen; plan shows the statements
 		}
-		return w.app.showSurvey(found, w.mapping.Advice, js)
+		full := slices.ContainsFunc(found.Errors, func(f survey.Finding) bool { return f.NotEmpty })
+		err := w.app.showSurvey(found, w.mapping.Advice, js)
+		if e := new(api.Error); full && errors.As(err, &e) && e.Kind == api.KindInvalid {
+			return api.Errorf(api.KindRefused, "") // somebody's rows are there; how many was said
+		}
+		return err
 	}
 	if w.follow {
 		switch err := follow.Ready(ctx, w.source, plan); {

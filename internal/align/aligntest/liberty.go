@@ -183,7 +183,7 @@ func (m *maker) text(usual string, n int) string {
 
 // IDs writes a directory of IDs: for each kind a file KIND.csv, with the pairs given, or
 // for a kind without (nil) those of this platform: kind project, user, host, node,
-// availability_zone, pool, volume_type and volume_service are known.
+// availability_zone, pool, volume_type and service are known.
 func (p *Platform) IDs(t testing.TB, kinds map[string]map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -231,7 +231,7 @@ func (p *Platform) pairs(t testing.TB, kind string) map[string]string {
 		for _, x := range p.VolumeTypes {
 			out[x] = newType(x)
 		}
-	case "volume_service":
+	case "service":
 		for i, x := range p.Pools {
 			host, _, _ := strings.Cut(x, "#")
 			out[host] = serviceID(i)
@@ -241,7 +241,7 @@ func (p *Platform) pairs(t testing.TB, kind string) map[string]string {
 			out[x] = x
 		}
 	default:
-		t.Fatalf("kind %q of IDs: want project, user, host, node, availability_zone, pool, volume_type or volume_service, or pairs", kind)
+		t.Fatalf("kind %q of IDs: want project, user, host, node, availability_zone, pool, volume_type or service, or pairs", kind)
 	}
 	return out
 }

@@ -19,7 +19,7 @@ func TestGeneratedPlatform(t *testing.T) {
 	r := aligntest.MariaDB(t)
 	old := aligntest.Fill(t, r, 7, 100)
 	p := fresh(t, r, "zed_")
-	dir := old.IDs(t, map[string]map[string]string{"project": nil, "user": nil, "availability_zone": nil, "pool": nil, "volume_type": nil, "volume_service": nil})
+	dir := old.IDs(t, map[string]map[string]string{"project": nil, "user": nil, "availability_zone": nil, "pool": nil, "volume_type": nil, "service": nil})
 	sets, err := ids.Load(dir, p.mapping.IDs)
 	if err != nil {
 		t.Fatal(err)
@@ -30,7 +30,7 @@ func TestGeneratedPlatform(t *testing.T) {
 	for _, kind := range sets["volume_type"].Pairs {
 		r.SQL(fmt.Sprintf("INSERT INTO zed_cinder.volume_types (id, name, deleted) VALUES ('%s', '%s', 0)", kind, kind))
 	}
-	for host, service := range sets["volume_service"].Pairs {
+	for host, service := range sets["service"].Pairs {
 		r.SQL("INSERT INTO zed_cinder.services (host, `binary`, report_count, deleted, uuid) VALUES ('" + host + "', 'cinder-volume', 0, 0, '" + service + "')")
 	}
 	if err := ids.Ask(within(t, time.Minute), p.mapping, sets, p.target, p.to); err != nil {
@@ -72,7 +72,7 @@ func TestBackEndsWithoutAService(t *testing.T) {
 		sets := map[string]ids.Set{}
 		if files != "" {
 			dir := t.TempDir()
-			if err := os.WriteFile(filepath.Join(dir, "volume_service.csv"), []byte(files), 0o600); err != nil {
+			if err := os.WriteFile(filepath.Join(dir, "service.csv"), []byte(files), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			var err error
@@ -89,7 +89,7 @@ func TestBackEndsWithoutAService(t *testing.T) {
 		}
 		told := false
 		for _, e := range found.Errors {
-			told = told || e.Column == "service_uuid" && strings.Contains(e.Text, `IDs of volume_service`) && strings.Contains(e.Text, `"ctl01@ceph"`)
+			told = told || e.Column == "service_uuid" && strings.Contains(e.Text, `IDs of service`) && strings.Contains(e.Text, `"ctl01@ceph"`)
 		}
 		if told != want {
 			t.Errorf("with %q: told %v, want %v: %+v", files, told, want, found.Errors)
