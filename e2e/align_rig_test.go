@@ -243,7 +243,7 @@ func (c *newCloud) idFiles(t *testing.T) string {
 		"availability_zone": {"az-a,zone-1", "nova,nova"},
 		"pool":              {"ctl01@ceph#ssd,new@rbd#fast", "ctl01@ceph#hdd,new@rbd#slow"},
 		"volume_type":       {"95000000-0000-4000-8000-000000000001," + kind},
-		"service":    {"ctl01@ceph," + backEnd},
+		"service":           {"ctl01@ceph," + backEnd},
 		"backend":           {"rbd://0a0b0c/images,ceph", "file:///var,files", "*,-"},
 	} {
 		writeFile(t, filepath.Join(dir, name+".csv"), strings.Join(lines, "\n")+"\n")

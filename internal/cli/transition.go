@@ -57,7 +57,7 @@ func (s *dbServers) flags(cmd *cobra.Command) {
 
 func (s *dbServers) names(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringArrayVar(&s.sourceDB, "source-db", nil, "`NAME=REAL`: the mapping's database NAME is REAL\non the source; may be repeated")
+	f.StringArrayVar(&s.sourceDB, "source-db", nil, "`NAME=REAL`: the mapping's database NAME is REAL\non the source; several have commas between")
 	f.StringArrayVar(&s.targetDB, "target-db", nil, "`NAME=REAL`: the same for the target")
 }
 
@@ -200,7 +200,7 @@ func (a *app) faults(what string, err error) error {
 // realNames reads NAME=REAL words, and adds the names that stay as they are.
 func realNames(flag string, words, names []string) (map[string]string, error) {
 	out := map[string]string{}
-	for _, w := range words {
+	for _, w := range pairsOf(words) {
 		name, db, ok := strings.Cut(w, "=")
 		switch {
 		case !ok || name == "" || db == "":
@@ -220,6 +220,20 @@ func realNames(flag string, words, names []string) (map[string]string, error) {
 	return out, nil
 }
 
+// pairsOf takes lists of NAME=REAL apart. A comma before what is no pair is part of a name.
+func pairsOf(words []string) (out []string) {
+	for _, w := range words {
+		for i, pair := range strings.Split(w, ",") {
+			if i > 0 && pair != "" && !strings.Contains(pair, "=") {
+				out[len(out)-1] += "," + pair
+				continue
+			}
+			out = append(out, pair)
+		}
+	}
+	return out
+}
+
 // connect opens both servers.
 func (s *dbServers) connect(ctx context.Context, a *app) (source, target *server.Server, err error) {
 	if source, err = a.openServer(ctx, "source", s.source); err != nil {
@@ -236,12 +250,12 @@ func (a *app) openServer(ctx context.Context, role, dsn string) (*server.Server,
 	return s, openError(err)
 }
 
-// dbPassword asks for a password on the terminal.
+// dbPassword asks for a password on the terminal. Where there is none nobody can be asked,
+// and none is sent: accounts that want none are let in.
 func (a *app) dbPassword(ctx context.Context, prompt string) (string, error) {
 	in, ok := a.env.Stdin.(*os.File)
 	if !ok || !isTerminal(in) {
-		return "", api.Errorf(api.KindInvalid, "stdin is not a terminal").
-			With("give it in an option file: add ?option-file=PATH to the DSN")
+		return "", nil
 	}
 	if err := writeText(a.env.Stderr, prompt); err != nil {
 		return "", err

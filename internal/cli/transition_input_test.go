@@ -114,6 +114,21 @@ func TestTransitionDBAsksForPassword(t *testing.T) {
 		t.Errorf("with typed passwords it ended with %d: %s", code, errs.String())
 	}
 
+	// Without a terminal: in the environment, or none, which the server has to accept.
+	if s := commandLine(t, "", db("plan", flags)...); s.code != 2 || !strings.Contains(s.err, "Access denied") || !strings.Contains(s.err, "in the environment (HOLDFAST_SOURCE_PASSWORD)") {
+		t.Errorf("without a password it ended with %d: %s", s.code, s.err)
+	}
+	rig.SQL("CREATE USER bare@'%'; GRANT ALL ON *.* TO bare@'%'")
+	if s := commandLine(t, "", db("plan", flags, "--source", fmt.Sprintf("bare@tcp(127.0.0.1:%d)/", rig.Port()), "--target", rig.DSN())...); s.code != 0 {
+		t.Errorf("an account that wants none ended with %d: %s%s", s.code, s.out, s.err)
+	}
+	t.Setenv("MYSQL_PWD", "of another")
+	t.Setenv("HOLDFAST_SOURCE_PASSWORD", aligntest.Password)
+	t.Setenv("HOLDFAST_TARGET_PASSWORD", aligntest.Password)
+	if s := commandLine(t, "", db("plan", flags)...); s.code != 0 {
+		t.Errorf("with the environment's it ended with %d: %s%s", s.code, s.out, s.err)
+	}
+
 	write(t, "old.cnf", fmt.Sprintf("[client]\nuser = %s\npassword = \"%s\"\nhost = 127.0.0.1\nport = %d\n", aligntest.User, aligntest.Password, rig.Port()))
 	for i, f := range flags {
 		if f == "--source" || f == "--target" {
@@ -154,5 +169,28 @@ func TestTicker(t *testing.T) {
 	k.show("later")
 	if err := k.end(); err != nil || b.String() != "first\nlater\n" {
 		t.Errorf("a file got %q, %v", b.String(), err)
+	}
+}
+
+func TestRealNames(t *testing.T) {
+	names := []string{"nova", "nova_api", "glance"}
+	for _, c := range []struct{ words, want string }{
+		{"", "map[glance:glance nova:nova nova_api:nova_api]"},
+		{"nova=a,glance=b", "map[glance:b nova:a nova_api:nova_api]"},
+		{"nova=a glance=b,nova_api=c", "map[glance:b nova:a nova_api:c]"},
+		{"nova=a,b,glance=c", "map[glance:c nova:a,b nova_api:nova_api]"}, // a database's name may have a comma
+		{"nova=a,nova=b", `--source-db "nova=b": nova is given twice`},
+		{"nova=a,", `--source-db "": want NAME=REAL, such as nova=old_nova`},
+		{",nova=a", `--source-db "": want NAME=REAL, such as nova=old_nova`},
+		{"nova=a,cinder=b", `--source-db "cinder=b": the mapping has no database "cinder" there; want nova or nova_api or glance`},
+	} {
+		got, err := realNames("source-db", strings.Fields(c.words), names)
+		text := fmt.Sprint(got)
+		if err != nil {
+			text = err.Error()
+		}
+		if text != c.want {
+			t.Errorf("%q: %s, want %s", c.words, text, c.want)
+		}
 	}
 }

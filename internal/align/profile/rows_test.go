@@ -96,7 +96,7 @@ var kinds = map[string]string{
 	"node":              "cmp01.example,new01.example\ncmp02.example,new02.example\n",
 	"availability_zone": "az-a,zone-1\nnova,nova\n",
 	"pool":              "ctl01@ceph#ssd,new@rbd#fast\nctl01@ceph#hdd,new@rbd#slow\n",
-	"service":    "ctl01@ceph,service-of-ceph\n",
+	"service":           "ctl01@ceph,service-of-ceph\n",
 	"volume_type":       "95000000-0000-4000-8000-000000000001,new-fast\n",
 	"backend":           "rbd://0a0b0c/images,ceph\nfile:///var,-\n",
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -93,6 +94,25 @@ func truth(v string) (value, ok bool) {
 	return false, false
 }
 
+// PasswordEnv is the variable of the environment that has the password for a role, "" for
+// both.
+func PasswordEnv(role string) string {
+	if role == "" {
+		return "MYSQL_PWD" // as the servers' own clients have it
+	}
+	return "HOLDFAST_" + strings.ToUpper(role) + "_PASSWORD"
+}
+
+// fromEnv gives the password that the environment has.
+func fromEnv(role string) (password string, given bool) {
+	for _, name := range []string{PasswordEnv(role), PasswordEnv("")} {
+		if password, given = os.LookupEnv(name); given {
+			break
+		}
+	}
+	return password, given
+}
+
 // configure makes the driver's configuration of a DSN.
 func configure(role, dsn string, opt Options) (*mysql.Config, error) {
 	a, err := parse(dsn)
@@ -101,6 +121,9 @@ func configure(role, dsn string, opt Options) (*mysql.Config, error) {
 	}
 	if err := a.complete(); err != nil {
 		return nil, err
+	}
+	if !a.given {
+		a.password, a.given = fromEnv(role)
 	}
 	if !a.given && (!a.file || a.ask) && opt.Password != nil {
 		if a.password, err = opt.Password(fmt.Sprintf("password of %s at %s (%s): ", a.user, a.where(), role)); err != nil {

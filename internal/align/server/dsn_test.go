@@ -136,6 +136,39 @@ func TestPasswordIsAsked(t *testing.T) {
 	}
 }
 
+// TestPasswordsOfTheEnvironment: that of the role counts before that of both, and what is
+// said elsewhere before both.
+func TestPasswordsOfTheEnvironment(t *testing.T) {
+	with := optionsFile(t, 0o600, "[client]\nuser=u\npassword=filed\n[none]\nuser=u\n[ask]\nuser=u\npassword\n")
+	asked := func(string) (string, error) { return "", errors.New("asked") }
+	for _, c := range []struct{ dsn, both, target, want string }{
+		{"u@tcp(db:7)/", "both", "", "both"},
+		{"u@tcp(db:7)/", "both", "own", "own"},
+		{"u@tcp(db:7)/", "", "own", "own"},
+		{"u:given@tcp(db:7)/", "both", "own", "given"},
+		{"u:@tcp(db:7)/", "both", "own", ""},
+		{"/?option-file=" + with, "both", "own", "filed"},
+		{"/?option-file=" + with + "&option-group=none", "both", "", "both"},
+		{"/?option-file=" + with + "&option-group=ask", "both", "", "both"},
+	} {
+		t.Run("", func(t *testing.T) {
+			t.Setenv("HOLDFAST_SOURCE_PASSWORD", "another's")
+			for name, value := range map[string]string{"MYSQL_PWD": c.both, "HOLDFAST_TARGET_PASSWORD": c.target} {
+				if value != "" {
+					t.Setenv(name, value)
+				}
+			}
+			if cfg, err := configure("target", c.dsn, Options{Password: asked}); err != nil || cfg.Passwd != c.want {
+				t.Errorf("%+v: %v, %+v", c, err, cfg)
+			}
+		})
+	}
+	t.Setenv("MYSQL_PWD", "")
+	if cfg, err := configure("target", "u@tcp(db:7)/", Options{Password: asked}); err != nil || cfg.Passwd != "" {
+		t.Errorf("an empty one: %v", err)
+	}
+}
+
 func optionsFile(t *testing.T, mode os.FileMode, text string) string {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "my.cnf")

@@ -61,11 +61,12 @@ func TestSettings(t *testing.T) {
 }
 
 func TestExplain(t *testing.T) {
-	err := explain(&mysql.MySQLError{Number: errAccessDenied, Message: "Access denied"})
+	s := &Server{Role: "source"}
+	err := s.explain(&mysql.MySQLError{Number: errAccessDenied, Message: "Access denied"})
 	if !strings.Contains(err.Error(), "want another user or password") {
 		t.Errorf("error %v", err)
 	}
-	if other := (&mysql.MySQLError{Number: errNoRight}); explain(other) != error(other) {
+	if other := (&mysql.MySQLError{Number: errNoRight}); s.explain(other) != error(other) {
 		t.Error("another error is changed")
 	}
 }

@@ -45,8 +45,8 @@ type Server struct {
 
 // Options are what a user decides.
 type Options struct {
-	// Password asks a person for a password that is given nowhere. nil: nobody is
-	// asked, and none is sent.
+	// Password asks a person for a password that is given nowhere, neither in the DSN nor
+	// in the environment (PasswordEnv). nil: nobody is asked, and none is sent.
 	Password func(prompt string) (string, error)
 }
 
@@ -77,21 +77,21 @@ func (s *Server) open(ctx context.Context) error {
 	}
 	c := &connector{Connector: inner}
 	if err := s.identify(ctx, c); err != nil {
-		return explain(err)
+		return s.explain(err)
 	}
 	c.vendor, c.version, c.self = s.Vendor, s.Version, s.self
 	s.DB = sql.OpenDB(c)
 	if err := s.DB.PingContext(ctx); err != nil {
-		return errors.Join(explain(err), s.DB.Close())
+		return errors.Join(s.explain(err), s.DB.Close())
 	}
 	return nil
 }
 
 // explain adds to an error of the server what people can do.
-func explain(err error) error {
+func (s *Server) explain(err error) error {
 	var e *mysql.MySQLError
 	if errors.As(err, &e) && e.Number == errAccessDenied {
-		return fmt.Errorf("%w: want another user or password: in the DSN, or in an option file (option-file=PATH)", err)
+		return fmt.Errorf("%w: want another user or password: in the DSN, in an option file (option-file=PATH), or in the environment (%s)", err, PasswordEnv(s.Role))
 	}
 	return err
 }
