@@ -60,6 +60,12 @@ func TestTransitionDBWhenTheTargetHasGrown(t *testing.T) {
 	if s := commandLine(t, "", db("verify", flags)...); s.code != 2 || !strings.Contains(s.err, "mend what the query asks for, or give them in a file shelf.csv") {
 		t.Errorf("verify without a journal ended with %d: %s%s", s.code, s.out, s.err)
 	}
+	p = decode[planDoc](t, commandLine(t, "", db("plan", flags, "-o", "json")...), 2)
+	for _, want := range []string{"mend what the query asks for", `1 values have no line among the IDs of shelf (query): "s"`, "rows already"} {
+		if !slices.ContainsFunc(p.Errors, func(f struct{ Table, Column, Text string }) bool { return strings.Contains(f.Text, want) }) {
+			t.Errorf("the plan has no error %s: %+v", want, p.Errors)
+		}
+	}
 	write(t, "ids/shelf.csv", "s,5\n")
 	if s := commandLine(t, "", db("verify", flags)...); s.code != 0 || !strings.Contains(s.err, "the target has no journal of a copy") {
 		t.Errorf("verify with a file ended with %d: %s%s", s.code, s.out, s.err)

@@ -11,6 +11,7 @@ import (
 
 	"holdfast/internal/align"
 	"holdfast/internal/align/copier"
+	"holdfast/internal/align/ids"
 	"holdfast/internal/align/survey"
 	"holdfast/internal/api"
 )
@@ -64,12 +65,16 @@ func (x *alignment) look(ctx context.Context) (*survey.Result, error) {
 			j = nil
 		}
 	}
-	if err := x.complete(ctx, j, note); err != nil {
+	var faults ids.Faults
+	if err := x.complete(ctx, j, note); err != nil && (j != nil || !errors.As(err, &faults)) {
 		return nil, err
 	}
 	r, _, err := survey.Plan(ctx, x.mapping, x.source, x.target, x.sourceDBs, x.targetDBs, x.sets)
 	if err != nil {
 		return nil, err
+	}
+	for _, f := range faults {
+		r.Errors = append(r.Errors, survey.Finding{Finding: align.Finding{Text: f.Error()}})
 	}
 	r.Warnings = append(r.Warnings, notes...)
 	return r, nil

@@ -117,10 +117,10 @@ func wanted(kinds []align.Kind) string {
 
 // Ask fills in, by the queries of the mapping, the kinds that have one and no file. They
 // are run at the target and can change nothing. Each gives two columns, old and new; the
-// old value * stands for the others. A query that gives nothing is an error. Of a copy that
-// has begun, see Resume.
+// old value * stands for the others. A query that gives nothing is an error; those of all
+// kinds are Faults, and each such kind has no value. Of a copy that has begun, see Resume.
 func Ask(ctx context.Context, m *align.Mapping, sets map[string]Set, target *server.Server, side align.Side) error {
-	var all []error
+	var all Faults
 	for _, k := range m.IDs {
 		if _, given := sets[k.Kind]; given || k.Query == "" {
 			continue
@@ -131,12 +131,21 @@ func Ask(ctx context.Context, m *align.Mapping, sets map[string]Set, target *ser
 		}
 		if err != nil {
 			all = append(all, err)
-			continue
 		}
 		sets[k.Kind] = set
 	}
-	return errors.Join(all...)
+	if all != nil {
+		return all
+	}
+	return nil
 }
+
+// Faults are errors that stand beside each other.
+type Faults []error
+
+func (f Faults) Error() string { return errors.Join(f...).Error() }
+
+func (f Faults) Unwrap() []error { return f }
 
 // asked gives what the query of a kind does.
 func asked(ctx context.Context, k align.Kind, target *server.Server, side align.Side) (Set, error) {
@@ -150,7 +159,7 @@ func asked(ctx context.Context, k align.Kind, target *server.Server, side align.
 		err = fmt.Errorf("IDs of %s: query at the %s: %w: %s", k.Kind, target.Role, err, k.Query)
 	}
 	if err = errors.Join(err, f.err()); err != nil {
-		return Set{}, fmt.Errorf("%w; mend what the query asks for, or give them in a file %s%s", err, k.Kind, endCSV)
+		return Set{From: fromQuery}, fmt.Errorf("%w; mend what the query asks for, or give them in a file %s%s", err, k.Kind, endCSV)
 	}
 	return c.set, nil
 }
