@@ -38,12 +38,12 @@ func (m *Mapping) Skip(targets []string) error {
 }
 
 func (m *Mapping) fills(target string) bool {
-	return slices.ContainsFunc(m.Tables, func(t Table) bool { return t.Target == target || t.name() == target })
+	return slices.ContainsFunc(m.Tables, func(t Table) bool { return t.Target == target })
 }
 
-// skips reports whether a table of the target was left out.
+// skips reports whether a table of the target, or a part of one by its name, was left out.
 func (m *Mapping) skips(target string) bool {
-	return slices.ContainsFunc(m.skipped, func(t Table) bool { return t.Target == target })
+	return slices.ContainsFunc(m.skipped, func(t Table) bool { return t.Target == target || t.name() == target })
 }
 
 // near are the targets of the mapping that have the same name in whatever database, or

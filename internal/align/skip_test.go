@@ -80,3 +80,22 @@ func TestFieldWithoutName(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestPartsAreNotSkippedAlone: a part goes with its table. What is to come after it is warned
+// of then.
+func TestPartsAreNotSkippedAlone(t *testing.T) {
+	source, target := sides(t)
+	text := strings.Replace(example, "advice:", "- {target: api.flavors, part: old, shift: 1000000, from: nova.instance_types, columns: [{copy: [id]}]}\nadvice:", 1)
+	m := parse(t, strings.Replace(text, "after: [api.flavors]", "after: [api.flavors#old]", 1))
+	if err := m.Skip([]string{"api.flavors#old"}); err == nil || !strings.Contains(err.Error(), `no table "api.flavors#old": want api.flavors`) || len(m.Tables) != 3 {
+		t.Errorf("%v, %d tables", err, len(m.Tables))
+	}
+	if err := m.Skip([]string{"api.flavors"}); err != nil || len(m.Tables) != 1 {
+		t.Fatalf("%v, %d tables", err, len(m.Tables))
+	}
+	if p := MakePlan(m, source, target, nil); !slices.ContainsFunc(p.Warnings, func(f Finding) bool {
+		return strings.HasPrefix(f.Text, "is to come after api.flavors#old, which is skipped")
+	}) {
+		t.Errorf("warnings %+v", p.Warnings)
+	}
+}
