@@ -65,6 +65,19 @@ func compare(as string, key, values []string, before, last string) string {
 	return "((" + strings.Join(ors, ") OR (") + "))"
 }
 
+// Between is the condition that a key comes after one key, and not after another; of nil
+// ones nothing is said, "" of two.
+func Between(as string, key, after, upTo []string) string {
+	var conds []string
+	if after != nil {
+		conds = append(conds, After(as, key, after))
+	}
+	if upTo != nil {
+		conds = append(conds, UpTo(as, key, upTo))
+	}
+	return strings.Join(conds, " AND ")
+}
+
 // Bound is the statement that gives the key (its columns) of the last of the next n rows
 // of the source's table after a key; nil: from the first. No row: none is left. The rows
 // are counted before the mapping's where.

@@ -14,6 +14,7 @@ import (
 
 	"holdfast/internal/align"
 	"holdfast/internal/align/readback"
+	"holdfast/internal/align/server"
 	"holdfast/internal/align/sqlexpr"
 	"holdfast/internal/align/verify"
 	"holdfast/internal/api"
@@ -100,7 +101,11 @@ func (n *novaReader) leads(ctx context.Context, x *alignment, p *align.Plan) err
 func (n *novaReader) read(ctx context.Context, x *alignment, p *align.Plan) (is verify.CheckResult, err error) {
 	i := slices.IndexFunc(p.Tables, func(t align.Planned) bool { return t.Target == novaGuests })
 	db, table := p.Tables[i].OnTarget()
-	guests, err := texts(ctx, x.target.DB, fmt.Sprintf("SELECT uuid FROM %s.%s WHERE deleted = 0 ORDER BY MD5(uuid) LIMIT %d", sqlexpr.Quote(db), sqlexpr.Quote(table), sampled))
+	var guests []string
+	err = server.Walk(ctx, x.target.DB, fmt.Sprintf("SELECT uuid FROM %s.%s WHERE deleted = 0 ORDER BY MD5(uuid) LIMIT %d", sqlexpr.Quote(db), sqlexpr.Quote(table), sampled), func(row []sql.RawBytes) error {
+		guests = append(guests, string(row[0]))
+		return nil
+	})
 	if err != nil {
 		return is, fmt.Errorf("target: guests of table %s: %w", novaGuests, err)
 	}
@@ -123,20 +128,3 @@ func (n *novaReader) read(ctx context.Context, x *alignment, p *align.Plan) (is 
 
 // shownFaults is how many of Nova's faults are told.
 const shownFaults = 20
-
-// texts reads the one column of a statement.
-func texts(ctx context.Context, db *sql.DB, query string) (out []string, err error) {
-	rows, err := db.QueryContext(ctx, query)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var s string
-		if err := rows.Scan(&s); err != nil {
-			return nil, err
-		}
-		out = append(out, s)
-	}
-	return out, rows.Err()
-}

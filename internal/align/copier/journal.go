@@ -266,19 +266,11 @@ func gaveWay(ctx context.Context, tx Session, targets []string) error {
 // GaveWay are the targets (as in the plan) whose rows gave way to others when they were
 // copied, and that were not compared since.
 func GaveWay(ctx context.Context, target *sql.DB) (targets []string, err error) {
-	rows, err := target.QueryContext(ctx, "SELECT `target` FROM "+Database+".`tables` WHERE `gave_way` <> 0 ORDER BY `target`")
+	err = server.Walk(ctx, target, "SELECT `target` FROM "+Database+".`tables` WHERE `gave_way` <> 0 ORDER BY `target`", func(row []sql.RawBytes) error {
+		targets = append(targets, string(row[0]))
+		return nil
+	})
 	if err != nil {
-		return nil, fmt.Errorf("target: read the journal: %w", err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var t string
-		if err := rows.Scan(&t); err != nil {
-			return nil, fmt.Errorf("target: read the journal: %w", err)
-		}
-		targets = append(targets, t)
-	}
-	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("target: read the journal: %w", err)
 	}
 	return targets, nil

@@ -311,9 +311,9 @@ var errSlow = fmt.Errorf("took longer than %s: does the source have the indexes 
 
 // condition is that rows are in a range.
 func (s *step) condition(x span) string {
-	upto := align.UpTo(align.Main, s.Planned.Key, x.upto.literals(s.key))
-	if x.after == nil {
-		return upto
+	var after []string
+	if x.after != nil {
+		after = x.after.literals(s.key)
 	}
-	return align.After(align.Main, s.Planned.Key, x.after.literals(s.key)) + " AND " + upto
+	return align.Between(align.Main, s.Planned.Key, after, x.upto.literals(s.key))
 }

@@ -71,15 +71,14 @@ func (f *follower) compare(ctx context.Context) error {
 // comparePart compares the next rows of a table, and notes how far it came.
 func (f *follower) comparePart(ctx context.Context, g *gave) (more bool, err error) {
 	t := &f.plan.Tables[g.planned]
-	upTo, err := last(ctx, f.source.DB, t, g.after)
-	if err != nil || upTo == nil {
-		return false, err
+	upTo, err := server.Bound(ctx, f.source.DB, t, g.after, comparedAtOnce)
+	switch {
+	case err != nil:
+		return false, fmt.Errorf("source: %w", err)
+	case upTo == nil:
+		return false, nil
 	}
-	cond := align.UpTo(align.Main, t.Key, upTo)
-	if g.after != nil {
-		cond = align.After(align.Main, t.Key, g.after) + " AND " + cond
-	}
-	differ, err := f.differ(ctx, t, cond)
+	differ, err := f.differ(ctx, t, align.Between(align.Main, t.Key, g.after, upTo))
 	if err != nil {
 		return false, err
 	}
@@ -123,46 +122,11 @@ func (f *follower) differ(ctx context.Context, t *align.Planned, cond string) ([
 	return slices.DeleteFunc(keys, func(key []string) bool { return same[strings.Join(key, ", ")] }), nil
 }
 
-// last gives the key (SQL of each column) of the last of the next rows of the source; nil:
-// none is left.
-func last(ctx context.Context, source *sql.DB, t *align.Planned, after []string) (key []string, err error) {
-	err = walk(ctx, source, t, t.Bound(after, comparedAtOnce), func(k []string, _ string) { key = k })
-	if err != nil {
-		return nil, fmt.Errorf("source: %w", err)
-	}
-	return key, nil
-}
-
-// walk hands over the key (SQL of each column) of each row, and what stands behind it, if
-// anything does.
+// walk hands over the key (SQL of each column) and the digest of each row.
 func walk(ctx context.Context, db *sql.DB, t *align.Planned, query string, f func(key []string, digest string)) error {
-	rows, err := db.QueryContext(ctx, query)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	cols, err := rows.Columns()
-	if err != nil {
-		return err
-	}
-	values, into := make([]sql.RawBytes, len(cols)), make([]any, len(cols))
-	for i := range values {
-		into[i] = &values[i]
-	}
 	kinds := t.KeyKinds()
-	for rows.Next() {
-		if err := rows.Scan(into...); err != nil {
-			return err
-		}
-		key := make([]string, 0, len(kinds))
-		for i, k := range kinds {
-			key = append(key, server.Literal(values[i], k))
-		}
-		digest := ""
-		if len(values) > len(kinds) {
-			digest = string(values[len(kinds)])
-		}
-		f(key, digest)
-	}
-	return rows.Err()
+	return server.Walk(ctx, db, query, func(row []sql.RawBytes) error {
+		f(server.Key(kinds, row), string(row[len(kinds)]))
+		return nil
+	})
 }

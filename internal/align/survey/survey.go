@@ -259,15 +259,11 @@ func (l *look) numbers(ctx context.Context) ([]int64, error) {
 	all := make([]int64, 1+len(l.t.Checks)+len(l.t.Zeros))
 	var after []string
 	for {
-		upTo, err := l.bound(ctx, after)
+		upTo, err := server.Bound(ctx, l.tx, l.t, after, spacious)
 		if err != nil || upTo == nil {
 			return all, err
 		}
-		cond := align.UpTo(align.Main, l.t.Key, upTo)
-		if after != nil {
-			cond = align.After(align.Main, l.t.Key, after) + " AND " + cond
-		}
-		n, err := l.numbersOf(ctx, cond)
+		n, err := l.numbersOf(ctx, align.Between(align.Main, l.t.Key, after, upTo))
 		if err != nil {
 			return nil, err
 		}
@@ -285,19 +281,6 @@ func (l *look) numbersOf(ctx context.Context, cond string) ([]int64, error) {
 		return nil, err
 	}
 	return numbers(rows[0])
-}
-
-// bound is the key (SQL of each column) of the last of the next rows of the source; nil:
-// none is left.
-func (l *look) bound(ctx context.Context, after []string) (key []string, err error) {
-	kinds := l.t.KeyKinds()
-	err = walk(ctx, l.tx, l.t.Bound(after, spacious), len(kinds), func(row []string) error {
-		for i, k := range kinds {
-			key = append(key, server.Literal([]byte(row[i]), k))
-		}
-		return nil
-	})
-	return key, err
 }
 
 // keysOf tells the first rows that a finding is about.

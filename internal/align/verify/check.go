@@ -76,11 +76,11 @@ func lookups(t *align.Planned) (out []*check) {
 // known asks the source for values that have no ID.
 func (v *verifier) known(ctx context.Context, c *check) error {
 	var first []string
-	err := walk(ctx, v.source.DB, c.query, func(row []sql.RawBytes) bool {
+	err := server.Walk(ctx, v.source.DB, c.query, func(row []sql.RawBytes) error {
 		if c.out.Broken++; len(first) < toldValues {
 			first = append(first, strconv.Quote(string(row[0])))
 		}
-		return true
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("source: check %q: %w", c.out.Name, err)

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -13,48 +12,6 @@ import (
 	"holdfast/internal/align"
 	"holdfast/internal/align/server"
 )
-
-// bound gives the key (SQL) of the last of the next n rows of the source, nil when none
-// is left.
-func bound(ctx context.Context, db *sql.DB, t *align.Planned, after []string, n int) (key []string, err error) {
-	kinds := t.KeyKinds()
-	err = walk(ctx, db, t.Bound(after, n), func(row []sql.RawBytes) bool {
-		for i, v := range row {
-			key = append(key, server.Literal(v, kinds[i]))
-		}
-		return true
-	})
-	return key, err
-}
-
-// walk hands over each row, which is good until f returns, until f has enough.
-func walk(ctx context.Context, db *sql.DB, query string, f func(row []sql.RawBytes) bool) error {
-	ctx, cancel := context.WithCancel(ctx) // else what f does not want would be read, too
-	defer cancel()
-	rows, err := db.QueryContext(ctx, query)
-	if err != nil {
-		return err
-	}
-	cols, err := rows.Columns()
-	if err != nil {
-		return errors.Join(err, rows.Close())
-	}
-	row, into := make([]sql.RawBytes, len(cols)), make([]any, len(cols))
-	for i := range row {
-		into[i] = &row[i]
-	}
-	for rows.Next() {
-		if err := rows.Scan(into...); err != nil {
-			return errors.Join(err, rows.Close())
-		}
-		if !f(row) {
-			cancel()
-			_ = rows.Close() // says that it was cancelled
-			return nil
-		}
-	}
-	return errors.Join(rows.Err(), rows.Close())
-}
 
 // differences names rows of the ranges that differ, the first ones.
 func (v *verifier) differences(ctx context.Context, t *table) error {
@@ -77,14 +34,14 @@ func (v *verifier) differences(ctx context.Context, t *table) error {
 func (v *verifier) differing(ctx context.Context, t *align.Planned, p part, most int) (out []Difference, err error) {
 	here, there := p.conditions(t)
 	digests := map[string]string{}
-	err = walk(ctx, v.source.DB, t.SourceRows(here), func(row []sql.RawBytes) bool {
+	err = server.Walk(ctx, v.source.DB, t.SourceRows(here), func(row []sql.RawBytes) error {
 		digests[keyOf(row)] = string(row[len(row)-1])
-		return true
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("source: %w", err)
 	}
-	err = walk(ctx, v.target.DB, t.TargetRows(there), func(row []sql.RawBytes) bool {
+	err = server.Walk(ctx, v.target.DB, t.TargetRows(there), func(row []sql.RawBytes) error {
 		key := keyOf(row)
 		switch digest, ok := digests[key]; {
 		case !ok:
@@ -93,7 +50,10 @@ func (v *verifier) differing(ctx context.Context, t *align.Planned, p part, most
 			out = append(out, Difference{split(key), Differs})
 		}
 		delete(digests, key)
-		return len(out) < most
+		if len(out) >= most {
+			return server.ErrEnough
+		}
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("target: %w", err)

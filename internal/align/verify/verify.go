@@ -131,23 +131,13 @@ type part struct {
 
 // conditions on both sides; "" is none.
 func (p part) conditions(t *align.Planned) (source, target string) {
-	for _, b := range []struct {
-		at    []string
-		write func(as string, key, values []string) string
-	}{{p.after, align.After}, {p.upTo, align.UpTo}} {
-		if b.at != nil {
-			source = and(source, b.write(align.Main, t.Key, b.at))
-			target = and(target, b.write("", t.Kept, t.There(b.at)))
+	there := func(key []string) []string {
+		if key == nil {
+			return nil
 		}
+		return t.There(key)
 	}
-	return source, target
-}
-
-func and(a, b string) string {
-	if a == "" {
-		return b
-	}
-	return a + " AND " + b
+	return align.Between(align.Main, t.Key, p.after, p.upTo), align.Between("", t.Kept, there(p.after), there(p.upTo))
 }
 
 // ranges has all rows of a table compared, in ranges where the target has the same key.
@@ -157,7 +147,7 @@ func (v *verifier) ranges(ctx context.Context, t *table, do func(job)) error {
 		var upTo []string
 		if t.t.Ranged() {
 			var err error
-			if upTo, err = bound(ctx, v.source.DB, t.t, after, v.opt.RangeRows); err != nil {
+			if upTo, err = server.Bound(ctx, v.source.DB, t.t, after, v.opt.RangeRows); err != nil {
 				return err
 			}
 		}
