@@ -46,7 +46,6 @@ type Parts struct {
 	Seed     func(config.Cluster, cluster.GuestSpec) error // prepares what a start needs on this host; nil: nothing
 	SeedPath string                                        // of the seed ISO; "" for none
 	Emulate  bool                                          // no KVM here
-	Gate     *gate                                         // nil: migrations come in any way
 	Trouble  func() string                                 // what does not work here though a guest could be started, "" for nothing; nil: never
 	Machine  string                                        // UUID of the hardware; "" unknown
 	Fencer   Fencer                                        // needed where the configuration names fence devices
@@ -68,15 +67,16 @@ var ErrConflict = fleet.ErrConflict
 // Agent is the daemon. Make it with New, then Run.
 type Agent struct {
 	Parts
-	posts   chan func()
-	looked  chan struct{} // wakes the observer
-	unwell  chan struct{} // wakes the care of the store
-	done    chan struct{} // closed when the loop has ended
-	s       state         // owned by the loop
-	work    sync.WaitGroup
-	cancels map[ha.Work]context.CancelFunc // owned by the loop
-	fatal   error                          // owned by the loop
-	rival   rival                          // owned by the loop
+	posts  chan func()
+	looked chan struct{} // wakes the observer
+	unwell chan struct{} // wakes the care of the store
+	done   chan struct{} // closed when the loop has ended
+	s      state         // owned by the loop
+	work   sync.WaitGroup
+	fatal  error // owned by the loop
+	rival  rival // owned by the loop
+
+	stopMigration context.CancelFunc // of the one under way, else nil; owned by the loop
 
 	mu      sync.Mutex    // guards changed
 	changed chan struct{} // closed at the next change
@@ -85,20 +85,13 @@ type Agent struct {
 // New makes an agent. It does nothing yet.
 func New(p Parts) *Agent {
 	a := &Agent{Parts: p, posts: make(chan func(), 64), looked: make(chan struct{}, 1), unwell: make(chan struct{}, 1), done: make(chan struct{}),
-		cancels: map[ha.Work]context.CancelFunc{}, changed: make(chan struct{})}
-	a.s.view = ha.View{
-		Self: p.Host, Resource: cluster.MgmtVM, Hosts: map[cluster.HostID]ha.HostRec{},
-		Local: ha.Local{Identity: p.Identity, Boot: p.Boot, Instance: rand.Text(), Inherited: true, Addr: p.Addr, Version: p.Version,
-			Machine: p.Machine, Fences: map[cluster.HostID]ha.Fenced{},
-			Why: "not checked yet", Busy: map[ha.Work]bool{}, Told: map[cluster.HostID]int64{}},
-	}
+		changed: make(chan struct{})}
+	me := ha.Me{Identity: p.Identity, Boot: p.Boot, Instance: rand.Text(), Addr: p.Addr, Version: p.Version, Machine: p.Machine, Why: "not checked yet"}
 	if p.Beats != nil {
-		a.s.view.Local.Beat = p.Beats.Port()
+		me.Beat = p.Beats.Port()
 	}
+	a.s.core = ha.New(p.Host, cluster.MgmtVM, me)
 	a.s.seen, a.s.rhythm = p.seen, p.Rhythm
-	if p.Gate != nil {
-		a.s.view.Local.Gate = p.Gate.port()
-	}
 	a.s.cfg = p.Config
 	a.s.configure()
 	a.s.storeErr = errors.New("not connected yet")
@@ -184,52 +177,61 @@ func (a *Agent) step(ctx context.Context) {
 	if a.fatal != nil {
 		return
 	}
-	a.restoreDeadline()
-	if a.fatal = a.rival.check(&a.s.view, a.Clock()); a.fatal != nil {
+	if a.fatal = a.rival.check(a.s.core, a.Clock()); a.fatal != nil {
 		return
 	}
 	a.beat()
-	v := a.s.snapshot(a.Clock())
-	if a.Gate != nil {
-		a.Gate.open.Store(ha.Receives(v))
-	}
-	for _, act := range ha.Decide(v) {
+	for _, act := range a.s.core.Decide(a.Clock()) {
 		a.begin(ctx, act)
 	}
 }
 
-// begin starts an action in a goroutine of its own. Its result comes back as a
+// begin starts an action in a goroutine of its own. Its outcome comes back as a
 // post, after which the loop decides anew.
 func (a *Agent) begin(ctx context.Context, act ha.Action) {
-	if c, ok := act.(ha.Conflict); ok {
-		a.fatal = fmt.Errorf("%w: %s", ErrConflict, c.Why)
+	switch act := act.(type) {
+	case ha.Conflict:
+		a.fatal = fmt.Errorf("%w: %s", ErrConflict, act.Why)
+		return
+	case ha.Defect:
+		a.Log.Error("a mistake in the decisions; the second one is left out", "what", act.What)
 		return
 	}
-	w := act.Work()
 	job := a.job(act)
-	ctx, cancel := context.WithTimeout(ctx, job.within)
-	a.s.view.Local.Busy[w] = true
-	a.cancels[w] = cancel
+	jctx, cancel := context.WithTimeout(ctx, job.within)
+	w := act.Work()
+	if w == ha.WorkMigrate {
+		a.stopMigration = cancel
+	}
 	if w != ha.WorkRenew && w != ha.WorkArm {
-		a.Log.Info("begin", "action", fmt.Sprintf("%T", act), "detail", describe(act))
+		a.Log.Info("begin", "action", w, "detail", describe(act))
 	}
 	a.work.Go(func() {
-		defer cancel()
-		finish := job.do(ctx)
-		// The result must reach the loop even when the action's own time is over.
-		a.post(context.WithoutCancel(ctx), func() {
-			a.s.view.Local.Busy[w] = false
-			delete(a.cancels, w)
-			finish()
-			a.touched(job.guest)
-		})
+		o := job.do(jctx)
+		cancel()
+		if d := ha.Rest(act, o); d > 0 {
+			select {
+			case <-ctx.Done():
+			case <-time.After(d):
+			}
+		}
+		// The outcome must reach the loop even when the agent is about to end.
+		a.post(context.WithoutCancel(ctx), func() { a.finished(act, o) })
 	})
 }
 
-// touched notes that an action on the guest has ended, and looks at it at once.
-func (a *Agent) touched(guest bool) {
-	if guest {
-		a.s.view.Local.Touched = a.Clock()
+// finished hands the outcome of an action to the core.
+func (a *Agent) finished(act ha.Action, o ha.Outcome) {
+	a.s.core.Done(act, o, a.Clock())
+	switch act := act.(type) {
+	case ha.Txn:
+		a.answered(act, o)
+	case ha.Arm, ha.Disarm:
+		a.dogWas(o)
+	case ha.Migrate:
+		a.stopMigration = nil
+	}
+	if ha.Touches(act) {
 		a.look()
 	}
 	a.notify()

@@ -46,7 +46,7 @@ func (a *Agent) beat() {
 	if a.Beats == nil {
 		return
 	}
-	v := &a.s.view
+	v := a.s.core
 	a.Rhythm.interval.Store(int64(v.Timings.Heartbeat))
 	peers := map[cluster.HostID]netip.AddrPort{}
 	for h, r := range v.Hosts {
@@ -60,5 +60,5 @@ func (a *Agent) beat() {
 		a.Beats.SetPeers(peers)
 	}
 	a.Beats.Pulse()
-	v.Words = a.Beats.Words()
+	v.Heard(a.Beats.Words())
 }

@@ -65,10 +65,10 @@ func (a *Agent) careOnce(ctx context.Context, due func(string, time.Duration) bo
 	ctx, cancel := context.WithTimeout(ctx, careWithin)
 	defer cancel()
 	var coordinator bool
-	var holders []cluster.HostID
+	var holder cluster.HostID
 	a.ask(ctx, func() {
-		v := &a.s.view
-		coordinator, holders = v.Coord.Host == v.Self, v.Owner.Holders()
+		v := a.s.core
+		coordinator, holder = v.Coord.Host == v.Self, v.Owner.Holder()
 	})
 	try := func(what string, f func() error) {
 		if err := f(); err != nil && ctx.Err() == nil {
@@ -76,7 +76,7 @@ func (a *Agent) careOnce(ctx context.Context, due func(string, time.Duration) bo
 		}
 	}
 	if coordinator {
-		try("members", func() error { return a.tend(ctx, holders) })
+		try("members", func() error { return a.tend(ctx, holder) })
 		if due("tidy", tidyEvery) {
 			try("defragment", func() error { _, err := a.Admin.Defrag(ctx); return err })
 		}
@@ -89,7 +89,7 @@ func (a *Agent) careOnce(ctx context.Context, due func(string, time.Duration) bo
 // tend mends what it finds: no space, a learner that has caught up, and a leader
 // on the host that runs the guest. The loss of that host would cost an election of
 // the store on top of everything else.
-func (a *Agent) tend(ctx context.Context, holders []cluster.HostID) error {
+func (a *Agent) tend(ctx context.Context, holder cluster.HostID) error {
 	members, err := a.Admin.Status(ctx)
 	if err != nil {
 		return err
@@ -109,7 +109,7 @@ func (a *Agent) tend(ctx context.Context, holders []cluster.HostID) error {
 		_, perr := a.Admin.Promote(ctx)
 		err = errors.Join(err, perr)
 	}
-	if len(holders) == 1 && leader == string(holders[0]) {
+	if leader != "" && leader == string(holder) {
 		err = errors.Join(err, a.Admin.MoveLeader(ctx, leader))
 	}
 	return err
@@ -121,7 +121,7 @@ func (a *Agent) StoreStatus(ctx context.Context) (cluster.StoreStatus, error) {
 		return cluster.StoreStatus{}, fmt.Errorf("%w: this agent's store has no members to ask", store.ErrDefinite)
 	}
 	var s cluster.StoreStatus
-	a.ask(ctx, func() { s.Generation = a.s.view.Gen })
+	a.ask(ctx, func() { s.Generation = a.s.core.Gen })
 	members, err := a.Admin.Status(ctx)
 	if err != nil {
 		return s, err

@@ -1,9 +1,9 @@
 // Package agent is the daemon of a host: the composition root and the one main
-// loop. It follows the store, observes the guest on this host, asks ha.Decide
+// loop. It follows the store, observes the guest on this host, asks its core (package ha)
 // what to do, and carries it out on the drivers.
 //
 //	agent.go    the loop: everything that happens is a function posted to it
-//	state.go    what the loop owns, and the View that it hands to the core
+//	state.go    what the loop owns, and how records reach the core
 //	follow.go   the store's records, listed and watched
 //	observe.go  the guest, the watchdog, the ability to start
 //	act.go      one function per action of the core

@@ -29,22 +29,17 @@ type Fencer interface {
 // controller takes 2 to 10 s.
 const fenceWithin = 20 * time.Second
 
-// fence orders the devices of a host. A failure is in the event log once for each
-// epoch: it is not told again each second.
+// fence orders the devices of a host.
 func (a *Agent) fence(act ha.Fence) job {
-	devices, epoch := a.s.cfg.Fencing.Hosts[string(act.Host)].Devices, a.s.view.Owner.Epoch
-	return job{fenceWithin, false, func(ctx context.Context) func() {
+	devices := a.s.cfg.Fencing.Hosts[string(act.Host)].Devices
+	return job{fenceWithin, func(ctx context.Context) ha.Outcome {
 		began := time.Now()
 		device, err := a.Fencer.Off(ctx, devices, act.Machine)
-		return func() {
-			f := ha.Fenced{Mod: act.Mod, Epoch: epoch, At: a.Clock(), Off: err == nil, Device: device}
-			if err != nil {
-				was := a.s.view.Local.Fences[act.Host]
-				f.Why, f.Told = err.Error(), was.Told && was.Epoch == epoch
-			}
-			a.Log.Info("fenced", "host", act.Host, "off", f.Off, "device", device, "took", time.Since(began), "err", err)
-			a.s.view.Local.Fences[act.Host] = f
+		a.Log.Info("fenced", "host", act.Host, "off", err == nil, "device", device, "took", time.Since(began), "err", err)
+		if err != nil {
+			return ha.Outcome{Why: err.Error()}
 		}
+		return ha.Outcome{OK: true, Device: device}
 	}}
 }
 
@@ -64,7 +59,7 @@ func (a *Agent) checkDevices(ctx context.Context) {
 		var machine string
 		var devices []config.FenceDevice
 		if !a.ask(ctx, func() {
-			v := &a.s.view
+			v := a.s.core
 			if i := slices.Index(v.Order, v.Self); i >= 0 && v.Synced {
 				host = v.Order[(i+1)%len(v.Order)]
 				devices, machine = a.s.cfg.Fencing.Hosts[string(host)].Devices, v.Hosts[host].Machine

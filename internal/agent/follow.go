@@ -90,7 +90,7 @@ func (a *Agent) relist(kvs []store.KV) {
 		listed[kv.Key] = true
 		a.take(kv, false, func() error { return a.s.apply(kv, false, seen) })
 	}
-	for h, r := range a.s.view.Hosts {
+	for h, r := range a.s.core.Hosts {
 		if !listed[hostKey(h)] {
 			gone := store.KV{Key: hostKey(h), ModRev: r.Mod + 1}
 			a.take(gone, true, func() error { return a.s.apply(gone, true, seen) })
@@ -103,12 +103,12 @@ func (a *Agent) relist(kvs []store.KV) {
 
 // sync finds out whether what was read can be decided on.
 func (a *Agent) sync() {
-	v := &a.s.view
-	err := a.generation()
-	v.Synced = a.s.cfgMod != 0 && err == nil
+	m := a.s.core
+	gen, err := a.generation()
+	m.Follow(a.s.cfgMod != 0 && err == nil, gen)
 	a.setStoreErr(err)
-	if a.s.watches && slices.Contains(v.Order, v.Self) {
-		a.fatal = fmt.Errorf("%w: host %s is in Node of the cluster's configuration", errGuestsOnly, v.Self)
+	if a.s.watches && slices.Contains(m.Order, m.Self) {
+		a.fatal = fmt.Errorf("%w: host %s is in Node of the cluster's configuration", errGuestsOnly, m.Self)
 	}
 }
 
@@ -122,10 +122,20 @@ func (a *Agent) take(kv store.KV, deleted bool, apply func() error) {
 		if a.s.listed {
 			a.sync()
 		}
-	case ownerKey(a.s.view.Resource):
-		a.look()   // many decisions want an observation that is newer than the record
-		a.attend() // the store's leader may stand on the new holder
+	case ownerKey(a.s.core.Resource):
+		a.ownerChanged()
 	}
+}
+
+// own takes an own write over without waiting for the watch.
+func (a *Agent) own(key string, value []byte, rev int64) {
+	kv := store.KV{Key: key, Value: value, ModRev: rev}
+	a.take(kv, false, func() error { return a.s.apply(kv, false, a.Clock()) })
+}
+
+func (a *Agent) ownerChanged() {
+	a.look()   // many decisions want an observation that is newer than the record
+	a.attend() // the store's leader may stand on the new holder
 }
 
 // attend wakes the care of the store.

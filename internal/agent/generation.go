@@ -20,23 +20,25 @@ var errOlder = errors.New("the store is of an older generation than this host ha
 const keyGeneration = keyState + "generation"
 
 // generation compares the store's restore generation with the highest one that
-// this host has seen. A later one ends the agent, an older one is not followed.
-func (a *Agent) generation() error {
-	v := &a.s.view
+// this host has seen, and gives the one to follow. A later one ends the agent, an
+// older one is not followed.
+func (a *Agent) generation() (uint64, error) {
+	known := a.s.core.Gen
 	switch g := max(a.s.gen, 1); {
 	case g < a.s.seen:
-		return fmt.Errorf("%w: generation %d, seen %d", errOlder, g, a.s.seen)
-	case v.Gen == 0 || v.Gen == g:
+		return known, fmt.Errorf("%w: generation %d, seen %d", errOlder, g, a.s.seen)
+	case known == 0 || known == g:
 		if a.Remember != nil && g > a.s.seen {
 			if err := a.Remember(g); err != nil {
-				return fmt.Errorf("remember the store's generation: %w", err)
+				return known, fmt.Errorf("remember the store's generation: %w", err)
 			}
 		}
-		a.s.seen, v.Gen = g, g
+		a.s.seen = g
+		return g, nil
 	default:
-		a.fatal = fmt.Errorf("%w: generation %d, was %d", ErrRestored, g, v.Gen)
+		a.fatal = fmt.Errorf("%w: generation %d, was %d", ErrRestored, g, known)
+		return known, nil
 	}
-	return nil
 }
 
 // generationFile holds the highest restore generation that a host has seen.

@@ -84,7 +84,7 @@ func (a *Agent) checkStorage(ctx context.Context) {
 				since = now
 			}
 			a.s.storage, a.s.hangs = s.Why, s.Hangs && since != 0 && now.Sub(since) >= p.Recovers()
-			if s.Why != "" && a.s.view.Local.Fit { // else another reason, or this one, has been told
+			if s.Why != "" && a.s.core.Me.Fit { // else another reason, or this one, has been told
 				a.fitIs(errors.New(s.Why), a.s.trouble)
 			}
 			a.judge()
@@ -115,7 +115,7 @@ func (nd *node) storageProber(cfg config.Cluster) *storage.Prober {
 
 // anotherFit reports that another host is alive and able to run the guest.
 func (a *Agent) anotherFit() bool {
-	v := &a.s.view
+	v := a.s.core
 	for h, r := range v.Hosts {
 		if h != v.Self && r.Fit && r.Expelled.IsZero() && a.Clock().Sub(r.SeenAt) < v.Timings.Lease {
 			return true
@@ -133,8 +133,8 @@ type guestRun struct {
 }
 
 func (a *Agent) runningHere() guestRun {
-	v := &a.s.view
-	g := v.Local.Guest
+	v := a.s.core
+	g := v.Guest.Seen
 	if g.State != cluster.GuestRunning || v.Owner.State != cluster.Running || v.Owner.Host != v.Self {
 		return guestRun{}
 	}
@@ -170,27 +170,24 @@ func (a *Agent) probe(ctx context.Context, cfg config.Cluster) (*health.Prober, 
 // every look at the guest: a verdict on a run that has ended must not cost the
 // next one, which may begin within the second, its life.
 func (a *Agent) judge() {
-	l := &a.s.view.Local
+	g := &a.s.core.Guest
 	why := ""
 	if a.s.ill.of == a.runningHere() {
 		why = a.s.ill.why
 	}
-	if !l.Guest.Panicked {
+	if !g.Seen.Panicked {
 		a.s.panicked = 0
 	} else if a.s.panicked == 0 {
 		a.s.panicked = a.Clock()
 	} else if a.s.cfg.OnPanic != "preserve" && a.Clock().Sub(a.s.panicked) > dumpWithin {
 		why = "its kernel has panicked, and the hypervisor does not end it"
 	}
-	if a.s.hangs && l.Guest.State != cluster.GuestAbsent && a.anotherFit() {
+	if a.s.hangs && g.Seen.State != cluster.GuestAbsent && a.anotherFit() {
 		why = a.s.storage
 	}
-	if l.Sick != why {
+	if g.Sick != why {
 		a.Log.Info("guest's health", "sick", why)
 		a.notify()
 	}
-	l.Sick = why
-	if why == "" || l.Guest.State == cluster.GuestAbsent {
-		l.Doomed = 0
-	}
+	a.s.core.Judged(why)
 }

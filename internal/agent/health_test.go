@@ -195,8 +195,8 @@ func TestWhichStorageIsProbed(t *testing.T) {
 func TestAVerdictCountsForItsRunOnly(t *testing.T) {
 	h := &host{id: "h1", w: &world{t: t, began: time.Now()}}
 	a := New(Parts{Host: h.id, Driver: h, Clock: h.w.now, Log: slog.New(slog.DiscardHandler)})
-	l := &a.s.view.Local
-	a.s.view.Self, a.s.view.Owner.State, a.s.view.Owner.Host = h.id, cluster.Running, h.id
+	l := &a.s.core.Guest
+	a.s.core.Self, a.s.core.Owner.State, a.s.core.Owner.Host = h.id, cluster.Running, h.id
 	look := func(g cluster.Guest) string {
 		h.w.locked(func() { h.guest = g })
 		a.lookOnce(t.Context())()

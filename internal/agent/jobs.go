@@ -15,8 +15,8 @@ func (a *Agent) Coordinator() (term int64, key string, ok bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), statusWithin)
 	defer cancel()
 	a.ask(ctx, func() {
-		v := &a.s.view
-		ok = v.Synced && v.Coord.Host == v.Self && v.Coord.Mod != 0 && a.Clock() < v.Local.Deadline
+		v := a.s.core
+		ok = v.Synced && v.Coord.Host == v.Self && v.Coord.Mod != 0 && a.Clock() < v.Lease.Deadline
 		term = v.Coord.Mod
 	})
 	return term, keyCoord, ok
@@ -36,7 +36,7 @@ func (a *Agent) Rests() bool {
 	var rests bool
 	ctx, cancel := context.WithTimeout(context.Background(), statusWithin)
 	defer cancel()
-	if !a.ask(ctx, func() { rests = !a.s.view.Synced || slices.Contains(a.s.view.Want.Rest, a.Host) }) {
+	if !a.ask(ctx, func() { rests = !a.s.core.Synced || slices.Contains(a.s.core.Want.Rest, a.Host) }) {
 		return true
 	}
 	return rests

@@ -10,7 +10,6 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/ha"
-	"holdfast/internal/host/watchdog"
 )
 
 // Intervals of looking at this host.
@@ -29,9 +28,8 @@ const (
 // watchdog was told is the one that it had.
 func (a *Agent) firstLook(ctx context.Context) {
 	a.lookOnce(ctx)()
-	l := &a.s.view.Local
 	a.dogOnce(ctx)()
-	if g := l.Guest; g.State != cluster.GuestAbsent {
+	if g := a.s.core.Guest.Seen; g.State != cluster.GuestAbsent {
 		a.Log.Info("found a guest", "state", g.State, "epoch", g.Epoch, "pid", g.PID)
 	}
 }
@@ -60,20 +58,18 @@ func (a *Agent) lookOnce(ctx context.Context) func() {
 	defer cancel()
 	g, err := a.Driver.Observe(ctx)
 	return func() {
-		l := &a.s.view.Local
-		if g.State == "" {
-			g.State = cluster.GuestUnknown
-		}
-		if err != nil && l.Guest.State != g.State {
+		was := a.s.core.Guest.Seen
+		a.s.core.Observed(g, at)
+		g := a.s.core.Guest.Seen
+		if err != nil && was.State != g.State {
 			a.Log.Warn("guest not observed fully", "state", g.State, "err", err)
 		}
-		if l.Guest != g {
+		if was != g {
 			a.notify()
 		}
-		if l.Guest.State != g.State {
-			a.Log.Info("guest", "state", g.State, "was", l.Guest.State, "pid", g.PID, "epoch", g.Epoch)
+		if was.State != g.State {
+			a.Log.Info("guest", "state", g.State, "was", was.State, "pid", g.PID, "epoch", g.Epoch)
 		}
-		l.Guest, l.GuestAt = g, at
 		a.judge()
 	}
 }
@@ -103,37 +99,29 @@ func (a *Agent) dogOnce(ctx context.Context) func() {
 	at := a.Clock()
 	st, err := a.Dog.Status(ctx)
 	return func() {
-		// What was asked for before the last order ended may tell what was before it.
-		if at > a.s.dogAt && !a.s.view.Local.Busy[ha.WorkArm] {
-			a.dogIs(st, err)
+		w := dogOf(st)
+		a.s.dogWhy = st.Error
+		if err != nil {
+			// The holder is away: the device, if armed, runs on and will reset the host.
+			w, a.s.dogWhy = a.s.core.Dog, err.Error()
+			w.Working = false
 		}
+		was := a.s.core.Dog.Working
+		a.s.core.Watched(w, at)
+		a.tellDog(was)
 	}
 }
 
-// dogIs takes the holder's word over.
-func (a *Agent) dogIs(st watchdog.Status, err error) {
-	l := &a.s.view.Local
-	was := l.Dog
-	a.s.dogWhy = st.Error
-	if err != nil {
-		a.s.dogWhy = err.Error()
-		// The holder is away: the device, if armed, runs on and will reset the host.
-		l.Dog.Working = false
-	} else {
-		l.Dog = ha.Watchdog{Working: st.Error == "" && st.Timeout > 0, Armed: st.Armed, Limit: st.Limit, Timeout: st.Timeout, Name: st.Identity}
-	}
-	if was.Working != l.Dog.Working {
-		a.Log.Info("watchdog", "working", l.Dog.Working, "device", l.Dog.Name, "timeout", l.Dog.Timeout, "err", err, "detail", st.Error)
-	}
+// dogWas notes how an order to the watchdog's holder ended.
+func (a *Agent) dogWas(o ha.Outcome) {
+	a.s.dogWhy = o.Why
+	a.tellDog(!a.s.core.Dog.Working)
 }
 
-// restoreDeadline gives a new agent the deadline of the one before, from the
-// limit that the watchdog was told: L = D + G - W.
-func (a *Agent) restoreDeadline() {
-	v := &a.s.view
-	l := &v.Local
-	if l.Deadline == 0 && l.LeaseMod == 0 && l.Dog.Armed && l.Dog.Limit != 0 {
-		l.Deadline = l.Dog.Limit.Add(l.Dog.Timeout - ha.Guard(v.Timings, l.Dog.Timeout))
+// tellDog logs that the watchdog has begun to work, or works no more.
+func (a *Agent) tellDog(was bool) {
+	if d := a.s.core.Dog; was != d.Working {
+		a.Log.Info("watchdog", "working", d.Working, "device", d.Name, "timeout", d.Timeout, "why", a.s.dogWhy)
 	}
 }
 
@@ -178,7 +166,7 @@ func (a *Agent) fitOnce(ctx context.Context, cfg config.Cluster) error {
 // fitIs takes over whether the guest could be started here. Its reason tells
 // also what else is wrong on this host: every host's status shows it.
 func (a *Agent) fitIs(err error, trouble string) {
-	l := &a.s.view.Local
+	m := a.s.core
 	a.s.trouble = trouble
 	if err == nil && a.s.storage != "" {
 		err = errors.New(a.s.storage) // found while the other checks went on
@@ -187,10 +175,10 @@ func (a *Agent) fitIs(err error, trouble string) {
 	if err != nil {
 		all = append(all, err.Error())
 	}
-	if !l.Dog.Working && a.s.dogWhy != "" {
+	if !m.Dog.Working && a.s.dogWhy != "" {
 		all = append(all, "watchdog: "+a.s.dogWhy)
 	}
-	if l.Guest.Panicked {
+	if m.Guest.Seen.Panicked {
 		all = append(all, "the guest's kernel has panicked")
 	}
 	if a.s.devices != "" {
@@ -200,9 +188,9 @@ func (a *Agent) fitIs(err error, trouble string) {
 		all = append(all, trouble)
 	}
 	why := strings.Join(all, "; ")
-	if l.Fit != (err == nil) || l.Why != why {
+	if m.Me.Fit != (err == nil) || m.Me.Why != why {
 		a.Log.Info("able to start the guest", "fit", err == nil, "why", why)
 		a.notify()
 	}
-	l.Fit, l.Why = err == nil, why
+	m.Able(err == nil, why)
 }

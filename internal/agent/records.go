@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/ha"
 )
 
 // Keys in the store, below the cluster's prefix. Everything under state/ is
@@ -25,6 +26,34 @@ const (
 	keyPercent = keyState + "progress/"
 	keyLog     = "log/"
 )
+
+// key is where a record of the core is.
+func (a *Agent) key(k ha.Key) string {
+	switch k.Kind {
+	case ha.KindCoordinator:
+		return keyCoord
+	case ha.KindHost:
+		return hostKey(k.Name)
+	case ha.KindOwner:
+		return ownerKey(a.s.core.Resource)
+	}
+	return wantKey(a.s.core.Resource)
+}
+
+// value is what a record of the core holds, with the writer's wall clock.
+func (a *Agent) value(p ha.Put) any {
+	switch p.Kind {
+	case ha.KindCoordinator:
+		return p.Coord
+	case ha.KindHost:
+		return p.Host
+	case ha.KindOwner:
+		o := *p.Owner
+		o.Time = time.Now().UTC()
+		return o
+	}
+	return p.Want
+}
 
 func hostKey(h cluster.HostID) string         { return keyHosts + string(h) }
 func ownerKey(r cluster.ResourceID) string    { return keyOwners + string(r) }

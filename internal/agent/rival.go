@@ -19,10 +19,9 @@ type rival struct {
 
 // check returns ErrConflict once the other has been seen to renew for longer
 // than a lease. What a process that is dead had sent before can not do that.
-func (r *rival) check(v *ha.View, now cluster.Instant) error {
+func (r *rival) check(v *ha.Machine, now cluster.Instant) error {
 	rec, known := v.Hosts[v.Self]
-	l := &v.Local
-	if !v.Synced || !known || l.LeaseMod != 0 || rec.Identity == l.Identity && rec.Boot == l.Boot {
+	if !v.Synced || !known || v.Lease.Mod != 0 || rec.Identity == v.Me.Identity && rec.Boot == v.Me.Boot {
 		*r = rival{}
 		return nil
 	}
@@ -36,9 +35,9 @@ func (r *rival) check(v *ha.View, now cluster.Instant) error {
 		return nil
 	}
 	same := "another identity: two hosts have one name"
-	if rec.Identity == l.Identity {
+	if rec.Identity == v.Me.Identity {
 		same = "the same identity: the data directory was copied"
 	}
 	return fmt.Errorf("%w: %q lives at %s and renews its record (boot %s, %s). This agent at %s has changed nothing; give one of the two another name and an empty data_dir",
-		ErrConflict, v.Self, rec.Addr, rec.Boot, same, l.Addr)
+		ErrConflict, v.Self, rec.Addr, rec.Boot, same, v.Me.Addr)
 }

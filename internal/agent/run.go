@@ -104,11 +104,6 @@ func RunNode(ctx context.Context, opt Options) (err error) {
 		defer func() { err = errors.Join(err, beats.Close()) }()
 		parts.Beats = beats
 	}
-	if nd.n.Driver != "process" {
-		if parts.Gate, err = newGate(nd.n.Addr, nd.n.Libvirt.MigrateURI, nd.Log); err != nil {
-			return BadInput{err}
-		}
-	}
 	return nd.serve(ctx, New(parts), beats)
 }
 
@@ -161,9 +156,6 @@ func (nd *node) serve(ctx context.Context, a *Agent, beats *heartbeat.Beats) (er
 	run("serve the api", srv.Serve)
 	if beats != nil {
 		run("exchange heartbeats", beats.Run)
-	}
-	if a.Gate != nil {
-		run("let migrations in", a.Gate.serve)
 	}
 	if jobs != nil {
 		run("work on jobs", jobs.Run)
@@ -368,7 +360,7 @@ func (nd *node) jobs(a *Agent) (*fleet.Service, *libvirt.Fleet, error) {
 	}
 	p := fleet.Parts{
 		Store: a.Store, Cluster: a, Name: nd.n.Cluster, Host: a.Host, Member: nd.n.Store.Member != nil, GuestsOnly: nd.n.GuestsOnly, Install: a.Identity, Boot: nd.boot,
-		Addr: nd.n.Addr, Version: nd.Version, Dir: nd.n.DataDir, Fleet: guests, Instance: a.s.view.Local.Instance, Log: nd.Log, TLS: nd.client,
+		Addr: nd.n.Addr, Version: nd.Version, Dir: nd.n.DataDir, Fleet: guests, Instance: a.s.core.Me.Instance, Log: nd.Log, TLS: nd.client,
 		Exe: "/proc/self/exe", Helper: []string{StepHelper},
 		RebootCommand: nd.n.Upgrade.RebootCommand, BootIDFile: nd.n.BootIDFile, Credentials: nd.n.Upgrade.CredentialsFile,
 	}

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/ha"
 	"holdfast/internal/store"
 )
 
@@ -36,7 +35,7 @@ func (a *Agent) status() cluster.Status {
 	st := cluster.Status{
 		Time: time.Now(), Cluster: a.Cluster, Self: a.Host, Connected: a.s.storeErr == nil && v.Synced,
 		Coordinator: v.Coord.Host, Term: v.Coord.Mod, Want: v.Want.Want, Owner: v.Owner.Owner,
-		Takeover: ha.Takeover(v), Waiting: ha.Waiting(v), Timings: v.Timings, Members: v.Order,
+		Takeover: v.Takeover(), Waiting: v.Waiting(), Timings: v.Timings, Members: v.Order,
 	}
 	if a.s.storeErr != nil {
 		st.StoreError = a.s.storeErr.Error()
@@ -117,7 +116,7 @@ func (a *Agent) Events(ctx context.Context, after int64, limit int) ([]cluster.E
 func (a *Agent) HostMod(h cluster.HostID) (mod int64) {
 	ctx, cancel := context.WithTimeout(context.Background(), statusWithin)
 	defer cancel()
-	a.ask(ctx, func() { mod = a.s.view.Hosts[h].Mod })
+	a.ask(ctx, func() { mod = a.s.core.Hosts[h].Mod })
 	return mod
 }
 

@@ -13,14 +13,13 @@ import (
 
 // state is owned by the loop.
 type state struct {
-	view     ha.View
+	core     *ha.Machine
 	cfg      config.Cluster // as last read from the store
 	cfgMod   int64
 	percent  int // of a migration, as its source says
 	pctMod   int64
 	seq      uint64
 	storeErr error           // of the last thing tried, nil when it went well
-	dogAt    cluster.Instant // when the last order to the watchdog ended
 	dogWhy   string          // why the watchdog does not work, "" when it does
 	trouble  string          // of this host, as Parts.Trouble told it last
 	gen      uint64          // the store's restore generation; 0: none is written, which means 1
@@ -41,35 +40,13 @@ type state struct {
 // by the watch, and this agent's own writes as soon as they are answered: an
 // older revision than the one held is ignored.
 func (s *state) apply(kv store.KV, deleted bool, seen cluster.Instant) error {
-	v := &s.view
-	if h, ok := hostOf(kv.Key); ok {
-		return s.applyHost(h, kv, deleted, seen)
+	if k, ok := s.coreKey(kv.Key); ok {
+		return s.applyCore(k, kv, deleted, seen)
 	}
 	// A record that can not be read leaves the one before in force, with its
 	// revision: no write that rests on it can succeed.
 	switch kv.Key {
-	case keyCoord:
-		r, err := decode[ha.CoordRec](kv, deleted)
-		if kv.ModRev <= v.Coord.Mod || err != nil {
-			return err
-		}
-		r.Mod, r.SeenAt = present(kv, deleted), seen
-		v.Coord = r
-	case ownerKey(v.Resource):
-		r, err := decode[ha.OwnerRec](kv, deleted)
-		if kv.ModRev <= v.Owner.Mod || err != nil {
-			return err
-		}
-		r.Mod, r.SeenAt = present(kv, deleted), seen
-		v.Owner, v.Local.Shut = r, 0
-	case wantKey(v.Resource):
-		r, err := decode[ha.WantRec](kv, deleted)
-		if kv.ModRev <= v.Want.Mod || err != nil {
-			return err
-		}
-		r.Mod = present(kv, deleted)
-		v.Want = r
-	case progressKey(v.Resource):
+	case progressKey(s.core.Resource):
 		r, err := decode[int](kv, deleted)
 		if kv.ModRev <= s.pctMod || err != nil {
 			return err
@@ -98,54 +75,66 @@ func (s *state) apply(kv store.KV, deleted bool, seen cluster.Instant) error {
 	return nil
 }
 
-func (s *state) applyHost(h cluster.HostID, kv store.KV, deleted bool, seen cluster.Instant) error {
-	v := &s.view
-	if kv.ModRev <= v.Hosts[h].Mod {
-		return nil
+// coreKey tells which of the core's records a key is, if it is one.
+func (s *state) coreKey(key string) (ha.Key, bool) {
+	if h, ok := hostOf(key); ok {
+		return ha.Key{Kind: ha.KindHost, Name: h}, true
 	}
-	if deleted {
-		delete(v.Hosts, h)
-		return nil
+	switch key {
+	case keyCoord:
+		return ha.Key{Kind: ha.KindCoordinator}, true
+	case ownerKey(s.core.Resource):
+		return ha.Key{Kind: ha.KindOwner}, true
+	case wantKey(s.core.Resource):
+		return ha.Key{Kind: ha.KindWant}, true
 	}
-	r, err := decode[ha.HostRec](kv, false)
-	r.Mod, r.SeenAt = kv.ModRev, seen
-	if err == nil {
-		v.Hosts[h] = r
+	return ha.Key{}, false
+}
+
+// applyCore hands a record to the core.
+func (s *state) applyCore(k ha.Key, kv store.KV, deleted bool, seen cluster.Instant) error {
+	r := ha.Record{Put: ha.Put{Key: k}, Mod: kv.ModRev, Deleted: deleted}
+	var err error
+	switch k.Kind {
+	case ha.KindCoordinator:
+		r.Coord, err = decode[cluster.Coordinator](kv, deleted)
+	case ha.KindHost:
+		r.Host, err = decodeTo[cluster.Host](kv, deleted)
+	case ha.KindOwner:
+		r.Owner, err = decodeTo[cluster.Owner](kv, deleted)
+	case ha.KindWant:
+		r.Want, err = decodeTo[cluster.Want](kv, deleted)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	s.core.Changed(r, seen)
+	return nil
 }
 
 // configure takes the cluster's configuration over.
 func (s *state) configure() {
-	v := &s.view
-	v.Timings, v.Restart = s.cfg.Timings(), s.cfg.Restart.Policy()
-	v.Devices = map[cluster.HostID]bool{}
+	devices := map[cluster.HostID]bool{}
 	for h, f := range s.cfg.Fencing.Hosts {
-		v.Devices[cluster.HostID(h)] = len(f.Devices) > 0
+		devices[cluster.HostID(h)] = len(f.Devices) > 0
 	}
-	v.Order = nil
+	var order []cluster.HostID
 	for _, n := range s.cfg.Nodes() {
-		v.Order = append(v.Order, n.Host)
+		order = append(order, n.Host)
 	}
+	s.core.Configure(s.cfg.Timings(), s.cfg.Restart.Policy(), order, devices)
 }
 
-// snapshot is the view for one decision. It shares its maps with the state: the
+// snapshot is the core's state for those who explain it. It shares its maps: the
 // loop alone looks at both.
 // What an agent knows that only watches is of its last look.
-func (s *state) snapshot(now cluster.Instant) ha.View {
+func (s *state) snapshot(now cluster.Instant) ha.Machine {
 	if s.watches {
 		now = s.lookedAt
 	}
-	v := s.view
-	v.Now = now
-	return v
-}
-
-func present(kv store.KV, deleted bool) int64 {
-	if deleted {
-		return 0
-	}
-	return kv.ModRev
+	m := *s.core
+	m.Now = now
+	return m
 }
 
 // decode reads a record; a deleted one is the zero value.
@@ -162,4 +151,10 @@ func decode[T any](kv store.KV, deleted bool) (T, error) {
 		return r, fmt.Errorf("record %s: %w", kv.Key, err)
 	}
 	return r, nil
+}
+
+// decodeTo is decode for a record that is handed on.
+func decodeTo[T any](kv store.KV, deleted bool) (*T, error) {
+	r, err := decode[T](kv, deleted)
+	return &r, err
 }

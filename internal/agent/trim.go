@@ -22,7 +22,7 @@ const (
 func (a *Agent) trim(ctx context.Context) {
 	every(ctx, trimEvery, func() {
 		mine := false
-		a.ask(ctx, func() { mine = a.s.view.Coord.Host == a.Host })
+		a.ask(ctx, func() { mine = a.s.core.Coord.Host == a.Host })
 		if !mine {
 			return
 		}

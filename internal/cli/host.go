@@ -150,7 +150,7 @@ able to run it, the VM stays where it is, and "status" says why.`,
 				name:    "maintenance",
 				request: func(ctx context.Context, c *api.Client) error { return c.SetMaintenance(ctx, args[0], true, "") },
 				reached: func(s cluster.Status) bool {
-					return slices.Contains(s.Want.Rest, host) && !slices.Contains(s.Owner.Holders(), host)
+					return slices.Contains(s.Want.Rest, host) && s.Owner.Holder() != host && s.Owner.To != host
 				},
 				result: func(cluster.Status) string {
 					return fmt.Sprintf("the management VM is not on host %s, nor comes there; its other guests stay: holdfast host drain %s moves them, holdfast host enable %s ends the maintenance", clean(host), clean(host), clean(host))

@@ -101,7 +101,7 @@ func started(s cluster.Status) bool {
 
 // stopped: nobody may run the guest.
 func stopped(s cluster.Status) bool {
-	return !s.Want.Run && len(s.Owner.Holders()) == 0
+	return !s.Want.Run && s.Owner.Holder() == ""
 }
 
 // frozen: every living host that may have the guest has disarmed its watchdog.
@@ -110,12 +110,8 @@ func frozen(s cluster.Status) bool { return s.Want.HandsOff && len(armed(s)) == 
 // armed returns the living hosts that may have the guest and have not disarmed.
 func armed(s cluster.Status) []cluster.HostID {
 	var names []cluster.HostID
-	holders := map[cluster.HostID]bool{}
-	for _, h := range s.Owner.Holders() {
-		holders[h] = true
-	}
 	for _, h := range sortedHosts(s) {
-		if h.Alive && !h.HandsOff && (holders[h.Name] || h.Guest != cluster.GuestAbsent) {
+		if h.Alive && !h.HandsOff && (s.Owner.Holder() == h.Name || h.Guest != cluster.GuestAbsent) {
 			names = append(names, h.Name)
 		}
 	}

@@ -62,13 +62,12 @@ func ParseEpoch(s string) (Epoch, error) {
 // OwnerState is the state of a resource's owner record.
 type OwnerState string
 
-// States of an owner record. Only Free and Released leave nobody who may run it.
+// States of an owner record. Only Released leaves nobody who may run it.
 const (
-	Free      OwnerState = "free"      // never owned
 	Assigned  OwnerState = "assigned"  // Host may start it, once, under Epoch
 	Running   OwnerState = "running"   // Host runs it
-	Migrating OwnerState = "migrating" // Host or To runs it
-	Settling  OwnerState = "settling"  // a migration lost one side (Proof); Host, the living one, says whether it has it
+	Migrating OwnerState = "migrating" // Host runs it; a migration may bring it to To, where it stands still
+	Settling  OwnerState = "settling"  // it has left the source of a migration (Proof); Host, the target, says whether it has it
 	Stopping  OwnerState = "stopping"  // Host has been told to shut it down
 	Released  OwnerState = "released"  // Host proved that it stopped, or that it never started
 )
@@ -107,7 +106,7 @@ type Owner struct {
 	Host     HostID     `json:"host,omitempty"`
 	To       HostID     `json:"to,omitempty"`       // target of a migration
 	Claim    string     `json:"claim,omitempty"`    // Assigned: the agent process that may call the hypervisor, once
-	Ready    bool       `json:"ready,omitempty"`    // Migrating: the target has armed its watchdog; Settling: what has arrived there is complete and may go on
+	Ready    bool       `json:"ready,omitempty"`    // Settling: what has arrived on Host is complete and may go on
 	Proof    Proof      `json:"proof"`              // what allowed this epoch (Assigned..) or ended it (Released)
 	Failures int        `json:"failures,omitempty"` // consecutive starts that failed
 	Restarts int        `json:"restarts,omitempty"` // starts after which it ended within the policy's window, in a row
@@ -115,15 +114,16 @@ type Owner struct {
 	Time     time.Time  `json:"time"`               // wall clock of the writer, for people only
 }
 
-// Holders returns the hosts on which the record lets the resource run.
-func (o Owner) Holders() []HostID {
+// Holder returns the host on which the record lets the resource run, "" for none.
+// In a migration that is the source, until it has proved itself without it: what
+// a migration has brought stands still, and waits for a record that names its
+// host.
+func (o Owner) Holder() HostID {
 	switch o.State {
-	case Assigned, Running, Stopping, Settling:
-		return []HostID{o.Host}
-	case Migrating:
-		return []HostID{o.Host, o.To}
+	case Assigned, Running, Migrating, Settling, Stopping:
+		return o.Host
 	}
-	return nil
+	return ""
 }
 
 // Host is what a host says of itself. It rewrites the record at every renewal,
@@ -140,7 +140,6 @@ type Host struct {
 	Fit             bool          `json:"fit"`                        // able to start the resource
 	Why             string        `json:"why,omitempty"`              // why not fit, or what else is wrong on this host
 	Addr            string        `json:"addr"`                       // IP address of the host
-	Gate            int           `json:"gate,omitempty"`             // TCP port at which this agent process lets a migration in; 0: any way
 	Version         string        `json:"version,omitempty"`
 	Guest           GuestState    `json:"guest"`               // what it sees of the resource
 	Beat            int           `json:"beat,omitempty"`      // UDP port of its heartbeats; 0: none
@@ -206,6 +205,7 @@ type Guest struct {
 	Started   uint64     `json:"started,omitempty"`   // start time of PID, clock ticks since boot (proc(5) field 22)
 	Migrating bool       `json:"migrating,omitempty"` // an outgoing migration is under way
 	Percent   int        `json:"percent,omitempty"`   // of it, 0..100
+	IOError   bool       `json:"io_error,omitempty"`  // paused by an I/O error of its disk
 	Moved     bool       `json:"moved,omitempty"`     // absent, and the hypervisor has told that a migration took all of it away
 	Panicked  bool       `json:"panicked,omitempty"`  // its kernel has panicked; it stands still, or is being dumped
 }

@@ -61,7 +61,7 @@ func (s *Service) doers() map[string]engine.Doer {
 				return false, errors.New("this agent does not reach the store")
 			case st.Owner.State == cluster.Running:
 				return true, nil
-			case st.Owner.State == cluster.Free || st.Owner.State == cluster.Released:
+			case st.Owner.State == cluster.Released:
 				return false, nil
 			}
 			return false, fmt.Errorf("the management VM is %s", st.Owner.State)

@@ -1,78 +1,137 @@
 package ha
 
-import "holdfast/internal/cluster"
+import (
+	"slices"
+	"strings"
+	"time"
 
-// Work names a kind of action that takes time. At most one of a kind is under
-// way on a host.
-type Work string
+	"holdfast/internal/cluster"
+)
+
+// Work names a kind of action that takes time, as one bit. At most one of a kind
+// is under way on a host, but for fencing: one for each host.
+type Work uint16
 
 // Kinds of work.
 const (
-	WorkRenew    Work = "renew"
-	WorkWrite    Work = "write"
-	WorkElect    Work = "elect"
-	WorkArm      Work = "arm"
-	WorkStart    Work = "start"
-	WorkKill     Work = "kill"
-	WorkShutdown Work = "shutdown"
-	WorkMigrate  Work = "migrate"
-	WorkAbort    Work = "abort"
-	WorkResume   Work = "resume"
-	workFence    Work = "fence "
+	WorkRenew Work = 1 << iota
+	WorkWrite
+	WorkReport
+	WorkElect
+	WorkArm
+	WorkStart
+	WorkKill
+	WorkShutdown
+	WorkMigrate
+	WorkAbort
+	WorkResume
+	WorkFence
+	WorkConflict
+	WorkDefect
 )
 
-// Action is something to be done. The caller does not start an action while one
-// of the same Work is under way.
+var workNames = []string{"renew", "write", "report", "elect", "arm", "start", "kill", "shutdown", "migrate", "abort", "resume", "fence", "conflict", "defect"}
+
+// String names the kinds, joined by commas.
+func (w Work) String() string {
+	var s []string
+	for i, n := range workNames {
+		if w&(1<<i) != 0 {
+			s = append(s, n)
+		}
+	}
+	return strings.Join(s, ",")
+}
+
+// Action is something to be done, in the order and under the duties that the
+// package's documentation gives.
 type Action interface{ Work() Work }
 
-// Renew writes the host's record, provided its revision is Mod (0: there is
-// none). When it was sent at s and is answered, the deadline is s + T.
-type Renew struct {
-	Record cluster.Host
-	Mod    int64
-	Event  cluster.Event // of no kind: none
+// Txn is one transaction on the records: it is done if all revisions are still
+// those given, or not at all.
+type Txn struct {
+	For   Work // WorkRenew, WorkWrite, WorkReport or WorkElect
+	Prove bool // first kill the guest and see it gone; if that can not be proved, send nothing
+	If    []Cond
+	Put   []Put
+	Event cluster.Event // to be added to the log; of no kind: none
+
+	Sent      cluster.Instant // when it was decided
+	Term      int64           // in which a coordinator decided it, for the log; 0: it is no coordinator's
+	Silent    cluster.HostID  // the host whose silence it reports
+	SilentMod int64           // revision of that host's record
+	Unfenced  cluster.HostID  // the host of whose fence devices it reports that they failed
 }
 
-// Elect makes this host the coordinator, provided the coordinator record's
-// revision is Mod.
-type Elect struct {
-	Mod   int64
-	Event cluster.Event
+// Kind is a kind of record.
+type Kind uint8
+
+// Kinds of records.
+const (
+	KindCoordinator Kind = iota
+	KindHost
+	KindOwner
+	KindWant
+)
+
+// Key names a record; Name is that of a host's record.
+type Key struct {
+	Kind Kind
+	Name cluster.HostID
 }
 
-// Write is one transaction on the owner record and what belongs to it. It is
-// done only if every revision is still the one given. With Prove set, the guest
-// is first killed and proved gone (again), and nothing is written otherwise.
-type Write struct {
-	Prove    bool
-	OwnerMod int64
-	Owner    *cluster.Owner
-	Term     int64                    // the coordinator record's revision; 0: written by a holder
-	WantMod  int64                    // compared when Term is set
-	Want     *cluster.Want            // nil: unchanged
-	HostMods map[cluster.HostID]int64 // compared
-	Expel    []cluster.Host           // records to write
-	Event    cluster.Event
-	Told     cluster.HostID // remember that this host's silence is reported
-	Unfenced cluster.HostID // remember that the failure of this host's fence devices is reported
+// Cond is the revision that a record must have; 0: it must not exist.
+type Cond struct {
+	Key
+	Mod int64
+}
+
+// Put is a record to write: of the four values, the one of its kind.
+type Put struct {
+	Key
+	Coord cluster.Coordinator
+	Host  *cluster.Host
+	Owner *cluster.Owner
+	Want  *cluster.Want
+}
+
+// Record is a record as the store has it.
+type Record struct {
+	Put
+	Mod     int64 // revision of its last change
+	Deleted bool  // by that change; its value is the zero value then
+}
+
+func (r *Record) present() int64 {
+	if r.Deleted {
+		return 0
+	}
+	return r.Mod
 }
 
 // Fence orders the fence devices of a host to switch it off, in their order
 // until one shows it off.
 type Fence struct {
 	Host    cluster.HostID
-	Mod     int64  // revision of the host's record, for the result
-	Machine string // the hardware that the devices must belong to, "" when unknown
+	Mod     int64         // revision of the host's record for which it is ordered
+	Epoch   cluster.Epoch // of the owner record
+	Machine string        // the hardware that the devices must belong to, "" when unknown
 }
 
 // Arm makes the watchdog pet until Limit at the latest.
-type Arm struct{ Limit cluster.Instant }
+type Arm struct {
+	Limit   cluster.Instant
+	Timeout time.Duration // W, with which the limit was reckoned
+}
 
 // Disarm switches the watchdog off.
 type Disarm struct{}
 
-// Start calls the hypervisor, once, with the epoch as token.
-type Start struct{ Epoch cluster.Epoch }
+// Start calls the hypervisor, once, with the epoch as token, not after Until.
+type Start struct {
+	Epoch cluster.Epoch
+	Until cluster.Instant
+}
 
 // Kill ends the guest's processes on this host.
 type Kill struct{ Why string }
@@ -89,15 +148,17 @@ type Migrate struct {
 // Abort ends an outgoing migration.
 type Abort struct{}
 
-// Resume lets the guest go on that a migration has brought here.
+// Resume lets the guest go on that stands still here.
 type Resume struct{}
 
 // Conflict says that another agent uses this host's identity: this one must end.
 type Conflict struct{ Why string }
 
-func (Renew) Work() Work    { return WorkRenew }
-func (Elect) Work() Work    { return WorkElect }
-func (Write) Work() Work    { return WorkWrite }
+// Defect says that the core has decided two actions of one kind at once: a
+// mistake in it, of which the second action is left out.
+type Defect struct{ What string }
+
+func (t Txn) Work() Work    { return t.For }
 func (Arm) Work() Work      { return WorkArm }
 func (Disarm) Work() Work   { return WorkArm }
 func (Start) Work() Work    { return WorkStart }
@@ -106,55 +167,80 @@ func (Shutdown) Work() Work { return WorkShutdown }
 func (Migrate) Work() Work  { return WorkMigrate }
 func (Abort) Work() Work    { return WorkAbort }
 func (Resume) Work() Work   { return WorkResume }
-func (Conflict) Work() Work { return "conflict" }
-func (f Fence) Work() Work  { return WorkFence(f.Host) }
+func (Conflict) Work() Work { return WorkConflict }
+func (Defect) Work() Work   { return WorkDefect }
+func (Fence) Work() Work    { return WorkFence }
 
-// WorkFence is the work of fencing a host: several may be fenced at once.
-func WorkFence(h cluster.HostID) Work { return workFence + Work(h) }
-
-// Decide returns what this host should do now. Actions whose Work is under way
-// are left out. The order is that of urgency.
-func Decide(v View) []Action {
-	d := decision{v: &v}
-	d.protect()
-	d.renew()
-	if v.Synced {
-		d.guard()
-		d.hold()
-		d.elect()
-		d.coordinate()
-	}
-	return d.out
+// Outcome is how an action ended.
+type Outcome struct {
+	OK     bool     // a Txn was answered and done; a Fence was read back as off; a Kill is proved; an order to the watchdog was answered; else: no error
+	Mod    int64    // of a Txn that is OK: its revision
+	Proved bool     // of a Txn with Prove: the guest was killed
+	Why    string   // why it did not end well; of a Txn: why its outcome is not known, "" when it was refused since a revision is another one
+	Device string   // of a Fence that is OK: the device that showed the host off
+	Dog    Watchdog // of an Arm or Disarm that is OK: the holder's state after it
 }
 
-// decision collects the actions of one call.
+// Times for which the end of an action that failed is kept from the core.
+const (
+	restRefused = 100 * time.Millisecond // the records have changed: the watch brings them
+	restFailed  = 250 * time.Millisecond // the store has refused a write, or does not answer
+	restReport  = 5 * time.Second        // the same for what only tells people
+)
+
+// Rest is how long the caller keeps the end of an action from Done, so that what
+// failed is not tried again without a pause. Renewals have a pace of their own.
+func Rest(a Action, o Outcome) time.Duration {
+	w := a.Work()
+	switch {
+	case o.OK:
+		return 0
+	case w == WorkReport:
+		return restReport
+	case (w == WorkWrite || w == WorkElect) && o.Why != "":
+		return restFailed
+	case w == WorkWrite || w == WorkElect || w == WorkArm:
+		return restRefused
+	}
+	return 0
+}
+
+// decision collects the actions of one call of Decide.
 type decision struct {
-	v   *View
+	m   *Machine
 	out []Action
 }
 
+// do decides an action, unless one of its kind is under way.
 func (d *decision) do(a Action) {
-	if d.v.Local.Busy[a.Work()] {
+	if d.m.busy(a.Work()) {
 		return
 	}
-	for _, b := range d.out {
-		if b.Work() == a.Work() {
-			return
-		}
+	if _, ok := a.(Fence); !ok && d.decided(a.Work()) {
+		a = Defect{a.Work().String() + " decided twice"}
 	}
 	d.out = append(d.out, a)
 }
 
-// writes reports whether a write of records is decided or under way: one at a
+// decided reports that an action of a kind is among those to be begun.
+func (d *decision) decided(w Work) bool {
+	return slices.ContainsFunc(d.out, func(a Action) bool { return a.Work() == w })
+}
+
+// writing reports whether a write of records is decided or under way: one at a
 // time, since the next must see the one before.
-func (d *decision) writes() bool {
-	if d.v.Local.Busy[WorkWrite] {
-		return true
+func (d *decision) writing() bool { return d.m.busy(WorkWrite) || d.decided(WorkWrite) }
+
+// maxText bounds the texts in records and events, in bytes: the store refuses a
+// request above 1.5 MB, and a long text of a device or a hypervisor must not
+// keep a record from being written.
+const maxText = 512
+
+// clip shortens a text to maxText, at the end of a character.
+func clip(s string) string {
+	if len(s) <= maxText {
+		return s
 	}
-	for _, a := range d.out {
-		if a.Work() == WorkWrite {
-			return true
-		}
-	}
-	return false
+	const more = " ..."
+	return strings.ToValidUTF8(s[:maxText-len(more)], "") + more
 }

@@ -1,6 +1,7 @@
 package ha
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -21,123 +22,129 @@ const moveAgain = 10 * time.Second
 // election is a sign of life too: while the store stalls everybody is silent, and
 // whoever wins then must get the time to renew.
 func (d *decision) elect() {
-	v := d.v
-	c := v.Coord
-	if c.Host == v.Self && c.Mod != 0 || !slices.Contains(v.Order, v.Self) || !v.leased(0) {
+	m := d.m
+	c := m.Coord
+	if c.Host == m.Self && c.Mod != 0 || !slices.Contains(m.Order, m.Self) || !m.leased(0) {
 		return
 	}
-	r, known := v.Hosts[c.Host]
-	silent := min(v.silent(c.Host), v.Now.Sub(c.SeenAt)) >= v.Timings.Election
-	if c.Mod == 0 || !known || !r.Expelled.IsZero() || silent || v.suspect(c.Host) {
-		d.do(Elect{Mod: c.Mod, Event: cluster.Event{Kind: cluster.EvElected, By: v.Self, Host: v.Self}})
+	r, known := m.Hosts[c.Host]
+	silent := min(m.silent(c.Host), m.Now.Sub(c.SeenAt)) >= m.Timings.Election
+	if c.Mod == 0 || !known || !r.Expelled.IsZero() || silent || m.suspect(c.Host) {
+		key := Key{Kind: KindCoordinator}
+		d.do(Txn{
+			For: WorkElect, If: []Cond{{key, c.Mod}}, Put: []Put{{Key: key, Coord: cluster.Coordinator{Host: m.Self}}},
+			Event: cluster.Event{Kind: cluster.EvElected, By: m.Self, Host: m.Self},
+		})
 	}
 }
 
 // coordinate is the coordinator's part. Every write compares the term, so one
 // that has been deposed without knowing changes nothing.
 func (d *decision) coordinate() {
-	v := d.v
-	if v.Coord.Host != v.Self || v.Coord.Mod == 0 || !v.leased(0) || v.Want.HandsOff {
+	m := d.m
+	if m.Coord.Host != m.Self || m.Coord.Mod == 0 || !m.leased(0) || m.Want.HandsOff {
 		return
 	}
-	d.fenceSuspects()
-	if d.writes() || d.reportSilent() || d.reportFailure() {
+	d.fenceSuspect()
+	d.report()
+	if d.writing() {
 		return
 	}
-	o := v.Owner
+	o := m.Owner
 	switch {
-	case v.restored():
+	case m.restored():
 		d.settleRestored()
-	case o.Mod == 0 || o.State == cluster.Free || o.State == cluster.Released:
-		if v.Want.Run {
+	case o.Mod == 0 || o.State == cluster.Released:
+		if m.Want.Run {
 			d.assign()
-		} else if v.Want.MoveTo != "" {
+		} else if m.Want.MoveTo != "" {
 			d.refuseMove("the guest is stopped")
 		}
-	case o.State == cluster.Migrating:
-		d.watchMigration()
 	default:
-		if p, ok := v.lost(o.Host); ok {
+		if p, ok := m.lost(o.Host); ok {
 			d.takeover(o.Owner, p)
-		} else if !v.Want.Run && (o.State == cluster.Running || o.State == cluster.Assigned) {
+		} else if !m.Want.Run && (o.State == cluster.Running || o.State == cluster.Assigned) {
 			n := o.Owner
 			n.State, n.Reason = cluster.Stopping, "stop requested"
-			d.order(Write{Owner: &n, Event: cluster.Event{Kind: cluster.EvStopping, Host: o.Host}})
-		} else if v.Want.MoveTo != "" && o.State == cluster.Running {
+			d.order(&n, nil, cluster.Event{Kind: cluster.EvStopping, Host: o.Host})
+		} else if m.Want.MoveTo != "" && o.State == cluster.Running {
 			d.move()
-		} else if o.State == cluster.Running && slices.Contains(v.Want.Rest, o.Host) {
+		} else if o.State == cluster.Running && slices.Contains(m.Want.Rest, o.Host) {
 			d.moveAway()
 		}
 	}
 }
 
-// reportSilent writes an event, once, for a host that has not renewed within the
-// lease.
-func (d *decision) reportSilent() bool {
-	v := d.v
-	for _, h := range v.names() {
-		r := v.Hosts[h]
-		if h != v.Self && r.Expelled.IsZero() && v.silent(h) >= v.Timings.Lease && v.Local.Told[h] != r.Mod {
-			d.order(Write{Event: cluster.Event{Kind: cluster.EvSilent, Host: h, Wait: v.silent(h)}, Told: h})
-			return true
+// report adds one event to the log that tells people of a host, once: it has not
+// renewed within the lease, or its fence devices did not confirm it off. A report
+// is a transaction of its own: no decision waits for it, or is lost with it.
+func (d *decision) report() {
+	m := d.m
+	for _, h := range m.names() {
+		r, f := m.Hosts[h], m.Memory.Fences[h]
+		t := Txn{For: WorkReport, If: []Cond{{Key{Kind: KindCoordinator}, m.Coord.Mod}}, Term: m.Coord.Mod}
+		t.Event = cluster.Event{By: m.Self, Resource: m.Resource, Host: h, Wait: m.silent(h)}
+		switch {
+		case h != m.Self && r.Expelled.IsZero() && m.silent(h) >= m.Timings.Lease && m.Memory.Told[h] != r.Mod:
+			t.Event.Kind, t.Silent, t.SilentMod = cluster.EvSilent, h, r.Mod
+		case f.Why != "" && !f.Told:
+			t.Event.Kind, t.Event.Detail, t.Unfenced = cluster.EvFenceFail, f.Why, h
+		default:
+			continue
 		}
+		d.do(t)
+		return
 	}
-	return false
 }
 
 // names returns the hosts in a fixed order.
-func (v *View) names() []cluster.HostID {
-	hs := make([]cluster.HostID, 0, len(v.Hosts))
-	for h := range v.Hosts {
+func (m *Machine) names() []cluster.HostID {
+	hs := make([]cluster.HostID, 0, len(m.Hosts))
+	for h := range m.Hosts {
 		hs = append(hs, h)
 	}
 	slices.Sort(hs)
 	return hs
 }
 
-// wait is how long a host with guard G must have been silent: T + G (1 + rho) /
+// wait is how long a host with guard G must have been silent: (T + G) (1 + rho) /
 // (1 - rho) + epsilon. Its clock may be slow by rho and this one fast by rho;
-// epsilon covers the same for T.
-func (v *View) wait(g time.Duration) time.Duration {
-	t := v.Timings
-	return t.Lease + time.Duration(float64(g)*(1+t.Drift)/(1-t.Drift)) + t.Epsilon
+// epsilon covers the watchdog's grain.
+func (m *Machine) wait(g time.Duration) time.Duration {
+	t := m.Timings
+	return time.Duration(float64(t.Lease+g)*(1+t.Drift)/(1-t.Drift)) + t.Epsilon
 }
 
 // takeover ends the epoch of a lost holder, and gives the guest to another host
 // when it shall run. The lost hosts are expelled in the same transaction: their
 // renewals fail from then on, also one that is on its way.
-func (d *decision) takeover(o cluster.Owner, p cluster.Proof, also ...cluster.Proof) {
-	v := d.v
+func (d *decision) takeover(o cluster.Owner, p cluster.Proof) {
+	m := d.m
 	n := o
 	n.To, n.Ready, n.Claim, n.Proof = "", false, "", p
-	w := Write{HostMods: map[cluster.HostID]int64{}}
-	var not []cluster.HostID
-	for _, q := range append(also, p) {
-		not = append(not, q.Host)
-		d.expel(&w, q, v.next(o.Epoch))
-	}
-	next, found := v.candidate(not)
-	if v.Want.Run && found {
-		n.State, n.Host, n.Epoch, n.Failures, n.Restarts = cluster.Assigned, next, v.next(o.Epoch), 0, 0
+	var ev cluster.Event
+	next, found := m.candidate(p.Host)
+	if m.Want.Run && found {
+		n.State, n.Host, n.Epoch, n.Failures, n.Restarts = cluster.Assigned, next, m.next(o.Epoch), 0, 0
 		n.Reason = "takeover from " + string(p.Host)
-		w.Event = cluster.Event{Kind: cluster.EvTakeover, Host: p.Host, To: next, Proof: p.Kind, Wait: p.Wait, Detail: p.Note}
+		ev = cluster.Event{Kind: cluster.EvTakeover, Host: p.Host, To: next, Proof: p.Kind, Wait: p.Wait, Detail: p.Note}
 	} else {
 		n.State, n.Reason = cluster.Released, string(p.Host)+" is lost"
-		w.Event = cluster.Event{Kind: cluster.EvReleased, Host: p.Host, Proof: p.Kind, Wait: p.Wait, Detail: "no host to take over"}
-		if !v.Want.Run {
-			w.Event.Detail = "shall not run"
+		ev = cluster.Event{Kind: cluster.EvReleased, Host: p.Host, Proof: p.Kind, Wait: p.Wait, Detail: "no host to take over"}
+		if !m.Want.Run {
+			ev.Detail = "shall not run"
 		}
 	}
-	w.Owner = &n
-	d.order(w)
+	d.orderOf(&n, nil, ev, p)
 }
 
 // expel ends a lost host's registration: its renewals fail from then on. One that
 // a fence device showed off must come back under another boot id: the same one
 // would say that the device has lied.
-func (d *decision) expel(w *Write, p cluster.Proof, e cluster.Epoch) {
-	r, known := d.v.Hosts[p.Host]
-	w.HostMods[p.Host] = r.Mod
+func (d *decision) expel(t *Txn, p cluster.Proof, e cluster.Epoch) {
+	r, known := d.m.Hosts[p.Host]
+	key := Key{KindHost, p.Host}
+	t.If = append(t.If, Cond{key, r.Mod})
 	if !known {
 		return
 	}
@@ -146,34 +153,34 @@ func (d *decision) expel(w *Write, p cluster.Proof, e cluster.Epoch) {
 	if p.Kind == cluster.ProofFenced {
 		rec.Fenced = rec.Boot
 	}
-	w.Expel = append(w.Expel, rec)
+	t.Put = append(t.Put, Put{Key: key, Host: &rec})
 }
 
 // restored reports that the store has been restored from a backup since the owner
 // record was written: it says nothing about now.
-func (v *View) restored() bool { return v.Gen > 1 && v.Owner.Epoch.Gen < v.Gen }
+func (m *Machine) restored() bool { return m.Gen > 1 && m.Owner.Epoch.Gen < m.Gen }
 
 // settleRestored begins a new generation, once every member has said that it has
 // nothing of the guest, or an operator has said it of those that do not come back.
 func (d *decision) settleRestored() {
-	v := d.v
-	if v.unsettled() != "" {
+	m := d.m
+	if m.unsettled() != "" {
 		return
 	}
-	n := v.Owner.Owner
-	n.Resource, n.State, n.Host, n.To, n.Ready, n.Claim = v.Resource, cluster.Released, "", "", false, ""
-	n.Proof = cluster.Proof{Kind: cluster.ProofRestored, Epoch: n.Epoch, By: v.Self}
-	n.Epoch.Gen, n.Failures, n.Restarts, n.Reason = v.Gen, 0, 0, "the store was restored"
-	w := v.Want.Want
+	n := m.Owner.Owner
+	n.Resource, n.State, n.Host, n.To, n.Ready, n.Claim = m.Resource, cluster.Released, "", "", false, ""
+	n.Proof = cluster.Proof{Kind: cluster.ProofRestored, Epoch: n.Epoch, By: m.Self}
+	n.Epoch.Gen, n.Failures, n.Restarts, n.Reason = m.Gen, 0, 0, "the store was restored"
+	w := m.Want.Want
 	w.Off = nil
-	d.order(Write{Owner: &n, Want: &w, Event: cluster.Event{Kind: cluster.EvReleased, Proof: n.Proof.Kind, Detail: n.Reason}})
+	d.order(&n, &w, cluster.Event{Kind: cluster.EvReleased, Proof: n.Proof.Kind, Detail: n.Reason})
 }
 
 // unsettled names a member of which it is not known, after a restore, that it has
 // nothing; "" when there is none.
-func (v *View) unsettled() cluster.HostID {
-	for _, h := range v.Order {
-		if _, said := v.saidOff(h); !said && !(v.alive(h) && v.Hosts[h].Guest == cluster.GuestAbsent) {
+func (m *Machine) unsettled() cluster.HostID {
+	for _, h := range m.Order {
+		if _, said := m.saidOff(h); !said && !(m.alive(h) && m.Hosts[h].Guest == cluster.GuestAbsent) {
 			return h
 		}
 	}
@@ -181,42 +188,42 @@ func (v *View) unsettled() cluster.HostID {
 }
 
 // next is the epoch after e, in the store's generation.
-func (v *View) next(e cluster.Epoch) cluster.Epoch {
+func (m *Machine) next(e cluster.Epoch) cluster.Epoch {
 	e = e.Next()
-	e.Gen = max(e.Gen, v.Gen)
+	e.Gen = max(e.Gen, m.Gen)
 	return e
 }
 
 // assign gives a guest that nobody has to a host.
 func (d *decision) assign() {
-	v := d.v
-	o := v.Owner
-	if o.Mod == 0 && v.seenSomewhere() != "" {
+	m := d.m
+	o := m.Owner
+	if o.Mod == 0 && m.seenSomewhere() != "" {
 		return // there is a guest without a record: a person must say whose it is
 	}
-	if o.Failures > 0 && v.Now.Sub(o.SeenAt) < backoff(o.Failures) || v.gaveUp() {
+	if o.Failures > 0 && m.Now.Sub(o.SeenAt) < backoff(o.Failures) || m.gaveUp() {
 		return
 	}
-	host, found := v.candidate(nil)
+	host, found := m.candidate("")
 	if !found {
 		return
 	}
 	n := o.Owner
-	n.Resource, n.State, n.Host, n.Epoch = v.Resource, cluster.Assigned, host, v.next(o.Epoch)
+	n.Resource, n.State, n.Host, n.Epoch = m.Resource, cluster.Assigned, host, m.next(o.Epoch)
 	if o.Mod == 0 {
-		n.Proof = cluster.Proof{Kind: cluster.ProofFirst, By: v.Self}
+		n.Proof = cluster.Proof{Kind: cluster.ProofFirst, By: m.Self}
 	}
 	n.Reason = "start"
-	if v.spent() {
+	if m.spent() {
 		n.Failures, n.Restarts = 0, 0 // somebody has asked for it anew
 	}
-	d.order(Write{Owner: &n, Event: cluster.Event{Kind: cluster.EvAssigned, Host: host, Proof: n.Proof.Kind}})
+	d.order(&n, nil, cluster.Event{Kind: cluster.EvAssigned, Host: host, Proof: n.Proof.Kind})
 }
 
 // seenSomewhere names a host that reports a guest, "" when none does.
-func (v *View) seenSomewhere() cluster.HostID {
-	for _, h := range v.names() {
-		if g := v.Hosts[h].Guest; g != cluster.GuestAbsent && g != cluster.GuestUnknown {
+func (m *Machine) seenSomewhere() cluster.HostID {
+	for _, h := range m.names() {
+		if g := m.Hosts[h].Guest; g != cluster.GuestAbsent && g != cluster.GuestUnknown {
 			return h
 		}
 	}
@@ -224,13 +231,13 @@ func (v *View) seenSomewhere() cluster.HostID {
 }
 
 // spent reports that the guest has been restarted as often as the policy allows.
-func (v *View) spent() bool {
-	return v.Restart.Limit > 0 && max(v.Owner.Failures, v.Owner.Restarts) >= v.Restart.Limit
+func (m *Machine) spent() bool {
+	return m.Restart.Limit > 0 && max(m.Owner.Failures, m.Owner.Restarts) >= m.Restart.Limit
 }
 
 // gaveUp reports that it is spent, and that nobody has asked for another try
 // since.
-func (v *View) gaveUp() bool { return v.spent() && v.Want.Mod < v.Owner.Mod }
+func (m *Machine) gaveUp() bool { return m.spent() && m.Want.Mod < m.Owner.Mod }
 
 func backoff(failures int) time.Duration {
 	if failures > 6 {
@@ -242,12 +249,12 @@ func backoff(failures int) time.Duration {
 // candidate chooses where to start: where it was, unless it failed there too
 // often; else the next able host in the configuration's order. Hosts with a
 // working watchdog come first, since only those can be taken over from.
-func (v *View) candidate(not []cluster.HostID) (cluster.HostID, bool) {
+func (m *Machine) candidate(not cluster.HostID) (cluster.HostID, bool) {
 	var able, guarded []cluster.HostID
-	for _, h := range v.Order {
-		if !slices.Contains(not, h) && v.able(h) == "" {
+	for _, h := range m.Order {
+		if h != not && m.able(h) == "" {
 			able = append(able, h)
-			if v.Hosts[h].Guard > 0 {
+			if m.Hosts[h].Guard > 0 {
 				guarded = append(guarded, h)
 			}
 		}
@@ -258,13 +265,13 @@ func (v *View) candidate(not []cluster.HostID) (cluster.HostID, bool) {
 	if len(able) == 0 {
 		return "", false
 	}
-	last := v.Owner.Host
-	if slices.Contains(able, last) && max(v.Owner.Failures, v.Owner.Restarts) < v.Restart.InPlace {
+	last := m.Owner.Host
+	if slices.Contains(able, last) && max(m.Owner.Failures, m.Owner.Restarts) < m.Restart.InPlace {
 		return last, true
 	}
-	at := slices.Index(v.Order, last)
-	for i := range v.Order {
-		if h := v.Order[(at+1+i)%len(v.Order)]; slices.Contains(able, h) && (h != last || len(able) == 1) {
+	at := slices.Index(m.Order, last)
+	for i := range m.Order {
+		if h := m.Order[(at+1+i)%len(m.Order)]; slices.Contains(able, h) && (h != last || len(able) == 1) {
 			return h, true
 		}
 	}
@@ -272,8 +279,8 @@ func (v *View) candidate(not []cluster.HostID) (cluster.HostID, bool) {
 }
 
 // able says why the guest can not be started on h; "" when it can.
-func (v *View) able(h cluster.HostID) string {
-	r, known := v.Hosts[h]
+func (m *Machine) able(h cluster.HostID) string {
+	r, known := m.Hosts[h]
 	switch {
 	case !known:
 		return "has never registered"
@@ -281,90 +288,73 @@ func (v *View) able(h cluster.HostID) string {
 		return "was switched off by a fence device and has not booted since"
 	case !r.Expelled.IsZero():
 		return "was taken over from and has not come back"
-	case !v.alive(h):
+	case !m.alive(h):
 		return "is silent"
 	case r.HandsOff:
 		return "has its hands off"
-	case slices.Contains(v.Want.Rest, h):
+	case slices.Contains(m.Want.Rest, h):
 		return "is in maintenance"
 	case !r.Fit:
-		return r.Why
+		return cmp.Or(r.Why, "is not able to run it")
 	}
 	return ""
 }
 
 // move begins a migration that was asked for.
 func (d *decision) move() {
-	v := d.v
-	to := v.Want.MoveTo
-	switch why := v.able(to); {
-	case to == v.Owner.Host:
+	m := d.m
+	to := m.Want.MoveTo
+	switch why := m.able(to); {
+	case to == m.Owner.Host:
 		d.refuseMove("it runs there")
 	case why != "":
 		d.refuseMove(string(to) + " " + why)
-	case !v.alive(v.Owner.Host):
-		d.refuseMove(string(v.Owner.Host) + " is silent")
+	case !m.alive(m.Owner.Host):
+		d.refuseMove(string(m.Owner.Host) + " is silent")
 	default:
-		n := v.Owner.Owner
+		n := m.Owner.Owner
 		n.State, n.To, n.Ready, n.Reason = cluster.Migrating, to, false, "migration requested"
-		w := v.Want.Want
+		w := m.Want.Want
 		w.MoveTo = ""
-		d.order(Write{Owner: &n, Want: &w, Event: cluster.Event{Kind: cluster.EvMigrating, Host: v.Owner.Host, To: to}})
+		d.order(&n, &w, cluster.Event{Kind: cluster.EvMigrating, Host: m.Owner.Host, To: to})
 	}
 }
 
 // moveAway empties a host in maintenance.
 func (d *decision) moveAway() {
-	v := d.v
-	to, found := v.candidate([]cluster.HostID{v.Owner.Host})
-	if !found || v.Now.Sub(v.Owner.SeenAt) < moveAgain || !v.alive(v.Owner.Host) {
+	m := d.m
+	to, found := m.candidate(m.Owner.Host)
+	if !found || m.Now.Sub(m.Owner.SeenAt) < moveAgain || !m.alive(m.Owner.Host) {
 		return
 	}
-	n := v.Owner.Owner
+	n := m.Owner.Owner
 	n.State, n.To, n.Ready, n.Reason = cluster.Migrating, to, false, string(n.Host)+" is in maintenance"
-	d.order(Write{Owner: &n, Event: cluster.Event{Kind: cluster.EvMigrating, Host: n.Host, To: to, Detail: n.Reason}})
+	d.order(&n, nil, cluster.Event{Kind: cluster.EvMigrating, Host: n.Host, To: to, Detail: n.Reason})
 }
 
 func (d *decision) refuseMove(why string) {
-	w := d.v.Want.Want
+	w := d.m.Want.Want
 	w.MoveTo = ""
-	d.order(Write{Want: &w, Event: cluster.Event{Kind: cluster.EvRefused, Host: d.v.Owner.Host, To: d.v.Want.MoveTo, Detail: why}})
-}
-
-// watchMigration looks after the two sides of a migration: when both are lost,
-// it is a takeover with two proofs; when one is lost, the living one is asked
-// whether it has the guest.
-func (d *decision) watchMigration() {
-	v := d.v
-	o := v.Owner.Owner
-	pf, fromLost := v.lost(o.Host)
-	pt, toLost := v.lost(o.To)
-	switch {
-	case fromLost && toLost:
-		d.takeover(o, pf, pt)
-	case fromLost:
-		d.settleOn(o.To, pf)
-	case toLost:
-		d.settleOn(o.Host, pt)
-	}
-}
-
-func (d *decision) settleOn(living cluster.HostID, p cluster.Proof) {
-	n := d.v.Owner.Owner
-	n.State, n.Host, n.To, n.Ready, n.Proof = cluster.Settling, living, "", false, p
-	n.Reason = string(p.Host) + " was lost in the migration"
-	w := Write{Owner: &n, HostMods: map[cluster.HostID]int64{}, Event: cluster.Event{Kind: cluster.EvSettling, Host: living, Proof: p.Kind, Wait: p.Wait}}
-	d.expel(&w, p, n.Epoch)
-	d.order(w)
+	d.order(nil, &w, cluster.Event{Kind: cluster.EvRefused, Host: d.m.Owner.Host, To: d.m.Want.MoveTo, Detail: why})
 }
 
 // order writes as the coordinator.
-func (d *decision) order(w Write) {
-	v := d.v
-	w.OwnerMod, w.Term, w.WantMod = v.Owner.Mod, v.Coord.Mod, v.Want.Mod
-	w.Event.By, w.Event.Resource = v.Self, v.Resource
-	if w.Owner != nil {
-		w.Event.Epoch = w.Owner.Epoch
+func (d *decision) order(o *cluster.Owner, w *cluster.Want, ev cluster.Event) {
+	d.orderOf(o, w, ev, cluster.Proof{})
+}
+
+// orderOf is order, and expels the host that a proof is about.
+func (d *decision) orderOf(o *cluster.Owner, w *cluster.Want, ev cluster.Event, lost cluster.Proof) {
+	m := d.m
+	ev.By, ev.Resource = m.Self, m.Resource
+	if o != nil {
+		ev.Epoch = o.Epoch
 	}
-	d.do(w)
+	t := d.txn(WorkWrite, false, o, w, ev)
+	t.If = append(t.If, Cond{Key{Kind: KindCoordinator}, m.Coord.Mod}, Cond{Key{Kind: KindWant}, m.Want.Mod})
+	t.Term = m.Coord.Mod
+	if lost.Host != "" {
+		d.expel(&t, lost, m.next(m.Owner.Epoch))
+	}
+	d.do(t)
 }

@@ -2,7 +2,6 @@ package ha
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -11,38 +10,32 @@ import (
 
 // Takeover says whether the loss of the holder would be answered automatically,
 // and within which time from its last renewal.
-func Takeover(v View) cluster.Takeover {
-	holders := v.Owner.Holders()
-	if v.Want.HandsOff {
+func (m *Machine) Takeover() cluster.Takeover {
+	holder := m.Owner.Holder()
+	if m.Want.HandsOff {
 		return cluster.Takeover{Why: "hands off: all decisions are frozen until `holdfast start`"}
 	}
-	if _, found := v.candidate(nil); len(holders) == 0 && !found {
-		return cluster.Takeover{Why: "nobody holds the guest, and no host is able to run it: " + v.unable(nil)}
+	if _, found := m.candidate(""); holder == "" && !found {
+		return cluster.Takeover{Why: "nobody holds the guest, and no host is able to run it: " + m.unable("")}
 	}
-	if len(holders) == 0 {
+	if holder == "" {
 		return cluster.Takeover{Possible: true, Why: "nobody holds the guest"}
 	}
-	var within time.Duration
-	var how []string
-	for _, h := range holders {
-		bound, why := v.bound(h)
-		if bound == 0 {
-			return cluster.Takeover{Why: why}
-		}
-		within, how = max(within, bound), append(how, why)
+	within, why := m.bound(holder)
+	if within == 0 {
+		return cluster.Takeover{Why: why}
 	}
-	why := strings.Join(slices.Compact(how), "; ")
-	if _, found := v.candidate(holders); !found {
-		return cluster.Takeover{Within: within, Why: "no other host is able to run it: " + v.unable(holders)}
+	if _, found := m.candidate(holder); !found {
+		return cluster.Takeover{Within: within, Why: "no other host is able to run it: " + m.unable(holder)}
 	}
 	return cluster.Takeover{Possible: true, Within: within, Why: why}
 }
 
 // bound is the time from a holder's last renewal within which its loss is proved,
 // and why; 0 when nothing would prove it.
-func (v *View) bound(h cluster.HostID) (time.Duration, string) {
-	r, t := v.Hosts[h], v.Timings
-	device := v.Devices[h]
+func (m *Machine) bound(h cluster.HostID) (time.Duration, string) {
+	r, t := m.Hosts[h], m.Timings
+	device := m.Devices[h]
 	switch {
 	case device && (r.Guard == 0 || r.HandsOff):
 		return t.Lease, fmt.Sprintf("the fence device of host %s alone: asked after %s without heartbeats, or %s without a renewal", h, t.Detection, t.Lease)
@@ -51,7 +44,7 @@ func (v *View) bound(h cluster.HostID) (time.Duration, string) {
 	case r.HandsOff:
 		return 0, fmt.Sprintf("host %s has not armed its watchdog again after hands off", h)
 	}
-	w := v.wait(r.Guard)
+	w := m.wait(r.Guard)
 	why := fmt.Sprintf("lease %s + reset %s + drift and margin %s", t.Lease, r.Guard, (w - t.Lease - r.Guard).Round(10*time.Millisecond))
 	if device {
 		why += fmt.Sprintf("; its fence device is asked after %s without heartbeats", t.Detection)
@@ -59,14 +52,11 @@ func (v *View) bound(h cluster.HostID) (time.Duration, string) {
 	return w, why
 }
 
-// unable says of every member but those in not why it can not run the guest.
-func (v *View) unable(not []cluster.HostID) string {
+// unable says of every member but one why it can not run the guest.
+func (m *Machine) unable(not cluster.HostID) string {
 	var why []string
-	for _, h := range v.Order {
-		if slices.Contains(not, h) {
-			continue
-		}
-		if w := v.able(h); w != "" {
+	for _, h := range m.Order {
+		if w := m.able(h); h != not && w != "" {
 			why = append(why, string(h)+" "+w)
 		}
 	}
@@ -75,30 +65,28 @@ func (v *View) unable(not []cluster.HostID) string {
 
 // Waiting says in one sentence what must happen next, "" when the cluster is as
 // it should be.
-func Waiting(v View) string {
-	o := v.Owner
+func (m *Machine) Waiting() string {
+	o := m.Owner
 	switch {
-	case !v.Synced:
+	case !m.Synced:
 		return "the store has no quorum, or this host does not reach it"
-	case v.Want.HandsOff:
+	case m.Want.HandsOff:
 		return "hands off, until `holdfast start`"
-	case v.Coord.Mod == 0 || !v.alive(v.Coord.Host):
+	case m.Coord.Mod == 0 || !m.alive(m.Coord.Host):
 		return "the election of a coordinator"
-	case v.restored() && v.unsettled() != "":
-		return fmt.Sprintf("the store was restored: the word of host %s that it has nothing of the guest, or an operator's that it is off (`holdfast confirm-off %s`)", v.unsettled(), v.unsettled())
-	case o.Mod == 0 && !v.Want.Run:
+	case m.restored() && m.unsettled() != "":
+		return fmt.Sprintf("the store was restored: the word of host %s that it has nothing of the guest, or an operator's that it is off (`holdfast confirm-off %s`)", m.unsettled(), m.unsettled())
+	case o.Mod == 0 && !m.Want.Run:
 		return ""
-	case o.Mod == 0 && v.seenSomewhere() != "":
-		return fmt.Sprintf("host %s runs a guest that no record explains: stop it, or the cluster will not start one", v.seenSomewhere())
-	case o.Mod == 0 || o.State == cluster.Free || o.State == cluster.Released:
-		return v.waitingForStart()
-	case o.State == cluster.Running && v.alive(o.Host):
-		return ""
+	case o.Mod == 0 && m.seenSomewhere() != "":
+		return fmt.Sprintf("host %s runs a guest that no record explains: stop it, or the cluster will not start one", m.seenSomewhere())
+	case o.Mod == 0 || o.State == cluster.Released:
+		return m.waitingForStart()
+	case o.State == cluster.Running && m.alive(o.Host):
+		return m.waitingForGuest(o.Host)
 	}
-	for _, h := range o.Holders() {
-		if !v.alive(h) {
-			return v.waitingForProof(h)
-		}
+	if h := o.Holder(); !m.alive(h) {
+		return m.waitingForProof(h)
 	}
 	switch o.State {
 	case cluster.Assigned:
@@ -113,28 +101,41 @@ func Waiting(v View) string {
 	return ""
 }
 
-func (v *View) waitingForStart() string {
-	if !v.Want.Run {
+// waitingForGuest says what is the matter with a guest whose holder lives.
+func (m *Machine) waitingForGuest(h cluster.HostID) string {
+	switch r := m.Hosts[h]; {
+	case r.Guest == cluster.GuestPaused && r.Unhealthy != "":
+		return fmt.Sprintf("the guest on %s: %s; it is let go on every %s, and moved after %s if another host is able to run it", h, r.Unhealthy, stillAgain, stillWait)
+	case r.Guest == cluster.GuestPaused:
+		return fmt.Sprintf("the guest on %s to go on: it is paused, and not by the cluster", h)
+	case r.Guest == cluster.GuestUnknown && !r.Fit:
+		return fmt.Sprintf("host %s to see its guest: %s; it lets itself be reset after %s", h, r.Why, blindWait)
+	}
+	return ""
+}
+
+func (m *Machine) waitingForStart() string {
+	if !m.Want.Run {
 		return ""
 	}
-	if _, found := v.candidate(nil); !found {
-		return "a host that is able to run it: " + v.unable(nil)
+	if _, found := m.candidate(""); !found {
+		return "a host that is able to run it: " + m.unable("")
 	}
-	if v.gaveUp() {
-		return fmt.Sprintf("`holdfast start`: it was restarted %d times, and the configuration allows no more: %s", max(v.Owner.Failures, v.Owner.Restarts), v.Owner.Reason)
+	if m.gaveUp() {
+		return fmt.Sprintf("`holdfast start`: it was restarted %d times, and the configuration allows no more: %s", max(m.Owner.Failures, m.Owner.Restarts), m.Owner.Reason)
 	}
-	if o := v.Owner; o.Failures > 0 {
-		return fmt.Sprintf("the next try in %s, after %d that failed: %s", (backoff(o.Failures) - v.Now.Sub(o.SeenAt)).Round(time.Second/10), o.Failures, o.Reason)
+	if o := m.Owner; o.Failures > 0 {
+		return fmt.Sprintf("the next try in %s, after %d that failed: %s", (backoff(o.Failures) - m.Now.Sub(o.SeenAt)).Round(time.Second/10), o.Failures, o.Reason)
 	}
 	return "the coordinator gives it to a host"
 }
 
-func (v *View) waitingForProof(h cluster.HostID) string {
-	r := v.Hosts[h]
+func (m *Machine) waitingForProof(h cluster.HostID) string {
+	r := m.Hosts[h]
 	device := ""
-	if f := v.Local.Fences[h]; f.Why != "" {
+	if f := m.Memory.Fences[h]; f.Why != "" {
 		device = "; its fence device did not confirm it off: " + f.Why
-	} else if v.Devices[h] {
+	} else if m.Devices[h] {
 		device = "; its fence device is asked"
 	}
 	switch {
@@ -143,5 +144,5 @@ func (v *View) waitingForProof(h cluster.HostID) string {
 	case r.HandsOff:
 		return fmt.Sprintf("host %s is silent and had its hands off%s: bring it back, or see that it is off and say `holdfast confirm-off %s`", h, device, h)
 	}
-	return fmt.Sprintf("the deadline of silent host %s, in %s%s", h, max(0, v.wait(r.Guard)-v.silent(h)).Round(time.Second/10), device)
+	return fmt.Sprintf("the deadline of silent host %s, in %s%s", h, max(0, m.wait(r.Guard)-m.silent(h)).Round(time.Second/10), device)
 }

@@ -9,13 +9,13 @@ import (
 )
 
 // change gives the quiet view with something altered.
-func change(f func(v *View)) View {
+func change(f func(v *Machine)) Machine {
 	v := quiet()
 	f(&v)
 	return v
 }
 
-func host(v *View, h cluster.HostID, f func(r *HostRec)) {
+func host(v *Machine, h cluster.HostID, f func(r *HostRec)) {
 	r := v.Hosts[h]
 	f(&r)
 	v.Hosts[h] = r
@@ -24,60 +24,61 @@ func host(v *View, h cluster.HostID, f func(r *HostRec)) {
 func TestTakeoverSaysWhatALossWouldMean(t *testing.T) {
 	for _, c := range []struct {
 		what     string
-		view     View
+		view     Machine
 		possible bool
 		why      string
 	}{
-		{"all is well", quiet(), true, "lease 6s + reset 2s + drift and margin 540ms"},
-		{"the holder has no watchdog", change(func(v *View) { host(v, "h1", func(r *HostRec) { r.Guard = 0 }) }), false, "host h1 has no working watchdog"},
-		{"hands off", change(func(v *View) { v.Want.HandsOff = true }), false, "hands off"},
-		{"not armed again", change(func(v *View) { host(v, "h1", func(r *HostRec) { r.HandsOff = true }) }), false, "has not armed"},
-		{"nobody else is able", change(func(v *View) {
+		{"all is well", quiet(), true, "lease 6s + reset 2s + drift and margin 660ms"},
+		{"the holder has no watchdog", change(func(v *Machine) { host(v, "h1", func(r *HostRec) { r.Guard = 0 }) }), false, "host h1 has no working watchdog"},
+		{"hands off", change(func(v *Machine) { v.Want.HandsOff = true }), false, "hands off"},
+		{"not armed again", change(func(v *Machine) { host(v, "h1", func(r *HostRec) { r.HandsOff = true }) }), false, "has not armed"},
+		{"nobody else is able", change(func(v *Machine) {
 			host(v, "h2", func(r *HostRec) { r.Fit, r.Why = false, "no image" })
 			host(v, "h3", func(r *HostRec) { r.SeenAt = sec(80) })
 		}), false, "h2 no image; h3 is silent"},
-		{"nobody holds it", change(func(v *View) { v.Owner.State = cluster.Released }), true, "nobody holds"},
-		{"nobody holds it and nobody is able", change(func(v *View) {
+		{"nobody holds it", change(func(v *Machine) { v.Owner.State = cluster.Released }), true, "nobody holds"},
+		{"nobody holds it and nobody is able", change(func(v *Machine) {
 			v.Owner.State = cluster.Released
 			for _, h := range v.Order {
 				host(v, h, func(r *HostRec) { r.Fit, r.Why = false, "no image" })
 			}
 		}), false, "h1 no image; h2 no image; h3 no image"},
 	} {
-		if got := Takeover(c.view); got.Possible != c.possible || !strings.Contains(got.Why, c.why) {
+		if got := c.view.Takeover(); got.Possible != c.possible || !strings.Contains(got.Why, c.why) {
 			t.Errorf("%s: %+v, want possible %v and %q", c.what, got, c.possible, c.why)
 		}
 	}
-	if got := Takeover(quiet()).Within.Round(10 * time.Millisecond); got != 8540*time.Millisecond {
-		t.Errorf("within %s, want T + G (1 + rho) / (1 - rho) + epsilon", got)
+	v := quiet()
+	if got := v.Takeover().Within.Round(10 * time.Millisecond); got != 8660*time.Millisecond {
+		t.Errorf("within %s, want (T + G) (1 + rho) / (1 - rho) + epsilon", got)
 	}
 }
 
 func TestWaitingNamesWhatMustHappenNext(t *testing.T) {
 	for _, c := range []struct {
 		what string
-		view View
+		view Machine
 		want string
 	}{
 		{"all is well", quiet(), ""},
-		{"no store", change(func(v *View) { v.Synced = false }), "no quorum"},
-		{"no coordinator", change(func(v *View) { v.Coord.Mod = 0 }), "election"},
-		{"the holder is silent", change(func(v *View) { v.Coord.Host = "h2"; host(v, "h1", func(r *HostRec) { r.SeenAt = sec(94) }) }), "deadline of silent host h1, in 2.5s"},
-		{"the silent holder promised nothing", change(func(v *View) {
+		{"no store", change(func(v *Machine) { v.Synced = false }), "no quorum"},
+		{"no coordinator", change(func(v *Machine) { v.Coord.Mod = 0 }), "election"},
+		{"the holder is silent", change(func(v *Machine) { v.Coord.Host = "h2"; host(v, "h1", func(r *HostRec) { r.SeenAt = sec(94) }) }), "deadline of silent host h1, in 2.7s"},
+		{"the silent holder promised nothing", change(func(v *Machine) {
 			v.Coord.Host = "h2"
 			host(v, "h1", func(r *HostRec) { r.SeenAt, r.Guard = sec(80), 0 })
 		}), "has no working watchdog"},
-		{"a start failed", change(func(v *View) {
+		{"a start failed", change(func(v *Machine) {
 			v.Owner.State, v.Owner.Failures, v.Owner.SeenAt, v.Owner.Reason = cluster.Released, 3, sec(99), "no image"
 		}), "the next try in 1s, after 3 that failed: no image"},
-		{"it is stopped", change(func(v *View) { v.Owner.State, v.Want.Run = cluster.Released, false }), ""},
-		{"a guest without a record", change(func(v *View) { v.Owner = OwnerRec{} }), "host h1 runs a guest that no record explains"},
-		{"a start", change(func(v *View) { v.Owner.State, v.Owner.Host = cluster.Assigned, "h2" }), "host h2 starts it"},
-		{"a stop", change(func(v *View) { v.Owner.State = cluster.Stopping }), "shuts down"},
-		{"a migration", change(func(v *View) { v.Owner.State, v.Owner.To = cluster.Migrating, "h2" }), "the migration from h1 to h2"},
-		{"one side of it lost", change(func(v *View) { v.Owner.State, v.Owner.Host = cluster.Settling, "h2" }), "the word of h2"},
+		{"it is stopped", change(func(v *Machine) { v.Owner.State, v.Want.Run = cluster.Released, false }), ""},
+		{"a guest without a record", change(func(v *Machine) { v.Owner = OwnerRec{} }), "host h1 runs a guest that no record explains"},
+		{"a start", change(func(v *Machine) { v.Owner.State, v.Owner.Host = cluster.Assigned, "h2" }), "host h2 starts it"},
+		{"a stop", change(func(v *Machine) { v.Owner.State = cluster.Stopping }), "shuts down"},
+		{"a migration", change(func(v *Machine) { v.Owner.State, v.Owner.To = cluster.Migrating, "h2" }), "the migration from h1 to h2"},
+		{"one side of it lost", change(func(v *Machine) { v.Owner.State, v.Owner.Host = cluster.Settling, "h2" }), "the word of h2"},
 	} {
-		if got := Waiting(c.view); got != c.want && (c.want == "" || !strings.Contains(got, c.want)) {
+		if got := c.view.Waiting(); got != c.want && (c.want == "" || !strings.Contains(got, c.want)) {
 			t.Errorf("%s: %q, want %q", c.what, got, c.want)
 		}
 	}

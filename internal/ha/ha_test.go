@@ -24,8 +24,8 @@ var e1, e2 = cluster.Epoch{Gen: 1, Seq: 1}, cluster.Epoch{Gen: 1, Seq: 2}
 
 // quiet is the view of h1 at 100 s: three healthy hosts, h1 the coordinator, the
 // guest running on h1 with everything in order. Nothing is to be done.
-func quiet() View {
-	v := View{
+func quiet() Machine {
+	v := Machine{
 		Self: "h1", Resource: cluster.MgmtVM, Gen: 1, Now: sec(100), Timings: timings, Restart: restart, Synced: true,
 		Order: []cluster.HostID{"h1", "h2", "h3"}, Hosts: map[cluster.HostID]HostRec{},
 		Coord: CoordRec{cluster.Coordinator{Host: "h1"}, 5, sec(10)},
@@ -37,43 +37,66 @@ func quiet() View {
 		if h == "h1" {
 			g = cluster.GuestRunning
 		}
-		v.Hosts[h] = HostRec{cluster.Host{Name: h, Identity: "id-" + string(h), Boot: "b", Guard: 2 * time.Second, Fit: true, Addr: "a", Guest: g}, int64(30 + i), sec(99)}
+		v.Hosts[h] = HostRec{cluster.Host{Name: h, Identity: "id-" + string(h), Boot: "b", Machine: "m-" + string(h), Guard: 2 * time.Second, Fit: true, Addr: "a", Guest: g}, int64(30 + i), sec(99)}
 	}
-	v.Local = Local{
-		Identity: "id-h1", Boot: "b", Instance: "now", Addr: "a", Fit: true, LeaseMod: 30, Deadline: sec(105), RenewSent: sec(99),
-		Guest: cluster.Guest{State: cluster.GuestRunning, Epoch: e1, PID: 7}, GuestAt: sec(99.9), Touched: sec(50),
-		Dog:  Watchdog{Working: true, Armed: true, Limit: sec(103), Timeout: 4 * time.Second},
-		Busy: map[Work]bool{}, Told: map[cluster.HostID]int64{},
-	}
+	v.Me = Me{Identity: "id-h1", Boot: "b", Machine: "m-h1", Instance: "now", Addr: "a", Fit: true}
+	v.Lease = Lease{Mod: 30, Deadline: sec(105), Sent: sec(99)}
+	v.Guest = Guest{Seen: cluster.Guest{State: cluster.GuestRunning, Epoch: e1, PID: 7}, SeenAt: sec(99.9), Touched: sec(50)}
+	v.Dog = Watchdog{Working: true, Armed: true, Limit: sec(103), Timeout: 4 * time.Second}
+	v.Memory = Memory{Fences: map[cluster.HostID]Fenced{}, Told: map[cluster.HostID]int64{}}
 	return v
 }
 
 // as turns the quiet view into that of a host without the guest.
-func as(h cluster.HostID, v View) View {
+func as(h cluster.HostID, v Machine) Machine {
 	v.Self = h
-	v.Local.Identity, v.Local.LeaseMod = "id-"+string(h), v.Hosts[h].Mod
-	v.Local.Guest = cluster.Guest{State: cluster.GuestAbsent}
-	v.Local.Dog.Armed, v.Local.Dog.Limit = false, 0
+	v.Me.Identity, v.Me.Machine, v.Lease.Mod = "id-"+string(h), "m-"+string(h), v.Hosts[h].Mod
+	v.Guest.Seen = cluster.Guest{State: cluster.GuestAbsent}
+	v.Dog.Armed, v.Dog.Limit = false, 0
 	return v
 }
 
-func silence(v View, h cluster.HostID, since float64) View {
+func silence(v Machine, h cluster.HostID, since float64) Machine {
 	r := v.Hosts[h]
 	r.SeenAt = sec(since)
 	v.Hosts[h] = r
 	return v
 }
 
+// ownerOf gives the owner record that a transaction writes; nil: none.
+func ownerOf(t Txn) *cluster.Owner {
+	for _, p := range t.Put {
+		if p.Kind == KindOwner {
+			return p.Owner
+		}
+	}
+	return nil
+}
+
+// cond gives the revision that a transaction compares of a record; -1: none.
+func cond(t Txn, k Key) int64 {
+	for _, c := range t.If {
+		if c.Key == k {
+			return c.Mod
+		}
+	}
+	return -1
+}
+
 // said gives the actions in short, in order.
-func said(v View) string {
+func said(v Machine) string {
 	var out []string
-	for _, a := range Decide(v) {
+	for _, a := range v.Decide(v.Now) {
 		s := strings.TrimPrefix(fmt.Sprintf("%T", a), "ha.")
 		switch a := a.(type) {
-		case Write:
+		case Txn:
+			s = strings.ToUpper(a.For.String()[:1]) + a.For.String()[1:]
+			if a.For == WorkRenew || a.For == WorkElect {
+				break
+			}
 			s += " " + string(a.Event.Kind)
-			if a.Owner != nil {
-				s += fmt.Sprintf(" %s %s %s", a.Owner.State, a.Owner.Host, a.Owner.Epoch)
+			if o := ownerOf(a); o != nil {
+				s += fmt.Sprintf(" %s %s %s", o.State, o.Host, o.Epoch)
 			}
 			if a.Prove {
 				s += " proved"
@@ -87,65 +110,65 @@ func said(v View) string {
 }
 
 func TestDecide(t *testing.T) {
-	released := func(v View) View {
+	released := func(v Machine) Machine {
 		v.Owner.State, v.Owner.Proof = cluster.Released, cluster.Proof{Kind: cluster.ProofReleased}
 		return v
 	}
 	// h2 coordinates, and has seen nothing of h1 since 90 s.
-	takeover := func(now float64) View {
+	takeover := func(now float64) Machine {
 		v := silence(as("h2", quiet()), "h1", 90)
 		v.Now, v.Coord.Host = sec(now), "h2"
-		v.Local.Deadline, v.Local.RenewSent, v.Local.Told = sec(now+5), sec(now-0.1), map[cluster.HostID]int64{"h1": 30}
+		v.Lease.Deadline, v.Lease.Sent, v.Memory.Told = sec(now+5), sec(now-0.1), map[cluster.HostID]int64{"h1": 30}
 		v = silence(silence(v, "h2", now-0.1), "h3", now-0.1)
 		return v
 	}
 	for _, c := range []struct {
 		what string
-		view View
+		view Machine
 		want string
 	}{
 		{"nothing is to be done when all is well", quiet(), ""},
-		{"a renewal is due after a keepalive interval", func() View { v := quiet(); v.Local.RenewSent = sec(98); return v }(), "Renew"},
-		{"one that the watch tells of before its answer comes changes nothing", func() View {
+		{"a renewal is due after a keepalive interval", func() Machine { v := quiet(); v.Lease.Sent = sec(98); return v }(), "Renew"},
+		{"one that the watch tells of before its answer comes changes nothing", func() Machine {
 			v := quiet()
 			r := v.Hosts["h1"]
 			r.Mod = 60
 			v.Hosts["h1"] = r
 			return v
 		}(), ""},
-		{"one that was not answered is repeated soon", func() View {
+		{"one that was not answered is repeated soon", func() Machine {
 			v := quiet()
-			v.Local.RenewSent = sec(99.7)
+			v.Lease.Sent = sec(99.7)
 			return v
 		}(), "Renew"},
 		{"the guest is killed at the deadline, before anything else",
-			func() View { v := quiet(); v.Local.Deadline = sec(100); v.Local.RenewSent = sec(98); return v }(), "Kill, Renew"},
+			func() Machine { v := quiet(); v.Lease.Deadline = sec(100); v.Lease.Sent = sec(98); return v }(), "Kill, Renew"},
 		{"the kill at the deadline needs no store",
-			func() View { v := quiet(); v.Local.Deadline, v.Synced = sec(100), false; return v }(), "Kill"},
+			func() Machine { v := quiet(); v.Lease.Deadline, v.Synced = sec(100), false; return v }(), "Kill"},
 		{"the watchdog stays armed while the guest's end is not proved",
-			func() View {
+			func() Machine {
 				v := quiet()
-				v.Local.Deadline, v.Local.Guest.State = sec(100), cluster.GuestUnknown
+				v.Lease.Deadline, v.Guest.Seen.State = sec(100), cluster.GuestUnknown
 				return v
 			}(), "Kill, Renew"},
 		{"an absence observed before the last action ended proves nothing",
-			func() View {
+			func() Machine {
 				v := quiet()
-				v.Local.Deadline, v.Local.Guest.State, v.Local.Touched = sec(100), cluster.GuestAbsent, sec(99.95)
+				v.Lease.Deadline, v.Guest.Seen.State, v.Guest.Touched = sec(100), cluster.GuestAbsent, sec(99.95)
 				return v
 			}(), "Renew"},
 		{"the watchdog is disarmed after the proof",
-			func() View {
+			func() Machine {
 				v := quiet()
-				v.Local.Deadline, v.Local.Guest.State = sec(100), cluster.GuestAbsent
+				v.Lease.Deadline, v.Guest.Seen.State = sec(100), cluster.GuestAbsent
 				return v
 			}(), "Renew, Disarm, Write released released h1 1.1 proved"},
 		{"a new deadline moves the watchdog's limit to D + G - W",
-			func() View { v := quiet(); v.Local.Deadline = sec(106); return v }(), "Arm 104"},
+			func() Machine { v := quiet(); v.Lease.Deadline = sec(106); return v }(), "Arm 104"},
 		{"a guest that ended is released, with a proof",
-			func() View { v := quiet(); v.Local.Guest.State = cluster.GuestAbsent; return v }(), "Renew, Disarm, Write released released h1 1.1 proved"},
+			func() Machine { v := quiet(); v.Guest.Seen.State = cluster.GuestAbsent; return v }(), "Renew, Disarm, Write released released h1 1.1 proved"},
 		{"an expelled host kills first and registers later",
-			func() View {
+			func() Machine {
 				v := quiet()
 				r := v.Hosts["h1"]
 				r.Expelled, r.Mod = e2, 40
@@ -153,7 +176,7 @@ func TestDecide(t *testing.T) {
 				return v
 			}(), "Kill"},
 		{"an expelled host without the guest registers again",
-			func() View {
+			func() Machine {
 				v := as("h2", quiet())
 				r := v.Hosts["h2"]
 				r.Expelled, r.Mod = e2, 40
@@ -161,192 +184,192 @@ func TestDecide(t *testing.T) {
 				return v
 			}(), "Renew"},
 		{"a guest on a host that does not own it is killed",
-			func() View {
+			func() Machine {
 				v := as("h2", quiet())
-				v.Local.Guest = cluster.Guest{State: cluster.GuestRunning, Epoch: e1}
-				v.Local.Dog.Armed, v.Local.Dog.Limit = true, sec(103)
+				v.Guest.Seen = cluster.Guest{State: cluster.GuestRunning, Epoch: e1}
+				v.Dog.Armed, v.Dog.Limit = true, sec(103)
 				return v
 			}(), "Renew, Kill"},
 		{"a guest newer than the record in the cache is left alone",
-			func() View {
+			func() Machine {
 				v := as("h2", quiet())
-				v.Local.Guest = cluster.Guest{State: cluster.GuestRunning, Epoch: e2}
-				v.Local.Dog.Armed, v.Local.Dog.Limit = true, sec(103)
+				v.Guest.Seen = cluster.Guest{State: cluster.GuestRunning, Epoch: e2}
+				v.Dog.Armed, v.Dog.Limit = true, sec(103)
 				return v
 			}(), "Renew"},
 
 		{"an assigned host arms before it starts",
-			func() View {
+			func() Machine {
 				v := as("h2", quiet())
 				v.Owner.State, v.Owner.Host, v.Owner.Epoch = cluster.Assigned, "h2", e2
 				return v
 			}(), "Arm 103"},
 		{"an assigned and armed host claims the start",
-			func() View {
+			func() Machine {
 				v := as("h2", quiet())
 				v.Owner.State, v.Owner.Host, v.Owner.Epoch = cluster.Assigned, "h2", e2
-				v.Local.Dog.Armed, v.Local.Dog.Limit = true, sec(103)
+				v.Dog.Armed, v.Dog.Limit = true, sec(103)
 				return v
 			}(), "Write  assigned h2 1.2"},
 		{"no call is made while a write is on its way",
-			func() View {
+			func() Machine {
 				v := as("h2", quiet())
 				v.Owner.State, v.Owner.Host, v.Owner.Epoch, v.Owner.Claim = cluster.Assigned, "h2", e2, "now"
-				v.Local.Dog.Armed, v.Local.Dog.Limit, v.Local.Busy[WorkWrite] = true, sec(103), true
+				v.Dog.Armed, v.Dog.Limit, v.Doing.Works = true, sec(103), WorkWrite
 				return v
 			}(), ""},
 		{"an agent does not repeat the start that its predecessor claimed",
-			func() View {
+			func() Machine {
 				v := as("h2", quiet())
 				v.Owner.State, v.Owner.Host, v.Owner.Epoch, v.Owner.Claim = cluster.Assigned, "h2", e2, "before"
-				v.Local.Dog.Armed, v.Local.Dog.Limit = true, sec(103)
+				v.Dog.Armed, v.Dog.Limit = true, sec(103)
 				return v
 			}(), "Write released released h2 1.2 proved"},
 		{"a guest under a watchdog that is not armed is no promise",
-			func() View {
+			func() Machine {
 				v := quiet()
-				v.Local.Dog.Armed = false
+				v.Dog.Armed = false
 				return v
 			}(), "Renew, Arm 103"},
 		{"an assigned and armed host that has claimed starts",
-			func() View {
+			func() Machine {
 				v := as("h2", quiet())
 				v.Owner.State, v.Owner.Host, v.Owner.Epoch, v.Owner.Claim = cluster.Assigned, "h2", e2, "now"
-				v.Local.Dog.Armed, v.Local.Dog.Limit = true, sec(103)
+				v.Dog.Armed, v.Dog.Limit = true, sec(103)
 				return v
 			}(), "Start"},
 		{"a start needs an observation newer than the assignment",
-			func() View {
+			func() Machine {
 				v := as("h2", quiet())
 				v.Owner = OwnerRec{cluster.Owner{State: cluster.Assigned, Host: "h2", Epoch: e2}, 20, sec(99.95)}
-				v.Local.Dog.Armed, v.Local.Dog.Limit = true, sec(103)
+				v.Dog.Armed, v.Dog.Limit = true, sec(103)
 				return v
 			}(), ""},
 		{"a start is not begun near the deadline",
-			func() View {
+			func() Machine {
 				v := as("h2", quiet())
 				v.Owner.State, v.Owner.Host, v.Owner.Epoch = cluster.Assigned, "h2", e2
-				v.Local.Dog.Armed, v.Local.Dog.Limit, v.Local.Deadline = true, sec(102), sec(100.9)
+				v.Dog.Armed, v.Dog.Limit, v.Lease.Deadline = true, sec(102), sec(100.9)
 				return v
 			}(), "Renew"},
 		{"a start that failed is released and counted",
-			func() View {
+			func() Machine {
 				v := as("h2", quiet())
 				v.Owner.State, v.Owner.Host, v.Owner.Epoch = cluster.Assigned, "h2", e2
-				v.Local.Started, v.Local.Dog.Armed, v.Local.Dog.Limit = e2, true, sec(103)
+				v.Guest.Started, v.Dog.Armed, v.Dog.Limit = e2, true, sec(103)
 				return v
 			}(), "Write released released h2 1.2 proved"},
 		{"a host that is not able says so without calling the hypervisor",
-			func() View {
+			func() Machine {
 				v := as("h2", quiet())
 				v.Owner.State, v.Owner.Host, v.Owner.Epoch = cluster.Assigned, "h2", e2
-				v.Local.Fit, v.Local.Dog.Armed, v.Local.Dog.Limit = false, true, sec(103)
+				v.Me.Fit, v.Dog.Armed, v.Dog.Limit = false, true, sec(103)
 				return v
 			}(), "Renew, Write released released h2 1.2 proved"},
 
-		{"the coordinator gives a released guest to the host that had it", func() View {
+		{"the coordinator gives a released guest to the host that had it", func() Machine {
 			v := released(as("h1", quiet()))
 			r := v.Hosts["h1"]
 			r.Guest = cluster.GuestAbsent
 			v.Hosts["h1"] = r
 			return v
 		}(), "Write assigned assigned h1 1.2"},
-		{"silence within T + G + margin takes nothing over", takeover(98.5), ""},
-		{"silence beyond T + G + margin does", takeover(98.6), "Write takeover assigned h2 1.2"},
-		{"a host without a watchdog is never taken over from", func() View {
+		{"silence within T + G + margin takes nothing over", takeover(98.6), ""},
+		{"silence beyond T + G + margin does", takeover(98.7), "Write takeover assigned h2 1.2"},
+		{"a host without a watchdog is never taken over from", func() Machine {
 			v := takeover(200)
 			r := v.Hosts["h1"]
 			r.Guard = 0
 			v.Hosts["h1"] = r
 			return v
 		}(), ""},
-		{"a host with its hands off is never taken over from", func() View {
+		{"a host with its hands off is never taken over from", func() Machine {
 			v := takeover(200)
 			r := v.Hosts["h1"]
 			r.HandsOff = true
 			v.Hosts["h1"] = r
 			return v
 		}(), ""},
-		{"a host that is not the coordinator takes nothing over", func() View {
+		{"a host that is not the coordinator takes nothing over", func() Machine {
 			v := takeover(98.6)
 			v.Coord.Host = "h3"
 			return v
 		}(), ""},
-		{"a coordinator whose own lease is over decides nothing", func() View {
+		{"a coordinator whose own lease is over decides nothing", func() Machine {
 			v := takeover(98.6)
-			v.Local.Deadline = sec(98.5)
+			v.Lease.Deadline = sec(98.5)
 			return v
 		}(), ""},
-		{"a silent coordinator is replaced", func() View {
+		{"a silent coordinator is replaced", func() Machine {
 			v := silence(as("h2", quiet()), "h1", 96)
 			return v
 		}(), "Elect"},
 
-		{"one that was elected just now is not", func() View {
+		{"one that was elected just now is not", func() Machine {
 			v := silence(as("h2", quiet()), "h1", 96)
 			v.Coord.SeenAt = sec(97)
 			return v
 		}(), ""},
 
-		{"hands off is told before the watchdog is disarmed", func() View {
+		{"hands off is told before the watchdog is disarmed", func() Machine {
 			v := quiet()
 			v.Want.HandsOff = true
 			return v
 		}(), "Renew"},
-		{"then it is disarmed and the deadline means nothing", func() View {
+		{"then it is disarmed and the deadline means nothing", func() Machine {
 			v := quiet()
 			v.Want.HandsOff = true
 			r := v.Hosts["h1"]
 			r.HandsOff = true
 			v.Hosts["h1"] = r
-			v.Local.Deadline = sec(99)
+			v.Lease.Deadline = sec(99)
 			return v
 		}(), "Renew, Disarm"},
-		{"hands on renews first when the lease has run out meanwhile", func() View {
+		{"hands on renews first when the lease has run out meanwhile", func() Machine {
 			v := quiet()
 			r := v.Hosts["h1"]
 			r.HandsOff = true
 			v.Hosts["h1"] = r
-			v.Local.Dog.Armed, v.Local.Deadline, v.Local.RenewSent = false, sec(90), sec(98)
+			v.Dog.Armed, v.Lease.Deadline, v.Lease.Sent = false, sec(90), sec(98)
 			return v
 		}(), "Renew"},
-		{"once hands on was sent, the deadline counts again", func() View {
+		{"once hands on was sent, the deadline counts again", func() Machine {
 			v := quiet()
 			r := v.Hosts["h1"]
 			r.HandsOff = true
 			v.Hosts["h1"] = r
-			v.Local.HandsOn, v.Local.Deadline = true, sec(99)
+			v.Lease.HandsOn, v.Lease.Deadline = true, sec(99)
 			return v
 		}(), "Kill, Renew"},
-		{"hands on arms first and tells after", func() View {
+		{"hands on arms first and tells after", func() Machine {
 			v := quiet()
 			r := v.Hosts["h1"]
 			r.HandsOff = true
 			v.Hosts["h1"] = r
-			v.Local.Dog.Armed = false
+			v.Dog.Armed = false
 			return v
 		}(), "Renew, Arm 103"},
 
-		{"an identity in use elsewhere ends this agent", func() View {
+		{"an identity in use elsewhere ends this agent", func() Machine {
 			v := quiet()
 			r := v.Hosts["h1"]
 			r.Identity, r.Mod = "other", 50
 			v.Hosts["h1"] = r
 			return v
 		}(), "Conflict"},
-		{"a rebooted host waits until it is sure to be the only one", func() View {
+		{"a rebooted host waits until it is sure to be the only one", func() Machine {
 			v := as("h2", quiet())
-			v.Local.Boot, v.Local.LeaseMod, v.Local.RenewSent = "b2", 0, 0
+			v.Me.Boot, v.Lease.Mod, v.Lease.Sent = "b2", 0, 0
 			return v
 		}(), ""},
-		{"and then registers", func() View {
+		{"and then registers", func() Machine {
 			v := silence(as("h2", quiet()), "h2", 94)
-			v.Local.Boot, v.Local.LeaseMod, v.Local.RenewSent = "b2", 0, 0
+			v.Me.Boot, v.Lease.Mod, v.Lease.Sent = "b2", 0, 0
 			return v
 		}(), "Renew"},
-		{"another machine of the holder's name waits for a proof about it", func() View {
+		{"another machine of the holder's name waits for a proof about it", func() Machine {
 			v := silence(as("h1", quiet()), "h1", 80)
-			v.Local.Identity, v.Local.LeaseMod, v.Local.RenewSent = "new", 0, 0
+			v.Me.Identity, v.Lease.Mod, v.Lease.Sent = "new", 0, 0
 			return v
 		}(), ""},
 	} {
@@ -367,127 +390,13 @@ func TestHandsOnIsToldOnlyUnderAnArmedWatchdog(t *testing.T) {
 		r := v.Hosts["h1"]
 		r.HandsOff = true
 		v.Hosts["h1"] = r
-		v.Local.Dog.Armed, v.Local.RenewSent = armed, sec(98)
-		for _, a := range Decide(v) {
-			if a, ok := a.(Renew); ok && (a.Record.HandsOff == armed || (a.Record.Guard > 0) != armed) {
-				t.Errorf("armed %v: tells hands off %v, guard %s", armed, a.Record.HandsOff, a.Record.Guard)
+		v.Dog.Armed, v.Lease.Sent = armed, sec(98)
+		for _, a := range v.Decide(v.Now) {
+			if a, ok := a.(Txn); ok && a.For == WorkRenew {
+				if r := a.Put[0].Host; r.HandsOff == armed || (r.Guard > 0) != armed {
+					t.Errorf("armed %v: tells hands off %v, guard %s", armed, r.HandsOff, r.Guard)
+				}
 			}
-		}
-	}
-}
-
-func TestTakeoverExpelsTheLostHostInTheSameTransaction(t *testing.T) {
-	v := silence(as("h2", quiet()), "h1", 90)
-	v.Coord.Host = "h2"
-	v.Local.Told["h1"] = 30
-	for _, a := range Decide(v) {
-		w, ok := a.(Write)
-		if !ok {
-			continue
-		}
-		if w.Term != 5 || w.WantMod != 2 || w.OwnerMod != 20 || w.HostMods["h1"] != 30 {
-			t.Errorf("compares term %d, want %d, owner %d, host %d", w.Term, w.WantMod, w.OwnerMod, w.HostMods["h1"])
-		}
-		if len(w.Expel) != 1 || w.Expel[0].Name != "h1" || w.Expel[0].Expelled != e2 {
-			t.Errorf("expels %+v", w.Expel)
-		}
-		if p := w.Owner.Proof; p.Kind != cluster.ProofDeadline || p.Host != "h1" || p.Epoch != e1 || p.Wait != 10*time.Second {
-			t.Errorf("proof %+v", p)
-		}
-		return
-	}
-	t.Fatal("no write was decided")
-}
-
-func TestMigrationWithOneSideLostAsksTheOther(t *testing.T) {
-	base := func() View {
-		v := as("h3", quiet())
-		v.Coord.Host = "h3"
-		v.Owner.State, v.Owner.To, v.Owner.Ready = cluster.Migrating, "h2", true
-		v.Local.Told = map[cluster.HostID]int64{"h1": 30, "h2": 31}
-		return v
-	}
-	for _, c := range []struct {
-		lost []cluster.HostID
-		want string
-	}{
-		{nil, ""},
-		{[]cluster.HostID{"h1"}, "Write settling settling h2 1.1"},
-		{[]cluster.HostID{"h2"}, "Write settling settling h1 1.1"},
-		{[]cluster.HostID{"h1", "h2"}, "Write takeover assigned h3 1.2"},
-	} {
-		v := base()
-		for _, h := range c.lost {
-			v = silence(v, h, 90)
-		}
-		if got := said(v); got != c.want {
-			t.Errorf("lost %v: got %q, want %q", c.lost, got, c.want)
-		}
-	}
-}
-
-// TestAGuestThatHasArrivedGoesOnWhenTheSourceIsWithoutIt: not before, since the
-// source's hypervisor may go on with it when the last answer is lost.
-func TestAGuestThatHasArrivedGoesOnWhenTheSourceIsWithoutIt(t *testing.T) {
-	base := func(state cluster.OwnerState) View {
-		v := as("h2", quiet())
-		v.Owner.State, v.Owner.Host, v.Owner.To, v.Owner.Ready = state, "h1", "h2", true
-		if state == cluster.Settling {
-			v.Owner.Host, v.Owner.To = "h2", ""
-		}
-		v.Owner.SeenAt = v.Now.Add(-time.Second)
-		v.Local.Guest, v.Local.GuestAt, v.Local.Touched = cluster.Guest{State: cluster.GuestArrived, Epoch: v.Owner.Epoch}, v.Now, 0
-		v.Local.Dog.Armed, v.Local.Dog.Limit = true, v.Now.Add(time.Second)
-		return v
-	}
-	for _, c := range []struct {
-		name  string
-		state cluster.OwnerState
-		edit  func(*View)
-		want  bool
-	}{
-		{"the source has not said anything", cluster.Migrating, func(*View) {}, false},
-		{"the source has said that it is gone", cluster.Settling, func(*View) {}, true},
-		{"seen before the source said so", cluster.Settling, func(v *View) { v.Local.GuestAt = v.Owner.SeenAt }, false},
-		{"the watchdog is off", cluster.Settling, func(v *View) { v.Local.Dog.Armed = false }, false},
-		{"the lease ends", cluster.Settling, func(v *View) { v.Local.Deadline = v.Now.Add(startMargin) }, false},
-		{"hands off, and the store knows", cluster.Settling, func(v *View) {
-			v.Want.HandsOff, v.Local.Dog.Armed = true, false
-			r := v.Hosts["h2"]
-			r.HandsOff, r.Guard = true, 0
-			v.Hosts["h2"] = r
-		}, true},
-		{"hands off, and the store does not know", cluster.Settling, func(v *View) { v.Want.HandsOff, v.Local.Dog.Armed = true, false }, false},
-	} {
-		v := base(c.state)
-		c.edit(&v)
-		got := false
-		for _, a := range Decide(v) {
-			switch a.(type) {
-			case Resume:
-				got = true
-			case Kill:
-				t.Errorf("%s: the guest is killed", c.name)
-			}
-		}
-		if got != c.want {
-			t.Errorf("%s: resumed %t, want %t", c.name, got, c.want)
-		}
-	}
-}
-
-func TestStartsBackOffAndMove(t *testing.T) {
-	v := quiet()
-	v.Owner.State = cluster.Released
-	for f, want := range map[int]cluster.HostID{0: "h1", 1: "h1", 2: "h2", 5: "h2"} {
-		v.Owner.Failures = f
-		if h, _ := v.candidate(nil); h != want {
-			t.Errorf("after %d failures: %s, want %s", f, h, want)
-		}
-	}
-	for f, want := range map[int]time.Duration{1: 500 * time.Millisecond, 2: time.Second, 6: 16 * time.Second, 7: 30 * time.Second, 99: 30 * time.Second} {
-		if b := backoff(f); b != want {
-			t.Errorf("back-off after %d: %s, want %s", f, b, want)
 		}
 	}
 }

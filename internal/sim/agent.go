@@ -2,7 +2,6 @@ package sim
 
 import (
 	"fmt"
-
 	"maps"
 	"time"
 
@@ -10,7 +9,7 @@ import (
 	"holdfast/internal/ha"
 )
 
-// agent is the program on a host that decides and acts. Its memory is the view;
+// agent is the program on a host that decides and acts. Its memory is the core;
 // what it must not forget when it restarts is in the store and in the watchdog.
 type agent struct {
 	host   *host
@@ -18,7 +17,7 @@ type agent struct {
 	frozen bool
 	life   int // counts starts and stops: answers to an earlier one are dropped
 	later  []func()
-	view   ha.View
+	core   *ha.Machine
 	since  int64 // true time of the start, then of the listing
 
 	disarming bool // a Disarm is under way
@@ -51,34 +50,25 @@ func (a *agent) afterHere(d time.Duration, fn func()) {
 	a.host.world.after(d, func() { a.inLife(life, fn) })
 }
 
-// start begins a new agent. It knows its identity and the boot id, and restores
-// the deadline from an armed watchdog: it pets until L = D + G - W, so D = L - G
-// + W with the G that this host publishes.
+// start begins a new agent. It knows its identity and the boot id, and looks at
+// the guest and the watchdog before anything is decided.
 func (a *agent) start() {
 	h := a.host
 	if a.up || !h.power {
 		return
 	}
-	t := h.world.timings
 	a.up, a.frozen, a.later = true, false, nil
 	a.life++
 	a.watch++
 	a.since = h.world.now
 	a.disarming = false
-	a.view = ha.View{
-		Self: h.name, Resource: cluster.MgmtVM, Timings: t, Order: h.world.order, Devices: h.world.devices, Restart: h.world.restart,
-		Hosts: map[cluster.HostID]ha.HostRec{},
-		Local: ha.Local{
-			Identity: h.identity, Boot: h.bootID(), Addr: string(h.name), Dog: h.dog.status(),
-			Instance: fmt.Sprintf("%s-%d-%d", h.name, h.life, a.life), Inherited: true, Gate: h.life<<20 + a.life,
-			Beat: 1, Machine: h.machine(), Fences: map[cluster.HostID]ha.Fenced{},
-			Busy: map[ha.Work]bool{}, Told: map[cluster.HostID]int64{},
-		},
-	}
-	if dog := a.view.Local.Dog; dog.Armed {
-		a.view.Local.Deadline = dog.Limit.Add(dog.Timeout - ha.Guard(t, dog.Timeout))
-	}
-	a.view.Local.Guest, a.view.Local.GuestAt = h.hyper.observe(), h.clock()
+	a.core = ha.New(h.name, cluster.MgmtVM, ha.Me{
+		Identity: h.identity, Boot: h.bootID(), Addr: string(h.name), Instance: fmt.Sprintf("%s-%d-%d", h.name, h.life, a.life),
+		Beat: 1, Machine: h.machine(),
+	})
+	a.core.Configure(h.world.timings, h.world.restart, h.world.order, h.world.devices)
+	a.core.Watched(h.dog.status(), h.clock())
+	a.core.Observed(h.hyper.observe(), h.clock())
 	a.listen()
 	a.list()
 	a.poll()
@@ -133,16 +123,12 @@ func (a *agent) list() {
 			a.afterHere(listAgain, a.list)
 			return
 		}
-		now := a.host.clock()
-		v := &a.view
-		v.Gen, a.host.seen, a.store = snap.gen, snap.gen, snap.restores
-		v.Coord = ha.CoordRec{Coordinator: snap.coord.Coordinator, Mod: snap.coord.mod}
-		v.Owner = ha.OwnerRec{Owner: snap.owner.Owner, Mod: snap.owner.mod, SeenAt: now}
-		v.Want = ha.WantRec{Want: snap.want.Want, Mod: snap.want.mod}
-		for n, r := range snap.hosts {
-			v.Hosts[n] = ha.HostRec{Host: r.Host, Mod: r.mod, SeenAt: now}
+		a.host.seen, a.store = snap.gen, snap.restores
+		for _, r := range snap.records() {
+			a.core.Changed(r, a.host.clock())
 		}
-		v.Synced, a.since = true, a.host.world.now
+		a.core.Follow(true, snap.gen)
+		a.since = a.host.world.now
 		a.sent, a.got, a.lastWatch = mark, mark, 0
 		a.pump()
 		a.observe()
@@ -150,28 +136,14 @@ func (a *agent) list() {
 	})
 }
 
-// apply takes one change in, from the watch or, as soon as it is answered, from
-// this agent's own write; what is not newer than the record held is ignored.
-// Synced stays true when the watch breaks: the view is then old, and Decide is
-// made for that.
+// apply takes one change in that the watch tells of. The core stays synced when
+// the watch breaks: what it knows is then old, and it is made for that.
 func (a *agent) apply(b batch) {
-	now := a.host.clock()
-	v := &a.view
-	if b.coord != nil && b.rev > v.Coord.Mod {
-		v.Coord = ha.CoordRec{Coordinator: *b.coord, Mod: b.rev, SeenAt: now}
-	}
-	for _, r := range b.hosts {
-		if b.rev > v.Hosts[r.Name].Mod {
-			v.Hosts[r.Name] = ha.HostRec{Host: r, Mod: b.rev, SeenAt: now}
+	for _, p := range b.puts {
+		a.core.Changed(ha.Record{Put: p, Mod: b.rev}, a.host.clock())
+		if p.Kind == ha.KindOwner {
+			a.observe() // many decisions want an observation that is newer than the record
 		}
-	}
-	if b.owner != nil && b.rev > v.Owner.Mod {
-		v.Owner = ha.OwnerRec{Owner: *b.owner, Mod: b.rev, SeenAt: now}
-		v.Local.Shut = 0 // it belongs to one revision of the owner record
-		a.observe()      // many decisions want an observation that is newer than the record
-	}
-	if b.want != nil && b.rev > v.Want.Mod {
-		v.Want = ha.WantRec{Want: *b.want, Mod: b.rev}
 	}
 }
 
@@ -196,16 +168,12 @@ func (a *agent) observe() { a.afterHere(20*time.Microsecond, a.look) }
 // look observes, and decides once the result is there.
 func (a *agent) look() {
 	h := a.host
-	seen, at := h.hyper.observe(), h.clock()
+	at := h.clock()
+	seen, dog := h.hyper.observe(), h.dog.status()
 	a.afterHere(h.world.between(time.Millisecond, 20*time.Millisecond), func() {
-		l := &a.view.Local
-		if at >= l.GuestAt {
-			l.Guest, l.GuestAt = seen, at
-		}
-		if !l.Busy[ha.WorkArm] {
-			l.Dog = h.dog.status()
-		}
-		l.Fit, l.Why = h.unfit == "", h.unfit
+		a.core.Observed(seen, at)
+		a.core.Watched(dog, at)
+		a.core.Able(h.unfit == "", h.unfit+h.trouble)
 		a.health()
 		a.decide()
 	})
@@ -214,15 +182,12 @@ func (a *agent) look() {
 // health takes over whether the guest must be restarted: of a guest that runs
 // here and of which this host is the undisputed holder.
 func (a *agent) health() {
-	v := &a.view
-	l, p := &v.Local, a.host.hyper.proc
-	l.Sick = ""
-	if p != nil && p.sick && l.Guest.State == cluster.GuestRunning && v.Owner.State == cluster.Running && v.Owner.Host == v.Self {
-		l.Sick = "the health check failed: no answer"
+	m, p := a.core, a.host.hyper.proc
+	why := ""
+	if p != nil && p.sick && m.Guest.Seen.State == cluster.GuestRunning && m.Owner.State == cluster.Running && m.Owner.Host == m.Self {
+		why = "the health check failed: no answer"
 	}
-	if l.Sick == "" || l.Guest.State == cluster.GuestAbsent {
-		l.Doomed = 0
-	}
+	m.Judged(why)
 }
 
 // decide asks for the actions of this moment and begins them.
@@ -233,28 +198,10 @@ func (a *agent) decide() {
 	}
 	now := h.clock()
 	a.hear(now)
-	a.view.Now = now
-	v := a.view
-	h.world.plant.see(&v)
-	for _, act := range h.world.plant.add(&v, ha.Decide(v)) {
-		if done := h.world.plant.alter(act); done != nil {
-			a.do(done, act)
-		}
+	for _, act := range a.core.Decide(now) {
+		a.do(act)
 		if !a.up {
 			return
 		}
 	}
-}
-
-// busy marks work as under way; the result ends it.
-func (a *agent) busy(w ha.Work) func() {
-	a.view.Local.Busy[w] = true
-	return func() { delete(a.view.Local.Busy, w) }
-}
-
-// touched notes that an action on the guest ended: observations that began
-// before do not count any more, so that a new one is made at once.
-func (a *agent) touched() {
-	a.view.Local.Touched = a.host.clock()
-	a.observe()
 }

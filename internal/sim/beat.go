@@ -32,7 +32,7 @@ func (a *agent) listen() {
 		last: make([]int64, len(a.host.world.hosts)), tick: now,
 	}
 	a.forget(now)
-	a.view.Words = e.words
+	a.core.Heard(e.words)
 	a.beat()
 }
 

@@ -26,13 +26,16 @@ const (
 //	slow     as ok, after 5 s
 //	late     does not answer in time; the order is carried out 1 to 5 s after that
 //	foreign  belongs to another machine and is refused
+//	verbose  refuses, with an error that is longer than the store takes
 type bmc struct {
 	host *host
 	mode string // "": there is no device
 	busy int    // orders under way
 }
 
-func bmcModes() []string { return []string{"ok", "dead", "lies-on", "slow", "late", "foreign"} }
+func bmcModes() []string {
+	return []string{"ok", "dead", "lies-on", "slow", "late", "foreign", "verbose"}
+}
 
 // order is one order to a host's fence device, for the checks.
 type order struct {
@@ -44,37 +47,21 @@ type order struct {
 // healthy: the model allows them, each costs a restart.
 type fenceCount struct{ all, healthy int }
 
-// fence orders a host's device to switch it off. The result is kept with the
-// revision of the record for which it was ordered.
-func (a *agent) fence(f ha.Fence) {
-	w, life := a.host.world, a.life
+// fence orders a host's device to switch it off.
+func (a *agent) fence(f ha.Fence, end func(ha.Outcome)) {
+	w := a.host.world
 	w.checkFence(a, f)
-	target, decided := w.host(f.Host), w.now
-	free := a.busy(ha.WorkFence(f.Host))
+	target, decided, life := w.host(f.Host), w.now, a.life
 	target.bmc.busy++
 	target.bmc.switchOff(a.host, func(why string) {
 		target.bmc.busy--
-		if w.plant.FenceNoReadback && why == staysOn {
-			why = ""
-		}
 		a.inLife(life, func() {
-			free()
-			a.fenced(f, decided, why)
-			a.decide()
+			if why == "" {
+				a.host.orders[f.Host] = order{f.Mod, decided}
+			}
+			end(ha.Outcome{OK: why == "", Why: why, Device: "sim-bmc"})
 		})
 	})
-}
-
-func (a *agent) fenced(f ha.Fence, decided int64, why string) {
-	l := &a.view.Local
-	n := ha.Fenced{Mod: f.Mod, At: a.host.clock(), Off: why == "", Why: why}
-	if n.Off {
-		n.Device = "sim-bmc"
-		a.host.orders[f.Host] = order{f.Mod, decided}
-	} else if was := l.Fences[f.Host]; was.Mod == n.Mod && was.Why == n.Why {
-		n.Told = was.Told
-	}
-	l.Fences[f.Host] = n
 }
 
 // Why an order did not end with a host that is shown off.
@@ -106,6 +93,8 @@ func (b *bmc) switchOff(by *host, done func(why string)) {
 	case "late":
 		w.after(fenceSilent, func() { done(noAnswer) })
 		w.after(fenceSilent+w.between(time.Second, 5*time.Second), b.cut)
+	case "verbose":
+		w.after(takes, func() { done(longText) })
 	case "foreign":
 		w.after(takes, func() { done(notItsOwn) })
 	default:
@@ -140,7 +129,7 @@ func (b *bmc) cut() {
 // healthy reports that the host keeps its lease and its agent goes on.
 func (h *host) healthy() bool {
 	a := h.agent
-	return h.power && !h.frozen && a.up && !a.frozen && h.canAsk() && h.canHear() && h.clock() < a.view.Local.Deadline
+	return h.power && !h.frozen && a.up && !a.frozen && h.canAsk() && h.canHear() && h.clock() < a.core.Lease.Deadline
 }
 
 // works reports that the loss of the host is confirmed soon when it is lost.

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"slices"
 	"strings"
 	"testing"
 )
@@ -57,55 +55,12 @@ func TestCampaignRepeats(t *testing.T) {
 	}
 }
 
-// TestPlanted checks that random scenarios find each planted bug, by a rule that
-// it breaks.
-func TestPlanted(t *testing.T) {
-	out, err := simulate(t, "--planted", "-o", "json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got struct {
-		Planted int     `json:"planted"`
-		Found   int     `json:"found"`
-		Bugs    []Found `json:"bugs"`
-	}
-	if err := json.Unmarshal([]byte(out), &got); err != nil {
-		t.Fatal(err)
-	}
-	if got.Planted < 18 || got.Found != got.Planted || len(got.Bugs) != got.Planted {
-		t.Errorf("%d planted, %d found, %d listed", got.Planted, got.Found, len(got.Bugs))
-	}
-	for _, f := range got.Bugs {
-		if f.Seed == 0 || f.Rule == "" || f.Breaks == "" || !slices.Contains(Rules(), f.Rule) {
-			t.Errorf("%+v", f)
-		}
-		t.Logf("%s found by seed %d: %s: %s", f.Name, f.Seed, f.Rule, f.Detail)
-	}
-}
-
-// TestMissed: a bug that a search does not find is named, and the search fails.
-func TestMissed(t *testing.T) {
-	found, err := Planted(0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range found {
-		if f.Seed != 0 || f.Runs != 0 {
-			t.Errorf("found without a run: %+v", f)
-		}
-	}
-	var out bytes.Buffer
-	if err := textPlanted(&out, found, len(found)); err != nil || !strings.Contains(out.String(), "no-gate") || !strings.Contains(out.String(), fmt.Sprintf("%d planted, 0 found", len(found))) {
-		t.Errorf("%v\n%s", err, &out)
-	}
-}
-
 // TestFocus checks that the scenarios in which planted bugs are looked for break
 // no rule by themselves.
 func TestFocus(t *testing.T) {
-	for i, focus := range focuses() {
+	for _, focus := range focuses() {
 		for seed := uint64(1); seed <= uint64(scale(30)); seed++ {
-			s, err := Parse(random(seed, focus))
+			s, err := Parse(random(seed, focus.add))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -114,20 +69,8 @@ func TestFocus(t *testing.T) {
 				t.Fatal(err)
 			}
 			if len(r.Violations) > 0 {
-				t.Errorf("focus %d, seed %d: %v", i, seed, r.Violations)
+				t.Errorf("focus %s, seed %d: %v", focus.name, seed, r.Violations)
 			}
-		}
-	}
-}
-
-func TestPlantNames(t *testing.T) {
-	var p Plant
-	if len(PlantNames()) < 14 {
-		t.Fatalf("%d plants", len(PlantNames()))
-	}
-	for _, n := range PlantNames() {
-		if err := p.set(n); err != nil {
-			t.Error(err)
 		}
 	}
 }
@@ -165,8 +108,8 @@ func TestCommand(t *testing.T) {
 	if err != nil || !strings.Contains(out, "started host=h1 epoch=1.1") || !strings.Contains(out, "1 runs") {
 		t.Errorf("one folder: %v\n%s", err, out)
 	}
-	for _, args := range [][]string{{"-o", "xml"}, {"--runs", "0"}, {t.TempDir()}, {"--planted", t.TempDir()},
-		{"--exhaustive", "--planted"}, {"--depth", "3"}} {
+	for _, args := range [][]string{{"-o", "xml"}, {"--runs", "0"}, {t.TempDir()},
+		{"--exhaustive", t.TempDir()}, {"--depth", "3"}} {
 		if _, err := simulate(t, args...); err == nil {
 			t.Errorf("%v: no error", args)
 		}
@@ -186,20 +129,9 @@ func TestCommandExhaustive(t *testing.T) {
 	}
 }
 
-func TestCommandPlanted(t *testing.T) {
-	if raceEnabled {
-		return // too slow with the race detector; without it this runs in test-fast
-	}
-	out, err := simulate(t, "--planted", "-o", "json")
-	var got struct{ Planted, Found int }
-	if err != nil || json.Unmarshal([]byte(out), &got) != nil || got.Planted < 12 || got.Found != got.Planted {
-		t.Errorf("%v: %s", err, out)
-	}
-}
-
 func TestCommandViolation(t *testing.T) {
 	dir := t.TempDir()
-	text := "hosts h1 h2 h3\nplant pet-beyond\nat 2s want run\nat 10s agent h1 freeze\nend 40s\n"
+	text := "hosts h1 h2 h3\ndrift h1 0.8\nat 2s want run\nat 10s freeze h1\nend 40s\n"
 	writeFile(t, dir+"/"+scenarioFile, text)
 	out, err := simulate(t, dir)
 	var v ViolationError

@@ -105,16 +105,11 @@ func (w *World) checkGuarded(h *host) {
 // checkKill looks at a guest that an agent is about to kill: with hands off
 // nobody may, once the agent has seen that the store knows it of this host.
 func (w *World) checkKill(a *agent, why string) {
-	v := &a.view
-	if r := v.Hosts[v.Self]; v.Want.HandsOff && r.HandsOff && r.Expelled.IsZero() && !v.Local.HandsOn {
+	v := a.core
+	if r := v.Hosts[v.Self]; v.Want.HandsOff && r.HandsOff && r.Expelled.IsZero() && !v.Lease.HandsOn {
 		w.violate("hands-off", "%s kills its guest with hands off: %s", v.Self, why)
 	}
 }
-
-// target reports that the guest may come to h by a migration: a target stays
-// armed until the record says otherwise, since the word that it is ready may
-// have got through without its knowing.
-func target(o cluster.Owner, h *host) bool { return o.State == cluster.Migrating && o.To == h.name }
 
 // checkReset looks at a host that its watchdog is about to reset: a host that
 // holds nothing, with an agent that could have said so for a second, must
@@ -122,13 +117,11 @@ func target(o cluster.Owner, h *host) bool { return o.State == cluster.Migrating
 func (w *World) checkReset(h *host) {
 	a := h.agent
 	const able = int64(time.Second)
-	o := w.store.owner
 	switch {
 	case h.hyper.proc != nil || h.hyper.waiting || w.now-h.dropped < able:
-	case h.frozen || !a.up || a.frozen || !a.view.Synced || w.now-a.since < able || h.blind || h.hyper.stuckKill:
+	case h.frozen || !a.up || a.frozen || !a.core.Synced || w.now-a.since < able || h.blind || h.hyper.stuckKill:
 	case w.now-h.mended < able:
-	case len(a.view.Local.Busy) > 0 && (a.view.Local.Busy[ha.WorkStart] || a.view.Local.Busy[ha.WorkMigrate]):
-	case target(o.Owner, h) || target(a.view.Owner.Owner, h):
+	case a.core.Doing.Works&(ha.WorkStart|ha.WorkMigrate) != 0:
 	default:
 		w.violate("idle-reset", "%s holds nothing and is reset by its watchdog", h.name)
 	}
@@ -150,7 +143,7 @@ func (w *World) liveness(running, some, old bool) {
 		w.lost = w.now
 	}
 	want := w.store.want.Want
-	decided := quorum && !want.HandsOff && w.recoverable()
+	decided := quorum && !want.HandsOff && w.refuse == 0 && w.recoverable()
 	c.down.set(w.now, decided && want.Run && !running)
 	c.excess.set(w.now, decided && !want.Run && some)
 	c.old.set(w.now, decided && old)
@@ -175,7 +168,11 @@ const stopTakes = 80 * time.Second
 // a lease, the next try is due, and a start that hangs is given up.
 func (w *World) Bound() time.Duration {
 	t := w.timings
-	g := max(t.Grace, t.Watchdog+2*t.Keepalive-t.Lease)
+	dog := t.Watchdog
+	for _, h := range w.hosts {
+		dog = max(dog, h.dog.timeout())
+	}
+	g := max(t.Grace, dog+2*t.Keepalive-t.Lease)
 	wait := time.Duration(float64(t.Lease+g+t.Epsilon) * (1 + 3*t.Drift))
 	if w.fenced() {
 		wait = min(wait, t.Detection+2*t.Heartbeat+fenceSoon)
@@ -188,22 +185,25 @@ func (w *World) Bound() time.Duration {
 	if w.store.owner.State == cluster.Migrating {
 		bound += 20 * time.Second
 	}
+	if slices.ContainsFunc(w.hosts, (*host).impaired) {
+		bound += impairedTakes + wait // it gives itself up, or gives the guest up
+	}
 	return bound
 }
+
+// impairedTakes is how long a host may not see its guest, or its guest may stand
+// still, before it is moved.
+const impairedTakes = 30*time.Second + 2*slack
 
 // fenceSoon is how long an order to a device that works may take, with the one
 // before that was given up.
 const fenceSoon = time.Second
 
-// fenced reports that the hosts which may have the guest can be switched off by
-// devices that work.
+// fenced reports that the host which may have the guest can be switched off by a
+// device that works.
 func (w *World) fenced() bool {
-	for _, id := range w.store.owner.Holders() {
-		if b := &w.host(id).bmc; !b.works() || b.busy > 0 {
-			return false
-		}
-	}
-	return true
+	h := w.host(w.store.owner.Holder())
+	return h == nil || h.bmc.works() && h.bmc.busy == 0
 }
 
 // fingerprint changes when something is broken or mended.
@@ -213,10 +213,13 @@ func (w *World) fingerprint() uint64 {
 		f = f*31 + uint64(h.life)
 		f = f*31 + uint64(h.agent.life)
 		f = f*31 + uint64(len(h.bmc.mode)+10*h.bmc.busy)
-		if h.clean() {
+		switch {
+		case h.clean():
 			f++
-		} else if h.dead() {
+		case h.dead():
 			f += 2
+		case h.works():
+			f += 3
 		}
 	}
 	return f
@@ -238,6 +241,9 @@ func (w *World) recoverable() bool {
 			continue
 		}
 		r := s.hosts[h.name]
+		if h.works() && (s.owner.Host != h.name || r.Guard > 0 && !r.HandsOff && h.dog.there) && !restored {
+			continue // it is not able, or gives itself up
+		}
 		said := slices.ContainsFunc(s.want.Off, func(o cluster.Off) bool { return o.Host == h.name && o.Mod == r.mod })
 		holds := s.owner.Host == h.name || s.owner.To == h.name
 		proved := r.Guard > 0 && !r.HandsOff || h.bmc.works() || said

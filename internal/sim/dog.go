@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"time"
 
 	"holdfast/internal/cluster"
@@ -15,11 +16,21 @@ type dog struct {
 	there  bool // the device works
 	armed  bool
 	limit  cluster.Instant
-	gen    int   // counts changes: a firing that was planned before does not count
-	petted int64 // true time of the last pet, once the limit or a freeze ended it
+	gen    int           // counts changes: a firing that was planned before does not count
+	every  time.Duration // its timeout; 0: that of the configuration
+	next   time.Duration // the one that it gets when it is not armed; 0: it stays
+	petted int64         // true time of the last pet, once the limit or a freeze ended it
 }
 
-func (d *dog) timeout() time.Duration { return d.host.world.timings.Watchdog }
+func (d *dog) timeout() time.Duration { return cmp.Or(d.every, d.host.world.timings.Watchdog) }
+
+// set changes the timeout, which a device that is armed does later.
+func (d *dog) set(t time.Duration) {
+	d.next = t
+	if !d.armed {
+		d.every = t
+	}
+}
 
 // trueTimeout is the timeout in true time: the device's own clock drifts as the
 // host's does.
@@ -33,7 +44,7 @@ func (d *dog) status() ha.Watchdog {
 // arm moves the limit. One that has passed already is refused when the device
 // is off, and changes nothing when it is on: nobody pets after the limit.
 func (d *dog) arm(limit cluster.Instant) {
-	if !d.there && !d.armed || limit <= d.host.clock() && !d.host.world.plant.PetBeyond {
+	if !d.there && !d.armed || limit <= d.host.clock() {
 		return
 	}
 	d.armed, d.limit = true, max(limit, d.limit)
@@ -43,6 +54,7 @@ func (d *dog) arm(limit cluster.Instant) {
 func (d *dog) disarm() {
 	d.armed, d.limit = false, 0
 	d.gen++
+	d.every = cmp.Or(d.next, d.every)
 }
 
 // off is what a loss of power does to it.
@@ -53,7 +65,7 @@ func (d *dog) off() { d.disarm() }
 // random runs, up to half a second earlier (the worst case for a needless reset).
 func (d *dog) plan() {
 	d.gen++
-	if d.host.frozen || d.host.world.plant.PetBeyond {
+	if d.host.frozen {
 		return
 	}
 	w := d.host.world
@@ -77,15 +89,28 @@ func (d *dog) hostFrozen() {
 	}
 	d.gen++
 	w := d.host.world
-	if w.plant.PetBeyond || w.now < d.petted {
+	if w.now < d.petted {
 		d.petted = w.now
 	}
 	d.fireAt(d.petted + d.trueTimeout())
 }
 
+// replan is what a change of the clock's rate does: the keeper and the device go
+// on by the new one.
+func (d *dog) replan() {
+	switch {
+	case !d.armed:
+	case d.host.frozen || d.host.world.now >= d.petted:
+		d.gen++
+		d.fireAt(max(d.petted, d.host.world.now-d.trueTimeout()) + d.trueTimeout())
+	default:
+		d.plan()
+	}
+}
+
 // hostThawed lets the petting go on where the limit allows it.
 func (d *dog) hostThawed() {
-	if d.armed && (d.limit > d.host.clock() || d.host.world.plant.PetBeyond) {
+	if d.armed && d.limit > d.host.clock() {
 		d.plan()
 	}
 }

@@ -37,17 +37,18 @@ func commands() map[string]command {
 		"lossy":     {"HOST PERCENT", 2, 2, (*World).cmdLossy},
 		"slow":      {"HOST request|reply|watch|watchdog|beats DURATION", 3, 3, (*World).cmdSlow},
 		"quorum":    {"on|off", 1, 1, (*World).cmdQuorum},
-		"guest":     {"HOST end|deaf|hears|sick|well", 2, 2, (*World).cmdGuest},
+		"guest":     {"HOST end|deaf|hears|sick|well|still|disk", 2, 2, (*World).cmdGuest},
 		"start":     {"HOST ok|fail|hang|lost|late", 2, 2, (*World).cmdStart},
 		"kill":      {"HOST ok|stuck", 2, 2, (*World).cmdKill},
 		"migration": {"HOST ok|refuse|fail|late-fail|unknown|unheard|stall", 2, 2, (*World).cmdMigration},
 		"transfer":  {"HOST DURATION", 2, 2, (*World).cmdTransfer},
 		"watchdog":  {"HOST ok|none", 2, 2, (*World).cmdWatchdog},
-		"fit":       {"HOST yes|no", 2, 2, (*World).cmdFit},
+		"fit":       {"HOST yes|no|verbose", 2, 2, (*World).cmdFit},
 		"observe":   {"HOST yes|no", 2, 2, (*World).cmdObserve},
 		"clock":     {"HOST RATE", 2, 2, (*World).cmdClock},
 		"boot":      {"HOST DURATION", 2, 2, (*World).cmdBoot},
-		"device":    {"DURATION", 1, 1, (*World).cmdDevice},
+		"device":    {"HOST DURATION", 2, 2, (*World).cmdDevice},
+		"refuse":    {"PERCENT", 1, 1, (*World).cmdRefuse},
 		"timings":   {"default|fast NAME=VALUE...", 1, 9, (*World).cmdTimings},
 		"restart":   {"INPLACE LIMIT WINDOW", 3, 3, (*World).cmdRestart},
 		"fence":     {"HOST none|" + strings.Join(bmcModes(), "|"), 2, 2, (*World).cmdFence},
@@ -55,7 +56,6 @@ func commands() map[string]command {
 		"off":       {"HOST USER", 2, 2, (*World).cmdOff},
 		"restore":   {"AGE", 1, 1, (*World).cmdRestore},
 		"let":       {"NAME HOST", 2, 2, (*World).cmdLet},
-		"plant":     {"NAME", 1, 1, func(w *World, a []string) error { return w.plant.set(a[0]) }},
 		"calm":      {"", 0, 0, (*World).cmdCalm},
 	}
 }
@@ -291,6 +291,8 @@ func (w *World) cmdGuest(args []string) error {
 		"hears": func(h *host) { h.hyper.deaf = false },
 		"sick":  func(h *host) { h.hyper.sick(true) },
 		"well":  func(h *host) { h.hyper.sick(false) },
+		"still": func(h *host) { h.hyper.still() },
+		"disk":  func(h *host) { h.hyper.diskBad = false },
 	})
 }
 
@@ -329,7 +331,13 @@ func (w *World) cmdWatchdog(args []string) error {
 	return w.choose(args, mode(func(h *host, v string) { h.dog.there = v == "" }, "none"))
 }
 
+// longText is longer than a request to the store may be.
+var longText = strings.Repeat("error ", maxTxn/3)
+
 func (w *World) cmdFit(args []string) error {
+	if args[1] == "verbose" {
+		return each(func(h *host) { h.unfit, h.trouble = "", longText })(w, args)
+	}
 	yes, err := onOff(args[1], "yes", "no")
 	if err != nil {
 		return err
@@ -338,7 +346,7 @@ func (w *World) cmdFit(args []string) error {
 	if yes {
 		why = ""
 	}
-	return each(func(h *host) { h.unfit = why })(w, args)
+	return each(func(h *host) { h.unfit, h.trouble = why, "" })(w, args)
 }
 
 func (w *World) cmdObserve(args []string) error {
@@ -354,7 +362,10 @@ func (w *World) cmdClock(args []string) error {
 	if err != nil || rate < 0.5 || rate > 2 {
 		return fmt.Errorf("rate %q: want a number from 0.5 to 2", args[1])
 	}
-	return each(func(h *host) { h.rate = rate })(w, args)
+	return each(func(h *host) {
+		h.base, h.since, h.rate = h.clock(), w.now, rate
+		h.dog.replan()
+	})(w, args)
 }
 
 func (w *World) cmdBoot(args []string) error {
@@ -365,13 +376,21 @@ func (w *World) cmdBoot(args []string) error {
 	return each(func(h *host) { h.bootTime = d })(w, args)
 }
 
-// cmdDevice sets W, the timeout of all watchdog devices.
+// cmdDevice sets W, the timeout of a watchdog device, from when it is not armed on.
 func (w *World) cmdDevice(args []string) error {
-	d, err := time.ParseDuration(args[0])
+	d, err := time.ParseDuration(args[1])
 	if err != nil {
 		return err
 	}
-	w.timings.Watchdog = d
+	return each(func(h *host) { h.dog.set(d) })(w, args)
+}
+
+// cmdRefuse lets the store refuse so many of a hundred transactions; with fixed
+// delays all, unless 0.
+func (w *World) cmdRefuse(args []string) (err error) {
+	if w.refuse, err = strconv.Atoi(args[0]); err != nil || w.refuse < 0 || w.refuse > 100 {
+		return fmt.Errorf("%q: want a percentage", args[0])
+	}
 	return nil
 }
 
@@ -390,15 +409,15 @@ func (w *World) cmdLet(args []string) error {
 
 // cmdCalm mends everything and gives power to every host.
 func (w *World) cmdCalm([]string) error {
-	w.quorum = true
+	w.quorum, w.refuse = true, 0
 	for _, h := range w.hosts {
 		y := &h.hyper
-		y.startMode, y.moveMode, y.stuckKill, y.deaf = "", "", false, false
+		y.startMode, y.moveMode, y.stuckKill, y.deaf, y.diskBad = "", "", false, false, false
 		y.sick(false)
 		if h.bmc.mode != "" {
 			h.bmc.mode = "ok"
 		}
-		h.unfit, h.blind, h.dog.there = "", false, true
+		h.unfit, h.trouble, h.blind, h.dog.there = "", "", false, true
 		h.heal()
 		h.powerOn()
 		h.thaw()

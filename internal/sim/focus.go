@@ -2,15 +2,84 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
-// focuses are groups of faults that lead to rare states more often than faults
-// that are chosen one by one.
-func focuses() []func(*maker) {
-	return []func(*maker){
-		(*maker).focusStart, (*maker).focusFence, (*maker).focusRestore, (*maker).focusMigration, (*maker).focusReboot, (*maker).focusWord,
-		(*maker).focusHang, (*maker).focusNews, (*maker).focusArrival,
+// focus is a group of faults that leads to rare states more often than faults that
+// are chosen one by one.
+type focus struct {
+	name string
+	add  func(*maker)
+}
+
+func focuses() []focus {
+	return []focus{
+		{"start", (*maker).focusStart}, {"fence", (*maker).focusFence}, {"restore", (*maker).focusRestore}, {"migration", (*maker).focusMigration},
+		{"reboot", (*maker).focusReboot}, {"word", (*maker).focusWord}, {"hang", (*maker).focusHang}, {"news", (*maker).focusNews},
+		{"arrival", (*maker).focusArrival}, {"blind", (*maker).focusBlind}, {"verbose", (*maker).focusVerbose}, {"still", (*maker).focusStill},
+	}
+}
+
+// Hunt looks for a violation of one of the rules in random scenarios with the
+// seeds 1, 2 ... to runs, all of one focus, "" for any. It returns the seed of the
+// first; 0: there is none.
+func Hunt(name string, rules []string, runs int) (uint64, Violation, error) {
+	i := slices.IndexFunc(focuses(), func(f focus) bool { return f.name == name })
+	if i < 0 && name != "" {
+		return 0, Violation{}, fmt.Errorf("focus %q: there is none of that name", name)
+	}
+	var add func(*maker)
+	if i >= 0 {
+		add = focuses()[i].add
+	}
+	for seed := uint64(1); seed <= uint64(runs); seed++ {
+		s, err := Parse(random(seed, add))
+		if err != nil {
+			return 0, Violation{}, fmt.Errorf("make scenario of seed %d: %w", seed, err)
+		}
+		r, err := Run(s, false)
+		if err != nil {
+			return 0, Violation{}, fmt.Errorf("run scenario of seed %d: %w", seed, err)
+		}
+		for _, v := range r.Violations {
+			if slices.Contains(rules, v.Rule) {
+				return seed, v, nil
+			}
+		}
+	}
+	return 0, Violation{}, nil
+}
+
+// focusBlind writes holders that can not observe their guest any more.
+func (m *maker) focusBlind() {
+	t := faultsFrom + m.upTo(5*time.Second)
+	m.at(t, "let b %s", m.pick("owner", "owner", "other"))
+	m.at(t, "observe b no")
+	m.at(t+m.upTo(3*time.Second), "%s", m.pick("guest b end", "agent b crash", "move b", "isolate b"))
+	m.at(t+58*time.Second, "heal b")
+}
+
+// focusVerbose writes devices and hosts whose errors are longer than the store
+// takes.
+func (m *maker) focusVerbose() {
+	m.devices = true
+	fmt.Fprintln(&m.b, "fence all verbose")
+	t := faultsFrom + m.upTo(5*time.Second)
+	m.at(t, "fit %s verbose", m.pick(m.hosts...))
+	m.at(t+m.upTo(10*time.Second), m.pick("power %s off", "isolate %s", "freeze %s"), "owner")
+}
+
+// focusStill writes guests that stand still by an I/O error.
+func (m *maker) focusStill() {
+	t := faultsFrom
+	for range 3 {
+		t += m.upTo(8 * time.Second)
+		m.at(t, "guest owner still")
+		t += m.upTo(40*time.Second) / 2
+		if m.IntN(2) == 0 {
+			m.at(t, "guest owner disk")
+		}
 	}
 }
 

@@ -34,6 +34,7 @@ type host struct {
 	net      link
 	isolated bool
 	unfit    string // why the guest can not be started here
+	trouble  string // what else is wrong here
 	blind    bool   // the guest can not be observed
 	bootTime time.Duration
 	mended   int64 // when host or agent last thawed
@@ -118,9 +119,6 @@ func (h *host) boot(takes time.Duration) {
 }
 
 func (h *host) bootID() string {
-	if h.world.plant.BootUnchecked {
-		return string(h.name) + "-boot"
-	}
 	return fmt.Sprintf("%s-boot-%d", h.name, h.boots)
 }
 
@@ -166,9 +164,19 @@ func (h *host) runs() bool {
 
 // clean reports that nothing is wrong with the host.
 func (h *host) clean() bool {
-	return h.power && !h.frozen && h.agent.up && !h.agent.frozen && !h.isolated && h.net.clean() &&
-		h.unfit == "" && !h.blind && h.dog.there && h.hyper.clean() && h.agent.store == h.world.store.restores
+	return h.works() && !h.impaired()
 }
+
+// works reports that nothing is wrong with the host but, perhaps, that the guest
+// can not be seen or go on there.
+func (h *host) works() bool {
+	return h.power && !h.frozen && h.agent.up && !h.agent.frozen && !h.isolated && h.net.clean() &&
+		h.unfit == "" && h.dog.there && h.hyper.clean() && h.agent.store == h.world.store.restores
+}
+
+// impaired reports that the guest can not be observed on the host, or that its
+// disk does not answer there.
+func (h *host) impaired() bool { return h.blind || h.hyper.diskBad }
 
 // dead reports that the host can neither run nor be reached.
 func (h *host) dead() bool { return !h.power || h.isolated }

@@ -20,6 +20,7 @@ type process struct {
 	state     cluster.GuestState // incoming, arrived, running or paused
 	epoch     cluster.Epoch
 	migrating bool
+	ioError   bool // it stands still since its disk failed
 	sick      bool // it fails its health check
 	stale     bool // it has arrived in a migration, and the guest has gone on at the source since
 }
@@ -36,6 +37,7 @@ type hypervisor struct {
 
 	startMode string        // "", fail, hang, late, lost
 	stuckKill bool          // a kill does not end the process
+	diskBad   bool          // the disk of the guest does not answer here
 	deaf      bool          // the guest ignores a request to shut down
 	moveMode  string        // "", refuse, fail, late-fail, unknown, unheard, stall
 	transfer  time.Duration // of a migration's data; 0: the default
@@ -86,7 +88,7 @@ func (y *hypervisor) observe() cluster.Guest {
 	case p == nil:
 		return cluster.Guest{State: cluster.GuestAbsent, Moved: y.moved}
 	default:
-		return cluster.Guest{State: p.state, Epoch: p.epoch, PID: 1, Migrating: p.migrating}
+		return cluster.Guest{State: p.state, Epoch: p.epoch, PID: 1, Migrating: p.migrating, IOError: p.ioError}
 	}
 }
 
@@ -150,7 +152,16 @@ func (y *hypervisor) kill(done func(proved bool)) {
 	})
 }
 
-// resume lets a guest go on that a migration has brought here.
+// still is the guest's disk failing: its CPUs stop.
+func (y *hypervisor) still() {
+	if p := y.proc; p != nil && p.state == cluster.GuestRunning && !p.migrating {
+		p.state, p.ioError, y.diskBad = cluster.GuestPaused, true, true
+		y.host.wake()
+	}
+}
+
+// resume lets a guest go on that a migration has brought here, or whose disk
+// answers again.
 func (y *hypervisor) resume(done func(error)) {
 	p := y.proc
 	y.host.afterHere(y.host.world.between(resumeTakes, 20*resumeTakes), func() {
@@ -158,6 +169,13 @@ func (y *hypervisor) resume(done func(error)) {
 		case p == nil || y.proc != p:
 			done(errGone)
 			return
+		case p.ioError && y.diskBad:
+			done(errBusy)
+			return
+		case p.ioError:
+			p.state, p.ioError = cluster.GuestRunning, false
+			y.host.world.checkGuarded(y.host)
+			y.host.wake()
 		case p.state == cluster.GuestArrived:
 			if p.stale {
 				y.host.world.violate("stale-guest", "the guest goes on at %s as it was before it went on at the source", y.host.name)

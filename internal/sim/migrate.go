@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/ha"
 )
 
 const (
@@ -32,9 +31,7 @@ type migration struct {
 
 // migrate begins one. done gets nil when the guest is at the target and gone
 // here.
-// The way in is the gate of the target's agent process: a number that is new
-// with each of them, and closed unless the agent expects a migration.
-func (y *hypervisor) migrate(to *host, gate int, done func(error)) {
+func (y *hypervisor) migrate(to *host, done func(error)) {
 	h := y.host
 	m := &migration{from: h, to: to, source: y.proc, done: done}
 	h.afterHere(h.world.between(connectTakes, 4*connectTakes), func() {
@@ -42,8 +39,6 @@ func (y *hypervisor) migrate(to *host, gate int, done func(error)) {
 		switch {
 		case p == nil || p != m.source || p.state != cluster.GuestRunning:
 			m.finish(errGone)
-		case !to.agent.lets(gate):
-			m.finish(errTimeout)
 		case y.moveMode == "refuse" || !h.reaches(to) || !to.power || to.frozen:
 			m.finish(errTimeout)
 		case to.hyper.proc != nil || to.hyper.waiting:
@@ -121,10 +116,6 @@ func (m *migration) arrive(fromLife int, waited time.Duration) {
 		return
 	}
 	m.target.state = cluster.GuestArrived
-	if w.plant.ResumeEarly {
-		m.target.state = cluster.GuestRunning
-		w.checkGuarded(m.to)
-	}
 	m.to.wake()
 	w.after(w.between(switchTakes, 10*switchTakes), func() {
 		if m.from.life == fromLife && m.to.life == m.toLife && m.from.reaches(m.to) && m.from.hyper.moveMode != "unheard" {
@@ -221,11 +212,4 @@ func (m *migration) finish(err error) {
 		m.from.hyper.moving = nil
 	}
 	m.done(err)
-}
-
-// lets reports that the agent's gate is open and has this number.
-func (a *agent) lets(gate int) bool {
-	v := a.view
-	v.Now = a.host.clock()
-	return a.up && v.Local.Gate == gate && ha.Receives(v) || a.host.world.plant.NoGate
 }

@@ -104,7 +104,7 @@ func (h *host) deliver(life int, until int64, serve func()) {
 // order is kept; a cut breaks the watch, and it goes on where it was.
 func (a *agent) pump() {
 	w, h := a.host.world, a.host
-	if !a.up || !a.view.Synced || !h.canHear() || a.store != w.store.restores {
+	if !a.up || !a.core.Synced || !h.canHear() || a.store != w.store.restores {
 		return
 	}
 	for ; a.sent < len(w.store.log); a.sent++ {

@@ -1,14 +1,16 @@
 package sim
 
 import (
-	"slices"
-
 	"holdfast/internal/cluster"
 	"holdfast/internal/ha"
 )
 
-// has reports that a process of the guest is, or is about to be, on the host.
-func (h *host) has() bool { return h.power && (h.hyper.proc != nil || h.hyper.waiting) }
+// has reports that a process of the guest is, or is about to be, on the host that
+// may run. What a migration has brought stands still until the agent resumes it.
+func (h *host) has() bool {
+	p := h.hyper.proc
+	return h.power && (p != nil && p.state != cluster.GuestIncoming && p.state != cluster.GuestArrived || h.hyper.waiting)
+}
 
 // checkOwner looks at every change of the owner record: epochs grow, only with a
 // proof about the one before, and a new proof is true.
@@ -44,14 +46,14 @@ func (w *World) checkProof(old ownerRow, n cluster.Owner) {
 		}
 	}
 	// Nobody may have it when a new epoch begins or when it is said that nobody has.
-	left := old.Holders()
+	left := []cluster.HostID{old.Holder()}
 	if p.Kind == cluster.ProofRestored && p != old.Proof {
 		left = w.order
 	} else if n.State != cluster.Released && n.Epoch == old.Epoch {
 		return
 	}
 	for _, id := range left {
-		if h := w.host(id); h.has() && (n.Epoch != old.Epoch || h.runs()) {
+		if h := w.host(id); h != nil && h.has() && (n.Epoch != old.Epoch || h.runs()) {
 			w.violate("false-proof", "the record is %s, epoch %s by proof %q, and %s has a process of the guest", n.State, n.Epoch, p.Kind, id)
 			return
 		}
@@ -86,14 +88,14 @@ func (w *World) checkRegister(r cluster.Host) {
 // no record lets have the guest, neither the store's nor the one that the
 // deciding agent knows, is never switched off.
 func (w *World) checkFence(a *agent, f ha.Fence) {
-	if !slices.Contains(w.store.owner.Holders(), f.Host) && !slices.Contains(a.view.Owner.Holders(), f.Host) {
+	if w.store.owner.Holder() != f.Host && a.core.Owner.Holder() != f.Host {
 		w.violate("idle-fence", "%s orders the fence device of %s, which may hold nothing", a.host.name, f.Host)
 	}
 }
 
 // checkStart looks at a start when the hypervisor is about to be called.
 func (w *World) checkStart(a *agent, s ha.Start) {
-	l, o, h := &a.view.Local, &a.view.Owner, a.host
+	m, o, h := a.core, &a.core.Owner, a.host
 	key := s.Epoch.String()
 	again := w.check.started[key]
 	w.check.started[key] = true
@@ -104,9 +106,9 @@ func (w *World) checkStart(a *agent, s ha.Start) {
 		w.violate("old-generation", "%s starts epoch %s, and knows a store that was restored %d times", h.name, s.Epoch, a.store)
 	case again:
 		w.violate("epoch-twice", "%s calls the hypervisor for epoch %s, for which it was called before", h.name, s.Epoch)
-	case l.GuestAt <= o.SeenAt || l.GuestAt <= l.Touched:
+	case m.Guest.SeenAt <= o.SeenAt || m.Guest.SeenAt <= m.Guest.Touched:
 		w.violate("stale-start", "%s starts on an observation that did not begin after the record was seen and its own last action ended", h.name)
-	case h.clock() >= l.Deadline:
+	case h.clock() >= m.Lease.Deadline:
 		w.violate("unguarded-start", "%s starts after its deadline", h.name)
 	case h.dog.there && (!h.dog.armed || a.disarming):
 		w.violate("unguarded-start", "%s starts while its watchdog is off or being switched off", h.name)

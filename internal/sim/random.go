@@ -47,7 +47,7 @@ func random(seed uint64, focus func(*maker)) string {
 	m.settings()
 	m.at(2*time.Second, "want run")
 	if focus == nil && m.IntN(5) == 0 {
-		focus = focuses()[m.IntN(len(focuses()))]
+		focus = focuses()[m.IntN(len(focuses()))].add
 	}
 	if focus != nil {
 		focus(m)
@@ -176,8 +176,9 @@ func (m *maker) single(t time.Duration, who string) {
 		{"kill %s stuck", "kill %s ok"}, {"kill %s stuck", "kill %s ok"},
 		{"cut %s beats", "heal %s"}, {"cut %s to-beats", "heal %s"}, {"cut %s from-beats", "heal %s"}, {"mute %s coordinator", "heal %s"},
 		{"lossy %s 60", "heal %s"}, {"slow %s beats 1500ms", "heal %s"}, {"cut all beats", "heal all"}, {"guest %s sick", "guest %s well"},
-		{"fence %s dead", "fence %s ok"}, {"fence all lies-on", "fence all ok"}, {"fence all late", "fence all ok"}, {"fence all slow", "fence all ok"}, {"fence %s foreign", "fence %s ok"},
-		{"fit %s no", "fit %s yes"}, {"observe %s no", "observe %s yes"}, {"watchdog %s none", "watchdog %s ok"},
+		{"fence %s dead", "fence %s ok"}, {"fence all lies-on", "fence all ok"}, {"fence all late", "fence all ok"}, {"fence all slow", "fence all ok"}, {"fence all verbose", "fence all ok"}, {"fence %s foreign", "fence %s ok"},
+		{"refuse 60", "refuse 0"}, {"device %s 7s", "device %s 4s"}, {"guest %s still", "guest %s disk"},
+		{"fit %s no", "fit %s yes"}, {"fit %s verbose", "fit %s yes"}, {"observe %s no", "observe %s yes"}, {"watchdog %s none", "watchdog %s ok"},
 	}
 	k := kinds[m.IntN(len(kinds))]
 	if strings.HasPrefix(k[0], "fence") && !m.devices {

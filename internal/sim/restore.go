@@ -18,7 +18,7 @@ const (
 
 // connected is the store that the agent talks to: each restore makes another.
 func (a *agent) connected() int {
-	if !a.view.Synced {
+	if !a.core.Synced {
 		return a.host.world.store.restores // not yet to any
 	}
 	return a.store
@@ -28,7 +28,7 @@ func (a *agent) connected() int {
 // read: a new one begins, which trusts nothing that this one knew.
 func (a *agent) newer() bool {
 	w := a.host.world
-	if !a.view.Synced || a.store == w.store.restores || !a.host.canAsk() || !a.host.canHear() {
+	if !a.core.Synced || a.store == w.store.restores || !a.host.canAsk() || !a.host.canHear() {
 		return false
 	}
 	w.say(a.host, "agent ends: the store was restored")
@@ -72,9 +72,6 @@ func (s *store) restore(at int64) {
 	n := store{
 		world: s.world, rev: s.rev + restoreJump, gen: s.gen + 1, restores: s.restores + 1,
 		coord: old.coord, owner: old.owner, want: old.want, hosts: map[cluster.HostID]hostRow{},
-	}
-	if s.world.plant.RestoredEpoch {
-		n.gen = s.gen
 	}
 	base := n
 	base.hosts = map[cluster.HostID]hostRow{}

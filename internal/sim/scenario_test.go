@@ -98,7 +98,6 @@ func TestRunErrors(t *testing.T) {
 	for cmd, want := range map[string]string{
 		"power h9 off":    `"h9" is no host`,
 		"power h1 maybe":  "want one of cycle, off, on",
-		"plant nothing":   "want one of",
 		"want maybe":      "want run or stop",
 		"slow h1 reply x": "invalid duration",
 		"clock h1 9":      "want a number from 0.5 to 2",
@@ -141,7 +140,7 @@ func TestSettingErrors(t *testing.T) {
 }
 
 // TestManual runs the example of docs/simulator.md, and checks that the page
-// tells of every command, rule and planted bug.
+// tells of every command and rule.
 func TestManual(t *testing.T) {
 	b, err := os.ReadFile("../../docs/simulator.md")
 	if err != nil {
@@ -171,7 +170,7 @@ func TestManual(t *testing.T) {
 	for name := range commands() {
 		names = append(names, name)
 	}
-	for _, n := range slices.Concat(names, Rules(), PlantNames()) {
+	for _, n := range slices.Concat(names, Rules()) {
 		if !strings.Contains(page, "`"+n+"`") && !strings.Contains(page, "`"+n+" ") {
 			t.Errorf("it does not tell of %q", n)
 		}

@@ -46,20 +46,19 @@ type wantRow struct {
 
 // batch is what one transaction changed.
 type batch struct {
-	rev   int64
-	at    int64 // true time
-	coord *cluster.Coordinator
-	hosts []cluster.Host
-	owner *cluster.Owner
-	want  *cluster.Want
+	rev  int64
+	at   int64 // true time
+	puts []ha.Put
 }
 
 // commit applies a batch and tells the watchers.
-func (s *store) commit(b batch) int64 {
+func (s *store) commit(puts []ha.Put) int64 {
 	s.rev++
-	b.rev, b.at = s.rev, s.world.now
-	if b.owner != nil {
-		s.world.checkOwner(s.owner, *b.owner)
+	b := batch{s.rev, s.world.now, puts}
+	for _, p := range puts {
+		if p.Kind == ha.KindOwner {
+			s.world.checkOwner(s.owner, *p.Owner)
+		}
 	}
 	s.take(b)
 	s.log = append(s.log, b)
@@ -72,57 +71,68 @@ func (s *store) commit(b batch) int64 {
 // take changes the records.
 func (s *store) take(b batch) {
 	s.rev = b.rev
-	if b.coord != nil {
-		s.coord = coordRow{*b.coord, b.rev}
-	}
-	for _, h := range b.hosts {
-		s.hosts[h.Name] = hostRow{h, b.rev, b.at}
-	}
-	if b.owner != nil {
-		s.owner = ownerRow{*b.owner, b.rev}
-	}
-	if b.want != nil {
-		s.want = wantRow{*b.want, b.rev}
+	for _, p := range b.puts {
+		switch p.Kind {
+		case ha.KindCoordinator:
+			s.coord = coordRow{p.Coord, b.rev}
+		case ha.KindHost:
+			s.hosts[p.Name] = hostRow{*p.Host, b.rev, b.at}
+		case ha.KindOwner:
+			s.owner = ownerRow{*p.Owner, b.rev}
+		case ha.KindWant:
+			s.want = wantRow{*p.Want, b.rev}
+		}
 	}
 }
 
-// renew is the transaction of ha.Renew. It returns the new revision, 0 when the
-// record is not the one expected.
-func (s *store) renew(r ha.Renew) int64 {
-	if s.hosts[r.Record.Name].mod != r.Mod {
-		return 0
+// records lists what the store holds.
+func (s *store) records() []ha.Record {
+	all := []ha.Record{
+		{Put: ha.Put{Key: ha.Key{Kind: ha.KindCoordinator}, Coord: s.coord.Coordinator}, Mod: s.coord.mod},
+		{Put: ha.Put{Key: ha.Key{Kind: ha.KindOwner}, Owner: &s.owner.Owner}, Mod: s.owner.mod},
+		{Put: ha.Put{Key: ha.Key{Kind: ha.KindWant}, Want: &s.want.Want}, Mod: s.want.mod},
 	}
-	s.world.checkRegister(r.Record)
-	return s.commit(batch{hosts: []cluster.Host{r.Record}})
+	for name, r := range s.hosts {
+		all = append(all, ha.Record{Put: ha.Put{Key: ha.Key{Kind: ha.KindHost, Name: name}, Host: &r.Host}, Mod: r.mod})
+	}
+	return all
 }
 
-func (s *store) elect(by cluster.HostID, e ha.Elect) int64 {
-	if s.coord.mod != e.Mod {
-		return 0
+// mod is the revision of a record's last change; 0: it does not exist.
+func (s *store) mod(k ha.Key) int64 {
+	switch k.Kind {
+	case ha.KindCoordinator:
+		return s.coord.mod
+	case ha.KindHost:
+		return s.hosts[k.Name].mod
+	case ha.KindOwner:
+		return s.owner.mod
 	}
-	rev := s.commit(batch{coord: &cluster.Coordinator{Host: by}})
-	s.world.record(e.Event)
-	return rev
+	return s.want.mod
 }
 
-// write is the transaction of ha.Write: all conditions, then all changes. term
-// is the term in which the write was decided, for the check of a planted bug
-// that leaves the comparison out.
-func (s *store) write(w ha.Write, term int64) int64 {
-	if s.owner.mod != w.OwnerMod ||
-		w.Term != 0 && (s.coord.mod != w.Term || s.want.mod != w.WantMod) {
-		return 0
+// txn is a transaction: all conditions, then all changes. It returns the new
+// revision, 0 when a record is not the one expected, tooLarge when it is refused.
+func (s *store) txn(t ha.Txn) int64 {
+	if textOf(t) > maxTxn {
+		return tooLarge
 	}
-	for _, h := range s.world.order {
-		if mod, compared := w.HostMods[h]; compared && s.hosts[h].mod != mod {
+	for _, c := range t.If {
+		if s.mod(c.Key) != c.Mod {
 			return 0
 		}
 	}
-	if term != 0 && term != s.coord.mod {
-		s.world.violate("old-term", "a write of term %d was applied in term %d", term, s.coord.mod)
+	if t.Term != 0 && t.Term != s.coord.mod {
+		s.world.violate("old-term", "a transaction of term %d was done in term %d", t.Term, s.coord.mod)
 	}
-	rev := s.commit(batch{owner: w.Owner, want: w.Want, hosts: w.Expel})
-	s.world.record(w.Event)
+	if t.For == ha.WorkRenew {
+		s.world.checkRegister(*t.Put[0].Host)
+	}
+	rev := s.rev
+	if len(t.Put) > 0 {
+		rev = s.commit(t.Put)
+	}
+	s.world.record(t.Event)
 	return rev
 }
 
@@ -133,6 +143,6 @@ func (s *store) request(change func(*cluster.Want), ev cluster.Event) {
 	}
 	w := s.want.Want
 	change(&w)
-	s.commit(batch{want: &w})
+	s.commit([]ha.Put{{Key: ha.Key{Kind: ha.KindWant}, Want: &w}})
 	s.world.record(ev)
 }

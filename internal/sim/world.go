@@ -66,8 +66,8 @@ type World struct {
 	store   store
 	hosts   []*host
 	order   []cluster.HostID
-	names   map[string]*host // bound by `let`
-	plant   Plant
+	names   map[string]*host        // bound by `let`
+	refuse  int                     // per cent of transactions that the store refuses
 	quorum  bool                    // not switched off by a fault
 	lost    int64                   // true time since when there is no quorum; -1: there is one
 	devices map[cluster.HostID]bool // hosts that have a fence device

@@ -140,7 +140,7 @@ func TestFenceFailureToldOnce(t *testing.T) {
 			n++
 		}
 	}
-	if f := w.host("h2").agent.view.Local.Fences["h1"]; n != 1 || !f.Told || f.Off {
+	if f := w.host("h2").agent.core.Memory.Fences["h1"]; n != 1 || !f.Told || f.Off {
 		t.Errorf("%d events, result %+v", n, f)
 	}
 }
@@ -172,12 +172,12 @@ func TestOlderGeneration(t *testing.T) {
 	h.seen = 2
 	h.agent.start()
 	w.run(15 * time.Second)
-	if h.agent.view.Synced {
+	if h.agent.core.Synced {
 		t.Error("it follows generation 1, and has seen 2")
 	}
 	w.store.gen = 2
 	w.run(20 * time.Second)
-	if !h.agent.view.Synced || h.agent.view.Gen != 2 {
+	if !h.agent.core.Synced || h.agent.core.Gen != 2 {
 		t.Error("it does not follow the generation that it has seen")
 	}
 }

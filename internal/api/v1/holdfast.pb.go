@@ -3644,7 +3644,6 @@ type Host struct {
 	Version           string                 `protobuf:"bytes,12,opt,name=version,proto3" json:"version,omitempty"`
 	Guest             string                 `protobuf:"bytes,13,opt,name=guest,proto3" json:"guest,omitempty"` // its state
 	Expelled          *Epoch                 `protobuf:"bytes,14,opt,name=expelled,proto3" json:"expelled,omitempty"`
-	Gate              int64                  `protobuf:"varint,15,opt,name=gate,proto3" json:"gate,omitempty"`
 	Beat              int64                  `protobuf:"varint,16,opt,name=beat,proto3" json:"beat,omitempty"`
 	Machine           string                 `protobuf:"bytes,17,opt,name=machine,proto3" json:"machine,omitempty"`
 	Fenced            string                 `protobuf:"bytes,18,opt,name=fenced,proto3" json:"fenced,omitempty"`
@@ -3779,13 +3778,6 @@ func (x *Host) GetExpelled() *Epoch {
 		return x.Expelled
 	}
 	return nil
-}
-
-func (x *Host) GetGate() int64 {
-	if x != nil {
-		return x.Gate
-	}
-	return 0
 }
 
 func (x *Host) GetBeat() int64 {
@@ -4558,7 +4550,7 @@ const file_holdfast_proto_rawDesc = "" +
 	"\x03Off\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x10\n" +
 	"\x03mod\x18\x02 \x01(\x03R\x03mod\x12\x12\n" +
-	"\x04user\x18\x03 \x01(\tR\x04user\"\xf0\x03\n" +
+	"\x04user\x18\x03 \x01(\tR\x04user\"\xe8\x03\n" +
 	"\x04Host\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\bidentity\x18\x02 \x01(\tR\bidentity\x12\x12\n" +
@@ -4575,11 +4567,10 @@ const file_holdfast_proto_rawDesc = "" +
 	"\aversion\x18\f \x01(\tR\aversion\x12\x14\n" +
 	"\x05guest\x18\r \x01(\tR\x05guest\x12.\n" +
 	"\bexpelled\x18\x0e \x01(\v2\x12.holdfast.v1.EpochR\bexpelled\x12\x12\n" +
-	"\x04gate\x18\x0f \x01(\x03R\x04gate\x12\x12\n" +
 	"\x04beat\x18\x10 \x01(\x03R\x04beat\x12\x18\n" +
 	"\amachine\x18\x11 \x01(\tR\amachine\x12\x16\n" +
 	"\x06fenced\x18\x12 \x01(\tR\x06fenced\x12\x1c\n" +
-	"\tunhealthy\x18\x13 \x01(\tR\tunhealthy\"\x88\x01\n" +
+	"\tunhealthy\x18\x13 \x01(\tR\tunhealthyJ\x04\b\x0f\x10\x10R\x04gate\"\x88\x01\n" +
 	"\n" +
 	"HostStatus\x12%\n" +
 	"\x04host\x18\x01 \x01(\v2\x11.holdfast.v1.HostR\x04host\x12\x14\n" +

@@ -6,142 +6,90 @@ import (
 )
 
 // mover carries a world from one state to the next. Each worker of the search
-// has one; view and words are its scratch.
+// has one; what is not the world is its scratch.
 type mover struct {
 	w      world
 	names  *names
-	plant  Plant
-	view   ha.View
-	words  map[cluster.HostID]cluster.Word
-	broken []Violation // rules that the last step broke, without a path
+	memory [members]memory
+	moment cluster.Instant // of what happens within a step
+	broken []Violation     // rules that the last step broke, without a path
 }
 
-func newMover(n *names, p Plant) *mover {
-	return &mover{names: n, plant: p, view: newView(n), words: newWords(n)}
-}
-
-// decide asks the core what host i should do now and begins it.
-func (m *mover) decide(i int) {
-	if !m.w.host[i].thinks() {
-		return
+func newMover(n *names) *mover {
+	m := &mover{names: n}
+	for i := range m.memory {
+		m.memory[i] = newMemory(n)
 	}
-	v := m.show(i)
-	m.plant.see(v)
-	acts := m.plant.add(v, ha.Decide(*v))
-	m.plant.restore(v)
-	for _, act := range acts {
-		m.begin(i, m.plant.alter(act), act)
-		if !m.w.host[i].agent.up {
-			return
-		}
-	}
+	return m
 }
 
-// begin begins an action. plain is the action as it was decided, before a
-// planted bug changed it.
-func (m *mover) begin(i int, act, plain ha.Action) {
+// begin begins an action that the core of host i has decided.
+func (m *mover) begin(i int, act ha.Action) {
 	h := &m.w.host[i]
 	a := &h.agent
 	switch act := act.(type) {
-	case ha.Renew:
-		a.busy |= busyRenew
-		a.wait[0], a.sentNow = 0, true
-		if !act.Record.HandsOff {
-			a.handsOn = true
-		}
-		m.post(i, message{kind: kindRenew, stage: toStore, mod: uint8(act.Mod), rec: m.names.hostRow(&act.Record)})
-	case ha.Elect:
-		a.busy |= busyElect
-		a.wait[2] = 0
-		m.post(i, message{kind: kindElect, stage: toStore, mod: uint8(act.Mod)})
-	case ha.Write:
-		a.busy |= busyWrite
-		a.wait[1], a.proves = 0, act.Prove
+	case ha.Txn:
 		g := m.letter(act)
-		g.plainTerm = uint8(plain.(ha.Write).Term)
+		a.wait[g.kind] = 0
+		if g.kind == kindWrite {
+			a.proves, a.proved = act.Prove, false
+		}
 		m.post(i, g)
 	case ha.Arm:
-		a.busy |= busyArm
 		a.disarm, a.armLimit = false, int8(act.Limit.Sub(now)/tick)
 	case ha.Disarm:
-		a.busy |= busyArm
 		a.disarm, a.armLimit = true, 0
 	case ha.Start:
 		m.callStart(i, act)
 	case ha.Kill:
 		m.checkKill(i, act.Why)
-		a.busy |= busyKill
-	case ha.Shutdown:
-		a.busy |= busyShutdown
-		a.shut = max(a.shut, 1)
-	case ha.Abort:
-		a.busy |= busyAbort
-	case ha.Resume:
-		a.busy |= busyResume
 	case ha.Migrate:
 		m.callMigrate(i, act)
 	case ha.Fence:
 		t := m.names.byHost[act.Host] - 1
 		m.checkFence(i, int(t))
-		a.busy |= busyFence << t
 		a.fenceMod[t] = uint8(act.Mod)
 	case ha.Conflict:
 		m.endAgent(i)
+	case ha.Defect:
+		m.violate(ruleDefect, "%s decides two actions of one kind at once: %s", m.names.host[i+1], act.What)
 	}
 }
 
-// letter gives the message of a write.
-func (m *mover) letter(act ha.Write) message {
-	n := m.names
-	g := message{
-		kind: kindWrite, stage: toStore, mod: uint8(act.OwnerMod), term: uint8(act.Term), wantMod: uint8(act.WantMod),
-		told: n.byHost[act.Told], unfenced: n.byHost[act.Unfenced],
+// ended tells the core of host i how an action ended. After one on the guest it
+// is looked at anew.
+func (m *mover) ended(i int, act ha.Action, o ha.Outcome) {
+	a := &m.w.host[i].agent
+	if ha.Touches(act) {
+		a.look.fresh = 0
 	}
-	if act.Prove {
-		g.stage, g.proved = proving, true
-	}
-	if act.Owner != nil {
-		g.hasOwner, g.owner = true, n.ownerRow(act.Owner)
-	}
-	if act.Want != nil {
-		g.hasWant, g.want = true, n.wantRow(act.Want)
-	}
-	for h, mod := range act.HostMods {
-		g.compared |= 1 << (n.byHost[h] - 1)
-		g.hostMod[n.byHost[h]-1] = uint8(mod)
-	}
-	for i := range act.Expel {
-		r := &act.Expel[i]
-		bit := uint8(1) << (n.byHost[r.Name] - 1)
-		g.expel |= bit
-		if r.Fenced != "" && r.Fenced == r.Boot {
-			g.fenced |= bit
+	m.think(i, func(c *ha.Machine) { c.Done(act, o, m.instant()) }, m.looks(i, ha.Touches(act)))
+}
+
+// looks returns a look at the guest, which host i makes at once unless it is slow
+// to, or it need not.
+func (m *mover) looks(i int, now bool) func(*ha.Machine) {
+	return func(c *ha.Machine) {
+		if h := &m.w.host[i]; now && !h.slow {
+			m.observe(c, i, m.sightOf(i), m.instant())
 		}
 	}
-	return g
 }
 
-// touched notes that an action on the guest has ended, and looks at it anew.
-func (m *mover) touched(i int) {
+func (m *mover) observe(c *ha.Machine, i int, s sight, from cluster.Instant) {
 	a := &m.w.host[i].agent
-	a.sight.fresh, a.look.fresh = 0, 0
-	m.lookAt(i)
+	a.sight.process, a.sight.moving = s.process, s.moving
+	c.Observed(m.names.guestOf(s), from)
 }
 
-// lookAt observes the guest at once, unless the host is slow to.
-func (m *mover) lookAt(i int) {
-	h := &m.w.host[i]
-	if !h.slow {
-		h.agent.sight = m.sightOf(i)
-	}
-}
+// lookIfUp looks at a change that nobody has called for.
+func (m *mover) lookIfUp(i int) { m.think(i, m.looks(i, true)) }
 
 // sightOf is what a look that begins now will show.
 func (m *mover) sightOf(i int) sight {
 	h := &m.w.host[i]
 	s := sight{process: h.proc, fresh: 2}
-	unseen := m.plant.OpenUnseen || m.plant.NoInherit && h.agent.started == 0
-	if s.state == absent && h.starting != 0 && !unseen {
+	if s.state == absent && h.starting != 0 {
 		s.state = unknown // the driver knows that a start is open: absence would prove nothing
 	}
 	mv := &m.w.move
@@ -149,20 +97,13 @@ func (m *mover) sightOf(i int) sight {
 	return s
 }
 
-// startAgent begins a new agent: it looks at the guest and takes the deadline
-// from an armed watchdog, D = L - G + W.
+// startAgent begins a new agent: it looks at the guest and the watchdog before it
+// decides.
 func (m *mover) startAgent(i int) {
 	h := &m.w.host[i]
 	h.agent = agent{up: true, inst: h.agent.inst + 1, inherited: true}
 	h.slow = false
-	if h.dog.armed {
-		h.agent.deadline = uint8(max(1, 1+int(h.dog.limit)-guard+timeout))
-	}
-	h.agent.sight = m.sightOf(i)
-	if m.plant.NoInherit {
-		h.agent.inherited = false
-	}
-	m.decide(i)
+	m.think(i, m.looks(i, true))
 }
 
 // endAgent ends an agent. What it has sent, and what it has called the
@@ -212,45 +153,30 @@ func (m *mover) endProcess(i int) {
 	}
 }
 
-// finish ends an action on the host that needs no result.
-func (m *mover) finish(i int, bit uint16) {
-	a := &m.w.host[i].agent
-	a.busy &^= bit
-	a.held &^= bit
-}
-
 // killed is the end of a kill; a kill that could not be proved changes nothing.
 func (m *mover) killed(i int, proved bool) {
-	m.finish(i, busyKill)
 	if proved {
 		m.endProcess(i)
-		m.w.host[i].agent.inherited = false
 	}
-	m.touched(i)
-	m.decide(i)
+	m.ended(i, ha.Kill{}, ha.Outcome{OK: proved})
 }
 
 // proveWrite kills and looks before message g goes out.
 func (m *mover) proveWrite(g int, proved bool) {
 	w := &m.w
-	i := int(w.message[g].from) - 1
+	letter := w.message[g]
+	i := int(letter.from) - 1
 	a := &w.host[i].agent
+	m.dropMessage(g)
 	if !proved {
-		m.dropMessage(g)
-		a.busy &^= busyWrite
-		m.touched(i)
-		m.decide(i)
+		m.ended(i, m.txn(&letter), ha.Outcome{Why: "not proved gone"})
 		return
 	}
 	m.endProcess(i)
-	a.inherited = false
-	letter := w.message[g]
-	letter.stage, letter.held = toStore, false
-	a.wait[1] = 0
-	m.dropMessage(g)
+	letter.stage, letter.held, letter.proved = toStore, false, true
+	a.wait[letter.kind], a.proved = 0, true
 	m.post(i, letter)
-	m.lookAt(i)
-	m.decide(i)
+	m.lookIfUp(i)
 }
 
 // order is the end of an order to the watchdog's holder. A limit that has passed
@@ -258,31 +184,29 @@ func (m *mover) proveWrite(g int, proved bool) {
 func (m *mover) order(i int) {
 	h := &m.w.host[i]
 	a := &h.agent
-	m.finish(i, busyArm)
+	act := ha.Action(ha.Arm{Timeout: timeout * tick})
 	switch {
 	case a.disarm:
 		h.dog = dog{}
-	case a.armLimit > 0 || m.plant.petsBeyond():
+		act = ha.Disarm{}
+	case a.armLimit > 0:
 		h.dog.limit = max(a.armLimit, h.dog.limit)
 		h.dog.armed, h.dog.fuse = true, timeout
 	}
 	a.disarm, a.armLimit = false, 0
-	m.decide(i)
+	m.ended(i, act, ha.Outcome{OK: true, Dog: m.dogOf(i)})
 }
 
 // shutDown is the guest obeying a request to power off, or not.
 func (m *mover) shutDown(i int, obeys bool) {
-	m.finish(i, busyShutdown)
 	if obeys && m.w.host[i].proc.state == up {
 		m.endProcess(i)
 	}
-	m.touched(i)
-	m.decide(i)
+	m.ended(i, ha.Shutdown{}, ha.Outcome{OK: true})
 }
 
 // resumed is the end of an order to let the guest go on.
 func (m *mover) resumed(i int, done bool) {
-	m.finish(i, busyResume)
 	if h := &m.w.host[i]; done && (h.proc.state == standing || h.proc.state == outdated) {
 		if h.proc.state == outdated {
 			m.violate(ruleStaleGuest, "the guest goes on at %s as it was before it went on at the source", m.names.host[i+1])
@@ -290,28 +214,21 @@ func (m *mover) resumed(i int, done bool) {
 		h.proc.state = up
 		m.checkGuarded(i)
 	}
-	m.touched(i)
-	m.decide(i)
+	m.ended(i, ha.Resume{}, ha.Outcome{OK: done})
 }
 
 // fencedBy is the end of an order by host i to the fence device of host t: off is
 // what became of it, told what the device's state read back says.
 func (m *mover) fencedBy(i, t int, off, told bool) {
 	a := &m.w.host[i].agent
-	bit := busyFence << t
-	m.finish(i, bit)
 	if off && m.w.host[t].power {
 		m.powerOff(t)
 	}
-	if m.plant.FenceNoReadback {
-		told = true
-	}
-	if a.rec.host[t].mod == a.fenceMod[t] {
-		a.fence[t] = fence{state: 2}
-		if told {
-			a.fence[t].state = 1
-		}
-	}
+	act := ha.Fence{Host: m.names.host[t+1], Mod: int64(a.fenceMod[t]), Epoch: epochOf(a.rec.owner.epoch)}
 	a.fenceMod[t] = 0
-	m.decide(i)
+	why := "not off"
+	if told {
+		why = ""
+	}
+	m.ended(i, act, ha.Outcome{OK: told, Why: why, Device: "model"})
 }

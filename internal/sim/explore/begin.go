@@ -80,7 +80,7 @@ func (m *mover) reach(name string) error {
 	switch name {
 	case "migrating":
 		m.apply(step{op: opWantMove, a: 1})
-		return m.course(func() bool { return s.owner.state == migrating && s.owner.ready })
+		return m.course(func() bool { return s.owner.state == migrating })
 	case "stopping":
 		m.apply(step{op: opWantStop})
 		return m.course(func() bool { return s.owner.state == stopping })

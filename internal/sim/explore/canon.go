@@ -13,6 +13,7 @@ const (
 	ownerSome = 6                 // while running or released: the time for a start to count as good, the back-off
 	coordLong = election
 	shutLong  = 32 // 60 s, after which the guest is killed
+	blindLong = 17 // 30 s, after which a holder gives itself up
 	quietLong = detection + seenLong
 )
 
@@ -69,10 +70,11 @@ func (h *host) forget(moving bool) {
 	h.quiet = clampAll(h.quiet, quietLong)
 	a.coordAge = min(a.coordAge, coordLong)
 	a.shut = min(a.shut, shutLong)
+	a.blind = min(a.blind, blindLong)
 	switch a.rec.owner.state {
 	case migrating, settling:
 		a.ownerAge = min(a.ownerAge, ownerLong)
-	case running, released, free:
+	case running, released:
 		a.ownerAge = min(a.ownerAge, ownerSome)
 	default:
 		a.ownerAge = min(a.ownerAge, 1)
@@ -149,28 +151,18 @@ func eachRevision(w *world, f func(record int, v *uint8)) {
 	}
 	for i := range w.message {
 		g := &w.message[i]
-		own := 3 + int(g.from) - 1
-		switch {
-		case g.stage == noMessage:
-		case g.kind == kindRenew:
-			f(own, &g.mod)
-			f(own, &g.rev)
-		case g.kind == kindElect:
-			f(0, &g.mod)
-			f(0, &g.rev)
-		default:
-			f(1, &g.mod)
-			f(1, &g.ownerRev)
-			f(0, &g.term)
-			f(0, &g.plainTerm)
-			f(2, &g.wantMod)
-			f(2, &g.wantRev)
-			for j := range g.hostMod {
-				f(3+j, &g.hostMod[j])
-				f(3+j, &g.hostRev[j])
-			}
-			off(&g.want)
+		if g.stage == noMessage {
+			continue
 		}
+		for r := range g.mod {
+			f(r, &g.mod[r])
+			f(r, &g.rev[r])
+		}
+		f(recCoord, &g.term)
+		if g.silent != 0 {
+			f(recHost+int(g.silent)-1, &g.silentMod)
+		}
+		off(&g.want)
 	}
 }
 
@@ -226,21 +218,17 @@ func renameBoots(w *world, i int) {
 			row(&w.host[j].agent.rec)
 		}
 		for j := range w.message {
-			if g := &w.message[j]; int(g.from) == i+1 && g.kind == kindRenew {
-				f(&g.rec.boot)
-				f(&g.rec.fenced)
-			}
+			f(&w.message[j].host[i].boot)
+			f(&w.message[j].host[i].fenced)
 		}
 	}
 	rename(each)
 }
 
-// renameInstances numbers the agent processes of host i: gates and claims name
-// them.
+// renameInstances numbers the agent processes of host i: claims name them.
 func renameInstances(w *world, i int) {
 	each := func(f func(*uint8)) {
 		row := func(r *records) {
-			f(&r.host[i].gate)
 			if int(r.owner.host) == i+1 {
 				f(&r.owner.claim)
 			}
@@ -252,15 +240,9 @@ func renameInstances(w *world, i int) {
 		}
 		for j := range w.message {
 			g := &w.message[j]
-			if int(g.from) == i+1 && g.kind == kindRenew {
-				f(&g.rec.gate)
-			}
 			if int(g.owner.host) == i+1 {
 				f(&g.owner.claim)
 			}
-		}
-		if int(w.move.to) == i+1 {
-			f(&w.move.gate)
 		}
 	}
 	rename(each)

@@ -21,6 +21,7 @@ const (
 	ruleUnguardedG = "unguarded-guest" // the guest begins on a host that has promised a reset and is not armed
 	ruleOldTerm    = "old-term"        // a write of a coordinator that has been deposed is applied
 	ruleHandsOff   = "hands-off"       // a kill while hands are off
+	ruleDefect     = "defect"          // the core decides two actions of one kind at once
 )
 
 // Violation is a rule that did not hold, with the shortest path to it that was
@@ -57,7 +58,7 @@ func (m *mover) inspect() {
 func (m *mover) checkOwner(old, next *ownerRow) {
 	w := &m.w
 	fresh := next.proof != old.proof || next.proofHost != old.proofHost || next.proofEpoch != old.proofEpoch || next.by != old.by
-	if h := int(next.proofHost) - 1; h >= 0 && fresh && w.host[h].power && (w.host[h].proc.state != absent || w.host[h].starting != 0) {
+	if h := int(next.proofHost) - 1; h >= 0 && fresh && w.host[h].has() {
 		m.violate(ruleFalseProof, "the record says %q about %s, which has a process of the guest", m.names.proofs[next.proof], m.names.host[h+1])
 	}
 	switch {
@@ -130,22 +131,18 @@ func (m *mover) checkFence(i, t int) {
 
 func holder(o *ownerRow, i int) bool {
 	switch o.state {
-	case assigned, running, stopping, settling:
+	case assigned, running, migrating, stopping, settling:
 		return int(o.host) == i+1
-	case migrating:
-		return int(o.host) == i+1 || int(o.to) == i+1
 	}
 	return false
 }
 
 // idle reports that a host holds nothing and that its agent could have said so.
-// A ready target of a migration counts as a holder.
 func (m *mover) idle(i int) bool {
 	h := &m.w.host[i]
 	a := &h.agent
-	target := func(o *ownerRow) bool { return o.state == migrating && int(o.to) == i+1 }
 	return h.thinks() && a.synced && h.proc.state == absent && h.starting == 0 && !h.slow && a.held == 0 &&
-		a.busy&(busyStart|busyMigrate|busyKill|busyArm) == 0 && !target(&m.w.store.owner) && !target(&a.rec.owner)
+		a.busy&(busyStart|busyMigrate|busyKill|busyArm) == 0
 }
 
 // checkReset looks at a host that its watchdog is about to reset.

@@ -1,9 +1,11 @@
 package explore
 
+import "holdfast/internal/ha"
+
 // apply lets one step happen, checks the rules and brings the world into its
 // canonical form.
 func (m *mover) apply(s step) {
-	m.broken = m.broken[:0]
+	m.broken, m.moment = m.broken[:0], 0
 	switch {
 	case s.op == opTick:
 		m.tick(-1)
@@ -59,7 +61,6 @@ func (m *mover) ordinary(s step) {
 		m.list(i)
 	case opWatch:
 		m.sync(i)
-		m.decide(i)
 	}
 }
 
@@ -140,12 +141,11 @@ func (m *mover) endDelay(s step) {
 		h.agent.lag = false
 		if m.follows(i) {
 			m.sync(i)
-			m.decide(i)
 		}
 	case opSee:
 		h.slow = false
-		h.agent.sight = h.agent.look
-		m.decide(i)
+		look := h.agent.look
+		m.think(i, func(c *ha.Machine) { m.observe(c, i, look, begunAt(look.fresh, h.agent.ownerAge)) })
 	}
 }
 
@@ -174,8 +174,7 @@ func (m *mover) tick(slow int) {
 	for i := range w.host {
 		if w.host[i].thinks() {
 			m.giveUp(i)
-			m.lookAt(i)
-			m.decide(i)
+			m.lookIfUp(i)
 		}
 	}
 }
@@ -196,13 +195,16 @@ func (m *mover) age(i int) {
 	if a.deadline > 1 {
 		a.deadline--
 	}
-	a.sentNow = false
+	a.sentNow, a.touchedNow = false, false
+	if a.blind != 0 {
+		a.blind = sum(a.blind)
+	}
 	if a.shut != 0 {
 		a.shut = sum(a.shut)
 	}
 	a.armLimit = max(a.armLimit-1, -timeout-1)
 	for k := range a.wait {
-		if a.busy&(busyRenew<<k) != 0 {
+		if k != 0 && a.busy&uint16(workOf(uint8(k))) != 0 {
 			a.wait[k] = min(a.wait[k]+1, patience)
 		} else {
 			a.wait[k] = 0
@@ -238,7 +240,7 @@ func (m *mover) watchdog(i int) {
 	if !h.dog.armed {
 		return
 	}
-	if !h.frozen && (h.dog.limit >= 0 || m.plant.petsBeyond()) {
+	if !h.frozen && h.dog.limit >= 0 {
 		h.dog.fuse = timeout
 		return
 	}
@@ -257,20 +259,17 @@ func (m *mover) giveUp(i int) {
 		if g.stage == noMessage || !g.live || int(g.from) != i+1 {
 			continue
 		}
-		k := [...]int{kindRenew: 0, kindWrite: 1, kindElect: 2}[g.kind]
 		if g.stage == proving {
-			a.wait[k] = 0
-		} else if a.wait[k] >= patience {
+			a.wait[g.kind] = 0
+		} else if a.wait[g.kind] >= patience {
 			m.orphan(j)
 		}
 	}
-	for k, bit := range [...]uint16{busyRenew, busyWrite, busyElect} {
-		if a.wait[k] >= patience && a.busy&bit != 0 {
-			a.busy &^= bit
+	for k := kindRenew; k < kindCount; k++ {
+		if a.wait[k] >= patience && a.busy&uint16(workOf(k)) != 0 {
 			a.wait[k] = 0
-			if bit == busyWrite && a.proves {
-				m.touched(i)
-			}
+			t := ha.Txn{For: workOf(k), Prove: k == kindWrite && a.proves}
+			m.ended(i, t, ha.Outcome{Proved: t.Prove && a.proved, Why: "no answer"})
 		}
 	}
 }

@@ -6,13 +6,9 @@ import "holdfast/internal/ha"
 func (m *mover) callStart(i int, act ha.Start) {
 	h := &m.w.host[i]
 	m.checkStart(i, act)
-	h.agent.busy |= busyStart
-	h.agent.started = uint8(act.Epoch.Seq)
-	m.w.called = h.agent.started
+	m.w.called = uint8(act.Epoch.Seq)
 	if h.proc.state != absent || h.starting != 0 {
-		// The driver refuses: a process exists. The agent learns it at the next look.
-		m.finish(i, busyStart)
-		m.touched(i)
+		m.ended(i, act, ha.Outcome{Why: "a process exists"})
 		return
 	}
 	h.starting = uint8(act.Epoch.Seq)
@@ -46,33 +42,15 @@ func (m *mover) startEnds(i, how int) {
 }
 
 // giveUpStart is the return of the agent's call, whatever became of it.
-func (m *mover) giveUpStart(i int) {
-	m.finish(i, busyStart)
-	m.touched(i)
-	m.decide(i)
-}
+func (m *mover) giveUpStart(i int) { m.ended(i, ha.Start{}, ha.Outcome{OK: true}) }
 
-// lookIfUp looks at a change that nobody has called for.
-func (m *mover) lookIfUp(i int) {
-	if m.w.host[i].thinks() {
-		m.lookAt(i)
-		m.decide(i)
-	}
-}
-
-// callMigrate calls the source's hypervisor. The way in is the gate of the
-// target's agent process, as the source knows it.
+// callMigrate calls the source's hypervisor.
 func (m *mover) callMigrate(i int, act ha.Migrate) {
-	a := &m.w.host[i].agent
-	a.busy |= busyMigrate
-	a.tried = true
-	to := m.names.byHost[act.To]
 	if m.w.move.stage != noMove {
-		m.finish(i, busyMigrate)
-		m.touched(i)
+		m.ended(i, act, ha.Outcome{Why: "a migration is under way"})
 		return
 	}
-	m.w.move = migration{stage: asked, from: uint8(i + 1), to: to, gate: a.rec.host[to-1].gate, live: true}
+	m.w.move = migration{stage: asked, from: uint8(i + 1), to: m.names.byHost[act.To], live: true}
 }
 
 // moveReady reports whether the migration's next stage can come now.
@@ -108,7 +86,7 @@ func (m *mover) moveOn() {
 	linked := from.reachable() && to.reachable()
 	switch mv.stage {
 	case asked:
-		if from.proc.state != up || !linked || to.frozen || !m.lets(int(mv.to-1), mv.gate) || to.proc.state != absent || to.starting != 0 {
+		if from.proc.state != up || !linked || to.frozen || !to.power || to.proc.state != absent || to.starting != 0 {
 			m.endMove()
 			return
 		}
@@ -130,10 +108,6 @@ func (m *mover) moveOn() {
 			return
 		}
 		to.proc.state = standing
-		if m.plant.ResumeEarly {
-			to.proc.state = up
-			m.checkGuarded(int(mv.to - 1))
-		}
 		mv.stage = arrived
 		if from.proc.state == absent {
 			m.endMove()
@@ -185,9 +159,7 @@ func (m *mover) endMove() {
 	w.move = migration{}
 	from, to := int(mv.from)-1, int(mv.to)-1
 	if mv.live && w.host[from].agent.up {
-		m.finish(from, busyMigrate)
-		m.touched(from)
-		m.decide(from)
+		m.migrationEnded(from)
 	} else {
 		m.lookIfUp(from)
 	}
@@ -196,13 +168,14 @@ func (m *mover) endMove() {
 
 // abort ends the migration unless it has been handed over.
 func (m *mover) abort(i int) {
-	m.finish(i, busyAbort)
 	if mv := &m.w.move; int(mv.from) == i+1 && (mv.stage == asked || mv.stage == carrying) {
 		m.failMove()
 	}
-	m.touched(i)
-	m.decide(i)
+	m.ended(i, ha.Abort{}, ha.Outcome{OK: true})
 }
+
+// migrationEnded tells the source's agent, whatever became of the migration.
+func (m *mover) migrationEnded(i int) { m.ended(i, ha.Migrate{}, ha.Outcome{OK: true}) }
 
 // moveLosesSource is the end of the source's process. What it has sent before
 // still arrives.
@@ -217,8 +190,7 @@ func (m *mover) moveLosesSource(i int) {
 	case switched:
 		if mv.live {
 			mv.live = false
-			m.finish(i, busyMigrate)
-			m.touched(i)
+			m.migrationEnded(i)
 		}
 	case arrived, moveLost:
 		m.endMove()
@@ -236,10 +208,4 @@ func (m *mover) moveLosesHost(i int) {
 	case int(mv.to) == i+1 && mv.stage == arrived:
 		m.failMove()
 	}
-}
-
-// lets reports that the gate of host i is open and is still this one.
-func (m *mover) lets(i int, gate uint8) bool {
-	h := &m.w.host[i]
-	return h.power && h.agent.up && h.agent.inst == gate && ha.Receives(*m.show(i))
 }

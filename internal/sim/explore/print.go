@@ -3,6 +3,8 @@ package explore
 import (
 	"fmt"
 	"strings"
+
+	"holdfast/internal/ha"
 )
 
 // tell does steps from a begin state and gives a line for each: what happened,
@@ -54,7 +56,7 @@ func (m *mover) name(s step) string {
 	case opFenceMute:
 		return fmt.Sprintf("%s's order to the fence device switches h%d off, unconfirmed", h, s.b+1)
 	case opHold:
-		return fmt.Sprintf("held back on %s: %s", h, m.names.workBits[s.b].work)
+		return fmt.Sprintf("held back on %s: %s", h, workName(s.b))
 	case opCut:
 		return fmt.Sprintf("%s %s", h, []string{"", "is isolated", "is cut off from the store", "gets nothing from the store"}[s.b])
 	case opWantMove:
@@ -99,7 +101,9 @@ func (m *mover) letterName(i uint8) string {
 		return from + " renewal"
 	case g.kind == kindElect:
 		return from + " election"
-	case g.hasOwner:
+	case g.kind == kindReport:
+		return from + " report"
+	case g.puts&(1<<recOwner) != 0:
 		return from + " write " + m.ownerName(&g.owner)
 	}
 	return from + " note"
@@ -171,4 +175,12 @@ func (m *mover) describeHost(i int) string {
 		return "idle"
 	}
 	return strings.Join(ws, ", ")
+}
+
+// workName is the name of the work at a bit of agent.busy.
+func workName(bit uint8) string {
+	if w := ha.Work(1) << bit; w < ha.WorkFence {
+		return w.String()
+	}
+	return fmt.Sprintf("fence h%d", 1<<bit/busyFence)
 }

@@ -19,7 +19,7 @@ func newReached() *reached {
 // walk adds what is met within a depth, or until there are limit states.
 func (r *reached) walk(t *testing.T, spend world, only []string, depth, limit int) {
 	t.Helper()
-	m := newMover(newNames(false), Plant{})
+	m := newMover(newNames(false))
 	begins, err := m.begins(nil, spend)
 	if err != nil {
 		t.Fatal(err)
@@ -82,7 +82,7 @@ func TestScopeReachesWhatMatters(t *testing.T) {
 	}
 	for _, want := range []string{
 		"assigned first", "running first", "assigned deadline", "running deadline", "assigned fenced", "running fenced", "assigned released",
-		"running released", "migrating first", "settling released", "settling deadline", "stopping first", "released released", "assigned operator",
+		"running released", "migrating first", "settling released", "stopping first", "released released", "assigned operator",
 	} {
 		if !r.owners[want] {
 			t.Errorf("owner record %q was never met", want)

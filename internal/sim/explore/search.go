@@ -18,14 +18,13 @@ type Options struct {
 	Faults    int           // faults on one path, at most; -1: none
 	Delays    int           // delays on one path, at most; -1: none
 	Orders    int           // requests of operators on one path, at most; 0: none
-	Skew      bool          // one host's clock may lose a tick; epsilon is one tick then, 0 otherwise
+	Skew      int           // ticks that clocks may lose on one path; epsilon is one tick then, 0 otherwise: more than one are outside the drift
 	AnyOrder  bool          // what is due happens in every order, not in a fixed one
 	Only      []string      // faults and delays that may happen (KindNames); none: all
 	Begin     []string      // begin states (BeginNames); none: all
 	Workers   int           // goroutines
 	MaxStates int           // after so many states no deeper level is begun
 	Limit     time.Duration // after that time the search ends
-	Plant     string        // a bug to plant (PlantNames); "": none
 }
 
 // Defaults of Options.
@@ -135,29 +134,23 @@ func Run(ctx context.Context, o Options) (Result, error) {
 
 func newSearch(o *Options) (*search, error) {
 	defaults(o)
-	if o.Depth < 0 || o.Faults > 9 || o.Delays > 9 || o.Orders < 0 || o.Orders > 9 || o.Workers < 0 || o.Workers > maxWorkers {
-		return nil, fmt.Errorf("depth %d, faults %d, delays %d, orders %d, workers %d: want a depth from 0 on, up to 9 of each, up to %d workers",
-			o.Depth, o.Faults, o.Delays, o.Orders, o.Workers, maxWorkers)
-	}
-	p, err := plantOf(o.Plant)
-	if err != nil {
-		return nil, err
+	if o.Depth < 0 || o.Faults > 9 || o.Delays > 9 || o.Orders < 0 || o.Orders > 9 || o.Skew < 0 || o.Skew > 9 || o.Workers < 0 || o.Workers > maxWorkers {
+		return nil, fmt.Errorf("depth %d, faults %d, delays %d, orders %d, skew %d, workers %d: want a depth from 0 on, up to 9 of each, up to %d workers",
+			o.Depth, o.Faults, o.Delays, o.Orders, o.Skew, o.Workers, maxWorkers)
 	}
 	s := &search{opts: *o, met: newSet()}
+	var err error
 	if s.allowed, err = allow(o.Only); err != nil {
 		return nil, err
 	}
-	n := newNames(o.Skew)
-	spend := world{faults: uint8(max(o.Faults, 0)), delays: uint8(max(o.Delays, 0)), orders: uint8(o.Orders)}
-	if o.Skew {
-		spend.skews = 1
-	}
-	s.begins, err = newMover(n, Plant{}).begins(o.Begin, spend)
+	n := newNames(o.Skew > 0)
+	spend := world{faults: uint8(max(o.Faults, 0)), delays: uint8(max(o.Delays, 0)), orders: uint8(o.Orders), skews: uint8(o.Skew)}
+	s.begins, err = newMover(n).begins(o.Begin, spend)
 	if err != nil {
 		return nil, err
 	}
 	for range o.Workers {
-		s.workers = append(s.workers, &worker{move: newMover(n, p)})
+		s.workers = append(s.workers, &worker{move: newMover(n)})
 	}
 	return s, nil
 }
@@ -312,7 +305,7 @@ func (s *search) path(f finding) []string {
 		if n.parent == none {
 			b := s.begins[n.step]
 			slices.Reverse(steps)
-			m := newMover(s.workers[0].move.names, s.workers[0].move.plant)
+			m := newMover(s.workers[0].move.names)
 			return m.tell(&b, steps)
 		}
 		steps = append(steps, n.step)

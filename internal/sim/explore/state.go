@@ -1,6 +1,10 @@
 package explore
 
-import "math/bits"
+import (
+	"math/bits"
+
+	"holdfast/internal/ha"
+)
 
 // members is the number of hosts of the model.
 const members = 3
@@ -8,7 +12,6 @@ const members = 3
 // Owner states, in the order of ownerStates.
 const (
 	noRecord uint8 = iota
-	free
 	assigned
 	running
 	migrating
@@ -61,7 +64,14 @@ const (
 	kindRenew uint8 = iota + 1
 	kindWrite
 	kindElect
+	kindReport
+	kindCount
 )
+
+// workOf is the work that a kind of message is.
+func workOf(kind uint8) ha.Work {
+	return [kindCount]ha.Work{kindRenew: ha.WorkRenew, kindWrite: ha.WorkWrite, kindElect: ha.WorkElect, kindReport: ha.WorkReport}[kind]
+}
 
 // Stages of a migration.
 const (
@@ -73,19 +83,30 @@ const (
 	moveLost       // nobody will ever tell the source
 )
 
-// Work that is under way on a host.
+// Work that is under way on a host: the core's bits, but for fencing, which has
+// one for each host from busyFence on.
 const (
-	busyRenew uint16 = 1 << iota
-	busyWrite
-	busyElect
-	busyArm
-	busyStart
-	busyKill
-	busyShutdown
-	busyMigrate
-	busyAbort
-	busyResume
-	busyFence // and the two bits after it, one for each host
+	busyRenew    = uint16(ha.WorkRenew)
+	busyWrite    = uint16(ha.WorkWrite)
+	busyReport   = uint16(ha.WorkReport)
+	busyElect    = uint16(ha.WorkElect)
+	busyArm      = uint16(ha.WorkArm)
+	busyStart    = uint16(ha.WorkStart)
+	busyKill     = uint16(ha.WorkKill)
+	busyShutdown = uint16(ha.WorkShutdown)
+	busyMigrate  = uint16(ha.WorkMigrate)
+	busyAbort    = uint16(ha.WorkAbort)
+	busyResume   = uint16(ha.WorkResume)
+	busyFence    = uint16(ha.WorkFence)
+)
+
+// Records, as bits and as indexes into what a message compares.
+const (
+	recCoord = iota
+	recOwner
+	recWant
+	recHost  // and the two after it, one for each host
+	recCount = recHost + members
 )
 
 // maxMessages bounds the messages that are on their way at once. One more is
@@ -109,7 +130,7 @@ type ownerRow struct {
 }
 
 type hostRow struct {
-	boot, gate           uint8
+	boot                 uint8
 	guard, handsOff, fit bool
 	guest                uint8
 	expelled             bool
@@ -168,24 +189,27 @@ type agent struct {
 	ownerAge    uint8
 	hostAge     [members]uint8
 
-	leaseMod  uint8
-	deadline  uint8 // 0 unknown, 1 passed, n: in n-1 ticks
-	sentNow   bool  // a renewal has been sent in this tick
-	handsOn   bool
-	sight     sight
-	look      sight // an observation that is under way while the host is slow to look
-	inherited bool
-	tried     bool  // for the owner record in rec
-	started   uint8 // epoch, if it is that of the owner record in rec
-	shut      uint8 // 0 no, n: n-1 ticks ago
-	told      [members]bool
-	fence     [members]fence
-	fenceMod  [members]uint8 // of the order that is under way
+	leaseMod   uint8
+	deadline   uint8 // 0 unknown, 1 passed, n: in n-1 ticks
+	sentNow    bool  // a renewal has been sent in this tick
+	handsOn    bool
+	sight      sight
+	look       sight // an observation that is under way while the host is slow to look
+	blind      uint8 // 0 it sees the guest, n: it has not for n-1 ticks
+	inherited  bool
+	touchedNow bool  // the last action on the guest ended in this tick, and it has not been looked at since
+	tried      bool  // for the owner record in rec
+	started    uint8 // epoch, if it is that of the owner record in rec
+	shut       uint8 // 0 no, n: n-1 ticks ago
+	told       [members]bool
+	fence      [members]fence
+	fenceMod   [members]uint8 // of the order that is under way
 
-	proves   bool // the write that is under way first proves the guest gone
 	disarm   bool // the order to the watchdog that is under way
 	armLimit int8
-	wait     [3]uint8 // age of the live renewal, write, election
+	wait     [kindCount]uint8 // age of the live message of each kind, by kind
+	proves   bool             // the write that is under way first proves the guest gone
+	proved   bool             // it has done so
 }
 
 type host struct {
@@ -202,27 +226,28 @@ type host struct {
 	quiet         [members]uint8 // since it has heard each host
 }
 
+// message is a transaction on its way.
 type message struct {
-	kind, from, stage       uint8
-	held, live              bool // live: its agent waits for the reply
-	proved                  bool // a write before which the guest is proved gone
-	age                     uint8
-	mod, term, wantMod, rev uint8
-	plainTerm               uint8 // the term before a planted bug left it out
-	rec                     hostRow
-	hasOwner, hasWant       bool
-	owner                   ownerRow
-	want                    wantRow
-	compared, expel, fenced uint8 // bits of hosts
-	hostMod                 [members]uint8
-	ownerRev, wantRev       uint8
-	hostRev                 [members]uint8
-	told, unfenced          uint8
+	kind, from, stage uint8
+	held, live        bool // live: its agent waits for the reply
+	prove             bool // before it is sent the guest is proved gone
+	proved            bool // that has been done
+	age               uint8
+	compares, puts    uint8 // bits of records
+	mod               [recCount]uint8
+	coord             uint8
+	owner             ownerRow
+	want              wantRow
+	host              [members]hostRow
+	rev               [recCount]uint8
+	term              uint8
+	silent, silentMod uint8
+	unfenced          uint8
 }
 
 type migration struct {
-	stage, from, to, gate uint8
-	live, held            bool
+	stage, from, to uint8
+	live, held      bool
 }
 
 // world is one state of the whole model: a plain value.
@@ -241,6 +266,16 @@ type world struct {
 
 // thinks reports that the agent of a host decides and acts.
 func (h *host) thinks() bool { return h.power && !h.frozen && h.agent.up && !h.agent.stopped }
+
+// has reports that a process is on a host, or will be, that may run. What a
+// migration has brought stands still.
+func (h *host) has() bool {
+	switch h.proc.state {
+	case up, paused, unknown:
+		return h.power
+	}
+	return h.power && h.starting != 0
+}
 
 // reachable reports that other hosts can reach this one.
 func (h *host) reachable() bool { return h.power && h.cut != isolated }

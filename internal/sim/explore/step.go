@@ -104,7 +104,7 @@ func works() []struct {
 		bit uint16
 		op  op
 		no  uint8
-	}{{busyArm, opArm, 3}, {busyKill, opKill, 5}, {busyShutdown, opShutdown, 6}, {busyAbort, opAbort, 8}, {busyResume, opResume, 9}}
+	}{{busyArm, opArm, 4}, {busyKill, opKill, 6}, {busyShutdown, opShutdown, 7}, {busyAbort, opAbort, 9}, {busyResume, opResume, 10}}
 }
 
 // dues lists what is due, in the order in which it happens: what ends on the
@@ -245,7 +245,7 @@ func (m *mover) spoil(s step, out []step) []step {
 		case opArm, opKill, opResume:
 			out = append(out, step{opHold, s.a, s.b})
 		case opFence:
-			out = append(out, step{opHold, s.a, 10 + s.b})
+			out = append(out, step{opHold, s.a, 11 + s.b})
 		case opStart:
 			out = append(out, step{op: opHoldStart, a: s.a})
 		case opMove:

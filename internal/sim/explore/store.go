@@ -1,5 +1,10 @@
 package explore
 
+import (
+	"holdfast/internal/cluster"
+	"holdfast/internal/ha"
+)
+
 // deliver lets the store take message i, tells those who watch, and brings the
 // reply to its agent if that can take it.
 func (m *mover) deliver(i int) {
@@ -14,15 +19,7 @@ func (m *mover) take(i int) {
 	w := &m.w
 	g := &w.message[i]
 	g.held = false
-	done := false
-	switch g.kind {
-	case kindRenew:
-		done = m.takeRenewal(g)
-	case kindElect:
-		done = m.takeElection(g)
-	case kindWrite:
-		done = m.takeWrite(g)
-	}
+	done := m.takes(g)
 	g.stage = refused
 	if done {
 		g.stage = taken
@@ -35,66 +32,48 @@ func (m *mover) take(i int) {
 	}
 }
 
-func (m *mover) takeRenewal(g *message) bool {
-	r := &m.w.store.host[g.from-1]
-	if r.mod != g.mod {
-		return false
-	}
-	mod := r.mod + 1
-	*r = g.rec
-	r.mod, g.rev = mod, mod
-	return true
-}
-
-func (m *mover) takeElection(g *message) bool {
-	c := &m.w.store.coord
-	if c.mod != g.mod {
-		return false
-	}
-	*c = coordRow{g.from, c.mod + 1}
-	g.rev = c.mod
-	return true
-}
-
-// takeWrite is the transaction of ha.Write: all conditions, then all changes.
-// The records that it writes of expelled hosts are the ones that it compares.
-func (m *mover) takeWrite(g *message) bool {
+// takes is a transaction: all conditions, then all changes.
+func (m *mover) takes(g *message) bool {
 	s := &m.w.store
-	if s.owner.mod != g.mod || g.term != 0 && (s.coord.mod != g.term || s.want.mod != g.wantMod) {
-		return false
-	}
-	for j := range s.host {
-		if g.compared&(1<<j) != 0 && s.host[j].mod != g.hostMod[j] {
+	mods := s.mods()
+	for r, mod := range mods {
+		if g.compares&(1<<r) != 0 && *mod != g.mod[r] {
 			return false
 		}
 	}
-	if g.plainTerm != 0 && g.plainTerm != s.coord.mod {
+	if g.term != 0 && g.term != s.coord.mod {
 		m.violate(ruleOldTerm, "a write of %s as a coordinator that has been deposed was applied", m.names.host[g.from])
 	}
-	if g.hasOwner {
-		m.checkOwner(&s.owner, &g.owner)
-		mod := s.owner.mod + 1
-		s.owner = g.owner
-		s.owner.mod, g.ownerRev = mod, mod
+	for r, mod := range mods {
+		g.rev[r] = *mod + 1
 	}
-	if g.hasWant {
-		mod := s.want.mod + 1
+	if g.puts&(1<<recCoord) != 0 {
+		s.coord.host = g.coord
+	}
+	if g.puts&(1<<recOwner) != 0 {
+		m.checkOwner(&s.owner, &g.owner)
+		s.owner = g.owner
+	}
+	if g.puts&(1<<recWant) != 0 {
 		s.want = g.want
-		s.want.mod, g.wantRev = mod, mod
 	}
 	for j := range s.host {
-		if g.expel&(1<<j) == 0 {
-			continue
+		if g.puts&(1<<(recHost+j)) != 0 {
+			s.host[j] = g.host[j]
 		}
-		r := &s.host[j]
-		r.expelled = true
-		if g.fenced&(1<<j) != 0 {
-			r.fenced = r.boot
+	}
+	for r, mod := range mods {
+		if g.puts&(1<<r) != 0 {
+			*mod = g.rev[r]
 		}
-		r.mod++
-		g.hostRev[j] = r.mod
 	}
 	return true
+}
+
+// mods are the revisions of the records.
+func (r *records) mods() [recCount]*uint8 {
+	return [recCount]*uint8{recCoord: &r.coord.mod, recOwner: &r.owner.mod, recWant: &r.want.mod,
+		recHost: &r.host[0].mod, recHost + 1: &r.host[1].mod, recHost + 2: &r.host[2].mod}
 }
 
 // tellWatchers brings the change to every agent that follows the store, and lets
@@ -103,7 +82,6 @@ func (m *mover) tellWatchers() {
 	for i := range m.w.host {
 		if m.follows(i) {
 			m.sync(i)
-			m.decide(i)
 		}
 	}
 }
@@ -128,125 +106,81 @@ func (m *mover) behind(i int) bool {
 	return false
 }
 
-// sync takes over what is newer in the store.
+// sync tells the core of host i what is newer in the store.
 func (m *mover) sync(i int) {
-	s, a := &m.w.store, &m.w.host[i].agent
-	if s.coord.mod > a.rec.coord.mod {
-		a.rec.coord, a.coordAge = s.coord, 0
+	m.think(i, func(c *ha.Machine) { m.news(c, i) })
+}
+
+// news hands records to the core. After a change of the owner record the guest is
+// looked at anew.
+func (m *mover) news(c *ha.Machine, i int) {
+	n, s, r := m.names, &m.w.store, &m.w.host[i].agent.rec
+	at := m.instant()
+	if s.coord.mod > r.coord.mod {
+		c.Changed(ha.Record{Put: ha.Put{Key: ha.Key{Kind: ha.KindCoordinator}, Coord: cluster.Coordinator{Host: n.host[s.coord.host]}}, Mod: int64(s.coord.mod)}, at)
 	}
-	if s.want.mod > a.rec.want.mod {
-		a.rec.want = s.want
+	if s.want.mod > r.want.mod {
+		w := n.want(&s.want)
+		c.Changed(ha.Record{Put: ha.Put{Key: ha.Key{Kind: ha.KindWant}, Want: &w}, Mod: int64(s.want.mod)}, at)
 	}
 	for j := range s.host {
-		if s.host[j].mod > a.rec.host[j].mod {
-			a.takeHost(j, s.host[j])
+		if s.host[j].mod > r.host[j].mod {
+			h := n.hostRecord(j, &s.host[j])
+			c.Changed(ha.Record{Put: ha.Put{Key: ha.Key{Kind: ha.KindHost, Name: n.host[j+1]}, Host: &h}, Mod: int64(s.host[j].mod)}, at)
 		}
 	}
-	if s.owner.mod > a.rec.owner.mod {
-		m.takeOwner(i, s.owner)
+	if s.owner.mod > r.owner.mod {
+		o := n.owner(&s.owner)
+		c.Changed(ha.Record{Put: ha.Put{Key: ha.Key{Kind: ha.KindOwner}, Owner: &o}, Mod: int64(s.owner.mod)}, at)
+		m.ownerSeen(i)
+		m.looks(i, true)(c)
 	}
 }
 
-// takeHost notes a host's record as just seen. What was kept for the one before
-// counts no more.
-func (a *agent) takeHost(j int, r hostRow) {
-	a.rec.host[j], a.hostAge[j] = r, 0
-	a.told[j], a.fence[j] = false, fence{}
-}
-
-// takeOwner notes the owner record as just seen, and looks at the guest anew.
-func (m *mover) takeOwner(i int, r ownerRow) {
-	h := &m.w.host[i]
-	a := &h.agent
-	a.rec.owner, a.ownerAge = r, 0
-	a.shut, a.tried = 0, false
-	a.sight.fresh = min(a.sight.fresh, 1)
+// ownerSeen notes that a look that is under way began before a change of the
+// owner record.
+func (m *mover) ownerSeen(i int) {
+	a := &m.w.host[i].agent
 	a.look.fresh = min(a.look.fresh, 1)
-	m.lookAt(i)
 }
 
 // list reads all records and follows them from there.
 func (m *mover) list(i int) {
-	a := &m.w.host[i].agent
-	a.synced = true
-	a.rec, a.coordAge, a.hostAge = m.w.store, 0, [members]uint8{}
-	m.takeOwner(i, m.w.store.owner)
-	m.decide(i)
+	m.think(i, func(c *ha.Machine) {
+		c.Follow(true, 1)
+		m.news(c, i)
+	}, m.looks(i, true))
 }
 
 // answer brings a reply to its agent.
 func (m *mover) answer(i int) {
 	g := m.w.message[i]
 	m.dropMessage(i)
+	o := ha.Outcome{OK: g.stage == taken, Proved: g.proved}
 	at := int(g.from) - 1
-	a := &m.w.host[at].agent
-	ok := g.stage == taken
-	switch g.kind {
-	case kindRenew:
-		m.renewed(at, &g, ok)
-	case kindElect:
-		a.busy &^= busyElect
-		if ok && g.rev > a.rec.coord.mod {
-			a.rec.coord, a.coordAge = coordRow{g.from, g.rev}, 0
-		}
-	case kindWrite:
-		m.written(at, &g, ok)
+	if o.OK && g.puts&(1<<recOwner) != 0 {
+		m.ownerSeen(at)
 	}
-	m.decide(at)
+	act := m.txn(&g)
+	if ha.Touches(act) {
+		m.w.host[at].agent.look.fresh = 0
+	}
+	m.think(at, func(c *ha.Machine) { m.answered(c, &g, act, o) }, m.looks(at, g.prove || g.puts&(1<<recOwner) != 0))
 }
 
-// renewed: sent at s, the deadline becomes s + T.
-func (m *mover) renewed(at int, g *message, ok bool) {
-	a := &m.w.host[at].agent
-	a.busy &^= busyRenew
-	if !ok {
-		return
+// answered tells the core how its transaction ended. In the model each record
+// counts its own revisions: of several that were written the first one comes with
+// the answer, the others at once after it, as a watch would bring them.
+func (m *mover) answered(c *ha.Machine, g *message, act ha.Txn, o ha.Outcome) {
+	puts := act.Put
+	if len(puts) > 0 {
+		act.Put = puts[:1]
+		o.Mod = int64(g.rev[m.names.record(puts[0].Key)])
 	}
-	age := g.age
-	if m.plant.LateDeadline {
-		age = 0
-	}
-	a.leaseMod = g.rev
-	a.deadline = 1 + lease - min(age, lease)
-	a.handsOn = !g.rec.handsOff
-	if g.rev > a.rec.host[at].mod {
-		r := g.rec
-		r.mod = g.rev
-		a.takeHost(at, r)
-	}
-}
-
-func (m *mover) written(at int, g *message, ok bool) {
-	a := &m.w.host[at].agent
-	a.busy &^= busyWrite
-	if ok {
-		if g.hasWant && g.wantRev > a.rec.want.mod {
-			a.rec.want = g.want
-			a.rec.want.mod = g.wantRev
-		}
-		for j := range a.rec.host {
-			if r := a.rec.host[j]; g.expel&(1<<j) != 0 && r.mod == g.hostMod[j] {
-				r.expelled, r.mod = true, g.hostRev[j]
-				if g.fenced&(1<<j) != 0 {
-					r.fenced = r.boot
-				}
-				a.takeHost(j, r)
-			}
-		}
-		if g.hasOwner && g.ownerRev > a.rec.owner.mod {
-			r := g.owner
-			r.mod = g.ownerRev
-			m.takeOwner(at, r)
-		}
-		if t := g.told; t != 0 {
-			a.told[t-1] = true
-		}
-		if t := g.unfenced; t != 0 && a.fence[t-1].state != 0 {
-			a.fence[t-1].told = true
-		}
-	}
-	if g.proved {
-		m.touched(at)
+	at := m.instant()
+	c.Done(act, o, at)
+	for i := 1; o.OK && i < len(puts); i++ {
+		c.Changed(ha.Record{Put: puts[i], Mod: int64(g.rev[m.names.record(puts[i].Key)])}, at)
 	}
 }
 
