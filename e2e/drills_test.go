@@ -35,7 +35,7 @@ type drill struct {
 	fault  func(ctx context.Context, r *rig, holder string) error
 	repair func(ctx context.Context, r *rig, holder string) error // nil: it mends itself
 	// outage that the client may see at most. The figures are those of
-	// docs/operations.md: T + G + margin is 8.54 s.
+	// docs/operations.md: T + G + margin is 8.66 s.
 	most time.Duration
 	same bool // the guest goes on: same boot, counter never back
 	away bool // it must run on another host afterwards

@@ -18,10 +18,10 @@ import (
 const (
 	// fencedWithin: 1 s of detection, the device, one write.
 	fencedWithin = 2 * time.Second
-	// deadlineWithin: T + G (1 + rho) / (1 - rho) + epsilon = 5.32 s after the last
+	// deadlineWithin: (T + G) (1 + rho) / (1 - rho) + epsilon = 5.40 s after the last
 	// renewal was seen, which is up to an election of the store (2 s) later when the
 	// store's leader was lost with it, and a second.
-	deadlineWithin = 8320 * time.Millisecond
+	deadlineWithin = 8400 * time.Millisecond
 
 	fencedMost   = fencedWithin + guestBoot
 	deadlineMost = deadlineWithin + guestBoot

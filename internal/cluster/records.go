@@ -224,7 +224,7 @@ type Timings struct {
 	Grace     time.Duration `json:"grace"`     // G: from the deadline to the host's reset at the latest
 	Watchdog  time.Duration `json:"watchdog"`  // W: timeout of the watchdog device
 	Epsilon   time.Duration `json:"epsilon"`   // added to every wait
-	Drift     float64       `json:"drift"`     // rho: largest relative difference of two clocks' rates
+	Drift     float64       `json:"drift"`     // rho: how far a clock's rate may be from the true one
 	Election  time.Duration `json:"election"`  // silence of the coordinator after which another one stands
 	Heartbeat time.Duration `json:"heartbeat"` // interval of heartbeats between members
 	Detection time.Duration `json:"detection"` // a host that most members have not heard for this long is suspect

@@ -38,11 +38,9 @@ func TestTimingsBelowTheMinimumAreRefusedWithTheSum(t *testing.T) {
 		runTimings("exactly the sum is accepted", `{"Watchdog": "5s", "Grace": "3s"}`),
 		runTimings("a keepalive of more than a third of the lease", `{"Lease": "5s", "Grace": "3s"}`,
 			`Timings.Lease: Keepalive 2s is more than Lease 5s / 3 = 1.666666666s`),
-		runTimings("an epsilon below drift and grain", `{"Epsilon": "200ms"}`,
-			`Timings.Epsilon: value "200ms": Epsilon 200ms is less than 2 x Drift 0.01 x Lease 6s + 100ms = 220ms`),
-		runTimings("exactly drift and grain are accepted", `{"Epsilon": "220ms"}`),
-		runTimings("a drift too large for the epsilon", `{"Drift": 0.05}`,
-			`Timings.Drift: value "0.05": Epsilon 500ms is less than 2 x Drift 0.05 x Lease 6s + 100ms = 700ms`),
+		runTimings("an epsilon below the grain", `{"Epsilon": "99ms"}`,
+			`Timings.Epsilon: value "99ms": Epsilon 99ms is less than 100ms, the grain of watchdogs`),
+		runTimings("exactly the grain is accepted, for the wait has both drifts", `{"Epsilon": "100ms", "Drift": 0.1}`),
 		runTimings("a grace below its minimum", `{"Grace": "400ms", "Watchdog": "2s"}`,
 			`Timings.Grace: value "400ms": Grace 400ms is less than 500ms`),
 		runTimings("an election below two keepalives", `{"Election": "3s"}`,
@@ -52,8 +50,9 @@ func TestTimingsBelowTheMinimumAreRefusedWithTheSum(t *testing.T) {
 		runTimings("a detection longer than the lease", `{"Detection": "7s"}`, `Timings.Detection: Detection 7s is more than Lease 6s`),
 		runTimings("a heartbeat that floods", `{"Heartbeat": "10ms"}`, `Timings.Heartbeat: Heartbeat 10ms is less than 50ms`),
 		runTimings("several sums at once", `{"Grace": "1s", "Election": "1s"}`, `Timings.Grace: = 7s`, `Timings.Election: = 4s`),
-		runTimings("a written zero is not the default", `{"Drift": 0, "Lease": "0s"}`, `Timings.Drift: above 0`, `Timings.Lease: above 0`),
+		runTimings("a written zero is not the default", `{"Drift": 0, "Lease": "0s"}`, `Timings.Drift: at least 0.001`, `Timings.Lease: above 0`),
 		runTimings("a drift of more than a tenth", `{"Drift": 0.2}`, `Timings.Drift: at most 0.1`),
+		runTimings("a drift better than oscillators are", `{"Drift": 0.0009}`, `Timings.Drift: at least 0.001`),
 		runTimings("a huge drift", `{"Drift": 1e999}`, `Timings.Drift: finite`),
 		runTimings("a huge duration", `{"Lease": "2000000h"}`, `Timings.Lease: at most 1h`),
 		runTimings("a negative duration", `{"Grace": "-2s"}`, `Timings.Grace: above 0`),
@@ -66,4 +65,45 @@ func TestCheckNeedsNoDocument(t *testing.T) {
 	wantFaults(t, Timings{Lease: -1}.Check(), "Timings.Lease: above 0")
 	wantFaults(t, Timings{Drift: 0.5}.Check(), "Timings.Drift: at most 0.1")
 	wantFaults(t, Timings{Grace: Duration(time.Second)}.Check(), "Timings.Grace: = 8s")
+}
+
+// silence is how long a coordinator waits for the deadline proof about a host
+// with guard g, on its own clock.
+func silence(t cluster.Timings, g time.Duration) time.Duration {
+	return time.Duration(float64(t.Lease+g)*(1+t.Drift)/(1-t.Drift)) + t.Epsilon
+}
+
+// Whatever the rules accept is safe with the worst pair of clocks: a holder's
+// that is slow, a coordinator's that is fast, and the latest grain of a watchdog
+// that was measured.
+func TestWhatIsAcceptedIsSafe(t *testing.T) {
+	const grain = 80 * time.Millisecond
+	accepted := 0
+	for _, drift := range []float64{0.001, 0.01, 0.05, 0.1} {
+		for _, lease := range []time.Duration{time.Second, 6 * time.Second, 30 * time.Second, time.Hour} {
+			for _, grace := range []time.Duration{500 * time.Millisecond, 2 * time.Second, time.Minute} {
+				for _, epsilon := range []time.Duration{50 * time.Millisecond, 100 * time.Millisecond, 6100 * time.Millisecond} {
+					keep := lease / 3
+					tm := Timings{Lease: Duration(lease), Keepalive: Duration(keep), Grace: Duration(grace), Watchdog: Duration(lease / 4), Epsilon: Duration(epsilon),
+						Drift: drift, Election: Duration(min(2*keep, time.Hour)), Heartbeat: Duration(100 * time.Millisecond), Detection: Duration(lease / 2)}
+					if len(tm.Check()) > 0 {
+						continue
+					}
+					accepted++
+					v := tm.Values()
+					reset := time.Duration(float64(lease+grace)/(1-drift)) + grain
+					if wait := time.Duration(float64(silence(v, grace)) / (1 + drift)); wait < reset {
+						t.Errorf("%+v: accepted, taken over %v before the reset", v, reset-wait)
+					}
+				}
+			}
+		}
+	}
+	if accepted < 50 {
+		t.Errorf("only %d of the sums were accepted: the test tests little", accepted)
+	}
+	def, fast := Timings{}.Values(), Timings{Profile: ProfileFast}.Values()
+	if a, b := silence(def, def.Grace).Round(time.Millisecond), silence(fast, fast.Grace).Round(time.Millisecond); a != 8662*time.Millisecond || b != 5401*time.Millisecond {
+		t.Errorf("the defaults wait for %v and %v: want what docs/operations.md says", a, b)
+	}
 }
