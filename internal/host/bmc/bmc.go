@@ -16,7 +16,9 @@ import (
 )
 
 // What an operation on a device fails with. Each error of Off, On and Check
-// wraps at least one of them and names the device and the step.
+// wraps at least one of them and names the device and the step, in one line of at
+// most 512 bytes in which nothing of the device is left that terminals or browsers
+// act on.
 var (
 	// ErrUnreachable: no answer in time, or no connection.
 	ErrUnreachable = errors.New("not reachable")
@@ -173,7 +175,7 @@ func (d *Device) connect(ctx context.Context) (session, error) {
 }
 
 func (d *Device) failed(what, step string, err error) error {
-	return fmt.Errorf("%s by %s: %s: %w", what, d.Name(), step, err)
+	return shown{fmt.Errorf("%s by %s: %s: %w", what, d.Name(), step, err)}
 }
 
 // readBack asks for the power's state until it is as ordered. Failures to ask are

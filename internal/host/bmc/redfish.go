@@ -38,14 +38,15 @@ type dialer struct {
 
 func (o dialer) open(ctx context.Context, password string) (session, error) {
 	transport := &http.Transport{
-		DialContext:         (&net.Dialer{Timeout: dialTime}).DialContext,
-		TLSHandshakeTimeout: dialTime,
-		TLSClientConfig:     o.tls(),
-		MaxConnsPerHost:     1,
+		DialContext:            (&net.Dialer{Timeout: dialTime}).DialContext,
+		TLSHandshakeTimeout:    dialTime,
+		TLSClientConfig:        o.tls(),
+		MaxConnsPerHost:        1,
+		MaxResponseHeaderBytes: maxAnswer,
 	}
 	cfg := gofish.ClientConfig{
 		Endpoint: "https://" + o.addr, Username: o.d.opts.User, Password: password,
-		HTTPClient:          &http.Client{Transport: transport, Timeout: httpTime, CheckRedirect: o.stay},
+		HTTPClient:          &http.Client{Transport: bounded{transport}, Timeout: httpTime, CheckRedirect: o.stay},
 		NoModifyTransport:   true,
 		ReuseConnections:    true,
 		TLSHandshakeTimeout: int(dialTime / time.Second),
@@ -207,7 +208,7 @@ func (s *redfishSession) close(ctx context.Context) {
 		err = s.c.WithContext(ctx).Service.DeleteSession(auth.ID)
 	}
 	if err != nil {
-		s.d.log.Debug("end a session of a fence device", "device", s.d.Name(), "error", err)
+		s.d.log.Debug("end a session of a fence device", "device", s.d.Name(), "error", shown{err})
 	}
 }
 

@@ -1,0 +1,57 @@
+// Package text makes texts of others fit to be shown: in a status, an event or a
+// record of the store. It holds functions of strings and nothing else.
+package text
+
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// more marks a text that was cut.
+const more = "..."
+
+// Line makes one line of at most most bytes of a text that nobody vouches for,
+// such as an error page: runs of white space become one space, control and
+// formatting characters and bytes that are no UTF-8 become question marks, angle
+// brackets become round ones, so that no terminal and no browser takes anything
+// for an order. A text that is cut ends with "...", at the end of a character.
+func Line(s string, most int) string {
+	var b strings.Builder
+	space := false
+	for _, r := range s {
+		switch {
+		case unicode.IsSpace(r):
+			space = b.Len() > 0
+			continue
+		case r == '<':
+			r = '('
+		case r == '>':
+			r = ')'
+		case r == utf8.RuneError || !unicode.IsPrint(r):
+			r = '?'
+		}
+		if space {
+			b.WriteByte(' ')
+			space = false
+		}
+		b.WriteRune(r)
+		if b.Len() > most {
+			return Cut(b.String(), most) // the rest makes no difference
+		}
+	}
+	return b.String()
+}
+
+// Cut keeps the beginning of a text, at most most bytes with the "..." that then
+// ends it, and cuts no character in two.
+func Cut(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	n := max(most-len(more), 0)
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n] + more[:min(len(more), max(most, 0))]
+}
