@@ -16,7 +16,7 @@ import (
 
 // pure are the packages that decide. They do no I/O and read no clock.
 var pure = []string{
-	"holdfast/internal/ha", "holdfast/internal/job", "holdfast/internal/upgrade", "holdfast/internal/upgrade/path", "holdfast/internal/upgrade/version",
+	"holdfast/internal/ha", "holdfast/internal/host/watchdog/keeper", "holdfast/internal/job", "holdfast/internal/upgrade", "holdfast/internal/upgrade/path", "holdfast/internal/upgrade/version",
 	"holdfast/internal/align", "holdfast/internal/align/column", "holdfast/internal/align/sqlexpr",
 }
 
