@@ -57,6 +57,7 @@ type node struct {
 	boot   string // the host's boot id
 	server *tls.Config
 	client *tls.Config
+	clock  *clock.Clock
 }
 
 // RunNode runs the agent of a host until ctx ends: it keeps the store's member
@@ -116,7 +117,7 @@ func (nd *node) beats(r *Rhythm) (*heartbeat.Beats, error) {
 	}
 	b, err := heartbeat.Open(heartbeat.Options{
 		Self: cluster.HostID(nd.n.Host), Listen: net.JoinHostPort(nd.n.Addr, port), Cluster: nd.n.Cluster,
-		Key: r.Key, Interval: r.Interval, Clock: clock.Boottime, Log: nd.Log,
+		Key: r.Key, Interval: r.Interval, Clock: nd.clock.Now, Log: nd.Log,
 	})
 	if err != nil {
 		return nil, nd.bad("api.listen", nd.n.API.Listen, fmt.Errorf("open the same port of UDP for heartbeats: %w", err))
@@ -407,7 +408,7 @@ func (absent) Status(context.Context) (watchdog.Status, error) {
 func (nd *node) parts(st store.Store, identity string) Parts {
 	p := Parts{
 		Host: cluster.HostID(nd.n.Host), Addr: nd.n.Addr, Cluster: nd.n.Cluster, Identity: identity, Boot: nd.boot, Version: nd.Version,
-		Store: st, Dog: Dog(absent{}), Clock: clock.Boottime, Config: nd.cfg, Log: nd.Log,
+		Store: st, Dog: Dog(absent{}), Clock: nd.clock.Now, Config: nd.cfg, Log: nd.Log,
 		Machine: machine(nd.n.Machine), Fencer: bmcs{nd.Log}, Rhythm: &Rhythm{},
 		Probe:     nd.storageProber,
 		BackupDir: filepath.Join(nd.n.DataDir, backupDir),

@@ -14,6 +14,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
+	"holdfast/internal/host/clock"
 	"holdfast/internal/pki"
 )
 
@@ -75,7 +76,7 @@ func load(opt Options) (*node, error) {
 	if err := regular(file); err != nil {
 		return nil, fmt.Errorf("read agent settings: %w", err)
 	}
-	nd := &node{Options: opt}
+	nd := &node{Options: opt, clock: clock.New()}
 	if nd.n, err = config.LoadNode(file); err != nil {
 		return nil, err
 	}

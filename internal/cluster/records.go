@@ -15,7 +15,7 @@ type ResourceID string
 // MgmtVM is the resource id of the management VM.
 const MgmtVM ResourceID = "mnvm"
 
-// Instant is a reading of one host's CLOCK_BOOTTIME, in nanoseconds. Instants
+// Instant is a reading of one host's clock (host/clock), in nanoseconds. Instants
 // of different hosts can not be compared; only rates are trusted.
 type Instant int64
 

@@ -45,7 +45,7 @@ type Reboot struct {
 	Quorum func(ctx context.Context) (voters, healthy int, member bool, err error)
 	// File is where the mark is kept: in the agent's data directory, absolute.
 	File string
-	// Clock tells the age of the mark; nil: CLOCK_BOOTTIME.
+	// Clock tells the age of the mark; nil: the host's (clock.Clock).
 	Clock func() cluster.Instant
 }
 
@@ -233,7 +233,7 @@ func (d *Reboot) now() cluster.Instant {
 	if d.Clock != nil {
 		return d.Clock()
 	}
-	return clock.Boottime()
+	return clock.New().Now()
 }
 
 func (d *Reboot) mark(t engine.Task) error {

@@ -37,7 +37,7 @@ type Options struct {
 	Timeout  time.Duration          // for a whole probe; default 5 s
 	Failures int                    // in a row that make it unhealthy; default 3
 	Grace    time.Duration          // after a start, for the service to answer the first time; default 5 min
-	Clock    func() cluster.Instant // default CLOCK_BOOTTIME
+	Clock    func() cluster.Instant // default: the host's (clock.Clock)
 	Log      *slog.Logger           // told of changes of the verdict; nil: nobody
 }
 
@@ -65,7 +65,7 @@ func (o Options) withDefaults() Options {
 		o.Path = "/"
 	}
 	if o.Clock == nil {
-		o.Clock = clock.Boottime
+		o.Clock = clock.New().Now
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

@@ -32,7 +32,7 @@ type Options struct {
 	Cluster  string                 // the cluster's id; heartbeats of another are dropped
 	Key      func() []byte          // 32 bytes that the cluster shares; nil until known: nothing is sent or accepted
 	Interval func() time.Duration   // between two heartbeats; asked at each; less than 10 ms counts as 10 ms
-	Clock    func() cluster.Instant // CLOCK_BOOTTIME
+	Clock    func() cluster.Instant // of this host (clock.Clock)
 	Log      *slog.Logger
 }
 

@@ -260,7 +260,7 @@ func TestAfterAFreezeNothingOfThePastIsTold(t *testing.T) {
 	for range 10 {
 		// Words of before wait in its socket too.
 		h1.skew.Add(int64(10 * time.Second))
-		thaw := clock.Boottime().Add(time.Duration(h1.skew.Load()))
+		thaw := clock.New().Now().Add(time.Duration(h1.skew.Load()))
 		words := h1.Words()
 		if words["h1"].At < thaw || len(words["h1"].Heard) != 2 {
 			t.Fatalf("own word %+v", words["h1"])
@@ -384,7 +384,7 @@ func TestTheSocketIsTuned(t *testing.T) {
 func TestOpenRefuses(t *testing.T) {
 	good := Options{
 		Self: "h1", Listen: "127.0.0.1:0", Key: func() []byte { return nil },
-		Interval: func() time.Duration { return 0 }, Clock: clock.Boottime, Log: slog.New(slog.DiscardHandler),
+		Interval: func() time.Duration { return 0 }, Clock: clock.New().Now, Log: slog.New(slog.DiscardHandler),
 	}
 	taken, err := Open(good)
 	if err != nil {

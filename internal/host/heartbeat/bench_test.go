@@ -18,7 +18,7 @@ func solo(b *testing.B, peers int) *Beats {
 		Self: "self", Listen: "127.0.0.1:0", Cluster: "bench",
 		Key:      func() []byte { return testKey },
 		Interval: func() time.Duration { return time.Hour }, // no stall, whatever the benchmark waits for
-		Clock:    clock.Boottime,
+		Clock:    clock.New().Now,
 		Log:      slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -33,7 +33,7 @@ func solo(b *testing.B, peers int) *Beats {
 	for i := range peers {
 		addrs[cluster.HostID(fmt.Sprintf("h%d", i))] = netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(beats.Port()))
 	}
-	beats.table.start(clock.Boottime())
+	beats.table.start(clock.New().Now())
 	beats.SetPeers(addrs)
 	return beats
 }

@@ -38,11 +38,12 @@ type node struct {
 func launch(t *testing.T, id cluster.HostID, change func(*Options)) *node {
 	t.Helper()
 	n := &node{id: id}
+	c := clock.New()
 	o := Options{
 		Self: id, Listen: "127.0.0.1:0", Cluster: "test",
 		Key:      func() []byte { return testKey },
 		Interval: func() time.Duration { return 50 * time.Millisecond },
-		Clock:    func() cluster.Instant { return clock.Boottime().Add(time.Duration(n.skew.Load())) },
+		Clock:    func() cluster.Instant { return c.Now().Add(time.Duration(n.skew.Load())) },
 		Log:      slog.New(slog.DiscardHandler),
 	}
 	if change != nil {

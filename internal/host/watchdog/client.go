@@ -17,36 +17,6 @@ import (
 // callTimeout bounds a call to the holder whose context has no earlier deadline.
 const callTimeout = 2 * time.Second
 
-// maxLine is the longest request or reply, in bytes.
-const maxLine = 4096
-
-// Operations of a request.
-const (
-	opArm    = "arm"
-	opDisarm = "disarm"
-	opStatus = "status"
-)
-
-// request is one line to the holder.
-type request struct {
-	Op    string          `json:"op"`
-	Until cluster.Instant `json:"until_ns,omitempty"` // opArm: the limit
-	// Expires is when the client stopped waiting; 0: never. A frozen holder that
-	// wakes up must not carry out an old disarm after a new arm.
-	Expires cluster.Instant `json:"expires_ns,omitempty"`
-}
-
-// Status is what the holder says of itself and of its device.
-type Status struct {
-	Armed    bool            `json:"armed"`             // the device's timer runs, or may run
-	Limit    cluster.Instant `json:"limit_ns"`          // no pet after it; 0 when not armed
-	LastPet  cluster.Instant `json:"last_pet_ns"`       // an instant not before the last pet; 0: none by this holder
-	Timeout  time.Duration   `json:"timeout_ns"`        // W, the device's actual one; 0: no device
-	Identity string          `json:"identity"`          // of the device
-	Error    string          `json:"error,omitempty"`   // why the request, or else the device, failed; "" when all is well
-	Refused  bool            `json:"refused,omitempty"` // the request was wrong, the device is not to blame
-}
-
 // ErrRefused: the holder refused the request, for example a limit that has passed.
 var ErrRefused = errors.New("refused by the watchdog holder")
 
@@ -54,20 +24,24 @@ var ErrRefused = errors.New("refused by the watchdog holder")
 // restart of the holder needs no care. It may be used concurrently.
 type Client struct {
 	socket string
+	clock  *clock.Clock
 }
 
 // Dial returns a client of the holder that listens on the unix socket. It does
 // not connect yet.
-func Dial(socket string) *Client { return &Client{socket: socket} }
+func Dial(socket string) *Client { return &Client{socket: socket, clock: clock.New()} }
 
 // Arm arms the device if need be and lets the holder pet it until the limit at
 // the latest. The limit in force only moves forward; Status.Limit tells it.
-// After nil the device was petted during this call. After an error the device
-// may be armed or not, and the caller must not rely on it; ErrRefused means
-// that nothing changed.
+// After nil the device is armed and was petted as the rules (package keeper) say,
+// in this call as a rule. After an error the device may be armed or not, and the
+// caller must not rely on it; ErrRefused means that nothing changed.
 //
-// Status.Timeout is the device's actual timeout. A caller that computed the
-// limit with another one must compare before it relies on the reset.
+// Status.Timeout is the actual W. A caller that computed the limit with another
+// one must compare before it relies on the reset.
+//
+// A holder of an earlier version, which counts in CLOCK_BOOTTIME, pets no longer
+// than until the limit either, and by up to a ninth of the time until then less.
 func (c *Client) Arm(ctx context.Context, until cluster.Instant) (Status, error) {
 	return c.call(ctx, request{Op: opArm, Until: until})
 }
@@ -117,17 +91,80 @@ func (c *Client) exchange(ctx context.Context, req request) (_ Status, err error
 			err = fmt.Errorf("%w (%w)", err, cause)
 		}
 	}()
-	if deadline, ok := ctx.Deadline(); ok {
-		req.Expires = clock.Boottime().Add(time.Until(deadline))
+	talk := conversation{conn, bufio.NewReaderSize(conn, maxLine)}
+	// Which clock the holder counts in is asked on the same connection, so of the
+	// same process.
+	st, err := talk.say(request{Op: opStatus, Clock: clockRaw})
+	if err != nil {
+		return Status{}, err
 	}
+	if req.Op != opStatus {
+		if deadline, ok := ctx.Deadline(); ok {
+			// The wait for the reply is by a slewed clock: expire no later than it ends.
+			req.Expires = c.clock.Now().Add(time.Until(deadline) / slewDen * slewNum)
+		}
+		if st.Clock == clockRaw {
+			req.Clock = clockRaw
+		}
+		asked := req.Until
+		if st, err = talk.say(c.toOld(req)); err != nil {
+			return Status{}, err
+		}
+		if st.Clock != clockRaw && req.Op == opArm && st.Error == "" {
+			st = c.fromOld(st)
+			st.Limit = max(st.Limit, asked) // it has taken it
+			return st, nil
+		}
+	}
+	return c.fromOld(st), nil
+}
+
+// toOld moves a request without a clock to CLOCK_BOOTTIME.
+func (c *Client) toOld(req request) request {
+	if req.Clock != "" {
+		return req
+	}
+	now, boot := c.clock.Now(), c.clock.Boottime()
+	if req.Until > 0 {
+		req.Until = max(sooner(req.Until, now, boot), 1)
+	}
+	if req.Expires != 0 {
+		req.Expires = sooner(req.Expires, now, boot)
+	}
+	return req
+}
+
+// fromOld moves the reply of a holder of an earlier version to the host's clock.
+func (c *Client) fromOld(st Status) Status {
+	if st.Clock != "" {
+		return st
+	}
+	now, boot := c.clock.Now(), c.clock.Boottime()
+	if st.Limit != 0 {
+		st.Limit = max(sooner(st.Limit, boot, now), 1)
+	}
+	if st.LastPet != 0 {
+		st.LastPet = later(st.LastPet, boot, now)
+	}
+	return st
+}
+
+// conversation is a connection to a holder.
+type conversation struct {
+	conn net.Conn
+	r    *bufio.Reader
+}
+
+// say sends one request and reads its reply.
+func (c conversation) say(req request) (Status, error) {
 	line, err := json.Marshal(req)
 	if err != nil {
 		return Status{}, fmt.Errorf("encode the request: %w", err)
 	}
-	if _, err := conn.Write(append(line, '\n')); err != nil {
+	if _, err := c.conn.Write(append(line, '\n')); err != nil {
 		return Status{}, err
 	}
-	reply, err := bufio.NewReaderSize(conn, maxLine).ReadSlice('\n')
+	reply, err := c.r.ReadSlice('\n')
 	if err != nil {
 		return Status{}, fmt.Errorf("read the reply: %w", err)
 	}

@@ -20,8 +20,12 @@ var (
 
 // Info is what is known of a device.
 type Info struct {
-	Identity string        // what the driver calls itself, for example "Software Watchdog"
-	Timeout  time.Duration // from the last pet to the reset; the actual one, not the one asked for
+	Identity string // what the driver calls itself, for example "Software Watchdog"
+	// Timeout is from the last pet to the reset at the latest, by the host's clock
+	// (host/clock): what the device was really set to, not what it was asked for.
+	Timeout time.Duration
+	// Least is the shortest Timeout that it can be set to, as far as is known.
+	Least time.Duration
 }
 
 // Device is a watchdog that can be armed.
@@ -30,7 +34,7 @@ type Device interface {
 	Inspect(ctx context.Context, timeout time.Duration) (Info, error)
 	// Arm starts the timer, or takes over one that runs already because its
 	// holder died; both count as a pet. When the device can not have the timeout
-	// it takes another one; the Timer tells which. After ErrNoDevice and ErrBusy
+	// it takes the next shorter one, else its least; the Timer tells which. After ErrNoDevice and ErrBusy
 	// nothing runs that did not before; after any other error it may.
 	Arm(ctx context.Context, timeout time.Duration) (Timer, error)
 }
@@ -40,7 +44,7 @@ type Timer interface {
 	Info() Info
 	// Pet restarts the timer.
 	Pet() error
-	// Set changes the timeout and restarts the timer.
+	// Set changes the timeout, as Arm does, and restarts the timer.
 	Set(timeout time.Duration) error
 	// Disarm stops the timer and closes the device. After nil it is certain that
 	// it does not run; after an error it may.

@@ -15,12 +15,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/host/clock"
+	decide "holdfast/internal/host/watchdog/keeper"
 )
 
 const (
 	defaultBootIDFile = "/proc/sys/kernel/random/boot_id"
 	// minTimeout leaves room for three pets.
-	minTimeout = 3 * minPetInterval
+	minTimeout = 3 * decide.MinInterval
 	// idleTimeout ends a connection whose client stopped talking.
 	idleTimeout = 10 * time.Second
 )
@@ -46,8 +47,10 @@ type HolderConfig struct {
 // that the dead one obeyed, if it comes within the device's timeout.
 //
 // Protocol: one JSON object per line and request, one Status per line in reply:
-// {"op":"arm","until_ns":N} with N an instant of CLOCK_BOOTTIME,
-// {"op":"disarm"}, {"op":"status"}.
+// {"op":"arm","until_ns":N,"clock":"raw"} with N an instant of host/clock,
+// {"op":"disarm"}, {"op":"status"}. Without "clock", instants there and in the
+// reply are of CLOCK_BOOTTIME, as in earlier versions, and converted so that the
+// device is petted no longer than that says.
 func Run(ctx context.Context, cfg HolderConfig) error {
 	for _, err := range prepareProcess() {
 		cfg.Log.Warn("watchdog holder runs without a protection", "err", err)
@@ -76,7 +79,8 @@ func hold(ctx context.Context, cfg HolderConfig) error {
 	if err != nil {
 		return fmt.Errorf("watchdog holder: %w", err)
 	}
-	k := newKeeper(keeper{dev: dev, want: cfg.Timeout, now: clock.Boottime, mark: m, log: cfg.Log})
+	c := clock.New()
+	k := newKeeper(ctx, keeper{dev: dev, want: cfg.Timeout, now: c.Now, boot: c.Boottime, mark: m, log: cfg.Log})
 	return serveKeeper(ctx, cfg.Socket, k)
 }
 

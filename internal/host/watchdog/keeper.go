@@ -8,52 +8,69 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	decide "holdfast/internal/host/watchdog/keeper"
 )
 
 const (
-	minPetInterval = 100 * time.Millisecond
 	// A limit further away than this is a mistake of the caller, and since limits
 	// only move forward it would leave the host unguarded for good.
 	maxAhead = 10 * time.Minute
+	// idle is how long a keeper without anything to keep waits for a call.
+	idle = time.Minute
 )
 
 // ErrLeftArmed: the holder ended and left the timer running, on purpose.
 var ErrLeftArmed = errors.New("watchdog left armed")
 
-// errTooLate: the limit passed before, or during, a pet.
-var errTooLate = errors.New("the limit has passed")
+var (
+	// errTooLate: the limit passed before, or during, a pet.
+	errTooLate = errors.New("the limit has passed")
+	// errWaits: an earlier holder has petted the device so shortly before that a pet
+	// which comes late could not be made good.
+	errWaits = errors.New("the limit is too near to continue what an earlier holder armed")
+)
 
-// keeper is the holder without its socket: it owns the device and obeys the
-// limit. One goroutine uses it.
+// keeper is the holder without its socket: it owns the device and does what the
+// rules say. One goroutine uses it.
 type keeper struct {
 	dev  Device
 	want time.Duration          // timeout to ask for
-	now  func() cluster.Instant // CLOCK_BOOTTIME
+	now  func() cluster.Instant // the host's clock
+	boot func() cluster.Instant // CLOCK_BOOTTIME, for agents of earlier versions
 	mark mark
 	log  *slog.Logger
 
-	armed   bool            // the timer runs, or may run
-	limit   cluster.Instant // while armed: no pet after it
-	timer   Timer           // nil: the device is not open
-	full    time.Duration   // timeout that the device was armed with; before, the one to ask for
-	short   bool            // the timeout was shortened after a late pet
-	lastPet cluster.Instant
-	over    bool  // it was logged that the limit has passed
-	fault   error // why the last attempt on the device failed
+	rules decide.Keeper
+	timer Timer // nil: the device is not open
+	old   told  // what an agent of an earlier version was told last
+	over  bool  // it was logged that the limit has passed
+	fault error // why the last attempt on the device failed
 }
 
 // newKeeper continues what an earlier holder of this boot left behind.
-func newKeeper(k keeper) *keeper {
-	limit, ok, err := k.mark.load()
-	k.armed, k.limit, k.fault, k.full = ok || err != nil, limit, err, k.want
+func newKeeper(ctx context.Context, k keeper) *keeper {
+	d := decide.Device{Timeout: k.want, Least: k.want} // until it is known better
+	if info, err := k.dev.Inspect(ctx, k.want); err == nil {
+		d = rulesOf(info)
+	}
+	k.rules = decide.New(k.want, d)
+	left, ok, err := k.mark.load(k.now(), k.boot())
+	k.fault = err
 	switch {
 	case err != nil:
 		k.log.Error("an earlier holder may have left the watchdog armed", "err", err)
+		k.rules.Resume(k.now(), 0, 0)
 	case ok:
-		k.log.Info("an earlier holder left the watchdog armed", "left", limit.Sub(k.now()))
+		k.log.Info("an earlier holder left the watchdog armed", "left", left.limit.Sub(k.now()))
+		if left.timeout == 0 { // of a version that did not count slews
+			left.timeout = k.want / slewNum * slewDen
+		}
+		k.rules.Resume(k.now(), left.limit, left.timeout)
 	}
 	return &k
 }
+
+func rulesOf(i Info) decide.Device { return decide.Device{Timeout: i.Timeout, Least: i.Least} }
 
 // call is a request with the channel for its one reply.
 type call struct {
@@ -65,103 +82,108 @@ type call struct {
 // run pets the device until ctx ends.
 func (k *keeper) run(ctx context.Context, calls <-chan call) error {
 	k.tick(ctx)
-	every := k.interval()
-	ticker := time.NewTicker(every)
-	defer ticker.Stop()
+	timer := time.NewTimer(k.wait())
+	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return k.leave()
 		case c := <-calls:
 			c.reply <- k.handle(ctx, c)
-		case <-ticker.C:
+		case <-timer.C:
 			k.tick(ctx)
 		}
-		if next := k.interval(); next != every {
-			every = next
-			ticker.Reset(every)
-		}
+		timer.Reset(k.wait())
 	}
 }
 
-// interval is the time from one pet to the next.
-func (k *keeper) interval() time.Duration {
-	timeout := k.want
-	if k.timer != nil {
-		timeout = min(timeout, k.timer.Info().Timeout)
+// wait is how long nothing is to be done.
+func (k *keeper) wait() time.Duration {
+	switch o := k.rules.Ask(k.now()); {
+	case o.Do != decide.Rest:
+		return decide.MinInterval // it can not be done now
+	case o.Wait == 0:
+		return idle
+	default:
+		return patient(o.Wait)
 	}
-	return max(timeout/8, minPetInterval)
 }
 
 func (k *keeper) handle(ctx context.Context, c call) Status {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	err := k.do(ctx, c)
+	req := k.fromOld(c.req)
+	err := k.do(ctx, req, c.bad)
 	info, broken := k.info(ctx)
-	if c.req.Op == opStatus && err == nil {
+	if req.Op == opStatus && err == nil {
 		err = errors.Join(k.fault, broken)
 	}
 	st := Status{
-		Armed: k.armed, Limit: k.limit, LastPet: k.lastPet,
-		Timeout: info.Timeout, Identity: info.Identity, Refused: errors.Is(err, ErrRefused),
+		Armed: k.rules.Armed(), Limit: k.rules.Limit(), LastPet: k.rules.Last(),
+		Timeout: info.Timeout, Identity: info.Identity, Refused: errors.Is(err, ErrRefused), Clock: clockRaw,
 	}
 	if err != nil {
 		st.Error = err.Error()
 	}
-	return st
+	return k.toOld(c.req, st)
 }
 
-func (k *keeper) do(ctx context.Context, c call) error {
+func (k *keeper) do(ctx context.Context, req request, bad error) error {
 	switch {
-	case c.bad != nil:
-		return fmt.Errorf("%w: %w", ErrRefused, c.bad)
-	case c.req.Expires != 0 && k.now() > c.req.Expires:
+	case bad != nil:
+		return fmt.Errorf("%w: %w", ErrRefused, bad)
+	case req.Clock != clockRaw:
+		return fmt.Errorf("%w: clock %q: want %s or none", ErrRefused, req.Clock, clockRaw)
+	case req.Expires != 0 && k.now() > req.Expires:
 		return fmt.Errorf("%w: the client does not wait any more", ErrRefused)
 	}
-	switch c.req.Op {
+	switch req.Op {
 	case opArm:
-		return k.arm(ctx, c.req.Until)
+		return k.arm(ctx, req.Until)
 	case opDisarm:
 		return k.disarm(ctx)
 	case opStatus:
 		return nil
 	}
-	return fmt.Errorf("%w: operation %q: want arm, disarm or status", ErrRefused, c.req.Op)
+	return fmt.Errorf("%w: operation %q: want arm, disarm or status", ErrRefused, req.Op)
 }
 
-// info tells what is known of the device, without arming it.
+// info tells what is known of the device, without arming it. Timeout is W, what
+// the rules promise of it.
 func (k *keeper) info(ctx context.Context) (Info, error) {
-	if k.timer == nil {
-		return k.dev.Inspect(ctx, k.want)
+	if k.timer != nil {
+		info := k.timer.Info()
+		info.Timeout = k.rules.Promise()
+		return info, nil
 	}
-	info := k.timer.Info()
-	if k.short {
-		info.Timeout = k.full // what it has again with the next pet
+	info, err := k.dev.Inspect(ctx, k.want)
+	if err == nil {
+		info.Timeout = decide.Promise(rulesOf(info))
 	}
-	return info, nil
+	return info, err
 }
 
 // arm moves the limit forward and pets.
 func (k *keeper) arm(ctx context.Context, until cluster.Instant) error {
-	now, fresh := k.now(), !k.armed
-	limit := max(until, k.limit)
+	now, fresh := k.now(), !k.rules.Armed()
+	limit := max(until, k.rules.Limit())
 	switch {
 	case until <= 0 || now > limit:
 		return fmt.Errorf("%w: the limit passed %v ago", ErrRefused, now.Sub(limit))
 	case until.Sub(now) > maxAhead:
 		return fmt.Errorf("%w: the limit is %v away, more than %v", ErrRefused, until.Sub(now), maxAhead)
 	}
-	if fresh || limit > k.limit {
+	if fresh || limit > k.rules.Limit() {
 		// An older limit on disk is safe; none at all would leave a timer that
 		// nobody knows of.
-		if err := k.mark.save(limit); err != nil && fresh {
+		if err := k.save(limit); err != nil && fresh {
 			return err
 		} else if err != nil {
 			k.log.Warn("the next holder could not continue", "err", err)
 		}
 	}
-	k.armed, k.limit, k.over = true, limit, false
-	err := k.renew(ctx)
+	k.over = false
+	err := k.renew(ctx, limit)
 	k.fault = err
 	if err != nil && fresh {
 		return errors.Join(err, k.undo(err))
@@ -169,118 +191,137 @@ func (k *keeper) arm(ctx context.Context, until cluster.Instant) error {
 	return err
 }
 
+// save writes the mark for the next holder.
+func (k *keeper) save(limit cluster.Instant) error {
+	return k.mark.save(left{limit, k.rules.Timeout()}, k.now(), k.boot())
+}
+
 // undo takes back a first arming that failed with cause.
 func (k *keeper) undo(cause error) error {
-	k.limit = 0
 	if errors.Is(cause, ErrNoDevice) || errors.Is(cause, ErrBusy) {
-		k.armed = false
+		k.rules.Disarmed()
 		return k.mark.remove()
 	}
 	// The timer may run. Do not pet it, but remember to disarm it.
-	return k.mark.save(0)
+	k.rules.Mute()
+	return k.save(0)
 }
 
-// renew pets the device, or opens it if it is not open or does not answer.
-func (k *keeper) renew(ctx context.Context) error {
-	if k.timer != nil {
-		err := k.pet()
-		if err == nil || errors.Is(err, errTooLate) {
-			return err
-		}
+// renew pets the device, or opens it if it is not open or does not answer. A pet
+// may be put off by the rules; nil says that the device is open and will be petted.
+func (k *keeper) renew(ctx context.Context, limit cluster.Instant) error {
+	k.rules.Told(limit)
+	did, err := k.obey(ctx)
+	if err != nil && k.timer != nil && !errors.Is(err, errTooLate) {
 		k.log.Warn("watchdog does not answer, opening it again", "err", err)
 		k.drop()
+		k.rules.Told(limit)
+		did, err = k.obey(ctx)
 	}
-	return k.open(ctx)
-}
-
-// pet restarts the timer of the open device, unless the limit has passed.
-func (k *keeper) pet() error {
-	restart := k.timer.Pet
-	if k.short {
-		restart = func() error { return k.timer.Set(k.want) }
-	}
-	if k.now() > k.limit {
-		return errTooLate
-	}
-	if err := restart(); err != nil {
+	switch {
+	case did || err != nil:
 		return err
-	}
-	k.short = false
-	return k.petted()
-}
-
-// open arms the device, which is a pet, unless the limit has passed.
-func (k *keeper) open(ctx context.Context) error {
-	if k.now() > k.limit {
+	case k.now() > limit:
 		return errTooLate
+	case k.timer == nil:
+		return errWaits
 	}
-	t, err := k.dev.Arm(ctx, k.want)
-	if err != nil {
-		return err
-	}
-	k.timer, k.full, k.short = t, t.Info().Timeout, false
-	k.log.Info("watchdog armed", "identity", t.Info().Identity, "timeout", k.full, "left", k.limit.Sub(k.now()))
-	return k.petted()
+	return nil
 }
 
-// petted looks at the clock after a pet. Between the look before it and the pet
-// the process may have been stopped for any time; then the reset would come too
-// late. So the timer is set to what is left until the reset was promised.
-func (k *keeper) petted() error {
-	k.lastPet = k.now()
-	late := k.lastPet.Sub(k.limit)
-	if late <= 0 {
-		return nil
+// obey does what the rules say until they say nothing more. did tells whether the
+// device was petted, or tried to be.
+func (k *keeper) obey(ctx context.Context) (did bool, err error) {
+	for {
+		// Nothing may come between this look at the clock and the device.
+		o := k.rules.Ask(k.now())
+		if o.Do == decide.Rest || o.Do == decide.Shorten && k.timer == nil {
+			return did, err
+		}
+		did = true
+		err = errors.Join(err, k.carry(ctx, o))
 	}
-	k.short = true
-	err := fmt.Errorf("%w during a pet, up to %v before its end: the timeout is shortened", errTooLate, late)
-	return errors.Join(err, k.timer.Set(max(k.full-late, time.Millisecond)))
+}
+
+// carry carries one order out and tells the rules how it ended.
+func (k *keeper) carry(ctx context.Context, o decide.Order) error {
+	var err error
+	opened := false
+	switch {
+	case k.timer == nil:
+		var t Timer
+		if t, err = k.dev.Arm(ctx, k.want); err == nil {
+			k.timer, opened = t, true
+		}
+	case o.Timeout > 0:
+		err = k.timer.Set(o.Timeout)
+	default:
+		err = k.timer.Pet()
+	}
+	now := k.now()
+	var info Info
+	if err == nil {
+		info = k.timer.Info()
+	}
+	k.rules.Answered(o, now, rulesOf(info), err)
+	if opened {
+		k.log.Info("watchdog armed", "identity", info.Identity, "timeout", info.Timeout, "least", info.Least, "left", k.rules.Limit().Sub(now))
+	}
+	return k.result(o, err)
+}
+
+// result is the error of an order that was carried out.
+func (k *keeper) result(o decide.Order, err error) error {
+	switch excess := k.rules.Excess(); {
+	case err != nil:
+		return err
+	case o.Do == decide.Restart && k.rules.Late() > 0:
+		return fmt.Errorf("%w during a pet, up to %v before its end: the timeout is shortened", errTooLate, k.rules.Late())
+	case o.Do == decide.Shorten && excess > 0:
+		return fmt.Errorf("the device can not be set short enough: the reset may come up to %v later than promised", excess)
+	}
+	return nil
 }
 
 // tick pets a device that shall be petted. There is nobody to return an error
 // to, so it is logged when it is new, and told by every status.
 func (k *keeper) tick(ctx context.Context) {
-	if !k.armed {
+	if !k.rules.Armed() {
 		return
 	}
-	if left := k.limit.Sub(k.now()); left < 0 {
-		if !k.over {
-			k.log.Warn("no more pets, the limit has passed", "ago", -left, "timeout", k.full)
-		}
-		k.over = true
-		return
-	}
-	var err error
-	if k.timer == nil {
-		ctx, cancel := context.WithTimeout(ctx, callTimeout)
-		defer cancel()
-		err = k.open(ctx)
-	} else {
-		// A device that stopped to answer is not opened again here: if it fired,
-		// only a new arming may start it.
-		err = k.pet()
-	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	// A device that stopped to answer is not opened again here: if it fired, only
+	// a new arming may start it.
+	did, err := k.obey(ctx)
 	if err != nil && (k.fault == nil || k.fault.Error() != err.Error()) {
 		k.log.Error("watchdog was not petted", "err", err)
 	}
-	k.fault = err
+	if did {
+		k.fault = err
+	}
+	if ago := k.now().Sub(k.rules.Limit()); ago > 0 && !k.over {
+		k.over = true
+		k.log.Warn("no more pets, the limit has passed", "ago", ago, "timeout", k.rules.Promise())
+	}
 }
 
 // disarm stops the timer. It is asked for only when the guest is proved gone,
 // so opening the device for it, which is a pet, is safe after the limit too.
 func (k *keeper) disarm(ctx context.Context) error {
-	if !k.armed {
+	if !k.rules.Armed() {
 		return nil
 	}
 	if err := k.stop(ctx); err != nil {
 		k.fault = err
 		return err
 	}
-	k.limit, k.fault, k.lastPet = 0, nil, 0
+	k.rules.Mute()
+	k.fault = nil
 	if err := k.mark.remove(); err != nil {
 		return err // still armed for all we say, so that it is tried again
 	}
-	k.armed = false
+	k.rules.Disarmed()
 	k.log.Info("watchdog disarmed")
 	return nil
 }
@@ -315,11 +356,11 @@ func (k *keeper) drop() {
 
 // leave ends the keeper and leaves an armed device armed.
 func (k *keeper) leave() error {
-	if !k.armed {
+	if !k.rules.Armed() {
 		return nil
 	}
 	if k.timer != nil {
 		k.drop()
 	}
-	return fmt.Errorf("%w: the next holder must continue, or the host is reset within %v", ErrLeftArmed, k.full)
+	return fmt.Errorf("%w: the next holder must continue, or the host is reset within %v", ErrLeftArmed, k.rules.Promise())
 }

@@ -34,17 +34,21 @@ type world struct {
 	calls    chan call
 	stop     func() error // of the holder; nil: none runs
 	lastGood cluster.Instant
+	slew     float64           // of its CLOCK_BOOTTIME
+	begun    []cluster.Instant // when pets began, since the last look
 }
 
 // slowDevice is a device whose holder may be stopped right before a pet.
 type slowDevice struct {
 	Device
 	freeze func() time.Duration
+	begin  func() // of a pet
 }
 
 type slowTimer struct {
 	Timer
 	freeze func() time.Duration
+	begin  func()
 }
 
 func (d *slowDevice) Arm(ctx context.Context, timeout time.Duration) (Timer, error) {
@@ -53,15 +57,31 @@ func (d *slowDevice) Arm(ctx context.Context, timeout time.Duration) (Timer, err
 	if err != nil {
 		return nil, err
 	}
-	return slowTimer{t, d.freeze}, nil
+	return slowTimer{t, d.freeze, d.begin}, nil
 }
 
 func (t slowTimer) Pet() error {
+	t.begin()
 	time.Sleep(t.freeze())
 	return t.Timer.Pet()
 }
 
 func never() time.Duration { return 0 }
+
+func (v *world) began() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.begun = append(v.begun, v.now())
+}
+
+// pets are the beginnings of pets since the last call.
+func (v *world) pets() []cluster.Instant {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	b := v.begun
+	v.begun = nil
+	return b
+}
 
 // newWorld is called inside a bubble.
 func newWorld(t *testing.T, dir string, w time.Duration) *world {
@@ -82,7 +102,7 @@ func newWorld(t *testing.T, dir string, w time.Duration) *world {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { sim.run(ctx) })
-	v.dev = &slowDevice{freeze: never, Device: simDevice{dial: func(context.Context) (net.Conn, error) {
+	v.dev = &slowDevice{freeze: never, begin: v.began, Device: simDevice{dial: func(context.Context) (net.Conn, error) {
 		near, far := net.Pipe()
 		wg.Go(func() { sim.serve(ctx, far) })
 		return near, nil
@@ -106,6 +126,11 @@ func (v *world) fired() []cluster.Instant {
 
 func (v *world) now() cluster.Instant { return cluster.Instant(time.Since(v.epoch)) }
 
+// boottime is a clock that has been slewed by 9 s, and runs 10 % fast or slow.
+func (v *world) boottime() cluster.Instant {
+	return v.now() + 9e9 + cluster.Instant(float64(v.now())*v.slew)
+}
+
 // reboot is a new boot id, and nothing that runs. A holder that was frozen
 // when the device fired may have armed it again, which the reset undoes.
 func (v *world) reboot() {
@@ -128,8 +153,8 @@ func (v *world) start() {
 	if err != nil {
 		v.t.Fatal(err)
 	}
-	k := newKeeper(keeper{dev: v.dev, want: v.w, now: v.now, mark: m, log: slog.New(slog.DiscardHandler)})
 	ctx, cancel := context.WithCancel(context.Background())
+	k := newKeeper(ctx, keeper{dev: v.dev, want: v.w, now: v.now, boot: v.boottime, mark: m, log: slog.New(slog.DiscardHandler)})
 	v.calls = make(chan call)
 	done := make(chan error, 1)
 	go func() { done <- k.run(ctx, v.calls) }()
@@ -148,7 +173,13 @@ func (v *world) kill() error {
 	return err
 }
 
+// ask is a request of this version.
 func (v *world) ask(req request) Status {
+	req.Clock = clockRaw
+	return v.askAs(req)
+}
+
+func (v *world) askAs(req request) Status {
 	reply := make(chan Status, 1)
 	v.calls <- call{req, nil, reply}
 	return <-reply
@@ -177,6 +208,10 @@ func TestKeeperPetsUntilTheLimit(t *testing.T) {
 		time.Sleep(v.w/8 + 2*time.Millisecond)
 		if len(v.fired()) != 1 || v.fired()[0] > limit.Add(v.w) {
 			t.Fatalf("fired at %v, want once by %v", v.fired(), limit.Add(v.w))
+		}
+		pets := v.pets()
+		if last := pets[len(pets)-1]; last > limit || last < limit.Add(-v.w/8) {
+			t.Fatalf("the last pet began %v before the limit: want one in the last interval, and none after it", limit.Sub(last))
 		}
 		time.Sleep(time.Hour)
 		if len(v.fired()) != 1 {

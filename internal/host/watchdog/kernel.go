@@ -15,7 +15,11 @@ import (
 )
 
 // kernelDevice is a watchdog of the kernel (Documentation/watchdog/watchdog-api.rst).
-// Its timeouts are whole seconds.
+// Its timeouts are whole seconds, and it may count them by CLOCK_MONOTONIC, which
+// NTP daemons slew: softdog does (drivers/watchdog/softdog.c), and so does the
+// kernel where it pets a device with a short heartbeat for a longer timeout
+// (drivers/watchdog/watchdog_dev.c). Which one does is not told, so all are taken
+// to: a timeout of n s is one of slowest(n s) by the host's clock.
 type kernelDevice struct {
 	path string
 	sys  string // its folder in sysfs; may not exist (CONFIG_WATCHDOG_SYSFS)
@@ -44,7 +48,8 @@ func (d kernelDevice) Inspect(_ context.Context, timeout time.Duration) (Info, e
 	if err := d.usable(); err != nil {
 		return Info{}, err
 	}
-	info := Info{Identity: d.attr("identity"), Timeout: time.Duration(d.seconds(timeout)) * time.Second}
+	info := Info{Identity: d.attr("identity"), Timeout: slowest(d.seconds(timeout))}
+	info.Least = d.least(info.Timeout)
 	return info, nil
 }
 
@@ -77,11 +82,24 @@ func (d kernelDevice) attr(name string) string {
 	return strings.TrimSpace(string(b))
 }
 
-// seconds rounds a timeout down to whole seconds within the driver's limits, as
-// far as these are known. Down, because a shorter timeout keeps the promise that
-// was computed with a longer one.
+// slowest is the longest that so many seconds of a slewed clock may take.
+func slowest(seconds int) time.Duration { return time.Duration(seconds) * slewedSecond }
+
+// least is the shortest timeout, when the device has the timeout now. A driver
+// that tells no minimum may not be able to have a shorter one.
+func (d kernelDevice) least(now time.Duration) time.Duration {
+	low, err := strconv.Atoi(d.attr("min_timeout"))
+	if err != nil {
+		return now
+	}
+	return slowest(max(low, 1))
+}
+
+// seconds is the timeout to set: in whole seconds, the largest that takes no longer
+// than asked for even when they are slewed, within the driver's limits as far as
+// these are known.
 func (d kernelDevice) seconds(timeout time.Duration) int {
-	s := max(int(timeout/time.Second), 1)
+	s := max(int(timeout/slewedSecond), 1)
 	if high, err := strconv.Atoi(d.attr("max_timeout")); err == nil && high > 0 {
 		s = min(s, high)
 	}
@@ -148,14 +166,18 @@ func (t *kernelTimer) Set(timeout time.Duration) error {
 	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.ENOTTY) {
 		return fmt.Errorf("set a timeout of %d s: %w", want, err)
 	}
-	got, err := t.f.Timeout()
-	if err != nil {
-		return fmt.Errorf("read the timeout: %w", err)
+	got, gerr := t.f.Timeout()
+	if gerr != nil {
+		return fmt.Errorf("read the timeout: %w", gerr)
 	}
 	if got <= 0 {
 		return fmt.Errorf("driver %q says that its timeout is %d s", t.info.Identity, got)
 	}
-	t.info.Timeout = time.Duration(got) * time.Second
+	t.info.Timeout = slowest(got)
+	t.info.Least = max(t.info.Least, t.dev.least(t.info.Timeout))
+	if err != nil || got > want {
+		t.info.Least = max(t.info.Least, t.info.Timeout) // it does not do what sysfs says
+	}
 	return t.Pet() // not every driver restarts its timer with a new timeout
 }
 

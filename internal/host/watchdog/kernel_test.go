@@ -64,22 +64,27 @@ const good = unix.WDIOF_SETTIMEOUT | unix.WDIOF_MAGICCLOSE | unix.WDIOF_KEEPALIV
 
 func TestKernelTimeout(t *testing.T) {
 	limits := map[string]string{"identity": "fake dog", "min_timeout": "2", "max_timeout": "30", "nowayout": "0", "options": "0x8180"}
+	// Each second may take 1.125 s by the host's clock.
+	s := func(n int) time.Duration { return time.Duration(n) * 1125 * time.Millisecond }
 	for _, c := range []struct {
-		name       string
-		file       fakeFile
-		attrs      map[string]string
-		ask        time.Duration
-		guess, get time.Duration
+		name              string
+		file              fakeFile
+		attrs             map[string]string
+		ask               time.Duration
+		guess, get, least time.Duration
 	}{
-		{"exact", fakeFile{options: good, now: 60}, limits, 4 * time.Second, 4 * time.Second, 4 * time.Second},
-		{"rounded down", fakeFile{options: good, now: 60}, limits, 4900 * time.Millisecond, 4 * time.Second, 4 * time.Second},
-		{"at least the minimum", fakeFile{options: good, now: 60}, limits, time.Second, 2 * time.Second, 2 * time.Second},
-		{"at most the maximum", fakeFile{options: good, now: 60}, limits, time.Minute, 30 * time.Second, 30 * time.Second},
-		{"no sysfs", fakeFile{options: good, now: 60}, nil, 500 * time.Millisecond, time.Second, time.Second},
-		{"driver's own grain", fakeFile{options: good, now: 60, grain: 5}, limits, 4 * time.Second, 4 * time.Second, 5 * time.Second},
-		{"refused by the driver", fakeFile{options: good, now: 60, least: 10}, nil, 4 * time.Second, 4 * time.Second, 60 * time.Second},
-		{"fixed", fakeFile{options: good, now: 60, setErr: unix.EOPNOTSUPP}, nil, 4 * time.Second, 4 * time.Second, 60 * time.Second},
-		{"no maximum", fakeFile{options: good, now: 60}, map[string]string{"max_timeout": "0"}, time.Minute, time.Minute, time.Minute},
+		{"exact", fakeFile{options: good, now: 60}, limits, s(4), s(4), s(4), s(2)},
+		{"rounded down", fakeFile{options: good, now: 60}, limits, 4900 * time.Millisecond, s(4), s(4), s(2)},
+		{"room for a slew", fakeFile{options: good, now: 60}, limits, 4 * time.Second, s(3), s(3), s(2)},
+		{"at least the minimum", fakeFile{options: good, now: 60}, limits, time.Second, s(2), s(2), s(2)},
+		{"at most the maximum", fakeFile{options: good, now: 60}, limits, time.Minute, s(30), s(30), s(2)},
+		{"no sysfs: no shorter one is known", fakeFile{options: good, now: 60}, nil, 500 * time.Millisecond, s(1), s(1), s(1)},
+		{"no sysfs, longer", fakeFile{options: good, now: 60}, nil, 5 * time.Second, s(4), s(4), s(4)},
+		{"no minimum", fakeFile{options: good, now: 60}, map[string]string{"min_timeout": "0"}, 5 * time.Second, s(4), s(4), s(1)},
+		{"driver's own grain", fakeFile{options: good, now: 60, grain: 5}, limits, 4 * time.Second, s(3), s(5), s(5)},
+		{"refused by the driver", fakeFile{options: good, now: 60, least: 10}, nil, 4 * time.Second, s(3), s(60), s(60)},
+		{"fixed", fakeFile{options: good, now: 60, setErr: unix.EOPNOTSUPP}, limits, 4 * time.Second, s(3), s(60), s(60)},
+		{"no maximum", fakeFile{options: good, now: 60}, map[string]string{"max_timeout": "0", "min_timeout": "1"}, time.Minute, s(53), s(53), s(1)},
 	} {
 		dev := fakeKernel(t, &c.file, nil, c.attrs)
 		info, err := dev.Inspect(t.Context(), c.ask)
@@ -87,8 +92,8 @@ func TestKernelTimeout(t *testing.T) {
 			t.Errorf("%s: inspect: %+v, %v, want %v", c.name, info, err, c.guess)
 		}
 		timer := mustArm(t, dev, c.ask)
-		if got := timer.Info(); got.Timeout != c.get || got.Identity != "fake dog" {
-			t.Errorf("%s: armed %+v, want %v", c.name, got, c.get)
+		if got := timer.Info(); got.Timeout != c.get || got.Identity != "fake dog" || got.Least != c.least {
+			t.Errorf("%s: armed %+v, want %v and at least %v", c.name, got, c.get, c.least)
 		}
 		if err := timer.Pet(); err != nil {
 			t.Errorf("%s: pet: %v", c.name, err)

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"time"
 
 	"holdfast/internal/cluster"
 )
@@ -20,9 +21,19 @@ type mark struct {
 	boot string // id of this boot
 }
 
+// markRecord is the file. A holder of an earlier version knows the first two, of
+// which the limit is by CLOCK_BOOTTIME, and writes no others.
 type markRecord struct {
-	Boot  string          `json:"boot"`
-	Limit cluster.Instant `json:"limit_ns"`
+	Boot    string          `json:"boot"`
+	Limit   cluster.Instant `json:"limit_ns"`
+	Raw     cluster.Instant `json:"limit_raw_ns,omitempty"` // by the host's clock
+	Timeout time.Duration   `json:"timeout_ns,omitempty"`   // of the device
+}
+
+// left is what a holder leaves to the next one.
+type left struct {
+	limit   cluster.Instant // by the host's clock; 0: not known
+	timeout time.Duration   // of the device; 0: not known
 }
 
 func newMark(path, bootIDFile string) (mark, error) {
@@ -37,29 +48,37 @@ func newMark(path, bootIDFile string) (mark, error) {
 	return mark{path: path, boot: boot}, nil
 }
 
-// load returns the limit that an earlier holder of this boot obeyed last. ok is
-// false when none left the device armed. After an error one may have.
-func (m mark) load() (limit cluster.Instant, ok bool, err error) {
+// load returns what an earlier holder of this boot obeyed last. ok is false when
+// none left the device armed. After an error one may have. now and boot are
+// readings of the host's clock and of CLOCK_BOOTTIME at one moment.
+func (m mark) load(now, boot cluster.Instant) (l left, ok bool, err error) {
 	b, err := os.ReadFile(m.path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return 0, false, nil
+		return left{}, false, nil
 	}
 	if err != nil {
-		return 0, false, fmt.Errorf("read the mark of an armed device: %w", err)
+		return left{}, false, fmt.Errorf("read the mark of an armed device: %w", err)
 	}
 	var r markRecord
 	if err := json.Unmarshal(b, &r); err != nil || r.Boot == "" {
-		return 0, false, errors.Join(fmt.Errorf("mark of an armed device %s: not {boot, limit_ns}: %.100q", m.path, b), err)
+		return left{}, false, errors.Join(fmt.Errorf("mark of an armed device %s: not {boot, limit_ns}: %.100q", m.path, b), err)
 	}
 	if r.Boot != m.boot {
-		return 0, false, nil
+		return left{}, false, nil
 	}
-	return r.Limit, true, nil
+	if r.Raw == 0 && r.Limit != 0 { // of an earlier version
+		r.Raw = max(sooner(r.Limit, boot, now), 1)
+	}
+	return left{r.Raw, r.Timeout}, true, nil
 }
 
 // save writes the mark. The file is never seen half written.
-func (m mark) save(limit cluster.Instant) error {
-	b, err := json.Marshal(markRecord{m.boot, limit})
+func (m mark) save(l left, now, boot cluster.Instant) error {
+	r := markRecord{Boot: m.boot, Raw: l.limit, Timeout: l.timeout}
+	if l.limit != 0 {
+		r.Limit = max(sooner(l.limit, now, boot), 1)
+	}
+	b, err := json.Marshal(r)
 	if err != nil {
 		return fmt.Errorf("encode the mark of an armed device: %w", err)
 	}

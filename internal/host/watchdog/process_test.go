@@ -26,6 +26,9 @@ import (
 	"holdfast/internal/host/clock"
 )
 
+// hostClock is the clock of the test process.
+var hostClock = clock.New()
+
 // The test binary plays the holder and the client as processes of their own.
 const envRole = "HOLDFAST_TEST_WATCHDOG_ROLE"
 
@@ -63,7 +66,7 @@ func playClient(args []string) error {
 		return err
 	}
 	for {
-		until := clock.Boottime().Add(ahead)
+		until := hostClock.Now().Add(ahead)
 		if _, err := Dial(args[0]).Arm(context.Background(), until); err != nil {
 			return err
 		}
@@ -97,7 +100,7 @@ func newStand(t *testing.T) *stand {
 	ctx, cancel := context.WithCancel(context.Background())
 	ready := make(chan struct{})
 	done := make(chan error, 1)
-	cfg := SimConfig{Socket: filepath.Join(dir, "dev"), OnFire: func() { s.fired <- clock.Boottime() }, Ready: func() { close(ready) }}
+	cfg := SimConfig{Socket: filepath.Join(dir, "dev"), OnFire: func() { s.fired <- hostClock.Now() }, Ready: func() { close(ready) }}
 	go func() { done <- Simulate(ctx, cfg) }()
 	t.Cleanup(func() {
 		cancel()
@@ -177,7 +180,7 @@ func (s *stand) holder() *proc {
 
 func (s *stand) arm(ahead time.Duration) cluster.Instant {
 	s.t.Helper()
-	until := clock.Boottime().Add(ahead)
+	until := hostClock.Now().Add(ahead)
 	st, err := s.client.Arm(s.t.Context(), until)
 	if err != nil || !st.Armed || st.Limit != until || st.Timeout != procW {
 		s.t.Fatalf("arm: %+v, %v", st, err)
@@ -194,7 +197,7 @@ func (s *stand) expectFire(from, to cluster.Instant) {
 		if at < from || at > to.Add(slack) {
 			s.t.Errorf("fired %v after the earliest, %v after the latest instant", at.Sub(from), at.Sub(to))
 		}
-	case <-time.After(to.Sub(clock.Boottime()) + 20*time.Second):
+	case <-time.After(to.Sub(hostClock.Now()) + 20*time.Second):
 		s.t.Error("not fired")
 	}
 }
@@ -205,7 +208,7 @@ func (s *stand) expectQuiet(until cluster.Instant) {
 	select {
 	case at := <-s.fired:
 		s.t.Errorf("fired %v before it could", until.Sub(at))
-	case <-time.After(until.Sub(clock.Boottime())):
+	case <-time.After(until.Sub(hostClock.Now())):
 	}
 }
 
@@ -213,22 +216,22 @@ func TestHolderKilledFires(t *testing.T) {
 	s := newStand(t)
 	h := s.holder()
 	s.arm(time.Minute)
-	s.expectQuiet(clock.Boottime().Add(procW * 3 / 2))
-	before := clock.Boottime()
+	s.expectQuiet(hostClock.Now().Add(procW * 3 / 2))
+	before := hostClock.Now()
 	h.end(unix.SIGKILL)
-	s.expectFire(before.Add(procW-2*procW/8), clock.Boottime().Add(procW))
+	s.expectFire(before.Add(procW-2*procW/8), hostClock.Now().Add(procW))
 }
 
 func TestHolderTerminatedStaysArmed(t *testing.T) {
 	s := newStand(t)
 	h := s.holder()
 	s.arm(time.Minute)
-	before := clock.Boottime()
+	before := hostClock.Now()
 	h.end(unix.SIGTERM)
 	if said := h.out.String(); h.ProcessState.ExitCode() != 1 || !strings.Contains(said, ErrLeftArmed.Error()) {
 		t.Errorf("ended with %v and said %q, want %q", h.ProcessState, said, ErrLeftArmed)
 	}
-	s.expectFire(before.Add(procW-2*procW/8), clock.Boottime().Add(procW))
+	s.expectFire(before.Add(procW-2*procW/8), hostClock.Now().Add(procW))
 	h = s.holder()
 	if err := s.client.Disarm(t.Context()); err != nil {
 		t.Fatal(err)
@@ -247,11 +250,11 @@ func TestClientKilledOrStopped(t *testing.T) {
 			const ahead = time.Second
 			c := s.spawn("client", s.socket, ahead.String())
 			// Kept for longer than limit + W of the first arming.
-			s.expectQuiet(clock.Boottime().Add(ahead + procW + procW/2))
+			s.expectQuiet(hostClock.Now().Add(ahead + procW + procW/2))
 			if err := c.Process.Signal(sig); err != nil {
 				t.Fatal(err)
 			}
-			stopped := clock.Boottime()
+			stopped := hostClock.Now()
 			st, err := s.client.Status(t.Context())
 			if err != nil || !st.Armed {
 				t.Fatalf("status: %+v, %v", st, err)
@@ -285,7 +288,7 @@ func TestHolderRestartDisarms(t *testing.T) {
 	s := newStand(t)
 	h := s.holder()
 	limit := s.arm(procW / 4)
-	waitFor(t, "the limit", func() bool { return clock.Boottime() > limit })
+	waitFor(t, "the limit", func() bool { return hostClock.Now() > limit })
 	h.end(unix.SIGKILL)
 	s.holder()
 	if err := s.client.Disarm(t.Context()); err != nil {
@@ -294,7 +297,7 @@ func TestHolderRestartDisarms(t *testing.T) {
 	if st, err := s.client.Status(t.Context()); err != nil || st.Armed || st.Limit != 0 {
 		t.Errorf("status: %+v, %v", st, err)
 	}
-	s.expectQuiet(clock.Boottime().Add(procW + procW/2))
+	s.expectQuiet(hostClock.Now().Add(procW + procW/2))
 	if _, err := os.Stat(s.socket + ".armed"); err == nil {
 		t.Error("the mark of an armed device is still there")
 	}
@@ -359,7 +362,7 @@ func TestClientErrors(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	until := clock.Boottime().Add(time.Minute)
+	until := hostClock.Now().Add(time.Minute)
 	if _, err := s.client.Arm(ctx, until); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("holder stopped: %v, want DeadlineExceeded", err)
 	}
@@ -384,7 +387,7 @@ func TestHolderLines(t *testing.T) {
 		t.Fatal(err)
 	}
 	dec := json.NewDecoder(conn)
-	until := int64(clock.Boottime().Add(30 * time.Second))
+	until := int64(hostClock.Now().Add(30 * time.Second))
 	for _, c := range []struct {
 		line  string
 		armed bool
@@ -452,7 +455,7 @@ func TestHolderWithoutDevice(t *testing.T) {
 	if st.Armed || st.Timeout != 0 || !strings.Contains(st.Error, ErrNoDevice.Error()) {
 		t.Errorf("status: %+v", st)
 	}
-	st, err := c.Arm(ctx, clock.Boottime().Add(time.Second))
+	st, err := c.Arm(ctx, hostClock.Now().Add(time.Second))
 	if err == nil || errors.Is(err, ErrRefused) || st.Armed {
 		t.Errorf("arm: %+v, %v", st, err)
 	}
@@ -470,7 +473,7 @@ func TestImports(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("files: %v, %v", files, err)
 	}
-	allowed := map[string]bool{"golang.org/x/sys/unix": true, "holdfast/internal/cluster": true, "holdfast/internal/host/clock": true}
+	allowed := map[string]bool{"golang.org/x/sys/unix": true, "holdfast/internal/cluster": true, "holdfast/internal/host/clock": true, "holdfast/internal/host/watchdog/keeper": true}
 	for _, name := range files {
 		if strings.HasSuffix(name, "_test.go") {
 			continue

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	decide "holdfast/internal/host/watchdog/keeper"
 )
 
 // The promise, for random histories of a host: whatever happens, a device that
@@ -56,6 +57,12 @@ func history(t *testing.T, dir string, seed uint64, freezes bool) (late int) {
 		}
 	}
 	check := func(step string) {
+		// A pet that begins after the limit is a mistake even if it is made good.
+		for _, at := range v.pets() {
+			if at > limit && len(v.fired()) == 0 { // after a reset the limit is not known
+				t.Fatalf("seed %d, %s: a pet began %v after the limit", seed, step, at.Sub(limit))
+			}
+		}
 		if fires := v.fired(); len(fires) > 0 {
 			at := fires[0]
 			switch {
@@ -65,7 +72,7 @@ func history(t *testing.T, dir string, seed uint64, freezes bool) (late int) {
 				t.Fatalf("seed %d, %s: fired at %v, not armed", seed, step, at)
 			case at > limit.Add(v.w+grain):
 				t.Fatalf("seed %d, %s: fired %v after limit + W", seed, step, at.Sub(limit.Add(v.w)))
-			case !freezes && at.Sub(v.lastGood) < v.w-max(v.w/8, minPetInterval)-grain:
+			case !freezes && at.Sub(v.lastGood) < v.w-max(v.w/8, decide.MinInterval)-grain:
 				t.Fatalf("seed %d, %s: fired %v after a living holder could pet", seed, step, at.Sub(v.lastGood))
 			}
 			limit = 0

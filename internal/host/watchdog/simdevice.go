@@ -35,9 +35,22 @@ func newSimDevice(path string) simDevice {
 }
 
 func (d simDevice) Inspect(ctx context.Context, timeout time.Duration) (Info, error) {
-	reply, err := d.ask(ctx, fmt.Sprintf("info %d", timeout.Milliseconds()))
+	info, err := d.inspect(ctx, timeout)
 	if err != nil {
 		return Info{}, fmt.Errorf("inspect the simulated watchdog: %w", err)
+	}
+	least, err := d.inspect(ctx, time.Millisecond)
+	if err != nil {
+		return Info{}, fmt.Errorf("inspect the simulated watchdog: %w", err)
+	}
+	info.Least = least.Timeout
+	return info, nil
+}
+
+func (d simDevice) inspect(ctx context.Context, timeout time.Duration) (Info, error) {
+	reply, err := d.ask(ctx, fmt.Sprintf("info %d", timeout.Milliseconds()))
+	if err != nil {
+		return Info{}, err
 	}
 	return parseSimInfo(reply, "info")
 }
@@ -62,7 +75,7 @@ func (d simDevice) Arm(ctx context.Context, timeout time.Duration) (Timer, error
 		return nil, fmt.Errorf("open the simulated watchdog: %w", err)
 	}
 	t := newSimTimer(conn)
-	if err := t.Set(timeout); err != nil {
+	if err := t.begin(timeout); err != nil {
 		// No magic: the timer may be one that runs since before, for a reason.
 		return nil, errors.Join(fmt.Errorf("arm the simulated watchdog: %w", err), conn.Close())
 	}
@@ -82,6 +95,20 @@ func newSimTimer(conn net.Conn) *simTimer {
 
 func (t *simTimer) Info() Info { return t.info }
 
+// begin asks for the least timeout first, so that nothing runs if that fails.
+func (t *simTimer) begin(timeout time.Duration) error {
+	reply, err := t.exchange("info 1")
+	if err != nil {
+		return err
+	}
+	least, err := parseSimInfo(reply, "info")
+	if err != nil {
+		return err
+	}
+	t.info.Least = least.Timeout
+	return t.Set(timeout)
+}
+
 func (t *simTimer) Pet() error {
 	if err := t.conn.SetDeadline(time.Now().Add(simTimeout)); err != nil {
 		return fmt.Errorf("pet the simulated watchdog: %w", err)
@@ -97,7 +124,8 @@ func (t *simTimer) Set(timeout time.Duration) error {
 	if err != nil {
 		return err
 	}
-	t.info, err = parseSimInfo(reply, "ok")
+	info, err := parseSimInfo(reply, "ok")
+	t.info.Identity, t.info.Timeout = info.Identity, info.Timeout
 	return err
 }
 
