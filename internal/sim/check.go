@@ -97,7 +97,7 @@ func (w *World) inspect() {
 // everything is frozen by the operators.
 func (w *World) checkGuarded(h *host) {
 	r := w.store.hosts[h.name]
-	if r.Guard > 0 && !r.HandsOff && !h.dog.armed && !w.store.want.HandsOff {
+	if r.Guard > 0 && !r.HandsOff && !h.dog.armed() && !w.store.want.HandsOff {
 		w.violate("unguarded-guest", "the guest begins on %s, whose watchdog is not armed", h.name)
 	}
 }

@@ -6,113 +6,122 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/ha"
+	"holdfast/internal/host/watchdog/keeper"
 )
 
-// dog is a host's watchdog: the device, and the process that holds it and pets
-// it while the clock shows at most the limit that it was last told. It knows
-// nothing of agents and guests, and outlives the agent.
+// dog is a host's watchdog: the device, and the process that holds it and does
+// what the real keeper says. It knows nothing of agents and guests, and outlives
+// the agent.
 type dog struct {
-	host   *host
-	there  bool // the device works
-	armed  bool
-	limit  cluster.Instant
-	gen    int           // counts changes: a firing that was planned before does not count
-	every  time.Duration // its timeout; 0: that of the configuration
-	next   time.Duration // the one that it gets when it is not armed; 0: it stays
-	petted int64         // true time of the last pet, once the limit or a freeze ended it
+	host  *host
+	there bool // the device works
+	keep  keeper.Keeper
+	turns int // counts changes: a turn of the keeper that was planned before does not count
+
+	every time.Duration // the device's timeout; 0: that of the configuration
+	next  time.Duration // the one that it gets when it is not armed; 0: it stays
+	least time.Duration // the shortest timeout that it can be set to
+
+	fires cluster.Instant // by the host's clock; 0: the timer does not run
+	fuse  int             // counts restarts: a firing that was planned before does not count
 }
 
+// lookToPet is how long the holder may take from its look at the clock to the pet.
+const lookToPet = 2 * time.Millisecond
+
 func (d *dog) timeout() time.Duration { return cmp.Or(d.every, d.host.world.timings.Watchdog) }
+
+func (d *dog) device() keeper.Device {
+	return keeper.Device{Timeout: d.timeout(), Least: min(cmp.Or(d.least, time.Millisecond), d.timeout())}
+}
 
 // set changes the timeout, which a device that is armed does later.
 func (d *dog) set(t time.Duration) {
 	d.next = t
-	if !d.armed {
-		d.every = t
+	if !d.armed() {
+		d.disarm()
 	}
 }
 
-// trueTimeout is the timeout in true time: the device's own clock drifts as the
-// host's does.
-func (d *dog) trueTimeout() int64 { return int64(float64(d.timeout()) / d.host.rate) }
+func (d *dog) armed() bool { return d.keep.Armed() }
 
 // status is what an agent reads.
 func (d *dog) status() ha.Watchdog {
-	return ha.Watchdog{Working: d.there, Armed: d.armed, Limit: d.limit, Timeout: d.timeout(), Name: "sim"}
+	return ha.Watchdog{Working: d.there, Armed: d.armed(), Limit: d.keep.Limit(), Timeout: keeper.Promise(d.device()), Name: "sim"}
 }
 
 // arm moves the limit. One that has passed already is refused when the device
 // is off, and changes nothing when it is on: nobody pets after the limit.
 func (d *dog) arm(limit cluster.Instant) {
-	if !d.there && !d.armed || limit <= d.host.clock() {
+	if !d.there && !d.armed() || limit <= d.host.clock() {
 		return
 	}
-	d.armed, d.limit = true, max(limit, d.limit)
-	d.plan()
+	d.keep.Told(limit)
+	d.turn()
 }
 
 func (d *dog) disarm() {
-	d.armed, d.limit = false, 0
-	d.gen++
 	d.every = cmp.Or(d.next, d.every)
+	d.keep = keeper.New(d.timeout(), d.device())
+	d.turns++
+	d.fires = 0
+	d.fuse++
 }
 
 // off is what a loss of power does to it.
 func (d *dog) off() { d.disarm() }
 
-// plan computes when the device fires: a timeout after the last pet. The last
-// pet comes at the limit itself (the worst case for two guests at once) or, in
-// random runs, up to half a second earlier (the worst case for a needless reset).
-func (d *dog) plan() {
-	d.gen++
-	if d.host.frozen {
+// turn asks the keeper and does what it says, until it rests. A host that stands
+// still in between does it when it goes on.
+func (d *dog) turn() {
+	h := d.host
+	d.turns++
+	mine := d.turns
+	later := func(wait time.Duration, does func()) {
+		h.afterHere(wait, func() {
+			if d.turns == mine {
+				does()
+			}
+		})
+	}
+	o := d.keep.Ask(h.clock())
+	if o.Do == keeper.Rest {
+		if o.Wait > 0 {
+			later(time.Duration(float64(o.Wait)/h.rate)+1, d.turn)
+		}
 		return
 	}
-	w := d.host.world
-	d.petted = max(w.now, d.host.trueTime(d.limit)-int64(w.between(0, 500*time.Millisecond)))
-	d.fireAt(d.petted + d.trueTimeout())
-}
-
-func (d *dog) fireAt(at int64) {
-	gen := d.gen
-	d.host.world.queue.push(at, func() {
-		if d.gen == gen && d.armed {
-			d.fire()
+	later(h.world.between(0, lookToPet), func() {
+		dev := d.device()
+		if o.Timeout != 0 {
+			dev.Timeout = max(o.Timeout, dev.Least)
 		}
+		if d.fires != 0 || o.Do == keeper.Restart {
+			d.restart(dev.Timeout)
+		}
+		d.keep.Answered(o, h.clock(), dev, nil)
+		d.turn()
 	})
 }
 
-// hostFrozen stops the petting: the last pet is now, unless it came before.
-func (d *dog) hostFrozen() {
-	if !d.armed {
+// restart lets the device's timer run anew.
+func (d *dog) restart(timeout time.Duration) {
+	d.fires = d.host.clock().Add(timeout)
+	d.plan()
+}
+
+// plan computes when the device fires: its own clock drifts as the host's does.
+func (d *dog) plan() {
+	d.fuse++
+	if d.fires == 0 {
 		return
 	}
-	d.gen++
-	w := d.host.world
-	if w.now < d.petted {
-		d.petted = w.now
-	}
-	d.fireAt(d.petted + d.trueTimeout())
-}
-
-// replan is what a change of the clock's rate does: the keeper and the device go
-// on by the new one.
-func (d *dog) replan() {
-	switch {
-	case !d.armed:
-	case d.host.frozen || d.host.world.now >= d.petted:
-		d.gen++
-		d.fireAt(max(d.petted, d.host.world.now-d.trueTimeout()) + d.trueTimeout())
-	default:
-		d.plan()
-	}
-}
-
-// hostThawed lets the petting go on where the limit allows it.
-func (d *dog) hostThawed() {
-	if d.armed && d.limit > d.host.clock() {
-		d.plan()
-	}
+	mine := d.fuse
+	d.host.world.queue.push(d.host.trueTime(d.fires), func() {
+		if d.fuse == mine {
+			d.fire()
+		}
+	})
 }
 
 // fire resets the host.

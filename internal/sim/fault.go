@@ -364,7 +364,7 @@ func (w *World) cmdClock(args []string) error {
 	}
 	return each(func(h *host) {
 		h.base, h.since, h.rate = h.clock(), w.now, rate
-		h.dog.replan()
+		h.dog.plan()
 	})(w, args)
 }
 

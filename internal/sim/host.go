@@ -113,6 +113,7 @@ func (h *host) powerOn() {
 func (h *host) boot(takes time.Duration) {
 	h.power = true
 	h.boots++
+	h.dog.disarm()
 	h.since, h.base = h.world.now, cluster.Instant(time.Second)
 	h.afterHere(takes, func() { h.agent.start() })
 	h.world.linkChanged()
@@ -134,7 +135,6 @@ func (h *host) clockAt(at int64) cluster.Instant {
 func (h *host) freeze() {
 	if h.power && !h.frozen {
 		h.frozen = true
-		h.dog.hostFrozen()
 	}
 }
 
@@ -145,7 +145,6 @@ func (h *host) thaw() {
 		return
 	}
 	h.frozen, h.mended = false, h.world.now
-	h.dog.hostThawed()
 	if !h.world.chance(0.5) {
 		h.agent.decide()
 	}

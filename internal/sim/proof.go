@@ -110,7 +110,7 @@ func (w *World) checkStart(a *agent, s ha.Start) {
 		w.violate("stale-start", "%s starts on an observation that did not begin after the record was seen and its own last action ended", h.name)
 	case h.clock() >= m.Lease.Deadline:
 		w.violate("unguarded-start", "%s starts after its deadline", h.name)
-	case h.dog.there && (!h.dog.armed || a.disarming):
+	case h.dog.there && (!h.dog.armed() || a.disarming):
 		w.violate("unguarded-start", "%s starts while its watchdog is off or being switched off", h.name)
 	}
 }

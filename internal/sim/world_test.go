@@ -103,6 +103,7 @@ func TestDevices(t *testing.T) {
 		"lies-on": {staysOn, false, offLeast},
 		"foreign": {notItsOwn, false, offLeast},
 		"late":    {noAnswer, true, fenceSilent},
+		"verbose": {longText, false, offLeast},
 	} {
 		t.Run(mode, func(t *testing.T) {
 			w := after(t, 5*time.Second, "fence h3 "+mode)
@@ -115,7 +116,7 @@ func TestDevices(t *testing.T) {
 			}
 		})
 	}
-	if len(bmcModes()) != 6 {
+	if len(bmcModes()) != 7 {
 		t.Errorf("modes %v: want each in the table above", bmcModes())
 	}
 }
