@@ -131,7 +131,7 @@ func TestCommandExhaustive(t *testing.T) {
 
 func TestCommandViolation(t *testing.T) {
 	dir := t.TempDir()
-	text := "hosts h1 h2 h3\nclock h1 0.7\nat 2s want run\nat 10s freeze h1\nend 40s\n"
+	text := "hosts h1 h2 h3\nclock h1 0.6\nat 2s want run\nat 10s agent h1 freeze\nend 40s\n"
 	writeFile(t, dir+"/"+scenarioFile, text)
 	out, err := simulate(t, dir)
 	var v ViolationError
