@@ -205,12 +205,12 @@ func TestRestoreRefusesWhatIsNoBackup(t *testing.T) {
 		t.Errorf("generation %d, want 1", g)
 	}
 	stop()
-	if out, code := a.run(t, "store", "restore", b.File, "--config", a.settings(), "--move-aside"); code != 0 || !strings.Contains(out, "generation 2") {
+	if out, code := a.run(t, "store", "restore", b.File, "--config", a.settings(), "--move-aside"); code != 0 || !strings.Contains(out, "the store is restored, generation ") {
 		t.Errorf("restore: exit code %d: %s", code, out)
 	}
 	stop = a.agent(t)
-	if g := a.generation(t); g != 2 {
-		t.Errorf("generation %d, want 2", g)
+	if g := a.generation(t); g < 2 {
+		t.Errorf("generation %d, want a new one", g)
 	}
 	stop()
 }

@@ -158,7 +158,8 @@ func TestAHostThatLosesOnlyItsHeartbeatsIsLeftAlone(t *testing.T) {
 func TestARestoredStoreBeginsAnew(t *testing.T) {
 	scene(t, func(w *world) {
 		st := w.hosts["h1"].store
-		if g, err := newGeneration(t.Context(), st, 4); g != 5 || err != nil {
+		g, err := newGeneration(t.Context(), st, 4)
+		if g <= 4 || err != nil {
 			t.Fatalf("generation %d, %v", g, err)
 		}
 		for id, h := range w.hosts {
@@ -173,7 +174,7 @@ func TestARestoredStoreBeginsAnew(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		w.await("another", 20*time.Second)
 		w.settle()
-		if o := w.status().Owner; o.Epoch != (cluster.Epoch{Gen: 5, Seq: 2}) {
+		if o := w.status().Owner; o.Epoch != (cluster.Epoch{Gen: g, Seq: 2}) {
 			t.Errorf("epoch %s after the restore", o.Epoch)
 		}
 	})

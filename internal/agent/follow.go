@@ -96,6 +96,9 @@ func (a *Agent) relist(kvs []store.KV) {
 			a.take(gone, true, func() error { return a.s.apply(gone, true, seen) })
 		}
 	}
+	if !listed[keyGeneration] {
+		a.s.gen = 0 // a store of before the restore that this host has seen
+	}
 	a.s.listed, a.s.lookedAt = true, seen
 	a.sync()
 	a.notify()

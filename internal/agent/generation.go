@@ -1,23 +1,49 @@
 package agent
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"math/big"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // ErrRestored: the store was restored from a backup while this agent ran. A new
 // one must begin: it trusts nothing that this one knew.
 var ErrRestored = errors.New("the store was restored")
 
-// errOlder: the store's content is older than what this host has seen.
-var errOlder = errors.New("the store is of an older generation than this host has seen")
+// errOlder: the store's content is older than what this host has seen, or of
+// another restore.
+var errOlder = errors.New("the store is of an older generation than this host has seen, or of another restore")
 
 // keyGeneration holds the restore generation, in decimal; without it, it is 1.
 const keyGeneration = keyState + "generation"
+
+// generationRandom is how many bits of a generation are random. With the minutes
+// since 1970 before them it has at most 53 bits until the year 2097, so that
+// readers of JSON that know no whole numbers but doubles read it exactly.
+const generationRandom = 27
+
+// nextGeneration is the number of a new generation: above the highest one that is
+// known, and of this restore alone. Its first part is the time in minutes, so that
+// the later of two restores that know nothing of each other is the one that is
+// followed; the rest is random (docs/adr/0017). Where a generation of the future is
+// known, the first part is one above that one's.
+func nextGeneration(known uint64, now time.Time) (uint64, error) {
+	first := max(uint64(max(0, now.Unix()))/60, known>>generationRandom+1)
+	if first>>(64-generationRandom) != 0 {
+		return 0, fmt.Errorf("there is no generation above %d", known)
+	}
+	last, err := rand.Int(rand.Reader, big.NewInt(1<<generationRandom))
+	if err != nil {
+		return 0, fmt.Errorf("draw a generation: %w", err)
+	}
+	return first<<generationRandom | last.Uint64(), nil
+}
 
 // generation compares the store's restore generation with the highest one that
 // this host has seen, and gives the one to follow. A later one ends the agent, an
@@ -26,7 +52,8 @@ func (a *Agent) generation() (uint64, error) {
 	known := a.s.core.Gen
 	switch g := max(a.s.gen, 1); {
 	case g < a.s.seen:
-		return known, fmt.Errorf("%w: generation %d, seen %d", errOlder, g, a.s.seen)
+		return known, fmt.Errorf("%w: generation %d, seen %d; join this host's member to the store of generation %d, or restore the one that is to be kept once more, on this host",
+			errOlder, g, a.s.seen, a.s.seen)
 	case known == 0 || known == g:
 		if a.Remember != nil && g > a.s.seen {
 			if err := a.Remember(g); err != nil {

@@ -57,7 +57,8 @@ func RestoreStore(ctx context.Context, opt Options, file string, aside bool) (ge
 }
 
 // newGeneration makes a restored store that of a generation which no host has
-// seen, and forgets the hosts' records: they are of the past.
+// seen and no other restore has, and forgets the hosts' records: they are of the
+// past.
 func newGeneration(ctx context.Context, st store.Store, seen uint64) (uint64, error) {
 	kv, found, err := st.Get(ctx, keyGeneration)
 	if err != nil {
@@ -67,7 +68,10 @@ func newGeneration(ctx context.Context, st store.Store, seen uint64) (uint64, er
 	if err != nil {
 		return 0, err
 	}
-	next := max(was, seen, 1) + 1
+	next, err := nextGeneration(max(was, seen, 1), time.Now())
+	if err != nil {
+		return 0, err
+	}
 	ops := []store.Op{{Key: keyGeneration, Value: encode(next)}}
 	hosts, _, err := st.List(ctx, keyHosts)
 	if err != nil {

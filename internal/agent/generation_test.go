@@ -1,0 +1,115 @@
+package agent
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/store"
+	"holdfast/internal/store/storetest"
+)
+
+// TestTwoRestoresAreTwoGenerations: nobody who has seen the one may take the other
+// for it, nor a guest of the one for a guest of the other.
+func TestTwoRestoresAreTwoGenerations(t *testing.T) {
+	restored := func() uint64 {
+		st := storetest.NewMem().NewClient("h")
+		defer st.Close()
+		g, err := newGeneration(t.Context(), st, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return g
+	}
+	one, other := restored(), restored()
+	if one == other || one < 2 || other < 2 {
+		t.Fatalf("generations %d and %d of two restores of one backup", one, other)
+	}
+	older, newer := min(one, other), max(one, other)
+	if (cluster.Epoch{Gen: older, Seq: 9}) == (cluster.Epoch{Gen: newer, Seq: 9}) {
+		t.Error("their epochs are equal")
+	}
+	for _, c := range []struct {
+		running, store uint64
+		seen           uint64
+		want           error // nil: it is followed
+	}{
+		{0, older, 1, nil}, {older, newer, older, ErrRestored}, {0, newer, older, nil},
+		{0, older, newer, errOlder}, {newer, older, newer, errOlder},
+	} {
+		a := New(Parts{Host: "h1", seen: c.seen})
+		a.s.gen, a.s.view.Gen = c.store, c.running
+		err := a.generation()
+		if err = errors.Join(err, a.fatal); !errors.Is(err, c.want) || c.want == nil && (err != nil || a.s.seen != c.store) {
+			t.Errorf("store of %d, seen %d, running with %d: %v", c.store, c.seen, c.running, err)
+		}
+	}
+}
+
+// TestGenerationsGrow: whatever the clock says, and read by programs that count in
+// doubles.
+func TestGenerationsGrow(t *testing.T) {
+	now := time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
+	for _, known := range []uint64{0, 1, 2, 1 << 40, 1 << 52, 1<<53 - 1, 1 << 60} {
+		for _, at := range []time.Time{time.Unix(-5, 0), time.Unix(0, 0), now, now.AddDate(60, 0, 0)} {
+			g, err := nextGeneration(known, at)
+			if err != nil || g <= known {
+				t.Errorf("after %d at %s: %d, %v", known, at, g, err)
+			}
+			if known <= 2 && g >= 1<<53 {
+				t.Errorf("after %d at %s: %d is no exact double", known, at, g)
+			}
+		}
+	}
+	early, _ := nextGeneration(1, now)
+	if late, _ := nextGeneration(1, now.Add(time.Minute)); late <= early {
+		t.Errorf("%d a minute after %d", late, early)
+	}
+	if g, err := nextGeneration(1<<64-1, now); err == nil {
+		t.Errorf("%d after the last", g)
+	}
+}
+
+// TestOldGenerationFilesAreRead: a plain small number, as before.
+func TestOldGenerationFilesAreRead(t *testing.T) {
+	dir := t.TempDir()
+	for _, text := range []string{"2", "2\n"} {
+		if err := os.WriteFile(filepath.Join(dir, generationFile), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if g, err := loadGeneration(dir); g != 2 || err != nil {
+			t.Errorf("%q: %d, %v", text, g, err)
+		}
+	}
+	g, err := nextGeneration(2, time.Now())
+	if err == nil {
+		err = storeGeneration(dir, g)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := loadGeneration(dir); again != g || err != nil {
+		t.Errorf("%d, wrote %d: %v", again, g, err)
+	}
+}
+
+// TestAStoreOfBeforeTheRestoreIsNotFollowed: it has no generation, and answers in
+// place of the restored one.
+func TestAStoreOfBeforeTheRestoreIsNotFollowed(t *testing.T) {
+	a := New(Parts{Host: "h1", Clock: func() cluster.Instant { return 1 }, Log: slog.New(slog.DiscardHandler)})
+	g, err := nextGeneration(1, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.relist([]store.KV{{Key: keyGeneration, Value: encode(g), ModRev: 9}})
+	if a.s.storeErr != nil || a.fatal != nil || a.s.view.Gen != g {
+		t.Fatalf("generation %d of %d: %v, %v", a.s.view.Gen, g, a.s.storeErr, a.fatal)
+	}
+	if a.relist(nil); !errors.Is(a.s.storeErr, errOlder) || a.s.view.Synced {
+		t.Errorf("it follows a store without a generation: %v", a.s.storeErr)
+	}
+}
