@@ -32,32 +32,38 @@ func (e ViolationError) Error() string {
 	return fmt.Sprintf("%d simulated runs broke a rule of the safety model", e.Count)
 }
 
-// Load reads the scenario of a folder.
+// Load reads the scenario of a folder. One that can not be read is
+// api.KindInvalid.
 func Load(dir string) (Scenario, error) {
-	text, err := os.ReadFile(filepath.Join(dir, scenarioFile))
+	file := filepath.Join(dir, scenarioFile)
+	text, err := os.ReadFile(file)
 	if err != nil {
-		return Scenario{}, fmt.Errorf("read scenario: %w", err)
+		return Scenario{}, api.Errorf(api.KindInvalid, "read scenario: %w", err)
 	}
 	s, err := Parse(string(text))
 	if err != nil {
-		return Scenario{}, fmt.Errorf("folder %s: %w", dir, err)
+		return Scenario{}, api.Errorf(api.KindInvalid, "%s: %w", file, err)
 	}
 	return s, nil
 }
 
-// Folders lists the scenario folders in dir, or dir itself when it is one.
+// Folders lists the scenario folders in dir, or dir itself when it is one. A dir
+// without any is api.KindInvalid.
 func Folders(dir string) ([]string, error) {
 	if _, err := os.Stat(filepath.Join(dir, scenarioFile)); err == nil {
 		return []string{dir}, nil
 	} else if !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("look for a scenario in %s: %w", dir, err)
+		return nil, api.Errorf(api.KindInvalid, "look for a scenario in %s: %w", dir, err)
+	}
+	if _, err := os.Stat(dir); err != nil {
+		return nil, api.Errorf(api.KindInvalid, "look for scenarios: %w; want a folder with %s, or with folders that have one", err, scenarioFile)
 	}
 	found, err := filepath.Glob(filepath.Join(dir, "*", scenarioFile))
 	if err != nil {
 		return nil, fmt.Errorf("look for scenarios in %s: %w", dir, err)
 	}
 	if len(found) == 0 {
-		return nil, fmt.Errorf("look for scenarios in %s: neither %s nor folders with one", dir, scenarioFile)
+		return nil, api.Errorf(api.KindInvalid, "look for scenarios in %s: there is neither %s nor a folder with one", dir, scenarioFile)
 	}
 	for i, f := range found {
 		found[i] = filepath.Dir(f)
@@ -93,6 +99,9 @@ func Command() *cobra.Command {
 			if exhaustive {
 				if len(args) > 0 {
 					return api.Errorf(api.KindInvalid, "--exhaustive takes no folder")
+				}
+				if small.Depth < 1 {
+					return api.Errorf(api.KindInvalid, "--depth %d: want at least 1", small.Depth)
 				}
 				return explore.Main(cmd.Context(), cmd.OutOrStdout(), small, output)
 			}
@@ -131,14 +140,18 @@ func simulateDir(out io.Writer, dir string, show bool) (Report, error) {
 	if err != nil {
 		return r, err
 	}
+	var all []Scenario // all are read before one runs
 	for _, d := range dirs {
 		s, err := Load(d)
 		if err != nil {
 			return r, err
 		}
-		lines, err := r.add(s, filepath.Base(d))
-		if err != nil {
-			return r, err
+		all = append(all, s)
+	}
+	for i, d := range dirs {
+		lines, err := r.add(all[i], filepath.Base(d))
+		if err != nil { // a command that can not be understood
+			return r, api.Errorf(api.KindInvalid, "%s: %w", filepath.Join(d, scenarioFile), err)
 		}
 		if show && len(dirs) == 1 {
 			if _, err := io.WriteString(out, Golden(lines)); err != nil {
