@@ -38,7 +38,9 @@ func standIn(dir string, args []string) int {
 		if text, err = os.ReadFile(settings); err == nil && !strings.Contains(string(text), "run_dir") {
 			err = fmt.Errorf("%s: want run_dir", settings)
 		}
-	case strings.HasPrefix(say, "agent --config "):
+	case strings.HasPrefix(say, "agent --check --insecure --config "):
+		err = os.WriteFile(filepath.Join(filepath.Dir(settings), "asked-insecure"), nil, 0o644)
+	case strings.HasPrefix(say, "agent --config "), strings.HasPrefix(say, "agent --insecure --config "):
 		err = os.WriteFile(filepath.Join(filepath.Dir(settings), "runs"), version, 0o644)
 		time.Sleep(2 * time.Minute) // or until it is told to end
 	case strings.HasPrefix(say, "version -o json --socket "):
@@ -67,7 +69,8 @@ type host struct {
 
 	mu    sync.Mutex
 	agent *exec.Cmd
-	stays bool // it is not started again
+	flags []string // of the agent
+	stays bool     // it is not started again
 	// answer is how long the script waits for the program to answer, s.
 	answer string
 	ends   sync.WaitGroup
@@ -122,7 +125,7 @@ func (h *host) start() {
 	if h.stays {
 		return
 	}
-	h.agent = exec.Command(h.exe(), "agent", "--config", filepath.Join(h.dir, "agent.json"))
+	h.agent = exec.Command(h.exe(), append(append([]string{"agent"}, h.flags...), "--config", filepath.Join(h.dir, "agent.json"))...)
 	if err := h.agent.Start(); err != nil {
 		h.t.Error(err)
 		return
@@ -225,6 +228,20 @@ func TestAgentIsNotReady(t *testing.T) {
 	h.ctl("no agent runs as "+h.exe(), "ready")
 	h.ctl("no agent runs as "+h.exe(), "restart")
 	h.ctl("the agent is", "runs", "2.0.0", "2.0.0")
+}
+
+// TestAnInsecureAgentIsAskedAsSuch: the new program is asked whether it takes the
+// settings in the way in which it will be started.
+func TestAnInsecureAgentIsAskedAsSuch(t *testing.T) {
+	h := newHost(t, "1.0.0")
+	h.mu.Lock()
+	h.flags = []string{"--insecure"}
+	h.mu.Unlock()
+	h.ctl("", "restart")
+	h.ctl("", "ready")
+	if _, err := os.Stat(filepath.Join(h.dir, "asked-insecure")); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestProgramThatDoesNotAnswer: the script tells what is wrong before it is ended.

@@ -43,7 +43,7 @@ func main() {
 // agentCommand is the daemon.
 func agentCommand() *cobra.Command {
 	var file, level string
-	var check bool
+	var check, insecure bool
 	c := &cobra.Command{
 		Use: "agent", Short: "Run the agent of this host (the daemon)", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -58,7 +58,7 @@ func agentCommand() *cobra.Command {
 			if err := agent.Prioritize(); err != nil && !check {
 				log.Warn("this agent runs at ordinary priority: on a busy host it may be taken for dead", "err", err)
 			}
-			opt := agent.Options{NodeFile: file, Exe: exe, Version: version, Log: log}
+			opt := agent.Options{NodeFile: file, Exe: exe, Version: version, Log: log, Insecure: insecure}
 			if check {
 				if err := agent.CheckNode(opt); err != nil {
 					return badInput(err)
@@ -76,6 +76,7 @@ func agentCommand() *cobra.Command {
 	}
 	c.Flags().StringVar(&file, "config", "/etc/holdfast/agent.json", "the settings of this host")
 	c.Flags().BoolVar(&check, "check", false, "check the settings and change nothing; do so before a restart")
+	c.Flags().BoolVar(&insecure, "insecure", false, "accept a store without TLS at addresses that other hosts reach: in a closed laboratory only")
 	c.Flags().StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	return c
 }
@@ -151,9 +152,11 @@ host must be stopped.`,
 	return c
 }
 
+// offlineOptions does not ask for TLS: these commands serve nobody, and the agent
+// that is started next does.
 func offlineOptions(file string) (agent.Options, error) {
 	log, err := logger("warn")
-	return agent.Options{NodeFile: file, Version: version, Log: log}, err
+	return agent.Options{NodeFile: file, Version: version, Log: log, Insecure: true}, err
 }
 
 // offlineError sorts the errors of the offline commands.

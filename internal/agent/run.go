@@ -38,6 +38,7 @@ type Options struct {
 	Exe      string // this program, for its children
 	Version  string
 	Log      *slog.Logger
+	Insecure bool // the store's URLs may be http at addresses that others reach
 }
 
 // storeChild is the name of the process that is the store's member.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -149,7 +150,8 @@ func (nd *node) loadTLS() error {
 }
 
 // schemes checks that the store's URLs are https with certificates, and http
-// without: with the other it could never be reached.
+// without: with the other it could never be reached. http is for loopback only,
+// unless Options.Insecure says otherwise.
 func (nd *node) schemes() error {
 	want, why := "http", "no tls files are given"
 	if nd.n.TLS.CA != "" {
@@ -169,11 +171,25 @@ func (nd *node) schemes() error {
 	}
 	slices.SortFunc(all, func(x, y at) int { return strings.Compare(x.field, y.field) })
 	for _, a := range all {
-		if u, err := url.Parse(a.url); err != nil || u.Scheme != want {
+		u, err := url.Parse(a.url)
+		if err != nil || u.Scheme != want {
 			return nd.bad(a.field, a.url, fmt.Errorf("want %s://HOST:PORT, because %s", want, why))
+		}
+		if want == "http" && !nd.Insecure && !loopback(u.Hostname()) {
+			return nd.bad(a.field, a.url, errPlain)
 		}
 	}
 	return nil
+}
+
+// errPlain: without TLS the store asks nobody who he is.
+var errPlain = errors.New("without TLS whoever reaches this address can write the owner record, and so have the management VM run twice: want https://HOST:PORT with tls.ca, tls.cert and tls.key, a loopback address (127.0.0.0/8, ::1, localhost), or --insecure where the network is a laboratory's own")
+
+// loopback reports whether a host of a URL is this host to everybody. Names other
+// than localhost are not looked up: what they mean may change.
+func loopback(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && addr.Unmap().IsLoopback()
 }
 
 // bad is the error about one field of the agent's settings.

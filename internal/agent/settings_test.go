@@ -89,8 +89,17 @@ func TestBadSettingsChangeNothing(t *testing.T) {
 		"guests_only with a member's settings": {func(n *config.Node) { n.GuestsOnly = true }, []string{"config_file", "driver", "guests_only"}},
 		"run_dir long":                         {func(n *config.Node) { n.RunDir += strings.Repeat("/r", 60) }, []string{"run_dir", "at most 93 bytes"}},
 		"listen plain":                         {func(n *config.Node) { n.API.Listen = ":7443" }, []string{"tls", "api.listen", ":7443"}},
-		"https plain":                          {func(n *config.Node) { n.Store.Endpoints[0] = "https://127.0.0.1:1" }, []string{"store.endpoints[0]", "http://HOST:PORT", "no tls files"}},
-		"http with tls":                        {func(n *config.Node) { n.TLS = config.TLS{CA: "/a", Cert: "/b", Key: "/c"} }, []string{"store.endpoints[0]", "https://HOST:PORT"}},
+		"plain endpoint": {func(n *config.Node) { n.Store.Endpoints = append(n.Store.Endpoints, "http://192.0.2.1:2379") },
+			[]string{"store.endpoints[1]", "http://192.0.2.1:2379", "https://HOST:PORT", "loopback", "--insecure"}},
+		"plain endpoint by name": {func(n *config.Node) { n.Store.Endpoints[0] = "http://h1:2379" }, []string{"store.endpoints[0]", "http://h1:2379", "--insecure"}},
+		"plain listen_peer":      {plainMember(func(m *config.Member) { m.ListenPeer = "http://192.0.2.1:2" }), []string{"store.member.listen_peer", "http://192.0.2.1:2", "--insecure"}},
+		"plain listen_client":    {plainMember(func(m *config.Member) { m.ListenClient = "http://[2001:db8::1]:2" }), []string{"store.member.listen_client", "http://[2001:db8::1]:2", "--insecure"}},
+		"plain peer_url": {plainMember(func(m *config.Member) { m.PeerURL, m.Initial["h1"] = "http://192.0.2.1:2", "http://192.0.2.1:2" }),
+			[]string{"store.member.initial.h1", "http://192.0.2.1:2", "--insecure"}},
+		"plain client_url": {plainMember(func(m *config.Member) { m.ClientURL = "http://192.0.2.1:2" }), []string{"store.member.client_url", "http://192.0.2.1:2", "--insecure"}},
+		"plain initial":    {plainMember(func(m *config.Member) { m.Initial["h2"] = "http://192.0.2.2:2" }), []string{"store.member.initial.h2", "http://192.0.2.2:2", "--insecure"}},
+		"https plain":      {func(n *config.Node) { n.Store.Endpoints[0] = "https://127.0.0.1:1" }, []string{"store.endpoints[0]", "http://HOST:PORT", "no tls files"}},
+		"http with tls":    {func(n *config.Node) { n.TLS = config.TLS{CA: "/a", Cert: "/b", Key: "/c"} }, []string{"store.endpoints[0]", "https://HOST:PORT"}},
 		"tls missing": {func(n *config.Node) {
 			n.Store.Endpoints[0] = "https://127.0.0.1:1"
 			n.TLS = config.TLS{CA: "/nonexistent/ca", Cert: "/nonexistent/b", Key: "/nonexistent/c"}
@@ -117,6 +126,32 @@ func TestBadSettingsChangeNothing(t *testing.T) {
 				t.Errorf("something was made: %v, %v", left, err)
 			}
 		})
+	}
+}
+
+// plainMember gives a host a member without TLS at its loopback address.
+func plainMember(edit func(*config.Member)) func(*config.Node) {
+	return func(n *config.Node) {
+		const peer, client = "http://127.0.0.1:2", "http://[::1]:3"
+		n.Store.Member = &config.Member{ListenPeer: peer, ListenClient: client, PeerURL: peer, ClientURL: client, Initial: map[string]string{"h1": peer}}
+		edit(n.Store.Member)
+	}
+}
+
+// TestPlainStoresAreForLoopback, and for those who say that they know it.
+func TestPlainStoresAreForLoopback(t *testing.T) {
+	local := settings(t, shortDir(t), plainMember(func(m *config.Member) { m.ClientURL = "http://localhost:3" }))
+	if err := CheckNode(options(local)); err != nil {
+		t.Error(err)
+	}
+	open := settings(t, shortDir(t), plainMember(func(m *config.Member) { m.ListenClient = "http://192.0.2.1:3" }))
+	if err := CheckNode(options(open)); err == nil {
+		t.Error("accepted")
+	}
+	o := options(open)
+	o.Insecure = true
+	if err := CheckNode(o); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -44,6 +44,9 @@ settings() {
 	echo "${file:-/etc/holdfast/agent.json}"
 }
 
+# The flag of an agent that was told to do without TLS.
+insecure() { args "$1" | grep -xE -- '--insecure(=true)?' || true; }
+
 # The run directory of an agent with a settings file: JSON or YAML.
 run_dir() {
 	dir=$(sed -n -e '/^[[:space:]]*#/d' -e "s/^\(.*[^A-Za-z_]\)\{0,1\}run_dir[\"']\{0,1\}[[:space:]]*:[[:space:]]*//p" "$1" 2>/dev/null | head -n 1)
@@ -63,7 +66,7 @@ ready() {
 		mode=$(systemctl show -p KillMode --value "$unit")
 		[ "$mode" = process ] || fail "$unit has KillMode=$mode, want process: a restart would end the store's member and the holder of the watchdog"
 	fi
-	bin/holdfast agent --check --config "$(settings "$pid")"
+	bin/holdfast agent --check $(insecure "$pid") --config "$(settings "$pid")"
 }
 
 restart() {
