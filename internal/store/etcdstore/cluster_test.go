@@ -38,6 +38,7 @@ func memberMain(file string) int {
 	defer cancel()
 	c, err := LoadMember(file)
 	if err == nil {
+		c.Guard = &Guard{Secret: []string{testSecret}, Permits: testRules} // of callers with certificates of no member
 		err = RunMember(ctx, c)
 	}
 	if err != nil {
@@ -58,7 +59,8 @@ type member struct {
 // cluster is three members with mutual TLS, and what clients need.
 type cluster struct {
 	members []*member
-	client  *tls.Config
+	client  *tls.Config                                // of the first member's host
+	issue   func(host string, ip netip.Addr) *TLSFiles // nil without TLS
 }
 
 func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
@@ -200,7 +202,7 @@ func startCluster(t *testing.T, alter ...func(*MemberConfig)) *cluster {
 		}
 		return &f
 	}
-	c := &cluster{members: newMembers(t, 3, files)}
+	c := &cluster{members: newMembers(t, 3, files), issue: files}
 	for _, m := range c.members {
 		for _, f := range alter {
 			f(&m.conf)

@@ -67,6 +67,10 @@ func RunMember(ctx context.Context, c MemberConfig) (err error) {
 		return fmt.Errorf("run store member %s: %w", c.Name, err)
 	}
 	cfg, err := c.etcd()
+	g := newGuard(c)
+	if err == nil {
+		err = g.install(c, cfg)
+	}
 	if err != nil {
 		return fmt.Errorf("run store member %s: %w", c.Name, err)
 	}
@@ -75,6 +79,7 @@ func RunMember(ctx context.Context, c MemberConfig) (err error) {
 	if err != nil {
 		return fmt.Errorf("run store member %s: %w", c.Name, err)
 	}
+	g.serves(e)
 	halted, err := attend(ctx, c, e, h)
 	if !halted {
 		err = errors.Join(err, closeEtcd(e, h))

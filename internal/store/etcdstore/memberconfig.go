@@ -37,6 +37,7 @@ type MemberConfig struct {
 	QuotaMB      int64             `json:"quota_mb,omitempty"`  // of the data, in MiB; default 512
 	LogFile      string            `json:"log_file,omitempty"`  // default: standard error
 	LogLevel     string            `json:"log_level,omitempty"` // debug, info, warn (default), error
+	Guard        *Guard            `json:"-"`                   // of callers that run no member; nil, or without TLS: everybody may do everything
 }
 
 // TLSFiles names the PEM files for peers and clients alike, as pki writes them.

@@ -1,0 +1,314 @@
+package etcdstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/embed"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+
+	"holdfast/internal/pki"
+	"holdfast/internal/store"
+)
+
+// Guard says what callers may do that run no member of the store. Who they are
+// tells the common name of their certificate: the members are those of the
+// configuration's Initial, and may do everything (docs/adr/0026). Keys are without
+// the cluster's prefix.
+type Guard struct {
+	// Secret are keys that the others never see.
+	Secret []string
+	// Permits returns nil for a write that the others may make, or why not; or
+	// store.ErrLook, to be asked again with what is there. It has no side effects, and
+	// is called from many goroutines.
+	Permits func(store.Attempt) error
+}
+
+// guard stands before the handlers of a member. It keeps nothing: what a caller may
+// do depends on its certificate, the request and the record that is there.
+type guard struct {
+	rules   Guard
+	prefix  string
+	members []string
+	ranges  atomic.Pointer[ranger] // the member, when it has started
+}
+
+// ranger is the linearizable read of a member.
+type ranger func(context.Context, *pb.RangeRequest) (*pb.RangeResponse, error)
+
+// newGuard makes the guard of a member, nil for one that lets everybody do all.
+func newGuard(c MemberConfig) *guard {
+	if c.Guard == nil || c.TLS == nil {
+		return nil
+	}
+	g := &guard{rules: *c.Guard, prefix: root + c.Cluster + "/"}
+	for name := range c.Initial {
+		g.members = append(g.members, name)
+	}
+	slices.Sort(g.members)
+	return g
+}
+
+// install puts the guard before both ports of a member: that of the clients, and
+// that of the peers, where a forged message of raft would do what a client may not.
+func (g *guard) install(c MemberConfig, cfg *embed.Config) error {
+	if g == nil {
+		return nil
+	}
+	_, own, err := pki.Load(c.TLS.CA, c.TLS.Cert, c.TLS.Key)
+	if err != nil {
+		return err
+	}
+	if name := own.Certificates[0].Leaf.Subject.CommonName; name != c.Name {
+		return fmt.Errorf("%s: its common name is %q, want the member's name, %q: the other members would refuse it", c.TLS.Cert, name, c.Name)
+	}
+	cfg.PeerTLSInfo.AllowedCNs = g.members
+	cfg.GRPCAdditionalServerOptions = append(cfg.GRPCAdditionalServerOptions,
+		grpc.ChainUnaryInterceptor(g.unary), grpc.ChainStreamInterceptor(g.stream))
+	return nil
+}
+
+// serves gives the guard the member that it stands before.
+func (g *guard) serves(e *embed.Etcd) {
+	if g == nil {
+		return
+	}
+	r := ranger(e.Server.Range)
+	g.ranges.Store(&r)
+}
+
+// caller is the common name of the client's certificate, and whether it is one of a
+// member. TLS has verified it.
+func (g *guard) caller(ctx context.Context) (name string, member bool, err error) {
+	p, ok := peer.FromContext(ctx)
+	if ok {
+		if info, tls := p.AuthInfo.(credentials.TLSInfo); tls && len(info.State.VerifiedChains) > 0 && len(info.State.VerifiedChains[0]) > 0 {
+			name = info.State.VerifiedChains[0][0].Subject.CommonName
+		}
+	}
+	if name == "" {
+		return "", false, status.Error(codes.Unauthenticated, "the client's certificate has no common name")
+	}
+	return name, slices.Contains(g.members, name), nil
+}
+
+// denied is the answer to what a host without a member may not do.
+func denied(name, format string, args ...any) error {
+	return status.Errorf(codes.PermissionDenied, "host %s runs no member of the store and may not %s; ask the agent of a member", name, fmt.Sprintf(format, args...))
+}
+
+// unary guards calls that return once. What is not named here is for members only.
+func (g *guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	name, member, err := g.caller(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if member {
+		return next(ctx, req)
+	}
+	switch r := req.(type) {
+	case *pb.RangeRequest:
+		if err := g.mayRead(name, r); err != nil {
+			return nil, err
+		}
+		resp, err := next(ctx, req)
+		if out, ok := resp.(*pb.RangeResponse); ok && err == nil {
+			g.redact(out)
+		}
+		return resp, err
+	case *pb.TxnRequest:
+		if err := g.mayWrite(ctx, name, r); err != nil {
+			return nil, err
+		}
+		return next(ctx, req)
+	case *pb.AlarmRequest:
+		if r.GetAction() == pb.AlarmRequest_GET {
+			return next(ctx, req)
+		}
+	case *pb.MemberListRequest, *pb.StatusRequest, *healthpb.HealthCheckRequest:
+		return next(ctx, req)
+	}
+	return nil, denied(name, "call %s", info.FullMethod)
+}
+
+// stream guards streams: the others may watch, and nothing else.
+func (g *guard) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+	name, member, err := g.caller(ss.Context())
+	switch {
+	case err != nil:
+		return err
+	case member, info.FullMethod == healthpb.Health_Watch_FullMethodName:
+		return next(srv, ss)
+	case info.FullMethod != pb.Watch_Watch_FullMethodName:
+		return denied(name, "call %s", info.FullMethod)
+	}
+	return next(srv, &guardedWatch{ss, g, name})
+}
+
+// guardedWatch looks at what a stream of watches asks for.
+type guardedWatch struct {
+	grpc.ServerStream
+	g    *guard
+	name string
+}
+
+// RecvMsg ends the stream at a watch that may not be.
+func (w *guardedWatch) RecvMsg(m any) error {
+	if err := w.ServerStream.RecvMsg(m); err != nil {
+		return err
+	}
+	req, ok := m.(*pb.WatchRequest)
+	if !ok {
+		return denied(w.name, "send %T", m)
+	}
+	c := req.GetCreateRequest()
+	if c == nil {
+		return nil
+	}
+	if err := w.g.within(w.name, c.GetKey(), c.GetRangeEnd()); err != nil {
+		return err
+	}
+	for _, secret := range w.g.rules.Secret {
+		if key := []byte(w.g.prefix + secret); covers(c.GetKey(), c.GetRangeEnd(), key) {
+			return denied(w.name, "watch %s", secret)
+		}
+	}
+	return nil
+}
+
+// covers reports whether a range holds a key. Without an end it is one key.
+func covers(from, end, key []byte) bool {
+	if len(end) == 0 {
+		return bytes.Equal(from, key)
+	}
+	return bytes.Compare(from, key) <= 0 && bytes.Compare(key, end) < 0
+}
+
+// within refuses ranges that leave the cluster's prefix. An end of one zero byte
+// means: no end.
+func (g *guard) within(name string, from, end []byte) error {
+	last := []byte(clientv3.GetPrefixRangeEnd(g.prefix))
+	if !bytes.HasPrefix(from, []byte(g.prefix)) || bytes.Equal(end, []byte{0}) || bytes.Compare(end, last) > 0 {
+		return denied(name, "read %q to %q", from, end)
+	}
+	return nil
+}
+
+// mayRead allows what the cluster's prefix holds. What is secret is taken out of
+// the answer; an order by values would tell of it all the same.
+func (g *guard) mayRead(name string, r *pb.RangeRequest) error {
+	if r.GetSortOrder() != pb.RangeRequest_NONE && r.GetSortTarget() == pb.RangeRequest_VALUE {
+		return denied(name, "sort by values")
+	}
+	return g.within(name, r.GetKey(), r.GetRangeEnd())
+}
+
+// redact takes the secret keys out of an answer.
+func (g *guard) redact(r *pb.RangeResponse) {
+	for i := len(r.Kvs) - 1; i >= 0; i-- {
+		if slices.Contains(g.rules.Secret, strings.TrimPrefix(string(r.Kvs[i].Key), g.prefix)) {
+			r.Kvs = slices.Delete(r.Kvs, i, i+1)
+			r.Count--
+		}
+	}
+}
+
+// mayWrite allows transactions of our own form: conditions on revisions, writes of
+// single keys of which each is permitted, nothing otherwise.
+func (g *guard) mayWrite(ctx context.Context, name string, r *pb.TxnRequest) error {
+	if len(r.GetFailure()) > 0 {
+		return denied(name, "write when conditions do not hold")
+	}
+	for _, c := range r.GetCompare() {
+		if t := c.GetTarget(); t == pb.Compare_VALUE || t == pb.Compare_LEASE || len(c.GetRangeEnd()) > 0 {
+			return denied(name, "compare anything but the revision of a key")
+		}
+	}
+	for _, op := range r.GetSuccess() {
+		a, err := g.attempt(name, op)
+		if err != nil {
+			return err
+		}
+		err = g.rules.Permits(a)
+		if errors.Is(err, store.ErrLook) {
+			void, failed := g.look(ctx, &a, r.GetCompare())
+			if failed != nil || void {
+				return failed
+			}
+			err = g.rules.Permits(a)
+		}
+		if err != nil {
+			return denied(name, "write %s: %v", a.Key, err)
+		}
+	}
+	return nil
+}
+
+// attempt reads one write.
+func (g *guard) attempt(name string, op *pb.RequestOp) (store.Attempt, error) {
+	var key, value []byte
+	switch put, del := op.GetRequestPut(), op.GetRequestDeleteRange(); {
+	case put != nil && put.GetLease() == 0 && !put.GetIgnoreValue() && !put.GetIgnoreLease() && !put.GetPrevKv():
+		key, value = put.GetKey(), put.GetValue()
+		if value == nil {
+			value = []byte{}
+		}
+	case del != nil && len(del.GetRangeEnd()) == 0 && !del.GetPrevKv():
+		key = del.GetKey()
+	default:
+		return store.Attempt{}, denied(name, "do in a transaction anything but to write or delete a key")
+	}
+	short, ok := strings.CutPrefix(string(key), g.prefix)
+	if !ok {
+		return store.Attempt{}, denied(name, "write %q", key)
+	}
+	return store.Attempt{Host: name, Key: short, Value: value}, nil
+}
+
+var errStarting = errors.New("the member is starting")
+
+// look completes an attempt with what the store holds, by a linearizable read. void:
+// the transaction can not succeed, because it wants a revision of the key that is
+// over. One of the future is no guard: what is there then has not been looked at.
+func (g *guard) look(ctx context.Context, a *store.Attempt, conds []*pb.Compare) (void bool, err error) {
+	read := g.ranges.Load()
+	if read == nil {
+		return false, status.Error(codes.Unavailable, errStarting.Error())
+	}
+	resp, err := (*read)(ctx, &pb.RangeRequest{Key: []byte(g.prefix + a.Key)})
+	if err != nil {
+		return false, status.Error(codes.Unavailable, fmt.Sprintf("look what %s is: %v", a.Key, err))
+	}
+	var now int64
+	a.Looked = true
+	if len(resp.Kvs) > 0 {
+		now = resp.Kvs[0].ModRevision
+		if a.Old = resp.Kvs[0].Value; a.Old == nil {
+			a.Old = []byte{}
+		}
+	}
+	for _, c := range conds {
+		if c.GetTarget() != pb.Compare_MOD || c.GetResult() != pb.Compare_EQUAL || string(c.GetKey()) != g.prefix+a.Key {
+			continue
+		}
+		switch want := c.GetModRevision(); {
+		case want == now:
+			a.Guarded = true
+		case want != 0 && want <= resp.GetHeader().GetRevision():
+			return true, nil
+		}
+	}
+	return false, nil
+}

@@ -1,0 +1,54 @@
+package storetest
+
+import (
+	"context"
+	"fmt"
+
+	"holdfast/internal/store"
+)
+
+// Limited is a connection of a host whose writes are judged by a rule, as a member of
+// etcd judges those of hosts that run guests only. A write that is refused fails with
+// store.ErrDefinite.
+type Limited struct {
+	store.Store
+	Host    string
+	Permits func(store.Attempt) error
+	Exempt  func() bool                // the rule is not asked now; nil: it always is
+	Refused func(store.Attempt, error) // told of each refusal
+}
+
+// Txn implements store.Store.
+func (l Limited) Txn(ctx context.Context, conds []store.Cmp, ops []store.Op) (int64, bool, error) {
+	if l.Exempt == nil || !l.Exempt() {
+		for _, op := range ops {
+			if err := l.judge(ctx, conds, op); err != nil {
+				return 0, false, err
+			}
+		}
+	}
+	return l.Store.Txn(ctx, conds, ops)
+}
+
+func (l Limited) judge(ctx context.Context, conds []store.Cmp, op store.Op) error {
+	a := store.Attempt{Host: l.Host, Key: op.Key, Value: op.Value, Looked: true}
+	kv, ok, err := l.Get(ctx, op.Key)
+	if err != nil {
+		return err
+	}
+	if ok {
+		a.Old = kv.Value
+	}
+	for _, c := range conds {
+		if c.Key == op.Key && !c.Create {
+			if a.Guarded = c.Rev == kv.ModRev; !a.Guarded {
+				return nil // the condition is broken: nothing will be written
+			}
+		}
+	}
+	if err := l.Permits(a); err != nil {
+		l.Refused(a, err)
+		return fmt.Errorf("%s writes %s: %w: %w", l.Host, a.Key, err, store.ErrDefinite)
+	}
+	return nil
+}
