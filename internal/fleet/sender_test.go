@@ -125,10 +125,10 @@ func (p *pair) start(h cluster.HostID) {
 	side := pairSide{p, h}
 	var wg sync.WaitGroup
 	if h == "h1" {
-		p.sender = NewSender(&Sender{Store: p.client[h], Host: h, Guests: side, Seen: p.seen, Log: slog.New(slog.DiscardHandler)})
+		p.sender = NewSender(&Sender{Store: asGuestHost(p.t, h, p.client[h]), Host: h, Guests: side, Seen: p.seen, Log: slog.New(slog.DiscardHandler)})
 		wg.Go(func() { p.sender.Run(ctx) })
 	} else {
-		r := &Receiver{Store: p.client[h], Host: h, Guests: side, Seen: p.seen, Log: slog.New(slog.DiscardHandler)}
+		r := &Receiver{Store: asGuestHost(p.t, h, p.client[h]), Host: h, Guests: side, Seen: p.seen, Log: slog.New(slog.DiscardHandler)}
 		wg.Go(func() { r.Run(ctx) })
 	}
 	p.stops[h] = func() {

@@ -81,7 +81,12 @@ func (w *world) start(h cluster.HostID) {
 	ctx, cancel := context.WithCancel(w.t.Context())
 	m := &member{client: w.mem.NewClient(string(h)), stop: cancel, done: make(chan struct{})}
 	s := New(Parts{
-		Store: m.client, Host: h, Every: time.Second, Log: slog.New(slog.DiscardHandler),
+		Store: storetest.Limited{
+			Store: m.client, Host: string(h),
+			Permits: func(a store.Attempt) error { _, err := Permits(a); return err },
+			Exempt:  func() bool { w.mu.Lock(); defer w.mu.Unlock(); return w.lead == h },
+			Refused: func(a store.Attempt, err error) { w.t.Errorf("%s may not write %s: %v", h, a.Key, err) },
+		}, Host: h, Every: time.Second, Log: slog.New(slog.DiscardHandler),
 		Coordinator: func() (int64, string, bool) {
 			w.mu.Lock()
 			defer w.mu.Unlock()

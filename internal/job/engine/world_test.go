@@ -283,7 +283,7 @@ func (w *world) boot(h cluster.HostID) {
 		Planners: map[job.Kind]func([]byte) (job.Planner, error){job.Upgrade: newToyPlanner, "other": newToyPlanner},
 	})
 	work := NewWorker(WorkerOptions{
-		Store: mortal{p}, Host: h, Instance: fmt.Sprintf("%s-%d", h, w.serial), Boot: p.boot, Dir: w.dir + "/" + string(h),
+		Store: w.limited(p, h), Host: h, Instance: fmt.Sprintf("%s-%d", h, w.serial), Boot: p.boot, Dir: w.dir + "/" + string(h),
 		Doers: w.doers(p), Coordinator: coordinator, Handover: w.handover, Generation: m.generation, Now: time.Now, Rand: rand.Float64, Log: log,
 	})
 	go func() {
@@ -297,6 +297,25 @@ func (w *world) boot(h cluster.HostID) {
 		})
 		both.Wait()
 	}()
+}
+
+// limited lets a worker write what one may that never coordinates; the steps without a
+// host are the coordinator's.
+func (w *world) limited(p *process, h cluster.HostID) store.Store {
+	return storetest.Limited{
+		Store: mortal{p}, Host: string(h),
+		Permits: func(a store.Attempt) error {
+			var r job.Record
+			if json.Unmarshal(a.Old, &r) == nil && r.Work != nil && r.Work.Host == "" {
+				return nil
+			}
+			_, err := Permits(a)
+			return err
+		},
+		Refused: func(a store.Attempt, err error) {
+			w.t.Errorf("%s may not write %s: %v, there is %s", h, a.Key, err, a.Old)
+		},
+	}
 }
 
 func (w *world) hosts() map[cluster.HostID]job.HostState {

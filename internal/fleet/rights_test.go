@@ -1,0 +1,106 @@
+package fleet
+
+import (
+	"encoding/json"
+	"errors"
+	"testing"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/job"
+	"holdfast/internal/store"
+	"holdfast/internal/store/storetest"
+	"holdfast/internal/upgrade"
+)
+
+// asGuestHost is the store of a host that runs guests only. What it is refused fails the
+// test: all that such a host does must be permitted.
+func asGuestHost(t *testing.T, h cluster.HostID, st store.Store) store.Store {
+	return storetest.Limited{
+		Store: st, Host: string(h),
+		Permits: func(a store.Attempt) error { _, err := Permits(a); return err },
+		Refused: func(a store.Attempt, err error) {
+			t.Errorf("%s may not write %s: %v, there is %s", h, a.Key, err, a.Old)
+		},
+	}
+}
+
+// TestRightsOfHostsThatRunGuestsOnly: what they write is their own, and nothing else
+// is.
+func TestRightsOfHostsThatRunGuestsOnly(t *testing.T) {
+	text := func(v any) []byte {
+		b, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	step := func(state job.StepState, of, by cluster.HostID) []byte {
+		r := job.Record{Step: "g1/a", State: state, Attempt: 1, Host: by}
+		if of != "" {
+			r.Work = &job.Step{ID: "g1/a", Host: of, Kind: "k", Timeout: 1e9}
+		}
+		return text(r)
+	}
+	record := func(h cluster.HostID) []byte { return text(Record{Host: upgrade.Host{Name: h}}) }
+	from := func(h cluster.HostID) []byte { return text(carry{UUID: "u", From: h, Live: true}) }
+	const key, mine, theirs = "job/step/u1/g1/a", "fleet-carry/g1/u", "fleet-carry/g2/u"
+	x := []byte("x")
+	yes, no := true, false
+	for name, c := range map[string]struct {
+		key        string
+		old, value []byte
+		guarded    bool
+		want       bool
+	}{
+		"its record":                        {"fleet/g1", nil, record("g1"), no, yes},
+		"its record with another's name":    {"fleet/g1", nil, record("g2"), no, no},
+		"its record, deleted":               {"fleet/g1", record("g1"), nil, no, no},
+		"another's record":                  {"fleet/g2", nil, record("g2"), no, no},
+		"another's record, deleted":         {"fleet/g2", record("g2"), nil, no, no},
+		"a claim":                           {key, step(job.Granted, "g1", ""), step(job.Running, "g1", "g1"), yes, yes},
+		"a claim without a condition":       {key, step(job.Granted, "g1", ""), step(job.Running, "g1", "g1"), no, no},
+		"a claim of another's step":         {key, step(job.Granted, "g2", ""), step(job.Running, "g1", "g1"), yes, no},
+		"a claim of the coordinator's step": {key, step(job.Granted, "", ""), step(job.Running, "g1", "g1"), yes, no},
+		"a claim for another":               {key, step(job.Granted, "g1", ""), step(job.Running, "g2", "g1"), yes, no},
+		"a claim in another's name":         {key, step(job.Granted, "g1", ""), step(job.Running, "g1", "g2"), yes, no},
+		"a result":                          {key, step(job.Running, "g1", "g1"), step(job.Done, "", "g1"), yes, yes},
+		"a result of what is over":          {key, step(job.Failed, "", "g1"), step(job.Done, "", "g1"), yes, no},
+		"a result of what was not granted":  {key, step(job.Pending, "", ""), step(job.Done, "", "g1"), yes, no},
+		"a step that is not there":          {key, nil, step(job.Done, "", "g1"), yes, no},
+		"a step, deleted":                   {key, step(job.Running, "g1", "g1"), nil, yes, no},
+		"a job":                             {"job/run/upgrade", x, x, yes, no},
+		"a plan":                            {"job/plan/u1/0000", nil, x, yes, no},
+		"what hosts have to do":             {"job/todo/g1/upgrade", x, x, yes, no},
+		"a word about a guest that leaves":  {theirs, nil, from("g1"), no, yes},
+		"a word, changed":                   {theirs, from("g1"), from("g1"), yes, yes},
+		"a word, taken back":                {theirs, from("g1"), nil, no, yes},
+		"a word of another":                 {theirs, nil, from("g3"), no, no},
+		"another's word, changed":           {theirs, from("g3"), from("g1"), yes, no},
+		"another's word, deleted":           {theirs, from("g3"), nil, no, no},
+		"a word to it, done":                {mine, from("g3"), nil, yes, yes},
+		"a word to it, changed":             {mine, from("g3"), from("g3"), yes, no},
+		"a word below a word":               {mine + "/u", nil, from("g1"), no, no},
+		"addresses":                         {"upgrade-probe/addr/g1", nil, x, no, yes},
+		"another's addresses":               {"upgrade-probe/addr/g2", nil, x, no, no},
+		"counts":                            {"upgrade-probe/u1/g1", nil, x, yes, yes},
+		"counts, deleted":                   {"upgrade-probe/u1/g1", x, nil, yes, no},
+		"the time of a run":                 {"upgrade-probe/u1/time/passed", x, x, yes, yes},
+		"whom to ping":                      {"upgrade-probe/u1/plan", nil, x, yes, no},
+	} {
+		a := store.Attempt{Host: "g1", Key: c.key, Value: c.value}
+		known, err := Permits(a)
+		if errors.Is(err, store.ErrLook) {
+			a.Looked, a.Old, a.Guarded = true, c.old, c.guarded
+			known, err = Permits(a)
+		}
+		if !known || (err == nil) != c.want || errors.Is(err, store.ErrLook) {
+			t.Errorf("%s: known %t, %v, want permitted %t", name, known, err, c.want)
+		}
+	}
+	if known, _ := Permits(store.Attempt{Host: "g1", Key: "state/owner/mnvm"}); known {
+		t.Error("the core's records are no concern of this package")
+	}
+	if _, err := Permits(store.Attempt{Host: "plan", Key: "upgrade-probe/u1/plan", Value: x}); err == nil {
+		t.Error("a host with the name of the plan writes it")
+	}
+}
