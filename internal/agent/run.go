@@ -304,7 +304,7 @@ func MemberConfig(nodeFile string) (etcdstore.MemberConfig, error) {
 	}
 	c := etcdstore.MemberConfig{
 		Name: n.Host, Cluster: n.Cluster, DataDir: filepath.Join(n.DataDir, "store"),
-		ListenPeer: m.ListenPeer, ListenClient: m.ListenClient, PeerURL: m.PeerURL, ClientURL: m.ClientURL, Initial: m.Initial,
+		ListenPeer: m.ListenPeer, ListenClient: m.ListenClient, PeerURL: m.PeerURL, ClientURL: m.ClientURL, Initial: m.Initial, Guard: guests(),
 	}
 	if n.TLS.CA != "" {
 		c.TLS = &etcdstore.TLSFiles{CA: n.TLS.CA, Cert: n.TLS.Cert, Key: n.TLS.Key, CRL: n.TLS.CRL}

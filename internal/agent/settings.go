@@ -137,6 +137,11 @@ func (nd *node) loadTLS() error {
 	if nd.server, nd.client, err = pki.Load(t.CA, t.Cert, t.Key); err != nil {
 		return fmt.Errorf("%s: tls: %w", nd.NodeFile, err)
 	}
+	// The members know a host by this name (docs/adr/0026); an external etcd may not.
+	name := nd.client.Certificates[0].Leaf.Subject.CommonName
+	if name != nd.n.Host && (nd.n.Store.Member != nil || nd.n.GuestsOnly) {
+		return nd.bad("tls.cert", t.Cert, fmt.Errorf("its common name is %q, want host, %q: the members of the store know by it what this host may do", name, nd.n.Host))
+	}
 	if t.CRL == "" {
 		return nil
 	}

@@ -9,13 +9,18 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/store"
+	"holdfast/internal/store/storetest"
 )
 
 // outsider begins an agent that only watches, on a host that the configuration
 // does not name, cut off from the store or not.
 func (w *world) outsider(name cluster.HostID, cut bool) *host {
 	h := &host{w: w, id: name, store: w.mem.NewClient(string(name)), ended: make(chan error, 1)}
-	h.agent = New(Parts{Host: name, Addr: string(name), Cluster: "test", Identity: "id-" + string(name), Boot: "1", Store: h.store, Clock: w.now, Log: slog.New(slog.DiscardHandler)})
+	limited := storetest.Limited{
+		Store: h.store, Host: string(name), Permits: permits,
+		Refused: func(a store.Attempt, err error) { w.t.Errorf("%s may not write %s: %v", name, a.Key, err) },
+	}
+	h.agent = New(Parts{Host: name, Addr: string(name), Cluster: "test", Identity: "id-" + string(name), Boot: "1", Store: limited, Clock: w.now, Log: slog.New(slog.DiscardHandler)})
 	h.store.Partition(cut)
 	ctx, cancel := context.WithCancel(context.Background())
 	h.stop = cancel
@@ -56,6 +61,11 @@ func TestAHostThatRunsGuestsOnlyWatches(t *testing.T) {
 		}
 		if !o.agent.Rests() {
 			t.Error("what it has asked for itself is not known at once")
+		}
+		for _, on := range []bool{false, true, true} {
+			if err := o.agent.Rest(context.Background(), "me", "plain", on); err != nil || o.agent.Rests() != on {
+				t.Errorf("maintenance %t: %v", on, err)
+			}
 		}
 		home.crash()
 		time.Sleep(20 * time.Second)

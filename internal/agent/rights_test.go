@@ -1,0 +1,232 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/config"
+	"holdfast/internal/ha"
+	"holdfast/internal/pki"
+	"holdfast/internal/store"
+	"holdfast/internal/store/etcdstore"
+)
+
+// authority is the CA of a test's cluster, and where its files are.
+type authority struct {
+	t   *testing.T
+	dir string
+	ca  pki.CA
+}
+
+func newAuthority(t *testing.T, dir string) authority {
+	t.Helper()
+	ca, err := pki.NewCA("test", time.Hour)
+	if err == nil {
+		err = ca.WriteCert(filepath.Join(dir, "ca.pem"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return authority{t, dir, ca}
+}
+
+// issue gives a host its certificate, once.
+func (a authority) issue(host string) config.TLS {
+	a.t.Helper()
+	files := config.TLS{CA: filepath.Join(a.dir, "ca.pem"), Cert: filepath.Join(a.dir, host+".pem"), Key: filepath.Join(a.dir, host+".key")}
+	if _, err := os.Stat(files.Cert); err == nil {
+		return files
+	}
+	pair, err := a.ca.Issue(host, []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil, time.Hour)
+	if err == nil {
+		err = pair.Write(files.Cert, files.Key)
+	}
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return files
+}
+
+// TestACertificateMustBearTheHostsName, where the members go by it: else they would
+// refuse it later.
+func TestACertificateMustBearTheHostsName(t *testing.T) {
+	dir := shortDir(t)
+	a := newAuthority(t, t.TempDir())
+	const client, peer = "https://127.0.0.1:1", "https://127.0.0.1:2"
+	edit := func(cert string) func(*config.Node) {
+		return func(n *config.Node) {
+			n.TLS = a.issue(cert)
+			n.Store.Endpoints = []string{client}
+			n.Store.Member = &config.Member{ListenPeer: peer, PeerURL: peer, ListenClient: client, ClientURL: client, Initial: map[string]string{"h1": peer}}
+		}
+	}
+	if _, err := load(options(settings(t, dir, edit("h1")))); err != nil {
+		t.Error(err)
+	}
+	_, err := load(options(settings(t, dir, edit("somebody"))))
+	for _, want := range []string{"agent.json", "tls.cert", "somebody.pem", `"somebody"`, `"h1"`} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want it to name %s", err, want)
+		}
+	}
+}
+
+// realMember runs the member of host h1 as the agent's settings have it, and returns
+// its address.
+func realMember(t *testing.T, a authority) string {
+	t.Helper()
+	free := func() string {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		return "https://" + l.Addr().String()
+	}
+	client, peer := free(), free()
+	file := settings(t, shortDir(t), func(n *config.Node) {
+		n.TLS, n.Store.Endpoints = a.issue("h1"), []string{client}
+		n.Store.Member = &config.Member{ListenPeer: peer, PeerURL: peer, ListenClient: client, ClientURL: client, Initial: map[string]string{"h1": peer}}
+	})
+	m, err := MemberConfig(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.LogFile = filepath.Join(a.dir, "member.log")
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+	ended := make(chan error, 1)
+	go func() { ended <- etcdstore.RunMember(ctx, m) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			log, _ := os.ReadFile(m.LogFile)
+			t.Errorf("the member: %v: %s", err, log)
+		}
+	})
+	return client
+}
+
+// TestAStolenCertificateOfAGuestHost, on a real member: it does not reach the records
+// by which the management VM is kept on one host, nor other hosts' records.
+func TestAStolenCertificateOfAGuestHost(t *testing.T) {
+	a := newAuthority(t, t.TempDir())
+	at := realMember(t, a)
+	as := func(host string) store.Store {
+		f := a.issue(host)
+		_, conf, err := pki.Load(f.CA, f.Cert, f.Key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		st, err := etcdstore.Open(etcdstore.Options{Endpoints: []string{at}, TLS: conf, Prefix: "/holdfast/test/", Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { st.Close() })
+		return st
+	}
+	member, thief := as("h1"), as("g1")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	const r = cluster.MgmtVM
+	there := map[string]any{
+		ownerKey(r): ha.OwnerRec{}, keyCoord: ha.CoordRec{}, hostKey("h1"): ha.HostRec{}, wantKey(r): cluster.Want{Run: true}, keyConfig: config.Cluster{}, keyGeneration: 2, keyBeat: []byte("secret"),
+		progressKey(r): 1, keyLog + "00000000000000000001-h1-1": cluster.Event{}, "fleet/g2": nil, "job/run/upgrade": nil, "job/step/u1/h1/a": nil, "upgrade/state": nil, "upgrade/platform/b": nil, "care/probe": nil,
+	}
+	revs := map[string]int64{}
+	for key, v := range there {
+		rev, ok, err := member.Txn(ctx, nil, []store.Op{{Key: key, Value: encode(v)}})
+		if !ok || err != nil {
+			t.Fatalf("a member writes %s: %t, %v", key, ok, err)
+		}
+		revs[key] = rev
+	}
+	for key, rev := range revs {
+		value := encode(cluster.Want{Run: false})
+		for what, op := range map[string]store.Op{"change": {Key: key, Value: value}, "delete": {Key: key}} {
+			for _, conds := range [][]store.Cmp{nil, {{Key: key, Rev: rev}}} {
+				if _, ok, err := thief.Txn(ctx, conds, []store.Op{op}); ok || !errors.Is(err, store.ErrDefinite) || !strings.Contains(err.Error(), "g1 runs no member") {
+					t.Errorf("%s %s, conditions %v: %t, %v", what, key, conds, ok, err)
+				}
+			}
+		}
+		if kv, _, err := member.Get(ctx, key); kv.ModRev != rev || err != nil {
+			t.Errorf("%s was changed, or %v", key, err)
+		}
+	}
+	kvs, _, err := thief.List(ctx, keyState)
+	if err != nil || len(kvs) != 7 {
+		t.Errorf("it reads %d records, %v", len(kvs), err)
+	}
+	for _, kv := range kvs {
+		if kv.Key == keyBeat {
+			t.Error("it reads the secret of the heartbeats")
+		}
+	}
+	for key, value := range map[string][]byte{"fleet/g1": []byte(`{"host":{"name":"g1"}}`), keyRequests + "x": []byte("now"), keyLog + "00000000000000000001-g1-1": encode(cluster.Event{})} {
+		if _, ok, err := thief.Txn(ctx, nil, []store.Op{{Key: key, Value: value}}); !ok || err != nil {
+			t.Errorf("its own %s: %t, %v", key, ok, err)
+		}
+	}
+	rest := cluster.Want{Run: true, Rest: []cluster.HostID{"g1"}}
+	if _, ok, err := thief.Txn(ctx, []store.Cmp{{Key: wantKey(r), Rev: revs[wantKey(r)]}}, []store.Op{{Key: wantKey(r), Value: encode(rest)}}); !ok || err != nil {
+		t.Errorf("its own maintenance: %t, %v", ok, err)
+	}
+}
+
+// TestAHostMaySayOfItselfThatItRests, and nothing else of what is asked for.
+func TestAHostMaySayOfItselfThatItRests(t *testing.T) {
+	old := cluster.Want{Run: true, HandsOff: true, Off: []cluster.Off{{Host: "h2", Mod: 5, User: "me"}}, Rest: []cluster.HostID{"g2", "h1"}}
+	with := func(change func(*cluster.Want)) []byte {
+		raw, err := json.Marshal(old)
+		var w cluster.Want
+		if err == nil {
+			err = json.Unmarshal(raw, &w)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		change(&w)
+		return encode(w)
+	}
+	for name, c := range map[string]struct {
+		change func(*cluster.Want)
+		want   bool
+	}{
+		"nothing":             {func(*cluster.Want) {}, true},
+		"itself":              {func(w *cluster.Want) { w.SetRest("g1", true) }, true},
+		"another":             {func(w *cluster.Want) { w.SetRest("g3", true) }, false},
+		"another out of it":   {func(w *cluster.Want) { w.SetRest("g2", false) }, false},
+		"the guest stops":     {func(w *cluster.Want) { w.SetRest("g1", true); w.Run = false }, false},
+		"hands on":            {func(w *cluster.Want) { w.HandsOff = false }, false},
+		"migrate":             {func(w *cluster.Want) { w.MoveTo = "h3" }, false},
+		"a host is said off":  {func(w *cluster.Want) { w.Off = append(w.Off, cluster.Off{Host: "h3", Mod: 1}) }, false},
+		"a word is forgotten": {func(w *cluster.Want) { w.Off = nil }, false},
+	} {
+		a := store.Attempt{Host: "g1", Key: wantKey(cluster.MgmtVM), Value: with(c.change)}
+		if err := permits(a); !errors.Is(err, store.ErrLook) {
+			t.Errorf("%s: judged without a look: %v", name, err)
+		}
+		a.Looked, a.Old = true, encode(old)
+		if err := permits(a); !errors.Is(err, store.ErrNotYours) {
+			t.Errorf("%s: without a condition: %v", name, err)
+		}
+		a.Guarded = true
+		if err := permits(a); (err == nil) != c.want {
+			t.Errorf("%s: %v, want permitted %t", name, err, c.want)
+		}
+	}
+	a := store.Attempt{Host: "g1", Key: wantKey(cluster.MgmtVM), Value: encode(cluster.Want{}), Looked: true, Guarded: true, Old: encode(cluster.Want{Rest: []cluster.HostID{"g1"}})}
+	if err := permits(a); err != nil {
+		t.Errorf("out of maintenance: %v", err)
+	}
+}
