@@ -135,7 +135,7 @@ func (nd *node) serve(ctx context.Context, a *Agent, beats *heartbeat.Beats) (er
 	}
 	if jobs != nil {
 		defer func() { err = errors.Join(err, guests.Close()) }()
-		opts.Jobs, opts.Upgrade = jobs, jobs
+		opts.Jobs, opts.Upgrade, opts.Guests = jobs, jobs, jobs.RunsGuestsOnly
 	}
 	srv, err := server.New(a, opts)
 	if err != nil {

@@ -37,6 +37,18 @@ func (s *Service) Hosts(context.Context) ([]api.GuestHost, error) {
 	return out, nil
 }
 
+// RunsGuestsOnly reports whether a name is that of a host that reports and never has
+// the management VM. store.ErrRetry: it is not known yet.
+func (s *Service) RunsGuestsOnly(name string) (bool, error) {
+	members := s.Cluster.Status().Members
+	seen, ok := s.view.Seen()
+	if !ok || len(members) == 0 {
+		return false, fmt.Errorf("the hosts' reports are not read yet: %w", store.ErrRetry)
+	}
+	_, reports := seen[cluster.HostID(name)]
+	return reports && !slices.Contains(members, cluster.HostID(name)), nil
+}
+
 // Forget removes what is known of a host that is gone for good. It refuses while
 // the host reports, may have the management VM, is a part of something that is
 // not over, or, without force, was moved a guest from or to of which nobody knows

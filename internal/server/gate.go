@@ -23,6 +23,7 @@ var errStopping = api.Errorf(api.KindUnavailable, "the agent is stopping").
 type gate struct {
 	log    *slog.Logger
 	within time.Duration // bounds a call that returns once
+	guests Guests        // nil: nobody is limited
 }
 
 // WrapUnary guards calls that return once.
@@ -30,7 +31,7 @@ func (g *gate) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (resp connect.AnyResponse, err error) {
 		ctx, cancel := context.WithTimeout(ctx, g.within)
 		defer cancel()
-		err = g.guard(ctx, req.Spec().Procedure, func() error {
+		err = g.guard(ctx, req.Spec().Procedure, func(ctx context.Context) error {
 			resp, err = next(ctx, req)
 			return err
 		})
@@ -44,7 +45,7 @@ func (g *gate) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 // WrapStreamingHandler guards streams.
 func (g *gate) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
 	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
-		return g.guard(ctx, conn.Spec().Procedure, func() error { return next(ctx, conn) })
+		return g.guard(ctx, conn.Spec().Procedure, func(ctx context.Context) error { return next(ctx, conn) })
 	}
 }
 
@@ -54,8 +55,11 @@ func (g *gate) WrapStreamingClient(next connect.StreamingClientFunc) connect.Str
 }
 
 // guard runs one call for a known caller.
-func (g *gate) guard(ctx context.Context, procedure string, call func() error) (err error) {
+func (g *gate) guard(ctx context.Context, procedure string, call func(context.Context) error) (err error) {
 	who, err := callerOf(ctx)
+	if err == nil {
+		ctx, err = g.limit(ctx, who, procedure)
+	}
 	if err != nil {
 		return wireError(err)
 	}
@@ -66,7 +70,7 @@ func (g *gate) guard(ctx context.Context, procedure string, call func() error) (
 			err = wireError(api.Errorf(api.KindFailed, "the agent failed inside %s", procedure).With("see its journal, and report it"))
 		}
 	}()
-	err = wireError(call())
+	err = wireError(call(ctx))
 	// The answer tells the caller what happened; this line tells who called.
 	g.log.Debug("api call", "call", procedure, "user", who.user, "pid", who.pid,
 		"took", time.Since(begin), "result", resultOf(err))

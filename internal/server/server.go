@@ -71,6 +71,7 @@ type Options struct {
 	Version string       // of the build, for GetVersion
 	Jobs    Jobs         // nil: this host takes no part in jobs
 	Upgrade Upgrades     // nil: this host takes no part in upgrades
+	Guests  Guests       // which hosts run guests only; nil: none
 }
 
 // Server serves the API of one agent.
@@ -189,18 +190,18 @@ func (s *Server) httpServer(stop context.Context) *http.Server {
 	path, service := apiv1connect.NewClusterServiceHandler(h,
 		connect.WithReadMaxBytes(maxMessage),
 		connect.WithSendMaxBytes(maxMessage),
-		connect.WithInterceptors(&gate{s.opts.Log, unaryTime}),
+		connect.WithInterceptors(&gate{s.opts.Log, unaryTime, s.opts.Guests}),
 	)
 	mux := http.NewServeMux()
 	mux.Handle(path, service)
 	if s.opts.Jobs != nil {
 		mux.Handle(apiv1connect.NewJobServiceHandler(&jobHandler{s.opts.Jobs},
-			connect.WithReadMaxBytes(maxMessage), connect.WithSendMaxBytes(maxJob), connect.WithInterceptors(&gate{s.opts.Log, unaryTime})))
+			connect.WithReadMaxBytes(maxMessage), connect.WithSendMaxBytes(maxJob), connect.WithInterceptors(&gate{s.opts.Log, unaryTime, s.opts.Guests})))
 	}
 	if s.opts.Upgrade != nil {
 		mux.Handle(apiv1connect.NewUpgradeServiceHandler(&upgradeHandler{s.opts.Upgrade},
 			connect.WithReadMaxBytes(maxDocument), connect.WithSendMaxBytes(maxDocument),
-			connect.WithCompressMinBytes(minCompressed), connect.WithInterceptors(&gate{s.opts.Log, upgradeTime})))
+			connect.WithCompressMinBytes(minCompressed), connect.WithInterceptors(&gate{s.opts.Log, upgradeTime, s.opts.Guests})))
 	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)

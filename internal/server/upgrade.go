@@ -119,6 +119,9 @@ func (h *upgradeHandler) GatherFacts(ctx context.Context, req *apiv1.GatherFacts
 
 // SendGuest moves a guest away.
 func (h *upgradeHandler) SendGuest(ctx context.Context, req *apiv1.SendGuestRequest) (*apiv1.SendGuestResponse, error) {
+	if err := mayHave(ctx, cluster.HostID(req.GetTo())); err != nil {
+		return nil, err
+	}
 	return &apiv1.SendGuestResponse{}, h.up.SendGuest(ctx, req.GetUuid(), req.GetName(), cluster.HostID(req.GetTo()), req.GetNetwork())
 }
 
