@@ -3,7 +3,8 @@
 // All keys are ECDSA P-256, all connections TLS 1.3 and mutual.
 //
 // It holds no policy: who may get a certificate is decided by the caller, who a
-// peer is by the common name of its certificate (the host's name).
+// peer is, and so what it may do, by the common name of its certificate: the name of
+// the host, or of an operator (docs/adr/0026).
 package pki
 
 import (
