@@ -61,6 +61,7 @@ type cluster struct {
 	members []*member
 	client  *tls.Config                                // of the first member's host
 	issue   func(host string, ip netip.Addr) *TLSFiles // nil without TLS
+	only    *member                                    // clients ask it alone; nil: all
 }
 
 func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
@@ -285,6 +286,9 @@ func checkFree(t *testing.T, m *member) {
 func (c *cluster) endpoints() []string {
 	var out []string
 	for _, m := range c.members {
+		if c.only != nil && c.only != m {
+			continue
+		}
 		out = append(out, m.conf.ClientURL)
 	}
 	return out

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -48,16 +49,14 @@ type guard struct {
 // ranger is the linearizable read of a member.
 type ranger func(context.Context, *pb.RangeRequest) (*pb.RangeResponse, error)
 
-// newGuard makes the guard of a member, nil for one that lets everybody do all.
-func newGuard(c MemberConfig) *guard {
-	if c.Guard == nil || c.TLS == nil {
+// newGuard makes the guard of a member, nil for one that lets everybody do all. The
+// members are those of the settings: how this one joined says only who was there then.
+func newGuard(settings MemberConfig) *guard {
+	if settings.Guard == nil || settings.TLS == nil {
 		return nil
 	}
-	g := &guard{rules: *c.Guard, prefix: root + c.Cluster + "/"}
-	for name := range c.Initial {
-		g.members = append(g.members, name)
-	}
-	slices.Sort(g.members)
+	g := &guard{rules: *settings.Guard, prefix: root + settings.Cluster + "/"}
+	g.members = slices.Sorted(maps.Keys(settings.Initial))
 	return g
 }
 

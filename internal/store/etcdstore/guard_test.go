@@ -255,26 +255,46 @@ func guardedCare(t *testing.T, c *cluster) {
 
 // guardedPeers: the port of raft is for members.
 func guardedPeers(t *testing.T, c *cluster) {
-	ask := func(host string) error {
-		tr := &http.Transport{TLSClientConfig: c.tlsOf(t, host)}
-		defer tr.CloseIdleConnections()
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		defer cancel()
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.members[0].conf.PeerURL+"/members", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		resp, err := tr.RoundTrip(req)
-		if err == nil {
-			err = resp.Body.Close()
-		}
-		return err
-	}
-	if err := ask("h2"); err != nil {
+	if err := c.asPeer(t, "h2", c.members[0]); err != nil {
 		t.Errorf("a member: %v", err)
 	}
-	if err := ask("g1"); err == nil {
+	if err := c.asPeer(t, "g1", c.members[0]); err == nil {
 		t.Error("a host without a member reaches the port of the peers")
+	}
+}
+
+// asPeer asks a member at the port of the peers, with the certificate of a host.
+func (c *cluster) asPeer(t *testing.T, host string, m *member) error {
+	t.Helper()
+	tr := &http.Transport{TLSClientConfig: c.tlsOf(t, host)}
+	defer tr.CloseIdleConnections()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, m.conf.PeerURL+"/members", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := tr.RoundTrip(req)
+	if err == nil {
+		err = resp.Body.Close()
+	}
+	return err
+}
+
+// allIn checks that every member takes every member for one, at both ports.
+func (c *cluster) allIn(t *testing.T) {
+	t.Helper()
+	for _, at := range c.members {
+		for _, from := range c.members {
+			if err := c.asPeer(t, from.conf.Name, at); err != nil {
+				t.Errorf("%s does not let %s in as a peer: %v", at.conf.Name, from.conf.Name, err)
+			}
+			one := &cluster{members: c.members, issue: c.issue, only: at}
+			_, _, err := one.as(t, from.conf.Name).Txn(within(t, 20*time.Second), nil, []store.Op{{Key: "in", Value: []byte(from.conf.Name)}})
+			if err != nil {
+				t.Errorf("%s does not let %s write: %v", at.conf.Name, from.conf.Name, err)
+			}
+		}
 	}
 }
 

@@ -63,11 +63,11 @@ func RunMember(ctx context.Context, c MemberConfig) (err error) {
 		return fmt.Errorf("run store member %s: %w", c.Name, err)
 	}
 	defer func() { err = errors.Join(err, release()) }()
+	g := newGuard(c)
 	if c, err = prepare(ctx, c); err != nil {
 		return fmt.Errorf("run store member %s: %w", c.Name, err)
 	}
 	cfg, err := c.etcd()
-	g := newGuard(c)
 	if err == nil {
 		err = g.install(c, cfg)
 	}

@@ -73,6 +73,7 @@ func TestRestore(t *testing.T) {
 		t.Errorf("watch from before: %v", w.Err())
 	}
 	c.readBy(t, c.members[2], c.prefix(), "generation", "2")
+	c.allIn(t)
 }
 
 // raise is the edit of the tests.
