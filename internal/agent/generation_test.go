@@ -42,8 +42,8 @@ func TestTwoRestoresAreTwoGenerations(t *testing.T) {
 		{0, older, newer, errOlder}, {newer, older, newer, errOlder},
 	} {
 		a := New(Parts{Host: "h1", seen: c.seen})
-		a.s.gen, a.s.view.Gen = c.store, c.running
-		err := a.generation()
+		a.s.gen, a.s.core.Gen = c.store, c.running
+		_, err := a.generation()
 		if err = errors.Join(err, a.fatal); !errors.Is(err, c.want) || c.want == nil && (err != nil || a.s.seen != c.store) {
 			t.Errorf("store of %d, seen %d, running with %d: %v", c.store, c.seen, c.running, err)
 		}
@@ -106,10 +106,10 @@ func TestAStoreOfBeforeTheRestoreIsNotFollowed(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.relist([]store.KV{{Key: keyGeneration, Value: encode(g), ModRev: 9}})
-	if a.s.storeErr != nil || a.fatal != nil || a.s.view.Gen != g {
-		t.Fatalf("generation %d of %d: %v, %v", a.s.view.Gen, g, a.s.storeErr, a.fatal)
+	if a.s.storeErr != nil || a.fatal != nil || a.s.core.Gen != g {
+		t.Fatalf("generation %d of %d: %v, %v", a.s.core.Gen, g, a.s.storeErr, a.fatal)
 	}
-	if a.relist(nil); !errors.Is(a.s.storeErr, errOlder) || a.s.view.Synced {
+	if a.relist(nil); !errors.Is(a.s.storeErr, errOlder) || a.s.core.Synced {
 		t.Errorf("it follows a store without a generation: %v", a.s.storeErr)
 	}
 }
