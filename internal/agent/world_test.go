@@ -3,6 +3,7 @@ package agent
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -49,6 +50,8 @@ type host struct {
 	identity string        // "" for the host's own
 	trouble  string        // that it has beside the guest; guarded by w.mu
 	stuck    bool          // nothing can be killed here
+	blind    bool          // the guest can not be observed; guarded by w.mu
+	liar     bool          // a kill says that it is done, and does nothing; guarded by w.mu
 	wake     chan struct{}
 	armed    bool
 	limit    cluster.Instant
@@ -107,7 +110,7 @@ func (h *host) begin() {
 	}
 	h.agent = New(Parts{
 		Fencer: (*bench)(h), Beats: (*beats)(h), Rhythm: &Rhythm{}, Machine: "machine-" + string(h.id),
-		Host: h.id, Addr: string(h.id), Cluster: "test", Identity: cmp.Or(h.identity, "id-"+string(h.id)), Boot: fmt.Sprint(h.boot), Store: h.store,
+		Host: h.id, Addr: string(h.id), Cluster: "test", Identity: cmp.Or(h.identity, "id-"+string(h.id)), Boot: fmt.Sprint(h.boot), Store: capped{h.store},
 		Driver: h, Dog: (*dog)(h), seen: h.seen, Clock: h.w.now, Config: cfg, Log: slog.New(slog.DiscardHandler), Trouble: h.told,
 		Probe: h.prober,
 	})
@@ -227,6 +230,9 @@ func (d *dog) status() watchdog.Status {
 func (h *host) Observe(context.Context) (cluster.Guest, error) {
 	h.w.mu.Lock()
 	defer h.w.mu.Unlock()
+	if h.blind {
+		return cluster.Guest{}, errors.New("the process table can not be read")
+	}
 	return h.guest, nil
 }
 func (h *host) Wake() <-chan struct{}                { return h.wake }
@@ -254,8 +260,11 @@ func (h *host) Kill(ctx context.Context) error {
 	time.Sleep(10 * time.Millisecond)
 	h.w.mu.Lock()
 	defer h.w.mu.Unlock()
-	if h.stuck {
+	if h.stuck || h.blind {
 		return cluster.ErrNotProved
+	}
+	if h.liar {
+		return nil
 	}
 	h.set(cluster.Guest{State: cluster.GuestAbsent})
 	return nil

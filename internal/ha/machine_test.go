@@ -298,6 +298,27 @@ func TestAHostThatHasNotRegisteredKillsWhatIsNotItsOwn(t *testing.T) {
 	}
 }
 
+// TestTheLimitKeepsThePromise: what the store knows of this host's G and what
+// holds now may differ for a while.
+func TestTheLimitKeepsThePromise(t *testing.T) {
+	for _, c := range []struct {
+		promised, timeout time.Duration
+		want              float64
+	}{
+		{2 * time.Second, 4 * time.Second, 103}, {0, 4 * time.Second, 103},
+		{2 * time.Second, 7 * time.Second, 100}, // G is 5 s by now
+		{9 * time.Second, 4 * time.Second, 103},
+	} {
+		m := quiet()
+		r := m.Hosts["h1"]
+		r.Guard = c.promised
+		m.Hosts["h1"], m.Dog.Timeout = r, c.timeout
+		if got := m.limit(); got != sec(c.want) {
+			t.Errorf("promised %s, timeout %s: limit %d, want %d", c.promised, c.timeout, got, sec(c.want))
+		}
+	}
+}
+
 func TestWorksHaveNames(t *testing.T) {
 	if got := (WorkRenew | WorkFence).String(); got != "renew,fence" {
 		t.Error(got)
