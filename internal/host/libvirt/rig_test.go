@@ -56,7 +56,7 @@ func needHosts(t *testing.T) {
 	}
 }
 
-// newHosts starts n simulated hosts, each with a bridge br0. Two of them are
+// newHosts starts n simulated hosts, each with a bridge br0. The first two are
 // joined by a cable.
 func newHosts(t *testing.T, n int) []*host {
 	t.Helper()
@@ -81,9 +81,9 @@ func newHostsLocking(t *testing.T, n int, lockspace string) []*host {
 		h.ip("addr", "add", h.addr+"/24", "dev", "br0")
 		h.ip("link", "set", "br0", "up")
 	}
-	if n == 2 {
+	if n >= 2 {
 		run(t, "ip", "link", "add", "eth0", "netns", hosts[0].pid(), "type", "veth", "peer", "name", "eth0", "netns", hosts[1].pid())
-		for _, h := range hosts {
+		for _, h := range hosts[:2] {
 			h.ip("link", "set", "eth0", "master", "br0", "up")
 		}
 	}
