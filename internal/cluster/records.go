@@ -208,6 +208,7 @@ type Guest struct {
 	IOError   bool       `json:"io_error,omitempty"`  // paused by an I/O error of its disk
 	Moved     bool       `json:"moved,omitempty"`     // absent, and the hypervisor has told that a migration took all of it away
 	Panicked  bool       `json:"panicked,omitempty"`  // its kernel has panicked; it stands still, or is being dumped
+	IOError   bool       `json:"io_error,omitempty"`  // paused by an I/O error of its disk; once that is mended it can be resumed, nothing is lost
 }
 
 // Restart says what becomes of a guest that ends by itself, or fails its health check.

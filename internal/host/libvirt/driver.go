@@ -192,7 +192,7 @@ func (d *Driver) Observe(ctx context.Context) (cluster.Guest, error) {
 			d.log.Error("the guest's start is over, but stays noted as open", "err", err)
 		}
 	}
-	g.State, g.Migrating, g.Percent, g.Panicked = v.state, v.job.out, v.job.percent, v.panicked
+	g.State, g.Migrating, g.Percent, g.Panicked, g.IOError = v.state, v.job.out, v.job.percent, v.panicked, v.ioError
 	return g, nil
 }
 
@@ -278,6 +278,7 @@ type view struct {
 	state    cluster.GuestState
 	job      job
 	panicked bool // the guest's kernel has, its CPUs stand still
+	ioError  bool // QEMU has stopped its CPUs, because a disk could not be read or written
 }
 
 // ask asks libvirtd about the guest, whose process is s.
@@ -302,6 +303,8 @@ func (d *Driver) ask(ctx context.Context, s *seen) (view, error) {
 		state:    guestState(golibvirt.DomainState(state), golibvirt.DomainPausedReason(reason), s, j.out),
 		job:      j,
 		panicked: golibvirt.DomainState(state) == golibvirt.DomainCrashed,
+		ioError: golibvirt.DomainState(state) == golibvirt.DomainPaused &&
+			golibvirt.DomainPausedReason(reason) == golibvirt.DomainPausedIoerror,
 	}
 	if v.state == cluster.GuestUnknown {
 		return view{}, fmt.Errorf("libvirtd tells no state of the domain (%d, reason %d)", state, reason)

@@ -136,9 +136,14 @@ func (e *nbdExport) head(ctx context.Context) ([]byte, error) {
 	return head, nil
 }
 
-// imageDisk is the guest's first disk.
+// imageDisk is the guest's first disk. When it can not be written or read, the
+// guest's CPUs stop before its system learns of it: a full or lost storage that
+// comes back costs nothing then (see cluster.Guest.IOError). QEMU's own default
+// does so for a full one only, and lets the system remount its disk read-only
+// after any other error.
 func imageDisk(image, format string) (libvirtxml.DomainDisk, error) {
 	disk := fileDisk(image, format, "vda")
+	disk.Driver.ErrorPolicy = "stop" // rerror, too: libvirt's rerror_policy follows it
 	e, err := parseImage(image)
 	if e != nil {
 		disk.Source = &libvirtxml.DomainDiskSource{Network: e.source()}

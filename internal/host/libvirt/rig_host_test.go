@@ -282,6 +282,8 @@ func (h *simHost) doHost(ctx context.Context, r request) error {
 			return err
 		}
 		return unix.Mount("tmpfs", r.Text, "tmpfs", 0, fmt.Sprintf("size=%dm", r.Number))
+	case "grow": // a tmpfs, to Number MiB
+		return unix.Mount("tmpfs", r.Text, "tmpfs", unix.MS_REMOUNT, fmt.Sprintf("size=%dm", r.Number))
 	case "serve-nbd": // IMAGE ADDRESS PORT, until the host ends
 		return serveNBDHere(ctx, r.Text)
 	case "signal": // a daemon
