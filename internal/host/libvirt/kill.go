@@ -52,9 +52,10 @@ func (d *Driver) powerOff(ctx context.Context, c *conn, how golibvirt.DomainShut
 
 // Kill ends every process of the guest on this host and proves it; it does not
 // need libvirtd for that, and does not wait until libvirtd has noticed. A Start
-// that has not reached libvirtd yet fails. nil means gone. Any error wraps
-// cluster.ErrNotProved: among others that of a start which a frozen libvirtd may
-// still carry out.
+// that has not reached libvirtd yet fails. When libvirtd has been asked to start the
+// guest and does not answer within a second either, its processes are killed, too:
+// only then can nothing come of that call, and nil means gone. Any error wraps
+// cluster.ErrNotProved.
 func (d *Driver) Kill(ctx context.Context) error {
 	d.start.killed()
 	if err := d.kill(ctx); err != nil {
@@ -64,49 +65,66 @@ func (d *Driver) Kill(ctx context.Context) error {
 }
 
 func (d *Driver) kill(ctx context.Context) error {
+	patience := time.Now().Add(share(ctx, answerWait))
 	for {
 		// Asked before the process table is read: what is not open now is in there.
 		open, err := d.startOpen()
 		if err != nil {
 			return err
 		}
-		if err := d.killFound(ctx); err != nil {
+		started, err := d.killFound(ctx)
+		switch {
+		case err != nil:
 			return err
-		}
-		if !open {
+		case !open:
 			return nil
+		case started && d.flying.Load() == 0:
+			return d.start.clear() // that was it: nobody else could start it meanwhile
+		case time.Now().After(patience):
+			err = d.endDaemons(ctx)
 		}
-		if err := d.settleStart(ctx); err != nil {
-			return err
+		if err == nil {
+			err = sleep(ctx, 20*time.Millisecond)
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %w", errStartOpen, err)
 		}
 	}
 }
 
 // killFound kills what the process table shows until it shows nothing more. The
 // process that is known goes first: to read the whole table takes time, and hangs
-// when a process on this host is stuck.
-func (d *Driver) killFound(ctx context.Context) error {
+// when a process on this host is stuck. started: one of them did not wait for a
+// migration.
+func (d *Driver) killFound(ctx context.Context) (started bool, err error) {
 	d.mu.Lock()
 	known := d.known
 	d.mu.Unlock()
 	if known != nil {
-		if err := d.procs.end(ctx, known.proc); err != nil {
-			return err
+		// It may have ended before a later start was called.
+		alive, err := d.procs.alive(known.proc)
+		if err != nil {
+			return false, err
 		}
+		if err := d.procs.end(ctx, known.proc); err != nil {
+			return false, err
+		}
+		started = alive && !known.incoming
 	}
 	for {
 		found, err := d.procs.guests(ctx)
 		if err != nil {
-			return err
+			return started, err
 		}
 		if len(found) == 0 {
 			d.setKnown(nil)
-			return nil
+			return started, nil
 		}
 		for _, p := range found {
 			if err := d.procs.end(ctx, p.proc); err != nil {
-				return err
+				return started, err
 			}
+			started = started || !p.incoming
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package libvirt
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,9 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"time"
-
-	golibvirt "github.com/digitalocean/go-libvirt"
 )
 
 // errStartOpen: libvirtd may still start the guest.
@@ -144,96 +140,4 @@ func (n *startNote) get() (bool, []proc) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.set, n.daemons
-}
-
-// startOpen reports whether libvirtd may still start the guest. When every
-// daemon that had the call is gone, it can not: a QEMU that was forked already
-// waits for a word of its parent before it begins, and ends without it.
-func (d *Driver) startOpen() (bool, error) {
-	set, daemons := d.start.get()
-	if !set {
-		return false, nil
-	}
-	for _, p := range daemons {
-		alive, err := d.procs.alive(p)
-		if err != nil {
-			return true, err
-		}
-		if alive {
-			return true, nil
-		}
-	}
-	if len(daemons) == 0 {
-		return true, nil // none was found then, so nothing can be said of them now
-	}
-	if err := d.start.clear(); err != nil {
-		return true, err
-	}
-	return false, nil
-}
-
-// settlePause separates the two looks at libvirtd that settle an open start.
-const settlePause = time.Second
-
-// settleEvery is how often it is looked whether a start is open that nobody
-// waits for.
-const settleEvery = 500 * time.Millisecond
-
-// settle learns the outcome of open starts in the background, until ctx ends.
-func (d *Driver) settle(ctx context.Context) {
-	for sleep(ctx, settleEvery) == nil {
-		open, err := d.startOpen()
-		if err == nil && open && d.flying.Load() == 0 {
-			if err = d.settleStart(ctx); ctx.Err() != nil {
-				return
-			}
-			d.poke()
-		}
-		if err != nil {
-			d.log.Warn("the outcome of the guest's start stays open", "err", err)
-		}
-	}
-}
-
-// settleStart makes some progress in learning the outcome of an open start, or
-// returns an error when ctx ends. Normally the answer to the call comes. When
-// there is nobody left to receive it (an earlier agent process sent it, or the
-// connection broke), libvirtd is asked: a new connection needs three answers,
-// which all come after it has read the older call, so the domain is known by then,
-// or, to be sure, a second later; or it was refused.
-func (d *Driver) settleStart(ctx context.Context) error {
-	if d.flying.Load() == 0 {
-		known, err := d.domainKnown(ctx)
-		if err == nil && !known {
-			if err := sleep(ctx, settlePause); err != nil {
-				return fmt.Errorf("%w: %w", errStartOpen, err)
-			}
-			if known, err = d.domainKnown(ctx); err == nil && !known {
-				return d.start.clear()
-			}
-		}
-	}
-	if err := sleep(ctx, 20*time.Millisecond); err != nil {
-		return fmt.Errorf("%w: %w", errStartOpen, err)
-	}
-	return nil
-}
-
-// domainKnown asks libvirtd, on a new connection, whether it has the domain.
-func (d *Driver) domainKnown(ctx context.Context) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, share(ctx, connectLimit))
-	defer cancel()
-	c, err := d.link.open(ctx)
-	if err != nil {
-		return false, err
-	}
-	defer d.link.drop(c)
-	err = c.call(ctx, "look for the domain", func(l *golibvirt.Libvirt) error {
-		_, err := l.DomainLookupByUUID(d.dom.UUID)
-		return err
-	})
-	if hasCode(err, golibvirt.ErrNoDomain) {
-		return false, nil
-	}
-	return err == nil, err
 }

@@ -216,6 +216,8 @@ func (h *simHost) do(ctx context.Context, r request, a *reply) (err error) {
 		return d.Check(ctx, r.Spec)
 	case "start":
 		return d.Start(ctx, r.Spec)
+	case "start-late": // the deadline passes when libvirtd is about to be asked
+		return d.Start(lateContext{ctx, filepath.Join(h.dir, "libvirt-start-"+testUUID+".json")}, r.Spec)
 	case "shutdown":
 		return d.Shutdown(ctx)
 	case "kill":
@@ -297,6 +299,8 @@ func (h *simHost) doHost(ctx context.Context, r request) error {
 			return err
 		}
 		return syscall.Kill(pid, syscall.Signal(r.Number))
+	case "slow-emulator": // asked what it can do, QEMU takes Number seconds
+		return slowEmulator(h.dir, r.Number)
 	case "note": // as an agent leaves it that dies during a start
 		daemons, err := table("/proc").daemons(ctx)
 		if err != nil {

@@ -13,9 +13,10 @@ import (
 )
 
 // Start starts the guest as a transient domain, which no reboot and no libvirtd
-// starts again, and which does not end with our connection. An error that wraps
-// cluster.ErrNotStarted is certain: libvirtd was not asked, or it refused and no
-// process of the guest exists. After any other error only Kill decides.
+// starts again, and which does not end with our connection. libvirtd is not asked
+// after ctx's deadline, which the caller sets to the end of its right to start it. An
+// error that wraps cluster.ErrNotStarted is certain: libvirtd was not asked, or it
+// refused and no process of the guest exists. After any other error only Kill decides.
 func (d *Driver) Start(ctx context.Context, spec cluster.GuestSpec) error {
 	gen := d.start.generation()
 	// Only when nothing of the guest is there or on its way can this call's failure
@@ -44,13 +45,15 @@ func (d *Driver) startOnce(ctx context.Context, def string, gen int) error {
 		return fmt.Errorf("start %s: %w: %w", d.opt.Name, cluster.ErrNotStarted, err)
 	}
 	select {
-	case err = <-d.create(c, def):
+	case err = <-d.create(ctx, c, def):
 	case <-ctx.Done():
 		return fmt.Errorf("start %s: no answer from libvirtd yet, it may still come up: %w", d.opt.Name, ctx.Err())
 	}
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(err, errNotSent):
+		return fmt.Errorf("start %s: %w: %w", d.opt.Name, cluster.ErrNotStarted, err)
 	case !answered(err):
 		return fmt.Errorf("start %s: %w: %w", d.opt.Name, errLost, err)
 	}
@@ -86,8 +89,14 @@ func (d *Driver) checkClear(ctx context.Context) error {
 // that it will be.
 func (d *Driver) ready(ctx context.Context, gen int) (*conn, error) {
 	daemons, err := d.procs.daemons(ctx)
+	if err == nil {
+		daemons, err = d.procs.ofRoot(daemons)
+	}
 	if err != nil {
 		return nil, err
+	}
+	if len(daemons) == 0 {
+		return nil, errors.New("no libvirtd or virtqemud of root is in the process table: nothing could prove later that a start which it does not answer comes to nothing")
 	}
 	c, err := d.link.open(ctx)
 	if err != nil {
@@ -153,10 +162,22 @@ func (d *Driver) awaitForgotten(ctx context.Context, c *conn) error {
 	return nil // libvirtd says what is wrong when it refuses the start
 }
 
-// create asks libvirtd to start the domain. The call is not given up when the
-// caller's time is over: libvirtd may carry it out later, and its answer is then
-// the only certain word. It ends with that answer, with libvirtd, or with Close.
-func (d *Driver) create(c *conn, def string) <-chan error {
+// errNotSent: libvirtd was not asked to start the domain.
+var errNotSent = errors.New("libvirtd was not asked")
+
+// late tells whether the caller's time is over. Its clock is read: in a process that
+// was stopped and goes on, the timer that would end the context may not have run yet.
+func late(ctx context.Context) error {
+	if end, ok := ctx.Deadline(); ok && !time.Now().Before(end) {
+		return context.DeadlineExceeded
+	}
+	return ctx.Err()
+}
+
+// create asks libvirtd to start the domain, unless the caller's time is over. Then,
+// the call is not given up any more: libvirtd may carry it out later, and its answer
+// is the only certain word. It ends with that answer, with libvirtd, or with Close.
+func (d *Driver) create(ctx context.Context, c *conn, def string) <-chan error {
 	result := make(chan error, 1)
 	d.flying.Add(1)
 	owned := d.own(func() {
@@ -164,10 +185,13 @@ func (d *Driver) create(c *conn, def string) <-chan error {
 		defer d.flying.Add(-1)
 		defer d.link.drop(c)
 		err := <-c.async(func(l *golibvirt.Libvirt) error {
+			if err := late(ctx); err != nil {
+				return fmt.Errorf("%w: %w", errNotSent, err)
+			}
 			_, err := l.DomainCreateXML(def, 0)
 			return err
 		})
-		if err == nil || answered(err) {
+		if err == nil || answered(err) || errors.Is(err, errNotSent) {
 			if err := d.start.clear(); err != nil {
 				d.log.Error("the guest's start is over, but stays noted as open", "err", err)
 			}
@@ -177,7 +201,7 @@ func (d *Driver) create(c *conn, def string) <-chan error {
 	if !owned { // nothing was sent
 		d.flying.Add(-1)
 		d.link.drop(c)
-		result <- errors.Join(errors.New("the driver is closed"), d.start.clear())
+		result <- errors.Join(errNotSent, errors.New("the driver is closed"), d.start.clear())
 	}
 	return result
 }
