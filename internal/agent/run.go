@@ -343,7 +343,7 @@ func (nd *node) driver() (Driver, error) {
 		})
 	}
 	return libvirt.New(libvirt.Options{
-		Socket: nd.n.Libvirt.Socket, MigrateURI: nd.n.Libvirt.MigrateURI, RunDir: nd.n.RunDir,
+		Socket: nd.n.Libvirt.Socket, MigrateURI: nd.n.Libvirt.MigrateURI, MigrateTLS: nd.n.Libvirt.MigrateTLS, RunDir: nd.n.RunDir,
 		Resource: cluster.MgmtVM, UUID: uuid, Name: GuestName, Log: nd.Log,
 	})
 }
@@ -354,7 +354,7 @@ func (nd *node) jobs(a *Agent) (*fleet.Service, *libvirt.Fleet, error) {
 		return nil, nil, nil
 	}
 	guests, err := libvirt.NewFleet(libvirt.FleetOptions{
-		Socket: nd.n.Libvirt.Socket, MigrateURI: nd.n.Libvirt.MigrateURI, Shared: nd.n.Libvirt.Shared,
+		Socket: nd.n.Libvirt.Socket, MigrateURI: nd.n.Libvirt.MigrateURI, MigrateTLS: nd.n.Libvirt.MigrateTLS, Shared: nd.n.Libvirt.Shared,
 		Protected: []string{GuestUUID(nd.n.Cluster)}, Log: nd.Log,
 	})
 	if err != nil {

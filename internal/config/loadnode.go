@@ -20,6 +20,7 @@ const (
 	defaultMachine    = "/sys/class/dmi/id/product_uuid"
 	defaultSocket     = "/run/libvirt/libvirt-sock"
 	defaultMigrateURI = "qemu+tls://%s/system"
+	defaultMigrateTLS = "auto"
 	defaultWatchdog   = "/dev/watchdog0"
 )
 
@@ -70,6 +71,7 @@ func (n *Node) fill() {
 		{&n.Driver, "libvirt"},
 		{&n.Libvirt.Socket, defaultSocket},
 		{&n.Libvirt.MigrateURI, defaultMigrateURI},
+		{&n.Libvirt.MigrateTLS, defaultMigrateTLS},
 		{&n.Watchdog.Device, watchdog},
 	} {
 		if *d.field == "" {
@@ -153,6 +155,11 @@ func (c *checker) driver(n Node) {
 	u, err := url.Parse(strings.Replace(uri, "%s", "192.0.2.1", 1))
 	if err != nil || strings.Count(uri, "%") != 1 || u.Scheme == "" || u.Hostname() != "192.0.2.1" {
 		c.fault("libvirt.migrate_uri", uri, "want a libvirt connection URI with %s in place of the host, such as "+defaultMigrateURI)
+	}
+	switch n.Libvirt.MigrateTLS {
+	case defaultMigrateTLS, "required", "off":
+	default:
+		c.fault("libvirt.migrate_tls", n.Libvirt.MigrateTLS, "want auto, required or off")
 	}
 	if n.Driver != "process" {
 		return

@@ -20,8 +20,8 @@ func TestLoadNodeFillsInTheDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := []string{n.DataDir, n.RunDir, n.BootIDFile, n.Driver, n.Libvirt.Socket, n.Libvirt.MigrateURI, n.Watchdog.Device}
-	want := []string{"/var/lib/holdfast", "/run/holdfast", "/proc/sys/kernel/random/boot_id", "libvirt", "/run/libvirt/libvirt-sock", "qemu+tls://%s/system", "/dev/watchdog0"}
+	got := []string{n.DataDir, n.RunDir, n.BootIDFile, n.Driver, n.Libvirt.Socket, n.Libvirt.MigrateURI, n.Libvirt.MigrateTLS, n.Watchdog.Device}
+	want := []string{"/var/lib/holdfast", "/run/holdfast", "/proc/sys/kernel/random/boot_id", "libvirt", "/run/libvirt/libvirt-sock", "qemu+tls://%s/system", "auto", "/dev/watchdog0"}
 	for i := range want {
 		if got[i] != want[i] {
 			t.Errorf("default %q, want %q", got[i], want[i])
@@ -64,6 +64,8 @@ func TestAgentSettings(t *testing.T) {
 		one("the process driver needs a command and a directory", `"run_dir": "/srv/run"`, `"run_dir": "/srv/run", "driver": "process"`, `process.command: a program`, `process.dir: absolute`),
 		one("a migration URI without a place for the host is refused", `"run_dir": "/srv/run"`, `"run_dir": "/srv/run", "libvirt": {"socket": "x", "migrate_uri": "qemu+tls://h/system"}`,
 			`libvirt.socket: absolute`, `libvirt.migrate_uri: %s in place`),
+		one("an unknown way to encrypt migrations is refused", `"run_dir": "/srv/run"`, `"run_dir": "/srv/run", "libvirt": {"migrate_tls": "yes"}`,
+			`libvirt.migrate_tls: auto, required or off`),
 		one("a migration URI with a port is accepted", `"run_dir": "/srv/run"`, `"run_dir": "/srv/run", "libvirt": {"migrate_uri": "qemu+tcp://%s:16509/system"}`),
 		one("an endpoint without a port is refused", `"endpoints": ["https://192.0.2.11:2379"`, `"endpoints": ["https://192.0.2.11"`, `store.endpoints[0]: want http://HOST:PORT`),
 		one("an endpoint without a scheme is refused", `"endpoints": ["https://192.0.2.11:2379"`, `"endpoints": ["192.0.2.11:2379"`, `store.endpoints[0]: want http://HOST:PORT`),

@@ -30,6 +30,9 @@ type Libvirt struct {
 	// MigrateURI is the connection URI of a target host, %s stands for its
 	// address; default qemu+tls://%s/system.
 	MigrateURI string `json:"migrate_uri,omitempty"`
+	// MigrateTLS says whether guests' memory travels encrypted: auto (default, when
+	// both hosts have certificates for it), required or off.
+	MigrateTLS string `json:"migrate_tls,omitempty"`
 	// Shared are directories and devices, with all below them, that are the same on
 	// every host although their file system does not tell it.
 	Shared []string `json:"shared,omitempty"`

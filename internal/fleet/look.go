@@ -45,7 +45,7 @@ type Looker struct {
 func (l *Looker) Look(ctx context.Context) (Record, error) {
 	r := Record{
 		Host: upgrade.Host{Name: l.Host, Boot: l.Boot, Install: l.Install, Maintenance: l.Rests(), Kernel: kernel(), Member: l.Member},
-		Addr: l.Addr, API: l.API, Agent: l.Agent, Generation: job.Generation, CarriesLive: true,
+		Addr: l.Addr, API: l.API, Agent: l.Agent, Generation: job.Generation, CarriesLive: true, MigrateTLS: l.Fleet.MigrationSecurity().TLS,
 	}
 	var aerr, berr error
 	r.Addrs, aerr = addresses()

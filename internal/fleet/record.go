@@ -36,6 +36,8 @@ type Record struct {
 	// CarriesLive: its agent lets guests go on that arrive standing still. One that does not say so
 	// takes their words away, and does nothing.
 	CarriesLive bool `json:"carriesLive,omitempty"`
+	// MigrateTLS: it can receive guests' memory by TLS.
+	MigrateTLS bool `json:"migrateTLS,omitempty"`
 }
 
 func decodeRecord(key string, value []byte) (Record, error) {

@@ -114,7 +114,7 @@ func (s *Sender) Send(ctx context.Context, vm libvirt.VM, target Seen, opt libvi
 	s.makes(c.ID, true)
 	defer s.makes(c.ID, false)
 	var put error
-	opt.Direct = !target.CarriesLive
+	opt.Direct, opt.TLS = !target.CarriesLive, target.MigrateTLS
 	opt.Before = func() error {
 		if put = s.put(ctx, &c, to); put != nil || !c.Autostart {
 			return put

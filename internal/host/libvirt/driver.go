@@ -19,6 +19,8 @@ import (
 type Options struct {
 	Socket     string             // of libvirtd; default /run/libvirt/libvirt-sock
 	MigrateURI string             // connection URI of a migration's target, %s stands for its address; default qemu+tls://%s/system
+	MigrateTLS string             // whether the guest's memory travels encrypted: TLSAuto (default), TLSRequired or TLSOff
+	PKIDir     string             // where libvirt and QEMU look for certificates unless their configuration says otherwise; default /etc/pki
 	ProcDir    string             // default /proc. It must show the pids of the caller's own PID namespace
 	SysDir     string             // default /sys
 	ConfDir    string             // of libvirt; default /etc/libvirt
@@ -65,6 +67,7 @@ type Driver struct {
 	log    *slog.Logger
 	wake   chan struct{}
 	link   *link
+	secure secure
 	start  *startNote
 	flying atomic.Int32 // calls to start the guest that are not answered
 	cancel context.CancelFunc
@@ -113,6 +116,9 @@ func New(opt Options) (*Driver, error) {
 		wake:  make(chan struct{}, 1),
 		link:  newLink(opt.Socket),
 		waits: map[*os.File]struct{}{},
+	}
+	if d.secure, err = newSecure(opt.MigrateTLS, opt.ConfDir, opt.PKIDir); err != nil {
+		return nil, err
 	}
 	if d.start, err = openStartNote(opt.RunDir, opt.UUID); err != nil {
 		return nil, err

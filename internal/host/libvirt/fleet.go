@@ -16,6 +16,9 @@ import (
 type FleetOptions struct {
 	Socket     string   // of libvirtd; default /run/libvirt/libvirt-sock
 	MigrateURI string   // connection URI of a move's target, %s stands for its address; default qemu+tls://%s/system
+	MigrateTLS string   // whether guests' memory travels encrypted: TLSAuto (default), TLSRequired or TLSOff
+	ConfDir    string   // of libvirt; default /etc/libvirt
+	PKIDir     string   // where libvirt and QEMU look for certificates unless their configuration says otherwise; default /etc/pki
 	Shared     []string // directories and devices, with all below them, that are the same on every host although their kind does not tell it
 	Protected  []string // UUIDs of guests that Holdfast's own HA runs: they are listed and never touched
 	ReserveMiB int64    // memory that the host keeps for itself; 0: 2 GiB, but a quarter of the host's memory at most
@@ -33,6 +36,7 @@ type Fleet struct {
 	opt       FleetOptions
 	link      *link
 	storage   storage
+	secure    secure
 	protected map[string]bool
 	life      context.Context // until Close: it ends connecting, which link can not
 	end       context.CancelFunc
@@ -62,8 +66,13 @@ func NewFleet(opt FleetOptions) (*Fleet, error) {
 	if strings.Count(opt.MigrateURI, "%s") != 1 || strings.Count(opt.MigrateURI, "%") != 1 {
 		return nil, fmt.Errorf("migration URI %q: want exactly one %%s for the target's address", opt.MigrateURI)
 	}
+	sec, err := newSecure(opt.MigrateTLS, opt.ConfDir, opt.PKIDir)
+	if err != nil {
+		return nil, err
+	}
 	f := &Fleet{
 		opt:       opt,
+		secure:    sec,
 		link:      newLink(opt.Socket),
 		storage:   storage{proc: opt.ProcDir, sys: opt.SysDir, dev: opt.DevDir, shared: opt.Shared, gate: newGate()},
 		protected: map[string]bool{},

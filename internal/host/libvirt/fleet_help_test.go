@@ -1,6 +1,7 @@
 package libvirt
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"strings"
@@ -105,7 +106,7 @@ func newFleets(t *testing.T, n int, opt FleetOptions) []fleet {
 // renew gives the host a new Fleet, as a new process of the agent has.
 func (f fleet) renew(opt FleetOptions) {
 	f.t.Helper()
-	opt.MigrateURI = "qemu+tcp://%s/system"
+	opt.MigrateURI = cmp.Or(opt.MigrateURI, "qemu+tcp://%s/system")
 	f.must(request{Op: "fleet-new", Fleet: fleetRequest{Options: opt}})
 }
 

@@ -20,6 +20,7 @@ type MigrateOptions struct {
 	Data         string         // IP address or name of the target in the network that carries the guest's memory; "": as its libvirtd is reached
 	MiBps        uint64         // most that is sent, MiB/s; 0: no bound
 	Direct       bool           // refuse when the target's libvirtd is not reached directly: nobody else lets the guest go on there
+	TLS          bool           // the target has said that it can receive memory by TLS (its MigrationSecurity): so it travels if this host can, too
 	AutoConverge bool           // slow down a guest that changes memory faster than it can be sent
 	Timeout      time.Duration  // after which it is aborted; 0: 1 h
 	Progress     func(Progress) // called twice a second, from Migrate's goroutine; nil: not
@@ -74,7 +75,12 @@ func (f *Fleet) Migrate(ctx context.Context, uuid, target string, opt MigrateOpt
 	}()
 	defer m.end()
 	name := uuid
-	dom, err := f.find(work, uuid)
+	var err error
+	m.opt.TLS, err = f.secure.choose(opt.TLS)
+	var dom golibvirt.Domain
+	if err == nil {
+		dom, err = f.find(work, uuid)
+	}
 	if err == nil {
 		name = dom.Name
 		err = m.carryOut(work, dom, reserve/2)
@@ -195,10 +201,12 @@ func (f *Fleet) liveFlags(ctx context.Context, c *conn, dom golibvirt.Domain) (g
 // libvirtd that the guest has just left takes a moment until it lets it in again.
 func (f *Fleet) perform(ctx context.Context, l *golibvirt.Libvirt, dom golibvirt.Domain, target string, flags golibvirt.DomainMigrateFlags, opt MigrateOptions) error {
 	uri, data := f.addresses(target, opt.Data)
+	_, name := f.addresses(target, "")
 	params := []golibvirt.TypedParam{{Field: golibvirt.MigrateParamURI, Value: *golibvirt.NewTypedParamValueString("tcp://" + data)}}
 	if opt.MiBps > 0 {
 		params = append(params, golibvirt.TypedParam{Field: golibvirt.MigrateParamBandwidth, Value: *golibvirt.NewTypedParamValueUllong(opt.MiBps)})
 	}
+	flags, params = withTLS(opt.TLS, strings.Trim(name, "[]"), flags, params)
 	if flags&golibvirt.MigrateOffline != 0 {
 		params = nil // there is nothing to send
 	}

@@ -17,9 +17,9 @@ import (
 	"time"
 )
 
-// pki makes a directory with one certificate that is everything: authority, client
+// makePKI makes a directory with one certificate that is everything: authority, client
 // and server at 127.0.0.1.
-func pki(t *testing.T) (dir string, pair tls.Certificate, roots *x509.CertPool) {
+func makePKI(t *testing.T) (dir string, pair tls.Certificate, roots *x509.CertPool) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -54,7 +54,7 @@ func pki(t *testing.T) (dir string, pair tls.Certificate, roots *x509.CertPool) 
 
 // TestDialURI: libvirt's way over TLS, with the byte that follows the handshake.
 func TestDialURI(t *testing.T) {
-	dir, pair, roots := pki(t)
+	dir, pair, roots := makePKI(t)
 	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: roots, MinVersion: tls.VersionTLS12})
 	if err != nil {
 		t.Fatal(err)

@@ -36,12 +36,13 @@ type migrateRequest struct {
 	MiBps        uint64
 	AutoConverge bool
 	Direct       bool
+	TLS          bool
 	Unready      bool // MigrateOptions.Before fails, after a while
 	Timeout      time.Duration
 }
 
 func (m migrateRequest) options() MigrateOptions {
-	return MigrateOptions{Data: m.Data, MiBps: m.MiBps, AutoConverge: m.AutoConverge, Direct: m.Direct, Timeout: m.Timeout}
+	return MigrateOptions{Data: m.Data, MiBps: m.MiBps, AutoConverge: m.AutoConverge, Direct: m.Direct, TLS: m.TLS, Timeout: m.Timeout}
 }
 
 type fleetReply struct {

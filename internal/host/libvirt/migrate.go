@@ -93,22 +93,33 @@ func number(p golibvirt.TypedParam) uint64 {
 	return 0
 }
 
-// Migrate moves the running guest to the host at addr, live: an IP address or a
-// name, or IP:PORT where libvirtd is reached at another port than its own. nil:
+// Migrate is MigrateTo for a target of which it is not known whether it can receive
+// memory by TLS: it travels in clear, or, where TLS is required, not at all.
+func (d *Driver) Migrate(ctx context.Context, addr string) error {
+	return d.MigrateTo(ctx, addr, false)
+}
+
+// MigrateTo moves the running guest to the host at addr, live: an IP address or a
+// name, or IP:PORT where libvirtd is reached at another port than its own. tls: the
+// target has said that it can receive memory by TLS (its MigrationSecurity). Then it
+// travels so if this host can, too; nothing falls back to clear. nil:
 // it is gone here, and libvirtd says that all of it is there, to be resumed. An
 // error that wraps cluster.ErrNotProved: it is not known where it is, or whether
 // it will stay. Any other error: it runs on here. When ctx is cancelled, or in
 // time before its deadline, the migration is aborted; after a cancellation that
 // takes 3 s at most.
-func (d *Driver) Migrate(ctx context.Context, addr string) error {
-	err := d.migrate(ctx, addr)
+func (d *Driver) MigrateTo(ctx context.Context, addr string, tls bool) error {
+	tls, err := d.secure.choose(tls)
+	if err == nil {
+		err = d.migrate(ctx, addr, tls)
+	}
 	if err != nil {
 		return fmt.Errorf("migrate %s to %s: %w", d.opt.Name, addr, oneLine(err))
 	}
 	return nil
 }
 
-func (d *Driver) migrate(ctx context.Context, addr string) error {
+func (d *Driver) migrate(ctx context.Context, addr string, tls bool) error {
 	reserve := share(ctx, 4*abortLimit) / 3 // a quarter of the time that is left
 	reserve = min(reserve, abortLimit)
 	work, cancel := context.WithCancel(ctx)
@@ -131,7 +142,7 @@ func (d *Driver) migrate(ctx context.Context, addr string) error {
 	d.mu.Lock()
 	d.movedOut, d.asked = false, false
 	d.mu.Unlock()
-	done := c.async(func(l *golibvirt.Libvirt) error { return d.perform(l, addr) })
+	done := c.async(func(l *golibvirt.Libvirt) error { return d.perform(l, addr, tls) })
 	select {
 	case err = <-done:
 	case <-d.left(work, s.proc):
@@ -153,20 +164,21 @@ func (d *Driver) migrate(ctx context.Context, addr string) error {
 // plugins should take care of safety in this scenario", qemu_migration.c); one
 // that stands still does no harm. Unsafe: libvirt can not know that the image's file system is shared
 // and coherent; that was checked at install.
-func (d *Driver) perform(l *golibvirt.Libvirt, addr string) error {
-	host, at := addr, addr
+func (d *Driver) perform(l *golibvirt.Libvirt, addr string, tls bool) error {
+	host, at, name := addr, addr, addr
 	if ip, err := netip.ParseAddr(addr); err == nil && ip.Is6() {
 		host, at = "["+addr+"]", "["+addr+"]"
 	} else if gate, err := netip.ParseAddrPort(addr); err == nil {
-		// Only libvirtd is reached through the gate, QEMU's data go straight.
+		// Only libvirtd is reached at that port, QEMU's data go straight.
 		host = strings.TrimSuffix(addr, fmt.Sprintf(":%d", gate.Port()))
+		name = gate.Addr().String()
 	}
 	uri := strings.Replace(d.opt.MigrateURI, "%s", at, 1)
 	params := []golibvirt.TypedParam{{
 		Field: golibvirt.MigrateParamURI,
 		Value: *golibvirt.NewTypedParamValueString("tcp://" + host),
 	}}
-	flags := golibvirt.MigrateLive | golibvirt.MigratePeer2peer | golibvirt.MigratePaused | golibvirt.MigrateUnsafe
+	flags, params := withTLS(tls, name, golibvirt.MigrateLive|golibvirt.MigratePeer2peer|golibvirt.MigratePaused|golibvirt.MigrateUnsafe, params)
 	var err error
 	for range busyTries {
 		_, err = l.DomainMigratePerform3Params(d.dom, golibvirt.OptString{uri}, params, nil, flags)

@@ -2,6 +2,7 @@ package libvirt
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -60,6 +61,7 @@ type request struct {
 	Spec    cluster.GuestSpec
 	Text    string
 	Number  int
+	TLS     bool // the target has said that it can
 	Fleet   fleetRequest
 }
 
@@ -71,6 +73,8 @@ type reply struct {
 	Guest      cluster.Guest
 	Number     int
 	Took       time.Duration
+	Security   MigrationSecurity
+	Seen       sniffed
 	Fleet      fleetReply
 }
 
@@ -81,6 +85,7 @@ type simHost struct {
 	fleet   *Fleet
 	daemons map[string]int // name to pid
 	cancel  context.CancelFunc
+	sniff   *sniffer
 }
 
 func runHost(dir string) error {
@@ -199,7 +204,7 @@ func (h *simHost) do(ctx context.Context, r request, a *reply) (err error) {
 	switch r.Op {
 	case "new":
 		d, err = New(Options{
-			MigrateURI: "qemu+tcp://%s/system", RunDir: h.dir,
+			MigrateURI: cmp.Or(r.Text, "qemu+tcp://%s/system"), RunDir: h.dir,
 			Resource: cluster.MgmtVM, UUID: testUUID, Name: testName,
 			Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		})
@@ -223,7 +228,10 @@ func (h *simHost) do(ctx context.Context, r request, a *reply) (err error) {
 	case "kill":
 		return d.Kill(ctx)
 	case "migrate":
-		return h.migrate(ctx, d, r.Text)
+		return h.migrate(ctx, d, r)
+	case "security":
+		a.Security = d.MigrationSecurity()
+		return nil
 	case "resume":
 		return d.Resume(ctx)
 	case "cancel":
@@ -245,16 +253,20 @@ func (h *simHost) do(ctx context.Context, r request, a *reply) (err error) {
 	if strings.HasPrefix(r.Op, "fleet-") {
 		return h.doFleet(ctx, r, a)
 	}
+	if r.Op == "sniffed" {
+		a.Seen, err = h.sniff.end()
+		return err
+	}
 	return h.doHost(ctx, r)
 }
 
-func (h *simHost) migrate(ctx context.Context, d *Driver, addr string) error {
+func (h *simHost) migrate(ctx context.Context, d *Driver, r request) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	h.mu.Lock()
 	h.cancel = cancel
 	h.mu.Unlock()
-	return d.Migrate(ctx, addr)
+	return d.MigrateTo(ctx, r.Text, r.TLS)
 }
 
 // doHost does what concerns the host, not the driver.
@@ -299,6 +311,10 @@ func (h *simHost) doHost(ctx context.Context, r request) error {
 			return err
 		}
 		return syscall.Kill(pid, syscall.Signal(r.Number))
+	case "sniff": // frames on eth0 with the text in them
+		var err error
+		h.sniff, err = newSniffer("eth0", r.Text)
+		return err
 	case "slow-emulator": // asked what it can do, QEMU takes Number seconds
 		return slowEmulator(h.dir, r.Number)
 	case "note": // as an agent leaves it that dies during a start

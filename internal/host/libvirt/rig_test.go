@@ -66,10 +66,22 @@ func newHosts(t *testing.T, n int) []*host {
 // newHostsLocking is newHosts, with virtlockd unless lockspace is "".
 func newHostsLocking(t *testing.T, n int, lockspace string) []*host {
 	t.Helper()
+	return newHostsWith(t, n, func(h *host, files map[string]string) {
+		if lockspace != "" {
+			files["virtlockd.conf"] = "" // tells the host to start it
+			files["qemu.conf"] += "lock_manager = \"lockd\"\n"
+			files["qemu-lockd.conf"] = "# where\nfile_lockspace_dir = \"" + lockspace + "\"\n"
+		}
+	})
+}
+
+// newHostsWith is newHosts, with changes to the files of /etc/libvirt.
+func newHostsWith(t *testing.T, n int, edit func(h *host, files map[string]string)) []*host {
+	t.Helper()
 	needHosts(t)
 	var hosts []*host
 	for i := range n {
-		hosts = append(hosts, newHost(t, i+1, lockspace))
+		hosts = append(hosts, newHost(t, i+1, edit))
 	}
 	for _, h := range hosts {
 		h.must(request{Op: "ready"})
@@ -93,7 +105,7 @@ func newHostsLocking(t *testing.T, n int, lockspace string) []*host {
 	return hosts
 }
 
-func newHost(t *testing.T, number int, lockspace string) *host {
+func newHost(t *testing.T, number int, edit func(h *host, files map[string]string)) *host {
 	t.Helper()
 	addr := fmt.Sprintf("10.98.7.%d", number)
 	h := &host{t: t, dir: t.TempDir(), number: number, addr: addr, wait: map[int]chan reply{}}
@@ -102,7 +114,7 @@ func newHost(t *testing.T, number int, lockspace string) *host {
 			t.Fatal(err)
 		}
 	}
-	h.configure(lockspace)
+	h.configure(edit)
 	h.cmd = exec.Command("/proc/self/exe")
 	h.cmd.Env = append(os.Environ(), hostEnv+"="+h.dir)
 	h.cmd.SysProcAttr = &syscall.SysProcAttr{
@@ -148,7 +160,7 @@ func (h *host) daemonLogs() string {
 	return all.String()
 }
 
-func (h *host) configure(lockspace string) {
+func (h *host) configure(edit func(h *host, files map[string]string)) {
 	files := map[string]string{
 		"libvirtd.conf": `listen_tls = 0
 listen_tcp = 1
@@ -174,11 +186,7 @@ migration_host = "` + h.addr + `"
 `,
 		"virtlogd.conf": "", "libvirt.conf": "",
 	}
-	if lockspace != "" {
-		files["virtlockd.conf"] = "" // tells the host to start it
-		files["qemu.conf"] += "lock_manager = \"lockd\"\n"
-		files["qemu-lockd.conf"] = "# where\nfile_lockspace_dir = \"" + lockspace + "\"\n"
-	}
+	edit(h, files)
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(h.dir, "etc", name), []byte(text), 0o644); err != nil {
 			h.t.Fatal(err)
