@@ -14,7 +14,7 @@ import (
 )
 
 func (a *app) hostCmd() *cobra.Command {
-	return group("host", "List the hosts, or take one out of use for maintenance", a.hostListCmd(), a.hostDrainCmd(), a.hostMaintenanceCmd(), a.hostEnableCmd(), a.hostForgetCmd())
+	return group("host", "List the hosts, or take one out of use for maintenance", a.hostListCmd(), a.hostDrainCmd(), a.hostMaintenanceCmd(), a.hostEnableCmd(), a.hostForgetCmd(), a.hostCertificatesCmd())
 }
 
 // hostLine is a host as `host list` shows it to programs.

@@ -252,6 +252,32 @@ func TestDrainObeysTargetsAndNetwork(t *testing.T) {
 	}
 }
 
+// TestDrainTellsWhatTargetsCan: memory goes by TLS to a host that can receive it so.
+func TestDrainTellsWhatTargetsCan(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newDrainWorld(vm("a", 600), vm("b", 600))
+		seen := w.drain.Seen
+		w.drain.Seen = func() (map[cluster.HostID]Seen, bool) {
+			all, ok := seen()
+			h := all["h2"]
+			h.MigrateTLS = true
+			all["h2"] = h
+			return all, ok
+		}
+		w.guests.hook = func(_ libvirt.VM, target string, o libvirt.MigrateOptions) {
+			if o.TLS != (target == "addr-h2") {
+				t.Errorf("to %s: TLS %t", target, o.TLS)
+			}
+		}
+		if err := w.drain.Do(t.Context(), w.task(t, upgrade.DrainArgs{Parallel: 1})); err != nil {
+			t.Error(err)
+		}
+		if got := w.guests.moves(); !strings.Contains(got, "addr-h2") || !strings.Contains(got, "addr-h3") {
+			t.Errorf("moves: %s", got)
+		}
+	})
+}
+
 func TestAddressInANetwork(t *testing.T) {
 	r := Record{Addrs: []string{"no address", "10.1.0.9", "10.0.0.7", "10.0.0.8", "fe80::1"}}
 	for network, want := range map[string]string{"10.0.0.0/8": "10.1.0.9", "10.0.0.0/24": "10.0.0.7", "fe80::/10": "fe80::1", "10.0.0.0": "", "x": "", "::/0": "fe80::1", "192.0.2.0/24": ""} {

@@ -10,7 +10,7 @@ import (
 // writeDisk makes the host's persistent folder and the files that are the same
 // at every power-on. Idempotent.
 func (p plan) writeDisk(h string, o Options) error {
-	for _, d := range []string{"etc-libvirt/qemu", "var-lib-libvirt", "var-cache-libvirt", "var-log-libvirt/qemu", "srv/log", "srv/data"} {
+	for _, d := range []string{"etc-libvirt/qemu", "etc-libvirt/" + memoryDir, "var-lib-libvirt", "var-cache-libvirt", "var-log-libvirt/qemu", "srv/log", "srv/data"} {
 		if err := os.MkdirAll(p.disk(h, d), 0o755); err != nil {
 			return fmt.Errorf("make disk of host: %w", err)
 		}
@@ -73,13 +73,14 @@ remember_owner = 0
 cgroup_controllers = []
 namespaces = []
 stdio_handler = "logd"
+default_tls_x509_cert_dir = "/etc/libvirt/%s"
 migration_address = "0.0.0.0"
 migration_host = "%s"
 migration_port_min = 49152
 migration_port_max = 49215
 keepalive_interval = 2
 keepalive_count = 3
-`, p.hostAddr(h))
+`, memoryDir, p.hostAddr(h))
 }
 
 func (p plan) etcHosts() string {

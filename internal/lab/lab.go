@@ -164,6 +164,9 @@ func (l *Lab) prepare(ctx context.Context, o Options) error {
 	if err := l.p.prepareBusiness(ctx, o); err != nil {
 		return err
 	}
+	if err := l.p.prepareMemory(); err != nil {
+		return err
+	}
 	if o.BMCs {
 		if err := steps(l.p.prepareBMCs, l.p.makePipes); err != nil {
 			return err

@@ -11,7 +11,10 @@
 // no deadline: when a context ends, the connection of the call is closed. A call
 // to start the guest is the exception: it may still be carried out by a libvirtd
 // that thaws, so its connection stays open until the outcome is known, and until
-// then the guest is not reported absent and not proved gone.
+// then the guest is not reported absent and not proved gone. What libvirtd says of
+// its domains meanwhile is no proof. Kill, and a driver that finds a start which an
+// earlier one has left open, end libvirtd where nothing else settles it: other guests
+// go on, and the service manager starts it again.
 //
 // The package knows package cluster and its libraries, never another adapter
 // and never the core. It needs Linux 5.3 (pidfd) and libvirt 6.
