@@ -161,6 +161,25 @@ func hostTable(b *strings.Builder, p painter, hosts []cluster.HostStatus) {
 			say(b, p, "", yellow, fmt.Sprintf("%s: expelled from epoch %s, has to prove that it holds nothing", clean(h.Name), h.Expelled))
 		}
 	}
+	memoryText(b, p, hosts)
+}
+
+// memoryText tells between which hosts the guest's memory travels encrypted. Where none
+// has certificates for it, there is nothing to tell apart.
+func memoryText(b *strings.Builder, p painter, hosts []cluster.HostStatus) {
+	var without []string
+	for _, h := range hosts {
+		if !h.MigrateTLS {
+			without = append(without, clean(h.Name))
+		}
+	}
+	switch {
+	case len(without) == len(hosts):
+	case len(without) == 0:
+		say(b, p, "memory", plain, "by TLS between all hosts")
+	default:
+		say(b, p, "memory", yellow, "in clear to and from "+strings.Join(without, ", ")+", by TLS between the others")
+	}
 }
 
 func hostRow(h cluster.HostStatus) []cell {

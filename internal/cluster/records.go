@@ -140,6 +140,7 @@ type Host struct {
 	Fit             bool          `json:"fit"`                        // able to start the resource
 	Why             string        `json:"why,omitempty"`              // why not fit, or what else is wrong on this host
 	Addr            string        `json:"addr"`                       // IP address of the host
+	MigrateTLS      bool          `json:"migrate_tls,omitempty"`      // it can receive and send a guest's memory by TLS; between two hosts that both can, it travels so
 	Version         string        `json:"version,omitempty"`
 	Guest           GuestState    `json:"guest"`               // what it sees of the resource
 	Beat            int           `json:"beat,omitempty"`      // UDP port of its heartbeats; 0: none

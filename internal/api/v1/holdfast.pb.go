@@ -3648,6 +3648,7 @@ type Host struct {
 	Machine           string                 `protobuf:"bytes,17,opt,name=machine,proto3" json:"machine,omitempty"`
 	Fenced            string                 `protobuf:"bytes,18,opt,name=fenced,proto3" json:"fenced,omitempty"`
 	Unhealthy         string                 `protobuf:"bytes,19,opt,name=unhealthy,proto3" json:"unhealthy,omitempty"`
+	MigrateTls        bool                   `protobuf:"varint,20,opt,name=migrate_tls,json=migrateTls,proto3" json:"migrate_tls,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -3806,6 +3807,13 @@ func (x *Host) GetUnhealthy() string {
 		return x.Unhealthy
 	}
 	return ""
+}
+
+func (x *Host) GetMigrateTls() bool {
+	if x != nil {
+		return x.MigrateTls
+	}
+	return false
 }
 
 type HostStatus struct {
@@ -4550,7 +4558,7 @@ const file_holdfast_proto_rawDesc = "" +
 	"\x03Off\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x10\n" +
 	"\x03mod\x18\x02 \x01(\x03R\x03mod\x12\x12\n" +
-	"\x04user\x18\x03 \x01(\tR\x04user\"\xe8\x03\n" +
+	"\x04user\x18\x03 \x01(\tR\x04user\"\x89\x04\n" +
 	"\x04Host\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\bidentity\x18\x02 \x01(\tR\bidentity\x12\x12\n" +
@@ -4570,7 +4578,9 @@ const file_holdfast_proto_rawDesc = "" +
 	"\x04beat\x18\x10 \x01(\x03R\x04beat\x12\x18\n" +
 	"\amachine\x18\x11 \x01(\tR\amachine\x12\x16\n" +
 	"\x06fenced\x18\x12 \x01(\tR\x06fenced\x12\x1c\n" +
-	"\tunhealthy\x18\x13 \x01(\tR\tunhealthyJ\x04\b\x0f\x10\x10R\x04gate\"\x88\x01\n" +
+	"\tunhealthy\x18\x13 \x01(\tR\tunhealthy\x12\x1f\n" +
+	"\vmigrate_tls\x18\x14 \x01(\bR\n" +
+	"migrateTlsJ\x04\b\x0f\x10\x10R\x04gate\"\x88\x01\n" +
 	"\n" +
 	"HostStatus\x12%\n" +
 	"\x04host\x18\x01 \x01(\v2\x11.holdfast.v1.HostR\x04host\x12\x14\n" +

@@ -25,6 +25,9 @@ const (
 	// answerWait is how long Kill waits for the answer to a start under way: a
 	// fraction of the least G.
 	answerWait = time.Second
+	// endLimit is how long libvirtd may take to end in the background, until that is told
+	// and tried again: while it hangs in the kernel, it does not.
+	endLimit = 5 * time.Second
 	// settleEvery is how often it is looked whether a start is open that nobody
 	// waits for.
 	settleEvery = 500 * time.Millisecond
@@ -64,10 +67,11 @@ func (d *Driver) startOpen() (bool, error) {
 // settle learns the outcome of open starts in the background, until ctx ends.
 func (d *Driver) settle(ctx context.Context) {
 	var since time.Time // when it was seen first that nobody waits for the open start
+	told := ""
 	for sleep(ctx, settleEvery) == nil {
 		open, err := d.startOpen()
 		if err == nil && (!open || d.flying.Load() > 0) {
-			since = time.Time{}
+			since, told = time.Time{}, ""
 			continue
 		}
 		if since.IsZero() {
@@ -79,7 +83,8 @@ func (d *Driver) settle(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if err != nil {
+		if err != nil && err.Error() != told { // once, not at every look
+			told = err.Error()
 			d.log.Warn("the outcome of the guest's start stays open", "err", err)
 		}
 		d.poke()
@@ -96,10 +101,12 @@ func (d *Driver) settleOrphan(ctx context.Context, late bool) error {
 	if s != nil && !s.incoming {
 		return d.start.clear() // nobody else could start it meanwhile
 	}
-	if late {
-		return d.endDaemons(ctx)
+	if !late {
+		return nil
 	}
-	return nil
+	ctx, cancel := context.WithTimeout(ctx, endLimit)
+	defer cancel()
+	return d.endDaemons(ctx)
 }
 
 // endDaemons kills the daemons that have the call of an open start: then nothing
