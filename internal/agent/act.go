@@ -192,12 +192,12 @@ func (a *Agent) start(act ha.Start) job {
 // migrate moves the guest. Its progress goes into the store, for every host's
 // status.
 func (a *Agent) migrate(act ha.Migrate) job {
-	addr := a.s.core.Hosts[act.To].Addr
+	to := a.s.core.Hosts[act.To]
 	return job{migrateWithin, func(ctx context.Context) ha.Outcome {
 		pctx, cancel := context.WithCancel(ctx)
 		a.work.Go(func() { a.tellProgress(pctx) })
 		defer cancel()
-		return a.ended("migrate", a.Driver.Migrate(ctx, addr))
+		return a.ended("migrate", a.Driver.Migrate(ctx, to.Addr, to.MigrateTLS))
 	}}
 }
 

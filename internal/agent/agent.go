@@ -47,6 +47,7 @@ type Parts struct {
 	SeedPath string                                        // of the seed ISO; "" for none
 	Emulate  bool                                          // no KVM here
 	Trouble  func() string                                 // what does not work here though a guest could be started, "" for nothing; nil: never
+	Secure   func() bool                                   // guests' memory may travel by TLS to this host and from it; nil: never
 	Machine  string                                        // UUID of the hardware; "" unknown
 	Fencer   Fencer                                        // needed where the configuration names fence devices
 	Beats    Beats                                         // nil: no heartbeats
@@ -77,6 +78,7 @@ type Agent struct {
 	rival  rival // owned by the loop
 
 	stopMigration context.CancelFunc // of the one under way, else nil; owned by the loop
+	stopStart     context.CancelFunc // the same for a start
 
 	mu      sync.Mutex    // guards changed
 	changed chan struct{} // closed at the next change
@@ -180,6 +182,9 @@ func (a *Agent) step(ctx context.Context) {
 	if a.fatal = a.rival.check(a.s.core, a.Clock()); a.fatal != nil {
 		return
 	}
+	if a.stopStart != nil && a.Clock() >= a.s.core.Lease.Deadline {
+		a.stopStart() // the hypervisor is not to be called any more
+	}
 	a.beat()
 	for _, act := range a.s.core.Decide(a.Clock()) {
 		a.begin(ctx, act)
@@ -200,8 +205,11 @@ func (a *Agent) begin(ctx context.Context, act ha.Action) {
 	job := a.job(act)
 	jctx, cancel := context.WithTimeout(ctx, job.within)
 	w := act.Work()
-	if w == ha.WorkMigrate {
+	switch w {
+	case ha.WorkMigrate:
 		a.stopMigration = cancel
+	case ha.WorkStart:
+		a.stopStart = cancel
 	}
 	if w != ha.WorkRenew && w != ha.WorkArm {
 		a.Log.Info("begin", "action", w, "detail", describe(act))
@@ -230,6 +238,8 @@ func (a *Agent) finished(act ha.Action, o ha.Outcome) {
 		a.dogWas(o)
 	case ha.Migrate:
 		a.stopMigration = nil
+	case ha.Start:
+		a.stopStart = nil
 	}
 	if ha.Touches(act) {
 		a.look()

@@ -29,12 +29,12 @@ type Driver interface {
 	// gone, by pid and start time. It works without the hypervisor's help. Safe to
 	// repeat and when nothing runs.
 	Kill(ctx context.Context) error
-	// Migrate moves the running guest to the host at addr (IP, or IP:PORT of the
-	// target's gate), live, and returns when all of it is there and it is gone here
+	// Migrate moves the running guest to the host at addr (IP), live, by TLS where
+	// tls says that the target can receive its memory so, and returns when all of it is there and it is gone here
 	// (nil), or when it stays here (an error). At the target it stands still,
 	// GuestArrived, until Resume. When ctx ends it aborts the migration. Progress is
 	// in Observe's Percent.
-	Migrate(ctx context.Context, addr string) error
+	Migrate(ctx context.Context, addr string, tls bool) error
 	// Resume lets the guest go on that a migration has brought here. nil when it
 	// runs already.
 	Resume(ctx context.Context) error

@@ -138,11 +138,12 @@ func (a *Agent) checkFit(ctx context.Context) {
 		if a.Trouble != nil {
 			trouble = a.Trouble()
 		}
+		secure := a.Secure != nil && a.Secure()
 		again := fitEvery
 		if err != nil {
 			again = fitSoon
 		}
-		a.post(ctx, func() { a.fitIs(err, trouble) })
+		a.post(ctx, func() { a.s.secure = secure; a.fitIs(err, trouble) })
 		select {
 		case <-ctx.Done():
 			return
@@ -192,5 +193,5 @@ func (a *Agent) fitIs(err error, trouble string) {
 		a.Log.Info("able to start the guest", "fit", err == nil, "why", why)
 		a.notify()
 	}
-	m.Able(err == nil, why)
+	m.Able(err == nil, why, a.s.secure)
 }

@@ -97,6 +97,9 @@ func RunNode(ctx context.Context, opt Options) (err error) {
 	if parts.Driver, err = nd.driver(); err != nil {
 		return BadInput{err}
 	}
+	if d, ok := parts.Driver.(*libvirt.Driver); ok {
+		parts.Secure = func() bool { return d.MigrationSecurity().TLS }
+	}
 	defer func() { err = errors.Join(err, parts.Driver.Close()) }()
 	beats, err := nd.beats(parts.Rhythm)
 	if err != nil {

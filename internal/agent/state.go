@@ -21,6 +21,7 @@ type state struct {
 	seq      uint64
 	storeErr error           // of the last thing tried, nil when it went well
 	dogWhy   string          // why the watchdog does not work, "" when it does
+	secure   bool            // guests' memory may travel by TLS to this host and from it
 	trouble  string          // of this host, as Parts.Trouble told it last
 	gen      uint64          // the store's restore generation; 0: none is written, which means 1
 	panicked cluster.Instant // since when the guest is seen as panicked; 0: it is not

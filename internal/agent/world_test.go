@@ -270,7 +270,7 @@ func (h *host) Kill(ctx context.Context) error {
 	return nil
 }
 
-func (h *host) Migrate(ctx context.Context, addr string) error {
+func (h *host) Migrate(ctx context.Context, addr string, _ bool) error {
 	to := h.w.hosts[cluster.HostID(addr)]
 	h.w.mu.Lock()
 	g := h.guest

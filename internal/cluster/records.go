@@ -206,7 +206,6 @@ type Guest struct {
 	Started   uint64     `json:"started,omitempty"`   // start time of PID, clock ticks since boot (proc(5) field 22)
 	Migrating bool       `json:"migrating,omitempty"` // an outgoing migration is under way
 	Percent   int        `json:"percent,omitempty"`   // of it, 0..100
-	IOError   bool       `json:"io_error,omitempty"`  // paused by an I/O error of its disk
 	Moved     bool       `json:"moved,omitempty"`     // absent, and the hypervisor has told that a migration took all of it away
 	Panicked  bool       `json:"panicked,omitempty"`  // its kernel has panicked; it stands still, or is being dumped
 	IOError   bool       `json:"io_error,omitempty"`  // paused by an I/O error of its disk; once that is mended it can be resumed, nothing is lost

@@ -241,9 +241,11 @@ func (m *Machine) Watched(w Watchdog, asked cluster.Instant) {
 	}
 }
 
-// Able says whether the guest could be started here, and what is wrong on this
-// host.
-func (m *Machine) Able(fit bool, why string) { m.Me.Fit, m.Me.Why = fit, why }
+// Able says whether the guest could be started here, what is wrong on this host,
+// and whether the guest's memory may travel by TLS to it and from it.
+func (m *Machine) Able(fit bool, why string, secure bool) {
+	m.Me.Fit, m.Me.Why, m.Me.Secure = fit, why, secure
+}
 
 // Heard takes in what the members say they hear, this host among them.
 func (m *Machine) Heard(words map[cluster.HostID]cluster.Word) { m.Words = words }

@@ -173,7 +173,7 @@ func (a *agent) look() {
 	a.afterHere(h.world.between(time.Millisecond, 20*time.Millisecond), func() {
 		a.core.Observed(seen, at)
 		a.core.Watched(dog, at)
-		a.core.Able(h.unfit == "", h.unfit+h.trouble)
+		a.core.Able(h.unfit == "", h.unfit+h.trouble, false)
 		a.health()
 		a.decide()
 	})

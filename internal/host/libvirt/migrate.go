@@ -93,13 +93,7 @@ func number(p golibvirt.TypedParam) uint64 {
 	return 0
 }
 
-// Migrate is MigrateTo for a target of which it is not known whether it can receive
-// memory by TLS: it travels in clear, or, where TLS is required, not at all.
-func (d *Driver) Migrate(ctx context.Context, addr string) error {
-	return d.MigrateTo(ctx, addr, false)
-}
-
-// MigrateTo moves the running guest to the host at addr, live: an IP address or a
+// Migrate moves the running guest to the host at addr, live: an IP address or a
 // name, or IP:PORT where libvirtd is reached at another port than its own. tls: the
 // target has said that it can receive memory by TLS (its MigrationSecurity). Then it
 // travels so if this host can, too; nothing falls back to clear. nil:
@@ -108,7 +102,7 @@ func (d *Driver) Migrate(ctx context.Context, addr string) error {
 // it will stay. Any other error: it runs on here. When ctx is cancelled, or in
 // time before its deadline, the migration is aborted; after a cancellation that
 // takes 3 s at most.
-func (d *Driver) MigrateTo(ctx context.Context, addr string, tls bool) error {
+func (d *Driver) Migrate(ctx context.Context, addr string, tls bool) error {
 	tls, err := d.secure.choose(tls)
 	if err == nil {
 		err = d.migrate(ctx, addr, tls)

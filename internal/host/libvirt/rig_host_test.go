@@ -266,7 +266,7 @@ func (h *simHost) migrate(ctx context.Context, d *Driver, r request) error {
 	h.mu.Lock()
 	h.cancel = cancel
 	h.mu.Unlock()
-	return d.MigrateTo(ctx, r.Text, r.TLS)
+	return d.Migrate(ctx, r.Text, r.TLS)
 }
 
 // doHost does what concerns the host, not the driver.

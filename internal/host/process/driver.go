@@ -273,7 +273,7 @@ func (d *Driver) send(g guest, sig unix.Signal) error {
 }
 
 // Migrate always fails: a process can not move to another host.
-func (d *Driver) Migrate(context.Context, string) error { return errMigrate }
+func (d *Driver) Migrate(context.Context, string, bool) error { return errMigrate }
 
 // Resume always fails: no migration can have brought a process here.
 func (d *Driver) Resume(context.Context) error { return errMigrate }

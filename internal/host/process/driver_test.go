@@ -314,7 +314,7 @@ func TestCheckSaysWhatIsMissing(t *testing.T) {
 
 func TestMigrationIsRefused(t *testing.T) {
 	d := newDriver(t, "h1")
-	if err := d.Migrate(ctxFor(t), "127.0.0.1"); err == nil || err.Error() != "the process driver can not migrate live" {
+	if err := d.Migrate(ctxFor(t), "127.0.0.1", false); err == nil || err.Error() != "the process driver can not migrate live" {
 		t.Errorf("got %v", err)
 	}
 	if err := d.AbortMigration(ctxFor(t)); err != nil {
