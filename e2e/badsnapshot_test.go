@@ -45,7 +45,7 @@ func newAlone(t *testing.T) *alone {
 		}
 	})
 	a := &alone{exe: exe, dir: dir}
-	write(t, filepath.Join(dir, "cluster.json"), a.configuration(t))
+	write(t, filepath.Join(dir, "cluster.json"), sampleIn(t, dir))
 	client, peer := "http://"+freePort(t), "http://"+freePort(t)
 	a.node = config.Node{
 		Host: "h1", Addr: "127.0.0.1", Cluster: "alone", Driver: "process",
@@ -57,20 +57,6 @@ func newAlone(t *testing.T) *alone {
 	}
 	write(t, a.settings(), a.node)
 	return a
-}
-
-func (a *alone) configuration(t *testing.T) config.Cluster {
-	t.Helper()
-	sample, err := config.Sample(config.FileConf, bytes.NewReader(make([]byte, 1024)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	cl, faults, _ := config.Parse("sample.json", sample, config.Options{})
-	if len(faults) > 0 {
-		t.Fatal(faults)
-	}
-	cl.Node = []string{"127.0.0.11 h1", "127.0.0.12 h2", "127.0.0.13 h3"}
-	return cl
 }
 
 func (a *alone) settings() string { return filepath.Join(a.dir, "h1.json") }
@@ -226,7 +212,7 @@ func TestTimingsThatContradictEachOther(t *testing.T) {
 		"Detection 30s is more than Lease 6s": func(x *config.Timings) { x.Detection = config.Duration(30 * time.Second) },
 		"want default or fast":                func(x *config.Timings) { x.Profile = "faster" },
 	} {
-		cl := a.configuration(t)
+		cl := sampleIn(t, a.dir)
 		edit(&cl.TimingConf)
 		write(t, filepath.Join(a.dir, "cluster.json"), cl)
 		for _, args := range [][]string{{"agent", "--check"}, {"agent"}} {

@@ -39,15 +39,7 @@ func TestExternalStore(t *testing.T) {
 		}
 	})
 	client, peer := "http://"+freePort(t), "http://"+freePort(t)
-	sample, err := config.Sample(config.FileConf, bytes.NewReader(make([]byte, 1024)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	cl, faults, _ := config.Parse("sample.json", sample, config.Options{})
-	if len(faults) > 0 {
-		t.Fatal(faults)
-	}
-	cl.Node = []string{"127.0.0.11 h1", "127.0.0.12 h2", "127.0.0.13 h3"}
+	cl := sampleIn(t, dir)
 	write(t, filepath.Join(dir, "cluster.json"), cl)
 	node := func(host string, member *config.Member) string {
 		n := config.Node{
@@ -69,13 +61,20 @@ func TestExternalStore(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
 	defer cancel()
 	var st cluster.Status
-	for st.Owner.State != cluster.Running {
+	probes := func() []string { // each host's agent writes one, at most an interval after its start
+		found, err := filepath.Glob(filepath.Join(cl.ImageFolder, ".holdfast-probe-h[12]"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found
+	}
+	for st.Owner.State != cluster.Running || len(probes()) < 2 {
 		out, err := exec.CommandContext(ctx, exe, "status", "-o", "json", "--socket", filepath.Join(dir, "h2", "run", "holdfast.sock")).Output()
 		if err == nil {
 			err = json.Unmarshal(out, &st)
 		}
 		if ctx.Err() != nil {
-			t.Fatalf("the guest does not run: %+v, %v", st, err)
+			t.Fatalf("the guest does not run on probed storage: %+v, %v, probes %v", st, err, probes())
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
@@ -86,6 +85,27 @@ func TestExternalStore(t *testing.T) {
 	if err != nil {
 		t.Errorf("stop: %v: %s", err, out)
 	}
+}
+
+// sampleIn gives the sample configuration for three hosts of loopback addresses. The
+// folder of images, which agents probe, is made in dir: the sample's own need not be
+// on this machine.
+func sampleIn(t *testing.T, dir string) config.Cluster {
+	t.Helper()
+	sample, err := config.Sample(config.FileConf, bytes.NewReader(make([]byte, 1024)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cl, faults, _ := config.Parse("sample.json", sample, config.Options{})
+	if len(faults) > 0 {
+		t.Fatal(faults)
+	}
+	cl.Node = []string{"127.0.0.11 h1", "127.0.0.12 h2", "127.0.0.13 h3"}
+	cl.ImageFolder = filepath.Join(dir, "images")
+	if err := os.MkdirAll(cl.ImageFolder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return cl
 }
 
 // killThatName ends the processes whose command line names dir, which this test
