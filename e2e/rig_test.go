@@ -90,12 +90,26 @@ func newRig(k kind) (*rig, error) {
 	defer cancel()
 	l, err := lab.Up(ctx, k.options(dir, exe))
 	if err != nil {
-		return nil, fmt.Errorf("laboratory %s: %w (its files: %s)", k, err, dir)
+		return nil, fmt.Errorf("laboratory %s: %w", k, errors.Join(err, dropped(dir)))
 	}
 	return &rig{kind: k, lab: l, exe: l.Exe(), dir: dir}, nil
 }
 
-// down takes the laboratory away. What a failed test needs to be understood stays.
+// kept is where the logs of laboratories stay on which a test failed: with all else that
+// a run of the tests makes, in a folder that git ignores.
+const kept = "../out/kept"
+
+// dropped removes the folder of a laboratory that did not come up. One that could not
+// be taken down still has its state there, which is needed to do that later.
+func dropped(dir string) error {
+	if _, err := os.Stat(filepath.Join(dir, "lab", "state.json")); err == nil {
+		return fmt.Errorf("it stays; what removes it: bin/holdfast lab --dir %s down", filepath.Join(dir, "lab"))
+	}
+	return os.RemoveAll(dir)
+}
+
+// down takes the laboratory away, with its folder. The logs that a failed test needs to
+// be understood go into kept.
 func (r *rig) down() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -107,24 +121,27 @@ func (r *rig) down() error {
 	if err := r.lab.Down(ctx); err != nil {
 		return err
 	}
-	if !r.failed {
-		return os.RemoveAll(r.dir)
-	}
-	fmt.Fprintln(os.Stderr, "e2e: files kept in", r.dir)
-	return nil
+	return os.RemoveAll(r.dir)
 }
 
 // keepLogs copies the hosts' logs out of the laboratory, before it goes.
 func (r *rig) keepLogs(ctx context.Context) error {
-	logs, err := filepath.Glob(filepath.Join(r.dir, "lab", "hosts", "*", "srv", "log", "*.log"))
-	to := map[string]string{filepath.Join(r.dir, "lab", "events.jsonl"): "lab-events.jsonl"}
-	for _, l := range logs {
-		to[l] = filepath.Base(filepath.Dir(filepath.Dir(filepath.Dir(l)))) + "-" + filepath.Base(l)
+	to, err := filepath.Abs(filepath.Join(kept, fmt.Sprintf("%s-%s", filepath.Base(r.dir), r.kind)))
+	if err == nil {
+		err = os.MkdirAll(to, 0o755)
 	}
-	for l, name := range to {
+	if err != nil {
+		return err
+	}
+	logs, err := filepath.Glob(filepath.Join(r.dir, "lab", "hosts", "*", "srv", "log", "*.log"))
+	names := map[string]string{filepath.Join(r.dir, "lab", "events.jsonl"): "lab-events.jsonl"}
+	for _, l := range logs {
+		names[l] = filepath.Base(filepath.Dir(filepath.Dir(filepath.Dir(l)))) + "-" + filepath.Base(l)
+	}
+	for l, name := range names {
 		b, rerr := os.ReadFile(l)
 		if rerr == nil {
-			rerr = os.WriteFile(filepath.Join(r.dir, name), b, 0o644)
+			rerr = os.WriteFile(filepath.Join(to, name), b, 0o644)
 		}
 		err = errors.Join(err, rerr)
 	}
@@ -132,10 +149,11 @@ func (r *rig) keepLogs(ctx context.Context) error {
 	for _, h := range r.lab.Hosts() {
 		out, rerr := r.lab.Exec(ctx, h, "sh", "-c", "test ! -e /run/holdfast/store/store.log || cat /run/holdfast/store/store.log")
 		if rerr == nil {
-			rerr = os.WriteFile(filepath.Join(r.dir, h+"-store.log"), []byte(out), 0o644)
+			rerr = os.WriteFile(filepath.Join(to, h+"-store.log"), []byte(out), 0o644)
 		}
 		err = errors.Join(err, rerr)
 	}
+	fmt.Fprintln(os.Stderr, "e2e: logs kept in", to)
 	return err
 }
 
