@@ -11,7 +11,7 @@ ALIGN   := aligntest copier follow ids profile server survey verify
 REAL    := ./internal/store/... ./internal/supervise/... ./internal/host/... ./internal/lab/... ./internal/demo/... $(ALIGN:%=./internal/align/%/...)
 UNIT     = $(shell $(GO) list ./... | grep -vE '/(store|supervise|host|lab|demo)(/|$$)|/align/('"$$(echo $(ALIGN) | tr ' ' '|')"')(/|$$)|/e2e$$|/bench$$')
 
-.PHONY: help build bundle demo deps test test-fast test-unit test-contract test-e2e lint fuzz bench clean sum
+.PHONY: help build bundle demo deps test test-fresh test-fast test-unit test-contract test-e2e lint fuzz bench clean sum
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -32,11 +32,20 @@ out/testsum: tools/testsum/main.go
 	@mkdir -p out
 	$(GO) build -o out/testsum ./tools/testsum
 
-test: deps build lint out/testsum ## every layer
+out/leftovers: $(wildcard tools/leftovers/*.go)
+	@mkdir -p out
+	$(GO) build -o out/leftovers ./tools/leftovers
+
+test: deps build lint out/testsum out/leftovers ## every layer, and what they leave on the machine
 	@rm -f out/tests.json
-	@status=0; \
+	@out/leftovers snapshot out/before.json
+	@status=0; export HOLDFAST_TEST_RUN=$$$$; \
 	for layer in test-unit test-contract test-e2e; do $(MAKE) --no-print-directory $$layer || status=1; done; \
+	echo "== what is left"; out/leftovers compare out/before.json | $(SUM) || status=1; \
 	out/testsum -total out/tests.json || status=1; exit $$status
+
+test-fresh: ## every layer in a Debian root where nothing was installed or left before (as root)
+	@packaging/fresh.sh
 
 test-fast: out/testsum ## the loop while you work: no hypervisor, no race detector
 	@rm -f out/tests.json
