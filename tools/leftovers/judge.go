@@ -17,7 +17,7 @@ var kinds = []string{"files", "mounts", "network namespaces", "links", "control 
 type finding struct {
 	Kind string
 	What string
-	Who  string // who makes such things, as far as it can be told
+	Who  string // whose it is, as far as it can be told
 	Ours bool   // it counts
 	path string // of files
 }
@@ -26,7 +26,7 @@ func (f finding) String() string {
 	if f.Who == "" {
 		return f.What
 	}
-	return f.What + "; made by: " + f.Who
+	return f.What + "; " + f.Who
 }
 
 // judge compares two moments.
@@ -149,7 +149,7 @@ func (r run) newProcesses(before, now snapshot, left []finding, made []maker) (a
 func (r run) starter(p process, made []maker) string {
 	if within(p.Dir, []string{r.root}) {
 		if rel, err := filepath.Rel(r.root, p.Dir); err == nil && rel != "." {
-			return "a test in " + rel
+			return "started by a test in " + rel
 		}
 	}
 	for _, word := range append([]string{p.Exe, p.Dir}, strings.FieldsFunc(p.Line, func(c rune) bool { return strings.ContainsRune(" =,:'\"", c) })...) {

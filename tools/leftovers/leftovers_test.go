@@ -47,13 +47,13 @@ func TestNewFilesCountWhereTheRunIsAloneOrTheyAreNamedInTheSources(t *testing.T)
 	after.Groups, after.Links = []string{"hf3-h1", "user.slice"}, []string{"docker0"}
 	alone := saying(run{root: "/src"}.judge(before, after, made))
 	for _, want := range []string{
-		"! files: /srv/shared, of user 0, changed at 00:00:00, with 1 files below; made by: b.go\n",
-		"! files: /tmp/hfx123, of user 0, changed at 00:00:00, with 1 files below; made by: TestThing in a/a_test.go\n",
-		"! files: /tmp/TestThingElse_case12, of user 0, changed at 00:00:00; made by: TestThingElse in a/a_test.go\n",
+		"! files: /srv/shared, of user 0, changed at 00:00:00, with 1 files below; named as in b.go\n",
+		"! files: /tmp/hfx123, of user 0, changed at 00:00:00, with 1 files below; named as in TestThing in a/a_test.go\n",
+		"! files: /tmp/TestThingElse_case12, of user 0, changed at 00:00:00; named as in TestThingElse in a/a_test.go\n",
 		"\nfiles: /tmp/other, of user 0",
 		"\nfiles: /etc/gone is gone\n",
 		"\nfiles: /etc/hosts was changed: 2, was 1\n",
-		"! control groups: hf3-h1; made by: id in b.go\n",
+		"! control groups: hf3-h1; named as in id in b.go\n",
 		"\ncontrol groups: user.slice\n",
 		"\nlinks: docker0\n",
 	} {
@@ -140,10 +140,10 @@ func TestProcessesOfTheRunCountByTheirMarkTheirProgramAndTheirParents(t *testing
 			got += f.String() + "\n"
 		}
 	}
-	want := `process 10, child of 1: marked; made by: a test in e2e
+	want := `process 10, child of 1: marked; started by a test in e2e
 process 11, child of 10: its child
 process 13, child of 1: /src/bin/holdfast demo
-process 14, child of 1: qemu -drive file=/var/tmp/hfx1/disk; made by: TestX in x_test.go
+process 14, child of 1: qemu -drive file=/var/tmp/hfx1/disk; named as in TestX in x_test.go
 `
 	if got != want {
 		t.Errorf("got\n%swant\n%s", got, want)

@@ -23,6 +23,9 @@ var (
 	caches = []string{"/var/lib/apt/lists", "/var/lib/apt/periodic"}
 )
 
+// netns is where network namespaces have names.
+const netns = "/run/netns"
+
 // snapshot is what was there at one moment.
 type snapshot struct {
 	Taken     time.Time
@@ -55,7 +58,7 @@ func (r run) look() (snapshot, error) {
 	if s.Mounts, s.Groups, err = mounts(); err != nil {
 		return s, err
 	}
-	s.Networks = names("/run/netns")
+	s.Networks = names(netns)
 	links, err := net.Interfaces()
 	if err != nil {
 		return s, fmt.Errorf("list network links: %w", err)
@@ -157,7 +160,9 @@ func mounts() (all, groups []string, err error) {
 		if len(l) < 5 || len(r) < 3 {
 			continue
 		}
-		all = append(all, strings.Join([]string{l[4], r[0], r[1]}, " "))
+		if l[4] != netns { // ip makes it with the first namespace, and leaves it
+			all = append(all, strings.Join([]string{l[4], r[0], r[1]}, " "))
+		}
 		if r[0] == "cgroup2" {
 			v2 = l[4]
 		} else if r[0] == "cgroup" && slices.Contains(strings.Split(r[2], ","), "freezer") {

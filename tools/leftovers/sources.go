@@ -17,7 +17,7 @@ type maker struct {
 	name  *regexp.Regexp // of the thing; nil: path says it
 	path  string
 	where string // function and file
-	exact int    // the larger, the more the name says
+	exact int    // how much of a name it says
 }
 
 // readSources finds what the Go sources below root name: temporary files and folders,
@@ -45,7 +45,6 @@ func readSources(root string) ([]maker, error) {
 		all = append(all, makersIn(f, rel)...)
 		return nil
 	})
-	slices.SortStableFunc(all, func(a, b maker) int { return b.exact - a.exact })
 	return all, err
 }
 
@@ -68,7 +67,7 @@ func makersIn(f *ast.File, file string) (all []maker) {
 				}
 			case *ast.BasicLit:
 				if s := text(n); absolute.MatchString(s) {
-					all = append(all, maker{path: s, where: where, exact: len(s)})
+					all = append(all, maker{path: strings.TrimSuffix(s, "/"), where: where})
 				}
 			}
 			return true
@@ -124,13 +123,34 @@ func whoMakes(all []maker, path string) string {
 	name, exact := filepath.Base(path), 0
 	var who []string
 	for _, m := range all {
-		fits := m.name != nil && m.name.MatchString(name) || m.path != "" && (within(path, []string{m.path}) || within(m.path, []string{path}))
-		if fits && m.exact >= exact && !slices.Contains(who, m.where) {
-			exact, who = m.exact, append(who, m.where)
+		says := m.says(path, name)
+		if says > exact {
+			exact, who = says, nil
 		}
+		if says > 0 && says == exact && !slices.Contains(who, m.where) {
+			who = append(who, m.where)
+		}
+	}
+	if len(who) == 0 {
+		return ""
 	}
 	if len(who) > 3 {
 		who = append(who[:3], "others")
 	}
-	return strings.Join(who, " or ")
+	return "named as in " + strings.Join(who, " or ")
+}
+
+// says is how much of a thing's name the maker names, 0 when it makes others.
+func (m maker) says(path, name string) int {
+	switch {
+	case m.name != nil && m.name.MatchString(name):
+		return m.exact
+	case m.path == "":
+		return 0
+	case within(path, []string{m.path}):
+		return len(m.path)
+	case within(m.path, []string{path}):
+		return len(path)
+	}
+	return 0
 }
