@@ -206,6 +206,7 @@ over() {
 }
 
 main() {
+  local old own status
   GOROOT=$(go env GOROOT) GOCACHE=$(go env GOCACHE) GOMODCACHE=$(go env GOMODCACHE)
   allowed
   trap over EXIT
@@ -217,8 +218,12 @@ main() {
   mkdir -m 1777 "$top"/plain/{tmp,var/tmp}
   tree "$top/plain/tree"
   settings >"$top/environment"
-  # Its control groups are below one that can be removed as a whole.
+  # Its control groups are below one that can be removed as a whole. That of a run that
+  # was killed is removed now.
   groups=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/mounts)
+  for old in "$groups"/holdfast-fresh-*; do
+    [ ! -d "$old" ] || [ -d "/proc/${old##*-}" ] || find "$old" -depth -type d -exec rmdir {} + || true
+  done
   own=()
   if [ -n "$groups" ] && mkdir "$groups/holdfast-fresh-$$" 2>/dev/null; then
     group=$groups/holdfast-fresh-$$ own=(--cgroup)
