@@ -31,7 +31,7 @@ allowed() {
   mkdir -p "$cache" 2>/dev/null && try=$(mktemp -d "$cache/try-XXXXXX" 2>/dev/null) || in_place "$cache can not be written"
   mkdir "$try"/{low,up,work,at}
   why=$(unshare --mount --pid --ipc --uts --fork mount -t overlay overlay \
-    -o "lowerdir=$try/low,upperdir=$try/up,workdir=$try/work" "$try/at" 2>&1) || why="no namespaces or no overlay (${why//$'\n'/ })"
+    -o "lowerdir=$try/low,upperdir=$try/up,workdir=$try/work" "$try/at" 2>&1) || why="no namespaces or no overlay (${why%%$'\n'*})"
   rm -rf "$try"
   [ -z "$why" ] || in_place "$why"
   command -v debootstrap >/dev/null || {
