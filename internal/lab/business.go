@@ -282,7 +282,7 @@ func (l *Lab) startBusiness(ctx context.Context) error {
 		return err
 	}
 	if _, err := l.WaitVMs(ctx, businessLimit); err != nil {
-		return fmt.Errorf("start business guests: %w", err)
+		return fmt.Errorf("start business guests: %w\n%s%s", err, l.LastWords(), l.Autopsy(context.WithoutCancel(ctx)))
 	}
 	return nil
 }

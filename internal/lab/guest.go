@@ -77,7 +77,11 @@ func (l *Lab) StartGuest(ctx context.Context, host string) (Answer, error) {
 	if err := l.p.record(host, "guest", "started"); err != nil {
 		return Answer{}, err
 	}
-	return l.WaitGuest(ctx, time.Minute)
+	a, err := l.WaitGuest(ctx, time.Minute)
+	if err != nil {
+		return Answer{}, fmt.Errorf("start guest on %s: %w\n%s%s", host, err, l.LastWords(GuestName), l.Autopsy(context.WithoutCancel(ctx)))
+	}
+	return a, nil
 }
 
 // MigrateGuest moves StartGuest's guest live between two hosts.
