@@ -18,6 +18,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/lab"
+	"holdfast/internal/patience"
 	"holdfast/internal/pki"
 )
 
@@ -27,7 +28,7 @@ func (r *rig) disk(h string, path ...string) string {
 }
 
 // refused runs holdfast on a host and wants an exit code and texts on stderr.
-func (r *rig) refused(t *testing.T, h string, code int, want []string, args ...string) {
+func (r *rig) refused(t testing.TB, h string, code int, want []string, args ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
@@ -46,7 +47,7 @@ func (r *rig) refused(t *testing.T, h string, code int, want []string, args ...s
 
 // undisturbed watches the guest. The returned function fails the test when it
 // was touched, doubled, or given a new epoch.
-func (r *rig) undisturbed(t *testing.T, st cluster.Status) func() {
+func (r *rig) undisturbed(t testing.TB, st cluster.Status) func() {
 	t.Helper()
 	before, err := r.lab.Ask(t.Context())
 	if err != nil {
@@ -60,7 +61,7 @@ func (r *rig) undisturbed(t *testing.T, st cluster.Status) func() {
 		if err != nil || after.Boot != before.Boot || after.N <= before.N {
 			t.Errorf("the guest was %+v, is %+v, %v", before, after, err)
 		}
-		if w := end(); w.err != nil || w.seen.Max != 1 || longest(w) > 500*time.Millisecond {
+		if w := end(); w.err != nil || w.seen.Max != 1 || longest(w) > patience.For(500*time.Millisecond) {
 			t.Errorf("%d holders, longest outage %s, %v", w.seen.Max, longest(w), w.err)
 		}
 		if now.Owner.Epoch != st.Owner.Epoch || now.Owner.Host != st.Owner.Host {
@@ -70,7 +71,7 @@ func (r *rig) undisturbed(t *testing.T, st cluster.Status) func() {
 }
 
 // why waits until a host's line in the status of another holds all texts.
-func (r *rig) why(t *testing.T, h string, fit bool, texts ...string) {
+func (r *rig) why(t testing.TB, h string, fit bool, texts ...string) {
 	t.Helper()
 	r.until(t, 30*time.Second, fmt.Sprintf("%s to say %q", h, texts), func(ctx context.Context) (string, bool) {
 		st, err := r.status(ctx)
@@ -89,7 +90,7 @@ func (r *rig) why(t *testing.T, h string, fit bool, texts ...string) {
 }
 
 // well waits until a host has nothing to complain of.
-func (r *rig) well(t *testing.T, h string) {
+func (r *rig) well(t testing.TB, h string) {
 	t.Helper()
 	r.until(t, 40*time.Second, h+" to have no trouble", func(ctx context.Context) (string, bool) {
 		st, err := r.status(ctx)
@@ -104,7 +105,7 @@ func (r *rig) well(t *testing.T, h string) {
 
 // variant writes a changed copy of a host's agent.json beside it and returns
 // its path on the host.
-func (r *rig) variant(t *testing.T, from, on, name string, edit func(*config.Node)) string {
+func (r *rig) variant(t testing.TB, from, on, name string, edit func(*config.Node)) string {
 	t.Helper()
 	n, err := config.LoadNode(r.disk(from, "agent.json"))
 	if err != nil {
@@ -123,7 +124,7 @@ func (r *rig) variant(t *testing.T, from, on, name string, edit func(*config.Nod
 }
 
 // certificates writes a CA and a pair for a host under a name.
-func (r *rig) certificates(t *testing.T, h, name string, valid time.Duration) config.TLS {
+func (r *rig) certificates(t testing.TB, h, name string, valid time.Duration) config.TLS {
 	t.Helper()
 	dir := r.disk(h, name)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -147,8 +148,9 @@ func (r *rig) certificates(t *testing.T, h, name string, valid time.Duration) co
 
 // TestBadSettingsAreRefused starts agents with bad settings beside the living
 // one. Each ends with one clear error and exit code 2, and changes nothing.
-func TestBadSettingsAreRefused(t *testing.T) {
-	r := ready(t)
+func TestBadSettingsAreRefused(t *testing.T) { onLab(t, plain, badSettingsAreRefused) }
+
+func badSettingsAreRefused(t testing.TB, r *rig) {
 	st := r.healthy(t, 90*time.Second)
 	h := another(r, st.Owner.Host)
 	end := r.undisturbed(t, st)
@@ -194,8 +196,9 @@ func TestBadSettingsAreRefused(t *testing.T) {
 }
 
 // TestWrongWaysToCall: exit codes and reasons of calls that can not work.
-func TestWrongWaysToCall(t *testing.T) {
-	r := ready(t)
+func TestWrongWaysToCall(t *testing.T) { onLab(t, plain, wrongWaysToCall) }
+
+func wrongWaysToCall(t testing.TB, r *rig) {
 	h := r.lab.Hosts()[0]
 	n, err := config.LoadNode(r.disk(h, "agent.json"))
 	if err != nil {
@@ -229,8 +232,9 @@ func TestWrongWaysToCall(t *testing.T) {
 
 // TestACopiedHostIsNoticed runs a copy of the holder, with its identity, on
 // another host: the copy ends, the guest does not notice.
-func TestACopiedHostIsNoticed(t *testing.T) {
-	r := ready(t)
+func TestACopiedHostIsNoticed(t *testing.T) { onLab(t, plain, aCopiedHostIsNoticed) }
+
+func aCopiedHostIsNoticed(t testing.TB, r *rig) {
 	st := r.healthy(t, 90*time.Second)
 	holder, h := string(st.Owner.Host), another(r, st.Owner.Host)
 	end := r.undisturbed(t, st)
@@ -258,8 +262,9 @@ func TestACopiedHostIsNoticed(t *testing.T) {
 }
 
 // TestAgentKilledAgainAndAgain: the guest, its epoch and its host stay.
-func TestAgentKilledAgainAndAgain(t *testing.T) {
-	r := ready(t)
+func TestAgentKilledAgainAndAgain(t *testing.T) { onLab(t, plain, agentKilledAgainAndAgain) }
+
+func agentKilledAgainAndAgain(t testing.TB, r *rig) {
 	st := r.healthy(t, 90*time.Second)
 	end := r.undisturbed(t, st)
 	for range 20 {
@@ -273,8 +278,9 @@ func TestAgentKilledAgainAndAgain(t *testing.T) {
 
 // TestTheStoreFails: all members killed at once harm nothing; one that can not
 // start is told by every host, with the reason and the place of its log.
-func TestTheStoreFails(t *testing.T) {
-	r := ready(t)
+func TestTheStoreFails(t *testing.T) { onLab(t, plain, theStoreFails) }
+
+func theStoreFails(t testing.TB, r *rig) {
 	st := r.healthy(t, 90*time.Second)
 	end := r.undisturbed(t, st)
 	for _, h := range r.lab.Hosts() {
@@ -291,8 +297,9 @@ func TestTheStoreFails(t *testing.T) {
 }
 
 // TestTheAPIPortIsTaken: the agent lives on, and says it.
-func TestTheAPIPortIsTaken(t *testing.T) {
-	r := ready(t)
+func TestTheAPIPortIsTaken(t *testing.T) { onLab(t, plain, theAPIPortIsTaken) }
+
+func theAPIPortIsTaken(t testing.TB, r *rig) {
 	st := r.healthy(t, 90*time.Second)
 	end := r.undisturbed(t, st)
 	h := another(r, st.Owner.Host)
@@ -305,7 +312,7 @@ func TestTheAPIPortIsTaken(t *testing.T) {
 
 // take ends what listens at a port of a host and listens there itself, until
 // the returned function is called.
-func (r *rig) take(t *testing.T, h string, port int, who string) (free func()) {
+func (r *rig) take(t testing.TB, h string, port int, who string) (free func()) {
 	t.Helper()
 	const listen = `import socket, sys, time
 s = socket.socket()
@@ -343,8 +350,9 @@ s.listen(); time.sleep(120)
 
 // TestTheImageComesAndGoes: every host says why it is not fit, a start waits, and
 // goes on by itself when the image is there.
-func TestTheImageComesAndGoes(t *testing.T) {
-	r := ready(t)
+func TestTheImageComesAndGoes(t *testing.T) { onLab(t, plain, theImageComesAndGoes) }
+
+func theImageComesAndGoes(t testing.TB, r *rig) {
 	r.command(t, "h1", "stop")
 	image := filepath.Join(r.lab.Dir(), "shared", lab.ImageName)
 	away := image + ".away"
@@ -380,8 +388,9 @@ func TestTheImageComesAndGoes(t *testing.T) {
 
 // TestALibvirtdThatHangs also when the agent starts: the host says so, and is fit
 // again afterwards.
-func TestALibvirtdThatHangs(t *testing.T) {
-	r := ready(t)
+func TestALibvirtdThatHangs(t *testing.T) { onLab(t, plain, aLibvirtdThatHangs) }
+
+func aLibvirtdThatHangs(t testing.TB, r *rig) {
 	st := r.healthy(t, 90*time.Second)
 	end := r.undisturbed(t, st)
 	h := another(r, st.Owner.Host)
@@ -406,7 +415,10 @@ func TestALibvirtdThatHangs(t *testing.T) {
 // TestWithoutAWatchdogThereIsNoTakeover boots a host whose device is missing, and
 // moves the guest there: the loss of that host would not be answered.
 func TestWithoutAWatchdogThereIsNoTakeover(t *testing.T) {
-	r := ready(t)
+	onLab(t, plain, withoutAWatchdogThereIsNoTakeover)
+}
+
+func withoutAWatchdogThereIsNoTakeover(t testing.TB, r *rig) {
 	st := r.healthy(t, 90*time.Second)
 	holder, h := string(st.Owner.Host), another(r, st.Owner.Host)
 	good, err := os.ReadFile(r.disk(h, "agent.json"))
@@ -443,7 +455,10 @@ func TestWithoutAWatchdogThereIsNoTakeover(t *testing.T) {
 // TestACommandThatDiesChangesNothing of what it asked for: stop and migrate go on
 // without the one who asked.
 func TestACommandThatDiesChangesNothing(t *testing.T) {
-	r := ready(t)
+	onLab(t, plain, aCommandThatDiesChangesNothing)
+}
+
+func aCommandThatDiesChangesNothing(t testing.TB, r *rig) {
 	st := r.healthy(t, 90*time.Second)
 	holder, h := st.Owner.Host, cluster.HostID(another(r, st.Owner.Host))
 	// Killed as soon as it says that it waits: then the request is recorded.

@@ -14,6 +14,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/lab"
+	"holdfast/internal/patience"
 )
 
 // How often a drill is run; HOLDFAST_DRILL_RUNS says otherwise.
@@ -45,7 +46,7 @@ type drill struct {
 	// without it takeovers are not looked at.
 	proof   cluster.ProofKind
 	decided time.Duration
-	check   func(t *testing.T, r *rig, c course) // what else must have happened; nil: nothing
+	check   func(t testing.TB, r *rig, c course) // what else must have happened; nil: nothing
 }
 
 // course is what happened in one run.
@@ -153,7 +154,7 @@ func others(r *rig, h string, f func(string) error) error {
 	return nil
 }
 
-func runs(t *testing.T, otherwise int) int {
+func runs(t testing.TB, otherwise int) int {
 	t.Helper()
 	if s := os.Getenv("HOLDFAST_DRILL_RUNS"); s != "" {
 		n, err := strconv.Atoi(s)
@@ -173,7 +174,7 @@ func runAll(t *testing.T, k kind, table map[string]drill, otherwise int) {
 		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
 			var got []figures
 			for range runs(t, otherwise) {
-				got = append(got, table[name].run(t, readyOn(t, k)))
+				onLab(t, k, func(t testing.TB, r *rig) { got = append(got, table[name].run(t, r)) })
 			}
 			if k != plain {
 				name = string(k) + ": " + name
@@ -187,21 +188,8 @@ func runAll(t *testing.T, k kind, table map[string]drill, otherwise int) {
 // do not overlap; 0 when the log has no such event.
 type figures struct{ outage, detect, proof, start, answer time.Duration }
 
-// run does the drill, and once more when the emulator has hung the guest's kernel: that run
-// tells nothing of us.
-func (d drill) run(t *testing.T, r *rig) figures {
-	t.Helper()
-	for range 2 {
-		if f, hung := d.once(t, r); !hung {
-			return f
-		}
-		r.awaken(t)
-	}
-	t.Fatal("the guest's kernel hung in its start twice")
-	return figures{}
-}
-
-func (d drill) once(t *testing.T, r *rig) (f figures, hung bool) {
+// run does the drill.
+func (d drill) run(t testing.TB, r *rig) figures {
 	t.Helper()
 	ctx := t.Context()
 	st := r.healthy(t, 90*time.Second)
@@ -216,7 +204,7 @@ func (d drill) once(t *testing.T, r *rig) (f figures, hung bool) {
 	boots := r.boots(t)
 	end := r.watching(t)
 	time.Sleep(time.Second) // a second of answers before the fault
-	at, consoles := time.Now(), r.consoles(t)
+	at := time.Now()
 	if err := d.fault(ctx, r, holder); err != nil {
 		t.Fatal(err)
 	}
@@ -231,15 +219,11 @@ func (d drill) once(t *testing.T, r *rig) (f figures, hung bool) {
 			t.Fatal(err)
 		}
 	}
-	after, hung := d.recovered(t, r, before, consoles)
+	after := d.recovered(t, r, before)
 	if d.repair != nil && !d.down {
 		if err := d.repair(ctx, r, holder); err != nil {
 			t.Fatal(err)
 		}
-	}
-	if hung {
-		end()
-		return f, true
 	}
 	st = r.healthy(t, 90*time.Second)
 	time.Sleep(500 * time.Millisecond) // for the client to note the end of the outage
@@ -258,11 +242,11 @@ func (d drill) once(t *testing.T, r *rig) (f figures, hung bool) {
 			t.Logf("%s laboratory: %s %s %s", e.Time.Sub(at).Round(time.Millisecond), e.Host, e.What, e.Note)
 		}
 	}
-	return measure(w, at, c.events), false
+	return measure(w, at, c.events)
 }
 
 // history gives what was done to the laboratory since a moment.
-func (r *rig) history(t *testing.T, since time.Time) []lab.Event {
+func (r *rig) history(t testing.TB, since time.Time) []lab.Event {
 	t.Helper()
 	all, err := r.lab.Events()
 	if err != nil {
@@ -276,7 +260,7 @@ func (r *rig) history(t *testing.T, since time.Time) []lab.Event {
 const storeStall = 5 * time.Second
 
 // judgeProof looks at the takeovers in the event log.
-func (d drill) judgeProof(t *testing.T, c course) {
+func (d drill) judgeProof(t testing.TB, c course) {
 	t.Helper()
 	all := c.told(cluster.EvTakeover)
 	if d.proof == cluster.ProofNone {
@@ -290,8 +274,8 @@ func (d drill) judgeProof(t *testing.T, c course) {
 	if took > d.decided {
 		t.Logf("decided late, after %s instead of %s at most, by the proof %s: was the store without a leader?", took, d.decided, proof)
 	}
-	if took > d.decided+storeStall {
-		t.Errorf("decided after %s, want at most %s", took, d.decided+storeStall)
+	if most := patience.For(d.decided + storeStall); took > most {
+		t.Errorf("decided after %s, want at most %s", took, most)
 	}
 	if other := d.proof == cluster.ProofFenced && proof == cluster.ProofDeadline && took > d.decided; proof != d.proof && !other {
 		t.Errorf("the proof is %s, want %s", proof, d.proof)
@@ -310,26 +294,28 @@ func guests(st lab.Status) (n int) {
 	return n
 }
 
-// recovered waits until the guest answers as the drill wants it.
-// recovered waits until the guest answers again, or the emulator has hung its kernel.
-func (d drill) recovered(t *testing.T, r *rig, before lab.Answer, consoles map[string]int64) (after lab.Answer, hung bool) {
+// recovered waits until the guest answers as the drill wants it. It waits no longer for one
+// that the emulator has failed.
+func (d drill) recovered(t testing.TB, r *rig, before lab.Answer) (after lab.Answer) {
 	t.Helper()
 	r.until(t, d.most+30*time.Second, "the guest to answer again", func(ctx context.Context) (string, bool) {
 		var err error
 		after, err = r.lab.Ask(ctx)
 		if err != nil {
-			hung = r.hung(t, consoles)
-			return err.Error(), hung
+			if _, said := r.emulatorFailed(t); said != "" {
+				t.Fatalf("the guest does not answer: %v: %s", err, said)
+			}
+			return err.Error(), false
 		}
 		if d.same {
 			return fmt.Sprintf("%+v", after), after.N > before.N+10
 		}
 		return fmt.Sprintf("%+v", after), after.Boot != before.Boot
 	})
-	return after, hung
+	return after
 }
 
-func (d drill) judge(t *testing.T, w watch, before, after lab.Answer, holder string, st cluster.Status) {
+func (d drill) judge(t testing.TB, w watch, before, after lab.Answer, holder string, st cluster.Status) {
 	t.Helper()
 	if w.err != nil {
 		t.Fatal(w.err)
@@ -350,20 +336,25 @@ func (d drill) judge(t *testing.T, w watch, before, after lab.Answer, holder str
 	if d.away {
 		most += storeStall
 	}
-	if out := longest(w); out > most {
+	if out, most := longest(w), patience.For(most); out > most {
 		t.Errorf("the client was without an answer for %s, want at most %s", out, most)
 	}
 }
 
-// longest is the longest outage that ended.
-func longest(w watch) time.Duration {
-	var most time.Duration
+// longestOutage is the longest one that ended, the zero value when there was none.
+func longestOutage(w watch) (most lab.Outage) {
 	for _, o := range w.pings.Outages {
-		if !o.End.IsZero() {
-			most = max(most, o.End.Sub(o.Start))
+		if !o.End.IsZero() && o.End.Sub(o.Start) > most.End.Sub(most.Start) {
+			most = o
 		}
 	}
 	return most
+}
+
+// longest is how long it lasted.
+func longest(w watch) time.Duration {
+	o := longestOutage(w)
+	return o.End.Sub(o.Start)
 }
 
 // measure splits the outage into its phases by the events of the log. All
@@ -398,7 +389,7 @@ func measure(w watch, at time.Time, events []cluster.Event) figures {
 	return f
 }
 
-func report(t *testing.T, name string, got []figures) {
+func report(t testing.TB, name string, got []figures) {
 	t.Helper()
 	line := func(f func(figures) time.Duration) string {
 		var all []time.Duration

@@ -30,7 +30,7 @@ func galeraSettings(version string) []string {
 }
 
 // galeraConf makes the package with the configuration of all nodes.
-func galeraConf(t *testing.T, dir, version string) string {
+func galeraConf(t testing.TB, dir, version string) string {
 	return makeDeb(t, dir, "galera-conf", version, map[string]string{
 		"/etc/mysql/mariadb.conf.d/70-galera-conf.cnf": filled(t, "testdata/dbcluster/70-galera-conf.cnf", galeraSettings(version)...),
 	})
@@ -38,7 +38,7 @@ func galeraConf(t *testing.T, dir, version string) string {
 
 // galeraBundle builds the bundle dbcluster, which takes nodes from galeraOld to
 // galeraNew, rolling or offline, and returns its file.
-func galeraBundle(t *testing.T, key releaseKey) string {
+func galeraBundle(t testing.TB, key releaseKey) string {
 	t.Helper()
 	const conf = "70-galera-conf.cnf"
 	dir := copied(t, "dbcluster", conf, galeraSettings(galeraNew)...)
@@ -53,7 +53,7 @@ func galeraBundle(t *testing.T, key releaseKey) string {
 // galeraPackages are the files of Debian's packages that a node needs and this
 // machine does not have. They are installed in the hosts only. They are got once,
 // and kept beside the laboratory's guests.
-func galeraPackages(t *testing.T) []string {
+func galeraPackages(t testing.TB) []string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
@@ -109,7 +109,7 @@ type dbCluster struct {
 
 // newDBCluster makes the cluster with the configuration galeraOld, whatever the
 // hosts had, with the table app.log. It ends with the test.
-func newDBCluster(t *testing.T, r *rig) *dbCluster {
+func newDBCluster(t testing.TB, r *rig) *dbCluster {
 	t.Helper()
 	c := &dbCluster{rig: r, script: path.Join(lab.HostDir, "db-tools/db.sh")}
 	debs, conf := galeraPackages(t), galeraConf(t, t.TempDir(), galeraOld)
@@ -150,7 +150,7 @@ func newDBCluster(t *testing.T, r *rig) *dbCluster {
 }
 
 // settings are the files with what each node has for itself.
-func (c *dbCluster) settings(t *testing.T) map[string]string {
+func (c *dbCluster) settings(t testing.TB) map[string]string {
 	t.Helper()
 	var all []string
 	for _, h := range c.lab.Hosts() {
@@ -182,7 +182,7 @@ func (c *dbCluster) makeNode(ctx context.Context, h, conf, node string) error {
 }
 
 // end ends the nodes and removes their data. MariaDB stays installed.
-func (c *dbCluster) end(t *testing.T) {
+func (c *dbCluster) end(t testing.TB) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	for _, h := range c.lab.Hosts() {
@@ -213,7 +213,7 @@ func (c *dbCluster) do(ctx context.Context, h string, args ...string) (string, e
 }
 
 // sql asks a node, and returns what it says without the last line's end.
-func (c *dbCluster) sql(t *testing.T, h, query string) string {
+func (c *dbCluster) sql(t testing.TB, h, query string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
@@ -225,7 +225,7 @@ func (c *dbCluster) sql(t *testing.T, h, query string) string {
 }
 
 // has fails unless every node runs with the configuration of a version.
-func (c *dbCluster) has(t *testing.T, version string) {
+func (c *dbCluster) has(t testing.TB, version string) {
 	t.Helper()
 	want := map[string]string{galeraOld: "111 1 32M", galeraNew: "222 2 64M"}[version]
 	for _, h := range c.lab.Hosts() {
@@ -242,7 +242,7 @@ func (c *dbCluster) has(t *testing.T, version string) {
 
 // holds fails unless every node has the rows that were acknowledged, each, and no
 // other one.
-func (c *dbCluster) holds(t *testing.T) {
+func (c *dbCluster) holds(t testing.TB) {
 	t.Helper()
 	n := c.rows
 	for _, h := range c.lab.Hosts() {

@@ -41,7 +41,7 @@ type dbWriter struct {
 
 // write begins to write, after the rows of the writer before. Without an end by the
 // caller it ends with the test.
-func (c *dbCluster) write(t *testing.T) *dbWriter {
+func (c *dbCluster) write(t testing.TB) *dbWriter {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	w := &dbWriter{c: c, stop: stop, done: make(chan struct{}), Rows: c.rows}
@@ -54,14 +54,14 @@ func (c *dbCluster) write(t *testing.T) *dbWriter {
 }
 
 // end waits for the row that is under way.
-func (w *dbWriter) end(t *testing.T) {
+func (w *dbWriter) end(t testing.TB) {
 	t.Helper()
 	w.stop()
 	<-w.done
 	w.once.Do(func() { w.tell(t) })
 }
 
-func (w *dbWriter) tell(t *testing.T) {
+func (w *dbWriter) tell(t testing.TB) {
 	w.c.rows = w.Rows
 	t.Logf("%d rows written, longest gap %s, %d times to another node: %s", w.Rows, w.Gap.Round(time.Millisecond), w.Moves, strings.Join(w.errors, "; "))
 }

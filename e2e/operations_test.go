@@ -22,8 +22,9 @@ func another(r *rig, holder cluster.HostID) string {
 }
 
 // TestLiveMigrationThereAndBack moves the guest under a ping of 20 ms.
-func TestLiveMigrationThereAndBack(t *testing.T) {
-	r := ready(t)
+func TestLiveMigrationThereAndBack(t *testing.T) { onLab(t, plain, liveMigrationThereAndBack) }
+
+func liveMigrationThereAndBack(t testing.TB, r *rig) {
 	for i := range runs(t, defaultRuns) {
 		st := r.healthy(t, 90*time.Second)
 		home := string(st.Owner.Host)
@@ -56,8 +57,9 @@ func TestLiveMigrationThereAndBack(t *testing.T) {
 }
 
 // TestMigrationIsRefusedWithAReason covers the targets that can not be.
-func TestMigrationIsRefusedWithAReason(t *testing.T) {
-	r := ready(t)
+func TestMigrationIsRefusedWithAReason(t *testing.T) { onLab(t, plain, migrationIsRefusedWithAReason) }
+
+func migrationIsRefusedWithAReason(t testing.TB, r *rig) {
 	st := r.healthy(t, 90*time.Second)
 	holder, other := string(st.Owner.Host), another(r, st.Owner.Host)
 	for _, c := range []struct{ to, want string }{
@@ -74,7 +76,10 @@ func TestMigrationIsRefusedWithAReason(t *testing.T) {
 // TestStopStaysStoppedAndStartBringsItBack stops the whole cluster's guest; it
 // stays stopped when a host reboots, and comes back on request.
 func TestStopStaysStoppedAndStartBringsItBack(t *testing.T) {
-	r := ready(t)
+	onLab(t, plain, stopStaysStoppedAndStartBringsItBack)
+}
+
+func stopStaysStoppedAndStartBringsItBack(t testing.TB, r *rig) {
 	st := r.healthy(t, 90*time.Second)
 	before, err := r.lab.Ask(t.Context())
 	if err != nil {
@@ -121,8 +126,9 @@ func TestStopStaysStoppedAndStartBringsItBack(t *testing.T) {
 
 // TestHandsOffLeavesEverythingAlone cuts the whole network under hands off: the
 // guest goes on, nobody is reset, and after start a takeover is possible again.
-func TestHandsOffLeavesEverythingAlone(t *testing.T) {
-	r := ready(t)
+func TestHandsOffLeavesEverythingAlone(t *testing.T) { onLab(t, plain, handsOffLeavesEverythingAlone) }
+
+func handsOffLeavesEverythingAlone(t testing.TB, r *rig) {
 	st := r.healthy(t, 90*time.Second)
 	before, err := r.lab.Ask(t.Context())
 	if err != nil {
@@ -159,7 +165,10 @@ func TestHandsOffLeavesEverythingAlone(t *testing.T) {
 // TestLossOfTheWholeNetworkResetsNobody: without hands off the guest stops by
 // itself, no host is reset, and the guest comes back with the network.
 func TestLossOfTheWholeNetworkResetsNobody(t *testing.T) {
-	r := ready(t)
+	onLab(t, plain, lossOfTheWholeNetworkResetsNobody)
+}
+
+func lossOfTheWholeNetworkResetsNobody(t testing.TB, r *rig) {
 	r.healthy(t, 90*time.Second)
 	boots := r.boots(t)
 	for _, h := range r.lab.Hosts() {
@@ -184,7 +193,7 @@ func TestLossOfTheWholeNetworkResetsNobody(t *testing.T) {
 }
 
 // boots counts each host's power-ons.
-func (r *rig) boots(t *testing.T) []int {
+func (r *rig) boots(t testing.TB) []int {
 	t.Helper()
 	st, err := r.lab.Status(t.Context())
 	if err != nil {
@@ -199,7 +208,10 @@ func (r *rig) boots(t *testing.T) []int {
 
 // TestASecondAgentOnTheSameDataIsRefused starts one beside the living one.
 func TestASecondAgentOnTheSameDataIsRefused(t *testing.T) {
-	r := ready(t)
+	onLab(t, plain, aSecondAgentOnTheSameDataIsRefused)
+}
+
+func aSecondAgentOnTheSameDataIsRefused(t testing.TB, r *rig) {
 	out, err := r.lab.Exec(t.Context(), "h2", r.exe, "agent", "--config", "/srv/host/agent.json")
 	if said := fmt.Sprint(out, err); err == nil || !strings.Contains(said, "in use by another running agent") || !strings.Contains(said, "exit status 2") {
 		t.Errorf("%s: want exit status 2 and the reason", said)

@@ -25,7 +25,7 @@ func TestAFrozenHostIsReset(t *testing.T) {
 	d := drill{
 		fault: freeze, repair: func(context.Context, *rig, string) error { return nil }, // the watchdog resets it
 		most: plainDeadline + guestBoot, away: true, proof: cluster.ProofDeadline, decided: plainDeadline,
-		check: func(t *testing.T, r *rig, c course) {
+		check: func(t testing.TB, r *rig, c course) {
 			fired := time.Time{}
 			for _, e := range c.lab {
 				if e.Host == c.holder && e.What == "watchdog" {
@@ -40,7 +40,7 @@ func TestAFrozenHostIsReset(t *testing.T) {
 	}
 	var got []figures
 	for range runs(t, hardRuns) {
-		got = append(got, d.run(t, ready(t)))
+		onLab(t, plain, func(t testing.TB, r *rig) { got = append(got, d.run(t, r)) })
 	}
 	report(t, "active host frozen", got)
 }
@@ -50,7 +50,10 @@ func TestAFrozenHostIsReset(t *testing.T) {
 // The image's lock keeps the second guest away as long as the first has the disk,
 // and the first is killed before anything else when its host goes on.
 func TestAHostThatStandsStillWithItsWatchdog(t *testing.T) {
-	r := ready(t)
+	onLab(t, plain, aHostThatStandsStillWithItsWatchdog)
+}
+
+func aHostThatStandsStillWithItsWatchdog(t testing.TB, r *rig) {
 	st := r.healthy(t, 90*time.Second)
 	holder := string(st.Owner.Host)
 	boots := r.boots(t)
@@ -121,8 +124,9 @@ func TestAHostThatStandsStillWithItsWatchdog(t *testing.T) {
 
 // TestStepsOfTheWallClock: an hour forth, two back, one forth, on the active host
 // and on another. Nothing is decided by it.
-func TestStepsOfTheWallClock(t *testing.T) {
-	r := ready(t)
+func TestStepsOfTheWallClock(t *testing.T) { onLab(t, plain, stepsOfTheWallClock) }
+
+func stepsOfTheWallClock(t testing.TB, r *rig) {
 	st := r.healthy(t, 90*time.Second)
 	boots := r.boots(t)
 	end := r.undisturbed(t, st)
@@ -143,8 +147,9 @@ func TestStepsOfTheWallClock(t *testing.T) {
 
 // TestTheWordOfAnOperator: a host that promises nothing is lost with the guest.
 // Nothing starts until a person has said that it is off.
-func TestTheWordOfAnOperator(t *testing.T) {
-	r := ready(t)
+func TestTheWordOfAnOperator(t *testing.T) { onLab(t, plain, theWordOfAnOperator) }
+
+func theWordOfAnOperator(t testing.TB, r *rig) {
 	st := r.healthy(t, 90*time.Second)
 	home := string(st.Owner.Host)
 	h := another(r, st.Owner.Host)
@@ -215,8 +220,9 @@ func TestTheWordOfAnOperator(t *testing.T) {
 
 // TestAFullDiskAtTheStart runs the agent of a cluster of its own, with a data
 // directory of 8 MiB: it says what is wrong and where, and ends when told.
-func TestAFullDiskAtTheStart(t *testing.T) {
-	r := ready(t)
+func TestAFullDiskAtTheStart(t *testing.T) { onLab(t, plain, aFullDiskAtTheStart) }
+
+func aFullDiskAtTheStart(t testing.TB, r *rig) {
 	st := r.healthy(t, 90*time.Second)
 	end := r.undisturbed(t, st)
 	h := another(r, st.Owner.Host)

@@ -20,7 +20,7 @@ const awayConfig = lab.HostDir + "/agent.away.json"
 
 // bench stops the agent of a host and its restarts, until the returned function
 // is called.
-func (r *rig) bench(t *testing.T, h string) (back func()) {
+func (r *rig) bench(t testing.TB, h string) (back func()) {
 	t.Helper()
 	here, away := r.disk(h, "agent.json"), r.disk(h, filepath.Base(awayConfig))
 	if err := os.Rename(here, away); err != nil {
@@ -40,7 +40,7 @@ func (r *rig) bench(t *testing.T, h string) (back func()) {
 }
 
 // joins makes the host's member a new one of the store, and starts its agent.
-func (r *rig) joins(t *testing.T, h string, back func(), args ...string) {
+func (r *rig) joins(t testing.TB, h string, back func(), args ...string) {
 	t.Helper()
 	r.until(t, 60*time.Second, "the member of "+h+" to join", func(context.Context) (string, bool) {
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -52,7 +52,7 @@ func (r *rig) joins(t *testing.T, h string, back func(), args ...string) {
 }
 
 // voters waits until all members of the store vote, and returns its generation.
-func (r *rig) voters(t *testing.T) (generation uint64) {
+func (r *rig) voters(t testing.TB) (generation uint64) {
 	t.Helper()
 	r.until(t, 60*time.Second, "all members to vote", func(ctx context.Context) (string, bool) {
 		out, err := r.lab.Exec(ctx, r.lab.Hosts()[0], r.exe, "store", "status", "-o", "json")
@@ -74,7 +74,10 @@ func (r *rig) voters(t *testing.T) (generation uint64) {
 
 // TestAnEmptyMachineTakesAMembersPlace under its name, while the guest goes on.
 func TestAnEmptyMachineTakesAMembersPlace(t *testing.T) {
-	r := ready(t)
+	onLab(t, plain, anEmptyMachineTakesAMembersPlace)
+}
+
+func anEmptyMachineTakesAMembersPlace(t testing.TB, r *rig) {
 	st := r.healthy(t, 90*time.Second)
 	h := another(r, st.Owner.Host)
 	end := r.undisturbed(t, st)
@@ -92,8 +95,9 @@ func TestAnEmptyMachineTakesAMembersPlace(t *testing.T) {
 
 // TestDamagedDataOfAMember: the host says what is wrong, the others go on, and
 // the member is replaced by a new one of itself.
-func TestDamagedDataOfAMember(t *testing.T) {
-	r := ready(t)
+func TestDamagedDataOfAMember(t *testing.T) { onLab(t, plain, damagedDataOfAMember) }
+
+func damagedDataOfAMember(t testing.TB, r *rig) {
 	st := r.healthy(t, 90*time.Second)
 	h := another(r, st.Owner.Host)
 	end := r.undisturbed(t, st)
@@ -133,7 +137,7 @@ func TestDamagedDataOfAMember(t *testing.T) {
 }
 
 // hostsSaid gives a host's line in the status of another one.
-func (r *rig) hostsSaid(t *testing.T, h string) (all []string) {
+func (r *rig) hostsSaid(t testing.TB, h string) (all []string) {
 	t.Helper()
 	st, err := r.status(t.Context())
 	if err != nil {
@@ -162,8 +166,9 @@ func damage(path string) error {
 // TestTheStoreIsRestored: two of three disks are lost. The third host makes a new
 // store from its backup, the others join it, and the guest comes back in a new
 // generation.
-func TestTheStoreIsRestored(t *testing.T) {
-	r := ready(t)
+func TestTheStoreIsRestored(t *testing.T) { onLab(t, plain, theStoreIsRestored) }
+
+func theStoreIsRestored(t testing.TB, r *rig) {
 	st := r.healthy(t, 90*time.Second)
 	left := another(r, st.Owner.Host)
 	generation := r.voters(t)

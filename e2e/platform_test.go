@@ -33,7 +33,7 @@ const failPostCheck = "fail-post-check"
 type releaseKey struct{ secret, public string }
 
 // here runs the program on this machine, outside of the laboratory.
-func here(t *testing.T, args ...string) string {
+func here(t testing.TB, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -45,7 +45,7 @@ func here(t *testing.T, args ...string) string {
 }
 
 // newKey makes a pair of keys that needs no password.
-func newKey(t *testing.T) releaseKey {
+func newKey(t testing.TB) releaseKey {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "release")
 	here(t, "bundle", "keygen", name, "--no-password")
@@ -54,7 +54,7 @@ func newKey(t *testing.T) releaseKey {
 
 // copied copies a folder of testdata, with values in place of @WORDS@ in one of
 // its files.
-func copied(t *testing.T, name, file string, values ...string) string {
+func copied(t testing.TB, name, file string, values ...string) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), name)
 	if err := os.CopyFS(dir, os.DirFS(filepath.Join("testdata", name))); err != nil {
@@ -66,7 +66,7 @@ func copied(t *testing.T, name, file string, values ...string) string {
 }
 
 // filled reads a file with values in place of @WORDS@.
-func filled(t *testing.T, file string, values ...string) string {
+func filled(t testing.TB, file string, values ...string) string {
 	t.Helper()
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -79,7 +79,7 @@ func filled(t *testing.T, file string, values ...string) string {
 	return out
 }
 
-func writeFile(t *testing.T, file, text string) {
+func writeFile(t testing.TB, file, text string) {
 	t.Helper()
 	if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(text), 0o644)); err != nil {
 		t.Fatal(err)
@@ -88,7 +88,7 @@ func writeFile(t *testing.T, file, text string) {
 
 // makeDeb makes the Debian package NAME_VERSION_all.deb of files by their absolute
 // paths, in dir, and returns its file. What lies in /etc is configuration.
-func makeDeb(t *testing.T, dir, name, version string, files map[string]string) string {
+func makeDeb(t testing.TB, dir, name, version string, files map[string]string) string {
 	t.Helper()
 	tree := t.TempDir()
 	var conffiles strings.Builder
@@ -113,7 +113,7 @@ func makeDeb(t *testing.T, dir, name, version string, files map[string]string) s
 }
 
 // platformBase makes the package of the module base.
-func platformBase(t *testing.T, dir, version string) string {
+func platformBase(t testing.TB, dir, version string) string {
 	return makeDeb(t, dir, "platform-base", version, map[string]string{
 		"/usr/share/platform/VERSION": "Version: " + version + "\n", // as checks read it
 		"/etc/platform/base.conf":     "version = " + version + "\n",
@@ -122,14 +122,14 @@ func platformBase(t *testing.T, dir, version string) string {
 
 // platformBundle builds the bundle platform, which takes hosts from platformOld to
 // platformNew, and returns its file.
-func platformBundle(t *testing.T, key releaseKey, reboot bool) string {
+func platformBundle(t testing.TB, key releaseKey, reboot bool) string {
 	t.Helper()
 	return platformNamed(t, key, "platform", reboot)
 }
 
 // platformNamed builds it under another name, as if it was of another product, whose
 // version the cluster does not know.
-func platformNamed(t *testing.T, key releaseKey, name string, reboot bool) string {
+func platformNamed(t testing.TB, key releaseKey, name string, reboot bool) string {
 	t.Helper()
 	word := map[bool]string{true: "true", false: "false"}[reboot]
 	dir := copied(t, "platform", "manifest.yaml", "@REBOOT@", word, "@NAME@", name)
@@ -138,7 +138,7 @@ func platformNamed(t *testing.T, key releaseKey, name string, reboot bool) strin
 }
 
 // build builds the bundle of a folder, and returns its file.
-func build(t *testing.T, dir string, key releaseKey) string {
+func build(t testing.TB, dir string, key releaseKey) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), filepath.Base(dir)+".hfb")
 	here(t, "bundle", "build", dir, "-o", file, "--key", key.secret)
@@ -148,7 +148,7 @@ func build(t *testing.T, dir string, key releaseKey) string {
 // appctlBundle makes a package of the appctl layout, and the signature over it.
 // Its module engine asks for a password when it is upgraded; appctlPassword is
 // right.
-func appctlBundle(t *testing.T, key releaseKey) (file, signature string) {
+func appctlBundle(t testing.TB, key releaseKey) (file, signature string) {
 	t.Helper()
 	file = filepath.Join(t.TempDir(), "engine.tar.gz")
 	if err := packTar(file, "testdata/appctl", "engine/"); err != nil {
@@ -169,7 +169,7 @@ expect:
 
 // giveCredentials lets the agent of a host answer the prompts of the appctl package,
 // until the end of the test.
-func (r *rig) giveCredentials(t *testing.T, h string) {
+func (r *rig) giveCredentials(t testing.TB, h string) {
 	t.Helper()
 	file := r.lab.HostPath(h, filepath.Base(lab.CredentialsFile))
 	if err := os.WriteFile(file, []byte(appctlCredentials), 0o600); err != nil {
@@ -224,7 +224,7 @@ func packTar(file, dir, prefix string) (err error) {
 }
 
 // everywhere does something on all hosts at once.
-func (r *rig) everywhere(t *testing.T, what string, do func(ctx context.Context, h string) error) {
+func (r *rig) everywhere(t testing.TB, what string, do func(ctx context.Context, h string) error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
@@ -269,7 +269,7 @@ cp "$1" /var/cache/apt/archives/
 `
 
 // installPlatform brings every host to platformOld, whatever it has.
-func (r *rig) installPlatform(t *testing.T) {
+func (r *rig) installPlatform(t testing.TB) {
 	t.Helper()
 	deb := platformBase(t, t.TempDir(), platformOld)
 	r.everywhere(t, "install the platform", func(ctx context.Context, h string) error {
@@ -307,7 +307,7 @@ func whole(version string) string {
 
 // installAppctl brings the stand-in of the appctl package to every host, in the
 // version before.
-func (r *rig) installAppctl(t *testing.T) {
+func (r *rig) installAppctl(t testing.TB) {
 	t.Helper()
 	r.everywhere(t, "install the engine", func(ctx context.Context, h string) error {
 		_, err := r.script(ctx, h, `
@@ -325,7 +325,7 @@ func (r *rig) installAppctl(t *testing.T) {
 
 // appctlCalls are the calls of the appctl package on a host, one each line: the
 // module, the verb, the arguments.
-func (r *rig) appctlCalls(t *testing.T, h string) string {
+func (r *rig) appctlCalls(t testing.TB, h string) string {
 	t.Helper()
 	text, err := os.ReadFile(r.lab.HostPath(h, "appctl.log"))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -337,7 +337,7 @@ func (r *rig) appctlCalls(t *testing.T, h string) string {
 // spent takes the laboratory down at the end of a test when it failed, or always:
 // its cluster may be half upgraded then, or is of another version. The next test
 // begins with a new one.
-func (r *rig) spent(t *testing.T, always bool) {
+func (r *rig) spent(t testing.TB, always bool) {
 	t.Cleanup(func() {
 		if theRig != r || !t.Failed() && !always {
 			return

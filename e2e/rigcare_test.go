@@ -19,6 +19,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/lab"
+	"holdfast/internal/patience"
 )
 
 // cared is a laboratory whose guest is looked after by more than the cluster's
@@ -48,7 +49,7 @@ func careOptions(o *lab.Options) {
 }
 
 // counted stops and starts the guest, so that restarts are counted from 0.
-func (r *rig) counted(t *testing.T) cluster.Status {
+func (r *rig) counted(t testing.TB) cluster.Status {
 	t.Helper()
 	for _, what := range []string{"stop", "start"} {
 		r.command(t, r.lab.Hosts()[0], what, "--timeout", "60s")
@@ -63,26 +64,27 @@ func (r *rig) counted(t *testing.T) cluster.Status {
 // TestLockedGuestIsTakenOver takes the power of the active host: the lease goes
 // along with the guest.
 func TestLockedGuestIsTakenOver(t *testing.T) {
-	r := readyOn(t, cared)
-	st := r.healthy(t, 90*time.Second)
-	if got := r.leaseHolders(t); !slices.Equal(got, []string{string(st.Owner.Host)}) {
-		t.Fatalf("the lease is held on %v, the guest runs on %s", got, st.Owner.Host)
-	}
+	onLab(t, cared, func(t testing.TB, r *rig) { r.leaseIsWithTheGuest(t, r.healthy(t, 90*time.Second)) })
 	runAll(t, cared, map[string]drill{"power loss of the active host, guest locked": {
 		fault: crash, repair: back,
 		most: fencedMost, away: true, proof: cluster.ProofFenced, decided: fencedWithin,
-		check: func(t *testing.T, r *rig, c course) {
-			if got := r.leaseHolders(t); !slices.Equal(got, []string{string(c.st.Owner.Host)}) {
-				t.Errorf("the lease is held on %v, the guest runs on %s now", got, c.st.Owner.Host)
-			}
-		},
+		check: func(t testing.TB, r *rig, c course) { r.leaseIsWithTheGuest(t, c.st) },
 	}}, hardRuns)
+}
+
+// leaseIsWithTheGuest: the one host that has the guest has its lease, too.
+func (r *rig) leaseIsWithTheGuest(t testing.TB, st cluster.Status) {
+	t.Helper()
+	if got := r.leaseHolders(t); !slices.Equal(got, []string{string(st.Owner.Host)}) {
+		t.Fatalf("the lease is held on %v, the guest runs on %s", got, st.Owner.Host)
+	}
 }
 
 // TestLockRefusesASecondStartByHand starts the guest's definition with virsh on
 // another host, as it is and under another name, while the guest runs.
-func TestLockRefusesASecondStartByHand(t *testing.T) {
-	r := readyOn(t, cared)
+func TestLockRefusesASecondStartByHand(t *testing.T) { onLab(t, cared, lockRefusesASecondStartByHand) }
+
+func lockRefusesASecondStartByHand(t testing.TB, r *rig) {
 	st := r.healthy(t, 90*time.Second)
 	holder, other := string(st.Owner.Host), another(r, st.Owner.Host)
 	before, err := r.lab.Ask(t.Context())
@@ -115,7 +117,7 @@ func TestLockRefusesASecondStartByHand(t *testing.T) {
 }
 
 // byHand tries a start that must be refused for a reason, and nothing of it may stay.
-func (r *rig) byHand(t *testing.T, host, what, xml, why string) {
+func (r *rig) byHand(t testing.TB, host, what, xml, why string) {
 	t.Helper()
 	if err := os.WriteFile(r.lab.HostPath(host, "by-hand.xml"), []byte(xml), 0o600); err != nil {
 		t.Fatal(err)
@@ -132,7 +134,7 @@ func (r *rig) byHand(t *testing.T, host, what, xml, why string) {
 }
 
 // definition gives the guest's definition as it can be started on another host.
-func (r *rig) definition(t *testing.T, holder, other string) string {
+func (r *rig) definition(t testing.TB, holder, other string) string {
 	t.Helper()
 	xml, err := r.lab.Exec(t.Context(), holder, "virsh", "-c", "qemu:///system", "dumpxml", "--inactive", agent.GuestName)
 	if err != nil {
@@ -151,7 +153,7 @@ func (r *rig) definition(t *testing.T, holder, other string) string {
 
 // leaseHolders names the hosts whose lock daemon holds the guest's lease, by the
 // kernel's own list of file locks: no daemon is asked.
-func (r *rig) leaseHolders(t *testing.T) []string {
+func (r *rig) leaseHolders(t testing.TB) []string {
 	t.Helper()
 	info, err := os.Stat(filepath.Join(r.lab.SharedPath(), filepath.Base(lab.Lockspace), agent.GuestUUID("lab")))
 	if err != nil {
@@ -194,7 +196,10 @@ func (r *rig) leaseHolders(t *testing.T) []string {
 // TestFailedHealthCheckRestartsTheGuest lets the guest's web server hang, twice,
 // while the guest runs on: the policy wants a restart in place, then one elsewhere.
 func TestFailedHealthCheckRestartsTheGuest(t *testing.T) {
-	r := readyOn(t, cared)
+	onLab(t, cared, failedHealthCheckRestartsTheGuest)
+}
+
+func failedHealthCheckRestartsTheGuest(t testing.TB, r *rig) {
 	st := r.counted(t)
 	for i, where := range []string{"in place", "elsewhere"} {
 		holder := st.Owner.Host
@@ -229,11 +234,11 @@ func TestFailedHealthCheckRestartsTheGuest(t *testing.T) {
 			t.Fatalf("failure %d: released %+v, want once, for its health check", i+1, gone)
 		}
 		ended := gone[0].Time.Sub(at)
-		if ended < (failures-1)*probeGap || ended > illWithin {
-			t.Errorf("failure %d: the guest was ended after %s, want %s to %s", i+1, ended, (failures-1)*probeGap, illWithin)
+		if ended < (failures-1)*probeGap || ended > patience.For(illWithin) {
+			t.Errorf("failure %d: the guest was ended after %s, want %s to %s", i+1, ended, (failures-1)*probeGap, patience.For(illWithin))
 		}
 		// The guest itself was well: it answered pings until it was killed.
-		if len(w.pings.Outages) == 0 || w.pings.Outages[0].Start.Before(gone[0].Time.Add(-time.Second)) || w.seen.Max != 1 {
+		if o := longestOutage(w); o.Start.Before(gone[0].Time.Add(-patience.For(time.Second))) || w.seen.Max != 1 {
 			t.Errorf("failure %d: outages %+v, ended at %s, holders %d", i+1, w.pings.Outages, gone[0].Time, w.seen.Max)
 		}
 		t.Logf("failure %d, restarted %s: ended %.2f s after the service hung, answered after %.2f s", i+1, where, ended.Seconds(), took.Seconds())
@@ -242,7 +247,7 @@ func TestFailedHealthCheckRestartsTheGuest(t *testing.T) {
 
 // answersItsCheck waits until the holder's agent has noted that this start of the
 // guest answers the health check: before, it is given time to boot.
-func (r *rig) answersItsCheck(t *testing.T, st cluster.Status) {
+func (r *rig) answersItsCheck(t testing.TB, st cluster.Status) {
 	t.Helper()
 	path := r.lab.HostPath(string(st.Owner.Host), "log", lab.AgentDaemon+".log")
 	r.until(t, 30*time.Second, "the health check to succeed once", func(context.Context) (string, bool) {
@@ -264,8 +269,9 @@ func (r *rig) answersItsCheck(t *testing.T, st cluster.Status) {
 // TestGuestThatCrashesAgainAndAgain kills the guest at each of its starts: twice
 // on its host, then on the others in turn, ever later, until the policy gives up.
 // A person's order starts it again.
-func TestGuestThatCrashesAgainAndAgain(t *testing.T) {
-	r := readyOn(t, cared)
+func TestGuestThatCrashesAgainAndAgain(t *testing.T) { onLab(t, cared, guestThatCrashesAgainAndAgain) }
+
+func guestThatCrashesAgainAndAgain(t testing.TB, r *rig) {
 	st := r.counted(t)
 	at := time.Now()
 	last, hosts := cluster.Epoch{}, []string{}
@@ -304,7 +310,7 @@ func (r *rig) turns(first string) (all []string) {
 }
 
 // startedAfter waits for a start of the guest with a later epoch.
-func (r *rig) startedAfter(t *testing.T, e cluster.Epoch) (st cluster.Status) {
+func (r *rig) startedAfter(t testing.TB, e cluster.Epoch) (st cluster.Status) {
 	t.Helper()
 	r.until(t, 30*time.Second, "a start of the guest after epoch "+e.String(), func(ctx context.Context) (string, bool) {
 		var err error
@@ -316,7 +322,7 @@ func (r *rig) startedAfter(t *testing.T, e cluster.Epoch) (st cluster.Status) {
 
 // staysDown watches for a while that nobody starts the guest, and that status
 // says who must.
-func (r *rig) staysDown(t *testing.T, e cluster.Epoch, d time.Duration) {
+func (r *rig) staysDown(t testing.TB, e cluster.Epoch, d time.Duration) {
 	t.Helper()
 	for end := time.Now().Add(d); time.Now().Before(end); {
 		l, err := r.lab.Status(t.Context())
@@ -340,7 +346,7 @@ func (r *rig) staysDown(t *testing.T, e cluster.Epoch, d time.Duration) {
 
 // judgeBackoff compares the pauses between an end and the next start with the
 // policy's: 0.5 s, doubled each time.
-func (r *rig) judgeBackoff(t *testing.T, since time.Time) {
+func (r *rig) judgeBackoff(t testing.TB, since time.Time) {
 	t.Helper()
 	var ended time.Time
 	var pauses []time.Duration
@@ -357,8 +363,8 @@ func (r *rig) judgeBackoff(t *testing.T, since time.Time) {
 	}
 	for i, p := range pauses {
 		least := 500 * time.Millisecond << i
-		if p < least || p > least+1500*time.Millisecond {
-			t.Errorf("pause %d: %s, want %s and no more than 1.5 s on top", i+1, p, least)
+		if p < least || p > least+patience.For(1500*time.Millisecond) {
+			t.Errorf("pause %d: %s, want %s and no more than %s on top", i+1, p, least, patience.For(1500*time.Millisecond))
 		}
 	}
 	t.Logf("%d starts failed, with pauses of %v between; then it stayed down", giveUp, pauses)

@@ -17,7 +17,7 @@ import (
 
 // anew makes a new cluster on the same hosts, with a changed configuration, and
 // the old one at the end of the test.
-func (r *rig) anew(t *testing.T, edit func(*config.Cluster)) {
+func (r *rig) anew(t testing.TB, edit func(*config.Cluster)) {
 	t.Helper()
 	good, err := os.ReadFile(r.disk(r.lab.Hosts()[0], "cluster.json"))
 	if err != nil {
@@ -63,8 +63,9 @@ func (r *rig) wipe(h string) error {
 
 // TestAnotherHostsDeviceIsNotUsed: the configuration gives h1 the device of h2.
 // When h1 is lost, h2 must not be switched off for it.
-func TestAnotherHostsDeviceIsNotUsed(t *testing.T) {
-	r := readyOn(t, fenced)
+func TestAnotherHostsDeviceIsNotUsed(t *testing.T) { onLab(t, fenced, anotherHostsDeviceIsNotUsed) }
+
+func anotherHostsDeviceIsNotUsed(t testing.TB, r *rig) {
 	r.anew(t, func(cl *config.Cluster) {
 		cl.Fencing.Hosts["h1"].Devices[0].Address = r.lab.BMCAddr("h2").Addr().String()
 	})
@@ -74,7 +75,7 @@ func TestAnotherHostsDeviceIsNotUsed(t *testing.T) {
 	d := drill{
 		fault: isolate, repair: back,
 		most: deadlineMost, away: true, proof: cluster.ProofDeadline, decided: deadlineWithin,
-		check: func(t *testing.T, r *rig, c course) {
+		check: func(t testing.TB, r *rig, c course) {
 			failedOnce(t, r, c)
 			for _, e := range c.told(cluster.EvFenceFail) {
 				if !strings.Contains(e.Detail, "not the device of this host") {
@@ -95,7 +96,10 @@ func TestAnotherHostsDeviceIsNotUsed(t *testing.T) {
 // TestTheStoresLeaderLeavesTheActiveHost moves the guest to where the store's
 // leader is: the agents move the leader away.
 func TestTheStoresLeaderLeavesTheActiveHost(t *testing.T) {
-	r := readyOn(t, fenced)
+	onLab(t, fenced, theStoresLeaderLeavesTheActiveHost)
+}
+
+func theStoresLeaderLeavesTheActiveHost(t testing.TB, r *rig) {
 	r.withLeader(t)
 	began := time.Now()
 	r.until(t, 25*time.Second, "the leader to leave the active host", func(ctx context.Context) (string, bool) {
@@ -120,20 +124,21 @@ func TestPowerLossOfTheStoresLeader(t *testing.T) {
 	}
 	var got []figures
 	for range runs(t, 2) {
-		r := readyOn(t, fenced)
-		r.withLeader(t)
-		d.fault = func(ctx context.Context, r *rig, h string) error {
-			leader, err := r.leader(ctx)
-			t.Logf("the guest is on %s, the store's leader on %s", h, leader)
-			return errors.Join(err, r.lab.Crash(ctx, h))
-		}
-		got = append(got, d.run(t, r))
+		onLab(t, fenced, func(t testing.TB, r *rig) {
+			r.withLeader(t)
+			d.fault = func(ctx context.Context, r *rig, h string) error {
+				leader, err := r.leader(ctx)
+				t.Logf("the guest is on %s, the store's leader on %s", h, leader)
+				return errors.Join(err, r.lab.Crash(ctx, h))
+			}
+			got = append(got, d.run(t, r))
+		})
 	}
 	report(t, "fenced: power loss of the active host with the store's leader", got)
 }
 
 // withLeader moves the guest to the host of the store's leader.
-func (r *rig) withLeader(t *testing.T) {
+func (r *rig) withLeader(t testing.TB) {
 	t.Helper()
 	st := r.healthy(t, 90*time.Second)
 	leader, err := r.leader(t.Context())

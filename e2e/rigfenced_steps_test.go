@@ -28,7 +28,7 @@ type second struct {
 	end    func() watch
 }
 
-func (r *rig) begin(t *testing.T) *second {
+func (r *rig) begin(t testing.TB) *second {
 	t.Helper()
 	before, err := r.lab.Ask(t.Context())
 	if err != nil {
@@ -38,7 +38,7 @@ func (r *rig) begin(t *testing.T) *second {
 }
 
 // upAgain waits until the guest answers, by the record on a host that lives.
-func (s *second) upAgain(t *testing.T, within time.Duration, ok func(lab.Answer) bool) {
+func (s *second) upAgain(t testing.TB, within time.Duration, ok func(lab.Answer) bool) {
 	t.Helper()
 	s.r.until(t, within, "the guest to answer", func(ctx context.Context) (string, bool) {
 		a, err := s.r.lab.Ask(ctx)
@@ -47,7 +47,7 @@ func (s *second) upAgain(t *testing.T, within time.Duration, ok func(lab.Answer)
 }
 
 // judge wants health, one guest at any time, and a disk without a gap.
-func (s *second) judge(t *testing.T, what string) {
+func (s *second) judge(t testing.TB, what string) {
 	t.Helper()
 	st := s.r.healthy(t, 90*time.Second)
 	after, err := s.r.lab.Ask(t.Context())
@@ -71,7 +71,7 @@ func (s *second) judge(t *testing.T, what string) {
 
 // apart waits for health, and moves the guest away from the coordinator's host
 // if it is there.
-func (r *rig) apart(t *testing.T) cluster.Status {
+func (r *rig) apart(t testing.TB) cluster.Status {
 	t.Helper()
 	st := r.healthy(t, 90*time.Second)
 	if st.Coordinator == st.Owner.Host {
@@ -88,22 +88,23 @@ func (r *rig) apart(t *testing.T) cluster.Status {
 // detection, the order to the fence device, its answer, the takeover and the start.
 func TestTheCoordinatorIsKilledInATakeover(t *testing.T) {
 	for _, after := range spread(3*runs(t, hardRuns), 850*time.Millisecond, 1350*time.Millisecond) {
-		r := readyOn(t, fenced)
-		st := r.apart(t)
-		holder, coordinator := string(st.Owner.Host), string(st.Coordinator)
-		s := r.begin(t)
-		if err := r.lab.Crash(t.Context(), holder); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(after - time.Since(s.at))
-		if err := r.lab.Kill(t.Context(), coordinator, lab.AgentDaemon); err != nil {
-			t.Fatal(err)
-		}
-		s.upAgain(t, 2*deadlineMost, func(a lab.Answer) bool { return a.Boot != s.before.Boot })
-		if err := back(t.Context(), r, holder); err != nil {
-			t.Fatal(err)
-		}
-		s.judge(t, fmt.Sprintf("agent of the coordinator killed %.3f s after the loss", after.Seconds()))
+		onLab(t, fenced, func(t testing.TB, r *rig) {
+			st := r.apart(t)
+			holder, coordinator := string(st.Owner.Host), string(st.Coordinator)
+			s := r.begin(t)
+			if err := r.lab.Crash(t.Context(), holder); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(after - time.Since(s.at))
+			if err := r.lab.Kill(t.Context(), coordinator, lab.AgentDaemon); err != nil {
+				t.Fatal(err)
+			}
+			s.upAgain(t, 2*deadlineMost, func(a lab.Answer) bool { return a.Boot != s.before.Boot })
+			if err := back(t.Context(), r, holder); err != nil {
+				t.Fatal(err)
+			}
+			s.judge(t, fmt.Sprintf("agent of the coordinator killed %.3f s after the loss", after.Seconds()))
+		})
 	}
 }
 
@@ -111,25 +112,26 @@ func TestTheCoordinatorIsKilledInATakeover(t *testing.T) {
 // then the majority is gone until one of the two is back.
 func TestTheCoordinatorIsLostInATakeover(t *testing.T) {
 	for _, after := range spread(runs(t, hardRuns)+1, 900*time.Millisecond, 1250*time.Millisecond) {
-		r := readyOn(t, fenced)
-		st := r.apart(t)
-		holder, coordinator := string(st.Owner.Host), string(st.Coordinator)
-		s := r.begin(t)
-		if err := r.lab.Crash(t.Context(), holder); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(after - time.Since(s.at))
-		if err := r.lab.Crash(t.Context(), coordinator); err != nil {
-			t.Fatal(err)
-		}
-		if err := r.lab.On(t.Context(), coordinator); err != nil {
-			t.Fatal(err)
-		}
-		s.upAgain(t, time.Minute, func(a lab.Answer) bool { return a.Boot != s.before.Boot })
-		if err := back(t.Context(), r, holder); err != nil {
-			t.Fatal(err)
-		}
-		s.judge(t, fmt.Sprintf("power loss of the coordinator %.3f s after that of the active host", after.Seconds()))
+		onLab(t, fenced, func(t testing.TB, r *rig) {
+			st := r.apart(t)
+			holder, coordinator := string(st.Owner.Host), string(st.Coordinator)
+			s := r.begin(t)
+			if err := r.lab.Crash(t.Context(), holder); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(after - time.Since(s.at))
+			if err := r.lab.Crash(t.Context(), coordinator); err != nil {
+				t.Fatal(err)
+			}
+			if err := r.lab.On(t.Context(), coordinator); err != nil {
+				t.Fatal(err)
+			}
+			s.upAgain(t, time.Minute, func(a lab.Answer) bool { return a.Boot != s.before.Boot })
+			if err := back(t.Context(), r, holder); err != nil {
+				t.Fatal(err)
+			}
+			s.judge(t, fmt.Sprintf("power loss of the coordinator %.3f s after that of the active host", after.Seconds()))
+		})
 	}
 }
 
@@ -139,28 +141,29 @@ func TestTheCoordinatorIsLostInATakeover(t *testing.T) {
 // leader is; a deaf leader stalls the store.
 func TestACoordinatorThatHearsNobodySwitchesNobodyOff(t *testing.T) {
 	for range runs(t, hardRuns) {
-		r := readyOn(t, fenced)
-		st := r.apart(t)
-		deaf := string(st.Coordinator)
-		time.Sleep(2 * time.Second) // a migration that has just ended is another drill
-		s, boots := r.begin(t), r.boots(t)
-		err := others(r, deaf, func(x string) error { return r.lab.Cut(t.Context(), x, deaf) })
-		if err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(8 * time.Second) // twice the lease
-		c := course{holder: string(st.Owner.Host), boots: boots, lab: r.history(t, s.at)}
-		nobodySwitched(t, r, c)
-		if err := back(t.Context(), r, deaf); err != nil {
-			t.Fatal(err)
-		}
-		if err := hears(t.Context(), r, deaf); err != nil {
-			t.Fatal(err)
-		}
-		if t.Failed() {
-			return
-		}
-		s.judge(t, "the coordinator was deaf for 8 s")
+		onLab(t, fenced, func(t testing.TB, r *rig) {
+			st := r.apart(t)
+			deaf := string(st.Coordinator)
+			time.Sleep(2 * time.Second) // a migration that has just ended is another drill
+			s, boots := r.begin(t), r.boots(t)
+			err := others(r, deaf, func(x string) error { return r.lab.Cut(t.Context(), x, deaf) })
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(8 * time.Second) // twice the lease
+			c := course{holder: string(st.Owner.Host), boots: boots, lab: r.history(t, s.at)}
+			nobodySwitched(t, r, c)
+			if err := back(t.Context(), r, deaf); err != nil {
+				t.Fatal(err)
+			}
+			if err := hears(t.Context(), r, deaf); err != nil {
+				t.Fatal(err)
+			}
+			if t.Failed() {
+				return
+			}
+			s.judge(t, "the coordinator was deaf for 8 s")
+		})
 	}
 }
 
@@ -168,30 +171,31 @@ func TestACoordinatorThatHearsNobodySwitchesNobodyOff(t *testing.T) {
 // it holds nothing.
 func TestTheSourceOfAMigrationIsNotReset(t *testing.T) {
 	for range runs(t, hardRuns) {
-		r := readyOn(t, fenced)
-		st := r.healthy(t, 90*time.Second)
-		from, to := string(st.Owner.Host), another(r, st.Owner.Host)
-		r.until(t, time.Minute, "the target to reach the store", func(ctx context.Context) (string, bool) {
-			st, err := r.statusOf(ctx, to)
-			return fmt.Sprint(err, st.StoreError), err == nil && st.Connected
+		onLab(t, fenced, func(t testing.TB, r *rig) {
+			st := r.healthy(t, 90*time.Second)
+			from, to := string(st.Owner.Host), another(r, st.Owner.Host)
+			r.until(t, time.Minute, "the target to reach the store", func(ctx context.Context) (string, bool) {
+				st, err := r.statusOf(ctx, to)
+				return fmt.Sprint(err, st.StoreError), err == nil && st.Connected
+			})
+			s, boots := r.begin(t), r.boots(t)
+			r.until(t, time.Minute, "the migration", func(ctx context.Context) (string, bool) {
+				out, err := r.lab.Exec(ctx, to, r.exe, "migrate", to)
+				return fmt.Sprint(out, err), err == nil
+			})
+			if err := r.lab.Isolate(t.Context(), from); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(7 * time.Second) // T + G is 5 s
+			nobodySwitched(t, r, course{boots: boots, lab: r.history(t, s.at)})
+			if t.Failed() {
+				return
+			}
+			if err := back(t.Context(), r, from); err != nil {
+				t.Fatal(err)
+			}
+			s.judge(t, "the source was cut off after the migration")
 		})
-		s, boots := r.begin(t), r.boots(t)
-		r.until(t, time.Minute, "the migration", func(ctx context.Context) (string, bool) {
-			out, err := r.lab.Exec(ctx, to, r.exe, "migrate", to)
-			return fmt.Sprint(out, err), err == nil
-		})
-		if err := r.lab.Isolate(t.Context(), from); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(7 * time.Second) // T + G is 5 s
-		nobodySwitched(t, r, course{boots: boots, lab: r.history(t, s.at)})
-		if t.Failed() {
-			return
-		}
-		if err := back(t.Context(), r, from); err != nil {
-			t.Fatal(err)
-		}
-		s.judge(t, "the source was cut off after the migration")
 	}
 }
 
@@ -220,28 +224,29 @@ func faultsInAMigration(t *testing.T, k kind, faults map[string]sideFault, times
 	for name, f := range faults {
 		t.Run(strings.NewReplacer(" ", "-", "'", "").Replace(name), func(t *testing.T) {
 			for _, after := range spread(times, 50*time.Millisecond, 900*time.Millisecond) {
-				r := readyOn(t, k)
-				st := r.healthy(t, 90*time.Second)
-				sides := []string{string(st.Owner.Host), another(r, st.Owner.Host)}
-				s := r.begin(t)
-				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-				said := make(chan string, 1)
-				go func() {
-					out, err := r.lab.Exec(ctx, third(r, sides), r.exe, "migrate", sides[1])
-					said <- fmt.Sprint(out, err)
-				}()
-				time.Sleep(after - time.Since(s.at))
-				ferr := f.fault(t.Context(), r, sides[f.side])
-				s.upAgain(t, deadlineMost+30*time.Second, func(a lab.Answer) bool { return a.Boot != s.before.Boot || a.N > s.before.N+20 })
-				cancel()
-				lines := strings.Split(strings.TrimSpace(<-said), "\n") // progress first
-				if ferr != nil {
-					t.Fatal(ferr)
-				}
-				if err := back(t.Context(), r, sides[f.side]); err != nil {
-					t.Fatal(err)
-				}
-				s.judge(t, fmt.Sprintf("%s %.3f s after the command, which said %q", name, after.Seconds(), lines[len(lines)-1]))
+				onLab(t, k, func(t testing.TB, r *rig) {
+					st := r.healthy(t, 90*time.Second)
+					sides := []string{string(st.Owner.Host), another(r, st.Owner.Host)}
+					s := r.begin(t)
+					ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+					said := make(chan string, 1)
+					go func() {
+						out, err := r.lab.Exec(ctx, third(r, sides), r.exe, "migrate", sides[1])
+						said <- fmt.Sprint(out, err)
+					}()
+					time.Sleep(after - time.Since(s.at))
+					ferr := f.fault(t.Context(), r, sides[f.side])
+					s.upAgain(t, deadlineMost+30*time.Second, func(a lab.Answer) bool { return a.Boot != s.before.Boot || a.N > s.before.N+20 })
+					cancel()
+					lines := strings.Split(strings.TrimSpace(<-said), "\n") // progress first
+					if ferr != nil {
+						t.Fatal(ferr)
+					}
+					if err := back(t.Context(), r, sides[f.side]); err != nil {
+						t.Fatal(err)
+					}
+					s.judge(t, fmt.Sprintf("%s %.3f s after the command, which said %q", name, after.Seconds(), lines[len(lines)-1]))
+				})
 			}
 		})
 	}

@@ -104,7 +104,7 @@ var fencedDrills = map[string]drill{
 		repair: func(ctx context.Context, r *rig, h string) error { return r.lab.UnhangStorage(ctx, h) },
 		// The guest has its image open and goes on, until the agent moves it.
 		most: hangWithin + deadlineMost, away: true,
-		check: func(t *testing.T, r *rig, c course) {
+		check: func(t testing.TB, r *rig, c course) {
 			if len(c.told(cluster.EvStarted)) != 1 {
 				t.Errorf("started %d times, want once", len(c.told(cluster.EvStarted)))
 			}
@@ -155,7 +155,7 @@ func hears(ctx context.Context, r *rig, h string) error {
 
 // switchedOff: the device did it to this host alone, and it stayed off. The order
 // is given again when a renewal that was on its way has changed the host's record.
-func switchedOff(t *testing.T, r *rig, c course) {
+func switchedOff(t testing.TB, r *rig, c course) {
 	t.Helper()
 	for _, h := range r.lab.Hosts() {
 		want := 0
@@ -172,7 +172,7 @@ func switchedOff(t *testing.T, r *rig, c course) {
 }
 
 // nobodySwitched: no device was given an order, and no watchdog fired.
-func nobodySwitched(t *testing.T, r *rig, c course) {
+func nobodySwitched(t testing.TB, r *rig, c course) {
 	t.Helper()
 	for _, h := range r.lab.Hosts() {
 		if n := c.did(h, "bmc", "off") + c.did(h, "watchdog", "fired"); n != 0 {
@@ -188,7 +188,7 @@ func nobodySwitched(t *testing.T, r *rig, c course) {
 }
 
 // failedOnce: the failure of the device is told once, and nobody was switched off.
-func failedOnce(t *testing.T, r *rig, c course) {
+func failedOnce(t testing.TB, r *rig, c course) {
 	t.Helper()
 	// A device that says yes is asked for 10 s whether it is true; the guest is
 	// elsewhere by then.
@@ -207,7 +207,10 @@ func failedOnce(t *testing.T, r *rig, c course) {
 // TestLostHeartbeatsAloneSwitchNobodyOff drops the heartbeats of the active host
 // to and from all others: it renews, so it lives.
 func TestLostHeartbeatsAloneSwitchNobodyOff(t *testing.T) {
-	r := readyOn(t, fenced)
+	onLab(t, fenced, lostHeartbeatsAloneSwitchNobodyOff)
+}
+
+func lostHeartbeatsAloneSwitchNobodyOff(t testing.TB, r *rig) {
 	st := r.healthy(t, 90*time.Second)
 	at, boots := time.Now(), r.boots(t)
 	end := r.undisturbed(t, st)

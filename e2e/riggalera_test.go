@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"holdfast/internal/api"
+	"holdfast/internal/patience"
 	"holdfast/internal/upgrade"
 )
 
@@ -19,8 +20,9 @@ const dbUpgradeWithin = 100 * time.Second
 
 // TestUpgradeGaleraRolling upgrades the nodes one after the other while rows are
 // written, and rolls them back: the service goes on, and no row is lost.
-func TestUpgradeGaleraRolling(t *testing.T) {
-	r := readyOn(t, galera)
+func TestUpgradeGaleraRolling(t *testing.T) { onLab(t, galera, upgradeGaleraRolling) }
+
+func upgradeGaleraRolling(t testing.TB, r *rig) {
 	r.spent(t, false)
 	c := newDBCluster(t, r)
 
@@ -48,8 +50,9 @@ func TestUpgradeGaleraRolling(t *testing.T) {
 
 // TestUpgradeGaleraOffline stops all nodes, upgrades the first and lets the others
 // join, and commits: no row is lost.
-func TestUpgradeGaleraOffline(t *testing.T) {
-	r := readyOn(t, galera)
+func TestUpgradeGaleraOffline(t *testing.T) { onLab(t, galera, upgradeGaleraOffline) }
+
+func upgradeGaleraOffline(t testing.TB, r *rig) {
 	r.spent(t, true)
 	c := newDBCluster(t, r)
 	w := c.write(t)
@@ -70,7 +73,7 @@ func TestUpgradeGaleraOffline(t *testing.T) {
 
 // upgrade upgrades the cluster in a mode. The nodes are dealt with in the order of
 // their hosts: offline, the first one begins the cluster anew.
-func (c *dbCluster) upgrade(t *testing.T, mode upgrade.Mode, more ...string) api.Upgrade {
+func (c *dbCluster) upgrade(t testing.TB, mode upgrade.Mode, more ...string) api.Upgrade {
 	t.Helper()
 	key, hosts := newKey(t), c.lab.Hosts()
 	args := []string{"upgrade", "run", "--version", galeraOld, "--mode", string(mode), "--yes", "-o", "json"}
@@ -83,7 +86,7 @@ func (c *dbCluster) upgrade(t *testing.T, mode upgrade.Mode, more ...string) api
 }
 
 // await waits until the upgrade's job has ended, or waits for a person.
-func (c *dbCluster) await(t *testing.T, what string) (u api.Upgrade) {
+func (c *dbCluster) await(t testing.TB, what string) (u api.Upgrade) {
 	t.Helper()
 	began := time.Now()
 	c.until(t, dbUpgradeWithin, what, func(ctx context.Context) (string, bool) {
@@ -99,9 +102,9 @@ func (c *dbCluster) await(t *testing.T, what string) (u api.Upgrade) {
 
 // serves fails when the writer had to wait for longer than the cluster needs to go
 // on without a node.
-func (c *dbCluster) serves(t *testing.T, w *dbWriter) {
+func (c *dbCluster) serves(t testing.TB, w *dbWriter) {
 	t.Helper()
-	if most := 15 * time.Second; w.Gap > most {
+	if most := patience.For(15 * time.Second); w.Gap > most {
 		t.Errorf("no row was taken for %s, want at most %s", w.Gap, most)
 	}
 }

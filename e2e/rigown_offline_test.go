@@ -50,7 +50,7 @@ esac
 
 // offlineBundle builds the bundle of a name, which takes the service from 1.0 to 2.0
 // offline, with a reboot of each host or without.
-func offlineBundle(t *testing.T, key releaseKey, name string, reboot bool) string {
+func offlineBundle(t testing.TB, key releaseKey, name string, reboot bool) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), name)
 	var b strings.Builder
@@ -73,7 +73,7 @@ func offlineBundle(t *testing.T, key releaseKey, name string, reboot bool) strin
 
 // installService brings the service to every host in version 1.0, and forgets what was
 // traced before.
-func (r *rig) installService(t *testing.T) {
+func (r *rig) installService(t testing.TB) {
 	t.Helper()
 	r.everywhere(t, "install the service", func(ctx context.Context, h string) error {
 		_, err := r.script(ctx, h, `
@@ -88,7 +88,7 @@ func (r *rig) installService(t *testing.T) {
 }
 
 // offers wants the service to run on all hosts in one version.
-func (r *rig) offers(t *testing.T, version string) {
+func (r *rig) offers(t testing.TB, version string) {
 	t.Helper()
 	want := strings.TrimSpace(strings.Repeat(version+" ", 3) + "3")
 	r.everywhere(t, "look at the service", func(ctx context.Context, h string) error {
@@ -107,7 +107,7 @@ func (c call) String() string { return c.host + "/" + c.phase + "/" + c.module }
 
 // calls are those of all hosts since they were asked for last, in the order in which
 // they were made: hosts have one clock.
-func (r *rig) calls(t *testing.T) []call {
+func (r *rig) calls(t testing.TB) []call {
 	t.Helper()
 	var lines []string
 	for _, h := range r.lab.Hosts() {
@@ -137,7 +137,7 @@ func (r *rig) calls(t *testing.T) []call {
 
 // stopsFirst wants the modules to be stopped on all hosts, each when the one before is
 // stopped everywhere, and before anything else is done. It returns what comes then.
-func stopsFirst(t *testing.T, calls []call, hosts []string) []call {
+func stopsFirst(t testing.TB, calls []call, hosts []string) []call {
 	t.Helper()
 	at := 0
 	for _, m := range slices.Backward(offlineModules) {
@@ -178,7 +178,7 @@ func turn(phases ...string) (out []string) {
 }
 
 // nodeByNode wants the hosts to have their turns in that order, one after the other.
-func nodeByNode(t *testing.T, calls []call, hosts []string, phases ...string) {
+func nodeByNode(t testing.TB, calls []call, hosts []string, phases ...string) {
 	t.Helper()
 	var order []string
 	for _, c := range calls {
@@ -199,8 +199,9 @@ func nodeByNode(t *testing.T, calls []call, hosts []string, phases ...string) {
 // TestOfflineWithGuests stops a service on all hosts and upgrades it, node 0 first,
 // while guests go on. A start that fails on the second node stops the run there and says
 // why. It is aborted, goes on by a second run, and is rolled back, node 0 first.
-func TestOfflineWithGuests(t *testing.T) {
-	r := readyOn(t, owned)
+func TestOfflineWithGuests(t *testing.T) { onLab(t, owned, offlineWithGuests) }
+
+func offlineWithGuests(t testing.TB, r *rig) {
 	r.spent(t, false)
 	r.installService(t)
 	before, err := r.lab.WaitVMs(t.Context(), 2*time.Minute)
@@ -248,14 +249,14 @@ func TestOfflineWithGuests(t *testing.T) {
 }
 
 // says reports whether the status on a host shows a text.
-func (r *rig) says(t *testing.T, h, text string) bool {
+func (r *rig) says(t testing.TB, h, text string) bool {
 	t.Helper()
 	return strings.Contains(r.command(t, h, "upgrade", "status"), text)
 }
 
 // goesOnOffline begins a second run. Node 0, which is done, is looked at and goes on;
 // the second node is done again with its backup of before, the others as usual.
-func (r *rig) goesOnOffline(t *testing.T, u api.Upgrade, order, run []string) {
+func (r *rig) goesOnOffline(t testing.TB, u api.Upgrade, order, run []string) {
 	t.Helper()
 	if u.ClusterState != upgrade.Rollup || u.Job.Result != "aborted" {
 		t.Fatalf("aborted: %+v, job %+v", u, u.Job)
@@ -287,8 +288,9 @@ func (r *rig) goesOnOffline(t *testing.T, u api.Upgrade, order, run []string) {
 // TestOfflineWithReboots shuts all guests down, then stops the service, upgrades and
 // reboots the hosts, node 0 first, and starts the guests again where they were, the
 // management VM among them.
-func TestOfflineWithReboots(t *testing.T) {
-	r := readyOn(t, owned)
+func TestOfflineWithReboots(t *testing.T) { onLab(t, owned, offlineWithReboots) }
+
+func offlineWithReboots(t testing.TB, r *rig) {
 	r.spent(t, true)
 	r.installService(t)
 	before, err := r.lab.WaitVMs(t.Context(), 2*time.Minute)

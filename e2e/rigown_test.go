@@ -19,8 +19,9 @@ const owned kind = "owned"
 // TestUpgradeOfAnAppctlPackage runs a package of the appctl layout unchanged: its
 // verbs are called on every host, its prompt is answered from the credentials file,
 // and it is rolled back.
-func TestUpgradeOfAnAppctlPackage(t *testing.T) {
-	r := readyOn(t, owned)
+func TestUpgradeOfAnAppctlPackage(t *testing.T) { onLab(t, owned, upgradeOfAnAppctlPackage) }
+
+func upgradeOfAnAppctlPackage(t testing.TB, r *rig) {
 	r.installAppctl(t)
 	hosts := r.lab.Hosts()
 	for _, h := range hosts {
@@ -55,7 +56,7 @@ func TestUpgradeOfAnAppctlPackage(t *testing.T) {
 }
 
 // engines wants all hosts to have one version of the appctl package's engine.
-func (r *rig) engines(t *testing.T, version string) {
+func (r *rig) engines(t testing.TB, version string) {
 	t.Helper()
 	r.everywhere(t, "look at the engine", func(ctx context.Context, h string) error {
 		got, err := r.script(ctx, h, "cat /srv/host/appctl/engine/version; ls /srv/host/appctl/*/running")

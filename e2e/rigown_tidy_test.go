@@ -9,7 +9,7 @@ import (
 // wentBack wants all hosts to have the old version, and nothing of earlier runs to be left
 // there: neither backups nor unpacked bundles, and of the state directories only those of
 // the last job.
-func (r *rig) wentBack(t *testing.T, last string) {
+func (r *rig) wentBack(t testing.TB, last string) {
 	t.Helper()
 	r.haveAll(t, platformOld)
 	for _, h := range r.lab.Hosts() {

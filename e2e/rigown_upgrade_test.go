@@ -24,7 +24,7 @@ const upgradeWithin = 8 * time.Minute
 
 // bundleOn puts a bundle, its key and more files onto a host, and returns the flags
 // that name the first two there.
-func (r *rig) bundleOn(t *testing.T, h, file string, key releaseKey, more ...string) []string {
+func (r *rig) bundleOn(t testing.TB, h, file string, key releaseKey, more ...string) []string {
 	t.Helper()
 	dir, err := r.give(h, "incoming", append([]string{file, key.public}, more...)...)
 	if err != nil {
@@ -46,7 +46,7 @@ func (r *rig) upgradeNow(ctx context.Context) (u api.Upgrade, err error) {
 }
 
 // awaitUpgrade waits until the upgrade's job is in a state.
-func (r *rig) awaitUpgrade(t *testing.T, what string, ok func(api.Upgrade) bool) api.Upgrade {
+func (r *rig) awaitUpgrade(t testing.TB, what string, ok func(api.Upgrade) bool) api.Upgrade {
 	t.Helper()
 	var u api.Upgrade
 	began := time.Now()
@@ -65,7 +65,7 @@ func (r *rig) awaitUpgrade(t *testing.T, what string, ok func(api.Upgrade) bool)
 func ended(u api.Upgrade) bool { return u.Job.State == "ended" }
 
 // haveAll wants all hosts to have one version of everything.
-func (r *rig) haveAll(t *testing.T, version string) {
+func (r *rig) haveAll(t testing.TB, version string) {
 	t.Helper()
 	r.everywhere(t, "look at the platform", func(ctx context.Context, h string) error {
 		got, err := r.platformOn(ctx, h)
@@ -77,7 +77,7 @@ func (r *rig) haveAll(t *testing.T, version string) {
 }
 
 // unbroken wants the guests to be those that they were.
-func (r *rig) unbroken(t *testing.T, before map[string]lab.Answer) {
+func (r *rig) unbroken(t testing.TB, before map[string]lab.Answer) {
 	t.Helper()
 	after, err := r.lab.WaitVMs(t.Context(), 2*time.Minute) // on a busy machine a guest answers late
 	if err != nil {
@@ -89,8 +89,9 @@ func (r *rig) unbroken(t *testing.T, before map[string]lab.Answer) {
 // TestUpgradeStopsAndGoesBack lets the check after the change fail on the third
 // host: the run stops there with two hosts upgraded, says why, refuses a second
 // one, and goes back.
-func TestUpgradeStopsAndGoesBack(t *testing.T) {
-	r := readyOn(t, owned)
+func TestUpgradeStopsAndGoesBack(t *testing.T) { onLab(t, owned, upgradeStopsAndGoesBack) }
+
+func upgradeStopsAndGoesBack(t testing.TB, r *rig) {
 	r.installPlatform(t)
 	before, err := r.lab.WaitVMs(t.Context(), 2*time.Minute)
 	if err != nil {
@@ -138,8 +139,9 @@ func TestUpgradeStopsAndGoesBack(t *testing.T) {
 
 // TestUpgradeWithRebootsUnderPing upgrades and reboots all hosts, while guests are
 // pinged and the coordinator's agent is killed at every progress that is seen.
-func TestUpgradeWithRebootsUnderPing(t *testing.T) {
-	r := readyOn(t, owned)
+func TestUpgradeWithRebootsUnderPing(t *testing.T) { onLab(t, owned, upgradeWithRebootsUnderPing) }
+
+func upgradeWithRebootsUnderPing(t testing.TB, r *rig) {
 	r.installPlatform(t)
 	before, err := r.lab.WaitVMs(t.Context(), 2*time.Minute)
 	if err != nil {
@@ -198,7 +200,7 @@ func TestUpgradeWithRebootsUnderPing(t *testing.T) {
 // hear lets every host hear of every guest until ctx ends, as of one that somebody
 // speaks to: agents find the addresses of guests without an agent of their own so. A
 // host forgets them when it is rebooted, and does not answer meanwhile.
-func (r *rig) hear(ctx context.Context, t *testing.T) {
+func (r *rig) hear(ctx context.Context, t testing.TB) {
 	guests, err := r.lab.Guests(ctx)
 	if err != nil {
 		t.Errorf("list the guests: %v", err)
@@ -221,7 +223,7 @@ func (r *rig) hear(ctx context.Context, t *testing.T) {
 }
 
 // reported wants a report without failures that tells what each guest has lost.
-func (r *rig) reported(t *testing.T, h string, guests map[string]lab.Answer) {
+func (r *rig) reported(t testing.TB, h string, guests map[string]lab.Answer) {
 	t.Helper()
 	var rep check.Report
 	if err := json.Unmarshal([]byte(r.command(t, h, "upgrade", "report", "-o", "json")), &rep); err != nil {
@@ -240,7 +242,7 @@ func (r *rig) reported(t *testing.T, h string, guests map[string]lab.Answer) {
 }
 
 // commitTwice makes the upgrade final, once more, and wants the way back refused.
-func (r *rig) commitTwice(t *testing.T, h string) {
+func (r *rig) commitTwice(t testing.TB, h string) {
 	t.Helper()
 	for range 2 {
 		r.command(t, h, "upgrade", "commit", "--yes", "-o", "json")
@@ -259,7 +261,7 @@ const killEvery = 4 * time.Second
 // killCoordinators kills the coordinator's agent whenever a step has ended since the
 // last kill, until ctx ends. (That every single write and step may be the last one of
 // an agent is for the enumeration in internal/job/engine.)
-func (r *rig) killCoordinators(ctx context.Context, t *testing.T) string {
+func (r *rig) killCoordinators(ctx context.Context, t testing.TB) string {
 	kills, changes, killed, last := 0, 0, 0, -1
 	next := time.Now()
 	for ctx.Err() == nil {
@@ -286,7 +288,7 @@ func (r *rig) killCoordinators(ctx context.Context, t *testing.T) string {
 }
 
 // bootIDs are the boot ids of all hosts.
-func (r *rig) bootIDs(t *testing.T) map[string]string {
+func (r *rig) bootIDs(t testing.TB) map[string]string {
 	t.Helper()
 	out := map[string]string{}
 	for _, h := range r.lab.Hosts() {
@@ -328,8 +330,9 @@ esac
 // TestSoftwareThenReboot changes the software of all hosts with guests running, and
 // then reboots one after the other, the standby manager before the active one, which
 // is the standby by then; the platform's HA is off meanwhile and on again afterwards.
-func TestSoftwareThenReboot(t *testing.T) {
-	r := readyOn(t, owned)
+func TestSoftwareThenReboot(t *testing.T) { onLab(t, owned, softwareThenReboot) }
+
+func softwareThenReboot(t testing.TB, r *rig) {
 	r.installPlatform(t)
 	before, err := r.lab.WaitVMs(t.Context(), 2*time.Minute)
 	if err != nil {

@@ -15,8 +15,9 @@ import (
 
 // TestUpgradeOfHoldfastItself replaces the agents of all hosts, one after the other,
 // while they keep the management VM up, empty the hosts of guests and bring them back.
-func TestUpgradeOfHoldfastItself(t *testing.T) {
-	r := readyOn(t, owned)
+func TestUpgradeOfHoldfastItself(t *testing.T) { onLab(t, owned, upgradeOfHoldfastItself) }
+
+func upgradeOfHoldfastItself(t testing.TB, r *rig) {
 	before, err := r.lab.WaitVMs(t.Context(), 2*time.Minute)
 	if err != nil {
 		t.Fatal(err)
@@ -59,7 +60,7 @@ func TestUpgradeOfHoldfastItself(t *testing.T) {
 }
 
 // selfBundle builds what `make bundle` does, of this tree as a version.
-func selfBundle(t *testing.T, key releaseKey, version string) string {
+func selfBundle(t testing.TB, key releaseKey, version string) string {
 	t.Helper()
 	dir := t.TempDir()
 	next, file := filepath.Join(dir, "holdfast"), filepath.Join(dir, "holdfast-"+version+".hfb")
@@ -76,7 +77,7 @@ func selfBundle(t *testing.T, key releaseKey, version string) string {
 }
 
 // placed says on which host each business guest is.
-func (r *rig) placed(t *testing.T) []string {
+func (r *rig) placed(t testing.TB) []string {
 	t.Helper()
 	guests, err := r.lab.Guests(t.Context())
 	if err != nil {
@@ -90,7 +91,7 @@ func (r *rig) placed(t *testing.T) []string {
 }
 
 // agents wants the agents of all hosts to be of a version.
-func (r *rig) agents(t *testing.T, version string) {
+func (r *rig) agents(t testing.TB, version string) {
 	t.Helper()
 	r.everywhere(t, "ask the agent", func(ctx context.Context, h string) error {
 		out, err := r.lab.Exec(ctx, h, r.exe, "version", "-o", "json")
