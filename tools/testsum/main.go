@@ -4,19 +4,22 @@
 //	testsum -total FILE                         print the sum of all runs
 //
 // While it reads it prints one line for each package, and the whole output of
-// what failed. The last line of -total is "N passed, N failed, N skipped";
-// skipped tests are listed with their reasons before it. The exit code is 1 when
-// something failed or nothing ran.
+// what failed. The last line of -total is "N passed, N failed, N skipped". Before it
+// stand the slowest tests, those that were skipped, with their reasons, those that
+// were repeated (which they tell by the attribute "repeated" and a reason), and those
+// that failed. The exit code is 1 when something failed or nothing ran.
 package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -27,13 +30,26 @@ type event struct {
 	Test    string
 	Elapsed float64
 	Output  string
+	Key     string // of an attribute
+	Value   string
 }
 
 // counts are what one run adds to the file.
 type counts struct {
-	Passed  int
-	Failed  []string // names
-	Skipped []string // names with reasons
+	Passed   int
+	Failed   []string // names
+	Skipped  []string // names with reasons
+	Repeated []string `json:",omitempty"` // names with reasons
+	Slow     []slow   `json:",omitempty"` // the slowest ones, in order
+}
+
+// slowest is how many of the slowest tests are told.
+const slowest = 10
+
+// slow is how long a test took, without its subtests.
+type slow struct {
+	Test, Package string
+	Seconds       float64
 }
 
 func main() {
@@ -60,6 +76,7 @@ func main() {
 func record(in io.Reader, out io.Writer, file string) (bool, error) {
 	var c counts
 	output := map[string][]string{}
+	own := map[slow]float64{} // by test and package
 	lines := bufio.NewReader(in)
 	for {
 		line, err := lines.ReadString('\n')
@@ -69,6 +86,7 @@ func record(in io.Reader, out io.Writer, file string) (bool, error) {
 				fmt.Fprint(out, line)
 			} else {
 				c.take(out, e, output)
+				count(own, e)
 			}
 		}
 		if errors.Is(err, io.EOF) {
@@ -78,6 +96,7 @@ func record(in io.Reader, out io.Writer, file string) (bool, error) {
 			return false, err
 		}
 	}
+	c.slowestOf(own)
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return false, err
@@ -103,6 +122,11 @@ func (c *counts) take(out io.Writer, e event, output map[string][]string) {
 		if e.Test != "" {
 			c.Skipped = append(c.Skipped, key+": "+reason(output[key]))
 		}
+	case "attr":
+		if e.Key == "repeated" {
+			c.Repeated = append(c.Repeated, key+": "+e.Value)
+			fmt.Fprintf(out, "repeated: %s: %s\n", key, e.Value)
+		}
 	case "fail":
 		fmt.Fprint(out, strings.Join(output[key], ""))
 		if e.Test != "" || len(c.Failed) == 0 {
@@ -112,9 +136,37 @@ func (c *counts) take(out io.Writer, e event, output map[string][]string) {
 			fmt.Fprintf(out, "FAIL  %s %.1fs\n", e.Package, e.Elapsed)
 		}
 	}
-	if e.Action != "output" {
+	if e.Action != "output" && e.Action != "attr" {
 		delete(output, key)
 	}
+}
+
+// count adds the time of a test that is over to its own, and takes it from that of the test
+// whose subtest it is.
+func count(own map[slow]float64, e event) {
+	if e.Test == "" || e.Action != "pass" && e.Action != "fail" {
+		return
+	}
+	own[slow{Test: e.Test, Package: e.Package}] += e.Elapsed
+	if i := strings.LastIndexByte(e.Test, '/'); i > 0 {
+		own[slow{Test: e.Test[:i], Package: e.Package}] -= e.Elapsed
+	}
+}
+
+// slowestOf keeps the slowest tests.
+func (c *counts) slowestOf(own map[slow]float64) {
+	for s, seconds := range own {
+		s.Seconds = seconds
+		c.Slow = append(c.Slow, s)
+	}
+	c.sortSlow()
+}
+
+func (c *counts) sortSlow() {
+	slices.SortFunc(c.Slow, func(a, b slow) int {
+		return cmp.Or(cmp.Compare(b.Seconds, a.Seconds), cmp.Compare(a.Package, b.Package), cmp.Compare(a.Test, b.Test))
+	})
+	c.Slow = c.Slow[:min(len(c.Slow), slowest)]
 }
 
 // reason is what a skipped test said.
@@ -144,13 +196,26 @@ func sum(out io.Writer, file string) (bool, error) {
 		all.Passed += c.Passed
 		all.Failed = append(all.Failed, c.Failed...)
 		all.Skipped = append(all.Skipped, c.Skipped...)
+		all.Repeated = append(all.Repeated, c.Repeated...)
+		all.Slow = append(all.Slow, c.Slow...)
 	}
-	for _, s := range all.Skipped {
+	all.sortSlow()
+	all.print(out)
+	return len(all.Failed) == 0 && all.Passed > 0, nil
+}
+
+func (c *counts) print(out io.Writer) {
+	for _, s := range c.Slow {
+		fmt.Fprintf(out, "slow: %s %s %.1fs\n", s.Test, s.Package, s.Seconds)
+	}
+	for _, s := range c.Skipped {
 		fmt.Fprintln(out, "skipped:", s)
 	}
-	for _, s := range all.Failed {
+	for _, s := range c.Repeated {
+		fmt.Fprintln(out, "repeated:", s)
+	}
+	for _, s := range c.Failed {
 		fmt.Fprintln(out, "failed:", s)
 	}
-	fmt.Fprintf(out, "%d passed, %d failed, %d skipped\n", all.Passed, len(all.Failed), len(all.Skipped))
-	return len(all.Failed) == 0 && all.Passed > 0, nil
+	fmt.Fprintf(out, "%d passed, %d failed, %d skipped\n", c.Passed, len(c.Failed), len(c.Skipped))
 }

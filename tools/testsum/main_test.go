@@ -1,0 +1,87 @@
+package main
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const first = `{"Action":"run","Package":"a","Test":"TestOne"}
+{"Action":"output","Package":"a","Test":"TestOne/sub","Output":"=== RUN   TestOne/sub\n"}
+{"Action":"pass","Package":"a","Test":"TestOne/sub","Elapsed":3}
+{"Action":"pass","Package":"a","Test":"TestOne","Elapsed":4}
+{"Action":"output","Package":"a","Test":"TestTwo","Output":"    a_test.go:7: no root\n"}
+{"Action":"skip","Package":"a","Test":"TestTwo","Elapsed":9}
+{"Action":"attr","Package":"a","Test":"TestThree","Key":"repeated","Value":"vm1 on h2: soft lockup"}
+{"Action":"attr","Package":"a","Test":"TestThree","Key":"colour","Value":"red"}
+{"Action":"pass","Package":"a","Test":"TestThree","Elapsed":0.5}
+{"Action":"pass","Package":"a","Elapsed":8}
+`
+
+const failing = `not an event
+{"Action":"output","Package":"b","Test":"TestFour","Output":"    b_test.go:9: want 4\n"}
+{"Action":"fail","Package":"b","Test":"TestFour","Elapsed":2}
+{"Action":"fail","Package":"b","Elapsed":2}
+`
+
+func TestRunsAreSummedUp(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "sum.json")
+	var shown, total strings.Builder
+	if ok, err := record(strings.NewReader(first), &shown, file); !ok || err != nil {
+		t.Errorf("a run without a failure: %t, %v", ok, err)
+	}
+	if ok, err := record(strings.NewReader(failing), &shown, file); ok || err != nil {
+		t.Errorf("a run with a failure: %t, %v", ok, err)
+	}
+	want := "repeated: a TestThree: vm1 on h2: soft lockup\nok    a 8.0s\nnot an event\n    b_test.go:9: want 4\nFAIL  b 2.0s\n"
+	if shown.String() != want {
+		t.Errorf("shown: %s\nwant: %s", shown.String(), want)
+	}
+	if ok, err := sum(&total, file); ok || err != nil {
+		t.Errorf("the sum: %t, %v", ok, err)
+	}
+	want = `slow: TestOne/sub a 3.0s
+slow: TestFour b 2.0s
+slow: TestOne a 1.0s
+slow: TestThree a 0.5s
+skipped: a TestTwo: a_test.go:7: no root
+repeated: a TestThree: vm1 on h2: soft lockup
+failed: b TestFour
+3 passed, 1 failed, 1 skipped
+`
+	if total.String() != want {
+		t.Errorf("the sum: %s\nwant: %s", total.String(), want)
+	}
+}
+
+func TestTenSlowTestsAreTold(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "sum.json")
+	for p := range 3 {
+		var run strings.Builder
+		for i := range 8 {
+			fmt.Fprintf(&run, `{"Action":"pass","Package":"p%d","Test":"Test%d","Elapsed":%d}`+"\n", p, i, 10*i+p)
+		}
+		if _, err := record(strings.NewReader(run.String()), &strings.Builder{}, file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var total strings.Builder
+	if ok, err := sum(&total, file); !ok || err != nil {
+		t.Errorf("the sum: %t, %v", ok, err)
+	}
+	lines := strings.Split(strings.TrimSpace(total.String()), "\n")
+	if len(lines) != 11 || lines[0] != "slow: Test7 p2 72.0s" || lines[9] != "slow: Test4 p2 42.0s" || lines[10] != "24 passed, 0 failed, 0 skipped" {
+		t.Errorf("%s", total.String())
+	}
+}
+
+func TestNothingIsNoSuccess(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "sum.json")
+	if _, err := record(strings.NewReader(""), &strings.Builder{}, file); err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := sum(&strings.Builder{}, file); ok || err != nil {
+		t.Errorf("%t, %v", ok, err)
+	}
+}
