@@ -111,15 +111,15 @@ func (r *Rig) log() string    { return filepath.Join(r.dir, "log") }
 
 func (r *Rig) install() {
 	r.t.Helper()
-	bin, err := find("mariadb-install-db")
+	files, err := installed()
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	args := append(r.common(), "--skip-test-db", "--auth-root-authentication-method=normal")
-	if out, err := exec.CommandContext(ctx, bin, args...).CombinedOutput(); err != nil {
-		r.t.Fatalf("%s: %v\n%s", bin, err, out)
+	for name, f := range files {
+		path := filepath.Join(r.data(), name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, f.body, f.mode)); err != nil {
+			r.t.Fatal(err)
+		}
 	}
 	password := strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(Password)
 	text := "CREATE USER IF NOT EXISTS '" + User + "'@'%' IDENTIFIED BY '" + password + "';\nGRANT ALL ON *.* TO '" + User + "'@'%' WITH GRANT OPTION;\n"

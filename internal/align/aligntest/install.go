@@ -1,0 +1,74 @@
+package aligntest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+)
+
+// file is a file of a server's data.
+type file struct {
+	mode fs.FileMode
+	body []byte
+}
+
+// installed gives the data of a server that was never started, by their names below the
+// directory of its data: 26 MiB. They are installed once in a process; each rig writes them
+// down, which costs a tenth of the time.
+var installed = sync.OnceValues(func() (files map[string]file, err error) {
+	dir, err := os.MkdirTemp("", "holdfast-rig-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	r := &Rig{dir: dir}
+	if err := r.installDB(); err != nil {
+		return nil, err
+	}
+	return read(r.data())
+})
+
+// installDB does it as a person does.
+func (r *Rig) installDB() error {
+	bin, err := find("mariadb-install-db")
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	args := append(r.common(), "--skip-test-db", "--auth-root-authentication-method=normal")
+	if out, err := exec.CommandContext(ctx, bin, args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", bin, err, out)
+	}
+	return nil
+}
+
+// read reads all files below a directory.
+func read(dir string) (map[string]file, error) {
+	files := map[string]file{}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(dir, path)
+		if err != nil {
+			return err
+		}
+		body, err := os.ReadFile(path)
+		files[name] = file{info.Mode().Perm(), body}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the data of a new server: %w", err)
+	}
+	return files, nil
+}
