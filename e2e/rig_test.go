@@ -279,8 +279,8 @@ func (r *rig) command(t testing.TB, h string, args ...string) string {
 	return out
 }
 
-// healthy waits until every host is there, and the guest runs, answers and could
-// be taken over.
+// healthy waits until every host is there, and the guest runs, answers, has written
+// down on its disk which boot it is (as soon as it counts to 2), and could be taken over.
 func (r *rig) healthy(t testing.TB, within time.Duration) cluster.Status {
 	t.Helper()
 	var st cluster.Status
@@ -298,8 +298,8 @@ func (r *rig) healthy(t testing.TB, within time.Duration) cluster.Status {
 		if alive < max(3, len(st.Members)) || st.Owner.State != cluster.Running || !st.Takeover.Possible {
 			return fmt.Sprintf("%d hosts in order, %s on %s, takeover: %s, waits for: %s", alive, st.Owner.State, st.Owner.Host, st.Takeover.Why, st.Waiting), false
 		}
-		_, err = r.lab.Ask(ctx)
-		return fmt.Sprint("the guest: ", err), err == nil
+		a, err := r.lab.Ask(ctx)
+		return fmt.Sprintf("the guest: %+v, %v", a, err), err == nil && a.N >= 2
 	})
 	return st
 }
