@@ -18,8 +18,8 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/lab"
-	"holdfast/internal/patience"
 	"holdfast/internal/pki"
+	"holdfast/internal/slack"
 )
 
 // disk is a path of a host's /srv/host, as the machine sees it.
@@ -61,7 +61,7 @@ func (r *rig) undisturbed(t testing.TB, st cluster.Status) func() {
 		if err != nil || after.Boot != before.Boot || after.N <= before.N {
 			t.Errorf("the guest was %+v, is %+v, %v", before, after, err)
 		}
-		if w := end(); w.err != nil || w.seen.Max != 1 || longest(w) > patience.For(500*time.Millisecond) {
+		if w := end(); w.err != nil || w.seen.Max != 1 || longest(w) > slack.For(500*time.Millisecond) {
 			t.Errorf("%d holders, longest outage %s, %v", w.seen.Max, longest(w), w.err)
 		}
 		if now.Owner.Epoch != st.Owner.Epoch || now.Owner.Host != st.Owner.Host {

@@ -14,7 +14,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/lab"
-	"holdfast/internal/patience"
+	"holdfast/internal/slack"
 )
 
 // How often a drill is run; HOLDFAST_DRILL_RUNS says otherwise.
@@ -274,7 +274,7 @@ func (d drill) judgeProof(t testing.TB, c course) {
 	if took > d.decided {
 		t.Logf("decided late, after %s instead of %s at most, by the proof %s: was the store without a leader?", took, d.decided, proof)
 	}
-	if most := patience.For(d.decided + storeStall); took > most {
+	if most := slack.For(d.decided + storeStall); took > most {
 		t.Errorf("decided after %s, want at most %s", took, most)
 	}
 	if other := d.proof == cluster.ProofFenced && proof == cluster.ProofDeadline && took > d.decided; proof != d.proof && !other {
@@ -336,7 +336,7 @@ func (d drill) judge(t testing.TB, w watch, before, after lab.Answer, holder str
 	if d.away {
 		most += storeStall
 	}
-	if out, most := longest(w), patience.For(most); out > most {
+	if out, most := longest(w), slack.For(most); out > most {
 		t.Errorf("the client was without an answer for %s, want at most %s", out, most)
 	}
 }

@@ -16,7 +16,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/lab"
-	"holdfast/internal/patience"
+	"holdfast/internal/slack"
 )
 
 // kind is a kind of laboratory. One stands at a time: Go runs the tests of a
@@ -310,7 +310,7 @@ func (r *rig) until(t testing.TB, within time.Duration, what string, ok func(con
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	said := ""
-	for began := time.Now(); ctx.Err() == nil && time.Since(began) < patience.For(within); {
+	for began := time.Now(); ctx.Err() == nil && time.Since(began) < slack.For(within); {
 		lctx, cancel := context.WithTimeout(ctx, 4*time.Second)
 		s, done := ok(lctx)
 		cancel()

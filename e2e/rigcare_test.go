@@ -19,7 +19,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/lab"
-	"holdfast/internal/patience"
+	"holdfast/internal/slack"
 )
 
 // cared is a laboratory whose guest is looked after by more than the cluster's
@@ -234,11 +234,11 @@ func failedHealthCheckRestartsTheGuest(t testing.TB, r *rig) {
 			t.Fatalf("failure %d: released %+v, want once, for its health check", i+1, gone)
 		}
 		ended := gone[0].Time.Sub(at)
-		if ended < (failures-1)*probeGap || ended > patience.For(illWithin) {
-			t.Errorf("failure %d: the guest was ended after %s, want %s to %s", i+1, ended, (failures-1)*probeGap, patience.For(illWithin))
+		if ended < (failures-1)*probeGap || ended > slack.For(illWithin) {
+			t.Errorf("failure %d: the guest was ended after %s, want %s to %s", i+1, ended, (failures-1)*probeGap, slack.For(illWithin))
 		}
 		// The guest itself was well: it answered pings until it was killed.
-		if o := longestOutage(w); o.Start.Before(gone[0].Time.Add(-patience.For(time.Second))) || w.seen.Max != 1 {
+		if o := longestOutage(w); o.Start.Before(gone[0].Time.Add(-slack.For(time.Second))) || w.seen.Max != 1 {
 			t.Errorf("failure %d: outages %+v, ended at %s, holders %d", i+1, w.pings.Outages, gone[0].Time, w.seen.Max)
 		}
 		t.Logf("failure %d, restarted %s: ended %.2f s after the service hung, answered after %.2f s", i+1, where, ended.Seconds(), took.Seconds())
@@ -363,8 +363,8 @@ func (r *rig) judgeBackoff(t testing.TB, since time.Time) {
 	}
 	for i, p := range pauses {
 		least := 500 * time.Millisecond << i
-		if p < least || p > least+patience.For(1500*time.Millisecond) {
-			t.Errorf("pause %d: %s, want %s and no more than %s on top", i+1, p, least, patience.For(1500*time.Millisecond))
+		if p < least || p > least+slack.For(1500*time.Millisecond) {
+			t.Errorf("pause %d: %s, want %s and no more than %s on top", i+1, p, least, slack.For(1500*time.Millisecond))
 		}
 	}
 	t.Logf("%d starts failed, with pauses of %v between; then it stayed down", giveUp, pauses)

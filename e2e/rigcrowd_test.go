@@ -9,7 +9,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/lab"
-	"holdfast/internal/patience"
+	"holdfast/internal/slack"
 )
 
 // crowded is a laboratory with business guests beside the management VM.
@@ -92,7 +92,7 @@ func (r *rig) answered(t testing.TB, pings []lab.GuestPings) {
 	t.Helper()
 	for _, p := range pings {
 		t.Logf("%s: %d of %d pings of 20 ms lost, longest gap %s", p.Name, p.Lost, p.Sent, p.Gap)
-		if p.Sent == 0 || p.Gap > patience.For(5*time.Second) {
+		if p.Sent == 0 || p.Gap > slack.For(5*time.Second) {
 			t.Errorf("%s did not answer for %s", p.Name, p.Gap)
 		}
 	}

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"holdfast/internal/api"
-	"holdfast/internal/patience"
+	"holdfast/internal/slack"
 	"holdfast/internal/upgrade"
 )
 
@@ -104,7 +104,7 @@ func (c *dbCluster) await(t testing.TB, what string) (u api.Upgrade) {
 // on without a node.
 func (c *dbCluster) serves(t testing.TB, w *dbWriter) {
 	t.Helper()
-	if most := patience.For(15 * time.Second); w.Gap > most {
+	if most := slack.For(15 * time.Second); w.Gap > most {
 		t.Errorf("no row was taken for %s, want at most %s", w.Gap, most)
 	}
 }

@@ -10,7 +10,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/lab"
-	"holdfast/internal/patience"
+	"holdfast/internal/slack"
 )
 
 // The disk of this rig is locked by nobody: the proof alone keeps a second guest
@@ -67,8 +67,8 @@ func movedOnce(t testing.TB, r *rig, c course) {
 	gone, started := c.told(cluster.EvReleased), c.told(cluster.EvStarted)
 	if len(gone) != 1 || string(gone[0].Host) != c.holder || !strings.Contains(gone[0].Detail, "has not answered since") {
 		t.Errorf("released %+v: want once, by %s, because its disk does not answer", gone, c.holder)
-	} else if took := gone[0].Time.Sub(c.at); took < 10*time.Second || took > patience.For(hangWithin) {
-		t.Errorf("released after %s, want 10s to %s", took, patience.For(hangWithin))
+	} else if took := gone[0].Time.Sub(c.at); took < 10*time.Second || took > slack.For(hangWithin) {
+		t.Errorf("released after %s, want 10s to %s", took, slack.For(hangWithin))
 	}
 	if len(started) != 1 || string(started[0].Host) == c.holder {
 		t.Errorf("started %+v: want once, not on %s", started, c.holder)

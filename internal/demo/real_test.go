@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"holdfast/internal/lab"
+	"holdfast/internal/slack"
 )
 
 // TestRealVMs drives libvirt and QEMU on the laboratory's hosts. Where they can
@@ -81,7 +82,7 @@ func recoversForReal(t *testing.T, exe string) {
 	if least := int64(6000); p.DetectMS+p.ProofMS < least || read.OutageMS < least {
 		t.Errorf("taken over after %d ms, outage %d ms: earlier than a proof allows", p.DetectMS+p.ProofMS, read.OutageMS)
 	}
-	if took := time.Since(began); took > 90*time.Second {
+	if took := time.Since(began); took > slack.For(90*time.Second) {
 		t.Errorf("it took %v", took)
 	}
 	leavesNothing(t, labDir(note.String()))

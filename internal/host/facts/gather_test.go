@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"holdfast/internal/slack"
 )
 
 // host is a made-up host: files below root, commands in root/bin.
@@ -162,7 +164,7 @@ func TestAProgramThatHangsIsStoppedWithItsChildren(t *testing.T) {
 	g := Gatherer{Root: h.root, Path: filepath.Join(h.root, "bin"), Timeout: 300 * time.Millisecond}
 	began := time.Now()
 	_, err := g.probe(t.Context(), Program{"slow", []string{slow}})
-	if err == nil || !strings.Contains(err.Error(), "has not answered within 300ms") || time.Since(began) > 5*time.Second {
+	if err == nil || !strings.Contains(err.Error(), "has not answered within 300ms") || time.Since(began) > slack.For(5*time.Second) {
 		t.Fatalf("%v after %s", err, time.Since(began))
 	}
 	b, err := os.ReadFile(pid)

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/slack"
 )
 
 // server is a service on loopback.
@@ -220,7 +221,7 @@ func TestOneProbe(t *testing.T) {
 			}
 			t0 := time.Now()
 			err = p.probe(context.Background(), loopback())
-			if took := time.Since(t0); took > opt.Timeout+2*time.Second {
+			if took := time.Since(t0); took > slack.For(opt.Timeout+2*time.Second) {
 				t.Errorf("took %v, its limit is %v", took, opt.Timeout)
 			}
 			switch {

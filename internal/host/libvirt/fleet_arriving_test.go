@@ -4,6 +4,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"holdfast/internal/slack"
 )
 
 // TestFleetListsWhatArrives: a guest that comes is told from one that leaves, and
@@ -26,7 +28,7 @@ func TestFleetListsWhatArrives(t *testing.T) {
 	if v := to.vms()[s.name]; !v.Arriving || v.Job != "migration" || v.Busy != "migration" || v.State == VMOff {
 		t.Errorf("at the target: %+v", v)
 	}
-	if took := time.Since(began); took >= oneLimit {
+	if took := time.Since(began); took >= slack.For(oneLimit) {
 		t.Errorf("listed after %v", took)
 	}
 	if v := h.vms()[s.name]; v.Arriving || v.Job != "migration" {

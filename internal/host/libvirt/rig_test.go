@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/slack"
 )
 
 const (
@@ -242,8 +243,8 @@ func (h *host) begin(r request) <-chan reply {
 	return c
 }
 
-// slack is what a call may take over its deadline on a busy machine.
-const slack = 500 * time.Millisecond
+// overrun is what a call may take over its deadline.
+const overrun = 500 * time.Millisecond
 
 // do asks for something and waits. That no call outlives its context is checked
 // here, for each one.
@@ -259,7 +260,7 @@ func (h *host) end(r request, c <-chan reply) (reply, error) {
 	h.t.Helper()
 	select {
 	case a := <-c:
-		if a.Took > r.Timeout+slack {
+		if a.Took > r.Timeout+slack.For(overrun) {
 			h.t.Errorf("%s took %v, its context ended after %v", r.Op, a.Took, r.Timeout)
 		}
 		return a, a.err()

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"holdfast/internal/slack"
 )
 
 // lab is a host whose reboot command writes down that it was called.
@@ -82,7 +84,7 @@ func TestRebootThatFails(t *testing.T) {
 	}
 	l = newLab(t, "exec sleep 60", 100*time.Millisecond)
 	t0 := time.Now()
-	if err := l.Reboot(t.Context(), Request{Boot: "b1"}); !errors.Is(err, context.DeadlineExceeded) || time.Since(t0) > 10*time.Second {
+	if err := l.Reboot(t.Context(), Request{Boot: "b1"}); !errors.Is(err, context.DeadlineExceeded) || time.Since(t0) > slack.For(10*time.Second) {
 		t.Errorf("a command that hangs: %v after %v", err, time.Since(t0))
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -116,7 +118,7 @@ func TestBackgroundIsNotWaitedFor(t *testing.T) {
 		t.Fatal(readErr)
 	}
 	endSleep(t, strings.TrimSpace(string(b)))
-	if err != nil || time.Since(t0) > 10*time.Second {
+	if err != nil || time.Since(t0) > slack.For(10*time.Second) {
 		t.Errorf("%v after %v", err, time.Since(t0))
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/slack"
 	"holdfast/internal/store"
 )
 
@@ -37,7 +38,7 @@ func (c *cluster) admin(t *testing.T) *Admin {
 // within gives a test's call some time.
 func within(t *testing.T, d time.Duration) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), d)
+	ctx, cancel := context.WithTimeout(t.Context(), slack.For(d))
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -46,7 +47,7 @@ func within(t *testing.T, d time.Duration) context.Context {
 func (c *cluster) status(t *testing.T, a *Admin, want func([]MemberStatus) error) []MemberStatus {
 	t.Helper()
 	var err error
-	for began := time.Now(); time.Since(began) < 30*time.Second; {
+	for began := time.Now(); time.Since(began) < slack.For(30*time.Second); {
 		var all []MemberStatus
 		if all, err = a.Status(within(t, 10*time.Second)); err == nil {
 			if err = want(all); err == nil {

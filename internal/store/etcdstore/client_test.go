@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"holdfast/internal/slack"
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
 )
@@ -110,8 +111,8 @@ func (w *worker) run(ctx context.Context) error {
 // increment makes exactly one increment, whatever happens.
 func (w *worker) increment() error {
 	mine, seq := "done/"+w.id, strconv.Itoa(w.done+1)
-	for began := time.Now(); time.Since(began) < 30*time.Second; {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	for began := time.Now(); time.Since(began) < slack.For(30*time.Second); {
+		ctx, cancel := context.WithTimeout(context.Background(), slack.For(2*time.Second))
 		ok, err := w.try(ctx, mine, seq)
 		cancel()
 		switch {
@@ -208,7 +209,7 @@ func (c *cluster) kill(t *testing.T) {
 		})
 	}
 	final, followed := make(chan int64, 1), make(chan error, 1)
-	watchCtx, stopWatch := context.WithTimeout(t.Context(), 60*time.Second)
+	watchCtx, stopWatch := context.WithTimeout(t.Context(), slack.For(60*time.Second))
 	defer stopWatch()
 	go func() { followed <- follow(watchCtx, follower, before+1, final) }()
 
@@ -230,7 +231,7 @@ func (c *cluster) kill(t *testing.T) {
 	for _, w := range workers {
 		sum += int64(w.done)
 		t.Logf("worker %s: %d increments, %d outcomes unknown, longest pause %s", w.id, w.done, w.unknown, w.longest.Round(time.Millisecond))
-		if w.longest > 10*time.Second {
+		if w.longest > slack.For(10*time.Second) {
 			t.Errorf("worker %s stood still for %s", w.id, w.longest)
 		}
 	}
@@ -269,7 +270,7 @@ func (c *cluster) other(t *testing.T, than *member) *member {
 // freezeOne: a member whose process stands still is left by reads and watches,
 // long before its connection is known to be dead.
 func (c *cluster) freezeOne(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), slack.For(40*time.Second))
 	defer cancel()
 	cl := c.open(t, "/holdfast/freeze/")
 	rev, _, err := cl.Txn(ctx, nil, []store.Op{{Key: "k", Value: []byte("before")}})
@@ -290,7 +291,7 @@ func (c *cluster) freezeOne(t *testing.T) {
 	frozen.freeze(t, unix.SIGSTOP)
 	defer frozen.freeze(t, unix.SIGCONT)
 	for range 4 {
-		get, cancel := context.WithTimeout(ctx, 3*time.Second)
+		get, cancel := context.WithTimeout(ctx, slack.For(3*time.Second))
 		_, _, err := cl.Get(get, "k")
 		cancel()
 		if err != nil {
@@ -314,7 +315,7 @@ func (c *cluster) freezeOne(t *testing.T) {
 	}
 	d := time.Since(began)
 	t.Logf("all watches saw the change %s after it", d.Round(time.Millisecond))
-	if d > 25*time.Second {
+	if d > slack.For(25*time.Second) {
 		t.Errorf("watches stood still for %s", d)
 	}
 }
@@ -322,8 +323,8 @@ func (c *cluster) freezeOne(t *testing.T) {
 // insist writes until the store says that it is done.
 func insist(t *testing.T, cl *Client, key, value string) (rev int64) {
 	t.Helper()
-	for began := time.Now(); time.Since(began) < 30*time.Second; {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	for began := time.Now(); time.Since(began) < slack.For(30*time.Second); {
+		ctx, cancel := context.WithTimeout(t.Context(), slack.For(time.Second))
 		rev, _, err := cl.Txn(ctx, nil, []store.Op{{Key: key, Value: []byte(value)}})
 		cancel()
 		if err == nil {
@@ -355,7 +356,7 @@ func (c *cluster) noMajority(t *testing.T) {
 	if _, _, err := cl.Get(ctx, "k"); !errors.Is(err, store.ErrRetry) {
 		t.Errorf("get: %v", err)
 	}
-	if d := time.Since(began); d > 3*time.Second {
+	if d := time.Since(began); d > slack.For(3*time.Second) {
 		t.Errorf("calls with a deadline of 1.5 s took %s", d)
 	}
 	ctx, cancel = context.WithTimeout(t.Context(), 3*time.Second)
@@ -440,7 +441,7 @@ func TestNotSentIsNotUnknown(t *testing.T) {
 		if !errors.Is(err, store.ErrRetry) || errors.Is(err, store.ErrUnknown) {
 			t.Errorf("%s: %v", name, err)
 		}
-		if d := time.Since(began); d > 2*time.Second {
+		if d := time.Since(began); d > slack.For(2*time.Second) {
 			t.Errorf("%s: took %s", name, d)
 		}
 	}

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/pki"
+	"holdfast/internal/slack"
 )
 
 // The test binary is the member's process too.
@@ -160,7 +161,7 @@ func (m *member) end(t *testing.T, sig unix.Signal) {
 	if err := cmd.Process.Signal(sig); err != nil {
 		t.Errorf("signal %s: %v", m.conf.Name, err)
 	}
-	timer := time.AfterFunc(20*time.Second, func() {
+	timer := time.AfterFunc(slack.For(20*time.Second), func() {
 		if cmd.Process.Kill() == nil {
 			t.Errorf("%s did not end by %v", m.conf.Name, sig)
 		}
@@ -226,7 +227,7 @@ func (c *cluster) run(t *testing.T) {
 		m.start(t)
 	}
 	cl := c.open(t, "wait/")
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), slack.For(60*time.Second))
 	defer cancel()
 	if _, _, err := cl.List(ctx, ""); err != nil {
 		c.fail(t, "cluster does not serve: %v", err)
@@ -326,7 +327,7 @@ func (c *cluster) findLeader() *member {
 		return nil
 	}
 	defer cl.Close()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(slack.For(20 * time.Second))
 	for time.Now().Before(deadline) {
 		for _, m := range c.members {
 			if m.cmd == nil {

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/slack"
 	"holdfast/internal/store"
 )
 
@@ -122,7 +123,7 @@ func (c *cluster) promote(t *testing.T, a *Admin) {
 		if err == nil && len(ls) == 1 && ls[0].Promoted {
 			break
 		}
-		if time.Since(began) > 30*time.Second {
+		if time.Since(began) > slack.For(30*time.Second) {
 			c.fail(t, "learners %+v, %v", ls, err)
 		}
 		wait(t.Context(), 50*time.Millisecond)

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 
 	"holdfast/internal/nettest"
+	"holdfast/internal/slack"
 	"holdfast/internal/store"
 )
 
@@ -102,10 +103,10 @@ func openOn(t *testing.T, hosts *nettest.Net, host int, at string) *Client {
 // written writes until it is done, or fails the test.
 func written(t *testing.T, c *cluster, cl *Client, within time.Duration) {
 	t.Helper()
-	end := time.Now().Add(within)
+	end := time.Now().Add(slack.For(within))
 	for {
 		ctx, cancel := context.WithDeadline(t.Context(), end)
-		attempt, stop := context.WithTimeout(ctx, 500*time.Millisecond)
+		attempt, stop := context.WithTimeout(ctx, slack.For(500*time.Millisecond))
 		_, _, err := cl.Txn(attempt, nil, []store.Op{{Key: "k", Value: []byte("v")}})
 		stop()
 		cancel()

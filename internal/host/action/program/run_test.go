@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"holdfast/internal/slack"
 )
 
 func TestRun(t *testing.T) {
@@ -149,7 +151,7 @@ func TestLeftovers(t *testing.T) {
 			if res.State != Exited || len(res.Leftovers) != 1 || res.Leftovers[0].PID != pid || res.Leftovers[0].Holds != c.holds || res.Leftovers[0].Killed != c.dies {
 				t.Errorf("got %+v, want process %d", res, pid)
 			}
-			if took < c.least || took > c.most+2*time.Second {
+			if took < c.least || took > slack.For(c.most+2*time.Second) {
 				t.Errorf("took %s", took)
 			}
 			if alive(pid) == c.dies {

@@ -1,7 +1,7 @@
-// Package patience is for tests that bound how long something takes. A bound that tells a
+// Package slack is for tests that bound how long something takes. A bound that tells a
 // fault from its absence on a quiet machine tells nothing on one that is busy with something
 // else: there it is as many times longer as tasks wait for each processor.
-package patience
+package slack
 
 import (
 	"os"
