@@ -9,9 +9,18 @@ RACE    := -race
 # Packages whose tests run real components: processes, etcd, libvirt, namespaces, MariaDB.
 ALIGN   := aligntest copier follow ids profile server survey verify
 REAL    := ./internal/store/... ./internal/supervise/... ./internal/host/... ./internal/lab/... ./internal/demo/... $(ALIGN:%=./internal/align/%/...)
+# Those of them that make hosts with a libvirtd of their own: one after the other. The others
+# have their own ports, folders and namespaces, and mostly wait.
+LABS    := ./internal/lab/... ./internal/demo/... ./internal/host/libvirt/...
+APART    = $(filter-out $(shell $(GO) list $(LABS)),$(shell $(GO) list $(REAL)))
+# Packages that look through large spaces: all courses of small clusters, every point at
+# which an agent may end in the middle of a job.
+SEARCH  := ./internal/sim/... ./internal/job/engine/...
+# Drills that upgrade, empty hosts, or align databases; all others look at outages.
+UPGRADE := ^Test(Upgrade|Offline|Software|Bundles|HostsAreEmptied|Alignment|NovaReads)
 UNIT     = $(shell $(GO) list ./... | grep -vE '/(store|supervise|host|lab|demo)(/|$$)|/align/('"$$(echo $(ALIGN) | tr ' ' '|')"')(/|$$)|/e2e$$|/bench$$')
 
-.PHONY: help build bundle demo deps test test-fresh test-fast test-unit test-contract test-e2e lint fuzz bench clean sum
+.PHONY: help build bundle demo deps test test-fresh test-fast test-unit test-real test-contract contract-labs contract-apart test-e2e e2e-outages e2e-upgrades lint fuzz bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -40,7 +49,7 @@ test: deps build lint out/testsum out/leftovers ## every layer, and what they le
 	@rm -f out/tests.json
 	@out/leftovers snapshot out/before.json
 	@status=0; export HOLDFAST_TEST_RUN=$$$$; \
-	for layer in test-unit test-contract test-e2e; do $(MAKE) --no-print-directory $$layer || status=1; done; \
+	NICE=19 packaging/side-by-side.sh test-real test-unit || status=1; \
 	echo "== what is left"; out/leftovers compare out/before.json | $(SUM) || status=1; \
 	out/testsum -total out/tests.json || status=1; exit $$status
 
@@ -53,18 +62,35 @@ test-fast: out/testsum ## the loop while you work: no hypervisor, no race detect
 
 test-unit: out/testsum ## tables, fuzz seeds, virtual time, simulator, command line
 	@echo "== unit"
-	$(GO) test $(RACE) -json -timeout 15m $(UNIT) | $(SUM)
-	@echo "== searches that are too large for the race detector"
-	$(GO) test -json -timeout 15m ./internal/sim/... | $(SUM)
+	$(GO) test $(RACE) -json -timeout 60m $(UNIT) | $(SUM); status=$$?; \
+	echo "== searches that are too large for the race detector"; \
+	ENGINE_TEST_ALL=1 $(GO) test -json -timeout 60m $(SEARCH) | $(SUM) || status=1; exit $$status
+
+test-real: # what needs real components, one layer after the other
+	@status=0; for layer in test-contract test-e2e; do $(MAKE) --no-print-directory $$layer || status=1; done; exit $$status
 
 test-contract: out/testsum ## the drivers and the store on the real components
-	@echo "== contract"
-	$(GO) test $(RACE) -count=1 -json -p 1 -timeout 20m $(REAL) | $(SUM)
+	@packaging/side-by-side.sh contract-labs contract-apart
+
+contract-labs: out/testsum
+	@echo "== contract: libvirt and laboratories"
+	$(GO) test $(RACE) -count=1 -json -p 1 -timeout 20m $(LABS) | $(SUM)
+
+contract-apart: out/testsum
+	@echo "== contract: store, databases, hosts"
+	$(GO) test $(RACE) -count=1 -json -p 4 -timeout 20m $(APART) | $(SUM)
 
 test-e2e: build out/testsum ## the drills on the laboratory, and the demo
-	@echo "== e2e"
 	@rm -f out/drills.txt
-	HOLDFAST_DRILL_RESULTS=$(CURDIR)/out/drills.txt $(GO) test -count=1 -json -p 1 -timeout 65m ./e2e/... | $(SUM); status=$$?; cat out/drills.txt; exit $$status
+	@NICE=5 packaging/side-by-side.sh e2e-outages e2e-upgrades; status=$$?; cat out/drills.txt; exit $$status
+
+e2e-outages: out/testsum
+	@echo "== e2e: outages"
+	HOLDFAST_DRILL_RESULTS=$(CURDIR)/out/drills.txt $(GO) test -count=1 -json -timeout 65m -skip '$(UPGRADE)' ./e2e/... | $(SUM)
+
+e2e-upgrades: out/testsum
+	@echo "== e2e: upgrades and databases"
+	$(GO) test -count=1 -json -timeout 65m -run '$(UPGRADE)' ./e2e/... | $(SUM)
 
 lint: ## gofmt, vet, staticcheck
 	@test -z "$$(gofmt -l bench cmd internal tools e2e *.go)" || { gofmt -l bench cmd internal tools e2e *.go; echo "not formatted"; exit 1; }

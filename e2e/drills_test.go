@@ -17,11 +17,8 @@ import (
 	"holdfast/internal/slack"
 )
 
-// How often a drill is run; HOLDFAST_DRILL_RUNS says otherwise.
-const (
-	defaultRuns = 3
-	hardRuns    = 1 // of those that cost a host its power
-)
+// defaultRuns is how often a drill is run; HOLDFAST_DRILL_RUNS says otherwise.
+const defaultRuns = 1
 
 // guestBoot is what the laboratory's guest may take from the start to its first
 // answer on a busy machine: 6 s on a quiet one.

@@ -39,7 +39,7 @@ func TestAFrozenHostIsReset(t *testing.T) {
 		},
 	}
 	var got []figures
-	for range runs(t, hardRuns) {
+	for range runs(t, defaultRuns) {
 		onLab(t, plain, func(t testing.TB, r *rig) { got = append(got, d.run(t, r)) })
 	}
 	report(t, "active host frozen", got)

@@ -69,7 +69,7 @@ func TestLockedGuestIsTakenOver(t *testing.T) {
 		fault: crash, repair: back,
 		most: fencedMost, away: true, proof: cluster.ProofFenced, decided: fencedWithin,
 		check: func(t testing.TB, r *rig, c course) { r.leaseIsWithTheGuest(t, c.st) },
-	}}, hardRuns)
+	}}, defaultRuns)
 }
 
 // leaseIsWithTheGuest: the one host that has the guest has its lease, too.

@@ -87,7 +87,7 @@ func (r *rig) apart(t testing.TB) cluster.Status {
 // TestTheCoordinatorIsKilledInATakeover kills its agent at moments around the
 // detection, the order to the fence device, its answer, the takeover and the start.
 func TestTheCoordinatorIsKilledInATakeover(t *testing.T) {
-	for _, after := range spread(3*runs(t, hardRuns), 850*time.Millisecond, 1350*time.Millisecond) {
+	for _, after := range spread(3*runs(t, defaultRuns), 850*time.Millisecond, 1350*time.Millisecond) {
 		onLab(t, fenced, func(t testing.TB, r *rig) {
 			st := r.apart(t)
 			holder, coordinator := string(st.Owner.Host), string(st.Coordinator)
@@ -111,7 +111,7 @@ func TestTheCoordinatorIsKilledInATakeover(t *testing.T) {
 // TestTheCoordinatorIsLostInATakeover takes the power of the coordinator, too:
 // then the majority is gone until one of the two is back.
 func TestTheCoordinatorIsLostInATakeover(t *testing.T) {
-	for _, after := range spread(runs(t, hardRuns)+1, 900*time.Millisecond, 1250*time.Millisecond) {
+	for _, after := range spread(runs(t, defaultRuns)+1, 900*time.Millisecond, 1250*time.Millisecond) {
 		onLab(t, fenced, func(t testing.TB, r *rig) {
 			st := r.apart(t)
 			holder, coordinator := string(st.Owner.Host), string(st.Coordinator)
@@ -140,7 +140,7 @@ func TestTheCoordinatorIsLostInATakeover(t *testing.T) {
 // ears are no majority. Whether the guest goes on depends on where the store's
 // leader is; a deaf leader stalls the store.
 func TestACoordinatorThatHearsNobodySwitchesNobodyOff(t *testing.T) {
-	for range runs(t, hardRuns) {
+	for range runs(t, defaultRuns) {
 		onLab(t, fenced, func(t testing.TB, r *rig) {
 			st := r.apart(t)
 			deaf := string(st.Coordinator)
@@ -170,7 +170,7 @@ func TestACoordinatorThatHearsNobodySwitchesNobodyOff(t *testing.T) {
 // TestTheSourceOfAMigrationIsNotReset cuts it off as soon as the guest has left:
 // it holds nothing.
 func TestTheSourceOfAMigrationIsNotReset(t *testing.T) {
-	for range runs(t, hardRuns) {
+	for range runs(t, defaultRuns) {
 		onLab(t, fenced, func(t testing.TB, r *rig) {
 			st := r.healthy(t, 90*time.Second)
 			from, to := string(st.Owner.Host), another(r, st.Owner.Host)
@@ -207,7 +207,7 @@ func TestFaultsInAMigration(t *testing.T) {
 		"target loses power":   {1, crash},
 		"source's agent ended": {0, killAgent},
 		"target's agent ended": {1, killAgent},
-	}, 2*runs(t, hardRuns))
+	}, 2*runs(t, defaultRuns))
 }
 
 // sideFault is a fault of one side of a migration: 0 the source, 1 the target.

@@ -31,7 +31,7 @@ const (
 	hangWithin = 17 * time.Second
 )
 
-func TestFencedDrills(t *testing.T) { runAll(t, fenced, fencedDrills, hardRuns) }
+func TestFencedDrills(t *testing.T) { runAll(t, fenced, fencedDrills, defaultRuns) }
 
 var fencedDrills = map[string]drill{
 	"power loss of the active host": {

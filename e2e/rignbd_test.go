@@ -16,7 +16,7 @@ import (
 // The disk of this rig is locked by nobody: the proof alone keeps a second guest
 // away from it.
 
-func TestUnlockedDiskDrills(t *testing.T) { runAll(t, fencedNBD, unlockedDrills, hardRuns) }
+func TestUnlockedDiskDrills(t *testing.T) { runAll(t, fencedNBD, unlockedDrills, defaultRuns) }
 
 var unlockedDrills = map[string]drill{
 	"power loss of the active host": {
@@ -79,7 +79,7 @@ func movedOnce(t testing.TB, r *rig, c course) {
 // TestADiskThatHangsOnAllHostsCostsNothing: there is no better host, and the
 // guest goes on where it is when its disk does.
 func TestADiskThatHangsOnAllHostsCostsNothing(t *testing.T) {
-	for range runs(t, hardRuns) {
+	for range runs(t, defaultRuns) {
 		onLab(t, fencedNBD, func(t testing.TB, r *rig) {
 			st := r.healthy(t, 90*time.Second)
 			s, boots := r.begin(t), r.boots(t)
@@ -113,5 +113,5 @@ func TestADiskThatHangsOnAllHostsCostsNothing(t *testing.T) {
 }
 
 func TestUnlockedDiskInAMigration(t *testing.T) {
-	faultsInAMigration(t, fencedNBD, map[string]sideFault{"source loses power": {0, crash}}, 2*runs(t, hardRuns))
+	faultsInAMigration(t, fencedNBD, map[string]sideFault{"source loses power": {0, crash}}, 2*runs(t, defaultRuns))
 }
