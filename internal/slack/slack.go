@@ -18,13 +18,20 @@ const loadavg = "/proc/loadavg"
 // over: the load of before is not that of the wait.
 func For(d time.Duration) time.Duration { return time.Duration(float64(d) * crowd()) }
 
+// most is the largest factor: what never comes must fail some time.
+const most = 8
+
 // crowd is how many tasks share a processor, 1 at least.
 func crowd() float64 {
 	text, err := os.ReadFile(loadavg)
 	if err != nil {
 		return 1 // no Linux: then none of the tests that need the laboratory run
 	}
-	return max(1, tasks(string(text))/float64(runtime.NumCPU()))
+	return factor(string(text), runtime.NumCPU())
+}
+
+func factor(text string, processors int) float64 {
+	return min(max(1, tasks(text)/float64(processors)), most)
 }
 
 // tasks is the larger one of the load of a minute and the tasks that run at this moment:
