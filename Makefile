@@ -7,8 +7,9 @@ SUM     := out/testsum -into out/tests.json
 RACE    := -race
 
 # Packages whose tests run real components: processes, etcd, libvirt, namespaces, MariaDB.
-ALIGN   := aligntest copier follow ids profile server survey verify
-REAL    := ./internal/store/... ./internal/supervise/... ./internal/host/... ./internal/lab/... ./internal/demo/... $(ALIGN:%=./internal/align/%/...)
+# They are begun in this order: those that take longest first.
+ALIGN   := follow copier profile ids aligntest server survey verify
+REAL    := ./internal/store/... $(ALIGN:%=./internal/align/%/...) ./internal/host/... ./internal/supervise/... ./internal/lab/... ./internal/demo/...
 # Those of them that make hosts with a libvirtd of their own: one after the other. The others
 # have their own ports, folders and namespaces, and mostly wait.
 LABS    := ./internal/lab/... ./internal/demo/... ./internal/host/libvirt/...
