@@ -96,7 +96,8 @@ func TestUpgradeSecondRunAfterAbortAnywhere(t *testing.T) {
 			{"which is aborted, and it is rolled back", func(at int) int { return 1 + at*53%passes }, true},
 		} {
 			t.Run(fmt.Sprintf("%s/%s", m.Mode, c.what), func(t *testing.T) {
-				done := 0
+				t.Parallel()
+				dir, done := t.TempDir(), 0
 				for at := 1 + len(c.what)%m.every; at <= passes && !t.Failed(); at += m.every {
 					synctest.Test(t, func(t *testing.T) { secondAt(t, dir, m.Options, at, c.second(at), c.back) })
 					if done++; t.Failed() {

@@ -183,6 +183,7 @@ func TestUpgradeCrashAnywhere(t *testing.T) {
 	for _, m := range upModes(1, 4, 4) {
 		for _, c := range upCases() {
 			t.Run(fmt.Sprintf("%s/%s", m.Mode, c.what), func(t *testing.T) {
+				t.Parallel()
 				dir := t.TempDir()
 				everywhere(t, c, m.every, func(t *testing.T, c crash) ([]string, bool) { return upgradeThrough(t, dir, m.Options, c) })
 			})
@@ -314,6 +315,8 @@ func TestUpgradeRollbackCrashAnywhere(t *testing.T) {
 			}
 			for _, c := range upCases() {
 				t.Run(c.what, func(t *testing.T) {
+					t.Parallel()
+					dir := t.TempDir()
 					everywhere(t, c, m.every, func(t *testing.T, c crash) ([]string, bool) { return b.back(t, dir, c) })
 				})
 			}
@@ -372,6 +375,7 @@ func TestUpgradeAbortAnywhere(t *testing.T) {
 			{"and it is rolled back", func(int) int { return 0 }, true},
 		} {
 			t.Run(fmt.Sprintf("%s/%s", m.Mode, c.what), func(t *testing.T) {
+				t.Parallel()
 				dir := t.TempDir()
 				passes, done := 0, 0
 				synctest.Test(t, func(t *testing.T) { passes = abortAt(t, dir, m.Options, 0, 0, false) })
@@ -391,6 +395,7 @@ func TestUpgradeRollbackAbortAnywhere(t *testing.T) {
 	less(t)
 	for _, m := range upModes(6, 6, 6) {
 		t.Run(string(m.Mode), func(t *testing.T) {
+			t.Parallel()
 			dir := t.TempDir()
 			var b broken
 			synctest.Test(t, func(t *testing.T) { b = breakUpgrade(t, dir, m.Options) })
