@@ -19,7 +19,7 @@ import (
 	"holdfast/internal/slack"
 )
 
-// kind is a kind of laboratory. One stands at a time: Go runs the tests of a
+// kind is a kind of laboratory. One stands at a time in a process: Go runs the tests of a
 // package in the order of their files, and each kind has files of its own that
 // follow one another, so each laboratory is made once.
 type kind string
