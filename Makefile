@@ -77,11 +77,11 @@ test-contract: out/testsum ## the drivers and the store on the real components
 
 contract-labs: out/testsum
 	@echo "== contract: libvirt and laboratories"
-	$(GO) test $(RACE) -count=1 -json -p 1 -timeout 20m $(LABS) | $(SUM)
+	$(GO) test $(RACE) -count=1 -json -p 1 -timeout 40m $(LABS) | $(SUM)
 
 contract-apart: out/testsum
 	@echo "== contract: store, databases, hosts"
-	$(GO) test $(RACE) -count=1 -json -p 4 -timeout 20m $(APART) | $(SUM)
+	$(GO) test $(RACE) -count=1 -json -p 4 -timeout 40m $(APART) | $(SUM)
 
 test-e2e: build out/testsum ## the drills on the laboratory, and the demo
 	@rm -f out/drills.txt
