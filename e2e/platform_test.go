@@ -343,7 +343,7 @@ func (r *rig) spent(t testing.TB, always bool) {
 			return
 		}
 		theRig = nil
-		r.failed = r.failed || t.Failed()
+		r.failed = r.failed || t.Failed() && !repeated(t)
 		if err := r.down(); err != nil {
 			t.Error(err)
 		}

@@ -197,6 +197,13 @@ func (x *trial) explain() {
 	r.judged = r.consoles(x.TB)
 }
 
+// repeated reports whether a run that has failed tells nothing of us, so that its logs need
+// not be kept.
+func repeated(t testing.TB) bool {
+	x, ok := t.(*trial)
+	return ok && x.emulator != ""
+}
+
 // consoles are the lengths of what the guests have written to their consoles, by file.
 func (r *rig) consoles(t testing.TB) map[string]int64 {
 	t.Helper()
