@@ -17,8 +17,6 @@ APART    = $(filter-out $(shell $(GO) list $(LABS)),$(shell $(GO) list $(REAL)))
 # Packages that look through large spaces: all courses of small clusters, every point at
 # which an agent may end in the middle of a job.
 SEARCH  := ./internal/sim/... ./internal/job/engine/...
-# What computes in one goroutine for minutes, and is in the search: not with the race detector.
-ONCE    := ^TestPlanted$$
 # Drills that upgrade, empty hosts, or align databases; all others look at outages.
 UPGRADE := ^Test(Upgrade|Offline|Software|Bundles|HostsAreEmptied|Alignment|NovaReads)
 UNIT     = $(shell $(GO) list ./... | grep -vE '/(store|supervise|host|lab|demo)(/|$$)|/align/('"$$(echo $(ALIGN) | tr ' ' '|')"')(/|$$)|/e2e$$|/bench$$')
@@ -65,7 +63,7 @@ test-fast: out/testsum ## the loop while you work: no hypervisor, no race detect
 
 test-unit: out/testsum ## tables, fuzz seeds, virtual time, simulator, command line
 	@echo "== unit"
-	$(GO) test $(RACE) -json -timeout 60m -skip '$(ONCE)' $(UNIT) | $(SUM); status=$$?; \
+	$(GO) test $(RACE) -json -timeout 60m $(UNIT) | $(SUM); status=$$?; \
 	echo "== searches that are too large for the race detector"; \
 	ENGINE_TEST_ALL=1 $(GO) test -json -timeout 60m $(SEARCH) | $(SUM) || status=1; exit $$status
 

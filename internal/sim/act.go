@@ -66,6 +66,9 @@ func (a *agent) ending(act ha.Action) func(ha.Outcome) {
 }
 
 func (a *agent) ended(act ha.Action, o ha.Outcome) {
+	if ha.Touches(act) {
+		a.touchedAt = a.host.clock()
+	}
 	a.core.Done(act, o, a.host.clock())
 	if t, ok := act.(ha.Txn); ok && o.OK && t.For == ha.WorkWrite || ha.Touches(act) {
 		a.observe()

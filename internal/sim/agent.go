@@ -20,8 +20,10 @@ type agent struct {
 	core   *ha.Machine
 	since  int64 // true time of the start, then of the listing
 
-	disarming bool // a Disarm is under way
-	store     int  // which store it has listed: how many restores came before
+	sawAt     cluster.Instant // when the look that the core knows began, in truth
+	touchedAt cluster.Instant // when the last action on the guest ended, in truth
+	disarming bool            // a Disarm is under way
+	store     int             // which store it has listed: how many restores came before
 	ears      ears
 
 	// The watch: how much of the store's log has been sent and has come; watch
@@ -61,7 +63,7 @@ func (a *agent) start() {
 	a.life++
 	a.watch++
 	a.since = h.world.now
-	a.disarming = false
+	a.disarming, a.sawAt, a.touchedAt = false, 0, 0
 	a.core = ha.New(h.name, cluster.MgmtVM, ha.Me{
 		Identity: h.identity, Boot: h.bootID(), Addr: string(h.name), Instance: fmt.Sprintf("%s-%d-%d", h.name, h.life, a.life),
 		Beat: 1, Machine: h.machine(),
@@ -171,6 +173,7 @@ func (a *agent) look() {
 	at := h.clock()
 	seen, dog := h.hyper.observe(), h.dog.status()
 	a.afterHere(h.world.between(time.Millisecond, 20*time.Millisecond), func() {
+		a.sawAt = max(a.sawAt, at)
 		a.core.Observed(seen, at)
 		a.core.Watched(dog, at)
 		a.core.Able(h.unfit == "", h.unfit+h.trouble, false)

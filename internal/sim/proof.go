@@ -106,7 +106,7 @@ func (w *World) checkStart(a *agent, s ha.Start) {
 		w.violate("old-generation", "%s starts epoch %s, and knows a store that was restored %d times", h.name, s.Epoch, a.store)
 	case again:
 		w.violate("epoch-twice", "%s calls the hypervisor for epoch %s, for which it was called before", h.name, s.Epoch)
-	case m.Guest.SeenAt <= o.SeenAt || m.Guest.SeenAt <= m.Guest.Touched:
+	case a.sawAt <= o.SeenAt || a.sawAt <= a.touchedAt:
 		w.violate("stale-start", "%s starts on an observation that did not begin after the record was seen and its own last action ended", h.name)
 	case h.clock() >= m.Lease.Deadline:
 		w.violate("unguarded-start", "%s starts after its deadline", h.name)

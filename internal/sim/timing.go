@@ -23,6 +23,13 @@ func (w *World) cmdTimings(args []string) error {
 			t.Profile = arg
 			continue
 		}
+		if name == "drift" {
+			var err error
+			if t.Drift, err = strconv.ParseFloat(value, 64); err != nil {
+				return err
+			}
+			continue
+		}
 		d, err := time.ParseDuration(value)
 		if err != nil {
 			return err
