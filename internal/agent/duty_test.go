@@ -30,13 +30,13 @@ func (c capped) Txn(ctx context.Context, conds []store.Cmp, ops []store.Op) (int
 	return c.Store.Txn(ctx, conds, ops)
 }
 
-// long is more than the store takes in one request.
-var long = errors.New(strings.Repeat("x", 2<<20))
+// errLong is more than the store takes in one request.
+var errLong = errors.New(strings.Repeat("x", 2<<20))
 
 // TestALongErrorOfAFenceDeviceDelaysNothing: the deadline proves the loss.
 func TestALongErrorOfAFenceDeviceDelaysNothing(t *testing.T) {
 	sceneWith(t, devices, func(w *world) {
-		w.locked(func() { w.refuse = long })
+		w.locked(func() { w.refuse = errLong })
 		w.home().crash()
 		w.await("another", 12*time.Second)
 	})
@@ -47,9 +47,9 @@ func TestALongErrorOfAFenceDeviceDelaysNothing(t *testing.T) {
 func TestALongErrorOnAHostCostsNoGuest(t *testing.T) {
 	sceneWith(t, devices, func(w *world) {
 		home, epoch := w.on(), w.status().Owner.Epoch
-		w.locked(func() { w.refuse = long })
+		w.locked(func() { w.refuse = errLong })
 		for _, h := range w.hosts {
-			h.tell(long.Error())
+			h.tell(errLong.Error())
 		}
 		time.Sleep(2 * time.Minute)
 		if s := w.status(); w.on() != home || s.Owner.Epoch != epoch {

@@ -73,16 +73,6 @@ func ownerOf(t Txn) *cluster.Owner {
 	return nil
 }
 
-// cond gives the revision that a transaction compares of a record; -1: none.
-func cond(t Txn, k Key) int64 {
-	for _, c := range t.If {
-		if c.Key == k {
-			return c.Mod
-		}
-	}
-	return -1
-}
-
 // said gives the actions in short, in order.
 func said(v Machine) string {
 	var out []string
