@@ -89,11 +89,12 @@ func (d *decision) arrive() {
 }
 
 // fate is what becomes of a guest that is found on a host.
-type fate bool
+type fate uint8
 
 const (
-	killed fate = true
-	left   fate = false
+	left   fate = iota // as it is, or there is none
+	killed             // it must not be here
+	kept               // it is, or is about to be, the one that runs
 )
 
 // stray kills a guest that the owner record does not let this host have. A host

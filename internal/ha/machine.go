@@ -97,7 +97,7 @@ type Guest struct {
 	Seen      cluster.Guest   // as observed last
 	SeenAt    cluster.Instant // when that observation began
 	Touched   cluster.Instant // when the last action on the guest ended; older observations do not count
-	BlindAt   cluster.Instant // since when it can not be observed; 0: it can
+	BlindAt   cluster.Instant // since when not even its process can be observed; 0: it can
 	StillAt   cluster.Instant // since when it stands still by an I/O error; 0: it does not
 	Inherited bool            // no kill has succeeded since this agent began: one before it may have called for a start that is still to come
 	Started   cluster.Epoch   // the last epoch for which this agent called the hypervisor
@@ -204,7 +204,7 @@ func (m *Machine) Observed(g cluster.Guest, from cluster.Instant) {
 		g.State = cluster.GuestUnknown
 	}
 	m.Guest.Seen, m.Guest.SeenAt = g, from
-	since(&m.Guest.BlindAt, from, g.State == cluster.GuestUnknown)
+	since(&m.Guest.BlindAt, from, g.State == cluster.GuestUnknown && g.PID == 0)
 	since(&m.Guest.StillAt, from, g.State == cluster.GuestPaused && g.IOError)
 	m.judge(m.Guest.Sick)
 }

@@ -210,9 +210,10 @@ func TestAHostThatCanNotSeeItsGuest(t *testing.T) {
 	if got := said(m); strings.Contains(got, "Write") {
 		t.Errorf("one that was claimed is released unseen: %q", got)
 	}
-	m.Observed(cluster.Guest{State: cluster.GuestAbsent}, sec(103))
-	if m.blind() != 0 {
-		t.Error("it sees again, and counts as blind")
+	for _, g := range []cluster.Guest{{State: cluster.GuestAbsent}, {State: cluster.GuestUnknown, PID: 7}} {
+		if m.Observed(g, sec(103)); m.blind() != 0 {
+			t.Errorf("%+v counts as blind", g)
+		}
 	}
 }
 

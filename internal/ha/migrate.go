@@ -58,7 +58,7 @@ func (d *decision) settle() {
 			d.do(Abort{})
 		}
 	case !m.fresh(m.Owner.SeenAt):
-	case d.resume():
+	case d.resume() == kept:
 	case m.gone():
 		d.release(cluster.ProofReleased, m.Owner.Failures, "the guest was lost in a migration")
 	case m.Guest.Seen.State != cluster.GuestUnknown:
@@ -69,17 +69,17 @@ func (d *decision) settle() {
 // resume lets the guest go on where a migration has brought it, and writes that
 // it does. The other side is proved to be without it. It needs the promise of a
 // start: that nobody takes over from a host which can not be reset.
-func (d *decision) resume() bool {
+func (d *decision) resume() fate {
 	m := d.m
 	switch {
 	case m.Guest.Seen.State == cluster.GuestRunning:
 		d.become(m.Self, cluster.EvMigrated, "")
-		return true
+		return kept
 	case m.Guest.Seen.State == cluster.GuestArrived && m.Owner.Ready:
 		if m.leased(startMargin) && (m.guarded() || m.frozen()) {
 			d.do(Resume{})
 		}
-		return true
+		return kept
 	}
-	return false
+	return left
 }
