@@ -100,13 +100,13 @@ func Command() *cobra.Command {
 				if len(args) > 0 {
 					return api.Errorf(api.KindInvalid, "--exhaustive takes no folder")
 				}
-				if small.Depth < 1 {
-					return api.Errorf(api.KindInvalid, "--depth %d: want at least 1", small.Depth)
+				if small.Depth < 1 || small.Limit <= 0 {
+					return api.Errorf(api.KindInvalid, "--depth %d --limit %s: want at least 1, and more than 0s", small.Depth, small.Limit)
 				}
 				return explore.Main(cmd.Context(), cmd.OutOrStdout(), small, output)
 			}
-			if cmd.Flags().Changed("depth") {
-				return api.Errorf(api.KindInvalid, "--depth %d: only with --exhaustive", small.Depth)
+			if cmd.Flags().Changed("depth") || cmd.Flags().Changed("limit") {
+				return api.Errorf(api.KindInvalid, "--depth %d --limit %s: only with --exhaustive", small.Depth, small.Limit)
 			}
 			var r Report
 			var err error
@@ -128,6 +128,7 @@ func Command() *cobra.Command {
 	cmd.Flags().IntVar(&runs, "runs", 300, "number of random scenarios")
 	cmd.Flags().BoolVar(&exhaustive, "exhaustive", false, "follow every course of a small cluster")
 	cmd.Flags().IntVar(&small.Depth, "depth", explore.DefaultDepth, "with --exhaustive: steps of a course, at most")
+	cmd.Flags().DurationVar(&small.Limit, "limit", explore.DefaultLimit, "with --exhaustive: time after which the search ends")
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "output format: text or json")
 	return cmd
 }
