@@ -1,6 +1,6 @@
 // Package sim is a simulated cluster in virtual time: hosts with their own
 // clocks, watchdogs and hypervisors, a store behind a network that loses and
-// delays, and on each host an agent that calls ha.Decide as the real one does.
+// delays, and on each host an agent that drives the same ha.Machine as the real one.
 // Faults come from a scenario (a small text) or from a seed, and after every
 // step the rules of the safety model are checked against what is true in the
 // simulated world, not against the records.
@@ -15,6 +15,6 @@
 // migrations; restore.go backups of the store; agent.go and act.go the agent;
 // fault.go and timing.go the commands; scenario.go the text; proof.go and
 // check.go the invariants; campaign.go, random.go and focus.go random scenarios;
-// plant.go bugs put in on purpose, planted.go the search for them; command.go
+// command.go
 // `holdfast simulate`. docs/simulator.md is for users. Nothing here may read a real clock or start a goroutine.
 package sim

@@ -30,7 +30,7 @@ func (m *mover) begin(i int, act ha.Action) {
 	switch act := act.(type) {
 	case ha.Txn:
 		g := m.letter(act)
-		a.wait[g.kind] = 0
+		a.wait[g.kind-1] = 0
 		if g.kind == kindWrite {
 			a.proves, a.proved = act.Prove, false
 		}
@@ -174,7 +174,7 @@ func (m *mover) proveWrite(g int, proved bool) {
 	}
 	m.endProcess(i)
 	letter.stage, letter.held, letter.proved = toStore, false, true
-	a.wait[letter.kind], a.proved = 0, true
+	a.wait[letter.kind-1], a.proved = 0, true
 	m.post(i, letter)
 	m.lookIfUp(i)
 }

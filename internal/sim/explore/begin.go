@@ -38,6 +38,11 @@ func (m *mover) begins(only []string, spend world) ([]begin, error) {
 			return nil, fmt.Errorf("make begin state %q: %w", n, err)
 		}
 		m.w.faults, m.w.delays, m.w.orders, m.w.skews = spend.faults, spend.delays, spend.orders, spend.skews
+		if spend.backup.want.mod != 0 {
+			s := &m.w.store
+			m.w.backup = backup{s.coord.host, s.owner, s.want}
+			m.w.backup.owner.mod, m.w.backup.want.mod = 0, 1
+		}
 		m.canon()
 		out = append(out, begin{n, m.w})
 	}

@@ -174,13 +174,13 @@ func renameRevisions(w *world) {
 
 // renameEpochs shifts all epochs so that the smallest that is in use is 1.
 func renameEpochs(w *world) {
-	least := uint8(255)
+	least := restored
 	eachEpoch(w, func(v *uint8) {
 		if *v != 0 {
-			least = min(least, *v)
+			least = min(least, *v&^restored)
 		}
 	})
-	if least <= 1 || least == 255 {
+	if least <= 1 || least == restored {
 		return
 	}
 	eachEpoch(w, func(v *uint8) {
@@ -193,6 +193,7 @@ func renameEpochs(w *world) {
 func eachEpoch(w *world, f func(*uint8)) {
 	owner := func(r *ownerRow) { f(&r.epoch); f(&r.proofEpoch) }
 	owner(&w.store.owner)
+	owner(&w.backup.owner)
 	for i := range w.host {
 		h := &w.host[i]
 		f(&h.proc.epoch)
@@ -235,6 +236,9 @@ func renameInstances(w *world, i int) {
 		}
 		f(&w.host[i].agent.inst)
 		row(&w.store)
+		if int(w.backup.owner.host) == i+1 {
+			f(&w.backup.owner.claim)
+		}
 		for j := range w.host {
 			row(&w.host[j].agent.rec)
 		}

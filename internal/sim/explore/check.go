@@ -61,6 +61,10 @@ func (m *mover) checkOwner(old, next *ownerRow) {
 	if h := int(next.proofHost) - 1; h >= 0 && fresh && w.host[h].has() {
 		m.violate(ruleFalseProof, "the record says %q about %s, which has a process of the guest", m.names.proofs[next.proof], m.names.host[h+1])
 	}
+	over := old.epoch
+	if old.proof == proofRestored && old.state == released {
+		over = next.proofEpoch // of the store that was
+	}
 	switch {
 	case next.epoch < old.epoch:
 		m.violate(ruleEpoch, "epoch %d after %d", next.epoch, old.epoch)
@@ -70,7 +74,7 @@ func (m *mover) checkOwner(old, next *ownerRow) {
 		}
 		return
 	case old.mod == 0 && next.proof == proofFirst:
-	case next.proof == proofNone || next.proof == proofFirst || next.proofEpoch != old.epoch:
+	case next.proof == proofNone || next.proof == proofFirst || next.proofEpoch != over:
 		m.violate(ruleNoProof, "epoch %d after %d with proof %q about epoch %d", next.epoch, old.epoch, m.names.proofs[next.proof], next.proofEpoch)
 	}
 	// Whoever held the epoch before must be free of it now, whomever the proof names.
@@ -89,9 +93,9 @@ func (m *mover) checkStart(i int, act ha.Start) {
 	o := &a.rec.owner
 	name := m.names.host[i+1]
 	switch {
-	case o.proof == proofNone || uint64(o.epoch) != act.Epoch.Seq || o.state != assigned || int(o.host) != i+1:
+	case o.proof == proofNone || o.epoch != smallEpoch(act.Epoch) || o.state != assigned || int(o.host) != i+1:
 		m.violate(ruleNoProof, "%s starts epoch %d, its record is %q on %q, epoch %d", name, act.Epoch.Seq, m.names.owners[o.state], m.names.host[o.host], o.epoch)
-	case m.w.called != 0 && uint64(m.w.called) == act.Epoch.Seq:
+	case m.w.called != 0 && m.w.called == smallEpoch(act.Epoch):
 		m.violate(ruleTwoCalls, "%s calls its hypervisor for epoch %d, for which one has been called before", name, act.Epoch.Seq)
 	case a.sight.fresh < 2:
 		m.violate(ruleStaleStart, "%s starts on an observation that is older than the record or its own last action", name)

@@ -67,7 +67,7 @@ func (m *mover) show(i int) *ha.Machine {
 		c.Devices, c.Words = n.devices, mem.words
 		m.showWords(i)
 	}
-	c.Synced = a.synced
+	c.Synced, c.Gen = a.synced, 1+uint64(a.gen)
 	m.showRecords(mem, a)
 	m.showGuest(c, a)
 	c.Me.Boot, c.Me.Instance = n.text[h.boot], n.text[a.inst]
@@ -275,7 +275,7 @@ func keepGuest(a *agent, c *ha.Machine) {
 	}
 	a.touchedNow = a.sight.fresh == 0 && g.Touched >= now
 	a.sight.moving = g.Seen.Migrating
-	a.inherited, a.tried, a.started = g.Inherited, g.Tried != 0 && g.Tried == c.Owner.Mod, uint8(g.Started.Seq)
+	a.inherited, a.tried, a.started = g.Inherited, g.Tried != 0 && g.Tried == c.Owner.Mod, smallEpoch(g.Started)
 	a.shut, a.blind = 0, 0
 	if g.Shut != 0 {
 		a.shut = 1 + ticksSince(g.Shut)

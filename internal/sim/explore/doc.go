@@ -1,5 +1,5 @@
 // Package explore tries every course of a small cluster up to a depth: three
-// hosts, one guest, a store, and the real decisions (ha.Decide). Where package
+// hosts, one guest, a store, and the real core (ha.Machine). Where package
 // sim draws one course at random, this one follows them all and remembers every
 // state that it has met, so that it says "there is none" within its scope.
 //
@@ -24,8 +24,8 @@
 // renewals of two others. The model takes for granted what the core does: a look
 // at the guest shows no absence while the hypervisor may still carry out a start,
 // the source of a migration goes on only if the target certainly does not run the
-// guest, and a fence device does not lie when its state is read back. For each of
-// these there is a plant that shows what follows when it does not hold.
+// guest, and a fence device does not lie when its state is read back. Package
+// planted shows what follows when they do not hold.
 //
 // States are told apart by 127 bits of a SHA-256 of their canonical form: with
 // n states the probability that any two are mistaken for one is below n*n/2^128,
@@ -34,8 +34,9 @@
 // Files: state.go the world; canon.go its canonical form, which makes equal what
 // can not be told apart, and the hash; step.go what may happen next; happen.go
 // and fault.go what it does; store.go transactions and watches; hyper.go guests
-// and migrations; agent.go actions of the core; view.go what the core is shown;
-// check.go the rules; plant.go bugs put in on purpose; begin.go the states from
+// and migrations; agent.go actions of the core; core.go how the core is filled and
+// kept; names.go the words of small numbers;
+// check.go the rules; begin.go the states from
 // which it sets out; search.go the search; set.go the states met; print.go and
 // main.go what people see. The model has no goroutine; the search has a few.
 package explore

@@ -23,6 +23,8 @@ func (m *mover) apply(s step) {
 		m.endDelay(s)
 	case s.op <= opGuestEnds:
 		m.fault(s)
+	case s.op == opRestore:
+		m.restore()
 	default:
 		m.w.orders--
 		m.operator(s)
@@ -59,6 +61,9 @@ func (m *mover) ordinary(s step) {
 		m.moveOn()
 	case opList:
 		m.list(i)
+	case opNewer:
+		m.endAgent(i)
+		m.startAgent(i)
 	case opWatch:
 		m.sync(i)
 	}
@@ -204,7 +209,7 @@ func (m *mover) age(i int) {
 	}
 	a.armLimit = max(a.armLimit-1, -timeout-1)
 	for k := range a.wait {
-		if k != 0 && a.busy&uint16(workOf(uint8(k))) != 0 {
+		if a.busy&uint16(workOf(uint8(k)+kindRenew)) != 0 {
 			a.wait[k] = min(a.wait[k]+1, patience)
 		} else {
 			a.wait[k] = 0
@@ -260,14 +265,14 @@ func (m *mover) giveUp(i int) {
 			continue
 		}
 		if g.stage == proving {
-			a.wait[g.kind] = 0
-		} else if a.wait[g.kind] >= patience {
+			a.wait[g.kind-1] = 0
+		} else if a.wait[g.kind-1] >= patience {
 			m.orphan(j)
 		}
 	}
 	for k := kindRenew; k < kindCount; k++ {
-		if a.wait[k] >= patience && a.busy&uint16(workOf(k)) != 0 {
-			a.wait[k] = 0
+		if a.wait[k-1] >= patience && a.busy&uint16(workOf(k)) != 0 {
+			a.wait[k-1] = 0
 			t := ha.Txn{For: workOf(k), Prove: k == kindWrite && a.proves}
 			m.ended(i, t, ha.Outcome{Proved: t.Prove && a.proved, Why: "no answer"})
 		}

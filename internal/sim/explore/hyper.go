@@ -6,12 +6,12 @@ import "holdfast/internal/ha"
 func (m *mover) callStart(i int, act ha.Start) {
 	h := &m.w.host[i]
 	m.checkStart(i, act)
-	m.w.called = uint8(act.Epoch.Seq)
+	m.w.called = smallEpoch(act.Epoch)
 	if h.proc.state != absent || h.starting != 0 {
 		m.ended(i, act, ha.Outcome{Why: "a process exists"})
 		return
 	}
-	h.starting = uint8(act.Epoch.Seq)
+	h.starting = smallEpoch(act.Epoch)
 }
 
 // How a start ends.

@@ -47,7 +47,7 @@ func newNames(skew bool) *names {
 	n := &names{
 		devices: map[cluster.HostID]bool{}, byHost: map[cluster.HostID]uint8{}, byText: map[string]uint8{"": 0},
 		owners:  []cluster.OwnerState{"", cluster.Assigned, cluster.Running, cluster.Migrating, cluster.Settling, cluster.Stopping, cluster.Released},
-		proofs:  []cluster.ProofKind{cluster.ProofNone, cluster.ProofFirst, cluster.ProofReleased, cluster.ProofNeverStarted, cluster.ProofDeadline, cluster.ProofFenced, cluster.ProofOperator},
+		proofs:  []cluster.ProofKind{cluster.ProofNone, cluster.ProofFirst, cluster.ProofReleased, cluster.ProofNeverStarted, cluster.ProofDeadline, cluster.ProofFenced, cluster.ProofOperator, cluster.ProofRestored},
 		guests:  []cluster.GuestState{cluster.GuestAbsent, cluster.GuestIncoming, cluster.GuestRunning, cluster.GuestPaused, cluster.GuestUnknown, cluster.GuestArrived, cluster.GuestArrived},
 		ownerNo: map[cluster.OwnerState]uint8{}, proofNo: map[cluster.ProofKind]uint8{}, guestNo: map[cluster.GuestState]uint8{},
 		timings: cluster.Timings{
@@ -85,11 +85,22 @@ func ago(ticks uint8) cluster.Instant { return now.Add(-time.Duration(ticks) * t
 
 func in(ticks int) cluster.Instant { return now.Add(time.Duration(ticks) * tick) }
 
+// restored is the bit of an epoch that is of the generation after a restore.
+const restored uint8 = 1 << 7
+
 func epochOf(e uint8) cluster.Epoch {
 	if e == 0 {
 		return cluster.Epoch{}
 	}
-	return cluster.Epoch{Gen: 1, Seq: uint64(e)}
+	return cluster.Epoch{Gen: 1 + uint64(e/restored), Seq: uint64(e &^ restored)}
+}
+
+// smallEpoch is the reverse.
+func smallEpoch(e cluster.Epoch) uint8 {
+	if e.Gen > 1 {
+		return restored | uint8(e.Seq)
+	}
+	return uint8(e.Seq)
 }
 
 func (n *names) owner(r *ownerRow) cluster.Owner {
@@ -105,8 +116,8 @@ func (n *names) owner(r *ownerRow) cluster.Owner {
 
 func (n *names) ownerRow(o *cluster.Owner) ownerRow {
 	return ownerRow{
-		state: n.ownerNo[o.State], host: n.byHost[o.Host], to: n.byHost[o.To], claim: n.byText[o.Claim], epoch: uint8(o.Epoch.Seq),
-		proof: n.proofNo[o.Proof.Kind], proofHost: n.byHost[o.Proof.Host], proofEpoch: uint8(o.Proof.Epoch.Seq), by: n.byHost[o.Proof.By],
+		state: n.ownerNo[o.State], host: n.byHost[o.Host], to: n.byHost[o.To], claim: n.byText[o.Claim], epoch: smallEpoch(o.Epoch),
+		proof: n.proofNo[o.Proof.Kind], proofHost: n.byHost[o.Proof.Host], proofEpoch: smallEpoch(o.Proof.Epoch), by: n.byHost[o.Proof.By],
 		failures: uint8(min(o.Failures, 3)), restarts: uint8(min(o.Restarts, 3)), ready: o.Ready,
 	}
 }

@@ -70,7 +70,7 @@ func (m *mover) plainName(o op) string {
 	names := map[op]string{
 		opArm: "%s's watchdog has its order", opKill: "%s's kill is proved", opStart: "%s's hypervisor has started the guest",
 		opShutdown: "%s's guest has shut down", opAbort: "%s's migration is aborted", opResume: "%s's guest goes on", opResumeFails: "%s's guest can not be resumed", opMove: "the migration goes on",
-		opList: "%s lists the records", opWatch: "%s's watch tells the news", opKillFails: "%s's kill is not proved",
+		opList: "%s lists the records", opNewer: "%s's agent sees that the store was restored, and begins anew", opWatch: "%s's watch tells the news", opKillFails: "%s's kill is not proved",
 		opStartFails: "%s's start fails", opStartMute: "%s's hypervisor has started the guest, the answer is lost",
 		opDeafGuest: "%s's guest ignores the shutdown", opMoveFails: "the migration breaks", opMoveLost: "the migration's last data are lost",
 		opHoldStart: "held back: %s's start", opHoldMove: "held back: the migration", opLag: "%s's watch tells nothing from now on",
@@ -81,7 +81,7 @@ func (m *mover) plainName(o op) string {
 		opThawMail: "%s thaws and finds its mail", opStop: "%s's agent stands still", opContinue: "%s's agent goes on", opHeal: "%s's network is mended",
 		opStall: "the store stalls", opUnstall: "the store goes on", opGuestEnds: "%s's guest ends by itself",
 		opWantRun: "asked for: run", opWantStop: "asked for: stop", opHandsOff: "asked for: hands off", opHandsOn: "asked for: hands on",
-		opSaidOff: "an operator says that %s is off",
+		opSaidOff: "an operator says that %s is off", opRestore: "the store is restored from a backup",
 	}
 	s := names[o]
 	if !strings.Contains(s, "%s") {
@@ -110,7 +110,10 @@ func (m *mover) letterName(i uint8) string {
 }
 
 func (m *mover) ownerName(o *ownerRow) string {
-	s := fmt.Sprintf("%s %s e%d", m.names.owners[o.state], m.names.host[o.host], o.epoch)
+	s := fmt.Sprintf("%s %s e%d", m.names.owners[o.state], m.names.host[o.host], o.epoch&^restored)
+	if o.epoch >= restored {
+		s += "'"
+	}
 	if o.to != 0 {
 		s += fmt.Sprintf(" to %s", m.names.host[o.to])
 	}

@@ -75,7 +75,8 @@ func TestScopeReachesWhatMatters(t *testing.T) {
 	r.walk(t, world{faults: 1, orders: 1}, []string{"power"}, 60, 40_000)
 	r.walk(t, world{orders: 2}, nil, 20, 40_000)
 	r.walk(t, world{orders: 1, delays: 1}, []string{"hold-move"}, 20, 40_000)
-	for o := opTick; o <= opSaidOff; o++ {
+	r.walk(t, world{faults: 1, backup: backup{want: wantRow{mod: 1}}}, []string{"stall"}, 60, 40_000)
+	for o := opTick; o <= opRestore; o++ {
 		if !r.ops[o] {
 			t.Errorf("step %d (%s) was never taken", o, (&mover{}).plainName(o))
 		}

@@ -19,6 +19,7 @@ type Options struct {
 	Delays    int           // delays on one path, at most; -1: none
 	Orders    int           // requests of operators on one path, at most; 0: none
 	Skew      int           // ticks that clocks may lose on one path; epsilon is one tick then, 0 otherwise: more than one are outside the drift
+	Restores  int           // restores of the store on one path, at most, of what it held in the beginning; 0: none
 	AnyOrder  bool          // what is due happens in every order, not in a fixed one
 	Only      []string      // faults and delays that may happen (KindNames); none: all
 	Begin     []string      // begin states (BeginNames); none: all
@@ -134,9 +135,9 @@ func Run(ctx context.Context, o Options) (Result, error) {
 
 func newSearch(o *Options) (*search, error) {
 	defaults(o)
-	if o.Depth < 0 || o.Faults > 9 || o.Delays > 9 || o.Orders < 0 || o.Orders > 9 || o.Skew < 0 || o.Skew > 9 || o.Workers < 0 || o.Workers > maxWorkers {
-		return nil, fmt.Errorf("depth %d, faults %d, delays %d, orders %d, skew %d, workers %d: want a depth from 0 on, up to 9 of each, up to %d workers",
-			o.Depth, o.Faults, o.Delays, o.Orders, o.Skew, o.Workers, maxWorkers)
+	if o.Depth < 0 || o.Faults > 9 || o.Delays > 9 || o.Orders < 0 || o.Orders > 9 || o.Skew < 0 || o.Skew > 9 || o.Restores < 0 || o.Restores > 1 || o.Workers < 0 || o.Workers > maxWorkers {
+		return nil, fmt.Errorf("depth %d, faults %d, delays %d, orders %d, skew %d, restores %d, workers %d: want a depth from 0 on, up to 9 of each, one restore, up to %d workers",
+			o.Depth, o.Faults, o.Delays, o.Orders, o.Skew, o.Restores, o.Workers, maxWorkers)
 	}
 	s := &search{opts: *o, met: newSet()}
 	var err error
@@ -145,6 +146,7 @@ func newSearch(o *Options) (*search, error) {
 	}
 	n := newNames(o.Skew > 0)
 	spend := world{faults: uint8(max(o.Faults, 0)), delays: uint8(max(o.Delays, 0)), orders: uint8(o.Orders), skews: uint8(o.Skew)}
+	spend.backup.want.mod = uint8(o.Restores)
 	s.begins, err = newMover(n).begins(o.Begin, spend)
 	if err != nil {
 		return nil, err

@@ -29,6 +29,7 @@ const (
 	proofDeadline
 	proofFenced
 	proofOperator
+	proofRestored
 )
 
 // States of a guest's process, in the order of guestStates.
@@ -145,6 +146,14 @@ type wantRow struct {
 	mod           uint8
 }
 
+// backup is what a restore brings back: no hosts are in it. There is one while
+// its wish has a revision.
+type backup struct {
+	coord uint8
+	owner ownerRow
+	want  wantRow
+}
+
 type records struct {
 	coord coordRow
 	owner ownerRow
@@ -183,7 +192,8 @@ type agent struct {
 	up, stopped bool // stopped: the process stands still
 	inst        uint8
 	synced      bool
-	lag         bool // its watch tells nothing
+	gen         uint8 // restores of the store that it knows
+	lag         bool  // its watch tells nothing
 	rec         records
 	coordAge    uint8
 	ownerAge    uint8
@@ -207,9 +217,9 @@ type agent struct {
 
 	disarm   bool // the order to the watchdog that is under way
 	armLimit int8
-	wait     [kindCount]uint8 // age of the live message of each kind, by kind
-	proves   bool             // the write that is under way first proves the guest gone
-	proved   bool             // it has done so
+	wait     [kindCount - 1]uint8 // age of the live message of each kind, from kindRenew on
+	proves   bool                 // the write that is under way first proves the guest gone
+	proved   bool                 // it has done so
 }
 
 type host struct {
@@ -258,6 +268,8 @@ type world struct {
 	move    migration
 	devices bool  // each host has a fence device
 	stalled bool  // the store takes nothing
+	gen     uint8 // restores of the store
+	backup  backup
 	called  uint8 // the owner record's epoch, if a hypervisor has been called for it
 
 	// What may still be spent.

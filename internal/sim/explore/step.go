@@ -24,6 +24,7 @@ const (
 	opFence
 	opMove
 	opList
+	opNewer
 	opWatch
 	// What a fault makes of something that is due.
 	opLose
@@ -74,6 +75,7 @@ const (
 	opHandsOff
 	opHandsOn
 	opSaidOff
+	opRestore
 	opSlowClock
 )
 
@@ -142,6 +144,8 @@ func (m *mover) dues(out []due) []due {
 		h := &w.host[i]
 		switch {
 		case !h.thinks() || h.cut != whole:
+		case h.agent.synced && h.agent.gen != w.gen && q && !h.agent.lag:
+			out = append(out, due{step{op: opNewer, a: uint8(i)}, i})
 		case !h.agent.synced && q:
 			out = append(out, due{step{op: opList, a: uint8(i)}, i})
 		case m.follows(i) && m.behind(i):
@@ -381,6 +385,9 @@ func (m *mover) common(out []step) []step {
 // operators lists what people may ask for between two ticks.
 func (m *mover) operators(out []step) []step {
 	s := &m.w.store
+	if m.w.backup.want.mod != 0 && !m.w.quorum() {
+		out = append(out, step{op: opRestore}) // refused while the old store answers
+	}
 	if m.w.orders == 0 || !m.w.quorum() || s.want.mod == 0 {
 		return out
 	}

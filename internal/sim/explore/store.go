@@ -86,10 +86,29 @@ func (m *mover) tellWatchers() {
 	}
 }
 
+// restore makes a new store of the backup: no hosts are registered, and each
+// record has a revision beyond all that were. What was on its way to the old store
+// is lost. Its members answer.
+func (m *mover) restore() {
+	w := &m.w
+	w.gen++
+	w.stalled = false
+	s, b := &w.store, &w.backup
+	mods := [...]uint8{s.coord.mod + 1, s.owner.mod + 1, s.want.mod + 1}
+	*s = records{coord: coordRow{b.coord, mods[0]}, owner: b.owner, want: b.want}
+	s.owner.mod, s.want.mod, s.want.off = mods[1], mods[2], [members]uint8{}
+	w.backup = backup{}
+	for j := range w.message {
+		if g := &w.message[j]; g.stage != noMessage && g.stage != proving {
+			m.dropMessage(j)
+		}
+	}
+}
+
 // follows reports that the watch of host i works.
 func (m *mover) follows(i int) bool {
 	h := &m.w.host[i]
-	return h.thinks() && h.agent.synced && h.cut == whole && !h.agent.lag
+	return h.thinks() && h.agent.synced && h.agent.gen == m.w.gen && h.cut == whole && !h.agent.lag
 }
 
 // behind reports that the store has news for host i.
@@ -147,7 +166,8 @@ func (m *mover) ownerSeen(i int) {
 // list reads all records and follows them from there.
 func (m *mover) list(i int) {
 	m.think(i, func(c *ha.Machine) {
-		c.Follow(true, 1)
+		c.Follow(true, 1+uint64(m.w.gen))
+		m.w.host[i].agent.gen = m.w.gen
 		m.news(c, i)
 	}, m.looks(i, true))
 }
@@ -187,6 +207,9 @@ func (m *mover) answered(c *ha.Machine, g *message, act ha.Txn, o ha.Outcome) {
 // post sends a message of host i, unless it can not get out.
 func (m *mover) post(i int, g message) {
 	g.from, g.live = uint8(i+1), true
+	if m.w.host[i].agent.gen != m.w.gen && m.w.host[i].agent.synced {
+		return // the store that it was meant for is no more
+	}
 	if c := m.w.host[i].cut; g.stage == toStore && (c == isolated || c == storeCut) {
 		return // the agent waits for a reply until its patience ends
 	}

@@ -2,6 +2,8 @@
 
 package planted
 
+import "holdfast/internal/sim/explore"
+
 func proofBugs() []bug {
 	return []bug{
 		{name: "lease-as-lock", breaks: "Deadline(e) is the end of the lease and the holder's own reset since; the lease alone is no lock", rules: two, focus: "",
@@ -42,7 +44,8 @@ func proofBugs() []bug {
 			edits: []edit{{coordinate, `	if m.unsettled() != "" {
 		return
 	}
-`, ""}}, test: "ha TestAfterARestore"},
+`, ""}}, test: "ha TestAfterARestore",
+			search: &explore.Options{Faults: 2, Delays: -1, Restores: 1, Begin: []string{"running"}, Only: []string{"stall", "cut"}}},
 		{name: "old-generation-runs", breaks: "a guest of an older generation is killed", rules: "not-settled two-hosts false-proof", focus: "restore",
 			edits: []edit{{hold, "case !g.Epoch.IsZero() && g.Epoch.Gen < m.Gen:", "case m.Now < 0:"}}},
 		{name: "handover-unproved", breaks: "the source hands over only when it is proved to be without the guest", rules: two + " stale-guest", focus: "migration",
