@@ -41,7 +41,7 @@ type Parts struct {
 	Store    store.Store
 	Driver   Driver
 	Dog      Dog
-	Clock    func() cluster.Instant                        // CLOCK_BOOTTIME
+	Clock    func() cluster.Instant                        // see package clock
 	Config   config.Cluster                                // the local file's, in force until the store's is read
 	Seed     func(config.Cluster, cluster.GuestSpec) error // prepares what a start needs on this host; nil: nothing
 	SeedPath string                                        // of the seed ISO; "" for none

@@ -62,7 +62,7 @@ func (h *host) reset() {
 	h.net = newLink()
 }
 
-// clock reads CLOCK_BOOTTIME.
+// clock reads the host's clock.
 func (h *host) clock() cluster.Instant {
 	return h.clockAt(h.world.now)
 }

@@ -33,10 +33,10 @@
 //
 // Files: state.go the world; canon.go its canonical form, which makes equal what
 // can not be told apart, and the hash; step.go what may happen next; happen.go
-// and fault.go what it does; store.go transactions and watches; hyper.go guests
-// and migrations; agent.go actions of the core; core.go how the core is filled and
-// kept; names.go the words of small numbers;
-// check.go the rules; begin.go the states from
-// which it sets out; search.go the search; set.go the states met; print.go and
-// main.go what people see. The model has no goroutine; the search has a few.
+// and fault.go what it does; store.go transactions, watches and restores; hyper.go
+// guests and migrations; agent.go actions of the core; core.go how the core is
+// filled and kept; names.go the words of small numbers; check.go the rules;
+// begin.go the states from which it sets out; search.go the search; set.go the
+// states met; print.go and main.go what people see. The model has no goroutine;
+// the search has a few.
 package explore
