@@ -3,7 +3,7 @@
 # worked before: nothing is there but a minimal system and what test-deps.sh installs.
 #   fresh.sh [COMMAND...]
 # The root is made by debootstrap, once for each list of packages and each month, and
-# kept in $FRESH_CACHE (default /var/cache/holdfast-fresh). A run works on an overlay of
+# kept in $FRESH_CACHE (default /var/cache/holdfast-fresh). A run works on a copy of
 # it, in namespaces of its own for mounts, processes, IPC, host name and control groups;
 # it has the machine's network. Nothing of it stays but its results in out/. The caches
 # of Go are read and not written. What is not committed goes along.
@@ -146,7 +146,10 @@ settings() {
 enter() {
   local m=$top/root d
   set -euo pipefail
-  mount -t overlay overlay -o "lowerdir=$base,upperdir=$top/up,workdir=$top/work" "$m"
+  # No overlay: the laboratory lays its own over folders here, and over another one the
+  # numbers of folders would not outlive a reboot of its hosts.
+  mount --bind "$m" "$m"
+  cp -a --reflink=auto "$base/." "$m"
   names "$m"
   mount -t proc proc "$m/proc"
   mount --rbind /sys "$m/sys"
@@ -158,7 +161,6 @@ enter() {
     umount -l "$m$groups"
     mount -t cgroup2 cgroup2 "$m$groups"
   fi
-  # No overlays: the laboratory lays its own over folders here.
   for d in /tmp /var/tmp; do
     mount --bind "$top/plain$d" "$m$d"
   done
@@ -214,7 +216,7 @@ main() {
   trap 'exit 130' INT
   trap 'exit 143' TERM
   lower
-  mkdir -p "$GOCACHE" "$GOMODCACHE" "$top"/{root,up,work,upcache,workcache,upmods,workmods,plain/var}
+  mkdir -p "$GOCACHE" "$GOMODCACHE" "$top"/{root,upcache,workcache,upmods,workmods,plain/var}
   mkdir -m 1777 "$top"/plain/{tmp,var/tmp}
   tree "$top/plain/tree"
   settings >"$top/environment"
