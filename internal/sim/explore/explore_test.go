@@ -13,7 +13,7 @@ import (
 
 func explore(t *testing.T, o Options) Result {
 	t.Helper()
-	o.Limit = 2 * time.Minute // a slow machine must not turn into a result
+	o.Limit = 10 * time.Minute // a slow machine must not turn into a result
 	r, err := Run(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -44,8 +44,8 @@ func TestNoViolationInSmallScopes(t *testing.T) {
 		{"any order", Options{Depth: 8, Faults: 1, Delays: -1, AnyOrder: true}},
 		{"a slow clock", Options{Depth: 18, Faults: 1, Delays: -1, Skew: 1}},
 		{"a guest that arrives unseen", Options{Depth: 40, Faults: 1, Delays: 1, Begin: []string{"migrating"}, Only: []string{"slow", "stall", "freeze"}}},
-		{"a restored store", Options{Depth: 120, Faults: 1, Delays: 1, Restores: 1, Only: []string{"stall", "slow", "lag", "hold"}, Begin: []string{"nothing", "running", "migrating"}}},
-		{"a restored store, and a host that is away", Options{Depth: 120, Faults: 2, Delays: -1, Restores: 1, Only: []string{"stall", "cut"}, Begin: []string{"running"}}},
+		{"a restored store", Options{Depth: 120, Faults: 1, Delays: -1, Restores: 1, Only: []string{"stall"}}},
+		{"a restored store, and a host that was away", Options{Depth: 30, Faults: 2, Delays: -1, Restores: 1, Only: []string{"stall", "power", "freeze"}, Begin: []string{"running"}}},
 		{"two losses", Options{Depth: 36, Faults: 2, Delays: -1, Only: []string{"power", "freeze"}, Begin: []string{"running"}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
