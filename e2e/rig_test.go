@@ -279,7 +279,7 @@ func (r *rig) command(t testing.TB, h string, args ...string) string {
 	return out
 }
 
-// healthy waits until every host is there, and the guest runs, answers, has written
+// healthy waits until every host sees every host, and the guest runs, answers, has written
 // down on its disk which boot it is (as soon as it counts to 2), and could be taken over.
 func (r *rig) healthy(t testing.TB, within time.Duration) cluster.Status {
 	t.Helper()
@@ -289,19 +289,29 @@ func (r *rig) healthy(t testing.TB, within time.Duration) cluster.Status {
 		if st, err = r.status(ctx); err != nil {
 			return err.Error(), false
 		}
-		alive := 0
-		for _, h := range st.Hosts {
-			if h.Alive && h.Fit && h.Guard > 0 {
-				alive++
-			}
+		if n := inOrder(st); n < max(3, len(st.Members)) || st.Owner.State != cluster.Running || !st.Takeover.Possible {
+			return fmt.Sprintf("%d hosts in order, %s on %s, takeover: %s, waits for: %s", n, st.Owner.State, st.Owner.Host, st.Takeover.Why, st.Waiting), false
 		}
-		if alive < max(3, len(st.Members)) || st.Owner.State != cluster.Running || !st.Takeover.Possible {
-			return fmt.Sprintf("%d hosts in order, %s on %s, takeover: %s, waits for: %s", alive, st.Owner.State, st.Owner.Host, st.Takeover.Why, st.Waiting), false
+		for _, m := range st.Members { // one that was silent for the others may see itself already
+			of, err := r.statusOf(ctx, string(m))
+			if err != nil || inOrder(of) < inOrder(st) {
+				return fmt.Sprintf("%s sees %d hosts in order, %v", m, inOrder(of), err), false
+			}
 		}
 		a, err := r.lab.Ask(ctx)
 		return fmt.Sprintf("the guest: %+v, %v", a, err), err == nil && a.N >= 2
 	})
 	return st
+}
+
+// inOrder counts the hosts that could run the guest.
+func inOrder(st cluster.Status) (n int) {
+	for _, h := range st.Hosts {
+		if h.Alive && h.Fit && h.Guard > 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // until polls, and fails with what it saw last. On a busy machine it waits longer.

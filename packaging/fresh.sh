@@ -144,7 +144,7 @@ settings() {
 # enter is the first process of the run: it makes the root, goes there and waits for
 # the command. As a shell it also reaps what others leave.
 enter() {
-  local m=$top/root d
+  local m=$top/root
   set -euo pipefail
   # No overlay: the laboratory lays its own over folders here, and over another one the
   # numbers of folders would not outlive a reboot of its hosts.
@@ -161,16 +161,13 @@ enter() {
     umount -l "$m$groups"
     mount -t cgroup2 cgroup2 "$m$groups"
   fi
-  for d in /tmp /var/tmp; do
-    mount --bind "$top/plain$d" "$m$d"
-  done
   mkdir -p "$m$GOCACHE" "$m$GOMODCACHE" "$m$here"
   mount -t overlay overlay -o "lowerdir=$GOCACHE,upperdir=$top/upcache,workdir=$top/workcache" "$m$GOCACHE"
   mount -t overlay overlay -o "lowerdir=$GOMODCACHE,upperdir=$top/upmods,workdir=$top/workmods" "$m$GOMODCACHE"
   mkdir -p "$m$GOROOT"
   mount --bind "$GOROOT" "$m$GOROOT"
   mount -o remount,ro,bind "$m$GOROOT"
-  mount --bind "$top/plain/tree" "$m$here"
+  mount --bind "$top/tree" "$m$here"
   mkdir "$m/.old"
   cd "$m"
   pivot_root . .old # chroot would forbid user namespaces
@@ -200,7 +197,7 @@ over() {
   if [ -n "$top" ]; then
     mkdir -p out
     for d in kept drills.txt tests.json; do
-      [ ! -e "$top/plain/tree/out/$d" ] || cp -r "$top/plain/tree/out/$d" out/
+      [ ! -e "$top/tree/out/$d" ] || cp -r "$top/tree/out/$d" out/
     done
     rm -rf --one-file-system "$top" || true
   fi
@@ -216,9 +213,8 @@ main() {
   trap 'exit 130' INT
   trap 'exit 143' TERM
   lower
-  mkdir -p "$GOCACHE" "$GOMODCACHE" "$top"/{root,upcache,workcache,upmods,workmods,plain/var}
-  mkdir -m 1777 "$top"/plain/{tmp,var/tmp}
-  tree "$top/plain/tree"
+  mkdir -p "$GOCACHE" "$GOMODCACHE" "$top"/{root,upcache,workcache,upmods,workmods}
+  tree "$top/tree"
   settings >"$top/environment"
   # Its control groups are below one that can be removed as a whole. That of a run that
   # was killed is removed now.

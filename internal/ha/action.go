@@ -57,7 +57,7 @@ type Txn struct {
 	Event cluster.Event // to be added to the log; of no kind: none
 
 	Sent      cluster.Instant // when it was decided
-	Term      int64           // in which a coordinator decided it, for the log; 0: it is no coordinator's
+	Term      int64           // in which a coordinator decided it, for who checks what is done; 0: it is no coordinator's
 	Silent    cluster.HostID  // the host whose silence it reports
 	SilentMod int64           // revision of that host's record
 	Unfenced  cluster.HostID  // the host of whose fence devices it reports that they failed

@@ -80,10 +80,12 @@ func (d *decision) coordinate() {
 // is a transaction of its own: no decision waits for it, or is lost with it.
 func (d *decision) report() {
 	m := d.m
+	if m.busy(WorkReport) {
+		return
+	}
 	for _, h := range m.names() {
 		r, f := m.Hosts[h], m.Memory.Fences[h]
-		t := Txn{For: WorkReport, If: []Cond{{Key{Kind: KindCoordinator}, m.Coord.Mod}}, Term: m.Coord.Mod}
-		t.Event = cluster.Event{By: m.Self, Resource: m.Resource, Host: h, Wait: m.silent(h)}
+		t := Txn{For: WorkReport, Term: m.Coord.Mod}
 		switch {
 		case h != m.Self && r.Expelled.IsZero() && m.silent(h) >= m.Timings.Lease && m.Memory.Told[h] != r.Mod:
 			t.Event.Kind, t.Silent, t.SilentMod = cluster.EvSilent, h, r.Mod
@@ -92,6 +94,8 @@ func (d *decision) report() {
 		default:
 			continue
 		}
+		t.If = []Cond{{Key{Kind: KindCoordinator}, m.Coord.Mod}}
+		t.Event.By, t.Event.Resource, t.Event.Host, t.Event.Wait = m.Self, m.Resource, h, m.silent(h)
 		d.do(t)
 		return
 	}

@@ -159,9 +159,8 @@ func (d *decision) assigned() {
 // neverStarted closes an epoch that nobody has claimed: the hypervisor was not
 // called for it, and can not be after this write. It needs no look at the guest.
 func (d *decision) neverStarted(why string) {
-	n := d.m.Owner.Owner
-	n.Failures++
-	d.releaseAs(n, cluster.ProofNeverStarted, n.Failures, why, false)
+	o := d.m.Owner.Owner
+	d.releaseAs(o, cluster.ProofNeverStarted, o.Failures+1, why, false)
 }
 
 func (d *decision) running() {

@@ -206,7 +206,7 @@ func (m *Machine) Observed(g cluster.Guest, from cluster.Instant) {
 	m.Guest.Seen, m.Guest.SeenAt = g, from
 	since(&m.Guest.BlindAt, from, g.State == cluster.GuestUnknown && g.PID == 0)
 	since(&m.Guest.StillAt, from, g.State == cluster.GuestPaused && g.IOError)
-	m.judge(m.Guest.Sick)
+	m.Judged(m.Guest.Sick)
 }
 
 // since keeps the moment at which something began to be so.
@@ -221,9 +221,7 @@ func since(at *cluster.Instant, now cluster.Instant, so bool) {
 
 // Judged says why the guest that runs here must be restarted, "" when it need
 // not.
-func (m *Machine) Judged(why string) { m.judge(why) }
-
-func (m *Machine) judge(why string) {
+func (m *Machine) Judged(why string) {
 	g := &m.Guest
 	g.Sick = why
 	if why == "" || g.Seen.State == cluster.GuestAbsent {
@@ -401,8 +399,7 @@ func (m *Machine) fenced(a Fence, o Outcome, now cluster.Instant) {
 func (m *Machine) ordered(o Outcome, timeout time.Duration, now cluster.Instant) {
 	if o.OK {
 		m.Dog = o.Dog
-	}
-	if !o.OK {
+	} else {
 		m.Dog.Working = false // its holder is away; the device, if armed, runs on
 	}
 	if !o.OK || o.Dog.Timeout != timeout {

@@ -94,7 +94,7 @@ func (b *bmc) switchOff(by *host, done func(why string)) {
 		w.after(fenceSilent, func() { done(noAnswer) })
 		w.after(fenceSilent+w.between(time.Second, 5*time.Second), b.cut)
 	case "verbose":
-		w.after(takes, func() { done(longText) })
+		w.after(takes, func() { done(longText()) })
 	case "foreign":
 		w.after(takes, func() { done(notItsOwn) })
 	default:

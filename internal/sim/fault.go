@@ -332,11 +332,11 @@ func (w *World) cmdWatchdog(args []string) error {
 }
 
 // longText is longer than a request to the store may be.
-var longText = strings.Repeat("error ", maxTxn/3)
+func longText() string { return strings.Repeat("error ", maxTxn/3) }
 
 func (w *World) cmdFit(args []string) error {
 	if args[1] == "verbose" {
-		return each(func(h *host) { h.unfit, h.trouble = "", longText })(w, args)
+		return each(func(h *host) { h.unfit, h.trouble = "", longText() })(w, args)
 	}
 	yes, err := onOff(args[1], "yes", "no")
 	if err != nil {

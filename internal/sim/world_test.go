@@ -103,7 +103,7 @@ func TestDevices(t *testing.T) {
 		"lies-on": {staysOn, false, offLeast},
 		"foreign": {notItsOwn, false, offLeast},
 		"late":    {noAnswer, true, fenceSilent},
-		"verbose": {longText, false, offLeast},
+		"verbose": {longText(), false, offLeast},
 	} {
 		t.Run(mode, func(t *testing.T) {
 			w := after(t, 5*time.Second, "fence h3 "+mode)

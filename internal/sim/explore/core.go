@@ -47,9 +47,6 @@ func (m *mover) think(i int, happened ...func(*ha.Machine)) {
 	}
 }
 
-// decide lets host i decide on what it knows.
-func (m *mover) decide(i int) { m.think(i) }
-
 // instant is now, after all that has happened in this step.
 func (m *mover) instant() cluster.Instant {
 	m.moment++

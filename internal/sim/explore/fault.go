@@ -50,7 +50,7 @@ func (m *mover) wake(i int, first bool) {
 		h.dog.fuse = timeout
 	}
 	if first {
-		m.decide(i)
+		m.think(i)
 	}
 }
 
