@@ -9,17 +9,17 @@ RACE    := -race
 # Packages whose tests run real components: processes, etcd, libvirt, namespaces, MariaDB.
 # They are begun in this order: those that take longest first.
 ALIGN   := follow copier profile ids aligntest server survey verify
-REAL    := ./internal/store/... $(ALIGN:%=./internal/align/%/...) ./internal/host/... ./internal/supervise/... ./internal/lab/... ./internal/demo/...
+REAL    := ./internal/store/... $(ALIGN:%=./internal/transition/db/%/...) ./internal/host/... ./internal/supervise/... ./internal/testbed/lab/... ./internal/testbed/demo/...
 # Those of them that make hosts with a libvirtd of their own: one after the other. The others
 # have their own ports, folders and namespaces, and mostly wait.
-LABS    := ./internal/lab/... ./internal/demo/... ./internal/host/libvirt/...
+LABS    := ./internal/testbed/lab/... ./internal/testbed/demo/... ./internal/host/libvirt/...
 APART    = $(filter-out $(shell $(GO) list $(LABS)),$(shell $(GO) list $(REAL)))
 # Packages that look through large spaces: all courses of small clusters, the points at
 # which an agent may end in the middle of a job.
-SEARCH  := ./internal/sim/... ./internal/job/engine/...
+SEARCH  := ./internal/testbed/sim/... ./internal/job/engine/...
 # Drills that upgrade, empty hosts, or align databases; all others look at outages.
 UPGRADE := ^Test(Upgrade|Offline|Software|Bundles|HostsAreEmptied|Alignment|NovaReads)
-UNIT     = $(shell $(GO) list ./... | grep -vE '/(store|supervise|host|lab|demo)(/|$$)|/align/('"$$(echo $(ALIGN) | tr ' ' '|')"')(/|$$)|/e2e$$|/bench$$')
+UNIT     = $(shell $(GO) list ./... | grep -vE '/(store|supervise|host|lab|demo)(/|$$)|/transition/db/('"$$(echo $(ALIGN) | tr ' ' '|')"')(/|$$)|/e2e$$|/bench$$')
 
 .PHONY: help build bundle demo deps test test-fresh test-fast test-unit test-real test-contract contract-labs contract-apart test-e2e e2e-outages e2e-upgrades lint fuzz bench clean
 

@@ -17,7 +17,7 @@ import (
 // pure are the packages that decide. They do no I/O and read no clock.
 var pure = []string{
 	"holdfast/internal/ha", "holdfast/internal/host/watchdog/keeper", "holdfast/internal/job", "holdfast/internal/upgrade", "holdfast/internal/upgrade/path", "holdfast/internal/upgrade/version",
-	"holdfast/internal/align", "holdfast/internal/align/column", "holdfast/internal/align/sqlexpr",
+	"holdfast/internal/transition/db/mapping", "holdfast/internal/transition/db/column", "holdfast/internal/transition/db/sqlexpr",
 }
 
 // texts are packages of ours that make values of texts, and do nothing else.
@@ -72,9 +72,9 @@ var layers = []struct {
 	{"holdfast/internal/store", []string{"holdfast/"}, "the port depends on nothing of ours"},
 	{"holdfast/internal/cli", []string{"holdfast/internal/agent", "holdfast/internal/ha", "holdfast/internal/store", "holdfast/internal/host/", "holdfast/internal/server"}, "the command line is a client of the API"},
 	{"holdfast/internal/server", []string{"holdfast/internal/agent", "holdfast/internal/ha", "holdfast/internal/store/", "holdfast/internal/host/"}, "handlers decide nothing and know interfaces only"},
-	{"holdfast/internal/align/follow", []string{"holdfast/internal/agent", "holdfast/internal/api", "holdfast/internal/cli", "holdfast/internal/host/", "holdfast/internal/store", "holdfast/internal/server"}, "alignment needs no cluster"},
-	{"holdfast/internal/align/copier", []string{"github.com/go-mysql-org/"}, "only the follower reads binary logs"},
-	{"holdfast/internal/sim", []string{"holdfast/internal/agent", "holdfast/internal/host/", "holdfast/internal/store/etcdstore"}, "the simulator runs the core, not the daemon"},
+	{"holdfast/internal/transition/db/follow", []string{"holdfast/internal/agent", "holdfast/internal/api", "holdfast/internal/cli", "holdfast/internal/host/", "holdfast/internal/store", "holdfast/internal/server"}, "alignment needs no cluster"},
+	{"holdfast/internal/transition/db/copier", []string{"github.com/go-mysql-org/"}, "only the follower reads binary logs"},
+	{"holdfast/internal/testbed/sim", []string{"holdfast/internal/agent", "holdfast/internal/host/", "holdfast/internal/store/etcdstore"}, "the simulator runs the core, not the daemon"},
 }
 
 // keeperRules is pure and in an adapter's folder: the simulator drives it as the

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/align/aligntest"
+	"holdfast/internal/transition/db/aligntest"
 )
 
 // commandServers are the instances of TestAlignCommands.

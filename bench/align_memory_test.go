@@ -16,10 +16,10 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/align"
-	"holdfast/internal/align/aligntest"
-	"holdfast/internal/align/copier"
-	"holdfast/internal/align/server"
+	"holdfast/internal/transition/db/aligntest"
+	"holdfast/internal/transition/db/copier"
+	"holdfast/internal/transition/db/mapping"
+	"holdfast/internal/transition/db/server"
 )
 
 const (
@@ -147,7 +147,7 @@ func TestAlignMemoryChild(t *testing.T) {
 	if !ok {
 		t.Skip("TestAlignMemory runs it")
 	}
-	open := func(role, dsn string) (*server.Server, align.Side) {
+	open := func(role, dsn string) (*server.Server, mapping.Side) {
 		s, err := server.Open(t.Context(), role, dsn, server.Options{})
 		if err != nil {
 			t.Fatal(err)
@@ -165,11 +165,11 @@ func TestAlignMemoryChild(t *testing.T) {
 	}
 	source, a := open("source", from)
 	target, b := open("target", to)
-	m, err := align.ParseMapping("memory", []byte(memoryMapping))
+	m, err := mapping.ParseMapping("memory", []byte(memoryMapping))
 	if err != nil {
 		t.Fatal(err)
 	}
-	plan := align.MakePlan(m, a, b, nil)
+	plan := mapping.MakePlan(m, a, b, nil)
 	if len(plan.Errors) > 0 {
 		t.Fatal(plan.Errors)
 	}

@@ -21,15 +21,15 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/align"
-	"holdfast/internal/align/aligntest"
-	"holdfast/internal/align/copier"
-	"holdfast/internal/align/ids"
-	"holdfast/internal/align/profile"
-	"holdfast/internal/align/server"
-	"holdfast/internal/align/sqlexpr"
-	"holdfast/internal/align/survey"
-	"holdfast/internal/align/verify"
+	"holdfast/internal/transition/db/aligntest"
+	"holdfast/internal/transition/db/copier"
+	"holdfast/internal/transition/db/ids"
+	"holdfast/internal/transition/db/mapping"
+	"holdfast/internal/transition/db/profile"
+	"holdfast/internal/transition/db/server"
+	"holdfast/internal/transition/db/sqlexpr"
+	"holdfast/internal/transition/db/survey"
+	"holdfast/internal/transition/db/verify"
 )
 
 const (
@@ -55,10 +55,10 @@ var (
 type alignment struct {
 	at, to         *aligntest.Rig // the same for one server
 	source, target *server.Server
-	mapping        *align.Mapping
-	plan           *align.Plan
-	side           align.Side // the target's
-	rows           int64      // of the target, when all are there
+	mapping        *mapping.Mapping
+	plan           *mapping.Plan
+	side           mapping.Side // the target's
+	rows           int64        // of the target, when all are there
 	platform       *aligntest.Platform
 }
 
@@ -340,7 +340,7 @@ func (a *alignment) verify(t *testing.T) {
 }
 
 // compare goes through all tables and counts rows; all must be the same.
-func (a *alignment) compare(t *testing.T, way func(ctx context.Context, a *alignment, p *align.Planned) (int64, error)) {
+func (a *alignment) compare(t *testing.T, way func(ctx context.Context, a *alignment, p *mapping.Planned) (int64, error)) {
 	t.Helper()
 	var all int64
 	for i := range a.plan.Tables {
@@ -356,12 +356,12 @@ func (a *alignment) compare(t *testing.T, way func(ctx context.Context, a *align
 }
 
 // targetSelect reads the target's columns, in their order, of the rows of p.
-func targetSelect(p *align.Planned) string {
+func targetSelect(p *mapping.Planned) string {
 	return "SELECT `" + strings.Join(p.Columns, "`, `") + "`" + strings.TrimPrefix(p.TargetCount(), "SELECT COUNT(*)")
 }
 
 // oneByOne reads the source's rows and fetches each one's counterpart.
-func oneByOne(ctx context.Context, a *alignment, p *align.Planned) (n int64, err error) {
+func oneByOne(ctx context.Context, a *alignment, p *mapping.Planned) (n int64, err error) {
 	if p.Kept == nil {
 		return 0, fmt.Errorf("the target's key is not the source's")
 	}
@@ -406,7 +406,7 @@ func oneByOne(ctx context.Context, a *alignment, p *align.Planned) (n int64, err
 }
 
 // streamed reads both in the order of the source's key.
-func streamed(ctx context.Context, a *alignment, p *align.Planned) (n int64, err error) {
+func streamed(ctx context.Context, a *alignment, p *mapping.Planned) (n int64, err error) {
 	from, err := a.source.DB.QueryContext(ctx, p.Select("")+" ORDER BY s.`"+strings.Join(p.Key, "`, s.`")+"`")
 	if err != nil {
 		return 0, err

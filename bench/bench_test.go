@@ -15,7 +15,7 @@ import (
 
 	"holdfast/internal/agent"
 	"holdfast/internal/cluster"
-	"holdfast/internal/lab"
+	"holdfast/internal/testbed/lab"
 )
 
 // resultsVar names the file that gets the results; without it nothing runs.

@@ -24,10 +24,10 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/nettest"
 	"holdfast/internal/pki"
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"
+	"holdfast/internal/testbed/nettest"
 )
 
 const (

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/lab"
+	"holdfast/internal/testbed/lab"
 )
 
 const memoryRounds = 10 // of each way, in turn

@@ -21,7 +21,7 @@ import (
 	"holdfast/internal/agent"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
-	"holdfast/internal/lab"
+	"holdfast/internal/testbed/lab"
 )
 
 // raceRunsVar says how often each fault is measured with each contestant.

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// Volumes of internal/align/profile/testdata/rows.sql.
+// Volumes of internal/transition/db/profile/testdata/rows.sql.
 const (
 	volumeRoot   = "92000000-0000-4000-8000-000000000001" // of guestDB
 	volumeSpare  = "92000000-0000-4000-8000-000000000002" // which volumeMoving moves to

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/align/aligntest"
+	"holdfast/internal/transition/db/aligntest"
 )
 
 // TestAlignmentUnderFollow: an old platform works on while its rows are copied and
@@ -23,7 +23,7 @@ func TestAlignmentUnderFollow(t *testing.T) {
 	cloud := makeCloud(t)
 	old := aligntest.MariaDB(t, "--log-bin=bin", "--binlog-format=ROW", "--server-id=1")
 	old.Load("liberty-schema.sql", "liberty_", "liberty_")
-	rows, err := os.ReadFile("../internal/align/profile/testdata/rows.sql")
+	rows, err := os.ReadFile("../internal/transition/db/profile/testdata/rows.sql")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// Images of internal/align/profile/testdata/rows.sql.
+// Images of internal/transition/db/profile/testdata/rows.sql.
 const (
 	imageDebian = "91000000-0000-4000-8000-000000000001"
 	imageLent   = "91000000-0000-4000-8000-000000000002" // by shop to bank

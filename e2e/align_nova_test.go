@@ -10,11 +10,11 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/align/aligntest"
-	"holdfast/internal/align/readback"
+	"holdfast/internal/transition/db/aligntest"
+	"holdfast/internal/transition/db/readback"
 )
 
-// Guests of internal/align/profile/testdata/rows.sql.
+// Guests of internal/transition/db/profile/testdata/rows.sql.
 const (
 	guestWeb  = "90000000-0000-4000-8000-000000000101"
 	guestDB   = "90000000-0000-4000-8000-000000000102"
@@ -35,7 +35,7 @@ func TestNovaReadsAlignedRows(t *testing.T) {
 	cloud := makeCloud(t)
 	old := aligntest.MariaDB(t)
 	old.Load("liberty-schema.sql", "liberty_", "liberty_")
-	rows, err := os.ReadFile("../internal/align/profile/testdata/rows.sql")
+	rows, err := os.ReadFile("../internal/transition/db/profile/testdata/rows.sql")
 	if err != nil {
 		t.Fatal(err)
 	}

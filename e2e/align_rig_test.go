@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/align/aligntest"
+	"holdfast/internal/transition/db/aligntest"
 )
 
 // debianPython sees Debian's packages of OpenStack; another one earlier in PATH does not.
@@ -112,7 +112,7 @@ func (c *newCloud) setUp(t *testing.T) {
 // agentsTable is the statement that makes Neutron's table of agents.
 func agentsTable(t *testing.T) string {
 	t.Helper()
-	text, err := os.ReadFile("../internal/align/testdata/zed-schema.sql")
+	text, err := os.ReadFile("../internal/transition/db/mapping/testdata/zed-schema.sql")
 	if err != nil {
 		t.Fatal(err)
 	}

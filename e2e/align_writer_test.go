@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/align/aligntest"
+	"holdfast/internal/transition/db/aligntest"
 )
 
 // oldGuest is a guest of the old platform as it was written last.

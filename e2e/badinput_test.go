@@ -17,9 +17,9 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
-	"holdfast/internal/lab"
 	"holdfast/internal/pki"
-	"holdfast/internal/slack"
+	"holdfast/internal/testbed/lab"
+	"holdfast/internal/testbed/slack"
 )
 
 // disk is a path of a host's /srv/host, as the machine sees it.

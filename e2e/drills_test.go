@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/lab"
-	"holdfast/internal/slack"
+	"holdfast/internal/testbed/lab"
+	"holdfast/internal/testbed/slack"
 )
 
 // defaultRuns is how often a drill is run; HOLDFAST_DRILL_RUNS says otherwise.

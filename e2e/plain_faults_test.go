@@ -13,7 +13,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/host/watchdog"
-	"holdfast/internal/lab"
+	"holdfast/internal/testbed/lab"
 )
 
 // plainDeadline is (T + G) (1 + rho) / (1 - rho) + epsilon = 8.66 s, and a second

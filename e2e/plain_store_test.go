@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/lab"
+	"holdfast/internal/testbed/lab"
 )
 
 // awayConfig is where a host's settings lie while its agent must not start.

@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"holdfast/internal/host/action/program"
-	"holdfast/internal/lab"
+	"holdfast/internal/testbed/lab"
 )
 
 // Versions of the made-up platform.

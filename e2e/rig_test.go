@@ -15,8 +15,8 @@ import (
 	"holdfast/internal/agent"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
-	"holdfast/internal/lab"
-	"holdfast/internal/slack"
+	"holdfast/internal/testbed/lab"
+	"holdfast/internal/testbed/slack"
 )
 
 // kind is a kind of laboratory. One stands at a time in a process: Go runs the tests of a

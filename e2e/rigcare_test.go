@@ -18,8 +18,8 @@ import (
 	"holdfast/internal/agent"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
-	"holdfast/internal/lab"
-	"holdfast/internal/slack"
+	"holdfast/internal/testbed/lab"
+	"holdfast/internal/testbed/slack"
 )
 
 // cared is a laboratory whose guest is looked after by more than the cluster's

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"holdfast/internal/api"
-	"holdfast/internal/lab"
-	"holdfast/internal/slack"
+	"holdfast/internal/testbed/lab"
+	"holdfast/internal/testbed/slack"
 )
 
 // crowded is a laboratory with business guests beside the management VM.

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/lab"
+	"holdfast/internal/testbed/lab"
 )
 
 // spread gives n times from the first to the last, equally far apart.

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/lab"
+	"holdfast/internal/testbed/lab"
 )
 
 // Times of the profile fast, from the fault to the takeover. Each leaves a second

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"holdfast/internal/api"
-	"holdfast/internal/slack"
+	"holdfast/internal/testbed/slack"
 	"holdfast/internal/upgrade"
 )
 

@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/lab"
-	"holdfast/internal/slack"
+	"holdfast/internal/testbed/lab"
+	"holdfast/internal/testbed/slack"
 )
 
 // The disk of this rig is locked by nobody: the proof alone keeps a second guest

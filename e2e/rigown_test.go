@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"holdfast/internal/api"
-	"holdfast/internal/lab"
+	"holdfast/internal/testbed/lab"
 	"holdfast/internal/upgrade"
 )
 

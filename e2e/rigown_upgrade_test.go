@@ -13,9 +13,9 @@ import (
 	"time"
 
 	"holdfast/internal/api"
-	"holdfast/internal/check"
-	"holdfast/internal/lab"
+	"holdfast/internal/testbed/lab"
 	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/check"
 )
 
 // upgradeWithin bounds a run: five hosts, one after the other, each emptied and

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/slack"
+	"holdfast/internal/testbed/slack"
 )
 
 // TestMain is also holdfast, as self/ctl/ctl.sh sees it: when this program is called

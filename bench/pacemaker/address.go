@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"holdfast/internal/lab"
+	"holdfast/internal/testbed/lab"
 )
 
 // addressWork is the laboratory's floating address alone.

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/lab"
+	"holdfast/internal/testbed/lab"
 )
 
 // agentRuns is how often each agent's actions are timed.

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"holdfast/internal/lab"
+	"holdfast/internal/testbed/lab"
 )
 
 //go:embed files

@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"holdfast/internal/host/seed"
-	"holdfast/internal/lab"
+	"holdfast/internal/testbed/lab"
 )
 
 // Names on a host.

@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"holdfast/internal/lab"
+	"holdfast/internal/testbed/lab"
 )
 
 // vipLast is the last number of the address.

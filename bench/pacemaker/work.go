@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"holdfast/internal/lab"
+	"holdfast/internal/testbed/lab"
 )
 
 // Work is what the cluster keeps running.

@@ -17,13 +17,13 @@ import (
 	"holdfast/internal/agent"
 	"holdfast/internal/api"
 	"holdfast/internal/cli"
-	"holdfast/internal/demo"
 	"holdfast/internal/host/action/program"
 	"holdfast/internal/host/storage"
 	"holdfast/internal/host/watchdog"
-	"holdfast/internal/lab"
-	"holdfast/internal/sim"
 	"holdfast/internal/store/etcdstore"
+	"holdfast/internal/testbed/demo"
+	"holdfast/internal/testbed/lab"
+	"holdfast/internal/testbed/sim"
 )
 
 // version is stamped by the build: -ldflags "-X main.version=...".

@@ -9,9 +9,9 @@ import (
 	"time"
 
 	apiv1 "holdfast/internal/api/v1"
-	"holdfast/internal/check"
 	"holdfast/internal/cluster"
 	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/check"
 )
 
 // Bundle is a bundle that an agent has.

@@ -19,11 +19,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
-	"holdfast/internal/check"
 	"holdfast/internal/cluster"
 	"holdfast/internal/server"
 	"holdfast/internal/server/servertest"
 	"holdfast/internal/store"
+	"holdfast/internal/upgrade/check"
 )
 
 var update = flag.Bool("update", false, "rewrite the goldens in testdata")

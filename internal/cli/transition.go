@@ -13,11 +13,11 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/align"
-	"holdfast/internal/align/ids"
-	"holdfast/internal/align/profile"
-	"holdfast/internal/align/server"
 	"holdfast/internal/api"
+	"holdfast/internal/transition/db/ids"
+	"holdfast/internal/transition/db/mapping"
+	"holdfast/internal/transition/db/profile"
+	"holdfast/internal/transition/db/server"
 )
 
 // maxMapping is more than package align accepts; what is longer is not read.
@@ -90,14 +90,14 @@ func (m *dbMapping) flags(cmd *cobra.Command) {
 
 // alignment is a mapping with both servers, open.
 type alignment struct {
-	mapping              *align.Mapping
+	mapping              *mapping.Mapping
 	text                 []byte   // of the mapping
 	skip                 []string // tables that are left out of it
 	sets                 map[string]ids.Set
 	hash                 string // see copyHash
 	source, target       *server.Server
 	sourceDBs, targetDBs map[string]string // real names by the mapping's, all that it uses
-	targetSide           align.Side
+	targetSide           mapping.Side
 }
 
 // open reads all files before it asks any server. The caller closes the alignment.
@@ -151,7 +151,7 @@ func (x *alignment) databases(m *dbMapping) (err error) {
 func (x *alignment) Close() error { return errors.Join(x.source.Close(), x.target.Close()) }
 
 // read reads the mapping.
-func (m *dbMapping) read(cmd *cobra.Command, a *app) (*align.Mapping, []byte, error) {
+func (m *dbMapping) read(cmd *cobra.Command, a *app) (*mapping.Mapping, []byte, error) {
 	switch {
 	case (m.file == "") == (m.profile == ""):
 		return nil, nil, usage(cmd, fmt.Errorf("want --mapping FILE or --profile NAME, one of them; NAME is %s", strings.Join(profile.Names(), " or ")))
@@ -162,14 +162,14 @@ func (m *dbMapping) read(cmd *cobra.Command, a *app) (*align.Mapping, []byte, er
 	if err != nil {
 		return nil, nil, api.Errorf(api.KindInvalid, "read the mapping: %w", err)
 	}
-	mapping, err := align.ParseMapping(m.file, text)
+	mapping, err := mapping.ParseMapping(m.file, text)
 	if err != nil {
 		return nil, nil, a.faults("read the mapping", err)
 	}
 	return mapping, text, nil
 }
 
-func readProfile(name string) (*align.Mapping, []byte, error) {
+func readProfile(name string) (*mapping.Mapping, []byte, error) {
 	if !slices.Contains(profile.Names(), name) {
 		return nil, nil, api.Errorf(api.KindInvalid, "profile %q: want %s", name, strings.Join(profile.Names(), " or "))
 	}

@@ -14,9 +14,9 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
-	"holdfast/internal/align/aligntest"
-	"holdfast/internal/align/server"
 	"holdfast/internal/api"
+	"holdfast/internal/transition/db/aligntest"
+	"holdfast/internal/transition/db/server"
 )
 
 // unwrapped is what a command has said, without the ends of its lines.

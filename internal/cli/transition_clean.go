@@ -11,11 +11,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"holdfast/internal/align/copier"
-	"holdfast/internal/align/ids"
-	"holdfast/internal/align/profile"
-	"holdfast/internal/align/server"
 	"holdfast/internal/api"
+	"holdfast/internal/transition/db/copier"
+	"holdfast/internal/transition/db/ids"
+	"holdfast/internal/transition/db/profile"
+	"holdfast/internal/transition/db/server"
 )
 
 func (a *app) dbProfileCmd() *cobra.Command {

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/align"
-	"holdfast/internal/align/aligntest"
+	"holdfast/internal/transition/db/aligntest"
+	"holdfast/internal/transition/db/mapping"
 )
 
 // blocks are the blocks of a page, by their language.
@@ -77,7 +77,7 @@ func TestMappingPageNamesAllFields(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, v := range []any{align.Mapping{}, align.Kind{}, align.Check{}, align.Table{}, align.Join{}, align.Column{}} {
+	for _, v := range []any{mapping.Mapping{}, mapping.Kind{}, mapping.Check{}, mapping.Table{}, mapping.Join{}, mapping.Column{}} {
 		for typ, i := reflect.TypeOf(v), 0; i < typ.NumField(); i++ {
 			name, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
 			if name != "" && !strings.Contains(string(text), "`"+name+"`") && !strings.Contains(string(text), "`"+name+": ") {

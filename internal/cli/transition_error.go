@@ -6,10 +6,10 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
-	"holdfast/internal/align/copier"
-	"holdfast/internal/align/ids"
-	"holdfast/internal/align/server"
 	"holdfast/internal/api"
+	"holdfast/internal/transition/db/copier"
+	"holdfast/internal/transition/db/ids"
+	"holdfast/internal/transition/db/server"
 )
 
 // This file says of which kind errors of package align are: the exit code depends on it.

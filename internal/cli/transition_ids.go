@@ -12,11 +12,11 @@ import (
 	"strings"
 	"time"
 
-	"holdfast/internal/align/copier"
-	"holdfast/internal/align/ids"
-	"holdfast/internal/align/server"
-	"holdfast/internal/align/sqlexpr"
 	"holdfast/internal/api"
+	"holdfast/internal/transition/db/copier"
+	"holdfast/internal/transition/db/ids"
+	"holdfast/internal/transition/db/server"
+	"holdfast/internal/transition/db/sqlexpr"
 )
 
 // remedyOther is what to do with a journal that is not of this command's copy.

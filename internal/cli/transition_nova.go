@@ -12,12 +12,12 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"holdfast/internal/align"
-	"holdfast/internal/align/readback"
-	"holdfast/internal/align/server"
-	"holdfast/internal/align/sqlexpr"
-	"holdfast/internal/align/verify"
 	"holdfast/internal/api"
+	"holdfast/internal/transition/db/mapping"
+	"holdfast/internal/transition/db/readback"
+	"holdfast/internal/transition/db/server"
+	"holdfast/internal/transition/db/sqlexpr"
+	"holdfast/internal/transition/db/verify"
 )
 
 // sampled is how many guests Nova's own code reads. It takes some seconds; a fault of the
@@ -52,8 +52,8 @@ func (n *novaReader) check(cmd *cobra.Command) error {
 }
 
 // fits looks whether the mapping has what is to be read.
-func (n *novaReader) fits(m *align.Mapping) error {
-	if n.conf == "" || slices.ContainsFunc(m.Tables, func(t align.Table) bool { return t.Target == novaGuests }) {
+func (n *novaReader) fits(m *mapping.Mapping) error {
+	if n.conf == "" || slices.ContainsFunc(m.Tables, func(t mapping.Table) bool { return t.Target == novaGuests }) {
 		return nil
 	}
 	return api.Errorf(api.KindInvalid, "--nova-conf: the mapping has no table %s", novaGuests)
@@ -68,7 +68,7 @@ func (n *novaReader) nova(x *alignment) readback.Nova {
 
 // leads looks, before the comparison takes its time, whether Nova's own code is there, and
 // reads what is to be verified and nothing else.
-func (n *novaReader) leads(ctx context.Context, x *alignment, p *align.Plan) error {
+func (n *novaReader) leads(ctx context.Context, x *alignment, p *mapping.Plan) error {
 	var want []string
 	for i := range p.Tables {
 		if t := &p.Tables[i]; strings.HasPrefix(t.Target, "nova.") || strings.HasPrefix(t.Target, "nova_api.") {
@@ -98,8 +98,8 @@ func (n *novaReader) leads(ctx context.Context, x *alignment, p *align.Plan) err
 }
 
 // read has Nova's own code read some of the target's guests, the same ones each time.
-func (n *novaReader) read(ctx context.Context, x *alignment, p *align.Plan) (is verify.CheckResult, err error) {
-	i := slices.IndexFunc(p.Tables, func(t align.Planned) bool { return t.Target == novaGuests })
+func (n *novaReader) read(ctx context.Context, x *alignment, p *mapping.Plan) (is verify.CheckResult, err error) {
+	i := slices.IndexFunc(p.Tables, func(t mapping.Planned) bool { return t.Target == novaGuests })
 	db, table := p.Tables[i].OnTarget()
 	var guests []string
 	err = server.Walk(ctx, x.target.DB, fmt.Sprintf("SELECT uuid FROM %s.%s WHERE deleted = 0 ORDER BY MD5(uuid) LIMIT %d", sqlexpr.Quote(db), sqlexpr.Quote(table), sampled), func(row []sql.RawBytes) error {

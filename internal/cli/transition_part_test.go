@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/align/aligntest"
+	"holdfast/internal/transition/db/aligntest"
 )
 
 const partsMapping = `format: 1

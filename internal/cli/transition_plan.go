@@ -9,11 +9,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"holdfast/internal/align"
-	"holdfast/internal/align/copier"
-	"holdfast/internal/align/ids"
-	"holdfast/internal/align/survey"
 	"holdfast/internal/api"
+	"holdfast/internal/transition/db/copier"
+	"holdfast/internal/transition/db/ids"
+	"holdfast/internal/transition/db/mapping"
+	"holdfast/internal/transition/db/survey"
 )
 
 func (a *app) dbPlanCmd() *cobra.Command {
@@ -58,7 +58,7 @@ func (x *alignment) look(ctx context.Context) (*survey.Result, error) {
 		return nil, err
 	}
 	var notes []survey.Finding
-	note := func(n string) { notes = append(notes, survey.Finding{Finding: align.Finding{Text: n}}) }
+	note := func(n string) { notes = append(notes, survey.Finding{Finding: mapping.Finding{Text: n}}) }
 	if j != nil {
 		if err := x.ours(j); err != nil { // run refuses it
 			note(err.Error())
@@ -74,7 +74,7 @@ func (x *alignment) look(ctx context.Context) (*survey.Result, error) {
 		return nil, err
 	}
 	for _, f := range faults {
-		r.Errors = append(r.Errors, survey.Finding{Finding: align.Finding{Text: f.Error()}})
+		r.Errors = append(r.Errors, survey.Finding{Finding: mapping.Finding{Text: f.Error()}})
 	}
 	r.Warnings = append(r.Warnings, notes...)
 	return r, nil
@@ -140,7 +140,7 @@ func findings(b *strings.Builder, p painter, label string, c colour, list []surv
 	}
 }
 
-func findingText(f align.Finding) string {
+func findingText(f mapping.Finding) string {
 	if where := strings.TrimSpace(f.Table + " " + f.Column); where != "" {
 		return where + ": " + f.Text
 	}

@@ -14,11 +14,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"holdfast/internal/align"
-	"holdfast/internal/align/copier"
-	"holdfast/internal/align/follow"
-	"holdfast/internal/align/survey"
 	"holdfast/internal/api"
+	"holdfast/internal/transition/db/copier"
+	"holdfast/internal/transition/db/follow"
+	"holdfast/internal/transition/db/mapping"
+	"holdfast/internal/transition/db/survey"
 )
 
 // dbRun are the flags of a run.
@@ -127,7 +127,7 @@ type running struct {
 	*alignment
 	*dbRun
 	app      *app
-	plan     *align.Plan
+	plan     *mapping.Plan
 	throttle copier.Throttle
 	shows    *ticker
 }

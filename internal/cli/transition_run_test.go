@@ -11,7 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"holdfast/internal/align/aligntest"
+	"holdfast/internal/transition/db/aligntest"
 )
 
 // TestOnlyOneSignalIsTheCutOver: the first SIGINT; all else aborts. A signal ends the

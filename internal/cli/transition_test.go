@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/align/aligntest"
-	"holdfast/internal/align/copier"
+	"holdfast/internal/transition/db/aligntest"
+	"holdfast/internal/transition/db/copier"
 )
 
 // said is what a command has said.

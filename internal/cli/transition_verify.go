@@ -9,11 +9,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"holdfast/internal/align"
-	"holdfast/internal/align/copier"
-	"holdfast/internal/align/ids"
-	"holdfast/internal/align/verify"
 	"holdfast/internal/api"
+	"holdfast/internal/transition/db/copier"
+	"holdfast/internal/transition/db/ids"
+	"holdfast/internal/transition/db/mapping"
+	"holdfast/internal/transition/db/verify"
 )
 
 func (a *app) dbVerifyCmd() *cobra.Command {
@@ -132,17 +132,17 @@ func (x *alignment) lock(ctx context.Context) (locked context.Context, unlock fu
 }
 
 // bare is the plan without a look at the rows.
-func (x *alignment) bare(ctx context.Context) (*align.Plan, error) {
+func (x *alignment) bare(ctx context.Context) (*mapping.Plan, error) {
 	side, err := x.source.Side(ctx, x.sourceDBs)
 	if err != nil {
 		return nil, err
 	}
-	p := align.MakePlan(x.mapping, side, x.targetSide, ids.Known(x.sets))
+	p := mapping.MakePlan(x.mapping, side, x.targetSide, ids.Known(x.sets))
 	return &p, nil
 }
 
 // faultsOf is an error with a line for each finding.
-func faultsOf(list []align.Finding) error {
+func faultsOf(list []mapping.Finding) error {
 	var all []error
 	for _, f := range list {
 		all = append(all, errors.New(findingText(f)))

@@ -7,8 +7,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
-	"holdfast/internal/check"
 	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/check"
 )
 
 func (a *app) upgradeCheckCmd() *cobra.Command {

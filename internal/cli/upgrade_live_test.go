@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"holdfast/internal/api"
-	"holdfast/internal/check"
 	"holdfast/internal/cluster"
 	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/check"
 )
 
 // unsignedBundle builds a bundle and returns its file.

@@ -8,11 +8,7 @@ import (
 	"slices"
 	"time"
 
-	"holdfast/internal/check"
 	"holdfast/internal/cluster"
-	"holdfast/internal/fleet/depot"
-	"holdfast/internal/fleet/steps"
-	"holdfast/internal/fleet/survey"
 	"holdfast/internal/host/action"
 	"holdfast/internal/host/action/program"
 	"holdfast/internal/host/facts"
@@ -21,6 +17,10 @@ import (
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/cache"
+	"holdfast/internal/upgrade/check"
+	"holdfast/internal/upgrade/steps"
+	"holdfast/internal/upgrade/survey"
 )
 
 // quorumWithin bounds the question how the store's members are.
@@ -28,8 +28,8 @@ const quorumWithin = 10 * time.Second
 
 // parts makes what upgrades are made of.
 func (s *Service) parts() error {
-	s.depot = depot.New(filepath.Join(s.dir(), "bundles"), s.Log)
-	s.stage = &depot.Stage{Depot: s.depot, Host: s.Host, Holders: s.holders, Fetch: s.fetch}
+	s.cache = cache.New(filepath.Join(s.dir(), "bundles"), s.Log)
+	s.stage = &cache.Stage{Cache: s.cache, Host: s.Host, Holders: s.holders, Fetch: s.fetch}
 	s.survey = &survey.Survey{
 		Host: s.Host, Hosts: s.refs, Facts: s.factsOf, Quorum: s.quorum, Now: time.Now,
 		Inventory: func() (upgrade.Inventory, error) {
@@ -77,7 +77,7 @@ func (s *Service) doers() map[string]engine.Doer {
 		upgrade.KindHAOff:         ha,
 		upgrade.KindHAOn:          ha,
 		upgrade.KindDrain:         s.drain,
-		upgrade.KindAction:        &steps.Action{Bundles: s.depot, Host: action.Host{Helper: helper}, Dir: s.dir(), Credentials: s.Credentials},
+		upgrade.KindAction:        &steps.Action{Bundles: s.cache, Host: action.Host{Helper: helper}, Dir: s.dir(), Credentials: s.Credentials},
 		upgrade.KindUndrain:       &undrain{&steps.Undrain{Host: s.Host, Rest: s.rest, Where: s.where, Send: s.send}, s.drain},
 		upgrade.KindStorageDetach: &steps.StorageDetach{Host: s.Fleet, Dir: pools},
 		upgrade.KindStorageAttach: &steps.StorageAttach{Host: s.Fleet, Dir: pools},
@@ -96,8 +96,8 @@ func (s *Service) doers() map[string]engine.Doer {
 		upgrade.KindPairStop:   pair,
 		upgrade.KindO2CB:       &steps.O2CB{},
 		upgrade.KindCommit:     &Commit{Store: s.Store},
-		upgrade.KindCleanup:    &steps.Cleanup{Backups: backups, Have: s.depot.Have, Remove: s.depot.Remove},
-		upgrade.KindTidy:       &steps.Tidy{Backups: backups, Bundles: s.depot.Tidy},
+		upgrade.KindCleanup:    &steps.Cleanup{Backups: backups, Have: s.cache.Have, Remove: s.cache.Remove},
+		upgrade.KindTidy:       &steps.Tidy{Backups: backups, Bundles: s.cache.Tidy},
 	}
 }
 

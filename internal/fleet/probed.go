@@ -5,9 +5,9 @@ import (
 	"sync"
 	"time"
 
-	"holdfast/internal/fleet/losses"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
+	"holdfast/internal/probe"
 )
 
 // probeEvery is the time between two looks whether an upgrade that counts lost
@@ -77,14 +77,14 @@ func (s *Service) probe(ctx context.Context) error {
 }
 
 // guests are the hosts and guests as the hosts report them.
-func (s *Service) guests() (losses.Seen, bool) {
+func (s *Service) guests() (probe.Seen, bool) {
 	seen, ok := s.view.Seen()
 	now := time.Now()
-	var out losses.Seen
+	var out probe.Seen
 	for name, h := range seen {
-		out.Hosts = append(out.Hosts, losses.Host{Name: name, Up: h.up(now)})
+		out.Hosts = append(out.Hosts, probe.Host{Name: name, Up: h.up(now)})
 		for _, vm := range h.VMs {
-			out.VMs = append(out.VMs, losses.VM{Name: vm.Name, UUID: vm.UUID, Host: name, Running: vm.Running})
+			out.VMs = append(out.VMs, probe.VM{Name: vm.Name, UUID: vm.UUID, Host: name, Running: vm.Running})
 		}
 	}
 	return out, ok

@@ -6,8 +6,8 @@ import (
 	"strings"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/fleet/losses"
 	"holdfast/internal/job/engine"
+	"holdfast/internal/probe"
 	"holdfast/internal/store"
 )
 
@@ -15,7 +15,7 @@ import (
 // never coordinates nor speaks for operators. known is false for keys that are not of
 // jobs and hosts.
 func Permits(a store.Attempt) (known bool, err error) {
-	for _, rule := range []func(store.Attempt) (bool, error){engine.Permits, losses.Permits, permitsCarry} {
+	for _, rule := range []func(store.Attempt) (bool, error){engine.Permits, probe.Permits, permitsCarry} {
 		if known, err := rule(a); known {
 			return true, err
 		}

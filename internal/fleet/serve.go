@@ -14,11 +14,11 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
-	"holdfast/internal/fleet/depot"
-	"holdfast/internal/fleet/survey"
 	"holdfast/internal/host/facts"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/upgrade/bundle"
+	"holdfast/internal/upgrade/cache"
+	"holdfast/internal/upgrade/survey"
 	"holdfast/internal/upgrade/version"
 )
 
@@ -34,7 +34,7 @@ func (s *Service) PutBundle(ctx context.Context, file io.Reader, trust api.Bundl
 		}
 		o.Keys = append(o.Keys, k)
 	}
-	b, _, err := s.depot.Put(ctx, file, o)
+	b, _, err := s.cache.Put(ctx, file, o)
 	var refused *bundle.Refusal
 	switch {
 	case errors.As(err, &refused):
@@ -46,36 +46,36 @@ func (s *Service) PutBundle(ctx context.Context, file io.Reader, trust api.Bundl
 }
 
 // told is a bundle as the API tells of it.
-func told(b depot.Bundle) api.Bundle {
+func told(b cache.Bundle) api.Bundle {
 	return api.Bundle{SHA256: b.SHA256, Size: b.Size, Name: b.Name, Version: b.Version, Unsigned: !b.Signed, KeyID: b.KeyID}
 }
 
 // OpenBundle reads the file of a bundle from an offset on.
 func (s *Service) OpenBundle(sha string, offset int64) (io.ReadCloser, int64, error) {
-	f, size, err := s.depot.Open(sha, offset)
+	f, size, err := s.cache.Open(sha, offset)
 	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, depot.ErrHash):
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, cache.ErrHash):
 		return nil, 0, api.Errorf(api.KindInvalid, "bundle %.64q: this host does not have it", sha)
-	case errors.Is(err, depot.ErrOffset):
+	case errors.Is(err, cache.ErrOffset):
 		return nil, 0, api.Errorf(api.KindRefused, "%w", err)
 	}
 	return f, size, err
 }
 
 // holders are the hosts that say they have a bundle, and that live.
-func (s *Service) holders(sha string) []depot.Holder {
+func (s *Service) holders(sha string) []cache.Holder {
 	seen, _ := s.view.Seen()
-	var out []depot.Holder
+	var out []cache.Holder
 	for name, h := range seen {
 		if name != s.Host && h.API != "" && h.up(time.Now()) && slices.Contains(h.Bundles, sha) {
-			out = append(out, depot.Holder{Host: name, API: h.API})
+			out = append(out, cache.Holder{Host: name, API: h.API})
 		}
 	}
 	return out
 }
 
 // fetch opens the file of a bundle on another host.
-func (s *Service) fetch(ctx context.Context, h depot.Holder, sha string, offset int64) (io.ReadCloser, int64, error) {
+func (s *Service) fetch(ctx context.Context, h cache.Holder, sha string, offset int64) (io.ReadCloser, int64, error) {
 	c, err := api.Dial(h.API, s.TLS)
 	if err != nil {
 		return nil, 0, err
@@ -84,7 +84,7 @@ func (s *Service) fetch(ctx context.Context, h depot.Holder, sha string, offset 
 	if err != nil {
 		c.Close()
 		if said := (*api.Error)(nil); errors.As(err, &said) && said.Kind == api.KindRefused {
-			err = fmt.Errorf("%w: %w", depot.ErrOffset, err) // it refuses nothing else
+			err = fmt.Errorf("%w: %w", cache.ErrOffset, err) // it refuses nothing else
 		}
 		return nil, 0, err
 	}
@@ -105,12 +105,12 @@ func (d *dialled) Close() error {
 
 // bring fetches a bundle that this host lacks from one that has it.
 func (s *Service) bring(ctx context.Context, sha string) error {
-	if _, err := s.depot.Get(sha); err == nil {
+	if _, err := s.cache.Get(sha); err == nil {
 		return nil
 	}
 	errs := []error{fmt.Errorf("bundle %.64q: no host that answers has it", sha)}
 	for _, h := range s.holders(sha) {
-		err := s.depot.Fetch(ctx, sha, func(ctx context.Context, offset int64) (io.ReadCloser, int64, error) {
+		err := s.cache.Fetch(ctx, sha, func(ctx context.Context, offset int64) (io.ReadCloser, int64, error) {
 			return s.fetch(ctx, h, sha, offset)
 		}, func(int64, int64) {})
 		if err == nil {
@@ -138,9 +138,9 @@ func (s *Service) GatherFacts(ctx context.Context, request []byte) ([]byte, erro
 func (s *Service) facts(ctx context.Context, w survey.Wanted) facts.Facts {
 	w.Request.Host = s.Host
 	if w.Request.Unpack == "" {
-		w.Request.Unpack = s.depot.Dir
+		w.Request.Unpack = s.cache.Dir
 	}
-	staged, err := s.depot.Find(w.SHA256)
+	staged, err := s.cache.Find(w.SHA256)
 	for i, c := range w.Request.Config {
 		w.Request.Config[i].Bundle = ""
 		if err == nil && filepath.IsLocal(c.Bundle) {

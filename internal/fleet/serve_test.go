@@ -18,13 +18,13 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
-	"holdfast/internal/fleet/survey"
 	"holdfast/internal/host/facts"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/server"
 	"holdfast/internal/server/servertest"
 	"holdfast/internal/store/storetest"
 	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/survey"
 )
 
 func TestBundlesAreOpened(t *testing.T) {
@@ -53,7 +53,7 @@ func TestBundlesAreOpened(t *testing.T) {
 		wantKind(t, err, api.KindInvalid, "this host does not have it")
 	}
 	// A file that has changed on disk is not given away, and nobody is to blame for asking.
-	if err := os.Truncate(filepath.Join(r.depot.Dir, b.SHA256+".hfb"), 10); err != nil {
+	if err := os.Truncate(filepath.Join(r.cache.Dir, b.SHA256+".hfb"), 10); err != nil {
 		t.Fatal(err)
 	}
 	var said *api.Error
@@ -210,7 +210,7 @@ func TestBundlesTravel(t *testing.T) {
 	if err := b.bring(limited(t), put.SHA256); err != nil {
 		t.Fatal(err)
 	}
-	got, err := b.depot.Get(put.SHA256)
+	got, err := b.cache.Get(put.SHA256)
 	if err != nil || got.Size != put.Size || got.Signed {
 		t.Errorf("%v, %+v", err, got)
 	}
@@ -225,7 +225,7 @@ func TestBundlesTravel(t *testing.T) {
 		t.Errorf("%v, %+v", err, m)
 	}
 
-	// An offset behind the end is told as one that the depot knows.
+	// An offset behind the end is told as one that the bundle cache knows.
 	if _, _, err := b.fetch(limited(t), b.holders(put.SHA256)[0], put.SHA256, put.Size+1); err == nil || !strings.Contains(err.Error(), "offset") {
 		t.Errorf("got %v", err)
 	}
@@ -261,7 +261,7 @@ func TestBundlesComeFromStrangersNever(t *testing.T) {
 		if err == nil {
 			t.Errorf("%s: it was fetched", what)
 		}
-		if have, err := b.depot.Have(); len(have) != 0 || err != nil {
+		if have, err := b.cache.Have(); len(have) != 0 || err != nil {
 			t.Errorf("%s: %v, %v", what, have, err)
 		}
 	}
@@ -294,7 +294,7 @@ func TestFactsAreGathered(t *testing.T) {
 		wantKind(t, err, api.KindInvalid, "facts")
 	}
 	b := r.bundle("2.0.0")
-	staged, err := r.depot.Unpack(limited(t), b.SHA256, 0)
+	staged, err := r.cache.Unpack(limited(t), b.SHA256, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,15 +14,15 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
-	"holdfast/internal/fleet/depot"
-	"holdfast/internal/fleet/losses"
-	"holdfast/internal/fleet/survey"
 	"holdfast/internal/host/facts"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/host/reboot"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
+	"holdfast/internal/probe"
 	"holdfast/internal/store"
+	"holdfast/internal/upgrade/cache"
+	"holdfast/internal/upgrade/survey"
 )
 
 // handover is how long a new coordinator leaves alone what the one before has
@@ -84,15 +84,15 @@ type Service struct {
 	report   *Reporter
 	worker   *engine.Worker
 	lead     *engine.Conductor
-	depot    *depot.Depot
-	stage    *depot.Stage
+	cache    *cache.Cache
+	stage    *cache.Stage
 	survey   *survey.Survey
 	reboot   *reboot.Host
 	drain    *Drain
 	gatherer facts.Gatherer
 	receiver *Receiver
 	sender   *Sender
-	losses   *losses.Service
+	counts   *probe.Service
 	probed   probed
 	members  members
 }
@@ -107,13 +107,13 @@ func New(p Parts) (*Service, error) {
 	}
 	look := &Looker{
 		Fleet: p.Fleet, Host: p.Host, Install: p.Install, Boot: p.Boot, Addr: p.Addr, API: p.API, Agent: p.Version, Member: p.Member,
-		Rests: p.Cluster.Rests, Bundles: s.depot.Have, Waits: s.receiver.Waits,
+		Rests: p.Cluster.Rests, Bundles: s.cache.Have, Waits: s.receiver.Waits,
 	}
 	s.report = &Reporter{Store: p.Store, Look: look.Look, Log: p.Log}
 	if p.GuestsOnly { // on the others the agent itself cares that a name is used once
 		s.report.Claims = &Claim{Host: p.Host, Install: p.Install, Boot: p.Boot}
 	}
-	s.losses = losses.New(losses.Parts{
+	s.counts = probe.New(probe.Parts{
 		Store: p.Store, Host: p.Host, Coordinator: p.Cluster.Coordinator, Seen: s.guests, Addresses: p.Fleet.Addresses, Active: s.probed.run, Log: p.Log,
 	})
 	s.worker = engine.NewWorker(engine.WorkerOptions{
@@ -146,7 +146,7 @@ func (s *Service) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var loops sync.WaitGroup
-	for _, f := range []func(context.Context){s.view.Run, s.lead.Run, s.receiver.Run, s.sender.Run, s.losses.Run, s.followRun, s.followMembers} {
+	for _, f := range []func(context.Context){s.view.Run, s.lead.Run, s.receiver.Run, s.sender.Run, s.counts.Run, s.followRun, s.followMembers} {
 		loops.Go(func() { f(ctx) })
 	}
 	var conflict error

@@ -7,13 +7,13 @@ import (
 	"slices"
 
 	"holdfast/internal/api"
-	"holdfast/internal/check"
-	"holdfast/internal/check/faults"
 	"holdfast/internal/cluster"
-	"holdfast/internal/fleet/losses"
-	"holdfast/internal/fleet/survey"
 	"holdfast/internal/job"
+	"holdfast/internal/probe"
 	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/check"
+	"holdfast/internal/upgrade/check/faults"
+	"holdfast/internal/upgrade/survey"
 )
 
 // maxShown bounds the steps that a standing lists.
@@ -124,11 +124,11 @@ func (s *Service) manifestOf(ctx context.Context, st State) (*upgrade.Manifest, 
 // runWith is a job with what reports tell of it.
 func (s *Service) runWith(ctx context.Context, j journal, st State) (survey.Run, error) {
 	run := survey.Run{Plan: &j.plan, Job: j.Job, Records: j.Records, Unsigned: st.Bundle.Unsigned}
-	sum, err := losses.Sum(ctx, s.Store, st.Run)
+	sum, err := probe.Sum(ctx, s.Store, st.Run)
 	switch {
 	case err == nil:
 		run.Losses = sum.Losses()
-	case !errors.Is(err, losses.ErrNone):
+	case !errors.Is(err, probe.ErrNone):
 		return run, err
 	}
 	return run, nil

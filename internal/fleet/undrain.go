@@ -7,9 +7,9 @@ import (
 	"io"
 	"time"
 
-	"holdfast/internal/fleet/steps"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/job/engine"
+	"holdfast/internal/upgrade/steps"
 )
 
 // reviveWithin bounds the start of the guests that were shut down in vain.

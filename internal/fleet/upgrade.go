@@ -11,13 +11,13 @@ import (
 	"time"
 
 	"holdfast/internal/api"
-	"holdfast/internal/check"
 	"holdfast/internal/cluster"
-	"holdfast/internal/fleet/survey"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/store"
 	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/check"
+	"holdfast/internal/upgrade/survey"
 )
 
 // planned is a plan with what it was made of.
@@ -200,7 +200,7 @@ func (s *Service) manifest(ctx context.Context, sha string) (*upgrade.Manifest, 
 	if err := s.bring(ctx, sha); err != nil {
 		return nil, api.Errorf(api.KindFailed, "bundle %.64s: %w", sha, err).With("bring it again: holdfast upgrade run --bundle FILE")
 	}
-	m, err := s.depot.Manifest(ctx, sha)
+	m, err := s.cache.Manifest(ctx, sha)
 	if err != nil {
 		return nil, api.Errorf(api.KindFailed, "bundle %.64s: %w", sha, err)
 	}
@@ -327,7 +327,7 @@ func (s *Service) look(ctx context.Context, p *planned, r api.UpgradeRequest, wh
 	}
 	rep := survey.Report(in, s.Host)
 	if r.Bundle != "" {
-		b, err := s.depot.Get(r.Bundle)
+		b, err := s.cache.Get(r.Bundle)
 		if err != nil {
 			return in, rep, err
 		}
@@ -346,7 +346,7 @@ func (s *Service) submit(ctx context.Context, p *planned, r api.UpgradeRequest, 
 	next := p.state
 	next.Last = j.ID
 	if r.Purpose == upgrade.ForUpgrade {
-		b, err := s.depot.Get(r.Bundle)
+		b, err := s.cache.Get(r.Bundle)
 		if err != nil {
 			return api.Job{}, err
 		}

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"holdfast/internal/api"
-	"holdfast/internal/check"
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
@@ -19,6 +18,7 @@ import (
 	"holdfast/internal/store/storetest"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
+	"holdfast/internal/upgrade/check"
 )
 
 // three is a cluster of three hosts with a bundle of version 2.0.0 on the first,
@@ -483,7 +483,7 @@ func TestBundlesAreTrustedOrMarked(t *testing.T) {
 	}
 	_, err = r.PutBundle(limited(t), bytes.NewReader(makeBundle(t, "2.0.0", 1000, nil)), api.BundleTrust{Keys: []string{string(pair.Public)}})
 	wantKind(t, err, api.KindInvalid, "not signed")
-	if have, err := r.depot.Have(); len(have) != 0 || err != nil {
+	if have, err := r.cache.Have(); len(have) != 0 || err != nil {
 		t.Errorf("what was refused is there: %v, %v", have, err)
 	}
 	b, err := r.PutBundle(limited(t), bytes.NewReader(text), api.BundleTrust{Keys: []string{string(pair.Public)}})

@@ -13,7 +13,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/server/servertest"
-	"holdfast/internal/slack"
+	"holdfast/internal/testbed/slack"
 )
 
 func TestTLS(t *testing.T) {

@@ -10,9 +10,9 @@ import (
 
 	"holdfast/internal/api"
 	apiv1 "holdfast/internal/api/v1"
-	"holdfast/internal/check"
 	"holdfast/internal/cluster"
 	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/check"
 )
 
 // Upgrades is what the server needs of this host's part in upgrades. All methods

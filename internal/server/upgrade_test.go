@@ -22,10 +22,10 @@ import (
 	"holdfast/internal/api"
 	apiv1 "holdfast/internal/api/v1"
 	"holdfast/internal/api/v1/apiv1connect"
-	"holdfast/internal/check"
 	"holdfast/internal/server/servertest"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
+	"holdfast/internal/upgrade/check"
 )
 
 // runUpgrades serves a fake of upgrades on a unix socket until the test ends.

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/slack"
+	"holdfast/internal/testbed/slack"
 )
 
 // host is a made-up host: files below root, commands in root/bin.

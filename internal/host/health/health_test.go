@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/slack"
+	"holdfast/internal/testbed/slack"
 )
 
 // server is a service on loopback.

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/slack"
+	"holdfast/internal/testbed/slack"
 )
 
 // TestFleetListsWhatArrives: a guest that comes is told from one that leaves, and

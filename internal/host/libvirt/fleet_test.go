@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/slack"
+	"holdfast/internal/testbed/slack"
 )
 
 // TestFleetListsOddGuests defines and starts what an upgrade meets in the field.

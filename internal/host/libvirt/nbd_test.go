@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/slack"
+	"holdfast/internal/testbed/slack"
 )
 
 // serveNBD serves a file by a real qemu-nbd, until the test ends. It returns the

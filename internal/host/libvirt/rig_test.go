@@ -19,7 +19,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/slack"
+	"holdfast/internal/testbed/slack"
 )
 
 const (

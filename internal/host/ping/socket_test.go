@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/nettest"
+	"holdfast/internal/testbed/nettest"
 )
 
 // run opens a Pinger on a host and runs it for the rest of the test.

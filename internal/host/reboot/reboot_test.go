@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/slack"
+	"holdfast/internal/testbed/slack"
 )
 
 // lab is a host whose reboot command writes down that it was called.

@@ -12,10 +12,10 @@ import (
 	"sync"
 
 	"holdfast/internal/api"
-	"holdfast/internal/check"
 	"holdfast/internal/cluster"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
+	"holdfast/internal/upgrade/check"
 )
 
 // Upgrades is a fake of this host's part in upgrades and in jobs, with the hosts

@@ -13,8 +13,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/slack"
 	"holdfast/internal/store"
+	"holdfast/internal/testbed/slack"
 )
 
 // prefix is that of the cluster's keys.

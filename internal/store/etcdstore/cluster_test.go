@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/pki"
-	"holdfast/internal/slack"
+	"holdfast/internal/testbed/slack"
 )
 
 // The test binary is the member's process too.

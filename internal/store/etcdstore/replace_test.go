@@ -13,8 +13,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/slack"
 	"holdfast/internal/store"
+	"holdfast/internal/testbed/slack"
 )
 
 // TestReplace: a member loses its disk while writers go on.

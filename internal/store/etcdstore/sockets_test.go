@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 
-	"holdfast/internal/nettest"
-	"holdfast/internal/slack"
 	"holdfast/internal/store"
+	"holdfast/internal/testbed/nettest"
+	"holdfast/internal/testbed/slack"
 )
 
 // A connection whose packets were lost is tried again by the kernel after twice

@@ -16,7 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/slack"
+	"holdfast/internal/testbed/slack"
 )
 
 func TestRun(t *testing.T) {

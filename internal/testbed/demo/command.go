@@ -1,0 +1,118 @@
+package demo
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/api"
+	"holdfast/internal/testbed/lab"
+)
+
+// guestCommand is the hidden command that runs Guest.
+const guestCommand = "demo-guest"
+
+// flags are the command's.
+type flags struct {
+	fault, output, dir string
+	real, auto         bool
+}
+
+// Command returns `holdfast demo`.
+func Command() *cobra.Command {
+	var f flags
+	c := &cobra.Command{
+		Use:   "demo",
+		Short: "Run a cluster on this machine, with a failure and a recovery to watch",
+		Long: "Run three agents with their store on this machine, break something, and watch the\n" +
+			"recovery. The VM is played by a small HTTP service, so that neither root nor a\n" +
+			"hypervisor is needed; --real has a VM in QEMU on three hosts with libvirt instead,\n" +
+			"and --auto takes the best that the machine can do. It ends by itself within 50\n" +
+			"seconds (--real: 90) and leaves nothing behind.\n\nFaults:\n" + faultHelp(),
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			opt, err := f.options(c)
+			if err != nil {
+				return err
+			}
+			return f.run(c.Context(), opt, lookAround())
+		},
+	}
+	c.Flags().StringVar(&f.fault, "fault", string(PowerLoss), "what to break: "+strings.Join(faultNames(), ", "))
+	c.Flags().StringVarP(&f.output, "output", "o", "text", "text, or json for one JSON object on the last line")
+	c.Flags().StringVar(&f.dir, "dir", "", "keep all files in a new folder of this directory; not with --real and --auto")
+	c.Flags().BoolVar(&f.real, "real", false, "use a real VM (needs root, libvirt and QEMU)")
+	c.Flags().BoolVar(&f.auto, "auto", false, "use a real VM if this is root, after installing what is missing with apt-get; else do without")
+	return c
+}
+
+func (f flags) run(ctx context.Context, opt Options, found facts) error {
+	once := func(ctx context.Context, real bool) error {
+		opt := opt
+		opt.Real = real
+		result, err := Run(ctx, opt)
+		if err != nil {
+			return err
+		}
+		return result.Err()
+	}
+	if f.auto {
+		s := newScreen(opt.Out, opt.JSON, time.Now())
+		s.beside = opt.Err
+		return auto{facts: found, say: s.Note, install: lab.Install, run: once}.Run(ctx)
+	}
+	if f.real {
+		if err := found.refuse(); err != nil {
+			return err
+		}
+	}
+	return once(ctx, f.real)
+}
+
+func (f flags) options(c *cobra.Command) (Options, error) {
+	fault := Fault(f.fault)
+	if err := fault.check(); err != nil {
+		return Options{}, api.Errorf(api.KindInvalid, "--fault: %w", err)
+	}
+	if f.output != "text" && f.output != "json" {
+		return Options{}, api.Errorf(api.KindInvalid, "--output: value %q: want text or json", f.output)
+	}
+	if f.real && f.auto {
+		return Options{}, api.Errorf(api.KindInvalid, "--real and --auto: want one of them")
+	}
+	if f.dir != "" && (f.real || f.auto) {
+		return Options{}, api.Errorf(api.KindInvalid, "--dir: not with --real and --auto, whose files are removed with the hosts")
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return Options{}, fmt.Errorf("find this program: %w", err)
+	}
+	return Options{
+		Fault: fault, JSON: f.output == "json", Dir: f.dir, Keep: f.dir != "",
+		Out: c.OutOrStdout(), Err: c.ErrOrStderr(), Exe: exe, Dial: dialAgent,
+	}, nil
+}
+
+// dialAgent reaches an agent by its unix socket.
+func dialAgent(socket string) (Agent, error) {
+	client, err := api.Dial("unix:"+socket, nil)
+	if err != nil {
+		return nil, err
+	}
+	return client, nil
+}
+
+// GuestCommand returns the hidden command that plays the VM.
+func GuestCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: guestCommand, Short: "Play the VM of the demo", Hidden: true,
+		DisableFlagParsing: true, // Guest reads them
+		RunE: func(c *cobra.Command, args []string) error {
+			return Guest(c.Context(), args)
+		},
+	}
+}

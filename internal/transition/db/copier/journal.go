@@ -1,0 +1,384 @@
+package copier
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"holdfast/internal/transition/db/column"
+	"holdfast/internal/transition/db/mapping"
+	"holdfast/internal/transition/db/server"
+	"holdfast/internal/transition/db/sqlexpr"
+)
+
+// Database is the target's database in which the journal is.
+const Database = "migrate_journal"
+
+// journalFormat is the version of its tables.
+const journalFormat = 3
+
+// State is how far a run has come.
+type State string
+
+// States.
+const (
+	Copying   State = "copying"   // rows are being copied
+	Copied    State = "copied"    // all are there
+	Following State = "following" // and what the source's binary log has is carried over
+	Done      State = "done"      // up to the cut-over
+)
+
+// Journal is the one row of table run: what is copied from where, and how far it is.
+type Journal struct {
+	Mapping string    // hash of the mapping
+	Plan    string    // hash of the plan's statements: they tell the databases, the kinds of IDs that are given, and the columns
+	Source  string    // the source's server as it calls itself: HOST:PORT
+	Begun   time.Time // by the target's clock, UTC
+	File    string    // of the source's binary log, before the first row was read; "": there was none
+	Pos     uint64    // in File, bytes
+	Follows bool      // the copy was begun to be followed
+	State   State
+}
+
+// tables of the journal. Keys are written as JSON, and a hash of the key after which a
+// range begins makes it unique.
+var tables = []string{
+	"CREATE DATABASE IF NOT EXISTS " + Database + " CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
+	"CREATE TABLE IF NOT EXISTS " + Database + ".`run` (`only` TINYINT NOT NULL PRIMARY KEY, `format` INT NOT NULL, `mapping` VARCHAR(190) NOT NULL, `plan` VARCHAR(190) NOT NULL, " +
+		"`source` VARCHAR(300) NOT NULL, `begun` DATETIME NOT NULL, `binlog_file` VARCHAR(512) NULL, `binlog_pos` BIGINT UNSIGNED NULL, `follows` TINYINT NOT NULL, `state` VARCHAR(20) NOT NULL) " + engine,
+	"CREATE TABLE IF NOT EXISTS " + Database + ".`tables` (`target` VARCHAR(150) NOT NULL PRIMARY KEY, `state` VARCHAR(20) NOT NULL, `rows` BIGINT NOT NULL, `seconds` DOUBLE NOT NULL, `gave_way` TINYINT NOT NULL DEFAULT 0) " + engine,
+	"CREATE TABLE IF NOT EXISTS " + Database + ".`ranges` (`target` VARCHAR(150) NOT NULL, `number` BIGINT NOT NULL, `after_key` LONGTEXT NULL, `upto_key` LONGTEXT NOT NULL, `after_hash` CHAR(64) NOT NULL, " +
+		"`size` BIGINT NOT NULL, `done` TINYINT NOT NULL, `rows` BIGINT NOT NULL, `seconds` DOUBLE NOT NULL, PRIMARY KEY (`target`, `number`), UNIQUE KEY (`target`, `after_hash`)) " + engine,
+}
+
+const engine = "ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin"
+
+// ReadJournal reads the target's journal; nil: there is none.
+func ReadJournal(ctx context.Context, target *sql.DB) (*Journal, error) {
+	var j Journal
+	var format int
+	var begun string
+	var file sql.NullString
+	var pos sql.Null[uint64]
+	row := target.QueryRowContext(ctx, "SELECT `format`, `mapping`, `plan`, `source`, DATE_FORMAT(`begun`, '%Y-%m-%dT%H:%i:%sZ'), `binlog_file`, `binlog_pos`, `follows`, `state` FROM "+Database+".`run` WHERE `only` = 1")
+	switch err := row.Scan(&format, &j.Mapping, &j.Plan, &j.Source, &begun, &file, &pos, &j.Follows, &j.State); {
+	case errors.Is(err, sql.ErrNoRows), server.Absent(err):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("target: read the journal %s.run: %w", Database, err)
+	}
+	if format != journalFormat {
+		return nil, fmt.Errorf("target: the journal %s.run has format %d: want %d, which this program knows", Database, format, journalFormat)
+	}
+	var err error
+	if j.Begun, err = time.Parse(time.RFC3339, begun); err != nil {
+		return nil, fmt.Errorf("target: the journal %s.run: begun: %w", Database, err)
+	}
+	j.File, j.Pos = file.String, pos.V
+	return &j, nil
+}
+
+// Drop takes the journal away. A run that is under way must be excluded by Lock.
+func Drop(ctx context.Context, target *server.Server) error {
+	if _, err := target.DB.ExecContext(ctx, "DROP DATABASE IF EXISTS "+Database); err != nil {
+		return fmt.Errorf("target: drop database %s: %w", Database, err)
+	}
+	return nil
+}
+
+// journal writes the tables of a run.
+type journal struct{ db *sql.DB }
+
+// create makes the journal of a run that begins. Before its last statement there is none.
+func (j journal) create(ctx context.Context, run *Journal, targets []string) error {
+	for _, s := range tables {
+		if _, err := j.db.ExecContext(ctx, s); err != nil {
+			return fmt.Errorf("target: make the journal: %w", err)
+		}
+	}
+	tx, err := j.db.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("target: %w", err)
+	}
+	defer tx.Rollback() // after Commit it does nothing
+	binlog := "NULL, NULL"
+	if run.File != "" {
+		binlog = text(run.File) + ", " + strconv.FormatUint(run.Pos, 10)
+	}
+	var values []string
+	for _, t := range targets {
+		values = append(values, "("+text(t)+", "+text(string(Copying))+", 0, 0, 0)")
+	}
+	for _, s := range []string{
+		"DELETE FROM " + Database + ".`ranges`", "DELETE FROM " + Database + ".`tables`", // of one whose row was taken away by hand
+		"INSERT INTO " + Database + ".`tables` VALUES " + strings.Join(values, ", "),
+		"INSERT INTO " + Database + ".`run` VALUES (1, " + number(journalFormat) + ", " + text(run.Mapping) + ", " + text(run.Plan) + ", " + text(run.Source) + ", UTC_TIMESTAMP(), " + binlog + ", " + bit(run.Follows) + ", " + text(string(Copying)) + ")",
+	} {
+		if _, err := tx.ExecContext(ctx, s); err != nil {
+			return fmt.Errorf("target: begin the journal: %w", err)
+		}
+	}
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("target: begin the journal: %w", err)
+	}
+	return nil
+}
+
+// text writes a text in a statement.
+func text(s string) string { return sqlexpr.Literal(s) }
+
+// standing is what the journal says of a table.
+type standing struct {
+	done    bool
+	rows    int64
+	seconds float64
+	scanned int64 // rows of the source in ranges that are done
+}
+
+func (j journal) tables(ctx context.Context) (map[string]standing, error) {
+	rows, err := j.db.QueryContext(ctx, "SELECT t.`target`, t.`state`, COALESCE(SUM(r.`done` * r.`rows`), 0), t.`seconds`, COALESCE(SUM(r.`done` * r.`size`), 0) FROM "+
+		Database+".`tables` AS t LEFT JOIN "+Database+".`ranges` AS r ON r.`target` = t.`target` GROUP BY t.`target`, t.`state`, t.`seconds`")
+	if err != nil {
+		return nil, fmt.Errorf("target: read the journal: %w", err)
+	}
+	defer rows.Close()
+	out := map[string]standing{}
+	for rows.Next() {
+		var target string
+		var state State
+		var p standing
+		if err := rows.Scan(&target, &state, &p.rows, &p.seconds, &p.scanned); err != nil {
+			return nil, fmt.Errorf("target: read the journal: %w", err)
+		}
+		p.done = state == Done
+		out[target] = p
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("target: read the journal: %w", err)
+	}
+	return out, nil
+}
+
+// span is a range of a table's source rows.
+type span struct {
+	number int64 // from 1
+	after  key   // nil: from the first row
+	upto   key
+	size   int64 // rows of the source, as planned; the last has fewer
+}
+
+// open gives the ranges that are noted and not done, and the last that is noted (number
+// 0: none is).
+func (j journal) open(ctx context.Context, target string) (todo []span, last span, err error) {
+	rows, err := j.db.QueryContext(ctx, "SELECT `number`, `after_key`, `upto_key`, `size`, `done` FROM "+Database+".`ranges` WHERE `target` = "+text(target)+
+		" AND (`done` = 0 OR `number` = (SELECT MAX(m.`number`) FROM "+Database+".`ranges` AS m WHERE m.`target` = "+text(target)+")) ORDER BY `number`")
+	if err != nil {
+		return nil, last, fmt.Errorf("target: read the journal: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var after, upto []byte
+		var done bool
+		s := span{}
+		err := rows.Scan(&s.number, &after, &upto, &s.size, &done)
+		if err == nil && after != nil {
+			err = json.Unmarshal(after, &s.after)
+		}
+		if err == nil {
+			err = json.Unmarshal(upto, &s.upto)
+		}
+		if err != nil {
+			return nil, last, fmt.Errorf("target: read the journal: ranges of %s: %w", target, err)
+		}
+		if last = s; !done {
+			todo = append(todo, s)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return nil, last, fmt.Errorf("target: read the journal: %w", err)
+	}
+	return todo, last, nil
+}
+
+// note writes a range down before it is copied.
+func (j journal) note(ctx context.Context, target string, s span) error {
+	after, hash := "NULL", ""
+	if s.after != nil {
+		hash, after = s.after.String(), text(s.after.String())
+	}
+	sum := sha256.Sum256([]byte(hash))
+	_, err := j.db.ExecContext(ctx, "INSERT INTO "+Database+".`ranges` VALUES ("+strings.Join([]string{
+		text(target), number(s.number), after, text(s.upto.String()), text(hex.EncodeToString(sum[:])), number(s.size), "0", "0", "0"}, ", ")+")")
+	if err != nil {
+		return fmt.Errorf("target: write the journal: %w", err)
+	}
+	return nil
+}
+
+// held reads a range's row, and keeps it from all others until the transaction ends.
+func held(ctx context.Context, tx Session, target string, n int64) (done bool, rows int64, err error) {
+	err = tx.QueryRowContext(ctx, "SELECT `done`, `rows` FROM "+Database+".`ranges` WHERE `target` = "+text(target)+" AND `number` = "+number(n)+" FOR UPDATE").Scan(&done, &rows)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = errBehind
+	}
+	return done, rows, err
+}
+
+// errBehind is that the journal has not what it had: the target lost what it had
+// promised to keep, or another run has gone on. What it has is the truth.
+var errBehind = errors.New("the journal is not as this run left it")
+
+// close marks a range as done, in the transaction of its rows.
+func (s span) close(ctx context.Context, tx Session, target string, rows int64, took time.Duration) error {
+	_, err := tx.ExecContext(ctx, fmt.Sprintf("UPDATE %s.`ranges` SET `done` = 1, `rows` = %d, `seconds` = %.6f WHERE `target` = %s AND `number` = %d", Database, rows, took.Seconds(), text(target), s.number))
+	return err
+}
+
+// sharing are the targets (as in the plan) of one table: itself, or all its parts.
+func sharing(p *mapping.Plan, table string) (targets []string) {
+	for _, t := range p.Tables {
+		if t.Table == table {
+			targets = append(targets, t.Target)
+		}
+	}
+	return targets
+}
+
+// gaveWay marks targets as ones whose rows gave way to others, in the transaction of these.
+// Until it is cleared, rows may be missing of which the binary log has nothing.
+func gaveWay(ctx context.Context, tx Session, targets []string) error {
+	list := make([]string, 0, len(targets))
+	for _, t := range targets {
+		list = append(list, text(t))
+	}
+	_, err := tx.ExecContext(ctx, "UPDATE "+Database+".`tables` SET `gave_way` = 1 WHERE `target` IN ("+strings.Join(list, ", ")+")")
+	return err
+}
+
+// GaveWay are the targets (as in the plan) whose rows gave way to others when they were
+// copied, and that were not compared since.
+func GaveWay(ctx context.Context, target *sql.DB) (targets []string, err error) {
+	err = server.Walk(ctx, target, "SELECT `target` FROM "+Database+".`tables` WHERE `gave_way` <> 0 ORDER BY `target`", func(row []sql.RawBytes) error {
+		targets = append(targets, string(row[0]))
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("target: read the journal: %w", err)
+	}
+	return targets, nil
+}
+
+// Whole takes the marks of GaveWay away, in the transaction that writes what was missing.
+func Whole(ctx context.Context, tx Session) error {
+	if _, err := tx.ExecContext(ctx, "UPDATE "+Database+".`tables` SET `gave_way` = 0 WHERE `gave_way` <> 0"); err != nil {
+		return fmt.Errorf("target: write the journal: %w", err)
+	}
+	return nil
+}
+
+// finish marks a table as done when all its ranges are, up to the one that was planned
+// last; else errBehind.
+func (j journal) finish(ctx context.Context, target string, last int64, took time.Duration) (rows int64, err error) {
+	var count, most, done int64
+	if err := j.db.QueryRowContext(ctx, "SELECT COUNT(*), COALESCE(MAX(`number`), 0), COALESCE(SUM(`done`), 0), COALESCE(SUM(`rows`), 0) FROM "+Database+".`ranges` WHERE `target` = "+text(target)).Scan(&count, &most, &done, &rows); err != nil {
+		return 0, fmt.Errorf("target: read the journal: %w", err)
+	}
+	if count != last || most != last || done != last {
+		return 0, errBehind
+	}
+	if _, err := j.db.ExecContext(ctx, fmt.Sprintf("UPDATE %s.`tables` SET `state` = %s, `rows` = %d, `seconds` = %.6f WHERE `target` = %s", Database, text(string(Done)), rows, took.Seconds(), text(target))); err != nil {
+		return 0, fmt.Errorf("target: write the journal: %w", err)
+	}
+	return rows, nil
+}
+
+// follow notes that the copy is followed.
+func (j journal) follow(ctx context.Context) error {
+	if _, err := j.db.ExecContext(ctx, "UPDATE "+Database+".`run` SET `follows` = 1"); err != nil {
+		return fmt.Errorf("target: write the journal: %w", err)
+	}
+	return nil
+}
+
+func bit(is bool) string {
+	if is {
+		return "1"
+	}
+	return "0"
+}
+
+// copied marks the whole copy as done.
+func (j journal) copied(ctx context.Context) error {
+	if _, err := j.db.ExecContext(ctx, "UPDATE "+Database+".`run` SET `state` = "+text(string(Copied))+" WHERE `state` = "+text(string(Copying))); err != nil {
+		return fmt.Errorf("target: write the journal: %w", err)
+	}
+	return nil
+}
+
+// key is a key of the source's rows, the values as the server writes them. In JSON it
+// is a list of texts, and of {"hex": ...} for what is no text.
+type key [][]byte
+
+type bytesJSON struct {
+	Hex string `json:"hex"`
+}
+
+// String is its JSON.
+func (k key) String() string {
+	list := make([]any, 0, len(k))
+	for _, v := range k {
+		if utf8.Valid(v) {
+			list = append(list, string(v))
+		} else {
+			list = append(list, bytesJSON{hex.EncodeToString(v)})
+		}
+	}
+	b, err := json.Marshal(list)
+	if err != nil {
+		panic(err) // texts only
+	}
+	return string(b)
+}
+
+// UnmarshalJSON reads it back.
+func (k *key) UnmarshalJSON(b []byte) error {
+	var list []json.RawMessage
+	if err := json.Unmarshal(b, &list); err != nil {
+		return err
+	}
+	*k = make(key, 0, len(list))
+	for _, x := range list {
+		var s string
+		if json.Unmarshal(x, &s) == nil {
+			*k = append(*k, []byte(s))
+			continue
+		}
+		var h bytesJSON
+		if err := json.Unmarshal(x, &h); err != nil {
+			return err
+		}
+		v, err := hex.DecodeString(h.Hex)
+		if err != nil {
+			return err
+		}
+		*k = append(*k, v)
+	}
+	return nil
+}
+
+// literals writes the values in a statement.
+func (k key) literals(columns []column.Column) []string {
+	out := make([]string, 0, len(k))
+	for i, v := range k {
+		out = append(out, server.Literal(v, columns[i].Type.Kind))
+	}
+	return out
+}

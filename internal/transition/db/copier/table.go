@@ -1,0 +1,319 @@
+package copier
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"holdfast/internal/transition/db/mapping"
+)
+
+// Rows of the source in a range.
+const (
+	firstRows = 10_000
+	fewRows   = 1_000
+	manyRows  = 100_000
+)
+
+// rangeTime is how long a range is to take. It bounds what is done twice after a crash,
+// how long a stop takes on a server that does not look up, and the undo log.
+const rangeTime = time.Second
+
+// rangeLimit is how long a range may take: beyond it the statement needs an index.
+const rangeLimit = 30 * time.Minute
+
+// table copies what is left of one table.
+func (r *run) table(ctx context.Context, s *step) error {
+	began := time.Now()
+	for {
+		r.meter.begin(s.Target, true)
+		last, err := r.pass(ctx, s)
+		r.meter.begin(s.Target, false)
+		if err == nil {
+			err = r.try(ctx, "table "+s.Target, func(ctx context.Context) error {
+				_, err := r.journal.finish(ctx, s.Target, last, time.Since(began))
+				return err
+			})
+		}
+		if !errors.Is(err, errBehind) {
+			return err
+		}
+		r.opt.Log.Warn("the journal is read anew", "table", s.Target, "error", errBehind)
+		if _, err := r.tables(ctx); err != nil {
+			return err
+		}
+		if err := sleep(ctx, 100*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
+
+// pass copies all ranges that the journal has not, and returns the last one's number.
+func (r *run) pass(ctx context.Context, s *step) (last int64, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	todo := make(chan span)
+	size := &pace{fixed: r.opt.RangeRows}
+	size.rows.Store(firstRows)
+	var wait sync.WaitGroup
+	lanes, workers := r.lanes, r.opt.Parallel
+	if r.serial(s) { // a second range would wait for the first, and keep its lane
+		l, free, err := take(ctx, r.lanes)
+		if err != nil {
+			return 0, err
+		}
+		defer free()
+		lanes, workers = make(chan *lane, 1), 1
+		lanes <- l
+	}
+	work := func() {
+		w := &worker{run: r, step: s, on: lanes}
+		for x := range todo {
+			if err := w.copy(ctx, x, size); err != nil {
+				cancel(err)
+				return
+			}
+		}
+	}
+	for range workers {
+		wait.Go(work)
+	}
+	last, err = r.scan(ctx, s, size, todo)
+	close(todo)
+	if err != nil {
+		cancel(err)
+	}
+	wait.Wait()
+	return last, context.Cause(ctx)
+}
+
+// scan finds the ranges that are left and hands them out.
+func (r *run) scan(ctx context.Context, s *step, size *pace, out chan<- span) (int64, error) {
+	var todo []span
+	var last span
+	if err := r.try(ctx, "table "+s.Target, func(ctx context.Context) (err error) {
+		todo, last, err = r.journal.open(ctx, s.Target)
+		return err
+	}); err != nil {
+		return 0, err
+	}
+	give := func(x span) error {
+		select {
+		case out <- x:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	for _, x := range todo {
+		if err := give(x); err != nil {
+			return 0, err
+		}
+	}
+	for {
+		next := span{number: last.number + 1, after: last.upto, size: size.next()}
+		if err := r.try(ctx, "table "+s.Target, func(ctx context.Context) (err error) {
+			next.upto, err = r.bound(ctx, s, next)
+			return err
+		}); err != nil {
+			return 0, err
+		}
+		if next.upto == nil {
+			return last.number, nil
+		}
+		if err := r.try(ctx, "table "+s.Target, func(ctx context.Context) error {
+			err := r.journal.note(ctx, s.Target, next)
+			if isDuplicate(err) { // it is there: an answer was lost, or another run has gone on
+				err = errBehind
+			}
+			return err
+		}); err != nil {
+			return 0, err
+		}
+		if err := give(next); err != nil {
+			return 0, err
+		}
+		last = next
+	}
+}
+
+// bound asks for the last key of a range; nil: no rows are left.
+func (r *run) bound(ctx context.Context, s *step, x span) (key, error) {
+	var after []string
+	if x.after != nil {
+		after = x.after.literals(s.key)
+	}
+	upto := make(key, len(s.key))
+	into := make([]any, len(upto))
+	for i := range upto {
+		into[i] = &upto[i]
+	}
+	switch err := r.source.DB.QueryRowContext(ctx, s.Bound(after, int(x.size))).Scan(into...); {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("source: table %s: %w", s.Source, err)
+	}
+	return upto, nil
+}
+
+// pace finds the size of ranges.
+type pace struct {
+	fixed int
+	rows  atomic.Int64
+}
+
+func (p *pace) next() int64 {
+	if p.fixed > 0 {
+		return int64(p.fixed)
+	}
+	return p.rows.Load()
+}
+
+// took learns from a range: the size goes towards rangeTime, twice or half at most.
+func (p *pace) took(size int64, d time.Duration) {
+	factor := min(2, max(0.5, rangeTime.Seconds()/max(d.Seconds(), 0.001)))
+	p.rows.Store(min(manyRows, max(fewRows, int64(float64(size)*factor))))
+}
+
+// worker copies ranges of one table, one after another.
+type worker struct {
+	*run
+	step *step
+	on   chan *lane // those that its ranges may take
+
+	replace bool // rows of this range meet others, which give way
+}
+
+// copy brings one range into the target, exactly once.
+func (w *worker) copy(ctx context.Context, x span, size *pace) error {
+	what := fmt.Sprintf("table %s, range %d (%s of the source %s)", w.step.Target, x.number, strings.Join(w.step.Key, ", "), x)
+	return w.try(ctx, what, func(ctx context.Context) error {
+		l, free, err := take(ctx, w.on)
+		if err != nil {
+			return err
+		}
+		defer free()
+		// Asked at last, so that what was said is not old when the range begins.
+		if err := w.opt.Throttle.Hold(ctx, w.source.DB, w.target.DB, w.meter.waits); err != nil {
+			return err
+		}
+		began := time.Now()
+		rows, err := w.attempt(ctx, l, x)
+		if isDuplicate(err) && w.opt.Follows && !w.replace {
+			// A unique value has gone from a row that was copied to one of this range, or two
+			// rows have the same: what follows compares the table, and makes rows anew.
+			w.opt.Log.Warn("rows gave way to others that have their unique values now", "table", w.step.Target, "range", x.number, "error", err)
+			l.abandon(ctx)
+			w.replace = true
+			rows, err = w.attempt(ctx, l, x)
+		}
+		w.replace = false
+		if err != nil {
+			l.abandon(ctx)
+			return err
+		}
+		size.took(x.size, time.Since(began))
+		w.meter.add(w.step.Target, rows, x.size)
+		return nil
+	})
+}
+
+func (x span) String() string {
+	if x.after == nil {
+		return "up to " + x.upto.String()
+	}
+	return "after " + x.after.String() + " up to " + x.upto.String()
+}
+
+// attempt copies a range in one transaction with its row of the journal, which it takes
+// first: of those who try the same range, also of a dead process whose transaction the
+// server has not ended yet, one comes after the other, and sees that it is done.
+func (w *worker) attempt(ctx context.Context, l *lane, x span) (rows int64, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, rangeLimit, errSlow)
+	defer cancel()
+	defer func() {
+		if err != nil && context.Cause(ctx) == errSlow {
+			err = errSlow // not one that passes
+		}
+	}()
+	if err := l.prepare(ctx, w.step.foreign); err != nil {
+		return 0, err
+	}
+	began := time.Now()
+	tx, err := l.conn.BeginTx(ctx, nil)
+	if err != nil {
+		return 0, err
+	}
+	defer tx.Rollback() // after Commit it does nothing
+	done, rows, err := held(ctx, tx, w.step.Target, x.number)
+	if err != nil || done {
+		return rows, err
+	}
+	cond := w.step.condition(x)
+	if rows, err = w.mover.Move(ctx, tx, w.step.Planned, cond, w.replace); err == nil {
+		// After the rows, so that none that was read is not asked about.
+		err = Known(ctx, w.source.DB, w.step.Planned, cond)
+	}
+	if err == nil {
+		err = x.close(ctx, tx, w.step.Target, rows, time.Since(began))
+	}
+	if err == nil && w.replace {
+		err = gaveWay(ctx, tx, sharing(w.plan, w.step.Table))
+	}
+	if err == nil {
+		err = tx.Commit()
+	}
+	return rows, err
+}
+
+// ErrNoID is that a value is not among the IDs of its kind.
+var ErrNoID = errors.New("has no ID")
+
+// Known is an error (ErrNoID) when a row of a condition (as for mapping.Planned.Select) has
+// a value without an ID: it would be written as NULL. The plan has found none, but rows
+// may have come since then.
+func Known(ctx context.Context, source *sql.DB, p *mapping.Planned, more string) error {
+	ask := p.Unknown(more)
+	if ask == "" {
+		return nil
+	}
+	var one int
+	switch err := source.QueryRowContext(ctx, ask).Scan(&one); {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil
+	case err != nil:
+		return fmt.Errorf("source: IDs: %w", err)
+	}
+	for _, m := range p.MissingIn(more) {
+		values := make([]string, 1+len(p.Key))
+		into := make([]any, len(values))
+		for i := range values {
+			into[i] = &values[i]
+		}
+		switch err := source.QueryRowContext(ctx, m.First).Scan(into...); {
+		case errors.Is(err, sql.ErrNoRows):
+		case err != nil:
+			return fmt.Errorf("source: IDs of %s: %w", m.Kind, err)
+		default:
+			return fmt.Errorf("column %s: the %s %q of the row with key %s %w: want a line for it among the IDs of %s, then the same run again", m.Column, m.Kind, values[0], strings.Join(values[1:], ", "), ErrNoID, m.Kind)
+		}
+	}
+	return nil
+}
+
+var errSlow = fmt.Errorf("took longer than %s: does the source have the indexes that the mapping's joins need?", rangeLimit)
+
+// condition is that rows are in a range.
+func (s *step) condition(x span) string {
+	var after []string
+	if x.after != nil {
+		after = x.after.literals(s.key)
+	}
+	return mapping.Between(mapping.Main, s.Planned.Key, after, x.upto.literals(s.key))
+}

@@ -1,0 +1,88 @@
+package mapping
+
+import (
+	"slices"
+	"strings"
+
+	"holdfast/internal/transition/db/sqlexpr"
+)
+
+// This file writes the statements by which rows are carried over anew, by their keys.
+
+// AnyOf is the condition that a row's key is one of keys (SQL of each of its columns);
+// the columns are those of table as, "" for none. Servers use the index for it.
+func AnyOf(as string, key []string, keys [][]string) string {
+	if as != "" {
+		as = sqlexpr.Quote(as) + "."
+	}
+	if len(keys) == 0 {
+		return "FALSE"
+	}
+	list := make([]string, 0, len(keys))
+	if len(key) == 1 {
+		for _, k := range keys {
+			list = append(list, k[0])
+		}
+		return as + sqlexpr.Quote(key[0]) + " IN (" + strings.Join(list, ", ") + ")"
+	}
+	for _, k := range keys {
+		ands := make([]string, 0, len(key))
+		for i, c := range key {
+			ands = append(ands, as+sqlexpr.Quote(c)+" = "+k[i])
+		}
+		list = append(list, strings.Join(ands, " AND "))
+	}
+	return "((" + strings.Join(list, ") OR (") + "))"
+}
+
+// Reads are the tables of the source that the rows are made of, as in the mapping, each
+// once, Source first.
+func (p *Planned) Reads() []string {
+	out := []string{p.Source}
+	for _, j := range slices.Concat(p.planner.t.Join, p.planner.t.Find) {
+		if !slices.Contains(out, j.Table) {
+			out = append(out, j.Table)
+		}
+	}
+	return out
+}
+
+// SourceSchema is what the source's server told of a table of Reads, as the plan was made.
+func (p *Planned) SourceSchema(table string) *Schema { return p.planner.source.Tables[table] }
+
+// SourceName gives the names that the source's server has for a table of Reads.
+func (p *Planned) SourceName(table string) (database, name string) {
+	return p.planner.source.split(table)
+}
+
+// Delete is the statement that takes the rows of some keys of the source (SQL of each of
+// its columns) out of the target.
+func (p *Planned) Delete(keys [][]string) string {
+	there := make([][]string, 0, len(keys))
+	for _, k := range keys {
+		there = append(there, p.There(k))
+	}
+	return "DELETE" + p.inTarget(AnyOf("", p.Kept, there))
+}
+
+// Missing is a look at values that have no line among the IDs of their kind.
+type Missing struct {
+	Kind, Column string
+	First        string // statement: the value and the key's columns of one row that has one
+}
+
+// MissingIn looks for values without an ID among the rows of a condition; more as for
+// Select.
+func (p *Planned) MissingIn(more string) []Missing {
+	keys := strings.Join(owns(p.Key), ", ")
+	var out []Missing
+	for _, l := range p.Lookups {
+		out = append(out, Missing{l.Kind, l.Column, "SELECT " + l.value + ", " + keys + p.unknown(&l, more) + " LIMIT 1"})
+	}
+	return out
+}
+
+// unknown are the rows whose value has no line among the IDs of its kind.
+func (p *Planned) unknown(l *Lookup, more string) string {
+	return p.rows(l.value+" IS NOT NULL", l.found+" IS NULL", more)
+}

@@ -1,0 +1,119 @@
+package verify
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"holdfast/internal/transition/db/mapping"
+	"holdfast/internal/transition/db/server"
+)
+
+// differences names rows of the ranges that differ, the first ones.
+func (v *verifier) differences(ctx context.Context, t *table) error {
+	for _, p := range t.differ[:min(toldParts, len(t.differ))] {
+		more := toldKeys - len(t.out.Differences)
+		if more <= 0 {
+			return nil
+		}
+		found, err := v.differing(ctx, t.t, p, more)
+		if err != nil {
+			return fmt.Errorf("rows of %s that differ: %w", t.t.Target, err)
+		}
+		t.out.Differences = append(t.out.Differences, found...)
+	}
+	return nil
+}
+
+// differing compares a range row by row: those of the source are as many as a range
+// has, those of the target are taken one after the other.
+func (v *verifier) differing(ctx context.Context, t *mapping.Planned, p part, most int) (out []Difference, err error) {
+	here, there := p.conditions(t)
+	digests := map[string]string{}
+	err = server.Walk(ctx, v.source.DB, t.SourceRows(here), func(row []sql.RawBytes) error {
+		digests[keyOf(row)] = string(row[len(row)-1])
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("source: %w", err)
+	}
+	err = server.Walk(ctx, v.target.DB, t.TargetRows(there), func(row []sql.RawBytes) error {
+		key := keyOf(row)
+		switch digest, ok := digests[key]; {
+		case !ok:
+			out = append(out, Difference{split(key), Extra})
+		case digest != string(row[len(row)-1]):
+			out = append(out, Difference{split(key), Differs})
+		}
+		delete(digests, key)
+		if len(out) >= most {
+			return server.ErrEnough
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("target: %w", err)
+	}
+	if len(out) < most { // all rows of the target were seen
+		for key := range digests {
+			out = append(out, Difference{split(key), Missing})
+		}
+	}
+	slices.SortFunc(out, func(a, b Difference) int { return compareKeys(a.Key, b.Key) })
+	return out[:min(most, len(out))], nil
+}
+
+const between = "\x00" // the values of a key
+
+func keyOf(row []sql.RawBytes) string {
+	parts := make([]string, 0, len(row)-1)
+	for _, v := range row[:len(row)-1] {
+		parts = append(parts, string(v))
+	}
+	return strings.Join(parts, between)
+}
+
+func split(key string) []string { return strings.Split(key, between) }
+
+// compareKeys orders keys for people: numbers by their length first.
+func compareKeys(a, b []string) int {
+	return slices.CompareFunc(a, b, func(x, y string) int {
+		return cmp.Or(cmp.Compare(len(x), len(y)), cmp.Compare(x, y))
+	})
+}
+
+// job is a part of the work.
+type job func(context.Context) error
+
+// pool does what feed gives it, several at once. The first error stops all.
+func pool(ctx context.Context, parallel int, feed func(ctx context.Context, do func(job)) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	jobs := make(chan job)
+	var wg sync.WaitGroup
+	for range parallel {
+		wg.Go(func() {
+			for j := range jobs {
+				if err := j(ctx); err != nil {
+					cancel(err)
+				}
+			}
+		})
+	}
+	err := feed(ctx, func(j job) {
+		select {
+		case jobs <- j:
+		case <-ctx.Done():
+		}
+	})
+	if err != nil {
+		cancel(err)
+	}
+	close(jobs)
+	wg.Wait()
+	return context.Cause(ctx)
+}

@@ -1,0 +1,243 @@
+// Package verify compares the mapped rows of the source with those of the target, and
+// looks whether what must hold of the target does. It reads only.
+//
+// Both servers make checksums of ranges of rows at the same time; single rows are looked
+// at only in ranges that differ.
+package verify
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"holdfast/internal/transition/db/mapping"
+	"holdfast/internal/transition/db/server"
+)
+
+// Defaults and bounds.
+const (
+	parallel  = 4
+	rangeRows = 10_000
+	toldKeys  = 20 // of a table
+	toldParts = 20 // ranges of a table in which keys are looked for
+
+	toldValues = 20 // of a check, that have no ID
+)
+
+// Options of a comparison; the zero value will do.
+type Options struct {
+	Parallel  int            // ranges compared at once, each with a connection to both servers; 0: 4
+	RangeRows int            // rows of the source in a range; 0: 10,000
+	Progress  func(Progress) // called now and then, at most twice a second, never by two at once
+}
+
+// Progress is how far it is.
+type Progress struct {
+	Table string // of the target, of the last range that was compared
+	Rows  int64  // of the source, of all tables so far
+}
+
+// Result is what was found. No list is nil.
+type Result struct {
+	Tables []TableResult `json:"tables"` // in the order of the plan
+	Checks []CheckResult `json:"checks"` // the mapping's, then the target's foreign keys, then the IDs
+	Equal  bool          `json:"equal"`  // all tables are, and all checks hold
+}
+
+// TableResult is a table compared.
+type TableResult struct {
+	Target        string       `json:"target"`
+	SourceRows    int64        `json:"source_rows"` // mapped rows
+	TargetRows    int64        `json:"target_rows"`
+	ChecksumEqual bool         `json:"checksum_equal"` // of all values that the mapping gives, in each range
+	RangesDiffer  int          `json:"ranges_differ,omitempty"`
+	Differences   []Difference `json:"differences,omitempty"` // the first 20, where the target keeps the source's key
+}
+
+// Difference is a row that is not as it is to be.
+type Difference struct {
+	Key  []string `json:"key"`  // of the source's row; what the target's kept
+	What string   `json:"what"` // Differs, Missing or Extra
+}
+
+// What may be with a row.
+const (
+	Differs = "differs"
+	Missing = "missing in the target"
+	Extra   = "extra in the target"
+)
+
+// Run compares all tables of a plan, as survey.Plan made it, with the IDs staged. Rows
+// that are written meanwhile may show as differences; a range that differs is read twice
+// before it counts. An error is a server that can not be asked; a difference is none.
+func Run(ctx context.Context, m *mapping.Mapping, p *mapping.Plan, source, target *server.Server, targetSide mapping.Side, opt Options) (*Result, error) {
+	if opt.Parallel < 0 || opt.RangeRows < 0 {
+		return nil, fmt.Errorf("verify with %d ranges at once of %d rows: want numbers from 1, or 0 for %d and %d", opt.Parallel, opt.RangeRows, parallel, rangeRows)
+	}
+	opt.Parallel, opt.RangeRows = cmp.Or(opt.Parallel, parallel), cmp.Or(opt.RangeRows, rangeRows)
+	v := &verifier{source: source, target: target, opt: opt}
+	for i := range p.Tables {
+		v.tables = append(v.tables, &table{t: &p.Tables[i], out: TableResult{Target: p.Tables[i].Target}})
+	}
+	checks := v.checks(m, p, targetSide)
+	err := pool(ctx, opt.Parallel, func(ctx context.Context, do func(job)) error {
+		for _, t := range v.tables {
+			if err := v.ranges(ctx, t, do); err != nil {
+				return fmt.Errorf("source: ranges of %s: %w", t.t.Source, err)
+			}
+		}
+		for _, c := range checks {
+			do(func(ctx context.Context) error { return v.check(ctx, c) })
+		}
+		return nil
+	})
+	if err == nil {
+		err = v.narrow(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return v.result(checks), nil
+}
+
+// verifier compares tables.
+type verifier struct {
+	source, target *server.Server
+	opt            Options
+	tables         []*table
+
+	mu   sync.Mutex // guards the tables' results, and what follows
+	rows int64
+	told time.Time
+}
+
+// table is a table being compared.
+type table struct {
+	t      *mapping.Planned
+	out    TableResult
+	differ []part
+}
+
+// part is the rows of a table whose keys (SQL each) come after one key, and not after
+// another; nil: from the first, to the last.
+type part struct {
+	number      int
+	after, upTo []string
+}
+
+// conditions on both sides; "" is none.
+func (p part) conditions(t *mapping.Planned) (source, target string) {
+	there := func(key []string) []string {
+		if key == nil {
+			return nil
+		}
+		return t.There(key)
+	}
+	return mapping.Between(mapping.Main, t.Key, p.after, p.upTo), mapping.Between("", t.Kept, there(p.after), there(p.upTo))
+}
+
+// ranges has all rows of a table compared, in ranges where the target has the same key.
+func (v *verifier) ranges(ctx context.Context, t *table, do func(job)) error {
+	var after []string
+	for n := 0; ; n++ {
+		var upTo []string
+		if t.t.Ranged() {
+			var err error
+			if upTo, err = server.Bound(ctx, v.source.DB, t.t, after, v.opt.RangeRows); err != nil {
+				return err
+			}
+		}
+		p := part{n, after, upTo}
+		do(func(ctx context.Context) error { return v.compare(ctx, t, p) })
+		if upTo == nil {
+			return ctx.Err()
+		}
+		after = upTo
+	}
+}
+
+// compare compares a range. One that differs is read once more: a row may have been
+// written between the two reads.
+func (v *verifier) compare(ctx context.Context, t *table, p part) error {
+	s, d, err := v.sums(ctx, t, p)
+	if err == nil && s != d {
+		s, d, err = v.sums(ctx, t, p)
+	}
+	if err != nil {
+		return err
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	t.out.SourceRows += s.rows
+	t.out.TargetRows += d.rows
+	if s != d {
+		t.differ = append(t.differ, p)
+	}
+	v.rows += s.rows
+	if now := time.Now(); v.opt.Progress != nil && now.Sub(v.told) >= time.Second/2 {
+		v.told = now
+		v.opt.Progress(Progress{t.out.Target, v.rows})
+	}
+	return nil
+}
+
+// sum is what a server says of rows.
+type sum struct {
+	rows      int64
+	all, each string
+}
+
+// sums asks both servers at the same time.
+func (v *verifier) sums(ctx context.Context, t *table, p part) (s, d sum, err error) {
+	here, there := p.conditions(t.t)
+	err = both(
+		func() error { return sumOf(ctx, v.source, t.t.SourceSum(here), t.t.Source, &s) },
+		func() error { return sumOf(ctx, v.target, t.t.TargetSum(there), t.t.Target, &d) })
+	return s, d, err
+}
+
+func sumOf(ctx context.Context, from *server.Server, query, of string, s *sum) error {
+	if err := from.DB.QueryRowContext(ctx, query).Scan(&s.rows, &s.all, &s.each); err != nil {
+		return fmt.Errorf("%s: checksum of %s: %w", from.Role, of, err)
+	}
+	return nil
+}
+
+// both does two things at the same time.
+func both(a, b func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- a() }()
+	err := b()
+	return errors.Join(<-done, err)
+}
+
+func (v *verifier) result(checks []*check) *Result {
+	r := &Result{Tables: []TableResult{}, Checks: []CheckResult{}, Equal: true}
+	for _, t := range v.tables {
+		t.out.RangesDiffer, t.out.ChecksumEqual = len(t.differ), len(t.differ) == 0
+		r.Tables = append(r.Tables, t.out)
+		r.Equal = r.Equal && t.out.ChecksumEqual
+	}
+	for _, c := range checks {
+		r.Checks = append(r.Checks, c.out)
+		r.Equal = r.Equal && c.out.Holds
+	}
+	return r
+}
+
+// narrow looks for the rows that differ.
+func (v *verifier) narrow(ctx context.Context) error {
+	return pool(ctx, v.opt.Parallel, func(_ context.Context, do func(job)) error {
+		for _, t := range v.tables {
+			if len(t.differ) > 0 && t.t.Ranged() {
+				slices.SortFunc(t.differ, func(a, b part) int { return cmp.Compare(a.number, b.number) })
+				do(func(ctx context.Context) error { return v.differences(ctx, t) })
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,221 @@
+package steps
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"path/filepath"
+	"time"
+
+	"holdfast/internal/host/action"
+	"holdfast/internal/job/engine"
+	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/cache"
+)
+
+// Bundles are the bundles of this host.
+type Bundles interface {
+	// Find returns one that is unpacked. The error wraps fs.ErrNotExist when it is
+	// not.
+	Find(sha string) (cache.Staged, error)
+}
+
+// Action carries out what modules of a bundle do: upgrade.KindAction.
+type Action struct {
+	Bundles Bundles
+	Host    action.Host
+	Dir     string // of upgrades, absolute
+	// Credentials is the path of a file with answers and secrets, see
+	// program.Credentials. "", or a path where nothing is: there is none.
+	Credentials string
+}
+
+var (
+	_ engine.Doer    = (*Action)(nil)
+	_ engine.Stopper = (*Action)(nil)
+)
+
+// actionStep is one step. It is the runner of its attempts.
+type actionStep struct {
+	a      *Action
+	args   upgrade.ActionArgs
+	module *upgrade.Module
+	staged cache.Staged
+	do     action.Action
+	t      engine.Task
+	all    runAttempts
+}
+
+func (a *Action) step(t engine.Task) (*actionStep, error) {
+	s := &actionStep{a: a, t: t}
+	if err := runArgs(t, &s.args); err != nil {
+		return nil, err
+	}
+	fail := func(format string, args ...any) error {
+		return fmt.Errorf("step %s: "+format, append([]any{t.Step.ID}, args...)...)
+	}
+	if !runIsName(s.args.Run, "-") {
+		return nil, fail("upgrade %q: want letters, digits and '-'", s.args.Run)
+	}
+	var err error
+	if s.staged, err = a.Bundles.Find(s.args.SHA256); err != nil {
+		return nil, fail("find its bundle: %w", err)
+	}
+	if s.module = s.staged.Manifest.Module(s.args.Module); s.module == nil {
+		return nil, fail("bundle %s %s has no module %q", s.staged.Manifest.Name, s.staged.Manifest.Version, s.args.Module)
+	}
+	do := s.module.Actions.Get(s.args.Phase)
+	if do == nil || s.args.Phase == upgrade.Check {
+		return nil, fail("module %s of bundle %s %s does nothing in the phase %q", s.args.Module, s.staged.Manifest.Name, s.staged.Manifest.Version, s.args.Phase)
+	}
+	s.do = actionOf(do)
+	dir, err := runStepDir(a.Dir, t)
+	s.all = runAttempts{dir, s}
+	return s, err
+}
+
+// actionOf is an action of a manifest, for the host.
+func actionOf(a *upgrade.Action) action.Action {
+	out := action.Action{Run: a.Run, None: a.None}
+	if a.FileTree != nil {
+		out.FileTree = &action.FileTree{Source: a.FileTree.Source, Target: a.FileTree.Target}
+	}
+	if a.Systemd != nil {
+		out.Systemd = &action.Systemd{Stop: a.Systemd.Stop, Start: a.Systemd.Start, Restart: a.Systemd.Restart}
+	}
+	if a.Packages != nil {
+		out.Packages = &action.Packages{Deb: a.Packages.Deb, RPM: a.Packages.RPM}
+	}
+	if a.Image != nil {
+		out.Image = &action.Image{File: a.Image.File, Tag: a.Image.Tag}
+	}
+	return out
+}
+
+// what names the action, for people.
+func (s *actionStep) what() string {
+	return fmt.Sprintf("%s of module %s", s.args.Phase, s.args.Module)
+}
+
+// backupDir is where the module backs itself up.
+func (s *actionStep) backupDir() string {
+	return filepath.Join(s.a.Dir, "backups", s.args.Run, s.args.Module)
+}
+
+// Do implements engine.Doer.
+func (a *Action) Do(ctx context.Context, t engine.Task) error {
+	s, err := a.step(t)
+	if err != nil {
+		return err
+	}
+	if err := runMakeDir(s.backupDir()); err != nil {
+		return fmt.Errorf("%s: make the directory of its backup: %w", s.what(), err)
+	}
+	t.Note(s.what(), -1)
+	r, err := s.all.do(ctx, t)
+	runNotes(t.Log, r)
+	return runOutcome(s.what(), r, err)
+}
+
+// Probe implements engine.Doer. A failure that nobody was told about counts as
+// not done: Do then tells it, and begins nothing.
+func (a *Action) Probe(ctx context.Context, t engine.Task) (engine.Probed, error) {
+	s, err := a.step(t)
+	if err != nil {
+		return engine.CanNotTell, err
+	}
+	r, err := s.all.look(ctx, t, false)
+	if err != nil {
+		return engine.CanNotTell, fmt.Errorf("%s: %w", s.what(), err)
+	}
+	switch r.State {
+	case action.Running:
+		return engine.StillRunning, nil
+	case action.Done:
+		return engine.ProbedDone, nil
+	case action.NotDone, action.Failed:
+		return engine.NotDone, nil
+	}
+	return s.check(ctx, r)
+}
+
+// Stop implements engine.Stopper.
+func (a *Action) Stop(ctx context.Context, t engine.Task) error {
+	s, err := a.step(t)
+	if err != nil {
+		return err
+	}
+	if err := s.all.halt(ctx, t); err != nil {
+		return fmt.Errorf("%s: %w", s.what(), err)
+	}
+	return nil
+}
+
+// hostStep is the attempt in a state directory.
+func (s *actionStep) hostStep(dir string, log io.Writer) action.Step {
+	return action.Step{
+		Dir: dir, Bundle: &s.staged.Bundle, Timeout: s.t.Step.Timeout, Log: log,
+		Values: action.Values{
+			Mode: string(s.args.Mode), Version: s.args.To, From: s.args.From, Host: string(s.t.Host),
+			Phase: string(s.args.Phase), Backup: s.backupDir(),
+		},
+	}
+}
+
+func (s *actionStep) single() bool { return s.do.Packages == nil }
+
+func (s *actionStep) begin(ctx context.Context, dir string, log io.Writer) (action.Result, error) {
+	step := s.hostStep(dir, log)
+	drop, err := s.credentials(dir, &step)
+	if err != nil {
+		return action.Result{State: action.Failed, Exit: -1, Why: err.Error()}, nil
+	}
+	r, err := s.a.Host.Do(ctx, s.do, step)
+	return r, errors.Join(err, drop()) // whatever reads it has read it
+}
+
+func (s *actionStep) probe(ctx context.Context, dir string) (action.Result, error) {
+	r, err := s.a.Host.Probe(ctx, s.do, s.hostStep(dir, io.Discard))
+	if err != nil || r.State == action.Running {
+		return r, err
+	}
+	return r, actionDrop(dir) // an agent that was killed has left it
+}
+
+func (s *actionStep) follow(ctx context.Context, dir string, log io.Writer, from int64) (action.Result, error) {
+	r, err := s.a.Host.Attach(ctx, s.do, s.hostStep(dir, log), from)
+	if err != nil {
+		return r, err
+	}
+	return r, actionDrop(dir) // an agent that was killed has left it
+}
+
+func (s *actionStep) stop(ctx context.Context, dir string) error {
+	_, err := s.a.Host.Stop(ctx, s.hostStep(dir, io.Discard))
+	return errors.Join(err, actionDrop(dir))
+}
+
+// terminal reports whether the programs of the bundle ask a person. A bundle that
+// was made for Holdfast does not say so and does not; those of other layouts were
+// written for an operator at a terminal.
+func (s *actionStep) terminal() bool {
+	if s.do.Run == nil {
+		return false
+	}
+	m := s.staged.Manifest
+	switch path.Base(s.do.Run[0]) {
+	case "appctl.sh":
+		return m.Module("appctl") != nil
+	case "upgrade.sh":
+		return len(m.Modules) == 1 && m.Module("cas") != nil
+	}
+	return false
+}
+
+// Times of a check, which a probe waits for.
+const (
+	actionCheckWithin = 45 * time.Second
+	actionCheckMargin = 5 * time.Second // of the probe's own time
+)
