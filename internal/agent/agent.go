@@ -230,12 +230,14 @@ func (a *Agent) begin(ctx context.Context, act ha.Action) {
 
 // finished hands the outcome of an action to the core.
 func (a *Agent) finished(act ha.Action, o ha.Outcome) {
+	was := a.s.core.Dog.Working
 	a.s.core.Done(act, o, a.Clock())
 	switch act := act.(type) {
 	case ha.Txn:
 		a.answered(act, o)
 	case ha.Arm, ha.Disarm:
-		a.dogWas(o)
+		a.s.dogWhy = o.Why
+		a.tellDog(was)
 	case ha.Migrate:
 		a.stopMigration = nil
 	case ha.Start:

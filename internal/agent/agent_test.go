@@ -90,6 +90,23 @@ func TestARestartedAgentAdoptsTheGuest(t *testing.T) {
 	})
 }
 
+func TestWhereNothingHappensNothingIsLogged(t *testing.T) {
+	scene(t, func(w *world) {
+		w.home()
+		time.Sleep(20 * time.Second)
+		before := map[cluster.HostID]int{}
+		for id, h := range w.hosts {
+			before[id], _ = h.said.count()
+		}
+		time.Sleep(30 * time.Second)
+		for id, h := range w.hosts {
+			if n, last := h.said.count(); n != before[id] || n == 0 {
+				t.Errorf("%s wrote %d lines in 30 s, %d before; the last one: %s", id, n-before[id], before[id], last)
+			}
+		}
+	})
+}
+
 func TestAGuestThatEndsIsStartedAgain(t *testing.T) {
 	scene(t, func(w *world) {
 		h := w.home()

@@ -9,7 +9,6 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
-	"holdfast/internal/ha"
 )
 
 // Intervals of looking at this host.
@@ -110,12 +109,6 @@ func (a *Agent) dogOnce(ctx context.Context) func() {
 		a.s.core.Watched(w, at)
 		a.tellDog(was)
 	}
-}
-
-// dogWas notes how an order to the watchdog's holder ended.
-func (a *Agent) dogWas(o ha.Outcome) {
-	a.s.dogWhy = o.Why
-	a.tellDog(!a.s.core.Dog.Working)
 }
 
 // tellDog logs that the watchdog has begun to work, or works no more.

@@ -56,12 +56,34 @@ type host struct {
 	armed    bool
 	limit    cluster.Instant
 	resets   int
+	said     spoken          // its agent's log
 	heard    cluster.Instant // when its heart last beat
 	noDog    bool            // its watchdog does not work
 	seen     uint64          // the store's generation that it has seen
 	deaf     bool            // its heartbeats are lost
 	hung     bool            // the shared storage does not answer here; guarded by w.mu
 	watching context.CancelFunc
+}
+
+// spoken counts the lines of a log, and keeps the last one.
+type spoken struct {
+	mu    sync.Mutex
+	lines int
+	last  string
+}
+
+func (s *spoken) Write(line []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lines++
+	s.last = string(line)
+	return len(line), nil
+}
+
+func (s *spoken) count() (lines int, last string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lines, s.last
 }
 
 func newWorld(t *testing.T, configure func(*config.Cluster)) *world {
@@ -111,7 +133,7 @@ func (h *host) begin() {
 	h.agent = New(Parts{
 		Fencer: (*bench)(h), Beats: (*beats)(h), Rhythm: &Rhythm{}, Machine: "machine-" + string(h.id),
 		Host: h.id, Addr: string(h.id), Cluster: "test", Identity: cmp.Or(h.identity, "id-"+string(h.id)), Boot: fmt.Sprint(h.boot), Store: capped{h.store},
-		Driver: h, Dog: (*dog)(h), seen: h.seen, Clock: h.w.now, Config: cfg, Log: slog.New(slog.DiscardHandler), Trouble: h.told,
+		Driver: h, Dog: (*dog)(h), seen: h.seen, Clock: h.w.now, Config: cfg, Log: slog.New(slog.NewTextHandler(&h.said, nil)), Trouble: h.told,
 		Probe: h.prober,
 	})
 	h.stop, h.ended = cancel, make(chan error, 1)

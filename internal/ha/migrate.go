@@ -13,7 +13,9 @@ func (d *decision) source() {
 	moving := m.busy(WorkMigrate) || m.Guest.Seen.Migrating
 	switch {
 	case moving:
-		if m.Want.MoveTo == m.Self || m.silent(o.To) > m.Timings.Lease+settleWait {
+		// A target without a lease may not go on with the guest. At the end of a migration
+		// the guest stands still for as long as its hypervisor waits for a target that is lost.
+		if m.Want.MoveTo == m.Self || m.silent(o.To) > m.Timings.Lease {
 			d.do(Abort{})
 		}
 	case !m.fresh(o.SeenAt): // what is known is older than the end of the migration

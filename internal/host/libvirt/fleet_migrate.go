@@ -287,6 +287,7 @@ var errCalled = errors.New("the migration did not end")
 func (f *Fleet) abortUntil(ctx context.Context, dom golibvirt.Domain, done <-chan error) error {
 	for {
 		_, why := f.abort(ctx, dom)
+		why = f.unhang(ctx, dom, why)
 		select {
 		case err := <-done:
 			return err
@@ -300,6 +301,8 @@ func (f *Fleet) abortUntil(ctx context.Context, dom golibvirt.Domain, done <-cha
 // abort asks for the end of an outgoing migration, and tells whether there was
 // one.
 func (f *Fleet) abort(ctx context.Context, dom golibvirt.Domain) (was bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, oneLimit)
+	defer cancel()
 	err = f.ask(ctx, "abort the migration", func(l *golibvirt.Libvirt) error {
 		op, err := operationOf(l, dom)
 		if err != nil || !op.leaving() {
@@ -312,6 +315,19 @@ func (f *Fleet) abort(ctx context.Context, dom golibvirt.Domain) (was bool, err 
 		return false, nil
 	}
 	return was, err
+}
+
+// unhang is the function of the name, for the process of a guest.
+func (f *Fleet) unhang(ctx context.Context, dom golibvirt.Domain, err error) error {
+	if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+		return err
+	}
+	procs := procTable{dir: f.opt.ProcDir, uuid: formatUUID(dom.UUID), name: dom.Name, gate: newGate()}
+	found, perr := procs.guests(ctx)
+	if perr != nil || len(found) != 1 {
+		return errors.Join(err, perr)
+	}
+	return unhang(found[0].pid, err, f.opt.Log)
 }
 
 // settle finds out where a guest is after a call that failed with cause. It
@@ -375,7 +391,7 @@ func (f *Fleet) AbortMigration(ctx context.Context, uuid string) error {
 		if hasCode(err, golibvirt.ErrOperationInvalid) { // it has ended just now
 			err = nil
 		}
-		if err == nil {
+		if err = f.unhang(ctx, dom, err); err == nil {
 			err = sleep(ctx, abortPause)
 		}
 	}

@@ -20,6 +20,10 @@ import (
 // abortLimit is the time that an abort of a migration may take.
 const abortLimit = 3 * time.Second
 
+// abortAnswer is how long one request to abort may take: of a QEMU that has not answered
+// by then the connection is looked at.
+const abortAnswer = time.Second
+
 // abortPause separates two requests to abort. One is not enough: libvirtd also
 // accepts it, without effect, while the target still prepares.
 const abortPause = 50 * time.Millisecond
@@ -146,7 +150,7 @@ func (d *Driver) migrate(ctx context.Context, addr string, tls bool) error {
 	last, stop := context.WithTimeout(context.WithoutCancel(ctx), reserve)
 	defer stop()
 	if work.Err() != nil {
-		err = errors.Join(work.Err(), d.abortUntil(last, done))
+		err = errors.Join(work.Err(), d.abortUntil(last, s.pid, done))
 	}
 	return d.outcome(last, s, addr, err)
 }
@@ -186,10 +190,10 @@ func (d *Driver) perform(l *golibvirt.Libvirt, addr string, tls bool) error {
 
 // abortUntil asks for the end of the migration until its call has returned, and
 // returns that call's error.
-func (d *Driver) abortUntil(ctx context.Context, done <-chan error) error {
+func (d *Driver) abortUntil(ctx context.Context, pid int, done <-chan error) error {
 	var why error
 	for {
-		why = d.abortJob(ctx)
+		why = unhang(pid, d.abortJob(ctx), d.log)
 		select {
 		case err := <-done:
 			return err
@@ -202,6 +206,8 @@ func (d *Driver) abortUntil(ctx context.Context, done <-chan error) error {
 
 // abortJob aborts an outgoing migration. nil when there was none.
 func (d *Driver) abortJob(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, abortAnswer)
+	defer cancel()
 	c, err := d.link.open(ctx)
 	if err != nil {
 		return err
@@ -348,7 +354,8 @@ func endedByMigration(path string) (moved, again bool, err error) {
 }
 
 // AbortMigration ends an outgoing migration, also one that an earlier agent
-// process began, and returns when it has ended. nil when there is none.
+// process began, and returns when it has ended. nil when there is none. It tries
+// again until ctx ends: a question that has no answer costs the connection to libvirtd.
 func (d *Driver) AbortMigration(ctx context.Context) error {
 	for {
 		s, err := d.process(ctx)
@@ -365,11 +372,9 @@ func (d *Driver) AbortMigration(ctx context.Context) error {
 		if err == nil {
 			err = d.abortJob(ctx)
 		}
-		if err == nil {
-			err = sleep(ctx, abortPause)
-		}
-		if err != nil {
-			return fmt.Errorf("abort the migration of %s: %w", d.opt.Name, oneLine(err))
+		err = unhang(s.pid, err, d.log)
+		if sleep(ctx, abortPause) != nil {
+			return fmt.Errorf("abort the migration of %s: %w", d.opt.Name, oneLine(errors.Join(ctx.Err(), err)))
 		}
 	}
 }

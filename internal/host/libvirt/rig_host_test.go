@@ -328,20 +328,39 @@ func (h *simHost) doHost(ctx context.Context, r request) error {
 		}
 		return note.begin(daemons, 0)
 	case "speed": // of migrations, MiB/s
-		c, err := dial(ctx, "/run/libvirt/libvirt-sock")
-		if err != nil {
+		return onDomain(ctx, func(l *golibvirt.Libvirt, dom golibvirt.Domain) error {
+			return l.DomainMigrateSetMaxSpeed(dom, uint64(r.Number), 0)
+		})
+	case "answers": // does QEMU, and the guest run
+		return onDomain(ctx, func(l *golibvirt.Libvirt, dom golibvirt.Domain) error {
+			out, err := l.QEMUDomainMonitorCommand(dom, "info status", 1)
+			if err == nil && !strings.Contains(out, "VM status: running") {
+				err = errors.New(out)
+			}
 			return err
-		}
-		defer c.close()
-		uuid, err := parseUUID(testUUID)
-		if err != nil {
-			return err
-		}
-		return c.call(ctx, "set the speed", func(l *golibvirt.Libvirt) error {
-			return l.DomainMigrateSetMaxSpeed(golibvirt.Domain{Name: testName, UUID: uuid}, uint64(r.Number), 0)
+		})
+	case "downtime": // that the end of a migration may take, ms
+		return onDomain(ctx, func(l *golibvirt.Libvirt, dom golibvirt.Domain) error {
+			return l.DomainMigrateSetMaxDowntime(dom, uint64(r.Number), 0)
 		})
 	}
 	return fmt.Errorf("unknown request %q", r.Op)
+}
+
+// onDomain calls libvirtd about the guest, by a connection of its own.
+func onDomain(ctx context.Context, f func(*golibvirt.Libvirt, golibvirt.Domain) error) error {
+	c, err := dial(ctx, "/run/libvirt/libvirt-sock")
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	uuid, err := parseUUID(testUUID)
+	if err != nil {
+		return err
+	}
+	return c.call(ctx, "set a limit of migrations", func(l *golibvirt.Libvirt) error {
+		return f(l, golibvirt.Domain{Name: testName, UUID: uuid})
+	})
 }
 
 func serveNBDHere(ctx context.Context, text string) error {
