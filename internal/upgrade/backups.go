@@ -73,7 +73,7 @@ func (b *builder) backupFindings() {
 			b.block("backup", "", fmt.Sprintf("Module %s can not be backed up by %s in mode %s: to go back would change what other hosts use meanwhile.", name, plan.Provider, b.o.Mode),
 				"choose the mode offline, or let the module back itself up")
 		}
-		for _, why := range plan.faults() {
+		for _, why := range backupFaults(&plan) {
 			b.block("backup-settings", "", fmt.Sprintf("Backup %s of module %s: %s.", b.o.Backup[name], name, why), b.backupRemedy(b.o.Backup[name]))
 		}
 	}
@@ -103,8 +103,8 @@ func (b *builder) backupRemedy(name string) string {
 	return fmt.Sprintf("describe it in the inventory's backups, or choose one of those that are there: %s", known)
 }
 
-// faults says what is wrong with a plan of a backup.
-func (p *BackupPlan) faults() (out []string) {
+// backupFaults says what is wrong with a plan of a backup.
+func backupFaults(p *BackupPlan) (out []string) {
 	prov, known := providers()[p.Provider]
 	if !known {
 		return []string{fmt.Sprintf("there is no provider %s, only %s", p.Provider, strings.Join(slices.Sorted(maps.Keys(providers())), ", "))}
@@ -150,8 +150,8 @@ func given(v json.RawMessage) bool {
 	return true
 }
 
-// restores reports whether Holdfast brings back what the plan backs up.
-func (p *BackupPlan) restores() bool {
+// restorable reports whether Holdfast brings back what the plan backs up.
+func restorable(p *BackupPlan) bool {
 	prov, known := providers()[p.Provider]
 	return known && prov.byHand == ""
 }

@@ -116,7 +116,7 @@ func (b *builder) checkInventory() error {
 			return fmt.Errorf("inventory: VM %q: host %q is not in the inventory", v.Name, v.Host)
 		case v.MemoryMiB < 0 || v.CPUs < 0:
 			return fmt.Errorf("inventory: VM %q: memory %d MiB, %d vCPUs: want 0 or more", v.Name, v.MemoryMiB, v.CPUs)
-		case v.Policy != "" && !v.Policy.known():
+		case v.Policy != "" && !knownPolicy(v.Policy):
 			return fmt.Errorf("inventory: VM %q: policy %q: want ask, stop, cold or skip", v.Name, v.Policy)
 		}
 		b.vms[v.Name], known[v.UUID] = append(b.vms[v.Name], v), v.Name

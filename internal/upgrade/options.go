@@ -169,17 +169,17 @@ func (o *Options) check(known map[cluster.HostID]*Host) error {
 			}
 		}
 	}
-	if p := o.DefaultPolicy; !p.known() {
+	if p := o.DefaultPolicy; !knownPolicy(p) {
 		return fmt.Errorf("default policy %q: want ask, stop, cold or skip", p)
 	}
 	for vm, p := range o.Policies {
-		if !p.known() {
+		if !knownPolicy(p) {
 			return fmt.Errorf("policy %q of VM %q: want ask, stop, cold or skip", p, vm)
 		}
 	}
 	return nil
 }
 
-func (p Policy) known() bool {
+func knownPolicy(p Policy) bool {
 	return slices.Contains([]Policy{PolicyAsk, PolicyStop, PolicyCold, PolicySkip}, p)
 }

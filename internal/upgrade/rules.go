@@ -169,7 +169,7 @@ func (b *builder) moduleFindings() {
 		backup := mod.Actions.Backup != nil || byProvider
 		switch {
 		case mod.Actions.Install == nil || mod.Actions.Install.None:
-		case !mod.CanRollback && !(byProvider && plan.restores()):
+		case !mod.CanRollback && !(byProvider && restorable(&plan)):
 			b.find(Finding{Rule: "no-rollback", Level: Warn, Text: fmt.Sprintf("Module %s can not be rolled back.", mod.Name)})
 		case !backup:
 			b.find(Finding{Rule: "no-backup", Level: Info, Text: fmt.Sprintf("Module %s is not backed up before it is changed; its rollback does without.", mod.Name)})

@@ -18,25 +18,25 @@ func PolicyOf(policies map[string]Policy, v *VM) Policy {
 	if len(policies) == 0 {
 		return ""
 	}
-	return cmp.Or(policies[v.UUID], policies[v.at()], policies[v.Name])
+	return cmp.Or(policies[v.UUID], policies[placeOf(v)], policies[v.Name])
 }
 
-// at is HOST/NAME.
-func (v *VM) at() string { return string(v.Host) + "/" + v.Name }
+// placeOf is HOST/NAME.
+func placeOf(v *VM) string { return string(v.Host) + "/" + v.Name }
 
 // policyFindings look for policies that name no VM, or more than one.
 func (b *builder) policyFindings() {
 	named := map[string]bool{}
 	for i := range b.inv.VMs {
 		v := &b.inv.VMs[i]
-		named[v.UUID], named[v.at()] = true, true
+		named[v.UUID], named[placeOf(v)] = true, true
 	}
 	for _, name := range sortedKeys(b.o.Policies) {
 		switch twins := b.vms[name]; {
 		case len(twins) > 1:
 			b.find(Finding{
 				Rule: "policy", Level: Block, VM: name, Text: "There is a policy for VM " + name + ", and " + hostsOf(twins) + " have one of that name each.",
-				Remedy: fmt.Sprintf("say which one is meant: --policy %s=%s, or its UUID", twins[0].at(), b.o.Policies[name]),
+				Remedy: fmt.Sprintf("say which one is meant: --policy %s=%s, or its UUID", placeOf(twins[0]), b.o.Policies[name]),
 			})
 		case len(twins) == 0 && !named[name]:
 			b.find(Finding{Rule: "policy", Level: Warn, VM: name, Text: "There is a policy for a VM that the inventory does not have."})
@@ -47,7 +47,7 @@ func (b *builder) policyFindings() {
 // call is how a VM is named in --policy.
 func (b *builder) call(v *VM) string {
 	if len(b.vms[v.Name]) > 1 {
-		return v.at()
+		return placeOf(v)
 	}
 	return v.Name
 }

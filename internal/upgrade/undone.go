@@ -27,7 +27,7 @@ func (b *builder) undoneFindings(past *past, level Level, gone func(cluster.Host
 			b.undone(level, h, s, "guests that were shut down for the upgrade were not started again", "virsh start", b.stillOff(s))
 		}
 		if s := past.undone(stepID(h.Name, KindStorageAttach)); s != nil && !h.Down {
-			b.undone(level, h, s, "pools that were taken off for a reboot were not brought back", "virsh pool-start", h.stillAway(s))
+			b.undone(level, h, s, "pools that were taken off for a reboot were not brought back", "virsh pool-start", stillAway(h, s))
 		}
 	}
 }
@@ -80,7 +80,7 @@ func (b *builder) stillOff(s *Step) (out []string) {
 }
 
 // stillAway are the pools of a step that are not active on the host.
-func (h *Host) stillAway(s *Step) (out []string) {
+func stillAway(h *Host, s *Step) (out []string) {
 	var args StorageArgs
 	if json.Unmarshal(s.Args, &args) != nil {
 		return nil // Build has written them
