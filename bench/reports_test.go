@@ -15,9 +15,9 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/fleet"
+	"holdfast/internal/inventory"
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"
-	"holdfast/internal/upgrade"
 )
 
 const (
@@ -92,9 +92,9 @@ func TestReports(t *testing.T) {
 // host is one host's reports and looks, until ctx ends.
 func (r *rig) host(ctx context.Context, n int, wrong *atomic.Int64) {
 	c := r.conns[n%len(r.conns)].store
-	rec := fleet.Record{Host: upgrade.Host{Name: cluster.HostID(fmt.Sprintf("c%d", n)), MemoryMiB: 1 << 18, Boot: "b", Install: "i", CPUModel: "Skylake-Server", Kernel: "6.1.0"}, Addr: "192.0.2.1", Agent: "1"}
+	rec := fleet.Record{Host: inventory.Host{Name: cluster.HostID(fmt.Sprintf("c%d", n)), MemoryMiB: 1 << 18, Boot: "b", Install: "i", CPUModel: "Skylake-Server", Kernel: "6.1.0"}, Addr: "192.0.2.1", Agent: "1"}
 	for g := range reportGuests {
-		rec.VMs = append(rec.VMs, upgrade.VM{Name: fmt.Sprintf("vm-%d-%d", n, g), UUID: fmt.Sprintf("00000000-0000-4000-8000-%06d%06d", n, g), Host: rec.Host.Name, MemoryMiB: 8192, CPUs: 4, Running: true})
+		rec.VMs = append(rec.VMs, inventory.VM{Name: fmt.Sprintf("vm-%d-%d", n, g), UUID: fmt.Sprintf("00000000-0000-4000-8000-%06d%06d", n, g), Host: rec.Host.Name, MemoryMiB: 8192, CPUs: 4, Running: true})
 	}
 	rep := &fleet.Reporter{Store: c, Log: slog.New(slog.DiscardHandler), Look: func(context.Context) (fleet.Record, error) { return rec, nil },
 		Claims: &fleet.Claim{Host: rec.Host.Name, Install: "i", Boot: "b"}}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 	"holdfast/internal/upgrade"
 )
@@ -41,17 +42,17 @@ func upgradeBundle() upgrade.Manifest {
 
 // upgradeInventory has groups of 60 hosts with 20 guests on each, at three
 // quarters of the memory.
-func upgradeInventory(hosts int) upgrade.Inventory {
+func upgradeInventory(hosts int) inventory.Inventory {
 	r := rand.New(rand.NewPCG(1, 2))
-	inv := upgrade.Inventory{Cluster: "large", Version: "1.0.0", HA: &upgrade.Switch{Off: []string{"off"}, On: []string{"on"}}}
+	inv := inventory.Inventory{Cluster: "large", Version: "1.0.0", HA: &inventory.Switch{Off: []string{"off"}, On: []string{"on"}}}
 	for i := range hosts {
-		h := upgrade.Host{
+		h := inventory.Host{
 			Name: cluster.HostID(fmt.Sprintf("h%04d", i)), Group: fmt.Sprint(i / 60), MemoryMiB: 256 << 10, CPUs: 256, CPUModel: "x",
-			Pools: []upgrade.Pool{{Name: "guests", Kind: "iscsi", Shared: true, Paths: 2, Active: true}},
+			Pools: []inventory.Pool{{Name: "guests", Kind: "iscsi", Shared: true, Paths: 2, Active: true}},
 		}
 		inv.Hosts = append(inv.Hosts, h)
 		for k := range 20 {
-			inv.VMs = append(inv.VMs, upgrade.VM{
+			inv.VMs = append(inv.VMs, inventory.VM{
 				Name: fmt.Sprintf("vm-%d-%d", i, k), UUID: fmt.Sprintf("00000000-0000-0000-%04d-%012d", i, k), Host: h.Name,
 				MemoryMiB: int64(2+r.IntN(16)) << 10, CPUs: 2 + r.IntN(4), Running: true,
 			})
@@ -96,7 +97,7 @@ func TestUpgradePlanOfThreeThousandHosts(t *testing.T) {
 	}
 }
 
-func hostsUp(inv upgrade.Inventory) map[cluster.HostID]job.HostState {
+func hostsUp(inv inventory.Inventory) map[cluster.HostID]job.HostState {
 	out := map[cluster.HostID]job.HostState{}
 	for _, h := range inv.Hosts {
 		out[h.Name] = job.HostState{Up: true}
@@ -146,7 +147,7 @@ func TestUpgradeMakespan(t *testing.T) {
 
 // play carries the plan out and returns how long the turns took, the bound for
 // that, and the longest turn.
-func play(t *testing.T, p *upgrade.Plan, inv upgrade.Inventory) (took, bound, longest time.Duration) {
+func play(t *testing.T, p *upgrade.Plan, inv inventory.Inventory) (took, bound, longest time.Duration) {
 	t.Helper()
 	r := rand.New(rand.NewPCG(3, 4))
 	turn := map[string]string{} // step to host

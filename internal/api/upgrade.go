@@ -10,6 +10,7 @@ import (
 
 	apiv1 "holdfast/internal/api/v1"
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
 )
@@ -33,13 +34,13 @@ type BundleTrust struct {
 
 // UpgradeRequest asks for an upgrade, or for what follows one.
 type UpgradeRequest struct {
-	Purpose   upgrade.Purpose    `json:"purpose,omitempty"`   // empty: upgrade
-	Bundle    string             `json:"bundle,omitempty"`    // SHA-256 of its file, hex; for an upgrade
-	Version   string             `json:"version,omitempty"`   // that is installed, when the cluster does not know it yet
-	Options   upgrade.Options    `json:"options,omitzero"`    // for an upgrade
-	Inventory *upgrade.Inventory `json:"inventory,omitempty"` // what only people know of the hosts; nil: as at the last time
-	Hosts     []cluster.HostID   `json:"hosts,omitempty"`     // of a rollback; none: all that were touched
-	Lost      []cluster.HostID   `json:"lost,omitempty"`      // hosts that will not come back, for a rollback or commit
+	Purpose   upgrade.Purpose      `json:"purpose,omitempty"`   // empty: upgrade
+	Bundle    string               `json:"bundle,omitempty"`    // SHA-256 of its file, hex; for an upgrade
+	Version   string               `json:"version,omitempty"`   // that is installed, when the cluster does not know it yet
+	Options   upgrade.Options      `json:"options,omitzero"`    // for an upgrade
+	Inventory *inventory.Inventory `json:"inventory,omitempty"` // what only people know of the hosts; nil: as at the last time
+	Hosts     []cluster.HostID     `json:"hosts,omitempty"`     // of a rollback; none: all that were touched
+	Lost      []cluster.HostID     `json:"lost,omitempty"`      // hosts that will not come back, for a rollback or commit
 }
 
 // Upgrade is how the last upgrade stands.

@@ -11,6 +11,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
 	"holdfast/internal/upgrade/invfile"
@@ -56,7 +57,7 @@ func (f *planFlags) flags(cmd *cobra.Command) {
 func (f *planFlags) options() (upgrade.Options, error) {
 	o := upgrade.Options{
 		Mode: upgrade.Mode(f.mode), Canary: f.canary, PauseAfterWave: f.pause, FailureBudget: f.budget, ApprovePerHost: f.approve, MigrationNetwork: f.network,
-		ParallelPerHost: f.perHost, ParallelTotal: f.total, MoveBack: f.back, KeepGuests: f.keep, DefaultPolicy: upgrade.Policy(f.policy),
+		ParallelPerHost: f.perHost, ParallelTotal: f.total, MoveBack: f.back, KeepGuests: f.keep, DefaultPolicy: inventory.Policy(f.policy),
 		Targets: hostIDs(f.targets), Order: hostIDs(f.order), Drop: hostIDs(f.drop), Last: cluster.HostID(f.last), Probe: f.probe, Confirmed: f.confirmed,
 	}
 	if err := o.MaxUnavailable.UnmarshalText([]byte(f.maxUnavailable)); err != nil {
@@ -78,9 +79,9 @@ func (f *planFlags) options() (upgrade.Options, error) {
 	}
 	for vm, p := range policies {
 		if o.Policies == nil {
-			o.Policies = map[string]upgrade.Policy{}
+			o.Policies = map[string]inventory.Policy{}
 		}
-		o.Policies[vm] = upgrade.Policy(p)
+		o.Policies[vm] = inventory.Policy(p)
 	}
 	o.Backup, err = pairs("backup", f.backups)
 	return o, err

@@ -11,16 +11,16 @@ import (
 	"testing/synctest"
 	"time"
 
+	"holdfast/internal/inventory"
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
-	"holdfast/internal/upgrade"
 )
 
 // reports writes the record of a host again and again.
 func reports(ctx context.Context, t *testing.T, wg *sync.WaitGroup, mem *storetest.Mem, host, install, boot string, claims bool) <-chan error {
 	t.Helper()
 	rep := &Reporter{Store: mem.NewClient(host + install + boot), Log: slog.New(slog.DiscardHandler), Look: func(context.Context) (Record, error) {
-		return Record{Host: upgrade.Host{Name: "plain", MemoryMiB: 1, Install: install, Boot: boot}}, nil
+		return Record{Host: inventory.Host{Name: "plain", MemoryMiB: 1, Install: install, Boot: boot}}, nil
 	}}
 	if claims {
 		rep.Claims = &Claim{Host: "plain", Install: install, Boot: boot}
@@ -180,7 +180,7 @@ func TestAHostsNameIsUsedOnce(t *testing.T) {
 		default:
 		}
 		// Somebody writes under its name all the same.
-		raw, err := json.Marshal(Record{Host: upgrade.Host{Name: "plain", Install: "i9"}})
+		raw, err := json.Marshal(Record{Host: inventory.Host{Name: "plain", Install: "i9"}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -199,7 +199,7 @@ func TestAReportWhoseAnswerIsLostIsNoConflict(t *testing.T) {
 		mem := storetest.NewMem()
 		client := mem.NewClient("plain")
 		rep := &Reporter{Store: asGuestHost(t, "plain", client), Claims: &Claim{Host: "plain", Install: "i", Boot: "b"}, Log: slog.New(slog.DiscardHandler), Look: func(context.Context) (Record, error) {
-			return Record{Host: upgrade.Host{Name: "plain", MemoryMiB: 1, Install: "i", Boot: "b"}}, nil
+			return Record{Host: inventory.Host{Name: "plain", MemoryMiB: 1, Install: "i", Boot: "b"}}, nil
 		}}
 		if err := rep.report(t.Context()); err != nil {
 			t.Fatal(err)

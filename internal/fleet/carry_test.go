@@ -15,9 +15,9 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/host/libvirt"
+	"holdfast/internal/inventory"
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
-	"holdfast/internal/upgrade"
 )
 
 // inbox is h2, to which guests come from h1.
@@ -219,9 +219,9 @@ func TestReceiverStartsWhatHasLeft(t *testing.T) {
 		b.set(func() { b.vms = []libvirt.VM{offVM("a"), offVM("b")} })
 		b.want("the source is not known", "", "uuid-a")
 
-		gone := Record{Host: upgrade.Host{Name: "h1"}, VMs: []upgrade.VM{{UUID: "uuid-z"}}}
+		gone := Record{Host: inventory.Host{Name: "h1"}, VMs: []inventory.VM{{UUID: "uuid-z"}}}
 		listed, trouble := gone, gone
-		listed.VMs = []upgrade.VM{{UUID: "uuid-z"}, {UUID: "uuid-a"}} // off or not
+		listed.VMs = []inventory.VM{{UUID: "uuid-z"}, {UUID: "uuid-a"}} // off or not
 		trouble.Blind = true
 		for what, s := range map[string]Seen{
 			"an old report": {Record: gone, Mod: rev - 1}, "a report of the same moment": {Record: gone, Mod: rev},

@@ -14,6 +14,7 @@ import (
 	"holdfast/internal/host/facts"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/host/reboot"
+	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/upgrade"
@@ -32,7 +33,7 @@ func (s *Service) parts() error {
 	s.stage = &cache.Stage{Cache: s.cache, Host: s.Host, Holders: s.holders, Fetch: s.fetch}
 	s.survey = &survey.Survey{
 		Host: s.Host, Hosts: s.refs, Facts: s.factsOf, Quorum: s.quorum, Now: time.Now,
-		Inventory: func() (upgrade.Inventory, error) {
+		Inventory: func() (inventory.Inventory, error) {
 			ctx, cancel := context.WithTimeout(context.Background(), listWithin)
 			defer cancel()
 			return s.reported(ctx)
@@ -111,7 +112,7 @@ func (s *Service) where(uuid string) (cluster.HostID, bool) {
 	seen, _ := s.view.Seen()
 	now := time.Now()
 	for name, h := range seen {
-		if h.up(now) && slices.ContainsFunc(h.VMs, func(vm upgrade.VM) bool { return vm.UUID == uuid && vm.Running }) {
+		if h.up(now) && slices.ContainsFunc(h.VMs, func(vm inventory.VM) bool { return vm.UUID == uuid && vm.Running }) {
 			return name, true
 		}
 	}
@@ -201,10 +202,10 @@ func (s *Service) refs() []survey.HostRef {
 }
 
 // reported is the inventory as it is now.
-func (s *Service) reported(ctx context.Context) (upgrade.Inventory, error) {
+func (s *Service) reported(ctx context.Context) (inventory.Inventory, error) {
 	st, err := loadState(ctx, s.Store)
 	if err != nil {
-		return upgrade.Inventory{}, err
+		return inventory.Inventory{}, err
 	}
 	inv, _, err := s.inventory(ctx, nil, st.Bundle.Name, st.version())
 	return inv, err

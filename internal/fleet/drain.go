@@ -12,6 +12,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/host/libvirt"
+	"holdfast/internal/inventory"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/store"
 	"holdfast/internal/upgrade"
@@ -362,7 +363,7 @@ func ended(at libvirt.Place, err error) error {
 func (r *drainRun) awaitStart(vm libvirt.VM, to cluster.HostID) error {
 	for end := time.Now().Add(startWithin); time.Now().Before(end); {
 		seen, _ := r.Seen()
-		if slices.ContainsFunc(seen[to].VMs, func(x upgrade.VM) bool { return x.UUID == vm.UUID && x.Running }) {
+		if slices.ContainsFunc(seen[to].VMs, func(x inventory.VM) bool { return x.UUID == vm.UUID && x.Running }) {
 			return nil
 		}
 		select {

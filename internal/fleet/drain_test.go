@@ -17,6 +17,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/host/libvirt"
+	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/store"
@@ -125,13 +126,13 @@ func (f *fakeGuests) leave(ctx context.Context, uuid, target, how string, o libv
 
 // at are the guests that run on a host since they were moved there cold, a second
 // after they came.
-func (f *fakeGuests) at(target string) (out []upgrade.VM) {
+func (f *fakeGuests) at(target string) (out []inventory.VM) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, a := range f.came {
 		if a.target == target {
 			up := !f.stalls[a.vm.Name] && time.Since(a.at) >= time.Second
-			out = append(out, upgrade.VM{Name: a.vm.Name, UUID: a.vm.UUID, MemoryMiB: a.vm.MemoryMiB, Running: up})
+			out = append(out, inventory.VM{Name: a.vm.Name, UUID: a.vm.UUID, MemoryMiB: a.vm.MemoryMiB, Running: up})
 		}
 	}
 	return out
@@ -239,7 +240,7 @@ func newDrainWorld(vms ...libvirt.VM) *drainWorld {
 			seen := map[cluster.HostID]Seen{}
 			for _, h := range []cluster.HostID{"h1", "h2", "h3"} {
 				seen[h] = Seen{Record: Record{
-					Host: upgrade.Host{Name: h, MemoryMiB: 1000}, Addr: "addr-" + string(h), VMs: w.guests.at("addr-" + string(h)),
+					Host: inventory.Host{Name: h, MemoryMiB: 1000}, Addr: "addr-" + string(h), VMs: w.guests.at("addr-" + string(h)),
 					Addrs: []string{"192.0.2." + string(h[1]), "fd00::" + string(h[1]), "10.0.0." + string(h[1])},
 				}, SeenAt: time.Now()}
 			}

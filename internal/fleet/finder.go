@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"holdfast/internal/host/libvirt"
-	"holdfast/internal/upgrade"
+	"holdfast/internal/inventory"
 )
 
 // Run finds out what has become of moves that nobody makes any more, until ctx
@@ -164,7 +164,7 @@ func (f *finder) ask(ctx context.Context, w sentWord, t *track) error {
 // hear gives what the other host reports of a guest, nil: it is not there. known: by its second report
 // since a revision, while it is up: the look behind the first one may be older, and that of a host
 // that is silent says nothing of now.
-func (f *finder) hear(w sentWord, t *track, since int64) (vm *upgrade.VM, known bool) {
+func (f *finder) hear(w sentWord, t *track, since int64) (vm *inventory.VM, known bool) {
 	seen, _ := f.Seen()
 	r := seen[w.to]
 	up := r.up(time.Now())
@@ -180,7 +180,7 @@ func (f *finder) hear(w sentWord, t *track, since int64) (vm *upgrade.VM, known 
 	case r.Mod <= t.heard:
 		return nil, false
 	}
-	if i := slices.IndexFunc(r.VMs, func(vm upgrade.VM) bool { return vm.UUID == w.UUID }); i >= 0 {
+	if i := slices.IndexFunc(r.VMs, func(vm inventory.VM) bool { return vm.UUID == w.UUID }); i >= 0 {
 		return &r.VMs[i], true
 	}
 	return nil, true

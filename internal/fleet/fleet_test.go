@@ -10,9 +10,9 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
-	"holdfast/internal/upgrade"
 )
 
 func TestNamesAreOrderedAsPeopleDo(t *testing.T) {
@@ -43,11 +43,11 @@ func TestReportsAreSeenByAll(t *testing.T) {
 		defer cancel()
 
 		var mu sync.Mutex
-		vms, looks := []upgrade.VM{{Name: "vm1", Host: "h1", MemoryMiB: 128, Running: true}}, error(nil)
+		vms, looks := []inventory.VM{{Name: "vm1", Host: "h1", MemoryMiB: 128, Running: true}}, error(nil)
 		rep := &Reporter{Store: mem.NewClient("h1"), Log: log, Look: func(context.Context) (Record, error) {
 			mu.Lock()
 			defer mu.Unlock()
-			return Record{Host: upgrade.Host{Name: "h1", MemoryMiB: 4096, Boot: "b1"}, VMs: vms, Agent: "1"}, looks
+			return Record{Host: inventory.Host{Name: "h1", MemoryMiB: 4096, Boot: "b1"}, VMs: vms, Agent: "1"}, looks
 		}}
 		rctx, stop := context.WithCancel(ctx)
 		wg.Go(func() { rep.Run(rctx) })
@@ -97,7 +97,7 @@ func TestInventoryIsOrdered(t *testing.T) {
 	now := time.Now()
 	seen := map[cluster.HostID]Seen{}
 	for _, h := range []cluster.HostID{"h10", "h2", "h1"} {
-		seen[h] = Seen{Record{Host: upgrade.Host{Name: h}, VMs: []upgrade.VM{{Name: "b", Host: h}, {Name: "a", Host: h}}}, now, 1}
+		seen[h] = Seen{Record{Host: inventory.Host{Name: h}, VMs: []inventory.VM{{Name: "b", Host: h}, {Name: "a", Host: h}}}, now, 1}
 	}
 	inv := Inventory("c", "v", seen, now)
 	got := ""
@@ -143,11 +143,11 @@ func TestRecordsOfOthersAreRefused(t *testing.T) {
 // records have it.
 func TestInventoryKnowsAGuestOnce(t *testing.T) {
 	now := time.Now()
-	vm := func(name, host string, running bool) upgrade.VM {
-		return upgrade.VM{Name: name, UUID: "u-" + name, Host: cluster.HostID(host), Running: running}
+	vm := func(name, host string, running bool) inventory.VM {
+		return inventory.VM{Name: name, UUID: "u-" + name, Host: cluster.HostID(host), Running: running}
 	}
-	rec := func(host string, age time.Duration, vms ...upgrade.VM) Seen {
-		return Seen{Record: Record{Host: upgrade.Host{Name: cluster.HostID(host)}, VMs: vms}, SeenAt: now.Add(-age)}
+	rec := func(host string, age time.Duration, vms ...inventory.VM) Seen {
+		return Seen{Record: Record{Host: inventory.Host{Name: cluster.HostID(host)}, VMs: vms}, SeenAt: now.Add(-age)}
 	}
 	blind := rec("h4", 0)
 	blind.Blind = true

@@ -9,6 +9,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
 	"holdfast/internal/upgrade"
@@ -46,7 +47,7 @@ func TestAHostIsForgottenWhenItIsGone(t *testing.T) {
 	mem, m := storetest.NewMem(), &oneMember{}
 	r := newRig(t, mem, "h1", func(p *Parts) { p.Cluster = m })
 	full := bare("h2")
-	full.VMs = []upgrade.VM{{Name: "vm1", Host: "h2", Running: true}, {Name: "vm2", Host: "h2"}}
+	full.VMs = []inventory.VM{{Name: "vm1", Host: "h2", Running: true}, {Name: "vm2", Host: "h2"}}
 	r.report(bare("h1"), full)
 	if _, _, err := r.client.Txn(t.Context(), nil, []store.Op{{Key: carryPrefix("h2") + "u1", Value: []byte("{}")}}); err != nil {
 		t.Fatal(err)

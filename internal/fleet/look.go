@@ -15,8 +15,8 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/host/libvirt"
+	"holdfast/internal/inventory"
 	"holdfast/internal/job"
-	"holdfast/internal/upgrade"
 )
 
 // nodeFor is how long what the hardware offers is taken as known.
@@ -44,7 +44,7 @@ type Looker struct {
 // Look gives the host's record. With an error, it holds what could be found out.
 func (l *Looker) Look(ctx context.Context) (Record, error) {
 	r := Record{
-		Host: upgrade.Host{Name: l.Host, Boot: l.Boot, Install: l.Install, Maintenance: l.Rests(), Kernel: kernel(), Member: l.Member},
+		Host: inventory.Host{Name: l.Host, Boot: l.Boot, Install: l.Install, Maintenance: l.Rests(), Kernel: kernel(), Member: l.Member},
 		Addr: l.Addr, API: l.API, Agent: l.Agent, Generation: job.Generation, CarriesLive: true, MigrateTLS: l.Fleet.MigrationSecurity().TLS,
 	}
 	var aerr, berr error
@@ -63,7 +63,7 @@ func (l *Looker) Look(ctx context.Context) (Record, error) {
 	return r, errors.Join(nerr, verr, perr, aerr, berr)
 }
 
-func (l *Looker) vm(v libvirt.VM) upgrade.VM {
+func (l *Looker) vm(v libvirt.VM) inventory.VM {
 	if v.Protected {
 		v.Fixed = nil // the agents make what it has on each host, its seed, themselves
 	}
@@ -71,15 +71,15 @@ func (l *Looker) vm(v libvirt.VM) upgrade.VM {
 	if l.Waits != nil {
 		v.Busy = cmp.Or(l.Waits(v.UUID), v.Busy)
 	}
-	return upgrade.VM{
+	return inventory.VM{
 		Name: v.Name, UUID: v.UUID, Host: l.Host, MemoryMiB: v.MemoryMiB, CPUs: v.VCPUs, Running: v.State != libvirt.VMOff,
 		Dirty: v.Dirty, System: v.System, Fixed: v.Fixed, Busy: v.Busy, Halted: halted, Protected: v.Protected,
 	}
 }
 
-func toldPools(pools []libvirt.Pool) (out []upgrade.Pool) {
+func toldPools(pools []libvirt.Pool) (out []inventory.Pool) {
 	for _, p := range pools {
-		out = append(out, upgrade.Pool{Name: p.Name, Kind: p.Kind, Shared: p.Shared, Paths: p.Paths, Active: p.Active, Transient: p.Transient})
+		out = append(out, inventory.Pool{Name: p.Name, Kind: p.Kind, Shared: p.Shared, Paths: p.Paths, Active: p.Active, Transient: p.Transient})
 	}
 	return out
 }

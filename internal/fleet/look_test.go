@@ -6,13 +6,13 @@ import (
 	"testing"
 
 	"holdfast/internal/host/libvirt"
-	"holdfast/internal/upgrade"
+	"holdfast/internal/inventory"
 )
 
 // TestPoolsAreReported: with what decides how a reboot deals with them.
 func TestPoolsAreReported(t *testing.T) {
 	got := toldPools([]libvirt.Pool{{Name: "a", Kind: "ocfs2", Shared: true, Paths: 1, Active: true}, {Name: "b", Kind: "dir", Active: true, Transient: true}})
-	want := []upgrade.Pool{{Name: "a", Kind: "ocfs2", Shared: true, Paths: 1, Active: true}, {Name: "b", Kind: "dir", Active: true, Transient: true}}
+	want := []inventory.Pool{{Name: "a", Kind: "ocfs2", Shared: true, Paths: 1, Active: true}, {Name: "b", Kind: "dir", Active: true, Transient: true}}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}

@@ -7,9 +7,9 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
-	"holdfast/internal/upgrade"
 )
 
 // Times of the question who votes in the store.
@@ -53,7 +53,7 @@ func (m *members) mark(hosts map[cluster.HostID]job.HostState) map[cluster.HostI
 }
 
 // markIn says so of the hosts of an inventory.
-func (m *members) markIn(inv *upgrade.Inventory) {
+func (m *members) markIn(inv *inventory.Inventory) {
 	all := m.now()
 	for i := range inv.Hosts {
 		if h := &inv.Hosts[i]; len(all) > 0 {

@@ -6,7 +6,7 @@ import (
 	"strings"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/upgrade"
+	"holdfast/internal/inventory"
 )
 
 // room is how much memory each host has left for guests, as far as it may take
@@ -20,7 +20,7 @@ func roomOf(from cluster.HostID, seen map[cluster.HostID]Seen, up func(Seen) boo
 	r := room{}
 	group := seen[from].Host.Group
 	for name, s := range seen {
-		if name == from || s.Host.Maintenance || s.Blind || !up(s) || s.Host.Group != group || !s.Host.Has(upgrade.RoleHost) {
+		if name == from || s.Host.Maintenance || s.Blind || !up(s) || s.Host.Group != group || !s.Host.Has(inventory.RoleHost) {
 			continue
 		}
 		free := s.Host.MemoryMiB
@@ -30,7 +30,7 @@ func roomOf(from cluster.HostID, seen map[cluster.HostID]Seen, up func(Seen) boo
 			}
 		}
 		for uuid, t := range sent {
-			listed := slices.ContainsFunc(s.VMs, func(x upgrade.VM) bool { return x.UUID == uuid && x.Running })
+			listed := slices.ContainsFunc(s.VMs, func(x inventory.VM) bool { return x.UUID == uuid && x.Running })
 			if t.host == name && !listed {
 				free -= t.memory
 			}
@@ -45,7 +45,7 @@ func roomOf(from cluster.HostID, seen map[cluster.HostID]Seen, up func(Seen) boo
 func (r room) without(uuid, name string, seen map[cluster.HostID]Seen) string {
 	var twins []string
 	for h := range r {
-		if slices.ContainsFunc(seen[h].VMs, func(x upgrade.VM) bool { return x.Name == name && x.UUID != uuid }) {
+		if slices.ContainsFunc(seen[h].VMs, func(x inventory.VM) bool { return x.Name == name && x.UUID != uuid }) {
 			delete(r, h)
 			twins = append(twins, string(h))
 		}

@@ -13,8 +13,8 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/host/libvirt"
+	"holdfast/internal/inventory"
 	"holdfast/internal/store"
-	"holdfast/internal/upgrade"
 )
 
 // Receiver gives guests that have come to this host what they carried.
@@ -221,7 +221,7 @@ func (r *Receiver) holds(c carry, vm libvirt.VM) string {
 		if h == r.Host || h == c.From {
 			continue
 		}
-		if slices.ContainsFunc(s.VMs, func(x upgrade.VM) bool { return x.UUID == c.UUID && x.Running }) {
+		if slices.ContainsFunc(s.VMs, func(x inventory.VM) bool { return x.UUID == c.UUID && x.Running }) {
 			if s.up(time.Now()) {
 				return fmt.Sprintf("paused: %s reports that it is there, too", h)
 			}
@@ -270,5 +270,5 @@ func (r *Receiver) stands(ctx context.Context, w sentWord) error {
 func (r *Receiver) left(c carry, since int64) bool {
 	seen, ok := r.Seen()
 	s, known := seen[c.From]
-	return ok && known && s.Mod > since && !s.Blind && !slices.ContainsFunc(s.VMs, func(vm upgrade.VM) bool { return vm.UUID == c.UUID })
+	return ok && known && s.Mod > since && !s.Blind && !slices.ContainsFunc(s.VMs, func(vm inventory.VM) bool { return vm.UUID == c.UUID })
 }

@@ -8,7 +8,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/host/libvirt"
-	"holdfast/internal/upgrade"
+	"holdfast/internal/inventory"
 )
 
 // TestWhyAGuestStandsStill is told.
@@ -66,7 +66,7 @@ func TestReceiverOfAGuestThatStays(t *testing.T) {
 		}
 		b.set(func() {
 			b.vms[0].Busy = "paused"
-			b.seen["h1"] = Seen{Record: Record{Host: upgrade.Host{Name: "h1"}}, Mod: rev + 1}
+			b.seen["h1"] = Seen{Record: Record{Host: inventory.Host{Name: "h1"}}, Mod: rev + 1}
 		})
 		b.want("it tells; the other was moved by hand", "discard uuid-came, discard uuid-hung", "")
 	})
@@ -116,7 +116,7 @@ func TestSilentThirdHost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newInbox(t)
 		b.vms = []libvirt.VM{still("a")}
-		b.seen["h3"] = Seen{Record: Record{Host: upgrade.Host{Name: "h3"}, VMs: []upgrade.VM{{UUID: "uuid-a", Running: true}}}, SeenAt: time.Now()}
+		b.seen["h3"] = Seen{Record: Record{Host: inventory.Host{Name: "h3"}, VMs: []inventory.VM{{UUID: "uuid-a", Running: true}}}, SeenAt: time.Now()}
 		r := b.receiver()
 		b.runs(r)
 		b.put(carry{UUID: "uuid-a", Name: "a", Live: true, ID: "1", Says: saysGone})

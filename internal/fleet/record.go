@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 	"holdfast/internal/job"
-	"holdfast/internal/upgrade"
 )
 
 // keyPrefix is where the hosts' records are.
@@ -20,17 +20,17 @@ func recordKey(h cluster.HostID) string { return keyPrefix + string(h) }
 
 // Record is what a host says of itself for jobs. Each host writes its own.
 type Record struct {
-	Host    upgrade.Host `json:"host"`
-	VMs     []upgrade.VM `json:"vms,omitempty"`
-	Addr    string       `json:"addr"`              // of its libvirtd, for migrations
-	API     string       `json:"api,omitempty"`     // of its agent, https://IP:PORT; "": not served over TLS
-	Addrs   []string     `json:"addrs,omitempty"`   // IP addresses of the host, for guests that move over a network of their own
-	Agent   string       `json:"agent"`             // version of its agent, for people
-	Bundles []string     `json:"bundles,omitempty"` // SHA-256 of the bundles that it has, hex
-	Blind   bool         `json:"blind,omitempty"`   // its guests could not be listed: VMs says nothing
-	Problem string       `json:"problem,omitempty"` // what could not be found out, for people
-	Seq     uint64       `json:"seq"`               // counts the writes
-	At      time.Time    `json:"at"`                // wall clock of the host, for people
+	Host    inventory.Host `json:"host"`
+	VMs     []inventory.VM `json:"vms,omitempty"`
+	Addr    string         `json:"addr"`              // of its libvirtd, for migrations
+	API     string         `json:"api,omitempty"`     // of its agent, https://IP:PORT; "": not served over TLS
+	Addrs   []string       `json:"addrs,omitempty"`   // IP addresses of the host, for guests that move over a network of their own
+	Agent   string         `json:"agent"`             // version of its agent, for people
+	Bundles []string       `json:"bundles,omitempty"` // SHA-256 of the bundles that it has, hex
+	Blind   bool           `json:"blind,omitempty"`   // its guests could not be listed: VMs says nothing
+	Problem string         `json:"problem,omitempty"` // what could not be found out, for people
+	Seq     uint64         `json:"seq"`               // counts the writes
+	At      time.Time      `json:"at"`                // wall clock of the host, for people
 	// Generation is job.Generation of its agent; 0: it does not count them yet.
 	Generation int `json:"generation,omitempty"`
 	// CarriesLive: its agent lets guests go on that arrive standing still. One that does not say so
@@ -92,10 +92,10 @@ func Hosts(seen map[cluster.HostID]Seen, now time.Time) map[cluster.HostID]job.H
 // installed. A host that can not list its guests counts as down. A guest that
 // several hosts know, because it moves or because one of them is away, is there
 // once: where it runs by the word of a host that is up.
-func Inventory(name, version string, seen map[cluster.HostID]Seen, now time.Time) upgrade.Inventory {
-	inv := upgrade.Inventory{Cluster: name, Version: version, At: now.UTC()}
+func Inventory(name, version string, seen map[cluster.HostID]Seen, now time.Time) inventory.Inventory {
+	inv := inventory.Inventory{Cluster: name, Version: version, At: now.UTC()}
 	type known struct {
-		vm   upgrade.VM
+		vm   inventory.VM
 		down bool // its host
 	}
 	vms := map[string]known{}
@@ -115,8 +115,8 @@ func Inventory(name, version string, seen map[cluster.HostID]Seen, now time.Time
 	for _, k := range vms {
 		inv.VMs = append(inv.VMs, k.vm)
 	}
-	slices.SortFunc(inv.Hosts, func(a, b upgrade.Host) int { return compare(string(a.Name), string(b.Name)) })
-	slices.SortFunc(inv.VMs, func(a, b upgrade.VM) int { return compare(string(a.Host)+"/"+a.Name, string(b.Host)+"/"+b.Name) })
+	slices.SortFunc(inv.Hosts, func(a, b inventory.Host) int { return compare(string(a.Name), string(b.Name)) })
+	slices.SortFunc(inv.VMs, func(a, b inventory.VM) int { return compare(string(a.Host)+"/"+a.Name, string(b.Host)+"/"+b.Name) })
 	return inv
 }
 

@@ -6,10 +6,10 @@ import (
 	"testing"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
-	"holdfast/internal/upgrade"
 )
 
 // asGuestHost is the store of a host that runs guests only. What it is refused fails the
@@ -41,7 +41,7 @@ func TestRightsOfHostsThatRunGuestsOnly(t *testing.T) {
 		}
 		return text(r)
 	}
-	record := func(h cluster.HostID) []byte { return text(Record{Host: upgrade.Host{Name: h}}) }
+	record := func(h cluster.HostID) []byte { return text(Record{Host: inventory.Host{Name: h}}) }
 	from := func(h cluster.HostID) []byte { return text(carry{UUID: "u", From: h, Live: true}) }
 	const key, mine, theirs = "job/step/u1/g1/a", "fleet-carry/g1/u", "fleet-carry/g2/u"
 	x := []byte("x")

@@ -15,8 +15,8 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/host/libvirt"
+	"holdfast/internal/inventory"
 	"holdfast/internal/store"
-	"holdfast/internal/upgrade"
 )
 
 // Sender moves guests of this host live. A guest that arrives stands still. The one
@@ -279,7 +279,7 @@ func (s *Sender) awaitRuns(ctx context.Context, c carry, to cluster.HostID, caus
 			last = seen[to].Mod
 			heard++
 		}
-		runs := func(vm upgrade.VM) bool { return vm.UUID == c.UUID && vm.Running && vm.Busy == "" }
+		runs := func(vm inventory.VM) bool { return vm.UUID == c.UUID && vm.Running && vm.Busy == "" }
 		if heard > 0 && slices.ContainsFunc(seen[to].VMs, runs) {
 			return nil
 		}

@@ -15,9 +15,9 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/host/libvirt"
+	"holdfast/internal/inventory"
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
-	"holdfast/internal/upgrade"
 )
 
 // pair is h1, which sends guest a live, and h2, to which it goes. Each guest that runs
@@ -97,9 +97,9 @@ func (p *pair) reports(ctx context.Context) {
 
 // looked is what a host has. The caller holds mu.
 func (p *pair) looked(h cluster.HostID) Seen {
-	s := Seen{Record: Record{Host: upgrade.Host{Name: h}, Addr: string(h), Blind: p.blind[h], CarriesLive: !p.old || h != "h2"}}
+	s := Seen{Record: Record{Host: inventory.Host{Name: h}, Addr: string(h), Blind: p.blind[h], CarriesLive: !p.old || h != "h2"}}
 	if st := p.states[h]; st != "" {
-		s.VMs = []upgrade.VM{{Name: "a", UUID: "uuid-a", Running: st != libvirt.VMOff, Halted: st == libvirt.VMPaused}}
+		s.VMs = []inventory.VM{{Name: "a", UUID: "uuid-a", Running: st != libvirt.VMOff, Halted: st == libvirt.VMPaused}}
 		if st == libvirt.VMPaused {
 			s.VMs[0].Busy = "paused"
 		}
@@ -265,7 +265,7 @@ var (
 )
 
 func (p *pair) send() error {
-	h2 := Seen{Record: Record{Host: upgrade.Host{Name: "h2"}, Addr: "h2", CarriesLive: !p.old}}
+	h2 := Seen{Record: Record{Host: inventory.Host{Name: "h2"}, Addr: "h2", CarriesLive: !p.old}}
 	p.mu.Lock()
 	auto := p.auto["h1"]
 	p.mu.Unlock()

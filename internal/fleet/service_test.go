@@ -17,9 +17,9 @@ import (
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/host/libvirt"
+	"holdfast/internal/inventory"
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
-	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
 )
 
@@ -120,7 +120,7 @@ func (r *rig) report(recs ...Record) {
 
 // bare is the record of a host without guests, 4 GiB large.
 func bare(h cluster.HostID) Record {
-	return Record{Host: upgrade.Host{Name: h, MemoryMiB: 4096, Boot: "boot-1", Install: "install-" + string(h), Kernel: "6.1"}, Addr: "addr-" + string(h), Agent: "0.1", Seq: 1}
+	return Record{Host: inventory.Host{Name: h, MemoryMiB: 4096, Boot: "boot-1", Install: "install-" + string(h), Kernel: "6.1"}, Addr: "addr-" + string(h), Agent: "0.1", Seq: 1}
 }
 
 const appManifest = `

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"holdfast/internal/api"
+	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/store"
@@ -137,12 +138,12 @@ func readJournal(ctx context.Context, st store.Store, id string) (journal, error
 
 // platform reads what people said of the hosts last, for the upgrades of a bundle;
 // nil when nobody did.
-func platform(ctx context.Context, st store.Store, bundle string) (*upgrade.Inventory, error) {
+func platform(ctx context.Context, st store.Store, bundle string) (*inventory.Inventory, error) {
 	kv, exists, err := st.Get(ctx, keyPlatform+bundle)
 	if err != nil || !exists {
 		return nil, err
 	}
-	var inv upgrade.Inventory
+	var inv inventory.Inventory
 	if err := json.Unmarshal(kv.Value, &inv); err != nil {
 		return nil, fmt.Errorf("read record %s: %w", kv.Key, err)
 	}

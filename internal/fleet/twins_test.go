@@ -8,6 +8,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/host/libvirt"
+	"holdfast/internal/inventory"
 	"holdfast/internal/upgrade"
 )
 
@@ -24,7 +25,7 @@ func TestDrainOfGuestsOfOneName(t *testing.T) {
 			defer w.mu.Unlock()
 			for _, h := range taken {
 				s := all[h]
-				s.VMs = append(s.VMs, upgrade.VM{Name: "db", UUID: "another", Host: h}) // it is off
+				s.VMs = append(s.VMs, inventory.VM{Name: "db", UUID: "another", Host: h}) // it is off
 				all[h] = s
 			}
 			return all, ok

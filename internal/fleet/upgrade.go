@@ -12,6 +12,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/store"
@@ -24,7 +25,7 @@ import (
 type planned struct {
 	plan     upgrade.Plan
 	manifest *upgrade.Manifest
-	inv      upgrade.Inventory
+	inv      inventory.Inventory
 	gone     []upgrade.Finding // about what was said last of hosts that report no more
 	state    State
 	last     cluster.HostID // the coordinator's host
@@ -210,7 +211,7 @@ func (s *Service) manifest(ctx context.Context, sha string) (*upgrade.Manifest, 
 // inventory is what the hosts report, with what only people know: what is said
 // now, or was said last. Of what was said last, hosts that report no more are left
 // out; the findings name them.
-func (s *Service) inventory(ctx context.Context, said *upgrade.Inventory, bundle, version string) (inv upgrade.Inventory, gone []upgrade.Finding, err error) {
+func (s *Service) inventory(ctx context.Context, said *inventory.Inventory, bundle, version string) (inv inventory.Inventory, gone []upgrade.Finding, err error) {
 	seen, ok := s.sighted(ctx)
 	if !ok {
 		return inv, nil, fmt.Errorf("the hosts' reports are not read yet: %w", store.ErrRetry)
@@ -223,7 +224,7 @@ func (s *Service) inventory(ctx context.Context, said *upgrade.Inventory, bundle
 		if err != nil || last == nil {
 			return inv, nil, err
 		}
-		var left upgrade.Inventory
+		var left inventory.Inventory
 		left, gone = upgrade.LeaveGone(inv, *last)
 		said, remedy = &left, "the platform file that was given last says so: give one that is right now, --platform FILE"
 	}

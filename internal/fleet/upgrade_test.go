@@ -12,6 +12,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/store"
@@ -75,9 +76,9 @@ func TestUpgradeRequestsThatMakeNoSense(t *testing.T) {
 		"no purpose":     {func(q *api.UpgradeRequest) { q.Purpose = "sidegrade" }, api.KindInvalid, "sidegrade"},
 		"a strange host": {func(q *api.UpgradeRequest) { q.Options.Drop = []cluster.HostID{"h9"} }, api.KindInvalid, "h9"},
 		"a host that no agent reports": {func(q *api.UpgradeRequest) {
-			q.Inventory = &upgrade.Inventory{Hosts: []upgrade.Host{{Name: "h9"}}}
+			q.Inventory = &inventory.Inventory{Hosts: []inventory.Host{{Name: "h9"}}}
 		}, api.KindInvalid, "h9"},
-		"another cluster": {func(q *api.UpgradeRequest) { q.Inventory = &upgrade.Inventory{Cluster: "prod"} }, api.KindInvalid, "prod"},
+		"another cluster": {func(q *api.UpgradeRequest) { q.Inventory = &inventory.Inventory{Cluster: "prod"} }, api.KindInvalid, "prod"},
 		"a rollback":      {func(q *api.UpgradeRequest) { q.Purpose = upgrade.ForRollback }, api.KindRefused, "there was no upgrade"},
 		"a commit":        {func(q *api.UpgradeRequest) { q.Purpose = upgrade.ForCommit }, api.KindRefused, "there was no upgrade"},
 	} {
@@ -391,7 +392,7 @@ func TestWhatPeopleSayIsKept(t *testing.T) {
 		return strings.Join(out, " ")
 	}
 	said := q
-	said.Inventory = &upgrade.Inventory{Cluster: "lab", Hosts: []upgrade.Host{{Name: "h3", Labels: map[string]string{"rack": "b"}}, {Name: "h1"}}}
+	said.Inventory = &inventory.Inventory{Cluster: "lab", Hosts: []inventory.Host{{Name: "h3", Labels: map[string]string{"rack": "b"}}, {Name: "h1"}}}
 	if a, b := order(q), order(said); a != "h1 h3 h2" || b != "h3 h1 h2" {
 		t.Errorf("hosts %q, with what was said %q", a, b)
 	}
@@ -399,7 +400,7 @@ func TestWhatPeopleSayIsKept(t *testing.T) {
 		t.Errorf("a plan has kept %+v, %v", kept, err)
 	}
 	large := r.confirmed(said)
-	large.Inventory = &upgrade.Inventory{Hosts: []upgrade.Host{{Name: "h1", Labels: map[string]string{"x": strings.Repeat("x", maxPlatform)}}}}
+	large.Inventory = &inventory.Inventory{Hosts: []inventory.Host{{Name: "h1", Labels: map[string]string{"x": strings.Repeat("x", maxPlatform)}}}}
 	_, err := r.RunUpgrade(limited(t), "ann", large)
 	wantKind(t, err, api.KindInvalid, fmt.Sprint(maxPlatform))
 	r.untouched("too large")
@@ -412,7 +413,7 @@ func TestWhatPeopleSayIsKept(t *testing.T) {
 	if a := order(q); a != "h3 h1 h2" {
 		t.Errorf("hosts %q: what was said is forgotten", a)
 	}
-	q.Inventory = &upgrade.Inventory{Hosts: []upgrade.Host{{Name: "h2"}}}
+	q.Inventory = &inventory.Inventory{Hosts: []inventory.Host{{Name: "h2"}}}
 	if a := order(q); a != "h1 h3 h2" {
 		t.Errorf("hosts %q: what is said now counts", a)
 	}
@@ -424,7 +425,7 @@ func TestWhatWasSaidOfAHostThatIsGone(t *testing.T) {
 	r, q := three(t)
 	r.report(bare("h4"))
 	said := q
-	said.Inventory = &upgrade.Inventory{Hosts: []upgrade.Host{{Name: "h3"}, {Name: "h4", Labels: map[string]string{"rack": "b"}}, {Name: "h1"}}}
+	said.Inventory = &inventory.Inventory{Hosts: []inventory.Host{{Name: "h3"}, {Name: "h4", Labels: map[string]string{"rack": "b"}}, {Name: "h1"}}}
 	got := r.begin(said)
 	r.end(got.Job.ID, "aborted", func(s *upgrade.Status) { s.Cluster = upgrade.Normal })
 	r.view.change(store.Change{KV: store.KV{Key: recordKey("h4")}, Deleted: true})
@@ -448,7 +449,7 @@ func TestWhatWasSaidOfAHostThatIsGone(t *testing.T) {
 	}
 	_, err = r.PlanUpgrade(limited(t), said)
 	wantKind(t, err, api.KindInvalid, "no agent reports of h4")
-	said.Inventory = &upgrade.Inventory{Hosts: []upgrade.Host{{Name: "h1"}}, Pair: &upgrade.Pair{Nodes: []cluster.HostID{"h1", "h2"}, Active: "h1", Switch: []string{"/s"}}}
+	said.Inventory = &inventory.Inventory{Hosts: []inventory.Host{{Name: "h1"}}, Pair: &inventory.Pair{Nodes: []cluster.HostID{"h1", "h2"}, Active: "h1", Switch: []string{"/s"}}}
 	got = r.begin(said) // this is for good
 	r.end(got.Job.ID, "aborted", func(s *upgrade.Status) { s.Cluster = upgrade.Normal })
 	if p, err = r.PlanUpgrade(limited(t), q); err != nil || len(gone(p)) > 0 {

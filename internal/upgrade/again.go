@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 )
 
@@ -24,7 +25,7 @@ type Earlier struct {
 //
 // A backup shows what a host was before it was changed. So where an installation was
 // begun, the backups of the earlier run stay the ones that count, and none is made anew.
-func BuildAgain(m Manifest, e Earlier, inv Inventory, o Options) (Plan, error) {
+func BuildAgain(m Manifest, e Earlier, inv inventory.Inventory, o Options) (Plan, error) {
 	if e.Plan.Purpose != ForUpgrade || e.Plan.Bundle != m.Name || e.Plan.To != m.Version {
 		return Plan{}, fmt.Errorf("plan the upgrade: %s of %s %s is no upgrade to %s %s", e.Plan.Purpose, e.Plan.Bundle, e.Plan.To, m.Name, m.Version)
 	}
@@ -121,10 +122,10 @@ type again struct {
 	changed map[cluster.HostID]bool   // an installation was begun there
 	once    map[string]cluster.HostID // by module: where an installation was begun last, any host
 	emptied map[cluster.HostID]bool   // left without guests
-	aside   []*Host                   // upgraded already
+	aside   []*inventory.Host         // upgraded already
 }
 
-func newAgain(m *Manifest, e Earlier, inv *Inventory) *again {
+func newAgain(m *Manifest, e Earlier, inv *inventory.Inventory) *again {
 	a := &again{
 		past: newPast(&e.Plan, e.Records), e: e, fresh: map[cluster.HostID]bool{}, changed: map[cluster.HostID]bool{},
 		once: map[string]cluster.HostID{}, emptied: map[cluster.HostID]bool{}, planned: map[cluster.HostID]PlannedHost{},
@@ -141,7 +142,7 @@ func newAgain(m *Manifest, e Earlier, inv *Inventory) *again {
 				a.changed[p.Name], a.once[name] = true, p.Name
 			}
 		}
-		if a.fresh[p.Name] = reinstalled(p, &Host{Install: installs[p.Name]}); a.fresh[p.Name] {
+		if a.fresh[p.Name] = reinstalled(p, &inventory.Host{Install: installs[p.Name]}); a.fresh[p.Name] {
 			delete(a.changed, p.Name)
 		}
 	}
@@ -186,7 +187,7 @@ func (b *builder) setDoneAside() {
 		return
 	}
 	a := b.again
-	a.aside, b.part = split(b.part, func(h *Host) bool { return b.plan.Begin.Hosts[h.Name] == HostRollupDone })
+	a.aside, b.part = split(b.part, func(h *inventory.Host) bool { return b.plan.Begin.Hosts[h.Name] == HostRollupDone })
 	for _, h := range a.aside {
 		p := a.planned[h.Name]
 		p.Member, p.Wave, p.Moves, p.MovedMiB, p.Turn = h.Member, 0, 0, 0, 0
@@ -197,7 +198,7 @@ func (b *builder) setDoneAside() {
 		switch {
 		case a.recs[stepID(h, string(Install), name)].State.Over():
 			b.once[key] = "" // no host
-		case slices.ContainsFunc(b.part, func(x *Host) bool { return x.Name == h }):
+		case slices.ContainsFunc(b.part, func(x *inventory.Host) bool { return x.Name == h }):
 			b.once[key] = h
 		}
 	}
@@ -222,7 +223,7 @@ func (b *builder) lookAtDone() []Chain {
 	if b.again == nil {
 		return nil
 	}
-	return perHost(b.again.aside, func(h *Host) Chain {
+	return perHost(b.again.aside, func(h *inventory.Host) Chain {
 		c := b.chain(h)
 		c.stage()
 		for _, mod := range b.phases[PostCheck] {
@@ -250,7 +251,7 @@ func Join(p Plan, recs map[string]job.Record, next Plan, nextRecs map[string]job
 	}
 	for i := range p.Hosts {
 		h := &p.Hosts[i]
-		fresh[h.Name] = reinstalled(h, &Host{Install: installs[h.Name]})
+		fresh[h.Name] = reinstalled(h, &inventory.Host{Install: installs[h.Name]})
 	}
 	first := map[string]bool{} // steps whose record is that of the first run
 	p.each(func(_ *Stage, _ *Chain, s *Step) {

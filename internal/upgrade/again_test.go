@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 )
 
@@ -21,7 +22,7 @@ func (e Earlier) then(next Earlier) Earlier {
 
 // halfWay is what aborted has left: h0 and h1 are upgraded, h2 is empty and takes no
 // guests, h3 was not touched.
-func halfWay(t *testing.T, mode Mode) (Manifest, Inventory, Earlier) {
+func halfWay(t *testing.T, mode Mode) (Manifest, inventory.Inventory, Earlier) {
 	t.Helper()
 	m, inv, w := aborted(t, mode)
 	if mode == Rolling {
@@ -30,7 +31,7 @@ func halfWay(t *testing.T, mode Mode) (Manifest, Inventory, Earlier) {
 	return m, inv, w.ended()
 }
 
-func mustBuildAgain(t *testing.T, m Manifest, e Earlier, inv Inventory, o Options) *Plan {
+func mustBuildAgain(t *testing.T, m Manifest, e Earlier, inv inventory.Inventory, o Options) *Plan {
 	t.Helper()
 	p, err := BuildAgain(m, e, inv, o)
 	if err != nil || p.Blocked() {
@@ -97,7 +98,7 @@ check: cluster/post-check
 }
 
 // wantBack wants all hosts rolled back, each with the backup of before its change.
-func wantBack(t *testing.T, m Manifest, inv Inventory, e Earlier) {
+func wantBack(t *testing.T, m Manifest, inv inventory.Inventory, e Earlier) {
 	t.Helper()
 	p, err := PlanRollback(m, e.Plan, e.Records, e.Status, taking(inv), RollbackFacts{Receipts: e.receipts()})
 	if err != nil || p.Blocked() || len(p.Hosts) != 4 {
@@ -124,7 +125,7 @@ func wantBack(t *testing.T, m Manifest, inv Inventory, e Earlier) {
 }
 
 // taking is the inventory when all hosts take guests again.
-func taking(inv Inventory) Inventory {
+func taking(inv inventory.Inventory) inventory.Inventory {
 	inv.Hosts = slices.Clone(inv.Hosts)
 	for i := range inv.Hosts {
 		inv.Hosts[i].Maintenance = false
@@ -132,7 +133,7 @@ func taking(inv Inventory) Inventory {
 	return inv
 }
 
-func wantCommit(t *testing.T, m Manifest, inv Inventory, e Earlier) {
+func wantCommit(t *testing.T, m Manifest, inv inventory.Inventory, e Earlier) {
 	t.Helper()
 	p, err := PlanCommit(m, e.Plan, e.Status, taking(inv), nil, nil)
 	if err != nil || p.Blocked() || len(p.Left) > 0 {
@@ -193,7 +194,7 @@ func TestThirdRunGoesOn(t *testing.T) {
 }
 
 // wantRun wants a host rolled back with the backup of a run.
-func wantRun(t *testing.T, m Manifest, inv Inventory, e Earlier, h cluster.HostID, run string) {
+func wantRun(t *testing.T, m Manifest, inv inventory.Inventory, e Earlier, h cluster.HostID, run string) {
 	t.Helper()
 	p, err := PlanRollback(m, e.Plan, e.Records, e.Status, taking(inv), RollbackFacts{Receipts: e.receipts()})
 	if err != nil || p.Blocked() {
@@ -400,7 +401,7 @@ func TestRandomSecondRuns(t *testing.T) {
 
 // left is the inventory when a run has ended: guests where they are, hosts that were
 // emptied without guests.
-func (w *world) left(inv Inventory) Inventory {
+func (w *world) left(inv inventory.Inventory) inventory.Inventory {
 	inv.Hosts, inv.VMs = slices.Clone(inv.Hosts), slices.Clone(inv.VMs)
 	for i := range inv.VMs {
 		if v := &inv.VMs[i]; v.Running {

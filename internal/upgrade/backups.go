@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 )
 
@@ -37,15 +38,15 @@ func providers() map[string]provider {
 }
 
 // backupOf returns how a module is backed up, false when by nothing but itself.
-func (b *builder) backupOf(module string) (BackupPlan, bool) {
+func (b *builder) backupOf(module string) (inventory.BackupPlan, bool) {
 	name := b.o.Backup[module]
 	if name == "" {
-		return BackupPlan{}, false
+		return inventory.BackupPlan{}, false
 	}
 	if plan, ok := b.inv.Backups[name]; ok {
 		return plan, true
 	}
-	return BackupPlan{Provider: name}, true
+	return inventory.BackupPlan{Provider: name}, true
 }
 
 // backupFindings look at the backups that the run is to make.
@@ -104,7 +105,7 @@ func (b *builder) backupRemedy(name string) string {
 }
 
 // backupFaults says what is wrong with a plan of a backup.
-func backupFaults(p *BackupPlan) (out []string) {
+func backupFaults(p *inventory.BackupPlan) (out []string) {
 	prov, known := providers()[p.Provider]
 	if !known {
 		return []string{fmt.Sprintf("there is no provider %s, only %s", p.Provider, strings.Join(slices.Sorted(maps.Keys(providers())), ", "))}
@@ -151,14 +152,14 @@ func given(v json.RawMessage) bool {
 }
 
 // restorable reports whether Holdfast brings back what the plan backs up.
-func restorable(p *BackupPlan) bool {
+func restorable(p *inventory.BackupPlan) bool {
 	prov, known := providers()[p.Provider]
 	return known && prov.byHand == ""
 }
 
 // madeBy returns the provider that has backed a module up on a host in the
 // upgrade, "" when none has.
-func (r *rollback) madeBy(h *Host, mod *Module) string {
+func (r *rollback) madeBy(h *inventory.Host, mod *Module) string {
 	s := r.steps[stepID(h.Name, string(Backup), mod.Name)]
 	if s == nil || s.Kind != KindBackup || r.recs[s.ID].State != job.Done {
 		return ""

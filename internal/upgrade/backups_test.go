@@ -7,12 +7,13 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 )
 
 // webFiles is an inventory's backups: one for module web.
-func webFiles() map[string]BackupPlan {
-	return map[string]BackupPlan{"web-files": {Provider: "files", Settings: json.RawMessage(`{"paths":["/srv/web"]}`)}}
+func webFiles() map[string]inventory.BackupPlan {
+	return map[string]inventory.BackupPlan{"web-files": {Provider: "files", Settings: json.RawMessage(`{"paths":["/srv/web"]}`)}}
 }
 
 func TestBackupStep(t *testing.T) {
@@ -69,7 +70,7 @@ func TestBackupFindings(t *testing.T) {
 				}
 			}
 			if c.provider != "" {
-				inv.Backups = map[string]BackupPlan{"x": {c.provider, json.RawMessage(c.settings)}}
+				inv.Backups = map[string]inventory.BackupPlan{"x": {Provider: c.provider, Settings: json.RawMessage(c.settings)}}
 			}
 			o := Options{Mode: Rolling, Backup: c.backup}
 			if c.provider == "array" {
@@ -93,7 +94,7 @@ func TestBackupFindings(t *testing.T) {
 func TestSharedBackup(t *testing.T) {
 	m, inv := webBundle(), hosts(3)
 	m.UpgradeFrom[0].Modes = []Mode{Offline, Rolling}
-	inv.Backups = map[string]BackupPlan{"x": {"array", json.RawMessage(`{"address":"a","user":"u","password":"/p","fingerprint":"f","fileSystems":["s"]}`)}}
+	inv.Backups = map[string]inventory.BackupPlan{"x": {Provider: "array", Settings: json.RawMessage(`{"address":"a","user":"u","password":"/p","fingerprint":"f","fileSystems":["s"]}`)}}
 	for mode, blocked := range map[Mode]bool{Offline: false, Rolling: true} {
 		p := mustBuild(t, m, inv, Options{Mode: mode, Backup: map[string]string{"web": "x"}})
 		if p.Blocked() != blocked {
@@ -114,7 +115,7 @@ func TestSharedBackup(t *testing.T) {
 // Settings that are no JSON are the caller's mistake.
 func TestBackupSettingsAreNoJSON(t *testing.T) {
 	inv := hosts(2)
-	inv.Backups = map[string]BackupPlan{"x": {"files", json.RawMessage(`{`)}}
+	inv.Backups = map[string]inventory.BackupPlan{"x": {Provider: "files", Settings: json.RawMessage(`{`)}}
 	if _, err := Build(webBundle(), inv, Options{Mode: Rolling, Backup: map[string]string{"web": "x"}}); err == nil || !strings.Contains(err.Error(), "write the arguments of a step") {
 		t.Errorf("error %v", err)
 	}
@@ -144,7 +145,7 @@ func TestRollbackOfBackups(t *testing.T) {
 			}
 			o := Options{Mode: Rolling, KeepGuests: true}
 			if c.provider != "" {
-				inv.Backups = map[string]BackupPlan{"x": {c.provider, json.RawMessage(settings[c.provider])}}
+				inv.Backups = map[string]inventory.BackupPlan{"x": {Provider: c.provider, Settings: json.RawMessage(settings[c.provider])}}
 				o.Backup = map[string]string{"web": "x"}
 			}
 			w := start(t, m, inv, o)
@@ -208,7 +209,7 @@ func TestRollbackWithoutBackups(t *testing.T) {
 func TestTooBig(t *testing.T) {
 	inv := hosts(2)
 	for i := range 1500 {
-		inv.VMs = append(inv.VMs, VM{Name: fmt.Sprintf("a-guest-with-a-name-%d", i), Host: "h0", MemoryMiB: 1, Running: true})
+		inv.VMs = append(inv.VMs, inventory.VM{Name: fmt.Sprintf("a-guest-with-a-name-%d", i), Host: "h0", MemoryMiB: 1, Running: true})
 	}
 	p := mustBuild(t, webBundle(), inv, Options{Mode: Rolling})
 	i := slices.IndexFunc(p.Findings, func(f Finding) bool { return f.Rule == "too-big" })

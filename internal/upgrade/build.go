@@ -5,42 +5,45 @@ import (
 	"slices"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 )
 
 // builder makes one plan.
 type builder struct {
 	m      *Manifest
-	inv    *Inventory
+	inv    *inventory.Inventory
 	o      Options
 	plan   Plan
-	hosts  map[cluster.HostID]*Host
+	hosts  map[cluster.HostID]*inventory.Host
 	phases map[Phase][]*Module // modules in the order of a phase
 	args   *argsWriter
 	once   map[string]cluster.HostID // by module and phase: the host that does what is done once
 
-	vms     map[string][]*VM          // by name: guests of several hosts may have one
-	alone   map[cluster.HostID]bool   // no other host takes its guests
-	was     map[cluster.HostID]string // version before the upgrade that is rolled back or committed
-	stays   map[cluster.HostID]bool   // it needs not be emptied
-	emptied map[cluster.HostID]bool   // it takes no guests until its turn is over
-	lost    map[cluster.HostID]bool   // for good, an operator says
-	running map[cluster.HostID][]*VM  // running guests
-	part    []*Host                   // hosts that the plan changes, in the order of their turns
-	fleet   *fleet                    // nil: guests stay where they are
-	left    map[*Host]*leave          // what leaves a host
-	turns   int                       // turns given out
-	runs    map[string]string         // by HOST/MODULE: the run that its backups are of, if it is another one
-	again   *again                    // nil: the run is the upgrade's first
+	vms     map[string][]*inventory.VM         // by name: guests of several hosts may have one
+	alone   map[cluster.HostID]bool            // no other host takes its guests
+	was     map[cluster.HostID]string          // version before the upgrade that is rolled back or committed
+	stays   map[cluster.HostID]bool            // it needs not be emptied
+	emptied map[cluster.HostID]bool            // it takes no guests until its turn is over
+	lost    map[cluster.HostID]bool            // for good, an operator says
+	running map[cluster.HostID][]*inventory.VM // running guests
+	part    []*inventory.Host                  // hosts that the plan changes, in the order of their turns
+	fleet   *fleet                             // nil: guests stay where they are
+	left    map[*inventory.Host]*leave         // what leaves a host
+	turns   int                                // turns given out
+	runs    map[string]string                  // by HOST/MODULE: the run that its backups are of, if it is another one
+	again   *again                             // nil: the run is the upgrade's first
 }
 
 // Build plans an upgrade. The error is about input that makes no sense; what
 // speaks against the upgrade is in the plan's findings. The manifest must have
 // passed its Check. The same input gives the same plan.
-func Build(m Manifest, inv Inventory, o Options) (Plan, error) { return build(&m, &inv, o, nil) }
+func Build(m Manifest, inv inventory.Inventory, o Options) (Plan, error) {
+	return build(&m, &inv, o, nil)
+}
 
 // build plans an upgrade that begins, or one that goes on.
-func build(m *Manifest, inv *Inventory, o Options, earlier *again) (Plan, error) {
+func build(m *Manifest, inv *inventory.Inventory, o Options, earlier *again) (Plan, error) {
 	o.fill()
 	b, err := newBuilder(m, inv, o)
 	if err != nil {
@@ -68,12 +71,12 @@ func build(m *Manifest, inv *Inventory, o Options, earlier *again) (Plan, error)
 	return b.finish()
 }
 
-func newBuilder(m *Manifest, inv *Inventory, o Options) (*builder, error) {
+func newBuilder(m *Manifest, inv *inventory.Inventory, o Options) (*builder, error) {
 	b := &builder{
-		m: m, inv: inv, o: o, hosts: make(map[cluster.HostID]*Host, len(inv.Hosts)),
+		m: m, inv: inv, o: o, hosts: make(map[cluster.HostID]*inventory.Host, len(inv.Hosts)),
 		phases: map[Phase][]*Module{}, once: map[string]cluster.HostID{}, args: newArgsWriter(),
-		running: map[cluster.HostID][]*VM{}, vms: make(map[string][]*VM, len(inv.VMs)), alone: map[cluster.HostID]bool{},
-		left: map[*Host]*leave{}, was: map[cluster.HostID]string{}, stays: map[cluster.HostID]bool{}, emptied: map[cluster.HostID]bool{}, lost: map[cluster.HostID]bool{},
+		running: map[cluster.HostID][]*inventory.VM{}, vms: make(map[string][]*inventory.VM, len(inv.VMs)), alone: map[cluster.HostID]bool{},
+		left: map[*inventory.Host]*leave{}, was: map[cluster.HostID]string{}, stays: map[cluster.HostID]bool{}, emptied: map[cluster.HostID]bool{}, lost: map[cluster.HostID]bool{},
 		runs: map[string]string{},
 	}
 	b.plan = Plan{Format: planFormat, Bundle: m.Name, From: inv.Version, To: m.Version, Options: o}
@@ -108,7 +111,7 @@ func (b *builder) checkInventory() error {
 	for i := range b.inv.VMs {
 		v := &b.inv.VMs[i]
 		switch {
-		case v.Name == "" || slices.ContainsFunc(b.vms[v.Name], func(o *VM) bool { return o.Host == v.Host }):
+		case v.Name == "" || slices.ContainsFunc(b.vms[v.Name], func(o *inventory.VM) bool { return o.Host == v.Host }):
 			return fmt.Errorf("inventory: VM %q: want a name that no other VM of host %q has", v.Name, v.Host)
 		case v.UUID != "" && known[v.UUID] != "":
 			return fmt.Errorf("inventory: VM %q: VM %q has the same UUID %s", v.Name, known[v.UUID], v.UUID)
@@ -172,7 +175,7 @@ func (b *builder) add(s Stage) {
 }
 
 // perHost makes a chain for each host.
-func perHost(hosts []*Host, chain func(*Host) Chain) []Chain {
+func perHost(hosts []*inventory.Host, chain func(*inventory.Host) Chain) []Chain {
 	out := make([]Chain, 0, len(hosts))
 	for _, h := range hosts {
 		out = append(out, chain(h))

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 )
 
@@ -42,11 +43,11 @@ func (w *argsWriter) marshal(args any) json.RawMessage {
 // chain grows the chain of one host.
 type chain struct {
 	b *builder
-	h *Host
+	h *inventory.Host
 	Chain
 }
 
-func (b *builder) chain(h *Host) *chain {
+func (b *builder) chain(h *inventory.Host) *chain {
 	return &chain{b: b, h: h, Chain: Chain{Host: h.Name}}
 }
 
@@ -147,19 +148,19 @@ func (b *builder) parallel() int {
 	return max(1, min(b.o.ParallelPerHost, b.o.ParallelTotal/b.o.MaxUnavailable.Of(len(b.part))))
 }
 
-func (c *chain) vmStop(vms []*VM) {
+func (c *chain) vmStop(vms []*inventory.VM) {
 	if len(vms) > 0 {
 		c.add(KindVMStop, VMArgs{guests(vms)}, timeVM, "vm-stop")
 	}
 }
 
-func (c *chain) vmStart(vms []*VM) {
+func (c *chain) vmStart(vms []*inventory.VM) {
 	if len(vms) > 0 {
 		c.add(KindVMStart, VMArgs{guests(vms)}, timeVM, "vm-start").Restores = []string{stepID(c.h.Name, "vm-stop")}
 	}
 }
 
-func guests(vms []*VM) []Guest {
+func guests(vms []*inventory.VM) []Guest {
 	out := make([]Guest, len(vms))
 	for i, v := range vms {
 		out[i] = Guest{v.Name, v.UUID, v.Protected}

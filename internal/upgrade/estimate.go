@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"holdfast/internal/inventory"
 	"slices"
 	"time"
 )
@@ -38,7 +39,7 @@ func (b *builder) guessMoves(moves int, memory int64) time.Duration {
 }
 
 // noteLeave counts what leaves a host.
-func (b *builder) noteLeave(h *Host, l *leave) {
+func (b *builder) noteLeave(h *inventory.Host, l *leave) {
 	b.left[h] = l
 	e := &b.plan.Estimate
 	e.Moves += len(l.moves)
@@ -51,7 +52,7 @@ func (b *builder) noteLeave(h *Host, l *leave) {
 }
 
 // noteHost adds a host to the plan, with its turn.
-func (b *builder) noteHost(h *Host, c *Chain) {
+func (b *builder) noteHost(h *inventory.Host, c *Chain) {
 	p := PlannedHost{Name: h.Name, Install: h.Install, Version: b.versionOf(h), Kernel: h.Kernel, Member: h.Member, Wave: c.Wave}
 	for i := range c.Steps {
 		p.Turn += guess(&c.Steps[i])

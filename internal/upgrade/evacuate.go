@@ -7,6 +7,7 @@ import (
 	"sort"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 )
 
 // fleet plays through where guests are while hosts leave service one after the
@@ -30,7 +31,7 @@ type group struct {
 
 // node is a host as the play stands.
 type node struct {
-	host   *Host
+	host   *inventory.Host
 	group  *group
 	index  int // in the group
 	turn   int // counts from 0; noTurn: it never leaves service
@@ -38,7 +39,7 @@ type node struct {
 	rests  bool  // it takes no guests before its turn
 	memory int64 // MiB free
 	cpus   int64 // free
-	guests []*VM
+	guests []*inventory.VM
 	twins  map[string]bool // names that several VMs have, of all nodes
 	names  map[string]bool // those of them that are taken here: libvirt gives a name once
 	after  []string        // steps that must be over before its turn
@@ -50,7 +51,7 @@ type node struct {
 // visit is a guest that is at a host for the time of another host's turn.
 type visit struct {
 	turn  int // of the guest's own host
-	guest *VM
+	guest *inventory.VM
 	knows int // entries of gone that its host waits for, the lost ones counted
 }
 
@@ -62,7 +63,7 @@ const manyCPUs = 1 << 40
 
 // newFleet makes the play. order are the hosts that have a turn; those that are
 // not emptied for it serve guests all the time.
-func newFleet(inv *Inventory, o *Options, order []*Host, emptied func(*Host) bool) *fleet {
+func newFleet(inv *inventory.Inventory, o *Options, order []*inventory.Host, emptied func(*inventory.Host) bool) *fleet {
 	f := &fleet{
 		nodes: make(map[cluster.HostID]*node, len(inv.Hosts)), groups: map[string]*group{},
 		window: o.MaxUnavailable.Of(len(order)), back: o.MoveBack,
@@ -95,12 +96,12 @@ func newFleet(inv *Inventory, o *Options, order []*Host, emptied func(*Host) boo
 
 // name finds the names that several VMs have, and notes where they are. What is off
 // has its name, too.
-func (f *fleet) name(inv *Inventory) {
+func (f *fleet) name(inv *inventory.Inventory) {
 	twins := map[string]bool{}
 	for _, n := range f.nodes {
 		n.twins, n.names = twins, map[string]bool{}
 	}
-	first := make(map[string]*VM, len(inv.VMs))
+	first := make(map[string]*inventory.VM, len(inv.VMs))
 	for i := range inv.VMs {
 		v := &inv.VMs[i]
 		other := first[v.Name]
@@ -113,7 +114,7 @@ func (f *fleet) name(inv *Inventory) {
 	}
 }
 
-func (f *fleet) group(inv *Inventory) {
+func (f *fleet) group(inv *inventory.Inventory) {
 	for i := range inv.Hosts {
 		n := f.nodes[inv.Hosts[i].Name]
 		g := f.groups[n.host.Group]
@@ -144,33 +145,33 @@ func (n *node) note() {
 // leave is what becomes of the guests of a host that is emptied.
 type leave struct {
 	moves  []Move
-	stops  []*VM    // shut down, and started again on the same host
-	fixed  []*VM    // nothing may be done with them
-	stuck  []*VM    // no host has room
-	room   int64    // MiB, the largest room that is left when some are stuck
-	after  []string // steps that must be over before the host is emptied
-	memory int64    // MiB that move
+	stops  []*inventory.VM // shut down, and started again on the same host
+	fixed  []*inventory.VM // nothing may be done with them
+	stuck  []*inventory.VM // no host has room
+	room   int64           // MiB, the largest room that is left when some are stuck
+	after  []string        // steps that must be over before the host is emptied
+	memory int64           // MiB that move
 }
 
 // empty lets the guests of a host leave. policy tells what becomes of a guest
 // that can not move live, and whether it is one.
-func (f *fleet) empty(h *Host, policy func(*VM) (p Policy, fixed bool)) leave {
+func (f *fleet) empty(h *inventory.Host, policy func(*inventory.VM) (p inventory.Policy, fixed bool)) leave {
 	n := f.nodes[h.Name]
 	var l leave
-	var out []*VM
+	var out []*inventory.VM
 	for _, v := range n.guests {
 		p, fixed := policy(v)
 		switch {
-		case !fixed || p == PolicyCold:
+		case !fixed || p == inventory.PolicyCold:
 			out = append(out, v)
-		case p == PolicyStop:
+		case p == inventory.PolicyStop:
 			l.stops = append(l.stops, v)
 		default:
 			l.fixed = append(l.fixed, v)
 		}
 	}
 	// The largest first: small ones still find a place when large ones have theirs.
-	slices.SortStableFunc(out, func(a, b *VM) int { return cmp.Compare(b.MemoryMiB, a.MemoryMiB) })
+	slices.SortStableFunc(out, func(a, b *inventory.VM) int { return cmp.Compare(b.MemoryMiB, a.MemoryMiB) })
 	if f.back {
 		f.settle(n, n.turn-2*f.window)
 	}
@@ -206,7 +207,7 @@ func (f *fleet) empty(h *Host, policy func(*VM) (p Policy, fixed bool)) leave {
 
 // place books room for the guests of n, nil for those that find none: on one
 // host for all, else on the emptiest ones, else wherever they fit.
-func (f *fleet) place(n *node, guests []*VM) []*node {
+func (f *fleet) place(n *node, guests []*inventory.VM) []*node {
 	to := make([]*node, len(guests))
 	if one := f.oneForAll(n, guests); one != nil {
 		for i, v := range guests {
@@ -237,7 +238,7 @@ func (f *fleet) place(n *node, guests []*VM) []*node {
 }
 
 // book takes room and the name for a guest, or gives them back.
-func (n *node) book(v *VM, times int64) {
+func (n *node) book(v *inventory.VM, times int64) {
 	n.memory -= times * v.MemoryMiB
 	n.cpus -= times * int64(v.CPUs)
 	if n.twins[v.Name] {
@@ -248,7 +249,7 @@ func (n *node) book(v *VM, times int64) {
 
 // move lets a guest go from n to t, where its room is booked, and says who waits
 // for whom because of it.
-func (f *fleet) move(n, t *node, v *VM) {
+func (f *fleet) move(n, t *node, v *inventory.VM) {
 	for _, turn := range t.gone {
 		n.wait(f.doneID(turn, n.group)) // the room is free since that host's guests have returned
 	}
@@ -256,7 +257,7 @@ func (f *fleet) move(n, t *node, v *VM) {
 		t.visits = append(t.visits, visit{n.turn, v, t.forgot + len(t.gone)})
 	} else {
 		n.book(v, -1)
-		n.guests = slices.DeleteFunc(n.guests, func(g *VM) bool { return g == v })
+		n.guests = slices.DeleteFunc(n.guests, func(g *inventory.VM) bool { return g == v })
 		t.guests = append(t.guests, v)
 	}
 	switch {
@@ -333,7 +334,7 @@ func (f *fleet) tiers(n *node) []tier {
 
 // target finds a host for a guest of n, nil for none: the emptiest one, or with
 // pack the first that fits.
-func (f *fleet) target(n *node, v *VM, pack bool) *node {
+func (f *fleet) target(n *node, v *inventory.VM, pack bool) *node {
 	for _, t := range f.tiers(n) {
 		if to := n.search(t, v.MemoryMiB, pack, func(to *node) bool { return fits(n, to, v) }); to != nil {
 			return to
@@ -344,14 +345,14 @@ func (f *fleet) target(n *node, v *VM, pack bool) *node {
 
 // oneForAll finds a host that is done and has room for all guests of n, as the
 // host that was emptied before has; nil for none.
-func (f *fleet) oneForAll(n *node, guests []*VM) *node {
+func (f *fleet) oneForAll(n *node, guests []*inventory.VM) *node {
 	var memory, cpus int64
 	for _, v := range guests {
 		memory += v.MemoryMiB
 		cpus += int64(v.CPUs)
 	}
 	return n.search(f.tiers(n)[0], memory, false, func(to *node) bool {
-		return to.cpus >= cpus && !slices.ContainsFunc(guests, func(v *VM) bool { return !fits(n, to, v) })
+		return to.cpus >= cpus && !slices.ContainsFunc(guests, func(v *inventory.VM) bool { return !fits(n, to, v) })
 	})
 }
 
@@ -379,7 +380,7 @@ func (n *node) search(t tier, memory int64, pack bool, good func(*node) bool) *n
 
 // fits reports whether a guest of n can run at to when n is emptied, memory apart. A
 // guest moves between CPUs of one model only, and to no host that has its name.
-func fits(n, to *node, v *VM) bool {
+func fits(n, to *node, v *inventory.VM) bool {
 	a, b := n.host.CPUModel, to.host.CPUModel
 	return to.cpus >= int64(v.CPUs) && (a == "" || b == "" || a == b) && !to.names[v.Name] && !(to.rests && to.turn > n.turn)
 }

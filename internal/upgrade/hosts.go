@@ -7,14 +7,17 @@ import (
 	"strings"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 )
 
 // versionOf returns what is installed on a host, or was before the upgrade that
 // is rolled back or committed.
-func (b *builder) versionOf(h *Host) string { return cmp.Or(b.was[h.Name], h.Version, b.inv.Version) }
+func (b *builder) versionOf(h *inventory.Host) string {
+	return cmp.Or(b.was[h.Name], h.Version, b.inv.Version)
+}
 
 // On reports whether the module is installed on a host, by its rule RunsOn.
-func (mod *Module) On(h *Host) bool {
+func (mod *Module) On(h *inventory.Host) bool {
 	if label, ok := strings.CutPrefix(mod.RunsOn, "label:"); ok {
 		key, want, _ := strings.Cut(label, "=")
 		value, has := h.Labels[key]
@@ -22,9 +25,9 @@ func (mod *Module) On(h *Host) bool {
 	}
 	switch mod.RunsOn {
 	case "manager":
-		return h.Has(RoleManager)
+		return h.Has(inventory.RoleManager)
 	case "host":
-		return h.Has(RoleHost)
+		return h.Has(inventory.RoleHost)
 	}
 	return true
 }
@@ -47,7 +50,7 @@ func (b *builder) choose() {
 		b.managersLast()
 	} else if len(b.part) > 0 {
 		// Node 0 comes first whatever else is said.
-		b.moveToEnd(b.part[1:], func(h *Host) bool { return h.Name == b.o.Last })
+		b.moveToEnd(b.part[1:], func(h *inventory.Host) bool { return h.Name == b.o.Last })
 	}
 	if len(b.part) == 0 {
 		b.block("nothing-to-do", "", "No host of the inventory needs this upgrade.", "see which hosts are left out, and why")
@@ -55,8 +58,8 @@ func (b *builder) choose() {
 }
 
 // ordered returns the hosts as the operator wants them, then as listed.
-func (b *builder) ordered() []*Host {
-	out := make([]*Host, 0, len(b.inv.Hosts))
+func (b *builder) ordered() []*inventory.Host {
+	out := make([]*inventory.Host, 0, len(b.inv.Hosts))
 	named := make(map[cluster.HostID]bool, len(b.o.Order))
 	for _, n := range b.o.Order {
 		out, named[n] = append(out, b.hosts[n]), true
@@ -70,7 +73,7 @@ func (b *builder) ordered() []*Host {
 }
 
 // whyLeft says why a host does not take part, "" when it does.
-func (b *builder) whyLeft(h *Host, skip map[cluster.HostID]string) string {
+func (b *builder) whyLeft(h *inventory.Host, skip map[cluster.HostID]string) string {
 	switch {
 	case slices.Contains(b.o.Drop, h.Name):
 		return "dropped by the operator"
@@ -94,7 +97,7 @@ func (b *builder) skipped() map[cluster.HostID]string {
 	}
 	for i := range b.inv.VMs {
 		v := &b.inv.VMs[i]
-		if p, fixed := b.policy(v); v.Running && fixed && p == PolicySkip && out[v.Host] == "" {
+		if p, fixed := b.policy(v); v.Running && fixed && p == inventory.PolicySkip && out[v.Host] == "" {
 			out[v.Host] = v.Name
 			b.find(Finding{
 				Rule: "skip-host", Level: Warn, Host: v.Host, VM: v.Name,
@@ -111,11 +114,11 @@ func (b *builder) skipped() map[cluster.HostID]string {
 // behind other managers with the active one last, and the coordinator's host behind
 // all, unless the pair decides where it comes.
 func (b *builder) managersLast() {
-	b.moveToEnd(b.part, func(h *Host) bool { return b.protects(h) && !slices.Contains(b.o.Order, h.Name) })
-	b.moveToEnd(b.part, func(h *Host) bool { return h.Has(RoleManager) })
-	b.moveToEnd(b.part, func(h *Host) bool { return b.inPair(h) })
-	b.moveToEnd(b.part, func(h *Host) bool { return b.inPair(h) && h.Name == b.inv.Pair.Active })
-	b.moveToEnd(b.part, func(h *Host) bool { return h.Name == b.o.Last && !b.inPair(h) })
+	b.moveToEnd(b.part, func(h *inventory.Host) bool { return b.protects(h) && !slices.Contains(b.o.Order, h.Name) })
+	b.moveToEnd(b.part, func(h *inventory.Host) bool { return h.Has(inventory.RoleManager) })
+	b.moveToEnd(b.part, func(h *inventory.Host) bool { return b.inPair(h) })
+	b.moveToEnd(b.part, func(h *inventory.Host) bool { return b.inPair(h) && h.Name == b.inv.Pair.Active })
+	b.moveToEnd(b.part, func(h *inventory.Host) bool { return h.Name == b.o.Last && !b.inPair(h) })
 }
 
 // mixGroups lets hosts of several groups take turns: those that are out of
@@ -126,16 +129,16 @@ func (b *builder) mixGroups() {
 	for _, h := range b.part {
 		size[h.Group]++
 	}
-	at := make(map[*Host]float64, len(b.part))
+	at := make(map[*inventory.Host]float64, len(b.part))
 	for _, h := range b.part {
 		at[h] = (float64(seen[h.Group]) + 0.5) / float64(size[h.Group])
 		seen[h.Group]++
 	}
-	slices.SortStableFunc(b.part, func(x, y *Host) int { return cmp.Compare(at[x], at[y]) })
+	slices.SortStableFunc(b.part, func(x, y *inventory.Host) int { return cmp.Compare(at[x], at[y]) })
 }
 
-func (b *builder) moveToEnd(hosts []*Host, which func(*Host) bool) {
-	slices.SortStableFunc(hosts, func(x, y *Host) int {
+func (b *builder) moveToEnd(hosts []*inventory.Host, which func(*inventory.Host) bool) {
+	slices.SortStableFunc(hosts, func(x, y *inventory.Host) int {
 		switch a, c := which(x), which(y); {
 		case a == c:
 			return 0
@@ -146,7 +149,7 @@ func (b *builder) moveToEnd(hosts []*Host, which func(*Host) bool) {
 	})
 }
 
-func (b *builder) inPair(h *Host) bool {
+func (b *builder) inPair(h *inventory.Host) bool {
 	return b.inv.Pair != nil && slices.Contains(b.inv.Pair.Nodes, h.Name)
 }
 
@@ -156,18 +159,18 @@ func (b *builder) empties() bool {
 }
 
 // drains reports whether a host is emptied for its turn.
-func (b *builder) drains(h *Host) bool {
-	return b.empties() && !b.stays[h.Name] && (h.Has(RoleHost) || len(b.running[h.Name]) > 0)
+func (b *builder) drains(h *inventory.Host) bool {
+	return b.empties() && !b.stays[h.Name] && (h.Has(inventory.RoleHost) || len(b.running[h.Name]) > 0)
 }
 
 // protects reports whether the management VM runs on a host.
-func (b *builder) protects(h *Host) bool {
-	return slices.ContainsFunc(b.running[h.Name], func(v *VM) bool { return v.Protected })
+func (b *builder) protects(h *inventory.Host) bool {
+	return slices.ContainsFunc(b.running[h.Name], func(v *inventory.VM) bool { return v.Protected })
 }
 
 // policy returns what becomes of a VM when its host is emptied, and whether it
 // can not move live.
-func (b *builder) policy(v *VM) (p Policy, fixed bool) {
+func (b *builder) policy(v *inventory.VM) (p inventory.Policy, fixed bool) {
 	if len(v.Fixed) == 0 && b.mayHang(v) == "" {
 		return "", false
 	}
@@ -175,7 +178,7 @@ func (b *builder) policy(v *VM) (p Policy, fixed bool) {
 }
 
 // fixed returns why a VM can not move live.
-func (b *builder) fixed(v *VM) []string {
+func (b *builder) fixed(v *inventory.VM) []string {
 	out := slices.Clone(v.Fixed)
 	if why := b.mayHang(v); why != "" {
 		out = append(out, why)

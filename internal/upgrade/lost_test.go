@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 )
 
@@ -23,14 +24,14 @@ func blocks(p *Plan) (out []string) {
 func TestRollbackWithoutALostHost(t *testing.T) {
 	for name, c := range map[string]struct {
 		rule string
-		lose func(inv *Inventory)
+		lose func(inv *inventory.Inventory)
 	}{
-		"down": {"host-down", func(inv *Inventory) { inv.Hosts[1].Down = true }},
-		"gone": {"host-gone", func(inv *Inventory) {
+		"down": {"host-down", func(inv *inventory.Inventory) { inv.Hosts[1].Down = true }},
+		"gone": {"host-gone", func(inv *inventory.Inventory) {
 			inv.Hosts = slices.Delete(inv.Hosts, 1, 2)
 			inv.VMs = slices.Delete(inv.VMs, 1, 2)
 		}},
-		"reinstalled": {"reinstalled", func(inv *Inventory) { inv.Hosts[1].Install = "new" }},
+		"reinstalled": {"reinstalled", func(inv *inventory.Inventory) { inv.Hosts[1].Install = "new" }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m, inv, w := aborted(t, Rolling)
@@ -65,7 +66,7 @@ func TestRollbackWithoutALostHost(t *testing.T) {
 func TestOnlyALostHostIsLeft(t *testing.T) {
 	for _, mode := range []Mode{Rolling, Offline} {
 		m, inv, w := aborted(t, mode)
-		inv.HA = &Switch{Off: []string{"off"}, On: []string{"on"}}
+		inv.HA = &inventory.Switch{Off: []string{"off"}, On: []string{"on"}}
 		st := w.status()
 		for h := range st.Hosts {
 			st.Hosts[h] = HostRolldownDone

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 )
 
@@ -20,7 +21,7 @@ func memberBundle() Manifest {
 }
 
 // withMembers makes the first n hosts members of the store.
-func withMembers(inv Inventory, n int) Inventory {
+func withMembers(inv inventory.Inventory, n int) inventory.Inventory {
 	for i := range n {
 		inv.Hosts[i].Member = true
 	}
@@ -42,7 +43,7 @@ func (w *world) membersAway() (out []cluster.HostID) {
 }
 
 func (w *world) isMember(h cluster.HostID) bool {
-	return slices.ContainsFunc(w.inv.Hosts, func(x Host) bool { return x.Name == h && x.Member })
+	return slices.ContainsFunc(w.inv.Hosts, func(x inventory.Host) bool { return x.Name == h && x.Member })
 }
 
 // checkMembers: two members are never away at once, and none is taken away while

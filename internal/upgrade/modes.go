@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 	"holdfast/internal/upgrade/version"
 )
@@ -19,7 +20,7 @@ const (
 // anything is changed anywhere. What earlier runs have left goes when all is well, if
 // nobody can go back on them.
 func (b *builder) prepare() {
-	b.add(Stage{Name: "prepare", Kind: Quiet, Limit: quietAtOnce, Chains: append(b.lookAtDone(), perHost(b.part, func(h *Host) Chain {
+	b.add(Stage{Name: "prepare", Kind: Quiet, Limit: quietAtOnce, Chains: append(b.lookAtDone(), perHost(b.part, func(h *inventory.Host) Chain {
 		c := b.chain(h)
 		c.stage() // the check reads its manifest
 		c.check(Before, "check")
@@ -38,7 +39,7 @@ func (b *builder) rolling() {
 	if b.empties() {
 		b.play()
 	}
-	b.turnStages(func(h *Host) Chain {
+	b.turnStages(func(h *inventory.Host) Chain {
 		l := b.leave(h)
 		c := b.chain(h)
 		c.Marks, c.After = true, l.after
@@ -75,7 +76,7 @@ func (b *builder) softwareThenReboot() {
 	b.play()
 	left := map[cluster.HostID]leave{}
 	atOnce := max(1, b.o.ParallelTotal/b.parallel()) // all together keep to the bound of moves
-	b.add(Stage{Name: "empty", Kind: Change, Limit: atOnce, Chains: perHost(spares, func(h *Host) Chain {
+	b.add(Stage{Name: "empty", Kind: Change, Limit: atOnce, Chains: perHost(spares, func(h *inventory.Host) Chain {
 		l := b.leave(h)
 		left[h.Name] = l
 		c := b.chain(h)
@@ -83,7 +84,7 @@ func (b *builder) softwareThenReboot() {
 		return c.Chain
 	})})
 	b.software()
-	b.turnStages(func(h *Host) Chain {
+	b.turnStages(func(h *inventory.Host) Chain {
 		l, emptied := left[h.Name]
 		c := b.chain(h)
 		c.Marks = true
@@ -109,8 +110,8 @@ func (b *builder) softwareThenReboot() {
 // software changes managers one after the other, then the hosts, the canary
 // ones first.
 func (b *builder) software() {
-	managers, hosts := split(b.part, func(h *Host) bool { return h.Has(RoleManager) })
-	chain := func(h *Host) Chain {
+	managers, hosts := split(b.part, func(h *inventory.Host) bool { return h.Has(inventory.RoleManager) })
+	chain := func(h *inventory.Host) Chain {
 		c := b.chain(h)
 		c.Marks = true
 		c.pairStop()
@@ -142,7 +143,7 @@ func (b *builder) offline() {
 		b.stopGuests(b.part)
 	}
 	b.stopModules()
-	b.turnStages(func(h *Host) Chain {
+	b.turnStages(func(h *inventory.Host) Chain {
 		c := b.chain(h)
 		c.Marks = true
 		c.pairStop()
@@ -175,8 +176,8 @@ func (b *builder) play() {
 }
 
 // stopGuests shuts the guests of hosts down that are rebooted without being emptied.
-func (b *builder) stopGuests(hosts []*Host) {
-	b.add(Stage{Name: "stop guests", Kind: Change, Limit: changeAtOnce, Chains: perHost(hosts, func(h *Host) Chain {
+func (b *builder) stopGuests(hosts []*inventory.Host) {
+	b.add(Stage{Name: "stop guests", Kind: Change, Limit: changeAtOnce, Chains: perHost(hosts, func(h *inventory.Host) Chain {
 		c := b.chain(h)
 		c.vmStop(b.running[h.Name])
 		b.plan.Estimate.Stops += len(b.running[h.Name])
@@ -185,8 +186,8 @@ func (b *builder) stopGuests(hosts []*Host) {
 }
 
 // startGuests starts them again.
-func (b *builder) startGuests(hosts []*Host) {
-	b.add(Stage{Name: "start guests", Kind: Close, Limit: changeAtOnce, Chains: perHost(hosts, func(h *Host) Chain {
+func (b *builder) startGuests(hosts []*inventory.Host) {
+	b.add(Stage{Name: "start guests", Kind: Close, Limit: changeAtOnce, Chains: perHost(hosts, func(h *inventory.Host) Chain {
 		c := b.chain(h)
 		c.vmStart(b.running[h.Name])
 		return c.Chain
@@ -197,7 +198,7 @@ func (b *builder) startGuests(hosts []*Host) {
 // stopped everywhere: applications before the database that they use.
 func (b *builder) stopModules() {
 	for _, mod := range b.phases[Stop] {
-		b.add(Stage{Name: "stop " + mod.Name, Kind: Change, Limit: quietAtOnce, Chains: perHost(b.part, func(h *Host) Chain {
+		b.add(Stage{Name: "stop " + mod.Name, Kind: Change, Limit: quietAtOnce, Chains: perHost(b.part, func(h *inventory.Host) Chain {
 			c := b.chain(h)
 			c.Marks = true
 			if mod.On(h) {
@@ -209,7 +210,7 @@ func (b *builder) stopModules() {
 }
 
 // afterNode0 lets all hosts wait for node 0: the others join what it has become.
-func (b *builder) afterNode0(h *Host) []string {
+func (b *builder) afterNode0(h *inventory.Host) []string {
 	if h == b.part[0] {
 		return nil
 	}
@@ -219,19 +220,19 @@ func (b *builder) afterNode0(h *Host) []string {
 // turnStages makes the stages in which hosts leave service: hosts, managers with
 // the pair's standby one behind them, the switch, the active one, and the
 // coordinator's host.
-func (b *builder) turnStages(chain func(*Host) Chain) {
+func (b *builder) turnStages(chain func(*inventory.Host) Chain) {
 	if b.o.Mode == Offline {
 		b.turn("hosts", b.part, chain)
 		return
 	}
 	rest := b.part
-	take := func(which func(*Host) bool) (taken []*Host) {
+	take := func(which func(*inventory.Host) bool) (taken []*inventory.Host) {
 		taken, rest = split(rest, which)
 		return taken
 	}
-	last := take(func(h *Host) bool { return h.Name == b.o.Last && !b.inPair(h) })
-	active := take(func(h *Host) bool { return b.inPair(h) && h.Name == b.inv.Pair.Active })
-	managers := take(func(h *Host) bool { return h.Has(RoleManager) || b.inPair(h) })
+	last := take(func(h *inventory.Host) bool { return h.Name == b.o.Last && !b.inPair(h) })
+	active := take(func(h *inventory.Host) bool { return b.inPair(h) && h.Name == b.inv.Pair.Active })
+	managers := take(func(h *inventory.Host) bool { return h.Has(inventory.RoleManager) || b.inPair(h) })
 	b.turn("hosts", rest, chain)
 	b.turn("managers", managers, chain)
 	b.pairSwitch(active)
@@ -241,7 +242,7 @@ func (b *builder) turnStages(chain func(*Host) Chain) {
 
 // pairSwitch makes the standby manager the active one before the active one
 // leaves service.
-func (b *builder) pairSwitch(active []*Host) {
+func (b *builder) pairSwitch(active []*inventory.Host) {
 	if len(active) == 0 || len(b.inv.Pair.Switch) == 0 {
 		return
 	}
@@ -256,9 +257,9 @@ func (b *builder) pairSwitch(active []*Host) {
 
 // turn makes one such stage, and gives its hosts their waves: the canary hosts
 // are the first, the others follow by as many as may be out of service.
-func (b *builder) turn(name string, hosts []*Host, chain func(*Host) Chain) {
+func (b *builder) turn(name string, hosts []*inventory.Host, chain func(*inventory.Host) Chain) {
 	limit := b.o.MaxUnavailable.Of(len(b.part))
-	b.add(Stage{Name: name, Kind: Turn, Chains: perHost(hosts, func(h *Host) Chain {
+	b.add(Stage{Name: name, Kind: Turn, Chains: perHost(hosts, func(h *inventory.Host) Chain {
 		c := chain(h)
 		c.Wave = b.turns/limit + 1
 		if b.o.Canary > 0 {
@@ -277,8 +278,8 @@ func (b *builder) turn(name string, hosts []*Host, chain func(*Host) Chain) {
 // move their guests in turn: the one with the least to move. It comes to the front.
 // A manager, or the host of the management VM or of the coordinator, is chosen only
 // where there is no other host, and keeps its place.
-func (b *builder) spares() []*Host {
-	best := map[string]*Host{}
+func (b *builder) spares() []*inventory.Host {
+	best := map[string]*inventory.Host{}
 	var groups []string
 	for _, h := range b.part {
 		old := best[h.Group]
@@ -290,26 +291,26 @@ func (b *builder) spares() []*Host {
 		}
 		best[h.Group] = h
 	}
-	var front, all []*Host
+	var front, all []*inventory.Host
 	for _, g := range groups {
 		all = append(all, best[g])
 		if b.plain(best[g]) {
 			front = append(front, best[g])
 		}
 	}
-	_, others := split(b.part, func(h *Host) bool { return slices.Contains(front, h) })
+	_, others := split(b.part, func(h *inventory.Host) bool { return slices.Contains(front, h) })
 	b.part = slices.Concat(front, others)
 	return all
 }
 
 // plain reports whether a host is nothing but one that runs business guests.
-func (b *builder) plain(h *Host) bool {
-	return !h.Has(RoleManager) && !b.inPair(h) && h.Name != b.o.Last && !b.protects(h)
+func (b *builder) plain(h *inventory.Host) bool {
+	return !h.Has(inventory.RoleManager) && !b.inPair(h) && h.Name != b.o.Last && !b.protects(h)
 }
 
 // better reports whether h should be emptied rather than old, which comes before
 // it. Who gives an order says with it which host is emptied.
-func (b *builder) better(h, old *Host) bool {
+func (b *builder) better(h, old *inventory.Host) bool {
 	switch {
 	case b.plain(h) != b.plain(old):
 		return b.plain(h)
@@ -320,7 +321,7 @@ func (b *builder) better(h, old *Host) bool {
 }
 
 // load returns the memory of the running guests of a host, MiB.
-func (b *builder) load(h *Host) (sum int64) {
+func (b *builder) load(h *inventory.Host) (sum int64) {
 	for _, v := range b.running[h.Name] {
 		sum += v.MemoryMiB
 	}
@@ -352,15 +353,15 @@ func (b *builder) haOn() {
 // haSteps returns the step for each manager, the active one first; without
 // managers the coordinator does it.
 func (b *builder) haSteps(kind string, run []string) []Step {
-	var managers []*Host
+	var managers []*inventory.Host
 	for i := range b.inv.Hosts {
 		h := &b.inv.Hosts[i]
-		if (h.Has(RoleManager) || b.inPair(h)) && !slices.Contains(b.o.Drop, h.Name) {
+		if (h.Has(inventory.RoleManager) || b.inPair(h)) && !slices.Contains(b.o.Drop, h.Name) {
 			managers = append(managers, h)
 		}
 	}
 	if b.inv.Pair != nil {
-		b.moveToEnd(managers, func(h *Host) bool { return h.Name != b.inv.Pair.Active })
+		b.moveToEnd(managers, func(h *inventory.Host) bool { return h.Name != b.inv.Pair.Active })
 	}
 	var out []Step
 	for _, h := range managers {
@@ -396,9 +397,9 @@ func (b *builder) o2cb() {
 	if !b.between("<E0306", ">=E0306") {
 		return
 	}
-	b.add(Stage{Name: "o2cb threshold", Kind: Change, Limit: quietAtOnce, Chains: perHost(b.part, func(h *Host) Chain {
+	b.add(Stage{Name: "o2cb threshold", Kind: Change, Limit: quietAtOnce, Chains: perHost(b.part, func(h *inventory.Host) Chain {
 		c := b.chain(h)
-		if slices.ContainsFunc(h.Pools, func(p Pool) bool { return p.Kind == "ocfs2" }) {
+		if slices.ContainsFunc(h.Pools, func(p inventory.Pool) bool { return p.Kind == "ocfs2" }) {
 			c.add(KindO2CB, O2CBArgs{o2cbThreshold}, timeSwitch, "o2cb")
 		}
 		return c.Chain
@@ -434,7 +435,7 @@ func matchesCAS(v, pattern string) bool {
 }
 
 // split parts hosts by a property, both in their order.
-func split(hosts []*Host, which func(*Host) bool) (yes, no []*Host) {
+func split(hosts []*inventory.Host, which func(*inventory.Host) bool) (yes, no []*inventory.Host) {
 	for _, h := range hosts {
 		if which(h) {
 			yes = append(yes, h)

@@ -8,16 +8,17 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 )
 
 // hosts is a cluster of n hosts with one small guest each.
-func hosts(n int) Inventory {
-	inv := Inventory{Cluster: "c", Version: "1.0.0"}
+func hosts(n int) inventory.Inventory {
+	inv := inventory.Inventory{Cluster: "c", Version: "1.0.0"}
 	for i := range n {
-		h := Host{Name: cluster.HostID(fmt.Sprintf("h%d", i)), MemoryMiB: 1 << 20, Install: fmt.Sprint("i", i)}
+		h := inventory.Host{Name: cluster.HostID(fmt.Sprintf("h%d", i)), MemoryMiB: 1 << 20, Install: fmt.Sprint("i", i)}
 		inv.Hosts = append(inv.Hosts, h)
-		inv.VMs = append(inv.VMs, VM{Name: fmt.Sprintf("v%d", i), Host: h.Name, MemoryMiB: 1024, Running: true})
+		inv.VMs = append(inv.VMs, inventory.VM{Name: fmt.Sprintf("v%d", i), Host: h.Name, MemoryMiB: 1024, Running: true})
 	}
 	return inv
 }
@@ -32,7 +33,7 @@ func webBundle() Manifest {
 
 // start makes a world that has run until the run pauses or nothing happens by
 // itself.
-func start(t *testing.T, m Manifest, inv Inventory, o Options, fails ...string) *world {
+func start(t *testing.T, m Manifest, inv inventory.Inventory, o Options, fails ...string) *world {
 	t.Helper()
 	p := mustBuild(t, m, inv, o)
 	if p.Blocked() {
@@ -297,9 +298,9 @@ func TestAbortRestores(t *testing.T) {
 	m, inv := smallBundle(), smallCluster()
 	m.RequiresReboot = true
 	for i := range inv.Hosts {
-		inv.Hosts[i].Pools = []Pool{{Name: "p", Shared: true, Active: true, Paths: 2}}
+		inv.Hosts[i].Pools = []inventory.Pool{{Name: "p", Shared: true, Active: true, Paths: 2}}
 	}
-	inv.VMs[0].Fixed, inv.VMs[0].Policy = []string{"a device"}, PolicyStop
+	inv.VMs[0].Fixed, inv.VMs[0].Policy = []string{"a device"}, inventory.PolicyStop
 	w := start(t, m, inv, Options{Mode: Reboot, Order: []cluster.HostID{"h2", "h1"}}, "h1/reboot")
 	wantPaused(t, w, "h1/reboot failed")
 	before := len(w.order)

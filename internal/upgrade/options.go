@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 )
 
 // Reboot is the mode in which the software of all hosts is changed with guests
@@ -16,29 +17,29 @@ const Reboot Mode = "reboot"
 
 // Options say how an operator wants an upgrade to go.
 type Options struct {
-	Mode             Mode              `json:"mode"`
-	MaxUnavailable   Limit             `json:"maxUnavailable,omitzero"` // hosts out of service at once; zero: 1
-	Canary           int               `json:"canary,omitempty"`        // hosts that come first and must succeed before any other is begun
-	PauseAfterWave   bool              `json:"pauseAfterWave,omitempty"`
-	FailureBudget    int               `json:"failureBudget,omitempty"` // hosts that may fail before the run pauses
-	Window           Window            `json:"window,omitzero"`         // no new host is begun outside of it
-	ApprovePerHost   bool              `json:"approvePerHost,omitempty"`
-	Targets          []cluster.HostID  `json:"targets,omitempty"`          // that may receive guests; none: all
-	MigrationNetwork string            `json:"migrationNetwork,omitempty"` // over which guests move, a CIDR
-	ParallelPerHost  int               `json:"parallelPerHost,omitempty"`  // migrations at once from one host; 0: 2
-	ParallelTotal    int               `json:"parallelTotal,omitempty"`    // migrations at once in the cluster; 0: 8
-	MoveBack         bool              `json:"moveBack,omitempty"`         // guests return to their host when it is done
-	KeepGuests       bool              `json:"keepGuests,omitempty"`       // rolling without a reboot: guests stay where they are
-	Policies         map[string]Policy `json:"policies,omitempty"`         // by name of the VM, see PolicyOf
-	DefaultPolicy    Policy            `json:"defaultPolicy,omitempty"`    // of VMs that can not move live and have none; empty: ask
-	Order            []cluster.HostID  `json:"order,omitempty"`            // these come first; the others as the inventory lists them
-	Drop             []cluster.HostID  `json:"drop,omitempty"`             // left out: neither changed nor receiving guests
-	Last             cluster.HostID    `json:"last,omitempty"`             // the coordinator's host
-	Probe            bool              `json:"probe,omitempty"`            // measure lost packets of guests for the whole run
-	Backup           map[string]string `json:"backup,omitempty"`           // provider by name of the module
-	Confirmed        []string          `json:"confirmed,omitempty"`        // rules whose condition an operator says is met
-	Run              string            `json:"run,omitempty"`              // the upgrade's id, by whoever submits it
-	SHA256           string            `json:"sha256,omitempty"`           // of the bundle's file, by whoever submits it
+	Mode             Mode                        `json:"mode"`
+	MaxUnavailable   Limit                       `json:"maxUnavailable,omitzero"` // hosts out of service at once; zero: 1
+	Canary           int                         `json:"canary,omitempty"`        // hosts that come first and must succeed before any other is begun
+	PauseAfterWave   bool                        `json:"pauseAfterWave,omitempty"`
+	FailureBudget    int                         `json:"failureBudget,omitempty"` // hosts that may fail before the run pauses
+	Window           Window                      `json:"window,omitzero"`         // no new host is begun outside of it
+	ApprovePerHost   bool                        `json:"approvePerHost,omitempty"`
+	Targets          []cluster.HostID            `json:"targets,omitempty"`          // that may receive guests; none: all
+	MigrationNetwork string                      `json:"migrationNetwork,omitempty"` // over which guests move, a CIDR
+	ParallelPerHost  int                         `json:"parallelPerHost,omitempty"`  // migrations at once from one host; 0: 2
+	ParallelTotal    int                         `json:"parallelTotal,omitempty"`    // migrations at once in the cluster; 0: 8
+	MoveBack         bool                        `json:"moveBack,omitempty"`         // guests return to their host when it is done
+	KeepGuests       bool                        `json:"keepGuests,omitempty"`       // rolling without a reboot: guests stay where they are
+	Policies         map[string]inventory.Policy `json:"policies,omitempty"`         // by name of the VM, see PolicyOf
+	DefaultPolicy    inventory.Policy            `json:"defaultPolicy,omitempty"`    // of VMs that can not move live and have none; empty: ask
+	Order            []cluster.HostID            `json:"order,omitempty"`            // these come first; the others as the inventory lists them
+	Drop             []cluster.HostID            `json:"drop,omitempty"`             // left out: neither changed nor receiving guests
+	Last             cluster.HostID              `json:"last,omitempty"`             // the coordinator's host
+	Probe            bool                        `json:"probe,omitempty"`            // measure lost packets of guests for the whole run
+	Backup           map[string]string           `json:"backup,omitempty"`           // provider by name of the module
+	Confirmed        []string                    `json:"confirmed,omitempty"`        // rules whose condition an operator says is met
+	Run              string                      `json:"run,omitempty"`              // the upgrade's id, by whoever submits it
+	SHA256           string                      `json:"sha256,omitempty"`           // of the bundle's file, by whoever submits it
 }
 
 // Limit is a number of hosts or a part of them.
@@ -133,12 +134,12 @@ func (o *Options) fill() {
 		o.ParallelTotal = defaultTotal
 	}
 	if o.DefaultPolicy == "" {
-		o.DefaultPolicy = PolicyAsk
+		o.DefaultPolicy = inventory.PolicyAsk
 	}
 }
 
 // check returns the first thing that makes no sense whatever the cluster is.
-func (o *Options) check(known map[cluster.HostID]*Host) error {
+func (o *Options) check(known map[cluster.HostID]*inventory.Host) error {
 	for _, n := range []struct {
 		what  string
 		value int
@@ -180,6 +181,6 @@ func (o *Options) check(known map[cluster.HostID]*Host) error {
 	return nil
 }
 
-func knownPolicy(p Policy) bool {
-	return slices.Contains([]Policy{PolicyAsk, PolicyStop, PolicyCold, PolicySkip}, p)
+func knownPolicy(p inventory.Policy) bool {
+	return slices.Contains([]inventory.Policy{inventory.PolicyAsk, inventory.PolicyStop, inventory.PolicyCold, inventory.PolicySkip}, p)
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 )
 
 // turns are the hosts in the order in which they leave service.
@@ -23,19 +24,19 @@ func turns(p *Plan) (out []cluster.HostID) {
 // last, unless it is node 0 or one of the pair, or an operator says otherwise of
 // the host of the management VM.
 func TestOrderOfTurns(t *testing.T) {
-	five := func() Inventory {
+	five := func() inventory.Inventory {
 		inv := hosts(5)
 		inv.VMs[1].Protected = true
 		return inv
 	}
-	paired := func() Inventory {
+	paired := func() inventory.Inventory {
 		inv := smallCluster()
 		inv.VMs[0].Protected, inv.VMs[2].Protected = true, false
 		return inv
 	}
 	type list = []cluster.HostID
 	for name, c := range map[string]struct {
-		inv  Inventory
+		inv  inventory.Inventory
 		o    Options
 		want list
 	}{

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 )
 
 // Overlay adds to what the agents report what only people know, from a file: roles,
@@ -16,18 +17,18 @@ import (
 // come first, in its order. Versions and guest systems are taken from it where none
 // is reported; of all else the reports count. The error names what the file is
 // wrong about: another cluster, or hosts that do not report.
-func Overlay(live, file Inventory) (Inventory, error) {
+func Overlay(live, file inventory.Inventory) (inventory.Inventory, error) {
 	if live.Cluster != "" && file.Cluster != "" && live.Cluster != file.Cluster {
-		return Inventory{}, fmt.Errorf("inventory: it is about cluster %s, this one is %s", file.Cluster, live.Cluster)
+		return inventory.Inventory{}, fmt.Errorf("inventory: it is about cluster %s, this one is %s", file.Cluster, live.Cluster)
 	}
 	out := live
 	out.Cluster, out.Version = cmp.Or(live.Cluster, file.Cluster), cmp.Or(live.Version, file.Version)
 	var err error
 	if out.Hosts, err = overlayHosts(live.Hosts, &file); err != nil {
-		return Inventory{}, err
+		return inventory.Inventory{}, err
 	}
 	if out.VMs, err = overlayVMs(live.VMs, file.VMs); err != nil {
-		return Inventory{}, err
+		return inventory.Inventory{}, err
 	}
 	if file.Pair != nil {
 		out.Pair = file.Pair
@@ -45,12 +46,12 @@ func Overlay(live, file Inventory) (Inventory, error) {
 }
 
 // overlayHosts puts hosts into the file's order and adds what it says of them.
-func overlayHosts(live []Host, file *Inventory) ([]Host, error) {
-	reports := make(map[cluster.HostID]*Host, len(live))
+func overlayHosts(live []inventory.Host, file *inventory.Inventory) ([]inventory.Host, error) {
+	reports := make(map[cluster.HostID]*inventory.Host, len(live))
 	for i := range live {
 		reports[live[i].Name] = &live[i]
 	}
-	out := make([]Host, 0, len(live))
+	out := make([]inventory.Host, 0, len(live))
 	said := make(map[cluster.HostID]bool, len(file.Hosts))
 	var missing []cluster.HostID
 	for i := range file.Hosts {
@@ -84,7 +85,7 @@ func overlayHosts(live []Host, file *Inventory) ([]Host, error) {
 	return out, nil
 }
 
-func overlayHost(h Host, f *Host) Host {
+func overlayHost(h inventory.Host, f *inventory.Host) inventory.Host {
 	if len(f.Roles) > 0 {
 		h.Roles = f.Roles
 	}
@@ -99,7 +100,7 @@ func overlayHost(h Host, f *Host) Host {
 }
 
 // overlayVMs adds what the file says of VMs, wherever they are now.
-func overlayVMs(live, file []VM) ([]VM, error) {
+func overlayVMs(live, file []inventory.VM) ([]inventory.VM, error) {
 	out := slices.Clone(live)
 	byName := namesOf(out)
 	for i := range file {
@@ -124,13 +125,13 @@ func overlayVMs(live, file []VM) ([]VM, error) {
 // LeaveGone takes out of what a file said of the hosts some time ago those that report
 // no more, and says which these are. A pair stays whole: what becomes of it is for a
 // person to say.
-func LeaveGone(live, file Inventory) (Inventory, []Finding) {
+func LeaveGone(live, file inventory.Inventory) (inventory.Inventory, []Finding) {
 	reports := make(map[cluster.HostID]bool, len(live.Hosts))
 	for i := range live.Hosts {
 		reports[live.Hosts[i].Name] = true
 	}
 	var gone []cluster.HostID
-	file.Hosts = slices.DeleteFunc(slices.Clone(file.Hosts), func(h Host) bool {
+	file.Hosts = slices.DeleteFunc(slices.Clone(file.Hosts), func(h inventory.Host) bool {
 		if reports[h.Name] {
 			return false
 		}
@@ -147,14 +148,14 @@ func LeaveGone(live, file Inventory) (Inventory, []Finding) {
 }
 
 // OverlayFindings say where Overlay does not follow the file.
-func OverlayFindings(live, file Inventory) (out []Finding) {
+func OverlayFindings(live, file inventory.Inventory) (out []Finding) {
 	note := func(l Level, h cluster.HostID, vm, text string) {
 		out = append(out, Finding{Rule: "inventory", Level: l, Host: h, VM: vm, Text: text, Remedy: "correct the inventory, or leave out what the agents report"})
 	}
 	if live.Version != "" && file.Version != "" && live.Version != file.Version {
 		note(Warn, "", "", fmt.Sprintf("The inventory says version %s. The cluster has %s, and that counts.", file.Version, live.Version))
 	}
-	hosts := make(map[cluster.HostID]*Host, len(live.Hosts))
+	hosts := make(map[cluster.HostID]*inventory.Host, len(live.Hosts))
 	for i := range live.Hosts {
 		hosts[live.Hosts[i].Name] = &live.Hosts[i]
 	}
@@ -177,7 +178,7 @@ func OverlayFindings(live, file Inventory) (out []Finding) {
 }
 
 // differs returns the fields that the file gives and an agent reports otherwise.
-func differs(h, f *Host) (out []string) {
+func differs(h, f *inventory.Host) (out []string) {
 	for _, c := range []struct {
 		field string
 		yes   bool

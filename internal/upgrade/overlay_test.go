@@ -9,10 +9,11 @@ import (
 	"testing"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 )
 
 // live is what three agents report.
-func live() Inventory {
+func live() inventory.Inventory {
 	inv := hosts(3)
 	inv.Version = ""
 	for i := range inv.Hosts {
@@ -25,20 +26,20 @@ func live() Inventory {
 
 func TestOverlay(t *testing.T) {
 	before := live()
-	file := Inventory{
+	file := inventory.Inventory{
 		Cluster: "c", Version: "1.0.0",
-		Hosts: []Host{
-			{Name: "h2", Roles: []Role{RoleManager}, Group: "g", Version: "0.9.0", MemoryMiB: 1, Boot: "old", Down: true, Maintenance: true},
+		Hosts: []inventory.Host{
+			{Name: "h2", Roles: []inventory.Role{inventory.RoleManager}, Group: "g", Version: "0.9.0", MemoryMiB: 1, Boot: "old", Down: true, Maintenance: true},
 			{Name: "h0", Labels: map[string]string{"tier": "web", "x": "y"}},
 		},
-		VMs: []VM{
-			{Name: "v0", Host: "h2", MemoryMiB: 5, Policy: PolicyStop, Fixed: []string{"a device", "a licence"}},
+		VMs: []inventory.VM{
+			{Name: "v0", Host: "h2", MemoryMiB: 5, Policy: inventory.PolicyStop, Fixed: []string{"a device", "a licence"}},
 			{Name: "v1", System: "centos6.5"}, {Name: "v2", System: "centos6.5"}, {Name: "gone"},
 		},
-		Pair:    &Pair{Nodes: []cluster.HostID{"h2", "h1"}, Active: "h1", Switch: []string{"s"}},
-		HA:      &Switch{Off: []string{"off"}, On: []string{"on"}},
-		Backups: map[string]BackupPlan{"x": {Provider: "mariadb", Settings: json.RawMessage(`{}`)}},
-		Status:  Watched{Replication: [][]string{{"/r"}}},
+		Pair:    &inventory.Pair{Nodes: []cluster.HostID{"h2", "h1"}, Active: "h1", Switch: []string{"s"}},
+		HA:      &inventory.Switch{Off: []string{"off"}, On: []string{"on"}},
+		Backups: map[string]inventory.BackupPlan{"x": {Provider: "mariadb", Settings: json.RawMessage(`{}`)}},
+		Status:  inventory.Watched{Replication: [][]string{{"/r"}}},
 		Running: "9",
 	}
 	in := live()
@@ -53,14 +54,14 @@ func TestOverlay(t *testing.T) {
 	want.Version, want.Pair, want.HA, want.Backups, want.Status = "1.0.0", file.Pair, file.HA, file.Backups, file.Status
 	h0, h1, h2 := want.Hosts[0], want.Hosts[1], want.Hosts[2]
 	h0.Labels = map[string]string{"rack": "1", "tier": "web", "x": "y"}
-	h2.Roles, h2.Group, h2.Version = []Role{RoleManager}, "g", "0.9.0"
-	want.Hosts = []Host{h2, h0, h1}
-	want.VMs[0].Policy, want.VMs[0].Fixed = PolicyStop, []string{"a device", "a licence"}
+	h2.Roles, h2.Group, h2.Version = []inventory.Role{inventory.RoleManager}, "g", "0.9.0"
+	want.Hosts = []inventory.Host{h2, h0, h1}
+	want.VMs[0].Policy, want.VMs[0].Fixed = inventory.PolicyStop, []string{"a device", "a licence"}
 	want.VMs[2].System = "centos6.5"
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
-	if same, err := Overlay(before, Inventory{}); err != nil || !reflect.DeepEqual(same, before) {
+	if same, err := Overlay(before, inventory.Inventory{}); err != nil || !reflect.DeepEqual(same, before) {
 		t.Errorf("nothing changes %+v to %+v, %v", before, same, err)
 	}
 	with := live()
@@ -71,11 +72,11 @@ func TestOverlay(t *testing.T) {
 }
 
 func TestOverlayIsRefused(t *testing.T) {
-	for want, file := range map[string]Inventory{
+	for want, file := range map[string]inventory.Inventory{
 		"inventory: it is about cluster other, this one is c":    {Cluster: "other"},
-		`inventory: host "h1" is there twice`:                    {Hosts: []Host{{Name: "h1"}, {Name: "h1"}}},
-		"inventory: no agent reports of h7, h9: correct the nam": {Hosts: []Host{{Name: "h7"}, {Name: "h1"}, {Name: "h9"}}},
-		"inventory: no agent reports of h7: correct the names":   {Pair: &Pair{Nodes: []cluster.HostID{"h1", "h7"}}},
+		`inventory: host "h1" is there twice`:                    {Hosts: []inventory.Host{{Name: "h1"}, {Name: "h1"}}},
+		"inventory: no agent reports of h7, h9: correct the nam": {Hosts: []inventory.Host{{Name: "h7"}, {Name: "h1"}, {Name: "h9"}}},
+		"inventory: no agent reports of h7: correct the names":   {Pair: &inventory.Pair{Nodes: []cluster.HostID{"h1", "h7"}}},
 	} {
 		if _, err := Overlay(live(), file); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("error %v, want %s", err, want)
@@ -86,10 +87,10 @@ func TestOverlayIsRefused(t *testing.T) {
 func TestOverlayFindings(t *testing.T) {
 	in := live()
 	in.Version = "2.0.0"
-	file := Inventory{
+	file := inventory.Inventory{
 		Version: "1.0.0",
-		Hosts:   []Host{{Name: "h0", MemoryMiB: 1, CPUs: 4, CPUModel: "x", Kernel: "y", Maintenance: true}, {Name: "h1", MemoryMiB: in.Hosts[1].MemoryMiB, Member: true}},
-		VMs:     []VM{{Name: "v1"}, {Name: "gone"}},
+		Hosts:   []inventory.Host{{Name: "h0", MemoryMiB: 1, CPUs: 4, CPUModel: "x", Kernel: "y", Maintenance: true}, {Name: "h1", MemoryMiB: in.Hosts[1].MemoryMiB, Member: true}},
+		VMs:     []inventory.VM{{Name: "v1"}, {Name: "gone"}},
 	}
 	var got []string
 	for _, f := range OverlayFindings(in, file) {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 )
 
 // act is an action of a bundle.
@@ -28,22 +29,22 @@ func smallBundle() Manifest {
 
 // smallCluster has two managers in hot standby, three hosts with a guest each,
 // and a platform HA.
-func smallCluster() Inventory {
-	inv := Inventory{
-		Cluster: "c", Version: "1.0.0", HA: &Switch{Off: []string{"off"}, On: []string{"on"}},
-		Pair: &Pair{Nodes: []cluster.HostID{"m1", "m2"}, Active: "m1", Switch: []string{"switch"}, Stop: []string{"stop"}, Start: []string{"start"}},
+func smallCluster() inventory.Inventory {
+	inv := inventory.Inventory{
+		Cluster: "c", Version: "1.0.0", HA: &inventory.Switch{Off: []string{"off"}, On: []string{"on"}},
+		Pair: &inventory.Pair{Nodes: []cluster.HostID{"m1", "m2"}, Active: "m1", Switch: []string{"switch"}, Stop: []string{"stop"}, Start: []string{"start"}},
 	}
 	for _, n := range []cluster.HostID{"m1", "m2"} {
-		inv.Hosts = append(inv.Hosts, Host{Name: n, Roles: []Role{RoleManager}, Install: "i-" + string(n)})
+		inv.Hosts = append(inv.Hosts, inventory.Host{Name: n, Roles: []inventory.Role{inventory.RoleManager}, Install: "i-" + string(n)})
 	}
 	for i, n := range []cluster.HostID{"h1", "h2", "h3"} {
-		inv.Hosts = append(inv.Hosts, Host{Name: n, MemoryMiB: 8192, Install: "i-" + string(n), Kernel: "5.1"})
-		inv.VMs = append(inv.VMs, VM{Name: fmt.Sprint("v", i+1), Host: n, MemoryMiB: 2048, Running: true, Protected: i == 2})
+		inv.Hosts = append(inv.Hosts, inventory.Host{Name: n, MemoryMiB: 8192, Install: "i-" + string(n), Kernel: "5.1"})
+		inv.VMs = append(inv.VMs, inventory.VM{Name: fmt.Sprint("v", i+1), Host: n, MemoryMiB: 2048, Running: true, Protected: i == 2})
 	}
 	return inv
 }
 
-func mustBuild(t *testing.T, m Manifest, inv Inventory, o Options) *Plan {
+func mustBuild(t *testing.T, m Manifest, inv inventory.Inventory, o Options) *Plan {
 	t.Helper()
 	p, err := Build(m, inv, o)
 	if err != nil {
@@ -101,7 +102,7 @@ func TestRebootSequence(t *testing.T) {
 	m.RequiresReboot, m.Version, m.UpgradeFrom[0].Version = true, "E0306", "E03*"
 	inv.Version = "E0303"
 	inv.VMs[0].MemoryMiB = 4096 // h2 has the least to move
-	inv.Hosts[3].Pools = []Pool{
+	inv.Hosts[3].Pools = []inventory.Pool{
 		{Name: "guests", Kind: "ocfs2", Shared: true, Paths: 1, Active: true}, {Name: "iso", Kind: "nfs", Use: "template", Active: true},
 		{Name: "local", Kind: "dir", Active: true}, {Name: "old", Kind: "ocfs2", Shared: true},
 		{Name: "passing", Kind: "dir", Active: true, Transient: true},
@@ -185,71 +186,73 @@ check: cluster/post-check
 
 func TestFindings(t *testing.T) {
 	for name, c := range map[string]struct {
-		change func(m *Manifest, inv *Inventory, o *Options)
+		change func(m *Manifest, inv *inventory.Inventory, o *Options)
 		want   string // level rule host vm: text
 	}{
-		"mode":       {func(_ *Manifest, _ *Inventory, o *Options) { o.Mode = "fast" }, `block mode  : The mode "fast" is not known.`},
-		"reboot":     {func(_ *Manifest, _ *Inventory, o *Options) { o.Mode = Reboot }, `warn mode  : The bundle needs no reboot`},
-		"keep":       {func(m *Manifest, _ *Inventory, o *Options) { m.RequiresReboot, o.KeepGuests = true, true }, `block keep-guests  : Guests can not stay`},
-		"running":    {func(_ *Manifest, inv *Inventory, _ *Options) { inv.Running = "3" }, `block running  : An upgrade to 3 is under way.`},
-		"cycle":      {func(m *Manifest, _ *Inventory, _ *Options) { m.Modules[0].After = []string{"web"} }, `block cycle  : Modules wait for one another: db -> web -> db.`},
-		"no hosts":   {func(_ *Manifest, inv *Inventory, _ *Options) { *inv = Inventory{Version: "1.0.0"} }, `block hosts  : The inventory has no hosts.`},
-		"unreadable": {func(_ *Manifest, inv *Inventory, _ *Options) { inv.Version = "?" }, `block version  : Versions can not be compared`},
-		"white list": {func(_ *Manifest, inv *Inventory, _ *Options) { inv.Version = "0.9.0" }, `block white-list m1 : The bundle does not upgrade from version 0.9.0.`},
+		"mode":       {func(_ *Manifest, _ *inventory.Inventory, o *Options) { o.Mode = "fast" }, `block mode  : The mode "fast" is not known.`},
+		"reboot":     {func(_ *Manifest, _ *inventory.Inventory, o *Options) { o.Mode = Reboot }, `warn mode  : The bundle needs no reboot`},
+		"keep":       {func(m *Manifest, _ *inventory.Inventory, o *Options) { m.RequiresReboot, o.KeepGuests = true, true }, `block keep-guests  : Guests can not stay`},
+		"running":    {func(_ *Manifest, inv *inventory.Inventory, _ *Options) { inv.Running = "3" }, `block running  : An upgrade to 3 is under way.`},
+		"cycle":      {func(m *Manifest, _ *inventory.Inventory, _ *Options) { m.Modules[0].After = []string{"web"} }, `block cycle  : Modules wait for one another: db -> web -> db.`},
+		"no hosts":   {func(_ *Manifest, inv *inventory.Inventory, _ *Options) { *inv = inventory.Inventory{Version: "1.0.0"} }, `block hosts  : The inventory has no hosts.`},
+		"unreadable": {func(_ *Manifest, inv *inventory.Inventory, _ *Options) { inv.Version = "?" }, `block version  : Versions can not be compared`},
+		"white list": {func(_ *Manifest, inv *inventory.Inventory, _ *Options) { inv.Version = "0.9.0" }, `block white-list m1 : The bundle does not upgrade from version 0.9.0.`},
 		"mode of the white list": {
-			func(m *Manifest, _ *Inventory, _ *Options) { m.UpgradeFrom[0].Modes = []Mode{Offline} },
+			func(m *Manifest, _ *inventory.Inventory, _ *Options) { m.UpgradeFrom[0].Modes = []Mode{Offline} },
 			`block white-list m1 : From version 1.0.0 the bundle knows no rolling upgrade, only offline.`,
 		},
-		"downgrade": {func(_ *Manifest, inv *Inventory, _ *Options) { inv.Version = "3.0.0" }, `block downgrade m1 : The installed version 3.0.0 is later than 2.0.0.`},
-		"mixed":     {func(m *Manifest, _ *Inventory, _ *Options) { m.Mixed = []string{"1.5.*"} }, `block mixed m1 : Version 1.0.0 may not run beside 2.0.0`},
-		"several":   {func(_ *Manifest, inv *Inventory, _ *Options) { inv.Hosts[4].Version = "1.1.0" }, `warn mixed-versions  : The hosts have several versions: 1.0.0, 1.1.0.`},
-		"tables":    {func(m *Manifest, _ *Inventory, _ *Options) { m.UpgradeFrom[0].ChangeSystemTables = true }, `info system-tables  : From version 1.0.0`},
-		"minimum": {func(m *Manifest, inv *Inventory, _ *Options) {
+		"downgrade": {func(_ *Manifest, inv *inventory.Inventory, _ *Options) { inv.Version = "3.0.0" }, `block downgrade m1 : The installed version 3.0.0 is later than 2.0.0.`},
+		"mixed":     {func(m *Manifest, _ *inventory.Inventory, _ *Options) { m.Mixed = []string{"1.5.*"} }, `block mixed m1 : Version 1.0.0 may not run beside 2.0.0`},
+		"several":   {func(_ *Manifest, inv *inventory.Inventory, _ *Options) { inv.Hosts[4].Version = "1.1.0" }, `warn mixed-versions  : The hosts have several versions: 1.0.0, 1.1.0.`},
+		"tables":    {func(m *Manifest, _ *inventory.Inventory, _ *Options) { m.UpgradeFrom[0].ChangeSystemTables = true }, `info system-tables  : From version 1.0.0`},
+		"minimum": {func(m *Manifest, inv *inventory.Inventory, _ *Options) {
 			m.Version, m.UpgradeFrom[0].Version, inv.Version = "E0306", "E02*", "E0208"
 		}, `block minimum-source  : Versions before E0209H11`},
-		"nothing":   {func(_ *Manifest, inv *Inventory, _ *Options) { inv.Version = "2.0.0" }, `block nothing-to-do  : No host of the inventory needs`},
-		"label":     {func(m *Manifest, _ *Inventory, _ *Options) { m.Modules[1].RunsOn = "label:tier=web" }, `block runs-on  : Module web runs on label:tier=web, and no host is that.`},
-		"no backup": {func(_ *Manifest, _ *Inventory, _ *Options) {}, `info no-backup  : Module web is not backed up`},
-		"no way back": {func(m *Manifest, _ *Inventory, _ *Options) {
+		"nothing":   {func(_ *Manifest, inv *inventory.Inventory, _ *Options) { inv.Version = "2.0.0" }, `block nothing-to-do  : No host of the inventory needs`},
+		"label":     {func(m *Manifest, _ *inventory.Inventory, _ *Options) { m.Modules[1].RunsOn = "label:tier=web" }, `block runs-on  : Module web runs on label:tier=web, and no host is that.`},
+		"no backup": {func(_ *Manifest, _ *inventory.Inventory, _ *Options) {}, `info no-backup  : Module web is not backed up`},
+		"no way back": {func(m *Manifest, _ *inventory.Inventory, _ *Options) {
 			m.Modules[1].CanRollback, m.Modules[1].Actions.Rollback = false, nil
 		}, `warn no-rollback  : Module web can not`},
-		"backup of nothing": {func(_ *Manifest, _ *Inventory, o *Options) { o.Backup = map[string]string{"x": "files"} }, `block backup  : A backup is wanted of module x`},
-		"down":              {func(_ *Manifest, inv *Inventory, _ *Options) { inv.Hosts[3].Down = true }, `block host-down h2 : The host is down.`},
-		"maintenance":       {func(_ *Manifest, inv *Inventory, _ *Options) { inv.Hosts[3].Maintenance = true }, `warn maintenance h2 : The host takes no guests`},
-		"space":             {func(_ *Manifest, inv *Inventory, _ *Options) { inv.Hosts[3].FreeBytes = 1 << 30 }, `block space h2 : The host has 1024 MiB for unpacking, the bundle needs 5120 MiB.`},
-		"command": {func(m *Manifest, inv *Inventory, _ *Options) {
+		"backup of nothing": {func(_ *Manifest, _ *inventory.Inventory, o *Options) { o.Backup = map[string]string{"x": "files"} }, `block backup  : A backup is wanted of module x`},
+		"down":              {func(_ *Manifest, inv *inventory.Inventory, _ *Options) { inv.Hosts[3].Down = true }, `block host-down h2 : The host is down.`},
+		"maintenance":       {func(_ *Manifest, inv *inventory.Inventory, _ *Options) { inv.Hosts[3].Maintenance = true }, `warn maintenance h2 : The host takes no guests`},
+		"space":             {func(_ *Manifest, inv *inventory.Inventory, _ *Options) { inv.Hosts[3].FreeBytes = 1 << 30 }, `block space h2 : The host has 1024 MiB for unpacking, the bundle needs 5120 MiB.`},
+		"command": {func(m *Manifest, inv *inventory.Inventory, _ *Options) {
 			m.Requires.Commands, inv.Hosts[3].Commands = []string{"tree"}, []string{}
 		}, `block command h2 : The host has no command tree.`},
-		"single path": {func(m *Manifest, inv *Inventory, _ *Options) {
-			m.RequiresReboot, inv.Hosts[3].Pools = true, []Pool{{Name: "p", Shared: true, Active: true, Paths: 1}}
+		"single path": {func(m *Manifest, inv *inventory.Inventory, _ *Options) {
+			m.RequiresReboot, inv.Hosts[3].Pools = true, []inventory.Pool{{Name: "p", Shared: true, Active: true, Paths: 1}}
 		}, `warn single-path h2 : The shared pool p has one path.`},
-		"unknown VM": {func(_ *Manifest, _ *Inventory, o *Options) { o.Policies = map[string]Policy{"x": PolicyStop} }, `warn policy  x: There is a policy for a VM`},
-		"busy":       {func(_ *Manifest, inv *Inventory, _ *Options) { inv.VMs[1].Busy = "snapshot" }, `warn busy h2 v2: It is busy: snapshot.`},
-		"no policy":  {func(_ *Manifest, inv *Inventory, _ *Options) { inv.VMs[1].Fixed = []string{"a device"} }, `block policy h2 v2: It can not move live (a device), and nothing is said`},
-		"policy of the run": {func(_ *Manifest, inv *Inventory, o *Options) {
-			inv.VMs[1].Fixed, o.DefaultPolicy = []string{"a device"}, PolicySkip
+		"unknown VM": {func(_ *Manifest, _ *inventory.Inventory, o *Options) {
+			o.Policies = map[string]inventory.Policy{"x": inventory.PolicyStop}
+		}, `warn policy  x: There is a policy for a VM`},
+		"busy":      {func(_ *Manifest, inv *inventory.Inventory, _ *Options) { inv.VMs[1].Busy = "snapshot" }, `warn busy h2 v2: It is busy: snapshot.`},
+		"no policy": {func(_ *Manifest, inv *inventory.Inventory, _ *Options) { inv.VMs[1].Fixed = []string{"a device"} }, `block policy h2 v2: It can not move live (a device), and nothing is said`},
+		"policy of the run": {func(_ *Manifest, inv *inventory.Inventory, o *Options) {
+			inv.VMs[1].Fixed, o.DefaultPolicy = []string{"a device"}, inventory.PolicySkip
 		}, `warn skip-host h2 v2: The host is left out: VM v2 can not move (a device)`},
-		"own policy first": {func(_ *Manifest, inv *Inventory, o *Options) {
-			inv.VMs[1].Fixed, inv.VMs[1].Policy, o.DefaultPolicy = []string{"a device"}, PolicySkip, PolicyStop
+		"own policy first": {func(_ *Manifest, inv *inventory.Inventory, o *Options) {
+			inv.VMs[1].Fixed, inv.VMs[1].Policy, o.DefaultPolicy = []string{"a device"}, inventory.PolicySkip, inventory.PolicyStop
 		}, `warn skip-host h2 v2`},
-		"large": {func(m *Manifest, inv *Inventory, _ *Options) {
+		"large": {func(m *Manifest, inv *inventory.Inventory, _ *Options) {
 			m.Version, m.UpgradeFrom[0].Version, inv.Version, inv.VMs[1].MemoryMiB, inv.Hosts[2].MemoryMiB = "E0306", "E02*", "E0218", 32<<10, 64<<10
 		}, `warn large-guests h2 v2: Guests of 32 GiB`},
-		"centos": {func(m *Manifest, inv *Inventory, _ *Options) {
+		"centos": {func(m *Manifest, inv *inventory.Inventory, _ *Options) {
 			m.Version, m.UpgradeFrom[0].Version, inv.Version, inv.VMs[1].System = "E0306", "E02*", "E0218H06", "CentOS6.5"
 		}, `block policy h2 v2: It can not move live (CentOS 6.5 may hang`},
-		"memory": {func(_ *Manifest, inv *Inventory, _ *Options) { inv.VMs[1].MemoryMiB = 9000 }, `block memory h2 : The host can not be emptied: VM v2 needs 9000 MiB, and 8192 MiB is the most that is free.`},
-		"CPUs": {func(_ *Manifest, inv *Inventory, _ *Options) {
+		"memory": {func(_ *Manifest, inv *inventory.Inventory, _ *Options) { inv.VMs[1].MemoryMiB = 9000 }, `block memory h2 : The host can not be emptied: VM v2 needs 9000 MiB, and 8192 MiB is the most that is free.`},
+		"CPUs": {func(_ *Manifest, inv *inventory.Inventory, _ *Options) {
 			inv.VMs[1].CPUs, inv.Hosts[2].CPUs, inv.Hosts[4].CPUs = 8, 4, 4
 		}, `block memory h2 : The host can not be emptied: no host with room has the CPUs for VM v2`},
-		"CPU model": {func(_ *Manifest, inv *Inventory, _ *Options) {
+		"CPU model": {func(_ *Manifest, inv *inventory.Inventory, _ *Options) {
 			inv.Hosts[3].CPUModel, inv.Hosts[2].CPUModel, inv.Hosts[4].CPUModel = "a", "b", "b"
 		}, `block memory h2 : The host can not be emptied: no host with room has the CPUs for VM v2 (0 vCPUs, model a)`},
-		"group": {func(_ *Manifest, inv *Inventory, _ *Options) { inv.Hosts[3].Group = "g" }, `block single-host h2 : No other host of group g takes its guests.`},
-		"one host": {func(_ *Manifest, inv *Inventory, _ *Options) {
-			inv.Pair, inv.Hosts, inv.VMs = nil, []Host{{Name: "h1", Roles: []Role{RoleManager, RoleHost}, MemoryMiB: 1 << 20}}, []VM{{Name: "v", Host: "h1", Running: true}}
+		"group": {func(_ *Manifest, inv *inventory.Inventory, _ *Options) { inv.Hosts[3].Group = "g" }, `block single-host h2 : No other host of group g takes its guests.`},
+		"one host": {func(_ *Manifest, inv *inventory.Inventory, _ *Options) {
+			inv.Pair, inv.Hosts, inv.VMs = nil, []inventory.Host{{Name: "h1", Roles: []inventory.Role{inventory.RoleManager, inventory.RoleHost}, MemoryMiB: 1 << 20}}, []inventory.VM{{Name: "v", Host: "h1", Running: true}}
 		}, `block single-host h1 : No other host takes its guests.`},
-		"targets": {func(_ *Manifest, _ *Inventory, o *Options) { o.Targets = []cluster.HostID{"h2"} }, `block single-host h2 : No other host takes its guests.`},
+		"targets": {func(_ *Manifest, _ *inventory.Inventory, o *Options) { o.Targets = []cluster.HostID{"h2"} }, `block single-host h2 : No other host takes its guests.`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m, inv, o := smallBundle(), smallCluster(), Options{Mode: Rolling}
@@ -284,22 +287,22 @@ func TestConfirmedRules(t *testing.T) {
 }
 
 func TestBadInput(t *testing.T) {
-	for want, change := range map[string]func(inv *Inventory, o *Options){
-		`inventory: host "h1": want a name that no other`:      func(inv *Inventory, _ *Options) { inv.Hosts[3].Name = "h1" },
-		`inventory: VM "v1": want a name that no other`:        func(inv *Inventory, _ *Options) { inv.VMs[1].Name, inv.VMs[1].Host = "v1", "h1" },
-		`inventory: VM "v2": VM "v1" has the same UUID`:        func(inv *Inventory, _ *Options) { inv.VMs[0].UUID, inv.VMs[1].UUID = "u", "u" },
-		`inventory: VM "v1": host "x" is not in the inventory`: func(inv *Inventory, _ *Options) { inv.VMs[0].Host = "x" },
-		`inventory: VM "v1": memory -1 MiB`:                    func(inv *Inventory, _ *Options) { inv.VMs[0].MemoryMiB = -1 },
-		`inventory: VM "v1": policy "x"`:                       func(inv *Inventory, _ *Options) { inv.VMs[0].Policy = "x" },
-		`inventory: pair: want two nodes, one of them active`:  func(inv *Inventory, _ *Options) { inv.Pair.Active = "h1" },
-		`inventory: pair: host "x" is not in the inventory`:    func(inv *Inventory, _ *Options) { inv.Pair.Nodes[1] = "x" },
-		`canary -1: want 0 or more`:                            func(_ *Inventory, o *Options) { o.Canary = -1 },
-		`max unavailable 101%: want at most 100%`:              func(_ *Inventory, o *Options) { o.MaxUnavailable.Percent = 101 },
-		`window -1 to 5`: func(_ *Inventory, o *Options) { o.Window = Window{-1, 5} },
-		`order: host "x" is not in the inventory`: func(_ *Inventory, o *Options) { o.Order = []cluster.HostID{"x"} },
-		`drop: host "h1" is there twice`:          func(_ *Inventory, o *Options) { o.Drop = []cluster.HostID{"h1", "h1"} },
-		`default policy "x"`:                      func(_ *Inventory, o *Options) { o.DefaultPolicy = "x" },
-		`policy "x" of VM "v1"`:                   func(_ *Inventory, o *Options) { o.Policies = map[string]Policy{"v1": "x"} },
+	for want, change := range map[string]func(inv *inventory.Inventory, o *Options){
+		`inventory: host "h1": want a name that no other`:      func(inv *inventory.Inventory, _ *Options) { inv.Hosts[3].Name = "h1" },
+		`inventory: VM "v1": want a name that no other`:        func(inv *inventory.Inventory, _ *Options) { inv.VMs[1].Name, inv.VMs[1].Host = "v1", "h1" },
+		`inventory: VM "v2": VM "v1" has the same UUID`:        func(inv *inventory.Inventory, _ *Options) { inv.VMs[0].UUID, inv.VMs[1].UUID = "u", "u" },
+		`inventory: VM "v1": host "x" is not in the inventory`: func(inv *inventory.Inventory, _ *Options) { inv.VMs[0].Host = "x" },
+		`inventory: VM "v1": memory -1 MiB`:                    func(inv *inventory.Inventory, _ *Options) { inv.VMs[0].MemoryMiB = -1 },
+		`inventory: VM "v1": policy "x"`:                       func(inv *inventory.Inventory, _ *Options) { inv.VMs[0].Policy = "x" },
+		`inventory: pair: want two nodes, one of them active`:  func(inv *inventory.Inventory, _ *Options) { inv.Pair.Active = "h1" },
+		`inventory: pair: host "x" is not in the inventory`:    func(inv *inventory.Inventory, _ *Options) { inv.Pair.Nodes[1] = "x" },
+		`canary -1: want 0 or more`:                            func(_ *inventory.Inventory, o *Options) { o.Canary = -1 },
+		`max unavailable 101%: want at most 100%`:              func(_ *inventory.Inventory, o *Options) { o.MaxUnavailable.Percent = 101 },
+		`window -1 to 5`: func(_ *inventory.Inventory, o *Options) { o.Window = Window{-1, 5} },
+		`order: host "x" is not in the inventory`: func(_ *inventory.Inventory, o *Options) { o.Order = []cluster.HostID{"x"} },
+		`drop: host "h1" is there twice`:          func(_ *inventory.Inventory, o *Options) { o.Drop = []cluster.HostID{"h1", "h1"} },
+		`default policy "x"`:                      func(_ *inventory.Inventory, o *Options) { o.DefaultPolicy = "x" },
+		`policy "x" of VM "v1"`:                   func(_ *inventory.Inventory, o *Options) { o.Policies = map[string]inventory.Policy{"v1": "x"} },
 	} {
 		inv, o := smallCluster(), Options{Mode: Rolling}
 		change(&inv, &o)
@@ -376,7 +379,7 @@ func TestMovesAtOnce(t *testing.T) {
 	for _, c := range []struct{ hosts, perHost, total, want int }{
 		{1, 0, 0, 2}, {1, 4, 3, 3}, {2, 4, 8, 4}, {3, 4, 8, 2}, {5, 2, 3, 1},
 	} {
-		b := &builder{part: make([]*Host, 10), o: Options{MaxUnavailable: Limit{Count: c.hosts}, ParallelPerHost: c.perHost, ParallelTotal: c.total}}
+		b := &builder{part: make([]*inventory.Host, 10), o: Options{MaxUnavailable: Limit{Count: c.hosts}, ParallelPerHost: c.perHost, ParallelTotal: c.total}}
 		b.o.fill()
 		if got := b.parallel(); got != c.want {
 			t.Errorf("%+v: %d", c, got)

@@ -13,6 +13,7 @@ import (
 	"holdfast/internal/host/backup/mariadb"
 	"holdfast/internal/host/backup/mariadb/ctbackup"
 	"holdfast/internal/host/backup/qcow2"
+	"holdfast/internal/inventory"
 	"holdfast/internal/upgrade"
 )
 
@@ -53,7 +54,7 @@ func faultsOf(t *testing.T, provider string, settings map[string]string) (out []
 		Name: "app", Version: "2.0.0", UpgradeFrom: []upgrade.Source{{Version: "1.*", Modes: []upgrade.Mode{upgrade.Offline}}},
 		Modules: []upgrade.Module{{Name: "m", Actions: upgrade.Actions{Install: &upgrade.Action{Run: []string{"x"}}}}},
 	}
-	inv := upgrade.Inventory{Version: "1.0.0", Hosts: []upgrade.Host{{Name: "h"}}, Backups: map[string]upgrade.BackupPlan{"b": {Provider: provider, Settings: text}}}
+	inv := inventory.Inventory{Version: "1.0.0", Hosts: []inventory.Host{{Name: "h"}}, Backups: map[string]inventory.BackupPlan{"b": {Provider: provider, Settings: text}}}
 	p, err := upgrade.Build(m, inv, upgrade.Options{Mode: upgrade.Offline, Backup: map[string]string{"m": "b"}})
 	if err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 )
 
@@ -37,30 +38,30 @@ func randomManifest(r *rand.Rand) Manifest {
 }
 
 // randomInventory has hosts in groups, filled more or less.
-func randomInventory(r *rand.Rand) Inventory {
-	inv := Inventory{Cluster: "c", Version: "1.0.0"}
+func randomInventory(r *rand.Rand) inventory.Inventory {
+	inv := inventory.Inventory{Cluster: "c", Version: "1.0.0"}
 	n := 2 + r.IntN(9)
 	groups := 1 + r.IntN(2)
 	managers := r.IntN(3)
 	for i := range n {
-		h := Host{
+		h := inventory.Host{
 			Name: cluster.HostID(fmt.Sprintf("h%02d", i)), Group: fmt.Sprint(i % groups), MemoryMiB: int64(16+r.IntN(3)*8) << 10,
 			Kernel: "5.1", Install: fmt.Sprint("i", i), Member: i%4 == 1,
 		}
 		if i < managers {
-			h.Roles = pick(r, []Role{RoleManager}, []Role{RoleManager, RoleHost})
+			h.Roles = pick(r, []inventory.Role{inventory.RoleManager}, []inventory.Role{inventory.RoleManager, inventory.RoleHost})
 		}
 		if r.IntN(3) == 0 {
-			h.Pools = []Pool{{Name: "p", Kind: "iscsi", Shared: true, Paths: 1 + r.IntN(2), Active: true}}
+			h.Pools = []inventory.Pool{{Name: "p", Kind: "iscsi", Shared: true, Paths: 1 + r.IntN(2), Active: true}}
 		}
 		inv.Hosts = append(inv.Hosts, h)
-		for room := h.MemoryMiB * int64(30+r.IntN(60)) / 100; room > 2048 && h.Has(RoleHost); {
-			v := VM{
+		for room := h.MemoryMiB * int64(30+r.IntN(60)) / 100; room > 2048 && h.Has(inventory.RoleHost); {
+			v := inventory.VM{
 				Name: fmt.Sprintf("v%d", len(inv.VMs)), Host: h.Name, MemoryMiB: int64(1+r.IntN(8)) << 10, Running: r.IntN(8) > 0,
 				Protected: len(inv.VMs) == 0,
 			}
 			if r.IntN(10) == 0 {
-				v.Fixed, v.Policy = []string{"a host device"}, pick(r, PolicyStop, PolicyCold, PolicySkip)
+				v.Fixed, v.Policy = []string{"a host device"}, pick(r, inventory.PolicyStop, inventory.PolicyCold, inventory.PolicySkip)
 			}
 			if k := len(inv.VMs); i%3 == 0 && (k == 0 || inv.VMs[k-1].Host != h.Name) { // several hosts have one of that name
 				v.Name, v.UUID = "twin", fmt.Sprint("uuid-", k)
@@ -72,15 +73,15 @@ func randomInventory(r *rand.Rand) Inventory {
 		}
 	}
 	if managers == 2 && r.IntN(2) == 0 {
-		inv.Pair = &Pair{Nodes: []cluster.HostID{"h00", "h01"}, Active: pick[cluster.HostID](r, "h00", "h01"), Switch: []string{"s"}, Stop: []string{"s"}, Start: []string{"s"}}
+		inv.Pair = &inventory.Pair{Nodes: []cluster.HostID{"h00", "h01"}, Active: pick[cluster.HostID](r, "h00", "h01"), Switch: []string{"s"}, Stop: []string{"s"}, Start: []string{"s"}}
 	}
 	if r.IntN(2) == 0 {
-		inv.HA = &Switch{Off: []string{"off"}, On: []string{"on"}}
+		inv.HA = &inventory.Switch{Off: []string{"off"}, On: []string{"on"}}
 	}
 	return inv
 }
 
-func randomOptions(r *rand.Rand, inv *Inventory) Options {
+func randomOptions(r *rand.Rand, inv *inventory.Inventory) Options {
 	o := Options{
 		Mode: pick(r, Rolling, Rolling, Reboot, Reboot, Offline), MaxUnavailable: Limit{Count: 1 + r.IntN(3)}, Canary: r.IntN(3),
 		PauseAfterWave: r.IntN(4) == 0, FailureBudget: r.IntN(2), MoveBack: r.IntN(3) == 0, ApprovePerHost: r.IntN(5) == 0,
@@ -94,7 +95,7 @@ func randomOptions(r *rand.Rand, inv *Inventory) Options {
 }
 
 // randomCase is a plan that is not blocked, or none.
-func randomCase(t *testing.T, seed uint64) (Manifest, Inventory, Plan, *rand.Rand, bool) {
+func randomCase(t *testing.T, seed uint64) (Manifest, inventory.Inventory, Plan, *rand.Rand, bool) {
 	t.Helper()
 	r := rand.New(rand.NewPCG(seed, 1))
 	m, inv := randomManifest(r), randomInventory(r)
@@ -268,12 +269,12 @@ func TestRandomRunsOfFullGroups(t *testing.T) {
 	ran := 0
 	for seed := range uint64(30) {
 		r := rand.New(rand.NewPCG(seed, 2))
-		inv := Inventory{Version: "1.0.0"}
+		inv := inventory.Inventory{Version: "1.0.0"}
 		for i := range 40 {
-			h := Host{Name: cluster.HostID(fmt.Sprintf("h%02d", i)), MemoryMiB: 16 << 10}
+			h := inventory.Host{Name: cluster.HostID(fmt.Sprintf("h%02d", i)), MemoryMiB: 16 << 10}
 			inv.Hosts = append(inv.Hosts, h)
 			for room := int64(9+r.IntN(4)) << 10; room > 0; {
-				v := VM{Name: fmt.Sprintf("v%d", len(inv.VMs)), Host: h.Name, MemoryMiB: min(room, int64(1+r.IntN(3))<<10), Running: true}
+				v := inventory.VM{Name: fmt.Sprintf("v%d", len(inv.VMs)), Host: h.Name, MemoryMiB: min(room, int64(1+r.IntN(3))<<10), Running: true}
 				room -= v.MemoryMiB
 				inv.VMs = append(inv.VMs, v)
 			}

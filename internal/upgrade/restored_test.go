@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 )
 
@@ -119,7 +120,7 @@ func TestAbortStartsGuestsAfterStorage(t *testing.T) {
 	} {
 		m, inv := webBundle(), hosts(1)
 		m.RequiresReboot = true
-		inv.Hosts[0].Pools = []Pool{{Name: "p", Shared: true, Active: true, Paths: 2}}
+		inv.Hosts[0].Pools = []inventory.Pool{{Name: "p", Shared: true, Active: true, Paths: 2}}
 		w := start(t, m, inv, Options{Mode: Offline}, "h0/reboot")
 		wantPaused(t, w, "h0/reboot failed")
 		before := len(w.order)

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 )
 
@@ -21,7 +22,7 @@ type RollbackFacts struct {
 // the upgrade, its journal and last status, and the inventory as it is now. What
 // speaks against it is in the plan's findings. Only hosts that were touched are
 // rolled back, in any order in a rolling run, node 0 first in an offline one.
-func PlanRollback(m Manifest, p Plan, recs map[string]job.Record, st Status, inv Inventory, f RollbackFacts) (Plan, error) {
+func PlanRollback(m Manifest, p Plan, recs map[string]job.Record, st Status, inv inventory.Inventory, f RollbackFacts) (Plan, error) {
 	if p.Purpose != ForUpgrade || p.Bundle != m.Name || p.To != m.Version {
 		return Plan{}, fmt.Errorf("plan the rollback: %s of %s %s is no upgrade to %s %s", p.Purpose, p.Bundle, p.To, m.Name, m.Version)
 	}
@@ -61,7 +62,7 @@ func PlanRollback(m Manifest, p Plan, recs map[string]job.Record, st Status, inv
 
 // activeNow returns the pair as it is after an upgrade that has switched over, and
 // after rollbacks that were aborted: last is what the last of these knows.
-func activeNow(p *Pair, recs map[string]job.Record, last cluster.HostID) *Pair {
+func activeNow(p *inventory.Pair, recs map[string]job.Record, last cluster.HostID) *inventory.Pair {
 	if p == nil {
 		return nil
 	}
@@ -76,11 +77,11 @@ func activeNow(p *Pair, recs map[string]job.Record, last cluster.HostID) *Pair {
 
 // newBack makes a builder for what follows an upgrade. It waits neither for a window
 // nor for approvals.
-func newBack(m *Manifest, p *Plan, st Status, inv *Inventory, lost []cluster.HostID) (*builder, error) {
+func newBack(m *Manifest, p *Plan, st Status, inv *inventory.Inventory, lost []cluster.HostID) (*builder, error) {
 	o := p.Options
 	o.Canary, o.PauseAfterWave, o.Window, o.ApprovePerHost = 0, false, Window{}, false
 	gone := func(h cluster.HostID) bool {
-		return !slices.ContainsFunc(inv.Hosts, func(x Host) bool { return x.Name == h })
+		return !slices.ContainsFunc(inv.Hosts, func(x inventory.Host) bool { return x.Name == h })
 	}
 	// A host that was dropped is looked at like the others.
 	o.Order, o.Targets = nil, slices.DeleteFunc(slices.Clone(o.Targets), gone)
@@ -128,7 +129,7 @@ func (b *builder) leaveLost(p *Plan, lost []cluster.HostID) {
 
 // reinstalled reports whether a host is another installation than the one that was
 // upgraded.
-func reinstalled(p *PlannedHost, h *Host) bool {
+func reinstalled(p *PlannedHost, h *inventory.Host) bool {
 	return p.Install != "" && h.Install != "" && p.Install != h.Install
 }
 
@@ -214,7 +215,7 @@ func (r *rollback) touched(h cluster.HostID) bool {
 }
 
 // checked returns a host, and says what speaks against rolling it back.
-func (r *rollback) checked(p PlannedHost) *Host {
+func (r *rollback) checked(p PlannedHost) *inventory.Host {
 	h := r.hosts[p.Name]
 	switch {
 	case h == nil:
@@ -265,7 +266,7 @@ func (r *rollback) checkBackup(h cluster.HostID, module string) {
 
 // stages make the way back.
 func (r *rollback) stages() {
-	r.add(Stage{Name: "prepare", Kind: Quiet, Limit: quietAtOnce, Chains: perHost(r.part, func(h *Host) Chain {
+	r.add(Stage{Name: "prepare", Kind: Quiet, Limit: quietAtOnce, Chains: perHost(r.part, func(h *inventory.Host) Chain {
 		c := r.chain(h)
 		c.stage()
 		r.checks(c)
@@ -282,9 +283,9 @@ func (r *rollback) stages() {
 	if r.empties() {
 		r.play()
 	}
-	var rebooted []*Host
+	var rebooted []*inventory.Host
 	if r.o.Mode == Offline {
-		rebooted, _ = split(r.part, func(h *Host) bool { return r.begun(h.Name, "reboot") })
+		rebooted, _ = split(r.part, func(h *inventory.Host) bool { return r.begun(h.Name, "reboot") })
 		r.stopGuests(rebooted)
 		r.stopModules()
 	}
@@ -324,7 +325,7 @@ func (r *rollback) checks(c *chain) {
 }
 
 // host is the way back of one host.
-func (r *rollback) host(h *Host) Chain {
+func (r *rollback) host(h *inventory.Host) Chain {
 	l := r.leave(h)
 	c := r.chain(h)
 	c.Marks, c.After = true, l.after
@@ -367,7 +368,7 @@ func (r *rollback) kernelOf(h cluster.HostID) string {
 // modules do what they do then, and backups go. It may be repeated: over are the
 // steps of an earlier commit that are over, whose bundle may be gone. lost are hosts
 // that an operator says are lost for good: the commit does without them.
-func PlanCommit(m Manifest, p Plan, st Status, inv Inventory, over map[string]bool, lost []cluster.HostID) (Plan, error) {
+func PlanCommit(m Manifest, p Plan, st Status, inv inventory.Inventory, over map[string]bool, lost []cluster.HostID) (Plan, error) {
 	if p.Purpose != ForUpgrade || p.Bundle != m.Name || p.To != m.Version {
 		return Plan{}, fmt.Errorf("plan the commit: %s of %s %s is no upgrade to %s %s", p.Purpose, p.Bundle, p.To, m.Name, m.Version)
 	}
@@ -424,13 +425,13 @@ func (b *builder) leaveOut(h cluster.HostID, p *Plan) {
 func (b *builder) commit(over map[string]bool) {
 	s := b.clusterStep(KindCommit, CommitArgs{b.plan.From, b.plan.To}, timeCommit, "commit")
 	b.add(Stage{Name: "commit", Kind: Change, Chains: []Chain{{Steps: []Step{s}}}})
-	b.add(Stage{Name: "modules", Kind: Change, Limit: changeAtOnce, Chains: perHost(b.part, func(h *Host) Chain {
+	b.add(Stage{Name: "modules", Kind: Change, Limit: changeAtOnce, Chains: perHost(b.part, func(h *inventory.Host) Chain {
 		c := b.chain(h)
 		c.actions(Commit)
 		c.Steps = slices.DeleteFunc(c.Steps, func(s Step) bool { return over[s.ID] })
 		return c.Chain
 	})})
-	b.add(Stage{Name: "cleanup", Kind: Quiet, Limit: quietAtOnce, Chains: perHost(b.part, func(h *Host) Chain {
+	b.add(Stage{Name: "cleanup", Kind: Quiet, Limit: quietAtOnce, Chains: perHost(b.part, func(h *inventory.Host) Chain {
 		c := b.chain(h)
 		for _, run := range b.plan.Earlier {
 			c.add(KindCleanup, CleanupArgs{Run: run}, timeCommit, "cleanup", run)

@@ -8,12 +8,13 @@ import (
 	"testing"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 )
 
 // aborted is a rolling run of four hosts that was aborted on the third, with
 // backups by a provider.
-func aborted(t *testing.T, mode Mode) (Manifest, Inventory, *world) {
+func aborted(t *testing.T, mode Mode) (Manifest, inventory.Inventory, *world) {
 	t.Helper()
 	m, inv := webBundle(), hosts(4)
 	inv.Backups = webFiles()
@@ -128,33 +129,39 @@ func TestRollbackOfReboots(t *testing.T) {
 
 func TestRollbackIsRefused(t *testing.T) {
 	for name, c := range map[string]struct {
-		change func(m *Manifest, w *world, st *Status, inv *Inventory, f *RollbackFacts)
+		change func(m *Manifest, w *world, st *Status, inv *inventory.Inventory, f *RollbackFacts)
 		want   string
 	}{
-		"after the commit":      {func(_ *Manifest, _ *world, st *Status, _ *Inventory, _ *RollbackFacts) { st.Committed = true }, "committed : The upgrade was committed"},
-		"while it is committed": {func(_ *Manifest, _ *world, st *Status, _ *Inventory, _ *RollbackFacts) { st.Cluster = Committing }, "committed : The upgrade was committed"},
-		"reinstalled":           {func(_ *Manifest, _ *world, _ *Status, inv *Inventory, _ *RollbackFacts) { inv.Hosts[1].Install = "new" }, "reinstalled h1: The host was reinstalled since"},
-		"down":                  {func(_ *Manifest, _ *world, _ *Status, inv *Inventory, _ *RollbackFacts) { inv.Hosts[1].Down = true }, "host-down h1: The host is down."},
-		"gone": {func(_ *Manifest, _ *world, _ *Status, inv *Inventory, _ *RollbackFacts) {
+		"after the commit": {func(_ *Manifest, _ *world, st *Status, _ *inventory.Inventory, _ *RollbackFacts) { st.Committed = true }, "committed : The upgrade was committed"},
+		"while it is committed": {func(_ *Manifest, _ *world, st *Status, _ *inventory.Inventory, _ *RollbackFacts) {
+			st.Cluster = Committing
+		}, "committed : The upgrade was committed"},
+		"reinstalled": {func(_ *Manifest, _ *world, _ *Status, inv *inventory.Inventory, _ *RollbackFacts) {
+			inv.Hosts[1].Install = "new"
+		}, "reinstalled h1: The host was reinstalled since"},
+		"down": {func(_ *Manifest, _ *world, _ *Status, inv *inventory.Inventory, _ *RollbackFacts) {
+			inv.Hosts[1].Down = true
+		}, "host-down h1: The host is down."},
+		"gone": {func(_ *Manifest, _ *world, _ *Status, inv *inventory.Inventory, _ *RollbackFacts) {
 			inv.Hosts[1].Name, inv.VMs[1].Host = "x", "x"
 		}, "host-gone h1: The host is not in the inventory"},
-		"never upgraded": {func(_ *Manifest, _ *world, _ *Status, _ *Inventory, f *RollbackFacts) {
+		"never upgraded": {func(_ *Manifest, _ *world, _ *Status, _ *inventory.Inventory, f *RollbackFacts) {
 			f.Only = []cluster.HostID{"h3"}
 		}, "never-upgraded h3: The host was never upgraded"},
-		"no part of it": {func(_ *Manifest, _ *world, _ *Status, _ *Inventory, f *RollbackFacts) {
+		"no part of it": {func(_ *Manifest, _ *world, _ *Status, _ *inventory.Inventory, f *RollbackFacts) {
 			f.Only = []cluster.HostID{"h1", "x"}
 		}, "never-upgraded x: The host was no part"},
-		"nothing was touched": {func(_ *Manifest, w *world, _ *Status, _ *Inventory, _ *RollbackFacts) { clear(w.recs) }, "never-upgraded : No host was changed"},
-		"no backup": {func(_ *Manifest, w *world, _ *Status, _ *Inventory, _ *RollbackFacts) {
+		"nothing was touched": {func(_ *Manifest, w *world, _ *Status, _ *inventory.Inventory, _ *RollbackFacts) { clear(w.recs) }, "never-upgraded : No host was changed"},
+		"no backup": {func(_ *Manifest, w *world, _ *Status, _ *inventory.Inventory, _ *RollbackFacts) {
 			w.recs["h1/backup/web"] = job.Record{State: job.Skipped}
 		}, "backup h1: The backup of module web can not be used: the backup was not made."},
-		"no receipt": {func(_ *Manifest, _ *world, _ *Status, _ *Inventory, f *RollbackFacts) {
+		"no receipt": {func(_ *Manifest, _ *world, _ *Status, _ *inventory.Inventory, f *RollbackFacts) {
 			delete(f.Receipts, "h1/backup/web")
 		}, "backup h1: The backup of module web can not be used: its receipt is missing."},
-		"bad receipt": {func(_ *Manifest, _ *world, _ *Status, _ *Inventory, f *RollbackFacts) {
+		"bad receipt": {func(_ *Manifest, _ *world, _ *Status, _ *inventory.Inventory, f *RollbackFacts) {
 			f.Receipts["h1/backup/web"] = "a file differs"
 		}, "backup h1: The backup of module web can not be used: a file differs."},
-		"no way back": {func(m *Manifest, w *world, _ *Status, _ *Inventory, _ *RollbackFacts) {
+		"no way back": {func(m *Manifest, w *world, _ *Status, _ *inventory.Inventory, _ *RollbackFacts) {
 			m.Modules[0].Actions.Rollback, m.Modules[0].CanRollback = nil, false
 			w.recs["h1/backup/web"] = job.Record{State: job.Skipped}
 		}, "no-rollback h1: Module web can not be rolled back."},

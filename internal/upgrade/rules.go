@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 	"holdfast/internal/upgrade/version"
 )
 
@@ -88,7 +89,7 @@ func (b *builder) versionFindings() {
 }
 
 // installed checks one version that hosts have.
-func (b *builder) installed(scheme version.Scheme, h *Host, text string) {
+func (b *builder) installed(scheme version.Scheme, h *inventory.Host, text string) {
 	v, err := version.Parse(scheme, text)
 	if err != nil {
 		b.block("version", h.Name, fmt.Sprintf("The installed version can not be read: %v.", err), "correct the inventory")
@@ -211,7 +212,7 @@ func (b *builder) hostFindings() {
 }
 
 // mayHang says why a live migration of a VM is a risk on the installed version.
-func (b *builder) mayHang(v *VM) string {
+func (b *builder) mayHang(v *inventory.VM) string {
 	const rule = "centos65-live-migration"
 	if strings.HasPrefix(strings.ToLower(v.System), "centos6.5") && b.fromCAS("<=E0218H06") && !b.confirmed(rule) {
 		return "CentOS 6.5 may hang when it moves live on E0218H06 and before; confirm " + rule + " to move it live"
@@ -246,8 +247,8 @@ func (b *builder) vmFindings() {
 }
 
 // takes reports whether a host may receive guests.
-func (o *Options) takes(h *Host) bool {
-	return h.Has(RoleHost) && !h.Down && !h.Maintenance && !slices.Contains(o.Drop, h.Name) &&
+func (o *Options) takes(h *inventory.Host) bool {
+	return h.Has(inventory.RoleHost) && !h.Down && !h.Maintenance && !slices.Contains(o.Drop, h.Name) &&
 		(len(o.Targets) == 0 || slices.Contains(o.Targets, h.Name))
 }
 
@@ -280,7 +281,7 @@ func (b *builder) placeFindings() {
 }
 
 // leave lets the guests of a host leave in the play, and says what stands in the way.
-func (b *builder) leave(h *Host) leave {
+func (b *builder) leave(h *inventory.Host) leave {
 	if b.fleet == nil || !b.drains(h) {
 		return leave{}
 	}

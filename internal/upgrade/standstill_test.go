@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 )
 
@@ -30,7 +31,7 @@ func TestWindowDoesNotHoldAnOfflineRunThatHasBegun(t *testing.T) {
 	reboots.RequiresReboot = true
 	for slow, c := range map[string]struct {
 		m   Manifest
-		inv Inventory
+		inv inventory.Inventory
 	}{KindVMStop: {reboots, hosts(3)}, KindHAOff: {smallBundle(), smallCluster()}} {
 		p := mustBuild(t, c.m, c.inv, Options{Mode: Offline, Window: Window{22 * 60, 22*60 + 15}})
 		w := newWorld(t, p, c.inv)
@@ -186,7 +187,7 @@ func TestAbortDoesNotWaitForItself(t *testing.T) {
 func TestAbortCountsItsOwnAttempts(t *testing.T) {
 	m, inv := webBundle(), hosts(1)
 	m.RequiresReboot = true
-	inv.Hosts[0].Pools = []Pool{{Name: "p", Shared: true, Active: true, Paths: 2}}
+	inv.Hosts[0].Pools = []inventory.Pool{{Name: "p", Shared: true, Active: true, Paths: 2}}
 	w := start(t, m, inv, Options{Mode: Offline}, "h0/storage-attach")
 	wantPaused(t, w, "h0/storage-attach failed")
 	r := w.recs["h0/storage-attach"]

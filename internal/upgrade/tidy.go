@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 )
 
@@ -15,9 +16,9 @@ const whyLost = "lost, by the operator's word"
 
 // tidies makes the stage in which what runs have left on hosts goes. Hosts that may
 // still need their backups keep all.
-func (b *builder) tidies(hosts []*Host, staged bool) {
-	hosts = slices.DeleteFunc(slices.Clone(hosts), func(h *Host) bool { return b.plan.Begin.Kept[h.Name] != "" })
-	b.add(Stage{Name: "tidy", Kind: Quiet, Limit: quietAtOnce, Chains: perHost(hosts, func(h *Host) Chain {
+func (b *builder) tidies(hosts []*inventory.Host, staged bool) {
+	hosts = slices.DeleteFunc(slices.Clone(hosts), func(h *inventory.Host) bool { return b.plan.Begin.Kept[h.Name] != "" })
+	b.add(Stage{Name: "tidy", Kind: Quiet, Limit: quietAtOnce, Chains: perHost(hosts, func(h *inventory.Host) Chain {
 		c := b.chain(h)
 		c.tidy(staged)
 		return c.Chain
@@ -43,11 +44,11 @@ func (b *builder) keptFindings() {
 // those that were not touched, too.
 func (r *rollback) tidy() {
 	for h, s := range r.plan.Begin.Hosts {
-		if s != HostRolldownDone && !slices.ContainsFunc(r.part, func(p *Host) bool { return p.Name == h }) {
+		if s != HostRolldownDone && !slices.ContainsFunc(r.part, func(p *inventory.Host) bool { return p.Name == h }) {
 			return
 		}
 	}
-	var hosts []*Host
+	var hosts []*inventory.Host
 	for _, p := range r.upgrade.Hosts {
 		if h := r.hosts[p.Name]; h != nil && !r.lost[p.Name] {
 			hosts = append(hosts, h)

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 )
 
 // Guests of several hosts may have one name. Each is known by its UUID; people call
@@ -14,7 +15,7 @@ import (
 
 // PolicyOf returns what policies say of a VM, "" for nothing. They name it by its UUID,
 // as HOST/NAME or by its name alone, and the first of these counts.
-func PolicyOf(policies map[string]Policy, v *VM) Policy {
+func PolicyOf(policies map[string]inventory.Policy, v *inventory.VM) inventory.Policy {
 	if len(policies) == 0 {
 		return ""
 	}
@@ -22,7 +23,7 @@ func PolicyOf(policies map[string]Policy, v *VM) Policy {
 }
 
 // placeOf is HOST/NAME.
-func placeOf(v *VM) string { return string(v.Host) + "/" + v.Name }
+func placeOf(v *inventory.VM) string { return string(v.Host) + "/" + v.Name }
 
 // policyFindings look for policies that name no VM, or more than one.
 func (b *builder) policyFindings() {
@@ -45,7 +46,7 @@ func (b *builder) policyFindings() {
 }
 
 // call is how a VM is named in --policy.
-func (b *builder) call(v *VM) string {
+func (b *builder) call(v *inventory.VM) string {
 	if len(b.vms[v.Name]) > 1 {
 		return placeOf(v)
 	}
@@ -53,7 +54,7 @@ func (b *builder) call(v *VM) string {
 }
 
 // hostsOf names the hosts of VMs: hosts h1 and h2.
-func hostsOf(vms []*VM) string {
+func hostsOf(vms []*inventory.VM) string {
 	var names []cluster.HostID
 	for _, v := range vms {
 		names = append(names, v.Host)
@@ -65,25 +66,25 @@ func hostsOf(vms []*VM) string {
 
 // meant finds the VM of which a file tells, nil when there is none: by its UUID, or
 // else by its name, with its host where several have that.
-func meant(f *VM, byName map[string][]*VM) (*VM, error) {
-	all := slices.DeleteFunc(slices.Clone(byName[f.Name]), func(v *VM) bool {
+func meant(f *inventory.VM, byName map[string][]*inventory.VM) (*inventory.VM, error) {
+	all := slices.DeleteFunc(slices.Clone(byName[f.Name]), func(v *inventory.VM) bool {
 		return f.UUID != "" && v.UUID != "" && !strings.EqualFold(f.UUID, v.UUID)
 	})
-	if i := slices.IndexFunc(all, func(v *VM) bool { return f.UUID != "" && v.UUID != "" }); i >= 0 {
+	if i := slices.IndexFunc(all, func(v *inventory.VM) bool { return f.UUID != "" && v.UUID != "" }); i >= 0 {
 		return all[i], nil
 	}
 	if len(all) < 2 {
-		return slices.Concat(all, []*VM{nil})[0], nil
+		return slices.Concat(all, []*inventory.VM{nil})[0], nil
 	}
-	if i := slices.IndexFunc(all, func(v *VM) bool { return v.Host == f.Host }); i >= 0 {
+	if i := slices.IndexFunc(all, func(v *inventory.VM) bool { return v.Host == f.Host }); i >= 0 {
 		return all[i], nil
 	}
 	return nil, fmt.Errorf("inventory: VM %q: %s have one of that name each: give its uuid, or the host where it is now", f.Name, hostsOf(all))
 }
 
 // namesOf lists VMs by their names.
-func namesOf(vms []VM) map[string][]*VM {
-	out := make(map[string][]*VM, len(vms))
+func namesOf(vms []inventory.VM) map[string][]*inventory.VM {
+	out := make(map[string][]*inventory.VM, len(vms))
 	for i := range vms {
 		out[vms[i].Name] = append(out[vms[i].Name], &vms[i])
 	}

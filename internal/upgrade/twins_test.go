@@ -8,10 +8,11 @@ import (
 	"testing"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 )
 
 // twins is a cluster of three hosts, two of which have a guest of one name.
-func twins() Inventory {
+func twins() inventory.Inventory {
 	inv := hosts(3)
 	for i := range 2 {
 		inv.VMs[i].Name, inv.VMs[i].UUID = "db", fmt.Sprint("u", i)
@@ -21,7 +22,7 @@ func twins() Inventory {
 
 func movesOf(t *testing.T, p *Plan) map[string]cluster.HostID {
 	t.Helper()
-	w, out := newWorld(t, p, Inventory{}), map[string]cluster.HostID{}
+	w, out := newWorld(t, p, inventory.Inventory{}), map[string]cluster.HostID{}
 	for _, s := range w.steps {
 		if s.Kind == KindDrain {
 			for _, m := range args[DrainArgs](t, s).Moves {
@@ -42,7 +43,7 @@ func TestGuestsOfOneName(t *testing.T) {
 	}
 	w := newWorld(t, p, inv)
 	w.wantEnd(resultDone, "")
-	inv.VMs[2] = VM{Name: "db", UUID: "u2", Host: "h2"}
+	inv.VMs[2] = inventory.VM{Name: "db", UUID: "u2", Host: "h2"}
 	p = mustBuild(t, webBundle(), inv, Options{Mode: Rolling})
 	if got := blocks(p); len(got) == 0 || !strings.Contains(fmt.Sprint(p.Findings), "no host has room and the CPUs for VM db and no other VM of that name") {
 		t.Errorf("blocked by %v", got)
@@ -59,12 +60,12 @@ func TestPoliciesOfOneName(t *testing.T) {
 		"h0/db u1":   "",
 		"h2/db db u": "block  db, warn  h2/db, warn  u",
 	} {
-		inv, o := twins(), Options{Mode: Rolling, Policies: map[string]Policy{}}
+		inv, o := twins(), Options{Mode: Rolling, Policies: map[string]inventory.Policy{}}
 		for i := range 2 {
 			inv.VMs[i].Fixed = []string{"a device"}
 		}
 		for _, n := range strings.Fields(names) {
-			o.Policies[n] = PolicyStop
+			o.Policies[n] = inventory.PolicyStop
 		}
 		var got []string
 		for _, f := range mustBuild(t, webBundle(), inv, o).Findings {
@@ -85,34 +86,34 @@ func TestPoliciesOfOneName(t *testing.T) {
 // So does what a platform file tells of one.
 func TestOverlayOfOneName(t *testing.T) {
 	for _, c := range []struct {
-		file []VM
+		file []inventory.VM
 		want string // policies of the three guests, or the error
 	}{
-		{[]VM{{Name: "db", Policy: PolicyStop}}, `inventory: VM "db": hosts h0 and h1 have one of that name each: give its uuid, or the host where it is now`},
-		{[]VM{{Name: "db", Host: "h2", Policy: PolicyStop}}, `inventory: VM "db": hosts h0 and h1 have one`},
-		{[]VM{{Name: "db", Host: "h1", Policy: PolicyStop}}, "[ stop ]"},
-		{[]VM{{Name: "db", UUID: "U0", Host: "h9", Policy: PolicyStop}, {Name: "db", UUID: "u1", Policy: PolicyCold}}, "[stop cold ]"},
-		{[]VM{{Name: "db", UUID: "u7", Policy: PolicyStop}}, "[  ]"},
-		{[]VM{{Name: "v2", UUID: "u2", Host: "h0", Policy: PolicySkip}}, "[  skip]"}, // no agent has told its UUID
+		{[]inventory.VM{{Name: "db", Policy: inventory.PolicyStop}}, `inventory: VM "db": hosts h0 and h1 have one of that name each: give its uuid, or the host where it is now`},
+		{[]inventory.VM{{Name: "db", Host: "h2", Policy: inventory.PolicyStop}}, `inventory: VM "db": hosts h0 and h1 have one`},
+		{[]inventory.VM{{Name: "db", Host: "h1", Policy: inventory.PolicyStop}}, "[ stop ]"},
+		{[]inventory.VM{{Name: "db", UUID: "U0", Host: "h9", Policy: inventory.PolicyStop}, {Name: "db", UUID: "u1", Policy: inventory.PolicyCold}}, "[stop cold ]"},
+		{[]inventory.VM{{Name: "db", UUID: "u7", Policy: inventory.PolicyStop}}, "[  ]"},
+		{[]inventory.VM{{Name: "v2", UUID: "u2", Host: "h0", Policy: inventory.PolicySkip}}, "[  skip]"}, // no agent has told its UUID
 	} {
-		inv, err := Overlay(twins(), Inventory{VMs: c.file})
+		inv, err := Overlay(twins(), inventory.Inventory{VMs: c.file})
 		got := fmt.Sprint(err)
 		if err == nil {
-			got = fmt.Sprint([]Policy{inv.VMs[0].Policy, inv.VMs[1].Policy, inv.VMs[2].Policy})
+			got = fmt.Sprint([]inventory.Policy{inv.VMs[0].Policy, inv.VMs[1].Policy, inv.VMs[2].Policy})
 		}
 		if !strings.HasPrefix(got, c.want) {
 			t.Errorf("%+v: %s, want %s", c.file, got, c.want)
 		}
 	}
-	if f := OverlayFindings(twins(), Inventory{VMs: []VM{{Name: "db", UUID: "u7"}, {Name: "db", UUID: "u1"}}}); len(f) != 1 {
+	if f := OverlayFindings(twins(), inventory.Inventory{VMs: []inventory.VM{{Name: "db", UUID: "u7"}, {Name: "db", UUID: "u1"}}}); len(f) != 1 {
 		t.Errorf("findings %+v", f)
 	}
 }
 
 func TestLeaveGone(t *testing.T) {
-	file := Inventory{Cluster: "c", Hosts: []Host{{Name: "h7"}, {Name: "h1", Group: "g"}, {Name: "h9"}}, Pair: &Pair{Nodes: []cluster.HostID{"h0", "h7"}}}
+	file := inventory.Inventory{Cluster: "c", Hosts: []inventory.Host{{Name: "h7"}, {Name: "h1", Group: "g"}, {Name: "h9"}}, Pair: &inventory.Pair{Nodes: []cluster.HostID{"h0", "h7"}}}
 	got, findings := LeaveGone(live(), file)
-	want := Inventory{Cluster: "c", Hosts: []Host{{Name: "h1", Group: "g"}}, Pair: file.Pair}
+	want := inventory.Inventory{Cluster: "c", Hosts: []inventory.Host{{Name: "h1", Group: "g"}}, Pair: file.Pair}
 	if !reflect.DeepEqual(got, want) || len(file.Hosts) != 3 || file.Hosts[0].Name != "h7" {
 		t.Errorf("%+v, and the file %+v", got, file)
 	}

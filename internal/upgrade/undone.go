@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 )
 
@@ -42,7 +43,7 @@ func (p *past) undone(id string) *Step {
 }
 
 // undone says what a step has left, and how to make it good by hand.
-func (b *builder) undone(level Level, h *Host, s *Step, text, command string, names []string) {
+func (b *builder) undone(level Level, h *inventory.Host, s *Step, text, command string, names []string) {
 	if len(names) == 0 {
 		return
 	}
@@ -69,7 +70,7 @@ func (b *builder) stillOff(s *Step) (out []string) {
 		return nil // Build has written them
 	}
 	for _, g := range args.Guests {
-		runs := slices.ContainsFunc(b.inv.VMs, func(v VM) bool {
+		runs := slices.ContainsFunc(b.inv.VMs, func(v inventory.VM) bool {
 			return v.Running && (g.UUID != "" && v.UUID == g.UUID || v.Name == g.Name && (g.UUID == "" || v.UUID == "") && v.Host == s.Host)
 		})
 		if !runs && !g.Protected { // the protected one is started by Holdfast
@@ -80,13 +81,13 @@ func (b *builder) stillOff(s *Step) (out []string) {
 }
 
 // stillAway are the pools of a step that are not active on the host.
-func stillAway(h *Host, s *Step) (out []string) {
+func stillAway(h *inventory.Host, s *Step) (out []string) {
 	var args StorageArgs
 	if json.Unmarshal(s.Args, &args) != nil {
 		return nil // Build has written them
 	}
 	for _, p := range args.Pools {
-		if !slices.ContainsFunc(h.Pools, func(x Pool) bool { return x.Name == p.Name && x.Active }) {
+		if !slices.ContainsFunc(h.Pools, func(x inventory.Pool) bool { return x.Name == p.Name && x.Active }) {
 			out = append(out, p.Name)
 		}
 	}

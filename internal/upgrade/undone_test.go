@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 )
 
@@ -35,7 +36,7 @@ func TestCommitLeavesOutWhoWasNeverUpgraded(t *testing.T) {
 }
 
 // leftOff is what a run has left that could not start a guest, nor bring back a pool.
-func leftOff(t *testing.T) (Manifest, Inventory, Earlier) {
+func leftOff(t *testing.T) (Manifest, inventory.Inventory, Earlier) {
 	t.Helper()
 	m, inv, e := halfWay(t, Rolling)
 	step := func(kind string, args any, restores ...string) Step {
@@ -52,9 +53,9 @@ func leftOff(t *testing.T) (Manifest, Inventory, Earlier) {
 	for _, id := range []string{"h0/vm-stop", "h0/storage-detach"} {
 		e.Records[id] = job.Record{Step: id, State: job.Done, Attempt: 1}
 	}
-	inv.VMs = append(slices.Clone(inv.VMs), VM{Name: "back", UUID: "u2", Host: "h1", Running: true, MemoryMiB: 1}, VM{Name: "gone", UUID: "u1", Host: "h0", MemoryMiB: 1})
+	inv.VMs = append(slices.Clone(inv.VMs), inventory.VM{Name: "back", UUID: "u2", Host: "h1", Running: true, MemoryMiB: 1}, inventory.VM{Name: "gone", UUID: "u1", Host: "h0", MemoryMiB: 1})
 	inv.Hosts = slices.Clone(inv.Hosts)
-	inv.Hosts[0].Pools = []Pool{{Name: "data", Active: true}, {Name: "iso"}}
+	inv.Hosts[0].Pools = []inventory.Pool{{Name: "data", Active: true}, {Name: "iso"}}
 	return m, inv, e
 }
 

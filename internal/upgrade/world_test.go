@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 )
 
@@ -19,7 +20,7 @@ type world struct {
 	t       *testing.T
 	plan    *Plan
 	planner *Planner
-	inv     Inventory
+	inv     inventory.Inventory
 	job     job.Job
 	recs    map[string]job.Record
 	hosts   map[cluster.HostID]job.HostState
@@ -46,7 +47,7 @@ type world struct {
 	meanwhile func(w *world) // called before each decision
 }
 
-func newWorld(t *testing.T, p *Plan, inv Inventory) *world {
+func newWorld(t *testing.T, p *Plan, inv inventory.Inventory) *world {
 	t.Helper()
 	text, err := p.Encode()
 	if err != nil {
@@ -277,7 +278,7 @@ func (w *world) checkTarget(s *Step, m Move) {
 	if w.offPlan {
 		return
 	}
-	i := slices.IndexFunc(w.inv.Hosts, func(h Host) bool { return h.Name == m.To })
+	i := slices.IndexFunc(w.inv.Hosts, func(h inventory.Host) bool { return h.Name == m.To })
 	if h := w.inv.Hosts[i]; w.used[m.To] > h.MemoryMiB {
 		w.t.Fatalf("%s: guest %s goes to %s, which then has %d of %d MiB", s.ID, m.VM, m.To, w.used[m.To], h.MemoryMiB)
 	}

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 	"holdfast/internal/upgrade"
 )
@@ -293,7 +294,7 @@ func between(st upgrade.Status) (out []cluster.HostID) {
 func onceMore(stops func(*plantGuest) int) func(*plantGuest) int {
 	return func(g *plantGuest) int {
 		n := stops(g)
-		if g.VM.Policy == upgrade.PolicyCold {
+		if g.VM.Policy == inventory.PolicyCold {
 			n++
 		}
 		return n

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 	"holdfast/internal/upgrade"
 )
 
@@ -45,7 +46,7 @@ type plantGuest struct {
 	Host  cluster.HostID
 	Runs  bool
 	Stops int
-	VM    upgrade.VM
+	VM    inventory.VM
 }
 
 type plantHost struct {
@@ -141,12 +142,12 @@ func newPlant() *plant {
 		}
 		for k := range 2 {
 			name := fmt.Sprintf("g%d", 2*i+k+1)
-			s.Guests[name] = &plantGuest{Host: h, Runs: true, VM: upgrade.VM{Name: name, UUID: "uuid-" + name, MemoryMiB: guestMemory, Running: true}}
+			s.Guests[name] = &plantGuest{Host: h, Runs: true, VM: inventory.VM{Name: name, UUID: "uuid-" + name, MemoryMiB: guestMemory, Running: true}}
 		}
 	}
 	s.Guests["g1"].VM.Protected = true
-	s.Guests["g4"].VM.Fixed, s.Guests["g4"].VM.Policy = []string{"host device"}, upgrade.PolicyStop
-	s.Guests["g6"].VM.Fixed, s.Guests["g6"].VM.Policy = []string{"local disk"}, upgrade.PolicyCold
+	s.Guests["g4"].VM.Fixed, s.Guests["g4"].VM.Policy = []string{"host device"}, inventory.PolicyStop
+	s.Guests["g6"].VM.Fixed, s.Guests["g6"].VM.Policy = []string{"local disk"}, inventory.PolicyCold
 	return plantOf(s)
 }
 
@@ -176,26 +177,26 @@ func (p *plant) fault(format string, args ...any) {
 }
 
 // inventory is what the agents would report, with what people know.
-func (p *plant) inventory() upgrade.Inventory {
+func (p *plant) inventory() inventory.Inventory {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	inv := upgrade.Inventory{
+	inv := inventory.Inventory{
 		Cluster: "c", Version: p.Version,
-		HA:      &upgrade.Switch{Off: []string{"/ha", "off"}, On: []string{"/ha", "on"}, Status: []string{"/ha", "status"}},
-		Pair:    &upgrade.Pair{Nodes: []cluster.HostID{"m1", "m2"}, Active: p.Active, Switch: []string{"/pair", "switch"}, Stop: []string{"/pair", "stop"}, Start: []string{"/pair", "start"}, Status: []string{"/pair", "status"}},
-		Backups: map[string]upgrade.BackupPlan{"trees": {Provider: "files", Settings: json.RawMessage(`{"paths":["/opt/base"]}`)}},
+		HA:      &inventory.Switch{Off: []string{"/ha", "off"}, On: []string{"/ha", "on"}, Status: []string{"/ha", "status"}},
+		Pair:    &inventory.Pair{Nodes: []cluster.HostID{"m1", "m2"}, Active: p.Active, Switch: []string{"/pair", "switch"}, Stop: []string{"/pair", "stop"}, Start: []string{"/pair", "start"}, Status: []string{"/pair", "status"}},
+		Backups: map[string]inventory.BackupPlan{"trees": {Provider: "files", Settings: json.RawMessage(`{"paths":["/opt/base"]}`)}},
 	}
 	for _, name := range plantHosts() {
 		h := p.Hosts[name]
-		roles := []upgrade.Role{upgrade.RoleHost}
+		roles := []inventory.Role{inventory.RoleHost}
 		if name[0] == 'm' {
-			roles = append(roles, upgrade.RoleManager)
+			roles = append(roles, inventory.RoleManager)
 		}
-		x := upgrade.Host{
+		x := inventory.Host{
 			Name: name, Roles: roles, MemoryMiB: plantMemory, Version: p.Modules[string(name)+"/base"].Version, Kernel: h.Kernel, Install: "i-" + string(name),
 			Maintenance: h.Rests, Member: name != "m2",
 		}
-		for _, pool := range []upgrade.Pool{{Name: template, Kind: "nfs", Use: "template"}, {Name: shared, Kind: "ocfs2", Shared: true, Paths: 1}, {Name: local, Kind: "dir"}} {
+		for _, pool := range []inventory.Pool{{Name: template, Kind: "nfs", Use: "template"}, {Name: shared, Kind: "ocfs2", Shared: true, Paths: 1}, {Name: local, Kind: "dir"}} {
 			pool.Active = h.Pools[pool.Name]
 			if h.Multipath[pool.Name] {
 				pool.Paths = 2

@@ -13,6 +13,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
 	"holdfast/internal/upgrade/check"
@@ -205,13 +206,13 @@ func (f *Upgrades) plan(r api.UpgradeRequest) (upgrade.Plan, error) {
 	if err != nil {
 		return upgrade.Plan{}, err
 	}
-	inv := upgrade.Inventory{Cluster: "prod", Version: f.version}
+	inv := inventory.Inventory{Cluster: "prod", Version: f.version}
 	if r.Version != "" {
 		inv.Version = r.Version
 	}
 	for _, name := range nodes() {
-		inv.Hosts = append(inv.Hosts, upgrade.Host{Name: name, MemoryMiB: 8192})
-		inv.VMs = append(inv.VMs, upgrade.VM{Name: "vm-" + string(name), UUID: "u-" + string(name), Host: name, MemoryMiB: 1024, Running: true})
+		inv.Hosts = append(inv.Hosts, inventory.Host{Name: name, MemoryMiB: 8192})
+		inv.VMs = append(inv.VMs, inventory.VM{Name: "vm-" + string(name), UUID: "u-" + string(name), Host: name, MemoryMiB: 1024, Running: true})
 	}
 	if r.Inventory != nil {
 		if inv, err = upgrade.Overlay(inv, *r.Inventory); err != nil {

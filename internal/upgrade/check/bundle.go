@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 	"holdfast/internal/upgrade"
 )
 
@@ -87,7 +88,7 @@ func (s *scene) mode(src upgrade.Source) []Finding {
 func checkVersions(s *scene) []Finding {
 	by := map[string][]cluster.HostID{}
 	var mute []cluster.HostID
-	s.up(func(h *upgrade.Host, f *Facts) {
+	s.up(func(h *inventory.Host, f *Facts) {
 		switch v := s.version(h); {
 		case v != "" || !s.done(h.Name):
 			by[v] = append(by[v], h.Name)
@@ -100,7 +101,7 @@ func checkVersions(s *scene) []Finding {
 		fs = append(fs, inCluster(Warn, "name the file that tells the version (status: versionFile) in the inventory, then check again",
 			"it is not known which version these hosts have now: %s", names(mute)))
 	}
-	s.told(func(h *upgrade.Host, f *Facts) {
+	s.told(func(h *inventory.Host, f *Facts) {
 		if nk, ok := notKnown(h.Name, f, "version", Warn); ok {
 			fs = append(fs, nk)
 		}
@@ -167,7 +168,7 @@ func (s *scene) anyMatch(patterns []string, v string) bool {
 // checkConfig compares parameter names, on each host where the module is.
 func checkConfig(s *scene) []Finding {
 	var fs []Finding
-	s.told(func(h *upgrade.Host, f *Facts) {
+	s.told(func(h *inventory.Host, f *Facts) {
 		if nk, ok := notKnown(h.Name, f, "config", Fail); ok {
 			fs = append(fs, nk)
 			return

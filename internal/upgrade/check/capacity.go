@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"holdfast/internal/inventory"
 	"holdfast/internal/upgrade"
 )
 
@@ -27,7 +28,7 @@ func (have *size) take(need size) {
 
 // bin is a host that takes guests.
 type bin struct {
-	host *upgrade.Host
+	host *inventory.Host
 	all  size
 	free size
 }
@@ -46,9 +47,9 @@ func checkCapacity(s *scene) []Finding {
 	if !s.empties() {
 		return nil
 	}
-	groups := map[string][]*upgrade.Host{}
+	groups := map[string][]*inventory.Host{}
 	for i := range s.inv.Hosts {
-		if h := &s.inv.Hosts[i]; h.Has(upgrade.RoleHost) && !h.Down {
+		if h := &s.inv.Hosts[i]; h.Has(inventory.RoleHost) && !h.Down {
 			groups[h.Group] = append(groups[h.Group], h)
 		}
 	}
@@ -59,7 +60,7 @@ func checkCapacity(s *scene) []Finding {
 	return fs
 }
 
-func newPack(s *scene, hosts []*upgrade.Host) *pack {
+func newPack(s *scene, hosts []*inventory.Host) *pack {
 	p := &pack{s: s}
 	for _, h := range hosts {
 		if h.Maintenance {
@@ -85,7 +86,7 @@ func newPack(s *scene, hosts []*upgrade.Host) *pack {
 }
 
 // group judges the hosts of a group.
-func (p *pack) group(name string, hosts []*upgrade.Host) []Finding {
+func (p *pack) group(name string, hosts []*inventory.Host) []Finding {
 	var fs []Finding
 	var tight []string
 	can := 0
@@ -121,34 +122,34 @@ func groupName(name string) string {
 
 // movers returns what must leave a host, the largest first; left is true when the
 // host is left out because of one of them.
-func (p *pack) movers(h *upgrade.Host) (movers []*upgrade.VM, left bool) {
+func (p *pack) movers(h *inventory.Host) (movers []*inventory.VM, left bool) {
 	for _, vm := range p.s.vms[h.Name] {
 		if !vm.Running {
 			continue
 		}
 		fixed := len(p.s.fixed(vm)) > 0
 		switch policy := p.s.policy(vm); {
-		case fixed && policy == upgrade.PolicySkip:
+		case fixed && policy == inventory.PolicySkip:
 			return nil, true
-		case fixed && policy == upgrade.PolicyStop:
+		case fixed && policy == inventory.PolicyStop:
 		default:
 			movers = append(movers, vm)
 		}
 	}
-	slices.SortStableFunc(movers, func(a, b *upgrade.VM) int {
+	slices.SortStableFunc(movers, func(a, b *inventory.VM) int {
 		return cmp.Or(cmp.Compare(b.MemoryMiB, a.MemoryMiB), cmp.Compare(b.CPUs, a.CPUs), cmp.Compare(a.Name, b.Name))
 	})
 	return movers, false
 }
 
 // policy is what becomes of a VM that can not move live.
-func (s *scene) policy(vm *upgrade.VM) upgrade.Policy {
-	return cmp.Or(upgrade.PolicyOf(s.Policies, vm), vm.Policy, s.Policy, upgrade.PolicyAsk)
+func (s *scene) policy(vm *inventory.VM) inventory.Policy {
+	return cmp.Or(upgrade.PolicyOf(s.Policies, vm), vm.Policy, s.Policy, inventory.PolicyAsk)
 }
 
 // fit returns "" when the guests find places on the other hosts. Else it says what
 // is missing, and whether another placement of all guests might help.
-func (p *pack) fit(h *upgrade.Host, movers []*upgrade.VM) (why string, ever bool) {
+func (p *pack) fit(h *inventory.Host, movers []*inventory.VM) (why string, ever bool) {
 	if len(movers) == 0 {
 		return "", true
 	}
@@ -174,7 +175,7 @@ func (p *pack) fit(h *upgrade.Host, movers []*upgrade.VM) (why string, ever bool
 
 // bound says why no placement can work: the others are too small in all, or each
 // of them for one guest.
-func (p *pack) bound(h *upgrade.Host, movers []*upgrade.VM) string {
+func (p *pack) bound(h *inventory.Host, movers []*inventory.VM) string {
 	var free, largest, need size
 	for i := range p.bins {
 		b := &p.bins[i]

@@ -7,17 +7,17 @@ import (
 	"testing"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/upgrade"
+	"holdfast/internal/inventory"
 )
 
 // group makes hosts of these sizes with guests of these sizes on each, MiB.
 func group(sizes []int64, guests [][]int64) *Input {
-	inv := &upgrade.Inventory{}
+	inv := &inventory.Inventory{}
 	for i, s := range sizes {
 		name := cluster.HostID(fmt.Sprintf("h%d", i+1))
-		inv.Hosts = append(inv.Hosts, upgrade.Host{Name: name, MemoryMiB: s})
+		inv.Hosts = append(inv.Hosts, inventory.Host{Name: name, MemoryMiB: s})
 		for j, m := range guests[i] {
-			inv.VMs = append(inv.VMs, upgrade.VM{Name: fmt.Sprintf("%s-%d", name, j), Host: name, MemoryMiB: m, Running: true})
+			inv.VMs = append(inv.VMs, inventory.VM{Name: fmt.Sprintf("%s-%d", name, j), Host: name, MemoryMiB: m, Running: true})
 		}
 	}
 	return &Input{Inventory: inv}
@@ -39,10 +39,10 @@ func TestCapacity(t *testing.T) {
 		{"all scattered", group([]int64{10, 10, 10}, [][]int64{{6}, {6}, {6}}), nil, []string{
 			"warn h1:", "warn h2:", "warn h3:", "fail : no host of the group (all hosts) can be emptied"}},
 		{"stopped by policy", group([]int64{10}, [][]int64{{6}}), func(in *Input) {
-			in.Inventory.VMs[0].Fixed, in.Policy = []string{"x"}, upgrade.PolicyStop
+			in.Inventory.VMs[0].Fixed, in.Policy = []string{"x"}, inventory.PolicyStop
 		}, nil},
 		{"left out", group([]int64{10}, [][]int64{{6}}), func(in *Input) {
-			in.Inventory.VMs[0].Fixed, in.Policy = []string{"x"}, upgrade.PolicySkip
+			in.Inventory.VMs[0].Fixed, in.Policy = []string{"x"}, inventory.PolicySkip
 		}, nil},
 		{"in maintenance", group([]int64{10, 10}, [][]int64{{6}, {}}), func(in *Input) { in.Inventory.Hosts[1].Maintenance = true }, []string{"fail h1:"}},
 		{"another group", group([]int64{10, 10}, [][]int64{{6}, {}}), func(in *Input) { in.Inventory.Hosts[1].Group = "x" }, []string{"fail h1:"}},
@@ -84,7 +84,7 @@ func TestCapacityAgainstAllPlacements(t *testing.T) {
 		}
 		in := group(sizes, guests)
 		s := newScene(*in)
-		var hosts []*upgrade.Host
+		var hosts []*inventory.Host
 		for i := range in.Inventory.Hosts {
 			hosts = append(hosts, &in.Inventory.Hosts[i])
 		}
@@ -142,15 +142,15 @@ func places(free, guests []int64) bool {
 func BenchmarkRun3000Hosts(b *testing.B) {
 	const hosts, each = 3000, 20
 	one := well()
-	in := &Input{Manifest: one.Manifest, Now: testNow, Store: one.Store, Facts: map[cluster.HostID]*Facts{}, Inventory: &upgrade.Inventory{Version: "E0303"}}
+	in := &Input{Manifest: one.Manifest, Now: testNow, Store: one.Store, Facts: map[cluster.HostID]*Facts{}, Inventory: &inventory.Inventory{Version: "E0303"}}
 	for i := range hosts {
 		name := cluster.HostID(fmt.Sprintf("h%04d", i))
-		in.Inventory.Hosts = append(in.Inventory.Hosts, upgrade.Host{Name: name, MemoryMiB: 256 << 10})
+		in.Inventory.Hosts = append(in.Inventory.Hosts, inventory.Host{Name: name, MemoryMiB: 256 << 10})
 		f := *one.Facts["cvm"]
 		f.Host = name
 		in.Facts[name] = &f
 		for j := range each {
-			in.Inventory.VMs = append(in.Inventory.VMs, upgrade.VM{Name: fmt.Sprintf("v%d-%d", i, j), Host: name, MemoryMiB: 8 << 10, CPUs: 4, Running: true})
+			in.Inventory.VMs = append(in.Inventory.VMs, inventory.VM{Name: fmt.Sprintf("v%d-%d", i, j), Host: name, MemoryMiB: 8 << 10, CPUs: 4, Running: true})
 		}
 	}
 	for b.Loop() {

@@ -10,6 +10,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/host/facts"
+	"holdfast/internal/inventory"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/version"
 )
@@ -103,11 +104,11 @@ func allWrong() []wrong {
 		{"capacity", func(in *Input) { in.Inventory.VMs[0].MemoryMiB = 65 << 10 }, "fail h1: can not be emptied, however guests are placed: a (66560 MiB, 4 CPUs) is larger than every other host", "add a host"},
 		{"migratable", func(in *Input) { in.Inventory.VMs[0].Fixed = []string{"host device 0000:3b:00.0", "local disk"} }, "fail a: can not move live: host device 0000:3b:00.0, local disk", "stop, cold or skip"},
 		{"migratable", func(in *Input) {
-			in.Inventory.VMs[0].Fixed, in.Policies = []string{"x"}, map[string]upgrade.Policy{"a": upgrade.PolicyStop}
+			in.Inventory.VMs[0].Fixed, in.Policies = []string{"x"}, map[string]inventory.Policy{"a": inventory.PolicyStop}
 		}, "info a: can not move live (x): it is shut down while", ""},
-		{"migratable", func(in *Input) { in.Inventory.VMs[0].Fixed, in.Policy = []string{"x"}, upgrade.PolicySkip }, "warn a: can not move live (x): its host h1 is left out", "by hand"},
-		{"migratable", func(in *Input) { v := &in.Inventory.VMs[0]; v.Fixed, v.Policy = []string{"x"}, upgrade.PolicyStop }, "info a: can not move live (x): it is shut down while", ""},
-		{"migratable", func(in *Input) { v := &in.Inventory.VMs[0]; v.Fixed, v.Policy = []string{"x"}, upgrade.PolicyCold }, "info a: can not move live (x): it is shut down and started", ""},
+		{"migratable", func(in *Input) { in.Inventory.VMs[0].Fixed, in.Policy = []string{"x"}, inventory.PolicySkip }, "warn a: can not move live (x): its host h1 is left out", "by hand"},
+		{"migratable", func(in *Input) { v := &in.Inventory.VMs[0]; v.Fixed, v.Policy = []string{"x"}, inventory.PolicyStop }, "info a: can not move live (x): it is shut down while", ""},
+		{"migratable", func(in *Input) { v := &in.Inventory.VMs[0]; v.Fixed, v.Policy = []string{"x"}, inventory.PolicyCold }, "info a: can not move live (x): it is shut down and started", ""},
 		{"migratable", func(in *Input) { in.From, in.Inventory.VMs[0].System = "E0218H06", "CentOS 6.5" }, "fail a: can not move live: a guest with CentOS 6.5 may hang", "stop, cold or skip"},
 		{"migratable", func(in *Input) { in.From, in.Inventory.VMs[0].MemoryMiB = "E0209H11", 32<<10 }, "warn a: has 32768 MiB: live migrations", "cold"},
 		{"migratable", func(in *Input) { host(in, "h3").CPUModel = "Haswell" }, "info g: hosts of the group g have different CPU models: Haswell, Skylake", ""},
@@ -116,7 +117,7 @@ func allWrong() []wrong {
 		{"busy-guests", func(in *Input) { in.Inventory.VMs[2].Busy = "snapshot" }, "warn off: is busy: snapshot", "let it end"},
 		{"single-path", func(in *Input) {
 			h := host(in, "h1")
-			h.Pools = append(h.Pools, upgrade.Pool{Name: "iscsi-tt", Kind: "ocfs2", Shared: true, Paths: 1}, upgrade.Pool{Name: "iscsi-t", Kind: "ocfs2", Shared: true, Paths: 1})
+			h.Pools = append(h.Pools, inventory.Pool{Name: "iscsi-tt", Kind: "ocfs2", Shared: true, Paths: 1}, inventory.Pool{Name: "iscsi-t", Kind: "ocfs2", Shared: true, Paths: 1})
 		}, "warn iscsi-t iscsi-tt: The CVK(h1) have single path ocfs2 pools: [iscsi-t iscsi-tt ], please remove them, and then add back", "multipath"},
 		{"single-path", func(in *Input) { in.Facts["h1"].Mounts = []Mount{{"x", "/vms/x", "ocfs2", "/dev/sdc", 1}} }, "warn x: The CVK(h1) have single path ocfs2 pools: [x ]", "reboot"},
 		{"storage-paths", func(in *Input) { in.Facts["h1"].ISCSI = nil }, "warn h1: has no session to iSCSI targets that other hosts of its group use: iqn.a", "--login"},
@@ -129,7 +130,7 @@ func allWrong() []wrong {
 		{"o2cb", func(in *Input) { in.Facts["h1"].O2CB.Active = 31 }, "fail : hosts use different O2CB heartbeat thresholds and would refuse each other: 31 on h1; 61 on cvm, h2, h3", "same threshold"},
 		{"template-storage", func(in *Input) { in.When, in.Next = Between, []cluster.HostID{"h1"} }, "fail h1: is about to be rebooted with storage attached: iso, p", "detach"},
 		{"template-storage", func(in *Input) { in.When = After; host(in, "h1").Pools[0].Active = false }, "fail p: the pool p (ocfs2) is not active after the upgrade", "start the pool"},
-		{"template-storage", func(in *Input) { in.When = After; host(in, "h1").Pools[0] = upgrade.Pool{Name: "old", Kind: "dir"} }, "warn old: the pool old (dir) is not active after the upgrade", "start the pool"},
+		{"template-storage", func(in *Input) { in.When = After; host(in, "h1").Pools[0] = inventory.Pool{Name: "old", Kind: "dir"} }, "warn old: the pool old (dir) is not active after the upgrade", "start the pool"},
 		{"template-storage", func(in *Input) {}, "info h1: template storage is attached, it is detached", ""},
 		{"template-storage", func(in *Input) { in.Manifest.RequiresReboot = true; host(in, "h1").Pools = nil }, "info h1: 1 iSCSI sessions: shared storage is detached", ""},
 	}
@@ -286,7 +287,7 @@ func TestMixedVersionsMayRunDuringTheRun(t *testing.T) {
 }
 
 func TestModulesRunWhereTheyShould(t *testing.T) {
-	h := &upgrade.Host{Name: "h", Roles: []upgrade.Role{upgrade.RoleHost}, Labels: map[string]string{"tier": "web"}}
+	h := &inventory.Host{Name: "h", Roles: []inventory.Role{inventory.RoleHost}, Labels: map[string]string{"tier": "web"}}
 	for rule, want := range map[string]bool{"": true, "all": true, "host": true, "manager": false, "label:tier=web": true, "label:tier=db": false, "label:x=": false} {
 		if (&upgrade.Module{RunsOn: rule}).On(h) != want {
 			t.Errorf("%q: %v", rule, !want)

@@ -6,17 +6,17 @@ import (
 	"strings"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/upgrade"
+	"holdfast/internal/inventory"
 	"holdfast/internal/upgrade/version"
 )
 
 // onVM is a finding about a guest.
-func onVM(vm *upgrade.VM, l Level, remedy, format string, args ...any) Finding {
+func onVM(vm *inventory.VM, l Level, remedy, format string, args ...any) Finding {
 	return Finding{Scope: ScopeVM, Where: vm.Name, Host: vm.Host, Level: l, Text: fmt.Sprintf(format, args...), Remedy: remedy}
 }
 
 // running calls f with each guest that runs on a host that is still to be emptied.
-func (s *scene) running(f func(*upgrade.VM)) {
+func (s *scene) running(f func(*inventory.VM)) {
 	done := map[cluster.HostID]bool{}
 	for _, h := range s.Done {
 		done[h] = s.When == Between
@@ -35,7 +35,7 @@ func checkMigratable(s *scene) []Finding {
 	}
 	var fs []Finding
 	large := s.is("2.0")
-	s.running(func(vm *upgrade.VM) {
+	s.running(func(vm *inventory.VM) {
 		switch why := s.fixed(vm); {
 		case len(why) > 0:
 			fs = append(fs, s.stuck(vm, why))
@@ -51,7 +51,7 @@ func checkMigratable(s *scene) []Finding {
 const hangs = "centos65-live-migration"
 
 // fixed returns why a guest can not move live, or must not.
-func (s *scene) fixed(vm *upgrade.VM) []string {
+func (s *scene) fixed(vm *inventory.VM) []string {
 	if isCentOS65(vm.System) && !slices.Contains(s.Confirmed, hangs) && s.is("<=E0218H06") {
 		return append(slices.Clip(vm.Fixed), "a guest with CentOS 6.5 may hang in a live migration up to E0218H06; confirm "+hangs+" to move it live")
 	}
@@ -59,14 +59,14 @@ func (s *scene) fixed(vm *upgrade.VM) []string {
 }
 
 // stuck says what becomes of a guest that can not move live.
-func (s *scene) stuck(vm *upgrade.VM, reasons []string) Finding {
+func (s *scene) stuck(vm *inventory.VM, reasons []string) Finding {
 	why := strings.Join(reasons, ", ")
 	switch s.policy(vm) {
-	case upgrade.PolicyStop:
+	case inventory.PolicyStop:
 		return onVM(vm, Info, "", "can not move live (%s): it is shut down while its host is worked on, and started again there", why)
-	case upgrade.PolicyCold:
+	case inventory.PolicyCold:
 		return onVM(vm, Info, "", "can not move live (%s): it is shut down and started on another host", why)
-	case upgrade.PolicySkip:
+	case inventory.PolicySkip:
 		return onVM(vm, Warn, "upgrade that host by hand later", "can not move live (%s): its host %s is left out of the upgrade", why, vm.Host)
 	default:
 		return onVM(vm, Fail, "decide before the run: stop, cold or skip; or remove what holds it", "can not move live: %s", why)
@@ -98,8 +98,8 @@ func isCentOS65(system string) bool {
 // back from a newer one.
 func (s *scene) models() []Finding {
 	by := map[string]map[string]bool{}
-	s.up(func(h *upgrade.Host, _ *Facts) {
-		if h.CPUModel == "" || !h.Has(upgrade.RoleHost) {
+	s.up(func(h *inventory.Host, _ *Facts) {
+		if h.CPUModel == "" || !h.Has(inventory.RoleHost) {
 			return
 		}
 		if by[h.Group] == nil {
@@ -125,7 +125,7 @@ func checkDirty(s *scene) []Finding {
 	}
 	var fs []Finding
 	limit := s.Limits.Bandwidth
-	s.running(func(vm *upgrade.VM) {
+	s.running(func(vm *inventory.VM) {
 		const remedy = "choose a quieter time, a faster migration network, or a policy for it; or let the migration slow the guest down"
 		switch {
 		case len(s.fixed(vm)) > 0:

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 	"holdfast/internal/upgrade"
 )
 
@@ -12,22 +13,22 @@ var testNow = time.Date(2026, 3, 26, 10, 34, 48, 0, time.UTC)
 
 // well is a cluster of three hosts and a manager of which there is nothing to warn.
 func well() *Input {
-	inv := &upgrade.Inventory{
-		Cluster: "lab", Version: "E0303", HA: &upgrade.Switch{},
-		Hosts: []upgrade.Host{
-			{Name: "cvm", Roles: []upgrade.Role{upgrade.RoleManager}, Group: "m"},
+	inv := &inventory.Inventory{
+		Cluster: "lab", Version: "E0303", HA: &inventory.Switch{},
+		Hosts: []inventory.Host{
+			{Name: "cvm", Roles: []inventory.Role{inventory.RoleManager}, Group: "m"},
 			{Name: "h1", Group: "g", MemoryMiB: 64 << 10, CPUModel: "Skylake"},
 			{Name: "h2", Group: "g", MemoryMiB: 64 << 10, CPUModel: "Skylake"},
 			{Name: "h3", Group: "g", MemoryMiB: 64 << 10, CPUModel: "Skylake"},
 		},
-		VMs: []upgrade.VM{
+		VMs: []inventory.VM{
 			{Name: "a", Host: "h1", MemoryMiB: 16 << 10, CPUs: 4, Running: true, Dirty: 5},
 			{Name: "b", Host: "h2", MemoryMiB: 16 << 10, CPUs: 4, Running: true},
 			{Name: "off", Host: "h2", MemoryMiB: 500 << 10, Fixed: []string{"host device"}},
 		},
 	}
 	for i := 1; i < 4; i++ {
-		inv.Hosts[i].Pools = []upgrade.Pool{
+		inv.Hosts[i].Pools = []inventory.Pool{
 			{Name: "p", Kind: "ocfs2", Shared: true, Paths: 2, Active: true},
 			{Name: "iso", Kind: "nfs", Active: true, Use: "template"},
 		}
@@ -60,7 +61,7 @@ func well() *Input {
 }
 
 // host returns a host of the inventory.
-func host(in *Input, name cluster.HostID) *upgrade.Host {
+func host(in *Input, name cluster.HostID) *inventory.Host {
 	for i := range in.Inventory.Hosts {
 		if h := &in.Inventory.Hosts[i]; h.Name == name {
 			return h

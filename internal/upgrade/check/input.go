@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/version"
 )
@@ -26,7 +27,7 @@ const (
 type Input struct {
 	When      When // empty: Before
 	Manifest  *upgrade.Manifest
-	Inventory *upgrade.Inventory
+	Inventory *inventory.Inventory
 	Mode      upgrade.Mode   // of the run: Rolling, Offline or Reboot; empty: Rolling
 	Back      bool           // the upgrade is rolled back: hosts that are done have From again
 	Stay      bool           // guests stay on their hosts, unless these are rebooted
@@ -34,14 +35,14 @@ type Input struct {
 	Scheme    version.Scheme // of the versions; empty: found out
 	Facts     map[cluster.HostID]*Facts
 	Now       time.Time
-	Policy    upgrade.Policy            // for VMs that can not move live and have none of their own; empty: PolicyAsk
-	Policies  map[string]upgrade.Policy // by name of the VM; before its own
-	Confirmed []string                  // rules whose condition an operator says is met
-	HABefore  *bool                     // the platform's HA was on before the upgrade; nil: not known
-	Store     *Quorum                   // of Holdfast's own store; nil: not asked
-	Next      []cluster.HostID          // Between: hosts that are rebooted next
-	Done      []cluster.HostID          // Between: hosts that are upgraded already
-	Left      []cluster.HostID          // hosts that are left out of the upgrade
+	Policy    inventory.Policy            // for VMs that can not move live and have none of their own; empty: PolicyAsk
+	Policies  map[string]inventory.Policy // by name of the VM; before its own
+	Confirmed []string                    // rules whose condition an operator says is met
+	HABefore  *bool                       // the platform's HA was on before the upgrade; nil: not known
+	Store     *Quorum                     // of Holdfast's own store; nil: not asked
+	Next      []cluster.HostID            // Between: hosts that are rebooted next
+	Done      []cluster.HostID            // Between: hosts that are upgraded already
+	Left      []cluster.HostID            // hosts that are left out of the upgrade
 	Limits    Limits
 }
 
@@ -88,18 +89,18 @@ func (l Limits) filled() Limits {
 type scene struct {
 	Input
 	man *upgrade.Manifest
-	inv *upgrade.Inventory
-	vms map[cluster.HostID][]*upgrade.VM // by host
-	why map[cluster.HostID]string        // it has told nothing; Facts does not have it then
+	inv *inventory.Inventory
+	vms map[cluster.HostID][]*inventory.VM // by host
+	why map[cluster.HostID]string          // it has told nothing; Facts does not have it then
 }
 
 func newScene(in Input) *scene {
-	s := &scene{Input: in, man: in.Manifest, inv: in.Inventory, vms: map[cluster.HostID][]*upgrade.VM{}, why: map[cluster.HostID]string{}}
+	s := &scene{Input: in, man: in.Manifest, inv: in.Inventory, vms: map[cluster.HostID][]*inventory.VM{}, why: map[cluster.HostID]string{}}
 	if s.man == nil {
 		s.man = &upgrade.Manifest{}
 	}
 	if s.inv == nil {
-		s.inv = &upgrade.Inventory{}
+		s.inv = &inventory.Inventory{}
 	}
 	if s.When == "" {
 		s.When = Before
@@ -182,7 +183,7 @@ func (s *scene) matches(pattern, v string) (bool, error) {
 
 // up calls f with each host that is not down, with its facts; nil: it has told
 // nothing, which the check "facts" reports.
-func (s *scene) up(f func(h *upgrade.Host, facts *Facts)) {
+func (s *scene) up(f func(h *inventory.Host, facts *Facts)) {
 	for i := range s.inv.Hosts {
 		if h := &s.inv.Hosts[i]; !h.Down {
 			f(h, s.Facts[h.Name])
@@ -191,8 +192,8 @@ func (s *scene) up(f func(h *upgrade.Host, facts *Facts)) {
 }
 
 // told calls f with each host that is up and has told its facts.
-func (s *scene) told(f func(h *upgrade.Host, facts *Facts)) {
-	s.up(func(h *upgrade.Host, facts *Facts) {
+func (s *scene) told(f func(h *inventory.Host, facts *Facts)) {
+	s.up(func(h *inventory.Host, facts *Facts) {
 		if facts != nil {
 			f(h, facts)
 		}
@@ -201,7 +202,7 @@ func (s *scene) told(f func(h *upgrade.Host, facts *Facts)) {
 
 // version returns the installed version of a host. Of one that is done only its own
 // word counts: the inventory may know what it had before. "": not known.
-func (s *scene) version(h *upgrade.Host) string {
+func (s *scene) version(h *inventory.Host) string {
 	if f := s.Facts[h.Name]; f != nil && f.Version != "" && f.Unknown["version"] == "" {
 		return f.Version
 	}
@@ -216,7 +217,7 @@ func (s *scene) version(h *upgrade.Host) string {
 
 // kernels returns the kernel that runs and the one that a reboot would start, "":
 // not known.
-func (s *scene) kernels(h *upgrade.Host) (running, next string) {
+func (s *scene) kernels(h *inventory.Host) (running, next string) {
 	if f := s.Facts[h.Name]; f != nil && f.Unknown["kernel"] == "" && f.Kernel.Running != "" {
 		return f.Kernel.Running, f.Kernel.Next
 	}

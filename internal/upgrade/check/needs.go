@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"holdfast/internal/upgrade"
+	"holdfast/internal/inventory"
 )
 
 // gib writes bytes as GiB.
@@ -20,7 +20,7 @@ func checkSpace(s *scene) []Finding {
 	}
 	need := max(s.man.MinSpace(), 2*files)
 	var fs []Finding
-	s.up(func(h *upgrade.Host, f *Facts) {
+	s.up(func(h *inventory.Host, f *Facts) {
 		free, dir := h.FreeBytes, "the unpack directory"
 		if f != nil {
 			if nk, ok := notKnown(h.Name, f, "space", Fail); ok {
@@ -44,7 +44,7 @@ func checkCommands(s *scene) []Finding {
 	if len(s.man.Requires.Commands) == 0 {
 		return nil
 	}
-	s.up(func(h *upgrade.Host, f *Facts) {
+	s.up(func(h *inventory.Host, f *Facts) {
 		var system OS
 		has := func(c string) bool { return slices.Contains(h.Commands, c) }
 		if f != nil {
@@ -77,7 +77,7 @@ func checkPython(s *scene) []Finding {
 		return nil
 	}
 	var fs []Finding
-	s.told(func(h *upgrade.Host, f *Facts) {
+	s.told(func(h *inventory.Host, f *Facts) {
 		if nk, ok := notKnown(h.Name, f, "python", Fail); ok {
 			fs = append(fs, nk)
 			return

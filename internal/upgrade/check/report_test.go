@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/net/html"
 
-	"holdfast/internal/upgrade"
+	"holdfast/internal/inventory"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -35,7 +35,7 @@ func sampleReport() Report {
 	in.Facts["h3"].FC[0].State = "Linkdown"
 	in.Facts["cvm"].Replication[0] = Probe{"slave", 1, hostile}
 	h := host(in, "h2")
-	h.Pools = append(h.Pools, upgrade.Pool{Name: "iscsi-tt", Kind: "ocfs2", Shared: true, Paths: 1, Active: true})
+	h.Pools = append(h.Pools, inventory.Pool{Name: "iscsi-tt", Kind: "ocfs2", Shared: true, Paths: 1, Active: true})
 	host(in, "h3").CPUModel = "Haswell"
 	host(in, "h3").Maintenance = true
 	zone := time.FixedZone("", 8*3600)

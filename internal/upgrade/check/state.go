@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"holdfast/internal/inventory"
 	"holdfast/internal/upgrade"
 )
 
@@ -11,7 +12,7 @@ import (
 func checkStatus(s *scene) []Finding {
 	var fs []Finding
 	asked := false
-	s.told(func(h *upgrade.Host, f *Facts) {
+	s.told(func(h *inventory.Host, f *Facts) {
 		if nk, ok := notKnown(h.Name, f, "status", Fail); ok {
 			fs, asked = append(fs, nk), true
 			return
@@ -47,7 +48,7 @@ func checkHA(s *scene) []Finding {
 	}
 	var fs []Finding
 	known := false
-	s.told(func(h *upgrade.Host, f *Facts) {
+	s.told(func(h *inventory.Host, f *Facts) {
 		if nk, ok := notKnown(h.Name, f, "ha", Warn); ok {
 			fs, known = append(fs, nk), true
 			return
@@ -69,7 +70,7 @@ func checkHA(s *scene) []Finding {
 	return fs
 }
 
-func (s *scene) judgeHA(h *upgrade.Host, on bool) []Finding {
+func (s *scene) judgeHA(h *inventory.Host, on bool) []Finding {
 	switch {
 	case s.When == Before && !on:
 		return []Finding{onHost(h.Name, Info, "", "the platform's HA is off, and will be left off")}
@@ -120,7 +121,7 @@ func checkQuorum(s *scene) []Finding {
 // checkReplication asks every probe that a host has.
 func checkReplication(s *scene) []Finding {
 	var fs []Finding
-	s.told(func(h *upgrade.Host, f *Facts) {
+	s.told(func(h *inventory.Host, f *Facts) {
 		if nk, ok := notKnown(h.Name, f, "replication", Warn); ok {
 			fs = append(fs, nk)
 			return
@@ -139,7 +140,7 @@ func checkBackup(s *scene) []Finding {
 	var last time.Time
 	var fs []Finding
 	asked := false
-	s.told(func(h *upgrade.Host, f *Facts) {
+	s.told(func(h *inventory.Host, f *Facts) {
 		if nk, ok := notKnown(h.Name, f, "lastBackup", Warn); ok {
 			fs = append(fs, nk)
 			return
@@ -167,7 +168,7 @@ const failSkew = 30
 // checkClocks wants clocks that agree and are kept so.
 func checkClocks(s *scene) []Finding {
 	var fs []Finding
-	s.up(func(h *upgrade.Host, f *Facts) {
+	s.up(func(h *inventory.Host, f *Facts) {
 		const remedy = "set the clock, and let it follow the same time server as the other hosts"
 		skew := time.Duration(h.SkewMillis) * time.Millisecond
 		switch d := skew.Abs(); {
@@ -195,7 +196,7 @@ func checkClocks(s *scene) []Finding {
 // is about to be rebooted.
 func checkKernel(s *scene) []Finding {
 	var fs []Finding
-	s.up(func(h *upgrade.Host, f *Facts) {
+	s.up(func(h *inventory.Host, f *Facts) {
 		if f != nil {
 			if nk, ok := notKnown(h.Name, f, "kernel", Warn); ok {
 				fs = append(fs, nk)
@@ -208,7 +209,7 @@ func checkKernel(s *scene) []Finding {
 	return fs
 }
 
-func (s *scene) judgeKernel(h *upgrade.Host, running, next string) []Finding {
+func (s *scene) judgeKernel(h *inventory.Host, running, next string) []Finding {
 	want := s.kernel()
 	switch {
 	case want != "" && running != "" && s.done(h.Name) && running != want:

@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/upgrade"
+	"holdfast/internal/inventory"
 	"holdfast/internal/upgrade/version"
 )
 
@@ -18,7 +18,7 @@ func (s *scene) next(h cluster.HostID) bool { return s.When == Between && slices
 // know it.
 func checkSinglePath(s *scene) []Finding {
 	var fs []Finding
-	s.up(func(h *upgrade.Host, f *Facts) {
+	s.up(func(h *inventory.Host, f *Facts) {
 		if f != nil {
 			for _, fact := range []string{"maps", "mounts"} {
 				if nk, ok := notKnown(h.Name, f, fact, Warn); ok {
@@ -44,7 +44,7 @@ func checkSinglePath(s *scene) []Finding {
 
 // singlePath returns the pools with one path, by kind: what the inventory says,
 // and what the host sees of its mounts.
-func singlePath(h *upgrade.Host, f *Facts) map[string][]string {
+func singlePath(h *inventory.Host, f *Facts) map[string][]string {
 	byKind := map[string][]string{}
 	for _, p := range h.Pools {
 		if p.Shared && p.Paths == 1 {
@@ -53,7 +53,7 @@ func singlePath(h *upgrade.Host, f *Facts) map[string][]string {
 	}
 	if f != nil && f.Unknown["mounts"] == "" {
 		for _, m := range f.Mounts {
-			if m.Paths == 1 && !slices.ContainsFunc(h.Pools, func(p upgrade.Pool) bool { return p.Name == m.Name }) {
+			if m.Paths == 1 && !slices.ContainsFunc(h.Pools, func(p inventory.Pool) bool { return p.Name == m.Name }) {
 				byKind[m.Kind] = append(byKind[m.Kind], m.Name)
 			}
 		}
@@ -65,7 +65,7 @@ func singlePath(h *upgrade.Host, f *Facts) map[string][]string {
 // down.
 func checkSessions(s *scene) []Finding {
 	targets := map[string]map[string]bool{} // of a group
-	s.told(func(h *upgrade.Host, f *Facts) {
+	s.told(func(h *inventory.Host, f *Facts) {
 		if targets[h.Group] == nil {
 			targets[h.Group] = map[string]bool{}
 		}
@@ -74,13 +74,13 @@ func checkSessions(s *scene) []Finding {
 		}
 	})
 	var fs []Finding
-	s.told(func(h *upgrade.Host, f *Facts) {
+	s.told(func(h *inventory.Host, f *Facts) {
 		for _, fact := range []string{"iscsi", "fc"} {
 			if nk, ok := notKnown(h.Name, f, fact, Warn); ok {
 				fs = append(fs, nk)
 			}
 		}
-		if f.Unknown["iscsi"] == "" && h.Has(upgrade.RoleHost) && !s.next(h.Name) {
+		if f.Unknown["iscsi"] == "" && h.Has(inventory.RoleHost) && !s.next(h.Name) {
 			fs = append(fs, missingTargets(h, f, targets[h.Group])...)
 		}
 		for _, p := range f.FC {
@@ -95,7 +95,7 @@ func checkSessions(s *scene) []Finding {
 	return fs
 }
 
-func missingTargets(h *upgrade.Host, f *Facts, all map[string]bool) []Finding {
+func missingTargets(h *inventory.Host, f *Facts, all map[string]bool) []Finding {
 	var missing []string
 	for _, t := range keys(all) {
 		if !slices.ContainsFunc(f.ISCSI, func(x Session) bool { return x.Target == t }) {
@@ -109,7 +109,7 @@ func missingTargets(h *upgrade.Host, f *Facts, all map[string]bool) []Finding {
 		"has no session to iSCSI targets that other hosts of its group use: %s", names(missing))}
 }
 
-func deadPaths(h *upgrade.Host, m Map) []Finding {
+func deadPaths(h *inventory.Host, m Map) []Finding {
 	var down []string
 	for _, p := range m.Paths {
 		if !p.Up {
@@ -132,7 +132,7 @@ func deadPaths(h *upgrade.Host, m Map) []Finding {
 func checkO2CB(s *scene) []Finding {
 	var fs []Finding
 	inUse := map[int][]cluster.HostID{}
-	s.told(func(h *upgrade.Host, f *Facts) {
+	s.told(func(h *inventory.Host, f *Facts) {
 		if nk, ok := notKnown(h.Name, f, "o2cb", Warn); ok {
 			fs = append(fs, nk)
 			return
@@ -178,7 +178,7 @@ func sortedInts(m map[int][]cluster.HostID) []int {
 
 // o2cbRemedy says how the threshold is changed: from E0306 on while pools are in
 // use.
-func (s *scene) o2cbRemedy(h *upgrade.Host) string {
+func (s *scene) o2cbRemedy(h *inventory.Host) string {
 	set := fmt.Sprintf("/opt/bin/ocfs2_update_o2cb_params.sh O2CB_HEARTBEAT_THRESHOLD %d on the manager", s.Limits.Threshold)
 	if OnlineO2CB(s.version(h)) {
 		return set + "; it works while pools are in use"
@@ -205,7 +205,7 @@ func OnlineO2CB(v string) bool {
 // the umount may hang with it, and the reboot with the umount.
 func checkTemplate(s *scene) []Finding {
 	var fs []Finding
-	s.up(func(h *upgrade.Host, f *Facts) {
+	s.up(func(h *inventory.Host, f *Facts) {
 		template, shared := attached(h, f)
 		switch {
 		case s.next(h.Name) && len(template)+len(shared) > 0:
@@ -230,7 +230,7 @@ func checkTemplate(s *scene) []Finding {
 }
 
 // attached returns the names of what a host has attached.
-func attached(h *upgrade.Host, f *Facts) (template, shared []string) {
+func attached(h *inventory.Host, f *Facts) (template, shared []string) {
 	for _, p := range h.Pools {
 		switch {
 		case !p.Active:

@@ -47,8 +47,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 	"holdfast/internal/strictyaml"
-	"holdfast/internal/upgrade"
 )
 
 // Format is the only format of these files.
@@ -81,43 +81,43 @@ func (fs *Faults) Error() string {
 }
 
 // Load reads the file of a whole inventory. What is wrong in it is a *Faults.
-func Load(file string) (upgrade.Inventory, error) { return load(file, Parse) }
+func Load(file string) (inventory.Inventory, error) { return load(file, Parse) }
 
 // LoadOverlay reads the file of an overlay. What is wrong in it is a *Faults.
-func LoadOverlay(file string) (upgrade.Inventory, error) { return load(file, ParseOverlay) }
+func LoadOverlay(file string) (inventory.Inventory, error) { return load(file, ParseOverlay) }
 
-func load(file string, parse func([]byte) (upgrade.Inventory, []Fault)) (upgrade.Inventory, error) {
+func load(file string, parse func([]byte) (inventory.Inventory, []Fault)) (inventory.Inventory, error) {
 	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NONBLOCK, 0) // a pipe without a writer must not hang
 	if err != nil {
-		return upgrade.Inventory{}, fmt.Errorf("read the inventory: %w", err)
+		return inventory.Inventory{}, fmt.Errorf("read the inventory: %w", err)
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err = errors.Join(err, f.Close()); err != nil {
-		return upgrade.Inventory{}, fmt.Errorf("read the inventory: %w", err)
+		return inventory.Inventory{}, fmt.Errorf("read the inventory: %w", err)
 	}
 	if len(text) > maxFile {
-		return upgrade.Inventory{}, &Faults{file, []Fault{{"(file)", fmt.Sprintf("more than %d bytes", maxFile), "want a smaller file"}}}
+		return inventory.Inventory{}, &Faults{file, []Fault{{"(file)", fmt.Sprintf("more than %d bytes", maxFile), "want a smaller file"}}}
 	}
 	inv, faults := parse(text)
 	if len(faults) > 0 {
-		return upgrade.Inventory{}, &Faults{file, faults}
+		return inventory.Inventory{}, &Faults{file, faults}
 	}
 	return inv, nil
 }
 
 // doc is the file.
 type doc struct {
-	Format  int             `json:"format"`
-	Cluster string          `json:"cluster"`
-	Version string          `json:"version"`
-	At      time.Time       `json:"at"`
-	Hosts   []host          `json:"hosts"`
-	VMs     []vm            `json:"vms"`
-	Pair    *upgrade.Pair   `json:"pair"`
-	HA      *ha             `json:"ha"`
-	Running string          `json:"running"`
-	Backups []backupPlan    `json:"backups"`
-	Status  upgrade.Watched `json:"status"`
+	Format  int               `json:"format"`
+	Cluster string            `json:"cluster"`
+	Version string            `json:"version"`
+	At      time.Time         `json:"at"`
+	Hosts   []host            `json:"hosts"`
+	VMs     []vm              `json:"vms"`
+	Pair    *inventory.Pair   `json:"pair"`
+	HA      *ha               `json:"ha"`
+	Running string            `json:"running"`
+	Backups []backupPlan      `json:"backups"`
+	Status  inventory.Watched `json:"status"`
 }
 
 type backupPlan struct {
@@ -133,58 +133,58 @@ type ha struct {
 }
 
 type host struct {
-	Name        cluster.HostID `json:"name"`
-	Roles       []upgrade.Role `json:"roles"`
-	Labels      []string       `json:"labels"`
-	Group       string         `json:"group"`
-	MemoryMiB   int64          `json:"memoryMiB"`
-	CPUs        int            `json:"cpus"`
-	CPUModel    string         `json:"cpuModel"`
-	Version     string         `json:"version"`
-	Kernel      string         `json:"kernel"`
-	NextKernel  string         `json:"nextKernel"`
-	Boot        string         `json:"boot"`
-	Install     string         `json:"install"`
-	Down        bool           `json:"down"`
-	Maintenance bool           `json:"maintenance"`
-	Pools       []upgrade.Pool `json:"pools"`
-	FreeBytes   int64          `json:"freeBytes"`
-	Commands    []string       `json:"commands"`
-	SkewMillis  int64          `json:"skewMillis"`
-	Member      bool           `json:"member"`
+	Name        cluster.HostID   `json:"name"`
+	Roles       []inventory.Role `json:"roles"`
+	Labels      []string         `json:"labels"`
+	Group       string           `json:"group"`
+	MemoryMiB   int64            `json:"memoryMiB"`
+	CPUs        int              `json:"cpus"`
+	CPUModel    string           `json:"cpuModel"`
+	Version     string           `json:"version"`
+	Kernel      string           `json:"kernel"`
+	NextKernel  string           `json:"nextKernel"`
+	Boot        string           `json:"boot"`
+	Install     string           `json:"install"`
+	Down        bool             `json:"down"`
+	Maintenance bool             `json:"maintenance"`
+	Pools       []inventory.Pool `json:"pools"`
+	FreeBytes   int64            `json:"freeBytes"`
+	Commands    []string         `json:"commands"`
+	SkewMillis  int64            `json:"skewMillis"`
+	Member      bool             `json:"member"`
 }
 
 type vm struct {
-	Name      string         `json:"name"`
-	UUID      string         `json:"uuid"`
-	Host      cluster.HostID `json:"host"`
-	MemoryMiB int64          `json:"memoryMiB"`
-	CPUs      int            `json:"cpus"`
-	Running   bool           `json:"running"`
-	Dirty     int64          `json:"dirty"`
-	System    string         `json:"system"`
-	Fixed     []string       `json:"fixed"`
-	Busy      string         `json:"busy"`
-	Protected bool           `json:"protected"`
-	Halted    bool           `json:"halted"`
-	Policy    upgrade.Policy `json:"policy"`
+	Name      string           `json:"name"`
+	UUID      string           `json:"uuid"`
+	Host      cluster.HostID   `json:"host"`
+	MemoryMiB int64            `json:"memoryMiB"`
+	CPUs      int              `json:"cpus"`
+	Running   bool             `json:"running"`
+	Dirty     int64            `json:"dirty"`
+	System    string           `json:"system"`
+	Fixed     []string         `json:"fixed"`
+	Busy      string           `json:"busy"`
+	Protected bool             `json:"protected"`
+	Halted    bool             `json:"halted"`
+	Policy    inventory.Policy `json:"policy"`
 }
 
 // Parse reads the text of a whole inventory, and says everything that is wrong in
 // it.
-func Parse(text []byte) (upgrade.Inventory, []Fault) { return parse(text, false) }
+func Parse(text []byte) (inventory.Inventory, []Fault) { return parse(text, false) }
 
 // ParseOverlay reads the text of an overlay, and says everything that is wrong in it.
-func ParseOverlay(text []byte) (upgrade.Inventory, []Fault) { return parse(text, true) }
+func ParseOverlay(text []byte) (inventory.Inventory, []Fault) { return parse(text, true) }
 
-func parse(text []byte, overlay bool) (upgrade.Inventory, []Fault) {
+func parse(text []byte, overlay bool) (inventory.Inventory, []Fault) {
 	var d doc
 	c := &checker{overlay: overlay, hosts: map[cluster.HostID]bool{}, vms: map[string]bool{}}
 	for _, f := range strictyaml.Decode(text, &d) {
 		c.add(f.Path, f.Value, f.Want)
 	}
 	if len(c.faults) > 0 {
-		return upgrade.Inventory{}, c.faults // what else is wrong may only follow from these
+		return inventory.Inventory{}, c.faults // what else is wrong may only follow from these
 	}
 	inv := c.inventory(&d)
 	return inv, c.faults
@@ -209,12 +209,12 @@ func (c *checker) want(ok bool, path string, value any, want string) {
 	}
 }
 
-func (c *checker) inventory(d *doc) upgrade.Inventory {
+func (c *checker) inventory(d *doc) inventory.Inventory {
 	c.want(d.Format == Format, "format", d.Format, fmt.Sprintf("want %d", Format))
 	c.want(d.Version != "" || c.overlay, "version", d.Version, "want the version that is installed")
 	c.want(len(d.Hosts) > 0 || c.overlay, "hosts", "", "want at least one host")
 	c.want(d.Running == "" || !c.overlay, "running", d.Running, "want none: the cluster knows it")
-	inv := upgrade.Inventory{Cluster: d.Cluster, Version: d.Version, At: d.At, Pair: d.Pair, Running: d.Running, Backups: c.backups(d.Backups), Status: d.Status}
+	inv := inventory.Inventory{Cluster: d.Cluster, Version: d.Version, At: d.At, Pair: d.Pair, Running: d.Running, Backups: c.backups(d.Backups), Status: d.Status}
 	for i := range d.Hosts {
 		inv.Hosts = append(inv.Hosts, c.host(fmt.Sprintf("hosts[%d]", i), &d.Hosts[i]))
 	}
@@ -232,7 +232,7 @@ func (c *checker) inventory(d *doc) upgrade.Inventory {
 	if h := d.HA; h != nil {
 		c.want(len(h.Off) > 0, "ha.switchOff", "", "want a program with its arguments")
 		c.want(len(h.On) > 0, "ha.switchOn", "", "want a program with its arguments")
-		inv.HA = &upgrade.Switch{Off: h.Off, On: h.On, Status: h.Status}
+		inv.HA = &inventory.Switch{Off: h.Off, On: h.On, Status: h.Status}
 	}
 	c.status(&d.Status)
 	return inv
@@ -241,23 +241,23 @@ func (c *checker) inventory(d *doc) upgrade.Inventory {
 // knows reports whether a host is in the file, or may be known without it.
 func (c *checker) knows(h cluster.HostID) bool { return c.hosts[h] || c.overlay && h != "" }
 
-func (c *checker) backups(list []backupPlan) map[string]upgrade.BackupPlan {
+func (c *checker) backups(list []backupPlan) map[string]inventory.BackupPlan {
 	if len(list) == 0 {
 		return nil
 	}
-	out := make(map[string]upgrade.BackupPlan, len(list))
+	out := make(map[string]inventory.BackupPlan, len(list))
 	for i, b := range list {
 		at := fmt.Sprintf("backups[%d]", i)
 		_, twice := out[b.Name]
 		c.want(b.Name != "" && !twice, at+".name", b.Name, "want a name that no other backup has")
 		c.want(b.Provider != "", at+".provider", b.Provider, "want files, mariadb, ctbackup, qcow2, lvm or array")
 		c.want(len(b.Settings) == 0 || b.Settings[0] == '{', at+".settings", string(b.Settings), "want names with values")
-		out[b.Name] = upgrade.BackupPlan{Provider: b.Provider, Settings: b.Settings}
+		out[b.Name] = inventory.BackupPlan{Provider: b.Provider, Settings: b.Settings}
 	}
 	return out
 }
 
-func (c *checker) status(s *upgrade.Watched) {
+func (c *checker) status(s *inventory.Watched) {
 	c.program("status.cluster", s.Cluster, false)
 	for i, p := range s.Replication {
 		c.program(fmt.Sprintf("status.replication[%d]", i), p, true)
@@ -274,13 +274,13 @@ func (c *checker) program(at string, p []string, needed bool) {
 // hostName is an RFC 1123 name.
 const hostName = `^[a-z0-9A-Z]([a-z0-9A-Z.-]{0,61}[a-z0-9A-Z])?$`
 
-func (c *checker) host(at string, h *host) upgrade.Host {
+func (c *checker) host(at string, h *host) inventory.Host {
 	ok, err := regexp.MatchString(hostName, string(h.Name))
 	c.want(ok && err == nil, at+".name", h.Name, "want a host name: letters, digits, '.' and '-', at most 63")
 	c.want(!c.hosts[h.Name], at+".name", h.Name, "want a name that no other host has")
 	c.hosts[h.Name] = true
 	for i, r := range h.Roles {
-		c.want(r == upgrade.RoleManager || r == upgrade.RoleHost, fmt.Sprintf("%s.roles[%d]", at, i), r, "want manager or host")
+		c.want(r == inventory.RoleManager || r == inventory.RoleHost, fmt.Sprintf("%s.roles[%d]", at, i), r, "want manager or host")
 	}
 	labels := map[string]string{}
 	for i, l := range h.Labels {
@@ -296,7 +296,7 @@ func (c *checker) host(at string, h *host) upgrade.Host {
 		c.want(p.Name != "", fmt.Sprintf("%s.pools[%d].name", at, i), p.Name, "want a name")
 		c.want(p.Paths >= 0, fmt.Sprintf("%s.pools[%d].paths", at, i), p.Paths, "want 0 or more")
 	}
-	return upgrade.Host{
+	return inventory.Host{
 		Name: h.Name, Roles: h.Roles, Labels: labels, Group: h.Group, MemoryMiB: h.MemoryMiB, CPUs: h.CPUs, CPUModel: h.CPUModel, Version: h.Version,
 		Kernel: h.Kernel, NextKernel: h.NextKernel, Boot: h.Boot, Install: h.Install, Down: h.Down, Maintenance: h.Maintenance, Pools: h.Pools,
 		FreeBytes: h.FreeBytes, Commands: h.Commands, SkewMillis: h.SkewMillis, Member: h.Member,
@@ -316,15 +316,15 @@ func (c *checker) vmName(at string, v *vm) {
 	}
 }
 
-func (c *checker) vm(at string, v *vm) upgrade.VM {
+func (c *checker) vm(at string, v *vm) inventory.VM {
 	c.vmName(at, v)
 	c.want(c.knows(v.Host) || c.overlay && v.Host == "", at+".host", v.Host, "want the name of a host of this file")
 	c.want(v.MemoryMiB >= 0, at+".memoryMiB", v.MemoryMiB, "want 0 or more")
 	c.want(v.CPUs >= 0, at+".cpus", v.CPUs, "want 0 or more")
 	c.want(v.Dirty >= 0, at+".dirty", v.Dirty, "want 0 or more")
-	known := []upgrade.Policy{"", upgrade.PolicyAsk, upgrade.PolicyStop, upgrade.PolicyCold, upgrade.PolicySkip}
+	known := []inventory.Policy{"", inventory.PolicyAsk, inventory.PolicyStop, inventory.PolicyCold, inventory.PolicySkip}
 	c.want(slices.Contains(known, v.Policy), at+".policy", v.Policy, "want ask, stop, cold or skip")
-	return upgrade.VM{
+	return inventory.VM{
 		Name: v.Name, UUID: v.UUID, Host: v.Host, MemoryMiB: v.MemoryMiB, CPUs: v.CPUs, Running: v.Running, Dirty: float64(v.Dirty),
 		System: v.System, Fixed: v.Fixed, Busy: v.Busy, Protected: v.Protected, Halted: v.Halted, Policy: v.Policy,
 	}

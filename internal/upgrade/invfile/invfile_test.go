@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 	"holdfast/internal/upgrade"
 )
 
@@ -58,31 +59,31 @@ func TestParse(t *testing.T) {
 		t.Fatal(faults)
 	}
 	h := inv.Hosts[0]
-	want := upgrade.Host{
-		Name: "h1", Roles: []upgrade.Role{"manager", "host"}, Labels: map[string]string{"tier": "web", "empty": ""}, Group: "g", MemoryMiB: 65536, CPUs: 64,
+	want := inventory.Host{
+		Name: "h1", Roles: []inventory.Role{"manager", "host"}, Labels: map[string]string{"tier": "web", "empty": ""}, Group: "g", MemoryMiB: 65536, CPUs: 64,
 		CPUModel: "skylake", Version: "1.4.0", Kernel: "5.1", NextKernel: "6.1", Boot: "b", Install: "i", Down: true, Maintenance: true,
-		Pools:     []upgrade.Pool{{Name: "p", Kind: "iscsi", Shared: true, Paths: 1, Active: true, Use: "template"}},
+		Pools:     []inventory.Pool{{Name: "p", Kind: "iscsi", Shared: true, Paths: 1, Active: true, Use: "template"}},
 		FreeBytes: 10, Commands: []string{"tree"}, SkewMillis: -5, Member: true,
 	}
 	if !reflect.DeepEqual(h, want) {
 		t.Errorf("host %+v", h)
 	}
-	v := upgrade.VM{
+	v := inventory.VM{
 		Name: "db", UUID: "u", Host: "h1", MemoryMiB: 8192, CPUs: 2, Running: true, Dirty: 5, System: "centos6.5", Fixed: []string{"a device"}, Busy: "backup",
 		Protected: true, Policy: "stop",
 	}
-	if !reflect.DeepEqual(inv.VMs, []upgrade.VM{v}) {
+	if !reflect.DeepEqual(inv.VMs, []inventory.VM{v}) {
 		t.Errorf("VMs %+v", inv.VMs)
 	}
-	p := &upgrade.Pair{Nodes: []cluster.HostID{"h1", "h2"}, Active: "h2", Switch: []string{"s", "x"}, Stop: []string{"a"}, Start: []string{"b"}, Status: []string{"c"}}
-	ha := &upgrade.Switch{Off: []string{"x"}, On: []string{"on-program"}, Status: []string{"z"}}
+	p := &inventory.Pair{Nodes: []cluster.HostID{"h1", "h2"}, Active: "h2", Switch: []string{"s", "x"}, Stop: []string{"a"}, Start: []string{"b"}, Status: []string{"c"}}
+	ha := &inventory.Switch{Off: []string{"x"}, On: []string{"on-program"}, Status: []string{"z"}}
 	if !reflect.DeepEqual(inv.Pair, p) || !reflect.DeepEqual(inv.HA, ha) || inv.Cluster != "east" || inv.Version != "1.4.0" || inv.At.Year() != 2026 {
 		t.Errorf("inventory %+v", inv)
 	}
-	backups := map[string]upgrade.BackupPlan{
+	backups := map[string]inventory.BackupPlan{
 		"web": {Provider: "files", Settings: json.RawMessage(`{"maxBytes":5,"missing":true,"paths":["/srv/web"]}`)}, "db": {Provider: "mariadb"},
 	}
-	status := upgrade.Watched{Cluster: []string{"/c", "x"}, Replication: [][]string{{"/r"}, {"/s", "-v"}}, VersionFile: "/etc/v", BackupDir: "/b"}
+	status := inventory.Watched{Cluster: []string{"/c", "x"}, Replication: [][]string{{"/r"}, {"/s", "-v"}}, VersionFile: "/etc/v", BackupDir: "/b"}
 	if !reflect.DeepEqual(inv.Backups, backups) || !reflect.DeepEqual(inv.Status, status) {
 		t.Errorf("backups %+v, status %+v", inv.Backups, inv.Status)
 	}
@@ -97,13 +98,13 @@ func TestParseOverlay(t *testing.T) {
 	if len(faults) > 0 {
 		t.Fatal(faults)
 	}
-	if inv.Hosts[0].Labels["a"] != "b" || inv.VMs[0].Policy != upgrade.PolicyStop || inv.Pair == nil || inv.Version != "" {
+	if inv.Hosts[0].Labels["a"] != "b" || inv.VMs[0].Policy != inventory.PolicyStop || inv.Pair == nil || inv.Version != "" {
 		t.Errorf("%+v", inv)
 	}
 	if inv, faults := ParseOverlay([]byte("format: 1\nvms: [{name: v, host: a}, {name: v, host: b}, {name: v, uuid: u}, {name: v, uuid: w, host: c}]")); len(faults) > 0 || len(inv.VMs) != 4 {
 		t.Errorf("guests of one name: %+v, %v", inv, faults)
 	}
-	if inv, faults := ParseOverlay([]byte("format: 1")); len(faults) > 0 || !reflect.DeepEqual(inv, upgrade.Inventory{}) {
+	if inv, faults := ParseOverlay([]byte("format: 1")); len(faults) > 0 || !reflect.DeepEqual(inv, inventory.Inventory{}) {
 		t.Errorf("%+v, %v", inv, faults)
 	}
 	for text, want := range map[string]string{
@@ -124,7 +125,7 @@ func TestParseOverlay(t *testing.T) {
 
 // Every field of the inventory can be given: one that is added there must be added here.
 func TestEveryFieldIsThere(t *testing.T) {
-	for _, pair := range [][2]any{{upgrade.Inventory{}, doc{}}, {upgrade.Host{}, host{}}, {upgrade.VM{}, vm{}}} {
+	for _, pair := range [][2]any{{inventory.Inventory{}, doc{}}, {inventory.Host{}, host{}}, {inventory.VM{}, vm{}}} {
 		names := func(x any) map[string]bool {
 			out := map[string]bool{}
 			for _, f := range reflect.VisibleFields(reflect.TypeOf(x)) {
@@ -215,7 +216,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("format: 1\nhosts: [{name: a}]\nvms: [{name: x, host: a}]"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		if over, faults := ParseOverlay(text); len(faults) == 0 {
-			if inv, err := upgrade.Overlay(upgrade.Inventory{Hosts: over.Hosts}, over); err == nil && len(inv.Hosts) != len(over.Hosts) {
+			if inv, err := upgrade.Overlay(inventory.Inventory{Hosts: over.Hosts}, over); err == nil && len(inv.Hosts) != len(over.Hosts) {
 				t.Errorf("%d hosts of %d", len(inv.Hosts), len(over.Hosts))
 			}
 		}

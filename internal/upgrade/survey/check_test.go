@@ -13,6 +13,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/host/facts"
+	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/upgrade"
@@ -174,8 +175,8 @@ func TestWhatWasDecidedOfGuestsCounts(t *testing.T) {
 		t.Errorf("undecided: %v", err)
 	}
 	for name, o := range map[string]upgrade.Options{
-		"by name":       {Mode: upgrade.Rolling, Policies: map[string]upgrade.Policy{"a": upgrade.PolicyStop}},
-		"by default":    {Mode: upgrade.Rolling, DefaultPolicy: upgrade.PolicyCold},
+		"by name":       {Mode: upgrade.Rolling, Policies: map[string]inventory.Policy{"a": inventory.PolicyStop}},
+		"by default":    {Mode: upgrade.Rolling, DefaultPolicy: inventory.PolicyCold},
 		"guests stay":   {Mode: upgrade.Rolling, KeepGuests: true},
 		"not live, off": {Mode: upgrade.Offline},
 	} {
@@ -216,7 +217,7 @@ func TestAHostThatIsDoneIsLookedAtAsSuch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := well()
 		w.man.Kernel = "5.10.0"
-		w.host("h1").Pools = []upgrade.Pool{{Name: "p", Kind: "ocfs2", Shared: true, Paths: 2, Active: true}}
+		w.host("h1").Pools = []inventory.Pool{{Name: "p", Kind: "ocfs2", Shared: true, Paths: 2, Active: true}}
 		do := func(job string) error {
 			step, _ := task(t, job, "h1", args(upgrade.Between))
 			return w.doer("h1", nil).Do(t.Context(), step)
@@ -288,7 +289,7 @@ func TestAStepThatMakesNoSenseIsRefused(t *testing.T) {
 // The real gatherer, on this machine.
 func TestThisMachineChecksItself(t *testing.T) {
 	w := well()
-	w.inv.Status, w.inv.HA = upgrade.Watched{}, nil
+	w.inv.Status, w.inv.HA = inventory.Watched{}, nil
 	w.man.Requires = upgrade.Requires{Commands: []string{"sh", "holdfast-no-such-command"}}
 	d := w.doer("h1", nil)
 	dir := t.TempDir()

@@ -12,6 +12,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/host/facts"
+	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/upgrade"
@@ -23,7 +24,7 @@ const sha = "6f0c6f0c6f0c6f0c6f0c6f0c6f0c6f0c6f0c6f0c6f0c6f0c6f0c6f0c6f0c6f0c"
 // world is a cluster whose hosts answer as the test wants it.
 type world struct {
 	mu    sync.Mutex
-	inv   upgrade.Inventory
+	inv   inventory.Inventory
 	man   upgrade.Manifest
 	refs  []HostRef
 	tell  map[cluster.HostID]func(ctx context.Context, f *facts.Facts) error // changes what a host says
@@ -34,14 +35,14 @@ type world struct {
 // well is a cluster of one manager and three hosts that are well.
 func well() *world {
 	w := &world{
-		inv: upgrade.Inventory{
-			Cluster: "lab", Version: "E0303", HA: &upgrade.Switch{Off: []string{"/ha", "off"}, On: []string{"/ha", "on"}, Status: []string{"/opt/ha", "status", "secret"}},
-			Hosts: []upgrade.Host{
-				{Name: "m1", Roles: []upgrade.Role{upgrade.RoleManager}, Group: "m"},
+		inv: inventory.Inventory{
+			Cluster: "lab", Version: "E0303", HA: &inventory.Switch{Off: []string{"/ha", "off"}, On: []string{"/ha", "on"}, Status: []string{"/opt/ha", "status", "secret"}},
+			Hosts: []inventory.Host{
+				{Name: "m1", Roles: []inventory.Role{inventory.RoleManager}, Group: "m"},
 				{Name: "h1", MemoryMiB: 64 << 10, Group: "g"}, {Name: "h2", MemoryMiB: 64 << 10, Group: "g"}, {Name: "h3", MemoryMiB: 64 << 10, Group: "g"},
 			},
-			VMs: []upgrade.VM{{Name: "a", Host: "h1", MemoryMiB: 4096, Running: true}, {Name: "b", Host: "h2", MemoryMiB: 4096, Running: true}},
-			Status: upgrade.Watched{
+			VMs: []inventory.VM{{Name: "a", Host: "h1", MemoryMiB: 4096, Running: true}, {Name: "b", Host: "h2", MemoryMiB: 4096, Running: true}},
+			Status: inventory.Watched{
 				Cluster: []string{"/opt/status"}, Replication: [][]string{{"/opt/slave", "-p", "secret"}, {}}, VersionFile: "/etc/version", BackupDir: "/backup",
 			},
 		},
@@ -99,13 +100,13 @@ func (w *world) answer(ctx context.Context, h HostRef, want Wanted) (facts.Facts
 func (w *world) survey(host cluster.HostID) *Survey {
 	return &Survey{
 		Host: host, Hosts: func() []HostRef { return w.refs }, Facts: w.answer, Now: time.Now,
-		Inventory: func() (upgrade.Inventory, error) { return w.inv, nil },
+		Inventory: func() (inventory.Inventory, error) { return w.inv, nil },
 		Quorum:    func(context.Context) (check.Quorum, error) { return check.Quorum{Voters: 3, Healthy: 3}, nil },
 	}
 }
 
 // host returns a host of the inventory.
-func (w *world) host(name cluster.HostID) *upgrade.Host {
+func (w *world) host(name cluster.HostID) *inventory.Host {
 	for i := range w.inv.Hosts {
 		if h := &w.inv.Hosts[i]; h.Name == name {
 			return h

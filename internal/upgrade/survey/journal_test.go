@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
@@ -27,7 +28,7 @@ func (r *Run) with(t *testing.T, st upgrade.Status) *Run {
 func TestTheQuestionIsThatOfTheRun(t *testing.T) {
 	w := well()
 	w.host("h3").Version = "E0306" // it is left out
-	run := w.ended(t, upgrade.Options{Mode: upgrade.Rolling, KeepGuests: true, Confirmed: []string{"x"}, DefaultPolicy: upgrade.PolicyCold})
+	run := w.ended(t, upgrade.Options{Mode: upgrade.Rolling, KeepGuests: true, Confirmed: []string{"x"}, DefaultPolicy: inventory.PolicyCold})
 	run.with(t, upgrade.Status{Hosts: map[cluster.HostID]upgrade.HostState{"m1": upgrade.HostRollupDone, "h1": upgrade.HostRollup}, Dropped: map[cluster.HostID]string{"h2": "bob"}})
 	q, err := run.Question(check.After, &w.man)
 	if err != nil {
@@ -36,7 +37,7 @@ func TestTheQuestionIsThatOfTheRun(t *testing.T) {
 	slices.Sort(q.Left)
 	want := Question{
 		When: check.After, SHA256: sha, Manifest: &w.man, Mode: upgrade.Rolling, Stay: true, From: "E0303", Left: []cluster.HostID{"h2", "h3"},
-		Done: []cluster.HostID{"m1"}, Policy: upgrade.PolicyCold, Confirmed: []string{"x"},
+		Done: []cluster.HostID{"m1"}, Policy: inventory.PolicyCold, Confirmed: []string{"x"},
 	}
 	if !reflect.DeepEqual(q, want) {
 		t.Errorf("%+v\nwant %+v", q, want)

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"holdfast/internal/host/facts"
+	"holdfast/internal/inventory"
 	"holdfast/internal/upgrade"
 )
 
@@ -12,7 +13,7 @@ import (
 // tells how the platform stands. stagedDir is the directory of the unpacked bundle
 // on that host, unpackDir the one below which bundles are unpacked. Without
 // stagedDir, paths in the bundle stay relative to it.
-func BuildRequest(m *upgrade.Manifest, inv *upgrade.Inventory, h *upgrade.Host, stagedDir, unpackDir string) facts.Request {
+func BuildRequest(m *upgrade.Manifest, inv *inventory.Inventory, h *inventory.Host, stagedDir, unpackDir string) facts.Request {
 	r := facts.Request{
 		Host: h.Name, Unpack: unpackDir, Commands: m.Requires.Commands, Python: m.Requires.PythonModules,
 		VersionFile: inv.Status.VersionFile, BackupDir: inv.Status.BackupDir,
@@ -50,9 +51,9 @@ func program(run []string) *facts.Program {
 
 // manages reports whether the programs of the platform are on a host: on managers,
 // and on all hosts where there are none.
-func manages(inv *upgrade.Inventory, h *upgrade.Host) bool {
-	is := func(h *upgrade.Host) bool {
-		return h.Has(upgrade.RoleManager) || inv.Pair != nil && slices.Contains(inv.Pair.Nodes, h.Name)
+func manages(inv *inventory.Inventory, h *inventory.Host) bool {
+	is := func(h *inventory.Host) bool {
+		return h.Has(inventory.RoleManager) || inv.Pair != nil && slices.Contains(inv.Pair.Nodes, h.Name)
 	}
-	return is(h) || !slices.ContainsFunc(inv.Hosts, func(x upgrade.Host) bool { return is(&x) })
+	return is(h) || !slices.ContainsFunc(inv.Hosts, func(x inventory.Host) bool { return is(&x) })
 }

@@ -12,6 +12,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/host/facts"
+	"holdfast/internal/inventory"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
 )
@@ -43,7 +44,7 @@ type Survey struct {
 	Host      cluster.HostID // this one
 	Hosts     func() []HostRef
 	Facts     func(ctx context.Context, h HostRef, w Wanted) (facts.Facts, error) // of any host, this one among them
-	Inventory func() (upgrade.Inventory, error)                                   // when the question has none
+	Inventory func() (inventory.Inventory, error)                                 // when the question has none
 	Quorum    func(ctx context.Context) (check.Quorum, error)                     // nil: nobody knows
 	Limits    check.Limits
 	Within    time.Duration // for the answer of one host; 0: a minute
@@ -55,7 +56,7 @@ type Question struct {
 	When      check.When
 	SHA256    string // of the bundle's file
 	Manifest  *upgrade.Manifest
-	Inventory *upgrade.Inventory // nil: as the hosts report it
+	Inventory *inventory.Inventory // nil: as the hosts report it
 	Mode      upgrade.Mode
 	Back      bool             // the upgrade is rolled back
 	Stay      bool             // guests stay on their hosts, unless these are rebooted
@@ -65,8 +66,8 @@ type Question struct {
 	Done      []cluster.HostID
 	Next      []cluster.HostID
 	Left      []cluster.HostID
-	Policy    upgrade.Policy
-	Policies  map[string]upgrade.Policy
+	Policy    inventory.Policy
+	Policies  map[string]inventory.Policy
 	Confirmed []string
 	HABefore  *bool // nil: what is found now, when nothing was begun yet
 }
@@ -115,8 +116,8 @@ func (s *Survey) Look(ctx context.Context, q Question) (check.Input, error) {
 }
 
 // inventory returns one that may be changed.
-func (s *Survey) inventory(q Question) (*upgrade.Inventory, error) {
-	var inv upgrade.Inventory
+func (s *Survey) inventory(q Question) (*inventory.Inventory, error) {
+	var inv inventory.Inventory
 	if q.Inventory != nil {
 		inv = *q.Inventory
 	} else {
@@ -151,7 +152,7 @@ type answer struct {
 }
 
 // askAll asks all hosts of the inventory that are wanted.
-func (s *Survey) askAll(ctx context.Context, q Question, inv *upgrade.Inventory) map[cluster.HostID]answer {
+func (s *Survey) askAll(ctx context.Context, q Question, inv *inventory.Inventory) map[cluster.HostID]answer {
 	refs := map[cluster.HostID]HostRef{}
 	for _, r := range s.Hosts() {
 		refs[r.Name] = r
@@ -184,7 +185,7 @@ func (s *Survey) askAll(ctx context.Context, q Question, inv *upgrade.Inventory)
 }
 
 // ask asks one host, if there is a way to it.
-func (s *Survey) ask(ctx context.Context, q Question, inv *upgrade.Inventory, h *upgrade.Host, refs map[cluster.HostID]HostRef) answer {
+func (s *Survey) ask(ctx context.Context, q Question, inv *inventory.Inventory, h *inventory.Host, refs map[cluster.HostID]HostRef) answer {
 	ref, known := refs[h.Name]
 	switch {
 	case h.Name == s.Host:

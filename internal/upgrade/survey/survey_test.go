@@ -15,6 +15,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/host/facts"
+	"holdfast/internal/inventory"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
 )
@@ -51,8 +52,8 @@ func TestAClusterThatIsWellPasses(t *testing.T) {
 func TestHostsThatDoNotAnswerAreSaid(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := well()
-		w.inv.Hosts = append(w.inv.Hosts, upgrade.Host{Name: "slow"}, upgrade.Host{Name: "deaf"}, upgrade.Host{Name: "dead", Down: true}, upgrade.Host{Name: "nobody"},
-			upgrade.Host{Name: "local-only"}, upgrade.Host{Name: "liar"}, upgrade.Host{Name: "broken"})
+		w.inv.Hosts = append(w.inv.Hosts, inventory.Host{Name: "slow"}, inventory.Host{Name: "deaf"}, inventory.Host{Name: "dead", Down: true}, inventory.Host{Name: "nobody"},
+			inventory.Host{Name: "local-only"}, inventory.Host{Name: "liar"}, inventory.Host{Name: "broken"})
 		for _, h := range []cluster.HostID{"slow", "deaf", "liar", "broken", "stranger"} {
 			w.refs = append(w.refs, HostRef{Name: h, API: "https://x", Up: true})
 		}
@@ -102,7 +103,7 @@ func TestNotMoreThan32HostsAreAskedAtOnce(t *testing.T) {
 		now, most := 0, 0
 		for i := range 100 {
 			h := cluster.HostID(fmt.Sprintf("h%d", i))
-			w.inv.Hosts = append(w.inv.Hosts, upgrade.Host{Name: h})
+			w.inv.Hosts = append(w.inv.Hosts, inventory.Host{Name: h})
 			w.refs = append(w.refs, HostRef{Name: h, API: "https://x", Up: true})
 			w.tell[h] = func(context.Context, *facts.Facts) error {
 				mu.Lock()
@@ -145,7 +146,7 @@ func TestAnEndedContextEndsTheSurvey(t *testing.T) {
 
 func TestWithoutAnInventoryThereIsNothingToLookAt(t *testing.T) {
 	s := well().survey("m1")
-	s.Inventory = func() (upgrade.Inventory, error) { return upgrade.Inventory{}, errors.New("not read yet") }
+	s.Inventory = func() (inventory.Inventory, error) { return inventory.Inventory{}, errors.New("not read yet") }
 	if _, err := s.Look(t.Context(), Question{}); err == nil || !strings.Contains(err.Error(), "not read yet") {
 		t.Errorf("%v", err)
 	}
@@ -244,7 +245,7 @@ func TestHABeforeIsWhatAnyManagerSays(t *testing.T) {
 		{check.After, &yes, []int{1, 1}, &yes},
 	} {
 		w := well()
-		w.host("h1").Roles = []upgrade.Role{upgrade.RoleManager}
+		w.host("h1").Roles = []inventory.Role{inventory.RoleManager}
 		for i, h := range []cluster.HostID{"m1", "h1"} {
 			w.change(h, func(f *facts.Facts) {
 				f.HA.Exit = c.exits[i]
@@ -281,7 +282,7 @@ func TestBuildRequest(t *testing.T) {
 		t.Errorf("staged: %+v", got.Config)
 	}
 	// A node of the pair is a manager; without any manager, all hosts are asked.
-	w.inv.Pair = &upgrade.Pair{Nodes: []cluster.HostID{"h1", "h2"}}
+	w.inv.Pair = &inventory.Pair{Nodes: []cluster.HostID{"h1", "h2"}}
 	for h, want := range map[cluster.HostID]bool{"h1": true, "h3": false, "m1": true} {
 		if got := BuildRequest(&w.man, &w.inv, w.host(h), "", "").Status != nil; got != want {
 			t.Errorf("%s of a pair: %v", h, got)
@@ -292,7 +293,7 @@ func TestBuildRequest(t *testing.T) {
 	if r := BuildRequest(&w.man, &w.inv, w.host("h3"), "", ""); r.Status == nil || len(r.Replication) != 1 || r.HA != nil {
 		t.Errorf("without managers: %+v", r)
 	}
-	if got := BuildRequest(&upgrade.Manifest{}, &upgrade.Inventory{}, &upgrade.Host{Name: "x"}, "", ""); !reflect.DeepEqual(got, facts.Request{Host: "x"}) {
+	if got := BuildRequest(&upgrade.Manifest{}, &inventory.Inventory{}, &inventory.Host{Name: "x"}, "", ""); !reflect.DeepEqual(got, facts.Request{Host: "x"}) {
 		t.Errorf("nothing: %+v", got)
 	}
 }

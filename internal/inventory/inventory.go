@@ -1,4 +1,6 @@
-package upgrade
+// Package inventory is the vocabulary of what hosts have: guests, storage pools, roles, and
+// what only people know of a platform. It is pure: the packages below it gather and read it.
+package inventory
 
 import (
 	"encoding/json"
