@@ -99,7 +99,7 @@ func TestDeadline(t *testing.T) {
 		"deaf":            "trap '' TERM; while true; do sleep 1; done",
 		"deaf grandchild": `(trap '' TERM; echo $BASHPID > $T/pid; setsid sleep 61 & while true; do sleep 1; done) & sleep 60`,
 		"stopped":         "kill -STOP $$",
-		"forks":           "f() { sleep 0.05; [ $1 -ge 7 ] || f $(($1+1)) & f $(($1+1)) & }; f 0; sleep 60", // for ever, some 200 at a time
+		"forks":           "f() { sleep 0.05; [ $1 -lt 8 ] || exec sleep 60; f $(($1+1)) & f $(($1+1)) & wait; }; f 0", // up to 256 at a time
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, "echo begun; "+script)
