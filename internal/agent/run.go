@@ -132,7 +132,7 @@ func (nd *node) beats(r *Rhythm) (*heartbeat.Beats, error) {
 // serve runs everything that an agent is made of, and ends it together.
 func (nd *node) serve(ctx context.Context, a *Agent, beats *heartbeat.Beats) (err error) {
 	opts := server.Options{Socket: nd.socket(), Listen: nd.n.API.Listen, TLS: nd.server, Log: nd.Log, Version: nd.Version}
-	jobs, guests, err := nd.jobs(a)
+	jobs, view, guests, err := nd.jobs(a)
 	if err != nil {
 		return BadInput{err}
 	}
@@ -163,6 +163,7 @@ func (nd *node) serve(ctx context.Context, a *Agent, beats *heartbeat.Beats) (er
 		run("exchange heartbeats", beats.Run)
 	}
 	if jobs != nil {
+		run("follow the hosts' reports", func(ctx context.Context) error { view.Run(ctx); return nil })
 		run("work on jobs", jobs.Run)
 	}
 	loop := a.Run
@@ -352,18 +353,20 @@ func (nd *node) driver() (Driver, error) {
 }
 
 // jobs makes this host's part in jobs: none where no hypervisor runs guests.
-func (nd *node) jobs(a *Agent) (*fleet.Service, *libvirt.Fleet, error) {
+func (nd *node) jobs(a *Agent) (*fleet.Service, *fleet.View, *libvirt.Fleet, error) {
 	if nd.n.Driver == "process" {
-		return nil, nil, nil
+		return nil, nil, nil, nil
 	}
 	guests, err := libvirt.NewFleet(libvirt.FleetOptions{
 		Socket: nd.n.Libvirt.Socket, MigrateURI: nd.n.Libvirt.MigrateURI, MigrateTLS: nd.n.Libvirt.MigrateTLS, Shared: nd.n.Libvirt.Shared,
 		Protected: []string{GuestUUID(nd.n.Cluster)}, Log: nd.Log,
 	})
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
+	view := &fleet.View{Store: a.Store, Asked: nd.n.GuestsOnly, Log: nd.Log}
 	p := fleet.Parts{
+		Seen:  view.Seen,
 		Store: a.Store, Cluster: a, Name: nd.n.Cluster, Host: a.Host, Member: nd.n.Store.Member != nil, GuestsOnly: nd.n.GuestsOnly, Install: a.Identity, Boot: nd.boot,
 		Addr: nd.n.Addr, Version: nd.Version, Dir: nd.n.DataDir, Fleet: guests, Instance: a.s.core.Me.Instance, Log: nd.Log, TLS: nd.client,
 		Exe: "/proc/self/exe", Helper: []string{StepHelper},
@@ -374,9 +377,9 @@ func (nd *node) jobs(a *Agent) (*fleet.Service, *libvirt.Fleet, error) {
 	}
 	s, err := fleet.New(p)
 	if err != nil {
-		return nil, nil, errors.Join(err, guests.Close())
+		return nil, nil, nil, errors.Join(err, guests.Close())
 	}
-	return s, guests, nil
+	return s, view, guests, nil
 }
 
 // StepHelper is the command of this program that is the helper of package

@@ -79,7 +79,7 @@ func TestRecordsAreFollowedWhileSomebodyAsks(t *testing.T) {
 		}
 		began := time.Now()
 		seen, ok := v.Seen()
-		if !ok || !seen["plain"].up(time.Now()) || time.Since(began) > time.Second {
+		if !ok || !seen["plain"].Up(time.Now()) || time.Since(began) > time.Second {
 			t.Errorf("asked: %t, %+v after %s", ok, seen, time.Since(began))
 		}
 		if n := c.now(); n != 1 {
@@ -90,7 +90,7 @@ func TestRecordsAreFollowedWhileSomebodyAsks(t *testing.T) {
 		if n := c.now(); n != 0 {
 			t.Errorf("%d watches when nobody has asked for long", n)
 		}
-		if seen, ok = v.Seen(); !ok || seen["plain"].up(time.Now()) {
+		if seen, ok = v.Seen(); !ok || seen["plain"].Up(time.Now()) {
 			t.Errorf("a host that is silent for two minutes is up: %t, %+v", ok, seen)
 		}
 	})
@@ -125,11 +125,11 @@ func TestAHostsNameIsUsedOnce(t *testing.T) {
 		first, stop := context.WithCancel(ctx)
 		client := mem.NewClient("look")
 		last := func() Record {
-			kv, _, err := client.Get(t.Context(), recordKey("plain"))
+			kv, _, err := client.Get(t.Context(), RecordKey("plain"))
 			if err != nil {
 				t.Fatal(err)
 			}
-			r, err := decodeRecord(kv.Key, kv.Value)
+			r, err := DecodeRecord(kv.Key, kv.Value)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -184,7 +184,7 @@ func TestAHostsNameIsUsedOnce(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := client.Txn(t.Context(), nil, []store.Op{{Key: recordKey("plain"), Value: raw}}); err != nil {
+		if _, _, err := client.Txn(t.Context(), nil, []store.Op{{Key: RecordKey("plain"), Value: raw}}); err != nil {
 			t.Fatal(err)
 		}
 		if err := <-livesEnded; !errors.Is(err, ErrConflict) {
@@ -211,41 +211,6 @@ func TestAReportWhoseAnswerIsLostIsNoConflict(t *testing.T) {
 		}
 		if _, mod, err := rep.read(t.Context()); err != nil || mod != rep.mod {
 			t.Errorf("revision %d, the record has %d, %v", rep.mod, mod, err)
-		}
-	})
-}
-
-// TestReportsAreReadBeforeAGuestThatArrivesIsHere: it stands still then, and must not
-// wait for them.
-func TestReportsAreReadBeforeAGuestThatArrivesIsHere(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newInbox(t)
-		c := &counted{Store: b.other}
-		v := &View{Store: c, Asked: true, Log: slog.New(slog.DiscardHandler)}
-		ctx, cancel := context.WithCancel(t.Context())
-		var wg sync.WaitGroup
-		defer wg.Wait()
-		defer cancel()
-		wg.Go(func() { v.Run(ctx) })
-		r := b.receiver()
-		r.Seen = v.Seen
-		b.runs(r)
-		b.put(carry{UUID: "uuid-b", Name: "b", Start: true})
-		time.Sleep(10 * time.Second)
-		if n := c.now(); n != 0 {
-			t.Errorf("%d watches for a guest that arrives off", n)
-		}
-		b.put(carry{UUID: "uuid-a", Name: "a", Live: true, ID: "x"})
-		time.Sleep(2 * idle) // it is large
-		if n := c.now(); n != 1 {
-			t.Errorf("%d watches while a guest arrives, want one", n)
-		}
-		if _, _, err := b.other.Txn(t.Context(), nil, []store.Op{{Key: "fleet-carry/h2/uuid-a"}}); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(2 * idle)
-		if n := c.now(); n != 0 {
-			t.Errorf("%d watches when nothing arrives any more", n)
 		}
 	})
 }

@@ -46,6 +46,8 @@ func (c carry) decided() bool { return c.Says == saysGone || c.Says == saysStays
 const (
 	carryKeys = "fleet-carry/"
 
+	carryRead      = 10 * time.Second
+	carryWrite     = 3 * time.Second
 	writeAgain     = time.Second
 	takeBackWithin = 5 * time.Second
 )
@@ -82,7 +84,7 @@ func (c carry) write(ctx context.Context, st store.Store, op store.Op) error {
 		return nil
 	}
 	for {
-		wctx, cancel := context.WithTimeout(ctx, writeWithin)
+		wctx, cancel := context.WithTimeout(ctx, carryWrite)
 		_, _, err := st.Txn(wctx, nil, []store.Op{op})
 		cancel()
 		if err == nil || errors.Is(err, store.ErrDefinite) {
@@ -99,7 +101,7 @@ func (c carry) write(ctx context.Context, st store.Store, op store.Op) error {
 // sentOff are the guests that a host has sent, or was about to send, while they are
 // off, by UUID, and to which hosts.
 func sentOff(ctx context.Context, st store.Store, from cluster.HostID) (map[string][]cluster.HostID, error) {
-	ctx, cancel := context.WithTimeout(ctx, listWithin)
+	ctx, cancel := context.WithTimeout(ctx, carryRead)
 	defer cancel()
 	kvs, _, err := st.List(ctx, carryKeys)
 	if err != nil {

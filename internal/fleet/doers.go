@@ -34,12 +34,12 @@ func (s *Service) parts() error {
 	s.survey = &survey.Survey{
 		Host: s.Host, Hosts: s.refs, Facts: s.factsOf, Quorum: s.quorum, Now: time.Now,
 		Inventory: func() (inventory.Inventory, error) {
-			ctx, cancel := context.WithTimeout(context.Background(), listWithin)
+			ctx, cancel := context.WithTimeout(context.Background(), stateRead)
 			defer cancel()
 			return s.reported(ctx)
 		},
 	}
-	s.drain = &Drain{Host: s.Host, Store: s.Store, Guests: s.Fleet, Sender: s.sender, Seen: s.view.Seen, Rest: s.rest, Rests: s.Cluster.Rests, Waits: s.receiver.Waits}
+	s.drain = &Drain{Host: s.Host, Store: s.Store, Guests: s.Fleet, Sender: s.sender, Seen: s.Seen, Rest: s.rest, Rests: s.Cluster.Rests, Waits: s.receiver.Waits}
 	var err error
 	s.reboot, err = reboot.New(reboot.Options{Command: s.RebootCommand, BootID: s.BootIDFile})
 	return err
@@ -88,7 +88,7 @@ func (s *Service) doers() map[string]engine.Doer {
 			Host: s.reboot, Guests: s.running, NextKernel: s.nextKernel, Quorum: s.others, File: filepath.Join(s.dir(), "reboot.json"),
 		},
 		upgrade.KindVerify: &steps.Verify{
-			Boot: s.reboot.Boot, Record: s.record, Kernel: func(context.Context) (string, error) { return kernel(), nil }, Pools: s.Fleet.Pools, Dir: pools,
+			Boot: s.reboot.Boot, Record: s.record, Kernel: func(context.Context) (string, error) { return Kernel(), nil }, Pools: s.Fleet.Pools, Dir: pools,
 		},
 		upgrade.KindVMStop:     &steps.VMStop{Host: s.Fleet, Mgmt: power, Dir: filepath.Join(s.dir(), "guests")},
 		upgrade.KindVMStart:    &steps.VMStart{Host: s.Fleet, Mgmt: power, Dir: filepath.Join(s.dir(), "guests")},
@@ -109,10 +109,10 @@ func (s *Service) rest(ctx context.Context, host cluster.HostID, on bool) error 
 // where tells on which host a guest runs, by the reports of those that are up: one that is silent may have
 // lost it long ago.
 func (s *Service) where(uuid string) (cluster.HostID, bool) {
-	seen, _ := s.view.Seen()
+	seen, _ := s.Seen()
 	now := time.Now()
 	for name, h := range seen {
-		if h.up(now) && slices.ContainsFunc(h.VMs, func(vm inventory.VM) bool { return vm.UUID == uuid && vm.Running }) {
+		if h.Up(now) && slices.ContainsFunc(h.VMs, func(vm inventory.VM) bool { return vm.UUID == uuid && vm.Running }) {
 			return name, true
 		}
 	}
@@ -191,13 +191,13 @@ func (s *Service) voters(ctx context.Context, without cluster.HostID) (voters, h
 
 // refs are the hosts that can be asked for facts.
 func (s *Service) refs() []survey.HostRef {
-	seen, _ := s.view.Seen()
+	seen, _ := s.Seen()
 	now := time.Now()
 	var out []survey.HostRef
 	for name, h := range seen {
-		out = append(out, survey.HostRef{Name: name, API: h.API, Up: h.up(now)})
+		out = append(out, survey.HostRef{Name: name, API: h.API, Up: h.Up(now)})
 	}
-	slices.SortFunc(out, func(a, b survey.HostRef) int { return compare(string(a.Name), string(b.Name)) })
+	slices.SortFunc(out, func(a, b survey.HostRef) int { return Compare(string(a.Name), string(b.Name)) })
 	return out
 }
 

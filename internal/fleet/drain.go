@@ -199,7 +199,7 @@ type drainRun struct {
 func (r *drainRun) begin(left []libvirt.VM) {
 	r.waits = nil
 	slices.SortFunc(left, func(a, b libvirt.VM) int {
-		return cmp.Or(cmp.Compare(b.MemoryMiB, a.MemoryMiB), compare(a.Name, b.Name))
+		return cmp.Or(cmp.Compare(b.MemoryMiB, a.MemoryMiB), Compare(a.Name, b.Name))
 	})
 	for _, vm := range left {
 		switch {
@@ -229,7 +229,7 @@ func (r *drainRun) begin(left []libvirt.VM) {
 // received reports whether this host has given a guest that came what it carried. It
 // would lose that if it went on before.
 func (r *drainRun) received(vm libvirt.VM) bool {
-	ctx, cancel := context.WithTimeout(r.moves, listWithin)
+	ctx, cancel := context.WithTimeout(r.moves, carryRead)
 	defer cancel()
 	_, carries, err := r.Store.Get(ctx, carryPrefix(r.Host)+vm.UUID)
 	return err == nil && !carries
@@ -276,7 +276,7 @@ func (r *drainRun) move(vm libvirt.VM) {
 	now := time.Now()
 	free := roomOf(r.Host, seen, func(s Seen) bool {
 		wanted := len(r.args.Targets) == 0 || slices.Contains(r.args.Targets, s.Host.Name)
-		return wanted && s.up(now)
+		return wanted && s.Up(now)
 	}, r.sent)
 	twins := free.without(vm.UUID, vm.Name, seen)
 	to, err := free.choose(vm.Name, vm.MemoryMiB, plan.To, r.refused[vm.UUID])
@@ -339,7 +339,7 @@ func (r *drainRun) send(vm libvirt.VM, target Seen, how upgrade.How, there func(
 // address in it: every live move that jobs ask for, away and back. there, if not nil, is
 // called when it runs there.
 func (d *Drain) live(ctx context.Context, vm libvirt.VM, target Seen, network string, there func()) error {
-	return d.Sender.Send(ctx, vm, target, libvirt.MigrateOptions{AutoConverge: true, Data: target.in(network), There: there})
+	return d.Sender.Send(ctx, vm, target, libvirt.MigrateOptions{AutoConverge: true, Data: target.In(network), There: there})
 }
 
 // errNotUp says that a guest has left and does not run on the other host: the word

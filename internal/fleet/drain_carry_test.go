@@ -281,7 +281,7 @@ func TestDrainTellsWhatTargetsCan(t *testing.T) {
 func TestAddressInANetwork(t *testing.T) {
 	r := Record{Addrs: []string{"no address", "10.1.0.9", "10.0.0.7", "10.0.0.8", "fe80::1"}}
 	for network, want := range map[string]string{"10.0.0.0/8": "10.1.0.9", "10.0.0.0/24": "10.0.0.7", "fe80::/10": "fe80::1", "10.0.0.0": "", "x": "", "::/0": "fe80::1", "192.0.2.0/24": ""} {
-		if got := r.in(network); got != want {
+		if got := r.In(network); got != want {
 			t.Errorf("%q: %q, want %q", network, got, want)
 		}
 	}

@@ -167,7 +167,7 @@ func (f *finder) ask(ctx context.Context, w sentWord, t *track) error {
 func (f *finder) hear(w sentWord, t *track, since int64) (vm *inventory.VM, known bool) {
 	seen, _ := f.Seen()
 	r := seen[w.to]
-	up := r.up(time.Now())
+	up := r.Up(time.Now())
 	if !up {
 		t.why += fmt.Sprintf("; %s does not report", w.to)
 	}

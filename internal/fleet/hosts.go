@@ -18,14 +18,14 @@ import (
 
 // Hosts lists the hosts that report, in the order of their names.
 func (s *Service) Hosts(context.Context) ([]api.GuestHost, error) {
-	seen, ok := s.view.Seen()
+	seen, ok := s.Seen()
 	if !ok {
 		return nil, fmt.Errorf("the hosts' reports are not read yet: %w", store.ErrRetry)
 	}
 	now := time.Now()
 	var out []api.GuestHost
 	for name, h := range seen {
-		x := api.GuestHost{Name: name, Addr: h.Addr, Agent: h.Agent, Up: h.up(now), Silent: now.Sub(h.SeenAt), Problem: h.Problem}
+		x := api.GuestHost{Name: name, Addr: h.Addr, Agent: h.Agent, Up: h.Up(now), Silent: now.Sub(h.SeenAt), Problem: h.Problem}
 		for _, vm := range h.VMs {
 			if vm.Running {
 				x.Guests++
@@ -33,7 +33,7 @@ func (s *Service) Hosts(context.Context) ([]api.GuestHost, error) {
 		}
 		out = append(out, x)
 	}
-	slices.SortFunc(out, func(a, b api.GuestHost) int { return compare(string(a.Name), string(b.Name)) })
+	slices.SortFunc(out, func(a, b api.GuestHost) int { return Compare(string(a.Name), string(b.Name)) })
 	return out, nil
 }
 
@@ -41,7 +41,7 @@ func (s *Service) Hosts(context.Context) ([]api.GuestHost, error) {
 // the management VM. store.ErrRetry: it is not known yet.
 func (s *Service) RunsGuestsOnly(name string) (bool, error) {
 	members := s.Cluster.Status().Members
-	seen, ok := s.view.Seen()
+	seen, ok := s.Seen()
 	if !ok || len(members) == 0 {
 		return false, fmt.Errorf("the hosts' reports are not read yet: %w", store.ErrRetry)
 	}
@@ -54,7 +54,7 @@ func (s *Service) RunsGuestsOnly(name string) (bool, error) {
 // not over, or, without force, was moved a guest from or to of which nobody knows
 // whether it runs.
 func (s *Service) Forget(ctx context.Context, user string, host cluster.HostID, force bool) error {
-	seen, ok := s.view.Seen()
+	seen, ok := s.Seen()
 	if !ok {
 		return fmt.Errorf("the hosts' reports are not read yet: %w", store.ErrRetry)
 	}
@@ -64,7 +64,7 @@ func (s *Service) Forget(ctx context.Context, user string, host cluster.HostID, 
 		return api.Errorf(api.KindInvalid, "host %q: no host of that name has reported", host)
 	case slices.Contains(s.Cluster.Status().Members, host):
 		return api.Errorf(api.KindRefused, "host %s is in the cluster's configuration: it may have the management VM", host)
-	case h.up(time.Now()):
+	case h.Up(time.Now()):
 		return api.Errorf(api.KindRefused, "host %s reports: it was heard %s ago", host, time.Since(h.SeenAt).Round(time.Second)).
 			With("end its agent first, and switch it off")
 	}
@@ -75,7 +75,7 @@ func (s *Service) Forget(ctx context.Context, user string, host cluster.HostID, 
 	if err != nil {
 		return err
 	}
-	switch _, ok, err := s.Store.Txn(ctx, []store.Cmp{{Key: recordKey(host), Rev: h.Mod}}, ops); {
+	switch _, ok, err := s.Store.Txn(ctx, []store.Cmp{{Key: RecordKey(host), Rev: h.Mod}}, ops); {
 	case err != nil:
 		return fmt.Errorf("remove what is known of %s: %w", host, err)
 	case !ok:
@@ -88,7 +88,7 @@ func (s *Service) Forget(ctx context.Context, user string, host cluster.HostID, 
 // tells on which host a guest is, or that it must run, is a reason to refuse: without
 // it nobody would know why the guest stands still there, when the host comes back.
 func (s *Service) leftOf(ctx context.Context, host cluster.HostID, force bool) ([]store.Op, error) {
-	ops := []store.Op{{Key: recordKey(host)}}
+	ops := []store.Op{{Key: RecordKey(host)}}
 	all, _, err := s.Store.List(ctx, carryKeys)
 	if err != nil {
 		return nil, fmt.Errorf("list what guests carry: %w", err)

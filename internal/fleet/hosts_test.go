@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 
@@ -34,15 +35,6 @@ func refused(err error) bool {
 	return errors.As(err, &e) && e.Kind == api.KindRefused
 }
 
-// silence makes a host silent for this one.
-func (r *rig) silence(h cluster.HostID) {
-	r.view.mu.Lock()
-	defer r.view.mu.Unlock()
-	s := r.view.seen[h]
-	s.SeenAt = s.SeenAt.Add(-2 * Silent)
-	r.view.seen[h] = s
-}
-
 func TestAHostIsForgottenWhenItIsGone(t *testing.T) {
 	mem, m := storetest.NewMem(), &oneMember{}
 	r := newRig(t, mem, "h1", func(p *Parts) { p.Cluster = m })
@@ -63,14 +55,13 @@ func TestAHostIsForgottenWhenItIsGone(t *testing.T) {
 		t.Fatalf("%+v, %v", hosts, err)
 	}
 	// It comes back while it is being forgotten.
-	stale, _ := r.view.Seen()
+	stale, _ := r.sight()
 	r.report(full)
-	r.view.mu.Lock()
-	r.view.seen = stale
-	r.view.mu.Unlock()
+	r.Service.Seen = func() (map[cluster.HostID]Seen, bool) { return maps.Clone(stale), true }
 	if err := r.Forget(limited(t), "ann", "h2", false); !refused(err) || !strings.Contains(err.Error(), "just now") {
 		t.Errorf("a host that has just reported: %v", err)
 	}
+	r.Service.Seen = r.sight
 	if len(m.rested) != 0 {
 		t.Errorf("a host that is not forgotten takes guests again: %v", m.rested)
 	}

@@ -44,7 +44,7 @@ type Looker struct {
 // Look gives the host's record. With an error, it holds what could be found out.
 func (l *Looker) Look(ctx context.Context) (Record, error) {
 	r := Record{
-		Host: inventory.Host{Name: l.Host, Boot: l.Boot, Install: l.Install, Maintenance: l.Rests(), Kernel: kernel(), Member: l.Member},
+		Host: inventory.Host{Name: l.Host, Boot: l.Boot, Install: l.Install, Maintenance: l.Rests(), Kernel: Kernel(), Member: l.Member},
 		Addr: l.Addr, API: l.API, Agent: l.Agent, Generation: job.Generation, CarriesLive: true, MigrateTLS: l.Fleet.MigrationSecurity().TLS,
 	}
 	var aerr, berr error
@@ -115,8 +115,8 @@ func addresses() ([]string, error) {
 	return out, nil
 }
 
-// kernel is the release that runs.
-func kernel() string {
+// Kernel is the release that runs.
+func Kernel() string {
 	var u unix.Utsname
 	if err := unix.Uname(&u); err != nil {
 		return "" // it fails for a bad address only

@@ -80,7 +80,7 @@ func (s *Service) followMembers(ctx context.Context) {
 
 // upgrading reports whether an upgrade is under way. In doubt it is.
 func (s *Service) upgrading(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, listWithin)
+	ctx, cancel := context.WithTimeout(ctx, stateRead)
 	defer cancel()
 	j, _, err := engine.Current(ctx, s.Store, job.Upgrade)
 	return err != nil || j.ID != "" && j.State != job.Ended

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// compare orders names as people do: host2 before host10.
-func compare(a, b string) int {
+// Compare orders names as people do: host2 before host10.
+func Compare(a, b string) int {
 	for a != "" && b != "" {
 		na, ra := number(a)
 		nb, rb := number(b)
@@ -33,4 +33,15 @@ func number(s string) (n int, rest string) {
 		return -1, s
 	}
 	return n, rest
+}
+
+// CompareBools orders two answers: yes comes after no.
+func CompareBools(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	}
+	return -1
 }

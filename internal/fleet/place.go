@@ -75,7 +75,7 @@ func (r room) choose(vm string, memory int64, planned cluster.HostID, not []clus
 	}
 	var best cluster.HostID
 	for h, free := range r {
-		if fits(h) && (best == "" || free > r[best] || free == r[best] && compare(string(h), string(best)) < 0) {
+		if fits(h) && (best == "" || free > r[best] || free == r[best] && Compare(string(h), string(best)) < 0) {
 			best = h
 		}
 	}
@@ -94,7 +94,7 @@ func (r room) say(not []cluster.HostID) string {
 	if len(names) == 0 {
 		return "no other host of its group is up and takes guests"
 	}
-	slices.SortFunc(names, func(a, b cluster.HostID) int { return compare(string(a), string(b)) })
+	slices.SortFunc(names, func(a, b cluster.HostID) int { return Compare(string(a), string(b)) })
 	text := ""
 	for _, h := range names {
 		if text != "" {

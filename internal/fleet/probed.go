@@ -8,6 +8,7 @@ import (
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/probe"
+	"holdfast/internal/store"
 )
 
 // probeEvery is the time between two looks whether an upgrade that counts lost
@@ -35,14 +36,14 @@ func (p *probed) set(id string) {
 
 // followRun finds out which upgrade counts lost packets, until ctx ends.
 func (s *Service) followRun(ctx context.Context) {
-	again(ctx, s.Log, "upgrades are not followed just now", s.probe)
+	store.Again(ctx, s.Log, "upgrades are not followed just now", s.probe)
 }
 
 // probe waits for an upgrade that counts lost packets, and for its end.
 func (s *Service) probe(ctx context.Context) error {
 	wctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	lctx, cancelLook := context.WithTimeout(ctx, listWithin)
+	lctx, cancelLook := context.WithTimeout(ctx, stateRead)
 	defer cancelLook()
 	_, rev, err := s.Store.List(lctx, keyState)
 	if err != nil {
@@ -54,7 +55,7 @@ func (s *Service) probe(ctx context.Context) error {
 	}
 	w := s.Store.Watch(wctx, keyState, rev+1)
 	for st.Probe && ctx.Err() == nil {
-		fctx, cancelFind := context.WithTimeout(ctx, listWithin)
+		fctx, cancelFind := context.WithTimeout(ctx, stateRead)
 		j, _, err := engine.Current(fctx, s.Store, job.Upgrade)
 		cancelFind()
 		if err != nil {
@@ -78,11 +79,11 @@ func (s *Service) probe(ctx context.Context) error {
 
 // guests are the hosts and guests as the hosts report them.
 func (s *Service) guests() (probe.Seen, bool) {
-	seen, ok := s.view.Seen()
+	seen, ok := s.Seen()
 	now := time.Now()
 	var out probe.Seen
 	for name, h := range seen {
-		out.Hosts = append(out.Hosts, probe.Host{Name: name, Up: h.up(now)})
+		out.Hosts = append(out.Hosts, probe.Host{Name: name, Up: h.Up(now)})
 		for _, vm := range h.VMs {
 			out.VMs = append(out.VMs, probe.VM{Name: vm.Name, UUID: vm.UUID, Host: name, Running: vm.Running})
 		}

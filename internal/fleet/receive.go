@@ -43,7 +43,7 @@ const (
 
 // Run works until ctx ends.
 func (r *Receiver) Run(ctx context.Context) {
-	again(ctx, r.Log, "what guests carry is not followed just now", r.follow)
+	store.Again(ctx, r.Log, "what guests carry is not followed just now", r.follow)
 }
 
 // Waits tells people why a guest of this host stands still, or is off, although it ran
@@ -58,7 +58,7 @@ func (r *Receiver) Waits(uuid string) string {
 func (r *Receiver) follow(ctx context.Context) error {
 	prefix := carryPrefix(r.Host)
 	for {
-		lctx, cancel := context.WithTimeout(ctx, listWithin)
+		lctx, cancel := context.WithTimeout(ctx, carryRead)
 		kvs, rev, err := r.Store.List(lctx, prefix)
 		cancel()
 		if err != nil {
@@ -158,7 +158,7 @@ func readWords(kvs []store.KV) (words []sentWord, errs []error) {
 		}
 		words = append(words, w)
 	}
-	slices.SortStableFunc(words, func(a, b sentWord) int { return order(b.Live, a.Live) })
+	slices.SortStableFunc(words, func(a, b sentWord) int { return CompareBools(b.Live, a.Live) })
 	return words, errs
 }
 
@@ -222,7 +222,7 @@ func (r *Receiver) holds(c carry, vm libvirt.VM) string {
 			continue
 		}
 		if slices.ContainsFunc(s.VMs, func(x inventory.VM) bool { return x.UUID == c.UUID && x.Running }) {
-			if s.up(time.Now()) {
+			if s.Up(time.Now()) {
 				return fmt.Sprintf("paused: %s reports that it is there, too", h)
 			}
 			return fmt.Sprintf("paused: %s, silent for %s, has reported that it is there, too (if %s is off for good: holdfast host forget %s; or virsh resume %s)",
@@ -256,7 +256,7 @@ func (r *Receiver) clear(ctx context.Context, w sentWord, vm libvirt.VM) (over b
 // stands is nil while a word is in the store as it was read: the source may have said
 // something else since, or sent the guest once more.
 func (r *Receiver) stands(ctx context.Context, w sentWord) error {
-	ctx, cancel := context.WithTimeout(ctx, writeWithin)
+	ctx, cancel := context.WithTimeout(ctx, carryWrite)
 	defer cancel()
 	kv, there, err := r.Store.Get(ctx, w.key)
 	if err == nil && (!there || kv.ModRev != w.mod) {

@@ -13,10 +13,11 @@ import (
 	"holdfast/internal/job"
 )
 
-// keyPrefix is where the hosts' records are.
-const keyPrefix = "fleet/"
+// Prefix is where the hosts' records are.
+const Prefix = "fleet/"
 
-func recordKey(h cluster.HostID) string { return keyPrefix + string(h) }
+// RecordKey is where a host's record is.
+func RecordKey(h cluster.HostID) string { return Prefix + string(h) }
 
 // Record is what a host says of itself for jobs. Each host writes its own.
 type Record struct {
@@ -40,12 +41,13 @@ type Record struct {
 	MigrateTLS bool `json:"migrateTLS,omitempty"`
 }
 
-func decodeRecord(key string, value []byte) (Record, error) {
+// DecodeRecord reads the value of a key.
+func DecodeRecord(key string, value []byte) (Record, error) {
 	var r Record
 	if err := json.Unmarshal(value, &r); err != nil {
 		return r, fmt.Errorf("read record %s: %w", key, err)
 	}
-	if recordKey(r.Host.Name) != key {
+	if RecordKey(r.Host.Name) != key {
 		return r, fmt.Errorf("read record %s: it is about host %q", key, r.Host.Name)
 	}
 	return r, nil
@@ -58,8 +60,8 @@ type Seen struct {
 	Mod    int64     // revision
 }
 
-// in returns the address of the host in a network, a CIDR; "" when there is none.
-func (r Record) in(network string) string {
+// In returns the address of the host in a network, a CIDR; "" when there is none.
+func (r Record) In(network string) string {
 	prefix, err := netip.ParsePrefix(network)
 	if err != nil {
 		return "" // none is asked for: the command line has checked it
@@ -76,14 +78,14 @@ func (r Record) in(network string) string {
 // up: three reports and a little.
 const Silent = 35 * time.Second
 
-// up reports whether the host counts as up.
-func (s Seen) up(now time.Time) bool { return now.Sub(s.SeenAt) < Silent }
+// Up reports whether the host counts as up.
+func (s Seen) Up(now time.Time) bool { return now.Sub(s.SeenAt) < Silent }
 
 // Hosts gives what the conductor wants to know.
 func Hosts(seen map[cluster.HostID]Seen, now time.Time) map[cluster.HostID]job.HostState {
 	out := make(map[cluster.HostID]job.HostState, len(seen))
 	for h, s := range seen {
-		out[h] = job.HostState{Up: s.up(now), Boot: s.Host.Boot, Version: s.Agent, Generation: s.Generation}
+		out[h] = job.HostState{Up: s.Up(now), Boot: s.Host.Boot, Version: s.Agent, Generation: s.Generation}
 	}
 	return out
 }
@@ -101,12 +103,12 @@ func Inventory(name, version string, seen map[cluster.HostID]Seen, now time.Time
 	vms := map[string]known{}
 	for _, s := range seen {
 		h := s.Host
-		h.Down = !s.up(now) || s.Blind
+		h.Down = !s.Up(now) || s.Blind
 		inv.Hosts = append(inv.Hosts, h)
 		for _, vm := range s.VMs {
 			id := cmp.Or(vm.UUID, string(vm.Host)+"/"+vm.Name)
 			old, twice := vms[id]
-			better := cmp.Or(order(vm.Running && !h.Down, old.vm.Running && !old.down), order(!h.Down, !old.down), compare(string(old.vm.Host), string(vm.Host)))
+			better := cmp.Or(CompareBools(vm.Running && !h.Down, old.vm.Running && !old.down), CompareBools(!h.Down, !old.down), Compare(string(old.vm.Host), string(vm.Host)))
 			if !twice || better > 0 {
 				vms[id] = known{vm, h.Down}
 			}
@@ -115,18 +117,7 @@ func Inventory(name, version string, seen map[cluster.HostID]Seen, now time.Time
 	for _, k := range vms {
 		inv.VMs = append(inv.VMs, k.vm)
 	}
-	slices.SortFunc(inv.Hosts, func(a, b inventory.Host) int { return compare(string(a.Name), string(b.Name)) })
-	slices.SortFunc(inv.VMs, func(a, b inventory.VM) int { return compare(string(a.Host)+"/"+a.Name, string(b.Host)+"/"+b.Name) })
+	slices.SortFunc(inv.Hosts, func(a, b inventory.Host) int { return Compare(string(a.Name), string(b.Name)) })
+	slices.SortFunc(inv.VMs, func(a, b inventory.VM) int { return Compare(string(a.Host)+"/"+a.Name, string(b.Host)+"/"+b.Name) })
 	return inv
-}
-
-// order compares two answers: yes comes after no.
-func order(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case a:
-		return 1
-	}
-	return -1
 }

@@ -93,12 +93,12 @@ func (r *Reporter) conflict(rec Record) error {
 func (r *Reporter) read(ctx context.Context) (Record, int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, writeWithin)
 	defer cancel()
-	key := recordKey(r.Claims.Host)
+	key := RecordKey(r.Claims.Host)
 	kv, ok, err := r.Store.Get(ctx, key)
 	if err != nil || !ok {
 		return Record{}, 0, err
 	}
-	rec, err := decodeRecord(key, kv.Value)
+	rec, err := DecodeRecord(key, kv.Value)
 	if err != nil {
 		r.Log.Warn("the report of this host can not be read, and is written anew", "err", err)
 		return Record{}, kv.ModRev, nil
@@ -154,7 +154,7 @@ func (r *Reporter) write(ctx context.Context, rec Record) error {
 	if err != nil {
 		return err
 	}
-	key := recordKey(rec.Host.Name)
+	key := RecordKey(rec.Host.Name)
 	var conds []store.Cmp
 	if r.Claims != nil {
 		conds = []store.Cmp{{Key: key, Rev: r.mod}}

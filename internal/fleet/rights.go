@@ -20,13 +20,13 @@ func Permits(a store.Attempt) (known bool, err error) {
 			return true, err
 		}
 	}
-	if !strings.HasPrefix(a.Key, keyPrefix) {
+	if !strings.HasPrefix(a.Key, Prefix) {
 		return false, nil
 	}
-	if a.Key != recordKey(cluster.HostID(a.Host)) || a.Value == nil {
+	if a.Key != RecordKey(cluster.HostID(a.Host)) || a.Value == nil {
 		return true, store.ErrNotYours
 	}
-	_, err = decodeRecord(a.Key, a.Value)
+	_, err = DecodeRecord(a.Key, a.Value)
 	return true, err
 }
 

@@ -66,7 +66,7 @@ type sentWord struct {
 
 // carried lists the words about all guests.
 func (s *Sender) carried(ctx context.Context) ([]store.KV, error) {
-	ctx, cancel := context.WithTimeout(ctx, listWithin)
+	ctx, cancel := context.WithTimeout(ctx, carryRead)
 	defer cancel()
 	kvs, _, err := s.Store.List(ctx, carryKeys)
 	if err != nil {
@@ -224,7 +224,7 @@ func (s *Sender) putOnce(ctx context.Context, c *carry, to cluster.HostID) (why 
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", store.ErrDefinite, err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, writeWithin)
+	ctx, cancel := context.WithTimeout(ctx, carryWrite)
 	defer cancel()
 	_, done, err := s.Store.Txn(ctx, []store.Cmp{{Key: key, Rev: mod}}, []store.Op{{Key: key, Value: value}})
 	if err == nil && !done {
@@ -251,7 +251,7 @@ func (s *Sender) stays(ctx context.Context, c carry, to cluster.HostID) error {
 func (s *Sender) awaitReceived(ctx context.Context, c carry, target Seen, cause error) error {
 	to := target.Host.Name
 	for end := time.Now().Add(startWithin); time.Now().Before(end); {
-		gctx, cancel := context.WithTimeout(ctx, listWithin)
+		gctx, cancel := context.WithTimeout(ctx, carryRead)
 		_, there, err := s.Store.Get(gctx, carryPrefix(to)+c.UUID)
 		cancel()
 		if err == nil && !there {
@@ -314,7 +314,7 @@ func (s *Sender) say(ctx context.Context, c carry, to cluster.HostID, what says)
 }
 
 func (s *Sender) sayOnce(ctx context.Context, c carry, to cluster.HostID, what says) (done bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, writeWithin)
+	ctx, cancel := context.WithTimeout(ctx, carryWrite)
 	defer cancel()
 	key := carryPrefix(to) + c.UUID
 	kv, there, err := s.Store.Get(ctx, key)

@@ -64,10 +64,10 @@ func (s *Service) OpenBundle(sha string, offset int64) (io.ReadCloser, int64, er
 
 // holders are the hosts that say they have a bundle, and that live.
 func (s *Service) holders(sha string) []cache.Holder {
-	seen, _ := s.view.Seen()
+	seen, _ := s.Seen()
 	var out []cache.Holder
 	for name, h := range seen {
-		if name != s.Host && h.API != "" && h.up(time.Now()) && slices.Contains(h.Bundles, sha) {
+		if name != s.Host && h.API != "" && h.Up(time.Now()) && slices.Contains(h.Bundles, sha) {
 			out = append(out, cache.Holder{Host: name, API: h.API})
 		}
 	}
@@ -177,7 +177,7 @@ func (s *Service) factsOf(ctx context.Context, h survey.HostRef, w survey.Wanted
 // SendGuest moves a guest of this host to another one, over the network (a CIDR, ""
 // for any) when that host has an address in it.
 func (s *Service) SendGuest(ctx context.Context, uuid, name string, to cluster.HostID, network string) error {
-	seen, ok := s.view.Seen()
+	seen, ok := s.Seen()
 	if !ok {
 		return api.Errorf(api.KindUnavailable, "send %s: the other hosts' reports are not read yet", name)
 	}
@@ -208,7 +208,7 @@ func (s *Service) SendGuest(ctx context.Context, uuid, name string, to cluster.H
 
 // agentOf prepares calls to the agent of another host.
 func (s *Service) agentOf(host cluster.HostID) (*api.Client, error) {
-	seen, _ := s.view.Seen()
+	seen, _ := s.Seen()
 	target, known := seen[host]
 	switch {
 	case !known:

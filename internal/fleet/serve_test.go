@@ -276,11 +276,7 @@ func TestHoldersAreHostsThatAnswer(t *testing.T) {
 		return rec
 	}
 	r.report(has("h1", "https://192.0.2.1:1", sha), has("h2", "", sha), has("h3", "https://192.0.2.3:1"), has("h4", "https://192.0.2.4:1", sha), has("h5", "https://192.0.2.5:1", sha))
-	r.view.mu.Lock()
-	silent := r.view.seen["h5"]
-	silent.SeenAt = time.Now().Add(-Silent)
-	r.view.seen["h5"] = silent
-	r.view.mu.Unlock()
+	r.silence("h5")
 	got := r.holders(sha)
 	if len(got) != 1 || got[0].Host != "h4" || got[0].API != "https://192.0.2.4:1" {
 		t.Errorf("holders %+v", got)
@@ -374,11 +370,7 @@ func TestGuestsAreSent(t *testing.T) {
 	if h, ok := r.where("u"); h != "h2" || !ok {
 		t.Errorf("it is on %q, %t", h, ok)
 	}
-	r.view.mu.Lock()
-	silent := r.view.seen["h2"]
-	silent.SeenAt = silent.SeenAt.Add(-Silent)
-	r.view.seen["h2"] = silent
-	r.view.mu.Unlock()
+	r.silence("h2")
 	if h, ok := r.where("u"); ok {
 		t.Errorf("by the word of a silent host it is on %q", h)
 	}

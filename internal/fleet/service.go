@@ -66,8 +66,10 @@ type Parts struct {
 	Version    string // of the agent
 	Dir        string // the agent's data directory
 	Fleet      *libvirt.Fleet
-	Instance   string // of this agent process, random
-	Log        *slog.Logger
+	// Seen gives what all hosts report; false: that is not read yet.
+	Seen     func() (map[cluster.HostID]Seen, bool)
+	Instance string // of this agent process, random
+	Log      *slog.Logger
 
 	TLS           *tls.Config // of a client; nil: other agents can not be asked
 	Exe           string      // this program, absolute, and the arguments with which it is
@@ -80,7 +82,6 @@ type Parts struct {
 // Service is this host's part in jobs, and what the API tells of them.
 type Service struct {
 	Parts
-	view     *View
 	report   *Reporter
 	worker   *engine.Worker
 	lead     *engine.Conductor
@@ -99,9 +100,9 @@ type Service struct {
 
 // New makes a Service; Run runs it.
 func New(p Parts) (*Service, error) {
-	s := &Service{Parts: p, view: &View{Store: p.Store, Asked: p.GuestsOnly, Log: p.Log}}
-	s.sender = NewSender(&Sender{Store: p.Store, Host: p.Host, Guests: p.Fleet, Seen: s.view.Seen, Log: p.Log})
-	s.receiver = &Receiver{Store: p.Store, Host: p.Host, Guests: p.Fleet, Seen: s.view.Seen, Log: p.Log}
+	s := &Service{Parts: p}
+	s.sender = NewSender(&Sender{Store: p.Store, Host: p.Host, Guests: p.Fleet, Seen: s.Seen, Log: p.Log})
+	s.receiver = &Receiver{Store: p.Store, Host: p.Host, Guests: p.Fleet, Seen: s.Seen, Log: p.Log}
 	if err := s.parts(); err != nil {
 		return nil, err
 	}
@@ -124,7 +125,7 @@ func New(p Parts) (*Service, error) {
 		Store: p.Store, Host: p.Host, Coordinator: p.Cluster.Coordinator,
 		Planners: planners(),
 		Hosts: func() map[cluster.HostID]job.HostState {
-			seen, _ := s.view.Seen()
+			seen, _ := s.Seen()
 			return s.members.mark(Hosts(seen, time.Now()))
 		},
 		Keep: s.kept, Now: time.Now, Rand: mathrand.Float64, Log: p.Log,
@@ -146,7 +147,7 @@ func (s *Service) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var loops sync.WaitGroup
-	for _, f := range []func(context.Context){s.view.Run, s.lead.Run, s.receiver.Run, s.sender.Run, s.counts.Run, s.followRun, s.followMembers} {
+	for _, f := range []func(context.Context){s.lead.Run, s.receiver.Run, s.sender.Run, s.counts.Run, s.followRun, s.followMembers} {
 		loops.Go(func() { f(ctx) })
 	}
 	var conflict error
@@ -161,7 +162,7 @@ func (s *Service) Run(ctx context.Context) error {
 
 // Drain begins to empty a host, and returns the job.
 func (s *Service) Drain(ctx context.Context, user string, host cluster.HostID) (api.Job, error) {
-	seen, ok := s.view.Seen()
+	seen, ok := s.Seen()
 	if !ok {
 		return api.Job{}, fmt.Errorf("the hosts' reports are not read yet: %w", store.ErrRetry)
 	}

@@ -45,6 +45,42 @@ type rig struct {
 	*Service
 	t      *testing.T
 	client *storetest.Client
+	view   *View
+
+	mu     sync.Mutex
+	silent map[cluster.HostID]bool // for this host
+	gone   map[cluster.HostID]bool // their records
+}
+
+// sight is what this host sees.
+func (r *rig) sight() (map[cluster.HostID]Seen, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	seen, ok := r.view.Seen()
+	for h := range r.silent {
+		if s, known := seen[h]; known {
+			s.SeenAt = s.SeenAt.Add(-2 * Silent)
+			seen[h] = s
+		}
+	}
+	for h := range r.gone {
+		delete(seen, h)
+	}
+	return seen, ok
+}
+
+// silence makes a host silent for this one.
+func (r *rig) silence(h cluster.HostID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.silent[h] = true
+}
+
+// lose takes a host's record away from this one.
+func (r *rig) lose(h cluster.HostID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.gone[h] = true
 }
 
 // limited bounds calls of a test.
@@ -65,7 +101,9 @@ func newRig(t *testing.T, mem *storetest.Mem, host cluster.HostID, change func(*
 		t.Fatal(err)
 	}
 	client := mem.NewClient(string(host))
+	r := &rig{t: t, client: client, view: &View{Store: client, Log: log}, silent: map[cluster.HostID]bool{}, gone: map[cluster.HostID]bool{}}
 	p := Parts{
+		Seen:  r.sight,
 		Store: client, Cluster: fakeCluster{}, Name: "lab", Host: host, Install: "install-" + string(host), Boot: "boot-1", Addr: "192.0.2.1",
 		Version: "0.1", Dir: dir, Fleet: fleet, Instance: "i1", Log: log, Exe: "/nonexistent/holdfast",
 	}
@@ -78,7 +116,7 @@ func newRig(t *testing.T, mem *storetest.Mem, host cluster.HostID, change func(*
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
-	wg.Go(func() { s.view.Run(ctx) })
+	wg.Go(func() { r.view.Run(ctx) })
 	t.Cleanup(func() {
 		cancel()
 		wg.Wait()
@@ -86,7 +124,8 @@ func newRig(t *testing.T, mem *storetest.Mem, host cluster.HostID, change func(*
 			t.Error(err)
 		}
 	})
-	return &rig{s, t, client}
+	r.Service = s
+	return r
 }
 
 // until asks again and again, and fails after 10 s.
@@ -103,11 +142,14 @@ func until(t *testing.T, what string, ok func() bool) {
 func (r *rig) report(recs ...Record) {
 	r.t.Helper()
 	for _, rec := range recs {
+		r.mu.Lock()
+		delete(r.silent, rec.Host.Name)
+		r.mu.Unlock()
 		value, err := json.Marshal(rec)
 		if err != nil {
 			r.t.Fatal(err)
 		}
-		rev, _, err := r.client.Txn(r.t.Context(), nil, []store.Op{{Key: recordKey(rec.Host.Name), Value: value}})
+		rev, _, err := r.client.Txn(r.t.Context(), nil, []store.Op{{Key: RecordKey(rec.Host.Name), Value: value}})
 		if err != nil {
 			r.t.Fatal(err)
 		}

@@ -24,6 +24,13 @@ const (
 	keyPlatform = "upgrade/platform/" // and the name of the bundle: products have their own managers and programs
 )
 
+// Times of the records about upgrades.
+const (
+	stateRead  = 10 * time.Second
+	stateWrite = 3 * time.Second
+	stateAgain = time.Second
+)
+
 // maxPlatform bounds what people say of the hosts, bytes.
 const maxPlatform = 1 << 20
 
@@ -187,7 +194,7 @@ func (c *Commit) Do(ctx context.Context, t engine.Task) error {
 				err = fmt.Errorf("%w: %w", engine.ErrUnclear, err)
 			}
 			return errors.Join(context.Cause(ctx), err)
-		case <-time.After(followAgain):
+		case <-time.After(stateAgain):
 		}
 	}
 }
@@ -195,7 +202,7 @@ func (c *Commit) Do(ctx context.Context, t engine.Task) error {
 // raise makes one attempt. again says that the next one may do better; it finds
 // what this one has done when its answer was lost.
 func (c *Commit) raise(ctx context.Context, t engine.Task) (again bool, err error) {
-	lctx, cancel := context.WithTimeout(ctx, listWithin)
+	lctx, cancel := context.WithTimeout(ctx, stateRead)
 	args, s, err := c.look(lctx, t)
 	cancel()
 	switch {
@@ -212,7 +219,7 @@ func (c *Commit) raise(ctx context.Context, t engine.Task) (again bool, err erro
 	if err != nil {
 		return false, err
 	}
-	wctx, cancel := context.WithTimeout(ctx, writeWithin)
+	wctx, cancel := context.WithTimeout(ctx, stateWrite)
 	defer cancel()
 	_, ok, err := c.Store.Txn(wctx, []store.Cmp{s.guard()}, []store.Op{op})
 	switch {

@@ -172,7 +172,7 @@ func (s *Service) gather(ctx context.Context, r api.UpgradeRequest) (*planned, e
 	if p.inv, p.gone, err = s.inventory(ctx, r.Inventory, name, version); err == nil {
 		p.inv.Kept, err = s.keptBackups(ctx, st)
 	}
-	seen, _ := s.view.Seen()
+	seen, _ := s.Seen()
 	p.agents = Hosts(seen, time.Now())
 	if err == nil && sha != "" && p.inv.Version == "" {
 		err = api.Errorf(api.KindInvalid, "version: the cluster was never upgraded, so it does not know which version of %s is installed", p.manifest.Name).
@@ -242,10 +242,10 @@ const sightWithin = 15 * time.Second
 // guests just now.
 func (s *Service) sighted(ctx context.Context) (map[cluster.HostID]Seen, bool) {
 	for end := time.Now().Add(sightWithin); ; {
-		seen, ok := s.view.Seen()
+		seen, ok := s.Seen()
 		blind := false
 		for _, h := range seen {
-			blind = blind || h.Blind && h.up(time.Now())
+			blind = blind || h.Blind && h.Up(time.Now())
 		}
 		if !blind || time.Now().After(end) {
 			return seen, ok
@@ -253,7 +253,7 @@ func (s *Service) sighted(ctx context.Context) (map[cluster.HostID]Seen, bool) {
 		select {
 		case <-ctx.Done():
 			return seen, ok
-		case <-time.After(followAgain):
+		case <-time.After(stateAgain):
 		}
 	}
 }
@@ -388,7 +388,7 @@ func (s *Service) AdmitHost(ctx context.Context, user string, host cluster.HostI
 	if err != nil {
 		return err
 	}
-	seen, ok := s.view.Seen()
+	seen, ok := s.Seen()
 	states := Hosts(seen, time.Now())
 	if !ok || !states[s.Host].Up { // then others may only seem to be away
 		return fmt.Errorf("the hosts' reports are not read just now: %w", store.ErrRetry)

@@ -222,7 +222,7 @@ func TestHostsAreAdmitted(t *testing.T) {
 	}
 	wantKind(t, r.AdmitHost(limited(t), "bob", "h9", false), api.KindRefused, "no such host")
 	wantKind(t, r.AdmitHost(limited(t), "bob", "h3", true), api.KindRefused, "its agent is there")
-	r.view.change(store.Change{KV: store.KV{Key: recordKey("h3")}, Deleted: true}) // it is gone
+	r.lose("h3") // it is gone
 	if err := r.AdmitHost(limited(t), "bob", "h3", true); err != nil {
 		t.Error(err)
 	}
@@ -428,7 +428,7 @@ func TestWhatWasSaidOfAHostThatIsGone(t *testing.T) {
 	said.Inventory = &inventory.Inventory{Hosts: []inventory.Host{{Name: "h3"}, {Name: "h4", Labels: map[string]string{"rack": "b"}}, {Name: "h1"}}}
 	got := r.begin(said)
 	r.end(got.Job.ID, "aborted", func(s *upgrade.Status) { s.Cluster = upgrade.Normal })
-	r.view.change(store.Change{KV: store.KV{Key: recordKey("h4")}, Deleted: true})
+	r.lose("h4")
 	gone := func(p upgrade.Plan) (out []upgrade.Finding) {
 		for _, f := range p.Findings {
 			if f.Rule == "platform" {
@@ -455,7 +455,7 @@ func TestWhatWasSaidOfAHostThatIsGone(t *testing.T) {
 	if p, err = r.PlanUpgrade(limited(t), q); err != nil || len(gone(p)) > 0 {
 		t.Errorf("%v, findings %+v", err, p.Findings)
 	}
-	r.view.change(store.Change{KV: store.KV{Key: recordKey("h2")}, Deleted: true})
+	r.lose("h2")
 	_, err = r.PlanUpgrade(limited(t), q)
 	wantKind(t, err, api.KindInvalid, "no agent reports of h2", "given last", "--platform FILE")
 }

@@ -13,10 +13,7 @@ import (
 	"holdfast/internal/store"
 )
 
-const (
-	listWithin  = 10 * time.Second
-	followAgain = time.Second
-)
+const listWithin = 10 * time.Second
 
 // View follows the hosts' records.
 type View struct {
@@ -80,7 +77,7 @@ func (v *View) prepare() {
 func (v *View) Run(ctx context.Context) {
 	const means = "the hosts' reports are not followed just now"
 	if !v.Asked {
-		again(ctx, v.Log, means, v.follow)
+		store.Again(ctx, v.Log, means, v.follow)
 		return
 	}
 	v.mu.Lock()
@@ -95,7 +92,7 @@ func (v *View) Run(ctx context.Context) {
 		}
 		fctx, cancel := context.WithCancel(ctx)
 		var wg sync.WaitGroup
-		wg.Go(func() { again(fctx, v.Log, means, v.follow) })
+		wg.Go(func() { store.Again(fctx, v.Log, means, v.follow) })
 		v.wait(ctx)
 		cancel()
 		wg.Wait()
@@ -128,23 +125,9 @@ func (v *View) rest() {
 	v.ready, v.read = false, make(chan struct{})
 }
 
-// again calls follow until ctx ends, with a pause between two calls. Its errors are
-// told with what they mean.
-func again(ctx context.Context, log *slog.Logger, means string, follow func(context.Context) error) {
-	for ctx.Err() == nil {
-		if err := follow(ctx); err != nil && ctx.Err() == nil {
-			log.Debug(means, "err", err)
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(followAgain):
-		}
-	}
-}
-
 func (v *View) follow(ctx context.Context) error {
 	lctx, cancel := context.WithTimeout(ctx, listWithin)
-	kvs, rev, err := v.Store.List(lctx, keyPrefix)
+	kvs, rev, err := v.Store.List(lctx, Prefix)
 	cancel()
 	if err != nil {
 		return fmt.Errorf("list the hosts' reports: %w", err)
@@ -152,7 +135,7 @@ func (v *View) follow(ctx context.Context) error {
 	v.relist(kvs)
 	wctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	w := v.Store.Watch(wctx, keyPrefix, rev+1)
+	w := v.Store.Watch(wctx, Prefix, rev+1)
 	for b := range w.C() {
 		for _, c := range b.Changes {
 			v.change(c)
@@ -192,7 +175,7 @@ func (v *View) change(c store.Change) {
 
 // take puts one record in. The caller holds mu.
 func (v *View) take(into map[cluster.HostID]Seen, kv store.KV) {
-	r, err := decodeRecord(kv.Key, kv.Value)
+	r, err := DecodeRecord(kv.Key, kv.Value)
 	if err != nil {
 		v.Log.Warn("a host's report can not be read", "err", err)
 		delete(into, hostOf(kv.Key))
@@ -201,4 +184,4 @@ func (v *View) take(into map[cluster.HostID]Seen, kv store.KV) {
 	into[hostOf(kv.Key)] = Seen{r, time.Now(), kv.ModRev}
 }
 
-func hostOf(key string) cluster.HostID { return cluster.HostID(strings.TrimPrefix(key, keyPrefix)) }
+func hostOf(key string) cluster.HostID { return cluster.HostID(strings.TrimPrefix(key, Prefix)) }
