@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/fleet"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/report"
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"
 )
@@ -43,10 +43,10 @@ func TestReports(t *testing.T) {
 	var all sync.WaitGroup
 	defer all.Wait()
 	defer cancel()
-	var views []*fleet.View
+	var views []*report.View
 	for i := range 3 {
 		c := r.open(t, i)
-		v := &fleet.View{Store: c, Log: slog.New(slog.DiscardHandler)}
+		v := &report.View{Store: c, Log: slog.New(slog.DiscardHandler)}
 		views = append(views, v)
 		all.Go(func() { v.Run(ctx) })
 	}
@@ -79,7 +79,7 @@ func TestReports(t *testing.T) {
 	now := time.Now()
 	silent := 0
 	seen, ok := views[1].Seen()
-	for _, s := range fleet.Hosts(seen, now) {
+	for _, s := range report.Hosts(seen, now) {
 		if !s.Up {
 			silent++
 		}
@@ -92,12 +92,12 @@ func TestReports(t *testing.T) {
 // host is one host's reports and looks, until ctx ends.
 func (r *rig) host(ctx context.Context, n int, wrong *atomic.Int64) {
 	c := r.conns[n%len(r.conns)].store
-	rec := fleet.Record{Host: inventory.Host{Name: cluster.HostID(fmt.Sprintf("c%d", n)), MemoryMiB: 1 << 18, Boot: "b", Install: "i", CPUModel: "Skylake-Server", Kernel: "6.1.0"}, Addr: "192.0.2.1", Agent: "1"}
+	rec := report.Record{Host: inventory.Host{Name: cluster.HostID(fmt.Sprintf("c%d", n)), MemoryMiB: 1 << 18, Boot: "b", Install: "i", CPUModel: "Skylake-Server", Kernel: "6.1.0"}, Addr: "192.0.2.1", Agent: "1"}
 	for g := range reportGuests {
 		rec.VMs = append(rec.VMs, inventory.VM{Name: fmt.Sprintf("vm-%d-%d", n, g), UUID: fmt.Sprintf("00000000-0000-4000-8000-%06d%06d", n, g), Host: rec.Host.Name, MemoryMiB: 8192, CPUs: 4, Running: true})
 	}
-	rep := &fleet.Reporter{Store: c, Log: slog.New(slog.DiscardHandler), Look: func(context.Context) (fleet.Record, error) { return rec, nil },
-		Claims: &fleet.Claim{Host: rec.Host.Name, Install: "i", Boot: "b"}}
+	rep := &report.Reporter{Store: c, Log: slog.New(slog.DiscardHandler), Look: func(context.Context) (report.Record, error) { return rec, nil },
+		Claims: &report.Claim{Host: rec.Host.Name, Install: "i", Boot: "b"}}
 	var both sync.WaitGroup
 	defer both.Wait()
 	both.Go(func() {

@@ -11,10 +11,10 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
-	"holdfast/internal/fleet"
 	"holdfast/internal/ha"
 	"holdfast/internal/host/storage"
 	"holdfast/internal/host/watchdog"
+	"holdfast/internal/inventory/report"
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"
 )
@@ -63,7 +63,7 @@ type Parts struct {
 }
 
 // ErrConflict: another agent runs under this host's name.
-var ErrConflict = fleet.ErrConflict
+var ErrConflict = report.ErrConflict
 
 // Agent is the daemon. Make it with New, then Run.
 type Agent struct {

@@ -26,6 +26,7 @@ import (
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/host/process"
 	"holdfast/internal/host/watchdog"
+	"holdfast/internal/inventory/report"
 	"holdfast/internal/server"
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"
@@ -353,7 +354,7 @@ func (nd *node) driver() (Driver, error) {
 }
 
 // jobs makes this host's part in jobs: none where no hypervisor runs guests.
-func (nd *node) jobs(a *Agent) (*fleet.Service, *fleet.View, *libvirt.Fleet, error) {
+func (nd *node) jobs(a *Agent) (*fleet.Service, *report.View, *libvirt.Fleet, error) {
 	if nd.n.Driver == "process" {
 		return nil, nil, nil, nil
 	}
@@ -364,7 +365,7 @@ func (nd *node) jobs(a *Agent) (*fleet.Service, *fleet.View, *libvirt.Fleet, err
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	view := &fleet.View{Store: a.Store, Asked: nd.n.GuestsOnly, Log: nd.Log}
+	view := &report.View{Store: a.Store, Asked: nd.n.GuestsOnly, Log: nd.Log}
 	p := fleet.Parts{
 		Seen:  view.Seen,
 		Store: a.Store, Cluster: a, Name: nd.n.Cluster, Host: a.Host, Member: nd.n.Store.Member != nil, GuestsOnly: nd.n.GuestsOnly, Install: a.Identity, Boot: nd.boot,

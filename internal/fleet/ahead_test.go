@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"holdfast/internal/inventory/report"
 	"holdfast/internal/store"
 )
 
@@ -17,7 +18,7 @@ func TestReportsAreReadBeforeAGuestThatArrivesIsHere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newInbox(t)
 		c := &counted{Store: b.other}
-		v := &View{Store: c, Asked: true, Log: slog.New(slog.DiscardHandler)}
+		v := &report.View{Store: c, Asked: true, Log: slog.New(slog.DiscardHandler)}
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		defer wg.Wait()
@@ -44,4 +45,26 @@ func TestReportsAreReadBeforeAGuestThatArrivesIsHere(t *testing.T) {
 			t.Errorf("%d watches when nothing arrives any more", n)
 		}
 	})
+}
+
+// counted counts the watches.
+type counted struct {
+	store.Store
+	mu      sync.Mutex
+	watches int
+}
+
+func (c *counted) Watch(ctx context.Context, prefix string, from int64) store.Watcher {
+	c.mu.Lock()
+	c.watches++
+	c.mu.Unlock()
+	context.AfterFunc(ctx, func() { c.mu.Lock(); c.watches--; c.mu.Unlock() })
+	return c.Store.Watch(ctx, prefix, from)
+}
+
+func (c *counted) now() int {
+	synctest.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.watches
 }

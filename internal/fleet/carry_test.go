@@ -16,6 +16,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/report"
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
 )
@@ -28,7 +29,7 @@ type inbox struct {
 
 	mu    sync.Mutex
 	vms   []libvirt.VM
-	seen  map[cluster.HostID]Seen
+	seen  map[cluster.HostID]report.Seen
 	ready bool
 	fails map[string]int // of the next calls of libvirt
 	calls []string
@@ -40,7 +41,7 @@ type inbox struct {
 func newInbox(t *testing.T) *inbox {
 	t.Helper()
 	mem := storetest.NewMem()
-	return &inbox{t: t, client: mem.NewClient("h2"), other: mem.NewClient("h1"), seen: map[cluster.HostID]Seen{}, ready: true}
+	return &inbox{t: t, client: mem.NewClient("h2"), other: mem.NewClient("h1"), seen: map[cluster.HostID]report.Seen{}, ready: true}
 }
 
 func (b *inbox) failing(call string) error {
@@ -137,10 +138,10 @@ func (b *inbox) run() (stop func()) { return b.runs(b.receiver()) }
 func (b *inbox) receiver() *Receiver {
 	return &Receiver{
 		Store: b.client, Host: "h2", Guests: b, Log: slog.New(slog.DiscardHandler),
-		Seen: func() (map[cluster.HostID]Seen, bool) {
+		Seen: func() (map[cluster.HostID]report.Seen, bool) {
 			b.mu.Lock()
 			defer b.mu.Unlock()
-			out := map[cluster.HostID]Seen{}
+			out := map[cluster.HostID]report.Seen{}
 			for h, s := range b.seen {
 				out[h] = s
 			}
@@ -219,11 +220,11 @@ func TestReceiverStartsWhatHasLeft(t *testing.T) {
 		b.set(func() { b.vms = []libvirt.VM{offVM("a"), offVM("b")} })
 		b.want("the source is not known", "", "uuid-a")
 
-		gone := Record{Host: inventory.Host{Name: "h1"}, VMs: []inventory.VM{{UUID: "uuid-z"}}}
+		gone := report.Record{Host: inventory.Host{Name: "h1"}, VMs: []inventory.VM{{UUID: "uuid-z"}}}
 		listed, trouble := gone, gone
 		listed.VMs = []inventory.VM{{UUID: "uuid-z"}, {UUID: "uuid-a"}} // off or not
 		trouble.Blind = true
-		for what, s := range map[string]Seen{
+		for what, s := range map[string]report.Seen{
 			"an old report": {Record: gone, Mod: rev - 1}, "a report of the same moment": {Record: gone, Mod: rev},
 			"it is there yet": {Record: listed, Mod: rev + 1}, "nobody knows what is there": {Record: trouble, Mod: rev + 1},
 		} {
@@ -231,10 +232,10 @@ func TestReceiverStartsWhatHasLeft(t *testing.T) {
 			b.want(what, "", "uuid-a")
 		}
 		b.set(func() {
-			b.seen["h3"], b.seen["h1"] = Seen{Record: gone, Mod: rev + 1}, Seen{Record: listed, Mod: rev + 1}
+			b.seen["h3"], b.seen["h1"] = report.Seen{Record: gone, Mod: rev + 1}, report.Seen{Record: listed, Mod: rev + 1}
 		})
 		b.want("another host has not got it", "", "uuid-a")
-		b.set(func() { b.seen["h1"], b.ready = Seen{Record: gone, Mod: rev + 1}, false })
+		b.set(func() { b.seen["h1"], b.ready = report.Seen{Record: gone, Mod: rev + 1}, false })
 		b.want("the reports are not read", "", "uuid-a")
 		b.set(func() { b.vms[0].Job = "migration" })
 		b.want("the reports are not read, and it is on its way", "", "uuid-a")
@@ -306,7 +307,7 @@ func TestReceiverTriesAgain(t *testing.T) {
 			b.vms, b.fails = []libvirt.VM{offVM("a"), vm("b", 100)}, map[string]int{call: 3}
 			rev := b.put(carry{UUID: "uuid-a", Name: "a", Start: true, Autostart: true})
 			b.put(carry{UUID: "uuid-b", Name: "b", Autostart: true})
-			b.seen["h1"] = Seen{Mod: rev + 1}
+			b.seen["h1"] = report.Seen{Mod: rev + 1}
 			stop := b.run()
 			b.want(call+" fails", map[string]string{
 				"list":      "start uuid-a, autostart uuid-a true, autostart uuid-b true",

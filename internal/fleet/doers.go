@@ -15,6 +15,7 @@ import (
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/host/reboot"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/report"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/upgrade"
@@ -88,7 +89,7 @@ func (s *Service) doers() map[string]engine.Doer {
 			Host: s.reboot, Guests: s.running, NextKernel: s.nextKernel, Quorum: s.others, File: filepath.Join(s.dir(), "reboot.json"),
 		},
 		upgrade.KindVerify: &steps.Verify{
-			Boot: s.reboot.Boot, Record: s.record, Kernel: func(context.Context) (string, error) { return Kernel(), nil }, Pools: s.Fleet.Pools, Dir: pools,
+			Boot: s.reboot.Boot, Record: s.record, Kernel: func(context.Context) (string, error) { return report.Kernel(), nil }, Pools: s.Fleet.Pools, Dir: pools,
 		},
 		upgrade.KindVMStop:     &steps.VMStop{Host: s.Fleet, Mgmt: power, Dir: filepath.Join(s.dir(), "guests")},
 		upgrade.KindVMStart:    &steps.VMStart{Host: s.Fleet, Mgmt: power, Dir: filepath.Join(s.dir(), "guests")},
@@ -197,7 +198,7 @@ func (s *Service) refs() []survey.HostRef {
 	for name, h := range seen {
 		out = append(out, survey.HostRef{Name: name, API: h.API, Up: h.Up(now)})
 	}
-	slices.SortFunc(out, func(a, b survey.HostRef) int { return Compare(string(a.Name), string(b.Name)) })
+	slices.SortFunc(out, func(a, b survey.HostRef) int { return inventory.Compare(string(a.Name), string(b.Name)) })
 	return out
 }
 

@@ -13,6 +13,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/report"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/store"
 	"holdfast/internal/upgrade"
@@ -41,7 +42,7 @@ type Drain struct {
 	Store  store.Store
 	Guests Guests
 	Sender *Sender // moves guests live
-	Seen   func() (map[cluster.HostID]Seen, bool)
+	Seen   func() (map[cluster.HostID]report.Seen, bool)
 	// Rest says that the host takes no guests any more, or takes them again: it
 	// holds for the management VM and for other hosts' drains.
 	Rest func(ctx context.Context, host cluster.HostID, on bool) error
@@ -199,7 +200,7 @@ type drainRun struct {
 func (r *drainRun) begin(left []libvirt.VM) {
 	r.waits = nil
 	slices.SortFunc(left, func(a, b libvirt.VM) int {
-		return cmp.Or(cmp.Compare(b.MemoryMiB, a.MemoryMiB), Compare(a.Name, b.Name))
+		return cmp.Or(cmp.Compare(b.MemoryMiB, a.MemoryMiB), inventory.Compare(a.Name, b.Name))
 	})
 	for _, vm := range left {
 		switch {
@@ -274,7 +275,7 @@ func (r *drainRun) move(vm libvirt.VM) {
 		return
 	}
 	now := time.Now()
-	free := roomOf(r.Host, seen, func(s Seen) bool {
+	free := roomOf(r.Host, seen, func(s report.Seen) bool {
 		wanted := len(r.args.Targets) == 0 || slices.Contains(r.args.Targets, s.Host.Name)
 		return wanted && s.Up(now)
 	}, r.sent)
@@ -320,7 +321,7 @@ func (r *drainRun) follow(vms []libvirt.VM) {
 // send moves a guest. What it carries is written before, and removed again when it
 // stays. That of a cold move that failed is kept until it is sent elsewhere or
 // started here: libvirtd may still carry it out.
-func (r *drainRun) send(vm libvirt.VM, target Seen, how upgrade.How, there func()) error {
+func (r *drainRun) send(vm libvirt.VM, target report.Seen, how upgrade.How, there func()) error {
 	if how != upgrade.Cold {
 		return r.live(r.moves, vm, target, r.args.Network, there)
 	}
@@ -338,7 +339,7 @@ func (r *drainRun) send(vm libvirt.VM, target Seen, how upgrade.How, there func(
 // live moves a guest that runs, over the network (a CIDR) when the target has an
 // address in it: every live move that jobs ask for, away and back. there, if not nil, is
 // called when it runs there.
-func (d *Drain) live(ctx context.Context, vm libvirt.VM, target Seen, network string, there func()) error {
+func (d *Drain) live(ctx context.Context, vm libvirt.VM, target report.Seen, network string, there func()) error {
 	return d.Sender.Send(ctx, vm, target, libvirt.MigrateOptions{AutoConverge: true, Data: target.In(network), There: there})
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/host/libvirt"
+	"holdfast/internal/inventory/report"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/upgrade"
 )
@@ -257,7 +258,7 @@ func TestDrainTellsWhatTargetsCan(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newDrainWorld(vm("a", 600), vm("b", 600))
 		seen := w.drain.Seen
-		w.drain.Seen = func() (map[cluster.HostID]Seen, bool) {
+		w.drain.Seen = func() (map[cluster.HostID]report.Seen, bool) {
 			all, ok := seen()
 			h := all["h2"]
 			h.MigrateTLS = true
@@ -279,7 +280,7 @@ func TestDrainTellsWhatTargetsCan(t *testing.T) {
 }
 
 func TestAddressInANetwork(t *testing.T) {
-	r := Record{Addrs: []string{"no address", "10.1.0.9", "10.0.0.7", "10.0.0.8", "fe80::1"}}
+	r := report.Record{Addrs: []string{"no address", "10.1.0.9", "10.0.0.7", "10.0.0.8", "fe80::1"}}
 	for network, want := range map[string]string{"10.0.0.0/8": "10.1.0.9", "10.0.0.0/24": "10.0.0.7", "fe80::/10": "fe80::1", "10.0.0.0": "", "x": "", "::/0": "fe80::1", "192.0.2.0/24": ""} {
 		if got := r.In(network); got != want {
 			t.Errorf("%q: %q, want %q", network, got, want)

@@ -18,6 +18,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/report"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/store"
@@ -236,10 +237,10 @@ func newDrainWorld(vms ...libvirt.VM) *drainWorld {
 	w := &drainWorld{guests: &fakeGuests{vms: vms, refuses: map[string]bool{}, stalls: map[string]bool{}, wheres: map[string]libvirt.Where{}}, client: storetest.NewMem().NewClient("h1")}
 	w.drain = &Drain{
 		Host: "h1", Store: w.client, Guests: w.guests,
-		Seen: func() (map[cluster.HostID]Seen, bool) {
-			seen := map[cluster.HostID]Seen{}
+		Seen: func() (map[cluster.HostID]report.Seen, bool) {
+			seen := map[cluster.HostID]report.Seen{}
 			for _, h := range []cluster.HostID{"h1", "h2", "h3"} {
-				seen[h] = Seen{Record: Record{
+				seen[h] = report.Seen{Record: report.Record{
 					Host: inventory.Host{Name: h, MemoryMiB: 1000}, Addr: "addr-" + string(h), VMs: w.guests.at("addr-" + string(h)),
 					Addrs: []string{"192.0.2." + string(h[1]), "fd00::" + string(h[1]), "10.0.0." + string(h[1])},
 				}, SeenAt: time.Now()}

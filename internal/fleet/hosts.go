@@ -11,6 +11,8 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/report"
 	"holdfast/internal/job"
 	"holdfast/internal/store"
 	"holdfast/internal/upgrade"
@@ -33,7 +35,7 @@ func (s *Service) Hosts(context.Context) ([]api.GuestHost, error) {
 		}
 		out = append(out, x)
 	}
-	slices.SortFunc(out, func(a, b api.GuestHost) int { return Compare(string(a.Name), string(b.Name)) })
+	slices.SortFunc(out, func(a, b api.GuestHost) int { return inventory.Compare(string(a.Name), string(b.Name)) })
 	return out, nil
 }
 
@@ -75,7 +77,7 @@ func (s *Service) Forget(ctx context.Context, user string, host cluster.HostID, 
 	if err != nil {
 		return err
 	}
-	switch _, ok, err := s.Store.Txn(ctx, []store.Cmp{{Key: RecordKey(host), Rev: h.Mod}}, ops); {
+	switch _, ok, err := s.Store.Txn(ctx, []store.Cmp{{Key: report.RecordKey(host), Rev: h.Mod}}, ops); {
 	case err != nil:
 		return fmt.Errorf("remove what is known of %s: %w", host, err)
 	case !ok:
@@ -88,7 +90,7 @@ func (s *Service) Forget(ctx context.Context, user string, host cluster.HostID, 
 // tells on which host a guest is, or that it must run, is a reason to refuse: without
 // it nobody would know why the guest stands still there, when the host comes back.
 func (s *Service) leftOf(ctx context.Context, host cluster.HostID, force bool) ([]store.Op, error) {
-	ops := []store.Op{{Key: RecordKey(host)}}
+	ops := []store.Op{{Key: report.RecordKey(host)}}
 	all, _, err := s.Store.List(ctx, carryKeys)
 	if err != nil {
 		return nil, fmt.Errorf("list what guests carry: %w", err)

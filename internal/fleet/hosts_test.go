@@ -11,6 +11,7 @@ import (
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/report"
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
 	"holdfast/internal/upgrade"
@@ -51,13 +52,13 @@ func TestAHostIsForgottenWhenItIsGone(t *testing.T) {
 	}
 	r.silence("h2")
 	hosts, err := r.Hosts(t.Context())
-	if err != nil || len(hosts) != 2 || !hosts[0].Up || hosts[1].Up || hosts[1].Guests != 1 || hosts[1].Silent < Silent {
+	if err != nil || len(hosts) != 2 || !hosts[0].Up || hosts[1].Up || hosts[1].Guests != 1 || hosts[1].Silent < report.Silent {
 		t.Fatalf("%+v, %v", hosts, err)
 	}
 	// It comes back while it is being forgotten.
 	stale, _ := r.sight()
 	r.report(full)
-	r.Service.Seen = func() (map[cluster.HostID]Seen, bool) { return maps.Clone(stale), true }
+	r.Service.Seen = func() (map[cluster.HostID]report.Seen, bool) { return maps.Clone(stale), true }
 	if err := r.Forget(limited(t), "ann", "h2", false); !refused(err) || !strings.Contains(err.Error(), "just now") {
 		t.Errorf("a host that has just reported: %v", err)
 	}

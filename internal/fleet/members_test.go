@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory/report"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/store/storetest"
@@ -54,7 +55,7 @@ func TestMembersAreThoseOfTheStore(t *testing.T) {
 	mem := storetest.NewMem()
 	v := &voting{}
 	r := newRig(t, mem, "h1", func(p *Parts) { p.Cluster = v })
-	member := func(h cluster.HostID) Record {
+	member := func(h cluster.HostID) report.Record {
 		rec := bare(h)
 		rec.Host.Member = true
 		return rec
@@ -62,7 +63,7 @@ func TestMembersAreThoseOfTheStore(t *testing.T) {
 	r.report(member("h1"), member("h2"), member("h3"), bare("h4"))
 	votes := func() (out []cluster.HostID) {
 		seen, _ := r.view.Seen()
-		for h, s := range r.members.mark(Hosts(seen, time.Now())) {
+		for h, s := range r.members.mark(report.Hosts(seen, time.Now())) {
 			if s.Member {
 				out = append(out, h)
 			}
@@ -83,7 +84,7 @@ func TestMembersAreThoseOfTheStore(t *testing.T) {
 		t.Errorf("%v, hosts %+v", err, inv.Hosts)
 	}
 	seen, _ := r.view.Seen()
-	if s := r.members.mark(Hosts(seen, time.Now()))["h9"]; s.Up || !s.Member {
+	if s := r.members.mark(report.Hosts(seen, time.Now()))["h9"]; s.Up || !s.Member {
 		t.Errorf("a member without a record: %+v", s)
 	}
 	r.members.till = time.Now()

@@ -7,6 +7,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/report"
 )
 
 // room is how much memory each host has left for guests, as far as it may take
@@ -16,7 +17,7 @@ type room map[cluster.HostID]int64
 // roomOf counts what the hosts of from's group have left, MiB: hosts that are up,
 // take guests and are not from itself. sent are guests, by UUID, that were moved to a
 // host and may not be in its record yet.
-func roomOf(from cluster.HostID, seen map[cluster.HostID]Seen, up func(Seen) bool, sent map[string]sentTo) room {
+func roomOf(from cluster.HostID, seen map[cluster.HostID]report.Seen, up func(report.Seen) bool, sent map[string]sentTo) room {
 	r := room{}
 	group := seen[from].Host.Group
 	for name, s := range seen {
@@ -42,7 +43,7 @@ func roomOf(from cluster.HostID, seen map[cluster.HostID]Seen, up func(Seen) boo
 
 // without takes out hosts that have another guest of a guest's name, even one that is
 // off: libvirt takes no second one. It says for a message which these are.
-func (r room) without(uuid, name string, seen map[cluster.HostID]Seen) string {
+func (r room) without(uuid, name string, seen map[cluster.HostID]report.Seen) string {
 	var twins []string
 	for h := range r {
 		if slices.ContainsFunc(seen[h].VMs, func(x inventory.VM) bool { return x.Name == name && x.UUID != uuid }) {
@@ -75,7 +76,7 @@ func (r room) choose(vm string, memory int64, planned cluster.HostID, not []clus
 	}
 	var best cluster.HostID
 	for h, free := range r {
-		if fits(h) && (best == "" || free > r[best] || free == r[best] && Compare(string(h), string(best)) < 0) {
+		if fits(h) && (best == "" || free > r[best] || free == r[best] && inventory.Compare(string(h), string(best)) < 0) {
 			best = h
 		}
 	}
@@ -94,7 +95,7 @@ func (r room) say(not []cluster.HostID) string {
 	if len(names) == 0 {
 		return "no other host of its group is up and takes guests"
 	}
-	slices.SortFunc(names, func(a, b cluster.HostID) int { return Compare(string(a), string(b)) })
+	slices.SortFunc(names, func(a, b cluster.HostID) int { return inventory.Compare(string(a), string(b)) })
 	text := ""
 	for _, h := range names {
 		if text != "" {

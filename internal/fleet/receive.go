@@ -14,6 +14,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/report"
 	"holdfast/internal/store"
 )
 
@@ -28,7 +29,7 @@ type Receiver struct {
 		Discard(ctx context.Context, uuid string) error
 		SetAutostart(ctx context.Context, uuid string, on bool) error
 	}
-	Seen func() (map[cluster.HostID]Seen, bool)
+	Seen func() (map[cluster.HostID]report.Seen, bool)
 	Log  *slog.Logger
 
 	mu    sync.Mutex
@@ -158,7 +159,7 @@ func readWords(kvs []store.KV) (words []sentWord, errs []error) {
 		}
 		words = append(words, w)
 	}
-	slices.SortStableFunc(words, func(a, b sentWord) int { return CompareBools(b.Live, a.Live) })
+	slices.SortStableFunc(words, func(a, b sentWord) int { return inventory.CompareBools(b.Live, a.Live) })
 	return words, errs
 }
 

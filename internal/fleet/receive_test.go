@@ -9,6 +9,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/report"
 )
 
 // TestWhyAGuestStandsStill is told.
@@ -66,7 +67,7 @@ func TestReceiverOfAGuestThatStays(t *testing.T) {
 		}
 		b.set(func() {
 			b.vms[0].Busy = "paused"
-			b.seen["h1"] = Seen{Record: Record{Host: inventory.Host{Name: "h1"}}, Mod: rev + 1}
+			b.seen["h1"] = report.Seen{Record: report.Record{Host: inventory.Host{Name: "h1"}}, Mod: rev + 1}
 		})
 		b.want("it tells; the other was moved by hand", "discard uuid-came, discard uuid-hung", "")
 	})
@@ -96,7 +97,7 @@ func TestReceiverIsNotHeldUp(t *testing.T) {
 		b.hangs, b.vms = true, []libvirt.VM{offVM("a"), still("z")}
 		rev := b.put(carry{UUID: "uuid-a", Name: "a", Start: true})
 		b.put(carry{UUID: "uuid-z", Name: "z", Live: true, ID: "1", Says: saysGone})
-		b.seen["h1"] = Seen{Mod: rev + 1}
+		b.seen["h1"] = report.Seen{Mod: rev + 1}
 		b.run()
 		time.Sleep(time.Second)
 		if got := b.did(); got != "resume uuid-z" {
@@ -116,7 +117,7 @@ func TestSilentThirdHost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newInbox(t)
 		b.vms = []libvirt.VM{still("a")}
-		b.seen["h3"] = Seen{Record: Record{Host: inventory.Host{Name: "h3"}, VMs: []inventory.VM{{UUID: "uuid-a", Running: true}}}, SeenAt: time.Now()}
+		b.seen["h3"] = report.Seen{Record: report.Record{Host: inventory.Host{Name: "h3"}, VMs: []inventory.VM{{UUID: "uuid-a", Running: true}}}, SeenAt: time.Now()}
 		r := b.receiver()
 		b.runs(r)
 		b.put(carry{UUID: "uuid-a", Name: "a", Live: true, ID: "1", Says: saysGone})

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory/report"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/probe"
 	"holdfast/internal/store"
@@ -15,19 +16,12 @@ import (
 // never coordinates nor speaks for operators. known is false for keys that are not of
 // jobs and hosts.
 func Permits(a store.Attempt) (known bool, err error) {
-	for _, rule := range []func(store.Attempt) (bool, error){engine.Permits, probe.Permits, permitsCarry} {
+	for _, rule := range []func(store.Attempt) (bool, error){engine.Permits, probe.Permits, report.Permits, permitsCarry} {
 		if known, err := rule(a); known {
 			return true, err
 		}
 	}
-	if !strings.HasPrefix(a.Key, Prefix) {
-		return false, nil
-	}
-	if a.Key != RecordKey(cluster.HostID(a.Host)) || a.Value == nil {
-		return true, store.ErrNotYours
-	}
-	_, err = DecodeRecord(a.Key, a.Value)
-	return true, err
+	return false, nil
 }
 
 // permitsCarry: the host to which a guest comes removes the word about it; the one

@@ -7,22 +7,10 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/report"
 	"holdfast/internal/job"
 	"holdfast/internal/store"
-	"holdfast/internal/store/storetest"
 )
-
-// asGuestHost is the store of a host that runs guests only. What it is refused fails the
-// test: all that such a host does must be permitted.
-func asGuestHost(t *testing.T, h cluster.HostID, st store.Store) store.Store {
-	return storetest.Limited{
-		Store: st, Host: string(h),
-		Permits: func(a store.Attempt) error { _, err := Permits(a); return err },
-		Refused: func(a store.Attempt, err error) {
-			t.Errorf("%s may not write %s: %v, there is %s", h, a.Key, err, a.Old)
-		},
-	}
-}
 
 // TestRightsOfHostsThatRunGuestsOnly: what they write is their own, and nothing else
 // is.
@@ -41,7 +29,7 @@ func TestRightsOfHostsThatRunGuestsOnly(t *testing.T) {
 		}
 		return text(r)
 	}
-	record := func(h cluster.HostID) []byte { return text(Record{Host: inventory.Host{Name: h}}) }
+	record := func(h cluster.HostID) []byte { return text(report.Record{Host: inventory.Host{Name: h}}) }
 	from := func(h cluster.HostID) []byte { return text(carry{UUID: "u", From: h, Live: true}) }
 	const key, mine, theirs = "job/step/u1/g1/a", "fleet-carry/g1/u", "fleet-carry/g2/u"
 	x := []byte("x")

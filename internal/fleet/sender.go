@@ -16,6 +16,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/report"
 	"holdfast/internal/store"
 )
 
@@ -33,7 +34,7 @@ type Sender struct {
 		Discard(ctx context.Context, uuid string) error
 		SetAutostart(ctx context.Context, uuid string, on bool) error
 	}
-	Seen func() (map[cluster.HostID]Seen, bool)
+	Seen func() (map[cluster.HostID]report.Seen, bool)
 	Log  *slog.Logger
 
 	mu      sync.Mutex
@@ -100,7 +101,7 @@ func (s *Sender) split(kvs []store.KV) (own, others []sentWord) {
 
 // Send moves a guest live, and returns when it runs there. An error that wraps
 // errNotUp: it has left. One that wraps errEnded: it has ended. Any other: it is here, or that is not known yet.
-func (s *Sender) Send(ctx context.Context, vm libvirt.VM, target Seen, opt libvirt.MigrateOptions) error {
+func (s *Sender) Send(ctx context.Context, vm libvirt.VM, target report.Seen, opt libvirt.MigrateOptions) error {
 	if vm.State != libvirt.VMRunning {
 		return fmt.Errorf("it does not run here, it is %s", vm.State)
 	}
@@ -248,7 +249,7 @@ func (s *Sender) stays(ctx context.Context, c carry, to cluster.HostID) error {
 
 // awaitReceived waits until the other host has taken the word away: it has let the
 // guest go on.
-func (s *Sender) awaitReceived(ctx context.Context, c carry, target Seen, cause error) error {
+func (s *Sender) awaitReceived(ctx context.Context, c carry, target report.Seen, cause error) error {
 	to := target.Host.Name
 	for end := time.Now().Add(startWithin); time.Now().Before(end); {
 		gctx, cancel := context.WithTimeout(ctx, carryRead)

@@ -16,6 +16,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/report"
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
 )
@@ -34,8 +35,8 @@ type pair struct {
 	ends   func()                             // of the next migration; it holds mu
 	at     libvirt.Place                      // that it answers
 	err    error
-	fails  map[string]error        // of calls of libvirt: "h2 resume"
-	report map[cluster.HostID]Seen // as it was written last
+	fails  map[string]error               // of calls of libvirt: "h2 resume"
+	report map[cluster.HostID]report.Seen // as it was written last
 	blind  map[cluster.HostID]bool
 	calls  []string
 	stops  map[cluster.HostID]func()
@@ -49,7 +50,7 @@ func newPair(t *testing.T) *pair {
 	p := &pair{
 		t: t, mem: storetest.NewMem(), client: map[cluster.HostID]*storetest.Client{}, states: map[cluster.HostID]libvirt.VMState{"h1": libvirt.VMRunning},
 		where: libvirt.Where{Place: libvirt.Here, State: libvirt.VMRunning}, fails: map[string]error{},
-		report: map[cluster.HostID]Seen{}, blind: map[cluster.HostID]bool{}, auto: map[cluster.HostID]bool{}, silent: map[cluster.HostID]bool{}, stops: map[cluster.HostID]func(){},
+		report: map[cluster.HostID]report.Seen{}, blind: map[cluster.HostID]bool{}, auto: map[cluster.HostID]bool{}, silent: map[cluster.HostID]bool{}, stops: map[cluster.HostID]func(){},
 	}
 	for _, h := range []cluster.HostID{"h1", "h2"} {
 		p.client[h] = p.mem.NewClient(string(h))
@@ -73,7 +74,7 @@ func newPair(t *testing.T) *pair {
 func (p *pair) reports(ctx context.Context) {
 	for ctx.Err() == nil {
 		p.mu.Lock()
-		next := map[cluster.HostID]Seen{}
+		next := map[cluster.HostID]report.Seen{}
 		for h := range p.client {
 			next[h] = p.looked(h)
 		}
@@ -96,8 +97,8 @@ func (p *pair) reports(ctx context.Context) {
 }
 
 // looked is what a host has. The caller holds mu.
-func (p *pair) looked(h cluster.HostID) Seen {
-	s := Seen{Record: Record{Host: inventory.Host{Name: h}, Addr: string(h), Blind: p.blind[h], CarriesLive: !p.old || h != "h2"}}
+func (p *pair) looked(h cluster.HostID) report.Seen {
+	s := report.Seen{Record: report.Record{Host: inventory.Host{Name: h}, Addr: string(h), Blind: p.blind[h], CarriesLive: !p.old || h != "h2"}}
 	if st := p.states[h]; st != "" {
 		s.VMs = []inventory.VM{{Name: "a", UUID: "uuid-a", Running: st != libvirt.VMOff, Halted: st == libvirt.VMPaused}}
 		if st == libvirt.VMPaused {
@@ -125,10 +126,10 @@ func (p *pair) start(h cluster.HostID) {
 	side := pairSide{p, h}
 	var wg sync.WaitGroup
 	if h == "h1" {
-		p.sender = NewSender(&Sender{Store: asGuestHost(p.t, h, p.client[h]), Host: h, Guests: side, Seen: p.seen, Log: slog.New(slog.DiscardHandler)})
+		p.sender = NewSender(&Sender{Store: storetest.AsGuestHost(p.t, string(h), p.client[h], Permits), Host: h, Guests: side, Seen: p.seen, Log: slog.New(slog.DiscardHandler)})
 		wg.Go(func() { p.sender.Run(ctx) })
 	} else {
-		r := &Receiver{Store: asGuestHost(p.t, h, p.client[h]), Host: h, Guests: side, Seen: p.seen, Log: slog.New(slog.DiscardHandler)}
+		r := &Receiver{Store: storetest.AsGuestHost(p.t, string(h), p.client[h], Permits), Host: h, Guests: side, Seen: p.seen, Log: slog.New(slog.DiscardHandler)}
 		wg.Go(func() { r.Run(ctx) })
 	}
 	p.stops[h] = func() {
@@ -142,7 +143,7 @@ func (p *pair) stop(h cluster.HostID) {
 	delete(p.stops, h)
 }
 
-func (p *pair) seen() (map[cluster.HostID]Seen, bool) {
+func (p *pair) seen() (map[cluster.HostID]report.Seen, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return maps.Clone(p.report), true
@@ -265,7 +266,7 @@ var (
 )
 
 func (p *pair) send() error {
-	h2 := Seen{Record: Record{Host: inventory.Host{Name: "h2"}, Addr: "h2", CarriesLive: !p.old}}
+	h2 := report.Seen{Record: report.Record{Host: inventory.Host{Name: "h2"}, Addr: "h2", CarriesLive: !p.old}}
 	p.mu.Lock()
 	auto := p.auto["h1"]
 	p.mu.Unlock()

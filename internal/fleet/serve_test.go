@@ -21,6 +21,7 @@ import (
 	"holdfast/internal/host/facts"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/report"
 	"holdfast/internal/server"
 	"holdfast/internal/server/servertest"
 	"holdfast/internal/store/storetest"
@@ -270,7 +271,7 @@ func TestBundlesComeFromStrangersNever(t *testing.T) {
 func TestHoldersAreHostsThatAnswer(t *testing.T) {
 	r := newRig(t, storetest.NewMem(), "h1", nil)
 	sha := strings.Repeat("a", 64)
-	has := func(h cluster.HostID, api string, bundles ...string) Record {
+	has := func(h cluster.HostID, api string, bundles ...string) report.Record {
 		rec := bare(h)
 		rec.API, rec.Bundles = api, bundles
 		return rec
@@ -362,11 +363,11 @@ func TestGuestsAreSent(t *testing.T) {
 	r := newRig(t, storetest.NewMem(), "h1", nil)
 	until(t, "the first listing", func() bool { _, ok := r.view.Seen(); return ok })
 	wantKind(t, r.SendGuest(limited(t), "u", "vm1", "h2", ""), api.KindInvalid, "send vm1 to h2", "no host of that name")
-	r.report(Record{Host: inventory.Host{Name: "h2"}, Addr: "192.0.2.2", Addrs: []string{"192.0.2.2", "10.0.0.2"}})
+	r.report(report.Record{Host: inventory.Host{Name: "h2"}, Addr: "192.0.2.2", Addrs: []string{"192.0.2.2", "10.0.0.2"}})
 	if h, ok := r.where("u"); ok {
 		t.Errorf("it is on %q", h)
 	}
-	r.report(Record{Host: inventory.Host{Name: "h2"}, Addr: "192.0.2.2", Addrs: []string{"192.0.2.2", "10.0.0.2"}, VMs: []inventory.VM{{UUID: "u", Running: true}}, CarriesLive: true})
+	r.report(report.Record{Host: inventory.Host{Name: "h2"}, Addr: "192.0.2.2", Addrs: []string{"192.0.2.2", "10.0.0.2"}, VMs: []inventory.VM{{UUID: "u", Running: true}}, CarriesLive: true})
 	if h, ok := r.where("u"); h != "h2" || !ok {
 		t.Errorf("it is on %q, %t", h, ok)
 	}

@@ -17,6 +17,7 @@ import (
 	"holdfast/internal/host/facts"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/host/reboot"
+	"holdfast/internal/inventory/report"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/probe"
@@ -67,7 +68,7 @@ type Parts struct {
 	Dir        string // the agent's data directory
 	Fleet      *libvirt.Fleet
 	// Seen gives what all hosts report; false: that is not read yet.
-	Seen     func() (map[cluster.HostID]Seen, bool)
+	Seen     func() (map[cluster.HostID]report.Seen, bool)
 	Instance string // of this agent process, random
 	Log      *slog.Logger
 
@@ -82,7 +83,7 @@ type Parts struct {
 // Service is this host's part in jobs, and what the API tells of them.
 type Service struct {
 	Parts
-	report   *Reporter
+	report   *report.Reporter
 	worker   *engine.Worker
 	lead     *engine.Conductor
 	cache    *cache.Cache
@@ -106,13 +107,13 @@ func New(p Parts) (*Service, error) {
 	if err := s.parts(); err != nil {
 		return nil, err
 	}
-	look := &Looker{
+	look := &report.Looker{
 		Fleet: p.Fleet, Host: p.Host, Install: p.Install, Boot: p.Boot, Addr: p.Addr, API: p.API, Agent: p.Version, Member: p.Member,
 		Rests: p.Cluster.Rests, Bundles: s.cache.Have, Waits: s.receiver.Waits,
 	}
-	s.report = &Reporter{Store: p.Store, Look: look.Look, Log: p.Log}
+	s.report = &report.Reporter{Store: p.Store, Look: look.Look, Log: p.Log}
 	if p.GuestsOnly { // on the others the agent itself cares that a name is used once
-		s.report.Claims = &Claim{Host: p.Host, Install: p.Install, Boot: p.Boot}
+		s.report.Claims = &report.Claim{Host: p.Host, Install: p.Install, Boot: p.Boot}
 	}
 	s.counts = probe.New(probe.Parts{
 		Store: p.Store, Host: p.Host, Coordinator: p.Cluster.Coordinator, Seen: s.guests, Addresses: p.Fleet.Addresses, Active: s.probed.run, Log: p.Log,
@@ -126,7 +127,7 @@ func New(p Parts) (*Service, error) {
 		Planners: planners(),
 		Hosts: func() map[cluster.HostID]job.HostState {
 			seen, _ := s.Seen()
-			return s.members.mark(Hosts(seen, time.Now()))
+			return s.members.mark(report.Hosts(seen, time.Now()))
 		},
 		Keep: s.kept, Now: time.Now, Rand: mathrand.Float64, Log: p.Log,
 	})

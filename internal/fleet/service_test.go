@@ -18,6 +18,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/report"
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
 	"holdfast/internal/upgrade/bundle"
@@ -45,7 +46,7 @@ type rig struct {
 	*Service
 	t      *testing.T
 	client *storetest.Client
-	view   *View
+	view   *report.View
 
 	mu     sync.Mutex
 	silent map[cluster.HostID]bool // for this host
@@ -53,13 +54,13 @@ type rig struct {
 }
 
 // sight is what this host sees.
-func (r *rig) sight() (map[cluster.HostID]Seen, bool) {
+func (r *rig) sight() (map[cluster.HostID]report.Seen, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	seen, ok := r.view.Seen()
 	for h := range r.silent {
 		if s, known := seen[h]; known {
-			s.SeenAt = s.SeenAt.Add(-2 * Silent)
+			s.SeenAt = s.SeenAt.Add(-2 * report.Silent)
 			seen[h] = s
 		}
 	}
@@ -101,7 +102,7 @@ func newRig(t *testing.T, mem *storetest.Mem, host cluster.HostID, change func(*
 		t.Fatal(err)
 	}
 	client := mem.NewClient(string(host))
-	r := &rig{t: t, client: client, view: &View{Store: client, Log: log}, silent: map[cluster.HostID]bool{}, gone: map[cluster.HostID]bool{}}
+	r := &rig{t: t, client: client, view: &report.View{Store: client, Log: log}, silent: map[cluster.HostID]bool{}, gone: map[cluster.HostID]bool{}}
 	p := Parts{
 		Seen:  r.sight,
 		Store: client, Cluster: fakeCluster{}, Name: "lab", Host: host, Install: "install-" + string(host), Boot: "boot-1", Addr: "192.0.2.1",
@@ -139,7 +140,7 @@ func until(t *testing.T, what string, ok func() bool) {
 }
 
 // report writes hosts' records and waits until the view has them.
-func (r *rig) report(recs ...Record) {
+func (r *rig) report(recs ...report.Record) {
 	r.t.Helper()
 	for _, rec := range recs {
 		r.mu.Lock()
@@ -149,7 +150,7 @@ func (r *rig) report(recs ...Record) {
 		if err != nil {
 			r.t.Fatal(err)
 		}
-		rev, _, err := r.client.Txn(r.t.Context(), nil, []store.Op{{Key: RecordKey(rec.Host.Name), Value: value}})
+		rev, _, err := r.client.Txn(r.t.Context(), nil, []store.Op{{Key: report.RecordKey(rec.Host.Name), Value: value}})
 		if err != nil {
 			r.t.Fatal(err)
 		}
@@ -161,8 +162,8 @@ func (r *rig) report(recs ...Record) {
 }
 
 // bare is the record of a host without guests, 4 GiB large.
-func bare(h cluster.HostID) Record {
-	return Record{Host: inventory.Host{Name: h, MemoryMiB: 4096, Boot: "boot-1", Install: "install-" + string(h), Kernel: "6.1"}, Addr: "addr-" + string(h), Agent: "0.1", Seq: 1}
+func bare(h cluster.HostID) report.Record {
+	return report.Record{Host: inventory.Host{Name: h, MemoryMiB: 4096, Boot: "boot-1", Install: "install-" + string(h), Kernel: "6.1"}, Addr: "addr-" + string(h), Agent: "0.1", Seq: 1}
 }
 
 const appManifest = `

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 	"holdfast/internal/upgrade"
 )
@@ -30,7 +31,7 @@ func (p *planned) apart() []upgrade.Finding {
 	}
 	part := p.parts()
 	var out []upgrade.Finding
-	for _, h := range slices.SortedFunc(maps.Keys(p.agents), func(a, b cluster.HostID) int { return Compare(string(a), string(b)) }) {
+	for _, h := range slices.SortedFunc(maps.Keys(p.agents), func(a, b cluster.HostID) int { return inventory.Compare(string(a), string(b)) }) {
 		a := p.agents[h]
 		if !part[h] || job.Together(job.Generation, lead.Generation, a.Generation) {
 			continue

@@ -8,6 +8,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory/report"
 	"holdfast/internal/job"
 	"holdfast/internal/store/storetest"
 	"holdfast/internal/upgrade"
@@ -35,7 +36,7 @@ func TestAgentsThatAreApartBlockAPlan(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			r := newRig(t, storetest.NewMem(), "h1", nil)
-			var recs []Record
+			var recs []report.Record
 			for i, g := range []int{c.h1, c.h2, c.h3} {
 				rec := bare(cluster.HostID(fmt.Sprintf("h%d", i+1)))
 				rec.Agent, rec.Generation = "9.9", g
@@ -82,7 +83,7 @@ func TestGenerationsAreReported(t *testing.T) {
 	rec.Host.Name = "h1"
 	r.report(rec, old)
 	seen, _ := r.view.Seen()
-	hosts := Hosts(seen, seen["h1"].SeenAt)
+	hosts := report.Hosts(seen, seen["h1"].SeenAt)
 	if hosts["h1"].Generation != job.Generation || hosts["h2"].Generation != 0 || hosts["h1"].Version != "0.1" {
 		t.Errorf("%+v", hosts)
 	}

@@ -9,6 +9,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/report"
 	"holdfast/internal/upgrade"
 )
 
@@ -19,7 +20,7 @@ func TestDrainOfGuestsOfOneName(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newDrainWorld(vm("db", 300), vm("web", 300))
 		seen, taken := w.drain.Seen, []cluster.HostID{"h2"}
-		w.drain.Seen = func() (map[cluster.HostID]Seen, bool) {
+		w.drain.Seen = func() (map[cluster.HostID]report.Seen, bool) {
 			all, ok := seen()
 			w.mu.Lock()
 			defer w.mu.Unlock()

@@ -13,6 +13,7 @@ import (
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/report"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/store"
@@ -173,7 +174,7 @@ func (s *Service) gather(ctx context.Context, r api.UpgradeRequest) (*planned, e
 		p.inv.Kept, err = s.keptBackups(ctx, st)
 	}
 	seen, _ := s.Seen()
-	p.agents = Hosts(seen, time.Now())
+	p.agents = report.Hosts(seen, time.Now())
 	if err == nil && sha != "" && p.inv.Version == "" {
 		err = api.Errorf(api.KindInvalid, "version: the cluster was never upgraded, so it does not know which version of %s is installed", p.manifest.Name).
 			With("say it: --version V")
@@ -216,7 +217,7 @@ func (s *Service) inventory(ctx context.Context, said *inventory.Inventory, bund
 	if !ok {
 		return inv, nil, fmt.Errorf("the hosts' reports are not read yet: %w", store.ErrRetry)
 	}
-	inv = Inventory(s.Name, version, seen, time.Now())
+	inv = report.Inventory(s.Name, version, seen, time.Now())
 	s.members.markIn(&inv)
 	remedy := ""
 	if said == nil {
@@ -240,7 +241,7 @@ const sightWithin = 15 * time.Second
 
 // sighted are the hosts' records, after a while if a host that is up can not list its
 // guests just now.
-func (s *Service) sighted(ctx context.Context) (map[cluster.HostID]Seen, bool) {
+func (s *Service) sighted(ctx context.Context) (map[cluster.HostID]report.Seen, bool) {
 	for end := time.Now().Add(sightWithin); ; {
 		seen, ok := s.Seen()
 		blind := false
@@ -389,7 +390,7 @@ func (s *Service) AdmitHost(ctx context.Context, user string, host cluster.HostI
 		return err
 	}
 	seen, ok := s.Seen()
-	states := Hosts(seen, time.Now())
+	states := report.Hosts(seen, time.Now())
 	if !ok || !states[s.Host].Up { // then others may only seem to be away
 		return fmt.Errorf("the hosts' reports are not read just now: %w", store.ErrRetry)
 	}

@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"fmt"
+	"testing"
 
 	"holdfast/internal/store"
 )
@@ -51,4 +52,17 @@ func (l Limited) judge(ctx context.Context, conds []store.Cmp, op store.Op) erro
 		return fmt.Errorf("%s writes %s: %w: %w", l.Host, a.Key, err, store.ErrDefinite)
 	}
 	return nil
+}
+
+// AsGuestHost is the store of a host that runs guests only, with the rights that a function
+// of this form gives it. What it is refused fails the test: all that such a host does must
+// be permitted.
+func AsGuestHost(t testing.TB, host string, st store.Store, permits func(store.Attempt) (known bool, err error)) store.Store {
+	return Limited{
+		Store: st, Host: host,
+		Permits: func(a store.Attempt) error { _, err := permits(a); return err },
+		Refused: func(a store.Attempt, err error) {
+			t.Errorf("%s may not write %s: %v, there is %s", host, a.Key, err, a.Old)
+		},
+	}
 }

@@ -1,4 +1,4 @@
-package fleet
+package report
 
 import (
 	"context"
@@ -23,10 +23,10 @@ func TestNamesAreOrderedAsPeopleDo(t *testing.T) {
 		{"h2", "h10", -1}, {"h10", "h10", 0}, {"h10a", "h10", 1}, {"a9", "b1", -1}, {"", "a", -1},
 		{"r1h2", "r1h1", 1}, {"99999999999999999999", "9", 1}, {"h01", "h1", 0},
 	} {
-		if got := Compare(c.a, c.b); got != c.want {
+		if got := inventory.Compare(c.a, c.b); got != c.want {
 			t.Errorf("%q and %q: %d, want %d", c.a, c.b, got, c.want)
 		}
-		if got := Compare(c.b, c.a); got != -c.want {
+		if got := inventory.Compare(c.b, c.a); got != -c.want {
 			t.Errorf("%q and %q: %d, want %d", c.b, c.a, got, -c.want)
 		}
 	}

@@ -1,4 +1,4 @@
-package fleet
+package report
 
 import (
 	"cmp"
@@ -108,7 +108,7 @@ func Inventory(name, version string, seen map[cluster.HostID]Seen, now time.Time
 		for _, vm := range s.VMs {
 			id := cmp.Or(vm.UUID, string(vm.Host)+"/"+vm.Name)
 			old, twice := vms[id]
-			better := cmp.Or(CompareBools(vm.Running && !h.Down, old.vm.Running && !old.down), CompareBools(!h.Down, !old.down), Compare(string(old.vm.Host), string(vm.Host)))
+			better := cmp.Or(inventory.CompareBools(vm.Running && !h.Down, old.vm.Running && !old.down), inventory.CompareBools(!h.Down, !old.down), inventory.Compare(string(old.vm.Host), string(vm.Host)))
 			if !twice || better > 0 {
 				vms[id] = known{vm, h.Down}
 			}
@@ -117,7 +117,9 @@ func Inventory(name, version string, seen map[cluster.HostID]Seen, now time.Time
 	for _, k := range vms {
 		inv.VMs = append(inv.VMs, k.vm)
 	}
-	slices.SortFunc(inv.Hosts, func(a, b inventory.Host) int { return Compare(string(a.Name), string(b.Name)) })
-	slices.SortFunc(inv.VMs, func(a, b inventory.VM) int { return Compare(string(a.Host)+"/"+a.Name, string(b.Host)+"/"+b.Name) })
+	slices.SortFunc(inv.Hosts, func(a, b inventory.Host) int { return inventory.Compare(string(a.Name), string(b.Name)) })
+	slices.SortFunc(inv.VMs, func(a, b inventory.VM) int {
+		return inventory.Compare(string(a.Host)+"/"+a.Name, string(b.Host)+"/"+b.Name)
+	})
 	return inv
 }

@@ -1,4 +1,4 @@
-package fleet
+package report
 
 import (
 	"context"
@@ -198,7 +198,7 @@ func TestAReportWhoseAnswerIsLostIsNoConflict(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mem := storetest.NewMem()
 		client := mem.NewClient("plain")
-		rep := &Reporter{Store: asGuestHost(t, "plain", client), Claims: &Claim{Host: "plain", Install: "i", Boot: "b"}, Log: slog.New(slog.DiscardHandler), Look: func(context.Context) (Record, error) {
+		rep := &Reporter{Store: storetest.AsGuestHost(t, "plain", client, Permits), Claims: &Claim{Host: "plain", Install: "i", Boot: "b"}, Log: slog.New(slog.DiscardHandler), Look: func(context.Context) (Record, error) {
 			return Record{Host: inventory.Host{Name: "plain", MemoryMiB: 1, Install: "i", Boot: "b"}}, nil
 		}}
 		if err := rep.report(t.Context()); err != nil {
