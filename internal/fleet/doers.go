@@ -80,7 +80,7 @@ func (s *Service) doers() map[string]engine.Doer {
 		upgrade.KindHAOn:          ha,
 		upgrade.KindDrain:         s.drain,
 		upgrade.KindAction:        &steps.Action{Bundles: s.cache, Host: action.Host{Helper: helper}, Dir: s.dir(), Credentials: s.Credentials},
-		upgrade.KindUndrain:       &undrain{&steps.Undrain{Host: s.Host, Rest: s.rest, Where: s.where, Send: s.send}, s.drain},
+		upgrade.KindUndrain:       &steps.Undrain{Host: s.Host, Revive: s.drain.revive, Rest: s.rest, Where: s.where, Send: s.send},
 		upgrade.KindStorageDetach: &steps.StorageDetach{Host: s.Fleet, Dir: pools},
 		upgrade.KindStorageAttach: &steps.StorageAttach{Host: s.Fleet, Dir: pools},
 		upgrade.KindBackup:        &steps.Backup{Backups: backups},

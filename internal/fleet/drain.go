@@ -3,7 +3,6 @@ package fleet
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -55,7 +54,7 @@ type Drain struct {
 
 // Probe tells whether the host is empty, and stays so.
 func (d *Drain) Probe(ctx context.Context, t engine.Task) (engine.Probed, error) {
-	args, err := drainArgs(t)
+	args, err := engine.Args[upgrade.DrainArgs](t)
 	if err != nil {
 		return engine.CanNotTell, err
 	}
@@ -77,14 +76,6 @@ func (d *Drain) Probe(ctx context.Context, t engine.Task) (engine.Probed, error)
 	return engine.NotDone, nil // what still moves is found and followed
 }
 
-func drainArgs(t engine.Task) (upgrade.DrainArgs, error) {
-	var args upgrade.DrainArgs
-	if err := json.Unmarshal(t.Step.Args, &args); err != nil {
-		return args, fmt.Errorf("read the arguments of %s: %w", t.Step.ID, err)
-	}
-	return args, nil
-}
-
 // leaving are the guests that have to go. off are those that were shut down to go.
 func leaving[T any](vms []libvirt.VM, stay []string, off map[string]T) []libvirt.VM {
 	return slices.DeleteFunc(slices.Clone(vms), func(vm libvirt.VM) bool {
@@ -96,7 +87,7 @@ func leaving[T any](vms []libvirt.VM, stay []string, off map[string]T) []libvirt
 // Do moves the guests away and returns when none is left. It goes on with the
 // others when one can not be moved, and fails in the end.
 func (d *Drain) Do(ctx context.Context, t engine.Task) error {
-	args, err := drainArgs(t)
+	args, err := engine.Args[upgrade.DrainArgs](t)
 	if err != nil {
 		return err
 	}

@@ -21,8 +21,8 @@ type hostPlan struct {
 	Todo []job.Step `json:"steps"`
 }
 
-// drainPlan empties a host with this many moves at once.
-func drainPlan(host cluster.HostID, parallel int) (plan []byte, steps []job.Step, err error) {
+// HostPlan empties a host with this many moves at once.
+func HostPlan(host cluster.HostID, parallel int) (plan []byte, steps []job.Step, err error) {
 	args, err := json.Marshal(upgrade.DrainArgs{Parallel: parallel})
 	if err != nil {
 		return nil, nil, fmt.Errorf("write the arguments of a drain: %w", err)

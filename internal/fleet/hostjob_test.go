@@ -1,19 +1,15 @@
 package fleet
 
 import (
-	"errors"
-	"strings"
 	"testing"
 	"time"
 
-	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
-	"holdfast/internal/job/engine"
 )
 
 func TestHostJobEndsInEveryWay(t *testing.T) {
-	plan, steps, err := drainPlan("h1", 2)
+	plan, steps, err := HostPlan("h1", 2)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,17 +58,5 @@ func TestHostJobEndsInEveryWay(t *testing.T) {
 		if _, err := HostPlanner([]byte(bad)); err == nil {
 			t.Errorf("plan %q is accepted", bad)
 		}
-	}
-}
-
-func TestErrorsOfJobsSayWhoIsToBlame(t *testing.T) {
-	for err, want := range map[error]api.Kind{engine.ErrNoJob: api.KindInvalid, engine.ErrBusy: api.KindRefused, engine.ErrRefused: api.KindRefused} {
-		var e *api.Error
-		if got := explain(err); !errors.As(got, &e) || e.Kind != want || !strings.Contains(got.Error(), err.Error()) {
-			t.Errorf("%v: %v", err, got)
-		}
-	}
-	if other := errors.New("other"); explain(other) != other {
-		t.Error("another error is changed")
 	}
 }

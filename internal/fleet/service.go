@@ -170,7 +170,7 @@ func (s *Service) Drain(ctx context.Context, user string, host cluster.HostID) (
 	if _, known := seen[host]; !known {
 		return api.Job{}, api.Errorf(api.KindInvalid, "host %q: no host of that name reports its guests", host)
 	}
-	plan, steps, err := drainPlan(host, drainParallel)
+	plan, steps, err := HostPlan(host, drainParallel)
 	if err != nil {
 		return api.Job{}, err
 	}

@@ -19,6 +19,7 @@ import (
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/report"
+	"holdfast/internal/job/engine"
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
 	"holdfast/internal/upgrade/bundle"
@@ -282,5 +283,17 @@ func wantKind(t *testing.T, err error, kind api.Kind, texts ...string) {
 		if e.Kind != kind || !strings.Contains(e.Message+"\n"+e.Remedy, text) {
 			t.Errorf("got %s %q (%q), want %s with %q", e.Kind, e.Message, e.Remedy, kind, text)
 		}
+	}
+}
+
+func TestErrorsOfJobsSayWhoIsToBlame(t *testing.T) {
+	for err, want := range map[error]api.Kind{engine.ErrNoJob: api.KindInvalid, engine.ErrBusy: api.KindRefused, engine.ErrRefused: api.KindRefused} {
+		var e *api.Error
+		if got := explain(err); !errors.As(got, &e) || e.Kind != want || !strings.Contains(got.Error(), err.Error()) {
+			t.Errorf("%v: %v", err, got)
+		}
+	}
+	if other := errors.New("other"); explain(other) != other {
+		t.Error("another error is changed")
 	}
 }

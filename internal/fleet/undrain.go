@@ -8,25 +8,10 @@ import (
 	"time"
 
 	"holdfast/internal/host/libvirt"
-	"holdfast/internal/job/engine"
-	"holdfast/internal/upgrade/steps"
 )
 
 // reviveWithin bounds the start of the guests that were shut down in vain.
 const reviveWithin = 2 * time.Minute
-
-// undrain is the Doer that lets a host take guests again. Before that it starts what
-// a drain that was aborted has shut down and not moved.
-type undrain struct {
-	*steps.Undrain
-	drain *Drain
-}
-
-// Do implements engine.Doer.
-func (u *undrain) Do(ctx context.Context, t engine.Task) error {
-	u.drain.revive(ctx, t.Log)
-	return u.Undrain.Do(ctx, t)
-}
 
 // revive starts guests again that were shut down to go and are still here.
 func (d *Drain) revive(ctx context.Context, log io.Writer) {

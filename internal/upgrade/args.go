@@ -3,8 +3,6 @@ package upgrade
 import (
 	"encoding/json"
 	"time"
-
-	"holdfast/internal/cluster"
 )
 
 // Kinds of steps, each with the type of its arguments.
@@ -13,8 +11,6 @@ const (
 	KindStage         = "stage"          // StageArgs: the bundle is brought to the host, checked and unpacked
 	KindHAOff         = "ha-off"         // SwitchArgs
 	KindHAOn          = "ha-on"          // SwitchArgs
-	KindDrain         = "drain"          // DrainArgs: the host takes no guests any more, and those that run leave
-	KindUndrain       = "undrain"        // UndrainArgs: the host takes guests again
 	KindStorageDetach = "storage-detach" // StorageArgs
 	KindStorageAttach = "storage-attach" // StorageArgs
 	KindBackup        = "backup"         // BackupArgs
@@ -64,46 +60,6 @@ type StageArgs struct {
 type SwitchArgs struct {
 	Run    []string `json:"run"`
 	Status []string `json:"status,omitempty"` // ends with 0 when it is on, with 1 when it is off
-}
-
-// How says in which way a guest moves.
-type How string
-
-// Ways to move.
-const (
-	Live      How = "live"
-	Cold      How = "cold"      // shut down, moved, started
-	Protected How = "protected" // the management VM: Holdfast migrates it under its own rules
-)
-
-// Move is a guest that goes from one host to another.
-type Move struct {
-	VM        string         `json:"vm"`
-	UUID      string         `json:"uuid,omitempty"`
-	From      cluster.HostID `json:"from,omitempty"` // where it is; empty: on the host of the step
-	To        cluster.HostID `json:"to"`
-	How       How            `json:"how"`
-	MemoryMiB int64          `json:"memoryMiB"`
-}
-
-// DrainArgs are the arguments of drain. Guests that run on the host and are
-// neither in Moves nor in Stay were not there when the plan was made.
-type DrainArgs struct {
-	Moves    []Move           `json:"moves,omitempty"`   // the largest first
-	Stay     []string         `json:"stay,omitempty"`    // names of guests that a later step shuts down
-	Targets  []cluster.HostID `json:"targets,omitempty"` // that may receive guests; none: all
-	Network  string           `json:"network,omitempty"` // CIDR over which guests move
-	Parallel int              `json:"parallel"`          // moves at once from this host, so that all hosts keep to the cluster's bound
-}
-
-// UndrainArgs are the arguments of undrain. With Back, guests return and nothing
-// else is done.
-type UndrainArgs struct {
-	Back        []Move `json:"back,omitempty"`        // To is this host
-	Maintenance bool   `json:"maintenance,omitempty"` // the host took no guests before, and takes none now
-	Network     string `json:"network,omitempty"`     // CIDR over which guests move
-	Parallel    int    `json:"parallel,omitempty"`
-	Total       int    `json:"total,omitempty"`
 }
 
 // Guest names a VM.

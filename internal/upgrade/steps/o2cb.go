@@ -99,7 +99,7 @@ func (d *O2CB) Do(_ context.Context, t engine.Task) error {
 }
 
 func o2cbArgs(t engine.Task) (upgrade.O2CBArgs, error) {
-	args, err := hostArgs[upgrade.O2CBArgs](t)
+	args, err := engine.Args[upgrade.O2CBArgs](t)
 	if err == nil && (args.Threshold < o2cbLeast || args.Threshold > o2cbMost) {
 		err = fmt.Errorf("heartbeat threshold %d: want %d to %d", args.Threshold, o2cbLeast, o2cbMost)
 	}

@@ -61,7 +61,7 @@ type rebootMark struct {
 // Do orders the reboot and waits for this process to be ended. When it is not, the
 // outcome is unclear: the order may still be heard.
 func (d *Reboot) Do(ctx context.Context, t engine.Task) error {
-	args, err := hostArgs[upgrade.RebootArgs](t)
+	args, err := engine.Args[upgrade.RebootArgs](t)
 	if err != nil {
 		return err
 	}
@@ -99,7 +99,7 @@ func (d *Reboot) order(ctx context.Context, t engine.Task) error {
 // mayGo waits until the store can do without this host. It fails when another
 // kernel would start than is wanted.
 func (d *Reboot) mayGo(ctx context.Context, t engine.Task, kernel string) error {
-	waits := hostWaits{task: t}
+	waits := engine.Waits{Task: t}
 	for {
 		if err := d.checkKernel(ctx, t, kernel); err != nil {
 			return err
@@ -108,8 +108,8 @@ func (d *Reboot) mayGo(ctx context.Context, t engine.Task, kernel string) error 
 		if err != nil || why == "" {
 			return err
 		}
-		waits.say("%s", why)
-		if err := hostSleep(ctx, rebootPoll); err != nil {
+		waits.Say("%s", why)
+		if err := engine.Pause(ctx, rebootPoll); err != nil {
 			return fmt.Errorf("not rebooted: %s: %w", why, err)
 		}
 	}
@@ -182,7 +182,7 @@ func (d *Reboot) goDown(ctx context.Context, t engine.Task, heard error) error {
 		fmt.Fprintln(t.Log, heard)
 	}
 	t.Note("the reboot is ordered, the host goes down", -1)
-	ended := hostSleep(ctx, rebootWithin)
+	ended := engine.Pause(ctx, rebootWithin)
 	if errors.Is(ended, engine.ErrStopping) {
 		return ended
 	}

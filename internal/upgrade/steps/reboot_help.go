@@ -1,8 +1,6 @@
 package steps
 
 import (
-	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,48 +8,10 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
-
-	"holdfast/internal/job/engine"
 )
 
 // hostAsk bounds one question to the store or to libvirtd.
 const hostAsk = time.Minute
-
-// hostArgs reads the arguments of a step.
-func hostArgs[A any](t engine.Task) (A, error) {
-	var args A
-	if err := json.Unmarshal(t.Step.Args, &args); err != nil {
-		return args, fmt.Errorf("read the arguments of %s: %w", t.Step.ID, err)
-	}
-	return args, nil
-}
-
-// hostSleep waits for d. An error is why ctx has ended.
-func hostSleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-timer.C:
-		return nil
-	}
-}
-
-// hostWaits tells what a step waits for; the log gets it when it changes.
-type hostWaits struct {
-	task engine.Task
-	last string
-}
-
-func (w *hostWaits) say(format string, args ...any) {
-	text := "waits: " + fmt.Sprintf(format, args...)
-	w.task.Note(text, -1)
-	if text != w.last {
-		fmt.Fprintln(w.task.Log, text)
-	}
-	w.last = text
-}
 
 // hostReplace writes a file in one step: after a crash it is the old one or the
 // new one. It gets the mode and owner of like, without one mode and this process's.

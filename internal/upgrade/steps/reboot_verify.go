@@ -38,7 +38,7 @@ func (v *Verify) Probe(context.Context, engine.Task) (engine.Probed, error) {
 // Do checks until all is well. What no waiting mends fails at once; the error
 // tells everything that is wrong.
 func (v *Verify) Do(ctx context.Context, t engine.Task) error {
-	args, err := hostArgs[upgrade.VerifyArgs](t)
+	args, err := engine.Args[upgrade.VerifyArgs](t)
 	if err != nil {
 		return err
 	}
@@ -47,7 +47,7 @@ func (v *Verify) Do(ctx context.Context, t engine.Task) error {
 		wait = verifyWait
 	}
 	end := time.Now().Add(wait)
-	waits := hostWaits{task: t}
+	waits := engine.Waits{Task: t}
 	for {
 		wrong, yet := v.look(ctx, t, args)
 		if len(wrong)+len(yet) == 0 {
@@ -57,8 +57,8 @@ func (v *Verify) Do(ctx context.Context, t engine.Task) error {
 		if len(wrong) > 0 || !time.Now().Before(end) {
 			return all
 		}
-		waits.say("%v", errors.Join(yet...))
-		if err := hostSleep(ctx, verifyPoll); err != nil {
+		waits.Say("%v", errors.Join(yet...))
+		if err := engine.Pause(ctx, verifyPoll); err != nil {
 			return fmt.Errorf("%w: %w", err, all)
 		}
 	}

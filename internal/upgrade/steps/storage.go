@@ -49,7 +49,7 @@ func (d *StorageDetach) Probe(ctx context.Context, t engine.Task) (engine.Probed
 
 // Do stops the pools, and tries all of them.
 func (d *StorageDetach) Do(ctx context.Context, t engine.Task) error {
-	args, err := hostArgs[upgrade.StorageArgs](t)
+	args, err := engine.Args[upgrade.StorageArgs](t)
 	if err != nil {
 		return err
 	}
@@ -89,7 +89,7 @@ func (d *StorageAttach) Probe(ctx context.Context, t engine.Task) (engine.Probed
 // device comes back as it was, which the log tells and checks find. One that has
 // such a device and can not be redefined is started, too, and the step fails.
 func (d *StorageAttach) Do(ctx context.Context, t engine.Task) error {
-	args, err := hostArgs[upgrade.StorageArgs](t)
+	args, err := engine.Args[upgrade.StorageArgs](t)
 	if err != nil {
 		return err
 	}
@@ -176,7 +176,7 @@ func storageRank(p upgrade.StoragePool) int {
 
 // storageProbe tells by the pools as they are.
 func storageProbe(ctx context.Context, t engine.Task, h PoolHost, done func(*libvirt.Pool, upgrade.StoragePool) bool) (engine.Probed, error) {
-	args, err := hostArgs[upgrade.StorageArgs](t)
+	args, err := engine.Args[upgrade.StorageArgs](t)
 	if err != nil {
 		return engine.CanNotTell, err
 	}
@@ -218,7 +218,7 @@ type storageRun struct {
 func (r *storageRun) run(ctx context.Context) error {
 	r.told = map[string]bool{}
 	end := time.Now().Add(r.wait)
-	waits := hostWaits{task: r.task}
+	waits := engine.Waits{Task: r.task}
 	pause := storageLook
 	for {
 		pending, err := r.round(ctx)
@@ -230,9 +230,9 @@ func (r *storageRun) run(ctx context.Context) error {
 		case !time.Now().Before(end):
 			return errors.Join(err, r.late(pending))
 		case err != nil || pause == storagePoll:
-			waits.say("%v", errors.Join(err, r.late(pending)))
+			waits.Say("%v", errors.Join(err, r.late(pending)))
 		}
-		if serr := hostSleep(ctx, pause); serr != nil {
+		if serr := engine.Pause(ctx, pause); serr != nil {
 			return errors.Join(serr, err)
 		}
 		pause = storagePoll

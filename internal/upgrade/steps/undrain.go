@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -24,6 +25,8 @@ const (
 // the Doer of upgrade.KindUndrain.
 type Undrain struct {
 	Host cluster.HostID
+	// Revive starts the guests that a drain which was aborted has shut down and not moved.
+	Revive func(ctx context.Context, log io.Writer)
 	// Rest says that the host takes no guests any more, or takes them again.
 	Rest func(ctx context.Context, host cluster.HostID, on bool) error
 	// Where tells on which host a guest runs; false: no host reports it.
@@ -35,7 +38,7 @@ type Undrain struct {
 
 // Probe tells whether the guests are back. Ending the drain may be repeated.
 func (d *Undrain) Probe(_ context.Context, t engine.Task) (engine.Probed, error) {
-	args, err := hostArgs[upgrade.UndrainArgs](t)
+	args, err := engine.Args[upgrade.UndrainArgs](t)
 	if err != nil {
 		return engine.CanNotTell, err
 	}
@@ -56,7 +59,10 @@ func (d *Undrain) Probe(_ context.Context, t engine.Task) (engine.Probed, error)
 // Do ends the drain, or with Back brings guests back and does nothing else. All
 // guests are tried.
 func (d *Undrain) Do(ctx context.Context, t engine.Task) error {
-	args, err := hostArgs[upgrade.UndrainArgs](t)
+	if d.Revive != nil {
+		d.Revive(ctx, t.Log)
+	}
+	args, err := engine.Args[upgrade.UndrainArgs](t)
 	switch {
 	case err != nil:
 		return err
@@ -72,7 +78,7 @@ func (d *Undrain) Do(ctx context.Context, t engine.Task) error {
 // open writes that the host takes guests. The store may be between two leaders, so
 // it is tried for a while.
 func (d *Undrain) open(ctx context.Context, t engine.Task) error {
-	waits := hostWaits{task: t}
+	waits := engine.Waits{Task: t}
 	for try := 1; ; try++ {
 		asked, cancel := context.WithTimeout(ctx, hostAsk)
 		err := d.Rest(asked, d.Host, false)
@@ -84,8 +90,8 @@ func (d *Undrain) open(ctx context.Context, t engine.Task) error {
 		if try == undrainTries || ctx.Err() != nil {
 			return err
 		}
-		waits.say("%v", err)
-		if serr := hostSleep(ctx, undrainPause); serr != nil {
+		waits.Say("%v", err)
+		if serr := engine.Pause(ctx, undrainPause); serr != nil {
 			return fmt.Errorf("%w: %w", serr, err)
 		}
 	}
@@ -141,7 +147,7 @@ func (r *undrainRun) bring(ctx context.Context, m upgrade.Move) error {
 	from, ok := r.Where(m.UUID)
 	// A guest that has just moved is in nobody's report for some seconds.
 	for end := time.Now().Add(undrainSeen); !ok && m.How != upgrade.Protected && time.Now().Before(end); from, ok = r.Where(m.UUID) {
-		if err := hostSleep(ctx, undrainPause); err != nil {
+		if err := engine.Pause(ctx, undrainPause); err != nil {
 			return fmt.Errorf("%s does not return: %w", m.VM, err)
 		}
 	}

@@ -57,7 +57,7 @@ func (w *undrainWorld) send(ctx context.Context, from cluster.HostID, m upgrade.
 	w.most = max(w.most, w.now)
 	w.order = append(w.order, uuid)
 	w.mu.Unlock()
-	err := hostSleep(ctx, 3*time.Second)
+	err := engine.Pause(ctx, 3*time.Second)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.now--

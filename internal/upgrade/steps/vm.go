@@ -54,7 +54,7 @@ type VMStart struct {
 
 // Probe tells whether all guests are off here.
 func (d *VMStop) Probe(ctx context.Context, t engine.Task) (engine.Probed, error) {
-	args, err := hostArgs[upgrade.VMArgs](t)
+	args, err := engine.Args[upgrade.VMArgs](t)
 	if err != nil {
 		return engine.CanNotTell, err
 	}
@@ -80,7 +80,7 @@ func (d *VMStop) Probe(ctx context.Context, t engine.Task) (engine.Probed, error
 // Probe tells whether a guest is left that VMStop has shut down and that was not
 // started since.
 func (d *VMStart) Probe(_ context.Context, t engine.Task) (engine.Probed, error) {
-	args, err := hostArgs[upgrade.VMArgs](t)
+	args, err := engine.Args[upgrade.VMArgs](t)
 	if err != nil {
 		return engine.CanNotTell, err
 	}
@@ -99,7 +99,7 @@ func (d *VMStart) Probe(_ context.Context, t engine.Task) (engine.Probed, error)
 // Do asks the guests to shut down and waits until they are off. A guest that is
 // not on this host any more counts as off.
 func (d *VMStop) Do(ctx context.Context, t engine.Task) error {
-	args, err := hostArgs[upgrade.VMArgs](t)
+	args, err := engine.Args[upgrade.VMArgs](t)
 	if err != nil {
 		return err
 	}
@@ -148,7 +148,7 @@ func (d *VMStop) stopProtected(ctx context.Context, t engine.Task, earlier vmNot
 
 // Do starts the guests that have a note of this job.
 func (d *VMStart) Do(ctx context.Context, t engine.Task) error {
-	args, err := hostArgs[upgrade.VMArgs](t)
+	args, err := engine.Args[upgrade.VMArgs](t)
 	if err != nil {
 		return err
 	}
@@ -196,7 +196,7 @@ func (p VMPower) known(ctx context.Context) (running bool, err error) {
 		if !time.Now().Before(end) {
 			return false, fmt.Errorf("it is not known whether it runs, so it was not asked for: %w", err)
 		}
-		if serr := hostSleep(ctx, vmPowerPoll); serr != nil {
+		if serr := engine.Pause(ctx, vmPowerPoll); serr != nil {
 			return false, errors.Join(serr, err)
 		}
 	}
@@ -215,7 +215,7 @@ func (p VMPower) bring(ctx context.Context, run bool) error {
 		if !time.Now().Before(end) {
 			return errors.Join(fmt.Errorf("the cluster was asked for it %s ago, and has not done it yet (holdfast status tells why)", vmPowerWait), err)
 		}
-		if serr := hostSleep(ctx, vmPowerPoll); serr != nil {
+		if serr := engine.Pause(ctx, vmPowerPoll); serr != nil {
 			return errors.Join(serr, err)
 		}
 	}

@@ -49,7 +49,7 @@ func (w *vmWorld) work(ctx context.Context, uuid string, d time.Duration, f func
 	w.at++
 	w.most = max(w.most, w.at)
 	w.mu.Unlock()
-	err := hostSleep(ctx, d)
+	err := engine.Pause(ctx, d)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.at--
