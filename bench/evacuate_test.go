@@ -124,7 +124,7 @@ func guests(t *testing.T, l *lab.Lab) []lab.GuestInfo {
 // drainHost empties the host by a drain, and returns where the guests are then.
 func drainHost(t *testing.T, l *lab.Lab, to *evacuations) map[string]string {
 	t.Helper()
-	evacuate(t, l, "drain", to, l.Exe(), "host", "drain", emptied)
+	emptyHost(t, l, "drain", to, l.Exe(), "host", "drain", emptied)
 	places := map[string]string{}
 	for _, g := range guests(t, l) {
 		places[g.Name] = g.Host
@@ -143,11 +143,11 @@ func virshHost(t *testing.T, l *lab.Lab, places map[string]string, to *evacuatio
 	// --unsafe as in lab.MoveVM.
 	one := `exec virsh -q migrate --live --p2p --persistent --undefinesource --unsafe "$1" "qemu+tcp://$2/system" "tcp://$2"`
 	all := fmt.Sprintf(`printf %%s "$2" | xargs -P %d -L 1 sh -c "$1" sh`, evacuateAtOnce)
-	evacuate(t, l, "virsh", to, "sh", "-c", all, "sh", one, todo.String())
+	emptyHost(t, l, "virsh", to, "sh", "-c", all, "sh", one, todo.String())
 }
 
 // evacuate runs a command on the host that it empties, and times it.
-func evacuate(t *testing.T, l *lab.Lab, name string, to *evacuations, argv ...string) {
+func emptyHost(t *testing.T, l *lab.Lab, name string, to *evacuations, argv ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), evacuateWithin)
 	defer cancel()

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/evacuate"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 	"holdfast/internal/upgrade"
@@ -229,7 +230,7 @@ func later(a, b time.Time) time.Time {
 // from 4 to 10.
 func stepLength(r *rand.Rand, kind string) time.Duration {
 	switch kind {
-	case upgrade.KindDrain:
+	case evacuate.KindDrain:
 		return time.Duration(120+r.IntN(780)) * time.Second
 	case upgrade.KindReboot:
 		return time.Duration(240+r.IntN(360)) * time.Second

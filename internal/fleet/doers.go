@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/evacuate"
 	"holdfast/internal/host/action"
 	"holdfast/internal/host/action/program"
 	"holdfast/internal/host/facts"
@@ -78,9 +79,9 @@ func (s *Service) doers() map[string]engine.Doer {
 		upgrade.KindStage:         s.stage,
 		upgrade.KindHAOff:         ha,
 		upgrade.KindHAOn:          ha,
-		upgrade.KindDrain:         s.drain,
+		evacuate.KindDrain:        s.drain,
 		upgrade.KindAction:        &steps.Action{Bundles: s.cache, Host: action.Host{Helper: helper}, Dir: s.dir(), Credentials: s.Credentials},
-		upgrade.KindUndrain:       &steps.Undrain{Host: s.Host, Revive: s.drain.revive, Rest: s.rest, Where: s.where, Send: s.send},
+		evacuate.KindUndrain:      &steps.Undrain{Host: s.Host, Revive: s.drain.revive, Rest: s.rest, Where: s.where, Send: s.send},
 		upgrade.KindStorageDetach: &steps.StorageDetach{Host: s.Fleet, Dir: pools},
 		upgrade.KindStorageAttach: &steps.StorageAttach{Host: s.Fleet, Dir: pools},
 		upgrade.KindBackup:        &steps.Backup{Backups: backups},
@@ -121,7 +122,7 @@ func (s *Service) where(uuid string) (cluster.HostID, bool) {
 }
 
 // send has another host move a guest here.
-func (s *Service) send(ctx context.Context, from cluster.HostID, m upgrade.Move, network string) error {
+func (s *Service) send(ctx context.Context, from cluster.HostID, m evacuate.Move, network string) error {
 	c, err := s.agentOf(from)
 	if err != nil {
 		return fmt.Errorf("have %s sent: %w", m.VM, err)

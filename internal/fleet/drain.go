@@ -10,12 +10,12 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/evacuate"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/store"
-	"holdfast/internal/upgrade"
 )
 
 const (
@@ -54,7 +54,7 @@ type Drain struct {
 
 // Probe tells whether the host is empty, and stays so.
 func (d *Drain) Probe(ctx context.Context, t engine.Task) (engine.Probed, error) {
-	args, err := engine.Args[upgrade.DrainArgs](t)
+	args, err := engine.Args[evacuate.DrainArgs](t)
 	if err != nil {
 		return engine.CanNotTell, err
 	}
@@ -87,7 +87,7 @@ func leaving[T any](vms []libvirt.VM, stay []string, off map[string]T) []libvirt
 // Do moves the guests away and returns when none is left. It goes on with the
 // others when one can not be moved, and fails in the end.
 func (d *Drain) Do(ctx context.Context, t engine.Task) error {
-	args, err := engine.Args[upgrade.DrainArgs](t)
+	args, err := engine.Args[evacuate.DrainArgs](t)
 	if err != nil {
 		return err
 	}
@@ -169,7 +169,7 @@ type moved struct {
 // drainRun is one run of Do.
 type drainRun struct {
 	*Drain
-	args    upgrade.DrainArgs
+	args    evacuate.DrainArgs
 	task    engine.Task
 	moves   context.Context // of the moves
 	total   int             // guests that had to go
@@ -244,8 +244,8 @@ func (r *drainRun) move(vm libvirt.VM) {
 		})
 		return
 	}
-	plan := upgrade.Move{How: upgrade.Live}
-	if i := slices.IndexFunc(r.args.Moves, func(m upgrade.Move) bool {
+	plan := evacuate.Move{How: evacuate.Live}
+	if i := slices.IndexFunc(r.args.Moves, func(m evacuate.Move) bool {
 		if m.UUID == "" {
 			return m.VM == vm.Name
 		}
@@ -254,9 +254,9 @@ func (r *drainRun) move(vm libvirt.VM) {
 		plan = r.args.Moves[i]
 	}
 	if vm.State == libvirt.VMOff { // a cold move that was not finished
-		plan.How = upgrade.Cold
+		plan.How = evacuate.Cold
 	}
-	if plan.How == upgrade.Live && len(vm.Fixed) > 0 {
+	if plan.How == evacuate.Live && len(vm.Fixed) > 0 {
 		r.fail(vm, "it can not move live: "+strings.Join(vm.Fixed, "; "), moveTries)
 		return
 	}
@@ -281,7 +281,7 @@ func (r *drainRun) move(vm libvirt.VM) {
 	}
 	r.sent[vm.UUID] = sentTo{to, vm.MemoryMiB}
 	fmt.Fprintf(r.task.Log, "%s: moves to %s (%s)\n", vm.Name, to, plan.How)
-	if plan.How == upgrade.Cold {
+	if plan.How == evacuate.Cold {
 		r.off[vm.UUID] = true
 	}
 	target := seen[to]
@@ -312,8 +312,8 @@ func (r *drainRun) follow(vms []libvirt.VM) {
 // send moves a guest. What it carries is written before, and removed again when it
 // stays. That of a cold move that failed is kept until it is sent elsewhere or
 // started here: libvirtd may still carry it out.
-func (r *drainRun) send(vm libvirt.VM, target report.Seen, how upgrade.How, there func()) error {
-	if how != upgrade.Cold {
+func (r *drainRun) send(vm libvirt.VM, target report.Seen, how evacuate.How, there func()) error {
+	if how != evacuate.Cold {
 		return r.live(r.moves, vm, target, r.args.Network, there)
 	}
 	to := target.Host.Name

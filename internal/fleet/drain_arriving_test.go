@@ -7,9 +7,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"holdfast/internal/evacuate"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/job/engine"
-	"holdfast/internal/upgrade"
 )
 
 // arriving is a guest that a migration brings.
@@ -48,7 +48,7 @@ func TestDrainWaitsForGuestsThatArrive(t *testing.T) {
 				left = time.Now()
 			}
 		}
-		task := w.task(t, upgrade.DrainArgs{Parallel: 4})
+		task := w.task(t, evacuate.DrainArgs{Parallel: 4})
 		if p, err := w.drain.Probe(t.Context(), task); p != engine.NotDone || err != nil {
 			t.Errorf("before: %v, %v", p, err)
 		}

@@ -10,15 +10,15 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/evacuate"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/job/engine"
-	"holdfast/internal/upgrade"
 )
 
-func coldMoves(vms ...string) (out []upgrade.Move) {
+func coldMoves(vms ...string) (out []evacuate.Move) {
 	for _, vm := range vms {
-		out = append(out, upgrade.Move{VM: vm, To: "h2", How: upgrade.Cold})
+		out = append(out, evacuate.Move{VM: vm, To: "h2", How: evacuate.Cold})
 	}
 	return out
 }
@@ -34,7 +34,7 @@ func TestDrainTellsWhatGuestsCarry(t *testing.T) {
 		w.guests.hook = func(vm libvirt.VM, target string, _ libvirt.MigrateOptions) {
 			_, before[vm.Name], _ = w.client.Get(t.Context(), "fleet-carry/"+strings.TrimPrefix(target, "addr-")+"/"+vm.UUID)
 		}
-		args := upgrade.DrainArgs{Parallel: 4, Moves: append(coldMoves("cold", "off-later"), upgrade.Move{VM: "auto", To: "h3", How: upgrade.Live})}
+		args := evacuate.DrainArgs{Parallel: 4, Moves: append(coldMoves("cold", "off-later"), evacuate.Move{VM: "auto", To: "h3", How: evacuate.Live})}
 		if err := w.drain.Do(t.Context(), w.task(t, args)); err != nil {
 			t.Fatal(err)
 		}
@@ -60,7 +60,7 @@ func TestDrainTakesWordsBack(t *testing.T) {
 		auto.Autostart = true
 		w := newDrainWorld(auto)
 		w.guests.refuses["auto to addr-h2"] = true
-		if err := w.drain.Do(t.Context(), w.task(t, upgrade.DrainArgs{Parallel: 1})); err != nil {
+		if err := w.drain.Do(t.Context(), w.task(t, evacuate.DrainArgs{Parallel: 1})); err != nil {
 			t.Fatal(err)
 		}
 		if got := w.carried(t); got != "fleet-carry/h3/uuid-auto: uuid-auto of auto from h1, autostart true, start false" {
@@ -70,7 +70,7 @@ func TestDrainTakesWordsBack(t *testing.T) {
 		w = newDrainWorld(auto)
 		ctx, cancel := context.WithCancelCause(t.Context())
 		time.AfterFunc(time.Second, func() { cancel(engine.ErrCancelled) })
-		if err := w.drain.Do(ctx, w.task(t, upgrade.DrainArgs{Parallel: 1})); !errors.Is(err, engine.ErrCancelled) {
+		if err := w.drain.Do(ctx, w.task(t, evacuate.DrainArgs{Parallel: 1})); !errors.Is(err, engine.ErrCancelled) {
 			t.Errorf("got %v", err)
 		}
 		if got := w.carried(t); got != "" {
@@ -81,7 +81,7 @@ func TestDrainTakesWordsBack(t *testing.T) {
 		w = newDrainWorld(auto)
 		ctx, cancel = context.WithCancelCause(t.Context())
 		time.AfterFunc(time.Second, func() { cancel(engine.ErrStopping) })
-		if err := w.drain.Do(ctx, w.task(t, upgrade.DrainArgs{Parallel: 1})); !errors.Is(err, engine.ErrStopping) {
+		if err := w.drain.Do(ctx, w.task(t, evacuate.DrainArgs{Parallel: 1})); !errors.Is(err, engine.ErrStopping) {
 			t.Errorf("got %v", err)
 		}
 		if got := w.carried(t); got == "" {
@@ -94,7 +94,7 @@ func TestDrainTakesWordsBack(t *testing.T) {
 		time.AfterFunc(time.Second, func() { w.client.LoseReplies(true) })
 		time.AfterFunc(2*time.Second, func() { w.guests.update("uuid-auto", func(v *libvirt.VM) { v.Busy = "" }) })
 		time.AfterFunc(10*time.Second, func() { w.client.LoseReplies(false) })
-		err := w.drain.Do(t.Context(), w.task(t, upgrade.DrainArgs{Parallel: 1}))
+		err := w.drain.Do(t.Context(), w.task(t, evacuate.DrainArgs{Parallel: 1}))
 		if err != nil || strings.Count(w.carried(t), "\n") != 0 || w.guests.moves() == "" {
 			t.Errorf("after lost answers: %v, %s\n%s", err, w.guests.moves(), w.carried(t))
 		}
@@ -112,7 +112,7 @@ func TestDrainTakesWordsBack(t *testing.T) {
 		time.AfterFunc(time.Minute, func() { w.client.Partition(false) })
 		w.guests.update("uuid-auto", func(v *libvirt.VM) { v.Busy = "snapshot" })
 		time.AfterFunc(2*time.Second, func() { w.guests.update("uuid-auto", func(v *libvirt.VM) { v.Busy = "" }) })
-		err = w.drain.Do(t.Context(), w.task(t, upgrade.DrainArgs{Parallel: 2}))
+		err = w.drain.Do(t.Context(), w.task(t, evacuate.DrainArgs{Parallel: 2}))
 		if err != nil || at < time.Minute || at > 65*time.Second {
 			t.Errorf("it moved after %s, %v", at, err)
 		}
@@ -133,7 +133,7 @@ func TestDrainFindsGuestsThatAreOffToGo(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		task := w.task(t, upgrade.DrainArgs{Parallel: 1})
+		task := w.task(t, evacuate.DrainArgs{Parallel: 1})
 		if p, err := w.drain.Probe(t.Context(), task); p != engine.NotDone || err != nil {
 			t.Errorf("before: %v, %v", p, err)
 		}
@@ -158,7 +158,7 @@ func TestDrainAwaitsColdMovedGuests(t *testing.T) {
 		w := newDrainWorld(vm("dead", 100), vm("fine", 100))
 		w.guests.stalls["dead"] = true
 		began := time.Now()
-		err := w.drain.Do(t.Context(), w.task(t, upgrade.DrainArgs{Parallel: 2, Moves: coldMoves("dead", "fine")}))
+		err := w.drain.Do(t.Context(), w.task(t, evacuate.DrainArgs{Parallel: 2, Moves: coldMoves("dead", "fine")}))
 		if err == nil || !strings.Contains(err.Error(), "dead") || !strings.Contains(err.Error(), "h2") || !strings.Contains(err.Error(), startWithin.String()) || strings.Contains(err.Error(), "fine") {
 			t.Errorf("got %v", err)
 		}
@@ -178,7 +178,7 @@ func TestDrainAwaitsColdMovedGuests(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		time.AfterFunc(20*time.Second, func() { cancel(engine.ErrCancelled) })
 		began = time.Now()
-		if err := w.drain.Do(ctx, w.task(t, upgrade.DrainArgs{Parallel: 1, Moves: coldMoves("dead")})); !errors.Is(err, engine.ErrCancelled) || time.Since(began) > 25*time.Second {
+		if err := w.drain.Do(ctx, w.task(t, evacuate.DrainArgs{Parallel: 1, Moves: coldMoves("dead")})); !errors.Is(err, engine.ErrCancelled) || time.Since(began) > 25*time.Second {
 			t.Errorf("%v after %s", err, time.Since(began))
 		}
 		if !strings.Contains(w.carried(t), "fleet-carry/h2/uuid-dead:") {
@@ -193,12 +193,12 @@ func TestDrainDoesNotForgetAGuestThatIsOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newDrainWorld(vm("a", 100))
 		w.guests.refuses["a to addr-h2"] = true
-		if err := w.drain.Do(t.Context(), w.task(t, upgrade.DrainArgs{Parallel: 1, Moves: coldMoves("a")})); err != nil || w.guests.moves() != "a cold addr-h3" {
+		if err := w.drain.Do(t.Context(), w.task(t, evacuate.DrainArgs{Parallel: 1, Moves: coldMoves("a")})); err != nil || w.guests.moves() != "a cold addr-h3" {
 			t.Errorf("%v, moves %q", err, w.guests.moves())
 		}
 		w = newDrainWorld(vm("a", 100))
 		w.guests.refuses["a to addr-h2"], w.guests.refuses["a to addr-h3"] = true, true
-		err := w.drain.Do(t.Context(), w.task(t, upgrade.DrainArgs{Parallel: 1, Moves: coldMoves("a")}))
+		err := w.drain.Do(t.Context(), w.task(t, evacuate.DrainArgs{Parallel: 1, Moves: coldMoves("a")}))
 		if err == nil || !strings.Contains(err.Error(), "a stays on h1: addr-h") {
 			t.Errorf("got %v", err)
 		}
@@ -218,7 +218,7 @@ func TestDrainDoesNotForgetAGuestThatIsOff(t *testing.T) {
 		if err := c.put(t.Context(), w.drain.Store, "h9"); err != nil {
 			t.Fatal(err)
 		}
-		if err := w.drain.Do(t.Context(), w.task(t, upgrade.DrainArgs{Parallel: 1})); err == nil {
+		if err := w.drain.Do(t.Context(), w.task(t, evacuate.DrainArgs{Parallel: 1})); err == nil {
 			t.Error("it stays, and the drain is done")
 		}
 		if vms, _ := w.guests.List(t.Context()); vms[0].State != libvirt.VMRunning || w.carried(t) != "" {
@@ -236,7 +236,7 @@ func TestDrainObeysTargetsAndNetwork(t *testing.T) {
 			ctx, cancel := context.WithTimeoutCause(t.Context(), time.Minute, engine.ErrTimeout)
 			defer cancel()
 			// The planned host counts only if it is one of the targets. c finds no room.
-			args := upgrade.DrainArgs{Parallel: 3, Targets: []cluster.HostID{"h3"}, Network: network, Moves: []upgrade.Move{{VM: "a", To: "h2", How: upgrade.Live}}}
+			args := evacuate.DrainArgs{Parallel: 3, Targets: []cluster.HostID{"h3"}, Network: network, Moves: []evacuate.Move{{VM: "a", To: "h2", How: evacuate.Live}}}
 			if err := w.drain.Do(ctx, w.task(t, args)); !errors.Is(err, engine.ErrTimeout) {
 				t.Errorf("got %v", err)
 			}
@@ -270,7 +270,7 @@ func TestDrainTellsWhatTargetsCan(t *testing.T) {
 				t.Errorf("to %s: TLS %t", target, o.TLS)
 			}
 		}
-		if err := w.drain.Do(t.Context(), w.task(t, upgrade.DrainArgs{Parallel: 1})); err != nil {
+		if err := w.drain.Do(t.Context(), w.task(t, evacuate.DrainArgs{Parallel: 1})); err != nil {
 			t.Error(err)
 		}
 		if got := w.guests.moves(); !strings.Contains(got, "addr-h2") || !strings.Contains(got, "addr-h3") {
@@ -294,7 +294,7 @@ func TestDrainFollowsAColdMoveWhoseAnswerWasLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newDrainWorld(vm("a", 100), vm("busy", 100))
 		w.guests.unheard = map[string]bool{"a": true}
-		if err := w.drain.Do(t.Context(), w.task(t, upgrade.DrainArgs{Parallel: 1, Moves: coldMoves("a")})); err != nil {
+		if err := w.drain.Do(t.Context(), w.task(t, evacuate.DrainArgs{Parallel: 1, Moves: coldMoves("a")})); err != nil {
 			t.Error(err)
 		}
 		if got := w.carried(t); !strings.Contains(got, "of a from h1, autostart false, start true") {
@@ -313,7 +313,7 @@ func TestDrainEndsWhenMovesAreDecided(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.rested = []string{"h1"}
-		task := w.task(t, upgrade.DrainArgs{Parallel: 1})
+		task := w.task(t, evacuate.DrainArgs{Parallel: 1})
 		if p, err := w.drain.Probe(t.Context(), task); p != engine.NotDone || err != nil {
 			t.Errorf("before: %v, %v", p, err)
 		}

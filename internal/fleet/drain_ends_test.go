@@ -6,8 +6,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"holdfast/internal/evacuate"
 	"holdfast/internal/host/libvirt"
-	"holdfast/internal/upgrade"
 )
 
 // TestDrainTellsOfGuestsThatEnd: one that crashes while it moves is not on the list any more. The
@@ -18,7 +18,7 @@ func TestDrainTellsOfGuestsThatEnd(t *testing.T) {
 			w := newDrainWorld(vm("a", 100), vm("b", 100))
 			w.guests.wheres["uuid-a"] = libvirt.Where{Place: place}
 			began := time.Now()
-			err := w.drain.Do(t.Context(), w.task(t, upgrade.DrainArgs{Parallel: 2}))
+			err := w.drain.Do(t.Context(), w.task(t, evacuate.DrainArgs{Parallel: 2}))
 			if err == nil || !strings.Contains(err.Error(), "a: it has ended while it moved: it has crashed") || strings.Contains(err.Error(), "moved to:") {
 				t.Errorf("%s: %v", place, err)
 			}
@@ -32,7 +32,7 @@ func TestDrainTellsOfGuestsThatEnd(t *testing.T) {
 		a.Job = "migration"
 		w := newDrainWorld(a)
 		w.guests.wheres["uuid-a"] = libvirt.Where{Place: libvirt.Off}
-		if err := w.drain.Do(t.Context(), w.task(t, upgrade.DrainArgs{Parallel: 2})); err == nil || !strings.Contains(err.Error(), "it has ended") {
+		if err := w.drain.Do(t.Context(), w.task(t, evacuate.DrainArgs{Parallel: 2})); err == nil || !strings.Contains(err.Error(), "it has ended") {
 			t.Errorf("followed: %v", err)
 		}
 	})
@@ -47,7 +47,7 @@ func TestDrainTellsWhatIsNotDecided(t *testing.T) {
 			t.Fatal(err)
 		}
 		began := time.Now()
-		err := w.drain.Do(t.Context(), w.task(t, upgrade.DrainArgs{Parallel: 1}))
+		err := w.drain.Do(t.Context(), w.task(t, evacuate.DrainArgs{Parallel: 1}))
 		if took := time.Since(began); err == nil || !strings.Contains(err.Error(), "a (to h2: here it is unclear in parts)") || took > decideWithin+time.Second {
 			t.Errorf("after %s: %v", took, err)
 		}
@@ -67,7 +67,7 @@ func TestDrainTellsWhyAGuestStandsStill(t *testing.T) {
 		time.AfterFunc(5*time.Second, func() {
 			w.guests.update("uuid-a", func(v *libvirt.VM) { v.State, v.Busy = libvirt.VMRunning, "" })
 		})
-		if err := w.drain.Do(t.Context(), w.task(t, upgrade.DrainArgs{Parallel: 1})); err != nil {
+		if err := w.drain.Do(t.Context(), w.task(t, evacuate.DrainArgs{Parallel: 1})); err != nil {
 			t.Error(err)
 		}
 		if notes := strings.Join(w.notes, "\n"); !strings.Contains(notes, "a: busy: paused since uuid-a came") {
@@ -83,7 +83,7 @@ func TestDrainGoesOnWhenAGuestRunsThere(t *testing.T) {
 		w := newDrainWorld(vm("a", 300), vm("b", 200), vm("c", 100))
 		w.guests.lingers = time.Minute
 		began := time.Now()
-		if err := w.drain.Do(t.Context(), w.task(t, upgrade.DrainArgs{Parallel: 1})); err != nil {
+		if err := w.drain.Do(t.Context(), w.task(t, evacuate.DrainArgs{Parallel: 1})); err != nil {
 			t.Error(err)
 		}
 		took := time.Since(began)

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/evacuate"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/report"
@@ -23,7 +24,6 @@ import (
 	"holdfast/internal/job/engine"
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
-	"holdfast/internal/upgrade"
 )
 
 // fakeGuests are the guests of one host whose moves take 3 s. It obeys the
@@ -326,7 +326,7 @@ func (w *drainWorld) carried(t *testing.T) string {
 	return strings.Join(out, "\n")
 }
 
-func (w *drainWorld) task(t *testing.T, args upgrade.DrainArgs) engine.Task {
+func (w *drainWorld) task(t *testing.T, args evacuate.DrainArgs) engine.Task {
 	t.Helper()
 	w.begin(t)
 	raw, err := json.Marshal(args)
@@ -334,7 +334,7 @@ func (w *drainWorld) task(t *testing.T, args upgrade.DrainArgs) engine.Task {
 		t.Fatal(err)
 	}
 	return engine.Task{
-		Step: job.Step{ID: "h1/drain", Host: "h1", Kind: upgrade.KindDrain, Args: raw}, Log: io.Writer(&w.log),
+		Step: job.Step{ID: "h1/drain", Host: "h1", Kind: evacuate.KindDrain, Args: raw}, Log: io.Writer(&w.log),
 		Note: func(text string, _ int) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -350,7 +350,7 @@ func TestDrainEmptiesTheHost(t *testing.T) {
 		off := vm("off", 500)
 		off.State = libvirt.VMOff
 		w := newDrainWorld(vm("a", 600), vm("b", 500), vm("c", 300), vm("d", 300), vm("stays", 100), off)
-		task := w.task(t, upgrade.DrainArgs{Parallel: 2, Stay: []string{"stays"}, Moves: []upgrade.Move{{VM: "a", To: "h3", How: upgrade.Live}, {VM: "c", To: "h2", How: upgrade.Cold}}})
+		task := w.task(t, evacuate.DrainArgs{Parallel: 2, Stay: []string{"stays"}, Moves: []evacuate.Move{{VM: "a", To: "h3", How: evacuate.Live}, {VM: "c", To: "h2", How: evacuate.Cold}}})
 		if p, err := w.drain.Probe(t.Context(), task); p != engine.NotDone || err != nil {
 			t.Errorf("before: %v, %v", p, err)
 		}
@@ -390,7 +390,7 @@ func TestDrainSaysWhyItWaits(t *testing.T) {
 			w.guests.update("uuid-busy", func(v *libvirt.VM) { v.Busy = "" })
 			w.guests.update("uuid-mnvm", func(v *libvirt.VM) { v.State = libvirt.VMOff })
 		}()
-		if err := w.drain.Do(t.Context(), w.task(t, upgrade.DrainArgs{Parallel: 1})); err != nil {
+		if err := w.drain.Do(t.Context(), w.task(t, evacuate.DrainArgs{Parallel: 1})); err != nil {
 			t.Fatal(err)
 		}
 		if got := w.guests.moves(); got != "a live addr-h3, busy live addr-h2" {
@@ -413,7 +413,7 @@ func TestDrainFailsWithReasons(t *testing.T) {
 		fixed.Fixed = []string{"has host device 0000:01:00.0"}
 		w := newDrainWorld(fixed, vm("stuck", 100), vm("a", 100))
 		w.guests.refuses["stuck to addr-h2"], w.guests.refuses["stuck to addr-h3"] = true, true
-		err := w.drain.Do(t.Context(), w.task(t, upgrade.DrainArgs{Parallel: 4}))
+		err := w.drain.Do(t.Context(), w.task(t, evacuate.DrainArgs{Parallel: 4}))
 		if err == nil || !strings.Contains(err.Error(), "fixed stays on h1: it can not move live: has host device 0000:01:00.0") || !strings.Contains(err.Error(), "stuck stays on h1: addr-h") {
 			t.Errorf("got %v", err)
 		}
@@ -424,7 +424,7 @@ func TestDrainFailsWithReasons(t *testing.T) {
 		w = newDrainWorld(vm("huge", 2000))
 		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Minute, engine.ErrTimeout)
 		defer cancel()
-		if err := w.drain.Do(ctx, w.task(t, upgrade.DrainArgs{Parallel: 1})); !errors.Is(err, engine.ErrTimeout) {
+		if err := w.drain.Do(ctx, w.task(t, evacuate.DrainArgs{Parallel: 1})); !errors.Is(err, engine.ErrTimeout) {
 			t.Errorf("got %v", err)
 		}
 		if notes := strings.Join(w.notes, "\n"); !strings.Contains(notes, "no host has 2000 MiB for huge: h2 has 1000, h3 has 1000") {
@@ -440,7 +440,7 @@ func TestDrainIsLeftAndCancelled(t *testing.T) {
 		w := newDrainWorld(vm("a", 100), vm("b", 100))
 		ctx, cancel := context.WithCancelCause(t.Context())
 		time.AfterFunc(time.Second, func() { cancel(engine.ErrStopping) })
-		if err := w.drain.Do(ctx, w.task(t, upgrade.DrainArgs{Parallel: 2})); !errors.Is(err, engine.ErrStopping) {
+		if err := w.drain.Do(ctx, w.task(t, evacuate.DrainArgs{Parallel: 2})); !errors.Is(err, engine.ErrStopping) {
 			t.Fatalf("got %v", err)
 		}
 		time.Sleep(4 * time.Second)
@@ -451,14 +451,14 @@ func TestDrainIsLeftAndCancelled(t *testing.T) {
 		moving := vm("c", 100)
 		moving.Job, moving.Busy = "migration", "migration"
 		w = newDrainWorld(moving)
-		if err := w.drain.Do(t.Context(), w.task(t, upgrade.DrainArgs{Parallel: 1})); err != nil || w.guests.moves() != "c live followed" {
+		if err := w.drain.Do(t.Context(), w.task(t, evacuate.DrainArgs{Parallel: 1})); err != nil || w.guests.moves() != "c live followed" {
 			t.Errorf("%v, %v", err, w.guests.moves())
 		}
 
 		w = newDrainWorld(vm("d", 100))
 		ctx, cancel = context.WithCancelCause(t.Context())
 		time.AfterFunc(time.Second, func() { cancel(engine.ErrCancelled) })
-		if err := w.drain.Do(ctx, w.task(t, upgrade.DrainArgs{Parallel: 1})); !errors.Is(err, engine.ErrCancelled) || w.guests.moves() != "" {
+		if err := w.drain.Do(ctx, w.task(t, evacuate.DrainArgs{Parallel: 1})); !errors.Is(err, engine.ErrCancelled) || w.guests.moves() != "" {
 			t.Errorf("%v, %v", err, w.guests.moves())
 		}
 	})

@@ -14,6 +14,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
+	"holdfast/internal/evacuate"
 	"holdfast/internal/host/facts"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/host/reboot"
@@ -136,7 +137,7 @@ func New(p Parts) (*Service, error) {
 
 // planners read the plans of all kinds of jobs.
 func planners() map[job.Kind]func([]byte) (job.Planner, error) {
-	return map[job.Kind]func([]byte) (job.Planner, error){HostJob: HostPlanner, job.Upgrade: upgradePlanner}
+	return map[job.Kind]func([]byte) (job.Planner, error){evacuate.HostJob: evacuate.HostPlanner, job.Upgrade: upgradePlanner}
 }
 
 // Run works until ctx ends. It returns ErrConflict when another agent reports under
@@ -170,13 +171,13 @@ func (s *Service) Drain(ctx context.Context, user string, host cluster.HostID) (
 	if _, known := seen[host]; !known {
 		return api.Job{}, api.Errorf(api.KindInvalid, "host %q: no host of that name reports its guests", host)
 	}
-	plan, steps, err := HostPlan(host, drainParallel)
+	plan, steps, err := evacuate.HostPlan(host, drainParallel)
 	if err != nil {
 		return api.Job{}, err
 	}
 	now := time.Now().UTC()
 	j := job.Job{
-		ID: "drain-" + now.Format("20060102-150405") + "-" + strings.ToLower(rand.Text()[:4]), Kind: HostJob,
+		ID: "drain-" + now.Format("20060102-150405") + "-" + strings.ToLower(rand.Text()[:4]), Kind: evacuate.HostJob,
 		Title: "empty host " + string(host), User: user, Began: now,
 	}
 	if err := engine.Submit(ctx, s.Store, j, plan, steps, engine.Also{Alone: []job.Kind{job.Upgrade}}); err != nil {

@@ -7,10 +7,10 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/evacuate"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/report"
-	"holdfast/internal/upgrade"
 )
 
 // TestDrainOfGuestsOfOneName: a guest goes where the plan sends it and not where it sends
@@ -31,8 +31,8 @@ func TestDrainOfGuestsOfOneName(t *testing.T) {
 			}
 			return all, ok
 		}
-		task := w.task(t, upgrade.DrainArgs{Parallel: 1, Moves: []upgrade.Move{
-			{VM: "db", UUID: "another", To: "h2", How: upgrade.Cold}, {VM: "db", UUID: "uuid-db", To: "h2", How: upgrade.Live}, {VM: "web", To: "h3", How: upgrade.Live},
+		task := w.task(t, evacuate.DrainArgs{Parallel: 1, Moves: []evacuate.Move{
+			{VM: "db", UUID: "another", To: "h2", How: evacuate.Cold}, {VM: "db", UUID: "uuid-db", To: "h2", How: evacuate.Live}, {VM: "web", To: "h3", How: evacuate.Live},
 		}})
 		if err := w.drain.Do(t.Context(), task); err != nil {
 			t.Fatal(err)

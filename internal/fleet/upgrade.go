@@ -12,6 +12,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
+	"holdfast/internal/evacuate"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/job"
@@ -359,7 +360,7 @@ func (s *Service) submit(ctx context.Context, p *planned, r api.UpgradeRequest, 
 	if err != nil {
 		return api.Job{}, err
 	}
-	also := engine.Also{Alone: []job.Kind{HostJob}, Conds: []store.Cmp{p.state.guard()}, Ops: []store.Op{op}}
+	also := engine.Also{Alone: []job.Kind{evacuate.HostJob}, Conds: []store.Cmp{p.state.guard()}, Ops: []store.Op{op}}
 	if r.Inventory != nil {
 		said, err := json.Marshal(r.Inventory)
 		if err != nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/evacuate"
 	"holdfast/internal/job"
 )
 
@@ -171,7 +172,7 @@ func (r *run) cannotRestore(s *Step) string {
 		return "it was begun and may have been done"
 	case rec.Undo && rec.Attempt >= maxTries && rec.State == job.Failed: // one from before the abort says nothing of now
 		return "it failed: " + rec.Why
-	case s.Kind == KindUndrain && !r.sound(s.Host):
+	case s.Kind == evacuate.KindUndrain && !r.sound(s.Host):
 		// Guests must not come to a host that is between two versions.
 		return "the host is between two versions"
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/evacuate"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 )
@@ -89,7 +90,7 @@ func (p *past) leftEmptied(h cluster.HostID) bool {
 // tookGuests reports whether a host took guests before a run that has this step at the
 // end of its turn.
 func (p *past) tookGuests(ready *Step) bool {
-	var args UndrainArgs
+	var args evacuate.UndrainArgs
 	return ready != nil && json.Unmarshal(ready.Args, &args) == nil && !args.Maintenance
 }
 

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/evacuate"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 )
@@ -81,7 +82,7 @@ check: cluster/post-check
 			if got := args[BackupArgs](t, w.steps["h3/backup/web"]); got.Run != "j2" || got.Provider != "files" {
 				t.Errorf("the backup of h3: %+v", got)
 			}
-			if s := w.steps["h2/undrain"]; s != nil && args[UndrainArgs](t, s).Maintenance {
+			if s := w.steps["h2/undrain"]; s != nil && args[evacuate.UndrainArgs](t, s).Maintenance {
 				t.Error("h2 took guests before the first run, and will take none after the second")
 			}
 			if !slices.Equal(p.Earlier, []string{"j1"}) || len(p.Hosts) != 4 || len(p.Left) > 0 || p.Begin.Cluster != Rollup {

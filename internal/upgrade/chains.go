@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/evacuate"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 )
@@ -135,11 +136,11 @@ func (c *chain) drain(l leave) {
 
 func (c *chain) drainOnly(l leave) {
 	o := &c.b.o
-	args := DrainArgs{Moves: l.moves, Targets: o.Targets, Network: o.MigrationNetwork, Parallel: c.b.parallel()}
+	args := evacuate.DrainArgs{Moves: l.moves, Targets: o.Targets, Network: o.MigrationNetwork, Parallel: c.b.parallel()}
 	for _, v := range l.stops {
 		args.Stay = append(args.Stay, v.Name)
 	}
-	c.add(KindDrain, args, timeMoves+time.Duration(l.memory>>10)*timePerGiB, "drain")
+	c.add(evacuate.KindDrain, args, timeMoves+time.Duration(l.memory>>10)*timePerGiB, "drain")
 }
 
 // parallel is how many guests may move at once from each of the hosts that are
@@ -195,17 +196,17 @@ func (c *chain) undrain(l leave) {
 	}
 	drained := []string{drainID(c.h.Name)}
 	c.vmStart(l.stops)
-	c.add(KindUndrain, UndrainArgs{Maintenance: c.h.Maintenance}, timeSwitch, "undrain").Restores = drained
+	c.add(evacuate.KindUndrain, evacuate.UndrainArgs{Maintenance: c.h.Maintenance}, timeSwitch, "undrain").Restores = drained
 	if !c.b.o.MoveBack || len(l.moves) == 0 {
 		return
 	}
 	o := &c.b.o
-	args := UndrainArgs{Network: o.MigrationNetwork, Parallel: c.b.parallel(), Total: o.ParallelTotal, Maintenance: c.h.Maintenance}
+	args := evacuate.UndrainArgs{Network: o.MigrationNetwork, Parallel: c.b.parallel(), Total: o.ParallelTotal, Maintenance: c.h.Maintenance}
 	for _, m := range l.moves {
 		m.From, m.To = m.To, c.h.Name
 		args.Back = append(args.Back, m)
 	}
-	s := c.add(KindUndrain, args, timeMoves+time.Duration(l.memory>>10)*timePerGiB, "back")
+	s := c.add(evacuate.KindUndrain, args, timeMoves+time.Duration(l.memory>>10)*timePerGiB, "back")
 	s.Restores, s.Soft = drained, true
 }
 

@@ -7,6 +7,7 @@ import (
 	"sort"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/evacuate"
 	"holdfast/internal/inventory"
 )
 
@@ -144,7 +145,7 @@ func (n *node) note() {
 
 // leave is what becomes of the guests of a host that is emptied.
 type leave struct {
-	moves  []Move
+	moves  []evacuate.Move
 	stops  []*inventory.VM // shut down, and started again on the same host
 	fixed  []*inventory.VM // nothing may be done with them
 	stuck  []*inventory.VM // no host has room
@@ -190,13 +191,13 @@ func (f *fleet) empty(h *inventory.Host, policy func(*inventory.VM) (p inventory
 			l.stuck, l.room = append(l.stuck, v), f.largestRoom(n)
 			continue
 		}
-		how := Live
+		how := evacuate.Live
 		if _, fixed := policy(v); fixed {
-			how = Cold
+			how = evacuate.Cold
 		} else if v.Protected {
-			how = Protected
+			how = evacuate.Protected
 		}
-		l.moves = append(l.moves, Move{VM: v.Name, UUID: v.UUID, To: to[i].host.Name, How: how, MemoryMiB: v.MemoryMiB})
+		l.moves = append(l.moves, evacuate.Move{VM: v.Name, UUID: v.UUID, To: to[i].host.Name, How: how, MemoryMiB: v.MemoryMiB})
 		l.memory += v.MemoryMiB
 		f.move(n, to[i], v)
 	}

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/evacuate"
 	"holdfast/internal/inventory"
 )
 
@@ -64,11 +65,11 @@ func TestOrderOfTurns(t *testing.T) {
 func moved(t *testing.T, p *Plan) (n int) {
 	t.Helper()
 	for _, s := range p.Steps() {
-		if s.Kind != KindDrain {
+		if s.Kind != evacuate.KindDrain {
 			continue
 		}
-		for _, m := range args[DrainArgs](t, &Step{Step: s}).Moves {
-			if m.How == Protected {
+		for _, m := range args[evacuate.DrainArgs](t, &Step{Step: s}).Moves {
+			if m.How == evacuate.Protected {
 				n++
 			}
 		}
@@ -112,11 +113,11 @@ func TestTargetsOfDrains(t *testing.T) {
 	targets := []cluster.HostID{"h0", "h1"}
 	p := mustBuild(t, webBundle(), hosts(3), Options{Mode: Rolling, Targets: targets})
 	for _, s := range p.Steps() {
-		if s.Kind != KindDrain {
+		if s.Kind != evacuate.KindDrain {
 			continue
 		}
-		a := args[DrainArgs](t, &Step{Step: s})
-		if !slices.Equal(a.Targets, targets) || slices.ContainsFunc(a.Moves, func(m Move) bool { return !slices.Contains(targets, m.To) }) {
+		a := args[evacuate.DrainArgs](t, &Step{Step: s})
+		if !slices.Equal(a.Targets, targets) || slices.ContainsFunc(a.Moves, func(m evacuate.Move) bool { return !slices.Contains(targets, m.To) }) {
 			t.Errorf("%s: %+v", s.ID, a)
 		}
 	}

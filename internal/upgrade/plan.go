@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/evacuate"
 	"holdfast/internal/job"
 )
 
@@ -198,8 +199,8 @@ type Target struct {
 func (p *Plan) Targets() map[cluster.HostID][]Target {
 	out := map[cluster.HostID][]Target{}
 	for _, s := range p.Steps() {
-		var args DrainArgs
-		if s.Kind != KindDrain || json.Unmarshal(s.Args, &args) != nil {
+		var args evacuate.DrainArgs
+		if s.Kind != evacuate.KindDrain || json.Unmarshal(s.Args, &args) != nil {
 			continue // Build has written them
 		}
 		for _, m := range args.Moves {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/evacuate"
 	"holdfast/internal/inventory"
 )
 
@@ -130,7 +131,7 @@ check: cluster/post-check
 	}
 	for step, want := range map[string]string{"h2/drain": "v2 h3 live", "h1/drain": "v1 h2 live", "h3/drain": "v2 h1 live, v3 h1 protected"} {
 		var got []string
-		for _, m := range args[DrainArgs](t, w.steps[step]).Moves {
+		for _, m := range args[evacuate.DrainArgs](t, w.steps[step]).Moves {
 			got = append(got, fmt.Sprintf("%s %s %s", m.VM, m.To, m.How))
 		}
 		slices.Sort(got)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/evacuate"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 )
@@ -68,7 +69,7 @@ func TestRollbackEndsWhatTheUpgradeHasEmptied(t *testing.T) {
 			t.Fatal(err)
 		}
 		back := newWorld(t, &p, inv)
-		if s := back.steps[readyID(left)]; s == nil || args[UndrainArgs](t, s).Maintenance {
+		if s := back.steps[readyID(left)]; s == nil || args[evacuate.UndrainArgs](t, s).Maintenance {
 			t.Errorf("%s: %s takes no guests after the rollback:\n%s", mode, left, outline(&p))
 		}
 		for h, targets := range p.Targets() {

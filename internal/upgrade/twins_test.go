@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/evacuate"
 	"holdfast/internal/inventory"
 )
 
@@ -24,8 +25,8 @@ func movesOf(t *testing.T, p *Plan) map[string]cluster.HostID {
 	t.Helper()
 	w, out := newWorld(t, p, inventory.Inventory{}), map[string]cluster.HostID{}
 	for _, s := range w.steps {
-		if s.Kind == KindDrain {
-			for _, m := range args[DrainArgs](t, s).Moves {
+		if s.Kind == evacuate.KindDrain {
+			for _, m := range args[evacuate.DrainArgs](t, s).Moves {
 				out[string(s.Host)+"/"+m.VM+"/"+m.UUID] = m.To
 			}
 		}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/evacuate"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 )
@@ -215,12 +216,12 @@ func args[A any](t *testing.T, s *Step) A {
 	return a
 }
 
-func (w *world) moves(s *Step) []Move {
+func (w *world) moves(s *Step) []evacuate.Move {
 	switch s.Kind {
-	case KindDrain:
-		return args[DrainArgs](w.t, s).Moves
-	case KindUndrain:
-		return args[UndrainArgs](w.t, s).Back
+	case evacuate.KindDrain:
+		return args[evacuate.DrainArgs](w.t, s).Moves
+	case evacuate.KindUndrain:
+		return args[evacuate.UndrainArgs](w.t, s).Back
 	}
 	return nil
 }
@@ -229,8 +230,8 @@ func (w *world) moves(s *Step) []Move {
 func (w *world) beginEffects(s *Step) {
 	for _, m := range w.moves(s) {
 		w.used[m.To] += m.MemoryMiB
-		if from := cmp.Or(m.From, s.Host); !w.offPlan && w.at[m.id()] != from {
-			w.t.Fatalf("%s: guest %s is on %s, not on %s", s.ID, m.VM, w.at[m.id()], from)
+		if from := cmp.Or(m.From, s.Host); !w.offPlan && w.at[idOf(m)] != from {
+			w.t.Fatalf("%s: guest %s is on %s, not on %s", s.ID, m.VM, w.at[idOf(m)], from)
 		}
 		w.checkTarget(s, m)
 	}
@@ -251,8 +252,8 @@ func (w *world) endEffects(s *Step, state job.StepState) {
 			w.used[m.To] -= m.MemoryMiB
 			continue
 		}
-		w.used[w.at[m.id()]] -= m.MemoryMiB
-		w.at[m.id()] = m.To
+		w.used[w.at[idOf(m)]] -= m.MemoryMiB
+		w.at[idOf(m)] = m.To
 	}
 	switch s.Kind {
 	case KindVMStop:
@@ -268,13 +269,13 @@ func (w *world) endEffects(s *Step, state job.StepState) {
 	}
 }
 
-func (m Move) id() string { return guestID(m.UUID, m.VM) }
+func idOf(m evacuate.Move) string { return guestID(m.UUID, m.VM) }
 
 func guestID(uuid, name string) string { return cmp.Or(uuid, name) }
 
 // checkTarget: a guest goes to a host that serves guests, has room, and no other guest
 // of its name.
-func (w *world) checkTarget(s *Step, m Move) {
+func (w *world) checkTarget(s *Step, m evacuate.Move) {
 	if w.offPlan {
 		return
 	}
@@ -288,7 +289,7 @@ func (w *world) checkTarget(s *Step, m Move) {
 		if !runs {
 			at = v.Host
 		}
-		if v.Name == m.VM && id != m.id() && at == m.To {
+		if v.Name == m.VM && id != idOf(m) && at == m.To {
 			w.t.Fatalf("%s: guest %s goes to %s, where another one has its name", s.ID, m.VM, m.To)
 		}
 	}

@@ -9,13 +9,14 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/evacuate"
 	"holdfast/internal/upgrade"
 )
 
 // Hands that move guests, pools and whole hosts.
 
 // leaving are the guests that have to go. A guest that is on its way has not gone.
-func (p *plant) leaving(t Task, a upgrade.DrainArgs) []string {
+func (p *plant) leaving(t Task, a evacuate.DrainArgs) []string {
 	return slices.DeleteFunc(sortedKeys(p.Guests), func(name string) bool {
 		g := p.Guests[name]
 		return g.Host != t.Host || !g.Runs && p.moving[name] == nil || slices.Contains(a.Stay, name)
@@ -23,7 +24,7 @@ func (p *plant) leaving(t Task, a upgrade.DrainArgs) []string {
 }
 
 func (d hand) drain(ctx context.Context, t Task) error {
-	a, err := argsOf[upgrade.DrainArgs](t)
+	a, err := argsOf[evacuate.DrainArgs](t)
 	if err != nil {
 		return err
 	}
@@ -40,8 +41,8 @@ func (d hand) drain(ctx context.Context, t Task) error {
 			return nil
 		}
 		t.Note(fmt.Sprintf("%d guests have to leave", len(left)), -1)
-		m := upgrade.Move{VM: left[0], How: upgrade.Live}
-		if i := slices.IndexFunc(a.Moves, func(m upgrade.Move) bool { return slices.Contains(left, m.VM) }); i >= 0 {
+		m := evacuate.Move{VM: left[0], How: evacuate.Live}
+		if i := slices.IndexFunc(a.Moves, func(m evacuate.Move) bool { return slices.Contains(left, m.VM) }); i >= 0 {
 			m = a.Moves[i]
 		}
 		if peek(d, func(p *plant) bool { return p.Guests[m.VM].VM.Protected }) {
@@ -75,11 +76,11 @@ func (p *plant) chooses(from cluster.HostID) (to cluster.HostID) {
 }
 
 // carry lets a guest move, or follows one that an earlier process has sent.
-func (d hand) carry(ctx context.Context, t Task, m upgrade.Move, to cluster.HostID) error {
+func (d hand) carry(ctx context.Context, t Task, m evacuate.Move, to cluster.HostID) error {
 	find := func(p *plant) *trip { return p.moving[m.VM] }
 	trip := peek(d, find)
 	if trip == nil {
-		if !d.point(t, "send "+m.VM, func(p *plant) { p.send(m.VM, to, m.How == upgrade.Cold) }) {
+		if !d.point(t, "send "+m.VM, func(p *plant) { p.send(m.VM, to, m.How == evacuate.Cold) }) {
 			return errGone
 		}
 		if trip = peek(d, find); trip == nil {
@@ -98,7 +99,7 @@ func (d hand) carry(ctx context.Context, t Task, m upgrade.Move, to cluster.Host
 }
 
 func (d hand) undrain(ctx context.Context, t Task) error {
-	a, err := argsOf[upgrade.UndrainArgs](t)
+	a, err := argsOf[evacuate.UndrainArgs](t)
 	if err != nil || a.Maintenance {
 		return err
 	}
@@ -106,7 +107,7 @@ func (d hand) undrain(ctx context.Context, t Task) error {
 		return d.do(ctx, t, "open", func(p *plant) { p.Hosts[t.Host].Rests = false })
 	}
 	for _, m := range a.Back {
-		if m.How == upgrade.Protected || peek(d, func(p *plant) bool { return p.Guests[m.VM].Host == t.Host && p.moving[m.VM] == nil }) {
+		if m.How == evacuate.Protected || peek(d, func(p *plant) bool { return p.Guests[m.VM].Host == t.Host && p.moving[m.VM] == nil }) {
 			continue
 		}
 		if err := d.carry(ctx, t, m, t.Host); err != nil {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/internal/evacuate"
 	"holdfast/internal/job"
 	"holdfast/internal/upgrade"
 )
@@ -26,7 +27,7 @@ type stopHand struct{ hand }
 func (w *upWorld) hands(p *process) map[string]Doer {
 	out := map[string]Doer{}
 	for _, k := range []string{
-		upgrade.KindCheck, upgrade.KindStage, upgrade.KindDrain, upgrade.KindUndrain, upgrade.KindStorageDetach, upgrade.KindStorageAttach,
+		upgrade.KindCheck, upgrade.KindStage, evacuate.KindDrain, evacuate.KindUndrain, upgrade.KindStorageDetach, upgrade.KindStorageAttach,
 		upgrade.KindBackup, upgrade.KindRestore, upgrade.KindReboot, upgrade.KindVerify, upgrade.KindVMStop, upgrade.KindVMStart,
 		upgrade.KindO2CB, upgrade.KindCommit, upgrade.KindCleanup, upgrade.KindTidy,
 	} {
@@ -88,9 +89,9 @@ func (d hand) Do(ctx context.Context, t Task) error {
 		return d.do(ctx, t, "stage", func(p *plant) { p.Hosts[t.Host].Staged = true })
 	case upgrade.KindHAOff, upgrade.KindHAOn, upgrade.KindPairSwitch, upgrade.KindPairStart, upgrade.KindPairStop:
 		return d.turn(ctx, t)
-	case upgrade.KindDrain:
+	case evacuate.KindDrain:
 		return d.drain(ctx, t)
-	case upgrade.KindUndrain:
+	case evacuate.KindUndrain:
 		return d.undrain(ctx, t)
 	case upgrade.KindStorageDetach, upgrade.KindStorageAttach:
 		return d.storage(ctx, t)
@@ -373,14 +374,14 @@ func (p *plant) probe(t Task, boot string) (Probed, error) {
 		return known(p.wanted(t), nil)
 	case upgrade.KindAction:
 		return p.probeAction(t, k)
-	case upgrade.KindDrain:
-		a, err := argsOf[upgrade.DrainArgs](t)
+	case evacuate.KindDrain:
+		a, err := argsOf[evacuate.DrainArgs](t)
 		return known(len(p.leaving(t, a)) == 0, err)
-	case upgrade.KindUndrain:
-		a, err := argsOf[upgrade.UndrainArgs](t)
+	case evacuate.KindUndrain:
+		a, err := argsOf[evacuate.UndrainArgs](t)
 		done := a.Maintenance || len(a.Back) > 0
 		for _, m := range a.Back {
-			done = done && (p.Guests[m.VM].Host == t.Host || m.How == upgrade.Protected)
+			done = done && (p.Guests[m.VM].Host == t.Host || m.How == evacuate.Protected)
 		}
 		return known(done, err)
 	case upgrade.KindStorageDetach, upgrade.KindStorageAttach:

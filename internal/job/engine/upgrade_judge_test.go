@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/evacuate"
 	"holdfast/internal/job"
 	"holdfast/internal/upgrade"
 )
@@ -38,17 +39,17 @@ func planned(t *testing.T, p *upgrade.Plan) func(g *plantGuest) int {
 	stops := map[string]int{}
 	for _, s := range p.Steps() {
 		var a struct {
-			Moves, Back []upgrade.Move
+			Moves, Back []evacuate.Move
 			Guests      []upgrade.Guest
 		}
 		switch s.Kind {
-		case upgrade.KindDrain, upgrade.KindUndrain, upgrade.KindVMStop:
+		case evacuate.KindDrain, evacuate.KindUndrain, upgrade.KindVMStop:
 			if err := json.Unmarshal(s.Args, &a); err != nil {
 				t.Fatal(err)
 			}
 		}
 		for _, m := range slices.Concat(a.Moves, a.Back) {
-			if m.How == upgrade.Cold {
+			if m.How == evacuate.Cold {
 				stops[m.VM]++
 			}
 		}

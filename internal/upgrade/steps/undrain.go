@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/evacuate"
 	"holdfast/internal/job/engine"
-	"holdfast/internal/upgrade"
 )
 
 const (
@@ -33,12 +33,12 @@ type Undrain struct {
 	Where func(uuid string) (cluster.HostID, bool)
 	// Send has host from move a guest here, over the network (a CIDR, "" for any), and
 	// returns when it is there.
-	Send func(ctx context.Context, from cluster.HostID, m upgrade.Move, network string) error
+	Send func(ctx context.Context, from cluster.HostID, m evacuate.Move, network string) error
 }
 
 // Probe tells whether the guests are back. Ending the drain may be repeated.
 func (d *Undrain) Probe(_ context.Context, t engine.Task) (engine.Probed, error) {
-	args, err := engine.Args[upgrade.UndrainArgs](t)
+	args, err := engine.Args[evacuate.UndrainArgs](t)
 	if err != nil {
 		return engine.CanNotTell, err
 	}
@@ -49,7 +49,7 @@ func (d *Undrain) Probe(_ context.Context, t engine.Task) (engine.Probed, error)
 		return engine.NotDone, nil
 	}
 	for _, m := range args.Back {
-		if at, ok := d.Where(m.UUID); m.How != upgrade.Protected && (!ok || at != d.Host) {
+		if at, ok := d.Where(m.UUID); m.How != evacuate.Protected && (!ok || at != d.Host) {
 			return engine.NotDone, nil
 		}
 	}
@@ -62,7 +62,7 @@ func (d *Undrain) Do(ctx context.Context, t engine.Task) error {
 	if d.Revive != nil {
 		d.Revive(ctx, t.Log)
 	}
-	args, err := engine.Args[upgrade.UndrainArgs](t)
+	args, err := engine.Args[evacuate.UndrainArgs](t)
 	switch {
 	case err != nil:
 		return err
@@ -98,7 +98,7 @@ func (d *Undrain) open(ctx context.Context, t engine.Task) error {
 }
 
 // back brings guests back, the first of the list first.
-func (d *Undrain) back(ctx context.Context, t engine.Task, args upgrade.UndrainArgs) error {
+func (d *Undrain) back(ctx context.Context, t engine.Task, args evacuate.UndrainArgs) error {
 	most := max(1, args.Parallel)
 	if args.Total > 0 {
 		most = min(most, args.Total)
@@ -130,7 +130,7 @@ func (d *Undrain) back(ctx context.Context, t engine.Task, args upgrade.UndrainA
 type undrainRun struct {
 	*Undrain
 	task    engine.Task
-	moves   []upgrade.Move
+	moves   []evacuate.Move
 	network string
 
 	mu   sync.Mutex
@@ -139,20 +139,20 @@ type undrainRun struct {
 }
 
 // bring brings one guest back from wherever it is now.
-func (r *undrainRun) bring(ctx context.Context, m upgrade.Move) error {
+func (r *undrainRun) bring(ctx context.Context, m evacuate.Move) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("%s does not return: %w", m.VM, context.Cause(ctx))
 	}
 	said, err := "is back", error(nil)
 	from, ok := r.Where(m.UUID)
 	// A guest that has just moved is in nobody's report for some seconds.
-	for end := time.Now().Add(undrainSeen); !ok && m.How != upgrade.Protected && time.Now().Before(end); from, ok = r.Where(m.UUID) {
+	for end := time.Now().Add(undrainSeen); !ok && m.How != evacuate.Protected && time.Now().Before(end); from, ok = r.Where(m.UUID) {
 		if err := engine.Pause(ctx, undrainPause); err != nil {
 			return fmt.Errorf("%s does not return: %w", m.VM, err)
 		}
 	}
 	switch {
-	case m.How == upgrade.Protected:
+	case m.How == evacuate.Protected:
 		said = "stays where it is: the cluster chooses the host of the management VM"
 	case !ok:
 		err = errors.New("no host reports it")

@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/evacuate"
 	"holdfast/internal/job/engine"
-	"holdfast/internal/upgrade"
 )
 
 // undrainWorld is guests on hosts, which take 3 s to move.
@@ -49,7 +49,7 @@ func newUndrainWorld() (*undrainWorld, *Undrain) {
 	}
 }
 
-func (w *undrainWorld) send(ctx context.Context, from cluster.HostID, m upgrade.Move, network string) error {
+func (w *undrainWorld) send(ctx context.Context, from cluster.HostID, m evacuate.Move, network string) error {
 	uuid, name := m.UUID, m.VM
 	w.mu.Lock()
 	w.over = network
@@ -73,10 +73,10 @@ func (w *undrainWorld) send(ctx context.Context, from cluster.HostID, m upgrade.
 	return nil
 }
 
-func undrainBack(names ...string) []upgrade.Move {
-	var out []upgrade.Move
+func undrainBack(names ...string) []evacuate.Move {
+	var out []evacuate.Move
 	for _, n := range names {
-		out = append(out, upgrade.Move{VM: n, UUID: "u-" + n, From: "h2", To: "h1", How: upgrade.Live})
+		out = append(out, evacuate.Move{VM: n, UUID: "u-" + n, From: "h2", To: "h1", How: evacuate.Live})
 	}
 	return out
 }
@@ -84,7 +84,7 @@ func undrainBack(names ...string) []upgrade.Move {
 func TestUndrainEndsTheDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, d := newUndrainWorld()
-		task, _ := hostTask(t, "undrain", upgrade.UndrainArgs{})
+		task, _ := hostTask(t, "undrain", evacuate.UndrainArgs{})
 		hostProbed(t, d, task, engine.NotDone)
 		w.fails = 2
 		if err := d.Do(t.Context(), task); err != nil || strings.Join(w.rests, ", ") != "h1false, h1false, h1false" {
@@ -106,8 +106,8 @@ func TestUndrainEndsTheDrain(t *testing.T) {
 func TestUndrainLeavesMaintenanceAlone(t *testing.T) {
 	w, d := newUndrainWorld()
 	w.at["u-a"] = "h2"
-	for _, back := range [][]upgrade.Move{nil, undrainBack("a")} {
-		task, heard := hostTask(t, "undrain", upgrade.UndrainArgs{Maintenance: true, Back: back})
+	for _, back := range [][]evacuate.Move{nil, undrainBack("a")} {
+		task, heard := hostTask(t, "undrain", evacuate.UndrainArgs{Maintenance: true, Back: back})
 		if err := d.Do(t.Context(), task); err != nil || len(w.rests) != 0 || w.at["u-a"] != "h2" {
 			t.Errorf("%v, %v: %v", w.rests, w.at, err)
 		}
@@ -122,8 +122,8 @@ func TestUndrainBringsGuestsBack(t *testing.T) {
 		w.at = map[string]cluster.HostID{"u-a": "h2", "u-b": "h3", "u-c": "h1", "u-d": "h2", "u-e": "h2", "u-mgmt": "h2"}
 		w.stuck["u-d"] = true
 		back := undrainBack("a", "b", "c", "d", "e", "gone", "mgmt")
-		back[6].How = upgrade.Protected
-		task, heard := hostTask(t, "back", upgrade.UndrainArgs{Back: back, Parallel: 2, Total: 8, Network: "10.0.0.0/8"})
+		back[6].How = evacuate.Protected
+		task, heard := hostTask(t, "back", evacuate.UndrainArgs{Back: back, Parallel: 2, Total: 8, Network: "10.0.0.0/8"})
 		hostProbed(t, d, task, engine.NotDone)
 		err := d.Do(t.Context(), task)
 		if err == nil {
@@ -153,7 +153,7 @@ func TestUndrainEndsWithItsStep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, d := newUndrainWorld()
 		w.at = map[string]cluster.HostID{"u-a": "h2", "u-b": "h2", "u-c": "h2"}
-		task, _ := hostTask(t, "back", upgrade.UndrainArgs{Back: undrainBack("a", "b", "c"), Parallel: 4, Total: 1})
+		task, _ := hostTask(t, "back", evacuate.UndrainArgs{Back: undrainBack("a", "b", "c"), Parallel: 4, Total: 1})
 		ctx, end := context.WithCancelCause(t.Context())
 		time.AfterFunc(4*time.Second, func() { end(engine.ErrCancelled) })
 		began := time.Now()

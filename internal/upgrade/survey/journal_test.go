@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/evacuate"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 	"holdfast/internal/upgrade"
@@ -101,8 +102,8 @@ func TestOneOfSeveralWaysIsEnough(t *testing.T) {
 	run := &Run{Plan: &upgrade.Plan{Stages: []upgrade.Stage{{Chains: []upgrade.Chain{
 		{Steps: []upgrade.Step{
 			step("h1/install/db", upgrade.KindAction, false, upgrade.ActionArgs{Module: "db", Phase: upgrade.Install}),
-			step("h1/back", upgrade.KindUndrain, true, upgrade.UndrainArgs{}), step("h1/reboot", upgrade.KindReboot, false, upgrade.RebootArgs{}),
-			step("h1/check", upgrade.KindCheck, false, upgrade.CheckArgs{}), step("h1/drain", upgrade.KindDrain, false, upgrade.DrainArgs{}),
+			step("h1/back", evacuate.KindUndrain, true, evacuate.UndrainArgs{}), step("h1/reboot", upgrade.KindReboot, false, upgrade.RebootArgs{}),
+			step("h1/check", upgrade.KindCheck, false, upgrade.CheckArgs{}), step("h1/drain", evacuate.KindDrain, false, evacuate.DrainArgs{}),
 		}},
 		{OneOf: true, Steps: []upgrade.Step{step("m1/ha-on", upgrade.KindHAOn, false, nil), step("m2/ha-on", upgrade.KindHAOn, false, nil), step("m3/ha-on", upgrade.KindHAOn, false, nil)}},
 		{OneOf: true, Steps: []upgrade.Step{step("m1/x", upgrade.KindHAOn, false, nil), step("m2/x", upgrade.KindHAOn, false, nil)}},

@@ -1,4 +1,4 @@
-package fleet
+package evacuate
 
 import (
 	"encoding/json"
@@ -7,7 +7,6 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
-	"holdfast/internal/upgrade"
 )
 
 // HostJob is the kind of a job about one host, such as emptying it.
@@ -23,11 +22,11 @@ type hostPlan struct {
 
 // HostPlan empties a host with this many moves at once.
 func HostPlan(host cluster.HostID, parallel int) (plan []byte, steps []job.Step, err error) {
-	args, err := json.Marshal(upgrade.DrainArgs{Parallel: parallel})
+	args, err := json.Marshal(DrainArgs{Parallel: parallel})
 	if err != nil {
 		return nil, nil, fmt.Errorf("write the arguments of a drain: %w", err)
 	}
-	p := hostPlan{[]job.Step{{ID: string(host) + "/drain", Host: host, Kind: upgrade.KindDrain, Args: args, Timeout: drainWithin, Idempotent: true}}}
+	p := hostPlan{[]job.Step{{ID: string(host) + "/drain", Host: host, Kind: KindDrain, Args: args, Timeout: drainWithin, Idempotent: true}}}
 	plan, err = json.Marshal(p)
 	if err != nil {
 		return nil, nil, fmt.Errorf("write the plan of a drain: %w", err)

@@ -1,4 +1,7 @@
-package upgrade
+// Package evacuate is the vocabulary of emptying a host: which guests move where and how, the
+// arguments of the steps that do it, and the plan of a job that empties one host. It is pure;
+// package drain below it moves guests.
+package evacuate
 
 import "holdfast/internal/cluster"
 
