@@ -148,17 +148,17 @@ func TestKinds(t *testing.T) {
 		KindFailed: 1, KindUnknown: 1, KindInvalid: 2, KindRefused: 3,
 		KindUnavailable: 4, KindTimeout: 1, KindCanceled: 1, KindDenied: 1,
 	}
-	if len(kindTable()) != len(exits) {
-		t.Fatalf("the table has %d rows, the test knows %d", len(kindTable()), len(exits))
+	if len(codes()) != len(exits) {
+		t.Fatalf("the table has %d rows, the test knows %d", len(codes()), len(exits))
 	}
-	codes := map[connect.Code]bool{}
+	seen := map[connect.Code]bool{}
 	for kind, exit := range exits {
-		if codes[kind.Code()] {
-			t.Errorf("%s shares the code %s", kind, kind.Code())
+		if seen[CodeOf(kind)] {
+			t.Errorf("%s shares the code %s", kind, CodeOf(kind))
 		}
-		codes[kind.Code()] = true
-		if got := KindOf(kind.Code()); got != kind {
-			t.Errorf("%s comes back from %s as %s", kind, kind.Code(), got)
+		seen[CodeOf(kind)] = true
+		if got := KindOf(CodeOf(kind)); got != kind {
+			t.Errorf("%s comes back from %s as %s", kind, CodeOf(kind), got)
 		}
 		if got := ExitCode(fmt.Errorf("outer: %w", Errorf(kind, "x"))); got != exit {
 			t.Errorf("%s exits with %d, want %d", kind, got, exit)

@@ -14,122 +14,42 @@ import (
 	apiv1 "holdfast/internal/api/v1"
 )
 
-// Kind says what callers branch on when a request did not succeed.
-type Kind string
-
-// Kinds of errors.
-const (
-	KindFailed      Kind = "failed"      // it was tried, and did not work
-	KindUnknown     Kind = "unknown"     // it may or may not have been carried out
-	KindInvalid     Kind = "invalid"     // the request itself is wrong
-	KindRefused     Kind = "refused"     // refused for safety, nothing was changed
-	KindUnavailable Kind = "unavailable" // the agent, or the store behind it, is not reachable
-	KindTimeout     Kind = "timeout"     // not done within the deadline
-	KindCanceled    Kind = "canceled"    // the caller gave up
-	KindDenied      Kind = "denied"      // the caller may not do this
-)
-
-// Exit codes of the command line.
-const (
-	ExitDone        = 0
-	ExitFailed      = 1
-	ExitInvalid     = 2
-	ExitRefused     = 3
-	ExitUnavailable = 4
-)
-
-// kindRow ties a kind to its code on the wire and to its exit code.
-type kindRow struct {
-	kind Kind
-	code connect.Code
-	exit int
-}
-
-// kindTable is the one table of error kinds; KindFailed, its first row, stands
-// for every code that is not in it.
-func kindTable() []kindRow {
-	return []kindRow{
-		{KindFailed, connect.CodeInternal, ExitFailed},
-		{KindUnknown, connect.CodeUnknown, ExitFailed},
-		{KindInvalid, connect.CodeInvalidArgument, ExitInvalid},
-		{KindRefused, connect.CodeFailedPrecondition, ExitRefused},
-		{KindUnavailable, connect.CodeUnavailable, ExitUnavailable},
-		{KindTimeout, connect.CodeDeadlineExceeded, ExitFailed},
-		{KindCanceled, connect.CodeCanceled, ExitFailed},
-		{KindDenied, connect.CodePermissionDenied, ExitFailed},
+// codes are the kinds of errors as the wire carries them. KindFailed stands for every code
+// that is not among them.
+func codes() map[Kind]connect.Code {
+	return map[Kind]connect.Code{
+		KindFailed:      connect.CodeInternal,
+		KindUnknown:     connect.CodeUnknown,
+		KindInvalid:     connect.CodeInvalidArgument,
+		KindRefused:     connect.CodeFailedPrecondition,
+		KindUnavailable: connect.CodeUnavailable,
+		KindTimeout:     connect.CodeDeadlineExceeded,
+		KindCanceled:    connect.CodeCanceled,
+		KindDenied:      connect.CodePermissionDenied,
 	}
 }
 
-func (k Kind) row() kindRow {
-	rows := kindTable()
-	for _, r := range rows {
-		if r.kind == k {
-			return r
-		}
+// CodeOf returns the code that carries a kind on the wire.
+func CodeOf(k Kind) connect.Code {
+	if c, known := codes()[k]; known {
+		return c
 	}
-	return rows[0]
+	return connect.CodeInternal
 }
-
-// Code returns the code that carries the kind on the wire.
-func (k Kind) Code() connect.Code { return k.row().code }
-
-// Exit returns the exit code of a command that ended with the kind.
-func (k Kind) Exit() int { return k.row().exit }
 
 // KindOf returns the kind that a wire code carries.
 func KindOf(code connect.Code) Kind {
-	for _, r := range kindTable() {
-		if r.code == code {
-			return r.kind
+	for k, c := range codes() {
+		if c == code {
+			return k
 		}
 	}
 	return KindFailed
 }
 
-// Error is what every call of a Client ends with that did not succeed, and what
-// a server returns when it can say more than "failed".
-type Error struct {
-	Kind    Kind
-	Message string // what was tried and what came of it, without an end mark
-	Remedy  string // what the user can do, "" when there is nothing to say
-	cause   error
-}
-
-// Errorf makes an error of a kind. Args may hold one error for %w.
-func Errorf(kind Kind, format string, args ...any) *Error {
-	err := fmt.Errorf(format, args...)
-	return &Error{Kind: kind, Message: err.Error(), cause: errors.Unwrap(err)}
-}
-
-// With returns a copy of e with a remedy.
-func (e *Error) With(remedy string) *Error {
-	c := *e
-	c.Remedy = remedy
-	return &c
-}
-
-// Error returns the message.
-func (e *Error) Error() string { return e.Message }
-
-// Unwrap returns the cause, nil when the error came over the wire.
-func (e *Error) Unwrap() error { return e.cause }
-
-// ExitCode returns the exit code for any error: that of the api.Error in it,
-// ExitFailed without one, ExitDone for nil.
-func ExitCode(err error) int {
-	if err == nil {
-		return ExitDone
-	}
-	var e *Error
-	if errors.As(err, &e) {
-		return e.Kind.Exit()
-	}
-	return ExitFailed
-}
-
 // ToWire turns e into the error that a handler returns.
 func ToWire(e *Error) *connect.Error {
-	out := connect.NewError(e.Kind.Code(), errors.New(text(e.Message)))
+	out := connect.NewError(CodeOf(e.Kind), errors.New(text(e.Message)))
 	if e.Remedy == "" {
 		return out
 	}
@@ -148,7 +68,7 @@ func fromWire(ctx context.Context, target string, err error) error {
 	}
 	var ce *connect.Error
 	if !errors.As(err, &ce) {
-		return &Error{Kind: KindFailed, Message: fmt.Sprintf("call the agent at %s: %v", target, err), cause: err}
+		return Because(err, KindFailed, fmt.Sprintf("call the agent at %s: %v", target, err))
 	}
 	if !connect.IsWireError(err) || ce.Code() == connect.CodeDeadlineExceeded && ending(ctx) {
 		return local(ctx, target, ce)
@@ -184,7 +104,7 @@ func ending(ctx context.Context) bool {
 // or the caller's own context ended. The context is asked, because a connection
 // that broke in its handshake also ends as "canceled" or "deadline exceeded".
 func local(ctx context.Context, target string, ce *connect.Error) *Error {
-	e := &Error{Kind: KindUnavailable, cause: ce.Unwrap()}
+	e := Because(ce.Unwrap(), KindUnavailable, "")
 	switch code := ce.Code(); {
 	case errors.Is(ctx.Err(), context.Canceled):
 		e.Kind = KindCanceled
