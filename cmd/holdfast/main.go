@@ -15,8 +15,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/agent"
-	"holdfast/internal/api"
 	"holdfast/internal/cli"
+	"holdfast/internal/fail"
 	"holdfast/internal/host/action/program"
 	"holdfast/internal/host/storage"
 	"holdfast/internal/host/watchdog"
@@ -82,7 +82,7 @@ func agentCommand() *cobra.Command {
 }
 
 // badInput makes the exit code 2.
-func badInput(err error) error { return api.Errorf(api.KindInvalid, "%w", err) }
+func badInput(err error) error { return fail.Errorf(fail.Invalid, "%w", err) }
 
 func logger(level string) (*slog.Logger, error) {
 	var l slog.Level
@@ -166,11 +166,11 @@ func offlineError(err error) error {
 	case errors.As(err, &bad), errors.Is(err, etcdstore.ErrBadSnapshot), errors.Is(err, etcdstore.ErrForeignSnapshot), errors.Is(err, fs.ErrNotExist):
 		return badInput(err)
 	case errors.Is(err, etcdstore.ErrNotEmpty):
-		return api.Errorf(api.KindRefused, "%w", err).With("look at what is there; --move-aside keeps it beside the new data")
+		return fail.Errorf(fail.Refused, "%w", err).With("look at what is there; --move-aside keeps it beside the new data")
 	case errors.Is(err, etcdstore.ErrStillAlive):
-		return api.Errorf(api.KindRefused, "%w", err).With("two stores would be two clusters: stop what answers first")
+		return fail.Errorf(fail.Refused, "%w", err).With("two stores would be two clusters: stop what answers first")
 	case errors.Is(err, etcdstore.ErrUnhealthy):
-		return api.Errorf(api.KindRefused, "%w", err)
+		return fail.Errorf(fail.Refused, "%w", err)
 	}
 	return err
 }

@@ -21,6 +21,7 @@ import (
 
 	apiv1 "holdfast/internal/api/v1"
 	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
 )
 
 // filler sets every field of a value to something that is not zero and differs
@@ -144,9 +145,9 @@ func TestTextThatIsNotUTF8(t *testing.T) {
 }
 
 func TestKinds(t *testing.T) {
-	exits := map[Kind]int{
-		KindFailed: 1, KindUnknown: 1, KindInvalid: 2, KindRefused: 3,
-		KindUnavailable: 4, KindTimeout: 1, KindCanceled: 1, KindDenied: 1,
+	exits := map[fail.Kind]int{
+		fail.Failed: 1, fail.Unknown: 1, fail.Invalid: 2, fail.Refused: 3,
+		fail.Unavailable: 4, fail.Timeout: 1, fail.Canceled: 1, fail.Denied: 1,
 	}
 	if len(codes()) != len(exits) {
 		t.Fatalf("the table has %d rows, the test knows %d", len(codes()), len(exits))
@@ -160,17 +161,17 @@ func TestKinds(t *testing.T) {
 		if got := KindOf(CodeOf(kind)); got != kind {
 			t.Errorf("%s comes back from %s as %s", kind, CodeOf(kind), got)
 		}
-		if got := ExitCode(fmt.Errorf("outer: %w", Errorf(kind, "x"))); got != exit {
+		if got := fail.ExitCode(fmt.Errorf("outer: %w", fail.Errorf(kind, "x"))); got != exit {
 			t.Errorf("%s exits with %d, want %d", kind, got, exit)
 		}
 	}
-	if got := KindOf(connect.CodeDataLoss); got != KindFailed {
-		t.Errorf("a code without a row is %s, want %s", got, KindFailed)
+	if got := KindOf(connect.CodeDataLoss); got != fail.Failed {
+		t.Errorf("a code without a row is %s, want %s", got, fail.Failed)
 	}
-	if got := ExitCode(nil); got != ExitDone {
+	if got := fail.ExitCode(nil); got != fail.ExitDone {
 		t.Errorf("no error exits with %d", got)
 	}
-	if got := ExitCode(errors.New("x")); got != ExitFailed {
+	if got := fail.ExitCode(errors.New("x")); got != fail.ExitFailed {
 		t.Errorf("a plain error exits with %d", got)
 	}
 }
@@ -178,9 +179,9 @@ func TestKinds(t *testing.T) {
 func TestDialRefusesTargets(t *testing.T) {
 	for _, target := range []string{"", "unix:", "http://10.0.0.1", "https://", "https://10.0.0.1/x", "10.0.0.1:7443", "https://10.0.0.1"} {
 		_, err := Dial(target, nil)
-		var e *Error
-		if !errors.As(err, &e) || e.Kind != KindInvalid {
-			t.Errorf("Dial(%q) = %v, want an error of kind %s", target, err, KindInvalid)
+		var e *fail.Error
+		if !errors.As(err, &e) || e.Kind != fail.Invalid {
+			t.Errorf("Dial(%q) = %v, want an error of kind %s", target, err, fail.Invalid)
 		}
 	}
 }
@@ -195,9 +196,9 @@ func TestNobodyThere(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	_, err = c.Status(ctx)
-	var e *Error
-	if !errors.As(err, &e) || e.Kind != KindUnavailable {
-		t.Fatalf("got %v, want an error of kind %s", err, KindUnavailable)
+	var e *fail.Error
+	if !errors.As(err, &e) || e.Kind != fail.Unavailable {
+		t.Fatalf("got %v, want an error of kind %s", err, fail.Unavailable)
 	}
 	if !strings.Contains(e.Message, path) || !strings.Contains(e.Remedy, "systemctl start holdfast") {
 		t.Errorf("message %q or remedy %q does not help", e.Message, e.Remedy)

@@ -20,6 +20,7 @@ import (
 	apiv1 "holdfast/internal/api/v1"
 	"holdfast/internal/api/v1/apiv1connect"
 	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
 )
 
 // DefaultPort is the TCP port of an agent's API over TLS.
@@ -74,11 +75,11 @@ func Dial(target string, tlsConf *tls.Config) (*Client, error) {
 	base, transport := "", newTransport()
 	if path, ok := strings.CutPrefix(target, "unix:"); ok {
 		if path == "" {
-			return nil, Errorf(KindInvalid, "target %q: the socket's path is missing", target)
+			return nil, fail.Errorf(fail.Invalid, "target %q: the socket's path is missing", target)
 		}
 		abs, err := filepath.Abs(path)
 		if err != nil {
-			return nil, Errorf(KindInvalid, "target %q: %w", target, err)
+			return nil, fail.Errorf(fail.Invalid, "target %q: %w", target, err)
 		}
 		base = "http://agent"
 		transport.Protocols.SetUnencryptedHTTP2(true)
@@ -123,10 +124,10 @@ func newTransport() *http.Transport {
 func tlsBase(target string, tlsConf *tls.Config) (string, error) {
 	u, err := url.Parse(target)
 	if err != nil || u.Scheme != "https" || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil {
-		return "", Errorf(KindInvalid, "target %q: want unix:PATH or https://ADDRESS[:%s]", target, DefaultPort)
+		return "", fail.Errorf(fail.Invalid, "target %q: want unix:PATH or https://ADDRESS[:%s]", target, DefaultPort)
 	}
 	if tlsConf == nil {
-		return "", Errorf(KindInvalid, "target %q: an agent wants a client certificate over TLS, none is given", target).
+		return "", fail.Errorf(fail.Invalid, "target %q: an agent wants a client certificate over TLS, none is given", target).
 			With("give --ca, --cert and --key")
 	}
 	port := u.Port()
@@ -244,7 +245,7 @@ func (c *Client) Migrate(ctx context.Context, host, key string) iter.Seq2[Progre
 			}
 		}
 		if !done {
-			yield(Progress{}, Errorf(KindUnknown, "the agent at %s ended its report before the migration ended", c.target).
+			yield(Progress{}, fail.Errorf(fail.Unknown, "the agent at %s ended its report before the migration ended", c.target).
 				With("the migration may go on; see: holdfast status"))
 		}
 	}

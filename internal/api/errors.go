@@ -12,25 +12,26 @@ import (
 	"connectrpc.com/connect"
 
 	apiv1 "holdfast/internal/api/v1"
+	"holdfast/internal/fail"
 )
 
 // codes are the kinds of errors as the wire carries them. KindFailed stands for every code
 // that is not among them.
-func codes() map[Kind]connect.Code {
-	return map[Kind]connect.Code{
-		KindFailed:      connect.CodeInternal,
-		KindUnknown:     connect.CodeUnknown,
-		KindInvalid:     connect.CodeInvalidArgument,
-		KindRefused:     connect.CodeFailedPrecondition,
-		KindUnavailable: connect.CodeUnavailable,
-		KindTimeout:     connect.CodeDeadlineExceeded,
-		KindCanceled:    connect.CodeCanceled,
-		KindDenied:      connect.CodePermissionDenied,
+func codes() map[fail.Kind]connect.Code {
+	return map[fail.Kind]connect.Code{
+		fail.Failed:      connect.CodeInternal,
+		fail.Unknown:     connect.CodeUnknown,
+		fail.Invalid:     connect.CodeInvalidArgument,
+		fail.Refused:     connect.CodeFailedPrecondition,
+		fail.Unavailable: connect.CodeUnavailable,
+		fail.Timeout:     connect.CodeDeadlineExceeded,
+		fail.Canceled:    connect.CodeCanceled,
+		fail.Denied:      connect.CodePermissionDenied,
 	}
 }
 
 // CodeOf returns the code that carries a kind on the wire.
-func CodeOf(k Kind) connect.Code {
+func CodeOf(k fail.Kind) connect.Code {
 	if c, known := codes()[k]; known {
 		return c
 	}
@@ -38,17 +39,17 @@ func CodeOf(k Kind) connect.Code {
 }
 
 // KindOf returns the kind that a wire code carries.
-func KindOf(code connect.Code) Kind {
+func KindOf(code connect.Code) fail.Kind {
 	for k, c := range codes() {
 		if c == code {
 			return k
 		}
 	}
-	return KindFailed
+	return fail.Failed
 }
 
 // ToWire turns e into the error that a handler returns.
-func ToWire(e *Error) *connect.Error {
+func ToWire(e *fail.Error) *connect.Error {
 	out := connect.NewError(CodeOf(e.Kind), errors.New(text(e.Message)))
 	if e.Remedy == "" {
 		return out
@@ -68,12 +69,12 @@ func fromWire(ctx context.Context, target string, err error) error {
 	}
 	var ce *connect.Error
 	if !errors.As(err, &ce) {
-		return Because(err, KindFailed, fmt.Sprintf("call the agent at %s: %v", target, err))
+		return fail.Because(err, fail.Failed, fmt.Sprintf("call the agent at %s: %v", target, err))
 	}
 	if !connect.IsWireError(err) || ce.Code() == connect.CodeDeadlineExceeded && ending(ctx) {
 		return local(ctx, target, ce)
 	}
-	e := &Error{Kind: KindOf(ce.Code()), Message: ce.Message()}
+	e := &fail.Error{Kind: KindOf(ce.Code()), Message: ce.Message()}
 	for _, d := range ce.Details() {
 		if v, derr := d.Value(); derr == nil {
 			if detail, ok := v.(*apiv1.ErrorDetail); ok {
@@ -103,17 +104,17 @@ func ending(ctx context.Context) bool {
 // local explains an error that the agent did not send: the connection failed,
 // or the caller's own context ended. The context is asked, because a connection
 // that broke in its handshake also ends as "canceled" or "deadline exceeded".
-func local(ctx context.Context, target string, ce *connect.Error) *Error {
-	e := Because(ce.Unwrap(), KindUnavailable, "")
+func local(ctx context.Context, target string, ce *connect.Error) *fail.Error {
+	e := fail.Because(ce.Unwrap(), fail.Unavailable, "")
 	switch code := ce.Code(); {
 	case errors.Is(ctx.Err(), context.Canceled):
-		e.Kind = KindCanceled
+		e.Kind = fail.Canceled
 		e.Message = "given up before the agent answered"
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		e.Message = fmt.Sprintf("the agent at %s gave no answer in time", target)
 		e.Remedy = "see whether it hangs: systemctl status holdfast; journalctl -u holdfast"
-	case KindOf(code) == KindFailed || KindOf(code) == KindInvalid:
-		e.Kind = KindFailed
+	case KindOf(code) == fail.Failed || KindOf(code) == fail.Invalid:
+		e.Kind = fail.Failed
 		e.Message = fmt.Sprintf("call the agent at %s: %s", target, ce.Message())
 	default:
 		e.Message = fmt.Sprintf("can not reach the agent at %s: %s", target, ce.Message())

@@ -10,6 +10,7 @@ import (
 
 	apiv1 "holdfast/internal/api/v1"
 	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
 	"holdfast/internal/inventory"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
@@ -109,7 +110,7 @@ func (c *Client) PutBundle(ctx context.Context, file io.Reader, trust BundleTrus
 	for {
 		n, rerr := ReadChunk(file, buf)
 		if rerr != nil && !errors.Is(rerr, io.EOF) {
-			return b, Errorf(KindInvalid, "read the bundle: %w", rerr)
+			return b, fail.Errorf(fail.Invalid, "read the bundle: %w", rerr)
 		}
 		msg.Chunk = buf[:n]
 		if serr := st.Send(msg); serr != nil || rerr != nil {
@@ -138,7 +139,7 @@ func ReadChunk(r io.Reader, buf []byte) (n int, err error) {
 // document reads the JSON of an answer.
 func document(text []byte, into any) error {
 	if err := json.Unmarshal(text, into); err != nil {
-		return Errorf(KindFailed, "the agent's answer can not be read: %w", err).With("see that client and agent are of the same version")
+		return fail.Errorf(fail.Failed, "the agent's answer can not be read: %w", err).With("see that client and agent are of the same version")
 	}
 	return nil
 }
@@ -151,7 +152,7 @@ func (c *Client) GetBundle(ctx context.Context, sha256 string, offset int64) (fi
 	if err == nil && !st.Receive() {
 		err = errors.Join(st.Err(), st.Close())
 		if err == nil {
-			err = Errorf(KindFailed, "the agent sent nothing of bundle %s", sha256)
+			err = fail.Errorf(fail.Failed, "the agent sent nothing of bundle %s", sha256)
 		}
 	}
 	if err != nil {
@@ -217,7 +218,7 @@ func (c *Client) PlanUpgrade(ctx context.Context, r UpgradeRequest) (upgrade.Pla
 	var p upgrade.Plan
 	text, err := json.Marshal(r)
 	if err != nil {
-		return p, Errorf(KindInvalid, "write the request: %w", err)
+		return p, fail.Errorf(fail.Invalid, "write the request: %w", err)
 	}
 	resp, err := c.upgrades.PlanUpgrade(ctx, &apiv1.PlanUpgradeRequest{Request: text})
 	if err != nil {
@@ -233,7 +234,7 @@ func (c *Client) CheckUpgrade(ctx context.Context, r UpgradeRequest) (check.Repo
 	var rep check.Report
 	text, err := json.Marshal(r)
 	if err != nil {
-		return rep, Errorf(KindInvalid, "write the request: %w", err)
+		return rep, fail.Errorf(fail.Invalid, "write the request: %w", err)
 	}
 	resp, err := c.upgrades.CheckUpgrade(ctx, &apiv1.CheckUpgradeRequest{Request: text})
 	if err != nil {
@@ -249,7 +250,7 @@ func (c *Client) RunUpgrade(ctx context.Context, r UpgradeRequest) (Begun, error
 	var b Begun
 	text, err := json.Marshal(r)
 	if err != nil {
-		return b, Errorf(KindInvalid, "write the request: %w", err)
+		return b, fail.Errorf(fail.Invalid, "write the request: %w", err)
 	}
 	resp, err := c.upgrades.RunUpgrade(ctx, &apiv1.RunUpgradeRequest{Request: text})
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/api"
+	"holdfast/internal/fail"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
 	"holdfast/internal/upgrade/version"
@@ -49,10 +49,10 @@ bytes. Names everything that is wrong, one line each.`,
 func (a *app) buildBundle(ctx context.Context, dir, out string, by signer) error {
 	compression, err := bundle.CompressionOf(out)
 	if err != nil {
-		return api.Errorf(api.KindInvalid, "%w", err)
+		return fail.Errorf(fail.Invalid, "%w", err)
 	}
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
-		return api.Errorf(api.KindInvalid, "build the bundle: %s: want a directory", dir)
+		return fail.Errorf(fail.Invalid, "build the bundle: %s: want a directory", dir)
 	}
 	o := bundle.BuildOptions{Compression: compression, Pattern: version.AnyPattern}
 	if by.key != "" {
@@ -64,7 +64,7 @@ func (a *app) buildBundle(ctx context.Context, dir, out string, by signer) error
 	}
 	f, err := os.OpenFile(out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
-		return api.Errorf(api.KindInvalid, "write the bundle: %w", err)
+		return fail.Errorf(fail.Invalid, "write the bundle: %w", err)
 	}
 	rep, err := bundle.Build(ctx, dir, f, o)
 	if err == nil {
@@ -82,12 +82,12 @@ func (a *app) bundleError(what, file string, err error) error {
 	var r *bundle.Refusal
 	if !errors.As(err, &r) {
 		if errors.Is(err, context.Canceled) {
-			return api.Errorf(api.KindCanceled, "%s: %s: interrupted", what, file)
+			return fail.Errorf(fail.Canceled, "%s: %s: interrupted", what, file)
 		}
 		return err
 	}
 	if len(r.Faults) < 2 {
-		return api.Errorf(api.KindInvalid, "%s: %s: %w", what, file, r)
+		return fail.Errorf(fail.Invalid, "%s: %s: %w", what, file, r)
 	}
 	var b strings.Builder
 	for _, f := range r.Faults {
@@ -96,7 +96,7 @@ func (a *app) bundleError(what, file string, err error) error {
 	if err := writeText(a.env.Stderr, b.String()); err != nil {
 		return err
 	}
-	return api.Errorf(api.KindInvalid, "%s: %s: %s: %d faults", what, file, r.Reason, len(r.Faults))
+	return fail.Errorf(fail.Invalid, "%s: %s: %s: %d faults", what, file, r.Reason, len(r.Faults))
 }
 
 func (a *app) bundleSignCmd() *cobra.Command {
@@ -122,7 +122,7 @@ signature comes into the new file FILE.minisig.`,
 func (a *app) signBundle(ctx context.Context, file string, by signer) error {
 	compression, err := bundle.CompressionOf(file)
 	if err != nil {
-		return api.Errorf(api.KindInvalid, "%w", err)
+		return fail.Errorf(fail.Invalid, "%w", err)
 	}
 	key, err := a.secretKey(ctx, by)
 	if err != nil {
@@ -130,7 +130,7 @@ func (a *app) signBundle(ctx context.Context, file string, by signer) error {
 	}
 	in, err := os.Open(file)
 	if err != nil {
-		return api.Errorf(api.KindInvalid, "sign the bundle: %w", err)
+		return fail.Errorf(fail.Invalid, "sign the bundle: %w", err)
 	}
 	defer in.Close()
 	// What is signed is trusted: a pattern that nobody can read must not be.
@@ -194,18 +194,18 @@ func (c *checkFlags) options() (bundle.Options, error) {
 	for _, file := range c.keys {
 		text, err := readSmall(file)
 		if err != nil {
-			return o, api.Errorf(api.KindInvalid, "read the public key: %w", err)
+			return o, fail.Errorf(fail.Invalid, "read the public key: %w", err)
 		}
 		key, err := bundle.ParsePublicKey(text)
 		if err != nil {
-			return o, api.Errorf(api.KindInvalid, "%s: %w", file, err)
+			return o, fail.Errorf(fail.Invalid, "%s: %w", file, err)
 		}
 		o.Keys = append(o.Keys, key)
 	}
 	if c.signature != "" {
 		text, err := readSmall(c.signature)
 		if err != nil {
-			return o, api.Errorf(api.KindInvalid, "read the signature: %w", err)
+			return o, fail.Errorf(fail.Invalid, "read the signature: %w", err)
 		}
 		o.Signature = text
 	}
@@ -276,7 +276,7 @@ func (a *app) verifyJSON(file string, rep *bundle.Report, r *bundle.Refusal) err
 	}
 	err := writeJSON(a.env.Stdout, v, false)
 	if err == nil && r != nil {
-		return api.Errorf(api.KindInvalid, "") // all is said
+		return fail.Errorf(fail.Invalid, "") // all is said
 	}
 	return err
 }
@@ -293,11 +293,11 @@ func (a *app) readBundle(ctx context.Context, file string, o bundle.Options,
 	read func(context.Context, io.Reader, bundle.Options) (*bundle.Report, error)) (*bundle.Report, error) {
 	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, api.Errorf(api.KindInvalid, "%w", err)
+		return nil, fail.Errorf(fail.Invalid, "%w", err)
 	}
 	defer f.Close()
 	if info, err := f.Stat(); err == nil && info.IsDir() {
-		return nil, api.Errorf(api.KindInvalid, "%s: it is a directory, want a bundle", file)
+		return nil, fail.Errorf(fail.Invalid, "%s: it is a directory, want a bundle", file)
 	}
 	return read(ctx, source(ctx, f), o)
 }

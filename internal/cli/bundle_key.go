@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/api"
+	"holdfast/internal/fail"
 	"holdfast/internal/upgrade/bundle"
 )
 
@@ -56,7 +56,7 @@ func (a *app) keygen(ctx context.Context, name, passwordFile string, bare bool) 
 			return err
 		}
 		if password == "" {
-			return api.Errorf(api.KindInvalid, "make a key: the password is empty").With("--no-password makes a key without one")
+			return fail.Errorf(fail.Invalid, "make a key: the password is empty").With("--no-password makes a key without one")
 		}
 	}
 	if !bare && passwordFile == "" {
@@ -65,7 +65,7 @@ func (a *app) keygen(ctx context.Context, name, passwordFile string, bare bool) 
 			return err
 		}
 		if again != password {
-			return api.Errorf(api.KindInvalid, "make a key: the passwords differ")
+			return fail.Errorf(fail.Invalid, "make a key: the passwords differ")
 		}
 	}
 	pair, err := bundle.GenerateKey(password)
@@ -85,7 +85,7 @@ func (a *app) keygen(ctx context.Context, name, passwordFile string, bare bool) 
 func writeSecure(what, path string, text []byte, mode os.FileMode) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
-		return api.Errorf(api.KindInvalid, "write the %s: %w", what, err)
+		return fail.Errorf(fail.Invalid, "write the %s: %w", what, err)
 	}
 	_, err = f.Write(text)
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
@@ -98,13 +98,13 @@ func writeSecure(what, path string, text []byte, mode os.FileMode) error {
 func (a *app) secretKey(ctx context.Context, by signer) (bundle.PrivateKey, error) {
 	text, err := readSmall(by.key)
 	if err != nil {
-		return bundle.PrivateKey{}, api.Errorf(api.KindInvalid, "read the secret key: %w", err)
+		return bundle.PrivateKey{}, fail.Errorf(fail.Invalid, "read the secret key: %w", err)
 	}
 	key, err := bundle.ParsePrivateKey(text, func() (string, error) {
 		return a.password(ctx, by.passwordFile, "Password of "+clean(by.key)+": ")
 	})
 	if err != nil {
-		return bundle.PrivateKey{}, api.Errorf(api.KindInvalid, "%s: %w", by.key, err)
+		return bundle.PrivateKey{}, fail.Errorf(fail.Invalid, "%s: %w", by.key, err)
 	}
 	return key, nil
 }
@@ -128,14 +128,14 @@ func (a *app) password(ctx context.Context, file, prompt string) (string, error)
 	if file != "" {
 		text, err := readSmall(file)
 		if err != nil {
-			return "", api.Errorf(api.KindInvalid, "read the password: %w", err)
+			return "", fail.Errorf(fail.Invalid, "read the password: %w", err)
 		}
 		line, _, _ := strings.Cut(string(text), "\n")
 		return strings.TrimSuffix(line, "\r"), nil
 	}
 	in, ok := a.env.Stdin.(*os.File)
 	if !ok || !isTerminal(in) {
-		return "", api.Errorf(api.KindInvalid, "read the password: stdin is not a terminal").With("give it in a file, by --password-file")
+		return "", fail.Errorf(fail.Invalid, "read the password: stdin is not a terminal").With("give it in a file, by --password-file")
 	}
 	if err := writeText(a.env.Stderr, prompt); err != nil {
 		return "", err

@@ -11,8 +11,8 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/api"
 	"holdfast/internal/config"
+	"holdfast/internal/fail"
 )
 
 // maxConfig is more than package config accepts; what is longer is not read.
@@ -33,7 +33,7 @@ directory, CephConf for one on Ceph RBD. Its MAC addresses are random.`,
 		ValidArgs: []string{config.FileConf, config.CephConf},
 		RunE: func(_ *cobra.Command, args []string) error {
 			if k := args[0]; k != config.FileConf && k != config.CephConf {
-				return api.Errorf(api.KindInvalid, "sample of kind %q: want %s or %s", k, config.FileConf, config.CephConf)
+				return fail.Errorf(fail.Invalid, "sample of kind %q: want %s or %s", k, config.FileConf, config.CephConf)
 			}
 			text, err := config.Sample(args[0], rand.Reader)
 			if err != nil {
@@ -53,7 +53,7 @@ directory, CephConf for one on Ceph RBD. Its MAC addresses are random.`,
 func writeNew(path string, text []byte) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if errors.Is(err, os.ErrExist) {
-		return api.Errorf(api.KindInvalid, "write the sample: %s exists already", path).With("name another file, or remove that one")
+		return fail.Errorf(fail.Invalid, "write the sample: %s exists already", path).With("name another file, or remove that one")
 	}
 	if err != nil {
 		return fmt.Errorf("write the sample: %w", err)
@@ -105,7 +105,7 @@ wrong, one line each: file, field, value, and what is allowed.`,
 				err = a.writeCheck(faults, warnings)
 			}
 			if err == nil && len(faults) > 0 {
-				return api.Errorf(api.KindInvalid, "") // all is said
+				return fail.Errorf(fail.Invalid, "") // all is said
 			}
 			return err
 		},
@@ -122,17 +122,17 @@ func (a *app) readConfig(ctx context.Context, path string) (name string, data []
 		// Without waiting: a pipe that nobody writes to could not be left again.
 		f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 		if err != nil {
-			return "", nil, api.Errorf(api.KindInvalid, "read the configuration: %w", err)
+			return "", nil, fail.Errorf(fail.Invalid, "read the configuration: %w", err)
 		}
 		defer f.Close()
 		in = f
 	}
 	data, err = io.ReadAll(io.LimitReader(source(ctx, in), maxConfig))
 	if ctx.Err() != nil {
-		return "", nil, api.Errorf(api.KindCanceled, "read the configuration: %s: interrupted", name)
+		return "", nil, fail.Errorf(fail.Canceled, "read the configuration: %s: interrupted", name)
 	}
 	if err != nil {
-		return "", nil, api.Errorf(api.KindInvalid, "read the configuration: %w", err)
+		return "", nil, fail.Errorf(fail.Invalid, "read the configuration: %w", err)
 	}
 	return name, data, nil
 }

@@ -11,7 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"holdfast/internal/api"
+	"holdfast/internal/fail"
 	"holdfast/internal/pki"
 )
 
@@ -47,7 +47,7 @@ Needs no cluster. The certificates are valid for 5 years.`,
 				return err
 			}
 			if err := makeHypervisors(args[0], hosts); err != nil {
-				return api.Errorf(api.KindInvalid, "%w", err)
+				return fail.Errorf(fail.Invalid, "%w", err)
 			}
 			for _, h := range hosts {
 				dir := clean(filepath.Join(args[0], h.name))
@@ -67,12 +67,12 @@ func hypervisorHosts(args []string) ([]hypervisorHost, error) {
 		name, list, ok := strings.Cut(arg, "=")
 		h := hypervisorHost{name: name}
 		if !ok || name == "" || strings.ContainsAny(name, "/\\ ") || strings.HasPrefix(name, ".") {
-			return nil, api.Errorf(api.KindInvalid, "host %q: want HOST=IP[,IP]", clean(arg))
+			return nil, fail.Errorf(fail.Invalid, "host %q: want HOST=IP[,IP]", clean(arg))
 		}
 		for ip := range strings.SplitSeq(list, ",") {
 			addr, err := netip.ParseAddr(ip)
 			if err != nil {
-				return nil, api.Errorf(api.KindInvalid, "host %s: %q is no IP address", clean(name), clean(ip))
+				return nil, fail.Errorf(fail.Invalid, "host %s: %q is no IP address", clean(name), clean(ip))
 			}
 			h.ips = append(h.ips, addr)
 		}

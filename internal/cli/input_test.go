@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/api"
+	"holdfast/internal/fail"
 )
 
 // checkPipe begins a check of a pipe. Nobody has opened it for writing yet.
@@ -45,8 +45,8 @@ func within(t *testing.T, ended chan error) error {
 func TestCheckOfASilentPipeCanBeInterrupted(t *testing.T) {
 	_, stop, ended, _ := checkPipe(t)
 	stop()
-	var e *api.Error
-	if err := within(t, ended); !errors.As(err, &e) || e.Kind != api.KindCanceled || !strings.Contains(e.Message, "pipe.json: interrupted") {
+	var e *fail.Error
+	if err := within(t, ended); !errors.As(err, &e) || e.Kind != fail.Canceled || !strings.Contains(e.Message, "pipe.json: interrupted") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -65,7 +65,7 @@ func TestCheckReadsAPipe(t *testing.T) {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := within(t, ended); api.ExitCode(err) != api.ExitInvalid || !strings.Contains(out.String(), "unknown field") {
+	if err := within(t, ended); fail.ExitCode(err) != fail.ExitInvalid || !strings.Contains(out.String(), "unknown field") {
 		t.Errorf("got %v: %s", err, out)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/fail"
 )
 
 // jobEvery is the time between two looks at a job that is followed.
@@ -215,7 +216,7 @@ func (a *app) runJob(cmd *cobra.Command, timeout time.Duration, begin func(conte
 		return err
 	}
 	if j.State == "ended" && j.Result != "done" {
-		return api.Errorf(api.KindFailed, "%s: %s: %s", j.Title, j.Result, j.Why).With("all of it: holdfast jobs show " + clean(j.ID))
+		return fail.Errorf(fail.Failed, "%s: %s: %s", j.Title, j.Result, j.Why).With("all of it: holdfast jobs show " + clean(j.ID))
 	}
 	return nil
 }
@@ -259,17 +260,17 @@ func (a *app) follow(ctx context.Context, j api.Job, look func(context.Context, 
 // away reports whether an error says that the agent gave no answer, as one does
 // that is started again.
 func away(err error) bool {
-	var e *api.Error
-	return errors.As(err, &e) && (e.Kind == api.KindUnavailable || e.Kind == api.KindTimeout)
+	var e *fail.Error
+	return errors.As(err, &e) && (e.Kind == fail.Unavailable || e.Kind == fail.Timeout)
 }
 
 // unwatched is the error of a command that follows a job no longer.
 func unwatched(cause error, j api.Job) error {
-	kind, why := api.KindTimeout, "not done in time"
+	kind, why := fail.Timeout, "not done in time"
 	if errors.Is(cause, context.Canceled) {
-		kind, why = api.KindCanceled, "interrupted"
+		kind, why = fail.Canceled, "interrupted"
 	}
-	return api.Errorf(kind, "%s: %s", j.Title, why).With("the job goes on; follow it with: holdfast jobs watch " + clean(j.ID))
+	return fail.Errorf(kind, "%s: %s", j.Title, why).With("the job goes on; follow it with: holdfast jobs watch " + clean(j.ID))
 }
 
 // jobNews are the lines about what has changed since they were asked for last.

@@ -17,6 +17,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
 	"holdfast/internal/server/servertest"
 )
 
@@ -126,8 +127,8 @@ func TestStatusWatchEndsWithTheAgent(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := <-l.done
-	if got := api.ExitCode(err); got != api.ExitUnavailable {
-		t.Errorf("ended with %v, exit code %d, want %d", err, got, api.ExitUnavailable)
+	if got := fail.ExitCode(err); got != fail.ExitUnavailable {
+		t.Errorf("ended with %v, exit code %d, want %d", err, got, fail.ExitUnavailable)
 	}
 }
 
@@ -169,8 +170,8 @@ func TestWaitInterrupted(t *testing.T) {
 	l := runLive(t, a, "stop")
 	l.await("waiting: the guest is running on node1")
 	err := l.interrupt()
-	var e *api.Error
-	if !errors.As(err, &e) || e.Kind != api.KindCanceled || !strings.Contains(e.Remedy, "the request stands") {
+	var e *fail.Error
+	if !errors.As(err, &e) || e.Kind != fail.Canceled || !strings.Contains(e.Remedy, "the request stands") {
 		t.Errorf("got %v, want an error that says that the request stands", err)
 	}
 }
@@ -180,8 +181,8 @@ func TestMigrateInterrupted(t *testing.T) {
 	l := runLive(t, a, "migrate", "node2")
 	l.await("running to node2")
 	err := l.interrupt()
-	var e *api.Error
-	if !errors.As(err, &e) || e.Kind != api.KindCanceled || !strings.Contains(e.Remedy, "the request stands") {
+	var e *fail.Error
+	if !errors.As(err, &e) || e.Kind != fail.Canceled || !strings.Contains(e.Remedy, "the request stands") {
 		t.Errorf("got %v, want an error that says that the request stands", err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
 )
 
 const (
@@ -185,8 +186,8 @@ func (a *app) wait(ctx context.Context, c *api.Client, g goal) (cluster.Status, 
 		if err := ctx.Err(); err != nil {
 			return cluster.Status{}, unfinished(g.name, err, said)
 		}
-		var e *api.Error
-		if errors.As(broken, &e) && e.Kind != api.KindUnavailable {
+		var e *fail.Error
+		if errors.As(broken, &e) && e.Kind != fail.Unavailable {
 			return cluster.Status{}, broken
 		}
 		if text := "for the agent to answer again"; text != said {
@@ -204,14 +205,14 @@ func (a *app) wait(ctx context.Context, c *api.Client, g goal) (cluster.Status, 
 
 // unfinished is the error of a command that stopped waiting.
 func unfinished(name string, cause error, waiting string) error {
-	kind, why := api.KindTimeout, "not done in time"
+	kind, why := fail.Timeout, "not done in time"
 	if errors.Is(cause, context.Canceled) {
-		kind, why = api.KindCanceled, "interrupted"
+		kind, why = fail.Canceled, "interrupted"
 	}
 	if waiting != "" {
 		why += ", still waiting: " + waiting
 	}
-	return api.Errorf(kind, "%s: %s", name, why).With("the request stands; follow it with: holdfast status --watch")
+	return fail.Errorf(kind, "%s: %s", name, why).With("the request stands; follow it with: holdfast status --watch")
 }
 
 // waitText says what the cluster waits for.

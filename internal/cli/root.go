@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/fail"
 )
 
 // DefaultSocket is where an agent serves its API to root.
@@ -86,13 +87,13 @@ func Main(args []string, env Env) int {
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
-		return api.ExitDone
+		return fail.ExitDone
 	}
-	var e *api.Error
+	var e *fail.Error
 	if !errors.As(err, &e) {
-		e = api.Errorf(api.KindFailed, "%w", err)
+		e = fail.Errorf(fail.Failed, "%w", err)
 		if _, _, ferr := root.Find(args); ferr != nil { // no such command
-			e = api.Errorf(api.KindInvalid, "%w", err).With("see: holdfast --help")
+			e = fail.Errorf(fail.Invalid, "%w", err).With("see: holdfast --help")
 		}
 	}
 	report(env.Stderr, err, e)
@@ -101,7 +102,7 @@ func Main(args []string, env Env) int {
 
 // report prints an error and its remedy. A command that has said everything
 // already ends with an empty message.
-func report(w io.Writer, err error, e *api.Error) {
+func report(w io.Writer, err error, e *fail.Error) {
 	if err.Error() == "" {
 		return
 	}
@@ -114,11 +115,11 @@ func report(w io.Writer, err error, e *api.Error) {
 
 // usage makes the error of a command that was called wrongly.
 func usage(cmd *cobra.Command, err error) error {
-	var e *api.Error
+	var e *fail.Error
 	if err == nil || errors.As(err, &e) {
 		return err
 	}
-	return api.Errorf(api.KindInvalid, "%w", err).With("see: " + cmd.CommandPath() + " --help")
+	return fail.Errorf(fail.Invalid, "%w", err).With("see: " + cmd.CommandPath() + " --help")
 }
 
 // markUsage makes wrong flags and arguments of all commands bad input.
@@ -214,15 +215,15 @@ func (a *app) dial(cmd *cobra.Command) (*api.Client, error) {
 func loadTLS(ca, cert, key string) (*tls.Config, error) {
 	pem, err := os.ReadFile(ca)
 	if err != nil {
-		return nil, api.Errorf(api.KindInvalid, "read the CA: %w", err)
+		return nil, fail.Errorf(fail.Invalid, "read the CA: %w", err)
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(pem) {
-		return nil, api.Errorf(api.KindInvalid, "read the CA: %s holds no PEM certificate", ca)
+		return nil, fail.Errorf(fail.Invalid, "read the CA: %s holds no PEM certificate", ca)
 	}
 	pair, err := tls.LoadX509KeyPair(cert, key)
 	if err != nil {
-		return nil, api.Errorf(api.KindInvalid, "read the client certificate: %w", err)
+		return nil, fail.Errorf(fail.Invalid, "read the client certificate: %w", err)
 	}
 	return api.ClientTLS(pair, pool), nil
 }

@@ -20,6 +20,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
 	"holdfast/internal/server"
 	"holdfast/internal/server/servertest"
 	"holdfast/internal/store"
@@ -48,7 +49,7 @@ func extra() []*cobra.Command {
 			if args[0] == "plain" {
 				return errors.New("a plain error")
 			}
-			return fmt.Errorf("outer: %w", api.Errorf(api.Kind(args[0]), "a typed error").With("do something"))
+			return fmt.Errorf("outer: %w", fail.Errorf(fail.Kind(args[0]), "a typed error").With("do something"))
 		},
 	}}
 }

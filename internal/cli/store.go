@@ -10,8 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"holdfast/internal/api"
 	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
 )
 
 // storeCmd holds the care of the store. Commands that work without a running
@@ -152,7 +152,7 @@ func (a *app) confirmOff(cmd *cobra.Command, host string) error {
 		return fmt.Errorf("read the host's name: %w", err)
 	}
 	if typed = strings.TrimSpace(typed); typed != host {
-		return api.Errorf(api.KindInvalid, "the names differ: %q and %q; nothing was recorded", host, typed)
+		return fail.Errorf(fail.Invalid, "the names differ: %q and %q; nothing was recorded", host, typed)
 	}
 	if err := c.ConfirmOff(cmd.Context(), host, ""); err != nil {
 		return err

@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/api"
+	"holdfast/internal/fail"
 	"holdfast/internal/transition/db/ids"
 	"holdfast/internal/transition/db/mapping"
 	"holdfast/internal/transition/db/profile"
@@ -160,7 +160,7 @@ func (m *dbMapping) read(cmd *cobra.Command, a *app) (*mapping.Mapping, []byte, 
 	}
 	text, err := readMapping(m.file)
 	if err != nil {
-		return nil, nil, api.Errorf(api.KindInvalid, "read the mapping: %w", err)
+		return nil, nil, fail.Errorf(fail.Invalid, "read the mapping: %w", err)
 	}
 	mapping, err := mapping.ParseMapping(m.file, text)
 	if err != nil {
@@ -171,7 +171,7 @@ func (m *dbMapping) read(cmd *cobra.Command, a *app) (*mapping.Mapping, []byte, 
 
 func readProfile(name string) (*mapping.Mapping, []byte, error) {
 	if !slices.Contains(profile.Names(), name) {
-		return nil, nil, api.Errorf(api.KindInvalid, "profile %q: want %s", name, strings.Join(profile.Names(), " or "))
+		return nil, nil, fail.Errorf(fail.Invalid, "profile %q: want %s", name, strings.Join(profile.Names(), " or "))
 	}
 	return profile.Mapping(name)
 }
@@ -189,12 +189,12 @@ func readMapping(path string) (text []byte, err error) {
 func (a *app) faults(what string, err error) error {
 	lines := strings.Split(strings.TrimSpace(err.Error()), "\n")
 	if len(lines) == 1 {
-		return api.Errorf(api.KindInvalid, "%s: %w", what, err)
+		return fail.Errorf(fail.Invalid, "%s: %w", what, err)
 	}
 	if err := writeText(a.env.Stderr, cleanLines(strings.Join(lines, "\n"))+"\n"); err != nil {
 		return err
 	}
-	return api.Errorf(api.KindInvalid, "%s: %s", what, plural(len(lines), "fault"))
+	return fail.Errorf(fail.Invalid, "%s: %s", what, plural(len(lines), "fault"))
 }
 
 // realNames reads NAME=REAL words, and adds the names that stay as they are.
@@ -262,7 +262,7 @@ func (a *app) dbPassword(ctx context.Context, prompt string) (string, error) {
 	}
 	line, err := readHidden(ctx, in)
 	if errors.Is(err, io.EOF) {
-		return "", api.Errorf(api.KindInvalid, "no password was typed")
+		return "", fail.Errorf(fail.Invalid, "no password was typed")
 	}
 	if err != nil {
 		return "", fmt.Errorf("read the password: %w", err)

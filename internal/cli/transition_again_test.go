@@ -14,7 +14,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
-	"holdfast/internal/api"
+	"holdfast/internal/fail"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/server"
 )
@@ -269,18 +269,18 @@ func hold(t *testing.T, db *sql.DB, statement string) {
 func TestKindsOfErrors(t *testing.T) {
 	for _, c := range []struct {
 		err        error
-		plan, work api.Kind
+		plan, work fail.Kind
 	}{
-		{mysql.ErrInvalidConn, api.KindUnavailable, api.KindUnavailable},
-		{&mysql.MySQLError{Number: 1053, Message: "shutdown"}, api.KindUnavailable, api.KindUnavailable},
-		{context.DeadlineExceeded, api.KindUnavailable, api.KindUnavailable},
-		{server.ErrOther, api.KindRefused, api.KindRefused},
-		{context.Canceled, api.KindCanceled, api.KindCanceled},
-		{&mysql.MySQLError{Number: 1142, Message: "denied"}, api.KindFailed, api.KindFailed},
-		{fs.ErrNotExist, api.KindInvalid, api.KindFailed},
-		{api.Errorf(api.KindRefused, "no"), api.KindRefused, api.KindRefused},
+		{mysql.ErrInvalidConn, fail.Unavailable, fail.Unavailable},
+		{&mysql.MySQLError{Number: 1053, Message: "shutdown"}, fail.Unavailable, fail.Unavailable},
+		{context.DeadlineExceeded, fail.Unavailable, fail.Unavailable},
+		{server.ErrOther, fail.Refused, fail.Refused},
+		{context.Canceled, fail.Canceled, fail.Canceled},
+		{&mysql.MySQLError{Number: 1142, Message: "denied"}, fail.Failed, fail.Failed},
+		{fs.ErrNotExist, fail.Invalid, fail.Failed},
+		{fail.Errorf(fail.Refused, "no"), fail.Refused, fail.Refused},
 	} {
-		var plan, work *api.Error
+		var plan, work *fail.Error
 		wrapped := fmt.Errorf("target: %w", c.err)
 		if !errors.As(planError(wrapped), &plan) || plan.Kind != c.plan || !errors.As(runError(wrapped), &work) || work.Kind != c.work {
 			t.Errorf("%v: %v, %v", c.err, plan, work)

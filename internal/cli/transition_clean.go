@@ -11,7 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"holdfast/internal/api"
+	"holdfast/internal/fail"
 	"holdfast/internal/transition/db/copier"
 	"holdfast/internal/transition/db/ids"
 	"holdfast/internal/transition/db/profile"
@@ -132,7 +132,7 @@ func cleanable(ctx context.Context, source, target *server.Server, j *copier.Jou
 	}
 	err := ids.OwnedAt(ctx, source, target.Name())
 	if errors.Is(err, ids.ErrOwner) {
-		return api.Errorf(api.KindRefused, "%w", err).With("give its --target; when that is gone for good, and no copy needs the IDs: DROP DATABASE " + ids.Database + " on the source by hand")
+		return fail.Errorf(fail.Refused, "%w", err).With("give its --target; when that is gone for good, and no copy needs the IDs: DROP DATABASE " + ids.Database + " on the source by hand")
 	}
 	return err
 }
@@ -154,7 +154,7 @@ func (a *app) confirmClean(ctx context.Context, j *copier.Journal, was string) e
 		return fmt.Errorf("read the answer: %w", err)
 	}
 	if typed = strings.TrimSpace(typed); typed != "yes" {
-		return api.Errorf(api.KindInvalid, "the answer is %q, not yes; nothing was dropped", typed).With("--yes drops them without asking")
+		return fail.Errorf(fail.Invalid, "the answer is %q, not yes; nothing was dropped", typed).With("--yes drops them without asking")
 	}
 	return nil
 }

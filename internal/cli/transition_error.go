@@ -6,7 +6,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
-	"holdfast/internal/api"
+	"holdfast/internal/fail"
 	"holdfast/internal/transition/db/copier"
 	"holdfast/internal/transition/db/ids"
 	"holdfast/internal/transition/db/server"
@@ -15,21 +15,21 @@ import (
 // This file says of which kind errors of package align are: the exit code depends on it.
 
 // commonKind is the kind of errors that mean the same everywhere; "" for all others.
-func commonKind(err error) api.Kind {
+func commonKind(err error) fail.Kind {
 	switch {
 	case errors.Is(err, context.Canceled):
-		return api.KindCanceled
+		return fail.Canceled
 	case errors.Is(err, copier.ErrBusy), errors.Is(err, copier.ErrOther), errors.Is(err, ids.ErrOwner), errors.Is(err, server.ErrOther):
-		return api.KindRefused
+		return fail.Refused
 	case server.Passing(err):
-		return api.KindUnavailable
+		return fail.Unavailable
 	}
 	return ""
 }
 
 // kinded gives an error a kind, unless it has one.
-func kinded(err error, other api.Kind) error {
-	var e *api.Error
+func kinded(err error, other fail.Kind) error {
+	var e *fail.Error
 	if err == nil || errors.As(err, &e) {
 		return err
 	}
@@ -37,12 +37,12 @@ func kinded(err error, other api.Kind) error {
 	if kind == "" {
 		kind = other
 	}
-	return api.Errorf(kind, "%w", err)
+	return fail.Errorf(kind, "%w", err)
 }
 
 // openError is that of a server that could not be opened: when it is there, what was said
 // about it is wrong, its password, too.
-func openError(err error) error { return kinded(err, api.KindInvalid) }
+func openError(err error) error { return kinded(err, fail.Invalid) }
 
 // planError is one of the work before anything is written: what the server itself does
 // not refuse is wrong in what was given.
@@ -50,15 +50,15 @@ func planError(err error) error {
 	var refused *mysql.MySQLError
 	switch {
 	case errors.Is(err, context.Canceled):
-		return api.Errorf(api.KindCanceled, "interrupted; this command has changed nothing")
+		return fail.Errorf(fail.Canceled, "interrupted; this command has changed nothing")
 	case errors.As(err, &refused):
-		return kinded(err, api.KindFailed)
+		return kinded(err, fail.Failed)
 	}
-	return kinded(err, api.KindInvalid)
+	return kinded(err, fail.Invalid)
 }
 
 // runError is one of the work that writes.
-func runError(err error) error { return kinded(err, api.KindFailed) }
+func runError(err error) error { return kinded(err, fail.Failed) }
 
 // denied reports a server that says that an account may not read a database (1044) or a
 // table (1142).

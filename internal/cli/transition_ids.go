@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"holdfast/internal/api"
+	"holdfast/internal/fail"
 	"holdfast/internal/transition/db/copier"
 	"holdfast/internal/transition/db/ids"
 	"holdfast/internal/transition/db/server"
@@ -28,7 +28,7 @@ func (x *alignment) journal(ctx context.Context) (*copier.Journal, error) {
 	j, err := copier.ReadJournal(ctx, x.target.DB)
 	switch {
 	case denied(err):
-		return nil, api.Errorf(api.KindFailed, "%w", err).With("grant " + x.target.Config.User + " all rights on " + copier.Database + ".*")
+		return nil, fail.Errorf(fail.Failed, "%w", err).With("grant " + x.target.Config.User + " all rights on " + copier.Database + ".*")
 	case err != nil:
 		return nil, err
 	case j == nil:
@@ -40,7 +40,7 @@ func (x *alignment) journal(ctx context.Context) (*copier.Journal, error) {
 // ours looks whether a journal is of this command's copy.
 func (x *alignment) ours(j *copier.Journal) error {
 	if j.Mapping != x.hash {
-		return api.Errorf(api.KindRefused, "the target has the journal of a copy that began at %s with another mapping, other databases, other IDs or another --skip", j.Begun.Format(time.RFC3339)).With(remedyOther)
+		return fail.Errorf(fail.Refused, "the target has the journal of a copy that began at %s with another mapping, other databases, other IDs or another --skip", j.Begun.Format(time.RFC3339)).With(remedyOther)
 	}
 	if j.State == copier.Copying || j.State == copier.Following {
 		return sameSource(j, x.source, "; or begin anew: holdfast transition db clean with its --source, then empty the target's tables")
@@ -55,14 +55,14 @@ func sameSource(j *copier.Journal, source *server.Server, more string) error {
 		return nil
 	}
 	remedy := fmt.Sprintf("give its --source; if it is the same server under a new name, on the target: UPDATE %s.run SET source = %s", copier.Database, sqlexpr.Literal(source.Name()))
-	return api.Errorf(api.KindRefused, "the target has the journal of a copy that began at %s from %s: this source is %s", j.Begun.Format(time.RFC3339), clean(j.Source), source.Name()).With(remedy + more)
+	return fail.Errorf(fail.Refused, "the target has the journal of a copy that began at %s from %s: this source is %s", j.Begun.Format(time.RFC3339), clean(j.Source), source.Name()).With(remedy + more)
 }
 
 // complete fills in the IDs that are asked of the target. Where the journal of this copy
 // is there, those that it began with count.
 func (x *alignment) complete(ctx context.Context, j *copier.Journal, warn func(string)) error {
 	if j == nil {
-		return kinded(ids.Ask(ctx, x.mapping, x.sets, x.target, x.targetSide), api.KindInvalid)
+		return kinded(ids.Ask(ctx, x.mapping, x.sets, x.target, x.targetSide), fail.Invalid)
 	}
 	staged, err := ids.Staged(ctx, x.source, x.mapping.IDs, x.goal())
 	if err != nil {
@@ -73,9 +73,9 @@ func (x *alignment) complete(ctx context.Context, j *copier.Journal, warn func(s
 		warn(clean(n))
 	}
 	if errors.Is(err, ids.ErrChanged) {
-		return api.Errorf(api.KindRefused, "%w", err).With(remedyOther)
+		return fail.Errorf(fail.Refused, "%w", err).With(remedyOther)
 	}
-	return kinded(err, api.KindInvalid)
+	return kinded(err, fail.Invalid)
 }
 
 // stage puts the IDs on the source, where statements look them up, as those of this copy.

@@ -12,7 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"holdfast/internal/api"
+	"holdfast/internal/fail"
 	"holdfast/internal/transition/db/mapping"
 	"holdfast/internal/transition/db/readback"
 	"holdfast/internal/transition/db/server"
@@ -56,7 +56,7 @@ func (n *novaReader) fits(m *mapping.Mapping) error {
 	if n.conf == "" || slices.ContainsFunc(m.Tables, func(t mapping.Table) bool { return t.Target == novaGuests }) {
 		return nil
 	}
-	return api.Errorf(api.KindInvalid, "--nova-conf: the mapping has no table %s", novaGuests)
+	return fail.Errorf(fail.Invalid, "--nova-conf: the mapping has no table %s", novaGuests)
 }
 
 // novaGuests is the table of Nova's guests, in which deleted is 0 for those that are there.
@@ -82,7 +82,7 @@ func (n *novaReader) leads(ctx context.Context, x *alignment, p *mapping.Plan) e
 	}
 	for _, s := range r.Servers {
 		if s != x.target.Name() {
-			return api.Errorf(api.KindRefused, "--nova-conf %s leads to the server %s, and the target is %s", n.conf, s, x.target.Name()).With("the addresses of that one (of a cluster: of the same node), also in the table cell_mappings")
+			return fail.Errorf(fail.Refused, "--nova-conf %s leads to the server %s, and the target is %s", n.conf, s, x.target.Name()).With("the addresses of that one (of a cluster: of the same node), also in the table cell_mappings")
 		}
 	}
 	for _, db := range want {
@@ -90,9 +90,9 @@ func (n *novaReader) leads(ctx context.Context, x *alignment, p *mapping.Plan) e
 			continue
 		}
 		if len(r.Faults) > 0 {
-			return api.Errorf(api.KindFailed, "--nova-conf %s: Nova's own code reads no database %s: %s", n.conf, db, strings.Join(r.Faults[:min(len(r.Faults), 3)], "; "))
+			return fail.Errorf(fail.Failed, "--nova-conf %s: Nova's own code reads no database %s: %s", n.conf, db, strings.Join(r.Faults[:min(len(r.Faults), 3)], "; "))
 		}
-		return api.Errorf(api.KindRefused, "--nova-conf %s leads to the databases %s, and the target's are %s", n.conf, strings.Join(r.Databases, ", "), strings.Join(slices.Compact(slices.Sorted(slices.Values(want))), ", ")).With("their addresses, also in the table cell_mappings")
+		return fail.Errorf(fail.Refused, "--nova-conf %s leads to the databases %s, and the target's are %s", n.conf, strings.Join(r.Databases, ", "), strings.Join(slices.Compact(slices.Sorted(slices.Values(want))), ", ")).With("their addresses, also in the table cell_mappings")
 	}
 	return nil
 }

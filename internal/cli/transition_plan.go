@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"holdfast/internal/api"
+	"holdfast/internal/fail"
 	"holdfast/internal/transition/db/copier"
 	"holdfast/internal/transition/db/ids"
 	"holdfast/internal/transition/db/mapping"
@@ -90,7 +90,7 @@ func (a *app) showSurvey(r *survey.Result, advice []string, js bool) error {
 		err = writeText(a.env.Stdout, surveyText(r, advice, painterFor(a.env.Stdout)))
 	}
 	if err == nil && len(r.Errors) > 0 {
-		return api.Errorf(api.KindInvalid, "") // all is said
+		return fail.Errorf(fail.Invalid, "") // all is said
 	}
 	return err
 }

@@ -14,7 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"holdfast/internal/api"
+	"holdfast/internal/fail"
 	"holdfast/internal/transition/db/copier"
 	"holdfast/internal/transition/db/follow"
 	"holdfast/internal/transition/db/mapping"
@@ -163,8 +163,8 @@ func (w *running) all(ctx context.Context, js bool) error {
 		}
 		full := slices.ContainsFunc(found.Errors, func(f survey.Finding) bool { return f.NotEmpty })
 		err := w.app.showSurvey(found, w.mapping.Advice, js)
-		if e := new(api.Error); full && errors.As(err, &e) && e.Kind == api.KindInvalid {
-			return api.Errorf(api.KindRefused, "") // somebody's rows are there; how many was said
+		if e := new(fail.Error); full && errors.As(err, &e) && e.Kind == fail.Invalid {
+			return fail.Errorf(fail.Refused, "") // somebody's rows are there; how many was said
 		}
 		return err
 	}
@@ -202,7 +202,7 @@ func (w *running) begun(ctx context.Context, warn func(string)) (*copier.Journal
 // failed ends the line of progress, and says of which kind an error is.
 func (w *running) failed(err error) error {
 	if errors.Is(err, copier.ErrDone) {
-		err = api.Errorf(api.KindRefused, "%w", err).With("verify it; or to begin anew: holdfast transition db clean, then empty the target's tables")
+		err = fail.Errorf(fail.Refused, "%w", err).With("verify it; or to begin anew: holdfast transition db clean, then empty the target's tables")
 	}
 	return errors.Join(runError(err), w.shows.end())
 }

@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"holdfast/internal/api"
+	"holdfast/internal/fail"
 	"holdfast/internal/transition/db/copier"
 	"holdfast/internal/transition/db/ids"
 	"holdfast/internal/transition/db/mapping"
@@ -112,7 +112,7 @@ func (a *app) verify(ctx context.Context, x *alignment, parallel int, nova novaR
 		err = writeText(a.env.Stdout, verifyText(r, painterFor(a.env.Stdout)))
 	}
 	if err == nil && !r.Equal {
-		return api.Errorf(api.KindFailed, "") // all is said
+		return fail.Errorf(fail.Failed, "") // all is said
 	}
 	return err
 }
@@ -161,9 +161,9 @@ func (x *alignment) copied(ctx context.Context) error {
 	}
 	switch {
 	case j != nil && j.Follows && j.State != copier.Done:
-		return api.Errorf(api.KindRefused, "the copy that began at %s has not had its cut-over: what was written since is not in the target", j.Begun.Format(time.RFC3339)).With("go on with it: holdfast transition db run --follow")
+		return fail.Errorf(fail.Refused, "the copy that began at %s has not had its cut-over: what was written since is not in the target", j.Begun.Format(time.RFC3339)).With("go on with it: holdfast transition db run --follow")
 	case j != nil && j.State == copier.Copying:
-		return api.Errorf(api.KindRefused, "the copy that began at %s has not ended", j.Begun.Format(time.RFC3339)).With("go on with it: holdfast transition db run")
+		return fail.Errorf(fail.Refused, "the copy that began at %s has not ended", j.Begun.Format(time.RFC3339)).With("go on with it: holdfast transition db run")
 	}
 	return x.stage(ctx)
 }

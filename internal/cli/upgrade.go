@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"holdfast/internal/api"
+	"holdfast/internal/fail"
 	"holdfast/internal/upgrade/catalogue"
 	"holdfast/internal/upgrade/path"
 	"holdfast/internal/upgrade/version"
@@ -73,13 +73,13 @@ func (a *app) upgradePath(cmd *cobra.Command, f pathFlags, js bool) error {
 	}
 	cat, err := catalogue.Load(cmd.Context(), f.catalogue)
 	if err != nil {
-		return api.Errorf(api.KindInvalid, "%w", err)
+		return fail.Errorf(fail.Invalid, "%w", err)
 	}
 	res, err := path.Plan(cat, f.from, f.to, path.Environment{
 		Components: f.components, Mode: path.Mode(f.mode), Confirmed: f.confirmed,
 	})
 	if err != nil {
-		return api.Errorf(api.KindInvalid, "%w", err)
+		return fail.Errorf(fail.Invalid, "%w", err)
 	}
 	if js {
 		err = writeJSON(a.env.Stdout, res, false)
@@ -87,7 +87,7 @@ func (a *app) upgradePath(cmd *cobra.Command, f pathFlags, js bool) error {
 		err = a.writePath(cat, f, res)
 	}
 	if err == nil && res.Blocked != nil {
-		return api.Errorf(api.KindFailed, "") // all is said
+		return fail.Errorf(fail.Failed, "") // all is said
 	}
 	return err
 }
@@ -97,7 +97,7 @@ func (a *app) writePath(cat *path.Catalogue, f pathFlags, res path.Result) error
 	// A banner is shown as the version in it.
 	from, err := version.Find(cat.Scheme(), f.from)
 	if err != nil {
-		return api.Errorf(api.KindInvalid, "%w", err)
+		return fail.Errorf(fail.Invalid, "%w", err)
 	}
 	var b strings.Builder
 	p := painterFor(a.env.Stdout)

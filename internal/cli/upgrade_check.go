@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"holdfast/internal/api"
+	"holdfast/internal/fail"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
 )
@@ -74,7 +74,7 @@ func (a *app) upgradeCheck(cmd *cobra.Command, in *upgradeInput, mode upgrade.Mo
 		return err
 	}
 	if check.Worst(rep.Findings) == check.Fail {
-		return api.Errorf(api.KindFailed, "") // all is said
+		return fail.Errorf(fail.Failed, "") // all is said
 	}
 	return nil
 }
@@ -99,7 +99,7 @@ func (a *app) showReport(rep check.Report, form, dir string) error {
 	}
 	files, err := check.WriteAll(dir, rep)
 	if err != nil {
-		return api.Errorf(api.KindInvalid, "%w", err)
+		return fail.Errorf(fail.Invalid, "%w", err)
 	}
 	if form == "json" {
 		return writeJSON(a.env.Stdout, reportFiles(files), false)

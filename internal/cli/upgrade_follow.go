@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"holdfast/internal/api"
+	"holdfast/internal/fail"
 )
 
 // awaitUpgrade follows a run to its end, or until a failure needs a person.
@@ -31,7 +32,7 @@ func (a *app) awaitUpgrade(ctx context.Context, c *api.Client, j api.Job, js boo
 	if err := writeText(a.env.Stderr, b.String()); err != nil {
 		return err
 	}
-	return api.Errorf(api.KindFailed, "%s: %s: %s", j.Title, or(j.Result, j.State), j.Why).With("what can be done: holdfast upgrade status")
+	return fail.Errorf(fail.Failed, "%s: %s: %s", j.Title, or(j.Result, j.State), j.Why).With("what can be done: holdfast upgrade status")
 }
 
 // lookAtRun asks how a run stands. An upgrade tells of the steps only that run or

@@ -13,6 +13,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
 )
@@ -133,8 +134,8 @@ func TestUpgradeWaitInterrupted(t *testing.T) {
 	l := runLive(t, a, "upgrade", "run", "--bundle", unsignedBundle(t), "--allow-unsigned", "--yes", "--wait", "--approve-per-host")
 	l.await("waiting: node1/")
 	err := l.interrupt()
-	var e *api.Error
-	if !errors.As(err, &e) || e.Kind != api.KindCanceled || !strings.Contains(e.Remedy, "the job goes on") {
+	var e *fail.Error
+	if !errors.As(err, &e) || e.Kind != fail.Canceled || !strings.Contains(e.Remedy, "the job goes on") {
 		t.Errorf("got %v, want an error that says that the job goes on", err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
 )
 
 func (a *app) upgradeOrderCmd(order, short string) *cobra.Command {
@@ -52,7 +53,7 @@ func (a *app) orderUpgrade(cmd *cobra.Command, order, step, reason string) error
 		return err
 	}
 	if u.Job == nil {
-		return api.Errorf(api.KindRefused, "%s: no upgrade has run yet", order)
+		return fail.Errorf(fail.Refused, "%s: no upgrade has run yet", order)
 	}
 	j, err := c.CommandJob(cmd.Context(), u.Job.ID, order, step, reason)
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"holdfast/internal/api"
 	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
 	"holdfast/internal/inventory"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
@@ -169,7 +169,7 @@ func (a *app) planOf(cmd *cobra.Command, inventory, file string, c *checkFlags, 
 	}
 	inv, err := invfile.Load(inventory)
 	if err != nil {
-		return nil, api.Errorf(api.KindInvalid, "%w", err)
+		return nil, fail.Errorf(fail.Invalid, "%w", err)
 	}
 	rep, err := a.readBundle(cmd.Context(), file, keys, bundle.Verify)
 	if err != nil {
@@ -180,7 +180,7 @@ func (a *app) planOf(cmd *cobra.Command, inventory, file string, c *checkFlags, 
 	}
 	p, err := upgrade.Build(*rep.Manifest, inv, o)
 	if err != nil {
-		return nil, api.Errorf(api.KindInvalid, "%w", err)
+		return nil, fail.Errorf(fail.Invalid, "%w", err)
 	}
 	return &p, nil
 }
@@ -194,7 +194,7 @@ func (a *app) showPlan(p *upgrade.Plan, js, steps bool) error {
 		err = writeText(a.env.Stdout, planText(p, painterFor(a.env.Stdout), steps))
 	}
 	if err == nil && p.Blocked() {
-		return api.Errorf(api.KindFailed, "") // all is said
+		return fail.Errorf(fail.Failed, "") // all is said
 	}
 	return err
 }

@@ -15,6 +15,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
 	"holdfast/internal/upgrade/invfile"
@@ -48,7 +49,7 @@ func (in *upgradeInput) request(o upgrade.Options) (api.UpgradeRequest, error) {
 	}
 	inv, err := invfile.LoadOverlay(in.platform)
 	if err != nil {
-		return r, api.Errorf(api.KindInvalid, "%w", err)
+		return r, fail.Errorf(fail.Invalid, "%w", err)
 	}
 	r.Inventory = &inv
 	return r, nil
@@ -68,7 +69,7 @@ func (a *app) bundleFile(ctx context.Context, in *upgradeInput) (*os.File, api.B
 	trust.Signature = o.Signature
 	f, err := os.OpenFile(in.file, os.O_RDONLY|unix.O_NONBLOCK, 0) // a pipe without a writer must not hang
 	if err != nil {
-		return nil, trust, api.Errorf(api.KindInvalid, "%w", err)
+		return nil, trust, fail.Errorf(fail.Invalid, "%w", err)
 	}
 	if err := a.lookAtBundle(ctx, f, in.file, o); err != nil {
 		return nil, trust, errors.Join(err, f.Close())
@@ -78,7 +79,7 @@ func (a *app) bundleFile(ctx context.Context, in *upgradeInput) (*os.File, api.B
 
 func (a *app) lookAtBundle(ctx context.Context, f *os.File, file string, o bundle.Options) error {
 	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return api.Errorf(api.KindInvalid, "%s: it is no regular file, want a bundle", file)
+		return fail.Errorf(fail.Invalid, "%s: it is no regular file, want a bundle", file)
 	}
 	rep, err := bundle.Head(ctx, f, o)
 	if err != nil {
@@ -209,7 +210,7 @@ func (a *app) upgradeRun(cmd *cobra.Command, in *upgradeInput, o upgrade.Options
 			return err
 		}
 		if j := u.Job; j != nil && j.State != "ended" {
-			return api.Errorf(api.KindRefused, "%s of %s is %s: only one upgrade at a time", j.ID, j.User, j.State).With("see: holdfast upgrade status")
+			return fail.Errorf(fail.Refused, "%s of %s is %s: only one upgrade at a time", j.ID, j.User, j.State).With("see: holdfast upgrade status")
 		}
 	}
 	sent, err := a.bring(cmd.Context(), c, f, trust)
@@ -270,7 +271,7 @@ func (a *app) confirmPlan(ctx context.Context, p *upgrade.Plan) error {
 		return fmt.Errorf("read the answer: %w", err)
 	}
 	if typed = strings.TrimSpace(typed); typed != "yes" {
-		return api.Errorf(api.KindInvalid, "the answer is %q, not yes; nothing was begun", typed).With("--yes begins without asking")
+		return fail.Errorf(fail.Invalid, "the answer is %q, not yes; nothing was begun", typed).With("--yes begins without asking")
 	}
 	return nil
 }
@@ -294,7 +295,7 @@ func (a *app) notBegun(begun api.Begun, js bool) error {
 		err = writeText(a.env.Stdout, b.String()+"nothing was begun\n")
 	}
 	if err == nil {
-		err = api.Errorf(api.KindFailed, "") // all is said
+		err = fail.Errorf(fail.Failed, "") // all is said
 	}
 	return err
 }

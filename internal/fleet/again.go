@@ -5,8 +5,8 @@ import (
 	"maps"
 	"slices"
 
-	"holdfast/internal/api"
 	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
 	"holdfast/internal/job"
 	"holdfast/internal/upgrade"
 )
@@ -75,7 +75,7 @@ func (s *Service) keptBackups(ctx context.Context, st State) (map[cluster.HostID
 // for its commit.
 func notOver(st State, last *journal) error {
 	cluster := last.status.Cluster
-	err := api.Errorf(api.KindRefused, "the upgrade to %s %s (%s) is not over: the cluster is %s", st.Bundle.Name, st.To, st.Run, cluster)
+	err := fail.Errorf(fail.Refused, "the upgrade to %s %s (%s) is not over: the cluster is %s", st.Bundle.Name, st.To, st.Run, cluster)
 	if cluster == upgrade.Rollup && (st.Last == st.Run || last.changedNothing()) {
 		return err.With("finish it by a second run of its own bundle, or roll it back first: holdfast upgrade run, holdfast upgrade rollback")
 	}

@@ -8,6 +8,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
 	"holdfast/internal/job"
 	"holdfast/internal/upgrade"
 )
@@ -73,7 +74,7 @@ func TestUpgradeGoesOnAfterAnAbort(t *testing.T) {
 		}
 	})
 	_, err = r.RunUpgrade(limited(t), "ann", q)
-	wantKind(t, err, api.KindRefused, "is not over", "prepared", "holdfast upgrade commit")
+	wantKind(t, err, fail.Refused, "is not over", "prepared", "holdfast upgrade commit")
 	p, err := r.PlanUpgrade(limited(t), api.UpgradeRequest{Purpose: upgrade.ForCommit})
 	if err != nil || p.Blocked() {
 		t.Fatalf("commit: %v, findings %+v", err, p.Findings)
@@ -93,7 +94,7 @@ func TestUpgradeGoesOnAfterAnAbort(t *testing.T) {
 	// Part of it is back: no run goes on from there.
 	r.end(back.Job.ID, "aborted", func(s *upgrade.Status) { s.Cluster = upgrade.Rolldown })
 	_, err = r.RunUpgrade(limited(t), "ann", q)
-	wantKind(t, err, api.KindRefused, "is not over", "rolldown", "holdfast upgrade rollback")
+	wantKind(t, err, fail.Refused, "is not over", "rolldown", "holdfast upgrade rollback")
 	// When all is, an upgrade is a new one.
 	again, err := r.RunUpgrade(limited(t), "ann", api.UpgradeRequest{Purpose: upgrade.ForRollback})
 	if err != nil || again.Job == nil {
@@ -120,7 +121,7 @@ func TestUpgradeGoesOnAfterARollbackThatDidNothing(t *testing.T) {
 	}
 	r.end(back.Job.ID, "aborted", func(s *upgrade.Status) { s.Undone = []string{"h1/undrain: the host is away"} })
 	_, err = r.RunUpgrade(limited(t), "ann", q)
-	wantKind(t, err, api.KindRefused, "is not over", "roll it back first")
+	wantKind(t, err, fail.Refused, "is not over", "roll it back first")
 	again, err := r.RunUpgrade(limited(t), "ann", api.UpgradeRequest{Purpose: upgrade.ForRollback})
 	if err != nil || again.Job == nil {
 		t.Fatalf("rollback: %v, findings %+v", err, again.Plan.Findings)

@@ -11,6 +11,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/job"
@@ -63,11 +64,11 @@ func (s *Service) Forget(ctx context.Context, user string, host cluster.HostID, 
 	h, known := seen[host]
 	switch {
 	case !known:
-		return api.Errorf(api.KindInvalid, "host %q: no host of that name has reported", host)
+		return fail.Errorf(fail.Invalid, "host %q: no host of that name has reported", host)
 	case slices.Contains(s.Cluster.Status().Members, host):
-		return api.Errorf(api.KindRefused, "host %s is in the cluster's configuration: it may have the management VM", host)
+		return fail.Errorf(fail.Refused, "host %s is in the cluster's configuration: it may have the management VM", host)
 	case h.Up(time.Now()):
-		return api.Errorf(api.KindRefused, "host %s reports: it was heard %s ago", host, time.Since(h.SeenAt).Round(time.Second)).
+		return fail.Errorf(fail.Refused, "host %s reports: it was heard %s ago", host, time.Since(h.SeenAt).Round(time.Second)).
 			With("end its agent first, and switch it off")
 	}
 	if err := s.uninvolved(ctx); err != nil {
@@ -81,7 +82,7 @@ func (s *Service) Forget(ctx context.Context, user string, host cluster.HostID, 
 	case err != nil:
 		return fmt.Errorf("remove what is known of %s: %w", host, err)
 	case !ok:
-		return api.Errorf(api.KindRefused, "host %s has reported just now", host)
+		return fail.Errorf(fail.Refused, "host %s has reported just now", host)
 	}
 	return s.Cluster.Rest(ctx, user, host, false)
 }
@@ -105,9 +106,9 @@ func (s *Service) leftOf(ctx context.Context, host cluster.HostID, force bool) (
 			s.Log.Warn("a word about a guest is removed with its host", "key", kv.Key, "word", string(kv.Value))
 			ops = append(ops, store.Op{Key: kv.Key})
 		case err != nil:
-			return nil, api.Errorf(api.KindRefused, "the word %s can not be read: %w", kv.Key, err).With(forceForget(host))
+			return nil, fail.Errorf(fail.Refused, "the word %s can not be read: %w", kv.Key, err).With(forceForget(host))
 		case c.Live || c.Start:
-			return nil, api.Errorf(api.KindRefused, "guest %s was moved from %s to %s, and it is not known that it runs", c.Name, c.From, path.Dir(strings.TrimPrefix(kv.Key, carryKeys))).
+			return nil, fail.Errorf(fail.Refused, "guest %s was moved from %s to %s, and it is not known that it runs", c.Name, c.From, path.Dir(strings.TrimPrefix(kv.Key, carryKeys))).
 				With(forceForget(host))
 		case to:
 			ops = append(ops, store.Op{Key: kv.Key})
@@ -128,7 +129,7 @@ func (s *Service) uninvolved(ctx context.Context) error {
 	}
 	for _, j := range jobs {
 		if j.State != string(job.Ended) {
-			return api.Errorf(api.KindRefused, "%s (%s) is %s", j.ID, j.Title, j.State).With("wait for its end, or leave the host out: holdfast upgrade drop HOST")
+			return fail.Errorf(fail.Refused, "%s (%s) is %s", j.ID, j.Title, j.State).With("wait for its end, or leave the host out: holdfast upgrade drop HOST")
 		}
 	}
 	st, err := loadState(ctx, s.Store)
@@ -140,7 +141,7 @@ func (s *Service) uninvolved(ctx context.Context) error {
 		return err
 	}
 	if c := last.status.Cluster; c != upgrade.Normal {
-		return api.Errorf(api.KindRefused, "the upgrade to %s is not over: the cluster is %s", st.To, c).
+		return fail.Errorf(fail.Refused, "the upgrade to %s is not over: the cluster is %s", st.To, c).
 			With("end it first: holdfast upgrade commit --lost HOST, holdfast upgrade rollback --lost HOST")
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/store"
@@ -32,8 +33,8 @@ func (m *oneMember) Rest(_ context.Context, user string, h cluster.HostID, on bo
 }
 
 func refused(err error) bool {
-	var e *api.Error
-	return errors.As(err, &e) && e.Kind == api.KindRefused
+	var e *fail.Error
+	return errors.As(err, &e) && e.Kind == fail.Refused
 }
 
 func TestAHostIsForgottenWhenItIsGone(t *testing.T) {

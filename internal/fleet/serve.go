@@ -14,6 +14,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
 	"holdfast/internal/host/facts"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/upgrade/bundle"
@@ -30,7 +31,7 @@ func (s *Service) PutBundle(ctx context.Context, file io.Reader, trust api.Bundl
 	for i, text := range trust.Keys {
 		k, err := bundle.ParsePublicKey([]byte(text))
 		if err != nil {
-			return api.Bundle{}, api.Errorf(api.KindInvalid, "key %d: %w", i+1, err)
+			return api.Bundle{}, fail.Errorf(fail.Invalid, "key %d: %w", i+1, err)
 		}
 		o.Keys = append(o.Keys, k)
 	}
@@ -38,7 +39,7 @@ func (s *Service) PutBundle(ctx context.Context, file io.Reader, trust api.Bundl
 	var refused *bundle.Refusal
 	switch {
 	case errors.As(err, &refused):
-		return api.Bundle{}, api.Errorf(api.KindInvalid, "%w", err)
+		return api.Bundle{}, fail.Errorf(fail.Invalid, "%w", err)
 	case err != nil:
 		return api.Bundle{}, err
 	}
@@ -55,9 +56,9 @@ func (s *Service) OpenBundle(sha string, offset int64) (io.ReadCloser, int64, er
 	f, size, err := s.cache.Open(sha, offset)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, cache.ErrHash):
-		return nil, 0, api.Errorf(api.KindInvalid, "bundle %.64q: this host does not have it", sha)
+		return nil, 0, fail.Errorf(fail.Invalid, "bundle %.64q: this host does not have it", sha)
 	case errors.Is(err, cache.ErrOffset):
-		return nil, 0, api.Errorf(api.KindRefused, "%w", err)
+		return nil, 0, fail.Errorf(fail.Refused, "%w", err)
 	}
 	return f, size, err
 }
@@ -83,7 +84,7 @@ func (s *Service) fetch(ctx context.Context, h cache.Holder, sha string, offset 
 	r, size, err := c.GetBundle(ctx, sha, offset)
 	if err != nil {
 		c.Close()
-		if said := (*api.Error)(nil); errors.As(err, &said) && said.Kind == api.KindRefused {
+		if said := (*fail.Error)(nil); errors.As(err, &said) && said.Kind == fail.Refused {
 			err = fmt.Errorf("%w: %w", cache.ErrOffset, err) // it refuses nothing else
 		}
 		return nil, 0, err
@@ -125,7 +126,7 @@ func (s *Service) bring(ctx context.Context, sha string) error {
 func (s *Service) GatherFacts(ctx context.Context, request []byte) ([]byte, error) {
 	var w survey.Wanted
 	if err := json.Unmarshal(request, &w); err != nil {
-		return nil, api.Errorf(api.KindInvalid, "facts: read what is asked: %w", err)
+		return nil, fail.Errorf(fail.Invalid, "facts: read what is asked: %w", err)
 	}
 	text, err := json.Marshal(s.facts(ctx, w))
 	if err != nil {
@@ -179,11 +180,11 @@ func (s *Service) factsOf(ctx context.Context, h survey.HostRef, w survey.Wanted
 func (s *Service) SendGuest(ctx context.Context, uuid, name string, to cluster.HostID, network string) error {
 	seen, ok := s.Seen()
 	if !ok {
-		return api.Errorf(api.KindUnavailable, "send %s: the other hosts' reports are not read yet", name)
+		return fail.Errorf(fail.Unavailable, "send %s: the other hosts' reports are not read yet", name)
 	}
 	target, known := seen[to]
 	if !known {
-		return api.Errorf(api.KindInvalid, "send %s to %s: no host of that name reports", name, to)
+		return fail.Errorf(fail.Invalid, "send %s to %s: no host of that name reports", name, to)
 	}
 	vms, err := s.drain.Guests.List(ctx)
 	if err != nil {
@@ -192,13 +193,13 @@ func (s *Service) SendGuest(ctx context.Context, uuid, name string, to cluster.H
 	i := slices.IndexFunc(vms, func(vm libvirt.VM) bool { return vm.UUID == uuid })
 	switch {
 	case i < 0:
-		return api.Errorf(api.KindInvalid, "send %s: it is not on %s", name, s.Host)
+		return fail.Errorf(fail.Invalid, "send %s: it is not on %s", name, s.Host)
 	case vms[i].Protected:
-		return api.Errorf(api.KindRefused, "send %s: it is the management VM", name).With("move it by: holdfast migrate")
+		return fail.Errorf(fail.Refused, "send %s: it is the management VM", name).With("move it by: holdfast migrate")
 	case vms[i].State == libvirt.VMOff:
-		return api.Errorf(api.KindRefused, "send %s: it is off", name)
+		return fail.Errorf(fail.Refused, "send %s: it is off", name)
 	case vms[i].State == libvirt.VMPaused || vms[i].Busy != "":
-		return api.Errorf(api.KindRefused, "send %s: it can not move just now: %s", name, cmp.Or(s.receiver.Waits(uuid), vms[i].Busy, string(vms[i].State)))
+		return fail.Errorf(fail.Refused, "send %s: it can not move just now: %s", name, cmp.Or(s.receiver.Waits(uuid), vms[i].Busy, string(vms[i].State)))
 	}
 	if err := s.drain.live(ctx, vms[i], target, network, nil); err != nil {
 		return fmt.Errorf("send %s to %s: %w", name, to, err)

@@ -18,6 +18,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
 	"holdfast/internal/host/facts"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/inventory"
@@ -47,17 +48,17 @@ func TestBundlesAreOpened(t *testing.T) {
 	}
 	for _, offset := range []int64{-1, b.Size + 1, 1 << 62} {
 		_, _, err := r.OpenBundle(b.SHA256, offset)
-		wantKind(t, err, api.KindRefused, "offset")
+		wantKind(t, err, fail.Refused, "offset")
 	}
 	for _, sha := range []string{"", "none", strings.Repeat("a", 64), strings.ToUpper(b.SHA256), "../" + b.SHA256, b.SHA256 + ".hfb", b.SHA256[:63] + "/"} {
 		_, _, err := r.OpenBundle(sha, 0)
-		wantKind(t, err, api.KindInvalid, "this host does not have it")
+		wantKind(t, err, fail.Invalid, "this host does not have it")
 	}
 	// A file that has changed on disk is not given away, and nobody is to blame for asking.
 	if err := os.Truncate(filepath.Join(r.cache.Dir, b.SHA256+".hfb"), 10); err != nil {
 		t.Fatal(err)
 	}
-	var said *api.Error
+	var said *fail.Error
 	if _, _, err = r.OpenBundle(b.SHA256, 0); err == nil || errors.As(err, &said) {
 		t.Errorf("got %v", err)
 	}
@@ -288,7 +289,7 @@ func TestFactsAreGathered(t *testing.T) {
 	r := newRig(t, storetest.NewMem(), "h1", nil)
 	for _, garbage := range []string{"", "null,", "{", "[]", `{"request":7}`} {
 		_, err := r.GatherFacts(limited(t), []byte(garbage))
-		wantKind(t, err, api.KindInvalid, "facts")
+		wantKind(t, err, fail.Invalid, "facts")
 	}
 	b := r.bundle("2.0.0")
 	staged, err := r.cache.Unpack(limited(t), b.SHA256, 0)
@@ -362,7 +363,7 @@ func (g *sentGuests) Migrate(_ context.Context, uuid, target string, o libvirt.M
 func TestGuestsAreSent(t *testing.T) {
 	r := newRig(t, storetest.NewMem(), "h1", nil)
 	until(t, "the first listing", func() bool { _, ok := r.view.Seen(); return ok })
-	wantKind(t, r.SendGuest(limited(t), "u", "vm1", "h2", ""), api.KindInvalid, "send vm1 to h2", "no host of that name")
+	wantKind(t, r.SendGuest(limited(t), "u", "vm1", "h2", ""), fail.Invalid, "send vm1 to h2", "no host of that name")
 	r.report(report.Record{Host: inventory.Host{Name: "h2"}, Addr: "192.0.2.2", Addrs: []string{"192.0.2.2", "10.0.0.2"}})
 	if h, ok := r.where("u"); ok {
 		t.Errorf("it is on %q", h)
@@ -391,9 +392,9 @@ func TestGuestsAreSent(t *testing.T) {
 	}
 	r.drain.Guests, r.drain.Sender.Guests = guests, guests
 	for name, why := range map[string]string{"busy": "it can not move just now: snapshot", "still": "it can not move just now: paused", "off": "it is off"} {
-		wantKind(t, r.SendGuest(limited(t), "uuid-"+name, name, "h2", ""), api.KindRefused, why)
+		wantKind(t, r.SendGuest(limited(t), "uuid-"+name, name, "h2", ""), fail.Refused, why)
 	}
-	wantKind(t, r.SendGuest(limited(t), "uuid-mgmt", "mgmt", "h2", ""), api.KindRefused, "it is the management VM")
+	wantKind(t, r.SendGuest(limited(t), "uuid-mgmt", "mgmt", "h2", ""), fail.Refused, "it is the management VM")
 	if err := r.SendGuest(limited(t), "uuid-vm1", "vm1", "h2", "10.0.0.0/24"); err != nil || guests.sent != "uuid-vm1 to 192.0.2.2 over 10.0.0.2" {
 		t.Errorf("sent %s: %v", guests.sent, err)
 	}

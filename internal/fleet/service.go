@@ -15,6 +15,7 @@ import (
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/evacuate"
+	"holdfast/internal/fail"
 	"holdfast/internal/host/facts"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/host/reboot"
@@ -169,7 +170,7 @@ func (s *Service) Drain(ctx context.Context, user string, host cluster.HostID) (
 		return api.Job{}, fmt.Errorf("the hosts' reports are not read yet: %w", store.ErrRetry)
 	}
 	if _, known := seen[host]; !known {
-		return api.Job{}, api.Errorf(api.KindInvalid, "host %q: no host of that name reports its guests", host)
+		return api.Job{}, fail.Errorf(fail.Invalid, "host %q: no host of that name reports its guests", host)
 	}
 	plan, steps, err := evacuate.HostPlan(host, drainParallel)
 	if err != nil {
@@ -254,9 +255,9 @@ func shownStep(st job.Step, r job.Record) api.JobStep {
 func explain(err error) error {
 	switch {
 	case errors.Is(err, engine.ErrNoJob):
-		return api.Errorf(api.KindInvalid, "%w", err).With("the jobs are listed by: holdfast jobs list")
+		return fail.Errorf(fail.Invalid, "%w", err).With("the jobs are listed by: holdfast jobs list")
 	case errors.Is(err, engine.ErrBusy), errors.Is(err, engine.ErrRefused):
-		return api.Errorf(api.KindRefused, "%w", err)
+		return fail.Errorf(fail.Refused, "%w", err)
 	}
 	return err
 }

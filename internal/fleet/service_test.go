@@ -16,6 +16,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/report"
@@ -272,9 +273,9 @@ func (r *rig) jobs() []string {
 
 // wantKind fails unless err is an api.Error of a kind whose text, with its remedy,
 // holds all texts.
-func wantKind(t *testing.T, err error, kind api.Kind, texts ...string) {
+func wantKind(t *testing.T, err error, kind fail.Kind, texts ...string) {
 	t.Helper()
-	var e *api.Error
+	var e *fail.Error
 	if !errors.As(err, &e) {
 		t.Errorf("got %v (%T), want an error of kind %s", err, err, kind)
 		return
@@ -287,8 +288,8 @@ func wantKind(t *testing.T, err error, kind api.Kind, texts ...string) {
 }
 
 func TestErrorsOfJobsSayWhoIsToBlame(t *testing.T) {
-	for err, want := range map[error]api.Kind{engine.ErrNoJob: api.KindInvalid, engine.ErrBusy: api.KindRefused, engine.ErrRefused: api.KindRefused} {
-		var e *api.Error
+	for err, want := range map[error]fail.Kind{engine.ErrNoJob: fail.Invalid, engine.ErrBusy: fail.Refused, engine.ErrRefused: fail.Refused} {
+		var e *fail.Error
 		if got := explain(err); !errors.As(got, &e) || e.Kind != want || !strings.Contains(got.Error(), err.Error()) {
 			t.Errorf("%v: %v", err, got)
 		}

@@ -8,6 +8,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
 	"holdfast/internal/job"
 	"holdfast/internal/probe"
 	"holdfast/internal/upgrade"
@@ -75,7 +76,7 @@ func (s *Service) ReportUpgrade(ctx context.Context) (check.Report, error) {
 		return check.Report{}, err
 	}
 	if st.Last == "" {
-		return check.Report{}, api.Errorf(api.KindRefused, "there was no upgrade of this cluster").With("look at the hosts by: holdfast upgrade check")
+		return check.Report{}, fail.Errorf(fail.Refused, "there was no upgrade of this cluster").With("look at the hosts by: holdfast upgrade check")
 	}
 	last, err := readJournal(ctx, s.Store, st.Last)
 	if err != nil {

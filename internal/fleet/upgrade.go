@@ -13,6 +13,7 @@ import (
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/evacuate"
+	"holdfast/internal/fail"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/job"
@@ -136,7 +137,7 @@ func (s *Service) gather(ctx context.Context, r api.UpgradeRequest) (*planned, e
 	switch r.Purpose {
 	case upgrade.ForRollback, upgrade.ForCommit:
 		if st.Run == "" {
-			return nil, api.Errorf(api.KindRefused, "%s: there was no upgrade of this cluster", r.Purpose)
+			return nil, fail.Errorf(fail.Refused, "%s: there was no upgrade of this cluster", r.Purpose)
 		}
 		sha = ""
 		if p.journal, err = s.upgradeJournal(ctx, st); err != nil {
@@ -160,7 +161,7 @@ func (s *Service) gather(ctx context.Context, r api.UpgradeRequest) (*planned, e
 			return nil, err
 		}
 	default:
-		return nil, api.Errorf(api.KindInvalid, "purpose %.40q: want upgrade, rollback or commit", r.Purpose)
+		return nil, fail.Errorf(fail.Invalid, "purpose %.40q: want upgrade, rollback or commit", r.Purpose)
 	}
 	if sha != "" {
 		if p.manifest, err = s.manifest(ctx, sha); err != nil {
@@ -177,7 +178,7 @@ func (s *Service) gather(ctx context.Context, r api.UpgradeRequest) (*planned, e
 	seen, _ := s.Seen()
 	p.agents = report.Hosts(seen, time.Now())
 	if err == nil && sha != "" && p.inv.Version == "" {
-		err = api.Errorf(api.KindInvalid, "version: the cluster was never upgraded, so it does not know which version of %s is installed", p.manifest.Name).
+		err = fail.Errorf(fail.Invalid, "version: the cluster was never upgraded, so it does not know which version of %s is installed", p.manifest.Name).
 			With("say it: --version V")
 	}
 	return p, err
@@ -201,11 +202,11 @@ func nameOnly(st State) *upgrade.Manifest {
 // manifest reads the manifest of a bundle, which is brought here if it must be.
 func (s *Service) manifest(ctx context.Context, sha string) (*upgrade.Manifest, error) {
 	if err := s.bring(ctx, sha); err != nil {
-		return nil, api.Errorf(api.KindFailed, "bundle %.64s: %w", sha, err).With("bring it again: holdfast upgrade run --bundle FILE")
+		return nil, fail.Errorf(fail.Failed, "bundle %.64s: %w", sha, err).With("bring it again: holdfast upgrade run --bundle FILE")
 	}
 	m, err := s.cache.Manifest(ctx, sha)
 	if err != nil {
-		return nil, api.Errorf(api.KindFailed, "bundle %.64s: %w", sha, err)
+		return nil, fail.Errorf(fail.Failed, "bundle %.64s: %w", sha, err)
 	}
 	return m, nil
 }
@@ -231,7 +232,7 @@ func (s *Service) inventory(ctx context.Context, said *inventory.Inventory, bund
 		said, remedy = &left, "the platform file that was given last says so: give one that is right now, --platform FILE"
 	}
 	if inv, err = upgrade.Overlay(inv, *said); err != nil {
-		return inv, nil, api.Errorf(api.KindInvalid, "%w", err).With(remedy)
+		return inv, nil, fail.Errorf(fail.Invalid, "%w", err).With(remedy)
 	}
 	return inv, gone, nil
 }
@@ -272,7 +273,7 @@ func (s *Service) free(ctx context.Context, p *planned, purpose upgrade.Purpose)
 	}
 	j := last.Job
 	if j.State != job.Ended {
-		return api.Errorf(api.KindRefused, "%s (%s) of %s is %s since %s: only one at a time", j.ID, j.Title, j.User, j.State, j.Began.UTC().Format(time.RFC3339)).
+		return fail.Errorf(fail.Refused, "%s (%s) of %s is %s since %s: only one at a time", j.ID, j.Title, j.User, j.State, j.Began.UTC().Format(time.RFC3339)).
 			With("see: holdfast upgrade status")
 	}
 	if purpose == upgrade.ForUpgrade && last.status.Cluster != upgrade.Normal && !p.again {
@@ -299,7 +300,7 @@ func (p *planned) build(r api.UpgradeRequest, id string) (err error) {
 		p.plan, err = upgrade.PlanCommit(*p.manifest, p.journal.plan, p.journal.status, p.inv, p.journal.over, r.Lost)
 	default:
 		if p.manifest == nil {
-			return api.Errorf(api.KindInvalid, "bundle: want the SHA-256 of a bundle that was brought to this host")
+			return fail.Errorf(fail.Invalid, "bundle: want the SHA-256 of a bundle that was brought to this host")
 		}
 		o := r.Options
 		o.Run, o.SHA256 = id, r.Bundle
@@ -313,7 +314,7 @@ func (p *planned) build(r api.UpgradeRequest, id string) (err error) {
 		p.plan, err = upgrade.BuildAgain(*p.manifest, upgrade.Earlier{Plan: p.journal.plan, Records: p.journal.Records, Status: p.journal.status}, p.inv, o)
 	}
 	if err != nil {
-		return api.Errorf(api.KindInvalid, "%w", err)
+		return fail.Errorf(fail.Invalid, "%w", err)
 	}
 	p.plan.Findings = slices.Concat(p.plan.Findings, p.gone, p.apart())
 	return nil
@@ -367,7 +368,7 @@ func (s *Service) submit(ctx context.Context, p *planned, r api.UpgradeRequest, 
 			return api.Job{}, fmt.Errorf("write what was said of the hosts: %w", err)
 		}
 		if len(said) > maxPlatform {
-			return api.Job{}, api.Errorf(api.KindInvalid, "what was said of the hosts has %d bytes: at most %d are possible", len(said), maxPlatform)
+			return api.Job{}, fail.Errorf(fail.Invalid, "what was said of the hosts has %d bytes: at most %d are possible", len(said), maxPlatform)
 		}
 		also.Ops = append(also.Ops, store.Op{Key: keyPlatform + p.manifest.Name, Value: said})
 	}
@@ -384,7 +385,7 @@ func (s *Service) AdmitHost(ctx context.Context, user string, host cluster.HostI
 		return err
 	}
 	if st.Last == "" {
-		return api.Errorf(api.KindRefused, "there was no upgrade of this cluster")
+		return fail.Errorf(fail.Refused, "there was no upgrade of this cluster")
 	}
 	last, err := readJournal(ctx, s.Store, st.Last)
 	if err != nil {

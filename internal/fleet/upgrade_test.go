@@ -12,6 +12,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
@@ -66,21 +67,21 @@ func TestUpgradeRequestsThatMakeNoSense(t *testing.T) {
 	r.bundle("3.0.0") // another one beside it
 	for what, c := range map[string]struct {
 		change func(*api.UpgradeRequest)
-		kind   api.Kind
+		kind   fail.Kind
 		says   string
 	}{
-		"no version":     {func(q *api.UpgradeRequest) { q.Version = "" }, api.KindInvalid, "--version"},
-		"no bundle":      {func(q *api.UpgradeRequest) { q.Bundle = "" }, api.KindInvalid, "SHA-256 of a bundle"},
-		"another bundle": {func(q *api.UpgradeRequest) { q.Bundle = strings.Repeat("a", 64) }, api.KindFailed, "no host that answers has it"},
-		"no hash":        {func(q *api.UpgradeRequest) { q.Bundle = "../../etc/passwd" }, api.KindFailed, "etc/passwd"},
-		"no purpose":     {func(q *api.UpgradeRequest) { q.Purpose = "sidegrade" }, api.KindInvalid, "sidegrade"},
-		"a strange host": {func(q *api.UpgradeRequest) { q.Options.Drop = []cluster.HostID{"h9"} }, api.KindInvalid, "h9"},
+		"no version":     {func(q *api.UpgradeRequest) { q.Version = "" }, fail.Invalid, "--version"},
+		"no bundle":      {func(q *api.UpgradeRequest) { q.Bundle = "" }, fail.Invalid, "SHA-256 of a bundle"},
+		"another bundle": {func(q *api.UpgradeRequest) { q.Bundle = strings.Repeat("a", 64) }, fail.Failed, "no host that answers has it"},
+		"no hash":        {func(q *api.UpgradeRequest) { q.Bundle = "../../etc/passwd" }, fail.Failed, "etc/passwd"},
+		"no purpose":     {func(q *api.UpgradeRequest) { q.Purpose = "sidegrade" }, fail.Invalid, "sidegrade"},
+		"a strange host": {func(q *api.UpgradeRequest) { q.Options.Drop = []cluster.HostID{"h9"} }, fail.Invalid, "h9"},
 		"a host that no agent reports": {func(q *api.UpgradeRequest) {
 			q.Inventory = &inventory.Inventory{Hosts: []inventory.Host{{Name: "h9"}}}
-		}, api.KindInvalid, "h9"},
-		"another cluster": {func(q *api.UpgradeRequest) { q.Inventory = &inventory.Inventory{Cluster: "prod"} }, api.KindInvalid, "prod"},
-		"a rollback":      {func(q *api.UpgradeRequest) { q.Purpose = upgrade.ForRollback }, api.KindRefused, "there was no upgrade"},
-		"a commit":        {func(q *api.UpgradeRequest) { q.Purpose = upgrade.ForCommit }, api.KindRefused, "there was no upgrade"},
+		}, fail.Invalid, "h9"},
+		"another cluster": {func(q *api.UpgradeRequest) { q.Inventory = &inventory.Inventory{Cluster: "prod"} }, fail.Invalid, "prod"},
+		"a rollback":      {func(q *api.UpgradeRequest) { q.Purpose = upgrade.ForRollback }, fail.Refused, "there was no upgrade"},
+		"a commit":        {func(q *api.UpgradeRequest) { q.Purpose = upgrade.ForCommit }, fail.Refused, "there was no upgrade"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			q := q
@@ -92,9 +93,9 @@ func TestUpgradeRequestsThatMakeNoSense(t *testing.T) {
 		})
 	}
 	r.untouched("in the end")
-	wantKind(t, r.AdmitHost(limited(t), "ann", "h1", false), api.KindRefused, "there was no upgrade")
+	wantKind(t, r.AdmitHost(limited(t), "ann", "h1", false), fail.Refused, "there was no upgrade")
 	_, err := r.ReportUpgrade(limited(t))
-	wantKind(t, err, api.KindRefused, "there was no upgrade")
+	wantKind(t, err, fail.Refused, "there was no upgrade")
 }
 
 // TestUpgradeBeginsNothingThatIsBlocked: neither by its plan nor by a check that
@@ -161,7 +162,7 @@ func TestUpgradeIsBegunOnce(t *testing.T) {
 		q := q
 		q.Purpose = purpose
 		_, err := r.RunUpgrade(limited(t), "bob", q)
-		wantKind(t, err, api.KindRefused, got.Job.ID, "of ann", "active", "holdfast upgrade status")
+		wantKind(t, err, fail.Refused, got.Job.ID, "of ann", "active", "holdfast upgrade status")
 	}
 	if len(r.jobs()) != 1 || r.state().mod != want.mod {
 		t.Errorf("what was refused has left something: %v, %+v", r.jobs(), r.state())
@@ -176,16 +177,16 @@ func TestUpgradeAndDrainExcludeEachOther(t *testing.T) {
 	}
 	q = r.confirmed(q)
 	_, err = r.RunUpgrade(limited(t), "ann", q)
-	wantKind(t, err, api.KindRefused, drain.ID, "bob", "empty host h2")
+	wantKind(t, err, fail.Refused, drain.ID, "bob", "empty host h2")
 	if s := r.state(); s.mod != 0 || len(r.jobs()) != 1 {
 		t.Errorf("state %+v, jobs %v", s, r.jobs())
 	}
 	r.end(drain.ID, "done", nil)
 	got := r.begin(q)
 	_, err = r.Drain(limited(t), "bob", "h2")
-	wantKind(t, err, api.KindRefused, got.Job.ID, "ann")
+	wantKind(t, err, fail.Refused, got.Job.ID, "ann")
 	_, err = r.Drain(limited(t), "bob", "h9")
-	wantKind(t, err, api.KindInvalid, "h9")
+	wantKind(t, err, fail.Invalid, "h9")
 }
 
 // TestUpgradeIsRaced: somebody else begins between the look and the write.
@@ -207,7 +208,7 @@ func TestUpgradeIsRaced(t *testing.T) {
 		t.Fatal("something was written before")
 	}
 	_, err := r.RunUpgrade(limited(t), "ann", q)
-	wantKind(t, err, api.KindRefused, "upgrade/state was changed meanwhile")
+	wantKind(t, err, fail.Refused, "upgrade/state was changed meanwhile")
 	if r.state().To != "9" || len(r.jobs()) != 0 {
 		t.Errorf("state %+v, jobs %v", r.state(), r.jobs())
 	}
@@ -220,8 +221,8 @@ func TestHostsAreAdmitted(t *testing.T) {
 	if err := r.AdmitHost(limited(t), "bob", "h2", false); err != nil {
 		t.Fatal(err)
 	}
-	wantKind(t, r.AdmitHost(limited(t), "bob", "h9", false), api.KindRefused, "no such host")
-	wantKind(t, r.AdmitHost(limited(t), "bob", "h3", true), api.KindRefused, "its agent is there")
+	wantKind(t, r.AdmitHost(limited(t), "bob", "h9", false), fail.Refused, "no such host")
+	wantKind(t, r.AdmitHost(limited(t), "bob", "h3", true), fail.Refused, "its agent is there")
 	r.lose("h3") // it is gone
 	if err := r.AdmitHost(limited(t), "bob", "h3", true); err != nil {
 		t.Error(err)
@@ -243,11 +244,11 @@ func TestHostsAreAdmitted(t *testing.T) {
 		}
 	}
 	r.end(got.Job.ID, "aborted", nil)
-	wantKind(t, r.AdmitHost(limited(t), "bob", "h1", false), api.KindRefused, "has ended (aborted)")
+	wantKind(t, r.AdmitHost(limited(t), "bob", "h1", false), fail.Refused, "has ended (aborted)")
 
 	r, q = three(t)
 	r.begin(q)
-	wantKind(t, r.AdmitHost(limited(t), "bob", "h2", false), api.KindRefused, "asks for no approvals")
+	wantKind(t, r.AdmitHost(limited(t), "bob", "h2", false), fail.Refused, "asks for no approvals")
 }
 
 // TestWhatFollowsAnUpgrade: a commit when it is prepared, and nothing else beside.
@@ -275,7 +276,7 @@ func TestWhatFollowsAnUpgrade(t *testing.T) {
 	other := q
 	other.Bundle = r.bundle("3.0.0").SHA256
 	_, err = r.RunUpgrade(limited(t), "ann", other)
-	wantKind(t, err, api.KindRefused, "app 2.0.0", "is not over", up.Job.ID, "rollup", "its own bundle", "holdfast upgrade run", "holdfast upgrade rollback")
+	wantKind(t, err, fail.Refused, "app 2.0.0", "is not over", up.Job.ID, "rollup", "its own bundle", "holdfast upgrade run", "holdfast upgrade rollback")
 	if len(r.jobs()) != 1 {
 		t.Errorf("jobs %v", r.jobs())
 	}
@@ -287,7 +288,7 @@ func TestWhatFollowsAnUpgrade(t *testing.T) {
 		}
 	})
 	_, err = r.RunUpgrade(limited(t), "ann", q)
-	wantKind(t, err, api.KindRefused, "is not over", "prepared")
+	wantKind(t, err, fail.Refused, "is not over", "prepared")
 	got, err := r.RunUpgrade(limited(t), "ann", commit)
 	if err != nil || got.Job == nil || !strings.HasPrefix(got.Job.ID, "commit-") || got.Report != nil {
 		t.Fatalf("%v, %+v, findings %+v", err, got.Job, got.Plan.Findings)
@@ -300,7 +301,7 @@ func TestWhatFollowsAnUpgrade(t *testing.T) {
 		t.Errorf("kept %v, %v", keep, err)
 	}
 	_, err = r.RunUpgrade(limited(t), "bob", commit)
-	wantKind(t, err, api.KindRefused, got.Job.ID, "of ann")
+	wantKind(t, err, fail.Refused, got.Job.ID, "of ann")
 
 	i := slices.IndexFunc(got.Plan.Steps(), func(s job.Step) bool { return s.Kind == upgrade.KindCommit })
 	doer := &Commit{Store: r.client}
@@ -402,7 +403,7 @@ func TestWhatPeopleSayIsKept(t *testing.T) {
 	large := r.confirmed(said)
 	large.Inventory = &inventory.Inventory{Hosts: []inventory.Host{{Name: "h1", Labels: map[string]string{"x": strings.Repeat("x", maxPlatform)}}}}
 	_, err := r.RunUpgrade(limited(t), "ann", large)
-	wantKind(t, err, api.KindInvalid, fmt.Sprint(maxPlatform))
+	wantKind(t, err, fail.Invalid, fmt.Sprint(maxPlatform))
 	r.untouched("too large")
 
 	got := r.begin(said)
@@ -448,7 +449,7 @@ func TestWhatWasSaidOfAHostThatIsGone(t *testing.T) {
 		t.Errorf("%v, %+v", err, inv.Hosts)
 	}
 	_, err = r.PlanUpgrade(limited(t), said)
-	wantKind(t, err, api.KindInvalid, "no agent reports of h4")
+	wantKind(t, err, fail.Invalid, "no agent reports of h4")
 	said.Inventory = &inventory.Inventory{Hosts: []inventory.Host{{Name: "h1"}}, Pair: &inventory.Pair{Nodes: []cluster.HostID{"h1", "h2"}, Active: "h1", Switch: []string{"/s"}}}
 	got = r.begin(said) // this is for good
 	r.end(got.Job.ID, "aborted", func(s *upgrade.Status) { s.Cluster = upgrade.Normal })
@@ -457,7 +458,7 @@ func TestWhatWasSaidOfAHostThatIsGone(t *testing.T) {
 	}
 	r.lose("h2")
 	_, err = r.PlanUpgrade(limited(t), q)
-	wantKind(t, err, api.KindInvalid, "no agent reports of h2", "given last", "--platform FILE")
+	wantKind(t, err, fail.Invalid, "no agent reports of h2", "given last", "--platform FILE")
 }
 
 func TestBundlesAreTrustedOrMarked(t *testing.T) {
@@ -480,10 +481,10 @@ func TestBundlesAreTrustedOrMarked(t *testing.T) {
 		"no key": {}, "another key": {Keys: []string{string(other.Public)}}, "garbage": {Keys: []string{string(pair.Public), "key"}},
 	} {
 		_, err := r.PutBundle(limited(t), bytes.NewReader(text), trust)
-		t.Run(what, func(t *testing.T) { wantKind(t, err, api.KindInvalid, "") })
+		t.Run(what, func(t *testing.T) { wantKind(t, err, fail.Invalid, "") })
 	}
 	_, err = r.PutBundle(limited(t), bytes.NewReader(makeBundle(t, "2.0.0", 1000, nil)), api.BundleTrust{Keys: []string{string(pair.Public)}})
-	wantKind(t, err, api.KindInvalid, "not signed")
+	wantKind(t, err, fail.Invalid, "not signed")
 	if have, err := r.cache.Have(); len(have) != 0 || err != nil {
 		t.Errorf("what was refused is there: %v, %v", have, err)
 	}

@@ -11,11 +11,12 @@ import (
 	"connectrpc.com/connect"
 
 	"holdfast/internal/api"
+	"holdfast/internal/fail"
 	"holdfast/internal/store"
 )
 
 // errStopping is why streams end when the server does.
-var errStopping = api.Errorf(api.KindUnavailable, "the agent is stopping").
+var errStopping = fail.Errorf(fail.Unavailable, "the agent is stopping").
 	With("ask the agent of another host, or wait until this one is back")
 
 // gate stands before every handler: it lets only known callers in, bounds calls
@@ -67,7 +68,7 @@ func (g *gate) guard(ctx context.Context, procedure string, call func(context.Co
 	defer func() {
 		if r := recover(); r != nil {
 			g.log.Error("api call panicked", "call", procedure, "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
-			err = wireError(api.Errorf(api.KindFailed, "the agent failed inside %s", procedure).With("see its journal, and report it"))
+			err = wireError(fail.Errorf(fail.Failed, "the agent failed inside %s", procedure).With("see its journal, and report it"))
 		}
 	}()
 	err = wireError(call(ctx))
@@ -97,21 +98,21 @@ func wireError(err error) error {
 }
 
 // classify finds the kind of an error.
-func classify(err error) *api.Error {
-	var e *api.Error
+func classify(err error) *fail.Error {
+	var e *fail.Error
 	switch {
 	case errors.As(err, &e):
 		return e
 	case errors.Is(err, store.ErrUnknown):
-		return api.Errorf(api.KindUnknown, "%w", err).
+		return fail.Errorf(fail.Unknown, "%w", err).
 			With("it may have been carried out; see: holdfast status. Asking again is safe")
 	case errors.Is(err, store.ErrRetry):
-		return api.Errorf(api.KindUnavailable, "%w", err).
+		return fail.Errorf(fail.Unavailable, "%w", err).
 			With("nothing was changed; ask again, or ask the agent of another host")
 	case errors.Is(err, context.DeadlineExceeded):
-		return api.Errorf(api.KindTimeout, "%w", err)
+		return fail.Errorf(fail.Timeout, "%w", err)
 	case errors.Is(err, context.Canceled):
-		return api.Errorf(api.KindCanceled, "%w", err)
+		return fail.Errorf(fail.Canceled, "%w", err)
 	}
-	return api.Errorf(api.KindFailed, "%w", err)
+	return fail.Errorf(fail.Failed, "%w", err)
 }

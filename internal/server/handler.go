@@ -12,6 +12,7 @@ import (
 	"holdfast/internal/api"
 	apiv1 "holdfast/internal/api/v1"
 	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
 )
 
 const (
@@ -126,7 +127,7 @@ func checkKey(key string) error {
 		ok = ok && b > ' ' && b < 0x7f
 	}
 	if !ok {
-		return api.Errorf(api.KindInvalid, "idempotency_key %.70q: want 1 to %d printable ASCII characters without blanks", key, maxKey)
+		return fail.Errorf(fail.Invalid, "idempotency_key %.70q: want 1 to %d printable ASCII characters without blanks", key, maxKey)
 	}
 	return nil
 }
@@ -140,7 +141,7 @@ func checkQuorum(what string, s cluster.Status) error {
 	if s.StoreError != "" {
 		why = ": " + s.StoreError
 	}
-	return api.Errorf(api.KindRefused, "%s: the agent on %s reaches no quorum of the store%s", what, s.Self, why).
+	return fail.Errorf(fail.Refused, "%s: the agent on %s reaches no quorum of the store%s", what, s.Self, why).
 		With("see which hosts are missing: holdfast status; or ask the agent of another host with --server")
 }
 
@@ -151,7 +152,7 @@ func (h *handler) ListEvents(ctx context.Context, req *apiv1.ListEventsRequest) 
 		limit = pageEvents
 	}
 	if limit < 0 || limit > maxEvents {
-		return nil, api.Errorf(api.KindInvalid, "limit %d: want 1 to %d, or 0 for %d", limit, maxEvents, pageEvents)
+		return nil, fail.Errorf(fail.Invalid, "limit %d: want 1 to %d, or 0 for %d", limit, maxEvents, pageEvents)
 	}
 	if err := checkAfter(req.After); err != nil {
 		return nil, err
@@ -165,7 +166,7 @@ func (h *handler) ListEvents(ctx context.Context, req *apiv1.ListEventsRequest) 
 
 func checkAfter(after int64) error {
 	if after < newestAfter {
-		return api.Errorf(api.KindInvalid, "after %d: want a revision, 0 for the oldest event, or -1 for the newest ones", after)
+		return fail.Errorf(fail.Invalid, "after %d: want a revision, 0 for the oldest event, or -1 for the newest ones", after)
 	}
 	return nil
 }
@@ -241,13 +242,13 @@ func checkOff(host cluster.HostID, s cluster.Status) error {
 			continue
 		}
 		if x.Alive {
-			return api.Errorf(api.KindRefused, "host %s is not off: it renewed %s ago", host, x.Silent.Round(time.Second/10)).
+			return fail.Errorf(fail.Refused, "host %s is not off: it renewed %s ago", host, x.Silent.Round(time.Second/10)).
 				With("wait until it is silent, or look at the right host")
 		}
 		known = true
 	}
 	if !known {
-		return api.Errorf(api.KindInvalid, "host %q: no host of this cluster has that name", host)
+		return fail.Errorf(fail.Invalid, "host %q: no host of this cluster has that name", host)
 	}
 	return nil
 }
@@ -261,7 +262,7 @@ func (h *handler) SetMaintenance(ctx context.Context, req *apiv1.SetMaintenanceR
 	}
 	err = h.request(ctx, req.IdempotencyKey, "maintenance of host "+req.Host, func(w *cluster.Want, s cluster.Status) error {
 		if !reports && !isMember(s, host) && !slices.Contains(w.Rest, host) {
-			return api.Errorf(api.KindInvalid, "host %q: no host of this cluster has that name", host)
+			return fail.Errorf(fail.Invalid, "host %q: no host of this cluster has that name", host)
 		}
 		w.SetRest(host, req.On)
 		return nil

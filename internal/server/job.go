@@ -9,6 +9,7 @@ import (
 	"holdfast/internal/api"
 	apiv1 "holdfast/internal/api/v1"
 	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
 )
 
 // Jobs is what the server needs of this host's part in jobs. All methods may be
@@ -103,10 +104,10 @@ func (h *jobHandler) CommandJob(ctx context.Context, req *apiv1.CommandJobReques
 	}
 	orders := []string{"pause", "resume", "retry", "skip", "abort"}
 	if !slices.Contains(orders, req.Command) {
-		return nil, api.Errorf(api.KindInvalid, "command %.70q: want one of %s", req.Command, strings.Join(orders, ", "))
+		return nil, fail.Errorf(fail.Invalid, "command %.70q: want one of %s", req.Command, strings.Join(orders, ", "))
 	}
 	if len(req.Reason) > maxReason {
-		return nil, api.Errorf(api.KindInvalid, "reason of %d bytes: want at most %d", len(req.Reason), maxReason)
+		return nil, fail.Errorf(fail.Invalid, "reason of %d bytes: want at most %d", len(req.Reason), maxReason)
 	}
 	j, err := h.jobs.Order(ctx, who.user, req.Id, req.Command, req.Step, req.Reason)
 	if err != nil {

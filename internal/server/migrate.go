@@ -11,6 +11,7 @@ import (
 	"holdfast/internal/api"
 	apiv1 "holdfast/internal/api/v1"
 	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
 )
 
 // Migrate records the wish to move the guest and reports until it has moved or
@@ -77,7 +78,7 @@ func (h *handler) lookAtEvents(ctx context.Context, m *move, from *int64) error 
 	for {
 		events, next, err := h.readEvents(ctx, *from)
 		if err != nil {
-			if k := classify(err).Kind; k == api.KindUnavailable || k == api.KindTimeout {
+			if k := classify(err).Kind; k == fail.Unavailable || k == fail.Timeout {
 				return nil
 			}
 			return err
@@ -105,7 +106,7 @@ func findHost(s cluster.Status, arg string) (cluster.HostStatus, error) {
 	if len(known) > 0 {
 		list = strings.Join(known, ", ")
 	}
-	return cluster.HostStatus{}, api.Errorf(api.KindInvalid, "host %q is not in this cluster; hosts: %s", arg, list)
+	return cluster.HostStatus{}, fail.Errorf(fail.Invalid, "host %q is not in this cluster; hosts: %s", arg, list)
 }
 
 // checkMove says why the guest can not be moved to a host now, nil when it can.
@@ -120,24 +121,24 @@ func checkMove(w cluster.Want, s cluster.Status, host string) error {
 	o := s.Owner
 	switch {
 	case o.State == cluster.Migrating:
-		return api.Errorf(api.KindRefused, "a migration from %s to %s is in progress", o.Host, o.To).
+		return fail.Errorf(fail.Refused, "a migration from %s to %s is in progress", o.Host, o.To).
 			With("wait for it: holdfast status --watch")
 	case w.MoveTo != "" && w.MoveTo != o.Host:
-		return api.Errorf(api.KindRefused, "a migration to %s is in progress: it has been asked for and waits", w.MoveTo).
+		return fail.Errorf(fail.Refused, "a migration to %s is in progress: it has been asked for and waits", w.MoveTo).
 			With("wait for it: holdfast status --watch")
 	case o.State == cluster.Running && o.Host == t.Name:
-		return api.Errorf(api.KindInvalid, "Requested operation is not valid: domain is already active on %s", t.Name)
+		return fail.Errorf(fail.Invalid, "Requested operation is not valid: domain is already active on %s", t.Name)
 	case w.HandsOff:
-		return api.Errorf(api.KindRefused, "hands are off: no decision is made").With("put them on again: holdfast start")
+		return fail.Errorf(fail.Refused, "hands are off: no decision is made").With("put them on again: holdfast start")
 	case !w.Run:
-		return api.Errorf(api.KindRefused, "the guest has been asked to stop").With("start it first: holdfast start")
+		return fail.Errorf(fail.Refused, "the guest has been asked to stop").With("start it first: holdfast start")
 	case o.State != cluster.Running:
-		return api.Errorf(api.KindRefused, "the guest is not running: its state is %s", stateOf(o)).
+		return fail.Errorf(fail.Refused, "the guest is not running: its state is %s", stateOf(o)).
 			With("wait until it runs: holdfast status --watch")
 	case !t.Alive:
-		return api.Errorf(api.KindRefused, "host %s is not alive: silent for %s", t.Name, t.Silent.Round(time.Second))
+		return fail.Errorf(fail.Refused, "host %s is not alive: silent for %s", t.Name, t.Silent.Round(time.Second))
 	case !t.Fit:
-		return api.Errorf(api.KindRefused, "host %s is not fit to run the guest: %s", t.Name, orUnknown(t.Why))
+		return fail.Errorf(fail.Refused, "host %s is not fit to run the guest: %s", t.Name, orUnknown(t.Why))
 	}
 	return nil
 }
@@ -236,7 +237,7 @@ func (m *move) failure(s cluster.Status) error {
 	if s.Owner.State == cluster.Running && s.Owner.Host != m.target {
 		why += "; the guest runs on " + string(s.Owner.Host)
 	}
-	return api.Errorf(api.KindFailed, "migrate to %s: %s", m.target, why).With("more of it: holdfast events")
+	return fail.Errorf(fail.Failed, "migrate to %s: %s", m.target, why).With("more of it: holdfast events")
 }
 
 // progress is what the caller is told.

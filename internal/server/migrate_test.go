@@ -8,6 +8,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
 	"holdfast/internal/server/servertest"
 )
 
@@ -31,21 +32,21 @@ func TestMigrateRefusals(t *testing.T) {
 		name string
 		host string
 		edit func(*cluster.Status)
-		kind api.Kind
+		kind fail.Kind
 		text string
 	}{
-		{"unknown host", "node9", nil, api.KindInvalid, `host "node9" is not in this cluster; hosts: node1 (10.0.0.11), node2 (10.0.0.12), node3 (10.0.0.13)`},
-		{"no host", "", nil, api.KindInvalid, "hosts: node1"},
-		{"already there", "node1", nil, api.KindInvalid, "Requested operation is not valid: domain is already active on node1"},
-		{"already there by address", "10.0.0.11", nil, api.KindInvalid, "domain is already active on node1"},
-		{"silent host", "node2", func(s *cluster.Status) { s.Hosts[1].Alive, s.Hosts[1].Silent = false, 12*time.Second }, api.KindRefused, "silent for 12s"},
-		{"unfit host", "node2", func(s *cluster.Status) { s.Hosts[1].Fit, s.Hosts[1].Why = false, "image is missing" }, api.KindRefused, "image is missing"},
-		{"no quorum", "node2", func(s *cluster.Status) { s.Connected = false }, api.KindRefused, "no quorum"},
-		{"hands off", "node2", func(s *cluster.Status) { s.Want.HandsOff = true }, api.KindRefused, "hands are off"},
-		{"stopping", "node2", func(s *cluster.Status) { s.Want.Run = false }, api.KindRefused, "asked to stop"},
-		{"not running", "node2", func(s *cluster.Status) { s.Owner.State = cluster.Assigned }, api.KindRefused, "its state is assigned"},
-		{"under way", "node2", func(s *cluster.Status) { s.Owner.State, s.Owner.To = cluster.Migrating, "node3" }, api.KindRefused, "migration from node1 to node3 is in progress"},
-		{"asked for", "node2", func(s *cluster.Status) { s.Want.MoveTo = "node3" }, api.KindRefused, "migration to node3 is in progress"},
+		{"unknown host", "node9", nil, fail.Invalid, `host "node9" is not in this cluster; hosts: node1 (10.0.0.11), node2 (10.0.0.12), node3 (10.0.0.13)`},
+		{"no host", "", nil, fail.Invalid, "hosts: node1"},
+		{"already there", "node1", nil, fail.Invalid, "Requested operation is not valid: domain is already active on node1"},
+		{"already there by address", "10.0.0.11", nil, fail.Invalid, "domain is already active on node1"},
+		{"silent host", "node2", func(s *cluster.Status) { s.Hosts[1].Alive, s.Hosts[1].Silent = false, 12*time.Second }, fail.Refused, "silent for 12s"},
+		{"unfit host", "node2", func(s *cluster.Status) { s.Hosts[1].Fit, s.Hosts[1].Why = false, "image is missing" }, fail.Refused, "image is missing"},
+		{"no quorum", "node2", func(s *cluster.Status) { s.Connected = false }, fail.Refused, "no quorum"},
+		{"hands off", "node2", func(s *cluster.Status) { s.Want.HandsOff = true }, fail.Refused, "hands are off"},
+		{"stopping", "node2", func(s *cluster.Status) { s.Want.Run = false }, fail.Refused, "asked to stop"},
+		{"not running", "node2", func(s *cluster.Status) { s.Owner.State = cluster.Assigned }, fail.Refused, "its state is assigned"},
+		{"under way", "node2", func(s *cluster.Status) { s.Owner.State, s.Owner.To = cluster.Migrating, "node3" }, fail.Refused, "migration from node1 to node3 is in progress"},
+		{"asked for", "node2", func(s *cluster.Status) { s.Want.MoveTo = "node3" }, fail.Refused, "migration to node3 is in progress"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -147,7 +148,7 @@ func TestMigrateFails(t *testing.T) {
 			r.fake.Obey(c.obey)
 			_, err := migrate(t, r, "node3")
 			r.fake.Wait()
-			wantKind(t, err, api.KindFailed, c.text)
+			wantKind(t, err, fail.Failed, c.text)
 		})
 	}
 }
@@ -158,7 +159,7 @@ func TestMigrateGoesOnWithoutItsCaller(t *testing.T) {
 	defer cancel()
 	for p, err := range r.Migrate(ctx, "node2", "") {
 		if err != nil {
-			wantKind(t, err, api.KindCanceled, "given up")
+			wantKind(t, err, fail.Canceled, "given up")
 			break
 		}
 		if p.Note == "" {

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/api"
+	"holdfast/internal/fail"
 )
 
 // peer is who calls, as the kernel or a verified certificate says.
@@ -53,10 +53,10 @@ func withPeer(next http.Handler) http.Handler {
 func callerOf(ctx context.Context) (peer, error) {
 	r, ok := ctx.Value(peerKey{}).(peerResult)
 	if !ok {
-		return peer{}, api.Errorf(api.KindDenied, "the caller could not be identified")
+		return peer{}, fail.Errorf(fail.Denied, "the caller could not be identified")
 	}
 	if r.err != nil {
-		return peer{}, api.Errorf(api.KindDenied, "not allowed: %w", r.err)
+		return peer{}, fail.Errorf(fail.Denied, "not allowed: %w", r.err)
 	}
 	return r.peer, nil
 }

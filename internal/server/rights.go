@@ -3,9 +3,9 @@ package server
 import (
 	"context"
 
-	"holdfast/internal/api"
 	"holdfast/internal/api/v1/apiv1connect"
 	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
 )
 
 // Guests reports whether a name, of a certificate, is that of a host that runs guests
@@ -43,9 +43,9 @@ func (g *gate) limit(ctx context.Context, who peer, procedure string) (context.C
 		return ctx, nil
 	case isOpen(procedure): // also while it is not known
 	case err != nil:
-		return ctx, api.Errorf(api.KindUnavailable, "whether %s is a host that runs guests only is not known yet: %w", who.user, err).With("ask again in some seconds")
+		return ctx, fail.Errorf(fail.Unavailable, "whether %s is a host that runs guests only is not known yet: %w", who.user, err).With("ask again in some seconds")
 	default:
-		return ctx, api.Errorf(api.KindDenied, "not allowed: %s is a host that runs guests only, and may not call %s", who.user, procedure).
+		return ctx, fail.Errorf(fail.Denied, "not allowed: %s is a host that runs guests only, and may not call %s", who.user, procedure).
 			With("use an operator's certificate, or run the command on a member")
 	}
 	return context.WithValue(ctx, guestKey{}, cluster.HostID(who.user)), nil
@@ -55,7 +55,7 @@ func (g *gate) limit(ctx context.Context, who peer, procedure string) (context.C
 // the caller is limited.
 func mayHave(ctx context.Context, to cluster.HostID) error {
 	if host, limited := ctx.Value(guestKey{}).(cluster.HostID); limited && host != to {
-		return api.Errorf(api.KindDenied, "not allowed: %s is a host that runs guests only, and may ask for guests for itself, not for %s", host, to)
+		return fail.Errorf(fail.Denied, "not allowed: %s is a host that runs guests only, and may ask for guests for itself, not for %s", host, to)
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/api/v1/apiv1connect"
+	"holdfast/internal/fail"
 	"holdfast/internal/server/servertest"
 	"holdfast/internal/store"
 )
@@ -40,13 +41,13 @@ func TestAGuestHostIsNoOperator(t *testing.T) {
 		return dial(t, "https://"+addr, api.ClientTLS(ca.PeerCert(t, name), ca.Pool))
 	}
 	thief := as("g1")
-	wantKind(t, thief.Stop(limited(t), true, ""), api.KindDenied, "g1 is a host that runs guests only")
-	wantKind(t, thief.ConfirmOff(limited(t), "node2", ""), api.KindDenied, "g1 is a host that runs guests only")
+	wantKind(t, thief.Stop(limited(t), true, ""), fail.Denied, "g1 is a host that runs guests only")
+	wantKind(t, thief.ConfirmOff(limited(t), "node2", ""), fail.Denied, "g1 is a host that runs guests only")
 	if _, err := thief.Version(limited(t)); err != nil {
 		t.Errorf("what only tells: %v", err)
 	}
 	known = false
-	wantKind(t, as("g1").Stop(limited(t), true, ""), api.KindUnavailable, "not known yet")
+	wantKind(t, as("g1").Stop(limited(t), true, ""), fail.Unavailable, "not known yet")
 	if got := fake.Users(); len(got) != 0 {
 		t.Errorf("it was obeyed: %q", got)
 	}
@@ -68,8 +69,8 @@ func TestEveryProcedureIsSorted(t *testing.T) {
 		apiv1connect.JobServiceCommandJobProcedure, apiv1connect.UpgradeServicePutBundleProcedure, apiv1connect.UpgradeServiceRunUpgradeProcedure,
 		apiv1connect.UpgradeServiceAdmitHostProcedure, "/holdfast.v1.NewService/New",
 	} {
-		var e *api.Error
-		if _, err := g.limit(t.Context(), peer{user: "g1"}, p); !errors.As(err, &e) || e.Kind != api.KindDenied || !strings.Contains(err.Error(), p) {
+		var e *fail.Error
+		if _, err := g.limit(t.Context(), peer{user: "g1"}, p); !errors.As(err, &e) || e.Kind != fail.Denied || !strings.Contains(err.Error(), p) {
 			t.Errorf("%s: %v", p, err)
 		}
 		if _, err := g.limit(t.Context(), peer{user: "root", pid: 7}, p); err != nil {

@@ -18,6 +18,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
 	"holdfast/internal/server/servertest"
 	"holdfast/internal/store"
 )
@@ -120,9 +121,9 @@ func waitFor(t *testing.T, what string, ok func() bool) {
 }
 
 // wantKind fails unless err is an api.Error of a kind whose message holds text.
-func wantKind(t *testing.T, err error, kind api.Kind, text string) {
+func wantKind(t *testing.T, err error, kind fail.Kind, text string) {
 	t.Helper()
-	var e *api.Error
+	var e *fail.Error
 	if !errors.As(err, &e) {
 		t.Fatalf("got %v (%T), want an error of kind %s", err, err, kind)
 	}
@@ -182,22 +183,22 @@ func TestRequests(t *testing.T) {
 func TestRequestErrors(t *testing.T) {
 	r := run(t, nil)
 	for _, key := range []string{"with blank", strings.Repeat("x", 65), "\x01"} {
-		wantKind(t, r.Start(limited(t), key), api.KindInvalid, "idempotency_key")
+		wantKind(t, r.Start(limited(t), key), fail.Invalid, "idempotency_key")
 	}
 	for _, c := range []struct {
 		err  error
-		kind api.Kind
+		kind fail.Kind
 	}{
-		{store.ErrRetry, api.KindUnavailable},
-		{store.ErrUnknown, api.KindUnknown},
-		{store.ErrDefinite, api.KindFailed},
-		{context.DeadlineExceeded, api.KindTimeout},
+		{store.ErrRetry, fail.Unavailable},
+		{store.ErrUnknown, fail.Unknown},
+		{store.ErrDefinite, fail.Failed},
+		{context.DeadlineExceeded, fail.Timeout},
 	} {
 		r.fake.Fail(fmt.Errorf("write the want record: %w", c.err))
 		wantKind(t, r.Start(limited(t), ""), c.kind, "start the guest: write the want record")
 	}
 	r.fake.Update(func(s *cluster.Status) { s.Connected, s.StoreError = false, "no leader" })
-	wantKind(t, r.Start(limited(t), ""), api.KindRefused, "no leader")
+	wantKind(t, r.Start(limited(t), ""), fail.Refused, "no leader")
 }
 
 func TestWatchStatus(t *testing.T) {
@@ -245,9 +246,9 @@ func TestEvents(t *testing.T) {
 		}
 	}
 	_, _, err := r.Events(limited(t), -2, 0)
-	wantKind(t, err, api.KindInvalid, "after -2")
+	wantKind(t, err, fail.Invalid, "after -2")
 	_, _, err = r.Events(limited(t), 0, 1001)
-	wantKind(t, err, api.KindInvalid, "limit 1001")
+	wantKind(t, err, fail.Invalid, "limit 1001")
 
 	var got []cluster.Event
 	for page, err := range r.WatchEvents(limited(t), 3) {
@@ -276,7 +277,7 @@ func TestStreamEndsWithTheServer(t *testing.T) {
 			go func() { _ = r.stop() }() // its error is looked at when the test ends
 		}
 	}
-	wantKind(t, last, api.KindUnavailable, "the agent is stopping")
+	wantKind(t, last, fail.Unavailable, "the agent is stopping")
 	if err := r.stop(); err != nil {
 		t.Error(err)
 	}
@@ -380,7 +381,7 @@ func TestCallersDeadline(t *testing.T) {
 		if ctx.Err() == nil {
 			t.Errorf("the stream ended before its deadline: %v", last)
 		}
-		wantKind(t, last, api.KindUnavailable, "gave no answer in time")
+		wantKind(t, last, fail.Unavailable, "gave no answer in time")
 		cancel()
 	}
 }

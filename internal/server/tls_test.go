@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"holdfast/internal/api"
+	"holdfast/internal/fail"
 	"holdfast/internal/server/servertest"
 	"holdfast/internal/testbed/slack"
 )
@@ -46,11 +47,11 @@ func TestTLS(t *testing.T) {
 	foreign := dial(t, "https://"+addr, api.ClientTLS(other.PeerCert(t, "admin"), ca.Pool))
 	wantNoEntry(t, foreign.Stop(limited(t), true, ""))
 	nameless := dial(t, "https://"+addr, api.ClientTLS(ca.PeerCert(t, ""), ca.Pool))
-	wantKind(t, nameless.Stop(limited(t), true, ""), api.KindDenied, "no common name")
+	wantKind(t, nameless.Stop(limited(t), true, ""), fail.Denied, "no common name")
 	none := dial(t, "https://"+addr, &tls.Config{RootCAs: ca.Pool, MinVersion: tls.VersionTLS13})
 	wantNoEntry(t, none.Stop(limited(t), true, ""))
 	distrust := dial(t, "https://"+addr, api.ClientTLS(ca.PeerCert(t, "admin"), other.Pool))
-	wantKind(t, distrust.Stop(limited(t), true, ""), api.KindUnavailable, "unknown authority")
+	wantKind(t, distrust.Stop(limited(t), true, ""), fail.Unavailable, "unknown authority")
 	if got := fake.Users(); len(got) != 1 {
 		t.Errorf("a refused client was obeyed: %q", got)
 	}
@@ -60,8 +61,8 @@ func TestTLS(t *testing.T) {
 // to the certificate.
 func wantNoEntry(t *testing.T, err error) {
 	t.Helper()
-	wantKind(t, err, api.KindUnavailable, "can not reach the agent at https://")
-	var e *api.Error
+	wantKind(t, err, fail.Unavailable, "can not reach the agent at https://")
+	var e *fail.Error
 	if errors.As(err, &e) && !strings.Contains(e.Remedy, "--cert") {
 		t.Errorf("remedy %q does not name the certificate", e.Remedy)
 	}

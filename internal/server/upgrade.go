@@ -11,6 +11,7 @@ import (
 	"holdfast/internal/api"
 	apiv1 "holdfast/internal/api/v1"
 	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
 )
@@ -72,7 +73,7 @@ func (r *incoming) Read(p []byte) (int, error) {
 // PutBundle takes a bundle in.
 func (h *upgradeHandler) PutBundle(ctx context.Context, st *connect.ClientStream[apiv1.PutBundleRequest]) (*apiv1.PutBundleResponse, error) {
 	if !st.Receive() {
-		return nil, errors.Join(st.Err(), api.Errorf(api.KindInvalid, "bundle: nothing was sent"))
+		return nil, errors.Join(st.Err(), fail.Errorf(fail.Invalid, "bundle: nothing was sent"))
 	}
 	first := st.Msg()
 	b, err := h.up.PutBundle(ctx, &incoming{st, first.GetChunk()},
@@ -128,7 +129,7 @@ func (h *upgradeHandler) SendGuest(ctx context.Context, req *apiv1.SendGuestRequ
 // asked reads the document of a request.
 func asked(text []byte) (r api.UpgradeRequest, err error) {
 	if err := json.Unmarshal(text, &r); err != nil {
-		return r, api.Errorf(api.KindInvalid, "upgrade request: %w", err)
+		return r, fail.Errorf(fail.Invalid, "upgrade request: %w", err)
 	}
 	return r, nil
 }

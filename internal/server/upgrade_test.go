@@ -22,6 +22,7 @@ import (
 	"holdfast/internal/api"
 	apiv1 "holdfast/internal/api/v1"
 	"holdfast/internal/api/v1/apiv1connect"
+	"holdfast/internal/fail"
 	"holdfast/internal/server/servertest"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
@@ -96,7 +97,7 @@ func TestBundleThereAndBack(t *testing.T) {
 			_, err = io.ReadAll(f)
 			err = errors.Join(err, f.Close())
 		}
-		wantKind(t, err, api.KindInvalid, "")
+		wantKind(t, err, fail.Invalid, "")
 	}
 }
 
@@ -105,13 +106,13 @@ func TestBundleRefused(t *testing.T) {
 	text := largeBundle(t)
 	// The agent answers before it has read most of it.
 	_, err := r.PutBundle(limited(t), bytes.NewReader(text), api.BundleTrust{})
-	wantKind(t, err, api.KindInvalid, "not signed")
+	wantKind(t, err, fail.Invalid, "not signed")
 	_, err = r.PutBundle(limited(t), strings.NewReader(""), api.BundleTrust{AllowUnsigned: true})
-	wantKind(t, err, api.KindInvalid, "the file is empty")
+	wantKind(t, err, fail.Invalid, "the file is empty")
 	_, err = r.PutBundle(limited(t), bytes.NewReader(text[:4<<20]), api.BundleTrust{AllowUnsigned: true})
-	wantKind(t, err, api.KindInvalid, "truncated")
+	wantKind(t, err, fail.Invalid, "truncated")
 	_, err = r.PutBundle(limited(t), bytes.NewReader(text), api.BundleTrust{Keys: []string{"no key"}})
-	wantKind(t, err, api.KindInvalid, "public key")
+	wantKind(t, err, fail.Invalid, "public key")
 }
 
 // broken reads a text, then fails.
@@ -148,7 +149,7 @@ func TestReaderBreaks(t *testing.T) {
 	text := largeBundle(t)
 	for _, cause := range []error{errors.New("the disk is broken"), io.ErrUnexpectedEOF} {
 		_, err := r.PutBundle(limited(t), broken{bytes.NewReader(text[:3<<20]), cause}, api.BundleTrust{AllowUnsigned: true})
-		wantKind(t, err, api.KindInvalid, cause.Error())
+		wantKind(t, err, fail.Invalid, cause.Error())
 		select {
 		case err := <-e.put:
 			if err == nil {
@@ -178,7 +179,7 @@ func TestBundleOfTheAgentBreaks(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := io.ReadAll(f)
-	wantKind(t, errors.Join(err, f.Close()), api.KindFailed, "unexpected EOF")
+	wantKind(t, errors.Join(err, f.Close()), fail.Failed, "unexpected EOF")
 	if len(got) > 2*chunk+1 {
 		t.Errorf("%d bytes came", len(got))
 	}
@@ -230,7 +231,7 @@ func TestAgentStopsInTheMiddle(t *testing.T) {
 		_, err := rest.Write(text[1<<20:])
 		wrote <- err
 	}()
-	wantKind(t, <-put, api.KindUnavailable, "can not reach the agent")
+	wantKind(t, <-put, fail.Unavailable, "can not reach the agent")
 	if err := file.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -238,7 +239,7 @@ func TestAgentStopsInTheMiddle(t *testing.T) {
 		t.Errorf("all of the bundle was read by nobody: %v", err)
 	}
 	_, _, err = r.GetBundle(limited(t), "any", 0)
-	wantKind(t, err, api.KindUnavailable, "can not reach the agent")
+	wantKind(t, err, fail.Unavailable, "can not reach the agent")
 }
 
 // rawUpgrades is a client that sends what an api.Client never would.
@@ -267,7 +268,7 @@ func TestDocumentsThatAreNone(t *testing.T) {
 		}
 	}
 	_, err := r.GatherFacts(limited(t), []byte("no JSON"))
-	wantKind(t, err, api.KindInvalid, "it is no JSON")
+	wantKind(t, err, fail.Invalid, "it is no JSON")
 	st, err := c.PutBundle(limited(t))
 	if err != nil {
 		t.Fatal(err)
@@ -294,7 +295,7 @@ func TestUpgradeCalls(t *testing.T) {
 		t.Errorf("check %+v, %v", rep, err)
 	}
 	_, err = r.ReportUpgrade(limited(t))
-	wantKind(t, err, api.KindRefused, "no upgrade has run")
+	wantKind(t, err, fail.Refused, "no upgrade has run")
 	up.SetReport(check.Report{Findings: []check.Finding{{Level: check.Fail, Text: "no space"}}})
 	begun, err := r.RunUpgrade(limited(t), req)
 	if err != nil || begun.Job != nil || begun.Report == nil || begun.Report.Findings[0].Text != "no space" || !reflect.DeepEqual(begun.Plan, p) {
@@ -305,8 +306,8 @@ func TestUpgradeCalls(t *testing.T) {
 		t.Fatalf("run: %+v, %v", begun, err)
 	}
 	_, err = r.RunUpgrade(limited(t), req)
-	wantKind(t, err, api.KindRefused, "only one at a time")
-	wantKind(t, r.AdmitHost(limited(t), "node9", false), api.KindInvalid, "node9")
+	wantKind(t, err, fail.Refused, "only one at a time")
+	wantKind(t, r.AdmitHost(limited(t), "node9", false), fail.Invalid, "node9")
 	if err := r.AdmitHost(limited(t), "node2", true); err != nil {
 		t.Error(err)
 	}
@@ -322,7 +323,7 @@ func TestUpgradeCalls(t *testing.T) {
 	if err := r.SendGuest(limited(t), "u1", "vm1", "node2", "10.0.0.0/8"); err != nil || !reflect.DeepEqual(up.Sent(), []string{"vm1 to node2 over 10.0.0.0/8"}) {
 		t.Errorf("sent %v, %v", up.Sent(), err)
 	}
-	wantKind(t, r.SendGuest(limited(t), "", "vm1", "node2", ""), api.KindInvalid, "vm1")
+	wantKind(t, r.SendGuest(limited(t), "", "vm1", "node2", ""), fail.Invalid, "vm1")
 }
 
 // TestUpgradeCallersWithoutRights asks everything with a certificate that names
@@ -367,7 +368,7 @@ func TestUpgradeCallersWithoutRights(t *testing.T) {
 		if !strings.Contains(err.Error(), "no common name") {
 			t.Errorf("call %d", i)
 		}
-		wantKind(t, err, api.KindDenied, "no common name")
+		wantKind(t, err, fail.Denied, "no common name")
 	}
 	if len(up.Asked())+len(up.Sent()) > 0 {
 		t.Error("a refused caller was obeyed")

@@ -9,6 +9,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
 )
 
 // Jobs is a fake of this host's part in jobs. A drain goes on by one state at
@@ -68,14 +69,14 @@ func (f *Jobs) Forget(ctx context.Context, _ string, host cluster.HostID, force 
 	i := slices.IndexFunc(all, func(h api.GuestHost) bool { return h.Name == host })
 	switch {
 	case i < 0:
-		return api.Errorf(api.KindInvalid, "host %q: no host of that name has reported", host)
+		return fail.Errorf(fail.Invalid, "host %q: no host of that name has reported", host)
 	case i < 3:
-		return api.Errorf(api.KindRefused, "host %s is in the cluster's configuration: it may have the management VM", host)
+		return fail.Errorf(fail.Refused, "host %s is in the cluster's configuration: it may have the management VM", host)
 	case all[i].Up:
-		return api.Errorf(api.KindRefused, "host %s reports: it was heard 2s ago", host).With("end its agent first, and switch it off")
+		return fail.Errorf(fail.Refused, "host %s reports: it was heard 2s ago", host).With("end its agent first, and switch it off")
 	}
 	if f.moved == host && !force {
-		return api.Errorf(api.KindRefused, "guest vm1 was moved from node1 to %s, and it is not known that it runs", host).
+		return fail.Errorf(fail.Refused, "guest vm1 was moved from node1 to %s, and it is not known that it runs", host).
 			With("see that it runs on one host only; then: holdfast host forget " + string(host) + " --force")
 	}
 	f.Guests = slices.Delete(all, i, i+1)
@@ -87,11 +88,11 @@ func (f *Jobs) Drain(_ context.Context, user string, host cluster.HostID) (api.J
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if host == "node9" {
-		return api.Job{}, api.Errorf(api.KindInvalid, "host %q: no host of that name reports its guests", host)
+		return api.Job{}, fail.Errorf(fail.Invalid, "host %q: no host of that name reports its guests", host)
 	}
 	for _, j := range f.jobs {
 		if j.State != "ended" {
-			return api.Job{}, api.Errorf(api.KindRefused, "%s of %s is %s: only one at a time", j.ID, j.User, j.State)
+			return api.Job{}, fail.Errorf(fail.Refused, "%s of %s is %s: only one at a time", j.ID, j.User, j.State)
 		}
 	}
 	j := api.Job{
@@ -119,7 +120,7 @@ func (f *Jobs) find(id string) (*api.Job, error) {
 			return &f.jobs[i], nil
 		}
 	}
-	return nil, api.Errorf(api.KindInvalid, "job %q: no such job", id)
+	return nil, fail.Errorf(fail.Invalid, "job %q: no such job", id)
 }
 
 // Get returns a job, after it has gone on a little.
@@ -156,7 +157,7 @@ func (f *Jobs) Order(_ context.Context, user, id, command, step, reason string) 
 	}
 	switch {
 	case j.State == "ended":
-		return api.Job{}, api.Errorf(api.KindRefused, "%s: %s has ended (%s)", command, id, j.Result)
+		return api.Job{}, fail.Errorf(fail.Refused, "%s: %s has ended (%s)", command, id, j.Result)
 	case command == "pause":
 		j.State, j.Why = "paused", "paused by root"
 	case command == "resume":
@@ -164,7 +165,7 @@ func (f *Jobs) Order(_ context.Context, user, id, command, step, reason string) 
 	case command == "abort":
 		j.State, j.Result, j.Why = "ended", "aborted", "aborted by root"
 	default:
-		return api.Job{}, api.Errorf(api.KindRefused, "%s %s (%s): the step is not stuck", command, step, reason)
+		return api.Job{}, fail.Errorf(fail.Refused, "%s %s (%s): the step is not stuck", command, step, reason)
 	}
 	return *j, nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
 	"holdfast/internal/upgrade"
 )
 
@@ -211,7 +212,7 @@ func (f *Upgrades) Order(ctx context.Context, user, id, command, step, reason st
 	rec := r.steps[step]
 	switch {
 	case r.job.State == "ended":
-		return api.Job{}, api.Errorf(api.KindRefused, "%s: %s has ended (%s)", command, id, r.job.Result)
+		return api.Job{}, fail.Errorf(fail.Refused, "%s: %s has ended (%s)", command, id, r.job.Result)
 	case command == "pause":
 		r.job.State, r.job.Why = "paused", "paused by "+user
 	case command == "resume":
@@ -219,9 +220,9 @@ func (f *Upgrades) Order(ctx context.Context, user, id, command, step, reason st
 	case command == "abort":
 		r.job.State, r.job.Result, r.job.Why = "ended", "aborted", "aborted by "+user
 	case rec == nil:
-		return api.Job{}, api.Errorf(api.KindInvalid, "step %q: no such step", step)
+		return api.Job{}, fail.Errorf(fail.Invalid, "step %q: no such step", step)
 	case rec.State != "failed":
-		return api.Job{}, api.Errorf(api.KindRefused, "%s %s (%s): the step is not stuck", command, step, reason)
+		return api.Job{}, fail.Errorf(fail.Refused, "%s %s (%s): the step is not stuck", command, step, reason)
 	case command == "retry":
 		rec.State, rec.By, rec.Why, rec.Tail = "pending", user, "", ""
 	default:

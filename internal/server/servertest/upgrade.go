@@ -13,6 +13,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
 	"holdfast/internal/inventory"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
@@ -101,14 +102,14 @@ func (f *Upgrades) PutBundle(ctx context.Context, file io.Reader, trust api.Bund
 	for _, text := range trust.Keys {
 		key, err := bundle.ParsePublicKey([]byte(text))
 		if err != nil {
-			return api.Bundle{}, api.Errorf(api.KindInvalid, "public key: %w", err)
+			return api.Bundle{}, fail.Errorf(fail.Invalid, "public key: %w", err)
 		}
 		o.Keys = append(o.Keys, key)
 	}
 	var text bytes.Buffer
 	rep, err := bundle.Verify(ctx, io.TeeReader(file, &text), o)
 	if err != nil {
-		return api.Bundle{}, api.Errorf(api.KindInvalid, "bundle: %w", err)
+		return api.Bundle{}, fail.Errorf(fail.Invalid, "bundle: %w", err)
 	}
 	if _, err := io.Copy(&text, file); err != nil {
 		return api.Bundle{}, fmt.Errorf("read the bundle: %w", err)
@@ -133,7 +134,7 @@ func (f *Upgrades) OpenBundle(sha string, offset int64) (io.ReadCloser, int64, e
 		return nil, 0, err
 	}
 	if offset < 0 || offset > b.Size {
-		return nil, 0, api.Errorf(api.KindInvalid, "offset %d: the bundle has %d bytes", offset, b.Size)
+		return nil, 0, fail.Errorf(fail.Invalid, "offset %d: the bundle has %d bytes", offset, b.Size)
 	}
 	return io.NopCloser(bytes.NewReader(b.text[offset:])), b.Size, nil
 }
@@ -142,7 +143,7 @@ func (f *Upgrades) OpenBundle(sha string, offset int64) (io.ReadCloser, int64, e
 func (f *Upgrades) bundle(sha string) (stored, error) {
 	b, ok := f.bundles[sha]
 	if !ok {
-		return b, api.Errorf(api.KindInvalid, "bundle %.70q: this agent does not have it", sha)
+		return b, fail.Errorf(fail.Invalid, "bundle %.70q: this agent does not have it", sha)
 	}
 	return b, nil
 }
@@ -150,7 +151,7 @@ func (f *Upgrades) bundle(sha string) (stored, error) {
 // GatherFacts is as server.Upgrades wants it: the facts are the request.
 func (f *Upgrades) GatherFacts(_ context.Context, request []byte) ([]byte, error) {
 	if !json.Valid(request) {
-		return nil, api.Errorf(api.KindInvalid, "request for facts: it is no JSON")
+		return nil, fail.Errorf(fail.Invalid, "request for facts: it is no JSON")
 	}
 	return request, nil
 }
@@ -160,7 +161,7 @@ func (f *Upgrades) SendGuest(_ context.Context, uuid, name string, to cluster.Ho
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if uuid == "" {
-		return api.Errorf(api.KindInvalid, "guest %q: no such guest runs here", name)
+		return fail.Errorf(fail.Invalid, "guest %q: no such guest runs here", name)
 	}
 	f.sent = append(f.sent, fmt.Sprintf("%s to %s over %s", name, to, network))
 	return nil
@@ -190,7 +191,7 @@ func (f *Upgrades) ReportUpgrade(context.Context) (check.Report, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.run == nil {
-		return check.Report{}, api.Errorf(api.KindRefused, "report: no upgrade has run yet")
+		return check.Report{}, fail.Errorf(fail.Refused, "report: no upgrade has run yet")
 	}
 	r := f.report
 	r.When = check.After
@@ -216,12 +217,12 @@ func (f *Upgrades) plan(r api.UpgradeRequest) (upgrade.Plan, error) {
 	}
 	if r.Inventory != nil {
 		if inv, err = upgrade.Overlay(inv, *r.Inventory); err != nil {
-			return upgrade.Plan{}, api.Errorf(api.KindInvalid, "%w", err)
+			return upgrade.Plan{}, fail.Errorf(fail.Invalid, "%w", err)
 		}
 	}
 	p, err := upgrade.Build(b.manifest, inv, r.Options)
 	if err != nil {
-		return p, api.Errorf(api.KindInvalid, "%w", err)
+		return p, fail.Errorf(fail.Invalid, "%w", err)
 	}
 	return p, nil
 }
@@ -231,7 +232,7 @@ func nodes() []cluster.HostID { return []cluster.HostID{"node1", "node2", "node3
 // planBack plans a rollback or a commit. The caller holds mu.
 func (f *Upgrades) planBack(r api.UpgradeRequest) (upgrade.Plan, error) {
 	if f.last.run == "" {
-		return upgrade.Plan{}, api.Errorf(api.KindRefused, "%s: no upgrade has run that is not committed", r.Purpose)
+		return upgrade.Plan{}, fail.Errorf(fail.Refused, "%s: no upgrade has run that is not committed", r.Purpose)
 	}
 	p := upgrade.Plan{Format: 1, Purpose: r.Purpose, Bundle: f.bundles[f.last.bundle].Name, From: f.version, To: f.last.to, Begin: upgrade.Status{Cluster: f.cluster}}
 	p.Options.Mode, p.Options.MaxUnavailable = upgrade.Rolling, upgrade.Limit{Count: 1}
@@ -249,10 +250,10 @@ func (f *Upgrades) planBack(r api.UpgradeRequest) (upgrade.Plan, error) {
 	}
 	for _, h := range hosts {
 		if !slices.Contains(nodes(), h) {
-			return p, api.Errorf(api.KindInvalid, "host %q: no such host", h)
+			return p, fail.Errorf(fail.Invalid, "host %q: no such host", h)
 		}
 		if r.Purpose == upgrade.ForRollback && f.touched[h] == "" {
-			return p, api.Errorf(api.KindRefused, "rollback: %s was never upgraded", h)
+			return p, fail.Errorf(fail.Refused, "rollback: %s was never upgraded", h)
 		}
 		var s upgrade.Step
 		s.ID, s.Host, s.Kind = string(h)+"/"+string(r.Purpose), h, kind
@@ -269,7 +270,7 @@ func (f *Upgrades) RunUpgrade(_ context.Context, user string, r api.UpgradeReque
 	defer f.mu.Unlock()
 	f.asked = append(f.asked, r)
 	if f.run != nil && f.run.job.State != "ended" {
-		return api.Begun{}, api.Errorf(api.KindRefused, "%s of %s is %s: only one at a time", f.run.job.ID, f.run.job.User, f.run.job.State)
+		return api.Begun{}, fail.Errorf(fail.Refused, "%s of %s is %s: only one at a time", f.run.job.ID, f.run.job.User, f.run.job.State)
 	}
 	p, err := f.plan(r)
 	if err != nil {
@@ -298,11 +299,11 @@ func (f *Upgrades) AdmitHost(_ context.Context, user string, host cluster.HostID
 	defer f.mu.Unlock()
 	switch {
 	case f.run == nil || f.run.job.State == "ended":
-		return api.Errorf(api.KindRefused, "host %s: no upgrade is under way", host)
+		return fail.Errorf(fail.Refused, "host %s: no upgrade is under way", host)
 	case !slices.Contains(nodes(), host):
-		return api.Errorf(api.KindInvalid, "host %q: the run has no such host", host)
+		return fail.Errorf(fail.Invalid, "host %q: the run has no such host", host)
 	case drop && host == "node1":
-		return api.Errorf(api.KindRefused, "drop %s: its agent is there", host)
+		return fail.Errorf(fail.Refused, "drop %s: its agent is there", host)
 	case drop:
 		f.run.dropped[host] = user
 	default:

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/api"
+	"holdfast/internal/fail"
 	"holdfast/internal/testbed/lab"
 )
 
@@ -62,12 +62,12 @@ func (f facts) choose() choice {
 func (f facts) refuse() error {
 	switch {
 	case !f.root:
-		return api.Errorf(api.KindInvalid, "--real: real VMs need root").With("run it with sudo, or without --real")
+		return fail.Errorf(fail.Invalid, "--real: real VMs need root").With("run it with sudo, or without --real")
 	case !f.admin:
-		return api.Errorf(api.KindInvalid, "--real: real VMs need the right to make namespaces and networks, which this root does not have").
+		return fail.Errorf(fail.Invalid, "--real: real VMs need the right to make namespaces and networks, which this root does not have").
 			With("run it without --real")
 	case len(f.missing) > 0:
-		return api.Errorf(api.KindInvalid, "--real: programs are missing: %s", strings.Join(f.missing, ", ")).
+		return fail.Errorf(fail.Invalid, "--real: programs are missing: %s", strings.Join(f.missing, ", ")).
 			With("install them, or let --auto do it")
 	}
 	return nil

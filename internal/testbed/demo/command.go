@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/fail"
 	"holdfast/internal/testbed/lab"
 )
 
@@ -76,16 +77,16 @@ func (f flags) run(ctx context.Context, opt Options, found facts) error {
 func (f flags) options(c *cobra.Command) (Options, error) {
 	fault := Fault(f.fault)
 	if err := fault.check(); err != nil {
-		return Options{}, api.Errorf(api.KindInvalid, "--fault: %w", err)
+		return Options{}, fail.Errorf(fail.Invalid, "--fault: %w", err)
 	}
 	if f.output != "text" && f.output != "json" {
-		return Options{}, api.Errorf(api.KindInvalid, "--output: value %q: want text or json", f.output)
+		return Options{}, fail.Errorf(fail.Invalid, "--output: value %q: want text or json", f.output)
 	}
 	if f.real && f.auto {
-		return Options{}, api.Errorf(api.KindInvalid, "--real and --auto: want one of them")
+		return Options{}, fail.Errorf(fail.Invalid, "--real and --auto: want one of them")
 	}
 	if f.dir != "" && (f.real || f.auto) {
-		return Options{}, api.Errorf(api.KindInvalid, "--dir: not with --real and --auto, whose files are removed with the hosts")
+		return Options{}, fail.Errorf(fail.Invalid, "--dir: not with --real and --auto, whose files are removed with the hosts")
 	}
 	exe, err := os.Executable()
 	if err != nil {

@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/api"
 	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
 )
 
 func TestEventsAreInOrderOfTimeAndToldFromTheFault(t *testing.T) {
@@ -164,8 +164,8 @@ func TestTheCommandRefusesBadInput(t *testing.T) {
 		if err == nil {
 			t.Errorf("%q is accepted", args)
 		}
-		var typed *api.Error
-		if args[0] != "more" && !(errors.As(err, &typed) && typed.Kind == api.KindInvalid && strings.Contains(err.Error(), args[0])) {
+		var typed *fail.Error
+		if args[0] != "more" && !(errors.As(err, &typed) && typed.Kind == fail.Invalid && strings.Contains(err.Error(), args[0])) {
 			t.Errorf("%q: %v", args, err)
 		}
 		if args[0] == "--fault" && !strings.Contains(err.Error(), "power-loss") {

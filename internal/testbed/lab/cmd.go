@@ -14,7 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"holdfast/internal/api"
+	"holdfast/internal/fail"
 )
 
 // Hidden commands: the laboratory's own processes.
@@ -151,7 +151,7 @@ func execCommand(dir *string) *cobra.Command {
 				args = slices.Delete(args, 1, 2)
 			}
 			if len(args) < 2 {
-				return api.Errorf(api.KindInvalid, "want a command after the host")
+				return fail.Errorf(fail.Invalid, "want a command after the host")
 			}
 			run, err := l.Command(cmd.Context(), args[0], args[1:]...)
 			if err != nil {
@@ -226,7 +226,7 @@ func processCommands(dir *string) []*cobra.Command {
 func (l *Lab) stepClock(ctx context.Context, host, by string) error {
 	d, err := time.ParseDuration(by)
 	if err != nil {
-		return api.Errorf(api.KindInvalid, "step %q: want a duration such as 1h or -30s", by)
+		return fail.Errorf(fail.Invalid, "step %q: want a duration such as 1h or -30s", by)
 	}
 	return l.StepClock(ctx, host, d)
 }
@@ -264,7 +264,7 @@ func withLab(dir *string, fn func(*cobra.Command, *Lab, []string) error) func(*c
 
 func printStatus(cmd *cobra.Command, l *Lab, output string) error {
 	if output != "text" && output != "json" {
-		return api.Errorf(api.KindInvalid, "--output: value %q: want text or json", output)
+		return fail.Errorf(fail.Invalid, "--output: value %q: want text or json", output)
 	}
 	s, err := l.Status(cmd.Context())
 	if err != nil {

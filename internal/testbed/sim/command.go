@@ -14,7 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"holdfast/internal/api"
+	"holdfast/internal/fail"
 	"holdfast/internal/testbed/sim/explore"
 )
 
@@ -38,11 +38,11 @@ func Load(dir string) (Scenario, error) {
 	file := filepath.Join(dir, scenarioFile)
 	text, err := os.ReadFile(file)
 	if err != nil {
-		return Scenario{}, api.Errorf(api.KindInvalid, "read scenario: %w", err)
+		return Scenario{}, fail.Errorf(fail.Invalid, "read scenario: %w", err)
 	}
 	s, err := Parse(string(text))
 	if err != nil {
-		return Scenario{}, api.Errorf(api.KindInvalid, "%s: %w", file, err)
+		return Scenario{}, fail.Errorf(fail.Invalid, "%s: %w", file, err)
 	}
 	return s, nil
 }
@@ -53,17 +53,17 @@ func Folders(dir string) ([]string, error) {
 	if _, err := os.Stat(filepath.Join(dir, scenarioFile)); err == nil {
 		return []string{dir}, nil
 	} else if !errors.Is(err, fs.ErrNotExist) {
-		return nil, api.Errorf(api.KindInvalid, "look for a scenario in %s: %w", dir, err)
+		return nil, fail.Errorf(fail.Invalid, "look for a scenario in %s: %w", dir, err)
 	}
 	if _, err := os.Stat(dir); err != nil {
-		return nil, api.Errorf(api.KindInvalid, "look for scenarios: %w; want a folder with %s, or with folders that have one", err, scenarioFile)
+		return nil, fail.Errorf(fail.Invalid, "look for scenarios: %w; want a folder with %s, or with folders that have one", err, scenarioFile)
 	}
 	found, err := filepath.Glob(filepath.Join(dir, "*", scenarioFile))
 	if err != nil {
 		return nil, fmt.Errorf("look for scenarios in %s: %w", dir, err)
 	}
 	if len(found) == 0 {
-		return nil, api.Errorf(api.KindInvalid, "look for scenarios in %s: there is neither %s nor a folder with one", dir, scenarioFile)
+		return nil, fail.Errorf(fail.Invalid, "look for scenarios in %s: there is neither %s nor a folder with one", dir, scenarioFile)
 	}
 	for i, f := range found {
 		found[i] = filepath.Dir(f)
@@ -91,22 +91,22 @@ func Command() *cobra.Command {
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if output != "text" && output != "json" {
-				return api.Errorf(api.KindInvalid, "--output %q: want text or json", output)
+				return fail.Errorf(fail.Invalid, "--output %q: want text or json", output)
 			}
 			if runs < 1 || seed < 1 {
-				return api.Errorf(api.KindInvalid, "--runs %d --seed %d: want at least 1", runs, seed)
+				return fail.Errorf(fail.Invalid, "--runs %d --seed %d: want at least 1", runs, seed)
 			}
 			if exhaustive {
 				if len(args) > 0 {
-					return api.Errorf(api.KindInvalid, "--exhaustive takes no folder")
+					return fail.Errorf(fail.Invalid, "--exhaustive takes no folder")
 				}
 				if small.Depth < 1 || small.Limit <= 0 {
-					return api.Errorf(api.KindInvalid, "--depth %d --limit %s: want at least 1, and more than 0s", small.Depth, small.Limit)
+					return fail.Errorf(fail.Invalid, "--depth %d --limit %s: want at least 1, and more than 0s", small.Depth, small.Limit)
 				}
 				return explore.Main(cmd.Context(), cmd.OutOrStdout(), small, output)
 			}
 			if cmd.Flags().Changed("depth") || cmd.Flags().Changed("limit") {
-				return api.Errorf(api.KindInvalid, "--depth %d --limit %s: only with --exhaustive", small.Depth, small.Limit)
+				return fail.Errorf(fail.Invalid, "--depth %d --limit %s: only with --exhaustive", small.Depth, small.Limit)
 			}
 			var r Report
 			var err error
@@ -152,7 +152,7 @@ func simulateDir(out io.Writer, dir string, show bool) (Report, error) {
 	for i, d := range dirs {
 		lines, err := r.add(all[i], filepath.Base(d))
 		if err != nil { // a command that can not be understood
-			return r, api.Errorf(api.KindInvalid, "%s: %w", filepath.Join(d, scenarioFile), err)
+			return r, fail.Errorf(fail.Invalid, "%s: %w", filepath.Join(d, scenarioFile), err)
 		}
 		if show && len(dirs) == 1 {
 			if _, err := io.WriteString(out, Golden(lines)); err != nil {

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/api"
+	"holdfast/internal/fail"
 )
 
 // TestBadInputOfSimulate is told in one error that names what is wrong, and is of
@@ -41,9 +41,9 @@ func TestBadInputOfSimulate(t *testing.T) {
 		{[]string{"--exhaustive", "--depth", "0"}, []string{"--depth 0", "at least 1"}},
 	} {
 		out, err := simulate(t, c.args...)
-		var e *api.Error
-		if !errors.As(err, &e) || e.Kind != api.KindInvalid {
-			t.Errorf("%v: %v, want an error of kind %s", c.args, err, api.KindInvalid)
+		var e *fail.Error
+		if !errors.As(err, &e) || e.Kind != fail.Invalid {
+			t.Errorf("%v: %v, want an error of kind %s", c.args, err, fail.Invalid)
 			continue
 		}
 		for _, w := range c.want {

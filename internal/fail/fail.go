@@ -1,4 +1,6 @@
-package api
+// Package fail has the kinds of errors that callers act on, across processes, and their exit
+// codes.
+package fail
 
 import (
 	"errors"
@@ -10,14 +12,14 @@ type Kind string
 
 // Kinds of errors.
 const (
-	KindFailed      Kind = "failed"      // it was tried, and did not work
-	KindUnknown     Kind = "unknown"     // it may or may not have been carried out
-	KindInvalid     Kind = "invalid"     // the request itself is wrong
-	KindRefused     Kind = "refused"     // refused for safety, nothing was changed
-	KindUnavailable Kind = "unavailable" // the agent, or the store behind it, is not reachable
-	KindTimeout     Kind = "timeout"     // not done within the deadline
-	KindCanceled    Kind = "canceled"    // the caller gave up
-	KindDenied      Kind = "denied"      // the caller may not do this
+	Failed      Kind = "failed"      // it was tried, and did not work
+	Unknown     Kind = "unknown"     // it may or may not have been carried out
+	Invalid     Kind = "invalid"     // the request itself is wrong
+	Refused     Kind = "refused"     // refused for safety, nothing was changed
+	Unavailable Kind = "unavailable" // the agent, or the store behind it, is not reachable
+	Timeout     Kind = "timeout"     // not done within the deadline
+	Canceled    Kind = "canceled"    // the caller gave up
+	Denied      Kind = "denied"      // the caller may not do this
 )
 
 // Exit codes of the command line.
@@ -32,11 +34,11 @@ const (
 // Exit returns the exit code of a command that ended with the kind.
 func (k Kind) Exit() int {
 	switch k {
-	case KindInvalid:
+	case Invalid:
 		return ExitInvalid
-	case KindRefused:
+	case Refused:
 		return ExitRefused
-	case KindUnavailable:
+	case Unavailable:
 		return ExitUnavailable
 	}
 	return ExitFailed
