@@ -229,10 +229,7 @@ func (r *drainRun) received(vm libvirt.VM) bool {
 
 // busy tells why a guest can not move just now.
 func (r *drainRun) busy(vm libvirt.VM) string {
-	if r.Waits == nil {
-		return vm.Busy
-	}
-	return cmp.Or(r.Waits(vm.UUID), vm.Busy)
+	return cmp.Or(r.why(vm.UUID), vm.Busy)
 }
 
 // move begins one move, in a goroutine of its own.

@@ -2,11 +2,8 @@ package fleet
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"path"
 	"slices"
-	"strings"
 	"time"
 
 	"holdfast/internal/api"
@@ -74,10 +71,11 @@ func (s *Service) Forget(ctx context.Context, user string, host cluster.HostID, 
 	if err := s.uninvolved(ctx); err != nil {
 		return err
 	}
-	ops, err := s.leftOf(ctx, host, force)
+	ops, err := Forget(ctx, s.Store, host, force, s.Log)
 	if err != nil {
 		return err
 	}
+	ops = append(ops, store.Op{Key: report.RecordKey(host)})
 	switch _, ok, err := s.Store.Txn(ctx, []store.Cmp{{Key: report.RecordKey(host), Rev: h.Mod}}, ops); {
 	case err != nil:
 		return fmt.Errorf("remove what is known of %s: %w", host, err)
@@ -85,40 +83,6 @@ func (s *Service) Forget(ctx context.Context, user string, host cluster.HostID, 
 		return fail.Errorf(fail.Refused, "host %s has reported just now", host)
 	}
 	return s.Cluster.Rest(ctx, user, host, false)
-}
-
-// leftOf removes a host's record, and words that nobody needs any more. A word that
-// tells on which host a guest is, or that it must run, is a reason to refuse: without
-// it nobody would know why the guest stands still there, when the host comes back.
-func (s *Service) leftOf(ctx context.Context, host cluster.HostID, force bool) ([]store.Op, error) {
-	ops := []store.Op{{Key: report.RecordKey(host)}}
-	all, _, err := s.Store.List(ctx, carryKeys)
-	if err != nil {
-		return nil, fmt.Errorf("list what guests carry: %w", err)
-	}
-	for _, kv := range all {
-		var c carry
-		err := json.Unmarshal(kv.Value, &c)
-		to := strings.HasPrefix(kv.Key, carryPrefix(host))
-		switch {
-		case err != nil && !to, err == nil && !to && c.From != host:
-		case force:
-			s.Log.Warn("a word about a guest is removed with its host", "key", kv.Key, "word", string(kv.Value))
-			ops = append(ops, store.Op{Key: kv.Key})
-		case err != nil:
-			return nil, fail.Errorf(fail.Refused, "the word %s can not be read: %w", kv.Key, err).With(forceForget(host))
-		case c.Live || c.Start:
-			return nil, fail.Errorf(fail.Refused, "guest %s was moved from %s to %s, and it is not known that it runs", c.Name, c.From, path.Dir(strings.TrimPrefix(kv.Key, carryKeys))).
-				With(forceForget(host))
-		case to:
-			ops = append(ops, store.Op{Key: kv.Key})
-		}
-	}
-	return ops, nil
-}
-
-func forceForget(host cluster.HostID) string {
-	return fmt.Sprintf("see that it runs on one host only; then: holdfast host forget %s --force", host)
 }
 
 // uninvolved refuses when hosts may be a part of something that is not over.

@@ -1,11 +1,6 @@
 package fleet
 
 import (
-	"encoding/json"
-	"fmt"
-	"strings"
-
-	"holdfast/internal/cluster"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/probe"
@@ -16,39 +11,10 @@ import (
 // never coordinates nor speaks for operators. known is false for keys that are not of
 // jobs and hosts.
 func Permits(a store.Attempt) (known bool, err error) {
-	for _, rule := range []func(store.Attempt) (bool, error){engine.Permits, probe.Permits, report.Permits, permitsCarry} {
+	for _, rule := range []func(store.Attempt) (bool, error){engine.Permits, probe.Permits, report.Permits, PermitsCarry} {
 		if known, err := rule(a); known {
 			return true, err
 		}
 	}
 	return false, nil
-}
-
-// permitsCarry: the host to which a guest comes removes the word about it; the one
-// that it leaves writes, changes and removes its own.
-func permitsCarry(a store.Attempt) (known bool, err error) {
-	to, ok := strings.CutPrefix(a.Key, carryKeys)
-	switch {
-	case !ok:
-		return false, nil
-	case strings.Count(to, "/") != 1:
-		return true, store.ErrNotYours
-	case a.Value == nil && strings.HasPrefix(a.Key, carryPrefix(cluster.HostID(a.Host))):
-		return true, nil
-	case !a.Looked:
-		return true, store.ErrLook
-	}
-	for _, text := range [][]byte{a.Old, a.Value} {
-		if text == nil {
-			continue
-		}
-		var c carry
-		if err := json.Unmarshal(text, &c); err != nil {
-			return true, fmt.Errorf("read what a guest carries: %w", err)
-		}
-		if string(c.From) != a.Host {
-			return true, store.ErrNotYours
-		}
-	}
-	return true, nil
 }

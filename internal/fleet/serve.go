@@ -1,7 +1,6 @@
 package fleet
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,7 +15,6 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
 	"holdfast/internal/host/facts"
-	"holdfast/internal/host/libvirt"
 	"holdfast/internal/upgrade/bundle"
 	"holdfast/internal/upgrade/cache"
 	"holdfast/internal/upgrade/survey"
@@ -178,33 +176,7 @@ func (s *Service) factsOf(ctx context.Context, h survey.HostRef, w survey.Wanted
 // SendGuest moves a guest of this host to another one, over the network (a CIDR, ""
 // for any) when that host has an address in it.
 func (s *Service) SendGuest(ctx context.Context, uuid, name string, to cluster.HostID, network string) error {
-	seen, ok := s.Seen()
-	if !ok {
-		return fail.Errorf(fail.Unavailable, "send %s: the other hosts' reports are not read yet", name)
-	}
-	target, known := seen[to]
-	if !known {
-		return fail.Errorf(fail.Invalid, "send %s to %s: no host of that name reports", name, to)
-	}
-	vms, err := s.drain.Guests.List(ctx)
-	if err != nil {
-		return fmt.Errorf("send %s: %w", name, err)
-	}
-	i := slices.IndexFunc(vms, func(vm libvirt.VM) bool { return vm.UUID == uuid })
-	switch {
-	case i < 0:
-		return fail.Errorf(fail.Invalid, "send %s: it is not on %s", name, s.Host)
-	case vms[i].Protected:
-		return fail.Errorf(fail.Refused, "send %s: it is the management VM", name).With("move it by: holdfast migrate")
-	case vms[i].State == libvirt.VMOff:
-		return fail.Errorf(fail.Refused, "send %s: it is off", name)
-	case vms[i].State == libvirt.VMPaused || vms[i].Busy != "":
-		return fail.Errorf(fail.Refused, "send %s: it can not move just now: %s", name, cmp.Or(s.receiver.Waits(uuid), vms[i].Busy, string(vms[i].State)))
-	}
-	if err := s.drain.live(ctx, vms[i], target, network, nil); err != nil {
-		return fmt.Errorf("send %s to %s: %w", name, to, err)
-	}
-	return nil
+	return s.drain.SendGuest(ctx, uuid, name, to, network)
 }
 
 // agentOf prepares calls to the agent of another host.

@@ -1,0 +1,40 @@
+package fleet
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/store"
+)
+
+// PermitsCarry says of a write whether a host may make it that runs guests only. known is false
+// for keys of others. The host to which a guest comes removes the word about it; the one
+// that it leaves writes, changes and removes its own.
+func PermitsCarry(a store.Attempt) (known bool, err error) {
+	to, ok := strings.CutPrefix(a.Key, carryKeys)
+	switch {
+	case !ok:
+		return false, nil
+	case strings.Count(to, "/") != 1:
+		return true, store.ErrNotYours
+	case a.Value == nil && strings.HasPrefix(a.Key, carryPrefix(cluster.HostID(a.Host))):
+		return true, nil
+	case !a.Looked:
+		return true, store.ErrLook
+	}
+	for _, text := range [][]byte{a.Old, a.Value} {
+		if text == nil {
+			continue
+		}
+		var c carry
+		if err := json.Unmarshal(text, &c); err != nil {
+			return true, fmt.Errorf("read what a guest carries: %w", err)
+		}
+		if string(c.From) != a.Host {
+			return true, store.ErrNotYours
+		}
+	}
+	return true, nil
+}

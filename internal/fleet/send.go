@@ -1,0 +1,52 @@
+package fleet
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
+	"holdfast/internal/host/libvirt"
+)
+
+// SendGuest moves a guest of this host to another one, over the network (a CIDR, ""
+// for any) when that host has an address in it.
+func (d *Drain) SendGuest(ctx context.Context, uuid, name string, to cluster.HostID, network string) error {
+	seen, ok := d.Seen()
+	if !ok {
+		return fail.Errorf(fail.Unavailable, "send %s: the other hosts' reports are not read yet", name)
+	}
+	target, known := seen[to]
+	if !known {
+		return fail.Errorf(fail.Invalid, "send %s to %s: no host of that name reports", name, to)
+	}
+	vms, err := d.Guests.List(ctx)
+	if err != nil {
+		return fmt.Errorf("send %s: %w", name, err)
+	}
+	i := slices.IndexFunc(vms, func(vm libvirt.VM) bool { return vm.UUID == uuid })
+	switch {
+	case i < 0:
+		return fail.Errorf(fail.Invalid, "send %s: it is not on %s", name, d.Host)
+	case vms[i].Protected:
+		return fail.Errorf(fail.Refused, "send %s: it is the management VM", name).With("move it by: holdfast migrate")
+	case vms[i].State == libvirt.VMOff:
+		return fail.Errorf(fail.Refused, "send %s: it is off", name)
+	case vms[i].State == libvirt.VMPaused || vms[i].Busy != "":
+		return fail.Errorf(fail.Refused, "send %s: it can not move just now: %s", name, cmp.Or(d.why(uuid), vms[i].Busy, string(vms[i].State)))
+	}
+	if err := d.live(ctx, vms[i], target, network, nil); err != nil {
+		return fmt.Errorf("send %s to %s: %w", name, to, err)
+	}
+	return nil
+}
+
+// why tells why a guest of this host stands still that has come here.
+func (d *Drain) why(uuid string) string {
+	if d.Waits == nil {
+		return ""
+	}
+	return d.Waits(uuid)
+}
