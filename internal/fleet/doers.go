@@ -81,7 +81,7 @@ func (s *Service) doers() map[string]engine.Doer {
 		upgrade.KindHAOn:          ha,
 		evacuate.KindDrain:        s.drain,
 		upgrade.KindAction:        &steps.Action{Bundles: s.cache, Host: action.Host{Helper: helper}, Dir: s.dir(), Credentials: s.Credentials},
-		evacuate.KindUndrain:      &steps.Undrain{Host: s.Host, Revive: s.drain.revive, Rest: s.rest, Where: s.where, Send: s.send},
+		evacuate.KindUndrain:      &steps.Undrain{Host: s.Host, Revive: s.drain.Revive, Rest: s.rest, Where: s.where, Send: s.send},
 		upgrade.KindStorageDetach: &steps.StorageDetach{Host: s.Fleet, Dir: pools},
 		upgrade.KindStorageAttach: &steps.StorageAttach{Host: s.Fleet, Dir: pools},
 		upgrade.KindBackup:        &steps.Backup{Backups: backups},

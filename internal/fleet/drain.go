@@ -114,7 +114,7 @@ func (d *Drain) Do(ctx context.Context, t engine.Task) error {
 		if !errors.Is(context.Cause(ctx), engine.ErrStopping) {
 			abort()
 			run.wait()
-			d.revive(context.WithoutCancel(ctx), t.Log)
+			d.Revive(context.WithoutCancel(ctx), t.Log)
 		}
 		close(run.gone)
 	}()

@@ -13,8 +13,8 @@ import (
 // reviveWithin bounds the start of the guests that were shut down in vain.
 const reviveWithin = 2 * time.Minute
 
-// revive starts guests again that were shut down to go and are still here.
-func (d *Drain) revive(ctx context.Context, log io.Writer) {
+// Revive starts guests again that were shut down to go and are still here.
+func (d *Drain) Revive(ctx context.Context, log io.Writer) {
 	ctx, cancel := context.WithTimeout(ctx, reviveWithin)
 	defer cancel()
 	words, err := sentOff(ctx, d.Store, d.Host)

@@ -30,7 +30,7 @@ func TestRightsOfHostsThatRunGuestsOnly(t *testing.T) {
 		return text(r)
 	}
 	record := func(h cluster.HostID) []byte { return text(report.Record{Host: inventory.Host{Name: h}}) }
-	from := func(h cluster.HostID) []byte { return text(carry{UUID: "u", From: h, Live: true}) }
+	from := func(h cluster.HostID) []byte { return text(map[string]any{"uuid": "u", "from": h, "live": true}) }
 	const key, mine, theirs = "job/step/u1/g1/a", "fleet-carry/g1/u", "fleet-carry/g2/u"
 	x := []byte("x")
 	yes, no := true, false

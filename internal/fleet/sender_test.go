@@ -126,10 +126,10 @@ func (p *pair) start(h cluster.HostID) {
 	side := pairSide{p, h}
 	var wg sync.WaitGroup
 	if h == "h1" {
-		p.sender = NewSender(&Sender{Store: storetest.AsGuestHost(p.t, string(h), p.client[h], Permits), Host: h, Guests: side, Seen: p.seen, Log: slog.New(slog.DiscardHandler)})
+		p.sender = NewSender(&Sender{Store: storetest.AsGuestHost(p.t, string(h), p.client[h], PermitsCarry), Host: h, Guests: side, Seen: p.seen, Log: slog.New(slog.DiscardHandler)})
 		wg.Go(func() { p.sender.Run(ctx) })
 	} else {
-		r := &Receiver{Store: storetest.AsGuestHost(p.t, string(h), p.client[h], Permits), Host: h, Guests: side, Seen: p.seen, Log: slog.New(slog.DiscardHandler)}
+		r := &Receiver{Store: storetest.AsGuestHost(p.t, string(h), p.client[h], PermitsCarry), Host: h, Guests: side, Seen: p.seen, Log: slog.New(slog.DiscardHandler)}
 		wg.Go(func() { r.Run(ctx) })
 	}
 	p.stops[h] = func() {

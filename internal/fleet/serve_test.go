@@ -20,7 +20,6 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
 	"holdfast/internal/host/facts"
-	"holdfast/internal/host/libvirt"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/server"
@@ -345,30 +344,15 @@ func TestFactsAreGathered(t *testing.T) {
 	}
 }
 
-// sentGuests move at once.
-type sentGuests struct {
-	fakeGuests
-	sent string
-}
-
-func (g *sentGuests) Migrate(_ context.Context, uuid, target string, o libvirt.MigrateOptions) (libvirt.Place, error) {
-	if err := ready(o); err != nil {
-		return libvirt.Here, err
-	}
-	g.sent = uuid + " to " + target + " over " + o.Data
-	return libvirt.Left, nil
-}
-
-// TestGuestsAreSent: what can be refused, and over which network they go.
-func TestGuestsAreSent(t *testing.T) {
+func TestWhereAGuestRuns(t *testing.T) {
 	r := newRig(t, storetest.NewMem(), "h1", nil)
 	until(t, "the first listing", func() bool { _, ok := r.view.Seen(); return ok })
 	wantKind(t, r.SendGuest(limited(t), "u", "vm1", "h2", ""), fail.Invalid, "send vm1 to h2", "no host of that name")
-	r.report(report.Record{Host: inventory.Host{Name: "h2"}, Addr: "192.0.2.2", Addrs: []string{"192.0.2.2", "10.0.0.2"}})
+	r.report(report.Record{Host: inventory.Host{Name: "h2"}, Addr: "192.0.2.2"})
 	if h, ok := r.where("u"); ok {
 		t.Errorf("it is on %q", h)
 	}
-	r.report(report.Record{Host: inventory.Host{Name: "h2"}, Addr: "192.0.2.2", Addrs: []string{"192.0.2.2", "10.0.0.2"}, VMs: []inventory.VM{{UUID: "u", Running: true}}, CarriesLive: true})
+	r.report(report.Record{Host: inventory.Host{Name: "h2"}, Addr: "192.0.2.2", VMs: []inventory.VM{{UUID: "u", Running: true}}, CarriesLive: true})
 	if h, ok := r.where("u"); h != "h2" || !ok {
 		t.Errorf("it is on %q, %t", h, ok)
 	}
@@ -378,27 +362,5 @@ func TestGuestsAreSent(t *testing.T) {
 	}
 	if err := r.SendGuest(limited(t), "u", "vm1", "h2", ""); err == nil || !strings.Contains(err.Error(), "send vm1: ") {
 		t.Errorf("without a hypervisor: %v", err)
-	}
-	auto := vm("vm1", 100)
-	auto.Autostart = true
-	guests := &sentGuests{fakeGuests: fakeGuests{vms: []libvirt.VM{auto, vm("mgmt", 100)}}}
-	guests.vms[1].Protected = true
-	for name, change := range map[string]func(*libvirt.VM){
-		"busy": func(v *libvirt.VM) { v.Busy = "snapshot" }, "still": func(v *libvirt.VM) { v.State, v.Busy = libvirt.VMPaused, "paused" }, "off": func(v *libvirt.VM) { v.State = libvirt.VMOff },
-	} {
-		v := vm(name, 100)
-		change(&v)
-		guests.vms = append(guests.vms, v)
-	}
-	r.drain.Guests, r.drain.Sender.Guests = guests, guests
-	for name, why := range map[string]string{"busy": "it can not move just now: snapshot", "still": "it can not move just now: paused", "off": "it is off"} {
-		wantKind(t, r.SendGuest(limited(t), "uuid-"+name, name, "h2", ""), fail.Refused, why)
-	}
-	wantKind(t, r.SendGuest(limited(t), "uuid-mgmt", "mgmt", "h2", ""), fail.Refused, "it is the management VM")
-	if err := r.SendGuest(limited(t), "uuid-vm1", "vm1", "h2", "10.0.0.0/24"); err != nil || guests.sent != "uuid-vm1 to 192.0.2.2 over 10.0.0.2" {
-		t.Errorf("sent %s: %v", guests.sent, err)
-	}
-	if _, found, err := r.Store.Get(limited(t), "fleet-carry/h2/uuid-vm1"); err != nil || !found {
-		t.Errorf("what it carries is not there: %v", err)
 	}
 }
