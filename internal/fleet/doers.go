@@ -10,6 +10,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/evacuate"
+	"holdfast/internal/evacuate/drain"
 	"holdfast/internal/host/action"
 	"holdfast/internal/host/action/program"
 	"holdfast/internal/host/facts"
@@ -41,7 +42,7 @@ func (s *Service) parts() error {
 			return s.reported(ctx)
 		},
 	}
-	s.drain = &Drain{Host: s.Host, Store: s.Store, Guests: s.Fleet, Sender: s.sender, Seen: s.Seen, Rest: s.rest, Rests: s.Cluster.Rests, Waits: s.receiver.Waits}
+	s.drain = &drain.Drain{Host: s.Host, Store: s.Store, Guests: s.Fleet, Sender: s.sender, Seen: s.Seen, Rest: s.rest, Rests: s.Cluster.Rests, Waits: s.receiver.Waits}
 	var err error
 	s.reboot, err = reboot.New(reboot.Options{Command: s.RebootCommand, BootID: s.BootIDFile})
 	return err

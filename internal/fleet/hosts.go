@@ -8,6 +8,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
+	"holdfast/internal/evacuate/drain"
 	"holdfast/internal/fail"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/report"
@@ -71,7 +72,7 @@ func (s *Service) Forget(ctx context.Context, user string, host cluster.HostID, 
 	if err := s.uninvolved(ctx); err != nil {
 		return err
 	}
-	ops, err := Forget(ctx, s.Store, host, force, s.Log)
+	ops, err := drain.Forget(ctx, s.Store, host, force, s.Log)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"holdfast/internal/evacuate/drain"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/probe"
@@ -11,7 +12,7 @@ import (
 // never coordinates nor speaks for operators. known is false for keys that are not of
 // jobs and hosts.
 func Permits(a store.Attempt) (known bool, err error) {
-	for _, rule := range []func(store.Attempt) (bool, error){engine.Permits, probe.Permits, report.Permits, PermitsCarry} {
+	for _, rule := range []func(store.Attempt) (bool, error){engine.Permits, probe.Permits, report.Permits, drain.PermitsCarry} {
 		if known, err := rule(a); known {
 			return true, err
 		}

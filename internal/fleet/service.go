@@ -15,6 +15,7 @@ import (
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/evacuate"
+	"holdfast/internal/evacuate/drain"
 	"holdfast/internal/fail"
 	"holdfast/internal/host/facts"
 	"holdfast/internal/host/libvirt"
@@ -92,10 +93,10 @@ type Service struct {
 	stage    *cache.Stage
 	survey   *survey.Survey
 	reboot   *reboot.Host
-	drain    *Drain
+	drain    *drain.Drain
 	gatherer facts.Gatherer
-	receiver *Receiver
-	sender   *Sender
+	receiver *drain.Receiver
+	sender   *drain.Sender
 	counts   *probe.Service
 	probed   probed
 	members  members
@@ -104,8 +105,8 @@ type Service struct {
 // New makes a Service; Run runs it.
 func New(p Parts) (*Service, error) {
 	s := &Service{Parts: p}
-	s.sender = NewSender(&Sender{Store: p.Store, Host: p.Host, Guests: p.Fleet, Seen: s.Seen, Log: p.Log})
-	s.receiver = &Receiver{Store: p.Store, Host: p.Host, Guests: p.Fleet, Seen: s.Seen, Log: p.Log}
+	s.sender = drain.NewSender(&drain.Sender{Store: p.Store, Host: p.Host, Guests: p.Fleet, Seen: s.Seen, Log: p.Log})
+	s.receiver = &drain.Receiver{Store: p.Store, Host: p.Host, Guests: p.Fleet, Seen: s.Seen, Log: p.Log}
 	if err := s.parts(); err != nil {
 		return nil, err
 	}

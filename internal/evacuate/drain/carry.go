@@ -1,4 +1,4 @@
-package fleet
+package drain
 
 import (
 	"context"
