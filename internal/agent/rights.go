@@ -8,9 +8,9 @@ import (
 	"strings"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/fleet"
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"
+	"holdfast/internal/upgrade/service"
 )
 
 // guests are the rights of hosts that run guests only, which every member enforces
@@ -22,7 +22,7 @@ func guests() *etcdstore.Guard {
 // permits returns nil for a write that a host may make which runs guests only: what
 // it tells of itself and its jobs, and that it goes into maintenance.
 func permits(a store.Attempt) error {
-	known, err := fleet.Permits(a)
+	known, err := service.Permits(a)
 	switch {
 	case known:
 		return err

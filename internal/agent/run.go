@@ -20,7 +20,6 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
-	"holdfast/internal/fleet"
 	"holdfast/internal/host/clock"
 	"holdfast/internal/host/heartbeat"
 	"holdfast/internal/host/libvirt"
@@ -31,6 +30,7 @@ import (
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"
 	"holdfast/internal/supervise"
+	"holdfast/internal/upgrade/service"
 )
 
 // Options are what RunNode needs besides the node's file.
@@ -354,7 +354,7 @@ func (nd *node) driver() (Driver, error) {
 }
 
 // jobs makes this host's part in jobs: none where no hypervisor runs guests.
-func (nd *node) jobs(a *Agent) (*fleet.Service, *report.View, *libvirt.Fleet, error) {
+func (nd *node) jobs(a *Agent) (*service.Service, *report.View, *libvirt.Fleet, error) {
 	if nd.n.Driver == "process" {
 		return nil, nil, nil, nil
 	}
@@ -366,7 +366,7 @@ func (nd *node) jobs(a *Agent) (*fleet.Service, *report.View, *libvirt.Fleet, er
 		return nil, nil, nil, err
 	}
 	view := &report.View{Store: a.Store, Asked: nd.n.GuestsOnly, Log: nd.Log}
-	p := fleet.Parts{
+	p := service.Parts{
 		Seen:  view.Seen,
 		Store: a.Store, Cluster: a, Name: nd.n.Cluster, Host: a.Host, Member: nd.n.Store.Member != nil, GuestsOnly: nd.n.GuestsOnly, Install: a.Identity, Boot: nd.boot,
 		Addr: nd.n.Addr, Version: nd.Version, Dir: nd.n.DataDir, Fleet: guests, Instance: a.s.core.Me.Instance, Log: nd.Log, TLS: nd.client,
@@ -376,7 +376,7 @@ func (nd *node) jobs(a *Agent) (*fleet.Service, *report.View, *libvirt.Fleet, er
 	if nd.n.API.Listen != "" {
 		p.API = "https://" + nd.apiAddr()
 	}
-	s, err := fleet.New(p)
+	s, err := service.New(p)
 	if err != nil {
 		return nil, nil, nil, errors.Join(err, guests.Close())
 	}

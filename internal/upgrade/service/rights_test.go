@@ -1,4 +1,4 @@
-package fleet
+package service
 
 import (
 	"encoding/json"

@@ -3,4 +3,4 @@
 // what all hosts have told, and carries out the steps of upgrades on this host
 // with the adapters of internal/host. It decides nothing: which step comes next
 // is the planner's word, brought by internal/job/engine.
-package fleet
+package service
