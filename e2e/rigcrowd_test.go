@@ -56,7 +56,7 @@ func hostsAreEmptiedUnderPing(t testing.TB, r *rig) {
 		t.Fatal(err)
 	}
 	r.sameBoots(t, before, after)
-	var jobs []api.Job
+	var jobs []api.View
 	if err := json.Unmarshal([]byte(r.command(t, r.lab.Hosts()[0], "jobs", "list", "-o", "json")), &jobs); err != nil {
 		t.Fatal(err)
 	}

@@ -8,40 +8,8 @@ import (
 	"holdfast/internal/cluster"
 )
 
-// Job is a piece of long work as the API tells of it.
-type Job struct {
-	ID      string    `json:"id"`
-	Kind    string    `json:"kind"`
-	Title   string    `json:"title"`
-	User    string    `json:"user"`
-	State   string    `json:"state"`            // active, paused, aborting, ended
-	Result  string    `json:"result,omitempty"` // ended: done, failed, aborted
-	Why     string    `json:"why,omitempty"`
-	Began   time.Time `json:"began,omitzero"`
-	Changed time.Time `json:"changed,omitzero"`
-	Steps   []JobStep `json:"steps,omitempty"` // in the order of the plan
-	Waits   []string  `json:"waits,omitempty"` // why nothing more begins
-}
-
-// JobStep is a step of a job.
-type JobStep struct {
-	ID      string         `json:"id"`
-	Host    cluster.HostID `json:"host,omitempty"` // empty: the coordinator's
-	Kind    string         `json:"kind"`
-	State   string         `json:"state"` // pending, granted, running, done, failed, unknown, skipped
-	Attempt int            `json:"attempt,omitempty"`
-	Percent int            `json:"percent,omitempty"`
-	Note    string         `json:"note,omitempty"`
-	Why     string         `json:"why,omitempty"`
-	Tail    string         `json:"tail,omitempty"` // end of its log
-	Exit    int            `json:"exit,omitempty"`
-	By      string         `json:"by,omitempty"`
-	Began   time.Time      `json:"began,omitzero"`
-	Ended   time.Time      `json:"ended,omitzero"`
-}
-
 // JobToProto makes the wire form.
-func JobToProto(j Job) *apiv1.Job {
+func JobToProto(j View) *apiv1.Job {
 	m := &apiv1.Job{
 		Id: text(j.ID), Kind: text(j.Kind), Title: text(j.Title), User: text(j.User), State: text(j.State), Result: text(j.Result),
 		Why: text(j.Why), BeganNs: timeToProto(j.Began), ChangedNs: timeToProto(j.Changed),
@@ -59,13 +27,13 @@ func JobToProto(j Job) *apiv1.Job {
 	return m
 }
 
-func jobFromProto(m *apiv1.Job) Job {
-	j := Job{
+func jobFromProto(m *apiv1.Job) View {
+	j := View{
 		ID: m.GetId(), Kind: m.GetKind(), Title: m.GetTitle(), User: m.GetUser(), State: m.GetState(), Result: m.GetResult(),
 		Why: m.GetWhy(), Began: timeFromProto(m.GetBeganNs()), Changed: timeFromProto(m.GetChangedNs()), Waits: m.GetWaits(),
 	}
 	for _, s := range m.GetSteps() {
-		j.Steps = append(j.Steps, JobStep{
+		j.Steps = append(j.Steps, StepView{
 			ID: s.GetId(), Host: cluster.HostID(s.GetHost()), Kind: s.GetKind(), State: s.GetState(), Attempt: int(s.GetAttempt()),
 			Percent: int(s.GetPercent()), Note: s.GetNote(), Why: s.GetWhy(), Tail: s.GetTail(), Exit: int(s.GetExit()), By: s.GetBy(),
 			Began: timeFromProto(s.GetBeganNs()), Ended: timeFromProto(s.GetEndedNs()),
@@ -75,26 +43,26 @@ func jobFromProto(m *apiv1.Job) Job {
 }
 
 // DrainHost begins to move all guests off a host.
-func (c *Client) DrainHost(ctx context.Context, host string) (Job, error) {
+func (c *Client) DrainHost(ctx context.Context, host string) (View, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	resp, err := c.jobs.DrainHost(ctx, &apiv1.DrainHostRequest{Host: host})
 	if err != nil {
-		return Job{}, fromWire(ctx, c.target, err)
+		return View{}, fromWire(ctx, c.target, err)
 	}
 	return jobFromProto(resp.GetJob()), nil
 }
 
 // Jobs lists the jobs that run and the last that ran, newest first, without
 // their steps.
-func (c *Client) Jobs(ctx context.Context) ([]Job, error) {
+func (c *Client) Jobs(ctx context.Context) ([]View, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	resp, err := c.jobs.ListJobs(ctx, &apiv1.ListJobsRequest{})
 	if err != nil {
 		return nil, fromWire(ctx, c.target, err)
 	}
-	jobs := []Job{}
+	jobs := []View{}
 	for _, m := range resp.GetJobs() {
 		jobs = append(jobs, jobFromProto(m))
 	}
@@ -102,41 +70,30 @@ func (c *Client) Jobs(ctx context.Context) ([]Job, error) {
 }
 
 // Job returns one job with its steps.
-func (c *Client) Job(ctx context.Context, id string) (Job, error) {
+func (c *Client) Job(ctx context.Context, id string) (View, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	resp, err := c.jobs.GetJob(ctx, &apiv1.GetJobRequest{Id: id})
 	if err != nil {
-		return Job{}, fromWire(ctx, c.target, err)
+		return View{}, fromWire(ctx, c.target, err)
 	}
 	return jobFromProto(resp.GetJob()), nil
 }
 
 // CommandJob gives a job, or one of its steps, an order: pause, resume, retry,
 // skip, abort.
-func (c *Client) CommandJob(ctx context.Context, id, command, step, reason string) (Job, error) {
+func (c *Client) CommandJob(ctx context.Context, id, command, step, reason string) (View, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	resp, err := c.jobs.CommandJob(ctx, &apiv1.CommandJobRequest{Id: id, Command: command, Step: step, Reason: reason})
 	if err != nil {
-		return Job{}, fromWire(ctx, c.target, err)
+		return View{}, fromWire(ctx, c.target, err)
 	}
 	return jobFromProto(resp.GetJob()), nil
 }
 
-// GuestHost is a host as its own reports tell of it.
-type GuestHost struct {
-	Name    cluster.HostID
-	Addr    string
-	Agent   string        // version of its agent
-	Up      bool          // its last report is not old
-	Silent  time.Duration // since the agent that answers has seen a report of it
-	Guests  int           // that run there
-	Problem string        // what it can not find out, "" for nothing
-}
-
 // HostToProto makes the wire form.
-func HostToProto(h GuestHost) *apiv1.GuestHost {
+func HostToProto(h Summary) *apiv1.GuestHost {
 	return &apiv1.GuestHost{
 		Name: text(h.Name), Addr: text(h.Addr), Agent: text(h.Agent), Up: h.Up, SilentNs: h.Silent.Nanoseconds(),
 		Guests: int64(h.Guests), Problem: text(h.Problem),
@@ -144,16 +101,16 @@ func HostToProto(h GuestHost) *apiv1.GuestHost {
 }
 
 // GuestHosts lists the hosts that report their guests, in the order of their names.
-func (c *Client) GuestHosts(ctx context.Context) ([]GuestHost, error) {
+func (c *Client) GuestHosts(ctx context.Context) ([]Summary, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	resp, err := c.jobs.ListHosts(ctx, &apiv1.ListHostsRequest{})
 	if err != nil {
 		return nil, fromWire(ctx, c.target, err)
 	}
-	var out []GuestHost
+	var out []Summary
 	for _, m := range resp.GetHosts() {
-		out = append(out, GuestHost{
+		out = append(out, Summary{
 			Name: cluster.HostID(m.GetName()), Addr: m.GetAddr(), Agent: m.GetAgent(), Up: m.GetUp(), Silent: time.Duration(m.GetSilentNs()),
 			Guests: int(m.GetGuests()), Problem: m.GetProblem(),
 		})

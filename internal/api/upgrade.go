@@ -11,79 +11,14 @@ import (
 	apiv1 "holdfast/internal/api/v1"
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
-	"holdfast/internal/inventory"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
 )
 
-// Bundle is a bundle that an agent has.
-type Bundle struct {
-	SHA256   string `json:"sha256"` // of the file, hex
-	Size     int64  `json:"size"`   // of the file, bytes
-	Name     string `json:"name"`
-	Version  string `json:"version"`
-	Unsigned bool   `json:"unsigned,omitempty"`
-	KeyID    string `json:"keyID,omitempty"` // of the key that signed it
-}
-
-// BundleTrust says what PutBundle accepts.
-type BundleTrust struct {
-	Keys          []string // minisign public keys, the text of their files
-	AllowUnsigned bool
-	Signature     []byte // over the whole file, of packages of other layouts
-}
-
-// UpgradeRequest asks for an upgrade, or for what follows one.
-type UpgradeRequest struct {
-	Purpose   upgrade.Purpose      `json:"purpose,omitempty"`   // empty: upgrade
-	Bundle    string               `json:"bundle,omitempty"`    // SHA-256 of its file, hex; for an upgrade
-	Version   string               `json:"version,omitempty"`   // that is installed, when the cluster does not know it yet
-	Options   upgrade.Options      `json:"options,omitzero"`    // for an upgrade
-	Inventory *inventory.Inventory `json:"inventory,omitempty"` // what only people know of the hosts; nil: as at the last time
-	Hosts     []cluster.HostID     `json:"hosts,omitempty"`     // of a rollback; none: all that were touched
-	Lost      []cluster.HostID     `json:"lost,omitempty"`      // hosts that will not come back, for a rollback or commit
-}
-
-// Upgrade is how the last upgrade stands.
-type Upgrade struct {
-	ClusterState upgrade.ClusterState `json:"cluster_state"`
-	Version      string               `json:"version"` // that is installed, or was before a run that is not committed
-	To           string               `json:"to,omitempty"`
-	Purpose      upgrade.Purpose      `json:"purpose,omitempty"` // of the job
-	Mode         upgrade.Mode         `json:"mode,omitempty"`
-	Bundle       *Bundle              `json:"bundle,omitempty"`
-	Run          string               `json:"run,omitempty"` // id of the upgrade
-	Committed    bool                 `json:"committed,omitempty"`
-	Job          *Job                 `json:"job,omitempty"` // the last one: an upgrade, its rollback or its commit; of its steps those that run or are stuck
-	Stage        string               `json:"stage,omitempty"`
-	Steps        StepCount            `json:"steps"`
-	Hosts        []UpgradeHost        `json:"hosts"`
-	Undone       []string             `json:"undone,omitempty"` // after an abort: steps that would have restored something
-	Left         []upgrade.LeftHost   `json:"left,omitempty"`
-}
-
-// StepCount counts the steps of a job.
-type StepCount struct {
-	Total  int `json:"total"`
-	Over   int `json:"over"` // done or skipped
-	Failed int `json:"failed,omitempty"`
-}
-
-// UpgradeHost is how a host stands.
-type UpgradeHost struct {
-	Name     cluster.HostID    `json:"name"`
-	State    upgrade.HostState `json:"state,omitempty"` // empty: not touched
-	Wave     int               `json:"wave,omitempty"`
-	Now      string            `json:"now,omitempty"` // what it does or waits for
-	Approved string            `json:"approved,omitempty"`
-	Dropped  string            `json:"dropped,omitempty"`
-	Mixed    bool              `json:"mixed,omitempty"` // left half-way
-}
-
 // Begun is the answer to RunUpgrade. Without a job, Plan or Report say what stands
 // in the way.
 type Begun struct {
-	Job    *Job
+	Job    *View
 	Plan   upgrade.Plan
 	Report *check.Report // of the checks before
 }
@@ -98,7 +33,7 @@ const (
 )
 
 // PutBundle brings a bundle to the agent, which checks all of it.
-func (c *Client) PutBundle(ctx context.Context, file io.Reader, trust BundleTrust) (b Bundle, err error) {
+func (c *Client) PutBundle(ctx context.Context, file io.Reader, trust Trust) (b BundleInfo, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	st, err := c.upgrades.PutBundle(ctx)
@@ -212,7 +147,7 @@ func (c *Client) SendGuest(ctx context.Context, uuid, name string, to cluster.Ho
 }
 
 // PlanUpgrade plans with what the hosts report now.
-func (c *Client) PlanUpgrade(ctx context.Context, r UpgradeRequest) (upgrade.Plan, error) {
+func (c *Client) PlanUpgrade(ctx context.Context, r Request) (upgrade.Plan, error) {
 	ctx, cancel := within(ctx, planWithin)
 	defer cancel()
 	var p upgrade.Plan
@@ -228,7 +163,7 @@ func (c *Client) PlanUpgrade(ctx context.Context, r UpgradeRequest) (upgrade.Pla
 }
 
 // CheckUpgrade looks at all hosts.
-func (c *Client) CheckUpgrade(ctx context.Context, r UpgradeRequest) (check.Report, error) {
+func (c *Client) CheckUpgrade(ctx context.Context, r Request) (check.Report, error) {
 	ctx, cancel := within(ctx, lookWithin)
 	defer cancel()
 	var rep check.Report
@@ -244,7 +179,7 @@ func (c *Client) CheckUpgrade(ctx context.Context, r UpgradeRequest) (check.Repo
 }
 
 // RunUpgrade checks, plans and begins an upgrade, a rollback or a commit.
-func (c *Client) RunUpgrade(ctx context.Context, r UpgradeRequest) (Begun, error) {
+func (c *Client) RunUpgrade(ctx context.Context, r Request) (Begun, error) {
 	ctx, cancel := within(ctx, lookWithin)
 	defer cancel()
 	var b Begun
@@ -273,10 +208,10 @@ func (c *Client) RunUpgrade(ctx context.Context, r UpgradeRequest) (Begun, error
 }
 
 // Upgrade tells how the last upgrade stands.
-func (c *Client) Upgrade(ctx context.Context) (Upgrade, error) {
+func (c *Client) Upgrade(ctx context.Context) (Standing, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	var u Upgrade
+	var u Standing
 	resp, err := c.upgrades.GetUpgrade(ctx, &apiv1.GetUpgradeRequest{})
 	if err != nil {
 		return u, fromWire(ctx, c.target, err)

@@ -185,7 +185,7 @@ func control(ts *testscript.TestScript, neg bool, args []string) {
 			a.upgrades.Show(nil)
 			return
 		}
-		var u api.Upgrade
+		var u api.Standing
 		ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[1])), &u))
 		a.upgrades.Show(&u)
 	case "report":

@@ -11,8 +11,8 @@ import (
 )
 
 // awaitUpgrade follows a run to its end, or until a failure needs a person.
-func (a *app) awaitUpgrade(ctx context.Context, c *api.Client, j api.Job, js bool) error {
-	j, err := a.follow(ctx, j, func(ctx context.Context, j api.Job) (api.Job, error) { return lookAtRun(ctx, c, j) }, needsHelp)
+func (a *app) awaitUpgrade(ctx context.Context, c *api.Client, j api.View, js bool) error {
+	j, err := a.follow(ctx, j, func(ctx context.Context, j api.View) (api.View, error) { return lookAtRun(ctx, c, j) }, needsHelp)
 	if err != nil {
 		return err
 	}
@@ -38,7 +38,7 @@ func (a *app) awaitUpgrade(ctx context.Context, c *api.Client, j api.Job, js boo
 // lookAtRun asks how a run stands. An upgrade tells of the steps only that run or
 // are stuck, because there may be very many: one that has run and is not told of
 // any more is over.
-func lookAtRun(ctx context.Context, c *api.Client, j api.Job) (api.Job, error) {
+func lookAtRun(ctx context.Context, c *api.Client, j api.View) (api.View, error) {
 	u, err := c.Upgrade(ctx)
 	if err != nil {
 		return j, err
@@ -48,17 +48,17 @@ func lookAtRun(ctx context.Context, c *api.Client, j api.Job) (api.Job, error) {
 	}
 	next := *u.Job
 	for _, s := range j.Steps {
-		told := slices.ContainsFunc(next.Steps, func(x api.JobStep) bool { return x.ID == s.ID })
+		told := slices.ContainsFunc(next.Steps, func(x api.StepView) bool { return x.ID == s.ID })
 		if (s.State == "running" || s.State == "granted") && !told {
-			next.Steps = append(next.Steps, api.JobStep{ID: s.ID, Host: s.Host, Kind: s.Kind, State: "over"})
+			next.Steps = append(next.Steps, api.StepView{ID: s.ID, Host: s.Host, Kind: s.Kind, State: "over"})
 		}
 	}
 	return next, nil
 }
 
 // stuckSteps are those that an operator has to decide about.
-func stuckSteps(j api.Job) []api.JobStep {
-	var out []api.JobStep
+func stuckSteps(j api.View) []api.StepView {
+	var out []api.StepView
 	for _, s := range j.Steps {
 		if s.State == "failed" || s.State == "unknown" {
 			out = append(out, s)
@@ -70,8 +70,8 @@ func stuckSteps(j api.Job) []api.JobStep {
 // needsHelp reports whether a run is paused because of a failure: then the pause
 // names the step, one that failed or one whose host is away. A run that somebody
 // has paused, or that pauses after a wave, is followed on.
-func needsHelp(j api.Job) bool {
-	return j.State == "paused" && slices.ContainsFunc(j.Steps, func(s api.JobStep) bool { return strings.Contains(j.Why, s.ID) })
+func needsHelp(j api.View) bool {
+	return j.State == "paused" && slices.ContainsFunc(j.Steps, func(s api.StepView) bool { return strings.Contains(j.Why, s.ID) })
 }
 
 // Lines of a log that are shown.
@@ -81,7 +81,7 @@ const (
 )
 
 // stuckText says why a step is stuck, with the last lines of its log.
-func stuckText(b *strings.Builder, p painter, s api.JobStep, lines int) {
+func stuckText(b *strings.Builder, p painter, s api.StepView, lines int) {
 	word := s.State
 	if word == "unknown" {
 		word = "unclear"

@@ -283,7 +283,7 @@ func (h *handler) reports(ctx context.Context, host cluster.HostID) (bool, error
 		return false, nil
 	}
 	all, err := h.jobs.Hosts(ctx)
-	return slices.ContainsFunc(all, func(x api.GuestHost) bool { return x.Name == host }), err
+	return slices.ContainsFunc(all, func(x api.Summary) bool { return x.Name == host }), err
 }
 
 // GetStoreStatus asks every member of the store.

@@ -16,18 +16,18 @@ import (
 // called concurrently. Errors that are the caller's are *api.Error.
 type Jobs interface {
 	// Drain begins to empty a host.
-	Drain(ctx context.Context, user string, host cluster.HostID) (api.Job, error)
+	Drain(ctx context.Context, user string, host cluster.HostID) (api.View, error)
 	// Hosts lists the hosts that report, in the order of their names.
-	Hosts(ctx context.Context) ([]api.GuestHost, error)
+	Hosts(ctx context.Context) ([]api.Summary, error)
 	// Forget removes what is known of a host that is gone for good; with force also
 	// when it is not known whether guests that were moved from or to it run.
 	Forget(ctx context.Context, user string, host cluster.HostID, force bool) error
 	// List returns the jobs that run and the last that ran, newest first.
-	List(ctx context.Context) ([]api.Job, error)
+	List(ctx context.Context) ([]api.View, error)
 	// Get returns one job with its steps.
-	Get(ctx context.Context, id string) (api.Job, error)
+	Get(ctx context.Context, id string) (api.View, error)
 	// Order gives a job or one of its steps an order.
-	Order(ctx context.Context, user, id, command, step, reason string) (api.Job, error)
+	Order(ctx context.Context, user, id, command, step, reason string) (api.View, error)
 }
 
 // jobHandler answers the calls about jobs.

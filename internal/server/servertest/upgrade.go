@@ -29,7 +29,7 @@ type Upgrades struct {
 	mu      sync.Mutex
 	bundles map[string]stored
 	report  check.Report
-	shown   *api.Upgrade // what Upgrade answers instead of how the run stands
+	shown   *api.Standing // what Upgrade answers instead of how the run stands
 	fails   string       // id of the step that fails once
 	run     *run         // the last one
 	version string
@@ -37,12 +37,12 @@ type Upgrades struct {
 	cluster upgrade.ClusterState
 	last    struct{ bundle, run, to string } // of the last upgrade
 	sent    []string
-	asked   []api.UpgradeRequest
+	asked   []api.Request
 }
 
 // stored is a bundle that was taken in.
 type stored struct {
-	api.Bundle
+	api.BundleInfo
 	manifest upgrade.Manifest
 	text     []byte
 }
@@ -69,7 +69,7 @@ func (f *Upgrades) SetReport(r check.Report) {
 }
 
 // Show sets what Upgrade answers; nil: how the run stands.
-func (f *Upgrades) Show(u *api.Upgrade) {
+func (f *Upgrades) Show(u *api.Standing) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.shown = u
@@ -90,32 +90,32 @@ func (f *Upgrades) Sent() []string {
 }
 
 // Asked returns the requests to plan, to check and to run, in order.
-func (f *Upgrades) Asked() []api.UpgradeRequest {
+func (f *Upgrades) Asked() []api.Request {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.asked)
 }
 
 // PutBundle is as server.Upgrades wants it.
-func (f *Upgrades) PutBundle(ctx context.Context, file io.Reader, trust api.BundleTrust) (api.Bundle, error) {
+func (f *Upgrades) PutBundle(ctx context.Context, file io.Reader, trust api.Trust) (api.BundleInfo, error) {
 	o := bundle.Options{AllowUnsigned: trust.AllowUnsigned, Signature: trust.Signature}
 	for _, text := range trust.Keys {
 		key, err := bundle.ParsePublicKey([]byte(text))
 		if err != nil {
-			return api.Bundle{}, fail.Errorf(fail.Invalid, "public key: %w", err)
+			return api.BundleInfo{}, fail.Errorf(fail.Invalid, "public key: %w", err)
 		}
 		o.Keys = append(o.Keys, key)
 	}
 	var text bytes.Buffer
 	rep, err := bundle.Verify(ctx, io.TeeReader(file, &text), o)
 	if err != nil {
-		return api.Bundle{}, fail.Errorf(fail.Invalid, "bundle: %w", err)
+		return api.BundleInfo{}, fail.Errorf(fail.Invalid, "bundle: %w", err)
 	}
 	if _, err := io.Copy(&text, file); err != nil {
-		return api.Bundle{}, fmt.Errorf("read the bundle: %w", err)
+		return api.BundleInfo{}, fmt.Errorf("read the bundle: %w", err)
 	}
 	sum := sha256.Sum256(text.Bytes())
-	b := api.Bundle{
+	b := api.BundleInfo{
 		SHA256: hex.EncodeToString(sum[:]), Size: int64(text.Len()), Name: rep.Manifest.Name, Version: rep.Manifest.Version,
 		Unsigned: !rep.Signed, KeyID: rep.KeyID,
 	}
@@ -168,7 +168,7 @@ func (f *Upgrades) SendGuest(_ context.Context, uuid, name string, to cluster.Ho
 }
 
 // PlanUpgrade is as server.Upgrades wants it.
-func (f *Upgrades) PlanUpgrade(_ context.Context, r api.UpgradeRequest) (upgrade.Plan, error) {
+func (f *Upgrades) PlanUpgrade(_ context.Context, r api.Request) (upgrade.Plan, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.asked = append(f.asked, r)
@@ -176,7 +176,7 @@ func (f *Upgrades) PlanUpgrade(_ context.Context, r api.UpgradeRequest) (upgrade
 }
 
 // CheckUpgrade is as server.Upgrades wants it.
-func (f *Upgrades) CheckUpgrade(_ context.Context, r api.UpgradeRequest) (check.Report, error) {
+func (f *Upgrades) CheckUpgrade(_ context.Context, r api.Request) (check.Report, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.asked = append(f.asked, r)
@@ -199,7 +199,7 @@ func (f *Upgrades) ReportUpgrade(context.Context) (check.Report, error) {
 }
 
 // plan plans. The caller holds mu.
-func (f *Upgrades) plan(r api.UpgradeRequest) (upgrade.Plan, error) {
+func (f *Upgrades) plan(r api.Request) (upgrade.Plan, error) {
 	if r.Purpose == upgrade.ForCommit || r.Purpose == upgrade.ForRollback {
 		return f.planBack(r)
 	}
@@ -230,7 +230,7 @@ func (f *Upgrades) plan(r api.UpgradeRequest) (upgrade.Plan, error) {
 func nodes() []cluster.HostID { return []cluster.HostID{"node1", "node2", "node3"} }
 
 // planBack plans a rollback or a commit. The caller holds mu.
-func (f *Upgrades) planBack(r api.UpgradeRequest) (upgrade.Plan, error) {
+func (f *Upgrades) planBack(r api.Request) (upgrade.Plan, error) {
 	if f.last.run == "" {
 		return upgrade.Plan{}, fail.Errorf(fail.Refused, "%s: no upgrade has run that is not committed", r.Purpose)
 	}
@@ -265,7 +265,7 @@ func (f *Upgrades) planBack(r api.UpgradeRequest) (upgrade.Plan, error) {
 }
 
 // RunUpgrade is as server.Upgrades wants it.
-func (f *Upgrades) RunUpgrade(_ context.Context, user string, r api.UpgradeRequest) (api.Begun, error) {
+func (f *Upgrades) RunUpgrade(_ context.Context, user string, r api.Request) (api.Begun, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.asked = append(f.asked, r)
@@ -283,7 +283,7 @@ func (f *Upgrades) RunUpgrade(_ context.Context, user string, r api.UpgradeReque
 	if p.Purpose == upgrade.ForUpgrade {
 		f.last.bundle, f.last.to, f.last.run = r.Bundle, p.To, fmt.Sprintf("upgrade-%d", len(f.asked))
 	}
-	f.run = newRun(p, api.Job{
+	f.run = newRun(p, api.View{
 		ID: fmt.Sprintf("%s-%d", p.Purpose, len(f.asked)), Kind: "upgrade", Title: fmt.Sprintf("%s to %s %s", p.Purpose, p.Bundle, p.To), User: user,
 		State: "active", Began: f.Now,
 	})
@@ -314,23 +314,23 @@ func (f *Upgrades) AdmitHost(_ context.Context, user string, host cluster.HostID
 }
 
 // Upgrade is as server.Upgrades wants it.
-func (f *Upgrades) Upgrade(context.Context) (api.Upgrade, error) {
+func (f *Upgrades) Upgrade(context.Context) (api.Standing, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.shown != nil {
 		return *f.shown, nil
 	}
-	u := api.Upgrade{ClusterState: f.cluster, Version: f.version, Hosts: []api.UpgradeHost{}}
+	u := api.Standing{ClusterState: f.cluster, Version: f.version, Hosts: []api.HostStanding{}}
 	if f.run == nil {
 		for _, h := range nodes() {
-			u.Hosts = append(u.Hosts, api.UpgradeHost{Name: h})
+			u.Hosts = append(u.Hosts, api.HostStanding{Name: h})
 		}
 		return u, nil
 	}
 	f.look()
 	u.ClusterState, u.Version = f.cluster, f.version
 	f.run.describe(&u, f.touched)
-	b := f.bundles[f.last.bundle].Bundle
+	b := f.bundles[f.last.bundle].BundleInfo
 	u.Bundle, u.Run = &b, f.last.run
 	return u, nil
 }

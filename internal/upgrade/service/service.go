@@ -165,17 +165,17 @@ func (s *Service) Run(ctx context.Context) error {
 }
 
 // Drain begins to empty a host, and returns the job.
-func (s *Service) Drain(ctx context.Context, user string, host cluster.HostID) (api.Job, error) {
+func (s *Service) Drain(ctx context.Context, user string, host cluster.HostID) (api.View, error) {
 	seen, ok := s.Seen()
 	if !ok {
-		return api.Job{}, fmt.Errorf("the hosts' reports are not read yet: %w", store.ErrRetry)
+		return api.View{}, fmt.Errorf("the hosts' reports are not read yet: %w", store.ErrRetry)
 	}
 	if _, known := seen[host]; !known {
-		return api.Job{}, fail.Errorf(fail.Invalid, "host %q: no host of that name reports its guests", host)
+		return api.View{}, fail.Errorf(fail.Invalid, "host %q: no host of that name reports its guests", host)
 	}
 	plan, steps, err := evacuate.HostPlan(host, drainParallel)
 	if err != nil {
-		return api.Job{}, err
+		return api.View{}, err
 	}
 	now := time.Now().UTC()
 	j := job.Job{
@@ -183,18 +183,18 @@ func (s *Service) Drain(ctx context.Context, user string, host cluster.HostID) (
 		Title: "empty host " + string(host), User: user, Began: now,
 	}
 	if err := engine.Submit(ctx, s.Store, j, plan, steps, engine.Also{Alone: []job.Kind{job.Upgrade}}); err != nil {
-		return api.Job{}, explain(err)
+		return api.View{}, explain(err)
 	}
 	return s.Get(ctx, j.ID)
 }
 
 // List returns the jobs that run and the last that ran, newest first.
-func (s *Service) List(ctx context.Context) ([]api.Job, error) {
+func (s *Service) List(ctx context.Context) ([]api.View, error) {
 	jobs, err := engine.List(ctx, s.Store)
 	if err != nil {
 		return nil, err
 	}
-	out := make([]api.Job, 0, len(jobs))
+	out := make([]api.View, 0, len(jobs))
 	for _, j := range jobs {
 		out = append(out, shown(j))
 	}
@@ -202,18 +202,18 @@ func (s *Service) List(ctx context.Context) ([]api.Job, error) {
 }
 
 // Get returns one job with its steps, in the order of the plan.
-func (s *Service) Get(ctx context.Context, id string) (api.Job, error) {
+func (s *Service) Get(ctx context.Context, id string) (api.View, error) {
 	j, err := engine.Load(ctx, s.Store, id)
 	if err != nil {
-		return api.Job{}, explain(err)
+		return api.View{}, explain(err)
 	}
 	planner := planners()[j.Job.Kind]
 	if planner == nil {
-		return api.Job{}, fmt.Errorf("job %s: its kind %q is not known here", id, j.Job.Kind)
+		return api.View{}, fmt.Errorf("job %s: its kind %q is not known here", id, j.Job.Kind)
 	}
 	p, err := planner(j.Plan)
 	if err != nil {
-		return api.Job{}, fmt.Errorf("read the plan of %s: %w", id, err)
+		return api.View{}, fmt.Errorf("read the plan of %s: %w", id, err)
 	}
 	out := shown(j.Job)
 	out.Waits = j.Waits
@@ -224,25 +224,25 @@ func (s *Service) Get(ctx context.Context, id string) (api.Job, error) {
 }
 
 // Order gives a job or one of its steps an order.
-func (s *Service) Order(ctx context.Context, user, id, command, step, reason string) (api.Job, error) {
+func (s *Service) Order(ctx context.Context, user, id, command, step, reason string) (api.View, error) {
 	j, err := engine.Command(ctx, s.Store, engine.Order{Job: id, Command: job.Command(command), Step: step, User: user, Reason: reason, Now: time.Now().UTC()})
 	if err != nil {
-		return api.Job{}, explain(err)
+		return api.View{}, explain(err)
 	}
 	return shown(j), nil // its steps may be more than an answer holds
 }
 
 // shown is a job without its steps.
-func shown(j job.Job) api.Job {
-	return api.Job{
+func shown(j job.Job) api.View {
+	return api.View{
 		ID: j.ID, Kind: string(j.Kind), Title: j.Title, User: j.User, State: string(j.State), Result: j.Result, Why: j.Why,
 		Began: j.Began, Changed: j.Changed,
 	}
 }
 
 // shownStep is a step with its record.
-func shownStep(st job.Step, r job.Record) api.JobStep {
-	step := api.JobStep{
+func shownStep(st job.Step, r job.Record) api.StepView {
+	step := api.StepView{
 		ID: st.ID, Host: st.Host, Kind: st.Kind, State: string(r.State), Attempt: r.Attempt, Percent: r.Percent, Note: r.Note,
 		Why: r.Why, Tail: r.Tail, Exit: r.Exit, By: r.By, Began: r.Began, Ended: r.Ended,
 	}

@@ -43,7 +43,7 @@ func TestAgentsThatAreApartBlockAPlan(t *testing.T) {
 				recs = append(recs, rec)
 			}
 			r.report(recs...)
-			q := api.UpgradeRequest{Bundle: r.bundle("2.0.0").SHA256, Version: "1.0.0", Options: upgrade.Options{Mode: upgrade.Rolling, Drop: c.drop}}
+			q := api.Request{Bundle: r.bundle("2.0.0").SHA256, Version: "1.0.0", Options: upgrade.Options{Mode: upgrade.Rolling, Drop: c.drop}}
 			p, err := r.PlanUpgrade(limited(t), q)
 			if err != nil {
 				t.Fatal(err)

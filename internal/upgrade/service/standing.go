@@ -21,12 +21,12 @@ import (
 const maxShown = 100
 
 // Upgrade tells how the last upgrade stands.
-func (s *Service) Upgrade(ctx context.Context) (api.Upgrade, error) {
+func (s *Service) Upgrade(ctx context.Context) (api.Standing, error) {
 	st, err := loadState(ctx, s.Store)
 	if err != nil {
-		return api.Upgrade{}, err
+		return api.Standing{}, err
 	}
-	out := api.Upgrade{ClusterState: upgrade.Normal, Version: st.version(), Hosts: []api.UpgradeHost{}}
+	out := api.Standing{ClusterState: upgrade.Normal, Version: st.version(), Hosts: []api.HostStanding{}}
 	if st.Last == "" {
 		return out, nil
 	}
@@ -60,7 +60,7 @@ func (s *Service) Upgrade(ctx context.Context) (api.Upgrade, error) {
 	}
 	out.Job = &j
 	for _, h := range last.plan.Hosts {
-		out.Hosts = append(out.Hosts, api.UpgradeHost{
+		out.Hosts = append(out.Hosts, api.HostStanding{
 			Name: h.Name, State: last.status.Hosts[h.Name], Wave: h.Wave, Now: now[h.Name],
 			Approved: last.status.Approved[h.Name], Dropped: last.status.Dropped[h.Name], Mixed: slices.Contains(last.status.Mixed, h.Name),
 		})

@@ -1,0 +1,39 @@
+package api
+
+import (
+	"time"
+
+	"holdfast/internal/cluster"
+)
+
+// View is a job with its steps as people are told of it.
+type View struct {
+	ID      string     `json:"id"`
+	Kind    string     `json:"kind"`
+	Title   string     `json:"title"`
+	User    string     `json:"user"`
+	State   string     `json:"state"`            // active, paused, aborting, ended
+	Result  string     `json:"result,omitempty"` // ended: done, failed, aborted
+	Why     string     `json:"why,omitempty"`
+	Began   time.Time  `json:"began,omitzero"`
+	Changed time.Time  `json:"changed,omitzero"`
+	Steps   []StepView `json:"steps,omitempty"` // in the order of the plan
+	Waits   []string   `json:"waits,omitempty"` // why nothing more begins
+}
+
+// StepView is a step of a job.
+type StepView struct {
+	ID      string         `json:"id"`
+	Host    cluster.HostID `json:"host,omitempty"` // empty: the coordinator's
+	Kind    string         `json:"kind"`
+	State   string         `json:"state"` // pending, granted, running, done, failed, unknown, skipped
+	Attempt int            `json:"attempt,omitempty"`
+	Percent int            `json:"percent,omitempty"`
+	Note    string         `json:"note,omitempty"`
+	Why     string         `json:"why,omitempty"`
+	Tail    string         `json:"tail,omitempty"` // end of its log
+	Exit    int            `json:"exit,omitempty"`
+	By      string         `json:"by,omitempty"`
+	Began   time.Time      `json:"began,omitzero"`
+	Ended   time.Time      `json:"ended,omitzero"`
+}
