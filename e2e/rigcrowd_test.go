@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/api"
+	"holdfast/internal/job"
 	"holdfast/internal/testbed/lab"
 	"holdfast/internal/testbed/slack"
 )
@@ -56,7 +56,7 @@ func hostsAreEmptiedUnderPing(t testing.TB, r *rig) {
 		t.Fatal(err)
 	}
 	r.sameBoots(t, before, after)
-	var jobs []api.View
+	var jobs []job.View
 	if err := json.Unmarshal([]byte(r.command(t, r.lab.Hosts()[0], "jobs", "list", "-o", "json")), &jobs); err != nil {
 		t.Fatal(err)
 	}

@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/api"
 	"holdfast/internal/testbed/slack"
 	"holdfast/internal/upgrade"
 )
@@ -73,7 +72,7 @@ func upgradeGaleraOffline(t testing.TB, r *rig) {
 
 // upgrade upgrades the cluster in a mode. The nodes are dealt with in the order of
 // their hosts: offline, the first one begins the cluster anew.
-func (c *dbCluster) upgrade(t testing.TB, mode upgrade.Mode, more ...string) api.Standing {
+func (c *dbCluster) upgrade(t testing.TB, mode upgrade.Mode, more ...string) upgrade.Standing {
 	t.Helper()
 	key, hosts := newKey(t), c.lab.Hosts()
 	args := []string{"upgrade", "run", "--version", galeraOld, "--mode", string(mode), "--yes", "-o", "json"}
@@ -86,7 +85,7 @@ func (c *dbCluster) upgrade(t testing.TB, mode upgrade.Mode, more ...string) api
 }
 
 // await waits until the upgrade's job has ended, or waits for a person.
-func (c *dbCluster) await(t testing.TB, what string) (u api.Standing) {
+func (c *dbCluster) await(t testing.TB, what string) (u upgrade.Standing) {
 	t.Helper()
 	began := time.Now()
 	c.until(t, dbUpgradeWithin, what, func(ctx context.Context) (string, bool) {

@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/api"
 	"holdfast/internal/upgrade"
 )
 
@@ -217,7 +216,7 @@ func offlineWithGuests(t testing.TB, r *rig) {
 	bundle := r.bundleOn(t, hosts[0], offlineBundle(t, key, "service", false), key)
 	run := slices.Concat([]string{"upgrade", "run", "--mode", "offline", "--version", "1.0", "--yes", "-o", "json", "--order", strings.Join(order, ","), "--last", order[len(order)-1]}, bundle)
 	r.command(t, hosts[0], run...)
-	u := r.awaitUpgrade(t, "the run pauses", func(u api.Standing) bool { return ended(u) || u.Job.State == "paused" })
+	u := r.awaitUpgrade(t, "the run pauses", func(u upgrade.Standing) bool { return ended(u) || u.Job.State == "paused" })
 	failed := order[1] + "/start/engine"
 	if u.ClusterState != upgrade.Rollup || !strings.Contains(u.Job.Why, failed+" failed") || !r.says(t, hosts[3], "the port is taken") {
 		t.Errorf("it should have stopped at %s, and say why: %+v, job %+v", failed, u, u.Job)
@@ -239,7 +238,7 @@ func offlineWithGuests(t testing.TB, r *rig) {
 	r.unbroken(t, before)
 
 	r.command(t, hosts[1], "upgrade", "rollback", "--yes", "-o", "json")
-	u = r.awaitUpgrade(t, "the way back", func(u api.Standing) bool { return ended(u) || u.Job.State == "paused" })
+	u = r.awaitUpgrade(t, "the way back", func(u upgrade.Standing) bool { return ended(u) || u.Job.State == "paused" })
 	if u.ClusterState != upgrade.Normal || u.Job.Result != "done" {
 		t.Fatalf("rolled back: %+v, job %+v", u, u.Job)
 	}
@@ -256,7 +255,7 @@ func (r *rig) says(t testing.TB, h, text string) bool {
 
 // goesOnOffline begins a second run. Node 0, which is done, is looked at and goes on;
 // the second node is done again with its backup of before, the others as usual.
-func (r *rig) goesOnOffline(t testing.TB, u api.Standing, order, run []string) {
+func (r *rig) goesOnOffline(t testing.TB, u upgrade.Standing, order, run []string) {
 	t.Helper()
 	if u.ClusterState != upgrade.Rollup || u.Job.Result != "aborted" {
 		t.Fatalf("aborted: %+v, job %+v", u, u.Job)
@@ -269,7 +268,7 @@ func (r *rig) goesOnOffline(t testing.TB, u api.Standing, order, run []string) {
 		t.Fatal(err)
 	}
 	r.command(t, r.lab.Hosts()[0], run...)
-	u = r.awaitUpgrade(t, "the second run", func(u api.Standing) bool { return ended(u) || u.Job.State == "paused" })
+	u = r.awaitUpgrade(t, "the second run", func(u upgrade.Standing) bool { return ended(u) || u.Job.State == "paused" })
 	if u.ClusterState != upgrade.Prepared || u.Job.Result != "done" {
 		t.Fatalf("upgraded: %+v, job %+v", u, u.Job)
 	}
@@ -305,7 +304,7 @@ func offlineWithReboots(t testing.TB, r *rig) {
 	key := newKey(t)
 	bundle := r.bundleOn(t, hosts[0], offlineBundle(t, key, "service-reboot", true), key)
 	r.command(t, hosts[0], slices.Concat([]string{"upgrade", "run", "--mode", "offline", "--version", "1.0", "--yes", "-o", "json"}, bundle)...)
-	u := r.awaitUpgrade(t, "the upgrade", func(u api.Standing) bool { return ended(u) || u.Job.State == "paused" })
+	u := r.awaitUpgrade(t, "the upgrade", func(u upgrade.Standing) bool { return ended(u) || u.Job.State == "paused" })
 	if u.ClusterState != upgrade.Prepared || u.Job.Result != "done" {
 		t.Fatalf("upgraded: %+v, job %+v", u, u.Job)
 	}

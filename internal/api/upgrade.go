@@ -11,6 +11,7 @@ import (
 	apiv1 "holdfast/internal/api/v1"
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
+	"holdfast/internal/job"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
 )
@@ -18,7 +19,7 @@ import (
 // Begun is the answer to RunUpgrade. Without a job, Plan or Report say what stands
 // in the way.
 type Begun struct {
-	Job    *View
+	Job    *job.View
 	Plan   upgrade.Plan
 	Report *check.Report // of the checks before
 }
@@ -33,7 +34,7 @@ const (
 )
 
 // PutBundle brings a bundle to the agent, which checks all of it.
-func (c *Client) PutBundle(ctx context.Context, file io.Reader, trust Trust) (b BundleInfo, err error) {
+func (c *Client) PutBundle(ctx context.Context, file io.Reader, trust upgrade.Trust) (b upgrade.BundleInfo, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	st, err := c.upgrades.PutBundle(ctx)
@@ -147,7 +148,7 @@ func (c *Client) SendGuest(ctx context.Context, uuid, name string, to cluster.Ho
 }
 
 // PlanUpgrade plans with what the hosts report now.
-func (c *Client) PlanUpgrade(ctx context.Context, r Request) (upgrade.Plan, error) {
+func (c *Client) PlanUpgrade(ctx context.Context, r upgrade.Request) (upgrade.Plan, error) {
 	ctx, cancel := within(ctx, planWithin)
 	defer cancel()
 	var p upgrade.Plan
@@ -163,7 +164,7 @@ func (c *Client) PlanUpgrade(ctx context.Context, r Request) (upgrade.Plan, erro
 }
 
 // CheckUpgrade looks at all hosts.
-func (c *Client) CheckUpgrade(ctx context.Context, r Request) (check.Report, error) {
+func (c *Client) CheckUpgrade(ctx context.Context, r upgrade.Request) (check.Report, error) {
 	ctx, cancel := within(ctx, lookWithin)
 	defer cancel()
 	var rep check.Report
@@ -179,7 +180,7 @@ func (c *Client) CheckUpgrade(ctx context.Context, r Request) (check.Report, err
 }
 
 // RunUpgrade checks, plans and begins an upgrade, a rollback or a commit.
-func (c *Client) RunUpgrade(ctx context.Context, r Request) (Begun, error) {
+func (c *Client) RunUpgrade(ctx context.Context, r upgrade.Request) (Begun, error) {
 	ctx, cancel := within(ctx, lookWithin)
 	defer cancel()
 	var b Begun
@@ -208,10 +209,10 @@ func (c *Client) RunUpgrade(ctx context.Context, r Request) (Begun, error) {
 }
 
 // Upgrade tells how the last upgrade stands.
-func (c *Client) Upgrade(ctx context.Context) (Standing, error) {
+func (c *Client) Upgrade(ctx context.Context) (upgrade.Standing, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	var u Standing
+	var u upgrade.Standing
 	resp, err := c.upgrades.GetUpgrade(ctx, &apiv1.GetUpgradeRequest{})
 	if err != nil {
 		return u, fromWire(ctx, c.target, err)

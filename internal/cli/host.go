@@ -11,6 +11,8 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
+	"holdfast/internal/job"
 )
 
 func (a *app) hostCmd() *cobra.Command {
@@ -73,7 +75,7 @@ func hostsText(rows []hostLine, p painter) string {
 	return b.String()
 }
 
-func hostLines(s cluster.Status, guests []api.Summary) []hostLine {
+func hostLines(s cluster.Status, guests []inventory.Summary) []hostLine {
 	rows := []hostLine{}
 	known := map[cluster.HostID]bool{}
 	for _, h := range sortedHosts(s) {
@@ -174,7 +176,7 @@ interrupted: "jobs watch" shows it, "jobs abort" ends it. A guest that can not
 move fails the job, when all others have left.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.runJob(cmd, timeout, func(ctx context.Context, c *api.Client) (api.View, error) { return c.DrainHost(ctx, args[0]) })
+			return a.runJob(cmd, timeout, func(ctx context.Context, c *api.Client) (job.View, error) { return c.DrainHost(ctx, args[0]) })
 		},
 	}
 	jobTimeout(cmd, &timeout)

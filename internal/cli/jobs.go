@@ -11,6 +11,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/fail"
+	"holdfast/internal/job"
 )
 
 // jobEvery is the time between two looks at a job that is followed.
@@ -41,7 +42,7 @@ func (a *app) jobList(cmd *cobra.Command, _ []string) error {
 	return writeText(a.env.Stdout, jobsText(jobs, painterFor(a.env.Stdout)))
 }
 
-func jobsText(jobs []api.View, p painter) string {
+func jobsText(jobs []job.View, p painter) string {
 	if len(jobs) == 0 {
 		return "no jobs\n"
 	}
@@ -60,7 +61,7 @@ func jobsText(jobs []api.View, p painter) string {
 }
 
 // jobState is the state, or the result of a job that has ended.
-func jobState(j api.View) cell {
+func jobState(j job.View) cell {
 	switch {
 	case j.State != "ended":
 		return cell{clean(j.State), yellow}
@@ -90,14 +91,14 @@ func (a *app) jobShowCmd() *cobra.Command {
 	}
 }
 
-func (a *app) showJob(j api.View, js bool) error {
+func (a *app) showJob(j job.View, js bool) error {
 	if js {
 		return writeJSON(a.env.Stdout, j, false)
 	}
 	return writeText(a.env.Stdout, jobText(j, painterFor(a.env.Stdout)))
 }
 
-func jobText(j api.View, p painter) string {
+func jobText(j job.View, p painter) string {
 	var b strings.Builder
 	st := jobState(j)
 	say(&b, p, "job", plain, clean(j.ID)+": "+clean(j.Title)+", by "+clean(j.User))
@@ -118,7 +119,7 @@ func jobText(j api.View, p painter) string {
 	return b.String()
 }
 
-func stepState(s api.StepView) cell {
+func stepState(s job.StepView) cell {
 	switch s.State {
 	case "done":
 		return cell{"done", green}
@@ -137,7 +138,7 @@ func (a *app) jobWatchCmd() *cobra.Command {
 		Short: "Follow a job until it ends",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.runJob(cmd, timeout, func(ctx context.Context, c *api.Client) (api.View, error) { return c.Job(ctx, args[0]) })
+			return a.runJob(cmd, timeout, func(ctx context.Context, c *api.Client) (job.View, error) { return c.Job(ctx, args[0]) })
 		},
 	}
 	jobTimeout(cmd, &timeout)
@@ -188,7 +189,7 @@ func (a *app) orderJob(cmd *cobra.Command, id, order, step, reason string) error
 }
 
 // runJob begins a job, or finds one, and follows it to its end.
-func (a *app) runJob(cmd *cobra.Command, timeout time.Duration, begin func(context.Context, *api.Client) (api.View, error)) error {
+func (a *app) runJob(cmd *cobra.Command, timeout time.Duration, begin func(context.Context, *api.Client) (job.View, error)) error {
 	if timeout < 0 {
 		return usage(cmd, fmt.Errorf("--timeout %s: want a time from 0 on", timeout))
 	}
@@ -223,13 +224,13 @@ func (a *app) runJob(cmd *cobra.Command, timeout time.Duration, begin func(conte
 
 // followJob asks for the job until it has ended, and says on stderr what is new.
 // An agent that goes away is asked again.
-func (a *app) followJob(ctx context.Context, c *api.Client, j api.View) (api.View, error) {
-	return a.follow(ctx, j, func(ctx context.Context, j api.View) (api.View, error) { return c.Job(ctx, j.ID) },
-		func(api.View) bool { return false })
+func (a *app) followJob(ctx context.Context, c *api.Client, j job.View) (job.View, error) {
+	return a.follow(ctx, j, func(ctx context.Context, j job.View) (job.View, error) { return c.Job(ctx, j.ID) },
+		func(job.View) bool { return false })
 }
 
 // follow is followJob with another way to look; it ends earlier when enough says so.
-func (a *app) follow(ctx context.Context, j api.View, look func(context.Context, api.View) (api.View, error), enough func(api.View) bool) (api.View, error) {
+func (a *app) follow(ctx context.Context, j job.View, look func(context.Context, job.View) (job.View, error), enough func(job.View) bool) (job.View, error) {
 	said := map[string]string{}
 	tick := time.NewTicker(jobEvery)
 	defer tick.Stop()
@@ -265,7 +266,7 @@ func away(err error) bool {
 }
 
 // unwatched is the error of a command that follows a job no longer.
-func unwatched(cause error, j api.View) error {
+func unwatched(cause error, j job.View) error {
 	kind, why := fail.Timeout, "not done in time"
 	if errors.Is(cause, context.Canceled) {
 		kind, why = fail.Canceled, "interrupted"
@@ -274,7 +275,7 @@ func unwatched(cause error, j api.View) error {
 }
 
 // jobNews are the lines about what has changed since they were asked for last.
-func jobNews(j api.View, said map[string]string) []string {
+func jobNews(j job.View, said map[string]string) []string {
 	var out []string
 	add := func(key, text string) {
 		if said[key] != text {

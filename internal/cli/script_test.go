@@ -24,6 +24,7 @@ import (
 	"holdfast/internal/server"
 	"holdfast/internal/server/servertest"
 	"holdfast/internal/store"
+	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
 )
 
@@ -185,7 +186,7 @@ func control(ts *testscript.TestScript, neg bool, args []string) {
 			a.upgrades.Show(nil)
 			return
 		}
-		var u api.Standing
+		var u upgrade.Standing
 		ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[1])), &u))
 		a.upgrades.Show(&u)
 	case "report":

@@ -8,11 +8,12 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/fail"
+	"holdfast/internal/job"
 )
 
 // awaitUpgrade follows a run to its end, or until a failure needs a person.
-func (a *app) awaitUpgrade(ctx context.Context, c *api.Client, j api.View, js bool) error {
-	j, err := a.follow(ctx, j, func(ctx context.Context, j api.View) (api.View, error) { return lookAtRun(ctx, c, j) }, needsHelp)
+func (a *app) awaitUpgrade(ctx context.Context, c *api.Client, j job.View, js bool) error {
+	j, err := a.follow(ctx, j, func(ctx context.Context, j job.View) (job.View, error) { return lookAtRun(ctx, c, j) }, needsHelp)
 	if err != nil {
 		return err
 	}
@@ -38,7 +39,7 @@ func (a *app) awaitUpgrade(ctx context.Context, c *api.Client, j api.View, js bo
 // lookAtRun asks how a run stands. An upgrade tells of the steps only that run or
 // are stuck, because there may be very many: one that has run and is not told of
 // any more is over.
-func lookAtRun(ctx context.Context, c *api.Client, j api.View) (api.View, error) {
+func lookAtRun(ctx context.Context, c *api.Client, j job.View) (job.View, error) {
 	u, err := c.Upgrade(ctx)
 	if err != nil {
 		return j, err
@@ -48,17 +49,17 @@ func lookAtRun(ctx context.Context, c *api.Client, j api.View) (api.View, error)
 	}
 	next := *u.Job
 	for _, s := range j.Steps {
-		told := slices.ContainsFunc(next.Steps, func(x api.StepView) bool { return x.ID == s.ID })
+		told := slices.ContainsFunc(next.Steps, func(x job.StepView) bool { return x.ID == s.ID })
 		if (s.State == "running" || s.State == "granted") && !told {
-			next.Steps = append(next.Steps, api.StepView{ID: s.ID, Host: s.Host, Kind: s.Kind, State: "over"})
+			next.Steps = append(next.Steps, job.StepView{ID: s.ID, Host: s.Host, Kind: s.Kind, State: "over"})
 		}
 	}
 	return next, nil
 }
 
 // stuckSteps are those that an operator has to decide about.
-func stuckSteps(j api.View) []api.StepView {
-	var out []api.StepView
+func stuckSteps(j job.View) []job.StepView {
+	var out []job.StepView
 	for _, s := range j.Steps {
 		if s.State == "failed" || s.State == "unknown" {
 			out = append(out, s)
@@ -70,8 +71,8 @@ func stuckSteps(j api.View) []api.StepView {
 // needsHelp reports whether a run is paused because of a failure: then the pause
 // names the step, one that failed or one whose host is away. A run that somebody
 // has paused, or that pauses after a wave, is followed on.
-func needsHelp(j api.View) bool {
-	return j.State == "paused" && slices.ContainsFunc(j.Steps, func(s api.StepView) bool { return strings.Contains(j.Why, s.ID) })
+func needsHelp(j job.View) bool {
+	return j.State == "paused" && slices.ContainsFunc(j.Steps, func(s job.StepView) bool { return strings.Contains(j.Why, s.ID) })
 }
 
 // Lines of a log that are shown.
@@ -81,7 +82,7 @@ const (
 )
 
 // stuckText says why a step is stuck, with the last lines of its log.
-func stuckText(b *strings.Builder, p painter, s api.StepView, lines int) {
+func stuckText(b *strings.Builder, p painter, s job.StepView, lines int) {
 	word := s.State
 	if word == "unknown" {
 		word = "unclear"

@@ -16,6 +16,7 @@ import (
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
+	"holdfast/internal/job"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
 	"holdfast/internal/upgrade/invfile"
@@ -42,8 +43,8 @@ func (in *upgradeInput) flags(a *app, cmd *cobra.Command) {
 }
 
 // request reads what the flags name, but for the bundle.
-func (in *upgradeInput) request(o upgrade.Options) (api.Request, error) {
-	r := api.Request{Purpose: upgrade.ForUpgrade, Version: in.version, Options: o}
+func (in *upgradeInput) request(o upgrade.Options) (upgrade.Request, error) {
+	r := upgrade.Request{Purpose: upgrade.ForUpgrade, Version: in.version, Options: o}
 	if in.platform == "" {
 		return r, nil
 	}
@@ -57,8 +58,8 @@ func (in *upgradeInput) request(o upgrade.Options) (api.Request, error) {
 
 // bundleFile opens a bundle and checks as much of it as can be seen at once, so
 // that nothing large is sent in vain.
-func (a *app) bundleFile(ctx context.Context, in *upgradeInput) (*os.File, api.Trust, error) {
-	trust := api.Trust{AllowUnsigned: in.trust.unsigned}
+func (a *app) bundleFile(ctx context.Context, in *upgradeInput) (*os.File, upgrade.Trust, error) {
+	trust := upgrade.Trust{AllowUnsigned: in.trust.unsigned}
 	o, err := in.trust.options()
 	if err != nil {
 		return nil, trust, err
@@ -92,10 +93,10 @@ func (a *app) lookAtBundle(ctx context.Context, f *os.File, file string, o bundl
 }
 
 // bring brings a bundle to the agent.
-func (a *app) bring(ctx context.Context, c *api.Client, f *os.File, trust api.Trust) (api.BundleInfo, error) {
+func (a *app) bring(ctx context.Context, c *api.Client, f *os.File, trust upgrade.Trust) (upgrade.BundleInfo, error) {
 	info, err := f.Stat()
 	if err != nil {
-		return api.BundleInfo{}, fmt.Errorf("read the bundle: %w", err)
+		return upgrade.BundleInfo{}, fmt.Errorf("read the bundle: %w", err)
 	}
 	m := &meter{r: f, size: info.Size(), name: clean(info.Name()), said: -1}
 	if isTerminal(a.env.Stderr) {
@@ -222,7 +223,7 @@ func (a *app) upgradeRun(cmd *cobra.Command, in *upgradeInput, o upgrade.Options
 }
 
 // beginUpgrade begins a run of any purpose, after asking.
-func (a *app) beginUpgrade(ctx context.Context, c *api.Client, r api.Request, b beginning, js bool) error {
+func (a *app) beginUpgrade(ctx context.Context, c *api.Client, r upgrade.Request, b beginning, js bool) error {
 	if b.dryRun || !b.yes {
 		p, err := c.PlanUpgrade(ctx, r)
 		switch {
@@ -256,7 +257,7 @@ func (a *app) beginUpgrade(ctx context.Context, c *api.Client, r api.Request, b 
 // outcome is what a command that begins a run tells programs. Without a job, plan
 // and report say what stands in the way.
 type outcome struct {
-	Job    *api.View      `json:"job"`
+	Job    *job.View     `json:"job"`
 	Plan   *upgrade.Plan `json:"plan,omitempty"`
 	Report any           `json:"report,omitempty"`
 }
@@ -316,7 +317,7 @@ deletes backups. It may be repeated when it fails. Without --yes it shows what
 it does, and asks. Afterwards a rollback is refused.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.runPurpose(cmd, api.Request{Purpose: upgrade.ForCommit, Lost: hostIDs(lost)}, b)
+			return a.runPurpose(cmd, upgrade.Request{Purpose: upgrade.ForCommit, Lost: hostIDs(lost)}, b)
 		},
 	}
 	lostFlag(cmd, &lost)
@@ -335,7 +336,7 @@ Without --yes it shows the plan in short before, and asks. Refused after a
 commit, and for a host that was not upgraded or was installed anew since.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.runPurpose(cmd, api.Request{Purpose: upgrade.ForRollback, Hosts: hostIDs(args), Lost: hostIDs(lost)}, b)
+			return a.runPurpose(cmd, upgrade.Request{Purpose: upgrade.ForRollback, Hosts: hostIDs(args), Lost: hostIDs(lost)}, b)
 		},
 	}
 	lostFlag(cmd, &lost)
@@ -343,7 +344,7 @@ commit, and for a host that was not upgraded or was installed anew since.`,
 	return cmd
 }
 
-func (a *app) runPurpose(cmd *cobra.Command, r api.Request, b beginning) error {
+func (a *app) runPurpose(cmd *cobra.Command, r upgrade.Request, b beginning) error {
 	c, js, err := a.open(cmd)
 	if err != nil {
 		return err

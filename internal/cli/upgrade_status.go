@@ -11,6 +11,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
+	"holdfast/internal/job"
 	"holdfast/internal/upgrade"
 )
 
@@ -53,9 +54,9 @@ func (a *app) upgradeStatusCmd() *cobra.Command {
 }
 
 // jsonUpgrade makes the form for programs: a list is never null.
-func jsonUpgrade(u api.Standing) api.Standing {
+func jsonUpgrade(u upgrade.Standing) upgrade.Standing {
 	if u.Hosts == nil {
-		u.Hosts = []api.HostStanding{}
+		u.Hosts = []upgrade.HostStanding{}
 	}
 	return u
 }
@@ -93,7 +94,7 @@ type upgradeView struct {
 }
 
 // show writes what is new. err is how asking has ended.
-func (v *upgradeView) show(u api.Standing, err error) error {
+func (v *upgradeView) show(u upgrade.Standing, err error) error {
 	text := ""
 	switch {
 	case err != nil && (v.last == "" || !away(err)):
@@ -123,7 +124,7 @@ func (v *upgradeView) show(u api.Standing, err error) error {
 }
 
 // upgradeText writes how an upgrade stands for people, in at most 80 columns.
-func upgradeText(u api.Standing, p painter) string {
+func upgradeText(u upgrade.Standing, p painter) string {
 	var b strings.Builder
 	upgradeHead(&b, p, u)
 	if j := u.Job; j != nil {
@@ -161,7 +162,7 @@ func sayAll(b *strings.Builder, p painter, label string, c colour, texts []strin
 	}
 }
 
-func upgradeHead(b *strings.Builder, p painter, u api.Standing) {
+func upgradeHead(b *strings.Builder, p painter, u upgrade.Standing) {
 	c := map[upgrade.ClusterState]colour{upgrade.Normal: green, upgrade.Prepared: green}[u.ClusterState]
 	if c == plain {
 		c = yellow
@@ -203,7 +204,7 @@ func upgradeHead(b *strings.Builder, p painter, u api.Standing) {
 	say(b, p, "progress", plain, text)
 }
 
-func bundleLine(b *strings.Builder, p painter, x *api.BundleInfo) {
+func bundleLine(b *strings.Builder, p painter, x *upgrade.BundleInfo) {
 	text := clean(x.Name) + " " + clean(x.Version)
 	switch {
 	case x.Unsigned:
@@ -216,7 +217,7 @@ func bundleLine(b *strings.Builder, p painter, x *api.BundleInfo) {
 }
 
 // nextCommands are the commands that make sense now.
-func nextCommands(u api.Standing) []string {
+func nextCommands(u upgrade.Standing) []string {
 	j := u.Job
 	switch {
 	case j == nil:
@@ -249,11 +250,11 @@ func nextCommands(u api.Standing) []string {
 // maxStuckNext is how many stuck steps get their commands shown.
 const maxStuckNext = 3
 
-func waitsForApproval(j api.View) bool {
+func waitsForApproval(j job.View) bool {
 	return slices.ContainsFunc(j.Waits, func(w string) bool { return strings.HasSuffix(w, "is not approved") })
 }
 
-func nextAfterEnd(u api.Standing) []string {
+func nextAfterEnd(u upgrade.Standing) []string {
 	switch u.ClusterState {
 	case upgrade.Prepared:
 		return []string{"holdfast upgrade commit", "holdfast upgrade rollback"}
@@ -268,7 +269,7 @@ func nextAfterEnd(u api.Standing) []string {
 }
 
 // trouble ranks a host: the lower, the earlier it is shown.
-func trouble(h api.HostStanding, stuck map[cluster.HostID]bool) int {
+func trouble(h upgrade.HostStanding, stuck map[cluster.HostID]bool) int {
 	switch {
 	case stuck[h.Name]:
 		return 0
@@ -284,7 +285,7 @@ func trouble(h api.HostStanding, stuck map[cluster.HostID]bool) int {
 	return 5
 }
 
-func upgradeHosts(b *strings.Builder, p painter, u api.Standing) {
+func upgradeHosts(b *strings.Builder, p painter, u upgrade.Standing) {
 	stuck := map[cluster.HostID]bool{}
 	if u.Job != nil {
 		for _, s := range stuckSteps(*u.Job) {
@@ -292,7 +293,7 @@ func upgradeHosts(b *strings.Builder, p painter, u api.Standing) {
 		}
 	}
 	hosts := slices.Clone(u.Hosts)
-	slices.SortStableFunc(hosts, func(x, y api.HostStanding) int { return trouble(x, stuck) - trouble(y, stuck) })
+	slices.SortStableFunc(hosts, func(x, y upgrade.HostStanding) int { return trouble(x, stuck) - trouble(y, stuck) })
 	var rows [][]cell
 	for _, h := range hosts[:min(len(hosts), maxHostRows)] {
 		rows = append(rows, upgradeRow(h, stuck[h.Name]))
@@ -303,7 +304,7 @@ func upgradeHosts(b *strings.Builder, p painter, u api.Standing) {
 	}
 }
 
-func upgradeRow(h api.HostStanding, stuck bool) []cell {
+func upgradeRow(h upgrade.HostStanding, stuck bool) []cell {
 	state := cell{or(h.State, "-"), plain}
 	switch h.State {
 	case upgrade.HostRollup, upgrade.HostRolldown:
@@ -335,7 +336,7 @@ func upgradeRow(h api.HostStanding, stuck bool) []cell {
 	return []cell{{clean(h.Name), plain}, {wave, plain}, state, {or(strings.Join(notes, "; "), "-"), plain}}
 }
 
-func runningSteps(b *strings.Builder, p painter, j *api.View) {
+func runningSteps(b *strings.Builder, p painter, j *job.View) {
 	var rows [][]cell
 	more := 0
 	for _, s := range j.Steps {

@@ -13,6 +13,7 @@ import (
 	apiv1 "holdfast/internal/api/v1"
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
+	"holdfast/internal/inventory"
 )
 
 const (
@@ -283,7 +284,7 @@ func (h *handler) reports(ctx context.Context, host cluster.HostID) (bool, error
 		return false, nil
 	}
 	all, err := h.jobs.Hosts(ctx)
-	return slices.ContainsFunc(all, func(x api.Summary) bool { return x.Name == host }), err
+	return slices.ContainsFunc(all, func(x inventory.Summary) bool { return x.Name == host }), err
 }
 
 // GetStoreStatus asks every member of the store.

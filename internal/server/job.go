@@ -10,24 +10,26 @@ import (
 	apiv1 "holdfast/internal/api/v1"
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
+	"holdfast/internal/inventory"
+	"holdfast/internal/job"
 )
 
 // Jobs is what the server needs of this host's part in jobs. All methods may be
 // called concurrently. Errors that are the caller's are *api.Error.
 type Jobs interface {
 	// Drain begins to empty a host.
-	Drain(ctx context.Context, user string, host cluster.HostID) (api.View, error)
+	Drain(ctx context.Context, user string, host cluster.HostID) (job.View, error)
 	// Hosts lists the hosts that report, in the order of their names.
-	Hosts(ctx context.Context) ([]api.Summary, error)
+	Hosts(ctx context.Context) ([]inventory.Summary, error)
 	// Forget removes what is known of a host that is gone for good; with force also
 	// when it is not known whether guests that were moved from or to it run.
 	Forget(ctx context.Context, user string, host cluster.HostID, force bool) error
 	// List returns the jobs that run and the last that ran, newest first.
-	List(ctx context.Context) ([]api.View, error)
+	List(ctx context.Context) ([]job.View, error)
 	// Get returns one job with its steps.
-	Get(ctx context.Context, id string) (api.View, error)
+	Get(ctx context.Context, id string) (job.View, error)
 	// Order gives a job or one of its steps an order.
-	Order(ctx context.Context, user, id, command, step, reason string) (api.View, error)
+	Order(ctx context.Context, user, id, command, step, reason string) (job.View, error)
 }
 
 // jobHandler answers the calls about jobs.

@@ -72,12 +72,12 @@ func largeBundle(t *testing.T) []byte {
 func TestBundleThereAndBack(t *testing.T) {
 	r := runUpgrades(t, newUpgrades())
 	text := largeBundle(t)
-	b, err := r.PutBundle(limited(t), bytes.NewReader(text), api.Trust{AllowUnsigned: true})
+	b, err := r.PutBundle(limited(t), bytes.NewReader(text), upgrade.Trust{AllowUnsigned: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	sum := sha256.Sum256(text)
-	want := api.BundleInfo{SHA256: hex.EncodeToString(sum[:]), Size: int64(len(text)), Name: "app", Version: "1.1.0", Unsigned: true}
+	want := upgrade.BundleInfo{SHA256: hex.EncodeToString(sum[:]), Size: int64(len(text)), Name: "app", Version: "1.1.0", Unsigned: true}
 	if b != want {
 		t.Errorf("put %+v, want %+v", b, want)
 	}
@@ -105,13 +105,13 @@ func TestBundleRefused(t *testing.T) {
 	r := runUpgrades(t, newUpgrades())
 	text := largeBundle(t)
 	// The agent answers before it has read most of it.
-	_, err := r.PutBundle(limited(t), bytes.NewReader(text), api.Trust{})
+	_, err := r.PutBundle(limited(t), bytes.NewReader(text), upgrade.Trust{})
 	wantKind(t, err, fail.Invalid, "not signed")
-	_, err = r.PutBundle(limited(t), strings.NewReader(""), api.Trust{AllowUnsigned: true})
+	_, err = r.PutBundle(limited(t), strings.NewReader(""), upgrade.Trust{AllowUnsigned: true})
 	wantKind(t, err, fail.Invalid, "the file is empty")
-	_, err = r.PutBundle(limited(t), bytes.NewReader(text[:4<<20]), api.Trust{AllowUnsigned: true})
+	_, err = r.PutBundle(limited(t), bytes.NewReader(text[:4<<20]), upgrade.Trust{AllowUnsigned: true})
 	wantKind(t, err, fail.Invalid, "truncated")
-	_, err = r.PutBundle(limited(t), bytes.NewReader(text), api.Trust{Keys: []string{"no key"}})
+	_, err = r.PutBundle(limited(t), bytes.NewReader(text), upgrade.Trust{Keys: []string{"no key"}})
 	wantKind(t, err, fail.Invalid, "public key")
 }
 
@@ -135,7 +135,7 @@ type ended struct {
 	put chan error
 }
 
-func (e ended) PutBundle(ctx context.Context, file io.Reader, trust api.Trust) (api.BundleInfo, error) {
+func (e ended) PutBundle(ctx context.Context, file io.Reader, trust upgrade.Trust) (upgrade.BundleInfo, error) {
 	b, err := e.Upgrades.PutBundle(ctx, file, trust)
 	e.put <- err
 	return b, err
@@ -148,7 +148,7 @@ func TestReaderBreaks(t *testing.T) {
 	r := runUpgrades(t, e)
 	text := largeBundle(t)
 	for _, cause := range []error{errors.New("the disk is broken"), io.ErrUnexpectedEOF} {
-		_, err := r.PutBundle(limited(t), broken{bytes.NewReader(text[:3<<20]), cause}, api.Trust{AllowUnsigned: true})
+		_, err := r.PutBundle(limited(t), broken{bytes.NewReader(text[:3<<20]), cause}, upgrade.Trust{AllowUnsigned: true})
 		wantKind(t, err, fail.Invalid, cause.Error())
 		select {
 		case err := <-e.put:
@@ -195,7 +195,7 @@ func TestAgentStopsInTheMiddle(t *testing.T) {
 	file, rest := io.Pipe()
 	put := make(chan error, 1)
 	go func() {
-		_, err := r.PutBundle(limited(t), file, api.Trust{AllowUnsigned: true})
+		_, err := r.PutBundle(limited(t), file, upgrade.Trust{AllowUnsigned: true})
 		put <- err
 	}()
 	text := largeBundle(t)
@@ -281,11 +281,11 @@ func TestDocumentsThatAreNone(t *testing.T) {
 func TestUpgradeCalls(t *testing.T) {
 	up := newUpgrades()
 	r := runUpgrades(t, up)
-	b, err := r.PutBundle(limited(t), bytes.NewReader(largeBundle(t)), api.Trust{AllowUnsigned: true})
+	b, err := r.PutBundle(limited(t), bytes.NewReader(largeBundle(t)), upgrade.Trust{AllowUnsigned: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	req := api.Request{Bundle: b.SHA256, Options: upgrade.Options{Mode: upgrade.Rolling, MaxUnavailable: upgrade.Limit{Percent: 30}, Window: upgrade.Window{From: 60, To: 120}}}
+	req := upgrade.Request{Bundle: b.SHA256, Options: upgrade.Options{Mode: upgrade.Rolling, MaxUnavailable: upgrade.Limit{Percent: 30}, Window: upgrade.Window{From: 60, To: 120}}}
 	p, err := r.PlanUpgrade(limited(t), req)
 	if err != nil || p.To != "1.1.0" || len(p.Hosts) != 3 {
 		t.Fatalf("plan %+v, %v", p, err)
@@ -350,12 +350,12 @@ func TestUpgradeCallersWithoutRights(t *testing.T) {
 	ctx := limited(t)
 	var errs []error
 	note := func(_ any, err error) { errs = append(errs, err) }
-	note(c.PutBundle(ctx, bytes.NewReader(largeBundle(t)), api.Trust{AllowUnsigned: true}))
+	note(c.PutBundle(ctx, bytes.NewReader(largeBundle(t)), upgrade.Trust{AllowUnsigned: true}))
 	note(c.GatherFacts(ctx, []byte("{}")))
 	note(nil, c.SendGuest(ctx, "u1", "vm1", "node2", ""))
-	note(c.PlanUpgrade(ctx, api.Request{}))
-	note(c.CheckUpgrade(ctx, api.Request{}))
-	note(c.RunUpgrade(ctx, api.Request{}))
+	note(c.PlanUpgrade(ctx, upgrade.Request{}))
+	note(c.CheckUpgrade(ctx, upgrade.Request{}))
+	note(c.RunUpgrade(ctx, upgrade.Request{}))
 	note(c.Upgrade(ctx))
 	note(nil, c.AdmitHost(ctx, "node1", false))
 	note(c.ReportUpgrade(ctx))

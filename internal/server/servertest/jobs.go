@@ -7,9 +7,10 @@ import (
 	"sync"
 	"time"
 
-	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
+	"holdfast/internal/inventory"
+	"holdfast/internal/job"
 )
 
 // Jobs is a fake of this host's part in jobs. A drain goes on by one state at
@@ -22,19 +23,19 @@ type Jobs struct {
 
 	// Guests are the hosts that report. Nil: node1 to node3, and node4, which is no
 	// member.
-	Guests []api.Summary
+	Guests []inventory.Summary
 
 	mu   sync.Mutex
-	jobs []api.View // newest first
+	jobs []job.View // newest first
 }
 
 // Hosts lists the hosts that report.
-func (f *Jobs) Hosts(context.Context) ([]api.Summary, error) {
+func (f *Jobs) Hosts(context.Context) ([]inventory.Summary, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.Guests == nil {
 		for i := range 4 {
-			f.Guests = append(f.Guests, api.Summary{Name: cluster.HostID(fmt.Sprintf("node%d", i+1)), Addr: fmt.Sprintf("10.0.0.%d", i+11), Agent: "1.0.0", Up: true, Guests: 2 * i})
+			f.Guests = append(f.Guests, inventory.Summary{Name: cluster.HostID(fmt.Sprintf("node%d", i+1)), Addr: fmt.Sprintf("10.0.0.%d", i+11), Agent: "1.0.0", Up: true, Guests: 2 * i})
 		}
 	}
 	return slices.Clone(f.Guests), nil
@@ -66,7 +67,7 @@ func (f *Jobs) Forget(ctx context.Context, _ string, host cluster.HostID, force 
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	i := slices.IndexFunc(all, func(h api.Summary) bool { return h.Name == host })
+	i := slices.IndexFunc(all, func(h inventory.Summary) bool { return h.Name == host })
 	switch {
 	case i < 0:
 		return fail.Errorf(fail.Invalid, "host %q: no host of that name has reported", host)
@@ -84,27 +85,27 @@ func (f *Jobs) Forget(ctx context.Context, _ string, host cluster.HostID, force 
 }
 
 // Drain begins a job.
-func (f *Jobs) Drain(_ context.Context, user string, host cluster.HostID) (api.View, error) {
+func (f *Jobs) Drain(_ context.Context, user string, host cluster.HostID) (job.View, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if host == "node9" {
-		return api.View{}, fail.Errorf(fail.Invalid, "host %q: no host of that name reports its guests", host)
+		return job.View{}, fail.Errorf(fail.Invalid, "host %q: no host of that name reports its guests", host)
 	}
 	for _, j := range f.jobs {
 		if j.State != "ended" {
-			return api.View{}, fail.Errorf(fail.Refused, "%s of %s is %s: only one at a time", j.ID, j.User, j.State)
+			return job.View{}, fail.Errorf(fail.Refused, "%s of %s is %s: only one at a time", j.ID, j.User, j.State)
 		}
 	}
-	j := api.View{
+	j := job.View{
 		ID: fmt.Sprintf("drain-%d", len(f.jobs)+1), Kind: "host", Title: "empty host " + string(host), User: "root", State: "active", Began: f.Now,
-		Steps: []api.StepView{{ID: string(host) + "/drain", Host: host, Kind: "drain", State: "pending"}},
+		Steps: []job.StepView{{ID: string(host) + "/drain", Host: host, Kind: "drain", State: "pending"}},
 	}
-	f.jobs = append([]api.View{j}, f.jobs...)
+	f.jobs = append([]job.View{j}, f.jobs...)
 	return j, nil
 }
 
 // List returns the jobs without their steps.
-func (f *Jobs) List(context.Context) ([]api.View, error) {
+func (f *Jobs) List(context.Context) ([]job.View, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	out := slices.Clone(f.jobs)
@@ -114,7 +115,7 @@ func (f *Jobs) List(context.Context) ([]api.View, error) {
 	return out, nil
 }
 
-func (f *Jobs) find(id string) (*api.View, error) {
+func (f *Jobs) find(id string) (*job.View, error) {
 	for i := range f.jobs {
 		if f.jobs[i].ID == id {
 			return &f.jobs[i], nil
@@ -124,12 +125,12 @@ func (f *Jobs) find(id string) (*api.View, error) {
 }
 
 // Get returns a job, after it has gone on a little.
-func (f *Jobs) Get(_ context.Context, id string) (api.View, error) {
+func (f *Jobs) Get(_ context.Context, id string) (job.View, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	j, err := f.find(id)
 	if err != nil {
-		return api.View{}, err
+		return job.View{}, err
 	}
 	j.Steps = slices.Clone(j.Steps)
 	s := &j.Steps[0]
@@ -148,16 +149,16 @@ func (f *Jobs) Get(_ context.Context, id string) (api.View, error) {
 }
 
 // Order carries pause, resume and abort out.
-func (f *Jobs) Order(_ context.Context, user, id, command, step, reason string) (api.View, error) {
+func (f *Jobs) Order(_ context.Context, user, id, command, step, reason string) (job.View, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	j, err := f.find(id)
 	if err != nil {
-		return api.View{}, err
+		return job.View{}, err
 	}
 	switch {
 	case j.State == "ended":
-		return api.View{}, fail.Errorf(fail.Refused, "%s: %s has ended (%s)", command, id, j.Result)
+		return job.View{}, fail.Errorf(fail.Refused, "%s: %s has ended (%s)", command, id, j.Result)
 	case command == "pause":
 		j.State, j.Why = "paused", "paused by root"
 	case command == "resume":
@@ -165,7 +166,7 @@ func (f *Jobs) Order(_ context.Context, user, id, command, step, reason string) 
 	case command == "abort":
 		j.State, j.Result, j.Why = "ended", "aborted", "aborted by root"
 	default:
-		return api.View{}, fail.Errorf(fail.Refused, "%s %s (%s): the step is not stuck", command, step, reason)
+		return job.View{}, fail.Errorf(fail.Refused, "%s %s (%s): the step is not stuck", command, step, reason)
 	}
 	return *j, nil
 }

@@ -5,25 +5,25 @@ import (
 	"fmt"
 	"maps"
 
-	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
+	"holdfast/internal/job"
 	"holdfast/internal/upgrade"
 )
 
 // run is a fake run of a plan.
 type run struct {
 	plan              upgrade.Plan
-	job               api.View
+	job               job.View
 	stage             int // that is under way
-	steps             map[string]*api.StepView
+	steps             map[string]*job.StepView
 	approved, dropped map[cluster.HostID]string
 }
 
-func newRun(p upgrade.Plan, j api.View) *run {
-	r := &run{plan: p, job: j, steps: map[string]*api.StepView{}, approved: map[cluster.HostID]string{}, dropped: map[cluster.HostID]string{}}
+func newRun(p upgrade.Plan, j job.View) *run {
+	r := &run{plan: p, job: j, steps: map[string]*job.StepView{}, approved: map[cluster.HostID]string{}, dropped: map[cluster.HostID]string{}}
 	for _, s := range p.Steps() {
-		r.steps[s.ID] = &api.StepView{ID: s.ID, Host: s.Host, Kind: s.Kind, State: "pending"}
+		r.steps[s.ID] = &job.StepView{ID: s.ID, Host: s.Host, Kind: s.Kind, State: "pending"}
 	}
 	return r
 }
@@ -83,7 +83,7 @@ func (r *run) goOn(fails string) (failed bool) {
 }
 
 // shown is the job, with all of its steps or those that run or are stuck.
-func (r *run) shown(all bool) api.View {
+func (r *run) shown(all bool) job.View {
 	j := r.job
 	for _, s := range r.plan.Steps() {
 		rec := *r.steps[s.ID]
@@ -124,7 +124,7 @@ func (r *run) hosts() map[cluster.HostID]upgrade.HostState {
 }
 
 // describe fills in how the run stands.
-func (r *run) describe(u *api.Standing, touched map[cluster.HostID]upgrade.HostState) {
+func (r *run) describe(u *upgrade.Standing, touched map[cluster.HostID]upgrade.HostState) {
 	j := r.shown(false)
 	u.To, u.Purpose, u.Mode, u.Job, u.Left = r.plan.To, r.plan.Purpose, r.plan.Options.Mode, &j, r.plan.Left
 	if r.stage < len(r.plan.Stages) {
@@ -140,7 +140,7 @@ func (r *run) describe(u *api.Standing, touched map[cluster.HostID]upgrade.HostS
 		}
 	}
 	for _, h := range r.plan.Hosts {
-		u.Hosts = append(u.Hosts, api.HostStanding{Name: h.Name, State: touched[h.Name], Wave: h.Wave, Approved: r.approved[h.Name], Dropped: r.dropped[h.Name]})
+		u.Hosts = append(u.Hosts, upgrade.HostStanding{Name: h.Name, State: touched[h.Name], Wave: h.Wave, Approved: r.approved[h.Name], Dropped: r.dropped[h.Name]})
 	}
 }
 
@@ -180,18 +180,18 @@ func (f *Upgrades) mark() {
 }
 
 // List is as server.Jobs wants it.
-func (f *Upgrades) List(ctx context.Context) ([]api.View, error) {
+func (f *Upgrades) List(ctx context.Context) ([]job.View, error) {
 	jobs, err := f.Jobs.List(ctx)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.run == nil || err != nil {
 		return jobs, err
 	}
-	return append([]api.View{f.run.job}, jobs...), nil
+	return append([]job.View{f.run.job}, jobs...), nil
 }
 
 // Get is as server.Jobs wants it.
-func (f *Upgrades) Get(ctx context.Context, id string) (api.View, error) {
+func (f *Upgrades) Get(ctx context.Context, id string) (job.View, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.run == nil || f.run.job.ID != id {
@@ -202,7 +202,7 @@ func (f *Upgrades) Get(ctx context.Context, id string) (api.View, error) {
 }
 
 // Order is as server.Jobs wants it.
-func (f *Upgrades) Order(ctx context.Context, user, id, command, step, reason string) (api.View, error) {
+func (f *Upgrades) Order(ctx context.Context, user, id, command, step, reason string) (job.View, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.run == nil || f.run.job.ID != id {
@@ -212,7 +212,7 @@ func (f *Upgrades) Order(ctx context.Context, user, id, command, step, reason st
 	rec := r.steps[step]
 	switch {
 	case r.job.State == "ended":
-		return api.View{}, fail.Errorf(fail.Refused, "%s: %s has ended (%s)", command, id, r.job.Result)
+		return job.View{}, fail.Errorf(fail.Refused, "%s: %s has ended (%s)", command, id, r.job.Result)
 	case command == "pause":
 		r.job.State, r.job.Why = "paused", "paused by "+user
 	case command == "resume":
@@ -220,9 +220,9 @@ func (f *Upgrades) Order(ctx context.Context, user, id, command, step, reason st
 	case command == "abort":
 		r.job.State, r.job.Result, r.job.Why = "ended", "aborted", "aborted by "+user
 	case rec == nil:
-		return api.View{}, fail.Errorf(fail.Invalid, "step %q: no such step", step)
+		return job.View{}, fail.Errorf(fail.Invalid, "step %q: no such step", step)
 	case rec.State != "failed":
-		return api.View{}, fail.Errorf(fail.Refused, "%s %s (%s): the step is not stuck", command, step, reason)
+		return job.View{}, fail.Errorf(fail.Refused, "%s %s (%s): the step is not stuck", command, step, reason)
 	case command == "retry":
 		rec.State, rec.By, rec.Why, rec.Tail = "pending", user, "", ""
 	default:

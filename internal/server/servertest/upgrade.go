@@ -15,6 +15,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
 	"holdfast/internal/inventory"
+	"holdfast/internal/job"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
 	"holdfast/internal/upgrade/check"
@@ -29,20 +30,20 @@ type Upgrades struct {
 	mu      sync.Mutex
 	bundles map[string]stored
 	report  check.Report
-	shown   *api.Standing // what Upgrade answers instead of how the run stands
-	fails   string       // id of the step that fails once
-	run     *run         // the last one
+	shown   *upgrade.Standing // what Upgrade answers instead of how the run stands
+	fails   string            // id of the step that fails once
+	run     *run              // the last one
 	version string
 	touched map[cluster.HostID]upgrade.HostState
 	cluster upgrade.ClusterState
 	last    struct{ bundle, run, to string } // of the last upgrade
 	sent    []string
-	asked   []api.Request
+	asked   []upgrade.Request
 }
 
 // stored is a bundle that was taken in.
 type stored struct {
-	api.BundleInfo
+	upgrade.BundleInfo
 	manifest upgrade.Manifest
 	text     []byte
 }
@@ -69,7 +70,7 @@ func (f *Upgrades) SetReport(r check.Report) {
 }
 
 // Show sets what Upgrade answers; nil: how the run stands.
-func (f *Upgrades) Show(u *api.Standing) {
+func (f *Upgrades) Show(u *upgrade.Standing) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.shown = u
@@ -90,32 +91,32 @@ func (f *Upgrades) Sent() []string {
 }
 
 // Asked returns the requests to plan, to check and to run, in order.
-func (f *Upgrades) Asked() []api.Request {
+func (f *Upgrades) Asked() []upgrade.Request {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.asked)
 }
 
 // PutBundle is as server.Upgrades wants it.
-func (f *Upgrades) PutBundle(ctx context.Context, file io.Reader, trust api.Trust) (api.BundleInfo, error) {
+func (f *Upgrades) PutBundle(ctx context.Context, file io.Reader, trust upgrade.Trust) (upgrade.BundleInfo, error) {
 	o := bundle.Options{AllowUnsigned: trust.AllowUnsigned, Signature: trust.Signature}
 	for _, text := range trust.Keys {
 		key, err := bundle.ParsePublicKey([]byte(text))
 		if err != nil {
-			return api.BundleInfo{}, fail.Errorf(fail.Invalid, "public key: %w", err)
+			return upgrade.BundleInfo{}, fail.Errorf(fail.Invalid, "public key: %w", err)
 		}
 		o.Keys = append(o.Keys, key)
 	}
 	var text bytes.Buffer
 	rep, err := bundle.Verify(ctx, io.TeeReader(file, &text), o)
 	if err != nil {
-		return api.BundleInfo{}, fail.Errorf(fail.Invalid, "bundle: %w", err)
+		return upgrade.BundleInfo{}, fail.Errorf(fail.Invalid, "bundle: %w", err)
 	}
 	if _, err := io.Copy(&text, file); err != nil {
-		return api.BundleInfo{}, fmt.Errorf("read the bundle: %w", err)
+		return upgrade.BundleInfo{}, fmt.Errorf("read the bundle: %w", err)
 	}
 	sum := sha256.Sum256(text.Bytes())
-	b := api.BundleInfo{
+	b := upgrade.BundleInfo{
 		SHA256: hex.EncodeToString(sum[:]), Size: int64(text.Len()), Name: rep.Manifest.Name, Version: rep.Manifest.Version,
 		Unsigned: !rep.Signed, KeyID: rep.KeyID,
 	}
@@ -168,7 +169,7 @@ func (f *Upgrades) SendGuest(_ context.Context, uuid, name string, to cluster.Ho
 }
 
 // PlanUpgrade is as server.Upgrades wants it.
-func (f *Upgrades) PlanUpgrade(_ context.Context, r api.Request) (upgrade.Plan, error) {
+func (f *Upgrades) PlanUpgrade(_ context.Context, r upgrade.Request) (upgrade.Plan, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.asked = append(f.asked, r)
@@ -176,7 +177,7 @@ func (f *Upgrades) PlanUpgrade(_ context.Context, r api.Request) (upgrade.Plan, 
 }
 
 // CheckUpgrade is as server.Upgrades wants it.
-func (f *Upgrades) CheckUpgrade(_ context.Context, r api.Request) (check.Report, error) {
+func (f *Upgrades) CheckUpgrade(_ context.Context, r upgrade.Request) (check.Report, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.asked = append(f.asked, r)
@@ -199,7 +200,7 @@ func (f *Upgrades) ReportUpgrade(context.Context) (check.Report, error) {
 }
 
 // plan plans. The caller holds mu.
-func (f *Upgrades) plan(r api.Request) (upgrade.Plan, error) {
+func (f *Upgrades) plan(r upgrade.Request) (upgrade.Plan, error) {
 	if r.Purpose == upgrade.ForCommit || r.Purpose == upgrade.ForRollback {
 		return f.planBack(r)
 	}
@@ -230,7 +231,7 @@ func (f *Upgrades) plan(r api.Request) (upgrade.Plan, error) {
 func nodes() []cluster.HostID { return []cluster.HostID{"node1", "node2", "node3"} }
 
 // planBack plans a rollback or a commit. The caller holds mu.
-func (f *Upgrades) planBack(r api.Request) (upgrade.Plan, error) {
+func (f *Upgrades) planBack(r upgrade.Request) (upgrade.Plan, error) {
 	if f.last.run == "" {
 		return upgrade.Plan{}, fail.Errorf(fail.Refused, "%s: no upgrade has run that is not committed", r.Purpose)
 	}
@@ -265,7 +266,7 @@ func (f *Upgrades) planBack(r api.Request) (upgrade.Plan, error) {
 }
 
 // RunUpgrade is as server.Upgrades wants it.
-func (f *Upgrades) RunUpgrade(_ context.Context, user string, r api.Request) (api.Begun, error) {
+func (f *Upgrades) RunUpgrade(_ context.Context, user string, r upgrade.Request) (api.Begun, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.asked = append(f.asked, r)
@@ -283,7 +284,7 @@ func (f *Upgrades) RunUpgrade(_ context.Context, user string, r api.Request) (ap
 	if p.Purpose == upgrade.ForUpgrade {
 		f.last.bundle, f.last.to, f.last.run = r.Bundle, p.To, fmt.Sprintf("upgrade-%d", len(f.asked))
 	}
-	f.run = newRun(p, api.View{
+	f.run = newRun(p, job.View{
 		ID: fmt.Sprintf("%s-%d", p.Purpose, len(f.asked)), Kind: "upgrade", Title: fmt.Sprintf("%s to %s %s", p.Purpose, p.Bundle, p.To), User: user,
 		State: "active", Began: f.Now,
 	})
@@ -314,16 +315,16 @@ func (f *Upgrades) AdmitHost(_ context.Context, user string, host cluster.HostID
 }
 
 // Upgrade is as server.Upgrades wants it.
-func (f *Upgrades) Upgrade(context.Context) (api.Standing, error) {
+func (f *Upgrades) Upgrade(context.Context) (upgrade.Standing, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.shown != nil {
 		return *f.shown, nil
 	}
-	u := api.Standing{ClusterState: f.cluster, Version: f.version, Hosts: []api.HostStanding{}}
+	u := upgrade.Standing{ClusterState: f.cluster, Version: f.version, Hosts: []upgrade.HostStanding{}}
 	if f.run == nil {
 		for _, h := range nodes() {
-			u.Hosts = append(u.Hosts, api.HostStanding{Name: h})
+			u.Hosts = append(u.Hosts, upgrade.HostStanding{Name: h})
 		}
 		return u, nil
 	}

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/evacuate/drain"
 	"holdfast/internal/fail"
@@ -18,15 +17,15 @@ import (
 )
 
 // Hosts lists the hosts that report, in the order of their names.
-func (s *Service) Hosts(context.Context) ([]api.Summary, error) {
+func (s *Service) Hosts(context.Context) ([]inventory.Summary, error) {
 	seen, ok := s.Seen()
 	if !ok {
 		return nil, fmt.Errorf("the hosts' reports are not read yet: %w", store.ErrRetry)
 	}
 	now := time.Now()
-	var out []api.Summary
+	var out []inventory.Summary
 	for name, h := range seen {
-		x := api.Summary{Name: name, Addr: h.Addr, Agent: h.Agent, Up: h.Up(now), Silent: now.Sub(h.SeenAt), Problem: h.Problem}
+		x := inventory.Summary{Name: name, Addr: h.Addr, Agent: h.Agent, Up: h.Up(now), Silent: now.Sub(h.SeenAt), Problem: h.Problem}
 		for _, vm := range h.VMs {
 			if vm.Running {
 				x.Guests++
@@ -34,7 +33,7 @@ func (s *Service) Hosts(context.Context) ([]api.Summary, error) {
 		}
 		out = append(out, x)
 	}
-	slices.SortFunc(out, func(a, b api.Summary) int { return inventory.Compare(string(a.Name), string(b.Name)) })
+	slices.SortFunc(out, func(a, b inventory.Summary) int { return inventory.Compare(string(a.Name), string(b.Name)) })
 	return out, nil
 }
 

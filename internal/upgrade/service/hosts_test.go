@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
 	"holdfast/internal/inventory"
@@ -103,7 +102,7 @@ func TestNobodyIsForgottenInAnUpgrade(t *testing.T) {
 	r := newRig(t, mem, "h1", func(p *Parts) { p.Cluster = m })
 	r.report(bare("h1"), bare("h2"))
 	b := r.bundle("1.1.0")
-	got := r.begin(api.Request{Bundle: b.SHA256, Version: "1.0.0", Options: upgrade.Options{Mode: upgrade.Rolling, KeepGuests: true}})
+	got := r.begin(upgrade.Request{Bundle: b.SHA256, Version: "1.0.0", Options: upgrade.Options{Mode: upgrade.Rolling, KeepGuests: true}})
 	r.silence("h2")
 	if err := r.Forget(limited(t), "ann", "h2", false); !refused(err) || !strings.Contains(err.Error(), got.Job.ID) {
 		t.Errorf("while a job runs: %v", err)

@@ -15,6 +15,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
 	"holdfast/internal/host/facts"
+	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
 	"holdfast/internal/upgrade/cache"
 	"holdfast/internal/upgrade/survey"
@@ -24,12 +25,12 @@ import (
 // The methods of this file are what agents ask of each other.
 
 // PutBundle takes a bundle in, after checking all of it.
-func (s *Service) PutBundle(ctx context.Context, file io.Reader, trust api.Trust) (api.BundleInfo, error) {
+func (s *Service) PutBundle(ctx context.Context, file io.Reader, trust upgrade.Trust) (upgrade.BundleInfo, error) {
 	o := bundle.Options{AllowUnsigned: trust.AllowUnsigned, Signature: trust.Signature, Pattern: version.AnyPattern}
 	for i, text := range trust.Keys {
 		k, err := bundle.ParsePublicKey([]byte(text))
 		if err != nil {
-			return api.BundleInfo{}, fail.Errorf(fail.Invalid, "key %d: %w", i+1, err)
+			return upgrade.BundleInfo{}, fail.Errorf(fail.Invalid, "key %d: %w", i+1, err)
 		}
 		o.Keys = append(o.Keys, k)
 	}
@@ -37,16 +38,16 @@ func (s *Service) PutBundle(ctx context.Context, file io.Reader, trust api.Trust
 	var refused *bundle.Refusal
 	switch {
 	case errors.As(err, &refused):
-		return api.BundleInfo{}, fail.Errorf(fail.Invalid, "%w", err)
+		return upgrade.BundleInfo{}, fail.Errorf(fail.Invalid, "%w", err)
 	case err != nil:
-		return api.BundleInfo{}, err
+		return upgrade.BundleInfo{}, err
 	}
 	return told(b), nil
 }
 
 // told is a bundle as the API tells of it.
-func told(b cache.Bundle) api.BundleInfo {
-	return api.BundleInfo{SHA256: b.SHA256, Size: b.Size, Name: b.Name, Version: b.Version, Unsigned: !b.Signed, KeyID: b.KeyID}
+func told(b cache.Bundle) upgrade.BundleInfo {
+	return upgrade.BundleInfo{SHA256: b.SHA256, Size: b.Size, Name: b.Name, Version: b.Version, Unsigned: !b.Signed, KeyID: b.KeyID}
 }
 
 // OpenBundle reads the file of a bundle from an offset on.

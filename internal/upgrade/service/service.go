@@ -12,7 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/evacuate"
 	"holdfast/internal/evacuate/drain"
@@ -165,17 +164,17 @@ func (s *Service) Run(ctx context.Context) error {
 }
 
 // Drain begins to empty a host, and returns the job.
-func (s *Service) Drain(ctx context.Context, user string, host cluster.HostID) (api.View, error) {
+func (s *Service) Drain(ctx context.Context, user string, host cluster.HostID) (job.View, error) {
 	seen, ok := s.Seen()
 	if !ok {
-		return api.View{}, fmt.Errorf("the hosts' reports are not read yet: %w", store.ErrRetry)
+		return job.View{}, fmt.Errorf("the hosts' reports are not read yet: %w", store.ErrRetry)
 	}
 	if _, known := seen[host]; !known {
-		return api.View{}, fail.Errorf(fail.Invalid, "host %q: no host of that name reports its guests", host)
+		return job.View{}, fail.Errorf(fail.Invalid, "host %q: no host of that name reports its guests", host)
 	}
 	plan, steps, err := evacuate.HostPlan(host, drainParallel)
 	if err != nil {
-		return api.View{}, err
+		return job.View{}, err
 	}
 	now := time.Now().UTC()
 	j := job.Job{
@@ -183,18 +182,18 @@ func (s *Service) Drain(ctx context.Context, user string, host cluster.HostID) (
 		Title: "empty host " + string(host), User: user, Began: now,
 	}
 	if err := engine.Submit(ctx, s.Store, j, plan, steps, engine.Also{Alone: []job.Kind{job.Upgrade}}); err != nil {
-		return api.View{}, explain(err)
+		return job.View{}, explain(err)
 	}
 	return s.Get(ctx, j.ID)
 }
 
 // List returns the jobs that run and the last that ran, newest first.
-func (s *Service) List(ctx context.Context) ([]api.View, error) {
+func (s *Service) List(ctx context.Context) ([]job.View, error) {
 	jobs, err := engine.List(ctx, s.Store)
 	if err != nil {
 		return nil, err
 	}
-	out := make([]api.View, 0, len(jobs))
+	out := make([]job.View, 0, len(jobs))
 	for _, j := range jobs {
 		out = append(out, shown(j))
 	}
@@ -202,18 +201,18 @@ func (s *Service) List(ctx context.Context) ([]api.View, error) {
 }
 
 // Get returns one job with its steps, in the order of the plan.
-func (s *Service) Get(ctx context.Context, id string) (api.View, error) {
+func (s *Service) Get(ctx context.Context, id string) (job.View, error) {
 	j, err := engine.Load(ctx, s.Store, id)
 	if err != nil {
-		return api.View{}, explain(err)
+		return job.View{}, explain(err)
 	}
 	planner := planners()[j.Job.Kind]
 	if planner == nil {
-		return api.View{}, fmt.Errorf("job %s: its kind %q is not known here", id, j.Job.Kind)
+		return job.View{}, fmt.Errorf("job %s: its kind %q is not known here", id, j.Job.Kind)
 	}
 	p, err := planner(j.Plan)
 	if err != nil {
-		return api.View{}, fmt.Errorf("read the plan of %s: %w", id, err)
+		return job.View{}, fmt.Errorf("read the plan of %s: %w", id, err)
 	}
 	out := shown(j.Job)
 	out.Waits = j.Waits
@@ -224,25 +223,25 @@ func (s *Service) Get(ctx context.Context, id string) (api.View, error) {
 }
 
 // Order gives a job or one of its steps an order.
-func (s *Service) Order(ctx context.Context, user, id, command, step, reason string) (api.View, error) {
+func (s *Service) Order(ctx context.Context, user, id, command, step, reason string) (job.View, error) {
 	j, err := engine.Command(ctx, s.Store, engine.Order{Job: id, Command: job.Command(command), Step: step, User: user, Reason: reason, Now: time.Now().UTC()})
 	if err != nil {
-		return api.View{}, explain(err)
+		return job.View{}, explain(err)
 	}
 	return shown(j), nil // its steps may be more than an answer holds
 }
 
 // shown is a job without its steps.
-func shown(j job.Job) api.View {
-	return api.View{
+func shown(j job.Job) job.View {
+	return job.View{
 		ID: j.ID, Kind: string(j.Kind), Title: j.Title, User: j.User, State: string(j.State), Result: j.Result, Why: j.Why,
 		Began: j.Began, Changed: j.Changed,
 	}
 }
 
 // shownStep is a step with its record.
-func shownStep(st job.Step, r job.Record) api.StepView {
-	step := api.StepView{
+func shownStep(st job.Step, r job.Record) job.StepView {
+	step := job.StepView{
 		ID: st.ID, Host: st.Host, Kind: st.Kind, State: string(r.State), Attempt: r.Attempt, Percent: r.Percent, Note: r.Note,
 		Why: r.Why, Tail: r.Tail, Exit: r.Exit, By: r.By, Began: r.Began, Ended: r.Ended,
 	}

@@ -23,6 +23,7 @@ import (
 	"holdfast/internal/job/engine"
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
+	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
 )
 
@@ -214,9 +215,9 @@ func makeBundle(t *testing.T, version string, size int, key *bundle.PrivateKey) 
 }
 
 // bundle brings an unsigned bundle of a version to the host.
-func (r *rig) bundle(version string) api.BundleInfo {
+func (r *rig) bundle(version string) upgrade.BundleInfo {
 	r.t.Helper()
-	b, err := r.PutBundle(limited(r.t), bytes.NewReader(makeBundle(r.t, version, 1000, nil)), api.Trust{AllowUnsigned: true})
+	b, err := r.PutBundle(limited(r.t), bytes.NewReader(makeBundle(r.t, version, 1000, nil)), upgrade.Trust{AllowUnsigned: true})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -225,7 +226,7 @@ func (r *rig) bundle(version string) api.BundleInfo {
 
 // confirmed accepts the checks that fail in this place without asking to run:
 // there is no hypervisor, no store that can be asked and no other agent.
-func (r *rig) confirmed(q api.Request) api.Request {
+func (r *rig) confirmed(q upgrade.Request) upgrade.Request {
 	r.t.Helper()
 	rep, err := r.CheckUpgrade(limited(r.t), q)
 	if err != nil {
@@ -238,7 +239,7 @@ func (r *rig) confirmed(q api.Request) api.Request {
 }
 
 // begin begins an upgrade to a bundle.
-func (r *rig) begin(q api.Request) api.Begun {
+func (r *rig) begin(q upgrade.Request) api.Begun {
 	r.t.Helper()
 	got, err := r.RunUpgrade(limited(r.t), "ann", r.confirmed(q))
 	if err != nil || got.Job == nil {

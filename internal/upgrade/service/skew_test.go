@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/job"
@@ -43,7 +42,7 @@ func TestAgentsThatAreApartBlockAPlan(t *testing.T) {
 				recs = append(recs, rec)
 			}
 			r.report(recs...)
-			q := api.Request{Bundle: r.bundle("2.0.0").SHA256, Version: "1.0.0", Options: upgrade.Options{Mode: upgrade.Rolling, Drop: c.drop}}
+			q := upgrade.Request{Bundle: r.bundle("2.0.0").SHA256, Version: "1.0.0", Options: upgrade.Options{Mode: upgrade.Rolling, Drop: c.drop}}
 			p, err := r.PlanUpgrade(limited(t), q)
 			if err != nil {
 				t.Fatal(err)

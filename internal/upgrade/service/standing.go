@@ -6,7 +6,6 @@ import (
 	"errors"
 	"slices"
 
-	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
 	"holdfast/internal/job"
@@ -21,12 +20,12 @@ import (
 const maxShown = 100
 
 // Upgrade tells how the last upgrade stands.
-func (s *Service) Upgrade(ctx context.Context) (api.Standing, error) {
+func (s *Service) Upgrade(ctx context.Context) (upgrade.Standing, error) {
 	st, err := loadState(ctx, s.Store)
 	if err != nil {
-		return api.Standing{}, err
+		return upgrade.Standing{}, err
 	}
-	out := api.Standing{ClusterState: upgrade.Normal, Version: st.version(), Hosts: []api.HostStanding{}}
+	out := upgrade.Standing{ClusterState: upgrade.Normal, Version: st.version(), Hosts: []upgrade.HostStanding{}}
 	if st.Last == "" {
 		return out, nil
 	}
@@ -60,7 +59,7 @@ func (s *Service) Upgrade(ctx context.Context) (api.Standing, error) {
 	}
 	out.Job = &j
 	for _, h := range last.plan.Hosts {
-		out.Hosts = append(out.Hosts, api.HostStanding{
+		out.Hosts = append(out.Hosts, upgrade.HostStanding{
 			Name: h.Name, State: last.status.Hosts[h.Name], Wave: h.Wave, Now: now[h.Name],
 			Approved: last.status.Approved[h.Name], Dropped: last.status.Dropped[h.Name], Mixed: slices.Contains(last.status.Mixed, h.Name),
 		})

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"holdfast/internal/api"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
@@ -38,14 +37,14 @@ const maxPlatform = 1 << 20
 type State struct {
 	// Versions are those that are installed, by the name of the bundle: a platform and a
 	// database may both be upgraded. A commit raises one, and nothing else does.
-	Versions  map[string]string `json:"versions,omitempty"`
-	To        string            `json:"to,omitempty"`        // of the last upgrade
-	Run       string            `json:"run,omitempty"`       // id of the last upgrade, of its last run
-	Earlier   []string          `json:"earlier,omitempty"`   // ids of its runs before, which were aborted; the first one first
-	Last      string            `json:"last,omitempty"`      // id of the last job: Run, its rollback or its commit
-	Bundle    api.BundleInfo        `json:"bundle,omitzero"`     // of the last upgrade
-	Committed bool              `json:"committed,omitempty"` // the last upgrade: there is no way back
-	Probe     bool              `json:"probe,omitempty"`     // the last upgrade: lost packets of guests are counted
+	Versions  map[string]string  `json:"versions,omitempty"`
+	To        string             `json:"to,omitempty"`        // of the last upgrade
+	Run       string             `json:"run,omitempty"`       // id of the last upgrade, of its last run
+	Earlier   []string           `json:"earlier,omitempty"`   // ids of its runs before, which were aborted; the first one first
+	Last      string             `json:"last,omitempty"`      // id of the last job: Run, its rollback or its commit
+	Bundle    upgrade.BundleInfo `json:"bundle,omitzero"`     // of the last upgrade
+	Committed bool               `json:"committed,omitempty"` // the last upgrade: there is no way back
+	Probe     bool               `json:"probe,omitempty"`     // the last upgrade: lost packets of guests are counted
 	mod       int64
 }
 

@@ -11,7 +11,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"holdfast/internal/api"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/store"
@@ -22,7 +21,7 @@ import (
 // prepared is the state of an upgrade to 2 that job commit-1 commits.
 func prepared() State {
 	return State{
-		Versions: map[string]string{"app": "1", "db": "7"}, To: "2", Run: "upgrade-1", Last: "commit-1", Bundle: api.BundleInfo{Name: "app"}, Probe: true,
+		Versions: map[string]string{"app": "1", "db": "7"}, To: "2", Run: "upgrade-1", Last: "commit-1", Bundle: upgrade.BundleInfo{Name: "app"}, Probe: true,
 	}
 }
 

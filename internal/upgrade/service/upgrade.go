@@ -38,7 +38,7 @@ type planned struct {
 }
 
 // PlanUpgrade plans with what the hosts report now, and begins nothing.
-func (s *Service) PlanUpgrade(ctx context.Context, r api.Request) (upgrade.Plan, error) {
+func (s *Service) PlanUpgrade(ctx context.Context, r upgrade.Request) (upgrade.Plan, error) {
 	p, err := s.gather(ctx, r)
 	if err != nil {
 		return upgrade.Plan{}, err
@@ -48,7 +48,7 @@ func (s *Service) PlanUpgrade(ctx context.Context, r api.Request) (upgrade.Plan,
 }
 
 // CheckUpgrade looks at all hosts.
-func (s *Service) CheckUpgrade(ctx context.Context, r api.Request) (check.Report, error) {
+func (s *Service) CheckUpgrade(ctx context.Context, r upgrade.Request) (check.Report, error) {
 	p, err := s.gather(ctx, r)
 	if err != nil {
 		return check.Report{}, err
@@ -60,7 +60,7 @@ func (s *Service) CheckUpgrade(ctx context.Context, r api.Request) (check.Report
 // RunUpgrade begins an upgrade, a rollback or a commit. Nothing is begun when the
 // plan is blocked or a check fails that nobody has confirmed: the answer has no
 // job then.
-func (s *Service) RunUpgrade(ctx context.Context, user string, r api.Request) (api.Begun, error) {
+func (s *Service) RunUpgrade(ctx context.Context, user string, r upgrade.Request) (api.Begun, error) {
 	if r.Purpose == "" {
 		r.Purpose = upgrade.ForUpgrade
 	}
@@ -101,7 +101,7 @@ func (s *Service) RunUpgrade(ctx context.Context, user string, r api.Request) (a
 
 // committed reports whether a commit is asked for that was done already, by which
 // job.
-func (p *planned) committed(purpose upgrade.Purpose) (bool, api.View) {
+func (p *planned) committed(purpose upgrade.Purpose) (bool, job.View) {
 	last := p.journal.last
 	done := purpose == upgrade.ForCommit && p.state.Committed && last.Result == "done" && p.state.Last != p.state.Run
 	return done, shown(last)
@@ -127,7 +127,7 @@ func unconfirmed(fs []check.Finding, confirmed []string) []check.Finding {
 }
 
 // gather collects what a plan is made of.
-func (s *Service) gather(ctx context.Context, r api.Request) (*planned, error) {
+func (s *Service) gather(ctx context.Context, r upgrade.Request) (*planned, error) {
 	st, err := loadState(ctx, s.Store)
 	if err != nil {
 		return nil, err
@@ -283,7 +283,7 @@ func (s *Service) free(ctx context.Context, p *planned, purpose upgrade.Purpose)
 }
 
 // build makes the plan.
-func (p *planned) build(r api.Request, id string) (err error) {
+func (p *planned) build(r upgrade.Request, id string) (err error) {
 	switch r.Purpose {
 	case upgrade.ForRollback:
 		if !p.journal.switchesHA() {
@@ -321,7 +321,7 @@ func (p *planned) build(r api.Request, id string) (err error) {
 }
 
 // look asks all hosts.
-func (s *Service) look(ctx context.Context, p *planned, r api.Request, when check.When) (check.Input, check.Report, error) {
+func (s *Service) look(ctx context.Context, p *planned, r upgrade.Request, when check.When) (check.Input, check.Report, error) {
 	in, err := s.survey.Look(ctx, survey.Question{
 		When: when, SHA256: r.Bundle, Manifest: p.manifest, Inventory: &p.inv, Mode: r.Options.Mode, Stay: r.Options.KeepGuests,
 		Policy: r.Options.DefaultPolicy, Policies: r.Options.Policies, Confirmed: r.Options.Confirmed, Left: r.Options.Drop,
@@ -341,39 +341,39 @@ func (s *Service) look(ctx context.Context, p *planned, r api.Request, when chec
 }
 
 // submit begins the job.
-func (s *Service) submit(ctx context.Context, p *planned, r api.Request, j job.Job) (api.View, error) {
+func (s *Service) submit(ctx context.Context, p *planned, r upgrade.Request, j job.Job) (job.View, error) {
 	j.State, j.Changed = job.Active, j.Began
 	text, err := p.plan.Encode()
 	if err != nil {
-		return api.View{}, err
+		return job.View{}, err
 	}
 	next := p.state
 	next.Last = j.ID
 	if r.Purpose == upgrade.ForUpgrade {
 		b, err := s.cache.Get(r.Bundle)
 		if err != nil {
-			return api.View{}, err
+			return job.View{}, err
 		}
 		next = State{Versions: p.state.Versions, To: p.plan.To, Run: j.ID, Earlier: p.plan.Earlier, Last: j.ID, Bundle: told(b), Probe: r.Options.Probe, mod: next.mod}
 		next = next.with(p.manifest.Name, p.inv.Version)
 	}
 	op, err := next.op()
 	if err != nil {
-		return api.View{}, err
+		return job.View{}, err
 	}
 	also := engine.Also{Alone: []job.Kind{evacuate.HostJob}, Conds: []store.Cmp{p.state.guard()}, Ops: []store.Op{op}}
 	if r.Inventory != nil {
 		said, err := json.Marshal(r.Inventory)
 		if err != nil {
-			return api.View{}, fmt.Errorf("write what was said of the hosts: %w", err)
+			return job.View{}, fmt.Errorf("write what was said of the hosts: %w", err)
 		}
 		if len(said) > maxPlatform {
-			return api.View{}, fail.Errorf(fail.Invalid, "what was said of the hosts has %d bytes: at most %d are possible", len(said), maxPlatform)
+			return job.View{}, fail.Errorf(fail.Invalid, "what was said of the hosts has %d bytes: at most %d are possible", len(said), maxPlatform)
 		}
 		also.Ops = append(also.Ops, store.Op{Key: keyPlatform + p.manifest.Name, Value: said})
 	}
 	if err := engine.Submit(ctx, s.Store, j, text, p.plan.Steps(), also); err != nil {
-		return api.View{}, explain(err)
+		return job.View{}, explain(err)
 	}
 	return shown(j), nil
 }

@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
 	"holdfast/internal/inventory"
@@ -25,11 +24,11 @@ import (
 
 // three is a cluster of three hosts with a bundle of version 2.0.0 on the first,
 // and what asks to go there from 1.0.0.
-func three(t *testing.T) (*rig, api.Request) {
+func three(t *testing.T) (*rig, upgrade.Request) {
 	t.Helper()
 	r := newRig(t, storetest.NewMem(), "h1", nil)
 	r.report(bare("h1"), bare("h2"), bare("h3"))
-	return r, api.Request{Bundle: r.bundle("2.0.0").SHA256, Version: "1.0.0", Options: upgrade.Options{Mode: upgrade.Rolling}}
+	return r, upgrade.Request{Bundle: r.bundle("2.0.0").SHA256, Version: "1.0.0", Options: upgrade.Options{Mode: upgrade.Rolling}}
 }
 
 // end ends a job as the coordinator does.
@@ -66,22 +65,22 @@ func TestUpgradeRequestsThatMakeNoSense(t *testing.T) {
 	r, q := three(t)
 	r.bundle("3.0.0") // another one beside it
 	for what, c := range map[string]struct {
-		change func(*api.Request)
+		change func(*upgrade.Request)
 		kind   fail.Kind
 		says   string
 	}{
-		"no version":     {func(q *api.Request) { q.Version = "" }, fail.Invalid, "--version"},
-		"no bundle":      {func(q *api.Request) { q.Bundle = "" }, fail.Invalid, "SHA-256 of a bundle"},
-		"another bundle": {func(q *api.Request) { q.Bundle = strings.Repeat("a", 64) }, fail.Failed, "no host that answers has it"},
-		"no hash":        {func(q *api.Request) { q.Bundle = "../../etc/passwd" }, fail.Failed, "etc/passwd"},
-		"no purpose":     {func(q *api.Request) { q.Purpose = "sidegrade" }, fail.Invalid, "sidegrade"},
-		"a strange host": {func(q *api.Request) { q.Options.Drop = []cluster.HostID{"h9"} }, fail.Invalid, "h9"},
-		"a host that no agent reports": {func(q *api.Request) {
+		"no version":     {func(q *upgrade.Request) { q.Version = "" }, fail.Invalid, "--version"},
+		"no bundle":      {func(q *upgrade.Request) { q.Bundle = "" }, fail.Invalid, "SHA-256 of a bundle"},
+		"another bundle": {func(q *upgrade.Request) { q.Bundle = strings.Repeat("a", 64) }, fail.Failed, "no host that answers has it"},
+		"no hash":        {func(q *upgrade.Request) { q.Bundle = "../../etc/passwd" }, fail.Failed, "etc/passwd"},
+		"no purpose":     {func(q *upgrade.Request) { q.Purpose = "sidegrade" }, fail.Invalid, "sidegrade"},
+		"a strange host": {func(q *upgrade.Request) { q.Options.Drop = []cluster.HostID{"h9"} }, fail.Invalid, "h9"},
+		"a host that no agent reports": {func(q *upgrade.Request) {
 			q.Inventory = &inventory.Inventory{Hosts: []inventory.Host{{Name: "h9"}}}
 		}, fail.Invalid, "h9"},
-		"another cluster": {func(q *api.Request) { q.Inventory = &inventory.Inventory{Cluster: "prod"} }, fail.Invalid, "prod"},
-		"a rollback":      {func(q *api.Request) { q.Purpose = upgrade.ForRollback }, fail.Refused, "there was no upgrade"},
-		"a commit":        {func(q *api.Request) { q.Purpose = upgrade.ForCommit }, fail.Refused, "there was no upgrade"},
+		"another cluster": {func(q *upgrade.Request) { q.Inventory = &inventory.Inventory{Cluster: "prod"} }, fail.Invalid, "prod"},
+		"a rollback":      {func(q *upgrade.Request) { q.Purpose = upgrade.ForRollback }, fail.Refused, "there was no upgrade"},
+		"a commit":        {func(q *upgrade.Request) { q.Purpose = upgrade.ForCommit }, fail.Refused, "there was no upgrade"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			q := q
@@ -131,7 +130,7 @@ func TestUpgradeBeginsNothingThatIsBlocked(t *testing.T) {
 func TestUpgradeIsBegunOnce(t *testing.T) {
 	r, q := three(t)
 	before, err := r.Upgrade(limited(t))
-	if err != nil || !reflect.DeepEqual(before, api.Standing{ClusterState: upgrade.Normal, Hosts: []api.HostStanding{}}) {
+	if err != nil || !reflect.DeepEqual(before, upgrade.Standing{ClusterState: upgrade.Normal, Hosts: []upgrade.HostStanding{}}) {
 		t.Errorf("before: %v, %+v", err, before)
 	}
 	q.Options.Probe = true
@@ -144,7 +143,7 @@ func TestUpgradeIsBegunOnce(t *testing.T) {
 	}
 	want := State{
 		Versions: map[string]string{"app": "1.0.0"}, To: "2.0.0", Run: got.Job.ID, Last: got.Job.ID, Probe: true,
-		Bundle: api.BundleInfo{SHA256: q.Bundle, Size: r.state().Bundle.Size, Name: "app", Version: "2.0.0", Unsigned: true}, mod: r.state().mod,
+		Bundle: upgrade.BundleInfo{SHA256: q.Bundle, Size: r.state().Bundle.Size, Name: "app", Version: "2.0.0", Unsigned: true}, mod: r.state().mod,
 	}
 	if s := r.state(); !reflect.DeepEqual(s, want) {
 		t.Errorf("state %+v, want %+v", s, want)
@@ -203,7 +202,7 @@ func TestUpgradeIsRaced(t *testing.T) {
 		}}
 	})
 	r.report(bare("h1"))
-	q := r.confirmed(api.Request{Bundle: r.bundle("2.0.0").SHA256, Version: "1.0.0", Options: upgrade.Options{Mode: upgrade.Offline}})
+	q := r.confirmed(upgrade.Request{Bundle: r.bundle("2.0.0").SHA256, Version: "1.0.0", Options: upgrade.Options{Mode: upgrade.Offline}})
 	if once {
 		t.Fatal("something was written before")
 	}
@@ -255,8 +254,8 @@ func TestHostsAreAdmitted(t *testing.T) {
 func TestWhatFollowsAnUpgrade(t *testing.T) {
 	r, q := three(t)
 	up := r.begin(q)
-	commit, back := api.Request{Purpose: upgrade.ForCommit}, api.Request{Purpose: upgrade.ForRollback}
-	blocked := func(what string, q api.Request, rule string) {
+	commit, back := upgrade.Request{Purpose: upgrade.ForCommit}, upgrade.Request{Purpose: upgrade.ForRollback}
+	blocked := func(what string, q upgrade.Request, rule string) {
 		t.Helper()
 		got, err := r.RunUpgrade(limited(t), "ann", q)
 		if err != nil || got.Job != nil || !slices.ContainsFunc(got.Plan.Findings, func(f upgrade.Finding) bool { return f.Rule == rule && f.Level == upgrade.Block }) {
@@ -319,7 +318,7 @@ func TestWhatFollowsAnUpgrade(t *testing.T) {
 	}
 	blocked("a rollback of what was committed", back, "committed")
 	// What is installed is known now, whatever people say.
-	next, err := r.RunUpgrade(limited(t), "ann", api.Request{Bundle: r.bundle("3.0.0").SHA256, Version: "1.0.0", Options: q.Options})
+	next, err := r.RunUpgrade(limited(t), "ann", upgrade.Request{Bundle: r.bundle("3.0.0").SHA256, Version: "1.0.0", Options: q.Options})
 	if err != nil || next.Job != nil || next.Plan.From != "2.0.0" || !next.Plan.Blocked() {
 		t.Errorf("%v, %+v, from %s", err, next.Job, next.Plan.From)
 	}
@@ -341,7 +340,7 @@ func TestRollbackIsBegun(t *testing.T) {
 	r.end(up.Job.ID, "failed", func(s *upgrade.Status) {
 		s.Cluster, s.Hosts = upgrade.Rollup, map[cluster.HostID]upgrade.HostState{"h2": upgrade.HostRollup}
 	})
-	got, err := r.RunUpgrade(limited(t), "ann", api.Request{Purpose: upgrade.ForRollback})
+	got, err := r.RunUpgrade(limited(t), "ann", upgrade.Request{Purpose: upgrade.ForRollback})
 	if err != nil || got.Job == nil {
 		t.Fatalf("%v, findings %+v", err, got.Plan.Findings)
 	}
@@ -379,7 +378,7 @@ func (r *rig) record(id, step string, state job.StepState) {
 // TestWhatPeopleSayIsKept: when a job begins with it, for those that come after.
 func TestWhatPeopleSayIsKept(t *testing.T) {
 	r, q := three(t)
-	order := func(q api.Request) string {
+	order := func(q upgrade.Request) string {
 		t.Helper()
 		q.Options.Last = "h2"
 		p, err := r.PlanUpgrade(limited(t), q)
@@ -477,22 +476,22 @@ func TestBundlesAreTrustedOrMarked(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := makeBundle(t, "2.0.0", 1000, &key)
-	for what, trust := range map[string]api.Trust{
+	for what, trust := range map[string]upgrade.Trust{
 		"no key": {}, "another key": {Keys: []string{string(other.Public)}}, "garbage": {Keys: []string{string(pair.Public), "key"}},
 	} {
 		_, err := r.PutBundle(limited(t), bytes.NewReader(text), trust)
 		t.Run(what, func(t *testing.T) { wantKind(t, err, fail.Invalid, "") })
 	}
-	_, err = r.PutBundle(limited(t), bytes.NewReader(makeBundle(t, "2.0.0", 1000, nil)), api.Trust{Keys: []string{string(pair.Public)}})
+	_, err = r.PutBundle(limited(t), bytes.NewReader(makeBundle(t, "2.0.0", 1000, nil)), upgrade.Trust{Keys: []string{string(pair.Public)}})
 	wantKind(t, err, fail.Invalid, "not signed")
 	if have, err := r.cache.Have(); len(have) != 0 || err != nil {
 		t.Errorf("what was refused is there: %v, %v", have, err)
 	}
-	b, err := r.PutBundle(limited(t), bytes.NewReader(text), api.Trust{Keys: []string{string(pair.Public)}})
+	b, err := r.PutBundle(limited(t), bytes.NewReader(text), upgrade.Trust{Keys: []string{string(pair.Public)}})
 	if err != nil || b.Unsigned || b.KeyID != pair.ID || b.Size != int64(len(text)) {
 		t.Fatalf("%v, %+v", err, b)
 	}
-	got := r.begin(api.Request{Bundle: b.SHA256, Version: "1.0.0", Options: upgrade.Options{Mode: upgrade.Offline}})
+	got := r.begin(upgrade.Request{Bundle: b.SHA256, Version: "1.0.0", Options: upgrade.Options{Mode: upgrade.Offline}})
 	if s := r.state(); s.Bundle != b || got.Report.Unsigned {
 		t.Errorf("state %+v", s.Bundle)
 	}

@@ -1,4 +1,4 @@
-package api
+package inventory
 
 import (
 	"time"
