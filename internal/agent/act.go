@@ -29,23 +29,23 @@ const (
 	progressEvery  = 300 * time.Millisecond // told of a migration
 )
 
-// job is an action made ready in the loop, to be done outside it.
-type job struct {
+// call is an action made ready in the loop, to be done outside it.
+type call struct {
 	within time.Duration
 	do     func(ctx context.Context) ha.Outcome
 }
 
-// job prepares an action. It runs in the loop, so it may read state.
-func (a *Agent) job(act ha.Action) job {
+// call prepares an action. It runs in the loop, so it may read state.
+func (a *Agent) call(act ha.Action) call {
 	switch act := act.(type) {
 	case ha.Txn:
 		return a.txn(act)
 	case ha.Arm:
-		return job{armWithin, func(ctx context.Context) ha.Outcome {
+		return call{armWithin, func(ctx context.Context) ha.Outcome {
 			return a.ordered(a.Dog.Arm(ctx, act.Limit))
 		}}
 	case ha.Disarm:
-		return job{armWithin, func(ctx context.Context) ha.Outcome {
+		return call{armWithin, func(ctx context.Context) ha.Outcome {
 			if err := a.Dog.Disarm(ctx); err != nil {
 				return a.ordered(watchdog.Status{}, err)
 			}
@@ -56,22 +56,22 @@ func (a *Agent) job(act ha.Action) job {
 	case ha.Fence:
 		return a.fence(act)
 	case ha.Kill:
-		return job{killWithin, func(ctx context.Context) ha.Outcome { return a.ended("kill", a.Driver.Kill(ctx)) }}
+		return call{killWithin, func(ctx context.Context) ha.Outcome { return a.ended("kill", a.Driver.Kill(ctx)) }}
 	case ha.Shutdown:
-		return job{shutdownWithin, func(ctx context.Context) ha.Outcome { return a.ended("shutdown", a.Driver.Shutdown(ctx)) }}
+		return call{shutdownWithin, func(ctx context.Context) ha.Outcome { return a.ended("shutdown", a.Driver.Shutdown(ctx)) }}
 	case ha.Migrate:
 		return a.migrate(act)
 	case ha.Resume:
-		return job{resumeWithin, func(ctx context.Context) ha.Outcome { return a.ended("resume", a.Driver.Resume(ctx)) }}
+		return call{resumeWithin, func(ctx context.Context) ha.Outcome { return a.ended("resume", a.Driver.Resume(ctx)) }}
 	case ha.Abort:
 		if a.stopMigration != nil {
 			a.stopMigration()
 		}
-		return job{abortWithin, func(ctx context.Context) ha.Outcome {
+		return call{abortWithin, func(ctx context.Context) ha.Outcome {
 			return a.ended("abort migration", a.Driver.AbortMigration(ctx))
 		}}
 	}
-	panic(fmt.Sprintf("no job for %T", act))
+	panic(fmt.Sprintf("no call for %T", act))
 }
 
 // ended is the outcome of a driver's call.
@@ -98,7 +98,7 @@ func dogOf(st watchdog.Status) ha.Watchdog {
 }
 
 // txn makes a transaction of the core one of the store, word by word.
-func (a *Agent) txn(t ha.Txn) job {
+func (a *Agent) txn(t ha.Txn) call {
 	var conds []store.Cmp
 	var ops []store.Op
 	for _, c := range t.If {
@@ -115,9 +115,9 @@ func (a *Agent) txn(t ha.Txn) job {
 		within = renewWithin
 	}
 	if !t.Prove {
-		return job{within, func(ctx context.Context) ha.Outcome { return a.send(ctx, conds, ops) }}
+		return call{within, func(ctx context.Context) ha.Outcome { return a.send(ctx, conds, ops) }}
 	}
-	return job{within + killWithin, func(ctx context.Context) ha.Outcome {
+	return call{within + killWithin, func(ctx context.Context) ha.Outcome {
 		if err := a.prove(ctx); err != nil {
 			return a.ended("prove the guest gone", err)
 		}
@@ -179,9 +179,9 @@ func (a *Agent) event(e cluster.Event) store.Op {
 
 // start calls the hypervisor, once for this epoch, unless the lease has ended
 // before this process got to it.
-func (a *Agent) start(act ha.Start) job {
+func (a *Agent) start(act ha.Start) call {
 	spec := a.spec(a.s.cfg, act.Epoch)
-	return job{startWithin, func(ctx context.Context) ha.Outcome {
+	return call{startWithin, func(ctx context.Context) ha.Outcome {
 		if a.Clock() >= act.Until {
 			return a.ended("start", fmt.Errorf("%w: the lease ended before the hypervisor was called", cluster.ErrNotStarted))
 		}
@@ -191,9 +191,9 @@ func (a *Agent) start(act ha.Start) job {
 
 // migrate moves the guest. Its progress goes into the store, for every host's
 // status.
-func (a *Agent) migrate(act ha.Migrate) job {
+func (a *Agent) migrate(act ha.Migrate) call {
 	to := a.s.core.Hosts[act.To]
-	return job{migrateWithin, func(ctx context.Context) ha.Outcome {
+	return call{migrateWithin, func(ctx context.Context) ha.Outcome {
 		pctx, cancel := context.WithCancel(ctx)
 		a.work.Go(func() { a.tellProgress(pctx) })
 		defer cancel()

@@ -202,8 +202,8 @@ func (a *Agent) begin(ctx context.Context, act ha.Action) {
 		a.Log.Error("a mistake in the decisions; the second one is left out", "what", act.What)
 		return
 	}
-	job := a.job(act)
-	jctx, cancel := context.WithTimeout(ctx, job.within)
+	call := a.call(act)
+	jctx, cancel := context.WithTimeout(ctx, call.within)
 	w := act.Work()
 	switch w {
 	case ha.WorkMigrate:
@@ -215,7 +215,7 @@ func (a *Agent) begin(ctx context.Context, act ha.Action) {
 		a.Log.Info("begin", "action", w, "detail", describe(act))
 	}
 	a.work.Go(func() {
-		o := job.do(jctx)
+		o := call.do(jctx)
 		cancel()
 		if d := ha.Rest(act, o); d > 0 {
 			select {

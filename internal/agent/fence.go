@@ -30,9 +30,9 @@ type Fencer interface {
 const fenceWithin = 20 * time.Second
 
 // fence orders the devices of a host.
-func (a *Agent) fence(act ha.Fence) job {
+func (a *Agent) fence(act ha.Fence) call {
 	devices := a.s.cfg.Fencing.Hosts[string(act.Host)].Devices
-	return job{fenceWithin, func(ctx context.Context) ha.Outcome {
+	return call{fenceWithin, func(ctx context.Context) ha.Outcome {
 		began := time.Now()
 		device, err := a.Fencer.Off(ctx, devices, act.Machine)
 		a.Log.Info("fenced", "host", act.Host, "off", err == nil, "device", device, "took", time.Since(began), "err", err)

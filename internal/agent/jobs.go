@@ -7,7 +7,7 @@ import (
 	"holdfast/internal/cluster"
 )
 
-// The methods of this file are what jobs need of the agent (fleet.Cluster).
+// The methods of this file are what jobs need of the agent (service.Cluster).
 
 // Coordinator tells whether this host coordinates: the key of the coordinator's
 // record, and the revision that says so.

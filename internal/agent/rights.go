@@ -8,9 +8,12 @@ import (
 	"strings"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/evacuate/drain"
+	"holdfast/internal/inventory/report"
+	"holdfast/internal/job/engine"
+	"holdfast/internal/probe"
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"
-	"holdfast/internal/upgrade/service"
 )
 
 // guests are the rights of hosts that run guests only, which every member enforces
@@ -22,7 +25,7 @@ func guests() *etcdstore.Guard {
 // permits returns nil for a write that a host may make which runs guests only: what
 // it tells of itself and its jobs, and that it goes into maintenance.
 func permits(a store.Attempt) error {
-	known, err := service.Permits(a)
+	known, err := permitsJobs(a)
 	switch {
 	case known:
 		return err
@@ -71,4 +74,15 @@ func permitsRest(a store.Attempt) error {
 		return fmt.Errorf("%w: a host may say of itself that it is in maintenance, and nothing else", store.ErrNotYours)
 	}
 	return nil
+}
+
+// permitsJobs says of a write whether a host may make it that runs guests only, by the rules
+// of the tools that have jobs. known is false for keys that are not theirs.
+func permitsJobs(a store.Attempt) (known bool, err error) {
+	for _, rule := range []func(store.Attempt) (bool, error){engine.Permits, probe.Permits, report.Permits, drain.PermitsCarry} {
+		if known, err := rule(a); known {
+			return true, err
+		}
+	}
+	return false, nil
 }

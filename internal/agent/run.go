@@ -25,12 +25,10 @@ import (
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/host/process"
 	"holdfast/internal/host/watchdog"
-	"holdfast/internal/inventory/report"
 	"holdfast/internal/server"
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"
 	"holdfast/internal/supervise"
-	"holdfast/internal/upgrade/service"
 )
 
 // Options are what RunNode needs besides the node's file.
@@ -133,12 +131,12 @@ func (nd *node) beats(r *Rhythm) (*heartbeat.Beats, error) {
 // serve runs everything that an agent is made of, and ends it together.
 func (nd *node) serve(ctx context.Context, a *Agent, beats *heartbeat.Beats) (err error) {
 	opts := server.Options{Socket: nd.socket(), Listen: nd.n.API.Listen, TLS: nd.server, Log: nd.Log, Version: nd.Version}
-	jobs, view, guests, err := nd.jobs(a)
+	jobs, err := nd.work(a)
 	if err != nil {
 		return BadInput{err}
 	}
 	if jobs != nil {
-		defer func() { err = errors.Join(err, guests.Close()) }()
+		defer func() { err = errors.Join(err, jobs.guests.Close()) }()
 		opts.Jobs, opts.Upgrade, opts.Guests = jobs, jobs, jobs.RunsGuestsOnly
 	}
 	srv, err := server.New(a, opts)
@@ -164,7 +162,6 @@ func (nd *node) serve(ctx context.Context, a *Agent, beats *heartbeat.Beats) (er
 		run("exchange heartbeats", beats.Run)
 	}
 	if jobs != nil {
-		run("follow the hosts' reports", func(ctx context.Context) error { view.Run(ctx); return nil })
 		run("work on jobs", jobs.Run)
 	}
 	loop := a.Run
@@ -351,36 +348,6 @@ func (nd *node) driver() (Driver, error) {
 		Socket: nd.n.Libvirt.Socket, MigrateURI: nd.n.Libvirt.MigrateURI, MigrateTLS: nd.n.Libvirt.MigrateTLS, RunDir: nd.n.RunDir,
 		Resource: cluster.MgmtVM, UUID: uuid, Name: GuestName, Log: nd.Log,
 	})
-}
-
-// jobs makes this host's part in jobs: none where no hypervisor runs guests.
-func (nd *node) jobs(a *Agent) (*service.Service, *report.View, *libvirt.Fleet, error) {
-	if nd.n.Driver == "process" {
-		return nil, nil, nil, nil
-	}
-	guests, err := libvirt.NewFleet(libvirt.FleetOptions{
-		Socket: nd.n.Libvirt.Socket, MigrateURI: nd.n.Libvirt.MigrateURI, MigrateTLS: nd.n.Libvirt.MigrateTLS, Shared: nd.n.Libvirt.Shared,
-		Protected: []string{GuestUUID(nd.n.Cluster)}, Log: nd.Log,
-	})
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	view := &report.View{Store: a.Store, Asked: nd.n.GuestsOnly, Log: nd.Log}
-	p := service.Parts{
-		Seen:  view.Seen,
-		Store: a.Store, Cluster: a, Name: nd.n.Cluster, Host: a.Host, Member: nd.n.Store.Member != nil, GuestsOnly: nd.n.GuestsOnly, Install: a.Identity, Boot: nd.boot,
-		Addr: nd.n.Addr, Version: nd.Version, Dir: nd.n.DataDir, Fleet: guests, Instance: a.s.core.Me.Instance, Log: nd.Log, TLS: nd.client,
-		Exe: "/proc/self/exe", Helper: []string{StepHelper},
-		RebootCommand: nd.n.Upgrade.RebootCommand, BootIDFile: nd.n.BootIDFile, Credentials: nd.n.Upgrade.CredentialsFile,
-	}
-	if nd.n.API.Listen != "" {
-		p.API = "https://" + nd.apiAddr()
-	}
-	s, err := service.New(p)
-	if err != nil {
-		return nil, nil, nil, errors.Join(err, guests.Close())
-	}
-	return s, view, guests, nil
 }
 
 // StepHelper is the command of this program that is the helper of package

@@ -11,18 +11,9 @@ import (
 	apiv1 "holdfast/internal/api/v1"
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
-	"holdfast/internal/job"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
 )
-
-// Begun is the answer to RunUpgrade. Without a job, Plan or Report say what stands
-// in the way.
-type Begun struct {
-	Job    *job.View
-	Plan   upgrade.Plan
-	Report *check.Report // of the checks before
-}
 
 // chunk is how much of a bundle travels in one message, bytes.
 const chunk = 256 << 10

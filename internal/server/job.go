@@ -17,8 +17,8 @@ import (
 // Jobs is what the server needs of this host's part in jobs. All methods may be
 // called concurrently. Errors that are the caller's are *api.Error.
 type Jobs interface {
-	// Drain begins to empty a host.
-	Drain(ctx context.Context, user string, host cluster.HostID) (job.View, error)
+	// DrainHost begins to empty a host.
+	DrainHost(ctx context.Context, user string, host cluster.HostID) (job.View, error)
 	// Hosts lists the hosts that report, in the order of their names.
 	Hosts(ctx context.Context) ([]inventory.Summary, error)
 	// Forget removes what is known of a host that is gone for good; with force also
@@ -44,7 +44,7 @@ func (h *jobHandler) DrainHost(ctx context.Context, req *apiv1.DrainHostRequest)
 	if err != nil {
 		return nil, err
 	}
-	j, err := h.jobs.Drain(ctx, who.user, cluster.HostID(req.Host))
+	j, err := h.jobs.DrainHost(ctx, who.user, cluster.HostID(req.Host))
 	if err != nil {
 		return nil, fmt.Errorf("drain host %s: %w", req.Host, err)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/inventory"
+	"holdfast/internal/job"
 )
 
 // TestPoolsAreReported: with what decides how a reboot deals with them.
@@ -18,7 +19,8 @@ func TestPoolsAreReported(t *testing.T) {
 	}
 }
 
-// TestRecordSaysThatGuestsAreLetGoOn: hosts that send some go by it. It is told without a hypervisor, too.
+// TestRecordSaysThatGuestsAreLetGoOn: hosts that send some go by it, and of which generation
+// the agent is. Both are told without a hypervisor, too.
 func TestRecordSaysThatGuestsAreLetGoOn(t *testing.T) {
 	f, err := libvirt.NewFleet(libvirt.FleetOptions{Socket: filepath.Join(t.TempDir(), "none")})
 	if err != nil {
@@ -31,7 +33,7 @@ func TestRecordSaysThatGuestsAreLetGoOn(t *testing.T) {
 	}()
 	l := &Looker{Fleet: f, Host: "h1", Rests: func() bool { return false }, Bundles: func() ([]string, error) { return nil, nil }}
 	r, err := l.Look(t.Context())
-	if err == nil || !r.Blind || !r.CarriesLive {
+	if err == nil || !r.Blind || !r.CarriesLive || r.Generation != job.Generation {
 		t.Errorf("%v, %+v", err, r)
 	}
 }

@@ -85,7 +85,7 @@ func (f *Jobs) Forget(ctx context.Context, _ string, host cluster.HostID, force 
 }
 
 // Drain begins a job.
-func (f *Jobs) Drain(_ context.Context, user string, host cluster.HostID) (job.View, error) {
+func (f *Jobs) DrainHost(_ context.Context, user string, host cluster.HostID) (job.View, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if host == "node9" {

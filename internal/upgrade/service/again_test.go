@@ -57,7 +57,7 @@ func TestUpgradeGoesOnAfterAnAbort(t *testing.T) {
 			t.Errorf("%s is installed with the backup of %s, want %s", host, run, want)
 		}
 	}
-	if keep, err := r.kept(limited(t)); err != nil || !slices.Contains(keep, first.Job.ID) || !slices.Contains(keep, second.Job.ID) {
+	if keep, err := r.Kept(limited(t)); err != nil || !slices.Contains(keep, first.Job.ID) || !slices.Contains(keep, second.Job.ID) {
 		t.Errorf("kept %v, %v", keep, err)
 	}
 	u, err := r.Upgrade(limited(t))

@@ -12,6 +12,7 @@ import (
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/job"
+	"holdfast/internal/job/engine"
 	"holdfast/internal/store"
 	"holdfast/internal/upgrade"
 )
@@ -87,12 +88,12 @@ func (s *Service) Forget(ctx context.Context, user string, host cluster.HostID, 
 
 // uninvolved refuses when hosts may be a part of something that is not over.
 func (s *Service) uninvolved(ctx context.Context) error {
-	jobs, err := s.List(ctx)
+	jobs, err := engine.List(ctx, s.Store)
 	if err != nil {
 		return err
 	}
 	for _, j := range jobs {
-		if j.State != string(job.Ended) {
+		if j.State != job.Ended {
 			return fail.Errorf(fail.Refused, "%s (%s) is %s", j.ID, j.Title, j.State).With("wait for its end, or leave the host out: holdfast upgrade drop HOST")
 		}
 	}

@@ -7,7 +7,6 @@ import (
 
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
-	"holdfast/internal/probe"
 	"holdfast/internal/store"
 )
 
@@ -75,18 +74,4 @@ func (s *Service) probe(ctx context.Context) error {
 		return w.Err()
 	}
 	return nil
-}
-
-// guests are the hosts and guests as the hosts report them.
-func (s *Service) guests() (probe.Seen, bool) {
-	seen, ok := s.Seen()
-	now := time.Now()
-	var out probe.Seen
-	for name, h := range seen {
-		out.Hosts = append(out.Hosts, probe.Host{Name: name, Up: h.Up(now)})
-		for _, vm := range h.VMs {
-			out.VMs = append(out.VMs, probe.VM{Name: vm.Name, UUID: vm.UUID, Host: name, Running: vm.Running})
-		}
-	}
-	return out, ok
 }

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"time"
 
-	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
 	"holdfast/internal/host/facts"
@@ -76,7 +75,7 @@ func (s *Service) holders(sha string) []cache.Holder {
 
 // fetch opens the file of a bundle on another host.
 func (s *Service) fetch(ctx context.Context, h cache.Holder, sha string, offset int64) (io.ReadCloser, int64, error) {
-	c, err := api.Dial(h.API, s.TLS)
+	c, err := s.Dial(h.API)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -94,7 +93,7 @@ func (s *Service) fetch(ctx context.Context, h cache.Holder, sha string, offset 
 // dialled closes the client with the reader.
 type dialled struct {
 	io.ReadCloser
-	client *api.Client
+	client Peer
 }
 
 func (d *dialled) Close() error {
@@ -177,11 +176,11 @@ func (s *Service) factsOf(ctx context.Context, h survey.HostRef, w survey.Wanted
 // SendGuest moves a guest of this host to another one, over the network (a CIDR, ""
 // for any) when that host has an address in it.
 func (s *Service) SendGuest(ctx context.Context, uuid, name string, to cluster.HostID, network string) error {
-	return s.drain.SendGuest(ctx, uuid, name, to, network)
+	return s.Drain.SendGuest(ctx, uuid, name, to, network)
 }
 
 // agentOf prepares calls to the agent of another host.
-func (s *Service) agentOf(host cluster.HostID) (*api.Client, error) {
+func (s *Service) agentOf(host cluster.HostID) (Peer, error) {
 	seen, _ := s.Seen()
 	target, known := seen[host]
 	switch {
@@ -190,5 +189,5 @@ func (s *Service) agentOf(host cluster.HostID) (*api.Client, error) {
 	case target.API == "":
 		return nil, fmt.Errorf("the agent of %s is not reached over the network: set api.listen in its settings", host)
 	}
-	return api.Dial(target.API, s.TLS)
+	return s.Dial(target.API)
 }

@@ -190,11 +190,16 @@ func serveTLS(t *testing.T, ca *servertest.Authority, host string, up server.Upg
 	return addr
 }
 
+// dials calls other agents as this program does.
+func dials(conf *tls.Config) func(string) (Peer, error) {
+	return func(target string) (Peer, error) { return api.Dial(target, conf) }
+}
+
 // TestBundlesTravel from agent to agent, over TLS, and go on after a break.
 func TestBundlesTravel(t *testing.T) {
 	mem, ca := storetest.NewMem(), servertest.NewAuthority(t)
 	a := newRig(t, mem, "h1", nil)
-	b := newRig(t, mem, "h2", func(p *Parts) { p.TLS = api.ClientTLS(ca.PeerCert(t, "h2"), ca.Pool) })
+	b := newRig(t, mem, "h2", func(p *Parts) { p.Dial = dials(api.ClientTLS(ca.PeerCert(t, "h2"), ca.Pool)) })
 	text := makeBundle(t, "2.0.0", 3<<20, nil)
 	put, err := a.PutBundle(limited(t), bytes.NewReader(text), upgrade.Trust{AllowUnsigned: true})
 	if err != nil {
@@ -255,7 +260,7 @@ func TestBundlesComeFromStrangersNever(t *testing.T) {
 	for what, conf := range map[string]*tls.Config{
 		"a strange server": api.ClientTLS(ca.PeerCert(t, "h2"), other.Pool), "a strange client": api.ClientTLS(other.PeerCert(t, "h2"), ca.Pool),
 	} {
-		b := newRig(t, mem, "h2", func(p *Parts) { p.TLS = conf })
+		b := newRig(t, mem, "h2", func(p *Parts) { p.Dial = dials(conf) })
 		b.report(has)
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond) // it is tried again
 		err := b.bring(ctx, put.SHA256)

@@ -16,6 +16,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
+	"holdfast/internal/evacuate/drain"
 	"holdfast/internal/fail"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/inventory"
@@ -108,8 +109,9 @@ func newRig(t *testing.T, mem *storetest.Mem, host cluster.HostID, change func(*
 	r := &rig{t: t, client: client, view: &report.View{Store: client, Log: log}, silent: map[cluster.HostID]bool{}, gone: map[cluster.HostID]bool{}}
 	p := Parts{
 		Seen:  r.sight,
-		Store: client, Cluster: fakeCluster{}, Name: "lab", Host: host, Install: "install-" + string(host), Boot: "boot-1", Addr: "192.0.2.1",
-		Version: "0.1", Dir: dir, Fleet: fleet, Instance: "i1", Log: log, Exe: "/nonexistent/holdfast",
+		Store: client, Cluster: fakeCluster{}, Name: "lab", Host: host, Dir: dir, Fleet: fleet, Log: log, Exe: "/nonexistent/holdfast",
+		Dial:  dials(nil),
+		Drain: &drain.Drain{Host: host, Store: client, Guests: fleet, Seen: r.sight},
 	}
 	if change != nil {
 		change(&p)
@@ -261,7 +263,7 @@ func (r *rig) state() State {
 // jobs are the ids of all jobs.
 func (r *rig) jobs() []string {
 	r.t.Helper()
-	list, err := r.List(limited(r.t))
+	list, err := engine.List(limited(r.t), r.Store)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -285,17 +287,5 @@ func wantKind(t *testing.T, err error, kind fail.Kind, texts ...string) {
 		if e.Kind != kind || !strings.Contains(e.Message+"\n"+e.Remedy, text) {
 			t.Errorf("got %s %q (%q), want %s with %q", e.Kind, e.Message, e.Remedy, kind, text)
 		}
-	}
-}
-
-func TestErrorsOfJobsSayWhoIsToBlame(t *testing.T) {
-	for err, want := range map[error]fail.Kind{engine.ErrNoJob: fail.Invalid, engine.ErrBusy: fail.Refused, engine.ErrRefused: fail.Refused} {
-		var e *fail.Error
-		if got := explain(err); !errors.As(got, &e) || e.Kind != want || !strings.Contains(got.Error(), err.Error()) {
-			t.Errorf("%v: %v", err, got)
-		}
-	}
-	if other := errors.New("other"); explain(other) != other {
-		t.Error("another error is changed")
 	}
 }

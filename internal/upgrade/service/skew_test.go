@@ -71,23 +71,6 @@ func TestAgentsThatAreApartBlockAPlan(t *testing.T) {
 	}
 }
 
-// TestGenerationsAreReported: by a host, and to the conductor.
-func TestGenerationsAreReported(t *testing.T) {
-	r := newRig(t, storetest.NewMem(), "h1", nil)
-	rec, _ := r.Service.report.Look(limited(t)) // there is no hypervisor
-	if rec.Generation != job.Generation || rec.Agent != "0.1" {
-		t.Errorf("%+v", rec)
-	}
-	old := bare("h2")
-	rec.Host.Name = "h1"
-	r.report(rec, old)
-	seen, _ := r.view.Seen()
-	hosts := report.Hosts(seen, seen["h1"].SeenAt)
-	if hosts["h1"].Generation != job.Generation || hosts["h2"].Generation != 0 || hosts["h1"].Version != "0.1" {
-		t.Errorf("%+v", hosts)
-	}
-}
-
 // TestWhoTakesPart: hosts with steps, also when they are away just now, and those that
 // guests may be moved to.
 func TestWhoTakesPart(t *testing.T) {

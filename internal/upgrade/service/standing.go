@@ -9,6 +9,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
 	"holdfast/internal/job"
+	"holdfast/internal/job/engine"
 	"holdfast/internal/probe"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
@@ -37,7 +38,7 @@ func (s *Service) Upgrade(ctx context.Context) (upgrade.Standing, error) {
 	out.To, out.Run, out.Bundle = st.To, st.Run, &st.Bundle
 	out.Purpose, out.Mode, out.Stage = last.plan.Purpose, last.plan.Options.Mode, last.status.Stage
 	out.Undone, out.Left = last.status.Undone, last.plan.Left
-	j := shown(last.Job)
+	j := engine.Shown(last.Job)
 	j.Waits = last.Waits
 	now := map[cluster.HostID]string{}
 	for _, step := range last.plan.Steps() {
@@ -54,7 +55,7 @@ func (s *Service) Upgrade(ctx context.Context) (upgrade.Standing, error) {
 		}
 		now[step.Host] = cmp.Or(rec.Why, rec.Note, string(rec.State)+" "+step.ID)
 		if len(j.Steps) < maxShown {
-			j.Steps = append(j.Steps, shownStep(step, rec))
+			j.Steps = append(j.Steps, engine.ShownStep(step, rec))
 		}
 	}
 	out.Job = &j

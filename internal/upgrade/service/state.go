@@ -236,8 +236,8 @@ func newID(purpose upgrade.Purpose, now time.Time, random string) string {
 	return string(purpose) + "-" + now.UTC().Format("20060102-150405") + "-" + random
 }
 
-// kept are the old jobs that a rollback or commit still reads.
-func (s *Service) kept(ctx context.Context) ([]string, error) {
+// Kept are the old jobs that a rollback or commit still reads.
+func (s *Service) Kept(ctx context.Context) ([]string, error) {
 	st, err := loadState(ctx, s.Store)
 	if err != nil {
 		return nil, err
@@ -245,8 +245,8 @@ func (s *Service) kept(ctx context.Context) ([]string, error) {
 	return append(slices.Clone(st.Earlier), st.Run, st.Last), nil
 }
 
-// upgradePlanner reads the plan of a job of kind job.Upgrade.
-func upgradePlanner(plan []byte) (job.Planner, error) {
+// Planner reads the plan of a job of kind job.Upgrade.
+func Planner(plan []byte) (job.Planner, error) {
 	p, err := upgrade.NewPlanner(plan)
 	if err != nil {
 		return nil, err // a typed nil is no nil

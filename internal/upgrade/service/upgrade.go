@@ -104,7 +104,7 @@ func (s *Service) RunUpgrade(ctx context.Context, user string, r upgrade.Request
 func (p *planned) committed(purpose upgrade.Purpose) (bool, job.View) {
 	last := p.journal.last
 	done := purpose == upgrade.ForCommit && p.state.Committed && last.Result == "done" && p.state.Last != p.state.Run
-	return done, shown(last)
+	return done, engine.Shown(last)
 }
 
 // title says in a line what a plan does.
@@ -373,9 +373,9 @@ func (s *Service) submit(ctx context.Context, p *planned, r upgrade.Request, j j
 		also.Ops = append(also.Ops, store.Op{Key: keyPlatform + p.manifest.Name, Value: said})
 	}
 	if err := engine.Submit(ctx, s.Store, j, text, p.plan.Steps(), also); err != nil {
-		return job.View{}, explain(err)
+		return job.View{}, engine.Explain(err)
 	}
-	return shown(j), nil
+	return engine.Shown(j), nil
 }
 
 // AdmitHost approves a host of the run, or drops one that is away.
@@ -404,7 +404,7 @@ func (s *Service) AdmitHost(ctx context.Context, user string, host cluster.HostI
 		return upgrade.Approve(&last.plan, j, host, user)
 	})
 	if err != nil {
-		return explain(err)
+		return engine.Explain(err)
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/evacuate/drain"
 	"holdfast/internal/fail"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
@@ -148,7 +149,7 @@ func TestUpgradeIsBegunOnce(t *testing.T) {
 	if s := r.state(); !reflect.DeepEqual(s, want) {
 		t.Errorf("state %+v, want %+v", s, want)
 	}
-	j, err := r.Get(limited(t), got.Job.ID)
+	j, err := engine.Jobs{Store: r.Store, Planners: map[job.Kind]func([]byte) (job.Planner, error){job.Upgrade: Planner}}.Get(limited(t), got.Job.ID)
 	if err != nil || len(j.Steps) != len(got.Plan.Steps()) || j.Steps[0].State != "pending" || !reflect.DeepEqual(r.jobs(), []string{got.Job.ID}) {
 		t.Errorf("%v, %d steps of %d, jobs %v", err, len(j.Steps), len(got.Plan.Steps()), r.jobs())
 	}
@@ -170,21 +171,21 @@ func TestUpgradeIsBegunOnce(t *testing.T) {
 
 func TestUpgradeAndDrainExcludeEachOther(t *testing.T) {
 	r, q := three(t)
-	drain, err := r.Drain(limited(t), "bob", "h2")
-	if err != nil || drain.State != "active" {
-		t.Fatal(err, drain)
+	begun, err := drain.Begin(limited(t), r.Store, r.sight, "bob", "h2", job.Upgrade)
+	if err != nil {
+		t.Fatal(err)
 	}
 	q = r.confirmed(q)
 	_, err = r.RunUpgrade(limited(t), "ann", q)
-	wantKind(t, err, fail.Refused, drain.ID, "bob", "empty host h2")
+	wantKind(t, err, fail.Refused, begun, "bob", "empty host h2")
 	if s := r.state(); s.mod != 0 || len(r.jobs()) != 1 {
 		t.Errorf("state %+v, jobs %v", s, r.jobs())
 	}
-	r.end(drain.ID, "done", nil)
+	r.end(begun, "done", nil)
 	got := r.begin(q)
-	_, err = r.Drain(limited(t), "bob", "h2")
+	_, err = drain.Begin(limited(t), r.Store, r.sight, "bob", "h2", job.Upgrade)
 	wantKind(t, err, fail.Refused, got.Job.ID, "ann")
-	_, err = r.Drain(limited(t), "bob", "h9")
+	_, err = drain.Begin(limited(t), r.Store, r.sight, "bob", "h9", job.Upgrade)
 	wantKind(t, err, fail.Invalid, "h9")
 }
 
@@ -296,7 +297,7 @@ func TestWhatFollowsAnUpgrade(t *testing.T) {
 	if s.Run != up.Job.ID || s.Last != got.Job.ID || s.version() != "1.0.0" || s.Committed || s.Bundle.SHA256 != q.Bundle {
 		t.Errorf("state %+v", s)
 	}
-	if keep, err := r.kept(limited(t)); err != nil || !slices.Equal(keep, []string{up.Job.ID, got.Job.ID}) {
+	if keep, err := r.Kept(limited(t)); err != nil || !slices.Equal(keep, []string{up.Job.ID, got.Job.ID}) {
 		t.Errorf("kept %v, %v", keep, err)
 	}
 	_, err = r.RunUpgrade(limited(t), "bob", commit)

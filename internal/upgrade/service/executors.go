@@ -10,18 +10,15 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/evacuate"
-	"holdfast/internal/evacuate/drain"
 	"holdfast/internal/host/action"
 	"holdfast/internal/host/action/program"
 	"holdfast/internal/host/facts"
 	"holdfast/internal/host/libvirt"
-	"holdfast/internal/host/reboot"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/upgrade"
-	"holdfast/internal/upgrade/cache"
 	"holdfast/internal/upgrade/check"
 	"holdfast/internal/upgrade/steps"
 	"holdfast/internal/upgrade/survey"
@@ -30,29 +27,11 @@ import (
 // quorumWithin bounds the question how the store's members are.
 const quorumWithin = 10 * time.Second
 
-// parts makes what upgrades are made of.
-func (s *Service) parts() error {
-	s.cache = cache.New(filepath.Join(s.dir(), "bundles"), s.Log)
-	s.stage = &cache.Stage{Cache: s.cache, Host: s.Host, Holders: s.holders, Fetch: s.fetch}
-	s.survey = &survey.Survey{
-		Host: s.Host, Hosts: s.refs, Facts: s.factsOf, Quorum: s.quorum, Now: time.Now,
-		Inventory: func() (inventory.Inventory, error) {
-			ctx, cancel := context.WithTimeout(context.Background(), stateRead)
-			defer cancel()
-			return s.reported(ctx)
-		},
-	}
-	s.drain = &drain.Drain{Host: s.Host, Store: s.Store, Guests: s.Fleet, Sender: s.sender, Seen: s.Seen, Rest: s.rest, Rests: s.Cluster.Rests, Waits: s.receiver.Waits}
-	var err error
-	s.reboot, err = reboot.New(reboot.Options{Command: s.RebootCommand, BootID: s.BootIDFile})
-	return err
-}
-
 // dir is where this host keeps what belongs to upgrades.
 func (s *Service) dir() string { return filepath.Join(s.Dir, "upgrade") }
 
-// doers are what this host can do, by the kind of step.
-func (s *Service) doers() map[string]engine.Doer {
+// Executors are what this host can do for upgrades, by the kind of step.
+func (s *Service) Executors() map[string]engine.Doer {
 	helper := program.Helper{Exe: s.Exe, Args: s.Helper}
 	backups := steps.Backups{Dir: s.dir(), Host: s.Host, Providers: steps.Providers(s.Log)}
 	switches := steps.Programs{Helper: helper, Dir: s.dir(), Host: s.Host}
@@ -80,9 +59,9 @@ func (s *Service) doers() map[string]engine.Doer {
 		upgrade.KindStage:         s.stage,
 		upgrade.KindHAOff:         ha,
 		upgrade.KindHAOn:          ha,
-		evacuate.KindDrain:        s.drain,
+		evacuate.KindDrain:        s.Drain,
 		upgrade.KindAction:        &steps.Action{Bundles: s.cache, Host: action.Host{Helper: helper}, Dir: s.dir(), Credentials: s.Credentials},
-		evacuate.KindUndrain:      &steps.Undrain{Host: s.Host, Revive: s.drain.Revive, Rest: s.rest, Where: s.where, Send: s.send},
+		evacuate.KindUndrain:      &steps.Undrain{Host: s.Host, Revive: s.Drain.Revive, Rest: s.rest, Where: s.where, Send: s.send},
 		upgrade.KindStorageDetach: &steps.StorageDetach{Host: s.Fleet, Dir: pools},
 		upgrade.KindStorageAttach: &steps.StorageAttach{Host: s.Fleet, Dir: pools},
 		upgrade.KindBackup:        &steps.Backup{Backups: backups},

@@ -1,4 +1,4 @@
-package service
+package agent
 
 import (
 	"encoding/json"
@@ -76,19 +76,19 @@ func TestRightsOfHostsThatRunGuestsOnly(t *testing.T) {
 		"whom to ping":                      {"upgrade-probe/u1/plan", nil, x, yes, no},
 	} {
 		a := store.Attempt{Host: "g1", Key: c.key, Value: c.value}
-		known, err := Permits(a)
+		known, err := permitsJobs(a)
 		if errors.Is(err, store.ErrLook) {
 			a.Looked, a.Old, a.Guarded = true, c.old, c.guarded
-			known, err = Permits(a)
+			known, err = permitsJobs(a)
 		}
 		if !known || (err == nil) != c.want || errors.Is(err, store.ErrLook) {
 			t.Errorf("%s: known %t, %v, want permitted %t", name, known, err, c.want)
 		}
 	}
-	if known, _ := Permits(store.Attempt{Host: "g1", Key: "state/owner/mnvm"}); known {
+	if known, _ := permitsJobs(store.Attempt{Host: "g1", Key: "state/owner/mnvm"}); known {
 		t.Error("the core's records are no concern of this package")
 	}
-	if _, err := Permits(store.Attempt{Host: "plan", Key: "upgrade-probe/u1/plan", Value: x}); err == nil {
+	if _, err := permitsJobs(store.Attempt{Host: "plan", Key: "upgrade-probe/u1/plan", Value: x}); err == nil {
 		t.Error("a host with the name of the plan writes it")
 	}
 }

@@ -1,0 +1,148 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	mathrand "math/rand/v2"
+	"sync"
+	"time"
+
+	"holdfast/internal/api"
+	"holdfast/internal/cluster"
+	"holdfast/internal/evacuate"
+	"holdfast/internal/evacuate/drain"
+	"holdfast/internal/host/libvirt"
+	"holdfast/internal/inventory/report"
+	"holdfast/internal/job"
+	"holdfast/internal/job/engine"
+	"holdfast/internal/probe"
+	"holdfast/internal/upgrade/service"
+)
+
+// handover is how long a new coordinator leaves alone what the one before has
+// begun as the coordinator: longer than the longest lease.
+const handover = time.Minute
+
+// work is this host's part in jobs: the tools that have jobs, and the engine with which
+// they register. A tool adds its executors, its planner and the rights of its keys (rights.go).
+type work struct {
+	*service.Service // upgrades, and what is known of hosts
+	engine.Jobs      // of all tools
+	guests           *libvirt.Fleet
+	view             *report.View
+	reporter         *report.Reporter
+	sender           *drain.Sender
+	receiver         *drain.Receiver
+	counts           *probe.Service
+	worker           *engine.Worker
+	lead             *engine.Conductor
+}
+
+// work makes this host's part in jobs: none where no hypervisor runs guests.
+func (nd *node) work(a *Agent) (*work, error) {
+	if nd.n.Driver == "process" {
+		return nil, nil
+	}
+	guests, err := libvirt.NewFleet(libvirt.FleetOptions{
+		Socket: nd.n.Libvirt.Socket, MigrateURI: nd.n.Libvirt.MigrateURI, MigrateTLS: nd.n.Libvirt.MigrateTLS, Shared: nd.n.Libvirt.Shared,
+		Protected: []string{GuestUUID(nd.n.Cluster)}, Log: nd.Log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	w := &work{guests: guests, view: &report.View{Store: a.Store, Asked: nd.n.GuestsOnly, Log: nd.Log}}
+	seen := w.view.Seen
+	w.sender = drain.NewSender(&drain.Sender{Store: a.Store, Host: a.Host, Guests: guests, Seen: seen, Log: nd.Log})
+	w.receiver = &drain.Receiver{Store: a.Store, Host: a.Host, Guests: guests, Seen: seen, Log: nd.Log}
+	w.Service, err = service.New(service.Parts{
+		Store: a.Store, Cluster: a, Name: nd.n.Cluster, Host: a.Host, Dir: nd.n.DataDir, Fleet: guests, Seen: seen, Log: nd.Log,
+		Drain: &drain.Drain{
+			Host: a.Host, Store: a.Store, Guests: guests, Sender: w.sender, Seen: seen, Rests: a.Rests, Waits: w.receiver.Waits,
+			Rest: func(ctx context.Context, host cluster.HostID, on bool) error { return a.Rest(ctx, "job", host, on) },
+		},
+		Dial: func(target string) (service.Peer, error) {
+			c, err := api.Dial(target, nd.client)
+			if err != nil {
+				return nil, err // a typed nil is no nil
+			}
+			return c, nil
+		},
+		Exe: "/proc/self/exe", Helper: []string{StepHelper},
+		RebootCommand: nd.n.Upgrade.RebootCommand, BootIDFile: nd.n.BootIDFile, Credentials: nd.n.Upgrade.CredentialsFile,
+	})
+	if err != nil {
+		return nil, errors.Join(err, guests.Close())
+	}
+	look := &report.Looker{
+		Fleet: guests, Host: a.Host, Install: a.Identity, Boot: nd.boot, Addr: nd.n.Addr, Agent: nd.Version, Member: nd.n.Store.Member != nil,
+		Rests: a.Rests, Bundles: w.Bundles, Waits: w.receiver.Waits,
+	}
+	if nd.n.API.Listen != "" {
+		look.API = "https://" + nd.apiAddr()
+	}
+	w.reporter = &report.Reporter{Store: a.Store, Look: look.Look, Log: nd.Log}
+	if nd.n.GuestsOnly { // on the others the agent itself cares that a name is used once
+		w.reporter.Claims = &report.Claim{Host: a.Host, Install: a.Identity, Boot: nd.boot}
+	}
+	w.counts = probe.New(probe.Parts{
+		Store: a.Store, Host: a.Host, Coordinator: a.Coordinator, Seen: func() (probe.Seen, bool) { return pinged(w.view) },
+		Addresses: guests.Addresses, Active: w.Probed, Log: nd.Log,
+	})
+	w.Jobs = engine.Jobs{Store: a.Store, Planners: map[job.Kind]func([]byte) (job.Planner, error){
+		evacuate.HostJob: evacuate.HostPlanner, job.Upgrade: service.Planner,
+	}}
+	w.worker = engine.NewWorker(engine.WorkerOptions{
+		Store: a.Store, Host: a.Host, Instance: a.s.core.Me.Instance, Boot: nd.boot, Dir: nd.n.DataDir, Doers: w.Executors(),
+		Coordinator: a.Coordinator, Handover: handover, Now: time.Now, Rand: mathrand.Float64, Log: nd.Log,
+	})
+	w.lead = engine.NewConductor(engine.ConductorOptions{
+		Store: a.Store, Host: a.Host, Coordinator: a.Coordinator, Planners: w.Planners, Hosts: w.Agents, Keep: w.Kept,
+		Now: time.Now, Rand: mathrand.Float64, Log: nd.Log,
+	})
+	return w, nil
+}
+
+// Run works until ctx ends. It returns report.ErrConflict when another agent reports under
+// this host's name.
+func (w *work) Run(ctx context.Context) error {
+	if err := w.reporter.Claim(ctx); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var loops sync.WaitGroup
+	for _, f := range []func(context.Context){w.view.Run, w.lead.Run, w.receiver.Run, w.sender.Run, w.counts.Run, w.Service.Run} {
+		loops.Go(func() { f(ctx) })
+	}
+	var conflict error
+	loops.Go(func() {
+		defer cancel()
+		conflict = w.reporter.Run(ctx)
+	})
+	err := w.worker.Run(ctx)
+	loops.Wait()
+	return errors.Join(conflict, err)
+}
+
+// DrainHost begins to empty a host, and returns the job.
+func (w *work) DrainHost(ctx context.Context, user string, host cluster.HostID) (job.View, error) {
+	id, err := drain.Begin(ctx, w.Jobs.Store, w.view.Seen, user, host, job.Upgrade)
+	if err != nil {
+		return job.View{}, err
+	}
+	return w.Get(ctx, id)
+}
+
+// pinged are the hosts and guests as the hosts report them.
+func pinged(view *report.View) (probe.Seen, bool) {
+	seen, ok := view.Seen()
+	now := time.Now()
+	var out probe.Seen
+	for name, h := range seen {
+		out.Hosts = append(out.Hosts, probe.Host{Name: name, Up: h.Up(now)})
+		for _, vm := range h.VMs {
+			out.VMs = append(out.VMs, probe.VM{Name: vm.Name, UUID: vm.UUID, Host: name, Running: vm.Running})
+		}
+	}
+	return out, ok
+}
