@@ -171,10 +171,10 @@ func (c *Client) CheckUpgrade(ctx context.Context, r upgrade.Request) (check.Rep
 }
 
 // RunUpgrade checks, plans and begins an upgrade, a rollback or a commit.
-func (c *Client) RunUpgrade(ctx context.Context, r upgrade.Request) (Begun, error) {
+func (c *Client) RunUpgrade(ctx context.Context, r upgrade.Request) (check.Begun, error) {
 	ctx, cancel := within(ctx, lookWithin)
 	defer cancel()
-	var b Begun
+	var b check.Begun
 	text, err := json.Marshal(r)
 	if err != nil {
 		return b, fail.Errorf(fail.Invalid, "write the request: %w", err)

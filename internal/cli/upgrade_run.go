@@ -19,6 +19,7 @@ import (
 	"holdfast/internal/job"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
+	"holdfast/internal/upgrade/check"
 	"holdfast/internal/upgrade/invfile"
 )
 
@@ -232,7 +233,7 @@ func (a *app) beginUpgrade(ctx context.Context, c *api.Client, r upgrade.Request
 		case b.dryRun:
 			return a.showPlan(&p, js, b.steps)
 		case p.Blocked():
-			return a.notBegun(api.Begun{Plan: p}, js)
+			return a.notBegun(check.Begun{Plan: p}, js)
 		}
 		if err := a.confirmPlan(ctx, &p); err != nil {
 			return err
@@ -278,7 +279,7 @@ func (a *app) confirmPlan(ctx context.Context, p *upgrade.Plan) error {
 }
 
 // notBegun says what stands in the way.
-func (a *app) notBegun(begun api.Begun, js bool) error {
+func (a *app) notBegun(begun check.Begun, js bool) error {
 	var err error
 	if js {
 		out := outcome{Plan: &begun.Plan}

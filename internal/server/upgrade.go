@@ -34,7 +34,7 @@ type Upgrades interface {
 	// CheckUpgrade looks at all hosts.
 	CheckUpgrade(ctx context.Context, r upgrade.Request) (check.Report, error)
 	// RunUpgrade begins an upgrade, a rollback or a commit.
-	RunUpgrade(ctx context.Context, user string, r upgrade.Request) (api.Begun, error)
+	RunUpgrade(ctx context.Context, user string, r upgrade.Request) (check.Begun, error)
 	// Upgrade tells how the last upgrade stands.
 	Upgrade(ctx context.Context) (upgrade.Standing, error)
 	// AdmitHost approves or drops a host.

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"sync"
 
-	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
 	"holdfast/internal/inventory"
@@ -266,20 +265,20 @@ func (f *Upgrades) planBack(r upgrade.Request) (upgrade.Plan, error) {
 }
 
 // RunUpgrade is as server.Upgrades wants it.
-func (f *Upgrades) RunUpgrade(_ context.Context, user string, r upgrade.Request) (api.Begun, error) {
+func (f *Upgrades) RunUpgrade(_ context.Context, user string, r upgrade.Request) (check.Begun, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.asked = append(f.asked, r)
 	if f.run != nil && f.run.job.State != "ended" {
-		return api.Begun{}, fail.Errorf(fail.Refused, "%s of %s is %s: only one at a time", f.run.job.ID, f.run.job.User, f.run.job.State)
+		return check.Begun{}, fail.Errorf(fail.Refused, "%s of %s is %s: only one at a time", f.run.job.ID, f.run.job.User, f.run.job.State)
 	}
 	p, err := f.plan(r)
 	if err != nil {
-		return api.Begun{}, err
+		return check.Begun{}, err
 	}
 	if p.Blocked() || check.Worst(f.report.Findings) == check.Fail {
 		rep := f.report
-		return api.Begun{Plan: p, Report: &rep}, nil
+		return check.Begun{Plan: p, Report: &rep}, nil
 	}
 	if p.Purpose == upgrade.ForUpgrade {
 		f.last.bundle, f.last.to, f.last.run = r.Bundle, p.To, fmt.Sprintf("upgrade-%d", len(f.asked))
@@ -291,7 +290,7 @@ func (f *Upgrades) RunUpgrade(_ context.Context, user string, r upgrade.Request)
 	f.run.begin()
 	f.mark()
 	j := f.run.shown(true)
-	return api.Begun{Job: &j, Plan: p}, nil
+	return check.Begun{Job: &j, Plan: p}, nil
 }
 
 // AdmitHost is as server.Upgrades wants it.

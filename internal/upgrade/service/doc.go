@@ -1,6 +1,5 @@
-// Package fleet is what an agent does for jobs besides keeping the management VM
-// up: it tells the store what this host has (guests, memory, kernel, pools), reads
-// what all hosts have told, and carries out the steps of upgrades on this host
-// with the adapters of internal/host. It decides nothing: which step comes next
-// is the planner's word, brought by internal/job/engine.
+// Package service is this host's part in upgrades: it plans and begins runs, tells how the last
+// one stands, has the executors of their steps, and answers other agents (bundles, facts,
+// guests that are to come back). It decides nothing about a run that has begun: which step
+// comes next is the planner's word, brought by internal/job/engine.
 package service

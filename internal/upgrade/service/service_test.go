@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/evacuate/drain"
 	"holdfast/internal/fail"
@@ -26,6 +25,7 @@ import (
 	"holdfast/internal/store/storetest"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
+	"holdfast/internal/upgrade/check"
 )
 
 // fakeCluster is the agent's other half. No host coordinates.
@@ -241,7 +241,7 @@ func (r *rig) confirmed(q upgrade.Request) upgrade.Request {
 }
 
 // begin begins an upgrade to a bundle.
-func (r *rig) begin(q upgrade.Request) api.Begun {
+func (r *rig) begin(q upgrade.Request) check.Begun {
 	r.t.Helper()
 	got, err := r.RunUpgrade(limited(r.t), "ann", r.confirmed(q))
 	if err != nil || got.Job == nil {

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/evacuate"
 	"holdfast/internal/fail"
@@ -60,21 +59,21 @@ func (s *Service) CheckUpgrade(ctx context.Context, r upgrade.Request) (check.Re
 // RunUpgrade begins an upgrade, a rollback or a commit. Nothing is begun when the
 // plan is blocked or a check fails that nobody has confirmed: the answer has no
 // job then.
-func (s *Service) RunUpgrade(ctx context.Context, user string, r upgrade.Request) (api.Begun, error) {
+func (s *Service) RunUpgrade(ctx context.Context, user string, r upgrade.Request) (check.Begun, error) {
 	if r.Purpose == "" {
 		r.Purpose = upgrade.ForUpgrade
 	}
 	p, err := s.gather(ctx, r)
 	if err != nil {
-		return api.Begun{}, err
+		return check.Begun{}, err
 	}
 	if err := s.free(ctx, p, r.Purpose); err != nil {
-		return api.Begun{}, err
+		return check.Begun{}, err
 	}
 	if done, j := p.committed(r.Purpose); done {
-		return api.Begun{Job: &j}, nil // asked once more
+		return check.Begun{Job: &j}, nil // asked once more
 	}
-	var out api.Begun
+	var out check.Begun
 	if r.Purpose == upgrade.ForUpgrade {
 		in, rep, err := s.look(ctx, p, r, check.Before)
 		if err != nil {

@@ -1,9 +1,8 @@
-package api
+package check
 
 import (
 	"holdfast/internal/job"
 	"holdfast/internal/upgrade"
-	"holdfast/internal/upgrade/check"
 )
 
 // Begun is the answer to RunUpgrade. Without a job, Plan or Report say what stands
@@ -11,5 +10,5 @@ import (
 type Begun struct {
 	Job    *job.View
 	Plan   upgrade.Plan
-	Report *check.Report // of the checks before
+	Report *Report // of the checks before
 }
