@@ -174,7 +174,7 @@ func (d hand) reboot(ctx context.Context, t Task) error {
 	if err != nil {
 		return err
 	}
-	if !sleep(ctx, handTakes) {
+	if !sleep(ctx, handTakes(t)) {
 		return context.Cause(ctx)
 	}
 	next, busy := "", []string(nil)
@@ -206,7 +206,7 @@ func (d hand) verify(ctx context.Context, t Task) error {
 	if err != nil {
 		return err
 	}
-	if !sleep(ctx, handTakes) {
+	if !sleep(ctx, handTakes(t)) {
 		return context.Cause(ctx)
 	}
 	r, err := Record(ctx, mortal{d.p}, t.Job, a.Reboot)

@@ -41,7 +41,9 @@ func (w *upWorld) hands(p *process) map[string]Doer {
 	return out
 }
 
-const handTakes = 20 * time.Millisecond // what is done at once
+// handTakes is how long what is done at once takes, different for each step so that
+// little happens at the same moment.
+func handTakes(t Task) time.Duration { return 15*time.Millisecond + length(t.Step.ID)%time.Second/100 }
 
 var errGone = errors.New("process is dead")
 
@@ -66,7 +68,7 @@ func (d hand) point(t Task, what string, f func(p *plant)) bool {
 // do is a boundary with a little time before.
 func (d hand) do(ctx context.Context, t Task, what string, f func(p *plant)) error {
 	switch {
-	case !sleep(ctx, handTakes):
+	case !sleep(ctx, handTakes(t)):
 		return context.Cause(ctx)
 	case !d.point(t, what, f):
 		return errGone
@@ -157,7 +159,7 @@ func (d hand) check(ctx context.Context, t Task) error {
 	if err != nil {
 		return err
 	}
-	if !sleep(ctx, handTakes) {
+	if !sleep(ctx, handTakes(t)) {
 		return context.Cause(ctx)
 	}
 	return peek(d, func(p *plant) error {
@@ -324,7 +326,7 @@ func (d hand) action(ctx context.Context, t Task) error {
 	if err := d.do(ctx, t, "act", func(p *plant) { p.effects[t.Step.ID]++; p.acts(t.Host, a) }); err != nil {
 		return err
 	}
-	if !sleep(ctx, handTakes) {
+	if !sleep(ctx, handTakes(t)) {
 		return fmt.Errorf("%w: %w", ErrUnclear, context.Cause(ctx))
 	}
 	return nil

@@ -20,13 +20,16 @@ import (
 // package upgrade.
 type upWorld struct {
 	*world
-	t      *testing.T
-	plant  *plant
-	order  []cluster.HostID // in which hosts coordinate
-	twice  int              // points after its return at which the same agent ends once more; 0: it does not
-	passes int              // points that were passed on all hosts
-	at     int              // the pass before which then is called; 0: never
-	then   func()
+	t        *testing.T
+	plant    *plant
+	order    []cluster.HostID // in which hosts coordinate
+	passes   int              // points that were passed on all hosts
+	at       int              // the pass before which then is called; 0: never
+	then     func()
+	planners map[string]*upgrade.Planner // by plan
+
+	course  *course   // of a trial; nil: this is none
+	touched time.Time // when a host, or its next process, has begun to coordinate
 }
 
 // newUpWorld makes one whose logs are in dir: files that are there already cost the
@@ -34,7 +37,7 @@ type upWorld struct {
 func newUpWorld(t *testing.T, p *plant, dir string) *upWorld {
 	w, _ := memWorld(t, plantHosts()...)
 	w.dir, w.handover, w.glance = dir, 2*time.Second, 500*time.Millisecond
-	return &upWorld{world: w, t: t, plant: p, order: plantHosts()}
+	return &upWorld{world: w, t: t, plant: p, order: plantHosts(), planners: map[string]*upgrade.Planner{}}
 }
 
 // pass counts what happens in the whole cluster.
@@ -70,9 +73,12 @@ func (w *upWorld) boot(h cluster.HostID) {
 	}
 	w.serial++
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &process{m: m, cancel: cancel, done: make(chan struct{}), store: w.open(fmt.Sprintf("%s.%d", h, w.serial)), boot: fmt.Sprintf("boot-%d", m.boot)}
+	p := &process{m: m, cancel: cancel, done: make(chan struct{}), store: w.open(fmt.Sprintf("%s.%d", h, w.serial)), boot: fmt.Sprintf("boot-%d", m.boot), serial: w.serial}
 	m.proc, w.all = p, append(w.all, p)
-	m.bomb.blow = func() { w.blown(h) }
+	if m.reboots = false; w.leader == h {
+		w.touched = time.Now()
+	}
+	m.bomb.blow = func(f fate) { w.ends(h, 300*time.Millisecond, f == endsBeforeStays || f == endsAfterStays) }
 	coordinator := func() (int64, string, bool) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -84,7 +90,7 @@ func (w *upWorld) boot(h cluster.HostID) {
 	}
 	con := NewConductor(ConductorOptions{
 		Store: mortal{p}, Coordinator: coordinator, Hosts: w.hosts, Now: time.Now, Rand: rand.Float64, Log: log,
-		Planners: map[job.Kind]func([]byte) (job.Planner, error){job.Upgrade: func(plan []byte) (job.Planner, error) { return upgrade.NewPlanner(plan) }},
+		Planners: map[job.Kind]func([]byte) (job.Planner, error){job.Upgrade: w.planner},
 	})
 	work := NewWorker(WorkerOptions{
 		Store: mortal{p}, Host: h, Instance: fmt.Sprintf("%s-%d", h, w.serial), Boot: p.boot, Dir: w.dir + "/" + string(h),
@@ -104,31 +110,21 @@ func (w *upWorld) boot(h cluster.HostID) {
 	}()
 }
 
-// blown is the end of an agent by its bomb, which may be set once more.
-func (w *upWorld) blown(h cluster.HostID) {
-	b := w.machine[h].bomb
-	b.mu.Lock()
-	if w.twice > 0 {
-		b.at, w.twice = len(b.names)+w.twice, 0
-	}
-	b.mu.Unlock()
-	w.ends(h, 300*time.Millisecond)
-}
-
 // down is the reboot of the host of a process, which ends with it.
 func (w *upWorld) down(p *process) {
 	w.mu.Lock()
 	p.m.boot++
+	p.m.reboots = true
 	w.mu.Unlock()
 	p.mu.Lock()
 	p.dead = true
 	p.mu.Unlock()
-	w.ends(p.m.name, rebootTakes)
+	w.ends(p.m.name, rebootTakes, false)
 }
 
 // ends ends an agent, which comes back after a while. Another host coordinates
-// meanwhile.
-func (w *upWorld) ends(h cluster.HostID, back time.Duration) {
+// meanwhile, unless it is elected again.
+func (w *upWorld) ends(h cluster.HostID, back time.Duration, stays bool) {
 	w.mu.Lock()
 	p := w.machine[h].proc
 	w.machine[h].proc = nil
@@ -139,9 +135,20 @@ func (w *upWorld) ends(h cluster.HostID, back time.Duration) {
 	}
 	p.cancel()
 	time.AfterFunc(back, func() { w.boot(h) })
-	if led && !w.stays {
-		time.AfterFunc(time.Second, func() { w.elect(w.successor(h)) })
+	if !led || stays {
+		return
 	}
+	time.AfterFunc(time.Second, func() {
+		w.elect(w.successor(h))
+		if w.course != nil && !w.course.first {
+			time.AfterFunc(calm, w.home)
+		}
+	})
+}
+
+func (w *upWorld) elect(h cluster.HostID) {
+	w.world.elect(h)
+	w.touch()
 }
 
 // successor is the next host whose agent is there.
@@ -155,6 +162,20 @@ func (w *upWorld) successor(h cluster.HostID) cluster.HostID {
 		}
 	}
 	return h
+}
+
+// planner reads each plan once: a planner keeps nothing but its plan.
+func (w *upWorld) planner(plan []byte) (job.Planner, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if p := w.planners[string(plan)]; p != nil {
+		return p, nil
+	}
+	p, err := upgrade.NewPlanner(plan)
+	if err == nil {
+		w.planners[string(plan)] = p
+	}
+	return p, err
 }
 
 // begin submits a job.

@@ -57,8 +57,9 @@ type machine struct {
 	onTxn    txnHook
 	stubborn bool // does not learn that it coordinates no more
 
-	generation int // of its agent, from the next boot on; 0: job.Generation
-	reports    int // what it reports of that
+	reboots    bool // its agent is gone, for the time of a reboot
+	generation int  // of its agent, from the next boot on; 0: job.Generation
+	reports    int  // what it reports of that
 }
 
 // txnHook comes before a transaction of a host's agent, and in place of it when
@@ -120,49 +121,16 @@ type process struct {
 	dead   bool
 	store  store.Store
 	boot   string
-}
-
-// bomb ends an agent's process at its n-th point of interest.
-type bomb struct {
-	mu    sync.Mutex
-	at    int // counts from 1; 0: never
-	after bool
-	names []string
-	gone  bool // it went off
-	blow  func()
-}
-
-// point passes a point of interest: do is what happens there. false: the process
-// is dead, and do was done only when it died after it.
-func (p *process) point(name string, do func()) bool {
-	p.mu.Lock()
-	if p.dead {
-		p.mu.Unlock()
-		return false
-	}
-	b := p.m.bomb
-	b.mu.Lock()
-	b.names = append(b.names, name)
-	now := len(b.names) == b.at
-	if now {
-		b.gone, p.dead = true, true
-	}
-	after := b.after
-	b.mu.Unlock()
-	p.mu.Unlock()
-	if !now || after {
-		do()
-	}
-	if now {
-		b.blow()
-	}
-	return !now
+	serial int
 }
 
 // mortal is the store as a process sees it: after its death nothing gets through.
 type mortal struct{ p *process }
 
-var errDead = fmt.Errorf("process is dead: %w", store.ErrRetry)
+var (
+	errDead = fmt.Errorf("process is dead: %w", store.ErrRetry)
+	errLost = fmt.Errorf("answer lost: %w", store.ErrUnknown)
+)
 
 func (s mortal) alive() bool {
 	s.p.mu.Lock()
@@ -190,10 +158,13 @@ func (s mortal) Txn(ctx context.Context, conds []store.Cmp, ops []store.Op) (rev
 			return rev, ok, err
 		}
 	}
-	if !s.p.point(nameOf(ops), func() { rev, ok, err = s.p.store.Txn(ctx, conds, ops) }) {
-		return 0, false, errDead
+	switch s.p.meet(func() string { return nameOf(ops) }, true, func() { rev, ok, err = s.p.store.Txn(ctx, conds, ops) }) {
+	case passes:
+		return rev, ok, err
+	case replyLost, requestLost:
+		return 0, false, errLost
 	}
-	return rev, ok, err
+	return 0, false, errDead
 }
 
 func (s mortal) Watch(ctx context.Context, prefix string, from int64) store.Watcher {
@@ -201,22 +172,6 @@ func (s mortal) Watch(ctx context.Context, prefix string, from int64) store.Watc
 }
 
 func (s mortal) Close() error { return nil }
-
-// nameOf tells what a transaction writes.
-func nameOf(ops []store.Op) string {
-	var parts []string
-	for _, op := range ops {
-		var r struct {
-			State   string `json:"state"`
-			Attempt int    `json:"attempt"`
-		}
-		if op.Value != nil && json.Unmarshal(op.Value, &r) != nil {
-			r.State = "?"
-		}
-		parts = append(parts, fmt.Sprintf("%s=%s%d", op.Key, r.State, r.Attempt))
-	}
-	return strings.Join(parts, " ")
-}
 
 func newWorld(t *testing.T, open func(string) store.Store, hosts ...cluster.HostID) *world {
 	w := &world{
@@ -262,7 +217,7 @@ func (w *world) boot(h cluster.HostID) {
 	m.reports = m.generation
 	p := &process{m: m, cancel: cancel, done: make(chan struct{}), store: w.open(fmt.Sprintf("%s.%d", h, w.serial)), boot: fmt.Sprintf("boot-%d", m.boot)}
 	m.proc, w.all = p, append(w.all, p)
-	m.bomb.blow = func() { w.crash(h) }
+	m.bomb.blow = func(fate) { w.crash(h) }
 	var led int64 // the last term of this host
 	coordinator := func() (int64, string, bool) {
 		w.mu.Lock()
