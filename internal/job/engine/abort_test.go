@@ -29,6 +29,7 @@ type ends struct {
 	counts map[string]int // of jobs that were carried out
 	times  map[string]int // of those that were asked for
 	seen   map[string]bool
+	when   string // what came before
 }
 
 // ending is how a job has ended.
@@ -41,6 +42,8 @@ type ending struct {
 func newEnds(t *testing.T, o upgrade.Options) *ends {
 	return &ends{t: t, dir: t.TempDir(), o: o, known: map[string]*ending{}, counts: map[string]int{}, times: map[string]int{}, seen: map[string]bool{}}
 }
+
+func (e *ends) was() string { return e.when }
 
 // key tells values apart.
 func key(v ...any) string {
@@ -109,7 +112,7 @@ func (e *ends) carry(b broken, what string, plan upgrade.Plan, do func(w *upWorl
 		return out
 	}
 	e.counts[what]++
-	synctest.Test(e.t, func(t *testing.T) {
+	bubble(e.t, func() string { return what + " " + e.was() }, func(t *testing.T) {
 		w := newUpWorld(t, plantOf(b.plant), e.dir)
 		defer w.stop()
 		w.start()
@@ -217,15 +220,14 @@ func TestUpgradeAbortAnywhere(t *testing.T) {
 				for _, soon := range []int{0, 1 + at%9} {
 					var b broken
 					ended := false
-					synctest.Test(t, func(t *testing.T) { _, b, ended = abortAt(t, e.dir, m.Options, at, soon) })
+					e.when = fmt.Sprintf("after an abort at point %d, when the coordinator's agent ended %d later", at, soon)
+					bubble(t, e.was, func(t *testing.T) { _, b, ended = abortAt(t, e.dir, m.Options, at, soon) })
 					if ended {
 						over++
-					} else if aborts++; !t.Failed() {
-						e.follow(b, passes)
+						continue
 					}
-					if t.Failed() {
-						t.Fatalf("after an abort at point %d, the coordinator's agent ends %d later", at, soon)
-					}
+					aborts++
+					e.follow(b, passes)
 				}
 			}
 			if aborts == 0 || over > passes/10 || len(e.counts) == 0 {

@@ -38,8 +38,6 @@ type normal struct {
 
 func newNormal() normal { return normal{map[string]map[string]bool{}} }
 
-type storeStore = store.Store
-
 // stepTrace is what is known of a step's record.
 type stepTrace struct{ state, attempt, instance string }
 

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -258,13 +259,12 @@ func TestUpgradeRollbackAbortAnywhere(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { passes, _ = abortAt(t, 0) })
 			for at := 1; at <= passes && !t.Failed(); at += m.every {
 				var left broken
-				synctest.Test(t, func(t *testing.T) { _, left = abortAt(t, at) })
-				if left.status.Cluster != upgrade.Normal && !t.Failed() {
+				e.when = fmt.Sprintf("after an abort at point %d", at)
+				bubble(t, e.was, func(t *testing.T) { _, left = abortAt(t, at) })
+				if left.status.Cluster != upgrade.Normal {
 					e.rollback(left, "r2")
 				}
-				if done++; t.Failed() {
-					t.Fatalf("after an abort at point %d", at)
-				}
+				done++
 			}
 			if done == 0 {
 				t.Errorf("there are no points")
@@ -311,8 +311,11 @@ func TestUpgradeCommitAbortAnywhere(t *testing.T) {
 		passes, done := 0, 0
 		synctest.Test(t, func(t *testing.T) { passes = abortAt(t, 0) })
 		for at := 1; at <= passes && !t.Failed(); at += m.every {
-			synctest.Test(t, func(t *testing.T) { abortAt(t, at) })
+			bubble(t, func() string { return fmt.Sprintf("aborted at point %d", at) }, func(t *testing.T) { abortAt(t, at) })
 			done++
+		}
+		if done == 0 {
+			t.Errorf("there are no points")
 		}
 		t.Logf("%d aborts at %d points, every %d.", done, passes, m.every)
 	}
