@@ -2,13 +2,11 @@ package engine
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"hash/fnv"
 	"strings"
 	"sync"
 
-	"holdfast/internal/job"
 	"holdfast/internal/store"
 )
 
@@ -54,6 +52,7 @@ type bomb struct {
 	at    int // counts from 1; 0: never
 	fate  fate
 	names []string
+	terse bool // the names of points are not wanted
 	gone  bool // it went off
 	blow  func(fate)
 	// choose, if there is one, tells the fate at a point in place of at. took is nil
@@ -75,8 +74,11 @@ func (p *process) meet(name func() string, write bool, do func()) fate {
 	if dead {
 		return endsBefore
 	}
-	b, what := p.m.bomb, name()
+	b, what := p.m.bomb, ""
 	f, took := passes, func() bool { return true }
+	if b.choose != nil || !b.terse {
+		what = name()
+	}
 	if b.choose != nil {
 		f, took = b.choose(p, what, write)
 	}
@@ -118,11 +120,9 @@ func nameOf(ops []store.Op) string {
 		case strings.HasPrefix(op.Key, keyStep):
 			steps = append(steps, fmt.Sprintf("%s=%s%s %s", op.Key, text, field(op.Value, "attempt"), field(op.Value, "note")))
 		case strings.HasPrefix(op.Key, keyRun):
-			var j job.Job
-			if json.Unmarshal(op.Value, &j) != nil {
-				text = "?"
-			}
-			others = append(others, fmt.Sprintf("%s=%s %s", op.Key, text, digest(j.Data)))
+			_, data, _ := bytes.Cut(op.Value, []byte(`"data":`))
+			data, _, _ = bytes.Cut(data, []byte(`,"began":`))
+			others = append(others, fmt.Sprintf("%s=%s %s", op.Key, text, digest(data)))
 		case strings.HasPrefix(op.Key, keyTodo):
 			others = append(others, op.Key+"="+text)
 		default:

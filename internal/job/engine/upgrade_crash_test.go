@@ -87,7 +87,7 @@ func (w *upWorld) commit(id string, p *upgrade.Plan, st upgrade.Status, over map
 
 // less lets the collector run seldom: these tests make much garbage, and keep none.
 func less(t *testing.T) {
-	was := debug.SetGCPercent(800)
+	was := debug.SetGCPercent(2000)
 	t.Cleanup(func() { debug.SetGCPercent(was) })
 }
 

@@ -37,6 +37,9 @@ type upWorld struct {
 func newUpWorld(t *testing.T, p *plant, dir string) *upWorld {
 	w, _ := memWorld(t, plantHosts()...)
 	w.dir, w.handover, w.glance = dir, 2*time.Second, 500*time.Millisecond
+	for _, m := range w.machine {
+		m.bomb.terse = true
+	}
 	return &upWorld{world: w, t: t, plant: p, order: plantHosts(), planners: map[string]*upgrade.Planner{}}
 }
 
