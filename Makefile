@@ -14,8 +14,8 @@ REAL    := ./internal/store/... $(ALIGN:%=./internal/transition/db/%/...) ./inte
 # have their own ports, folders and namespaces, and mostly wait.
 LABS    := ./internal/testbed/lab/... ./internal/testbed/demo/... ./internal/host/libvirt/...
 APART    = $(filter-out $(shell $(GO) list $(LABS)),$(shell $(GO) list $(REAL)))
-# Packages that look through large spaces: all courses of small clusters, the points at
-# which an agent may end in the middle of a job.
+# Packages that look through large spaces: all courses of small clusters, all points at
+# which an agent may end in the middle of a job. Under the race detector they take a sample.
 SEARCH  := ./internal/testbed/sim/... ./internal/job/engine/...
 # Drills that upgrade, empty hosts, or align databases; all others look at outages.
 UPGRADE := ^Test(Upgrade|Offline|Software|Bundles|HostsAreEmptied|Alignment|NovaReads)
