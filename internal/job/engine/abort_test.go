@@ -37,6 +37,7 @@ type ending struct {
 	j      Journal
 	status upgrade.Status
 	plant  plantState
+	passes int
 }
 
 func newEnds(t *testing.T, o upgrade.Options) *ends {
@@ -118,7 +119,9 @@ func (e *ends) carry(b broken, what string, plan upgrade.Plan, do func(w *upWorl
 		w.start()
 		if j := do(w); !t.Failed() {
 			left := w.take(broken{recs: j.Records, status: w.status(j), stops: func(*plantGuest) int { return 0 }})
-			e.known[k] = &ending{j, left.status, w.plant.plantState}
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			e.known[k] = &ending{j, left.status, w.plant.plantState, w.passes}
 		}
 	})
 	return e.known[k]
@@ -146,8 +149,9 @@ func (e *ends) commit(b broken) {
 }
 
 // again ends the upgrade by another run. at: it is aborted before this point of all
-// agents; 0: it is not. next is called with what it leaves, and whether it was done.
-func (e *ends) again(b broken, id string, at int, next func(b broken, done bool)) {
+// agents; 0: it is not. next is called with what it leaves, and whether it was done. The result is
+// how many points all agents have passed.
+func (e *ends) again(b broken, id string, at int, next func(b broken, done bool)) (passes int) {
 	plan, err := b.planAgain(plantOf(b.plant), id, e.o)
 	if err != nil {
 		e.t.Fatal(err)
@@ -162,11 +166,12 @@ func (e *ends) again(b broken, id string, at int, next func(b broken, done bool)
 		return j
 	})
 	if out == nil {
-		return
+		return 0
 	}
 	both := b.joined(&plan, out.j, out.status, planned(e.t, &plan))
 	both.plant = out.plant
 	next(both.plain(), out.j.Job.Result == "done")
+	return out.passes
 }
 
 // abortAt aborts an upgrade before its at-th point, of all agents together; 0: not
@@ -227,7 +232,7 @@ func TestUpgradeAbortAnywhere(t *testing.T) {
 						continue
 					}
 					aborts++
-					e.follow(b, passes)
+					e.follow(b)
 				}
 			}
 			if aborts == 0 || over > passes/10 || len(e.counts) == 0 {
@@ -240,7 +245,7 @@ func TestUpgradeAbortAnywhere(t *testing.T) {
 
 // follow tries what may follow an abort that leaves this: all hosts go back; or a second
 // run ends the upgrade, and it is committed, or all hosts go back.
-func (e *ends) follow(b broken, passes int) {
+func (e *ends) follow(b broken) {
 	state := key(b.plant, b.plan, b.recs, b.status, b.slack())
 	if e.seen[state] {
 		return
@@ -250,18 +255,19 @@ func (e *ends) follow(b broken, passes int) {
 		e.rollback(b, "r1")
 	}
 	fresh := e.counts["run u2"]
-	e.again(b, "u2", 0, func(b broken, _ bool) {
+	passes := e.again(b, "u2", 0, func(b broken, _ bool) {
 		e.commit(b)
 		e.rollback(b, "r1")
 	})
-	if fresh < e.counts["run u2"] {
+	if fresh < e.counts["run u2"] && passes > 0 {
 		e.second(b, 1+fresh*37%passes)
 	}
 }
 
 // second tries what may follow when the second run is aborted, too: all hosts go back,
 // or a third run ends the upgrade, and it is committed. There is one such abort for
-// each second run that differs from the others, at another point each.
+// each second run that differs from the others, at another point each: not every point
+// of every second run is tried.
 func (e *ends) second(b broken, at int) {
 	e.again(b, "u2", at, func(b broken, done bool) {
 		if b.status.Cluster == upgrade.Normal {
