@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/evacuate"
 	"holdfast/internal/job"
 	"holdfast/internal/store"
 	"holdfast/internal/upgrade"
@@ -80,7 +81,7 @@ func partsOf(p *upgrade.Plan) []part {
 	for _, s := range p.Steps() {
 		hosts[s.Host] = append(hosts[s.Host], s.ID)
 		switch s.Kind {
-		case upgrade.KindDrain, upgrade.KindUndrain, upgrade.KindVMStop, upgrade.KindVMStart:
+		case evacuate.KindDrain, evacuate.KindUndrain, upgrade.KindVMStop, upgrade.KindVMStart:
 			guests.steps = append(guests.steps, s.ID)
 		case upgrade.KindHAOff, upgrade.KindHAOn, upgrade.KindPairSwitch, upgrade.KindCommit:
 			platform.steps = append(platform.steps, s.ID)
