@@ -31,7 +31,7 @@ const (
 )
 
 // TestEngine measures what the job engine adds to a step: the time from the end of
-// a step's Doer on a host to the beginning of the next one's there, over the
+// a step's Executor on a host to the beginning of the next one's there, over the
 // result, the coordinator's decision, the grant and the claim. 64 hosts work at
 // the same time, each with a connection, a worker and watches of its own, on three
 // members of the store with mutual TLS. All run on this machine.
@@ -57,7 +57,7 @@ func TestEngine(t *testing.T) {
 				t.Fatal("no step followed another")
 			}
 			s := gaps.sorted()
-			result(t, "job engine, %d %s in flight, %d steps of %s done in %s (%.0f a second): from the end of a step to the beginning of the host's next: p50 %.1f ms, p99 %.1f ms; a single transaction of the store meanwhile: p50 %.1f ms; conductor and %d workers took %.2f cores",
+			result(t, "job engine, %d %s in flight, %d steps of %s done in %s (%.0f a second): from the end of a step to the beginning of the host's next: p50 %.1f ms, p99 %.1f ms; a single transaction of the store meanwhile: p50 %.1f ms; scheduler and %d workers took %.2f cores",
 				engineHosts, c.what, len(e.ends), c.step, took.Round(time.Millisecond), float64(len(e.ends))/took.Seconds(), s.median(), s[len(s)*99/100], txns.median(), engineHosts, cpu/took.Seconds())
 			if c.step > 0 && s.median() > 50 {
 				t.Errorf("a step costs %.1f ms, want at most 50", s.median())
@@ -75,7 +75,7 @@ type engineRig struct {
 	step  time.Duration
 
 	mu     sync.Mutex
-	begins map[string]time.Time // of the Doers, by step
+	begins map[string]time.Time // of the Executors, by step
 	ends   map[string]time.Time
 	after  map[string]string // step to the one before on its host
 }
@@ -129,7 +129,7 @@ func (e *engineRig) run(t *testing.T) (took time.Duration, cpu float64, txns ser
 	for h := range engineHosts {
 		w := engine.NewWorker(engine.WorkerOptions{
 			Store: e.open(), Host: cluster.HostID(fmt.Sprintf("h%d", h)), Instance: fmt.Sprint(h), Boot: "1", Dir: t.TempDir(),
-			Doers: map[string]engine.Doer{"bench": e}, Coordinator: func() (int64, string, bool) { return 0, "", false },
+			Executors: map[string]engine.Executor{"bench": e}, Coordinator: func() (int64, string, bool) { return 0, "", false },
 			Handover: time.Minute, Now: time.Now, Rand: rand.Float64, Log: slog.New(slog.DiscardHandler),
 		})
 		all.Go(func() {
@@ -138,7 +138,7 @@ func (e *engineRig) run(t *testing.T) (took time.Duration, cpu float64, txns ser
 			}
 		})
 	}
-	c := engine.NewConductor(engine.ConductorOptions{
+	c := engine.NewScheduler(engine.SchedulerOptions{
 		Store: e.open(), Coordinator: func() (int64, string, bool) { return term, "state/coordinator", true },
 		Planners: map[job.Kind]func([]byte) (job.Planner, error){"bench": newChains},
 		Hosts:    func() map[cluster.HostID]job.HostState { return nil }, Now: time.Now, Rand: rand.Float64, Log: slog.New(slog.DiscardHandler),
@@ -180,7 +180,7 @@ func cpuSeconds(t *testing.T) float64 {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano()).Seconds()
 }
 
-// Do implements engine.Doer.
+// Do implements engine.Executor.
 func (e *engineRig) Do(ctx context.Context, t engine.Task) error {
 	e.mu.Lock()
 	e.begins[t.Step.ID] = time.Now()
@@ -198,7 +198,7 @@ func (e *engineRig) Do(ctx context.Context, t engine.Task) error {
 	return nil
 }
 
-// Probe implements engine.Doer.
+// Probe implements engine.Executor.
 func (e *engineRig) Probe(context.Context, engine.Task) (engine.Probed, error) {
 	return engine.CanNotTell, nil
 }

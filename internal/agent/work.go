@@ -35,7 +35,7 @@ type work struct {
 	receiver         *drain.Receiver
 	counts           *probe.Service
 	worker           *engine.Worker
-	lead             *engine.Conductor
+	lead             *engine.Scheduler
 }
 
 // work makes this host's part in jobs: none where no hypervisor runs guests.
@@ -92,10 +92,10 @@ func (nd *node) work(a *Agent) (*work, error) {
 		evacuate.HostJob: evacuate.HostPlanner, job.Upgrade: service.Planner,
 	}}
 	w.worker = engine.NewWorker(engine.WorkerOptions{
-		Store: a.Store, Host: a.Host, Instance: a.s.core.Me.Instance, Boot: nd.boot, Dir: nd.n.DataDir, Doers: w.Executors(),
+		Store: a.Store, Host: a.Host, Instance: a.s.core.Me.Instance, Boot: nd.boot, Dir: nd.n.DataDir, Executors: w.Executors(),
 		Coordinator: a.Coordinator, Handover: handover, Now: time.Now, Rand: mathrand.Float64, Log: nd.Log,
 	})
-	w.lead = engine.NewConductor(engine.ConductorOptions{
+	w.lead = engine.NewScheduler(engine.SchedulerOptions{
 		Store: a.Store, Host: a.Host, Coordinator: a.Coordinator, Planners: w.Planners, Hosts: w.Agents, Keep: w.Kept,
 		Now: time.Now, Rand: mathrand.Float64, Log: nd.Log,
 	})

@@ -48,8 +48,8 @@ type Job struct {
 type Step struct {
 	ID         string          `json:"id"`             // unique in the job, made of words like host/module/phase
 	Host       cluster.HostID  `json:"host,omitempty"` // whose agent does it; "": the coordinator's
-	Kind       string          `json:"kind"`           // which Doer does it
-	Args       json.RawMessage `json:"args,omitempty"` // for the Doer
+	Kind       string          `json:"kind"`           // which Executor does it
+	Args       json.RawMessage `json:"args,omitempty"` // for the Executor
 	Timeout    time.Duration   `json:"timeout"`        // of one attempt, ns
 	Idempotent bool            `json:"idempotent,omitempty"`
 }

@@ -81,7 +81,7 @@ const Silent = 35 * time.Second
 // Up reports whether the host counts as up.
 func (s Seen) Up(now time.Time) bool { return now.Sub(s.SeenAt) < Silent }
 
-// Hosts gives what the conductor wants to know.
+// Hosts gives what the scheduler wants to know.
 func Hosts(seen map[cluster.HostID]Seen, now time.Time) map[cluster.HostID]job.HostState {
 	out := make(map[cluster.HostID]job.HostState, len(seen))
 	for h, s := range seen {

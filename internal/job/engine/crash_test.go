@@ -10,7 +10,7 @@ import (
 	"holdfast/internal/job"
 )
 
-// drill is a job of fourteen steps on three hosts, with all kinds of Doers.
+// drill is a job of fourteen steps on three hosts, with all kinds of Executors.
 func drill() []toyStep {
 	step := func(id string, host cluster.HostID, kind string, after ...string) toyStep {
 		return toyStep{Step: job.Step{ID: id, Host: host, Kind: kind, Timeout: time.Minute, Idempotent: kind == "idem"}, After: after}
@@ -107,7 +107,7 @@ func (w *world) operate(id string) (unknown map[string]bool) {
 }
 
 // TestCrashAnywhere ends the agent of the coordinator, and that of another host,
-// before and after each transaction and each boundary of a Doer, loses the answers of
+// before and after each transaction and each boundary of an Executor, loses the answers of
 // transactions, and requires the job to end as if nothing had happened.
 func TestCrashAnywhere(t *testing.T) {
 	for _, c := range []struct {

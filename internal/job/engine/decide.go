@@ -22,7 +22,7 @@ type draft struct {
 
 // planner makes the Planner of a plan. A Planner that panics must not take the
 // agent with it, which also guards the management VM.
-func (c *Conductor) planner(k job.Kind, plan []byte) (p job.Planner, err error) {
+func (c *Scheduler) planner(k job.Kind, plan []byte) (p job.Planner, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			p, err = nil, fmt.Errorf("its planner failed: %v", r)
@@ -52,7 +52,7 @@ func ask(v *jobView, hosts map[cluster.HostID]job.HostState, now time.Time) (d j
 }
 
 // decide says what becomes of a job now. It does nothing itself.
-func (c *Conductor) decide(j *jobView, term int64, hosts map[cluster.HostID]job.HostState) draft {
+func (c *Scheduler) decide(j *jobView, term int64, hosts map[cluster.HostID]job.HostState) draft {
 	same := draft{job: j.job}
 	if j.foreign {
 		same.waits = []string{c.leadsNot(j.job, hosts)}
@@ -88,7 +88,7 @@ func (c *Conductor) decide(j *jobView, term int64, hosts map[cluster.HostID]job.
 // withdrawals take back what was granted and not begun when the job does not go
 // on, or when its host's agent, another one by now, does not begin it. What
 // restores order after an abort stays.
-func (c *Conductor) withdrawals(v *jobView, hosts map[cluster.HostID]job.HostState) []job.Record {
+func (c *Scheduler) withdrawals(v *jobView, hosts map[cluster.HostID]job.HostState) []job.Record {
 	var out []job.Record
 	for _, step := range slices.Sorted(maps.Keys(v.open)) {
 		r := v.recs[step]

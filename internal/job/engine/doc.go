@@ -1,9 +1,9 @@
 // Package engine carries jobs out: it keeps their plans and journals in the
 // store, and moves them on.
 //
-// The conductor of the coordinator's agent asks the job's Planner which steps may
+// The scheduler of the coordinator's agent asks the job's Planner which steps may
 // begin, and grants them. The worker of each host claims what is granted to it,
-// lets a Doer do it, and writes what became of it. Neither decides anything about
+// lets an Executor do it, and writes what became of it. Neither decides anything about
 // upgrades: the first is told by a pure Planner, the second by the record.
 //
 // Below job/ in the store:

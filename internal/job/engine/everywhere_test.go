@@ -43,7 +43,7 @@ type course struct {
 	first  bool                   // without fates
 	times  map[string]int         // points met, by name
 	dirty  bool                   // a fate has left traces, as far as is known
-	unsure bool                   // a conductor does not know the outcome of a write
+	unsure bool                   // a scheduler does not know the outcome of a write
 	second map[cluster.HostID]int // points until the host's agent ends once more
 	recs   map[string]stepTrace   // of the store, by key
 	state  map[string]string      // of jobs, by key
@@ -160,7 +160,7 @@ func (c *course) take(id string, f fate) bool {
 		c.second[cluster.HostID(h)] = 1 + c.given[f]%7
 	}
 	c.trail = append(c.trail, fmt.Sprintf("%s %s: %s", time.Now().Format("04:05.000"), id, f))
-	// After a write whose outcome it does not know, the conductor rewrites the job.
+	// After a write whose outcome it does not know, the scheduler rewrites the job.
 	c.unsure = !f.ends() && !strings.Contains(id, "=running") && !strings.Contains(id, "=done")
 	return true
 }

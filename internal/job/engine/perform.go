@@ -21,13 +21,13 @@ const (
 	left                   // it stays as it is: this process is to leave it
 )
 
-// attempt is one run of a Doer. Its fields belong to the goroutine of perform.
+// attempt is one run of an Executor. Its fields belong to the goroutine of perform.
 type attempt struct {
 	w        *Worker
 	k        *task
 	r        job.Record // as it was last written
 	cancel   context.CancelCauseFunc
-	result   chan error // of the Doer
+	result   chan error // of the Executor
 	lost     bool       // the claim
 	call     chan called
 	calling  context.CancelFunc // ends the call to the store under way; nil: there is none
@@ -44,7 +44,7 @@ type called struct {
 
 // perform does a step that was claimed by r and writes the result.
 func (w *Worker) perform(ctx context.Context, k *task, r job.Record) outcome {
-	doer, ok := w.Doers[r.Work.Kind]
+	executor, ok := w.Executors[r.Work.Kind]
 	if !ok {
 		return w.finish(ctx, k, r, nil, verdict{job.Failed, fmt.Sprintf("this host's agent knows no steps of kind %q", r.Work.Kind), 0})
 	}
@@ -62,11 +62,11 @@ func (w *Worker) perform(ctx context.Context, k *task, r job.Record) outcome {
 		notes: newNotes(r.Percent),
 	}
 	t := w.task(k, r, log, a.notes.note)
-	go func() { a.result <- call(t.Log, func() error { return doer.Do(limited, t) }) }() // awaited below
+	go func() { a.result <- call(t.Log, func() error { return executor.Do(limited, t) }) }() // awaited below
 	err, cause, ended := a.run(limited)
 	out := a.conclude(ctx, log, err, cause, ended)
 	if !ended {
-		// Nothing else may be done about this step here before the Doer has ended.
+		// Nothing else may be done about this step here before the Executor has ended.
 		<-a.result
 	}
 	return out
@@ -78,12 +78,12 @@ func (w *Worker) closeLog(k *task, log *logFile) {
 	}
 }
 
-// task is what a Doer gets.
+// task is what an Executor gets.
 func (w *Worker) task(k *task, r job.Record, log *logFile, note func(string, int)) Task {
 	return Task{Job: k.job, Kind: k.kind, Step: *r.Work, Attempt: r.Attempt, Host: r.Host, Boot: r.Boot, Log: log, Note: note}
 }
 
-// call calls a Doer. One that panics must not take the agent with it, which also
+// call calls an Executor. One that panics must not take the agent with it, which also
 // guards the management VM.
 func call(log interface{ Write([]byte) (int, error) }, f func() error) (err error) {
 	defer func() {
@@ -97,8 +97,8 @@ func call(log interface{ Write([]byte) (int, error) }, f func() error) (err erro
 	return f()
 }
 
-// run waits for the Doer, and meanwhile cancels it when it has to end, passes on
-// its notes, and looks whether the claim is still there. cause is why the Doer was
+// run waits for the Executor, and meanwhile cancels it when it has to end, passes on
+// its notes, and looks whether the claim is still there. cause is why the Executor was
 // cancelled before it ended, nil if it was not. ended is false when it did not end
 // in time after that.
 func (a *attempt) run(ctx context.Context) (err, cause error, ended bool) {
@@ -143,7 +143,7 @@ func (a *attempt) begin(ctx context.Context, f func(context.Context) called) boo
 	return true
 }
 
-// writeNote writes what the Doer has last told.
+// writeNote writes what the Executor has last told.
 func (a *attempt) writeNote(ctx context.Context) called {
 	r, err := a.w.persistOnce(ctx, a.k, a.r, a.notes.put(a.r))
 	return called{r, err}
@@ -176,7 +176,7 @@ func (a *attempt) took(c called) {
 	}
 }
 
-// conclude writes the result of the Doer.
+// conclude writes the result of the Executor.
 func (a *attempt) conclude(ctx context.Context, log *logFile, err, cause error, ended bool) outcome {
 	if a.calling != nil {
 		a.calling()
@@ -199,7 +199,7 @@ type verdict struct {
 	exit  int
 }
 
-// judge says what a Doer's end means. false: nothing, the record stays as it is.
+// judge says what an Executor's end means. false: nothing, the record stays as it is.
 func judge(r job.Record, err, cause error, ended bool) (verdict, bool) {
 	var exit *Exit
 	code := 0
@@ -249,7 +249,7 @@ func (w *Worker) finish(ctx context.Context, k *task, r job.Record, log *logFile
 	return left
 }
 
-// notes is what a Doer tells people, until it is written.
+// notes is what an Executor tells people, until it is written.
 type notes struct {
 	mu      sync.Mutex
 	what    string

@@ -11,7 +11,7 @@ import (
 )
 
 // fate is what happens at a point of interest of an agent: a write to the store, or
-// an effect of a Doer on the world.
+// an effect of an Executor on the world.
 type fate int
 
 const (
@@ -25,7 +25,7 @@ const (
 	endsBeforeTwice
 	endsAfterTwice
 	// The agent lives, and does not learn what became of its write. The effect of a
-	// Doer has no answer of its own: it is lost when the agent ends after it.
+	// Executor has no answer of its own: it is lost when the agent ends after it.
 	replyLost
 	requestLost // the same, and the write never arrives
 	fates

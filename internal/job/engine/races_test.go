@@ -147,7 +147,7 @@ func TestGrantOnItsWayIsVoid(t *testing.T) {
 	})
 }
 
-// TestGrantComparesTheStep: a conductor whose grant was taken, and which does not
+// TestGrantComparesTheStep: a scheduler whose grant was taken, and which does not
 // see it yet, does not grant the step again.
 func TestGrantComparesTheStep(t *testing.T) {
 	inWorld(t, func(w *world, _ *storetest.Mem) {

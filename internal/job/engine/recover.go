@@ -9,10 +9,10 @@ import (
 )
 
 // recover goes on with a step that was begun by a process that is not at it any
-// more: it asks the Doer how far that has come. failed counts probes in a row that
+// more: it asks the Executor how far that has come. failed counts probes in a row that
 // failed.
 func (w *Worker) recover(ctx context.Context, k *task, j job.Job, r job.Record, failed *int) outcome {
-	doer, ok := w.Doers[r.Work.Kind]
+	executor, ok := w.Executors[r.Work.Kind]
 	if !ok {
 		return w.finish(ctx, k, r, nil, verdict{job.Unknown, fmt.Sprintf("it was begun, and this host's agent knows no steps of kind %q", r.Work.Kind), 0})
 	}
@@ -25,7 +25,7 @@ func (w *Worker) recover(ctx context.Context, k *task, j job.Job, r job.Record, 
 	told := newNotes(r.Percent)
 	told.what = r.Note
 	t := w.task(k, r, log, told.note)
-	p, err := probe(ctx, doer, t)
+	p, err := probe(ctx, executor, t)
 	switch {
 	case ctx.Err() != nil:
 		return left
@@ -40,7 +40,7 @@ func (w *Worker) recover(ctx context.Context, k *task, j job.Job, r job.Record, 
 	case p == ProbedDone:
 		return w.finish(ctx, k, told.put(r), log, verdict{job.Done, "", 0})
 	case p == StillRunning:
-		return w.attend(ctx, k, j, r, told.put(r), log, doer, t)
+		return w.attend(ctx, k, j, r, told.put(r), log, executor, t)
 	case p == NotDone || r.Work.Idempotent:
 		return w.restart(ctx, k, j, r, log)
 	}
@@ -51,7 +51,7 @@ func (w *Worker) recover(ctx context.Context, k *task, j job.Job, r job.Record, 
 	return w.finish(ctx, k, r, log, verdict{job.Unknown, why, 0})
 }
 
-func probe(ctx context.Context, d Doer, t Task) (p Probed, err error) {
+func probe(ctx context.Context, d Executor, t Task) (p Probed, err error) {
 	ctx, cancel := context.WithTimeout(ctx, probeWithin)
 	defer cancel()
 	err = call(t.Log, func() (err error) {
@@ -78,8 +78,8 @@ func (w *Worker) restart(ctx context.Context, k *task, j job.Job, r job.Record, 
 }
 
 // attend waits for what an earlier process began and what goes on by itself. told
-// is the record with what the Doer tells of it.
-func (w *Worker) attend(ctx context.Context, k *task, j job.Job, r, told job.Record, log *logFile, doer Doer, t Task) outcome {
+// is the record with what the Executor tells of it.
+func (w *Worker) attend(ctx context.Context, k *task, j job.Job, r, told job.Record, log *logFile, executor Executor, t Task) outcome {
 	cause := stopCause(k, j, r)
 	if cause == nil && w.Now().Sub(r.Began) > r.Work.Timeout {
 		cause = fmt.Errorf("%w after %s", ErrTimeout, r.Work.Timeout)
@@ -93,7 +93,7 @@ func (w *Worker) attend(ctx context.Context, k *task, j job.Job, r, told job.Rec
 		}
 		return later
 	}
-	s, ok := doer.(Stopper)
+	s, ok := executor.(Stopper)
 	if !ok {
 		return w.finish(ctx, k, r, log, verdict{job.Unknown, fmt.Sprintf("%v, but what was begun goes on by itself", cause), 0})
 	}

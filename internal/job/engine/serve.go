@@ -43,7 +43,7 @@ func (w *Worker) round(ctx context.Context, k *task, j job.Job, r job.Record, fa
 	case k.lead && !leads:
 		return left
 	case r.State == job.Granted && !w.mayBegin(k, j, r):
-		return later // the conductor takes the grant back, or the job goes on
+		return later // the scheduler takes the grant back, or the job goes on
 	case r.State == job.Granted:
 		return w.begin(ctx, k, j, r, job.Claim(r, w.Instance, w.Boot, w.Now()))
 	case k.lead && r.Host != w.Host && since < w.Handover:

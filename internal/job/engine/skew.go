@@ -10,16 +10,16 @@ import (
 )
 
 // What agents of different versions may do together is job.Together's to say. This
-// file has what the conductor does about it; the worker asks it in mayBegin.
+// file has what the scheduler does about it; the worker asks it in mayBegin.
 
 // own is this agent, as its host reports it.
-func (c *Conductor) own(hosts map[cluster.HostID]job.HostState) job.HostState {
+func (c *Scheduler) own(hosts map[cluster.HostID]job.HostState) job.HostState {
 	return job.HostState{Version: hosts[c.Host].Version, Generation: c.Generation}
 }
 
 // leadsNot says why nothing is decided about a foreign job. It is told as a wait
 // and nothing else is written: the next coordinator may be near enough.
-func (c *Conductor) leadsNot(j job.Job, hosts map[cluster.HostID]job.HostState) string {
+func (c *Scheduler) leadsNot(j job.Job, hosts map[cluster.HostID]job.HostState) string {
 	return fmt.Sprintf("%s coordinates and does not lead this job, which was begun by an agent of generation %d: they may be one apart at most; bring the agent of %s to a version of %s",
 		c.own(hosts).AgentOf(c.Host), max(j.Generation, 1), c.Host, job.Fitting(j.Generation))
 }
@@ -27,7 +27,7 @@ func (c *Conductor) leadsNot(j job.Job, hosts map[cluster.HostID]job.HostState) 
 // apart are the hosts whose agents are too far from this one, or from the one that
 // has made the plan, and why they get no steps. A host that has not reported is not
 // one of them.
-func (c *Conductor) apart(j job.Job, hosts map[cluster.HostID]job.HostState) map[cluster.HostID]string {
+func (c *Scheduler) apart(j job.Job, hosts map[cluster.HostID]job.HostState) map[cluster.HostID]string {
 	var out map[cluster.HostID]string
 	for h, s := range hosts {
 		if job.Together(c.Generation, j.Generation, s.Generation) {
@@ -81,7 +81,7 @@ func (v *jobView) hold(d job.Decision, apart map[cluster.HostID]string) job.Deci
 // begins reports whether the agent that a step was granted to begins it. The
 // coordinator that has granted it may have been another one, and the host's agent,
 // too. Steps without a host are this agent's.
-func (c *Conductor) begins(j job.Job, r job.Record, hosts map[cluster.HostID]job.HostState) bool {
+func (c *Scheduler) begins(j job.Job, r job.Record, hosts map[cluster.HostID]job.HostState) bool {
 	s, known := hosts[r.Work.Host]
 	if r.Work.Host == "" {
 		s, known = c.own(hosts), true

@@ -138,9 +138,9 @@ func TestAbortDoesNotWaitForAHostThatIsApart(t *testing.T) {
 	})
 }
 
-// TestConductorLeavesAJobAloneThatIsApart: it says so once and writes nothing else,
+// TestSchedulerLeavesAJobAloneThatIsApart: it says so once and writes nothing else,
 // and another coordinator goes on with the job.
-func TestConductorLeavesAJobAloneThatIsApart(t *testing.T) {
+func TestSchedulerLeavesAJobAloneThatIsApart(t *testing.T) {
 	ofGenerations(t, []int{3, 2}, func(w *world, mem *storetest.Mem) {
 		w.elect("h2")
 		w.body("h2/a", func(ctx context.Context, _ Task) error { sleep(ctx, 5*time.Minute); return nil })
@@ -173,7 +173,7 @@ func TestConductorLeavesAJobAloneThatIsApart(t *testing.T) {
 	})
 }
 
-// TestWorkerLeavesAGrantAloneThatIsApart: whatever the conductor thinks, here one
+// TestWorkerLeavesAGrantAloneThatIsApart: whatever the scheduler thinks, here one
 // that takes the host for older than it is.
 func TestWorkerLeavesAGrantAloneThatIsApart(t *testing.T) {
 	ofGenerations(t, []int{1, 3}, func(w *world, _ *storetest.Mem) {

@@ -26,7 +26,7 @@ type removal struct {
 	ops   []store.Op
 }
 
-// past is what a conductor knows of old jobs and of plans without a job.
+// past is what a scheduler knows of old jobs and of plans without a job.
 type past struct {
 	stale  bool                 // it has to be looked through
 	looked time.Time            // when it was
@@ -36,7 +36,7 @@ type past struct {
 }
 
 // tidy removes a little of what is too old, so that decisions do not wait for it.
-func (c *Conductor) tidy(ctx context.Context, term store.Cmp) error {
+func (c *Scheduler) tidy(ctx context.Context, term store.Cmp) error {
 	p := &c.past
 	again := len(p.strays) > 0 && time.Since(p.looked) >= strayAge
 	if len(p.trash) == 0 && (p.stale || again) {
@@ -65,7 +65,7 @@ func (c *Conductor) tidy(ctx context.Context, term store.Cmp) error {
 
 // waste lists what can go: the oldest jobs, each one's own record last, so that
 // what was not finished is found again; and plans that no job has.
-func (c *Conductor) waste(ctx context.Context) ([]removal, error) {
+func (c *Scheduler) waste(ctx context.Context) ([]removal, error) {
 	kvs, _, err := list(ctx, c.Store, keyOld)
 	if err != nil {
 		return nil, fmt.Errorf("list the old jobs: %w", err)
@@ -106,7 +106,7 @@ func (c *Conductor) waste(ctx context.Context) ([]removal, error) {
 	return append(out, strays...), err
 }
 
-func (c *Conductor) keep(ctx context.Context) ([]string, error) {
+func (c *Scheduler) keep(ctx context.Context) ([]string, error) {
 	if c.Keep == nil {
 		return nil, nil
 	}
@@ -114,7 +114,7 @@ func (c *Conductor) keep(ctx context.Context) ([]string, error) {
 }
 
 // belongings are the keys of an old job but its own. It notes their size.
-func (c *Conductor) belongings(ctx context.Context, id string) (ops []store.Op, err error) {
+func (c *Scheduler) belongings(ctx context.Context, id string) (ops []store.Op, err error) {
 	size := 0
 	for _, prefix := range []string{stepsKey(id), plansKey(id)} {
 		kvs, _, err := list(ctx, c.Store, prefix)
@@ -133,7 +133,7 @@ func (c *Conductor) belongings(ctx context.Context, id string) (ops []store.Op, 
 // strayPlans are what a Submit that never ended has left. Its last transaction
 // rewrites the first piece, and a removal compares it: of a Submit and a removal
 // at the same time one fails.
-func (c *Conductor) strayPlans(ctx context.Context) ([]removal, error) {
+func (c *Scheduler) strayPlans(ctx context.Context) ([]removal, error) {
 	kvs, _, err := list(ctx, c.Store, keyPlan)
 	if err != nil {
 		return nil, fmt.Errorf("list the plans: %w", err)

@@ -72,7 +72,7 @@ func (p toyPlanner) Next(j job.Job, recs map[string]job.Record, hosts map[cluste
 	return d
 }
 
-// Toy Doers.
+// Toy Executors.
 
 // toy does a step of one kind on a host.
 type toy struct {
@@ -81,8 +81,8 @@ type toy struct {
 	kind string
 }
 
-func (w *world) doers(p *process) map[string]Doer {
-	out := map[string]Doer{}
+func (w *world) executors(p *process) map[string]Executor {
+	out := map[string]Executor{}
 	for _, k := range []string{"idem", "once", "blind", "child", "reboot", "free"} {
 		out[k] = toy{w, p, k}
 	}

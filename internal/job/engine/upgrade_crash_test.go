@@ -92,7 +92,7 @@ func less(t *testing.T) {
 }
 
 // TestUpgradeCrashAnywhere upgrades and commits a platform in each mode, and gives
-// each transaction and each boundary of a Doer, of all agents, every fate.
+// each transaction and each boundary of an Executor, of all agents, every fate.
 func TestUpgradeCrashAnywhere(t *testing.T) {
 	less(t)
 	for _, m := range upModes() {

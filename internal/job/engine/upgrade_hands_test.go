@@ -14,7 +14,7 @@ import (
 )
 
 // hand does the steps of one kind on a host of the plant, and answers probes as the
-// agents' Doers do.
+// agents' Executors do.
 type hand struct {
 	w    *upWorld
 	p    *process
@@ -24,8 +24,8 @@ type hand struct {
 // stopHand is a hand that can stop what an earlier process has begun.
 type stopHand struct{ hand }
 
-func (w *upWorld) hands(p *process) map[string]Doer {
-	out := map[string]Doer{}
+func (w *upWorld) hands(p *process) map[string]Executor {
+	out := map[string]Executor{}
 	for _, k := range []string{
 		upgrade.KindCheck, upgrade.KindStage, evacuate.KindDrain, evacuate.KindUndrain, upgrade.KindStorageDetach, upgrade.KindStorageAttach,
 		upgrade.KindBackup, upgrade.KindRestore, upgrade.KindReboot, upgrade.KindVerify, upgrade.KindVMStop, upgrade.KindVMStart,
@@ -357,7 +357,7 @@ func (d hand) Probe(_ context.Context, t Task) (Probed, error) {
 	return p.probe(t, d.p.boot)
 }
 
-// probe answers as the agents' Doers do.
+// probe answers as the agents' Executors do.
 func (p *plant) probe(t Task, boot string) (Probed, error) {
 	known := func(done bool, err error) (Probed, error) {
 		if done {

@@ -91,13 +91,13 @@ func (w *upWorld) boot(h cluster.HostID) {
 	if os.Getenv("ENGINE_TEST_LOG") != "" {
 		log = slog.New(slog.NewTextHandler(os.Stderr, nil)).With("host", h, "process", w.serial)
 	}
-	con := NewConductor(ConductorOptions{
+	con := NewScheduler(SchedulerOptions{
 		Store: mortal{p}, Coordinator: coordinator, Hosts: w.hosts, Now: time.Now, Rand: rand.Float64, Log: log,
 		Planners: map[job.Kind]func([]byte) (job.Planner, error){job.Upgrade: w.planner},
 	})
 	work := NewWorker(WorkerOptions{
 		Store: mortal{p}, Host: h, Instance: fmt.Sprintf("%s-%d", h, w.serial), Boot: p.boot, Dir: w.dir + "/" + string(h),
-		Doers: w.hands(p), Coordinator: coordinator, Handover: w.handover, Now: time.Now, Rand: rand.Float64, Log: log,
+		Executors: w.hands(p), Coordinator: coordinator, Handover: w.handover, Now: time.Now, Rand: rand.Float64, Log: log,
 	})
 	go func() { // awaited by stop
 		defer close(p.done)

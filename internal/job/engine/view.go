@@ -10,7 +10,7 @@ import (
 	"holdfast/internal/store"
 )
 
-// view is what a conductor knows of the jobs.
+// view is what a scheduler knows of the jobs.
 type view struct {
 	jobs  map[job.Kind]*jobView
 	todos map[job.Kind]map[string]todo // by word of the host
@@ -37,7 +37,7 @@ type jobView struct {
 }
 
 // load reads all jobs. rev is the revision from which on changes have to be seen.
-func (c *Conductor) load(ctx context.Context) (v *view, rev int64, err error) {
+func (c *Scheduler) load(ctx context.Context) (v *view, rev int64, err error) {
 	v = &view{jobs: map[job.Kind]*jobView{}, todos: map[job.Kind]map[string]todo{}, waits: map[job.Kind]kept{}}
 	kvs, rev, err := list(ctx, c.Store, keyRun)
 	if err != nil {
@@ -60,7 +60,7 @@ func (c *Conductor) load(ctx context.Context) (v *view, rev int64, err error) {
 
 // take puts a change into the view. urgent: it may let something begin. An error
 // is the store's.
-func (c *Conductor) take(ctx context.Context, v *view, kv store.KV, deleted bool) (urgent bool, err error) {
+func (c *Scheduler) take(ctx context.Context, v *view, kv store.KV, deleted bool) (urgent bool, err error) {
 	switch {
 	case strings.HasPrefix(kv.Key, keyRun):
 		return c.takeJob(ctx, v, kv, deleted)
@@ -79,7 +79,7 @@ func (c *Conductor) take(ctx context.Context, v *view, kv store.KV, deleted bool
 	return false, nil
 }
 
-func (c *Conductor) takeJob(ctx context.Context, v *view, kv store.KV, deleted bool) (bool, error) {
+func (c *Scheduler) takeJob(ctx context.Context, v *view, kv store.KV, deleted bool) (bool, error) {
 	kind := job.Kind(strings.TrimPrefix(kv.Key, keyRun))
 	have := v.jobs[kind]
 	if have != nil && have.job.Mod >= kv.ModRev {
@@ -105,8 +105,8 @@ func (c *Conductor) takeJob(ctx context.Context, v *view, kv store.KV, deleted b
 	return true, err
 }
 
-// loadJob reads the plan and the records of a job that is new to this conductor.
-func (c *Conductor) loadJob(ctx context.Context, j job.Job) (*jobView, error) {
+// loadJob reads the plan and the records of a job that is new to this scheduler.
+func (c *Scheduler) loadJob(ctx context.Context, j job.Job) (*jobView, error) {
 	v := &jobView{job: j, open: map[string]bool{}, steps: map[string]job.Step{}}
 	var err error
 	if v.recs, err = readRecords(ctx, c.Store, j.ID); err != nil {
@@ -162,7 +162,7 @@ func (v *jobView) set(r job.Record) {
 	}
 }
 
-func (c *Conductor) takeTodo(v *view, kv store.KV, deleted bool) {
+func (c *Scheduler) takeTodo(v *view, kv store.KV, deleted bool) {
 	host, kind, _ := strings.Cut(strings.TrimPrefix(kv.Key, keyTodo), "/")
 	all := v.todos[job.Kind(kind)]
 	if all == nil {

@@ -22,19 +22,19 @@ const (
 	probeTries  = 30              // of a probe that fails, with probeEvery between
 	checkEvery  = 2 * time.Second // whether the claim is still there
 	noteEvery   = time.Second
-	stopWithin  = 30 * time.Second // a Doer that has been cancelled has ended
-	linger      = 2 * time.Second  // to write results and for Doers to end when the agent stops
+	stopWithin  = 30 * time.Second // an Executor that has been cancelled has ended
+	linger      = 2 * time.Second  // to write results and for Executors to end when the agent stops
 )
 
 // WorkerOptions are what a worker needs. All but Generation are required.
 type WorkerOptions struct {
-	Store    store.Store
-	Host     cluster.HostID
-	Instance string // of this agent process, unique
-	Boot     string // boot id of this host
-	Dir      string // the agent's data directory: logs go below DIR/jobs
-	Doers    map[string]Doer
-	// Coordinator as for the conductor. Steps without a host are done here while
+	Store     store.Store
+	Host      cluster.HostID
+	Instance  string // of this agent process, unique
+	Boot      string // boot id of this host
+	Dir       string // the agent's data directory: logs go below DIR/jobs
+	Executors map[string]Executor
+	// Coordinator as for the scheduler. Steps without a host are done here while
 	// this host coordinates.
 	Coordinator func() (term int64, key string, ok bool)
 	// Handover is how long a new coordinator leaves a step alone that another host
@@ -79,7 +79,7 @@ func NewWorker(o WorkerOptions) *Worker {
 	return &Worker{WorkerOptions: o, todos: map[string]todo{}, busy: map[string]*task{}, settled: map[string]int64{}}
 }
 
-// Run works until ctx ends. Doers that run then are told so and left alone: their
+// Run works until ctx ends. Executors that run then are told so and left alone: their
 // records stay as they are for the next process of this host's agent. The error
 // says which have not ended nevertheless.
 func (w *Worker) Run(ctx context.Context) error {

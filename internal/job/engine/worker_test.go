@@ -17,7 +17,7 @@ import (
 	"holdfast/internal/store/storetest"
 )
 
-// free is a step whose Doer runs the test's own function.
+// free is a step whose Executor runs the test's own function.
 func free(id string, host cluster.HostID, after ...string) toyStep {
 	return toyStep{Step: job.Step{ID: id, Host: host, Kind: "free", Timeout: time.Minute}, After: after}
 }
@@ -96,7 +96,7 @@ func TestResults(t *testing.T) {
 		if tail := j.Records["h2/panic"].Tail; !strings.Contains(tail, "panic: oh") && !strings.Contains(tail, "worker_test.go") {
 			w.t.Errorf("a panic's stack is not in the log: %q", tail)
 		}
-		// A Doer that does not end blocks a second attempt, but not the agent.
+		// An Executor that does not end blocks a second attempt, but not the agent.
 		w.order(job.Retry, "u1", "h2/deaf", "")
 		w.await("u1", 10*time.Second, "granted", stateIs("h2/deaf", job.Granted))
 		w.await("u1", 5*time.Minute, "claimed", stateIs("h2/deaf", job.Running))
@@ -222,7 +222,7 @@ func TestRetryAndSkip(t *testing.T) {
 	})
 }
 
-// TestResultIsWrittenWhenTheStoreIsBack cuts the host off while its Doer ends.
+// TestResultIsWrittenWhenTheStoreIsBack cuts the host off while its Executor ends.
 func TestResultIsWrittenWhenTheStoreIsBack(t *testing.T) {
 	inWorld(t, func(w *world, _ *storetest.Mem) {
 		w.body("h2/a", func(ctx context.Context, _ Task) error { sleep(ctx, 10*time.Second); return nil })

@@ -21,7 +21,7 @@ import (
 
 const coordKey = "state/coordinator"
 
-// world is some hosts with agents (a conductor and a worker each) on one store.
+// world is some hosts with agents (a scheduler and a worker each) on one store.
 // What is outside of the agents, effects and boots, survives their end.
 type world struct {
 	t     *testing.T
@@ -41,7 +41,7 @@ type world struct {
 	over     bool // no agent begins any more
 	all      []*process
 	glance   time.Duration // between two looks at the journal
-	faster   time.Duration // divides the times of the Doers
+	faster   time.Duration // divides the times of the Executors
 	handover time.Duration
 }
 
@@ -233,13 +233,13 @@ func (w *world) boot(h cluster.HostID) {
 	if os.Getenv("ENGINE_TEST_LOG") != "" {
 		log = slog.New(slog.NewTextHandler(os.Stderr, nil)).With("host", h, "process", w.serial)
 	}
-	con := NewConductor(ConductorOptions{
+	con := NewScheduler(SchedulerOptions{
 		Store: mortal{p}, Host: h, Coordinator: coordinator, Hosts: w.hosts, Generation: m.generation, Now: time.Now, Rand: rand.Float64, Log: log,
 		Planners: map[job.Kind]func([]byte) (job.Planner, error){job.Upgrade: newToyPlanner, "other": newToyPlanner},
 	})
 	work := NewWorker(WorkerOptions{
 		Store: w.limited(p, h), Host: h, Instance: fmt.Sprintf("%s-%d", h, w.serial), Boot: p.boot, Dir: w.dir + "/" + string(h),
-		Doers: w.doers(p), Coordinator: coordinator, Handover: w.handover, Generation: m.generation, Now: time.Now, Rand: rand.Float64, Log: log,
+		Executors: w.executors(p), Coordinator: coordinator, Handover: w.handover, Generation: m.generation, Now: time.Now, Rand: rand.Float64, Log: log,
 	})
 	go func() {
 		defer close(p.done)

@@ -33,7 +33,7 @@ type Holder struct {
 	API  string // of its agent, https://IP:PORT
 }
 
-// Stage brings a bundle to this host and unpacks it: the Doer of
+// Stage brings a bundle to this host and unpacks it: the Executor of
 // upgrade.KindStage.
 type Stage struct {
 	Cache *Cache

@@ -20,7 +20,7 @@ import (
 	"holdfast/internal/upgrade/bundle"
 )
 
-var _ engine.Doer = (*Stage)(nil)
+var _ engine.Executor = (*Stage)(nil)
 
 // stageRig is a Stage on host h1 with holders that a test gives.
 type stageRig struct {

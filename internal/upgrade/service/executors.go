@@ -31,7 +31,7 @@ const quorumWithin = 10 * time.Second
 func (s *Service) dir() string { return filepath.Join(s.Dir, "upgrade") }
 
 // Executors are what this host can do for upgrades, by the kind of step.
-func (s *Service) Executors() map[string]engine.Doer {
+func (s *Service) Executors() map[string]engine.Executor {
 	helper := program.Helper{Exe: s.Exe, Args: s.Helper}
 	backups := steps.Backups{Dir: s.dir(), Host: s.Host, Providers: steps.Providers(s.Log)}
 	switches := steps.Programs{Helper: helper, Dir: s.dir(), Host: s.Host}
@@ -52,7 +52,7 @@ func (s *Service) Executors() map[string]engine.Doer {
 	}
 	pools := filepath.Join(s.dir(), "pools")
 	ha, pair := &steps.HA{Programs: switches}, &steps.Pair{Programs: switches}
-	return map[string]engine.Doer{
+	return map[string]engine.Executor{
 		upgrade.KindCheck: &survey.Check{
 			Survey: s.survey, Manifest: s.manifest, Run: s.runOf, Verify: backups.VerifyBackup, Reports: filepath.Join(s.dir(), "reports"),
 		},

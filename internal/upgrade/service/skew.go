@@ -15,7 +15,7 @@ import (
 const ruleAgents = "agents"
 
 // apart blocks a plan that agents of too different versions would have to carry
-// out: the conductor would give their hosts no steps, in the middle of the run.
+// out: the scheduler would give their hosts no steps, in the middle of the run.
 func (p *planned) apart() []upgrade.Finding {
 	lead, known := p.agents[p.last]
 	if !known { // nobody coordinates now: it may be this agent

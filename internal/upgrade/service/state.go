@@ -156,7 +156,7 @@ func platform(ctx context.Context, st store.Store, bundle string) (*inventory.In
 	return &inv, nil
 }
 
-// Commit raises the version of the cluster: the Doer of upgrade.KindCommit.
+// Commit raises the version of the cluster: the Executor of upgrade.KindCommit.
 type Commit struct{ Store store.Store }
 
 // Probe tells whether the upgrade was committed.

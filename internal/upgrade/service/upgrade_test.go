@@ -304,8 +304,8 @@ func TestWhatFollowsAnUpgrade(t *testing.T) {
 	wantKind(t, err, fail.Refused, got.Job.ID, "of ann")
 
 	i := slices.IndexFunc(got.Plan.Steps(), func(s job.Step) bool { return s.Kind == upgrade.KindCommit })
-	doer := &Commit{Store: r.client}
-	if err := doer.Do(limited(t), engine.Task{Job: got.Job.ID, Step: got.Plan.Steps()[i], Log: &bytes.Buffer{}, Note: func(string, int) {}}); err != nil {
+	executor := &Commit{Store: r.client}
+	if err := executor.Do(limited(t), engine.Task{Job: got.Job.ID, Step: got.Plan.Steps()[i], Log: &bytes.Buffer{}, Note: func(string, int) {}}); err != nil {
 		t.Fatal(err)
 	}
 	r.end(got.Job.ID, "done", func(s *upgrade.Status) { *s = upgrade.Status{Cluster: upgrade.Normal, Committed: true} })

@@ -33,8 +33,8 @@ type Action struct {
 }
 
 var (
-	_ engine.Doer    = (*Action)(nil)
-	_ engine.Stopper = (*Action)(nil)
+	_ engine.Executor = (*Action)(nil)
+	_ engine.Stopper  = (*Action)(nil)
 )
 
 // actionStep is one step. It is the runner of its attempts.
@@ -104,7 +104,7 @@ func (s *actionStep) backupDir() string {
 	return filepath.Join(s.a.Dir, "backups", s.args.Run, s.args.Module)
 }
 
-// Do implements engine.Doer.
+// Do implements engine.Executor.
 func (a *Action) Do(ctx context.Context, t engine.Task) error {
 	s, err := a.step(t)
 	if err != nil {
@@ -119,7 +119,7 @@ func (a *Action) Do(ctx context.Context, t engine.Task) error {
 	return runOutcome(s.what(), r, err)
 }
 
-// Probe implements engine.Doer. A failure that nobody was told about counts as
+// Probe implements engine.Executor. A failure that nobody was told about counts as
 // not done: Do then tells it, and begins nothing.
 func (a *Action) Probe(ctx context.Context, t engine.Task) (engine.Probed, error) {
 	s, err := a.step(t)

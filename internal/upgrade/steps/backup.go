@@ -140,9 +140,9 @@ func (b *Backups) VerifyBackup(ctx context.Context, run, module string) error {
 // providers take up, or begin anew, what an earlier process has left.
 type Backup struct{ Backups }
 
-var _ engine.Doer = (*Backup)(nil)
+var _ engine.Executor = (*Backup)(nil)
 
-// Do implements engine.Doer.
+// Do implements engine.Executor.
 func (b *Backup) Do(ctx context.Context, t engine.Task) error {
 	args, q, p, err := b.read(t)
 	if err != nil {
@@ -206,7 +206,7 @@ func (b *Backup) read(t engine.Task) (args upgrade.BackupArgs, q backup.Request,
 	return args, q, p, nil
 }
 
-// Probe implements engine.Doer. What is there in part is begun anew.
+// Probe implements engine.Executor. What is there in part is begun anew.
 func (b *Backup) Probe(ctx context.Context, t engine.Task) (engine.Probed, error) {
 	args, q, p, err := b.read(t)
 	if err != nil {
@@ -241,7 +241,7 @@ func (b *Backup) Probe(ctx context.Context, t engine.Task) (engine.Probed, error
 // upgrade.KindRestore.
 type Restore struct{ Backups }
 
-var _ engine.Doer = (*Restore)(nil)
+var _ engine.Executor = (*Restore)(nil)
 
 // backupRestorer is the step that has restored a backup.
 type backupRestorer struct {
@@ -260,7 +260,7 @@ func (r *Restore) read(t engine.Task) (args upgrade.RestoreArgs, q backup.Reques
 	return args, q, err
 }
 
-// Do implements engine.Doer. The provider looks whether the backup is whole before
+// Do implements engine.Executor. The provider looks whether the backup is whole before
 // it changes anything; one whose restore was begun may not look so any more.
 func (r *Restore) Do(ctx context.Context, t engine.Task) error {
 	args, q, err := r.read(t)
@@ -294,7 +294,7 @@ func (r *Restore) Do(ctx context.Context, t engine.Task) error {
 	return nil
 }
 
-// Probe implements engine.Doer. A restore may be begun again.
+// Probe implements engine.Executor. A restore may be begun again.
 func (r *Restore) Probe(_ context.Context, t engine.Task) (engine.Probed, error) {
 	args, q, err := r.read(t)
 	if err != nil {

@@ -36,8 +36,8 @@ func newBackupRig(t *testing.T) *backupRig {
 	return r
 }
 
-// step is a step of this kind of the module, with a Doer.
-func (r *backupRig) step(kind, provider string, confirmed ...string) (engine.Doer, engine.Task) {
+// step is a step of this kind of the module, with an Executor.
+func (r *backupRig) step(kind, provider string, confirmed ...string) (engine.Executor, engine.Task) {
 	r.T.Helper()
 	r.Task.Step.ID = "h1/" + kind + "/db"
 	if kind == upgrade.KindBackup {
@@ -48,7 +48,7 @@ func (r *backupRig) step(kind, provider string, confirmed ...string) (engine.Doe
 	return &Restore{r.backups}, r.Task
 }
 
-func (r *backupRig) does(d engine.Doer, t engine.Task, words string) {
+func (r *backupRig) does(d engine.Executor, t engine.Task, words string) {
 	r.T.Helper()
 	err := d.Do(r.ctx(), t)
 	if (err == nil) != (words == "") || err != nil && !strings.Contains(err.Error(), words) {
@@ -56,7 +56,7 @@ func (r *backupRig) does(d engine.Doer, t engine.Task, words string) {
 	}
 }
 
-func (r *backupRig) says(d engine.Doer, t engine.Task, want engine.Probed) {
+func (r *backupRig) says(d engine.Executor, t engine.Task, want engine.Probed) {
 	r.T.Helper()
 	if got, err := d.Probe(r.ctx(), t); err != nil || got != want {
 		r.Errorf("probed %d, %v, want %d", got, err, want)

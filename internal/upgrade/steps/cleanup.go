@@ -24,7 +24,7 @@ type Cleanup struct {
 	Remove func(sha string) error   // a bundle; none of that hash is no error
 }
 
-var _ engine.Doer = (*Cleanup)(nil)
+var _ engine.Executor = (*Cleanup)(nil)
 
 // cleanupPlan is what one step is to remove.
 type cleanupPlan struct {
@@ -46,7 +46,7 @@ func (c *Cleanup) read(t engine.Task) (p cleanupPlan, err error) {
 	return p, nil
 }
 
-// Do implements engine.Doer. It removes all that it can, and tells what it can
+// Do implements engine.Executor. It removes all that it can, and tells what it can
 // not. A backup that is not deleted keeps its receipt.
 func (c *Cleanup) Do(ctx context.Context, t engine.Task) error {
 	p, err := c.read(t)
@@ -158,7 +158,7 @@ func (b *Backups) discardStates(dir string) error {
 	return nil
 }
 
-// Probe implements engine.Doer: done when nothing is left.
+// Probe implements engine.Executor: done when nothing is left.
 func (c *Cleanup) Probe(_ context.Context, t engine.Task) (engine.Probed, error) {
 	p, err := c.read(t)
 	if err != nil {

@@ -22,9 +22,9 @@ type Tidy struct {
 	Bundles func(keep string, staged bool) error
 }
 
-var _ engine.Doer = (*Tidy)(nil)
+var _ engine.Executor = (*Tidy)(nil)
 
-// Do implements engine.Doer. It removes all that it can, and tells what it can not.
+// Do implements engine.Executor. It removes all that it can, and tells what it can not.
 func (d *Tidy) Do(ctx context.Context, t engine.Task) error {
 	var args upgrade.TidyArgs
 	if err := runArgs(t, &args); err != nil {
@@ -77,7 +77,7 @@ func (d *Tidy) each(ctx context.Context, t engine.Task, below string, remove fun
 	return errors.Join(errs...)
 }
 
-// Probe implements engine.Doer. It may be done again, so nobody needs to know.
+// Probe implements engine.Executor. It may be done again, so nobody needs to know.
 func (d *Tidy) Probe(_ context.Context, t engine.Task) (engine.Probed, error) {
 	var args upgrade.TidyArgs
 	if err := runArgs(t, &args); err != nil {

@@ -1,5 +1,5 @@
 // Package steps carries out, on this host, the steps of which upgrades are made:
-// one engine.Doer for each kind of step. What a Doer needs of the rest of the
+// one engine.Executor for each kind of step. What an Executor needs of the rest of the
 // agent are fields; the service of the fleet fills them in.
 //
 // What is run on the host goes on when the agent is killed. Each attempt of a step

@@ -23,7 +23,7 @@ const (
 	o2cbMaxFile   = 1 << 20 // bytes
 )
 
-// O2CB sets the heartbeat threshold of ocfs2: the Doer of upgrade.KindO2CB. A host
+// O2CB sets the heartbeat threshold of ocfs2: the Executor of upgrade.KindO2CB. A host
 // without its storage fences itself after (threshold - 1) * 2 s: 61 stands for 120 s.
 type O2CB struct {
 	Root string // directory that stands for /; "" for /

@@ -31,7 +31,7 @@ type RebootHost interface {
 	Reboot(ctx context.Context, r reboot.Request) error
 }
 
-// Reboot restarts this host: the Doer of upgrade.KindReboot. The order is given
+// Reboot restarts this host: the Executor of upgrade.KindReboot. The order is given
 // at most once per attempt: before it, a mark is written that outlives this process,
 // so that nobody orders a second reboot while the first may still come.
 type Reboot struct {

@@ -40,20 +40,20 @@ func (p rebootPlan) Next(j job.Job, recs map[string]job.Record, _ map[cluster.Ho
 
 // rebootLab is host h1 with agents that come and go, and a coordinator elsewhere.
 type rebootLab struct {
-	t     *testing.T
-	store store.Store
-	world *rebootWorld
-	doers map[string]engine.Doer
-	dir   string
-	stop  func() // the agent's process
-	loops sync.WaitGroup
+	t         *testing.T
+	store     store.Store
+	world     *rebootWorld
+	executors map[string]engine.Executor
+	dir       string
+	stop      func() // the agent's process
+	loops     sync.WaitGroup
 }
 
 func newRebootLab(t *testing.T) *rebootLab {
 	mem := storetest.NewMem()
 	w, d := newRebootWorld(t)
 	l := &rebootLab{t: t, store: mem.NewClient("h1"), world: w, dir: t.TempDir()}
-	l.doers = map[string]engine.Doer{upgrade.KindReboot: d, upgrade.KindVerify: &Verify{
+	l.executors = map[string]engine.Executor{upgrade.KindReboot: d, upgrade.KindVerify: &Verify{
 		Boot: w.Boot,
 		Record: func(ctx context.Context, id, step string) (job.Record, bool, error) {
 			j, err := engine.Load(ctx, l.store, id)
@@ -83,7 +83,7 @@ func newRebootLab(t *testing.T) *rebootLab {
 	if err := engine.Submit(t.Context(), l.store, j, raw, plan, engine.Also{}); err != nil {
 		t.Fatal(err)
 	}
-	lead := engine.NewConductor(engine.ConductorOptions{
+	lead := engine.NewScheduler(engine.SchedulerOptions{
 		Store: mem.NewClient("h2"), Coordinator: func() (int64, string, bool) { return term, key, true },
 		Planners: map[job.Kind]func([]byte) (job.Planner, error){job.Upgrade: func(b []byte) (job.Planner, error) {
 			var p rebootPlan
@@ -111,7 +111,7 @@ func (l *rebootLab) agent(instance string) {
 		l.t.Fatal(err)
 	}
 	w := engine.NewWorker(engine.WorkerOptions{
-		Store: l.store, Host: "h1", Instance: instance, Boot: boot, Dir: l.dir, Doers: l.doers,
+		Store: l.store, Host: "h1", Instance: instance, Boot: boot, Dir: l.dir, Executors: l.executors,
 		Coordinator: func() (int64, string, bool) { return 0, "", false },
 		Handover:    time.Minute, Now: time.Now, Rand: rand.Float64, Log: slog.New(slog.DiscardHandler),
 	})

@@ -85,7 +85,7 @@ func hostHas(t *testing.T, what, text string, words ...string) {
 }
 
 // hostProbed fails unless the probe answers want.
-func hostProbed(t *testing.T, d engine.Doer, task engine.Task, want engine.Probed) {
+func hostProbed(t *testing.T, d engine.Executor, task engine.Task, want engine.Probed) {
 	t.Helper()
 	if got, err := d.Probe(context.Background(), task); err != nil || got != want {
 		t.Errorf("probe: %v, %v; want %v", got, err, want)
@@ -93,7 +93,7 @@ func hostProbed(t *testing.T, d engine.Doer, task engine.Task, want engine.Probe
 }
 
 func TestStepsRefuseArgumentsThatAreNone(t *testing.T) {
-	for name, d := range map[string]engine.Doer{
+	for name, d := range map[string]engine.Executor{
 		"reboot": &Reboot{}, "verify": &Verify{}, "detach": &StorageDetach{}, "attach": &StorageAttach{},
 		"stop": &VMStop{}, "start": &VMStart{}, "undrain": &Undrain{}, "o2cb": &O2CB{Root: t.TempDir()},
 	} {

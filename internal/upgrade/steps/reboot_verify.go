@@ -18,7 +18,7 @@ const (
 	verifyPoll = 2 * time.Second
 )
 
-// Verify checks that this host has come back as it should: the Doer of
+// Verify checks that this host has come back as it should: the Executor of
 // upgrade.KindVerify. It changes nothing.
 type Verify struct {
 	Boot func() (string, error) // boot id

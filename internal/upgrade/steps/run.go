@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	runStopWithin = 25 * time.Second // the engine waits a little longer for a Doer to end
+	runStopWithin = 25 * time.Second // the engine waits a little longer for an Executor to end
 	runLookWithin = 20 * time.Second // at a state directory, after the step's context has ended
 )
 

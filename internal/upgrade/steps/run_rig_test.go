@@ -61,7 +61,7 @@ func runAgentPart(file string) error {
 	defer log.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	d, err := w.doer()
+	d, err := w.executor()
 	if err != nil {
 		return err
 	}
@@ -102,8 +102,8 @@ func (w *runWorld) openLog() (*os.File, error) {
 	return os.OpenFile(filepath.Join(w.Root, "log"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 }
 
-// doer is the Doer of the task's kind.
-func (w *runWorld) doer() (engine.Doer, error) {
+// executor is the Executor of the task's kind.
+func (w *runWorld) executor() (engine.Executor, error) {
 	h, err := w.helper()
 	if err != nil {
 		return nil, err
@@ -233,9 +233,9 @@ func (r *runRig) ctx() context.Context {
 	return ctx
 }
 
-func (r *runRig) must() engine.Doer {
+func (r *runRig) must() engine.Executor {
 	r.T.Helper()
-	d, err := r.doer()
+	d, err := r.executor()
 	if err != nil {
 		r.Fatal(err)
 	}

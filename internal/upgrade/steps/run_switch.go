@@ -19,7 +19,7 @@ import (
 	"holdfast/internal/upgrade"
 )
 
-// Programs is what the Doers of the platform's own programs need.
+// Programs is what the Executors of the platform's own programs need.
 type Programs struct {
 	Helper program.Helper
 	Dir    string         // of upgrades, absolute
@@ -38,10 +38,10 @@ type HA struct{ Programs }
 type Pair struct{ Programs }
 
 var (
-	_ engine.Doer    = (*HA)(nil)
-	_ engine.Stopper = (*HA)(nil)
-	_ engine.Doer    = (*Pair)(nil)
-	_ engine.Stopper = (*Pair)(nil)
+	_ engine.Executor = (*HA)(nil)
+	_ engine.Stopper  = (*HA)(nil)
+	_ engine.Executor = (*Pair)(nil)
+	_ engine.Stopper  = (*Pair)(nil)
 )
 
 // runSwitch is one step that brings something about by a program.
@@ -114,10 +114,10 @@ func runArgs(t engine.Task, args any) error {
 	return nil
 }
 
-// Do implements engine.Doer.
+// Do implements engine.Executor.
 func (h *HA) Do(ctx context.Context, t engine.Task) error { return runDo(ctx, t, h.switched) }
 
-// Probe implements engine.Doer.
+// Probe implements engine.Executor.
 func (h *HA) Probe(ctx context.Context, t engine.Task) (engine.Probed, error) {
 	return runProbe(ctx, t, h.switched)
 }
@@ -125,10 +125,10 @@ func (h *HA) Probe(ctx context.Context, t engine.Task) (engine.Probed, error) {
 // Stop implements engine.Stopper.
 func (h *HA) Stop(ctx context.Context, t engine.Task) error { return runStop(ctx, t, h.switched) }
 
-// Do implements engine.Doer.
+// Do implements engine.Executor.
 func (p *Pair) Do(ctx context.Context, t engine.Task) error { return runDo(ctx, t, p.switched) }
 
-// Probe implements engine.Doer.
+// Probe implements engine.Executor.
 func (p *Pair) Probe(ctx context.Context, t engine.Task) (engine.Probed, error) {
 	return runProbe(ctx, t, p.switched)
 }

@@ -34,7 +34,7 @@ type PoolHost interface {
 }
 
 // StorageDetach stops pools that would hang a reboot, those with templates first:
-// the Doer of upgrade.KindStorageDetach. A pool that guests use is not stopped. What
+// the Executor of upgrade.KindStorageDetach. A pool that guests use is not stopped. What
 // a transient one is made of is kept before, for StorageAttach.
 type StorageDetach struct {
 	Host PoolHost
@@ -71,7 +71,7 @@ func (d *StorageDetach) Do(ctx context.Context, t engine.Task) error {
 
 // StorageAttach starts the pools again, in the opposite order, and makes transient
 // ones anew; those with a single path use the multipath device over their disk then,
-// when there is one: the Doer of upgrade.KindStorageAttach.
+// when there is one: the Executor of upgrade.KindStorageAttach.
 type StorageAttach struct {
 	Host PoolHost
 	Dir  string        // as StorageDetach's

@@ -33,7 +33,7 @@ type VMPower struct {
 	Powered func(ctx context.Context) (running bool, err error) // wherever it runs
 }
 
-// VMStop shuts guests down: the Doer of upgrade.KindVMStop. All are tried.
+// VMStop shuts guests down: the Executor of upgrade.KindVMStop. All are tried.
 type VMStop struct {
 	Host     VMHost
 	Shutdown libvirt.ShutdownOptions // how long guests may take, and whether they are powered off then
@@ -44,7 +44,7 @@ type VMStop struct {
 }
 
 // VMStart starts the guests again that VMStop has shut down in the same job: the
-// Doer of upgrade.KindVMStart. All are tried; those that VMStop found off or gone
+// Executor of upgrade.KindVMStart. All are tried; those that VMStop found off or gone
 // are left alone. Whether libvirt starts them with the host is as before.
 type VMStart struct {
 	Host VMHost

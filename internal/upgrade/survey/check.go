@@ -18,7 +18,7 @@ import (
 	"holdfast/internal/upgrade/check/faults"
 )
 
-// Check makes the checks of a run: the Doer of upgrade.KindCheck. A step of a host
+// Check makes the checks of a run: the Executor of upgrade.KindCheck. A step of a host
 // looks at that host only; one of no host looks at all, and writes a report.
 type Check struct {
 	Survey   *Survey

@@ -20,11 +20,11 @@ import (
 	"holdfast/internal/upgrade/check"
 )
 
-var _ engine.Doer = (*Check)(nil)
+var _ engine.Executor = (*Check)(nil)
 
-// doer checks on a host of the world, in a run of which nothing was decided when
+// executor checks on a host of the world, in a run of which nothing was decided when
 // none is given.
-func (w *world) doer(host cluster.HostID, run *Run) *Check {
+func (w *world) executor(host cluster.HostID, run *Run) *Check {
 	return &Check{
 		Survey: w.survey(host),
 		Manifest: func(_ context.Context, s string) (*upgrade.Manifest, error) {
@@ -52,7 +52,7 @@ func args(when upgrade.When) upgrade.CheckArgs {
 
 func TestACheckIsAlwaysMadeAnew(t *testing.T) {
 	task, _ := task(t, "up-1", "h1", args(upgrade.Before))
-	if got, err := well().doer("h1", nil).Probe(t.Context(), task); got != engine.NotDone || err != nil {
+	if got, err := well().executor("h1", nil).Probe(t.Context(), task); got != engine.NotDone || err != nil {
 		t.Errorf("%v %v", got, err)
 	}
 }
@@ -61,7 +61,7 @@ func TestAHostChecksItself(t *testing.T) {
 	w := well()
 	w.host("h2").Down = true
 	task, log := task(t, "up-1", "h1", args(upgrade.Before))
-	if err := w.doer("h1", nil).Do(t.Context(), task); err != nil {
+	if err := w.executor("h1", nil).Do(t.Context(), task); err != nil {
 		t.Fatal(err)
 	}
 	has(t, log.String(), "Local host(h1): group g, version E0303", "[ -OK- ] Required commands pre-check... Done.", "[ -OK- ] Check of h1 status of lab environment... Done.")
@@ -86,7 +86,7 @@ func TestAHostFailsForAllThatIsWrongWithIt(t *testing.T) {
 		f.Maps = []facts.Map{{Name: "mpatha", Paths: []facts.Path{{Device: "sda", State: "failed"}}}}
 	})
 	task, log := task(t, "up-1", "m1", args(upgrade.Before))
-	err := w.doer("m1", nil).Do(t.Context(), task)
+	err := w.executor("m1", nil).Do(t.Context(), task)
 	if err == nil {
 		t.Fatal("it passed")
 	}
@@ -104,7 +104,7 @@ func TestAHostThatCanNotLookAtItselfFails(t *testing.T) {
 	w := well()
 	w.tell["h1"] = func(context.Context, *facts.Facts) error { return errors.New("too many open files") }
 	task, _ := task(t, "up-1", "h1", args(upgrade.Before))
-	err := w.doer("h1", nil).Do(t.Context(), task)
+	err := w.executor("h1", nil).Do(t.Context(), task)
 	if err == nil || !strings.Contains(err.Error(), "facts: h1: the host has told nothing of itself (too many open files)") {
 		t.Errorf("%v", err)
 	}
@@ -121,7 +121,7 @@ func TestAfterAChangeThingsMaySettle(t *testing.T) {
 			f.HA.Exit = 1
 		})
 		task, log := task(t, "up-1", "m1", args(upgrade.Between))
-		if err := w.doer("m1", nil).Do(t.Context(), task); err != nil {
+		if err := w.executor("m1", nil).Do(t.Context(), task); err != nil {
 			t.Fatal(err)
 		}
 		if d := time.Since(began); d != 20*time.Second {
@@ -137,7 +137,7 @@ func TestWhatDoesNotSettleFails(t *testing.T) {
 		began := time.Now()
 		w.change("m1", func(f *facts.Facts) { f.Status.Exit = 1 })
 		step, _ := task(t, "up-1", "m1", args(upgrade.Between))
-		err := w.doer("m1", nil).Do(t.Context(), step)
+		err := w.executor("m1", nil).Do(t.Context(), step)
 		if err == nil || !strings.Contains(err.Error(), "cluster-status: m1: status says") {
 			t.Errorf("%v", err)
 		}
@@ -148,7 +148,7 @@ func TestWhatDoesNotSettleFails(t *testing.T) {
 		defer cancel(nil)
 		time.AfterFunc(10*time.Second, func() { cancel(engine.ErrCancelled) })
 		step, _ = task(t, "up-1", "m1", args(upgrade.Between))
-		if err := w.doer("m1", nil).Do(ctx, step); !errors.Is(err, engine.ErrCancelled) {
+		if err := w.executor("m1", nil).Do(ctx, step); !errors.Is(err, engine.ErrCancelled) {
 			t.Errorf("%v", err)
 		}
 	})
@@ -163,7 +163,7 @@ func TestWhatWasDecidedOfGuestsCounts(t *testing.T) {
 			run = &Run{Plan: w.plan(t, *o)}
 		}
 		task, _ := task(t, "up-1", host, args(upgrade.Before))
-		return w.doer(host, run).Do(t.Context(), task)
+		return w.executor(host, run).Do(t.Context(), task)
 	}
 	if err := do("h2", nil); err != nil {
 		t.Errorf("it is about another host: %v", err)
@@ -185,7 +185,7 @@ func TestWhatWasDecidedOfGuestsCounts(t *testing.T) {
 		}
 	}
 	task, _ := task(t, "up-1", "h1", args(upgrade.Before))
-	err := w.doer("h1", &Run{}).Do(t.Context(), task)
+	err := w.executor("h1", &Run{}).Do(t.Context(), task)
 	if err == nil || !strings.Contains(err.Error(), "(a: can not move live: host device), and what was decided of it is not known: no such job") {
 		t.Errorf("without a plan: %v", err)
 	}
@@ -197,13 +197,13 @@ func TestWhatIsConfirmedIsAWarning(t *testing.T) {
 	w.change("h1", func(f *facts.Facts) { f.Commands, f.Python = nil, nil })
 	run := &Run{Plan: w.plan(t, upgrade.Options{Mode: upgrade.Rolling, Confirmed: []string{"commands", "same-version"}})}
 	step, log := task(t, "up-1", "h1", args(upgrade.Before))
-	err := w.doer("h1", run).Do(t.Context(), step)
+	err := w.executor("h1", run).Do(t.Context(), step)
 	if err == nil || strings.Contains(err.Error(), "tree") || !strings.Contains(err.Error(), "1 found that must not be: python-modules: h1") {
 		t.Errorf("%v", err)
 	}
 	has(t, log.String(), "[WARN] not there: tree (confirmed by an operator)")
 	w.change("h1", func(f *facts.Facts) {})
-	d := w.doer("m1", run) // the versions are the old ones still
+	d := w.executor("m1", run) // the versions are the old ones still
 	d.Reports, d.Settle = t.TempDir(), time.Millisecond
 	step, log = task(t, "up-1", "", args(upgrade.After))
 	if err := d.Do(t.Context(), step); err != nil {
@@ -220,7 +220,7 @@ func TestAHostThatIsDoneIsLookedAtAsSuch(t *testing.T) {
 		w.host("h1").Pools = []inventory.Pool{{Name: "p", Kind: "ocfs2", Shared: true, Paths: 2, Active: true}}
 		do := func(job string) error {
 			step, _ := task(t, job, "h1", args(upgrade.Between))
-			return w.doer("h1", nil).Do(t.Context(), step)
+			return w.executor("h1", nil).Do(t.Context(), step)
 		}
 		if err := do("up-1"); err == nil || !strings.Contains(err.Error(), "kernel: h1: runs the kernel 4.1.0, want 5.10.0") {
 			t.Errorf("%v", err)
@@ -236,7 +236,7 @@ func TestAHostThatIsDoneIsLookedAtAsSuch(t *testing.T) {
 }
 
 func TestBackupsMustBeWholeBeforeARollback(t *testing.T) {
-	d := well().doer("h1", nil)
+	d := well().executor("h1", nil)
 	var asked []string
 	d.Verify = func(_ context.Context, run, module string) error {
 		asked = append(asked, run+"/"+module)
@@ -280,7 +280,7 @@ func TestAStepThatMakesNoSenseIsRefused(t *testing.T) {
 		"read the journal":         {"", args(upgrade.After)},
 	} {
 		task, _ := task(t, "up-1", c.host, c.args)
-		if err := well().doer("h1", &Run{}).Do(t.Context(), task); err == nil || !strings.Contains(err.Error(), want) {
+		if err := well().executor("h1", &Run{}).Do(t.Context(), task); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)
 		}
 	}
@@ -291,7 +291,7 @@ func TestThisMachineChecksItself(t *testing.T) {
 	w := well()
 	w.inv.Status, w.inv.HA = inventory.Watched{}, nil
 	w.man.Requires = upgrade.Requires{Commands: []string{"sh", "holdfast-no-such-command"}}
-	d := w.doer("h1", nil)
+	d := w.executor("h1", nil)
 	dir := t.TempDir()
 	d.Survey.Facts = func(ctx context.Context, _ HostRef, want Wanted) (facts.Facts, error) {
 		want.Request.Unpack = dir
@@ -323,7 +323,7 @@ func TestTheClusterIsCheckedInTheEndAndReported(t *testing.T) {
 		w.change(h, func(f *facts.Facts) { f.Version = "E0306" })
 	}
 	run := w.ended(t, upgrade.Options{Mode: upgrade.Rolling})
-	d := w.doer("m1", run)
+	d := w.executor("m1", run)
 	d.Reports = filepath.Join(t.TempDir(), "reports")
 	step, log := task(t, "up-1", "", args(upgrade.After))
 	if err := d.Do(t.Context(), step); err != nil {
@@ -367,7 +367,7 @@ func TestTheEndTellsWhatFailedAndWhy(t *testing.T) {
 			t.Fatal(err)
 		}
 		run.Job.Data = data
-		d := w.doer("m1", run)
+		d := w.executor("m1", run)
 		d.Reports = t.TempDir()
 		task, log := task(t, "up-1", "", args(upgrade.After))
 		err = d.Do(t.Context(), task)
@@ -384,7 +384,7 @@ func TestTheEndTellsWhatFailedAndWhy(t *testing.T) {
 func TestAReportThatCanNotBeWrittenFails(t *testing.T) {
 	w := well()
 	run := w.ended(t, upgrade.Options{Mode: upgrade.Rolling})
-	d := w.doer("m1", run)
+	d := w.executor("m1", run)
 	d.Settle = time.Millisecond
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {

@@ -68,7 +68,7 @@ type run struct {
 	mover          *Mover
 	journal        journal
 	meter          *meter
-	lanes          chan *lane // those that no range has now
+	connections    chan *connection // those that no range has now
 
 	mu   sync.Mutex
 	last time.Time // something worked
@@ -117,10 +117,10 @@ func newRun(p *mapping.Plan, source, target *server.Server, opt Options) (*run, 
 	}
 	r := &run{
 		opt: opt, source: source, target: target, plan: p, order: order(p, opt.Follows),
-		journal: journal{target.DB}, meter: newMeter(opt.Progress), lanes: make(chan *lane, opt.Parallel),
+		journal: journal{target.DB}, meter: newMeter(opt.Progress), connections: make(chan *connection, opt.Parallel),
 	}
 	for range opt.Parallel {
-		r.lanes <- &lane{db: target.DB, log: opt.Log}
+		r.connections <- &connection{db: target.DB, log: opt.Log}
 	}
 	return r, nil
 }

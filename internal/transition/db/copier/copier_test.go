@@ -293,7 +293,7 @@ func TestTheJournalLostItsLast(t *testing.T) {
 	if _, err := r.journal.finish(ctx, "new.names", last, 0); !errors.Is(err, errBehind) {
 		t.Errorf("the last range is lost: %v", err)
 	}
-	k := &worker{run: r, step: names, on: r.lanes}
+	k := &worker{run: r, step: names, on: r.connections}
 	if err := k.copy(ctx, spans, &pace{}); !errors.Is(err, errBehind) {
 		t.Errorf("a range of which the journal does not know: %v", err)
 	}

@@ -104,7 +104,7 @@ func TestRowsAndTheirRangeAreOneTransaction(t *testing.T) {
 		t.Fatal(err)
 	}
 	k := &worker{run: of, step: s}
-	l := &lane{db: w.target.DB}
+	l := &connection{db: w.target.DB}
 	defer l.close()
 	if _, err := k.attempt(bounded(t), l, last); err != nil {
 		t.Errorf("a range that is done is moved again: %v", err)
@@ -266,7 +266,7 @@ func TestRowsGiveWayInOneRangeOnly(t *testing.T) {
 	if err := of.journal.note(bounded(t), s.Target, x); err != nil {
 		t.Fatal(err)
 	}
-	k := &worker{run: of, step: s, on: of.lanes, replace: true}
+	k := &worker{run: of, step: s, on: of.connections, replace: true}
 	defer of.hangUp()
 	if err := k.copy(bounded(t), x, &pace{fixed: 20}); err != nil || k.replace {
 		t.Errorf("replace %v, %v", k.replace, err)
@@ -301,7 +301,7 @@ func TestForeignKeysAreLookedAt(t *testing.T) {
 // TestALaneOfSeveralTables: each range finds it as its table wants it.
 func TestALaneOfSeveralTables(t *testing.T) {
 	r := aligntest.MariaDB(t)
-	l := &lane{db: r.Server("target").DB}
+	l := &connection{db: r.Server("target").DB}
 	defer l.close()
 	for _, foreign := range []bool{true, false, false, true} {
 		var is bool
@@ -324,7 +324,7 @@ func TestWhatIsAbandonedEnds(t *testing.T) {
 	if _, err := hold.ExecContext(bounded(t), "SELECT 1 FROM migrate_journal.run FOR UPDATE"); err != nil {
 		t.Fatal(err)
 	}
-	l := &lane{db: w.target.DB, log: of.opt.Log}
+	l := &connection{db: w.target.DB, log: of.opt.Log}
 	if err := l.prepare(bounded(t), true); err != nil {
 		t.Fatal(err)
 	}

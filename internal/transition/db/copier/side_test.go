@@ -190,13 +190,13 @@ func TestConnectionsOfAllTables(t *testing.T) {
 	}
 }
 
-// TestOnlyItsOwnConnectionIsKilled: when the target was restarted, the number of a lane's
+// TestOnlyItsOwnConnectionIsKilled: when the target was restarted, the number of a connection's
 // connection may be somebody else's.
 func TestOnlyItsOwnConnectionIsKilled(t *testing.T) {
 	rig := aligntest.MariaDB(t)
 	w := newWorld(t, rig, rig, 100)
 	ctx := bounded(t)
-	l := &lane{db: w.target.DB, log: slog.New(slog.DiscardHandler)}
+	l := &connection{db: w.target.DB, log: slog.New(slog.DiscardHandler)}
 	for l.number < 100 { // more than a server uses that begins
 		l.close()
 		if err := l.prepare(ctx, true); err != nil {

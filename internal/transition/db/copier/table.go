@@ -61,18 +61,18 @@ func (r *run) pass(ctx context.Context, s *step) (last int64, err error) {
 	size := &pace{fixed: r.opt.RangeRows}
 	size.rows.Store(firstRows)
 	var wait sync.WaitGroup
-	lanes, workers := r.lanes, r.opt.Parallel
-	if r.serial(s) { // a second range would wait for the first, and keep its lane
-		l, free, err := take(ctx, r.lanes)
+	connections, workers := r.connections, r.opt.Parallel
+	if r.serial(s) { // a second range would wait for the first, and keep its connection
+		l, free, err := take(ctx, r.connections)
 		if err != nil {
 			return 0, err
 		}
 		defer free()
-		lanes, workers = make(chan *lane, 1), 1
-		lanes <- l
+		connections, workers = make(chan *connection, 1), 1
+		connections <- l
 	}
 	work := func() {
-		w := &worker{run: r, step: s, on: lanes}
+		w := &worker{run: r, step: s, on: connections}
 		for x := range todo {
 			if err := w.copy(ctx, x, size); err != nil {
 				cancel(err)
@@ -185,7 +185,7 @@ func (p *pace) took(size int64, d time.Duration) {
 type worker struct {
 	*run
 	step *step
-	on   chan *lane // those that its ranges may take
+	on   chan *connection // those that its ranges may take
 
 	replace bool // rows of this range meet others, which give way
 }
@@ -234,7 +234,7 @@ func (x span) String() string {
 // attempt copies a range in one transaction with its row of the journal, which it takes
 // first: of those who try the same range, also of a dead process whose transaction the
 // server has not ended yet, one comes after the other, and sees that it is done.
-func (w *worker) attempt(ctx context.Context, l *lane, x span) (rows int64, err error) {
+func (w *worker) attempt(ctx context.Context, l *connection, x span) (rows int64, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, rangeLimit, errSlow)
 	defer cancel()
 	defer func() {

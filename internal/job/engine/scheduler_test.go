@@ -18,9 +18,9 @@ import (
 	"holdfast/internal/store/storetest"
 )
 
-// TestDeposedConductorGrantsNothing runs two conductors that both believe in
+// TestDeposedSchedulerGrantsNothing runs two conductors that both believe in
 // their term; the store knows the later one only.
-func TestDeposedConductorGrantsNothing(t *testing.T) {
+func TestDeposedSchedulerGrantsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, mem := memWorld(t, "h1")
 		w.elect("h0")
@@ -29,7 +29,7 @@ func TestDeposedConductorGrantsNothing(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{}, 2)
 		begin := func(term int64) {
-			c := NewConductor(ConductorOptions{
+			c := NewScheduler(SchedulerOptions{
 				Store: mem.NewClient(fmt.Sprint("term ", term)), Hosts: w.hosts, Now: time.Now, Rand: rand.Float64, Log: slog.New(slog.DiscardHandler),
 				Coordinator: func() (int64, string, bool) { return term, coordKey, true },
 				Planners:    map[job.Kind]func([]byte) (job.Planner, error){job.Upgrade: newToyPlanner},
@@ -42,7 +42,7 @@ func TestDeposedConductorGrantsNothing(t *testing.T) {
 		time.Sleep(time.Minute)
 		j := w.await("u1", time.Second, "there", func(Journal) bool { return true })
 		if len(j.Records) > 0 {
-			t.Errorf("a deposed conductor has granted: %s", j.text())
+			t.Errorf("a deposed scheduler has granted: %s", j.text())
 		}
 		begin(w.term)
 		j = w.await("u1", 5*time.Second, "granted", stateIs("h1/a", job.Granted))
@@ -279,7 +279,7 @@ func TestWrongPlannerPausesTheJob(t *testing.T) {
 	for title, why := range map[string]string{"panic": "oh", "strange": "h9/none", "twice": "h1/a", "paused": "while the job is paused", "other": "another job"} {
 		v := &jobView{job: upgradeJob("u1"), steps: map[string]job.Step{"h1/a": free("h1/a", "h1").Step}, recs: map[string]job.Record{}, planner: wrongPlanner{}}
 		v.job.State, v.job.Title = job.Active, title
-		c := NewConductor(ConductorOptions{Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+		c := NewScheduler(SchedulerOptions{Now: time.Now, Log: slog.New(slog.DiscardHandler)})
 		d := c.decide(v, 1, nil)
 		if d.job.State != job.Paused || !strings.Contains(d.job.Why, why) || len(d.recs) > 0 {
 			t.Errorf("%s: %+v", title, d)

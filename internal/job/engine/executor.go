@@ -10,9 +10,9 @@ import (
 	"holdfast/internal/job"
 )
 
-// Doer carries out the steps of one kind on this host. Its methods are called
+// Executor carries out the steps of one kind on this host. Its methods are called
 // from several goroutines, for different steps.
-type Doer interface {
+type Executor interface {
 	// Do does a step. It ends soon after ctx has ended, also when it has not
 	// finished. context.Cause tells why: after ErrStopping it leaves what it began as
 	// it is, for the next process to be found by Probe; after ErrCancelled and
@@ -26,7 +26,7 @@ type Doer interface {
 	Probe(ctx context.Context, t Task) (Probed, error)
 }
 
-// Stopper is a Doer that can stop what an earlier process has begun and what
+// Stopper is an Executor that can stop what an earlier process has begun and what
 // Probe finds StillRunning. It returns nil when it has stopped.
 type Stopper interface {
 	Stop(ctx context.Context, t Task) error
@@ -57,7 +57,7 @@ const (
 	StillRunning        // what an earlier process began goes on by itself
 )
 
-// Causes with which the context of Do ends, and errors of Doers.
+// Causes with which the context of Do ends, and errors of Executors.
 var (
 	ErrStopping  = errors.New("agent stops")
 	ErrDeposed   = fmt.Errorf("this host does not coordinate any more: %w", ErrStopping)

@@ -13,7 +13,7 @@ import (
 	"holdfast/internal/store"
 )
 
-// Times of the conductor.
+// Times of the scheduler.
 const (
 	poll     = 200 * time.Millisecond // how often it asks whether this host coordinates
 	redecide = time.Second            // the longest time between two decisions
@@ -22,9 +22,9 @@ const (
 	maxRest  = poll                   // but not longer
 )
 
-// ConductorOptions are what a conductor needs. All but Keep and Generation are
+// SchedulerOptions are what a scheduler needs. All but Keep and Generation are
 // required.
-type ConductorOptions struct {
+type SchedulerOptions struct {
 	Store store.Store
 	Host  cluster.HostID // of this agent
 	// Coordinator tells whether this host coordinates now: ok, and then the key of
@@ -41,21 +41,21 @@ type ConductorOptions struct {
 	Log        *slog.Logger
 }
 
-// Conductor moves jobs on while its host coordinates. One is made for each agent.
-type Conductor struct {
-	ConductorOptions
+// Scheduler moves jobs on while its host coordinates. One is made for each agent.
+type Scheduler struct {
+	SchedulerOptions
 	past past
 }
 
-// NewConductor makes a conductor; Run runs it.
-func NewConductor(o ConductorOptions) *Conductor {
+// NewScheduler makes a scheduler; Run runs it.
+func NewScheduler(o SchedulerOptions) *Scheduler {
 	o.Generation = cmp.Or(o.Generation, job.Generation)
-	return &Conductor{ConductorOptions: o, past: past{sizes: map[string]int{}, strays: map[string]time.Time{}}}
+	return &Scheduler{SchedulerOptions: o, past: past{sizes: map[string]int{}, strays: map[string]time.Time{}}}
 }
 
 // Run works until ctx ends. It writes only while this host coordinates. At most
 // one decision is under way.
-func (c *Conductor) Run(ctx context.Context) {
+func (c *Scheduler) Run(ctx context.Context) {
 	last := ""
 	for ctx.Err() == nil {
 		term, key, ok := c.Coordinator()
@@ -78,7 +78,7 @@ func (c *Conductor) Run(ctx context.Context) {
 
 // reign follows the jobs and decides until this host's term ends or the store is
 // lost. What happened at the store's end meanwhile is read anew then.
-func (c *Conductor) reign(ctx context.Context, term int64, key string) error {
+func (c *Scheduler) reign(ctx context.Context, term int64, key string) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	v, rev, err := c.load(ctx)
@@ -113,9 +113,9 @@ func (c *Conductor) reign(ctx context.Context, term int64, key string) error {
 	}
 }
 
-// turn is one term of a conductor.
+// turn is one term of a scheduler.
 type turn struct {
-	c       *Conductor
+	c       *Scheduler
 	v       *view
 	term    store.Cmp // condition of every write
 	urgent  bool      // something has changed since the last decision

@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// lane is a connection of the target on which ranges are moved, one at a time. A run has as
+// connection is one to the target on which ranges are moved, one at a time. A run has as
 // many as it may move ranges, for all its tables together.
-type lane struct {
+type connection struct {
 	db  *sql.DB
 	log *slog.Logger
 
@@ -20,30 +20,30 @@ type lane struct {
 	foreign bool      // foreign keys are looked at
 }
 
-// take waits for a lane that no range has. free must be called after it.
-func take(ctx context.Context, lanes chan *lane) (l *lane, free func(), err error) {
+// take waits for a connection that no range has. free must be called after it.
+func take(ctx context.Context, connections chan *connection) (l *connection, free func(), err error) {
 	select {
-	case l = <-lanes:
-		return l, func() { lanes <- l }, nil
+	case l = <-connections:
+		return l, func() { connections <- l }, nil
 	case <-ctx.Done():
 		return nil, nil, context.Cause(ctx)
 	}
 }
 
-// hangUp ends the connections of all lanes, which no range has any more.
+// hangUp ends all connections, which no range has any more.
 func (r *run) hangUp() {
 	for range r.opt.Parallel {
-		(<-r.lanes).close()
+		(<-r.connections).close()
 	}
 }
 
-func (l *lane) close() {
+func (l *connection) close() {
 	discard(l.conn)
 	l.conn = nil
 }
 
 // prepare makes the connection ready for rows, and makes one where there is none.
-func (l *lane) prepare(ctx context.Context, foreign bool) (err error) {
+func (l *connection) prepare(ctx context.Context, foreign bool) (err error) {
 	if l.conn != nil && l.foreign == foreign {
 		return nil
 	}
@@ -90,7 +90,7 @@ const sameStart = 2
 
 // abandon gives up the connection after an error, and tells the server: by itself it would
 // see only at the end of its statement that no one listens, and hold its locks until then.
-func (l *lane) abandon(ctx context.Context) {
+func (l *connection) abandon(ctx context.Context) {
 	if l.conn == nil {
 		return
 	}
@@ -103,10 +103,10 @@ func (l *lane) abandon(ctx context.Context) {
 	}
 }
 
-// kill ends what the lane's connection was, if it is still there: on a server that was
+// kill ends the server's side of the connection, if it is still there: on a server that was
 // restarted, the same number is somebody else's. No lock marks it as ours, because nodes of
 // Galera do not stand GET_LOCK in sessions that write.
-func (l *lane) kill(ctx context.Context) error {
+func (l *connection) kill(ctx context.Context) error {
 	conn, err := l.db.Conn(ctx) // one, so that nothing is killed on a server that has not said since when it runs
 	if err != nil {
 		return err
