@@ -91,7 +91,7 @@ func (a *app) bundleError(what, file string, err error) error {
 	}
 	var b strings.Builder
 	for _, f := range r.Faults {
-		b.WriteString(clean(filepath.Join(file, r.Member)+": "+f.Error()) + "\n")
+		b.WriteString(clean(f.In(filepath.Join(file, r.Member))) + "\n")
 	}
 	if err := writeText(a.env.Stderr, b.String()); err != nil {
 		return err

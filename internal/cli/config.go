@@ -157,10 +157,10 @@ func (a *app) writeCheck(faults []config.Fault, warnings []config.Warning) error
 func checkResult(name string, faults []config.Fault, warnings []config.Warning) checked {
 	r := checked{File: name, Pass: len(faults) == 0, Faults: []checkedItem{}, Warnings: []checkedItem{}}
 	for _, f := range faults {
-		r.Faults = append(r.Faults, checkedItem{Path: f.Path, Value: f.Value, Want: f.Want})
+		r.Faults = append(r.Faults, checkedItem{Path: f.Where(), Value: f.Value, Want: f.Want})
 	}
 	for _, w := range warnings {
-		r.Warnings = append(r.Warnings, checkedItem{Path: w.Path, Text: w.Text})
+		r.Warnings = append(r.Warnings, checkedItem{Path: w.Where(), Text: w.Text})
 	}
 	return r
 }

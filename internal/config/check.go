@@ -31,7 +31,7 @@ func (c *checker) cluster(cl *Cluster, opt Options) {
 	c.network(cl, nodes)
 	c.console(cl, nodes)
 	c.fencing(cl.Fencing, nodes)
-	for _, f := range cl.TimingConf.check(c.set) {
+	for _, f := range cl.TimingConf.check(c.doc.Given) {
 		c.fault(f.Path, f.Value, f.Want)
 	}
 	c.health(cl.HealthCheck)
@@ -108,7 +108,7 @@ func (c *checker) size(cl *Cluster, opt Options) {
 	if opt.AllowUndersized {
 		lowGB, lowCPU = 1, 1
 	}
-	inMB := c.set["MemorySizeInMB"]
+	inMB := c.doc.Given("MemorySizeInMB")
 	switch {
 	case inMB && !opt.AllowUndersized:
 		c.fault("MemorySizeInMB", strconv.Itoa(cl.MemorySizeInMB), "allowed only together with --allow-undersized, use MemorySizeInGB")
@@ -240,7 +240,7 @@ func (c *checker) health(h *HealthCheck) {
 	case h.Type == "http" && h.Path != "" && (h.Path[0] != '/' || strings.Contains(h.Path, " ")):
 		c.fault("HealthCheck.Path", h.Path, "want a path that begins with / and has no blanks")
 	}
-	if c.set["HealthCheck.Failures"] && (h.Failures < 1 || h.Failures > 100) {
+	if c.doc.Given("HealthCheck.Failures") && (h.Failures < 1 || h.Failures > 100) {
 		c.fault("HealthCheck.Failures", strconv.Itoa(h.Failures), "want 1 to 100")
 	}
 }

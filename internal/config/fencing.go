@@ -8,9 +8,10 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
-	"reflect"
 	"slices"
 	"strings"
+
+	"holdfast/internal/strictyaml"
 )
 
 // unsafeKey stands among the host names of Fencing and speaks for all hosts.
@@ -19,8 +20,8 @@ const unsafeKey = "Unsafe"
 // Fencing says how each host can be put to rest for certain. In the file it is
 // one object: {"Unsafe": true, "host1": {...}}.
 type Fencing struct {
-	Unsafe bool                   // for all hosts: see HostFencing.Unsafe
-	Hosts  map[string]HostFencing // by host name
+	Unsafe bool                   `json:"Unsafe"`  // for all hosts: see HostFencing.Unsafe
+	Hosts  map[string]HostFencing `yaml:",inline"` // by host name, all other names
 }
 
 // HostFencing is the fencing of one host.
@@ -99,25 +100,6 @@ func (f *Fencing) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// decodeTree takes Unsafe apart from the hosts.
-func (f *Fencing) decodeTree(c *checker, t *tree, path string) {
-	if !c.expect(t, path, kindObject) {
-		return
-	}
-	rest := &tree{kind: kindObject, off: t.off}
-	seen := false
-	for _, m := range t.members {
-		switch {
-		case m.key != unsafeKey:
-			rest.members = append(rest.members, m)
-		case !seen:
-			seen = true
-			c.decode(m.val, reflect.ValueOf(&f.Unsafe).Elem(), field(path, m.key))
-		}
-	}
-	c.decode(rest, reflect.ValueOf(&f.Hosts).Elem(), path)
-}
-
 func (c *checker) fencing(f Fencing, h hosts) {
 	if f.Unsafe {
 		c.warn("Fencing.Unsafe", "a silent host is taken over without proof that it stopped: two management VMs may run at once")
@@ -129,7 +111,7 @@ func (c *checker) fencing(f Fencing, h hosts) {
 	for _, host := range slices.Sorted(maps.Keys(f.Hosts)) {
 		p := field("Fencing", host)
 		if !h.known[host] && !h.unclear {
-			c.fault(p, host, fmt.Sprintf("unknown host; the nearest one in Node is %q", nearest(host, h.names)))
+			c.fault(p, host, fmt.Sprintf("unknown host; the nearest one in Node is %q", strictyaml.Nearest(host, h.names)))
 		}
 		hf := f.Hosts[host]
 		if hf.Unsafe {

@@ -11,8 +11,8 @@ import (
 func checkFaults(t *testing.T, faults []Fault) {
 	t.Helper()
 	for _, f := range faults {
-		if f.Path == "" || f.Want == "" {
-			t.Errorf("fault without path or rule: %#v", f)
+		if f.Where() == "0:0" || f.Want == "" {
+			t.Errorf("fault without place or rule: %#v", f)
 		}
 		if strings.Contains(f.Error(), "\n") {
 			t.Errorf("fault of more than one line: %q", f.Error())

@@ -31,7 +31,7 @@ func wantFaults(t testing.TB, got []Fault, want ...string) {
 	ok := len(got) == len(want)
 	for i := 0; ok && i < len(want); i++ {
 		path, part, _ := strings.Cut(want[i], ": ")
-		ok = got[i].Path == path && strings.Contains(got[i].Error(), part)
+		ok = got[i].Where() == path && strings.Contains(got[i].Error(), part)
 	}
 	if !ok {
 		t.Errorf("faults:\n%v\nwant:\n%s", Faults(got), strings.Join(want, "\n"))

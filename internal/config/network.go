@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+
+	"holdfast/internal/strictyaml"
 )
 
 // perNode is a value that may differ by host.
@@ -76,7 +78,7 @@ func (c *checker) perNode(p, s string, h hosts) (v perNode, ok bool) {
 	for _, e := range v.mine {
 		if !h.known[e.host] {
 			ok = false
-			c.fault(p, e.text, fmt.Sprintf("unknown host; the nearest one in Node is %q", nearest(e.host, h.names)))
+			c.fault(p, e.text, fmt.Sprintf("unknown host; the nearest one in Node is %q", strictyaml.Nearest(e.host, h.names)))
 		}
 	}
 	var missing []string
@@ -134,7 +136,7 @@ func (c *checker) flag(p string, on bool, before int) int {
 
 func (c *checker) exactlyOne(cl *Cluster, name string, n int) {
 	for i := range cl.Network {
-		if c.isBad(index("Network", i) + "." + name) {
+		if c.doc.Refused(index("Network", i) + "." + name) {
 			return
 		}
 	}

@@ -2,11 +2,13 @@ package config
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/strictyaml"
 )
 
 // Duration is a time span, in the file a string such as "6s" or "500ms".
@@ -34,16 +36,14 @@ func (d *Duration) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-func (d *Duration) decodeTree(c *checker, t *tree, path string) {
-	if !c.expect(t, path, kindString) {
-		return
-	}
-	v, err := time.ParseDuration(t.text)
+// UnmarshalText reads the string form of a configuration, which has bounds.
+func (d *Duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
 	if err != nil || v <= 0 || v > maxDuration {
-		c.refuse(t, path, durationRule)
-		return
+		return errors.New(durationRule)
 	}
 	*d = Duration(v)
+	return nil
 }
 
 // Timings are the durations of the safety model as the operator wrote them;
@@ -109,23 +109,25 @@ func (t Timings) Values() cluster.Timings {
 // 2 x Keepalive, Epsilon >= 100ms, Grace >= 500ms, Keepalive <= Lease / 3,
 // Election >= 2 x Keepalive, Detection >= 4 x Heartbeat, Detection <= Lease,
 // Heartbeat >= 50ms, Drift 0.001 to 0.1. File is empty in the faults.
-func (t Timings) Check() []Fault { return t.check(nil) }
+func (t Timings) Check() []Fault { return t.check(func(string) bool { return false }) }
 
-// check does the same; set says which paths the document has, so that a written
+// check does the same; given says which paths the document has, so that a written
 // 0 is not taken for the default.
-func (t Timings) check(set map[string]bool) []Fault {
+func (t Timings) check(given func(string) bool) []Fault {
 	if _, known := profiles[t.Profile]; !known && t.Profile != profileDefault {
-		return []Fault{{"", "Timings.Profile", t.Profile, "want default or fast"}}
+		return []Fault{{Fault: strictyaml.Fault{Path: "Timings.Profile", Value: t.Profile, Want: "want default or fast"}}}
 	}
 	var out []Fault
 	v := t.Values()
-	add := func(name, value, want string) { out = append(out, Fault{"", "Timings." + name, value, want}) }
+	add := func(name, value, want string) {
+		out = append(out, Fault{Fault: strictyaml.Fault{Path: "Timings." + name, Value: value, Want: want}})
+	}
 	for _, f := range t.durations(v) {
 		if f.val <= 0 || f.val > maxDuration {
 			add(f.name, f.val.String(), durationRule)
 		}
 	}
-	if set["Timings.Drift"] && t.Drift == 0 || !(v.Drift >= minDrift && v.Drift <= maxDrift) {
+	if given("Timings.Drift") && t.Drift == 0 || !(v.Drift >= minDrift && v.Drift <= maxDrift) {
 		add("Drift", ratio(t.Drift), "want a fraction of at least 0.001 and at most 0.1, such as 0.01 for 1 %")
 	}
 	if len(out) > 0 {

@@ -1,7 +1,7 @@
 // Package strictyaml reads YAML into structs and says of everything that does
 // not fit where it is: unknown and doubled fields, wrong types, malformed text.
 // It also writes structs as YAML, fields in their order. Field names are those
-// of the json tags.
+// of the json tags. It is the only reader of YAML.
 package strictyaml
 
 import (
@@ -9,128 +9,217 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
-
-	"go.yaml.in/yaml/v2"
+	"unicode"
+	"unicode/utf8"
 )
-
-// Fault is one thing that does not fit.
-type Fault struct {
-	Path  string // field, such as modules[2].name; LINE:COLUMN for malformed text; Whole
-	Value string // what was found, shortened
-	Want  string // what is allowed there
-}
 
 // TextForm is implemented by structs that have a short form: a string.
 type TextForm interface {
 	FromText(s string) error
 }
 
-// maxDepth is how many levels of nesting are read.
-const maxDepth = 32
+// Style is how a kind of file is read. The zero Style is that of documents.
+type Style struct {
+	// Settings: texts and names have one line without control characters, an empty
+	// list is none, and an unknown field is told with the nearest known one instead
+	// of all of them.
+	Settings bool
+	// Loose: a number, true and false stand for a text, too, where they are written
+	// as they would be shown. 007 is not, which is 7.
+	Loose bool
+}
+
+// Depth is how many levels of nesting are read.
+const Depth = 32
 
 // maxFaults is how many faults are told of one document: more help nobody.
 const maxFaults = 100
 
-// Decode reads one document into v, a pointer to a struct. What fits is filled
-// in, also when something else does not. Whoever calls limits the size of data.
-// It tells at most 100 faults.
-func Decode(data []byte, v any) []Fault {
-	d := &decoder{}
-	doc, fault := Document(data)
-	if fault != nil {
-		return []Fault{*fault}
-	}
-	d.value("", doc, reflect.ValueOf(v).Elem(), 0)
-	return d.faults
+// Decoded is what became of a document.
+type Decoded struct {
+	Faults []Fault // in document order
+
+	root    *Node // nil: malformed
+	refused map[string]bool
 }
 
-type decoder struct{ faults []Fault }
+// Decode reads one document into v, a pointer to a struct. What fits is filled
+// in, also when something else does not. null leaves the zero value, like a missing
+// field. Whoever calls limits the size of data. It tells at most 100 faults.
+func Decode(data []byte, v any) *Decoded { return Style{}.Decode(data, v) }
 
-func (d *decoder) fault(path string, value any, want string) {
+// Decode is the function of that name, in another style.
+func (s Style) Decode(data []byte, v any) *Decoded {
+	root, fault := Parse(data)
+	if fault != nil {
+		return &Decoded{Faults: []Fault{*fault}}
+	}
+	return s.DecodeNode(root, v)
+}
+
+// DecodeNode does it with a document that has been parsed already.
+func (s Style) DecodeNode(root *Node, v any) *Decoded {
+	d := &decoder{style: s, to: &Decoded{root: root, refused: map[string]bool{}}}
+	d.value("", root, reflect.ValueOf(v).Elem(), 0)
+	slices.SortStableFunc(d.to.Faults, func(a, b Fault) int { return a.Place.Compare(b.Place) })
+	return d.to
+}
+
+// Place is where the value at path stands; for a missing one, what would hold it.
+func (d *Decoded) Place(path string) Place {
+	if d.root == nil {
+		return Place{}
+	}
+	n, _ := d.root.find("", path)
+	return n.Place
+}
+
+// Given reports whether there is a value at path, other than null.
+func (d *Decoded) Given(path string) bool {
+	if d.root == nil {
+		return false
+	}
+	n, exact := d.root.find("", path)
+	return exact && n.Kind != Null
+}
+
+// Refused reports whether the value at path, or one that holds it, is among the
+// faults; also that of a field that was given under a wrong name.
+func (d *Decoded) Refused(path string) bool {
+	for p := range d.refused {
+		if within(path, p) {
+			return true
+		}
+	}
+	return false
+}
+
+// Locate gives faults that later checks found their places. One whose path is in
+// parentheses is of no field.
+func (d *Decoded) Locate(faults []Fault) []Fault {
+	for i := range faults {
+		if f := &faults[i]; f.Place == (Place{}) && f.Path != "" && f.Path[0] != '(' {
+			f.Place = d.Place(f.Path)
+		}
+	}
+	return faults
+}
+
+type decoder struct {
+	style Style
+	to    *Decoded
+}
+
+func (d *decoder) fault(at Place, path, value, want string) {
 	if path == "" {
 		path = Whole
 	}
-	if len(d.faults) < maxFaults {
-		d.faults = append(d.faults, Fault{path, Shorten(show(value)), want})
+	if len(d.to.Faults) < maxFaults {
+		d.to.Faults = append(d.to.Faults, Fault{at, path, Shorten(value), want})
 	}
 }
 
-// value fills v from y. null leaves the zero value, like a missing field.
-func (d *decoder) value(path string, y any, v reflect.Value, depth int) {
-	if y == nil {
+// refuse notes a value that is not what the field at path takes.
+func (d *decoder) refuse(path string, n *Node, want string) {
+	d.to.refused[path] = true
+	d.fault(n.Place, path, n.Shown(), want)
+}
+
+// expect refuses a value of another type. A version such as 2.0 is a number to YAML.
+func (d *decoder) expect(path string, n *Node, kind Kind, want string) bool {
+	if n.Kind == kind {
+		return true
+	}
+	text := "want " + want + ", not " + n.Kind.String()
+	if kind == String && n.Kind != List && n.Kind != Object {
+		text += ": put it in quotes"
+	}
+	d.refuse(path, n, text)
+	return false
+}
+
+// value fills v from n.
+func (d *decoder) value(path string, n *Node, v reflect.Value, depth int) {
+	if n.Kind == Null {
 		return
 	}
-	if depth > maxDepth {
-		d.fault(path, "", fmt.Sprintf("at most %d levels of nesting", maxDepth))
+	if depth > Depth {
+		d.deep(path, n)
 		return
 	}
-	s, isText := y.(string)
 	switch t := v.Addr().Interface().(type) {
 	case *json.RawMessage:
-		*t = d.raw(path, y, depth)
+		*t = d.raw(path, n, depth)
 		return
 	case TextForm:
-		if isText {
-			d.text(path, s, t.FromText(s))
-			return
-		}
-		if _, long := y.(yaml.MapSlice); !long {
-			d.wrong(path, y, aString+" or an object")
+		if n.Kind != Object {
+			if d.expect(path, n, String, String.String()+" or an object") {
+				d.text(path, n, t.FromText(n.Text))
+			}
 			return
 		}
 	case encoding.TextUnmarshaler:
-		if !isText {
-			d.wrong(path, y, aString)
-			return
+		if d.expect(path, n, String, String.String()) {
+			d.text(path, n, t.UnmarshalText([]byte(n.Text)))
 		}
-		d.text(path, s, t.UnmarshalText([]byte(s)))
 		return
 	}
 	switch v.Kind() {
 	case reflect.Pointer:
 		p := reflect.New(v.Type().Elem())
-		d.value(path, y, p.Elem(), depth)
+		d.value(path, n, p.Elem(), depth)
 		v.Set(p)
 	case reflect.Struct:
-		d.object(path, y, v, depth)
+		d.object(path, n, v, depth)
+	case reflect.Map:
+		d.table(path, n, v, depth)
 	case reflect.Slice:
-		d.list(path, y, v, depth)
+		d.list(path, n, v, depth)
 	default:
-		d.scalar(path, y, v)
+		d.scalar(path, n, v)
 	}
 }
 
-func (d *decoder) text(path, s string, err error) {
+func (d *decoder) deep(path string, n *Node) {
+	d.fault(n.Place, path, "", fmt.Sprintf("at most %d levels of nesting", Depth))
+}
+
+func (d *decoder) text(path string, n *Node, err error) {
 	if err != nil {
-		d.fault(path, s, err.Error())
+		d.refuse(path, n, err.Error())
 	}
 }
 
-func (d *decoder) scalar(path string, y any, v reflect.Value) {
+func (d *decoder) scalar(path string, n *Node, v reflect.Value) {
 	switch v.Kind() {
 	case reflect.String:
-		s, ok := y.(string)
-		if !ok {
-			d.wrong(path, y, aString)
-			return
-		}
-		v.SetString(s)
+		d.line(path, n, v)
 	case reflect.Bool:
-		b, ok := y.(bool)
-		if !ok {
-			d.wrong(path, y, "true or false")
-			return
+		if d.expect(path, n, Bool, Bool.String()) {
+			v.SetBool(n.Text == "true")
 		}
-		v.SetBool(b)
 	case reflect.Int, reflect.Int64:
-		n, err := strconv.ParseInt(fmt.Sprint(y), 10, v.Type().Bits())
-		if _, isText := y.(string); isText || err != nil {
-			d.wrong(path, y, "a whole number")
+		i, err := strconv.ParseInt(n.Text, 10, v.Type().Bits())
+		switch {
+		case n.Kind != Number:
+			d.expect(path, n, Number, "a whole number")
+		case err != nil:
+			d.refuse(path, n, "want a whole number, written in digits")
+		}
+		v.SetInt(i)
+	case reflect.Float64:
+		if !d.expect(path, n, Number, Number.String()) {
 			return
 		}
-		v.SetInt(n)
+		f, err := strconv.ParseFloat(n.Text, 64)
+		if err != nil || f-f != 0 { // NaN, infinity
+			d.refuse(path, n, "want a finite number")
+			return
+		}
+		v.SetFloat(f)
 	default:
 		// A field type that this file does not know is a mistake in the program;
 		// it shows in the first test that loads anything.
@@ -138,98 +227,117 @@ func (d *decoder) scalar(path string, y any, v reflect.Value) {
 	}
 }
 
-func (d *decoder) list(path string, y any, v reflect.Value, depth int) {
-	items, ok := y.([]any)
-	if !ok {
-		d.wrong(path, y, "a list")
+// isText reports whether a value stands for a text.
+func (s Style) isText(n *Node) bool {
+	return n.Kind == String || s.Loose && n.Exact && (n.Kind == Number || n.Kind == Bool)
+}
+
+// line fills in a string. Settings have no control characters: they end up in messages
+// of one line and in command lines.
+func (d *decoder) line(path string, n *Node, v reflect.Value) {
+	switch {
+	case !d.style.isText(n) && !d.expect(path, n, String, String.String()):
+	case d.style.Settings && !utf8.ValidString(n.Text):
+		d.refuse(path, n, "a string must be UTF-8")
+	case d.style.Settings && strings.ContainsFunc(n.Text, unicode.IsControl):
+		d.refuse(path, n, "want text without control characters")
+	default:
+		v.SetString(n.Text)
+	}
+}
+
+func (d *decoder) list(path string, n *Node, v reflect.Value, depth int) {
+	if !d.expect(path, n, List, List.String()) || d.style.Settings && len(n.Items) == 0 {
 		return
 	}
-	s := reflect.MakeSlice(v.Type(), len(items), len(items))
-	for i, item := range items {
-		d.value(fmt.Sprintf("%s[%d]", path, i), item, s.Index(i), depth+1)
+	s := reflect.MakeSlice(v.Type(), len(n.Items), len(n.Items))
+	for i, item := range n.Items {
+		d.value(Index(path, i), item, s.Index(i), depth+1)
 	}
 	v.Set(s)
 }
 
-func (d *decoder) object(path string, y any, v reflect.Value, depth int) {
-	members, ok := y.(yaml.MapSlice)
-	if !ok {
-		d.wrong(path, y, "an object")
+// table fills a map, whose keys are strings.
+func (d *decoder) table(path string, n *Node, v reflect.Value, depth int) {
+	if !d.expect(path, n, Object, Object.String()) {
 		return
 	}
-	fields, names := fieldsOf(v.Type())
-	seen := map[string]bool{}
-	for _, m := range members {
-		key, ok := m.Key.(string)
-		if !ok {
-			d.fault(path, m.Key, "a field name must be a string, quote it")
+	m := reflect.MakeMap(v.Type())
+	for _, e := range d.members(path, n) {
+		d.entry(path, e, m, depth)
+	}
+	if m.Len() > 0 {
+		v.Set(m)
+	}
+}
+
+func (d *decoder) entry(path string, e Member, m reflect.Value, depth int) {
+	at := Field(path, e.Key.Text)
+	if d.style.Settings && (!utf8.ValidString(e.Key.Text) || strings.ContainsFunc(e.Key.Text, unicode.IsControl)) {
+		d.refuse(at, e.Key, "want a name without control characters")
+		return
+	}
+	val := reflect.New(m.Type().Elem()).Elem()
+	d.value(at, e.Value, val, depth+1)
+	m.SetMapIndex(reflect.ValueOf(e.Key.Text).Convert(m.Type().Key()), val)
+}
+
+// members are those of an object whose names are texts, each once.
+func (d *decoder) members(path string, n *Node) []Member {
+	out := make([]Member, 0, len(n.Members))
+	seen := make(map[string]bool, len(n.Members))
+	for _, m := range n.Members {
+		switch {
+		case !d.style.isText(m.Key):
+			d.fault(m.Key.Place, path, m.Key.Shown(), "a field name must be a string, quote it")
+			continue
+		case seen[m.Key.Text]:
+			d.fault(m.Key.Place, Field(path, m.Key.Text), m.Value.Shown(), "duplicate key: each field may be given only once")
 			continue
 		}
-		at := Field(path, key)
-		i, known := fields[key]
-		switch {
-		case !known:
-			// The value is not shown: it may be a secret under a wrong name.
-			d.fault(at, key, "unknown field; want one of "+strings.Join(names, ", "))
-		case seen[key]:
-			d.fault(at, m.Value, "duplicate key: each field may be given only once")
+		seen[m.Key.Text] = true
+		out = append(out, m)
+	}
+	return out
+}
+
+func (d *decoder) object(path string, n *Node, v reflect.Value, depth int) {
+	if !d.expect(path, n, Object, Object.String()) {
+		return
+	}
+	f := fieldsOf(v.Type())
+	members := d.members(path, n)
+	others := reflect.Value{}
+	if f.others != nil {
+		others = reflect.MakeMap(v.FieldByIndex(f.others).Type())
+	}
+	for _, m := range members {
+		name := m.Key.Text
+		at := Field(path, name)
+		switch i, known := f.index[name]; {
+		case known:
+			d.value(at, m.Value, v.FieldByIndex(i), depth+1)
+		case f.others != nil:
+			d.entry(path, m, others, depth)
 		default:
-			d.value(at, m.Value, v.Field(i), depth+1)
-		}
-		seen[key] = true
-	}
-}
-
-// fieldsOf returns the fields of a struct by their names, and the names in order.
-func fieldsOf(t reflect.Type) (index map[string]int, names []string) {
-	index = map[string]int{}
-	for i := range t.NumField() {
-		if !t.Field(i).IsExported() {
-			continue // no field of a document
-		}
-		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
-		index[name] = i
-		names = append(names, name)
-	}
-	return index, names
-}
-
-// aString is how a text is called in faults.
-const aString = "a string"
-
-// wrong notes a value of another type. A version such as 2.0 is a number to YAML.
-func (d *decoder) wrong(path string, y any, want string) {
-	text := "want " + want + ", not " + kind(y)
-	switch y.(type) {
-	case []any, yaml.MapSlice:
-	default:
-		if strings.HasPrefix(want, aString) {
-			text += ": put it in quotes"
+			// The value is not shown: it may be a secret under a wrong name.
+			d.fault(m.Key.Place, at, name, "unknown field; "+d.meant(path, name, f.names, members))
 		}
 	}
-	d.fault(path, y, text)
+	if f.others != nil && others.Len() > 0 {
+		v.FieldByIndex(f.others).Set(others)
+	}
 }
 
-// kind names the type of a YAML value.
-func kind(y any) string {
-	switch y.(type) {
-	case string:
-		return aString
-	case bool:
-		return "true or false"
-	case []any:
-		return "a list"
-	case yaml.MapSlice:
-		return "an object"
+// meant tells what may have been meant by a field that is not known. It is not said as
+// well that the nearest one is missing.
+func (d *decoder) meant(path, name string, names []string, members []Member) string {
+	near := Nearest(name, names)
+	if !slices.ContainsFunc(members, func(m Member) bool { return m.Key.Text == near }) {
+		d.to.refused[Field(path, near)] = true
 	}
-	return "a number"
-}
-
-// show is a value as a fault shows it.
-func show(y any) string {
-	switch y.(type) {
-	case []any, yaml.MapSlice:
-		return kind(y)
+	if d.style.Settings {
+		return fmt.Sprintf("the nearest known one is %q", near)
 	}
-	return fmt.Sprint(y)
+	return "want one of " + strings.Join(names, ", ")
 }

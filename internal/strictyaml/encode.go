@@ -1,12 +1,15 @@
 package strictyaml
 
 import (
+	"bytes"
 	"encoding"
 	"fmt"
 	"reflect"
+	"regexp"
 	"strings"
+	"unicode/utf8"
 
-	"go.yaml.in/yaml/v2"
+	"go.yaml.in/yaml/v3"
 )
 
 // Encode writes a struct as YAML. Fields come in their order; fields with
@@ -17,49 +20,58 @@ func Encode(v any) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	out, err := yaml.Marshal(y)
-	if err != nil {
+	var out bytes.Buffer
+	enc := yaml.NewEncoder(&out)
+	enc.SetIndent(2)
+	enc.CompactSeqIndent()
+	if err := enc.Encode(y); err != nil {
 		return nil, fmt.Errorf("write YAML: %w", err)
 	}
-	return out, nil
+	if err := enc.Close(); err != nil {
+		return nil, fmt.Errorf("write YAML: %w", err)
+	}
+	return out.Bytes(), nil
 }
 
-func toYAML(v reflect.Value) (any, error) {
+func toYAML(v reflect.Value) (*yaml.Node, error) {
 	if m, ok := v.Interface().(encoding.TextMarshaler); ok {
 		text, err := m.MarshalText()
 		if err != nil {
 			return nil, fmt.Errorf("write %s: %w", v.Type(), err)
 		}
-		return string(text), nil
+		return textNode(string(text)), nil
 	}
 	switch v.Kind() {
 	case reflect.Pointer:
 		if v.IsNil() {
-			return nil, nil
+			return &yaml.Node{Kind: yaml.ScalarNode, Tag: tagNull, Value: "null"}, nil
 		}
 		return toYAML(v.Elem())
 	case reflect.Struct:
 		return structToYAML(v)
 	case reflect.Slice:
-		list := []any{}
+		list := &yaml.Node{Kind: yaml.SequenceNode}
+		if v.Len() == 0 {
+			list.Style = yaml.FlowStyle
+		}
 		for i := range v.Len() {
 			y, err := toYAML(v.Index(i))
 			if err != nil {
 				return nil, err
 			}
-			list = append(list, y)
+			list.Content = append(list.Content, y)
 		}
 		return list, nil
 	case reflect.String:
-		return v.String(), nil
+		return textNode(v.String()), nil
 	case reflect.Bool, reflect.Int, reflect.Int64:
-		return v.Interface(), nil
+		return &yaml.Node{Kind: yaml.ScalarNode, Value: fmt.Sprint(v.Interface())}, nil
 	}
 	return nil, fmt.Errorf("write YAML: no form for %s", v.Type())
 }
 
-func structToYAML(v reflect.Value) (any, error) {
-	out := yaml.MapSlice{}
+func structToYAML(v reflect.Value) (*yaml.Node, error) {
+	out := &yaml.Node{Kind: yaml.MappingNode}
 	for i := range v.NumField() {
 		name, options, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
 		if options != "" && (v.Field(i).IsZero() || v.Field(i).Kind() == reflect.Slice && v.Field(i).Len() == 0) {
@@ -69,7 +81,26 @@ func structToYAML(v reflect.Value) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, yaml.MapItem{Key: name, Value: y})
+		out.Content = append(out.Content, textNode(name), y)
+	}
+	if len(out.Content) == 0 {
+		out.Style = yaml.FlowStyle
 	}
 	return out, nil
+}
+
+// sexagesimal are texts that some readers of YAML 1.1 take for numbers.
+var sexagesimal = regexp.MustCompile(`^[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?$`)
+
+// textNode is a string, in quotes where YAML would read something else. The library
+// writes what is not UTF-8 as !!binary.
+func textNode(s string) *yaml.Node {
+	if !utf8.ValidString(s) {
+		return &yaml.Node{Kind: yaml.ScalarNode, Value: s}
+	}
+	n := &yaml.Node{Kind: yaml.ScalarNode, Tag: tagString, Value: s}
+	if kind, _, _ := resolve("", s); kind != String || isTime(s) || sexagesimal.MatchString(s) {
+		n.Style = yaml.DoubleQuotedStyle
+	}
+	return n
 }

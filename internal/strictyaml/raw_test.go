@@ -24,7 +24,7 @@ func TestRaw(t *testing.T) {
 		"any: " + strings.Repeat("[", 40) + strings.Repeat("]", 40): `at most 32 levels`,
 	} {
 		var h holder
-		faults := Decode([]byte(text), &h)
+		faults := Decode([]byte(text), &h).Faults
 		got := string(h.Any)
 		for _, f := range faults {
 			got += fmt.Sprintf("%s: %s", f.Path, f.Want)

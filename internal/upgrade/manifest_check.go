@@ -6,34 +6,22 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"holdfast/internal/strictyaml"
 )
 
 // Fault is one thing that is wrong in a manifest.
-type Fault struct {
-	Path  string // field, such as modules[2].actions.install
-	Value string // what was found, shortened
-	Want  string // what is allowed there
-}
-
-// Error gives the fault in one line.
-func (f Fault) Error() string { return fmt.Sprintf("%s: value %q: %s", f.Path, f.Value, f.Want) }
+type Fault = strictyaml.Fault
 
 // Faults is everything that is wrong in one manifest.
 type Faults []Fault
 
 // Error gives one line for each fault.
-func (fs Faults) Error() string {
-	lines := make([]string, len(fs))
-	for i, f := range fs {
-		lines[i] = f.Error()
-	}
-	return strings.Join(lines, "\n")
-}
+func (fs Faults) Error() string { return strictyaml.Lines("", fs) }
 
 // Limits of a manifest.
 const (
 	maxName    = 64     // bytes
-	maxShown   = 80     // characters of a value that a fault shows
 	maxItems   = 200    // modules, and items of any short list
 	maxSources = 1000   // rows of upgradeFrom
 	maxSpaceGB = 100000 // far more than any bundle needs
@@ -56,10 +44,7 @@ type checker struct {
 }
 
 func (c *checker) add(path, value, want string) {
-	if r := []rune(value); len(r) > maxShown {
-		value = string(r[:maxShown]) + "..."
-	}
-	c.faults = append(c.faults, Fault{path, value, want})
+	c.faults = append(c.faults, Fault{Path: path, Value: strictyaml.Shorten(value), Want: want})
 }
 
 // Check returns everything that is wrong in a complete manifest, as a built

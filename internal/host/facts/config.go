@@ -13,7 +13,7 @@ import (
 	"slices"
 	"strings"
 
-	"go.yaml.in/yaml/v2"
+	"holdfast/internal/strictyaml"
 )
 
 // compare reads the parameter names of two configuration files.
@@ -125,11 +125,36 @@ func (n *nameSet) json(b []byte) error {
 }
 
 func (n *nameSet) yaml(b []byte) error {
-	var v yaml.MapSlice
-	if err := yaml.Unmarshal(b, &v); err != nil {
-		return fmt.Errorf("malformed YAML: %w", err)
+	root, fault := strictyaml.ParseForeign(b)
+	if fault != nil {
+		return fault
 	}
-	return n.walk("", v, 0)
+	return n.walk("", plain(root), 0)
+}
+
+// member is a parameter in YAML, where a name may come twice.
+type member struct {
+	name  string
+	value any
+}
+
+// plain is a value of YAML as walk takes it.
+func plain(n *strictyaml.Node) any {
+	switch n.Kind {
+	case strictyaml.Object:
+		out := make([]member, 0, len(n.Members))
+		for _, m := range n.Members {
+			out = append(out, member{m.Key.Shown(), plain(m.Value)})
+		}
+		return out
+	case strictyaml.List:
+		out := make([]any, 0, len(n.Items))
+		for _, item := range n.Items {
+			out = append(out, plain(item))
+		}
+		return out
+	}
+	return nil
 }
 
 // walk names what has a value of its own, and maps that are empty.
@@ -137,11 +162,11 @@ func (n *nameSet) walk(at string, v any, depth int) error {
 	if depth > maxDepth {
 		return fmt.Errorf("want at most %d levels of nesting", maxDepth)
 	}
-	join := func(key any) string {
+	join := func(key string) string {
 		if at == "" {
-			return fmt.Sprint(key)
+			return key
 		}
-		return at + "." + fmt.Sprint(key)
+		return at + "." + key
 	}
 	switch x := v.(type) {
 	case map[string]any:
@@ -153,10 +178,10 @@ func (n *nameSet) walk(at string, v any, depth int) error {
 			}
 			return nil
 		}
-	case yaml.MapSlice:
+	case []member:
 		if len(x) > 0 {
-			for _, item := range x {
-				if err := n.walk(join(item.Key), item.Value, depth+1); err != nil {
+			for _, m := range x {
+				if err := n.walk(join(m.name), m.value, depth+1); err != nil {
 					return err
 				}
 			}
@@ -165,7 +190,7 @@ func (n *nameSet) walk(at string, v any, depth int) error {
 	case []any:
 		for _, y := range x {
 			switch y.(type) {
-			case map[string]any, yaml.MapSlice:
+			case map[string]any, []member:
 				if err := n.walk(at+"[]", y, depth+1); err != nil {
 					return err
 				}

@@ -76,7 +76,9 @@ func complete(ctx context.Context, root *os.Root, pattern func(string) error) (*
 	if err != nil {
 		return nil, err
 	}
-	m, faults := decode(text)
+	m := &upgrade.Manifest{}
+	read := strictyaml.Decode(text, m)
+	faults := read.Faults
 	if len(faults) == 0 {
 		t := &tree{ctx: ctx, root: root, found: map[string]fs.FileInfo{}, listed: map[string]bool{}}
 		if err := t.walk(); err != nil {
@@ -93,7 +95,7 @@ func complete(ctx context.Context, root *os.Root, pattern func(string) error) (*
 		}
 	}
 	if len(faults) > 0 {
-		return nil, &Refusal{Member: upgrade.FileManifest, Reason: "the bundle can not be built", Faults: faults}
+		return nil, &Refusal{Member: upgrade.FileManifest, Reason: "the bundle can not be built", Faults: read.Locate(faults)}
 	}
 	return m, nil
 }

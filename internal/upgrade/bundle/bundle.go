@@ -91,26 +91,30 @@ type Refusal struct {
 
 // Error gives the reason in one line.
 func (r *Refusal) Error() string {
-	text := r.Reason
+	member := shown(r.Member)
 	if len(r.Faults) > 0 {
-		text += ": " + r.Faults[0].Error()
+		text := r.Reason + ": " + r.Faults[0].In(member)
 		if more := len(r.Faults) - 1; more > 0 {
 			text += fmt.Sprintf(" (and %d more)", more)
 		}
-	}
-	if r.Member == "" {
 		return text
 	}
-	return shown(r.Member) + ": " + text
+	if r.Member == "" {
+		return r.Reason
+	}
+	return member + ": " + r.Reason
 }
 
 // shown is a name in one line of a message.
 func shown(name string) string {
+	if name == "" {
+		return ""
+	}
 	quoted := fmt.Sprintf("%q", name)
 	if len(quoted) > 160 {
 		quoted = quoted[:160] + `..."`
 	}
-	if plain := quoted[1 : len(quoted)-1]; plain == name && !strings.Contains(name, ": ") && name != "" {
+	if plain := quoted[1 : len(quoted)-1]; plain == name && !strings.Contains(name, ": ") {
 		return name
 	}
 	return quoted

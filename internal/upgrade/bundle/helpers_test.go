@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/strictyaml"
 	"holdfast/internal/upgrade"
 )
 
@@ -240,3 +241,9 @@ func epoch() time.Time { return time.Unix(0, 0) }
 func quote(s string) string { return strconv.Quote(s) }
 
 func itoa(n int64) string { return strconv.FormatInt(n, 10) }
+
+// decode reads a manifest without looking at what it says.
+func decode(text []byte) (*upgrade.Manifest, []upgrade.Fault) {
+	m := &upgrade.Manifest{}
+	return m, strictyaml.Decode(text, m).Faults
+}

@@ -280,24 +280,16 @@ func (rep *Report) signedBy(keys []PublicKey, text []byte, where string, verify 
 
 // parse reads and checks a complete manifest.
 func parse(text []byte, o *Options) (*upgrade.Manifest, error) {
-	m, faults := decode(text)
+	m := &upgrade.Manifest{}
+	read := strictyaml.Decode(text, m)
+	faults := read.Faults
 	if len(faults) == 0 {
-		faults = check(m, o.Pattern)
+		faults = read.Locate(check(m, o.Pattern))
 	}
 	if len(faults) > 0 {
 		return nil, &Refusal{Member: upgrade.FileManifest, Reason: "the manifest is wrong", Faults: faults}
 	}
 	return m, nil
-}
-
-// decode reads a manifest without looking at what it says.
-func decode(text []byte) (*upgrade.Manifest, []upgrade.Fault) {
-	m := &upgrade.Manifest{}
-	var faults []upgrade.Fault
-	for _, f := range strictyaml.Decode(text, m) {
-		faults = append(faults, upgrade.Fault(f))
-	}
-	return m, faults
 }
 
 // check looks at what a complete manifest says.

@@ -241,11 +241,13 @@ func readManifest(root *os.Root) (*upgrade.Manifest, error) {
 		return nil, err
 	}
 	m := &upgrade.Manifest{}
-	if faults := strictyaml.Decode(text, m); len(faults) > 0 {
-		return nil, fmt.Errorf("%w: %s: %w", errNotWhole, upgrade.FileManifest, upgrade.Fault(faults[0]))
+	read := strictyaml.Decode(text, m)
+	faults := read.Faults
+	if len(faults) == 0 {
+		faults = read.Locate(m.Check())
 	}
-	if faults := m.Check(); len(faults) > 0 {
-		return nil, fmt.Errorf("%w: %s: %w", errNotWhole, upgrade.FileManifest, faults[0])
+	if len(faults) > 0 {
+		return nil, fmt.Errorf("%w: %s", errNotWhole, faults[0].In(upgrade.FileManifest))
 	}
 	return m, nil
 }

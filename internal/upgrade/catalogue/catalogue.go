@@ -42,13 +42,7 @@ type Faults struct {
 }
 
 // Error gives one line for each fault: file, field, value, what is allowed.
-func (f *Faults) Error() string {
-	lines := make([]string, len(f.Faults))
-	for i, x := range f.Faults {
-		lines[i] = f.File + ": " + x.Error()
-	}
-	return strings.Join(lines, "\n")
-}
+func (f *Faults) Error() string { return strictyaml.Lines(f.File, f.Faults) }
 
 // Load reads the catalogue of a name: builtin:cas, or a file, which must be a
 // regular one. The error is a *Faults when the content is wrong.
@@ -94,30 +88,29 @@ func read(ctx context.Context, name string) (data []byte, err error) {
 // Parse reads a catalogue from YAML; name is for its faults. The error is a
 // *Faults.
 func Parse(name string, data []byte) (*path.Catalogue, error) {
-	spec, faults := decode(data)
-	if len(faults) > 0 {
-		return nil, &Faults{name, faults}
+	if len(data) > maxFile {
+		return nil, &Faults{name, []path.Fault{{Path: strictyaml.Whole, Want: fmt.Sprintf("want at most %d bytes", maxFile)}}}
 	}
-	c, faults := path.New(spec)
+	var spec path.Spec
+	read := strictyaml.Decode(data, &spec)
+	faults := append(read.Faults, oversight(&spec)...)
+	var c *path.Catalogue
+	if len(faults) == 0 {
+		c, faults = path.New(spec)
+	}
 	if len(faults) > 0 {
-		return nil, &Faults{name, faults}
+		return nil, &Faults{name, read.Locate(faults)}
 	}
 	return c, nil
 }
 
-func decode(data []byte) (path.Spec, []path.Fault) {
-	if len(data) > maxFile {
-		return path.Spec{}, []path.Fault{{Path: strictyaml.Whole, Want: fmt.Sprintf("want at most %d bytes", maxFile)}}
-	}
-	var spec path.Spec
+// oversight checks what concerns the text rather than the paths.
+func oversight(spec *path.Spec) []path.Fault {
 	var faults []path.Fault
-	for _, f := range strictyaml.Decode(data, &spec) {
-		faults = append(faults, path.Fault(f))
-	}
 	if n := len(spec.Components); n > maxComponents { // each is compared with the others
 		faults = append(faults, path.Fault{Path: "components", Value: strconv.Itoa(n), Want: fmt.Sprintf("want at most %d of them", maxComponents)})
 	}
-	return spec, append(faults, tidy(&spec)...)
+	return append(faults, tidy(spec)...)
 }
 
 // tidy folds white space in the texts for people, which may have several lines,

@@ -46,37 +46,37 @@ func TestParse(t *testing.T) {
 // TestParseFaults changes one thing of the good catalogue each.
 func TestParseFaults(t *testing.T) {
 	for _, x := range []struct{ old, text, want string }{
-		{"name: test", "nam: test", `c.yaml: nam: value "nam": unknown field; want one of format, name, scheme`},
-		{"name: test", "name: test\nname: other", `c.yaml: name: value "other": duplicate key`},
-		{"name: test", "name: 1.5", `c.yaml: name: value "1.5": want a string, not a number: put it in quotes`},
-		{"name: test", "name: [a]", `c.yaml: name: value "a list": want a string, not a list`},
-		{"name: test", `name: "a\tb"`, `c.yaml: name: value "a\tb": want 1 to 64 lower case letters`},
-		{"text: Too old.", `text: "a\eb"`, `c.yaml: rules[0].text: value "a\x1bb": want text without control characters`},
-		{"remedy: wait.", "remedy: !!binary /w==", `c.yaml: rules[0].remedy: value "\xff": want text without control characters`},
-		{"name: test", "'na me': test", `c.yaml: ["na me"]: value "na me": unknown field`},
-		{"name: test", "1: test", `c.yaml: (file): value "1": a field name must be a string, quote it`},
-		{"format: 1", "format: one", `c.yaml: format: value "one": want a whole number`},
-		{"format: 1", "format: 2", `c.yaml: format: value "2": want 1, the format that this program knows`},
-		{"format: 1", "", `c.yaml: format: value "0": want 1`},
-		{"[2.0.0.B086,", "[2.0,", `c.yaml: versions[0]: value "2": want a string or an object, not a number: put it in quotes`},
-		{"[2.0.0.B086,", "[2.0.0-B086,", `c.yaml: versions[0].version: value "2.0.0-B086": read dotted version`},
-		{"[2.0.0.B086,", "[null,", `c.yaml: versions[0].version: value "": read dotted version`},
-		{`version: "24.06"`, "version: 24.06", `c.yaml: versions[1].version: value "24.06": want a string, not a number: put it in quotes`},
-		{"reboot: true", "reboot: 1", `c.yaml: versions[1].reboot: value "1": want true or false`},
-		{"excludes: [net]", "excludes: net", `c.yaml: versions[1].excludes: value "net": want a list`},
-		{"from: <2.0.0.B086", "from: =2.0", `c.yaml: rules[0].from: value "=2.0": read pattern`},
-		{"kind: block", "kind: wall", `c.yaml: rules[0].kind: value "wall": want block, through, reboot or note`},
-		{"kind: block", "kind: block, why: x", `c.yaml: rules[0].why: value "why": unknown field`},
-		{"format: 1", "format: 1\n---\nformat: 1", `c.yaml: (file): value "---": want one YAML document`},
-		{"format: 1", "format: [", `c.yaml: 3:1: value "": malformed YAML`},
-		{"name: test", "name: \xff", `c.yaml: 3:7: value "\\xff": the file must be UTF-8`},
-		{"name: test", "<<: {name: x}", `c.yaml: 3:1: value "<<": YAML merge keys are not supported`},
-		{good, "", `c.yaml: format: value "0": want 1`},
-		{good, "- a", `c.yaml: 1:1: value "": malformed YAML`},
+		{"name: test", "nam: test", `c.yaml:3:1: nam: value "nam": unknown field; want one of format, name, scheme`},
+		{"name: test", "name: test\nname: other", `c.yaml:4:1: name: value "other": duplicate key`},
+		{"name: test", "name: 1.5", `c.yaml:3:7: name: value "1.5": want a string, not a number: put it in quotes`},
+		{"name: test", "name: [a]", `c.yaml:3:7: name: value "a list": want a string, not a list`},
+		{"name: test", `name: "a\tb"`, `c.yaml:3:7: name: value "a\tb": want 1 to 64 lower case letters`},
+		{"text: Too old.", `text: "a\eb"`, `c.yaml:9:53: rules[0].text: value "a\x1bb": want text without control characters`},
+		{"remedy: wait.", "remedy: !!binary /w==", `c.yaml:9:71: rules[0].remedy: value "\xff": want text without control characters`},
+		{"name: test", "'na me': test", `c.yaml:3:1: ["na me"]: value "na me": unknown field`},
+		{"name: test", "1: test", `c.yaml:3:1: (file): value "1": a field name must be a string, quote it`},
+		{"format: 1", "format: one", `c.yaml:2:9: format: value "one": want a whole number`},
+		{"format: 1", "format: 2", `c.yaml:2:9: format: value "2": want 1, the format that this program knows`},
+		{"format: 1", "", `c.yaml:3:1: format: value "0": want 1`},
+		{"[2.0.0.B086,", "[2.0,", `c.yaml:5:12: versions[0]: value "2": want a string or an object, not a number: put it in quotes`},
+		{"[2.0.0.B086,", "[2.0.0-B086,", `c.yaml:5:12: versions[0].version: value "2.0.0-B086": read dotted version`},
+		{"[2.0.0.B086,", "[null,", `c.yaml:5:12: versions[0].version: value "": read dotted version`},
+		{`version: "24.06"`, "version: 24.06", `c.yaml:5:34: versions[1].version: value "24.06": want a string, not a number: put it in quotes`},
+		{"reboot: true", "reboot: 1", `c.yaml:5:67: versions[1].reboot: value "1": want true or false`},
+		{"excludes: [net]", "excludes: net", `c.yaml:5:83: versions[1].excludes: value "net": want a list`},
+		{"from: <2.0.0.B086", "from: =2.0", `c.yaml:9:34: rules[0].from: value "=2.0": read pattern`},
+		{"kind: block", "kind: wall", `c.yaml:9:21: rules[0].kind: value "wall": want block, through, reboot or note`},
+		{"kind: block", "kind: block, why: x", `c.yaml:9:28: rules[0].why: value "why": unknown field`},
+		{"format: 1", "format: 1\n---\nformat: 1", `c.yaml:3:1: (file): value "---": want one YAML document`},
+		{"format: 1", "format: [", `c.yaml:3:7: malformed YAML: did not find expected ',' or ']'`},
+		{"name: test", "name: \xff", `c.yaml:3:7: value "\\xff": the file must be UTF-8`},
+		{"name: test", "<<: {name: x}", `c.yaml:3:1: value "<<": YAML merge keys are not supported`},
+		{good, "", `c.yaml:1:1: format: value "0": want 1`},
+		{good, "- a", `c.yaml:1:1: (file): value "a list": want an object`},
 		{good, strings.Repeat("#", 3<<20), `c.yaml: (file): value "": want at most 2097152 bytes`},
-		{"name: test", "rules: [&a [*a]]", `c.yaml: (file): value "": malformed YAML`},
-		{"components: [net]", "components: [" + strings.Repeat("a,", 200000) + "]", `c.yaml: components: value "200000": want at most 1000 of them`},
-		{"name: test", "components: " + strings.Repeat("[", 40) + strings.Repeat("]", 40), `c.yaml: components[0]: value "a list": want a string, not a list`},
+		{"name: test", "rules: [&a [*a]]", `c.yaml:3:13: value "*a": malformed YAML: the value contains itself`},
+		{"components: [net]", "components: [" + strings.Repeat("a,", 200000) + "]", `c.yaml:6:13: components: value "200000": want at most 1000 of them`},
+		{"name: test", "components: " + strings.Repeat("[", 40) + strings.Repeat("]", 40), `c.yaml:3:14: components[0]: value "a list": want a string, not a list`},
 	} {
 		text := strings.Replace(good, x.old, x.text, 1)
 		if text == good {
@@ -163,8 +163,8 @@ func FuzzParse(f *testing.F) {
 				t.Fatalf("got %v, want faults", err)
 			}
 			for _, x := range faults.Faults {
-				if x.Path == "" || x.Want == "" || strings.Contains(x.Error(), "\n") {
-					t.Errorf("fault without path or rule, or of two lines: %q", x.Error())
+				if x.Where() == "0:0" || x.Want == "" || strings.Contains(x.Error(), "\n") {
+					t.Errorf("fault without place or rule, or of two lines: %q", x.Error())
 				}
 			}
 			return

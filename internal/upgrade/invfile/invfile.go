@@ -59,11 +59,7 @@ const Format = 1
 const maxFile = 64 << 20
 
 // Fault is one thing that is wrong in a file.
-type Fault struct {
-	Path  string // field, such as hosts[2].memoryMiB
-	Value string // that was found
-	Want  string // what is allowed there
-}
+type Fault = strictyaml.Fault
 
 // Faults is everything that is wrong in one file.
 type Faults struct {
@@ -72,13 +68,7 @@ type Faults struct {
 }
 
 // Error gives one line for each fault.
-func (fs *Faults) Error() string {
-	lines := make([]string, len(fs.Faults))
-	for i, f := range fs.Faults {
-		lines[i] = fmt.Sprintf("%s: %s: value %q: %s", fs.File, f.Path, f.Value, f.Want)
-	}
-	return strings.Join(lines, "\n")
-}
+func (fs *Faults) Error() string { return strictyaml.Lines(fs.File, fs.Faults) }
 
 // Load reads the file of a whole inventory. What is wrong in it is a *Faults.
 func Load(file string) (inventory.Inventory, error) { return load(file, Parse) }
@@ -96,7 +86,7 @@ func load(file string, parse func([]byte) (inventory.Inventory, []Fault)) (inven
 		return inventory.Inventory{}, fmt.Errorf("read the inventory: %w", err)
 	}
 	if len(text) > maxFile {
-		return inventory.Inventory{}, &Faults{file, []Fault{{"(file)", fmt.Sprintf("more than %d bytes", maxFile), "want a smaller file"}}}
+		return inventory.Inventory{}, &Faults{file, []Fault{{Path: strictyaml.Whole, Value: fmt.Sprintf("more than %d bytes", maxFile), Want: "want a smaller file"}}}
 	}
 	inv, faults := parse(text)
 	if len(faults) > 0 {
@@ -180,14 +170,12 @@ func ParseOverlay(text []byte) (inventory.Inventory, []Fault) { return parse(tex
 func parse(text []byte, overlay bool) (inventory.Inventory, []Fault) {
 	var d doc
 	c := &checker{overlay: overlay, hosts: map[cluster.HostID]bool{}, vms: map[string]bool{}}
-	for _, f := range strictyaml.Decode(text, &d) {
-		c.add(f.Path, f.Value, f.Want)
-	}
-	if len(c.faults) > 0 {
-		return inventory.Inventory{}, c.faults // what else is wrong may only follow from these
+	read := strictyaml.Decode(text, &d)
+	if len(read.Faults) > 0 {
+		return inventory.Inventory{}, read.Faults // what else is wrong may only follow from these
 	}
 	inv := c.inventory(&d)
-	return inv, c.faults
+	return inv, read.Locate(c.faults)
 }
 
 // checker turns a document into an inventory.
@@ -199,7 +187,7 @@ type checker struct {
 }
 
 func (c *checker) add(path, value, want string) {
-	c.faults = append(c.faults, Fault{path, value, want})
+	c.faults = append(c.faults, Fault{Path: path, Value: value, Want: want})
 }
 
 // want adds a fault unless ok.

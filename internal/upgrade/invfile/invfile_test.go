@@ -108,14 +108,14 @@ func TestParseOverlay(t *testing.T) {
 		t.Errorf("%+v, %v", inv, faults)
 	}
 	for text, want := range map[string]string{
-		"x: 1":                                 `{x x unknown field`,
-		"running: v":                           `{running v want none: the cluster knows it}`,
-		"hosts: [{name: a}, {name: a}]":        `{hosts[1].name a want a name that no other host has}`,
-		"vms: [{name: v, policy: x}]":          `{vms[0].policy x want ask`,
-		"vms: [{name: v}, {name: v}]":          `{vms[1].name v want a name that no other VM has, or tell them apart by uuid or host`,
-		"vms: [{name: v}, {name: v, uuid: u}]": `{vms[1].name v want a name that no other VM has, or`,
-		"vms: [{name: v, host: a}, {name: v}]": `{vms[1].name v want a name that no other VM has, or`,
-		`pair: {nodes: [a, ""], active: a}`:    `{pair.nodes[1]  want the name of a host`,
+		"x: 1":                                 `2:1: x: value "x": unknown field`,
+		"running: v":                           `2:10: running: value "v": want none: the cluster knows it`,
+		"hosts: [{name: a}, {name: a}]":        `2:27: hosts[1].name: value "a": want a name that no other host has`,
+		"vms: [{name: v, policy: x}]":          `2:25: vms[0].policy: value "x": want ask`,
+		"vms: [{name: v}, {name: v}]":          `2:25: vms[1].name: value "v": want a name that no other VM has, or tell them apart by uuid or host`,
+		"vms: [{name: v}, {name: v, uuid: u}]": `2:25: vms[1].name: value "v": want a name that no other VM has, or`,
+		"vms: [{name: v, host: a}, {name: v}]": `2:34: vms[1].name: value "v": want a name that no other VM has, or`,
+		`pair: {nodes: [a, ""], active: a}`:    `2:19: pair.nodes[1]: value "": want the name of a host`,
 	} {
 		if _, faults := ParseOverlay([]byte("format: 1\n" + text)); len(faults) == 0 || !strings.HasPrefix(fmt.Sprint(faults[0]), want) {
 			t.Errorf("%s: %v, want %s", text, faults, want)
@@ -206,7 +206,7 @@ func TestLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	var faults *Faults
-	if _, err := Load(file); !errors.As(err, &faults) || len(faults.Faults) != 3 || !strings.HasPrefix(err.Error(), file+`: format: value "9"`) {
+	if _, err := Load(file); !errors.As(err, &faults) || len(faults.Faults) != 3 || !strings.HasPrefix(err.Error(), file+`:1:9: format: value "9"`) {
 		t.Errorf("faults: %v", err)
 	}
 }

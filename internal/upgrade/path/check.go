@@ -6,18 +6,12 @@ import (
 	"strconv"
 	"strings"
 
+	"holdfast/internal/strictyaml"
 	"holdfast/internal/upgrade/version"
 )
 
 // Fault is one thing that is wrong in a Spec.
-type Fault struct {
-	Path  string // field, such as rules[2].from
-	Value string // what was found
-	Want  string // what is allowed there
-}
-
-// Error gives the fault in one line.
-func (f Fault) Error() string { return fmt.Sprintf("%s: value %q: %s", f.Path, f.Value, f.Want) }
+type Fault = strictyaml.Fault
 
 // checker collects faults.
 type checker struct {
@@ -30,7 +24,7 @@ func (k *checker) fault(path, value, want string) {
 	if len(value) > shown {
 		value = strings.ToValidUTF8(value[:shown], "") + "..."
 	}
-	k.faults = append(k.faults, Fault{path, value, want})
+	k.faults = append(k.faults, Fault{Path: path, Value: value, Want: want})
 }
 
 // New checks a Spec; the Catalogue is nil when there are faults.

@@ -13,7 +13,8 @@ import (
 	"unicode"
 
 	"golang.org/x/sys/unix"
-	"sigs.k8s.io/yaml"
+
+	"holdfast/internal/strictyaml"
 )
 
 // Credentials is the content of a credentials file, in YAML or JSON. The file
@@ -68,9 +69,9 @@ func ReadCredentials(path string) (*Credentials, error) {
 		return nil, fmt.Errorf("%w: %s: %w", ErrSecrets, path, err)
 	}
 	c := &Credentials{}
-	if err := yaml.UnmarshalStrict(data, c); err != nil {
-		// The decoder's error may quote what it could not read.
-		return nil, fmt.Errorf("%w: %s: want YAML or JSON with secrets, expect, stdin and silence only", ErrSecrets, path)
+	if faults := (strictyaml.Style{Loose: true}).Decode(data, c).Faults; len(faults) > 0 {
+		// Of a fault no more is shown than where it is: the rest may quote a secret.
+		return nil, fmt.Errorf("%w: %swant YAML or JSON with secrets, expect, stdin and silence only, and quotes around texts such as 007 and yes", ErrSecrets, strictyaml.At(path, faults[0].Place, ""))
 	}
 	if err := c.check(); err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrSecrets, path, err)

@@ -201,8 +201,11 @@ func TestCredentialsFile(t *testing.T) {
 		"either a prompt or a regexp":   {"secrets: {a: hunter2}\nexpect: [{secret: a}]", 0o600},
 		"error parsing regexp":          {"expect: [{regexp: '[', text: a}]", 0o600},
 		"no control characters in an":   {"stdin: [{text: \"a\\u0004\"}]", 0o600},
-		"want YAML or JSON":             {"secrets: {a: [hunter2]}", 0o600},
-		"YAML or JSON with secrets":     {"hunter2: 1", 0o600},
+		"c:1:14: want YAML or JSON":     {"secrets: {a: [hunter2]}", 0o600},
+		"c:2:1: want YAML or JSON":      {"silence: 5s\nhunter2: 1", 0o600},
+		"c:1:10: want YAML or JSON":     {"stdin: [{a: hunter2, hunter2: b}]", 0o600},
+		"c:1:21: want YAML or JSON":     {"secrets: {a: *hunter2}", 0o600},
+		"c:1:15: want YAML or JSON":     {"secrets: {ab: 007}", 0o600},
 	} {
 		file := filepath.Join(t.TempDir(), "c")
 		if err := errors.Join(os.WriteFile(file, []byte(c.text), c.mode), os.Chmod(file, c.mode)); err != nil {

@@ -8,8 +8,6 @@ import (
 	"io"
 	"os"
 
-	"go.yaml.in/yaml/v2"
-
 	"holdfast/internal/strictyaml"
 )
 
@@ -23,7 +21,7 @@ func load(path, ending string, f *faults) Set {
 	case ending == endYAML && len(data) > maxYAML:
 		f.add("%s: want at most %d bytes, or a CSV file", path, maxYAML)
 	case ending == endYAML:
-		c.unit = "map: entry"
+		c.unit = ""
 		c.yaml(data)
 	default:
 		c.csv(data)
@@ -70,59 +68,56 @@ func (c *collector) csv(data []byte) {
 		case len(record) != 2:
 			c.faults.add("%s: line %d: has %d fields: want two, OLD,NEW", c.path, line, len(record))
 		case first && record[0] == "old" && record[1] == "new":
-		case !c.pair(line, record[0], record[1]):
+		case !c.pair(strictyaml.Place{Line: line}, record[0], record[1]):
 			return
 		}
 	}
 }
 
-// yaml reads map and default. A map with keys of any name has no fields: it is taken
-// from the document, in its order.
+// yaml reads map and default.
 func (c *collector) yaml(data []byte) {
-	doc, fault := strictyaml.Document(data)
+	root, fault := strictyaml.Parse(data)
 	if fault != nil {
 		c.fault(*fault)
 		return
 	}
-	seen := map[any]bool{}
-	for _, item := range doc {
-		name, ok := item.Key.(string)
-		switch at := strictyaml.Field("", fmt.Sprint(item.Key)); {
-		case !ok || name != "map" && name != "default":
-			c.fault(strictyaml.Fault{Path: at, Want: "unknown field; want one of map, default"})
+	// A map has up to a million keys of any name, and each is told by its own place: it
+	// is taken from the document.
+	seen := map[string]bool{}
+	for _, m := range root.Members {
+		name, at := m.Key.Shown(), strictyaml.Field("", m.Key.Shown())
+		switch isText := m.Key.Kind == strictyaml.String; {
+		case !isText || name != "map" && name != "default":
+			c.fault(strictyaml.Fault{Place: m.Key.Place, Path: at, Want: "unknown field; want one of map, default"})
+			continue
 		case seen[name]:
-			c.fault(strictyaml.Fault{Path: at, Want: "duplicate key: each field may be given only once"})
+			c.fault(strictyaml.Fault{Place: m.Key.Place, Path: at, Want: "duplicate key: each field may be given only once"})
 		case name == "map":
-			c.entries(item.Value)
+			c.entries(m.Value)
 		default:
-			c.fallback(item.Value)
+			c.fallback(m.Value)
 		}
-		if ok {
-			seen[name] = true
-		}
+		seen[name] = true
 	}
-	if len(doc) == 0 {
-		c.fault(strictyaml.Fault{Path: strictyaml.Whole, Want: "want map, default, or both"})
+	if len(root.Members) == 0 {
+		c.fault(strictyaml.Fault{Place: root.Place, Path: strictyaml.Whole, Want: "want map, default, or both"})
 	}
 }
 
-func (c *collector) fault(f strictyaml.Fault) {
-	c.faults.add("%s: %s: value %q: %s", c.path, f.Path, f.Value, f.Want)
-}
+func (c *collector) fault(f strictyaml.Fault) { c.faults.add("%s", f.In(c.path)) }
 
-func (c *collector) entries(y any) {
-	m, ok := y.(yaml.MapSlice)
-	if !ok {
-		c.fault(strictyaml.Fault{Path: "map", Value: short(fmt.Sprint(y)), Want: "want old: new for each value"})
+func (c *collector) entries(n *strictyaml.Node) {
+	if n.Kind != strictyaml.Object {
+		c.fault(strictyaml.Fault{Place: n.Place, Path: "map", Value: short(n.Shown()), Want: "want old: new for each value"})
 		return
 	}
-	for i, item := range m {
-		old, isText := scalar(item.Key)
-		with, too := scalar(item.Value)
-		at := i + 1
+	for _, m := range n.Members {
+		old, with := m.Key.Text, m.Value.Text
+		at := m.Key.Place
 		switch {
-		case !isText || !too:
-			c.faults.add("%s: map: entry %d: %q: want a text each, in quotes where YAML reads something else", c.path, at, short(fmt.Sprint(item.Key, ": ", item.Value)))
+		// Numbers are not taken for texts: YAML has read 007 as 7 already.
+		case m.Key.Kind != strictyaml.String || m.Value.Kind != strictyaml.String:
+			c.fault(strictyaml.Fault{Place: at, Path: "map", Value: short(m.Key.Shown() + ": " + m.Value.Shown()), Want: "want a text each, in quotes where YAML reads something else"})
 		case bad(old) != "":
 			c.add(at, old, with, "the old value "+bad(old))
 		case c.fit(at, old, with) && !c.put(at, old, with):
@@ -131,20 +126,14 @@ func (c *collector) entries(y any) {
 	}
 }
 
-func (c *collector) fallback(y any) {
-	with, ok := scalar(y)
+func (c *collector) fallback(n *strictyaml.Node) {
+	with := n.Text
 	switch why := bad(with); {
-	case !ok:
-		c.fault(strictyaml.Fault{Path: "default", Value: short(fmt.Sprint(y)), Want: "want a text"})
+	case n.Kind != strictyaml.String:
+		c.fault(strictyaml.Fault{Place: n.Place, Path: "default", Value: short(n.Shown()), Want: "want a text"})
 	case with == "" || why != "":
-		c.fault(strictyaml.Fault{Path: "default", Value: short(with), Want: "want a text of 1 to 255 characters, no blanks at its ends"})
+		c.fault(strictyaml.Fault{Place: n.Place, Path: "default", Value: short(with), Want: "want a text of 1 to 255 characters, no blanks at its ends"})
 	default:
 		c.set.Default = &with
 	}
-}
-
-// scalar is a text. Numbers are not taken for one: YAML has read 007 as 7 already.
-func scalar(y any) (string, bool) {
-	s, ok := y.(string)
-	return s, ok
 }

@@ -23,7 +23,7 @@ import (
 // Bounds.
 const (
 	maxFile   = 64 << 20 // bytes
-	maxYAML   = 8 << 20  // bytes: reading YAML takes twelve times its size
+	maxYAML   = 8 << 20  // bytes: reading YAML takes sixteen times its size
 	maxPairs  = 1_000_000
 	maxValue  = 255 // characters
 	maxFaults = 100 // told of one call: more help nobody
@@ -206,10 +206,10 @@ func ask(ctx context.Context, query string, c *collector, target *server.Server)
 			return err
 		}
 		if !old.Valid || !with.Valid {
-			c.add(n, old.String, with.String, "is NULL: want an old and a new value")
+			c.add(strictyaml.Place{Line: n}, old.String, with.String, "is NULL: want an old and a new value")
 			continue
 		}
-		if !c.pair(n, old.String, with.String) {
+		if !c.pair(strictyaml.Place{Line: n}, old.String, with.String) {
 			break
 		}
 	}
@@ -251,20 +251,32 @@ func (f *faults) err() error {
 type collector struct {
 	set    Set
 	path   string // for faults, with unit and its number
-	unit   string // "line", "row" or "map: entry"
+	unit   string // "line" or "row"; "" in YAML, where places have columns
 	again  bool   // the same pair may come again
 	faults *faults
 
-	at         map[string]int // where the pairs' old values are
-	fallbackAt int            // and the value for all others
+	at         map[string]strictyaml.Place // where the pairs' old values are
+	fallbackAt strictyaml.Place            // and the value for all others
 }
 
-func (c *collector) add(at int, old, with, what string) {
-	c.faults.add("%s: %s %d: %q, %q: %s", c.path, c.unit, at, short(old), short(with), what)
+// where names a place.
+func (c *collector) where(p strictyaml.Place) string {
+	if c.unit == "" {
+		return p.String()
+	}
+	return fmt.Sprintf("%s %d", c.unit, p.Line)
+}
+
+func (c *collector) add(at strictyaml.Place, old, with, what string) {
+	head := c.path + ": " + c.where(at) + ": "
+	if c.unit == "" {
+		head = strictyaml.At(c.path, at, "map")
+	}
+	c.faults.add("%s%q, %q: %s", head, short(old), short(with), what)
 }
 
 // pair takes what stands at line (row, entry) at; false when there are too many.
-func (c *collector) pair(at int, old, with string) bool {
+func (c *collector) pair(at strictyaml.Place, old, with string) bool {
 	if why := bad(old); why != "" {
 		c.add(at, old, with, "the old value "+why)
 		return true
@@ -274,7 +286,7 @@ func (c *collector) pair(at int, old, with string) bool {
 	}
 	if old == others {
 		if d := c.set.Default; d != nil && (!c.again || *d != with) {
-			c.add(at, old, with, fmt.Sprintf("the value for all others is in %s %d already: %q", c.unit, c.fallbackAt, short(*d)))
+			c.add(at, old, with, fmt.Sprintf("the value for all others is in %s already: %q", c.where(c.fallbackAt), short(*d)))
 			return true
 		}
 		c.set.Default, c.fallbackAt = &with, at
@@ -284,7 +296,7 @@ func (c *collector) pair(at int, old, with string) bool {
 }
 
 // fit tells whether a new value can be one.
-func (c *collector) fit(at int, old, with string) bool {
+func (c *collector) fit(at strictyaml.Place, old, with string) bool {
 	why := bad(with)
 	if with == "" {
 		why = "is empty"
@@ -296,10 +308,10 @@ func (c *collector) fit(at int, old, with string) bool {
 }
 
 // put takes a checked pair.
-func (c *collector) put(at int, old, with string) bool {
+func (c *collector) put(at strictyaml.Place, old, with string) bool {
 	if before, twice := c.set.Pairs[old]; twice {
 		if !c.again || before != with {
-			c.add(at, old, with, fmt.Sprintf("the old value is in %s %d already, for %q", c.unit, c.at[old], short(before)))
+			c.add(at, old, with, fmt.Sprintf("the old value is in %s already, for %q", c.where(c.at[old]), short(before)))
 		}
 		return true
 	}
@@ -308,7 +320,7 @@ func (c *collector) put(at int, old, with string) bool {
 		return false
 	}
 	if c.at == nil {
-		c.at = map[string]int{}
+		c.at = map[string]strictyaml.Place{}
 	}
 	c.set.Pairs[old], c.at[old] = with, at
 	return true

@@ -98,17 +98,17 @@ func TestLoadErrors(t *testing.T) {
 			`DIR/project.csv: line 4: "` + strings.Repeat("x", 80) + `...", "y": the old value has 256 characters: want at most 255`},
 		{"project.csv", "a,b\n\"c,d\n", "DIR/project.csv: line 2: extraneous or missing \" in quoted-field: want OLD,NEW"},
 		{"project.csv", "a,b\n*,\n", `DIR/project.csv: line 2: "*", "": the new value is empty`},
-		{"user.yaml", "map: {a: b, c: d, a: e}", `DIR/user.yaml: map: entry 3: "a", "e": the old value is in map: entry 1 already, for "b"`},
-		{"user.yaml", "map: {1: b, c: 2, d: }\n", `DIR/user.yaml: map: entry 1: "1: b": want a text each, in quotes where YAML reads something else` + "\n" +
-			`DIR/user.yaml: map: entry 2: "c: 2": want a text each, in quotes where YAML reads something else` + "\n" +
-			`DIR/user.yaml: map: entry 3: "d: <nil>": want a text each, in quotes where YAML reads something else`},
-		{"user.yaml", "maps: {a: b}\ndefault: c\ndefault: d\n", `DIR/user.yaml: maps: value "": unknown field; want one of map, default` + "\n" +
-			`DIR/user.yaml: default: value "": duplicate key: each field may be given only once`},
-		{"user.yaml", "map: [a]\ndefault: 7\n", `DIR/user.yaml: map: value "[a]": want old: new for each value` + "\n" + `DIR/user.yaml: default: value "7": want a text`},
-		{"user.yaml", "default: ' x'\n", `DIR/user.yaml: default: value " x": want a text of 1 to 255 characters, no blanks at its ends`},
-		{"user.yaml", "map: {' a': b, c: ''}\n", `DIR/user.yaml: map: entry 1: " a", "b": the old value begins or ends with a blank` + "\n" + `DIR/user.yaml: map: entry 2: "c", "": the new value is empty`},
-		{"user.yaml", "", `DIR/user.yaml: (file): value "": want map, default, or both`},
-		{"user.yaml", "map: {a: b", `DIR/user.yaml: 1:1: value "": malformed YAML: yaml: line 1: did not find expected ',' or '}'`},
+		{"user.yaml", "map: {a: b, c: d, a: e}", `DIR/user.yaml:1:19: map: "a", "e": the old value is in 1:7 already, for "b"`},
+		{"user.yaml", "map: {1: b, c: 2, d: }\n", `DIR/user.yaml:1:7: map: value "1: b": want a text each, in quotes where YAML reads something else` + "\n" +
+			`DIR/user.yaml:1:13: map: value "c: 2": want a text each, in quotes where YAML reads something else` + "\n" +
+			`DIR/user.yaml:1:19: map: value "d: null": want a text each, in quotes where YAML reads something else`},
+		{"user.yaml", "maps: {a: b}\ndefault: c\ndefault: d\n", `DIR/user.yaml:1:1: maps: value "": unknown field; want one of map, default` + "\n" +
+			`DIR/user.yaml:3:1: default: value "": duplicate key: each field may be given only once`},
+		{"user.yaml", "map: [a]\ndefault: 7\n", `DIR/user.yaml:1:6: map: value "a list": want old: new for each value` + "\n" + `DIR/user.yaml:2:10: default: value "7": want a text`},
+		{"user.yaml", "default: ' x'\n", `DIR/user.yaml:1:10: default: value " x": want a text of 1 to 255 characters, no blanks at its ends`},
+		{"user.yaml", "map: {' a': b, c: ''}\n", `DIR/user.yaml:1:7: map: " a", "b": the old value begins or ends with a blank` + "\n" + `DIR/user.yaml:1:16: map: "c", "": the new value is empty`},
+		{"user.yaml", "", `DIR/user.yaml:1:1: (file): value "": want map, default, or both`},
+		{"user.yaml", "map: {a: b", `DIR/user.yaml:1:10: malformed YAML: did not find expected ',' or '}'`},
 	} {
 		dir := folder(t, map[string]string{c.name: c.text})
 		sets, err := Load(dir, kinds)

@@ -214,7 +214,7 @@ func TestCollationsThatChangeAreWarnedOf(t *testing.T) {
 
 func TestMappingsAreReadStrictly(t *testing.T) {
 	for _, c := range []struct{ old, with, want string }{
-		{"format: 1", "format: 2", `m.yaml: format: value "2": want 1`},
+		{"format: 1", "format: 2", `m.yaml:2:9: format: value "2": want 1`},
 		{"name: example", "name: ''", "name: value \"\": want the mapping's name"},
 		{"ids: [{kind: project}, {kind: user}]", "ids: [{kind: project}, {kind: project}]", "ids[1].kind: value \"project\": is given twice"},
 		{"{kind: user}]", "{kind: default}]", "ids[1].kind: value \"default\": want another word"},

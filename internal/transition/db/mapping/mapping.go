@@ -106,13 +106,7 @@ type Faults struct {
 	List []strictyaml.Fault
 }
 
-func (f *Faults) Error() string {
-	lines := make([]string, 0, len(f.List))
-	for _, x := range f.List {
-		lines = append(lines, fmt.Sprintf("%s: %s: value %q: %s", f.File, x.Path, x.Value, x.Want))
-	}
-	return strings.Join(lines, "\n")
-}
+func (f *Faults) Error() string { return strictyaml.Lines(f.File, f.List) }
 
 // ParseMapping reads a mapping strictly; name is for errors, which are *Faults with
 // all that is wrong in itself. Whether the databases have what it names is Plan's.
@@ -121,9 +115,11 @@ func ParseMapping(name string, data []byte) (*Mapping, error) {
 		return nil, fmt.Errorf("%s: want at most %d bytes", name, maxMapping)
 	}
 	m := &Mapping{}
-	r := &reader{m: m, faults: Faults{File: name, List: strictyaml.Decode(data, m)}}
+	read := strictyaml.Decode(data, m)
+	r := &reader{m: m, faults: Faults{File: name, List: read.Faults}}
 	if len(r.faults.List) == 0 {
 		r.check()
+		read.Locate(r.faults.List)
 	}
 	if len(r.faults.List) > 0 {
 		return nil, &r.faults

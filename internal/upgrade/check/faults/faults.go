@@ -122,12 +122,9 @@ func Parse(name string, data []byte) (*Catalogue, error) {
 		return nil, fmt.Errorf("%s: want at most %d bytes", name, maxFile)
 	}
 	var f file
-	p := &parser{name: name}
-	for _, x := range strictyaml.Decode(data, &f) {
-		p.fault(x.Path, x.Value, x.Want)
-	}
-	if len(p.errs) > 0 {
-		return nil, errors.Join(p.errs...)
+	p := &parser{name: name, read: strictyaml.Decode(data, &f)}
+	if faults := p.read.Faults; len(faults) > 0 {
+		return nil, errors.New(strictyaml.Lines(name, faults))
 	}
 	if f.Format != Format {
 		p.fault("format", fmt.Sprint(f.Format), fmt.Sprintf("want %d, the format that this program knows", Format))
@@ -174,11 +171,12 @@ func (c *Catalogue) Faults() []Fault {
 
 type parser struct {
 	name string
+	read *strictyaml.Decoded
 	errs []error
 }
 
 func (p *parser) fault(at, value, want string) {
-	p.errs = append(p.errs, fmt.Errorf("%s: %s: value %q: %s", p.name, at, strictyaml.Shorten(value), want))
+	p.errs = append(p.errs, errors.New(strictyaml.Fault{Place: p.read.Place(at), Path: at, Value: strictyaml.Shorten(value), Want: want}.In(p.name)))
 }
 
 // id is the form of an entry's id.

@@ -192,23 +192,23 @@ func TestLoad(t *testing.T) {
 func TestACatalogueIsReadStrictly(t *testing.T) {
 	one := func(entry string) string { return "format: 1\nfaults:\n- " + entry + "\n" }
 	for want, text := range map[string]string{
-		`format: value "0": want 1`:                                  "faults: []\n",
-		`faults[0].extra`:                                            one("{id: a, match: [x], cause: c, remedy: r, extra: 1}"),
-		`faults[0].id: value "A b": want 1 to 64`:                    one("{id: A b, match: [x], cause: c, remedy: r}"),
-		`faults[1].id: value "a": is given twice`:                    one("{id: a, match: [x], cause: c, remedy: r}\n- {id: a, match: [x], cause: c, remedy: r}"),
-		`faults[0].match: value "": want one`:                        one("{id: a, cause: c, remedy: r}"),
-		`faults[0].match[0]: value "(": want a regular expression`:   one("{id: a, match: [\"(\"], cause: c, remedy: r}"),
-		`faults[0].match[0]: value "x*": want one that does not`:     one("{id: a, match: [\"x*\"], cause: c, remedy: r}"),
-		`faults[0].level: value "bad": want fail, warn or info`:      one("{id: a, match: [x], level: bad, cause: c, remedy: r}"),
-		`faults[0].where.module: value "[": want a pattern`:          one("{id: a, match: [x], where: {module: \"[\"}, cause: c, remedy: r}"),
-		`faults[0]: value "a": want cause and remedy, or causes`:     one("{id: a, match: [x]}"),
-		`faults[0].remedy: value "": want a text`:                    one("{id: a, match: [x], cause: c}"),
-		`faults[0].causes[0].cause: value "": want a text`:           one("{id: a, match: [x], causes: [{remedy: r}]}"),
-		`faults[0].match[0]: value "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx`: one("{id: a, match: [" + strings.Repeat("x", 2000) + "], cause: c, remedy: r}"),
-		`malformed YAML`: "format: [",
+		`1:1: format: value "0": want 1`:                                   "faults: []\n",
+		`3:44: faults[0].extra`:                                            one("{id: a, match: [x], cause: c, remedy: r, extra: 1}"),
+		`3:8: faults[0].id: value "A b": want 1 to 64`:                     one("{id: A b, match: [x], cause: c, remedy: r}"),
+		`4:8: faults[1].id: value "a": is given twice`:                     one("{id: a, match: [x], cause: c, remedy: r}\n- {id: a, match: [x], cause: c, remedy: r}"),
+		`3:3: faults[0].match: value "": want one`:                         one("{id: a, cause: c, remedy: r}"),
+		`3:19: faults[0].match[0]: value "(": want a regular expression`:   one("{id: a, match: [\"(\"], cause: c, remedy: r}"),
+		`3:19: faults[0].match[0]: value "x*": want one that does not`:     one("{id: a, match: [\"x*\"], cause: c, remedy: r}"),
+		`3:30: faults[0].level: value "bad": want fail, warn or info`:      one("{id: a, match: [x], level: bad, cause: c, remedy: r}"),
+		`3:39: faults[0].where.module: value "[": want a pattern`:          one("{id: a, match: [x], where: {module: \"[\"}, cause: c, remedy: r}"),
+		`3:3: faults[0]: value "a": want cause and remedy, or causes`:      one("{id: a, match: [x]}"),
+		`3:3: faults[0].remedy: value "": want a text`:                     one("{id: a, match: [x], cause: c}"),
+		`3:32: faults[0].causes[0].cause: value "": want a text`:           one("{id: a, match: [x], causes: [{remedy: r}]}"),
+		`3:19: faults[0].match[0]: value "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx`: one("{id: a, match: [" + strings.Repeat("x", 2000) + "], cause: c, remedy: r}"),
+		`1:9: malformed YAML`:                                              "format: [",
 	} {
 		_, err := Parse("x.yaml", []byte(text))
-		if err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "x.yaml: ") {
+		if err == nil || !strings.HasPrefix(err.Error(), "x.yaml:"+want) {
 			t.Errorf("got  %v\nwant %s", err, want)
 		}
 	}

@@ -10,76 +10,28 @@ import (
 	"holdfast/internal/strictyaml"
 )
 
-type kind int
-
-const (
-	kindNull kind = iota
-	kindBool
-	kindNumber
-	kindString
-	kindList
-	kindObject
-)
-
-// String gives the kind's name for faults.
-func (k kind) String() string {
-	return [...]string{"null", "true or false", "a number", "a string", "a list", "an object"}[k]
-}
-
-// tree is a document with the place of every value and with keys in document
-// order, doubled ones included. encoding/json offers neither.
-type tree struct {
-	kind    kind
-	off     int    // byte offset; in YAML a running number
-	text    string // string: its value; number and bool: the literal
-	items   []*tree
-	members []member
-}
-
-type member struct {
-	key string
-	off int
-	val *tree
-}
-
-// shown is the value as a fault shows it.
-func (t *tree) shown() string {
-	switch t.kind {
-	case kindNull, kindList, kindObject:
-		return t.kind.String()
-	}
-	return t.text
-}
-
-// maxDepth bounds the recursion of the parser. The deepest field is at 5.
-const maxDepth = 32
-
-// syntaxError is malformed JSON.
-type syntaxError struct {
-	off         int
-	value, want string
-}
-
 // jsonParser reads JSON with two liberties of the source tool's sample: line
 // comments, and a comma that is missing before a comment at the end of a line.
 type jsonParser struct {
 	data    []byte
 	i       int
-	missing []int // offsets where a comma is missing
+	missing []strictyaml.Place // where a comma is missing
+
+	line, start int // of the last place that was asked for, and where its line begins
 }
 
-// parseJSON parses one document. The error is the first malformed place.
-func parseJSON(data []byte) (root *tree, missing []int, serr *syntaxError) {
+// parseJSON parses one document. The fault is the first malformed place.
+func parseJSON(data []byte) (root *strictyaml.Node, missing []strictyaml.Place, fault *strictyaml.Fault) {
 	if i := strictyaml.NotUTF8(data); i >= 0 {
-		return nil, nil, &syntaxError{i, fmt.Sprintf("\\x%02x", data[i]), "the file must be UTF-8"}
+		return nil, nil, &strictyaml.Fault{Place: strictyaml.PlaceOf(data, i), Value: fmt.Sprintf("\\x%02x", data[i]), Want: "the file must be UTF-8"}
 	}
-	p := &jsonParser{data: data}
+	p := &jsonParser{data: data, line: 1}
 	if bytes.HasPrefix(data, []byte("\ufeff")) {
 		p.i = 3
 	}
-	root, serr = p.value(0)
-	if serr != nil {
-		return nil, nil, serr
+	root, fault = p.value(0)
+	if fault != nil {
+		return nil, nil, fault
 	}
 	p.space()
 	if p.i < len(data) {
@@ -108,48 +60,65 @@ func (p *jsonParser) space() (comment bool) {
 	return comment
 }
 
+// place is that of an offset, which never goes back over the end of a line that place
+// has seen.
+func (p *jsonParser) place(off int) strictyaml.Place {
+	for {
+		n := bytes.IndexByte(p.data[p.start:off], '\n')
+		if n < 0 {
+			return strictyaml.Place{Line: p.line, Column: utf8.RuneCount(p.data[p.start:off]) + 1}
+		}
+		p.line++
+		p.start += n + 1
+	}
+}
+
+func (p *jsonParser) malformed(off int, value, want string) *strictyaml.Fault {
+	return &strictyaml.Fault{Place: strictyaml.PlaceOf(p.data, off), Value: strictyaml.Shorten(value), Want: want}
+}
+
 // unexpected is the fault of what stands at the current place.
-func (p *jsonParser) unexpected(want string) *syntaxError {
+func (p *jsonParser) unexpected(want string) *strictyaml.Fault {
 	rest := p.data[p.i:]
 	if len(rest) == 0 {
-		return &syntaxError{p.i, "end of file", want}
+		return p.malformed(p.i, "end of file", want)
 	}
 	n := bytes.IndexAny(rest, " \t\r\n,:]}")
 	if n <= 0 {
 		_, n = utf8.DecodeRune(rest)
 	}
-	return &syntaxError{p.i, string(rest[:n]), want}
+	return p.malformed(p.i, string(rest[:n]), want)
 }
 
-func (p *jsonParser) value(depth int) (*tree, *syntaxError) {
+func (p *jsonParser) value(depth int) (*strictyaml.Node, *strictyaml.Fault) {
 	p.space()
-	if depth > maxDepth {
-		return nil, p.unexpected(fmt.Sprintf("at most %d levels of nesting", maxDepth))
+	if depth > strictyaml.Depth {
+		return nil, p.unexpected(fmt.Sprintf("at most %d levels of nesting", strictyaml.Depth))
 	}
 	if p.i == len(p.data) {
 		return nil, p.unexpected("want a value")
 	}
-	t := &tree{off: p.i}
-	var serr *syntaxError
+	t := &strictyaml.Node{Place: p.place(p.i), Exact: true}
+	var fault *strictyaml.Fault
 	switch c := p.data[p.i]; {
 	case c == '{':
-		serr = p.object(t, depth)
+		fault = p.object(t, depth)
 	case c == '[':
-		serr = p.list(t, depth)
+		fault = p.list(t, depth)
 	case c == '"':
-		t.kind = kindString
-		t.text, serr = p.str()
+		t.Kind = strictyaml.String
+		t.Text, fault = p.str()
 	case c == '-' || '0' <= c && c <= '9':
-		t.kind = kindNumber
-		t.text, serr = p.number()
+		t.Kind = strictyaml.Number
+		t.Text, fault = p.number()
 	default:
-		serr = p.word(t)
+		fault = p.word(t)
 	}
-	return t, serr
+	return t, fault
 }
 
 // word reads null, true or false.
-func (p *jsonParser) word(t *tree) *syntaxError {
+func (p *jsonParser) word(t *strictyaml.Node) *strictyaml.Fault {
 	for _, w := range [...]string{"null", "true", "false"} {
 		if bytes.HasPrefix(p.data[p.i:], []byte(w)) {
 			p.i += len(w)
@@ -157,9 +126,9 @@ func (p *jsonParser) word(t *tree) *syntaxError {
 				p.i -= len(w)
 				break
 			}
-			t.text = w
+			t.Text = w
 			if w != "null" {
-				t.kind = kindBool
+				t.Kind = strictyaml.Bool
 			}
 			return nil
 		}
@@ -167,8 +136,8 @@ func (p *jsonParser) word(t *tree) *syntaxError {
 	return p.unexpected("want a JSON value: an object, a list, a string in double quotes, a number, true, false or null")
 }
 
-func (p *jsonParser) object(t *tree, depth int) *syntaxError {
-	t.kind = kindObject
+func (p *jsonParser) object(t *strictyaml.Node, depth int) *strictyaml.Fault {
+	t.Kind = strictyaml.Object
 	p.i++
 	p.space()
 	if p.at('}') {
@@ -180,19 +149,20 @@ func (p *jsonParser) object(t *tree, depth int) *syntaxError {
 		if !p.at('"') {
 			return p.unexpected("want a field name in double quotes")
 		}
-		m := member{off: p.i}
-		var serr *syntaxError
-		if m.key, serr = p.str(); serr != nil {
-			return serr
+		key := &strictyaml.Node{Kind: strictyaml.String, Place: p.place(p.i)}
+		var fault *strictyaml.Fault
+		if key.Text, fault = p.str(); fault != nil {
+			return fault
 		}
 		if p.space(); !p.at(':') {
 			return p.unexpected("want ':' after the field name")
 		}
 		p.i++
-		if m.val, serr = p.value(depth + 1); serr != nil {
-			return serr
+		val, fault := p.value(depth + 1)
+		if fault != nil {
+			return fault
 		}
-		t.members = append(t.members, m)
+		t.Members = append(t.Members, strictyaml.Member{Key: key, Value: val})
 		end := p.i
 		comment := p.space()
 		switch {
@@ -202,15 +172,15 @@ func (p *jsonParser) object(t *tree, depth int) *syntaxError {
 		case p.at(','):
 			p.i++
 		case comment && p.at('"'):
-			p.missing = append(p.missing, end)
+			p.missing = append(p.missing, strictyaml.PlaceOf(p.data, end))
 		default:
 			return p.unexpected("want ',' or '}' after a value")
 		}
 	}
 }
 
-func (p *jsonParser) list(t *tree, depth int) *syntaxError {
-	t.kind = kindList
+func (p *jsonParser) list(t *strictyaml.Node, depth int) *strictyaml.Fault {
+	t.Kind = strictyaml.List
 	p.i++
 	p.space()
 	if p.at(']') {
@@ -218,11 +188,11 @@ func (p *jsonParser) list(t *tree, depth int) *syntaxError {
 		return nil
 	}
 	for {
-		v, serr := p.value(depth + 1)
-		if serr != nil {
-			return serr
+		v, fault := p.value(depth + 1)
+		if fault != nil {
+			return fault
 		}
-		t.items = append(t.items, v)
+		t.Items = append(t.Items, v)
 		p.space()
 		switch {
 		case p.at(']'):
@@ -239,9 +209,9 @@ func (p *jsonParser) list(t *tree, depth int) *syntaxError {
 func (p *jsonParser) at(c byte) bool { return p.i < len(p.data) && p.data[p.i] == c }
 
 // number reads a JSON number and returns its literal.
-func (p *jsonParser) number() (string, *syntaxError) {
+func (p *jsonParser) number() (string, *strictyaml.Fault) {
 	start := p.i
-	fail := func() (string, *syntaxError) {
+	fail := func() (string, *strictyaml.Fault) {
 		p.i = start
 		return "", p.unexpected("want a JSON number such as 8 or 0.01")
 	}
@@ -284,7 +254,7 @@ func (p *jsonParser) digits() int {
 }
 
 // str reads a string in double quotes.
-func (p *jsonParser) str() (string, *syntaxError) {
+func (p *jsonParser) str() (string, *strictyaml.Fault) {
 	var b strings.Builder
 	start := p.i
 	for p.i++; p.i < len(p.data); {
@@ -293,21 +263,21 @@ func (p *jsonParser) str() (string, *syntaxError) {
 			p.i++
 			return b.String(), nil
 		case c < 0x20:
-			return "", &syntaxError{p.i, string(rune(c)), "a string must end with a double quote on the same line, without control characters"}
+			return "", p.malformed(p.i, string(rune(c)), "a string must end with a double quote on the same line, without control characters")
 		case c == '\\':
-			if serr := p.escape(&b); serr != nil {
-				return "", serr
+			if fault := p.escape(&b); fault != nil {
+				return "", fault
 			}
 		default:
 			b.WriteByte(c)
 			p.i++
 		}
 	}
-	return "", &syntaxError{start, string(p.data[start:min(len(p.data), start+strictyaml.MaxShown)]), "a string must end with a double quote"}
+	return "", p.malformed(start, string(p.data[start:min(len(p.data), start+strictyaml.MaxShown)]), "a string must end with a double quote")
 }
 
 // escape reads one escape sequence.
-func (p *jsonParser) escape(b *strings.Builder) *syntaxError {
+func (p *jsonParser) escape(b *strings.Builder) *strictyaml.Fault {
 	const plain, meant = `"\/bfnrt`, "\"\\/\b\f\n\r\t"
 	rest := p.data[p.i:]
 	if len(rest) > 1 {
@@ -326,7 +296,7 @@ func (p *jsonParser) escape(b *strings.Builder) *syntaxError {
 		n = 12
 	}
 	if !ok || !utf8.ValidRune(r) {
-		return &syntaxError{p.i, string(rest[:1]), `want an escape sequence: \" \\ \/ \b \f \n \r \t or \uXXXX`}
+		return p.malformed(p.i, string(rest[:1]), `want an escape sequence: \" \\ \/ \b \f \n \r \t or \uXXXX`)
 	}
 	b.WriteRune(r)
 	p.i += n
