@@ -28,6 +28,7 @@ help: ## list the targets
 
 build: ## bin/holdfast, static
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/holdfast ./cmd/holdfast
+	@stat -c %s bin/holdfast | awk '{ printf "bin/holdfast: %.1f MB\n", $$1 / 1e6 }'
 
 bundle: build ## out/holdfast-VERSION.hfb, which upgrades Holdfast itself (VERSION=1.4.0, KEY=FILE signs it)
 	@packaging/bundle.sh bin/holdfast $(VERSION) out/holdfast-$(VERSION).hfb $(KEY)

@@ -316,7 +316,7 @@ func clients() []string {
 	buf := make([]byte, 1<<20)
 	all := strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n")
 	return slices.DeleteFunc(all, func(stack string) bool {
-		for _, of := range []string{"go-ipmi/pkg/client.", "net/http.(*persistConn)", "net/http.(*Transport)", "bmc.(*wire)", "gofish"} {
+		for _, of := range []string{"go-ipmi/pkg/client.", "net/http.(*persistConn)", "net/http.(*Transport)", "bmc.(*wire)", "bmc.(*rest)"} {
 			if strings.Contains(stack, of) {
 				return false
 			}

@@ -13,9 +13,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/stmcginnis/gofish"
-	"github.com/stmcginnis/gofish/schemas"
 )
 
 const (
@@ -44,24 +41,17 @@ func (o dialer) open(ctx context.Context, password string) (session, error) {
 		MaxConnsPerHost:        1,
 		MaxResponseHeaderBytes: maxAnswer,
 	}
-	cfg := gofish.ClientConfig{
-		Endpoint: "https://" + o.addr, Username: o.d.opts.User, Password: password,
-		HTTPClient:          &http.Client{Transport: bounded{transport}, Timeout: httpTime, CheckRedirect: o.stay},
-		NoModifyTransport:   true,
-		ReuseConnections:    true,
-		TLSHandshakeTimeout: int(dialTime / time.Second),
-	}
-	c, err := gofish.ConnectContext(ctx, cfg)
+	r := &rest{endpoint: "https://" + o.addr, client: &http.Client{Transport: bounded{transport}, Timeout: httpTime, CheckRedirect: o.stay}}
+	s := &redfishSession{d: o.d, r: r, idle: transport.CloseIdleConnections}
+	systems, err := r.login(ctx, o.d.opts.User, password, false)
 	if noSessions(err) {
-		cfg.BasicAuth = true
-		c, err = gofish.ConnectContext(ctx, cfg)
+		systems, err = r.login(ctx, o.d.opts.User, password, true)
 	}
 	if err != nil {
-		transport.CloseIdleConnections()
+		s.idle()
 		return nil, httpError("open a session", err)
 	}
-	s := &redfishSession{d: o.d, c: c, basic: cfg.BasicAuth, idle: transport.CloseIdleConnections}
-	if err := s.find(); err != nil {
+	if err := s.find(ctx, systems); err != nil {
 		s.close(ctx)
 		return nil, err
 	}
@@ -98,30 +88,24 @@ func (o dialer) stay(r *http.Request, via []*http.Request) error {
 	return nil
 }
 
-// noSessions tells whether the service has no sessions to log in with. When its
-// root names no place for them the library fails with a plain text.
+// noSessions tells whether the service has no sessions to log in with, or names no
+// place for them.
 func noSessions(err error) bool {
-	var e *schemas.Error
-	if errors.As(err, &e) {
-		return slices.Contains([]int{http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented}, e.HTTPReturnedStatusCode)
-	}
-	return err != nil && strings.Contains(err.Error(), "no target provided")
+	return errors.Is(err, errNoTarget) || slices.Contains([]int{http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented}, statusOf(err))
 }
 
-// redfishSession is logged in, unless basic is set: then each request carries
-// the password.
+// redfishSession is logged in, or each request carries the password.
 type redfishSession struct {
-	d     *Device
-	c     *gofish.APIClient
-	basic bool
-	idle  func()
-	sys   *schemas.ComputerSystem
+	d    *Device
+	r    *rest
+	idle func()
+	sys  *system
 }
 
 // find chooses the computer system. Whose the others are is not known, so none
 // is taken by chance.
-func (s *redfishSession) find() error {
-	all, err := s.c.Service.Systems()
+func (s *redfishSession) find(ctx context.Context, systems string) error {
+	all, err := s.r.systems(ctx, systems)
 	if err != nil {
 		return httpError("list the systems", err)
 	}
@@ -133,7 +117,7 @@ func (s *redfishSession) find() error {
 		}
 		ids = append(ids, sys.ID)
 	}
-	slices.Sort(ids) // the library gives them in any order
+	slices.Sort(ids)
 	if s.d.opts.System == "" {
 		return fmt.Errorf("it has %d systems (%s), want one to be chosen by the option System: %w",
 			len(all), strings.Join(ids, ", "), ErrRefused)
@@ -152,48 +136,44 @@ func (s *redfishSession) identity(context.Context) (identity, error) {
 
 // power asks anew each time. Only "Off" is off: not PoweringOff, not an empty value.
 func (s *redfishSession) power(ctx context.Context) (on bool, err error) {
-	sys, err := schemas.GetComputerSystem(s.c.WithContext(ctx), s.sys.ODataID)
+	sys, err := s.r.system(ctx, s.sys.path)
 	if err != nil {
 		return false, httpError("get the power's state", err)
 	}
 	if sys.PowerState == "" {
 		return false, fmt.Errorf("the system %s tells no power state: %w", sys.ID, ErrRefused)
 	}
-	return sys.PowerState != schemas.OffPowerState, nil
+	return sys.PowerState != stateOff, nil
 }
 
 func (s *redfishSession) order(ctx context.Context, on bool) error {
-	what := schemas.ForceOffResetType
+	what := resetOff
 	if on {
-		what = schemas.OnResetType
+		what = resetOn
 	}
-	sys, err := schemas.GetComputerSystem(s.c.WithContext(ctx), s.sys.ODataID)
+	sys, err := s.r.system(ctx, s.sys.path)
 	if err != nil {
 		return httpError("get the system", err)
 	}
-	allowed, err := sys.GetSupportedResetTypes()
+	allowed, err := s.r.resets(ctx, sys)
 	if err != nil {
 		return httpError("get the allowed values of Reset", err)
 	}
 	if len(allowed) > 0 && !slices.Contains(allowed, what) {
 		return fmt.Errorf("it knows no %s, only %v: %w", what, allowed, ErrRefused)
 	}
-	_, err = sys.Reset(what)
-	var e *schemas.Error
-	if errors.As(err, &e) && (e.HTTPReturnedStatusCode == http.StatusBadRequest || e.HTTPReturnedStatusCode == http.StatusConflict) {
+	err = s.r.reset(ctx, sys, what)
+	if code := statusOf(err); code == http.StatusBadRequest || code == http.StatusConflict {
 		return fmt.Errorf("%s: %w: %w: %w", what, errState, ErrRefused, err)
 	}
 	if err != nil {
-		return httpError(string(what), err)
+		return httpError(what, err)
 	}
 	return nil
 }
 
 func (s *redfishSession) close(ctx context.Context) {
 	defer s.idle()
-	if s.basic {
-		return
-	}
 	limit := logoutTime
 	if end, ok := ctx.Deadline(); ok {
 		limit = min(limit, time.Until(end))
@@ -203,35 +183,23 @@ func (s *redfishSession) close(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(limit, closeTime))
 	defer cancel()
-	auth, err := s.c.GetSession()
-	if err == nil {
-		err = s.c.WithContext(ctx).Service.DeleteSession(auth.ID)
-	}
-	if err != nil {
+	if err := s.r.logout(ctx); err != nil {
 		s.d.log.Debug("end a session of a fence device", "device", s.d.Name(), "error", shown{err})
 	}
 }
 
-// httpError puts an error of the library into one of ours.
+// httpError puts an error of a request into one of ours.
 func httpError(step string, err error) error {
-	// The library hides the errors of a collection's members.
-	var many *schemas.CollectionError
-	if errors.As(err, &many) {
-		for _, one := range many.Failures {
-			return httpError(step, one)
-		}
-	}
-	var e *schemas.Error
 	var unknown x509.UnknownAuthorityError
 	var name x509.HostnameError
 	var invalid x509.CertificateInvalidError
-	switch {
+	switch code := statusOf(err); {
 	case errors.Is(err, ErrForeign), errors.Is(err, ErrRefused):
 		return fmt.Errorf("%s: %w", step, err)
 	case errors.As(err, &unknown), errors.As(err, &name), errors.As(err, &invalid):
 		return fmt.Errorf("%s: %w (give the certificate's fingerprint if it is the device's own): %w", step, ErrForeign, err)
-	case errors.As(err, &e):
-		return fmt.Errorf("%s: %w: HTTP status %d: %w", step, ErrRefused, e.HTTPReturnedStatusCode, err)
+	case code != 0:
+		return fmt.Errorf("%s: %w: HTTP status %d: %w", step, ErrRefused, code, err)
 	}
 	return fmt.Errorf("%s: %w: %w", step, ErrUnreachable, err)
 }
