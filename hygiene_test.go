@@ -70,6 +70,7 @@ var layers = []struct {
 	{"holdfast/internal/cluster", []string{"holdfast/"}, "the vocabulary depends on nothing of ours"},
 	{"holdfast/internal/text", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
 	{"holdfast/internal/fail", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
+	{"holdfast/internal/durable", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
 	{"holdfast/internal/store", []string{"holdfast/"}, "the port depends on nothing of ours"},
 	{"holdfast/internal/cli", []string{"holdfast/internal/agent", "holdfast/internal/ha", "holdfast/internal/store", "holdfast/internal/host/", "holdfast/internal/server"}, "the command line is a client of the API"},
 	{"holdfast/internal/server", []string{"holdfast/internal/agent", "holdfast/internal/ha", "holdfast/internal/store/", "holdfast/internal/host/"}, "handlers decide nothing and know interfaces only"},
@@ -96,6 +97,7 @@ func TestLayers(t *testing.T) {
 
 func TestAdaptersKnowNeitherTheCoreNorEachOther(t *testing.T) {
 	shared := map[string]bool{"holdfast/internal/host/clock": true}
+	leaves := []string{"holdfast/internal/cluster", "holdfast/internal/durable", "holdfast/internal/text"}
 	adapters := strings.Fields(run(t, "go", "list", "./internal/host/..."))
 	for _, a := range adapters {
 		for _, dep := range deps(t, a) {
@@ -103,7 +105,7 @@ func TestAdaptersKnowNeitherTheCoreNorEachOther(t *testing.T) {
 			case dep == a || shared[dep] || strings.HasPrefix(dep, a+"/") || strings.HasPrefix(a, dep+"/"):
 			case strings.HasPrefix(dep, "holdfast/internal/host/"):
 				t.Errorf("adapter %s depends on adapter %s", a, dep)
-			case strings.HasPrefix(dep, "holdfast/") && dep != "holdfast/internal/cluster" && dep != "holdfast/internal/text" && dep != "holdfast/internal/strictyaml":
+			case strings.HasPrefix(dep, "holdfast/") && !slices.Contains(leaves, dep):
 				t.Errorf("adapter %s depends on %s: want internal/cluster and leaves without policy only", a, dep)
 			}
 		}
@@ -157,6 +159,41 @@ func TestScenariosHaveAReadmeAndAGolden(t *testing.T) {
 			if _, err := os.Stat(filepath.Join("scenarios", d.Name(), f)); d.IsDir() && err != nil {
 				t.Error(err)
 			}
+		}
+	}
+}
+
+// renames are the folders whose code may rename without internal/durable, which puts
+// the new name on disk, and why.
+var renames = map[string]string{
+	"internal/durable":              "it is what the others use",
+	"internal/host/action/filetree": "a name that is taken must not be replaced; it syncs the directory itself",
+	"internal/host/backup":          "a swap of two names with its own order, which syncs the directory once at its end",
+	"internal/host/libvirt":         "a note for the next agent on this boot, which need not outlive the kernel",
+	"internal/host/watchdog":        "a mark of this boot, by a process that must not wait for a disk",
+	"internal/store/etcdstore":      "directories in the middle of a restore, which syncs all of them at its end",
+	"internal/supervise":            "records of processes and logs, which need not outlive the kernel",
+	"internal/testbed/lab":          "a laboratory need not outlive the kernel",
+	"internal/upgrade/bundle":       "it syncs the directory by the descriptor that holds its lock",
+	"internal/upgrade/cache":        "one sync after several renames, and its tests stop between them",
+	"internal/upgrade/check":        "three names at once: one sync after them",
+}
+
+func TestNamesOnDiskAreGivenByOnePackage(t *testing.T) {
+	used := map[string]bool{}
+	walk(t, func(path, text string) {
+		if strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "_test.go") && strings.Contains(text, "os.Rename"+"(") {
+			used[filepath.Dir(path)] = true
+		}
+	})
+	for dir := range used {
+		if renames[dir] == "" {
+			t.Errorf("%s calls os.Rename: durable.Rename also makes the name last", dir)
+		}
+	}
+	for dir := range renames {
+		if !used[dir] {
+			t.Errorf("%s renames nothing any more: take it from the list", dir)
 		}
 	}
 }

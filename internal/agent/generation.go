@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"holdfast/internal/durable"
 )
 
 // ErrRestored: the store was restored from a backup while this agent ran. A new
@@ -90,12 +92,5 @@ func loadGeneration(dataDir string) (uint64, error) {
 // storeGeneration writes it, on disk before it returns.
 func storeGeneration(dataDir string, g uint64) error {
 	file := filepath.Join(dataDir, generationFile)
-	tmp, err := temporary(file, strconv.FormatUint(g, 10))
-	if err != nil {
-		return err
-	}
-	if err := os.Rename(tmp, file); err != nil {
-		return errors.Join(fmt.Errorf("write %s: %w", file, err), os.Remove(tmp))
-	}
-	return nil
+	return durable.WriteFile(file, fmt.Appendln(nil, g), 0o600)
 }

@@ -5,8 +5,12 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/store"
@@ -94,6 +98,30 @@ func TestOldGenerationFilesAreRead(t *testing.T) {
 	}
 	if again, err := loadGeneration(dir); again != g || err != nil {
 		t.Errorf("%d, wrote %d: %v", again, g, err)
+	}
+}
+
+// TestAGenerationIsOnDiskWithItsName: in a directory that may be changed but not
+// opened, the name can not be put on disk, and that is told.
+func TestAGenerationIsOnDiskWithItsName(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o300); err != nil {
+		t.Fatal(err)
+	}
+	err := make(chan error)
+	go func() {
+		// Root may open everything: this thread gives up its rights, and ends with
+		// the goroutine, as it is never unlocked.
+		runtime.LockOSThread()
+		none := [2]unix.CapUserData{}
+		if e := unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &none[0]); e != nil {
+			err <- e
+			return
+		}
+		err <- storeGeneration(dir, 7)
+	}()
+	if err := <-err; !errors.Is(err, os.ErrPermission) || !strings.Contains(err.Error(), dir+" on disk") {
+		t.Errorf("%v: want that the names in %s are not on disk", err, dir)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/durable"
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"
 	"holdfast/internal/supervise"
@@ -133,7 +134,7 @@ func JoinStore(ctx context.Context, opt Options, aside bool) (err error) {
 	}
 	if len(entries) > 0 {
 		to := member.DataDir + ".old-" + time.Now().UTC().Format("20060102T150405Z")
-		if err := os.Rename(member.DataDir, to); err != nil {
+		if err := durable.Rename(member.DataDir, to); err != nil {
 			return fmt.Errorf("put the old data aside: %w", err)
 		}
 	}

@@ -20,6 +20,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
+	"holdfast/internal/durable"
 	"holdfast/internal/host/clock"
 	"holdfast/internal/host/heartbeat"
 	"holdfast/internal/host/libvirt"
@@ -225,10 +226,13 @@ func (nd *node) identity() (string, error) {
 }
 
 // once writes value into a file that does not exist yet, whole or not at all,
-// and returns what the file holds.
+// and returns what the file holds, once that is on disk.
 func once(path, value string) (string, error) {
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		tmp, err := temporary(path, value)
+		tmp, err := durable.Temp(path, 0o600, func(f *os.File) error {
+			_, err := f.WriteString(value + "\n")
+			return err
+		})
 		if err != nil {
 			return "", err
 		}
@@ -236,21 +240,11 @@ func once(path, value string) (string, error) {
 		if err = os.Link(tmp, path); err != nil && !errors.Is(err, fs.ErrExist) {
 			return "", fmt.Errorf("write %s: %w", path, err)
 		}
+		if err = durable.SyncDir(filepath.Dir(path)); err != nil {
+			return "", err
+		}
 	}
 	return readID(path)
-}
-
-// temporary writes a line into a new file beside path, on disk when it returns.
-func temporary(path, value string) (string, error) {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return "", fmt.Errorf("write %s: %w", path, err)
-	}
-	_, err = f.WriteString(value + "\n")
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return "", errors.Join(fmt.Errorf("write %s: %w", path, err), os.Remove(f.Name()))
-	}
-	return f.Name(), nil
 }
 
 func readID(path string) (string, error) {

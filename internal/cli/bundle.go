@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/durable"
 	"holdfast/internal/fail"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
@@ -140,24 +141,18 @@ func (a *app) signBundle(ctx context.Context, file string, by signer) error {
 	if _, err := in.Seek(0, io.SeekStart); err != nil {
 		return fmt.Errorf("sign the bundle: %w", err)
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(file), ".holdfast-sign-")
-	if err != nil {
-		return fmt.Errorf("sign the bundle: %w", err)
+	var rep *bundle.Report
+	err = durable.Write(file, 0o644, func(f *os.File) (err error) {
+		rep, err = bundle.Sign(ctx, in, f, key, compression)
+		return err
+	})
+	switch {
+	case err == nil:
+		return writeText(a.env.Stdout, summary(file, rep)+"\n")
+	case errors.Is(err, bundle.ErrForeign):
+		return a.signWhole(ctx, in, file, key)
 	}
-	rep, err := bundle.Sign(ctx, in, tmp, key, compression)
-	if err == nil {
-		err = errors.Join(tmp.Chmod(0o644), tmp.Sync())
-	}
-	err = errors.Join(err, tmp.Close())
-	if err == nil {
-		if err = os.Rename(tmp.Name(), file); err == nil {
-			return writeText(a.env.Stdout, summary(file, rep)+"\n")
-		}
-	}
-	if rerr := os.Remove(tmp.Name()); rerr != nil || !errors.Is(err, bundle.ErrForeign) {
-		return a.bundleError("sign the bundle", file, errors.Join(err, rerr))
-	}
-	return a.signWhole(ctx, in, file, key)
+	return a.bundleError("sign the bundle", file, err)
 }
 
 // signWhole signs a package of another layout as a file.

@@ -7,17 +7,18 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
+
+	"holdfast/internal/durable"
 )
 
 // Write puts the pair into two files of mode 0600. Each is replaced as a whole
 // and is on disk when Write returns. The two are not replaced together: after a
 // crash between them Load fails with ErrKeyMismatch, and Write mends it.
 func (p Pair) Write(certFile, keyFile string) error {
-	if err := writeFile(keyFile, p.KeyPEM); err != nil {
+	if err := durable.WriteFile(keyFile, p.KeyPEM, 0o600); err != nil {
 		return fmt.Errorf("write private key: %w", err)
 	}
-	if err := writeFile(certFile, p.CertPEM); err != nil {
+	if err := durable.WriteFile(certFile, p.CertPEM, 0o600); err != nil {
 		return fmt.Errorf("write certificate: %w", err)
 	}
 	return nil
@@ -39,7 +40,7 @@ func (ca CA) Write(certFile, keyFile string) error {
 // WriteCert puts the authority's certificate alone into a file, as every host
 // needs it for Load.
 func (ca CA) WriteCert(certFile string) error {
-	if err := writeFile(certFile, ca.CertPEM()); err != nil {
+	if err := durable.WriteFile(certFile, ca.CertPEM(), 0o600); err != nil {
 		return fmt.Errorf("write certificate of the authority: %w", err)
 	}
 	return nil
@@ -110,47 +111,4 @@ func readPEM(file, kind string) ([]byte, error) {
 		return nil, fmt.Errorf("%s has more than one PEM block", file)
 	}
 	return block.Bytes, nil
-}
-
-// writeFile replaces a file by way of a temporary one beside it, so that a
-// reader or a crash meets the old content or the new one.
-func writeFile(file string, data []byte) error {
-	dir := filepath.Dir(file)
-	temp, err := writeTemp(dir, "."+filepath.Base(file)+".*", data)
-	if err != nil {
-		return err
-	}
-	if err := os.Rename(temp, file); err != nil {
-		return errors.Join(fmt.Errorf("put file in place: %w", err), os.Remove(temp))
-	}
-	return syncDir(dir)
-}
-
-// writeTemp writes a new file of mode 0600 to the disk and returns its name; it
-// leaves nothing behind when it fails.
-func writeTemp(dir, pattern string, data []byte) (string, error) {
-	f, err := os.CreateTemp(dir, pattern)
-	if err != nil {
-		return "", fmt.Errorf("create temporary file: %w", err)
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return "", errors.Join(fmt.Errorf("write temporary file: %w", err), os.Remove(f.Name()))
-	}
-	return f.Name(), nil
-}
-
-// syncDir makes a rename in the directory last.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("open directory to sync it: %w", err)
-	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
-		return fmt.Errorf("sync directory %s: %w", dir, err)
-	}
-	return nil
 }

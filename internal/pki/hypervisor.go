@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"holdfast/internal/durable"
 )
 
 // This file makes the certificates with which libvirtd and QEMU talk to those of other
@@ -70,7 +72,7 @@ func (ca CA) writeSet(dir string, p Pair, caName, certName, keyName string, mode
 	}
 	for name, data := range files {
 		path := filepath.Join(dir, name)
-		if err := errors.Join(writeFile(path, data), os.Chmod(path, mode)); err != nil {
+		if err := durable.WriteFile(path, data, mode); err != nil {
 			return fail(err)
 		}
 	}

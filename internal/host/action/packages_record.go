@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"holdfast/internal/durable"
 )
 
 func (p *packageStep) recordFile(files []string) string {
@@ -134,7 +136,7 @@ func keep(from, to string) error {
 	if err != nil {
 		return fmt.Errorf("keep %s: %w", from, err)
 	}
-	return put(to, data)
+	return durable.WriteFile(to, data, 0o600)
 }
 
 func (p *packageStep) write(file string, ps []pkg) error {
@@ -145,25 +147,5 @@ func (p *packageStep) write(file string, ps []pkg) error {
 	if err != nil {
 		return fmt.Errorf("write down what is installed: %w", err)
 	}
-	return put(file, append(data, '\n'))
-}
-
-// put replaces a file as a whole and puts it on disk.
-func put(file string, data []byte) error {
-	f, err := os.OpenFile(file+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return fmt.Errorf("write %s: %w", file, err)
-	}
-	_, err = f.Write(data)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("write %s: %w", file, err)
-	}
-	if err := os.Rename(file+".new", file); err != nil {
-		return fmt.Errorf("write %s: %w", file, err)
-	}
-	d, err := os.Open(filepath.Dir(file))
-	if err != nil {
-		return fmt.Errorf("write %s: %w", file, err)
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return durable.WriteFile(file, append(data, '\n'), 0o600)
 }

@@ -54,34 +54,6 @@ func IsMountPoint(path string) (bool, error) {
 	return here != above || path == "/", err
 }
 
-// WriteFile puts a file of mode 0600 on disk, in one step.
-func WriteFile(path string, content []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return SyncDir(filepath.Dir(path))
-}
-
-// SyncDir makes the names in a directory last.
-func SyncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
-}
-
 // HashFile gives the SHA-256 of a file in hex and its size in bytes.
 func HashFile(ctx context.Context, path string) (string, int64, error) {
 	f, err := os.Open(path)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/durable"
 )
 
 // maxReceipt bounds a receipt, bytes: it is kept in the journal too.
@@ -59,7 +60,7 @@ func Save(r Receipt) error {
 	case len(b) > maxReceipt:
 		return fmt.Errorf("backup %s: the receipt has %d bytes, at most %d are kept in the journal: back up fewer things at once", r.ID, len(b), maxReceipt)
 	}
-	if err := WriteFile(r.Request().File(), append(b, '\n')); err != nil {
+	if err := durable.WriteFile(r.Request().File(), append(b, '\n'), 0o600); err != nil {
 		return fmt.Errorf("backup %s: write the receipt: %w", r.ID, err)
 	}
 	return nil
@@ -132,7 +133,7 @@ func Discard(paths ...string) error {
 		dirs[filepath.Dir(p)] = true
 	}
 	for d := range dirs {
-		if err := SyncDir(d); !errors.Is(err, fs.ErrNotExist) {
+		if err := durable.SyncDir(d); !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}
 	}

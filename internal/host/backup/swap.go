@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"holdfast/internal/durable"
 )
 
 // Place is a path whose content is replaced as a whole, a file or a directory.
@@ -55,7 +57,7 @@ func (p Place) swap() error {
 	if err != nil {
 		return err
 	}
-	if err := p.do("note", func() error { return WriteFile(p.note(), []byte(strconv.FormatUint(ino, 10))) }); err != nil {
+	if err := p.do("note", func() error { return durable.WriteFile(p.note(), []byte(strconv.FormatUint(ino, 10)), 0o600) }); err != nil {
 		return err
 	}
 	if err := p.do("exchange", p.exchange); err != nil {
@@ -164,7 +166,7 @@ func (p Place) tidy() error {
 			return err
 		}
 	}
-	if err := SyncDir(filepath.Dir(p.Path)); err != nil {
+	if err := durable.SyncDir(filepath.Dir(p.Path)); err != nil {
 		return err
 	}
 	return p.do("end", func() error { return Discard(p.note()) })

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"holdfast/internal/durable"
 )
 
 var errKilled = errors.New("killed here")
@@ -144,7 +146,7 @@ func TestTwoRenames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := WriteFile(p.note(), fmt.Append(nil, ino)); err != nil {
+	if err := durable.WriteFile(p.note(), fmt.Append(nil, ino), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Rename(p.Path, p.old()); err != nil {

@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 
 	"github.com/kdomanski/iso9660"
+
+	"holdfast/internal/durable"
 )
 
 // Seed is what a guest is told at its boot.
@@ -47,7 +47,7 @@ func Write(path string, s Seed) (err error) {
 	if err != nil {
 		return fmt.Errorf("write seed %s: %w", path, err)
 	}
-	if err := replace(path, image); err != nil {
+	if err := durable.WriteFile(path, image, 0o644); err != nil {
 		return fmt.Errorf("write seed %s: %w", path, err)
 	}
 	return nil
@@ -209,28 +209,4 @@ func pack(files []file) (image []byte, err error) {
 		return nil, fmt.Errorf("make the image: %w", err)
 	}
 	return b.Bytes(), nil
-}
-
-// replace writes a file next to path and renames it.
-func replace(path string, data []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Chmod(0o644)
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
 }

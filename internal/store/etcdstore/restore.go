@@ -19,6 +19,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/durable"
 	"holdfast/internal/store"
 )
 
@@ -188,7 +189,7 @@ func dispose(fresh string, keep bool) error {
 	} else {
 		err = os.RemoveAll(fresh)
 	}
-	return errors.Join(err, syncDir(filepath.Dir(fresh)))
+	return errors.Join(err, durable.SyncDir(filepath.Dir(fresh)))
 }
 
 // build makes a complete data directory.
@@ -226,7 +227,7 @@ func (o RestoreOptions) build(ctx context.Context, dir string) (err error) {
 		return err
 	}
 	for _, d := range []string{walDir(dir), filepath.Dir(dbFile(dir)), filepath.Join(dir, "member"), dir, filepath.Dir(dir)} {
-		if err := syncDir(d); err != nil {
+		if err := durable.SyncDir(d); err != nil {
 			return err
 		}
 	}

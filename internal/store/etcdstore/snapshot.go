@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/internal/durable"
 	"holdfast/internal/store"
 )
 
@@ -95,10 +96,10 @@ func (a *Admin) save(ctx context.Context, dir string) (string, error) {
 	}
 	name := fmt.Sprintf("%s%s-r%d%s", a.snapshotPrefix(), a.now().UTC().Format(snapshotTime), info.Revision, snapshotExt)
 	file := filepath.Join(dir, name)
-	if err := os.Rename(f.Name(), file); err != nil {
+	if err := durable.Rename(f.Name(), file); err != nil {
 		return "", err
 	}
-	return file, syncDir(dir)
+	return file, nil
 }
 
 // partPrefix begins the names of snapshots that are not complete.

@@ -27,7 +27,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/host/backup"
+	"holdfast/internal/durable"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
 )
@@ -193,7 +193,7 @@ func (d *Cache) commit(tmp string, rec record) (Bundle, error) {
 	if err != nil {
 		return Bundle{}, fmt.Errorf("write what bundle %s is: %w", short(rec.SHA256), err)
 	}
-	if err := backup.WriteFile(d.path(rec.SHA256, noteSuffix), text); err != nil {
+	if err := durable.WriteFile(d.path(rec.SHA256, noteSuffix), text, 0o600); err != nil {
 		return Bundle{}, fmt.Errorf("write what bundle %s is: %w", short(rec.SHA256), full(err))
 	}
 	d.hook("noted")
@@ -204,7 +204,7 @@ func (d *Cache) commit(tmp string, rec record) (Bundle, error) {
 		return Bundle{}, fmt.Errorf("keep bundle %s: %w", short(rec.SHA256), err)
 	}
 	d.hook("named")
-	if err := backup.SyncDir(d.Dir); err != nil {
+	if err := durable.SyncDir(d.Dir); err != nil {
 		return Bundle{}, fmt.Errorf("keep bundle %s: %w", short(rec.SHA256), err)
 	}
 	return rec.Bundle, nil

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"holdfast/internal/host/backup"
+	"holdfast/internal/durable"
 )
 
 // Beginnings of names in a bundle cache that a random number follows.
@@ -128,7 +128,7 @@ func (d *Cache) away(sha string, suffixes []string) (gone []string, err error) {
 	if len(gone) == 0 {
 		return nil, nil
 	}
-	return gone, backup.SyncDir(d.Dir)
+	return gone, durable.SyncDir(d.Dir)
 }
 
 // ready makes the directory if that is wanted, and sweeps it once. Without the
@@ -140,7 +140,7 @@ func (d *Cache) ready(create bool) error {
 	d.disk.Lock()
 	defer d.disk.Unlock()
 	if create {
-		if err := makeDir(d.Dir); err != nil {
+		if err := durable.MakeDir(d.Dir); err != nil {
 			return fmt.Errorf("make the bundle cache: %w", full(err))
 		}
 	}
@@ -161,24 +161,6 @@ func (d *Cache) ready(create bool) error {
 	}
 	d.swept = true
 	return nil
-}
-
-// makeDir makes a directory with those above it, to stay.
-func makeDir(dir string) error {
-	err := os.Mkdir(dir, 0o700)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := makeDir(filepath.Dir(dir)); err != nil {
-			return err
-		}
-		err = os.Mkdir(dir, 0o700)
-	}
-	switch {
-	case errors.Is(err, fs.ErrExist):
-		return nil
-	case err != nil:
-		return err
-	}
-	return backup.SyncDir(filepath.Dir(dir))
 }
 
 // sweep removes an entry that an earlier process has left. One that stays is

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"holdfast/internal/durable"
 )
 
 // Files are the paths of the three forms of a report.
@@ -67,9 +69,9 @@ func WriteAll(dir string, r Report) (Files, error) {
 	var temps, shown []string
 	err := func() error {
 		for _, f := range forms {
-			tmp, err := writeTemp(dir, f.write, r)
+			tmp, err := durable.Temp(f.path, 0o640, func(to *os.File) error { return f.write(to, r) })
 			if err != nil {
-				return err
+				return fmt.Errorf("write the report: %w", err)
 			}
 			temps = append(temps, tmp)
 		}
@@ -79,7 +81,7 @@ func WriteAll(dir string, r Report) (Files, error) {
 			}
 			shown = append(shown, f.path)
 		}
-		return syncDir(dir)
+		return durable.SyncDir(dir)
 	}()
 	if err == nil {
 		return files, nil
@@ -90,28 +92,4 @@ func WriteAll(dir string, r Report) (Files, error) {
 		}
 	}
 	return Files{}, err
-}
-
-// writeTemp writes one form into a new file and puts it on disk.
-func writeTemp(dir string, write func(io.Writer, Report) error, r Report) (path string, err error) {
-	f, err := os.CreateTemp(dir, ".report-*")
-	if err != nil {
-		return "", fmt.Errorf("make a file for the report: %w", err)
-	}
-	err = errors.Join(write(f, r), f.Chmod(0o640), f.Sync(), f.Close())
-	if err != nil {
-		return "", errors.Join(fmt.Errorf("write the report: %w", err), os.Remove(f.Name()))
-	}
-	return f.Name(), nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("sync the directory of reports: %w", err)
-	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
-		return fmt.Errorf("sync the directory of reports: %w", err)
-	}
-	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"holdfast/internal/durable"
 	"holdfast/internal/host/action"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/upgrade"
@@ -110,7 +111,7 @@ func (a *Action) Do(ctx context.Context, t engine.Task) error {
 	if err != nil {
 		return err
 	}
-	if err := runMakeDir(s.backupDir()); err != nil {
+	if err := durable.MakeDir(s.backupDir()); err != nil {
 		return fmt.Errorf("%s: make the directory of its backup: %w", s.what(), err)
 	}
 	t.Note(s.what(), -1)

@@ -9,9 +9,9 @@ import (
 	"path/filepath"
 	"time"
 
+	"holdfast/internal/durable"
 	"holdfast/internal/host/action"
 	"holdfast/internal/host/action/program"
-	"holdfast/internal/host/backup"
 	"holdfast/internal/host/backup/mariadb/ctbackup"
 )
 
@@ -110,5 +110,5 @@ func actionJoin(file, operators string, answers []ctbackup.Answer) error {
 	if err != nil {
 		return err
 	}
-	return backup.WriteFile(file, data)
+	return durable.WriteFile(file, data, 0o600)
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/durable"
 	"holdfast/internal/host/backup"
 	"holdfast/internal/host/backup/array"
 	"holdfast/internal/host/backup/files"
@@ -148,7 +149,7 @@ func (b *Backup) Do(ctx context.Context, t engine.Task) error {
 	if err != nil {
 		return err
 	}
-	if err := runMakeDir(q.Dir); err != nil {
+	if err := durable.MakeDir(q.Dir); err != nil {
 		return fmt.Errorf("make the directory of backups: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, t.Step.Timeout)
@@ -162,7 +163,7 @@ func (b *Backup) Do(ctx context.Context, t engine.Task) error {
 		return fmt.Errorf("back up module %s: %w", args.Module, err)
 	}
 	if args.Provider == (ctbackup.Provider{}).Name() {
-		if err := backup.WriteFile(q.Path(backupAnswers), q.Options); err != nil {
+		if err := durable.WriteFile(q.Path(backupAnswers), q.Options, 0o600); err != nil {
 			return fmt.Errorf("back up module %s: keep the choice: %w", args.Module, err)
 		}
 	}
@@ -183,7 +184,7 @@ func (b *Backup) byHand(t engine.Task, q backup.Request, args upgrade.BackupArgs
 	}
 	text, err := json.Marshal(map[string]any{"provider": args.Provider, "module": args.Module, "when": time.Now().UTC(), "why": why.Error()})
 	if err == nil {
-		err = backup.WriteFile(q.Path(backupByHand), append(text, '\n'))
+		err = durable.WriteFile(q.Path(backupByHand), append(text, '\n'), 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("back up module %s: note that it was made by hand: %w", args.Module, err)
@@ -285,7 +286,7 @@ func (r *Restore) Do(ctx context.Context, t engine.Task) error {
 	}
 	text, err := json.Marshal(backupRestorer{t.Job, t.Step.ID, time.Now().UTC()})
 	if err == nil {
-		err = backup.WriteFile(q.Path(backupRestored), append(text, '\n'))
+		err = durable.WriteFile(q.Path(backupRestored), append(text, '\n'), 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("restore module %s: note that it is done: %w", args.Module, err)

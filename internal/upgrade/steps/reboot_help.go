@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"holdfast/internal/durable"
 )
 
 // hostAsk bounds one question to the store or to libvirtd.
@@ -26,12 +28,12 @@ func hostReplace(path string, data []byte, mode fs.FileMode, like fs.FileInfo) e
 	}
 	err = hostFill(f, data, mode, like)
 	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(temp, path)
+		err = durable.Rename(temp, path)
 	}
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, errors.Join(err, hostRemove(temp)))
 	}
-	return hostSyncDir(filepath.Dir(path))
+	return nil
 }
 
 func hostFill(f *os.File, data []byte, mode fs.FileMode, like fs.FileInfo) error {
@@ -50,18 +52,6 @@ func hostFill(f *os.File, data []byte, mode fs.FileMode, like fs.FileInfo) error
 		return err
 	}
 	return f.Sync()
-}
-
-// hostSyncDir makes the names in a directory last.
-func hostSyncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("make the names in %s last: %w", dir, err)
-	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
-		return fmt.Errorf("make the names in %s last: %w", dir, err)
-	}
-	return nil
 }
 
 // hostRemove removes a file, which need not be there.

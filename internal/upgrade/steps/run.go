@@ -12,8 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/internal/durable"
 	"holdfast/internal/host/action"
-	"holdfast/internal/host/backup"
 	"holdfast/internal/job/engine"
 )
 
@@ -98,7 +98,7 @@ func (a *runAttempts) number(n int, file string) (int, error) {
 }
 
 func (a *runAttempts) setNumber(n int, file string, k int) error {
-	if err := backup.WriteFile(filepath.Join(a.path(n), file), []byte(strconv.Itoa(k)+"\n")); err != nil {
+	if err := durable.WriteFile(filepath.Join(a.path(n), file), []byte(strconv.Itoa(k)+"\n"), 0o600); err != nil {
 		return fmt.Errorf("note something of attempt %d of a step: %w", n, err)
 	}
 	return nil
@@ -154,7 +154,7 @@ func (a *runAttempts) do(ctx context.Context, t engine.Task) (action.Result, err
 		return a.goOn(ctx, t, p)
 	}
 	dir := a.path(t.Attempt)
-	if err := runMakeDir(dir); err != nil {
+	if err := durable.MakeDir(dir); err != nil {
 		return action.Result{}, fmt.Errorf("make the state directory: %w", err)
 	}
 	log, err := runOpenLog(dir, t.Log)
@@ -196,15 +196,12 @@ func runBegunAlready(p runPast, err error) error {
 // appears whole: without its note it would say that nothing runs.
 func (a *runAttempts) adopt(n int, of string) error {
 	part := a.path(n) + ".part"
-	err := runMakeDir(part)
+	err := durable.MakeDir(part)
 	if err == nil {
-		err = backup.WriteFile(filepath.Join(part, "of"), []byte(filepath.Base(of)+"\n"))
+		err = durable.WriteFile(filepath.Join(part, "of"), []byte(filepath.Base(of)+"\n"), 0o600)
 	}
 	if err == nil {
-		err = os.Rename(part, a.path(n))
-	}
-	if err == nil {
-		err = backup.SyncDir(a.dir)
+		err = durable.Rename(part, a.path(n))
 	}
 	if err != nil {
 		return fmt.Errorf("make the state directory: %w", err)
@@ -321,23 +318,4 @@ func runOutcome(what string, r action.Result, err error) error {
 		return fmt.Errorf("%s: it was not begun", what)
 	}
 	return fmt.Errorf("%s: %w: %s", what, engine.ErrUnclear, r.Why)
-}
-
-// runMakeDir makes a directory with its parents and puts each on disk: one that a
-// power loss takes away would say that nothing was begun.
-func runMakeDir(dir string) error {
-	err := os.Mkdir(dir, 0o700)
-	if errors.Is(err, fs.ErrNotExist) && filepath.Dir(dir) != dir {
-		if err := runMakeDir(filepath.Dir(dir)); err != nil {
-			return err
-		}
-		err = os.Mkdir(dir, 0o700)
-	}
-	if errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return backup.SyncDir(filepath.Dir(dir))
 }

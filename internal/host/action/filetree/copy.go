@@ -14,6 +14,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"holdfast/internal/durable"
 )
 
 // copyTree copies Source to the stage and puts all of it on disk. Modes, links,
@@ -47,7 +49,7 @@ func (s *Swap) copyTree(ctx context.Context) error {
 			return fmt.Errorf("copy %s: %w", s.Source, err)
 		}
 	}
-	return syncDir(filepath.Dir(s.stage()))
+	return durable.SyncDir(filepath.Dir(s.stage()))
 }
 
 type copier struct {

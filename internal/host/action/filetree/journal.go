@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"holdfast/internal/durable"
 )
 
 // States of a journal.
@@ -46,18 +48,10 @@ func (s *Swap) save(j journal) error {
 	if err != nil {
 		return fmt.Errorf("encode the journal: %w", err)
 	}
-	f, err := os.OpenFile(s.journalFile()+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
+	if err := durable.WriteFile(s.journalFile(), append(data, '\n'), 0o600); err != nil {
 		return fmt.Errorf("write the journal: %w", err)
 	}
-	_, err = f.Write(append(data, '\n'))
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("write the journal: %w", err)
-	}
-	if err := os.Rename(s.journalFile()+".new", s.journalFile()); err != nil {
-		return fmt.Errorf("put the journal in place: %w", err)
-	}
-	return errors.Join(syncDir(s.Backup), syncDir(filepath.Dir(s.Backup)))
+	return durable.SyncDir(filepath.Dir(s.Backup))
 }
 
 // open reads the journal, closes a gap, and says which tree is at the target.
@@ -151,7 +145,7 @@ func discard(path string) error {
 	if err := os.RemoveAll(path); err != nil {
 		return fmt.Errorf("remove %s: %w", path, err)
 	}
-	return syncDir(filepath.Dir(path))
+	return durable.SyncDir(filepath.Dir(path))
 }
 
 // noMounts refuses a tree in which something is mounted: that would be moved
@@ -187,15 +181,4 @@ func unescape(s string) string {
 		b.WriteByte(s[i])
 	}
 	return b.String()
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("open directory: %w", err)
-	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
-		return fmt.Errorf("put directory %s on disk: %w", dir, err)
-	}
-	return nil
 }

@@ -11,6 +11,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"holdfast/internal/durable"
 )
 
 // Errors of this package.
@@ -163,7 +165,7 @@ func (s *Swap) exchange(from, aside string, there bool) error {
 	}
 	switch {
 	case err == nil:
-		return syncDir(filepath.Dir(s.Target))
+		return durable.SyncDir(filepath.Dir(s.Target))
 	case errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EOPNOTSUPP):
 		if err := s.rename(s.Target, aside); err != nil {
 			return err
@@ -186,7 +188,7 @@ func (s *Swap) rename(from, to string) error {
 	if err != nil {
 		return fmt.Errorf("rename %s to %s: %w", from, to, err)
 	}
-	return syncDir(filepath.Dir(to))
+	return durable.SyncDir(filepath.Dir(to))
 }
 
 // Probe says which tree is at the target, and closes a gap that a crash has

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"holdfast/internal/durable"
 )
 
 // startWait bounds the start of a helper.
@@ -51,7 +53,7 @@ func (h Helper) Start(ctx context.Context, dir string, s Spec) (err error) {
 	if err := s.check(); err != nil {
 		return fmt.Errorf("start a program: %w", err)
 	}
-	if err := makeDir(dir); err != nil {
+	if err := durable.MakeDir(dir); err != nil {
 		return fmt.Errorf("start %s: make the state directory: %w", s.Argv[0], err)
 	}
 	if used, err := exists(dir, fileSpec); err != nil || used {

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"holdfast/internal/durable"
 )
 
 // Names in the state directory.
@@ -39,52 +41,7 @@ func writeJSON(dir, name string, v any) error {
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", name, err)
 	}
-	f, err := os.OpenFile(filepath.Join(dir, name+".new"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	_, err = f.Write(append(data, '\n'))
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	return putInPlace(dir, name)
-}
-
-func putInPlace(dir, name string) error {
-	if err := os.Rename(filepath.Join(dir, name+".new"), filepath.Join(dir, name)); err != nil {
-		return fmt.Errorf("put %s in place: %w", name, err)
-	}
-	return syncDir(dir)
-}
-
-// makeDir makes a directory with its parents, and puts each on disk: a directory
-// that a power loss takes away would say that nothing was begun.
-func makeDir(dir string) error {
-	err := os.Mkdir(dir, 0o700)
-	if errors.Is(err, os.ErrExist) {
-		return nil
-	}
-	if errors.Is(err, os.ErrNotExist) && filepath.Dir(dir) != dir {
-		if err := makeDir(filepath.Dir(dir)); err != nil {
-			return err
-		}
-		err = os.Mkdir(dir, 0o700)
-	}
-	if err != nil && !errors.Is(err, os.ErrExist) {
-		return err
-	}
-	return syncDir(filepath.Dir(dir))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("open directory: %w", err)
-	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
-		return fmt.Errorf("put directory %s on disk: %w", dir, err)
-	}
-	return nil
+	return durable.WriteFile(filepath.Join(dir, name), append(data, '\n'), 0o600)
 }
 
 // readJSON reads a file; ok is false when it is not there.
@@ -148,7 +105,7 @@ func writeExit(dir string, r Result) error {
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return fmt.Errorf("write %s: %w", fileExit, err)
 	}
-	return putInPlace(dir, fileExit)
+	return durable.Rename(f.Name(), filepath.Join(dir, fileExit))
 }
 
 // openLock opens the lock file. The lock itself belongs to the open file, so it

@@ -18,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/internal/durable"
 	"holdfast/internal/host/backup"
 )
 
@@ -135,10 +136,7 @@ func (p Provider) make(ctx context.Context, q backup.Request, o Options) (backup
 	if err != nil {
 		return backup.Receipt{}, err
 	}
-	if err := os.Rename(q.Path(work), q.Path(archive)); err != nil {
-		return backup.Receipt{}, err
-	}
-	if err := backup.SyncDir(q.Dir); err != nil {
+	if err := durable.Rename(q.Path(work), q.Path(archive)); err != nil {
 		return backup.Receipt{}, err
 	}
 	d := data{Paths: tree.roots, Absent: tree.absent, List: sum, Bytes: tree.each}

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"holdfast/internal/durable"
 	"holdfast/internal/host/backup"
 )
 
@@ -218,7 +219,7 @@ func readBegun(rec backup.Receipt) ([]string, error) {
 func writeBegun(rec backup.Receipt, ids []string) error {
 	b, err := json.Marshal(ids)
 	if err == nil {
-		err = backup.WriteFile(rec.Path(merging), b)
+		err = durable.WriteFile(rec.Path(merging), b, 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("note which merges are begun: %w", err)

@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/durable"
 	"holdfast/internal/host/backup"
 )
 
@@ -208,7 +209,7 @@ func seal(q backup.Request, part string, entries []entry, rec *backup.Receipt) e
 		}
 		rec.Size += entries[i].Size
 	}
-	if err := backup.WriteFile(q.Path(list), text.Bytes()); err != nil {
+	if err := durable.WriteFile(q.Path(list), text.Bytes(), 0o600); err != nil {
 		return err
 	}
 	sum := sha256.Sum256(text.Bytes())
@@ -216,10 +217,7 @@ func seal(q backup.Request, part string, entries []entry, rec *backup.Receipt) e
 	if err := syncAll(part); err != nil {
 		return err
 	}
-	if err := os.Rename(part, rec.Where); err != nil {
-		return err
-	}
-	return backup.SyncDir(q.Dir)
+	return durable.Rename(part, rec.Where)
 }
 
 // syncAll puts the file system of a directory on disk.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"holdfast/internal/durable"
 	"holdfast/internal/host/backup"
 )
 
@@ -45,10 +46,7 @@ func (s *server) dump(ctx context.Context, q backup.Request, rec *backup.Receipt
 		return err
 	}
 	rec.Where = q.Path(dumped)
-	if err := os.Rename(part, rec.Where); err != nil {
-		return err
-	}
-	if err := backup.SyncDir(q.Dir); err != nil {
+	if err := durable.Rename(part, rec.Where); err != nil {
 		return err
 	}
 	return verifyDump(ctx, *rec)

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/internal/durable"
 	"holdfast/internal/host/backup"
 )
 
@@ -144,7 +145,7 @@ func (s *server) credentials(c Connection, path string) error {
 		}
 		text += "password=" + quote(secret) + "\n"
 	}
-	if err := backup.WriteFile(path, []byte(text)); err != nil {
+	if err := durable.WriteFile(path, []byte(text), 0o600); err != nil {
 		return fmt.Errorf("write the option file: %w", err)
 	}
 	s.defaults, s.ours = path, true
