@@ -71,6 +71,7 @@ var layers = []struct {
 	{"holdfast/internal/text", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
 	{"holdfast/internal/fail", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
 	{"holdfast/internal/durable", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
+	{"holdfast/internal/procfs", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
 	{"holdfast/internal/store", []string{"holdfast/"}, "the port depends on nothing of ours"},
 	{"holdfast/internal/cli", []string{"holdfast/internal/agent", "holdfast/internal/ha", "holdfast/internal/store", "holdfast/internal/host/", "holdfast/internal/server"}, "the command line is a client of the API"},
 	{"holdfast/internal/server", []string{"holdfast/internal/agent", "holdfast/internal/ha", "holdfast/internal/store/", "holdfast/internal/host/"}, "handlers decide nothing and know interfaces only"},
@@ -97,7 +98,7 @@ func TestLayers(t *testing.T) {
 
 func TestAdaptersKnowNeitherTheCoreNorEachOther(t *testing.T) {
 	shared := map[string]bool{"holdfast/internal/host/clock": true}
-	leaves := []string{"holdfast/internal/cluster", "holdfast/internal/durable", "holdfast/internal/text"}
+	leaves := []string{"holdfast/internal/cluster", "holdfast/internal/durable", "holdfast/internal/procfs", "holdfast/internal/text"}
 	adapters := strings.Fields(run(t, "go", "list", "./internal/host/..."))
 	for _, a := range adapters {
 		for _, dep := range deps(t, a) {

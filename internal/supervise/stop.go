@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"holdfast/internal/procfs"
 )
 
 // grace is how long Stop waits after SIGTERM before it kills, when ctx allows.
@@ -37,7 +39,7 @@ func Stop(ctx context.Context, dir, name string) (err error) {
 		return nil
 	}
 	p, err := watch(id)
-	if errors.Is(err, errGone) {
+	if errors.Is(err, procfs.ErrGone) {
 		return nil
 	}
 	if err != nil {
@@ -84,17 +86,8 @@ func (p *process) end(ctx context.Context) (exit string, err error) {
 
 // signal sends a signal and waits for the end of the process.
 func (p *process) signal(ctx context.Context, sig unix.Signal) (ended bool, err error) {
-	conn, err := p.fd.SyscallConn()
-	if err != nil {
-		return false, fmt.Errorf("use handle of process %d: %w", p.id.PID, err)
-	}
-	var serr error
-	err = conn.Control(func(fd uintptr) { serr = unix.PidfdSendSignal(int(fd), sig, nil, 0) })
-	if errors.Is(serr, unix.ESRCH) {
-		serr = nil // it has ended, which the wait sees
-	}
-	if err := errors.Join(err, serr); err != nil {
-		return false, fmt.Errorf("send %v to process %d: %w", sig, p.id.PID, err)
+	if err := p.handle.Signal(sig); err != nil && !errors.Is(err, procfs.ErrGone) { // the wait sees its end
+		return false, err
 	}
 	_, ended, err = p.wait(ctx)
 	return ended, err

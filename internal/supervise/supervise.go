@@ -25,6 +25,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"holdfast/internal/procfs"
 )
 
 // Pauses between the end of a child and its next start: doubled each time, and
@@ -154,13 +156,13 @@ func (k *keeper) adopt() (*process, error) {
 		return nil, err
 	}
 	p, err := watch(id)
-	if errors.Is(err, errGone) {
+	if errors.Is(err, procfs.ErrGone) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	args, err := commandLine(id.PID)
+	args, err := procfs.Here.Args(id.PID)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("read command line of process %d: %w", id.PID, err), p.release())
 	}

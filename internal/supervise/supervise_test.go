@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"holdfast/internal/procfs"
 )
 
 // The test binary plays the parts of the child and of the agent too.
@@ -334,7 +336,7 @@ func TestOtherProcessIsNotAdopted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	args, err := commandLine(os.Getpid())
+	args, err := procfs.Here.Args(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}

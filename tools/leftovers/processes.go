@@ -1,12 +1,14 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+
+	"holdfast/internal/procfs"
 )
 
 // process is one that runs. Threads of the kernel, and what has ended and was not
@@ -25,13 +27,13 @@ func (p process) key() string { return fmt.Sprint(p.PID, " ", p.Start) }
 
 // processes lists those of /proc.
 func processes(mark string) ([]process, error) {
-	dirs, err := filepath.Glob("/proc/[0-9]*")
+	pids, err := procfs.Here.PIDs()
 	if err != nil {
 		return nil, err
 	}
 	var all []process
-	for _, dir := range dirs {
-		p, ok := readProcess(dir, mark)
+	for _, pid := range pids {
+		p, ok := readProcess(pid, mark)
 		if ok {
 			all = append(all, p)
 		}
@@ -43,27 +45,21 @@ func processes(mark string) ([]process, error) {
 }
 
 // readProcess reads one; false: it has gone, or is none.
-func readProcess(dir, mark string) (p process, ok bool) {
-	stat, err := os.ReadFile(filepath.Join(dir, "stat"))
-	line, lerr := os.ReadFile(filepath.Join(dir, "cmdline"))
-	end := bytes.LastIndexByte(stat, ')') // a name may hold spaces and parentheses
-	if err != nil || lerr != nil || len(line) == 0 || end < 0 {
+func readProcess(pid int, mark string) (p process, ok bool) {
+	st, err := procfs.Here.Read(pid)
+	args, aerr := procfs.Here.Args(pid)
+	if err != nil || aerr != nil || len(args) == 0 || st.Dead() {
 		return p, false
 	}
-	f := strings.Fields(string(stat[end+1:])) // from the third field on
-	if len(f) < 20 || f[0] == "Z" || f[0] == "X" {
-		return p, false
-	}
-	p.PID, _ = strconv.Atoi(filepath.Base(dir)) // the pattern has found digits
-	p.Parent, _ = strconv.Atoi(f[1])
-	p.Start = f[19]
-	p.Line = strings.TrimSpace(strings.ReplaceAll(string(line), "\x00", " "))
+	dir := fmt.Sprintf("/proc/%d", pid)
+	p.PID, p.Parent, p.Start = pid, st.PPID, strconv.FormatUint(st.Started, 10)
+	p.Line = strings.TrimSpace(strings.Join(args, " "))
 	// These need rights, and may be gone.
 	p.Exe, _ = os.Readlink(filepath.Join(dir, "exe"))
 	p.Exe = strings.TrimSuffix(p.Exe, " (deleted)")
 	p.Dir, _ = os.Readlink(filepath.Join(dir, "cwd"))
-	if env, err := os.ReadFile(filepath.Join(dir, "environ")); err == nil && mark != "" {
-		p.Marked = bytes.Contains(append([]byte{0}, env...), []byte("\x00"+markVar+"="+mark+"\x00"))
+	if env, err := procfs.Here.Env(pid); err == nil && mark != "" {
+		p.Marked = slices.Contains(env, markVar+"="+mark)
 	}
 	return p, true
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"holdfast/internal/host/backup"
+	"holdfast/internal/procfs"
 )
 
 func bounded(t *testing.T) context.Context {
@@ -113,12 +114,12 @@ func readPid(t *testing.T, file string) int {
 func gone(t *testing.T, pid int) {
 	t.Helper()
 	for until := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-		if err != nil || strings.Contains(string(b), ") Z ") {
+		p, err := procfs.Here.Read(pid)
+		if err != nil || p.Dead() {
 			return
 		}
 		if time.Now().After(until) {
-			t.Errorf("process %d is still there: %s", pid, b)
+			t.Errorf("process %d is still there: %+v", pid, p)
 			must(t, syscall.Kill(pid, syscall.SIGKILL))
 			return
 		}

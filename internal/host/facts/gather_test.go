@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"holdfast/internal/procfs"
 	"holdfast/internal/testbed/slack"
 )
 
@@ -180,12 +182,12 @@ func TestAProgramThatHangsIsStoppedWithItsChildren(t *testing.T) {
 
 // alive reports whether a process runs; a zombie does not.
 func alive(pid string) bool {
-	b, err := os.ReadFile("/proc/" + pid + "/stat")
+	n, err := strconv.Atoi(pid)
 	if err != nil {
 		return false
 	}
-	_, rest, _ := strings.Cut(string(b), ") ")
-	return !strings.HasPrefix(rest, "Z")
+	p, err := procfs.Here.Read(n)
+	return err == nil && !p.Dead()
 }
 
 func TestAnEndedContextLeavesProgramsUnknown(t *testing.T) {

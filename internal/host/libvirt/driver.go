@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -13,6 +12,7 @@ import (
 	golibvirt "github.com/digitalocean/go-libvirt"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/procfs"
 )
 
 // Options of a Driver.
@@ -76,7 +76,7 @@ type Driver struct {
 	mu    sync.Mutex
 	known *seen // the guest's process as last observed
 	ended bool
-	waits map[*os.File]struct{} // pidfds that goroutines wait on
+	waits map[*procfs.Handle]struct{} // pidfds that goroutines wait on
 	// movedOut: libvirtd has told that a migration took all of the last process
 	// away. It is cleared when another process is seen, and when a migration begins.
 	movedOut bool
@@ -110,12 +110,12 @@ func New(opt Options) (*Driver, error) {
 	d := &Driver{
 		opt:   opt,
 		dom:   golibvirt.Domain{Name: opt.Name, UUID: uuid, ID: -1},
-		procs: procTable{dir: opt.ProcDir, uuid: opt.UUID, name: opt.Name, gate: newGate()},
+		procs: procTable{dir: procfs.Table(opt.ProcDir), uuid: opt.UUID, name: opt.Name, gate: newGate()},
 		files: newGate(),
 		log:   opt.Log,
 		wake:  make(chan struct{}, 1),
 		link:  newLink(opt.Socket),
-		waits: map[*os.File]struct{}{},
+		waits: map[*procfs.Handle]struct{}{},
 	}
 	if d.secure, err = newSecure(opt.MigrateTLS, opt.ConfDir, opt.PKIDir); err != nil {
 		return nil, err
@@ -136,8 +136,8 @@ func New(opt Options) (*Driver, error) {
 func (d *Driver) Close() error {
 	d.mu.Lock()
 	d.ended = true
-	for f := range d.waits {
-		_ = f.Close() // lets its goroutine end; that one may have closed it just now
+	for h := range d.waits {
+		_ = h.Close() // lets its goroutine end; that one may have closed it just now
 	}
 	d.mu.Unlock()
 	d.cancel()
@@ -182,14 +182,14 @@ func (d *Driver) Observe(ctx context.Context) (cluster.Guest, error) {
 		}
 		return cluster.Guest{State: cluster.GuestAbsent, Moved: d.hasMoved()}, nil
 	}
-	g := cluster.Guest{State: cluster.GuestUnknown, Epoch: s.epoch, PID: s.pid, Started: s.started}
+	g := cluster.Guest{State: cluster.GuestUnknown, Epoch: s.epoch, PID: s.PID, Started: s.Started}
 	v, err := d.ask(ctx, s)
 	if err != nil {
 		if s.state == cluster.GuestRunning {
 			g.State = cluster.GuestRunning
 			return g, nil
 		}
-		return g, fmt.Errorf("process %d of the guest is there, its state is not known: %w", s.pid, err)
+		return g, fmt.Errorf("process %d of the guest is there, its state is not known: %w", s.PID, err)
 	}
 	d.remember(s.proc, v)
 	if open && !s.incoming && d.flying.Load() == 0 {
@@ -275,7 +275,7 @@ func (d *Driver) remember(p proc, v view) {
 	d.known = &s
 	d.mu.Unlock()
 	if v.panicked && !known.panicked {
-		d.log.Warn("the guest's kernel has panicked, its process stands still and is kept (preserve), or until its memory is dumped (coredump)", "pid", p.pid)
+		d.log.Warn("the guest's kernel has panicked, its process stands still and is kept (preserve), or until its memory is dumped (coredump)", "pid", p.PID)
 	}
 }
 
@@ -354,7 +354,7 @@ func share(ctx context.Context, limit time.Duration) time.Duration {
 func pids(found []guestProc) []int {
 	var out []int
 	for _, p := range found {
-		out = append(out, p.pid)
+		out = append(out, p.PID)
 	}
 	return out
 }

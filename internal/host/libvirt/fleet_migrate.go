@@ -13,6 +13,8 @@ import (
 	"time"
 
 	golibvirt "github.com/digitalocean/go-libvirt"
+
+	"holdfast/internal/procfs"
 )
 
 // MigrateOptions of a live migration.
@@ -322,12 +324,12 @@ func (f *Fleet) unhang(ctx context.Context, dom golibvirt.Domain, err error) err
 	if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
 		return err
 	}
-	procs := procTable{dir: f.opt.ProcDir, uuid: formatUUID(dom.UUID), name: dom.Name, gate: newGate()}
+	procs := procTable{dir: procfs.Table(f.opt.ProcDir), uuid: formatUUID(dom.UUID), name: dom.Name, gate: newGate()}
 	found, perr := procs.guests(ctx)
 	if perr != nil || len(found) != 1 {
 		return errors.Join(err, perr)
 	}
-	return unhang(found[0].pid, err, f.opt.Log)
+	return unhang(found[0].PID, err, f.opt.Log)
 }
 
 // settle finds out where a guest is after a call that failed with cause. It

@@ -147,7 +147,7 @@ type lockPlugin struct {
 func (t *procTable) lockPlugin(daemons []proc) (lockPlugin, error) {
 	seen := lockPlugin{loaded: true}
 	for _, p := range daemons {
-		base := filepath.Join(t.dir, strconv.Itoa(p.pid))
+		base := filepath.Join(string(t.dir), strconv.Itoa(p.PID))
 		st, err := os.Stat(base)
 		if gone(err) {
 			continue

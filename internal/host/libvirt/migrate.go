@@ -150,7 +150,7 @@ func (d *Driver) migrate(ctx context.Context, addr string, tls bool) error {
 	last, stop := context.WithTimeout(context.WithoutCancel(ctx), reserve)
 	defer stop()
 	if work.Err() != nil {
-		err = errors.Join(work.Err(), d.abortUntil(last, s.pid, done))
+		err = errors.Join(work.Err(), d.abortUntil(last, s.PID, done))
 	}
 	return d.outcome(last, s, addr, err)
 }
@@ -372,7 +372,7 @@ func (d *Driver) AbortMigration(ctx context.Context) error {
 		if err == nil {
 			err = d.abortJob(ctx)
 		}
-		err = unhang(s.pid, err, d.log)
+		err = unhang(s.PID, err, d.log)
 		if sleep(ctx, abortPause) != nil {
 			return fmt.Errorf("abort the migration of %s: %w", d.opt.Name, oneLine(errors.Join(ctx.Err(), err)))
 		}

@@ -74,7 +74,7 @@ func openStartNote(dir, uuid string) (*startNote, error) {
 	}
 	n.set = true
 	for _, p := range f.Daemons {
-		n.daemons = append(n.daemons, proc{p.PID, p.Started})
+		n.daemons = append(n.daemons, proc(p))
 	}
 	return n, nil
 }
@@ -102,7 +102,7 @@ func (n *startNote) begin(daemons []proc, generation int) error {
 func writeNote(path string, daemons []proc) error {
 	var f noteFile
 	for _, p := range daemons {
-		f.Daemons = append(f.Daemons, noteProc{p.pid, p.started})
+		f.Daemons = append(f.Daemons, noteProc(p))
 	}
 	b, err := json.Marshal(f)
 	if err != nil {

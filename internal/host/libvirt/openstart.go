@@ -133,7 +133,7 @@ func (t *procTable) forked() (bool, error) {
 	var found bool
 	var failed error
 	err := t.each(isDaemon, func(p proc, _ []string) {
-		threads, err := os.ReadDir(filepath.Join(t.dir, strconv.Itoa(p.pid), "task"))
+		threads, err := os.ReadDir(filepath.Join(string(t.dir), strconv.Itoa(p.PID), "task"))
 		if err != nil && !gone(err) {
 			failed = err
 		}
@@ -147,7 +147,7 @@ func (t *procTable) forked() (bool, error) {
 func (t *procTable) ofRoot(found []proc) ([]proc, error) {
 	var out []proc
 	for _, p := range found {
-		st, err := os.Stat(filepath.Join(t.dir, strconv.Itoa(p.pid)))
+		st, err := os.Stat(filepath.Join(string(t.dir), strconv.Itoa(p.PID)))
 		if gone(err) {
 			continue
 		}

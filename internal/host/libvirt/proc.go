@@ -1,26 +1,21 @@
 package libvirt
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/procfs"
 )
 
 // proc is one process, told from a later one with the same pid by its start time.
-type proc struct {
-	pid     int
-	started uint64 // clock ticks since boot, field 22 of proc(5)'s stat
-}
+type proc procfs.ID
 
 // guestProc is a QEMU process of the guest, with what its command line tells.
 type guestProc struct {
@@ -31,7 +26,7 @@ type guestProc struct {
 
 // procTable reads a proc(5) file system.
 type procTable struct {
-	dir  string
+	dir  procfs.Table
 	uuid string // canonical, lower case
 	name string
 	gate gate
@@ -66,120 +61,45 @@ func isDaemon(argv []string) bool {
 
 // each calls f for every live process whose command line is wanted.
 func (t *procTable) each(wanted func(argv []string) bool, f func(proc, []string)) error {
-	dir, err := os.Open(t.dir)
+	pids, err := t.dir.PIDs()
 	if err != nil {
 		return err
 	}
-	defer dir.Close()
-	names, err := dir.Readdirnames(-1)
-	if err != nil {
-		return err
-	}
-	for _, n := range names {
-		pid, err := strconv.Atoi(n)
-		if err != nil {
-			continue
-		}
-		argv, err := t.argv(pid)
-		if err != nil {
+	for _, pid := range pids {
+		argv, err := t.dir.Args(pid)
+		if err != nil && !errors.Is(err, procfs.ErrGone) {
 			return err
 		}
 		if len(argv) == 0 || !wanted(argv) {
 			continue
 		}
-		p, alive, err := t.stat(pid)
+		p, err := t.dir.Read(pid)
+		if errors.Is(err, procfs.ErrGone) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		alive, err := t.alive(proc(p.ID))
 		if err != nil {
 			return err
 		}
 		if alive {
-			f(p, argv)
+			f(proc(p.ID), argv)
 		}
 	}
 	return nil
-}
-
-// argv returns the command line of a process, none for a kernel thread and for
-// a process that is gone. When the first thread of a process has ended before
-// the others it shows none, so theirs is asked.
-func (t *procTable) argv(pid int) ([]string, error) {
-	base := filepath.Join(t.dir, strconv.Itoa(pid))
-	b, err := os.ReadFile(filepath.Join(base, "cmdline"))
-	if gone(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	if len(b) > 0 {
-		return splitArgs(b), nil
-	}
-	st, err := readStat(filepath.Join(base, "stat"))
-	if gone(err) || err == nil && !st.dead() {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	tasks, err := os.ReadDir(filepath.Join(base, "task"))
-	if gone(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	for _, task := range tasks {
-		b, err := os.ReadFile(filepath.Join(base, "task", task.Name(), "cmdline"))
-		if err != nil && !gone(err) {
-			return nil, err
-		}
-		if len(b) > 0 {
-			return splitArgs(b), nil
-		}
-	}
-	return nil, nil
 }
 
 // alive reports whether exactly this process still exists. A zombie counts as
 // gone only when all its threads have ended: until then one of them may be
 // writing.
 func (t *procTable) alive(p proc) (bool, error) {
-	now, alive, err := t.stat(p.pid)
+	alive, err := t.dir.Alive(procfs.ID(p))
 	if err != nil {
-		return false, fmt.Errorf("look for process %d: %w", p.pid, err)
+		return false, fmt.Errorf("look for process %d: %w", p.PID, err)
 	}
-	return alive && now.started == p.started, nil
-}
-
-func (t *procTable) stat(pid int) (p proc, alive bool, err error) {
-	base := filepath.Join(t.dir, strconv.Itoa(pid))
-	st, err := readStat(filepath.Join(base, "stat"))
-	if gone(err) {
-		return proc{}, false, nil
-	}
-	if err != nil {
-		return proc{}, false, err
-	}
-	p = proc{pid, st.started}
-	if !st.dead() {
-		return p, true, nil
-	}
-	tasks, err := os.ReadDir(filepath.Join(base, "task"))
-	if gone(err) {
-		return proc{}, false, nil
-	}
-	if err != nil {
-		return proc{}, false, err
-	}
-	for _, task := range tasks {
-		st, err := readStat(filepath.Join(base, "task", task.Name(), "stat"))
-		if err != nil && !gone(err) {
-			return proc{}, false, err
-		}
-		if err == nil && !st.dead() {
-			return p, true, nil
-		}
-	}
-	return p, false, nil
+	return alive, nil
 }
 
 // isGuest tells whether argv is that of QEMU running our guest.
@@ -223,35 +143,6 @@ func epochOf(argv []string) cluster.Epoch {
 		}
 	}
 	return cluster.Epoch{}
-}
-
-func splitArgs(b []byte) []string {
-	return strings.Split(string(bytes.TrimSuffix(b, []byte{0})), "\x00")
-}
-
-type procStat struct {
-	state   byte
-	started uint64
-}
-
-func (s procStat) dead() bool { return s.state == 'Z' || s.state == 'X' }
-
-func readStat(path string) (procStat, error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return procStat{}, err
-	}
-	// The name, in parentheses, may hold anything: count fields after the last one.
-	i := bytes.LastIndexByte(b, ')')
-	f := strings.Fields(string(b[i+1:]))
-	if i < 0 || len(f) < 20 {
-		return procStat{}, fmt.Errorf("%s: %q is not the form of proc(5)", path, b)
-	}
-	started, err := strconv.ParseUint(f[19], 10, 64)
-	if err != nil {
-		return procStat{}, fmt.Errorf("%s: start time: %w", path, err)
-	}
-	return procStat{f[0][0], started}, nil
 }
 
 // gone tells the errors of reading about a process that has ended.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/procfs"
 )
 
 // fixture writes one process (or, with a parent, one thread) as proc(5) shows it.
@@ -40,7 +41,7 @@ func qemuArgs(more ...string) []string {
 }
 
 func table(dir string) *procTable {
-	return &procTable{dir: dir, uuid: testUUID, name: testName, gate: newGate()}
+	return &procTable{dir: procfs.Table(dir), uuid: testUUID, name: testName, gate: newGate()}
 }
 
 func TestGuestsInProcessTable(t *testing.T) {
@@ -152,12 +153,12 @@ func BenchmarkScanRealProcessTable(b *testing.B) {
 
 func BenchmarkAliveRealProcessTable(b *testing.B) {
 	t := table("/proc")
-	self, _, err := t.stat(os.Getpid())
+	self, err := t.dir.Read(os.Getpid())
 	if err != nil {
 		b.Fatal(err)
 	}
 	for b.Loop() {
-		if alive, err := t.alive(self); err != nil || !alive {
+		if alive, err := t.alive(proc(self.ID)); err != nil || !alive {
 			b.Fatal(alive, err)
 		}
 	}

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/host/process/proctable"
+	"holdfast/internal/procfs"
 )
 
 // Names of the environment variables that mark the processes of a guest.
@@ -50,13 +50,8 @@ type Driver struct {
 
 	mu      sync.Mutex
 	closed  bool
-	watched map[watchKey]*proctable.Handle
+	watched map[procfs.ID]*procfs.Handle
 	wg      sync.WaitGroup // watchers
-}
-
-type watchKey struct {
-	pid     int
-	started uint64
 }
 
 // New returns a driver. It makes Options.Dir.
@@ -72,7 +67,7 @@ func New(opt Options) (*Driver, error) {
 	}
 	return &Driver{
 		opt: opt, wake: make(chan struct{}, 1), op: make(chan struct{}, 1),
-		watched: map[watchKey]*proctable.Handle{},
+		watched: map[procfs.ID]*procfs.Handle{},
 	}, nil
 }
 
@@ -241,15 +236,15 @@ func (d *Driver) kill(ctx context.Context) error {
 }
 
 func (d *Driver) killOne(ctx context.Context, g guest) error {
-	h, err := proctable.Open(g.proc)
-	if errors.Is(err, proctable.ErrGone) {
+	h, err := procfs.Here.Open(g.proc.ID)
+	if errors.Is(err, procfs.ErrGone) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
 	err = h.Signal(unix.SIGKILL)
-	if errors.Is(err, proctable.ErrGone) {
+	if errors.Is(err, procfs.ErrGone) {
 		err = nil
 	}
 	if err == nil {
@@ -262,11 +257,8 @@ func (d *Driver) killOne(ctx context.Context, g guest) error {
 }
 
 func (d *Driver) send(g guest, sig unix.Signal) error {
-	h, err := proctable.Open(g.proc)
-	if err == nil {
-		err = errors.Join(h.Signal(sig), h.Close())
-	}
-	if errors.Is(err, proctable.ErrGone) {
+	err := procfs.Here.Signal(g.proc.ID, sig)
+	if errors.Is(err, procfs.ErrGone) {
 		return nil
 	}
 	return err

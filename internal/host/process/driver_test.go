@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/host/process/proctable"
+	"holdfast/internal/procfs"
 )
 
 const limit = 10 * time.Second
@@ -88,7 +88,7 @@ func TestAGuestIsStartedObservedAndKilled(t *testing.T) {
 		}
 		wantState(t, d, cluster.GuestAbsent)
 	}
-	if p, err := proctable.Read(g.PID); !errors.Is(err, proctable.ErrGone) {
+	if p, err := procfs.Here.Read(g.PID); !errors.Is(err, procfs.ErrGone) {
 		t.Errorf("a zombie is left: %+v, %v", p, err)
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/host/process/proctable"
+	"holdfast/internal/procfs"
 )
 
 // settle bounds how long a process may be in the middle of exec, where it shows
@@ -21,7 +21,7 @@ const settle = 50 * time.Millisecond
 
 // guest is one process of the guest.
 type guest struct {
-	proc  proctable.Proc
+	proc  procfs.Proc
 	epoch cluster.Epoch
 }
 
@@ -64,7 +64,7 @@ func (d *Driver) scan(ctx context.Context) (found []guest, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	pids, err := proctable.PIDs()
+	pids, err := procfs.Here.PIDs()
 	if err != nil {
 		return nil, err
 	}
@@ -82,17 +82,17 @@ func (d *Driver) scan(ctx context.Context) (found []guest, err error) {
 
 // match tells whether the process belongs to the guest.
 func (d *Driver) match(ctx context.Context, pid int) (guest, bool, error) {
-	if pid == os.Getpid() || !proctable.Owned(pid) {
+	if pid == os.Getpid() || !procfs.Here.Owned(pid) {
 		return guest{}, false, nil
 	}
 	for end := time.Now().Add(settle); ; {
-		img, err := proctable.ReadImage(pid)
+		img, err := procfs.Here.ReadImage(pid)
 		if err == nil && !img.Empty() {
 			return d.identify(pid, img)
 		}
-		p, statErr := proctable.Read(pid)
+		p, statErr := procfs.Here.Read(pid)
 		switch err = errors.Join(err, statErr); {
-		case errors.Is(err, proctable.ErrGone):
+		case errors.Is(err, procfs.ErrGone):
 			return guest{}, false, nil
 		case err != nil:
 			return guest{}, false, err
@@ -105,13 +105,13 @@ func (d *Driver) match(ctx context.Context, pid int) (guest, bool, error) {
 	}
 }
 
-func (d *Driver) identify(pid int, img proctable.Image) (guest, bool, error) {
+func (d *Driver) identify(pid int, img procfs.Image) (guest, bool, error) {
 	epoch, ok := d.identity(img)
 	if !ok {
 		return guest{}, false, nil
 	}
-	p, err := proctable.Read(pid)
-	if errors.Is(err, proctable.ErrGone) || err == nil && p.Dead() {
+	p, err := procfs.Here.Read(pid)
+	if errors.Is(err, procfs.ErrGone) || err == nil && p.Dead() {
 		return guest{}, false, nil
 	}
 	if err != nil {
@@ -126,7 +126,7 @@ func (d *Driver) identify(pid int, img proctable.Image) (guest, bool, error) {
 
 // identity returns the epoch of an image that is the guest's on this host, by
 // its arguments or, for a process that the guest has started, its environment.
-func (d *Driver) identity(img proctable.Image) (epoch string, ok bool) {
+func (d *Driver) identity(img procfs.Image) (epoch string, ok bool) {
 	host, _ := img.Flag("--host")
 	uuid, _ := img.Flag("--uuid")
 	if epoch, ok := img.Flag("--epoch"); ok && host == string(d.opt.Host) && uuid == d.opt.UUID {
@@ -172,7 +172,7 @@ func pause(ctx context.Context) error {
 }
 
 func (d *Driver) watchPID(pid int) error {
-	p, err := proctable.Read(pid)
+	p, err := procfs.Here.Read(pid)
 	if err != nil {
 		return err
 	}
@@ -180,40 +180,39 @@ func (d *Driver) watchPID(pid int) error {
 }
 
 // watch wakes the agent when the process ends, and collects it if it is ours.
-func (d *Driver) watch(p proctable.Proc) error {
-	key := watchKey{p.PID, p.Started}
+func (d *Driver) watch(p procfs.Proc) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.closed || d.watched[key] != nil {
+	if d.closed || d.watched[p.ID] != nil {
 		return nil
 	}
-	h, err := proctable.Open(p)
-	if errors.Is(err, proctable.ErrGone) {
+	h, err := procfs.Here.Open(p.ID)
+	if errors.Is(err, procfs.ErrGone) {
 		d.signal()
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("watch the guest: %w", err)
 	}
-	d.watched[key] = h
-	d.wg.Go(func() { d.await(key, h) })
+	d.watched[p.ID] = h
+	d.wg.Go(func() { d.await(p.ID, h) })
 	return nil
 }
 
 // await runs until the process ends or Close.
-func (d *Driver) await(key watchKey, h *proctable.Handle) {
+func (d *Driver) await(id procfs.ID, h *procfs.Handle) {
 	if err := h.Wait(context.Background()); err != nil {
 		return // Close has let go of it
 	}
 	err := h.Reap()
 	d.mu.Lock()
 	if !d.closed { // else Close has closed the handle
-		delete(d.watched, key)
+		delete(d.watched, id)
 		err = errors.Join(err, h.Close())
 	}
 	d.mu.Unlock()
 	if err != nil {
-		d.opt.Log.Warn("guest has ended but was not collected", "pid", key.pid, "error", err)
+		d.opt.Log.Warn("guest has ended but was not collected", "pid", id.PID, "error", err)
 	}
 	d.signal()
 }

@@ -11,7 +11,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/host/process"
-	"holdfast/internal/host/process/proctable"
+	"holdfast/internal/procfs"
 )
 
 // runTestGuest runs the VM until the returned function is called.
@@ -153,7 +153,7 @@ func TestTheProcessDriverRunsTheVM(t *testing.T) {
 	if err != nil || g.Epoch != epoch {
 		t.Fatalf("%+v, %v", g, err)
 	}
-	p := must[proctable.Proc](t)(proctable.Read(g.PID))
+	p := must[procfs.Proc](t)(procfs.Here.Read(g.PID))
 	if err := syscall.Kill(p.PID, syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}

@@ -16,9 +16,9 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
-	"holdfast/internal/host/process/proctable"
 	"holdfast/internal/host/watchdog"
 	"holdfast/internal/pki"
+	"holdfast/internal/procfs"
 )
 
 // testHost is a machine whose agent is playAgent.
@@ -87,7 +87,7 @@ func (h *testHost) family(t *testing.T, children int) bool {
 	t.Helper()
 	got := map[string]int{}
 	for _, p := range must[[]markedProc](t)(h.marks.Scan()) {
-		if img, err := proctable.ReadImage(p.PID); err == nil && !p.Dead() && len(img.Args) > 1 {
+		if img, err := procfs.Here.ReadImage(p.PID); err == nil && !p.Dead() && len(img.Args) > 1 {
 			got[img.Args[1]]++
 		}
 	}

@@ -13,7 +13,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/host/process"
-	"holdfast/internal/host/process/proctable"
+	"holdfast/internal/procfs"
 )
 
 // markEnv is the environment variable that says to which run of the demo and to
@@ -28,7 +28,7 @@ const settleTime = time.Second
 
 // markedProc is a process of one of the demo's hosts.
 type markedProc struct {
-	proctable.Proc
+	procfs.Proc
 	Host  cluster.HostID
 	Guest bool          // it is the VM
 	Epoch cluster.Epoch // of the VM
@@ -65,7 +65,7 @@ func (m *marks) env(host cluster.HostID) string {
 // Scan returns the marked processes, the dead ones that nobody has collected
 // included.
 func (m *marks) Scan() ([]markedProc, error) {
-	pids, err := proctable.PIDs()
+	pids, err := procfs.Here.PIDs()
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +84,7 @@ func (m *marks) Scan() ([]markedProc, error) {
 		fresh := !e.settled
 		e.settled = now.Sub(e.first) >= settleTime
 		if err := m.refresh(pid, e, fresh); err != nil {
-			if errors.Is(err, proctable.ErrGone) {
+			if errors.Is(err, procfs.ErrGone) {
 				continue
 			}
 			return nil, err
@@ -100,8 +100,8 @@ func (m *marks) Scan() ([]markedProc, error) {
 
 // refresh brings an entry up to date; fresh reads the process's image anew.
 func (m *marks) refresh(pid int, e *markEntry, fresh bool) error {
-	if fresh && pid != os.Getpid() && proctable.Owned(pid) {
-		img, err := proctable.ReadImage(pid)
+	if fresh && pid != os.Getpid() && procfs.Here.Owned(pid) {
+		img, err := procfs.Here.ReadImage(pid)
 		if err != nil {
 			return err
 		}
@@ -113,11 +113,11 @@ func (m *marks) refresh(pid int, e *markEntry, fresh bool) error {
 	if !e.marked {
 		return nil
 	}
-	p, err := proctable.Read(pid)
+	p, err := procfs.Here.Read(pid)
 	if err != nil {
 		return err
 	}
-	if e.proc.PID != 0 && !e.proc.Same(p) { // the pid was used again within one scan
+	if e.proc.PID != 0 && e.proc.ID != p.ID { // the pid was used again within one scan
 		*e = markEntry{first: time.Now()}
 		return nil
 	}
@@ -125,7 +125,7 @@ func (m *marks) refresh(pid int, e *markEntry, fresh bool) error {
 	return nil
 }
 
-func (m *marks) identify(img proctable.Image, p *markedProc) bool {
+func (m *marks) identify(img procfs.Image, p *markedProc) bool {
 	value, _ := img.Getenv(markEnv)
 	run, host, ok := strings.Cut(value, ":")
 	if !ok || run != m.run {
@@ -171,21 +171,21 @@ func (m *marks) Kill(ctx context.Context, match func(markedProc) bool) error {
 }
 
 func (m *marks) killAll(ctx context.Context, procs []markedProc) error {
-	var handles []*proctable.Handle
+	var handles []*procfs.Handle
 	var errs []error
 	for _, p := range procs {
-		h, err := proctable.Open(p.Proc)
+		h, err := procfs.Here.Open(p.ID)
 		if err == nil {
 			handles = append(handles, h)
 			err = h.Signal(unix.SIGKILL)
 		}
-		if !errors.Is(err, proctable.ErrGone) {
+		if !errors.Is(err, procfs.ErrGone) {
 			errs = append(errs, err)
 		}
 	}
 	for _, h := range handles {
 		err := h.Wait(ctx)
-		if err == nil && !m.isOwn(h.Proc().PID) {
+		if err == nil && !m.isOwn(h.ID().PID) {
 			err = h.Reap()
 		}
 		errs = append(errs, err, h.Close())
@@ -222,8 +222,8 @@ func (m *marks) Collect(found []markedProc) error {
 		if !p.Dead() || p.PPID != os.Getpid() || m.isOwn(p.PID) {
 			continue
 		}
-		h, err := proctable.Open(p.Proc)
-		if errors.Is(err, proctable.ErrGone) {
+		h, err := procfs.Here.Open(p.ID)
+		if errors.Is(err, procfs.ErrGone) {
 			continue
 		}
 		if err == nil {

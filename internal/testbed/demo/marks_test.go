@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/host/process"
-	"holdfast/internal/host/process/proctable"
+	"holdfast/internal/procfs"
 )
 
 func TestScanFindsTheProcessesOfOneRunByHost(t *testing.T) {
@@ -116,7 +116,7 @@ func TestOrphansAreCollectedAndOwnChildrenAreNot(t *testing.T) {
 	m := testMarks(t)
 	family, _, _ := spawn(t, m.env("h1"), "play-family")
 	m.Own(family.Process.Pid)
-	var child proctable.Proc
+	var child procfs.Proc
 	eventually(t, "a child", func() bool {
 		for _, p := range must[[]markedProc](t)(m.Scan()) {
 			if p.PPID == family.Process.Pid {
@@ -129,7 +129,7 @@ func TestOrphansAreCollectedAndOwnChildrenAreNot(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the child came to this process", func() bool {
-		p, err := proctable.Read(child.PID)
+		p, err := procfs.Here.Read(child.PID)
 		return err == nil && p.PPID == os.Getpid()
 	})
 	if err := unix.Kill(child.PID, unix.SIGKILL); err != nil {
@@ -139,8 +139,8 @@ func TestOrphansAreCollectedAndOwnChildrenAreNot(t *testing.T) {
 		if err := m.Collect(must[[]markedProc](t)(m.Scan())); err != nil {
 			t.Fatal(err)
 		}
-		_, err := proctable.Read(child.PID)
-		return errors.Is(err, proctable.ErrGone)
+		_, err := procfs.Here.Read(child.PID)
+		return errors.Is(err, procfs.ErrGone)
 	})
 	var exit *exec.ExitError
 	if err := family.Wait(); !errors.As(err, &exit) {

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/host/process/proctable"
+	"holdfast/internal/procfs"
 )
 
 // cleanupLimit bounds the end of a run of processes; usually it takes a few ms.
@@ -200,11 +200,7 @@ func (s *procStage) CrashVM(context.Context) error {
 	if len(procs) != 1 {
 		return fmt.Errorf("crash the VM: %d processes of it run, want 1", len(procs))
 	}
-	h, err := proctable.Open(procs[0].Proc)
-	if err != nil {
-		return fmt.Errorf("crash the VM: %w", err)
-	}
-	if err := errors.Join(h.Signal(unix.SIGKILL), h.Close()); err != nil {
+	if err := procfs.Here.Signal(procs[0].ID, unix.SIGKILL); err != nil {
 		return fmt.Errorf("crash the VM: %w", err)
 	}
 	s.note(fromDemo, "crash", procs[0].Host, "the VM's process is killed")

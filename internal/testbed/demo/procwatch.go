@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"holdfast/internal/host/process/proctable"
+	"holdfast/internal/procfs"
 )
 
 // Watches play the watchdogs, ask the VM on every host, and read the process
@@ -92,14 +92,14 @@ func aliveTogether(found []markedProc) ([]markedProc, error) {
 		if !p.Guest || p.Dead() {
 			continue
 		}
-		now, err := proctable.Read(p.PID)
-		if errors.Is(err, proctable.ErrGone) {
+		now, err := procfs.Here.Read(p.PID)
+		if errors.Is(err, procfs.ErrGone) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		if now.Same(p.Proc) && !now.Dead() {
+		if now.ID == p.ID && !now.Dead() {
 			alive = append(alive, p)
 		}
 	}
@@ -127,7 +127,7 @@ func (s *procStage) noteChanges(last, procs []markedProc) {
 
 func contains(procs []markedProc, p markedProc) bool {
 	for _, q := range procs {
-		if q.Same(p.Proc) {
+		if q.ID == p.ID {
 			return true
 		}
 	}

@@ -8,12 +8,11 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"strconv"
 	"strings"
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/host/process/proctable"
+	"holdfast/internal/procfs"
 )
 
 // errNobody says that no process of the demo has the connection open.
@@ -49,7 +48,7 @@ func owner(m *marks, client, relay netip.AddrPort) (cluster.HostID, error) {
 	}
 	name := "socket:[" + inode + "]"
 	for _, p := range found {
-		has, err := hasOpen(p.PID, name)
+		has, err := procfs.Here.HasOpen(p.PID, name)
 		if err != nil {
 			return "", err
 		}
@@ -87,25 +86,4 @@ func socketInode(client, relay netip.AddrPort) (inode string, err error) {
 func procAddr(a netip.AddrPort) string {
 	b := a.Addr().Unmap().As4()
 	return fmt.Sprintf("%08X:%04X", binary.NativeEndian.Uint32(b[:]), a.Port())
-}
-
-// hasOpen reports whether the process has a descriptor of that name. A process
-// that is gone or dead has none.
-func hasOpen(pid int, name string) (bool, error) {
-	dir := "/proc/" + strconv.Itoa(pid) + "/fd"
-	fds, err := os.ReadDir(dir)
-	if err != nil {
-		p, readErr := proctable.Read(pid)
-		if errors.Is(readErr, proctable.ErrGone) || readErr == nil && p.Dead() {
-			return false, nil
-		}
-		return false, fmt.Errorf("read the descriptors of process %d: %w", pid, err)
-	}
-	for _, fd := range fds {
-		// One that was closed meanwhile can not be read and is not it.
-		if to, err := os.Readlink(dir + "/" + fd.Name()); err == nil && to == name {
-			return true, nil
-		}
-	}
-	return false, nil
 }

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"holdfast/internal/procfs"
 )
 
 // Names and the account of the management controllers, the same on every host.
@@ -145,7 +147,7 @@ func (p plan) endSession(ctx context.Context, lead Process) error {
 	if err := endProcess(ctx, lead); err != nil || lead.PID <= 0 {
 		return err
 	}
-	pids, err := allPIDs()
+	pids, err := procfs.Here.PIDs()
 	if err != nil {
 		return err
 	}
@@ -154,11 +156,11 @@ func (p plan) endSession(ctx context.Context, lead Process) error {
 		if err != nil || !strings.Contains(string(line), p.path("bmc")) {
 			continue // not of this laboratory, or gone
 		}
-		st, err := readStat(pid)
-		if err != nil || st.session != lead.PID {
+		st, err := procfs.Here.Read(pid)
+		if err != nil || st.Session != lead.PID {
 			continue
 		}
-		if err := endProcess(ctx, Process{PID: pid, Start: st.start}); err != nil {
+		if err := endProcess(ctx, Process{PID: pid, Start: st.Started}); err != nil {
 			return err
 		}
 	}

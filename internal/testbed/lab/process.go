@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"holdfast/internal/procfs"
 )
 
 // Process identifies a process so that a reused pid is never taken for it.
@@ -20,40 +20,10 @@ type Process struct {
 	Start uint64 `json:"start"` // proc(5) stat field 22, clock ticks since boot
 }
 
-// procStat are the fields of /proc/PID/stat that the laboratory needs.
-type procStat struct {
-	state   byte
-	session int
-	threads int
-	start   uint64
-}
-
-func readStat(pid int) (procStat, error) {
-	raw, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return procStat{}, fmt.Errorf("read state of process %d: %w", pid, err)
-	}
-	// The name in parentheses may hold anything: fields count from the last one.
-	f := strings.Fields(string(raw[strings.LastIndexByte(string(raw), ')')+1:]))
-	if len(f) < 20 {
-		return procStat{}, fmt.Errorf("read state of process %d: %d fields", pid, len(f))
-	}
-	session, err0 := strconv.Atoi(f[3])
-	threads, err1 := strconv.Atoi(f[17])
-	start, err2 := strconv.ParseUint(f[19], 10, 64)
-	if err := errors.Join(err0, err1, err2); err != nil {
-		return procStat{}, fmt.Errorf("read state of process %d: %w", pid, err)
-	}
-	return procStat{state: f[0][0], session: session, threads: threads, start: start}, nil
-}
-
 // identify records a process that is known to exist.
 func identify(pid int) (Process, error) {
-	st, err := readStat(pid)
-	if err != nil {
-		return Process{}, err
-	}
-	return Process{PID: pid, Start: st.start}, nil
+	st, err := procfs.Here.Read(pid)
+	return Process{PID: pid, Start: st.Started}, err
 }
 
 // alive reports whether the process still exists. A zombie counts as gone, but
@@ -64,11 +34,11 @@ func (p Process) alive() bool {
 	if p.PID <= 0 {
 		return false
 	}
-	st, err := readStat(p.PID)
-	if err != nil || st.start != p.Start {
+	st, err := procfs.Here.Read(p.PID)
+	if err != nil || st.Started != p.Start {
 		return false
 	}
-	if st.state != 'Z' || st.threads > 1 {
+	if st.State != 'Z' || st.Threads > 1 {
 		return true
 	}
 	var ws unix.WaitStatus
@@ -85,22 +55,11 @@ func (p Process) signal(sig unix.Signal) error {
 	if !p.alive() {
 		return nil
 	}
-	fd, err := unix.PidfdOpen(p.PID, 0)
-	if err != nil {
-		if errors.Is(err, unix.ESRCH) {
-			return nil
-		}
-		return fmt.Errorf("open process %d: %w", p.PID, err)
-	}
-	defer unix.Close(fd)
-	// Between the check and the open the pid may have been reused; the descriptor can not.
-	if !p.alive() {
+	err := procfs.Here.Signal(procfs.ID{PID: p.PID, Started: p.Start}, sig)
+	if errors.Is(err, procfs.ErrGone) {
 		return nil
 	}
-	if err := unix.PidfdSendSignal(fd, sig, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("send %s to process %d: %w", unix.SignalName(sig), p.PID, err)
-	}
-	return nil
+	return err
 }
 
 // waitGone waits until the process does not exist any more.

@@ -2,12 +2,13 @@ package lab
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"holdfast/internal/procfs"
 )
 
 // hostProcesses lists the processes of the PID namespace of a host, its PID 1
@@ -20,7 +21,7 @@ func hostProcesses(init Process) ([]Process, error) {
 		}
 		return nil, fmt.Errorf("read namespace of process %d: %w", init.PID, err)
 	}
-	pids, err := allPIDs()
+	pids, err := procfs.Here.PIDs()
 	if err != nil {
 		return nil, err
 	}
@@ -34,24 +35,6 @@ func hostProcesses(init Process) ([]Process, error) {
 		}
 	}
 	return all, nil
-}
-
-func allPIDs() ([]int, error) {
-	d, err := os.Open("/proc")
-	if err != nil {
-		return nil, fmt.Errorf("list processes: %w", err)
-	}
-	names, err := d.Readdirnames(-1)
-	if err = errors.Join(err, d.Close()); err != nil {
-		return nil, fmt.Errorf("list processes: %w", err)
-	}
-	var pids []int
-	for _, n := range names {
-		if pid, err := strconv.Atoi(n); err == nil {
-			pids = append(pids, pid)
-		}
-	}
-	return pids, nil
 }
 
 // innerPID is the pid that a process has inside its own namespace; 0 when the
@@ -94,7 +77,7 @@ func qemuProcesses(s *state) ([]qemuProcess, error) {
 			spaces[ns] = h
 		}
 	}
-	pids, err := allPIDs()
+	pids, err := procfs.Here.PIDs()
 	if err != nil {
 		return nil, err
 	}

@@ -183,7 +183,7 @@ func readsTerminal(ps []proc, tty string, open bool) (yes, known bool) {
 	}
 	known = true
 	for _, p := range ps {
-		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/syscall", p.pid))
+		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/syscall", p.PID))
 		if err != nil {
 			known = known && !errors.Is(err, os.ErrPermission) // else it is gone
 			continue
@@ -204,7 +204,7 @@ func readsTerminal(ps []proc, tty string, open bool) (yes, known bool) {
 			}
 			fd = strconv.FormatUint(n, 10)
 		}
-		if got, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", p.pid, fd)); err == nil && got == tty {
+		if got, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", p.PID, fd)); err == nil && got == tty {
 			return true, true
 		}
 	}

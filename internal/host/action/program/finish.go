@@ -41,7 +41,7 @@ func (s *session) result() Result {
 	switch {
 	case s.status == nil:
 		r.State, r.Exit, r.Ended = Unknown, -1, time.Now()
-		r.Why = join(s.why, fmt.Sprintf("process %d (%s) lives %s after SIGKILL", s.main.pid, s.main.name, killWait))
+		r.Why = join(s.why, fmt.Sprintf("process %d (%s) lives %s after SIGKILL", s.main.PID, s.main.Name, killWait))
 	case s.status.Signaled():
 		r.State, r.Exit = Failed, 128+int(s.status.Signal())
 		r.Why = join(s.why, fmt.Sprintf("ended by signal %d (%v)", s.status.Signal(), s.status.Signal()))
@@ -83,7 +83,7 @@ func (s *session) leftovers() ([]Process, error) {
 	failed := s.why != "" || s.status == nil || *s.status != 0
 	var doomed []proc
 	for _, p := range ps {
-		if s.spec.KillLeftovers || s.why != "" || failed && holds[p.pid] {
+		if s.spec.KillLeftovers || s.why != "" || failed && holds[p.PID] {
 			doomed = append(doomed, p)
 		}
 	}
@@ -91,7 +91,7 @@ func (s *session) leftovers() ([]Process, error) {
 	var out []Process
 	for _, p := range ps {
 		seen := seenAs(p)
-		seen.Holds, seen.Killed = holds[p.pid], gone[p.pid]
+		seen.Holds, seen.Killed = holds[p.PID], gone[p.PID]
 		out = append(out, seen)
 	}
 	return out, err
@@ -102,11 +102,11 @@ func (s *session) bury(doomed []proc) (map[int]bool, error) {
 	gone := map[int]bool{}
 	for end := time.Now().Add(killWait); len(gone) < len(doomed) && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		alive := slices.DeleteFunc(slices.Clone(doomed), func(p proc) bool {
-			now, ok := statOf(p.pid)
-			if !ok || now.zombie || now.start != p.start {
-				gone[p.pid] = true
+			now, ok := statOf(p.PID)
+			if !ok || now.Dead() || now.ID != p.ID {
+				gone[p.PID] = true
 			}
-			return gone[p.pid]
+			return gone[p.PID]
 		})
 		if err := errors.Join(signalAll(alive, unix.SIGKILL), s.reap()); err != nil {
 			return gone, err

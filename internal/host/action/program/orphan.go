@@ -8,13 +8,15 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"holdfast/internal/procfs"
 )
 
 // orphan judges an attempt that was begun, whose helper is gone and has recorded
 // no end: the host went down, or the helper was killed.
 func orphan(dir string, b begun) (Result, error) {
 	r := Result{State: Unknown, Exit: -1, Began: b.Began}
-	boot, err := bootID()
+	boot, err := procfs.BootID()
 	if err != nil {
 		return Result{}, err
 	}
@@ -54,14 +56,14 @@ func survivors(dir string, b begun) (main bool, left []proc, err error) {
 	}
 	seen := map[int]bool{}
 	for _, p := range left {
-		seen[p.pid] = true
+		seen[p.PID] = true
 	}
 	members, err := cgroupMembers(b.Cgroup)
 	if err != nil {
 		return false, nil, err
 	}
 	for pid := range members {
-		if p, ok := statOf(pid); ok && !p.zombie && !seen[pid] {
+		if p, ok := statOf(pid); ok && !p.Dead() && !seen[pid] {
 			left = append(left, p)
 		}
 	}
@@ -71,7 +73,7 @@ func survivors(dir string, b begun) (main bool, left []proc, err error) {
 		return false, nil, err
 	}
 	for _, p := range left {
-		main = main || !known || p.pid == first.PID && p.start == first.Start
+		main = main || !known || p.PID == first.PID && p.Started == first.Start
 	}
 	return main, left, nil
 }

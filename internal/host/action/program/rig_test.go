@@ -261,5 +261,5 @@ func (r *rig) killed(cmd *exec.Cmd) {
 
 func alive(pid int) bool {
 	p, ok := statOf(pid)
-	return ok && !p.zombie
+	return ok && !p.Dead()
 }

@@ -263,7 +263,7 @@ func TestWithoutAControlGroupTheTreeIsFoundByParentage(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, p := range all {
-			if below, err := descendants(p.pid, ""); err == nil && len(below) == 5 && len(ps) == 0 {
+			if below, err := descendants(p.PID, ""); err == nil && len(below) == 5 && len(ps) == 0 {
 				return true // this one is the helper
 			}
 		}

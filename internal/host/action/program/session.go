@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"holdfast/internal/procfs"
 )
 
 const (
@@ -98,7 +100,7 @@ func (s *session) refuse(why error) error {
 // run begins the program and stays until its end is recorded, and longer while
 // something it left behind holds its output.
 func (s *session) run() error {
-	boot, err := bootID()
+	boot, err := procfs.BootID()
 	if err != nil {
 		return tell(s.ready, s.refuse(err))
 	}
@@ -261,8 +263,8 @@ func (s *session) kill() error {
 		}
 		fresh := 0
 		for _, p := range ps {
-			if !seen[p.pid] {
-				seen[p.pid] = true
+			if !seen[p.PID] {
+				seen[p.PID] = true
 				fresh++
 				if err := signalProc(p, unix.SIGSTOP); err != nil {
 					return err
@@ -290,7 +292,7 @@ func (s *session) reap() error {
 			return nil
 		case err != nil:
 			return fmt.Errorf("wait for children: %w", err)
-		case pid == s.main.pid && s.status == nil:
+		case pid == s.main.PID && s.status == nil:
 			s.status, s.ended = &ws, time.Now()
 		}
 	}

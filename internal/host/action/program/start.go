@@ -54,7 +54,7 @@ func (s *session) start(env []string) (err error) {
 	}
 	p, ok := statOf(pid) // also of one that has ended: it is not waited for yet
 	if !ok {
-		p.pid = pid
+		p.PID = pid
 	}
 	s.main = p
 	return nil

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -159,12 +158,4 @@ func mark(dir string) (string, error) {
 		return "", fmt.Errorf("look at state directory %s: %w", dir, err)
 	}
 	return fmt.Sprintf("%s=%d:%d:%s", markVar, st.Dev, st.Ino, dir), nil
-}
-
-func bootID() (string, error) {
-	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return "", fmt.Errorf("read boot id: %w", err)
-	}
-	return strings.TrimSpace(string(data)), nil
 }
