@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/moby/sys/mountinfo"
 )
 
 // places are the folders whose files are compared. exact are those where also a change
@@ -149,24 +151,19 @@ func names(dir string) (all []string) {
 // mounts lists mounts, and the control groups at the top: of version 2 where it is
 // mounted, else of version 1's freezer.
 func mounts() (all, groups []string, err error) {
-	raw, err := os.ReadFile("/proc/self/mountinfo")
+	found, err := mountinfo.GetMounts(nil)
 	if err != nil {
 		return nil, nil, fmt.Errorf("list mounts: %w", err)
 	}
 	v1, v2 := "", ""
-	for line := range strings.Lines(string(raw)) {
-		left, right, _ := strings.Cut(strings.TrimSpace(line), " - ")
-		l, r := strings.Fields(left), strings.Fields(right)
-		if len(l) < 5 || len(r) < 3 {
-			continue
+	for _, m := range found {
+		if m.Mountpoint != netns { // ip makes it with the first namespace, and leaves it
+			all = append(all, strings.Join([]string{m.Mountpoint, m.FSType, m.Source}, " "))
 		}
-		if l[4] != netns { // ip makes it with the first namespace, and leaves it
-			all = append(all, strings.Join([]string{l[4], r[0], r[1]}, " "))
-		}
-		if r[0] == "cgroup2" {
-			v2 = l[4]
-		} else if r[0] == "cgroup" && slices.Contains(strings.Split(r[2], ","), "freezer") {
-			v1 = l[4]
+		if m.FSType == "cgroup2" {
+			v2 = m.Mountpoint
+		} else if m.FSType == "cgroup" && slices.Contains(strings.Split(m.VFSOptions, ","), "freezer") {
+			v1 = m.Mountpoint
 		}
 	}
 	if v2 != "" {

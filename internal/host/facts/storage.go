@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/moby/sys/mountinfo"
 )
 
 // o2cb reads OCFS2's heartbeat threshold: of the configuration, and in use.
@@ -217,37 +219,22 @@ func pathsOf(device string, maps []Map) int {
 	return 0
 }
 
-// parseMounts reads mountinfo: "36 35 98:0 / /vms/a rw - ocfs2 /dev/dm-1 rw".
+// parseMounts reads mountinfo: "36 35 98:0 / /vms/a rw - ocfs2 /dev/dm-1 rw". It
+// goes line by line, as the library gives up at the first that it can not read.
 func parseMounts(text string) []Mount {
 	var out []Mount
 	seen := map[string]bool{}
 	for line := range strings.Lines(text) {
-		left, right, ok := strings.Cut(strings.TrimSpace(line), " - ")
-		f, r := strings.Fields(left), strings.Fields(right)
-		if !ok || len(f) < 5 || len(r) < 2 || r[0] != "ocfs2" && r[0] != "gfs2" {
+		found, err := mountinfo.GetMountsFromReader(strings.NewReader(line), mountinfo.FSTypeFilter("ocfs2", "gfs2"))
+		if err != nil {
 			continue
 		}
-		dir, device := octal(f[4]), octal(r[1])
-		if !seen[dir] {
-			seen[dir] = true
-			out = append(out, Mount{Name: filepath.Base(dir), Dir: dir, Kind: r[0], Device: device})
+		for _, m := range found {
+			if dir := m.Mountpoint; dir != "" && m.Source != "" && !seen[dir] {
+				seen[dir] = true
+				out = append(out, Mount{Name: filepath.Base(dir), Dir: dir, Kind: m.FSType, Device: m.Source})
+			}
 		}
 	}
 	return out
-}
-
-// octal undoes the kernel's \040 for a blank.
-func octal(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) {
-			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				b.WriteByte(byte(n))
-				i += 3
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
 }

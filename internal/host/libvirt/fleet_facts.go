@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/moby/sys/mountinfo"
 	"libvirt.org/go/libvirtxml"
 )
 
@@ -17,7 +18,7 @@ type looker struct {
 	ctx   context.Context
 	fleet *Fleet
 
-	mounts onceErr[[]mount]
+	mounts onceErr[[]*mountinfo.Info]
 	pools  onceErr[map[string]Pool]
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	golibvirt "github.com/digitalocean/go-libvirt"
+	"github.com/moby/sys/mountinfo"
 	"libvirt.org/go/libvirtxml"
 )
 
@@ -117,7 +118,7 @@ func poolText(ctx context.Context, c *conn, sp golibvirt.StoragePool) (text stri
 }
 
 // poolFacts tells what a definition and the host's devices say of a pool.
-func (f *Fleet) poolFacts(ctx context.Context, mounts []mount, def libvirtxml.StoragePool) Pool {
+func (f *Fleet) poolFacts(ctx context.Context, mounts []*mountinfo.Info, def libvirtxml.StoragePool) Pool {
 	p := Pool{Name: def.Name, Kind: def.Type}
 	if def.Target != nil {
 		p.Target = def.Target.Path
@@ -183,7 +184,7 @@ func (f *Fleet) lookAtDevices(p *Pool) (shared bool) {
 
 // lookAtDirectory finds what file system a directory is in; a cluster file
 // system is on a device with paths.
-func (f *Fleet) lookAtDirectory(ctx context.Context, mounts []mount, p *Pool) {
+func (f *Fleet) lookAtDirectory(ctx context.Context, mounts []*mountinfo.Info, p *Pool) {
 	fstype, shared, err := f.storage.file(ctx, mounts, p.Target)
 	if err != nil {
 		p.Why = err.Error()
@@ -194,8 +195,8 @@ func (f *Fleet) lookAtDirectory(ctx context.Context, mounts []mount, p *Pool) {
 		return
 	}
 	p.Kind = fstype
-	if m := mountOf(mounts, p.Target); m.fs == fstype && strings.HasPrefix(m.source, "/dev/") {
-		p.Devices = []string{m.source}
+	if m := mountOf(mounts, p.Target); m.FSType == fstype && strings.HasPrefix(m.Source, "/dev/") {
+		p.Devices = []string{m.Source}
 		f.lookAtDevices(p)
 	}
 }

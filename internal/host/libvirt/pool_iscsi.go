@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/moby/sys/mountinfo"
 )
 
 // Session is an iSCSI session of this host.
@@ -217,7 +219,7 @@ func (s storage) users(target, portal string) ([]string, error) {
 
 // usersOf tells where a disk and its partitions are mounted, and what is on top
 // of them.
-func (s storage) usersOf(disk string, mounts []mount) ([]string, error) {
+func (s storage) usersOf(disk string, mounts []*mountinfo.Info) ([]string, error) {
 	real, err := filepath.EvalSymlinks(filepath.Join(s.sys, "class/block", disk))
 	if err != nil {
 		return nil, fmt.Errorf("device %s: %w", disk, err)
@@ -230,8 +232,8 @@ func (s storage) usersOf(disk string, mounts []mount) ([]string, error) {
 	for _, dir := range slices.Insert(parts, 0, real) {
 		name := filepath.Base(dir)
 		for _, m := range mounts {
-			if m.source == "/dev/"+name {
-				out = append(out, name+" mounted at "+m.point)
+			if m.Source == "/dev/"+name {
+				out = append(out, name+" mounted at "+m.Mountpoint)
 			}
 		}
 		holders, err := os.ReadDir(filepath.Join(dir, "holders"))
@@ -251,7 +253,7 @@ func (s storage) usersOf(disk string, mounts []mount) ([]string, error) {
 
 // mapperInUse tells what uses a device on top of a session's disk. A multipath
 // device that nobody uses does not count: multipathd lets it go.
-func (s storage) mapperInUse(name string, mounts []mount) ([]string, error) {
+func (s storage) mapperInUse(name string, mounts []*mountinfo.Info) ([]string, error) {
 	multipath, err := s.isMultipath(name)
 	if err != nil {
 		return nil, err
@@ -265,8 +267,8 @@ func (s storage) mapperInUse(name string, mounts []mount) ([]string, error) {
 	}
 	var out []string
 	for _, m := range mounts {
-		if m.source == path || m.source == "/dev/"+name {
-			out = append(out, path+" mounted at "+m.point)
+		if m.Source == path || m.Source == "/dev/"+name {
+			out = append(out, path+" mounted at "+m.Mountpoint)
 		}
 	}
 	over, err := os.ReadDir(filepath.Join(s.sys, "class/block", name, "holders"))

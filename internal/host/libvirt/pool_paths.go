@@ -10,8 +10,9 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
+
+	"github.com/moby/sys/mountinfo"
 )
 
 // storage looks at this host's file systems and block devices.
@@ -21,40 +22,17 @@ type storage struct {
 	gate           gate     // for files on a server that may hang
 }
 
-// mount is a line of mountinfo.
-type mount struct {
-	point, fs, source string
-}
-
 // mounts reads the mount table; that touches no file system.
-func (s storage) mounts() ([]mount, error) {
+func (s storage) mounts() ([]*mountinfo.Info, error) {
 	b, err := os.ReadFile(filepath.Join(s.proc, "self/mountinfo"))
 	if err != nil {
 		return nil, fmt.Errorf("read the mount table: %w", err)
 	}
-	var out []mount
-	for line := range bytes.Lines(b) {
-		before, after, ok := strings.Cut(string(line), " - ")
-		f, g := strings.Fields(before), strings.Fields(after)
-		if !ok || len(f) < 5 || len(g) < 2 {
-			return nil, fmt.Errorf("read the mount table: %q is not the form of proc(5)", line)
-		}
-		out = append(out, mount{point: unescape(f[4]), fs: g[0], source: unescape(g[1])})
+	all, err := mountinfo.GetMountsFromReader(bytes.NewReader(b), nil)
+	if err != nil {
+		return nil, fmt.Errorf("read the mount table: %w", err)
 	}
-	return out, nil
-}
-
-// octal is how the kernel writes blanks and backslashes in the mount table.
-var octal = regexp.MustCompile(`\\[0-7]{3}`)
-
-func unescape(s string) string {
-	return octal.ReplaceAllStringFunc(s, func(e string) string {
-		n, err := strconv.ParseUint(e[1:], 8, 8)
-		if err != nil {
-			return e // more than a byte
-		}
-		return string([]byte{byte(n)})
-	})
+	return all, nil
 }
 
 // below reports that path is dir or in it.
@@ -64,10 +42,10 @@ func below(path, dir string) bool {
 }
 
 // mountOf returns the mount that a path is in; a later one covers an earlier one.
-func mountOf(mounts []mount, path string) mount {
-	var best mount
+func mountOf(mounts []*mountinfo.Info, path string) *mountinfo.Info {
+	best := &mountinfo.Info{}
 	for _, m := range mounts {
-		if below(path, m.point) && len(m.point) >= len(best.point) {
+		if below(path, m.Mountpoint) && len(m.Mountpoint) >= len(best.Mountpoint) {
 			best = m
 		}
 	}
@@ -76,21 +54,21 @@ func mountOf(mounts []mount, path string) mount {
 
 // file tells on which type of file system a file is, and whether other hosts
 // have it, too. A file on a file server is not touched: it may hang.
-func (s storage) file(ctx context.Context, mounts []mount, path string) (fstype string, shared bool, err error) {
+func (s storage) file(ctx context.Context, mounts []*mountinfo.Info, path string) (fstype string, shared bool, err error) {
 	path = filepath.Clean(path)
 	m := mountOf(mounts, path)
-	if s.declared(path) || sharedFS(m.fs) {
-		return m.fs, true, nil
+	if s.declared(path) || sharedFS(m.FSType) {
+		return m.FSType, true, nil
 	}
 	real, err := bounded(ctx, s.gate, "follow "+path, func() (string, error) { return filepath.EvalSymlinks(path) })
 	if errors.Is(err, fs.ErrNotExist) {
-		return m.fs, false, nil
+		return m.FSType, false, nil
 	}
 	if err != nil {
-		return m.fs, false, err
+		return m.FSType, false, err
 	}
 	m = mountOf(mounts, real)
-	return m.fs, s.declared(real) || sharedFS(m.fs), nil
+	return m.FSType, s.declared(real) || sharedFS(m.FSType), nil
 }
 
 func (s storage) declared(path string) bool {

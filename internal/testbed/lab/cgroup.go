@@ -7,9 +7,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/moby/sys/mountinfo"
 )
 
 // freezerRoot finds where control groups that can freeze are made: version 2
@@ -30,21 +33,16 @@ func freezerRoot() (string, error) {
 
 // freezerRoots are the mount points of both versions, "" where there is none.
 func freezerRoots() (v2, v1 string, err error) {
-	raw, err := os.ReadFile("/proc/self/mountinfo")
+	found, err := mountinfo.GetMounts(mountinfo.FSTypeFilter("cgroup", "cgroup2"))
 	if err != nil {
 		return "", "", fmt.Errorf("find control groups: %w", err)
 	}
-	for line := range strings.Lines(string(raw)) {
-		left, right, ok := strings.Cut(line, " - ")
-		f, g := strings.Fields(left), strings.Fields(right)
-		if !ok || len(f) < 5 || len(g) < 3 {
-			continue
-		}
+	for _, m := range found {
 		switch {
-		case g[0] == "cgroup2":
-			v2 = f[4]
-		case g[0] == "cgroup" && strings.Contains(","+g[2]+",", ",freezer,"):
-			v1 = f[4]
+		case m.FSType == "cgroup2":
+			v2 = m.Mountpoint
+		case slices.Contains(strings.Split(m.VFSOptions, ","), "freezer"):
+			v1 = m.Mountpoint
 		}
 	}
 	return v2, v1, nil

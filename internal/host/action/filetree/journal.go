@@ -1,16 +1,13 @@
 package filetree
 
 import (
-	"bufio"
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/durable"
@@ -151,34 +148,12 @@ func discard(path string) error {
 // noMounts refuses a tree in which something is mounted: that would be moved
 // along, and removed with it.
 func noMounts(path string) error {
-	data, err := os.ReadFile("/proc/self/mountinfo")
+	found, err := mountinfo.GetMounts(mountinfo.PrefixFilter(path))
 	if err != nil {
 		return fmt.Errorf("list mounts: %w", err)
 	}
-	for l := bufio.NewScanner(bytes.NewReader(data)); l.Scan(); {
-		fields := strings.Fields(l.Text())
-		if len(fields) < 5 {
-			continue
-		}
-		if at := unescape(fields[4]); at == path || strings.HasPrefix(at, path+"/") {
-			return fmt.Errorf("something is mounted at %s: a tree with mounts is not swapped", at)
-		}
+	if len(found) > 0 {
+		return fmt.Errorf("something is mounted at %s: a tree with mounts is not swapped", found[0].Mountpoint)
 	}
 	return nil
-}
-
-// unescape reads a path of the kernel's, where \040 is a space.
-func unescape(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) {
-			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				b.WriteByte(byte(n))
-				i += 3
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
 }

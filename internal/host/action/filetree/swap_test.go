@@ -11,11 +11,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
@@ -379,21 +379,10 @@ func TestAThirdTreeIsNotTouched(t *testing.T) {
 }
 
 func TestATreeWithAMountIsRefused(t *testing.T) {
-	data, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var mounts []string
-	for l := range strings.Lines(string(data)) {
-		mounts = append(mounts, strings.Fields(l)[4])
-	}
-	if !slices.Contains(mounts, "/proc") {
+	if at, err := mountinfo.Mounted("/proc"); err != nil || !at {
 		t.Skip("no mount to look at")
 	}
 	if err := noMounts("/proc"); err == nil {
 		t.Error("accepted")
-	}
-	if got := unescape(`/a\040b\134c`); got != `/a b\c` {
-		t.Errorf("got %q", got)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
@@ -64,18 +65,14 @@ func delegated(dir string) bool {
 
 // cgroupMount finds where the file system of control groups is mounted.
 func cgroupMount() (string, bool) {
-	data, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
+	found, err := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) {
+		whole := m.FSType == "cgroup2" && m.Root == "/"
+		return !whole, whole
+	})
+	if err != nil || len(found) == 0 {
 		return "", false
 	}
-	for line := range strings.Lines(string(data)) {
-		before, after, ok := strings.Cut(line, " - ")
-		fields := strings.Fields(before)
-		if ok && strings.HasPrefix(after, "cgroup2 ") && len(fields) > 4 && fields[3] == "/" {
-			return fields[4], true
-		}
-	}
-	return "", false
+	return found[0].Mountpoint, true
 }
 
 // cgroupMembers returns the processes of a group; none for no group and for one
