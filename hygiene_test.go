@@ -98,7 +98,7 @@ func TestLayers(t *testing.T) {
 
 func TestAdaptersKnowNeitherTheCoreNorEachOther(t *testing.T) {
 	shared := map[string]bool{"holdfast/internal/host/clock": true}
-	leaves := []string{"holdfast/internal/cluster", "holdfast/internal/durable", "holdfast/internal/procfs", "holdfast/internal/text"}
+	leaves := []string{"holdfast/internal/cluster", "holdfast/internal/durable", "holdfast/internal/procfs", "holdfast/internal/strictyaml", "holdfast/internal/text"}
 	adapters := strings.Fields(run(t, "go", "list", "./internal/host/..."))
 	for _, a := range adapters {
 		for _, dep := range deps(t, a) {
