@@ -24,7 +24,7 @@ var errGuestsOnly = errors.New("the agent's settings say guests_only")
 // of thousands of hosts would cost the store more than its members can give.
 func (a *Agent) poll(ctx context.Context) {
 	for ctx.Err() == nil {
-		if _, err := a.readAll(ctx); err != nil {
+		if err := a.readAll(ctx); err != nil {
 			a.post(ctx, func() { a.setStoreErr(err) })
 		}
 		select {
@@ -34,16 +34,16 @@ func (a *Agent) poll(ctx context.Context) {
 	}
 }
 
-// readAll reads all records, and returns the revision of which they are.
-func (a *Agent) readAll(ctx context.Context) (int64, error) {
+// readAll reads all records.
+func (a *Agent) readAll(ctx context.Context) error {
 	lctx, cancel := context.WithTimeout(ctx, listWithin)
 	defer cancel()
-	kvs, rev, err := a.Store.List(lctx, keyState)
+	kvs, _, err := a.Store.List(lctx, keyState)
 	if err != nil {
-		return 0, fmt.Errorf("list the records: %w", err)
+		return fmt.Errorf("list the records: %w", err)
 	}
 	a.post(ctx, func() { a.relist(kvs) })
-	return rev, nil
+	return nil
 }
 
 // follow keeps the loop's records up to date: it lists them all, then watches
@@ -61,14 +61,9 @@ func (a *Agent) follow(ctx context.Context) {
 }
 
 func (a *Agent) followOnce(ctx context.Context) error {
-	rev, err := a.readAll(ctx)
-	if err != nil {
-		return err
-	}
-	wctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	w := a.Store.Watch(wctx, keyState, rev+1)
-	for b := range w.C() {
+	return store.Follow(ctx, a.Store, keyState, listWithin, func(kvs []store.KV) {
+		a.post(ctx, func() { a.relist(kvs) })
+	}, func(b store.Batch) {
 		// The moment is taken here, after the change has happened.
 		seen := a.Clock()
 		a.post(ctx, func() {
@@ -78,8 +73,7 @@ func (a *Agent) followOnce(ctx context.Context) error {
 			a.sync()
 			a.notify()
 		})
-	}
-	return w.Err()
+	})
 }
 
 // relist takes a full listing in: records that are gone are forgotten.

@@ -2,7 +2,6 @@ package report
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"maps"
 	"strings"
@@ -126,22 +125,11 @@ func (v *View) rest() {
 }
 
 func (v *View) follow(ctx context.Context) error {
-	lctx, cancel := context.WithTimeout(ctx, listWithin)
-	kvs, rev, err := v.Store.List(lctx, Prefix)
-	cancel()
-	if err != nil {
-		return fmt.Errorf("list the hosts' reports: %w", err)
-	}
-	v.relist(kvs)
-	wctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	w := v.Store.Watch(wctx, Prefix, rev+1)
-	for b := range w.C() {
+	return store.Follow(ctx, v.Store, Prefix, listWithin, v.relist, func(b store.Batch) {
 		for _, c := range b.Changes {
 			v.change(c)
 		}
-	}
-	return w.Err()
+	})
 }
 
 // relist takes a listing in. A record that has not changed since keeps the time

@@ -177,20 +177,11 @@ func (w *Worker) follow(ctx, work context.Context, prefix string) {
 }
 
 func (w *Worker) followOnce(ctx, work context.Context, prefix string) error {
-	kvs, rev, err := list(ctx, w.Store, prefix)
-	if err != nil {
-		return fmt.Errorf("list the work on jobs: %w", err)
-	}
-	w.replace(work, prefix, kvs)
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	watch := w.Store.Watch(ctx, prefix, rev+1)
-	for b := range watch.C() {
+	return store.Follow(ctx, w.Store, prefix, listWithin, func(kvs []store.KV) { w.replace(work, prefix, kvs) }, func(b store.Batch) {
 		if len(b.Changes) > 0 {
 			w.apply(work, b.Changes)
 		}
-	}
-	return watch.Err()
+	})
 }
 
 // replace takes a whole listing of a prefix.
