@@ -12,9 +12,9 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/invfile"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
-	"holdfast/internal/upgrade/invfile"
 )
 
 // planFlags are the flags that say how an upgrade goes.

@@ -16,11 +16,11 @@ import (
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
+	"holdfast/internal/inventory/invfile"
 	"holdfast/internal/job"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
 	"holdfast/internal/upgrade/check"
-	"holdfast/internal/upgrade/invfile"
 )
 
 // tlsKeyFlag stands for the global flag --key where that names the key of a bundle.
