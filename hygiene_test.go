@@ -16,7 +16,7 @@ import (
 
 // pure are the packages that decide. They do no I/O and read no clock.
 var pure = []string{
-	"holdfast/internal/ha", "holdfast/internal/host/watchdog/keeper", "holdfast/internal/evacuate", "holdfast/internal/inventory", "holdfast/internal/job", "holdfast/internal/upgrade", "holdfast/internal/upgrade/path", "holdfast/internal/upgrade/version",
+	"holdfast/internal/ha", "holdfast/internal/host/watchdog/keeper", "holdfast/internal/evacuate", "holdfast/internal/inventory", "holdfast/internal/inventory/fact", "holdfast/internal/job", "holdfast/internal/upgrade", "holdfast/internal/upgrade/path", "holdfast/internal/upgrade/version",
 	"holdfast/internal/transition/db/mapping", "holdfast/internal/transition/db/column", "holdfast/internal/transition/db/sqlexpr",
 }
 
@@ -98,7 +98,7 @@ func TestLayers(t *testing.T) {
 
 func TestAdaptersKnowNeitherTheCoreNorEachOther(t *testing.T) {
 	shared := map[string]bool{"holdfast/internal/host/clock": true}
-	leaves := []string{"holdfast/internal/cluster", "holdfast/internal/durable", "holdfast/internal/procfs", "holdfast/internal/strictyaml", "holdfast/internal/text"}
+	leaves := []string{"holdfast/internal/cluster", "holdfast/internal/durable", "holdfast/internal/inventory/fact", "holdfast/internal/procfs", "holdfast/internal/strictyaml", "holdfast/internal/text"}
 	adapters := strings.Fields(run(t, "go", "list", "./internal/host/..."))
 	for _, a := range adapters {
 		for _, dep := range deps(t, a) {

@@ -24,7 +24,7 @@ type Upgrades interface {
 	// OpenBundle reads the file of a bundle from an offset on; size is that of the
 	// whole file.
 	OpenBundle(sha256 string, offset int64) (file io.ReadCloser, size int64, err error)
-	// GatherFacts looks at this host: survey.Wanted to facts.Facts, in JSON.
+	// GatherFacts looks at this host: survey.Wanted to fact.Facts, in JSON.
 	GatherFacts(ctx context.Context, request []byte) ([]byte, error)
 	// SendGuest moves a guest of this host to another one, over the network (a CIDR, ""
 	// for any) when that has an address in it.

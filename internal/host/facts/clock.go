@@ -7,25 +7,27 @@ import (
 	"strconv"
 	"strings"
 
+	"holdfast/internal/inventory/fact"
+
 	"golang.org/x/sys/unix"
 )
 
 // clock asks chrony, else the kernel.
-func (g *Gatherer) clock(ctx context.Context) (Clock, error) {
+func (g *Gatherer) clock(ctx context.Context) (fact.Clock, error) {
 	o, err := g.run(ctx, "chronyc", "-n", "tracking")
 	if err == nil && o.exit == 0 {
 		return parseTracking(string(o.out))
 	}
 	if err != nil && !errors.Is(err, errNotThere) {
-		return Clock{}, fmt.Errorf("ask chrony: %w", err)
+		return fact.Clock{}, fmt.Errorf("ask chrony: %w", err)
 	}
 	return kernelClock() // chrony is not there, or does not run
 }
 
 // parseTracking reads what `chronyc tracking` says: "Leap status : Normal" and
 // "System time : 0.000012 seconds slow of NTP time".
-func parseTracking(text string) (Clock, error) {
-	c := Clock{By: "chrony"}
+func parseTracking(text string) (fact.Clock, error) {
+	c := fact.Clock{By: "chrony"}
 	leap, at := "", ""
 	for line := range strings.Lines(text) {
 		name, value, ok := strings.Cut(line, ":")
@@ -41,11 +43,11 @@ func parseTracking(text string) (Clock, error) {
 	}
 	words := strings.Fields(at)
 	if leap == "" || len(words) < 3 {
-		return Clock{}, errors.New("read the answer of chronyc tracking: want the lines Leap status and System time")
+		return fact.Clock{}, errors.New("read the answer of chronyc tracking: want the lines Leap status and System time")
 	}
 	seconds, err := strconv.ParseFloat(words[0], 64)
 	if err != nil || seconds != seconds || seconds < -1e9 || seconds > 1e9 {
-		return Clock{}, fmt.Errorf("read the answer of chronyc tracking: System time: want seconds, not %q", words[0])
+		return fact.Clock{}, fmt.Errorf("read the answer of chronyc tracking: System time: want seconds, not %q", words[0])
 	}
 	if words[2] == "slow" {
 		seconds = -seconds
@@ -55,17 +57,17 @@ func parseTracking(text string) (Clock, error) {
 }
 
 // kernelClock asks the kernel, which knows it from whatever keeps its clock.
-func kernelClock() (Clock, error) {
+func kernelClock() (fact.Clock, error) {
 	var t unix.Timex
 	state, err := unix.Adjtimex(&t)
 	if err != nil {
-		return Clock{}, fmt.Errorf("ask the kernel for the state of its clock: %w", err)
+		return fact.Clock{}, fmt.Errorf("ask the kernel for the state of its clock: %w", err)
 	}
 	unit := 1e3 // microseconds in a millisecond
 	if t.Status&unix.STA_NANO != 0 {
 		unit = 1e6
 	}
-	return Clock{
+	return fact.Clock{
 		Synced:   state != unix.TIME_ERROR && t.Status&unix.STA_UNSYNC == 0,
 		OffsetMS: float64(t.Offset) / unit, By: "kernel",
 	}, nil

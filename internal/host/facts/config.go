@@ -13,12 +13,13 @@ import (
 	"slices"
 	"strings"
 
+	"holdfast/internal/inventory/fact"
 	"holdfast/internal/strictyaml"
 )
 
 // compare reads the parameter names of two configuration files.
-func compare(c ConfigFile) Config {
-	out := Config{Installed: c.Installed, NotStaged: c.Bundle == ""}
+func compare(c ConfigFile) fact.Config {
+	out := fact.Config{Installed: c.Installed, NotStaged: c.Bundle == ""}
 	format := c.Format
 	if format == "" {
 		format = formatOf(c.Installed)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory/fact"
 )
 
 // Program is a program of the product that tells how something stands.
@@ -59,8 +60,8 @@ const (
 
 // Gather reads everything that is asked for. Each program gets its own deadline;
 // when ctx ends, what is left is unknown.
-func (g *Gatherer) Gather(ctx context.Context, r Request) Facts {
-	f := Facts{Host: r.Host, At: time.Now(), Unknown: map[string]string{}}
+func (g *Gatherer) Gather(ctx context.Context, r Request) fact.Facts {
+	f := fact.Facts{Host: r.Host, At: time.Now(), Unknown: map[string]string{}}
 	note := func(fact string, err error) {
 		if err != nil {
 			f.Unknown[fact] = shorten(err.Error())
@@ -88,10 +89,10 @@ func (g *Gatherer) Gather(ctx context.Context, r Request) Facts {
 }
 
 // asked reads what the request names.
-func (g *Gatherer) asked(ctx context.Context, r Request, f *Facts, note func(string, error)) {
+func (g *Gatherer) asked(ctx context.Context, r Request, f *fact.Facts, note func(string, error)) {
 	var err error
 	if r.Unpack != "" {
-		f.Space, err = bounded(g.limit(), r.Unpack, func() (Space, error) { return space(r.Unpack) })
+		f.Space, err = bounded(g.limit(), r.Unpack, func() (fact.Space, error) { return space(r.Unpack) })
 		note("space", err)
 	}
 	if len(r.Commands) > 0 {
@@ -105,7 +106,7 @@ func (g *Gatherer) asked(ctx context.Context, r Request, f *Facts, note func(str
 		note("python", err)
 	}
 	for _, c := range r.Config {
-		got, err := bounded(g.limit(), c.Installed, func() (Config, error) { return compare(c), nil })
+		got, err := bounded(g.limit(), c.Installed, func() (fact.Config, error) { return compare(c), nil })
 		if note("config", err); err == nil {
 			f.Config = append(f.Config, got)
 		}
@@ -266,7 +267,7 @@ func (c *capped) Write(p []byte) (int, error) {
 }
 
 // probe runs a program of the product; what it ends with is its answer.
-func (g *Gatherer) probe(ctx context.Context, p Program) (*Probe, error) {
+func (g *Gatherer) probe(ctx context.Context, p Program) (*fact.Probe, error) {
 	if len(p.Run) == 0 || !filepath.IsAbs(p.Run[0]) {
 		return nil, fmt.Errorf("%s: want a program with its absolute path", p.Name)
 	}
@@ -278,5 +279,5 @@ func (g *Gatherer) probe(ctx context.Context, p Program) (*Probe, error) {
 	if len(text) > maxText {
 		text = text[len(text)-maxText:]
 	}
-	return &Probe{Name: p.Name, Exit: o.exit, Text: strings.ToValidUTF8(string(text), "?")}, nil
+	return &fact.Probe{Name: p.Name, Exit: o.exit, Text: strings.ToValidUTF8(string(text), "?")}, nil
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/inventory/fact"
 	"holdfast/internal/procfs"
 	"holdfast/internal/testbed/slack"
 )
@@ -50,12 +51,12 @@ func (h *host) command(name, script string) string {
 	return p
 }
 
-func (h *host) gather(ctx context.Context, r Request) Facts {
+func (h *host) gather(ctx context.Context, r Request) fact.Facts {
 	h.t.Helper()
 	g := Gatherer{Root: h.root, Path: filepath.Join(h.root, "bin"), Timeout: 5 * time.Second}
 	f := g.Gather(ctx, r)
 	if f.Clock.By == "kernel" || f.Unknown["clock"] != "" {
-		f.Clock = Clock{} // of the machine that the test runs on
+		f.Clock = fact.Clock{} // of the machine that the test runs on
 		delete(f.Unknown, "clock")
 	}
 	return f
@@ -92,20 +93,20 @@ func TestAHostWithEverything(t *testing.T) {
 		Status: &Program{"status", []string{status}}, HA: &Program{"ha", []string{"relative"}}, Replication: []Program{{"slave", []string{status}}},
 	})
 	same(t, "unknown", f.Unknown, map[string]string{"ha": "ha: want a program with its absolute path"})
-	same(t, "kernel", f.Kernel, Kernel{"6.1.0-9-amd64", "6.1.0-18-amd64", "grub"})
-	same(t, "clock", f.Clock, Clock{true, 250, "chrony"})
-	same(t, "o2cb", f.O2CB, O2CB{true, 31, 61})
-	same(t, "iscsi", f.ISCSI, []Session{{1, "10.0.0.5:3260", "iqn.a:b"}})
-	same(t, "fc", f.FC, []Port{{"host1 0x21000024ff", "Linkdown"}})
-	same(t, "mounts", f.Mounts, []Mount{{"a", "/vms/a", "ocfs2", "/dev/mapper/mpatha", 2}, {"b", "/vms/b", "ocfs2", "/dev/sdc", 1}})
+	same(t, "kernel", f.Kernel, fact.Kernel{Running: "6.1.0-9-amd64", Next: "6.1.0-18-amd64", By: "grub"})
+	same(t, "clock", f.Clock, fact.Clock{Synced: true, OffsetMS: 250, By: "chrony"})
+	same(t, "o2cb", f.O2CB, fact.O2CB{Present: true, Configured: 31, Active: 61})
+	same(t, "iscsi", f.ISCSI, []fact.Session{{ID: 1, Portal: "10.0.0.5:3260", Target: "iqn.a:b"}})
+	same(t, "fc", f.FC, []fact.Port{{Name: "host1 0x21000024ff", State: "Linkdown"}})
+	same(t, "mounts", f.Mounts, []fact.Mount{{Name: "a", Dir: "/vms/a", Kind: "ocfs2", Device: "/dev/mapper/mpatha", Paths: 2}, {Name: "b", Dir: "/vms/b", Kind: "ocfs2", Device: "/dev/sdc", Paths: 1}})
 	same(t, "commands", f.Commands, map[string]string{"tree": filepath.Join(h.root, "bin/tree"), "gone": "", "../bin/tree": ""})
 	same(t, "python", f.Python, map[string]string{"requests": "", "paramiko": "ModuleNotFoundError: No module named 'paramiko'", "os;x": "it is no name of a module"})
-	same(t, "config", f.Config, []Config{{Installed: filepath.Join(h.root, "etc/app.json"), Names: []string{"a", "b"}, Bundle: []string{"a", "c"}},
+	same(t, "config", f.Config, []fact.Config{{Installed: filepath.Join(h.root, "etc/app.json"), Names: []string{"a", "b"}, Bundle: []string{"a", "c"}},
 		{Installed: filepath.Join(h.root, "etc/none.ini"), NotThere: true, NotStaged: true}})
 	same(t, "version", f.Version, "2.0.0.B086")
 	same(t, "backup", f.LastBackup.Unix(), when.Unix())
-	same(t, "status", f.Status, &Probe{"status", 3, "all is well\non error"})
-	same(t, "replication", f.Replication, []Probe{{"slave", 3, "all is well\non error"}})
+	same(t, "status", f.Status, &fact.Probe{Name: "status", Exit: 3, Text: "all is well\non error"})
+	same(t, "replication", f.Replication, []fact.Probe{{Name: "slave", Exit: 3, Text: "all is well\non error"}})
 	if len(f.Maps) != 3 || f.Space.Free <= 0 {
 		t.Errorf("%d maps, %+v", len(f.Maps), f.Space)
 	}
@@ -119,9 +120,9 @@ func TestABareHostIsNoFault(t *testing.T) {
 	h.file("boot/vmlinuz-0-rescue-1234", "")
 	f := h.gather(t.Context(), Request{Host: "h1", Python: []string{"requests"}, BackupDir: h.root + "/none"})
 	same(t, "unknown", f.Unknown, map[string]string{})
-	same(t, "kernel", f.Kernel, Kernel{"6.1.0-9-amd64", "6.1.0-18-amd64", "boot"})
+	same(t, "kernel", f.Kernel, fact.Kernel{Running: "6.1.0-9-amd64", Next: "6.1.0-18-amd64", By: "boot"})
 	same(t, "python", f.Python, map[string]string{"requests": "python3 is not installed"})
-	same(t, "o2cb", f.O2CB, O2CB{})
+	same(t, "o2cb", f.O2CB, fact.O2CB{})
 	if f.ISCSI != nil || f.Maps != nil || !f.LastBackup.IsZero() {
 		t.Errorf("%+v", f)
 	}
@@ -132,7 +133,7 @@ func TestASavedEntryOfRedHat(t *testing.T) {
 	h.file("boot/grub2/grub.cfg", "set default=\"${saved_entry}\"\nblscfg\n")
 	h.file("boot/grub2/grubenv", "saved_entry=abc-5.14.0-362\n")
 	h.file("boot/loader/entries/abc-5.14.0-362.conf", "title Rocky\nlinux /vmlinuz-5.14.0-362.el9\n")
-	same(t, "kernel", h.gather(t.Context(), Request{}).Kernel, Kernel{"6.1.0-9-amd64", "5.14.0-362.el9", "grub"})
+	same(t, "kernel", h.gather(t.Context(), Request{}).Kernel, fact.Kernel{Running: "6.1.0-9-amd64", Next: "5.14.0-362.el9", By: "grub"})
 }
 
 func TestWhatIsBrokenIsUnknownAndTheRestIsRead(t *testing.T) {
@@ -156,7 +157,7 @@ func TestWhatIsBrokenIsUnknownAndTheRestIsRead(t *testing.T) {
 	if len(f.Unknown) != 6 || f.Space.Free <= 0 || f.Kernel.Running == "" || !strings.Contains(f.Config[0].Why, "malformed JSON") {
 		t.Errorf("%+v", f)
 	}
-	same(t, "mounts", f.Mounts, []Mount{{"a", "/vms/a", "ocfs2", "/dev/mapper/mpatha", 0}, {"b", "/vms/b", "ocfs2", "/dev/sdc", 1}})
+	same(t, "mounts", f.Mounts, []fact.Mount{{Name: "a", Dir: "/vms/a", Kind: "ocfs2", Device: "/dev/mapper/mpatha", Paths: 0}, {Name: "b", Dir: "/vms/b", Kind: "ocfs2", Device: "/dev/sdc", Paths: 1}})
 }
 
 func TestAProgramThatHangsIsStoppedWithItsChildren(t *testing.T) {
@@ -221,7 +222,7 @@ func TestLongOutputIsCut(t *testing.T) {
 
 // The reasons are keyed by the JSON names of the fields.
 func TestUnknownNamesFields(t *testing.T) {
-	b, err := json.Marshal(Facts{Unknown: map[string]string{"os": "x"}})
+	b, err := json.Marshal(fact.Facts{Unknown: map[string]string{"os": "x"}})
 	if err != nil || !strings.Contains(string(b), `"unknown":{"os":"x"}`) {
 		t.Errorf("%s %v", b, err)
 	}

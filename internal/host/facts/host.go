@@ -14,6 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/internal/inventory/fact"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -38,21 +40,21 @@ func read(name string) (_ []byte, err error) {
 	return b, err
 }
 
-func (g *Gatherer) system() (OS, error) {
+func (g *Gatherer) system() (fact.OS, error) {
 	b, err := read(g.file("etc/os-release"))
 	if errors.Is(err, fs.ErrNotExist) {
 		b, err = read(g.file("usr/lib/os-release"))
 	}
 	if err != nil {
-		return OS{}, fmt.Errorf("read which system it is: %w", err)
+		return fact.OS{}, fmt.Errorf("read which system it is: %w", err)
 	}
 	return parseOS(b), nil
 }
 
 // parseOS reads os-release: NAME=value, with or without quotes as in a shell.
-func parseOS(b []byte) OS {
+func parseOS(b []byte) fact.OS {
 	v := shellVars(b)
-	return OS{ID: v["ID"], Like: strings.Fields(v["ID_LIKE"]), Version: v["VERSION_ID"], Name: v["PRETTY_NAME"]}
+	return fact.OS{ID: v["ID"], Like: strings.Fields(v["ID_LIKE"]), Version: v["VERSION_ID"], Name: v["PRETTY_NAME"]}
 }
 
 // shellVars reads a file of assignments as a shell would, without expanding
@@ -95,20 +97,20 @@ func unquote(s string) string {
 
 // space asks the file system of a directory, or of the nearest one above that is
 // there.
-func space(dir string) (Space, error) {
+func space(dir string) (fact.Space, error) {
 	at := filepath.Clean(dir)
 	for {
 		var st unix.Statfs_t
 		err := unix.Statfs(at, &st)
 		if err == nil {
 			free := st.Bavail * uint64(st.Bsize)
-			return Space{Dir: dir, Free: int64(min(free, 1<<62))}, nil
+			return fact.Space{Dir: dir, Free: int64(min(free, 1<<62))}, nil
 		}
 		if up := filepath.Dir(at); errors.Is(err, fs.ErrNotExist) && up != at {
 			at = up
 			continue
 		}
-		return Space{}, fmt.Errorf("ask for the free space of %s: %w", at, err)
+		return fact.Space{}, fmt.Errorf("ask for the free space of %s: %w", at, err)
 	}
 }
 

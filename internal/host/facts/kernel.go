@@ -11,17 +11,19 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"holdfast/internal/inventory/fact"
 )
 
 // kernel tells the release that runs, and the one that the boot loader would
 // start: by grub's configuration, else the newest in /boot. Without either, there
 // is no next one.
-func (g *Gatherer) kernel() (Kernel, error) {
+func (g *Gatherer) kernel() (fact.Kernel, error) {
 	b, err := read(g.file("proc/sys/kernel/osrelease"))
 	if err != nil {
-		return Kernel{}, fmt.Errorf("read which kernel runs: %w", err)
+		return fact.Kernel{}, fmt.Errorf("read which kernel runs: %w", err)
 	}
-	k := Kernel{Running: strings.TrimSpace(string(b))}
+	k := fact.Kernel{Running: strings.TrimSpace(string(b))}
 	for _, dir := range []string{"boot/grub", "boot/grub2"} {
 		cfg, err := read(g.file(dir + "/grub.cfg"))
 		if errors.Is(err, fs.ErrNotExist) {

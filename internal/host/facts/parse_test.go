@@ -6,6 +6,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"holdfast/internal/inventory/fact"
 )
 
 func sample(t testing.TB, name string) string {
@@ -25,15 +27,15 @@ func same(t *testing.T, what string, got, want any) {
 }
 
 func TestMultipathDevices(t *testing.T) {
-	same(t, "new", parseMaps(sample(t, "multipath-new.txt")), []Map{
-		{"mpatha", "36001405d2a5b2b4b6ec4f0a9f1e2c3d4", "dm-0", []Path{{"sda", "active ready running", true}, {"sdb", "failed faulty running", false}}},
-		{"36001405aaaaaaaaaaaaaaaaaaaaaaaaa", "36001405aaaaaaaaaaaaaaaaaaaaaaaaa", "dm-1", []Path{{"sdc", "active ready running", true}}},
-		{"eui.36344830526001450025384100000001", "eui.36344830526001450025384100000001", "dm-2", []Path{{"nvme0n1", "active ready running", true}, {"-", "failed undef unknown", false}}},
+	same(t, "new", parseMaps(sample(t, "multipath-new.txt")), []fact.Map{
+		{Name: "mpatha", WWID: "36001405d2a5b2b4b6ec4f0a9f1e2c3d4", Device: "dm-0", Paths: []fact.Path{{Device: "sda", State: "active ready running", Up: true}, {Device: "sdb", State: "failed faulty running", Up: false}}},
+		{Name: "36001405aaaaaaaaaaaaaaaaaaaaaaaaa", WWID: "36001405aaaaaaaaaaaaaaaaaaaaaaaaa", Device: "dm-1", Paths: []fact.Path{{Device: "sdc", State: "active ready running", Up: true}}},
+		{Name: "eui.36344830526001450025384100000001", WWID: "eui.36344830526001450025384100000001", Device: "dm-2", Paths: []fact.Path{{Device: "nvme0n1", State: "active ready running", Up: true}, {Device: "-", State: "failed undef unknown", Up: false}}},
 	})
-	same(t, "old", parseMaps(sample(t, "multipath-old.txt")), []Map{
-		{"mpath1", "3600d0230003228bc000339414edb8101", "dm-3", []Path{{"sdb", "active ready", true}, {"sdc", "failed faulty", false}}},
+	same(t, "old", parseMaps(sample(t, "multipath-old.txt")), []fact.Map{
+		{Name: "mpath1", WWID: "3600d0230003228bc000339414edb8101", Device: "dm-3", Paths: []fact.Path{{Device: "sdb", State: "active ready", Up: true}, {Device: "sdc", State: "failed faulty", Up: false}}},
 	})
-	same(t, "none", parseMaps("Sep 12 10:00:00 | DM multipath kernel driver not loaded\n"), []Map(nil))
+	same(t, "none", parseMaps("Sep 12 10:00:00 | DM multipath kernel driver not loaded\n"), []fact.Map(nil))
 }
 
 func TestISCSISessions(t *testing.T) {
@@ -42,9 +44,9 @@ func TestISCSISessions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	same(t, "sessions", got, []Session{
-		{1, "192.168.1.10:3260", "iqn.2003-01.org.linux-iscsi.array:lun0"},
-		{12, "[fe80::1]:3260", "iqn.2001-05.com.equallogic:4-52aed6"},
+	same(t, "sessions", got, []fact.Session{
+		{ID: 1, Portal: "192.168.1.10:3260", Target: "iqn.2003-01.org.linux-iscsi.array:lun0"},
+		{ID: 12, Portal: "[fe80::1]:3260", Target: "iqn.2001-05.com.equallogic:4-52aed6"},
 	})
 	if _, err := parseSessions("iscsiadm: something else\n"); err == nil {
 		t.Error("a line that is no session is taken")
@@ -111,15 +113,15 @@ func TestReleasesAreOrdered(t *testing.T) {
 
 func TestOSRelease(t *testing.T) {
 	same(t, "os", parseOS([]byte("PRETTY_NAME=\"Rocky Linux 9.3 (Blue Onyx)\"\nID='rocky'\n# a comment\nID_LIKE=\"rhel centos fedora\"\nVERSION_ID=9.3 # bare\n")),
-		OS{"rocky", []string{"rhel", "centos", "fedora"}, "9.3", "Rocky Linux 9.3 (Blue Onyx)"})
+		fact.OS{ID: "rocky", Like: []string{"rhel", "centos", "fedora"}, Version: "9.3", Name: "Rocky Linux 9.3 (Blue Onyx)"})
 }
 
 func TestMountsOfClusterFileSystems(t *testing.T) {
 	same(t, "mounts", parseMounts("24 1 8:2 / / rw,relatime shared:1 - ext4 /dev/sda2 rw\n"+
 		"40 24 252:1 / /vms/my\\040pool rw,relatime shared:9 - ocfs2 /dev/mapper/mpatha rw,_netdev\n"+
 		"40 24 252:1 / /vms/my\\040pool rw,relatime shared:9 - ocfs2 /dev/mapper/mpatha rw\n"+
-		"41 24 8:32 / /vms/one rw - gfs2 /dev/sdc rw\nbroken\n"), []Mount{
-		{"my pool", "/vms/my pool", "ocfs2", "/dev/mapper/mpatha", 0}, {"one", "/vms/one", "gfs2", "/dev/sdc", 0},
+		"41 24 8:32 / /vms/one rw - gfs2 /dev/sdc rw\nbroken\n"), []fact.Mount{
+		{Name: "my pool", Dir: "/vms/my pool", Kind: "ocfs2", Device: "/dev/mapper/mpatha", Paths: 0}, {Name: "one", Dir: "/vms/one", Kind: "gfs2", Device: "/dev/sdc", Paths: 0},
 	})
 }
 

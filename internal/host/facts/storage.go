@@ -11,12 +11,14 @@ import (
 	"strconv"
 	"strings"
 
+	"holdfast/internal/inventory/fact"
+
 	"github.com/moby/sys/mountinfo"
 )
 
 // o2cb reads OCFS2's heartbeat threshold: of the configuration, and in use.
-func (g *Gatherer) o2cb() (O2CB, error) {
-	var o O2CB
+func (g *Gatherer) o2cb() (fact.O2CB, error) {
+	var o fact.O2CB
 	for _, name := range []string{"etc/default/o2cb", "etc/sysconfig/o2cb"} {
 		b, err := read(g.file(name))
 		if errors.Is(err, fs.ErrNotExist) {
@@ -54,7 +56,7 @@ func (g *Gatherer) o2cb() (O2CB, error) {
 // noSessions is iscsiadm's exit code when there are none.
 const noSessions = 21
 
-func (g *Gatherer) iscsi(ctx context.Context) ([]Session, error) {
+func (g *Gatherer) iscsi(ctx context.Context) ([]fact.Session, error) {
 	o, err := g.run(ctx, "iscsiadm", "-m", "session")
 	switch {
 	case errors.Is(err, errNotThere):
@@ -74,8 +76,8 @@ var sessionLine = regexp.MustCompile(`^[a-z0-9_]+: \[(\d{1,9})\] (\S+) (\S+)`)
 // parseSessions reads what `iscsiadm -m session` says:
 //
 //	tcp: [1] 10.0.0.5:3260,1 iqn.2003-01.org.linux-iscsi.array:lun (non-flash)
-func parseSessions(text string) ([]Session, error) {
-	var out []Session
+func parseSessions(text string) ([]fact.Session, error) {
+	var out []fact.Session
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
 		if line == "" {
@@ -90,24 +92,24 @@ func parseSessions(text string) ([]Session, error) {
 			return nil, fmt.Errorf("read the answer of iscsiadm: %w", err)
 		}
 		portal, _, _ := strings.Cut(m[2], ",")
-		out = append(out, Session{ID: id, Portal: portal, Target: m[3]})
+		out = append(out, fact.Session{ID: id, Portal: portal, Target: m[3]})
 	}
 	return out, nil
 }
 
 // ports reads the Fibre Channel ports from sysfs.
-func (g *Gatherer) ports() ([]Port, error) {
+func (g *Gatherer) ports() ([]fact.Port, error) {
 	hosts, err := filepath.Glob(g.file("sys/class/fc_host/*"))
 	if err != nil {
 		return nil, fmt.Errorf("list Fibre Channel ports: %w", err)
 	}
-	var out []Port
+	var out []fact.Port
 	for _, h := range hosts {
 		state, err := read(filepath.Join(h, "port_state"))
 		if err != nil {
 			return nil, fmt.Errorf("list Fibre Channel ports: %w", err)
 		}
-		p := Port{Name: filepath.Base(h), State: strings.TrimSpace(string(state))}
+		p := fact.Port{Name: filepath.Base(h), State: strings.TrimSpace(string(state))}
 		if name, err := read(filepath.Join(h, "port_name")); err == nil {
 			p.Name += " " + strings.TrimSpace(string(name))
 		}
@@ -116,7 +118,7 @@ func (g *Gatherer) ports() ([]Port, error) {
 	return out, nil
 }
 
-func (g *Gatherer) maps(ctx context.Context) ([]Map, error) {
+func (g *Gatherer) maps(ctx context.Context) ([]fact.Map, error) {
 	o, err := g.run(ctx, "multipath", "-ll")
 	switch {
 	case errors.Is(err, errNotThere):
@@ -144,8 +146,8 @@ var (
 // parseMaps reads what `multipath -ll` says, in the forms of old and new releases.
 // Lines that are neither a device nor a path are passed over: sizes, groups of
 // paths, messages.
-func parseMaps(text string) []Map {
-	var out []Map
+func parseMaps(text string) []fact.Map {
+	var out []fact.Map
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\r\n\t ")
 		if m := pathLine.FindStringSubmatch(line); m != nil {
@@ -159,7 +161,7 @@ func parseMaps(text string) []Map {
 			continue // a message, with its time in front
 		}
 		if m := mapLine.FindStringSubmatch(line); m != nil {
-			x := Map{Name: m[1], WWID: m[2], Device: m[3]}
+			x := fact.Map{Name: m[1], WWID: m[2], Device: m[3]}
 			if x.WWID == "" {
 				x.WWID = x.Name // no alias
 			}
@@ -170,7 +172,7 @@ func parseMaps(text string) []Map {
 }
 
 // pathOf judges a path: both the kernel and the checker must say that it works.
-func pathOf(device, state string) Path {
+func pathOf(device, state string) fact.Path {
 	words := strings.FieldsFunc(state, func(r rune) bool { return r == ' ' || r == '[' || r == ']' })
 	up := len(words) > 0
 	for _, w := range words {
@@ -179,7 +181,7 @@ func pathOf(device, state string) Path {
 			up = false
 		}
 	}
-	return Path{Device: device, State: strings.Join(words, " "), Up: up}
+	return fact.Path{Device: device, State: strings.Join(words, " "), Up: up}
 }
 
 var (
@@ -189,7 +191,7 @@ var (
 
 // mounts lists mounted cluster file systems. When the multipath devices are not
 // known, the number of paths of what is on one is not known either.
-func (g *Gatherer) mounts(maps []Map, mapsErr error) ([]Mount, error) {
+func (g *Gatherer) mounts(maps []fact.Map, mapsErr error) ([]fact.Mount, error) {
 	b, err := read(g.file("proc/self/mountinfo"))
 	if err != nil {
 		return nil, fmt.Errorf("list mounts: %w", err)
@@ -207,7 +209,7 @@ func (g *Gatherer) mounts(maps []Map, mapsErr error) ([]Mount, error) {
 }
 
 // pathsOf counts the ways to a device, 0 when it is no multipath device.
-func pathsOf(device string, maps []Map) int {
+func pathsOf(device string, maps []fact.Map) int {
 	name := filepath.Base(device)
 	for _, n := range []string{name, partition.ReplaceAllString(name, "")} {
 		for _, m := range maps {
@@ -221,8 +223,8 @@ func pathsOf(device string, maps []Map) int {
 
 // parseMounts reads mountinfo: "36 35 98:0 / /vms/a rw - ocfs2 /dev/dm-1 rw". It
 // goes line by line, as the library gives up at the first that it can not read.
-func parseMounts(text string) []Mount {
-	var out []Mount
+func parseMounts(text string) []fact.Mount {
+	var out []fact.Mount
 	seen := map[string]bool{}
 	for line := range strings.Lines(text) {
 		found, err := mountinfo.GetMountsFromReader(strings.NewReader(line), mountinfo.FSTypeFilter("ocfs2", "gfs2"))
@@ -232,7 +234,7 @@ func parseMounts(text string) []Mount {
 		for _, m := range found {
 			if dir := m.Mountpoint; dir != "" && m.Source != "" && !seen[dir] {
 				seen[dir] = true
-				out = append(out, Mount{Name: filepath.Base(dir), Dir: dir, Kind: m.FSType, Device: m.Source})
+				out = append(out, fact.Mount{Name: filepath.Base(dir), Dir: dir, Kind: m.FSType, Device: m.Source})
 			}
 		}
 	}

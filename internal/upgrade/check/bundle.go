@@ -8,6 +8,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/fact"
 	"holdfast/internal/upgrade"
 )
 
@@ -88,7 +89,7 @@ func (s *scene) mode(src upgrade.Source) []Finding {
 func checkVersions(s *scene) []Finding {
 	by := map[string][]cluster.HostID{}
 	var mute []cluster.HostID
-	s.up(func(h *inventory.Host, f *Facts) {
+	s.up(func(h *inventory.Host, f *fact.Facts) {
 		switch v := s.version(h); {
 		case v != "" || !s.done(h.Name):
 			by[v] = append(by[v], h.Name)
@@ -101,7 +102,7 @@ func checkVersions(s *scene) []Finding {
 		fs = append(fs, inCluster(Warn, "name the file that tells the version (status: versionFile) in the inventory, then check again",
 			"it is not known which version these hosts have now: %s", names(mute)))
 	}
-	s.told(func(h *inventory.Host, f *Facts) {
+	s.told(func(h *inventory.Host, f *fact.Facts) {
 		if nk, ok := notKnown(h.Name, f, "version", Warn); ok {
 			fs = append(fs, nk)
 		}
@@ -168,7 +169,7 @@ func (s *scene) anyMatch(patterns []string, v string) bool {
 // checkConfig compares parameter names, on each host where the module is.
 func checkConfig(s *scene) []Finding {
 	var fs []Finding
-	s.told(func(h *inventory.Host, f *Facts) {
+	s.told(func(h *inventory.Host, f *fact.Facts) {
 		if nk, ok := notKnown(h.Name, f, "config", Fail); ok {
 			fs = append(fs, nk)
 			return
@@ -186,8 +187,8 @@ func checkConfig(s *scene) []Finding {
 	return fs
 }
 
-func compareConfig(h cluster.HostID, module string, want upgrade.ConfigFile, told []Config) []Finding {
-	i := slices.IndexFunc(told, func(c Config) bool { return c.Installed == want.Installed })
+func compareConfig(h cluster.HostID, module string, want upgrade.ConfigFile, told []fact.Config) []Finding {
+	i := slices.IndexFunc(told, func(c fact.Config) bool { return c.Installed == want.Installed })
 	remedy := fmt.Sprintf("make the parameter names of %s in the bundle those of %s", want.File, want.Installed)
 	switch {
 	case i < 0:

@@ -8,6 +8,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/fact"
 )
 
 // group makes hosts of these sizes with guests of these sizes on each, MiB.
@@ -142,7 +143,7 @@ func places(free, guests []int64) bool {
 func BenchmarkRun3000Hosts(b *testing.B) {
 	const hosts, each = 3000, 20
 	one := well()
-	in := &Input{Manifest: one.Manifest, Now: testNow, Store: one.Store, Facts: map[cluster.HostID]*Facts{}, Inventory: &inventory.Inventory{Version: "E0303"}}
+	in := &Input{Manifest: one.Manifest, Now: testNow, Store: one.Store, Facts: map[cluster.HostID]*fact.Facts{}, Inventory: &inventory.Inventory{Version: "E0303"}}
 	for i := range hosts {
 		name := cluster.HostID(fmt.Sprintf("h%04d", i))
 		in.Inventory.Hosts = append(in.Inventory.Hosts, inventory.Host{Name: name, MemoryMiB: 256 << 10})

@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/host/facts"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/fact"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/version"
 )
@@ -35,7 +35,7 @@ func allWrong() []wrong {
 	return []wrong{
 		{"facts", func(in *Input) { host(in, "h1").Down = true }, "fail h1: the host is down", "start"},
 		{"facts", func(in *Input) { delete(in.Facts, "h1") }, "fail h1: the host has told nothing of itself", "agent"},
-		{"facts", func(in *Input) { in.Facts["h1"] = NoFacts("h1", testNow, "no answer within 1m0s") }, "fail h1: the host has told nothing of itself (no answer within 1m0s), so it was not checked", "agent"},
+		{"facts", func(in *Input) { in.Facts["h1"] = fact.NoFacts("h1", testNow, "no answer within 1m0s") }, "fail h1: the host has told nothing of itself (no answer within 1m0s), so it was not checked", "agent"},
 		{"facts", func(in *Input) { host(in, "h1").Down, in.When, in.Left = true, After, []cluster.HostID{"h1"} }, "warn h1: the host is down; it was left out", "start"},
 		{"facts", func(in *Input) { in.Inventory = nil }, "fail : there is no host to check", "inventory"},
 		{"facts", func(in *Input) { in.Facts["h1"].Unknown = map[string]string{"os": "no file"} }, "info h1: not known: no file", "reason"},
@@ -71,8 +71,8 @@ func allWrong() []wrong {
 		{"free-space", func(in *Input) { in.Manifest.Modules[0].Files[0].Size = 11 << 30 }, "fail h1: /opt has 20.0 GiB free, want 22.0 GiB", "room"},
 		{"free-space", func(in *Input) { delete(in.Facts, "h1"); host(in, "h1").FreeBytes = 1 << 30 }, "fail h1: the unpack directory has 1.0 GiB free", "room"},
 		{"commands", func(in *Input) { in.Facts["h1"].Commands = nil }, "fail h1: not there: tree", "apt-get install tree;"},
-		{"commands", func(in *Input) { in.Facts["h1"].Commands, in.Facts["h1"].OS = nil, OS{ID: "ctyunos"} }, "fail h1: not there: tree", "yum install tree;"},
-		{"commands", func(in *Input) { in.Facts["h1"].Commands, in.Facts["h1"].OS = nil, OS{ID: "x"} }, "fail h1: not there: tree", "install tree with the system's package manager"},
+		{"commands", func(in *Input) { in.Facts["h1"].Commands, in.Facts["h1"].OS = nil, fact.OS{ID: "ctyunos"} }, "fail h1: not there: tree", "yum install tree;"},
+		{"commands", func(in *Input) { in.Facts["h1"].Commands, in.Facts["h1"].OS = nil, fact.OS{ID: "x"} }, "fail h1: not there: tree", "install tree with the system's package manager"},
 		{"commands", func(in *Input) { in.Manifest.Requires.Commands = []string{"multipath"} }, "fail h1: not there: multipath", "apt-get install multipath-tools;"},
 		{"commands", func(in *Input) { delete(in.Facts, "h1"); host(in, "h1").Commands = []string{} }, "fail h1: not there: tree", "install tree"},
 		{"python-modules", func(in *Input) { in.Facts["h1"].Python["requests"] = "No module named 'requests'" }, "fail h1: Python can not import requests: No module named 'requests'", "pip3 install requests, or apt-get install python3-requests"},
@@ -89,7 +89,7 @@ func allWrong() []wrong {
 		{"store-quorum", func(in *Input) { in.Store.Healthy = 1 }, "fail : 1 of 3 members of the store are healthy, 2 are needed: there is no quorum", "bring"},
 		{"store-quorum", func(in *Input) { in.When, in.Store.Healthy = After, 2 }, "warn : 2 of 3", "bring"},
 		{"store-quorum", func(in *Input) { in.Store = nil }, "warn : it is not known how the store stands", "status"},
-		{"replication", func(in *Input) { in.Facts["cvm"].Replication[0] = Probe{"slave", 2, "lag 90 s"} }, "fail cvm: slave is not healthy (exit code 2): lag 90 s", "in step"},
+		{"replication", func(in *Input) { in.Facts["cvm"].Replication[0] = fact.Probe{Name: "slave", Exit: 2, Text: "lag 90 s"} }, "fail cvm: slave is not healthy (exit code 2): lag 90 s", "in step"},
 		{"last-backup", func(in *Input) { in.Facts["cvm"].LastBackup = testNow.Add(-30 * time.Hour) }, "warn : the last backup is of 2026-03-25 04:34:48, 30h0m0s ago", "new backup"},
 		{"last-backup", func(in *Input) { in.Facts["cvm"].LastBackup = time.Time{} }, "warn : no host has a backup", "make a backup"},
 		{"time-skew", func(in *Input) { host(in, "h1").SkewMillis = -1500 }, "warn h1: the clock is off by -1.5s", "time server"},
@@ -119,10 +119,14 @@ func allWrong() []wrong {
 			h := host(in, "h1")
 			h.Pools = append(h.Pools, inventory.Pool{Name: "iscsi-tt", Kind: "ocfs2", Shared: true, Paths: 1}, inventory.Pool{Name: "iscsi-t", Kind: "ocfs2", Shared: true, Paths: 1})
 		}, "warn iscsi-t iscsi-tt: The CVK(h1) have single path ocfs2 pools: [iscsi-t iscsi-tt ], please remove them, and then add back", "multipath"},
-		{"single-path", func(in *Input) { in.Facts["h1"].Mounts = []Mount{{"x", "/vms/x", "ocfs2", "/dev/sdc", 1}} }, "warn x: The CVK(h1) have single path ocfs2 pools: [x ]", "reboot"},
+		{"single-path", func(in *Input) {
+			in.Facts["h1"].Mounts = []fact.Mount{{Name: "x", Dir: "/vms/x", Kind: "ocfs2", Device: "/dev/sdc", Paths: 1}}
+		}, "warn x: The CVK(h1) have single path ocfs2 pools: [x ]", "reboot"},
 		{"storage-paths", func(in *Input) { in.Facts["h1"].ISCSI = nil }, "warn h1: has no session to iSCSI targets that other hosts of its group use: iqn.a", "--login"},
 		{"storage-paths", func(in *Input) { in.Facts["h1"].FC[0].State = "Linkdown" }, "warn h1: the Fibre Channel port host1 is Linkdown", "cable"},
-		{"storage-paths", func(in *Input) { in.Facts["h1"].Maps[0].Paths[1] = Path{"sdb", "failed faulty", false} }, "warn mpatha: multipath device mpatha: paths are down: sdb (failed faulty)", "bring"},
+		{"storage-paths", func(in *Input) {
+			in.Facts["h1"].Maps[0].Paths[1] = fact.Path{Device: "sdb", State: "failed faulty", Up: false}
+		}, "warn mpatha: multipath device mpatha: paths are down: sdb (failed faulty)", "bring"},
 		{"storage-paths", func(in *Input) { in.Facts["h1"].Maps[0].Paths = nil }, "fail mpatha: multipath device mpatha: no path is up", "bring"},
 		{"o2cb", func(in *Input) { in.Facts["h1"].O2CB.Configured = 31 }, "warn h1: O2CB_HEARTBEAT_THRESHOLD is 31 in /etc/default/o2cb, want 61", "suspend all shared pools first"},
 		{"o2cb", func(in *Input) { in.Facts["h1"].O2CB.Configured = 0 }, "warn h1: O2CB_HEARTBEAT_THRESHOLD is not set", "suspend"},
@@ -191,7 +195,7 @@ func TestWhatIsNotKnownIsNeverOK(t *testing.T) {
 // factNames are the JSON names of what a host may not know.
 func factNames() []string {
 	var out []string
-	typ := reflect.TypeFor[Facts]()
+	typ := reflect.TypeFor[fact.Facts]()
 	for i := range typ.NumField() {
 		name, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
 		if name != "host" && name != "at" && name != "unknown" {
@@ -199,36 +203,6 @@ func factNames() []string {
 		}
 	}
 	return out
-}
-
-// Facts travel as JSON from the package that gathers them to this one.
-func TestFactsAreThoseThatHostsGather(t *testing.T) {
-	alike(t, "Facts", reflect.TypeFor[Facts](), reflect.TypeFor[facts.Facts]())
-}
-
-func alike(t *testing.T, at string, a, b reflect.Type) {
-	t.Helper()
-	switch {
-	case a.Kind() != b.Kind():
-		t.Errorf("%s: %s and %s", at, a, b)
-	case a == b:
-	case a.Kind() == reflect.Struct:
-		if a.NumField() != b.NumField() {
-			t.Errorf("%s: %d and %d fields", at, a.NumField(), b.NumField())
-			return
-		}
-		for i := range a.NumField() {
-			x, y := a.Field(i), b.Field(i)
-			if x.Name != y.Name || x.Tag != y.Tag {
-				t.Errorf("%s: %s %s and %s %s", at, x.Name, x.Tag, y.Name, y.Tag)
-			}
-			alike(t, at+"."+x.Name, x.Type, y.Type)
-		}
-	case a.Kind() == reflect.Slice || a.Kind() == reflect.Pointer:
-		alike(t, at+"[]", a.Elem(), b.Elem())
-	default:
-		t.Errorf("%s: %s and %s", at, a, b)
-	}
 }
 
 func TestChecksAreListed(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/fact"
 	"holdfast/internal/upgrade/version"
 )
 
@@ -98,7 +99,7 @@ func isCentOS65(system string) bool {
 // back from a newer one.
 func (s *scene) models() []Finding {
 	by := map[string]map[string]bool{}
-	s.up(func(h *inventory.Host, _ *Facts) {
+	s.up(func(h *inventory.Host, _ *fact.Facts) {
 		if h.CPUModel == "" || !h.Has(inventory.RoleHost) {
 			return
 		}

@@ -6,6 +6,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/fact"
 	"holdfast/internal/upgrade"
 )
 
@@ -34,7 +35,7 @@ func well() *Input {
 		}
 	}
 	in := &Input{
-		When: Before, Inventory: inv, Now: testNow, Facts: map[cluster.HostID]*Facts{}, Store: &Quorum{Voters: 3, Healthy: 3},
+		When: Before, Inventory: inv, Now: testNow, Facts: map[cluster.HostID]*fact.Facts{}, Store: &Quorum{Voters: 3, Healthy: 3},
 		Manifest: &upgrade.Manifest{
 			Name: "cas", Version: "E0306", UpgradeFrom: []upgrade.Source{{Version: "3.0", Modes: []upgrade.Mode{upgrade.Rolling}}},
 			Requires: upgrade.Requires{Commands: []string{"tree"}, PythonModules: []string{"requests"}},
@@ -43,19 +44,19 @@ func well() *Input {
 		},
 	}
 	for _, h := range inv.Hosts {
-		in.Facts[h.Name] = &Facts{
-			Host: h.Name, OS: OS{ID: "debian"}, Version: "E0303", Space: Space{"/opt", 20 << 30},
+		in.Facts[h.Name] = &fact.Facts{
+			Host: h.Name, OS: fact.OS{ID: "debian"}, Version: "E0303", Space: fact.Space{Dir: "/opt", Free: 20 << 30},
 			Commands: map[string]string{"tree": "/usr/bin/tree"}, Python: map[string]string{"requests": ""},
-			Kernel: Kernel{"4.1.0", "4.1.0", "grub"}, Clock: Clock{true, 2, "chrony"}, O2CB: O2CB{true, 61, 61},
-			ISCSI: []Session{{1, "10.0.0.5:3260", "iqn.a"}}, FC: []Port{{"host1", "Online"}},
-			Maps: []Map{{"mpatha", "3600", "dm-0", []Path{{"sda", "active ready running", true}, {"sdb", "active ready running", true}}}},
+			Kernel: fact.Kernel{Running: "4.1.0", Next: "4.1.0", By: "grub"}, Clock: fact.Clock{Synced: true, OffsetMS: 2, By: "chrony"}, O2CB: fact.O2CB{Present: true, Configured: 61, Active: 61},
+			ISCSI: []fact.Session{{ID: 1, Portal: "10.0.0.5:3260", Target: "iqn.a"}}, FC: []fact.Port{{Name: "host1", State: "Online"}},
+			Maps: []fact.Map{{Name: "mpatha", WWID: "3600", Device: "dm-0", Paths: []fact.Path{{Device: "sda", State: "active ready running", Up: true}, {Device: "sdb", State: "active ready running", Up: true}}}},
 		}
 	}
 	f := in.Facts["cvm"]
-	f.Config = []Config{{Installed: "/etc/db.json", Names: []string{"a", "b"}, Bundle: []string{"a", "b"}}}
-	f.Status = &Probe{"check_status", 0, "well"}
-	f.HA = &Probe{"ha", 0, ""}
-	f.Replication = []Probe{{"slave", 0, ""}}
+	f.Config = []fact.Config{{Installed: "/etc/db.json", Names: []string{"a", "b"}, Bundle: []string{"a", "b"}}}
+	f.Status = &fact.Probe{Name: "check_status", Exit: 0, Text: "well"}
+	f.HA = &fact.Probe{Name: "ha", Exit: 0, Text: ""}
+	f.Replication = []fact.Probe{{Name: "slave", Exit: 0, Text: ""}}
 	f.LastBackup = testNow.Add(-time.Hour)
 	return in
 }

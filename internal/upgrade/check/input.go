@@ -9,6 +9,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/fact"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/version"
 )
@@ -33,7 +34,7 @@ type Input struct {
 	Stay      bool           // guests stay on their hosts, unless these are rebooted
 	From      string         // version before the upgrade; empty: the inventory's
 	Scheme    version.Scheme // of the versions; empty: found out
-	Facts     map[cluster.HostID]*Facts
+	Facts     map[cluster.HostID]*fact.Facts
 	Now       time.Time
 	Policy    inventory.Policy            // for VMs that can not move live and have none of their own; empty: PolicyAsk
 	Policies  map[string]inventory.Policy // by name of the VM; before its own
@@ -115,12 +116,12 @@ func newScene(in Input) *scene {
 		s.Scheme = detect(s.From, s.man)
 	}
 	s.Limits = in.Limits.filled()
-	s.Facts = make(map[cluster.HostID]*Facts, len(in.Facts))
+	s.Facts = make(map[cluster.HostID]*fact.Facts, len(in.Facts))
 	for h, f := range in.Facts {
 		if f == nil {
 			continue
 		}
-		if why, nothing := f.Unknown[Nothing]; nothing {
+		if why, nothing := f.Unknown[fact.Nothing]; nothing {
 			s.why[h] = why
 		} else {
 			s.Facts[h] = f
@@ -183,7 +184,7 @@ func (s *scene) matches(pattern, v string) (bool, error) {
 
 // up calls f with each host that is not down, with its facts; nil: it has told
 // nothing, which the check "facts" reports.
-func (s *scene) up(f func(h *inventory.Host, facts *Facts)) {
+func (s *scene) up(f func(h *inventory.Host, facts *fact.Facts)) {
 	for i := range s.inv.Hosts {
 		if h := &s.inv.Hosts[i]; !h.Down {
 			f(h, s.Facts[h.Name])
@@ -192,8 +193,8 @@ func (s *scene) up(f func(h *inventory.Host, facts *Facts)) {
 }
 
 // told calls f with each host that is up and has told its facts.
-func (s *scene) told(f func(h *inventory.Host, facts *Facts)) {
-	s.up(func(h *inventory.Host, facts *Facts) {
+func (s *scene) told(f func(h *inventory.Host, facts *fact.Facts)) {
+	s.up(func(h *inventory.Host, facts *fact.Facts) {
 		if facts != nil {
 			f(h, facts)
 		}
@@ -271,7 +272,7 @@ func inCluster(l Level, remedy, format string, args ...any) Finding {
 
 // notKnown is a finding about a fact that a host could not tell; ok is false when
 // it could.
-func notKnown(h cluster.HostID, f *Facts, fact string, l Level) (Finding, bool) {
+func notKnown(h cluster.HostID, f *fact.Facts, fact string, l Level) (Finding, bool) {
 	why, ok := f.Unknown[fact]
 	if !ok {
 		return Finding{}, false

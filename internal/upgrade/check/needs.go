@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/fact"
 )
 
 // gib writes bytes as GiB.
@@ -20,7 +21,7 @@ func checkSpace(s *scene) []Finding {
 	}
 	need := max(s.man.MinSpace(), 2*files)
 	var fs []Finding
-	s.up(func(h *inventory.Host, f *Facts) {
+	s.up(func(h *inventory.Host, f *fact.Facts) {
 		free, dir := h.FreeBytes, "the unpack directory"
 		if f != nil {
 			if nk, ok := notKnown(h.Name, f, "space", Fail); ok {
@@ -44,8 +45,8 @@ func checkCommands(s *scene) []Finding {
 	if len(s.man.Requires.Commands) == 0 {
 		return nil
 	}
-	s.up(func(h *inventory.Host, f *Facts) {
-		var system OS
+	s.up(func(h *inventory.Host, f *fact.Facts) {
+		var system fact.OS
 		has := func(c string) bool { return slices.Contains(h.Commands, c) }
 		if f != nil {
 			if nk, ok := notKnown(h.Name, f, "commands", Fail); ok {
@@ -77,7 +78,7 @@ func checkPython(s *scene) []Finding {
 		return nil
 	}
 	var fs []Finding
-	s.told(func(h *inventory.Host, f *Facts) {
+	s.told(func(h *inventory.Host, f *fact.Facts) {
 		if nk, ok := notKnown(h.Name, f, "python", Fail); ok {
 			fs = append(fs, nk)
 			return
@@ -105,7 +106,7 @@ const (
 )
 
 // familyOf knows the systems by what os-release says, "" when it does not.
-func familyOf(o OS) family {
+func familyOf(o fact.OS) family {
 	for _, id := range append([]string{o.ID}, o.Like...) {
 		switch id {
 		case "debian", "ubuntu", "uos", "deepin":
@@ -120,7 +121,7 @@ func familyOf(o OS) family {
 }
 
 // packageOf names the package that has a command, where the names differ.
-func packageOf(command string, o OS) string {
+func packageOf(command string, o fact.OS) string {
 	type names struct{ apt, other string }
 	n, ok := map[string]names{
 		"multipath":    {"multipath-tools", "device-mapper-multipath"},
@@ -160,7 +161,7 @@ func packageOf(command string, o OS) string {
 	}
 }
 
-func install(o OS, packages []string) string {
+func install(o fact.OS, packages []string) string {
 	slices.Sort(packages)
 	list := strings.Join(slices.Compact(packages), " ")
 	if f := familyOf(o); f != "" {
@@ -170,7 +171,7 @@ func install(o OS, packages []string) string {
 }
 
 // installPython gives the ways to a module; its package may have another name.
-func installPython(o OS, module string) string {
+func installPython(o fact.OS, module string) string {
 	top, _, _ := strings.Cut(module, ".")
 	pip, system := top, strings.ToLower(strings.ReplaceAll(top, "_", "-"))
 	other, ok := map[string][2]string{

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/net/html"
 
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/fact"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -31,9 +32,9 @@ func sampleReport() Report {
 		f.Version = "E0306"
 	}
 	in.Facts["h1"].Version = "E0303"
-	in.Facts["h2"].O2CB = O2CB{true, 31, 31}
+	in.Facts["h2"].O2CB = fact.O2CB{Present: true, Configured: 31, Active: 31}
 	in.Facts["h3"].FC[0].State = "Linkdown"
-	in.Facts["cvm"].Replication[0] = Probe{"slave", 1, hostile}
+	in.Facts["cvm"].Replication[0] = fact.Probe{Name: "slave", Exit: 1, Text: hostile}
 	h := host(in, "h2")
 	h.Pools = append(h.Pools, inventory.Pool{Name: "iscsi-tt", Kind: "ocfs2", Shared: true, Paths: 1, Active: true})
 	host(in, "h3").CPUModel = "Haswell"

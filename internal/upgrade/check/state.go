@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/fact"
 	"holdfast/internal/upgrade"
 )
 
@@ -12,7 +13,7 @@ import (
 func checkStatus(s *scene) []Finding {
 	var fs []Finding
 	asked := false
-	s.told(func(h *inventory.Host, f *Facts) {
+	s.told(func(h *inventory.Host, f *fact.Facts) {
 		if nk, ok := notKnown(h.Name, f, "status", Fail); ok {
 			fs, asked = append(fs, nk), true
 			return
@@ -48,7 +49,7 @@ func checkHA(s *scene) []Finding {
 	}
 	var fs []Finding
 	known := false
-	s.told(func(h *inventory.Host, f *Facts) {
+	s.told(func(h *inventory.Host, f *fact.Facts) {
 		if nk, ok := notKnown(h.Name, f, "ha", Warn); ok {
 			fs, known = append(fs, nk), true
 			return
@@ -121,7 +122,7 @@ func checkQuorum(s *scene) []Finding {
 // checkReplication asks every probe that a host has.
 func checkReplication(s *scene) []Finding {
 	var fs []Finding
-	s.told(func(h *inventory.Host, f *Facts) {
+	s.told(func(h *inventory.Host, f *fact.Facts) {
 		if nk, ok := notKnown(h.Name, f, "replication", Warn); ok {
 			fs = append(fs, nk)
 			return
@@ -140,7 +141,7 @@ func checkBackup(s *scene) []Finding {
 	var last time.Time
 	var fs []Finding
 	asked := false
-	s.told(func(h *inventory.Host, f *Facts) {
+	s.told(func(h *inventory.Host, f *fact.Facts) {
 		if nk, ok := notKnown(h.Name, f, "lastBackup", Warn); ok {
 			fs = append(fs, nk)
 			return
@@ -168,7 +169,7 @@ const failSkew = 30
 // checkClocks wants clocks that agree and are kept so.
 func checkClocks(s *scene) []Finding {
 	var fs []Finding
-	s.up(func(h *inventory.Host, f *Facts) {
+	s.up(func(h *inventory.Host, f *fact.Facts) {
 		const remedy = "set the clock, and let it follow the same time server as the other hosts"
 		skew := time.Duration(h.SkewMillis) * time.Millisecond
 		switch d := skew.Abs(); {
@@ -196,7 +197,7 @@ func checkClocks(s *scene) []Finding {
 // is about to be rebooted.
 func checkKernel(s *scene) []Finding {
 	var fs []Finding
-	s.up(func(h *inventory.Host, f *Facts) {
+	s.up(func(h *inventory.Host, f *fact.Facts) {
 		if f != nil {
 			if nk, ok := notKnown(h.Name, f, "kernel", Warn); ok {
 				fs = append(fs, nk)

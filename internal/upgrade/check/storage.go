@@ -8,6 +8,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/fact"
 	"holdfast/internal/upgrade/version"
 )
 
@@ -18,7 +19,7 @@ func (s *scene) next(h cluster.HostID) bool { return s.When == Between && slices
 // know it.
 func checkSinglePath(s *scene) []Finding {
 	var fs []Finding
-	s.up(func(h *inventory.Host, f *Facts) {
+	s.up(func(h *inventory.Host, f *fact.Facts) {
 		if f != nil {
 			for _, fact := range []string{"maps", "mounts"} {
 				if nk, ok := notKnown(h.Name, f, fact, Warn); ok {
@@ -44,7 +45,7 @@ func checkSinglePath(s *scene) []Finding {
 
 // singlePath returns the pools with one path, by kind: what the inventory says,
 // and what the host sees of its mounts.
-func singlePath(h *inventory.Host, f *Facts) map[string][]string {
+func singlePath(h *inventory.Host, f *fact.Facts) map[string][]string {
 	byKind := map[string][]string{}
 	for _, p := range h.Pools {
 		if p.Shared && p.Paths == 1 {
@@ -65,7 +66,7 @@ func singlePath(h *inventory.Host, f *Facts) map[string][]string {
 // down.
 func checkSessions(s *scene) []Finding {
 	targets := map[string]map[string]bool{} // of a group
-	s.told(func(h *inventory.Host, f *Facts) {
+	s.told(func(h *inventory.Host, f *fact.Facts) {
 		if targets[h.Group] == nil {
 			targets[h.Group] = map[string]bool{}
 		}
@@ -74,7 +75,7 @@ func checkSessions(s *scene) []Finding {
 		}
 	})
 	var fs []Finding
-	s.told(func(h *inventory.Host, f *Facts) {
+	s.told(func(h *inventory.Host, f *fact.Facts) {
 		for _, fact := range []string{"iscsi", "fc"} {
 			if nk, ok := notKnown(h.Name, f, fact, Warn); ok {
 				fs = append(fs, nk)
@@ -95,10 +96,10 @@ func checkSessions(s *scene) []Finding {
 	return fs
 }
 
-func missingTargets(h *inventory.Host, f *Facts, all map[string]bool) []Finding {
+func missingTargets(h *inventory.Host, f *fact.Facts, all map[string]bool) []Finding {
 	var missing []string
 	for _, t := range keys(all) {
-		if !slices.ContainsFunc(f.ISCSI, func(x Session) bool { return x.Target == t }) {
+		if !slices.ContainsFunc(f.ISCSI, func(x fact.Session) bool { return x.Target == t }) {
 			missing = append(missing, t)
 		}
 	}
@@ -109,7 +110,7 @@ func missingTargets(h *inventory.Host, f *Facts, all map[string]bool) []Finding 
 		"has no session to iSCSI targets that other hosts of its group use: %s", names(missing))}
 }
 
-func deadPaths(h *inventory.Host, m Map) []Finding {
+func deadPaths(h *inventory.Host, m fact.Map) []Finding {
 	var down []string
 	for _, p := range m.Paths {
 		if !p.Up {
@@ -132,7 +133,7 @@ func deadPaths(h *inventory.Host, m Map) []Finding {
 func checkO2CB(s *scene) []Finding {
 	var fs []Finding
 	inUse := map[int][]cluster.HostID{}
-	s.told(func(h *inventory.Host, f *Facts) {
+	s.told(func(h *inventory.Host, f *fact.Facts) {
 		if nk, ok := notKnown(h.Name, f, "o2cb", Warn); ok {
 			fs = append(fs, nk)
 			return
@@ -205,7 +206,7 @@ func OnlineO2CB(v string) bool {
 // the umount may hang with it, and the reboot with the umount.
 func checkTemplate(s *scene) []Finding {
 	var fs []Finding
-	s.up(func(h *inventory.Host, f *Facts) {
+	s.up(func(h *inventory.Host, f *fact.Facts) {
 		template, shared := attached(h, f)
 		switch {
 		case s.next(h.Name) && len(template)+len(shared) > 0:
@@ -230,7 +231,7 @@ func checkTemplate(s *scene) []Finding {
 }
 
 // attached returns the names of what a host has attached.
-func attached(h *inventory.Host, f *Facts) (template, shared []string) {
+func attached(h *inventory.Host, f *fact.Facts) (template, shared []string) {
 	for _, p := range h.Pools {
 		switch {
 		case !p.Active:

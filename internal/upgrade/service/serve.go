@@ -13,7 +13,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
-	"holdfast/internal/host/facts"
+	"holdfast/internal/inventory/fact"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
 	"holdfast/internal/upgrade/cache"
@@ -134,7 +134,7 @@ func (s *Service) GatherFacts(ctx context.Context, request []byte) ([]byte, erro
 }
 
 // facts looks at this host.
-func (s *Service) facts(ctx context.Context, w survey.Wanted) facts.Facts {
+func (s *Service) facts(ctx context.Context, w survey.Wanted) fact.Facts {
 	w.Request.Host = s.Host
 	if w.Request.Unpack == "" {
 		w.Request.Unpack = s.cache.Dir
@@ -150,11 +150,11 @@ func (s *Service) facts(ctx context.Context, w survey.Wanted) facts.Facts {
 }
 
 // factsOf asks a host for facts.
-func (s *Service) factsOf(ctx context.Context, h survey.HostRef, w survey.Wanted) (facts.Facts, error) {
+func (s *Service) factsOf(ctx context.Context, h survey.HostRef, w survey.Wanted) (fact.Facts, error) {
 	if h.Name == s.Host {
 		return s.facts(ctx, w), nil
 	}
-	var out facts.Facts
+	var out fact.Facts
 	text, err := json.Marshal(w)
 	if err != nil {
 		return out, fmt.Errorf("write what is asked: %w", err)

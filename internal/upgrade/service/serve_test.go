@@ -21,6 +21,7 @@ import (
 	"holdfast/internal/fail"
 	"holdfast/internal/host/facts"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/fact"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/server"
 	"holdfast/internal/server/servertest"
@@ -316,7 +317,7 @@ func TestFactsAreGathered(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ask := func(sha, path string) (facts.Facts, string) {
+	ask := func(sha, path string) (fact.Facts, string) {
 		t.Helper()
 		text, err := json.Marshal(survey.Wanted{SHA256: sha, Request: facts.Request{
 			Host: "h9", Config: []facts.ConfigFile{{Installed: installed, Bundle: path, Format: "ini"}},
@@ -328,7 +329,7 @@ func TestFactsAreGathered(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var f facts.Facts
+		var f fact.Facts
 		if err := json.Unmarshal(answer, &f); err != nil || len(f.Config) != 1 {
 			t.Fatalf("%v: %s", err, answer)
 		}

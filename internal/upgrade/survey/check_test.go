@@ -14,6 +14,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/host/facts"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/fact"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/upgrade"
@@ -81,9 +82,9 @@ func TestAHostChecksItself(t *testing.T) {
 
 func TestAHostFailsForAllThatIsWrongWithIt(t *testing.T) {
 	w := well()
-	w.change("m1", func(f *facts.Facts) {
+	w.change("m1", func(f *fact.Facts) {
 		f.Commands["tree"], f.Python["requests"], f.Space.Free, f.Clock.Synced = "", "No module named 'requests'", 2<<30, false
-		f.Maps = []facts.Map{{Name: "mpatha", Paths: []facts.Path{{Device: "sda", State: "failed"}}}}
+		f.Maps = []fact.Map{{Name: "mpatha", Paths: []fact.Path{{Device: "sda", State: "failed"}}}}
 	})
 	task, log := task(t, "up-1", "m1", args(upgrade.Before))
 	err := w.executor("m1", nil).Do(t.Context(), task)
@@ -102,7 +103,7 @@ func TestAHostFailsForAllThatIsWrongWithIt(t *testing.T) {
 // A host that can not even look at itself does not pass.
 func TestAHostThatCanNotLookAtItselfFails(t *testing.T) {
 	w := well()
-	w.tell["h1"] = func(context.Context, *facts.Facts) error { return errors.New("too many open files") }
+	w.tell["h1"] = func(context.Context, *fact.Facts) error { return errors.New("too many open files") }
 	task, _ := task(t, "up-1", "h1", args(upgrade.Before))
 	err := w.executor("h1", nil).Do(t.Context(), task)
 	if err == nil || !strings.Contains(err.Error(), "facts: h1: the host has told nothing of itself (too many open files)") {
@@ -114,7 +115,7 @@ func TestAfterAChangeThingsMaySettle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := well()
 		began := time.Now()
-		w.change("m1", func(f *facts.Facts) {
+		w.change("m1", func(f *fact.Facts) {
 			if time.Since(began) < 20*time.Second {
 				f.Status.Exit, f.Status.Text = 1, "db is starting"
 			}
@@ -135,7 +136,7 @@ func TestWhatDoesNotSettleFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := well()
 		began := time.Now()
-		w.change("m1", func(f *facts.Facts) { f.Status.Exit = 1 })
+		w.change("m1", func(f *fact.Facts) { f.Status.Exit = 1 })
 		step, _ := task(t, "up-1", "m1", args(upgrade.Between))
 		err := w.executor("m1", nil).Do(t.Context(), step)
 		if err == nil || !strings.Contains(err.Error(), "cluster-status: m1: status says") {
@@ -194,7 +195,7 @@ func TestWhatWasDecidedOfGuestsCounts(t *testing.T) {
 // What an operator has confirmed when the run began does not stop it later.
 func TestWhatIsConfirmedIsAWarning(t *testing.T) {
 	w := well()
-	w.change("h1", func(f *facts.Facts) { f.Commands, f.Python = nil, nil })
+	w.change("h1", func(f *fact.Facts) { f.Commands, f.Python = nil, nil })
 	run := &Run{Plan: w.plan(t, upgrade.Options{Mode: upgrade.Rolling, Confirmed: []string{"commands", "same-version"}})}
 	step, log := task(t, "up-1", "h1", args(upgrade.Before))
 	err := w.executor("h1", run).Do(t.Context(), step)
@@ -202,7 +203,7 @@ func TestWhatIsConfirmedIsAWarning(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	has(t, log.String(), "[WARN] not there: tree (confirmed by an operator)")
-	w.change("h1", func(f *facts.Facts) {})
+	w.change("h1", func(f *fact.Facts) {})
 	d := w.executor("m1", run) // the versions are the old ones still
 	d.Reports, d.Settle = t.TempDir(), time.Millisecond
 	step, log = task(t, "up-1", "", args(upgrade.After))
@@ -293,7 +294,7 @@ func TestThisMachineChecksItself(t *testing.T) {
 	w.man.Requires = upgrade.Requires{Commands: []string{"sh", "holdfast-no-such-command"}}
 	d := w.executor("h1", nil)
 	dir := t.TempDir()
-	d.Survey.Facts = func(ctx context.Context, _ HostRef, want Wanted) (facts.Facts, error) {
+	d.Survey.Facts = func(ctx context.Context, _ HostRef, want Wanted) (fact.Facts, error) {
 		want.Request.Unpack = dir
 		return (&facts.Gatherer{Timeout: 5 * time.Second}).Gather(ctx, want.Request), nil
 	}
@@ -320,7 +321,7 @@ func (w *world) ended(t *testing.T, o upgrade.Options) *Run {
 func TestTheClusterIsCheckedInTheEndAndReported(t *testing.T) {
 	w := well()
 	for _, h := range []cluster.HostID{"m1", "h1", "h2", "h3"} {
-		w.change(h, func(f *facts.Facts) { f.Version = "E0306" })
+		w.change(h, func(f *fact.Facts) { f.Version = "E0306" })
 	}
 	run := w.ended(t, upgrade.Options{Mode: upgrade.Rolling})
 	d := w.executor("m1", run)
@@ -352,7 +353,7 @@ func TestTheEndTellsWhatFailedAndWhy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := well()
 		for _, h := range []cluster.HostID{"m1", "h1"} {
-			w.change(h, func(f *facts.Facts) { f.Version = "E0306" })
+			w.change(h, func(f *fact.Facts) { f.Version = "E0306" })
 		}
 		w.refs[3].Up = false // h3, which was dropped
 		run := w.ended(t, upgrade.Options{Mode: upgrade.Rolling})

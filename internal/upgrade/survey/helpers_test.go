@@ -13,6 +13,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/host/facts"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/fact"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/upgrade"
@@ -27,7 +28,7 @@ type world struct {
 	inv   inventory.Inventory
 	man   upgrade.Manifest
 	refs  []HostRef
-	tell  map[cluster.HostID]func(ctx context.Context, f *facts.Facts) error // changes what a host says
+	tell  map[cluster.HostID]func(ctx context.Context, f *fact.Facts) error // changes what a host says
 	asked []Wanted
 	reads int // of the plan
 }
@@ -57,7 +58,7 @@ func well() *world {
 					Actions: upgrade.Actions{Install: &upgrade.Action{Run: []string{"web/x"}}}},
 			},
 		},
-		tell: map[cluster.HostID]func(context.Context, *facts.Facts) error{},
+		tell: map[cluster.HostID]func(context.Context, *fact.Facts) error{},
 	}
 	for _, h := range w.inv.Hosts {
 		w.refs = append(w.refs, HostRef{Name: h.Name, API: "https://" + string(h.Name), Up: true})
@@ -66,30 +67,30 @@ func well() *world {
 }
 
 // answer is what a host says that is well.
-func (w *world) answer(ctx context.Context, h HostRef, want Wanted) (facts.Facts, error) {
+func (w *world) answer(ctx context.Context, h HostRef, want Wanted) (fact.Facts, error) {
 	w.mu.Lock()
 	w.asked = append(w.asked, want)
 	tell := w.tell[h.Name]
 	w.mu.Unlock()
 	r := want.Request
-	f := facts.Facts{
-		Host: r.Host, At: time.Now(), OS: facts.OS{ID: "debian"}, Version: "E0303", Space: facts.Space{Dir: "/var", Free: 20 << 30},
+	f := fact.Facts{
+		Host: r.Host, At: time.Now(), OS: fact.OS{ID: "debian"}, Version: "E0303", Space: fact.Space{Dir: "/var", Free: 20 << 30},
 		Commands: map[string]string{"tree": "/usr/bin/tree"}, Python: map[string]string{"requests": ""},
-		Kernel: facts.Kernel{Running: "4.1.0", Next: "4.1.0"}, Clock: facts.Clock{Synced: true, By: "chrony"}, LastBackup: time.Now(),
+		Kernel: fact.Kernel{Running: "4.1.0", Next: "4.1.0"}, Clock: fact.Clock{Synced: true, By: "chrony"}, LastBackup: time.Now(),
 	}
 	for _, c := range r.Config {
-		f.Config = append(f.Config, facts.Config{Installed: c.Installed, Names: []string{"a"}, Bundle: []string{"a"}})
+		f.Config = append(f.Config, fact.Config{Installed: c.Installed, Names: []string{"a"}, Bundle: []string{"a"}})
 	}
 	for _, p := range []struct {
 		asked *facts.Program
-		to    **facts.Probe
+		to    **fact.Probe
 	}{{r.Status, &f.Status}, {r.HA, &f.HA}} {
 		if p.asked != nil {
-			*p.to = &facts.Probe{Name: p.asked.Name}
+			*p.to = &fact.Probe{Name: p.asked.Name}
 		}
 	}
 	for _, p := range r.Replication {
-		f.Replication = append(f.Replication, facts.Probe{Name: p.Name})
+		f.Replication = append(f.Replication, fact.Probe{Name: p.Name})
 	}
 	if tell != nil {
 		return f, tell(ctx, &f)
@@ -116,10 +117,10 @@ func (w *world) host(name cluster.HostID) *inventory.Host {
 }
 
 // change lets a host say something else.
-func (w *world) change(h cluster.HostID, f func(*facts.Facts)) {
+func (w *world) change(h cluster.HostID, f func(*fact.Facts)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.tell[h] = func(_ context.Context, x *facts.Facts) error { f(x); return nil }
+	w.tell[h] = func(_ context.Context, x *fact.Facts) error { f(x); return nil }
 }
 
 func (w *world) requests() []Wanted {

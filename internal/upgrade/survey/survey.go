@@ -3,7 +3,6 @@ package survey
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -13,6 +12,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/host/facts"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/fact"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
 )
@@ -43,9 +43,9 @@ type Wanted struct {
 type Survey struct {
 	Host      cluster.HostID // this one
 	Hosts     func() []HostRef
-	Facts     func(ctx context.Context, h HostRef, w Wanted) (facts.Facts, error) // of any host, this one among them
-	Inventory func() (inventory.Inventory, error)                                 // when the question has none
-	Quorum    func(ctx context.Context) (check.Quorum, error)                     // nil: nobody knows
+	Facts     func(ctx context.Context, h HostRef, w Wanted) (fact.Facts, error) // of any host, this one among them
+	Inventory func() (inventory.Inventory, error)                                // when the question has none
+	Quorum    func(ctx context.Context) (check.Quorum, error)                    // nil: nobody knows
 	Limits    check.Limits
 	Within    time.Duration // for the answer of one host; 0: a minute
 	Now       func() time.Time
@@ -82,7 +82,7 @@ func (s *Survey) Look(ctx context.Context, q Question) (check.Input, error) {
 	}
 	in := check.Input{
 		When: q.When, Manifest: q.Manifest, Inventory: inv, Mode: q.Mode, Back: q.Back, Stay: q.Stay, From: q.From,
-		Facts: map[cluster.HostID]*check.Facts{}, Policy: q.Policy, Policies: q.Policies, Confirmed: q.Confirmed,
+		Facts: map[cluster.HostID]*fact.Facts{}, Policy: q.Policy, Policies: q.Policies, Confirmed: q.Confirmed,
 		HABefore: q.HABefore, Next: q.Next, Done: q.Done, Left: q.Left, Limits: s.Limits,
 	}
 	answers := s.askAll(ctx, q, inv)
@@ -100,7 +100,7 @@ func (s *Survey) Look(ctx context.Context, q Question) (check.Input, error) {
 		case !asked:
 			continue
 		case a.err != nil:
-			in.Facts[h.Name] = check.NoFacts(h.Name, in.Now, a.err.Error())
+			in.Facts[h.Name] = fact.NoFacts(h.Name, in.Now, a.err.Error())
 			continue
 		}
 		in.Facts[h.Name] = a.facts
@@ -146,7 +146,7 @@ func (s *Survey) quorum(ctx context.Context) *check.Quorum {
 
 // answer is what a host has said.
 type answer struct {
-	facts *check.Facts
+	facts *fact.Facts
 	skew  time.Duration // by which its clock differs from this host's at least
 	err   error
 }
@@ -214,9 +214,7 @@ func (s *Survey) ask(ctx context.Context, q Question, inv *inventory.Inventory, 
 	if f.Host != h.Name {
 		return answer{err: fmt.Errorf("the agent that was asked says that it is %q", f.Host)}
 	}
-	if a.facts, err = convert(f); err != nil {
-		return answer{err: err}
-	}
+	a.facts = &f
 	a.facts.At = sent // by this host's clock, with which it is compared
 	if q.Staged || q.SHA256 != "" && slices.Contains(ref.Bundles, q.SHA256) {
 		a.facts.Space.Free += unpacked(m) // it is taken already, not to be taken again
@@ -225,12 +223,12 @@ func (s *Survey) ask(ctx context.Context, q Question, inv *inventory.Inventory, 
 }
 
 // call waits for the answer until its time is over.
-func (s *Survey) call(ctx context.Context, ref HostRef, w Wanted) (facts.Facts, error) {
+func (s *Survey) call(ctx context.Context, ref HostRef, w Wanted) (fact.Facts, error) {
 	limit := cmp.Or(s.Within, within)
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	type result struct {
-		f   facts.Facts
+		f   fact.Facts
 		err error
 	}
 	done := make(chan result, 1)
@@ -269,19 +267,6 @@ func skew(read, from, to time.Time) time.Duration {
 	return 0
 }
 
-// convert changes the type: the JSON forms are alike.
-func convert(f facts.Facts) (*check.Facts, error) {
-	text, err := json.Marshal(f)
-	if err != nil {
-		return nil, fmt.Errorf("read the facts of %s: %w", f.Host, err)
-	}
-	var out check.Facts
-	if err := json.Unmarshal(text, &out); err != nil {
-		return nil, fmt.Errorf("read the facts of %s: %w", f.Host, err)
-	}
-	return &out, nil
-}
-
 // unpacked is the size of a bundle's files, bytes.
 func unpacked(m *upgrade.Manifest) (sum int64) {
 	for i := range m.Modules {
@@ -294,7 +279,7 @@ func unpacked(m *upgrade.Manifest) (sum int64) {
 
 // haState tells whether the platform's HA is on: by the word of any host that
 // knows. nil: none does.
-func haState(told map[cluster.HostID]*check.Facts) *bool {
+func haState(told map[cluster.HostID]*fact.Facts) *bool {
 	var out *bool
 	for _, f := range told {
 		if f.HA == nil || f.HA.Exit != 0 && f.HA.Exit != 1 || f.Unknown["ha"] != "" {

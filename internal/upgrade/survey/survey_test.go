@@ -16,6 +16,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/host/facts"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/fact"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
 )
@@ -60,10 +61,10 @@ func TestHostsThatDoNotAnswerAreSaid(t *testing.T) {
 		w.refs = append(w.refs, HostRef{Name: "dead", API: "https://x"}, HostRef{Name: "local-only", Up: true})
 		end := make(chan struct{})
 		defer close(end)
-		w.tell["slow"] = func(ctx context.Context, _ *facts.Facts) error { <-ctx.Done(); return ctx.Err() }
-		w.tell["deaf"] = func(context.Context, *facts.Facts) error { <-end; return nil }
-		w.tell["broken"] = func(context.Context, *facts.Facts) error { return errors.New("connection refused") }
-		w.change("liar", func(f *facts.Facts) { f.Host = "h3" })
+		w.tell["slow"] = func(ctx context.Context, _ *fact.Facts) error { <-ctx.Done(); return ctx.Err() }
+		w.tell["deaf"] = func(context.Context, *fact.Facts) error { <-end; return nil }
+		w.tell["broken"] = func(context.Context, *fact.Facts) error { return errors.New("connection refused") }
+		w.change("liar", func(f *fact.Facts) { f.Host = "h3" })
 		began := time.Now()
 		in := look(t, w.survey("m1"), Question{When: check.Before, Manifest: &w.man})
 		if d := time.Since(began); d != within+patient {
@@ -90,7 +91,7 @@ func TestHostsThatDoNotAnswerAreSaid(t *testing.T) {
 				t.Errorf("%s: %q, want %q", h, got[h], text)
 			}
 		}
-		if in.Facts["h3"].Unknown[check.Nothing] != "" || in.Facts["h3"].Version == "" || in.Facts["stranger"] != nil {
+		if in.Facts["h3"].Unknown[fact.Nothing] != "" || in.Facts["h3"].Version == "" || in.Facts["stranger"] != nil {
 			t.Errorf("%+v", in.Facts["h3"])
 		}
 	})
@@ -98,14 +99,14 @@ func TestHostsThatDoNotAnswerAreSaid(t *testing.T) {
 
 func TestNotMoreThan32HostsAreAskedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{man: upgrade.Manifest{}, tell: map[cluster.HostID]func(context.Context, *facts.Facts) error{}}
+		w := &world{man: upgrade.Manifest{}, tell: map[cluster.HostID]func(context.Context, *fact.Facts) error{}}
 		var mu sync.Mutex
 		now, most := 0, 0
 		for i := range 100 {
 			h := cluster.HostID(fmt.Sprintf("h%d", i))
 			w.inv.Hosts = append(w.inv.Hosts, inventory.Host{Name: h})
 			w.refs = append(w.refs, HostRef{Name: h, API: "https://x", Up: true})
-			w.tell[h] = func(context.Context, *facts.Facts) error {
+			w.tell[h] = func(context.Context, *fact.Facts) error {
 				mu.Lock()
 				now++
 				most = max(most, now)
@@ -132,7 +133,7 @@ func TestAnEndedContextEndsTheSurvey(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		defer cancel(nil)
 		for _, h := range w.inv.Hosts {
-			w.tell[h.Name] = func(ctx context.Context, _ *facts.Facts) error { cancel(stop); <-ctx.Done(); return ctx.Err() }
+			w.tell[h.Name] = func(ctx context.Context, _ *fact.Facts) error { cancel(stop); <-ctx.Done(); return ctx.Err() }
 		}
 		began := time.Now()
 		if _, err := w.survey("m1").Look(ctx, Question{}); !errors.Is(err, stop) {
@@ -166,10 +167,10 @@ func TestTheInventoryOfTheQuestionCountsAndIsNotChanged(t *testing.T) {
 func TestClocksAreCompared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := well()
-		w.change("h1", func(f *facts.Facts) { f.At = f.At.Add(-3 * time.Hour); time.Sleep(time.Second) })
-		w.change("h2", func(f *facts.Facts) { f.At = f.At.Add(5 * time.Second); time.Sleep(time.Second) })
-		w.change("h3", func(f *facts.Facts) { f.At = time.Time{} })
-		w.change("m1", func(f *facts.Facts) { f.At = f.At.Add(time.Hour) })
+		w.change("h1", func(f *fact.Facts) { f.At = f.At.Add(-3 * time.Hour); time.Sleep(time.Second) })
+		w.change("h2", func(f *fact.Facts) { f.At = f.At.Add(5 * time.Second); time.Sleep(time.Second) })
+		w.change("h3", func(f *fact.Facts) { f.At = time.Time{} })
+		w.change("m1", func(f *fact.Facts) { f.At = f.At.Add(time.Hour) })
 		in := look(t, w.survey("m1"), Question{})
 		got := map[cluster.HostID]int64{}
 		for _, h := range in.Inventory.Hosts {
@@ -247,7 +248,7 @@ func TestHABeforeIsWhatAnyManagerSays(t *testing.T) {
 		w := well()
 		w.host("h1").Roles = []inventory.Role{inventory.RoleManager}
 		for i, h := range []cluster.HostID{"m1", "h1"} {
-			w.change(h, func(f *facts.Facts) {
+			w.change(h, func(f *fact.Facts) {
 				f.HA.Exit = c.exits[i]
 				if c.exits[i] < 0 {
 					f.HA, f.Unknown = nil, map[string]string{"ha": "it hangs"}

@@ -1,4 +1,6 @@
-package check
+// Package fact is the vocabulary of what checks must know of a host: host/facts gathers it,
+// upgrade/check judges it. Its JSON form travels between agents.
+package fact
 
 import (
 	"time"
@@ -6,8 +8,7 @@ import (
 	"holdfast/internal/cluster"
 )
 
-// Facts is what a host tells of itself. Its JSON form is that of the type of the
-// same name in package host/facts, which gathers it.
+// Facts is what a host tells of itself.
 //
 // A field that could not be read is named in Unknown, by its JSON name, with the
 // reason; its value means nothing then. With Nothing among them, the host has told
