@@ -49,7 +49,7 @@ func (f fate) happens() bool {
 // bomb gives an agent's process its fate at one of its points of interest.
 type bomb struct {
 	mu    sync.Mutex
-	at    int // counts from 1; 0: never
+	at    int // the first point for the fate, counts from 1; 0: never
 	fate  fate
 	names []string
 	terse bool // the names of points are not wanted
@@ -90,8 +90,8 @@ func (p *process) meet(name func() string, write bool, do func()) fate {
 	b.mu.Lock()
 	b.names = append(b.names, what)
 	switch {
-	case len(b.names) == b.at:
-		f, b.gone = b.fate, true
+	case b.at > 0 && len(b.names) >= b.at && !b.gone && possible(b.fate, write, true):
+		f, b.gone = b.fate, true // an effect in the place of a write has no answer to lose: the next write does
 	case f != passes && !took():
 		f = passes
 	}
