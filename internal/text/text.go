@@ -55,3 +55,17 @@ func Cut(s string, most int) string {
 	}
 	return s[:n] + more[:min(len(more), max(most, 0))]
 }
+
+// Clean makes one line of a text of others, for a terminal: breaks of lines and tabs become
+// spaces, and what can not be printed becomes U+FFFD.
+func Clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n' || r == '\t' || r == '\r':
+			return ' '
+		case !unicode.IsPrint(r):
+			return utf8.RuneError
+		}
+		return r
+	}, s)
+}

@@ -98,6 +98,14 @@ type Finding struct {
 	Text   string `json:"text"`
 }
 
+// Line is the finding after the place that it is about.
+func (f Finding) Line() string {
+	if where := strings.TrimSpace(f.Table + " " + f.Column); where != "" {
+		return where + ": " + f.Text
+	}
+	return f.Text
+}
+
 // Plan is how a mapping is carried out on given databases. With Errors it is not.
 type Plan struct {
 	Tables   []Planned

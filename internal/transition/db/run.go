@@ -1,0 +1,167 @@
+package db
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"holdfast/internal/fail"
+	"holdfast/internal/transition/db/copier"
+	"holdfast/internal/transition/db/follow"
+	"holdfast/internal/transition/db/ids"
+	"holdfast/internal/transition/db/mapping"
+	"holdfast/internal/transition/db/survey"
+)
+
+// Survey is what a plan found. With Errors nothing can be copied.
+type Survey struct {
+	*survey.Result
+	Advice []string `json:"-"` // of the mapping
+	Full   bool     `json:"-"` // the target has rows that are not of this copy
+}
+
+// Plan makes a plan, of a copy that has begun with the IDs that it began with. Its errors
+// are for PlanError.
+func (x *Alignment) Plan(ctx context.Context) (*Survey, error) {
+	j, err := copier.ReadJournal(ctx, x.target.DB)
+	if err != nil && !denied(err) { // a right that is missing is told by the plan
+		return nil, err
+	}
+	var notes []survey.Finding
+	note := func(n string) { notes = append(notes, survey.Finding{Finding: mapping.Finding{Text: n}}) }
+	if j != nil {
+		if err := x.ours(j); err != nil { // Begin refuses it
+			note(err.Error())
+			j = nil
+		}
+	}
+	var faults ids.Faults
+	if err := x.complete(ctx, j, note); err != nil && (j != nil || !errors.As(err, &faults)) {
+		return nil, err
+	}
+	r, err := x.survey(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range faults {
+		r.Errors = append(r.Errors, survey.Finding{Finding: mapping.Finding{Text: f.Error()}})
+	}
+	r.Warnings = append(r.Warnings, notes...)
+	return r, nil
+}
+
+func (x *Alignment) survey(ctx context.Context) (*Survey, error) {
+	r, plan, err := survey.Plan(ctx, x.mapping, x.source, x.target, x.sourceDBs, x.targetDBs, x.sets)
+	if err != nil {
+		return nil, err
+	}
+	x.plan = plan
+	return &Survey{Result: r, Advice: x.mapping.Advice}, nil
+}
+
+// Options of a run.
+type Options struct {
+	Tell
+	Parallel          int           // ranges of rows at a time, 1 to 64; 0: 2 to 4
+	MaxThreadsRunning int           // on a server; while there are more, it waits; 0: any number
+	MaxLag            time.Duration // that the replica may be behind; servers tell whole seconds
+	Quiet             time.Duration // following ends when nothing has come for so long; 0: never
+
+	// Follow is called when the rows are copied, and calls follow: that carries over what is
+	// written to the source, until all is there that was written when stop is closed; when
+	// work ends it aborts. nil: the copy is not followed.
+	Follow func(ctx context.Context, follow func(work context.Context, stop <-chan struct{}) error) error
+}
+
+// Ran is what a run did.
+type Ran struct {
+	copier.Result
+	Follow *follow.Result `json:"follow,omitempty"`
+	Advice []string       `json:"advice"` // of the mapping
+}
+
+// Begin looks what stands in the way of a run, which it may not begin while the survey has
+// errors. Nothing is written.
+func (x *Alignment) Begin(ctx context.Context, o *Options) (*Survey, error) {
+	j, err := x.begun(ctx, o.Follow != nil, o.Note)
+	if err != nil {
+		return nil, err
+	}
+	o.Progress(Progress{Step: "reading both schemas, asking the rows"})
+	r, err := x.survey(ctx)
+	if err != nil {
+		return nil, PlanError(err)
+	}
+	full := func(f survey.Finding) bool { return f.NotEmpty }
+	if j != nil { // the rows are ours
+		r.Errors = slices.DeleteFunc(r.Errors, full)
+	}
+	r.Full = slices.ContainsFunc(r.Errors, full)
+	return r, nil
+}
+
+// cutOver adds what to do to the error of a copy that has had its cut-over.
+func cutOver(err error) error {
+	if errors.Is(err, copier.ErrDone) {
+		return fail.Errorf(fail.Refused, "%w", err).With("verify it; or to begin anew: holdfast transition db clean, then empty the target's tables")
+	}
+	return err
+}
+
+// Run does what Begin has planned: the IDs, the rows, what is changed meanwhile. When it is
+// ended anywhere, the same goes on.
+func (x *Alignment) Run(ctx context.Context, o *Options) (*Ran, error) {
+	if o.Follow != nil {
+		switch err := follow.Ready(ctx, x.source, x.plan); {
+		case commonKind(err) != "":
+			return nil, PlanError(err)
+		case err != nil:
+			return nil, &Faults{"follow", err}
+		}
+	}
+	// To the end: other copies of this source would look their IDs up in the same tables.
+	ctx, free, err := copier.Lock(ctx, x.source)
+	if err != nil {
+		return nil, err
+	}
+	defer free()
+	if err := x.prepare(ctx, o); err != nil {
+		return nil, err
+	}
+	throttle := copier.Throttle{MaxThreadsRunning: o.MaxThreadsRunning, MaxLag: o.MaxLag}
+	if x.replica != nil {
+		throttle.Replica = x.replica.DB
+	}
+	res, err := copier.Run(ctx, x.plan, x.hash, x.source, x.target, copier.Options{
+		Parallel: o.Parallel, Follows: o.Follow != nil, Throttle: throttle, Progress: func(p copier.Progress) { o.Progress(Progress{Copy: &p}) }, Log: o.Log,
+	})
+	if err != nil {
+		return nil, cutOver(err)
+	}
+	out := &Ran{Result: *res, Advice: append([]string{}, x.mapping.Advice...)}
+	if o.Follow == nil {
+		return out, nil
+	}
+	err = o.Follow(ctx, func(work context.Context, stop <-chan struct{}) (err error) {
+		out.Follow, err = follow.Run(work, x.mapping, x.plan, x.source, x.target, x.sourceDBs, follow.Options{
+			Quiet: o.Quiet, Stop: stop, Throttle: throttle, Progress: func(p follow.Progress) { o.Progress(Progress{Follow: &p}) }, Log: o.Log,
+		})
+		return err
+	})
+	return out, cutOver(err)
+}
+
+// prepare puts the IDs on the source while no other run can, and looks once more whether
+// one has begun meanwhile.
+func (x *Alignment) prepare(ctx context.Context, o *Options) error {
+	ctx, unlock, err := copier.Lock(ctx, x.target)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if _, err := x.begun(ctx, o.Follow != nil, func(string) {}); err != nil { // it was said
+		return err
+	}
+	return x.stage(ctx)
+}
