@@ -61,6 +61,11 @@ func TestPurePackagesImportNothingThatActs(t *testing.T) {
 	}
 }
 
+// beside says what a package must not import itself: another has it for it.
+var beside = []struct{ who, not, why string }{
+	{"holdfast/internal/cli", "holdfast/internal/transition/db/", "holdfast/internal/transition/db knows in which order the parts of an alignment work"},
+}
+
 // layers says what a package must not depend on, directly or not.
 var layers = []struct {
 	who string
@@ -75,7 +80,7 @@ var layers = []struct {
 	{"holdfast/internal/store", []string{"holdfast/"}, "the port depends on nothing of ours"},
 	{"holdfast/internal/cli", []string{"holdfast/internal/agent", "holdfast/internal/ha", "holdfast/internal/store", "holdfast/internal/host/", "holdfast/internal/server"}, "the command line is a client of the API"},
 	{"holdfast/internal/server", []string{"holdfast/internal/agent", "holdfast/internal/ha", "holdfast/internal/store/", "holdfast/internal/host/"}, "handlers decide nothing and know interfaces only"},
-	{"holdfast/internal/transition/db/follow", []string{"holdfast/internal/agent", "holdfast/internal/api", "holdfast/internal/cli", "holdfast/internal/host/", "holdfast/internal/store", "holdfast/internal/server"}, "alignment needs no cluster"},
+	{"holdfast/internal/transition/db", []string{"holdfast/internal/agent", "holdfast/internal/api", "holdfast/internal/cli", "holdfast/internal/host/", "holdfast/internal/store", "holdfast/internal/server"}, "alignment needs no cluster"},
 	{"holdfast/internal/transition/db/copier", []string{"github.com/go-mysql-org/"}, "only the follower reads binary logs"},
 	{"holdfast/internal/testbed/sim", []string{"holdfast/internal/agent", "holdfast/internal/host/", "holdfast/internal/store/etcdstore"}, "the simulator runs the core, not the daemon"},
 }
@@ -90,6 +95,15 @@ func TestLayers(t *testing.T) {
 			for _, bad := range l.not {
 				if dep != l.who && dep != keeperRules && strings.HasPrefix(dep, bad) {
 					t.Errorf("%s depends on %s: %s", l.who, dep, l.why)
+				}
+			}
+		}
+	}
+	for _, l := range beside {
+		for file, f := range parse(t, l.who) {
+			for _, i := range f.Imports {
+				if path := strings.Trim(i.Path.Value, `"`); strings.HasPrefix(path, l.not) {
+					t.Errorf("%s imports %s: %s", file, path, l.why)
 				}
 			}
 		}

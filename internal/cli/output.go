@@ -7,10 +7,11 @@ import (
 	"os"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
+
+	"holdfast/internal/text"
 )
 
 // width is the number of columns that all text output fits.
@@ -54,17 +55,7 @@ func painterFor(w io.Writer) painter {
 }
 
 // clean makes text of others safe for one line of a terminal.
-func clean[S ~string](s S) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r == '\n' || r == '\t' || r == '\r':
-			return ' '
-		case !unicode.IsPrint(r):
-			return utf8.RuneError
-		}
-		return r
-	}, string(s))
-}
+func clean[S ~string](s S) string { return text.Clean(string(s)) }
 
 // cleanLines is clean for text of several lines.
 func cleanLines(s string) string {

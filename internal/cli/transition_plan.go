@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -10,10 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/fail"
-	"holdfast/internal/transition/db/copier"
-	"holdfast/internal/transition/db/ids"
-	"holdfast/internal/transition/db/mapping"
-	"holdfast/internal/transition/db/survey"
+	align "holdfast/internal/transition/db"
 )
 
 func (a *app) dbPlanCmd() *cobra.Command {
@@ -40,54 +36,25 @@ not reachable.`,
 				return err
 			}
 			defer func() { err = errors.Join(err, x.Close()) }()
-			r, err := x.look(cmd.Context())
+			r, err := x.Plan(cmd.Context())
 			if err != nil {
 				return planError(err)
 			}
-			return a.showSurvey(r, x.mapping.Advice, js)
+			return a.showSurvey(r, js)
 		},
 	}
 	m.flags(cmd)
 	return cmd
 }
 
-// look makes a plan, of a copy that has begun with the IDs that it began with.
-func (x *alignment) look(ctx context.Context) (*survey.Result, error) {
-	j, err := copier.ReadJournal(ctx, x.target.DB)
-	if err != nil && !denied(err) { // a right that is missing is told by the plan
-		return nil, err
-	}
-	var notes []survey.Finding
-	note := func(n string) { notes = append(notes, survey.Finding{Finding: mapping.Finding{Text: n}}) }
-	if j != nil {
-		if err := x.ours(j); err != nil { // run refuses it
-			note(err.Error())
-			j = nil
-		}
-	}
-	var faults ids.Faults
-	if err := x.complete(ctx, j, note); err != nil && (j != nil || !errors.As(err, &faults)) {
-		return nil, err
-	}
-	r, _, err := survey.Plan(ctx, x.mapping, x.source, x.target, x.sourceDBs, x.targetDBs, x.sets)
-	if err != nil {
-		return nil, err
-	}
-	for _, f := range faults {
-		r.Errors = append(r.Errors, survey.Finding{Finding: mapping.Finding{Text: f.Error()}})
-	}
-	r.Warnings = append(r.Warnings, notes...)
-	return r, nil
-}
-
 // showSurvey writes a plan; one with errors is bad input. Of the advice, what is to be
 // done before a run is shown.
-func (a *app) showSurvey(r *survey.Result, advice []string, js bool) error {
+func (a *app) showSurvey(r *align.Survey, js bool) error {
 	var err error
 	if js {
 		err = writeJSON(a.env.Stdout, r, false)
 	} else {
-		err = writeText(a.env.Stdout, surveyText(r, advice, painterFor(a.env.Stdout)))
+		err = writeText(a.env.Stdout, surveyText(r, painterFor(a.env.Stdout)))
 	}
 	if err == nil && len(r.Errors) > 0 {
 		return fail.Errorf(fail.Invalid, "") // all is said
@@ -99,7 +66,7 @@ func (a *app) showSurvey(r *survey.Result, advice []string, js bool) error {
 const beforeRun = "Before: "
 
 // surveyText writes the statements first: what must be seen is at the end.
-func surveyText(r *survey.Result, advice []string, p painter) string {
+func surveyText(r *align.Survey, p painter) string {
 	var b strings.Builder
 	for _, t := range r.Tables {
 		fmt.Fprintf(&b, "%s\n%s;\n\n", p.paint(bold, "-- "+clean(t.Target)+" from "+clean(t.Source)), clean(t.Statement))
@@ -118,33 +85,23 @@ func surveyText(r *survey.Result, advice []string, p painter) string {
 		table(&b, p, []column{{head: "TABLE", cut: 2, least: 20}, {head: "FROM", cut: 1, least: 20}, {head: "ROWS"}, {head: "ABOUT"}}, rows)
 		b.WriteByte('\n')
 	}
-	for _, adv := range advice {
+	for _, adv := range r.Advice {
 		if before, ok := strings.CutPrefix(adv, beforeRun); ok {
 			say(&b, p, "before", plain, clean(before))
 		}
 	}
-	findings(&b, p, "warning", yellow, r.Warnings)
-	findings(&b, p, "error", red, r.Errors)
+	for _, f := range r.Warnings {
+		say(&b, p, "warning", yellow, clean(f.Line()))
+	}
+	for _, f := range r.Errors {
+		say(&b, p, "error", red, clean(f.Line()))
+	}
 	if len(r.Errors) == 0 {
 		say(&b, p, "ok", green, "nothing stands in the way")
 	} else {
 		say(&b, p, "refused", red, plural(len(r.Errors), "error")+" to be mended before anything can be copied")
 	}
 	return b.String()
-}
-
-// findings writes each finding with the place that it is about.
-func findings(b *strings.Builder, p painter, label string, c colour, list []survey.Finding) {
-	for _, f := range list {
-		say(b, p, label, c, clean(findingText(f.Finding)))
-	}
-}
-
-func findingText(f mapping.Finding) string {
-	if where := strings.TrimSpace(f.Table + " " + f.Column); where != "" {
-		return where + ": " + f.Text
-	}
-	return f.Text
 }
 
 func plural(n int, what string) string {

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 	"unicode/utf8"
+
+	align "holdfast/internal/transition/db"
 )
 
 // newsEvery is how often a line of progress is written where it can not be written over.
@@ -31,6 +33,36 @@ type ticker struct {
 
 func newTicker(w io.Writer) *ticker {
 	return &ticker{w: w, term: isTerminal(w), events: map[string]int{}}
+}
+
+// tell shows what package db tells.
+func (t *ticker) tell() align.Tell {
+	return align.Tell{Note: t.say, Progress: func(p align.Progress) { t.show(progressLine(p)) }, Log: slog.New(news{to: t})}
+}
+
+// progressLine is how far the work is, in a line.
+func progressLine(p align.Progress) string {
+	line, waits := p.Step, ""
+	switch {
+	case p.Copy != nil:
+		c := p.Copy
+		line, waits = fmt.Sprintf("%s  %s rows  %.0f %%  %s rows/s", c.Table, thousands(c.Done), c.Percent, thousands(int64(c.RowsPerSecond))), c.Waiting
+		if c.ETA > 0 {
+			line += "  " + c.ETA.Round(time.Second).String() + " left"
+		}
+	case p.Follow != nil:
+		f, behind := p.Follow, "behind by what is not known yet"
+		if f.LagSeconds >= 0 {
+			behind = fmt.Sprintf("%.1f s behind", f.LagSeconds)
+		}
+		line, waits = fmt.Sprintf("following  %s  %s  %s changed rows", f.Position, behind, thousands(f.RowsChanged)), f.Waits
+	case p.Compare != nil:
+		line = fmt.Sprintf("%s  %s rows compared", p.Compare.Table, thousands(p.Compare.Rows))
+	}
+	if waits != "" {
+		line += "  waits: " + waits
+	}
+	return line
 }
 
 // show shows a line of progress.

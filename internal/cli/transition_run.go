@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/signal"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -15,10 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/fail"
-	"holdfast/internal/transition/db/copier"
-	"holdfast/internal/transition/db/follow"
-	"holdfast/internal/transition/db/mapping"
-	"holdfast/internal/transition/db/survey"
+	align "holdfast/internal/transition/db"
 )
 
 // dbRun are the flags of a run.
@@ -27,7 +22,6 @@ type dbRun struct {
 	parallel, threads int
 	follow            bool
 	quiet, lag        time.Duration
-	replica           string
 }
 
 func (a *app) dbRunCmd() *cobra.Command {
@@ -58,7 +52,7 @@ otherwise or has had its cut-over, 4 a server is not reachable.`,
 	f.BoolVar(&r.follow, "follow", false, "carry over what is written meanwhile,\nuntil Ctrl-C")
 	f.DurationVar(&r.quiet, "quiet", 0, "with --follow: end when nothing has come for\nthis `time`")
 	f.IntVar(&r.threads, "max-threads-running", 0, "wait while more than `N` threads run on a server")
-	f.StringVar(&r.replica, "replica", "", "`DSN` of a replica of the target; wait while it is\nfurther behind than --max-lag")
+	f.StringVar(&r.Replica, "replica", "", "`DSN` of a replica of the target; wait while it is\nfurther behind than --max-lag")
 	f.DurationVar(&r.lag, "max-lag", 10*time.Second, "`time` that it may be behind")
 	return cmd
 }
@@ -90,7 +84,7 @@ func (r *dbRun) check(cmd *cobra.Command) error {
 		return usage(cmd, errors.New("--quiet is for --follow, which is not given"))
 	case r.lag < time.Second:
 		return usage(cmd, fmt.Errorf("--max-lag %s: want a time from 1s: servers tell whole seconds", r.lag))
-	case f.Changed("max-lag") && r.replica == "":
+	case f.Changed("max-lag") && r.Replica == "":
 		return usage(cmd, errors.New("--max-lag is for --replica, which is not given"))
 	}
 	return inRange(cmd, r.parallel)
@@ -109,148 +103,42 @@ func (a *app) dbRun(cmd *cobra.Command, r *dbRun) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, x.Close()) }()
-	w := &running{app: a, alignment: x, dbRun: r, shows: newTicker(a.env.Stderr)}
-	if r.replica != "" {
-		replica, err := a.openServer(cmd.Context(), "replica", r.replica)
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, replica.Close()) }()
-		w.throttle.Replica = replica.DB
+	w := &running{newTicker(a.env.Stderr)}
+	o := &align.Options{Tell: w.shows.tell(), Parallel: r.parallel, MaxThreadsRunning: r.threads, MaxLag: r.lag, Quiet: r.quiet}
+	if r.follow {
+		o.Follow = w.carry
 	}
-	w.throttle.MaxThreadsRunning, w.throttle.MaxLag = r.threads, r.lag
-	return w.all(cmd.Context(), js)
-}
-
-// running is a run on its way.
-type running struct {
-	*alignment
-	*dbRun
-	app      *app
-	plan     *mapping.Plan
-	throttle copier.Throttle
-	shows    *ticker
-}
-
-// ran is what a run tells programs.
-type ran struct {
-	copier.Result
-	Follow *follow.Result `json:"follow,omitempty"`
-	Advice []string       `json:"advice"`
-}
-
-// all does a run from its plan to its end.
-func (w *running) all(ctx context.Context, js bool) error {
-	j, err := w.begun(ctx, w.shows.say)
-	if err != nil {
-		return w.failed(err)
-	}
-	w.shows.show("reading both schemas, asking the rows")
-	found, plan, err := survey.Plan(ctx, w.mapping, w.source, w.target, w.sourceDBs, w.targetDBs, w.sets)
-	if err != nil {
-		return errors.Join(planError(err), w.shows.end())
-	}
-	w.plan = plan
-	if j != nil { // the rows are ours
-		found.Errors = slices.DeleteFunc(found.Errors, func(f survey.Finding) bool { return f.NotEmpty })
-	}
-	if err := w.shows.end(); err != nil {
+	found, err := x.Begin(cmd.Context(), o)
+	if err = errors.Join(runError(err), w.shows.end()); err != nil {
 		return err
 	}
 	if len(found.Errors) > 0 {
 		if !js {
 			found.Tables = nil // the errors are what must be seen; plan shows the statements
 		}
-		full := slices.ContainsFunc(found.Errors, func(f survey.Finding) bool { return f.NotEmpty })
-		err := w.app.showSurvey(found, w.mapping.Advice, js)
-		if e := new(fail.Error); full && errors.As(err, &e) && e.Kind == fail.Invalid {
+		err := a.showSurvey(found, js)
+		if e := new(fail.Error); found.Full && errors.As(err, &e) && e.Kind == fail.Invalid {
 			return fail.Errorf(fail.Refused, "") // somebody's rows are there; how many was said
 		}
 		return err
 	}
-	if w.follow {
-		switch err := follow.Ready(ctx, w.source, plan); {
-		case commonKind(err) != "":
-			return planError(err)
-		case err != nil:
-			return w.app.faults("follow", err)
-		}
-	}
-	out := ran{Advice: append([]string{}, w.mapping.Advice...)}
-	if err := w.work(ctx, &out); err != nil {
+	out, err := x.Run(cmd.Context(), o)
+	if err = errors.Join(runError(a.faults(err)), w.shows.end()); err != nil {
 		return err
 	}
 	if js {
-		return writeJSON(w.app.env.Stdout, out, false)
+		return writeJSON(a.env.Stdout, out, false)
 	}
-	return writeText(w.app.env.Stdout, w.text(&out, painterFor(w.app.env.Stdout)))
+	return writeText(a.env.Stdout, ranText(out, painterFor(a.env.Stdout)))
 }
 
-// begun reads the journal, and completes the IDs; a copy that this run can not go on with
-// is an error.
-func (w *running) begun(ctx context.Context, warn func(string)) (*copier.Journal, error) {
-	j, err := w.journal(ctx)
-	switch {
-	case err != nil:
-		return nil, err
-	case j != nil && w.follow && j.State == copier.Done:
-		return nil, j.CutOver()
-	}
-	return j, w.complete(ctx, j, warn)
-}
-
-// failed ends the line of progress, and says of which kind an error is.
-func (w *running) failed(err error) error {
-	if errors.Is(err, copier.ErrDone) {
-		err = fail.Errorf(fail.Refused, "%w", err).With("verify it; or to begin anew: holdfast transition db clean, then empty the target's tables")
-	}
-	return errors.Join(runError(err), w.shows.end())
-}
-
-// work writes: the IDs, the rows, what is changed meanwhile.
-func (w *running) work(ctx context.Context, out *ran) error {
-	// To the end: other copies of this source would look their IDs up in the same tables.
-	ctx, free, err := copier.Lock(ctx, w.source)
-	if err != nil {
-		return w.failed(err)
-	}
-	defer free()
-	if err := w.prepare(ctx); err != nil {
-		return w.failed(err)
-	}
-	res, err := copier.Run(ctx, w.plan, w.hash, w.source, w.target, copier.Options{
-		Parallel: w.parallel, Follows: w.follow, Throttle: w.throttle, Progress: func(p copier.Progress) { w.shows.show(copyLine(p)) }, Log: slog.New(news{to: w.shows}),
-	})
-	if err != nil {
-		return w.failed(err)
-	}
-	out.Result = *res
-	if w.follow {
-		if out.Follow, err = w.carry(ctx); err != nil {
-			return w.failed(err)
-		}
-	}
-	return w.shows.end()
-}
-
-// prepare puts the IDs on the source while no other run can, and looks once more whether
-// one has begun meanwhile.
-func (w *running) prepare(ctx context.Context) error {
-	ctx, unlock, err := copier.Lock(ctx, w.target)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	if _, err := w.begun(ctx, func(string) {}); err != nil { // it was said
-		return err
-	}
-	return w.stage(ctx)
-}
+// running is a run on its way.
+type running struct{ shows *ticker }
 
 // carry follows the source until the cut-over, which is the first SIGINT. A second one
 // aborts, and so does at once all else that ends a process: who stops a machine or closes
 // a terminal has not stopped the old platform's writers.
-func (w *running) carry(ctx context.Context) (*follow.Result, error) {
+func (w *running) carry(ctx context.Context, follow func(work context.Context, stop <-chan struct{}) error) error {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	if !signal.Ignored(syscall.SIGHUP) { // under nohup it stays so
@@ -258,7 +146,7 @@ func (w *running) carry(ctx context.Context) (*follow.Result, error) {
 	}
 	defer signal.Stop(signals)
 	if ctx.Err() != nil {
-		return nil, context.Cause(ctx) // it was for the copy
+		return context.Cause(ctx) // it was for the copy
 	}
 	work, abort := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer abort(nil)
@@ -268,12 +156,10 @@ func (w *running) carry(ctx context.Context) (*follow.Result, error) {
 		defer close(ended)
 		w.heed(ctx, signals, done, stop, abort)
 	}()
-	res, err := follow.Run(work, w.mapping, w.plan, w.source, w.target, w.sourceDBs, follow.Options{
-		Quiet: w.quiet, Stop: stop, Throttle: w.throttle, Progress: func(p follow.Progress) { w.shows.show(followLine(p)) }, Log: slog.New(news{to: w.shows}),
-	})
+	err := follow(work, stop)
 	close(done)
 	<-ended
-	return res, err
+	return err
 }
 
 // heed closes stop at the cut-over, and aborts, until done. A signal ends ctx, too, a
@@ -308,33 +194,8 @@ func (w *running) heed(ctx context.Context, signals <-chan os.Signal, done <-cha
 	}
 }
 
-// copyLine is a copy's progress in a line.
-func copyLine(p copier.Progress) string {
-	line := fmt.Sprintf("%s  %s rows  %.0f %%  %s rows/s", p.Table, thousands(p.Done), p.Percent, thousands(int64(p.RowsPerSecond)))
-	if p.ETA > 0 {
-		line += "  " + p.ETA.Round(time.Second).String() + " left"
-	}
-	if p.Waiting != "" {
-		line += "  waits: " + p.Waiting
-	}
-	return line
-}
-
-// followLine is the progress of following in a line.
-func followLine(p follow.Progress) string {
-	behind := fmt.Sprintf("%.1f s behind", p.LagSeconds)
-	if p.LagSeconds < 0 {
-		behind = "behind by what is not known yet"
-	}
-	line := fmt.Sprintf("following  %s  %s  %s changed rows", p.Position, behind, thousands(p.RowsChanged))
-	if p.Waits != "" {
-		line += "  waits: " + p.Waits
-	}
-	return line
-}
-
-// text says what was done, and what is to be done now.
-func (w *running) text(out *ran, p painter) string {
+// ranText says what was done, and what is to be done now.
+func ranText(out *align.Ran, p painter) string {
 	var b strings.Builder
 	var rows [][]cell
 	for _, t := range out.Tables {

@@ -4,16 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"os/exec"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/fail"
-	"holdfast/internal/transition/db/copier"
-	"holdfast/internal/transition/db/ids"
-	"holdfast/internal/transition/db/mapping"
-	"holdfast/internal/transition/db/verify"
+	align "holdfast/internal/transition/db"
 )
 
 func (a *app) dbVerifyCmd() *cobra.Command {
@@ -58,52 +56,10 @@ is not reachable.`,
 	return cmd
 }
 
-func (a *app) verify(ctx context.Context, x *alignment, parallel int, nova novaReader, js bool) error {
+func (a *app) verify(ctx context.Context, x *align.Alignment, parallel int, nova novaReader, js bool) error {
 	shows := newTicker(a.env.Stderr)
-	if err := nova.fits(x.mapping); err != nil {
-		return err
-	}
-	j, err := x.journal(ctx)
-	if err == nil {
-		err = x.complete(ctx, j, shows.say)
-	}
-	if err != nil {
-		return runError(err)
-	}
-	if j == nil {
-		shows.say("the target has no journal of a copy: its rows are compared as they are")
-	}
-	plan, err := x.bare(ctx)
-	if err != nil {
-		return planError(err)
-	}
-	if len(plan.Errors) > 0 {
-		return a.faults("plan", faultsOf(plan.Errors))
-	}
-	// The locks keep a run out, whose rows would come in between, and other copies' IDs.
-	ctx, unlock, err := x.lock(ctx)
-	if err != nil {
-		return runError(err)
-	}
-	defer unlock()
-	if err := x.copied(ctx); err != nil {
-		return runError(err)
-	}
-	if nova.conf != "" {
-		if err := nova.leads(ctx, x, plan); err != nil {
-			return runError(err)
-		}
-	}
-	r, err := verify.Run(ctx, x.mapping, plan, x.source, x.target, x.targetSide, verify.Options{
-		Parallel: parallel, Progress: func(p verify.Progress) { shows.show(fmt.Sprintf("%s  %s rows compared", p.Table, thousands(p.Rows))) },
-	})
-	if err == nil && nova.conf != "" {
-		shows.show("Nova's own code reads guests")
-		var c verify.CheckResult
-		c, err = nova.read(ctx, x, plan)
-		r.Checks, r.Equal = append(r.Checks, c), r.Equal && c.Holds
-	}
-	if err = errors.Join(runError(err), shows.end()); err != nil {
+	r, err := x.Verify(ctx, parallel, nova.Nova, shows.tell())
+	if err = errors.Join(runError(a.faults(err)), shows.end()); err != nil {
 		return err
 	}
 	if js {
@@ -117,59 +73,8 @@ func (a *app) verify(ctx context.Context, x *alignment, parallel int, nova novaR
 	return err
 }
 
-// lock takes the locks of both servers.
-func (x *alignment) lock(ctx context.Context) (locked context.Context, unlock func(), err error) {
-	ctx, ours, err := copier.Lock(ctx, x.target)
-	if err != nil {
-		return nil, nil, err
-	}
-	ctx, theirs, err := copier.Lock(ctx, x.source)
-	if err != nil {
-		ours()
-		return nil, nil, err
-	}
-	return ctx, func() { theirs(); ours() }, nil
-}
-
-// bare is the plan without a look at the rows.
-func (x *alignment) bare(ctx context.Context) (*mapping.Plan, error) {
-	side, err := x.source.Side(ctx, x.sourceDBs)
-	if err != nil {
-		return nil, err
-	}
-	p := mapping.MakePlan(x.mapping, side, x.targetSide, ids.Known(x.sets))
-	return &p, nil
-}
-
-// faultsOf is an error with a line for each finding.
-func faultsOf(list []mapping.Finding) error {
-	var all []error
-	for _, f := range list {
-		all = append(all, errors.New(findingText(f)))
-	}
-	return errors.Join(all...)
-}
-
-// copied looks whether there is a whole copy to be compared, and stages the IDs.
-func (x *alignment) copied(ctx context.Context) error {
-	j, err := x.journal(ctx)
-	if err == nil {
-		err = x.complete(ctx, j, func(string) {}) // it was said
-	}
-	if err != nil {
-		return err
-	}
-	switch {
-	case j != nil && j.Follows && j.State != copier.Done:
-		return fail.Errorf(fail.Refused, "the copy that began at %s has not had its cut-over: what was written since is not in the target", j.Begun.Format(time.RFC3339)).With("go on with it: holdfast transition db run --follow")
-	case j != nil && j.State == copier.Copying:
-		return fail.Errorf(fail.Refused, "the copy that began at %s has not ended", j.Begun.Format(time.RFC3339)).With("go on with it: holdfast transition db run")
-	}
-	return x.stage(ctx)
-}
-
 // verifyText shows what differs after what does not.
-func verifyText(r *verify.Result, p painter) string {
+func verifyText(r *align.Verified, p painter) string {
 	var b strings.Builder
 	var rows [][]cell
 	for _, t := range r.Tables {
@@ -190,7 +95,11 @@ func verifyText(r *verify.Result, p painter) string {
 	for _, c := range r.Checks {
 		if !c.Holds {
 			broken++
-			say(&b, p, "broken", red, clean(brokenText(c)))
+			why := c.Error
+			if why == "" {
+				why = thousands(c.Broken) + " rows break it"
+			}
+			say(&b, p, "broken", red, clean(c.Name+": "+why))
 		}
 	}
 	say(&b, p, "checks", plain, fmt.Sprintf("%d of %d hold", len(r.Checks)-broken, len(r.Checks)))
@@ -202,9 +111,29 @@ func verifyText(r *verify.Result, p painter) string {
 	return b.String()
 }
 
-func brokenText(c verify.CheckResult) string {
-	if c.Error != "" {
-		return c.Name + ": " + c.Error
+// novaReader is where Nova's own code is; without conf it is not asked.
+type novaReader struct{ align.Nova }
+
+func (n *novaReader) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&n.Conf, "nova-conf", "", fmt.Sprintf("let Nova's own code read %d guests, too; `FILE` has\nits settings, with the new databases' addresses", align.Sampled))
+	cmd.Flags().StringVar(&n.Python, "nova-python", "python3", "`PYTHON` that has Nova's code")
+}
+
+// check looks for what can not be meant.
+func (n *novaReader) check(cmd *cobra.Command) error {
+	if n.Conf == "" {
+		if cmd.Flags().Changed("nova-python") {
+			return usage(cmd, errors.New("--nova-python: want --nova-conf, too"))
+		}
+		return nil
 	}
-	return fmt.Sprintf("%s: %s rows break it", c.Name, thousands(c.Broken))
+	f, err := os.Open(n.Conf)
+	if err != nil {
+		return usage(cmd, fmt.Errorf("--nova-conf: %w", err))
+	}
+	defer f.Close()
+	if _, err := exec.LookPath(n.Python); err != nil {
+		return usage(cmd, fmt.Errorf("--nova-python: %w", err))
+	}
+	return nil
 }
