@@ -110,7 +110,7 @@ wrong, one line each: file, field, value, and what is allowed.`,
 			return err
 		},
 	}
-	cmd.Flags().BoolVar(&undersized, "allow-undersized", false, "accept test guests: less than 8 GB and 4 CPUs")
+	cmd.Flags().BoolVar(&undersized, "allow-undersized", false, "accept a management VM for tests, below 8 GB and\n4 CPUs")
 	return cmd
 }
 

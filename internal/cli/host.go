@@ -16,7 +16,7 @@ import (
 )
 
 func (a *app) hostCmd() *cobra.Command {
-	return group("host", "List the hosts, or take one out of use for maintenance", a.hostListCmd(), a.hostDrainCmd(), a.hostMaintenanceCmd(), a.hostEnableCmd(), a.hostForgetCmd(), a.hostCertificatesCmd())
+	return group("host", "List the hosts, put one into maintenance, or drain it", a.hostListCmd(), a.hostDrainCmd(), a.hostMaintenanceCmd(), a.hostEnableCmd(), a.hostForgetCmd(), a.hostCertificatesCmd())
 }
 
 // hostLine is a host as `host list` shows it to programs.
@@ -141,10 +141,12 @@ func (a *app) hostMaintenanceCmd() *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "maintenance HOST",
-		Short: "Empty a host of the management VM, and keep it so",
-		Long: `Moves the management VM off a host, live, and does not choose the host again
-until "host enable". It waits until the host is empty. When no other host is
-able to run it, the VM stays where it is, and "status" says why.`,
+		Short: "Let a host take no guests, and move the management VM off it",
+		Long: `Puts a host into maintenance: it takes no guests until "host enable". If the
+management VM is there, it is moved to another host, live, and the command waits
+for that. When no other host is able to run it, the management VM stays where it
+is, and "status" says why. All other guests stay on the host: "host drain" moves
+them, too.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			host := cluster.HostID(args[0])
@@ -155,7 +157,7 @@ able to run it, the VM stays where it is, and "status" says why.`,
 					return slices.Contains(s.Want.Rest, host) && s.Owner.Holder() != host && s.Owner.To != host
 				},
 				result: func(cluster.Status) string {
-					return fmt.Sprintf("the management VM is not on host %s, nor comes there; its other guests stay: holdfast host drain %s moves them, holdfast host enable %s ends the maintenance", clean(host), clean(host), clean(host))
+					return fmt.Sprintf("host %s is in maintenance: it takes no guests, and the management VM is not on it. Its other guests stay; to move them: holdfast host drain %s. To end the maintenance: holdfast host enable %s", clean(host), clean(host), clean(host))
 				},
 			})
 		},
@@ -168,12 +170,14 @@ func (a *app) hostDrainCmd() *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "drain HOST",
-		Short: "Move all guests off a host, live, and keep it empty",
-		Long: `Moves every guest off a host, live, to hosts that have room, and the management
-VM with them; the host takes no guests until "host enable". It shows how far it
-is, and which guest waits for what. The work goes on when the command is
-interrupted: "jobs watch" shows it, "jobs abort" ends it. A guest that can not
-move fails the job, when all others have left.`,
+		Short: "Put a host into maintenance, and move all guests off it, live",
+		Long: `Puts a host into maintenance and moves every guest off it, live, the management
+VM among them. The other guests go to hosts that have room. The host takes no
+guests until "host enable".
+
+The command shows the progress, and which guest waits for what. When it is
+interrupted, the work goes on: "jobs watch" shows it, "jobs abort" ends it. If a
+guest can not move, the others still leave; then the job fails.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.runJob(cmd, timeout, func(ctx context.Context, c *api.Client) (job.View, error) { return c.DrainHost(ctx, args[0]) })
@@ -186,7 +190,7 @@ move fails the job, when all others have left.`,
 func (a *app) hostEnableCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "enable HOST",
-		Short: "End a host's maintenance",
+		Short: "End the maintenance of a host: it takes guests again",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, js, err := a.open(cmd)
@@ -210,11 +214,12 @@ func (a *app) hostForgetCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "forget HOST",
 		Short: "Remove what is known of a host that is gone for good",
-		Long: `A host that was taken away is listed as silent, and plans count with its
-return, until it is forgotten. It is refused for a host that still reports, for
-one of the configuration, and while an upgrade is not over; without --force
-also when a guest was moved from or to it and nobody knows whether it runs. A
-host that reports again is known again.`,
+		Long: `Removes a host that is gone for good. Until then it is listed as silent, and
+plans expect that it returns. If it reports again, it is listed again.
+
+Refused for a host that still reports, for a host of the configuration, and
+while an upgrade is not over. Also refused without --force when a guest was
+moved from or to the host and it is not known whether that guest runs.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, js, err := a.open(cmd)
@@ -231,6 +236,6 @@ host that reports again is known again.`,
 			return writeText(a.env.Stdout, fmt.Sprintf("host %s is forgotten\n", clean(args[0])))
 		},
 	}
-	cmd.Flags().BoolVar(&force, "force", false, "you have seen that each guest moved from or to it runs once")
+	cmd.Flags().BoolVar(&force, "force", false, "you have checked that each guest that moved from or to it\nruns exactly once")
 	return cmd
 }

@@ -30,14 +30,16 @@ type hypervisorHost struct {
 func (a *app) hostCertificatesCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "certificates DIR HOST=IP[,IP]...",
-		Short: "Make certificates with which guests' memory travels encrypted",
-		Long: `Makes in DIR, for each host, the files HOST/qemu, with which guests' memory
-travels encrypted, and HOST/libvirt, with which libvirtd talks to that of other
-hosts. IP is where the host's libvirtd is reached: addr in the agent's settings.
+		Short: "Make certificates that encrypt guests' memory during migrations",
+		Long: `Makes certificates for each host in DIR. QEMU encrypts guests' memory during
+migrations with those in HOST/qemu. libvirtd connects to the libvirtd of other
+hosts with those in HOST/libvirt. IP is the address of the host's libvirtd: addr
+in the agent's settings.
 
-The keys of the two authorities that sign them are in DIR, too: keep it where
-no host can read it, and use it again for more hosts or new certificates.
-Neither is the agents' authority, since who runs in QEMU can read QEMU's key.
+DIR also gets the keys of the two authorities that sign the certificates. Keep
+it where no host can read it, and use it again for more hosts or new
+certificates. Both differ from the agents' authority, because a program that
+breaks into QEMU can read QEMU's key.
 
 Needs no cluster. The certificates are valid for 5 years.`,
 		Args: cobra.MinimumNArgs(2),

@@ -149,7 +149,7 @@ func TestEventsFollow(t *testing.T) {
 func TestWaitSurvivesAnAgentRestart(t *testing.T) {
 	a := newAgent(t)
 	l := runLive(t, a, "stop")
-	l.await("waiting: the guest is running on node1")
+	l.await("waiting: the management VM is running on node1")
 	if err := a.stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -157,9 +157,9 @@ func TestWaitSurvivesAnAgentRestart(t *testing.T) {
 	if err := a.serve(); err != nil {
 		t.Fatal(err)
 	}
-	l.await("waiting: the guest is running on node1")
+	l.await("waiting: the management VM is running on node1")
 	a.Update(func(s *cluster.Status) { s.Owner.State = cluster.Released })
-	l.await("the guest is stopped")
+	l.await("the management VM is stopped")
 	if err := <-l.done; err != nil {
 		t.Error(err)
 	}
@@ -168,7 +168,7 @@ func TestWaitSurvivesAnAgentRestart(t *testing.T) {
 func TestWaitInterrupted(t *testing.T) {
 	a := newAgent(t)
 	l := runLive(t, a, "stop")
-	l.await("waiting: the guest is running on node1")
+	l.await("waiting: the management VM is running on node1")
 	err := l.interrupt()
 	var e *fail.Error
 	if !errors.As(err, &e) || e.Kind != fail.Canceled || !strings.Contains(e.Remedy, "the request stands") {
@@ -269,7 +269,7 @@ func TestBarOnTerminal(t *testing.T) {
 		obey(f, w)
 	})
 	got := onTerminal(t, a, func() { close(shown) }, "migrate", "node3")
-	if !strings.HasPrefix(got, "\r\x1b[K[") || !strings.HasSuffix(got, "\nthe guest is running on node3, epoch 0.3\r\n") {
+	if !strings.HasPrefix(got, "\r\x1b[K[") || !strings.HasSuffix(got, "\nthe management VM is running on node3, epoch 0.3\r\n") {
 		t.Errorf("the terminal shows %q", got)
 	}
 }

@@ -15,9 +15,10 @@ func (a *app) migrateCmd() *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "migrate HOST",
-		Short: "Move the running guest to another host, live",
-		Long: `Moves the running guest to a host, given by name or IP address, without stopping
-it, and shows the progress. Interrupting the command does not end the migration.`,
+		Short: "Move the management VM to another host, live",
+		Long: `Moves the running management VM to another host without stopping it, and shows
+the progress. HOST is a name or an IP address. Interrupting the command does not
+end the migration.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			js, err := a.asJSON(cmd)
@@ -76,7 +77,7 @@ type progressView struct {
 // next returns what to write for one step.
 func (v *progressView) next(p api.Progress) string {
 	if p.Done {
-		return v.end() + fmt.Sprintf("the guest is running on %s, epoch %s\n", clean(p.Host), p.Epoch)
+		return v.end() + fmt.Sprintf("the management VM is running on %s, epoch %s\n", clean(p.Host), p.Epoch)
 	}
 	if v.terminal {
 		v.open = true

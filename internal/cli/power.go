@@ -30,9 +30,9 @@ func (a *app) startCmd() *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "start",
-		Short: "Start the guest, and put hands on again",
-		Long: `Asks that the guest runs and that the cluster decides again after "stop" or
-"stop --hands-off", and waits until the guest runs.`,
+		Short: "Start the management VM, and end hands off",
+		Long: `Starts the management VM after "stop", ends "stop --hands-off", and waits until
+the management VM runs.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.pursue(cmd, timeout, goal{
@@ -40,7 +40,7 @@ func (a *app) startCmd() *cobra.Command {
 				request: func(ctx context.Context, c *api.Client) error { return c.Start(ctx, "") },
 				reached: started,
 				result: func(s cluster.Status) string {
-					return fmt.Sprintf("the guest is running on %s, epoch %s", clean(s.Owner.Host), s.Owner.Epoch)
+					return fmt.Sprintf("the management VM is running on %s, epoch %s", clean(s.Owner.Host), s.Owner.Epoch)
 				},
 			})
 		},
@@ -54,19 +54,20 @@ func (a *app) stopCmd() *cobra.Command {
 	var handsOff bool
 	cmd := &cobra.Command{
 		Use:   "stop",
-		Short: "Shut the guest down, or take hands off",
-		Long: `Shuts the guest down and keeps it stopped, also across reboots, until "start";
-waits until it is proved to be stopped.
+		Short: "Shut the management VM down, or take hands off",
+		Long: `Shuts the management VM down and waits until it is proved to be stopped. It
+stays stopped until "start", also across reboots.
 
-With --hands-off the guest is left as it is: all decisions are frozen and the
-watchdogs disarmed, for work on switches or storage. "start" ends that.`,
+With --hands-off the management VM is left as it is. All decisions are frozen
+and the watchdogs are disarmed, for work on switches or storage. "start" ends
+that.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			g := goal{
 				name:    "stop",
 				request: func(ctx context.Context, c *api.Client) error { return c.Stop(ctx, false, "") },
 				reached: stopped,
-				result:  func(cluster.Status) string { return "the guest is stopped" },
+				result:  func(cluster.Status) string { return "the management VM is stopped" },
 			}
 			if handsOff {
 				g.request = func(ctx context.Context, c *api.Client) error { return c.Stop(ctx, true, "") }
@@ -79,7 +80,7 @@ watchdogs disarmed, for work on switches or storage. "start" ends that.`,
 		},
 	}
 	timeoutFlag(cmd, &timeout)
-	cmd.Flags().BoolVar(&handsOff, "hands-off", false, "freeze all decisions, leave the guest alone")
+	cmd.Flags().BoolVar(&handsOff, "hands-off", false, "freeze all decisions, leave the management VM alone")
 	return cmd
 }
 
@@ -228,7 +229,7 @@ func waitText(s cluster.Status) string {
 			return fmt.Sprintf("for %v to disarm", names)
 		}
 	}
-	text := "the guest is " + or(s.Owner.State, "in an unknown state")
+	text := "the management VM is " + or(s.Owner.State, "in an unknown state")
 	if s.Owner.Host != "" {
 		text += " on " + clean(s.Owner.Host)
 	}

@@ -17,7 +17,7 @@ func (a *app) statusCmd() *cobra.Command {
 	var watch bool
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Show the hosts, the guest, and what the cluster waits for",
+		Short: "Show the hosts, the management VM, and what the cluster waits for",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, js, err := a.open(cmd)
@@ -279,9 +279,9 @@ func takeoverText(b *strings.Builder, p painter, t cluster.Takeover, unread bool
 }
 
 func wantText(b *strings.Builder, p painter, s cluster.Status) {
-	text, c := "the guest runs", plain
+	text, c := "the management VM runs", plain
 	if !s.Want.Run {
-		text = "the guest is stopped"
+		text = "the management VM is stopped"
 	}
 	if s.Want.MoveTo != "" {
 		text += ", on " + clean(s.Want.MoveTo)

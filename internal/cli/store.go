@@ -125,12 +125,14 @@ func (a *app) storeBackup(cmd *cobra.Command, _ []string) error {
 func (a *app) confirmOffCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "confirm-off HOST",
-		Short: "Say that a silent host is off, so that its guest may move",
-		Long: `Records your word that a host is off, or that nothing of the guest is on it and
-none will come. The cluster then starts the guest elsewhere without any other
-proof. If it is wrong, two hosts write to one disk: look at the host, not at a
-dashboard. It is refused while the host renews, and asks for the host's name
-once more; your name goes into the event log.`,
+		Short: "Confirm that a silent host is off",
+		Long: `Records your word that a host is off, or that it does not run the management VM
+and will not start it. The cluster then starts the management VM on another host
+without any other proof. If your word is wrong, two hosts write to one disk:
+look at the host itself, not at a dashboard.
+
+Refused while the host renews its lease. The command asks for the host's name
+once more. Your name goes into the event log.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.confirmOff(cmd, args[0])

@@ -1,6 +1,7 @@
-// Package ha holds every decision about where a protected guest may run, and all
-// that is remembered for it. It is a deterministic state machine: no I/O, no
-// clock, no goroutine, no randomness. The agent, the simulator and the search of
+// Package ha holds every decision about where the management VM may run, and all
+// that is remembered for it; here "the guest" is always the management VM. The
+// package is a deterministic state machine: no I/O, no clock, no goroutine, no
+// randomness. The agent, the simulator and the search of
 // all courses drive the same Machine.
 //
 //	m := ha.New(self, resource, me)
