@@ -29,11 +29,11 @@ func (a *app) bundleBuildCmd() *cobra.Command {
 	var by signer
 	cmd := &cobra.Command{
 		Use:   "build DIR -o FILE",
-		Short: "Build a bundle of a directory",
-		Long: `Builds a bundle of DIR/manifest.yaml and the files that its modules list. The
-name of the new file says the compression: .hfb zstd, .tgz or .tar.gz gzip, .tar
+		Short: "Build a bundle from a directory",
+		Long: `Builds a bundle from DIR/manifest.yaml and the files that its modules list. The
+name of the new file sets the compression: .hfb zstd, .tgz or .tar.gz gzip, .tar
 none. Without --key the bundle is not signed. The same input gives the same
-bytes. Names everything that is wrong, one line each.`,
+bytes. Every error is shown, one line each.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if out == "" {
@@ -105,9 +105,9 @@ func (a *app) bundleSignCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sign FILE --key K",
 		Short: "Sign a bundle",
-		Long: `Checks a bundle and writes it again with its manifest signed; a signature that
-it has is replaced. A package of another layout stays as it is, and its
-signature comes into the new file FILE.minisig.`,
+		Long: `Checks a bundle and writes it again with a signature of its manifest, which
+replaces an existing one. A package of another layout is not changed; its
+signature is written to the new file FILE.minisig.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if by.key == "" {
@@ -180,7 +180,7 @@ type checkFlags struct {
 func (c *checkFlags) flags(cmd *cobra.Command) {
 	cmd.Flags().StringArrayVar(&c.keys, "key", nil, "`file` with a minisign public key that may have signed;\nmay be repeated")
 	cmd.Flags().StringVar(&c.signature, "signature", "", "`file` with the signature over a package of another\nlayout")
-	cmd.Flags().BoolVar(&c.unsigned, "allow-unsigned", false, "accept what is not signed, or what nobody can check")
+	cmd.Flags().BoolVar(&c.unsigned, "allow-unsigned", false, "accept a bundle without a signature, or with one that\ncan not be checked")
 }
 
 // options reads the keys.
@@ -225,10 +225,10 @@ func (a *app) bundleVerifyCmd() *cobra.Command {
 	var c checkFlags
 	cmd := &cobra.Command{
 		Use:   "verify FILE",
-		Short: "Check a bundle: its signature, and every byte of it",
-		Long: `Reads a bundle to its end, and checks its signature, its manifest and all of its
-files. Ends with 2 and the reason when anything is wrong; a bundle that is not
-signed is wrong without --allow-unsigned.`,
+		Short: "Check the signature and every byte of a bundle",
+		Long: `Reads the whole bundle, and checks its signature, its manifest and all of its
+files. If anything is wrong, the command shows the reason and ends with exit
+code 2. Without --allow-unsigned a bundle must be signed.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			js, err := a.asJSON(cmd)
@@ -307,8 +307,8 @@ func (a *app) bundleShowCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show FILE",
 		Short: "Show what is in a bundle",
-		Long: `Shows the manifest of a bundle. With --key its signature is checked before. The
-files are not: see holdfast bundle verify.`,
+		Long: `Shows the manifest of a bundle. With --key its signature is checked first. The
+files are not checked: see holdfast bundle verify.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			js, err := a.asJSON(cmd)

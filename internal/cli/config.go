@@ -86,8 +86,8 @@ func (a *app) configCheckCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check FILE",
 		Short: "Check a configuration file",
-		Long: `Checks a configuration file; - reads it from stdin. Names everything that is
-wrong, one line each: file, field, value, and what is allowed.`,
+		Long: `Checks a configuration file; - reads it from stdin. Every error is shown, one
+line each: file, field, value, and what is allowed.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			js, err := a.asJSON(cmd)

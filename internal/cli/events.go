@@ -53,7 +53,7 @@ event is one line.`,
 		},
 	}
 	f := cmd.Flags()
-	f.BoolVarP(&follow, "follow", "f", false, "go on with new events until interrupted")
+	f.BoolVarP(&follow, "follow", "f", false, "then show new events until interrupted")
 	f.StringVar(&since, "since", "", "all events since a `time`: a duration before now (90m), or\n2006-01-02, or 2006-01-02T15:04:05Z")
 	f.IntVar(&limit, "limit", 100, "show the newest `N` events, without --since")
 	return cmd

@@ -19,10 +19,10 @@ const jobEvery = 500 * time.Millisecond
 
 func (a *app) jobsCmd() *cobra.Command {
 	list := &cobra.Command{Use: "list", Short: "List the jobs that run and the last that ran", Args: cobra.NoArgs, RunE: a.jobList}
-	return group("jobs", "List long work, look at it, and give it orders", list, a.jobShowCmd(), a.jobWatchCmd(),
-		a.jobOrderCmd("pause", "Begin nothing more; what runs goes on"),
+	return group("jobs", "List, show and control long work", list, a.jobShowCmd(), a.jobWatchCmd(),
+		a.jobOrderCmd("pause", "Begin no further steps; running steps continue"),
 		a.jobOrderCmd("resume", "End a pause"),
-		a.jobOrderCmd("abort", "Stop what runs, and begin nothing but what restores order"),
+		a.jobOrderCmd("abort", "Stop the running steps, and run only steps that restore order"),
 		a.jobRetryCmd(), a.jobSkipCmd())
 }
 
@@ -158,7 +158,7 @@ func (a *app) jobOrderCmd(order, short string) *cobra.Command {
 
 func (a *app) jobRetryCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "retry JOB STEP", Short: "Try a step again that failed or whose outcome is unknown", Args: cobra.ExactArgs(2),
+		Use: "retry JOB STEP", Short: "Repeat a step that failed, or that is unknown", Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.orderJob(cmd, args[0], "retry", args[1], "") },
 	}
 }
@@ -166,12 +166,12 @@ func (a *app) jobRetryCmd() *cobra.Command {
 func (a *app) jobSkipCmd() *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
-		Use: "skip JOB STEP", Short: "Go on without a step that failed or whose outcome is unknown", Args: cobra.ExactArgs(2),
+		Use: "skip JOB STEP", Short: "Skip a step that failed, or that is unknown", Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.orderJob(cmd, args[0], "skip", args[1], reason)
 		},
 	}
-	cmd.Flags().StringVar(&reason, "reason", "", "why; it is kept with the step")
+	cmd.Flags().StringVar(&reason, "reason", "", "the reason; it is kept with the step")
 	return cmd
 }
 

@@ -31,7 +31,7 @@ path. The agents do the same on schedule and keep the newest ones.`,
 		Args: cobra.NoArgs,
 		RunE: a.storeBackup,
 	}
-	return group("store", "Care for the cluster's store", append([]*cobra.Command{status, backup}, a.env.Store...)...)
+	return group("store", "Show the cluster's store, and back it up", append([]*cobra.Command{status, backup}, a.env.Store...)...)
 }
 
 func (a *app) storeStatus(cmd *cobra.Command, _ []string) error {

@@ -15,9 +15,9 @@ import (
 func (a *app) upgradeCmd() *cobra.Command {
 	return group("upgrade", "Plan, check and run upgrades", a.upgradePathCmd(), a.upgradePlanCmd(), a.upgradeCheckCmd(), a.upgradeRunCmd(),
 		a.upgradeStatusCmd(),
-		a.upgradeOrderCmd("pause", "Begin nothing more; what runs goes on"),
+		a.upgradeOrderCmd("pause", "Begin no further steps; running steps continue"),
 		a.upgradeOrderCmd("resume", "End a pause"),
-		a.upgradeOrderCmd("abort", "Stop what runs, and begin nothing but what restores order"),
+		a.upgradeOrderCmd("abort", "Stop the running steps, and run only steps that restore order"),
 		a.upgradeRetryCmd(), a.upgradeSkipCmd(), a.upgradeApproveCmd(), a.upgradeDropCmd(),
 		a.upgradeCommitCmd(), a.upgradeRollbackCmd(), a.upgradeReportCmd())
 }
@@ -37,15 +37,15 @@ func (a *app) upgradePathCmd() *cobra.Command {
 		Long: `Finds the way from one version to another by the rules of a catalogue: the
 fewest hops, then the fewest reboots, then the highest versions on the way.
 Notes below a hop say what else to do, each with the rule that it comes from.
-When a rule is in the way, says which one, why, and what can be done.
+When a rule blocks the way, the output names the rule, the reason and a remedy.
 
 The catalogue is ` + catalogue.CAS + `, or a YAML file. A version may be given as the
 product prints it, "V500R001B01D006 V5.0 E0503 Enterprise 45807", and the
 installed one as a family, such as 2.0.
 
-In a rolling upgrade guests go on, in an offline one they are stopped.
+In a rolling upgrade guests keep running; in an offline one they are stopped.
 
-Exit codes: 0 there is a way, 1 a rule is in the way, 2 bad input.`,
+Exit codes: 0 there is a way, 1 a rule blocks it, 2 bad input.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			js, err := a.asJSON(cmd)
@@ -60,8 +60,8 @@ Exit codes: 0 there is a way, 1 a rule is in the way, 2 bad input.`,
 	fl.StringVar(&f.from, "from", "", "the `version` that is installed")
 	fl.StringVar(&f.to, "to", "", "the `version` that is wanted")
 	fl.StringVar(&f.mode, "mode", string(path.Rolling), "`kind` of upgrade: rolling or offline")
-	fl.StringArrayVar(&f.components, "component", nil, "`name` of what is installed beside; may be repeated")
-	fl.StringArrayVar(&f.confirmed, "confirmed", nil, "`rule` whose condition is met; may be repeated")
+	fl.StringArrayVar(&f.components, "component", nil, "`name` of another installed component;\nmay be repeated")
+	fl.StringArrayVar(&f.confirmed, "confirmed", nil, "`rule` that you confirm as met; may be repeated")
 	return cmd
 }
 

@@ -17,13 +17,12 @@ func (a *app) upgradeCheckCmd() *cobra.Command {
 	var list bool
 	cmd := &cobra.Command{
 		Use:   "check",
-		Short: "Look at all hosts for what speaks against an upgrade",
-		Long: `Looks at all hosts and reports what speaks against an upgrade, and what to do
-about it. Nothing is changed. Without --bundle only what no bundle is needed for
-is checked. The report is text, JSON or a page for a browser (-o html); with
---dir all three are written into a directory.
+		Short: "Check whether all hosts are ready for an upgrade",
+		Long: `Checks all hosts, and reports each problem with its remedy. Nothing is changed.
+Without --bundle, checks that need a bundle are left out. The report is text,
+JSON or a page for a browser (-o html); --dir writes all three into a directory.
 
-Exit codes: 0 nothing speaks against it, 1 a check has failed, 2 bad input,
+Exit codes: 0 no check has failed, 1 a check has failed, 2 bad input,
 4 agent not reachable.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -36,7 +35,7 @@ Exit codes: 0 nothing speaks against it, 1 a check has failed, 2 bad input,
 	in.flags(a, cmd)
 	cmd.Flags().StringVar(&mode, "mode", string(upgrade.Rolling), "`kind` of upgrade: rolling, offline or\nreboot")
 	cmd.Flags().StringVar(&dir, "dir", "", "write the report into this `directory`, in all\nforms")
-	cmd.Flags().BoolVar(&list, "list", false, "list the checks, ask no agent")
+	cmd.Flags().BoolVar(&list, "list", false, "list the checks, without asking an agent")
 	return cmd
 }
 
@@ -166,10 +165,9 @@ func (a *app) upgradeReportCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "report",
 		Short: "Report on the last upgrade",
-		Long: `Looks at all hosts and reports how the last upgrade has left them, and how many
-packets guests have lost meanwhile if that was measured. The report is text,
-JSON or a page for a browser (-o html); with --dir all three are written into a
-directory.`,
+		Long: `Checks all hosts and reports their state after the last upgrade. If lost packets
+were measured, the report shows how many each guest lost. The report is text,
+JSON or a page for a browser (-o html); --dir writes all three into a directory.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			form, err := a.format(cmd, "html")

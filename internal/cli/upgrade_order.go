@@ -21,7 +21,7 @@ func (a *app) upgradeOrderCmd(order, short string) *cobra.Command {
 
 func (a *app) upgradeRetryCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "retry STEP", Short: "Try a step again that failed or whose outcome is unknown", Args: cobra.ExactArgs(1),
+		Use: "retry STEP", Short: "Repeat a step that failed, or that is unknown", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.orderUpgrade(cmd, "retry", args[0], "") },
 	}
 }
@@ -29,7 +29,7 @@ func (a *app) upgradeRetryCmd() *cobra.Command {
 func (a *app) upgradeSkipCmd() *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
-		Use: "skip STEP --reason WHY", Short: "Go on without a step that failed or whose outcome is unknown", Args: cobra.ExactArgs(1),
+		Use: "skip STEP --reason WHY", Short: "Skip a step that failed, or that is unknown", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if reason == "" {
 				return usage(cmd, errors.New("--reason is missing"))
@@ -37,7 +37,7 @@ func (a *app) upgradeSkipCmd() *cobra.Command {
 			return a.orderUpgrade(cmd, "skip", args[0], reason)
 		},
 	}
-	cmd.Flags().StringVar(&reason, "reason", "", "`why`; it is kept with the step")
+	cmd.Flags().StringVar(&reason, "reason", "", "the reason, `why`; it is kept with the step")
 	return cmd
 }
 
@@ -75,7 +75,7 @@ func (a *app) orderUpgrade(cmd *cobra.Command, order, step, reason string) error
 func (a *app) upgradeApproveCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "approve HOST...",
-		Short: "Let hosts be begun that wait for approval",
+		Short: "Approve hosts, so that they may begin",
 		Long:  `Approves hosts of a run that was begun with --approve-per-host, in your name.`,
 		Args:  cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -87,10 +87,10 @@ func (a *app) upgradeApproveCmd() *cobra.Command {
 func (a *app) upgradeDropCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "drop HOST...",
-		Short: "Go on without hosts that are away",
-		Long: `Leaves hosts that are away out of the rest of the run, in your name. One that
-was begun stays as it is, neither old nor new, and is listed. Refused while the
-host's agent is there.`,
+		Short: "Leave out hosts that are away",
+		Long: `Leaves hosts that are away out of the rest of the run, in your name. A host that
+has begun stays as it is, between the two versions, and "status" lists it.
+Refused while the host's agent answers.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.admitHosts(cmd, args, true, "host %s is left out\n")

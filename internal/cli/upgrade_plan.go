@@ -31,26 +31,26 @@ type planFlags struct {
 func (f *planFlags) flags(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.StringVar(&f.mode, "mode", string(upgrade.Rolling), "`kind` of upgrade, see above")
-	fl.StringVar(&f.maxUnavailable, "max-unavailable", "1", "`hosts` away at once: 3 or 10%")
-	fl.IntVar(&f.canary, "canary", 0, "`n` hosts come first and must succeed")
+	fl.StringVar(&f.maxUnavailable, "max-unavailable", "1", "`hosts` out of service at once: 3 or 10%\n")
+	fl.IntVar(&f.canary, "canary", 0, "`n` hosts are upgraded first and must succeed")
 	fl.BoolVar(&f.pause, "pause-after-wave", false, "pause after each wave of hosts")
-	fl.IntVar(&f.budget, "failure-budget", 0, "`n` hosts may fail before it pauses")
-	fl.StringVar(&f.window, "window", "", "`time` of the day at which hosts are begun:\n22:00-05:30")
-	fl.BoolVar(&f.approve, "approve-per-host", false, "begin no host that was not approved")
+	fl.IntVar(&f.budget, "failure-budget", 0, "`n` hosts may fail before the run pauses")
+	fl.StringVar(&f.window, "window", "", "`time` of the day at which hosts may begin:\n22:00-05:30")
+	fl.BoolVar(&f.approve, "approve-per-host", false, "begin a host only after its approval")
 	fl.StringSliceVar(&f.targets, "target", nil, "`host` that may receive guests;\nmay be repeated")
 	fl.StringVar(&f.network, "migration-network", "", "`CIDR` of the network over which guests move")
-	fl.IntVar(&f.perHost, "parallel-per-host", 0, "`n` guests move at once from a host\n(default 2)")
+	fl.IntVar(&f.perHost, "parallel-per-host", 0, "`n` guests move off one host at once\n(default 2)")
 	fl.IntVar(&f.total, "parallel-total", 0, "`n` guests move at once in all (default 8)")
 	fl.BoolVar(&f.back, "move-back", false, "let guests return to their hosts")
 	fl.BoolVar(&f.keep, "keep-guests", false, "leave guests on their hosts, without a reboot")
-	fl.StringArrayVar(&f.policies, "policy", nil, "`VM=POLICY` when it can not move live: stop,\ncold or skip; may be repeated")
-	fl.StringVar(&f.policy, "default-policy", "", "`policy` of VMs that have none: ask, stop, cold\nor skip")
+	fl.StringArrayVar(&f.policies, "policy", nil, "`VM=POLICY` for a VM that can not move live:\nstop, cold or skip; may be repeated")
+	fl.StringVar(&f.policy, "default-policy", "", "`policy` of VMs without one of their own: ask,\nstop, cold or skip")
 	fl.StringSliceVar(&f.order, "order", nil, "`host` that comes first; may be repeated")
 	fl.StringSliceVar(&f.drop, "drop", nil, "`host` that is left out; may be repeated")
 	fl.StringVar(&f.last, "last", "", "`host` that comes last: the coordinator's")
 	fl.BoolVar(&f.probe, "probe", false, "measure lost packets of guests")
-	fl.StringArrayVar(&f.backups, "backup", nil, "`MODULE=PROVIDER` that backs it up;\nmay be repeated")
-	fl.StringArrayVar(&f.confirmed, "confirmed", nil, "`rule` whose condition is met; may be repeated")
+	fl.StringArrayVar(&f.backups, "backup", nil, "`MODULE=PROVIDER`: the provider backs the\nmodule up; may be repeated")
+	fl.StringArrayVar(&f.confirmed, "confirmed", nil, "`rule` that you confirm as met; may be repeated")
 }
 
 // options reads the flags.
@@ -119,8 +119,8 @@ func (a *app) upgradePlanCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "plan --inventory FILE --bundle FILE",
 		Short: "Plan an upgrade of what a file describes, without a cluster",
-		Long: `Plans an upgrade: which hosts in which order, where their guests go meanwhile,
-and what stands in the way. The bundle is checked to its last byte. Nothing is
+		Long: `Plans an upgrade: the order of the hosts, where their guests move meanwhile, and
+what blocks the upgrade. Every byte of the bundle is checked. Nothing is
 changed, and no agent is asked. The same input gives the same plan.
 
 Modes: rolling changes one host after the other while the service goes on;
@@ -156,7 +156,7 @@ Exit codes: 0 there is a plan, 1 something blocks it, 2 bad input.`,
 	fl.BoolVar(&steps, "steps", false, "show every step")
 	fl.StringArrayVar(&c.keys, "key", nil, "`file` with a minisign public key;\nmay be repeated")
 	fl.StringVar(&c.signature, "signature", "", "`file` with the signature over a package of\nanother layout")
-	fl.BoolVar(&c.unsigned, "allow-unsigned", false, "accept what is not signed")
+	fl.BoolVar(&c.unsigned, "allow-unsigned", false, "accept a bundle that is not signed")
 	f.flags(cmd)
 	return cmd
 }

@@ -38,9 +38,9 @@ func (in *upgradeInput) flags(a *app, cmd *cobra.Command) {
 	fl.StringVar(&in.file, "bundle", "", "`file` with the bundle")
 	fl.StringArrayVar(&in.trust.keys, "key", nil, "`file` with a minisign public key;\nmay be repeated")
 	fl.StringVar(&in.trust.signature, "signature", "", "`file` with the signature over a package of\nanother layout")
-	fl.BoolVar(&in.trust.unsigned, "allow-unsigned", false, "accept what is not signed")
+	fl.BoolVar(&in.trust.unsigned, "allow-unsigned", false, "accept a bundle that is not signed")
 	fl.StringVar(&in.version, "version", "", "`version` that is installed, when the cluster\ndoes not know it yet")
-	fl.StringVar(&in.platform, "platform", "", "YAML `file` with what only people know of the\nhosts")
+	fl.StringVar(&in.platform, "platform", "", "YAML `file` with facts that agents can not\nreport: roles, groups, policies")
 }
 
 // request reads what the flags name, but for the bundle.
@@ -145,7 +145,7 @@ type beginning struct{ dryRun, steps, yes, wait bool }
 
 func (b *beginning) flags(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&b.yes, "yes", false, "begin without asking")
-	cmd.Flags().BoolVar(&b.wait, "wait", false, "follow it to its end")
+	cmd.Flags().BoolVar(&b.wait, "wait", false, "wait until it has ended")
 }
 
 func (a *app) upgradeRunCmd() *cobra.Command {
@@ -155,21 +155,20 @@ func (a *app) upgradeRunCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run --bundle FILE",
 		Short: "Upgrade the hosts of the cluster",
-		Long: `Brings the bundle to the agent, which checks all of it, looks at all hosts,
-plans, and begins the upgrade. Without --yes it shows the plan in short before,
-and asks. The work goes on when the command is interrupted: see "upgrade
-status".
+		Long: `Sends the bundle to the agent. The agent checks the bundle and all hosts, makes
+a plan, and begins the upgrade. Without --yes the command first shows a summary
+of the plan and asks. When the command is interrupted, the upgrade continues:
+see "upgrade status".
 
-With --dry-run only the plan is shown, and nothing is begun.
+With --dry-run it only shows the plan, and begins nothing.
 
 Modes: rolling changes one host after the other while the service goes on;
 offline stops the service on all hosts; reboot changes the software of all hosts
 with guests running, and reboots them one after the other.
 
-Exit codes: 0 it has begun, or with --wait is done; 1 a rule or a check is in
-the way, or the upgrade has failed or waits for you after a failure; 2 bad
-input; 3 refused, for example because another upgrade runs; 4 agent not
-reachable.`,
+Exit codes: 0 the upgrade has begun, or with --wait is done; 1 a rule or a check
+blocks it, it has failed, or it is paused after a failure; 2 bad input; 3
+refused, for example because another upgrade runs; 4 agent not reachable.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o, err := f.options()
@@ -304,7 +303,7 @@ func (a *app) notBegun(begun check.Begun, js bool) error {
 
 // lostFlag names hosts that will not come back.
 func lostFlag(cmd *cobra.Command, lost *[]string) {
-	cmd.Flags().StringSliceVar(lost, "lost", nil, "`host` that will not come back, and is left out;\nmay be repeated")
+	cmd.Flags().StringSliceVar(lost, "lost", nil, "`host` that will not come back and is left out;\nmay be repeated")
 }
 
 func (a *app) upgradeCommitCmd() *cobra.Command {
@@ -312,10 +311,11 @@ func (a *app) upgradeCommitCmd() *cobra.Command {
 	var lost []string
 	cmd := &cobra.Command{
 		Use:   "commit",
-		Short: "Make an upgrade final; there is no way back then",
-		Long: `Raises the version of the cluster, lets the modules do what they do then, and
-deletes backups. It may be repeated when it fails. Without --yes it shows what
-it does, and asks. Afterwards a rollback is refused.`,
+		Short: "Make an upgrade final, without a way back",
+		Long: `Makes the upgrade final: raises the version of the cluster, runs the commit
+actions of the modules, and deletes the backups. Afterwards a rollback is
+refused. A commit that failed may be repeated. Without --yes the command first
+shows what it will do, and asks.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.runPurpose(cmd, upgrade.Request{Purpose: upgrade.ForCommit, Lost: hostIDs(lost)}, b)
@@ -331,10 +331,11 @@ func (a *app) upgradeRollbackCmd() *cobra.Command {
 	var lost []string
 	cmd := &cobra.Command{
 		Use:   "rollback [HOST...]",
-		Short: "Bring hosts back to the version before",
-		Long: `Rolls the hosts back that are named, else all that the upgrade has touched.
-Without --yes it shows the plan in short before, and asks. Refused after a
-commit, and for a host that was not upgraded or was installed anew since.`,
+		Short: "Roll hosts back to the previous version",
+		Long: `Rolls back the named hosts, or without names all hosts that the upgrade has
+changed. Without --yes the command first shows a summary of the plan and asks.
+Refused after a commit, and for a host that was not upgraded or was installed
+anew since.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.runPurpose(cmd, upgrade.Request{Purpose: upgrade.ForRollback, Hosts: hostIDs(args), Lost: hostIDs(lost)}, b)

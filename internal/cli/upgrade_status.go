@@ -28,7 +28,7 @@ func (a *app) upgradeStatusCmd() *cobra.Command {
 	var watch bool
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Show how the upgrade stands, and what can be done next",
+		Short: "Show the state of the upgrade, and the next commands",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, js, err := a.open(cmd)

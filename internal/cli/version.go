@@ -25,8 +25,8 @@ func (a *app) versionCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Show the version of this program and of the agent",
-		Long: `Shows the version of this program and of the agent. An agent that is not
-reachable is no error.`,
+		Long: `Shows the version of this program and of the agent. It is no error when the
+agent is not reachable.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, js, err := a.open(cmd)

@@ -26,7 +26,7 @@ const (
 	KindO2CB          = "o2cb"           // O2CBArgs
 	KindCommit        = "commit"         // CommitArgs
 	KindCleanup       = "cleanup"        // CleanupArgs
-	KindTidy          = "tidy"           // TidyArgs: what runs have left on the host that nobody goes back on goes
+	KindTidy          = "tidy"           // TidyArgs: removes what earlier runs have left on a host that is not rolled back
 )
 
 // When says at which point of a run checks are made.
