@@ -184,7 +184,7 @@ func (r *run) cannotRestore(s *Step) string {
 func (r *run) tryAgain(s *Step) {
 	rec := r.recs[s.ID]
 	if rec.State == job.Failed && r.now.Sub(rec.Ended) < triesAfter {
-		r.wait(fmt.Sprintf("%s: is tried again: %s", s.ID, rec.Why))
+		r.wait(fmt.Sprintf("%s is tried again: %s", s.ID, rec.Why))
 		return
 	}
 	r.begin(s)

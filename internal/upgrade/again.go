@@ -28,7 +28,7 @@ type Earlier struct {
 // begun, the backups of the earlier run stay the ones that count, and none is made anew.
 func BuildAgain(m Manifest, e Earlier, inv inventory.Inventory, o Options) (Plan, error) {
 	if e.Plan.Purpose != ForUpgrade || e.Plan.Bundle != m.Name || e.Plan.To != m.Version {
-		return Plan{}, fmt.Errorf("plan the upgrade: %s of %s %s is no upgrade to %s %s", e.Plan.Purpose, e.Plan.Bundle, e.Plan.To, m.Name, m.Version)
+		return Plan{}, fmt.Errorf("plan the upgrade: %s of %s %s is not an upgrade to %s %s", e.Plan.Purpose, e.Plan.Bundle, e.Plan.To, m.Name, m.Version)
 	}
 	a := newAgain(&m, e, &inv)
 	inv.Pair = activeNow(inv.Pair, a.recs, e.Status.Active)

@@ -56,7 +56,7 @@ func (b *builder) backupFindings() {
 		plan, ok := b.backupOf(name)
 		switch {
 		case b.m.Module(name) == nil:
-			b.block("backup", "", fmt.Sprintf("A backup is wanted of module %s, which the bundle does not have.", name), "correct the name")
+			b.block("backup", "", fmt.Sprintf("A backup of module %s was asked for, but the bundle has no such module.", name), "correct the name")
 			continue
 		case !ok:
 			continue
@@ -71,7 +71,7 @@ func (b *builder) backupFindings() {
 		}
 		ids[id] = name
 		if providers()[plan.Provider].shared && b.o.Mode != Offline {
-			b.block("backup", "", fmt.Sprintf("Module %s can not be backed up by %s in mode %s: to go back would change what other hosts use meanwhile.", name, plan.Provider, b.o.Mode),
+			b.block("backup", "", fmt.Sprintf("Module %s can not be backed up by %s in mode %s: a restore would change data that other hosts are using.", name, plan.Provider, b.o.Mode),
 				"choose the mode offline, or let the module back itself up")
 		}
 		for _, why := range backupFaults(&plan) {
@@ -101,7 +101,7 @@ func (b *builder) backupRemedy(name string) string {
 	if len(b.inv.Backups) > 0 {
 		known = strings.Join(sortedKeys(b.inv.Backups), ", ")
 	}
-	return fmt.Sprintf("describe it in the inventory's backups, or choose one of those that are there: %s", known)
+	return fmt.Sprintf("describe it in the inventory's backups, or choose an existing one: %s", known)
 }
 
 // backupFaults says what is wrong with a plan of a backup.
@@ -113,14 +113,14 @@ func backupFaults(p *inventory.BackupPlan) (out []string) {
 	settings := map[string]json.RawMessage{}
 	if len(p.Settings) > 0 {
 		if err := json.Unmarshal(p.Settings, &settings); err != nil {
-			return []string{"its settings are no names with values"}
+			return []string{"its settings must be names with values"}
 		}
 	}
 	needs := prov.needs
 	switch choice := string(settings["choice"]); {
 	case prov.during == nil:
 	case choice == `"stop"`:
-		return []string{"its choice is to stop the upgrade and to back up first"}
+		return []string{"it is set to stop the upgrade until a backup was made"}
 	case choice == `"during"`:
 		needs = slices.Concat(needs, prov.during)
 	}

@@ -54,13 +54,13 @@ func TestBackupFindings(t *testing.T) {
 		"nothing in it":        {map[string]string{"web": "x"}, "lvm", `{"volumes":[],"percent":5}`, []string{"backup-settings: Backup x of module web: provider lvm needs the setting volumes."}},
 		"one of two":           {map[string]string{"web": "x"}, "array", `{"address":"a","user":"u","password":"/p"}`, []string{"backup-settings: Backup x of module web: provider array needs the setting ca or fingerprint, fileSystems."}},
 		"no such setting":      {map[string]string{"web": "x"}, "files", `{"paths":["/a"],"path":1}`, []string{"backup-settings: Backup x of module web: provider files has no setting path."}},
-		"no names with values": {map[string]string{"web": "x"}, "files", `["/a"]`, []string{"backup-settings: Backup x of module web: its settings are no names with values."}},
-		"stop first":           {map[string]string{"web": "x"}, "ctbackup", `{"choice":"stop"}`, []string{"backup-settings: Backup x of module web: its choice is to stop the upgrade and to back up first."}},
+		"no names with values": {map[string]string{"web": "x"}, "files", `["/a"]`, []string{"backup-settings: Backup x of module web: its settings must be names with values."}},
+		"stop first":           {map[string]string{"web": "x"}, "ctbackup", `{"choice":"stop"}`, []string{"backup-settings: Backup x of module web: it is set to stop the upgrade until a backup was made."}},
 		"during": {map[string]string{"web": "x"}, "ctbackup", `{"choice":"during","sysPassword":"/p","port":1,"user":"u","password":"/p","storagePath":"/s"}`,
 			[]string{"backup-settings: Backup x of module web: provider ctbackup needs the setting address, metadataPath."}},
 		"one name for two": {map[string]string{"w.b": "mariadb", "w-b": "mariadb"}, "", "", []string{"backup: The backups of modules w-b and w.b would have one name."}},
 		"a long name":      {map[string]string{strings.Repeat("w", 49): "mariadb"}, "", "", []string{"backup: A backup can not be named after module www"}},
-		"no such module":   {map[string]string{"x": "mariadb"}, "", "", []string{"backup: A backup is wanted of module x, which the bundle does not have."}},
+		"no such module":   {map[string]string{"x": "mariadb"}, "", "", []string{"backup: A backup of module x was asked for, but the bundle has no such module."}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m, inv := webBundle(), hosts(2)

@@ -53,7 +53,7 @@ func (b *builder) choose() {
 		b.moveToEnd(b.part[1:], func(h *inventory.Host) bool { return h.Name == b.o.Last })
 	}
 	if len(b.part) == 0 {
-		b.block("nothing-to-do", "", "No host of the inventory needs this upgrade.", "see which hosts are left out, and why")
+		b.block("nothing-to-do", "", "No host of the inventory needs this upgrade.", "look at the hosts that are left out, and the reasons")
 	}
 }
 

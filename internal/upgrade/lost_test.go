@@ -38,7 +38,7 @@ func TestRollbackWithoutALostHost(t *testing.T) {
 			c.lose(&inv)
 			f := RollbackFacts{Receipts: receipts(w)}
 			p, err := PlanRollback(m, *w.plan, w.recs, w.status(), inv, f)
-			if want := c.rule + " h1: repair it, or say that it is lost: --lost h1"; err != nil || !slices.Equal(blocks(&p), []string{want}) {
+			if want := c.rule + " h1: repair it, or name it as lost: --lost h1"; err != nil || !slices.Equal(blocks(&p), []string{want}) {
 				t.Fatalf("%v, blocked by %v, want %s", err, blocks(&p), want)
 			}
 			f.Lost = []cluster.HostID{"h1", "h1"}
@@ -153,7 +153,7 @@ func TestCommitWithoutALostHost(t *testing.T) {
 	w := start(t, m, inv, Options{Mode: Rolling})
 	inv.Hosts[3].Down = true
 	p, err := PlanCommit(m, *w.plan, w.status(), inv, nil, nil)
-	if want := "host-down h2: repair it, or say that it is lost: --lost h2"; err != nil || !slices.Equal(blocks(&p), []string{want}) {
+	if want := "host-down h2: repair it, or name it as lost: --lost h2"; err != nil || !slices.Equal(blocks(&p), []string{want}) {
 		t.Fatalf("%v, blocked by %v", err, blocks(&p))
 	}
 	p, err = PlanCommit(m, *w.plan, w.status(), inv, nil, []cluster.HostID{"h2"})

@@ -25,7 +25,7 @@ func (c *checker) action(at string, p Phase, a *Action) {
 		return
 	}
 	if p == Check && a.Run == nil {
-		c.add(at, kinds[0], "want run: only a program can tell whether a step was done")
+		c.add(at, kinds[0], "want run: only a program can find out whether a step was done")
 		return
 	}
 	switch {

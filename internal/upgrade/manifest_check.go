@@ -99,7 +99,7 @@ func (c *checker) head(m *Manifest) {
 		c.add("kernel", m.Kernel, "want a kernel release as uname -r shows it")
 	}
 	if m.Kernel != "" && !m.RequiresReboot {
-		c.add("kernel", m.Kernel, "want requiresReboot: true as well, a new kernel runs after a reboot only")
+		c.add("kernel", m.Kernel, "want requiresReboot: true as well: a new kernel runs only after a reboot")
 	}
 	c.tokens("requires.commands", m.Requires.Commands, "._+-", "want the name of a program")
 	c.tokens("requires.pythonModules", m.Requires.PythonModules, "._", "want the name of a python module")

@@ -65,11 +65,11 @@ func (r *run) memberAway(h cluster.HostID) string {
 		switch {
 		case m == h:
 		case r.leaving(m):
-			return fmt.Sprintf("waits for %s: two members of the store are not taken away at once", m)
+			return fmt.Sprintf("waits for %s: two members of the store must not be away at once", m)
 		case r.up(m):
 		case r.known[m] && !r.dropped(m):
 			r.soon = true
-			return fmt.Sprintf("waits for %s, which is away: two members of the store are not taken away at once", m)
+			return fmt.Sprintf("waits for %s, which is away: two members of the store must not be away at once", m)
 		default:
 			lost++
 			why = fmt.Sprintf("waits for %s, which is away: without both the store has no majority", m)
@@ -93,7 +93,7 @@ func (b *builder) memberFindings() {
 			if s.Kind == Turn && slices.ContainsFunc(s.Chains, func(c Chain) bool { return c.Host != h.Name && b.hosts[c.Host].Member && c.reboots() }) {
 				b.find(Finding{
 					Rule: "member-down", Level: Warn, Host: h.Name,
-					Text:   "The host is a member of Holdfast's store and is down. Others are not rebooted as long as that would leave the store without a majority.",
+					Text:   "The host is a member of Holdfast's store and is down. Other members are not rebooted while that would leave the store without a majority.",
 					Remedy: "repair the host, or put another member in its place",
 				})
 				break

@@ -104,7 +104,7 @@ func TestMembersOneAfterTheOther(t *testing.T) {
 			}
 			most = max(most, n)
 			said = said || slices.ContainsFunc(w.waits, func(s string) bool {
-				return strings.HasSuffix(s, ": two members of the store are not taken away at once")
+				return strings.HasSuffix(s, ": two members of the store must not be away at once")
 			})
 		}
 		w.run()
@@ -148,7 +148,7 @@ func start3(t *testing.T, when func(w *world)) *world {
 // A member that is lost after the turn of another began holds its reboot up, until
 // it is back.
 func TestMemberIsLostMeanwhile(t *testing.T) {
-	const why = "h0/reboot: waits for h1, which is away: two members of the store are not taken away at once"
+	const why = "h0/reboot: waits for h1, which is away: two members of the store must not be away at once"
 	w := start3(t, func(w *world) {
 		if begun(w.recs["h0/drain"]) {
 			w.hosts["h1"] = job.HostState{}

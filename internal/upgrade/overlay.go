@@ -75,7 +75,7 @@ func overlayHosts(live []inventory.Host, file *inventory.Inventory) ([]inventory
 		}
 	}
 	if len(missing) > 0 {
-		return nil, fmt.Errorf("inventory: no agent reports of %s: correct the names, or wait until their agents run", joinHosts(missing))
+		return nil, fmt.Errorf("inventory: no agent reports %s: correct the names, or wait until the agents of these hosts run", joinHosts(missing))
 	}
 	for i := range live {
 		if !said[live[i].Name] {
@@ -142,8 +142,8 @@ func LeaveGone(live, file inventory.Inventory) (inventory.Inventory, []Finding) 
 		return file, nil
 	}
 	return file, []Finding{{
-		Rule: "platform", Level: Warn, Text: "The platform file that was given last tells of " + joinHosts(gone) + ", of which no agent reports any more. That is left out.",
-		Remedy: "give a file without them once: --platform FILE",
+		Rule: "platform", Level: Warn, Text: "The last platform file names " + joinHosts(gone) + ", but no agent reports them any more. They are left out.",
+		Remedy: "once give a file without them: --platform FILE",
 	}}
 }
 
@@ -153,7 +153,7 @@ func OverlayFindings(live, file inventory.Inventory) (out []Finding) {
 		out = append(out, Finding{Rule: "inventory", Level: l, Host: h, VM: vm, Text: text, Remedy: "correct the inventory, or leave out what the agents report"})
 	}
 	if live.Version != "" && file.Version != "" && live.Version != file.Version {
-		note(Warn, "", "", fmt.Sprintf("The inventory says version %s. The cluster has %s, and that counts.", file.Version, live.Version))
+		note(Warn, "", "", fmt.Sprintf("The inventory says version %s, but the cluster has %s. The version of the cluster is used.", file.Version, live.Version))
 	}
 	hosts := make(map[cluster.HostID]*inventory.Host, len(live.Hosts))
 	for i := range live.Hosts {
@@ -163,7 +163,7 @@ func OverlayFindings(live, file inventory.Inventory) (out []Finding) {
 		f := &file.Hosts[i]
 		if h := hosts[f.Name]; h != nil {
 			if what := differs(h, f); len(what) > 0 {
-				note(Info, h.Name, "", "The agent reports another "+strings.Join(what, ", ")+" than the inventory says, and that counts.")
+				note(Info, h.Name, "", "The agent reports a different "+strings.Join(what, ", ")+" than the inventory. The agent's value is used.")
 			}
 		}
 	}

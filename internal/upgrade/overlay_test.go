@@ -73,10 +73,10 @@ func TestOverlay(t *testing.T) {
 
 func TestOverlayIsRefused(t *testing.T) {
 	for want, file := range map[string]inventory.Inventory{
-		"inventory: it is about cluster other, this one is c":    {Cluster: "other"},
-		`inventory: host "h1" is there twice`:                    {Hosts: []inventory.Host{{Name: "h1"}, {Name: "h1"}}},
-		"inventory: no agent reports of h7, h9: correct the nam": {Hosts: []inventory.Host{{Name: "h7"}, {Name: "h1"}, {Name: "h9"}}},
-		"inventory: no agent reports of h7: correct the names":   {Pair: &inventory.Pair{Nodes: []cluster.HostID{"h1", "h7"}}},
+		"inventory: it is about cluster other, this one is c": {Cluster: "other"},
+		`inventory: host "h1" is there twice`:                 {Hosts: []inventory.Host{{Name: "h1"}, {Name: "h1"}}},
+		"inventory: no agent reports h7, h9: correct the nam": {Hosts: []inventory.Host{{Name: "h7"}, {Name: "h1"}, {Name: "h9"}}},
+		"inventory: no agent reports h7: correct the names":   {Pair: &inventory.Pair{Nodes: []cluster.HostID{"h1", "h7"}}},
 	} {
 		if _, err := Overlay(live(), file); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("error %v, want %s", err, want)
@@ -97,8 +97,8 @@ func TestOverlayFindings(t *testing.T) {
 		got = append(got, fmt.Sprintf("%s %s %s: %s", f.Level, f.Host, f.VM, f.Text))
 	}
 	if want := []string{
-		"warn  : The inventory says version 1.0.0. The cluster has 2.0.0, and that counts.",
-		"info h0 : The agent reports another memoryMiB, cpus, cpuModel, kernel, maintenance than the inventory says, and that counts.",
+		"warn  : The inventory says version 1.0.0, but the cluster has 2.0.0. The version of the cluster is used.",
+		"info h0 : The agent reports a different memoryMiB, cpus, cpuModel, kernel, maintenance than the inventory. The agent's value is used.",
 		"warn  gone: The inventory has this VM, and no agent reports it.",
 	}; !slices.Equal(got, want) {
 		t.Errorf("findings %q", got)

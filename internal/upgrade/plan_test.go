@@ -200,7 +200,7 @@ func TestFindings(t *testing.T) {
 		"white list": {func(_ *Manifest, inv *inventory.Inventory, _ *Options) { inv.Version = "0.9.0" }, `block white-list m1 : The bundle does not upgrade from version 0.9.0.`},
 		"mode of the white list": {
 			func(m *Manifest, _ *inventory.Inventory, _ *Options) { m.UpgradeFrom[0].Modes = []Mode{Offline} },
-			`block white-list m1 : From version 1.0.0 the bundle knows no rolling upgrade, only offline.`,
+			`block white-list m1 : From version 1.0.0 the bundle does not support a rolling upgrade, only offline.`,
 		},
 		"downgrade": {func(_ *Manifest, inv *inventory.Inventory, _ *Options) { inv.Version = "3.0.0" }, `block downgrade m1 : The installed version 3.0.0 is later than 2.0.0.`},
 		"mixed":     {func(m *Manifest, _ *inventory.Inventory, _ *Options) { m.Mixed = []string{"1.5.*"} }, `block mixed m1 : Version 1.0.0 may not run beside 2.0.0`},
@@ -210,14 +210,14 @@ func TestFindings(t *testing.T) {
 			m.Version, m.UpgradeFrom[0].Version, inv.Version = "E0306", "E02*", "E0208"
 		}, `block minimum-source  : Versions before E0209H11`},
 		"nothing":   {func(_ *Manifest, inv *inventory.Inventory, _ *Options) { inv.Version = "2.0.0" }, `block nothing-to-do  : No host of the inventory needs`},
-		"label":     {func(m *Manifest, _ *inventory.Inventory, _ *Options) { m.Modules[1].RunsOn = "label:tier=web" }, `block runs-on  : Module web runs on label:tier=web, and no host is that.`},
+		"label":     {func(m *Manifest, _ *inventory.Inventory, _ *Options) { m.Modules[1].RunsOn = "label:tier=web" }, `block runs-on  : Module web runs on label:tier=web, but no host matches that.`},
 		"no backup": {func(_ *Manifest, _ *inventory.Inventory, _ *Options) {}, `info no-backup  : Module web is not backed up`},
 		"no way back": {func(m *Manifest, _ *inventory.Inventory, _ *Options) {
 			m.Modules[1].CanRollback, m.Modules[1].Actions.Rollback = false, nil
 		}, `warn no-rollback  : Module web can not`},
-		"backup of nothing": {func(_ *Manifest, _ *inventory.Inventory, o *Options) { o.Backup = map[string]string{"x": "files"} }, `block backup  : A backup is wanted of module x`},
+		"backup of nothing": {func(_ *Manifest, _ *inventory.Inventory, o *Options) { o.Backup = map[string]string{"x": "files"} }, `block backup  : A backup of module x was asked for`},
 		"down":              {func(_ *Manifest, inv *inventory.Inventory, _ *Options) { inv.Hosts[3].Down = true }, `block host-down h2 : The host is down.`},
-		"maintenance":       {func(_ *Manifest, inv *inventory.Inventory, _ *Options) { inv.Hosts[3].Maintenance = true }, `warn maintenance h2 : The host takes no guests`},
+		"maintenance":       {func(_ *Manifest, inv *inventory.Inventory, _ *Options) { inv.Hosts[3].Maintenance = true }, `warn maintenance h2 : The host is in maintenance: it takes no guests`},
 		"space":             {func(_ *Manifest, inv *inventory.Inventory, _ *Options) { inv.Hosts[3].FreeBytes = 1 << 30 }, `block space h2 : The host has 1024 MiB for unpacking, the bundle needs 5120 MiB.`},
 		"command": {func(m *Manifest, inv *inventory.Inventory, _ *Options) {
 			m.Requires.Commands, inv.Hosts[3].Commands = []string{"tree"}, []string{}
@@ -229,7 +229,7 @@ func TestFindings(t *testing.T) {
 			o.Policies = map[string]inventory.Policy{"x": inventory.PolicyStop}
 		}, `warn policy  x: There is a policy for a VM`},
 		"busy":      {func(_ *Manifest, inv *inventory.Inventory, _ *Options) { inv.VMs[1].Busy = "snapshot" }, `warn busy h2 v2: It is busy: snapshot.`},
-		"no policy": {func(_ *Manifest, inv *inventory.Inventory, _ *Options) { inv.VMs[1].Fixed = []string{"a device"} }, `block policy h2 v2: It can not move live (a device), and nothing is said`},
+		"no policy": {func(_ *Manifest, inv *inventory.Inventory, _ *Options) { inv.VMs[1].Fixed = []string{"a device"} }, `block policy h2 v2: It can not move live (a device), and no policy says`},
 		"policy of the run": {func(_ *Manifest, inv *inventory.Inventory, o *Options) {
 			inv.VMs[1].Fixed, o.DefaultPolicy = []string{"a device"}, inventory.PolicySkip
 		}, `warn skip-host h2 v2: The host is left out: VM v2 can not move (a device)`},
@@ -242,7 +242,7 @@ func TestFindings(t *testing.T) {
 		"centos": {func(m *Manifest, inv *inventory.Inventory, _ *Options) {
 			m.Version, m.UpgradeFrom[0].Version, inv.Version, inv.VMs[1].System = "E0306", "E02*", "E0218H06", "CentOS6.5"
 		}, `block policy h2 v2: It can not move live (CentOS 6.5 may hang`},
-		"memory": {func(_ *Manifest, inv *inventory.Inventory, _ *Options) { inv.VMs[1].MemoryMiB = 9000 }, `block memory h2 : The host can not be emptied: VM v2 needs 9000 MiB, and 8192 MiB is the most that is free.`},
+		"memory": {func(_ *Manifest, inv *inventory.Inventory, _ *Options) { inv.VMs[1].MemoryMiB = 9000 }, `block memory h2 : The host can not be emptied: VM v2 needs 9000 MiB, and no host has more than 8192 MiB free.`},
 		"CPUs": {func(_ *Manifest, inv *inventory.Inventory, _ *Options) {
 			inv.VMs[1].CPUs, inv.Hosts[2].CPUs, inv.Hosts[4].CPUs = 8, 4, 4
 		}, `block memory h2 : The host can not be emptied: no host with room has the CPUs for VM v2`},

@@ -24,7 +24,7 @@ type RollbackFacts struct {
 // rolled back, in any order in a rolling run, node 0 first in an offline one.
 func PlanRollback(m Manifest, p Plan, recs map[string]job.Record, st Status, inv inventory.Inventory, f RollbackFacts) (Plan, error) {
 	if p.Purpose != ForUpgrade || p.Bundle != m.Name || p.To != m.Version {
-		return Plan{}, fmt.Errorf("plan the rollback: %s of %s %s is no upgrade to %s %s", p.Purpose, p.Bundle, p.To, m.Name, m.Version)
+		return Plan{}, fmt.Errorf("plan the rollback: %s of %s %s is not an upgrade to %s %s", p.Purpose, p.Bundle, p.To, m.Name, m.Version)
 	}
 	inv.Pair = activeNow(inv.Pair, recs, st.Active)
 	b, err := newBack(&m, &p, st, &inv, f.Lost)
@@ -42,7 +42,7 @@ func PlanRollback(m Manifest, p Plan, recs map[string]job.Record, st Status, inv
 	}
 	for _, n := range f.Only {
 		if !slices.ContainsFunc(p.Hosts, func(h PlannedHost) bool { return h.Name == n }) {
-			b.block("never-upgraded", n, "The host was no part of this upgrade.", "roll back the others")
+			b.block("never-upgraded", n, "The host was not part of this upgrade.", "roll back the others")
 		}
 	}
 	r.undoneFindings(&r.past, Warn, func(h cluster.HostID) bool { return r.lost[h] })
@@ -115,11 +115,11 @@ func (b *builder) leaveLost(p *Plan, lost []cluster.HostID) {
 	for _, n := range slices.Compact(slices.Sorted(slices.Values(lost))) {
 		i := slices.IndexFunc(p.Hosts, func(h PlannedHost) bool { return h.Name == n })
 		if i < 0 {
-			b.block("never-upgraded", n, "The host was no part of this upgrade.", "name only hosts of the upgrade as lost")
+			b.block("never-upgraded", n, "The host was not part of this upgrade.", "name only hosts of the upgrade as lost")
 			continue
 		}
 		if h := b.hosts[n]; h != nil && !h.Down && !reinstalled(&p.Hosts[i], h) {
-			b.block("lost-but-up", n, "The host is said to be lost, and it is up.", "do not name it as lost, or switch it off for good first")
+			b.block("lost-but-up", n, "The host was named as lost, but it is up.", "do not name it as lost, or first switch it off for good")
 		}
 		delete(b.plan.Begin.Hosts, n)
 		b.lost[n] = true
@@ -135,7 +135,7 @@ func reinstalled(p *PlannedHost, h *inventory.Host) bool {
 
 // orLost says what to do about a host with which it can not be gone on.
 func orLost(h cluster.HostID) string {
-	return fmt.Sprintf("repair it, or say that it is lost: --lost %s", h)
+	return fmt.Sprintf("repair it, or name it as lost: --lost %s", h)
 }
 
 // rollback plans one.
@@ -224,7 +224,7 @@ func (r *rollback) checked(p PlannedHost) *inventory.Host {
 	case h.Down:
 		r.block("host-down", p.Name, "The host is down.", orLost(p.Name))
 	case reinstalled(&p, h):
-		r.block("reinstalled", p.Name, "The host was reinstalled since: what its backups hold is not what it was.", orLost(p.Name))
+		r.block("reinstalled", p.Name, "The host was reinstalled since the upgrade, so its backups do not belong to it any more.", orLost(p.Name))
 	}
 	for i := range r.m.Modules {
 		mod := &r.m.Modules[i]
@@ -370,7 +370,7 @@ func (r *rollback) kernelOf(h cluster.HostID) string {
 // that an operator says are lost for good: the commit does without them.
 func PlanCommit(m Manifest, p Plan, st Status, inv inventory.Inventory, over map[string]bool, lost []cluster.HostID) (Plan, error) {
 	if p.Purpose != ForUpgrade || p.Bundle != m.Name || p.To != m.Version {
-		return Plan{}, fmt.Errorf("plan the commit: %s of %s %s is no upgrade to %s %s", p.Purpose, p.Bundle, p.To, m.Name, m.Version)
+		return Plan{}, fmt.Errorf("plan the commit: %s of %s %s is not an upgrade to %s %s", p.Purpose, p.Bundle, p.To, m.Name, m.Version)
 	}
 	b, err := newBack(&m, &p, st, &inv, lost)
 	if err != nil {

@@ -150,7 +150,7 @@ func TestRollbackIsRefused(t *testing.T) {
 		}, "never-upgraded h3: The host was never upgraded"},
 		"no part of it": {func(_ *Manifest, _ *world, _ *Status, _ *inventory.Inventory, f *RollbackFacts) {
 			f.Only = []cluster.HostID{"h1", "x"}
-		}, "never-upgraded x: The host was no part"},
+		}, "never-upgraded x: The host was not part"},
 		"nothing was touched": {func(_ *Manifest, w *world, _ *Status, _ *inventory.Inventory, _ *RollbackFacts) { clear(w.recs) }, "never-upgraded : No host was changed"},
 		"no backup": {func(_ *Manifest, w *world, _ *Status, _ *inventory.Inventory, _ *RollbackFacts) {
 			w.recs["h1/backup/web"] = job.Record{State: job.Skipped}

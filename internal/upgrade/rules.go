@@ -34,7 +34,7 @@ func (b *builder) modeFindings() {
 		b.block("mode", "", fmt.Sprintf("The mode %q is not known.", b.o.Mode), "choose rolling, offline or reboot")
 	}
 	if b.o.Mode == Reboot && !b.m.RequiresReboot {
-		b.find(Finding{Rule: "mode", Level: Warn, Text: "The bundle needs no reboot, and the mode reboots every host.", Remedy: "choose rolling"})
+		b.find(Finding{Rule: "mode", Level: Warn, Text: "The bundle needs no reboot, but the mode reboots every host.", Remedy: "choose rolling"})
 	}
 	if b.o.KeepGuests && b.m.RequiresReboot && b.o.Mode != Offline {
 		b.block("keep-guests", "", "Guests can not stay on their hosts: the bundle reboots them.", "let guests move, or choose the mode offline")
@@ -84,7 +84,7 @@ func (b *builder) versionFindings() {
 		b.find(Finding{Rule: "mixed-versions", Level: Warn, Text: "The hosts have several versions: " + strings.Join(seen, ", ") + "."})
 	}
 	if b.fromCAS("<E0209H11") && b.o.Mode != Offline {
-		b.block("minimum-source", "", "Versions before E0209H11 have no upgrade without a break in service.", "plan a time with all guests stopped, and choose the mode offline")
+		b.block("minimum-source", "", "Versions before E0209H11 can not be upgraded without an interruption of service.", "plan a time with all guests stopped, and choose the mode offline")
 	}
 }
 
@@ -113,10 +113,10 @@ func (b *builder) installed(scheme version.Scheme, h *inventory.Host, text strin
 		b.block("white-list", h.Name, fmt.Sprintf("The bundle does not upgrade from version %s.", text),
 			"see `holdfast upgrade path` for the versions on the way")
 	case !slices.Contains(src.Modes, want):
-		b.block("white-list", h.Name, fmt.Sprintf("From version %s the bundle knows no %s upgrade, only %s.", text, want, joinModes(src.Modes)),
+		b.block("white-list", h.Name, fmt.Sprintf("From version %s the bundle does not support a %s upgrade, only %s.", text, want, joinModes(src.Modes)),
 			"choose another mode")
 	case want == Rolling && len(b.m.Mixed) > 0 && !b.anyMatch(scheme, v, b.m.Mixed):
-		b.block("mixed", h.Name, fmt.Sprintf("Version %s may not run beside %s, as it would meanwhile.", text, b.m.Version), "choose the mode offline")
+		b.block("mixed", h.Name, fmt.Sprintf("Version %s may not run beside %s, but during this upgrade it would.", text, b.m.Version), "choose the mode offline")
 	}
 	if ok && src.ChangeSystemTables {
 		b.find(Finding{Rule: "system-tables", Level: Info, Text: fmt.Sprintf("From version %s the upgrade changes system tables.", text)})
@@ -164,7 +164,7 @@ func (b *builder) moduleFindings() {
 			some = some || mod.On(&b.inv.Hosts[j])
 		}
 		if rule := "no-host-for-" + mod.Name; !some && !b.confirmed(rule) {
-			b.block("runs-on", "", fmt.Sprintf("Module %s runs on %s, and no host is that.", mod.Name, mod.RunsOn), "correct labels or roles in the inventory, or confirm "+rule)
+			b.block("runs-on", "", fmt.Sprintf("Module %s runs on %s, but no host matches that.", mod.Name, mod.RunsOn), "correct labels or roles in the inventory, or confirm "+rule)
 		}
 		plan, byProvider := b.backupOf(mod.Name)
 		backup := mod.Actions.Backup != nil || byProvider
@@ -173,7 +173,7 @@ func (b *builder) moduleFindings() {
 		case !mod.CanRollback && !(byProvider && restorable(&plan)):
 			b.find(Finding{Rule: "no-rollback", Level: Warn, Text: fmt.Sprintf("Module %s can not be rolled back.", mod.Name)})
 		case !backup:
-			b.find(Finding{Rule: "no-backup", Level: Info, Text: fmt.Sprintf("Module %s is not backed up before it is changed; its rollback does without.", mod.Name)})
+			b.find(Finding{Rule: "no-backup", Level: Info, Text: fmt.Sprintf("Module %s is not backed up before the change; its rollback needs no backup.", mod.Name)})
 		}
 	}
 }
@@ -189,7 +189,7 @@ func (b *builder) hostFindings() {
 			b.block("host-down", h.Name, "The host is down.", "repair it, or drop it from the plan")
 		}
 		if h.Maintenance {
-			b.find(Finding{Rule: "maintenance", Level: Warn, Host: h.Name, Text: "The host takes no guests, and will take none afterwards."})
+			b.find(Finding{Rule: "maintenance", Level: Warn, Host: h.Name, Text: "The host is in maintenance: it takes no guests, also after the run."})
 		}
 		if need := b.m.MinSpace(); h.FreeBytes > 0 && h.FreeBytes < need {
 			b.block("space", h.Name, fmt.Sprintf("The host has %d MiB for unpacking, the bundle needs %d MiB.", h.FreeBytes>>20, need>>20), "make room")
@@ -204,7 +204,7 @@ func (b *builder) hostFindings() {
 				b.find(Finding{
 					Rule: "single-path", Level: Warn, Host: h.Name,
 					Text:   fmt.Sprintf("The shared pool %s has one path. It is removed before the reboot and added back with multipath.", p.Name),
-					Remedy: "see that a second path to its device works",
+					Remedy: "check that a second path to its device works",
 				})
 			}
 		}
@@ -235,7 +235,7 @@ func (b *builder) vmFindings() {
 			continue
 		}
 		if v.Busy != "" {
-			b.find(Finding{Rule: "busy", Level: Warn, Host: v.Host, VM: v.Name, Text: "It is busy: " + v.Busy + ". The run waits for that before it moves it."})
+			b.find(Finding{Rule: "busy", Level: Warn, Host: v.Host, VM: v.Name, Text: "It is busy: " + v.Busy + ". The run waits until that has ended, then moves it."})
 		}
 		if family && v.MemoryMiB >= largeGuest && len(v.Fixed) == 0 {
 			b.find(Finding{
@@ -289,13 +289,13 @@ func (b *builder) leave(h *inventory.Host) leave {
 	for _, v := range l.fixed {
 		b.find(Finding{
 			Rule: "policy", Level: Block, Host: h.Name, VM: v.Name,
-			Text:   "It can not move live (" + strings.Join(b.fixed(v), "; ") + "), and nothing is said of what to do with it.",
-			Remedy: fmt.Sprintf("choose for it: --policy %s=stop, cold or skip", b.call(v)),
+			Text:   "It can not move live (" + strings.Join(b.fixed(v), "; ") + "), and no policy says what to do with it.",
+			Remedy: fmt.Sprintf("choose its policy: --policy %s=stop, cold or skip", b.call(v)),
 		})
 	}
 	if len(l.stuck) > 0 && !b.alone[h.Name] {
 		v := l.stuck[0]
-		text := fmt.Sprintf("The host can not be emptied: VM %s needs %d MiB, and %d MiB is the most that is free", v.Name, v.MemoryMiB, l.room)
+		text := fmt.Sprintf("The host can not be emptied: VM %s needs %d MiB, and no host has more than %d MiB free", v.Name, v.MemoryMiB, l.room)
 		switch {
 		case v.MemoryMiB > l.room:
 		case len(b.vms[v.Name]) > 1:
@@ -304,7 +304,7 @@ func (b *builder) leave(h *inventory.Host) leave {
 			text = fmt.Sprintf("The host can not be emptied: no host with room has the CPUs for VM %s (%d vCPUs, model %s)", v.Name, v.CPUs, cmp.Or(h.CPUModel, "any"))
 		}
 		if more := len(l.stuck) - 1; more > 0 {
-			text += fmt.Sprintf("; %d more find no place either", more)
+			text += fmt.Sprintf("; %d more VMs find no place", more)
 		}
 		b.block("memory", h.Name, text+".", "add memory or a host, stop guests, or choose fewer hosts at once")
 	}

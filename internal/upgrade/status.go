@@ -108,7 +108,7 @@ func Approve(p *Plan, j job.Job, h cluster.HostID, user string) (job.Job, error)
 func Drop(p *Plan, j job.Job, h cluster.HostID, up bool, user string) (job.Job, error) {
 	return p.say(j, h, "drop", func(s *Status) error {
 		if up {
-			return fmt.Errorf("drop %s: its agent is there; skip or retry its step, or stop the host first", h)
+			return fmt.Errorf("drop %s: its agent answers; skip or retry its step, or first stop the host", h)
 		}
 		s.Dropped[h] = user
 		return nil

@@ -34,7 +34,7 @@ func (b *builder) keptFindings() {
 		b.find(Finding{
 			Rule: "backups-kept", Level: Warn, Host: h,
 			Text:   fmt.Sprintf("The backups of earlier upgrades stay on the host, in upgrade/backups of its data directory: %s.", b.plan.Begin.Kept[h]),
-			Remedy: "see that the host is well, and restore by hand what is not; the backups may go when it was upgraded and that was committed",
+			Remedy: "check the host, and restore by hand what is broken; the backups may be removed after the host was upgraded and the upgrade committed",
 		})
 	}
 }
@@ -105,10 +105,10 @@ func (r *run) untidy() (whys []string) {
 		}
 	}
 	if len(kept) > 0 {
-		whys = append(whys, "backups stay because steps of the way back were skipped: "+strings.Join(kept, ", "))
+		whys = append(whys, "backups stay because steps of the rollback were skipped: "+strings.Join(kept, ", "))
 	}
 	if len(late) > 0 {
-		whys = append(whys, "backups and files that nobody needs any more stay until the next run: "+joinHosts(late))
+		whys = append(whys, "backups and files that are not needed any more stay until the next run: "+joinHosts(late))
 	}
 	return whys
 }

@@ -73,7 +73,7 @@ func TestTidyIsAFavour(t *testing.T) {
 			w.now = r.Began.Add(timeTidy + time.Second)
 		}
 	}
-	back.wantEnd(resultDone, "backups and files that nobody needs any more stay until the next run: h0, h1, h3")
+	back.wantEnd(resultDone, "backups and files that are not needed any more stay until the next run: h0, h1, h3")
 	if st := back.status(); st.Cluster != Normal || len(st.Mixed) > 0 {
 		t.Errorf("status %+v", st)
 	}

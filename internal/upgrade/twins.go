@@ -37,7 +37,7 @@ func (b *builder) policyFindings() {
 		case len(twins) > 1:
 			b.find(Finding{
 				Rule: "policy", Level: Block, VM: name, Text: "There is a policy for VM " + name + ", and " + hostsOf(twins) + " have one of that name each.",
-				Remedy: fmt.Sprintf("say which one is meant: --policy %s=%s, or its UUID", placeOf(twins[0]), b.o.Policies[name]),
+				Remedy: fmt.Sprintf("name one of them: --policy %s=%s, or its UUID", placeOf(twins[0]), b.o.Policies[name]),
 			})
 		case len(twins) == 0 && !named[name]:
 			b.find(Finding{Rule: "policy", Level: Warn, VM: name, Text: "There is a policy for a VM that the inventory does not have."})

@@ -130,6 +130,6 @@ func (p *past) onlyBackup(mod *Module, h cluster.HostID) bool {
 // the whole cluster.
 func (b *builder) onceFindings(past *past, level Level, h cluster.HostID, remedy string) {
 	for _, mod := range past.onceOn(b.m, h) {
-		b.find(Finding{Rule: "once", Level: level, Host: h, Text: fmt.Sprintf("What module %s did once, on %s, can not be rolled back any more.", mod, h), Remedy: remedy})
+		b.find(Finding{Rule: "once", Level: level, Host: h, Text: fmt.Sprintf("The change that module %s made once, on %s, can not be rolled back any more.", mod, h), Remedy: remedy})
 	}
 }

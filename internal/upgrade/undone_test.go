@@ -116,7 +116,7 @@ func TestOnceOnAHostThatIsGone(t *testing.T) {
 	}
 	p, err = PlanRollback(m, *w.plan, w.recs, w.status(), inv, RollbackFacts{Lost: []cluster.HostID{"h0"}})
 	i := slices.IndexFunc(p.Findings, func(f Finding) bool { return f.Rule == "once" })
-	if err != nil || p.Blocked() || i < 0 || p.Findings[i].Text != "What module db did once, on h0, can not be rolled back any more." {
+	if err != nil || p.Blocked() || i < 0 || p.Findings[i].Text != "The change that module db made once, on h0, can not be rolled back any more." {
 		t.Errorf("%v, findings %+v", err, p.Findings)
 	}
 	inv.Hosts[0].Install, inv.Hosts[1].Install = "old", "new" // which did nothing once

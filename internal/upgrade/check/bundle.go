@@ -24,11 +24,11 @@ func checkFacts(s *scene) []Finding {
 		case h.Down:
 			fs = append(fs, onHost(h.Name, level, "start the host, or drop it from the plan", "the host is down%s", left))
 		case s.Facts[h.Name] == nil:
-			fs = append(fs, onHost(h.Name, level, "see whether the host's agent runs and can be reached, then check again",
-				"the host has told nothing of itself%s, so it was not checked%s", reason(s.why[h.Name]), left))
+			fs = append(fs, onHost(h.Name, level, "check that the host's agent runs and can be reached, then repeat the check",
+				"the host has reported no facts%s, so it was not checked%s", reason(s.why[h.Name]), left))
 		default:
 			if age := s.Now.Sub(s.Facts[h.Name].At); age > s.Limits.FactsAge && !s.Facts[h.Name].At.IsZero() {
-				fs = append(fs, onHost(h.Name, Warn, "let the host tell its facts anew, then check again", "what the host has told of itself is %s old", age.Round(time.Second)))
+				fs = append(fs, onHost(h.Name, Warn, "let the host report its facts again, then repeat the check", "the facts of the host are %s old", age.Round(time.Second)))
 			}
 			if nk, ok := notKnown(h.Name, s.Facts[h.Name], "os", Info); ok {
 				fs = append(fs, nk)
@@ -62,7 +62,7 @@ func checkWhiteList(s *scene) []Finding {
 	for _, src := range s.man.UpgradeFrom {
 		ok, err := s.matches(src.Version, s.From)
 		if err != nil {
-			return []Finding{inCluster(Fail, "see which version is installed, and take the bundle that is made for it", "%v", err)}
+			return []Finding{inCluster(Fail, "find out which version is installed, and take the bundle for it", "%v", err)}
 		}
 		if ok {
 			return s.mode(src)
@@ -75,7 +75,7 @@ func checkWhiteList(s *scene) []Finding {
 
 func (s *scene) mode(src upgrade.Source) []Finding {
 	if mode := s.listed(); !slices.Contains(src.Modes, mode) {
-		return []Finding{inCluster(Fail, fmt.Sprintf("run it as %s, or upgrade to a version first from which %s is allowed", names(src.Modes), mode),
+		return []Finding{inCluster(Fail, fmt.Sprintf("choose the mode %s, or first upgrade to a version from which %s is allowed", names(src.Modes), mode),
 			"from %s (%s) the upgrade is not allowed in the mode %s", s.From, src.Version, mode)}
 	}
 	if src.ChangeSystemTables {
@@ -99,8 +99,8 @@ func checkVersions(s *scene) []Finding {
 	})
 	var fs []Finding
 	if len(mute) > 0 {
-		fs = append(fs, inCluster(Warn, "name the file that tells the version (status: versionFile) in the inventory, then check again",
-			"it is not known which version these hosts have now: %s", names(mute)))
+		fs = append(fs, inCluster(Warn, "name the file that holds the version (status: versionFile) in the inventory, then repeat the check",
+			"the current version of these hosts is not known: %s", names(mute)))
 	}
 	s.told(func(h *inventory.Host, f *fact.Facts) {
 		if nk, ok := notKnown(h.Name, f, "version", Warn); ok {
@@ -111,7 +111,7 @@ func checkVersions(s *scene) []Finding {
 		if l, text, remedy := s.judgeVersion(v); l != OK {
 			for _, h := range by[v] {
 				if slices.Contains(s.Left, h) {
-					fs = append(fs, onHost(h, Warn, "bring it to the version of the others by hand, before anything needs that on all hosts", "has %s, the others have %s: it was left out", orUnknown(v), s.to()))
+					fs = append(fs, onHost(h, Warn, "bring it to the version of the others by hand before anything needs that version on all hosts", "has %s, the others have %s: it was left out", orUnknown(v), s.to()))
 				} else {
 					fs = append(fs, onHost(h, l, remedy, "%s", text))
 				}
@@ -126,7 +126,7 @@ func (s *scene) judgeVersion(v string) (l Level, text, remedy string) {
 	to := s.to()
 	switch {
 	case v == "":
-		return Fail, "the installed version is not known", "see whether the product is installed on the host"
+		return Fail, "the installed version is not known", "check that the product is installed on the host"
 	case s.When == After && v != to:
 		remedy = "upgrade the host, or roll the others back"
 		if s.Back {
@@ -136,9 +136,9 @@ func (s *scene) judgeVersion(v string) (l Level, text, remedy string) {
 	case s.When == After || v == s.From || s.When == Between && (v == s.man.Version || s.anyMatch(s.man.Mixed, v)):
 		return OK, "", ""
 	case v == s.man.Version:
-		return Warn, fmt.Sprintf("has %s already, others have %s", v, s.From), "it is left out of the upgrade; see that this is what it should have"
+		return Warn, fmt.Sprintf("has %s already, others have %s", v, s.From), "it is left out of the upgrade; check that this is the version that it should have"
 	case s.upgrades(v):
-		return Warn, fmt.Sprintf("has %s, others have %s; the bundle upgrades both", v, s.From), "see why the versions differ"
+		return Warn, fmt.Sprintf("has %s, others have %s; the bundle upgrades both", v, s.From), "find out why the versions differ"
 	}
 	want := s.From
 	if s.When == Between {
@@ -189,14 +189,14 @@ func checkConfig(s *scene) []Finding {
 
 func compareConfig(h cluster.HostID, module string, want upgrade.ConfigFile, told []fact.Config) []Finding {
 	i := slices.IndexFunc(told, func(c fact.Config) bool { return c.Installed == want.Installed })
-	remedy := fmt.Sprintf("make the parameter names of %s in the bundle those of %s", want.File, want.Installed)
+	remedy := fmt.Sprintf("change the parameter names of %s in the bundle to those of %s", want.File, want.Installed)
 	switch {
 	case i < 0:
-		return []Finding{onHost(h, Fail, "check again once the bundle is staged", "%s: %s was not compared", module, want.Installed)}
+		return []Finding{onHost(h, Fail, "repeat the check when the bundle is staged", "%s: %s was not compared", module, want.Installed)}
 	case told[i].Why != "":
-		return []Finding{onHost(h, Fail, "correct the file, then check again", "%s: %s", module, told[i].Why)}
+		return []Finding{onHost(h, Fail, "correct the file, then repeat the check", "%s: %s", module, told[i].Why)}
 	case told[i].NotThere:
-		return []Finding{onHost(h, Fail, "restore the file, the module is not installed as it should be", "%s: %s is not there", module, want.Installed)}
+		return []Finding{onHost(h, Fail, "restore the file: the module is not installed correctly", "%s: %s is not there", module, want.Installed)}
 	case told[i].NotStaged:
 		return []Finding{onHost(h, Warn, "it is compared when the bundle is staged on the host, before anything is changed", "%s: %s of the bundle is not on this host yet", module, want.File)}
 	}

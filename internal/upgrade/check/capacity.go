@@ -101,14 +101,14 @@ func (p *pack) group(name string, hosts []*inventory.Host) []Finding {
 			can++
 		case ever:
 			tight = append(tight, string(h.Name))
-			fs = append(fs, onHost(h.Name, Warn, "move guests of other hosts together first, or wait until another host is empty", "can not be emptied as the guests are placed now: %s", why))
+			fs = append(fs, onHost(h.Name, Warn, "first move guests of other hosts together, or wait until another host is empty", "can not be emptied with the present placement of guests: %s", why))
 		default:
-			fs = append(fs, onHost(h.Name, Fail, "shut guests down, choose a policy for them, or add a host to the group", "can not be emptied, however guests are placed: %s", why))
+			fs = append(fs, onHost(h.Name, Fail, "shut guests down, choose a policy for them, or add a host to the group", "can not be emptied with any placement of guests: %s", why))
 		}
 	}
 	if can == 0 && len(tight) > 0 {
 		fs = append(fs, Finding{Scope: ScopeGroup, Where: name, Level: Fail, Remedy: "shut guests down, or add a host to the group",
-			Text: fmt.Sprintf("no host of the group %s can be emptied as the guests are placed now, so there is none to begin with", groupName(name))})
+			Text: fmt.Sprintf("no host of the group %s can be emptied with the present placement of guests, so the upgrade can not begin with any of them", groupName(name))})
 	}
 	return fs
 }
@@ -166,7 +166,7 @@ func (p *pack) fit(h *inventory.Host, movers []*inventory.VM) (why string, ever 
 			i++
 		}
 		if i == len(p.bins) {
-			return fmt.Sprintf("%s (%d MiB, %d CPUs) finds no place once the larger ones have theirs", vm.Name, vm.MemoryMiB, vm.CPUs), true
+			return fmt.Sprintf("%s (%d MiB, %d CPUs) finds no place after the larger guests are placed", vm.Name, vm.MemoryMiB, vm.CPUs), true
 		}
 		p.tmp[i].take(need)
 	}

@@ -33,10 +33,10 @@ func TestCapacity(t *testing.T) {
 	}{
 		{"room", group([]int64{10, 10, 10}, [][]int64{{5, 5}, {5}, {}}), nil, nil},
 		{"too little in all", group([]int64{10, 10}, [][]int64{{6}, {6}}), nil, []string{
-			"fail h1: can not be emptied, however guests are placed: its guests need 6 MiB", "fail h2: can not be emptied, however"}},
-		{"alone", group([]int64{10}, [][]int64{{6}}), nil, []string{"fail h1: can not be emptied, however guests are placed: there is no other host"}},
+			"fail h1: can not be emptied with any placement of guests: its guests need 6 MiB", "fail h2: can not be emptied with any"}},
+		{"alone", group([]int64{10}, [][]int64{{6}}), nil, []string{"fail h1: can not be emptied with any placement of guests: there is no other host"}},
 		{"scattered", group([]int64{10, 10, 10}, [][]int64{{8}, {5}, {5}}), nil, []string{
-			"warn h1: can not be emptied as the guests are placed now: h1-0 (8 MiB, 0 CPUs) finds no place"}},
+			"warn h1: can not be emptied with the present placement of guests: h1-0 (8 MiB, 0 CPUs) finds no place"}},
 		{"all scattered", group([]int64{10, 10, 10}, [][]int64{{6}, {6}, {6}}), nil, []string{
 			"warn h1:", "warn h2:", "warn h3:", "fail : no host of the group (all hosts) can be emptied"}},
 		{"stopped by policy", group([]int64{10}, [][]int64{{6}}), func(in *Input) {
@@ -48,7 +48,7 @@ func TestCapacity(t *testing.T) {
 		{"in maintenance", group([]int64{10, 10}, [][]int64{{6}, {}}), func(in *Input) { in.Inventory.Hosts[1].Maintenance = true }, []string{"fail h1:"}},
 		{"another group", group([]int64{10, 10}, [][]int64{{6}, {}}), func(in *Input) { in.Inventory.Hosts[1].Group = "x" }, []string{"fail h1:"}},
 		{"CPUs", group([]int64{10, 10}, [][]int64{{6}, {}}), func(in *Input) { in.Inventory.Hosts[1].CPUs, in.Inventory.VMs[0].CPUs = 2, 4 }, []string{
-			"fail h1: can not be emptied, however guests are placed: h1-0 (6 MiB, 4 CPUs) is larger"}},
+			"fail h1: can not be emptied with any placement of guests: h1-0 (6 MiB, 4 CPUs) is larger"}},
 		{"done already", group([]int64{10, 10}, [][]int64{{6}, {6}}), func(in *Input) { in.When, in.Done = Between, []cluster.HostID{"h1"} }, []string{"fail h2:"}},
 	} {
 		if c.change != nil {

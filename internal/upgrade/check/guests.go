@@ -70,7 +70,7 @@ func (s *scene) stuck(vm *inventory.VM, reasons []string) Finding {
 	case inventory.PolicySkip:
 		return onVM(vm, Warn, "upgrade that host by hand later", "can not move live (%s): its host %s is left out of the upgrade", why, vm.Host)
 	default:
-		return onVM(vm, Fail, "decide before the run: stop, cold or skip; or remove what holds it", "can not move live: %s", why)
+		return onVM(vm, Fail, "choose a policy before the run: stop, cold or skip; or remove what prevents the move", "can not move live: %s", why)
 	}
 }
 
@@ -127,7 +127,7 @@ func checkDirty(s *scene) []Finding {
 	var fs []Finding
 	limit := s.Limits.Bandwidth
 	s.running(func(vm *inventory.VM) {
-		const remedy = "choose a quieter time, a faster migration network, or a policy for it; or let the migration slow the guest down"
+		const remedy = "choose a quieter time, a faster migration network, or a policy for the guest; or let the migration slow the guest down"
 		switch {
 		case len(s.fixed(vm)) > 0:
 		case vm.Dirty >= limit:
@@ -144,7 +144,7 @@ func checkBusy(s *scene) []Finding {
 	var fs []Finding
 	for i := range s.inv.VMs {
 		if vm := &s.inv.VMs[i]; vm.Busy != "" {
-			fs = append(fs, onVM(vm, Warn, "let it end, or cancel it; begin none until the upgrade is over", "is busy: %s; its host is not emptied before that has ended", vm.Busy))
+			fs = append(fs, onVM(vm, Warn, "wait for its end, or cancel it; begin no other until the upgrade is over", "is busy: %s; its host is not emptied until that has ended", vm.Busy))
 		}
 	}
 	return fs

@@ -169,7 +169,7 @@ func patterns(m *upgrade.Manifest) []string {
 // that can not be read is an error.
 func (s *scene) matches(pattern, v string) (bool, error) {
 	if s.Scheme == "" {
-		return false, fmt.Errorf("no scheme of versions fits the version %q and the patterns of the bundle", v)
+		return false, fmt.Errorf("the version %q and the patterns of the bundle follow no known version scheme", v)
 	}
 	p, err := version.ParsePattern(s.Scheme, pattern)
 	if err != nil {
@@ -277,7 +277,7 @@ func notKnown(h cluster.HostID, f *fact.Facts, fact string, l Level) (Finding, b
 	if !ok {
 		return Finding{}, false
 	}
-	return onHost(h, l, "look at the reason on the host, then check again", "not known: %s", why), true
+	return onHost(h, l, "find the reason on the host, then repeat the check", "not known: %s", why), true
 }
 
 // keys returns the keys of a map, sorted.

@@ -33,7 +33,7 @@ func checkSpace(s *scene) []Finding {
 			return // the check "facts" says that the host has told nothing
 		}
 		if free < need {
-			fs = append(fs, onHost(h.Name, Fail, "make room on its file system, or unpack elsewhere", "%s has %s free, want %s", dir, gib(free), gib(need)))
+			fs = append(fs, onHost(h.Name, Fail, "free space on its file system, or unpack elsewhere", "%s has %s free, want %s", dir, gib(free), gib(need)))
 		}
 	})
 	return fs
@@ -86,7 +86,7 @@ func checkPython(s *scene) []Finding {
 		for _, m := range s.man.Requires.PythonModules {
 			why, asked := f.Python[m]
 			if !asked {
-				why = "the host was not asked for it"
+				why = "the host was not asked about it"
 			}
 			if why != "" {
 				fs = append(fs, onHost(h.Name, Fail, installPython(f.OS, m), "Python can not import %s: %s", m, why))

@@ -23,12 +23,12 @@ func checkStatus(s *scene) []Finding {
 		}
 		asked = true
 		if f.Status.Exit != 0 {
-			fs = append(fs, onHost(h.Name, Fail, "start what is stopped (appctl.sh start with such a package), and check again when its check_status is well",
-				"%s says that the cluster is not well (exit code %d)%s", f.Status.Name, f.Status.Exit, said(f.Status.Text)))
+			fs = append(fs, onHost(h.Name, Fail, "start the stopped services (appctl.sh start with such a package); repeat the check when check_status succeeds",
+				"%s reports that the cluster is not healthy (exit code %d)%s", f.Status.Name, f.Status.Exit, said(f.Status.Text)))
 		}
 	})
 	if !asked {
-		fs = append(fs, inCluster(Info, "", "no program is known that tells the status of the product"))
+		fs = append(fs, inCluster(Info, "", "no program is known that reports the status of the product"))
 	}
 	return fs
 }
@@ -60,13 +60,13 @@ func checkHA(s *scene) []Finding {
 		known = true
 		switch {
 		case f.HA.Exit > 1 || f.HA.Exit < 0:
-			fs = append(fs, onHost(h.Name, Warn, "see what its own tools say", "the state of the platform's HA is not known (exit code %d)%s", f.HA.Exit, said(f.HA.Text)))
+			fs = append(fs, onHost(h.Name, Warn, "check it with its own tools", "the state of the platform's HA is not known (exit code %d)%s", f.HA.Exit, said(f.HA.Text)))
 		default:
 			fs = append(fs, s.judgeHA(h, f.HA.Exit == 0)...)
 		}
 	})
 	if !known {
-		fs = append(fs, inCluster(Warn, "see what its own tools say", "no host has told whether the platform's HA is on"))
+		fs = append(fs, inCluster(Warn, "check it with its own tools", "no host has reported whether the platform's HA is on"))
 	}
 	return fs
 }
@@ -74,16 +74,16 @@ func checkHA(s *scene) []Finding {
 func (s *scene) judgeHA(h *inventory.Host, on bool) []Finding {
 	switch {
 	case s.When == Before && !on:
-		return []Finding{onHost(h.Name, Info, "", "the platform's HA is off, and will be left off")}
+		return []Finding{onHost(h.Name, Info, "", "the platform's HA is off, and stays off")}
 	case s.When == Between && on && s.Mode == upgrade.Rolling:
 		if !s.man.RequiresReboot {
 			return nil // a rolling run leaves it as it is
 		}
-		return []Finding{onHost(h.Name, Warn, "switch HA off for the time of the upgrade, or run it in the mode reboot, which does", "the platform's HA is on while hosts are rebooted: it may start guests a second time")}
+		return []Finding{onHost(h.Name, Warn, "switch HA off during the upgrade, or choose the mode reboot, which switches it off", "the platform's HA is on while hosts are rebooted: it may start guests a second time")}
 	case s.When == Between && on:
-		return []Finding{onHost(h.Name, Fail, "switch HA off before hosts are worked on", "the platform's HA is on in the middle of the upgrade")}
+		return []Finding{onHost(h.Name, Fail, "switch HA off before hosts are upgraded", "the platform's HA is on in the middle of the upgrade")}
 	case s.When == After && s.HABefore == nil && !on:
-		return []Finding{onHost(h.Name, Warn, "switch HA on when that is what you want", "the platform's HA is off, and it is not known how it was before")}
+		return []Finding{onHost(h.Name, Warn, "switch HA on if you want it on", "the platform's HA is off, and its state before the upgrade is not known")}
 	case s.When == After && s.HABefore != nil && on != *s.HABefore:
 		return []Finding{onHost(h.Name, Fail, "switch HA "+onOff(*s.HABefore), "the platform's HA is %s, it was %s before the upgrade", onOff(on), onOff(*s.HABefore))}
 	}
@@ -104,7 +104,7 @@ func checkQuorum(s *scene) []Finding {
 		q = &Quorum{}
 	}
 	if q.Voters <= 0 {
-		return []Finding{inCluster(Warn, "see what `holdfast status` says of the store", "it is not known how the store stands%s", said(q.Why))}
+		return []Finding{inCluster(Warn, "look at the `store` line of `holdfast status`", "the state of the store is not known%s", said(q.Why))}
 	}
 	need := q.Voters/2 + 1
 	text := fmt.Sprintf("%d of %d members of the store are healthy, %d are needed", q.Healthy, q.Voters, need)
@@ -112,9 +112,9 @@ func checkQuorum(s *scene) []Finding {
 	case q.Healthy < need:
 		return []Finding{inCluster(Fail, "bring the other members back first", "%s: there is no quorum", text)}
 	case q.Healthy == need && (s.When == After || !s.man.RequiresReboot):
-		return []Finding{inCluster(Warn, "bring the other members back, or add members", "%s: no more may be lost", text)}
+		return []Finding{inCluster(Warn, "bring the other members back, or add members", "%s: the loss of one more costs the quorum", text)}
 	case q.Healthy == need:
-		return []Finding{inCluster(Fail, "bring the other members back first, or add members", "%s: none may be lost, so no host of a member can be rebooted", text)}
+		return []Finding{inCluster(Fail, "bring the other members back first, or add members", "%s: the loss of one costs the quorum, so no host with a member can be rebooted", text)}
 	}
 	return nil
 }
@@ -129,7 +129,7 @@ func checkReplication(s *scene) []Finding {
 		}
 		for _, p := range f.Replication {
 			if p.Exit != 0 {
-				fs = append(fs, onHost(h.Name, Fail, "wait until the replicas are in step, or repair them", "%s is not healthy (exit code %d)%s", p.Name, p.Exit, said(p.Text)))
+				fs = append(fs, onHost(h.Name, Fail, "wait until the replicas have caught up, or repair them", "%s is not healthy (exit code %d)%s", p.Name, p.Exit, said(p.Text)))
 			}
 		}
 	})
@@ -157,7 +157,7 @@ func checkBackup(s *scene) []Finding {
 	case last.IsZero():
 		fs = append(fs, inCluster(Warn, "make a backup before the upgrade", "no host has a backup"))
 	case age > s.Limits.BackupAge:
-		fs = append(fs, inCluster(Warn, "make a new backup before the upgrade", "the last backup is of %s, %s ago", last.UTC().Format(time.DateTime), age.Round(time.Minute)))
+		fs = append(fs, inCluster(Warn, "make a new backup before the upgrade", "the last backup was made at %s, %s ago", last.UTC().Format(time.DateTime), age.Round(time.Minute)))
 	}
 	return fs
 }
@@ -214,13 +214,13 @@ func (s *scene) judgeKernel(h *inventory.Host, running, next string) []Finding {
 	want := s.kernel()
 	switch {
 	case want != "" && running != "" && s.done(h.Name) && running != want:
-		return []Finding{onHost(h.Name, Fail, "reboot the host; if it comes back the same, see what the boot loader starts", "runs the kernel %s, want %s", running, want)}
+		return []Finding{onHost(h.Name, Fail, "reboot the host; if it has the same kernel afterwards, check what the boot loader starts", "runs the kernel %s, want %s", running, want)}
 	case want != "" && next != "" && s.next(h.Name) && next != want:
 		return []Finding{onHost(h.Name, Fail, "set the boot loader's default before the reboot", "a reboot would start the kernel %s, want %s", next, want)}
 	case next != "" && running != "" && next != running && s.When == Before:
-		return []Finding{onHost(h.Name, Warn, "see who installed it: with a reboot the kernel changes, whatever the bundle does", "runs the kernel %s, a reboot would start %s", running, next)}
+		return []Finding{onHost(h.Name, Warn, "find out who installed it: the next reboot changes the kernel, with or without this bundle", "runs the kernel %s, a reboot would start %s", running, next)}
 	case next != "" && running != "" && next != running && s.When == After:
-		return []Finding{onHost(h.Name, Warn, "reboot the host when it is empty", "the kernel %s is installed and %s runs: it needs a reboot", next, running)}
+		return []Finding{onHost(h.Name, Warn, "reboot the host when it is empty", "the kernel %s is installed, but %s runs: the host needs a reboot", next, running)}
 	}
 	return nil
 }

@@ -86,7 +86,7 @@ func checkSessions(s *scene) []Finding {
 		}
 		for _, p := range f.FC {
 			if p.State != "Online" {
-				fs = append(fs, onHost(h.Name, Warn, "see the cable, the switch's port and the zoning; a port that is not used on purpose may stay so", "the Fibre Channel port %s is %s", p.Name, p.State))
+				fs = append(fs, onHost(h.Name, Warn, "check the cable, the switch's port and the zoning; a port that is unused on purpose may stay as it is", "the Fibre Channel port %s is %s", p.Name, p.State))
 			}
 		}
 		for _, m := range f.Maps {
@@ -106,7 +106,7 @@ func missingTargets(h *inventory.Host, f *fact.Facts, all map[string]bool) []Fin
 	if len(missing) == 0 {
 		return nil
 	}
-	return []Finding{onHost(h.Name, Warn, "log in to them (iscsiadm -m node --login), or guests with disks on them can not move here",
+	return []Finding{onHost(h.Name, Warn, "log in to them (iscsiadm -m node --login); otherwise guests with disks on them can not move here",
 		"has no session to iSCSI targets that other hosts of its group use: %s", names(missing))}
 }
 
@@ -125,7 +125,7 @@ func deadPaths(h *inventory.Host, m fact.Map) []Finding {
 		l, text = Fail, "no path is up"
 	}
 	return []Finding{{Scope: ScopePool, Where: m.Name, Host: h.Name, Level: l,
-		Text: "multipath device " + m.Name + ": " + text, Remedy: "bring the paths back before the host or the array is worked on"}}
+		Text: "multipath device " + m.Name + ": " + text, Remedy: "restore the paths before work on the host or the array begins"}}
 }
 
 // checkO2CB wants one threshold everywhere: hosts with different ones refuse each
@@ -184,7 +184,7 @@ func (s *scene) o2cbRemedy(h *inventory.Host) string {
 	if OnlineO2CB(s.version(h)) {
 		return set + "; it works while pools are in use"
 	}
-	return "this version can not change it online: suspend all shared pools first, then " + set + ", then resume them; or do it after the upgrade to E0306 or later, which can"
+	return "this version can not change it online: first suspend all shared pools, then " + set + ", then resume them; or do it after the upgrade to E0306 or later, which can"
 }
 
 // OnlineO2CB reports whether a version can change the O2CB threshold while pools
@@ -210,11 +210,11 @@ func checkTemplate(s *scene) []Finding {
 		template, shared := attached(h, f)
 		switch {
 		case s.next(h.Name) && len(template)+len(shared) > 0:
-			fs = append(fs, onHost(h.Name, Fail, "suspend and detach them before the reboot; its umount may hang otherwise", "is about to be rebooted with storage attached: %s", names(append(template, shared...))))
+			fs = append(fs, onHost(h.Name, Fail, "suspend and detach them before the reboot; otherwise umount may hang", "is about to be rebooted with storage attached: %s", names(append(template, shared...))))
 		case s.When == Before && len(template) > 0:
-			fs = append(fs, onHost(h.Name, Info, "", "template storage is attached, it is detached before the reboot and attached again afterwards: %s", names(template)))
+			fs = append(fs, onHost(h.Name, Info, "", "template storage is attached; the run detaches it before the reboot and attaches it again afterwards: %s", names(template)))
 		case s.When == Before && s.man.RequiresReboot && f != nil && len(f.ISCSI) > 0:
-			fs = append(fs, onHost(h.Name, Info, "", "%d iSCSI sessions: shared storage is detached before the reboot", len(f.ISCSI)))
+			fs = append(fs, onHost(h.Name, Info, "", "%d iSCSI sessions: the run detaches shared storage before the reboot", len(f.ISCSI)))
 		}
 		for _, p := range h.Pools {
 			if !p.Active && s.done(h.Name) {

@@ -247,7 +247,7 @@ func (t *textWriter) losses() {
 // unwatched says what is not known, "" when that is little.
 func (l *Loss) unwatched() (text string) {
 	if d := time.Duration(l.UnwatchedMS) * time.Millisecond; d >= time.Second {
-		text = fmt.Sprintf("; nobody watched for %s", d.Round(time.Second))
+		text = fmt.Sprintf("; not measured for %s", d.Round(time.Second))
 	}
 	if l.Note != "" {
 		text += "; " + l.Note

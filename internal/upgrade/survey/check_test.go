@@ -106,7 +106,7 @@ func TestAHostThatCanNotLookAtItselfFails(t *testing.T) {
 	w.tell["h1"] = func(context.Context, *fact.Facts) error { return errors.New("too many open files") }
 	task, _ := task(t, "up-1", "h1", args(upgrade.Before))
 	err := w.executor("h1", nil).Do(t.Context(), task)
-	if err == nil || !strings.Contains(err.Error(), "facts: h1: the host has told nothing of itself (too many open files)") {
+	if err == nil || !strings.Contains(err.Error(), "facts: h1: the host has reported no facts (too many open files)") {
 		t.Errorf("%v", err)
 	}
 }
@@ -377,7 +377,7 @@ func TestTheEndTellsWhatFailedAndWhy(t *testing.T) {
 		}
 		has(t, err.Error(), "1 found that must not be: same-version: h2: has E0303, want E0306 (to do: upgrade the host, or roll the others back); report "+d.Reports)
 		has(t, log.String(), "Step h2/install/web of host h2 was skipped by anna: by hand", "| CREATE USER: LREP already exist", "Known (logrep-user-exists)", "ds.username",
-			"the host has told nothing of itself (its agent does not report any more), so it was not checked; it was left out",
+			"the host has reported no facts (its agent does not report any more), so it was not checked; it was left out",
 			"Host(h1): group g, version E0306, kernel 4.1.0, upgraded.", "half upgraded", "dropped by bob", "1 skipped", "State of the cluster: rollup.")
 	})
 }
