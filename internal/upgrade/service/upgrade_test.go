@@ -222,7 +222,7 @@ func TestHostsAreAdmitted(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantKind(t, r.AdmitHost(limited(t), "bob", "h9", false), fail.Refused, "no such host")
-	wantKind(t, r.AdmitHost(limited(t), "bob", "h3", true), fail.Refused, "its agent is there")
+	wantKind(t, r.AdmitHost(limited(t), "bob", "h3", true), fail.Refused, "its agent answers")
 	r.lose("h3") // it is gone
 	if err := r.AdmitHost(limited(t), "bob", "h3", true); err != nil {
 		t.Error(err)
@@ -449,7 +449,7 @@ func TestWhatWasSaidOfAHostThatIsGone(t *testing.T) {
 		t.Errorf("%v, %+v", err, inv.Hosts)
 	}
 	_, err = r.PlanUpgrade(limited(t), said)
-	wantKind(t, err, fail.Invalid, "no agent reports of h4")
+	wantKind(t, err, fail.Invalid, "no agent reports h4")
 	said.Inventory = &inventory.Inventory{Hosts: []inventory.Host{{Name: "h1"}}, Pair: &inventory.Pair{Nodes: []cluster.HostID{"h1", "h2"}, Active: "h1", Switch: []string{"/s"}}}
 	got = r.begin(said) // this is for good
 	r.end(got.Job.ID, "aborted", func(s *upgrade.Status) { s.Cluster = upgrade.Normal })
@@ -458,7 +458,7 @@ func TestWhatWasSaidOfAHostThatIsGone(t *testing.T) {
 	}
 	r.lose("h2")
 	_, err = r.PlanUpgrade(limited(t), q)
-	wantKind(t, err, fail.Invalid, "no agent reports of h2", "given last", "--platform FILE")
+	wantKind(t, err, fail.Invalid, "no agent reports h2", "given last", "--platform FILE")
 }
 
 func TestBundlesAreTrustedOrMarked(t *testing.T) {

@@ -128,7 +128,7 @@ func TestAfterAChangeThingsMaySettle(t *testing.T) {
 		if d := time.Since(began); d != 20*time.Second {
 			t.Errorf("it took %s", d)
 		}
-		has(t, log.noted(), "-1 looks again: m1: status says that the cluster is not well (exit code 1): db is starting")
+		has(t, log.noted(), "-1 looks again: m1: status reports that the cluster is not healthy (exit code 1): db is starting")
 	})
 }
 
@@ -139,7 +139,7 @@ func TestWhatDoesNotSettleFails(t *testing.T) {
 		w.change("m1", func(f *fact.Facts) { f.Status.Exit = 1 })
 		step, _ := task(t, "up-1", "m1", args(upgrade.Between))
 		err := w.executor("m1", nil).Do(t.Context(), step)
-		if err == nil || !strings.Contains(err.Error(), "cluster-status: m1: status says") {
+		if err == nil || !strings.Contains(err.Error(), "cluster-status: m1: status reports") {
 			t.Errorf("%v", err)
 		}
 		if d := time.Since(began); d != settle {
