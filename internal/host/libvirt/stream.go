@@ -29,18 +29,20 @@ import (
 // qemu.conf says otherwise (migration_port_min). Storage is served at lower ones.
 const firstStreamPort = 49152
 
+// firstOwnPort is the lowest port that Linux gives a connection which a process opens
+// (ip_local_port_range). Those of consoles come in at lower ones.
+const firstOwnPort = 32768
+
 // stream is a TCP connection of a process.
 type stream struct {
 	from, to netip.AddrPort
 	inode    uint64
-	waiting  uint64 // bytes that the peer has not acknowledged
-	retries  uint64 // retransmissions of the oldest of them
-	closed   bool   // the peer's window is closed, and probed
 }
 
-// stuck reports that its peer takes nothing.
-func (s stream) stuck() bool {
-	return s.to.Port() >= firstStreamPort && s.waiting > 0 && (s.retries > 0 || s.closed)
+// outgoing reports that a migration may go over it. Whether bytes wait on it does not tell:
+// QEMU waits for the target's last word, too.
+func (s stream) outgoing() bool {
+	return s.to.Port() >= firstStreamPort && s.from.Port() >= firstOwnPort
 }
 
 // unhang takes the error of a request to abort a migration. When nobody has answered, it
@@ -51,14 +53,15 @@ func unhang(pid int, err error, log *slog.Logger) error {
 	}
 	n, herr := hangUp(pid)
 	if n == 0 || herr != nil {
+		log.Warn("QEMU does not answer, and no connection to a target of a migration could be ended", "pid", pid, "err", herr)
 		return errors.Join(err, herr)
 	}
 	log.Warn("QEMU hangs in a migration, its connection to the target is ended", "pid", pid)
 	return nil
 }
 
-// hangUp ends the connections to migrations' targets on which a process waits in vain, and
-// returns how many there were.
+// hangUp ends a process's connections to targets of migrations, and returns how many there
+// were.
 func hangUp(pid int) (n int, err error) {
 	dir := filepath.Join("/proc", strconv.Itoa(pid))
 	own, err := sockets(filepath.Join(dir, "fd"))
@@ -71,7 +74,7 @@ func hangUp(pid int) (n int, err error) {
 			return n, err
 		}
 		for _, s := range all {
-			if !s.stuck() || !slices.Contains(own, s.inode) {
+			if !s.outgoing() || !slices.Contains(own, s.inode) {
 				continue
 			}
 			if err := destroy(s); err != nil {
@@ -102,7 +105,7 @@ func sockets(dir string) (inodes []uint64, err error) {
 	return inodes, nil
 }
 
-// streams reads the established connections of proc(5)'s net/tcp or net/tcp6.
+// streams reads the connections of proc(5)'s net/tcp or net/tcp6.
 func streams(file string) (all []stream, err error) {
 	f, err := os.Open(file)
 	if err != nil {
@@ -111,27 +114,26 @@ func streams(file string) (all []stream, err error) {
 	defer func() { _ = f.Close() }() // it was only read
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
-		s, established, err := parseStream(lines.Text())
+		s, connected, err := parseStream(lines.Text())
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}
-		if established {
+		if connected {
 			all = append(all, s)
 		}
 	}
 	return all, lines.Err()
 }
 
-// What the fields of a line say that are numbers of a kind, see proc(5) and
-// tcp_ipv4.c:get_tcp4_sock.
+// What field "st" of a line says where no connection is, or none yet: see tcp_states.h.
 const (
-	stateEstablished = "01"
-	timerRetransmit  = "01"
-	timerProbe       = "04" // of a window that is closed
+	stateListen   = "0A"
+	stateTimeWait = "06"
+	stateClosed   = "07"
 )
 
 // parseStream reads a line. The heading is none.
-func parseStream(line string) (s stream, established bool, err error) {
+func parseStream(line string) (s stream, connected bool, err error) {
 	f := strings.Fields(line)
 	if len(f) > 0 && f[0] == "sl" {
 		return stream{}, false, nil
@@ -139,21 +141,13 @@ func parseStream(line string) (s stream, established bool, err error) {
 	if len(f) < 10 {
 		return stream{}, false, fmt.Errorf("%q: want 10 fields or more", line)
 	}
-	if f[3] != stateEstablished {
+	if slices.Contains([]string{stateListen, stateTimeWait, stateClosed}, f[3]) {
 		return stream{}, false, nil
 	}
-	queued, _, _ := strings.Cut(f[4], ":")
-	timer, _, _ := strings.Cut(f[5], ":")
-	var errs [5]error
+	var errs [3]error
 	s.from, errs[0] = parseEnd(f[1])
 	s.to, errs[1] = parseEnd(f[2])
-	s.waiting, errs[2] = strconv.ParseUint(queued, 16, 64)
-	s.retries, errs[3] = strconv.ParseUint(f[6], 16, 64)
-	s.inode, errs[4] = strconv.ParseUint(f[9], 10, 64)
-	if timer != timerRetransmit {
-		s.retries = 0
-	}
-	s.closed = timer == timerProbe
+	s.inode, errs[2] = strconv.ParseUint(f[9], 10, 64)
 	return s, true, errors.Join(errs[:]...)
 }
 
@@ -196,8 +190,8 @@ func destroy(s stream) error {
 	if s.from.Addr().Is6() {
 		req[0] = unix.AF_INET6
 	}
-	binary.NativeEndian.PutUint32(req[4:], 1<<1) // of state TCP_ESTABLISHED
-	id := req[8:]                                // struct inet_diag_sockid
+	binary.NativeEndian.PutUint32(req[4:], ^uint32(0)) // of any state
+	id := req[8:]                                      // struct inet_diag_sockid
 	binary.BigEndian.PutUint16(id[0:], s.from.Port())
 	binary.BigEndian.PutUint16(id[2:], s.to.Port())
 	copy(id[4:20], s.from.Addr().AsSlice())

@@ -85,37 +85,35 @@ func (h *host) answers(within time.Duration) error {
 
 func TestParseStream(t *testing.T) {
 	const heading = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode"
-	line := func(st, queued, timer, retries, to string) string {
-		return "   1: 0107620A:B8DE " + to + " " + st + " " + queued + ":00000000 " + timer + ":00000012 " + retries + "     0        0 3160199 1 0000000011e890d5 20 4 31 24 -1"
+	line := func(st, from, to string) string {
+		return "   1: " + from + " " + to + " " + st + " 0000A000:00000000 01:00000012 00000002     0        0 3160199 1 0000000011e890d5 20 4 31 24 -1"
 	}
-	const high, low = "0207620A:C000", "0207620A:2A39"
+	const own, console, stream, disk = "0107620A:B8DE", "0107620A:170C", "0207620A:C000", "0207620A:2A39"
 	for _, c := range []struct {
-		what, line  string
-		established bool
-		stuck       bool
+		what, line          string
+		connected, outgoing bool
 	}{
 		{"heading", heading, false, false},
-		{"listening", line("0A", "00000000", "00", "00000000", high), false, false},
-		{"idle", line("01", "00000000", "00", "00000000", high), true, false},
-		{"on its way", line("01", "0000A000", "01", "00000000", high), true, false},
-		{"sent again", line("01", "0000A000", "01", "00000002", high), true, true},
-		{"the window is closed", line("01", "0000A000", "04", "00000000", high), true, true},
-		{"kept alive", line("01", "00000000", "02", "00000003", high), true, false},
-		{"storage", line("01", "0000A000", "01", "00000002", low), true, false},
+		{"listening", line("0A", own, "00000000:0000"), false, false},
+		{"over", line("06", own, stream), false, false},
+		{"a migration", line("01", own, stream), true, true},
+		{"a migration that the peer has closed", line("08", own, stream), true, true},
+		{"storage", line("01", own, disk), true, false},
+		{"somebody looks at the console", line("01", console, stream), true, false},
 	} {
-		s, established, err := parseStream(c.line)
-		if err != nil || established != c.established || s.stuck() != c.stuck {
-			t.Errorf("%s: %+v, established %v, stuck %v, %v", c.what, s, established, s.stuck(), err)
+		s, connected, err := parseStream(c.line)
+		if err != nil || connected != c.connected || s.outgoing() != c.outgoing {
+			t.Errorf("%s: %+v, connected %v, outgoing %v, %v", c.what, s, connected, s.outgoing(), err)
 		}
 	}
-	s, _, _ := parseStream(line("01", "0000A000", "01", "00000002", high))
-	if s.from.String() != "10.98.7.1:47326" || s.to.String() != "10.98.7.2:49152" || s.inode != 3160199 || s.waiting != 0xa000 {
+	s, _, _ := parseStream(line("01", own, stream))
+	if s.from.String() != "10.98.7.1:47326" || s.to.String() != "10.98.7.2:49152" || s.inode != 3160199 {
 		t.Errorf("%+v", s)
 	}
 	if end, err := parseEnd("B80D01200000000067452301EFCDAB89:0050"); err != nil || end.String() != "[2001:db8::123:4567:89ab:cdef]:80" {
 		t.Errorf("%v, %v", end, err)
 	}
-	for _, bad := range []string{"x", "1: a b 01 c d e f g h", line("01", "x", "01", "0", high)} {
+	for _, bad := range []string{"x", "1: a b 01 c d e f g h", line("01", own, "x")} {
 		if _, _, err := parseStream(bad); err == nil {
 			t.Errorf("%q is read", bad)
 		}
