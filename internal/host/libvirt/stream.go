@@ -1,21 +1,15 @@
 package libvirt
 
 import (
-	"bufio"
 	"context"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
-	"os"
-	"path/filepath"
-	"slices"
-	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"holdfast/internal/procfs"
 )
 
 // QEMU sends the last part of a guest's memory with the guest stopped and its main lock
@@ -33,16 +27,10 @@ const firstStreamPort = 49152
 // (ip_local_port_range). Those of consoles come in at lower ones.
 const firstOwnPort = 32768
 
-// stream is a TCP connection of a process.
-type stream struct {
-	from, to netip.AddrPort
-	inode    uint64
-}
-
-// outgoing reports that a migration may go over it. Whether bytes wait on it does not tell:
-// QEMU waits for the target's last word, too.
-func (s stream) outgoing() bool {
-	return s.to.Port() >= firstStreamPort && s.from.Port() >= firstOwnPort
+// outgoing reports that a migration may go over a connection. Whether bytes wait on it does not
+// tell: QEMU waits for the target's last word, too.
+func outgoing(c procfs.TCP) bool {
+	return c.To.Port() >= firstStreamPort && c.From.Port() >= firstOwnPort
 }
 
 // unhang takes the error of a request to abort a migration. When nobody has answered, it
@@ -63,114 +51,27 @@ func unhang(pid int, err error, log *slog.Logger) error {
 // hangUp ends a process's connections to targets of migrations, and returns how many there
 // were.
 func hangUp(pid int) (n int, err error) {
-	dir := filepath.Join("/proc", strconv.Itoa(pid))
-	own, err := sockets(filepath.Join(dir, "fd"))
+	all, err := procfs.Here.TCP(pid)
 	if err != nil {
 		return 0, err
 	}
-	for _, file := range []string{"tcp", "tcp6"} {
-		all, err := streams(filepath.Join(dir, "net", file))
-		if err != nil && !errors.Is(err, os.ErrNotExist) { // a kernel without IPv6
+	for _, c := range all {
+		if !outgoing(c) {
+			continue
+		}
+		own, err := procfs.Here.HasOpen(pid, c.Name())
+		if err != nil {
 			return n, err
 		}
-		for _, s := range all {
-			if !s.outgoing() || !slices.Contains(own, s.inode) {
-				continue
-			}
-			if err := destroy(s); err != nil {
-				return n, fmt.Errorf("end the connection from %s to %s: %w", s.from, s.to, err)
-			}
-			n++
+		if !own {
+			continue
 		}
+		if err := destroy(c); err != nil {
+			return n, fmt.Errorf("end the connection from %s to %s: %w", c.From, c.To, err)
+		}
+		n++
 	}
 	return n, nil
-}
-
-// sockets are the inode numbers of a process's sockets.
-func sockets(dir string) (inodes []uint64, err error) {
-	fds, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	for _, fd := range fds {
-		to, err := os.Readlink(filepath.Join(dir, fd.Name()))
-		if err != nil {
-			continue // closed meanwhile
-		}
-		var inode uint64
-		if _, err := fmt.Sscanf(to, "socket:[%d]", &inode); err == nil {
-			inodes = append(inodes, inode)
-		}
-	}
-	return inodes, nil
-}
-
-// streams reads the connections of proc(5)'s net/tcp or net/tcp6.
-func streams(file string) (all []stream, err error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }() // it was only read
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		s, connected, err := parseStream(lines.Text())
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
-		}
-		if connected {
-			all = append(all, s)
-		}
-	}
-	return all, lines.Err()
-}
-
-// What field "st" of a line says where no connection is, or none yet: see tcp_states.h.
-const (
-	stateListen   = "0A"
-	stateTimeWait = "06"
-	stateClosed   = "07"
-)
-
-// parseStream reads a line. The heading is none.
-func parseStream(line string) (s stream, connected bool, err error) {
-	f := strings.Fields(line)
-	if len(f) > 0 && f[0] == "sl" {
-		return stream{}, false, nil
-	}
-	if len(f) < 10 {
-		return stream{}, false, fmt.Errorf("%q: want 10 fields or more", line)
-	}
-	if slices.Contains([]string{stateListen, stateTimeWait, stateClosed}, f[3]) {
-		return stream{}, false, nil
-	}
-	var errs [3]error
-	s.from, errs[0] = parseEnd(f[1])
-	s.to, errs[1] = parseEnd(f[2])
-	s.inode, errs[2] = strconv.ParseUint(f[9], 10, 64)
-	return s, true, errors.Join(errs[:]...)
-}
-
-// parseEnd reads an address and a port: 32-bit words of the machine's byte order in
-// hexadecimal digits, as the kernel has them, and a plain number.
-func parseEnd(text string) (netip.AddrPort, error) {
-	words, port, _ := strings.Cut(text, ":")
-	b, err := hex.DecodeString(words)
-	if err != nil {
-		return netip.AddrPort{}, err
-	}
-	p, err := strconv.ParseUint(port, 16, 16)
-	if err != nil {
-		return netip.AddrPort{}, err
-	}
-	for i := 0; i+4 <= len(b); i += 4 {
-		binary.NativeEndian.PutUint32(b[i:], binary.BigEndian.Uint32(b[i:]))
-	}
-	addr, ok := netip.AddrFromSlice(b)
-	if !ok {
-		return netip.AddrPort{}, fmt.Errorf("%q is no address", text)
-	}
-	return netip.AddrPortFrom(addr, uint16(p)), nil
 }
 
 // Of linux/sock_diag.h and linux/inet_diag.h.
@@ -180,22 +81,22 @@ const (
 )
 
 // destroy ends a connection. One that has ended meanwhile is none.
-func destroy(s stream) error {
+func destroy(c procfs.TCP) error {
 	m := make([]byte, requestSize)
 	binary.NativeEndian.PutUint32(m[0:], requestSize)
 	binary.NativeEndian.PutUint16(m[4:], sockDestroy)
 	binary.NativeEndian.PutUint16(m[6:], unix.NLM_F_REQUEST|unix.NLM_F_ACK)
 	req := m[unix.SizeofNlMsghdr:]
 	req[0], req[1] = unix.AF_INET, unix.IPPROTO_TCP
-	if s.from.Addr().Is6() {
+	if c.From.Addr().Is6() {
 		req[0] = unix.AF_INET6
 	}
 	binary.NativeEndian.PutUint32(req[4:], ^uint32(0)) // of any state
 	id := req[8:]                                      // struct inet_diag_sockid
-	binary.BigEndian.PutUint16(id[0:], s.from.Port())
-	binary.BigEndian.PutUint16(id[2:], s.to.Port())
-	copy(id[4:20], s.from.Addr().AsSlice())
-	copy(id[20:36], s.to.Addr().AsSlice())
+	binary.BigEndian.PutUint16(id[0:], c.From.Port())
+	binary.BigEndian.PutUint16(id[2:], c.To.Port())
+	copy(id[4:20], c.From.Addr().AsSlice())
+	copy(id[20:36], c.To.Addr().AsSlice())
 	for i := 40; i < 48; i++ { // any cookie
 		id[i] = 0xff
 	}

@@ -1,12 +1,14 @@
 package libvirt
 
 import (
+	"net/netip"
 	"strconv"
 	"syscall"
 	"testing"
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/procfs"
 )
 
 // TestTargetIsLostAtTheEndOfAMigration: QEMU sends the last part with the guest stopped and
@@ -83,39 +85,18 @@ func (h *host) answers(within time.Duration) error {
 	return err
 }
 
-func TestParseStream(t *testing.T) {
-	const heading = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode"
-	line := func(st, from, to string) string {
-		return "   1: " + from + " " + to + " " + st + " 0000A000:00000000 01:00000012 00000002     0        0 3160199 1 0000000011e890d5 20 4 31 24 -1"
-	}
-	const own, console, stream, disk = "0107620A:B8DE", "0107620A:170C", "0207620A:C000", "0207620A:2A39"
+func TestWhichConnectionsAreOutgoing(t *testing.T) {
 	for _, c := range []struct {
-		what, line          string
-		connected, outgoing bool
+		what     string
+		from, to string
+		want     bool
 	}{
-		{"heading", heading, false, false},
-		{"listening", line("0A", own, "00000000:0000"), false, false},
-		{"over", line("06", own, stream), false, false},
-		{"a migration", line("01", own, stream), true, true},
-		{"a migration that the peer has closed", line("08", own, stream), true, true},
-		{"storage", line("01", own, disk), true, false},
-		{"somebody looks at the console", line("01", console, stream), true, false},
+		{"a migration", "10.98.7.1:47326", "10.98.7.2:49152", true},
+		{"storage", "10.98.7.1:47326", "10.98.7.2:10809", false},
+		{"somebody looks at the console", "10.98.7.1:5900", "10.98.7.2:49152", false},
 	} {
-		s, connected, err := parseStream(c.line)
-		if err != nil || connected != c.connected || s.outgoing() != c.outgoing {
-			t.Errorf("%s: %+v, connected %v, outgoing %v, %v", c.what, s, connected, s.outgoing(), err)
-		}
-	}
-	s, _, _ := parseStream(line("01", own, stream))
-	if s.from.String() != "10.98.7.1:47326" || s.to.String() != "10.98.7.2:49152" || s.inode != 3160199 {
-		t.Errorf("%+v", s)
-	}
-	if end, err := parseEnd("B80D01200000000067452301EFCDAB89:0050"); err != nil || end.String() != "[2001:db8::123:4567:89ab:cdef]:80" {
-		t.Errorf("%v, %v", end, err)
-	}
-	for _, bad := range []string{"x", "1: a b 01 c d e f g h", line("01", own, "x")} {
-		if _, _, err := parseStream(bad); err == nil {
-			t.Errorf("%q is read", bad)
+		if got := outgoing(procfs.TCP{From: netip.MustParseAddrPort(c.from), To: netip.MustParseAddrPort(c.to)}); got != c.want {
+			t.Errorf("%s: %v", c.what, got)
 		}
 	}
 }

@@ -295,10 +295,10 @@ func TestAddressesAreWrittenAsTheKernelDoes(t *testing.T) {
 	conn := must[net.Conn](t)(net.Dial("tcp", l.Addr().String()))
 	defer func() { _ = conn.Close() }()
 	client, relay := netip.MustParseAddrPort(conn.LocalAddr().String()), netip.MustParseAddrPort(l.Addr().String())
-	if inode, err := socketInode(client, relay); err != nil || inode == "" || inode == "0" {
-		t.Errorf("inode %q, %v", inode, err)
+	if socket, err := socketOf(client, relay); err != nil || socket.Inode == 0 {
+		t.Errorf("%+v, %v", socket, err)
 	}
-	if _, err := socketInode(relay, relay); !errors.Is(err, errNobody) {
+	if _, err := socketOf(relay, relay); !errors.Is(err, errNobody) {
 		t.Errorf("a connection that does not exist: %v", err)
 	}
 }

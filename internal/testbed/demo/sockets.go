@@ -1,14 +1,11 @@
 package demo
 
 import (
-	"bufio"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
 	"os"
-	"strings"
 	"time"
 
 	"holdfast/internal/cluster"
@@ -38,7 +35,7 @@ func ownerOf(m *marks) identify {
 }
 
 func owner(m *marks, client, relay netip.AddrPort) (cluster.HostID, error) {
-	inode, err := socketInode(client, relay)
+	socket, err := socketOf(client, relay)
 	if err != nil {
 		return "", err
 	}
@@ -46,9 +43,8 @@ func owner(m *marks, client, relay netip.AddrPort) (cluster.HostID, error) {
 	if err != nil {
 		return "", err
 	}
-	name := "socket:[" + inode + "]"
 	for _, p := range found {
-		has, err := procfs.Here.HasOpen(p.PID, name)
+		has, err := procfs.Here.HasOpen(p.PID, socket.Name())
 		if err != nil {
 			return "", err
 		}
@@ -59,31 +55,18 @@ func owner(m *marks, client, relay netip.AddrPort) (cluster.HostID, error) {
 	return "", fmt.Errorf("connection from %s: %w", client, errNobody)
 }
 
-// socketInode finds the client's end of a connection in /proc/net/tcp.
-func socketInode(client, relay netip.AddrPort) (inode string, err error) {
-	f, err := os.Open("/proc/net/tcp")
+// socketOf finds the client's end of a connection.
+func socketOf(client, relay netip.AddrPort) (procfs.TCP, error) {
+	all, err := procfs.Here.TCP(os.Getpid())
 	if err != nil {
-		return "", fmt.Errorf("read the table of sockets: %w", err)
+		return procfs.TCP{}, err
 	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	local, remote := procAddr(client), procAddr(relay)
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		fields := strings.Fields(lines.Text())
-		// sl local rem st queues timers retransmits uid timeout inode ...
-		if len(fields) >= 10 && fields[1] == local && fields[2] == remote {
-			return fields[9], nil
+	for _, c := range all {
+		if c.From == unmapped(client) && c.To == unmapped(relay) {
+			return c, nil
 		}
 	}
-	if err := lines.Err(); err != nil {
-		return "", fmt.Errorf("read the table of sockets: %w", err)
-	}
-	return "", fmt.Errorf("connection from %s: %w", client, errNobody)
+	return procfs.TCP{}, fmt.Errorf("connection from %s: %w", client, errNobody)
 }
 
-// procAddr writes an IPv4 address and port as /proc/net/tcp does: on a
-// little-endian machine 127.0.0.1:80 is 0100007F:0050.
-func procAddr(a netip.AddrPort) string {
-	b := a.Addr().Unmap().As4()
-	return fmt.Sprintf("%08X:%04X", binary.NativeEndian.Uint32(b[:]), a.Port())
-}
+func unmapped(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
