@@ -36,28 +36,6 @@ func reports(ctx context.Context, t *testing.T, wg *sync.WaitGroup, mem *storete
 	return out
 }
 
-// counted counts the watches of a store.
-type counted struct {
-	store.Store
-	mu      sync.Mutex
-	watches int
-}
-
-func (c *counted) Watch(ctx context.Context, prefix string, from int64) store.Watcher {
-	c.mu.Lock()
-	c.watches++
-	c.mu.Unlock()
-	context.AfterFunc(ctx, func() { c.mu.Lock(); c.watches--; c.mu.Unlock() })
-	return c.Store.Watch(ctx, prefix, from)
-}
-
-func (c *counted) now() int {
-	synctest.Wait()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.watches
-}
-
 // TestRecordsAreFollowedWhileSomebodyAsks: who asks first waits for them, and a
 // host that fell silent meanwhile is known to be so.
 func TestRecordsAreFollowedWhileSomebodyAsks(t *testing.T) {
@@ -70,11 +48,11 @@ func TestRecordsAreFollowedWhileSomebodyAsks(t *testing.T) {
 		rctx, stop := context.WithCancel(ctx)
 		reports(rctx, t, &wg, mem, "plain", "i1", "b1", false)
 		time.Sleep(time.Second)
-		c := &counted{Store: mem.NewClient("view")}
+		c := &storetest.Counted{Store: mem.NewClient("view")}
 		v := &View{Store: c, Asked: true, Log: slog.New(slog.DiscardHandler)}
 		wg.Go(func() { v.Run(ctx) })
 		time.Sleep(time.Minute)
-		if n := c.now(); n != 0 {
+		if n := c.Now(); n != 0 {
 			t.Errorf("%d watches before anybody asks", n)
 		}
 		began := time.Now()
@@ -82,12 +60,12 @@ func TestRecordsAreFollowedWhileSomebodyAsks(t *testing.T) {
 		if !ok || !seen["plain"].Up(time.Now()) || time.Since(began) > time.Second {
 			t.Errorf("asked: %t, %+v after %s", ok, seen, time.Since(began))
 		}
-		if n := c.now(); n != 1 {
+		if n := c.Now(); n != 1 {
 			t.Errorf("%d watches, want one", n)
 		}
 		stop()
 		time.Sleep(2 * idle)
-		if n := c.now(); n != 0 {
+		if n := c.Now(); n != 0 {
 			t.Errorf("%d watches when nobody has asked for long", n)
 		}
 		if seen, ok = v.Seen(); !ok || seen["plain"].Up(time.Now()) {
