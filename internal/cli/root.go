@@ -30,7 +30,7 @@ type Env struct {
 	Stdout, Stderr io.Writer
 	Stdin          io.Reader
 	Version        string           // of the build
-	Extra          []*cobra.Command // more commands; an *api.Error of theirs sets the exit code
+	Extra          []*cobra.Command // more commands; an *fail.Error of theirs sets the exit code
 	Store          []*cobra.Command // more commands below store
 }
 

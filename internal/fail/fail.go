@@ -77,7 +77,7 @@ func (e *Error) Error() string { return e.Message }
 // Unwrap returns the cause, nil when the error came over the wire.
 func (e *Error) Unwrap() error { return e.cause }
 
-// ExitCode returns the exit code for any error: that of the api.Error in it,
+// ExitCode returns the exit code for any error: that of the Error in it,
 // ExitFailed without one, ExitDone for nil.
 func ExitCode(err error) int {
 	if err == nil {

@@ -15,7 +15,7 @@ import (
 )
 
 // Jobs is what the server needs of this host's part in jobs. All methods may be
-// called concurrently. Errors that are the caller's are *api.Error.
+// called concurrently. Errors that are the caller's are *fail.Error.
 type Jobs interface {
 	// DrainHost begins to empty a host.
 	DrainHost(ctx context.Context, user string, host cluster.HostID) (job.View, error)

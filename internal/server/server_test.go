@@ -120,7 +120,7 @@ func waitFor(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// wantKind fails unless err is an api.Error of a kind whose message holds text.
+// wantKind fails unless err is a fail.Error of a kind whose message holds text.
 func wantKind(t *testing.T, err error, kind fail.Kind, text string) {
 	t.Helper()
 	var e *fail.Error

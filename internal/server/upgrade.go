@@ -17,7 +17,7 @@ import (
 )
 
 // Upgrades is what the server needs of this host's part in upgrades. All methods
-// may be called concurrently. Errors that are the caller's are *api.Error.
+// may be called concurrently. Errors that are the caller's are *fail.Error.
 type Upgrades interface {
 	// PutBundle takes a bundle in, after checking all of it.
 	PutBundle(ctx context.Context, file io.Reader, trust upgrade.Trust) (upgrade.BundleInfo, error)

@@ -138,15 +138,7 @@ func (b *builder) mixGroups() {
 }
 
 func (b *builder) moveToEnd(hosts []*inventory.Host, which func(*inventory.Host) bool) {
-	slices.SortStableFunc(hosts, func(x, y *inventory.Host) int {
-		switch a, c := which(x), which(y); {
-		case a == c:
-			return 0
-		case a:
-			return 1
-		}
-		return -1
-	})
+	slices.SortStableFunc(hosts, func(x, y *inventory.Host) int { return inventory.CompareBools(which(x), which(y)) })
 }
 
 func (b *builder) inPair(h *inventory.Host) bool {

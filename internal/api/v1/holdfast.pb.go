@@ -96,7 +96,7 @@ func (x *PutBundleRequest) GetChunk() []byte {
 
 type PutBundleResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Bundle        []byte                 `protobuf:"bytes,1,opt,name=bundle,proto3" json:"bundle,omitempty"` // api.Bundle
+	Bundle        []byte                 `protobuf:"bytes,1,opt,name=bundle,proto3" json:"bundle,omitempty"` // upgrade.BundleInfo
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -288,7 +288,7 @@ func (x *GatherFactsRequest) GetRequest() []byte {
 
 type GatherFactsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Facts         []byte                 `protobuf:"bytes,1,opt,name=facts,proto3" json:"facts,omitempty"` // facts.Facts
+	Facts         []byte                 `protobuf:"bytes,1,opt,name=facts,proto3" json:"facts,omitempty"` // fact.Facts
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -436,7 +436,7 @@ func (*SendGuestResponse) Descriptor() ([]byte, []int) {
 
 type PlanUpgradeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Request       []byte                 `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"` // api.UpgradeRequest
+	Request       []byte                 `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"` // upgrade.Request
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -524,7 +524,7 @@ func (x *PlanUpgradeResponse) GetPlan() []byte {
 
 type CheckUpgradeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Request       []byte                 `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"` // api.UpgradeRequest
+	Request       []byte                 `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"` // upgrade.Request
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -612,7 +612,7 @@ func (x *CheckUpgradeResponse) GetReport() []byte {
 
 type RunUpgradeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Request       []byte                 `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"` // api.UpgradeRequest
+	Request       []byte                 `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"` // upgrade.Request
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

@@ -2,9 +2,7 @@ package drain
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
-	"strings"
 	"time"
 
 	"holdfast/internal/cluster"
@@ -35,7 +33,7 @@ func Begin(ctx context.Context, st store.Store, seen func() (map[cluster.HostID]
 	}
 	now := time.Now().UTC()
 	j := job.Job{
-		ID: "drain-" + now.Format("20060102-150405") + "-" + strings.ToLower(rand.Text()[:4]), Kind: evacuate.HostJob,
+		ID: engine.NewID("drain", now), Kind: evacuate.HostJob,
 		Title: "empty host " + string(host), User: user, Began: now,
 	}
 	if err := engine.Submit(ctx, st, j, plan, steps, engine.Also{Alone: alone}); err != nil {

@@ -35,7 +35,7 @@ type Guests interface {
 	Start(ctx context.Context, uuid string, opt libvirt.StartOptions) error
 }
 
-// Drain empties this host: the Executor of upgrade.KindDrain.
+// Drain empties this host: the Executor of evacuate.KindDrain.
 type Drain struct {
 	Host   cluster.HostID
 	Store  store.Store

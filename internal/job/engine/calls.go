@@ -64,13 +64,4 @@ func settle(ctx context.Context, st store.Store, key string, value []byte, conds
 }
 
 // sleep waits; false: ctx has ended.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
-}
+func sleep(ctx context.Context, d time.Duration) bool { return Pause(ctx, d) == nil }

@@ -3,9 +3,11 @@ package engine
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"holdfast/internal/job"
@@ -27,6 +29,11 @@ type Also struct {
 	Alone []job.Kind  // no job of these kinds may be under way
 	Conds []store.Cmp // that must hold
 	Ops   []store.Op  // of other keys than the engine's
+}
+
+// NewID names a job by what it does and when it began; a random end tells two apart.
+func NewID(what string, now time.Time) string {
+	return what + "-" + now.UTC().Format("20060102-150405") + "-" + strings.ToLower(rand.Text()[:4])
 }
 
 // Submit puts a job with its plan into the store, all or nothing, as the one of

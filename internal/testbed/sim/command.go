@@ -33,7 +33,7 @@ func (e ViolationError) Error() string {
 }
 
 // Load reads the scenario of a folder. One that can not be read is
-// api.KindInvalid.
+// fail.Invalid.
 func Load(dir string) (Scenario, error) {
 	file := filepath.Join(dir, scenarioFile)
 	text, err := os.ReadFile(file)
@@ -48,7 +48,7 @@ func Load(dir string) (Scenario, error) {
 }
 
 // Folders lists the scenario folders in dir, or dir itself when it is one. A dir
-// without any is api.KindInvalid.
+// without any is fail.Invalid.
 func Folders(dir string) ([]string, error) {
 	if _, err := os.Stat(filepath.Join(dir, scenarioFile)); err == nil {
 		return []string{dir}, nil

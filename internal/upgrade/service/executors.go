@@ -61,7 +61,7 @@ func (s *Service) Executors() map[string]engine.Executor {
 		upgrade.KindHAOn:          ha,
 		evacuate.KindDrain:        s.Drain,
 		upgrade.KindAction:        &steps.Action{Bundles: s.cache, Host: action.Host{Helper: helper}, Dir: s.dir(), Credentials: s.Credentials},
-		evacuate.KindUndrain:      &steps.Undrain{Host: s.Host, Revive: s.Drain.Revive, Rest: s.rest, Where: s.where, Send: s.send},
+		evacuate.KindUndrain:      &steps.Undrain{Host: s.Host, Revive: s.Drain.Revive, Rest: s.Drain.Rest, Where: s.where, Send: s.send},
 		upgrade.KindStorageDetach: &steps.StorageDetach{Host: s.Fleet, Dir: pools},
 		upgrade.KindStorageAttach: &steps.StorageAttach{Host: s.Fleet, Dir: pools},
 		upgrade.KindBackup:        &steps.Backup{Backups: backups},
@@ -82,10 +82,6 @@ func (s *Service) Executors() map[string]engine.Executor {
 		upgrade.KindCleanup:    &steps.Cleanup{Backups: backups, Have: s.cache.Have, Remove: s.cache.Remove},
 		upgrade.KindTidy:       &steps.Tidy{Backups: backups, Bundles: s.cache.Tidy},
 	}
-}
-
-func (s *Service) rest(ctx context.Context, host cluster.HostID, on bool) error {
-	return s.Cluster.Rest(ctx, "job", host, on)
 }
 
 // where tells on which host a guest runs, by the reports of those that are up: one that is silent may have

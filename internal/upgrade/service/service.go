@@ -28,8 +28,6 @@ type Cluster interface {
 	Coordinator() (term int64, key string, ok bool)
 	// Rest says that a host takes no guests any more, or takes them again.
 	Rest(ctx context.Context, user string, host cluster.HostID, on bool) error
-	// Rests reports whether this host takes no guests.
-	Rests() bool
 	// Power asks that the management VM runs, or that it is shut down.
 	Power(ctx context.Context, user string, run bool) error
 	// Status returns what the agent knows.

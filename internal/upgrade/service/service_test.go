@@ -35,7 +35,6 @@ func (fakeCluster) Coordinator() (int64, string, bool) { return 0, "", false }
 func (fakeCluster) Rest(context.Context, string, cluster.HostID, bool) error {
 	return errors.New("no host is to be emptied")
 }
-func (fakeCluster) Rests() bool { return false }
 func (fakeCluster) Power(context.Context, string, bool) error {
 	return errors.New("the management VM is left alone")
 }
@@ -274,7 +273,7 @@ func (r *rig) jobs() []string {
 	return out
 }
 
-// wantKind fails unless err is an api.Error of a kind whose text, with its remedy,
+// wantKind fails unless err is a fail.Error of a kind whose text, with its remedy,
 // holds all texts.
 func wantKind(t *testing.T, err error, kind fail.Kind, texts ...string) {
 	t.Helper()

@@ -231,11 +231,6 @@ func (c *Commit) raise(ctx context.Context, t engine.Task) (again bool, err erro
 	return false, nil
 }
 
-// newID names a job.
-func newID(purpose upgrade.Purpose, now time.Time, random string) string {
-	return string(purpose) + "-" + now.UTC().Format("20060102-150405") + "-" + random
-}
-
 // Kept are the old jobs that a rollback or commit still reads.
 func (s *Service) Kept(ctx context.Context) ([]string, error) {
 	st, err := loadState(ctx, s.Store)

@@ -3,11 +3,9 @@ package service
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"holdfast/internal/cluster"
@@ -85,7 +83,7 @@ func (s *Service) RunUpgrade(ctx context.Context, user string, r upgrade.Request
 		}
 	}
 	now := time.Now().UTC()
-	id := newID(r.Purpose, now, strings.ToLower(rand.Text()[:4]))
+	id := engine.NewID(string(r.Purpose), now)
 	if err := p.build(r, id); err != nil {
 		return out, err
 	}

@@ -22,7 +22,7 @@ const (
 )
 
 // Undrain lets this host take guests again, or brings back those that have left:
-// the Executor of upgrade.KindUndrain.
+// the Executor of evacuate.KindUndrain.
 type Undrain struct {
 	Host cluster.HostID
 	// Revive starts the guests that a drain which was aborted has shut down and not moved.
