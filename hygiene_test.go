@@ -16,7 +16,7 @@ import (
 
 // pure are the packages that decide. They do no I/O and read no clock.
 var pure = []string{
-	"holdfast/internal/ha", "holdfast/internal/host/watchdog/keeper", "holdfast/internal/evacuate", "holdfast/internal/inventory", "holdfast/internal/inventory/fact", "holdfast/internal/job", "holdfast/internal/upgrade", "holdfast/internal/upgrade/path", "holdfast/internal/upgrade/version",
+	"holdfast/internal/ha", "holdfast/internal/host/watchdog/keeper", "holdfast/internal/evacuate", "holdfast/internal/inventory", "holdfast/internal/inventory/fact", "holdfast/internal/job", "holdfast/internal/upgrade", "holdfast/internal/upgrade/manifest", "holdfast/internal/upgrade/path", "holdfast/internal/upgrade/version",
 	"holdfast/internal/transition/db/mapping", "holdfast/internal/transition/db/column", "holdfast/internal/transition/db/sqlexpr",
 }
 
@@ -107,6 +107,12 @@ func TestLayers(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+func TestChecksKnowNoPlans(t *testing.T) {
+	if slices.Contains(deps(t, "holdfast/internal/upgrade/check"), "holdfast/internal/upgrade") {
+		t.Error("checks judge manifests and facts, not plans: plans follow from what they found")
 	}
 }
 

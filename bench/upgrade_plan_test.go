@@ -16,6 +16,7 @@ import (
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // Bounds of planning for a large cluster.
@@ -26,16 +27,16 @@ const (
 )
 
 // upgradeBundle is a bundle with three modules and a new kernel.
-func upgradeBundle() upgrade.Manifest {
-	run := func() *upgrade.Action { return &upgrade.Action{Run: []string{"ctl"}} }
-	m := upgrade.Manifest{
+func upgradeBundle() manifest.Manifest {
+	run := func() *manifest.Action { return &manifest.Action{Run: []string{"ctl"}} }
+	m := manifest.Manifest{
 		Name: "app", Version: "2.0.0", RequiresReboot: true, Kernel: "6.1",
-		UpgradeFrom: []upgrade.Source{{Version: "1.*", Modes: []upgrade.Mode{upgrade.Rolling, upgrade.Offline}}},
+		UpgradeFrom: []manifest.Source{{Version: "1.*", Modes: []manifest.Mode{manifest.Rolling, manifest.Offline}}},
 	}
 	for _, name := range []string{"agent", "storage", "network"} {
-		m.Modules = append(m.Modules, upgrade.Module{
+		m.Modules = append(m.Modules, manifest.Module{
 			Name: name, CanRollback: true,
-			Actions: upgrade.Actions{Stop: run(), Backup: run(), Install: run(), Start: run(), PostCheck: run(), Rollback: run()},
+			Actions: manifest.Actions{Stop: run(), Backup: run(), Install: run(), Start: run(), PostCheck: run(), Rollback: run()},
 		})
 	}
 	return m
@@ -70,9 +71,9 @@ func TestUpgradePlanOfThreeThousandHosts(t *testing.T) {
 	}
 	m, inv := upgradeBundle(), upgradeInventory(3000)
 	for _, c := range []struct {
-		mode upgrade.Mode
+		mode manifest.Mode
 		back bool
-	}{{upgrade.Rolling, false}, {upgrade.Rolling, true}, {upgrade.Reboot, false}, {upgrade.Offline, false}} {
+	}{{manifest.Rolling, false}, {manifest.Rolling, true}, {manifest.Reboot, false}, {manifest.Offline, false}} {
 		began := time.Now()
 		p, err := upgrade.Build(m, inv, upgrade.Options{Mode: c.mode, MaxUnavailable: upgrade.Limit{Percent: 2}, MoveBack: c.back})
 		took := time.Since(began)
@@ -130,7 +131,7 @@ func TestUpgradeMakespan(t *testing.T) {
 		t.Skip("a measurement: `make bench` runs it")
 	}
 	inv := upgradeInventory(300)
-	for _, mode := range []upgrade.Mode{upgrade.Rolling, upgrade.Reboot} {
+	for _, mode := range []manifest.Mode{manifest.Rolling, manifest.Reboot} {
 		for _, limit := range []int{1, 10, 20} {
 			p, err := upgrade.Build(upgradeBundle(), inv, upgrade.Options{Mode: mode, MaxUnavailable: upgrade.Limit{Count: limit}})
 			if err != nil || p.Blocked() {

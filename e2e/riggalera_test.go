@@ -8,6 +8,8 @@ import (
 
 	"holdfast/internal/testbed/slack"
 	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/upgrade/request"
 )
 
 // galera is a laboratory whose hosts have a system of their own, with a node of a
@@ -26,7 +28,7 @@ func upgradeGaleraRolling(t testing.TB, r *rig) {
 	c := newDBCluster(t, r)
 
 	w := c.write(t)
-	u := c.upgrade(t, upgrade.Rolling, "--keep-guests")
+	u := c.upgrade(t, manifest.Rolling, "--keep-guests")
 	w.end(t)
 	if u.ClusterState != upgrade.Prepared || u.Job.Result != "done" || u.To != galeraNew {
 		t.Errorf("upgraded: %+v, job %+v", u, u.Job)
@@ -55,7 +57,7 @@ func upgradeGaleraOffline(t testing.TB, r *rig) {
 	r.spent(t, true)
 	c := newDBCluster(t, r)
 	w := c.write(t)
-	u := c.upgrade(t, upgrade.Offline)
+	u := c.upgrade(t, manifest.Offline)
 	w.end(t)
 	if u.ClusterState != upgrade.Prepared || u.Job.Result != "done" {
 		t.Errorf("upgraded: %+v, job %+v", u, u.Job)
@@ -72,7 +74,7 @@ func upgradeGaleraOffline(t testing.TB, r *rig) {
 
 // upgrade upgrades the cluster in a mode. The nodes are dealt with in the order of
 // their hosts: offline, the first one begins the cluster anew.
-func (c *dbCluster) upgrade(t testing.TB, mode upgrade.Mode, more ...string) upgrade.Standing {
+func (c *dbCluster) upgrade(t testing.TB, mode manifest.Mode, more ...string) request.Standing {
 	t.Helper()
 	key, hosts := newKey(t), c.lab.Hosts()
 	args := []string{"upgrade", "run", "--version", galeraOld, "--mode", string(mode), "--yes", "-o", "json"}
@@ -85,7 +87,7 @@ func (c *dbCluster) upgrade(t testing.TB, mode upgrade.Mode, more ...string) upg
 }
 
 // await waits until the upgrade's job has ended, or waits for a person.
-func (c *dbCluster) await(t testing.TB, what string) (u upgrade.Standing) {
+func (c *dbCluster) await(t testing.TB, what string) (u request.Standing) {
 	t.Helper()
 	began := time.Now()
 	c.until(t, dbUpgradeWithin, what, func(ctx context.Context) (string, bool) {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/request"
 )
 
 // offlineModules are those of the bundle "service", in the order in which they are
@@ -216,7 +217,7 @@ func offlineWithGuests(t testing.TB, r *rig) {
 	bundle := r.bundleOn(t, hosts[0], offlineBundle(t, key, "service", false), key)
 	run := slices.Concat([]string{"upgrade", "run", "--mode", "offline", "--version", "1.0", "--yes", "-o", "json", "--order", strings.Join(order, ","), "--last", order[len(order)-1]}, bundle)
 	r.command(t, hosts[0], run...)
-	u := r.awaitUpgrade(t, "the run pauses", func(u upgrade.Standing) bool { return ended(u) || u.Job.State == "paused" })
+	u := r.awaitUpgrade(t, "the run pauses", func(u request.Standing) bool { return ended(u) || u.Job.State == "paused" })
 	failed := order[1] + "/start/engine"
 	if u.ClusterState != upgrade.Rollup || !strings.Contains(u.Job.Why, failed+" failed") || !r.says(t, hosts[3], "the port is taken") {
 		t.Errorf("it should have stopped at %s, and say why: %+v, job %+v", failed, u, u.Job)
@@ -238,7 +239,7 @@ func offlineWithGuests(t testing.TB, r *rig) {
 	r.unbroken(t, before)
 
 	r.command(t, hosts[1], "upgrade", "rollback", "--yes", "-o", "json")
-	u = r.awaitUpgrade(t, "the way back", func(u upgrade.Standing) bool { return ended(u) || u.Job.State == "paused" })
+	u = r.awaitUpgrade(t, "the way back", func(u request.Standing) bool { return ended(u) || u.Job.State == "paused" })
 	if u.ClusterState != upgrade.Normal || u.Job.Result != "done" {
 		t.Fatalf("rolled back: %+v, job %+v", u, u.Job)
 	}
@@ -255,7 +256,7 @@ func (r *rig) says(t testing.TB, h, text string) bool {
 
 // goesOnOffline begins a second run. Node 0, which is done, is looked at and goes on;
 // the second node is done again with its backup of before, the others as usual.
-func (r *rig) goesOnOffline(t testing.TB, u upgrade.Standing, order, run []string) {
+func (r *rig) goesOnOffline(t testing.TB, u request.Standing, order, run []string) {
 	t.Helper()
 	if u.ClusterState != upgrade.Rollup || u.Job.Result != "aborted" {
 		t.Fatalf("aborted: %+v, job %+v", u, u.Job)
@@ -268,7 +269,7 @@ func (r *rig) goesOnOffline(t testing.TB, u upgrade.Standing, order, run []strin
 		t.Fatal(err)
 	}
 	r.command(t, r.lab.Hosts()[0], run...)
-	u = r.awaitUpgrade(t, "the second run", func(u upgrade.Standing) bool { return ended(u) || u.Job.State == "paused" })
+	u = r.awaitUpgrade(t, "the second run", func(u request.Standing) bool { return ended(u) || u.Job.State == "paused" })
 	if u.ClusterState != upgrade.Prepared || u.Job.Result != "done" {
 		t.Fatalf("upgraded: %+v, job %+v", u, u.Job)
 	}
@@ -304,7 +305,7 @@ func offlineWithReboots(t testing.TB, r *rig) {
 	key := newKey(t)
 	bundle := r.bundleOn(t, hosts[0], offlineBundle(t, key, "service-reboot", true), key)
 	r.command(t, hosts[0], slices.Concat([]string{"upgrade", "run", "--mode", "offline", "--version", "1.0", "--yes", "-o", "json"}, bundle)...)
-	u := r.awaitUpgrade(t, "the upgrade", func(u upgrade.Standing) bool { return ended(u) || u.Job.State == "paused" })
+	u := r.awaitUpgrade(t, "the upgrade", func(u request.Standing) bool { return ended(u) || u.Job.State == "paused" })
 	if u.ClusterState != upgrade.Prepared || u.Job.Result != "done" {
 		t.Fatalf("upgraded: %+v, job %+v", u, u.Job)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"holdfast/internal/testbed/lab"
 	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/request"
 )
 
 // owned is a laboratory whose hosts have a system of their own, to install the
@@ -33,7 +34,7 @@ func upgradeOfAnAppctlPackage(t testing.TB, r *rig) {
 		"upgrade", "run", "--version", "3.0.0.B038", "--keep-guests", "--yes", "-o", "json",
 		"--signature", lab.HostDir + "/incoming/" + filepath.Base(signature),
 	}, bundle)...)
-	u := r.awaitUpgrade(t, "the upgrade", func(u upgrade.Standing) bool { return ended(u) || u.Job.State == "paused" })
+	u := r.awaitUpgrade(t, "the upgrade", func(u request.Standing) bool { return ended(u) || u.Job.State == "paused" })
 	if u.ClusterState != upgrade.Prepared || u.Bundle.Unsigned {
 		t.Fatalf("upgraded: %+v, job %+v", u, u.Job)
 	}
@@ -47,7 +48,7 @@ func upgradeOfAnAppctlPackage(t testing.TB, r *rig) {
 		}
 	}
 	r.command(t, hosts[1], "upgrade", "rollback", "--yes", "-o", "json")
-	u = r.awaitUpgrade(t, "the way back", func(u upgrade.Standing) bool { return ended(u) || u.Job.State == "paused" })
+	u = r.awaitUpgrade(t, "the way back", func(u request.Standing) bool { return ended(u) || u.Job.State == "paused" })
 	if u.ClusterState != upgrade.Normal {
 		t.Fatalf("rolled back: %+v, job %+v", u, u.Job)
 	}

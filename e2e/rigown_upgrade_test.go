@@ -15,6 +15,7 @@ import (
 	"holdfast/internal/testbed/lab"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
+	"holdfast/internal/upgrade/request"
 )
 
 // upgradeWithin bounds a run: five hosts, one after the other, each emptied and
@@ -33,7 +34,7 @@ func (r *rig) bundleOn(t testing.TB, h, file string, key releaseKey, more ...str
 }
 
 // upgradeNow asks any host that answers how the upgrade stands.
-func (r *rig) upgradeNow(ctx context.Context) (u upgrade.Standing, err error) {
+func (r *rig) upgradeNow(ctx context.Context) (u request.Standing, err error) {
 	for _, h := range r.lab.Hosts() {
 		out, err2 := r.lab.Exec(ctx, h, r.exe, "upgrade", "status", "-o", "json")
 		if err2 == nil {
@@ -45,9 +46,9 @@ func (r *rig) upgradeNow(ctx context.Context) (u upgrade.Standing, err error) {
 }
 
 // awaitUpgrade waits until the upgrade's job is in a state.
-func (r *rig) awaitUpgrade(t testing.TB, what string, ok func(upgrade.Standing) bool) upgrade.Standing {
+func (r *rig) awaitUpgrade(t testing.TB, what string, ok func(request.Standing) bool) request.Standing {
 	t.Helper()
-	var u upgrade.Standing
+	var u request.Standing
 	began := time.Now()
 	r.until(t, upgradeWithin, what, func(ctx context.Context) (string, bool) {
 		var err error
@@ -61,7 +62,7 @@ func (r *rig) awaitUpgrade(t testing.TB, what string, ok func(upgrade.Standing) 
 	return u
 }
 
-func ended(u upgrade.Standing) bool { return u.Job.State == "ended" }
+func ended(u request.Standing) bool { return u.Job.State == "ended" }
 
 // haveAll wants all hosts to have one version of everything.
 func (r *rig) haveAll(t testing.TB, version string) {
@@ -111,7 +112,7 @@ func upgradeStopsAndGoesBack(t testing.TB, r *rig) {
 		t.Fatal(err)
 	}
 	r.command(t, hosts[0], run...)
-	u := r.awaitUpgrade(t, "the run pauses", func(u upgrade.Standing) bool { return u.Job.State == "paused" })
+	u := r.awaitUpgrade(t, "the run pauses", func(u request.Standing) bool { return u.Job.State == "paused" })
 	upgraded := 0
 	for _, h := range u.Hosts {
 		if h.State == upgrade.HostRollupDone {
@@ -379,7 +380,7 @@ pair:
 	r.command(t, hosts[0], slices.Concat([]string{"upgrade", "run", "--version", platformOld, "--yes", "--mode", "reboot", "-o", "json",
 		"--platform", lab.HostDir + "/said/platform.yaml"}, bundle)...)
 	off := false
-	u := r.awaitUpgrade(t, "the upgrade", func(u upgrade.Standing) bool {
+	u := r.awaitUpgrade(t, "the upgrade", func(u request.Standing) bool {
 		off = off || ha("status") != nil
 		return ended(u) || u.Job.State == "paused"
 	})

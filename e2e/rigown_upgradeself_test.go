@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/request"
 )
 
 // TestUpgradeOfHoldfastItself replaces the agents of all hosts, one after the other,
@@ -30,7 +31,7 @@ func upgradeOfHoldfastItself(t testing.TB, r *rig) {
 	bundle := r.bundleOn(t, hosts[0], selfBundle(t, key, "2.0.0"), key)
 	placed := r.placed(t)
 	r.command(t, hosts[0], slices.Concat([]string{"upgrade", "run", "--version", "1.0.0", "--move-back", "--yes", "-o", "json"}, bundle)...)
-	u := r.awaitUpgrade(t, "the upgrade", func(u upgrade.Standing) bool { return ended(u) || u.Job.State == "paused" })
+	u := r.awaitUpgrade(t, "the upgrade", func(u request.Standing) bool { return ended(u) || u.Job.State == "paused" })
 	if u.ClusterState != upgrade.Prepared {
 		t.Fatalf("upgraded: %+v, job %+v", u, u.Job)
 	}
@@ -47,7 +48,7 @@ func upgradeOfHoldfastItself(t testing.TB, r *rig) {
 		t.Errorf("guests are on %s, were on %s", now, placed)
 	}
 	r.command(t, hosts[1], "upgrade", "rollback", "--yes", "-o", "json")
-	u = r.awaitUpgrade(t, "the way back", func(u upgrade.Standing) bool { return ended(u) || u.Job.State == "paused" })
+	u = r.awaitUpgrade(t, "the way back", func(u request.Standing) bool { return ended(u) || u.Job.State == "paused" })
 	if u.ClusterState != upgrade.Normal {
 		t.Fatalf("rolled back: %+v, job %+v", u, u.Job)
 	}

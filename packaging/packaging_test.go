@@ -14,8 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // TestUnit looks for the settings without which a restart of the agent would disturb
@@ -109,8 +109,8 @@ func TestBundleScript(t *testing.T) {
 		t.Errorf("%+v", m)
 	}
 	mod := &m.Modules[0]
-	tree := upgrade.FileTree{Source: "bin", Target: "/opt/holdfast/bin"}
-	for _, phase := range []upgrade.Phase{upgrade.Backup, upgrade.Install, upgrade.Rollback, upgrade.Commit} {
+	tree := manifest.FileTree{Source: "bin", Target: "/opt/holdfast/bin"}
+	for _, phase := range []manifest.Phase{manifest.Backup, manifest.Install, manifest.Rollback, manifest.Commit} {
 		if a := mod.Actions.Get(phase); a == nil || a.FileTree == nil || *a.FileTree != tree {
 			t.Errorf("%s: %+v", phase, a)
 		}

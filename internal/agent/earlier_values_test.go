@@ -15,6 +15,7 @@ import (
 	"holdfast/internal/store"
 	"holdfast/internal/testbed/earlier"
 	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/manifest"
 	"holdfast/internal/upgrade/service"
 )
 
@@ -81,7 +82,7 @@ func assertRun(t *testing.T, st store.Store, m earlier.Moment) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if plan.From != "1.0" || plan.To != "1.1" || plan.Options.Mode != upgrade.Rolling || len(plan.Hosts) != 3 || len(plan.Steps()) != 72 {
+	if plan.From != "1.0" || plan.To != "1.1" || plan.Options.Mode != manifest.Rolling || len(plan.Hosts) != 3 || len(plan.Steps()) != 72 {
 		t.Errorf("the plan: %s to %s, %s, %d steps", plan.From, plan.To, plan.Options.Mode, len(plan.Steps()))
 	}
 	status, err := upgrade.StatusOf(&plan, l.Job)

@@ -13,6 +13,7 @@ import (
 	"holdfast/internal/fail"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
+	"holdfast/internal/upgrade/request"
 )
 
 // chunk is how much of a bundle travels in one message, bytes.
@@ -25,7 +26,7 @@ const (
 )
 
 // PutBundle brings a bundle to the agent, which checks all of it.
-func (c *Client) PutBundle(ctx context.Context, file io.Reader, trust upgrade.Trust) (b upgrade.BundleInfo, err error) {
+func (c *Client) PutBundle(ctx context.Context, file io.Reader, trust request.Trust) (b request.BundleInfo, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	st, err := c.upgrades.PutBundle(ctx)
@@ -139,7 +140,7 @@ func (c *Client) SendGuest(ctx context.Context, uuid, name string, to cluster.Ho
 }
 
 // PlanUpgrade plans with what the hosts report now.
-func (c *Client) PlanUpgrade(ctx context.Context, r upgrade.Request) (upgrade.Plan, error) {
+func (c *Client) PlanUpgrade(ctx context.Context, r request.Request) (upgrade.Plan, error) {
 	ctx, cancel := within(ctx, planWithin)
 	defer cancel()
 	var p upgrade.Plan
@@ -155,7 +156,7 @@ func (c *Client) PlanUpgrade(ctx context.Context, r upgrade.Request) (upgrade.Pl
 }
 
 // CheckUpgrade looks at all hosts.
-func (c *Client) CheckUpgrade(ctx context.Context, r upgrade.Request) (check.Report, error) {
+func (c *Client) CheckUpgrade(ctx context.Context, r request.Request) (check.Report, error) {
 	ctx, cancel := within(ctx, lookWithin)
 	defer cancel()
 	var rep check.Report
@@ -171,10 +172,10 @@ func (c *Client) CheckUpgrade(ctx context.Context, r upgrade.Request) (check.Rep
 }
 
 // RunUpgrade checks, plans and begins an upgrade, a rollback or a commit.
-func (c *Client) RunUpgrade(ctx context.Context, r upgrade.Request) (check.Begun, error) {
+func (c *Client) RunUpgrade(ctx context.Context, r request.Request) (request.Begun, error) {
 	ctx, cancel := within(ctx, lookWithin)
 	defer cancel()
-	var b check.Begun
+	var b request.Begun
 	text, err := json.Marshal(r)
 	if err != nil {
 		return b, fail.Errorf(fail.Invalid, "write the request: %w", err)
@@ -200,10 +201,10 @@ func (c *Client) RunUpgrade(ctx context.Context, r upgrade.Request) (check.Begun
 }
 
 // Upgrade tells how the last upgrade stands.
-func (c *Client) Upgrade(ctx context.Context) (upgrade.Standing, error) {
+func (c *Client) Upgrade(ctx context.Context) (request.Standing, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	var u upgrade.Standing
+	var u request.Standing
 	resp, err := c.upgrades.GetUpgrade(ctx, &apiv1.GetUpgradeRequest{})
 	if err != nil {
 		return u, fromWire(ctx, c.target, err)

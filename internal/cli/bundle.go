@@ -14,8 +14,8 @@ import (
 
 	"holdfast/internal/durable"
 	"holdfast/internal/fail"
-	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
+	"holdfast/internal/upgrade/manifest"
 	"holdfast/internal/upgrade/version"
 )
 
@@ -336,11 +336,11 @@ files are not checked: see holdfast bundle verify.`,
 
 // shown is a bundle for programs.
 type shown struct {
-	File     string            `json:"file"`
-	Layout   bundle.Layout     `json:"layout"`
-	Signed   bool              `json:"signed"`
-	KeyID    string            `json:"key_id"`
-	Files    int               `json:"files"`
-	Bytes    int64             `json:"bytes"`
-	Manifest *upgrade.Manifest `json:"manifest"`
+	File     string             `json:"file"`
+	Layout   bundle.Layout      `json:"layout"`
+	Signed   bool               `json:"signed"`
+	KeyID    string             `json:"key_id"`
+	Files    int                `json:"files"`
+	Bytes    int64              `json:"bytes"`
+	Manifest *manifest.Manifest `json:"manifest"`
 }

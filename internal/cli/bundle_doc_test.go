@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"holdfast/internal/host/action/program"
-	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // TestBundlePage builds the example of docs/bundle.md with the commands there.
@@ -51,7 +51,7 @@ func TestBundlePage(t *testing.T) {
 	if !strings.Contains(out.String(), "app-2.1.0.hfb: app 2.1.0, signed with key ") {
 		t.Errorf("the commands said:\n%s", out.String())
 	}
-	for _, word := range upgrade.Placeholders() {
+	for _, word := range manifest.Placeholders() {
 		if !bytes.Contains(page, []byte("`"+word+"`")) {
 			t.Errorf("docs/bundle.md does not name %s", word)
 		}

@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"strings"
 
-	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // bundleText writes a bundle for people.
@@ -38,14 +38,14 @@ func bundleText(rep *bundle.Report, p painter) string {
 	}
 	b.WriteByte('\n')
 	var rows [][]cell
-	for _, mod := range m.InPhase(upgrade.Install) {
+	for _, mod := range m.InPhase(manifest.Install) {
 		rows = append(rows, moduleRow(mod))
 	}
 	table(&b, p, []column{{head: "MODULE", cut: 3, least: 10}, {head: "RUNS ON", cut: 4, least: 8}, {head: "AFTER", cut: 2, least: 6}, {head: "FILES"}, {head: "ACTIONS", cut: 1, least: 10}}, rows)
 	return b.String()
 }
 
-func sourceText(s upgrade.Source) string {
+func sourceText(s manifest.Source) string {
 	var modes []string
 	for _, mode := range s.Modes {
 		modes = append(modes, string(mode))
@@ -57,9 +57,9 @@ func sourceText(s upgrade.Source) string {
 	return text
 }
 
-func moduleRow(m *upgrade.Module) []cell {
+func moduleRow(m *manifest.Module) []cell {
 	var actions []string
-	for _, phase := range upgrade.Phases() {
+	for _, phase := range manifest.Phases() {
 		if a := m.Actions.Get(phase); a != nil && !a.None {
 			actions = append(actions, string(phase))
 		}

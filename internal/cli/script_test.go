@@ -24,8 +24,8 @@ import (
 	"holdfast/internal/server"
 	"holdfast/internal/server/servertest"
 	"holdfast/internal/store"
-	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
+	"holdfast/internal/upgrade/request"
 )
 
 var update = flag.Bool("update", false, "rewrite the goldens in testdata")
@@ -186,7 +186,7 @@ func control(ts *testscript.TestScript, neg bool, args []string) {
 			a.upgrades.Show(nil)
 			return
 		}
-		var u upgrade.Standing
+		var u request.Standing
 		ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[1])), &u))
 		a.upgrades.Show(&u)
 	case "report":

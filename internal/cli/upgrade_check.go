@@ -9,6 +9,7 @@ import (
 	"holdfast/internal/fail"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
+	"holdfast/internal/upgrade/manifest"
 )
 
 func (a *app) upgradeCheckCmd() *cobra.Command {
@@ -29,17 +30,17 @@ Exit codes: 0 no check has failed, 1 a check has failed, 2 bad input,
 			if list {
 				return a.listChecks(cmd)
 			}
-			return a.upgradeCheck(cmd, &in, upgrade.Mode(mode), dir)
+			return a.upgradeCheck(cmd, &in, manifest.Mode(mode), dir)
 		},
 	}
 	in.flags(a, cmd)
-	cmd.Flags().StringVar(&mode, "mode", string(upgrade.Rolling), "`kind` of upgrade: rolling, offline or\nreboot")
+	cmd.Flags().StringVar(&mode, "mode", string(manifest.Rolling), "`kind` of upgrade: rolling, offline or\nreboot")
 	cmd.Flags().StringVar(&dir, "dir", "", "write the report into this `directory`, in all\nforms")
 	cmd.Flags().BoolVar(&list, "list", false, "list the checks, without asking an agent")
 	return cmd
 }
 
-func (a *app) upgradeCheck(cmd *cobra.Command, in *upgradeInput, mode upgrade.Mode, dir string) error {
+func (a *app) upgradeCheck(cmd *cobra.Command, in *upgradeInput, mode manifest.Mode, dir string) error {
 	form, err := a.format(cmd, "html")
 	if err != nil {
 		return err

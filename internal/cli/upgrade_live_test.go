@@ -16,6 +16,7 @@ import (
 	"holdfast/internal/job"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
+	"holdfast/internal/upgrade/request"
 )
 
 // unsignedBundle builds a bundle and returns its file.
@@ -43,16 +44,16 @@ func unsignedBundle(t *testing.T) string {
 
 func TestUpgradeStatusWatch(t *testing.T) {
 	a := newAgent(t)
-	a.upgrades.Show(&upgrade.Standing{ClusterState: upgrade.Normal, Version: "1.0.0"})
+	a.upgrades.Show(&request.Standing{ClusterState: upgrade.Normal, Version: "1.0.0"})
 	l := runLive(t, a, "upgrade", "status", "--watch")
 	l.await("cluster   normal, version 1.0.0")
-	a.upgrades.Show(&upgrade.Standing{ClusterState: upgrade.Rollup, Version: "1.0.0", To: "1.1.0"})
+	a.upgrades.Show(&request.Standing{ClusterState: upgrade.Rollup, Version: "1.0.0", To: "1.1.0"})
 	l.await("cluster   rollup, version 1.0.0 -> 1.1.0")
 	if err := a.stop(); err != nil {
 		t.Fatal(err)
 	}
 	l.await("agent     gives no answer and is asked again; the above may be old")
-	a.upgrades.Show(&upgrade.Standing{ClusterState: upgrade.Prepared, Version: "1.0.0", To: "1.1.0"})
+	a.upgrades.Show(&request.Standing{ClusterState: upgrade.Prepared, Version: "1.0.0", To: "1.1.0"})
 	if err := a.serve(); err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +74,7 @@ func TestUpgradeWatchOnTerminal(t *testing.T) {
 	a := newAgent(t)
 	t.Setenv("TERM", "xterm")
 	t.Setenv("NO_COLOR", "")
-	a.upgrades.Show(&upgrade.Standing{ClusterState: upgrade.Normal, Version: "1.0.0", Bundle: &upgrade.BundleInfo{Name: "app", Version: "1", Unsigned: true}})
+	a.upgrades.Show(&request.Standing{ClusterState: upgrade.Normal, Version: "1.0.0", Bundle: &request.BundleInfo{Name: "app", Version: "1", Unsigned: true}})
 	master, slave := openPTY(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
@@ -172,10 +173,10 @@ func TestUpgradeProgress(t *testing.T) {
 }
 
 func TestUpgradeTextIsBounded(t *testing.T) {
-	u := upgrade.Standing{ClusterState: upgrade.Rollup, Job: &job.View{State: "active"}}
+	u := request.Standing{ClusterState: upgrade.Rollup, Job: &job.View{State: "active"}}
 	for i := range 3000 {
 		name := cluster.HostID(strings.Repeat("x", 50) + string(rune('a'+i%26)))
-		u.Hosts = append(u.Hosts, upgrade.HostStanding{Name: name, Now: strings.Repeat("y", 100)})
+		u.Hosts = append(u.Hosts, request.HostStanding{Name: name, Now: strings.Repeat("y", 100)})
 		u.Left = append(u.Left, upgrade.LeftHost{Name: name, Why: "dropped"})
 		u.Job.Steps = append(u.Job.Steps, job.StepView{ID: string(name) + "/drain", State: "running", Note: strings.Repeat("z", 100)})
 	}

@@ -15,6 +15,7 @@ import (
 	"holdfast/internal/inventory/invfile"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // planFlags are the flags that say how an upgrade goes.
@@ -30,7 +31,7 @@ type planFlags struct {
 
 func (f *planFlags) flags(cmd *cobra.Command) {
 	fl := cmd.Flags()
-	fl.StringVar(&f.mode, "mode", string(upgrade.Rolling), "`kind` of upgrade, see above")
+	fl.StringVar(&f.mode, "mode", string(manifest.Rolling), "`kind` of upgrade, see above")
 	fl.StringVar(&f.maxUnavailable, "max-unavailable", "1", "`hosts` out of service at once: 3 or 10%\n")
 	fl.IntVar(&f.canary, "canary", 0, "`n` hosts are upgraded first and must succeed")
 	fl.BoolVar(&f.pause, "pause-after-wave", false, "pause after each wave of hosts")
@@ -56,7 +57,7 @@ func (f *planFlags) flags(cmd *cobra.Command) {
 // options reads the flags.
 func (f *planFlags) options() (upgrade.Options, error) {
 	o := upgrade.Options{
-		Mode: upgrade.Mode(f.mode), Canary: f.canary, PauseAfterWave: f.pause, FailureBudget: f.budget, ApprovePerHost: f.approve, MigrationNetwork: f.network,
+		Mode: manifest.Mode(f.mode), Canary: f.canary, PauseAfterWave: f.pause, FailureBudget: f.budget, ApprovePerHost: f.approve, MigrationNetwork: f.network,
 		ParallelPerHost: f.perHost, ParallelTotal: f.total, MoveBack: f.back, KeepGuests: f.keep, DefaultPolicy: inventory.Policy(f.policy),
 		Targets: hostIDs(f.targets), Order: hostIDs(f.order), Drop: hostIDs(f.drop), Last: cluster.HostID(f.last), Probe: f.probe, Confirmed: f.confirmed,
 	}

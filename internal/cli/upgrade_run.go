@@ -20,7 +20,7 @@ import (
 	"holdfast/internal/job"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
-	"holdfast/internal/upgrade/check"
+	"holdfast/internal/upgrade/request"
 )
 
 // tlsKeyFlag stands for the global flag --key where that names the key of a bundle.
@@ -44,8 +44,8 @@ func (in *upgradeInput) flags(a *app, cmd *cobra.Command) {
 }
 
 // request reads what the flags name, but for the bundle.
-func (in *upgradeInput) request(o upgrade.Options) (upgrade.Request, error) {
-	r := upgrade.Request{Purpose: upgrade.ForUpgrade, Version: in.version, Options: o}
+func (in *upgradeInput) request(o upgrade.Options) (request.Request, error) {
+	r := request.Request{Purpose: upgrade.ForUpgrade, Version: in.version, Options: o}
 	if in.platform == "" {
 		return r, nil
 	}
@@ -59,8 +59,8 @@ func (in *upgradeInput) request(o upgrade.Options) (upgrade.Request, error) {
 
 // bundleFile opens a bundle and checks as much of it as can be seen at once, so
 // that nothing large is sent in vain.
-func (a *app) bundleFile(ctx context.Context, in *upgradeInput) (*os.File, upgrade.Trust, error) {
-	trust := upgrade.Trust{AllowUnsigned: in.trust.unsigned}
+func (a *app) bundleFile(ctx context.Context, in *upgradeInput) (*os.File, request.Trust, error) {
+	trust := request.Trust{AllowUnsigned: in.trust.unsigned}
 	o, err := in.trust.options()
 	if err != nil {
 		return nil, trust, err
@@ -94,10 +94,10 @@ func (a *app) lookAtBundle(ctx context.Context, f *os.File, file string, o bundl
 }
 
 // bring brings a bundle to the agent.
-func (a *app) bring(ctx context.Context, c *api.Client, f *os.File, trust upgrade.Trust) (upgrade.BundleInfo, error) {
+func (a *app) bring(ctx context.Context, c *api.Client, f *os.File, trust request.Trust) (request.BundleInfo, error) {
 	info, err := f.Stat()
 	if err != nil {
-		return upgrade.BundleInfo{}, fmt.Errorf("read the bundle: %w", err)
+		return request.BundleInfo{}, fmt.Errorf("read the bundle: %w", err)
 	}
 	m := &meter{r: f, size: info.Size(), name: clean(info.Name()), said: -1}
 	if isTerminal(a.env.Stderr) {
@@ -223,7 +223,7 @@ func (a *app) upgradeRun(cmd *cobra.Command, in *upgradeInput, o upgrade.Options
 }
 
 // beginUpgrade begins a run of any purpose, after asking.
-func (a *app) beginUpgrade(ctx context.Context, c *api.Client, r upgrade.Request, b beginning, js bool) error {
+func (a *app) beginUpgrade(ctx context.Context, c *api.Client, r request.Request, b beginning, js bool) error {
 	if b.dryRun || !b.yes {
 		p, err := c.PlanUpgrade(ctx, r)
 		switch {
@@ -232,7 +232,7 @@ func (a *app) beginUpgrade(ctx context.Context, c *api.Client, r upgrade.Request
 		case b.dryRun:
 			return a.showPlan(&p, js, b.steps)
 		case p.Blocked():
-			return a.notBegun(check.Begun{Plan: p}, js)
+			return a.notBegun(request.Begun{Plan: p}, js)
 		}
 		if err := a.confirmPlan(ctx, &p); err != nil {
 			return err
@@ -278,7 +278,7 @@ func (a *app) confirmPlan(ctx context.Context, p *upgrade.Plan) error {
 }
 
 // notBegun says what stands in the way.
-func (a *app) notBegun(begun check.Begun, js bool) error {
+func (a *app) notBegun(begun request.Begun, js bool) error {
 	var err error
 	if js {
 		out := outcome{Plan: &begun.Plan}
@@ -318,7 +318,7 @@ refused. A commit that failed may be repeated. Without --yes the command first
 shows what it will do, and asks.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.runPurpose(cmd, upgrade.Request{Purpose: upgrade.ForCommit, Lost: hostIDs(lost)}, b)
+			return a.runPurpose(cmd, request.Request{Purpose: upgrade.ForCommit, Lost: hostIDs(lost)}, b)
 		},
 	}
 	lostFlag(cmd, &lost)
@@ -338,7 +338,7 @@ Refused after a commit, and for a host that was not upgraded or was installed
 anew since.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.runPurpose(cmd, upgrade.Request{Purpose: upgrade.ForRollback, Hosts: hostIDs(args), Lost: hostIDs(lost)}, b)
+			return a.runPurpose(cmd, request.Request{Purpose: upgrade.ForRollback, Hosts: hostIDs(args), Lost: hostIDs(lost)}, b)
 		},
 	}
 	lostFlag(cmd, &lost)
@@ -346,7 +346,7 @@ anew since.`,
 	return cmd
 }
 
-func (a *app) runPurpose(cmd *cobra.Command, r upgrade.Request, b beginning) error {
+func (a *app) runPurpose(cmd *cobra.Command, r request.Request, b beginning) error {
 	c, js, err := a.open(cmd)
 	if err != nil {
 		return err

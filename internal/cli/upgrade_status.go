@@ -13,6 +13,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
 	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/request"
 )
 
 // upgradeEvery is the time between two looks of upgrade status --watch.
@@ -54,9 +55,9 @@ func (a *app) upgradeStatusCmd() *cobra.Command {
 }
 
 // jsonUpgrade makes the form for programs: a list is never null.
-func jsonUpgrade(u upgrade.Standing) upgrade.Standing {
+func jsonUpgrade(u request.Standing) request.Standing {
 	if u.Hosts == nil {
-		u.Hosts = []upgrade.HostStanding{}
+		u.Hosts = []request.HostStanding{}
 	}
 	return u
 }
@@ -94,7 +95,7 @@ type upgradeView struct {
 }
 
 // show writes what is new. err is how asking has ended.
-func (v *upgradeView) show(u upgrade.Standing, err error) error {
+func (v *upgradeView) show(u request.Standing, err error) error {
 	text := ""
 	switch {
 	case err != nil && (v.last == "" || !away(err)):
@@ -124,7 +125,7 @@ func (v *upgradeView) show(u upgrade.Standing, err error) error {
 }
 
 // upgradeText writes how an upgrade stands for people, in at most 80 columns.
-func upgradeText(u upgrade.Standing, p painter) string {
+func upgradeText(u request.Standing, p painter) string {
 	var b strings.Builder
 	upgradeHead(&b, p, u)
 	if j := u.Job; j != nil {
@@ -162,7 +163,7 @@ func sayAll(b *strings.Builder, p painter, label string, c colour, texts []strin
 	}
 }
 
-func upgradeHead(b *strings.Builder, p painter, u upgrade.Standing) {
+func upgradeHead(b *strings.Builder, p painter, u request.Standing) {
 	c := map[upgrade.ClusterState]colour{upgrade.Normal: green, upgrade.Prepared: green}[u.ClusterState]
 	if c == plain {
 		c = yellow
@@ -204,7 +205,7 @@ func upgradeHead(b *strings.Builder, p painter, u upgrade.Standing) {
 	say(b, p, "progress", plain, text)
 }
 
-func bundleLine(b *strings.Builder, p painter, x *upgrade.BundleInfo) {
+func bundleLine(b *strings.Builder, p painter, x *request.BundleInfo) {
 	text := clean(x.Name) + " " + clean(x.Version)
 	switch {
 	case x.Unsigned:
@@ -217,7 +218,7 @@ func bundleLine(b *strings.Builder, p painter, x *upgrade.BundleInfo) {
 }
 
 // nextCommands are the commands that make sense now.
-func nextCommands(u upgrade.Standing) []string {
+func nextCommands(u request.Standing) []string {
 	j := u.Job
 	switch {
 	case j == nil:
@@ -254,7 +255,7 @@ func waitsForApproval(j job.View) bool {
 	return slices.ContainsFunc(j.Waits, func(w string) bool { return strings.HasSuffix(w, "is not approved") })
 }
 
-func nextAfterEnd(u upgrade.Standing) []string {
+func nextAfterEnd(u request.Standing) []string {
 	switch u.ClusterState {
 	case upgrade.Prepared:
 		return []string{"holdfast upgrade commit", "holdfast upgrade rollback"}
@@ -269,7 +270,7 @@ func nextAfterEnd(u upgrade.Standing) []string {
 }
 
 // trouble ranks a host: the lower, the earlier it is shown.
-func trouble(h upgrade.HostStanding, stuck map[cluster.HostID]bool) int {
+func trouble(h request.HostStanding, stuck map[cluster.HostID]bool) int {
 	switch {
 	case stuck[h.Name]:
 		return 0
@@ -285,7 +286,7 @@ func trouble(h upgrade.HostStanding, stuck map[cluster.HostID]bool) int {
 	return 5
 }
 
-func upgradeHosts(b *strings.Builder, p painter, u upgrade.Standing) {
+func upgradeHosts(b *strings.Builder, p painter, u request.Standing) {
 	stuck := map[cluster.HostID]bool{}
 	if u.Job != nil {
 		for _, s := range stuckSteps(*u.Job) {
@@ -293,7 +294,7 @@ func upgradeHosts(b *strings.Builder, p painter, u upgrade.Standing) {
 		}
 	}
 	hosts := slices.Clone(u.Hosts)
-	slices.SortStableFunc(hosts, func(x, y upgrade.HostStanding) int { return trouble(x, stuck) - trouble(y, stuck) })
+	slices.SortStableFunc(hosts, func(x, y request.HostStanding) int { return trouble(x, stuck) - trouble(y, stuck) })
 	var rows [][]cell
 	for _, h := range hosts[:min(len(hosts), maxHostRows)] {
 		rows = append(rows, upgradeRow(h, stuck[h.Name]))
@@ -304,7 +305,7 @@ func upgradeHosts(b *strings.Builder, p painter, u upgrade.Standing) {
 	}
 }
 
-func upgradeRow(h upgrade.HostStanding, stuck bool) []cell {
+func upgradeRow(h request.HostStanding, stuck bool) []cell {
 	state := cell{or(h.State, "-"), plain}
 	switch h.State {
 	case upgrade.HostRollup, upgrade.HostRolldown:

@@ -3,6 +3,7 @@
 package inventory
 
 import (
+	"cmp"
 	"encoding/json"
 	"time"
 
@@ -145,3 +146,15 @@ type Pair struct {
 	Start  []string         `json:"start,omitempty"`  // starts the hot-standby services
 	Status []string         `json:"status,omitempty"` // exit code 0: healthy and active; 3: healthy standby; else not healthy
 }
+
+// PolicyFor returns what policies say of a VM, "" for nothing. They name it by its UUID,
+// as HOST/NAME or by its name alone, and the first of these counts.
+func (v *VM) PolicyFor(policies map[string]Policy) Policy {
+	if len(policies) == 0 {
+		return ""
+	}
+	return cmp.Or(policies[v.UUID], policies[v.Place()], policies[v.Name])
+}
+
+// Place is HOST/NAME.
+func (v *VM) Place() string { return string(v.Host) + "/" + v.Name }

@@ -14,13 +14,14 @@ import (
 	"holdfast/internal/fail"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
+	"holdfast/internal/upgrade/request"
 )
 
 // Upgrades is what the server needs of this host's part in upgrades. All methods
 // may be called concurrently. Errors that are the caller's are *fail.Error.
 type Upgrades interface {
 	// PutBundle takes a bundle in, after checking all of it.
-	PutBundle(ctx context.Context, file io.Reader, trust upgrade.Trust) (upgrade.BundleInfo, error)
+	PutBundle(ctx context.Context, file io.Reader, trust request.Trust) (request.BundleInfo, error)
 	// OpenBundle reads the file of a bundle from an offset on; size is that of the
 	// whole file.
 	OpenBundle(sha256 string, offset int64) (file io.ReadCloser, size int64, err error)
@@ -30,13 +31,13 @@ type Upgrades interface {
 	// for any) when that has an address in it.
 	SendGuest(ctx context.Context, uuid, name string, to cluster.HostID, network string) error
 	// PlanUpgrade plans and begins nothing.
-	PlanUpgrade(ctx context.Context, r upgrade.Request) (upgrade.Plan, error)
+	PlanUpgrade(ctx context.Context, r request.Request) (upgrade.Plan, error)
 	// CheckUpgrade looks at all hosts.
-	CheckUpgrade(ctx context.Context, r upgrade.Request) (check.Report, error)
+	CheckUpgrade(ctx context.Context, r request.Request) (check.Report, error)
 	// RunUpgrade begins an upgrade, a rollback or a commit.
-	RunUpgrade(ctx context.Context, user string, r upgrade.Request) (check.Begun, error)
+	RunUpgrade(ctx context.Context, user string, r request.Request) (request.Begun, error)
 	// Upgrade tells how the last upgrade stands.
-	Upgrade(ctx context.Context) (upgrade.Standing, error)
+	Upgrade(ctx context.Context) (request.Standing, error)
 	// AdmitHost approves or drops a host.
 	AdmitHost(ctx context.Context, user string, host cluster.HostID, drop bool) error
 	// ReportUpgrade makes the report of the last upgrade.
@@ -77,7 +78,7 @@ func (h *upgradeHandler) PutBundle(ctx context.Context, st *connect.ClientStream
 	}
 	first := st.Msg()
 	b, err := h.up.PutBundle(ctx, &incoming{st, first.GetChunk()},
-		upgrade.Trust{Keys: first.GetKeys(), AllowUnsigned: first.GetAllowUnsigned(), Signature: first.GetSignature()})
+		request.Trust{Keys: first.GetKeys(), AllowUnsigned: first.GetAllowUnsigned(), Signature: first.GetSignature()})
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +128,7 @@ func (h *upgradeHandler) SendGuest(ctx context.Context, req *apiv1.SendGuestRequ
 }
 
 // asked reads the document of a request.
-func asked(text []byte) (r upgrade.Request, err error) {
+func asked(text []byte) (r request.Request, err error) {
 	if err := json.Unmarshal(text, &r); err != nil {
 		return r, fail.Errorf(fail.Invalid, "upgrade request: %w", err)
 	}

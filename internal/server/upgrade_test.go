@@ -27,6 +27,8 @@ import (
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
 	"holdfast/internal/upgrade/check"
+	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/upgrade/request"
 )
 
 // runUpgrades serves a fake of upgrades on a unix socket until the test ends.
@@ -72,12 +74,12 @@ func largeBundle(t *testing.T) []byte {
 func TestBundleThereAndBack(t *testing.T) {
 	r := runUpgrades(t, newUpgrades())
 	text := largeBundle(t)
-	b, err := r.PutBundle(limited(t), bytes.NewReader(text), upgrade.Trust{AllowUnsigned: true})
+	b, err := r.PutBundle(limited(t), bytes.NewReader(text), request.Trust{AllowUnsigned: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	sum := sha256.Sum256(text)
-	want := upgrade.BundleInfo{SHA256: hex.EncodeToString(sum[:]), Size: int64(len(text)), Name: "app", Version: "1.1.0", Unsigned: true}
+	want := request.BundleInfo{SHA256: hex.EncodeToString(sum[:]), Size: int64(len(text)), Name: "app", Version: "1.1.0", Unsigned: true}
 	if b != want {
 		t.Errorf("put %+v, want %+v", b, want)
 	}
@@ -105,13 +107,13 @@ func TestBundleRefused(t *testing.T) {
 	r := runUpgrades(t, newUpgrades())
 	text := largeBundle(t)
 	// The agent answers before it has read most of it.
-	_, err := r.PutBundle(limited(t), bytes.NewReader(text), upgrade.Trust{})
+	_, err := r.PutBundle(limited(t), bytes.NewReader(text), request.Trust{})
 	wantKind(t, err, fail.Invalid, "not signed")
-	_, err = r.PutBundle(limited(t), strings.NewReader(""), upgrade.Trust{AllowUnsigned: true})
+	_, err = r.PutBundle(limited(t), strings.NewReader(""), request.Trust{AllowUnsigned: true})
 	wantKind(t, err, fail.Invalid, "the file is empty")
-	_, err = r.PutBundle(limited(t), bytes.NewReader(text[:4<<20]), upgrade.Trust{AllowUnsigned: true})
+	_, err = r.PutBundle(limited(t), bytes.NewReader(text[:4<<20]), request.Trust{AllowUnsigned: true})
 	wantKind(t, err, fail.Invalid, "truncated")
-	_, err = r.PutBundle(limited(t), bytes.NewReader(text), upgrade.Trust{Keys: []string{"no key"}})
+	_, err = r.PutBundle(limited(t), bytes.NewReader(text), request.Trust{Keys: []string{"no key"}})
 	wantKind(t, err, fail.Invalid, "public key")
 }
 
@@ -135,7 +137,7 @@ type ended struct {
 	put chan error
 }
 
-func (e ended) PutBundle(ctx context.Context, file io.Reader, trust upgrade.Trust) (upgrade.BundleInfo, error) {
+func (e ended) PutBundle(ctx context.Context, file io.Reader, trust request.Trust) (request.BundleInfo, error) {
 	b, err := e.Upgrades.PutBundle(ctx, file, trust)
 	e.put <- err
 	return b, err
@@ -148,7 +150,7 @@ func TestReaderBreaks(t *testing.T) {
 	r := runUpgrades(t, e)
 	text := largeBundle(t)
 	for _, cause := range []error{errors.New("the disk is broken"), io.ErrUnexpectedEOF} {
-		_, err := r.PutBundle(limited(t), broken{bytes.NewReader(text[:3<<20]), cause}, upgrade.Trust{AllowUnsigned: true})
+		_, err := r.PutBundle(limited(t), broken{bytes.NewReader(text[:3<<20]), cause}, request.Trust{AllowUnsigned: true})
 		wantKind(t, err, fail.Invalid, cause.Error())
 		select {
 		case err := <-e.put:
@@ -195,7 +197,7 @@ func TestAgentStopsInTheMiddle(t *testing.T) {
 	file, rest := io.Pipe()
 	put := make(chan error, 1)
 	go func() {
-		_, err := r.PutBundle(limited(t), file, upgrade.Trust{AllowUnsigned: true})
+		_, err := r.PutBundle(limited(t), file, request.Trust{AllowUnsigned: true})
 		put <- err
 	}()
 	text := largeBundle(t)
@@ -281,11 +283,11 @@ func TestDocumentsThatAreNone(t *testing.T) {
 func TestUpgradeCalls(t *testing.T) {
 	up := newUpgrades()
 	r := runUpgrades(t, up)
-	b, err := r.PutBundle(limited(t), bytes.NewReader(largeBundle(t)), upgrade.Trust{AllowUnsigned: true})
+	b, err := r.PutBundle(limited(t), bytes.NewReader(largeBundle(t)), request.Trust{AllowUnsigned: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	req := upgrade.Request{Bundle: b.SHA256, Options: upgrade.Options{Mode: upgrade.Rolling, MaxUnavailable: upgrade.Limit{Percent: 30}, Window: upgrade.Window{From: 60, To: 120}}}
+	req := request.Request{Bundle: b.SHA256, Options: upgrade.Options{Mode: manifest.Rolling, MaxUnavailable: upgrade.Limit{Percent: 30}, Window: upgrade.Window{From: 60, To: 120}}}
 	p, err := r.PlanUpgrade(limited(t), req)
 	if err != nil || p.To != "1.1.0" || len(p.Hosts) != 3 {
 		t.Fatalf("plan %+v, %v", p, err)
@@ -350,12 +352,12 @@ func TestUpgradeCallersWithoutRights(t *testing.T) {
 	ctx := limited(t)
 	var errs []error
 	note := func(_ any, err error) { errs = append(errs, err) }
-	note(c.PutBundle(ctx, bytes.NewReader(largeBundle(t)), upgrade.Trust{AllowUnsigned: true}))
+	note(c.PutBundle(ctx, bytes.NewReader(largeBundle(t)), request.Trust{AllowUnsigned: true}))
 	note(c.GatherFacts(ctx, []byte("{}")))
 	note(nil, c.SendGuest(ctx, "u1", "vm1", "node2", ""))
-	note(c.PlanUpgrade(ctx, upgrade.Request{}))
-	note(c.CheckUpgrade(ctx, upgrade.Request{}))
-	note(c.RunUpgrade(ctx, upgrade.Request{}))
+	note(c.PlanUpgrade(ctx, request.Request{}))
+	note(c.CheckUpgrade(ctx, request.Request{}))
+	note(c.RunUpgrade(ctx, request.Request{}))
 	note(c.Upgrade(ctx))
 	note(nil, c.AdmitHost(ctx, "node1", false))
 	note(c.ReportUpgrade(ctx))

@@ -10,6 +10,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/evacuate"
 	"holdfast/internal/job"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // How a step that restores order is tried in an abort, where no operator can
@@ -295,7 +296,7 @@ func (s *Step) changes() bool {
 	case KindAction:
 		var args ActionArgs
 		// Build has written them.
-		return json.Unmarshal(s.Args, &args) == nil && slices.Contains([]Phase{Stop, Install, Rollback}, args.Phase)
+		return json.Unmarshal(s.Args, &args) == nil && slices.Contains([]manifest.Phase{manifest.Stop, manifest.Install, manifest.Rollback}, args.Phase)
 	}
 	return false
 }

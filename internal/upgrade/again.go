@@ -10,6 +10,7 @@ import (
 	"holdfast/internal/evacuate"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // Earlier is an upgrade whose run was aborted: its plan, its journal, and how it has
@@ -26,7 +27,7 @@ type Earlier struct {
 //
 // A backup shows what a host was before it was changed. So where an installation was
 // begun, the backups of the earlier run stay the ones that count, and none is made anew.
-func BuildAgain(m Manifest, e Earlier, inv inventory.Inventory, o Options) (Plan, error) {
+func BuildAgain(m manifest.Manifest, e Earlier, inv inventory.Inventory, o Options) (Plan, error) {
 	if e.Plan.Purpose != ForUpgrade || e.Plan.Bundle != m.Name || e.Plan.To != m.Version {
 		return Plan{}, fmt.Errorf("plan the upgrade: %s of %s %s is not an upgrade to %s %s", e.Plan.Purpose, e.Plan.Bundle, e.Plan.To, m.Name, m.Version)
 	}
@@ -99,7 +100,7 @@ func (p *past) runs() map[string]string {
 	out := map[string]string{}
 	for _, s := range p.steps {
 		var args ActionArgs
-		if s.Kind == KindAction && json.Unmarshal(s.Args, &args) == nil && args.Phase == Install {
+		if s.Kind == KindAction && json.Unmarshal(s.Args, &args) == nil && args.Phase == manifest.Install {
 			out[stepID(s.Host, args.Module)] = args.Run
 		}
 	}
@@ -126,7 +127,7 @@ type again struct {
 	aside   []*inventory.Host         // upgraded already
 }
 
-func newAgain(m *Manifest, e Earlier, inv *inventory.Inventory) *again {
+func newAgain(m *manifest.Manifest, e Earlier, inv *inventory.Inventory) *again {
 	a := &again{
 		past: newPast(&e.Plan, e.Records), e: e, fresh: map[cluster.HostID]bool{}, changed: map[cluster.HostID]bool{},
 		once: map[string]cluster.HostID{}, emptied: map[cluster.HostID]bool{}, planned: map[cluster.HostID]PlannedHost{},
@@ -139,7 +140,7 @@ func newAgain(m *Manifest, e Earlier, inv *inventory.Inventory) *again {
 		p := &e.Plan.Hosts[i]
 		a.planned[p.Name] = *p
 		for k := range m.Modules {
-			if name := m.Modules[k].Name; a.begun(p.Name, string(Install), name) {
+			if name := m.Modules[k].Name; a.begun(p.Name, string(manifest.Install), name) {
 				a.changed[p.Name], a.once[name] = true, p.Name
 			}
 		}
@@ -195,9 +196,9 @@ func (b *builder) setDoneAside() {
 		b.plan.Hosts = append(b.plan.Hosts, p)
 	}
 	for name, h := range a.once {
-		key := name + "/" + string(Install)
+		key := name + "/" + string(manifest.Install)
 		switch {
-		case a.recs[stepID(h, string(Install), name)].State.Over():
+		case a.recs[stepID(h, string(manifest.Install), name)].State.Over():
 			b.once[key] = "" // no host
 		case slices.ContainsFunc(b.part, func(x *inventory.Host) bool { return x.Name == h }):
 			b.once[key] = h
@@ -206,7 +207,7 @@ func (b *builder) setDoneAside() {
 }
 
 // backedUp reports whether the backup of a module on a host is that of an earlier run.
-func (b *builder) backedUp(h cluster.HostID, mod *Module) bool {
+func (b *builder) backedUp(h cluster.HostID, mod *manifest.Module) bool {
 	a := b.again
 	if a == nil {
 		return false
@@ -215,7 +216,7 @@ func (b *builder) backedUp(h cluster.HostID, mod *Module) bool {
 	if byProvider && providers()[plan.Provider].shared || !byProvider && mod.Actions.Backup != nil && mod.Actions.Backup.Once {
 		return a.once[mod.Name] != ""
 	}
-	return a.changed[h] && (a.begun(h, string(Install), mod.Name) || a.recs[stepID(h, string(Backup), mod.Name)].State.Over())
+	return a.changed[h] && (a.begun(h, string(manifest.Install), mod.Name) || a.recs[stepID(h, string(manifest.Backup), mod.Name)].State.Over())
 }
 
 // lookAtDone makes the chains that look whether hosts which are upgraded already are as
@@ -227,17 +228,15 @@ func (b *builder) lookAtDone() []Chain {
 	return perHost(b.again.aside, func(h *inventory.Host) Chain {
 		c := b.chain(h)
 		c.stage()
-		for _, mod := range b.phases[PostCheck] {
-			if mod.On(h) && !mod.Actions.PostCheck.once() {
-				c.action(mod, PostCheck)
+		for _, mod := range b.phases[manifest.PostCheck] {
+			if mod.On(h) && !once(mod.Actions.PostCheck) {
+				c.action(mod, manifest.PostCheck)
 			}
 		}
 		c.check(Between, "check-after")
 		return c.Chain
 	})
 }
-
-func (a *Action) once() bool { return a != nil && a.Once }
 
 // Join makes one run of two of the same upgrade, of which the later one went on: what
 // its rollback, its commit or another run must know of both. It is not carried out. A

@@ -10,6 +10,7 @@ import (
 	"holdfast/internal/evacuate"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // ended is what a run has left.
@@ -23,16 +24,16 @@ func (e Earlier) then(next Earlier) Earlier {
 
 // halfWay is what aborted has left: h0 and h1 are upgraded, h2 is empty and takes no
 // guests, h3 was not touched.
-func halfWay(t *testing.T, mode Mode) (Manifest, inventory.Inventory, Earlier) {
+func halfWay(t *testing.T, mode manifest.Mode) (manifest.Manifest, inventory.Inventory, Earlier) {
 	t.Helper()
 	m, inv, w := aborted(t, mode)
-	if mode == Rolling {
+	if mode == manifest.Rolling {
 		inv.Hosts[2].Maintenance, inv.VMs[2].Host = true, "h3"
 	}
 	return m, inv, w.ended()
 }
 
-func mustBuildAgain(t *testing.T, m Manifest, e Earlier, inv inventory.Inventory, o Options) *Plan {
+func mustBuildAgain(t *testing.T, m manifest.Manifest, e Earlier, inv inventory.Inventory, o Options) *Plan {
 	t.Helper()
 	p, err := BuildAgain(m, e, inv, o)
 	if err != nil || p.Blocked() {
@@ -55,14 +56,14 @@ func (e Earlier) receipts() map[string]string {
 // again with the backup of before, the rest as usual; all of it goes back, and can be
 // committed.
 func TestSecondRunGoesOn(t *testing.T) {
-	for mode, want := range map[Mode]string{
-		Rolling: `
+	for mode, want := range map[manifest.Mode]string{
+		manifest.Rolling: `
 prepare: h0/stage h0/check-after | h1/stage h1/check-after | h2/stage h2/check | h3/stage h3/check
 hosts: h2/drain h2/stop/web h2/install/web h2/start/web h2/check-after h2/undrain | h3/drain h3/stop/web h3/backup/web h3/install/web h3/start/web h3/check-after h3/undrain
 check: cluster/post-check
 `,
 		// Node 0 is done; of the others, h3 was stopped only.
-		Offline: `
+		manifest.Offline: `
 prepare: h0/stage h0/check-after | h1/stage h1/check-after | h2/stage h2/check | h3/stage h3/check
 stop web: h2/stop/web | h3/stop/web
 hosts: h2/install/web h2/start/web h2/check-after | h3/backup/web h3/install/web h3/start/web h3/check-after
@@ -99,7 +100,7 @@ check: cluster/post-check
 }
 
 // wantBack wants all hosts rolled back, each with the backup of before its change.
-func wantBack(t *testing.T, m Manifest, inv inventory.Inventory, e Earlier) {
+func wantBack(t *testing.T, m manifest.Manifest, inv inventory.Inventory, e Earlier) {
 	t.Helper()
 	p, err := PlanRollback(m, e.Plan, e.Records, e.Status, taking(inv), RollbackFacts{Receipts: e.receipts()})
 	if err != nil || p.Blocked() || len(p.Hosts) != 4 {
@@ -134,7 +135,7 @@ func taking(inv inventory.Inventory) inventory.Inventory {
 	return inv
 }
 
-func wantCommit(t *testing.T, m Manifest, inv inventory.Inventory, e Earlier) {
+func wantCommit(t *testing.T, m manifest.Manifest, inv inventory.Inventory, e Earlier) {
 	t.Helper()
 	p, err := PlanCommit(m, e.Plan, e.Status, taking(inv), nil, nil)
 	if err != nil || p.Blocked() || len(p.Left) > 0 {
@@ -156,8 +157,8 @@ func wantCommit(t *testing.T, m Manifest, inv inventory.Inventory, e Earlier) {
 // the last host.
 func TestThirdRunGoesOn(t *testing.T) {
 	for name, fails := range map[string]string{"nothing was begun": "h1/check-after", "the last host is half-way": "h3/install/web"} {
-		m, inv, e := halfWay(t, Rolling)
-		w := newWorld(t, mustBuildAgain(t, m, e, inv, Options{Mode: Rolling, Run: "j2", SHA256: "5ha"}), inv)
+		m, inv, e := halfWay(t, manifest.Rolling)
+		w := newWorld(t, mustBuildAgain(t, m, e, inv, Options{Mode: manifest.Rolling, Run: "j2", SHA256: "5ha"}), inv)
 		w.outcome = func(s *Step, _ int) job.StepState {
 			if s.ID == fails {
 				return job.Failed
@@ -178,7 +179,7 @@ func TestThirdRunGoesOn(t *testing.T) {
 		if !slices.Equal(st.Mixed, []cluster.HostID{half}) {
 			t.Errorf("%s: mixed %v", name, st.Mixed)
 		}
-		third := mustBuildAgain(t, m, e.then(w.ended()), inv, Options{Mode: Rolling, Run: "j3", SHA256: "5ha"})
+		third := mustBuildAgain(t, m, e.then(w.ended()), inv, Options{Mode: manifest.Rolling, Run: "j3", SHA256: "5ha"})
 		w3 := newWorld(t, third, inv)
 		if got := args[ActionArgs](t, w3.steps[string(half)+"/install/web"]); got.Run != run || w3.steps[string(half)+"/backup/web"] != nil {
 			t.Errorf("%s: %+v, backed up again: %v", name, got, w3.steps[string(half)+"/backup/web"] != nil)
@@ -195,7 +196,7 @@ func TestThirdRunGoesOn(t *testing.T) {
 }
 
 // wantRun wants a host rolled back with the backup of a run.
-func wantRun(t *testing.T, m Manifest, inv inventory.Inventory, e Earlier, h cluster.HostID, run string) {
+func wantRun(t *testing.T, m manifest.Manifest, inv inventory.Inventory, e Earlier, h cluster.HostID, run string) {
 	t.Helper()
 	p, err := PlanRollback(m, e.Plan, e.Records, e.Status, taking(inv), RollbackFacts{Receipts: e.receipts()})
 	if err != nil || p.Blocked() {
@@ -222,7 +223,7 @@ func TestJoin(t *testing.T) {
 				done[id] = job.Record{Step: id, State: job.Done, Attempt: 1}
 			}
 		}
-		return Earlier{Plan: *mustBuild(t, m, inv, Options{Mode: Rolling}), Records: done}
+		return Earlier{Plan: *mustBuild(t, m, inv, Options{Mode: manifest.Rolling}), Records: done}
 	}
 	first, second := run("5.1", true), run("6.1", false)
 	second.Records["h0/drain"] = job.Record{Step: "h0/drain", State: job.Running, Attempt: 1}
@@ -245,11 +246,11 @@ func TestJoin(t *testing.T) {
 }
 
 func TestSecondRunOfChangedHosts(t *testing.T) {
-	m, inv, e := halfWay(t, Rolling)
-	o := Options{Mode: Rolling, Run: "j2", SHA256: "5ha"}
+	m, inv, e := halfWay(t, manifest.Rolling)
+	o := Options{Mode: manifest.Rolling, Run: "j2", SHA256: "5ha"}
 
 	other := o
-	other.Mode = Offline
+	other.Mode = manifest.Offline
 	p, err := BuildAgain(m, e, inv, other)
 	if want := []string{"mode : choose --mode rolling, or roll back first"}; err != nil || !slices.Equal(blocks(&p), want) {
 		t.Errorf("another mode: %v, %v", err, blocks(&p))
@@ -296,15 +297,15 @@ func TestSecondRunOfChangedHosts(t *testing.T) {
 func TestSecondRunDoesOnceWhatIsDoneOnce(t *testing.T) {
 	for _, fails := range []string{"h1/install/web", "h0/install/db"} {
 		m, inv := webBundle(), hosts(3)
-		db := Module{Name: "db", CanRollback: true, Actions: Actions{Backup: act(), Install: act(), Rollback: act()}}
+		db := manifest.Module{Name: "db", CanRollback: true, Actions: manifest.Actions{Backup: act(), Install: act(), Rollback: act()}}
 		db.Actions.Backup.Once, db.Actions.Install.Once, db.Actions.Rollback.Once = true, true, true
-		m.Modules = append([]Module{db}, m.Modules...)
-		w := start(t, m, inv, Options{Mode: Rolling, KeepGuests: true, Run: "j1"}, fails)
+		m.Modules = append([]manifest.Module{db}, m.Modules...)
+		w := start(t, m, inv, Options{Mode: manifest.Rolling, KeepGuests: true, Run: "j1"}, fails)
 		wantPaused(t, w, fails+" failed")
 		w.command(job.Abort)
 		w.run()
 		// The host that has begun it comes last now.
-		p := mustBuildAgain(t, m, w.ended(), inv, Options{Mode: Rolling, KeepGuests: true, Run: "j2", Last: "h0"})
+		p := mustBuildAgain(t, m, w.ended(), inv, Options{Mode: manifest.Rolling, KeepGuests: true, Run: "j2", Last: "h0"})
 		var again []string
 		for _, s := range p.Steps() {
 			if strings.HasSuffix(s.ID, "/install/db") || strings.HasSuffix(s.ID, "/backup/db") {
@@ -425,7 +426,7 @@ func checkKept(t *testing.T, e Earlier, w *world) {
 	t.Helper()
 	for id := range w.steps {
 		host, module, ok := strings.Cut(id, "/backup/")
-		if ok && begun(e.Records[stepID(cluster.HostID(host), string(Install), module)]) {
+		if ok && begun(e.Records[stepID(cluster.HostID(host), string(manifest.Install), module)]) {
 			t.Errorf("%s is made over the one of the first run", id)
 		}
 	}

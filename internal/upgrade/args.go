@@ -3,6 +3,8 @@ package upgrade
 import (
 	"encoding/json"
 	"time"
+
+	"holdfast/internal/upgrade/manifest"
 )
 
 // Kinds of steps, each with the type of its arguments.
@@ -42,11 +44,11 @@ const (
 
 // CheckArgs are the arguments of check.
 type CheckArgs struct {
-	When    When     `json:"when"`
-	Run     string   `json:"run,omitempty"`     // the upgrade
-	SHA256  string   `json:"sha256,omitempty"`  // of the bundle's file
-	Mode    Mode     `json:"mode,omitempty"`    // of the run
-	Backups []string `json:"backups,omitempty"` // before-rollback: modules whose backups must verify
+	When    When          `json:"when"`
+	Run     string        `json:"run,omitempty"`     // the upgrade
+	SHA256  string        `json:"sha256,omitempty"`  // of the bundle's file
+	Mode    manifest.Mode `json:"mode,omitempty"`    // of the run
+	Backups []string      `json:"backups,omitempty"` // before-rollback: modules whose backups must verify
 }
 
 // StageArgs are the arguments of stage.
@@ -106,13 +108,13 @@ type RestoreArgs struct {
 // ActionArgs are the arguments of action: what the module does in the phase is
 // in the manifest of the staged bundle.
 type ActionArgs struct {
-	Run    string `json:"run"`    // the upgrade: it names the directory of backups
-	SHA256 string `json:"sha256"` // of the bundle's file
-	Module string `json:"module"`
-	Phase  Phase  `json:"phase"`
-	Mode   Mode   `json:"mode"` // offline or rolling, as the bundle knows it
-	From   string `json:"from"` // version
-	To     string `json:"to"`   // version
+	Run    string         `json:"run"`    // the upgrade: it names the directory of backups
+	SHA256 string         `json:"sha256"` // of the bundle's file
+	Module string         `json:"module"`
+	Phase  manifest.Phase `json:"phase"`
+	Mode   manifest.Mode  `json:"mode"` // offline or rolling, as the bundle knows it
+	From   string         `json:"from"` // version
+	To     string         `json:"to"`   // version
 }
 
 // RebootArgs are the arguments of reboot.

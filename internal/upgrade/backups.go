@@ -9,6 +9,7 @@ import (
 
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // provider is what the planner must know of a provider of backups.
@@ -70,7 +71,7 @@ func (b *builder) backupFindings() {
 			b.block("backup", "", fmt.Sprintf("The backups of modules %s and %s would have one name.", other, name), "let one of the modules back itself up")
 		}
 		ids[id] = name
-		if providers()[plan.Provider].shared && b.o.Mode != Offline {
+		if providers()[plan.Provider].shared && b.o.Mode != manifest.Offline {
 			b.block("backup", "", fmt.Sprintf("Module %s can not be backed up by %s in mode %s: a restore would change data that other hosts are using.", name, plan.Provider, b.o.Mode),
 				"choose the mode offline, or let the module back itself up")
 		}
@@ -159,8 +160,8 @@ func restorable(p *inventory.BackupPlan) bool {
 
 // madeBy returns the provider that has backed a module up on a host in the
 // upgrade, "" when none has.
-func (r *rollback) madeBy(h *inventory.Host, mod *Module) string {
-	s := r.steps[stepID(h.Name, string(Backup), mod.Name)]
+func (r *rollback) madeBy(h *inventory.Host, mod *manifest.Module) string {
+	s := r.steps[stepID(h.Name, string(manifest.Backup), mod.Name)]
 	if s == nil || s.Kind != KindBackup || r.recs[s.ID].State != job.Done {
 		return ""
 	}
@@ -172,7 +173,7 @@ func (r *rollback) madeBy(h *inventory.Host, mod *Module) string {
 }
 
 // restore appends that what a provider has backed up comes back.
-func (r *rollback) restore(c *chain, mod *Module) {
+func (r *rollback) restore(c *chain, mod *manifest.Module) {
 	made := r.madeBy(c.h, mod)
 	if made == "" || providers()[made].byHand != "" {
 		return

@@ -9,6 +9,7 @@ import (
 
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // webFiles is an inventory's backups: one for module web.
@@ -19,7 +20,7 @@ func webFiles() map[string]inventory.BackupPlan {
 func TestBackupStep(t *testing.T) {
 	m, inv := smallBundle(), smallCluster()
 	inv.Backups = webFiles()
-	o := Options{Mode: Rolling, Backup: map[string]string{"web": "web-files", "db": "mariadb"}, Confirmed: []string{"x"}, Run: "j1"}
+	o := Options{Mode: manifest.Rolling, Backup: map[string]string{"web": "web-files", "db": "mariadb"}, Confirmed: []string{"x"}, Run: "j1"}
 	p := mustBuild(t, m, inv, o)
 	if p.Blocked() {
 		t.Fatalf("blocked: %v", p.Findings)
@@ -66,15 +67,15 @@ func TestBackupFindings(t *testing.T) {
 			m, inv := webBundle(), hosts(2)
 			for module := range c.backup {
 				if module != "web" && module != "x" {
-					m.Modules = append(m.Modules, Module{Name: module, CanRollback: true, Actions: Actions{Install: act(), Rollback: act()}})
+					m.Modules = append(m.Modules, manifest.Module{Name: module, CanRollback: true, Actions: manifest.Actions{Install: act(), Rollback: act()}})
 				}
 			}
 			if c.provider != "" {
 				inv.Backups = map[string]inventory.BackupPlan{"x": {Provider: c.provider, Settings: json.RawMessage(c.settings)}}
 			}
-			o := Options{Mode: Rolling, Backup: c.backup}
+			o := Options{Mode: manifest.Rolling, Backup: c.backup}
 			if c.provider == "array" {
-				o.Mode, m.UpgradeFrom[0].Modes = Offline, []Mode{Offline}
+				o.Mode, m.UpgradeFrom[0].Modes = manifest.Offline, []manifest.Mode{manifest.Offline}
 			}
 			p := mustBuild(t, m, inv, o)
 			var got []string
@@ -93,9 +94,9 @@ func TestBackupFindings(t *testing.T) {
 // What all hosts share is backed up once, and only where nobody uses it meanwhile.
 func TestSharedBackup(t *testing.T) {
 	m, inv := webBundle(), hosts(3)
-	m.UpgradeFrom[0].Modes = []Mode{Offline, Rolling}
+	m.UpgradeFrom[0].Modes = []manifest.Mode{manifest.Offline, manifest.Rolling}
 	inv.Backups = map[string]inventory.BackupPlan{"x": {Provider: "array", Settings: json.RawMessage(`{"address":"a","user":"u","password":"/p","fingerprint":"f","fileSystems":["s"]}`)}}
-	for mode, blocked := range map[Mode]bool{Offline: false, Rolling: true} {
+	for mode, blocked := range map[manifest.Mode]bool{manifest.Offline: false, manifest.Rolling: true} {
 		p := mustBuild(t, m, inv, Options{Mode: mode, Backup: map[string]string{"web": "x"}})
 		if p.Blocked() != blocked {
 			t.Errorf("%s: %v", mode, p.Findings)
@@ -116,7 +117,7 @@ func TestSharedBackup(t *testing.T) {
 func TestBackupSettingsAreNoJSON(t *testing.T) {
 	inv := hosts(2)
 	inv.Backups = map[string]inventory.BackupPlan{"x": {Provider: "files", Settings: json.RawMessage(`{`)}}
-	if _, err := Build(webBundle(), inv, Options{Mode: Rolling, Backup: map[string]string{"web": "x"}}); err == nil || !strings.Contains(err.Error(), "write the arguments of a step") {
+	if _, err := Build(webBundle(), inv, Options{Mode: manifest.Rolling, Backup: map[string]string{"web": "x"}}); err == nil || !strings.Contains(err.Error(), "write the arguments of a step") {
 		t.Errorf("error %v", err)
 	}
 }
@@ -143,7 +144,7 @@ func TestRollbackOfBackups(t *testing.T) {
 			if !c.action {
 				m.Modules[0].CanRollback, m.Modules[0].Actions.Rollback = false, nil
 			}
-			o := Options{Mode: Rolling, KeepGuests: true}
+			o := Options{Mode: manifest.Rolling, KeepGuests: true}
 			if c.provider != "" {
 				inv.Backups = map[string]inventory.BackupPlan{"x": {Provider: c.provider, Settings: json.RawMessage(settings[c.provider])}}
 				o.Backup = map[string]string{"web": "x"}
@@ -189,7 +190,7 @@ func TestRollbackOfBackups(t *testing.T) {
 func TestRollbackWithoutBackups(t *testing.T) {
 	m, inv := webBundle(), hosts(3)
 	inv.Backups = webFiles()
-	w := start(t, m, inv, Options{Mode: Rolling, Backup: map[string]string{"web": "web-files"}}, "h1/backup/web")
+	w := start(t, m, inv, Options{Mode: manifest.Rolling, Backup: map[string]string{"web": "web-files"}}, "h1/backup/web")
 	wantPaused(t, w, "h1/backup/web failed")
 	w.command(job.Abort)
 	w.run()
@@ -211,7 +212,7 @@ func TestTooBig(t *testing.T) {
 	for i := range 1500 {
 		inv.VMs = append(inv.VMs, inventory.VM{Name: fmt.Sprintf("a-guest-with-a-name-%d", i), Host: "h0", MemoryMiB: 1, Running: true})
 	}
-	p := mustBuild(t, webBundle(), inv, Options{Mode: Rolling})
+	p := mustBuild(t, webBundle(), inv, Options{Mode: manifest.Rolling})
 	i := slices.IndexFunc(p.Findings, func(f Finding) bool { return f.Rule == "too-big" })
 	if i < 0 || p.Findings[i].Level != Block || p.Findings[i].Host != "h0" || !strings.HasPrefix(p.Findings[i].Text, "Step h0/drain has arguments of ") || p.Findings[i].Remedy == "" {
 		t.Errorf("findings %+v", p.Findings)

@@ -9,6 +9,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // advance goes on with the first stage that is not over.
@@ -154,7 +155,7 @@ func (r *run) outsideWindow(s *Stage) string {
 	if s.Kind == Quiet || s.Kind == Close || r.plan.Options.Window.Open(r.now) {
 		return ""
 	}
-	if r.plan.Options.Mode == Offline && r.hasBegun() {
+	if r.plan.Options.Mode == manifest.Offline && r.hasBegun() {
 		return ""
 	}
 	r.soon = true

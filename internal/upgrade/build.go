@@ -7,16 +7,17 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // builder makes one plan.
 type builder struct {
-	m      *Manifest
+	m      *manifest.Manifest
 	inv    *inventory.Inventory
 	o      Options
 	plan   Plan
 	hosts  map[cluster.HostID]*inventory.Host
-	phases map[Phase][]*Module // modules in the order of a phase
+	phases map[manifest.Phase][]*manifest.Module // modules in the order of a phase
 	args   *argsWriter
 	once   map[string]cluster.HostID // by module and phase: the host that does what is done once
 
@@ -38,12 +39,12 @@ type builder struct {
 // Build plans an upgrade. The error is about input that makes no sense; what
 // speaks against the upgrade is in the plan's findings. The manifest must have
 // passed its Check. The same input gives the same plan.
-func Build(m Manifest, inv inventory.Inventory, o Options) (Plan, error) {
+func Build(m manifest.Manifest, inv inventory.Inventory, o Options) (Plan, error) {
 	return build(&m, &inv, o, nil)
 }
 
 // build plans an upgrade that begins, or one that goes on.
-func build(m *Manifest, inv *inventory.Inventory, o Options, earlier *again) (Plan, error) {
+func build(m *manifest.Manifest, inv *inventory.Inventory, o Options, earlier *again) (Plan, error) {
 	o.fill()
 	b, err := newBuilder(m, inv, o)
 	if err != nil {
@@ -54,16 +55,16 @@ func build(m *Manifest, inv *inventory.Inventory, o Options, earlier *again) (Pl
 		earlier.begin(b)
 	}
 	b.findings()
-	if cycle := m.cycle(); cycle != nil || !slices.Contains([]Mode{Rolling, Offline, Reboot}, o.Mode) {
+	if cycle := m.Cycle(); cycle != nil || !slices.Contains([]manifest.Mode{manifest.Rolling, manifest.Offline, manifest.Reboot}, o.Mode) {
 		return b.plan, nil // there is no order in which it could be done
 	}
 	b.choose()
 	b.setDoneAside()
 	b.placeFindings()
 	switch o.Mode {
-	case Offline:
+	case manifest.Offline:
 		b.offline()
-	case Reboot:
+	case manifest.Reboot:
 		b.softwareThenReboot()
 	default:
 		b.rolling()
@@ -71,10 +72,10 @@ func build(m *Manifest, inv *inventory.Inventory, o Options, earlier *again) (Pl
 	return b.finish()
 }
 
-func newBuilder(m *Manifest, inv *inventory.Inventory, o Options) (*builder, error) {
+func newBuilder(m *manifest.Manifest, inv *inventory.Inventory, o Options) (*builder, error) {
 	b := &builder{
 		m: m, inv: inv, o: o, hosts: make(map[cluster.HostID]*inventory.Host, len(inv.Hosts)),
-		phases: map[Phase][]*Module{}, once: map[string]cluster.HostID{}, args: newArgsWriter(),
+		phases: map[manifest.Phase][]*manifest.Module{}, once: map[string]cluster.HostID{}, args: newArgsWriter(),
 		running: map[cluster.HostID][]*inventory.VM{}, vms: make(map[string][]*inventory.VM, len(inv.VMs)), alone: map[cluster.HostID]bool{},
 		left: map[*inventory.Host]*leave{}, was: map[cluster.HostID]string{}, stays: map[cluster.HostID]bool{}, emptied: map[cluster.HostID]bool{}, lost: map[cluster.HostID]bool{},
 		runs: map[string]string{},
@@ -96,8 +97,8 @@ func newBuilder(m *Manifest, inv *inventory.Inventory, o Options) (*builder, err
 	if err := o.check(b.hosts); err != nil {
 		return nil, err
 	}
-	if m.cycle() == nil {
-		for _, p := range Phases() {
+	if m.Cycle() == nil {
+		for _, p := range manifest.Phases() {
 			b.phases[p] = m.InPhase(p)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"holdfast/internal/evacuate"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // argsWriter writes the arguments of steps, those that many share only once.
@@ -76,13 +77,13 @@ func repeatable(kind string) bool {
 
 // actions appends what the modules of the host do in a phase. An action that is
 // done once is done by the first host that comes to it.
-func (c *chain) actions(p Phase) {
+func (c *chain) actions(p manifest.Phase) {
 	b := c.b
 	for _, mod := range b.phases[p] {
-		if !mod.On(c.h) || p == Backup && b.backedUp(c.h.Name, mod) {
+		if !mod.On(c.h) || p == manifest.Backup && b.backedUp(c.h.Name, mod) {
 			continue
 		}
-		if plan, ok := b.backupOf(mod.Name); p == Backup && ok {
+		if plan, ok := b.backupOf(mod.Name); p == manifest.Backup && ok {
 			if providers()[plan.Provider].shared && !b.firstFor(mod.Name, p, c.h.Name) {
 				continue
 			}
@@ -95,7 +96,7 @@ func (c *chain) actions(p Phase) {
 }
 
 // firstFor reports whether a host is the one that does what is done once.
-func (b *builder) firstFor(module string, p Phase, h cluster.HostID) bool {
+func (b *builder) firstFor(module string, p manifest.Phase, h cluster.HostID) bool {
 	key := module + "/" + string(p)
 	if first, taken := b.once[key]; taken {
 		return first == h
@@ -105,7 +106,7 @@ func (b *builder) firstFor(module string, p Phase, h cluster.HostID) bool {
 }
 
 // action appends what one module does in a phase.
-func (c *chain) action(mod *Module, p Phase) {
+func (c *chain) action(mod *manifest.Module, p manifest.Phase) {
 	b, a := c.b, mod.Actions.Get(p)
 	if a == nil || a.None {
 		return
@@ -113,12 +114,12 @@ func (c *chain) action(mod *Module, p Phase) {
 	if a.Once && !b.firstFor(mod.Name, p, c.h.Name) {
 		return
 	}
-	mode := Rolling
-	if b.o.Mode == Offline {
-		mode = Offline
+	mode := manifest.Rolling
+	if b.o.Mode == manifest.Offline {
+		mode = manifest.Offline
 	}
 	from, to := b.versionOf(c.h), b.m.Version
-	if b.plan.Purpose == ForRollback && (p == Start || p == PostCheck) {
+	if b.plan.Purpose == ForRollback && (p == manifest.Start || p == manifest.PostCheck) {
 		from, to = to, from // the version before is installed again
 	}
 	s := c.add(KindAction, ActionArgs{b.runOf(c.h.Name, mod.Name), b.o.SHA256, mod.Name, p, mode, from, to}, mod.TimeoutOf(p), string(p), mod.Name)

@@ -1,9 +1,10 @@
 package upgrade
 
 import (
-	"holdfast/internal/inventory"
 	"slices"
 	"time"
+
+	"holdfast/internal/inventory"
 )
 
 // What things are expected to take. The figures are for people.

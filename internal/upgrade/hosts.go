@@ -8,28 +8,13 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // versionOf returns what is installed on a host, or was before the upgrade that
 // is rolled back or committed.
 func (b *builder) versionOf(h *inventory.Host) string {
 	return cmp.Or(b.was[h.Name], h.Version, b.inv.Version)
-}
-
-// On reports whether the module is installed on a host, by its rule RunsOn.
-func (mod *Module) On(h *inventory.Host) bool {
-	if label, ok := strings.CutPrefix(mod.RunsOn, "label:"); ok {
-		key, want, _ := strings.Cut(label, "=")
-		value, has := h.Labels[key]
-		return has && value == want
-	}
-	switch mod.RunsOn {
-	case "manager":
-		return h.Has(inventory.RoleManager)
-	case "host":
-		return h.Has(inventory.RoleHost)
-	}
-	return true
 }
 
 // choose decides which hosts take part, and in which order their turns come.
@@ -43,7 +28,7 @@ func (b *builder) choose() {
 			b.plan.Left = append(b.plan.Left, LeftHost{h.Name, why})
 		}
 	}
-	if b.o.Mode != Offline {
+	if b.o.Mode != manifest.Offline {
 		if len(b.o.Order) == 0 && b.o.MaxUnavailable.Of(len(b.part)) > 1 {
 			b.mixGroups()
 		}
@@ -83,7 +68,7 @@ func (b *builder) whyLeft(h *inventory.Host, skip map[cluster.HostID]string) str
 		return "it has version " + b.m.Version + " already"
 	case b.m.RequiresReboot:
 		return ""
-	case !slices.ContainsFunc(b.m.Modules, func(mod Module) bool { return mod.On(h) }):
+	case !slices.ContainsFunc(b.m.Modules, func(mod manifest.Module) bool { return mod.On(h) }):
 		return "no module runs on it"
 	}
 	return ""
@@ -147,7 +132,7 @@ func (b *builder) inPair(h *inventory.Host) bool {
 
 // empties reports whether hosts are emptied before they are changed.
 func (b *builder) empties() bool {
-	return b.o.Mode != Offline && (b.m.RequiresReboot || !b.o.KeepGuests)
+	return b.o.Mode != manifest.Offline && (b.m.RequiresReboot || !b.o.KeepGuests)
 }
 
 // drains reports whether a host is emptied for its turn.
@@ -166,7 +151,7 @@ func (b *builder) policy(v *inventory.VM) (p inventory.Policy, fixed bool) {
 	if len(v.Fixed) == 0 && b.mayHang(v) == "" {
 		return "", false
 	}
-	return cmp.Or(PolicyOf(b.o.Policies, v), v.Policy, b.o.DefaultPolicy), true
+	return cmp.Or(v.PolicyFor(b.o.Policies), v.Policy, b.o.DefaultPolicy), true
 }
 
 // fixed returns why a VM can not move live.

@@ -8,6 +8,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // skips lets steps fail, and an operator skip them.
@@ -29,7 +30,7 @@ func (w *world) skips(ids ...string) {
 // TestSkippedWayBackIsNotTidied: a backup that did not come back is all that is left of
 // the version before. The next run leaves it, too.
 func TestSkippedWayBackIsNotTidied(t *testing.T) {
-	m, inv, w := aborted(t, Rolling)
+	m, inv, w := aborted(t, manifest.Rolling)
 	for skip, kept := range map[string][]string{
 		"h1/restore/web":  {"h1"},
 		"h1/rollback/web": {"h1"},
@@ -61,7 +62,7 @@ func TestSkippedWayBackIsNotTidied(t *testing.T) {
 // TestHostsBetweenTwoVersionsKeepTheirBackups: a cluster may be normal again without
 // them. No later run tidies them, until one has upgraded them and was committed.
 func TestHostsBetweenTwoVersionsKeepTheirBackups(t *testing.T) {
-	m, inv, w := aborted(t, Rolling)
+	m, inv, w := aborted(t, manifest.Rolling)
 	down := inv
 	down.Hosts = slices.Clone(inv.Hosts)
 	down.Hosts[1].Down = true
@@ -108,7 +109,7 @@ func TestHostsBetweenTwoVersionsKeepTheirBackups(t *testing.T) {
 
 	next := inv
 	next.Kept = c.status().Kept
-	q := mustBuild(t, m, next, Options{Mode: Rolling, Backup: map[string]string{"web": "web-files"}, Run: "j5", SHA256: "5ha"})
+	q := mustBuild(t, m, next, Options{Mode: manifest.Rolling, Backup: map[string]string{"web": "web-files"}, Run: "j5", SHA256: "5ha"})
 	i := slices.IndexFunc(q.Findings, func(f Finding) bool { return f.Rule == "backups-kept" })
 	if i < 0 || q.Findings[i].Level != Warn || q.Findings[i].Host != "h2" || !strings.Contains(q.Findings[i].Text, "upgrade/backups") {
 		t.Errorf("findings %+v", q.Findings)

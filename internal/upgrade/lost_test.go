@@ -8,6 +8,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // blocks are the rules that block a plan, with their hosts and remedies.
@@ -34,7 +35,7 @@ func TestRollbackWithoutALostHost(t *testing.T) {
 		"reinstalled": {"reinstalled", func(inv *inventory.Inventory) { inv.Hosts[1].Install = "new" }},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m, inv, w := aborted(t, Rolling)
+			m, inv, w := aborted(t, manifest.Rolling)
 			c.lose(&inv)
 			f := RollbackFacts{Receipts: receipts(w)}
 			p, err := PlanRollback(m, *w.plan, w.recs, w.status(), inv, f)
@@ -64,7 +65,7 @@ func TestRollbackWithoutALostHost(t *testing.T) {
 
 // When the others are rolled back already, the lost host alone is left to be said.
 func TestOnlyALostHostIsLeft(t *testing.T) {
-	for _, mode := range []Mode{Rolling, Offline} {
+	for _, mode := range []manifest.Mode{manifest.Rolling, manifest.Offline} {
 		m, inv, w := aborted(t, mode)
 		inv.HA = &inventory.Switch{Off: []string{"off"}, On: []string{"on"}}
 		st := w.status()
@@ -103,7 +104,7 @@ func TestOnlyALostHostIsLeft(t *testing.T) {
 func TestLostHostsAreAskedForNothing(t *testing.T) {
 	m, inv := smallBundle(), smallCluster()
 	m.RequiresReboot = true
-	w := start(t, m, inv, Options{Mode: Reboot})
+	w := start(t, m, inv, Options{Mode: manifest.Reboot})
 	inv.Hosts[1].Down = true // m2, which is the active one since the upgrade
 	p, err := PlanRollback(m, *w.plan, w.recs, w.status(), inv, RollbackFacts{Lost: []cluster.HostID{"m2"}})
 	if err != nil || p.Blocked() {
@@ -112,7 +113,7 @@ func TestLostHostsAreAskedForNothing(t *testing.T) {
 	if text := outline(&p); strings.Contains(text, " m2/") || !strings.Contains(text, "ha off: m1/ha-off\n") || !strings.Contains(text, "ha on: m1/ha-on\n") {
 		t.Errorf("plan\n%s", text)
 	}
-	m, inv, w = aborted(t, Rolling)
+	m, inv, w = aborted(t, manifest.Rolling)
 	inv.Hosts[2].Down, inv.Hosts[2].Maintenance = true, true
 	p, err = PlanRollback(m, *w.plan, w.recs, w.status(), inv, RollbackFacts{Receipts: receipts(w), Lost: []cluster.HostID{"h2"}})
 	if err != nil || p.Blocked() {
@@ -127,7 +128,7 @@ func TestLostHostsAreAskedForNothing(t *testing.T) {
 
 // What is there is not lost, and only hosts of the upgrade can be.
 func TestLostIsRefused(t *testing.T) {
-	m, inv, w := aborted(t, Rolling)
+	m, inv, w := aborted(t, manifest.Rolling)
 	lost := []cluster.HostID{"h1", "x"}
 	back, err := PlanRollback(m, *w.plan, w.recs, w.status(), inv, RollbackFacts{Receipts: receipts(w), Lost: lost})
 	if err != nil {
@@ -150,7 +151,7 @@ func TestLostIsRefused(t *testing.T) {
 // A commit does without a host that is lost.
 func TestCommitWithoutALostHost(t *testing.T) {
 	m, inv := smallBundle(), smallCluster()
-	w := start(t, m, inv, Options{Mode: Rolling})
+	w := start(t, m, inv, Options{Mode: manifest.Rolling})
 	inv.Hosts[3].Down = true
 	p, err := PlanCommit(m, *w.plan, w.status(), inv, nil, nil)
 	if want := "host-down h2: repair it, or name it as lost: --lost h2"; err != nil || !slices.Equal(blocks(&p), []string{want}) {

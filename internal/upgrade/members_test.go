@@ -11,10 +11,11 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // memberBundle reboots hosts.
-func memberBundle() Manifest {
+func memberBundle() manifest.Manifest {
 	m := webBundle()
 	m.RequiresReboot = true
 	return m
@@ -77,10 +78,10 @@ func (w *world) checkMembers(granted string) {
 }
 
 func TestMembersOneAfterTheOther(t *testing.T) {
-	for _, mode := range []Mode{Rolling, Reboot, Offline} {
+	for _, mode := range []manifest.Mode{manifest.Rolling, manifest.Reboot, manifest.Offline} {
 		inv := withMembers(hosts(20), 3)
 		p := mustBuild(t, memberBundle(), inv, Options{Mode: mode, MaxUnavailable: Limit{Count: 4}})
-		if p.Blocked() && mode != Offline {
+		if p.Blocked() && mode != manifest.Offline {
 			t.Fatalf("%s: %v", mode, p.Findings)
 		}
 		if want := []cluster.HostID{"h0", "h1", "h2"}; !slices.Equal(p.Members, want) {
@@ -117,7 +118,7 @@ func TestMembersOneAfterTheOther(t *testing.T) {
 // Without a reboot members are as other hosts.
 func TestMembersWithoutReboot(t *testing.T) {
 	inv := withMembers(hosts(4), 3)
-	w := newWorld(t, mustBuild(t, webBundle(), inv, Options{Mode: Rolling, KeepGuests: true, MaxUnavailable: Limit{Count: 3}}), inv)
+	w := newWorld(t, mustBuild(t, webBundle(), inv, Options{Mode: manifest.Rolling, KeepGuests: true, MaxUnavailable: Limit{Count: 3}}), inv)
 	w.decide()
 	w.run()
 	atOnce := 0
@@ -138,7 +139,7 @@ func TestMembersWithoutReboot(t *testing.T) {
 func start3(t *testing.T, when func(w *world)) *world {
 	t.Helper()
 	inv := withMembers(hosts(4), 3)
-	w := newWorld(t, mustBuild(t, memberBundle(), inv, Options{Mode: Rolling, MaxUnavailable: Limit{Count: 4}}), inv)
+	w := newWorld(t, mustBuild(t, memberBundle(), inv, Options{Mode: manifest.Rolling, MaxUnavailable: Limit{Count: 4}}), inv)
 	w.oper = func(*world) {}
 	w.meanwhile = when
 	w.run()
@@ -180,7 +181,7 @@ func TestMemberIsDropped(t *testing.T) {
 		t.Fatalf("%s %s, waits %v", w.job.State, w.job.Why, w.waits)
 	}
 	inv := withMembers(hosts(5), 5) // of five, three are enough
-	w = newWorld(t, mustBuild(t, memberBundle(), inv, Options{Mode: Rolling}), inv)
+	w = newWorld(t, mustBuild(t, memberBundle(), inv, Options{Mode: manifest.Rolling}), inv)
 	w.meanwhile = func(w *world) {
 		if begun(w.recs["h0/drain"]) && w.hosts["h1"].Up {
 			w.hosts["h1"] = job.HostState{}
@@ -198,7 +199,7 @@ func TestMemberDownFinding(t *testing.T) {
 	inv := withMembers(hosts(3), 3)
 	inv.Hosts[1].Down = true
 	inv.VMs = slices.Delete(inv.VMs, 1, 2)
-	p := mustBuild(t, memberBundle(), inv, Options{Mode: Rolling, Drop: []cluster.HostID{"h1"}})
+	p := mustBuild(t, memberBundle(), inv, Options{Mode: manifest.Rolling, Drop: []cluster.HostID{"h1"}})
 	if !slices.ContainsFunc(p.Findings, func(f Finding) bool { return f.Rule == "member-down" && f.Host == "h1" && f.Level == Warn }) || p.Blocked() {
 		t.Errorf("findings %v", p.Findings)
 	}
@@ -291,7 +292,7 @@ func (w *world) votes(members ...cluster.HostID) {
 // one does not hold the others up, and the new one counts.
 func TestMemberIsReplaced(t *testing.T) {
 	inv := withMembers(hosts(4), 3)
-	w := newWorld(t, mustBuild(t, memberBundle(), inv, Options{Mode: Rolling, MaxUnavailable: Limit{Count: 4}}), inv)
+	w := newWorld(t, mustBuild(t, memberBundle(), inv, Options{Mode: manifest.Rolling, MaxUnavailable: Limit{Count: 4}}), inv)
 	dead := func(w *world) {
 		if begun(w.recs["h0/drain"]) {
 			w.hosts["h1"] = job.HostState{}
@@ -332,7 +333,7 @@ func TestMemberIsReplaced(t *testing.T) {
 // A new member beside the plan that is away holds members up, as any other.
 func TestNewMemberBesideThePlan(t *testing.T) {
 	inv := withMembers(hosts(3), 3)
-	w := newWorld(t, mustBuild(t, memberBundle(), inv, Options{Mode: Rolling}), inv)
+	w := newWorld(t, mustBuild(t, memberBundle(), inv, Options{Mode: manifest.Rolling}), inv)
 	w.oper = func(*world) {}
 	w.meanwhile = func(w *world) {
 		w.hosts["h9"] = job.HostState{Member: true}

@@ -7,6 +7,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
+	"holdfast/internal/upgrade/manifest"
 	"holdfast/internal/upgrade/version"
 )
 
@@ -24,7 +25,7 @@ func (b *builder) prepare() {
 		c := b.chain(h)
 		c.stage() // the check reads its manifest
 		c.check(Before, "check")
-		c.actions(PreCheck)
+		c.actions(manifest.PreCheck)
 		return c.Chain
 	})...)})
 	if b.again == nil {
@@ -49,9 +50,9 @@ func (b *builder) rolling() {
 		if b.m.RequiresReboot {
 			c.reboot(b.m.Kernel)
 		}
-		c.actions(Start)
+		c.actions(manifest.Start)
 		c.pairStart("upgrade")
-		c.actions(PostCheck)
+		c.actions(manifest.PostCheck)
 		c.check(Between, "check-after")
 		c.undrain(l)
 		return c.Chain
@@ -62,7 +63,7 @@ func (b *builder) rolling() {
 
 // change appends what replaces the software of a host.
 func (c *chain) change() {
-	for _, p := range []Phase{Stop, Backup, Install} {
+	for _, p := range []manifest.Phase{manifest.Stop, manifest.Backup, manifest.Install} {
 		c.actions(p)
 	}
 }
@@ -116,9 +117,9 @@ func (b *builder) software() {
 		c.Marks = true
 		c.pairStop()
 		c.change()
-		c.actions(Start)
+		c.actions(manifest.Start)
 		c.pairStart("software")
-		c.actions(PostCheck)
+		c.actions(manifest.PostCheck)
 		return c.Chain
 	}
 	b.add(Stage{Name: "software of managers", Kind: Change, Limit: 1, Chains: perHost(managers, chain)})
@@ -147,14 +148,14 @@ func (b *builder) offline() {
 		c := b.chain(h)
 		c.Marks = true
 		c.pairStop()
-		c.actions(Backup)
-		c.actions(Install)
+		c.actions(manifest.Backup)
+		c.actions(manifest.Install)
 		if b.m.RequiresReboot {
 			c.reboot(b.m.Kernel)
 		}
-		c.actions(Start)
+		c.actions(manifest.Start)
 		c.pairStart("upgrade")
-		c.actions(PostCheck)
+		c.actions(manifest.PostCheck)
 		c.check(Between, "check-after")
 		c.After = b.afterNode0(h)
 		return c.Chain
@@ -197,12 +198,12 @@ func (b *builder) startGuests(hosts []*inventory.Host) {
 // stopModules stops the modules on all hosts, each when the one before is
 // stopped everywhere: applications before the database that they use.
 func (b *builder) stopModules() {
-	for _, mod := range b.phases[Stop] {
+	for _, mod := range b.phases[manifest.Stop] {
 		b.add(Stage{Name: "stop " + mod.Name, Kind: Change, Limit: quietAtOnce, Chains: perHost(b.part, func(h *inventory.Host) Chain {
 			c := b.chain(h)
 			c.Marks = true
 			if mod.On(h) {
-				c.action(mod, Stop)
+				c.action(mod, manifest.Stop)
 			}
 			return c.Chain
 		})})
@@ -221,7 +222,7 @@ func (b *builder) afterNode0(h *inventory.Host) []string {
 // the pair's standby one behind them, the switch, the active one, and the
 // coordinator's host.
 func (b *builder) turnStages(chain func(*inventory.Host) Chain) {
-	if b.o.Mode == Offline {
+	if b.o.Mode == manifest.Offline {
 		b.turn("hosts", b.part, chain)
 		return
 	}

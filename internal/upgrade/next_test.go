@@ -10,6 +10,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // hosts is a cluster of n hosts with one small guest each.
@@ -24,7 +25,7 @@ func hosts(n int) inventory.Inventory {
 }
 
 // webBundle has one module on all hosts.
-func webBundle() Manifest {
+func webBundle() manifest.Manifest {
 	m := smallBundle()
 	m.Modules = m.Modules[1:]
 	m.Modules[0].After = nil
@@ -33,7 +34,7 @@ func webBundle() Manifest {
 
 // start makes a world that has run until the run pauses or nothing happens by
 // itself.
-func start(t *testing.T, m Manifest, inv inventory.Inventory, o Options, fails ...string) *world {
+func start(t *testing.T, m manifest.Manifest, inv inventory.Inventory, o Options, fails ...string) *world {
 	t.Helper()
 	p := mustBuild(t, m, inv, o)
 	if p.Blocked() {
@@ -85,7 +86,7 @@ func (w *world) wantEnd(result, why string) {
 }
 
 func TestFailurePausesTheRun(t *testing.T) {
-	w := start(t, webBundle(), hosts(3), Options{Mode: Rolling}, "h1/install/web")
+	w := start(t, webBundle(), hosts(3), Options{Mode: manifest.Rolling}, "h1/install/web")
 	wantPaused(t, w, "h1/install/web failed: it went wrong")
 	w.wantBegun("h0", "h1")
 	w.command(job.Resume)
@@ -103,14 +104,14 @@ func TestFailurePausesTheRun(t *testing.T) {
 }
 
 func TestSkippedStepIsOver(t *testing.T) {
-	w := start(t, webBundle(), hosts(3), Options{Mode: Rolling}, "h1/start/web")
+	w := start(t, webBundle(), hosts(3), Options{Mode: manifest.Rolling}, "h1/start/web")
 	w.stepCommand("h1/start/web", job.Skip)
 	w.command(job.Resume)
 	w.wantEnd(resultDone, "")
 }
 
 func TestUnknownOutcomePausesTheRun(t *testing.T) {
-	p := mustBuild(t, webBundle(), hosts(2), Options{Mode: Rolling})
+	p := mustBuild(t, webBundle(), hosts(2), Options{Mode: manifest.Rolling})
 	w := newWorld(t, p, hosts(2))
 	w.outcome = func(s *Step, _ int) job.StepState {
 		if s.ID == "h0/install/web" {
@@ -126,7 +127,7 @@ func TestUnknownOutcomePausesTheRun(t *testing.T) {
 // With a budget the run goes on with other hosts, as long as so many may be out
 // of service; it stops before the next stage.
 func TestFailureBudget(t *testing.T) {
-	o := Options{Mode: Rolling, FailureBudget: 1}
+	o := Options{Mode: manifest.Rolling, FailureBudget: 1}
 	w := start(t, webBundle(), hosts(4), o, "h1/install/web")
 	wantPaused(t, w, "h1/install/web failed")
 	w.wantBegun("h0", "h1") // the failed host is the one that may be out of service
@@ -145,7 +146,7 @@ func TestFailureBudget(t *testing.T) {
 }
 
 func TestNothingBeginsBeforeAllIsPrepared(t *testing.T) {
-	w := start(t, webBundle(), hosts(3), Options{Mode: Rolling, FailureBudget: 2}, "h2/stage")
+	w := start(t, webBundle(), hosts(3), Options{Mode: manifest.Rolling, FailureBudget: 2}, "h2/stage")
 	wantPaused(t, w, "h2/stage failed")
 	w.wantBegun()
 	if w.status().Cluster != Normal {
@@ -154,7 +155,7 @@ func TestNothingBeginsBeforeAllIsPrepared(t *testing.T) {
 }
 
 func TestCanaryComesFirst(t *testing.T) {
-	o := Options{Mode: Rolling, Canary: 1, MaxUnavailable: Limit{Count: 3}, FailureBudget: 2}
+	o := Options{Mode: manifest.Rolling, Canary: 1, MaxUnavailable: Limit{Count: 3}, FailureBudget: 2}
 	w := start(t, webBundle(), hosts(6), o, "h0/check-after")
 	wantPaused(t, w, "h0/check-after failed")
 	w.wantBegun("h0")
@@ -164,7 +165,7 @@ func TestCanaryComesFirst(t *testing.T) {
 }
 
 func TestPauseAfterWave(t *testing.T) {
-	w := start(t, webBundle(), hosts(5), Options{Mode: Rolling, PauseAfterWave: true, MaxUnavailable: Limit{Count: 2}})
+	w := start(t, webBundle(), hosts(5), Options{Mode: manifest.Rolling, PauseAfterWave: true, MaxUnavailable: Limit{Count: 2}})
 	for i, want := range [][]cluster.HostID{{"h0", "h1"}, {"h0", "h1", "h2", "h3"}} {
 		wantPaused(t, w, fmt.Sprintf("wave %d of 3 is done", i+1))
 		w.wantBegun(want...)
@@ -177,7 +178,7 @@ func TestPauseAfterWave(t *testing.T) {
 }
 
 func TestApproval(t *testing.T) {
-	w := start(t, webBundle(), hosts(3), Options{Mode: Rolling, ApprovePerHost: true})
+	w := start(t, webBundle(), hosts(3), Options{Mode: manifest.Rolling, ApprovePerHost: true})
 	if w.job.State != job.Active || len(w.waits) != 3 || w.waits[0] != "h0/drain: h0 is not approved" {
 		t.Fatalf("%s, waits %v", w.job.State, w.waits)
 	}
@@ -201,7 +202,7 @@ func TestApproval(t *testing.T) {
 }
 
 func TestWindowHoldsNewHosts(t *testing.T) {
-	p := mustBuild(t, webBundle(), hosts(3), Options{Mode: Rolling, Window: Window{22 * 60, 23 * 60}})
+	p := mustBuild(t, webBundle(), hosts(3), Options{Mode: manifest.Rolling, Window: Window{22 * 60, 23 * 60}})
 	w := newWorld(t, p, hosts(3))
 	w.takes = func(*Step) time.Duration { return 20 * time.Minute }
 	w.run() // begins at noon; world checks each first grant against the window
@@ -212,7 +213,7 @@ func TestWindowHoldsNewHosts(t *testing.T) {
 
 // An offline run does not leave the service stopped because the window closes.
 func TestWindowDoesNotHoldAServiceThatIsStopped(t *testing.T) {
-	p := mustBuild(t, webBundle(), hosts(3), Options{Mode: Offline, Window: Window{22 * 60, 22*60 + 15}})
+	p := mustBuild(t, webBundle(), hosts(3), Options{Mode: manifest.Offline, Window: Window{22 * 60, 22*60 + 15}})
 	w := newWorld(t, p, hosts(3))
 	w.takes = func(*Step) time.Duration { return 10 * time.Minute }
 	w.run()
@@ -222,7 +223,7 @@ func TestWindowDoesNotHoldAServiceThatIsStopped(t *testing.T) {
 }
 
 func TestDownHostCountsAndIsWaitedFor(t *testing.T) {
-	p := mustBuild(t, webBundle(), hosts(4), Options{Mode: Rolling})
+	p := mustBuild(t, webBundle(), hosts(4), Options{Mode: manifest.Rolling})
 	w := newWorld(t, p, hosts(4))
 	w.meanwhile = func(w *world) {
 		if begun(w.recs["h0/drain"]) && w.hosts["h3"].Up {
@@ -256,7 +257,7 @@ func TestDeadHostIsDropped(t *testing.T) {
 	inv := hosts(4)
 	m := webBundle()
 	m.RequiresReboot = true
-	p := mustBuild(t, m, inv, Options{Mode: Rolling})
+	p := mustBuild(t, m, inv, Options{Mode: manifest.Rolling})
 	w := newWorld(t, p, inv)
 	w.takes = func(s *Step) time.Duration {
 		if s.ID == "h1/reboot" {
@@ -301,7 +302,7 @@ func TestAbortRestores(t *testing.T) {
 		inv.Hosts[i].Pools = []inventory.Pool{{Name: "p", Shared: true, Active: true, Paths: 2}}
 	}
 	inv.VMs[0].Fixed, inv.VMs[0].Policy = []string{"a device"}, inventory.PolicyStop
-	w := start(t, m, inv, Options{Mode: Reboot, Order: []cluster.HostID{"h2", "h1"}}, "h1/reboot")
+	w := start(t, m, inv, Options{Mode: manifest.Reboot, Order: []cluster.HostID{"h2", "h1"}}, "h1/reboot")
 	wantPaused(t, w, "h1/reboot failed")
 	before := len(w.order)
 	w.command(job.Abort)
@@ -316,12 +317,12 @@ func TestAbortRestores(t *testing.T) {
 
 // A host that was only emptied takes guests again.
 func TestAbortGivesGuestsBack(t *testing.T) {
-	w := start(t, webBundle(), hosts(3), Options{Mode: Rolling, MoveBack: true}, "h0/stop/web")
+	w := start(t, webBundle(), hosts(3), Options{Mode: manifest.Rolling, MoveBack: true}, "h0/stop/web")
 	w.command(job.Abort)
 	w.wantEnd(resultAborted, "not restored: h0/undrain: the host is between two versions")
 
 	m := webBundle()
-	w = start(t, m, hosts(3), Options{Mode: Rolling, MoveBack: true}, "h0/drain")
+	w = start(t, m, hosts(3), Options{Mode: manifest.Rolling, MoveBack: true}, "h0/drain")
 	w.offPlan = true
 	w.command(job.Abort)
 	w.wantEnd(resultAborted, "aborted by ann")
@@ -331,7 +332,7 @@ func TestAbortGivesGuestsBack(t *testing.T) {
 }
 
 func TestAbortAtOnceEndsAtOnce(t *testing.T) {
-	p := mustBuild(t, smallBundle(), smallCluster(), Options{Mode: Offline})
+	p := mustBuild(t, smallBundle(), smallCluster(), Options{Mode: manifest.Offline})
 	w := newWorld(t, p, smallCluster())
 	w.command(job.Abort)
 	w.run()
@@ -356,7 +357,7 @@ func TestHAIsSwitchedOnInAnAbort(t *testing.T) {
 		"all are away":         {0, true, true, "", "", map[string]int{}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := start(t, smallBundle(), smallCluster(), Options{Mode: Offline}, "h1/install/web")
+			w := start(t, smallBundle(), smallCluster(), Options{Mode: manifest.Offline}, "h1/install/web")
 			w.takes = func(*Step) time.Duration { return time.Millisecond }
 			w.outcome = func(s *Step, attempt int) job.StepState {
 				if s.ID == "m1/ha-on" && attempt <= c.fails || s.ID == "m2/ha-on" && !c.other {
@@ -390,13 +391,13 @@ func TestHAIsSwitchedOnInAnAbort(t *testing.T) {
 
 // Moving guests back is a favour: its failure fails nothing.
 func TestMoveBackMayFail(t *testing.T) {
-	w := start(t, webBundle(), hosts(3), Options{Mode: Rolling, MoveBack: true}, "h1/back")
+	w := start(t, webBundle(), hosts(3), Options{Mode: manifest.Rolling, MoveBack: true}, "h1/back")
 	w.offPlan = true
 	w.wantEnd(resultDone, "")
 }
 
 func TestStatusThatCanNotBeReadStopsTheRun(t *testing.T) {
-	p := mustBuild(t, webBundle(), hosts(2), Options{Mode: Rolling})
+	p := mustBuild(t, webBundle(), hosts(2), Options{Mode: manifest.Rolling})
 	j := job.Job{ID: "j", Kind: job.Upgrade, State: job.Active, Data: []byte(`{"cluster":5}`)}
 	d := p.Planner().Next(j, nil, nil, time.Time{})
 	if d.Job == nil || d.Job.State != job.Paused || len(d.Grant) > 0 || string(d.Job.Data) != string(j.Data) {
@@ -409,7 +410,7 @@ func TestStatusThatCanNotBeReadStopsTheRun(t *testing.T) {
 }
 
 func TestNothingIsGrantedWhilePausedOrEnded(t *testing.T) {
-	p := mustBuild(t, webBundle(), hosts(2), Options{Mode: Rolling})
+	p := mustBuild(t, webBundle(), hosts(2), Options{Mode: manifest.Rolling})
 	w := newWorld(t, p, hosts(2))
 	for _, s := range []job.State{job.Paused, job.Ended} {
 		w.job.State = s

@@ -9,15 +9,12 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
+	"holdfast/internal/upgrade/manifest"
 )
-
-// Reboot is the mode in which the software of all hosts is changed with guests
-// running, and the hosts are rebooted one after the other afterwards.
-const Reboot Mode = "reboot"
 
 // Options say how an operator wants an upgrade to go.
 type Options struct {
-	Mode             Mode                        `json:"mode"`
+	Mode             manifest.Mode               `json:"mode"`
 	MaxUnavailable   Limit                       `json:"maxUnavailable,omitzero"` // hosts out of service at once; zero: 1
 	Canary           int                         `json:"canary,omitempty"`        // hosts that come first and must succeed before any other is begun
 	PauseAfterWave   bool                        `json:"pauseAfterWave,omitempty"`

@@ -7,6 +7,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/evacuate"
 	"holdfast/internal/inventory"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // turns are the hosts in the order in which they leave service.
@@ -41,16 +42,16 @@ func TestOrderOfTurns(t *testing.T) {
 		o    Options
 		want list
 	}{
-		"rolling":              {five(), Options{Mode: Rolling, Last: "h0"}, list{"h2", "h3", "h4", "h1", "h0"}},
-		"both on one":          {five(), Options{Mode: Rolling, Last: "h1"}, list{"h0", "h2", "h3", "h4", "h1"}},
-		"no coordinator":       {five(), Options{Mode: Rolling}, list{"h0", "h2", "h3", "h4", "h1"}},
-		"reboot":               {five(), Options{Mode: Reboot, Last: "h0"}, list{"h2", "h3", "h4", "h1", "h0"}},
-		"as an operator wants": {five(), Options{Mode: Rolling, Last: "h0", Order: list{"h0", "h1"}}, list{"h1", "h2", "h3", "h4", "h0"}},
-		"offline":              {five(), Options{Mode: Offline, Last: "h1"}, list{"h0", "h2", "h3", "h4", "h1"}},
-		"node 0":               {five(), Options{Mode: Offline, Last: "h0"}, list{"h0", "h1", "h2", "h3", "h4"}},
-		"managers":             {paired(), Options{Mode: Rolling, Last: "h2"}, list{"h3", "h1", "m2", "m1", "h2"}},
-		"one of the pair":      {paired(), Options{Mode: Rolling, Last: "m2"}, list{"h2", "h3", "h1", "m2", "m1"}},
-		"several at once":      {five(), Options{Mode: Rolling, Last: "h0", MaxUnavailable: Limit{Count: 3}}, list{"h2", "h3", "h4", "h1", "h0"}},
+		"rolling":              {five(), Options{Mode: manifest.Rolling, Last: "h0"}, list{"h2", "h3", "h4", "h1", "h0"}},
+		"both on one":          {five(), Options{Mode: manifest.Rolling, Last: "h1"}, list{"h0", "h2", "h3", "h4", "h1"}},
+		"no coordinator":       {five(), Options{Mode: manifest.Rolling}, list{"h0", "h2", "h3", "h4", "h1"}},
+		"reboot":               {five(), Options{Mode: manifest.Reboot, Last: "h0"}, list{"h2", "h3", "h4", "h1", "h0"}},
+		"as an operator wants": {five(), Options{Mode: manifest.Rolling, Last: "h0", Order: list{"h0", "h1"}}, list{"h1", "h2", "h3", "h4", "h0"}},
+		"offline":              {five(), Options{Mode: manifest.Offline, Last: "h1"}, list{"h0", "h2", "h3", "h4", "h1"}},
+		"node 0":               {five(), Options{Mode: manifest.Offline, Last: "h0"}, list{"h0", "h1", "h2", "h3", "h4"}},
+		"managers":             {paired(), Options{Mode: manifest.Rolling, Last: "h2"}, list{"h3", "h1", "m2", "m1", "h2"}},
+		"one of the pair":      {paired(), Options{Mode: manifest.Rolling, Last: "m2"}, list{"h2", "h3", "h1", "m2", "m1"}},
+		"several at once":      {five(), Options{Mode: manifest.Rolling, Last: "h0", MaxUnavailable: Limit{Count: 3}}, list{"h2", "h3", "h4", "h1", "h0"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := mustBuild(t, memberBundle(), c.inv, c.o)
@@ -81,7 +82,7 @@ func moved(t *testing.T, p *Plan) (n int) {
 // where it is, unless that is the coordinator's host.
 func TestManagementVMMovesOnce(t *testing.T) {
 	for at := range 5 {
-		for _, mode := range []Mode{Rolling, Reboot} {
+		for _, mode := range []manifest.Mode{manifest.Rolling, manifest.Reboot} {
 			inv := hosts(5)
 			inv.VMs[at].Protected = true
 			for _, last := range []cluster.HostID{"", "h0", "h4"} {
@@ -96,7 +97,7 @@ func TestManagementVMMovesOnce(t *testing.T) {
 
 // A rollback takes the host last that coordinates then.
 func TestLastOfRollback(t *testing.T) {
-	m, inv, w := aborted(t, Rolling)
+	m, inv, w := aborted(t, manifest.Rolling)
 	for last, want := range map[cluster.HostID][]cluster.HostID{"": {"h2", "h1", "h0"}, "h1": {"h2", "h0", "h1"}, "x": {"h2", "h1", "h0"}} {
 		p, err := PlanRollback(m, *w.plan, w.recs, w.status(), inv, RollbackFacts{Receipts: receipts(w), Last: last})
 		if err != nil || p.Blocked() {
@@ -111,7 +112,7 @@ func TestLastOfRollback(t *testing.T) {
 // Hosts that were drained look for targets among those that an operator named.
 func TestTargetsOfDrains(t *testing.T) {
 	targets := []cluster.HostID{"h0", "h1"}
-	p := mustBuild(t, webBundle(), hosts(3), Options{Mode: Rolling, Targets: targets})
+	p := mustBuild(t, webBundle(), hosts(3), Options{Mode: manifest.Rolling, Targets: targets})
 	for _, s := range p.Steps() {
 		if s.Kind != evacuate.KindDrain {
 			continue

@@ -10,20 +10,21 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/evacuate"
 	"holdfast/internal/inventory"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // act is an action of a bundle.
-func act() *Action { return &Action{Run: []string{"x"}} }
+func act() *manifest.Action { return &manifest.Action{Run: []string{"x"}} }
 
 // smallBundle has a module for managers and one for all hosts.
-func smallBundle() Manifest {
-	return Manifest{
-		Name: "app", Version: "2.0.0", UpgradeFrom: []Source{{Version: "1.*", Modes: []Mode{Offline, Rolling}}},
-		Modules: []Module{
-			{Name: "db", RunsOn: "manager", CanRollback: true, Actions: Actions{
+func smallBundle() manifest.Manifest {
+	return manifest.Manifest{
+		Name: "app", Version: "2.0.0", UpgradeFrom: []manifest.Source{{Version: "1.*", Modes: []manifest.Mode{manifest.Offline, manifest.Rolling}}},
+		Modules: []manifest.Module{
+			{Name: "db", RunsOn: "manager", CanRollback: true, Actions: manifest.Actions{
 				PreCheck: act(), Stop: act(), Backup: act(), Install: act(), Start: act(), PostCheck: act(), Rollback: act(), Commit: act(),
 			}},
-			{Name: "web", After: []string{"db"}, CanRollback: true, Actions: Actions{Stop: act(), Install: act(), Start: act(), Rollback: act()}},
+			{Name: "web", After: []string{"db"}, CanRollback: true, Actions: manifest.Actions{Stop: act(), Install: act(), Start: act(), Rollback: act()}},
 		},
 	}
 }
@@ -45,7 +46,7 @@ func smallCluster() inventory.Inventory {
 	return inv
 }
 
-func mustBuild(t *testing.T, m Manifest, inv inventory.Inventory, o Options) *Plan {
+func mustBuild(t *testing.T, m manifest.Manifest, inv inventory.Inventory, o Options) *Plan {
 	t.Helper()
 	p, err := Build(m, inv, o)
 	if err != nil {
@@ -80,7 +81,7 @@ func sameText(t *testing.T, got, want string) {
 }
 
 func TestRollingSequence(t *testing.T) {
-	p := mustBuild(t, smallBundle(), smallCluster(), Options{Mode: Rolling, Last: "h1"})
+	p := mustBuild(t, smallBundle(), smallCluster(), Options{Mode: manifest.Rolling, Last: "h1"})
 	sameText(t, outline(p), `
 prepare: h2/stage h2/check | h3/stage h3/check | m2/stage m2/check m2/preCheck/db | m1/stage m1/check m1/preCheck/db | h1/stage h1/check
 tidy: h2/tidy | h3/tidy | m2/tidy | m1/tidy | h1/tidy
@@ -108,7 +109,7 @@ func TestRebootSequence(t *testing.T) {
 		{Name: "local", Kind: "dir", Active: true}, {Name: "old", Kind: "ocfs2", Shared: true},
 		{Name: "passing", Kind: "dir", Active: true, Transient: true},
 	}
-	p := mustBuild(t, m, inv, Options{Mode: Reboot})
+	p := mustBuild(t, m, inv, Options{Mode: manifest.Reboot})
 	sameText(t, outline(p), `
 prepare: h1/stage h1/check | h2/stage h2/check | h3/stage h3/check | m2/stage m2/check m2/preCheck/db | m1/stage m1/check m1/preCheck/db
 tidy: h1/tidy | h2/tidy | h3/tidy | m2/tidy | m1/tidy
@@ -147,7 +148,7 @@ check: cluster/post-check
 func TestOfflineSequence(t *testing.T) {
 	m, inv := smallBundle(), smallCluster()
 	inv.Pair, m.RequiresReboot = nil, true
-	p := mustBuild(t, m, inv, Options{Mode: Offline, Last: "m1"})
+	p := mustBuild(t, m, inv, Options{Mode: manifest.Offline, Last: "m1"})
 	sameText(t, outline(p), `
 prepare: m1/stage m1/check m1/preCheck/db | m2/stage m2/check m2/preCheck/db | h1/stage h1/check | h2/stage h2/check | h3/stage h3/check
 tidy: m1/tidy | m2/tidy | h1/tidy | h2/tidy | h3/tidy
@@ -173,9 +174,9 @@ check: cluster/post-check
 func TestStepsOfModules(t *testing.T) {
 	m, inv := smallBundle(), smallCluster()
 	m.Modules[1].Actions.Start.Once = true
-	m.Modules[1].Actions.Stop = &Action{None: true}
+	m.Modules[1].Actions.Stop = &manifest.Action{None: true}
 	inv.Pair, inv.Backups = nil, webFiles()
-	p := mustBuild(t, m, inv, Options{Mode: Rolling, KeepGuests: true, Backup: map[string]string{"web": "web-files"}, Order: []cluster.HostID{"h3"}, Drop: []cluster.HostID{"m2"}})
+	p := mustBuild(t, m, inv, Options{Mode: manifest.Rolling, KeepGuests: true, Backup: map[string]string{"web": "web-files"}, Order: []cluster.HostID{"h3"}, Drop: []cluster.HostID{"m2"}})
 	sameText(t, outline(p), `
 prepare: h3/stage h3/check | h1/stage h1/check | h2/stage h2/check | m1/stage m1/check m1/preCheck/db
 tidy: h3/tidy | h1/tidy | h2/tidy | m1/tidy
@@ -187,76 +188,88 @@ check: cluster/post-check
 
 func TestFindings(t *testing.T) {
 	for name, c := range map[string]struct {
-		change func(m *Manifest, inv *inventory.Inventory, o *Options)
+		change func(m *manifest.Manifest, inv *inventory.Inventory, o *Options)
 		want   string // level rule host vm: text
 	}{
-		"mode":       {func(_ *Manifest, _ *inventory.Inventory, o *Options) { o.Mode = "fast" }, `block mode  : The mode "fast" is not known.`},
-		"reboot":     {func(_ *Manifest, _ *inventory.Inventory, o *Options) { o.Mode = Reboot }, `warn mode  : The bundle needs no reboot`},
-		"keep":       {func(m *Manifest, _ *inventory.Inventory, o *Options) { m.RequiresReboot, o.KeepGuests = true, true }, `block keep-guests  : Guests can not stay`},
-		"running":    {func(_ *Manifest, inv *inventory.Inventory, _ *Options) { inv.Running = "3" }, `block running  : An upgrade to 3 is under way.`},
-		"cycle":      {func(m *Manifest, _ *inventory.Inventory, _ *Options) { m.Modules[0].After = []string{"web"} }, `block cycle  : Modules wait for one another: db -> web -> db.`},
-		"no hosts":   {func(_ *Manifest, inv *inventory.Inventory, _ *Options) { *inv = inventory.Inventory{Version: "1.0.0"} }, `block hosts  : The inventory has no hosts.`},
-		"unreadable": {func(_ *Manifest, inv *inventory.Inventory, _ *Options) { inv.Version = "?" }, `block version  : Versions can not be compared`},
-		"white list": {func(_ *Manifest, inv *inventory.Inventory, _ *Options) { inv.Version = "0.9.0" }, `block white-list m1 : The bundle does not upgrade from version 0.9.0.`},
+		"mode":   {func(_ *manifest.Manifest, _ *inventory.Inventory, o *Options) { o.Mode = "fast" }, `block mode  : The mode "fast" is not known.`},
+		"reboot": {func(_ *manifest.Manifest, _ *inventory.Inventory, o *Options) { o.Mode = manifest.Reboot }, `warn mode  : The bundle needs no reboot`},
+		"keep": {func(m *manifest.Manifest, _ *inventory.Inventory, o *Options) {
+			m.RequiresReboot, o.KeepGuests = true, true
+		}, `block keep-guests  : Guests can not stay`},
+		"running": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.Running = "3" }, `block running  : An upgrade to 3 is under way.`},
+		"cycle":   {func(m *manifest.Manifest, _ *inventory.Inventory, _ *Options) { m.Modules[0].After = []string{"web"} }, `block cycle  : Modules wait for one another: db -> web -> db.`},
+		"no hosts": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) {
+			*inv = inventory.Inventory{Version: "1.0.0"}
+		}, `block hosts  : The inventory has no hosts.`},
+		"unreadable": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.Version = "?" }, `block version  : Versions can not be compared`},
+		"white list": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.Version = "0.9.0" }, `block white-list m1 : The bundle does not upgrade from version 0.9.0.`},
 		"mode of the white list": {
-			func(m *Manifest, _ *inventory.Inventory, _ *Options) { m.UpgradeFrom[0].Modes = []Mode{Offline} },
+			func(m *manifest.Manifest, _ *inventory.Inventory, _ *Options) {
+				m.UpgradeFrom[0].Modes = []manifest.Mode{manifest.Offline}
+			},
 			`block white-list m1 : From version 1.0.0 the bundle does not support a rolling upgrade, only offline.`,
 		},
-		"downgrade": {func(_ *Manifest, inv *inventory.Inventory, _ *Options) { inv.Version = "3.0.0" }, `block downgrade m1 : The installed version 3.0.0 is later than 2.0.0.`},
-		"mixed":     {func(m *Manifest, _ *inventory.Inventory, _ *Options) { m.Mixed = []string{"1.5.*"} }, `block mixed m1 : Version 1.0.0 may not run beside 2.0.0`},
-		"several":   {func(_ *Manifest, inv *inventory.Inventory, _ *Options) { inv.Hosts[4].Version = "1.1.0" }, `warn mixed-versions  : The hosts have several versions: 1.0.0, 1.1.0.`},
-		"tables":    {func(m *Manifest, _ *inventory.Inventory, _ *Options) { m.UpgradeFrom[0].ChangeSystemTables = true }, `info system-tables  : From version 1.0.0`},
-		"minimum": {func(m *Manifest, inv *inventory.Inventory, _ *Options) {
+		"downgrade": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.Version = "3.0.0" }, `block downgrade m1 : The installed version 3.0.0 is later than 2.0.0.`},
+		"mixed":     {func(m *manifest.Manifest, _ *inventory.Inventory, _ *Options) { m.Mixed = []string{"1.5.*"} }, `block mixed m1 : Version 1.0.0 may not run beside 2.0.0`},
+		"several":   {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.Hosts[4].Version = "1.1.0" }, `warn mixed-versions  : The hosts have several versions: 1.0.0, 1.1.0.`},
+		"tables": {func(m *manifest.Manifest, _ *inventory.Inventory, _ *Options) {
+			m.UpgradeFrom[0].ChangeSystemTables = true
+		}, `info system-tables  : From version 1.0.0`},
+		"minimum": {func(m *manifest.Manifest, inv *inventory.Inventory, _ *Options) {
 			m.Version, m.UpgradeFrom[0].Version, inv.Version = "E0306", "E02*", "E0208"
 		}, `block minimum-source  : Versions before E0209H11`},
-		"nothing":   {func(_ *Manifest, inv *inventory.Inventory, _ *Options) { inv.Version = "2.0.0" }, `block nothing-to-do  : No host of the inventory needs`},
-		"label":     {func(m *Manifest, _ *inventory.Inventory, _ *Options) { m.Modules[1].RunsOn = "label:tier=web" }, `block runs-on  : Module web runs on label:tier=web, but no host matches that.`},
-		"no backup": {func(_ *Manifest, _ *inventory.Inventory, _ *Options) {}, `info no-backup  : Module web is not backed up`},
-		"no way back": {func(m *Manifest, _ *inventory.Inventory, _ *Options) {
+		"nothing":   {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.Version = "2.0.0" }, `block nothing-to-do  : No host of the inventory needs`},
+		"label":     {func(m *manifest.Manifest, _ *inventory.Inventory, _ *Options) { m.Modules[1].RunsOn = "label:tier=web" }, `block runs-on  : Module web runs on label:tier=web, but no host matches that.`},
+		"no backup": {func(_ *manifest.Manifest, _ *inventory.Inventory, _ *Options) {}, `info no-backup  : Module web is not backed up`},
+		"no way back": {func(m *manifest.Manifest, _ *inventory.Inventory, _ *Options) {
 			m.Modules[1].CanRollback, m.Modules[1].Actions.Rollback = false, nil
 		}, `warn no-rollback  : Module web can not`},
-		"backup of nothing": {func(_ *Manifest, _ *inventory.Inventory, o *Options) { o.Backup = map[string]string{"x": "files"} }, `block backup  : A backup of module x was asked for`},
-		"down":              {func(_ *Manifest, inv *inventory.Inventory, _ *Options) { inv.Hosts[3].Down = true }, `block host-down h2 : The host is down.`},
-		"maintenance":       {func(_ *Manifest, inv *inventory.Inventory, _ *Options) { inv.Hosts[3].Maintenance = true }, `warn maintenance h2 : The host is in maintenance: it takes no guests`},
-		"space":             {func(_ *Manifest, inv *inventory.Inventory, _ *Options) { inv.Hosts[3].FreeBytes = 1 << 30 }, `block space h2 : The host has 1024 MiB for unpacking, the bundle needs 5120 MiB.`},
-		"command": {func(m *Manifest, inv *inventory.Inventory, _ *Options) {
+		"backup of nothing": {func(_ *manifest.Manifest, _ *inventory.Inventory, o *Options) {
+			o.Backup = map[string]string{"x": "files"}
+		}, `block backup  : A backup of module x was asked for`},
+		"down":        {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.Hosts[3].Down = true }, `block host-down h2 : The host is down.`},
+		"maintenance": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.Hosts[3].Maintenance = true }, `warn maintenance h2 : The host is in maintenance: it takes no guests`},
+		"space":       {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.Hosts[3].FreeBytes = 1 << 30 }, `block space h2 : The host has 1024 MiB for unpacking, the bundle needs 5120 MiB.`},
+		"command": {func(m *manifest.Manifest, inv *inventory.Inventory, _ *Options) {
 			m.Requires.Commands, inv.Hosts[3].Commands = []string{"tree"}, []string{}
 		}, `block command h2 : The host has no command tree.`},
-		"single path": {func(m *Manifest, inv *inventory.Inventory, _ *Options) {
+		"single path": {func(m *manifest.Manifest, inv *inventory.Inventory, _ *Options) {
 			m.RequiresReboot, inv.Hosts[3].Pools = true, []inventory.Pool{{Name: "p", Shared: true, Active: true, Paths: 1}}
 		}, `warn single-path h2 : The shared pool p has one path.`},
-		"unknown VM": {func(_ *Manifest, _ *inventory.Inventory, o *Options) {
+		"unknown VM": {func(_ *manifest.Manifest, _ *inventory.Inventory, o *Options) {
 			o.Policies = map[string]inventory.Policy{"x": inventory.PolicyStop}
 		}, `warn policy  x: There is a policy for a VM`},
-		"busy":      {func(_ *Manifest, inv *inventory.Inventory, _ *Options) { inv.VMs[1].Busy = "snapshot" }, `warn busy h2 v2: It is busy: snapshot.`},
-		"no policy": {func(_ *Manifest, inv *inventory.Inventory, _ *Options) { inv.VMs[1].Fixed = []string{"a device"} }, `block policy h2 v2: It can not move live (a device), and no policy says`},
-		"policy of the run": {func(_ *Manifest, inv *inventory.Inventory, o *Options) {
+		"busy": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.VMs[1].Busy = "snapshot" }, `warn busy h2 v2: It is busy: snapshot.`},
+		"no policy": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) {
+			inv.VMs[1].Fixed = []string{"a device"}
+		}, `block policy h2 v2: It can not move live (a device), and no policy says`},
+		"policy of the run": {func(_ *manifest.Manifest, inv *inventory.Inventory, o *Options) {
 			inv.VMs[1].Fixed, o.DefaultPolicy = []string{"a device"}, inventory.PolicySkip
 		}, `warn skip-host h2 v2: The host is left out: VM v2 can not move (a device)`},
-		"own policy first": {func(_ *Manifest, inv *inventory.Inventory, o *Options) {
+		"own policy first": {func(_ *manifest.Manifest, inv *inventory.Inventory, o *Options) {
 			inv.VMs[1].Fixed, inv.VMs[1].Policy, o.DefaultPolicy = []string{"a device"}, inventory.PolicySkip, inventory.PolicyStop
 		}, `warn skip-host h2 v2`},
-		"large": {func(m *Manifest, inv *inventory.Inventory, _ *Options) {
+		"large": {func(m *manifest.Manifest, inv *inventory.Inventory, _ *Options) {
 			m.Version, m.UpgradeFrom[0].Version, inv.Version, inv.VMs[1].MemoryMiB, inv.Hosts[2].MemoryMiB = "E0306", "E02*", "E0218", 32<<10, 64<<10
 		}, `warn large-guests h2 v2: Guests of 32 GiB`},
-		"centos": {func(m *Manifest, inv *inventory.Inventory, _ *Options) {
+		"centos": {func(m *manifest.Manifest, inv *inventory.Inventory, _ *Options) {
 			m.Version, m.UpgradeFrom[0].Version, inv.Version, inv.VMs[1].System = "E0306", "E02*", "E0218H06", "CentOS6.5"
 		}, `block policy h2 v2: It can not move live (CentOS 6.5 may hang`},
-		"memory": {func(_ *Manifest, inv *inventory.Inventory, _ *Options) { inv.VMs[1].MemoryMiB = 9000 }, `block memory h2 : The host can not be emptied: VM v2 needs 9000 MiB, and no host has more than 8192 MiB free.`},
-		"CPUs": {func(_ *Manifest, inv *inventory.Inventory, _ *Options) {
+		"memory": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.VMs[1].MemoryMiB = 9000 }, `block memory h2 : The host can not be emptied: VM v2 needs 9000 MiB, and no host has more than 8192 MiB free.`},
+		"CPUs": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) {
 			inv.VMs[1].CPUs, inv.Hosts[2].CPUs, inv.Hosts[4].CPUs = 8, 4, 4
 		}, `block memory h2 : The host can not be emptied: no host with room has the CPUs for VM v2`},
-		"CPU model": {func(_ *Manifest, inv *inventory.Inventory, _ *Options) {
+		"CPU model": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) {
 			inv.Hosts[3].CPUModel, inv.Hosts[2].CPUModel, inv.Hosts[4].CPUModel = "a", "b", "b"
 		}, `block memory h2 : The host can not be emptied: no host with room has the CPUs for VM v2 (0 vCPUs, model a)`},
-		"group": {func(_ *Manifest, inv *inventory.Inventory, _ *Options) { inv.Hosts[3].Group = "g" }, `block single-host h2 : No other host of group g takes its guests.`},
-		"one host": {func(_ *Manifest, inv *inventory.Inventory, _ *Options) {
+		"group": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.Hosts[3].Group = "g" }, `block single-host h2 : No other host of group g takes its guests.`},
+		"one host": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) {
 			inv.Pair, inv.Hosts, inv.VMs = nil, []inventory.Host{{Name: "h1", Roles: []inventory.Role{inventory.RoleManager, inventory.RoleHost}, MemoryMiB: 1 << 20}}, []inventory.VM{{Name: "v", Host: "h1", Running: true}}
 		}, `block single-host h1 : No other host takes its guests.`},
-		"targets": {func(_ *Manifest, _ *inventory.Inventory, o *Options) { o.Targets = []cluster.HostID{"h2"} }, `block single-host h2 : No other host takes its guests.`},
+		"targets": {func(_ *manifest.Manifest, _ *inventory.Inventory, o *Options) { o.Targets = []cluster.HostID{"h2"} }, `block single-host h2 : No other host takes its guests.`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m, inv, o := smallBundle(), smallCluster(), Options{Mode: Rolling}
+			m, inv, o := smallBundle(), smallCluster(), Options{Mode: manifest.Rolling}
 			c.change(&m, &inv, &o)
 			p := mustBuild(t, m, inv, o)
 			level, _, _ := strings.Cut(c.want, " ")
@@ -281,7 +294,7 @@ func TestConfirmedRules(t *testing.T) {
 	m, inv := smallBundle(), smallCluster()
 	m.Version, m.UpgradeFrom[0].Version, inv.Version, inv.VMs[1].System = "E0306", "E02*", "E0218H06", "centos6.5"
 	m.Modules[1].RunsOn = "label:tier=web"
-	p := mustBuild(t, m, inv, Options{Mode: Rolling, Confirmed: []string{"centos65-live-migration", "no-host-for-web"}})
+	p := mustBuild(t, m, inv, Options{Mode: manifest.Rolling, Confirmed: []string{"centos65-live-migration", "no-host-for-web"}})
 	if p.Blocked() {
 		t.Errorf("blocked by %v", p.Findings)
 	}
@@ -305,7 +318,7 @@ func TestBadInput(t *testing.T) {
 		`default policy "x"`:                      func(_ *inventory.Inventory, o *Options) { o.DefaultPolicy = "x" },
 		`policy "x" of VM "v1"`:                   func(_ *inventory.Inventory, o *Options) { o.Policies = map[string]inventory.Policy{"v1": "x"} },
 	} {
-		inv, o := smallCluster(), Options{Mode: Rolling}
+		inv, o := smallCluster(), Options{Mode: manifest.Rolling}
 		change(&inv, &o)
 		if _, err := Build(smallBundle(), inv, o); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want %s", err, want)
@@ -355,7 +368,7 @@ func TestWindow(t *testing.T) {
 }
 
 func TestDecodePlan(t *testing.T) {
-	p := mustBuild(t, smallBundle(), smallCluster(), Options{Mode: Reboot, MaxUnavailable: Limit{Percent: 20}, Window: Window{60, 120}})
+	p := mustBuild(t, smallBundle(), smallCluster(), Options{Mode: manifest.Reboot, MaxUnavailable: Limit{Percent: 20}, Window: Window{60, 120}})
 	text, err := p.Encode()
 	if err != nil {
 		t.Fatal(err)

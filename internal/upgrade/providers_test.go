@@ -15,6 +15,7 @@ import (
 	"holdfast/internal/host/backup/qcow2"
 	"holdfast/internal/inventory"
 	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // The planner knows the providers that there are, and the settings that they take.
@@ -50,12 +51,12 @@ func faultsOf(t *testing.T, provider string, settings map[string]string) (out []
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := upgrade.Manifest{
-		Name: "app", Version: "2.0.0", UpgradeFrom: []upgrade.Source{{Version: "1.*", Modes: []upgrade.Mode{upgrade.Offline}}},
-		Modules: []upgrade.Module{{Name: "m", Actions: upgrade.Actions{Install: &upgrade.Action{Run: []string{"x"}}}}},
+	m := manifest.Manifest{
+		Name: "app", Version: "2.0.0", UpgradeFrom: []manifest.Source{{Version: "1.*", Modes: []manifest.Mode{manifest.Offline}}},
+		Modules: []manifest.Module{{Name: "m", Actions: manifest.Actions{Install: &manifest.Action{Run: []string{"x"}}}}},
 	}
 	inv := inventory.Inventory{Version: "1.0.0", Hosts: []inventory.Host{{Name: "h"}}, Backups: map[string]inventory.BackupPlan{"b": {Provider: provider, Settings: text}}}
-	p, err := upgrade.Build(m, inv, upgrade.Options{Mode: upgrade.Offline, Backup: map[string]string{"m": "b"}})
+	p, err := upgrade.Build(m, inv, upgrade.Options{Mode: manifest.Offline, Backup: map[string]string{"m": "b"}})
 	if err != nil {
 		t.Fatal(err)
 	}

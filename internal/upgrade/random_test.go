@@ -10,25 +10,26 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // randomManifest has two or three modules with most phases.
-func randomManifest(r *rand.Rand) Manifest {
-	act := func() *Action {
+func randomManifest(r *rand.Rand) manifest.Manifest {
+	act := func() *manifest.Action {
 		if r.IntN(4) == 0 {
 			return nil
 		}
-		return &Action{Run: []string{"x"}, Idempotent: r.IntN(2) == 0, Once: r.IntN(6) == 0}
+		return &manifest.Action{Run: []string{"x"}, Idempotent: r.IntN(2) == 0, Once: r.IntN(6) == 0}
 	}
-	m := Manifest{
+	m := manifest.Manifest{
 		Name: "app", Version: "2.0.0", RequiresReboot: r.IntN(2) == 0,
-		UpgradeFrom: []Source{{Version: "1.*", Modes: []Mode{Offline, Rolling}}},
+		UpgradeFrom: []manifest.Source{{Version: "1.*", Modes: []manifest.Mode{manifest.Offline, manifest.Rolling}}},
 	}
 	for i := range 1 + r.IntN(3) {
-		mod := Module{
+		mod := manifest.Module{
 			Name: fmt.Sprintf("m%d", i), RunsOn: pick(r, "", "", "host", "manager"),
-			Actions: Actions{
-				PreCheck: act(), Stop: act(), Backup: act(), Install: &Action{Run: []string{"x"}}, Start: act(), PostCheck: act(), Rollback: act(), Commit: act(),
+			Actions: manifest.Actions{
+				PreCheck: act(), Stop: act(), Backup: act(), Install: &manifest.Action{Run: []string{"x"}}, Start: act(), PostCheck: act(), Rollback: act(), Commit: act(),
 			},
 		}
 		mod.CanRollback = mod.Actions.Rollback != nil
@@ -83,7 +84,7 @@ func randomInventory(r *rand.Rand) inventory.Inventory {
 
 func randomOptions(r *rand.Rand, inv *inventory.Inventory) Options {
 	o := Options{
-		Mode: pick(r, Rolling, Rolling, Reboot, Reboot, Offline), MaxUnavailable: Limit{Count: 1 + r.IntN(3)}, Canary: r.IntN(3),
+		Mode: pick(r, manifest.Rolling, manifest.Rolling, manifest.Reboot, manifest.Reboot, manifest.Offline), MaxUnavailable: Limit{Count: 1 + r.IntN(3)}, Canary: r.IntN(3),
 		PauseAfterWave: r.IntN(4) == 0, FailureBudget: r.IntN(2), MoveBack: r.IntN(3) == 0, ApprovePerHost: r.IntN(5) == 0,
 	}
 	if r.IntN(4) == 0 {
@@ -95,7 +96,7 @@ func randomOptions(r *rand.Rand, inv *inventory.Inventory) Options {
 }
 
 // randomCase is a plan that is not blocked, or none.
-func randomCase(t *testing.T, seed uint64) (Manifest, inventory.Inventory, Plan, *rand.Rand, bool) {
+func randomCase(t *testing.T, seed uint64) (manifest.Manifest, inventory.Inventory, Plan, *rand.Rand, bool) {
 	t.Helper()
 	r := rand.New(rand.NewPCG(seed, 1))
 	m, inv := randomManifest(r), randomInventory(r)
@@ -138,7 +139,7 @@ func approveAll(t *testing.T, w *world) {
 const randomRuns = 120
 
 func TestRandomRunsWithoutFaults(t *testing.T) {
-	ran, modes := 0, map[Mode]int{}
+	ran, modes := 0, map[manifest.Mode]int{}
 	for seed := range uint64(randomRuns) {
 		_, inv, p, r, ok := randomCase(t, seed)
 		if !ok {
@@ -279,11 +280,11 @@ func TestRandomRunsOfFullGroups(t *testing.T) {
 				inv.VMs = append(inv.VMs, v)
 			}
 		}
-		m := Manifest{
-			Name: "app", Version: "2.0.0", UpgradeFrom: []Source{{Version: "1.*", Modes: []Mode{Rolling}}},
-			Modules: []Module{{Name: "m", Actions: Actions{Install: &Action{Run: []string{"x"}}}}},
+		m := manifest.Manifest{
+			Name: "app", Version: "2.0.0", UpgradeFrom: []manifest.Source{{Version: "1.*", Modes: []manifest.Mode{manifest.Rolling}}},
+			Modules: []manifest.Module{{Name: "m", Actions: manifest.Actions{Install: &manifest.Action{Run: []string{"x"}}}}},
 		}
-		p, err := Build(m, inv, Options{Mode: Rolling, MaxUnavailable: Limit{Count: 1 + r.IntN(4)}, MoveBack: seed%3 > 0})
+		p, err := Build(m, inv, Options{Mode: manifest.Rolling, MaxUnavailable: Limit{Count: 1 + r.IntN(4)}, MoveBack: seed%3 > 0})
 		if err != nil {
 			t.Fatal(err)
 		}

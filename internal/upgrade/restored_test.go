@@ -9,13 +9,14 @@ import (
 	"holdfast/internal/evacuate"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // The services of the pair do not come back by themselves after a reboot, in no mode.
 func TestOfflineStartsThePair(t *testing.T) {
 	m, inv := smallBundle(), smallCluster()
 	m.RequiresReboot = true
-	p := mustBuild(t, m, inv, Options{Mode: Offline})
+	p := mustBuild(t, m, inv, Options{Mode: manifest.Offline})
 	steps := newWorld(t, p, inv).chainOf
 	for _, h := range []string{"m1", "m2"} {
 		c := steps[h+"/reboot"]
@@ -30,7 +31,7 @@ func TestOfflineStartsThePair(t *testing.T) {
 func TestOfflineRollbackStopsGuests(t *testing.T) {
 	m, inv := webBundle(), hosts(3)
 	m.RequiresReboot = true
-	w := start(t, m, inv, Options{Mode: Offline}, "h1/start/web")
+	w := start(t, m, inv, Options{Mode: manifest.Offline}, "h1/start/web")
 	wantPaused(t, w, "h1/start/web failed")
 	w.command(job.Abort)
 	w.run()
@@ -53,9 +54,9 @@ tidy: h0/tidy | h1/tidy | h2/tidy
 // back, those of other hosts after that only. One that an operator has put into
 // maintenance stays there.
 func TestRollbackEndsWhatTheUpgradeHasEmptied(t *testing.T) {
-	for mode, fails := range map[Mode]string{Rolling: "h1/install/web", Reboot: "h0/install/web"} {
+	for mode, fails := range map[manifest.Mode]string{manifest.Rolling: "h1/install/web", manifest.Reboot: "h0/install/web"} {
 		m, inv := webBundle(), hosts(4)
-		m.RequiresReboot = mode == Reboot
+		m.RequiresReboot = mode == manifest.Reboot
 		w := start(t, m, inv, Options{Mode: mode}, fails)
 		wantPaused(t, w, fails+" failed")
 		w.command(job.Abort)
@@ -88,7 +89,7 @@ func TestRollbackEndsWhatTheUpgradeHasEmptied(t *testing.T) {
 // An abort that comes before anything was changed leaves the cluster as it was, and
 // another upgrade may begin. It is not said that a host that was only emptied is done.
 func TestAbortBeforeAnyChange(t *testing.T) {
-	w := start(t, webBundle(), hosts(3), Options{Mode: Rolling}, "h0/drain")
+	w := start(t, webBundle(), hosts(3), Options{Mode: manifest.Rolling}, "h0/drain")
 	w.offPlan = true
 	w.command(job.Abort)
 	w.wantEnd(resultAborted, "aborted by ann")
@@ -102,7 +103,7 @@ func TestAbortBeforeAnyChange(t *testing.T) {
 func TestAbortBeforeTheReboot(t *testing.T) {
 	m := webBundle()
 	m.RequiresReboot = true
-	w := start(t, m, hosts(3), Options{Mode: Reboot}, "h1/drain")
+	w := start(t, m, hosts(3), Options{Mode: manifest.Reboot}, "h1/drain")
 	wantPaused(t, w, "h1/drain failed")
 	w.offPlan = true
 	w.command(job.Abort)
@@ -122,7 +123,7 @@ func TestAbortStartsGuestsAfterStorage(t *testing.T) {
 		m, inv := webBundle(), hosts(1)
 		m.RequiresReboot = true
 		inv.Hosts[0].Pools = []inventory.Pool{{Name: "p", Shared: true, Active: true, Paths: 2}}
-		w := start(t, m, inv, Options{Mode: Offline}, "h0/reboot")
+		w := start(t, m, inv, Options{Mode: manifest.Offline}, "h0/reboot")
 		wantPaused(t, w, "h0/reboot failed")
 		before := len(w.order)
 		w.outcome = func(s *Step, _ int) job.StepState {
@@ -148,7 +149,7 @@ func TestAbortWaitsForAgents(t *testing.T) {
 	for _, comes := range []bool{true, false} {
 		m, inv := webBundle(), hosts(2)
 		m.RequiresReboot = true
-		w := start(t, m, inv, Options{Mode: Offline}, "h0/install/web")
+		w := start(t, m, inv, Options{Mode: manifest.Offline}, "h0/install/web")
 		wantPaused(t, w, "h0/install/web failed")
 		w.hosts["h0"] = job.HostState{}
 		w.command(job.Abort)
@@ -167,7 +168,7 @@ func TestAbortWaitsForAgents(t *testing.T) {
 			t.Errorf("h0 comes back: %v, ended after %s", comes, waited.Round(time.Second))
 		}
 	}
-	w := start(t, webBundle(), hosts(2), Options{Mode: Rolling}, "h0/drain")
+	w := start(t, webBundle(), hosts(2), Options{Mode: manifest.Rolling}, "h0/drain")
 	w.hosts["h0"] = job.HostState{}
 	w.command(job.Abort)
 	w.decide()
@@ -185,7 +186,7 @@ func TestAbortWaitsForAgents(t *testing.T) {
 // A rollback that is aborted when all hosts are rolled back leaves nothing to do: the
 // cluster is normal, or no other upgrade could ever begin.
 func TestAbortAfterTheRollback(t *testing.T) {
-	m, inv, w := aborted(t, Rolling)
+	m, inv, w := aborted(t, manifest.Rolling)
 	p, err := PlanRollback(m, *w.plan, w.recs, w.status(), inv, RollbackFacts{Receipts: receipts(w)})
 	if err != nil || p.Blocked() {
 		t.Fatalf("%v %v", err, p.Findings)
@@ -212,12 +213,12 @@ func TestAbortAfterTheRollback(t *testing.T) {
 // A step that was granted and taken back leaves no trace: the commit that has not
 // begun can still become a rollback.
 func TestAbortOfWhatWasTakenBack(t *testing.T) {
-	m, inv, up := aborted(t, Rolling)
+	m, inv, up := aborted(t, manifest.Rolling)
 	commit, err := PlanCommit(m, *up.plan, Status{Cluster: Prepared}, inv, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for step, p := range map[string]*Plan{"cluster/commit": &commit, "h0/stop/web": mustBuild(t, webBundle(), hosts(1), Options{Mode: Rolling, KeepGuests: true})} {
+	for step, p := range map[string]*Plan{"cluster/commit": &commit, "h0/stop/web": mustBuild(t, webBundle(), hosts(1), Options{Mode: manifest.Rolling, KeepGuests: true})} {
 		w := newWorld(t, p, inv)
 		for w.recs[step].State == job.Pending {
 			w.decide()

@@ -8,6 +8,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // RollbackFacts are what a rollback must know beside the plan and its records.
@@ -22,7 +23,7 @@ type RollbackFacts struct {
 // the upgrade, its journal and last status, and the inventory as it is now. What
 // speaks against it is in the plan's findings. Only hosts that were touched are
 // rolled back, in any order in a rolling run, node 0 first in an offline one.
-func PlanRollback(m Manifest, p Plan, recs map[string]job.Record, st Status, inv inventory.Inventory, f RollbackFacts) (Plan, error) {
+func PlanRollback(m manifest.Manifest, p Plan, recs map[string]job.Record, st Status, inv inventory.Inventory, f RollbackFacts) (Plan, error) {
 	if p.Purpose != ForUpgrade || p.Bundle != m.Name || p.To != m.Version {
 		return Plan{}, fmt.Errorf("plan the rollback: %s of %s %s is not an upgrade to %s %s", p.Purpose, p.Bundle, p.To, m.Name, m.Version)
 	}
@@ -77,7 +78,7 @@ func activeNow(p *inventory.Pair, recs map[string]job.Record, last cluster.HostI
 
 // newBack makes a builder for what follows an upgrade. It waits neither for a window
 // nor for approvals.
-func newBack(m *Manifest, p *Plan, st Status, inv *inventory.Inventory, lost []cluster.HostID) (*builder, error) {
+func newBack(m *manifest.Manifest, p *Plan, st Status, inv *inventory.Inventory, lost []cluster.HostID) (*builder, error) {
 	o := p.Options
 	o.Canary, o.PauseAfterWave, o.Window, o.ApprovePerHost = 0, false, Window{}, false
 	gone := func(h cluster.HostID) bool {
@@ -95,7 +96,7 @@ func newBack(m *Manifest, p *Plan, st Status, inv *inventory.Inventory, lost []c
 	if err != nil {
 		return nil, err
 	}
-	if m.cycle() != nil {
+	if m.Cycle() != nil {
 		return nil, errors.New("modules of the manifest wait for one another")
 	}
 	for _, h := range p.Hosts {
@@ -150,7 +151,7 @@ type rollback struct {
 // done come first, then the others, the last upgraded one first.
 func (r *rollback) choose() {
 	hosts := slices.Clone(r.upgrade.Hosts)
-	if r.o.Mode != Offline {
+	if r.o.Mode != manifest.Offline {
 		slices.Reverse(hosts)
 		slices.SortStableFunc(hosts, func(x, y PlannedHost) int {
 			return r.halfDone(y.Name) - r.halfDone(x.Name)
@@ -164,7 +165,7 @@ func (r *rollback) choose() {
 			r.plan.Left = append(r.plan.Left, LeftHost{p.Name, "rolled back already"})
 		case wanted && touched:
 			if h := r.checked(p); h != nil {
-				r.stays[h.Name] = r.o.Mode == Reboot && !r.begun(h.Name, "reboot") && !r.emptied[h.Name]
+				r.stays[h.Name] = r.o.Mode == manifest.Reboot && !r.begun(h.Name, "reboot") && !r.emptied[h.Name]
 				r.part = append(r.part, h)
 			}
 		case wanted && len(r.facts.Only) > 0:
@@ -175,7 +176,7 @@ func (r *rollback) choose() {
 			r.plan.Left = append(r.plan.Left, LeftHost{p.Name, "never upgraded"})
 		}
 	}
-	if r.o.Mode != Offline {
+	if r.o.Mode != manifest.Offline {
 		r.managersLast()
 	}
 }
@@ -209,8 +210,8 @@ func (r *rollback) findEmptied() {
 
 // touched reports whether the upgrade has begun to change a host.
 func (r *rollback) touched(h cluster.HostID) bool {
-	return slices.ContainsFunc(r.m.Modules, func(mod Module) bool {
-		return r.begun(h, string(Install), mod.Name) || r.begun(h, string(Stop), mod.Name)
+	return slices.ContainsFunc(r.m.Modules, func(mod manifest.Module) bool {
+		return r.begun(h, string(manifest.Install), mod.Name) || r.begun(h, string(manifest.Stop), mod.Name)
 	}) || r.begun(h, "reboot")
 }
 
@@ -228,7 +229,7 @@ func (r *rollback) checked(p PlannedHost) *inventory.Host {
 	}
 	for i := range r.m.Modules {
 		mod := &r.m.Modules[i]
-		if !r.begun(p.Name, string(Install), mod.Name) {
+		if !r.begun(p.Name, string(manifest.Install), mod.Name) {
 			continue
 		}
 		made := r.madeBy(h, mod)
@@ -247,7 +248,7 @@ func (r *rollback) checked(p PlannedHost) *inventory.Host {
 
 // checkBackup asks for a backup that is whole, if the upgrade was to make one.
 func (r *rollback) checkBackup(h cluster.HostID, module string) {
-	id := stepID(h, string(Backup), module)
+	id := stepID(h, string(manifest.Backup), module)
 	s := r.steps[id]
 	if s == nil {
 		return
@@ -277,21 +278,21 @@ func (r *rollback) stages() {
 		r.tidy()
 		return
 	}
-	if r.o.Mode != Rolling {
+	if r.o.Mode != manifest.Rolling {
 		r.haOff()
 	}
 	if r.empties() {
 		r.play()
 	}
 	var rebooted []*inventory.Host
-	if r.o.Mode == Offline {
+	if r.o.Mode == manifest.Offline {
 		rebooted, _ = split(r.part, func(h *inventory.Host) bool { return r.begun(h.Name, "reboot") })
 		r.stopGuests(rebooted)
 		r.stopModules()
 	}
 	r.turnStages(r.host)
 	r.startGuests(rebooted)
-	if r.o.Mode != Rolling {
+	if r.o.Mode != manifest.Rolling {
 		r.haOn()
 	}
 	r.after()
@@ -304,7 +305,7 @@ func (r *rollback) checks(c *chain) {
 	all := []CheckArgs{r.checkArgs(BeforeRollback)}
 	for i := range r.m.Modules {
 		mod := &r.m.Modules[i]
-		if !r.begun(c.h.Name, string(Install), mod.Name) || r.madeBy(c.h, mod) == "" {
+		if !r.begun(c.h.Name, string(manifest.Install), mod.Name) || r.madeBy(c.h, mod) == "" {
 			continue
 		}
 		run := r.runOf(c.h.Name, mod.Name)
@@ -329,26 +330,26 @@ func (r *rollback) host(h *inventory.Host) Chain {
 	l := r.leave(h)
 	c := r.chain(h)
 	c.Marks, c.After = true, l.after
-	if r.o.Mode == Offline {
+	if r.o.Mode == manifest.Offline {
 		c.After = r.afterNode0(h)
 	}
 	c.drain(l)
 	c.pairStop()
-	if r.o.Mode != Offline {
-		c.actions(Stop)
+	if r.o.Mode != manifest.Offline {
+		c.actions(manifest.Stop)
 	}
-	for _, mod := range r.phases[Rollback] {
-		if r.begun(h.Name, string(Install), mod.Name) {
+	for _, mod := range r.phases[manifest.Rollback] {
+		if r.begun(h.Name, string(manifest.Install), mod.Name) {
 			r.restore(c, mod)
-			c.action(mod, Rollback)
+			c.action(mod, manifest.Rollback)
 		}
 	}
 	if r.begun(h.Name, "reboot") {
 		c.reboot(r.kernelOf(h.Name))
 	}
-	c.actions(Start)
+	c.actions(manifest.Start)
 	c.pairStart("rollback")
-	c.actions(PostCheck)
+	c.actions(manifest.PostCheck)
 	c.check(Between, "check-after")
 	c.undrain(l)
 	return c.Chain
@@ -368,7 +369,7 @@ func (r *rollback) kernelOf(h cluster.HostID) string {
 // modules do what they do then, and backups go. It may be repeated: over are the
 // steps of an earlier commit that are over, whose bundle may be gone. lost are hosts
 // that an operator says are lost for good: the commit does without them.
-func PlanCommit(m Manifest, p Plan, st Status, inv inventory.Inventory, over map[string]bool, lost []cluster.HostID) (Plan, error) {
+func PlanCommit(m manifest.Manifest, p Plan, st Status, inv inventory.Inventory, over map[string]bool, lost []cluster.HostID) (Plan, error) {
 	if p.Purpose != ForUpgrade || p.Bundle != m.Name || p.To != m.Version {
 		return Plan{}, fmt.Errorf("plan the commit: %s of %s %s is not an upgrade to %s %s", p.Purpose, p.Bundle, p.To, m.Name, m.Version)
 	}
@@ -427,7 +428,7 @@ func (b *builder) commit(over map[string]bool) {
 	b.add(Stage{Name: "commit", Kind: Change, Chains: []Chain{{Steps: []Step{s}}}})
 	b.add(Stage{Name: "modules", Kind: Change, Limit: changeAtOnce, Chains: perHost(b.part, func(h *inventory.Host) Chain {
 		c := b.chain(h)
-		c.actions(Commit)
+		c.actions(manifest.Commit)
 		c.Steps = slices.DeleteFunc(c.Steps, func(s Step) bool { return over[s.ID] })
 		return c.Chain
 	})})

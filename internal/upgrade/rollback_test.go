@@ -10,11 +10,12 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // aborted is a rolling run of four hosts that was aborted on the third, with
 // backups by a provider.
-func aborted(t *testing.T, mode Mode) (Manifest, inventory.Inventory, *world) {
+func aborted(t *testing.T, mode manifest.Mode) (manifest.Manifest, inventory.Inventory, *world) {
 	t.Helper()
 	m, inv := webBundle(), hosts(4)
 	inv.Backups = webFiles()
@@ -22,7 +23,7 @@ func aborted(t *testing.T, mode Mode) (Manifest, inventory.Inventory, *world) {
 	wantPaused(t, w, "h2/install/web failed")
 	w.command(job.Abort)
 	w.run()
-	if w.job.State != job.Ended || !slices.Equal(w.status().Mixed, []cluster.HostID{"h2"}) && mode == Rolling {
+	if w.job.State != job.Ended || !slices.Equal(w.status().Mixed, []cluster.HostID{"h2"}) && mode == manifest.Rolling {
 		t.Fatalf("%s: %+v", w.job.State, w.status())
 	}
 	return m, inv, w
@@ -40,15 +41,15 @@ func receipts(w *world) map[string]string {
 }
 
 func TestRollback(t *testing.T) {
-	for mode, want := range map[Mode]string{
-		Rolling: `
+	for mode, want := range map[manifest.Mode]string{
+		manifest.Rolling: `
 prepare: h2/stage h2/check | h1/stage h1/check | h0/stage h0/check
 hosts: h2/drain h2/stop/web h2/restore/web h2/rollback/web h2/start/web h2/check-after h2/undrain | h1/drain h1/stop/web h1/restore/web h1/rollback/web h1/start/web h1/check-after h1/undrain | h0/drain h0/stop/web h0/restore/web h0/rollback/web h0/start/web h0/check-after h0/undrain
 check: cluster/post-check
 tidy: h0/tidy | h1/tidy | h2/tidy | h3/tidy
 `,
 		// All hosts were stopped; the last one was not changed, and is started again.
-		Offline: `
+		manifest.Offline: `
 prepare: h0/stage h0/check | h1/stage h1/check | h2/stage h2/check | h3/stage h3/check
 stop web: h0/stop/web | h1/stop/web | h2/stop/web | h3/stop/web
 hosts: h0/restore/web h0/rollback/web h0/start/web h0/check-after | h1/restore/web h1/rollback/web h1/start/web h1/check-after | h2/restore/web h2/rollback/web h2/start/web h2/check-after | h3/start/web h3/check-after
@@ -72,7 +73,7 @@ tidy: h0/tidy | h1/tidy | h2/tidy | h3/tidy
 		if got := args[RestoreArgs](t, back.steps["h1/restore/web"]); got != (RestoreArgs{"j1", "web", "files"}) {
 			t.Errorf("the restore: %+v", got)
 		}
-		if got := args[ActionArgs](t, back.steps["h1/rollback/web"]); got != (ActionArgs{"j1", "5ha", "web", Rollback, got.Mode, "1.0.0", "2.0.0"}) {
+		if got := args[ActionArgs](t, back.steps["h1/rollback/web"]); got != (ActionArgs{"j1", "5ha", "web", manifest.Rollback, got.Mode, "1.0.0", "2.0.0"}) {
 			t.Errorf("the action: %+v", got)
 		}
 		back.run()
@@ -80,7 +81,7 @@ tidy: h0/tidy | h1/tidy | h2/tidy | h3/tidy
 		if back.job.Result != resultDone || st.Cluster != Normal || st.Hosts["h0"] != HostRolldownDone {
 			t.Errorf("%s %s: %+v", mode, back.job.Result, st)
 		}
-		if len(p.Left) != 1 && mode == Rolling || mode == Offline && len(p.Left) > 0 {
+		if len(p.Left) != 1 && mode == manifest.Rolling || mode == manifest.Offline && len(p.Left) > 0 {
 			t.Errorf("left: %v", p.Left)
 		}
 	}
@@ -88,7 +89,7 @@ tidy: h0/tidy | h1/tidy | h2/tidy | h3/tidy
 
 // Part of the hosts leaves the cluster on its way down.
 func TestRollbackOfSomeHosts(t *testing.T) {
-	m, inv, w := aborted(t, Rolling)
+	m, inv, w := aborted(t, manifest.Rolling)
 	p, err := PlanRollback(m, *w.plan, w.recs, w.status(), inv, RollbackFacts{Receipts: receipts(w), Only: []cluster.HostID{"h2"}})
 	if err != nil || p.Blocked() {
 		t.Fatalf("%v %v", err, p.Findings)
@@ -106,7 +107,7 @@ func TestRollbackOfReboots(t *testing.T) {
 	m, inv := webBundle(), smallCluster()
 	inv.Pair = nil
 	m.RequiresReboot, m.Kernel = true, "6.1"
-	w := start(t, m, inv, Options{Mode: Reboot}, "h2/drain")
+	w := start(t, m, inv, Options{Mode: manifest.Reboot}, "h2/drain")
 	wantPaused(t, w, "h2/drain failed")
 	w.command(job.Abort)
 	w.run()
@@ -129,45 +130,49 @@ func TestRollbackOfReboots(t *testing.T) {
 
 func TestRollbackIsRefused(t *testing.T) {
 	for name, c := range map[string]struct {
-		change func(m *Manifest, w *world, st *Status, inv *inventory.Inventory, f *RollbackFacts)
+		change func(m *manifest.Manifest, w *world, st *Status, inv *inventory.Inventory, f *RollbackFacts)
 		want   string
 	}{
-		"after the commit": {func(_ *Manifest, _ *world, st *Status, _ *inventory.Inventory, _ *RollbackFacts) { st.Committed = true }, "committed : The upgrade was committed"},
-		"while it is committed": {func(_ *Manifest, _ *world, st *Status, _ *inventory.Inventory, _ *RollbackFacts) {
+		"after the commit": {func(_ *manifest.Manifest, _ *world, st *Status, _ *inventory.Inventory, _ *RollbackFacts) {
+			st.Committed = true
+		}, "committed : The upgrade was committed"},
+		"while it is committed": {func(_ *manifest.Manifest, _ *world, st *Status, _ *inventory.Inventory, _ *RollbackFacts) {
 			st.Cluster = Committing
 		}, "committed : The upgrade was committed"},
-		"reinstalled": {func(_ *Manifest, _ *world, _ *Status, inv *inventory.Inventory, _ *RollbackFacts) {
+		"reinstalled": {func(_ *manifest.Manifest, _ *world, _ *Status, inv *inventory.Inventory, _ *RollbackFacts) {
 			inv.Hosts[1].Install = "new"
 		}, "reinstalled h1: The host was reinstalled since"},
-		"down": {func(_ *Manifest, _ *world, _ *Status, inv *inventory.Inventory, _ *RollbackFacts) {
+		"down": {func(_ *manifest.Manifest, _ *world, _ *Status, inv *inventory.Inventory, _ *RollbackFacts) {
 			inv.Hosts[1].Down = true
 		}, "host-down h1: The host is down."},
-		"gone": {func(_ *Manifest, _ *world, _ *Status, inv *inventory.Inventory, _ *RollbackFacts) {
+		"gone": {func(_ *manifest.Manifest, _ *world, _ *Status, inv *inventory.Inventory, _ *RollbackFacts) {
 			inv.Hosts[1].Name, inv.VMs[1].Host = "x", "x"
 		}, "host-gone h1: The host is not in the inventory"},
-		"never upgraded": {func(_ *Manifest, _ *world, _ *Status, _ *inventory.Inventory, f *RollbackFacts) {
+		"never upgraded": {func(_ *manifest.Manifest, _ *world, _ *Status, _ *inventory.Inventory, f *RollbackFacts) {
 			f.Only = []cluster.HostID{"h3"}
 		}, "never-upgraded h3: The host was never upgraded"},
-		"no part of it": {func(_ *Manifest, _ *world, _ *Status, _ *inventory.Inventory, f *RollbackFacts) {
+		"no part of it": {func(_ *manifest.Manifest, _ *world, _ *Status, _ *inventory.Inventory, f *RollbackFacts) {
 			f.Only = []cluster.HostID{"h1", "x"}
 		}, "never-upgraded x: The host was not part"},
-		"nothing was touched": {func(_ *Manifest, w *world, _ *Status, _ *inventory.Inventory, _ *RollbackFacts) { clear(w.recs) }, "never-upgraded : No host was changed"},
-		"no backup": {func(_ *Manifest, w *world, _ *Status, _ *inventory.Inventory, _ *RollbackFacts) {
+		"nothing was touched": {func(_ *manifest.Manifest, w *world, _ *Status, _ *inventory.Inventory, _ *RollbackFacts) {
+			clear(w.recs)
+		}, "never-upgraded : No host was changed"},
+		"no backup": {func(_ *manifest.Manifest, w *world, _ *Status, _ *inventory.Inventory, _ *RollbackFacts) {
 			w.recs["h1/backup/web"] = job.Record{State: job.Skipped}
 		}, "backup h1: The backup of module web can not be used: the backup was not made."},
-		"no receipt": {func(_ *Manifest, _ *world, _ *Status, _ *inventory.Inventory, f *RollbackFacts) {
+		"no receipt": {func(_ *manifest.Manifest, _ *world, _ *Status, _ *inventory.Inventory, f *RollbackFacts) {
 			delete(f.Receipts, "h1/backup/web")
 		}, "backup h1: The backup of module web can not be used: its receipt is missing."},
-		"bad receipt": {func(_ *Manifest, _ *world, _ *Status, _ *inventory.Inventory, f *RollbackFacts) {
+		"bad receipt": {func(_ *manifest.Manifest, _ *world, _ *Status, _ *inventory.Inventory, f *RollbackFacts) {
 			f.Receipts["h1/backup/web"] = "a file differs"
 		}, "backup h1: The backup of module web can not be used: a file differs."},
-		"no way back": {func(m *Manifest, w *world, _ *Status, _ *inventory.Inventory, _ *RollbackFacts) {
+		"no way back": {func(m *manifest.Manifest, w *world, _ *Status, _ *inventory.Inventory, _ *RollbackFacts) {
 			m.Modules[0].Actions.Rollback, m.Modules[0].CanRollback = nil, false
 			w.recs["h1/backup/web"] = job.Record{State: job.Skipped}
 		}, "no-rollback h1: Module web can not be rolled back."},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m, inv, w := aborted(t, Rolling)
+			m, inv, w := aborted(t, manifest.Rolling)
 			st, f := w.status(), RollbackFacts{Receipts: receipts(w)}
 			m.Modules = slices.Clone(m.Modules)
 			c.change(&m, w, &st, &inv, &f)
@@ -186,7 +191,7 @@ func TestRollbackIsRefused(t *testing.T) {
 			}
 		})
 	}
-	m, inv, w := aborted(t, Rolling)
+	m, inv, w := aborted(t, manifest.Rolling)
 	m.Name = "other"
 	if _, err := PlanRollback(m, *w.plan, w.recs, w.status(), inv, RollbackFacts{}); err == nil {
 		t.Error("the plan of another bundle is rolled back")
@@ -196,7 +201,7 @@ func TestRollbackIsRefused(t *testing.T) {
 func TestCommit(t *testing.T) {
 	m, inv := smallBundle(), smallCluster()
 	inv.Backups = webFiles()
-	w := start(t, m, inv, Options{Mode: Rolling, Backup: map[string]string{"web": "web-files"}, Run: "j1", SHA256: "5ha"})
+	w := start(t, m, inv, Options{Mode: manifest.Rolling, Backup: map[string]string{"web": "web-files"}, Run: "j1", SHA256: "5ha"})
 	if w.status().Cluster != Prepared {
 		t.Fatalf("cluster %s", w.status().Cluster)
 	}
@@ -238,7 +243,7 @@ cleanup: h1/cleanup | h2/cleanup | h3/cleanup | m2/cleanup | m1/cleanup
 }
 
 func TestCommitIsRefused(t *testing.T) {
-	m, inv, w := aborted(t, Rolling)
+	m, inv, w := aborted(t, manifest.Rolling)
 	p, err := PlanCommit(m, *w.plan, w.status(), inv, nil, nil)
 	if err != nil || !p.Blocked() || p.Findings[0].Rule != "not-prepared" {
 		t.Errorf("%v %v", err, p.Findings)

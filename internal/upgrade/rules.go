@@ -8,6 +8,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
+	"holdfast/internal/upgrade/manifest"
 	"holdfast/internal/upgrade/version"
 )
 
@@ -30,19 +31,19 @@ func (b *builder) findings() {
 }
 
 func (b *builder) modeFindings() {
-	if !slices.Contains([]Mode{Rolling, Offline, Reboot}, b.o.Mode) {
+	if !slices.Contains([]manifest.Mode{manifest.Rolling, manifest.Offline, manifest.Reboot}, b.o.Mode) {
 		b.block("mode", "", fmt.Sprintf("The mode %q is not known.", b.o.Mode), "choose rolling, offline or reboot")
 	}
-	if b.o.Mode == Reboot && !b.m.RequiresReboot {
+	if b.o.Mode == manifest.Reboot && !b.m.RequiresReboot {
 		b.find(Finding{Rule: "mode", Level: Warn, Text: "The bundle needs no reboot, but the mode reboots every host.", Remedy: "choose rolling"})
 	}
-	if b.o.KeepGuests && b.m.RequiresReboot && b.o.Mode != Offline {
+	if b.o.KeepGuests && b.m.RequiresReboot && b.o.Mode != manifest.Offline {
 		b.block("keep-guests", "", "Guests can not stay on their hosts: the bundle reboots them.", "let guests move, or choose the mode offline")
 	}
 	if r := b.inv.Running; r != "" {
 		b.block("running", "", "An upgrade to "+r+" is under way.", "end it, commit it or roll it back first")
 	}
-	if cycle := b.m.cycle(); cycle != nil {
+	if cycle := b.m.Cycle(); cycle != nil {
 		b.block("cycle", "", "Modules wait for one another: "+strings.Join(cycle, " -> ")+".", "correct the manifest")
 	}
 	if len(b.inv.Hosts) == 0 {
@@ -83,7 +84,7 @@ func (b *builder) versionFindings() {
 	if len(seen) > 1 {
 		b.find(Finding{Rule: "mixed-versions", Level: Warn, Text: "The hosts have several versions: " + strings.Join(seen, ", ") + "."})
 	}
-	if b.fromCAS("<E0209H11") && b.o.Mode != Offline {
+	if b.fromCAS("<E0209H11") && b.o.Mode != manifest.Offline {
 		b.block("minimum-source", "", "Versions before E0209H11 can not be upgraded without an interruption of service.", "plan a time with all guests stopped, and choose the mode offline")
 	}
 }
@@ -102,9 +103,9 @@ func (b *builder) installed(scheme version.Scheme, h *inventory.Host, text strin
 		}
 	}
 	src, ok, bad := b.source(scheme, v)
-	want := Rolling
-	if b.o.Mode == Offline {
-		want = Offline
+	want := manifest.Rolling
+	if b.o.Mode == manifest.Offline {
+		want = manifest.Offline
 	}
 	switch {
 	case bad != "":
@@ -115,7 +116,7 @@ func (b *builder) installed(scheme version.Scheme, h *inventory.Host, text strin
 	case !slices.Contains(src.Modes, want):
 		b.block("white-list", h.Name, fmt.Sprintf("From version %s the bundle does not support a %s upgrade, only %s.", text, want, joinModes(src.Modes)),
 			"choose another mode")
-	case want == Rolling && len(b.m.Mixed) > 0 && !b.anyMatch(scheme, v, b.m.Mixed):
+	case want == manifest.Rolling && len(b.m.Mixed) > 0 && !b.anyMatch(scheme, v, b.m.Mixed):
 		b.block("mixed", h.Name, fmt.Sprintf("Version %s may not run beside %s, but during this upgrade it would.", text, b.m.Version), "choose the mode offline")
 	}
 	if ok && src.ChangeSystemTables {
@@ -124,17 +125,17 @@ func (b *builder) installed(scheme version.Scheme, h *inventory.Host, text strin
 }
 
 // source returns the row of the white list that counts for a version.
-func (b *builder) source(scheme version.Scheme, v version.Version) (src Source, ok bool, bad string) {
+func (b *builder) source(scheme version.Scheme, v version.Version) (src manifest.Source, ok bool, bad string) {
 	for _, s := range b.m.UpgradeFrom {
 		p, err := version.ParsePattern(scheme, s.Version)
 		if err != nil {
-			return Source{}, false, fmt.Sprintf("The white list can not be read: %v.", err)
+			return manifest.Source{}, false, fmt.Sprintf("The white list can not be read: %v.", err)
 		}
 		if hit, err := p.Match(v); err == nil && hit {
 			return s, true, ""
 		}
 	}
-	return Source{}, false, ""
+	return manifest.Source{}, false, ""
 }
 
 func (b *builder) anyMatch(scheme version.Scheme, v version.Version, patterns []string) bool {
@@ -148,7 +149,7 @@ func (b *builder) anyMatch(scheme version.Scheme, v version.Version, patterns []
 	})
 }
 
-func joinModes(modes []Mode) string {
+func joinModes(modes []manifest.Mode) string {
 	out := make([]string, len(modes))
 	for i, m := range modes {
 		out[i] = string(m)
@@ -200,7 +201,7 @@ func (b *builder) hostFindings() {
 			}
 		}
 		for _, p := range h.Pools {
-			if p.Shared && p.Active && p.Paths == 1 && (b.o.Mode == Reboot || b.m.RequiresReboot) {
+			if p.Shared && p.Active && p.Paths == 1 && (b.o.Mode == manifest.Reboot || b.m.RequiresReboot) {
 				b.find(Finding{
 					Rule: "single-path", Level: Warn, Host: h.Name,
 					Text:   fmt.Sprintf("The shared pool %s has one path. It is removed before the reboot and added back with multipath.", p.Name),

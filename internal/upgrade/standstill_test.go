@@ -9,6 +9,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // until goes on until a step is under way.
@@ -30,10 +31,10 @@ func TestWindowDoesNotHoldAnOfflineRunThatHasBegun(t *testing.T) {
 	reboots := webBundle()
 	reboots.RequiresReboot = true
 	for slow, c := range map[string]struct {
-		m   Manifest
+		m   manifest.Manifest
 		inv inventory.Inventory
 	}{KindVMStop: {reboots, hosts(3)}, KindHAOff: {smallBundle(), smallCluster()}} {
-		p := mustBuild(t, c.m, c.inv, Options{Mode: Offline, Window: Window{22 * 60, 22*60 + 15}})
+		p := mustBuild(t, c.m, c.inv, Options{Mode: manifest.Offline, Window: Window{22 * 60, 22*60 + 15}})
 		w := newWorld(t, p, c.inv)
 		w.takes = func(s *Step) time.Duration {
 			if s.Kind == slow {
@@ -50,7 +51,7 @@ func TestWindowDoesNotHoldAnOfflineRunThatHasBegun(t *testing.T) {
 
 // A way back waits neither for a window nor for approvals.
 func TestRollbackDoesNotWaitForAWindow(t *testing.T) {
-	m, inv, w := aborted(t, Rolling)
+	m, inv, w := aborted(t, manifest.Rolling)
 	up := *w.plan
 	up.Options.Window, up.Options.ApprovePerHost = Window{22 * 60, 23 * 60}, true
 	p, err := PlanRollback(m, up, w.recs, w.status(), inv, RollbackFacts{Receipts: receipts(w)})
@@ -70,7 +71,7 @@ func TestRollbackDoesNotWaitForAWindow(t *testing.T) {
 // it, at once when the dead one is dropped.
 func TestHAIsSwitchedOnByAnother(t *testing.T) {
 	for _, dropped := range []bool{true, false} {
-		w := newWorld(t, mustBuild(t, smallBundle(), smallCluster(), Options{Mode: Offline}), smallCluster())
+		w := newWorld(t, mustBuild(t, smallBundle(), smallCluster(), Options{Mode: manifest.Offline}), smallCluster())
 		w.takes = func(*Step) time.Duration { return time.Second }
 		w.until("m1/ha-on")
 		w.hosts["m1"] = job.HostState{}
@@ -94,7 +95,7 @@ func TestHAIsSwitchedOnByAnother(t *testing.T) {
 		}
 	}
 	// When the other one dies, too, an operator is needed.
-	w := newWorld(t, mustBuild(t, smallBundle(), smallCluster(), Options{Mode: Offline}), smallCluster())
+	w := newWorld(t, mustBuild(t, smallBundle(), smallCluster(), Options{Mode: manifest.Offline}), smallCluster())
 	for _, h := range []cluster.HostID{"m1", "m2"} {
 		w.until(stepID(h, "ha-on"))
 		w.hosts[h] = job.HostState{}
@@ -108,7 +109,7 @@ func TestHAIsSwitchedOnByAnother(t *testing.T) {
 // A manager that dies while it switches HA off, before anything is changed, does not
 // hold an abort.
 func TestAbortWhileHAIsSwitchedOff(t *testing.T) {
-	w := newWorld(t, mustBuild(t, smallBundle(), smallCluster(), Options{Mode: Offline}), smallCluster())
+	w := newWorld(t, mustBuild(t, smallBundle(), smallCluster(), Options{Mode: manifest.Offline}), smallCluster())
 	w.until("m1/ha-off")
 	w.hosts["m1"] = job.HostState{}
 	delete(w.ends, "m1/ha-off")
@@ -124,11 +125,11 @@ func TestAbortWhileHAIsSwitchedOff(t *testing.T) {
 
 // After an upgrade that has switched over, the other manager is the active one.
 func TestRollbackKnowsTheActiveManager(t *testing.T) {
-	for mode, want := range map[Mode]string{
-		Rolling: "managers: m1/pair-stop", Reboot: "ha off: m2/ha-off\n",
+	for mode, want := range map[manifest.Mode]string{
+		manifest.Rolling: "managers: m1/pair-stop", manifest.Reboot: "ha off: m2/ha-off\n",
 	} {
 		m, inv := smallBundle(), smallCluster()
-		m.RequiresReboot = mode == Reboot
+		m.RequiresReboot = mode == manifest.Reboot
 		w := start(t, m, inv, Options{Mode: mode})
 		p, err := PlanRollback(m, *w.plan, w.recs, w.status(), inv, RollbackFacts{})
 		if err != nil || p.Blocked() {
@@ -171,7 +172,7 @@ func TestRollbackKnowsTheActiveManager(t *testing.T) {
 func TestAbortDoesNotWaitForItself(t *testing.T) {
 	m, inv := webBundle(), hosts(2)
 	m.RequiresReboot = true
-	w := start(t, m, inv, Options{Mode: Offline}, "h0/install/web")
+	w := start(t, m, inv, Options{Mode: manifest.Offline}, "h0/install/web")
 	wantPaused(t, w, "h0/install/web failed")
 	w.hosts["h0"] = job.HostState{}
 	w.command(job.Abort)
@@ -188,7 +189,7 @@ func TestAbortCountsItsOwnAttempts(t *testing.T) {
 	m, inv := webBundle(), hosts(1)
 	m.RequiresReboot = true
 	inv.Hosts[0].Pools = []inventory.Pool{{Name: "p", Shared: true, Active: true, Paths: 2}}
-	w := start(t, m, inv, Options{Mode: Offline}, "h0/storage-attach")
+	w := start(t, m, inv, Options{Mode: manifest.Offline}, "h0/storage-attach")
 	wantPaused(t, w, "h0/storage-attach failed")
 	r := w.recs["h0/storage-attach"]
 	r.Attempt = maxTries
@@ -207,7 +208,7 @@ func TestAbortMovesNoGuestsBack(t *testing.T) {
 	for _, at := range []string{"undrain", "back"} {
 		m, inv := smallBundle(), smallCluster()
 		m.RequiresReboot = true
-		w := newWorld(t, mustBuild(t, m, inv, Options{Mode: Reboot, MoveBack: true, Order: []cluster.HostID{"h1"}}), inv)
+		w := newWorld(t, mustBuild(t, m, inv, Options{Mode: manifest.Reboot, MoveBack: true, Order: []cluster.HostID{"h1"}}), inv)
 		w.until(stepID("h1", at))
 		before := len(w.order)
 		w.offPlan = true
@@ -231,7 +232,7 @@ func TestSparesShareTheBoundOfMoves(t *testing.T) {
 		inv.Hosts[i].Group = string(rune('a' + i/2))
 	}
 	for _, c := range []struct{ perHost, total, want int }{{0, 0, 4}, {4, 3, 1}, {1, 20, 20}} {
-		p := mustBuild(t, m, inv, Options{Mode: Reboot, ParallelPerHost: c.perHost, ParallelTotal: c.total})
+		p := mustBuild(t, m, inv, Options{Mode: manifest.Reboot, ParallelPerHost: c.perHost, ParallelTotal: c.total})
 		i := slices.IndexFunc(p.Stages, func(s Stage) bool { return s.Name == "empty" })
 		if i < 0 || len(p.Stages[i].Chains) != 12 || p.Stages[i].Limit != c.want {
 			t.Errorf("%+v: stage %d: %s", c, i, outline(p))

@@ -8,6 +8,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
+	"holdfast/internal/upgrade/manifest"
 )
 
 func tidies(p *Plan) (out []string) {
@@ -22,7 +23,7 @@ func tidies(p *Plan) (out []string) {
 // What an upgrade has left goes when the last hosts are rolled back, on all hosts of the
 // upgrade, and not before.
 func TestTidyAfterTheLastRollback(t *testing.T) {
-	m, inv, w := aborted(t, Rolling)
+	m, inv, w := aborted(t, manifest.Rolling)
 	f := RollbackFacts{Receipts: receipts(w), Only: []cluster.HostID{"h2"}}
 	p, err := PlanRollback(m, *w.plan, w.recs, w.status(), inv, f)
 	if err != nil || p.Blocked() || len(tidies(&p)) > 0 {
@@ -48,7 +49,7 @@ func TestTidyAfterTheLastRollback(t *testing.T) {
 // A host that is away, one that goes away meanwhile and one that can not remove what is
 // there do not hold a rollback. They are told.
 func TestTidyIsAFavour(t *testing.T) {
-	m, inv, w := aborted(t, Rolling)
+	m, inv, w := aborted(t, manifest.Rolling)
 	p, err := PlanRollback(m, *w.plan, w.recs, w.status(), inv, RollbackFacts{Receipts: receipts(w)})
 	if err != nil || p.Blocked() {
 		t.Fatalf("%v %v", err, p.Findings)
@@ -81,7 +82,7 @@ func TestTidyIsAFavour(t *testing.T) {
 
 // A run removes nothing before the checks of all hosts are well.
 func TestTidyComesAfterTheChecks(t *testing.T) {
-	w := start(t, webBundle(), hosts(3), Options{Mode: Rolling, Run: "j1", SHA256: "5ha"}, "h2/check")
+	w := start(t, webBundle(), hosts(3), Options{Mode: manifest.Rolling, Run: "j1", SHA256: "5ha"}, "h2/check")
 	wantPaused(t, w, "h2/check failed")
 	if slices.ContainsFunc(w.order, func(id string) bool { return w.steps[id].Kind == KindTidy }) {
 		t.Errorf("begun: %v", w.order)
@@ -92,17 +93,17 @@ func TestTidyComesAfterTheChecks(t *testing.T) {
 // run of an upgrade removes nothing: it goes on with what the first one has left.
 func TestTidyBeforeARun(t *testing.T) {
 	m, inv := webBundle(), hosts(3)
-	w := start(t, m, inv, Options{Mode: Rolling, Run: "j1", SHA256: "5ha"}, "h1/tidy", "h2/install/web")
+	w := start(t, m, inv, Options{Mode: manifest.Rolling, Run: "j1", SHA256: "5ha"}, "h1/tidy", "h2/install/web")
 	wantPaused(t, w, "h2/install/web failed")
 	if got := args[TidyArgs](t, w.steps["h1/tidy"]); got != (TidyArgs{"5ha", true}) || slices.Index(w.order, "h0/tidy") < slices.Index(w.order, "h2/check") {
 		t.Errorf("the arguments: %+v, begun: %v", got, w.order)
 	}
 	w.command(job.Abort)
 	w.run()
-	p, err := BuildAgain(m, Earlier{*w.plan, w.recs, w.status()}, inv, Options{Mode: Rolling, Run: "j2", SHA256: "5ha"})
+	p, err := BuildAgain(m, Earlier{*w.plan, w.recs, w.status()}, inv, Options{Mode: manifest.Rolling, Run: "j2", SHA256: "5ha"})
 	if err != nil || p.Blocked() || len(tidies(&p)) > 0 || !strings.Contains(outline(&p), "h2/stage h2/check") {
 		t.Errorf("%v %v\n%s", err, p.Findings, outline(&p))
 	}
-	w = start(t, m, inv, Options{Mode: Rolling}, "h1/tidy")
+	w = start(t, m, inv, Options{Mode: manifest.Rolling}, "h1/tidy")
 	w.wantEnd(resultDone, "stay until the next run: h1")
 }

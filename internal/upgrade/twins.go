@@ -1,7 +1,6 @@
 package upgrade
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -13,31 +12,19 @@ import (
 // Guests of several hosts may have one name. Each is known by its UUID; people call
 // it HOST/NAME.
 
-// PolicyOf returns what policies say of a VM, "" for nothing. They name it by its UUID,
-// as HOST/NAME or by its name alone, and the first of these counts.
-func PolicyOf(policies map[string]inventory.Policy, v *inventory.VM) inventory.Policy {
-	if len(policies) == 0 {
-		return ""
-	}
-	return cmp.Or(policies[v.UUID], policies[placeOf(v)], policies[v.Name])
-}
-
-// placeOf is HOST/NAME.
-func placeOf(v *inventory.VM) string { return string(v.Host) + "/" + v.Name }
-
 // policyFindings look for policies that name no VM, or more than one.
 func (b *builder) policyFindings() {
 	named := map[string]bool{}
 	for i := range b.inv.VMs {
 		v := &b.inv.VMs[i]
-		named[v.UUID], named[placeOf(v)] = true, true
+		named[v.UUID], named[v.Place()] = true, true
 	}
 	for _, name := range sortedKeys(b.o.Policies) {
 		switch twins := b.vms[name]; {
 		case len(twins) > 1:
 			b.find(Finding{
 				Rule: "policy", Level: Block, VM: name, Text: "There is a policy for VM " + name + ", and " + hostsOf(twins) + " have one of that name each.",
-				Remedy: fmt.Sprintf("name one of them: --policy %s=%s, or its UUID", placeOf(twins[0]), b.o.Policies[name]),
+				Remedy: fmt.Sprintf("name one of them: --policy %s=%s, or its UUID", twins[0].Place(), b.o.Policies[name]),
 			})
 		case len(twins) == 0 && !named[name]:
 			b.find(Finding{Rule: "policy", Level: Warn, VM: name, Text: "There is a policy for a VM that the inventory does not have."})
@@ -48,7 +35,7 @@ func (b *builder) policyFindings() {
 // call is how a VM is named in --policy.
 func (b *builder) call(v *inventory.VM) string {
 	if len(b.vms[v.Name]) > 1 {
-		return placeOf(v)
+		return v.Place()
 	}
 	return v.Name
 }

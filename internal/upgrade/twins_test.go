@@ -10,6 +10,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/evacuate"
 	"holdfast/internal/inventory"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // twins is a cluster of three hosts, two of which have a guest of one name.
@@ -38,14 +39,14 @@ func movesOf(t *testing.T, p *Plan) map[string]cluster.HostID {
 // one that is off.
 func TestGuestsOfOneName(t *testing.T) {
 	inv := twins()
-	p := mustBuild(t, webBundle(), inv, Options{Mode: Rolling})
+	p := mustBuild(t, webBundle(), inv, Options{Mode: manifest.Rolling})
 	if got := movesOf(t, p); p.Blocked() || len(got) != 4 || got["h0/db/u0"] != "h2" || got["h1/db/u1"] != "h0" || got["h2/db/u0"] != "h1" {
 		t.Errorf("%v, moves %v", p.Findings, got)
 	}
 	w := newWorld(t, p, inv)
 	w.wantEnd(resultDone, "")
 	inv.VMs[2] = inventory.VM{Name: "db", UUID: "u2", Host: "h2"}
-	p = mustBuild(t, webBundle(), inv, Options{Mode: Rolling})
+	p = mustBuild(t, webBundle(), inv, Options{Mode: manifest.Rolling})
 	if got := blocks(p); len(got) == 0 || !strings.Contains(fmt.Sprint(p.Findings), "no host has room and the CPUs for VM db and no other VM of that name") {
 		t.Errorf("blocked by %v", got)
 	}
@@ -61,7 +62,7 @@ func TestPoliciesOfOneName(t *testing.T) {
 		"h0/db u1":   "",
 		"h2/db db u": "block  db, warn  h2/db, warn  u",
 	} {
-		inv, o := twins(), Options{Mode: Rolling, Policies: map[string]inventory.Policy{}}
+		inv, o := twins(), Options{Mode: manifest.Rolling, Policies: map[string]inventory.Policy{}}
 		for i := range 2 {
 			inv.VMs[i].Fixed = []string{"a device"}
 		}

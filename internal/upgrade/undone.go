@@ -9,6 +9,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // ruleUndone is the name of the rule that nothing stays switched off unnoticed.
@@ -96,10 +97,10 @@ func stillAway(h *inventory.Host, s *Step) (out []string) {
 
 // onceOn are the modules of which a host has done for the whole cluster what no other
 // does again: an installation, or the backup of one that was begun. It is gone with it.
-func (p *past) onceOn(m *Manifest, h cluster.HostID) (out []string) {
+func (p *past) onceOn(m *manifest.Manifest, h cluster.HostID) (out []string) {
 	for i := range m.Modules {
 		mod := &m.Modules[i]
-		if mod.Actions.Install.once() && p.begun(h, string(Install), mod.Name) || p.onlyBackup(mod, h) {
+		if once(mod.Actions.Install) && p.begun(h, string(manifest.Install), mod.Name) || p.onlyBackup(mod, h) {
 			out = append(out, mod.Name)
 		}
 	}
@@ -108,18 +109,18 @@ func (p *past) onceOn(m *Manifest, h cluster.HostID) (out []string) {
 
 // onlyBackup reports whether a host has made the backup of a module for all hosts, and
 // the module was changed since.
-func (p *past) onlyBackup(mod *Module, h cluster.HostID) bool {
-	s := p.steps[stepID(h, string(Backup), mod.Name)]
+func (p *past) onlyBackup(mod *manifest.Module, h cluster.HostID) bool {
+	s := p.steps[stepID(h, string(manifest.Backup), mod.Name)]
 	if s == nil || p.recs[s.ID].State != job.Done {
 		return false
 	}
 	var args BackupArgs
 	shared := s.Kind == KindBackup && json.Unmarshal(s.Args, &args) == nil && providers()[args.Provider].shared
-	if !shared && (s.Kind == KindBackup || !mod.Actions.Backup.once()) {
+	if !shared && (s.Kind == KindBackup || !once(mod.Actions.Backup)) {
 		return false
 	}
 	for id, x := range p.steps {
-		if id == stepID(x.Host, string(Install), mod.Name) && begun(p.recs[id]) {
+		if id == stepID(x.Host, string(manifest.Install), mod.Name) && begun(p.recs[id]) {
 			return true
 		}
 	}
@@ -133,3 +134,5 @@ func (b *builder) onceFindings(past *past, level Level, h cluster.HostID, remedy
 		b.find(Finding{Rule: "once", Level: level, Host: h, Text: fmt.Sprintf("The change that module %s made once, on %s, can not be rolled back any more.", mod, h), Remedy: remedy})
 	}
 }
+
+func once(a *manifest.Action) bool { return a != nil && a.Once }

@@ -9,13 +9,14 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // TestCommitLeavesOutWhoWasNeverUpgraded: the first run was aborted before h3's turn,
 // and the second one did without it.
 func TestCommitLeavesOutWhoWasNeverUpgraded(t *testing.T) {
-	m, inv, e := halfWay(t, Rolling)
-	w := newWorld(t, mustBuildAgain(t, m, e, inv, Options{Mode: Rolling, Run: "j2", SHA256: "5ha", Drop: []cluster.HostID{"h3"}}), inv)
+	m, inv, e := halfWay(t, manifest.Rolling)
+	w := newWorld(t, mustBuildAgain(t, m, e, inv, Options{Mode: manifest.Rolling, Run: "j2", SHA256: "5ha", Drop: []cluster.HostID{"h3"}}), inv)
 	w.run()
 	both := e.then(w.ended())
 	inv = taking(inv)
@@ -36,9 +37,9 @@ func TestCommitLeavesOutWhoWasNeverUpgraded(t *testing.T) {
 }
 
 // leftOff is what a run has left that could not start a guest, nor bring back a pool.
-func leftOff(t *testing.T) (Manifest, inventory.Inventory, Earlier) {
+func leftOff(t *testing.T) (manifest.Manifest, inventory.Inventory, Earlier) {
 	t.Helper()
-	m, inv, e := halfWay(t, Rolling)
+	m, inv, e := halfWay(t, manifest.Rolling)
 	step := func(kind string, args any, restores ...string) Step {
 		text, err := json.Marshal(args)
 		if err != nil {
@@ -72,7 +73,7 @@ func undoneOf(p *Plan) (out []string) {
 // with the commands.
 func TestWhatAnAbortHasLeftUndone(t *testing.T) {
 	m, inv, e := leftOff(t)
-	o := Options{Mode: Rolling, Run: "j2", SHA256: "5ha"}
+	o := Options{Mode: manifest.Rolling, Run: "j2", SHA256: "5ha"}
 	p, err := BuildAgain(m, e, inv, o)
 	want := []string{"block h0 on h0: virsh start gone; or confirm left-undone", "block h0 on h0: virsh pool-start iso; or confirm left-undone"}
 	if got := undoneOf(&p); err != nil || !slices.Equal(got, want) {
@@ -91,7 +92,7 @@ func TestWhatAnAbortHasLeftUndone(t *testing.T) {
 	for _, id := range []string{"h0/vm-start", "h0/storage-attach"} {
 		e.Records[id] = job.Record{Step: id, State: job.Done, Attempt: 1}
 	}
-	if p, err = BuildAgain(m, e, inv, Options{Mode: Rolling, Run: "j2", SHA256: "5ha"}); err != nil || len(undoneOf(&p)) > 0 {
+	if p, err = BuildAgain(m, e, inv, Options{Mode: manifest.Rolling, Run: "j2", SHA256: "5ha"}); err != nil || len(undoneOf(&p)) > 0 {
 		t.Errorf("all came: %v, %q", err, undoneOf(&p))
 	}
 }
@@ -100,17 +101,17 @@ func TestWhatAnAbortHasLeftUndone(t *testing.T) {
 // the host was installed anew, and no run goes on as if it could.
 func TestOnceOnAHostThatIsGone(t *testing.T) {
 	m, inv := webBundle(), hosts(3)
-	db := Module{Name: "db", CanRollback: true, Actions: Actions{Backup: act(), Install: act(), Rollback: act()}}
+	db := manifest.Module{Name: "db", CanRollback: true, Actions: manifest.Actions{Backup: act(), Install: act(), Rollback: act()}}
 	db.Actions.Backup.Once, db.Actions.Install.Once, db.Actions.Rollback.Once = true, true, true
-	m.Modules = append([]Module{db}, m.Modules...)
+	m.Modules = append([]manifest.Module{db}, m.Modules...)
 	for i := range inv.Hosts {
 		inv.Hosts[i].Install = "old"
 	}
-	w := start(t, m, inv, Options{Mode: Rolling, KeepGuests: true, Run: "j1"}, "h1/install/web")
+	w := start(t, m, inv, Options{Mode: manifest.Rolling, KeepGuests: true, Run: "j1"}, "h1/install/web")
 	w.command(job.Abort)
 	w.run()
 	inv.Hosts[0].Install = "new"
-	p, err := BuildAgain(m, w.ended(), inv, Options{Mode: Rolling, KeepGuests: true, Run: "j2"})
+	p, err := BuildAgain(m, w.ended(), inv, Options{Mode: manifest.Rolling, KeepGuests: true, Run: "j2"})
 	if want := []string{"once h0: roll back first with --lost h0"}; err != nil || !slices.Equal(blocks(&p), want) {
 		t.Errorf("%v, blocked by %v", err, blocks(&p))
 	}
@@ -120,7 +121,7 @@ func TestOnceOnAHostThatIsGone(t *testing.T) {
 		t.Errorf("%v, findings %+v", err, p.Findings)
 	}
 	inv.Hosts[0].Install, inv.Hosts[1].Install = "old", "new" // which did nothing once
-	if p, err = BuildAgain(m, w.ended(), inv, Options{Mode: Rolling, KeepGuests: true, Run: "j2"}); err != nil || p.Blocked() {
+	if p, err = BuildAgain(m, w.ended(), inv, Options{Mode: manifest.Rolling, KeepGuests: true, Run: "j2"}); err != nil || p.Blocked() {
 		t.Errorf("%v, blocked by %v", err, blocks(&p))
 	}
 }
@@ -128,8 +129,8 @@ func TestOnceOnAHostThatIsGone(t *testing.T) {
 // TestOlderProgramsRefuseRunsThatGoOn, and what follows these: they would roll back, or
 // commit, the last run alone. They take format 1 only.
 func TestOlderProgramsRefuseRunsThatGoOn(t *testing.T) {
-	m, inv, e := halfWay(t, Rolling)
-	w := newWorld(t, mustBuildAgain(t, m, e, inv, Options{Mode: Rolling, Run: "j2", SHA256: "5ha"}), inv) // it reads the plan
+	m, inv, e := halfWay(t, manifest.Rolling)
+	w := newWorld(t, mustBuildAgain(t, m, e, inv, Options{Mode: manifest.Rolling, Run: "j2", SHA256: "5ha"}), inv) // it reads the plan
 	w.run()
 	both := e.then(w.ended())
 	back, err := PlanRollback(m, both.Plan, both.Records, both.Status, taking(inv), RollbackFacts{Receipts: both.receipts()})

@@ -13,6 +13,7 @@ import (
 	"holdfast/internal/evacuate"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // world carries a plan out in virtual time, as the engine would, and looks
@@ -237,7 +238,7 @@ func (w *world) beginEffects(s *Step) {
 	}
 	if s.Kind == KindReboot {
 		for vm, h := range w.at {
-			if h == s.Host && !w.offPlan && w.plan.Options.Mode != Offline {
+			if h == s.Host && !w.offPlan && w.plan.Options.Mode != manifest.Offline {
 				w.t.Fatalf("%s while guest %s runs there", s.ID, vm)
 			}
 		}
@@ -368,7 +369,7 @@ func (w *world) checkGrant(id string) {
 			}
 		}
 	}
-	if s := w.plan.Stages[w.stageOf[id]]; s.Kind == Turn && w.plan.Options.Mode != Offline && !begun(r) && c.Steps[0].ID == id && !w.plan.Options.Window.Open(w.now) {
+	if s := w.plan.Stages[w.stageOf[id]]; s.Kind == Turn && w.plan.Options.Mode != manifest.Offline && !begun(r) && c.Steps[0].ID == id && !w.plan.Options.Window.Open(w.now) {
 		w.t.Fatalf("%s is begun at %s, outside of the window", id, w.now)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
 	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/manifest"
 )
 
 const whole = `
@@ -225,8 +226,8 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		// What is accepted can be planned with, or is refused with a reason.
-		m := upgrade.Manifest{Name: "x", Version: "2", Modules: []upgrade.Module{{Name: "m", Actions: upgrade.Actions{Install: &upgrade.Action{Run: []string{"x"}}}}}}
-		for _, mode := range []upgrade.Mode{upgrade.Rolling, upgrade.Reboot, upgrade.Offline} {
+		m := manifest.Manifest{Name: "x", Version: "2", Modules: []manifest.Module{{Name: "m", Actions: manifest.Actions{Install: &manifest.Action{Run: []string{"x"}}}}}}
+		for _, mode := range []manifest.Mode{manifest.Rolling, manifest.Reboot, manifest.Offline} {
 			p, err := upgrade.Build(m, inv, upgrade.Options{Mode: mode})
 			if err != nil {
 				t.Errorf("%s: %v", mode, err)

@@ -12,6 +12,7 @@ import (
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // upMode is a way to upgrade, of which every so-manieth point is tried.
@@ -32,9 +33,9 @@ func upModes() []upMode {
 		return upMode{o, every}
 	}
 	return []upMode{
-		mode(upgrade.Options{Mode: upgrade.Rolling, Canary: 1, MoveBack: true}),
-		mode(upgrade.Options{Mode: upgrade.Offline}),
-		mode(upgrade.Options{Mode: upgrade.Reboot, Canary: 1}),
+		mode(upgrade.Options{Mode: manifest.Rolling, Canary: 1, MoveBack: true}),
+		mode(upgrade.Options{Mode: manifest.Offline}),
+		mode(upgrade.Options{Mode: manifest.Reboot, Canary: 1}),
 	}
 }
 

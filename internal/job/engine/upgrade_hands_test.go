@@ -11,6 +11,7 @@ import (
 	"holdfast/internal/evacuate"
 	"holdfast/internal/job"
 	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // hand does the steps of one kind on a host of the plant, and answers probes as the
@@ -214,7 +215,7 @@ func (d hand) turn(ctx context.Context, t Task) error {
 		case upgrade.KindPairStart:
 			h.Pair = true
 		case upgrade.KindPairStop:
-			if p.Active == t.Host && p.plan.Options.Mode == upgrade.Rolling {
+			if p.Active == t.Host && p.plan.Options.Mode == manifest.Rolling {
 				p.fault("the services of the active manager are stopped on %s", t.Host)
 			}
 			h.Pair = false
@@ -320,7 +321,7 @@ func (d hand) action(ctx context.Context, t Task) error {
 	if a.Module == "base" {
 		return d.program(ctx, t, func(p *plant) bool {
 			p.acts(t.Host, a)
-			return a.Phase != upgrade.PostCheck || p.FailsOn != t.Host || p.plan.Purpose != upgrade.ForUpgrade
+			return a.Phase != manifest.PostCheck || p.FailsOn != t.Host || p.plan.Purpose != upgrade.ForUpgrade
 		})
 	}
 	if err := d.do(ctx, t, "act", func(p *plant) { p.effects[t.Step.ID]++; p.acts(t.Host, a) }); err != nil {
@@ -345,7 +346,7 @@ func (d hand) copies(ctx context.Context, t Task) error {
 			p.backUp(key, a.Run)
 			return
 		}
-		p.acts(t.Host, upgrade.ActionArgs{Run: a.Run, Module: a.Module, Phase: upgrade.Rollback, From: p.plan.To})
+		p.acts(t.Host, upgrade.ActionArgs{Run: a.Run, Module: a.Module, Phase: manifest.Rollback, From: p.plan.To})
 		p.Restored[key] = t.Job
 	})
 }

@@ -11,6 +11,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
 	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // plant is a model of a platform that is upgraded: what is on its hosts and where
@@ -18,7 +19,7 @@ import (
 // end and guests finish to move whatever becomes of the agent that began it.
 type plant struct {
 	mu       sync.Mutex
-	manifest *upgrade.Manifest
+	manifest *manifest.Manifest
 	plan     *upgrade.Plan // that is carried out
 	job      string
 	plantState
@@ -108,19 +109,19 @@ func plantHosts() []cluster.HostID { return []cluster.HostID{"h1", "h2", "m1", "
 // plantBundle has three modules: one that a provider backs up and restores, whose
 // programs outlive agents and leave traces; one whose actions are done once in the
 // cluster and can not be told afterwards; and one whose actions may be repeated.
-func plantBundle() *upgrade.Manifest {
-	traced := func() *upgrade.Action { return &upgrade.Action{Run: []string{"do"}} }
-	once := func() *upgrade.Action { return &upgrade.Action{Run: []string{"do"}, Once: true} }
-	again := func() *upgrade.Action { return &upgrade.Action{Run: []string{"do"}, Idempotent: true} }
-	return &upgrade.Manifest{
+func plantBundle() *manifest.Manifest {
+	traced := func() *manifest.Action { return &manifest.Action{Run: []string{"do"}} }
+	once := func() *manifest.Action { return &manifest.Action{Run: []string{"do"}, Once: true} }
+	again := func() *manifest.Action { return &manifest.Action{Run: []string{"do"}, Idempotent: true} }
+	return &manifest.Manifest{
 		Name: "platform", Version: plantNew, RequiresReboot: true, Kernel: kernelNew,
-		UpgradeFrom: []upgrade.Source{{Version: "E02*", Modes: []upgrade.Mode{upgrade.Offline, upgrade.Rolling}}},
-		Modules: []upgrade.Module{
-			{Name: "base", Actions: upgrade.Actions{Stop: traced(), Install: traced(), Start: traced(), PostCheck: traced()}},
-			{Name: "schema", RunsOn: "manager", After: []string{"base"}, CanRollback: true, Actions: upgrade.Actions{
+		UpgradeFrom: []manifest.Source{{Version: "E02*", Modes: []manifest.Mode{manifest.Offline, manifest.Rolling}}},
+		Modules: []manifest.Module{
+			{Name: "base", Actions: manifest.Actions{Stop: traced(), Install: traced(), Start: traced(), PostCheck: traced()}},
+			{Name: "schema", RunsOn: "manager", After: []string{"base"}, CanRollback: true, Actions: manifest.Actions{
 				PreCheck: once(), Backup: once(), Install: once(), Rollback: once(), Commit: once(),
 			}},
-			{Name: "web", After: []string{"schema"}, CanRollback: true, Actions: upgrade.Actions{
+			{Name: "web", After: []string{"schema"}, CanRollback: true, Actions: manifest.Actions{
 				Stop: again(), Backup: again(), Install: again(), Start: again(), Rollback: again(), Commit: again(),
 			}},
 		},
@@ -358,7 +359,7 @@ func (p *plant) restarts(name cluster.HostID) {
 	if h.Pools[template] || h.Pools[shared] {
 		p.fault("%s is rebooted with shared storage", name)
 	}
-	if mode := p.plan.Options.Mode; mode != upgrade.Offline && p.Active == name {
+	if mode := p.plan.Options.Mode; mode != manifest.Offline && p.Active == name {
 		p.fault("%s is rebooted and is the active manager", name)
 	}
 	p.withoutHA("a reboot of " + string(name))
@@ -373,7 +374,7 @@ func (p *plant) restarts(name cluster.HostID) {
 
 // withoutHA wants HA off, where the mode says so.
 func (p *plant) withoutHA(what string) {
-	if p.HA && p.plan.Options.Mode != upgrade.Rolling {
+	if p.HA && p.plan.Options.Mode != manifest.Rolling {
 		p.fault("%s while HA is on", what)
 	}
 }
@@ -410,22 +411,22 @@ func (p *plant) acts(h cluster.HostID, a upgrade.ActionArgs) {
 		p.fault("%s: %s of %s without its bundle", h, a.Phase, a.Module)
 	}
 	switch a.Phase {
-	case upgrade.Stop:
+	case manifest.Stop:
 		p.withoutHA("stop of " + key)
 		m.Runs = false
-	case upgrade.Backup:
+	case manifest.Backup:
 		p.backUp(key, a.Run)
-	case upgrade.Install:
+	case manifest.Install:
 		change(a.To, kernelNew)
-	case upgrade.Rollback:
+	case manifest.Rollback:
 		change(a.From, kernelOld)
-	case upgrade.Start:
+	case manifest.Start:
 		m.Runs = true
-	case upgrade.PostCheck:
+	case manifest.PostCheck:
 		if !m.Runs {
 			p.fault("%s: %s of %s, which does not run", h, a.Phase, a.Module)
 		}
-	case upgrade.Commit:
+	case manifest.Commit:
 		if !p.Committed {
 			p.fault("%s: %s of %s before the version is raised", h, a.Phase, a.Module)
 		}

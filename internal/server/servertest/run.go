@@ -9,6 +9,7 @@ import (
 	"holdfast/internal/fail"
 	"holdfast/internal/job"
 	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/request"
 )
 
 // run is a fake run of a plan.
@@ -124,7 +125,7 @@ func (r *run) hosts() map[cluster.HostID]upgrade.HostState {
 }
 
 // describe fills in how the run stands.
-func (r *run) describe(u *upgrade.Standing, touched map[cluster.HostID]upgrade.HostState) {
+func (r *run) describe(u *request.Standing, touched map[cluster.HostID]upgrade.HostState) {
 	j := r.shown(false)
 	u.To, u.Purpose, u.Mode, u.Job, u.Left = r.plan.To, r.plan.Purpose, r.plan.Options.Mode, &j, r.plan.Left
 	if r.stage < len(r.plan.Stages) {
@@ -140,7 +141,7 @@ func (r *run) describe(u *upgrade.Standing, touched map[cluster.HostID]upgrade.H
 		}
 	}
 	for _, h := range r.plan.Hosts {
-		u.Hosts = append(u.Hosts, upgrade.HostStanding{Name: h.Name, State: touched[h.Name], Wave: h.Wave, Approved: r.approved[h.Name], Dropped: r.dropped[h.Name]})
+		u.Hosts = append(u.Hosts, request.HostStanding{Name: h.Name, State: touched[h.Name], Wave: h.Wave, Approved: r.approved[h.Name], Dropped: r.dropped[h.Name]})
 	}
 }
 

@@ -18,6 +18,8 @@ import (
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
 	"holdfast/internal/upgrade/check"
+	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/upgrade/request"
 )
 
 // Upgrades is a fake of this host's part in upgrades and in jobs, with the hosts
@@ -29,7 +31,7 @@ type Upgrades struct {
 	mu      sync.Mutex
 	bundles map[string]stored
 	report  check.Report
-	shown   *upgrade.Standing // what Upgrade answers instead of how the run stands
+	shown   *request.Standing // what Upgrade answers instead of how the run stands
 	fails   string            // id of the step that fails once
 	run     *run              // the last one
 	version string
@@ -37,13 +39,13 @@ type Upgrades struct {
 	cluster upgrade.ClusterState
 	last    struct{ bundle, run, to string } // of the last upgrade
 	sent    []string
-	asked   []upgrade.Request
+	asked   []request.Request
 }
 
 // stored is a bundle that was taken in.
 type stored struct {
-	upgrade.BundleInfo
-	manifest upgrade.Manifest
+	request.BundleInfo
+	manifest manifest.Manifest
 	text     []byte
 }
 
@@ -69,7 +71,7 @@ func (f *Upgrades) SetReport(r check.Report) {
 }
 
 // Show sets what Upgrade answers; nil: how the run stands.
-func (f *Upgrades) Show(u *upgrade.Standing) {
+func (f *Upgrades) Show(u *request.Standing) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.shown = u
@@ -90,32 +92,32 @@ func (f *Upgrades) Sent() []string {
 }
 
 // Asked returns the requests to plan, to check and to run, in order.
-func (f *Upgrades) Asked() []upgrade.Request {
+func (f *Upgrades) Asked() []request.Request {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.asked)
 }
 
 // PutBundle is as server.Upgrades wants it.
-func (f *Upgrades) PutBundle(ctx context.Context, file io.Reader, trust upgrade.Trust) (upgrade.BundleInfo, error) {
+func (f *Upgrades) PutBundle(ctx context.Context, file io.Reader, trust request.Trust) (request.BundleInfo, error) {
 	o := bundle.Options{AllowUnsigned: trust.AllowUnsigned, Signature: trust.Signature}
 	for _, text := range trust.Keys {
 		key, err := bundle.ParsePublicKey([]byte(text))
 		if err != nil {
-			return upgrade.BundleInfo{}, fail.Errorf(fail.Invalid, "public key: %w", err)
+			return request.BundleInfo{}, fail.Errorf(fail.Invalid, "public key: %w", err)
 		}
 		o.Keys = append(o.Keys, key)
 	}
 	var text bytes.Buffer
 	rep, err := bundle.Verify(ctx, io.TeeReader(file, &text), o)
 	if err != nil {
-		return upgrade.BundleInfo{}, fail.Errorf(fail.Invalid, "bundle: %w", err)
+		return request.BundleInfo{}, fail.Errorf(fail.Invalid, "bundle: %w", err)
 	}
 	if _, err := io.Copy(&text, file); err != nil {
-		return upgrade.BundleInfo{}, fmt.Errorf("read the bundle: %w", err)
+		return request.BundleInfo{}, fmt.Errorf("read the bundle: %w", err)
 	}
 	sum := sha256.Sum256(text.Bytes())
-	b := upgrade.BundleInfo{
+	b := request.BundleInfo{
 		SHA256: hex.EncodeToString(sum[:]), Size: int64(text.Len()), Name: rep.Manifest.Name, Version: rep.Manifest.Version,
 		Unsigned: !rep.Signed, KeyID: rep.KeyID,
 	}
@@ -168,7 +170,7 @@ func (f *Upgrades) SendGuest(_ context.Context, uuid, name string, to cluster.Ho
 }
 
 // PlanUpgrade is as server.Upgrades wants it.
-func (f *Upgrades) PlanUpgrade(_ context.Context, r upgrade.Request) (upgrade.Plan, error) {
+func (f *Upgrades) PlanUpgrade(_ context.Context, r request.Request) (upgrade.Plan, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.asked = append(f.asked, r)
@@ -176,7 +178,7 @@ func (f *Upgrades) PlanUpgrade(_ context.Context, r upgrade.Request) (upgrade.Pl
 }
 
 // CheckUpgrade is as server.Upgrades wants it.
-func (f *Upgrades) CheckUpgrade(_ context.Context, r upgrade.Request) (check.Report, error) {
+func (f *Upgrades) CheckUpgrade(_ context.Context, r request.Request) (check.Report, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.asked = append(f.asked, r)
@@ -199,7 +201,7 @@ func (f *Upgrades) ReportUpgrade(context.Context) (check.Report, error) {
 }
 
 // plan plans. The caller holds mu.
-func (f *Upgrades) plan(r upgrade.Request) (upgrade.Plan, error) {
+func (f *Upgrades) plan(r request.Request) (upgrade.Plan, error) {
 	if r.Purpose == upgrade.ForCommit || r.Purpose == upgrade.ForRollback {
 		return f.planBack(r)
 	}
@@ -230,12 +232,12 @@ func (f *Upgrades) plan(r upgrade.Request) (upgrade.Plan, error) {
 func nodes() []cluster.HostID { return []cluster.HostID{"node1", "node2", "node3"} }
 
 // planBack plans a rollback or a commit. The caller holds mu.
-func (f *Upgrades) planBack(r upgrade.Request) (upgrade.Plan, error) {
+func (f *Upgrades) planBack(r request.Request) (upgrade.Plan, error) {
 	if f.last.run == "" {
 		return upgrade.Plan{}, fail.Errorf(fail.Refused, "%s: no upgrade has run that is not committed", r.Purpose)
 	}
 	p := upgrade.Plan{Format: 1, Purpose: r.Purpose, Bundle: f.bundles[f.last.bundle].Name, From: f.version, To: f.last.to, Begin: upgrade.Status{Cluster: f.cluster}}
-	p.Options.Mode, p.Options.MaxUnavailable = upgrade.Rolling, upgrade.Limit{Count: 1}
+	p.Options.Mode, p.Options.MaxUnavailable = manifest.Rolling, upgrade.Limit{Count: 1}
 	kind, stage := upgrade.KindCommit, upgrade.Stage{Name: "modules", Kind: upgrade.Change}
 	hosts := nodes()
 	switch {
@@ -265,20 +267,20 @@ func (f *Upgrades) planBack(r upgrade.Request) (upgrade.Plan, error) {
 }
 
 // RunUpgrade is as server.Upgrades wants it.
-func (f *Upgrades) RunUpgrade(_ context.Context, user string, r upgrade.Request) (check.Begun, error) {
+func (f *Upgrades) RunUpgrade(_ context.Context, user string, r request.Request) (request.Begun, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.asked = append(f.asked, r)
 	if f.run != nil && f.run.job.State != "ended" {
-		return check.Begun{}, fail.Errorf(fail.Refused, "%s of %s is %s: only one at a time", f.run.job.ID, f.run.job.User, f.run.job.State)
+		return request.Begun{}, fail.Errorf(fail.Refused, "%s of %s is %s: only one at a time", f.run.job.ID, f.run.job.User, f.run.job.State)
 	}
 	p, err := f.plan(r)
 	if err != nil {
-		return check.Begun{}, err
+		return request.Begun{}, err
 	}
 	if p.Blocked() || check.Worst(f.report.Findings) == check.Fail {
 		rep := f.report
-		return check.Begun{Plan: p, Report: &rep}, nil
+		return request.Begun{Plan: p, Report: &rep}, nil
 	}
 	if p.Purpose == upgrade.ForUpgrade {
 		f.last.bundle, f.last.to, f.last.run = r.Bundle, p.To, fmt.Sprintf("upgrade-%d", len(f.asked))
@@ -290,7 +292,7 @@ func (f *Upgrades) RunUpgrade(_ context.Context, user string, r upgrade.Request)
 	f.run.begin()
 	f.mark()
 	j := f.run.shown(true)
-	return check.Begun{Job: &j, Plan: p}, nil
+	return request.Begun{Job: &j, Plan: p}, nil
 }
 
 // AdmitHost is as server.Upgrades wants it.
@@ -314,16 +316,16 @@ func (f *Upgrades) AdmitHost(_ context.Context, user string, host cluster.HostID
 }
 
 // Upgrade is as server.Upgrades wants it.
-func (f *Upgrades) Upgrade(context.Context) (upgrade.Standing, error) {
+func (f *Upgrades) Upgrade(context.Context) (request.Standing, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.shown != nil {
 		return *f.shown, nil
 	}
-	u := upgrade.Standing{ClusterState: f.cluster, Version: f.version, Hosts: []upgrade.HostStanding{}}
+	u := request.Standing{ClusterState: f.cluster, Version: f.version, Hosts: []request.HostStanding{}}
 	if f.run == nil {
 		for _, h := range nodes() {
-			u.Hosts = append(u.Hosts, upgrade.HostStanding{Name: h})
+			u.Hosts = append(u.Hosts, request.HostStanding{Name: h})
 		}
 		return u, nil
 	}

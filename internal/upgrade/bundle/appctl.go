@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // wholePackage is the module that an appctl package gets besides its own: it
@@ -14,7 +14,7 @@ import (
 const wholePackage = "appctl"
 
 // appctl makes the manifest of a package of the appctl layout below root.
-func (p *pack) appctl(root string) (*upgrade.Manifest, error) {
+func (p *pack) appctl(root string) (*manifest.Manifest, error) {
 	texts := map[string]string{}
 	for _, name := range []string{"versions.yml", "action/white_list.txt", "action/env.sh"} {
 		text, ok := p.texts[root+name]
@@ -35,7 +35,7 @@ func (p *pack) appctl(root string) (*upgrade.Manifest, error) {
 	if err != nil {
 		return nil, refuse(root+"action/env.sh", "%v", err)
 	}
-	m := &upgrade.Manifest{Name: about.name, Version: about.version, UpgradeFrom: sources}
+	m := &manifest.Manifest{Name: about.name, Version: about.version, UpgradeFrom: sources}
 	if err := p.appctlModules(m, root, env); err != nil {
 		return nil, err
 	}
@@ -43,10 +43,10 @@ func (p *pack) appctl(root string) (*upgrade.Manifest, error) {
 }
 
 // appctlModules adds the modules of a package, and the order of each phase.
-func (p *pack) appctlModules(m *upgrade.Manifest, root string, env env) error {
+func (p *pack) appctlModules(m *manifest.Manifest, root string, env env) error {
 	names := env.modules()
 	action := root + "action/"
-	files := map[string][]upgrade.File{}
+	files := map[string][]manifest.File{}
 	for _, n := range names {
 		program := action + n + "/appctl.sh"
 		if !p.has(program) || n == wholePackage {
@@ -63,7 +63,7 @@ func (p *pack) appctlModules(m *upgrade.Manifest, root string, env env) error {
 		files[module] = append(files[module], f)
 	}
 	for _, n := range names {
-		mod := upgrade.Module{Name: n, Files: files[n], Actions: env.actions(n, action+n+"/appctl.sh")}
+		mod := manifest.Module{Name: n, Files: files[n], Actions: env.actions(n, action+n+"/appctl.sh")}
 		mod.CanRollback = mod.Actions.Rollback != nil
 		m.Modules = append(m.Modules, mod)
 	}
@@ -77,7 +77,7 @@ func (p *pack) appctlModules(m *upgrade.Manifest, root string, env env) error {
 		}
 		return out
 	}
-	m.Order = upgrade.Order{
+	m.Order = manifest.Order{
 		PreCheck: order("PRE_UPGRADE_ORDER"), Stop: order("STOP_ORDER"), Start: order("START_ORDER"),
 		PostCheck: order("POST_UPGRADE_ORDER"), Rollback: order("ROLLBACK_ORDER"),
 	}
@@ -86,17 +86,17 @@ func (p *pack) appctlModules(m *upgrade.Manifest, root string, env env) error {
 
 // wholePackage makes the module of action/appctl.sh. Its verbs for a phase of
 // the modules are not called: Holdfast calls the modules.
-func (p *pack) wholePackage(root string, env env, files []upgrade.File) upgrade.Module {
+func (p *pack) wholePackage(root string, env env, files []manifest.File) manifest.Module {
 	program := root + "action/appctl.sh"
-	mod := upgrade.Module{
+	mod := manifest.Module{
 		Name: wholePackage, Files: files,
-		Actions: upgrade.Actions{
-			PostCheck: &upgrade.Action{Run: []string{program, "check_status"}, Idempotent: true},
-			Commit:    &upgrade.Action{Run: []string{program, "upgrade_commit", "{appctlMode}"}, Idempotent: true, Once: true},
+		Actions: manifest.Actions{
+			PostCheck: &manifest.Action{Run: []string{program, "check_status"}, Idempotent: true},
+			Commit:    &manifest.Action{Run: []string{program, "upgrade_commit", "{appctlMode}"}, Idempotent: true, Once: true},
 		},
 	}
 	if params := root + "action/config_params.json"; p.has(params) && env.installPath != "" {
-		mod.Config = []upgrade.ConfigFile{{File: params, Installed: env.installPath + "/config/deploy_param.json"}}
+		mod.Config = []manifest.ConfigFile{{File: params, Installed: env.installPath + "/config/deploy_param.json"}}
 	}
 	return mod
 }
@@ -105,8 +105,8 @@ func (p *pack) wholePackage(root string, env env, files []upgrade.File) upgrade.
 // list has the module. A list that is not there is that of the upgrade. A backup
 // refuses a directory that has one already, so neither it nor what stands on it
 // is called idempotent.
-func (e env) actions(module, program string) upgrade.Actions {
-	verb := func(list string, idempotent bool, args ...string) *upgrade.Action {
+func (e env) actions(module, program string) manifest.Actions {
+	verb := func(list string, idempotent bool, args ...string) *manifest.Action {
 		names, ok := e.lists[list]
 		if !ok {
 			names = e.lists[upgradeOrder]
@@ -114,9 +114,9 @@ func (e env) actions(module, program string) upgrade.Actions {
 		if !slices.Contains(names, module) {
 			return nil
 		}
-		return &upgrade.Action{Run: append([]string{program}, args...), Idempotent: idempotent}
+		return &manifest.Action{Run: append([]string{program}, args...), Idempotent: idempotent}
 	}
-	return upgrade.Actions{
+	return manifest.Actions{
 		PreCheck:  verb("PRE_UPGRADE_ORDER", true, "pre_upgrade"),
 		Stop:      verb("STOP_ORDER", true, "stop"),
 		Backup:    verb(upgradeOrder, false, "upgrade_backup", "{backup}"),
@@ -168,8 +168,8 @@ func plainName(title string) string {
 
 // parseWhiteList reads the rows of white_list.txt: a version pattern, the modes
 // with commas between, and whether system tables change.
-func parseWhiteList(text string) ([]upgrade.Source, error) {
-	var out []upgrade.Source
+func parseWhiteList(text string) ([]manifest.Source, error) {
+	var out []manifest.Source
 	number, head := 0, false
 	for line := range strings.Lines(text) {
 		number++
@@ -186,9 +186,9 @@ func parseWhiteList(text string) ([]upgrade.Source, error) {
 		case len(row) != 3:
 			return nil, fmt.Errorf("line %d: %q: want three columns", number, strings.TrimSpace(line))
 		}
-		s := upgrade.Source{Version: row[0]}
+		s := manifest.Source{Version: row[0]}
 		for word := range strings.SplitSeq(row[1], ",") {
-			mode, ok := map[string]upgrade.Mode{"offline": upgrade.Offline, "rollup": upgrade.Rolling}[word]
+			mode, ok := map[string]manifest.Mode{"offline": manifest.Offline, "rollup": manifest.Rolling}[word]
 			if !ok {
 				return nil, fmt.Errorf("line %d: mode %q: want offline, rollup or both with a comma between", number, word)
 			}

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"holdfast/internal/strictyaml"
-	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // BuildOptions say how a bundle is built.
@@ -48,7 +48,7 @@ func Build(ctx context.Context, dir string, out io.Writer, o BuildOptions) (*Rep
 		return nil, err
 	}
 	if len(text) > maxManifest {
-		return nil, refuse(upgrade.FileManifest, "complete, it has %d bytes, want at most %d: bundle fewer files, or an archive of them", len(text), maxManifest)
+		return nil, refuse(manifest.FileManifest, "complete, it has %d bytes, want at most %d: bundle fewer files, or an archive of them", len(text), maxManifest)
 	}
 	w, err := newWriter(out, o.Compression)
 	if err != nil {
@@ -61,7 +61,7 @@ func Build(ctx context.Context, dir string, out io.Writer, o BuildOptions) (*Rep
 		rep.Signed, rep.KeyID = true, keyID(o.Key.ID())
 	}
 	files := m.Files()
-	slices.SortFunc(files, func(a, b upgrade.File) int { return strings.Compare(a.Path, b.Path) })
+	slices.SortFunc(files, func(a, b manifest.File) int { return strings.Compare(a.Path, b.Path) })
 	for _, f := range files {
 		if err := w.from(ctx, root, f); err != nil {
 			return nil, err
@@ -71,12 +71,12 @@ func Build(ctx context.Context, dir string, out io.Writer, o BuildOptions) (*Rep
 }
 
 // complete reads the manifest of a tree and fills in what the files say.
-func complete(ctx context.Context, root *os.Root, pattern func(string) error) (*upgrade.Manifest, error) {
+func complete(ctx context.Context, root *os.Root, pattern func(string) error) (*manifest.Manifest, error) {
 	text, err := readManifest(root)
 	if err != nil {
 		return nil, err
 	}
-	m := &upgrade.Manifest{}
+	m := &manifest.Manifest{}
 	read := strictyaml.Decode(text, m)
 	faults := read.Faults
 	if len(faults) == 0 {
@@ -95,20 +95,20 @@ func complete(ctx context.Context, root *os.Root, pattern func(string) error) (*
 		}
 	}
 	if len(faults) > 0 {
-		return nil, &Refusal{Member: upgrade.FileManifest, Reason: "the bundle can not be built", Faults: read.Locate(faults)}
+		return nil, &Refusal{Member: manifest.FileManifest, Reason: "the bundle can not be built", Faults: read.Locate(faults)}
 	}
 	return m, nil
 }
 
 func readManifest(root *os.Root) ([]byte, error) {
-	info, err := root.Lstat(upgrade.FileManifest)
+	info, err := root.Lstat(manifest.FileManifest)
 	if err != nil {
-		return nil, refuse(upgrade.FileManifest, "%v", errors.Unwrap(err))
+		return nil, refuse(manifest.FileManifest, "%v", errors.Unwrap(err))
 	}
 	if !info.Mode().IsRegular() || info.Size() > maxManifest {
-		return nil, refuse(upgrade.FileManifest, "want a regular file of at most %d bytes", maxManifest)
+		return nil, refuse(manifest.FileManifest, "want a regular file of at most %d bytes", maxManifest)
 	}
-	text, err := root.ReadFile(upgrade.FileManifest)
+	text, err := root.ReadFile(manifest.FileManifest)
 	if err != nil {
 		return nil, fmt.Errorf("build a bundle: %w", err)
 	}
@@ -121,11 +121,11 @@ type tree struct {
 	root   *os.Root
 	found  map[string]fs.FileInfo // regular files without the manifest
 	listed map[string]bool
-	faults []upgrade.Fault
+	faults []manifest.Fault
 }
 
 func (t *tree) fault(path, value, want string) {
-	t.faults = append(t.faults, upgrade.Fault{Path: path, Value: value, Want: want})
+	t.faults = append(t.faults, manifest.Fault{Path: path, Value: value, Want: want})
 }
 
 // walk finds all files. What is no regular file is a fault.
@@ -134,7 +134,7 @@ func (t *tree) walk() error {
 		if err := errors.Join(err, t.ctx.Err()); err != nil {
 			return err
 		}
-		if d.IsDir() || name == upgrade.FileManifest {
+		if d.IsDir() || name == manifest.FileManifest {
 			return nil
 		}
 		info, err := d.Info()
@@ -167,8 +167,8 @@ func (t *tree) link(name string) string {
 }
 
 // module completes the files of a module.
-func (t *tree) module(at string, mod *upgrade.Module) error {
-	var out []upgrade.File
+func (t *tree) module(at string, mod *manifest.Module) error {
+	var out []manifest.File
 	for j, f := range mod.Files {
 		here := fmt.Sprintf("%s.files[%d]", at, j)
 		files := t.expand(here, f)
@@ -190,29 +190,29 @@ func (t *tree) module(at string, mod *upgrade.Module) error {
 }
 
 // expand returns the files that an entry stands for.
-func (t *tree) expand(at string, f upgrade.File) []upgrade.File {
+func (t *tree) expand(at string, f manifest.File) []manifest.File {
 	if !strings.HasSuffix(f.Path, "/") {
 		if t.found[f.Path] == nil {
 			t.fault(at, f.Path, "want a regular file of the tree, by its path below it")
 			return nil
 		}
-		return []upgrade.File{f}
+		return []manifest.File{f}
 	}
-	var out []upgrade.File
+	var out []manifest.File
 	for name := range t.found {
 		if strings.HasPrefix(name, f.Path) {
-			out = append(out, upgrade.File{Path: name, Mode: f.Mode})
+			out = append(out, manifest.File{Path: name, Mode: f.Mode})
 		}
 	}
 	if len(out) == 0 {
 		t.fault(at, f.Path, "want a directory of the tree that has files")
 	}
-	slices.SortFunc(out, func(a, b upgrade.File) int { return strings.Compare(a.Path, b.Path) })
+	slices.SortFunc(out, func(a, b manifest.File) int { return strings.Compare(a.Path, b.Path) })
 	return out
 }
 
 // fill completes one file. What the manifest says already must be right.
-func (t *tree) fill(at string, f upgrade.File) (upgrade.File, error) {
+func (t *tree) fill(at string, f manifest.File) (manifest.File, error) {
 	in, err := t.root.Open(f.Path)
 	if err != nil {
 		return f, fmt.Errorf("build a bundle: %w", err)
@@ -266,15 +266,15 @@ func newWriter(out io.Writer, c Compression) (*writer, error) {
 }
 
 // head writes the manifest and its signature.
-func (w *writer) head(rep *Report, manifest []byte, key *PrivateKey) error {
-	if err := w.member(upgrade.FileManifest, int64(len(manifest)), 0o644, strings.NewReader(string(manifest))); err != nil {
+func (w *writer) head(rep *Report, text []byte, key *PrivateKey) error {
+	if err := w.member(manifest.FileManifest, int64(len(text)), 0o644, strings.NewReader(string(text))); err != nil {
 		return err
 	}
 	if key == nil {
 		return nil
 	}
-	sig := sign(*key, manifest, rep)
-	return w.member(upgrade.FileSignature, int64(len(sig)), 0o644, strings.NewReader(string(sig)))
+	sig := sign(*key, text, rep)
+	return w.member(manifest.FileSignature, int64(len(sig)), 0o644, strings.NewReader(string(sig)))
 }
 
 // member writes one member; nothing in it depends on when and by whom.
@@ -297,14 +297,14 @@ func (w *writer) member(name string, size, mode int64, r io.Reader) error {
 
 // from writes a file of a tree, and sees to it that it is the one that was
 // hashed.
-func (w *writer) from(ctx context.Context, root *os.Root, f upgrade.File) error {
+func (w *writer) from(ctx context.Context, root *os.Root, f manifest.File) error {
 	in, err := root.Open(f.Path)
 	if err != nil {
 		return fmt.Errorf("build a bundle: %w", err)
 	}
 	defer in.Close()
 	hash := sha256.New()
-	mode, _ := upgrade.ParseMode(f.Mode)
+	mode, _ := manifest.ParseMode(f.Mode)
 	err = w.member(f.Path, f.Size, int64(mode), io.TeeReader(&input{ctx: ctx, r: in}, hash))
 	if err == nil && hex.EncodeToString(hash.Sum(nil)) != f.SHA256 {
 		err = fmt.Errorf("build a bundle: %s changed meanwhile", f.Path)

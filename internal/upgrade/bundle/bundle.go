@@ -14,7 +14,7 @@ import (
 
 	"aead.dev/minisign"
 
-	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // Layout is the form of a package.
@@ -72,7 +72,7 @@ func (o *Options) maxBytes() int64 {
 
 // Report says what a package is.
 type Report struct {
-	Manifest *upgrade.Manifest
+	Manifest *manifest.Manifest
 	Layout   Layout
 	Signed   bool   // by one of the given keys, checked
 	KeyID    string // of that key, 16 hex digits; empty when not signed
@@ -84,9 +84,9 @@ type Report struct {
 // Refusal says why a package is not accepted. Other errors of this package are
 // about reading and writing, not about what was read.
 type Refusal struct {
-	Member string          // the member at fault; empty: the whole
-	Reason string          // in lower case, without the member's name
-	Faults []upgrade.Fault // what is wrong in the manifest, if that is it
+	Member string           // the member at fault; empty: the whole
+	Reason string           // in lower case, without the member's name
+	Faults []manifest.Fault // what is wrong in the manifest, if that is it
 }
 
 // Error gives the reason in one line.

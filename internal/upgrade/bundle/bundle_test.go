@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/strictyaml"
-	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/manifest"
 )
 
 func TestBuildVerifyUnpack(t *testing.T) {
@@ -32,7 +32,7 @@ func TestBuildVerifyUnpack(t *testing.T) {
 			}
 			var sum int64
 			for name, text := range files {
-				if name != upgrade.FileManifest {
+				if name != manifest.FileManifest {
 					sum += int64(len(text))
 				}
 			}
@@ -48,7 +48,7 @@ func TestBuildVerifyUnpack(t *testing.T) {
 			}
 			sameFiles(t, dir, files)
 			built := tempBuild(t, dir)
-			if members(t, built)[0].text != readFile(t, dir, upgrade.FileManifest) {
+			if members(t, built)[0].text != readFile(t, dir, manifest.FileManifest) {
 				t.Error("an unpacked bundle does not build the same manifest")
 			}
 		})
@@ -58,7 +58,7 @@ func TestBuildVerifyUnpack(t *testing.T) {
 // tempBuild builds an unpacked bundle again, without its signature.
 func tempBuild(t *testing.T, dir string) []byte {
 	t.Helper()
-	if err := os.Remove(filepath.Join(dir, upgrade.FileSignature)); err != nil {
+	if err := os.Remove(filepath.Join(dir, manifest.FileSignature)); err != nil {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
@@ -81,7 +81,7 @@ func readFile(t *testing.T, dir, name string) string {
 func sameFiles(t *testing.T, dir string, files map[string]string) {
 	t.Helper()
 	for name, text := range files {
-		if name == upgrade.FileManifest {
+		if name == manifest.FileManifest {
 			continue
 		}
 		if got := readFile(t, dir, name); got != text {
@@ -223,7 +223,7 @@ func TestBuildFaults(t *testing.T) {
 			}
 			_, err := Build(context.Background(), dir, io.Discard, BuildOptions{Compression: None})
 			r := refusal(t, err)
-			all := r.Error() + "\n" + upgrade.Faults(r.Faults).Error()
+			all := r.Error() + "\n" + manifest.Faults(r.Faults).Error()
 			if !strings.Contains(all, c.want) {
 				t.Errorf("got %s\nwant %s", all, c.want)
 			}
@@ -245,10 +245,10 @@ func put2(names ...string) func(*testing.T, map[string]string) {
 
 func edit(old, new string) func(*testing.T, map[string]string) {
 	return func(t *testing.T, files map[string]string) {
-		if !strings.Contains(files[upgrade.FileManifest], old) {
+		if !strings.Contains(files[manifest.FileManifest], old) {
 			t.Fatalf("the sample has no %q", old)
 		}
-		files[upgrade.FileManifest] = strings.Replace(files[upgrade.FileManifest], old, new, 1)
+		files[manifest.FileManifest] = strings.Replace(files[manifest.FileManifest], old, new, 1)
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 
 	"aead.dev/minisign"
 
-	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // maxText is the longest text file of another layout that is looked into, in bytes.
@@ -18,7 +18,7 @@ const maxText = 64 << 10
 
 // pack is what was found in a package of another layout.
 type pack struct {
-	files []upgrade.File
+	files []manifest.File
 	bytes int64             // of the files
 	texts map[string][]byte // content of the files that describe the package
 	seen  names
@@ -29,7 +29,7 @@ type pack struct {
 func (s *stream) foreign(o *Options, first *tar.Header, to sink) (*Report, error) {
 	switch {
 	case o.Signature == nil && !o.AllowUnsigned:
-		return nil, refuse("", "it is not signed: its first member is %s, not %s", shown(first.Name), upgrade.FileManifest)
+		return nil, refuse("", "it is not signed: its first member is %s, not %s", shown(first.Name), manifest.FileManifest)
 	case o.Signature != nil && len(o.Keys) == 0 && !o.AllowUnsigned:
 		return nil, refuse("", "no public key is given to check its signature with")
 	}
@@ -76,7 +76,7 @@ func (s *stream) foreignMember(o *Options, h *tar.Header, p *pack, to sink) erro
 	name := strings.TrimPrefix(h.Name, "./")
 	if h.Typeflag == tar.TypeDir {
 		name = strings.TrimSuffix(name, "/")
-		if bad := upgrade.PathFault(name); bad != "" && name != "" && name != "." {
+		if bad := manifest.PathFault(name); bad != "" && name != "" && name != "." {
 			return refuse(h.Name, "%s", bad)
 		}
 		if h.Size != 0 {
@@ -104,12 +104,12 @@ func (s *stream) foreignMember(o *Options, h *tar.Header, p *pack, to sink) erro
 }
 
 // announce checks a file before its content is read.
-func (p *pack) announce(o *Options, name string, h *tar.Header) (upgrade.File, error) {
-	f := upgrade.File{Path: name, Size: h.Size, Mode: "0644"}
+func (p *pack) announce(o *Options, name string, h *tar.Header) (manifest.File, error) {
+	f := manifest.File{Path: name, Size: h.Size, Mode: "0644"}
 	if h.Mode&0o111 != 0 {
 		f.Mode = "0755"
 	}
-	if upgrade.FoldPath(name) == upgrade.FoldPath(upgrade.FileManifest) {
+	if manifest.FoldPath(name) == manifest.FoldPath(manifest.FileManifest) {
 		return f, refuse(name, "it must be the first member")
 	}
 	if err := p.seen.add(name); err != nil {
@@ -134,7 +134,7 @@ type alsoInto struct {
 	text *bytes.Buffer
 }
 
-func (a alsoInto) file(f upgrade.File, r io.Reader) error {
+func (a alsoInto) file(f manifest.File, r io.Reader) error {
 	return a.sink.file(f, io.TeeReader(r, a.text))
 }
 
@@ -152,7 +152,7 @@ func describes(name string) bool {
 
 // describe makes the manifest of a package and counts its files.
 func (p *pack) describe(rep *Report, o *Options) error {
-	slices.SortFunc(p.files, func(a, b upgrade.File) int { return strings.Compare(a.Path, b.Path) })
+	slices.SortFunc(p.files, func(a, b manifest.File) int { return strings.Compare(a.Path, b.Path) })
 	var err error
 	appctl, cas := p.roots("action/appctl.sh"), p.roots("upgrade.sh")
 	switch {
@@ -165,7 +165,7 @@ func (p *pack) describe(rep *Report, o *Options) error {
 		rep.Layout = CAS
 		rep.Manifest = p.cas(cas[0])
 	default:
-		return refuse("", "its layout is not known: want %s as first member, or versions.yml with action/appctl.sh, or one upgrade.sh", upgrade.FileManifest)
+		return refuse("", "its layout is not known: want %s as first member, or versions.yml with action/appctl.sh, or one upgrade.sh", manifest.FileManifest)
 	}
 	if err != nil {
 		return err
@@ -194,23 +194,23 @@ func (p *pack) roots(file string) []string {
 
 // has reports whether the package has a file.
 func (p *pack) has(name string) bool {
-	return slices.ContainsFunc(p.files, func(f upgrade.File) bool { return f.Path == name })
+	return slices.ContainsFunc(p.files, func(f manifest.File) bool { return f.Path == name })
 }
 
 // cas makes the manifest of a package that is one script. What it upgrades from
 // is not in it.
-func (p *pack) cas(root string) *upgrade.Manifest {
+func (p *pack) cas(root string) *manifest.Manifest {
 	version := "unknown"
 	if _, v, ok := strings.Cut(strings.TrimSuffix(root, "/"), "."); ok && v != "" {
 		version = strings.ToUpper(v) // upgrade.e0303/
 	}
 	p.executable(root + "upgrade.sh")
-	return &upgrade.Manifest{
+	return &manifest.Manifest{
 		Name: "cas", Version: version, RequiresReboot: true,
-		UpgradeFrom: []upgrade.Source{{Version: "*", Modes: []upgrade.Mode{upgrade.Offline, upgrade.Rolling}}},
-		Modules: []upgrade.Module{{
+		UpgradeFrom: []manifest.Source{{Version: "*", Modes: []manifest.Mode{manifest.Offline, manifest.Rolling}}},
+		Modules: []manifest.Module{{
 			Name: "cas", RunsOn: "manager", Files: p.files,
-			Actions: upgrade.Actions{Install: &upgrade.Action{Run: []string{root + "upgrade.sh"}, Once: true}},
+			Actions: manifest.Actions{Install: &manifest.Action{Run: []string{root + "upgrade.sh"}, Once: true}},
 		}},
 	}
 }

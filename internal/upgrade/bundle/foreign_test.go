@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/manifest"
 )
 
 const (
@@ -86,17 +86,17 @@ func TestAppctl(t *testing.T) {
 	if rep.Layout != Appctl || rep.Signed || rep.Files != 10 || m.Name != "engine-for-db" || m.Version != "3.0.0.B039" {
 		t.Errorf("%+v %+v", rep, m)
 	}
-	sources := []upgrade.Source{
-		{Version: "2.0.0.*", Modes: []upgrade.Mode{upgrade.Offline}, ChangeSystemTables: true},
-		{Version: "3.0.0.B010-B038", Modes: []upgrade.Mode{upgrade.Offline, upgrade.Rolling}},
+	sources := []manifest.Source{
+		{Version: "2.0.0.*", Modes: []manifest.Mode{manifest.Offline}, ChangeSystemTables: true},
+		{Version: "3.0.0.B010-B038", Modes: []manifest.Mode{manifest.Offline, manifest.Rolling}},
 	}
 	if !reflect.DeepEqual(m.UpgradeFrom, sources) {
 		t.Errorf("upgradeFrom %+v", m.UpgradeFrom)
 	}
-	for phase, want := range map[upgrade.Phase]string{
-		upgrade.PreCheck: "om cms engine dss appctl", upgrade.Install: "om cms engine dss appctl",
-		upgrade.Start: "cms dss engine om appctl", upgrade.Stop: "om engine dss cms appctl",
-		upgrade.Rollback: "cms engine om dss appctl", upgrade.PostCheck: "om cms engine dss appctl",
+	for phase, want := range map[manifest.Phase]string{
+		manifest.PreCheck: "om cms engine dss appctl", manifest.Install: "om cms engine dss appctl",
+		manifest.Start: "cms dss engine om appctl", manifest.Stop: "om engine dss cms appctl",
+		manifest.Rollback: "cms engine om dss appctl", manifest.PostCheck: "om cms engine dss appctl",
 	} {
 		var names []string
 		for _, mod := range m.InPhase(phase) {
@@ -106,9 +106,9 @@ func TestAppctl(t *testing.T) {
 			t.Errorf("%s: %s, want %s", phase, got, want)
 		}
 	}
-	for phase, want := range map[upgrade.Phase]string{
-		upgrade.PreCheck: "pre_upgrade", upgrade.Backup: "upgrade_backup {backup}", upgrade.Install: "upgrade {appctlMode} {backup}",
-		upgrade.PostCheck: "post_upgrade", upgrade.Rollback: "rollback {appctlMode} {backup}", upgrade.Start: "start", upgrade.Stop: "stop",
+	for phase, want := range map[manifest.Phase]string{
+		manifest.PreCheck: "pre_upgrade", manifest.Backup: "upgrade_backup {backup}", manifest.Install: "upgrade {appctlMode} {backup}",
+		manifest.PostCheck: "post_upgrade", manifest.Rollback: "rollback {appctlMode} {backup}", manifest.Start: "start", manifest.Stop: "stop",
 	} {
 		a := m.Module("cms").Actions.Get(phase)
 		if got := strings.Join(a.Run, " "); got != root+"action/cms/appctl.sh "+want {
@@ -122,7 +122,7 @@ func TestAppctl(t *testing.T) {
 	if got := strings.Join(whole.Actions.Commit.Run, " "); got != root+"action/appctl.sh upgrade_commit {appctlMode}" || !whole.Actions.Commit.Once {
 		t.Errorf("commit: %s", got)
 	}
-	if want := []upgrade.ConfigFile{{File: root + "action/config_params.json", Installed: "/opt/engine/config/deploy_param.json"}}; !reflect.DeepEqual(whole.Config, want) {
+	if want := []manifest.ConfigFile{{File: root + "action/config_params.json", Installed: "/opt/engine/config/deploy_param.json"}}; !reflect.DeepEqual(whole.Config, want) {
 		t.Errorf("config %+v", whole.Config)
 	}
 	_, err = OpenCAS(context.Background(), bytes.NewReader(data), Options{AllowUnsigned: true})
@@ -138,7 +138,7 @@ func TestAppctlUnpacksAndReadsBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, faults := decode([]byte(readFile(t, dir, upgrade.FileManifest)))
+	m, faults := decode([]byte(readFile(t, dir, manifest.FileManifest)))
 	if len(faults) > 0 || !reflect.DeepEqual(m, rep.Manifest) {
 		t.Errorf("the manifest reads back as %+v, %v", m, faults)
 	}

@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"holdfast/internal/strictyaml"
-	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // FuzzVerify: whatever the bytes are, nothing panics, and what is unpacked is
@@ -83,7 +83,7 @@ func FuzzManifest(f *testing.F) {
 		if err != nil || !bytes.Equal(again, twice) {
 			t.Fatalf("%s\nwritten again:\n%s\n%v", again, twice, err)
 		}
-		for _, p := range upgrade.Phases() {
+		for _, p := range manifest.Phases() {
 			if got := m.InPhase(p); len(got) != len(m.Modules) {
 				t.Errorf("%s has %d modules of %d", p, len(got), len(m.Modules))
 			}

@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"holdfast/internal/strictyaml"
-	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // sample is a manifest as an author writes it.
@@ -206,7 +206,7 @@ func packed(t testing.TB, data []byte, c Compression) []byte {
 
 // minimal is a complete manifest for the given files, all with mode 0644, of
 // which the first is run.
-func minimal(files ...upgrade.File) string {
+func minimal(files ...manifest.File) string {
 	var b strings.Builder
 	b.WriteString("name: m\nversion: \"1\"\nupgradeFrom:\n- {version: \"0\", modes: [offline]}\nmodules:\n- name: m\n  files:\n")
 	for _, f := range files {
@@ -217,9 +217,9 @@ func minimal(files ...upgrade.File) string {
 }
 
 // fileOf describes a file with its content.
-func fileOf(path, text string) upgrade.File {
+func fileOf(path, text string) manifest.File {
 	sum := sha256.Sum256([]byte(text))
-	return upgrade.File{Path: path, Size: int64(len(text)), SHA256: hex.EncodeToString(sum[:]), Mode: "0644"}
+	return manifest.File{Path: path, Size: int64(len(text)), SHA256: hex.EncodeToString(sum[:]), Mode: "0644"}
 }
 
 // ls returns the names below a directory.
@@ -243,7 +243,7 @@ func quote(s string) string { return strconv.Quote(s) }
 func itoa(n int64) string { return strconv.FormatInt(n, 10) }
 
 // decode reads a manifest without looking at what it says.
-func decode(text []byte) (*upgrade.Manifest, []upgrade.Fault) {
-	m := &upgrade.Manifest{}
+func decode(text []byte) (*manifest.Manifest, []manifest.Fault) {
+	m := &manifest.Manifest{}
 	return m, strictyaml.Decode(text, m).Faults
 }

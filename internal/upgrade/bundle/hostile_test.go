@@ -16,7 +16,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
-	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // hostile are bundles that must be refused, each with its own reason. All are
@@ -25,7 +25,7 @@ func hostile(t testing.TB) map[string]struct {
 	data []byte
 	want string
 } {
-	text := func(files ...upgrade.File) entry { return file(upgrade.FileManifest, minimal(files...)) }
+	text := func(files ...manifest.File) entry { return file(manifest.FileManifest, minimal(files...)) }
 	good, a := file("a", "content"), fileOf("a", "content")
 	// named is a bundle whose manifest lists a, with a member under another name.
 	named := func(name string) []byte { return archive(t, text(a), file(name, "content")) }
@@ -61,7 +61,7 @@ func hostile(t testing.TB) map[string]struct {
 		"other case":         {named("A"), "A: the manifest does not list it"},
 		"twice":              {archive(t, text(a), good, good), "a: it is there twice"},
 		"manifest again":     {archive(t, text(a), good, text(a)), "manifest.yaml: the manifest does not list it"},
-		"signature later":    {archive(t, text(a), good, file(upgrade.FileSignature, "x")), "manifest.yaml.minisig: the manifest does not list it"},
+		"signature later":    {archive(t, text(a), good, file(manifest.FileSignature, "x")), "manifest.yaml.minisig: the manifest does not list it"},
 		"missing":            {archive(t, text(a)), "a: the manifest lists it, but it is missing"},
 		"manifest second":    {archive(t, good, text(a)), "manifest.yaml: it must be the first member"},
 		"symlink":            {special(tar.Header{Typeflag: tar.TypeSymlink, Linkname: "/etc/passwd"}), `a: it is a symbolic link to "/etc/passwd"`},
@@ -93,15 +93,15 @@ func hostile(t testing.TB) map[string]struct {
 		"bomb before":        {packed(t, []byte(zeros), Zstd), "it has no members"},
 		"bomb in member":     {packed(t, bombMember(t, text(a), zeros), Zstd), "a: it has 8388608 bytes, the manifest says 7"},
 		"bomb after":         {packed(t, append(bytes.Clone(raw), zeros...), Gzip), "there is more data after the end"},
-		"bomb as manifest":   {packed(t, archive(t, file(upgrade.FileManifest, zeros)), Zstd), "manifest.yaml: it has 8388608 bytes, want 1 to"},
+		"bomb as manifest":   {packed(t, archive(t, file(manifest.FileManifest, zeros)), Zstd), "manifest.yaml: it has 8388608 bytes, want 1 to"},
 		"bomb of headers":    {packed(t, manyHeaders(t), Gzip), "it unpacks to more data than it may"},
 		"window":             {hugeWindow(t, raw), "its zstd frame needs a window of more than 8 MiB"},
 		"too many files":     {tooManyFiles(t), "it has more than 50 files"},
-		"too many bytes":     {archive(t, file(upgrade.FileManifest, strings.Replace(minimal(a), "size: 7", "size: 9223372036854775807", 1))), "its files have more than"},
-		"negative size":      {archive(t, file(upgrade.FileManifest, strings.Replace(minimal(a), "size: 7", "size: -7", 1))), "want a size in bytes"},
-		"empty manifest":     {archive(t, file(upgrade.FileManifest, "")), "manifest.yaml: it has 0 bytes"},
-		"yaml bomb":          {archive(t, file(upgrade.FileManifest, yamlBomb())), "the manifest is wrong"},
-		"yaml depth":         {archive(t, file(upgrade.FileManifest, "name: "+strings.Repeat("[", 5000))), "the manifest is wrong"},
+		"too many bytes":     {archive(t, file(manifest.FileManifest, strings.Replace(minimal(a), "size: 7", "size: 9223372036854775807", 1))), "its files have more than"},
+		"negative size":      {archive(t, file(manifest.FileManifest, strings.Replace(minimal(a), "size: 7", "size: -7", 1))), "want a size in bytes"},
+		"empty manifest":     {archive(t, file(manifest.FileManifest, "")), "manifest.yaml: it has 0 bytes"},
+		"yaml bomb":          {archive(t, file(manifest.FileManifest, yamlBomb())), "the manifest is wrong"},
+		"yaml depth":         {archive(t, file(manifest.FileManifest, "name: "+strings.Repeat("[", 5000))), "the manifest is wrong"},
 		"listed parent":      {listed("../a"), "the name leads out"},
 		"listed absolute":    {listed("/a"), "the name is absolute"},
 		"listed manifest":    {listed("Manifest.yaml"), "differs from \"manifest.yaml\""},
@@ -210,11 +210,11 @@ func hugeWindow(t testing.TB, data []byte) []byte {
 }
 
 func tooManyFiles(t testing.TB) []byte {
-	var files []upgrade.File
+	var files []manifest.File
 	for i := range 51 {
 		files = append(files, fileOf("f"+itoa(int64(i)), ""))
 	}
-	return archive(t, file(upgrade.FileManifest, minimal(files...)))
+	return archive(t, file(manifest.FileManifest, minimal(files...)))
 }
 
 func yamlBomb() string {
@@ -367,8 +367,8 @@ func TestReplacedManifestIsRefused(t *testing.T) {
 // looked at.
 func TestWrongSignatureComesFirst(t *testing.T) {
 	secret, public := testKey(t)
-	sig := sign(secret, []byte("another text"), &Report{Manifest: &upgrade.Manifest{Name: "x", Version: "1"}})
-	data := archive(t, file(upgrade.FileManifest, "]malformed["), file(upgrade.FileSignature, string(sig)))
+	sig := sign(secret, []byte("another text"), &Report{Manifest: &manifest.Manifest{Name: "x", Version: "1"}})
+	data := archive(t, file(manifest.FileManifest, "]malformed["), file(manifest.FileSignature, string(sig)))
 	_, err := verify(data, Options{Keys: []PublicKey{public}})
 	if got := refusal(t, err).Error(); !strings.Contains(got, "the signature is wrong") {
 		t.Errorf("got %q", got)
@@ -380,7 +380,7 @@ func TestGzipBombEndsEarly(t *testing.T) {
 	var b bytes.Buffer
 	w, err := gzip.NewWriterLevel(&b, gzip.BestCompression)
 	must(t, err)
-	_, err = w.Write(archive(t, file(upgrade.FileManifest, minimal(fileOf("a", "content"))), file("a", "content")))
+	_, err = w.Write(archive(t, file(manifest.FileManifest, minimal(fileOf("a", "content"))), file("a", "content")))
 	must(t, err)
 	for range 64 {
 		_, err = w.Write(make([]byte, 1<<20))

@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/text/unicode/norm"
 
-	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // maxNames bounds the memory for the names of members, in bytes.
@@ -22,7 +22,7 @@ type names struct {
 
 // add says what is wrong with a name, or remembers it.
 func (n *names) add(name string) error {
-	if bad := upgrade.PathFault(name); bad != "" {
+	if bad := manifest.PathFault(name); bad != "" {
 		return refuse(name, "%s", bad)
 	}
 	if !norm.NFC.IsNormalString(name) {
@@ -69,22 +69,22 @@ func (n *names) put(key, name string) error {
 
 // lookAlike returns a key that names share when they can be taken for one
 // another on a file system that folds them.
-func lookAlike(name string) string { return upgrade.FoldPath(norm.NFKC.String(name)) }
+func lookAlike(name string) string { return manifest.FoldPath(norm.NFKC.String(name)) }
 
 // nameFaults finds files of a manifest whose names look alike; plain doubles are
 // for Manifest.Check.
-func nameFaults(m *upgrade.Manifest) []upgrade.Fault {
-	var faults []upgrade.Fault
+func nameFaults(m *manifest.Manifest) []manifest.Fault {
+	var faults []manifest.Fault
 	seen := map[string]string{}
 	for i := range m.Modules {
 		for j, f := range m.Modules[i].Files {
 			at := fmt.Sprintf("modules[%d].files[%d].path", i, j)
 			if !norm.NFC.IsNormalString(f.Path) {
-				faults = append(faults, upgrade.Fault{Path: at, Value: f.Path, Want: "want a name in Unicode's normal form C"})
+				faults = append(faults, manifest.Fault{Path: at, Value: f.Path, Want: "want a name in Unicode's normal form C"})
 			}
 			key := lookAlike(f.Path)
-			if first, taken := seen[key]; taken && upgrade.FoldPath(first) != upgrade.FoldPath(f.Path) {
-				faults = append(faults, upgrade.Fault{Path: at, Value: f.Path, Want: fmt.Sprintf("want a name that can not be taken for %q", first)})
+			if first, taken := seen[key]; taken && manifest.FoldPath(first) != manifest.FoldPath(f.Path) {
+				faults = append(faults, manifest.Fault{Path: at, Value: f.Path, Want: fmt.Sprintf("want a name that can not be taken for %q", first)})
 			}
 			seen[key] = f.Path
 		}

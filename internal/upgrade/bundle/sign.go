@@ -10,7 +10,7 @@ import (
 
 	"aead.dev/minisign"
 
-	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // ErrForeign says that a package has no manifest that could be signed.
@@ -46,8 +46,8 @@ func (r *resigner) begin(h head) error {
 	return r.w.head(&Report{Manifest: h.m}, h.manifest, &r.key)
 }
 
-func (r *resigner) file(f upgrade.File, in io.Reader) error {
-	mode, _ := upgrade.ParseMode(f.Mode)
+func (r *resigner) file(f manifest.File, in io.Reader) error {
+	mode, _ := manifest.ParseMode(f.Mode)
 	return r.w.member(f.Path, f.Size, int64(mode), in)
 }
 

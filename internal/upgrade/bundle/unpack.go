@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/strictyaml"
-	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // partial is how the directory of an unpack that is not done begins; the
@@ -149,7 +149,7 @@ type unpacker struct {
 func (u *unpacker) begin(h head) error {
 	m := h.m
 	if m == nil {
-		m = &upgrade.Manifest{}
+		m = &manifest.Manifest{}
 	}
 	need := m.MinSpace()
 	var sum int64
@@ -162,7 +162,7 @@ func (u *unpacker) begin(h head) error {
 	for _, f := range []struct {
 		name string
 		data []byte
-	}{{upgrade.FileManifest, h.manifest}, {upgrade.FileSignature, h.signature}} {
+	}{{manifest.FileManifest, h.manifest}, {manifest.FileSignature, h.signature}} {
 		if len(f.data) == 0 {
 			continue
 		}
@@ -184,8 +184,8 @@ func (u *unpacker) space(need int64) error {
 	return nil
 }
 
-func (u *unpacker) file(f upgrade.File, r io.Reader) error {
-	mode, ok := upgrade.ParseMode(f.Mode)
+func (u *unpacker) file(f manifest.File, r io.Reader) error {
+	mode, ok := manifest.ParseMode(f.Mode)
 	if !ok {
 		return fmt.Errorf("unpack %s: mode %q", f.Path, f.Mode)
 	}
@@ -218,19 +218,19 @@ func (u *unpacker) write(name string, mode os.FileMode, r io.Reader) error {
 
 // complete gives a package of another layout its manifest, and makes programs
 // of the files that the manifest runs.
-func (u *unpacker) complete(m *upgrade.Manifest) error {
+func (u *unpacker) complete(m *manifest.Manifest) error {
 	text, err := strictyaml.Encode(m)
 	if err != nil {
 		return err
 	}
 	for _, f := range m.Files() {
-		if mode, ok := upgrade.ParseMode(f.Mode); ok {
+		if mode, ok := manifest.ParseMode(f.Mode); ok {
 			if err := u.root.Chmod(f.Path, os.FileMode(mode)); err != nil {
 				return err
 			}
 		}
 	}
-	return u.write(upgrade.FileManifest, 0o644, strings.NewReader(string(text)))
+	return u.write(manifest.FileManifest, 0o644, strings.NewReader(string(text)))
 }
 
 // sync brings the directories to disk, the deepest first, with modes that do not

@@ -11,7 +11,7 @@ import (
 	"aead.dev/minisign"
 
 	"holdfast/internal/strictyaml"
-	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // sink takes what a package holds. Nothing is proved before the end.
@@ -20,12 +20,12 @@ type sink interface {
 	// own, head is empty.
 	begin(head head) error
 	// file takes one file; its content has been checked when the next one comes.
-	file(f upgrade.File, r io.Reader) error
+	file(f manifest.File, r io.Reader) error
 }
 
 // head is what comes before the files of a native bundle.
 type head struct {
-	m         *upgrade.Manifest
+	m         *manifest.Manifest
 	manifest  []byte
 	signature []byte // empty: there is none
 }
@@ -35,7 +35,7 @@ type nowhere struct{}
 
 func (nowhere) begin(head) error { return nil }
 
-func (nowhere) file(_ upgrade.File, r io.Reader) error {
+func (nowhere) file(_ manifest.File, r io.Reader) error {
 	_, err := io.Copy(io.Discard, r)
 	return err
 }
@@ -55,7 +55,7 @@ func Head(ctx context.Context, r io.Reader, o Options) (*Report, error) {
 		return nil, err
 	}
 	defer s.close()
-	if first.Name != upgrade.FileManifest {
+	if first.Name != manifest.FileManifest {
 		return s.foreign(&o, first, nowhere{})
 	}
 	rep, _, _, err := s.head(&o, first)
@@ -88,7 +88,7 @@ func read(ctx context.Context, r io.Reader, o *Options, to sink) (*Report, error
 		return nil, err
 	}
 	defer s.close()
-	if first.Name == upgrade.FileManifest {
+	if first.Name == manifest.FileManifest {
 		return s.native(o, first, to)
 	}
 	return s.foreign(o, first, to)
@@ -122,7 +122,7 @@ func (s *stream) native(o *Options, first *tar.Header, to sink) (*Report, error)
 	if err := to.begin(hd); err != nil {
 		return nil, err
 	}
-	listed := map[string]upgrade.File{}
+	listed := map[string]manifest.File{}
 	for _, f := range rep.Manifest.Files() {
 		listed[f.Path] = f
 	}
@@ -144,7 +144,7 @@ func (s *stream) native(o *Options, first *tar.Header, to sink) (*Report, error)
 }
 
 // listedFile checks one member against the manifest and gives it to the sink.
-func (s *stream) listedFile(h *tar.Header, listed map[string]upgrade.File, seen *names, to sink) error {
+func (s *stream) listedFile(h *tar.Header, listed map[string]manifest.File, seen *names, to sink) error {
 	if err := s.safe(h, seen); err != nil {
 		return err
 	}
@@ -156,7 +156,7 @@ func (s *stream) listedFile(h *tar.Header, listed map[string]upgrade.File, seen 
 	if h.Size != f.Size {
 		return refuse(h.Name, "it has %d bytes, the manifest says %d", h.Size, f.Size)
 	}
-	if mode, _ := upgrade.ParseMode(f.Mode); h.Mode != int64(mode) {
+	if mode, _ := manifest.ParseMode(f.Mode); h.Mode != int64(mode) {
 		return refuse(h.Name, "its mode is %04o, the manifest says %s", h.Mode, f.Mode)
 	}
 	if err := s.canonical(h); err != nil {
@@ -180,7 +180,7 @@ func (s *stream) safe(h *tar.Header, seen *names) error {
 }
 
 // copyTo gives a member's content to the sink and returns its hash.
-func (s *stream) copyTo(h *tar.Header, f upgrade.File, to sink) (string, error) {
+func (s *stream) copyTo(h *tar.Header, f manifest.File, to sink) (string, error) {
 	hash := sha256.New()
 	c := &content{r: s.tr}
 	r := io.TeeReader(c, hash)
@@ -214,7 +214,7 @@ func (s *stream) head(o *Options, first *tar.Header) (*Report, head, *tar.Header
 	if err != nil {
 		return fail(err)
 	}
-	if next != nil && next.Name == upgrade.FileSignature {
+	if next != nil && next.Name == manifest.FileSignature {
 		if err = s.canonical(next); err != nil {
 			return fail(err)
 		}
@@ -254,7 +254,7 @@ func (rep *Report) checkSignature(o *Options, hd head) error {
 	case len(o.Keys) == 0:
 		return nil
 	}
-	return rep.signedBy(o.Keys, hd.signature, upgrade.FileSignature, func(k PublicKey, sig []byte) bool {
+	return rep.signedBy(o.Keys, hd.signature, manifest.FileSignature, func(k PublicKey, sig []byte) bool {
 		return minisign.Verify(k, hd.manifest, sig)
 	})
 }
@@ -279,21 +279,21 @@ func (rep *Report) signedBy(keys []PublicKey, text []byte, where string, verify 
 }
 
 // parse reads and checks a complete manifest.
-func parse(text []byte, o *Options) (*upgrade.Manifest, error) {
-	m := &upgrade.Manifest{}
+func parse(text []byte, o *Options) (*manifest.Manifest, error) {
+	m := &manifest.Manifest{}
 	read := strictyaml.Decode(text, m)
 	faults := read.Faults
 	if len(faults) == 0 {
 		faults = read.Locate(check(m, o.Pattern))
 	}
 	if len(faults) > 0 {
-		return nil, &Refusal{Member: upgrade.FileManifest, Reason: "the manifest is wrong", Faults: faults}
+		return nil, &Refusal{Member: manifest.FileManifest, Reason: "the manifest is wrong", Faults: faults}
 	}
 	return m, nil
 }
 
 // check looks at what a complete manifest says.
-func check(m *upgrade.Manifest, pattern func(string) error) []upgrade.Fault {
+func check(m *manifest.Manifest, pattern func(string) error) []manifest.Fault {
 	faults := append(m.Check(), nameFaults(m)...)
 	if pattern != nil {
 		faults = append(faults, m.CheckPatterns(pattern)...)

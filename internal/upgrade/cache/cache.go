@@ -28,8 +28,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/durable"
-	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // Suffixes of names in a bundle cache.
@@ -71,7 +71,7 @@ type Cache struct {
 
 	mu        sync.Mutex // of what follows
 	busy      map[string]chan struct{}
-	manifests map[string]*upgrade.Manifest
+	manifests map[string]*manifest.Manifest
 	staged    map[string]Staged
 }
 
@@ -83,7 +83,7 @@ func New(dir string, log *slog.Logger) *Cache {
 	}
 	return &Cache{
 		Dir: dir, log: log, free: freeSpace, limit: maxFile, stall: time.Minute, pause: time.Second, slowRate: slowRate, slowFor: slowFor, hook: func(string) {},
-		unpacking: make(chan struct{}, 1), busy: map[string]chan struct{}{}, manifests: map[string]*upgrade.Manifest{}, staged: map[string]Staged{},
+		unpacking: make(chan struct{}, 1), busy: map[string]chan struct{}{}, manifests: map[string]*manifest.Manifest{}, staged: map[string]Staged{},
 	}
 }
 
@@ -273,7 +273,7 @@ func (d *Cache) tryHold(sha string) (release func(), wait <-chan struct{}) {
 }
 
 // remember keeps a manifest.
-func (d *Cache) remember(sha string, m *upgrade.Manifest) {
+func (d *Cache) remember(sha string, m *manifest.Manifest) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.manifests[sha] = m

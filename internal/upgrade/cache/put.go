@@ -12,15 +12,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/host/backup"
-	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // Put takes a bundle in. It is read once: what is written is what is checked, so
 // a bundle that is at fault is refused as soon as that shows, and nothing of it
 // stays. The error is a *bundle.Refusal then. Limits in o beyond those of package
 // bundle count as its limits.
-func (d *Cache) Put(ctx context.Context, r io.Reader, o bundle.Options) (b Bundle, m *upgrade.Manifest, err error) {
+func (d *Cache) Put(ctx context.Context, r io.Reader, o bundle.Options) (b Bundle, m *manifest.Manifest, err error) {
 	if o.MaxBytes <= 0 || o.MaxBytes > bundle.DefaultMaxBytes {
 		o.MaxBytes = bundle.DefaultMaxBytes
 	}
@@ -59,7 +59,7 @@ func (d *Cache) Put(ctx context.Context, r io.Reader, o bundle.Options) (b Bundl
 }
 
 // receive writes and checks a bundle.
-func (d *Cache) receive(ctx context.Context, f *os.File, r io.Reader, o bundle.Options) (record, *upgrade.Manifest, error) {
+func (d *Cache) receive(ctx context.Context, f *os.File, r io.Reader, o bundle.Options) (record, *manifest.Manifest, error) {
 	hash := sha256.New()
 	count := &counter{r: r, limit: d.limit}
 	in := io.TeeReader(count, io.MultiWriter(d.writer(f), hash))

@@ -16,8 +16,8 @@ import (
 	"holdfast/internal/host/action"
 	"holdfast/internal/host/backup"
 	"holdfast/internal/strictyaml"
-	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // maxManifest bounds the manifest of an unpacked bundle, in bytes; those that are
@@ -33,14 +33,14 @@ var errNotWhole = errors.New("the unpacked bundle is not whole")
 // Staged is an unpacked bundle. It is shared: nobody changes what it points to.
 type Staged struct {
 	Dir      string // absolute
-	Manifest *upgrade.Manifest
+	Manifest *manifest.Manifest
 	Bundle   action.Bundle
 }
 
-func staged(dir string, m *upgrade.Manifest) Staged {
+func staged(dir string, m *manifest.Manifest) Staged {
 	files := map[string]action.File{}
 	for _, f := range m.Files() {
-		mode, _ := upgrade.ParseMode(f.Mode) // the manifest was checked
+		mode, _ := manifest.ParseMode(f.Mode) // the manifest was checked
 		files[f.Path] = action.File{Size: f.Size, SHA256: f.SHA256, Mode: mode}
 	}
 	return Staged{dir, m, action.Bundle{Dir: dir, Files: files}}
@@ -230,31 +230,31 @@ func absent(name string, err error) error {
 	return fmt.Errorf("%w: %s: %w", errNotWhole, name, err)
 }
 
-func readManifest(root *os.Root) (*upgrade.Manifest, error) {
-	f, err := root.Open(upgrade.FileManifest)
+func readManifest(root *os.Root) (*manifest.Manifest, error) {
+	f, err := root.Open(manifest.FileManifest)
 	if err != nil {
-		return nil, absent(upgrade.FileManifest, err)
+		return nil, absent(manifest.FileManifest, err)
 	}
 	defer f.Close() // it is only read
 	text, err := io.ReadAll(io.LimitReader(f, maxManifest))
 	if err != nil {
 		return nil, err
 	}
-	m := &upgrade.Manifest{}
+	m := &manifest.Manifest{}
 	read := strictyaml.Decode(text, m)
 	faults := read.Faults
 	if len(faults) == 0 {
 		faults = read.Locate(m.Check())
 	}
 	if len(faults) > 0 {
-		return nil, fmt.Errorf("%w: %s", errNotWhole, faults[0].In(upgrade.FileManifest))
+		return nil, fmt.Errorf("%w: %s", errNotWhole, faults[0].In(manifest.FileManifest))
 	}
 	return m, nil
 }
 
 // Manifest gives the manifest of a bundle whose file is here, or that is
 // unpacked. It is shared: nobody changes it.
-func (d *Cache) Manifest(ctx context.Context, sha string) (*upgrade.Manifest, error) {
+func (d *Cache) Manifest(ctx context.Context, sha string) (*manifest.Manifest, error) {
 	if err := checkHash(sha); err != nil {
 		return nil, err
 	}

@@ -13,8 +13,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
+	"holdfast/internal/upgrade/manifest"
 )
 
 func TestUnpackAndFind(t *testing.T) {
@@ -70,9 +70,9 @@ func TestWhatIsNotWholeIsUnpackedAnew(t *testing.T) {
 		"file gone":         func(dir string) error { return os.Remove(filepath.Join(dir, "data/empty")) },
 		"directory gone":    func(dir string) error { return os.RemoveAll(filepath.Join(dir, "data")) },
 		"file short":        func(dir string) error { return os.Truncate(filepath.Join(dir, "data/blob"), 999) },
-		"manifest gone":     func(dir string) error { return os.Remove(filepath.Join(dir, upgrade.FileManifest)) },
-		"manifest cut":      func(dir string) error { return os.Truncate(filepath.Join(dir, upgrade.FileManifest), 100) },
-		"manifest empty":    func(dir string) error { return os.Truncate(filepath.Join(dir, upgrade.FileManifest), 0) },
+		"manifest gone":     func(dir string) error { return os.Remove(filepath.Join(dir, manifest.FileManifest)) },
+		"manifest cut":      func(dir string) error { return os.Truncate(filepath.Join(dir, manifest.FileManifest), 100) },
+		"manifest empty":    func(dir string) error { return os.Truncate(filepath.Join(dir, manifest.FileManifest), 0) },
 		"a link instead":    func(dir string) error { return swap(filepath.Join(dir, "data/blob"), "/etc/passwd") },
 		"a link that leads": func(dir string) error { return swap(filepath.Join(dir, "data"), "/") },
 		"no directory":      func(dir string) error { return swap(dir, "/") },

@@ -9,7 +9,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/fact"
-	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // checkFacts wants an answer of every host.
@@ -73,7 +73,7 @@ func checkWhiteList(s *scene) []Finding {
 		"%s is not on the white list of %s %s, which has %s", s.From, s.man.Name, s.man.Version, names(allowed))}
 }
 
-func (s *scene) mode(src upgrade.Source) []Finding {
+func (s *scene) mode(src manifest.Source) []Finding {
 	if mode := s.listed(); !slices.Contains(src.Modes, mode) {
 		return []Finding{inCluster(Fail, fmt.Sprintf("choose the mode %s, or first upgrade to a version from which %s is allowed", names(src.Modes), mode),
 			"from %s (%s) the upgrade is not allowed in the mode %s", s.From, src.Version, mode)}
@@ -152,7 +152,7 @@ func (s *scene) judgeVersion(v string) (l Level, text, remedy string) {
 func (s *scene) upgrades(v string) bool {
 	for _, src := range s.man.UpgradeFrom {
 		if ok, err := s.matches(src.Version, v); err == nil && ok { // the first counts
-			mixed := s.Mode == upgrade.Offline || len(s.man.Mixed) == 0 || s.anyMatch(s.man.Mixed, v)
+			mixed := s.Mode == manifest.Offline || len(s.man.Mixed) == 0 || s.anyMatch(s.man.Mixed, v)
 			return mixed && slices.Contains(src.Modes, s.listed())
 		}
 	}
@@ -187,7 +187,7 @@ func checkConfig(s *scene) []Finding {
 	return fs
 }
 
-func compareConfig(h cluster.HostID, module string, want upgrade.ConfigFile, told []fact.Config) []Finding {
+func compareConfig(h cluster.HostID, module string, want manifest.ConfigFile, told []fact.Config) []Finding {
 	i := slices.IndexFunc(told, func(c fact.Config) bool { return c.Installed == want.Installed })
 	remedy := fmt.Sprintf("change the parameter names of %s in the bundle to those of %s", want.File, want.Installed)
 	switch {

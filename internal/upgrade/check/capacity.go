@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"holdfast/internal/inventory"
-	"holdfast/internal/upgrade"
 )
 
 // size is what a guest needs or a host has.
@@ -144,7 +143,7 @@ func (p *pack) movers(h *inventory.Host) (movers []*inventory.VM, left bool) {
 
 // policy is what becomes of a VM that can not move live.
 func (s *scene) policy(vm *inventory.VM) inventory.Policy {
-	return cmp.Or(upgrade.PolicyOf(s.Policies, vm), vm.Policy, s.Policy, inventory.PolicyAsk)
+	return cmp.Or(vm.PolicyFor(s.Policies), vm.Policy, s.Policy, inventory.PolicyAsk)
 }
 
 // fit returns "" when the guests find places on the other hosts. Else it says what

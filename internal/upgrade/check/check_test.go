@@ -11,7 +11,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/fact"
-	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/manifest"
 	"holdfast/internal/upgrade/version"
 )
 
@@ -41,7 +41,7 @@ func allWrong() []wrong {
 		{"facts", func(in *Input) { in.Facts["h1"].Unknown = map[string]string{"os": "no file"} }, "info h1: not known: no file", "reason"},
 		{"facts", func(in *Input) { in.Facts["h1"].At = testNow.Add(-2 * time.Hour) }, "warn h1: the facts of the host are 2h0m0s old", "report its facts again"},
 		{"white-list", func(in *Input) { in.Manifest.UpgradeFrom[0].Version = "E0306" }, "fail : E0303 is not on the white list of cas E0306, which has E0306", "upgrade path"},
-		{"white-list", func(in *Input) { in.Mode = upgrade.Offline }, "fail : from E0303 (3.0) the upgrade is not allowed in the mode offline", "choose the mode rolling"},
+		{"white-list", func(in *Input) { in.Mode = manifest.Offline }, "fail : from E0303 (3.0) the upgrade is not allowed in the mode offline", "choose the mode rolling"},
 		{"white-list", func(in *Input) { in.From = "E0306" }, "info : E0306 is installed already", ""},
 		{"white-list", func(in *Input) { in.From = "what?" }, `fail : the version "what?" and the patterns of the bundle follow no known version scheme`, "take the bundle"},
 		{"white-list", func(in *Input) { in.Manifest.UpgradeFrom[0].ChangeSystemTables = true }, "info : the upgrade changes system tables", ""},
@@ -49,7 +49,7 @@ func allWrong() []wrong {
 		{"same-version", func(in *Input) { in.Facts["h2"].Version = "E0306" }, "warn h2: has E0306 already, others have E0303", "left out"},
 		{"same-version", func(in *Input) { in.Facts["h2"].Version = "E0509H01" }, "fail h2: has E0509H01, want E0303", "same version"},
 		{"same-version", func(in *Input) { in.Facts["h2"].Version, in.Manifest.Mixed = "E0302", []string{"E0303"} }, "fail h2: has E0302, want E0303", "same version"},
-		{"same-version", func(in *Input) { in.Facts["h2"].Version, in.Mode = "E0302", upgrade.Offline }, "fail h2: has E0302, want E0303", "same version"},
+		{"same-version", func(in *Input) { in.Facts["h2"].Version, in.Mode = "E0302", manifest.Offline }, "fail h2: has E0302, want E0303", "same version"},
 		{"same-version", func(in *Input) { in.When, in.Facts["h2"].Version = Between, "E0509H01" }, "fail h2: has E0509H01, want E0303, E0306 or what", "same version"},
 		{"same-version", func(in *Input) { in.When = After }, "fail cvm: has E0303, want E0306", "upgrade the host"},
 		{"same-version", func(in *Input) { in.Facts["h2"].Unknown = map[string]string{"version": "no file"} }, "warn h2: not known: no file", "reason"},
@@ -77,7 +77,7 @@ func allWrong() []wrong {
 		{"commands", func(in *Input) { delete(in.Facts, "h1"); host(in, "h1").Commands = []string{} }, "fail h1: not there: tree", "install tree"},
 		{"python-modules", func(in *Input) { in.Facts["h1"].Python["requests"] = "No module named 'requests'" }, "fail h1: Python can not import requests: No module named 'requests'", "pip3 install requests, or apt-get install python3-requests"},
 		{"python-modules", func(in *Input) { in.Manifest.Requires.PythonModules = []string{"yaml"} }, "fail h1: Python can not import yaml: the host was not asked about it", "pip3 install PyYAML, or apt-get install python3-yaml"},
-		{"ha-state", func(in *Input) { in.When, in.Mode = Between, upgrade.Reboot }, "fail cvm: the platform's HA is on in the middle", "switch HA off"},
+		{"ha-state", func(in *Input) { in.When, in.Mode = Between, manifest.Reboot }, "fail cvm: the platform's HA is on in the middle", "switch HA off"},
 		{"ha-state", func(in *Input) { in.When, in.Manifest.RequiresReboot = Between, true }, "warn cvm: the platform's HA is on while hosts are rebooted", "mode reboot"},
 		{"ha-state", func(in *Input) { in.When, in.HABefore, in.Facts["cvm"].HA.Exit = After, new(true), 1 }, "fail cvm: the platform's HA is off, it was on before", "switch HA on"},
 		{"ha-state", func(in *Input) { in.When, in.Facts["cvm"].HA.Exit = After, 1 }, "warn cvm: the platform's HA is off, and its state before the upgrade is not known", "switch HA on"},
@@ -257,14 +257,5 @@ func TestMixedVersionsMayRunDuringTheRun(t *testing.T) {
 	in.Facts["h1"].Version, in.Facts["h2"].Version = "E0302", "E0306"
 	if fs := only(t, "same-version", in); Worst(fs) != OK {
 		t.Errorf("%+v", fs)
-	}
-}
-
-func TestModulesRunWhereTheyShould(t *testing.T) {
-	h := &inventory.Host{Name: "h", Roles: []inventory.Role{inventory.RoleHost}, Labels: map[string]string{"tier": "web"}}
-	for rule, want := range map[string]bool{"": true, "all": true, "host": true, "manager": false, "label:tier=web": true, "label:tier=db": false, "label:x=": false} {
-		if (&upgrade.Module{RunsOn: rule}).On(h) != want {
-			t.Errorf("%q: %v", rule, !want)
-		}
 	}
 }

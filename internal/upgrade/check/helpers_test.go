@@ -7,7 +7,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/fact"
-	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/manifest"
 )
 
 var testNow = time.Date(2026, 3, 26, 10, 34, 48, 0, time.UTC)
@@ -36,11 +36,11 @@ func well() *Input {
 	}
 	in := &Input{
 		When: Before, Inventory: inv, Now: testNow, Facts: map[cluster.HostID]*fact.Facts{}, Store: &Quorum{Voters: 3, Healthy: 3},
-		Manifest: &upgrade.Manifest{
-			Name: "cas", Version: "E0306", UpgradeFrom: []upgrade.Source{{Version: "3.0", Modes: []upgrade.Mode{upgrade.Rolling}}},
-			Requires: upgrade.Requires{Commands: []string{"tree"}, PythonModules: []string{"requests"}},
-			Modules: []upgrade.Module{{Name: "db", RunsOn: "manager", Files: []upgrade.File{{Path: "db/x", Size: 1 << 20}},
-				Config: []upgrade.ConfigFile{{File: "db/db.json", Installed: "/etc/db.json"}}}},
+		Manifest: &manifest.Manifest{
+			Name: "cas", Version: "E0306", UpgradeFrom: []manifest.Source{{Version: "3.0", Modes: []manifest.Mode{manifest.Rolling}}},
+			Requires: manifest.Requires{Commands: []string{"tree"}, PythonModules: []string{"requests"}},
+			Modules: []manifest.Module{{Name: "db", RunsOn: "manager", Files: []manifest.File{{Path: "db/x", Size: 1 << 20}},
+				Config: []manifest.ConfigFile{{File: "db/db.json", Installed: "/etc/db.json"}}}},
 		},
 	}
 	for _, h := range inv.Hosts {

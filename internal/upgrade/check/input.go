@@ -10,7 +10,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/fact"
-	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/manifest"
 	"holdfast/internal/upgrade/version"
 )
 
@@ -27,9 +27,9 @@ const (
 // Input is what checks look at. It is not changed.
 type Input struct {
 	When      When // empty: Before
-	Manifest  *upgrade.Manifest
+	Manifest  *manifest.Manifest
 	Inventory *inventory.Inventory
-	Mode      upgrade.Mode   // of the run: Rolling, Offline or Reboot; empty: Rolling
+	Mode      manifest.Mode  // of the run: Rolling, Offline or Reboot; empty: Rolling
 	Back      bool           // the upgrade is rolled back: hosts that are done have From again
 	Stay      bool           // guests stay on their hosts, unless these are rebooted
 	From      string         // version before the upgrade; empty: the inventory's
@@ -89,7 +89,7 @@ func (l Limits) filled() Limits {
 // scene is an Input with what the checks look up again and again.
 type scene struct {
 	Input
-	man *upgrade.Manifest
+	man *manifest.Manifest
 	inv *inventory.Inventory
 	vms map[cluster.HostID][]*inventory.VM // by host
 	why map[cluster.HostID]string          // it has told nothing; Facts does not have it then
@@ -98,7 +98,7 @@ type scene struct {
 func newScene(in Input) *scene {
 	s := &scene{Input: in, man: in.Manifest, inv: in.Inventory, vms: map[cluster.HostID][]*inventory.VM{}, why: map[cluster.HostID]string{}}
 	if s.man == nil {
-		s.man = &upgrade.Manifest{}
+		s.man = &manifest.Manifest{}
 	}
 	if s.inv == nil {
 		s.inv = &inventory.Inventory{}
@@ -107,7 +107,7 @@ func newScene(in Input) *scene {
 		s.When = Before
 	}
 	if s.Mode == "" {
-		s.Mode = upgrade.Rolling
+		s.Mode = manifest.Rolling
 	}
 	if s.From == "" {
 		s.From = s.inv.Version
@@ -137,7 +137,7 @@ func newScene(in Input) *scene {
 // detect returns the first scheme that reads the installed version and all
 // patterns of the bundle, "" when there is none. 2.0 may be of any scheme, so that
 // of CAS needs one E number.
-func detect(from string, m *upgrade.Manifest) version.Scheme {
+func detect(from string, m *manifest.Manifest) version.Scheme {
 	release := func(v string) bool {
 		x, err := version.Parse(version.CAS, v)
 		return err == nil && !x.IsFamily()
@@ -157,7 +157,7 @@ func detect(from string, m *upgrade.Manifest) version.Scheme {
 	return ""
 }
 
-func patterns(m *upgrade.Manifest) []string {
+func patterns(m *manifest.Manifest) []string {
 	ps := slices.Clone(m.Mixed)
 	for _, f := range m.UpgradeFrom {
 		ps = append(ps, f.Version)
@@ -243,14 +243,14 @@ func (s *scene) kernel() string {
 
 // empties reports whether hosts are emptied before they are worked on.
 func (s *scene) empties() bool {
-	return s.Mode != upgrade.Offline && (s.man.RequiresReboot || !s.Stay)
+	return s.Mode != manifest.Offline && (s.man.RequiresReboot || !s.Stay)
 }
 
 // listed is the mode by which the white list knows that of the run: a run that
 // reboots at the end is a rolling one.
-func (s *scene) listed() upgrade.Mode {
-	if s.Mode == upgrade.Reboot {
-		return upgrade.Rolling
+func (s *scene) listed() manifest.Mode {
+	if s.Mode == manifest.Reboot {
+		return manifest.Rolling
 	}
 	return s.Mode
 }

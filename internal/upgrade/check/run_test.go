@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check/faults"
+	"holdfast/internal/upgrade/manifest"
 )
 
 func builtinFaults() *faults.Catalogue {
@@ -125,7 +125,7 @@ func TestGuestsThatStayAreNotJudged(t *testing.T) {
 	in.Inventory.VMs[0].Fixed, in.Inventory.VMs[0].MemoryMiB, in.Inventory.VMs[1].Dirty = []string{"host device"}, 65<<10, 500
 	ids := []string{"capacity", "migratable", "dirty-rate"}
 	for _, c := range []struct {
-		mode         upgrade.Mode
+		mode         manifest.Mode
 		stay, reboot bool
 		want         Level
 	}{{"rolling", false, false, Fail}, {"rolling", true, false, OK}, {"rolling", true, true, Fail}, {"offline", false, true, OK}, {"reboot", false, true, Fail}} {
@@ -137,7 +137,7 @@ func TestGuestsThatStayAreNotJudged(t *testing.T) {
 		}
 	}
 	// The white list knows a run that reboots in the end as a rolling one.
-	in.Mode = upgrade.Reboot
+	in.Mode = manifest.Reboot
 	if fs := only(t, "white-list", in); Worst(fs) != OK {
 		t.Errorf("%+v", fs)
 	}

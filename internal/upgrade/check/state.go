@@ -6,7 +6,7 @@ import (
 
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/fact"
-	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // checkStatus asks the product's own word, on each host that has one.
@@ -75,7 +75,7 @@ func (s *scene) judgeHA(h *inventory.Host, on bool) []Finding {
 	switch {
 	case s.When == Before && !on:
 		return []Finding{onHost(h.Name, Info, "", "the platform's HA is off, and stays off")}
-	case s.When == Between && on && s.Mode == upgrade.Rolling:
+	case s.When == Between && on && s.Mode == manifest.Rolling:
 		if !s.man.RequiresReboot {
 			return nil // a rolling run leaves it as it is
 		}

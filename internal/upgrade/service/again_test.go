@@ -10,6 +10,7 @@ import (
 	"holdfast/internal/fail"
 	"holdfast/internal/job"
 	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/request"
 )
 
 // stepOf is a step of a plan with the run that its arguments name.
@@ -74,14 +75,14 @@ func TestUpgradeGoesOnAfterAnAbort(t *testing.T) {
 	})
 	_, err = r.RunUpgrade(limited(t), "ann", q)
 	wantKind(t, err, fail.Refused, "is not over", "prepared", "holdfast upgrade commit")
-	p, err := r.PlanUpgrade(limited(t), upgrade.Request{Purpose: upgrade.ForCommit})
+	p, err := r.PlanUpgrade(limited(t), request.Request{Purpose: upgrade.ForCommit})
 	if err != nil || p.Blocked() {
 		t.Fatalf("commit: %v, findings %+v", err, p.Findings)
 	}
 	if _, run := stepOf(t, &p, "h1/cleanup/"+first.Job.ID); run != first.Job.ID {
 		t.Errorf("the backups of %s stay, those of %q go", first.Job.ID, run)
 	}
-	back, err := r.RunUpgrade(limited(t), "ann", upgrade.Request{Purpose: upgrade.ForRollback})
+	back, err := r.RunUpgrade(limited(t), "ann", request.Request{Purpose: upgrade.ForRollback})
 	if err != nil || back.Job == nil || len(back.Plan.Hosts) != 3 {
 		t.Fatalf("rollback: %v, hosts %+v, findings %+v", err, back.Plan.Hosts, back.Plan.Findings)
 	}
@@ -95,7 +96,7 @@ func TestUpgradeGoesOnAfterAnAbort(t *testing.T) {
 	_, err = r.RunUpgrade(limited(t), "ann", q)
 	wantKind(t, err, fail.Refused, "is not over", "rolldown", "holdfast upgrade rollback")
 	// When all is, an upgrade is a new one.
-	again, err := r.RunUpgrade(limited(t), "ann", upgrade.Request{Purpose: upgrade.ForRollback})
+	again, err := r.RunUpgrade(limited(t), "ann", request.Request{Purpose: upgrade.ForRollback})
 	if err != nil || again.Job == nil {
 		t.Fatalf("rollback: %v, findings %+v", err, again.Plan.Findings)
 	}
@@ -114,14 +115,14 @@ func TestUpgradeGoesOnAfterARollbackThatDidNothing(t *testing.T) {
 	r.record(first.Job.ID, "h1/install/db", job.Done)
 	hosts := map[cluster.HostID]upgrade.HostState{"h1": upgrade.HostRollupDone}
 	r.end(first.Job.ID, "aborted", func(s *upgrade.Status) { s.Cluster, s.Hosts = upgrade.Rollup, hosts })
-	back, err := r.RunUpgrade(limited(t), "ann", upgrade.Request{Purpose: upgrade.ForRollback})
+	back, err := r.RunUpgrade(limited(t), "ann", request.Request{Purpose: upgrade.ForRollback})
 	if err != nil || back.Job == nil {
 		t.Fatalf("rollback: %v, findings %+v", err, back.Plan.Findings)
 	}
 	r.end(back.Job.ID, "aborted", func(s *upgrade.Status) { s.Undone = []string{"h1/undrain: the host is away"} })
 	_, err = r.RunUpgrade(limited(t), "ann", q)
 	wantKind(t, err, fail.Refused, "is not over", "roll it back first")
-	again, err := r.RunUpgrade(limited(t), "ann", upgrade.Request{Purpose: upgrade.ForRollback})
+	again, err := r.RunUpgrade(limited(t), "ann", request.Request{Purpose: upgrade.ForRollback})
 	if err != nil || again.Job == nil {
 		t.Fatalf("rollback: %v, findings %+v", err, again.Plan.Findings)
 	}

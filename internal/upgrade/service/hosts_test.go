@@ -1,6 +1,7 @@
 package service
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"maps"
@@ -14,6 +15,9 @@ import (
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
 	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/bundle"
+	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/upgrade/request"
 )
 
 // oneMember is a cluster whose configuration names h1; it notes what is asked for.
@@ -102,7 +106,7 @@ func TestNobodyIsForgottenInAnUpgrade(t *testing.T) {
 	r := newRig(t, mem, "h1", func(p *Parts) { p.Cluster = m })
 	r.report(bare("h1"), bare("h2"))
 	b := r.bundle("1.1.0")
-	got := r.begin(upgrade.Request{Bundle: b.SHA256, Version: "1.0.0", Options: upgrade.Options{Mode: upgrade.Rolling, KeepGuests: true}})
+	got := r.begin(request.Request{Bundle: b.SHA256, Version: "1.0.0", Options: upgrade.Options{Mode: manifest.Rolling, KeepGuests: true}})
 	r.silence("h2")
 	if err := r.Forget(limited(t), "ann", "h2", false); !refused(err) || !strings.Contains(err.Error(), got.Job.ID) {
 		t.Errorf("while a job runs: %v", err)
@@ -111,5 +115,83 @@ func TestNobodyIsForgottenInAnUpgrade(t *testing.T) {
 	r.silence("h2")
 	if err := r.Forget(limited(t), "ann", "h2", false); !refused(err) || !strings.Contains(err.Error(), "not over") {
 		t.Errorf("while the cluster is half upgraded: %v", err)
+	}
+}
+
+// TestWhatWasSaidOfAHostThatIsGone: what is kept stays in nobody's way, and what is said
+// now is held to.
+func TestWhatWasSaidOfAHostThatIsGone(t *testing.T) {
+	r, q := three(t)
+	r.report(bare("h4"))
+	said := q
+	said.Inventory = &inventory.Inventory{Hosts: []inventory.Host{{Name: "h3"}, {Name: "h4", Labels: map[string]string{"rack": "b"}}, {Name: "h1"}}}
+	got := r.begin(said)
+	r.end(got.Job.ID, "aborted", func(s *upgrade.Status) { s.Cluster = upgrade.Normal })
+	r.lose("h4")
+	gone := func(p upgrade.Plan) (out []upgrade.Finding) {
+		for _, f := range p.Findings {
+			if f.Rule == "platform" {
+				out = append(out, f)
+			}
+		}
+		return out
+	}
+	p, err := r.PlanUpgrade(limited(t), q)
+	if err != nil || p.Blocked() || len(p.Hosts) != 3 || p.Hosts[0].Name != "h3" {
+		t.Fatalf("%v, %+v", err, p.Hosts)
+	}
+	if f := gone(p); len(f) != 1 || f[0].Level != upgrade.Warn || !strings.Contains(f[0].Text, "h4") || !strings.Contains(f[0].Remedy, "--platform") {
+		t.Errorf("findings %+v", f)
+	}
+	if inv, err := r.reported(limited(t)); err != nil || len(inv.Hosts) != 3 {
+		t.Errorf("%v, %+v", err, inv.Hosts)
+	}
+	_, err = r.PlanUpgrade(limited(t), said)
+	wantKind(t, err, fail.Invalid, "no agent reports h4")
+	said.Inventory = &inventory.Inventory{Hosts: []inventory.Host{{Name: "h1"}}, Pair: &inventory.Pair{Nodes: []cluster.HostID{"h1", "h2"}, Active: "h1", Switch: []string{"/s"}}}
+	got = r.begin(said) // this is for good
+	r.end(got.Job.ID, "aborted", func(s *upgrade.Status) { s.Cluster = upgrade.Normal })
+	if p, err = r.PlanUpgrade(limited(t), q); err != nil || len(gone(p)) > 0 {
+		t.Errorf("%v, findings %+v", err, p.Findings)
+	}
+	r.lose("h2")
+	_, err = r.PlanUpgrade(limited(t), q)
+	wantKind(t, err, fail.Invalid, "no agent reports h2", "given last", "--platform FILE")
+}
+
+func TestBundlesAreTrustedOrMarked(t *testing.T) {
+	r := newRig(t, storetest.NewMem(), "h1", nil)
+	r.report(bare("h1"))
+	pair, err := bundle.GenerateKey("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := bundle.ParsePrivateKey(pair.Secret, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := bundle.GenerateKey("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := makeBundle(t, "2.0.0", 1000, &key)
+	for what, trust := range map[string]request.Trust{
+		"no key": {}, "another key": {Keys: []string{string(other.Public)}}, "garbage": {Keys: []string{string(pair.Public), "key"}},
+	} {
+		_, err := r.PutBundle(limited(t), bytes.NewReader(text), trust)
+		t.Run(what, func(t *testing.T) { wantKind(t, err, fail.Invalid, "") })
+	}
+	_, err = r.PutBundle(limited(t), bytes.NewReader(makeBundle(t, "2.0.0", 1000, nil)), request.Trust{Keys: []string{string(pair.Public)}})
+	wantKind(t, err, fail.Invalid, "not signed")
+	if have, err := r.cache.Have(); len(have) != 0 || err != nil {
+		t.Errorf("what was refused is there: %v, %v", have, err)
+	}
+	b, err := r.PutBundle(limited(t), bytes.NewReader(text), request.Trust{Keys: []string{string(pair.Public)}})
+	if err != nil || b.Unsigned || b.KeyID != pair.ID || b.Size != int64(len(text)) {
+		t.Fatalf("%v, %+v", err, b)
+	}
+	got := r.begin(request.Request{Bundle: b.SHA256, Version: "1.0.0", Options: upgrade.Options{Mode: manifest.Offline}})
+	if s := r.state(); s.Bundle != b || got.Report.Unsigned {
+		t.Errorf("state %+v", s.Bundle)
 	}
 }

@@ -14,9 +14,9 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
 	"holdfast/internal/inventory/fact"
-	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
 	"holdfast/internal/upgrade/cache"
+	"holdfast/internal/upgrade/request"
 	"holdfast/internal/upgrade/survey"
 	"holdfast/internal/upgrade/version"
 )
@@ -24,12 +24,12 @@ import (
 // The methods of this file are what agents ask of each other.
 
 // PutBundle takes a bundle in, after checking all of it.
-func (s *Service) PutBundle(ctx context.Context, file io.Reader, trust upgrade.Trust) (upgrade.BundleInfo, error) {
+func (s *Service) PutBundle(ctx context.Context, file io.Reader, trust request.Trust) (request.BundleInfo, error) {
 	o := bundle.Options{AllowUnsigned: trust.AllowUnsigned, Signature: trust.Signature, Pattern: version.AnyPattern}
 	for i, text := range trust.Keys {
 		k, err := bundle.ParsePublicKey([]byte(text))
 		if err != nil {
-			return upgrade.BundleInfo{}, fail.Errorf(fail.Invalid, "key %d: %w", i+1, err)
+			return request.BundleInfo{}, fail.Errorf(fail.Invalid, "key %d: %w", i+1, err)
 		}
 		o.Keys = append(o.Keys, k)
 	}
@@ -37,16 +37,16 @@ func (s *Service) PutBundle(ctx context.Context, file io.Reader, trust upgrade.T
 	var refused *bundle.Refusal
 	switch {
 	case errors.As(err, &refused):
-		return upgrade.BundleInfo{}, fail.Errorf(fail.Invalid, "%w", err)
+		return request.BundleInfo{}, fail.Errorf(fail.Invalid, "%w", err)
 	case err != nil:
-		return upgrade.BundleInfo{}, err
+		return request.BundleInfo{}, err
 	}
 	return told(b), nil
 }
 
 // told is a bundle as the API tells of it.
-func told(b cache.Bundle) upgrade.BundleInfo {
-	return upgrade.BundleInfo{SHA256: b.SHA256, Size: b.Size, Name: b.Name, Version: b.Version, Unsigned: !b.Signed, KeyID: b.KeyID}
+func told(b cache.Bundle) request.BundleInfo {
+	return request.BundleInfo{SHA256: b.SHA256, Size: b.Size, Name: b.Name, Version: b.Version, Unsigned: !b.Signed, KeyID: b.KeyID}
 }
 
 // OpenBundle reads the file of a bundle from an offset on.

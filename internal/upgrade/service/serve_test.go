@@ -26,14 +26,14 @@ import (
 	"holdfast/internal/server"
 	"holdfast/internal/server/servertest"
 	"holdfast/internal/store/storetest"
-	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/request"
 	"holdfast/internal/upgrade/survey"
 )
 
 func TestBundlesAreOpened(t *testing.T) {
 	r := newRig(t, storetest.NewMem(), "h1", nil)
 	text := makeBundle(t, "2.0.0", 5000, nil)
-	b, err := r.PutBundle(limited(t), bytes.NewReader(text), upgrade.Trust{AllowUnsigned: true})
+	b, err := r.PutBundle(limited(t), bytes.NewReader(text), request.Trust{AllowUnsigned: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,7 +202,7 @@ func TestBundlesTravel(t *testing.T) {
 	a := newRig(t, mem, "h1", nil)
 	b := newRig(t, mem, "h2", func(p *Parts) { p.Dial = dials(api.ClientTLS(ca.PeerCert(t, "h2"), ca.Pool)) })
 	text := makeBundle(t, "2.0.0", 3<<20, nil)
-	put, err := a.PutBundle(limited(t), bytes.NewReader(text), upgrade.Trust{AllowUnsigned: true})
+	put, err := a.PutBundle(limited(t), bytes.NewReader(text), request.Trust{AllowUnsigned: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,9 +23,8 @@ import (
 	"holdfast/internal/job/engine"
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
-	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
-	"holdfast/internal/upgrade/check"
+	"holdfast/internal/upgrade/request"
 )
 
 // fakeCluster is the agent's other half. No host coordinates.
@@ -216,9 +215,9 @@ func makeBundle(t *testing.T, version string, size int, key *bundle.PrivateKey) 
 }
 
 // bundle brings an unsigned bundle of a version to the host.
-func (r *rig) bundle(version string) upgrade.BundleInfo {
+func (r *rig) bundle(version string) request.BundleInfo {
 	r.t.Helper()
-	b, err := r.PutBundle(limited(r.t), bytes.NewReader(makeBundle(r.t, version, 1000, nil)), upgrade.Trust{AllowUnsigned: true})
+	b, err := r.PutBundle(limited(r.t), bytes.NewReader(makeBundle(r.t, version, 1000, nil)), request.Trust{AllowUnsigned: true})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -227,7 +226,7 @@ func (r *rig) bundle(version string) upgrade.BundleInfo {
 
 // confirmed accepts the checks that fail in this place without asking to run:
 // there is no hypervisor, no store that can be asked and no other agent.
-func (r *rig) confirmed(q upgrade.Request) upgrade.Request {
+func (r *rig) confirmed(q request.Request) request.Request {
 	r.t.Helper()
 	rep, err := r.CheckUpgrade(limited(r.t), q)
 	if err != nil {
@@ -240,7 +239,7 @@ func (r *rig) confirmed(q upgrade.Request) upgrade.Request {
 }
 
 // begin begins an upgrade to a bundle.
-func (r *rig) begin(q upgrade.Request) check.Begun {
+func (r *rig) begin(q request.Request) request.Begun {
 	r.t.Helper()
 	got, err := r.RunUpgrade(limited(r.t), "ann", r.confirmed(q))
 	if err != nil || got.Job == nil {

@@ -11,6 +11,8 @@ import (
 	"holdfast/internal/job"
 	"holdfast/internal/store/storetest"
 	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/upgrade/request"
 )
 
 // TestAgentsThatAreApartBlockAPlan: nothing is begun while a host that takes part
@@ -42,7 +44,7 @@ func TestAgentsThatAreApartBlockAPlan(t *testing.T) {
 				recs = append(recs, rec)
 			}
 			r.report(recs...)
-			q := upgrade.Request{Bundle: r.bundle("2.0.0").SHA256, Version: "1.0.0", Options: upgrade.Options{Mode: upgrade.Rolling, Drop: c.drop}}
+			q := request.Request{Bundle: r.bundle("2.0.0").SHA256, Version: "1.0.0", Options: upgrade.Options{Mode: manifest.Rolling, Drop: c.drop}}
 			p, err := r.PlanUpgrade(limited(t), q)
 			if err != nil {
 				t.Fatal(err)

@@ -14,6 +14,8 @@ import (
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
 	"holdfast/internal/upgrade/check/faults"
+	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/upgrade/request"
 	"holdfast/internal/upgrade/survey"
 )
 
@@ -21,12 +23,12 @@ import (
 const maxShown = 100
 
 // Upgrade tells how the last upgrade stands.
-func (s *Service) Upgrade(ctx context.Context) (upgrade.Standing, error) {
+func (s *Service) Upgrade(ctx context.Context) (request.Standing, error) {
 	st, err := loadState(ctx, s.Store)
 	if err != nil {
-		return upgrade.Standing{}, err
+		return request.Standing{}, err
 	}
-	out := upgrade.Standing{ClusterState: upgrade.Normal, Version: st.version(), Hosts: []upgrade.HostStanding{}}
+	out := request.Standing{ClusterState: upgrade.Normal, Version: st.version(), Hosts: []request.HostStanding{}}
 	if st.Last == "" {
 		return out, nil
 	}
@@ -60,7 +62,7 @@ func (s *Service) Upgrade(ctx context.Context) (upgrade.Standing, error) {
 	}
 	out.Job = &j
 	for _, h := range last.plan.Hosts {
-		out.Hosts = append(out.Hosts, upgrade.HostStanding{
+		out.Hosts = append(out.Hosts, request.HostStanding{
 			Name: h.Name, State: last.status.Hosts[h.Name], Wave: h.Wave, Now: now[h.Name],
 			Approved: last.status.Approved[h.Name], Dropped: last.status.Dropped[h.Name], Mixed: slices.Contains(last.status.Mixed, h.Name),
 		})
@@ -114,7 +116,7 @@ func (s *Service) ReportUpgrade(ctx context.Context) (check.Report, error) {
 
 // manifestOf is the manifest of the last upgrade. The bundle of one that was
 // committed is gone from the hosts.
-func (s *Service) manifestOf(ctx context.Context, st State) (*upgrade.Manifest, error) {
+func (s *Service) manifestOf(ctx context.Context, st State) (*manifest.Manifest, error) {
 	m, err := s.manifest(ctx, st.Bundle.SHA256)
 	if err != nil && st.Committed {
 		return nameOnly(st), nil

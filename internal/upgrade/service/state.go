@@ -15,6 +15,7 @@ import (
 	"holdfast/internal/job/engine"
 	"holdfast/internal/store"
 	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/request"
 )
 
 // Keys about upgrades.
@@ -42,7 +43,7 @@ type State struct {
 	Run       string             `json:"run,omitempty"`       // id of the last upgrade, of its last run
 	Earlier   []string           `json:"earlier,omitempty"`   // ids of its runs before, which were aborted; the first one first
 	Last      string             `json:"last,omitempty"`      // id of the last job: Run, its rollback or its commit
-	Bundle    upgrade.BundleInfo `json:"bundle,omitzero"`     // of the last upgrade
+	Bundle    request.BundleInfo `json:"bundle,omitzero"`     // of the last upgrade
 	Committed bool               `json:"committed,omitempty"` // the last upgrade: there is no way back
 	Probe     bool               `json:"probe,omitempty"`     // the last upgrade: lost packets of guests are counted
 	mod       int64

@@ -16,12 +16,13 @@ import (
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
 	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/request"
 )
 
 // prepared is the state of an upgrade to 2 that job commit-1 commits.
 func prepared() State {
 	return State{
-		Versions: map[string]string{"app": "1", "db": "7"}, To: "2", Run: "upgrade-1", Last: "commit-1", Bundle: upgrade.BundleInfo{Name: "app"}, Probe: true,
+		Versions: map[string]string{"app": "1", "db": "7"}, To: "2", Run: "upgrade-1", Last: "commit-1", Bundle: request.BundleInfo{Name: "app"}, Probe: true,
 	}
 }
 

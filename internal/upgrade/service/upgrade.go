@@ -18,13 +18,15 @@ import (
 	"holdfast/internal/store"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
+	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/upgrade/request"
 	"holdfast/internal/upgrade/survey"
 )
 
 // planned is a plan with what it was made of.
 type planned struct {
 	plan     upgrade.Plan
-	manifest *upgrade.Manifest
+	manifest *manifest.Manifest
 	inv      inventory.Inventory
 	gone     []upgrade.Finding // about what was said last of hosts that report no more
 	state    State
@@ -35,7 +37,7 @@ type planned struct {
 }
 
 // PlanUpgrade plans with what the hosts report now, and begins nothing.
-func (s *Service) PlanUpgrade(ctx context.Context, r upgrade.Request) (upgrade.Plan, error) {
+func (s *Service) PlanUpgrade(ctx context.Context, r request.Request) (upgrade.Plan, error) {
 	p, err := s.gather(ctx, r)
 	if err != nil {
 		return upgrade.Plan{}, err
@@ -45,7 +47,7 @@ func (s *Service) PlanUpgrade(ctx context.Context, r upgrade.Request) (upgrade.P
 }
 
 // CheckUpgrade looks at all hosts.
-func (s *Service) CheckUpgrade(ctx context.Context, r upgrade.Request) (check.Report, error) {
+func (s *Service) CheckUpgrade(ctx context.Context, r request.Request) (check.Report, error) {
 	p, err := s.gather(ctx, r)
 	if err != nil {
 		return check.Report{}, err
@@ -57,21 +59,21 @@ func (s *Service) CheckUpgrade(ctx context.Context, r upgrade.Request) (check.Re
 // RunUpgrade begins an upgrade, a rollback or a commit. Nothing is begun when the
 // plan is blocked or a check fails that nobody has confirmed: the answer has no
 // job then.
-func (s *Service) RunUpgrade(ctx context.Context, user string, r upgrade.Request) (check.Begun, error) {
+func (s *Service) RunUpgrade(ctx context.Context, user string, r request.Request) (request.Begun, error) {
 	if r.Purpose == "" {
 		r.Purpose = upgrade.ForUpgrade
 	}
 	p, err := s.gather(ctx, r)
 	if err != nil {
-		return check.Begun{}, err
+		return request.Begun{}, err
 	}
 	if err := s.free(ctx, p, r.Purpose); err != nil {
-		return check.Begun{}, err
+		return request.Begun{}, err
 	}
 	if done, j := p.committed(r.Purpose); done {
-		return check.Begun{Job: &j}, nil // asked once more
+		return request.Begun{Job: &j}, nil // asked once more
 	}
-	var out check.Begun
+	var out request.Begun
 	if r.Purpose == upgrade.ForUpgrade {
 		in, rep, err := s.look(ctx, p, r, check.Before)
 		if err != nil {
@@ -124,7 +126,7 @@ func unconfirmed(fs []check.Finding, confirmed []string) []check.Finding {
 }
 
 // gather collects what a plan is made of.
-func (s *Service) gather(ctx context.Context, r upgrade.Request) (*planned, error) {
+func (s *Service) gather(ctx context.Context, r request.Request) (*planned, error) {
 	st, err := loadState(ctx, s.Store)
 	if err != nil {
 		return nil, err
@@ -184,7 +186,7 @@ func (s *Service) gather(ctx context.Context, r upgrade.Request) (*planned, erro
 // manifestFor is the manifest for what follows an upgrade. It is gone from the
 // hosts when nothing but a part of the cleanup is left of the commit; then, and for
 // a rollback that is refused anyway, its name is enough.
-func (s *Service) manifestFor(ctx context.Context, purpose upgrade.Purpose, j journal, st State) (*upgrade.Manifest, error) {
+func (s *Service) manifestFor(ctx context.Context, purpose upgrade.Purpose, j journal, st State) (*manifest.Manifest, error) {
 	m, err := s.manifest(ctx, st.Bundle.SHA256)
 	if err != nil && st.Committed && (purpose == upgrade.ForRollback || j.cleaning) {
 		return nameOnly(st), nil
@@ -192,12 +194,12 @@ func (s *Service) manifestFor(ctx context.Context, purpose upgrade.Purpose, j jo
 	return m, err
 }
 
-func nameOnly(st State) *upgrade.Manifest {
-	return &upgrade.Manifest{Name: st.Bundle.Name, Version: st.Bundle.Version}
+func nameOnly(st State) *manifest.Manifest {
+	return &manifest.Manifest{Name: st.Bundle.Name, Version: st.Bundle.Version}
 }
 
 // manifest reads the manifest of a bundle, which is brought here if it must be.
-func (s *Service) manifest(ctx context.Context, sha string) (*upgrade.Manifest, error) {
+func (s *Service) manifest(ctx context.Context, sha string) (*manifest.Manifest, error) {
 	if err := s.bring(ctx, sha); err != nil {
 		return nil, fail.Errorf(fail.Failed, "bundle %.64s: %w", sha, err).With("bring it again: holdfast upgrade run --bundle FILE")
 	}
@@ -280,7 +282,7 @@ func (s *Service) free(ctx context.Context, p *planned, purpose upgrade.Purpose)
 }
 
 // build makes the plan.
-func (p *planned) build(r upgrade.Request, id string) (err error) {
+func (p *planned) build(r request.Request, id string) (err error) {
 	switch r.Purpose {
 	case upgrade.ForRollback:
 		if !p.journal.switchesHA() {
@@ -318,7 +320,7 @@ func (p *planned) build(r upgrade.Request, id string) (err error) {
 }
 
 // look asks all hosts.
-func (s *Service) look(ctx context.Context, p *planned, r upgrade.Request, when check.When) (check.Input, check.Report, error) {
+func (s *Service) look(ctx context.Context, p *planned, r request.Request, when check.When) (check.Input, check.Report, error) {
 	in, err := s.survey.Look(ctx, survey.Question{
 		When: when, SHA256: r.Bundle, Manifest: p.manifest, Inventory: &p.inv, Mode: r.Options.Mode, Stay: r.Options.KeepGuests,
 		Policy: r.Options.DefaultPolicy, Policies: r.Options.Policies, Confirmed: r.Options.Confirmed, Left: r.Options.Drop,
@@ -338,7 +340,7 @@ func (s *Service) look(ctx context.Context, p *planned, r upgrade.Request, when 
 }
 
 // submit begins the job.
-func (s *Service) submit(ctx context.Context, p *planned, r upgrade.Request, j job.Job) (job.View, error) {
+func (s *Service) submit(ctx context.Context, p *planned, r request.Request, j job.Job) (job.View, error) {
 	j.State, j.Changed = job.Active, j.Began
 	text, err := p.plan.Encode()
 	if err != nil {

@@ -19,17 +19,18 @@ import (
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
 	"holdfast/internal/upgrade"
-	"holdfast/internal/upgrade/bundle"
 	"holdfast/internal/upgrade/check"
+	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/upgrade/request"
 )
 
 // three is a cluster of three hosts with a bundle of version 2.0.0 on the first,
 // and what asks to go there from 1.0.0.
-func three(t *testing.T) (*rig, upgrade.Request) {
+func three(t *testing.T) (*rig, request.Request) {
 	t.Helper()
 	r := newRig(t, storetest.NewMem(), "h1", nil)
 	r.report(bare("h1"), bare("h2"), bare("h3"))
-	return r, upgrade.Request{Bundle: r.bundle("2.0.0").SHA256, Version: "1.0.0", Options: upgrade.Options{Mode: upgrade.Rolling}}
+	return r, request.Request{Bundle: r.bundle("2.0.0").SHA256, Version: "1.0.0", Options: upgrade.Options{Mode: manifest.Rolling}}
 }
 
 // end ends a job as the coordinator does.
@@ -66,22 +67,22 @@ func TestUpgradeRequestsThatMakeNoSense(t *testing.T) {
 	r, q := three(t)
 	r.bundle("3.0.0") // another one beside it
 	for what, c := range map[string]struct {
-		change func(*upgrade.Request)
+		change func(*request.Request)
 		kind   fail.Kind
 		says   string
 	}{
-		"no version":     {func(q *upgrade.Request) { q.Version = "" }, fail.Invalid, "--version"},
-		"no bundle":      {func(q *upgrade.Request) { q.Bundle = "" }, fail.Invalid, "SHA-256 of a bundle"},
-		"another bundle": {func(q *upgrade.Request) { q.Bundle = strings.Repeat("a", 64) }, fail.Failed, "no host that answers has it"},
-		"no hash":        {func(q *upgrade.Request) { q.Bundle = "../../etc/passwd" }, fail.Failed, "etc/passwd"},
-		"no purpose":     {func(q *upgrade.Request) { q.Purpose = "sidegrade" }, fail.Invalid, "sidegrade"},
-		"a strange host": {func(q *upgrade.Request) { q.Options.Drop = []cluster.HostID{"h9"} }, fail.Invalid, "h9"},
-		"a host that no agent reports": {func(q *upgrade.Request) {
+		"no version":     {func(q *request.Request) { q.Version = "" }, fail.Invalid, "--version"},
+		"no bundle":      {func(q *request.Request) { q.Bundle = "" }, fail.Invalid, "SHA-256 of a bundle"},
+		"another bundle": {func(q *request.Request) { q.Bundle = strings.Repeat("a", 64) }, fail.Failed, "no host that answers has it"},
+		"no hash":        {func(q *request.Request) { q.Bundle = "../../etc/passwd" }, fail.Failed, "etc/passwd"},
+		"no purpose":     {func(q *request.Request) { q.Purpose = "sidegrade" }, fail.Invalid, "sidegrade"},
+		"a strange host": {func(q *request.Request) { q.Options.Drop = []cluster.HostID{"h9"} }, fail.Invalid, "h9"},
+		"a host that no agent reports": {func(q *request.Request) {
 			q.Inventory = &inventory.Inventory{Hosts: []inventory.Host{{Name: "h9"}}}
 		}, fail.Invalid, "h9"},
-		"another cluster": {func(q *upgrade.Request) { q.Inventory = &inventory.Inventory{Cluster: "prod"} }, fail.Invalid, "prod"},
-		"a rollback":      {func(q *upgrade.Request) { q.Purpose = upgrade.ForRollback }, fail.Refused, "there was no upgrade"},
-		"a commit":        {func(q *upgrade.Request) { q.Purpose = upgrade.ForCommit }, fail.Refused, "there was no upgrade"},
+		"another cluster": {func(q *request.Request) { q.Inventory = &inventory.Inventory{Cluster: "prod"} }, fail.Invalid, "prod"},
+		"a rollback":      {func(q *request.Request) { q.Purpose = upgrade.ForRollback }, fail.Refused, "there was no upgrade"},
+		"a commit":        {func(q *request.Request) { q.Purpose = upgrade.ForCommit }, fail.Refused, "there was no upgrade"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			q := q
@@ -131,7 +132,7 @@ func TestUpgradeBeginsNothingThatIsBlocked(t *testing.T) {
 func TestUpgradeIsBegunOnce(t *testing.T) {
 	r, q := three(t)
 	before, err := r.Upgrade(limited(t))
-	if err != nil || !reflect.DeepEqual(before, upgrade.Standing{ClusterState: upgrade.Normal, Hosts: []upgrade.HostStanding{}}) {
+	if err != nil || !reflect.DeepEqual(before, request.Standing{ClusterState: upgrade.Normal, Hosts: []request.HostStanding{}}) {
 		t.Errorf("before: %v, %+v", err, before)
 	}
 	q.Options.Probe = true
@@ -144,7 +145,7 @@ func TestUpgradeIsBegunOnce(t *testing.T) {
 	}
 	want := State{
 		Versions: map[string]string{"app": "1.0.0"}, To: "2.0.0", Run: got.Job.ID, Last: got.Job.ID, Probe: true,
-		Bundle: upgrade.BundleInfo{SHA256: q.Bundle, Size: r.state().Bundle.Size, Name: "app", Version: "2.0.0", Unsigned: true}, mod: r.state().mod,
+		Bundle: request.BundleInfo{SHA256: q.Bundle, Size: r.state().Bundle.Size, Name: "app", Version: "2.0.0", Unsigned: true}, mod: r.state().mod,
 	}
 	if s := r.state(); !reflect.DeepEqual(s, want) {
 		t.Errorf("state %+v, want %+v", s, want)
@@ -203,7 +204,7 @@ func TestUpgradeIsRaced(t *testing.T) {
 		}}
 	})
 	r.report(bare("h1"))
-	q := r.confirmed(upgrade.Request{Bundle: r.bundle("2.0.0").SHA256, Version: "1.0.0", Options: upgrade.Options{Mode: upgrade.Offline}})
+	q := r.confirmed(request.Request{Bundle: r.bundle("2.0.0").SHA256, Version: "1.0.0", Options: upgrade.Options{Mode: manifest.Offline}})
 	if once {
 		t.Fatal("something was written before")
 	}
@@ -255,8 +256,8 @@ func TestHostsAreAdmitted(t *testing.T) {
 func TestWhatFollowsAnUpgrade(t *testing.T) {
 	r, q := three(t)
 	up := r.begin(q)
-	commit, back := upgrade.Request{Purpose: upgrade.ForCommit}, upgrade.Request{Purpose: upgrade.ForRollback}
-	blocked := func(what string, q upgrade.Request, rule string) {
+	commit, back := request.Request{Purpose: upgrade.ForCommit}, request.Request{Purpose: upgrade.ForRollback}
+	blocked := func(what string, q request.Request, rule string) {
 		t.Helper()
 		got, err := r.RunUpgrade(limited(t), "ann", q)
 		if err != nil || got.Job != nil || !slices.ContainsFunc(got.Plan.Findings, func(f upgrade.Finding) bool { return f.Rule == rule && f.Level == upgrade.Block }) {
@@ -319,7 +320,7 @@ func TestWhatFollowsAnUpgrade(t *testing.T) {
 	}
 	blocked("a rollback of what was committed", back, "committed")
 	// What is installed is known now, whatever people say.
-	next, err := r.RunUpgrade(limited(t), "ann", upgrade.Request{Bundle: r.bundle("3.0.0").SHA256, Version: "1.0.0", Options: q.Options})
+	next, err := r.RunUpgrade(limited(t), "ann", request.Request{Bundle: r.bundle("3.0.0").SHA256, Version: "1.0.0", Options: q.Options})
 	if err != nil || next.Job != nil || next.Plan.From != "2.0.0" || !next.Plan.Blocked() {
 		t.Errorf("%v, %+v, from %s", err, next.Job, next.Plan.From)
 	}
@@ -341,7 +342,7 @@ func TestRollbackIsBegun(t *testing.T) {
 	r.end(up.Job.ID, "failed", func(s *upgrade.Status) {
 		s.Cluster, s.Hosts = upgrade.Rollup, map[cluster.HostID]upgrade.HostState{"h2": upgrade.HostRollup}
 	})
-	got, err := r.RunUpgrade(limited(t), "ann", upgrade.Request{Purpose: upgrade.ForRollback})
+	got, err := r.RunUpgrade(limited(t), "ann", request.Request{Purpose: upgrade.ForRollback})
 	if err != nil || got.Job == nil {
 		t.Fatalf("%v, findings %+v", err, got.Plan.Findings)
 	}
@@ -379,7 +380,7 @@ func (r *rig) record(id, step string, state job.StepState) {
 // TestWhatPeopleSayIsKept: when a job begins with it, for those that come after.
 func TestWhatPeopleSayIsKept(t *testing.T) {
 	r, q := three(t)
-	order := func(q upgrade.Request) string {
+	order := func(q request.Request) string {
 		t.Helper()
 		q.Options.Last = "h2"
 		p, err := r.PlanUpgrade(limited(t), q)
@@ -417,83 +418,5 @@ func TestWhatPeopleSayIsKept(t *testing.T) {
 	q.Inventory = &inventory.Inventory{Hosts: []inventory.Host{{Name: "h2"}}}
 	if a := order(q); a != "h1 h3 h2" {
 		t.Errorf("hosts %q: what is said now counts", a)
-	}
-}
-
-// TestWhatWasSaidOfAHostThatIsGone: what is kept stays in nobody's way, and what is said
-// now is held to.
-func TestWhatWasSaidOfAHostThatIsGone(t *testing.T) {
-	r, q := three(t)
-	r.report(bare("h4"))
-	said := q
-	said.Inventory = &inventory.Inventory{Hosts: []inventory.Host{{Name: "h3"}, {Name: "h4", Labels: map[string]string{"rack": "b"}}, {Name: "h1"}}}
-	got := r.begin(said)
-	r.end(got.Job.ID, "aborted", func(s *upgrade.Status) { s.Cluster = upgrade.Normal })
-	r.lose("h4")
-	gone := func(p upgrade.Plan) (out []upgrade.Finding) {
-		for _, f := range p.Findings {
-			if f.Rule == "platform" {
-				out = append(out, f)
-			}
-		}
-		return out
-	}
-	p, err := r.PlanUpgrade(limited(t), q)
-	if err != nil || p.Blocked() || len(p.Hosts) != 3 || p.Hosts[0].Name != "h3" {
-		t.Fatalf("%v, %+v", err, p.Hosts)
-	}
-	if f := gone(p); len(f) != 1 || f[0].Level != upgrade.Warn || !strings.Contains(f[0].Text, "h4") || !strings.Contains(f[0].Remedy, "--platform") {
-		t.Errorf("findings %+v", f)
-	}
-	if inv, err := r.reported(limited(t)); err != nil || len(inv.Hosts) != 3 {
-		t.Errorf("%v, %+v", err, inv.Hosts)
-	}
-	_, err = r.PlanUpgrade(limited(t), said)
-	wantKind(t, err, fail.Invalid, "no agent reports h4")
-	said.Inventory = &inventory.Inventory{Hosts: []inventory.Host{{Name: "h1"}}, Pair: &inventory.Pair{Nodes: []cluster.HostID{"h1", "h2"}, Active: "h1", Switch: []string{"/s"}}}
-	got = r.begin(said) // this is for good
-	r.end(got.Job.ID, "aborted", func(s *upgrade.Status) { s.Cluster = upgrade.Normal })
-	if p, err = r.PlanUpgrade(limited(t), q); err != nil || len(gone(p)) > 0 {
-		t.Errorf("%v, findings %+v", err, p.Findings)
-	}
-	r.lose("h2")
-	_, err = r.PlanUpgrade(limited(t), q)
-	wantKind(t, err, fail.Invalid, "no agent reports h2", "given last", "--platform FILE")
-}
-
-func TestBundlesAreTrustedOrMarked(t *testing.T) {
-	r := newRig(t, storetest.NewMem(), "h1", nil)
-	r.report(bare("h1"))
-	pair, err := bundle.GenerateKey("")
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, err := bundle.ParsePrivateKey(pair.Secret, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	other, err := bundle.GenerateKey("")
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := makeBundle(t, "2.0.0", 1000, &key)
-	for what, trust := range map[string]upgrade.Trust{
-		"no key": {}, "another key": {Keys: []string{string(other.Public)}}, "garbage": {Keys: []string{string(pair.Public), "key"}},
-	} {
-		_, err := r.PutBundle(limited(t), bytes.NewReader(text), trust)
-		t.Run(what, func(t *testing.T) { wantKind(t, err, fail.Invalid, "") })
-	}
-	_, err = r.PutBundle(limited(t), bytes.NewReader(makeBundle(t, "2.0.0", 1000, nil)), upgrade.Trust{Keys: []string{string(pair.Public)}})
-	wantKind(t, err, fail.Invalid, "not signed")
-	if have, err := r.cache.Have(); len(have) != 0 || err != nil {
-		t.Errorf("what was refused is there: %v, %v", have, err)
-	}
-	b, err := r.PutBundle(limited(t), bytes.NewReader(text), upgrade.Trust{Keys: []string{string(pair.Public)}})
-	if err != nil || b.Unsigned || b.KeyID != pair.ID || b.Size != int64(len(text)) {
-		t.Fatalf("%v, %+v", err, b)
-	}
-	got := r.begin(upgrade.Request{Bundle: b.SHA256, Version: "1.0.0", Options: upgrade.Options{Mode: upgrade.Offline}})
-	if s := r.state(); s.Bundle != b || got.Report.Unsigned {
-		t.Errorf("state %+v", s.Bundle)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"holdfast/internal/job/engine"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/cache"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // Bundles are the bundles of this host.
@@ -42,7 +43,7 @@ var (
 type actionStep struct {
 	a      *Action
 	args   upgrade.ActionArgs
-	module *upgrade.Module
+	module *manifest.Module
 	staged cache.Staged
 	do     action.Action
 	t      engine.Task
@@ -68,7 +69,7 @@ func (a *Action) step(t engine.Task) (*actionStep, error) {
 		return nil, fail("bundle %s %s has no module %q", s.staged.Manifest.Name, s.staged.Manifest.Version, s.args.Module)
 	}
 	do := s.module.Actions.Get(s.args.Phase)
-	if do == nil || s.args.Phase == upgrade.Check {
+	if do == nil || s.args.Phase == manifest.Check {
 		return nil, fail("module %s of bundle %s %s does nothing in the phase %q", s.args.Module, s.staged.Manifest.Name, s.staged.Manifest.Version, s.args.Phase)
 	}
 	s.do = actionOf(do)
@@ -78,7 +79,7 @@ func (a *Action) step(t engine.Task) (*actionStep, error) {
 }
 
 // actionOf is an action of a manifest, for the host.
-func actionOf(a *upgrade.Action) action.Action {
+func actionOf(a *manifest.Action) action.Action {
 	out := action.Action{Run: a.Run, None: a.None}
 	if a.FileTree != nil {
 		out.FileTree = &action.FileTree{Source: a.FileTree.Source, Target: a.FileTree.Target}

@@ -11,14 +11,14 @@ import (
 
 	"holdfast/internal/host/action"
 	"holdfast/internal/job/engine"
-	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // check asks the module's own check what became of an action of which the host
 // can not tell. Only its yes counts: what is not done may be half done, and is
 // done anew only where that is harmless, or an operator says so.
 func (s *actionStep) check(ctx context.Context, was action.Result) (engine.Probed, error) {
-	ask := s.module.Actions.Get(upgrade.Check)
+	ask := s.module.Actions.Get(manifest.Check)
 	if ask == nil || ask.Run == nil {
 		runSay(s.t.Log, "nobody can tell whether it was done: %s; module %s has no check", was.Why, s.args.Module)
 		return engine.CanNotTell, nil
@@ -40,7 +40,7 @@ func (s *actionStep) check(ctx context.Context, was action.Result) (engine.Probe
 }
 
 // ask runs the check to its end.
-func (s *actionStep) ask(ctx context.Context, ask *upgrade.Action) (action.Result, error) {
+func (s *actionStep) ask(ctx context.Context, ask *manifest.Action) (action.Result, error) {
 	n, err := s.all.latest(s.t.Attempt)
 	if err != nil {
 		return action.Result{}, err
@@ -56,7 +56,7 @@ func (s *actionStep) ask(ctx context.Context, ask *upgrade.Action) (action.Resul
 		}
 	}
 	step := s.hostStep(dir, s.t.Log)
-	step.Timeout, step.KillLeftovers = min(s.module.TimeoutOf(upgrade.Check), actionCheckWithin), true
+	step.Timeout, step.KillLeftovers = min(s.module.TimeoutOf(manifest.Check), actionCheckWithin), true
 	if end, ok := ctx.Deadline(); ok {
 		step.Timeout = min(step.Timeout, max(time.Until(end)-actionCheckMargin, time.Second))
 	}

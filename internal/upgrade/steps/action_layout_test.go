@@ -5,13 +5,13 @@ import (
 	"bytes"
 	"testing"
 
-	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
 	"holdfast/internal/upgrade/cache"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // actionManifest is the manifest that is made for a package of another layout.
-func actionManifest(t *testing.T, files map[string]string) *upgrade.Manifest {
+func actionManifest(t *testing.T, files map[string]string) *manifest.Manifest {
 	t.Helper()
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
@@ -44,16 +44,16 @@ func TestActionTerminalByLayout(t *testing.T) {
 		"action/white_list.txt": "SOURCE-VERSION UPGRADE-MODE CHANGE_SYSTEM\n2.0.0.* offline,rollup false\n", "action/env.sh": "UPGRADE_ORDER=(\"db\")\n",
 	})
 	cas := actionManifest(t, map[string]string{"upgrade.e0303/upgrade.sh": "x"})
-	own := &upgrade.Manifest{Modules: []upgrade.Module{{Name: "db", Actions: upgrade.Actions{
-		Install: &upgrade.Action{Run: []string{"db/upgrade.sh"}}, Start: &upgrade.Action{Run: []string{"db/appctl.sh"}}, Stop: &upgrade.Action{None: true},
+	own := &manifest.Manifest{Modules: []manifest.Module{{Name: "db", Actions: manifest.Actions{
+		Install: &manifest.Action{Run: []string{"db/upgrade.sh"}}, Start: &manifest.Action{Run: []string{"db/appctl.sh"}}, Stop: &manifest.Action{None: true},
 	}}}}
 	for _, x := range []struct {
-		m    *upgrade.Manifest
+		m    *manifest.Manifest
 		want bool
 	}{{appctl, true}, {cas, true}, {own, false}} {
 		n := 0
 		for i := range x.m.Modules {
-			for _, p := range upgrade.Phases() {
+			for _, p := range manifest.Phases() {
 				a := x.m.Modules[i].Actions.Get(p)
 				if a == nil {
 					continue

@@ -13,6 +13,7 @@ import (
 	"holdfast/internal/host/action"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // actionWaiting is a script that counts its runs, and ends with $1 when it is let
@@ -24,8 +25,8 @@ func (r *runRig) begun() bool { return r.file("pid") != "" }
 func TestActionGetsItsValues(t *testing.T) {
 	r := newRunRig(t)
 	r.script("db/ctl.sh", `echo "$@" $HOLDFAST_PHASE $PWD; [ -d "$HOLDFAST_BACKUP" ] || exit 5`)
-	r.module().Actions.Backup = &upgrade.Action{Run: []string{"db/ctl.sh", "{mode}", "{appctlMode}", "{version}", "{from}", "{host}", "{bundle}", "{backup}"}}
-	r.action(upgrade.Backup)
+	r.module().Actions.Backup = &manifest.Action{Run: []string{"db/ctl.sh", "{mode}", "{appctlMode}", "{version}", "{from}", "{host}", "{bundle}", "{backup}"}}
+	r.action(manifest.Backup)
 	r.probed(1, engine.NotDone)
 	if err := r.do(1); err != nil {
 		t.Fatal(err)
@@ -58,13 +59,13 @@ func TestActionThatFails(t *testing.T) {
 func TestActionIsRefused(t *testing.T) {
 	r := newRunRig(t)
 	r.installs("echo run >> $R/runs")
-	r.module().Actions.Check = &upgrade.Action{Run: []string{"ctl.sh"}}
-	good := upgrade.ActionArgs{Run: "run-0", SHA256: runSHA, Module: "db", Phase: upgrade.Install}
+	r.module().Actions.Check = &manifest.Action{Run: []string{"ctl.sh"}}
+	good := upgrade.ActionArgs{Run: "run-0", SHA256: runSHA, Module: "db", Phase: manifest.Install}
 	for words, change := range map[string]func(*upgrade.ActionArgs){
 		`has no module "web"`:                  func(a *upgrade.ActionArgs) { a.Module = "web" },
-		`does nothing in the phase "start"`:    func(a *upgrade.ActionArgs) { a.Phase = upgrade.Start },
+		`does nothing in the phase "start"`:    func(a *upgrade.ActionArgs) { a.Phase = manifest.Start },
 		`does nothing in the phase "nonsense"`: func(a *upgrade.ActionArgs) { a.Phase = "nonsense" },
-		`does nothing in the phase "check"`:    func(a *upgrade.ActionArgs) { a.Phase = upgrade.Check },
+		`does nothing in the phase "check"`:    func(a *upgrade.ActionArgs) { a.Phase = manifest.Check },
 		"find its bundle":                      func(a *upgrade.ActionArgs) { a.SHA256 = "00" },
 		`upgrade "../x": want letters`:         func(a *upgrade.ActionArgs) { a.Run = "../x" },
 		`upgrade "": want letters`:             func(a *upgrade.ActionArgs) { a.Run = "" },
@@ -274,8 +275,8 @@ func TestActionIsCheckedAfterAReboot(t *testing.T) {
 			r.installs("echo run >> $R/runs")
 			if x.check != "" {
 				r.script("check.sh", `echo "$@" $HOLDFAST_PHASE >> $R/asked; `+x.check)
-				r.module().Actions.Check = &upgrade.Action{Run: []string{"check.sh", "{phase}"}}
-				r.module().Timeout = upgrade.Duration(time.Second)
+				r.module().Actions.Check = &manifest.Action{Run: []string{"check.sh", "{phase}"}}
+				r.module().Timeout = manifest.Duration(time.Second)
 			}
 			if err := r.do(1); err != nil {
 				t.Fatal(err)
@@ -305,7 +306,7 @@ func TestActionCheckIsGivenUpWithTheProbe(t *testing.T) {
 	r := newRunRig(t)
 	r.installs("true")
 	r.script("check.sh", "echo $$ > $R/pid; exec sleep 60")
-	r.module().Actions.Check = &upgrade.Action{Run: []string{"check.sh"}}
+	r.module().Actions.Check = &manifest.Action{Run: []string{"check.sh"}}
 	if err := r.do(1); err != nil {
 		t.Fatal(err)
 	}
@@ -327,20 +328,20 @@ func TestActionBuiltin(t *testing.T) {
 	r.write("bundle/tree/x", "new", 0o644)
 	r.write("opt/app/x", "old", 0o644)
 	r.Files["tree/x"] = action.File{Size: 3, SHA256: "11507a0e2f5e69d5dfa40a62a1bd7b6ee57e6bcd85c67c9b8431b36fff21c437", Mode: 0o644}
-	tree := &upgrade.Action{FileTree: &upgrade.FileTree{Source: "tree", Target: filepath.Join(r.Root, "opt/app")}}
-	r.module().Actions = upgrade.Actions{Install: tree, Rollback: tree, Start: &upgrade.Action{None: true}}
-	r.action(upgrade.Install)
+	tree := &manifest.Action{FileTree: &manifest.FileTree{Source: "tree", Target: filepath.Join(r.Root, "opt/app")}}
+	r.module().Actions = manifest.Actions{Install: tree, Rollback: tree, Start: &manifest.Action{None: true}}
+	r.action(manifest.Install)
 	r.probed(1, engine.NotDone)
 	if err := r.do(1); err != nil || r.file("opt/app/x") != "new" {
 		t.Fatalf("%v, %q", err, r.file("opt/app/x"))
 	}
 	r.probed(1, engine.ProbedDone)
-	r.action(upgrade.Rollback)
+	r.action(manifest.Rollback)
 	r.Task.Step.ID = "h1/rollback/db"
 	if err := r.do(1); err != nil || r.file("opt/app/x") != "old" {
 		t.Errorf("%v, %q", err, r.file("opt/app/x"))
 	}
-	r.action(upgrade.Start)
+	r.action(manifest.Start)
 	if err := r.do(2); err != nil {
 		t.Error(err)
 	}
@@ -353,10 +354,10 @@ func TestActionBuiltin(t *testing.T) {
 // A module of the appctl layout asks as it always did.
 func TestActionAnswersPrompts(t *testing.T) {
 	r := newRunRig(t)
-	r.Manifest.Modules = append(r.Manifest.Modules, upgrade.Module{Name: "appctl"})
+	r.Manifest.Modules = append(r.Manifest.Modules, manifest.Module{Name: "appctl"})
 	r.script("action/db/appctl.sh", `read -s -p "sys pwd:" p; echo; [ "$p" = geheim ] && echo "took $p"`)
-	r.module().Actions.Install = &upgrade.Action{Run: []string{"action/db/appctl.sh", "upgrade"}}
-	r.action(upgrade.Install)
+	r.module().Actions.Install = &manifest.Action{Run: []string{"action/db/appctl.sh", "upgrade"}}
+	r.action(manifest.Install)
 	r.Credentials = r.write("credentials", "secrets: {sys: geheim}\nexpect: [{prompt: 'sys pwd:', secret: sys}]", 0o600)
 	if err := r.do(1); err != nil || !strings.Contains(r.log(), "took ***") || strings.Contains(r.log(), "geheim") {
 		t.Errorf("%v; log: %s", err, r.log())

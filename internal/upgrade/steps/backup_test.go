@@ -18,6 +18,7 @@ import (
 	"holdfast/internal/host/backup/mariadb/ctbackup"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // backupRig is a runRig with backups of module db.
@@ -297,8 +298,8 @@ ask "what's your choice, please input [1|2|3]"
 ask "mysql login ip"; ask "mysql login port"; ask "mysql login user"; ask "mysql login pwd" -s
 ask "mysql metadata storage path"; ask "ctbackup storage path"; ask "cantian sys pwd" -s
 echo "I know $x"; ask "what else"; touch $R/ct/backup`)
-	r.module().Actions.Install = &upgrade.Action{Run: []string{"action/db/appctl.sh"}}
-	r.action(upgrade.Install)
+	r.module().Actions.Install = &manifest.Action{Run: []string{"action/db/appctl.sh"}}
+	r.action(manifest.Install)
 	r.Credentials = r.write("credentials", "secrets: {other: Op-geheim}\nexpect: [{prompt: what else, secret: other}]\nsilence: 5s", 0o600)
 	if err := r.do(1); err != nil {
 		t.Fatalf("%v; log: %s", err, r.log())

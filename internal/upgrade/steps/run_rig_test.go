@@ -23,6 +23,7 @@ import (
 	"holdfast/internal/job/engine"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/cache"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // The test binary plays the helper of programs too, and an agent that is killed.
@@ -74,7 +75,7 @@ func runAgentPart(file string) error {
 // process.
 type runWorld struct {
 	Root        string
-	Manifest    *upgrade.Manifest
+	Manifest    *manifest.Manifest
 	Files       map[string]action.File
 	Credentials string
 	Task        engine.Task
@@ -127,7 +128,7 @@ type runRig struct {
 func newRunRig(t *testing.T) *runRig {
 	t.Helper()
 	root := t.TempDir()
-	r := &runRig{T: t, runWorld: runWorld{Root: root, Files: map[string]action.File{}, Manifest: &upgrade.Manifest{Name: "b", Version: "2.0", Modules: []upgrade.Module{{Name: "db"}}}}}
+	r := &runRig{T: t, runWorld: runWorld{Root: root, Files: map[string]action.File{}, Manifest: &manifest.Manifest{Name: "b", Version: "2.0", Modules: []manifest.Module{{Name: "db"}}}}}
 	r.Task = engine.Task{Job: "run-1", Step: job.Step{ID: "h1/install/db", Host: "h1", Timeout: 20 * time.Second}, Attempt: 1, Host: "h1", Note: func(string, int) {}}
 	log, err := r.openLog()
 	if err != nil {
@@ -196,16 +197,16 @@ func (r *runRig) program(name, text string) string {
 func (r *runRig) installs(text string) {
 	r.T.Helper()
 	r.script("ctl.sh", text)
-	r.module().Actions.Install = &upgrade.Action{Run: []string{"ctl.sh", "install"}}
-	r.action(upgrade.Install)
+	r.module().Actions.Install = &manifest.Action{Run: []string{"ctl.sh", "install"}}
+	r.action(manifest.Install)
 }
 
-func (r *runRig) module() *upgrade.Module { return &r.Manifest.Modules[0] }
+func (r *runRig) module() *manifest.Module { return &r.Manifest.Modules[0] }
 
 // action makes the step one of the module's.
-func (r *runRig) action(p upgrade.Phase) {
+func (r *runRig) action(p manifest.Phase) {
 	r.T.Helper()
-	r.kind(upgrade.KindAction, upgrade.ActionArgs{Run: "run-0", SHA256: runSHA, Module: r.module().Name, Phase: p, Mode: upgrade.Rolling, From: "1.0", To: "2.0"})
+	r.kind(upgrade.KindAction, upgrade.ActionArgs{Run: "run-0", SHA256: runSHA, Module: r.module().Name, Phase: p, Mode: manifest.Rolling, From: "1.0", To: "2.0"})
 }
 
 func (r *runRig) kind(kind string, args any) {

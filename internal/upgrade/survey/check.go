@@ -16,13 +16,14 @@ import (
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
 	"holdfast/internal/upgrade/check/faults"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // Check makes the checks of a run: the Executor of upgrade.KindCheck. A step of a host
 // looks at that host only; one of no host looks at all, and writes a report.
 type Check struct {
 	Survey   *Survey
-	Manifest func(ctx context.Context, sha string) (*upgrade.Manifest, error) // of a bundle, by the SHA-256 of its file
+	Manifest func(ctx context.Context, sha string) (*manifest.Manifest, error) // of a bundle, by the SHA-256 of its file
 	Run      func(ctx context.Context, job string) (Run, error)
 	Verify   func(ctx context.Context, run, module string) error // that the backup of a module in a run is whole
 	Reports  string                                              // directory
@@ -94,7 +95,7 @@ func (c *Check) backups(ctx context.Context, t engine.Task, args upgrade.CheckAr
 
 // own checks this host. The others are in the inventory, for the room that guests
 // need, and are not asked: what is found about them, or about all, is theirs to say.
-func (c *Check) own(ctx context.Context, t engine.Task, args upgrade.CheckArgs, m *upgrade.Manifest) error {
+func (c *Check) own(ctx context.Context, t engine.Task, args upgrade.CheckArgs, m *manifest.Manifest) error {
 	host := c.Survey.Host
 	q := Question{
 		When: check.When(args.When), SHA256: args.SHA256, Manifest: m, Mode: args.Mode, Staged: true, Only: []cluster.HostID{host},
@@ -152,7 +153,7 @@ func accept(fs []check.Finding, confirmed []string) []check.Finding {
 }
 
 // all checks all hosts and writes a report.
-func (c *Check) all(ctx context.Context, t engine.Task, args upgrade.CheckArgs, m *upgrade.Manifest) error {
+func (c *Check) all(ctx context.Context, t engine.Task, args upgrade.CheckArgs, m *manifest.Manifest) error {
 	began := c.Survey.Now()
 	run, err := c.Run(ctx, t.Job)
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 	"holdfast/internal/job/engine"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
+	"holdfast/internal/upgrade/manifest"
 )
 
 var _ engine.Executor = (*Check)(nil)
@@ -28,7 +29,7 @@ var _ engine.Executor = (*Check)(nil)
 func (w *world) executor(host cluster.HostID, run *Run) *Check {
 	return &Check{
 		Survey: w.survey(host),
-		Manifest: func(_ context.Context, s string) (*upgrade.Manifest, error) {
+		Manifest: func(_ context.Context, s string) (*manifest.Manifest, error) {
 			if s != sha {
 				return nil, errors.New("no such bundle")
 			}
@@ -37,7 +38,7 @@ func (w *world) executor(host cluster.HostID, run *Run) *Check {
 		Run: func(context.Context, string) (Run, error) {
 			w.reads++
 			if run == nil {
-				run = &Run{Plan: &upgrade.Plan{Options: upgrade.Options{Mode: upgrade.Rolling}}}
+				run = &Run{Plan: &upgrade.Plan{Options: upgrade.Options{Mode: manifest.Rolling}}}
 			}
 			if run.Plan == nil {
 				return Run{}, errors.New("no such job")
@@ -48,7 +49,7 @@ func (w *world) executor(host cluster.HostID, run *Run) *Check {
 }
 
 func args(when upgrade.When) upgrade.CheckArgs {
-	return upgrade.CheckArgs{When: when, Run: "up-1", SHA256: sha, Mode: upgrade.Rolling}
+	return upgrade.CheckArgs{When: when, Run: "up-1", SHA256: sha, Mode: manifest.Rolling}
 }
 
 func TestACheckIsAlwaysMadeAnew(t *testing.T) {
@@ -172,14 +173,14 @@ func TestWhatWasDecidedOfGuestsCounts(t *testing.T) {
 	if w.reads > 0 {
 		t.Error("it has read the plan for another host's guest")
 	}
-	if err := do("h1", &upgrade.Options{Mode: upgrade.Rolling}); err == nil || !strings.Contains(err.Error(), "migratable: a: can not move live: host device") {
+	if err := do("h1", &upgrade.Options{Mode: manifest.Rolling}); err == nil || !strings.Contains(err.Error(), "migratable: a: can not move live: host device") {
 		t.Errorf("undecided: %v", err)
 	}
 	for name, o := range map[string]upgrade.Options{
-		"by name":       {Mode: upgrade.Rolling, Policies: map[string]inventory.Policy{"a": inventory.PolicyStop}},
-		"by default":    {Mode: upgrade.Rolling, DefaultPolicy: inventory.PolicyCold},
-		"guests stay":   {Mode: upgrade.Rolling, KeepGuests: true},
-		"not live, off": {Mode: upgrade.Offline},
+		"by name":       {Mode: manifest.Rolling, Policies: map[string]inventory.Policy{"a": inventory.PolicyStop}},
+		"by default":    {Mode: manifest.Rolling, DefaultPolicy: inventory.PolicyCold},
+		"guests stay":   {Mode: manifest.Rolling, KeepGuests: true},
+		"not live, off": {Mode: manifest.Offline},
 	} {
 		if err := do("h1", &o); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -196,7 +197,7 @@ func TestWhatWasDecidedOfGuestsCounts(t *testing.T) {
 func TestWhatIsConfirmedIsAWarning(t *testing.T) {
 	w := well()
 	w.change("h1", func(f *fact.Facts) { f.Commands, f.Python = nil, nil })
-	run := &Run{Plan: w.plan(t, upgrade.Options{Mode: upgrade.Rolling, Confirmed: []string{"commands", "same-version"}})}
+	run := &Run{Plan: w.plan(t, upgrade.Options{Mode: manifest.Rolling, Confirmed: []string{"commands", "same-version"}})}
 	step, log := task(t, "up-1", "h1", args(upgrade.Before))
 	err := w.executor("h1", run).Do(t.Context(), step)
 	if err == nil || strings.Contains(err.Error(), "tree") || !strings.Contains(err.Error(), "1 found that must not be: python-modules: h1") {
@@ -291,7 +292,7 @@ func TestAStepThatMakesNoSenseIsRefused(t *testing.T) {
 func TestThisMachineChecksItself(t *testing.T) {
 	w := well()
 	w.inv.Status, w.inv.HA = inventory.Watched{}, nil
-	w.man.Requires = upgrade.Requires{Commands: []string{"sh", "holdfast-no-such-command"}}
+	w.man.Requires = manifest.Requires{Commands: []string{"sh", "holdfast-no-such-command"}}
 	d := w.executor("h1", nil)
 	dir := t.TempDir()
 	d.Survey.Facts = func(ctx context.Context, _ HostRef, want Wanted) (fact.Facts, error) {
@@ -323,7 +324,7 @@ func TestTheClusterIsCheckedInTheEndAndReported(t *testing.T) {
 	for _, h := range []cluster.HostID{"m1", "h1", "h2", "h3"} {
 		w.change(h, func(f *fact.Facts) { f.Version = "E0306" })
 	}
-	run := w.ended(t, upgrade.Options{Mode: upgrade.Rolling})
+	run := w.ended(t, upgrade.Options{Mode: manifest.Rolling})
 	d := w.executor("m1", run)
 	d.Reports = filepath.Join(t.TempDir(), "reports")
 	step, log := task(t, "up-1", "", args(upgrade.After))
@@ -356,7 +357,7 @@ func TestTheEndTellsWhatFailedAndWhy(t *testing.T) {
 			w.change(h, func(f *fact.Facts) { f.Version = "E0306" })
 		}
 		w.refs[3].Up = false // h3, which was dropped
-		run := w.ended(t, upgrade.Options{Mode: upgrade.Rolling})
+		run := w.ended(t, upgrade.Options{Mode: manifest.Rolling})
 		install := "h2/install/web"
 		if _, ok := run.Records[install]; !ok {
 			t.Fatalf("no step %s: %+v", install, run.Records)
@@ -384,7 +385,7 @@ func TestTheEndTellsWhatFailedAndWhy(t *testing.T) {
 
 func TestAReportThatCanNotBeWrittenFails(t *testing.T) {
 	w := well()
-	run := w.ended(t, upgrade.Options{Mode: upgrade.Rolling})
+	run := w.ended(t, upgrade.Options{Mode: manifest.Rolling})
 	d := w.executor("m1", run)
 	d.Settle = time.Millisecond
 	file := filepath.Join(t.TempDir(), "file")

@@ -18,6 +18,7 @@ import (
 	"holdfast/internal/job/engine"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
+	"holdfast/internal/upgrade/manifest"
 )
 
 const sha = "6f0c6f0c6f0c6f0c6f0c6f0c6f0c6f0c6f0c6f0c6f0c6f0c6f0c6f0c6f0c6f0c"
@@ -26,7 +27,7 @@ const sha = "6f0c6f0c6f0c6f0c6f0c6f0c6f0c6f0c6f0c6f0c6f0c6f0c6f0c6f0c6f0c6f0c"
 type world struct {
 	mu    sync.Mutex
 	inv   inventory.Inventory
-	man   upgrade.Manifest
+	man   manifest.Manifest
 	refs  []HostRef
 	tell  map[cluster.HostID]func(ctx context.Context, f *fact.Facts) error // changes what a host says
 	asked []Wanted
@@ -47,15 +48,15 @@ func well() *world {
 				Cluster: []string{"/opt/status"}, Replication: [][]string{{"/opt/slave", "-p", "secret"}, {}}, VersionFile: "/etc/version", BackupDir: "/backup",
 			},
 		},
-		man: upgrade.Manifest{
-			Name: "cas", Version: "E0306", UpgradeFrom: []upgrade.Source{{Version: "3.0", Modes: []upgrade.Mode{upgrade.Rolling}}},
-			Requires: upgrade.Requires{Commands: []string{"tree"}, PythonModules: []string{"requests"}},
-			Modules: []upgrade.Module{
-				{Name: "db", RunsOn: "manager", CanRollback: true, Files: []upgrade.File{{Path: "db/x", Size: 1 << 30}},
-					Config:  []upgrade.ConfigFile{{File: "db/db.json", Installed: "/etc/db.json"}},
-					Actions: upgrade.Actions{Install: &upgrade.Action{Run: []string{"db/x"}}}},
-				{Name: "web", RunsOn: "host", CanRollback: true, Files: []upgrade.File{{Path: "web/x", Size: 1 << 30}},
-					Actions: upgrade.Actions{Install: &upgrade.Action{Run: []string{"web/x"}}}},
+		man: manifest.Manifest{
+			Name: "cas", Version: "E0306", UpgradeFrom: []manifest.Source{{Version: "3.0", Modes: []manifest.Mode{manifest.Rolling}}},
+			Requires: manifest.Requires{Commands: []string{"tree"}, PythonModules: []string{"requests"}},
+			Modules: []manifest.Module{
+				{Name: "db", RunsOn: "manager", CanRollback: true, Files: []manifest.File{{Path: "db/x", Size: 1 << 30}},
+					Config:  []manifest.ConfigFile{{File: "db/db.json", Installed: "/etc/db.json"}},
+					Actions: manifest.Actions{Install: &manifest.Action{Run: []string{"db/x"}}}},
+				{Name: "web", RunsOn: "host", CanRollback: true, Files: []manifest.File{{Path: "web/x", Size: 1 << 30}},
+					Actions: manifest.Actions{Install: &manifest.Action{Run: []string{"web/x"}}}},
 			},
 		},
 		tell: map[cluster.HostID]func(context.Context, *fact.Facts) error{},

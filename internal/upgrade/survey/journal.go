@@ -9,6 +9,7 @@ import (
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
 	"holdfast/internal/upgrade/check/faults"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // Run is a job of an upgrade with what is known of it.
@@ -21,7 +22,7 @@ type Run struct {
 }
 
 // Question asks for a point of the run. The inventory is the one that hosts report.
-func (r *Run) Question(when check.When, m *upgrade.Manifest) (Question, error) {
+func (r *Run) Question(when check.When, m *manifest.Manifest) (Question, error) {
 	st, err := upgrade.StatusOf(r.Plan, r.Job)
 	if err != nil {
 		return Question{}, err

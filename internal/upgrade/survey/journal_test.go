@@ -13,6 +13,7 @@ import (
 	"holdfast/internal/job"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // with puts a status into the run.
@@ -29,7 +30,7 @@ func (r *Run) with(t *testing.T, st upgrade.Status) *Run {
 func TestTheQuestionIsThatOfTheRun(t *testing.T) {
 	w := well()
 	w.host("h3").Version = "E0306" // it is left out
-	run := w.ended(t, upgrade.Options{Mode: upgrade.Rolling, KeepGuests: true, Confirmed: []string{"x"}, DefaultPolicy: inventory.PolicyCold})
+	run := w.ended(t, upgrade.Options{Mode: manifest.Rolling, KeepGuests: true, Confirmed: []string{"x"}, DefaultPolicy: inventory.PolicyCold})
 	run.with(t, upgrade.Status{Hosts: map[cluster.HostID]upgrade.HostState{"m1": upgrade.HostRollupDone, "h1": upgrade.HostRollup}, Dropped: map[cluster.HostID]string{"h2": "bob"}})
 	q, err := run.Question(check.After, &w.man)
 	if err != nil {
@@ -37,7 +38,7 @@ func TestTheQuestionIsThatOfTheRun(t *testing.T) {
 	}
 	slices.Sort(q.Left)
 	want := Question{
-		When: check.After, SHA256: sha, Manifest: &w.man, Mode: upgrade.Rolling, Stay: true, From: "E0303", Left: []cluster.HostID{"h2", "h3"},
+		When: check.After, SHA256: sha, Manifest: &w.man, Mode: manifest.Rolling, Stay: true, From: "E0303", Left: []cluster.HostID{"h2", "h3"},
 		Done: []cluster.HostID{"m1"}, Policy: inventory.PolicyCold, Confirmed: []string{"x"},
 	}
 	if !reflect.DeepEqual(q, want) {
@@ -48,7 +49,7 @@ func TestTheQuestionIsThatOfTheRun(t *testing.T) {
 func TestARunThatSwitchesHAOffSwitchesItOn(t *testing.T) {
 	w := well()
 	w.man.RequiresReboot = true
-	q, err := w.ended(t, upgrade.Options{Mode: upgrade.Reboot}).Question(check.After, &w.man)
+	q, err := w.ended(t, upgrade.Options{Mode: manifest.Reboot}).Question(check.After, &w.man)
 	if err != nil || q.HABefore == nil || !*q.HABefore {
 		t.Errorf("%v %+v", err, q)
 	}
@@ -58,7 +59,7 @@ func TestARunThatSwitchesHAOffSwitchesItOn(t *testing.T) {
 // upgrade from the old to the new one.
 func TestTheWayBackIsJudgedAsSuch(t *testing.T) {
 	w := well()
-	up := w.ended(t, upgrade.Options{Mode: upgrade.Rolling})
+	up := w.ended(t, upgrade.Options{Mode: manifest.Rolling})
 	back := &Run{Plan: &upgrade.Plan{
 		Format: 1, Purpose: upgrade.ForRollback, Bundle: "cas", From: "E0306", To: "E0303", Options: up.Plan.Options, Hosts: up.Plan.Hosts[:2],
 		Left: []upgrade.LeftHost{{Name: "h3", Why: "never upgraded"}},
@@ -101,7 +102,7 @@ func TestOneOfSeveralWaysIsEnough(t *testing.T) {
 	}
 	run := &Run{Plan: &upgrade.Plan{Stages: []upgrade.Stage{{Chains: []upgrade.Chain{
 		{Steps: []upgrade.Step{
-			step("h1/install/db", upgrade.KindAction, false, upgrade.ActionArgs{Module: "db", Phase: upgrade.Install}),
+			step("h1/install/db", upgrade.KindAction, false, upgrade.ActionArgs{Module: "db", Phase: manifest.Install}),
 			step("h1/back", evacuate.KindUndrain, true, evacuate.UndrainArgs{}), step("h1/reboot", upgrade.KindReboot, false, upgrade.RebootArgs{}),
 			step("h1/check", upgrade.KindCheck, false, upgrade.CheckArgs{}), step("h1/drain", evacuate.KindDrain, false, evacuate.DrainArgs{}),
 		}},
@@ -127,7 +128,7 @@ func TestOneOfSeveralWaysIsEnough(t *testing.T) {
 }
 
 func TestAStatusThatCanNotBeReadIsAnError(t *testing.T) {
-	run := well().ended(t, upgrade.Options{Mode: upgrade.Rolling})
+	run := well().ended(t, upgrade.Options{Mode: manifest.Rolling})
 	run.Job.Data = json.RawMessage(`"x"`)
 	if _, err := run.Question(check.After, nil); err == nil {
 		t.Error("question")

@@ -6,14 +6,14 @@ import (
 
 	"holdfast/internal/host/facts"
 	"holdfast/internal/inventory"
-	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // BuildRequest says what a host is asked for: what the bundle requires, and what
 // tells how the platform stands. stagedDir is the directory of the unpacked bundle
 // on that host, unpackDir the one below which bundles are unpacked. Without
 // stagedDir, paths in the bundle stay relative to it.
-func BuildRequest(m *upgrade.Manifest, inv *inventory.Inventory, h *inventory.Host, stagedDir, unpackDir string) facts.Request {
+func BuildRequest(m *manifest.Manifest, inv *inventory.Inventory, h *inventory.Host, stagedDir, unpackDir string) facts.Request {
 	r := facts.Request{
 		Host: h.Name, Unpack: unpackDir, Commands: m.Requires.Commands, Python: m.Requires.PythonModules,
 		VersionFile: inv.Status.VersionFile, BackupDir: inv.Status.BackupDir,

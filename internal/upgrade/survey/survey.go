@@ -13,8 +13,8 @@ import (
 	"holdfast/internal/host/facts"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/fact"
-	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
+	"holdfast/internal/upgrade/manifest"
 )
 
 const (
@@ -55,9 +55,9 @@ type Survey struct {
 type Question struct {
 	When      check.When
 	SHA256    string // of the bundle's file
-	Manifest  *upgrade.Manifest
+	Manifest  *manifest.Manifest
 	Inventory *inventory.Inventory // nil: as the hosts report it
-	Mode      upgrade.Mode
+	Mode      manifest.Mode
 	Back      bool             // the upgrade is rolled back
 	Stay      bool             // guests stay on their hosts, unless these are rebooted
 	Staged    bool             // the hosts that are asked have unpacked the bundle
@@ -199,7 +199,7 @@ func (s *Survey) ask(ctx context.Context, q Question, inv *inventory.Inventory, 
 	}
 	m := q.Manifest
 	if m == nil {
-		m = &upgrade.Manifest{}
+		m = &manifest.Manifest{}
 	}
 	w := Wanted{q.SHA256, BuildRequest(m, inv, h, "", "")}
 	sent := s.Now()
@@ -268,7 +268,7 @@ func skew(read, from, to time.Time) time.Duration {
 }
 
 // unpacked is the size of a bundle's files, bytes.
-func unpacked(m *upgrade.Manifest) (sum int64) {
+func unpacked(m *manifest.Manifest) (sum int64) {
 	for i := range m.Modules {
 		for _, f := range m.Modules[i].Files {
 			sum += f.Size

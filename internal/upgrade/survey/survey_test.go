@@ -17,8 +17,8 @@ import (
 	"holdfast/internal/host/facts"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/fact"
-	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
+	"holdfast/internal/upgrade/manifest"
 )
 
 func look(t *testing.T, s *Survey, q Question) check.Input {
@@ -32,7 +32,7 @@ func look(t *testing.T, s *Survey, q Question) check.Input {
 
 func TestAClusterThatIsWellPasses(t *testing.T) {
 	w := well()
-	in := look(t, w.survey("m1"), Question{When: check.Before, SHA256: sha, Manifest: &w.man, Mode: upgrade.Rolling})
+	in := look(t, w.survey("m1"), Question{When: check.Before, SHA256: sha, Manifest: &w.man, Mode: manifest.Rolling})
 	for _, f := range check.Run(in) {
 		if f.Level == check.Warn || f.Level == check.Fail {
 			t.Errorf("%+v", f)
@@ -99,7 +99,7 @@ func TestHostsThatDoNotAnswerAreSaid(t *testing.T) {
 
 func TestNotMoreThan32HostsAreAskedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{man: upgrade.Manifest{}, tell: map[cluster.HostID]func(context.Context, *fact.Facts) error{}}
+		w := &world{man: manifest.Manifest{}, tell: map[cluster.HostID]func(context.Context, *fact.Facts) error{}}
 		var mu sync.Mutex
 		now, most := 0, 0
 		for i := range 100 {
@@ -294,7 +294,7 @@ func TestBuildRequest(t *testing.T) {
 	if r := BuildRequest(&w.man, &w.inv, w.host("h3"), "", ""); r.Status == nil || len(r.Replication) != 1 || r.HA != nil {
 		t.Errorf("without managers: %+v", r)
 	}
-	if got := BuildRequest(&upgrade.Manifest{}, &inventory.Inventory{}, &inventory.Host{Name: "x"}, "", ""); !reflect.DeepEqual(got, facts.Request{Host: "x"}) {
+	if got := BuildRequest(&manifest.Manifest{}, &inventory.Inventory{}, &inventory.Host{Name: "x"}, "", ""); !reflect.DeepEqual(got, facts.Request{Host: "x"}) {
 		t.Errorf("nothing: %+v", got)
 	}
 }

@@ -1,4 +1,4 @@
-package upgrade
+package manifest
 
 import (
 	"fmt"
@@ -56,7 +56,7 @@ func (c *checker) checkOrder(m *Manifest) {
 			}
 		}
 	}
-	if cycle := m.cycle(); cycle != nil {
+	if cycle := m.Cycle(); cycle != nil {
 		i := slices.IndexFunc(m.Modules, func(mod Module) bool { return mod.Name == cycle[0] })
 		c.add(fmt.Sprintf("modules[%d].after", i), strings.Join(cycle, " -> "), "want no cycle: each of these modules waits for the next")
 	}
@@ -87,9 +87,9 @@ func (c *checker) permutation(path string, names []string, m *Manifest) {
 	}
 }
 
-// cycle returns modules that wait for one another, the first one again at the
+// Cycle returns modules that wait for one another, the first one again at the
 // end, or nil.
-func (m *Manifest) cycle() []string {
+func (m *Manifest) Cycle() []string {
 	const onWay, done = 1, 2
 	state := map[string]int{}
 	var way, found []string

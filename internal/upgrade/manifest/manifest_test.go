@@ -1,4 +1,4 @@
-package upgrade
+package manifest
 
 import (
 	"encoding/json"
@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"holdfast/internal/inventory"
 )
 
 func file(path string) File {
@@ -200,5 +202,14 @@ func TestFoldPath(t *testing.T) {
 	}
 	if FoldPath("a") == FoldPath("b") {
 		t.Error("a and b are the same")
+	}
+}
+
+func TestModulesRunWhereTheyShould(t *testing.T) {
+	h := &inventory.Host{Name: "h", Roles: []inventory.Role{inventory.RoleHost}, Labels: map[string]string{"tier": "web"}}
+	for rule, want := range map[string]bool{"": true, "all": true, "host": true, "manager": false, "label:tier=web": true, "label:tier=db": false, "label:x=": false} {
+		if (&Module{RunsOn: rule}).On(h) != want {
+			t.Errorf("%q: %v", rule, !want)
+		}
 	}
 }

@@ -1,8 +1,13 @@
-package upgrade
+// Package manifest is the file manifest.yaml of a bundle: what the bundle holds, how it is
+// installed, and everything that can be wrong in it. It is pure.
+package manifest
 
 import (
 	"fmt"
+	"strings"
 	"time"
+
+	"holdfast/internal/inventory"
 )
 
 // Manifest says what a bundle holds and how it is installed. It is the file
@@ -253,3 +258,23 @@ func (m *Manifest) Files() []File {
 	}
 	return out
 }
+
+// On reports whether the module is installed on a host, by its rule RunsOn.
+func (m *Module) On(h *inventory.Host) bool {
+	if label, ok := strings.CutPrefix(m.RunsOn, "label:"); ok {
+		key, want, _ := strings.Cut(label, "=")
+		value, has := h.Labels[key]
+		return has && value == want
+	}
+	switch m.RunsOn {
+	case "manager":
+		return h.Has(inventory.RoleManager)
+	case "host":
+		return h.Has(inventory.RoleHost)
+	}
+	return true
+}
+
+// Reboot is the mode in which the software of all hosts is changed with guests
+// running, and the hosts are rebooted one after the other afterwards.
+const Reboot Mode = "reboot"
