@@ -17,7 +17,6 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
-	"holdfast/internal/evacuate/drain"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/store"
@@ -104,7 +103,6 @@ func adopts(t *testing.T, m earlier.Moment, files string) *adopter {
 	a := &adopter{dir: earlier.Files(t, files), st: revive.Store(t, m)}
 	s, err := service.New(service.Parts{
 		Store: a.st, Host: earlier.Host, Dir: a.dir, Log: slog.New(slog.DiscardHandler), Exe: "/bin/false",
-		Drain:      &drain.Drain{},
 		BootIDFile: "/proc/sys/kernel/random/boot_id",
 	})
 	if err != nil {

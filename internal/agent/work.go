@@ -31,6 +31,7 @@ type work struct {
 	guests           *libvirt.Fleet
 	view             *report.View
 	reporter         *report.Reporter
+	drain            *drain.Drain
 	sender           *drain.Sender
 	receiver         *drain.Receiver
 	counts           *probe.Service
@@ -54,12 +55,12 @@ func (nd *node) work(a *Agent) (*work, error) {
 	seen := w.view.Seen
 	w.sender = drain.NewSender(&drain.Sender{Store: a.Store, Host: a.Host, Guests: guests, Seen: seen, Log: nd.Log})
 	w.receiver = &drain.Receiver{Store: a.Store, Host: a.Host, Guests: guests, Seen: seen, Log: nd.Log}
+	w.drain = &drain.Drain{
+		Host: a.Host, Store: a.Store, Guests: guests, Sender: w.sender, Seen: seen, Rests: a.Rests, Waits: w.receiver.Waits,
+		Rest: func(ctx context.Context, host cluster.HostID, on bool) error { return a.Rest(ctx, "job", host, on) },
+	}
 	w.Service, err = service.New(service.Parts{
 		Store: a.Store, Cluster: a, Name: nd.n.Cluster, Host: a.Host, Dir: nd.n.DataDir, Fleet: guests, Seen: seen, Log: nd.Log,
-		Drain: &drain.Drain{
-			Host: a.Host, Store: a.Store, Guests: guests, Sender: w.sender, Seen: seen, Rests: a.Rests, Waits: w.receiver.Waits,
-			Rest: func(ctx context.Context, host cluster.HostID, on bool) error { return a.Rest(ctx, "job", host, on) },
-		},
 		Dial: func(target string) (service.Peer, error) {
 			c, err := api.Dial(target, nd.client)
 			if err != nil {
@@ -91,8 +92,11 @@ func (nd *node) work(a *Agent) (*work, error) {
 	w.Jobs = engine.Jobs{Store: a.Store, Planners: map[job.Kind]func([]byte) (job.Planner, error){
 		evacuate.HostJob: evacuate.HostPlanner, job.Upgrade: service.Planner,
 	}}
+	executors := w.Executors()
+	executors[evacuate.KindDrain] = w.drain
+	executors[evacuate.KindUndrain] = &drain.Undrain{Host: a.Host, Revive: w.drain.Revive, Rest: w.drain.Rest, Where: w.view.Where, Send: w.BringGuest}
 	w.worker = engine.NewWorker(engine.WorkerOptions{
-		Store: a.Store, Host: a.Host, Instance: a.s.core.Me.Instance, Boot: nd.boot, Dir: nd.n.DataDir, Executors: w.Executors(),
+		Store: a.Store, Host: a.Host, Instance: a.s.core.Me.Instance, Boot: nd.boot, Dir: nd.n.DataDir, Executors: executors,
 		Coordinator: a.Coordinator, Handover: handover, Now: time.Now, Rand: mathrand.Float64, Log: nd.Log,
 	})
 	w.lead = engine.NewScheduler(engine.SchedulerOptions{
@@ -131,6 +135,12 @@ func (w *work) DrainHost(ctx context.Context, user string, host cluster.HostID) 
 		return job.View{}, err
 	}
 	return w.Get(ctx, id)
+}
+
+// SendGuest moves a guest of this host to another one, over the network (a CIDR, ""
+// for any) when that host has an address in it.
+func (w *work) SendGuest(ctx context.Context, uuid, name string, to cluster.HostID, network string) error {
+	return w.drain.SendGuest(ctx, uuid, name, to, network)
 }
 
 // pinged are the hosts and guests as the hosts report them.

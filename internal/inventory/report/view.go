@@ -4,11 +4,13 @@ import (
 	"context"
 	"log/slog"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
 	"holdfast/internal/store"
 )
 
@@ -43,6 +45,19 @@ func (v *View) Seen() (seen map[cluster.HostID]Seen, ok bool) {
 		v.ask()
 	}
 	return maps.Clone(v.seen), v.ready
+}
+
+// Where tells on which host a guest runs, by the reports of those that are up: one that
+// is silent may have lost it long ago.
+func (v *View) Where(uuid string) (cluster.HostID, bool) {
+	seen, _ := v.Seen()
+	now := time.Now()
+	for name, h := range seen {
+		if h.Up(now) && slices.ContainsFunc(h.VMs, func(vm inventory.VM) bool { return vm.UUID == uuid && vm.Running }) {
+			return name, true
+		}
+	}
+	return "", false
 }
 
 // ask wakes Run, and waits until the records have been read. The caller holds mu.

@@ -59,9 +59,7 @@ func (s *Service) Executors() map[string]engine.Executor {
 		upgrade.KindStage:         s.stage,
 		upgrade.KindHAOff:         ha,
 		upgrade.KindHAOn:          ha,
-		evacuate.KindDrain:        s.Drain,
 		upgrade.KindAction:        &steps.Action{Bundles: s.cache, Host: action.Host{Helper: helper}, Dir: s.dir(), Credentials: s.Credentials},
-		evacuate.KindUndrain:      &steps.Undrain{Host: s.Host, Revive: s.Drain.Revive, Rest: s.Drain.Rest, Where: s.where, Send: s.send},
 		upgrade.KindStorageDetach: &steps.StorageDetach{Host: s.Fleet, Dir: pools},
 		upgrade.KindStorageAttach: &steps.StorageAttach{Host: s.Fleet, Dir: pools},
 		upgrade.KindBackup:        &steps.Backup{Backups: backups},
@@ -84,21 +82,8 @@ func (s *Service) Executors() map[string]engine.Executor {
 	}
 }
 
-// where tells on which host a guest runs, by the reports of those that are up: one that is silent may have
-// lost it long ago.
-func (s *Service) where(uuid string) (cluster.HostID, bool) {
-	seen, _ := s.Seen()
-	now := time.Now()
-	for name, h := range seen {
-		if h.Up(now) && slices.ContainsFunc(h.VMs, func(vm inventory.VM) bool { return vm.UUID == uuid && vm.Running }) {
-			return name, true
-		}
-	}
-	return "", false
-}
-
-// send has another host move a guest here.
-func (s *Service) send(ctx context.Context, from cluster.HostID, m evacuate.Move, network string) error {
+// BringGuest has another host move a guest here, over the network (a CIDR, "" for any).
+func (s *Service) BringGuest(ctx context.Context, from cluster.HostID, m evacuate.Move, network string) error {
 	c, err := s.agentOf(from)
 	if err != nil {
 		return fmt.Errorf("have %s sent: %w", m.VM, err)

@@ -173,12 +173,6 @@ func (s *Service) factsOf(ctx context.Context, h survey.HostRef, w survey.Wanted
 	return out, nil
 }
 
-// SendGuest moves a guest of this host to another one, over the network (a CIDR, ""
-// for any) when that host has an address in it.
-func (s *Service) SendGuest(ctx context.Context, uuid, name string, to cluster.HostID, network string) error {
-	return s.Drain.SendGuest(ctx, uuid, name, to, network)
-}
-
 // agentOf prepares calls to the agent of another host.
 func (s *Service) agentOf(host cluster.HostID) (Peer, error) {
 	seen, _ := s.Seen()

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/evacuate/drain"
 	"holdfast/internal/host/facts"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/host/reboot"
@@ -44,7 +43,6 @@ type Parts struct {
 	Host    cluster.HostID
 	Dir     string // the agent's data directory
 	Fleet   *libvirt.Fleet
-	Drain   *drain.Drain
 	Log     *slog.Logger
 	// Seen gives what all hosts report; false: that is not read yet.
 	Seen func() (map[cluster.HostID]report.Seen, bool)

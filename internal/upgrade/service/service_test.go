@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/evacuate/drain"
 	"holdfast/internal/fail"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/inventory"
@@ -108,8 +107,7 @@ func newRig(t *testing.T, mem *storetest.Mem, host cluster.HostID, change func(*
 	p := Parts{
 		Seen:  r.sight,
 		Store: client, Cluster: fakeCluster{}, Name: "lab", Host: host, Dir: dir, Fleet: fleet, Log: log, Exe: "/nonexistent/holdfast",
-		Dial:  dials(nil),
-		Drain: &drain.Drain{Host: host, Store: client, Guests: fleet, Seen: r.sight},
+		Dial: dials(nil),
 	}
 	if change != nil {
 		change(&p)

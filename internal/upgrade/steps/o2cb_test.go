@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"holdfast/internal/job/engine"
+	"holdfast/internal/job/engine/enginetest"
 	"holdfast/internal/upgrade"
 )
 
@@ -66,8 +67,8 @@ func TestO2CBSetsTheThreshold(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := &O2CB{Root: o2cbRoot(t, c.before)}
-			task, _ := hostTask(t, "o2cb", upgrade.O2CBArgs{Threshold: 61})
-			hostProbed(t, d, task, engine.NotDone)
+			task, _ := enginetest.Task(t, "o2cb", upgrade.O2CBArgs{Threshold: 61})
+			enginetest.Probed(t, d, task, engine.NotDone)
 			for range 2 { // the second time it changes nothing
 				if err := d.Do(t.Context(), task); err != nil {
 					t.Fatal(err)
@@ -77,7 +78,7 @@ func TestO2CBSetsTheThreshold(t *testing.T) {
 						t.Errorf("%s is %q, %v; want %q", file, got, err, want)
 					}
 				}
-				hostProbed(t, d, task, engine.ProbedDone)
+				enginetest.Probed(t, d, task, engine.ProbedDone)
 			}
 		})
 	}
@@ -93,7 +94,7 @@ func TestO2CBKeepsTheFileAsItIs(t *testing.T) {
 	if err := os.Symlink("../real", link); err != nil {
 		t.Fatal(err)
 	}
-	task, heard := hostTask(t, "o2cb", upgrade.O2CBArgs{Threshold: 61})
+	task, heard := enginetest.Task(t, "o2cb", upgrade.O2CBArgs{Threshold: 61})
 	if err := (&O2CB{Root: root}).Do(t.Context(), task); err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +108,7 @@ func TestO2CBKeepsTheFileAsItIs(t *testing.T) {
 	if _, err := os.Lstat(filepath.Join(root, "etc/.real.holdfast")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("left over: %v", err)
 	}
-	hostHas(t, "log", heard.log(), "O2CB_HEARTBEAT_THRESHOLD=61 now", "no ocfs2 cluster runs here")
+	enginetest.Has(t, "log", heard.Log(), "O2CB_HEARTBEAT_THRESHOLD=61 now", "no ocfs2 cluster runs here")
 }
 
 func TestO2CBThatTheKernelDoesNotTake(t *testing.T) {
@@ -117,16 +118,16 @@ func TestO2CBThatTheKernelDoesNotTake(t *testing.T) {
 	} {
 		root := o2cbRoot(t, map[string]string{o2cbDebian: "O2CB_HEARTBEAT_THRESHOLD=31\n", o2cbKernel: "31\n"})
 		d := &O2CB{Root: root, write: write}
-		task, _ := hostTask(t, "o2cb", upgrade.O2CBArgs{Threshold: 61})
+		task, _ := enginetest.Task(t, "o2cb", upgrade.O2CBArgs{Threshold: 61})
 		err := d.Do(t.Context(), task)
 		if err == nil {
 			t.Fatalf("%s: no error", name)
 		}
-		hostHas(t, name, err.Error(), "cluster pool", "stays 31", "suspend all shared pools")
+		enginetest.Has(t, name, err.Error(), "cluster pool", "stays 31", "suspend all shared pools")
 		if text, err := os.ReadFile(filepath.Join(root, o2cbDebian)); err != nil || string(text) != "O2CB_HEARTBEAT_THRESHOLD=61\n" {
 			t.Errorf("%s: configuration %q, %v", name, text, err)
 		}
-		hostProbed(t, d, task, engine.NotDone)
+		enginetest.Probed(t, d, task, engine.NotDone)
 	}
 }
 
@@ -142,11 +143,11 @@ func TestO2CBRefuses(t *testing.T) {
 		"a directory":  {map[string]string{o2cbDebian + "/x": ""}, 61, "want a file"},
 		"not a number": {map[string]string{o2cbDebian: "", o2cbKernel: "x"}, 61, "read the threshold in use"},
 	} {
-		task, _ := hostTask(t, "o2cb", upgrade.O2CBArgs{Threshold: c.threshold})
+		task, _ := enginetest.Task(t, "o2cb", upgrade.O2CBArgs{Threshold: c.threshold})
 		err := (&O2CB{Root: o2cbRoot(t, c.files)}).Do(t.Context(), task)
 		if err == nil {
 			t.Fatalf("%s: no error", name)
 		}
-		hostHas(t, name, err.Error(), c.want)
+		enginetest.Has(t, name, err.Error(), c.want)
 	}
 }

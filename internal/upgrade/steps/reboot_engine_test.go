@@ -14,6 +14,7 @@ import (
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
+	"holdfast/internal/job/engine/enginetest"
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
 	"holdfast/internal/upgrade"
@@ -160,7 +161,7 @@ func TestEngineRebootsOnce(t *testing.T) {
 		l.agent("one")
 		time.Sleep(time.Minute)
 		r := l.want("h1/reboot", job.Running)
-		hostHas(t, "note", r.Note, "waits: without this host")
+		enginetest.Has(t, "note", r.Note, "waits: without this host")
 		l.agent("two") // before the order: it begins again
 		time.Sleep(time.Minute)
 		l.orders(0)
@@ -173,7 +174,7 @@ func TestEngineRebootsOnce(t *testing.T) {
 		time.Sleep(time.Minute)
 		l.orders(1)
 		r = l.want("h1/reboot", job.Running)
-		hostHas(t, "note", r.Note, "the reboot is ordered")
+		enginetest.Has(t, "note", r.Note, "the reboot is ordered")
 		l.end()
 		l.world.booted("b2")
 		time.Sleep(time.Hour) // beyond the step's timeout
@@ -193,7 +194,7 @@ func TestEngineAsksAnOperatorAboutALateReboot(t *testing.T) {
 		l.agent("two")
 		time.Sleep(rebootWithin)
 		r := l.want("h1/reboot", job.Unknown)
-		hostHas(t, "why", r.Why, "nobody can tell", "the host has not gone down")
+		enginetest.Has(t, "why", r.Why, "nobody can tell", "the host has not gone down")
 		l.orders(1)
 		order := func(c job.Command, step, reason string) {
 			t.Helper()
@@ -204,7 +205,7 @@ func TestEngineAsksAnOperatorAboutALateReboot(t *testing.T) {
 		order(job.Skip, "h1/reboot", "later")
 		time.Sleep(time.Minute)
 		r = l.want("h1/verify", job.Failed)
-		hostHas(t, "why", r.Why, "not rebooted", "skipped by eve (later)")
+		enginetest.Has(t, "why", r.Why, "not rebooted", "skipped by eve (later)")
 		l.end()
 		l.world.booted("b2") // by hand
 		l.agent("three")

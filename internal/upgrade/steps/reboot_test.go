@@ -15,6 +15,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/host/reboot"
 	"holdfast/internal/job/engine"
+	"holdfast/internal/job/engine/enginetest"
 	"holdfast/internal/upgrade"
 )
 
@@ -81,8 +82,8 @@ func TestRebootIsDoneByTheNextProcess(t *testing.T) {
 	}
 	_, d := newRebootWorld(t)
 	d.Host, d.Clock = host, nil
-	task, heard := hostTask(t, "reboot", upgrade.RebootArgs{})
-	hostProbed(t, d, task, engine.NotDone)
+	task, heard := enginetest.Task(t, "reboot", upgrade.RebootArgs{})
+	enginetest.Probed(t, d, task, engine.NotDone)
 	ctx, stop := context.WithCancelCause(t.Context())
 	note := task.Note
 	task.Note = func(what string, percent int) {
@@ -94,13 +95,13 @@ func TestRebootIsDoneByTheNextProcess(t *testing.T) {
 	if err := d.Do(ctx, task); !errors.Is(err, engine.ErrStopping) || errors.Is(err, engine.ErrUnclear) {
 		t.Errorf("the host goes down: %v, want ErrStopping", err)
 	}
-	hostHas(t, "log", heard.log(), "orders the reboot of boot b1")
-	hostProbed(t, d, task, engine.StillRunning)
+	enginetest.Has(t, "log", heard.Log(), "orders the reboot of boot b1")
+	enginetest.Probed(t, d, task, engine.StillRunning)
 	other := task
 	other.Attempt = 2
-	hostProbed(t, d, other, engine.NotDone)
+	enginetest.Probed(t, d, other, engine.NotDone)
 	write("b2")
-	hostProbed(t, d, task, engine.ProbedDone)
+	enginetest.Probed(t, d, task, engine.ProbedDone)
 	if err := d.Do(t.Context(), task); err != nil {
 		t.Errorf("once more for boot b1: %v", err)
 	}
@@ -115,26 +116,26 @@ func TestRebootThatDoesNotComeIsUnclear(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w, d := newRebootWorld(t)
 				w.err = told
-				task, heard := hostTask(t, "reboot", upgrade.RebootArgs{})
+				task, heard := enginetest.Task(t, "reboot", upgrade.RebootArgs{})
 				began := time.Now()
 				done := make(chan error)
 				go func() { done <- d.Do(t.Context(), task) }()
 				time.Sleep(rebootWithin - time.Second)
-				hostProbed(t, d, task, engine.StillRunning)
+				enginetest.Probed(t, d, task, engine.StillRunning)
 				err := <-done
 				if !errors.Is(err, engine.ErrUnclear) || time.Since(began) != rebootWithin {
 					t.Errorf("after %v: %v, want ErrUnclear after %v", time.Since(began), err, rebootWithin)
 				}
-				hostHas(t, "error", err.Error(), "5m0s", "b1")
+				enginetest.Has(t, "error", err.Error(), "5m0s", "b1")
 				if told != nil {
-					hostHas(t, "log", heard.log(), told.Error())
-					hostHas(t, "error", err.Error(), told.Error())
+					enginetest.Has(t, "log", heard.Log(), told.Error())
+					enginetest.Has(t, "error", err.Error(), told.Error())
 				}
 				if p, err := d.Probe(t.Context(), task); p != engine.CanNotTell || err == nil {
 					t.Errorf("probe: %v, %v; want CanNotTell and why", p, err)
 				}
 				w.booted("b2")
-				hostProbed(t, d, task, engine.ProbedDone)
+				enginetest.Probed(t, d, task, engine.ProbedDone)
 				if w.orders != 1 {
 					t.Errorf("%d orders", w.orders)
 				}
@@ -147,13 +148,13 @@ func TestRebootThatWasOrderedIsNotTakenBack(t *testing.T) {
 	for _, cause := range []error{engine.ErrCancelled, engine.ErrTimeout} {
 		synctest.Test(t, func(t *testing.T) {
 			_, d := newRebootWorld(t)
-			task, _ := hostTask(t, "reboot", upgrade.RebootArgs{})
+			task, _ := enginetest.Task(t, "reboot", upgrade.RebootArgs{})
 			ctx, end := context.WithTimeoutCause(t.Context(), time.Minute, cause)
 			defer end()
 			if err := d.Do(ctx, task); !errors.Is(err, engine.ErrUnclear) || !errors.Is(err, cause) {
 				t.Errorf("%v after the order: %v, want ErrUnclear", cause, err)
 			}
-			hostProbed(t, d, task, engine.StillRunning)
+			enginetest.Probed(t, d, task, engine.StillRunning)
 		})
 	}
 }
@@ -161,7 +162,7 @@ func TestRebootThatWasOrderedIsNotTakenBack(t *testing.T) {
 func TestRebootOutlivedByItsProcessIsDone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, d := newRebootWorld(t)
-		task, _ := hostTask(t, "reboot", upgrade.RebootArgs{})
+		task, _ := enginetest.Task(t, "reboot", upgrade.RebootArgs{})
 		time.AfterFunc(time.Minute, func() { w.booted("b2") })
 		if err := d.Do(t.Context(), task); err != nil {
 			t.Error(err)
@@ -187,16 +188,16 @@ func TestRebootIsRefusedBeforeTheOrder(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w, d := newRebootWorld(t)
 			c.world(w, d)
-			task, _ := hostTask(t, "reboot", c.args)
+			task, _ := enginetest.Task(t, "reboot", c.args)
 			err := d.Do(t.Context(), task)
 			if err == nil || errors.Is(err, engine.ErrUnclear) {
 				t.Fatalf("%v, want a clear error", err)
 			}
-			hostHas(t, "error", err.Error(), c.want...)
+			enginetest.Has(t, "error", err.Error(), c.want...)
 			if w.err == nil && w.orders != 0 {
 				t.Errorf("%d orders", w.orders)
 			}
-			hostProbed(t, d, task, engine.NotDone)
+			enginetest.Probed(t, d, task, engine.NotDone)
 		})
 	}
 }
@@ -218,7 +219,7 @@ func TestRebootGoesWhenTheStoreCanMissTheHost(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w, d := newRebootWorld(t)
 			w.quorum = rebootQuorum(c.voters, c.healthy, c.member)
-			task, heard := hostTask(t, "reboot", upgrade.RebootArgs{})
+			task, heard := enginetest.Task(t, "reboot", upgrade.RebootArgs{})
 			ctx, end := context.WithTimeoutCause(t.Context(), 3*time.Minute, engine.ErrTimeout)
 			defer end()
 			err := d.Do(ctx, task)
@@ -227,11 +228,11 @@ func TestRebootGoesWhenTheStoreCanMissTheHost(t *testing.T) {
 			}
 			if !c.goes {
 				want := fmt.Sprintf("waits: without this host the store has %d healthy members of %d and needs %d", c.healthy, c.voters, c.voters/2+1)
-				hostHas(t, "note", heard.noted(), want)
-				if n := strings.Count(heard.log(), want); n != 1 {
+				enginetest.Has(t, "note", heard.Noted(), want)
+				if n := strings.Count(heard.Log(), want); n != 1 {
 					t.Errorf("the log says %d times why it waits", n)
 				}
-				hostProbed(t, d, task, engine.NotDone)
+				enginetest.Probed(t, d, task, engine.NotDone)
 			}
 		})
 	}
@@ -250,12 +251,12 @@ func TestRebootWaitsUntilTheStoreIsWell(t *testing.T) {
 			}
 			return 3, 2, true, nil
 		}
-		task, heard := hostTask(t, "reboot", upgrade.RebootArgs{Kernel: "5.10"})
+		task, heard := enginetest.Task(t, "reboot", upgrade.RebootArgs{Kernel: "5.10"})
 		time.AfterFunc(time.Minute, func() { w.booted("b2") })
 		if err := d.Do(t.Context(), task); err != nil || w.orders != 1 {
 			t.Errorf("%d orders, %v", w.orders, err)
 		}
-		hostHas(t, "log", heard.log(), "no leader", "1 healthy members of 3 and needs 2", "can not be told")
+		enginetest.Has(t, "log", heard.Log(), "no leader", "1 healthy members of 3 and needs 2", "can not be told")
 	})
 }
 
@@ -263,11 +264,11 @@ func TestRebootWaitsUntilTheStoreIsWell(t *testing.T) {
 // still come.
 func TestRebootMarkThatCanNotBeReadIsNoAnswer(t *testing.T) {
 	w, d := newRebootWorld(t)
-	task, _ := hostTask(t, "reboot", upgrade.RebootArgs{})
+	task, _ := enginetest.Task(t, "reboot", upgrade.RebootArgs{})
 	if err := d.mark(task); err != nil {
 		t.Fatal(err)
 	}
-	hostProbed(t, d, task, engine.StillRunning) // the order may have been given
+	enginetest.Probed(t, d, task, engine.StillRunning) // the order may have been given
 	if err := os.WriteFile(d.File, []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -299,12 +300,12 @@ func TestRebootLooksForGuestsOnceMore(t *testing.T) {
 				}
 				return last(ctx)
 			}
-			task, _ := hostTask(t, "reboot", upgrade.RebootArgs{})
+			task, _ := enginetest.Task(t, "reboot", upgrade.RebootArgs{})
 			err := d.Do(t.Context(), task)
 			if err == nil || errors.Is(err, engine.ErrUnclear) || !strings.Contains(err.Error(), want) || w.orders != 0 {
 				t.Errorf("%d orders, %v; want none and %q", w.orders, err, want)
 			}
-			hostProbed(t, d, task, engine.NotDone)
+			enginetest.Probed(t, d, task, engine.NotDone)
 		})
 	}
 }
@@ -342,11 +343,11 @@ func TestRebootThatWasNotOrderedIsNotUnclear(t *testing.T) {
 				end(x.cause)
 			}
 		}}
-		task, _ := hostTask(t, "reboot", upgrade.RebootArgs{})
+		task, _ := enginetest.Task(t, "reboot", upgrade.RebootArgs{})
 		if err := d.Do(ctx, task); !errors.Is(err, reboot.ErrNotOrdered) || !errors.Is(err, x.cause) && x.cause != nil || errors.Is(err, engine.ErrUnclear) {
 			t.Errorf("%+v: %v, want that no reboot was ordered", x, err)
 		}
-		hostProbed(t, d, task, engine.NotDone)
+		enginetest.Probed(t, d, task, engine.NotDone)
 		end(nil)
 	}
 	if _, err := os.Stat(called); !errors.Is(err, os.ErrNotExist) {

@@ -10,6 +10,7 @@ import (
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
+	"holdfast/internal/job/engine/enginetest"
 	"holdfast/internal/upgrade"
 )
 
@@ -40,12 +41,12 @@ func TestVerifyWaitsForPools(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := newVerify()
 		began := time.Now()
-		task, heard := hostTask(t, "verify", upgrade.VerifyArgs{Reboot: "h1/reboot", Kernel: "5.10", Pools: []string{"a", "b"}})
-		hostProbed(t, v, task, engine.NotDone)
+		task, heard := enginetest.Task(t, "verify", upgrade.VerifyArgs{Reboot: "h1/reboot", Kernel: "5.10", Pools: []string{"a", "b"}})
+		enginetest.Probed(t, v, task, engine.NotDone)
 		if err := v.Do(t.Context(), task); err != nil || time.Since(began) != 10*time.Second {
 			t.Errorf("after %v: %v, want well after 10 s", time.Since(began), err)
 		}
-		hostHas(t, "note", heard.noted(), "waits: storage pool b is not active")
+		enginetest.Has(t, "note", heard.Noted(), "waits: storage pool b is not active")
 	})
 }
 
@@ -54,12 +55,12 @@ func TestVerifyTellsAllThatIsWrong(t *testing.T) {
 		v := newVerify()
 		v.Boot = func() (string, error) { return "b1", nil }
 		began := time.Now()
-		task, _ := hostTask(t, "verify", upgrade.VerifyArgs{Reboot: "h1/reboot", Kernel: "6.1", Pools: []string{"a", "b", "c"}})
+		task, _ := enginetest.Task(t, "verify", upgrade.VerifyArgs{Reboot: "h1/reboot", Kernel: "6.1", Pools: []string{"a", "b", "c"}})
 		err := v.Do(t.Context(), task)
 		if err == nil || time.Since(began) != 0 {
 			t.Fatalf("after %v: %v, want an error at once", time.Since(began), err)
 		}
-		hostHas(t, "error", err.Error(), "not rebooted", "kernel 5.10 runs, want 6.1", "pool b is not active", "no storage pool c")
+		enginetest.Has(t, "error", err.Error(), "not rebooted", "kernel 5.10 runs, want 6.1", "pool b is not active", "no storage pool c")
 	})
 }
 
@@ -78,13 +79,13 @@ func TestVerifyOfTheReboot(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			v := newVerify()
 			v.Record = verifyRecord(c.record)
-			task, _ := hostTask(t, "verify", upgrade.VerifyArgs{Reboot: "h1/reboot"})
+			task, _ := enginetest.Task(t, "verify", upgrade.VerifyArgs{Reboot: "h1/reboot"})
 			err := v.Do(t.Context(), task)
 			if (err == nil) != (c.want == "") {
 				t.Fatalf("%s: %v, want %q", name, err, c.want)
 			}
 			if err != nil {
-				hostHas(t, name, err.Error(), c.want)
+				enginetest.Has(t, name, err.Error(), c.want)
 			}
 		})
 	}
@@ -98,12 +99,12 @@ func TestVerifyGivesUp(t *testing.T) {
 		v.Kernel = func(context.Context) (string, error) { return "", errors.New("no kernel") }
 		v.Pools = func(context.Context) ([]libvirt.Pool, error) { return nil, errors.New("libvirtd is away") }
 		began := time.Now()
-		task, _ := hostTask(t, "verify", upgrade.VerifyArgs{Reboot: "h1/reboot", Kernel: "5.10", Pools: []string{"a"}})
+		task, _ := enginetest.Task(t, "verify", upgrade.VerifyArgs{Reboot: "h1/reboot", Kernel: "5.10", Pools: []string{"a"}})
 		err := v.Do(t.Context(), task)
 		if !errors.Is(err, down) || time.Since(began) != verifyWait {
 			t.Fatalf("after %v: %v", time.Since(began), err)
 		}
-		hostHas(t, "error", err.Error(), "no kernel", "libvirtd is away")
+		enginetest.Has(t, "error", err.Error(), "no kernel", "libvirtd is away")
 		ctx, stop := context.WithCancelCause(t.Context())
 		time.AfterFunc(time.Second, func() { stop(engine.ErrStopping) })
 		if err := v.Do(ctx, task); !errors.Is(err, engine.ErrStopping) {

@@ -13,6 +13,7 @@ import (
 
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/job/engine"
+	"holdfast/internal/job/engine/enginetest"
 	"holdfast/internal/upgrade"
 )
 
@@ -154,15 +155,15 @@ func TestStorageGoesAndComesInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newStorageWorld(true, "a", "b", "tpl", "other")
 		detach, attach := &StorageDetach{Host: w, Dir: t.TempDir()}, &StorageAttach{Host: w, Dir: t.TempDir()}
-		task, heard := hostTask(t, "storage-detach", storageThree)
+		task, heard := enginetest.Task(t, "storage-detach", storageThree)
 		began := time.Now()
-		hostProbed(t, detach, task, engine.NotDone)
-		hostProbed(t, attach, task, engine.ProbedDone)
+		enginetest.Probed(t, detach, task, engine.NotDone)
+		enginetest.Probed(t, attach, task, engine.ProbedDone)
 		if err := detach.Do(t.Context(), task); err != nil || w.said() != "stop tpl, stop a, stop b" {
 			t.Fatalf("%s: %v", w.said(), err)
 		}
-		hostProbed(t, detach, task, engine.ProbedDone)
-		hostProbed(t, attach, task, engine.NotDone)
+		enginetest.Probed(t, detach, task, engine.ProbedDone)
+		enginetest.Probed(t, attach, task, engine.NotDone)
 		if err := detach.Do(t.Context(), task); err != nil || w.said() != "stop tpl, stop a, stop b" {
 			t.Errorf("again: %s: %v", w.said(), err)
 		}
@@ -170,10 +171,10 @@ func TestStorageGoesAndComesInOrder(t *testing.T) {
 		if err := attach.Do(t.Context(), task); err != nil || w.said() != "start b, start a, start tpl" {
 			t.Errorf("%s: %v", w.said(), err)
 		}
-		if heard.percent() != 100 || time.Since(began) > time.Second || strings.Contains(heard.noted(), "waits") {
-			t.Errorf("after %v, %d %%: %s", time.Since(began), heard.percent(), heard.noted())
+		if heard.Percent() != 100 || time.Since(began) > time.Second || strings.Contains(heard.Noted(), "waits") {
+			t.Errorf("after %v, %d %%: %s", time.Since(began), heard.Percent(), heard.Noted())
 		}
-		hostHas(t, "log", heard.log(), "pool tpl is stopped", "pool tpl is active")
+		enginetest.Has(t, "log", heard.Log(), "pool tpl is stopped", "pool tpl is active")
 	})
 }
 
@@ -182,11 +183,11 @@ func TestStorageInUseIsNotStopped(t *testing.T) {
 		w := newStorageWorld(true, "a", "b", "tpl")
 		w.users["a"] = time.Now().Add(20 * time.Second)
 		d := &StorageDetach{Host: w, Dir: t.TempDir()}
-		task, heard := hostTask(t, "storage-detach", storageThree)
+		task, heard := enginetest.Task(t, "storage-detach", storageThree)
 		if err := d.Do(t.Context(), task); err != nil {
 			t.Errorf("a guest leaves in 20 s: %v", err)
 		}
-		hostHas(t, "note", heard.noted(), "waits: stop pool a", "by guest x")
+		enginetest.Has(t, "note", heard.Noted(), "waits: stop pool a", "by guest x")
 
 		w = newStorageWorld(true, "a", "b", "tpl")
 		w.users["a"] = time.Now().Add(time.Hour)
@@ -198,7 +199,7 @@ func TestStorageInUseIsNotStopped(t *testing.T) {
 		if w.pools[1].Active || w.pools[2].Active {
 			t.Error("the other pools were not stopped")
 		}
-		hostProbed(t, d, task, engine.NotDone)
+		enginetest.Probed(t, d, task, engine.NotDone)
 		ctx, end := context.WithTimeoutCause(t.Context(), 5*time.Second, engine.ErrTimeout)
 		defer end()
 		began := time.Now()
@@ -213,11 +214,11 @@ func TestStorageComesLater(t *testing.T) {
 		w := newStorageWorld(false, "a", "b", "tpl")
 		w.fails["b"] = time.Now().Add(30 * time.Second)
 		d := &StorageAttach{Host: w, Dir: t.TempDir()}
-		task, heard := hostTask(t, "storage-attach", storageThree)
+		task, heard := enginetest.Task(t, "storage-attach", storageThree)
 		if err := d.Do(t.Context(), task); err != nil {
 			t.Error(err)
 		}
-		hostHas(t, "note", heard.noted(), "waits: b: no route to the target")
+		enginetest.Has(t, "note", heard.Noted(), "waits: b: no route to the target")
 
 		w = newStorageWorld(false, "a", "tpl")
 		w.lame["tpl"] = true
@@ -227,11 +228,11 @@ func TestStorageComesLater(t *testing.T) {
 		if err == nil || time.Since(began) < storageAttachWait || time.Since(began) > storageAttachWait+storagePoll {
 			t.Fatalf("after %v: %v", time.Since(began), err)
 		}
-		hostHas(t, "error", err.Error(), "libvirt has no pool b any more", "not active yet: tpl")
+		enginetest.Has(t, "error", err.Error(), "libvirt has no pool b any more", "not active yet: tpl")
 		if !w.pools[0].Active {
 			t.Error("pool a was not started")
 		}
-		hostProbed(t, d, task, engine.NotDone)
+		enginetest.Probed(t, d, task, engine.NotDone)
 	})
 }
 
@@ -261,19 +262,19 @@ func TestStorageWithASinglePath(t *testing.T) {
 				w := newStorageWorld(false, "a")
 				c.world(w)
 				d := &StorageAttach{Host: w, Dir: t.TempDir()}
-				task, heard := hostTask(t, "storage-attach", args)
+				task, heard := enginetest.Task(t, "storage-attach", args)
 				err := d.Do(t.Context(), task)
 				if (err == nil) != (c.err == "") || w.said() != c.calls || !w.pools[0].Active || w.pools[0].Paths != c.paths {
 					t.Fatalf("%s: %+v, %v; want %s", w.said(), w.pools[0], err, c.calls)
 				}
 				if err != nil {
-					hostHas(t, "error", err.Error(), c.err)
-					hostProbed(t, d, task, engine.NotDone)
+					enginetest.Has(t, "error", err.Error(), c.err)
+					enginetest.Probed(t, d, task, engine.NotDone)
 					return
 				}
-				hostProbed(t, d, task, engine.ProbedDone)
+				enginetest.Probed(t, d, task, engine.ProbedDone)
 				if c.paths == 1 {
-					hostHas(t, "log", heard.log(), "WARN pool a stays on a single path: no multipath device")
+					enginetest.Has(t, "log", heard.Log(), "WARN pool a stays on a single path: no multipath device")
 				}
 			})
 		})
@@ -283,7 +284,7 @@ func TestStorageWithASinglePath(t *testing.T) {
 func TestStorageWithoutMultipathIsStartedAfterAWhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newStorageWorld(false, "a")
-		task, heard := hostTask(t, "storage-attach", upgrade.StorageArgs{Pools: []upgrade.StoragePool{{Name: "a", Multipath: true}}})
+		task, heard := enginetest.Task(t, "storage-attach", upgrade.StorageArgs{Pools: []upgrade.StoragePool{{Name: "a", Multipath: true}}})
 		began := time.Now()
 		if err := (&StorageAttach{Host: w, Dir: t.TempDir()}).Do(t.Context(), task); err != nil || !w.pools[0].Active {
 			t.Errorf("%+v, %v", w.pools[0], err)
@@ -291,6 +292,6 @@ func TestStorageWithoutMultipathIsStartedAfterAWhile(t *testing.T) {
 		if since := time.Since(began); since < storageMapperWait || since > storageMapperWait+2*storagePoll {
 			t.Errorf("after %v", since)
 		}
-		hostHas(t, "log", heard.log(), "WARN pool a stays on a single path")
+		enginetest.Has(t, "log", heard.Log(), "WARN pool a stays on a single path")
 	})
 }

@@ -11,6 +11,7 @@ import (
 
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/job/engine"
+	"holdfast/internal/job/engine/enginetest"
 	"holdfast/internal/upgrade"
 )
 
@@ -33,11 +34,11 @@ func TestTransientPoolsComeBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, dir := newPassing(), filepath.Join(t.TempDir(), "pools")
 		detach := &StorageDetach{Host: w, Dir: dir}
-		task, _ := hostTask(t, "storage-detach", storagePassing)
+		task, _ := enginetest.Task(t, "storage-detach", storagePassing)
 		if err := detach.Do(t.Context(), task); err != nil || w.said() != "stop a, read tpl, stop tpl, read gone, stop gone" {
 			t.Fatalf("%s: %v", w.said(), err)
 		}
-		hostProbed(t, detach, task, engine.ProbedDone)
+		enginetest.Probed(t, detach, task, engine.ProbedDone)
 		if err := detach.Do(t.Context(), task); err != nil { // by the next process
 			t.Fatal(err)
 		}
@@ -45,12 +46,12 @@ func TestTransientPoolsComeBack(t *testing.T) {
 		w.multi = "/dev/mapper/mpatha"
 		w.fails["tpl"] = time.Now().Add(20 * time.Second)
 		attach := &StorageAttach{Host: w, Dir: dir}
-		task, heard := hostTask(t, "storage-attach", storagePassing)
-		hostProbed(t, attach, task, engine.NotDone)
+		task, heard := enginetest.Task(t, "storage-attach", storagePassing)
+		enginetest.Probed(t, attach, task, engine.NotDone)
 		if err := attach.Do(t.Context(), task); err != nil {
 			t.Fatal(err)
 		}
-		hostProbed(t, attach, task, engine.ProbedDone)
+		enginetest.Probed(t, attach, task, engine.ProbedDone)
 		for name, paths := range map[string]int{"tpl": 1, "gone": 2} {
 			if p := storageFind(w.pools, name); p == nil || !p.Active || !p.Transient || p.Paths != paths {
 				t.Errorf("%s: %+v, want %d paths", name, p, paths)
@@ -59,8 +60,8 @@ func TestTransientPoolsComeBack(t *testing.T) {
 		if storageFind(w.pools, "idle").Active {
 			t.Error("a pool that was not active was started")
 		}
-		hostHas(t, "log", heard.log(), "pool gone: uses the multipath device now", "pool tpl is active")
-		hostHas(t, "note", heard.noted(), "waits: tpl: no route to the target")
+		enginetest.Has(t, "log", heard.Log(), "pool gone: uses the multipath device now", "pool tpl is active")
+		enginetest.Has(t, "note", heard.Noted(), "waits: tpl: no route to the target")
 
 		w.reboot() // once more, by hand
 		if err := attach.Do(t.Context(), task); err != nil || storageFind(w.pools, "tpl") == nil {
@@ -79,7 +80,7 @@ func TestTransientPoolIsKeptBeforeItIsStopped(t *testing.T) {
 		if err := os.WriteFile(file, nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		task, _ := hostTask(t, "storage-detach", upgrade.StorageArgs{Pools: []upgrade.StoragePool{{Name: passing}}})
+		task, _ := enginetest.Task(t, "storage-detach", upgrade.StorageArgs{Pools: []upgrade.StoragePool{{Name: passing}}})
 		err := (&StorageDetach{Host: w, Dir: file}).Do(t.Context(), task)
 		if err == nil || storageFind(w.pools, passing) == nil || !strings.Contains(err.Error(), "keep what the transient pool "+passing+" is made of") {
 			t.Errorf("it was stopped although nothing was kept: %v", err)
@@ -102,7 +103,7 @@ func TestWhatWasKeptOfAnotherPool(t *testing.T) {
 			t.Fatal(err)
 		}
 		args := upgrade.StorageArgs{Pools: []upgrade.StoragePool{{Name: "a"}}}
-		task, _ := hostTask(t, "storage-detach", args)
+		task, _ := enginetest.Task(t, "storage-detach", args)
 		if err := (&StorageDetach{Host: w, Dir: dir}).Do(t.Context(), task); err != nil {
 			t.Fatal(err)
 		}
@@ -120,7 +121,7 @@ func TestWhatAnotherRunHasKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, dir := newStorageWorld(true), t.TempDir()
 		attach := &StorageAttach{Host: w, Dir: dir, Wait: time.Second}
-		task, _ := hostTask(t, "storage-attach", upgrade.StorageArgs{Pools: []upgrade.StoragePool{{Name: "a"}}})
+		task, _ := enginetest.Task(t, "storage-attach", upgrade.StorageArgs{Pools: []upgrade.StoragePool{{Name: "a"}}})
 		for _, old := range []string{"a 1", storageMark("up-0") + "a 1", storageMark("up-11") + "a 1"} {
 			if err := os.WriteFile(storageFile(dir, "a"), []byte(old), 0o600); err != nil {
 				t.Fatal(err)
@@ -134,7 +135,7 @@ func TestWhatAnotherRunHasKept(t *testing.T) {
 			}
 			v := newVerify()
 			v.Dir, v.Pools = dir, w.Pools
-			check, _ := hostTask(t, "verify", upgrade.VerifyArgs{Reboot: "h1/reboot", Pools: []string{"a"}})
+			check, _ := enginetest.Task(t, "verify", upgrade.VerifyArgs{Reboot: "h1/reboot", Pools: []string{"a"}})
 			if err := v.Do(t.Context(), check); err == nil || strings.Contains(err.Error(), "virsh pool-create") {
 				t.Errorf("%q: verify: %v", old, err)
 			}
@@ -165,7 +166,7 @@ func TestTransientPoolThatMultipathCanNotStart(t *testing.T) {
 				w := newStorageWorld(false)
 				w.multi, w.fails["a 2"] = mapper, time.Now().Add(c.fails)
 				w.pools = []libvirt.Pool{{Name: "a", Active: true, Transient: true, Paths: 1, Mapper: mapper}}
-				task, _ := hostTask(t, "storage-attach", upgrade.StorageArgs{Pools: []upgrade.StoragePool{{Name: "a", Multipath: true}}})
+				task, _ := enginetest.Task(t, "storage-attach", upgrade.StorageArgs{Pools: []upgrade.StoragePool{{Name: "a", Multipath: true}}})
 				began := time.Now()
 				err := (&StorageAttach{Host: w, Dir: t.TempDir()}).Do(t.Context(), task)
 				if len(w.pools) != 1 || w.pools[0].Paths != c.paths || time.Since(began) > time.Minute {
@@ -214,15 +215,15 @@ func TestTransientPoolWithASinglePath(t *testing.T) {
 				if err := os.WriteFile(storageFile(dir, "a"), []byte(storageMark("up-1")+"a 1"), 0o600); err != nil {
 					t.Fatal(err)
 				}
-				task, heard := hostTask(t, "storage-attach", args)
+				task, heard := enginetest.Task(t, "storage-attach", args)
 				err := (&StorageAttach{Host: w, Dir: dir}).Do(t.Context(), task)
 				if (err == nil) != (c.err == "") || w.said() != c.calls || !w.pools[0].Active || w.pools[0].Paths != c.paths {
 					t.Fatalf("%s: %+v, %v; want %s", w.said(), w.pools, err, c.calls)
 				}
 				if err != nil {
-					hostHas(t, "error", err.Error(), c.err)
+					enginetest.Has(t, "error", err.Error(), c.err)
 				} else if c.paths == 1 {
-					hostHas(t, "log", heard.log(), "WARN pool a stays on a single path: no multipath device")
+					enginetest.Has(t, "log", heard.Log(), "WARN pool a stays on a single path: no multipath device")
 				}
 			})
 		})
@@ -238,11 +239,11 @@ func TestVerifyTellsOfATransientPool(t *testing.T) {
 		if err := os.WriteFile(storageFile(v.Dir, "passing"), []byte(storageMark("up-1")+"passing 1"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		task, _ := hostTask(t, "verify", upgrade.VerifyArgs{Reboot: "h1/reboot", Pools: []string{"a", "passing", "lost"}})
+		task, _ := enginetest.Task(t, "verify", upgrade.VerifyArgs{Reboot: "h1/reboot", Pools: []string{"a", "passing", "lost"}})
 		err := v.Do(t.Context(), task)
 		if err == nil {
 			t.Fatal("no error")
 		}
-		hostHas(t, "error", err.Error(), "no storage pool passing, which was a transient one: make it again (virsh pool-create "+storageFile(v.Dir, "passing")+"), then retry this step", "no storage pool lost")
+		enginetest.Has(t, "error", err.Error(), "no storage pool passing, which was a transient one: make it again (virsh pool-create "+storageFile(v.Dir, "passing")+"), then retry this step", "no storage pool lost")
 	})
 }

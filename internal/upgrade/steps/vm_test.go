@@ -15,6 +15,7 @@ import (
 
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/job/engine"
+	"holdfast/internal/job/engine/enginetest"
 	"holdfast/internal/upgrade"
 )
 
@@ -110,9 +111,9 @@ func TestVMsStopAndStart(t *testing.T) {
 		w := newVMWorld(libvirt.VMRunning, append(names, "other")...)
 		dir := t.TempDir()
 		stop, start := &VMStop{Host: w, Dir: dir}, &VMStart{Host: w, Dir: dir}
-		task, heard := hostTask(t, "vm-stop", vmGuests(names...))
-		hostProbed(t, stop, task, engine.NotDone)
-		hostProbed(t, start, task, engine.ProbedDone)
+		task, heard := enginetest.Task(t, "vm-stop", vmGuests(names...))
+		enginetest.Probed(t, stop, task, engine.NotDone)
+		enginetest.Probed(t, start, task, engine.ProbedDone)
 		began := time.Now()
 		if err := stop.Do(t.Context(), task); err != nil {
 			t.Fatal(err)
@@ -123,12 +124,12 @@ func TestVMsStopAndStart(t *testing.T) {
 		if got := w.states(); got != "a off, b off, c off, d off, e off, f off, other running" {
 			t.Error(got)
 		}
-		hostHas(t, "note", heard.noted(), "0 of 6 guests are off; waits for ", "6 of 6 guests are off")
-		if heard.percent() != 100 {
-			t.Errorf("%d %%", heard.percent())
+		enginetest.Has(t, "note", heard.Noted(), "0 of 6 guests are off; waits for ", "6 of 6 guests are off")
+		if heard.Percent() != 100 {
+			t.Errorf("%d %%", heard.Percent())
 		}
-		hostProbed(t, stop, task, engine.ProbedDone)
-		hostProbed(t, start, task, engine.NotDone)
+		enginetest.Probed(t, stop, task, engine.ProbedDone)
+		enginetest.Probed(t, start, task, engine.NotDone)
 		began = time.Now()
 		if err := stop.Do(t.Context(), task); err != nil || time.Since(began) != 0 {
 			t.Errorf("again: after %v: %v", time.Since(began), err)
@@ -136,7 +137,7 @@ func TestVMsStopAndStart(t *testing.T) {
 		if err := start.Do(t.Context(), task); err != nil {
 			t.Fatal(err)
 		}
-		hostProbed(t, start, task, engine.ProbedDone)
+		enginetest.Probed(t, start, task, engine.ProbedDone)
 		if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
 			t.Errorf("left over: %v, %v", left, err)
 		}
@@ -149,18 +150,18 @@ func TestVMsAreAllTried(t *testing.T) {
 		w.refuses["a"] = true
 		dir := t.TempDir()
 		stop := &VMStop{Host: w, Dir: dir}
-		task, heard := hostTask(t, "vm-stop", vmGuests("a", "b", "c", "gone"))
+		task, heard := enginetest.Task(t, "vm-stop", vmGuests("a", "b", "c", "gone"))
 		err := stop.Do(t.Context(), task)
 		if !errors.Is(err, libvirt.ErrRunning) || w.states() != "a running, b off, c off" {
 			t.Errorf("%s: %v", w.states(), err)
 		}
-		hostHas(t, "error", err.Error(), "a is not off")
-		hostHas(t, "log", heard.log(), "gone: is not on this host", "b: is off")
+		enginetest.Has(t, "error", err.Error(), "a is not off")
+		enginetest.Has(t, "log", heard.Log(), "gone: is not on this host", "b: is off")
 		stop.Shutdown.PowerOff = true
 		if err := stop.Do(t.Context(), task); err != nil {
 			t.Error(err)
 		}
-		hostHas(t, "log", heard.log(), "a: did not obey and was powered off", "b: was off")
+		enginetest.Has(t, "log", heard.Log(), "a: did not obey and was powered off", "b: was off")
 
 		start := &VMStart{Host: w, Dir: dir}
 		w.vms = w.vms[:2] // c is undefined meanwhile
@@ -168,9 +169,9 @@ func TestVMsAreAllTried(t *testing.T) {
 		if err == nil || w.states() != "a off, b running" {
 			t.Fatalf("%s: %v", w.states(), err)
 		}
-		hostHas(t, "error", err.Error(), "a is not running: start a: no disk", "c is not running: this host's libvirt does not know it")
-		hostHas(t, "log", heard.log(), "gone: was not stopped by this run")
-		hostProbed(t, start, task, engine.NotDone)
+		enginetest.Has(t, "error", err.Error(), "a is not running: start a: no disk", "c is not running: this host's libvirt does not know it")
+		enginetest.Has(t, "log", heard.Log(), "gone: was not stopped by this run")
+		enginetest.Probed(t, start, task, engine.NotDone)
 	})
 }
 
@@ -181,7 +182,7 @@ func TestVMsThatWereTransientAreSoAgain(t *testing.T) {
 		w.refuses["b"] = true
 		dir := filepath.Join(t.TempDir(), "vms")
 		stop, start := &VMStop{Host: w, Dir: dir}, &VMStart{Host: w, Dir: dir}
-		task, _ := hostTask(t, "vm-stop", vmGuests("a", "b", "c"))
+		task, _ := enginetest.Task(t, "vm-stop", vmGuests("a", "b", "c"))
 		if err := stop.Do(t.Context(), task); err == nil {
 			t.Error("b does not obey: no error")
 		}
@@ -195,8 +196,8 @@ func TestVMsThatWereTransientAreSoAgain(t *testing.T) {
 		if err := start.Do(t.Context(), later); err != nil || w.states() != "a off, b off, c off" {
 			t.Errorf("another job: %s, %v; want that it leaves them off", w.states(), err)
 		}
-		hostProbed(t, start, task, engine.NotDone)
-		hostProbed(t, start, later, engine.ProbedDone)
+		enginetest.Probed(t, start, task, engine.NotDone)
+		enginetest.Probed(t, start, later, engine.ProbedDone)
 		if err := start.Do(t.Context(), task); err != nil || w.vms[0].Persistent || w.vms[1].Persistent || !w.vms[2].Persistent {
 			t.Errorf("%+v, %v; want a and b transient", w.vms, err)
 		}
@@ -210,7 +211,7 @@ func TestVMsEndWithTheirStep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newVMWorld(libvirt.VMRunning, "a", "b", "c", "d", "e", "f")
 		stop := &VMStop{Host: w, Dir: t.TempDir()}
-		task, _ := hostTask(t, "vm-stop", vmGuests("a", "b", "c", "d", "e", "f"))
+		task, _ := enginetest.Task(t, "vm-stop", vmGuests("a", "b", "c", "d", "e", "f"))
 		ctx, end := context.WithCancelCause(t.Context())
 		time.AfterFunc(5*time.Second, func() { end(engine.ErrStopping) })
 		began := time.Now()
@@ -218,7 +219,7 @@ func TestVMsEndWithTheirStep(t *testing.T) {
 		if !errors.Is(err, engine.ErrStopping) || time.Since(began) != 5*time.Second {
 			t.Fatalf("after %v: %v, want ErrStopping after 5 s", time.Since(began), err)
 		}
-		hostHas(t, "error", err.Error(), "a is not off", "f is not off")
+		enginetest.Has(t, "error", err.Error(), "a is not off", "f is not off")
 	})
 }
 
@@ -249,22 +250,22 @@ func TestVMThatIsProtected(t *testing.T) {
 		w := newVMWorld(libvirt.VMRunning, "mgmt", "a")
 		dir := t.TempDir()
 		stop, start := &VMStop{Host: w, Dir: dir, Mgmt: power}, &VMStart{Host: w, Dir: dir, Mgmt: power}
-		task, _ := hostTask(t, "vm-stop", args)
+		task, _ := enginetest.Task(t, "vm-stop", args)
 		if err := stop.Do(t.Context(), task); err != nil || asked != 1 || w.states() != "mgmt running, a off" {
 			t.Errorf("asked %d times, %s: %v; want that libvirt is not asked for mgmt", asked, w.states(), err)
 		}
-		hostProbed(t, stop, task, engine.ProbedDone)
+		enginetest.Probed(t, stop, task, engine.ProbedDone)
 		if err := start.Do(t.Context(), task); err != nil {
 			t.Error(err)
 		}
-		hostProbed(t, start, task, engine.ProbedDone)
+		enginetest.Probed(t, start, task, engine.ProbedDone)
 		obeys = false
 		began := time.Now()
 		err := stop.Do(t.Context(), task)
 		if err == nil || time.Since(began) != vmPowerWait {
 			t.Fatalf("after %v: %v", time.Since(began), err)
 		}
-		hostHas(t, "error", err.Error(), "mgmt is not off", "has not done it yet")
+		enginetest.Has(t, "error", err.Error(), "mgmt is not off", "has not done it yet")
 		start.Mgmt.Power = func(context.Context, bool) error { return errors.New("no quorum") }
 		if err := start.Do(t.Context(), task); err == nil || !strings.Contains(err.Error(), "no quorum") {
 			t.Errorf("%v, want that there is no quorum", err)
@@ -283,7 +284,7 @@ func TestVMsThatWereNotStoppedAreNotStarted(t *testing.T) {
 		w := newVMWorld(libvirt.VMRunning, "a", "off", "moved")
 		w.vms[1].State, w.vms[2].State = libvirt.VMOff, libvirt.VMOff
 		dir := filepath.Join(t.TempDir(), "vms")
-		task, heard := hostTask(t, "vm-stop", vmGuests("a", "off", "moved", "away"))
+		task, heard := enginetest.Task(t, "vm-stop", vmGuests("a", "off", "moved", "away"))
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -306,15 +307,15 @@ func TestVMsThatWereNotStoppedAreNotStarted(t *testing.T) {
 		if err := stop.Do(t.Context(), task); err != nil { // keeps the note of a
 			t.Error(err)
 		}
-		hostProbed(t, stop, task, engine.ProbedDone)
-		hostProbed(t, start, task, engine.NotDone)
+		enginetest.Probed(t, stop, task, engine.ProbedDone)
+		enginetest.Probed(t, start, task, engine.NotDone)
 		if err := start.Do(t.Context(), task); err != nil || w.states() != "a running, off off, moved off" {
 			t.Errorf("%s: %v; want that only a is started", w.states(), err)
 		}
 		for _, n := range []string{"off", "moved", "away"} {
-			hostHas(t, "log", heard.log(), n+": was not stopped by this run")
+			enginetest.Has(t, "log", heard.Log(), n+": was not stopped by this run")
 		}
-		hostProbed(t, start, task, engine.ProbedDone)
+		enginetest.Probed(t, start, task, engine.ProbedDone)
 	})
 }
 
@@ -324,7 +325,7 @@ func TestVMNoteThatCanNotBeReadIsNoAnswer(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "uuid-a"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	task, _ := hostTask(t, "vm-start", vmGuests("a"))
+	task, _ := enginetest.Task(t, "vm-start", vmGuests("a"))
 	stop, start := &VMStop{Host: w, Dir: dir}, &VMStart{Host: w, Dir: dir}
 	for _, err := range []error{stop.Do(t.Context(), task), start.Do(t.Context(), task), second(start.Probe(t.Context(), task))} {
 		if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, "uuid-a")) {
@@ -365,7 +366,7 @@ func TestVMThatIsProtectedAndOff(t *testing.T) {
 				}
 				w, dir := newVMWorld(libvirt.VMRunning), t.TempDir()
 				stop, start := &VMStop{Host: w, Dir: dir, Mgmt: power}, &VMStart{Host: w, Dir: dir, Mgmt: power}
-				task, _ := hostTask(t, "vm-stop", args)
+				task, _ := enginetest.Task(t, "vm-stop", args)
 				err := stop.Do(t.Context(), task)
 				if (err != nil) != (x.fails != "") || err != nil && !strings.Contains(err.Error(), x.fails) {
 					t.Errorf("%v, want %q", err, x.fails)
@@ -373,7 +374,7 @@ func TestVMThatIsProtectedAndOff(t *testing.T) {
 				if err := start.Do(t.Context(), task); err != nil || asked != x.asked {
 					t.Errorf("asked %d times, want %d: %v", asked, x.asked, err)
 				}
-				hostProbed(t, start, task, engine.ProbedDone)
+				enginetest.Probed(t, start, task, engine.ProbedDone)
 			})
 		})
 	}

@@ -1,4 +1,4 @@
-package steps
+package drain
 
 import (
 	"context"
@@ -19,6 +19,7 @@ const (
 	undrainTries = 10 // of the write that ends the drain
 	undrainPause = 3 * time.Second
 	undrainSeen  = 30 * time.Second // until hosts report a guest
+	undrainAsk   = time.Minute      // one write of it
 )
 
 // Undrain lets this host take guests again, or brings back those that have left:
@@ -80,7 +81,7 @@ func (d *Undrain) Do(ctx context.Context, t engine.Task) error {
 func (d *Undrain) open(ctx context.Context, t engine.Task) error {
 	waits := engine.Waits{Task: t}
 	for try := 1; ; try++ {
-		asked, cancel := context.WithTimeout(ctx, hostAsk)
+		asked, cancel := context.WithTimeout(ctx, undrainAsk)
 		err := d.Rest(asked, d.Host, false)
 		cancel()
 		if err == nil {

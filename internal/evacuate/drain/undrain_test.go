@@ -1,4 +1,4 @@
-package steps
+package drain
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/evacuate"
 	"holdfast/internal/job/engine"
+	"holdfast/internal/job/engine/enginetest"
 )
 
 // undrainWorld is guests on hosts, which take 3 s to move.
@@ -84,8 +85,8 @@ func undrainBack(names ...string) []evacuate.Move {
 func TestUndrainEndsTheDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, d := newUndrainWorld()
-		task, _ := hostTask(t, "undrain", evacuate.UndrainArgs{})
-		hostProbed(t, d, task, engine.NotDone)
+		task, _ := enginetest.Task(t, "undrain", evacuate.UndrainArgs{})
+		enginetest.Probed(t, d, task, engine.NotDone)
 		w.fails = 2
 		if err := d.Do(t.Context(), task); err != nil || strings.Join(w.rests, ", ") != "h1false, h1false, h1false" {
 			t.Errorf("%v: %v", w.rests, err)
@@ -107,12 +108,12 @@ func TestUndrainLeavesMaintenanceAlone(t *testing.T) {
 	w, d := newUndrainWorld()
 	w.at["u-a"] = "h2"
 	for _, back := range [][]evacuate.Move{nil, undrainBack("a")} {
-		task, heard := hostTask(t, "undrain", evacuate.UndrainArgs{Maintenance: true, Back: back})
+		task, heard := enginetest.Task(t, "undrain", evacuate.UndrainArgs{Maintenance: true, Back: back})
 		if err := d.Do(t.Context(), task); err != nil || len(w.rests) != 0 || w.at["u-a"] != "h2" {
 			t.Errorf("%v, %v: %v", w.rests, w.at, err)
 		}
-		hostHas(t, "log", heard.log(), "takes none now")
-		hostProbed(t, d, task, engine.ProbedDone)
+		enginetest.Has(t, "log", heard.Log(), "takes none now")
+		enginetest.Probed(t, d, task, engine.ProbedDone)
 	}
 }
 
@@ -123,15 +124,15 @@ func TestUndrainBringsGuestsBack(t *testing.T) {
 		w.stuck["u-d"] = true
 		back := undrainBack("a", "b", "c", "d", "e", "gone", "mgmt")
 		back[6].How = evacuate.Protected
-		task, heard := hostTask(t, "back", evacuate.UndrainArgs{Back: back, Parallel: 2, Total: 8, Network: "10.0.0.0/8"})
-		hostProbed(t, d, task, engine.NotDone)
+		task, heard := enginetest.Task(t, "back", evacuate.UndrainArgs{Back: back, Parallel: 2, Total: 8, Network: "10.0.0.0/8"})
+		enginetest.Probed(t, d, task, engine.NotDone)
 		err := d.Do(t.Context(), task)
 		if err == nil {
 			t.Fatal("d and gone do not return: no error")
 		}
-		hostHas(t, "error", err.Error(), "d does not return: from h2: it refuses", "gone does not return: no host reports it")
-		hostHas(t, "log", heard.log(), "c is here already", "mgmt stays where it is", "b is back")
-		hostHas(t, "note", heard.noted(), "on their way: ", "5 of 7 guests are back")
+		enginetest.Has(t, "error", err.Error(), "d does not return: from h2: it refuses", "gone does not return: no host reports it")
+		enginetest.Has(t, "log", heard.Log(), "c is here already", "mgmt stays where it is", "b is back")
+		enginetest.Has(t, "note", heard.Noted(), "on their way: ", "5 of 7 guests are back")
 		if w.most != 2 || len(w.rests) != 0 || w.over != "10.0.0.0/8" {
 			t.Errorf("%d at once, rests %v, over %q; want 2, none and the network", w.most, w.rests, w.over)
 		}
@@ -145,7 +146,7 @@ func TestUndrainBringsGuestsBack(t *testing.T) {
 		if err := d.Do(t.Context(), task); err != nil || len(w.order) != 2 {
 			t.Errorf("again: %v: %v; want d and gone only", w.order, err)
 		}
-		hostProbed(t, d, task, engine.ProbedDone)
+		enginetest.Probed(t, d, task, engine.ProbedDone)
 	})
 }
 
@@ -153,7 +154,7 @@ func TestUndrainEndsWithItsStep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, d := newUndrainWorld()
 		w.at = map[string]cluster.HostID{"u-a": "h2", "u-b": "h2", "u-c": "h2"}
-		task, _ := hostTask(t, "back", evacuate.UndrainArgs{Back: undrainBack("a", "b", "c"), Parallel: 4, Total: 1})
+		task, _ := enginetest.Task(t, "back", evacuate.UndrainArgs{Back: undrainBack("a", "b", "c"), Parallel: 4, Total: 1})
 		ctx, end := context.WithCancelCause(t.Context())
 		time.AfterFunc(4*time.Second, func() { end(engine.ErrCancelled) })
 		began := time.Now()
