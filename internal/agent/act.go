@@ -8,6 +8,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/ha"
+	"holdfast/internal/ha/records"
 	"holdfast/internal/host/watchdog"
 	"holdfast/internal/store"
 )
@@ -105,7 +106,7 @@ func (a *Agent) txn(t ha.Txn) call {
 		conds = append(conds, store.Cmp{Key: a.key(c.Key), Rev: c.Mod})
 	}
 	for _, p := range t.Put {
-		ops = append(ops, store.Op{Key: a.key(p.Key), Value: encode(a.value(p))})
+		ops = append(ops, store.Op{Key: a.key(p.Key), Value: records.Encode(a.value(p))})
 	}
 	if t.Event.Kind != "" {
 		ops = append(ops, a.event(t.Event))
@@ -174,7 +175,7 @@ func (a *Agent) event(e cluster.Event) store.Op {
 	a.s.seq++
 	e = stamp(e, time.Now())
 	a.Log.Info("event", "kind", e.Kind, "host", e.Host, "to", e.To, "epoch", e.Epoch, "proof", e.Proof, "wait", e.Wait, "detail", e.Detail)
-	return store.Op{Key: logKey(e, a.s.seq), Value: encode(e)}
+	return store.Op{Key: records.LogKey(e, a.s.seq), Value: records.Encode(e)}
 }
 
 // start calls the hypervisor, once for this epoch, unless the lease has ended
@@ -219,7 +220,7 @@ func (a *Agent) tellProgress(ctx context.Context) {
 func (a *Agent) writeProgress(ctx context.Context, pct int) {
 	ctx, cancel := context.WithTimeout(ctx, writeWithin)
 	defer cancel()
-	_, _, err := a.Store.Txn(ctx, nil, []store.Op{{Key: progressKey(cluster.MgmtVM), Value: encode(pct)}})
+	_, _, err := a.Store.Txn(ctx, nil, []store.Op{{Key: records.ProgressKey(cluster.MgmtVM), Value: records.Encode(pct)}})
 	if err != nil && ctx.Err() == nil {
 		a.Log.Debug("progress not told", "err", err)
 	}

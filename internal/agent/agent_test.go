@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/ha/records"
 	"holdfast/internal/store"
 )
 
@@ -251,12 +252,12 @@ func TestTheLogIsKeptShort(t *testing.T) {
 		c := w.hosts["h1"].store
 		for i := range keepEvents + 250 {
 			e := cluster.Event{Time: w.began.Add(time.Duration(i)), Kind: cluster.EvWant, By: "h1"}
-			if _, _, err := c.Txn(w.t.Context(), nil, []store.Op{{Key: logKey(e, uint64(i)), Value: encode(e)}}); err != nil {
+			if _, _, err := c.Txn(w.t.Context(), nil, []store.Op{{Key: records.LogKey(e, uint64(i)), Value: records.Encode(e)}}); err != nil {
 				t.Fatal(err)
 			}
 		}
 		time.Sleep(2 * trimEvery)
-		kvs, _, err := c.List(w.t.Context(), keyLog)
+		kvs, _, err := c.List(w.t.Context(), records.KeyLog)
 		if err != nil || len(kvs) > keepEvents+10 {
 			t.Errorf("%d events, %v", len(kvs), err)
 		}
@@ -276,7 +277,7 @@ func TestARequestWhoseReplyIsLostIsCarriedOutOnce(t *testing.T) {
 			want.Run = false
 			return nil
 		})
-		kvs, _, lerr := h.store.List(w.t.Context(), keyRequests)
+		kvs, _, lerr := h.store.List(w.t.Context(), records.KeyRequests)
 		if err != nil || lerr != nil || len(kvs) != 1 {
 			t.Errorf("%v, %v: %d requests on record: want one", err, lerr, len(kvs))
 		}

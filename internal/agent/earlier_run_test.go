@@ -17,6 +17,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
+	"holdfast/internal/ha/records"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/store"
@@ -78,13 +79,13 @@ func TestStoreOfAnEarlierVersionIsRestored(t *testing.T) {
 	}
 	c.LogLevel = "error"
 	st := revive.Run(t, c)
-	if got := record[uint64](t, st, keyGeneration); got != gen {
+	if got := record[uint64](t, st, records.KeyGeneration); got != gen {
 		t.Errorf("the store is of generation %d, want %d", got, gen)
 	}
-	if o := record[cluster.Owner](t, st, ownerKey(cluster.MgmtVM)); o.Epoch.Gen != 1 {
+	if o := record[cluster.Owner](t, st, records.OwnerKey(cluster.MgmtVM)); o.Epoch.Gen != 1 {
 		t.Errorf("owner %+v", o)
 	}
-	if left := revive.List(t, st, keyHosts); len(left) > 0 {
+	if left := revive.List(t, st, records.KeyHosts); len(left) > 0 {
 		t.Errorf("hosts of before are there: %v", left)
 	}
 }

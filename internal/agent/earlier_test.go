@@ -10,6 +10,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/evacuate"
+	"holdfast/internal/ha/records"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/job"
@@ -29,16 +30,16 @@ type reader struct {
 
 // readers are those of all records that there are.
 var readers = []reader{
-	{keyOwners, sealed[cluster.Owner]},
-	{keyHosts, sealed[cluster.Host]},
-	{keyCoord, sealed[cluster.Coordinator]},
-	{keyWants, sealed[cluster.Want]},
-	{keyConfig, sealed[config.Cluster]},
-	{keyGeneration, sealed[uint64]},
-	{keyBeat, sealed[[]byte]},
-	{keyPercent, sealed[int]},
-	{keyLog, readEvent},
-	{keyRequests, readRequest},
+	{records.KeyOwners, sealed[cluster.Owner]},
+	{records.KeyHosts, sealed[cluster.Host]},
+	{records.KeyCoord, sealed[cluster.Coordinator]},
+	{records.KeyWants, sealed[cluster.Want]},
+	{records.KeyConfig, sealed[config.Cluster]},
+	{records.KeyGeneration, sealed[uint64]},
+	{records.KeyBeat, sealed[[]byte]},
+	{records.KeyPercent, sealed[int]},
+	{records.KeyLog, readEvent},
+	{records.KeyRequests, readRequest},
 	{report.Prefix, readReport},
 	{"job/run/", readJob},
 	{"job/old/", readJob},
@@ -85,13 +86,13 @@ func TestRecordsOfAnEarlierVersionAreRead(t *testing.T) {
 // sealed reads a record that carries a checksum.
 func sealed[T any](t *testing.T, kv store.KV) {
 	t.Helper()
-	text, err := unseal(kv.Value)
+	text, err := records.Unseal(kv.Value)
 	if err != nil {
 		t.Errorf("%s: %v", kv.Key, err)
 		return
 	}
 	earlier.Whole[T](t, kv.Key, text)
-	if _, err := decode[T](kv, false); err != nil {
+	if _, err := records.Decode[T](kv, false); err != nil {
 		t.Error(err)
 	}
 }
@@ -99,9 +100,9 @@ func sealed[T any](t *testing.T, kv store.KV) {
 func readEvent(t *testing.T, kv store.KV) {
 	t.Helper()
 	sealed[cluster.Event](t, kv)
-	e, err := decode[cluster.Event](kv, false)
-	if err != nil || !strings.HasPrefix(kv.Key, strings.TrimSuffix(logKey(e, 0), "0")) {
-		t.Errorf("%s is the event %+v, whose key is %s (%v)", kv.Key, e, logKey(e, 0), err)
+	e, err := records.Decode[cluster.Event](kv, false)
+	if err != nil || !strings.HasPrefix(kv.Key, strings.TrimSuffix(records.LogKey(e, 0), "0")) {
+		t.Errorf("%s is the event %+v, whose key is %s (%v)", kv.Key, e, records.LogKey(e, 0), err)
 	}
 }
 

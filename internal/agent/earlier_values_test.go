@@ -9,6 +9,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/evacuate"
+	"holdfast/internal/ha/records"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
@@ -35,20 +36,20 @@ func assertRecords(t *testing.T, st store.Store, m earlier.Moment) {
 		rest, proof = []cluster.HostID{"h1", "h3"}, cluster.ProofReleased
 	case earlier.End:
 		gen, rest, seq, proof = laterGeneration, []cluster.HostID{"h3"}, 2, cluster.ProofRestored
-		if g := record[uint64](t, st, keyGeneration); g != gen {
+		if g := record[uint64](t, st, records.KeyGeneration); g != gen {
 			t.Errorf("generation %d, want %d", g, gen)
 		}
 	}
-	o := record[cluster.Owner](t, st, ownerKey(cluster.MgmtVM))
+	o := record[cluster.Owner](t, st, records.OwnerKey(cluster.MgmtVM))
 	if o.State != cluster.Running || o.Epoch != (cluster.Epoch{Gen: gen, Seq: seq}) || o.Proof.Kind != proof || o.Time.IsZero() {
 		t.Errorf("owner %+v, want one that runs in epoch %d.%d, by the proof %s", o, gen, seq, proof)
 	}
-	want := record[cluster.Want](t, st, wantKey(cluster.MgmtVM))
+	want := record[cluster.Want](t, st, records.WantKey(cluster.MgmtVM))
 	if !want.Run || want.HandsOff || !slices.Equal(want.Rest, rest) {
 		t.Errorf("wanted is %+v, and these in maintenance: %v", want, rest)
 	}
 	for _, h := range []cluster.HostID{"h1", "h2", "h3"} {
-		r := record[cluster.Host](t, st, hostKey(h))
+		r := record[cluster.Host](t, st, records.HostKey(h))
 		if r.Name != h || r.Guard != 2*time.Second || r.WatchdogTimeout != 4*time.Second || r.Identity == "" || r.Version != earlier.Version || !r.Fit {
 			t.Errorf("host %+v", r)
 		}
@@ -61,11 +62,11 @@ func assertRecords(t *testing.T, st store.Store, m earlier.Moment) {
 			t.Errorf("%s reports %+v, %v", h, f, err)
 		}
 	}
-	c := record[config.Cluster](t, st, keyConfig)
+	c := record[config.Cluster](t, st, records.KeyConfig)
 	if len(c.Node) != 3 || c.MemorySizeInMB != 128 || len(c.Network) != 1 || c.Network[0].Bridge != "br0" {
 		t.Errorf("configuration %+v", c)
 	}
-	if secret := record[[]byte](t, st, keyBeat); len(secret) != 32 {
+	if secret := record[[]byte](t, st, records.KeyBeat); len(secret) != 32 {
 		t.Errorf("the secret of the heartbeats has %d bytes", len(secret))
 	}
 	assertRun(t, st, m)
@@ -137,7 +138,7 @@ func record[T any](t *testing.T, st store.Store, key string) T {
 	if err != nil || !ok {
 		t.Fatalf("%s: there: %t, %v", key, ok, err)
 	}
-	r, err := decode[T](kv, false)
+	r, err := records.Decode[T](kv, false)
 	if err != nil {
 		t.Fatal(err)
 	}

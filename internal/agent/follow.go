@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"holdfast/internal/ha/records"
 	"holdfast/internal/store"
 )
 
@@ -38,7 +39,7 @@ func (a *Agent) poll(ctx context.Context) {
 func (a *Agent) readAll(ctx context.Context) error {
 	lctx, cancel := context.WithTimeout(ctx, listWithin)
 	defer cancel()
-	kvs, _, err := a.Store.List(lctx, keyState)
+	kvs, _, err := a.Store.List(lctx, records.KeyState)
 	if err != nil {
 		return fmt.Errorf("list the records: %w", err)
 	}
@@ -61,7 +62,7 @@ func (a *Agent) follow(ctx context.Context) {
 }
 
 func (a *Agent) followOnce(ctx context.Context) error {
-	return store.Follow(ctx, a.Store, keyState, listWithin, func(kvs []store.KV) {
+	return store.Follow(ctx, a.Store, records.KeyState, listWithin, func(kvs []store.KV) {
 		a.post(ctx, func() { a.relist(kvs) })
 	}, func(b store.Batch) {
 		// The moment is taken here, after the change has happened.
@@ -85,12 +86,12 @@ func (a *Agent) relist(kvs []store.KV) {
 		a.take(kv, false, func() error { return a.s.apply(kv, false, seen) })
 	}
 	for h, r := range a.s.core.Hosts {
-		if !listed[hostKey(h)] {
-			gone := store.KV{Key: hostKey(h), ModRev: r.Mod + 1}
+		if !listed[records.HostKey(h)] {
+			gone := store.KV{Key: records.HostKey(h), ModRev: r.Mod + 1}
 			a.take(gone, true, func() error { return a.s.apply(gone, true, seen) })
 		}
 	}
-	if !listed[keyGeneration] {
+	if !listed[records.KeyGeneration] {
 		a.s.gen = 0 // a store of before the restore that this host has seen
 	}
 	a.s.listed, a.s.lookedAt = true, seen
@@ -115,11 +116,11 @@ func (a *Agent) take(kv store.KV, deleted bool, apply func() error) {
 		a.Log.Error("record ignored", "key", kv.Key, "deleted", deleted, "err", err)
 	}
 	switch kv.Key {
-	case keyConfig, keyGeneration:
+	case records.KeyConfig, records.KeyGeneration:
 		if a.s.listed {
 			a.sync()
 		}
-	case ownerKey(a.s.core.Resource):
+	case records.OwnerKey(a.s.core.Resource):
 		a.ownerChanged()
 	}
 }

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -11,7 +12,11 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/internal/cluster"
+	"holdfast/internal/config"
 	"holdfast/internal/durable"
+	"holdfast/internal/ha/records"
+	"holdfast/internal/store"
 )
 
 // ErrRestored: the store was restored from a backup while this agent ran. A new
@@ -21,9 +26,6 @@ var ErrRestored = errors.New("the store was restored")
 // errOlder: the store's content is older than what this host has seen, or of
 // another restore.
 var errOlder = errors.New("the store is of an older generation than this host has seen, or of another restore")
-
-// keyGeneration holds the restore generation, in decimal; without it, it is 1.
-const keyGeneration = keyState + "generation"
 
 // generationRandom is how many bits of a generation are random. With the minutes
 // since 1970 before them it has at most 53 bits until the year 2097, so that
@@ -93,4 +95,77 @@ func loadGeneration(dataDir string) (uint64, error) {
 func storeGeneration(dataDir string, g uint64) error {
 	file := filepath.Join(dataDir, generationFile)
 	return durable.WriteFile(file, fmt.Appendln(nil, g), 0o600)
+}
+
+// newGeneration makes a restored store that of a generation which no host has
+// seen and no other restore has, and forgets the hosts' records: they are of the
+// past.
+func newGeneration(ctx context.Context, st store.Store, seen uint64) (uint64, error) {
+	kv, found, err := st.Get(ctx, records.KeyGeneration)
+	if err != nil {
+		return 0, fmt.Errorf("read the generation: %w", err)
+	}
+	was, err := records.Decode[uint64](kv, !found)
+	if err != nil {
+		return 0, err
+	}
+	next, err := nextGeneration(max(was, seen, 1), time.Now())
+	if err != nil {
+		return 0, err
+	}
+	ops := []store.Op{{Key: records.KeyGeneration, Value: records.Encode(next)}}
+	hosts, _, err := st.List(ctx, records.KeyHosts)
+	if err != nil {
+		return 0, fmt.Errorf("list the hosts: %w", err)
+	}
+	for _, h := range hosts {
+		ops = append(ops, store.Op{Key: h.Key})
+	}
+	// An operator's word was said of a host as it was then.
+	want, wanted, err := st.Get(ctx, records.WantKey(cluster.MgmtVM))
+	if err != nil {
+		return 0, fmt.Errorf("read what is asked for: %w", err)
+	}
+	if wanted {
+		w, err := records.Decode[cluster.Want](want, false)
+		if err != nil {
+			return 0, err
+		}
+		w.Off = nil
+		ops = append(ops, store.Op{Key: want.Key, Value: records.Encode(w)})
+	}
+	_, ok, err := st.Txn(ctx, []store.Cmp{{Key: records.KeyGeneration, Rev: kv.ModRev}}, ops)
+	if err == nil && !ok {
+		err = errors.New("the generation has changed meanwhile")
+	}
+	if err != nil {
+		return 0, fmt.Errorf("begin generation %d: %w", next, err)
+	}
+	return next, nil
+}
+
+// plant puts the configuration and the wish that the guest runs into a store
+// that has none yet. The first agent of the cluster wins.
+func plant(ctx context.Context, st store.Store, cfg config.Cluster) error {
+	for {
+		tctx, cancel := context.WithTimeout(ctx, writeWithin)
+		_, _, err := st.Txn(tctx, []store.Cmp{{Key: records.KeyConfig}}, []store.Op{
+			{Key: records.KeyConfig, Value: records.Encode(cfg)},
+			{Key: records.WantKey(cluster.MgmtVM), Value: records.Encode(cluster.Want{Run: true})},
+		})
+		if err == nil {
+			secret := make([]byte, 32)
+			rand.Read(secret)
+			_, _, err = st.Txn(tctx, []store.Cmp{{Key: records.KeyBeat}}, []store.Op{{Key: records.KeyBeat, Value: records.Encode(secret)}})
+		}
+		cancel()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(followAgain):
+		}
+	}
 }

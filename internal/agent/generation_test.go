@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/ha/records"
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
 )
@@ -133,7 +134,7 @@ func TestAStoreOfBeforeTheRestoreIsNotFollowed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.relist([]store.KV{{Key: keyGeneration, Value: encode(g), ModRev: 9}})
+	a.relist([]store.KV{{Key: records.KeyGeneration, Value: records.Encode(g), ModRev: 9}})
 	if a.s.storeErr != nil || a.fatal != nil || a.s.core.Gen != g {
 		t.Fatalf("generation %d of %d: %v, %v", a.s.core.Gen, g, a.s.storeErr, a.fatal)
 	}

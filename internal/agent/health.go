@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -9,8 +8,6 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/host/health"
-	"holdfast/internal/host/libvirt"
-	"holdfast/internal/host/storage"
 )
 
 // healthEvery is how often the verdicts of the checks are taken over. The others
@@ -90,27 +87,6 @@ func (a *Agent) checkStorage(ctx context.Context) {
 			a.judge()
 		})
 	})
-}
-
-// storageProber makes the probe that a configuration asks for; nil: none.
-func (nd *node) storageProber(cfg config.Cluster) *storage.Prober {
-	var c config.SharedStorageProbe
-	if cfg.SharedStorageProbe != nil {
-		c = *cfg.SharedStorageProbe
-	}
-	if c.Off || cfg.Type != config.FileConf {
-		return nil
-	}
-	o := storage.Options{
-		What:     "the shared storage " + cfg.ImageFolder,
-		Check:    storage.Command(nd.Exe, "storage-probe", cfg.ImageFolder, nd.n.Host),
-		Interval: cmp.Or(time.Duration(c.Interval), probeEvery), Timeout: cmp.Or(time.Duration(c.Timeout), probeWithin),
-	}
-	if cfg.ImageURL != "" {
-		o.What = "the image " + cfg.ImageURL
-		o.Check = func(ctx context.Context) error { return libvirt.ProbeImage(ctx, cfg.ImageURL) }
-	}
-	return storage.New(o)
 }
 
 // anotherFit reports that another host is alive and able to run the guest.

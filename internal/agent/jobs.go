@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/ha/records"
 )
 
 // The methods of this file are what jobs need of the agent (service.Cluster).
@@ -19,7 +20,7 @@ func (a *Agent) Coordinator() (term int64, key string, ok bool) {
 		ok = v.Synced && v.Coord.Host == v.Self && v.Coord.Mod != 0 && a.Clock() < v.Lease.Deadline
 		term = v.Coord.Mod
 	})
-	return term, keyCoord, ok
+	return term, records.KeyCoord, ok
 }
 
 // Rest says that a host takes no guests any more, or takes them again.

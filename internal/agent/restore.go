@@ -10,7 +10,6 @@ import (
 	"slices"
 	"time"
 
-	"holdfast/internal/cluster"
 	"holdfast/internal/durable"
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"
@@ -55,53 +54,6 @@ func RestoreStore(ctx context.Context, opt Options, file string, aside bool) (ge
 		},
 	})
 	return generation, err
-}
-
-// newGeneration makes a restored store that of a generation which no host has
-// seen and no other restore has, and forgets the hosts' records: they are of the
-// past.
-func newGeneration(ctx context.Context, st store.Store, seen uint64) (uint64, error) {
-	kv, found, err := st.Get(ctx, keyGeneration)
-	if err != nil {
-		return 0, fmt.Errorf("read the generation: %w", err)
-	}
-	was, err := decode[uint64](kv, !found)
-	if err != nil {
-		return 0, err
-	}
-	next, err := nextGeneration(max(was, seen, 1), time.Now())
-	if err != nil {
-		return 0, err
-	}
-	ops := []store.Op{{Key: keyGeneration, Value: encode(next)}}
-	hosts, _, err := st.List(ctx, keyHosts)
-	if err != nil {
-		return 0, fmt.Errorf("list the hosts: %w", err)
-	}
-	for _, h := range hosts {
-		ops = append(ops, store.Op{Key: h.Key})
-	}
-	// An operator's word was said of a host as it was then.
-	want, wanted, err := st.Get(ctx, wantKey(cluster.MgmtVM))
-	if err != nil {
-		return 0, fmt.Errorf("read what is asked for: %w", err)
-	}
-	if wanted {
-		w, err := decode[cluster.Want](want, false)
-		if err != nil {
-			return 0, err
-		}
-		w.Off = nil
-		ops = append(ops, store.Op{Key: want.Key, Value: encode(w)})
-	}
-	_, ok, err := st.Txn(ctx, []store.Cmp{{Key: keyGeneration, Rev: kv.ModRev}}, ops)
-	if err == nil && !ok {
-		err = errors.New("the generation has changed meanwhile")
-	}
-	if err != nil {
-		return 0, fmt.Errorf("begin generation %d: %w", next, err)
-	}
-	return next, nil
 }
 
 // JoinStore makes this host's member of the store, whose data are lost or of

@@ -76,19 +76,19 @@ func TestRightsOfHostsThatRunGuestsOnly(t *testing.T) {
 		"whom to ping":                      {"upgrade-probe/u1/plan", nil, x, yes, no},
 	} {
 		a := store.Attempt{Host: "g1", Key: c.key, Value: c.value}
-		known, err := permitsJobs(a)
+		err := permits(a)
 		if errors.Is(err, store.ErrLook) {
 			a.Looked, a.Old, a.Guarded = true, c.old, c.guarded
-			known, err = permitsJobs(a)
+			err = permits(a)
 		}
-		if !known || (err == nil) != c.want || errors.Is(err, store.ErrLook) {
-			t.Errorf("%s: known %t, %v, want permitted %t", name, known, err, c.want)
+		if (err == nil) != c.want || errors.Is(err, store.ErrLook) {
+			t.Errorf("%s: %v, want permitted %t", name, err, c.want)
 		}
 	}
-	if known, _ := permitsJobs(store.Attempt{Host: "g1", Key: "state/owner/mnvm"}); known {
-		t.Error("the core's records are no concern of this package")
+	if err := permits(store.Attempt{Host: "g1", Key: "state/owner/mnvm", Value: x}); !errors.Is(err, store.ErrNotYours) {
+		t.Errorf("the owner of the management VM: %v", err)
 	}
-	if _, err := permitsJobs(store.Attempt{Host: "plan", Key: "upgrade-probe/u1/plan", Value: x}); err == nil {
+	if err := permits(store.Attempt{Host: "plan", Key: "upgrade-probe/u1/plan", Value: x}); err == nil {
 		t.Error("a host with the name of the plan writes it")
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/ha"
+	"holdfast/internal/ha/records"
 	"holdfast/internal/pki"
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"
@@ -139,19 +140,19 @@ func TestAStolenCertificateOfAGuestHost(t *testing.T) {
 	defer cancel()
 	const r = cluster.MgmtVM
 	there := map[string]any{
-		ownerKey(r): ha.OwnerRec{}, keyCoord: ha.CoordRec{}, hostKey("h1"): ha.HostRec{}, wantKey(r): cluster.Want{Run: true}, keyConfig: config.Cluster{}, keyGeneration: 2, keyBeat: []byte("secret"),
-		progressKey(r): 1, keyLog + "00000000000000000001-h1-1": cluster.Event{}, "fleet/g2": nil, "job/run/upgrade": nil, "job/step/u1/h1/a": nil, "upgrade/state": nil, "upgrade/platform/b": nil, "care/probe": nil,
+		records.OwnerKey(r): ha.OwnerRec{}, records.KeyCoord: ha.CoordRec{}, records.HostKey("h1"): ha.HostRec{}, records.WantKey(r): cluster.Want{Run: true}, records.KeyConfig: config.Cluster{}, records.KeyGeneration: 2, records.KeyBeat: []byte("secret"),
+		records.ProgressKey(r): 1, records.KeyLog + "00000000000000000001-h1-1": cluster.Event{}, "fleet/g2": nil, "job/run/upgrade": nil, "job/step/u1/h1/a": nil, "upgrade/state": nil, "upgrade/platform/b": nil, "care/probe": nil,
 	}
 	revs := map[string]int64{}
 	for key, v := range there {
-		rev, ok, err := member.Txn(ctx, nil, []store.Op{{Key: key, Value: encode(v)}})
+		rev, ok, err := member.Txn(ctx, nil, []store.Op{{Key: key, Value: records.Encode(v)}})
 		if !ok || err != nil {
 			t.Fatalf("a member writes %s: %t, %v", key, ok, err)
 		}
 		revs[key] = rev
 	}
 	for key, rev := range revs {
-		value := encode(cluster.Want{Run: false})
+		value := records.Encode(cluster.Want{Run: false})
 		for what, op := range map[string]store.Op{"change": {Key: key, Value: value}, "delete": {Key: key}} {
 			for _, conds := range [][]store.Cmp{nil, {{Key: key, Rev: rev}}} {
 				if _, ok, err := thief.Txn(ctx, conds, []store.Op{op}); ok || !errors.Is(err, store.ErrDefinite) || !strings.Contains(err.Error(), "g1 runs no member") {
@@ -163,22 +164,22 @@ func TestAStolenCertificateOfAGuestHost(t *testing.T) {
 			t.Errorf("%s was changed, or %v", key, err)
 		}
 	}
-	kvs, _, err := thief.List(ctx, keyState)
+	kvs, _, err := thief.List(ctx, records.KeyState)
 	if err != nil || len(kvs) != 7 {
 		t.Errorf("it reads %d records, %v", len(kvs), err)
 	}
 	for _, kv := range kvs {
-		if kv.Key == keyBeat {
+		if kv.Key == records.KeyBeat {
 			t.Error("it reads the secret of the heartbeats")
 		}
 	}
-	for key, value := range map[string][]byte{"fleet/g1": []byte(`{"host":{"name":"g1"}}`), keyRequests + "x": []byte("now"), keyLog + "00000000000000000001-g1-1": encode(cluster.Event{})} {
+	for key, value := range map[string][]byte{"fleet/g1": []byte(`{"host":{"name":"g1"}}`), records.KeyRequests + "x": []byte("now"), records.KeyLog + "00000000000000000001-g1-1": records.Encode(cluster.Event{})} {
 		if _, ok, err := thief.Txn(ctx, nil, []store.Op{{Key: key, Value: value}}); !ok || err != nil {
 			t.Errorf("its own %s: %t, %v", key, ok, err)
 		}
 	}
 	rest := cluster.Want{Run: true, Rest: []cluster.HostID{"g1"}}
-	if _, ok, err := thief.Txn(ctx, []store.Cmp{{Key: wantKey(r), Rev: revs[wantKey(r)]}}, []store.Op{{Key: wantKey(r), Value: encode(rest)}}); !ok || err != nil {
+	if _, ok, err := thief.Txn(ctx, []store.Cmp{{Key: records.WantKey(r), Rev: revs[records.WantKey(r)]}}, []store.Op{{Key: records.WantKey(r), Value: records.Encode(rest)}}); !ok || err != nil {
 		t.Errorf("its own maintenance: %t, %v", ok, err)
 	}
 }
@@ -196,7 +197,7 @@ func TestAHostMaySayOfItselfThatItRests(t *testing.T) {
 			t.Fatal(err)
 		}
 		change(&w)
-		return encode(w)
+		return records.Encode(w)
 	}
 	for name, c := range map[string]struct {
 		change func(*cluster.Want)
@@ -212,11 +213,11 @@ func TestAHostMaySayOfItselfThatItRests(t *testing.T) {
 		"a host is said off":  {func(w *cluster.Want) { w.Off = append(w.Off, cluster.Off{Host: "h3", Mod: 1}) }, false},
 		"a word is forgotten": {func(w *cluster.Want) { w.Off = nil }, false},
 	} {
-		a := store.Attempt{Host: "g1", Key: wantKey(cluster.MgmtVM), Value: with(c.change)}
+		a := store.Attempt{Host: "g1", Key: records.WantKey(cluster.MgmtVM), Value: with(c.change)}
 		if err := permits(a); !errors.Is(err, store.ErrLook) {
 			t.Errorf("%s: judged without a look: %v", name, err)
 		}
-		a.Looked, a.Old = true, encode(old)
+		a.Looked, a.Old = true, records.Encode(old)
 		if err := permits(a); !errors.Is(err, store.ErrNotYours) {
 			t.Errorf("%s: without a condition: %v", name, err)
 		}
@@ -225,7 +226,7 @@ func TestAHostMaySayOfItselfThatItRests(t *testing.T) {
 			t.Errorf("%s: %v, want permitted %t", name, err, c.want)
 		}
 	}
-	a := store.Attempt{Host: "g1", Key: wantKey(cluster.MgmtVM), Value: encode(cluster.Want{}), Looked: true, Guarded: true, Old: encode(cluster.Want{Rest: []cluster.HostID{"g1"}})}
+	a := store.Attempt{Host: "g1", Key: records.WantKey(cluster.MgmtVM), Value: records.Encode(cluster.Want{}), Looked: true, Guarded: true, Old: records.Encode(cluster.Want{Rest: []cluster.HostID{"g1"}})}
 	if err := permits(a); err != nil {
 		t.Errorf("out of maintenance: %v", err)
 	}

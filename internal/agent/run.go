@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -25,6 +26,7 @@ import (
 	"holdfast/internal/host/heartbeat"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/host/process"
+	"holdfast/internal/host/storage"
 	"holdfast/internal/host/watchdog"
 	"holdfast/internal/server"
 	"holdfast/internal/store"
@@ -169,7 +171,7 @@ func (nd *node) serve(ctx context.Context, a *Agent, beats *heartbeat.Beats) (er
 	if nd.n.GuestsOnly {
 		loop = a.Watch
 	} else {
-		run("put the configuration into the store", func(ctx context.Context) error { return nd.plant(ctx, a.Store) })
+		run("put the configuration into the store", func(ctx context.Context) error { return plant(ctx, a.Store, nd.cfg) })
 	}
 	run("agent", func(ctx context.Context) error {
 		err := loop(ctx)
@@ -395,28 +397,23 @@ func (nd *node) parts(st store.Store, identity string) Parts {
 	return p
 }
 
-// plant puts the configuration and the wish that the guest runs into a store
-// that has none yet. The first agent of the cluster wins.
-func (nd *node) plant(ctx context.Context, st store.Store) error {
-	for {
-		tctx, cancel := context.WithTimeout(ctx, writeWithin)
-		_, _, err := st.Txn(tctx, []store.Cmp{{Key: keyConfig}}, []store.Op{
-			{Key: keyConfig, Value: encode(nd.cfg)},
-			{Key: wantKey(cluster.MgmtVM), Value: encode(cluster.Want{Run: true})},
-		})
-		if err == nil {
-			secret := make([]byte, 32)
-			rand.Read(secret)
-			_, _, err = st.Txn(tctx, []store.Cmp{{Key: keyBeat}}, []store.Op{{Key: keyBeat, Value: encode(secret)}})
-		}
-		cancel()
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(followAgain):
-		}
+// storageProber makes the probe that a configuration asks for; nil: none.
+func (nd *node) storageProber(cfg config.Cluster) *storage.Prober {
+	var c config.SharedStorageProbe
+	if cfg.SharedStorageProbe != nil {
+		c = *cfg.SharedStorageProbe
 	}
+	if c.Off || cfg.Type != config.FileConf {
+		return nil
+	}
+	o := storage.Options{
+		What:     "the shared storage " + cfg.ImageFolder,
+		Check:    storage.Command(nd.Exe, "storage-probe", cfg.ImageFolder, nd.n.Host),
+		Interval: cmp.Or(time.Duration(c.Interval), probeEvery), Timeout: cmp.Or(time.Duration(c.Timeout), probeWithin),
+	}
+	if cfg.ImageURL != "" {
+		o.What = "the image " + cfg.ImageURL
+		o.Check = func(ctx context.Context) error { return libvirt.ProbeImage(ctx, cfg.ImageURL) }
+	}
+	return storage.New(o)
 }

@@ -6,6 +6,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
+	"holdfast/internal/ha/records"
 	"holdfast/internal/host/seed"
 )
 
@@ -20,7 +21,7 @@ func seeder(host cluster.HostID, clusterID string) func(config.Cluster, cluster.
 		for _, n := range nics {
 			s.NICs = append(s.NICs, seed.NIC{MAC: n.MAC, IP: n.IP, Netmask: n.Netmask, Gateway: n.Gateway, DefRoute: n.DefRoute})
 		}
-		now := encode(s)
+		now := records.Encode(s)
 		if _, err := os.Stat(spec.Seed); err == nil && bytes.Equal(now, written) {
 			return nil
 		}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/ha/records"
 	"holdfast/internal/store"
 )
 
@@ -86,7 +87,7 @@ func (a *Agent) Changed(ctx context.Context) <-chan struct{} {
 // Events returns at most limit events after a revision of the store, oldest
 // first, and the revision for the next page; after -1 gives the newest.
 func (a *Agent) Events(ctx context.Context, after int64, limit int) ([]cluster.Event, int64, error) {
-	kvs, rev, err := a.Store.List(ctx, keyLog)
+	kvs, rev, err := a.Store.List(ctx, records.KeyLog)
 	if err != nil {
 		return nil, 0, fmt.Errorf("list the events: %w", err)
 	}
@@ -103,7 +104,7 @@ func (a *Agent) Events(ctx context.Context, after int64, limit int) ([]cluster.E
 	}
 	events := make([]cluster.Event, 0, len(kvs))
 	for _, kv := range kvs {
-		e, err := decode[cluster.Event](kv, false)
+		e, err := records.Decode[cluster.Event](kv, false)
 		if err != nil {
 			return nil, 0, err
 		}
@@ -119,9 +120,6 @@ func (a *Agent) HostMod(h cluster.HostID) (mod int64) {
 	a.ask(ctx, func() { mod = a.s.core.Hosts[h].Mod })
 	return mod
 }
-
-// keyRequests remembers requests that were carried out, by their idempotency key.
-const keyRequests = "requests/"
 
 // requestAgain is the time between two tries of a request.
 const requestAgain = 200 * time.Millisecond
@@ -152,12 +150,12 @@ func (a *Agent) Request(ctx context.Context, user, key string, change func(*clus
 
 // requestOnce reports whether the request is carried out.
 func (a *Agent) requestOnce(ctx context.Context, user, key string, change func(*cluster.Want, cluster.Status) error) (bool, error) {
-	wkey, rkey := wantKey(cluster.MgmtVM), keyRequests+key
+	wkey, rkey := records.WantKey(cluster.MgmtVM), records.KeyRequests+key
 	kv, found, err := a.Store.Get(ctx, wkey)
 	if err != nil {
 		return false, fmt.Errorf("read what is asked for: %w", err)
 	}
-	want, err := decode[cluster.Want](kv, !found)
+	want, err := records.Decode[cluster.Want](kv, !found)
 	if err != nil {
 		return false, err
 	}
@@ -173,8 +171,8 @@ func (a *Agent) requestOnce(ctx context.Context, user, key string, change func(*
 
 func (a *Agent) request(ctx context.Context, conds []store.Cmp, key string, before, want cluster.Want, user string) (bool, error) {
 	ops := []store.Op{
-		{Key: wantKey(cluster.MgmtVM), Value: encode(want)},
-		{Key: keyRequests + key, Value: []byte(time.Now().UTC().Format(time.RFC3339))},
+		{Key: records.WantKey(cluster.MgmtVM), Value: records.Encode(want)},
+		{Key: records.KeyRequests + key, Value: []byte(time.Now().UTC().Format(time.RFC3339))},
 	}
 	ev := cluster.Event{Kind: cluster.EvWant, By: a.Host, Resource: cluster.MgmtVM, User: user, To: want.MoveTo, Detail: wantDetail(before, want)}
 	if !a.ask(ctx, func() { ops = append(ops, a.event(ev)) }) {

@@ -1,13 +1,14 @@
 package agent
 
 import (
-	"encoding/json"
-	"fmt"
 	"net/netip"
+	"strings"
+	"time"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/ha"
+	"holdfast/internal/ha/records"
 	"holdfast/internal/store"
 )
 
@@ -47,27 +48,27 @@ func (s *state) apply(kv store.KV, deleted bool, seen cluster.Instant) error {
 	// A record that can not be read leaves the one before in force, with its
 	// revision: no write that rests on it can succeed.
 	switch kv.Key {
-	case progressKey(s.core.Resource):
-		r, err := decode[int](kv, deleted)
+	case records.ProgressKey(s.core.Resource):
+		r, err := records.Decode[int](kv, deleted)
 		if kv.ModRev <= s.pctMod || err != nil {
 			return err
 		}
 		s.percent, s.pctMod = r, kv.ModRev
-	case keyConfig:
-		r, err := decode[config.Cluster](kv, deleted)
+	case records.KeyConfig:
+		r, err := records.Decode[config.Cluster](kv, deleted)
 		if kv.ModRev <= s.cfgMod || err != nil {
 			return err
 		}
 		s.cfg, s.cfgMod = r, kv.ModRev
 		s.configure()
-	case keyGeneration:
-		r, err := decode[uint64](kv, deleted)
+	case records.KeyGeneration:
+		r, err := records.Decode[uint64](kv, deleted)
 		if err != nil {
 			return err
 		}
 		s.gen = r
-	case keyBeat:
-		r, err := decode[[]byte](kv, deleted)
+	case records.KeyBeat:
+		r, err := records.Decode[[]byte](kv, deleted)
 		if err != nil || s.rhythm == nil {
 			return err
 		}
@@ -82,11 +83,11 @@ func (s *state) coreKey(key string) (ha.Key, bool) {
 		return ha.Key{Kind: ha.KindHost, Name: h}, true
 	}
 	switch key {
-	case keyCoord:
+	case records.KeyCoord:
 		return ha.Key{Kind: ha.KindCoordinator}, true
-	case ownerKey(s.core.Resource):
+	case records.OwnerKey(s.core.Resource):
 		return ha.Key{Kind: ha.KindOwner}, true
-	case wantKey(s.core.Resource):
+	case records.WantKey(s.core.Resource):
 		return ha.Key{Kind: ha.KindWant}, true
 	}
 	return ha.Key{}, false
@@ -98,13 +99,13 @@ func (s *state) applyCore(k ha.Key, kv store.KV, deleted bool, seen cluster.Inst
 	var err error
 	switch k.Kind {
 	case ha.KindCoordinator:
-		r.Coord, err = decode[cluster.Coordinator](kv, deleted)
+		r.Coord, err = records.Decode[cluster.Coordinator](kv, deleted)
 	case ha.KindHost:
-		r.Host, err = decodeTo[cluster.Host](kv, deleted)
+		r.Host, err = records.DecodeTo[cluster.Host](kv, deleted)
 	case ha.KindOwner:
-		r.Owner, err = decodeTo[cluster.Owner](kv, deleted)
+		r.Owner, err = records.DecodeTo[cluster.Owner](kv, deleted)
 	case ha.KindWant:
-		r.Want, err = decodeTo[cluster.Want](kv, deleted)
+		r.Want, err = records.DecodeTo[cluster.Want](kv, deleted)
 	}
 	if err != nil {
 		return err
@@ -138,24 +139,42 @@ func (s *state) snapshot(now cluster.Instant) ha.Machine {
 	return m
 }
 
-// decode reads a record; a deleted one is the zero value.
-func decode[T any](kv store.KV, deleted bool) (T, error) {
-	var r T
-	if deleted {
-		return r, nil
+// key is where a record of the core is.
+func (a *Agent) key(k ha.Key) string {
+	switch k.Kind {
+	case ha.KindCoordinator:
+		return records.KeyCoord
+	case ha.KindHost:
+		return records.HostKey(k.Name)
+	case ha.KindOwner:
+		return records.OwnerKey(a.s.core.Resource)
 	}
-	b, err := unseal(kv.Value)
-	if err == nil {
-		err = json.Unmarshal(b, &r)
-	}
-	if err != nil {
-		return r, fmt.Errorf("record %s: %w", kv.Key, err)
-	}
-	return r, nil
+	return records.WantKey(a.s.core.Resource)
 }
 
-// decodeTo is decode for a record that is handed on.
-func decodeTo[T any](kv store.KV, deleted bool) (*T, error) {
-	r, err := decode[T](kv, deleted)
-	return &r, err
+// value is what a record of the core holds, with the writer's wall clock.
+func (a *Agent) value(p ha.Put) any {
+	switch p.Kind {
+	case ha.KindCoordinator:
+		return p.Coord
+	case ha.KindHost:
+		return p.Host
+	case ha.KindOwner:
+		o := *p.Owner
+		o.Time = time.Now().UTC()
+		return o
+	}
+	return p.Want
+}
+
+// hostOf returns the host that a key under state/hosts/ is about.
+func hostOf(key string) (cluster.HostID, bool) {
+	h, ok := strings.CutPrefix(key, records.KeyHosts)
+	return cluster.HostID(h), ok
+}
+
+// stamp completes an event.
+func stamp(e cluster.Event, now time.Time) cluster.Event {
+	e.Time = now.UTC()
+	return e
 }

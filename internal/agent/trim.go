@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"holdfast/internal/ha/records"
 	"holdfast/internal/store"
 )
 
@@ -26,7 +27,7 @@ func (a *Agent) trim(ctx context.Context) {
 		if !mine {
 			return
 		}
-		for prefix, keep := range map[string]int{keyLog: keepEvents, keyRequests: keepRequests} {
+		for prefix, keep := range map[string]int{records.KeyLog: keepEvents, records.KeyRequests: keepRequests} {
 			if err := a.trimOnce(ctx, prefix, keep); err != nil && ctx.Err() == nil {
 				a.Log.Warn("trim", "err", err)
 			}

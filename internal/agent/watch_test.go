@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/ha/records"
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
 )
@@ -17,7 +18,12 @@ import (
 func (w *world) outsider(name cluster.HostID, cut bool) *host {
 	h := &host{w: w, id: name, store: w.mem.NewClient(string(name)), ended: make(chan error, 1)}
 	limited := storetest.Limited{
-		Store: h.store, Host: string(name), Permits: permits,
+		Store: h.store, Host: string(name), Permits: func(a store.Attempt) error {
+			if known, err := Permits(a); known {
+				return err
+			}
+			return store.ErrNotYours
+		},
 		Refused: func(a store.Attempt, err error) { w.t.Errorf("%s may not write %s: %v", name, a.Key, err) },
 	}
 	h.agent = New(Parts{Host: name, Addr: string(name), Cluster: "test", Identity: "id-" + string(name), Boot: "1", Store: limited, Clock: w.now, Log: slog.New(slog.DiscardHandler)})
@@ -86,7 +92,7 @@ func TestAHostThatRunsGuestsOnlyWatches(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, kv := range kvs {
-			if strings.HasPrefix(kv.Key, keyState) && strings.Contains(kv.Key, "plain") {
+			if strings.HasPrefix(kv.Key, records.KeyState) && strings.Contains(kv.Key, "plain") {
 				t.Errorf("it has written %s", kv.Key)
 			}
 		}
@@ -118,7 +124,7 @@ func TestAWatcherOfARestoredStoreBeginsAnew(t *testing.T) {
 		h := w.outsider("plain", false)
 		defer h.store.Close()
 		time.Sleep(pollEvery + time.Second)
-		if _, _, err := h.store.Txn(context.Background(), nil, []store.Op{{Key: keyGeneration, Value: encode(uint64(2))}}); err != nil {
+		if _, _, err := h.store.Txn(context.Background(), nil, []store.Op{{Key: records.KeyGeneration, Value: records.Encode(uint64(2))}}); err != nil {
 			t.Fatal(err)
 		}
 		select {

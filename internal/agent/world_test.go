@@ -137,9 +137,8 @@ func (h *host) begin() {
 		Probe: h.prober,
 	})
 	h.stop, h.ended = cancel, make(chan error, 1)
-	nd := node{cfg: cfg}
 	go func() {
-		_ = nd.plant(ctx, h.store)
+		_ = plant(ctx, h.store, cfg)
 	}()
 	go func() { h.ended <- h.agent.Run(ctx) }()
 }

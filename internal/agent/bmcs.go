@@ -1,0 +1,53 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"holdfast/internal/config"
+	"holdfast/internal/host/bmc"
+)
+
+// bmcs is the Fencer of real management controllers.
+type bmcs struct{ log *slog.Logger }
+
+// Off implements Fencer.
+func (b bmcs) Off(ctx context.Context, devices []config.FenceDevice, machine string) (string, error) {
+	chain, err := b.chain(devices, machine)
+	if err != nil {
+		return "", err
+	}
+	return chain.Off(ctx)
+}
+
+// Check implements Fencer.
+func (b bmcs) Check(ctx context.Context, devices []config.FenceDevice, machine string) error {
+	chain, err := b.chain(devices, machine)
+	for _, d := range chain {
+		_, cerr := d.Check(ctx)
+		err = errors.Join(err, cerr)
+	}
+	return err
+}
+
+func (b bmcs) chain(devices []config.FenceDevice, machine string) (bmc.Chain, error) {
+	var chain bmc.Chain
+	for i, d := range devices {
+		o := bmc.Options{
+			Type: d.Type, Address: d.Address, User: d.User, PasswordFile: strings.TrimPrefix(d.Credential, "file:"),
+			Machine: machine, Fingerprint: d.Fingerprint, System: d.System, Log: b.log,
+		}
+		if d.Machine != "" {
+			o.Machine = strings.ToLower(d.Machine)
+		}
+		dev, err := bmc.New(o)
+		if err != nil {
+			return nil, fmt.Errorf("fence device %d: %w", i+1, err)
+		}
+		chain = append(chain, dev)
+	}
+	return chain, nil
+}
