@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/agent"
 	"holdfast/internal/cluster"
+	"holdfast/internal/ha/loop"
 	"holdfast/internal/testbed/lab"
 )
 
@@ -135,7 +135,7 @@ func TestMigrationAgainstVirsh(t *testing.T) {
 		for _, to := range []cluster.HostID{away, home} {
 			addr := l.Addr(string(to)).String()
 			d, lost := under(t, l, func() {
-				must(t, l, string(from), "virsh", "-q", "migrate", "--live", "--p2p", "--unsafe", agent.GuestName, "qemu+tcp://"+addr+"/system", "tcp://"+addr)
+				must(t, l, string(from), "virsh", "-q", "migrate", "--live", "--p2p", "--unsafe", loop.GuestName, "qemu+tcp://"+addr+"/system", "tcp://"+addr)
 			})
 			virshTime, virshLost = append(virshTime, d.Seconds()), append(virshLost, float64(lost))
 			from = to

@@ -18,9 +18,9 @@ import (
 	"time"
 
 	"holdfast/bench/pacemaker"
-	"holdfast/internal/agent"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
+	"holdfast/internal/ha/loop"
 	"holdfast/internal/testbed/lab"
 )
 
@@ -262,7 +262,7 @@ func (h holdfast) fault(ctx context.Context, f pacemaker.Fault) (r run, err erro
 	case pacemaker.Isolation:
 		err = h.lab.Isolate(ctx, host)
 	default:
-		err = h.lab.Kill(ctx, host, "cmd:-uuid "+agent.GuestUUID("lab"))
+		err = h.lab.Kill(ctx, host, "cmd:-uuid "+loop.GuestUUID("lab"))
 	}
 	if err == nil {
 		err = h.until(ctx, func() bool {

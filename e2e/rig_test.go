@@ -12,9 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/agent"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
+	"holdfast/internal/ha/loop"
 	"holdfast/internal/testbed/lab"
 	"holdfast/internal/testbed/slack"
 )
@@ -238,7 +238,7 @@ func (r *rig) awaken(t testing.TB) {
 	}
 	t.Logf("mend: the guest does not answer, it is ended: %v", err)
 	for _, h := range r.lab.Hosts() {
-		if err := r.lab.Kill(ctx, h, "cmd:guest="+agent.GuestName); err == nil {
+		if err := r.lab.Kill(ctx, h, "cmd:guest="+loop.GuestName); err == nil {
 			t.Logf("mend: ended on %s", h)
 		}
 	}
@@ -356,7 +356,7 @@ func (r *rig) watching(t testing.TB) func() watch {
 	}()
 	go func() {
 		var err error
-		w.seen, err = r.lab.Observe(ctx, agent.GuestUUID("lab"))
+		w.seen, err = r.lab.Observe(ctx, loop.GuestUUID("lab"))
 		seen <- err
 	}()
 	ended := false

@@ -15,9 +15,9 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/agent"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
+	"holdfast/internal/ha/loop"
 	"holdfast/internal/testbed/lab"
 	"holdfast/internal/testbed/slack"
 )
@@ -92,7 +92,7 @@ func lockRefusesASecondStartByHand(t testing.TB, r *rig) {
 		t.Fatal(err)
 	}
 	same := r.definition(t, holder, other)
-	uuid, name := agent.GuestUUID("lab"), "<name>"+agent.GuestName+"</name>"
+	uuid, name := loop.GuestUUID("lab"), "<name>"+loop.GuestName+"</name>"
 	if !strings.Contains(same, "<uuid>"+uuid+"</uuid>") || !strings.Contains(same, name) || !strings.Contains(same, "<key>"+uuid+"</key>") {
 		t.Fatalf("the guest's definition has no name, UUID and lease: %s", same)
 	}
@@ -136,7 +136,7 @@ func (r *rig) byHand(t testing.TB, host, what, xml, why string) {
 // definition gives the guest's definition as it can be started on another host.
 func (r *rig) definition(t testing.TB, holder, other string) string {
 	t.Helper()
-	xml, err := r.lab.Exec(t.Context(), holder, "virsh", "-c", "qemu:///system", "dumpxml", "--inactive", agent.GuestName)
+	xml, err := r.lab.Exec(t.Context(), holder, "virsh", "-c", "qemu:///system", "dumpxml", "--inactive", loop.GuestName)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,7 +155,7 @@ func (r *rig) definition(t testing.TB, holder, other string) string {
 // kernel's own list of file locks: no daemon is asked.
 func (r *rig) leaseHolders(t testing.TB) []string {
 	t.Helper()
-	info, err := os.Stat(filepath.Join(r.lab.SharedPath(), filepath.Base(lab.Lockspace), agent.GuestUUID("lab")))
+	info, err := os.Stat(filepath.Join(r.lab.SharedPath(), filepath.Base(lab.Lockspace), loop.GuestUUID("lab")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -279,7 +279,7 @@ func guestThatCrashesAgainAndAgain(t testing.TB, r *rig) {
 		st = r.startedAfter(t, last)
 		last = st.Owner.Epoch
 		hosts = append(hosts, string(st.Owner.Host))
-		if err := r.lab.Kill(t.Context(), string(st.Owner.Host), "cmd:-uuid "+agent.GuestUUID("lab")); err != nil {
+		if err := r.lab.Kill(t.Context(), string(st.Owner.Host), "cmd:-uuid "+loop.GuestUUID("lab")); err != nil {
 			t.Fatal(err)
 		}
 	}

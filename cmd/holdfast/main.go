@@ -17,6 +17,7 @@ import (
 	"holdfast/internal/agent"
 	"holdfast/internal/cli"
 	"holdfast/internal/fail"
+	"holdfast/internal/ha/loop"
 	"holdfast/internal/host/action/program"
 	"holdfast/internal/host/storage"
 	"holdfast/internal/host/watchdog"
@@ -68,7 +69,7 @@ func agentCommand() *cobra.Command {
 			}
 			err = agent.RunNode(c.Context(), opt)
 			var bad agent.BadInput
-			if errors.As(err, &bad) || errors.Is(err, agent.ErrConflict) {
+			if errors.As(err, &bad) || errors.Is(err, loop.ErrConflict) {
 				return badInput(err)
 			}
 			return err

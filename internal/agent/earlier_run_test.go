@@ -17,6 +17,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
+	"holdfast/internal/ha/loop"
 	"holdfast/internal/ha/records"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
@@ -63,7 +64,7 @@ func TestStoreOfAnEarlierVersionIsRestored(t *testing.T) {
 		m.Initial = map[string]string{earlier.Host: m.PeerURL}
 		n.Store.Endpoints, n.Store.Member = []string{m.ClientURL}, m
 	}))
-	if seen, err := loadGeneration(data); err != nil || seen != laterGeneration {
+	if seen, err := loop.LoadGeneration(data); err != nil || seen != laterGeneration {
 		t.Errorf("the host has seen generation %d, %v: want %d", seen, err, laterGeneration)
 	}
 	if id, err := readID(filepath.Join(data, "identity")); err != nil || len(id) != 32 {

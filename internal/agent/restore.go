@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"holdfast/internal/durable"
+	"holdfast/internal/ha/loop"
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"
 	"holdfast/internal/supervise"
@@ -38,7 +39,7 @@ func RestoreStore(ctx context.Context, opt Options, file string, aside bool) (ge
 		return 0, err
 	}
 	defer release()
-	seen, err := loadGeneration(nd.n.DataDir)
+	seen, err := loop.LoadGeneration(nd.n.DataDir)
 	if err != nil {
 		return 0, err
 	}
@@ -49,7 +50,7 @@ func RestoreStore(ctx context.Context, opt Options, file string, aside bool) (ge
 	err = etcdstore.Restore(ctx, etcdstore.RestoreOptions{
 		File: file, Config: member, OldEndpoints: old, MoveAside: aside,
 		Edit: func(ctx context.Context, st store.Store) (err error) {
-			generation, err = newGeneration(ctx, st, seen)
+			generation, err = loop.NewGeneration(ctx, st, seen)
 			return err
 		},
 	})

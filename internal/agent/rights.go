@@ -2,6 +2,7 @@ package agent
 
 import (
 	"holdfast/internal/evacuate/drain"
+	"holdfast/internal/ha/loop"
 	"holdfast/internal/ha/records"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/job/engine"
@@ -20,7 +21,7 @@ func guests() *etcdstore.Guard {
 // of itself and its jobs, by the rules of the tools that have records, and that it goes into
 // maintenance.
 func permits(a store.Attempt) error {
-	for _, rule := range []func(store.Attempt) (bool, error){engine.Permits, probe.Permits, report.Permits, drain.PermitsCarry, Permits} {
+	for _, rule := range []func(store.Attempt) (bool, error){engine.Permits, probe.Permits, report.Permits, drain.PermitsCarry, loop.Permits} {
 		if known, err := rule(a); known {
 			return err
 		}

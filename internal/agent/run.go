@@ -22,6 +22,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/durable"
+	"holdfast/internal/ha/loop"
 	"holdfast/internal/host/clock"
 	"holdfast/internal/host/heartbeat"
 	"holdfast/internal/host/libvirt"
@@ -90,11 +91,11 @@ func RunNode(ctx context.Context, opt Options) (err error) {
 		return BadInput{err}
 	}
 	defer func() { err = errors.Join(err, parts.Admin.Close()) }()
-	if parts.seen, err = loadGeneration(nd.n.DataDir); err != nil {
+	if parts.Seen, err = loop.LoadGeneration(nd.n.DataDir); err != nil {
 		return BadInput{err}
 	}
 	if nd.n.GuestsOnly {
-		return nd.serve(ctx, New(parts), nil)
+		return nd.serve(ctx, loop.New(parts), nil)
 	}
 	if parts.Driver, err = nd.driver(); err != nil {
 		return BadInput{err}
@@ -111,12 +112,12 @@ func RunNode(ctx context.Context, opt Options) (err error) {
 		defer func() { err = errors.Join(err, beats.Close()) }()
 		parts.Beats = beats
 	}
-	return nd.serve(ctx, New(parts), beats)
+	return nd.serve(ctx, loop.New(parts), beats)
 }
 
 // beats opens the port of the heartbeats: that of the API, by UDP. Without it
 // there are none.
-func (nd *node) beats(r *Rhythm) (*heartbeat.Beats, error) {
+func (nd *node) beats(r *loop.Rhythm) (*heartbeat.Beats, error) {
 	_, port, err := net.SplitHostPort(nd.n.API.Listen)
 	if err != nil {
 		return nil, nil // no port, as the settings' check has found
@@ -132,7 +133,7 @@ func (nd *node) beats(r *Rhythm) (*heartbeat.Beats, error) {
 }
 
 // serve runs everything that an agent is made of, and ends it together.
-func (nd *node) serve(ctx context.Context, a *Agent, beats *heartbeat.Beats) (err error) {
+func (nd *node) serve(ctx context.Context, a *loop.Agent, beats *heartbeat.Beats) (err error) {
 	opts := server.Options{Socket: nd.socket(), Listen: nd.n.API.Listen, TLS: nd.server, Log: nd.Log, Version: nd.Version}
 	jobs, err := nd.work(a)
 	if err != nil {
@@ -167,14 +168,14 @@ func (nd *node) serve(ctx context.Context, a *Agent, beats *heartbeat.Beats) (er
 	if jobs != nil {
 		run("work on jobs", jobs.Run)
 	}
-	loop := a.Run
+	live := a.Run
 	if nd.n.GuestsOnly {
-		loop = a.Watch
+		live = a.Watch
 	} else {
-		run("put the configuration into the store", func(ctx context.Context) error { return plant(ctx, a.Store, nd.cfg) })
+		run("put the configuration into the store", func(ctx context.Context) error { return loop.Plant(ctx, a.Store, nd.cfg) })
 	}
 	run("agent", func(ctx context.Context) error {
-		err := loop(ctx)
+		err := live(ctx)
 		cancel(err)
 		return err
 	})
@@ -332,8 +333,8 @@ func (nd *node) store() (store.Store, error) {
 	return etcdstore.Prefer(own, all), nil
 }
 
-func (nd *node) driver() (Driver, error) {
-	uuid := GuestUUID(nd.n.Cluster)
+func (nd *node) driver() (loop.Driver, error) {
+	uuid := loop.GuestUUID(nd.n.Cluster)
 	if nd.n.Driver == "process" {
 		return process.New(process.Options{
 			Command: nd.n.Process.Command, Dir: filepath.Join(nd.n.RunDir, "guest"), Shared: nd.n.Process.Dir,
@@ -342,7 +343,7 @@ func (nd *node) driver() (Driver, error) {
 	}
 	return libvirt.New(libvirt.Options{
 		Socket: nd.n.Libvirt.Socket, MigrateURI: nd.n.Libvirt.MigrateURI, MigrateTLS: nd.n.Libvirt.MigrateTLS, RunDir: nd.n.RunDir,
-		Resource: cluster.MgmtVM, UUID: uuid, Name: GuestName, Log: nd.Log,
+		Resource: cluster.MgmtVM, UUID: uuid, Name: loop.GuestName, Log: nd.Log,
 	})
 }
 
@@ -376,14 +377,14 @@ func (absent) Status(context.Context) (watchdog.Status, error) {
 	return watchdog.Status{Error: errNoWatchdog.Error()}, nil
 }
 
-func (nd *node) parts(st store.Store, identity string) Parts {
-	p := Parts{
+func (nd *node) parts(st store.Store, identity string) loop.Parts {
+	p := loop.Parts{
 		Host: cluster.HostID(nd.n.Host), Addr: nd.n.Addr, Cluster: nd.n.Cluster, Identity: identity, Boot: nd.boot, Version: nd.Version,
-		Store: st, Dog: Dog(absent{}), Clock: nd.clock.Now, Config: nd.cfg, Log: nd.Log,
-		Machine: machine(nd.n.Machine), Fencer: bmcs{nd.Log}, Rhythm: &Rhythm{},
+		Store: st, Dog: loop.Dog(absent{}), Clock: nd.clock.Now, Config: nd.cfg, Log: nd.Log,
+		Machine: machine(nd.n.Machine), Fencer: bmcs{nd.Log}, Rhythm: &loop.Rhythm{},
 		Probe:     nd.storageProber,
-		BackupDir: filepath.Join(nd.n.DataDir, backupDir),
-		Remember:  func(g uint64) error { return storeGeneration(nd.n.DataDir, g) },
+		BackupDir: filepath.Join(nd.n.DataDir, loop.BackupDir),
+		Remember:  func(g uint64) error { return loop.StoreGeneration(nd.n.DataDir, g) },
 	}
 	if nd.n.Watchdog.Device != config.NoWatchdog {
 		p.Dog = watchdog.Dial(nd.dogSocket())
@@ -409,7 +410,7 @@ func (nd *node) storageProber(cfg config.Cluster) *storage.Prober {
 	o := storage.Options{
 		What:     "the shared storage " + cfg.ImageFolder,
 		Check:    storage.Command(nd.Exe, "storage-probe", cfg.ImageFolder, nd.n.Host),
-		Interval: cmp.Or(time.Duration(c.Interval), probeEvery), Timeout: cmp.Or(time.Duration(c.Timeout), probeWithin),
+		Interval: cmp.Or(time.Duration(c.Interval), loop.ProbeEvery), Timeout: cmp.Or(time.Duration(c.Timeout), loop.ProbeWithin),
 	}
 	if cfg.ImageURL != "" {
 		o.What = "the image " + cfg.ImageURL

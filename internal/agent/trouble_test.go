@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -10,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/cluster"
 	"holdfast/internal/supervise"
 )
 
@@ -90,69 +88,5 @@ func TestAChildThatRunsIsNoTrouble(t *testing.T) {
 	})
 	if text := childTrouble(spec, time.Now()); text != "" {
 		t.Errorf("got %q", text)
-	}
-}
-
-// TestTroubleIsShownByEveryHost: what is wrong on one host, though it is fit, is
-// in its record, and in its own status when the store is lost.
-func TestTroubleIsShownByEveryHost(t *testing.T) {
-	scene(t, func(w *world) {
-		h := w.home()
-		const trouble = "its store is down"
-		h.tell(trouble)
-		time.Sleep(fitEvery + 3*time.Second)
-		shown := ""
-		for _, hs := range w.hosts["h2"].agent.Status().Hosts {
-			if hs.Name == h.id && hs.Fit {
-				shown = hs.Why
-			}
-		}
-		if shown != trouble {
-			t.Errorf("another host shows %q, want %q of a fit host", shown, trouble)
-		}
-		h.store.Partition(true)
-		time.Sleep(5 * time.Second)
-		if st := h.agent.Status(); !strings.Contains(st.StoreError, trouble) {
-			t.Errorf("store error %q does not tell of it", st.StoreError)
-		}
-		h.store.Partition(false)
-		h.tell("")
-		time.Sleep(fitEvery + 3*time.Second)
-		for _, hs := range w.hosts["h2"].agent.Status().Hosts {
-			if hs.Why != "" {
-				t.Errorf("%s still shows %q", hs.Name, hs.Why)
-			}
-		}
-	})
-}
-
-// TestTwoAgentsOfOneName: the one that comes second ends with a clear error, and
-// the guest does not notice.
-func TestTwoAgentsOfOneName(t *testing.T) {
-	for _, identity := range []string{"", "another"} {
-		t.Run(fmt.Sprintf("identity %q", identity), func(t *testing.T) {
-			scene(t, func(w *world) {
-				h := w.home()
-				copied := &host{w: w, id: h.id, boot: 99, identity: identity, store: w.mem.NewClient("copy"), guest: cluster.Guest{State: cluster.GuestAbsent}, wake: make(chan struct{}, 1)}
-				defer copied.store.Close()
-				copied.begin()
-				defer func() { copied.stop() }()
-				began := time.Now()
-				select {
-				case err := <-copied.ended:
-					if err == nil || !strings.Contains(err.Error(), ErrConflict.Error()) || !strings.Contains(err.Error(), "lives at h") {
-						t.Errorf("it ended with %v", err)
-					}
-				case <-time.After(time.Minute):
-					t.Fatal("it waits in silence")
-				}
-				if took := time.Since(began); took < 6*time.Second {
-					t.Errorf("it gave up after %s, want more than a lease: what was sent by a dead agent may still come in", took)
-				}
-				if o := h.agent.Status().Owner; w.on() != string(h.id) || o.Epoch.Seq != 1 || o.State != cluster.Running {
-					t.Errorf("on %s, owner %+v", w.on(), o)
-				}
-			})
-		})
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/evacuate"
 	"holdfast/internal/evacuate/drain"
+	"holdfast/internal/ha/loop"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/job"
@@ -40,13 +41,13 @@ type work struct {
 }
 
 // work makes this host's part in jobs: none where no hypervisor runs guests.
-func (nd *node) work(a *Agent) (*work, error) {
+func (nd *node) work(a *loop.Agent) (*work, error) {
 	if nd.n.Driver == "process" {
 		return nil, nil
 	}
 	guests, err := libvirt.NewFleet(libvirt.FleetOptions{
 		Socket: nd.n.Libvirt.Socket, MigrateURI: nd.n.Libvirt.MigrateURI, MigrateTLS: nd.n.Libvirt.MigrateTLS, Shared: nd.n.Libvirt.Shared,
-		Protected: []string{GuestUUID(nd.n.Cluster)}, Log: nd.Log,
+		Protected: []string{loop.GuestUUID(nd.n.Cluster)}, Log: nd.Log,
 	})
 	if err != nil {
 		return nil, err
@@ -96,7 +97,7 @@ func (nd *node) work(a *Agent) (*work, error) {
 	executors[evacuate.KindDrain] = w.drain
 	executors[evacuate.KindUndrain] = &drain.Undrain{Host: a.Host, Revive: w.drain.Revive, Rest: w.drain.Rest, Where: w.view.Where, Send: w.BringGuest}
 	w.worker = engine.NewWorker(engine.WorkerOptions{
-		Store: a.Store, Host: a.Host, Instance: a.s.core.Me.Instance, Boot: nd.boot, Dir: nd.n.DataDir, Executors: executors,
+		Store: a.Store, Host: a.Host, Instance: a.Instance(), Boot: nd.boot, Dir: nd.n.DataDir, Executors: executors,
 		Coordinator: a.Coordinator, Handover: handover, Now: time.Now, Rand: mathrand.Float64, Log: nd.Log,
 	})
 	w.lead = engine.NewScheduler(engine.SchedulerOptions{

@@ -11,9 +11,9 @@ import (
 	"sync"
 	"time"
 
-	"holdfast/internal/agent"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
+	"holdfast/internal/ha/loop"
 	"holdfast/internal/testbed/lab"
 )
 
@@ -90,7 +90,7 @@ func (s *labStage) Prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.uuid = agent.GuestUUID(node.Cluster)
+	s.uuid = loop.GuestUUID(node.Cluster)
 	for _, h := range s.lab.Hosts() {
 		s.machines = append(s.machines, &labMachine{stage: s, host: h})
 		s.agents[cluster.HostID(h)] = &labAgent{dial: s.opt.Dial, socket: func() (string, error) { return s.agentSocket(h) }}

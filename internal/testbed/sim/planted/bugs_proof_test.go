@@ -74,7 +74,7 @@ func proofBugs() []bug {
 
 // dutyBugs are in what the program around the core must do.
 func dutyBugs() []bug {
-	const agentAct, restore, bmc, dog = "internal/agent/act.go", "internal/testbed/sim/restore.go", "internal/testbed/sim/bmc.go", "internal/host/watchdog/keeper/keeper.go"
+	const agentAct, restore, bmc, dog = "internal/ha/loop/act.go", "internal/testbed/sim/restore.go", "internal/testbed/sim/bmc.go", "internal/host/watchdog/keeper/keeper.go"
 	return []bug{
 		{name: "pet-beyond", breaks: "the keeper pets at moments <= L only", rules: two, focus: "hang",
 			edits: []edit{{dog, "if now > k.limit || !k.may() {", "if k.limit == 0 {"}, {dog, "	if k.fires <= k.Reset() {\n", "	if k.fires > 0 {\n"}}, test: "host/watchdog/keeper TestKeeper"},

@@ -1,4 +1,4 @@
-package agent
+package loop
 
 import (
 	"cmp"
@@ -26,7 +26,7 @@ const (
 	tidyEvery   = time.Hour // defragmentation, where it is worth it
 	backupEvery = time.Hour
 	backupKeep  = 48
-	backupDir   = "backups" // in the data directory
+	BackupDir   = "backups" // in the data directory
 )
 
 // care looks after the store until ctx ends.

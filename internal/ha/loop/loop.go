@@ -1,4 +1,4 @@
-package agent
+package loop
 
 import (
 	"context"
@@ -59,7 +59,7 @@ type Parts struct {
 	Admin     *etcdstore.Admin                     // of the store's members; nil: nobody cares for it
 	BackupDir string                               // of this host's backups of the store
 
-	seen uint64 // the highest restore generation that this host has seen; 0: none
+	Seen uint64 // the highest restore generation that this host has seen; 0: none
 }
 
 // ErrConflict: another agent runs under this host's name.
@@ -93,7 +93,7 @@ func New(p Parts) *Agent {
 		me.Beat = p.Beats.Port()
 	}
 	a.s.core = ha.New(p.Host, cluster.MgmtVM, me)
-	a.s.seen, a.s.rhythm = p.seen, p.Rhythm
+	a.s.seen, a.s.rhythm = p.Seen, p.Rhythm
 	a.s.cfg = p.Config
 	a.s.configure()
 	a.s.storeErr = errors.New("not connected yet")

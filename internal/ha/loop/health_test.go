@@ -1,4 +1,4 @@
-package agent
+package loop
 
 import (
 	"context"
@@ -13,7 +13,7 @@ import (
 
 // prober probes the shared storage of a host of the world.
 func (h *host) prober(config.Cluster) *storage.Prober {
-	return storage.New(storage.Options{What: "the storage", Check: h.touch, Interval: probeEvery, Timeout: probeWithin})
+	return storage.New(storage.Options{What: "the storage", Check: h.touch, Interval: ProbeEvery, Timeout: ProbeWithin})
 }
 
 // touch answers when the storage does.
@@ -58,8 +58,8 @@ func TestAStorageThatHangsOnOneHostMovesTheGuest(t *testing.T) {
 		h.stays("before", 20*time.Second)
 		h.hang(true)
 		gone := w.await("nowhere", 20*time.Second)
-		if gone < probeWithin || gone > probeWithin+probeEvery+2*time.Second {
-			t.Errorf("killed after %s, want after the probe's %s and at most %s more", gone, probeWithin, probeEvery)
+		if gone < ProbeWithin || gone > ProbeWithin+ProbeEvery+2*time.Second {
+			t.Errorf("killed after %s, want after the probe's %s and at most %s more", gone, ProbeWithin, ProbeEvery)
 		}
 		w.await("another", 5*time.Second)
 		if w.on() == string(h.id) {
@@ -130,8 +130,8 @@ func TestAnOutageOfAllThatEndsElsewhereOnly(t *testing.T) {
 		for _, x := range w.hosts {
 			x.hang(x == h)
 		}
-		if gone := w.await("nowhere", time.Minute); gone < probeWithin+probeEvery {
-			t.Errorf("killed %s after the others were well again, want at least %s", gone, probeWithin+probeEvery)
+		if gone := w.await("nowhere", time.Minute); gone < ProbeWithin+ProbeEvery {
+			t.Errorf("killed %s after the others were well again, want at least %s", gone, ProbeWithin+ProbeEvery)
 		}
 		w.await("another", 5*time.Second)
 	})

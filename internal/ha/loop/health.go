@@ -1,4 +1,4 @@
-package agent
+package loop
 
 import (
 	"context"
@@ -14,8 +14,8 @@ import (
 // are the defaults of the storage's probe.
 const (
 	healthEvery = time.Second
-	probeEvery  = 5 * time.Second // of the storage
-	probeWithin = 10 * time.Second
+	ProbeEvery  = 5 * time.Second // of the storage
+	ProbeWithin = 10 * time.Second
 	dumpWithin  = 10 * time.Minute // of a panicked guest's memory
 )
 

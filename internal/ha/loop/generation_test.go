@@ -1,4 +1,4 @@
-package agent
+package loop
 
 import (
 	"errors"
@@ -24,7 +24,7 @@ func TestTwoRestoresAreTwoGenerations(t *testing.T) {
 	restored := func() uint64 {
 		st := storetest.NewMem().NewClient("h")
 		defer st.Close()
-		g, err := newGeneration(t.Context(), st, 1)
+		g, err := NewGeneration(t.Context(), st, 1)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -46,7 +46,7 @@ func TestTwoRestoresAreTwoGenerations(t *testing.T) {
 		{0, older, 1, nil}, {older, newer, older, ErrRestored}, {0, newer, older, nil},
 		{0, older, newer, errOlder}, {newer, older, newer, errOlder},
 	} {
-		a := New(Parts{Host: "h1", seen: c.seen})
+		a := New(Parts{Host: "h1", Seen: c.seen})
 		a.s.gen, a.s.core.Gen = c.store, c.running
 		_, err := a.generation()
 		if err = errors.Join(err, a.fatal); !errors.Is(err, c.want) || c.want == nil && (err != nil || a.s.seen != c.store) {
@@ -86,18 +86,18 @@ func TestOldGenerationFilesAreRead(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, generationFile), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if g, err := loadGeneration(dir); g != 2 || err != nil {
+		if g, err := LoadGeneration(dir); g != 2 || err != nil {
 			t.Errorf("%q: %d, %v", text, g, err)
 		}
 	}
 	g, err := nextGeneration(2, time.Now())
 	if err == nil {
-		err = storeGeneration(dir, g)
+		err = StoreGeneration(dir, g)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	if again, err := loadGeneration(dir); again != g || err != nil {
+	if again, err := LoadGeneration(dir); again != g || err != nil {
 		t.Errorf("%d, wrote %d: %v", again, g, err)
 	}
 }
@@ -119,7 +119,7 @@ func TestAGenerationIsOnDiskWithItsName(t *testing.T) {
 			err <- e
 			return
 		}
-		err <- storeGeneration(dir, 7)
+		err <- StoreGeneration(dir, 7)
 	}()
 	if err := <-err; !errors.Is(err, os.ErrPermission) || !strings.Contains(err.Error(), dir+" on disk") {
 		t.Errorf("%v: want that the names in %s are not on disk", err, dir)

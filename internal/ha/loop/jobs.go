@@ -1,4 +1,4 @@
-package agent
+package loop
 
 import (
 	"context"
@@ -50,3 +50,6 @@ func (a *Agent) Power(ctx context.Context, user string, run bool) error {
 		return nil
 	})
 }
+
+// Instance is this process of the agent, among those of its host.
+func (a *Agent) Instance() string { return a.s.core.Me.Instance }

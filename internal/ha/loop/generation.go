@@ -1,4 +1,4 @@
-package agent
+package loop
 
 import (
 	"context"
@@ -75,8 +75,8 @@ func (a *Agent) generation() (uint64, error) {
 // generationFile holds the highest restore generation that a host has seen.
 const generationFile = "generation"
 
-// loadGeneration reads it; 0: none yet.
-func loadGeneration(dataDir string) (uint64, error) {
+// LoadGeneration reads it; 0: none yet.
+func LoadGeneration(dataDir string) (uint64, error) {
 	b, err := os.ReadFile(filepath.Join(dataDir, generationFile))
 	if errors.Is(err, os.ErrNotExist) {
 		return 0, nil
@@ -91,16 +91,16 @@ func loadGeneration(dataDir string) (uint64, error) {
 	return g, nil
 }
 
-// storeGeneration writes it, on disk before it returns.
-func storeGeneration(dataDir string, g uint64) error {
+// StoreGeneration writes it, on disk before it returns.
+func StoreGeneration(dataDir string, g uint64) error {
 	file := filepath.Join(dataDir, generationFile)
 	return durable.WriteFile(file, fmt.Appendln(nil, g), 0o600)
 }
 
-// newGeneration makes a restored store that of a generation which no host has
+// NewGeneration makes a restored store that of a generation which no host has
 // seen and no other restore has, and forgets the hosts' records: they are of the
 // past.
-func newGeneration(ctx context.Context, st store.Store, seen uint64) (uint64, error) {
+func NewGeneration(ctx context.Context, st store.Store, seen uint64) (uint64, error) {
 	kv, found, err := st.Get(ctx, records.KeyGeneration)
 	if err != nil {
 		return 0, fmt.Errorf("read the generation: %w", err)
@@ -144,9 +144,9 @@ func newGeneration(ctx context.Context, st store.Store, seen uint64) (uint64, er
 	return next, nil
 }
 
-// plant puts the configuration and the wish that the guest runs into a store
+// Plant puts the configuration and the wish that the guest runs into a store
 // that has none yet. The first agent of the cluster wins.
-func plant(ctx context.Context, st store.Store, cfg config.Cluster) error {
+func Plant(ctx context.Context, st store.Store, cfg config.Cluster) error {
 	for {
 		tctx, cancel := context.WithTimeout(ctx, writeWithin)
 		_, _, err := st.Txn(tctx, []store.Cmp{{Key: records.KeyConfig}}, []store.Op{

@@ -1,4 +1,4 @@
-package agent
+package loop
 
 import (
 	"cmp"
@@ -133,12 +133,12 @@ func (h *host) begin() {
 	h.agent = New(Parts{
 		Fencer: (*bench)(h), Beats: (*beats)(h), Rhythm: &Rhythm{}, Machine: "machine-" + string(h.id),
 		Host: h.id, Addr: string(h.id), Cluster: "test", Identity: cmp.Or(h.identity, "id-"+string(h.id)), Boot: fmt.Sprint(h.boot), Store: capped{h.store},
-		Driver: h, Dog: (*dog)(h), seen: h.seen, Clock: h.w.now, Config: cfg, Log: slog.New(slog.NewTextHandler(&h.said, nil)), Trouble: h.told,
+		Driver: h, Dog: (*dog)(h), Seen: h.seen, Clock: h.w.now, Config: cfg, Log: slog.New(slog.NewTextHandler(&h.said, nil)), Trouble: h.told,
 		Probe: h.prober,
 	})
 	h.stop, h.ended = cancel, make(chan error, 1)
 	go func() {
-		_ = plant(ctx, h.store, cfg)
+		_ = Plant(ctx, h.store, cfg)
 	}()
 	go func() { h.ended <- h.agent.Run(ctx) }()
 }

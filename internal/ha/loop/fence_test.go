@@ -1,4 +1,4 @@
-package agent
+package loop
 
 import (
 	"context"
@@ -158,7 +158,7 @@ func TestAHostThatLosesOnlyItsHeartbeatsIsLeftAlone(t *testing.T) {
 func TestARestoredStoreBeginsAnew(t *testing.T) {
 	scene(t, func(w *world) {
 		st := w.hosts["h1"].store
-		g, err := newGeneration(t.Context(), st, 4)
+		g, err := NewGeneration(t.Context(), st, 4)
 		if g <= 4 || err != nil {
 			t.Fatalf("generation %d, %v", g, err)
 		}
