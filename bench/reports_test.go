@@ -23,7 +23,7 @@ import (
 const (
 	reportHosts  = 3000
 	reportGuests = 20                     // of each host
-	reportPoll   = 5 * time.Second        // a host of guests reads the core's records, as internal/agent does
+	reportPoll   = 5 * time.Second        // a host of guests reads the core's records, as internal/ha/loop does
 	reportRun    = 30 * time.Second       // measured
 	reportAsk    = 100 * time.Millisecond // between two transactions of the core
 )
