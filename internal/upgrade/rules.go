@@ -102,40 +102,27 @@ func (b *builder) installed(scheme version.Scheme, h *inventory.Host, text strin
 			return
 		}
 	}
-	src, ok, bad := b.source(scheme, v)
+	from, err := b.m.From(scheme, text, b.o.Mode)
+	src := from.Source
 	want := manifest.Rolling
 	if b.o.Mode == manifest.Offline {
 		want = manifest.Offline
 	}
 	switch {
-	case bad != "":
-		b.block("white-list", h.Name, bad, "correct the manifest")
-	case !ok:
+	case err != nil:
+		b.block("white-list", h.Name, fmt.Sprintf("The white list can not be read: %v.", err), "correct the manifest")
+	case !from.Listed:
 		b.block("white-list", h.Name, fmt.Sprintf("The bundle does not upgrade from version %s.", text),
 			"see `holdfast upgrade path` for the versions on the way")
-	case !slices.Contains(src.Modes, want):
+	case !from.Allowed:
 		b.block("white-list", h.Name, fmt.Sprintf("From version %s the bundle does not support a %s upgrade, only %s.", text, want, joinModes(src.Modes)),
 			"choose another mode")
 	case want == manifest.Rolling && len(b.m.Mixed) > 0 && !b.anyMatch(scheme, v, b.m.Mixed):
 		b.block("mixed", h.Name, fmt.Sprintf("Version %s may not run beside %s, but during this upgrade it would.", text, b.m.Version), "choose the mode offline")
 	}
-	if ok && src.ChangeSystemTables {
+	if from.Listed && src.ChangeSystemTables {
 		b.find(Finding{Rule: "system-tables", Level: Info, Text: fmt.Sprintf("From version %s the upgrade changes system tables.", text)})
 	}
-}
-
-// source returns the row of the white list that counts for a version.
-func (b *builder) source(scheme version.Scheme, v version.Version) (src manifest.Source, ok bool, bad string) {
-	for _, s := range b.m.UpgradeFrom {
-		p, err := version.ParsePattern(scheme, s.Version)
-		if err != nil {
-			return manifest.Source{}, false, fmt.Sprintf("The white list can not be read: %v.", err)
-		}
-		if hit, err := p.Match(v); err == nil && hit {
-			return s, true, ""
-		}
-	}
-	return manifest.Source{}, false, ""
 }
 
 func (b *builder) anyMatch(scheme version.Scheme, v version.Version, patterns []string) bool {

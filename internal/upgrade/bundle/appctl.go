@@ -35,7 +35,7 @@ func (p *pack) appctl(root string) (*manifest.Manifest, error) {
 	if err != nil {
 		return nil, refuse(root+"action/env.sh", "%v", err)
 	}
-	m := &manifest.Manifest{Name: about.name, Version: about.version, UpgradeFrom: sources}
+	m := &manifest.Manifest{Name: about.name, Version: about.version, UpgradeFrom: sources, FromRule: manifest.FromAppctl}
 	if err := p.appctlModules(m, root, env); err != nil {
 		return nil, err
 	}
@@ -175,7 +175,7 @@ func parseWhiteList(text string) ([]manifest.Source, error) {
 		number++
 		row := strings.Fields(line)
 		switch {
-		case len(row) == 0 || strings.HasPrefix(row[0], "#"):
+		case len(row) == 0:
 			continue
 		case !head:
 			if !slices.Equal(row, []string{"SOURCE-VERSION", "UPGRADE-MODE", "CHANGE_SYSTEM"}) {
@@ -201,7 +201,7 @@ func parseWhiteList(text string) ([]manifest.Source, error) {
 		default:
 			return nil, fmt.Errorf("line %d: CHANGE_SYSTEM %q: want true or false", number, row[2])
 		}
-		out = append(out, s)
+		out = manifest.SetSource(out, s)
 	}
 	return out, nil
 }

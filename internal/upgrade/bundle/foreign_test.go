@@ -31,7 +31,6 @@ DIR_LIST=(/opt/engine/cms ${CURRENT_FILE_PATH}/inspection)`
 	whiteText = `SOURCE-VERSION    UPGRADE-MODE     CHANGE_SYSTEM
 2.0.0.*           offline          true
 
-# patches
 3.0.0.B010-B038   offline,rollup   false
 `
 	versionsText = "Name:  Storage software\nSYS:\n  Name: Engine for DB\n  Version: 3.0.0.B039\n  Product: Engine for DB\nChangeVersionTime: 2023/11/16 09:41\n"
@@ -234,9 +233,10 @@ func TestForeignRefusals(t *testing.T) {
 		"two versions":      {with("versions.yml", "Version: 1\nVersion: 2\n"), `it has the versions "1" and "2"`},
 		"odd version":       {with("versions.yml", "Version: $(reboot)\n"), "want a version"},
 		"white list head":   {with("action/white_list.txt", "2.0.0.* offline false\n"), "line 1"},
-		"white list mode":   {with("action/white_list.txt", strings.Replace(whiteText, "rollup", "rolling", 1)), `line 5: mode "rolling": want offline, rollup`},
+		"white list mode":   {with("action/white_list.txt", strings.Replace(whiteText, "rollup", "rolling", 1)), `line 4: mode "rolling": want offline, rollup`},
 		"white list bool":   {with("action/white_list.txt", strings.Replace(whiteText, "true", "ture", 1)), `line 2: CHANGE_SYSTEM "ture"`},
-		"white list row":    {with("action/white_list.txt", whiteText+"1.0 offline\n"), "line 6: \"1.0 offline\": want three columns"},
+		"white list row":    {with("action/white_list.txt", whiteText+"1.0 offline\n"), "line 5: \"1.0 offline\": want three columns"},
+		"white list remark": {with("action/white_list.txt", whiteText+"# patches\n"), "line 5: \"# patches\": want three columns"},
 		"white list empty":  {with("action/white_list.txt", "SOURCE-VERSION UPGRADE-MODE CHANGE_SYSTEM\n"), "upgradeFrom"},
 		"computed list":     {env(`UPGRADE_ORDER=("om" "cms" "engine")`, `UPGRADE_ORDER=($(ls))`), "env.sh: line 10: PRE_UPGRADE_ORDER: \"$(ls\": want names"},
 		"variable in list":  {env(`ROLLBACK_ORDER=("cms"`, `ROLLBACK_ORDER=("$X"`), `line 12: ROLLBACK_ORDER: "$X": want names`},

@@ -58,30 +58,32 @@ func checkWhiteList(s *scene) []Finding {
 	if s.Back {
 		return nil // the way back asks for no white list
 	}
-	var allowed []string
-	for _, src := range s.man.UpgradeFrom {
-		ok, err := s.matches(src.Version, s.From)
-		if err != nil {
-			return []Finding{inCluster(Fail, "find out which version is installed, and take the bundle for it", "%v", err)}
+	from, err := s.from(s.From)
+	switch src := from.Source; {
+	case err != nil:
+		return []Finding{inCluster(Fail, "find out which version is installed, and take the bundle for it", "%v", err)}
+	case !from.Listed:
+		var allowed []string
+		for _, x := range s.man.UpgradeFrom {
+			allowed = append(allowed, x.Version)
 		}
-		if ok {
-			return s.mode(src)
-		}
-		allowed = append(allowed, src.Version)
-	}
-	return []Finding{inCluster(Fail, "upgrade to one of these versions first, `holdfast upgrade path` finds the way",
-		"%s is not on the white list of %s %s, which has %s", s.From, s.man.Name, s.man.Version, names(allowed))}
-}
-
-func (s *scene) mode(src manifest.Source) []Finding {
-	if mode := s.listed(); !slices.Contains(src.Modes, mode) {
-		return []Finding{inCluster(Fail, fmt.Sprintf("choose the mode %s, or first upgrade to a version from which %s is allowed", names(src.Modes), mode),
-			"from %s (%s) the upgrade is not allowed in the mode %s", s.From, src.Version, mode)}
-	}
-	if src.ChangeSystemTables {
+		return []Finding{inCluster(Fail, "upgrade to one of these versions first, `holdfast upgrade path` finds the way",
+			"%s is not on the white list of %s %s, which has %s", s.From, s.man.Name, s.man.Version, names(allowed))}
+	case !from.Allowed:
+		return []Finding{inCluster(Fail, fmt.Sprintf("choose the mode %s, or first upgrade to a version from which %s is allowed", names(src.Modes), s.listed()),
+			"from %s (%s) the upgrade is not allowed in the mode %s", s.From, src.Version, s.listed())}
+	case src.ChangeSystemTables:
 		return []Finding{inCluster(Info, "", "the upgrade changes system tables")}
 	}
 	return nil
+}
+
+// from looks a version up in the bundle's white list.
+func (s *scene) from(v string) (manifest.Origin, error) {
+	if s.Scheme == "" && s.man.FromRule == "" {
+		return manifest.Origin{}, fmt.Errorf("the version %q and the patterns of the bundle follow no known version scheme", v)
+	}
+	return s.man.From(s.Scheme, v, s.Mode)
 }
 
 // checkVersions wants one version everywhere, or those that may run side by side
@@ -150,13 +152,8 @@ func (s *scene) judgeVersion(v string) (l Level, text, remedy string) {
 // upgrades reports whether the bundle upgrades a version in the mode of the run,
 // also while others have the new one.
 func (s *scene) upgrades(v string) bool {
-	for _, src := range s.man.UpgradeFrom {
-		if ok, err := s.matches(src.Version, v); err == nil && ok { // the first counts
-			mixed := s.Mode == manifest.Offline || len(s.man.Mixed) == 0 || s.anyMatch(s.man.Mixed, v)
-			return mixed && slices.Contains(src.Modes, s.listed())
-		}
-	}
-	return false
+	from, err := s.from(v)
+	return err == nil && from.Allowed && (s.Mode == manifest.Offline || len(s.man.Mixed) == 0 || s.anyMatch(s.man.Mixed, v))
 }
 
 func (s *scene) anyMatch(patterns []string, v string) bool {

@@ -159,8 +159,10 @@ func detect(from string, m *manifest.Manifest) version.Scheme {
 
 func patterns(m *manifest.Manifest) []string {
 	ps := slices.Clone(m.Mixed)
-	for _, f := range m.UpgradeFrom {
-		ps = append(ps, f.Version)
+	if m.FromRule == "" {
+		for _, f := range m.UpgradeFrom {
+			ps = append(ps, f.Version)
+		}
 	}
 	return ps
 }

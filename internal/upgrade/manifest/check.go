@@ -125,6 +125,9 @@ func (c *checker) sources(m *Manifest) {
 	case n > maxSources:
 		c.add("upgradeFrom", fmt.Sprintf("%d items", n), fmt.Sprintf("want at most %d", maxSources))
 	}
+	if m.FromRule != "" && m.FromRule != FromAppctl {
+		c.add("fromRule", m.FromRule, "want nothing or "+FromAppctl)
+	}
 	for i, s := range m.UpgradeFrom {
 		at := fmt.Sprintf("upgradeFrom[%d]", i)
 		c.pattern(at+".version", s.Version)

@@ -19,8 +19,9 @@ type Manifest struct {
 	RequiresReboot bool     `json:"requiresReboot,omitempty"` // the hosts are rebooted one after the other
 	Kernel         string   `json:"kernel,omitempty"`         // release that the hosts must run after the reboot; empty: any
 	Requires       Requires `json:"requires,omitzero"`
-	UpgradeFrom    []Source `json:"upgradeFrom"`     // the first that matches counts
-	Mixed          []string `json:"mixed,omitempty"` // patterns of versions that may run beside the new one in a rolling run
+	UpgradeFrom    []Source `json:"upgradeFrom"`        // the first that matches counts
+	FromRule       string   `json:"fromRule,omitempty"` // how versions are compared with UpgradeFrom: "" by patterns, FromAppctl
+	Mixed          []string `json:"mixed,omitempty"`    // patterns of versions that may run beside the new one in a rolling run
 	Path           *Path    `json:"path,omitempty"`
 	Order          Order    `json:"order,omitzero"`
 	Modules        []Module `json:"modules"` // in the order of installation, as far as After says nothing else
