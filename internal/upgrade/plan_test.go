@@ -215,9 +215,6 @@ func TestFindings(t *testing.T) {
 		"tables": {func(m *manifest.Manifest, _ *inventory.Inventory, _ *Options) {
 			m.UpgradeFrom[0].ChangeSystemTables = true
 		}, `info system-tables  : From version 1.0.0`},
-		"minimum": {func(m *manifest.Manifest, inv *inventory.Inventory, _ *Options) {
-			m.Version, m.UpgradeFrom[0].Version, inv.Version = "E0306", "E02*", "E0208"
-		}, `block minimum-source  : Versions before E0209H11`},
 		"nothing":   {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.Version = "2.0.0" }, `block nothing-to-do  : No host of the inventory needs`},
 		"label":     {func(m *manifest.Manifest, _ *inventory.Inventory, _ *Options) { m.Modules[1].RunsOn = "label:tier=web" }, `block runs-on  : Module web runs on label:tier=web, but no host matches that.`},
 		"no backup": {func(_ *manifest.Manifest, _ *inventory.Inventory, _ *Options) {}, `info no-backup  : Module web is not backed up`},

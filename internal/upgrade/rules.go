@@ -84,9 +84,6 @@ func (b *builder) versionFindings() {
 	if len(seen) > 1 {
 		b.find(Finding{Rule: "mixed-versions", Level: Warn, Text: "The hosts have several versions: " + strings.Join(seen, ", ") + "."})
 	}
-	if b.fromCAS("<E0209H11") && b.o.Mode != manifest.Offline {
-		b.block("minimum-source", "", "Versions before E0209H11 can not be upgraded without an interruption of service.", "plan a time with all guests stopped, and choose the mode offline")
-	}
 }
 
 // installed checks one version that hosts have.

@@ -44,6 +44,15 @@ type Faults struct {
 // Error gives one line for each fault: file, field, value, what is allowed.
 func (f *Faults) Error() string { return strictyaml.Lines(f.File, f.Faults) }
 
+// BuiltInCAS is the catalogue of the name CAS. A test reads it, so that it has no faults.
+func BuiltInCAS() *path.Catalogue {
+	c, err := Parse(CAS, casYAML)
+	if err != nil {
+		panic(err)
+	}
+	return c
+}
+
 // Load reads the catalogue of a name: builtin:cas, or a file, which must be a
 // regular one. The error is a *Faults when the content is wrong.
 func Load(ctx context.Context, name string) (*path.Catalogue, error) {

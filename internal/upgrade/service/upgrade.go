@@ -17,10 +17,12 @@ import (
 	"holdfast/internal/job/engine"
 	"holdfast/internal/store"
 	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/catalogue"
 	"holdfast/internal/upgrade/check"
 	"holdfast/internal/upgrade/manifest"
 	"holdfast/internal/upgrade/request"
 	"holdfast/internal/upgrade/survey"
+	"holdfast/internal/upgrade/version"
 )
 
 // planned is a plan with what it was made of.
@@ -315,8 +317,17 @@ func (p *planned) build(r request.Request, id string) (err error) {
 	if err != nil {
 		return fail.Errorf(fail.Invalid, "%w", err)
 	}
-	p.plan.Findings = slices.Concat(p.plan.Findings, p.gone, p.apart())
+	p.plan.Findings = slices.Concat(p.plan.Findings, p.gone, p.apart(), p.paths())
 	return nil
+}
+
+// paths judges the upgrade by the built-in catalogue of its product, where there is one.
+func (p *planned) paths() []upgrade.Finding {
+	to, err := version.Find(version.CAS, p.plan.To)
+	if err != nil || to.IsFamily() {
+		return nil // 1.0 and 2.0 may be versions of anything; an E number is one of CAS
+	}
+	return upgrade.PathFindings(catalogue.BuiltInCAS(), &p.plan)
 }
 
 // look asks all hosts.
