@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"reflect"
 	"regexp"
 	"runtime/debug"
 	"strings"
@@ -16,133 +15,9 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
 
-	apiv1 "holdfast/internal/api/v1"
-	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
 )
-
-// filler sets every field of a value to something that is not zero and differs
-// from field to field.
-type filler struct{ n int }
-
-func (f *filler) fill(t *testing.T, v reflect.Value) {
-	t.Helper()
-	f.n++
-	if v.Type() == reflect.TypeFor[time.Time]() {
-		v.Set(reflect.ValueOf(time.Unix(int64(f.n), int64(f.n)).UTC()))
-		return
-	}
-	switch v.Kind() {
-	case reflect.Struct:
-		for i := range v.NumField() {
-			f.fill(t, v.Field(i))
-		}
-	case reflect.Slice:
-		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
-		for i := range v.Len() {
-			f.fill(t, v.Index(i))
-		}
-	case reflect.String:
-		v.SetString(fmt.Sprintf("text %d", f.n))
-	case reflect.Bool:
-		v.SetBool(true)
-	case reflect.Int, reflect.Int64:
-		v.SetInt(int64(f.n))
-	case reflect.Uint64:
-		v.SetUint(uint64(f.n))
-	case reflect.Float64:
-		v.SetFloat(float64(f.n) / 8)
-	default:
-		t.Fatalf("no filling for %s: teach the test", v.Type())
-	}
-}
-
-// complete fails when a field of a message, at any depth, is not set: then no
-// domain field is behind it.
-func complete(t *testing.T, m protoreflect.Message) {
-	t.Helper()
-	fields := m.Descriptor().Fields()
-	for i := range fields.Len() {
-		fd := fields.Get(i)
-		if !m.Has(fd) {
-			t.Errorf("%s is not set from the domain type", fd.FullName())
-			continue
-		}
-		switch {
-		case fd.IsList() && fd.Message() != nil:
-			for j := range m.Get(fd).List().Len() {
-				complete(t, m.Get(fd).List().Get(j).Message())
-			}
-		case fd.Message() != nil:
-			complete(t, m.Get(fd).Message())
-		}
-	}
-}
-
-// overWire packs and unpacks a message.
-func overWire[M proto.Message](t *testing.T, m, into M) M {
-	t.Helper()
-	b, err := proto.Marshal(m)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := proto.Unmarshal(b, into); err != nil {
-		t.Fatal(err)
-	}
-	return into
-}
-
-func TestRoundTrip(t *testing.T) {
-	var f filler
-	t.Run("status", func(t *testing.T) {
-		var want cluster.Status
-		f.fill(t, reflect.ValueOf(&want).Elem())
-		m := StatusToProto(want)
-		complete(t, m.ProtoReflect())
-		if got := StatusFromProto(overWire(t, m, &apiv1.Status{})); !reflect.DeepEqual(got, want) {
-			t.Errorf("status changed on the way:\n got %+v\nwant %+v", got, want)
-		}
-	})
-	t.Run("events", func(t *testing.T) {
-		want := make([]cluster.Event, 2)
-		for i := range want {
-			f.fill(t, reflect.ValueOf(&want[i]).Elem())
-		}
-		m := &apiv1.ListEventsResponse{Events: EventsToProto(want), Next: 1}
-		complete(t, m.ProtoReflect())
-		if got := eventsFromProto(overWire(t, m, &apiv1.ListEventsResponse{}).Events); !reflect.DeepEqual(got, want) {
-			t.Errorf("events changed on the way:\n got %+v\nwant %+v", got, want)
-		}
-	})
-	t.Run("progress", func(t *testing.T) {
-		var want Progress
-		f.fill(t, reflect.ValueOf(&want).Elem())
-		m := ProgressToProto(want)
-		complete(t, m.ProtoReflect())
-		if got := progressFromProto(overWire(t, m, &apiv1.MigrateResponse{})); got != want {
-			t.Errorf("progress changed on the way:\n got %+v\nwant %+v", got, want)
-		}
-	})
-}
-
-func TestRoundTripOfNothing(t *testing.T) {
-	if got := StatusFromProto(StatusToProto(cluster.Status{})); !reflect.DeepEqual(got, cluster.Status{}) {
-		t.Errorf("empty status became %+v", got)
-	}
-	if got := StatusFromProto(nil); !reflect.DeepEqual(got, cluster.Status{}) {
-		t.Errorf("absent status became %+v", got)
-	}
-}
-
-func TestTextThatIsNotUTF8(t *testing.T) {
-	m := StatusToProto(cluster.Status{StoreError: "disk \xff full"})
-	if got, want := overWire(t, m, &apiv1.Status{}).StoreError, "disk \uFFFD full"; got != want {
-		t.Errorf("got %q, want %q", got, want)
-	}
-}
 
 func TestKinds(t *testing.T) {
 	exits := map[fail.Kind]int{

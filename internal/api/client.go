@@ -154,7 +154,7 @@ func (c *Client) Status(ctx context.Context) (cluster.Status, error) {
 	if err != nil {
 		return cluster.Status{}, fromWire(ctx, c.target, err)
 	}
-	return StatusFromProto(resp.Status), nil
+	return Decode[cluster.Status](resp.Status), nil
 }
 
 // WatchStatus yields the whole status at once, at each change and at least every
@@ -164,7 +164,9 @@ func (c *Client) WatchStatus(ctx context.Context) iter.Seq2[cluster.Status, erro
 		func(ctx context.Context) (*connect.ServerStreamForClient[apiv1.WatchStatusResponse], error) {
 			return c.rpc.WatchStatus(ctx, &apiv1.WatchStatusRequest{})
 		},
-		func(m *apiv1.WatchStatusResponse) (cluster.Status, bool) { return StatusFromProto(m.Status), false })
+		func(m *apiv1.WatchStatusResponse) (cluster.Status, bool) {
+			return Decode[cluster.Status](m.Status), false
+		})
 }
 
 // Start asks that the guest runs and that decisions are made again. It returns
@@ -211,7 +213,7 @@ func (c *Client) StoreStatus(ctx context.Context) (cluster.StoreStatus, error) {
 	if err != nil {
 		return cluster.StoreStatus{}, fromWire(ctx, c.target, err)
 	}
-	return storeFromProto(resp), nil
+	return Decode[cluster.StoreStatus](resp), nil
 }
 
 // BackUpStore makes the agent write a snapshot of the store into a file of its
@@ -223,7 +225,7 @@ func (c *Client) BackUpStore(ctx context.Context) (cluster.Backup, error) {
 	if err != nil {
 		return cluster.Backup{}, fromWire(ctx, c.target, err)
 	}
-	return backupFromProto(resp.Backup), nil
+	return Decode[cluster.Backup](resp.Backup), nil
 }
 
 // Migrate asks for a live migration to the host of that name or IP address and
@@ -237,7 +239,7 @@ func (c *Client) Migrate(ctx context.Context, host, key string) iter.Seq2[Progre
 			func(ctx context.Context) (*connect.ServerStreamForClient[apiv1.MigrateResponse], error) {
 				return c.rpc.Migrate(ctx, &apiv1.MigrateRequest{IdempotencyKey: key, Host: host})
 			},
-			func(m *apiv1.MigrateResponse) (Progress, bool) { return progressFromProto(m), m.Done })
+			func(m *apiv1.MigrateResponse) (Progress, bool) { return Decode[Progress](m), m.Done })
 		for p, err := range seq {
 			done = p.Done || err != nil
 			if !yield(p, err) {
@@ -261,7 +263,7 @@ func (c *Client) Events(ctx context.Context, after int64, limit int) (events []c
 	if err != nil {
 		return nil, 0, fromWire(ctx, c.target, err)
 	}
-	return eventsFromProto(resp.Events), resp.Next, nil
+	return Decode[[]cluster.Event](resp.Events), resp.Next, nil
 }
 
 // WatchEvents yields pages of the event log after a revision, as they come,
@@ -272,7 +274,7 @@ func (c *Client) WatchEvents(ctx context.Context, after int64) iter.Seq2[EventPa
 			return c.rpc.WatchEvents(ctx, &apiv1.WatchEventsRequest{After: after})
 		},
 		func(m *apiv1.WatchEventsResponse) (EventPage, bool) {
-			return EventPage{Events: eventsFromProto(m.Events), Next: m.Next}, false
+			return Decode[EventPage](m), false
 		})
 }
 
@@ -284,7 +286,7 @@ func (c *Client) Version(ctx context.Context) (Version, error) {
 	if err != nil {
 		return Version{}, fromWire(ctx, c.target, err)
 	}
-	return Version{Version: resp.Version, Go: resp.Go, API: resp.Api}, nil
+	return Decode[Version](resp), nil
 }
 
 // follow yields the messages of a server stream, converted, and its error. The

@@ -11,6 +11,7 @@ import (
 	apiv1 "holdfast/internal/api/v1"
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
+	"holdfast/internal/job"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
 	"holdfast/internal/upgrade/request"
@@ -185,7 +186,7 @@ func (c *Client) RunUpgrade(ctx context.Context, r request.Request) (request.Beg
 		return b, fromWire(ctx, c.target, err)
 	}
 	if resp.GetJob() != nil {
-		j := jobFromProto(resp.GetJob())
+		j := Decode[job.View](resp.GetJob())
 		b.Job = &j
 	}
 	if len(resp.GetReport()) > 0 {

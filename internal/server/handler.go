@@ -34,13 +34,13 @@ type handler struct {
 
 // GetStatus returns the cached status.
 func (h *handler) GetStatus(context.Context, *apiv1.GetStatusRequest) (*apiv1.GetStatusResponse, error) {
-	return &apiv1.GetStatusResponse{Status: api.StatusToProto(h.cluster.Status())}, nil
+	return &apiv1.GetStatusResponse{Status: api.Encode[*apiv1.Status](h.cluster.Status())}, nil
 }
 
 // WatchStatus sends the status at once, at each change and at every beat.
 func (h *handler) WatchStatus(ctx context.Context, _ *apiv1.WatchStatusRequest, out *connect.ServerStream[apiv1.WatchStatusResponse]) error {
 	return h.each(ctx, func(context.Context) (bool, error) {
-		return false, out.Send(&apiv1.WatchStatusResponse{Status: api.StatusToProto(h.cluster.Status())})
+		return false, out.Send(&apiv1.WatchStatusResponse{Status: api.Encode[*apiv1.Status](h.cluster.Status())})
 	})
 }
 
@@ -162,7 +162,7 @@ func (h *handler) ListEvents(ctx context.Context, req *apiv1.ListEventsRequest) 
 	if err != nil {
 		return nil, fmt.Errorf("list events: %w", err)
 	}
-	return &apiv1.ListEventsResponse{Events: api.EventsToProto(events), Next: next}, nil
+	return &apiv1.ListEventsResponse{Events: api.Encode[[]*apiv1.Event](events), Next: next}, nil
 }
 
 func checkAfter(after int64) error {
@@ -189,7 +189,7 @@ func (h *handler) WatchEvents(ctx context.Context, req *apiv1.WatchEventsRequest
 				return false, nil
 			}
 			after = next
-			if err := out.Send(&apiv1.WatchEventsResponse{Events: api.EventsToProto(events), Next: next}); err != nil {
+			if err := out.Send(&apiv1.WatchEventsResponse{Events: api.Encode[[]*apiv1.Event](events), Next: next}); err != nil {
 				return false, err
 			}
 		}
@@ -293,7 +293,7 @@ func (h *handler) GetStoreStatus(ctx context.Context, _ *apiv1.GetStoreStatusReq
 	if err != nil {
 		return nil, fmt.Errorf("ask the store's members: %w", err)
 	}
-	return api.StoreToProto(s), nil
+	return api.Encode[*apiv1.GetStoreStatusResponse](s), nil
 }
 
 // BackUpStore writes a snapshot of the store.
@@ -302,5 +302,5 @@ func (h *handler) BackUpStore(ctx context.Context, _ *apiv1.BackUpStoreRequest) 
 	if err != nil {
 		return nil, fmt.Errorf("back up the store: %w", err)
 	}
-	return &apiv1.BackUpStoreResponse{Backup: api.BackupToProto(b)}, nil
+	return &apiv1.BackUpStoreResponse{Backup: api.Encode[*apiv1.Backup](b)}, nil
 }

@@ -48,7 +48,7 @@ func (h *jobHandler) DrainHost(ctx context.Context, req *apiv1.DrainHostRequest)
 	if err != nil {
 		return nil, fmt.Errorf("drain host %s: %w", req.Host, err)
 	}
-	return &apiv1.DrainHostResponse{Job: api.JobToProto(j)}, nil
+	return &apiv1.DrainHostResponse{Job: api.Encode[*apiv1.Job](j)}, nil
 }
 
 // ListHosts lists the hosts that report.
@@ -57,11 +57,7 @@ func (h *jobHandler) ListHosts(ctx context.Context, _ *apiv1.ListHostsRequest) (
 	if err != nil {
 		return nil, err
 	}
-	out := &apiv1.ListHostsResponse{}
-	for _, x := range hosts {
-		out.Hosts = append(out.Hosts, api.HostToProto(x))
-	}
-	return out, nil
+	return &apiv1.ListHostsResponse{Hosts: api.Encode[[]*apiv1.GuestHost](hosts)}, nil
 }
 
 // ForgetHost removes what is known of a host, in the caller's name.
@@ -82,11 +78,7 @@ func (h *jobHandler) ListJobs(ctx context.Context, _ *apiv1.ListJobsRequest) (*a
 	if err != nil {
 		return nil, err
 	}
-	out := &apiv1.ListJobsResponse{}
-	for _, j := range jobs {
-		out.Jobs = append(out.Jobs, api.JobToProto(j))
-	}
-	return out, nil
+	return &apiv1.ListJobsResponse{Jobs: api.Encode[[]*apiv1.Job](jobs)}, nil
 }
 
 // GetJob returns one job.
@@ -95,7 +87,7 @@ func (h *jobHandler) GetJob(ctx context.Context, req *apiv1.GetJobRequest) (*api
 	if err != nil {
 		return nil, err
 	}
-	return &apiv1.GetJobResponse{Job: api.JobToProto(j)}, nil
+	return &apiv1.GetJobResponse{Job: api.Encode[*apiv1.Job](j)}, nil
 }
 
 // CommandJob passes an order on, in the caller's name.
@@ -115,5 +107,5 @@ func (h *jobHandler) CommandJob(ctx context.Context, req *apiv1.CommandJobReques
 	if err != nil {
 		return nil, err
 	}
-	return &apiv1.CommandJobResponse{Job: api.JobToProto(j)}, nil
+	return &apiv1.CommandJobResponse{Job: api.Encode[*apiv1.Job](j)}, nil
 }

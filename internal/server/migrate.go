@@ -68,7 +68,7 @@ func (h *handler) follow(ctx context.Context, target cluster.HostID, from int64,
 			return false, nil
 		}
 		sent = p
-		return p.Done, out.Send(api.ProgressToProto(p))
+		return p.Done, out.Send(api.Encode[*apiv1.MigrateResponse](p))
 	})
 }
 

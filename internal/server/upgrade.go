@@ -179,7 +179,7 @@ func (h *upgradeHandler) RunUpgrade(ctx context.Context, req *apiv1.RunUpgradeRe
 	}
 	out := &apiv1.RunUpgradeResponse{}
 	if b.Job != nil {
-		out.Job = api.JobToProto(*b.Job)
+		out.Job = api.Encode[*apiv1.Job](*b.Job)
 	}
 	if b.Report != nil {
 		if out.Report, err = api.Document(b.Report); err != nil {
