@@ -141,7 +141,7 @@ func (nd *node) serve(ctx context.Context, a *loop.Agent, beats *heartbeat.Beats
 	}
 	if jobs != nil {
 		defer func() { err = errors.Join(err, jobs.guests.Close()) }()
-		opts.Jobs, opts.Upgrade, opts.Guests = jobs, jobs, jobs.RunsGuestsOnly
+		opts.Jobs, opts.Upgrade, opts.Agents, opts.Hosts = jobs, jobs, jobs, jobs.IsHost
 	}
 	srv, err := server.New(a, opts)
 	if err != nil {

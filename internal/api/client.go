@@ -42,6 +42,7 @@ type Client struct {
 	rpc       apiv1connect.ClusterServiceClient
 	jobs      apiv1connect.JobServiceClient
 	upgrades  apiv1connect.UpgradeServiceClient
+	agents    apiv1connect.AgentServiceClient
 	transport *http.Transport
 }
 
@@ -100,10 +101,14 @@ func Dial(target string, tlsConf *tls.Config) (*Client, error) {
 		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	rpc := apiv1connect.NewClusterServiceClient(hc, base, connect.WithReadMaxBytes(maxMessage))
-	jobs := apiv1connect.NewJobServiceClient(hc, base, connect.WithReadMaxBytes(maxMessage))
-	upgrades := apiv1connect.NewUpgradeServiceClient(hc, base, connect.WithReadMaxBytes(maxDocument))
-	return &Client{target: target, rpc: rpc, jobs: jobs, upgrades: upgrades, transport: transport}, nil
+	return &Client{
+		target:    target,
+		rpc:       apiv1connect.NewClusterServiceClient(hc, base, connect.WithReadMaxBytes(maxMessage)),
+		jobs:      apiv1connect.NewJobServiceClient(hc, base, connect.WithReadMaxBytes(maxMessage)),
+		upgrades:  apiv1connect.NewUpgradeServiceClient(hc, base, connect.WithReadMaxBytes(maxDocument)),
+		agents:    apiv1connect.NewAgentServiceClient(hc, base, connect.WithReadMaxBytes(maxDocument)),
+		transport: transport,
+	}, nil
 }
 
 // newTransport returns a transport without a proxy, with no protocol yet, whose

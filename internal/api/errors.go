@@ -71,6 +71,10 @@ func fromWire(ctx context.Context, target string, err error) error {
 	if !errors.As(err, &ce) {
 		return fail.Because(err, fail.Failed, fmt.Sprintf("call the agent at %s: %v", target, err))
 	}
+	if ce.Code() == connect.CodeUnimplemented { // the service, or this call of it
+		return fail.Errorf(fail.Failed, "the agent at %s is of another version, it does not know this call (%s)", target, ce.Message()).
+			With("install the same version on all hosts; see: holdfast version, holdfast host list")
+	}
 	if !connect.IsWireError(err) || ce.Code() == connect.CodeDeadlineExceeded && ending(ctx) {
 		return local(ctx, target, ce)
 	}
@@ -81,10 +85,6 @@ func fromWire(ctx context.Context, target string, err error) error {
 				e.Remedy = detail.Remedy
 			}
 		}
-	}
-	if ce.Code() == connect.CodeUnimplemented {
-		e.Message = fmt.Sprintf("the agent at %s does not know this request: %s", target, ce.Message())
-		e.Remedy = "the agent is older than this command, or it is not an agent; compare with: holdfast version"
 	}
 	return e
 }

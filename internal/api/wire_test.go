@@ -14,6 +14,7 @@ import (
 	apiv1 "holdfast/internal/api/v1"
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/fact"
 	"holdfast/internal/job"
 )
 
@@ -30,16 +31,26 @@ func TestRoundTrip(t *testing.T) {
 	roundTrip[cluster.Backup, *apiv1.Backup](t, seen)
 	roundTrip[inventory.Summary, *apiv1.GuestHost](t, seen)
 	roundTrip[job.View, *apiv1.Job](t, seen)
+	roundTrip[fact.Wanted, *apiv1.GatherFactsRequest](t, seen)
+	roundTrip[fact.Facts, *apiv1.Facts](t, seen)
 
-	for _, file := range []protoreflect.FileDescriptor{apiv1.File_holdfast_proto} {
+	for _, file := range []protoreflect.FileDescriptor{apiv1.File_holdfast_proto, apiv1.File_agent_proto} {
 		for i := range file.Messages().Len() {
-			m := file.Messages().Get(i)
-			name := string(m.Name())
-			made := strings.HasSuffix(name, "Request") || strings.HasSuffix(name, "Response") || name == "ErrorDetail" // field by field
-			if !made && !seen[m.FullName()] {
-				t.Errorf("%s: no domain type is behind it", name)
-			}
+			seen.want(t, file.Messages().Get(i))
 		}
+	}
+}
+
+// want fails when neither a message nor the handlers, field by field, carry a domain type.
+func (seen messages) want(t *testing.T, m protoreflect.MessageDescriptor) {
+	t.Helper()
+	name := string(m.Name())
+	made := strings.HasSuffix(name, "Request") || strings.HasSuffix(name, "Response") || name == "ErrorDetail" || m.IsMapEntry()
+	if !made && !seen[m.FullName()] {
+		t.Errorf("%s: no domain type is behind it", m.FullName())
+	}
+	for i := range m.Messages().Len() {
+		seen.want(t, m.Messages().Get(i))
 	}
 }
 

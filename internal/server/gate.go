@@ -24,7 +24,7 @@ var errStopping = fail.Errorf(fail.Unavailable, "the agent is stopping").
 type gate struct {
 	log    *slog.Logger
 	within time.Duration // bounds a call that returns once
-	guests Guests        // nil: nobody is limited
+	hosts  Hosts         // nil: nobody is limited
 }
 
 // WrapUnary guards calls that return once.

@@ -8,45 +8,75 @@ import (
 	"holdfast/internal/fail"
 )
 
-// Guests reports whether a name, of a certificate, is that of a host that runs guests
-// only. An error means that it is not known yet.
-type Guests func(name string) (bool, error)
+// Hosts tells whether a name, of a certificate, is that of a host, and of one that runs
+// guests only. An error means that it is not known yet.
+type Hosts func(name string) (host, guestsOnly bool, err error)
 
-// isOpen reports whether the agent of such a host may call a procedure: what it needs
-// of other agents, and what only tells. All others are the operators': such a host says
-// to the store itself what it has to say (docs/adr/0026).
-func isOpen(procedure string) bool {
-	switch procedure {
-	case apiv1connect.ClusterServiceGetVersionProcedure,
-		apiv1connect.ClusterServiceGetStatusProcedure, apiv1connect.ClusterServiceWatchStatusProcedure,
-		apiv1connect.ClusterServiceListEventsProcedure, apiv1connect.ClusterServiceWatchEventsProcedure,
-		apiv1connect.JobServiceListHostsProcedure, apiv1connect.JobServiceListJobsProcedure, apiv1connect.JobServiceGetJobProcedure,
-		apiv1connect.UpgradeServiceGetUpgradeProcedure,
-		apiv1connect.UpgradeServiceGetBundleProcedure, apiv1connect.UpgradeServiceGatherFactsProcedure,
-		apiv1connect.UpgradeServiceSendGuestProcedure: // to itself, see mayHave
-		return true
-	}
-	return false
+// right says who may call a procedure, beside members and root of this host.
+type right int
+
+const (
+	ofOperators right = iota // what changes the cluster, and what nobody has sorted
+	ofAll                    // what only tells
+	ofAgents                 // of hosts, those that run guests only among them
+)
+
+// rights has every procedure of the API. A host that runs guests only says to the store
+// itself what it has to say (docs/adr/0026).
+var rights = map[string]right{
+	apiv1connect.ClusterServiceGetStatusProcedure:      ofAll,
+	apiv1connect.ClusterServiceWatchStatusProcedure:    ofAll,
+	apiv1connect.ClusterServiceStartProcedure:          ofOperators,
+	apiv1connect.ClusterServiceStopProcedure:           ofOperators,
+	apiv1connect.ClusterServiceMigrateProcedure:        ofOperators,
+	apiv1connect.ClusterServiceListEventsProcedure:     ofAll,
+	apiv1connect.ClusterServiceWatchEventsProcedure:    ofAll,
+	apiv1connect.ClusterServiceConfirmOffProcedure:     ofOperators,
+	apiv1connect.ClusterServiceSetMaintenanceProcedure: ofOperators,
+	apiv1connect.ClusterServiceGetStoreStatusProcedure: ofOperators,
+	apiv1connect.ClusterServiceBackUpStoreProcedure:    ofOperators,
+	apiv1connect.ClusterServiceGetVersionProcedure:     ofAll,
+
+	apiv1connect.JobServiceDrainHostProcedure:  ofOperators,
+	apiv1connect.JobServiceListHostsProcedure:  ofAll,
+	apiv1connect.JobServiceForgetHostProcedure: ofOperators,
+	apiv1connect.JobServiceListJobsProcedure:   ofAll,
+	apiv1connect.JobServiceGetJobProcedure:     ofAll,
+	apiv1connect.JobServiceCommandJobProcedure: ofOperators,
+
+	apiv1connect.UpgradeServicePutBundleProcedure:     ofOperators,
+	apiv1connect.UpgradeServicePlanUpgradeProcedure:   ofOperators,
+	apiv1connect.UpgradeServiceCheckUpgradeProcedure:  ofOperators,
+	apiv1connect.UpgradeServiceRunUpgradeProcedure:    ofOperators,
+	apiv1connect.UpgradeServiceGetUpgradeProcedure:    ofAll,
+	apiv1connect.UpgradeServiceAdmitHostProcedure:     ofOperators,
+	apiv1connect.UpgradeServiceReportUpgradeProcedure: ofOperators,
+
+	apiv1connect.AgentServiceGetBundleProcedure:   ofAgents,
+	apiv1connect.AgentServiceGatherFactsProcedure: ofAgents,
+	apiv1connect.AgentServiceSendGuestProcedure:   ofAgents, // to the host that asks, see mayHave
 }
 
 type guestKey struct{}
 
-// limit refuses what a host that runs guests only may not call, and notes its name.
-// Local callers are root.
+// limit refuses what the name in a certificate gives no right to, and notes the name of a
+// host that runs guests only, or may be one. Local callers are root.
 func (g *gate) limit(ctx context.Context, who peer, procedure string) (context.Context, error) {
-	if g.guests == nil || who.pid != 0 {
+	if g.hosts == nil || who.pid != 0 {
 		return ctx, nil
 	}
-	only, err := g.guests(who.user)
+	host, guestsOnly, err := g.hosts(who.user)
+	of := rights[procedure]
 	switch {
-	case err == nil && !only:
-		return ctx, nil
-	case isOpen(procedure): // also while it is not known
-	case err != nil:
+	case err != nil && of == ofOperators:
 		return ctx, fail.Errorf(fail.Unavailable, "whether %s is a host that runs guests only is not known yet: %w", who.user, err).With("ask again in some seconds")
-	default:
+	case err == nil && guestsOnly && of == ofOperators:
 		return ctx, fail.Errorf(fail.Denied, "not allowed: %s is a host that runs guests only, and may not call %s", who.user, procedure).
 			With("use an operator's certificate, or run the command on a member")
+	case err == nil && !host && of == ofAgents:
+		return ctx, fail.Errorf(fail.Denied, "not allowed: %s is no host of this cluster, and only the agents of hosts may call %s", who.user, procedure)
+	case err == nil && !guestsOnly:
+		return ctx, nil
 	}
 	return context.WithValue(ctx, guestKey{}, cluster.HostID(who.user)), nil
 }

@@ -5,31 +5,37 @@ import (
 	"crypto/tls"
 	"errors"
 	"path/filepath"
-	"strings"
 	"testing"
 
+	"google.golang.org/protobuf/reflect/protoreflect"
+
 	"holdfast/internal/api"
+	apiv1 "holdfast/internal/api/v1"
 	"holdfast/internal/api/v1/apiv1connect"
+	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
+	"holdfast/internal/inventory/fact"
 	"holdfast/internal/server/servertest"
 	"holdfast/internal/store"
 )
 
-// TestAGuestHostIsNoOperator: with the certificate of a host that runs guests only
-// nobody stops the management VM, nor says of a host that it is off.
-func TestAGuestHostIsNoOperator(t *testing.T) {
+// TestRightsByCertificate: with the certificate of a host that runs guests only nobody
+// stops the management VM, nor says of a host that it is off. With an operator's nobody
+// calls what agents ask of each other.
+func TestRightsByCertificate(t *testing.T) {
 	ca := servertest.NewAuthority(t)
-	fake := servertest.New(servertest.Three(testTime()))
+	fake, agents := servertest.New(servertest.Three(testTime())), newUpgrades()
 	ready := make(chan string, 1)
 	known := true
 	s, err := New(fake, Options{
 		Socket: filepath.Join(shortDir(t), "s"), Listen: "127.0.0.1:0", Log: servertest.ListenLog(func(at string) { ready <- at }),
-		TLS: &tls.Config{Certificates: []tls.Certificate{ca.PeerCert(t, "node1")}, ClientCAs: ca.Pool, MinVersion: tls.VersionTLS13},
-		Guests: func(name string) (bool, error) {
+		TLS:    &tls.Config{Certificates: []tls.Certificate{ca.PeerCert(t, "node1")}, ClientCAs: ca.Pool, MinVersion: tls.VersionTLS13},
+		Agents: agents,
+		Hosts: func(name string) (bool, bool, error) {
 			if !known {
-				return false, store.ErrRetry
+				return false, false, store.ErrRetry
 			}
-			return name == "g1", nil
+			return name != "admin", name == "g1", nil
 		},
 	})
 	if err != nil {
@@ -57,28 +63,92 @@ func TestAGuestHostIsNoOperator(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-}
 
-// TestEveryProcedureIsSorted: a new one is the operators' until somebody has thought
-// about it, and what changes the cluster stays theirs.
-func TestEveryProcedureIsSorted(t *testing.T) {
-	g := &gate{guests: func(string) (bool, error) { return true, nil }}
-	for _, p := range []string{
-		apiv1connect.ClusterServiceStartProcedure, apiv1connect.ClusterServiceMigrateProcedure, apiv1connect.ClusterServiceSetMaintenanceProcedure,
-		apiv1connect.ClusterServiceBackUpStoreProcedure, apiv1connect.JobServiceDrainHostProcedure, apiv1connect.JobServiceForgetHostProcedure,
-		apiv1connect.JobServiceCommandJobProcedure, apiv1connect.UpgradeServicePutBundleProcedure, apiv1connect.UpgradeServiceRunUpgradeProcedure,
-		apiv1connect.UpgradeServiceAdmitHostProcedure, "/holdfast.v1.NewService/New",
-	} {
-		var e *fail.Error
-		if _, err := g.limit(t.Context(), peer{user: "g1"}, p); !errors.As(err, &e) || e.Kind != fail.Denied || !strings.Contains(err.Error(), p) {
-			t.Errorf("%s: %v", p, err)
+	for _, name := range []string{"node2", "g1"} {
+		c := as(name)
+		if _, err := c.GatherFacts(limited(t), fact.Wanted{}); err != nil {
+			t.Errorf("%s: %v", name, err)
 		}
-		if _, err := g.limit(t.Context(), peer{user: "root", pid: 7}, p); err != nil {
-			t.Errorf("%s of root of this host: %v", p, err)
+		if err := c.SendGuest(limited(t), "u1", "vm1", cluster.HostID(name), ""); err != nil {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
-	ctx, err := g.limit(t.Context(), peer{user: "g1"}, apiv1connect.UpgradeServiceSendGuestProcedure)
-	if err != nil || mayHave(ctx, "g1") != nil || mayHave(ctx, "g2") == nil || mayHave(context.Background(), "g2") != nil {
+	operator := as("admin")
+	_, err = operator.GatherFacts(limited(t), fact.Wanted{})
+	wantKind(t, err, fail.Denied, "admin is no host of this cluster")
+	_, _, err = operator.GetBundle(limited(t), "any", 0)
+	wantKind(t, err, fail.Denied, "only the agents of hosts may call")
+	wantKind(t, operator.SendGuest(limited(t), "u1", "vm1", "node2", ""), fail.Denied, "admin is no host of this cluster")
+	wantKind(t, as("g1").SendGuest(limited(t), "u1", "vm1", "node2", ""), fail.Denied, "for itself, not for node2")
+	known = false
+	wantKind(t, as("g1").SendGuest(limited(t), "u1", "vm1", "node2", ""), fail.Denied, "for itself, not for node2")
+	if got := agents.Sent(); len(got) != 2 {
+		t.Errorf("guests were sent: %q", got)
+	}
+}
+
+// TestEveryProcedureIsSorted: a procedure has the right that is listed here, and one that
+// nobody has thought about is the operators'.
+func TestEveryProcedureIsSorted(t *testing.T) {
+	const member, guestHost, operator, unknown = "n1", "g1", "admin", "u1"
+	g := &gate{hosts: func(name string) (host, guestsOnly bool, err error) {
+		if name == unknown {
+			err = store.ErrRetry
+		}
+		return name != operator, name == guestHost, err
+	}}
+	callers := map[right]map[string]fail.Kind{ // of those that are refused: why
+		ofOperators: {guestHost: fail.Denied, unknown: fail.Unavailable},
+		ofAll:       {},
+		ofAgents:    {operator: fail.Denied},
+	}
+	check := func(procedure string, of right) {
+		t.Helper()
+		for _, name := range []string{member, guestHost, operator, unknown} {
+			_, err := g.limit(t.Context(), peer{user: name}, procedure)
+			var e *fail.Error
+			if want := callers[of][name]; want == "" && err != nil || want != "" && (!errors.As(err, &e) || e.Kind != want) {
+				t.Errorf("%s, called by %s: %v", procedure, name, err)
+			}
+		}
+		if _, err := g.limit(t.Context(), peer{user: "root", pid: 7}, procedure); err != nil {
+			t.Errorf("%s, called by root of this host: %v", procedure, err)
+		}
+	}
+	all := map[string]bool{}
+	for _, file := range []protoreflect.FileDescriptor{apiv1.File_holdfast_proto, apiv1.File_agent_proto} {
+		for i := range file.Services().Len() {
+			s := file.Services().Get(i)
+			for j := range s.Methods().Len() {
+				procedure := "/" + string(s.FullName()) + "/" + string(s.Methods().Get(j).Name())
+				all[procedure] = true
+				of, listed := rights[procedure]
+				if !listed {
+					t.Errorf("%s is not sorted", procedure)
+				}
+				if (s.Name() == "AgentService") != (of == ofAgents) {
+					t.Errorf("%s: what agents call is a service of its own", procedure)
+				}
+				check(procedure, of)
+			}
+		}
+	}
+	for procedure := range rights {
+		if !all[procedure] {
+			t.Errorf("%s is not in the API", procedure)
+		}
+	}
+	for _, p := range []string{
+		apiv1connect.ClusterServiceStartProcedure, apiv1connect.ClusterServiceStopProcedure, apiv1connect.ClusterServiceMigrateProcedure,
+		apiv1connect.ClusterServiceConfirmOffProcedure, apiv1connect.ClusterServiceSetMaintenanceProcedure, apiv1connect.ClusterServiceBackUpStoreProcedure,
+		apiv1connect.JobServiceDrainHostProcedure, apiv1connect.JobServiceForgetHostProcedure, apiv1connect.JobServiceCommandJobProcedure,
+		apiv1connect.UpgradeServicePutBundleProcedure, apiv1connect.UpgradeServiceRunUpgradeProcedure, apiv1connect.UpgradeServiceAdmitHostProcedure,
+		"/holdfast.v1.NewService/New",
+	} {
+		check(p, ofOperators)
+	}
+	ctx, err := g.limit(t.Context(), peer{user: guestHost}, apiv1connect.AgentServiceSendGuestProcedure)
+	if err != nil || mayHave(ctx, guestHost) != nil || mayHave(ctx, member) == nil || mayHave(context.Background(), member) != nil {
 		t.Errorf("guests are sent to the host that asks: %v", err)
 	}
 }

@@ -47,7 +47,7 @@ const (
 	maxMessage    = 1 << 20          // bytes of one request or answer
 	maxJob        = 4 << 20          // bytes of a job with its steps
 	maxDocument   = 64 << 20         // bytes of a document: the plan for 3,000 hosts has some 20 MB
-	minCompressed = 1 << 20          // bytes of a document: chunks of bundles are compressed already
+	minCompressed = 1 << 20          // bytes of one answer: chunks of bundles are compressed already
 	maxHeader     = 16 << 10         // bytes
 	maxStreams    = 64               // at once on one connection
 	maxConns      = 256              // at once over TLS
@@ -71,7 +71,8 @@ type Options struct {
 	Version string       // of the build, for GetVersion
 	Jobs    Jobs         // nil: this host takes no part in jobs
 	Upgrade Upgrades     // nil: this host takes no part in upgrades
-	Guests  Guests       // which hosts run guests only; nil: none
+	Agents  Agents       // nil: it answers no other agents
+	Hosts   Hosts        // which names are hosts'; nil: nobody is limited
 }
 
 // Server serves the API of one agent.
@@ -187,21 +188,21 @@ func shutdown(ctx context.Context, ends []*end) error {
 // streams report when the server ends.
 func (s *Server) httpServer(stop context.Context) *http.Server {
 	h := &handler{cluster: s.cluster, version: s.opts.Version, jobs: s.opts.Jobs, grace: s.grace, stop: stop}
-	path, service := apiv1connect.NewClusterServiceHandler(h,
-		connect.WithReadMaxBytes(maxMessage),
-		connect.WithSendMaxBytes(maxMessage),
-		connect.WithInterceptors(&gate{s.opts.Log, unaryTime, s.opts.Guests}),
-	)
+	// options bound the messages of a service, bytes, and its calls.
+	options := func(read, send int, within time.Duration) connect.HandlerOption {
+		return connect.WithHandlerOptions(connect.WithReadMaxBytes(read), connect.WithSendMaxBytes(send),
+			connect.WithCompressMinBytes(minCompressed), connect.WithInterceptors(&gate{s.opts.Log, within, s.opts.Hosts}))
+	}
 	mux := http.NewServeMux()
-	mux.Handle(path, service)
+	mux.Handle(apiv1connect.NewClusterServiceHandler(h, options(maxMessage, maxMessage, unaryTime)))
 	if s.opts.Jobs != nil {
-		mux.Handle(apiv1connect.NewJobServiceHandler(&jobHandler{s.opts.Jobs},
-			connect.WithReadMaxBytes(maxMessage), connect.WithSendMaxBytes(maxJob), connect.WithInterceptors(&gate{s.opts.Log, unaryTime, s.opts.Guests})))
+		mux.Handle(apiv1connect.NewJobServiceHandler(&jobHandler{s.opts.Jobs}, options(maxMessage, maxJob, unaryTime)))
 	}
 	if s.opts.Upgrade != nil {
-		mux.Handle(apiv1connect.NewUpgradeServiceHandler(&upgradeHandler{s.opts.Upgrade},
-			connect.WithReadMaxBytes(maxDocument), connect.WithSendMaxBytes(maxDocument),
-			connect.WithCompressMinBytes(minCompressed), connect.WithInterceptors(&gate{s.opts.Log, upgradeTime, s.opts.Guests})))
+		mux.Handle(apiv1connect.NewUpgradeServiceHandler(&upgradeHandler{s.opts.Upgrade}, options(maxDocument, maxDocument, upgradeTime)))
+	}
+	if s.opts.Agents != nil {
+		mux.Handle(apiv1connect.NewAgentServiceHandler(&agentHandler{s.opts.Agents}, options(maxDocument, maxDocument, upgradeTime)))
 	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)

@@ -22,14 +22,6 @@ import (
 type Upgrades interface {
 	// PutBundle takes a bundle in, after checking all of it.
 	PutBundle(ctx context.Context, file io.Reader, trust request.Trust) (request.BundleInfo, error)
-	// OpenBundle reads the file of a bundle from an offset on; size is that of the
-	// whole file.
-	OpenBundle(sha256 string, offset int64) (file io.ReadCloser, size int64, err error)
-	// GatherFacts looks at this host: survey.Wanted to fact.Facts, in JSON.
-	GatherFacts(ctx context.Context, request []byte) ([]byte, error)
-	// SendGuest moves a guest of this host to another one, over the network (a CIDR, ""
-	// for any) when that has an address in it.
-	SendGuest(ctx context.Context, uuid, name string, to cluster.HostID, network string) error
 	// PlanUpgrade plans and begins nothing.
 	PlanUpgrade(ctx context.Context, r request.Request) (upgrade.Plan, error)
 	// CheckUpgrade looks at all hosts.
@@ -46,9 +38,6 @@ type Upgrades interface {
 
 // upgradeHandler answers the calls about upgrades.
 type upgradeHandler struct{ up Upgrades }
-
-// chunk is how much of a bundle travels in one message, bytes.
-const chunk = 256 << 10
 
 // incoming reads the chunks of a stream.
 type incoming struct {
@@ -84,47 +73,6 @@ func (h *upgradeHandler) PutBundle(ctx context.Context, st *connect.ClientStream
 	}
 	text, err := api.Document(b)
 	return &apiv1.PutBundleResponse{Bundle: text}, err
-}
-
-// GetBundle sends the file of a bundle.
-func (h *upgradeHandler) GetBundle(_ context.Context, req *apiv1.GetBundleRequest, out *connect.ServerStream[apiv1.GetBundleResponse]) (err error) {
-	f, size, err := h.up.OpenBundle(req.GetSha256(), req.GetOffset())
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	if err := out.Send(&apiv1.GetBundleResponse{Size: size}); err != nil {
-		return err
-	}
-	buf := make([]byte, chunk)
-	for {
-		n, rerr := api.ReadChunk(f, buf)
-		if n > 0 {
-			if err := out.Send(&apiv1.GetBundleResponse{Chunk: buf[:n]}); err != nil {
-				return err
-			}
-		}
-		switch {
-		case errors.Is(rerr, io.EOF):
-			return nil
-		case rerr != nil:
-			return rerr
-		}
-	}
-}
-
-// GatherFacts looks at this host.
-func (h *upgradeHandler) GatherFacts(ctx context.Context, req *apiv1.GatherFactsRequest) (*apiv1.GatherFactsResponse, error) {
-	facts, err := h.up.GatherFacts(ctx, req.GetRequest())
-	return &apiv1.GatherFactsResponse{Facts: facts}, err
-}
-
-// SendGuest moves a guest away.
-func (h *upgradeHandler) SendGuest(ctx context.Context, req *apiv1.SendGuestRequest) (*apiv1.SendGuestResponse, error) {
-	if err := mayHave(ctx, cluster.HostID(req.GetTo())); err != nil {
-		return nil, err
-	}
-	return &apiv1.SendGuestResponse{}, h.up.SendGuest(ctx, req.GetUuid(), req.GetName(), cluster.HostID(req.GetTo()), req.GetNetwork())
 }
 
 // asked reads the document of a request.

@@ -23,6 +23,7 @@ import (
 	apiv1 "holdfast/internal/api/v1"
 	"holdfast/internal/api/v1/apiv1connect"
 	"holdfast/internal/fail"
+	"holdfast/internal/inventory/fact"
 	"holdfast/internal/server/servertest"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
@@ -31,10 +32,16 @@ import (
 	"holdfast/internal/upgrade/request"
 )
 
+// both are what a host answers operators and other agents.
+type both interface {
+	Upgrades
+	Agents
+}
+
 // runUpgrades serves a fake of upgrades on a unix socket until the test ends.
-func runUpgrades(t *testing.T, up Upgrades) *running {
+func runUpgrades(t *testing.T, up both) *running {
 	t.Helper()
-	return run(t, func(s *Server) { s.opts.Upgrade = up })
+	return run(t, func(s *Server) { s.opts.Upgrade, s.opts.Agents = up, up })
 }
 
 func newUpgrades() *servertest.Upgrades {
@@ -269,8 +276,6 @@ func TestDocumentsThatAreNone(t *testing.T) {
 			}
 		}
 	}
-	_, err := r.GatherFacts(limited(t), []byte("no JSON"))
-	wantKind(t, err, fail.Invalid, "it is no JSON")
 	st, err := c.PutBundle(limited(t))
 	if err != nil {
 		t.Fatal(err)
@@ -322,6 +327,10 @@ func TestUpgradeCalls(t *testing.T) {
 			t.Errorf("asked %+v, want %+v", asked, req)
 		}
 	}
+	f, err := r.GatherFacts(limited(t), fact.Wanted{SHA256: b.SHA256, Request: fact.Request{Host: "node1", Commands: []string{"tar"}}})
+	if err != nil || f.Host != "node1" || f.Commands["tar"] != "/bin/tar" {
+		t.Errorf("facts %+v, %v", f, err)
+	}
 	if err := r.SendGuest(limited(t), "u1", "vm1", "node2", "10.0.0.0/8"); err != nil || !reflect.DeepEqual(up.Sent(), []string{"vm1 to node2 over 10.0.0.0/8"}) {
 		t.Errorf("sent %v, %v", up.Sent(), err)
 	}
@@ -335,7 +344,7 @@ func TestUpgradeCallersWithoutRights(t *testing.T) {
 	up := newUpgrades()
 	ready := make(chan string, 1)
 	s, err := New(servertest.New(servertest.Three(testTime())), Options{
-		Socket: filepath.Join(shortDir(t), "s"), Listen: "127.0.0.1:0", Log: servertest.ListenLog(func(at string) { ready <- at }), Upgrade: up,
+		Socket: filepath.Join(shortDir(t), "s"), Listen: "127.0.0.1:0", Log: servertest.ListenLog(func(at string) { ready <- at }), Upgrade: up, Agents: up,
 		TLS: &tls.Config{Certificates: []tls.Certificate{ca.PeerCert(t, "node1")}, ClientCAs: ca.Pool, MinVersion: tls.VersionTLS13},
 	})
 	if err != nil {
@@ -353,7 +362,7 @@ func TestUpgradeCallersWithoutRights(t *testing.T) {
 	var errs []error
 	note := func(_ any, err error) { errs = append(errs, err) }
 	note(c.PutBundle(ctx, bytes.NewReader(largeBundle(t)), request.Trust{AllowUnsigned: true}))
-	note(c.GatherFacts(ctx, []byte("{}")))
+	note(c.GatherFacts(ctx, fact.Wanted{}))
 	note(nil, c.SendGuest(ctx, "u1", "vm1", "node2", ""))
 	note(c.PlanUpgrade(ctx, request.Request{}))
 	note(c.CheckUpgrade(ctx, request.Request{}))

@@ -1,4 +1,5 @@
-// The API of a Holdfast agent, version 1. Fields are only ever added; a number
+// The API of a Holdfast agent, version 1, as operators call it; agent.proto is what
+// agents ask of each other. Fields are only ever added; a number
 // is never given a second meaning. Words of the domain (states, kinds of proof
 // and of events) are strings, so that a client one version older passes a new
 // word on instead of losing it. Durations are nanoseconds (*_ns).
@@ -138,302 +139,6 @@ func (x *PutBundleResponse) GetBundle() []byte {
 	return nil
 }
 
-type GetBundleRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Sha256        string                 `protobuf:"bytes,1,opt,name=sha256,proto3" json:"sha256,omitempty"`  // of the file, hex
-	Offset        int64                  `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"` // bytes
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *GetBundleRequest) Reset() {
-	*x = GetBundleRequest{}
-	mi := &file_holdfast_proto_msgTypes[2]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *GetBundleRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*GetBundleRequest) ProtoMessage() {}
-
-func (x *GetBundleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[2]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use GetBundleRequest.ProtoReflect.Descriptor instead.
-func (*GetBundleRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{2}
-}
-
-func (x *GetBundleRequest) GetSha256() string {
-	if x != nil {
-		return x.Sha256
-	}
-	return ""
-}
-
-func (x *GetBundleRequest) GetOffset() int64 {
-	if x != nil {
-		return x.Offset
-	}
-	return 0
-}
-
-type GetBundleResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Chunk         []byte                 `protobuf:"bytes,1,opt,name=chunk,proto3" json:"chunk,omitempty"`
-	Size          int64                  `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"` // of the whole file, bytes; in the first message
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *GetBundleResponse) Reset() {
-	*x = GetBundleResponse{}
-	mi := &file_holdfast_proto_msgTypes[3]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *GetBundleResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*GetBundleResponse) ProtoMessage() {}
-
-func (x *GetBundleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[3]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use GetBundleResponse.ProtoReflect.Descriptor instead.
-func (*GetBundleResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{3}
-}
-
-func (x *GetBundleResponse) GetChunk() []byte {
-	if x != nil {
-		return x.Chunk
-	}
-	return nil
-}
-
-func (x *GetBundleResponse) GetSize() int64 {
-	if x != nil {
-		return x.Size
-	}
-	return 0
-}
-
-type GatherFactsRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Request       []byte                 `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"` // survey.Wanted
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *GatherFactsRequest) Reset() {
-	*x = GatherFactsRequest{}
-	mi := &file_holdfast_proto_msgTypes[4]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *GatherFactsRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*GatherFactsRequest) ProtoMessage() {}
-
-func (x *GatherFactsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[4]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use GatherFactsRequest.ProtoReflect.Descriptor instead.
-func (*GatherFactsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{4}
-}
-
-func (x *GatherFactsRequest) GetRequest() []byte {
-	if x != nil {
-		return x.Request
-	}
-	return nil
-}
-
-type GatherFactsResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Facts         []byte                 `protobuf:"bytes,1,opt,name=facts,proto3" json:"facts,omitempty"` // fact.Facts
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *GatherFactsResponse) Reset() {
-	*x = GatherFactsResponse{}
-	mi := &file_holdfast_proto_msgTypes[5]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *GatherFactsResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*GatherFactsResponse) ProtoMessage() {}
-
-func (x *GatherFactsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[5]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use GatherFactsResponse.ProtoReflect.Descriptor instead.
-func (*GatherFactsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{5}
-}
-
-func (x *GatherFactsResponse) GetFacts() []byte {
-	if x != nil {
-		return x.Facts
-	}
-	return nil
-}
-
-type SendGuestRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Uuid          string                 `protobuf:"bytes,1,opt,name=uuid,proto3" json:"uuid,omitempty"`
-	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	To            string                 `protobuf:"bytes,3,opt,name=to,proto3" json:"to,omitempty"`           // host
-	Network       string                 `protobuf:"bytes,4,opt,name=network,proto3" json:"network,omitempty"` // CIDR over which it moves; "": any
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *SendGuestRequest) Reset() {
-	*x = SendGuestRequest{}
-	mi := &file_holdfast_proto_msgTypes[6]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *SendGuestRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*SendGuestRequest) ProtoMessage() {}
-
-func (x *SendGuestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[6]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use SendGuestRequest.ProtoReflect.Descriptor instead.
-func (*SendGuestRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{6}
-}
-
-func (x *SendGuestRequest) GetUuid() string {
-	if x != nil {
-		return x.Uuid
-	}
-	return ""
-}
-
-func (x *SendGuestRequest) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-func (x *SendGuestRequest) GetTo() string {
-	if x != nil {
-		return x.To
-	}
-	return ""
-}
-
-func (x *SendGuestRequest) GetNetwork() string {
-	if x != nil {
-		return x.Network
-	}
-	return ""
-}
-
-type SendGuestResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *SendGuestResponse) Reset() {
-	*x = SendGuestResponse{}
-	mi := &file_holdfast_proto_msgTypes[7]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *SendGuestResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*SendGuestResponse) ProtoMessage() {}
-
-func (x *SendGuestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[7]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use SendGuestResponse.ProtoReflect.Descriptor instead.
-func (*SendGuestResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{7}
-}
-
 type PlanUpgradeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Request       []byte                 `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"` // upgrade.Request
@@ -443,7 +148,7 @@ type PlanUpgradeRequest struct {
 
 func (x *PlanUpgradeRequest) Reset() {
 	*x = PlanUpgradeRequest{}
-	mi := &file_holdfast_proto_msgTypes[8]
+	mi := &file_holdfast_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -455,7 +160,7 @@ func (x *PlanUpgradeRequest) String() string {
 func (*PlanUpgradeRequest) ProtoMessage() {}
 
 func (x *PlanUpgradeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[8]
+	mi := &file_holdfast_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -468,7 +173,7 @@ func (x *PlanUpgradeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanUpgradeRequest.ProtoReflect.Descriptor instead.
 func (*PlanUpgradeRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{8}
+	return file_holdfast_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *PlanUpgradeRequest) GetRequest() []byte {
@@ -487,7 +192,7 @@ type PlanUpgradeResponse struct {
 
 func (x *PlanUpgradeResponse) Reset() {
 	*x = PlanUpgradeResponse{}
-	mi := &file_holdfast_proto_msgTypes[9]
+	mi := &file_holdfast_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -499,7 +204,7 @@ func (x *PlanUpgradeResponse) String() string {
 func (*PlanUpgradeResponse) ProtoMessage() {}
 
 func (x *PlanUpgradeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[9]
+	mi := &file_holdfast_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -512,7 +217,7 @@ func (x *PlanUpgradeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanUpgradeResponse.ProtoReflect.Descriptor instead.
 func (*PlanUpgradeResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{9}
+	return file_holdfast_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *PlanUpgradeResponse) GetPlan() []byte {
@@ -531,7 +236,7 @@ type CheckUpgradeRequest struct {
 
 func (x *CheckUpgradeRequest) Reset() {
 	*x = CheckUpgradeRequest{}
-	mi := &file_holdfast_proto_msgTypes[10]
+	mi := &file_holdfast_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -543,7 +248,7 @@ func (x *CheckUpgradeRequest) String() string {
 func (*CheckUpgradeRequest) ProtoMessage() {}
 
 func (x *CheckUpgradeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[10]
+	mi := &file_holdfast_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -556,7 +261,7 @@ func (x *CheckUpgradeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckUpgradeRequest.ProtoReflect.Descriptor instead.
 func (*CheckUpgradeRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{10}
+	return file_holdfast_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *CheckUpgradeRequest) GetRequest() []byte {
@@ -575,7 +280,7 @@ type CheckUpgradeResponse struct {
 
 func (x *CheckUpgradeResponse) Reset() {
 	*x = CheckUpgradeResponse{}
-	mi := &file_holdfast_proto_msgTypes[11]
+	mi := &file_holdfast_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -587,7 +292,7 @@ func (x *CheckUpgradeResponse) String() string {
 func (*CheckUpgradeResponse) ProtoMessage() {}
 
 func (x *CheckUpgradeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[11]
+	mi := &file_holdfast_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -600,7 +305,7 @@ func (x *CheckUpgradeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckUpgradeResponse.ProtoReflect.Descriptor instead.
 func (*CheckUpgradeResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{11}
+	return file_holdfast_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *CheckUpgradeResponse) GetReport() []byte {
@@ -619,7 +324,7 @@ type RunUpgradeRequest struct {
 
 func (x *RunUpgradeRequest) Reset() {
 	*x = RunUpgradeRequest{}
-	mi := &file_holdfast_proto_msgTypes[12]
+	mi := &file_holdfast_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -631,7 +336,7 @@ func (x *RunUpgradeRequest) String() string {
 func (*RunUpgradeRequest) ProtoMessage() {}
 
 func (x *RunUpgradeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[12]
+	mi := &file_holdfast_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -644,7 +349,7 @@ func (x *RunUpgradeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunUpgradeRequest.ProtoReflect.Descriptor instead.
 func (*RunUpgradeRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{12}
+	return file_holdfast_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *RunUpgradeRequest) GetRequest() []byte {
@@ -665,7 +370,7 @@ type RunUpgradeResponse struct {
 
 func (x *RunUpgradeResponse) Reset() {
 	*x = RunUpgradeResponse{}
-	mi := &file_holdfast_proto_msgTypes[13]
+	mi := &file_holdfast_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -677,7 +382,7 @@ func (x *RunUpgradeResponse) String() string {
 func (*RunUpgradeResponse) ProtoMessage() {}
 
 func (x *RunUpgradeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[13]
+	mi := &file_holdfast_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -690,7 +395,7 @@ func (x *RunUpgradeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunUpgradeResponse.ProtoReflect.Descriptor instead.
 func (*RunUpgradeResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{13}
+	return file_holdfast_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RunUpgradeResponse) GetJob() *Job {
@@ -722,7 +427,7 @@ type GetUpgradeRequest struct {
 
 func (x *GetUpgradeRequest) Reset() {
 	*x = GetUpgradeRequest{}
-	mi := &file_holdfast_proto_msgTypes[14]
+	mi := &file_holdfast_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -734,7 +439,7 @@ func (x *GetUpgradeRequest) String() string {
 func (*GetUpgradeRequest) ProtoMessage() {}
 
 func (x *GetUpgradeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[14]
+	mi := &file_holdfast_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -747,7 +452,7 @@ func (x *GetUpgradeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetUpgradeRequest.ProtoReflect.Descriptor instead.
 func (*GetUpgradeRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{14}
+	return file_holdfast_proto_rawDescGZIP(), []int{8}
 }
 
 type GetUpgradeResponse struct {
@@ -759,7 +464,7 @@ type GetUpgradeResponse struct {
 
 func (x *GetUpgradeResponse) Reset() {
 	*x = GetUpgradeResponse{}
-	mi := &file_holdfast_proto_msgTypes[15]
+	mi := &file_holdfast_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -771,7 +476,7 @@ func (x *GetUpgradeResponse) String() string {
 func (*GetUpgradeResponse) ProtoMessage() {}
 
 func (x *GetUpgradeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[15]
+	mi := &file_holdfast_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -784,7 +489,7 @@ func (x *GetUpgradeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetUpgradeResponse.ProtoReflect.Descriptor instead.
 func (*GetUpgradeResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{15}
+	return file_holdfast_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetUpgradeResponse) GetUpgrade() []byte {
@@ -804,7 +509,7 @@ type AdmitHostRequest struct {
 
 func (x *AdmitHostRequest) Reset() {
 	*x = AdmitHostRequest{}
-	mi := &file_holdfast_proto_msgTypes[16]
+	mi := &file_holdfast_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -816,7 +521,7 @@ func (x *AdmitHostRequest) String() string {
 func (*AdmitHostRequest) ProtoMessage() {}
 
 func (x *AdmitHostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[16]
+	mi := &file_holdfast_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -829,7 +534,7 @@ func (x *AdmitHostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdmitHostRequest.ProtoReflect.Descriptor instead.
 func (*AdmitHostRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{16}
+	return file_holdfast_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *AdmitHostRequest) GetHost() string {
@@ -854,7 +559,7 @@ type AdmitHostResponse struct {
 
 func (x *AdmitHostResponse) Reset() {
 	*x = AdmitHostResponse{}
-	mi := &file_holdfast_proto_msgTypes[17]
+	mi := &file_holdfast_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -866,7 +571,7 @@ func (x *AdmitHostResponse) String() string {
 func (*AdmitHostResponse) ProtoMessage() {}
 
 func (x *AdmitHostResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[17]
+	mi := &file_holdfast_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -879,7 +584,7 @@ func (x *AdmitHostResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdmitHostResponse.ProtoReflect.Descriptor instead.
 func (*AdmitHostResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{17}
+	return file_holdfast_proto_rawDescGZIP(), []int{11}
 }
 
 type ReportUpgradeRequest struct {
@@ -890,7 +595,7 @@ type ReportUpgradeRequest struct {
 
 func (x *ReportUpgradeRequest) Reset() {
 	*x = ReportUpgradeRequest{}
-	mi := &file_holdfast_proto_msgTypes[18]
+	mi := &file_holdfast_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -902,7 +607,7 @@ func (x *ReportUpgradeRequest) String() string {
 func (*ReportUpgradeRequest) ProtoMessage() {}
 
 func (x *ReportUpgradeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[18]
+	mi := &file_holdfast_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -915,7 +620,7 @@ func (x *ReportUpgradeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportUpgradeRequest.ProtoReflect.Descriptor instead.
 func (*ReportUpgradeRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{18}
+	return file_holdfast_proto_rawDescGZIP(), []int{12}
 }
 
 type ReportUpgradeResponse struct {
@@ -927,7 +632,7 @@ type ReportUpgradeResponse struct {
 
 func (x *ReportUpgradeResponse) Reset() {
 	*x = ReportUpgradeResponse{}
-	mi := &file_holdfast_proto_msgTypes[19]
+	mi := &file_holdfast_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -939,7 +644,7 @@ func (x *ReportUpgradeResponse) String() string {
 func (*ReportUpgradeResponse) ProtoMessage() {}
 
 func (x *ReportUpgradeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[19]
+	mi := &file_holdfast_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -952,7 +657,7 @@ func (x *ReportUpgradeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportUpgradeResponse.ProtoReflect.Descriptor instead.
 func (*ReportUpgradeResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{19}
+	return file_holdfast_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ReportUpgradeResponse) GetReport() []byte {
@@ -971,7 +676,7 @@ type DrainHostRequest struct {
 
 func (x *DrainHostRequest) Reset() {
 	*x = DrainHostRequest{}
-	mi := &file_holdfast_proto_msgTypes[20]
+	mi := &file_holdfast_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -983,7 +688,7 @@ func (x *DrainHostRequest) String() string {
 func (*DrainHostRequest) ProtoMessage() {}
 
 func (x *DrainHostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[20]
+	mi := &file_holdfast_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -996,7 +701,7 @@ func (x *DrainHostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainHostRequest.ProtoReflect.Descriptor instead.
 func (*DrainHostRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{20}
+	return file_holdfast_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DrainHostRequest) GetHost() string {
@@ -1015,7 +720,7 @@ type DrainHostResponse struct {
 
 func (x *DrainHostResponse) Reset() {
 	*x = DrainHostResponse{}
-	mi := &file_holdfast_proto_msgTypes[21]
+	mi := &file_holdfast_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1027,7 +732,7 @@ func (x *DrainHostResponse) String() string {
 func (*DrainHostResponse) ProtoMessage() {}
 
 func (x *DrainHostResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[21]
+	mi := &file_holdfast_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1040,7 +745,7 @@ func (x *DrainHostResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainHostResponse.ProtoReflect.Descriptor instead.
 func (*DrainHostResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{21}
+	return file_holdfast_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DrainHostResponse) GetJob() *Job {
@@ -1058,7 +763,7 @@ type ListHostsRequest struct {
 
 func (x *ListHostsRequest) Reset() {
 	*x = ListHostsRequest{}
-	mi := &file_holdfast_proto_msgTypes[22]
+	mi := &file_holdfast_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1070,7 +775,7 @@ func (x *ListHostsRequest) String() string {
 func (*ListHostsRequest) ProtoMessage() {}
 
 func (x *ListHostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[22]
+	mi := &file_holdfast_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1083,7 +788,7 @@ func (x *ListHostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHostsRequest.ProtoReflect.Descriptor instead.
 func (*ListHostsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{22}
+	return file_holdfast_proto_rawDescGZIP(), []int{16}
 }
 
 type ListHostsResponse struct {
@@ -1095,7 +800,7 @@ type ListHostsResponse struct {
 
 func (x *ListHostsResponse) Reset() {
 	*x = ListHostsResponse{}
-	mi := &file_holdfast_proto_msgTypes[23]
+	mi := &file_holdfast_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1107,7 +812,7 @@ func (x *ListHostsResponse) String() string {
 func (*ListHostsResponse) ProtoMessage() {}
 
 func (x *ListHostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[23]
+	mi := &file_holdfast_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1120,7 +825,7 @@ func (x *ListHostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHostsResponse.ProtoReflect.Descriptor instead.
 func (*ListHostsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{23}
+	return file_holdfast_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListHostsResponse) GetHosts() []*GuestHost {
@@ -1140,7 +845,7 @@ type ForgetHostRequest struct {
 
 func (x *ForgetHostRequest) Reset() {
 	*x = ForgetHostRequest{}
-	mi := &file_holdfast_proto_msgTypes[24]
+	mi := &file_holdfast_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1152,7 +857,7 @@ func (x *ForgetHostRequest) String() string {
 func (*ForgetHostRequest) ProtoMessage() {}
 
 func (x *ForgetHostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[24]
+	mi := &file_holdfast_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1165,7 +870,7 @@ func (x *ForgetHostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetHostRequest.ProtoReflect.Descriptor instead.
 func (*ForgetHostRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{24}
+	return file_holdfast_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ForgetHostRequest) GetHost() string {
@@ -1190,7 +895,7 @@ type ForgetHostResponse struct {
 
 func (x *ForgetHostResponse) Reset() {
 	*x = ForgetHostResponse{}
-	mi := &file_holdfast_proto_msgTypes[25]
+	mi := &file_holdfast_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1202,7 +907,7 @@ func (x *ForgetHostResponse) String() string {
 func (*ForgetHostResponse) ProtoMessage() {}
 
 func (x *ForgetHostResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[25]
+	mi := &file_holdfast_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1215,7 +920,7 @@ func (x *ForgetHostResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetHostResponse.ProtoReflect.Descriptor instead.
 func (*ForgetHostResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{25}
+	return file_holdfast_proto_rawDescGZIP(), []int{19}
 }
 
 // GuestHost is a host as its own reports tell of it.
@@ -1234,7 +939,7 @@ type GuestHost struct {
 
 func (x *GuestHost) Reset() {
 	*x = GuestHost{}
-	mi := &file_holdfast_proto_msgTypes[26]
+	mi := &file_holdfast_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1246,7 +951,7 @@ func (x *GuestHost) String() string {
 func (*GuestHost) ProtoMessage() {}
 
 func (x *GuestHost) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[26]
+	mi := &file_holdfast_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1259,7 +964,7 @@ func (x *GuestHost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GuestHost.ProtoReflect.Descriptor instead.
 func (*GuestHost) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{26}
+	return file_holdfast_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GuestHost) GetName() string {
@@ -1319,7 +1024,7 @@ type ListJobsRequest struct {
 
 func (x *ListJobsRequest) Reset() {
 	*x = ListJobsRequest{}
-	mi := &file_holdfast_proto_msgTypes[27]
+	mi := &file_holdfast_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1331,7 +1036,7 @@ func (x *ListJobsRequest) String() string {
 func (*ListJobsRequest) ProtoMessage() {}
 
 func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[27]
+	mi := &file_holdfast_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1344,7 +1049,7 @@ func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJobsRequest.ProtoReflect.Descriptor instead.
 func (*ListJobsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{27}
+	return file_holdfast_proto_rawDescGZIP(), []int{21}
 }
 
 type ListJobsResponse struct {
@@ -1356,7 +1061,7 @@ type ListJobsResponse struct {
 
 func (x *ListJobsResponse) Reset() {
 	*x = ListJobsResponse{}
-	mi := &file_holdfast_proto_msgTypes[28]
+	mi := &file_holdfast_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1368,7 +1073,7 @@ func (x *ListJobsResponse) String() string {
 func (*ListJobsResponse) ProtoMessage() {}
 
 func (x *ListJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[28]
+	mi := &file_holdfast_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1381,7 +1086,7 @@ func (x *ListJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJobsResponse.ProtoReflect.Descriptor instead.
 func (*ListJobsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{28}
+	return file_holdfast_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListJobsResponse) GetJobs() []*Job {
@@ -1400,7 +1105,7 @@ type GetJobRequest struct {
 
 func (x *GetJobRequest) Reset() {
 	*x = GetJobRequest{}
-	mi := &file_holdfast_proto_msgTypes[29]
+	mi := &file_holdfast_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1412,7 +1117,7 @@ func (x *GetJobRequest) String() string {
 func (*GetJobRequest) ProtoMessage() {}
 
 func (x *GetJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[29]
+	mi := &file_holdfast_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1425,7 +1130,7 @@ func (x *GetJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJobRequest.ProtoReflect.Descriptor instead.
 func (*GetJobRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{29}
+	return file_holdfast_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *GetJobRequest) GetId() string {
@@ -1444,7 +1149,7 @@ type GetJobResponse struct {
 
 func (x *GetJobResponse) Reset() {
 	*x = GetJobResponse{}
-	mi := &file_holdfast_proto_msgTypes[30]
+	mi := &file_holdfast_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1456,7 +1161,7 @@ func (x *GetJobResponse) String() string {
 func (*GetJobResponse) ProtoMessage() {}
 
 func (x *GetJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[30]
+	mi := &file_holdfast_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1469,7 +1174,7 @@ func (x *GetJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJobResponse.ProtoReflect.Descriptor instead.
 func (*GetJobResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{30}
+	return file_holdfast_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *GetJobResponse) GetJob() *Job {
@@ -1491,7 +1196,7 @@ type CommandJobRequest struct {
 
 func (x *CommandJobRequest) Reset() {
 	*x = CommandJobRequest{}
-	mi := &file_holdfast_proto_msgTypes[31]
+	mi := &file_holdfast_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1503,7 +1208,7 @@ func (x *CommandJobRequest) String() string {
 func (*CommandJobRequest) ProtoMessage() {}
 
 func (x *CommandJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[31]
+	mi := &file_holdfast_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1516,7 +1221,7 @@ func (x *CommandJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommandJobRequest.ProtoReflect.Descriptor instead.
 func (*CommandJobRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{31}
+	return file_holdfast_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CommandJobRequest) GetId() string {
@@ -1556,7 +1261,7 @@ type CommandJobResponse struct {
 
 func (x *CommandJobResponse) Reset() {
 	*x = CommandJobResponse{}
-	mi := &file_holdfast_proto_msgTypes[32]
+	mi := &file_holdfast_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1568,7 +1273,7 @@ func (x *CommandJobResponse) String() string {
 func (*CommandJobResponse) ProtoMessage() {}
 
 func (x *CommandJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[32]
+	mi := &file_holdfast_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1581,7 +1286,7 @@ func (x *CommandJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommandJobResponse.ProtoReflect.Descriptor instead.
 func (*CommandJobResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{32}
+	return file_holdfast_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CommandJobResponse) GetJob() *Job {
@@ -1610,7 +1315,7 @@ type Job struct {
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_holdfast_proto_msgTypes[33]
+	mi := &file_holdfast_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1622,7 +1327,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[33]
+	mi := &file_holdfast_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1635,7 +1340,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{33}
+	return file_holdfast_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Job) GetId() string {
@@ -1736,7 +1441,7 @@ type JobStep struct {
 
 func (x *JobStep) Reset() {
 	*x = JobStep{}
-	mi := &file_holdfast_proto_msgTypes[34]
+	mi := &file_holdfast_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1748,7 +1453,7 @@ func (x *JobStep) String() string {
 func (*JobStep) ProtoMessage() {}
 
 func (x *JobStep) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[34]
+	mi := &file_holdfast_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1761,7 +1466,7 @@ func (x *JobStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStep.ProtoReflect.Descriptor instead.
 func (*JobStep) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{34}
+	return file_holdfast_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *JobStep) GetId() string {
@@ -1863,7 +1568,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_holdfast_proto_msgTypes[35]
+	mi := &file_holdfast_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1875,7 +1580,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[35]
+	mi := &file_holdfast_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1888,7 +1593,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{35}
+	return file_holdfast_proto_rawDescGZIP(), []int{29}
 }
 
 type GetStatusResponse struct {
@@ -1900,7 +1605,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_holdfast_proto_msgTypes[36]
+	mi := &file_holdfast_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1912,7 +1617,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[36]
+	mi := &file_holdfast_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1925,7 +1630,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{36}
+	return file_holdfast_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *GetStatusResponse) GetStatus() *Status {
@@ -1943,7 +1648,7 @@ type WatchStatusRequest struct {
 
 func (x *WatchStatusRequest) Reset() {
 	*x = WatchStatusRequest{}
-	mi := &file_holdfast_proto_msgTypes[37]
+	mi := &file_holdfast_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1955,7 +1660,7 @@ func (x *WatchStatusRequest) String() string {
 func (*WatchStatusRequest) ProtoMessage() {}
 
 func (x *WatchStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[37]
+	mi := &file_holdfast_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1968,7 +1673,7 @@ func (x *WatchStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchStatusRequest.ProtoReflect.Descriptor instead.
 func (*WatchStatusRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{37}
+	return file_holdfast_proto_rawDescGZIP(), []int{31}
 }
 
 type WatchStatusResponse struct {
@@ -1980,7 +1685,7 @@ type WatchStatusResponse struct {
 
 func (x *WatchStatusResponse) Reset() {
 	*x = WatchStatusResponse{}
-	mi := &file_holdfast_proto_msgTypes[38]
+	mi := &file_holdfast_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1992,7 +1697,7 @@ func (x *WatchStatusResponse) String() string {
 func (*WatchStatusResponse) ProtoMessage() {}
 
 func (x *WatchStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[38]
+	mi := &file_holdfast_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2005,7 +1710,7 @@ func (x *WatchStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchStatusResponse.ProtoReflect.Descriptor instead.
 func (*WatchStatusResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{38}
+	return file_holdfast_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *WatchStatusResponse) GetStatus() *Status {
@@ -2026,7 +1731,7 @@ type StartRequest struct {
 
 func (x *StartRequest) Reset() {
 	*x = StartRequest{}
-	mi := &file_holdfast_proto_msgTypes[39]
+	mi := &file_holdfast_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2038,7 +1743,7 @@ func (x *StartRequest) String() string {
 func (*StartRequest) ProtoMessage() {}
 
 func (x *StartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[39]
+	mi := &file_holdfast_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2051,7 +1756,7 @@ func (x *StartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartRequest.ProtoReflect.Descriptor instead.
 func (*StartRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{39}
+	return file_holdfast_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *StartRequest) GetIdempotencyKey() string {
@@ -2069,7 +1774,7 @@ type StartResponse struct {
 
 func (x *StartResponse) Reset() {
 	*x = StartResponse{}
-	mi := &file_holdfast_proto_msgTypes[40]
+	mi := &file_holdfast_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2081,7 +1786,7 @@ func (x *StartResponse) String() string {
 func (*StartResponse) ProtoMessage() {}
 
 func (x *StartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[40]
+	mi := &file_holdfast_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2094,7 +1799,7 @@ func (x *StartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartResponse.ProtoReflect.Descriptor instead.
 func (*StartResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{40}
+	return file_holdfast_proto_rawDescGZIP(), []int{34}
 }
 
 type StopRequest struct {
@@ -2107,7 +1812,7 @@ type StopRequest struct {
 
 func (x *StopRequest) Reset() {
 	*x = StopRequest{}
-	mi := &file_holdfast_proto_msgTypes[41]
+	mi := &file_holdfast_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2119,7 +1824,7 @@ func (x *StopRequest) String() string {
 func (*StopRequest) ProtoMessage() {}
 
 func (x *StopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[41]
+	mi := &file_holdfast_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2132,7 +1837,7 @@ func (x *StopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRequest.ProtoReflect.Descriptor instead.
 func (*StopRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{41}
+	return file_holdfast_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *StopRequest) GetIdempotencyKey() string {
@@ -2157,7 +1862,7 @@ type StopResponse struct {
 
 func (x *StopResponse) Reset() {
 	*x = StopResponse{}
-	mi := &file_holdfast_proto_msgTypes[42]
+	mi := &file_holdfast_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2169,7 +1874,7 @@ func (x *StopResponse) String() string {
 func (*StopResponse) ProtoMessage() {}
 
 func (x *StopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[42]
+	mi := &file_holdfast_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2182,7 +1887,7 @@ func (x *StopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopResponse.ProtoReflect.Descriptor instead.
 func (*StopResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{42}
+	return file_holdfast_proto_rawDescGZIP(), []int{36}
 }
 
 type MigrateRequest struct {
@@ -2195,7 +1900,7 @@ type MigrateRequest struct {
 
 func (x *MigrateRequest) Reset() {
 	*x = MigrateRequest{}
-	mi := &file_holdfast_proto_msgTypes[43]
+	mi := &file_holdfast_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2207,7 +1912,7 @@ func (x *MigrateRequest) String() string {
 func (*MigrateRequest) ProtoMessage() {}
 
 func (x *MigrateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[43]
+	mi := &file_holdfast_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2220,7 +1925,7 @@ func (x *MigrateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrateRequest.ProtoReflect.Descriptor instead.
 func (*MigrateRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{43}
+	return file_holdfast_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *MigrateRequest) GetIdempotencyKey() string {
@@ -2251,7 +1956,7 @@ type MigrateResponse struct {
 
 func (x *MigrateResponse) Reset() {
 	*x = MigrateResponse{}
-	mi := &file_holdfast_proto_msgTypes[44]
+	mi := &file_holdfast_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2263,7 +1968,7 @@ func (x *MigrateResponse) String() string {
 func (*MigrateResponse) ProtoMessage() {}
 
 func (x *MigrateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[44]
+	mi := &file_holdfast_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2276,7 +1981,7 @@ func (x *MigrateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrateResponse.ProtoReflect.Descriptor instead.
 func (*MigrateResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{44}
+	return file_holdfast_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *MigrateResponse) GetPercent() int64 {
@@ -2333,7 +2038,7 @@ type ListEventsRequest struct {
 
 func (x *ListEventsRequest) Reset() {
 	*x = ListEventsRequest{}
-	mi := &file_holdfast_proto_msgTypes[45]
+	mi := &file_holdfast_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2345,7 +2050,7 @@ func (x *ListEventsRequest) String() string {
 func (*ListEventsRequest) ProtoMessage() {}
 
 func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[45]
+	mi := &file_holdfast_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2358,7 +2063,7 @@ func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsRequest.ProtoReflect.Descriptor instead.
 func (*ListEventsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{45}
+	return file_holdfast_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ListEventsRequest) GetAfter() int64 {
@@ -2385,7 +2090,7 @@ type ListEventsResponse struct {
 
 func (x *ListEventsResponse) Reset() {
 	*x = ListEventsResponse{}
-	mi := &file_holdfast_proto_msgTypes[46]
+	mi := &file_holdfast_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2397,7 +2102,7 @@ func (x *ListEventsResponse) String() string {
 func (*ListEventsResponse) ProtoMessage() {}
 
 func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[46]
+	mi := &file_holdfast_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2410,7 +2115,7 @@ func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsResponse.ProtoReflect.Descriptor instead.
 func (*ListEventsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{46}
+	return file_holdfast_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ListEventsResponse) GetEvents() []*Event {
@@ -2436,7 +2141,7 @@ type WatchEventsRequest struct {
 
 func (x *WatchEventsRequest) Reset() {
 	*x = WatchEventsRequest{}
-	mi := &file_holdfast_proto_msgTypes[47]
+	mi := &file_holdfast_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2448,7 +2153,7 @@ func (x *WatchEventsRequest) String() string {
 func (*WatchEventsRequest) ProtoMessage() {}
 
 func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[47]
+	mi := &file_holdfast_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2461,7 +2166,7 @@ func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsRequest.ProtoReflect.Descriptor instead.
 func (*WatchEventsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{47}
+	return file_holdfast_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *WatchEventsRequest) GetAfter() int64 {
@@ -2481,7 +2186,7 @@ type WatchEventsResponse struct {
 
 func (x *WatchEventsResponse) Reset() {
 	*x = WatchEventsResponse{}
-	mi := &file_holdfast_proto_msgTypes[48]
+	mi := &file_holdfast_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2493,7 +2198,7 @@ func (x *WatchEventsResponse) String() string {
 func (*WatchEventsResponse) ProtoMessage() {}
 
 func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[48]
+	mi := &file_holdfast_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2506,7 +2211,7 @@ func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsResponse.ProtoReflect.Descriptor instead.
 func (*WatchEventsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{48}
+	return file_holdfast_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *WatchEventsResponse) GetEvents() []*Event {
@@ -2533,7 +2238,7 @@ type ConfirmOffRequest struct {
 
 func (x *ConfirmOffRequest) Reset() {
 	*x = ConfirmOffRequest{}
-	mi := &file_holdfast_proto_msgTypes[49]
+	mi := &file_holdfast_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2545,7 +2250,7 @@ func (x *ConfirmOffRequest) String() string {
 func (*ConfirmOffRequest) ProtoMessage() {}
 
 func (x *ConfirmOffRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[49]
+	mi := &file_holdfast_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2558,7 +2263,7 @@ func (x *ConfirmOffRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmOffRequest.ProtoReflect.Descriptor instead.
 func (*ConfirmOffRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{49}
+	return file_holdfast_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ConfirmOffRequest) GetIdempotencyKey() string {
@@ -2583,7 +2288,7 @@ type ConfirmOffResponse struct {
 
 func (x *ConfirmOffResponse) Reset() {
 	*x = ConfirmOffResponse{}
-	mi := &file_holdfast_proto_msgTypes[50]
+	mi := &file_holdfast_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2595,7 +2300,7 @@ func (x *ConfirmOffResponse) String() string {
 func (*ConfirmOffResponse) ProtoMessage() {}
 
 func (x *ConfirmOffResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[50]
+	mi := &file_holdfast_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2608,7 +2313,7 @@ func (x *ConfirmOffResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmOffResponse.ProtoReflect.Descriptor instead.
 func (*ConfirmOffResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{50}
+	return file_holdfast_proto_rawDescGZIP(), []int{44}
 }
 
 type SetMaintenanceRequest struct {
@@ -2622,7 +2327,7 @@ type SetMaintenanceRequest struct {
 
 func (x *SetMaintenanceRequest) Reset() {
 	*x = SetMaintenanceRequest{}
-	mi := &file_holdfast_proto_msgTypes[51]
+	mi := &file_holdfast_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2634,7 +2339,7 @@ func (x *SetMaintenanceRequest) String() string {
 func (*SetMaintenanceRequest) ProtoMessage() {}
 
 func (x *SetMaintenanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[51]
+	mi := &file_holdfast_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2647,7 +2352,7 @@ func (x *SetMaintenanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetMaintenanceRequest.ProtoReflect.Descriptor instead.
 func (*SetMaintenanceRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{51}
+	return file_holdfast_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *SetMaintenanceRequest) GetIdempotencyKey() string {
@@ -2679,7 +2384,7 @@ type SetMaintenanceResponse struct {
 
 func (x *SetMaintenanceResponse) Reset() {
 	*x = SetMaintenanceResponse{}
-	mi := &file_holdfast_proto_msgTypes[52]
+	mi := &file_holdfast_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2691,7 +2396,7 @@ func (x *SetMaintenanceResponse) String() string {
 func (*SetMaintenanceResponse) ProtoMessage() {}
 
 func (x *SetMaintenanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[52]
+	mi := &file_holdfast_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2704,7 +2409,7 @@ func (x *SetMaintenanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetMaintenanceResponse.ProtoReflect.Descriptor instead.
 func (*SetMaintenanceResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{52}
+	return file_holdfast_proto_rawDescGZIP(), []int{46}
 }
 
 type GetStoreStatusRequest struct {
@@ -2715,7 +2420,7 @@ type GetStoreStatusRequest struct {
 
 func (x *GetStoreStatusRequest) Reset() {
 	*x = GetStoreStatusRequest{}
-	mi := &file_holdfast_proto_msgTypes[53]
+	mi := &file_holdfast_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2727,7 +2432,7 @@ func (x *GetStoreStatusRequest) String() string {
 func (*GetStoreStatusRequest) ProtoMessage() {}
 
 func (x *GetStoreStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[53]
+	mi := &file_holdfast_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2740,7 +2445,7 @@ func (x *GetStoreStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStoreStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStoreStatusRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{53}
+	return file_holdfast_proto_rawDescGZIP(), []int{47}
 }
 
 type GetStoreStatusResponse struct {
@@ -2754,7 +2459,7 @@ type GetStoreStatusResponse struct {
 
 func (x *GetStoreStatusResponse) Reset() {
 	*x = GetStoreStatusResponse{}
-	mi := &file_holdfast_proto_msgTypes[54]
+	mi := &file_holdfast_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2766,7 +2471,7 @@ func (x *GetStoreStatusResponse) String() string {
 func (*GetStoreStatusResponse) ProtoMessage() {}
 
 func (x *GetStoreStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[54]
+	mi := &file_holdfast_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2779,7 +2484,7 @@ func (x *GetStoreStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStoreStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStoreStatusResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{54}
+	return file_holdfast_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *GetStoreStatusResponse) GetGeneration() uint64 {
@@ -2811,7 +2516,7 @@ type BackUpStoreRequest struct {
 
 func (x *BackUpStoreRequest) Reset() {
 	*x = BackUpStoreRequest{}
-	mi := &file_holdfast_proto_msgTypes[55]
+	mi := &file_holdfast_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2823,7 +2528,7 @@ func (x *BackUpStoreRequest) String() string {
 func (*BackUpStoreRequest) ProtoMessage() {}
 
 func (x *BackUpStoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[55]
+	mi := &file_holdfast_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2836,7 +2541,7 @@ func (x *BackUpStoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackUpStoreRequest.ProtoReflect.Descriptor instead.
 func (*BackUpStoreRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{55}
+	return file_holdfast_proto_rawDescGZIP(), []int{49}
 }
 
 type BackUpStoreResponse struct {
@@ -2848,7 +2553,7 @@ type BackUpStoreResponse struct {
 
 func (x *BackUpStoreResponse) Reset() {
 	*x = BackUpStoreResponse{}
-	mi := &file_holdfast_proto_msgTypes[56]
+	mi := &file_holdfast_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2860,7 +2565,7 @@ func (x *BackUpStoreResponse) String() string {
 func (*BackUpStoreResponse) ProtoMessage() {}
 
 func (x *BackUpStoreResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[56]
+	mi := &file_holdfast_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2873,7 +2578,7 @@ func (x *BackUpStoreResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackUpStoreResponse.ProtoReflect.Descriptor instead.
 func (*BackUpStoreResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{56}
+	return file_holdfast_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *BackUpStoreResponse) GetBackup() *Backup {
@@ -2903,7 +2608,7 @@ type StoreMember struct {
 
 func (x *StoreMember) Reset() {
 	*x = StoreMember{}
-	mi := &file_holdfast_proto_msgTypes[57]
+	mi := &file_holdfast_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2915,7 +2620,7 @@ func (x *StoreMember) String() string {
 func (*StoreMember) ProtoMessage() {}
 
 func (x *StoreMember) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[57]
+	mi := &file_holdfast_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2928,7 +2633,7 @@ func (x *StoreMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreMember.ProtoReflect.Descriptor instead.
 func (*StoreMember) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{57}
+	return file_holdfast_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *StoreMember) GetName() string {
@@ -3027,7 +2732,7 @@ type Backup struct {
 
 func (x *Backup) Reset() {
 	*x = Backup{}
-	mi := &file_holdfast_proto_msgTypes[58]
+	mi := &file_holdfast_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3039,7 +2744,7 @@ func (x *Backup) String() string {
 func (*Backup) ProtoMessage() {}
 
 func (x *Backup) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[58]
+	mi := &file_holdfast_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3052,7 +2757,7 @@ func (x *Backup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Backup.ProtoReflect.Descriptor instead.
 func (*Backup) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{58}
+	return file_holdfast_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Backup) GetFile() string {
@@ -3091,7 +2796,7 @@ type GetVersionRequest struct {
 
 func (x *GetVersionRequest) Reset() {
 	*x = GetVersionRequest{}
-	mi := &file_holdfast_proto_msgTypes[59]
+	mi := &file_holdfast_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3103,7 +2808,7 @@ func (x *GetVersionRequest) String() string {
 func (*GetVersionRequest) ProtoMessage() {}
 
 func (x *GetVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[59]
+	mi := &file_holdfast_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3116,7 +2821,7 @@ func (x *GetVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetVersionRequest.ProtoReflect.Descriptor instead.
 func (*GetVersionRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{59}
+	return file_holdfast_proto_rawDescGZIP(), []int{53}
 }
 
 type GetVersionResponse struct {
@@ -3130,7 +2835,7 @@ type GetVersionResponse struct {
 
 func (x *GetVersionResponse) Reset() {
 	*x = GetVersionResponse{}
-	mi := &file_holdfast_proto_msgTypes[60]
+	mi := &file_holdfast_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3142,7 +2847,7 @@ func (x *GetVersionResponse) String() string {
 func (*GetVersionResponse) ProtoMessage() {}
 
 func (x *GetVersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[60]
+	mi := &file_holdfast_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3155,7 +2860,7 @@ func (x *GetVersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetVersionResponse.ProtoReflect.Descriptor instead.
 func (*GetVersionResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{60}
+	return file_holdfast_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *GetVersionResponse) GetVersion() string {
@@ -3189,7 +2894,7 @@ type ErrorDetail struct {
 
 func (x *ErrorDetail) Reset() {
 	*x = ErrorDetail{}
-	mi := &file_holdfast_proto_msgTypes[61]
+	mi := &file_holdfast_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3201,7 +2906,7 @@ func (x *ErrorDetail) String() string {
 func (*ErrorDetail) ProtoMessage() {}
 
 func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[61]
+	mi := &file_holdfast_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3214,7 +2919,7 @@ func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorDetail.ProtoReflect.Descriptor instead.
 func (*ErrorDetail) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{61}
+	return file_holdfast_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ErrorDetail) GetRemedy() string {
@@ -3234,7 +2939,7 @@ type Epoch struct {
 
 func (x *Epoch) Reset() {
 	*x = Epoch{}
-	mi := &file_holdfast_proto_msgTypes[62]
+	mi := &file_holdfast_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3246,7 +2951,7 @@ func (x *Epoch) String() string {
 func (*Epoch) ProtoMessage() {}
 
 func (x *Epoch) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[62]
+	mi := &file_holdfast_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3259,7 +2964,7 @@ func (x *Epoch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Epoch.ProtoReflect.Descriptor instead.
 func (*Epoch) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{62}
+	return file_holdfast_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Epoch) GetGen() uint64 {
@@ -3290,7 +2995,7 @@ type Proof struct {
 
 func (x *Proof) Reset() {
 	*x = Proof{}
-	mi := &file_holdfast_proto_msgTypes[63]
+	mi := &file_holdfast_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3302,7 +3007,7 @@ func (x *Proof) String() string {
 func (*Proof) ProtoMessage() {}
 
 func (x *Proof) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[63]
+	mi := &file_holdfast_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3315,7 +3020,7 @@ func (x *Proof) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Proof.ProtoReflect.Descriptor instead.
 func (*Proof) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{63}
+	return file_holdfast_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Proof) GetKind() string {
@@ -3380,7 +3085,7 @@ type Owner struct {
 
 func (x *Owner) Reset() {
 	*x = Owner{}
-	mi := &file_holdfast_proto_msgTypes[64]
+	mi := &file_holdfast_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3392,7 +3097,7 @@ func (x *Owner) String() string {
 func (*Owner) ProtoMessage() {}
 
 func (x *Owner) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[64]
+	mi := &file_holdfast_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3405,7 +3110,7 @@ func (x *Owner) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Owner.ProtoReflect.Descriptor instead.
 func (*Owner) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{64}
+	return file_holdfast_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Owner) GetResource() string {
@@ -3505,7 +3210,7 @@ type Want struct {
 
 func (x *Want) Reset() {
 	*x = Want{}
-	mi := &file_holdfast_proto_msgTypes[65]
+	mi := &file_holdfast_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3517,7 +3222,7 @@ func (x *Want) String() string {
 func (*Want) ProtoMessage() {}
 
 func (x *Want) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[65]
+	mi := &file_holdfast_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3530,7 +3235,7 @@ func (x *Want) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Want.ProtoReflect.Descriptor instead.
 func (*Want) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{65}
+	return file_holdfast_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Want) GetRun() bool {
@@ -3579,7 +3284,7 @@ type Off struct {
 
 func (x *Off) Reset() {
 	*x = Off{}
-	mi := &file_holdfast_proto_msgTypes[66]
+	mi := &file_holdfast_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3591,7 +3296,7 @@ func (x *Off) String() string {
 func (*Off) ProtoMessage() {}
 
 func (x *Off) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[66]
+	mi := &file_holdfast_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3604,7 +3309,7 @@ func (x *Off) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Off.ProtoReflect.Descriptor instead.
 func (*Off) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{66}
+	return file_holdfast_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Off) GetHost() string {
@@ -3655,7 +3360,7 @@ type Host struct {
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_holdfast_proto_msgTypes[67]
+	mi := &file_holdfast_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3667,7 +3372,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[67]
+	mi := &file_holdfast_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3680,7 +3385,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{67}
+	return file_holdfast_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Host) GetName() string {
@@ -3828,7 +3533,7 @@ type HostStatus struct {
 
 func (x *HostStatus) Reset() {
 	*x = HostStatus{}
-	mi := &file_holdfast_proto_msgTypes[68]
+	mi := &file_holdfast_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3840,7 +3545,7 @@ func (x *HostStatus) String() string {
 func (*HostStatus) ProtoMessage() {}
 
 func (x *HostStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[68]
+	mi := &file_holdfast_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3853,7 +3558,7 @@ func (x *HostStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostStatus.ProtoReflect.Descriptor instead.
 func (*HostStatus) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{68}
+	return file_holdfast_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *HostStatus) GetHost() *Host {
@@ -3895,7 +3600,7 @@ type Takeover struct {
 
 func (x *Takeover) Reset() {
 	*x = Takeover{}
-	mi := &file_holdfast_proto_msgTypes[69]
+	mi := &file_holdfast_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3907,7 +3612,7 @@ func (x *Takeover) String() string {
 func (*Takeover) ProtoMessage() {}
 
 func (x *Takeover) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[69]
+	mi := &file_holdfast_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3920,7 +3625,7 @@ func (x *Takeover) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Takeover.ProtoReflect.Descriptor instead.
 func (*Takeover) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{69}
+	return file_holdfast_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *Takeover) GetPossible() bool {
@@ -3961,7 +3666,7 @@ type Timings struct {
 
 func (x *Timings) Reset() {
 	*x = Timings{}
-	mi := &file_holdfast_proto_msgTypes[70]
+	mi := &file_holdfast_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3973,7 +3678,7 @@ func (x *Timings) String() string {
 func (*Timings) ProtoMessage() {}
 
 func (x *Timings) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[70]
+	mi := &file_holdfast_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3986,7 +3691,7 @@ func (x *Timings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timings.ProtoReflect.Descriptor instead.
 func (*Timings) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{70}
+	return file_holdfast_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *Timings) GetLeaseNs() int64 {
@@ -4075,7 +3780,7 @@ type Status struct {
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_holdfast_proto_msgTypes[71]
+	mi := &file_holdfast_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4087,7 +3792,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[71]
+	mi := &file_holdfast_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4100,7 +3805,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{71}
+	return file_holdfast_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *Status) GetTimeNs() int64 {
@@ -4227,7 +3932,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_holdfast_proto_msgTypes[72]
+	mi := &file_holdfast_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4239,7 +3944,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[72]
+	mi := &file_holdfast_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4252,7 +3957,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{72}
+	return file_holdfast_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *Event) GetTimeNs() int64 {
@@ -4343,23 +4048,7 @@ const file_holdfast_proto_rawDesc = "" +
 	"\tsignature\x18\x03 \x01(\fR\tsignature\x12\x14\n" +
 	"\x05chunk\x18\x04 \x01(\fR\x05chunk\"+\n" +
 	"\x11PutBundleResponse\x12\x16\n" +
-	"\x06bundle\x18\x01 \x01(\fR\x06bundle\"B\n" +
-	"\x10GetBundleRequest\x12\x16\n" +
-	"\x06sha256\x18\x01 \x01(\tR\x06sha256\x12\x16\n" +
-	"\x06offset\x18\x02 \x01(\x03R\x06offset\"=\n" +
-	"\x11GetBundleResponse\x12\x14\n" +
-	"\x05chunk\x18\x01 \x01(\fR\x05chunk\x12\x12\n" +
-	"\x04size\x18\x02 \x01(\x03R\x04size\".\n" +
-	"\x12GatherFactsRequest\x12\x18\n" +
-	"\arequest\x18\x01 \x01(\fR\arequest\"+\n" +
-	"\x13GatherFactsResponse\x12\x14\n" +
-	"\x05facts\x18\x01 \x01(\fR\x05facts\"d\n" +
-	"\x10SendGuestRequest\x12\x12\n" +
-	"\x04uuid\x18\x01 \x01(\tR\x04uuid\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\x12\x0e\n" +
-	"\x02to\x18\x03 \x01(\tR\x02to\x12\x18\n" +
-	"\anetwork\x18\x04 \x01(\tR\anetwork\"\x13\n" +
-	"\x11SendGuestResponse\".\n" +
+	"\x06bundle\x18\x01 \x01(\fR\x06bundle\".\n" +
 	"\x12PlanUpgradeRequest\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\fR\arequest\")\n" +
 	"\x13PlanUpgradeResponse\x12\x12\n" +
@@ -4660,12 +4349,9 @@ const file_holdfast_proto_rawDesc = "" +
 	"\bListJobs\x12\x1c.holdfast.v1.ListJobsRequest\x1a\x1d.holdfast.v1.ListJobsResponse\x12A\n" +
 	"\x06GetJob\x12\x1a.holdfast.v1.GetJobRequest\x1a\x1b.holdfast.v1.GetJobResponse\x12M\n" +
 	"\n" +
-	"CommandJob\x12\x1e.holdfast.v1.CommandJobRequest\x1a\x1f.holdfast.v1.CommandJobResponse2\xb3\x06\n" +
+	"CommandJob\x12\x1e.holdfast.v1.CommandJobRequest\x1a\x1f.holdfast.v1.CommandJobResponse2\xc7\x04\n" +
 	"\x0eUpgradeService\x12L\n" +
-	"\tPutBundle\x12\x1d.holdfast.v1.PutBundleRequest\x1a\x1e.holdfast.v1.PutBundleResponse(\x01\x12L\n" +
-	"\tGetBundle\x12\x1d.holdfast.v1.GetBundleRequest\x1a\x1e.holdfast.v1.GetBundleResponse0\x01\x12P\n" +
-	"\vGatherFacts\x12\x1f.holdfast.v1.GatherFactsRequest\x1a .holdfast.v1.GatherFactsResponse\x12J\n" +
-	"\tSendGuest\x12\x1d.holdfast.v1.SendGuestRequest\x1a\x1e.holdfast.v1.SendGuestResponse\x12P\n" +
+	"\tPutBundle\x12\x1d.holdfast.v1.PutBundleRequest\x1a\x1e.holdfast.v1.PutBundleResponse(\x01\x12P\n" +
 	"\vPlanUpgrade\x12\x1f.holdfast.v1.PlanUpgradeRequest\x1a .holdfast.v1.PlanUpgradeResponse\x12S\n" +
 	"\fCheckUpgrade\x12 .holdfast.v1.CheckUpgradeRequest\x1a!.holdfast.v1.CheckUpgradeResponse\x12M\n" +
 	"\n" +
@@ -4687,168 +4373,156 @@ func file_holdfast_proto_rawDescGZIP() []byte {
 	return file_holdfast_proto_rawDescData
 }
 
-var file_holdfast_proto_msgTypes = make([]protoimpl.MessageInfo, 73)
+var file_holdfast_proto_msgTypes = make([]protoimpl.MessageInfo, 67)
 var file_holdfast_proto_goTypes = []any{
 	(*PutBundleRequest)(nil),       // 0: holdfast.v1.PutBundleRequest
 	(*PutBundleResponse)(nil),      // 1: holdfast.v1.PutBundleResponse
-	(*GetBundleRequest)(nil),       // 2: holdfast.v1.GetBundleRequest
-	(*GetBundleResponse)(nil),      // 3: holdfast.v1.GetBundleResponse
-	(*GatherFactsRequest)(nil),     // 4: holdfast.v1.GatherFactsRequest
-	(*GatherFactsResponse)(nil),    // 5: holdfast.v1.GatherFactsResponse
-	(*SendGuestRequest)(nil),       // 6: holdfast.v1.SendGuestRequest
-	(*SendGuestResponse)(nil),      // 7: holdfast.v1.SendGuestResponse
-	(*PlanUpgradeRequest)(nil),     // 8: holdfast.v1.PlanUpgradeRequest
-	(*PlanUpgradeResponse)(nil),    // 9: holdfast.v1.PlanUpgradeResponse
-	(*CheckUpgradeRequest)(nil),    // 10: holdfast.v1.CheckUpgradeRequest
-	(*CheckUpgradeResponse)(nil),   // 11: holdfast.v1.CheckUpgradeResponse
-	(*RunUpgradeRequest)(nil),      // 12: holdfast.v1.RunUpgradeRequest
-	(*RunUpgradeResponse)(nil),     // 13: holdfast.v1.RunUpgradeResponse
-	(*GetUpgradeRequest)(nil),      // 14: holdfast.v1.GetUpgradeRequest
-	(*GetUpgradeResponse)(nil),     // 15: holdfast.v1.GetUpgradeResponse
-	(*AdmitHostRequest)(nil),       // 16: holdfast.v1.AdmitHostRequest
-	(*AdmitHostResponse)(nil),      // 17: holdfast.v1.AdmitHostResponse
-	(*ReportUpgradeRequest)(nil),   // 18: holdfast.v1.ReportUpgradeRequest
-	(*ReportUpgradeResponse)(nil),  // 19: holdfast.v1.ReportUpgradeResponse
-	(*DrainHostRequest)(nil),       // 20: holdfast.v1.DrainHostRequest
-	(*DrainHostResponse)(nil),      // 21: holdfast.v1.DrainHostResponse
-	(*ListHostsRequest)(nil),       // 22: holdfast.v1.ListHostsRequest
-	(*ListHostsResponse)(nil),      // 23: holdfast.v1.ListHostsResponse
-	(*ForgetHostRequest)(nil),      // 24: holdfast.v1.ForgetHostRequest
-	(*ForgetHostResponse)(nil),     // 25: holdfast.v1.ForgetHostResponse
-	(*GuestHost)(nil),              // 26: holdfast.v1.GuestHost
-	(*ListJobsRequest)(nil),        // 27: holdfast.v1.ListJobsRequest
-	(*ListJobsResponse)(nil),       // 28: holdfast.v1.ListJobsResponse
-	(*GetJobRequest)(nil),          // 29: holdfast.v1.GetJobRequest
-	(*GetJobResponse)(nil),         // 30: holdfast.v1.GetJobResponse
-	(*CommandJobRequest)(nil),      // 31: holdfast.v1.CommandJobRequest
-	(*CommandJobResponse)(nil),     // 32: holdfast.v1.CommandJobResponse
-	(*Job)(nil),                    // 33: holdfast.v1.Job
-	(*JobStep)(nil),                // 34: holdfast.v1.JobStep
-	(*GetStatusRequest)(nil),       // 35: holdfast.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),      // 36: holdfast.v1.GetStatusResponse
-	(*WatchStatusRequest)(nil),     // 37: holdfast.v1.WatchStatusRequest
-	(*WatchStatusResponse)(nil),    // 38: holdfast.v1.WatchStatusResponse
-	(*StartRequest)(nil),           // 39: holdfast.v1.StartRequest
-	(*StartResponse)(nil),          // 40: holdfast.v1.StartResponse
-	(*StopRequest)(nil),            // 41: holdfast.v1.StopRequest
-	(*StopResponse)(nil),           // 42: holdfast.v1.StopResponse
-	(*MigrateRequest)(nil),         // 43: holdfast.v1.MigrateRequest
-	(*MigrateResponse)(nil),        // 44: holdfast.v1.MigrateResponse
-	(*ListEventsRequest)(nil),      // 45: holdfast.v1.ListEventsRequest
-	(*ListEventsResponse)(nil),     // 46: holdfast.v1.ListEventsResponse
-	(*WatchEventsRequest)(nil),     // 47: holdfast.v1.WatchEventsRequest
-	(*WatchEventsResponse)(nil),    // 48: holdfast.v1.WatchEventsResponse
-	(*ConfirmOffRequest)(nil),      // 49: holdfast.v1.ConfirmOffRequest
-	(*ConfirmOffResponse)(nil),     // 50: holdfast.v1.ConfirmOffResponse
-	(*SetMaintenanceRequest)(nil),  // 51: holdfast.v1.SetMaintenanceRequest
-	(*SetMaintenanceResponse)(nil), // 52: holdfast.v1.SetMaintenanceResponse
-	(*GetStoreStatusRequest)(nil),  // 53: holdfast.v1.GetStoreStatusRequest
-	(*GetStoreStatusResponse)(nil), // 54: holdfast.v1.GetStoreStatusResponse
-	(*BackUpStoreRequest)(nil),     // 55: holdfast.v1.BackUpStoreRequest
-	(*BackUpStoreResponse)(nil),    // 56: holdfast.v1.BackUpStoreResponse
-	(*StoreMember)(nil),            // 57: holdfast.v1.StoreMember
-	(*Backup)(nil),                 // 58: holdfast.v1.Backup
-	(*GetVersionRequest)(nil),      // 59: holdfast.v1.GetVersionRequest
-	(*GetVersionResponse)(nil),     // 60: holdfast.v1.GetVersionResponse
-	(*ErrorDetail)(nil),            // 61: holdfast.v1.ErrorDetail
-	(*Epoch)(nil),                  // 62: holdfast.v1.Epoch
-	(*Proof)(nil),                  // 63: holdfast.v1.Proof
-	(*Owner)(nil),                  // 64: holdfast.v1.Owner
-	(*Want)(nil),                   // 65: holdfast.v1.Want
-	(*Off)(nil),                    // 66: holdfast.v1.Off
-	(*Host)(nil),                   // 67: holdfast.v1.Host
-	(*HostStatus)(nil),             // 68: holdfast.v1.HostStatus
-	(*Takeover)(nil),               // 69: holdfast.v1.Takeover
-	(*Timings)(nil),                // 70: holdfast.v1.Timings
-	(*Status)(nil),                 // 71: holdfast.v1.Status
-	(*Event)(nil),                  // 72: holdfast.v1.Event
+	(*PlanUpgradeRequest)(nil),     // 2: holdfast.v1.PlanUpgradeRequest
+	(*PlanUpgradeResponse)(nil),    // 3: holdfast.v1.PlanUpgradeResponse
+	(*CheckUpgradeRequest)(nil),    // 4: holdfast.v1.CheckUpgradeRequest
+	(*CheckUpgradeResponse)(nil),   // 5: holdfast.v1.CheckUpgradeResponse
+	(*RunUpgradeRequest)(nil),      // 6: holdfast.v1.RunUpgradeRequest
+	(*RunUpgradeResponse)(nil),     // 7: holdfast.v1.RunUpgradeResponse
+	(*GetUpgradeRequest)(nil),      // 8: holdfast.v1.GetUpgradeRequest
+	(*GetUpgradeResponse)(nil),     // 9: holdfast.v1.GetUpgradeResponse
+	(*AdmitHostRequest)(nil),       // 10: holdfast.v1.AdmitHostRequest
+	(*AdmitHostResponse)(nil),      // 11: holdfast.v1.AdmitHostResponse
+	(*ReportUpgradeRequest)(nil),   // 12: holdfast.v1.ReportUpgradeRequest
+	(*ReportUpgradeResponse)(nil),  // 13: holdfast.v1.ReportUpgradeResponse
+	(*DrainHostRequest)(nil),       // 14: holdfast.v1.DrainHostRequest
+	(*DrainHostResponse)(nil),      // 15: holdfast.v1.DrainHostResponse
+	(*ListHostsRequest)(nil),       // 16: holdfast.v1.ListHostsRequest
+	(*ListHostsResponse)(nil),      // 17: holdfast.v1.ListHostsResponse
+	(*ForgetHostRequest)(nil),      // 18: holdfast.v1.ForgetHostRequest
+	(*ForgetHostResponse)(nil),     // 19: holdfast.v1.ForgetHostResponse
+	(*GuestHost)(nil),              // 20: holdfast.v1.GuestHost
+	(*ListJobsRequest)(nil),        // 21: holdfast.v1.ListJobsRequest
+	(*ListJobsResponse)(nil),       // 22: holdfast.v1.ListJobsResponse
+	(*GetJobRequest)(nil),          // 23: holdfast.v1.GetJobRequest
+	(*GetJobResponse)(nil),         // 24: holdfast.v1.GetJobResponse
+	(*CommandJobRequest)(nil),      // 25: holdfast.v1.CommandJobRequest
+	(*CommandJobResponse)(nil),     // 26: holdfast.v1.CommandJobResponse
+	(*Job)(nil),                    // 27: holdfast.v1.Job
+	(*JobStep)(nil),                // 28: holdfast.v1.JobStep
+	(*GetStatusRequest)(nil),       // 29: holdfast.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),      // 30: holdfast.v1.GetStatusResponse
+	(*WatchStatusRequest)(nil),     // 31: holdfast.v1.WatchStatusRequest
+	(*WatchStatusResponse)(nil),    // 32: holdfast.v1.WatchStatusResponse
+	(*StartRequest)(nil),           // 33: holdfast.v1.StartRequest
+	(*StartResponse)(nil),          // 34: holdfast.v1.StartResponse
+	(*StopRequest)(nil),            // 35: holdfast.v1.StopRequest
+	(*StopResponse)(nil),           // 36: holdfast.v1.StopResponse
+	(*MigrateRequest)(nil),         // 37: holdfast.v1.MigrateRequest
+	(*MigrateResponse)(nil),        // 38: holdfast.v1.MigrateResponse
+	(*ListEventsRequest)(nil),      // 39: holdfast.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),     // 40: holdfast.v1.ListEventsResponse
+	(*WatchEventsRequest)(nil),     // 41: holdfast.v1.WatchEventsRequest
+	(*WatchEventsResponse)(nil),    // 42: holdfast.v1.WatchEventsResponse
+	(*ConfirmOffRequest)(nil),      // 43: holdfast.v1.ConfirmOffRequest
+	(*ConfirmOffResponse)(nil),     // 44: holdfast.v1.ConfirmOffResponse
+	(*SetMaintenanceRequest)(nil),  // 45: holdfast.v1.SetMaintenanceRequest
+	(*SetMaintenanceResponse)(nil), // 46: holdfast.v1.SetMaintenanceResponse
+	(*GetStoreStatusRequest)(nil),  // 47: holdfast.v1.GetStoreStatusRequest
+	(*GetStoreStatusResponse)(nil), // 48: holdfast.v1.GetStoreStatusResponse
+	(*BackUpStoreRequest)(nil),     // 49: holdfast.v1.BackUpStoreRequest
+	(*BackUpStoreResponse)(nil),    // 50: holdfast.v1.BackUpStoreResponse
+	(*StoreMember)(nil),            // 51: holdfast.v1.StoreMember
+	(*Backup)(nil),                 // 52: holdfast.v1.Backup
+	(*GetVersionRequest)(nil),      // 53: holdfast.v1.GetVersionRequest
+	(*GetVersionResponse)(nil),     // 54: holdfast.v1.GetVersionResponse
+	(*ErrorDetail)(nil),            // 55: holdfast.v1.ErrorDetail
+	(*Epoch)(nil),                  // 56: holdfast.v1.Epoch
+	(*Proof)(nil),                  // 57: holdfast.v1.Proof
+	(*Owner)(nil),                  // 58: holdfast.v1.Owner
+	(*Want)(nil),                   // 59: holdfast.v1.Want
+	(*Off)(nil),                    // 60: holdfast.v1.Off
+	(*Host)(nil),                   // 61: holdfast.v1.Host
+	(*HostStatus)(nil),             // 62: holdfast.v1.HostStatus
+	(*Takeover)(nil),               // 63: holdfast.v1.Takeover
+	(*Timings)(nil),                // 64: holdfast.v1.Timings
+	(*Status)(nil),                 // 65: holdfast.v1.Status
+	(*Event)(nil),                  // 66: holdfast.v1.Event
 }
 var file_holdfast_proto_depIdxs = []int32{
-	33, // 0: holdfast.v1.RunUpgradeResponse.job:type_name -> holdfast.v1.Job
-	33, // 1: holdfast.v1.DrainHostResponse.job:type_name -> holdfast.v1.Job
-	26, // 2: holdfast.v1.ListHostsResponse.hosts:type_name -> holdfast.v1.GuestHost
-	33, // 3: holdfast.v1.ListJobsResponse.jobs:type_name -> holdfast.v1.Job
-	33, // 4: holdfast.v1.GetJobResponse.job:type_name -> holdfast.v1.Job
-	33, // 5: holdfast.v1.CommandJobResponse.job:type_name -> holdfast.v1.Job
-	34, // 6: holdfast.v1.Job.steps:type_name -> holdfast.v1.JobStep
-	71, // 7: holdfast.v1.GetStatusResponse.status:type_name -> holdfast.v1.Status
-	71, // 8: holdfast.v1.WatchStatusResponse.status:type_name -> holdfast.v1.Status
-	62, // 9: holdfast.v1.MigrateResponse.epoch:type_name -> holdfast.v1.Epoch
-	72, // 10: holdfast.v1.ListEventsResponse.events:type_name -> holdfast.v1.Event
-	72, // 11: holdfast.v1.WatchEventsResponse.events:type_name -> holdfast.v1.Event
-	57, // 12: holdfast.v1.GetStoreStatusResponse.members:type_name -> holdfast.v1.StoreMember
-	58, // 13: holdfast.v1.GetStoreStatusResponse.backups:type_name -> holdfast.v1.Backup
-	58, // 14: holdfast.v1.BackUpStoreResponse.backup:type_name -> holdfast.v1.Backup
-	62, // 15: holdfast.v1.Proof.epoch:type_name -> holdfast.v1.Epoch
-	62, // 16: holdfast.v1.Owner.epoch:type_name -> holdfast.v1.Epoch
-	63, // 17: holdfast.v1.Owner.proof:type_name -> holdfast.v1.Proof
-	66, // 18: holdfast.v1.Want.off:type_name -> holdfast.v1.Off
-	62, // 19: holdfast.v1.Host.expelled:type_name -> holdfast.v1.Epoch
-	67, // 20: holdfast.v1.HostStatus.host:type_name -> holdfast.v1.Host
-	65, // 21: holdfast.v1.Status.want:type_name -> holdfast.v1.Want
-	64, // 22: holdfast.v1.Status.owner:type_name -> holdfast.v1.Owner
-	68, // 23: holdfast.v1.Status.hosts:type_name -> holdfast.v1.HostStatus
-	69, // 24: holdfast.v1.Status.takeover:type_name -> holdfast.v1.Takeover
-	70, // 25: holdfast.v1.Status.timings:type_name -> holdfast.v1.Timings
-	62, // 26: holdfast.v1.Event.epoch:type_name -> holdfast.v1.Epoch
-	35, // 27: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
-	37, // 28: holdfast.v1.ClusterService.WatchStatus:input_type -> holdfast.v1.WatchStatusRequest
-	39, // 29: holdfast.v1.ClusterService.Start:input_type -> holdfast.v1.StartRequest
-	41, // 30: holdfast.v1.ClusterService.Stop:input_type -> holdfast.v1.StopRequest
-	43, // 31: holdfast.v1.ClusterService.Migrate:input_type -> holdfast.v1.MigrateRequest
-	45, // 32: holdfast.v1.ClusterService.ListEvents:input_type -> holdfast.v1.ListEventsRequest
-	47, // 33: holdfast.v1.ClusterService.WatchEvents:input_type -> holdfast.v1.WatchEventsRequest
-	49, // 34: holdfast.v1.ClusterService.ConfirmOff:input_type -> holdfast.v1.ConfirmOffRequest
-	51, // 35: holdfast.v1.ClusterService.SetMaintenance:input_type -> holdfast.v1.SetMaintenanceRequest
-	53, // 36: holdfast.v1.ClusterService.GetStoreStatus:input_type -> holdfast.v1.GetStoreStatusRequest
-	55, // 37: holdfast.v1.ClusterService.BackUpStore:input_type -> holdfast.v1.BackUpStoreRequest
-	59, // 38: holdfast.v1.ClusterService.GetVersion:input_type -> holdfast.v1.GetVersionRequest
-	20, // 39: holdfast.v1.JobService.DrainHost:input_type -> holdfast.v1.DrainHostRequest
-	22, // 40: holdfast.v1.JobService.ListHosts:input_type -> holdfast.v1.ListHostsRequest
-	24, // 41: holdfast.v1.JobService.ForgetHost:input_type -> holdfast.v1.ForgetHostRequest
-	27, // 42: holdfast.v1.JobService.ListJobs:input_type -> holdfast.v1.ListJobsRequest
-	29, // 43: holdfast.v1.JobService.GetJob:input_type -> holdfast.v1.GetJobRequest
-	31, // 44: holdfast.v1.JobService.CommandJob:input_type -> holdfast.v1.CommandJobRequest
+	27, // 0: holdfast.v1.RunUpgradeResponse.job:type_name -> holdfast.v1.Job
+	27, // 1: holdfast.v1.DrainHostResponse.job:type_name -> holdfast.v1.Job
+	20, // 2: holdfast.v1.ListHostsResponse.hosts:type_name -> holdfast.v1.GuestHost
+	27, // 3: holdfast.v1.ListJobsResponse.jobs:type_name -> holdfast.v1.Job
+	27, // 4: holdfast.v1.GetJobResponse.job:type_name -> holdfast.v1.Job
+	27, // 5: holdfast.v1.CommandJobResponse.job:type_name -> holdfast.v1.Job
+	28, // 6: holdfast.v1.Job.steps:type_name -> holdfast.v1.JobStep
+	65, // 7: holdfast.v1.GetStatusResponse.status:type_name -> holdfast.v1.Status
+	65, // 8: holdfast.v1.WatchStatusResponse.status:type_name -> holdfast.v1.Status
+	56, // 9: holdfast.v1.MigrateResponse.epoch:type_name -> holdfast.v1.Epoch
+	66, // 10: holdfast.v1.ListEventsResponse.events:type_name -> holdfast.v1.Event
+	66, // 11: holdfast.v1.WatchEventsResponse.events:type_name -> holdfast.v1.Event
+	51, // 12: holdfast.v1.GetStoreStatusResponse.members:type_name -> holdfast.v1.StoreMember
+	52, // 13: holdfast.v1.GetStoreStatusResponse.backups:type_name -> holdfast.v1.Backup
+	52, // 14: holdfast.v1.BackUpStoreResponse.backup:type_name -> holdfast.v1.Backup
+	56, // 15: holdfast.v1.Proof.epoch:type_name -> holdfast.v1.Epoch
+	56, // 16: holdfast.v1.Owner.epoch:type_name -> holdfast.v1.Epoch
+	57, // 17: holdfast.v1.Owner.proof:type_name -> holdfast.v1.Proof
+	60, // 18: holdfast.v1.Want.off:type_name -> holdfast.v1.Off
+	56, // 19: holdfast.v1.Host.expelled:type_name -> holdfast.v1.Epoch
+	61, // 20: holdfast.v1.HostStatus.host:type_name -> holdfast.v1.Host
+	59, // 21: holdfast.v1.Status.want:type_name -> holdfast.v1.Want
+	58, // 22: holdfast.v1.Status.owner:type_name -> holdfast.v1.Owner
+	62, // 23: holdfast.v1.Status.hosts:type_name -> holdfast.v1.HostStatus
+	63, // 24: holdfast.v1.Status.takeover:type_name -> holdfast.v1.Takeover
+	64, // 25: holdfast.v1.Status.timings:type_name -> holdfast.v1.Timings
+	56, // 26: holdfast.v1.Event.epoch:type_name -> holdfast.v1.Epoch
+	29, // 27: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
+	31, // 28: holdfast.v1.ClusterService.WatchStatus:input_type -> holdfast.v1.WatchStatusRequest
+	33, // 29: holdfast.v1.ClusterService.Start:input_type -> holdfast.v1.StartRequest
+	35, // 30: holdfast.v1.ClusterService.Stop:input_type -> holdfast.v1.StopRequest
+	37, // 31: holdfast.v1.ClusterService.Migrate:input_type -> holdfast.v1.MigrateRequest
+	39, // 32: holdfast.v1.ClusterService.ListEvents:input_type -> holdfast.v1.ListEventsRequest
+	41, // 33: holdfast.v1.ClusterService.WatchEvents:input_type -> holdfast.v1.WatchEventsRequest
+	43, // 34: holdfast.v1.ClusterService.ConfirmOff:input_type -> holdfast.v1.ConfirmOffRequest
+	45, // 35: holdfast.v1.ClusterService.SetMaintenance:input_type -> holdfast.v1.SetMaintenanceRequest
+	47, // 36: holdfast.v1.ClusterService.GetStoreStatus:input_type -> holdfast.v1.GetStoreStatusRequest
+	49, // 37: holdfast.v1.ClusterService.BackUpStore:input_type -> holdfast.v1.BackUpStoreRequest
+	53, // 38: holdfast.v1.ClusterService.GetVersion:input_type -> holdfast.v1.GetVersionRequest
+	14, // 39: holdfast.v1.JobService.DrainHost:input_type -> holdfast.v1.DrainHostRequest
+	16, // 40: holdfast.v1.JobService.ListHosts:input_type -> holdfast.v1.ListHostsRequest
+	18, // 41: holdfast.v1.JobService.ForgetHost:input_type -> holdfast.v1.ForgetHostRequest
+	21, // 42: holdfast.v1.JobService.ListJobs:input_type -> holdfast.v1.ListJobsRequest
+	23, // 43: holdfast.v1.JobService.GetJob:input_type -> holdfast.v1.GetJobRequest
+	25, // 44: holdfast.v1.JobService.CommandJob:input_type -> holdfast.v1.CommandJobRequest
 	0,  // 45: holdfast.v1.UpgradeService.PutBundle:input_type -> holdfast.v1.PutBundleRequest
-	2,  // 46: holdfast.v1.UpgradeService.GetBundle:input_type -> holdfast.v1.GetBundleRequest
-	4,  // 47: holdfast.v1.UpgradeService.GatherFacts:input_type -> holdfast.v1.GatherFactsRequest
-	6,  // 48: holdfast.v1.UpgradeService.SendGuest:input_type -> holdfast.v1.SendGuestRequest
-	8,  // 49: holdfast.v1.UpgradeService.PlanUpgrade:input_type -> holdfast.v1.PlanUpgradeRequest
-	10, // 50: holdfast.v1.UpgradeService.CheckUpgrade:input_type -> holdfast.v1.CheckUpgradeRequest
-	12, // 51: holdfast.v1.UpgradeService.RunUpgrade:input_type -> holdfast.v1.RunUpgradeRequest
-	14, // 52: holdfast.v1.UpgradeService.GetUpgrade:input_type -> holdfast.v1.GetUpgradeRequest
-	16, // 53: holdfast.v1.UpgradeService.AdmitHost:input_type -> holdfast.v1.AdmitHostRequest
-	18, // 54: holdfast.v1.UpgradeService.ReportUpgrade:input_type -> holdfast.v1.ReportUpgradeRequest
-	36, // 55: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
-	38, // 56: holdfast.v1.ClusterService.WatchStatus:output_type -> holdfast.v1.WatchStatusResponse
-	40, // 57: holdfast.v1.ClusterService.Start:output_type -> holdfast.v1.StartResponse
-	42, // 58: holdfast.v1.ClusterService.Stop:output_type -> holdfast.v1.StopResponse
-	44, // 59: holdfast.v1.ClusterService.Migrate:output_type -> holdfast.v1.MigrateResponse
-	46, // 60: holdfast.v1.ClusterService.ListEvents:output_type -> holdfast.v1.ListEventsResponse
-	48, // 61: holdfast.v1.ClusterService.WatchEvents:output_type -> holdfast.v1.WatchEventsResponse
-	50, // 62: holdfast.v1.ClusterService.ConfirmOff:output_type -> holdfast.v1.ConfirmOffResponse
-	52, // 63: holdfast.v1.ClusterService.SetMaintenance:output_type -> holdfast.v1.SetMaintenanceResponse
-	54, // 64: holdfast.v1.ClusterService.GetStoreStatus:output_type -> holdfast.v1.GetStoreStatusResponse
-	56, // 65: holdfast.v1.ClusterService.BackUpStore:output_type -> holdfast.v1.BackUpStoreResponse
-	60, // 66: holdfast.v1.ClusterService.GetVersion:output_type -> holdfast.v1.GetVersionResponse
-	21, // 67: holdfast.v1.JobService.DrainHost:output_type -> holdfast.v1.DrainHostResponse
-	23, // 68: holdfast.v1.JobService.ListHosts:output_type -> holdfast.v1.ListHostsResponse
-	25, // 69: holdfast.v1.JobService.ForgetHost:output_type -> holdfast.v1.ForgetHostResponse
-	28, // 70: holdfast.v1.JobService.ListJobs:output_type -> holdfast.v1.ListJobsResponse
-	30, // 71: holdfast.v1.JobService.GetJob:output_type -> holdfast.v1.GetJobResponse
-	32, // 72: holdfast.v1.JobService.CommandJob:output_type -> holdfast.v1.CommandJobResponse
-	1,  // 73: holdfast.v1.UpgradeService.PutBundle:output_type -> holdfast.v1.PutBundleResponse
-	3,  // 74: holdfast.v1.UpgradeService.GetBundle:output_type -> holdfast.v1.GetBundleResponse
-	5,  // 75: holdfast.v1.UpgradeService.GatherFacts:output_type -> holdfast.v1.GatherFactsResponse
-	7,  // 76: holdfast.v1.UpgradeService.SendGuest:output_type -> holdfast.v1.SendGuestResponse
-	9,  // 77: holdfast.v1.UpgradeService.PlanUpgrade:output_type -> holdfast.v1.PlanUpgradeResponse
-	11, // 78: holdfast.v1.UpgradeService.CheckUpgrade:output_type -> holdfast.v1.CheckUpgradeResponse
-	13, // 79: holdfast.v1.UpgradeService.RunUpgrade:output_type -> holdfast.v1.RunUpgradeResponse
-	15, // 80: holdfast.v1.UpgradeService.GetUpgrade:output_type -> holdfast.v1.GetUpgradeResponse
-	17, // 81: holdfast.v1.UpgradeService.AdmitHost:output_type -> holdfast.v1.AdmitHostResponse
-	19, // 82: holdfast.v1.UpgradeService.ReportUpgrade:output_type -> holdfast.v1.ReportUpgradeResponse
-	55, // [55:83] is the sub-list for method output_type
-	27, // [27:55] is the sub-list for method input_type
+	2,  // 46: holdfast.v1.UpgradeService.PlanUpgrade:input_type -> holdfast.v1.PlanUpgradeRequest
+	4,  // 47: holdfast.v1.UpgradeService.CheckUpgrade:input_type -> holdfast.v1.CheckUpgradeRequest
+	6,  // 48: holdfast.v1.UpgradeService.RunUpgrade:input_type -> holdfast.v1.RunUpgradeRequest
+	8,  // 49: holdfast.v1.UpgradeService.GetUpgrade:input_type -> holdfast.v1.GetUpgradeRequest
+	10, // 50: holdfast.v1.UpgradeService.AdmitHost:input_type -> holdfast.v1.AdmitHostRequest
+	12, // 51: holdfast.v1.UpgradeService.ReportUpgrade:input_type -> holdfast.v1.ReportUpgradeRequest
+	30, // 52: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
+	32, // 53: holdfast.v1.ClusterService.WatchStatus:output_type -> holdfast.v1.WatchStatusResponse
+	34, // 54: holdfast.v1.ClusterService.Start:output_type -> holdfast.v1.StartResponse
+	36, // 55: holdfast.v1.ClusterService.Stop:output_type -> holdfast.v1.StopResponse
+	38, // 56: holdfast.v1.ClusterService.Migrate:output_type -> holdfast.v1.MigrateResponse
+	40, // 57: holdfast.v1.ClusterService.ListEvents:output_type -> holdfast.v1.ListEventsResponse
+	42, // 58: holdfast.v1.ClusterService.WatchEvents:output_type -> holdfast.v1.WatchEventsResponse
+	44, // 59: holdfast.v1.ClusterService.ConfirmOff:output_type -> holdfast.v1.ConfirmOffResponse
+	46, // 60: holdfast.v1.ClusterService.SetMaintenance:output_type -> holdfast.v1.SetMaintenanceResponse
+	48, // 61: holdfast.v1.ClusterService.GetStoreStatus:output_type -> holdfast.v1.GetStoreStatusResponse
+	50, // 62: holdfast.v1.ClusterService.BackUpStore:output_type -> holdfast.v1.BackUpStoreResponse
+	54, // 63: holdfast.v1.ClusterService.GetVersion:output_type -> holdfast.v1.GetVersionResponse
+	15, // 64: holdfast.v1.JobService.DrainHost:output_type -> holdfast.v1.DrainHostResponse
+	17, // 65: holdfast.v1.JobService.ListHosts:output_type -> holdfast.v1.ListHostsResponse
+	19, // 66: holdfast.v1.JobService.ForgetHost:output_type -> holdfast.v1.ForgetHostResponse
+	22, // 67: holdfast.v1.JobService.ListJobs:output_type -> holdfast.v1.ListJobsResponse
+	24, // 68: holdfast.v1.JobService.GetJob:output_type -> holdfast.v1.GetJobResponse
+	26, // 69: holdfast.v1.JobService.CommandJob:output_type -> holdfast.v1.CommandJobResponse
+	1,  // 70: holdfast.v1.UpgradeService.PutBundle:output_type -> holdfast.v1.PutBundleResponse
+	3,  // 71: holdfast.v1.UpgradeService.PlanUpgrade:output_type -> holdfast.v1.PlanUpgradeResponse
+	5,  // 72: holdfast.v1.UpgradeService.CheckUpgrade:output_type -> holdfast.v1.CheckUpgradeResponse
+	7,  // 73: holdfast.v1.UpgradeService.RunUpgrade:output_type -> holdfast.v1.RunUpgradeResponse
+	9,  // 74: holdfast.v1.UpgradeService.GetUpgrade:output_type -> holdfast.v1.GetUpgradeResponse
+	11, // 75: holdfast.v1.UpgradeService.AdmitHost:output_type -> holdfast.v1.AdmitHostResponse
+	13, // 76: holdfast.v1.UpgradeService.ReportUpgrade:output_type -> holdfast.v1.ReportUpgradeResponse
+	52, // [52:77] is the sub-list for method output_type
+	27, // [27:52] is the sub-list for method input_type
 	27, // [27:27] is the sub-list for extension type_name
 	27, // [27:27] is the sub-list for extension extendee
 	0,  // [0:27] is the sub-list for field type_name
@@ -4865,7 +4539,7 @@ func file_holdfast_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_proto_rawDesc), len(file_holdfast_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   73,
+			NumMessages:   67,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

@@ -18,7 +18,7 @@ import (
 )
 
 // compare reads the parameter names of two configuration files.
-func compare(c ConfigFile) fact.Config {
+func compare(c fact.ConfigFile) fact.Config {
 	out := fact.Config{Installed: c.Installed, NotStaged: c.Bundle == ""}
 	format := c.Format
 	if format == "" {

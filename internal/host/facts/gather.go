@@ -13,37 +13,8 @@ import (
 	"syscall"
 	"time"
 
-	"holdfast/internal/cluster"
 	"holdfast/internal/inventory/fact"
 )
-
-// Program is a program of the product that tells how something stands.
-type Program struct {
-	Name string   `json:"name"` // for people
-	Run  []string `json:"run"`  // absolute path, then arguments
-}
-
-// ConfigFile is a pair of configuration files to compare.
-type ConfigFile struct {
-	Installed string `json:"installed"`        // absolute path
-	Bundle    string `json:"bundle,omitempty"` // absolute path of the bundle's file; "": not staged on this host
-	Format    string `json:"format,omitempty"` // json, yaml, ini or properties; "": by the suffix of Installed
-}
-
-// Request says what is wanted. What is empty is not looked at; what every Linux
-// host has (system, kernel, clock, storage) always is.
-type Request struct {
-	Host        cluster.HostID `json:"host"`
-	Unpack      string         `json:"unpack,omitempty"` // directory, or one that is to be made: its file system counts
-	Commands    []string       `json:"commands,omitempty"`
-	Python      []string       `json:"python,omitempty"`
-	Config      []ConfigFile   `json:"config,omitempty"`
-	VersionFile string         `json:"versionFile,omitempty"` // has a line Version: VERSION
-	BackupDir   string         `json:"backupDir,omitempty"`   // its newest entry is the last backup
-	Status      *Program       `json:"status,omitempty"`
-	HA          *Program       `json:"ha,omitempty"`
-	Replication []Program      `json:"replication,omitempty"`
-}
 
 // Gatherer reads facts of this host. The zero value is ready.
 type Gatherer struct {
@@ -60,7 +31,7 @@ const (
 
 // Gather reads everything that is asked for. Each program gets its own deadline;
 // when ctx ends, what is left is unknown.
-func (g *Gatherer) Gather(ctx context.Context, r Request) fact.Facts {
+func (g *Gatherer) Gather(ctx context.Context, r fact.Request) fact.Facts {
 	f := fact.Facts{Host: r.Host, At: time.Now(), Unknown: map[string]string{}}
 	note := func(fact string, err error) {
 		if err != nil {
@@ -89,7 +60,7 @@ func (g *Gatherer) Gather(ctx context.Context, r Request) fact.Facts {
 }
 
 // asked reads what the request names.
-func (g *Gatherer) asked(ctx context.Context, r Request, f *fact.Facts, note func(string, error)) {
+func (g *Gatherer) asked(ctx context.Context, r fact.Request, f *fact.Facts, note func(string, error)) {
 	var err error
 	if r.Unpack != "" {
 		f.Space, err = bounded(g.limit(), r.Unpack, func() (fact.Space, error) { return space(r.Unpack) })
@@ -267,7 +238,7 @@ func (c *capped) Write(p []byte) (int, error) {
 }
 
 // probe runs a program of the product; what it ends with is its answer.
-func (g *Gatherer) probe(ctx context.Context, p Program) (*fact.Probe, error) {
+func (g *Gatherer) probe(ctx context.Context, p fact.Program) (*fact.Probe, error) {
 	if len(p.Run) == 0 || !filepath.IsAbs(p.Run[0]) {
 		return nil, fmt.Errorf("%s: want a program with its absolute path", p.Name)
 	}

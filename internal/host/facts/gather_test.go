@@ -51,7 +51,7 @@ func (h *host) command(name, script string) string {
 	return p
 }
 
-func (h *host) gather(ctx context.Context, r Request) fact.Facts {
+func (h *host) gather(ctx context.Context, r fact.Request) fact.Facts {
 	h.t.Helper()
 	g := Gatherer{Root: h.root, Path: filepath.Join(h.root, "bin"), Timeout: 5 * time.Second}
 	f := g.Gather(ctx, r)
@@ -85,12 +85,12 @@ func TestAHostWithEverything(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.file("backup/.partial", "x")
-	f := h.gather(t.Context(), Request{
+	f := h.gather(t.Context(), fact.Request{
 		Host: "h1", Unpack: h.root, Commands: []string{"tree", "gone", "../bin/tree"}, Python: []string{"requests", "paramiko", "os;x"},
-		Config: []ConfigFile{{Installed: h.file("etc/app.json", `{"a":1,"b":2}`), Bundle: h.file("new/app.json", `{"a":1,"c":2}`)},
+		Config: []fact.ConfigFile{{Installed: h.file("etc/app.json", `{"a":1,"b":2}`), Bundle: h.file("new/app.json", `{"a":1,"c":2}`)},
 			{Installed: filepath.Join(h.root, "etc/none.ini")}},
 		VersionFile: h.file("opt/versions.yml", "name: x\nVersion: 2.0.0.B086\n"), BackupDir: filepath.Join(h.root, "backup"),
-		Status: &Program{"status", []string{status}}, HA: &Program{"ha", []string{"relative"}}, Replication: []Program{{"slave", []string{status}}},
+		Status: &fact.Program{Name: "status", Run: []string{status}}, HA: &fact.Program{Name: "ha", Run: []string{"relative"}}, Replication: []fact.Program{{Name: "slave", Run: []string{status}}},
 	})
 	same(t, "unknown", f.Unknown, map[string]string{"ha": "ha: want a program with its absolute path"})
 	same(t, "kernel", f.Kernel, fact.Kernel{Running: "6.1.0-9-amd64", Next: "6.1.0-18-amd64", By: "grub"})
@@ -118,7 +118,7 @@ func TestABareHostIsNoFault(t *testing.T) {
 	h.file("boot/vmlinuz-6.1.0-18-amd64", "")
 	h.file("boot/vmlinuz-6.1.0-99-amd64.old", "")
 	h.file("boot/vmlinuz-0-rescue-1234", "")
-	f := h.gather(t.Context(), Request{Host: "h1", Python: []string{"requests"}, BackupDir: h.root + "/none"})
+	f := h.gather(t.Context(), fact.Request{Host: "h1", Python: []string{"requests"}, BackupDir: h.root + "/none"})
 	same(t, "unknown", f.Unknown, map[string]string{})
 	same(t, "kernel", f.Kernel, fact.Kernel{Running: "6.1.0-9-amd64", Next: "6.1.0-18-amd64", By: "boot"})
 	same(t, "python", f.Python, map[string]string{"requests": "python3 is not installed"})
@@ -133,7 +133,7 @@ func TestASavedEntryOfRedHat(t *testing.T) {
 	h.file("boot/grub2/grub.cfg", "set default=\"${saved_entry}\"\nblscfg\n")
 	h.file("boot/grub2/grubenv", "saved_entry=abc-5.14.0-362\n")
 	h.file("boot/loader/entries/abc-5.14.0-362.conf", "title Rocky\nlinux /vmlinuz-5.14.0-362.el9\n")
-	same(t, "kernel", h.gather(t.Context(), Request{}).Kernel, fact.Kernel{Running: "6.1.0-9-amd64", Next: "5.14.0-362.el9", By: "grub"})
+	same(t, "kernel", h.gather(t.Context(), fact.Request{}).Kernel, fact.Kernel{Running: "6.1.0-9-amd64", Next: "5.14.0-362.el9", By: "grub"})
 }
 
 func TestWhatIsBrokenIsUnknownAndTheRestIsRead(t *testing.T) {
@@ -147,8 +147,8 @@ func TestWhatIsBrokenIsUnknownAndTheRestIsRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	g := Gatherer{Root: h.root, Path: filepath.Join(h.root, "bin")}
-	f := g.Gather(t.Context(), Request{VersionFile: h.file("v", "nothing"), Unpack: h.root,
-		Config: []ConfigFile{{Installed: h.file("bad.json", "{"), Bundle: h.file("good.json", "{}")}}})
+	f := g.Gather(t.Context(), fact.Request{VersionFile: h.file("v", "nothing"), Unpack: h.root,
+		Config: []fact.ConfigFile{{Installed: h.file("bad.json", "{"), Bundle: h.file("good.json", "{}")}}})
 	for _, fact := range []string{"os", "o2cb", "iscsi", "maps", "clock", "version"} {
 		if f.Unknown[fact] == "" {
 			t.Errorf("%s is not unknown", fact)
@@ -166,7 +166,7 @@ func TestAProgramThatHangsIsStoppedWithItsChildren(t *testing.T) {
 	slow := h.command("slow", "sleep 600 & echo $! >"+pid+"; wait")
 	g := Gatherer{Root: h.root, Path: filepath.Join(h.root, "bin"), Timeout: 300 * time.Millisecond}
 	began := time.Now()
-	_, err := g.probe(t.Context(), Program{"slow", []string{slow}})
+	_, err := g.probe(t.Context(), fact.Program{Name: "slow", Run: []string{slow}})
 	if err == nil || !strings.Contains(err.Error(), "has not answered within 300ms") || time.Since(began) > slack.For(5*time.Second) {
 		t.Fatalf("%v after %s", err, time.Since(began))
 	}
@@ -196,7 +196,7 @@ func TestAnEndedContextLeavesProgramsUnknown(t *testing.T) {
 	status := h.command("status", "exit 0")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	f := h.gather(ctx, Request{Status: &Program{"status", []string{status}}})
+	f := h.gather(ctx, fact.Request{Status: &fact.Program{Name: "status", Run: []string{status}}})
 	if f.Status != nil || f.Unknown["status"] == "" {
 		t.Errorf("%+v %v", f.Status, f.Unknown)
 	}
@@ -214,7 +214,7 @@ func TestWhatHangsInTheKernelIsLeft(t *testing.T) {
 func TestLongOutputIsCut(t *testing.T) {
 	h := newHost(t)
 	long := h.command("long", `i=0; while [ $i -lt 3000 ]; do echo "line $i is here"; i=$((i+1)); done`)
-	p, err := (&Gatherer{}).probe(t.Context(), Program{"long", []string{long}})
+	p, err := (&Gatherer{}).probe(t.Context(), fact.Program{Name: "long", Run: []string{long}})
 	if err != nil || len(p.Text) > maxText || !strings.HasSuffix(p.Text, "line 2999 is here") {
 		t.Errorf("%v %d bytes", err, len(p.Text))
 	}

@@ -4,12 +4,14 @@ import (
 	"encoding/json"
 	"testing"
 	"time"
+
+	"holdfast/internal/inventory/fact"
 )
 
 // A host of any kind is read without a crash, and what it is for certain is known.
 func TestThisHostIsRead(t *testing.T) {
 	g := Gatherer{Timeout: 5 * time.Second}
-	f := g.Gather(t.Context(), Request{Host: "h1", Unpack: t.TempDir() + "/not/there", Commands: []string{"sh", "no-such-command"}, Python: []string{"sys"}})
+	f := g.Gather(t.Context(), fact.Request{Host: "h1", Unpack: t.TempDir() + "/not/there", Commands: []string{"sh", "no-such-command"}, Python: []string{"sys"}})
 	b, err := json.MarshalIndent(f, "", " ")
 	if err != nil {
 		t.Fatal(err)

@@ -1,5 +1,5 @@
 // Package fact is the vocabulary of what checks must know of a host: host/facts gathers it,
-// upgrade/check judges it. Its JSON form travels between agents.
+// upgrade/check judges it.
 package fact
 
 import (

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -14,6 +13,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/fact"
 	"holdfast/internal/job"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
@@ -127,7 +127,7 @@ func (f *Upgrades) PutBundle(ctx context.Context, file io.Reader, trust request.
 	return b, nil
 }
 
-// OpenBundle is as server.Upgrades wants it.
+// OpenBundle is as server.Agents wants it.
 func (f *Upgrades) OpenBundle(sha string, offset int64) (io.ReadCloser, int64, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -150,15 +150,16 @@ func (f *Upgrades) bundle(sha string) (stored, error) {
 	return b, nil
 }
 
-// GatherFacts is as server.Upgrades wants it: the facts are the request.
-func (f *Upgrades) GatherFacts(_ context.Context, request []byte) ([]byte, error) {
-	if !json.Valid(request) {
-		return nil, fail.Errorf(fail.Invalid, "request for facts: it is no JSON")
+// GatherFacts is as server.Agents wants it: every command that is asked for is there.
+func (f *Upgrades) GatherFacts(_ context.Context, w fact.Wanted) (fact.Facts, error) {
+	out := fact.Facts{Host: w.Request.Host, Commands: map[string]string{}}
+	for _, c := range w.Request.Commands {
+		out.Commands[c] = "/bin/" + c
 	}
-	return request, nil
+	return out, nil
 }
 
-// SendGuest is as server.Upgrades wants it.
+// SendGuest is as server.Agents wants it.
 func (f *Upgrades) SendGuest(_ context.Context, uuid, name string, to cluster.HostID, network string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -12,9 +12,9 @@ import (
 	"holdfast/internal/evacuate"
 	"holdfast/internal/host/action"
 	"holdfast/internal/host/action/program"
-	"holdfast/internal/host/facts"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/fact"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
@@ -109,7 +109,7 @@ func (s *Service) running(ctx context.Context) ([]string, error) {
 
 // nextKernel is the release that a reboot would start.
 func (s *Service) nextKernel(ctx context.Context) (string, error) {
-	f := s.gatherer.Gather(ctx, facts.Request{Host: s.Host})
+	f := s.gatherer.Gather(ctx, fact.Request{Host: s.Host})
 	if why := f.Unknown["kernel"]; why != "" {
 		return "", errors.New(why)
 	}

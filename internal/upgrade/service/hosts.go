@@ -38,16 +38,17 @@ func (s *Service) Hosts(context.Context) ([]inventory.Summary, error) {
 	return out, nil
 }
 
-// RunsGuestsOnly reports whether a name is that of a host that reports and never has
-// the management VM. store.ErrRetry: it is not known yet.
-func (s *Service) RunsGuestsOnly(name string) (bool, error) {
+// IsHost tells whether a name is that of a host, and of one that never has the management
+// VM. store.ErrRetry: it is not known yet.
+func (s *Service) IsHost(name string) (host, guestsOnly bool, err error) {
 	members := s.Cluster.Status().Members
 	seen, ok := s.Seen()
 	if !ok || len(members) == 0 {
-		return false, fmt.Errorf("the hosts' reports are not read yet: %w", store.ErrRetry)
+		return false, false, fmt.Errorf("the hosts' reports are not read yet: %w", store.ErrRetry)
 	}
 	_, reports := seen[cluster.HostID(name)]
-	return reports && !slices.Contains(members, cluster.HostID(name)), nil
+	member := slices.Contains(members, cluster.HostID(name))
+	return reports || member, reports && !member, nil
 }
 
 // Forget removes what is known of a host that is gone for good. It refuses while

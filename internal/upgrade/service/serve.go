@@ -2,7 +2,6 @@ package service
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -21,7 +20,7 @@ import (
 	"holdfast/internal/upgrade/version"
 )
 
-// The methods of this file are what agents ask of each other.
+// The methods of this file are about bundles, and what agents ask of each other.
 
 // PutBundle takes a bundle in, after checking all of it.
 func (s *Service) PutBundle(ctx context.Context, file io.Reader, trust request.Trust) (request.BundleInfo, error) {
@@ -121,20 +120,7 @@ func (s *Service) bring(ctx context.Context, sha string) error {
 }
 
 // GatherFacts looks at this host.
-func (s *Service) GatherFacts(ctx context.Context, request []byte) ([]byte, error) {
-	var w survey.Wanted
-	if err := json.Unmarshal(request, &w); err != nil {
-		return nil, fail.Errorf(fail.Invalid, "facts: read what is asked: %w", err)
-	}
-	text, err := json.Marshal(s.facts(ctx, w))
-	if err != nil {
-		return nil, fmt.Errorf("facts: write them: %w", err)
-	}
-	return text, nil
-}
-
-// facts looks at this host.
-func (s *Service) facts(ctx context.Context, w survey.Wanted) fact.Facts {
+func (s *Service) GatherFacts(ctx context.Context, w fact.Wanted) (fact.Facts, error) {
 	w.Request.Host = s.Host
 	if w.Request.Unpack == "" {
 		w.Request.Unpack = s.cache.Dir
@@ -146,31 +132,20 @@ func (s *Service) facts(ctx context.Context, w survey.Wanted) fact.Facts {
 			w.Request.Config[i].Bundle = filepath.Join(staged.Dir, c.Bundle)
 		}
 	}
-	return s.gatherer.Gather(ctx, w.Request)
+	return s.gatherer.Gather(ctx, w.Request), nil
 }
 
 // factsOf asks a host for facts.
-func (s *Service) factsOf(ctx context.Context, h survey.HostRef, w survey.Wanted) (fact.Facts, error) {
+func (s *Service) factsOf(ctx context.Context, h survey.HostRef, w fact.Wanted) (fact.Facts, error) {
 	if h.Name == s.Host {
-		return s.facts(ctx, w), nil
-	}
-	var out fact.Facts
-	text, err := json.Marshal(w)
-	if err != nil {
-		return out, fmt.Errorf("write what is asked: %w", err)
+		return s.GatherFacts(ctx, w)
 	}
 	c, err := s.agentOf(h.Name)
 	if err != nil {
-		return out, err
+		return fact.Facts{}, err
 	}
 	defer c.Close()
-	if text, err = c.GatherFacts(ctx, text); err != nil {
-		return out, err
-	}
-	if err := json.Unmarshal(text, &out); err != nil {
-		return out, fmt.Errorf("read the facts of %s: %w", h.Name, err)
-	}
-	return out, nil
+	return c.GatherFacts(ctx, w)
 }
 
 // agentOf prepares calls to the agent of another host.

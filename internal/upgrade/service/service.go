@@ -13,6 +13,7 @@ import (
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/host/reboot"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/fact"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/job"
 	"holdfast/internal/store"
@@ -59,7 +60,7 @@ type Parts struct {
 // Peer is the agent of another host.
 type Peer interface {
 	GetBundle(ctx context.Context, sha256 string, offset int64) (io.ReadCloser, int64, error)
-	GatherFacts(ctx context.Context, request []byte) ([]byte, error)
+	GatherFacts(ctx context.Context, w fact.Wanted) (fact.Facts, error)
 	SendGuest(ctx context.Context, uuid, name string, to cluster.HostID, network string) error
 	Close()
 }

@@ -295,7 +295,7 @@ func TestThisMachineChecksItself(t *testing.T) {
 	w.man.Requires = manifest.Requires{Commands: []string{"sh", "holdfast-no-such-command"}}
 	d := w.executor("h1", nil)
 	dir := t.TempDir()
-	d.Survey.Facts = func(ctx context.Context, _ HostRef, want Wanted) (fact.Facts, error) {
+	d.Survey.Facts = func(ctx context.Context, _ HostRef, want fact.Wanted) (fact.Facts, error) {
 		want.Request.Unpack = dir
 		return (&facts.Gatherer{Timeout: 5 * time.Second}).Gather(ctx, want.Request), nil
 	}

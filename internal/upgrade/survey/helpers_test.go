@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/host/facts"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/fact"
 	"holdfast/internal/job"
@@ -30,7 +29,7 @@ type world struct {
 	man   manifest.Manifest
 	refs  []HostRef
 	tell  map[cluster.HostID]func(ctx context.Context, f *fact.Facts) error // changes what a host says
-	asked []Wanted
+	asked []fact.Wanted
 	reads int // of the plan
 }
 
@@ -68,7 +67,7 @@ func well() *world {
 }
 
 // answer is what a host says that is well.
-func (w *world) answer(ctx context.Context, h HostRef, want Wanted) (fact.Facts, error) {
+func (w *world) answer(ctx context.Context, h HostRef, want fact.Wanted) (fact.Facts, error) {
 	w.mu.Lock()
 	w.asked = append(w.asked, want)
 	tell := w.tell[h.Name]
@@ -83,7 +82,7 @@ func (w *world) answer(ctx context.Context, h HostRef, want Wanted) (fact.Facts,
 		f.Config = append(f.Config, fact.Config{Installed: c.Installed, Names: []string{"a"}, Bundle: []string{"a"}})
 	}
 	for _, p := range []struct {
-		asked *facts.Program
+		asked *fact.Program
 		to    **fact.Probe
 	}{{r.Status, &f.Status}, {r.HA, &f.HA}} {
 		if p.asked != nil {
@@ -124,7 +123,7 @@ func (w *world) change(h cluster.HostID, f func(*fact.Facts)) {
 	w.tell[h] = func(_ context.Context, x *fact.Facts) error { f(x); return nil }
 }
 
-func (w *world) requests() []Wanted {
+func (w *world) requests() []fact.Wanted {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.Clone(w.asked)

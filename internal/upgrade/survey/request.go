@@ -4,8 +4,8 @@ import (
 	"path"
 	"slices"
 
-	"holdfast/internal/host/facts"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/fact"
 	"holdfast/internal/upgrade/manifest"
 )
 
@@ -13,8 +13,8 @@ import (
 // tells how the platform stands. stagedDir is the directory of the unpacked bundle
 // on that host, unpackDir the one below which bundles are unpacked. Without
 // stagedDir, paths in the bundle stay relative to it.
-func BuildRequest(m *manifest.Manifest, inv *inventory.Inventory, h *inventory.Host, stagedDir, unpackDir string) facts.Request {
-	r := facts.Request{
+func BuildRequest(m *manifest.Manifest, inv *inventory.Inventory, h *inventory.Host, stagedDir, unpackDir string) fact.Request {
+	r := fact.Request{
 		Host: h.Name, Unpack: unpackDir, Commands: m.Requires.Commands, Python: m.Requires.PythonModules,
 		VersionFile: inv.Status.VersionFile, BackupDir: inv.Status.BackupDir,
 	}
@@ -24,7 +24,7 @@ func BuildRequest(m *manifest.Manifest, inv *inventory.Inventory, h *inventory.H
 			continue
 		}
 		for _, c := range mod.Config {
-			r.Config = append(r.Config, facts.ConfigFile{Installed: c.Installed, Bundle: path.Join(stagedDir, c.File), Format: c.Format})
+			r.Config = append(r.Config, fact.ConfigFile{Installed: c.Installed, Bundle: path.Join(stagedDir, c.File), Format: c.Format})
 		}
 	}
 	if !manages(inv, h) {
@@ -45,8 +45,8 @@ func BuildRequest(m *manifest.Manifest, inv *inventory.Inventory, h *inventory.H
 }
 
 // program is named after its file. Its arguments may hold what is not for reports.
-func program(run []string) *facts.Program {
-	return &facts.Program{Name: path.Base(run[0]), Run: run}
+func program(run []string) *fact.Program {
+	return &fact.Program{Name: path.Base(run[0]), Run: run}
 }
 
 // manages reports whether the programs of the platform are on a host: on managers,

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/host/facts"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/fact"
 	"holdfast/internal/upgrade/check"
@@ -32,20 +31,13 @@ type HostRef struct {
 	Bundles []string // SHA-256 of the files of the bundles that are unpacked there
 }
 
-// Wanted is what a host is asked for. In Request, paths of files in the bundle are
-// relative to it, and no directory to unpack to stands for the agent's own.
-type Wanted struct {
-	SHA256  string        `json:"sha256,omitempty"` // of the bundle's file
-	Request facts.Request `json:"request"`
-}
-
 // Survey asks hosts.
 type Survey struct {
 	Host      cluster.HostID // this one
 	Hosts     func() []HostRef
-	Facts     func(ctx context.Context, h HostRef, w Wanted) (fact.Facts, error) // of any host, this one among them
-	Inventory func() (inventory.Inventory, error)                                // when the question has none
-	Quorum    func(ctx context.Context) (check.Quorum, error)                    // nil: nobody knows
+	Facts     func(ctx context.Context, h HostRef, w fact.Wanted) (fact.Facts, error) // of any host, this one among them
+	Inventory func() (inventory.Inventory, error)                                     // when the question has none
+	Quorum    func(ctx context.Context) (check.Quorum, error)                         // nil: nobody knows
 	Limits    check.Limits
 	Within    time.Duration // for the answer of one host; 0: a minute
 	Now       func() time.Time
@@ -201,7 +193,7 @@ func (s *Survey) ask(ctx context.Context, q Question, inv *inventory.Inventory, 
 	if m == nil {
 		m = &manifest.Manifest{}
 	}
-	w := Wanted{q.SHA256, BuildRequest(m, inv, h, "", "")}
+	w := fact.Wanted{SHA256: q.SHA256, Request: BuildRequest(m, inv, h, "", "")}
 	sent := s.Now()
 	f, err := s.call(ctx, ref, w)
 	if err != nil {
@@ -223,7 +215,7 @@ func (s *Survey) ask(ctx context.Context, q Question, inv *inventory.Inventory, 
 }
 
 // call waits for the answer until its time is over.
-func (s *Survey) call(ctx context.Context, ref HostRef, w Wanted) (fact.Facts, error) {
+func (s *Survey) call(ctx context.Context, ref HostRef, w fact.Wanted) (fact.Facts, error) {
 	limit := cmp.Or(s.Within, within)
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()

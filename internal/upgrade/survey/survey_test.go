@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/host/facts"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/fact"
 	"holdfast/internal/upgrade/check"
@@ -264,7 +263,7 @@ func TestHABeforeIsWhatAnyManagerSays(t *testing.T) {
 
 func TestBuildRequest(t *testing.T) {
 	w := well()
-	base := facts.Request{Commands: []string{"tree"}, Python: []string{"requests"}, VersionFile: "/etc/version", BackupDir: "/backup"}
+	base := fact.Request{Commands: []string{"tree"}, Python: []string{"requests"}, VersionFile: "/etc/version", BackupDir: "/backup"}
 	onHost := base
 	onHost.Host, onHost.Unpack = "h1", "/data/bundles"
 	if got := BuildRequest(&w.man, &w.inv, w.host("h1"), "/data/bundles/X", "/data/bundles"); !reflect.DeepEqual(got, onHost) {
@@ -272,10 +271,10 @@ func TestBuildRequest(t *testing.T) {
 	}
 	manager := base
 	manager.Host = "m1"
-	manager.Config = []facts.ConfigFile{{Installed: "/etc/db.json", Bundle: "db/db.json"}}
-	manager.Status = &facts.Program{Name: "status", Run: []string{"/opt/status"}}
-	manager.HA = &facts.Program{Name: "ha", Run: []string{"/opt/ha", "status", "secret"}}
-	manager.Replication = []facts.Program{{Name: "slave", Run: []string{"/opt/slave", "-p", "secret"}}}
+	manager.Config = []fact.ConfigFile{{Installed: "/etc/db.json", Bundle: "db/db.json"}}
+	manager.Status = &fact.Program{Name: "status", Run: []string{"/opt/status"}}
+	manager.HA = &fact.Program{Name: "ha", Run: []string{"/opt/ha", "status", "secret"}}
+	manager.Replication = []fact.Program{{Name: "slave", Run: []string{"/opt/slave", "-p", "secret"}}}
 	if got := BuildRequest(&w.man, &w.inv, w.host("m1"), "", ""); !reflect.DeepEqual(got, manager) {
 		t.Errorf("manager: %+v", got)
 	}
@@ -294,7 +293,7 @@ func TestBuildRequest(t *testing.T) {
 	if r := BuildRequest(&w.man, &w.inv, w.host("h3"), "", ""); r.Status == nil || len(r.Replication) != 1 || r.HA != nil {
 		t.Errorf("without managers: %+v", r)
 	}
-	if got := BuildRequest(&manifest.Manifest{}, &inventory.Inventory{}, &inventory.Host{Name: "x"}, "", ""); !reflect.DeepEqual(got, facts.Request{Host: "x"}) {
+	if got := BuildRequest(&manifest.Manifest{}, &inventory.Inventory{}, &inventory.Host{Name: "x"}, "", ""); !reflect.DeepEqual(got, fact.Request{Host: "x"}) {
 		t.Errorf("nothing: %+v", got)
 	}
 }

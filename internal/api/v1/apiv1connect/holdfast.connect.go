@@ -1,4 +1,5 @@
-// The API of a Holdfast agent, version 1. Fields are only ever added; a number
+// The API of a Holdfast agent, version 1, as operators call it; agent.proto is what
+// agents ask of each other. Fields are only ever added; a number
 // is never given a second meaning. Words of the domain (states, kinds of proof
 // and of events) are strings, so that a client one version older passes a new
 // word on instead of losing it. Durations are nanoseconds (*_ns).
@@ -90,15 +91,6 @@ const (
 	// UpgradeServicePutBundleProcedure is the fully-qualified name of the UpgradeService's PutBundle
 	// RPC.
 	UpgradeServicePutBundleProcedure = "/holdfast.v1.UpgradeService/PutBundle"
-	// UpgradeServiceGetBundleProcedure is the fully-qualified name of the UpgradeService's GetBundle
-	// RPC.
-	UpgradeServiceGetBundleProcedure = "/holdfast.v1.UpgradeService/GetBundle"
-	// UpgradeServiceGatherFactsProcedure is the fully-qualified name of the UpgradeService's
-	// GatherFacts RPC.
-	UpgradeServiceGatherFactsProcedure = "/holdfast.v1.UpgradeService/GatherFacts"
-	// UpgradeServiceSendGuestProcedure is the fully-qualified name of the UpgradeService's SendGuest
-	// RPC.
-	UpgradeServiceSendGuestProcedure = "/holdfast.v1.UpgradeService/SendGuest"
 	// UpgradeServicePlanUpgradeProcedure is the fully-qualified name of the UpgradeService's
 	// PlanUpgrade RPC.
 	UpgradeServicePlanUpgradeProcedure = "/holdfast.v1.UpgradeService/PlanUpgrade"
@@ -790,12 +782,6 @@ type UpgradeServiceClient interface {
 	// PutBundle brings a bundle to this agent, which checks all of it. The first
 	// message says what is accepted, the others carry the file.
 	PutBundle(context.Context) (*connect.ClientStreamForClientSimple[v1.PutBundleRequest, v1.PutBundleResponse], error)
-	// GetBundle returns the file of a bundle from an offset on.
-	GetBundle(context.Context, *v1.GetBundleRequest) (*connect.ServerStreamForClient[v1.GetBundleResponse], error)
-	// GatherFacts looks at this host.
-	GatherFacts(context.Context, *v1.GatherFactsRequest) (*v1.GatherFactsResponse, error)
-	// SendGuest moves a guest of this host to another one, and waits until it has.
-	SendGuest(context.Context, *v1.SendGuestRequest) (*v1.SendGuestResponse, error)
 	// PlanUpgrade plans with what the hosts report now, and begins nothing.
 	PlanUpgrade(context.Context, *v1.PlanUpgradeRequest) (*v1.PlanUpgradeResponse, error)
 	// CheckUpgrade looks at all hosts, and changes nothing.
@@ -825,24 +811,6 @@ func NewUpgradeServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			httpClient,
 			baseURL+UpgradeServicePutBundleProcedure,
 			connect.WithSchema(upgradeServiceMethods.ByName("PutBundle")),
-			connect.WithClientOptions(opts...),
-		),
-		getBundle: connect.NewClient[v1.GetBundleRequest, v1.GetBundleResponse](
-			httpClient,
-			baseURL+UpgradeServiceGetBundleProcedure,
-			connect.WithSchema(upgradeServiceMethods.ByName("GetBundle")),
-			connect.WithClientOptions(opts...),
-		),
-		gatherFacts: connect.NewClient[v1.GatherFactsRequest, v1.GatherFactsResponse](
-			httpClient,
-			baseURL+UpgradeServiceGatherFactsProcedure,
-			connect.WithSchema(upgradeServiceMethods.ByName("GatherFacts")),
-			connect.WithClientOptions(opts...),
-		),
-		sendGuest: connect.NewClient[v1.SendGuestRequest, v1.SendGuestResponse](
-			httpClient,
-			baseURL+UpgradeServiceSendGuestProcedure,
-			connect.WithSchema(upgradeServiceMethods.ByName("SendGuest")),
 			connect.WithClientOptions(opts...),
 		),
 		planUpgrade: connect.NewClient[v1.PlanUpgradeRequest, v1.PlanUpgradeResponse](
@@ -887,9 +855,6 @@ func NewUpgradeServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 // upgradeServiceClient implements UpgradeServiceClient.
 type upgradeServiceClient struct {
 	putBundle     *connect.Client[v1.PutBundleRequest, v1.PutBundleResponse]
-	getBundle     *connect.Client[v1.GetBundleRequest, v1.GetBundleResponse]
-	gatherFacts   *connect.Client[v1.GatherFactsRequest, v1.GatherFactsResponse]
-	sendGuest     *connect.Client[v1.SendGuestRequest, v1.SendGuestResponse]
 	planUpgrade   *connect.Client[v1.PlanUpgradeRequest, v1.PlanUpgradeResponse]
 	checkUpgrade  *connect.Client[v1.CheckUpgradeRequest, v1.CheckUpgradeResponse]
 	runUpgrade    *connect.Client[v1.RunUpgradeRequest, v1.RunUpgradeResponse]
@@ -901,29 +866,6 @@ type upgradeServiceClient struct {
 // PutBundle calls holdfast.v1.UpgradeService.PutBundle.
 func (c *upgradeServiceClient) PutBundle(ctx context.Context) (*connect.ClientStreamForClientSimple[v1.PutBundleRequest, v1.PutBundleResponse], error) {
 	return c.putBundle.CallClientStreamSimple(ctx)
-}
-
-// GetBundle calls holdfast.v1.UpgradeService.GetBundle.
-func (c *upgradeServiceClient) GetBundle(ctx context.Context, req *v1.GetBundleRequest) (*connect.ServerStreamForClient[v1.GetBundleResponse], error) {
-	return c.getBundle.CallServerStream(ctx, connect.NewRequest(req))
-}
-
-// GatherFacts calls holdfast.v1.UpgradeService.GatherFacts.
-func (c *upgradeServiceClient) GatherFacts(ctx context.Context, req *v1.GatherFactsRequest) (*v1.GatherFactsResponse, error) {
-	response, err := c.gatherFacts.CallUnary(ctx, connect.NewRequest(req))
-	if response != nil {
-		return response.Msg, err
-	}
-	return nil, err
-}
-
-// SendGuest calls holdfast.v1.UpgradeService.SendGuest.
-func (c *upgradeServiceClient) SendGuest(ctx context.Context, req *v1.SendGuestRequest) (*v1.SendGuestResponse, error) {
-	response, err := c.sendGuest.CallUnary(ctx, connect.NewRequest(req))
-	if response != nil {
-		return response.Msg, err
-	}
-	return nil, err
 }
 
 // PlanUpgrade calls holdfast.v1.UpgradeService.PlanUpgrade.
@@ -985,12 +927,6 @@ type UpgradeServiceHandler interface {
 	// PutBundle brings a bundle to this agent, which checks all of it. The first
 	// message says what is accepted, the others carry the file.
 	PutBundle(context.Context, *connect.ClientStream[v1.PutBundleRequest]) (*v1.PutBundleResponse, error)
-	// GetBundle returns the file of a bundle from an offset on.
-	GetBundle(context.Context, *v1.GetBundleRequest, *connect.ServerStream[v1.GetBundleResponse]) error
-	// GatherFacts looks at this host.
-	GatherFacts(context.Context, *v1.GatherFactsRequest) (*v1.GatherFactsResponse, error)
-	// SendGuest moves a guest of this host to another one, and waits until it has.
-	SendGuest(context.Context, *v1.SendGuestRequest) (*v1.SendGuestResponse, error)
 	// PlanUpgrade plans with what the hosts report now, and begins nothing.
 	PlanUpgrade(context.Context, *v1.PlanUpgradeRequest) (*v1.PlanUpgradeResponse, error)
 	// CheckUpgrade looks at all hosts, and changes nothing.
@@ -1016,24 +952,6 @@ func NewUpgradeServiceHandler(svc UpgradeServiceHandler, opts ...connect.Handler
 		UpgradeServicePutBundleProcedure,
 		svc.PutBundle,
 		connect.WithSchema(upgradeServiceMethods.ByName("PutBundle")),
-		connect.WithHandlerOptions(opts...),
-	)
-	upgradeServiceGetBundleHandler := connect.NewServerStreamHandlerSimple(
-		UpgradeServiceGetBundleProcedure,
-		svc.GetBundle,
-		connect.WithSchema(upgradeServiceMethods.ByName("GetBundle")),
-		connect.WithHandlerOptions(opts...),
-	)
-	upgradeServiceGatherFactsHandler := connect.NewUnaryHandlerSimple(
-		UpgradeServiceGatherFactsProcedure,
-		svc.GatherFacts,
-		connect.WithSchema(upgradeServiceMethods.ByName("GatherFacts")),
-		connect.WithHandlerOptions(opts...),
-	)
-	upgradeServiceSendGuestHandler := connect.NewUnaryHandlerSimple(
-		UpgradeServiceSendGuestProcedure,
-		svc.SendGuest,
-		connect.WithSchema(upgradeServiceMethods.ByName("SendGuest")),
 		connect.WithHandlerOptions(opts...),
 	)
 	upgradeServicePlanUpgradeHandler := connect.NewUnaryHandlerSimple(
@@ -1076,12 +994,6 @@ func NewUpgradeServiceHandler(svc UpgradeServiceHandler, opts ...connect.Handler
 		switch r.URL.Path {
 		case UpgradeServicePutBundleProcedure:
 			upgradeServicePutBundleHandler.ServeHTTP(w, r)
-		case UpgradeServiceGetBundleProcedure:
-			upgradeServiceGetBundleHandler.ServeHTTP(w, r)
-		case UpgradeServiceGatherFactsProcedure:
-			upgradeServiceGatherFactsHandler.ServeHTTP(w, r)
-		case UpgradeServiceSendGuestProcedure:
-			upgradeServiceSendGuestHandler.ServeHTTP(w, r)
 		case UpgradeServicePlanUpgradeProcedure:
 			upgradeServicePlanUpgradeHandler.ServeHTTP(w, r)
 		case UpgradeServiceCheckUpgradeProcedure:
@@ -1105,18 +1017,6 @@ type UnimplementedUpgradeServiceHandler struct{}
 
 func (UnimplementedUpgradeServiceHandler) PutBundle(context.Context, *connect.ClientStream[v1.PutBundleRequest]) (*v1.PutBundleResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.UpgradeService.PutBundle is not implemented"))
-}
-
-func (UnimplementedUpgradeServiceHandler) GetBundle(context.Context, *v1.GetBundleRequest, *connect.ServerStream[v1.GetBundleResponse]) error {
-	return connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.UpgradeService.GetBundle is not implemented"))
-}
-
-func (UnimplementedUpgradeServiceHandler) GatherFacts(context.Context, *v1.GatherFactsRequest) (*v1.GatherFactsResponse, error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.UpgradeService.GatherFacts is not implemented"))
-}
-
-func (UnimplementedUpgradeServiceHandler) SendGuest(context.Context, *v1.SendGuestRequest) (*v1.SendGuestResponse, error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.UpgradeService.SendGuest is not implemented"))
 }
 
 func (UnimplementedUpgradeServiceHandler) PlanUpgrade(context.Context, *v1.PlanUpgradeRequest) (*v1.PlanUpgradeResponse, error) {
