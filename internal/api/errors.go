@@ -73,7 +73,7 @@ func fromWire(ctx context.Context, target string, err error) error {
 	}
 	if ce.Code() == connect.CodeUnimplemented { // the service, or this call of it
 		return fail.Errorf(fail.Failed, "the agent at %s is of another version, it does not know this call (%s)", target, ce.Message()).
-			With("install the same version on all hosts; see: holdfast version, holdfast host list")
+			With(sameVersion)
 	}
 	if !connect.IsWireError(err) || ce.Code() == connect.CodeDeadlineExceeded && ending(ctx) {
 		return local(ctx, target, ce)
@@ -88,6 +88,8 @@ func fromWire(ctx context.Context, target string, err error) error {
 	}
 	return e
 }
+
+const sameVersion = "use the same version for commands and agents; see: holdfast version, holdfast host list"
 
 // ending reports whether ctx is at its deadline. The agent knows that deadline
 // too, and may say a moment before the caller's own clock does that it has

@@ -2,16 +2,13 @@ package api
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"time"
 
 	apiv1 "holdfast/internal/api/v1"
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
-	"holdfast/internal/job"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
 	"holdfast/internal/upgrade/request"
@@ -51,7 +48,7 @@ func (c *Client) PutBundle(ctx context.Context, file io.Reader, trust request.Tr
 	if err != nil {
 		return b, fromWire(ctx, c.target, err)
 	}
-	return b, document(resp.GetBundle(), &b)
+	return answer[request.BundleInfo](c, resp.GetBundle())
 }
 
 // ReadChunk fills buf as far as the reader goes. io.EOF is the reader's own end:
@@ -65,85 +62,61 @@ func ReadChunk(r io.Reader, buf []byte) (n int, err error) {
 	return n, err
 }
 
-// document reads the JSON of an answer.
-func document(text []byte, into any) error {
-	if err := json.Unmarshal(text, into); err != nil {
-		return fail.Errorf(fail.Failed, "the agent's answer can not be read: %w", err).With("see that client and agent are of the same version")
+// answer decodes what an answer is about. An agent that says nothing of it is of another
+// version.
+func answer[T, M any](c *Client, m *M) (v T, err error) {
+	if m == nil {
+		return v, fail.Errorf(fail.Failed, "the agent at %s is of another version: its answer can not be read", c.target).With(sameVersion)
 	}
-	return nil
+	return Decode[T](m), nil
 }
 
 // PlanUpgrade plans with what the hosts report now.
 func (c *Client) PlanUpgrade(ctx context.Context, r request.Request) (upgrade.Plan, error) {
 	ctx, cancel := within(ctx, planWithin)
 	defer cancel()
-	var p upgrade.Plan
-	text, err := json.Marshal(r)
+	resp, err := c.upgrades.PlanUpgrade(ctx, &apiv1.PlanUpgradeRequest{Request: Encode[*apiv1.UpgradeRequest](r)})
 	if err != nil {
-		return p, fail.Errorf(fail.Invalid, "write the request: %w", err)
+		return upgrade.Plan{}, fromWire(ctx, c.target, err)
 	}
-	resp, err := c.upgrades.PlanUpgrade(ctx, &apiv1.PlanUpgradeRequest{Request: text})
-	if err != nil {
-		return p, fromWire(ctx, c.target, err)
-	}
-	return p, document(resp.GetPlan(), &p)
+	return answer[upgrade.Plan](c, resp.GetPlan())
 }
 
 // CheckUpgrade looks at all hosts.
 func (c *Client) CheckUpgrade(ctx context.Context, r request.Request) (check.Report, error) {
 	ctx, cancel := within(ctx, lookWithin)
 	defer cancel()
-	var rep check.Report
-	text, err := json.Marshal(r)
+	resp, err := c.upgrades.CheckUpgrade(ctx, &apiv1.CheckUpgradeRequest{Request: Encode[*apiv1.UpgradeRequest](r)})
 	if err != nil {
-		return rep, fail.Errorf(fail.Invalid, "write the request: %w", err)
+		return check.Report{}, fromWire(ctx, c.target, err)
 	}
-	resp, err := c.upgrades.CheckUpgrade(ctx, &apiv1.CheckUpgradeRequest{Request: text})
-	if err != nil {
-		return rep, fromWire(ctx, c.target, err)
-	}
-	return rep, document(resp.GetReport(), &rep)
+	return answer[check.Report](c, resp.GetReport())
 }
 
 // RunUpgrade checks, plans and begins an upgrade, a rollback or a commit.
 func (c *Client) RunUpgrade(ctx context.Context, r request.Request) (request.Begun, error) {
 	ctx, cancel := within(ctx, lookWithin)
 	defer cancel()
-	var b request.Begun
-	text, err := json.Marshal(r)
+	resp, err := c.upgrades.RunUpgrade(ctx, &apiv1.RunUpgradeRequest{Request: Encode[*apiv1.UpgradeRequest](r)})
 	if err != nil {
-		return b, fail.Errorf(fail.Invalid, "write the request: %w", err)
+		return request.Begun{}, fromWire(ctx, c.target, err)
 	}
-	resp, err := c.upgrades.RunUpgrade(ctx, &apiv1.RunUpgradeRequest{Request: text})
-	if err != nil {
-		return b, fromWire(ctx, c.target, err)
-	}
-	if resp.GetJob() != nil {
-		j := Decode[job.View](resp.GetJob())
-		b.Job = &j
-	}
-	if len(resp.GetReport()) > 0 {
-		b.Report = &check.Report{}
-		if err := document(resp.GetReport(), b.Report); err != nil {
-			return b, err
-		}
-	}
-	if len(resp.GetPlan()) == 0 {
-		return b, nil
-	}
-	return b, document(resp.GetPlan(), &b.Plan)
+	return Decode[request.Begun](resp), nil
 }
 
 // Upgrade tells how the last upgrade stands.
 func (c *Client) Upgrade(ctx context.Context) (request.Standing, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	var u request.Standing
 	resp, err := c.upgrades.GetUpgrade(ctx, &apiv1.GetUpgradeRequest{})
 	if err != nil {
-		return u, fromWire(ctx, c.target, err)
+		return request.Standing{}, fromWire(ctx, c.target, err)
 	}
-	return u, document(resp.GetUpgrade(), &u)
+	u, err := answer[request.Standing](c, resp.GetUpgrade())
+	if u.Hosts == nil {
+		u.Hosts = []request.HostStanding{} // programs read a list
+	}
+	return u, err
 }
 
 // AdmitHost approves a host of the run, or with drop leaves one out that is away.
@@ -160,19 +133,9 @@ func (c *Client) AdmitHost(ctx context.Context, host cluster.HostID, drop bool) 
 func (c *Client) ReportUpgrade(ctx context.Context) (check.Report, error) {
 	ctx, cancel := within(ctx, lookWithin)
 	defer cancel()
-	var rep check.Report
 	resp, err := c.upgrades.ReportUpgrade(ctx, &apiv1.ReportUpgradeRequest{})
 	if err != nil {
-		return rep, fromWire(ctx, c.target, err)
+		return check.Report{}, fromWire(ctx, c.target, err)
 	}
-	return rep, document(resp.GetReport(), &rep)
-}
-
-// Document writes a value as JSON for the wire.
-func Document(v any) ([]byte, error) {
-	text, err := json.Marshal(v)
-	if err != nil {
-		return nil, fmt.Errorf("write the answer: %w", err)
-	}
-	return text, nil
+	return answer[check.Report](c, resp.GetReport())
 }

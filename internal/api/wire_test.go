@@ -16,6 +16,9 @@ import (
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/fact"
 	"holdfast/internal/job"
+	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/check"
+	"holdfast/internal/upgrade/request"
 )
 
 // TestRoundTrip: every message that stands for a domain type carries all of it. A
@@ -31,26 +34,38 @@ func TestRoundTrip(t *testing.T) {
 	roundTrip[cluster.Backup, *apiv1.Backup](t, seen)
 	roundTrip[inventory.Summary, *apiv1.GuestHost](t, seen)
 	roundTrip[job.View, *apiv1.Job](t, seen)
+	roundTrip[request.BundleInfo, *apiv1.BundleInfo](t, seen)
+	roundTrip[request.Request, *apiv1.UpgradeRequest](t, seen)
+	roundTrip[upgrade.Plan, *apiv1.Plan](t, seen)
+	roundTrip[check.Report, *apiv1.Report](t, seen)
+	roundTrip[request.Begun, *apiv1.RunUpgradeResponse](t, seen)
+	roundTrip[request.Standing, *apiv1.Standing](t, seen)
 	roundTrip[fact.Wanted, *apiv1.GatherFactsRequest](t, seen)
 	roundTrip[fact.Facts, *apiv1.Facts](t, seen)
 
-	for _, file := range []protoreflect.FileDescriptor{apiv1.File_holdfast_proto, apiv1.File_agent_proto} {
-		for i := range file.Messages().Len() {
-			seen.want(t, file.Messages().Get(i))
+	files := []protoreflect.FileDescriptor{apiv1.File_holdfast_proto, apiv1.File_upgrade_proto, apiv1.File_agent_proto}
+	for _, file := range files { // handlers make these, field by field
+		for i := range file.Services().Len() {
+			methods := file.Services().Get(i).Methods()
+			for j := range methods.Len() {
+				seen[methods.Get(j).Input().FullName()], seen[methods.Get(j).Output().FullName()] = true, true
+			}
 		}
+	}
+	seen[new(apiv1.ErrorDetail).ProtoReflect().Descriptor().FullName()] = true // of errors.go
+	for _, file := range files {
+		seen.want(t, file.Messages())
 	}
 }
 
-// want fails when neither a message nor the handlers, field by field, carry a domain type.
-func (seen messages) want(t *testing.T, m protoreflect.MessageDescriptor) {
+// want fails when no domain type is behind a message.
+func (seen messages) want(t *testing.T, ms protoreflect.MessageDescriptors) {
 	t.Helper()
-	name := string(m.Name())
-	made := strings.HasSuffix(name, "Request") || strings.HasSuffix(name, "Response") || name == "ErrorDetail" || m.IsMapEntry()
-	if !made && !seen[m.FullName()] {
-		t.Errorf("%s: no domain type is behind it", m.FullName())
-	}
-	for i := range m.Messages().Len() {
-		seen.want(t, m.Messages().Get(i))
+	for i := range ms.Len() {
+		if m := ms.Get(i); !seen[m.FullName()] && !m.IsMapEntry() {
+			t.Errorf("%s: no domain type is behind it", m.FullName())
+		}
+		seen.want(t, ms.Get(i).Messages())
 	}
 }
 
@@ -169,6 +184,18 @@ func overWire[M proto.Message](t *testing.T, m M) M {
 		t.Fatal(err)
 	}
 	return into.(M)
+}
+
+// TestAnswerOfAnEarlierVersion: an agent that says something else than was asked for is not
+// taken at its word.
+func TestAnswerOfAnEarlierVersion(t *testing.T) {
+	c := &Client{target: "unix:/s"}
+	if _, err := answer[upgrade.Plan](c, (*apiv1.Plan)(nil)); err == nil || !strings.Contains(err.Error(), "is of another version") {
+		t.Errorf("got %v", err)
+	}
+	if p, err := answer[upgrade.Plan](c, &apiv1.Plan{To: "2"}); err != nil || p.To != "2" {
+		t.Errorf("got %+v, %v", p, err)
+	}
 }
 
 func TestTextThatIsNotUTF8(t *testing.T) {

@@ -21,6 +21,9 @@ import (
 // generation before write and read, and a bundle of Holdfast lists as upgradeFrom
 // only versions that are at most one generation older.
 //
+// What agents call of each other (agent.proto) is not counted: a call that an agent does
+// not know fails, and the checks before a run find it.
+//
 // A record that does not say its generation is from before they were counted: 0
 // stands for 1.
 const Generation = 1

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 
@@ -71,16 +70,16 @@ func (h *upgradeHandler) PutBundle(ctx context.Context, st *connect.ClientStream
 	if err != nil {
 		return nil, err
 	}
-	text, err := api.Document(b)
-	return &apiv1.PutBundleResponse{Bundle: text}, err
+	return &apiv1.PutBundleResponse{Bundle: api.Encode[*apiv1.BundleInfo](b)}, nil
 }
 
-// asked reads the document of a request.
-func asked(text []byte) (r request.Request, err error) {
-	if err := json.Unmarshal(text, &r); err != nil {
-		return r, fail.Errorf(fail.Invalid, "upgrade request: %w", err)
+// asked reads a request. One of an earlier version has put it elsewhere.
+func asked(m *apiv1.UpgradeRequest) (request.Request, error) {
+	if m == nil {
+		return request.Request{}, fail.Errorf(fail.Invalid, "upgrade request: there is none, or it is of another version than this agent").
+			With("use the holdfast command of this agent's version; see: holdfast version")
 	}
-	return r, nil
+	return api.Decode[request.Request](m), nil
 }
 
 // PlanUpgrade plans.
@@ -93,8 +92,7 @@ func (h *upgradeHandler) PlanUpgrade(ctx context.Context, req *apiv1.PlanUpgrade
 	if err != nil {
 		return nil, err
 	}
-	text, err := api.Document(p)
-	return &apiv1.PlanUpgradeResponse{Plan: text}, err
+	return &apiv1.PlanUpgradeResponse{Plan: api.Encode[*apiv1.Plan](p)}, nil
 }
 
 // CheckUpgrade looks at all hosts.
@@ -107,8 +105,7 @@ func (h *upgradeHandler) CheckUpgrade(ctx context.Context, req *apiv1.CheckUpgra
 	if err != nil {
 		return nil, err
 	}
-	text, err := api.Document(rep)
-	return &apiv1.CheckUpgradeResponse{Report: text}, err
+	return &apiv1.CheckUpgradeResponse{Report: api.Encode[*apiv1.Report](rep)}, nil
 }
 
 // RunUpgrade begins an upgrade, a rollback or a commit, in the caller's name.
@@ -125,17 +122,7 @@ func (h *upgradeHandler) RunUpgrade(ctx context.Context, req *apiv1.RunUpgradeRe
 	if err != nil {
 		return nil, err
 	}
-	out := &apiv1.RunUpgradeResponse{}
-	if b.Job != nil {
-		out.Job = api.Encode[*apiv1.Job](*b.Job)
-	}
-	if b.Report != nil {
-		if out.Report, err = api.Document(b.Report); err != nil {
-			return nil, err
-		}
-	}
-	out.Plan, err = api.Document(b.Plan)
-	return out, err
+	return api.Encode[*apiv1.RunUpgradeResponse](b), nil
 }
 
 // GetUpgrade tells how the last upgrade stands.
@@ -144,8 +131,7 @@ func (h *upgradeHandler) GetUpgrade(ctx context.Context, _ *apiv1.GetUpgradeRequ
 	if err != nil {
 		return nil, err
 	}
-	text, err := api.Document(u)
-	return &apiv1.GetUpgradeResponse{Upgrade: text}, err
+	return &apiv1.GetUpgradeResponse{Upgrade: api.Encode[*apiv1.Standing](u)}, nil
 }
 
 // AdmitHost approves or drops a host, in the caller's name.
@@ -163,6 +149,5 @@ func (h *upgradeHandler) ReportUpgrade(ctx context.Context, _ *apiv1.ReportUpgra
 	if err != nil {
 		return nil, err
 	}
-	text, err := api.Document(rep)
-	return &apiv1.ReportUpgradeResponse{Report: text}, err
+	return &apiv1.ReportUpgradeResponse{Report: api.Encode[*apiv1.Report](rep)}, nil
 }

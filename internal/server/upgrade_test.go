@@ -263,17 +263,16 @@ func rawUpgrades(t *testing.T, socket string) apiv1connect.UpgradeServiceClient 
 	return apiv1connect.NewUpgradeServiceClient(&http.Client{Transport: tr}, "http://agent")
 }
 
-func TestDocumentsThatAreNone(t *testing.T) {
+// TestRequestsThatAreNone: a client of an earlier version begins nothing by mistake.
+func TestRequestsThatAreNone(t *testing.T) {
 	r := runUpgrades(t, newUpgrades())
 	c := rawUpgrades(t, r.socket)
-	for _, doc := range []string{"", "no JSON", "[]", `{"purpose": 7}`, `{"options": {"window": "soon"}}`, `{} {}`} {
-		_, errPlan := c.PlanUpgrade(limited(t), &apiv1.PlanUpgradeRequest{Request: []byte(doc)})
-		_, errCheck := c.CheckUpgrade(limited(t), &apiv1.CheckUpgradeRequest{Request: []byte(doc)})
-		_, errRun := c.RunUpgrade(limited(t), &apiv1.RunUpgradeRequest{Request: []byte(doc)})
-		for _, err := range []error{errPlan, errCheck, errRun} {
-			if connect.CodeOf(err) != connect.CodeInvalidArgument || !strings.Contains(err.Error(), "upgrade request: ") {
-				t.Errorf("document %q: got %v, want one that says that the request is invalid", doc, err)
-			}
+	_, errPlan := c.PlanUpgrade(limited(t), &apiv1.PlanUpgradeRequest{})
+	_, errCheck := c.CheckUpgrade(limited(t), &apiv1.CheckUpgradeRequest{})
+	_, errRun := c.RunUpgrade(limited(t), &apiv1.RunUpgradeRequest{})
+	for _, err := range []error{errPlan, errCheck, errRun} {
+		if connect.CodeOf(err) != connect.CodeInvalidArgument || !strings.Contains(err.Error(), "upgrade request: there is none") {
+			t.Errorf("got %v, want one that says that there is no request", err)
 		}
 	}
 	st, err := c.PutBundle(limited(t))
@@ -321,6 +320,10 @@ func TestUpgradeCalls(t *testing.T) {
 	u, err := r.Upgrade(limited(t))
 	if err != nil || u.Job == nil || u.Job.ID != begun.Job.ID || u.Bundle == nil || *u.Bundle != b {
 		t.Errorf("upgrade %+v, %v", u, err)
+	}
+	up.Show(&request.Standing{Hosts: []request.HostStanding{}})
+	if u, err = r.Upgrade(limited(t)); err != nil || u.Hosts == nil || u.Job != nil || u.Bundle != nil {
+		t.Errorf("no upgrade at all: %+v, %v; want an empty list of hosts", u, err)
 	}
 	for _, asked := range up.Asked() {
 		if !reflect.DeepEqual(asked, req) {

@@ -1,5 +1,5 @@
-// The API of a Holdfast agent, version 1, as operators call it; agent.proto is what
-// agents ask of each other. Fields are only ever added; a number
+// The API of a Holdfast agent, version 1: this file and upgrade.proto are what operators
+// call, agent.proto is what agents ask of each other. Fields are only ever added; a number
 // is never given a second meaning. Words of the domain (states, kinds of proof
 // and of events) are strings, so that a client one version older passes a new
 // word on instead of losing it. Durations are nanoseconds (*_ns).
@@ -27,646 +27,6 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-type PutBundleRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Keys          []string               `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"` // minisign public keys, the text of their files
-	AllowUnsigned bool                   `protobuf:"varint,2,opt,name=allow_unsigned,json=allowUnsigned,proto3" json:"allow_unsigned,omitempty"`
-	Signature     []byte                 `protobuf:"bytes,3,opt,name=signature,proto3" json:"signature,omitempty"` // over the whole file, of packages of other layouts
-	Chunk         []byte                 `protobuf:"bytes,4,opt,name=chunk,proto3" json:"chunk,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *PutBundleRequest) Reset() {
-	*x = PutBundleRequest{}
-	mi := &file_holdfast_proto_msgTypes[0]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *PutBundleRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*PutBundleRequest) ProtoMessage() {}
-
-func (x *PutBundleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[0]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use PutBundleRequest.ProtoReflect.Descriptor instead.
-func (*PutBundleRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{0}
-}
-
-func (x *PutBundleRequest) GetKeys() []string {
-	if x != nil {
-		return x.Keys
-	}
-	return nil
-}
-
-func (x *PutBundleRequest) GetAllowUnsigned() bool {
-	if x != nil {
-		return x.AllowUnsigned
-	}
-	return false
-}
-
-func (x *PutBundleRequest) GetSignature() []byte {
-	if x != nil {
-		return x.Signature
-	}
-	return nil
-}
-
-func (x *PutBundleRequest) GetChunk() []byte {
-	if x != nil {
-		return x.Chunk
-	}
-	return nil
-}
-
-type PutBundleResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Bundle        []byte                 `protobuf:"bytes,1,opt,name=bundle,proto3" json:"bundle,omitempty"` // upgrade.BundleInfo
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *PutBundleResponse) Reset() {
-	*x = PutBundleResponse{}
-	mi := &file_holdfast_proto_msgTypes[1]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *PutBundleResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*PutBundleResponse) ProtoMessage() {}
-
-func (x *PutBundleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[1]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use PutBundleResponse.ProtoReflect.Descriptor instead.
-func (*PutBundleResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{1}
-}
-
-func (x *PutBundleResponse) GetBundle() []byte {
-	if x != nil {
-		return x.Bundle
-	}
-	return nil
-}
-
-type PlanUpgradeRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Request       []byte                 `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"` // upgrade.Request
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *PlanUpgradeRequest) Reset() {
-	*x = PlanUpgradeRequest{}
-	mi := &file_holdfast_proto_msgTypes[2]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *PlanUpgradeRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*PlanUpgradeRequest) ProtoMessage() {}
-
-func (x *PlanUpgradeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[2]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use PlanUpgradeRequest.ProtoReflect.Descriptor instead.
-func (*PlanUpgradeRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{2}
-}
-
-func (x *PlanUpgradeRequest) GetRequest() []byte {
-	if x != nil {
-		return x.Request
-	}
-	return nil
-}
-
-type PlanUpgradeResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Plan          []byte                 `protobuf:"bytes,1,opt,name=plan,proto3" json:"plan,omitempty"` // upgrade.Plan
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *PlanUpgradeResponse) Reset() {
-	*x = PlanUpgradeResponse{}
-	mi := &file_holdfast_proto_msgTypes[3]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *PlanUpgradeResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*PlanUpgradeResponse) ProtoMessage() {}
-
-func (x *PlanUpgradeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[3]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use PlanUpgradeResponse.ProtoReflect.Descriptor instead.
-func (*PlanUpgradeResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{3}
-}
-
-func (x *PlanUpgradeResponse) GetPlan() []byte {
-	if x != nil {
-		return x.Plan
-	}
-	return nil
-}
-
-type CheckUpgradeRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Request       []byte                 `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"` // upgrade.Request
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *CheckUpgradeRequest) Reset() {
-	*x = CheckUpgradeRequest{}
-	mi := &file_holdfast_proto_msgTypes[4]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *CheckUpgradeRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*CheckUpgradeRequest) ProtoMessage() {}
-
-func (x *CheckUpgradeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[4]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use CheckUpgradeRequest.ProtoReflect.Descriptor instead.
-func (*CheckUpgradeRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{4}
-}
-
-func (x *CheckUpgradeRequest) GetRequest() []byte {
-	if x != nil {
-		return x.Request
-	}
-	return nil
-}
-
-type CheckUpgradeResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Report        []byte                 `protobuf:"bytes,1,opt,name=report,proto3" json:"report,omitempty"` // check.Report
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *CheckUpgradeResponse) Reset() {
-	*x = CheckUpgradeResponse{}
-	mi := &file_holdfast_proto_msgTypes[5]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *CheckUpgradeResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*CheckUpgradeResponse) ProtoMessage() {}
-
-func (x *CheckUpgradeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[5]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use CheckUpgradeResponse.ProtoReflect.Descriptor instead.
-func (*CheckUpgradeResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{5}
-}
-
-func (x *CheckUpgradeResponse) GetReport() []byte {
-	if x != nil {
-		return x.Report
-	}
-	return nil
-}
-
-type RunUpgradeRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Request       []byte                 `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"` // upgrade.Request
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *RunUpgradeRequest) Reset() {
-	*x = RunUpgradeRequest{}
-	mi := &file_holdfast_proto_msgTypes[6]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *RunUpgradeRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*RunUpgradeRequest) ProtoMessage() {}
-
-func (x *RunUpgradeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[6]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use RunUpgradeRequest.ProtoReflect.Descriptor instead.
-func (*RunUpgradeRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{6}
-}
-
-func (x *RunUpgradeRequest) GetRequest() []byte {
-	if x != nil {
-		return x.Request
-	}
-	return nil
-}
-
-type RunUpgradeResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Job           *Job                   `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`       // none when the plan is blocked
-	Plan          []byte                 `protobuf:"bytes,2,opt,name=plan,proto3" json:"plan,omitempty"`     // upgrade.Plan
-	Report        []byte                 `protobuf:"bytes,3,opt,name=report,proto3" json:"report,omitempty"` // check.Report, of the checks before; none when there were none
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *RunUpgradeResponse) Reset() {
-	*x = RunUpgradeResponse{}
-	mi := &file_holdfast_proto_msgTypes[7]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *RunUpgradeResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*RunUpgradeResponse) ProtoMessage() {}
-
-func (x *RunUpgradeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[7]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use RunUpgradeResponse.ProtoReflect.Descriptor instead.
-func (*RunUpgradeResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{7}
-}
-
-func (x *RunUpgradeResponse) GetJob() *Job {
-	if x != nil {
-		return x.Job
-	}
-	return nil
-}
-
-func (x *RunUpgradeResponse) GetPlan() []byte {
-	if x != nil {
-		return x.Plan
-	}
-	return nil
-}
-
-func (x *RunUpgradeResponse) GetReport() []byte {
-	if x != nil {
-		return x.Report
-	}
-	return nil
-}
-
-type GetUpgradeRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *GetUpgradeRequest) Reset() {
-	*x = GetUpgradeRequest{}
-	mi := &file_holdfast_proto_msgTypes[8]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *GetUpgradeRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*GetUpgradeRequest) ProtoMessage() {}
-
-func (x *GetUpgradeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[8]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use GetUpgradeRequest.ProtoReflect.Descriptor instead.
-func (*GetUpgradeRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{8}
-}
-
-type GetUpgradeResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Upgrade       []byte                 `protobuf:"bytes,1,opt,name=upgrade,proto3" json:"upgrade,omitempty"` // api.Upgrade
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *GetUpgradeResponse) Reset() {
-	*x = GetUpgradeResponse{}
-	mi := &file_holdfast_proto_msgTypes[9]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *GetUpgradeResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*GetUpgradeResponse) ProtoMessage() {}
-
-func (x *GetUpgradeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[9]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use GetUpgradeResponse.ProtoReflect.Descriptor instead.
-func (*GetUpgradeResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{9}
-}
-
-func (x *GetUpgradeResponse) GetUpgrade() []byte {
-	if x != nil {
-		return x.Upgrade
-	}
-	return nil
-}
-
-type AdmitHostRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
-	Drop          bool                   `protobuf:"varint,2,opt,name=drop,proto3" json:"drop,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *AdmitHostRequest) Reset() {
-	*x = AdmitHostRequest{}
-	mi := &file_holdfast_proto_msgTypes[10]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *AdmitHostRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*AdmitHostRequest) ProtoMessage() {}
-
-func (x *AdmitHostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[10]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use AdmitHostRequest.ProtoReflect.Descriptor instead.
-func (*AdmitHostRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{10}
-}
-
-func (x *AdmitHostRequest) GetHost() string {
-	if x != nil {
-		return x.Host
-	}
-	return ""
-}
-
-func (x *AdmitHostRequest) GetDrop() bool {
-	if x != nil {
-		return x.Drop
-	}
-	return false
-}
-
-type AdmitHostResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *AdmitHostResponse) Reset() {
-	*x = AdmitHostResponse{}
-	mi := &file_holdfast_proto_msgTypes[11]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *AdmitHostResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*AdmitHostResponse) ProtoMessage() {}
-
-func (x *AdmitHostResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[11]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use AdmitHostResponse.ProtoReflect.Descriptor instead.
-func (*AdmitHostResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{11}
-}
-
-type ReportUpgradeRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ReportUpgradeRequest) Reset() {
-	*x = ReportUpgradeRequest{}
-	mi := &file_holdfast_proto_msgTypes[12]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ReportUpgradeRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ReportUpgradeRequest) ProtoMessage() {}
-
-func (x *ReportUpgradeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[12]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ReportUpgradeRequest.ProtoReflect.Descriptor instead.
-func (*ReportUpgradeRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{12}
-}
-
-type ReportUpgradeResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Report        []byte                 `protobuf:"bytes,1,opt,name=report,proto3" json:"report,omitempty"` // check.Report
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ReportUpgradeResponse) Reset() {
-	*x = ReportUpgradeResponse{}
-	mi := &file_holdfast_proto_msgTypes[13]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ReportUpgradeResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ReportUpgradeResponse) ProtoMessage() {}
-
-func (x *ReportUpgradeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[13]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ReportUpgradeResponse.ProtoReflect.Descriptor instead.
-func (*ReportUpgradeResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{13}
-}
-
-func (x *ReportUpgradeResponse) GetReport() []byte {
-	if x != nil {
-		return x.Report
-	}
-	return nil
-}
-
 type DrainHostRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"` // its name
@@ -676,7 +36,7 @@ type DrainHostRequest struct {
 
 func (x *DrainHostRequest) Reset() {
 	*x = DrainHostRequest{}
-	mi := &file_holdfast_proto_msgTypes[14]
+	mi := &file_holdfast_proto_msgTypes[0]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -688,7 +48,7 @@ func (x *DrainHostRequest) String() string {
 func (*DrainHostRequest) ProtoMessage() {}
 
 func (x *DrainHostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[14]
+	mi := &file_holdfast_proto_msgTypes[0]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -701,7 +61,7 @@ func (x *DrainHostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainHostRequest.ProtoReflect.Descriptor instead.
 func (*DrainHostRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{14}
+	return file_holdfast_proto_rawDescGZIP(), []int{0}
 }
 
 func (x *DrainHostRequest) GetHost() string {
@@ -720,7 +80,7 @@ type DrainHostResponse struct {
 
 func (x *DrainHostResponse) Reset() {
 	*x = DrainHostResponse{}
-	mi := &file_holdfast_proto_msgTypes[15]
+	mi := &file_holdfast_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -732,7 +92,7 @@ func (x *DrainHostResponse) String() string {
 func (*DrainHostResponse) ProtoMessage() {}
 
 func (x *DrainHostResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[15]
+	mi := &file_holdfast_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -745,7 +105,7 @@ func (x *DrainHostResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainHostResponse.ProtoReflect.Descriptor instead.
 func (*DrainHostResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{15}
+	return file_holdfast_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *DrainHostResponse) GetJob() *Job {
@@ -763,7 +123,7 @@ type ListHostsRequest struct {
 
 func (x *ListHostsRequest) Reset() {
 	*x = ListHostsRequest{}
-	mi := &file_holdfast_proto_msgTypes[16]
+	mi := &file_holdfast_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -775,7 +135,7 @@ func (x *ListHostsRequest) String() string {
 func (*ListHostsRequest) ProtoMessage() {}
 
 func (x *ListHostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[16]
+	mi := &file_holdfast_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -788,7 +148,7 @@ func (x *ListHostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHostsRequest.ProtoReflect.Descriptor instead.
 func (*ListHostsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{16}
+	return file_holdfast_proto_rawDescGZIP(), []int{2}
 }
 
 type ListHostsResponse struct {
@@ -800,7 +160,7 @@ type ListHostsResponse struct {
 
 func (x *ListHostsResponse) Reset() {
 	*x = ListHostsResponse{}
-	mi := &file_holdfast_proto_msgTypes[17]
+	mi := &file_holdfast_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -812,7 +172,7 @@ func (x *ListHostsResponse) String() string {
 func (*ListHostsResponse) ProtoMessage() {}
 
 func (x *ListHostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[17]
+	mi := &file_holdfast_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -825,7 +185,7 @@ func (x *ListHostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHostsResponse.ProtoReflect.Descriptor instead.
 func (*ListHostsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{17}
+	return file_holdfast_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ListHostsResponse) GetHosts() []*GuestHost {
@@ -845,7 +205,7 @@ type ForgetHostRequest struct {
 
 func (x *ForgetHostRequest) Reset() {
 	*x = ForgetHostRequest{}
-	mi := &file_holdfast_proto_msgTypes[18]
+	mi := &file_holdfast_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -857,7 +217,7 @@ func (x *ForgetHostRequest) String() string {
 func (*ForgetHostRequest) ProtoMessage() {}
 
 func (x *ForgetHostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[18]
+	mi := &file_holdfast_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -870,7 +230,7 @@ func (x *ForgetHostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetHostRequest.ProtoReflect.Descriptor instead.
 func (*ForgetHostRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{18}
+	return file_holdfast_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ForgetHostRequest) GetHost() string {
@@ -895,7 +255,7 @@ type ForgetHostResponse struct {
 
 func (x *ForgetHostResponse) Reset() {
 	*x = ForgetHostResponse{}
-	mi := &file_holdfast_proto_msgTypes[19]
+	mi := &file_holdfast_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -907,7 +267,7 @@ func (x *ForgetHostResponse) String() string {
 func (*ForgetHostResponse) ProtoMessage() {}
 
 func (x *ForgetHostResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[19]
+	mi := &file_holdfast_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -920,7 +280,7 @@ func (x *ForgetHostResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetHostResponse.ProtoReflect.Descriptor instead.
 func (*ForgetHostResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{19}
+	return file_holdfast_proto_rawDescGZIP(), []int{5}
 }
 
 // GuestHost is a host as its own reports tell of it.
@@ -939,7 +299,7 @@ type GuestHost struct {
 
 func (x *GuestHost) Reset() {
 	*x = GuestHost{}
-	mi := &file_holdfast_proto_msgTypes[20]
+	mi := &file_holdfast_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -951,7 +311,7 @@ func (x *GuestHost) String() string {
 func (*GuestHost) ProtoMessage() {}
 
 func (x *GuestHost) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[20]
+	mi := &file_holdfast_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -964,7 +324,7 @@ func (x *GuestHost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GuestHost.ProtoReflect.Descriptor instead.
 func (*GuestHost) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{20}
+	return file_holdfast_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GuestHost) GetName() string {
@@ -1024,7 +384,7 @@ type ListJobsRequest struct {
 
 func (x *ListJobsRequest) Reset() {
 	*x = ListJobsRequest{}
-	mi := &file_holdfast_proto_msgTypes[21]
+	mi := &file_holdfast_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1036,7 +396,7 @@ func (x *ListJobsRequest) String() string {
 func (*ListJobsRequest) ProtoMessage() {}
 
 func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[21]
+	mi := &file_holdfast_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1049,7 +409,7 @@ func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJobsRequest.ProtoReflect.Descriptor instead.
 func (*ListJobsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{21}
+	return file_holdfast_proto_rawDescGZIP(), []int{7}
 }
 
 type ListJobsResponse struct {
@@ -1061,7 +421,7 @@ type ListJobsResponse struct {
 
 func (x *ListJobsResponse) Reset() {
 	*x = ListJobsResponse{}
-	mi := &file_holdfast_proto_msgTypes[22]
+	mi := &file_holdfast_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1073,7 +433,7 @@ func (x *ListJobsResponse) String() string {
 func (*ListJobsResponse) ProtoMessage() {}
 
 func (x *ListJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[22]
+	mi := &file_holdfast_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1086,7 +446,7 @@ func (x *ListJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJobsResponse.ProtoReflect.Descriptor instead.
 func (*ListJobsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{22}
+	return file_holdfast_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListJobsResponse) GetJobs() []*Job {
@@ -1105,7 +465,7 @@ type GetJobRequest struct {
 
 func (x *GetJobRequest) Reset() {
 	*x = GetJobRequest{}
-	mi := &file_holdfast_proto_msgTypes[23]
+	mi := &file_holdfast_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1117,7 +477,7 @@ func (x *GetJobRequest) String() string {
 func (*GetJobRequest) ProtoMessage() {}
 
 func (x *GetJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[23]
+	mi := &file_holdfast_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1130,7 +490,7 @@ func (x *GetJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJobRequest.ProtoReflect.Descriptor instead.
 func (*GetJobRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{23}
+	return file_holdfast_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetJobRequest) GetId() string {
@@ -1149,7 +509,7 @@ type GetJobResponse struct {
 
 func (x *GetJobResponse) Reset() {
 	*x = GetJobResponse{}
-	mi := &file_holdfast_proto_msgTypes[24]
+	mi := &file_holdfast_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1161,7 +521,7 @@ func (x *GetJobResponse) String() string {
 func (*GetJobResponse) ProtoMessage() {}
 
 func (x *GetJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[24]
+	mi := &file_holdfast_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1174,7 +534,7 @@ func (x *GetJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJobResponse.ProtoReflect.Descriptor instead.
 func (*GetJobResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{24}
+	return file_holdfast_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetJobResponse) GetJob() *Job {
@@ -1196,7 +556,7 @@ type CommandJobRequest struct {
 
 func (x *CommandJobRequest) Reset() {
 	*x = CommandJobRequest{}
-	mi := &file_holdfast_proto_msgTypes[25]
+	mi := &file_holdfast_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1208,7 +568,7 @@ func (x *CommandJobRequest) String() string {
 func (*CommandJobRequest) ProtoMessage() {}
 
 func (x *CommandJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[25]
+	mi := &file_holdfast_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1221,7 +581,7 @@ func (x *CommandJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommandJobRequest.ProtoReflect.Descriptor instead.
 func (*CommandJobRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{25}
+	return file_holdfast_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *CommandJobRequest) GetId() string {
@@ -1261,7 +621,7 @@ type CommandJobResponse struct {
 
 func (x *CommandJobResponse) Reset() {
 	*x = CommandJobResponse{}
-	mi := &file_holdfast_proto_msgTypes[26]
+	mi := &file_holdfast_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1273,7 +633,7 @@ func (x *CommandJobResponse) String() string {
 func (*CommandJobResponse) ProtoMessage() {}
 
 func (x *CommandJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[26]
+	mi := &file_holdfast_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1286,7 +646,7 @@ func (x *CommandJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommandJobResponse.ProtoReflect.Descriptor instead.
 func (*CommandJobResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{26}
+	return file_holdfast_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CommandJobResponse) GetJob() *Job {
@@ -1315,7 +675,7 @@ type Job struct {
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_holdfast_proto_msgTypes[27]
+	mi := &file_holdfast_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1327,7 +687,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[27]
+	mi := &file_holdfast_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1340,7 +700,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{27}
+	return file_holdfast_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Job) GetId() string {
@@ -1441,7 +801,7 @@ type JobStep struct {
 
 func (x *JobStep) Reset() {
 	*x = JobStep{}
-	mi := &file_holdfast_proto_msgTypes[28]
+	mi := &file_holdfast_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1453,7 +813,7 @@ func (x *JobStep) String() string {
 func (*JobStep) ProtoMessage() {}
 
 func (x *JobStep) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[28]
+	mi := &file_holdfast_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1466,7 +826,7 @@ func (x *JobStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStep.ProtoReflect.Descriptor instead.
 func (*JobStep) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{28}
+	return file_holdfast_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *JobStep) GetId() string {
@@ -1568,7 +928,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_holdfast_proto_msgTypes[29]
+	mi := &file_holdfast_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1580,7 +940,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[29]
+	mi := &file_holdfast_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1593,7 +953,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{29}
+	return file_holdfast_proto_rawDescGZIP(), []int{15}
 }
 
 type GetStatusResponse struct {
@@ -1605,7 +965,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_holdfast_proto_msgTypes[30]
+	mi := &file_holdfast_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1617,7 +977,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[30]
+	mi := &file_holdfast_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1630,7 +990,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{30}
+	return file_holdfast_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetStatusResponse) GetStatus() *Status {
@@ -1648,7 +1008,7 @@ type WatchStatusRequest struct {
 
 func (x *WatchStatusRequest) Reset() {
 	*x = WatchStatusRequest{}
-	mi := &file_holdfast_proto_msgTypes[31]
+	mi := &file_holdfast_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1660,7 +1020,7 @@ func (x *WatchStatusRequest) String() string {
 func (*WatchStatusRequest) ProtoMessage() {}
 
 func (x *WatchStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[31]
+	mi := &file_holdfast_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1673,7 +1033,7 @@ func (x *WatchStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchStatusRequest.ProtoReflect.Descriptor instead.
 func (*WatchStatusRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{31}
+	return file_holdfast_proto_rawDescGZIP(), []int{17}
 }
 
 type WatchStatusResponse struct {
@@ -1685,7 +1045,7 @@ type WatchStatusResponse struct {
 
 func (x *WatchStatusResponse) Reset() {
 	*x = WatchStatusResponse{}
-	mi := &file_holdfast_proto_msgTypes[32]
+	mi := &file_holdfast_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1697,7 +1057,7 @@ func (x *WatchStatusResponse) String() string {
 func (*WatchStatusResponse) ProtoMessage() {}
 
 func (x *WatchStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[32]
+	mi := &file_holdfast_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1710,7 +1070,7 @@ func (x *WatchStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchStatusResponse.ProtoReflect.Descriptor instead.
 func (*WatchStatusResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{32}
+	return file_holdfast_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *WatchStatusResponse) GetStatus() *Status {
@@ -1731,7 +1091,7 @@ type StartRequest struct {
 
 func (x *StartRequest) Reset() {
 	*x = StartRequest{}
-	mi := &file_holdfast_proto_msgTypes[33]
+	mi := &file_holdfast_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1743,7 +1103,7 @@ func (x *StartRequest) String() string {
 func (*StartRequest) ProtoMessage() {}
 
 func (x *StartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[33]
+	mi := &file_holdfast_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1756,7 +1116,7 @@ func (x *StartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartRequest.ProtoReflect.Descriptor instead.
 func (*StartRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{33}
+	return file_holdfast_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *StartRequest) GetIdempotencyKey() string {
@@ -1774,7 +1134,7 @@ type StartResponse struct {
 
 func (x *StartResponse) Reset() {
 	*x = StartResponse{}
-	mi := &file_holdfast_proto_msgTypes[34]
+	mi := &file_holdfast_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1786,7 +1146,7 @@ func (x *StartResponse) String() string {
 func (*StartResponse) ProtoMessage() {}
 
 func (x *StartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[34]
+	mi := &file_holdfast_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1799,7 +1159,7 @@ func (x *StartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartResponse.ProtoReflect.Descriptor instead.
 func (*StartResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{34}
+	return file_holdfast_proto_rawDescGZIP(), []int{20}
 }
 
 type StopRequest struct {
@@ -1812,7 +1172,7 @@ type StopRequest struct {
 
 func (x *StopRequest) Reset() {
 	*x = StopRequest{}
-	mi := &file_holdfast_proto_msgTypes[35]
+	mi := &file_holdfast_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1824,7 +1184,7 @@ func (x *StopRequest) String() string {
 func (*StopRequest) ProtoMessage() {}
 
 func (x *StopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[35]
+	mi := &file_holdfast_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1837,7 +1197,7 @@ func (x *StopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRequest.ProtoReflect.Descriptor instead.
 func (*StopRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{35}
+	return file_holdfast_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *StopRequest) GetIdempotencyKey() string {
@@ -1862,7 +1222,7 @@ type StopResponse struct {
 
 func (x *StopResponse) Reset() {
 	*x = StopResponse{}
-	mi := &file_holdfast_proto_msgTypes[36]
+	mi := &file_holdfast_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1874,7 +1234,7 @@ func (x *StopResponse) String() string {
 func (*StopResponse) ProtoMessage() {}
 
 func (x *StopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[36]
+	mi := &file_holdfast_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1887,7 +1247,7 @@ func (x *StopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopResponse.ProtoReflect.Descriptor instead.
 func (*StopResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{36}
+	return file_holdfast_proto_rawDescGZIP(), []int{22}
 }
 
 type MigrateRequest struct {
@@ -1900,7 +1260,7 @@ type MigrateRequest struct {
 
 func (x *MigrateRequest) Reset() {
 	*x = MigrateRequest{}
-	mi := &file_holdfast_proto_msgTypes[37]
+	mi := &file_holdfast_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1912,7 +1272,7 @@ func (x *MigrateRequest) String() string {
 func (*MigrateRequest) ProtoMessage() {}
 
 func (x *MigrateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[37]
+	mi := &file_holdfast_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1925,7 +1285,7 @@ func (x *MigrateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrateRequest.ProtoReflect.Descriptor instead.
 func (*MigrateRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{37}
+	return file_holdfast_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *MigrateRequest) GetIdempotencyKey() string {
@@ -1956,7 +1316,7 @@ type MigrateResponse struct {
 
 func (x *MigrateResponse) Reset() {
 	*x = MigrateResponse{}
-	mi := &file_holdfast_proto_msgTypes[38]
+	mi := &file_holdfast_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1968,7 +1328,7 @@ func (x *MigrateResponse) String() string {
 func (*MigrateResponse) ProtoMessage() {}
 
 func (x *MigrateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[38]
+	mi := &file_holdfast_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1981,7 +1341,7 @@ func (x *MigrateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrateResponse.ProtoReflect.Descriptor instead.
 func (*MigrateResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{38}
+	return file_holdfast_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *MigrateResponse) GetPercent() int64 {
@@ -2038,7 +1398,7 @@ type ListEventsRequest struct {
 
 func (x *ListEventsRequest) Reset() {
 	*x = ListEventsRequest{}
-	mi := &file_holdfast_proto_msgTypes[39]
+	mi := &file_holdfast_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2050,7 +1410,7 @@ func (x *ListEventsRequest) String() string {
 func (*ListEventsRequest) ProtoMessage() {}
 
 func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[39]
+	mi := &file_holdfast_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2063,7 +1423,7 @@ func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsRequest.ProtoReflect.Descriptor instead.
 func (*ListEventsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{39}
+	return file_holdfast_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListEventsRequest) GetAfter() int64 {
@@ -2090,7 +1450,7 @@ type ListEventsResponse struct {
 
 func (x *ListEventsResponse) Reset() {
 	*x = ListEventsResponse{}
-	mi := &file_holdfast_proto_msgTypes[40]
+	mi := &file_holdfast_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2102,7 +1462,7 @@ func (x *ListEventsResponse) String() string {
 func (*ListEventsResponse) ProtoMessage() {}
 
 func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[40]
+	mi := &file_holdfast_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2115,7 +1475,7 @@ func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsResponse.ProtoReflect.Descriptor instead.
 func (*ListEventsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{40}
+	return file_holdfast_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListEventsResponse) GetEvents() []*Event {
@@ -2141,7 +1501,7 @@ type WatchEventsRequest struct {
 
 func (x *WatchEventsRequest) Reset() {
 	*x = WatchEventsRequest{}
-	mi := &file_holdfast_proto_msgTypes[41]
+	mi := &file_holdfast_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2153,7 +1513,7 @@ func (x *WatchEventsRequest) String() string {
 func (*WatchEventsRequest) ProtoMessage() {}
 
 func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[41]
+	mi := &file_holdfast_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2166,7 +1526,7 @@ func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsRequest.ProtoReflect.Descriptor instead.
 func (*WatchEventsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{41}
+	return file_holdfast_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *WatchEventsRequest) GetAfter() int64 {
@@ -2186,7 +1546,7 @@ type WatchEventsResponse struct {
 
 func (x *WatchEventsResponse) Reset() {
 	*x = WatchEventsResponse{}
-	mi := &file_holdfast_proto_msgTypes[42]
+	mi := &file_holdfast_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2198,7 +1558,7 @@ func (x *WatchEventsResponse) String() string {
 func (*WatchEventsResponse) ProtoMessage() {}
 
 func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[42]
+	mi := &file_holdfast_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2211,7 +1571,7 @@ func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsResponse.ProtoReflect.Descriptor instead.
 func (*WatchEventsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{42}
+	return file_holdfast_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *WatchEventsResponse) GetEvents() []*Event {
@@ -2238,7 +1598,7 @@ type ConfirmOffRequest struct {
 
 func (x *ConfirmOffRequest) Reset() {
 	*x = ConfirmOffRequest{}
-	mi := &file_holdfast_proto_msgTypes[43]
+	mi := &file_holdfast_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2250,7 +1610,7 @@ func (x *ConfirmOffRequest) String() string {
 func (*ConfirmOffRequest) ProtoMessage() {}
 
 func (x *ConfirmOffRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[43]
+	mi := &file_holdfast_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2263,7 +1623,7 @@ func (x *ConfirmOffRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmOffRequest.ProtoReflect.Descriptor instead.
 func (*ConfirmOffRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{43}
+	return file_holdfast_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ConfirmOffRequest) GetIdempotencyKey() string {
@@ -2288,7 +1648,7 @@ type ConfirmOffResponse struct {
 
 func (x *ConfirmOffResponse) Reset() {
 	*x = ConfirmOffResponse{}
-	mi := &file_holdfast_proto_msgTypes[44]
+	mi := &file_holdfast_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2300,7 +1660,7 @@ func (x *ConfirmOffResponse) String() string {
 func (*ConfirmOffResponse) ProtoMessage() {}
 
 func (x *ConfirmOffResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[44]
+	mi := &file_holdfast_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2313,7 +1673,7 @@ func (x *ConfirmOffResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmOffResponse.ProtoReflect.Descriptor instead.
 func (*ConfirmOffResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{44}
+	return file_holdfast_proto_rawDescGZIP(), []int{30}
 }
 
 type SetMaintenanceRequest struct {
@@ -2327,7 +1687,7 @@ type SetMaintenanceRequest struct {
 
 func (x *SetMaintenanceRequest) Reset() {
 	*x = SetMaintenanceRequest{}
-	mi := &file_holdfast_proto_msgTypes[45]
+	mi := &file_holdfast_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2339,7 +1699,7 @@ func (x *SetMaintenanceRequest) String() string {
 func (*SetMaintenanceRequest) ProtoMessage() {}
 
 func (x *SetMaintenanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[45]
+	mi := &file_holdfast_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2352,7 +1712,7 @@ func (x *SetMaintenanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetMaintenanceRequest.ProtoReflect.Descriptor instead.
 func (*SetMaintenanceRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{45}
+	return file_holdfast_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *SetMaintenanceRequest) GetIdempotencyKey() string {
@@ -2384,7 +1744,7 @@ type SetMaintenanceResponse struct {
 
 func (x *SetMaintenanceResponse) Reset() {
 	*x = SetMaintenanceResponse{}
-	mi := &file_holdfast_proto_msgTypes[46]
+	mi := &file_holdfast_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2396,7 +1756,7 @@ func (x *SetMaintenanceResponse) String() string {
 func (*SetMaintenanceResponse) ProtoMessage() {}
 
 func (x *SetMaintenanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[46]
+	mi := &file_holdfast_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2409,7 +1769,7 @@ func (x *SetMaintenanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetMaintenanceResponse.ProtoReflect.Descriptor instead.
 func (*SetMaintenanceResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{46}
+	return file_holdfast_proto_rawDescGZIP(), []int{32}
 }
 
 type GetStoreStatusRequest struct {
@@ -2420,7 +1780,7 @@ type GetStoreStatusRequest struct {
 
 func (x *GetStoreStatusRequest) Reset() {
 	*x = GetStoreStatusRequest{}
-	mi := &file_holdfast_proto_msgTypes[47]
+	mi := &file_holdfast_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2432,7 +1792,7 @@ func (x *GetStoreStatusRequest) String() string {
 func (*GetStoreStatusRequest) ProtoMessage() {}
 
 func (x *GetStoreStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[47]
+	mi := &file_holdfast_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2445,7 +1805,7 @@ func (x *GetStoreStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStoreStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStoreStatusRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{47}
+	return file_holdfast_proto_rawDescGZIP(), []int{33}
 }
 
 type GetStoreStatusResponse struct {
@@ -2459,7 +1819,7 @@ type GetStoreStatusResponse struct {
 
 func (x *GetStoreStatusResponse) Reset() {
 	*x = GetStoreStatusResponse{}
-	mi := &file_holdfast_proto_msgTypes[48]
+	mi := &file_holdfast_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2471,7 +1831,7 @@ func (x *GetStoreStatusResponse) String() string {
 func (*GetStoreStatusResponse) ProtoMessage() {}
 
 func (x *GetStoreStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[48]
+	mi := &file_holdfast_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2484,7 +1844,7 @@ func (x *GetStoreStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStoreStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStoreStatusResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{48}
+	return file_holdfast_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *GetStoreStatusResponse) GetGeneration() uint64 {
@@ -2516,7 +1876,7 @@ type BackUpStoreRequest struct {
 
 func (x *BackUpStoreRequest) Reset() {
 	*x = BackUpStoreRequest{}
-	mi := &file_holdfast_proto_msgTypes[49]
+	mi := &file_holdfast_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2528,7 +1888,7 @@ func (x *BackUpStoreRequest) String() string {
 func (*BackUpStoreRequest) ProtoMessage() {}
 
 func (x *BackUpStoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[49]
+	mi := &file_holdfast_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2541,7 +1901,7 @@ func (x *BackUpStoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackUpStoreRequest.ProtoReflect.Descriptor instead.
 func (*BackUpStoreRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{49}
+	return file_holdfast_proto_rawDescGZIP(), []int{35}
 }
 
 type BackUpStoreResponse struct {
@@ -2553,7 +1913,7 @@ type BackUpStoreResponse struct {
 
 func (x *BackUpStoreResponse) Reset() {
 	*x = BackUpStoreResponse{}
-	mi := &file_holdfast_proto_msgTypes[50]
+	mi := &file_holdfast_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2565,7 +1925,7 @@ func (x *BackUpStoreResponse) String() string {
 func (*BackUpStoreResponse) ProtoMessage() {}
 
 func (x *BackUpStoreResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[50]
+	mi := &file_holdfast_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2578,7 +1938,7 @@ func (x *BackUpStoreResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackUpStoreResponse.ProtoReflect.Descriptor instead.
 func (*BackUpStoreResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{50}
+	return file_holdfast_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *BackUpStoreResponse) GetBackup() *Backup {
@@ -2608,7 +1968,7 @@ type StoreMember struct {
 
 func (x *StoreMember) Reset() {
 	*x = StoreMember{}
-	mi := &file_holdfast_proto_msgTypes[51]
+	mi := &file_holdfast_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2620,7 +1980,7 @@ func (x *StoreMember) String() string {
 func (*StoreMember) ProtoMessage() {}
 
 func (x *StoreMember) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[51]
+	mi := &file_holdfast_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2633,7 +1993,7 @@ func (x *StoreMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreMember.ProtoReflect.Descriptor instead.
 func (*StoreMember) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{51}
+	return file_holdfast_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *StoreMember) GetName() string {
@@ -2732,7 +2092,7 @@ type Backup struct {
 
 func (x *Backup) Reset() {
 	*x = Backup{}
-	mi := &file_holdfast_proto_msgTypes[52]
+	mi := &file_holdfast_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2744,7 +2104,7 @@ func (x *Backup) String() string {
 func (*Backup) ProtoMessage() {}
 
 func (x *Backup) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[52]
+	mi := &file_holdfast_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2757,7 +2117,7 @@ func (x *Backup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Backup.ProtoReflect.Descriptor instead.
 func (*Backup) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{52}
+	return file_holdfast_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Backup) GetFile() string {
@@ -2796,7 +2156,7 @@ type GetVersionRequest struct {
 
 func (x *GetVersionRequest) Reset() {
 	*x = GetVersionRequest{}
-	mi := &file_holdfast_proto_msgTypes[53]
+	mi := &file_holdfast_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2808,7 +2168,7 @@ func (x *GetVersionRequest) String() string {
 func (*GetVersionRequest) ProtoMessage() {}
 
 func (x *GetVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[53]
+	mi := &file_holdfast_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2821,7 +2181,7 @@ func (x *GetVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetVersionRequest.ProtoReflect.Descriptor instead.
 func (*GetVersionRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{53}
+	return file_holdfast_proto_rawDescGZIP(), []int{39}
 }
 
 type GetVersionResponse struct {
@@ -2835,7 +2195,7 @@ type GetVersionResponse struct {
 
 func (x *GetVersionResponse) Reset() {
 	*x = GetVersionResponse{}
-	mi := &file_holdfast_proto_msgTypes[54]
+	mi := &file_holdfast_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2847,7 +2207,7 @@ func (x *GetVersionResponse) String() string {
 func (*GetVersionResponse) ProtoMessage() {}
 
 func (x *GetVersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[54]
+	mi := &file_holdfast_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2860,7 +2220,7 @@ func (x *GetVersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetVersionResponse.ProtoReflect.Descriptor instead.
 func (*GetVersionResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{54}
+	return file_holdfast_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *GetVersionResponse) GetVersion() string {
@@ -2894,7 +2254,7 @@ type ErrorDetail struct {
 
 func (x *ErrorDetail) Reset() {
 	*x = ErrorDetail{}
-	mi := &file_holdfast_proto_msgTypes[55]
+	mi := &file_holdfast_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2906,7 +2266,7 @@ func (x *ErrorDetail) String() string {
 func (*ErrorDetail) ProtoMessage() {}
 
 func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[55]
+	mi := &file_holdfast_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2919,7 +2279,7 @@ func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorDetail.ProtoReflect.Descriptor instead.
 func (*ErrorDetail) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{55}
+	return file_holdfast_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ErrorDetail) GetRemedy() string {
@@ -2939,7 +2299,7 @@ type Epoch struct {
 
 func (x *Epoch) Reset() {
 	*x = Epoch{}
-	mi := &file_holdfast_proto_msgTypes[56]
+	mi := &file_holdfast_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2951,7 +2311,7 @@ func (x *Epoch) String() string {
 func (*Epoch) ProtoMessage() {}
 
 func (x *Epoch) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[56]
+	mi := &file_holdfast_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2964,7 +2324,7 @@ func (x *Epoch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Epoch.ProtoReflect.Descriptor instead.
 func (*Epoch) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{56}
+	return file_holdfast_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Epoch) GetGen() uint64 {
@@ -2995,7 +2355,7 @@ type Proof struct {
 
 func (x *Proof) Reset() {
 	*x = Proof{}
-	mi := &file_holdfast_proto_msgTypes[57]
+	mi := &file_holdfast_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3007,7 +2367,7 @@ func (x *Proof) String() string {
 func (*Proof) ProtoMessage() {}
 
 func (x *Proof) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[57]
+	mi := &file_holdfast_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3020,7 +2380,7 @@ func (x *Proof) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Proof.ProtoReflect.Descriptor instead.
 func (*Proof) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{57}
+	return file_holdfast_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Proof) GetKind() string {
@@ -3085,7 +2445,7 @@ type Owner struct {
 
 func (x *Owner) Reset() {
 	*x = Owner{}
-	mi := &file_holdfast_proto_msgTypes[58]
+	mi := &file_holdfast_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3097,7 +2457,7 @@ func (x *Owner) String() string {
 func (*Owner) ProtoMessage() {}
 
 func (x *Owner) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[58]
+	mi := &file_holdfast_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3110,7 +2470,7 @@ func (x *Owner) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Owner.ProtoReflect.Descriptor instead.
 func (*Owner) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{58}
+	return file_holdfast_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Owner) GetResource() string {
@@ -3210,7 +2570,7 @@ type Want struct {
 
 func (x *Want) Reset() {
 	*x = Want{}
-	mi := &file_holdfast_proto_msgTypes[59]
+	mi := &file_holdfast_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3222,7 +2582,7 @@ func (x *Want) String() string {
 func (*Want) ProtoMessage() {}
 
 func (x *Want) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[59]
+	mi := &file_holdfast_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3235,7 +2595,7 @@ func (x *Want) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Want.ProtoReflect.Descriptor instead.
 func (*Want) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{59}
+	return file_holdfast_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Want) GetRun() bool {
@@ -3284,7 +2644,7 @@ type Off struct {
 
 func (x *Off) Reset() {
 	*x = Off{}
-	mi := &file_holdfast_proto_msgTypes[60]
+	mi := &file_holdfast_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3296,7 +2656,7 @@ func (x *Off) String() string {
 func (*Off) ProtoMessage() {}
 
 func (x *Off) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[60]
+	mi := &file_holdfast_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3309,7 +2669,7 @@ func (x *Off) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Off.ProtoReflect.Descriptor instead.
 func (*Off) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{60}
+	return file_holdfast_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Off) GetHost() string {
@@ -3360,7 +2720,7 @@ type Host struct {
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_holdfast_proto_msgTypes[61]
+	mi := &file_holdfast_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3372,7 +2732,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[61]
+	mi := &file_holdfast_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3385,7 +2745,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{61}
+	return file_holdfast_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Host) GetName() string {
@@ -3533,7 +2893,7 @@ type HostStatus struct {
 
 func (x *HostStatus) Reset() {
 	*x = HostStatus{}
-	mi := &file_holdfast_proto_msgTypes[62]
+	mi := &file_holdfast_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3545,7 +2905,7 @@ func (x *HostStatus) String() string {
 func (*HostStatus) ProtoMessage() {}
 
 func (x *HostStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[62]
+	mi := &file_holdfast_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3558,7 +2918,7 @@ func (x *HostStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostStatus.ProtoReflect.Descriptor instead.
 func (*HostStatus) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{62}
+	return file_holdfast_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *HostStatus) GetHost() *Host {
@@ -3600,7 +2960,7 @@ type Takeover struct {
 
 func (x *Takeover) Reset() {
 	*x = Takeover{}
-	mi := &file_holdfast_proto_msgTypes[63]
+	mi := &file_holdfast_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3612,7 +2972,7 @@ func (x *Takeover) String() string {
 func (*Takeover) ProtoMessage() {}
 
 func (x *Takeover) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[63]
+	mi := &file_holdfast_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3625,7 +2985,7 @@ func (x *Takeover) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Takeover.ProtoReflect.Descriptor instead.
 func (*Takeover) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{63}
+	return file_holdfast_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Takeover) GetPossible() bool {
@@ -3666,7 +3026,7 @@ type Timings struct {
 
 func (x *Timings) Reset() {
 	*x = Timings{}
-	mi := &file_holdfast_proto_msgTypes[64]
+	mi := &file_holdfast_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3678,7 +3038,7 @@ func (x *Timings) String() string {
 func (*Timings) ProtoMessage() {}
 
 func (x *Timings) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[64]
+	mi := &file_holdfast_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3691,7 +3051,7 @@ func (x *Timings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timings.ProtoReflect.Descriptor instead.
 func (*Timings) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{64}
+	return file_holdfast_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Timings) GetLeaseNs() int64 {
@@ -3780,7 +3140,7 @@ type Status struct {
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_holdfast_proto_msgTypes[65]
+	mi := &file_holdfast_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3792,7 +3152,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[65]
+	mi := &file_holdfast_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3805,7 +3165,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{65}
+	return file_holdfast_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Status) GetTimeNs() int64 {
@@ -3932,7 +3292,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_holdfast_proto_msgTypes[66]
+	mi := &file_holdfast_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3944,7 +3304,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[66]
+	mi := &file_holdfast_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3957,7 +3317,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{66}
+	return file_holdfast_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Event) GetTimeNs() int64 {
@@ -4041,38 +3401,7 @@ var File_holdfast_proto protoreflect.FileDescriptor
 
 const file_holdfast_proto_rawDesc = "" +
 	"\n" +
-	"\x0eholdfast.proto\x12\vholdfast.v1\"\x81\x01\n" +
-	"\x10PutBundleRequest\x12\x12\n" +
-	"\x04keys\x18\x01 \x03(\tR\x04keys\x12%\n" +
-	"\x0eallow_unsigned\x18\x02 \x01(\bR\rallowUnsigned\x12\x1c\n" +
-	"\tsignature\x18\x03 \x01(\fR\tsignature\x12\x14\n" +
-	"\x05chunk\x18\x04 \x01(\fR\x05chunk\"+\n" +
-	"\x11PutBundleResponse\x12\x16\n" +
-	"\x06bundle\x18\x01 \x01(\fR\x06bundle\".\n" +
-	"\x12PlanUpgradeRequest\x12\x18\n" +
-	"\arequest\x18\x01 \x01(\fR\arequest\")\n" +
-	"\x13PlanUpgradeResponse\x12\x12\n" +
-	"\x04plan\x18\x01 \x01(\fR\x04plan\"/\n" +
-	"\x13CheckUpgradeRequest\x12\x18\n" +
-	"\arequest\x18\x01 \x01(\fR\arequest\".\n" +
-	"\x14CheckUpgradeResponse\x12\x16\n" +
-	"\x06report\x18\x01 \x01(\fR\x06report\"-\n" +
-	"\x11RunUpgradeRequest\x12\x18\n" +
-	"\arequest\x18\x01 \x01(\fR\arequest\"d\n" +
-	"\x12RunUpgradeResponse\x12\"\n" +
-	"\x03job\x18\x01 \x01(\v2\x10.holdfast.v1.JobR\x03job\x12\x12\n" +
-	"\x04plan\x18\x02 \x01(\fR\x04plan\x12\x16\n" +
-	"\x06report\x18\x03 \x01(\fR\x06report\"\x13\n" +
-	"\x11GetUpgradeRequest\".\n" +
-	"\x12GetUpgradeResponse\x12\x18\n" +
-	"\aupgrade\x18\x01 \x01(\fR\aupgrade\":\n" +
-	"\x10AdmitHostRequest\x12\x12\n" +
-	"\x04host\x18\x01 \x01(\tR\x04host\x12\x12\n" +
-	"\x04drop\x18\x02 \x01(\bR\x04drop\"\x13\n" +
-	"\x11AdmitHostResponse\"\x16\n" +
-	"\x14ReportUpgradeRequest\"/\n" +
-	"\x15ReportUpgradeResponse\x12\x16\n" +
-	"\x06report\x18\x01 \x01(\fR\x06report\"&\n" +
+	"\x0eholdfast.proto\x12\vholdfast.v1\"&\n" +
 	"\x10DrainHostRequest\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\"7\n" +
 	"\x11DrainHostResponse\x12\"\n" +
@@ -4349,17 +3678,7 @@ const file_holdfast_proto_rawDesc = "" +
 	"\bListJobs\x12\x1c.holdfast.v1.ListJobsRequest\x1a\x1d.holdfast.v1.ListJobsResponse\x12A\n" +
 	"\x06GetJob\x12\x1a.holdfast.v1.GetJobRequest\x1a\x1b.holdfast.v1.GetJobResponse\x12M\n" +
 	"\n" +
-	"CommandJob\x12\x1e.holdfast.v1.CommandJobRequest\x1a\x1f.holdfast.v1.CommandJobResponse2\xc7\x04\n" +
-	"\x0eUpgradeService\x12L\n" +
-	"\tPutBundle\x12\x1d.holdfast.v1.PutBundleRequest\x1a\x1e.holdfast.v1.PutBundleResponse(\x01\x12P\n" +
-	"\vPlanUpgrade\x12\x1f.holdfast.v1.PlanUpgradeRequest\x1a .holdfast.v1.PlanUpgradeResponse\x12S\n" +
-	"\fCheckUpgrade\x12 .holdfast.v1.CheckUpgradeRequest\x1a!.holdfast.v1.CheckUpgradeResponse\x12M\n" +
-	"\n" +
-	"RunUpgrade\x12\x1e.holdfast.v1.RunUpgradeRequest\x1a\x1f.holdfast.v1.RunUpgradeResponse\x12M\n" +
-	"\n" +
-	"GetUpgrade\x12\x1e.holdfast.v1.GetUpgradeRequest\x1a\x1f.holdfast.v1.GetUpgradeResponse\x12J\n" +
-	"\tAdmitHost\x12\x1d.holdfast.v1.AdmitHostRequest\x1a\x1e.holdfast.v1.AdmitHostResponse\x12V\n" +
-	"\rReportUpgrade\x12!.holdfast.v1.ReportUpgradeRequest\x1a\".holdfast.v1.ReportUpgradeResponseB Z\x1eholdfast/internal/api/v1;apiv1b\x06proto3"
+	"CommandJob\x12\x1e.holdfast.v1.CommandJobRequest\x1a\x1f.holdfast.v1.CommandJobResponseB Z\x1eholdfast/internal/api/v1;apiv1b\x06proto3"
 
 var (
 	file_holdfast_proto_rawDescOnce sync.Once
@@ -4373,159 +3692,130 @@ func file_holdfast_proto_rawDescGZIP() []byte {
 	return file_holdfast_proto_rawDescData
 }
 
-var file_holdfast_proto_msgTypes = make([]protoimpl.MessageInfo, 67)
+var file_holdfast_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
 var file_holdfast_proto_goTypes = []any{
-	(*PutBundleRequest)(nil),       // 0: holdfast.v1.PutBundleRequest
-	(*PutBundleResponse)(nil),      // 1: holdfast.v1.PutBundleResponse
-	(*PlanUpgradeRequest)(nil),     // 2: holdfast.v1.PlanUpgradeRequest
-	(*PlanUpgradeResponse)(nil),    // 3: holdfast.v1.PlanUpgradeResponse
-	(*CheckUpgradeRequest)(nil),    // 4: holdfast.v1.CheckUpgradeRequest
-	(*CheckUpgradeResponse)(nil),   // 5: holdfast.v1.CheckUpgradeResponse
-	(*RunUpgradeRequest)(nil),      // 6: holdfast.v1.RunUpgradeRequest
-	(*RunUpgradeResponse)(nil),     // 7: holdfast.v1.RunUpgradeResponse
-	(*GetUpgradeRequest)(nil),      // 8: holdfast.v1.GetUpgradeRequest
-	(*GetUpgradeResponse)(nil),     // 9: holdfast.v1.GetUpgradeResponse
-	(*AdmitHostRequest)(nil),       // 10: holdfast.v1.AdmitHostRequest
-	(*AdmitHostResponse)(nil),      // 11: holdfast.v1.AdmitHostResponse
-	(*ReportUpgradeRequest)(nil),   // 12: holdfast.v1.ReportUpgradeRequest
-	(*ReportUpgradeResponse)(nil),  // 13: holdfast.v1.ReportUpgradeResponse
-	(*DrainHostRequest)(nil),       // 14: holdfast.v1.DrainHostRequest
-	(*DrainHostResponse)(nil),      // 15: holdfast.v1.DrainHostResponse
-	(*ListHostsRequest)(nil),       // 16: holdfast.v1.ListHostsRequest
-	(*ListHostsResponse)(nil),      // 17: holdfast.v1.ListHostsResponse
-	(*ForgetHostRequest)(nil),      // 18: holdfast.v1.ForgetHostRequest
-	(*ForgetHostResponse)(nil),     // 19: holdfast.v1.ForgetHostResponse
-	(*GuestHost)(nil),              // 20: holdfast.v1.GuestHost
-	(*ListJobsRequest)(nil),        // 21: holdfast.v1.ListJobsRequest
-	(*ListJobsResponse)(nil),       // 22: holdfast.v1.ListJobsResponse
-	(*GetJobRequest)(nil),          // 23: holdfast.v1.GetJobRequest
-	(*GetJobResponse)(nil),         // 24: holdfast.v1.GetJobResponse
-	(*CommandJobRequest)(nil),      // 25: holdfast.v1.CommandJobRequest
-	(*CommandJobResponse)(nil),     // 26: holdfast.v1.CommandJobResponse
-	(*Job)(nil),                    // 27: holdfast.v1.Job
-	(*JobStep)(nil),                // 28: holdfast.v1.JobStep
-	(*GetStatusRequest)(nil),       // 29: holdfast.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),      // 30: holdfast.v1.GetStatusResponse
-	(*WatchStatusRequest)(nil),     // 31: holdfast.v1.WatchStatusRequest
-	(*WatchStatusResponse)(nil),    // 32: holdfast.v1.WatchStatusResponse
-	(*StartRequest)(nil),           // 33: holdfast.v1.StartRequest
-	(*StartResponse)(nil),          // 34: holdfast.v1.StartResponse
-	(*StopRequest)(nil),            // 35: holdfast.v1.StopRequest
-	(*StopResponse)(nil),           // 36: holdfast.v1.StopResponse
-	(*MigrateRequest)(nil),         // 37: holdfast.v1.MigrateRequest
-	(*MigrateResponse)(nil),        // 38: holdfast.v1.MigrateResponse
-	(*ListEventsRequest)(nil),      // 39: holdfast.v1.ListEventsRequest
-	(*ListEventsResponse)(nil),     // 40: holdfast.v1.ListEventsResponse
-	(*WatchEventsRequest)(nil),     // 41: holdfast.v1.WatchEventsRequest
-	(*WatchEventsResponse)(nil),    // 42: holdfast.v1.WatchEventsResponse
-	(*ConfirmOffRequest)(nil),      // 43: holdfast.v1.ConfirmOffRequest
-	(*ConfirmOffResponse)(nil),     // 44: holdfast.v1.ConfirmOffResponse
-	(*SetMaintenanceRequest)(nil),  // 45: holdfast.v1.SetMaintenanceRequest
-	(*SetMaintenanceResponse)(nil), // 46: holdfast.v1.SetMaintenanceResponse
-	(*GetStoreStatusRequest)(nil),  // 47: holdfast.v1.GetStoreStatusRequest
-	(*GetStoreStatusResponse)(nil), // 48: holdfast.v1.GetStoreStatusResponse
-	(*BackUpStoreRequest)(nil),     // 49: holdfast.v1.BackUpStoreRequest
-	(*BackUpStoreResponse)(nil),    // 50: holdfast.v1.BackUpStoreResponse
-	(*StoreMember)(nil),            // 51: holdfast.v1.StoreMember
-	(*Backup)(nil),                 // 52: holdfast.v1.Backup
-	(*GetVersionRequest)(nil),      // 53: holdfast.v1.GetVersionRequest
-	(*GetVersionResponse)(nil),     // 54: holdfast.v1.GetVersionResponse
-	(*ErrorDetail)(nil),            // 55: holdfast.v1.ErrorDetail
-	(*Epoch)(nil),                  // 56: holdfast.v1.Epoch
-	(*Proof)(nil),                  // 57: holdfast.v1.Proof
-	(*Owner)(nil),                  // 58: holdfast.v1.Owner
-	(*Want)(nil),                   // 59: holdfast.v1.Want
-	(*Off)(nil),                    // 60: holdfast.v1.Off
-	(*Host)(nil),                   // 61: holdfast.v1.Host
-	(*HostStatus)(nil),             // 62: holdfast.v1.HostStatus
-	(*Takeover)(nil),               // 63: holdfast.v1.Takeover
-	(*Timings)(nil),                // 64: holdfast.v1.Timings
-	(*Status)(nil),                 // 65: holdfast.v1.Status
-	(*Event)(nil),                  // 66: holdfast.v1.Event
+	(*DrainHostRequest)(nil),       // 0: holdfast.v1.DrainHostRequest
+	(*DrainHostResponse)(nil),      // 1: holdfast.v1.DrainHostResponse
+	(*ListHostsRequest)(nil),       // 2: holdfast.v1.ListHostsRequest
+	(*ListHostsResponse)(nil),      // 3: holdfast.v1.ListHostsResponse
+	(*ForgetHostRequest)(nil),      // 4: holdfast.v1.ForgetHostRequest
+	(*ForgetHostResponse)(nil),     // 5: holdfast.v1.ForgetHostResponse
+	(*GuestHost)(nil),              // 6: holdfast.v1.GuestHost
+	(*ListJobsRequest)(nil),        // 7: holdfast.v1.ListJobsRequest
+	(*ListJobsResponse)(nil),       // 8: holdfast.v1.ListJobsResponse
+	(*GetJobRequest)(nil),          // 9: holdfast.v1.GetJobRequest
+	(*GetJobResponse)(nil),         // 10: holdfast.v1.GetJobResponse
+	(*CommandJobRequest)(nil),      // 11: holdfast.v1.CommandJobRequest
+	(*CommandJobResponse)(nil),     // 12: holdfast.v1.CommandJobResponse
+	(*Job)(nil),                    // 13: holdfast.v1.Job
+	(*JobStep)(nil),                // 14: holdfast.v1.JobStep
+	(*GetStatusRequest)(nil),       // 15: holdfast.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),      // 16: holdfast.v1.GetStatusResponse
+	(*WatchStatusRequest)(nil),     // 17: holdfast.v1.WatchStatusRequest
+	(*WatchStatusResponse)(nil),    // 18: holdfast.v1.WatchStatusResponse
+	(*StartRequest)(nil),           // 19: holdfast.v1.StartRequest
+	(*StartResponse)(nil),          // 20: holdfast.v1.StartResponse
+	(*StopRequest)(nil),            // 21: holdfast.v1.StopRequest
+	(*StopResponse)(nil),           // 22: holdfast.v1.StopResponse
+	(*MigrateRequest)(nil),         // 23: holdfast.v1.MigrateRequest
+	(*MigrateResponse)(nil),        // 24: holdfast.v1.MigrateResponse
+	(*ListEventsRequest)(nil),      // 25: holdfast.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),     // 26: holdfast.v1.ListEventsResponse
+	(*WatchEventsRequest)(nil),     // 27: holdfast.v1.WatchEventsRequest
+	(*WatchEventsResponse)(nil),    // 28: holdfast.v1.WatchEventsResponse
+	(*ConfirmOffRequest)(nil),      // 29: holdfast.v1.ConfirmOffRequest
+	(*ConfirmOffResponse)(nil),     // 30: holdfast.v1.ConfirmOffResponse
+	(*SetMaintenanceRequest)(nil),  // 31: holdfast.v1.SetMaintenanceRequest
+	(*SetMaintenanceResponse)(nil), // 32: holdfast.v1.SetMaintenanceResponse
+	(*GetStoreStatusRequest)(nil),  // 33: holdfast.v1.GetStoreStatusRequest
+	(*GetStoreStatusResponse)(nil), // 34: holdfast.v1.GetStoreStatusResponse
+	(*BackUpStoreRequest)(nil),     // 35: holdfast.v1.BackUpStoreRequest
+	(*BackUpStoreResponse)(nil),    // 36: holdfast.v1.BackUpStoreResponse
+	(*StoreMember)(nil),            // 37: holdfast.v1.StoreMember
+	(*Backup)(nil),                 // 38: holdfast.v1.Backup
+	(*GetVersionRequest)(nil),      // 39: holdfast.v1.GetVersionRequest
+	(*GetVersionResponse)(nil),     // 40: holdfast.v1.GetVersionResponse
+	(*ErrorDetail)(nil),            // 41: holdfast.v1.ErrorDetail
+	(*Epoch)(nil),                  // 42: holdfast.v1.Epoch
+	(*Proof)(nil),                  // 43: holdfast.v1.Proof
+	(*Owner)(nil),                  // 44: holdfast.v1.Owner
+	(*Want)(nil),                   // 45: holdfast.v1.Want
+	(*Off)(nil),                    // 46: holdfast.v1.Off
+	(*Host)(nil),                   // 47: holdfast.v1.Host
+	(*HostStatus)(nil),             // 48: holdfast.v1.HostStatus
+	(*Takeover)(nil),               // 49: holdfast.v1.Takeover
+	(*Timings)(nil),                // 50: holdfast.v1.Timings
+	(*Status)(nil),                 // 51: holdfast.v1.Status
+	(*Event)(nil),                  // 52: holdfast.v1.Event
 }
 var file_holdfast_proto_depIdxs = []int32{
-	27, // 0: holdfast.v1.RunUpgradeResponse.job:type_name -> holdfast.v1.Job
-	27, // 1: holdfast.v1.DrainHostResponse.job:type_name -> holdfast.v1.Job
-	20, // 2: holdfast.v1.ListHostsResponse.hosts:type_name -> holdfast.v1.GuestHost
-	27, // 3: holdfast.v1.ListJobsResponse.jobs:type_name -> holdfast.v1.Job
-	27, // 4: holdfast.v1.GetJobResponse.job:type_name -> holdfast.v1.Job
-	27, // 5: holdfast.v1.CommandJobResponse.job:type_name -> holdfast.v1.Job
-	28, // 6: holdfast.v1.Job.steps:type_name -> holdfast.v1.JobStep
-	65, // 7: holdfast.v1.GetStatusResponse.status:type_name -> holdfast.v1.Status
-	65, // 8: holdfast.v1.WatchStatusResponse.status:type_name -> holdfast.v1.Status
-	56, // 9: holdfast.v1.MigrateResponse.epoch:type_name -> holdfast.v1.Epoch
-	66, // 10: holdfast.v1.ListEventsResponse.events:type_name -> holdfast.v1.Event
-	66, // 11: holdfast.v1.WatchEventsResponse.events:type_name -> holdfast.v1.Event
-	51, // 12: holdfast.v1.GetStoreStatusResponse.members:type_name -> holdfast.v1.StoreMember
-	52, // 13: holdfast.v1.GetStoreStatusResponse.backups:type_name -> holdfast.v1.Backup
-	52, // 14: holdfast.v1.BackUpStoreResponse.backup:type_name -> holdfast.v1.Backup
-	56, // 15: holdfast.v1.Proof.epoch:type_name -> holdfast.v1.Epoch
-	56, // 16: holdfast.v1.Owner.epoch:type_name -> holdfast.v1.Epoch
-	57, // 17: holdfast.v1.Owner.proof:type_name -> holdfast.v1.Proof
-	60, // 18: holdfast.v1.Want.off:type_name -> holdfast.v1.Off
-	56, // 19: holdfast.v1.Host.expelled:type_name -> holdfast.v1.Epoch
-	61, // 20: holdfast.v1.HostStatus.host:type_name -> holdfast.v1.Host
-	59, // 21: holdfast.v1.Status.want:type_name -> holdfast.v1.Want
-	58, // 22: holdfast.v1.Status.owner:type_name -> holdfast.v1.Owner
-	62, // 23: holdfast.v1.Status.hosts:type_name -> holdfast.v1.HostStatus
-	63, // 24: holdfast.v1.Status.takeover:type_name -> holdfast.v1.Takeover
-	64, // 25: holdfast.v1.Status.timings:type_name -> holdfast.v1.Timings
-	56, // 26: holdfast.v1.Event.epoch:type_name -> holdfast.v1.Epoch
-	29, // 27: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
-	31, // 28: holdfast.v1.ClusterService.WatchStatus:input_type -> holdfast.v1.WatchStatusRequest
-	33, // 29: holdfast.v1.ClusterService.Start:input_type -> holdfast.v1.StartRequest
-	35, // 30: holdfast.v1.ClusterService.Stop:input_type -> holdfast.v1.StopRequest
-	37, // 31: holdfast.v1.ClusterService.Migrate:input_type -> holdfast.v1.MigrateRequest
-	39, // 32: holdfast.v1.ClusterService.ListEvents:input_type -> holdfast.v1.ListEventsRequest
-	41, // 33: holdfast.v1.ClusterService.WatchEvents:input_type -> holdfast.v1.WatchEventsRequest
-	43, // 34: holdfast.v1.ClusterService.ConfirmOff:input_type -> holdfast.v1.ConfirmOffRequest
-	45, // 35: holdfast.v1.ClusterService.SetMaintenance:input_type -> holdfast.v1.SetMaintenanceRequest
-	47, // 36: holdfast.v1.ClusterService.GetStoreStatus:input_type -> holdfast.v1.GetStoreStatusRequest
-	49, // 37: holdfast.v1.ClusterService.BackUpStore:input_type -> holdfast.v1.BackUpStoreRequest
-	53, // 38: holdfast.v1.ClusterService.GetVersion:input_type -> holdfast.v1.GetVersionRequest
-	14, // 39: holdfast.v1.JobService.DrainHost:input_type -> holdfast.v1.DrainHostRequest
-	16, // 40: holdfast.v1.JobService.ListHosts:input_type -> holdfast.v1.ListHostsRequest
-	18, // 41: holdfast.v1.JobService.ForgetHost:input_type -> holdfast.v1.ForgetHostRequest
-	21, // 42: holdfast.v1.JobService.ListJobs:input_type -> holdfast.v1.ListJobsRequest
-	23, // 43: holdfast.v1.JobService.GetJob:input_type -> holdfast.v1.GetJobRequest
-	25, // 44: holdfast.v1.JobService.CommandJob:input_type -> holdfast.v1.CommandJobRequest
-	0,  // 45: holdfast.v1.UpgradeService.PutBundle:input_type -> holdfast.v1.PutBundleRequest
-	2,  // 46: holdfast.v1.UpgradeService.PlanUpgrade:input_type -> holdfast.v1.PlanUpgradeRequest
-	4,  // 47: holdfast.v1.UpgradeService.CheckUpgrade:input_type -> holdfast.v1.CheckUpgradeRequest
-	6,  // 48: holdfast.v1.UpgradeService.RunUpgrade:input_type -> holdfast.v1.RunUpgradeRequest
-	8,  // 49: holdfast.v1.UpgradeService.GetUpgrade:input_type -> holdfast.v1.GetUpgradeRequest
-	10, // 50: holdfast.v1.UpgradeService.AdmitHost:input_type -> holdfast.v1.AdmitHostRequest
-	12, // 51: holdfast.v1.UpgradeService.ReportUpgrade:input_type -> holdfast.v1.ReportUpgradeRequest
-	30, // 52: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
-	32, // 53: holdfast.v1.ClusterService.WatchStatus:output_type -> holdfast.v1.WatchStatusResponse
-	34, // 54: holdfast.v1.ClusterService.Start:output_type -> holdfast.v1.StartResponse
-	36, // 55: holdfast.v1.ClusterService.Stop:output_type -> holdfast.v1.StopResponse
-	38, // 56: holdfast.v1.ClusterService.Migrate:output_type -> holdfast.v1.MigrateResponse
-	40, // 57: holdfast.v1.ClusterService.ListEvents:output_type -> holdfast.v1.ListEventsResponse
-	42, // 58: holdfast.v1.ClusterService.WatchEvents:output_type -> holdfast.v1.WatchEventsResponse
-	44, // 59: holdfast.v1.ClusterService.ConfirmOff:output_type -> holdfast.v1.ConfirmOffResponse
-	46, // 60: holdfast.v1.ClusterService.SetMaintenance:output_type -> holdfast.v1.SetMaintenanceResponse
-	48, // 61: holdfast.v1.ClusterService.GetStoreStatus:output_type -> holdfast.v1.GetStoreStatusResponse
-	50, // 62: holdfast.v1.ClusterService.BackUpStore:output_type -> holdfast.v1.BackUpStoreResponse
-	54, // 63: holdfast.v1.ClusterService.GetVersion:output_type -> holdfast.v1.GetVersionResponse
-	15, // 64: holdfast.v1.JobService.DrainHost:output_type -> holdfast.v1.DrainHostResponse
-	17, // 65: holdfast.v1.JobService.ListHosts:output_type -> holdfast.v1.ListHostsResponse
-	19, // 66: holdfast.v1.JobService.ForgetHost:output_type -> holdfast.v1.ForgetHostResponse
-	22, // 67: holdfast.v1.JobService.ListJobs:output_type -> holdfast.v1.ListJobsResponse
-	24, // 68: holdfast.v1.JobService.GetJob:output_type -> holdfast.v1.GetJobResponse
-	26, // 69: holdfast.v1.JobService.CommandJob:output_type -> holdfast.v1.CommandJobResponse
-	1,  // 70: holdfast.v1.UpgradeService.PutBundle:output_type -> holdfast.v1.PutBundleResponse
-	3,  // 71: holdfast.v1.UpgradeService.PlanUpgrade:output_type -> holdfast.v1.PlanUpgradeResponse
-	5,  // 72: holdfast.v1.UpgradeService.CheckUpgrade:output_type -> holdfast.v1.CheckUpgradeResponse
-	7,  // 73: holdfast.v1.UpgradeService.RunUpgrade:output_type -> holdfast.v1.RunUpgradeResponse
-	9,  // 74: holdfast.v1.UpgradeService.GetUpgrade:output_type -> holdfast.v1.GetUpgradeResponse
-	11, // 75: holdfast.v1.UpgradeService.AdmitHost:output_type -> holdfast.v1.AdmitHostResponse
-	13, // 76: holdfast.v1.UpgradeService.ReportUpgrade:output_type -> holdfast.v1.ReportUpgradeResponse
-	52, // [52:77] is the sub-list for method output_type
-	27, // [27:52] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	13, // 0: holdfast.v1.DrainHostResponse.job:type_name -> holdfast.v1.Job
+	6,  // 1: holdfast.v1.ListHostsResponse.hosts:type_name -> holdfast.v1.GuestHost
+	13, // 2: holdfast.v1.ListJobsResponse.jobs:type_name -> holdfast.v1.Job
+	13, // 3: holdfast.v1.GetJobResponse.job:type_name -> holdfast.v1.Job
+	13, // 4: holdfast.v1.CommandJobResponse.job:type_name -> holdfast.v1.Job
+	14, // 5: holdfast.v1.Job.steps:type_name -> holdfast.v1.JobStep
+	51, // 6: holdfast.v1.GetStatusResponse.status:type_name -> holdfast.v1.Status
+	51, // 7: holdfast.v1.WatchStatusResponse.status:type_name -> holdfast.v1.Status
+	42, // 8: holdfast.v1.MigrateResponse.epoch:type_name -> holdfast.v1.Epoch
+	52, // 9: holdfast.v1.ListEventsResponse.events:type_name -> holdfast.v1.Event
+	52, // 10: holdfast.v1.WatchEventsResponse.events:type_name -> holdfast.v1.Event
+	37, // 11: holdfast.v1.GetStoreStatusResponse.members:type_name -> holdfast.v1.StoreMember
+	38, // 12: holdfast.v1.GetStoreStatusResponse.backups:type_name -> holdfast.v1.Backup
+	38, // 13: holdfast.v1.BackUpStoreResponse.backup:type_name -> holdfast.v1.Backup
+	42, // 14: holdfast.v1.Proof.epoch:type_name -> holdfast.v1.Epoch
+	42, // 15: holdfast.v1.Owner.epoch:type_name -> holdfast.v1.Epoch
+	43, // 16: holdfast.v1.Owner.proof:type_name -> holdfast.v1.Proof
+	46, // 17: holdfast.v1.Want.off:type_name -> holdfast.v1.Off
+	42, // 18: holdfast.v1.Host.expelled:type_name -> holdfast.v1.Epoch
+	47, // 19: holdfast.v1.HostStatus.host:type_name -> holdfast.v1.Host
+	45, // 20: holdfast.v1.Status.want:type_name -> holdfast.v1.Want
+	44, // 21: holdfast.v1.Status.owner:type_name -> holdfast.v1.Owner
+	48, // 22: holdfast.v1.Status.hosts:type_name -> holdfast.v1.HostStatus
+	49, // 23: holdfast.v1.Status.takeover:type_name -> holdfast.v1.Takeover
+	50, // 24: holdfast.v1.Status.timings:type_name -> holdfast.v1.Timings
+	42, // 25: holdfast.v1.Event.epoch:type_name -> holdfast.v1.Epoch
+	15, // 26: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
+	17, // 27: holdfast.v1.ClusterService.WatchStatus:input_type -> holdfast.v1.WatchStatusRequest
+	19, // 28: holdfast.v1.ClusterService.Start:input_type -> holdfast.v1.StartRequest
+	21, // 29: holdfast.v1.ClusterService.Stop:input_type -> holdfast.v1.StopRequest
+	23, // 30: holdfast.v1.ClusterService.Migrate:input_type -> holdfast.v1.MigrateRequest
+	25, // 31: holdfast.v1.ClusterService.ListEvents:input_type -> holdfast.v1.ListEventsRequest
+	27, // 32: holdfast.v1.ClusterService.WatchEvents:input_type -> holdfast.v1.WatchEventsRequest
+	29, // 33: holdfast.v1.ClusterService.ConfirmOff:input_type -> holdfast.v1.ConfirmOffRequest
+	31, // 34: holdfast.v1.ClusterService.SetMaintenance:input_type -> holdfast.v1.SetMaintenanceRequest
+	33, // 35: holdfast.v1.ClusterService.GetStoreStatus:input_type -> holdfast.v1.GetStoreStatusRequest
+	35, // 36: holdfast.v1.ClusterService.BackUpStore:input_type -> holdfast.v1.BackUpStoreRequest
+	39, // 37: holdfast.v1.ClusterService.GetVersion:input_type -> holdfast.v1.GetVersionRequest
+	0,  // 38: holdfast.v1.JobService.DrainHost:input_type -> holdfast.v1.DrainHostRequest
+	2,  // 39: holdfast.v1.JobService.ListHosts:input_type -> holdfast.v1.ListHostsRequest
+	4,  // 40: holdfast.v1.JobService.ForgetHost:input_type -> holdfast.v1.ForgetHostRequest
+	7,  // 41: holdfast.v1.JobService.ListJobs:input_type -> holdfast.v1.ListJobsRequest
+	9,  // 42: holdfast.v1.JobService.GetJob:input_type -> holdfast.v1.GetJobRequest
+	11, // 43: holdfast.v1.JobService.CommandJob:input_type -> holdfast.v1.CommandJobRequest
+	16, // 44: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
+	18, // 45: holdfast.v1.ClusterService.WatchStatus:output_type -> holdfast.v1.WatchStatusResponse
+	20, // 46: holdfast.v1.ClusterService.Start:output_type -> holdfast.v1.StartResponse
+	22, // 47: holdfast.v1.ClusterService.Stop:output_type -> holdfast.v1.StopResponse
+	24, // 48: holdfast.v1.ClusterService.Migrate:output_type -> holdfast.v1.MigrateResponse
+	26, // 49: holdfast.v1.ClusterService.ListEvents:output_type -> holdfast.v1.ListEventsResponse
+	28, // 50: holdfast.v1.ClusterService.WatchEvents:output_type -> holdfast.v1.WatchEventsResponse
+	30, // 51: holdfast.v1.ClusterService.ConfirmOff:output_type -> holdfast.v1.ConfirmOffResponse
+	32, // 52: holdfast.v1.ClusterService.SetMaintenance:output_type -> holdfast.v1.SetMaintenanceResponse
+	34, // 53: holdfast.v1.ClusterService.GetStoreStatus:output_type -> holdfast.v1.GetStoreStatusResponse
+	36, // 54: holdfast.v1.ClusterService.BackUpStore:output_type -> holdfast.v1.BackUpStoreResponse
+	40, // 55: holdfast.v1.ClusterService.GetVersion:output_type -> holdfast.v1.GetVersionResponse
+	1,  // 56: holdfast.v1.JobService.DrainHost:output_type -> holdfast.v1.DrainHostResponse
+	3,  // 57: holdfast.v1.JobService.ListHosts:output_type -> holdfast.v1.ListHostsResponse
+	5,  // 58: holdfast.v1.JobService.ForgetHost:output_type -> holdfast.v1.ForgetHostResponse
+	8,  // 59: holdfast.v1.JobService.ListJobs:output_type -> holdfast.v1.ListJobsResponse
+	10, // 60: holdfast.v1.JobService.GetJob:output_type -> holdfast.v1.GetJobResponse
+	12, // 61: holdfast.v1.JobService.CommandJob:output_type -> holdfast.v1.CommandJobResponse
+	44, // [44:62] is the sub-list for method output_type
+	26, // [26:44] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_proto_init() }
@@ -4539,9 +3829,9 @@ func file_holdfast_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_proto_rawDesc), len(file_holdfast_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   67,
+			NumMessages:   53,
 			NumExtensions: 0,
-			NumServices:   3,
+			NumServices:   2,
 		},
 		GoTypes:           file_holdfast_proto_goTypes,
 		DependencyIndexes: file_holdfast_proto_depIdxs,
