@@ -39,6 +39,22 @@ func refused(err error) bool {
 	return errors.As(err, &e) && e.Kind == fail.Refused
 }
 
+// TestWhoIsAHost: what the API gives a name the right to goes by it.
+func TestWhoIsAHost(t *testing.T) {
+	r := newRig(t, storetest.NewMem(), "h1", func(p *Parts) { p.Cluster = &oneMember{} })
+	r.report(bare("h2"))
+	for name, want := range map[string][2]bool{"h1": {true, false}, "h2": {true, true}, "admin": {}} {
+		host, guestsOnly, err := r.IsHost(name)
+		if err != nil || [2]bool{host, guestsOnly} != want {
+			t.Errorf("%s: a host %t, of guests only %t, %v", name, host, guestsOnly, err)
+		}
+	}
+	r = newRig(t, storetest.NewMem(), "h1", nil) // its configuration is not known
+	if _, _, err := r.IsHost("h1"); !errors.Is(err, store.ErrRetry) {
+		t.Errorf("who is a host is said before it is known: %v", err)
+	}
+}
+
 func TestAHostIsForgottenWhenItIsGone(t *testing.T) {
 	mem, m := storetest.NewMem(), &oneMember{}
 	r := newRig(t, mem, "h1", func(p *Parts) { p.Cluster = m })
