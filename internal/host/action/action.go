@@ -73,36 +73,9 @@ type Values struct {
 	Backup  string // absolute path
 }
 
-// State is what became of an action.
-type State string
-
-// States of an action.
-const (
-	Done    State = "done"
-	Failed  State = "failed"
-	NotDone State = "not done" // it may be begun, in another state directory
-	Running State = "running"  // Attach follows it
-	Unknown State = "unknown"  // begun, and nobody can tell
-)
-
-// Result says what became of an action.
-type Result struct {
-	State     State
-	Exit      int    // of the command that decided; -1: none was started
-	Why       string // not done, for people
-	Began     time.Time
-	Ended     time.Time
-	Discarded int64             // bytes of output that were not kept
-	Leftovers []program.Process // that a program has left running
-}
-
-func resultOf(r program.Result) Result {
-	out := Result{Exit: r.Exit, Why: r.Why, Began: r.Began, Ended: r.Ended, Discarded: r.Discarded, Leftovers: r.Leftovers}
-	out.State = map[program.State]State{program.NeverBegun: NotDone, program.Running: Running, program.Exited: Failed, program.Failed: Failed, program.Unknown: Unknown}[r.State]
-	if r.OK() {
-		out.State = Done
-	}
-	return out
+// failed is the end of an action that has run nothing.
+func failed(why string) program.Result {
+	return program.Result{State: program.Failed, Exit: -1, Why: why}
 }
 
 // Host carries actions out.
@@ -123,9 +96,9 @@ type Tools struct {
 
 // builtin is an action that can look whether it was done.
 type builtin interface {
-	do(ctx context.Context) (Result, error)
+	do(ctx context.Context) (program.Result, error)
 	// done looks at the host itself. It answers Done or NotDone, else Unknown.
-	done(ctx context.Context) (Result, error)
+	done(ctx context.Context) (program.Result, error)
 }
 
 // builtin returns nil for Run.
@@ -171,10 +144,10 @@ func (s *Step) check() error {
 // program.ErrLeft and the command goes on; Stop ends it. A result that is not
 // Done is no error: after an error the action may have been begun, and Probe says
 // what became of it.
-func (h *Host) Do(ctx context.Context, a Action, s Step) (Result, error) {
+func (h *Host) Do(ctx context.Context, a Action, s Step) (program.Result, error) {
 	b, err := h.builtin(a, &s)
 	if err = errors.Join(err, s.check()); err != nil {
-		return Result{}, fmt.Errorf("carry an action out: %w", err)
+		return program.Result{}, fmt.Errorf("carry an action out: %w", err)
 	}
 	if b == nil {
 		return h.run(ctx, a.Run, &s)
@@ -184,13 +157,13 @@ func (h *Host) Do(ctx context.Context, a Action, s Step) (Result, error) {
 
 // Probe says what became of an action that was begun with this step, by another
 // process of the agent perhaps.
-func (h *Host) Probe(ctx context.Context, a Action, s Step) (Result, error) {
+func (h *Host) Probe(ctx context.Context, a Action, s Step) (program.Result, error) {
 	b, err := h.builtin(a, &s)
 	if err = errors.Join(err, s.check()); err != nil {
-		return Result{}, fmt.Errorf("look at an action: %w", err)
+		return program.Result{}, fmt.Errorf("look at an action: %w", err)
 	}
 	r, err := last(s.Dir)
-	if err != nil || b == nil || r.State == Running {
+	if err != nil || b == nil || r.State == program.Running {
 		return r, err
 	}
 	return b.done(ctx)
@@ -198,32 +171,32 @@ func (h *Host) Probe(ctx context.Context, a Action, s Step) (Result, error) {
 
 // Attach follows a running action to its end. The log gets what the command has
 // said from the byte at offset from on.
-func (h *Host) Attach(ctx context.Context, a Action, s Step, from int64) (Result, error) {
+func (h *Host) Attach(ctx context.Context, a Action, s Step, from int64) (program.Result, error) {
 	b, err := h.builtin(a, &s)
 	if err = errors.Join(err, s.check()); err != nil {
-		return Result{}, fmt.Errorf("follow an action: %w", err)
+		return program.Result{}, fmt.Errorf("follow an action: %w", err)
 	}
 	n, err := count(s.Dir)
 	if err != nil {
-		return Result{}, err
+		return program.Result{}, err
 	}
 	if n > 0 {
 		r, err := program.Attach(ctx, numbered(s.Dir, n), s.Log, from)
-		if err != nil || b == nil || resultOf(r).State != Done {
-			return resultOf(r), err
+		if err != nil || b == nil || r.State != program.Done {
+			return r, err
 		}
 	}
 	return h.Probe(ctx, a, s)
 }
 
 // Stop ends a running action and returns when it is over.
-func (h *Host) Stop(ctx context.Context, s Step) (Result, error) {
+func (h *Host) Stop(ctx context.Context, s Step) (program.Result, error) {
 	n, err := count(s.Dir)
 	if err != nil || n == 0 {
-		return Result{State: NotDone}, err
+		return program.Result{State: program.NotDone}, err
 	}
 	r, err := program.Stop(ctx, numbered(s.Dir, n))
-	return resultOf(r), err
+	return r, err
 }
 
 // An action may need several commands, one after the other. Each has a numbered
@@ -245,17 +218,21 @@ func count(dir string) (int, error) {
 }
 
 // last probes the last command; without one, nothing was begun.
-func last(dir string) (Result, error) {
+func last(dir string) (program.Result, error) {
 	n, err := count(dir)
 	if err != nil {
-		return Result{}, err
+		return program.Result{}, err
 	}
 	r, err := program.Probe(numbered(dir, max(n, 1)))
-	return resultOf(r), err
+	return r, err
 }
 
 // nothing is done already.
 type nothing struct{}
 
-func (nothing) do(context.Context) (Result, error)   { return Result{State: Done}, nil }
-func (nothing) done(context.Context) (Result, error) { return Result{State: Done}, nil }
+func (nothing) do(context.Context) (program.Result, error) {
+	return program.Result{State: program.Done}, nil
+}
+func (nothing) done(context.Context) (program.Result, error) {
+	return program.Result{State: program.Done}, nil
+}

@@ -21,7 +21,7 @@ pwd
 echo err >&2
 `, 0o755)
 	a := Action{Run: []string{"db/ctl.sh", "{mode}", "{appctlMode}", "x{version}y{from}", "{host}", "{phase}", "{no}", "{bundle}", "{backup}"}}
-	r.probe(a, NotDone)
+	r.probe(a, program.NotDone)
 	r.do(a, "")
 	want := strings.NewReplacer("B", r.bundle.Dir, "K", filepath.Join(r.root, "backup"), "P", r.host.Tools.Path).Replace("rolling rollup x2.0y1.0 h1 install {no} B K\n") + strings.Join([]string{
 		"HOLDFAST_BACKUP=" + filepath.Join(r.root, "backup"), "HOLDFAST_BUNDLE=" + r.bundle.Dir, "HOLDFAST_FROM=1.0", "HOLDFAST_HOST=h1",
@@ -33,7 +33,7 @@ echo err >&2
 	if got := r.log.String(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	r.probe(a, Done)
+	r.probe(a, program.Done)
 }
 
 func TestRunIsRefused(t *testing.T) {
@@ -60,7 +60,7 @@ func TestRunIsRefused(t *testing.T) {
 	if res := r.do(a, "exit code 4"); res.Exit != 4 {
 		t.Errorf("got %+v", res)
 	}
-	r.probe(a, Failed)
+	r.probe(a, program.Failed)
 }
 
 func TestTwoKindsOrNone(t *testing.T) {
@@ -71,7 +71,7 @@ func TestTwoKindsOrNone(t *testing.T) {
 		}
 	}
 	r.do(Action{None: true}, "")
-	r.probe(Action{None: true}, Done)
+	r.probe(Action{None: true}, program.Done)
 }
 
 func TestAnActionThatIsLeftIsFoundAgain(t *testing.T) {
@@ -86,10 +86,10 @@ func TestAnActionThatIsLeftIsFoundAgain(t *testing.T) {
 	if _, err := r.host.Do(ctx, a, s); !errors.Is(err, program.ErrLeft) {
 		t.Fatalf("got %v", err)
 	}
-	r.probe(a, Running)
+	r.probe(a, program.Running)
 	r.write("go", "", 0o600)
 	res, err := r.host.Attach(r.ctx(), a, r.same(), int64(len("begun\n")))
-	if err != nil || res.State != Failed || res.Exit != 9 || r.log.String() != "ended\n" {
+	if err != nil || res.State != program.Failed || res.Exit != 9 || r.log.String() != "ended\n" {
 		t.Errorf("got %+v, %v, log %q", res, err, r.log.String())
 	}
 	if _, err := r.host.Do(r.ctx(), a, r.same()); !errors.Is(err, program.ErrBegun) {
@@ -124,8 +124,8 @@ func TestStop(t *testing.T) {
 	}
 	res, err := r.host.Stop(r.ctx(), s)
 	r.judge(res, err, "it was stopped on request")
-	r.probe(a, Failed)
-	if res, err := r.host.Stop(r.ctx(), r.step()); err != nil || res.State != NotDone {
+	r.probe(a, program.Failed)
+	if res, err := r.host.Stop(r.ctx(), r.step()); err != nil || res.State != program.NotDone {
 		t.Errorf("got %+v, %v", res, err)
 	}
 }
@@ -154,23 +154,23 @@ func TestFileTree(t *testing.T) {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	}
-	r.probe(a, NotDone)
+	r.probe(a, program.NotDone)
 	r.phase = PhaseRollback
 	r.do(a, "nothing was swapped")
-	r.probe(a, NotDone)
+	r.probe(a, program.NotDone)
 	r.phase = "install"
 	r.do(a, "")
 	content("new")
-	r.probe(a, Done)
+	r.probe(a, program.Done)
 	r.phase = PhaseCommit
-	r.probe(a, NotDone)
+	r.probe(a, program.NotDone)
 	r.phase = PhaseRollback
-	r.probe(a, NotDone)
+	r.probe(a, program.NotDone)
 	r.do(a, "")
 	content("old")
-	r.probe(a, Done)
+	r.probe(a, program.Done)
 	r.phase = "install"
-	r.probe(a, NotDone)
+	r.probe(a, program.NotDone)
 	r.write("bundle/web/index", "bad", 0o644)
 	r.do(a, "is not what the manifest says")
 	content("old")
@@ -178,13 +178,13 @@ func TestFileTree(t *testing.T) {
 	r.do(a, "")
 	r.phase = PhaseCommit
 	r.do(a, "")
-	r.probe(a, Done)
+	r.probe(a, program.Done)
 	content("new")
 	r.phase = PhaseRollback
 	r.do(a, "committed")
 	r.phase = PhaseBackup
 	r.do(a, "")
-	r.probe(a, Done)
+	r.probe(a, program.Done)
 }
 
 func TestSystemd(t *testing.T) {
@@ -200,23 +200,23 @@ stop) shift 3; for u in "$@"; do rm -f $R/up-$u; done;;
 esac
 if [ $1 = is-active ]; then [ -e $R/up-$3 ] && echo active || { echo inactive; exit 3; }; fi
 exit 0`)
-	r.probe(start, NotDone)
+	r.probe(start, program.NotDone)
 	r.do(start, "")
-	r.probe(start, Done)
+	r.probe(start, program.Done)
 	stop := Action{Systemd: &Systemd{Stop: []string{"web.service"}}}
 	r.steps++
-	r.probe(stop, NotDone)
+	r.probe(stop, program.NotDone)
 	r.do(stop, "")
-	r.probe(stop, Done)
+	r.probe(stop, program.Done)
 	r.do(Action{Systemd: &Systemd{Start: []string{"bad"}}}, "exit code 1")
 	if !strings.Contains(r.log.String(), "Job for bad failed") {
 		t.Errorf("log: %s", r.log.String())
 	}
 	again := Action{Systemd: &Systemd{Restart: []string{"web.service"}}}
 	r.steps++
-	r.probe(again, NotDone)
+	r.probe(again, program.NotDone)
 	r.do(again, "")
-	r.probe(again, Done)
+	r.probe(again, program.Done)
 	for _, want := range []string{"systemctl --no-ask-password start -- web.service db@1\n", "systemctl --no-ask-password restart -- web.service\n"} {
 		if !strings.Contains(r.calls(), want) {
 			t.Errorf("calls: %s", r.calls())

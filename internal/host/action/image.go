@@ -43,23 +43,23 @@ func (i *imageStep) space(engine string) []string {
 	return []string{engine}
 }
 
-func (i *imageStep) do(ctx context.Context) (Result, error) {
+func (i *imageStep) do(ctx context.Context) (program.Result, error) {
 	engine, err := i.engine()
 	if err != nil {
-		return Result{State: Failed, Exit: -1, Why: err.Error()}, nil
+		return failed(err.Error()), nil
 	}
 	limited, cancel := context.WithTimeout(ctx, i.step.Timeout)
 	defer cancel()
 	file, err := i.step.Bundle.Verify(limited, i.what.File)
 	if err != nil {
-		return Result{State: Failed, Exit: -1, Why: err.Error()}, ctx.Err()
+		return failed(err.Error()), ctx.Err()
 	}
 	argv := append(i.space(engine), "load", "-i", file)
 	if engine == "ctr" {
 		argv = append(i.space(engine), "images", "import", file)
 	}
 	r, err := i.host.tool(ctx, i.step, 1, i.step.Timeout, nil, argv...)
-	if err != nil || r.State != Done {
+	if err != nil || r.State != program.Done {
 		return r, err
 	}
 	id, err := i.id(ctx, engine)
@@ -67,7 +67,7 @@ func (i *imageStep) do(ctx context.Context) (Result, error) {
 		err = fmt.Errorf("%s has loaded %s, and there is no image %s in it", engine, i.what.File, i.what.Tag)
 	}
 	if err != nil {
-		r.State, r.Why = Failed, err.Error()
+		r.State, r.Why = program.Failed, err.Error()
 	}
 	return r, nil
 }
@@ -90,14 +90,14 @@ func (i *imageStep) id(ctx context.Context, engine string) (string, error) {
 
 // done compares the image that has the tag with the one in the file. Where they
 // can not be compared, the image is loaded once more; do looks at the file itself.
-func (i *imageStep) done(ctx context.Context) (Result, error) {
+func (i *imageStep) done(ctx context.Context) (program.Result, error) {
 	engine, err := i.engine()
 	if err != nil {
-		return Result{State: Unknown, Exit: -1, Why: err.Error()}, nil
+		return program.Result{State: program.Unknown, Exit: -1, Why: err.Error()}, nil
 	}
 	got, err := i.id(ctx, engine)
 	if err != nil {
-		return Result{}, err
+		return program.Result{}, err
 	}
 	file, err := i.step.Bundle.Verify(ctx, i.what.File)
 	want := ""
@@ -106,14 +106,14 @@ func (i *imageStep) done(ctx context.Context) (Result, error) {
 	}
 	switch {
 	case ctx.Err() != nil: // it was not looked at to the end
-		return Result{}, fmt.Errorf("compare the image %s with its file: %w", i.what.Tag, context.Cause(ctx))
+		return program.Result{}, fmt.Errorf("compare the image %s with its file: %w", i.what.Tag, context.Cause(ctx))
 	case err != nil:
-		return Result{State: NotDone, Why: err.Error()}, nil
+		return program.Result{State: program.NotDone, Why: err.Error()}, nil
 	}
 	if got != "" && strings.TrimPrefix(got, "sha256:") == want {
-		return Result{State: Done}, nil
+		return program.Result{State: program.Done}, nil
 	}
-	return Result{State: NotDone, Why: fmt.Sprintf("the image %s is %s, not %s", i.what.Tag, orNone(got), want)}, nil
+	return program.Result{State: program.NotDone, Why: fmt.Sprintf("the image %s is %s, not %s", i.what.Tag, orNone(got), want)}, nil
 }
 
 // maxIndex bounds the list of images in a file, bytes.

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/internal/host/action/program"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -113,11 +115,11 @@ func (p *packageStep) choose(ctx context.Context) (manager, []string, error) {
 	return nil, nil, fmt.Errorf("no package of the bundle fits this host: it has %d for dpkg and %d for rpm", len(p.what.Deb), len(p.what.RPM))
 }
 
-func (p *packageStep) do(ctx context.Context) (Result, error) {
+func (p *packageStep) do(ctx context.Context) (program.Result, error) {
 	limited, cancel := context.WithTimeout(ctx, p.step.Timeout)
 	defer cancel()
 	if p.step.Values.Phase == PhaseCommit {
-		return Result{State: Done}, nil // the run's backups are removed as a whole
+		return program.Result{State: program.Done}, nil // the run's backups are removed as a whole
 	}
 	m, files, err := p.choose(limited)
 	if err == nil {
@@ -126,19 +128,19 @@ func (p *packageStep) do(ctx context.Context) (Result, error) {
 			return p.carryOut(ctx, m, files, ps)
 		}
 	}
-	return Result{State: Failed, Exit: -1, Why: err.Error()}, ctx.Err()
+	return failed(err.Error()), ctx.Err()
 }
 
-func (p *packageStep) carryOut(ctx context.Context, m manager, files []string, ps []pkg) (Result, error) {
+func (p *packageStep) carryOut(ctx context.Context, m manager, files []string, ps []pkg) (program.Result, error) {
 	switch p.step.Values.Phase {
 	case PhasePreCheck:
-		return Result{State: Done}, nil // it was not refused
+		return program.Result{State: program.Done}, nil // it was not refused
 	case PhaseBackup:
-		return Result{State: Done}, nil // the record is the backup
+		return program.Result{State: program.Done}, nil // the record is the backup
 	case PhaseRollback:
 		cmds, err := rollback(m, ps)
 		if err != nil {
-			return Result{State: Failed, Exit: -1, Why: err.Error()}, nil
+			return failed(err.Error()), nil
 		}
 		return p.commands(ctx, m, cmds)
 	}
@@ -176,17 +178,17 @@ func rollback(m manager, ps []pkg) ([][]string, error) {
 }
 
 // commands runs the manager, and again when another one was faster.
-func (p *packageStep) commands(ctx context.Context, m manager, cmds [][]string) (Result, error) {
+func (p *packageStep) commands(ctx context.Context, m manager, cmds [][]string) (program.Result, error) {
 	end := time.Now().Add(p.step.Timeout)
 	wait := p.host.Tools.LockWait
 	if wait == 0 {
 		wait = 5 * time.Minute
 	}
-	r, n := Result{State: Done}, 0
+	r, n := program.Result{State: program.Done}, 0
 	for _, argv := range cmds {
 		for limit := time.Now().Add(wait); ; {
 			if err := p.free(ctx, m, limit); err != nil {
-				return Result{State: Failed, Exit: -1, Why: err.Error()}, ctx.Err()
+				return failed(err.Error()), ctx.Err()
 			}
 			n++
 			log := &tail{to: p.step.Log}
@@ -197,11 +199,11 @@ func (p *packageStep) commands(ctx context.Context, m manager, cmds [][]string) 
 			if err != nil {
 				return r, err
 			}
-			if r.State != Failed || !m.lostRace(string(log.kept)) || time.Now().After(limit) {
+			if r.State != program.Failed || !m.lostRace(string(log.kept)) || time.Now().After(limit) {
 				break
 			}
 		}
-		if r.State != Done {
+		if r.State != program.Done {
 			return r, nil
 		}
 	}
@@ -239,39 +241,39 @@ func (p *packageStep) free(ctx context.Context, m manager, limit time.Time) erro
 	}
 }
 
-func (p *packageStep) done(ctx context.Context) (Result, error) {
+func (p *packageStep) done(ctx context.Context) (program.Result, error) {
 	phase := p.step.Values.Phase
 	switch phase {
 	case PhaseCommit:
-		return Result{State: Done}, nil
+		return program.Result{State: program.Done}, nil
 	case PhasePreCheck:
-		return Result{State: NotDone}, nil // looked at once more
+		return program.Result{State: program.NotDone}, nil // looked at once more
 	}
 	m, files, err := p.choose(ctx)
 	if err != nil {
-		return Result{State: Unknown, Exit: -1, Why: err.Error()}, nil
+		return program.Result{State: program.Unknown, Exit: -1, Why: err.Error()}, nil
 	}
 	ps, err := p.recorded(files)
 	if err != nil || ps == nil {
-		return Result{State: NotDone}, err
+		return program.Result{State: program.NotDone}, err
 	}
 	if phase == PhaseBackup {
-		return Result{State: Done}, nil
+		return program.Result{State: program.Done}, nil
 	}
 	for _, x := range ps {
 		have, err := m.there(ctx, x.Name)
 		if err != nil {
-			return Result{}, err
+			return program.Result{}, err
 		}
 		want := x.now()
 		if phase == PhaseRollback {
 			want = x.before()
 		}
 		if !x.is(want, have) {
-			return Result{State: NotDone, Why: fmt.Sprintf("%s is %s, not %s", x.Name, x.say(have), x.say([]instance{want}))}, nil
+			return program.Result{State: program.NotDone, Why: fmt.Sprintf("%s is %s, not %s", x.Name, x.say(have), x.say([]instance{want}))}, nil
 		}
 	}
-	return Result{State: Done}, nil
+	return program.Result{State: program.Done}, nil
 }
 
 // is reports whether a host has what is wanted, which may be that it has nothing.

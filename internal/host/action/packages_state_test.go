@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"holdfast/internal/host/action/program"
 )
 
 // dpkg runs dpkg as an operator of the rig's host does. It may fail.
@@ -87,7 +89,7 @@ func TestPackagesThatAreNotPlainAreRefused(t *testing.T) {
 			a := r.bundled(r.deb("more", "3"), r.deb("tiny", "2"))
 			for _, r.phase = range []string{PhaseBackup, "install"} {
 				r.do(a, c.why)
-				r.probe(a, NotDone)
+				r.probe(a, program.NotDone)
 			}
 			if got := r.packages(); got != was || r.has("tiny") != "1" || r.has("more") != "" {
 				t.Errorf("changed:\n%s\nwant\n%s", got, was)
@@ -115,7 +117,7 @@ func TestAllPackagesThatAreNotPlainAreTold(t *testing.T) {
 	was := r.packages()
 	r.phase = PhasePreCheck
 	r.do(a, "")
-	r.probe(a, NotDone)
+	r.probe(a, program.NotDone)
 	if got := r.packages(); got != was {
 		t.Errorf("the look has changed:\n%s\nwant\n%s", got, was)
 	}
@@ -143,16 +145,16 @@ func TestPackageOfAnotherArchitectureComesBack(t *testing.T) {
 			r.phase = PhaseBackup
 			r.do(a, "")
 			r.phase = "install"
-			r.probe(a, NotDone)
+			r.probe(a, program.NotDone)
 			r.do(a, "")
-			r.probe(a, Done)
+			r.probe(a, program.Done)
 			if got, want := r.packages(), "tiny:"+arch[c.to]+" "+c.version+" installed install\n"; got != want {
 				t.Errorf("installed:\n%s\nwant\n%s", got, want)
 			}
 			r.phase = PhaseRollback
-			r.probe(a, NotDone)
+			r.probe(a, program.NotDone)
 			r.do(a, "")
-			r.probe(a, Done)
+			r.probe(a, program.Done)
 			if got := r.packages(); got != was {
 				t.Errorf("after the way back:\n%s\nwant\n%s", got, was)
 			}
@@ -185,11 +187,11 @@ func TestPackagesOfTwoArchitectures(t *testing.T) {
 	r.do(r.bundled(lib("2", native)), "package lib:"+foreign+" 1 is installed beside "+native+", and dpkg wants both in one version: remove it first (dpkg --remove lib:"+foreign+"), or put lib:"+foreign+" 2 into the bundle")
 	a := r.bundled(lib("1", native))
 	r.do(a, "")
-	r.probe(a, Done)
+	r.probe(a, program.Done)
 	r.phase = PhaseRollback
-	r.probe(a, NotDone)
+	r.probe(a, program.NotDone)
 	r.do(a, "")
-	r.probe(a, Done)
+	r.probe(a, program.Done)
 	// What was removed leaves its configuration behind.
 	if got := r.packages(); !strings.Contains(got, was) || strings.Count(got, " installed ") != 1 {
 		t.Errorf("after the way back:\n%s\nwant\n%s", got, was)
@@ -207,7 +209,7 @@ func TestPackagesOfTwoArchitectures(t *testing.T) {
 	}
 	r.phase = PhaseRollback
 	r.do(both, "")
-	r.probe(both, Done)
+	r.probe(both, program.Done)
 	if got := r.packages(); got != was {
 		t.Errorf("both, after the way back:\n%s\nwant\n%s", got, was)
 	}
@@ -230,18 +232,18 @@ func TestHoldsAreKept(t *testing.T) {
 	}
 	a := r.bundled(r.deb("tiny", "2"), r.debOf("cross", "2", native, ""), r.deb("free", "2"))
 	r.do(a, "")
-	r.probe(a, Done)
+	r.probe(a, program.Done)
 	want := "cross:" + native + " 2 installed hold\nfree:all 2 installed install\ntiny:all 2 installed hold\n"
 	if got := r.packages(); got != want {
 		t.Errorf("installed:\n%s\nwant\n%s", got, want)
 	}
 	r.mark(pkg{Name: "tiny", Arch: "all", Mark: "install"}) // as if the agent had died before it put it on hold again
-	r.probe(a, NotDone)
+	r.probe(a, program.NotDone)
 	r.do(a, "")
-	r.probe(a, Done)
+	r.probe(a, program.Done)
 	r.phase = PhaseRollback
 	r.do(a, "")
-	r.probe(a, Done)
+	r.probe(a, program.Done)
 	if got := r.packages(); got != was {
 		t.Errorf("after the way back:\n%s\nwant\n%s", got, was)
 	}
@@ -269,15 +271,15 @@ func TestPackageWhoseSetUpFails(t *testing.T) {
 	}
 	a := r.bundled(r.deb("tiny", "2"), r.deb("more", "2"))
 	r.do(a, "exit code 1")
-	r.probe(a, NotDone)
+	r.probe(a, program.NotDone)
 	if got := r.packages(); strings.Count(got, " 2 half-configured ") != 2 {
 		t.Fatalf("installed:\n%s", got)
 	}
 	r.do(a, "exit code 1") // what was recorded before the first try counts
 	r.phase = PhaseRollback
-	r.probe(a, NotDone)
+	r.probe(a, program.NotDone)
 	r.do(a, "")
-	r.probe(a, Done)
+	r.probe(a, program.Done)
 	if got := r.packages(); !strings.Contains(got, "tiny:all 1 installed install\n") || strings.Contains(got, "half-configured") || r.has("more") != "" {
 		t.Errorf("after the way back:\n%s", got)
 	}

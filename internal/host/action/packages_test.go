@@ -88,13 +88,13 @@ func TestDebianPackages(t *testing.T) {
 	a := Action{Packages: &Packages{Deb: []string{"a/tiny.deb", "a/more.deb"}, RPM: []string{"a/tiny.rpm"}}}
 	r.phase = PhaseBackup
 	r.steps++
-	r.probe(a, NotDone)
+	r.probe(a, program.NotDone)
 	r.do(a, "")
-	r.probe(a, Done)
+	r.probe(a, program.Done)
 	r.phase = "install"
-	r.probe(a, NotDone)
+	r.probe(a, program.NotDone)
 	r.do(a, "")
-	r.probe(a, Done)
+	r.probe(a, program.Done)
 	if r.has("tiny") != "1:2.0" || r.has("more") != "3.0" || r.read("debian/etc/tiny.conf") != "changed by hand" {
 		t.Errorf("tiny %q, more %q, conffile %q", r.has("tiny"), r.has("more"), r.read("debian/etc/tiny.conf"))
 	}
@@ -104,9 +104,9 @@ func TestDebianPackages(t *testing.T) {
 	if err := os.Remove(filepath.Join(r.root, "debian/var/cache/apt/archives", filepath.Base(old))); err != nil {
 		t.Fatal(err) // it is kept elsewhere
 	}
-	r.probe(a, NotDone)
+	r.probe(a, program.NotDone)
 	r.do(a, "")
-	r.probe(a, Done)
+	r.probe(a, program.Done)
 	if r.has("tiny") != "1:1.0" || r.has("more") != "" || r.read("debian/etc/tiny.conf") != "changed by hand" {
 		t.Errorf("tiny %q, more %q, conffile %q", r.has("tiny"), r.has("more"), r.read("debian/etc/tiny.conf"))
 	}
@@ -216,7 +216,7 @@ func TestDpkgIsCalledAgainWhenAnotherWasFaster(t *testing.T) {
 echo "dpkg: error: dpkg frontend lock was locked by another process with pid 1"; exit 2`)
 	a := Action{Packages: &Packages{Deb: []string{"1.deb"}}}
 	r.do(a, "")
-	r.probe(a, Done)
+	r.probe(a, program.Done)
 	if strings.Count(r.calls(), "dpkg --force-confdef --force-confold --root=") != 2 {
 		t.Errorf("calls: %s", r.calls())
 	}
@@ -235,11 +235,11 @@ func TestDpkgOutlivesWhoCalledIt(t *testing.T) {
 	if _, err := r.host.Do(ctx, a, s); !errors.Is(err, program.ErrLeft) {
 		t.Fatalf("got %v", err)
 	}
-	r.probe(a, Running)
+	r.probe(a, program.Running)
 	r.write("go", "", 0o600)
 	res, err := r.host.Attach(r.ctx(), a, r.same(), 0)
 	r.judge(res, err, "")
-	r.probe(a, Done)
+	r.probe(a, program.Done)
 	if r.has("tiny") != "1" {
 		t.Error("not installed")
 	}
@@ -271,16 +271,16 @@ func TestRPMPackages(t *testing.T) {
 	r.inBundle("kernel.rpm", "kernel x86_64 (none):4.19-1\n", 0o644)
 	r.inBundle("new.rpm", "new noarch 1:7-7\n", 0o644)
 	a := Action{Packages: &Packages{RPM: []string{"app.rpm", "kernel.rpm", "new.rpm", "tool.rpm"}, Deb: []string{"x.deb"}}}
-	r.probe(a, NotDone)
+	r.probe(a, program.NotDone)
 	r.do(a, "")
-	r.probe(a, Done)
+	r.probe(a, program.Done)
 	if got, want := r.read("installed"), "kernel x86_64 (none):4.1-1\napp x86_64 (none):2.0-1\nnew noarch 1:7-7\ntool x86_64 (none):2-1\nkernel x86_64 (none):4.19-1\n"; got != want {
 		t.Errorf("installed\n%s\nwant\n%s; log: %s", got, want, r.log.String())
 	}
 	r.phase = PhaseRollback
-	r.probe(a, NotDone)
+	r.probe(a, program.NotDone)
 	r.do(a, "")
-	r.probe(a, Done)
+	r.probe(a, program.Done)
 	if got, want := r.read("installed"), "kernel x86_64 (none):4.1-1\napp x86_64 (none):1.0-1\ntool noarch (none):1-1\n"; got != want {
 		t.Errorf("installed\n%s\nwant\n%s; log: %s; calls: %s", got, want, r.log.String(), r.calls())
 	}
@@ -334,11 +334,11 @@ case "$1 $2" in
 *) exit 9;;
 esac`)
 			r.host.Tools.Namespace = "k8s.io"
-			r.probe(a, NotDone)
+			r.probe(a, program.NotDone)
 			r.do(a, "")
-			want := Done
+			want := program.Done
 			if engine == "ctr" {
-				want = NotDone // it can not be compared, and is loaded again
+				want = program.NotDone // it can not be compared, and is loaded again
 			}
 			r.probe(a, want)
 			if space := strings.Contains(r.calls(), engine+" --namespace k8s.io "); space != (engine == "nerdctl" || engine == "ctr") {
@@ -370,13 +370,13 @@ func TestImageWhoseFileIsDamagedIsNotDone(t *testing.T) {
 	r.tool("docker", `[ "$1" = load ] || echo sha256:abc`)
 	a := Action{Image: &Image{File: "app.tar", Tag: "app:2"}}
 	r.do(a, "")
-	r.probe(a, Done)
+	r.probe(a, program.Done)
 	r.write("bundle/app.tar", "x", 0o644)
-	r.probe(a, NotDone)
+	r.probe(a, program.NotDone)
 	if err := os.Remove(filepath.Join(r.bundle.Dir, "app.tar")); err != nil {
 		t.Fatal(err)
 	}
-	r.probe(a, NotDone)
+	r.probe(a, program.NotDone)
 	r.do(a, "app.tar")
 }
 

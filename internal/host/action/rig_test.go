@@ -181,22 +181,22 @@ func (r *rig) ctx() context.Context {
 }
 
 // do carries an action out and wants it done, or a reason that contains why.
-func (r *rig) do(a Action, why string) Result {
+func (r *rig) do(a Action, why string) program.Result {
 	r.T.Helper()
 	res, err := r.host.Do(r.ctx(), a, r.step())
 	r.judge(res, err, why)
 	return res
 }
 
-func (r *rig) judge(res Result, err error, why string) {
+func (r *rig) judge(res program.Result, err error, why string) {
 	r.T.Helper()
-	if err != nil || (res.State == Done) != (why == "") || why != "" && res.State != Failed || !strings.Contains(res.Why, why) {
+	if err != nil || (res.State == program.Done) != (why == "") || why != "" && res.State != program.Failed || !strings.Contains(res.Why, why) {
 		r.Errorf("want %q, got %+v, %v; log: %s", why, res, err, r.log.String())
 	}
 }
 
 // probe asks about the last step.
-func (r *rig) probe(a Action, want State) {
+func (r *rig) probe(a Action, want program.State) {
 	r.T.Helper()
 	s := r.same()
 	if r.steps == 0 {

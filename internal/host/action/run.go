@@ -56,10 +56,10 @@ func replace(s *Step, args []string) []string {
 }
 
 // run runs a program of the bundle.
-func (h *Host) run(ctx context.Context, argv []string, s *Step) (Result, error) {
+func (h *Host) run(ctx context.Context, argv []string, s *Step) (program.Result, error) {
 	f, err := s.Bundle.program(argv[0])
 	if err != nil {
-		return Result{State: Failed, Exit: -1, Why: err.Error()}, nil
+		return failed(err.Error()), nil
 	}
 	return h.command(ctx, s, 1, program.Spec{
 		Argv: append([]string{f.Path}, replace(s, argv[1:])...), Env: h.environment(s), Dir: s.Bundle.Dir, Verify: &f,
@@ -68,23 +68,23 @@ func (h *Host) run(ctx context.Context, argv []string, s *Step) (Result, error) 
 }
 
 // command runs the nth command of a step, within what is left of its time.
-func (h *Host) command(ctx context.Context, s *Step, n int, spec program.Spec) (Result, error) {
+func (h *Host) command(ctx context.Context, s *Step, n int, spec program.Spec) (program.Result, error) {
 	spec.Sudo = s.Sudo
 	if spec.Timeout == 0 {
 		spec.Timeout = s.Timeout
 	}
 	r, err := h.Helper.Run(ctx, numbered(s.Dir, n), spec, s.Log)
 	if err != nil {
-		return resultOf(r), fmt.Errorf("run %s: %w", spec.Argv[0], err)
+		return r, fmt.Errorf("run %s: %w", spec.Argv[0], err)
 	}
-	return resultOf(r), nil
+	return r, nil
 }
 
 // tool runs a program of the host as a command that outlives the agent.
-func (h *Host) tool(ctx context.Context, s *Step, n int, timeout time.Duration, env []string, argv ...string) (Result, error) {
+func (h *Host) tool(ctx context.Context, s *Step, n int, timeout time.Duration, env []string, argv ...string) (program.Result, error) {
 	path, err := program.LookIn(h.Tools.path(), argv[0])
 	if err != nil {
-		return Result{State: Failed, Exit: -1, Why: err.Error()}, nil
+		return failed(err.Error()), nil
 	}
 	return h.command(ctx, s, n, program.Spec{Argv: append([]string{path}, argv[1:]...), Env: append(h.environment(s), env...), Dir: "/", Timeout: timeout})
 }

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 
 	"holdfast/internal/host/action/filetree"
+	"holdfast/internal/host/action/program"
 )
 
 // treeStep swaps a directory.
@@ -21,7 +22,7 @@ func (t *treeStep) swap() *filetree.Swap {
 	}
 }
 
-func (t *treeStep) do(ctx context.Context) (Result, error) {
+func (t *treeStep) do(ctx context.Context) (program.Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, t.step.Timeout)
 	defer cancel()
 	var err error
@@ -35,37 +36,37 @@ func (t *treeStep) do(ctx context.Context) (Result, error) {
 		err = t.swap().Install(ctx)
 	}
 	if err != nil {
-		return Result{State: Failed, Exit: -1, Why: err.Error()}, nil
+		return failed(err.Error()), nil
 	}
-	return Result{State: Done}, nil
+	return program.Result{State: program.Done}, nil
 }
 
-func (t *treeStep) done(context.Context) (Result, error) {
+func (t *treeStep) done(context.Context) (program.Result, error) {
 	phase := t.step.Values.Phase
 	if phase == PhaseBackup {
-		return Result{State: Done}, nil
+		return program.Result{State: program.Done}, nil
 	}
 	place, err := t.swap().Probe()
 	if errors.Is(err, filetree.ErrNothing) {
-		return Result{State: NotDone}, nil
+		return program.Result{State: program.NotDone}, nil
 	}
 	if err != nil {
-		return Result{State: Unknown, Exit: -1, Why: err.Error()}, nil
+		return program.Result{State: program.Unknown, Exit: -1, Why: err.Error()}, nil
 	}
 	over, err := t.swap().Over()
 	if err != nil {
-		return Result{}, err
+		return program.Result{}, err
 	}
 	switch phase {
 	case PhaseRollback, PhaseCommit:
 		// Both remove a tree at their end, and can be repeated until that is done.
 		if want := map[string]filetree.Place{PhaseRollback: filetree.Old, PhaseCommit: filetree.New}[phase]; over && place == want {
-			return Result{State: Done}, nil
+			return program.Result{State: program.Done}, nil
 		}
 	default:
 		if place == filetree.New {
-			return Result{State: Done}, nil
+			return program.Result{State: program.Done}, nil
 		}
 	}
-	return Result{State: NotDone}, nil
+	return program.Result{State: program.NotDone}, nil
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"os"
 	"strings"
+
+	"holdfast/internal/host/action/program"
 )
 
 // unitStep stops, starts or restarts units of systemd.
@@ -37,31 +39,31 @@ func (u *unitStep) booted() string {
 
 func first(verb string, _ []string) string { return verb }
 
-func (u *unitStep) do(ctx context.Context) (Result, error) {
+func (u *unitStep) do(ctx context.Context) (program.Result, error) {
 	verb, units := u.verb()
 	if why := u.booted(); why != "" {
-		return Result{State: Failed, Exit: -1, Why: why}, nil
+		return failed(why), nil
 	}
 	return u.host.tool(ctx, u.step, 1, u.step.Timeout, nil, append([]string{"systemctl", "--no-ask-password", verb, "--"}, units...)...)
 }
 
-func (u *unitStep) done(ctx context.Context) (Result, error) {
+func (u *unitStep) done(ctx context.Context) (program.Result, error) {
 	verb, units := u.verb()
 	if verb == "restart" {
 		return last(u.step.Dir) // a unit that is active says nothing about when it was started
 	}
 	if why := u.booted(); why != "" {
-		return Result{State: Unknown, Exit: -1, Why: why}, nil
+		return program.Result{State: program.Unknown, Exit: -1, Why: why}, nil
 	}
 	var not []string
 	for _, unit := range units {
 		out, exit, err := u.host.query(ctx, "systemctl", "is-active", "--", unit)
 		if err != nil {
-			return Result{}, err
+			return program.Result{}, err
 		}
 		state := strings.TrimSpace(out)
 		if state == "" {
-			return Result{}, errors.New("ask systemctl is-active " + unit + ": it says nothing")
+			return program.Result{}, errors.New("ask systemctl is-active " + unit + ": it says nothing")
 		}
 		up := exit == 0 && state == "active"
 		down := state == "inactive" || state == "failed" || state == "unknown"
@@ -70,7 +72,7 @@ func (u *unitStep) done(ctx context.Context) (Result, error) {
 		}
 	}
 	if len(not) > 0 {
-		return Result{State: NotDone, Why: strings.Join(not, ", ")}, nil
+		return program.Result{State: program.NotDone, Why: strings.Join(not, ", ")}, nil
 	}
-	return Result{State: Done}, nil
+	return program.Result{State: program.Done}, nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"holdfast/internal/durable"
 	"holdfast/internal/host/action"
+	"holdfast/internal/host/action/program"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/cache"
@@ -133,11 +134,11 @@ func (a *Action) Probe(ctx context.Context, t engine.Task) (engine.Probed, error
 		return engine.CanNotTell, fmt.Errorf("%s: %w", s.what(), err)
 	}
 	switch r.State {
-	case action.Running:
+	case program.Running:
 		return engine.StillRunning, nil
-	case action.Done:
+	case program.Done:
 		return engine.ProbedDone, nil
-	case action.NotDone, action.Failed:
+	case program.NotDone, program.Failed:
 		return engine.NotDone, nil
 	}
 	return s.check(ctx, r)
@@ -168,25 +169,25 @@ func (s *actionStep) hostStep(dir string, log io.Writer) action.Step {
 
 func (s *actionStep) single() bool { return s.do.Packages == nil }
 
-func (s *actionStep) begin(ctx context.Context, dir string, log io.Writer) (action.Result, error) {
+func (s *actionStep) begin(ctx context.Context, dir string, log io.Writer) (program.Result, error) {
 	step := s.hostStep(dir, log)
 	drop, err := s.credentials(dir, &step)
 	if err != nil {
-		return action.Result{State: action.Failed, Exit: -1, Why: err.Error()}, nil
+		return program.Result{State: program.Failed, Exit: -1, Why: err.Error()}, nil
 	}
 	r, err := s.a.Host.Do(ctx, s.do, step)
 	return r, errors.Join(err, drop()) // whatever reads it has read it
 }
 
-func (s *actionStep) probe(ctx context.Context, dir string) (action.Result, error) {
+func (s *actionStep) probe(ctx context.Context, dir string) (program.Result, error) {
 	r, err := s.a.Host.Probe(ctx, s.do, s.hostStep(dir, io.Discard))
-	if err != nil || r.State == action.Running {
+	if err != nil || r.State == program.Running {
 		return r, err
 	}
 	return r, actionDrop(dir) // an agent that was killed has left it
 }
 
-func (s *actionStep) follow(ctx context.Context, dir string, log io.Writer, from int64) (action.Result, error) {
+func (s *actionStep) follow(ctx context.Context, dir string, log io.Writer, from int64) (program.Result, error) {
 	r, err := s.a.Host.Attach(ctx, s.do, s.hostStep(dir, log), from)
 	if err != nil {
 		return r, err

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"holdfast/internal/host/action"
+	"holdfast/internal/host/action/program"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/upgrade/manifest"
 )
@@ -17,7 +18,7 @@ import (
 // check asks the module's own check what became of an action of which the host
 // can not tell. Only its yes counts: what is not done may be half done, and is
 // done anew only where that is harmless, or an operator says so.
-func (s *actionStep) check(ctx context.Context, was action.Result) (engine.Probed, error) {
+func (s *actionStep) check(ctx context.Context, was program.Result) (engine.Probed, error) {
 	ask := s.module.Actions.Get(manifest.Check)
 	if ask == nil || ask.Run == nil {
 		runSay(s.t.Log, "nobody can tell whether it was done: %s; module %s has no check", was.Why, s.args.Module)
@@ -30,7 +31,7 @@ func (s *actionStep) check(ctx context.Context, was action.Result) (engine.Probe
 		return engine.CanNotTell, fmt.Errorf("%s: ask the module's check: %w", s.what(), errors.Join(err, context.Cause(ctx)))
 	case err != nil:
 		runSay(s.t.Log, "the check could not be asked: %v", err)
-	case r.State == action.Done:
+	case r.State == program.Done:
 		runSay(s.t.Log, "the check says that it was done")
 		return engine.ProbedDone, nil
 	default:
@@ -40,17 +41,17 @@ func (s *actionStep) check(ctx context.Context, was action.Result) (engine.Probe
 }
 
 // ask runs the check to its end.
-func (s *actionStep) ask(ctx context.Context, ask *manifest.Action) (action.Result, error) {
+func (s *actionStep) ask(ctx context.Context, ask *manifest.Action) (program.Result, error) {
 	n, err := s.all.latest(s.t.Attempt)
 	if err != nil {
-		return action.Result{}, err
+		return program.Result{}, err
 	}
 	checks := filepath.Join(s.all.path(n), "check")
 	dir := ""
 	for i := 1; ; i++ {
 		dir = filepath.Join(checks, strconv.Itoa(i))
 		if there, err := runExists(dir); err != nil {
-			return action.Result{}, fmt.Errorf("look for earlier checks: %w", err)
+			return program.Result{}, fmt.Errorf("look for earlier checks: %w", err)
 		} else if !there {
 			break
 		}
@@ -62,7 +63,7 @@ func (s *actionStep) ask(ctx context.Context, ask *manifest.Action) (action.Resu
 	}
 	if s.a.Credentials != "" {
 		if there, err := runExists(s.a.Credentials); err != nil {
-			return action.Result{}, fmt.Errorf("look for the credentials file: %w", err)
+			return program.Result{}, fmt.Errorf("look for the credentials file: %w", err)
 		} else if there {
 			step.Credentials = s.a.Credentials
 		}

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"holdfast/internal/durable"
-	"holdfast/internal/host/action"
+	"holdfast/internal/host/action/program"
 	"holdfast/internal/job/engine"
 )
 
@@ -25,11 +25,11 @@ const (
 // runner runs what a step is about, in a state directory, and finds it again
 // there.
 type runner interface {
-	begin(ctx context.Context, dir string, log io.Writer) (action.Result, error)
-	probe(ctx context.Context, dir string) (action.Result, error)
+	begin(ctx context.Context, dir string, log io.Writer) (program.Result, error)
+	probe(ctx context.Context, dir string) (program.Result, error)
 	// follow goes on to the end. The log gets the output from the byte at offset
 	// from on.
-	follow(ctx context.Context, dir string, log io.Writer, from int64) (action.Result, error)
+	follow(ctx context.Context, dir string, log io.Writer, from int64) (program.Result, error)
 	stop(ctx context.Context, dir string) error
 	// single reports that it is one command, and nothing but its output is logged.
 	single() bool
@@ -106,15 +106,15 @@ func (a *runAttempts) setNumber(n int, file string, k int) error {
 
 // runPast is what is known of the last attempt that has begun something.
 type runPast struct {
-	n      int           // 0: none has
-	dir    string        // where it was begun
-	mine   bool          // what became of it is the answer for the attempt that is asked about
-	result action.Result // NotDone when there is none
+	n      int            // 0: none has
+	dir    string         // where it was begun
+	mine   bool           // what became of it is the answer for the attempt that is asked about
+	result program.Result // NotDone when there is none
 }
 
 // past looks at what was begun until attempt n.
 func (a *runAttempts) past(ctx context.Context, n int) (p runPast, err error) {
-	p.result.State = action.NotDone
+	p.result.State = program.NotDone
 	if p.n, err = a.latest(n); err != nil || p.n == 0 {
 		return p, err
 	}
@@ -145,21 +145,21 @@ func (a *runAttempts) owe(p runPast, n int) error {
 
 // do begins attempt n, or follows what an earlier one has begun and what is not
 // over or what nobody was told about.
-func (a *runAttempts) do(ctx context.Context, t engine.Task) (action.Result, error) {
+func (a *runAttempts) do(ctx context.Context, t engine.Task) (program.Result, error) {
 	p, err := a.past(ctx, t.Attempt)
 	if err != nil {
-		return action.Result{}, err
+		return program.Result{}, err
 	}
-	if p.result.State == action.Running || p.mine && p.result.State != action.NotDone {
+	if p.result.State == program.Running || p.mine && p.result.State != program.NotDone {
 		return a.goOn(ctx, t, p)
 	}
 	dir := a.path(t.Attempt)
 	if err := durable.MakeDir(dir); err != nil {
-		return action.Result{}, fmt.Errorf("make the state directory: %w", err)
+		return program.Result{}, fmt.Errorf("make the state directory: %w", err)
 	}
 	log, err := runOpenLog(dir, t.Log)
 	if err != nil {
-		return action.Result{}, err
+		return program.Result{}, err
 	}
 	defer log.close()
 	r, err := a.begin(ctx, dir, log)
@@ -167,16 +167,16 @@ func (a *runAttempts) do(ctx context.Context, t engine.Task) (action.Result, err
 }
 
 // goOn follows what an earlier attempt has begun, as this one.
-func (a *runAttempts) goOn(ctx context.Context, t engine.Task, p runPast) (action.Result, error) {
+func (a *runAttempts) goOn(ctx context.Context, t engine.Task, p runPast) (program.Result, error) {
 	if p.n != t.Attempt {
 		runSay(t.Log, "this is what attempt %s has begun", filepath.Base(p.dir))
 		if err := a.adopt(t.Attempt, p.dir); err != nil {
-			return action.Result{}, runBegunAlready(p, err)
+			return program.Result{}, runBegunAlready(p, err)
 		}
 	}
 	log, err := runOpenLog(a.path(t.Attempt), t.Log)
 	if err != nil {
-		return action.Result{}, runBegunAlready(p, err)
+		return program.Result{}, runBegunAlready(p, err)
 	}
 	defer log.close()
 	r, err := a.follow(ctx, p.dir, log, log.from(a))
@@ -186,7 +186,7 @@ func (a *runAttempts) goOn(ctx context.Context, t engine.Task, p runPast) (actio
 // runBegunAlready is an error because of which nobody follows what was begun: unless
 // that has failed, it may go on and may be done.
 func runBegunAlready(p runPast, err error) error {
-	if p.result.State == action.Failed {
+	if p.result.State == program.Failed {
 		return err
 	}
 	return fmt.Errorf("%w: what was begun is not followed: %w", engine.ErrUnclear, err)
@@ -212,8 +212,8 @@ func (a *runAttempts) adopt(n int, of string) error {
 // end looks what became of something that was begun, after the call that began or
 // followed it has returned. When the context has ended it stops what goes on,
 // unless the agent only stops.
-func (a *runAttempts) end(ctx context.Context, dir string, log *runLog, r action.Result, err error) (action.Result, error) {
-	if err == nil && r.State != action.Running {
+func (a *runAttempts) end(ctx context.Context, dir string, log *runLog, r program.Result, err error) (program.Result, error) {
+	if err == nil && r.State != program.Running {
 		return r, nil
 	}
 	if errors.Is(context.Cause(ctx), engine.ErrStopping) {
@@ -225,9 +225,9 @@ func (a *runAttempts) end(ctx context.Context, dir string, log *runLog, r action
 	switch {
 	case perr != nil:
 		return r, fmt.Errorf("%w: %w", engine.ErrUnclear, errors.Join(err, perr))
-	case now.State == action.NotDone:
+	case now.State == program.NotDone:
 		return now, errors.Join(err, context.Cause(ctx))
-	case now.State != action.Running:
+	case now.State != program.Running:
 		return a.follow(late, dir, log, log.from(a)) // the rest of the output
 	case ctx.Err() == nil:
 		r, err = a.follow(ctx, dir, log, log.from(a))
@@ -246,21 +246,21 @@ func (a *runAttempts) end(ctx context.Context, dir string, log *runLog, r action
 // look is past for a Probe: it brings the log up to date, and keeps that the end
 // of what runs, or what failed, is still to be told. doneToo: also of what ended
 // well.
-func (a *runAttempts) look(ctx context.Context, t engine.Task, doneToo bool) (action.Result, error) {
+func (a *runAttempts) look(ctx context.Context, t engine.Task, doneToo bool) (program.Result, error) {
 	p, err := a.past(ctx, t.Attempt)
 	if err != nil {
 		return p.result, err
 	}
-	if p.n == t.Attempt && a.single() && p.result.State != action.NotDone {
+	if p.n == t.Attempt && a.single() && p.result.State != program.NotDone {
 		if err := a.catchUp(ctx, t, p); err != nil {
 			return p.result, err
 		}
 	}
-	running := p.result.State == action.Running
+	running := p.result.State == program.Running
 	if !running && !p.mine {
-		return action.Result{State: action.NotDone}, nil
+		return program.Result{State: program.NotDone}, nil
 	}
-	if running && p.n != t.Attempt || p.result.State == action.Failed || p.result.State == action.Done && doneToo {
+	if running && p.n != t.Attempt || p.result.State == program.Failed || p.result.State == program.Done && doneToo {
 		return p.result, a.owe(p, t.Attempt)
 	}
 	return p.result, nil
@@ -273,16 +273,16 @@ func (a *runAttempts) catchUp(ctx context.Context, t engine.Task, p runPast) err
 		return err
 	}
 	defer log.close()
-	if p.result.State == action.Running {
+	if p.result.State == program.Running {
 		now, cancel := context.WithCancel(ctx) // it copies what is there, and does not wait
 		cancel()
 		ctx = now
 	}
 	r, err := a.follow(ctx, p.dir, log, log.from(a))
-	if p.result.State == action.Running && ctx.Err() != nil {
+	if p.result.State == program.Running && ctx.Err() != nil {
 		return nil // it goes on, or the next look tells
 	}
-	if err == nil && r.State != action.Failed { // that is told when the step is begun anew
+	if err == nil && r.State != program.Failed { // that is told when the step is begun anew
 		runNotes(t.Log, r)
 	}
 	return err
@@ -291,21 +291,21 @@ func (a *runAttempts) catchUp(ctx context.Context, t engine.Task, p runPast) err
 // halt stops what runs.
 func (a *runAttempts) halt(ctx context.Context, t engine.Task) error {
 	p, err := a.past(ctx, t.Attempt)
-	if err != nil || p.result.State != action.Running {
+	if err != nil || p.result.State != program.Running {
 		return err
 	}
 	return a.stop(ctx, p.dir)
 }
 
 // runOutcome is the error of a step whose program, or whatever it is, has ended.
-func runOutcome(what string, r action.Result, err error) error {
+func runOutcome(what string, r program.Result, err error) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	switch r.State {
-	case action.Done:
+	case program.Done:
 		return nil
-	case action.Failed:
+	case program.Failed:
 		if r.Why == "" {
 			r.Why = "it failed"
 		}
@@ -314,7 +314,7 @@ func runOutcome(what string, r action.Result, err error) error {
 			return &engine.Exit{Code: r.Exit, Err: err}
 		}
 		return err
-	case action.NotDone:
+	case program.NotDone:
 		return fmt.Errorf("%s: it was not begun", what)
 	}
 	return fmt.Errorf("%s: %w: %s", what, engine.ErrUnclear, r.Why)

@@ -10,7 +10,7 @@ import (
 	"strconv"
 	"strings"
 
-	"holdfast/internal/host/action"
+	"holdfast/internal/host/action/program"
 )
 
 // runLog counts the output that the step's log has got, in a file, so that the
@@ -69,7 +69,7 @@ func runSay(log io.Writer, format string, args ...any) {
 }
 
 // runNotes adds to the log what is known beside the output.
-func runNotes(log io.Writer, r action.Result) {
+func runNotes(log io.Writer, r program.Result) {
 	if r.Why != "" {
 		runSay(log, "%s", r.Why)
 	}

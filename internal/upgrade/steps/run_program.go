@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"holdfast/internal/host/action"
 	"holdfast/internal/host/action/program"
 )
 
@@ -26,7 +25,7 @@ func (p *runProgram) single() bool { return true }
 // command is the directory of the one command of an attempt.
 func (p *runProgram) command(dir string) string { return filepath.Join(dir, "1") }
 
-func (p *runProgram) begin(ctx context.Context, dir string, log io.Writer) (action.Result, error) {
+func (p *runProgram) begin(ctx context.Context, dir string, log io.Writer) (program.Result, error) {
 	home := "/"
 	if os.Geteuid() == 0 {
 		home = "/root"
@@ -34,39 +33,20 @@ func (p *runProgram) begin(ctx context.Context, dir string, log io.Writer) (acti
 	r, err := p.helper.Run(ctx, p.command(dir), program.Spec{
 		Argv: p.argv, Env: []string{"PATH=" + runPath, "LANG=C.UTF-8", "HOME=" + home}, Dir: "/", Timeout: p.timeout,
 	}, log)
-	return runResult(r), err
+	return r, err
 }
 
-func (p *runProgram) probe(_ context.Context, dir string) (action.Result, error) {
+func (p *runProgram) probe(_ context.Context, dir string) (program.Result, error) {
 	r, err := program.Probe(p.command(dir))
-	return runResult(r), err
+	return r, err
 }
 
-func (p *runProgram) follow(ctx context.Context, dir string, log io.Writer, from int64) (action.Result, error) {
+func (p *runProgram) follow(ctx context.Context, dir string, log io.Writer, from int64) (program.Result, error) {
 	r, err := program.Attach(ctx, p.command(dir), log, from)
-	return runResult(r), err
+	return r, err
 }
 
 func (p *runProgram) stop(ctx context.Context, dir string) error {
 	_, err := program.Stop(ctx, p.command(dir))
 	return err
-}
-
-// runResult says of a program what package action says of a program of a bundle.
-func runResult(r program.Result) action.Result {
-	out := action.Result{Exit: r.Exit, Why: r.Why, Began: r.Began, Ended: r.Ended, Discarded: r.Discarded, Leftovers: r.Leftovers}
-	switch r.State {
-	case program.NeverBegun:
-		out.State = action.NotDone
-	case program.Running:
-		out.State = action.Running
-	case program.Exited, program.Failed:
-		out.State = action.Failed
-		if r.OK() {
-			out.State = action.Done
-		}
-	default:
-		out.State = action.Unknown
-	}
-	return out
 }

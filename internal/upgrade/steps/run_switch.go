@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/host/action"
 	"holdfast/internal/host/action/program"
 	"holdfast/internal/host/backup"
 	"holdfast/internal/job/engine"
@@ -165,7 +164,7 @@ func (s *runSwitch) do(ctx context.Context, t engine.Task) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", s.what, err)
 	}
-	if s.status != nil && !s.proven && p.result.State != action.Running {
+	if s.status != nil && !s.proven && p.result.State != program.Running {
 		code, err := s.ask(ctx)
 		switch {
 		case err != nil:
@@ -236,14 +235,14 @@ func (s *runSwitch) ask(ctx context.Context) (int, error) {
 // coordinator, only the status can tell, if it can.
 func (s *runSwitch) look(ctx context.Context, t engine.Task) (engine.Probed, error) {
 	here := t.Host == s.p.Host
-	r := action.Result{State: action.Unknown}
+	r := program.Result{State: program.Unknown}
 	if here {
 		var err error
 		if r, err = s.all.look(ctx, t, s.status != nil); err != nil {
 			return engine.CanNotTell, fmt.Errorf("%s: %w", s.what, err)
 		}
 	}
-	if r.State == action.Running {
+	if r.State == program.Running {
 		return engine.StillRunning, nil
 	}
 	if s.status != nil {
@@ -259,9 +258,9 @@ func (s *runSwitch) look(ctx context.Context, t engine.Task) (engine.Probed, err
 		}
 	}
 	switch {
-	case r.State == action.Done:
+	case r.State == program.Done:
 		return engine.ProbedDone, nil
-	case slices.Contains([]action.State{action.NotDone, action.Failed}, r.State):
+	case slices.Contains([]program.State{program.NotDone, program.Failed}, r.State):
 		return engine.NotDone, nil // Do tells what failed
 	}
 	return engine.CanNotTell, nil

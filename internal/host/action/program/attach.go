@@ -158,7 +158,7 @@ func copyFrom(dir string, out io.Writer, from int64) (int64, error) {
 }
 
 // Probe says what became of the attempt in a state directory. It never answers
-// NeverBegun for something that may still begin: it closes the directory first,
+// NotDone for something that may still begin: it closes the directory first,
 // and a helper that is late finds it closed.
 func Probe(dir string) (Result, error) {
 	there, err := exists(dir, "")
@@ -166,15 +166,14 @@ func Probe(dir string) (Result, error) {
 		return Result{}, err
 	}
 	if !there {
-		return Result{State: NeverBegun}, nil // a helper needs its directory to be there
+		return Result{State: NotDone}, nil // a helper needs its directory to be there
 	}
 	// The order counts: the helper writes exit.json before it gives the lock up.
 	busy, err := locked(dir)
 	if err != nil {
 		return Result{}, err
 	}
-	var r Result
-	if ok, err := readJSON(dir, fileExit, &r); err != nil || ok {
+	if r, ok, err := readExit(dir); err != nil || ok {
 		return r, err
 	}
 	var b begun
@@ -191,7 +190,7 @@ func Probe(dir string) (Result, error) {
 	if busy, err = locked(dir); err != nil || busy {
 		return Result{State: Running, Began: b.Began}, err
 	}
-	if ok, err := readJSON(dir, fileExit, &r); err != nil || ok {
+	if r, ok, err := readExit(dir); err != nil || ok {
 		return r, err
 	}
 	return orphan(dir, b)
@@ -219,5 +218,5 @@ func closeOff(dir string) (r Result, err error) {
 	if err := writeJSON(dir, fileClosed, struct{}{}); err != nil {
 		return Result{}, err
 	}
-	return Result{State: NeverBegun}, nil
+	return Result{State: NotDone}, nil
 }

@@ -37,7 +37,7 @@ func (s *session) finish(chunks <-chan []byte) error {
 
 // result says how the program ended.
 func (s *session) result() Result {
-	r := Result{State: Exited, Began: s.began, Ended: s.ended, Output: s.sink.kept, Discarded: s.sink.discarded}
+	r := Result{State: exited, Began: s.began, Ended: s.ended, Output: s.sink.kept, Discarded: s.sink.discarded}
 	switch {
 	case s.status == nil:
 		r.State, r.Exit, r.Ended = Unknown, -1, time.Now()

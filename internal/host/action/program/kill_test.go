@@ -39,13 +39,13 @@ func TestAgentKilled(t *testing.T) {
 				}
 			}
 			if stage == "spec" {
-				if res := r.probe(); res.State != NeverBegun || r.file("runs") != "" {
+				if res := r.probe(); res.State != NotDone || r.file("runs") != "" {
 					t.Errorf("got %+v, runs %q", res, r.file("runs"))
 				}
 				return
 			}
 			res := r.probe()
-			if stage == "launched" && res.State == NeverBegun { // the helper had not come to its lock
+			if stage == "launched" && res.State == NotDone { // the helper had not come to its lock
 				r.await("the helper's end", func() bool { return len(r.marked()) == 0 })
 				if r.file("runs") != "" {
 					t.Errorf("it was begun after all: %q", r.file("runs"))
@@ -57,7 +57,7 @@ func TestAgentKilled(t *testing.T) {
 			}
 			r.touch("go")
 			res, out := r.attach()
-			if res.State != Exited || res.Exit != 7 || out != "said\n" || r.file("runs") != "run\n" {
+			if res.State != Failed || res.Exit != 7 || out != "said\n" || r.file("runs") != "run\n" {
 				t.Errorf("got %+v, output %q, runs %q", res, out, r.file("runs"))
 			}
 		})
@@ -67,7 +67,7 @@ func TestAgentKilled(t *testing.T) {
 // The agent is killed when its helper has been forked and has not come to its
 // lock. Who asks first decides: the helper finds the directory closed, or Probe
 // finds the program.
-func TestALateHelperBeginsNothingThatWasCalledNeverBegun(t *testing.T) {
+func TestALateHelperBeginsNothingThatWasCalledNotDone(t *testing.T) {
 	for _, first := range []string{"probe", "helper"} {
 		t.Run(first, func(t *testing.T) {
 			r := newRig(t, waiting)
@@ -86,12 +86,12 @@ func TestALateHelperBeginsNothingThatWasCalledNeverBegun(t *testing.T) {
 				}
 				return
 			}
-			if res := r.probe(); res.State != NeverBegun {
+			if res := r.probe(); res.State != NotDone {
 				t.Errorf("got %+v", res)
 			}
 			r.touch("gate")
 			r.await("the helper's end", func() bool { return len(r.marked()) == 0 })
-			if res := r.probe(); res.State != NeverBegun || r.file("runs") != "" {
+			if res := r.probe(); res.State != NotDone || r.file("runs") != "" {
 				t.Errorf("got %+v, runs %q", res, r.file("runs"))
 			}
 		})
@@ -115,12 +115,12 @@ func (r *rig) marked() []proc {
 // The helper is killed at every stage.
 func TestHelperKilled(t *testing.T) {
 	for stage, want := range map[string]State{
-		"helper":   NeverBegun,
-		"prepared": NeverBegun,
+		"helper":   NotDone,
+		"prepared": NotDone,
 		"begun":    Unknown, // it may have been forked
 		"forked":   Running, // until it has ended
 		"ended":    Unknown,
-		"recorded": Exited,
+		"recorded": Failed,
 	} {
 		t.Run(stage, func(t *testing.T) {
 			r := newRig(t, waiting)
@@ -186,7 +186,7 @@ func TestAnotherBootIsUnknown(t *testing.T) {
 
 func TestProbeOfNothing(t *testing.T) {
 	res, err := Probe(filepath.Join(t.TempDir(), "none"))
-	if err != nil || res.State != NeverBegun {
+	if err != nil || res.State != NotDone {
 		t.Errorf("got %+v, %v", res, err)
 	}
 }
@@ -208,7 +208,7 @@ func TestProbesDoNotDisturb(t *testing.T) {
 				return
 			default:
 			}
-			if res, err := Probe(r.dir); err != nil || res.State != Running && res.State != Exited {
+			if res, err := Probe(r.dir); err != nil || res.State != Running && res.State != Failed {
 				done <- fmt.Errorf("got %+v, %w", res, err)
 				return
 			}

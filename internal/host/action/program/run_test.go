@@ -27,21 +27,24 @@ func TestRun(t *testing.T) {
 		out, why  string
 		leftovers int
 	}{
-		"ok":             {"echo out; echo err >&2; echo arg $#", Exited, 0, "out\nerr\narg 0\n", "", 0},
-		"exit 3":         {"echo bad; exit 3", Exited, 3, "bad\n", "exit code 3", 0},
+		"ok":             {"echo out; echo err >&2; echo arg $#", Done, 0, "out\nerr\narg 0\n", "", 0},
+		"exit 3":         {"echo bad; exit 3", Failed, 3, "bad\n", "exit code 3", 0},
 		"signal":         {"kill -SEGV $$", Failed, 139, "", "signal 11", 0},
-		"stdin is empty": {"read x || echo end", Exited, 0, "end\n", "", 0},
-		"closes outputs": {"echo a; exec >&- 2>&-; sleep 0.1; exit 4", Exited, 4, "a\n", "exit code 4", 0},
-		"binary":         {`printf 'a\0\377\033[1mb'`, Exited, 0, "a\x00\xff\x1b[1mb", "", 0},
-		"session":        {`read -r -a s < /proc/$$/stat; [ ${s[0]} = ${s[5]} ] && echo leader`, Exited, 0, "leader\n", "", 0},
-		"environment":    {`env | grep -v -e ^_= -e ^SHLVL -e ^PWD | cut -d= -f1 | sort | tr '\n' ' '`, Exited, 0, "HOLDFAST_STEP PATH T ", "", 0},
-		"open files":     {"exec ls /proc/self/fd", Exited, 0, "0\n1\n2\n3\n", "", 0}, // 3 is of ls itself
+		"stdin is empty": {"read x || echo end", Done, 0, "end\n", "", 0},
+		"closes outputs": {"echo a; exec >&- 2>&-; sleep 0.1; exit 4", Failed, 4, "a\n", "exit code 4", 0},
+		"binary":         {`printf 'a\0\377\033[1mb'`, Done, 0, "a\x00\xff\x1b[1mb", "", 0},
+		"session":        {`read -r -a s < /proc/$$/stat; [ ${s[0]} = ${s[5]} ] && echo leader`, Done, 0, "leader\n", "", 0},
+		"environment":    {`env | grep -v -e ^_= -e ^SHLVL -e ^PWD | cut -d= -f1 | sort | tr '\n' ' '`, Done, 0, "HOLDFAST_STEP PATH T ", "", 0},
+		"open files":     {"exec ls /proc/self/fd", Done, 0, "0\n1\n2\n3\n", "", 0}, // 3 is of ls itself
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, c.script)
 			res, out := r.run()
 			if res.State != c.state || res.Exit != c.exit || out != c.out || !strings.Contains(res.Why, c.why) || (res.Why == "") != (c.why == "") || len(res.Leftovers) != c.leftovers {
 				t.Errorf("got %+v, output %q", res, out)
+			}
+			if kept := r.file("state/" + fileExit); strings.Contains(kept, `"state":"exited"`) == (name == "signal") {
+				t.Errorf("an earlier version reads %s", kept)
 			}
 			if again := r.probe(); again.State != c.state || again.Exit != c.exit || res.Ended.Before(res.Began) {
 				t.Errorf("probed %+v", again)
@@ -148,7 +151,7 @@ func TestLeftovers(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if res.State != Exited || len(res.Leftovers) != 1 || res.Leftovers[0].PID != pid || res.Leftovers[0].Holds != c.holds || res.Leftovers[0].Killed != c.dies {
+			if res.OK() == strings.Contains(name, "failed") || len(res.Leftovers) != 1 || res.Leftovers[0].PID != pid || res.Leftovers[0].Holds != c.holds || res.Leftovers[0].Killed != c.dies {
 				t.Errorf("got %+v, want process %d", res, pid)
 			}
 			if took < c.least || took > slack.For(c.most+2*time.Second) {
@@ -279,7 +282,7 @@ func TestExitRecordFitsInItsRoom(t *testing.T) {
 	if err := reserveExit(dir); err != nil {
 		t.Fatal(err)
 	}
-	r := Result{State: Exited, Exit: 7}
+	r := Result{State: exited, Exit: 7}
 	for i := range 5000 {
 		r.Leftovers = append(r.Leftovers, Process{PID: i, Name: fmt.Sprint(i)})
 	}

@@ -80,23 +80,23 @@ func (s *Spec) check() error {
 	return nil
 }
 
-// State is what became of an attempt.
+// State is what became of something.
 type State string
 
-// States of an attempt.
+// States of something that was to be done.
 const (
-	NeverBegun State = "never begun" // and it never will be in this directory
-	Running    State = "running"
-	Exited     State = "exited" // Exit says how
-	Failed     State = "failed" // refused, not started, killed by a signal, ended by deadline, prompt or Stop
-	Unknown    State = "unknown"
+	NotDone State = "not done" // it may be begun, in another directory; a program never will be in this one
+	Running State = "running"
+	Done    State = "done"    // of a program: it ended by itself with exit code 0
+	Failed  State = "failed"  // Exit says how
+	Unknown State = "unknown" // begun, and nobody can tell
 )
 
-// Result is what is known of an attempt.
+// Result is what is known of something that was to be done.
 type Result struct {
 	State     State     `json:"state"`
-	Exit      int       `json:"exit,omitempty"`   // exit code; 128 + N for signal N; -1: it was not started
-	Why       string    `json:"why,omitempty"`    // not a success, for people
+	Exit      int       `json:"exit,omitempty"`   // exit code; 128 + N for signal N; -1: nothing was started
+	Why       string    `json:"why,omitempty"`    // not done, for people
 	Began     time.Time `json:"began,omitzero"`   // by the host's clock
 	Ended     time.Time `json:"ended,omitzero"`   // of the program itself
 	Output    int64     `json:"output,omitempty"` // bytes kept
@@ -106,8 +106,8 @@ type Result struct {
 	Leftovers []Process `json:"leftovers,omitempty"`
 }
 
-// OK reports that the program ended by itself with exit code 0.
-func (r Result) OK() bool { return r.State == Exited && r.Exit == 0 }
+// OK reports that it is done.
+func (r Result) OK() bool { return r.State == Done }
 
 // Process is a process that was seen.
 type Process struct {

@@ -58,6 +58,21 @@ func readJSON(dir, name string, v any) (ok bool, err error) {
 	return true, nil
 }
 
+// exited is what exit.json says of a program that ended by itself, whatever its exit
+// code. Agents of other versions read it, too.
+const exited State = "exited"
+
+// readExit reads how a program has ended; ok is false when that is not recorded.
+func readExit(dir string) (r Result, ok bool, err error) {
+	ok, err = readJSON(dir, fileExit, &r)
+	if r.State == exited {
+		if r.State = Done; r.Exit != 0 {
+			r.State = Failed
+		}
+	}
+	return r, ok, err
+}
+
 func exists(dir, name string) (bool, error) {
 	_, err := os.Lstat(filepath.Join(dir, name))
 	if errors.Is(err, os.ErrNotExist) {

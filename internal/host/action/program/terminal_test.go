@@ -63,7 +63,7 @@ array password:
 Continue upgrade please input yes, otherwise exit:yes
 yes <yes>
 `
-	if res.State != Exited || res.Exit != 6 || out != want {
+	if res.State != Failed || res.Exit != 6 || out != want {
 		t.Errorf("got %+v, output\n%s", res, out)
 	}
 	r.noSecret("S3cret!word", "päss wörd")
