@@ -4,10 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
-	"path/filepath"
-	"strconv"
 	"time"
 
 	"holdfast/internal/host/action/program"
@@ -51,11 +47,10 @@ const (
 
 // Step is one attempt of an action.
 type Step struct {
-	Dir     string  // state directory of this attempt, absolute; made when absent
-	Bundle  *Bundle // unpacked
+	Attempt *program.Attempt // runs the commands; Look needs none
+	Bundle  *Bundle          // unpacked
 	Values  Values
 	Timeout time.Duration // of all of it
-	Log     io.Writer     // gets what commands say, as they say it, binary and all
 
 	Credentials   string // path of a credentials file, see program.Credentials; "": none
 	Terminal      bool   // programs get a terminal and their prompts are answered
@@ -94,16 +89,18 @@ type Tools struct {
 	Namespace string        // of ctr and nerdctl; "": theirs
 }
 
-// builtin is an action that can look whether it was done.
-type builtin interface {
+// kind is one kind of action.
+type kind interface {
 	do(ctx context.Context) (program.Result, error)
-	// done looks at the host itself. It answers Done or NotDone, else Unknown.
-	done(ctx context.Context) (program.Result, error)
+	// done looks at the host itself, as program.Work.Look: Done, NotDone, else Unknown.
+	done(ctx context.Context, last program.Result) (program.Result, error)
 }
 
-// builtin returns nil for Run.
-func (h *Host) builtin(a Action, s *Step) (builtin, error) {
-	var out []builtin
+func (h *Host) kind(a Action, s *Step) (kind, error) {
+	var out []kind
+	if a.Run != nil {
+		out = append(out, &runStep{h, a.Run, s})
+	}
 	if a.FileTree != nil {
 		out = append(out, &treeStep{a.FileTree, s})
 	}
@@ -120,111 +117,32 @@ func (h *Host) builtin(a Action, s *Step) (builtin, error) {
 		out = append(out, nothing{})
 	}
 	switch {
-	case len(out) == 0 && len(a.Run) > 0:
-		return nil, nil
-	case len(out) == 1 && a.Run == nil:
-		return out[0], nil
-	}
-	return nil, errors.New("want exactly one of run, fileTree, systemd, packages, image and none")
-}
-
-func (s *Step) check() error {
-	switch {
-	case !filepath.IsAbs(s.Dir):
-		return fmt.Errorf("state directory %q: want an absolute path", s.Dir)
-	case s.Bundle == nil || s.Log == nil:
-		return errors.New("want a bundle and a log")
+	case len(out) != 1 || a.Run != nil && len(a.Run) == 0:
+		return nil, errors.New("want exactly one of run, fileTree, systemd, packages, image and none")
+	case s.Bundle == nil:
+		return nil, errors.New("want a bundle")
 	case s.Timeout <= 0:
-		return fmt.Errorf("timeout %s: want a positive duration", s.Timeout)
+		return nil, fmt.Errorf("timeout %s: want a positive duration", s.Timeout)
 	}
-	return nil
+	return out[0], nil
 }
 
-// Do carries an action out. When ctx ends while a command runs, it returns
-// program.ErrLeft and the command goes on; Stop ends it. A result that is not
-// Done is no error: after an error the action may have been begun, and Probe says
-// what became of it.
+// Do carries an action out, as program.Work.Do.
 func (h *Host) Do(ctx context.Context, a Action, s Step) (program.Result, error) {
-	b, err := h.builtin(a, &s)
-	if err = errors.Join(err, s.check()); err != nil {
+	k, err := h.kind(a, &s)
+	if err != nil {
 		return program.Result{}, fmt.Errorf("carry an action out: %w", err)
 	}
-	if b == nil {
-		return h.run(ctx, a.Run, &s)
-	}
-	return b.do(ctx)
+	return k.do(ctx)
 }
 
-// Probe says what became of an action that was begun with this step, by another
-// process of the agent perhaps.
-func (h *Host) Probe(ctx context.Context, a Action, s Step) (program.Result, error) {
-	b, err := h.builtin(a, &s)
-	if err = errors.Join(err, s.check()); err != nil {
+// Look says what became of an action that does not run, as program.Work.Look.
+func (h *Host) Look(ctx context.Context, a Action, s Step, last program.Result) (program.Result, error) {
+	k, err := h.kind(a, &s)
+	if err != nil {
 		return program.Result{}, fmt.Errorf("look at an action: %w", err)
 	}
-	r, err := last(s.Dir)
-	if err != nil || b == nil || r.State == program.Running {
-		return r, err
-	}
-	return b.done(ctx)
-}
-
-// Attach follows a running action to its end. The log gets what the command has
-// said from the byte at offset from on.
-func (h *Host) Attach(ctx context.Context, a Action, s Step, from int64) (program.Result, error) {
-	b, err := h.builtin(a, &s)
-	if err = errors.Join(err, s.check()); err != nil {
-		return program.Result{}, fmt.Errorf("follow an action: %w", err)
-	}
-	n, err := count(s.Dir)
-	if err != nil {
-		return program.Result{}, err
-	}
-	if n > 0 {
-		r, err := program.Attach(ctx, numbered(s.Dir, n), s.Log, from)
-		if err != nil || b == nil || r.State != program.Done {
-			return r, err
-		}
-	}
-	return h.Probe(ctx, a, s)
-}
-
-// Stop ends a running action and returns when it is over.
-func (h *Host) Stop(ctx context.Context, s Step) (program.Result, error) {
-	n, err := count(s.Dir)
-	if err != nil || n == 0 {
-		return program.Result{State: program.NotDone}, err
-	}
-	r, err := program.Stop(ctx, numbered(s.Dir, n))
-	return r, err
-}
-
-// An action may need several commands, one after the other. Each has a numbered
-// directory below that of the step.
-
-func numbered(dir string, n int) string { return filepath.Join(dir, strconv.Itoa(n)) }
-
-// count returns the number of the last command.
-func count(dir string) (int, error) {
-	for n := 0; ; n++ {
-		_, err := os.Lstat(numbered(dir, n+1))
-		if errors.Is(err, os.ErrNotExist) {
-			return n, nil
-		}
-		if err != nil {
-			return 0, fmt.Errorf("look at the commands of a step: %w", err)
-		}
-	}
-}
-
-// last probes the last command; without one, nothing was begun.
-func last(dir string) (program.Result, error) {
-	n, err := count(dir)
-	if err != nil {
-		return program.Result{}, err
-	}
-	r, err := program.Probe(numbered(dir, max(n, 1)))
-	return r, err
+	return k.done(ctx, last)
 }
 
 // nothing is done already.
@@ -233,6 +151,7 @@ type nothing struct{}
 func (nothing) do(context.Context) (program.Result, error) {
 	return program.Result{State: program.Done}, nil
 }
-func (nothing) done(context.Context) (program.Result, error) {
+
+func (nothing) done(context.Context, program.Result) (program.Result, error) {
 	return program.Result{State: program.Done}, nil
 }

@@ -82,14 +82,15 @@ func TestAnActionThatIsLeftIsFoundAgain(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	out := &until{word: "begun", then: cancel}
 	s := r.step()
-	s.Log = out
+	s.Attempt = r.attempt(out)
 	if _, err := r.host.Do(ctx, a, s); !errors.Is(err, program.ErrLeft) {
 		t.Fatalf("got %v", err)
 	}
 	r.probe(a, program.Running)
 	r.write("go", "", 0o600)
-	res, err := r.host.Attach(r.ctx(), a, r.same(), int64(len("begun\n")))
-	if err != nil || res.State != program.Failed || res.Exit != 9 || r.log.String() != "ended\n" {
+	s = r.same()
+	res, err := s.Attempt.Follow(r.ctx(), &work{r, a, s})
+	if err != nil || res.State != program.Failed || res.Exit != 9 || r.log.String() != "begun\nended\n" {
 		t.Errorf("got %+v, %v, log %q", res, err, r.log.String())
 	}
 	if _, err := r.host.Do(r.ctx(), a, r.same()); !errors.Is(err, program.ErrBegun) {
@@ -118,14 +119,14 @@ func TestStop(t *testing.T) {
 	a := Action{Run: []string{"slow.sh"}}
 	ctx, cancel := context.WithCancel(t.Context())
 	s := r.step()
-	s.Log = &until{word: "begun", then: cancel}
+	s.Attempt = r.attempt(&until{word: "begun", then: cancel})
 	if _, err := r.host.Do(ctx, a, s); !errors.Is(err, program.ErrLeft) {
 		t.Fatalf("got %v", err)
 	}
-	res, err := r.host.Stop(r.ctx(), s)
+	res, err := s.Attempt.Stop(r.ctx())
 	r.judge(res, err, "it was stopped on request")
 	r.probe(a, program.Failed)
-	if res, err := r.host.Stop(r.ctx(), r.step()); err != nil || res.State != program.NotDone {
+	if res, err := r.step().Attempt.Stop(r.ctx()); err != nil || res.State != program.NotDone {
 		t.Errorf("got %+v, %v", res, err)
 	}
 }

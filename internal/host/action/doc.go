@@ -2,10 +2,9 @@
 // a program of the bundle, or one of the built-ins (a swapped directory, units of
 // systemd, packages, a container image, nothing).
 //
-// Do begins an action and waits for it. When the agent is killed meanwhile, a
-// command goes on (package program); Probe says afterwards what became of it, and
-// Attach follows it to its end. Built-ins may be begun again at any time: what was
-// done already is not done twice.
+// What it runs goes on when the agent is killed, and what became of it is known by the
+// directory of the step (package program). Built-ins look at the host itself, and may be
+// begun again at any time: what was done already is not done twice.
 //
 // A program gets this environment and nothing else:
 //

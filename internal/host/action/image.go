@@ -58,7 +58,7 @@ func (i *imageStep) do(ctx context.Context) (program.Result, error) {
 	if engine == "ctr" {
 		argv = append(i.space(engine), "images", "import", file)
 	}
-	r, err := i.host.tool(ctx, i.step, 1, i.step.Timeout, nil, argv...)
+	r, err := i.host.tool(ctx, i.step, i.step.Timeout, nil, argv...)
 	if err != nil || r.State != program.Done {
 		return r, err
 	}
@@ -90,7 +90,7 @@ func (i *imageStep) id(ctx context.Context, engine string) (string, error) {
 
 // done compares the image that has the tag with the one in the file. Where they
 // can not be compared, the image is loaded once more; do looks at the file itself.
-func (i *imageStep) done(ctx context.Context) (program.Result, error) {
+func (i *imageStep) done(ctx context.Context, _ program.Result) (program.Result, error) {
 	engine, err := i.engine()
 	if err != nil {
 		return program.Result{State: program.Unknown, Exit: -1, Why: err.Error()}, nil

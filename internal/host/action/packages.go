@@ -184,22 +184,22 @@ func (p *packageStep) commands(ctx context.Context, m manager, cmds [][]string) 
 	if wait == 0 {
 		wait = 5 * time.Minute
 	}
-	r, n := program.Result{State: program.Done}, 0
+	r := program.Result{State: program.Done}
 	for _, argv := range cmds {
 		for limit := time.Now().Add(wait); ; {
 			if err := p.free(ctx, m, limit); err != nil {
 				return failed(err.Error()), ctx.Err()
 			}
-			n++
-			log := &tail{to: p.step.Log}
-			step := *p.step
-			step.Log = log
 			var err error
-			r, err = p.host.tool(ctx, &step, n, max(time.Until(end), time.Millisecond), quietly(), argv...)
-			if err != nil {
+			if r, err = p.host.tool(ctx, p.step, max(time.Until(end), time.Millisecond), quietly(), argv...); err != nil {
 				return r, err
 			}
-			if r.State != program.Failed || !m.lostRace(string(log.kept)) || time.Now().After(limit) {
+			if r.State != program.Failed || time.Now().After(limit) {
+				break
+			}
+			if said, err := p.step.Attempt.Said(); err != nil {
+				return r, err
+			} else if !m.lostRace(said) {
 				break
 			}
 		}
@@ -229,9 +229,7 @@ func (p *packageStep) free(ctx context.Context, m manager, limit time.Time) erro
 		}
 		if !said {
 			said = true
-			if _, err := fmt.Fprintf(p.step.Log, "[holdfast: waiting for the package manager, in use by %s]\n", who); err != nil {
-				return fmt.Errorf("write the log: %w", err)
-			}
+			p.step.Attempt.Say("waiting for the package manager, in use by %s", who)
 		}
 		select {
 		case <-ctx.Done():
@@ -241,7 +239,7 @@ func (p *packageStep) free(ctx context.Context, m manager, limit time.Time) erro
 	}
 }
 
-func (p *packageStep) done(ctx context.Context) (program.Result, error) {
+func (p *packageStep) done(ctx context.Context, _ program.Result) (program.Result, error) {
 	phase := p.step.Values.Phase
 	switch phase {
 	case PhaseCommit:

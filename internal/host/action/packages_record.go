@@ -123,8 +123,8 @@ func (p *packageStep) before(ctx context.Context, m manager, x *pkg, have []inst
 		x.Kept = filepath.Join(p.step.Values.Backup, "packages", filepath.Base(place))
 		return keep(place, x.Kept)
 	}
-	_, err = fmt.Fprintf(p.step.Log, "[holdfast: the package of %s %s is not in the cache: it can not be brought back]\n", x.Name, x.say([]instance{*old}))
-	return err
+	p.step.Attempt.Say("the package of %s %s is not in the cache: it can not be brought back", x.Name, x.say([]instance{*old}))
+	return nil
 }
 
 // keep copies a package and puts it on disk.

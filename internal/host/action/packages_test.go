@@ -156,12 +156,12 @@ func TestDpkgLock(t *testing.T) {
 	r.host.Tools.LockWait = 20 * time.Second
 	freed := make(chan error, 1)
 	r.change = func(s *Step) {
-		s.Log = &until{word: "waiting for the package manager", then: func() {
+		s.Attempt = r.attempt(&until{word: "waiting for the package manager", then: func() {
 			select {
 			case freed <- free():
 			default:
 			}
-		}}
+		}})
 	}
 	r.do(a, "")
 	if err := <-freed; err != nil {
@@ -231,13 +231,14 @@ func TestDpkgOutlivesWhoCalledIt(t *testing.T) {
 	a := Action{Packages: &Packages{Deb: []string{"1.deb"}}}
 	ctx, cancel := context.WithCancel(t.Context())
 	s := r.step()
-	s.Log = &until{word: "begun", then: cancel}
+	s.Attempt = r.attempt(&until{word: "begun", then: cancel})
 	if _, err := r.host.Do(ctx, a, s); !errors.Is(err, program.ErrLeft) {
 		t.Fatalf("got %v", err)
 	}
 	r.probe(a, program.Running)
 	r.write("go", "", 0o600)
-	res, err := r.host.Attach(r.ctx(), a, r.same(), 0)
+	s = r.same()
+	res, err := s.Attempt.Follow(r.ctx(), &work{r, a, s})
 	r.judge(res, err, "")
 	r.probe(a, program.Done)
 	if r.has("tiny") != "1" {

@@ -75,7 +75,7 @@ func newRig(t *testing.T) *rig {
 	r.host = &Host{
 		// The race detector else lets each process stay for a second.
 		Helper: program.Helper{Exe: exe, Args: []string{"helper"}, Env: []string{"GORACE=atexit_sleep_ms=0", "GOCOVERDIR=" + root}},
-		Tools:  Tools{Path: filepath.Join(root, "tools") + ":" + usualPath},
+		Tools:  Tools{Path: filepath.Join(root, "tools") + ":" + program.UsualPath},
 	}
 	t.Cleanup(r.leavesNothing)
 	for _, dir := range []string{"bundle", "tools", "opt"} {
@@ -165,13 +165,34 @@ func (r *rig) step() Step {
 // same is the last step once more.
 func (r *rig) same() Step {
 	s := Step{
-		Dir: filepath.Join(r.root, "state", fmt.Sprint(r.steps)), Bundle: r.bundle, Timeout: 20 * time.Second, Log: &r.log,
+		Attempt: r.attempt(&r.log), Bundle: r.bundle, Timeout: 20 * time.Second,
 		Values: Values{Mode: "rolling", Version: "2.0", From: "1.0", Host: "h1", Phase: r.phase, Backup: filepath.Join(r.root, "backup")},
 	}
 	if r.change != nil {
 		r.change(&s)
 	}
 	return s
+}
+
+// attempt is the last step's, in a directory of its own.
+func (r *rig) attempt(log io.Writer) *program.Attempt {
+	return program.NewAttempt(filepath.Join(r.root, "state", fmt.Sprint(r.steps)), log)
+}
+
+// work is what a step is about.
+type work struct {
+	*rig
+	action Action
+	step   Step
+}
+
+func (w *work) Do(ctx context.Context, a *program.Attempt) (program.Result, error) {
+	w.step.Attempt = a
+	return w.host.Do(ctx, w.action, w.step)
+}
+
+func (w *work) Look(ctx context.Context, last program.Result) (program.Result, error) {
+	return w.host.Look(ctx, w.action, w.step, last)
 }
 
 func (r *rig) ctx() context.Context {
@@ -199,10 +220,7 @@ func (r *rig) judge(res program.Result, err error, why string) {
 func (r *rig) probe(a Action, want program.State) {
 	r.T.Helper()
 	s := r.same()
-	if r.steps == 0 {
-		s.Dir = filepath.Join(r.root, "state", "none")
-	}
-	if res, err := r.host.Probe(r.ctx(), a, s); err != nil || res.State != want {
+	if res, err := s.Attempt.Probe(r.ctx(), &work{r, a, s}); err != nil || res.State != want {
 		r.Errorf("probed %+v, %v, want %s", res, err, want)
 	}
 }

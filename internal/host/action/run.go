@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"strings"
 	"syscall"
@@ -15,23 +14,15 @@ import (
 	"holdfast/internal/host/action/program"
 )
 
-// usualPath is where programs are looked for.
-const usualPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-func (t *Tools) path() string { return cmp.Or(t.Path, usualPath) }
+func (t *Tools) path() string { return cmp.Or(t.Path, program.UsualPath) }
 
 // environment is what every command gets; see the package comment.
 func (h *Host) environment(s *Step) []string {
-	home := "/"
-	if os.Geteuid() == 0 {
-		home = "/root"
-	}
 	v := s.Values
-	env := []string{
-		"PATH=" + h.Tools.path(), "LANG=C.UTF-8", "HOME=" + home,
-		"HOLDFAST_MODE=" + v.Mode, "HOLDFAST_VERSION=" + v.Version, "HOLDFAST_FROM=" + v.From, "HOLDFAST_HOST=" + v.Host,
-		"HOLDFAST_PHASE=" + v.Phase, "HOLDFAST_BACKUP=" + v.Backup, "HOLDFAST_BUNDLE=" + s.Bundle.Dir,
-	}
+	env := append(program.Environment(h.Tools.path()),
+		"HOLDFAST_MODE="+v.Mode, "HOLDFAST_VERSION="+v.Version, "HOLDFAST_FROM="+v.From, "HOLDFAST_HOST="+v.Host,
+		"HOLDFAST_PHASE="+v.Phase, "HOLDFAST_BACKUP="+v.Backup, "HOLDFAST_BUNDLE="+s.Bundle.Dir,
+	)
 	if s.Terminal {
 		env = append(env, "TERM=dumb")
 	}
@@ -55,25 +46,36 @@ func replace(s *Step, args []string) []string {
 	return out
 }
 
-// run runs a program of the bundle.
-func (h *Host) run(ctx context.Context, argv []string, s *Step) (program.Result, error) {
-	f, err := s.Bundle.program(argv[0])
+// runStep runs a program of the bundle.
+type runStep struct {
+	host *Host
+	argv []string
+	step *Step
+}
+
+func (r *runStep) do(ctx context.Context) (program.Result, error) {
+	s := r.step
+	f, err := s.Bundle.program(r.argv[0])
 	if err != nil {
 		return failed(err.Error()), nil
 	}
-	return h.command(ctx, s, 1, program.Spec{
-		Argv: append([]string{f.Path}, replace(s, argv[1:])...), Env: h.environment(s), Dir: s.Bundle.Dir, Verify: &f,
+	return r.host.command(ctx, s, program.Spec{
+		Argv: append([]string{f.Path}, replace(s, r.argv[1:])...), Env: r.host.environment(s), Dir: s.Bundle.Dir, Verify: &f,
 		Credentials: s.Credentials, Terminal: s.Terminal, KillLeftovers: s.KillLeftovers,
 	})
 }
 
-// command runs the nth command of a step, within what is left of its time.
-func (h *Host) command(ctx context.Context, s *Step, n int, spec program.Spec) (program.Result, error) {
+func (r *runStep) done(_ context.Context, last program.Result) (program.Result, error) {
+	return last, nil
+}
+
+// command runs the next command of a step, within what is left of its time.
+func (h *Host) command(ctx context.Context, s *Step, spec program.Spec) (program.Result, error) {
 	spec.Sudo = s.Sudo
 	if spec.Timeout == 0 {
 		spec.Timeout = s.Timeout
 	}
-	r, err := h.Helper.Run(ctx, numbered(s.Dir, n), spec, s.Log)
+	r, err := s.Attempt.Run(ctx, h.Helper, spec)
 	if err != nil {
 		return r, fmt.Errorf("run %s: %w", spec.Argv[0], err)
 	}
@@ -81,12 +83,12 @@ func (h *Host) command(ctx context.Context, s *Step, n int, spec program.Spec) (
 }
 
 // tool runs a program of the host as a command that outlives the agent.
-func (h *Host) tool(ctx context.Context, s *Step, n int, timeout time.Duration, env []string, argv ...string) (program.Result, error) {
+func (h *Host) tool(ctx context.Context, s *Step, timeout time.Duration, env []string, argv ...string) (program.Result, error) {
 	path, err := program.LookIn(h.Tools.path(), argv[0])
 	if err != nil {
 		return failed(err.Error()), nil
 	}
-	return h.command(ctx, s, n, program.Spec{Argv: append([]string{path}, argv[1:]...), Env: append(h.environment(s), env...), Dir: "/", Timeout: timeout})
+	return h.command(ctx, s, program.Spec{Argv: append([]string{path}, argv[1:]...), Env: append(h.environment(s), env...), Dir: "/", Timeout: timeout})
 }
 
 const (
@@ -128,18 +130,4 @@ func (l *limited) Write(p []byte) (int, error) {
 		l.Buffer.Write(p[:min(room, len(p))])
 	}
 	return len(p), nil
-}
-
-// tail passes a log on and keeps its end.
-type tail struct {
-	to   interface{ Write([]byte) (int, error) }
-	kept []byte
-}
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.kept = append(t.kept, p...)
-	if n := len(t.kept) - 4<<10; n > 0 {
-		t.kept = t.kept[n:]
-	}
-	return t.to.Write(p)
 }

@@ -41,7 +41,7 @@ func (t *treeStep) do(ctx context.Context) (program.Result, error) {
 	return program.Result{State: program.Done}, nil
 }
 
-func (t *treeStep) done(context.Context) (program.Result, error) {
+func (t *treeStep) done(context.Context, program.Result) (program.Result, error) {
 	phase := t.step.Values.Phase
 	if phase == PhaseBackup {
 		return program.Result{State: program.Done}, nil

@@ -44,13 +44,13 @@ func (u *unitStep) do(ctx context.Context) (program.Result, error) {
 	if why := u.booted(); why != "" {
 		return failed(why), nil
 	}
-	return u.host.tool(ctx, u.step, 1, u.step.Timeout, nil, append([]string{"systemctl", "--no-ask-password", verb, "--"}, units...)...)
+	return u.host.tool(ctx, u.step, u.step.Timeout, nil, append([]string{"systemctl", "--no-ask-password", verb, "--"}, units...)...)
 }
 
-func (u *unitStep) done(ctx context.Context) (program.Result, error) {
+func (u *unitStep) done(ctx context.Context, last program.Result) (program.Result, error) {
 	verb, units := u.verb()
 	if verb == "restart" {
-		return last(u.step.Dir) // a unit that is active says nothing about when it was started
+		return last, nil // a unit that is active says nothing about when it was started
 	}
 	if why := u.booted(); why != "" {
 		return program.Result{State: program.Unknown, Exit: -1, Why: why}, nil

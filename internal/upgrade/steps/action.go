@@ -2,9 +2,7 @@ package steps
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"path"
 	"path/filepath"
 	"time"
@@ -40,7 +38,7 @@ var (
 	_ engine.Stopper  = (*Action)(nil)
 )
 
-// actionStep is one step. It is the runner of its attempts.
+// actionStep is one step, and the work of its attempts.
 type actionStep struct {
 	a      *Action
 	args   upgrade.ActionArgs
@@ -48,7 +46,7 @@ type actionStep struct {
 	staged cache.Staged
 	do     action.Action
 	t      engine.Task
-	all    runAttempts
+	step   *program.Step
 }
 
 func (a *Action) step(t engine.Task) (*actionStep, error) {
@@ -74,8 +72,7 @@ func (a *Action) step(t engine.Task) (*actionStep, error) {
 		return nil, fail("module %s of bundle %s %s does nothing in the phase %q", s.args.Module, s.staged.Manifest.Name, s.staged.Manifest.Version, s.args.Phase)
 	}
 	s.do = actionOf(do)
-	dir, err := runStepDir(a.Dir, t)
-	s.all = runAttempts{dir, s}
+	s.step, err = runStep(a.Dir, t, s)
 	return s, err
 }
 
@@ -117,8 +114,7 @@ func (a *Action) Do(ctx context.Context, t engine.Task) error {
 		return fmt.Errorf("%s: make the directory of its backup: %w", s.what(), err)
 	}
 	t.Note(s.what(), -1)
-	r, err := s.all.do(ctx, t)
-	runNotes(t.Log, r)
+	r, err := s.step.Do(ctx)
 	return runOutcome(s.what(), r, err)
 }
 
@@ -129,7 +125,7 @@ func (a *Action) Probe(ctx context.Context, t engine.Task) (engine.Probed, error
 	if err != nil {
 		return engine.CanNotTell, err
 	}
-	r, err := s.all.look(ctx, t, false)
+	r, err := s.step.Probe(ctx, false)
 	if err != nil {
 		return engine.CanNotTell, fmt.Errorf("%s: %w", s.what(), err)
 	}
@@ -150,16 +146,16 @@ func (a *Action) Stop(ctx context.Context, t engine.Task) error {
 	if err != nil {
 		return err
 	}
-	if err := s.all.halt(ctx, t); err != nil {
+	if err := s.step.Stop(ctx); err != nil {
 		return fmt.Errorf("%s: %w", s.what(), err)
 	}
 	return nil
 }
 
-// hostStep is the attempt in a state directory.
-func (s *actionStep) hostStep(dir string, log io.Writer) action.Step {
+// hostStep is an attempt for the host.
+func (s *actionStep) hostStep(a *program.Attempt) action.Step {
 	return action.Step{
-		Dir: dir, Bundle: &s.staged.Bundle, Timeout: s.t.Step.Timeout, Log: log,
+		Attempt: a, Bundle: &s.staged.Bundle, Timeout: s.t.Step.Timeout,
 		Values: action.Values{
 			Mode: string(s.args.Mode), Version: s.args.To, From: s.args.From, Host: string(s.t.Host),
 			Phase: string(s.args.Phase), Backup: s.backupDir(),
@@ -167,37 +163,18 @@ func (s *actionStep) hostStep(dir string, log io.Writer) action.Step {
 	}
 }
 
-func (s *actionStep) single() bool { return s.do.Packages == nil }
-
-func (s *actionStep) begin(ctx context.Context, dir string, log io.Writer) (program.Result, error) {
-	step := s.hostStep(dir, log)
-	drop, err := s.credentials(dir, &step)
-	if err != nil {
+// Do implements program.Work.
+func (s *actionStep) Do(ctx context.Context, a *program.Attempt) (program.Result, error) {
+	step := s.hostStep(a)
+	if err := s.credentials(&step); err != nil {
 		return program.Result{State: program.Failed, Exit: -1, Why: err.Error()}, nil
 	}
-	r, err := s.a.Host.Do(ctx, s.do, step)
-	return r, errors.Join(err, drop()) // whatever reads it has read it
+	return s.a.Host.Do(ctx, s.do, step)
 }
 
-func (s *actionStep) probe(ctx context.Context, dir string) (program.Result, error) {
-	r, err := s.a.Host.Probe(ctx, s.do, s.hostStep(dir, io.Discard))
-	if err != nil || r.State == program.Running {
-		return r, err
-	}
-	return r, actionDrop(dir) // an agent that was killed has left it
-}
-
-func (s *actionStep) follow(ctx context.Context, dir string, log io.Writer, from int64) (program.Result, error) {
-	r, err := s.a.Host.Attach(ctx, s.do, s.hostStep(dir, log), from)
-	if err != nil {
-		return r, err
-	}
-	return r, actionDrop(dir) // an agent that was killed has left it
-}
-
-func (s *actionStep) stop(ctx context.Context, dir string) error {
-	_, err := s.a.Host.Stop(ctx, s.hostStep(dir, io.Discard))
-	return errors.Join(err, actionDrop(dir))
+// Look implements program.Work.
+func (s *actionStep) Look(ctx context.Context, last program.Result) (program.Result, error) {
+	return s.a.Host.Look(ctx, s.do, s.hostStep(nil), last)
 }
 
 // terminal reports whether the programs of the bundle ask a person. A bundle that

@@ -6,51 +6,49 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"time"
 
-	"holdfast/internal/durable"
 	"holdfast/internal/host/action"
 	"holdfast/internal/host/action/program"
+	"holdfast/internal/host/backup"
 	"holdfast/internal/host/backup/mariadb/ctbackup"
 )
 
-// credentials gives a step its terminal and the file with the answers to what is
-// asked there. With answers of its own beside those of the operator's file, the
-// step gets a file for itself, which drop removes.
-func (s *actionStep) credentials(dir string, step *action.Step) (drop func() error, err error) {
+// credentials gives an attempt its terminal and the file with the answers to what is
+// asked there. With answers of its own beside those of the operator's file, it gets a file
+// for itself, as long as it runs.
+func (s *actionStep) credentials(step *action.Step) (err error) {
 	step.Terminal = s.terminal()
-	drop = func() error { return nil }
-	if s.a.Credentials != "" {
-		there, err := runExists(s.a.Credentials)
-		if err != nil {
-			return nil, fmt.Errorf("look for the credentials file: %w", err)
-		}
-		if there {
-			step.Credentials = s.a.Credentials
-		}
-	}
-	if s.do.Run == nil {
-		return drop, nil
+	if step.Credentials, err = s.a.credentials(); err != nil || s.do.Run == nil {
+		return err
 	}
 	answers, err := s.answers()
 	if err != nil || len(answers) == 0 {
-		return drop, err
+		return err
 	}
-	file := filepath.Join(dir, "credentials")
-	if err := actionJoin(file, step.Credentials, answers); err != nil {
-		return nil, fmt.Errorf("write the answers for %s: %w", s.what(), err)
+	c, err := actionJoin(step.Credentials, answers)
+	if err == nil {
+		step.Terminal = true
+		step.Credentials, err = step.Attempt.Credentials(c)
 	}
-	step.Terminal, step.Credentials = true, file
-	return func() error { return actionDrop(dir) }, nil
-}
-
-// actionDrop removes the answers of an attempt.
-func actionDrop(dir string) error {
-	if err := os.Remove(filepath.Join(dir, "credentials")); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove the answers of an attempt: %w", err)
+	if err != nil {
+		return fmt.Errorf("write the answers for %s: %w", s.what(), err)
 	}
 	return nil
+}
+
+// credentials is the path of the operator's file, "" when there is none.
+func (a *Action) credentials() (string, error) {
+	if a.Credentials == "" {
+		return "", nil
+	}
+	there, err := backup.Exists(a.Credentials)
+	if err != nil {
+		return "", fmt.Errorf("look for the credentials file: %w", err)
+	}
+	if !there {
+		return "", nil
+	}
+	return a.Credentials, nil
 }
 
 // answers are what the module asks because of the choice that its backup stands
@@ -74,14 +72,14 @@ func (s *actionStep) answers() ([]ctbackup.Answer, error) {
 	return o.Answers()
 }
 
-// actionJoin writes a credentials file: what the operator's has, and answers. The
-// operator's come first.
-func actionJoin(file, operators string, answers []ctbackup.Answer) error {
+// actionJoin is what the operator's credentials file has, and answers. The operator's
+// come first.
+func actionJoin(operators string, answers []ctbackup.Answer) (*program.Credentials, error) {
 	c := &program.Credentials{}
 	if operators != "" {
 		var err error
 		if c, err = program.ReadCredentials(operators); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if c.Secrets == nil {
@@ -92,23 +90,12 @@ func actionJoin(file, operators string, answers []ctbackup.Answer) error {
 		if a.Secret != "" {
 			secret, err := a.Secret.Read()
 			if err != nil {
-				return err
+				return nil, err
 			}
 			name := string(a.Secret) // the path of its file, which no operator takes for a name
 			c.Secrets[name], e.Answer = secret, program.Answer{Secret: name}
 		}
 		c.Expect = append(c.Expect, e)
 	}
-	out := map[string]any{"secrets": c.Secrets, "expect": c.Expect}
-	if len(c.Stdin) > 0 {
-		out["stdin"] = c.Stdin
-	}
-	if c.Silence > 0 {
-		out["silence"] = time.Duration(c.Silence).String()
-	}
-	data, err := json.Marshal(out)
-	if err != nil {
-		return err
-	}
-	return durable.WriteFile(file, data, 0o600)
+	return c, nil
 }

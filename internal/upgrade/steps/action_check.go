@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"strconv"
 	"time"
 
 	"holdfast/internal/host/action"
@@ -42,42 +39,15 @@ func (s *actionStep) check(ctx context.Context, was program.Result) (engine.Prob
 
 // ask runs the check to its end.
 func (s *actionStep) ask(ctx context.Context, ask *manifest.Action) (program.Result, error) {
-	n, err := s.all.latest(s.t.Attempt)
-	if err != nil {
-		return program.Result{}, err
-	}
-	checks := filepath.Join(s.all.path(n), "check")
-	dir := ""
-	for i := 1; ; i++ {
-		dir = filepath.Join(checks, strconv.Itoa(i))
-		if there, err := runExists(dir); err != nil {
-			return program.Result{}, fmt.Errorf("look for earlier checks: %w", err)
-		} else if !there {
-			break
+	return s.step.Ask(ctx, func(ctx context.Context, a *program.Attempt) (r program.Result, err error) {
+		step := s.hostStep(a)
+		step.Timeout, step.KillLeftovers = min(s.module.TimeoutOf(manifest.Check), actionCheckWithin), true
+		if end, ok := ctx.Deadline(); ok {
+			step.Timeout = min(step.Timeout, max(time.Until(end)-actionCheckMargin, time.Second))
 		}
-	}
-	step := s.hostStep(dir, s.t.Log)
-	step.Timeout, step.KillLeftovers = min(s.module.TimeoutOf(manifest.Check), actionCheckWithin), true
-	if end, ok := ctx.Deadline(); ok {
-		step.Timeout = min(step.Timeout, max(time.Until(end)-actionCheckMargin, time.Second))
-	}
-	if s.a.Credentials != "" {
-		if there, err := runExists(s.a.Credentials); err != nil {
-			return program.Result{}, fmt.Errorf("look for the credentials file: %w", err)
-		} else if there {
-			step.Credentials = s.a.Credentials
+		if step.Credentials, err = s.a.credentials(); err != nil {
+			return r, err
 		}
-	}
-	r, err := s.a.Host.Do(ctx, action.Action{Run: ask.Run}, step)
-	if err != nil {
-		// It changes nothing, so it need not be told apart whether it was begun.
-		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), runStopWithin)
-		defer cancel()
-		_, serr := s.a.Host.Stop(late, step)
-		if errors.Is(serr, os.ErrNotExist) {
-			serr = nil
-		}
-		err = errors.Join(err, serr)
-	}
-	return r, err
+		return s.a.Host.Do(ctx, action.Action{Run: ask.Run}, step)
+	})
 }

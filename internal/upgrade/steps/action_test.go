@@ -406,11 +406,7 @@ func TestActionWithADamagedState(t *testing.T) {
 	if err := r.do(1); err != nil {
 		t.Fatal(err)
 	}
-	dir, err := runStepDir(r.up(), r.Task)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "1", "1", "exit.json"), []byte("{"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(r.dir(), "1", "1", "exit.json"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if p, err := r.must().Probe(r.ctx(), r.Task); err == nil || p != engine.CanNotTell {

@@ -135,24 +135,14 @@ func (b *Backups) discardReceipt(ctx context.Context, t engine.Task, q backup.Re
 
 // discardStates removes the state directories of a run. What runs keeps all of them.
 func (b *Backups) discardStates(dir string) error {
-	var commands []string
-	for _, pattern := range []string{"*/*/[0-9]*", "*/*/check/*/[0-9]*"} { // STEP/ATTEMPT/COMMAND
-		found, err := fs.Glob(os.DirFS(dir), pattern)
-		if err != nil {
-			return fmt.Errorf("look for state directories: %w", err)
-		}
-		commands = append(commands, found...)
+	runs, err := program.Busy(dir)
+	if err == nil && runs != "" {
+		err = fmt.Errorf("a program of the run still runs, see %s", runs)
 	}
-	for _, command := range commands {
-		r, err := program.Probe(filepath.Join(dir, command))
-		if err != nil {
-			return fmt.Errorf("look whether something of the run goes on: %w", err)
-		}
-		if r.State == program.Running {
-			return fmt.Errorf("remove the state directories: a program of the run still runs, see %s", filepath.Join(dir, command))
-		}
+	if err == nil {
+		err = backup.Discard(dir)
 	}
-	if err := backup.Discard(dir); err != nil {
+	if err != nil {
 		return fmt.Errorf("remove the state directories: %w", err)
 	}
 	return nil

@@ -299,15 +299,21 @@ func (r *runRig) await(what string, ok func() bool) {
 	}
 }
 
-// over waits until the attempt's program has ended.
-func (r *runRig) over(attempt int) {
+// dir is the directory of the step.
+func (r *runRig) dir() string {
 	r.T.Helper()
-	dir, err := runStepDir(r.up(), r.Task)
+	s, err := runStep(r.up(), r.Task, nil)
 	if err != nil {
 		r.Fatal(err)
 	}
+	return s.Dir
+}
+
+// over waits until the attempt's program has ended.
+func (r *runRig) over(attempt int) {
+	r.T.Helper()
 	r.await("the program's end", func() bool {
-		res, err := program.Probe(filepath.Join(dir, fmt.Sprint(attempt), "1"))
+		res, err := program.Probe(filepath.Join(r.dir(), fmt.Sprint(attempt), "1"))
 		return err == nil && res.State != program.Running
 	})
 }
@@ -351,13 +357,9 @@ func (r *runRig) agent(attempt int) (kill func()) {
 // rebooted makes an attempt look as if the host had gone down while it ran.
 func (r *runRig) rebooted(attempt int) {
 	r.T.Helper()
-	dir, err := runStepDir(r.up(), r.Task)
-	if err != nil {
-		r.Fatal(err)
-	}
-	dir = filepath.Join(dir, fmt.Sprint(attempt), "1")
+	dir := filepath.Join(r.dir(), fmt.Sprint(attempt), "1")
 	r.leavesNothing() // the helper has its lock a moment longer than the program runs
-	err = errors.Join(os.Remove(filepath.Join(dir, "exit.json")), os.WriteFile(filepath.Join(dir, "begun.json"), []byte(`{"boot":"another","began":"2026-01-01T00:00:00Z"}`), 0o600))
+	err := errors.Join(os.Remove(filepath.Join(dir, "exit.json")), os.WriteFile(filepath.Join(dir, "begun.json"), []byte(`{"boot":"another","began":"2026-01-01T00:00:00Z"}`), 0o600))
 	if err != nil {
 		r.Fatal(err)
 	}

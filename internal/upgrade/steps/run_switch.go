@@ -3,7 +3,6 @@ package steps
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -51,7 +50,7 @@ type runSwitch struct {
 	status []string
 	wanted func(code int) bool // of the status program
 	proven bool                // wanted alone does not tell: the program must have ended well
-	all    runAttempts
+	step   *program.Step
 }
 
 func (h *HA) switched(t engine.Task) (*runSwitch, error) {
@@ -100,17 +99,10 @@ func (s *runSwitch) prepare(p *Programs, t engine.Task, run []string) error {
 	if len(run) == 0 {
 		return fmt.Errorf("step %s: it names no program", t.Step.ID)
 	}
-	dir, err := runStepDir(p.Dir, t)
-	s.p, s.all = p, runAttempts{dir, &runProgram{p.Helper, run, t.Step.Timeout}}
+	var err error
+	s.p = p
+	s.step, err = runStep(p.Dir, t, &runProgram{p.Helper, run, t.Step.Timeout})
 	return err
-}
-
-// runArgs reads the arguments of a step.
-func runArgs(t engine.Task, args any) error {
-	if err := json.Unmarshal(t.Step.Args, args); err != nil {
-		return fmt.Errorf("step %s: read its arguments: %w", t.Step.ID, err)
-	}
-	return nil
 }
 
 // Do implements engine.Executor.
@@ -156,15 +148,15 @@ func runStop(ctx context.Context, t engine.Task, read func(engine.Task) (*runSwi
 	if err != nil {
 		return err
 	}
-	return s.all.halt(ctx, t)
+	return s.step.Stop(ctx)
 }
 
 func (s *runSwitch) do(ctx context.Context, t engine.Task) error {
-	p, err := s.all.past(ctx, t.Attempt)
+	p, err := s.step.Past(ctx)
 	if err != nil {
 		return fmt.Errorf("%s: %w", s.what, err)
 	}
-	if s.status != nil && !s.proven && p.result.State != program.Running {
+	if s.status != nil && !s.proven && p.State != program.Running {
 		code, err := s.ask(ctx)
 		switch {
 		case err != nil:
@@ -175,8 +167,7 @@ func (s *runSwitch) do(ctx context.Context, t engine.Task) error {
 		}
 	}
 	t.Note(s.what, -1)
-	r, err := s.all.do(ctx, t)
-	runNotes(t.Log, r)
+	r, err := s.step.Do(ctx)
 	if err := runOutcome(s.what, r, err); err != nil || s.status == nil {
 		return err
 	}
@@ -238,7 +229,7 @@ func (s *runSwitch) look(ctx context.Context, t engine.Task) (engine.Probed, err
 	r := program.Result{State: program.Unknown}
 	if here {
 		var err error
-		if r, err = s.all.look(ctx, t, s.status != nil); err != nil {
+		if r, err = s.step.Probe(ctx, s.status != nil); err != nil {
 			return engine.CanNotTell, fmt.Errorf("%s: %w", s.what, err)
 		}
 	}

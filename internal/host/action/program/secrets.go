@@ -58,6 +58,9 @@ func (s *Seconds) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// MarshalText writes the duration.
+func (s Seconds) MarshalText() ([]byte, error) { return []byte(time.Duration(s).String()), nil }
+
 // maxCredentials bounds a credentials file, bytes.
 const maxCredentials = 1 << 20
 

@@ -99,6 +99,18 @@ func (s *session) argv() ([]string, error) {
 	return append([]string{sudo, "-n", "--"}, s.spec.Argv...), nil
 }
 
+// UsualPath is where programs are looked for.
+const UsualPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// Environment is what every program of a step gets.
+func Environment(path string) []string {
+	home := "/"
+	if os.Geteuid() == 0 {
+		home = "/root"
+	}
+	return []string{"PATH=" + path, "LANG=C.UTF-8", "HOME=" + home}
+}
+
 // LookIn finds a program in the directories of a search path, which must be
 // absolute.
 func LookIn(path, name string) (string, error) {

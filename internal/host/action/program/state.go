@@ -14,7 +14,16 @@ import (
 	"holdfast/internal/durable"
 )
 
-// Names in the state directory.
+// Names in the directory of an attempt, beside the numbers of its commands.
+const (
+	fileOf          = "of"
+	fileOwed        = "owed"
+	fileLogged      = "logged"
+	fileCredentials = "credentials"
+	dirCheck        = "check"
+)
+
+// Names in the directory of a command.
 const (
 	fileSpec   = "spec.json"
 	fileClosed = "closed"

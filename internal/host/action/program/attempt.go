@@ -1,0 +1,157 @@
+package program
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"holdfast/internal/durable"
+)
+
+// Work is what a step is about.
+type Work interface {
+	// Do does it, by commands of the attempt perhaps. When ctx ends while one runs, it
+	// returns ErrLeft and the command goes on. A result that is not Done is no error:
+	// after an error it may have been begun.
+	Do(ctx context.Context, a *Attempt) (Result, error)
+	// Look says what became of it when no command of it runs. last is what is known of the
+	// last command, which is the answer where there is one only and the host itself can not
+	// be asked.
+	Look(ctx context.Context, last Result) (Result, error)
+}
+
+// Attempt is where one attempt of a step is done.
+type Attempt struct {
+	dir string
+	log *count
+	n   int // commands that this process has begun
+}
+
+// NewAttempt is an attempt in a directory of its own, an absolute path, which the first
+// command makes. The log gets what commands say, as they say it, binary and all.
+func NewAttempt(dir string, log io.Writer) *Attempt { return &Attempt{dir: dir, log: &count{to: log}} }
+
+// Say adds a line of the agent's own to the log, which never fails.
+func (a *Attempt) Say(format string, args ...any) { say(a.log.to, format, args...) }
+
+// numbered is a directory that is counted: an attempt, a command, a check.
+func numbered(dir string, n int) string { return filepath.Join(dir, strconv.Itoa(n)) }
+
+// last returns the last number up to limit that a directory has, 0 when it has none.
+func last(dir string, limit int) (int, error) {
+	list, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, fmt.Errorf("look what was begun: %w", err)
+	}
+	n := 0
+	for _, e := range list {
+		if k, err := strconv.Atoi(e.Name()); err == nil && k > n && k <= limit { // others are not numbers
+			n = k
+		}
+	}
+	return n, nil
+}
+
+// Run runs the next command of the attempt, as Helper.Run. Who has begun none begins with
+// the first: where that was begun before, the error wraps ErrBegun.
+func (a *Attempt) Run(ctx context.Context, h Helper, s Spec) (Result, error) {
+	a.n++
+	return h.Run(ctx, numbered(a.dir, a.n), s, a.log)
+}
+
+// Said returns the end of what the last command of Run has said, at most 4 KiB.
+func (a *Attempt) Said() (string, error) {
+	text, err := os.ReadFile(filepath.Join(numbered(a.dir, a.n), fileOutput))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("read what a program has said: %w", err)
+	}
+	return string(text[max(0, len(text)-4<<10):]), nil
+}
+
+// Probe says what became of the attempt, which another process may have begun.
+func (a *Attempt) Probe(ctx context.Context, w Work) (Result, error) {
+	n, err := last(a.dir, math.MaxInt)
+	if err != nil {
+		return Result{}, err
+	}
+	r, err := Probe(numbered(a.dir, max(n, 1)))
+	if err != nil || r.State == Running {
+		return r, err
+	}
+	if err := a.forget(); err != nil { // an agent that was killed has left it
+		return r, err
+	}
+	return w.Look(ctx, r)
+}
+
+// Follow goes on to the end. The log gets what it has not got yet.
+func (a *Attempt) Follow(ctx context.Context, w Work) (Result, error) {
+	r, err := a.attach(ctx)
+	switch {
+	case err != nil:
+		return r, err
+	case r.State == Failed || r.State == Unknown:
+		return r, a.forget()
+	}
+	return a.Probe(ctx, w)
+}
+
+// attach follows the last command to its end. The outputs of all commands, one after the
+// other, are what the log counts.
+func (a *Attempt) attach(ctx context.Context) (Result, error) {
+	n, err := last(a.dir, math.MaxInt)
+	if err != nil || n == 0 {
+		return Result{State: NotDone}, err
+	}
+	from := a.log.n
+	for i := 1; i < n; i++ {
+		info, err := os.Stat(filepath.Join(numbered(a.dir, i), fileOutput))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err == nil {
+			_, err = copyFrom(numbered(a.dir, i), a.log, min(from, info.Size()))
+		}
+		if err != nil {
+			return Result{}, fmt.Errorf("follow a program: %w", err)
+		}
+		from = max(0, from-info.Size())
+	}
+	return Attach(ctx, numbered(a.dir, n), a.log, from)
+}
+
+// Stop ends what runs, and returns when it is over.
+func (a *Attempt) Stop(ctx context.Context) (Result, error) {
+	n, err := last(a.dir, math.MaxInt)
+	if err != nil || n == 0 {
+		return Result{State: NotDone}, err
+	}
+	r, err := Stop(ctx, numbered(a.dir, n))
+	return r, errors.Join(err, a.forget())
+}
+
+// Credentials keeps a credentials file for this attempt, as long as it runs. It returns
+// its path.
+func (a *Attempt) Credentials(c *Credentials) (string, error) {
+	data, err := json.Marshal(c)
+	if err != nil {
+		return "", fmt.Errorf("encode the answers of an attempt: %w", err)
+	}
+	file := filepath.Join(a.dir, fileCredentials)
+	return file, durable.WriteFile(file, data, 0o600)
+}
+
+// forget removes the credentials file.
+func (a *Attempt) forget() error {
+	if err := os.Remove(filepath.Join(a.dir, fileCredentials)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove the answers of an attempt: %w", err)
+	}
+	return nil
+}

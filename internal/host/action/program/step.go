@@ -1,0 +1,300 @@
+package program
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"holdfast/internal/durable"
+)
+
+// stopWithin bounds what is done with a step after its context has ended.
+const stopWithin = 25 * time.Second
+
+// Step is one attempt of a step, and what earlier ones have begun.
+type Step struct {
+	Dir     string    // of the step, absolute
+	Attempt int       // that is done or asked about, from 1 on
+	Log     io.Writer // of this attempt; it never fails
+	Work    Work
+	// Leave is the cause with which the context of Do ends when what runs is to go on by
+	// itself. With any other one it is stopped.
+	Leave error
+}
+
+// past is what became of the last attempt that has begun something.
+type past struct {
+	Result      // NotDone when there is none
+	n      int  // 0: none has
+	of     int  // that has begun it: n, or an earlier one that n follows
+	mine   bool // what became of it is the answer for this attempt
+}
+
+// number reads a number that an attempt has in a file, 0 when there is none.
+func (s *Step) number(n int, file string) (int, error) {
+	data, err := os.ReadFile(filepath.Join(numbered(s.Dir, n), file))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("look at attempt %d of a step: %w", n, err)
+	}
+	k, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	if err != nil {
+		return 0, fmt.Errorf("look at attempt %d of a step: %s: %w", n, file, err)
+	}
+	return k, nil
+}
+
+func setNumber(dir, file string, k int) error {
+	return durable.WriteFile(filepath.Join(dir, file), []byte(strconv.Itoa(k)+"\n"), 0o600)
+}
+
+// past looks at what was begun until this attempt.
+func (s *Step) past(ctx context.Context) (p past, err error) {
+	p.State = NotDone
+	if p.n, err = last(s.Dir, s.Attempt); err != nil || p.n == 0 {
+		return p, err
+	}
+	if p.of, err = s.number(p.n, fileOf); err != nil {
+		return p, err
+	}
+	p.of = cmp.Or(p.of, p.n)
+	owed, err := s.number(p.n, fileOwed)
+	if err != nil {
+		return p, err
+	}
+	p.mine = p.n == s.Attempt || owed > 0 && owed >= s.Attempt-1
+	p.Result, err = NewAttempt(numbered(s.Dir, p.of), s.Log).Probe(ctx, s.Work)
+	return p, err
+}
+
+// Past says what became of what was begun last, by whatever attempt until this one.
+func (s *Step) Past(ctx context.Context) (Result, error) {
+	p, err := s.past(ctx)
+	return p.Result, err
+}
+
+// owe keeps that the end of what was begun is the answer for the next attempt, too: this
+// one's process is gone and has told nobody.
+func (s *Step) owe(p past) error {
+	if have, err := s.number(p.n, fileOwed); err != nil || have >= s.Attempt {
+		return err
+	}
+	if err := setNumber(numbered(s.Dir, p.n), fileOwed, s.Attempt); err != nil {
+		return fmt.Errorf("note that the end of attempt %d is to be told: %w", p.n, err)
+	}
+	return nil
+}
+
+// open is what attempt n has begun, with the log of this one, whose own directory is
+// there.
+func (s *Step) open(n int) (*Attempt, error) {
+	log, err := openCount(numbered(s.Dir, s.Attempt), s.Log)
+	return &Attempt{dir: numbered(s.Dir, n), log: log}, err
+}
+
+// Do begins the attempt, or follows what an earlier one has begun and what is not over or
+// what nobody was told about. An error with the state Unknown says that it may go on, and
+// may be done.
+func (s *Step) Do(ctx context.Context) (r Result, err error) {
+	defer func() { r.note(s.Log) }()
+	p, err := s.past(ctx)
+	if err != nil {
+		return Result{}, err
+	}
+	if p.State == Running || p.mine && p.State != NotDone {
+		return s.goOn(ctx, p)
+	}
+	if err := durable.MakeDir(numbered(s.Dir, s.Attempt)); err != nil {
+		return Result{}, fmt.Errorf("make the state directory: %w", err)
+	}
+	a, err := s.open(s.Attempt)
+	if err != nil {
+		return Result{}, err
+	}
+	defer a.log.close()
+	r, err = s.Work.Do(ctx, a)
+	return s.end(ctx, a, r, errors.Join(err, a.forget())) // whatever reads the answers has read them
+}
+
+// goOn follows what an earlier attempt has begun, as this one.
+func (s *Step) goOn(ctx context.Context, p past) (Result, error) {
+	err := s.adopt(p)
+	var a *Attempt
+	if err == nil {
+		a, err = s.open(p.of)
+	}
+	if err != nil && p.State != Failed {
+		return Result{State: Unknown}, fmt.Errorf("what was begun is not followed: %w", err)
+	}
+	if err != nil {
+		return Result{}, err
+	}
+	defer a.log.close()
+	r, err := a.Follow(ctx, s.Work)
+	return s.end(ctx, a, r, err)
+}
+
+// adopt makes the directory of an attempt that has begun nothing itself. It appears
+// whole: without its note it would say that nothing runs.
+func (s *Step) adopt(p past) error {
+	if p.n == s.Attempt {
+		return nil
+	}
+	say(s.Log, "this is what attempt %d has begun", p.of)
+	dir := numbered(s.Dir, s.Attempt)
+	part := dir + ".part"
+	err := durable.MakeDir(part)
+	if err == nil {
+		err = setNumber(part, fileOf, p.of)
+	}
+	if err == nil {
+		err = durable.Rename(part, dir)
+	}
+	if err != nil {
+		return fmt.Errorf("make the state directory: %w", err)
+	}
+	return nil
+}
+
+// end looks what became of something that was begun, after the call that began or
+// followed it has returned. When the context has ended it stops what goes on, unless that
+// is to be left.
+func (s *Step) end(ctx context.Context, a *Attempt, r Result, err error) (Result, error) {
+	if err == nil && r.State != Running {
+		return r, nil
+	}
+	if ctx.Err() != nil && errors.Is(context.Cause(ctx), s.Leave) {
+		return r, errors.Join(err, context.Cause(ctx))
+	}
+	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)
+	defer cancel()
+	now, perr := a.Probe(late, s.Work)
+	switch {
+	case perr != nil:
+		return Result{State: Unknown}, errors.Join(err, perr)
+	case now.State == NotDone:
+		return now, errors.Join(err, context.Cause(ctx))
+	case now.State != Running:
+		return a.Follow(late, s.Work) // the rest of the output
+	case ctx.Err() == nil:
+		r, err = a.Follow(ctx, s.Work)
+		if ctx.Err() != nil {
+			return s.end(ctx, a, r, err)
+		}
+		return r, err
+	}
+	a.Say("%v: it is being stopped", context.Cause(ctx))
+	if _, err := a.Stop(late); err != nil {
+		return Result{State: Unknown}, fmt.Errorf("it goes on: %w", err)
+	}
+	return a.Follow(late, s.Work)
+}
+
+// Probe says what the answer for this attempt is, if it is not to be begun: NotDone. It
+// brings the log up to date, and keeps that the end of what runs, or what failed, is still
+// to be told. doneToo: also of what ended well.
+func (s *Step) Probe(ctx context.Context, doneToo bool) (Result, error) {
+	p, err := s.past(ctx)
+	if err != nil {
+		return p.Result, err
+	}
+	if p.n == s.Attempt && p.State != NotDone {
+		if err := s.catchUp(ctx, p); err != nil {
+			return p.Result, err
+		}
+	}
+	running := p.State == Running
+	if !running && !p.mine {
+		return Result{State: NotDone}, nil
+	}
+	if running && p.n != s.Attempt || p.State == Failed || p.State == Done && doneToo {
+		return p.Result, s.owe(p)
+	}
+	return p.Result, nil
+}
+
+// catchUp copies to the log what was said since the log was last written.
+func (s *Step) catchUp(ctx context.Context, p past) error {
+	a, err := s.open(p.of)
+	if err != nil {
+		return err
+	}
+	defer a.log.close()
+	if p.State == Running {
+		now, cancel := context.WithCancel(ctx) // it copies what is there, and does not wait
+		cancel()
+		ctx = now
+	}
+	r, err := a.attach(ctx)
+	if p.State == Running && ctx.Err() != nil {
+		return nil // it goes on, or the next look tells
+	}
+	if err == nil && r.State != Failed { // that is told when the step is begun anew
+		r.note(s.Log)
+	}
+	return err
+}
+
+// Stop stops what runs.
+func (s *Step) Stop(ctx context.Context) error {
+	p, err := s.past(ctx)
+	if err != nil || p.State != Running {
+		return err
+	}
+	_, err = NewAttempt(numbered(s.Dir, p.of), s.Log).Stop(ctx)
+	return err
+}
+
+// Ask does something beside the attempts that changes nothing, such as a check: when ctx
+// ends, it is ended, and nobody needs to know later what became of it.
+func (s *Step) Ask(ctx context.Context, do func(ctx context.Context, a *Attempt) (Result, error)) (Result, error) {
+	n, err := last(s.Dir, s.Attempt)
+	if err != nil {
+		return Result{}, err
+	}
+	dir := filepath.Join(numbered(s.Dir, n), dirCheck)
+	if n, err = last(dir, math.MaxInt); err != nil {
+		return Result{}, err
+	}
+	a := NewAttempt(numbered(dir, n+1), s.Log)
+	r, err := do(ctx, a)
+	if err != nil {
+		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)
+		defer cancel()
+		_, serr := a.Stop(late)
+		err = errors.Join(err, serr)
+	}
+	return r, err
+}
+
+// Busy returns a command that runs of those below the directory of a job, which has that
+// of each step; "" when there is none.
+func Busy(dir string) (string, error) {
+	for _, pattern := range []string{"*/*/[0-9]*", "*/*/" + dirCheck + "/*/[0-9]*"} { // STEP/ATTEMPT/COMMAND
+		found, err := fs.Glob(os.DirFS(dir), pattern)
+		if err != nil {
+			return "", fmt.Errorf("look for state directories: %w", err)
+		}
+		for _, name := range found {
+			r, err := Probe(filepath.Join(dir, name))
+			if err != nil {
+				return "", fmt.Errorf("look whether something goes on: %w", err)
+			}
+			if r.State == Running {
+				return filepath.Join(dir, name), nil
+			}
+		}
+	}
+	return "", nil
+}
