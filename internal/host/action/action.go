@@ -7,42 +7,7 @@ import (
 	"time"
 
 	"holdfast/internal/host/action/program"
-)
-
-// Action is what is to be done: exactly one of Run, FileTree, Systemd, Packages,
-// Image and None.
-type Action struct {
-	Run      []string // a program of the bundle, then arguments with placeholders
-	FileTree *FileTree
-	Systemd  *Systemd
-	Packages *Packages
-	Image    *Image
-	None     bool
-}
-
-// FileTree swaps Target for the directory Source of the bundle. In the phase
-// rollback the old directory comes back, in the phase commit it is given up.
-type FileTree struct{ Source, Target string }
-
-// Systemd asks for one thing about units.
-type Systemd struct{ Stop, Start, Restart []string }
-
-// Packages installs those files of the bundle that fit the package manager of the
-// host. In the phase preCheck they are only looked at: whether what they replace
-// could be brought back. In the phase backup the versions are recorded and the
-// packages that are installed now are kept, as far as the manager's cache has them;
-// in the phase rollback they come back.
-type Packages struct{ Deb, RPM []string }
-
-// Image loads a container image from a file of the bundle.
-type Image struct{ File, Tag string }
-
-// Phases that a built-in tells apart; in all others it does its work.
-const (
-	PhasePreCheck = "preCheck"
-	PhaseBackup   = "backup"
-	PhaseRollback = "rollback"
-	PhaseCommit   = "commit"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // Step is one attempt of an action.
@@ -60,11 +25,11 @@ type Step struct {
 
 // Values are put in place of placeholders, and into the environment.
 type Values struct {
-	Mode    string // offline or rolling
+	Mode    manifest.Mode
 	Version string
 	From    string
 	Host    string
-	Phase   string
+	Phase   manifest.Phase
 	Backup  string // absolute path
 }
 
@@ -96,7 +61,7 @@ type kind interface {
 	done(ctx context.Context, last program.Result) (program.Result, error)
 }
 
-func (h *Host) kind(a Action, s *Step) (kind, error) {
+func (h *Host) kind(a manifest.Action, s *Step) (kind, error) {
 	var out []kind
 	if a.Run != nil {
 		out = append(out, &runStep{h, a.Run, s})
@@ -128,7 +93,7 @@ func (h *Host) kind(a Action, s *Step) (kind, error) {
 }
 
 // Do carries an action out, as program.Work.Do.
-func (h *Host) Do(ctx context.Context, a Action, s Step) (program.Result, error) {
+func (h *Host) Do(ctx context.Context, a manifest.Action, s Step) (program.Result, error) {
 	k, err := h.kind(a, &s)
 	if err != nil {
 		return program.Result{}, fmt.Errorf("carry an action out: %w", err)
@@ -137,7 +102,7 @@ func (h *Host) Do(ctx context.Context, a Action, s Step) (program.Result, error)
 }
 
 // Look says what became of an action that does not run, as program.Work.Look.
-func (h *Host) Look(ctx context.Context, a Action, s Step, last program.Result) (program.Result, error) {
+func (h *Host) Look(ctx context.Context, a manifest.Action, s Step, last program.Result) (program.Result, error) {
 	k, err := h.kind(a, &s)
 	if err != nil {
 		return program.Result{}, fmt.Errorf("look at an action: %w", err)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"holdfast/internal/host/action/program"
+	"holdfast/internal/upgrade/manifest"
 )
 
 func TestRunGetsItsArgumentsAndEnvironment(t *testing.T) {
@@ -20,7 +21,7 @@ env | grep -v -e ^_= -e ^SHLVL= -e ^HOLDFAST_STEP= | sort
 pwd
 echo err >&2
 `, 0o755)
-	a := Action{Run: []string{"db/ctl.sh", "{mode}", "{appctlMode}", "x{version}y{from}", "{host}", "{phase}", "{no}", "{bundle}", "{backup}"}}
+	a := manifest.Action{Run: []string{"db/ctl.sh", "{mode}", "{appctlMode}", "x{version}y{from}", "{host}", "{phase}", "{no}", "{bundle}", "{backup}"}}
 	r.probe(a, program.NotDone)
 	r.do(a, "")
 	want := strings.NewReplacer("B", r.bundle.Dir, "K", filepath.Join(r.root, "backup"), "P", r.host.Tools.Path).Replace("rolling rollup x2.0y1.0 h1 install {no} B K\n") + strings.Join([]string{
@@ -51,12 +52,12 @@ func TestRunIsRefused(t *testing.T) {
 	for name, why := range map[string]string{
 		"dir/changed.sh": "its hash is", "plain.sh": "is no program", "unlisted.sh": "does not list it", "link/x.sh": "too many levels of symbolic links", "none": "does not list it",
 	} {
-		r.do(Action{Run: []string{name}}, why)
+		r.do(manifest.Action{Run: []string{name}}, why)
 	}
 	if r.log.String() != "" {
 		t.Errorf("something was run: %s", r.log.String())
 	}
-	a := Action{Run: []string{"ok.sh"}}
+	a := manifest.Action{Run: []string{"ok.sh"}}
 	if res := r.do(a, "exit code 4"); res.Exit != 4 {
 		t.Errorf("got %+v", res)
 	}
@@ -65,20 +66,20 @@ func TestRunIsRefused(t *testing.T) {
 
 func TestTwoKindsOrNone(t *testing.T) {
 	r := newRig(t)
-	for _, a := range []Action{{}, {None: true, Run: []string{"x"}}, {Run: []string{}}, {None: true, Systemd: &Systemd{}}} {
+	for _, a := range []manifest.Action{{}, {None: true, Run: []string{"x"}}, {Run: []string{}}, {None: true, Systemd: &manifest.Systemd{}}} {
 		if _, err := r.host.Do(t.Context(), a, r.step()); err == nil {
 			t.Errorf("accepted %+v", a)
 		}
 	}
-	r.do(Action{None: true}, "")
-	r.probe(Action{None: true}, program.Done)
+	r.do(manifest.Action{None: true}, "")
+	r.probe(manifest.Action{None: true}, program.Done)
 }
 
 func TestAnActionThatIsLeftIsFoundAgain(t *testing.T) {
 	r := newRig(t)
 	r.inBundle("slow.sh", "#!/bin/bash\necho begun\nuntil [ -e $1 ]; do sleep 0.02; done\necho ended\nexit 9\n", 0o755)
 	go1 := filepath.Join(r.root, "go")
-	a := Action{Run: []string{"slow.sh", go1}}
+	a := manifest.Action{Run: []string{"slow.sh", go1}}
 	ctx, cancel := context.WithCancel(t.Context())
 	out := &until{word: "begun", then: cancel}
 	s := r.step()
@@ -116,7 +117,7 @@ func (u *until) Write(p []byte) (int, error) {
 func TestStop(t *testing.T) {
 	r := newRig(t)
 	r.inBundle("slow.sh", "#!/bin/bash\necho begun\nsleep 60\n", 0o755)
-	a := Action{Run: []string{"slow.sh"}}
+	a := manifest.Action{Run: []string{"slow.sh"}}
 	ctx, cancel := context.WithCancel(t.Context())
 	s := r.step()
 	s.Attempt = r.attempt(&until{word: "begun", then: cancel})
@@ -137,7 +138,7 @@ func TestPromptsByCredentials(t *testing.T) {
 	r.change = func(s *Step) {
 		s.Terminal, s.Credentials = true, r.write("credentials", "secrets: {sys: geheim}\nexpect: [{prompt: 'sys pwd:', secret: sys}]", 0o600)
 	}
-	r.do(Action{Run: []string{"ask.sh"}}, "")
+	r.do(manifest.Action{Run: []string{"ask.sh"}}, "")
 	if got := r.log.String(); got != "sys pwd: \n***, in\n" {
 		t.Errorf("got %q", got)
 	}
@@ -148,7 +149,7 @@ func TestFileTree(t *testing.T) {
 	r.inBundle("web/index", "new", 0o644)
 	r.write("opt/web/index", "old", 0o644)
 	target := filepath.Join(r.root, "opt/web")
-	a := Action{FileTree: &FileTree{Source: "web", Target: target}}
+	a := manifest.Action{FileTree: &manifest.FileTree{Source: "web", Target: target}}
 	content := func(want string) {
 		t.Helper()
 		if got := r.read("opt/web/index"); got != want {
@@ -156,16 +157,16 @@ func TestFileTree(t *testing.T) {
 		}
 	}
 	r.probe(a, program.NotDone)
-	r.phase = PhaseRollback
+	r.phase = manifest.Rollback
 	r.do(a, "nothing was swapped")
 	r.probe(a, program.NotDone)
 	r.phase = "install"
 	r.do(a, "")
 	content("new")
 	r.probe(a, program.Done)
-	r.phase = PhaseCommit
+	r.phase = manifest.Commit
 	r.probe(a, program.NotDone)
-	r.phase = PhaseRollback
+	r.phase = manifest.Rollback
 	r.probe(a, program.NotDone)
 	r.do(a, "")
 	content("old")
@@ -177,20 +178,20 @@ func TestFileTree(t *testing.T) {
 	content("old")
 	r.write("bundle/web/index", "new", 0o644)
 	r.do(a, "")
-	r.phase = PhaseCommit
+	r.phase = manifest.Commit
 	r.do(a, "")
 	r.probe(a, program.Done)
 	content("new")
-	r.phase = PhaseRollback
+	r.phase = manifest.Rollback
 	r.do(a, "committed")
-	r.phase = PhaseBackup
+	r.phase = manifest.Backup
 	r.do(a, "")
 	r.probe(a, program.Done)
 }
 
 func TestSystemd(t *testing.T) {
 	r := newRig(t)
-	start := Action{Systemd: &Systemd{Start: []string{"web.service", "db@1"}}}
+	start := manifest.Action{Systemd: &manifest.Systemd{Start: []string{"web.service", "db@1"}}}
 	r.host.Tools.Booted = filepath.Join(r.root, "none")
 	r.do(start, "this host does not run systemd")
 	r.host.Tools.Booted = r.root
@@ -204,16 +205,16 @@ exit 0`)
 	r.probe(start, program.NotDone)
 	r.do(start, "")
 	r.probe(start, program.Done)
-	stop := Action{Systemd: &Systemd{Stop: []string{"web.service"}}}
+	stop := manifest.Action{Systemd: &manifest.Systemd{Stop: []string{"web.service"}}}
 	r.steps++
 	r.probe(stop, program.NotDone)
 	r.do(stop, "")
 	r.probe(stop, program.Done)
-	r.do(Action{Systemd: &Systemd{Start: []string{"bad"}}}, "exit code 1")
+	r.do(manifest.Action{Systemd: &manifest.Systemd{Start: []string{"bad"}}}, "exit code 1")
 	if !strings.Contains(r.log.String(), "Job for bad failed") {
 		t.Errorf("log: %s", r.log.String())
 	}
-	again := Action{Systemd: &Systemd{Restart: []string{"web.service"}}}
+	again := manifest.Action{Systemd: &manifest.Systemd{Restart: []string{"web.service"}}}
 	r.steps++
 	r.probe(again, program.NotDone)
 	r.do(again, "")
@@ -230,5 +231,5 @@ func TestADeadlineEndsATool(t *testing.T) {
 	r.host.Tools.Booted = r.root
 	r.tool("systemctl", "sleep 60")
 	r.change = func(s *Step) { s.Timeout = 200 * time.Millisecond }
-	r.do(Action{Systemd: &Systemd{Stop: []string{"x"}}}, "it did not end within 200ms")
+	r.do(manifest.Action{Systemd: &manifest.Systemd{Stop: []string{"x"}}}, "it did not end within 200ms")
 }

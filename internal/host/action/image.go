@@ -15,12 +15,13 @@ import (
 	"strings"
 
 	"holdfast/internal/host/action/program"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // imageStep loads a container image. To load one again changes nothing.
 type imageStep struct {
 	host *Host
-	what *Image
+	what *manifest.Image
 	step *Step
 }
 

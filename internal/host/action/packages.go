@@ -11,17 +11,21 @@ import (
 	"time"
 
 	"holdfast/internal/host/action/program"
+	"holdfast/internal/upgrade/manifest"
 
 	"golang.org/x/sys/unix"
 )
 
-// packageStep installs packages, keeps those that they replace, and brings these
-// back. Only packages whose files were kept can be brought back; a package that
+// packageStep installs those files of the bundle that fit the package manager of the
+// host. In the phase preCheck they are only looked at: whether what they replace could be
+// brought back. In the phase backup the versions are recorded and the packages that are
+// installed now are kept, as far as the manager's cache has them; in the phase rollback
+// they come back. Only packages whose files were kept can be brought back; a package that
 // was not there before is removed again. Configuration files that were changed by
 // hand stay as they are, in both directions.
 type packageStep struct {
 	host *Host
-	what *Packages
+	what *manifest.Packages
 	step *Step
 }
 
@@ -118,7 +122,7 @@ func (p *packageStep) choose(ctx context.Context) (manager, []string, error) {
 func (p *packageStep) do(ctx context.Context) (program.Result, error) {
 	limited, cancel := context.WithTimeout(ctx, p.step.Timeout)
 	defer cancel()
-	if p.step.Values.Phase == PhaseCommit {
+	if p.step.Values.Phase == manifest.Commit {
 		return program.Result{State: program.Done}, nil // the run's backups are removed as a whole
 	}
 	m, files, err := p.choose(limited)
@@ -133,11 +137,11 @@ func (p *packageStep) do(ctx context.Context) (program.Result, error) {
 
 func (p *packageStep) carryOut(ctx context.Context, m manager, files []string, ps []pkg) (program.Result, error) {
 	switch p.step.Values.Phase {
-	case PhasePreCheck:
+	case manifest.PreCheck:
 		return program.Result{State: program.Done}, nil // it was not refused
-	case PhaseBackup:
+	case manifest.Backup:
 		return program.Result{State: program.Done}, nil // the record is the backup
-	case PhaseRollback:
+	case manifest.Rollback:
 		cmds, err := rollback(m, ps)
 		if err != nil {
 			return failed(err.Error()), nil
@@ -242,9 +246,9 @@ func (p *packageStep) free(ctx context.Context, m manager, limit time.Time) erro
 func (p *packageStep) done(ctx context.Context, _ program.Result) (program.Result, error) {
 	phase := p.step.Values.Phase
 	switch phase {
-	case PhaseCommit:
+	case manifest.Commit:
 		return program.Result{State: program.Done}, nil
-	case PhasePreCheck:
+	case manifest.PreCheck:
 		return program.Result{State: program.NotDone}, nil // looked at once more
 	}
 	m, files, err := p.choose(ctx)
@@ -255,7 +259,7 @@ func (p *packageStep) done(ctx context.Context, _ program.Result) (program.Resul
 	if err != nil || ps == nil {
 		return program.Result{State: program.NotDone}, err
 	}
-	if phase == PhaseBackup {
+	if phase == manifest.Backup {
 		return program.Result{State: program.Done}, nil
 	}
 	for _, x := range ps {
@@ -264,7 +268,7 @@ func (p *packageStep) done(ctx context.Context, _ program.Result) (program.Resul
 			return program.Result{}, err
 		}
 		want := x.now()
-		if phase == PhaseRollback {
+		if phase == manifest.Rollback {
 			want = x.before()
 		}
 		if !x.is(want, have) {

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"holdfast/internal/durable"
+	"holdfast/internal/upgrade/manifest"
 )
 
 func (p *packageStep) recordFile(files []string) string {
@@ -46,7 +47,7 @@ func (p *packageStep) record(ctx context.Context, m manager, files []string) ([]
 	if !filepath.IsAbs(p.step.Values.Backup) {
 		return nil, nil, fmt.Errorf("backup directory %q: want an absolute path", p.step.Values.Backup)
 	}
-	if p.step.Values.Phase == PhaseRollback {
+	if p.step.Values.Phase == manifest.Rollback {
 		if ps == nil {
 			return nil, nil, errors.New("nothing was installed in this run")
 		}
@@ -62,7 +63,7 @@ func (p *packageStep) record(ctx context.Context, m manager, files []string) ([]
 		return abs, ps, nil
 	}
 	ps, have, err := p.look(ctx, m, abs)
-	if err != nil || p.step.Values.Phase == PhasePreCheck {
+	if err != nil || p.step.Values.Phase == manifest.PreCheck {
 		return abs, ps, err
 	}
 	for i := range ps {

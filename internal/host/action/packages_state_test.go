@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"holdfast/internal/host/action/program"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // dpkg runs dpkg as an operator of the rig's host does. It may fail.
@@ -48,16 +49,16 @@ func (r *rig) architectures() (native, foreign string) {
 }
 
 // bundled puts packages into the bundle, and gives the action that installs them.
-func (r *rig) bundled(files ...string) Action {
+func (r *rig) bundled(files ...string) manifest.Action {
 	r.Helper()
-	p := &Packages{}
+	p := &manifest.Packages{}
 	for _, f := range files {
 		name := "a/" + filepath.Base(f)
 		r.copyTo(f, "bundle/"+name)
 		r.list(name, 0o644)
 		p.Deb = append(p.Deb, name)
 	}
-	return Action{Packages: p}
+	return manifest.Action{Packages: p}
 }
 
 // cached puts a package into apt's cache.
@@ -87,7 +88,7 @@ func TestPackagesThatAreNotPlainAreRefused(t *testing.T) {
 			r.write("debian/var/lib/dpkg/status", strings.Replace(good, "install ok installed", c.state, 1), 0o644)
 			was := r.packages()
 			a := r.bundled(r.deb("more", "3"), r.deb("tiny", "2"))
-			for _, r.phase = range []string{PhaseBackup, "install"} {
+			for _, r.phase = range []manifest.Phase{manifest.Backup, "install"} {
 				r.do(a, c.why)
 				r.probe(a, program.NotDone)
 			}
@@ -96,7 +97,7 @@ func TestPackagesThatAreNotPlainAreRefused(t *testing.T) {
 			}
 			r.write("debian/var/lib/dpkg/status", good, 0o644)
 			r.do(a, "")
-			r.phase = PhaseRollback
+			r.phase = manifest.Rollback
 			r.do(a, "")
 			if got := r.packages(); !strings.Contains(got, "tiny:all 1 installed install\n") || strings.Contains(got, "more:all 3 installed") {
 				t.Errorf("after the way back:\n%s", got)
@@ -110,18 +111,18 @@ func TestAllPackagesThatAreNotPlainAreTold(t *testing.T) {
 	r := newDebian(t)
 	r.dpkg("--unpack", r.deb("one", "1"), r.deb("two", "1"))
 	a := r.bundled(r.deb("one", "2"), r.deb("two", "2"))
-	for _, r.phase = range []string{PhasePreCheck, "install"} {
+	for _, r.phase = range []manifest.Phase{manifest.PreCheck, "install"} {
 		r.do(a, "package one:all 1 is unpacked, and could not be brought back like that: mend it first: dpkg --configure -a\npackage two:all 1 is unpacked")
 	}
 	r.dpkg("--configure", "-a")
 	was := r.packages()
-	r.phase = PhasePreCheck
+	r.phase = manifest.PreCheck
 	r.do(a, "")
 	r.probe(a, program.NotDone)
 	if got := r.packages(); got != was {
 		t.Errorf("the look has changed:\n%s\nwant\n%s", got, was)
 	}
-	r.phase = PhaseRollback
+	r.phase = manifest.Rollback
 	r.do(a, "nothing was installed in this run")
 	r.phase = "install"
 	r.do(a, "")
@@ -142,7 +143,7 @@ func TestPackageOfAnotherArchitectureComesBack(t *testing.T) {
 			r.cached(old)
 			a := r.bundled(r.debOf("tiny", c.version, arch[c.to], ""))
 			was := r.packages()
-			r.phase = PhaseBackup
+			r.phase = manifest.Backup
 			r.do(a, "")
 			r.phase = "install"
 			r.probe(a, program.NotDone)
@@ -151,7 +152,7 @@ func TestPackageOfAnotherArchitectureComesBack(t *testing.T) {
 			if got, want := r.packages(), "tiny:"+arch[c.to]+" "+c.version+" installed install\n"; got != want {
 				t.Errorf("installed:\n%s\nwant\n%s", got, want)
 			}
-			r.phase = PhaseRollback
+			r.phase = manifest.Rollback
 			r.probe(a, program.NotDone)
 			r.do(a, "")
 			r.probe(a, program.Done)
@@ -169,7 +170,7 @@ func TestPackageOfAnotherArchitectureIsNotRemoved(t *testing.T) {
 	r.dpkg("--install", r.debOf("tiny", "1", "all", ""))
 	a := r.bundled(r.debOf("tiny", "2", native, ""))
 	r.do(a, "")
-	r.phase = PhaseRollback
+	r.phase = manifest.Rollback
 	r.do(a, "tiny 1 of all can not be brought back")
 	if got, want := r.packages(), "tiny:"+native+" 2 installed install\n"; got != want {
 		t.Errorf("has\n%s\nwant\n%s", got, want)
@@ -188,7 +189,7 @@ func TestPackagesOfTwoArchitectures(t *testing.T) {
 	a := r.bundled(lib("1", native))
 	r.do(a, "")
 	r.probe(a, program.Done)
-	r.phase = PhaseRollback
+	r.phase = manifest.Rollback
 	r.probe(a, program.NotDone)
 	r.do(a, "")
 	r.probe(a, program.Done)
@@ -207,7 +208,7 @@ func TestPackagesOfTwoArchitectures(t *testing.T) {
 	if got := r.packages(); strings.Count(got, " 2 installed ") != 2 {
 		t.Errorf("both:\n%s", got)
 	}
-	r.phase = PhaseRollback
+	r.phase = manifest.Rollback
 	r.do(both, "")
 	r.probe(both, program.Done)
 	if got := r.packages(); got != was {
@@ -241,7 +242,7 @@ func TestHoldsAreKept(t *testing.T) {
 	r.probe(a, program.NotDone)
 	r.do(a, "")
 	r.probe(a, program.Done)
-	r.phase = PhaseRollback
+	r.phase = manifest.Rollback
 	r.do(a, "")
 	r.probe(a, program.Done)
 	if got := r.packages(); got != was {
@@ -276,7 +277,7 @@ func TestPackageWhoseSetUpFails(t *testing.T) {
 		t.Fatalf("installed:\n%s", got)
 	}
 	r.do(a, "exit code 1") // what was recorded before the first try counts
-	r.phase = PhaseRollback
+	r.phase = manifest.Rollback
 	r.probe(a, program.NotDone)
 	r.do(a, "")
 	r.probe(a, program.Done)

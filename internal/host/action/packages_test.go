@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"holdfast/internal/host/action/program"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // newDebian makes a package database of its own below the rig's directory; the
@@ -74,7 +75,7 @@ func TestDebianPackages(t *testing.T) {
 	old := r.deb("tiny", "1:1.0")
 	r.copyTo(old, "bundle/old.deb")
 	r.list("old.deb", 0o644)
-	r.do(Action{Packages: &Packages{Deb: []string{"old.deb"}}}, "")
+	r.do(manifest.Action{Packages: &manifest.Packages{Deb: []string{"old.deb"}}}, "")
 	if r.has("tiny") != "1:1.0" {
 		t.Fatalf("not installed: %s", r.log.String())
 	}
@@ -85,8 +86,8 @@ func TestDebianPackages(t *testing.T) {
 	r.copyTo(r.deb("more", "3.0"), "bundle/a/more.deb")
 	r.list("a/tiny.deb", 0o644)
 	r.list("a/more.deb", 0o644)
-	a := Action{Packages: &Packages{Deb: []string{"a/tiny.deb", "a/more.deb"}, RPM: []string{"a/tiny.rpm"}}}
-	r.phase = PhaseBackup
+	a := manifest.Action{Packages: &manifest.Packages{Deb: []string{"a/tiny.deb", "a/more.deb"}, RPM: []string{"a/tiny.rpm"}}}
+	r.phase = manifest.Backup
 	r.steps++
 	r.probe(a, program.NotDone)
 	r.do(a, "")
@@ -100,7 +101,7 @@ func TestDebianPackages(t *testing.T) {
 	}
 	r.do(a, "") // again changes nothing
 
-	r.phase = PhaseRollback
+	r.phase = manifest.Rollback
 	if err := os.Remove(filepath.Join(r.root, "debian/var/cache/apt/archives", filepath.Base(old))); err != nil {
 		t.Fatal(err) // it is kept elsewhere
 	}
@@ -110,7 +111,7 @@ func TestDebianPackages(t *testing.T) {
 	if r.has("tiny") != "1:1.0" || r.has("more") != "" || r.read("debian/etc/tiny.conf") != "changed by hand" {
 		t.Errorf("tiny %q, more %q, conffile %q", r.has("tiny"), r.has("more"), r.read("debian/etc/tiny.conf"))
 	}
-	r.phase = PhaseCommit
+	r.phase = manifest.Commit
 	r.do(a, "")
 }
 
@@ -120,16 +121,16 @@ func TestWhatWasNotKeptIsNotRolledBack(t *testing.T) {
 		r.copyTo(r.deb("tiny", v), "bundle/"+v+".deb")
 		r.list(v+".deb", 0o644)
 	}
-	r.phase = PhaseRollback
-	a := Action{Packages: &Packages{Deb: []string{"2.deb"}}}
+	r.phase = manifest.Rollback
+	a := manifest.Action{Packages: &manifest.Packages{Deb: []string{"2.deb"}}}
 	r.do(a, "nothing was installed in this run")
 	r.phase = "install"
-	r.do(Action{Packages: &Packages{Deb: []string{"1.deb"}}}, "")
+	r.do(manifest.Action{Packages: &manifest.Packages{Deb: []string{"1.deb"}}}, "")
 	r.do(a, "")
 	if !strings.Contains(r.log.String(), "tiny 1 is not in the cache") {
 		t.Errorf("log: %s", r.log.String())
 	}
-	r.phase = PhaseRollback
+	r.phase = manifest.Rollback
 	r.do(a, "tiny 1 can not be brought back")
 	if r.has("tiny") != "2" {
 		t.Errorf("has %s", r.has("tiny"))
@@ -139,17 +140,17 @@ func TestWhatWasNotKeptIsNotRolledBack(t *testing.T) {
 func TestABadPackageIsRefused(t *testing.T) {
 	r := newDebian(t)
 	r.inBundle("bad.deb", "no package", 0o644)
-	r.do(Action{Packages: &Packages{Deb: []string{"bad.deb"}}}, "is no package that dpkg-deb can read")
+	r.do(manifest.Action{Packages: &manifest.Packages{Deb: []string{"bad.deb"}}}, "is no package that dpkg-deb can read")
 	r.write("bundle/bad.deb", "no packagE", 0o644)
-	r.do(Action{Packages: &Packages{Deb: []string{"bad.deb"}}}, "is not what the manifest says")
-	r.do(Action{Packages: &Packages{RPM: []string{"x.rpm"}}}, "no package of the bundle fits this host")
+	r.do(manifest.Action{Packages: &manifest.Packages{Deb: []string{"bad.deb"}}}, "is not what the manifest says")
+	r.do(manifest.Action{Packages: &manifest.Packages{RPM: []string{"x.rpm"}}}, "no package of the bundle fits this host")
 }
 
 func TestDpkgLock(t *testing.T) {
 	r := newDebian(t)
 	r.copyTo(r.deb("tiny", "1"), "bundle/1.deb")
 	r.list("1.deb", 0o644)
-	a := Action{Packages: &Packages{Deb: []string{"1.deb"}}}
+	a := manifest.Action{Packages: &manifest.Packages{Deb: []string{"1.deb"}}}
 	r.host.Tools.LockWait = 300 * time.Millisecond
 	free := r.holdLock()
 	r.do(a, "the package manager is in use by process")
@@ -214,7 +215,7 @@ func TestDpkgIsCalledAgainWhenAnotherWasFaster(t *testing.T) {
 	r.list("1.deb", 0o644)
 	r.tool("dpkg", `[ -e $R/tried ] && exec /usr/bin/dpkg "$@"; touch $R/tried
 echo "dpkg: error: dpkg frontend lock was locked by another process with pid 1"; exit 2`)
-	a := Action{Packages: &Packages{Deb: []string{"1.deb"}}}
+	a := manifest.Action{Packages: &manifest.Packages{Deb: []string{"1.deb"}}}
 	r.do(a, "")
 	r.probe(a, program.Done)
 	if strings.Count(r.calls(), "dpkg --force-confdef --force-confold --root=") != 2 {
@@ -228,7 +229,7 @@ func TestDpkgOutlivesWhoCalledIt(t *testing.T) {
 	r.copyTo(r.deb("tiny", "1"), "bundle/1.deb")
 	r.list("1.deb", 0o644)
 	r.tool("dpkg", `echo begun; until [ -e $R/go ]; do sleep 0.02; done; exec /usr/bin/dpkg "$@"`)
-	a := Action{Packages: &Packages{Deb: []string{"1.deb"}}}
+	a := manifest.Action{Packages: &manifest.Packages{Deb: []string{"1.deb"}}}
 	ctx, cancel := context.WithCancel(t.Context())
 	s := r.step()
 	s.Attempt = r.attempt(&until{word: "begun", then: cancel})
@@ -271,14 +272,14 @@ func TestRPMPackages(t *testing.T) {
 	r.inBundle("app.rpm", "app x86_64 (none):2.0-1\n", 0o644)
 	r.inBundle("kernel.rpm", "kernel x86_64 (none):4.19-1\n", 0o644)
 	r.inBundle("new.rpm", "new noarch 1:7-7\n", 0o644)
-	a := Action{Packages: &Packages{RPM: []string{"app.rpm", "kernel.rpm", "new.rpm", "tool.rpm"}, Deb: []string{"x.deb"}}}
+	a := manifest.Action{Packages: &manifest.Packages{RPM: []string{"app.rpm", "kernel.rpm", "new.rpm", "tool.rpm"}, Deb: []string{"x.deb"}}}
 	r.probe(a, program.NotDone)
 	r.do(a, "")
 	r.probe(a, program.Done)
 	if got, want := r.read("installed"), "kernel x86_64 (none):4.1-1\napp x86_64 (none):2.0-1\nnew noarch 1:7-7\ntool x86_64 (none):2-1\nkernel x86_64 (none):4.19-1\n"; got != want {
 		t.Errorf("installed\n%s\nwant\n%s; log: %s", got, want, r.log.String())
 	}
-	r.phase = PhaseRollback
+	r.phase = manifest.Rollback
 	r.probe(a, program.NotDone)
 	r.do(a, "")
 	r.probe(a, program.Done)
@@ -325,7 +326,7 @@ func TestImage(t *testing.T) {
 			r := newRig(t)
 			r.host.Tools.Path = filepath.Join(r.root, "tools") + ":/usr/bin:/bin"
 			r.inBundle("app.tar", imageFile(t, tag, "blobs/sha256/abcdef", engine == "podman"), 0o644)
-			a := Action{Image: &Image{File: "app.tar", Tag: tag}}
+			a := manifest.Action{Image: &manifest.Image{File: "app.tar", Tag: tag}}
 			r.do(a, "none of docker, podman, nerdctl, ctr is on this host")
 			r.tool(engine, `while [ "${1:0:2}" = -- ]; do shift 2; done
 case "$1 $2" in
@@ -353,7 +354,7 @@ func TestImageThatIsNotInItsFile(t *testing.T) {
 	r := newRig(t)
 	r.inBundle("app.tar", imageFile(t, "other:1", "abc.json", false), 0o644)
 	r.tool("docker", `[ "$1" = load ]`)
-	r.do(Action{Image: &Image{File: "app.tar", Tag: "app:2"}}, "there is no image app:2 in it")
+	r.do(manifest.Action{Image: &manifest.Image{File: "app.tar", Tag: "app:2"}}, "there is no image app:2 in it")
 	file := filepath.Join(r.bundle.Dir, "app.tar")
 	if got, err := digest(t.Context(), file, "other:1"); got != "abc" || err != nil {
 		t.Errorf("got %q, %v", got, err)
@@ -369,7 +370,7 @@ func TestImageWhoseFileIsDamagedIsNotDone(t *testing.T) {
 	r := newRig(t)
 	r.inBundle("app.tar", imageFile(t, "app:2", "abc.json", false), 0o644)
 	r.tool("docker", `[ "$1" = load ] || echo sha256:abc`)
-	a := Action{Image: &Image{File: "app.tar", Tag: "app:2"}}
+	a := manifest.Action{Image: &manifest.Image{File: "app.tar", Tag: "app:2"}}
 	r.do(a, "")
 	r.probe(a, program.Done)
 	r.write("bundle/app.tar", "x", 0o644)

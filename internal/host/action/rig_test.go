@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/host/action/program"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // The test binary plays the helper too, and one who has a lock.
@@ -58,7 +59,7 @@ type rig struct {
 	host   *Host
 	root   string
 	bundle *Bundle
-	phase  string
+	phase  manifest.Phase
 	log    bytes.Buffer
 	steps  int
 	change func(*Step) // of each step
@@ -182,7 +183,7 @@ func (r *rig) attempt(log io.Writer) *program.Attempt {
 // work is what a step is about.
 type work struct {
 	*rig
-	action Action
+	action manifest.Action
 	step   Step
 }
 
@@ -202,7 +203,7 @@ func (r *rig) ctx() context.Context {
 }
 
 // do carries an action out and wants it done, or a reason that contains why.
-func (r *rig) do(a Action, why string) program.Result {
+func (r *rig) do(a manifest.Action, why string) program.Result {
 	r.T.Helper()
 	res, err := r.host.Do(r.ctx(), a, r.step())
 	r.judge(res, err, why)
@@ -217,7 +218,7 @@ func (r *rig) judge(res program.Result, err error, why string) {
 }
 
 // probe asks about the last step.
-func (r *rig) probe(a Action, want program.State) {
+func (r *rig) probe(a manifest.Action, want program.State) {
 	r.T.Helper()
 	s := r.same()
 	if res, err := s.Attempt.Probe(r.ctx(), &work{r, a, s}); err != nil || res.State != want {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"holdfast/internal/host/action/program"
+	"holdfast/internal/upgrade/manifest"
 )
 
 func (t *Tools) path() string { return cmp.Or(t.Path, program.UsualPath) }
@@ -20,8 +21,8 @@ func (t *Tools) path() string { return cmp.Or(t.Path, program.UsualPath) }
 func (h *Host) environment(s *Step) []string {
 	v := s.Values
 	env := append(program.Environment(h.Tools.path()),
-		"HOLDFAST_MODE="+v.Mode, "HOLDFAST_VERSION="+v.Version, "HOLDFAST_FROM="+v.From, "HOLDFAST_HOST="+v.Host,
-		"HOLDFAST_PHASE="+v.Phase, "HOLDFAST_BACKUP="+v.Backup, "HOLDFAST_BUNDLE="+s.Bundle.Dir,
+		"HOLDFAST_MODE="+string(v.Mode), "HOLDFAST_VERSION="+v.Version, "HOLDFAST_FROM="+v.From, "HOLDFAST_HOST="+v.Host,
+		"HOLDFAST_PHASE="+string(v.Phase), "HOLDFAST_BACKUP="+v.Backup, "HOLDFAST_BUNDLE="+s.Bundle.Dir,
 	)
 	if s.Terminal {
 		env = append(env, "TERM=dumb")
@@ -33,12 +34,12 @@ func (h *Host) environment(s *Step) []string {
 // like one stays as it is.
 func replace(s *Step, args []string) []string {
 	v := s.Values
-	mode := v.Mode
-	if mode == "rolling" {
+	mode := string(v.Mode)
+	if v.Mode == manifest.Rolling {
 		mode = "rollup"
 	}
-	r := strings.NewReplacer("{mode}", v.Mode, "{appctlMode}", mode, "{version}", v.Version, "{from}", v.From,
-		"{host}", v.Host, "{bundle}", s.Bundle.Dir, "{backup}", v.Backup, "{phase}", v.Phase)
+	r := strings.NewReplacer("{mode}", string(v.Mode), "{appctlMode}", mode, "{version}", v.Version, "{from}", v.From,
+		"{host}", v.Host, "{bundle}", s.Bundle.Dir, "{backup}", v.Backup, "{phase}", string(v.Phase))
 	out := make([]string, len(args))
 	for i, a := range args {
 		out[i] = r.Replace(a)

@@ -7,11 +7,13 @@ import (
 
 	"holdfast/internal/host/action/filetree"
 	"holdfast/internal/host/action/program"
+	"holdfast/internal/upgrade/manifest"
 )
 
-// treeStep swaps a directory.
+// treeStep swaps a directory of the host for one of the bundle. In the phase rollback the
+// old one comes back, in the phase commit it is given up.
 type treeStep struct {
-	what *FileTree
+	what *manifest.FileTree
 	step *Step
 }
 
@@ -27,10 +29,10 @@ func (t *treeStep) do(ctx context.Context) (program.Result, error) {
 	defer cancel()
 	var err error
 	switch t.step.Values.Phase {
-	case PhaseBackup: // the swap itself keeps the old tree
-	case PhaseRollback:
+	case manifest.Backup: // the swap itself keeps the old tree
+	case manifest.Rollback:
 		err = t.swap().Rollback()
-	case PhaseCommit:
+	case manifest.Commit:
 		err = t.swap().Commit()
 	default:
 		err = t.swap().Install(ctx)
@@ -43,7 +45,7 @@ func (t *treeStep) do(ctx context.Context) (program.Result, error) {
 
 func (t *treeStep) done(context.Context, program.Result) (program.Result, error) {
 	phase := t.step.Values.Phase
-	if phase == PhaseBackup {
+	if phase == manifest.Backup {
 		return program.Result{State: program.Done}, nil
 	}
 	place, err := t.swap().Probe()
@@ -58,9 +60,9 @@ func (t *treeStep) done(context.Context, program.Result) (program.Result, error)
 		return program.Result{}, err
 	}
 	switch phase {
-	case PhaseRollback, PhaseCommit:
+	case manifest.Rollback, manifest.Commit:
 		// Both remove a tree at their end, and can be repeated until that is done.
-		if want := map[string]filetree.Place{PhaseRollback: filetree.Old, PhaseCommit: filetree.New}[phase]; over && place == want {
+		if want := map[manifest.Phase]filetree.Place{manifest.Rollback: filetree.Old, manifest.Commit: filetree.New}[phase]; over && place == want {
 			return program.Result{State: program.Done}, nil
 		}
 	default:

@@ -8,12 +8,13 @@ import (
 	"strings"
 
 	"holdfast/internal/host/action/program"
+	"holdfast/internal/upgrade/manifest"
 )
 
 // unitStep stops, starts or restarts units of systemd.
 type unitStep struct {
 	host *Host
-	what *Systemd
+	what *manifest.Systemd
 	step *Step
 }
 

@@ -44,7 +44,7 @@ type actionStep struct {
 	args   upgrade.ActionArgs
 	module *manifest.Module
 	staged cache.Staged
-	do     action.Action
+	do     *manifest.Action
 	t      engine.Task
 	step   *program.Step
 }
@@ -67,31 +67,11 @@ func (a *Action) step(t engine.Task) (*actionStep, error) {
 	if s.module = s.staged.Manifest.Module(s.args.Module); s.module == nil {
 		return nil, fail("bundle %s %s has no module %q", s.staged.Manifest.Name, s.staged.Manifest.Version, s.args.Module)
 	}
-	do := s.module.Actions.Get(s.args.Phase)
-	if do == nil || s.args.Phase == manifest.Check {
+	if s.do = s.module.Actions.Get(s.args.Phase); s.do == nil || s.args.Phase == manifest.Check {
 		return nil, fail("module %s of bundle %s %s does nothing in the phase %q", s.args.Module, s.staged.Manifest.Name, s.staged.Manifest.Version, s.args.Phase)
 	}
-	s.do = actionOf(do)
 	s.step, err = runStep(a.Dir, t, s)
 	return s, err
-}
-
-// actionOf is an action of a manifest, for the host.
-func actionOf(a *manifest.Action) action.Action {
-	out := action.Action{Run: a.Run, None: a.None}
-	if a.FileTree != nil {
-		out.FileTree = &action.FileTree{Source: a.FileTree.Source, Target: a.FileTree.Target}
-	}
-	if a.Systemd != nil {
-		out.Systemd = &action.Systemd{Stop: a.Systemd.Stop, Start: a.Systemd.Start, Restart: a.Systemd.Restart}
-	}
-	if a.Packages != nil {
-		out.Packages = &action.Packages{Deb: a.Packages.Deb, RPM: a.Packages.RPM}
-	}
-	if a.Image != nil {
-		out.Image = &action.Image{File: a.Image.File, Tag: a.Image.Tag}
-	}
-	return out
 }
 
 // what names the action, for people.
@@ -157,8 +137,8 @@ func (s *actionStep) hostStep(a *program.Attempt) action.Step {
 	return action.Step{
 		Attempt: a, Bundle: &s.staged.Bundle, Timeout: s.t.Step.Timeout,
 		Values: action.Values{
-			Mode: string(s.args.Mode), Version: s.args.To, From: s.args.From, Host: string(s.t.Host),
-			Phase: string(s.args.Phase), Backup: s.backupDir(),
+			Mode: s.args.Mode, Version: s.args.To, From: s.args.From, Host: string(s.t.Host),
+			Phase: s.args.Phase, Backup: s.backupDir(),
 		},
 	}
 }
@@ -169,12 +149,12 @@ func (s *actionStep) Do(ctx context.Context, a *program.Attempt) (program.Result
 	if err := s.credentials(&step); err != nil {
 		return program.Result{State: program.Failed, Exit: -1, Why: err.Error()}, nil
 	}
-	return s.a.Host.Do(ctx, s.do, step)
+	return s.a.Host.Do(ctx, *s.do, step)
 }
 
 // Look implements program.Work.
 func (s *actionStep) Look(ctx context.Context, last program.Result) (program.Result, error) {
-	return s.a.Host.Look(ctx, s.do, s.hostStep(nil), last)
+	return s.a.Host.Look(ctx, *s.do, s.hostStep(nil), last)
 }
 
 // terminal reports whether the programs of the bundle ask a person. A bundle that

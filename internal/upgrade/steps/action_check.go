@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"holdfast/internal/host/action"
 	"holdfast/internal/host/action/program"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/upgrade/manifest"
@@ -48,6 +47,6 @@ func (s *actionStep) ask(ctx context.Context, ask *manifest.Action) (program.Res
 		if step.Credentials, err = s.a.credentials(); err != nil {
 			return r, err
 		}
-		return s.a.Host.Do(ctx, action.Action{Run: ask.Run}, step)
+		return s.a.Host.Do(ctx, *ask, step)
 	})
 }

@@ -59,7 +59,7 @@ func TestActionTerminalByLayout(t *testing.T) {
 					continue
 				}
 				n++
-				s := &actionStep{staged: cache.Staged{Manifest: x.m}, do: actionOf(a)}
+				s := &actionStep{staged: cache.Staged{Manifest: x.m}, do: a}
 				if got := s.terminal(); got != x.want {
 					t.Errorf("%s, %s of module %s (%v): %v", x.m.Name, p, x.m.Modules[i].Name, a.Run, got)
 				}
