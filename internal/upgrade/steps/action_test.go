@@ -336,6 +336,9 @@ func TestActionBuiltin(t *testing.T) {
 		t.Fatalf("%v, %q", err, r.file("opt/app/x"))
 	}
 	r.probed(1, engine.ProbedDone)
+	if err := r.do(1); err != nil { // it has begun no command, and is done
+		t.Error(err)
+	}
 	r.action(manifest.Rollback)
 	r.Task.Step.ID = "h1/rollback/db"
 	if err := r.do(1); err != nil || r.file("opt/app/x") != "old" {

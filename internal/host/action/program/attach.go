@@ -138,16 +138,21 @@ func Attach(ctx context.Context, dir string, out io.Writer, from int64) (Result,
 	}
 }
 
+// copyFrom copies the output from a byte on, and returns where it ends now.
 func copyFrom(dir string, out io.Writer, from int64) (int64, error) {
 	f, err := os.Open(filepath.Join(dir, fileOutput))
 	if errors.Is(err, os.ErrNotExist) {
-		return from, nil
+		return 0, nil
 	}
 	if err != nil {
 		return from, fmt.Errorf("read its output: %w", err)
 	}
 	defer f.Close()
-	if _, err := f.Seek(from, io.SeekStart); err != nil {
+	end, err := f.Seek(0, io.SeekEnd)
+	if err == nil {
+		from, err = f.Seek(min(from, end), io.SeekStart)
+	}
+	if err != nil {
 		return from, fmt.Errorf("read its output: %w", err)
 	}
 	n, err := io.Copy(out, f)

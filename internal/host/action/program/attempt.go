@@ -93,38 +93,37 @@ func (a *Attempt) Probe(ctx context.Context, w Work) (Result, error) {
 
 // Follow goes on to the end. The log gets what it has not got yet.
 func (a *Attempt) Follow(ctx context.Context, w Work) (Result, error) {
-	r, err := a.attach(ctx)
-	switch {
-	case err != nil:
-		return r, err
-	case r.State == Failed || r.State == Unknown:
-		return r, a.forget()
+	n, from, err := a.catchUp()
+	if err != nil {
+		return Result{}, err
+	}
+	if n > 0 {
+		r, err := Attach(ctx, numbered(a.dir, n), a.log, from)
+		if err != nil {
+			return r, err
+		}
+		if r.State == Failed || r.State == Unknown {
+			return r, a.forget()
+		}
 	}
 	return a.Probe(ctx, w)
 }
 
-// attach follows the last command to its end. The outputs of all commands, one after the
-// other, are what the log counts.
-func (a *Attempt) attach(ctx context.Context) (Result, error) {
-	n, err := last(a.dir, math.MaxInt)
-	if err != nil || n == 0 {
-		return Result{State: NotDone}, err
+// catchUp copies to the log what was said since it was last written: it counts the outputs
+// of all commands, one after the other. It returns the last command, and up to which byte
+// of its output the log is.
+func (a *Attempt) catchUp() (n int, from int64, err error) {
+	if n, err = last(a.dir, math.MaxInt); err != nil {
+		return n, 0, err
 	}
-	from := a.log.n
-	for i := 1; i < n; i++ {
-		info, err := os.Stat(filepath.Join(numbered(a.dir, i), fileOutput))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
+	left := a.log.n
+	for i := range n {
+		if from, err = copyFrom(numbered(a.dir, i+1), a.log, left); err != nil {
+			return n, from, err
 		}
-		if err == nil {
-			_, err = copyFrom(numbered(a.dir, i), a.log, min(from, info.Size()))
-		}
-		if err != nil {
-			return Result{}, fmt.Errorf("follow a program: %w", err)
-		}
-		from = max(0, from-info.Size())
+		left = max(0, left-from)
 	}
-	return Attach(ctx, numbered(a.dir, n), a.log, from)
+	return n, from, nil
 }
 
 // Stop ends what runs, and returns when it is over.

@@ -14,7 +14,6 @@
 //	ATTEMPT/check/N/1     the command of a check, which changes nothing, see Step.Ask
 //	ATTEMPT/N/spec.json   what to run, by Helper.Start
 //	ATTEMPT/N/closed      nothing was begun here and nothing ever will be, by Probe
-//	ATTEMPT/N/exit.json.new  room for exit.json
 //	ATTEMPT/N/begun.json  the helper goes to start the program
 //	ATTEMPT/N/main.json   the program's process
 //	ATTEMPT/N/output      both outputs of the program, at most Spec.MaxOutput
@@ -30,10 +29,10 @@
 //
 // What proves what:
 //
-//   - The room for exit.json is taken, then begun.json is on disk, then the program is
-//     forked. Without begun.json and the lock nothing was begun; Probe takes the lock and
-//     writes closed before it says so, and a helper that finds closed begins nothing. A full
-//     disk makes no end unknown.
+//   - The room for exit.json is taken (exit.json.new), then begun.json is on disk, then the
+//     program is forked. Without begun.json and the lock nothing was begun; Probe takes the
+//     lock and writes closed before it says so, and a helper that finds closed begins
+//     nothing. A full disk makes no end unknown.
 //   - exit.json is on disk before the lock is given up, so whoever finds the lock free, and
 //     then no exit.json beside begun.json, knows that the end is lost: of another boot it is
 //     unknown, of this one it is as soon as the program does not run any more.

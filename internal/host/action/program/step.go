@@ -31,8 +31,8 @@ type Step struct {
 	Leave error
 }
 
-// past is what became of the last attempt that has begun something.
-type past struct {
+// Past is what became of the last attempt that has begun something.
+type Past struct {
 	Result      // NotDone when there is none
 	n      int  // 0: none has
 	of     int  // that has begun it: n, or an earlier one that n follows
@@ -59,8 +59,8 @@ func setNumber(dir, file string, k int) error {
 	return durable.WriteFile(filepath.Join(dir, file), []byte(strconv.Itoa(k)+"\n"), 0o600)
 }
 
-// past looks at what was begun until this attempt.
-func (s *Step) past(ctx context.Context) (p past, err error) {
+// Past looks at what was begun until this attempt.
+func (s *Step) Past(ctx context.Context) (p Past, err error) {
 	p.State = NotDone
 	if p.n, err = last(s.Dir, s.Attempt); err != nil || p.n == 0 {
 		return p, err
@@ -78,15 +78,9 @@ func (s *Step) past(ctx context.Context) (p past, err error) {
 	return p, err
 }
 
-// Past says what became of what was begun last, by whatever attempt until this one.
-func (s *Step) Past(ctx context.Context) (Result, error) {
-	p, err := s.past(ctx)
-	return p.Result, err
-}
-
 // owe keeps that the end of what was begun is the answer for the next attempt, too: this
 // one's process is gone and has told nobody.
-func (s *Step) owe(p past) error {
+func (s *Step) owe(p Past) error {
 	if have, err := s.number(p.n, fileOwed); err != nil || have >= s.Attempt {
 		return err
 	}
@@ -108,7 +102,7 @@ func (s *Step) open(n int) (*Attempt, error) {
 // may be done.
 func (s *Step) Do(ctx context.Context) (r Result, err error) {
 	defer func() { r.note(s.Log) }()
-	p, err := s.past(ctx)
+	p, err := s.Past(ctx)
 	if err != nil {
 		return Result{}, err
 	}
@@ -128,7 +122,7 @@ func (s *Step) Do(ctx context.Context) (r Result, err error) {
 }
 
 // goOn follows what an earlier attempt has begun, as this one.
-func (s *Step) goOn(ctx context.Context, p past) (Result, error) {
+func (s *Step) goOn(ctx context.Context, p Past) (Result, error) {
 	err := s.adopt(p)
 	var a *Attempt
 	if err == nil {
@@ -147,7 +141,7 @@ func (s *Step) goOn(ctx context.Context, p past) (Result, error) {
 
 // adopt makes the directory of an attempt that has begun nothing itself. It appears
 // whole: without its note it would say that nothing runs.
-func (s *Step) adopt(p past) error {
+func (s *Step) adopt(p Past) error {
 	if p.n == s.Attempt {
 		return nil
 	}
@@ -205,12 +199,12 @@ func (s *Step) end(ctx context.Context, a *Attempt, r Result, err error) (Result
 // brings the log up to date, and keeps that the end of what runs, or what failed, is still
 // to be told. doneToo: also of what ended well.
 func (s *Step) Probe(ctx context.Context, doneToo bool) (Result, error) {
-	p, err := s.past(ctx)
+	p, err := s.Past(ctx)
 	if err != nil {
 		return p.Result, err
 	}
 	if p.n == s.Attempt && p.State != NotDone {
-		if err := s.catchUp(ctx, p); err != nil {
+		if err := s.catchUp(p); err != nil {
 			return p.Result, err
 		}
 	}
@@ -224,31 +218,23 @@ func (s *Step) Probe(ctx context.Context, doneToo bool) (Result, error) {
 	return p.Result, nil
 }
 
-// catchUp copies to the log what was said since the log was last written.
-func (s *Step) catchUp(ctx context.Context, p past) error {
+// catchUp brings the log up to date. What failed is told when the step is begun anew.
+func (s *Step) catchUp(p Past) error {
 	a, err := s.open(p.of)
 	if err != nil {
 		return err
 	}
 	defer a.log.close()
-	if p.State == Running {
-		now, cancel := context.WithCancel(ctx) // it copies what is there, and does not wait
-		cancel()
-		ctx = now
+	if _, _, err := a.catchUp(); err != nil || p.State == Running || p.State == Failed {
+		return err
 	}
-	r, err := a.attach(ctx)
-	if p.State == Running && ctx.Err() != nil {
-		return nil // it goes on, or the next look tells
-	}
-	if err == nil && r.State != Failed { // that is told when the step is begun anew
-		r.note(s.Log)
-	}
-	return err
+	p.note(s.Log)
+	return nil
 }
 
 // Stop stops what runs.
 func (s *Step) Stop(ctx context.Context) error {
-	p, err := s.past(ctx)
+	p, err := s.Past(ctx)
 	if err != nil || p.State != Running {
 		return err
 	}
