@@ -34,7 +34,7 @@ func (s *Service) dir() string { return filepath.Join(s.Dir, "upgrade") }
 func (s *Service) Executors() map[string]engine.Executor {
 	helper := program.Helper{Exe: s.Exe, Args: s.Helper}
 	backups := steps.Backups{Dir: s.dir(), Host: s.Host, Providers: steps.Providers(s.Log)}
-	switches := steps.Programs{Helper: helper, Dir: s.dir(), Host: s.Host}
+	programs := &steps.Switch{Helper: helper, Dir: s.dir(), Host: s.Host}
 	power := steps.VMPower{
 		Power: func(ctx context.Context, run bool) error { return s.Cluster.Power(ctx, "job", run) },
 		Powered: func(context.Context) (bool, error) {
@@ -51,14 +51,13 @@ func (s *Service) Executors() map[string]engine.Executor {
 		},
 	}
 	pools := filepath.Join(s.dir(), "pools")
-	ha, pair := &steps.HA{Programs: switches}, &steps.Pair{Programs: switches}
 	return map[string]engine.Executor{
 		upgrade.KindCheck: &survey.Check{
 			Survey: s.survey, Manifest: s.manifest, Run: s.runOf, Verify: backups.VerifyBackup, Reports: filepath.Join(s.dir(), "reports"),
 		},
 		upgrade.KindStage:         s.stage,
-		upgrade.KindHAOff:         ha,
-		upgrade.KindHAOn:          ha,
+		upgrade.KindHAOff:         programs,
+		upgrade.KindHAOn:          programs,
 		upgrade.KindAction:        &steps.Action{Bundles: s.cache, Host: action.Host{Helper: helper}, Dir: s.dir(), Credentials: s.Credentials},
 		upgrade.KindStorageDetach: &steps.StorageDetach{Host: s.Fleet, Dir: pools},
 		upgrade.KindStorageAttach: &steps.StorageAttach{Host: s.Fleet, Dir: pools},
@@ -72,9 +71,9 @@ func (s *Service) Executors() map[string]engine.Executor {
 		},
 		upgrade.KindVMStop:     &steps.VMStop{Host: s.Fleet, Mgmt: power, Dir: filepath.Join(s.dir(), "guests")},
 		upgrade.KindVMStart:    &steps.VMStart{Host: s.Fleet, Mgmt: power, Dir: filepath.Join(s.dir(), "guests")},
-		upgrade.KindPairSwitch: pair,
-		upgrade.KindPairStart:  pair,
-		upgrade.KindPairStop:   pair,
+		upgrade.KindPairSwitch: programs,
+		upgrade.KindPairStart:  programs,
+		upgrade.KindPairStop:   programs,
 		upgrade.KindO2CB:       &steps.O2CB{},
 		upgrade.KindCommit:     &Commit{Store: s.Store},
 		upgrade.KindCleanup:    &steps.Cleanup{Backups: backups, Have: s.cache.Have, Remove: s.cache.Remove},

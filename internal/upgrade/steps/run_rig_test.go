@@ -109,14 +109,10 @@ func (w *runWorld) executor() (engine.Executor, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := Programs{Helper: h, Dir: w.up(), Host: "h1", Every: 10 * time.Millisecond, Within: 5 * time.Second}
-	switch w.Task.Step.Kind {
-	case upgrade.KindAction:
+	if w.Task.Step.Kind == upgrade.KindAction {
 		return &Action{Bundles: w, Host: action.Host{Helper: h}, Dir: w.up(), Credentials: w.Credentials}, nil
-	case upgrade.KindPairStart, upgrade.KindPairStop, upgrade.KindPairSwitch:
-		return &Pair{p}, nil
 	}
-	return &HA{p}, nil
+	return &Switch{Helper: h, Dir: w.up(), Host: "h1", Every: 10 * time.Millisecond, Within: 5 * time.Second}, nil
 }
 
 // runRig is a world in a directory of its own.

@@ -17,8 +17,11 @@ import (
 	"holdfast/internal/upgrade"
 )
 
-// Programs is what the Executors of the platform's own programs need.
-type Programs struct {
+// Switch brings something about by a program of the platform: it switches its HA off or
+// on, or switches the services of a hot-standby pair over to this host, starts them or
+// stops them here. With a status program the step is done when that says so, else when the
+// program has ended with 0.
+type Switch struct {
 	Helper program.Helper
 	Dir    string         // of upgrades, absolute
 	Host   cluster.HostID // this one
@@ -26,125 +29,80 @@ type Programs struct {
 	Within time.Duration  // for a status program to answer; 0: 30 s
 }
 
-// HA switches the platform's HA off or on: upgrade.KindHAOff, upgrade.KindHAOn.
-// With a status program the step is done when that says so, else when the program
-// has ended with 0.
-type HA struct{ Programs }
-
-// Pair switches the services of a hot-standby pair over to this host, starts them
-// or stops them here: upgrade.KindPairSwitch, KindPairStart, KindPairStop.
-type Pair struct{ Programs }
-
 var (
-	_ engine.Executor = (*HA)(nil)
-	_ engine.Stopper  = (*HA)(nil)
-	_ engine.Executor = (*Pair)(nil)
-	_ engine.Stopper  = (*Pair)(nil)
+	_ engine.Executor = (*Switch)(nil)
+	_ engine.Stopper  = (*Switch)(nil)
 )
 
-// runSwitch is one step that brings something about by a program.
-type runSwitch struct {
-	p      *Programs
-	what   string // for people
-	want   string // for people
-	status []string
+// runKind is what a kind of step brings about.
+type runKind struct {
+	what   string              // for people
+	want   string              // for people
 	wanted func(code int) bool // of the status program
 	proven bool                // wanted alone does not tell: the program must have ended well
+}
+
+var runKinds = map[string]runKind{
+	upgrade.KindHAOff:      {"switch HA off", "off (1)", func(code int) bool { return code == 1 }, false},
+	upgrade.KindHAOn:       {"switch HA on", "on (0)", func(code int) bool { return code == 0 }, false},
+	upgrade.KindPairSwitch: {"switch the pair over to this host", "active (0)", func(code int) bool { return code == 0 }, false},
+	upgrade.KindPairStart:  {"start the pair's services", "healthy (0 or 3)", runHealthy, false},
+	// One that is not healthy may run.
+	upgrade.KindPairStop: {"stop the pair's services", "stopped (neither 0 nor 3)", func(code int) bool { return !runHealthy(code) }, true},
+}
+
+func runHealthy(code int) bool { return code == 0 || code == 3 }
+
+// runSwitch is one step.
+type runSwitch struct {
+	*Switch
+	runKind
+	status []string
 	step   *program.Step
 }
 
-func (h *HA) switched(t engine.Task) (*runSwitch, error) {
-	var args upgrade.SwitchArgs
+func (d *Switch) read(t engine.Task) (*runSwitch, error) {
+	var args upgrade.SwitchArgs // upgrade.PairArgs is the same
 	if err := runArgs(t, &args); err != nil {
 		return nil, err
 	}
-	s := &runSwitch{what: "switch HA off", want: "off (1)", status: args.Status, wanted: func(code int) bool { return code == 1 }}
-	switch t.Step.Kind {
-	case upgrade.KindHAOff:
-	case upgrade.KindHAOn:
-		s.what, s.want, s.wanted = "switch HA on", "on (0)", func(code int) bool { return code == 0 }
-	default:
-		return nil, fmt.Errorf("step %s: HA is switched by no steps of kind %q", t.Step.ID, t.Step.Kind)
+	kind, ok := runKinds[t.Step.Kind]
+	if !ok {
+		return nil, fmt.Errorf("step %s: nothing is switched by steps of kind %q", t.Step.ID, t.Step.Kind)
 	}
-	return s, s.prepare(&h.Programs, t, args.Run)
-}
-
-func (p *Pair) switched(t engine.Task) (*runSwitch, error) {
-	var args upgrade.PairArgs
-	if err := runArgs(t, &args); err != nil {
-		return nil, err
-	}
-	healthy := func(code int) bool { return code == 0 || code == 3 }
-	s := &runSwitch{status: args.Status}
-	switch t.Step.Kind {
-	case upgrade.KindPairSwitch:
-		s.what, s.want, s.wanted = "switch the pair over to this host", "active (0)", func(code int) bool { return code == 0 }
-	case upgrade.KindPairStart:
-		s.what, s.want, s.wanted = "start the pair's services", "healthy (0 or 3)", healthy
-	case upgrade.KindPairStop:
-		s.what, s.want, s.wanted = "stop the pair's services", "stopped (neither 0 nor 3)", func(code int) bool { return !healthy(code) }
-		s.proven = true // one that is not healthy may run
-	default:
-		return nil, fmt.Errorf("step %s: a pair has no steps of kind %q", t.Step.ID, t.Step.Kind)
-	}
-	return s, s.prepare(&p.Programs, t, args.Run)
-}
-
-func (s *runSwitch) prepare(p *Programs, t engine.Task, run []string) error {
-	for _, argv := range [][]string{run, s.status} {
+	for _, argv := range [][]string{args.Run, args.Status} {
 		if len(argv) > 0 && !filepath.IsAbs(argv[0]) {
-			return fmt.Errorf("step %s: program %q: want an absolute path", t.Step.ID, argv[0])
+			return nil, fmt.Errorf("step %s: program %q: want an absolute path", t.Step.ID, argv[0])
 		}
 	}
-	if len(run) == 0 {
-		return fmt.Errorf("step %s: it names no program", t.Step.ID)
+	if len(args.Run) == 0 {
+		return nil, fmt.Errorf("step %s: it names no program", t.Step.ID)
 	}
-	var err error
-	s.p = p
-	s.step, err = runStep(p.Dir, t, &runProgram{p.Helper, run, t.Step.Timeout})
-	return err
+	step, err := runStep(d.Dir, t, &runProgram{d.Helper, args.Run, t.Step.Timeout})
+	return &runSwitch{d, kind, args.Status, step}, err
 }
 
 // Do implements engine.Executor.
-func (h *HA) Do(ctx context.Context, t engine.Task) error { return runDo(ctx, t, h.switched) }
-
-// Probe implements engine.Executor.
-func (h *HA) Probe(ctx context.Context, t engine.Task) (engine.Probed, error) {
-	return runProbe(ctx, t, h.switched)
-}
-
-// Stop implements engine.Stopper.
-func (h *HA) Stop(ctx context.Context, t engine.Task) error { return runStop(ctx, t, h.switched) }
-
-// Do implements engine.Executor.
-func (p *Pair) Do(ctx context.Context, t engine.Task) error { return runDo(ctx, t, p.switched) }
-
-// Probe implements engine.Executor.
-func (p *Pair) Probe(ctx context.Context, t engine.Task) (engine.Probed, error) {
-	return runProbe(ctx, t, p.switched)
-}
-
-// Stop implements engine.Stopper.
-func (p *Pair) Stop(ctx context.Context, t engine.Task) error { return runStop(ctx, t, p.switched) }
-
-func runDo(ctx context.Context, t engine.Task, read func(engine.Task) (*runSwitch, error)) error {
-	s, err := read(t)
+func (d *Switch) Do(ctx context.Context, t engine.Task) error {
+	s, err := d.read(t)
 	if err != nil {
 		return err
 	}
 	return s.do(ctx, t)
 }
 
-func runProbe(ctx context.Context, t engine.Task, read func(engine.Task) (*runSwitch, error)) (engine.Probed, error) {
-	s, err := read(t)
+// Probe implements engine.Executor.
+func (d *Switch) Probe(ctx context.Context, t engine.Task) (engine.Probed, error) {
+	s, err := d.read(t)
 	if err != nil {
 		return engine.CanNotTell, err
 	}
 	return s.look(ctx, t)
 }
 
-func runStop(ctx context.Context, t engine.Task, read func(engine.Task) (*runSwitch, error)) error {
-	s, err := read(t)
+// Stop implements engine.Stopper.
+func (d *Switch) Stop(ctx context.Context, t engine.Task) error {
+	s, err := d.read(t)
 	if err != nil {
 		return err
 	}
@@ -177,7 +135,7 @@ func (s *runSwitch) do(ctx context.Context, t engine.Task) error {
 // await waits until the status is as wanted, or ctx ends.
 func (s *runSwitch) await(ctx context.Context, t engine.Task) error {
 	t.Note(s.what+": waits until the status is "+s.want, -1)
-	tick := time.NewTicker(cmp.Or(s.p.Every, time.Second))
+	tick := time.NewTicker(cmp.Or(s.Every, time.Second))
 	defer tick.Stop()
 	for last := ""; ; {
 		code, err := s.ask(ctx)
@@ -209,7 +167,7 @@ const (
 
 // ask runs the status program and returns its exit code.
 func (s *runSwitch) ask(ctx context.Context) (int, error) {
-	ctx, cancel := context.WithTimeout(ctx, cmp.Or(s.p.Within, 30*time.Second))
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(s.Within, 30*time.Second))
 	defer cancel()
 	_, err := backup.Run(ctx, backup.Command{Path: s.status[0], Args: s.status[1:]})
 	var exit *backup.ExitError
@@ -225,7 +183,7 @@ func (s *runSwitch) ask(ctx context.Context) (int, error) {
 // look is the probe. Where the program was begun on another host, by an earlier
 // coordinator, only the status can tell, if it can.
 func (s *runSwitch) look(ctx context.Context, t engine.Task) (engine.Probed, error) {
-	here := t.Host == s.p.Host
+	here := t.Host == s.Host
 	r := program.Result{State: program.Unknown}
 	if here {
 		var err error

@@ -173,16 +173,15 @@ func TestSwitchThatWasBegunElsewhere(t *testing.T) {
 func TestSwitchIsRefused(t *testing.T) {
 	r := newRunRig(t)
 	for words, args := range map[string]any{
-		"names no program":                    upgrade.SwitchArgs{},
-		`"ha": want an absolute path`:         upgrade.SwitchArgs{Run: []string{"ha", "off"}},
-		`"status": want an absolute path`:     upgrade.SwitchArgs{Run: []string{"/bin/true"}, Status: []string{"status"}},
-		"read its arguments":                  []int{1},
-		`are switched by no steps of kind ""`: nil,
+		"names no program":                upgrade.SwitchArgs{},
+		`"ha": want an absolute path`:     upgrade.SwitchArgs{Run: []string{"ha", "off"}},
+		`"status": want an absolute path`: upgrade.SwitchArgs{Run: []string{"/bin/true"}, Status: []string{"status"}},
+		"read its arguments":              []int{1},
+		`is switched by steps of kind ""`: nil,
 	} {
 		kind := upgrade.KindHAOff
 		if args == nil {
-			kind, words = "", `switched by no steps of kind ""`
-			args = upgrade.SwitchArgs{}
+			kind, args = "", upgrade.SwitchArgs{}
 		}
 		r.kind(kind, args)
 		for _, err := range []error{r.do(1), second(r.must().Probe(r.ctx(), r.Task)), r.must().(engine.Stopper).Stop(r.ctx(), r.Task)} {
@@ -191,10 +190,6 @@ func TestSwitchIsRefused(t *testing.T) {
 			}
 		}
 	}
-	r.kind(upgrade.KindHAOff, upgrade.PairArgs{Run: []string{"/bin/true"}})
-	if err := (&Pair{Programs{Dir: r.up()}}).Do(r.ctx(), r.Task); err == nil || !strings.Contains(err.Error(), "a pair has no steps") {
-		t.Errorf("got %v", err)
-	}
 }
 
 // A status program that hangs does not hold the step up, and is ended.
@@ -202,7 +197,7 @@ func TestSwitchStatusThatHangs(t *testing.T) {
 	r := newRunRig(t)
 	status := r.program("status", "echo $$ > $R/pid; exec sleep 60")
 	r.kind(upgrade.KindHAOff, upgrade.SwitchArgs{Run: []string{"/bin/true"}, Status: []string{status}})
-	d := &HA{Programs{Dir: r.up(), Host: "h1", Within: 300 * time.Millisecond}}
+	d := &Switch{Dir: r.up(), Host: "h1", Within: 300 * time.Millisecond}
 	if p, err := d.Probe(r.ctx(), r.Task); !errors.Is(err, context.DeadlineExceeded) || p != engine.CanNotTell {
 		t.Errorf("got %d, %v", p, err)
 	}
