@@ -15,6 +15,7 @@ import (
 	"holdfast/internal/inventory/invfile"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
+	"holdfast/internal/upgrade/catalogue"
 	"holdfast/internal/upgrade/manifest"
 )
 
@@ -40,8 +41,8 @@ func (f *planFlags) flags(cmd *cobra.Command) {
 	fl.BoolVar(&f.approve, "approve-per-host", false, "begin a host only after its approval")
 	fl.StringSliceVar(&f.targets, "target", nil, "`host` that may receive guests;\nmay be repeated")
 	fl.StringVar(&f.network, "migration-network", "", "`CIDR` of the network over which guests move")
-	fl.IntVar(&f.perHost, "parallel-per-host", 0, "`n` guests move off one host at once\n(default 2)")
-	fl.IntVar(&f.total, "parallel-total", 0, "`n` guests move at once in all (default 8)")
+	fl.IntVar(&f.perHost, "parallel-per-host", 2, "`n` guests move off one host at once")
+	fl.IntVar(&f.total, "parallel-total", 8, "`n` guests move at once in all")
 	fl.BoolVar(&f.back, "move-back", false, "let guests return to their hosts")
 	fl.BoolVar(&f.keep, "keep-guests", false, "leave guests on their hosts, without a reboot")
 	fl.StringArrayVar(&f.policies, "policy", nil, "`VM=POLICY` for a VM that can not move live:\nstop, cold or skip; may be repeated")
@@ -61,12 +62,23 @@ func (f *planFlags) options() (upgrade.Options, error) {
 		ParallelPerHost: f.perHost, ParallelTotal: f.total, MoveBack: f.back, KeepGuests: f.keep, DefaultPolicy: inventory.Policy(f.policy),
 		Targets: hostIDs(f.targets), Order: hostIDs(f.order), Drop: hostIDs(f.drop), Last: cluster.HostID(f.last), Probe: f.probe, Confirmed: f.confirmed,
 	}
+	for _, n := range []struct {
+		flag        string
+		value, from int
+	}{{"canary", f.canary, 0}, {"failure-budget", f.budget, 0}, {"parallel-per-host", f.perHost, 1}, {"parallel-total", f.total, 1}} {
+		if n.value < n.from {
+			return o, fmt.Errorf("--%s %d: want %d or more", n.flag, n.value, n.from)
+		}
+	}
 	if err := o.MaxUnavailable.UnmarshalText([]byte(f.maxUnavailable)); err != nil {
 		return o, fmt.Errorf("--max-unavailable %q: %w", f.maxUnavailable, err)
 	}
 	if f.window != "" {
 		if err := o.Window.UnmarshalText([]byte(f.window)); err != nil {
 			return o, fmt.Errorf("--window %q: %w", f.window, err)
+		}
+		if o.Window.From == o.Window.To {
+			return o, fmt.Errorf("--window %q: want two different times", f.window)
 		}
 	}
 	if f.network != "" {
@@ -179,10 +191,14 @@ func (a *app) planOf(cmd *cobra.Command, inventory, file string, c *checkFlags, 
 	if err := a.warnUnsigned(file, rep); err != nil {
 		return nil, err
 	}
+	if err := o.Check(rep.Manifest, &inv); err != nil {
+		return nil, fail.Errorf(fail.Invalid, "%w", err)
+	}
 	p, err := upgrade.Build(*rep.Manifest, inv, o)
 	if err != nil {
 		return nil, fail.Errorf(fail.Invalid, "%w", err)
 	}
+	p.Findings = append(p.Findings, upgrade.PathFindings(catalogue.For(p.To), &p)...)
 	return &p, nil
 }
 

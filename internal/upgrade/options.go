@@ -2,6 +2,7 @@ package upgrade
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -133,6 +134,52 @@ func (o *Options) fill() {
 	if o.DefaultPolicy == "" {
 		o.DefaultPolicy = inventory.PolicyAsk
 	}
+}
+
+// Check returns the first thing that makes no sense for the bundle and the inventory, so
+// that nobody needs to be asked for more. What speaks against an upgrade that makes sense,
+// Build finds.
+func (o Options) Check(m *manifest.Manifest, inv *inventory.Inventory) error {
+	o.fill()
+	modes := []manifest.Mode{manifest.Rolling, manifest.Offline, manifest.Reboot}
+	hosts := len(inv.Hosts) - len(o.Drop)
+	switch {
+	case !slices.Contains(modes, o.Mode):
+		return fmt.Errorf("mode %q: want rolling, offline or reboot", o.Mode)
+	case o.Window != Window{} && o.Window.From == o.Window.To:
+		return fmt.Errorf("window %s: want two different times", o.Window)
+	case o.Canary > hosts:
+		return fmt.Errorf("canary %d: want at most the %d hosts of the upgrade", o.Canary, hosts)
+	}
+	for _, module := range sortedKeys(o.Backup) {
+		by := o.Backup[module]
+		_, known := providers()[by]
+		_, described := inv.Backups[by]
+		switch {
+		case m.Module(module) == nil:
+			return fmt.Errorf("backup %s=%s: the bundle has no module of that name, only %s", module, by, strings.Join(moduleNames(m), ", "))
+		case !known && !described:
+			return fmt.Errorf("backup %s=%s: want one of the inventory's backups, or a provider: %s", module, by, strings.Join(slices.Sorted(maps.Keys(providers())), ", "))
+		}
+	}
+	named := map[string]bool{}
+	for i := range inv.VMs {
+		v := &inv.VMs[i]
+		named[v.UUID], named[v.Place()], named[v.Name] = true, true, true
+	}
+	for _, vm := range sortedKeys(o.Policies) {
+		if !named[vm] {
+			return fmt.Errorf("policy %s=%s: no host reports a VM of that UUID, place (HOST/NAME) or name", vm, o.Policies[vm])
+		}
+	}
+	return nil
+}
+
+func moduleNames(m *manifest.Manifest) (out []string) {
+	for _, mod := range m.Modules {
+		out = append(out, mod.Name)
+	}
+	return out
 }
 
 // check returns the first thing that makes no sense whatever the cluster is.

@@ -23,6 +23,7 @@ func TestThePlanKeepsToTheRulesOfPaths(t *testing.T) {
 		{from: "E0705", to: "E0710"},
 		{from: "E0208", to: "E0306", want: "minimum-source: Versions before E0209H11"},
 		{from: "E0208", to: "E0306", mode: manifest.Offline},
+		{from: "2.0.0.B1", to: "2.0.0.B2"}, // of another product
 		{from: "nonsense", to: "E0306", want: "path: The rules of upgrade paths can not be applied"},
 	} {
 		p := upgrade.Plan{
@@ -30,7 +31,7 @@ func TestThePlanKeepsToTheRulesOfPaths(t *testing.T) {
 			Hosts: []upgrade.PlannedHost{{Name: "h1", Version: c.from}, {Name: "h2", Version: c.from}},
 		}
 		var got []string
-		for _, f := range upgrade.PathFindings(catalogue.BuiltInCAS(), &p) {
+		for _, f := range upgrade.PathFindings(catalogue.For(c.to), &p) {
 			got = append(got, f.Rule+": "+f.Text+", "+f.Remedy)
 			if f.Level != upgrade.Block || f.Host != "h1" {
 				t.Errorf("%+v: %+v", c, f)
@@ -40,7 +41,7 @@ func TestThePlanKeepsToTheRulesOfPaths(t *testing.T) {
 			t.Errorf("%+v: %q", c, all)
 		}
 		p.Purpose = upgrade.ForRollback
-		if fs := upgrade.PathFindings(catalogue.BuiltInCAS(), &p); len(fs) > 0 {
+		if fs := upgrade.PathFindings(catalogue.For(c.to), &p); len(fs) > 0 {
 			t.Errorf("a rollback: %+v", fs)
 		}
 	}

@@ -20,6 +20,7 @@ import (
 
 	"holdfast/internal/strictyaml"
 	"holdfast/internal/upgrade/path"
+	"holdfast/internal/upgrade/version"
 )
 
 //go:embed cas.yaml
@@ -44,11 +45,15 @@ type Faults struct {
 // Error gives one line for each fault: file, field, value, what is allowed.
 func (f *Faults) Error() string { return strictyaml.Lines(f.File, f.Faults) }
 
-// BuiltInCAS is the catalogue of the name CAS. A test reads it, so that it has no faults.
-func BuiltInCAS() *path.Catalogue {
+// For returns the built-in catalogue of the product that has a version, nil when there is
+// none. 1.0 and 2.0 may be versions of anything; an E number is one of CAS.
+func For(v string) *path.Catalogue {
+	if at, err := version.Find(version.CAS, v); err != nil || at.IsFamily() {
+		return nil
+	}
 	c, err := Parse(CAS, casYAML)
 	if err != nil {
-		panic(err)
+		panic(err) // a test has read it
 	}
 	return c
 }

@@ -169,11 +169,11 @@ func (s *Service) gather(ctx context.Context, r request.Request) (*planned, erro
 			return nil, err
 		}
 	}
-	name, version := "", r.Version
+	name, installed := "", r.Version
 	if p.manifest != nil {
-		name, version = p.manifest.Name, cmp.Or(st.Versions[p.manifest.Name], version)
+		name, installed = p.manifest.Name, cmp.Or(st.Versions[p.manifest.Name], installed)
 	}
-	if p.inv, p.gone, err = s.inventory(ctx, r.Inventory, name, version); err == nil {
+	if p.inv, p.gone, err = s.inventory(ctx, r.Inventory, name, installed); err == nil {
 		p.inv.Kept, err = s.keptBackups(ctx, st)
 	}
 	seen, _ := s.Seen()
@@ -182,7 +182,24 @@ func (s *Service) gather(ctx context.Context, r request.Request) (*planned, erro
 		err = fail.Errorf(fail.Invalid, "version: the cluster was never upgraded, so it does not know which version of %s is installed", p.manifest.Name).
 			With("say it: --version V")
 	}
+	if err == nil && sha != "" {
+		err = p.sensible(r)
+	}
 	return p, err
+}
+
+// sensible refuses a request that makes no sense, before any host is asked.
+func (p *planned) sensible(r request.Request) error {
+	if err := r.Options.Check(p.manifest, &p.inv); err != nil {
+		return fail.Errorf(fail.Invalid, "%w", err)
+	}
+	if _, err := version.Detect(p.manifest.Version); err != nil || r.Version == "" {
+		return nil // the plan says so
+	}
+	if _, err := version.Detect(p.manifest.Version, r.Version); err != nil {
+		return fail.Errorf(fail.Invalid, "version %q: want one that is written as that of the bundle, %s", r.Version, p.manifest.Version)
+	}
+	return nil
 }
 
 // manifestFor is the manifest for what follows an upgrade. It is gone from the
@@ -317,17 +334,8 @@ func (p *planned) build(r request.Request, id string) (err error) {
 	if err != nil {
 		return fail.Errorf(fail.Invalid, "%w", err)
 	}
-	p.plan.Findings = slices.Concat(p.plan.Findings, p.gone, p.apart(), p.paths())
+	p.plan.Findings = slices.Concat(p.plan.Findings, p.gone, p.apart(), upgrade.PathFindings(catalogue.For(p.plan.To), &p.plan))
 	return nil
-}
-
-// paths judges the upgrade by the built-in catalogue of its product, where there is one.
-func (p *planned) paths() []upgrade.Finding {
-	to, err := version.Find(version.CAS, p.plan.To)
-	if err != nil || to.IsFamily() {
-		return nil // 1.0 and 2.0 may be versions of anything; an E number is one of CAS
-	}
-	return upgrade.PathFindings(catalogue.BuiltInCAS(), &p.plan)
 }
 
 // look asks all hosts.

@@ -80,9 +80,16 @@ func TestUpgradeRequestsThatMakeNoSense(t *testing.T) {
 		"a host that no agent reports": {func(q *request.Request) {
 			q.Inventory = &inventory.Inventory{Hosts: []inventory.Host{{Name: "h9"}}}
 		}, fail.Invalid, "h9"},
-		"another cluster": {func(q *request.Request) { q.Inventory = &inventory.Inventory{Cluster: "prod"} }, fail.Invalid, "prod"},
-		"a rollback":      {func(q *request.Request) { q.Purpose = upgrade.ForRollback }, fail.Refused, "there was no upgrade"},
-		"a commit":        {func(q *request.Request) { q.Purpose = upgrade.ForCommit }, fail.Refused, "there was no upgrade"},
+		"another cluster":       {func(q *request.Request) { q.Inventory = &inventory.Inventory{Cluster: "prod"} }, fail.Invalid, "prod"},
+		"a mode of the vendor":  {func(q *request.Request) { q.Options.Mode = "rollup" }, fail.Invalid, `mode "rollup": want rolling, offline or reboot`},
+		"a strange version":     {func(q *request.Request) { q.Version = "nonsense" }, fail.Invalid, `version "nonsense"`},
+		"a strange module":      {func(q *request.Request) { q.Options.Backup = map[string]string{"x": "files"} }, fail.Invalid, "backup x=files: the bundle has no module of that name, only db"},
+		"a strange provider":    {func(q *request.Request) { q.Options.Backup = map[string]string{"db": "tape"} }, fail.Invalid, "backup db=tape: want"},
+		"a policy for nobody":   {func(q *request.Request) { q.Options.Policies = map[string]inventory.Policy{"vm9": "stop"} }, fail.Invalid, "policy vm9=stop"},
+		"a window of no length": {func(q *request.Request) { q.Options.Window = upgrade.Window{From: 60, To: 60} }, fail.Invalid, "window 01:00-01:00"},
+		"too many canaries":     {func(q *request.Request) { q.Options.Canary = 4 }, fail.Invalid, "canary 4: want at most the 3 hosts"},
+		"a rollback":            {func(q *request.Request) { q.Purpose = upgrade.ForRollback }, fail.Refused, "there was no upgrade"},
+		"a commit":              {func(q *request.Request) { q.Purpose = upgrade.ForCommit }, fail.Refused, "there was no upgrade"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			q := q
