@@ -29,7 +29,8 @@ type ends struct {
 	counts map[string]int // of jobs that were carried out
 	times  map[string]int // of those that were asked for
 	seen   map[string]bool
-	when   string // what came before
+	when   string  // what came before
+	past   moments // of the first course that is aborted
 }
 
 // ending is how a job has ended.
@@ -42,6 +43,19 @@ type ending struct {
 
 func newEnds(t *testing.T, o upgrade.Options) *ends {
 	return &ends{t: t, dir: t.TempDir(), o: o, known: map[string]*ending{}, counts: map[string]int{}, times: map[string]int{}, seen: map[string]bool{}}
+}
+
+// newWorld makes the world of a course that is aborted at a point. That of the
+// undisturbed course, point 0, comes first.
+func (e *ends) newWorld(t *testing.T, p *plant, at int) *upWorld {
+	if m := e.past.before(at); m != nil {
+		return m.world(t, e.dir)
+	}
+	w := newUpWorld(t, p, e.dir)
+	if at == 0 {
+		w.remember(&e.past)
+	}
+	return w
 }
 
 func (e *ends) was() string { return e.when }
@@ -177,8 +191,8 @@ func (e *ends) again(b broken, id string, at int, next func(b broken, done bool)
 // abortAt aborts an upgrade before its at-th point, of all agents together; 0: not
 // at all. soon: the coordinator's agent ends so many of its own points later; 0: it
 // does not. ended: it had ended before.
-func abortAt(t *testing.T, dir string, o upgrade.Options, at, soon int) (passes int, b broken, ended bool) {
-	w := newUpWorld(t, newPlant(), dir)
+func abortAt(t *testing.T, e *ends, o upgrade.Options, at, soon int) (passes int, b broken, ended bool) {
+	w := e.newWorld(t, newPlant(), at)
 	w.at, w.then = at, func() {
 		if soon > 0 {
 			b := w.machine["h1"].bomb
@@ -190,9 +204,11 @@ func abortAt(t *testing.T, dir string, o upgrade.Options, at, soon int) (passes 
 	}
 	w.start()
 	defer w.stop()
-	b = broken{plan: planUpgrade(t, w.plant, o)}
+	if w.plant.job != "u1" {
+		w.begin("u1", planUpgrade(t, w.plant, o))
+	}
+	b = broken{plan: w.plant.plan}
 	b.stops = planned(t, b.plan)
-	w.begin("u1", b.plan)
 	j, _ := w.watch("u1")
 	b.recs, b.status = j.Records, w.status(j)
 	if j.Job.Result == "aborted" {
@@ -220,13 +236,13 @@ func TestUpgradeAbortAnywhere(t *testing.T) {
 			t.Parallel()
 			e := newEnds(t, m.Options)
 			passes, aborts, over := 0, 0, 0
-			synctest.Test(t, func(t *testing.T) { passes, _, _ = abortAt(t, e.dir, m.Options, 0, 0) })
+			synctest.Test(t, func(t *testing.T) { passes, _, _ = abortAt(t, e, m.Options, 0, 0) })
 			for at := 1; at <= passes && !t.Failed(); at += m.every {
 				for _, soon := range []int{0, 1 + at%9} {
 					var b broken
 					ended := false
 					e.when = fmt.Sprintf("after an abort at point %d, when the coordinator's agent ended %d later", at, soon)
-					bubble(t, e.was, func(t *testing.T) { _, b, ended = abortAt(t, e.dir, m.Options, at, soon) })
+					bubble(t, e.was, func(t *testing.T) { _, b, ended = abortAt(t, e, m.Options, at, soon) })
 					if ended {
 						over++
 						continue

@@ -172,13 +172,17 @@ func (b broken) planBack(p *plant) (upgrade.Plan, error) {
 // rollback rolls back what an upgrade has left, and wants all to be as it was, or an
 // abort. It returns what is left then.
 func (w *upWorld) rollback(id string, b broken) broken {
-	plan, err := b.planBack(w.plant)
-	if err != nil {
-		w.t.Fatal(err)
+	plan := w.plant.plan
+	if w.plant.job != id {
+		p, err := b.planBack(w.plant)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		plan = &p
+		w.begin(id, plan)
 	}
-	w.begin(id, &plan)
 	j, unknown := w.watch(id)
-	before, stops := b.stops, planned(w.t, &plan)
+	before, stops := b.stops, planned(w.t, plan)
 	b.status = w.status(j)
 	b.stops = func(g *plantGuest) int { return before(g) + stops(g) }
 	if j.Job.Result == "aborted" {
@@ -247,7 +251,7 @@ func TestUpgradeRollbackAbortAnywhere(t *testing.T) {
 			var b broken
 			synctest.Test(t, func(t *testing.T) { b = breakUpgrade(t, e.dir, m.Options) })
 			abortAt := func(t *testing.T, at int) (passes int, left broken) {
-				w := newUpWorld(t, plantOf(b.plant), e.dir)
+				w := e.newWorld(t, plantOf(b.plant), at)
 				w.at, w.then = at, func() { w.abort("r1") }
 				w.start()
 				defer w.stop()

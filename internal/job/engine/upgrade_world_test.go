@@ -13,6 +13,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
 	"holdfast/internal/store"
+	"holdfast/internal/store/storetest"
 	"holdfast/internal/upgrade"
 )
 
@@ -21,11 +22,13 @@ import (
 type upWorld struct {
 	*world
 	t        *testing.T
+	mem      *storetest.Mem
 	plant    *plant
 	order    []cluster.HostID // in which hosts coordinate
 	passes   int              // points that were passed on all hosts
 	at       int              // the pass before which then is called; 0: never
 	then     func()
+	passing  func(pass int)              // called before each; nil: nothing is
 	planners map[string]*upgrade.Planner // by plan
 
 	course  *course   // of a trial; nil: this is none
@@ -35,28 +38,37 @@ type upWorld struct {
 // newUpWorld makes one whose logs are in dir: files that are there already cost the
 // next world less.
 func newUpWorld(t *testing.T, p *plant, dir string) *upWorld {
-	w, _ := memWorld(t, plantHosts()...)
+	return upWorldOn(t, storetest.NewMem(), p, dir)
+}
+
+func upWorldOn(t *testing.T, mem *storetest.Mem, p *plant, dir string) *upWorld {
+	w := newWorld(t, func(name string) store.Store { return mem.NewClient(name) }, plantHosts()...)
 	w.dir, w.handover, w.glance = dir, 2*time.Second, 500*time.Millisecond
 	for _, m := range w.machine {
 		m.bomb.terse = true
 	}
-	return &upWorld{world: w, t: t, plant: p, order: plantHosts(), planners: map[string]*upgrade.Planner{}}
+	return &upWorld{world: w, t: t, mem: mem, plant: p, order: plantHosts(), planners: map[string]*upgrade.Planner{}}
 }
 
 // pass counts what happens in the whole cluster.
 func (w *upWorld) pass() {
 	w.mu.Lock()
 	w.passes++
-	now := w.passes == w.at
+	pass := w.passes
 	w.mu.Unlock()
-	if now {
+	if w.passing != nil {
+		w.passing(pass)
+	}
+	if pass == w.at {
 		w.then()
 	}
 }
 
-// start begins all agents.
+// start begins all agents. The first host coordinates, unless one does already.
 func (w *upWorld) start() {
-	w.elect(w.order[0])
+	if w.leader == "" {
+		w.elect(w.order[0])
+	}
 	for _, h := range w.order {
 		w.machine[h].set(func(context.Context, store.Store, []store.Cmp, []store.Op) (int64, bool, error, bool) {
 			w.pass()

@@ -8,6 +8,7 @@ package storetest
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 	"strings"
@@ -35,6 +36,14 @@ type change struct {
 // NewMem makes an empty store at revision 1.
 func NewMem() *Mem {
 	return &Mem{rev: 1, kvs: map[string]store.KV{}, moved: make(chan struct{})}
+}
+
+// Copy is another store with the same records at the same revision, as after a Compact:
+// watches from an earlier revision end with store.ErrCompacted.
+func (m *Mem) Copy() *Mem {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return &Mem{rev: m.rev, kvs: maps.Clone(m.kvs), compacted: m.rev, moved: make(chan struct{})}
 }
 
 // NewClient makes a connection. name is in its errors.
