@@ -17,8 +17,9 @@ APART    = $(filter-out $(shell $(GO) list $(LABS)),$(shell $(GO) list $(REAL)))
 # Packages that look through large spaces: all courses of small clusters, all points at
 # which an agent may end in the middle of a job. Under the race detector they take a sample.
 SEARCH  := ./internal/testbed/sim/... ./internal/job/engine/...
-# Drills that upgrade, empty hosts, or align databases; all others look at outages.
-UPGRADE := ^Test(Upgrade|Offline|Software|Bundles|HostsAreEmptied|Alignment|NovaReads)
+# Drills that upgrade, empty hosts, or align databases, the demo, and the drills with a disk
+# that nobody locks; all others look at outages. Both take about as long.
+UPGRADE := ^Test(Upgrade|Offline|Software|Bundles|HostsAreEmptied|Alignment|NovaReads|Demo|UnlockedDisk|ADiskThatHangs)
 UNIT     = $(shell $(GO) list ./... | grep -vE '/(store|supervise|host|lab|demo)(/|$$)|/transition/db/('"$$(echo $(ALIGN) | tr ' ' '|')"')(/|$$)|/e2e$$|/bench$$')
 
 .PHONY: help build bundle demo deps test test-fresh test-fast test-unit test-real test-contract contract-labs contract-apart test-e2e e2e-outages e2e-upgrades lint fuzz bench clean
@@ -51,7 +52,7 @@ test: deps build lint out/testsum out/leftovers ## every layer, and what they le
 	@rm -f out/tests.json
 	@out/leftovers snapshot out/before.json
 	@status=0; export HOLDFAST_TEST_RUN=$$$$; \
-	NICE=19 packaging/side-by-side.sh test-real test-unit || status=1; \
+	NICE=10 packaging/side-by-side.sh test-real test-unit || status=1; \
 	echo "== what is left"; out/leftovers compare out/before.json | $(SUM) || status=1; \
 	out/testsum -total out/tests.json || status=1; exit $$status
 
@@ -91,8 +92,8 @@ e2e-outages: out/testsum
 	HOLDFAST_DRILL_RESULTS=$(CURDIR)/out/drills.txt $(GO) test -count=1 -json -timeout 65m -skip '$(UPGRADE)' ./e2e/... | $(SUM)
 
 e2e-upgrades: out/testsum
-	@echo "== e2e: upgrades and databases"
-	$(GO) test -count=1 -json -timeout 65m -run '$(UPGRADE)' ./e2e/... | $(SUM)
+	@echo "== e2e: upgrades, databases, the demo, unlocked disks"
+	HOLDFAST_DRILL_RESULTS=$(CURDIR)/out/drills.txt $(GO) test -count=1 -json -timeout 65m -run '$(UPGRADE)' ./e2e/... | $(SUM)
 
 lint: ## gofmt, vet, staticcheck
 	@test -z "$$(gofmt -l bench cmd internal tools e2e *.go)" || { gofmt -l bench cmd internal tools e2e *.go; echo "not formatted"; exit 1; }
