@@ -46,7 +46,7 @@ func holderBugs() []bug {
 		{name: "stale-renewal", breaks: "a renewal counts only when the store has answered it", rules: two, focus: "hang",
 			edits:  []edit{{machine, "	if !o.OK {\n		return\n	}\n", "	if !o.OK {\n		if t.For == WorkRenew && m.Lease.Mod != 0 {\n			m.Lease.Deadline = t.Sent.Add(m.Timings.Lease)\n		}\n		return\n	}\n"}},
 			search: opts(2, -1, "apart", "cut", "stop")},
-		{name: "renewal-unconditional", breaks: "a renewal compares the revision of the host's own last write", rules: two + " fenced-boot", focus: "news",
+		{name: "renewal-unconditional", breaks: "a renewal compares the revision of the host's own last write", rules: two + " fenced-boot", focus: "blind",
 			edits: []edit{{lease, "For: WorkRenew, If: []Cond{{own, max(rec.Mod, m.Lease.Mod)}},", "For: WorkRenew, If: []Cond{{own, max(rec.Mod, m.Lease.Mod)}}[:0],"}}},
 		{name: "stale-start", breaks: "a start follows an observation newer than the record and the host's last action", rules: "stale-start", focus: "",
 			edits:  []edit{{view, "return m.Guest.SeenAt > at && m.Guest.SeenAt > m.Guest.Touched", "return true"}, {view, "m.Guest.SeenAt > m.Guest.Touched && !m.busy(WorkStart)", "!m.busy(WorkStart)"}},
