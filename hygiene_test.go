@@ -16,7 +16,7 @@ import (
 
 // pure are the packages that decide. They do no I/O and read no clock.
 var pure = []string{
-	"holdfast/internal/ha", "holdfast/internal/host/watchdog/keeper", "holdfast/internal/evacuate", "holdfast/internal/inventory", "holdfast/internal/inventory/fact", "holdfast/internal/job", "holdfast/internal/upgrade", "holdfast/internal/upgrade/manifest", "holdfast/internal/upgrade/path", "holdfast/internal/upgrade/version",
+	"holdfast/internal/ha", "holdfast/internal/host/watchdog/keeper", "holdfast/internal/evacuate", "holdfast/internal/inventory", "holdfast/internal/inventory/fact", "holdfast/internal/reason", "holdfast/internal/job", "holdfast/internal/upgrade", "holdfast/internal/upgrade/manifest", "holdfast/internal/upgrade/path", "holdfast/internal/upgrade/version",
 	"holdfast/internal/transition/db/mapping", "holdfast/internal/transition/db/column", "holdfast/internal/transition/db/sqlexpr",
 }
 
@@ -75,6 +75,7 @@ var layers = []struct {
 	{"holdfast/internal/cluster", []string{"holdfast/"}, "the vocabulary depends on nothing of ours"},
 	{"holdfast/internal/text", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
 	{"holdfast/internal/fail", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
+	{"holdfast/internal/reason", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
 	{"holdfast/internal/durable", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
 	{"holdfast/internal/procfs", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
 	{"holdfast/internal/store", []string{"holdfast/"}, "the port depends on nothing of ours"},

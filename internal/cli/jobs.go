@@ -51,8 +51,8 @@ func jobsText(jobs []job.View, p painter) string {
 	var rows [][]cell
 	for _, j := range jobs {
 		what := clean(j.Title)
-		if j.Why != "" {
-			what += ": " + clean(j.Why)
+		if why := j.Because(); why != "" {
+			what += ": " + clean(why)
 		}
 		rows = append(rows, []cell{{clean(j.ID), plain}, jobState(j), {j.Began.UTC().Format(time.DateTime), plain}, {clean(j.User), plain}, {what, plain}})
 	}
@@ -103,10 +103,10 @@ func jobText(j job.View, p painter) string {
 	st := jobState(j)
 	say(&b, p, "job", plain, clean(j.ID)+": "+clean(j.Title)+", by "+clean(j.User))
 	say(&b, p, "state", st.c, st.text)
-	if j.Why != "" {
-		say(&b, p, "", st.c, clean(j.Why))
+	if why := j.Because(); why != "" {
+		say(&b, p, "", st.c, clean(why))
 	}
-	for _, w := range j.Waits {
+	for _, w := range j.WaitsFor() {
 		say(&b, p, "waits", yellow, clean(w))
 	}
 	b.WriteByte('\n')
@@ -217,7 +217,7 @@ func (a *app) runJob(cmd *cobra.Command, timeout time.Duration, begin func(conte
 		return err
 	}
 	if j.State == "ended" && j.Result != "done" {
-		return fail.Errorf(fail.Failed, "%s: %s: %s", j.Title, j.Result, j.Why).With("all of it: holdfast jobs show " + clean(j.ID))
+		return fail.Errorf(fail.Failed, "%s: %s: %s", j.Title, j.Result, j.Because()).With("all of it: holdfast jobs show " + clean(j.ID))
 	}
 	return nil
 }
@@ -295,12 +295,12 @@ func jobNews(j job.View, said map[string]string) []string {
 		}
 		add(s.ID, text)
 	}
-	for i, w := range j.Waits {
+	for i, w := range j.WaitsFor() {
 		add(fmt.Sprint("wait", i), "waiting: "+clean(w))
 	}
 	paused := ""
 	if j.State == "paused" {
-		paused = "paused: " + clean(j.Why)
+		paused = "paused: " + clean(j.Because())
 	}
 	add("paused", paused)
 	return out

@@ -9,6 +9,7 @@ import (
 	"holdfast/internal/api"
 	"holdfast/internal/fail"
 	"holdfast/internal/job"
+	"holdfast/internal/reason"
 )
 
 // awaitUpgrade follows a run to its end, or until a failure needs a person.
@@ -33,7 +34,7 @@ func (a *app) awaitUpgrade(ctx context.Context, c *api.Client, j job.View, js bo
 	if err := writeText(a.env.Stderr, b.String()); err != nil {
 		return err
 	}
-	return fail.Errorf(fail.Failed, "%s: %s: %s", j.Title, or(j.Result, j.State), j.Why).With("what can be done: holdfast upgrade status")
+	return fail.Errorf(fail.Failed, "%s: %s: %s", j.Title, or(j.Result, j.State), j.Because()).With("what can be done: holdfast upgrade status")
 }
 
 // lookAtRun asks how a run stands. An upgrade tells of the steps only that run or
@@ -68,11 +69,17 @@ func stuckSteps(j job.View) []job.StepView {
 	return out
 }
 
-// needsHelp reports whether a run is paused because of a failure: then the pause
-// names the step, one that failed or one whose host is away. A run that somebody
-// has paused, or that pauses after a wave, is followed on.
+// needsHelp reports whether a run is paused because of a failure. A run that somebody
+// has paused, or that pauses after a wave, is followed on. An agent of an earlier version
+// tells no codes: then a step that is stuck needs help, whatever the pause is for.
 func needsHelp(j job.View) bool {
-	return j.State == "paused" && slices.ContainsFunc(j.Steps, func(s job.StepView) bool { return strings.Contains(j.Why, s.ID) })
+	switch {
+	case j.State != "paused":
+		return false
+	case len(j.WhyCodes) == 0:
+		return len(stuckSteps(j)) > 0
+	}
+	return slices.ContainsFunc(j.WhyCodes, func(r reason.Reason) bool { return !r.Is(reason.PausedBy) && !r.Is(reason.WaveDone) })
 }
 
 // Lines of a log that are shown.

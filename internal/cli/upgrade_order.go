@@ -63,8 +63,8 @@ func (a *app) orderUpgrade(cmd *cobra.Command, order, step, reason string) error
 		return writeJSON(a.env.Stdout, j, false)
 	}
 	text := clean(j.ID) + ": " + jobState(j).text
-	if j.Why != "" {
-		text += ": " + clean(j.Why)
+	if why := j.Because(); why != "" {
+		text += ": " + clean(why)
 	}
 	if step != "" && j.State == "paused" {
 		text += "\nlet it go on with: holdfast upgrade resume"

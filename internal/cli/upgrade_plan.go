@@ -251,7 +251,7 @@ func planHead(b *strings.Builder, paint painter, p *upgrade.Plan) {
 
 func planEnd(b *strings.Builder, paint painter, p *upgrade.Plan) {
 	for _, l := range p.Left {
-		say(b, paint, "left out", plain, clean(string(l.Name)+": "+l.Why+"."))
+		say(b, paint, "left out", plain, clean(string(l.Name)+": "+l.Because()+"."))
 	}
 	e := p.Estimate
 	fmt.Fprintf(b, "\n%d steps; guests that move: %d (%d GiB), that stop for a while: %d; about %s\n",

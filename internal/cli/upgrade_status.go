@@ -12,6 +12,7 @@ import (
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
+	"holdfast/internal/reason"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/request"
 )
@@ -132,12 +133,12 @@ func upgradeText(u request.Standing, p painter) string {
 		for _, s := range stuckSteps(*j) {
 			stuckText(&b, p, s, fewLines)
 		}
-		sayAll(&b, p, "waits", yellow, j.Waits)
+		sayAll(&b, p, "waits", yellow, j.WaitsFor())
 	}
 	sayAll(&b, p, "undone", yellow, u.Undone)
 	var left []string
 	for _, l := range u.Left {
-		left = append(left, string(l.Name)+": "+l.Why)
+		left = append(left, string(l.Name)+": "+l.Because())
 	}
 	sayAll(&b, p, "left out", plain, left)
 	sayAll(&b, p, "next", bold, nextCommands(u))
@@ -191,8 +192,8 @@ func upgradeHead(b *strings.Builder, p painter, u request.Standing) {
 	}
 	say(b, p, "run", plain, text+", by "+or(j.User, "nobody known")+" since "+clock(j.Began))
 	text = state.text
-	if j.Why != "" {
-		text += ": " + clean(j.Why)
+	if why := j.Because(); why != "" {
+		text += ": " + clean(why)
 	}
 	say(b, p, "state", state.c, text)
 	if u.Stage != "" && j.State != "ended" {
@@ -234,9 +235,9 @@ func nextCommands(u request.Standing) []string {
 			out = append(out, "holdfast upgrade retry "+clean(s.ID), "holdfast upgrade skip "+clean(s.ID)+" --reason WHY")
 		}
 	}
-	for _, s := range j.Steps { // a host that does not come back
-		if s.State == "running" && s.Host != "" && j.State == "paused" && strings.Contains(j.Why, s.ID) && len(out) < 2*maxStuckNext {
-			out = append(out, "holdfast upgrade drop "+clean(s.Host))
+	for _, r := range j.WhyCodes {
+		if r.Is(reason.HostGone) && j.State == "paused" && len(out) < 2*maxStuckNext {
+			out = append(out, "holdfast upgrade drop "+clean(r.Args["host"]))
 		}
 	}
 	switch {
@@ -251,8 +252,10 @@ func nextCommands(u request.Standing) []string {
 // maxStuckNext is how many stuck steps get their commands shown.
 const maxStuckNext = 3
 
+// waitsForApproval reports whether a host is not approved. An agent of an earlier version
+// does not tell it for programs.
 func waitsForApproval(j job.View) bool {
-	return slices.ContainsFunc(j.Waits, func(w string) bool { return strings.HasSuffix(w, "is not approved") })
+	return slices.ContainsFunc(j.WaitCodes, func(r reason.Reason) bool { return r.Is(reason.NotApproved) })
 }
 
 func nextAfterEnd(u request.Standing) []string {

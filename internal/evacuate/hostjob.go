@@ -7,6 +7,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
+	"holdfast/internal/reason"
 )
 
 // HostJob is the kind of a job about one host, such as emptying it.
@@ -51,8 +52,9 @@ func (p *hostPlan) Steps() []job.Step { return p.Todo }
 
 // Next implements job.Planner.
 func (p *hostPlan) Next(j job.Job, recs map[string]job.Record, hosts map[cluster.HostID]job.HostState, _ time.Time) job.Decision {
-	end := func(result, why string) job.Decision {
-		j.State, j.Result, j.Why = job.Ended, result, why
+	end := func(result string, why ...reason.Reason) job.Decision {
+		j.State, j.Result = job.Ended, result
+		j.Because(why...)
 		return job.Decision{Job: &j}
 	}
 	for _, s := range p.Todo {
@@ -62,15 +64,15 @@ func (p *hostPlan) Next(j job.Job, recs map[string]job.Record, hosts map[cluster
 		case (r.State == job.Granted || r.State == job.Running) && (j.State != job.Aborting || hosts[s.Host].Up):
 			return job.Decision{}
 		case j.State == job.Aborting: // a host that is silent can not be waited for
-			return end("aborted", j.Why)
+			return end("aborted", j.Reasons()...)
 		case r.State.Stuck():
-			return end("failed", r.Why)
+			return end("failed", reason.Error.With(r.Why))
 		case j.State != job.Active:
 			return job.Decision{}
 		case !hosts[s.Host].Up:
-			return job.Decision{Waits: []string{fmt.Sprintf("host %s is silent", s.Host)}}
+			return job.Decision{Waits: []reason.Reason{reason.HostSilent.With(s.Host)}}
 		}
 		return job.Decision{Grant: []string{s.ID}}
 	}
-	return end("done", "")
+	return end("done")
 }

@@ -35,11 +35,11 @@ func Together(generations ...int) bool {
 	return most-least <= 1
 }
 
-// Fitting says for people which generations may work together with these, which
-// may do so themselves.
-func Fitting(generations ...int) string {
+// Fitting returns the least and the greatest generation that may work together with
+// these, which may do so themselves.
+func Fitting(generations ...int) (from, to int) {
 	least, most := bounds(generations)
-	return fmt.Sprintf("generation %d to %d", max(most-1, 1), least+1)
+	return max(most-1, 1), least + 1
 }
 
 // bounds are the least and the greatest, at least 1.
@@ -49,5 +49,8 @@ func bounds(generations []int) (least, most int) {
 
 // AgentOf names the agent of a host for people.
 func (s HostState) AgentOf(h cluster.HostID) string {
-	return fmt.Sprintf("the agent of %s (%s, generation %d)", h, cmp.Or(s.Version, "unknown version"), max(s.Generation, 1))
+	return fmt.Sprintf("the agent of %s (%s, generation %d)", h, s.VersionOr(), max(s.Generation, 1))
 }
+
+// VersionOr is the version for people, also when it is not known.
+func (s HostState) VersionOr() string { return cmp.Or(s.Version, "unknown version") }

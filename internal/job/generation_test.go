@@ -22,12 +22,12 @@ func TestTogether(t *testing.T) {
 func TestFittingIsTheRule(t *testing.T) {
 	for _, c := range []struct {
 		generations []int
-		want        string
+		from, to    int
 	}{
-		{[]int{1}, "generation 1 to 2"}, {[]int{0, 0}, "generation 1 to 2"}, {[]int{5, 5}, "generation 4 to 6"}, {[]int{5, 4}, "generation 4 to 5"},
+		{[]int{1}, 1, 2}, {[]int{0, 0}, 1, 2}, {[]int{5, 5}, 4, 6}, {[]int{5, 4}, 4, 5},
 	} {
-		if got := Fitting(c.generations...); got != c.want {
-			t.Errorf("%v: %q, want %q", c.generations, got, c.want)
+		if from, to := Fitting(c.generations...); from != c.from || to != c.to {
+			t.Errorf("%v: %d to %d, want %d to %d", c.generations, from, to, c.from, c.to)
 		}
 	}
 	for a := range 5 {

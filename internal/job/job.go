@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/reason"
 )
 
 // Kind names what a job does. At most one job of a kind is there at a time.
@@ -34,14 +35,29 @@ type Job struct {
 	User    string          `json:"user"`  // who asked for it
 	State   State           `json:"state"`
 	Result  string          `json:"result,omitempty"` // Ended: done, failed, aborted
-	Why     string          `json:"why,omitempty"`    // it is paused, or ended without success, for people
+	Why     string          `json:"why,omitempty"`    // it is paused, or ended without success, for people; Because sets it
 	Plan    string          `json:"plan"`             // SHA-256 of the plan, hex: the plan never changes
 	Data    json.RawMessage `json:"data,omitempty"`   // the Planner's own state
 	Began   time.Time       `json:"began"`
 	Changed time.Time       `json:"changed"`
 	// Generation is that of the agent that submitted it and made the plan.
-	Generation int   `json:"generation,omitempty"`
-	Mod        int64 `json:"-"` // revision
+	Generation int `json:"generation,omitempty"`
+	// WhyCodes are Why for programs; none in records of earlier versions.
+	WhyCodes []reason.Reason `json:"why_codes,omitempty"`
+	Mod      int64           `json:"-"` // revision
+}
+
+// Because sets why the job is as it is; no reasons: nothing is to be said.
+func (j *Job) Because(reasons ...reason.Reason) {
+	j.Why, j.WhyCodes = reason.Text(reasons...), reasons
+}
+
+// Reasons are why the job is as it is, also from a record of an earlier version.
+func (j *Job) Reasons() []reason.Reason {
+	if len(j.WhyCodes) == 0 && j.Why != "" {
+		return []reason.Reason{reason.Error.With(j.Why)}
+	}
+	return j.WhyCodes
 }
 
 // Step is one piece of work. It is part of the plan and does not change.
@@ -118,7 +134,7 @@ type Record struct {
 	Percent  int            `json:"percent,omitempty"`
 	Note     string         `json:"note,omitempty"` // what it does or waits for, for people
 	Exit     int            `json:"exit,omitempty"` // of a program that was run
-	Why      string         `json:"why,omitempty"`  // it failed, is unknown or was skipped
+	Why      string         `json:"why,omitempty"`  // it failed, is unknown or was skipped: the text of an error, or what an operator said; nothing is decided by it
 	Tail     string         `json:"tail,omitempty"` // end of its log, at most MaxTail
 	By       string         `json:"by,omitempty"`   // operator who retried or skipped it
 	// Generation is that of the coordinator's agent that granted this attempt.
@@ -131,9 +147,9 @@ const MaxTail = 2 << 10
 
 // Decision is what a Planner wants.
 type Decision struct {
-	Grant []string // steps to begin, in order
-	Waits []string // why others do not begin, for people
-	Job   *Job     // the job's record, changed; nil: as it is
+	Grant []string        // steps to begin, in order
+	Waits []reason.Reason // why others do not begin
+	Job   *Job            // the job's record, changed; nil: as it is
 }
 
 // Planner knows the steps of one job and says what comes next. It is pure: the
@@ -170,11 +186,14 @@ func Obey(j Job, c Command, user string) (Job, error) {
 	case j.State == Ended:
 		return j, fmt.Errorf("%s: %s %s has ended (%s)", c, j.Kind, j.ID, j.Result)
 	case c == Pause && j.State == Active:
-		j.State, j.Why = Paused, "paused by "+user
+		j.State = Paused
+		j.Because(reason.PausedBy.With(user))
 	case c == Resume && j.State == Paused:
-		j.State, j.Why = Active, ""
+		j.State = Active
+		j.Because()
 	case c == Abort:
-		j.State, j.Why = Aborting, "aborted by "+user
+		j.State = Aborting
+		j.Because(reason.AbortedBy.With(user))
 	default:
 		return j, fmt.Errorf("%s: %s %s is %s", c, j.Kind, j.ID, j.State)
 	}

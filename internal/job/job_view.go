@@ -1,9 +1,11 @@
 package job
 
 import (
+	"slices"
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/reason"
 )
 
 // View is a job with its steps as people are told of it.
@@ -19,6 +21,24 @@ type View struct {
 	Changed time.Time  `json:"changed,omitzero"`
 	Steps   []StepView `json:"steps,omitempty"` // in the order of the plan
 	Waits   []string   `json:"waits,omitempty"` // why nothing more begins
+	// WhyCodes and WaitCodes are Why and each of Waits for programs. An agent of an
+	// earlier version tells none.
+	WhyCodes  []reason.Reason `json:"why_codes,omitempty"`
+	WaitCodes []reason.Reason `json:"wait_codes,omitempty"`
+}
+
+// Because says why the job is paused, or ended without success, "" when it is neither.
+func (v View) Because() string { return reason.Said(v.Why, v.WhyCodes...) }
+
+// WaitsFor says why nothing more begins.
+func (v View) WaitsFor() []string {
+	out := slices.Clone(v.Waits)
+	if len(out) == len(v.WaitCodes) {
+		for i, r := range v.WaitCodes {
+			out[i] = reason.Said(out[i], r)
+		}
+	}
+	return out
 }
 
 // StepView is a step of a job.

@@ -10,6 +10,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/evacuate"
 	"holdfast/internal/job"
+	"holdfast/internal/reason"
 	"holdfast/internal/upgrade/manifest"
 )
 
@@ -65,7 +66,7 @@ func (r *run) waitForLive() {
 				step := &s.Chains[i].Steps[k]
 				if r.isLive(step) {
 					r.live++
-					r.wait(fmt.Sprintf("%s: is being ended", step.ID))
+					r.wait(reason.BeingEnded.With().At(step.ID))
 				}
 			}
 		}
@@ -120,7 +121,7 @@ func (r *run) restore(c *Chain, b before) before {
 			continue
 		}
 		if r.comesBack(s.Host) {
-			r.wait(fmt.Sprintf("%s: waits for %s to come back", s.ID, s.Host))
+			r.wait(reason.ComesBack.With(s.Host).At(s.ID))
 			return b.busy()
 		}
 		if why := r.cannotRestore(s); why != "" {
@@ -185,7 +186,7 @@ func (r *run) cannotRestore(s *Step) string {
 func (r *run) tryAgain(s *Step) {
 	rec := r.recs[s.ID]
 	if rec.State == job.Failed && r.now.Sub(rec.Ended) < triesAfter {
-		r.wait(fmt.Sprintf("%s is tried again: %s", s.ID, rec.Why))
+		r.wait(reason.TriedAgain.With(s.ID, rec.Why))
 		return
 	}
 	r.begin(s)
@@ -231,7 +232,7 @@ func (r *run) restoreOneOf(c *Chain) {
 		}
 	}
 	if len(away) > 0 {
-		r.wait(fmt.Sprintf("%s: waits for one of %s to come back", c.Steps[0].ID, strings.Join(away, ", ")))
+		r.wait(reason.OneComesBack.With(strings.Join(away, ", ")).At(c.Steps[0].ID))
 		return
 	}
 	r.st.Undone = append(r.st.Undone, whys...)
@@ -310,16 +311,16 @@ func (r *run) endAborted() {
 	if r.job.Result == resultFailed {
 		result = resultFailed
 	}
-	parts := []string{r.job.Why}
+	whys := slices.Clone(r.job.Reasons())
 	if len(r.st.Mixed) > 0 {
-		parts = append(parts, "between two versions: "+joinHosts(r.st.Mixed))
+		whys = append(whys, reason.Between.With(joinHosts(r.st.Mixed)))
 	}
 	if undone := r.st.Undone; len(undone) > 0 {
 		if more := len(undone) - maxWaits; more > 0 {
 			undone = append(slices.Clone(undone[:maxWaits]), fmt.Sprintf("and %d more", more))
 		}
-		parts = append(parts, "not restored: "+strings.Join(undone, ", "))
+		whys = append(whys, reason.NotRestored.With(strings.Join(undone, ", ")))
 	}
 	r.st.Stage = ""
-	r.end(result, strings.Join(parts, "; "))
+	r.end(result, whys...)
 }

@@ -1,21 +1,20 @@
 package upgrade
 
 import (
-	"cmp"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
+	"holdfast/internal/reason"
 	"holdfast/internal/upgrade/manifest"
 )
 
 // advance goes on with the first stage that is not over.
 func (r *run) advance() {
-	if why := r.tooManyFailed(); why != "" {
-		r.pause(why)
+	if whys := r.tooManyFailed(); len(whys) > 0 {
+		r.pause(whys...)
 		return
 	}
 	for i := range r.plan.Stages {
@@ -42,15 +41,15 @@ func allOver(looks []look) bool {
 
 // stage lets chains of a stage go on, and others begin.
 func (r *run) stage(s *Stage, looks []look) {
-	if why := r.waveIsOver(s, looks); why != "" {
+	if why := r.waveIsOver(s, looks); !why.IsZero() {
 		r.pause(why)
 		return
 	}
-	var failed []string
+	var failed []reason.Reason
 	begun := 0 // and not over
 	for i := range s.Chains {
-		c, l := &s.Chains[i], looks[i]
-		if why := r.failure(c, l); why != "" {
+		l := looks[i]
+		if why := r.failure(l); !why.IsZero() {
 			failed = append(failed, why)
 		}
 		if !l.begun || l.over {
@@ -62,7 +61,7 @@ func (r *run) stage(s *Stage, looks []look) {
 	r.beginMore(s, looks, begun)
 	if r.live == 0 && !r.soon {
 		// What failed is within the budget, but nothing else of this stage can go on.
-		r.pause(strings.Join(append(failed, r.waits...), "; "))
+		r.pause(append(failed, r.waits...)...)
 	}
 }
 
@@ -74,16 +73,16 @@ func (r *run) goOn(l look) {
 		r.live++
 		if !r.up(l.live.Host) {
 			r.soon = true
-			r.wait(fmt.Sprintf("%s: waits for %s to come back", l.live.ID, l.live.Host))
+			r.wait(reason.ComesBack.With(l.live.Host).At(l.live.ID))
 		}
 	case l.next == nil:
 	case !r.up(l.next.Host):
 		r.soon = true
-		r.wait(fmt.Sprintf("%s: the agent of %s does not answer", l.next.ID, l.next.Host))
+		r.wait(reason.AgentSilent.With(l.next.Host).At(l.next.ID))
 	default:
 		if l.next.Kind == KindReboot { // another member may be lost since the host's turn began
-			if why := r.memberAway(l.next.Host); why != "" {
-				r.wait(fmt.Sprintf("%s: %s", l.next.ID, why))
+			if why := r.memberAway(l.next.Host); !why.IsZero() {
+				r.wait(why.At(l.next.ID))
 				return
 			}
 		}
@@ -100,12 +99,12 @@ func (r *run) beginMore(s *Stage, looks []look, begun int) {
 			continue
 		}
 		// These hold for all that come behind, too.
-		if why := cmp.Or(r.stageIsFull(s, begun), r.outsideWindow(s), r.tooManyAway(s, c, away)); why != "" {
-			r.wait(fmt.Sprintf("%s: %s", l.next.ID, why))
+		if why := firstOf(r.stageIsFull(s, begun), r.outsideWindow(s), r.tooManyAway(s, c, away)); !why.IsZero() {
+			r.wait(why.At(l.next.ID))
 			return
 		}
-		if why := r.mayNotBegin(s, c, l, first); why != "" {
-			r.wait(fmt.Sprintf("%s: %s", l.next.ID, why))
+		if why := r.mayNotBegin(s, c, l, first); !why.IsZero() {
+			r.wait(why.At(l.next.ID))
 			continue
 		}
 		begun++
@@ -118,48 +117,55 @@ func (r *run) beginMore(s *Stage, looks []look, begun int) {
 }
 
 // mayNotBegin asks the rules about one chain.
-func (r *run) mayNotBegin(s *Stage, c *Chain, l look, first int) string {
-	if why := r.earlierWave(s, c, first); why != "" {
+func (r *run) mayNotBegin(s *Stage, c *Chain, l look, first int) reason.Reason {
+	if why := firstOf(r.earlierWave(s, c, first), r.waitsFor(c)); !why.IsZero() {
 		return why
 	}
-	if why := r.waitsFor(c); why != "" {
-		return why
-	}
-	if why := r.notApproved(s, c); why != "" {
+	if why := r.notApproved(s, c); !why.IsZero() {
 		return why
 	}
 	if s.Kind == Turn {
-		if why := r.memberAway(c.Host); why != "" {
+		if why := r.memberAway(c.Host); !why.IsZero() {
 			return why
 		}
 	}
 	if !r.up(l.next.Host) {
 		r.soon = true
-		return fmt.Sprintf("the agent of %s does not answer", l.next.Host)
+		return reason.AgentSilent.With(l.next.Host)
 	}
-	return ""
+	return reason.Reason{}
+}
+
+// firstOf returns the first reason that is one.
+func firstOf(whys ...reason.Reason) reason.Reason {
+	for _, why := range whys {
+		if !why.IsZero() {
+			return why
+		}
+	}
+	return reason.Reason{}
 }
 
 // stageIsFull: so many hosts at once load the network and whoever watches.
-func (r *run) stageIsFull(s *Stage, begun int) string {
+func (r *run) stageIsFull(s *Stage, begun int) reason.Reason {
 	if s.Limit > 0 && begun >= s.Limit {
-		return fmt.Sprintf("%d hosts are under way, as many as may be at once", begun)
+		return reason.StageFull.With(begun)
 	}
-	return ""
+	return reason.Reason{}
 }
 
 // outsideWindow: the operator wants changes at certain times only. What asks
 // only, and what restores, may be done at any time. An offline run that has begun
 // to stop guests or the service goes on until all is back.
-func (r *run) outsideWindow(s *Stage) string {
+func (r *run) outsideWindow(s *Stage) reason.Reason {
 	if s.Kind == Quiet || s.Kind == Close || r.plan.Options.Window.Open(r.now) {
-		return ""
+		return reason.Reason{}
 	}
 	if r.plan.Options.Mode == manifest.Offline && r.hasBegun() {
-		return ""
+		return reason.Reason{}
 	}
 	r.soon = true
-	return fmt.Sprintf("outside of the window %s", r.plan.Options.Window)
+	return reason.OutsideWindow.With(r.plan.Options.Window)
 }
 
 // hasBegun reports whether the run has begun to change anything.
@@ -180,15 +186,15 @@ func (r *run) hasBegun() bool {
 
 // tooManyAway: the cluster can do without so many hosts and no more. A host that
 // failed or is down is as unavailable as one whose turn it is.
-func (r *run) tooManyAway(s *Stage, c *Chain, away map[cluster.HostID]bool) string {
+func (r *run) tooManyAway(s *Stage, c *Chain, away map[cluster.HostID]bool) reason.Reason {
 	n := len(away)
 	if s.Kind != Turn || n < r.limit || away[c.Host] && n <= r.limit {
-		return ""
+		return reason.Reason{}
 	}
 	for h := range away {
 		r.soon = r.soon || !r.up(h)
 	}
-	return fmt.Sprintf("%d of %d hosts that may be unavailable at once are", n, r.limit)
+	return reason.TooManyAway.With(n, r.limit)
 }
 
 // unavailable returns the hosts that do not serve guests, or may not.
@@ -223,62 +229,62 @@ func firstWave(s *Stage, looks []look) int {
 
 // earlierWave: canary hosts show whether the upgrade is any good before it comes
 // to others, and who wants a pause after each wave wants waves that end.
-func (r *run) earlierWave(s *Stage, c *Chain, first int) string {
+func (r *run) earlierWave(s *Stage, c *Chain, first int) reason.Reason {
 	switch {
 	case c.Wave <= first:
 	case first == 1 && r.plan.Options.Canary > 0:
-		return "the canary hosts are not done"
+		return reason.CanaryFirst.With()
 	case s.Kind == Turn && r.plan.Options.PauseAfterWave:
-		return fmt.Sprintf("wave %d is not done", first)
+		return reason.WaveFirst.With(first)
 	}
-	return ""
+	return reason.Reason{}
 }
 
 // waitsFor: its guests go to hosts that must be back before, or guests come from
 // hosts that must be empty before.
-func (r *run) waitsFor(c *Chain) string {
+func (r *run) waitsFor(c *Chain) reason.Reason {
 	for _, id := range c.After {
 		host, _, _ := strings.Cut(id, "/")
 		if rec := r.recs[id]; !rec.State.Over() && !r.dropped(cluster.HostID(host)) && !(strings.HasSuffix(id, "/back") && rec.State.Stuck()) {
-			return "waits for " + id
+			return reason.StepFirst.With(id)
 		}
 	}
-	return ""
+	return reason.Reason{}
 }
 
 // notApproved: the operator wants to say of each host that it may be begun.
-func (r *run) notApproved(s *Stage, c *Chain) string {
+func (r *run) notApproved(s *Stage, c *Chain) reason.Reason {
 	if s.Kind == Turn && r.plan.Options.ApprovePerHost && r.st.Approved[c.Host] == "" {
 		r.soon = true
-		return fmt.Sprintf("%s is not approved", c.Host)
+		return reason.NotApproved.With(c.Host)
 	}
-	return ""
+	return reason.Reason{}
 }
 
 // waveIsOver: the operator wants to look at the cluster after each wave. It is
 // said once for each.
-func (r *run) waveIsOver(s *Stage, looks []look) string {
+func (r *run) waveIsOver(s *Stage, looks []look) reason.Reason {
 	if s.Kind != Turn || !r.plan.Options.PauseAfterWave {
-		return ""
+		return reason.Reason{}
 	}
 	first := firstWave(s, looks)
 	for i := range s.Chains {
 		if l := looks[i]; s.Chains[i].Wave == first && l.begun {
-			return ""
+			return reason.Reason{}
 		}
 	}
 	if done := first - 1; done > r.st.Wave {
 		r.st.Wave = done
-		return fmt.Sprintf("wave %d of %d is done; resume for the next", done, r.waves)
+		return reason.WaveDone.With(done, r.waves)
 	}
-	return ""
+	return reason.Reason{}
 }
 
 // tooManyFailed: beyond the budget nothing new is begun, because what failed on
 // these hosts will fail on others. What concerns no single host has no budget.
-func (r *run) tooManyFailed() string {
+func (r *run) tooManyFailed() []reason.Reason {
 	hosts := map[cluster.HostID]bool{}
-	var whys []string
+	var whys []reason.Reason
 	budget := r.plan.Options.FailureBudget
 	for i := range r.plan.Stages {
 		s := &r.plan.Stages[i]
@@ -286,7 +292,7 @@ func (r *run) tooManyFailed() string {
 		for j, l := range r.lookAll(i) {
 			c := &s.Chains[j]
 			over = over && l.over
-			if why := r.failure(c, l); why != "" {
+			if why := r.failure(l); !why.IsZero() {
 				whys = append(whys, why)
 				if c.Host == "" || s.Kind == Change && len(s.Chains) == 1 {
 					budget = -1
@@ -299,12 +305,12 @@ func (r *run) tooManyFailed() string {
 		}
 	}
 	if len(hosts) <= max(0, budget) && budget >= 0 {
-		return ""
+		return nil
 	}
 	if more := len(whys) - maxWaits; more > 0 {
-		whys = append(whys[:maxWaits], fmt.Sprintf("and %d more", more))
+		whys = append(whys[:maxWaits], reason.More.With(more))
 	}
-	return strings.Join(whys, "; ")
+	return whys
 }
 
 // done ends a run whose stages are all over.
@@ -323,11 +329,11 @@ func (r *run) done() {
 		r.st.Hosts = nil
 	}
 	r.mixed()
-	var whys []string
+	var whys []reason.Reason
 	if len(r.st.Mixed) > 0 {
-		whys = append(whys, "left as they were when they were dropped: "+joinHosts(r.st.Mixed))
+		whys = append(whys, reason.LeftDropped.With(joinHosts(r.st.Mixed)))
 	}
-	r.end(resultDone, strings.Join(append(whys, r.untidy()...), "; "))
+	r.end(resultDone, append(whys, r.untidy()...)...)
 }
 
 // rolledBack is how the cluster stands after a rollback.

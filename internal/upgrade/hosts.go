@@ -8,6 +8,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
+	"holdfast/internal/reason"
 	"holdfast/internal/upgrade/manifest"
 )
 
@@ -21,11 +22,10 @@ func (b *builder) versionOf(h *inventory.Host) string {
 func (b *builder) choose() {
 	skip := b.skipped()
 	for _, h := range b.ordered() {
-		switch why := b.whyLeft(h, skip); why {
-		case "":
+		if why := b.whyLeft(h, skip); why.IsZero() {
 			b.part = append(b.part, h)
-		default:
-			b.plan.Left = append(b.plan.Left, LeftHost{h.Name, why})
+		} else {
+			b.plan.leave(h.Name, why)
 		}
 	}
 	if b.o.Mode != manifest.Offline {
@@ -57,21 +57,19 @@ func (b *builder) ordered() []*inventory.Host {
 	return out
 }
 
-// whyLeft says why a host does not take part, "" when it does.
-func (b *builder) whyLeft(h *inventory.Host, skip map[cluster.HostID]string) string {
+// whyLeft says why a host does not take part; nothing when it does.
+func (b *builder) whyLeft(h *inventory.Host, skip map[cluster.HostID]string) reason.Reason {
 	switch {
 	case slices.Contains(b.o.Drop, h.Name):
-		return "dropped by the operator"
+		return reason.DroppedByOperator.With()
 	case skip[h.Name] != "":
-		return fmt.Sprintf("VM %s can not move, and its policy is to skip its host", skip[h.Name])
+		return reason.SkippedForVM.With(skip[h.Name])
 	case b.versionOf(h) == b.m.Version && (b.m.Kernel == "" || h.Kernel == "" || h.Kernel == b.m.Kernel):
-		return "it has version " + b.m.Version + " already"
-	case b.m.RequiresReboot:
-		return ""
-	case !slices.ContainsFunc(b.m.Modules, func(mod manifest.Module) bool { return mod.On(h) }):
-		return "no module runs on it"
+		return reason.HasVersion.With(b.m.Version)
+	case !b.m.RequiresReboot && !slices.ContainsFunc(b.m.Modules, func(mod manifest.Module) bool { return mod.On(h) }):
+		return reason.NoModule.With()
 	}
-	return ""
+	return reason.Reason{}
 }
 
 // skipped returns the hosts that are left out because of a VM, with that VM.

@@ -21,6 +21,14 @@ func blocks(p *Plan) (out []string) {
 	return out
 }
 
+// lefts are the hosts that a plan leaves out, and why.
+func lefts(p *Plan) (out []string) {
+	for _, l := range p.Left {
+		out = append(out, string(l.Name)+": "+l.Because())
+	}
+	return out
+}
+
 // A host that is lost for good does not keep the cluster from becoming normal again.
 func TestRollbackWithoutALostHost(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -47,7 +55,7 @@ func TestRollbackWithoutALostHost(t *testing.T) {
 			if err != nil || p.Blocked() {
 				t.Fatalf("%v, blocked by %v", err, blocks(&p))
 			}
-			if !slices.Contains(p.Left, LeftHost{"h1", "lost, by the operator's word"}) || len(p.Left) != 2 || strings.Contains(outline(&p), "h1/") {
+			if !slices.Contains(lefts(&p), "h1: lost, by the operator's word") || len(p.Left) != 2 || strings.Contains(outline(&p), "h1/") {
 				t.Errorf("left %v\n%s", p.Left, outline(&p))
 			}
 			back := newWorld(t, &p, inv)
@@ -158,12 +166,28 @@ func TestCommitWithoutALostHost(t *testing.T) {
 		t.Fatalf("%v, blocked by %v", err, blocks(&p))
 	}
 	p, err = PlanCommit(m, *w.plan, w.status(), inv, nil, []cluster.HostID{"h2"})
-	if err != nil || p.Blocked() || !slices.Equal(p.Left, []LeftHost{{"h2", "lost, by the operator's word"}}) {
+	if err != nil || p.Blocked() || !slices.Equal(lefts(&p), []string{"h2: lost, by the operator's word"}) {
 		t.Fatalf("%v, blocked by %v, left %v", err, blocks(&p), p.Left)
 	}
 	c := newWorld(t, &p, inv)
 	c.wantEnd(resultDone, "")
 	if st := c.status(); st.Cluster != Normal || !st.Committed || slices.ContainsFunc(c.order, func(id string) bool { return strings.HasPrefix(id, "h2/") }) {
 		t.Errorf("%v: status %+v", c.order, st)
+	}
+}
+
+// Plans and statuses of earlier versions say in a sentence alone that a host was given up.
+func TestLostInWordsOfAnEarlierVersion(t *testing.T) {
+	if !(LeftHost{Name: "h1", Why: "lost, by the operator's word"}).lost() || (LeftHost{Name: "h1", Why: "rolled back already"}).lost() {
+		t.Error("a plan without codes is not understood")
+	}
+	r := run{Planner: &Planner{plan: &Plan{Options: Options{Run: "j1"}}}}
+	r.st.Kept = map[cluster.HostID]string{"h1": "the host was given up as lost after j1", "h2": "the host was given up as lost after j2", "h3": "the host was left between two versions"}
+	if !r.givenUp("h1") || r.givenUp("h2") || r.givenUp("h3") || r.givenUp("h4") {
+		t.Error("a status without runs is not understood")
+	}
+	r.st.GivenUp = map[cluster.HostID]string{"h1": "j0", "h3": "j1"}
+	if r.givenUp("h1") || !r.givenUp("h3") {
+		t.Error("the runs are not looked at")
 	}
 }

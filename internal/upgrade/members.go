@@ -1,10 +1,10 @@
 package upgrade
 
 import (
-	"fmt"
 	"slices"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/reason"
 )
 
 // Members of Holdfast's own store are rebooted one after the other, however many
@@ -53,30 +53,29 @@ func (r *run) leaving(h cluster.HostID) bool {
 	})
 }
 
-// memberAway says why a member may not be taken away now, "" when it may or when
+// memberAway says why a member may not be taken away now; nothing when it may or when
 // the host is none.
-func (r *run) memberAway(h cluster.HostID) string {
+func (r *run) memberAway(h cluster.HostID) (why reason.Reason) {
 	if len(r.reboots[h]) == 0 || !slices.Contains(r.members, h) {
-		return ""
+		return reason.Reason{}
 	}
 	lost := 0 // members that the run does not wait for
-	why := ""
 	for _, m := range r.members {
 		switch {
 		case m == h:
 		case r.leaving(m):
-			return fmt.Sprintf("waits for %s: two members of the store must not be away at once", m)
+			return reason.MemberLeaves.With(m)
 		case r.up(m):
 		case r.known[m] && !r.dropped(m):
 			r.soon = true
-			return fmt.Sprintf("waits for %s, which is away: two members of the store must not be away at once", m)
+			return reason.MemberAway.With(m)
 		default:
 			lost++
-			why = fmt.Sprintf("waits for %s, which is away: without both the store has no majority", m)
+			why = reason.NoMajority.With(m)
 		}
 	}
 	if n := len(r.members); lost == 0 || n-lost-1 > n/2 {
-		return ""
+		return reason.Reason{}
 	}
 	r.soon = true
 	return why

@@ -9,6 +9,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/evacuate"
 	"holdfast/internal/job"
+	"holdfast/internal/reason"
 )
 
 // Plan is an upgrade, a rollback or a commit as it will be carried out. It is
@@ -72,8 +73,26 @@ type PlannedHost struct {
 
 // LeftHost is a host that the plan does not change.
 type LeftHost struct {
-	Name cluster.HostID `json:"name"`
-	Why  string         `json:"why"`
+	Name    cluster.HostID `json:"name"`
+	Why     string         `json:"why"`
+	WhyCode reason.Reason  `json:"whyCode,omitzero"` // none in plans of earlier versions
+}
+
+// Because says why the host is left out.
+func (l LeftHost) Because() string { return reason.Said(l.Why, l.WhyCode) }
+
+// whyLost is how plans of earlier versions say of a host that an operator has named it as
+// lost. They have no code.
+const whyLost = "lost, by the operator's word"
+
+// lost reports whether an operator has named the host as lost.
+func (l LeftHost) lost() bool {
+	return l.WhyCode.Is(reason.Lost) || l.WhyCode.IsZero() && l.Why == whyLost
+}
+
+// leave leaves a host out.
+func (p *Plan) leave(h cluster.HostID, why reason.Reason) {
+	p.Left = append(p.Left, LeftHost{h, reason.Text(why), why})
 }
 
 // StageKind says which rules hold for a stage.

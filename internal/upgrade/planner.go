@@ -5,6 +5,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
+	"holdfast/internal/reason"
 )
 
 // Planner says what comes next in the run of a plan. It is a job.Planner.
@@ -89,10 +90,11 @@ func (p *Planner) Next(j job.Job, recs map[string]job.Record, hosts map[cluster.
 
 func (p *Planner) unreadable(j job.Job, err error) job.Decision {
 	if j.State == job.Active {
-		j.State, j.Why = job.Paused, err.Error()
+		j.State = job.Paused
+		j.Because(reason.Error.With(err))
 		return job.Decision{Job: &j}
 	}
-	return job.Decision{Waits: []string{err.Error()}}
+	return job.Decision{Waits: []reason.Reason{reason.Error.With(err)}}
 }
 
 // run is one decision.
@@ -104,7 +106,7 @@ type run struct {
 	hosts  map[cluster.HostID]job.HostState
 	now    time.Time
 	grant  []string
-	waits  []string
+	waits  []reason.Reason
 	more   int    // waits beyond maxWaits
 	looks  []look // at the chains, as far as looked
 	looked []bool
@@ -119,7 +121,7 @@ type run struct {
 // maxWaits bounds Decision.Waits.
 const maxWaits = 20
 
-func (r *run) wait(why string) {
+func (r *run) wait(why reason.Reason) {
 	if len(r.waits) == maxWaits {
 		r.more++
 		return
@@ -132,12 +134,14 @@ func (r *run) begin(s *Step) {
 	r.live++
 }
 
-func (r *run) pause(why string) {
-	r.job.State, r.job.Why = job.Paused, why
+func (r *run) pause(whys ...reason.Reason) {
+	r.job.State = job.Paused
+	r.job.Because(whys...)
 	r.grant = nil
 }
 
-func (r *run) end(result, why string) {
-	r.job.State, r.job.Result, r.job.Why = job.Ended, result, why
+func (r *run) end(result string, whys ...reason.Reason) {
+	r.job.State, r.job.Result = job.Ended, result
+	r.job.Because(whys...)
 	r.grant, r.waits = nil, nil
 }

@@ -8,6 +8,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
+	"holdfast/internal/reason"
 	"holdfast/internal/upgrade/manifest"
 )
 
@@ -102,7 +103,8 @@ func newBack(m *manifest.Manifest, p *Plan, st Status, inv *inventory.Inventory,
 	for _, h := range p.Hosts {
 		b.was[h.Name] = h.Version
 	}
-	b.plan.Begin = Status{Cluster: st.Cluster, Hosts: st.clone().Hosts, Committed: st.Committed, Active: st.Active, Kept: st.clone().Kept}
+	st = st.clone()
+	b.plan.Begin = Status{Cluster: st.Cluster, Hosts: st.Hosts, Committed: st.Committed, Active: st.Active, Kept: st.Kept, GivenUp: st.GivenUp}
 	before := newPast(p, nil)
 	b.plan.after(p.Earlier)
 	b.runs = before.runs()
@@ -124,7 +126,7 @@ func (b *builder) leaveLost(p *Plan, lost []cluster.HostID) {
 		}
 		delete(b.plan.Begin.Hosts, n)
 		b.lost[n] = true
-		b.plan.Left = append(b.plan.Left, LeftHost{n, whyLost})
+		b.plan.leave(n, reason.Lost.With())
 	}
 }
 
@@ -162,7 +164,7 @@ func (r *rollback) choose() {
 		switch touched := r.touched(p.Name); {
 		case r.lost[p.Name]:
 		case wanted && r.plan.Begin.Hosts[p.Name] == HostRolldownDone:
-			r.plan.Left = append(r.plan.Left, LeftHost{p.Name, "rolled back already"})
+			r.plan.leave(p.Name, reason.RolledBack.With())
 		case wanted && touched:
 			if h := r.checked(p); h != nil {
 				r.stays[h.Name] = r.o.Mode == manifest.Reboot && !r.begun(h.Name, "reboot") && !r.emptied[h.Name]
@@ -171,9 +173,9 @@ func (r *rollback) choose() {
 		case wanted && len(r.facts.Only) > 0:
 			r.block("never-upgraded", p.Name, "The host was never upgraded: none of its modules was touched.", "roll back the others")
 		case !wanted && touched:
-			r.plan.Left = append(r.plan.Left, LeftHost{p.Name, "not asked for"})
+			r.plan.leave(p.Name, reason.NotAskedFor.With())
 		default:
-			r.plan.Left = append(r.plan.Left, LeftHost{p.Name, "never upgraded"})
+			r.plan.leave(p.Name, reason.NeverUpgraded.With())
 		}
 	}
 	if r.o.Mode != manifest.Offline {
@@ -402,7 +404,7 @@ func PlanCommit(m manifest.Manifest, p Plan, st Status, inv inventory.Inventory,
 		}
 	}
 	for _, l := range b.plan.Left {
-		b.find(Finding{Rule: "left", Level: Warn, Host: l.Name, Text: "The host was not upgraded: " + l.Why + "."})
+		b.find(Finding{Rule: "left", Level: Warn, Host: l.Name, Text: "The host was not upgraded: " + l.Because() + "."})
 	}
 	b.commit(over)
 	return b.finish()
@@ -411,14 +413,13 @@ func PlanCommit(m manifest.Manifest, p Plan, st Status, inv inventory.Inventory,
 // leaveOut leaves a host of the upgrade out of its commit, since it was not upgraded to
 // the end: the programs of the new version are not for it.
 func (b *builder) leaveOut(h cluster.HostID, p *Plan) {
-	why := "dropped from the upgrade, left half-way, or gone"
-	if b.plan.Begin.Hosts[h] == "" {
-		why = "its turn never came"
-	}
 	if i := slices.IndexFunc(p.Left, func(l LeftHost) bool { return l.Name == h }); i >= 0 {
-		why = p.Left[i].Why
+		b.plan.Left = append(b.plan.Left, p.Left[i])
+	} else if b.plan.Begin.Hosts[h] == "" {
+		b.plan.leave(h, reason.NoTurn.With())
+	} else {
+		b.plan.leave(h, reason.NotFinished.With())
 	}
-	b.plan.Left = append(b.plan.Left, LeftHost{h, why})
 }
 
 // commit makes the stages of a commit. The cluster's version is raised first:

@@ -46,6 +46,7 @@ type Status struct {
 	Aborted   time.Time                    `json:"aborted,omitzero"`    // when the abort began
 	Mixed     []cluster.HostID             `json:"mixed,omitempty"`     // at the end: neither old nor new
 	Kept      map[cluster.HostID]string    `json:"kept,omitempty"`      // hosts whose backups stay, and why
+	GivenUp   map[cluster.HostID]string    `json:"givenUp,omitempty"`   // of Kept: hosts that were given up as lost, after which run
 	Undone    []string                     `json:"undone,omitempty"`    // at the end: steps that would have restored something
 }
 
@@ -69,7 +70,7 @@ func (s Status) clone() Status {
 	}
 	s.Hosts = hosts
 	s.Approved, s.Dropped = cloneNames(s.Approved), cloneNames(s.Dropped)
-	s.Kept = cloneNames(s.Kept)
+	s.Kept, s.GivenUp = cloneNames(s.Kept), cloneNames(s.GivenUp)
 	s.Mixed, s.Undone = slices.Clone(s.Mixed), slices.Clone(s.Undone)
 	return s
 }

@@ -9,10 +9,8 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
+	"holdfast/internal/reason"
 )
-
-// whyLost says of a host that is left out that an operator has named it as lost.
-const whyLost = "lost, by the operator's word"
 
 // tidies makes the stage in which what runs have left on hosts goes. Hosts that may
 // still need their backups keep all.
@@ -90,7 +88,7 @@ func (r *run) notBack(h cluster.HostID) string {
 }
 
 // untidy says on which hosts something stays that was to be removed, and why.
-func (r *run) untidy() (whys []string) {
+func (r *run) untidy() (whys []reason.Reason) {
 	var late []cluster.HostID
 	var kept []string
 	for i := range r.steps {
@@ -105,26 +103,32 @@ func (r *run) untidy() (whys []string) {
 		}
 	}
 	if len(kept) > 0 {
-		whys = append(whys, "backups stay because steps of the rollback were skipped: "+strings.Join(kept, ", "))
+		whys = append(whys, reason.BackupsStay.With(strings.Join(kept, ", ")))
 	}
 	if len(late) > 0 {
-		whys = append(whys, "backups and files that are not needed any more stay until the next run: "+joinHosts(late))
+		whys = append(whys, reason.NotTidied.With(joinHosts(late)))
 	}
 	return whys
 }
 
-// givenUp is why a host that is lost keeps its backups. It names the upgrade: a rollback
+// whyGivenUp is why a host that is lost keeps its backups. It names the upgrade: a rollback
 // of that one may still bring the host back.
-func (r *run) givenUp() string { return "the host was given up as lost after " + r.plan.Options.Run }
+const whyGivenUp = "the host was given up as lost after "
+
+// givenUp reports whether a host was given up as lost after this upgrade. The status of an
+// earlier version has no more than the sentence.
+func (r *run) givenUp(h cluster.HostID) bool {
+	if run, known := r.st.GivenUp[h]; known {
+		return run == r.plan.Options.Run
+	}
+	return r.st.Kept[h] == whyGivenUp+r.plan.Options.Run
+}
 
 // keep notes, at the end of a rollback or a commit, which hosts later runs must not
 // tidy: those that are left between two versions, or may be. One that was upgraded and
 // committed, or was given up and is rolled back after all, is well again.
 func (r *run) keep() {
-	kept := maps.Clone(r.st.Kept)
-	if kept == nil {
-		kept = map[cluster.HostID]string{}
-	}
+	kept := r.st.Kept
 	over := r.plan.Purpose == ForCommit && r.st.Committed || r.plan.Purpose == ForRollback && r.st.Cluster == Normal
 	for h, s := range r.st.Hosts {
 		switch step := r.skippedBack()[h]; {
@@ -132,14 +136,16 @@ func (r *run) keep() {
 			kept[h] = step + " was skipped in its rollback"
 		case over && (s == HostRollup || s == HostRolldown):
 			kept[h] = "the host was left between two versions"
-		case over && s == HostRollupDone, s == HostRolldownDone && kept[h] == r.givenUp():
+		case over && s == HostRollupDone, s == HostRolldownDone && r.givenUp(h):
 			delete(kept, h)
+		default:
+			continue
 		}
+		delete(r.st.GivenUp, h)
 	}
 	for _, l := range r.plan.Left {
-		if (over || r.plan.Purpose == ForRollback) && l.Why == whyLost { // the status has forgotten the host
-			kept[l.Name] = r.givenUp()
+		if (over || r.plan.Purpose == ForRollback) && l.lost() { // the status has forgotten the host
+			kept[l.Name], r.st.GivenUp[l.Name] = whyGivenUp+r.plan.Options.Run, r.plan.Options.Run
 		}
 	}
-	r.st.Kept = kept
 }

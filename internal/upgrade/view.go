@@ -2,17 +2,16 @@ package upgrade
 
 import (
 	"bytes"
-	"fmt"
-	"strings"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
+	"holdfast/internal/reason"
 )
 
 // decision puts together what was decided.
 func (r *run) decision(before *job.Job) job.Decision {
 	if r.more > 0 {
-		r.waits = append(r.waits, fmt.Sprintf("and %d more", r.more))
+		r.waits = append(r.waits, reason.More.With(r.more))
 	}
 	d := job.Decision{Grant: r.grant, Waits: r.waits}
 	after, err := r.st.with(r.job)
@@ -153,20 +152,19 @@ func (r *run) lookAll(stage int) []look {
 	return r.looks[first : first+n]
 }
 
-// failure says why a chain can not go on, "" when it can.
-func (r *run) failure(c *Chain, l look) string {
+// failure says why a chain can not go on; none when it can.
+func (r *run) failure(l look) reason.Reason {
 	switch {
 	case l.stuck != nil:
 		rec := r.recs[l.stuck.ID]
-		how := "failed"
 		if rec.State == job.Unknown {
-			how = "was begun and may have been done"
+			return reason.StepUnclear.With(l.stuck.ID, rec.Why)
 		}
-		return strings.TrimSuffix(fmt.Sprintf("%s %s: %s", l.stuck.ID, how, rec.Why), ": ")
+		return reason.StepFailed.With(l.stuck.ID, rec.Why)
 	case l.dead:
-		return fmt.Sprintf("%s: %s has been away for longer than the step may take", l.live.ID, l.live.Host)
+		return reason.HostGone.With(l.live.Host).At(l.live.ID)
 	}
-	return ""
+	return reason.Reason{}
 }
 
 // mark brings the states of hosts and of the cluster up to what the records say.

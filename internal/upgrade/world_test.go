@@ -13,6 +13,7 @@ import (
 	"holdfast/internal/evacuate"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
+	"holdfast/internal/reason"
 	"holdfast/internal/upgrade/manifest"
 )
 
@@ -140,7 +141,10 @@ func (w *world) decide() bool {
 	if again := w.planner.Next(w.job, w.recs, w.hosts, w.now); !same(d, again) {
 		w.t.Fatalf("two answers to one question:\n%+v\n%+v", d, again)
 	}
-	w.waits = d.Waits
+	w.waits = nil
+	for _, why := range d.Waits {
+		w.waits = append(w.waits, reason.Text(why))
+	}
 	if d.Job != nil {
 		w.job = *d.Job
 	}

@@ -667,8 +667,10 @@ type Job struct {
 	Why           string                 `protobuf:"bytes,7,opt,name=why,proto3" json:"why,omitempty"`
 	BeganNs       int64                  `protobuf:"varint,8,opt,name=began_ns,json=beganNs,proto3" json:"began_ns,omitempty"` // since 1970-01-01 UTC, as all times here; 0: not set
 	ChangedNs     int64                  `protobuf:"varint,9,opt,name=changed_ns,json=changedNs,proto3" json:"changed_ns,omitempty"`
-	Steps         []*JobStep             `protobuf:"bytes,10,rep,name=steps,proto3" json:"steps,omitempty"` // in the order of the plan
-	Waits         []string               `protobuf:"bytes,11,rep,name=waits,proto3" json:"waits,omitempty"` // why nothing more begins
+	Steps         []*JobStep             `protobuf:"bytes,10,rep,name=steps,proto3" json:"steps,omitempty"`                          // in the order of the plan
+	Waits         []string               `protobuf:"bytes,11,rep,name=waits,proto3" json:"waits,omitempty"`                          // why nothing more begins
+	WhyCodes      []*Reason              `protobuf:"bytes,12,rep,name=why_codes,json=whyCodes,proto3" json:"why_codes,omitempty"`    // why, for programs
+	WaitCodes     []*Reason              `protobuf:"bytes,13,rep,name=wait_codes,json=waitCodes,proto3" json:"wait_codes,omitempty"` // of each of waits, or none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -780,6 +782,73 @@ func (x *Job) GetWaits() []string {
 	return nil
 }
 
+func (x *Job) GetWhyCodes() []*Reason {
+	if x != nil {
+		return x.WhyCodes
+	}
+	return nil
+}
+
+func (x *Job) GetWaitCodes() []*Reason {
+	if x != nil {
+		return x.WaitCodes
+	}
+	return nil
+}
+
+// Reason says why something is as it is.
+type Reason struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Code          string                 `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	Args          map[string]string      `protobuf:"bytes,2,rep,name=args,proto3" json:"args,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reason) Reset() {
+	*x = Reason{}
+	mi := &file_holdfast_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reason) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reason) ProtoMessage() {}
+
+func (x *Reason) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reason.ProtoReflect.Descriptor instead.
+func (*Reason) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Reason) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *Reason) GetArgs() map[string]string {
+	if x != nil {
+		return x.Args
+	}
+	return nil
+}
+
 type JobStep struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -801,7 +870,7 @@ type JobStep struct {
 
 func (x *JobStep) Reset() {
 	*x = JobStep{}
-	mi := &file_holdfast_proto_msgTypes[14]
+	mi := &file_holdfast_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -813,7 +882,7 @@ func (x *JobStep) String() string {
 func (*JobStep) ProtoMessage() {}
 
 func (x *JobStep) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[14]
+	mi := &file_holdfast_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -826,7 +895,7 @@ func (x *JobStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStep.ProtoReflect.Descriptor instead.
 func (*JobStep) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{14}
+	return file_holdfast_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *JobStep) GetId() string {
@@ -928,7 +997,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_holdfast_proto_msgTypes[15]
+	mi := &file_holdfast_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -940,7 +1009,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[15]
+	mi := &file_holdfast_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -953,7 +1022,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{15}
+	return file_holdfast_proto_rawDescGZIP(), []int{16}
 }
 
 type GetStatusResponse struct {
@@ -965,7 +1034,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_holdfast_proto_msgTypes[16]
+	mi := &file_holdfast_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -977,7 +1046,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[16]
+	mi := &file_holdfast_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -990,7 +1059,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{16}
+	return file_holdfast_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GetStatusResponse) GetStatus() *Status {
@@ -1008,7 +1077,7 @@ type WatchStatusRequest struct {
 
 func (x *WatchStatusRequest) Reset() {
 	*x = WatchStatusRequest{}
-	mi := &file_holdfast_proto_msgTypes[17]
+	mi := &file_holdfast_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1020,7 +1089,7 @@ func (x *WatchStatusRequest) String() string {
 func (*WatchStatusRequest) ProtoMessage() {}
 
 func (x *WatchStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[17]
+	mi := &file_holdfast_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1033,7 +1102,7 @@ func (x *WatchStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchStatusRequest.ProtoReflect.Descriptor instead.
 func (*WatchStatusRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{17}
+	return file_holdfast_proto_rawDescGZIP(), []int{18}
 }
 
 type WatchStatusResponse struct {
@@ -1045,7 +1114,7 @@ type WatchStatusResponse struct {
 
 func (x *WatchStatusResponse) Reset() {
 	*x = WatchStatusResponse{}
-	mi := &file_holdfast_proto_msgTypes[18]
+	mi := &file_holdfast_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1057,7 +1126,7 @@ func (x *WatchStatusResponse) String() string {
 func (*WatchStatusResponse) ProtoMessage() {}
 
 func (x *WatchStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[18]
+	mi := &file_holdfast_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1070,7 +1139,7 @@ func (x *WatchStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchStatusResponse.ProtoReflect.Descriptor instead.
 func (*WatchStatusResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{18}
+	return file_holdfast_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *WatchStatusResponse) GetStatus() *Status {
@@ -1091,7 +1160,7 @@ type StartRequest struct {
 
 func (x *StartRequest) Reset() {
 	*x = StartRequest{}
-	mi := &file_holdfast_proto_msgTypes[19]
+	mi := &file_holdfast_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1103,7 +1172,7 @@ func (x *StartRequest) String() string {
 func (*StartRequest) ProtoMessage() {}
 
 func (x *StartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[19]
+	mi := &file_holdfast_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1116,7 +1185,7 @@ func (x *StartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartRequest.ProtoReflect.Descriptor instead.
 func (*StartRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{19}
+	return file_holdfast_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *StartRequest) GetIdempotencyKey() string {
@@ -1134,7 +1203,7 @@ type StartResponse struct {
 
 func (x *StartResponse) Reset() {
 	*x = StartResponse{}
-	mi := &file_holdfast_proto_msgTypes[20]
+	mi := &file_holdfast_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1146,7 +1215,7 @@ func (x *StartResponse) String() string {
 func (*StartResponse) ProtoMessage() {}
 
 func (x *StartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[20]
+	mi := &file_holdfast_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1159,7 +1228,7 @@ func (x *StartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartResponse.ProtoReflect.Descriptor instead.
 func (*StartResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{20}
+	return file_holdfast_proto_rawDescGZIP(), []int{21}
 }
 
 type StopRequest struct {
@@ -1172,7 +1241,7 @@ type StopRequest struct {
 
 func (x *StopRequest) Reset() {
 	*x = StopRequest{}
-	mi := &file_holdfast_proto_msgTypes[21]
+	mi := &file_holdfast_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1184,7 +1253,7 @@ func (x *StopRequest) String() string {
 func (*StopRequest) ProtoMessage() {}
 
 func (x *StopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[21]
+	mi := &file_holdfast_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1197,7 +1266,7 @@ func (x *StopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRequest.ProtoReflect.Descriptor instead.
 func (*StopRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{21}
+	return file_holdfast_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *StopRequest) GetIdempotencyKey() string {
@@ -1222,7 +1291,7 @@ type StopResponse struct {
 
 func (x *StopResponse) Reset() {
 	*x = StopResponse{}
-	mi := &file_holdfast_proto_msgTypes[22]
+	mi := &file_holdfast_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1234,7 +1303,7 @@ func (x *StopResponse) String() string {
 func (*StopResponse) ProtoMessage() {}
 
 func (x *StopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[22]
+	mi := &file_holdfast_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1247,7 +1316,7 @@ func (x *StopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopResponse.ProtoReflect.Descriptor instead.
 func (*StopResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{22}
+	return file_holdfast_proto_rawDescGZIP(), []int{23}
 }
 
 type MigrateRequest struct {
@@ -1260,7 +1329,7 @@ type MigrateRequest struct {
 
 func (x *MigrateRequest) Reset() {
 	*x = MigrateRequest{}
-	mi := &file_holdfast_proto_msgTypes[23]
+	mi := &file_holdfast_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1272,7 +1341,7 @@ func (x *MigrateRequest) String() string {
 func (*MigrateRequest) ProtoMessage() {}
 
 func (x *MigrateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[23]
+	mi := &file_holdfast_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1285,7 +1354,7 @@ func (x *MigrateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrateRequest.ProtoReflect.Descriptor instead.
 func (*MigrateRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{23}
+	return file_holdfast_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *MigrateRequest) GetIdempotencyKey() string {
@@ -1316,7 +1385,7 @@ type MigrateResponse struct {
 
 func (x *MigrateResponse) Reset() {
 	*x = MigrateResponse{}
-	mi := &file_holdfast_proto_msgTypes[24]
+	mi := &file_holdfast_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1328,7 +1397,7 @@ func (x *MigrateResponse) String() string {
 func (*MigrateResponse) ProtoMessage() {}
 
 func (x *MigrateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[24]
+	mi := &file_holdfast_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1341,7 +1410,7 @@ func (x *MigrateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrateResponse.ProtoReflect.Descriptor instead.
 func (*MigrateResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{24}
+	return file_holdfast_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *MigrateResponse) GetPercent() int64 {
@@ -1398,7 +1467,7 @@ type ListEventsRequest struct {
 
 func (x *ListEventsRequest) Reset() {
 	*x = ListEventsRequest{}
-	mi := &file_holdfast_proto_msgTypes[25]
+	mi := &file_holdfast_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1410,7 +1479,7 @@ func (x *ListEventsRequest) String() string {
 func (*ListEventsRequest) ProtoMessage() {}
 
 func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[25]
+	mi := &file_holdfast_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1423,7 +1492,7 @@ func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsRequest.ProtoReflect.Descriptor instead.
 func (*ListEventsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{25}
+	return file_holdfast_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListEventsRequest) GetAfter() int64 {
@@ -1450,7 +1519,7 @@ type ListEventsResponse struct {
 
 func (x *ListEventsResponse) Reset() {
 	*x = ListEventsResponse{}
-	mi := &file_holdfast_proto_msgTypes[26]
+	mi := &file_holdfast_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1462,7 +1531,7 @@ func (x *ListEventsResponse) String() string {
 func (*ListEventsResponse) ProtoMessage() {}
 
 func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[26]
+	mi := &file_holdfast_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1475,7 +1544,7 @@ func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsResponse.ProtoReflect.Descriptor instead.
 func (*ListEventsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{26}
+	return file_holdfast_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ListEventsResponse) GetEvents() []*Event {
@@ -1501,7 +1570,7 @@ type WatchEventsRequest struct {
 
 func (x *WatchEventsRequest) Reset() {
 	*x = WatchEventsRequest{}
-	mi := &file_holdfast_proto_msgTypes[27]
+	mi := &file_holdfast_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1513,7 +1582,7 @@ func (x *WatchEventsRequest) String() string {
 func (*WatchEventsRequest) ProtoMessage() {}
 
 func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[27]
+	mi := &file_holdfast_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1526,7 +1595,7 @@ func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsRequest.ProtoReflect.Descriptor instead.
 func (*WatchEventsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{27}
+	return file_holdfast_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *WatchEventsRequest) GetAfter() int64 {
@@ -1546,7 +1615,7 @@ type WatchEventsResponse struct {
 
 func (x *WatchEventsResponse) Reset() {
 	*x = WatchEventsResponse{}
-	mi := &file_holdfast_proto_msgTypes[28]
+	mi := &file_holdfast_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1558,7 +1627,7 @@ func (x *WatchEventsResponse) String() string {
 func (*WatchEventsResponse) ProtoMessage() {}
 
 func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[28]
+	mi := &file_holdfast_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1571,7 +1640,7 @@ func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsResponse.ProtoReflect.Descriptor instead.
 func (*WatchEventsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{28}
+	return file_holdfast_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *WatchEventsResponse) GetEvents() []*Event {
@@ -1598,7 +1667,7 @@ type ConfirmOffRequest struct {
 
 func (x *ConfirmOffRequest) Reset() {
 	*x = ConfirmOffRequest{}
-	mi := &file_holdfast_proto_msgTypes[29]
+	mi := &file_holdfast_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1610,7 +1679,7 @@ func (x *ConfirmOffRequest) String() string {
 func (*ConfirmOffRequest) ProtoMessage() {}
 
 func (x *ConfirmOffRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[29]
+	mi := &file_holdfast_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1623,7 +1692,7 @@ func (x *ConfirmOffRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmOffRequest.ProtoReflect.Descriptor instead.
 func (*ConfirmOffRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{29}
+	return file_holdfast_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ConfirmOffRequest) GetIdempotencyKey() string {
@@ -1648,7 +1717,7 @@ type ConfirmOffResponse struct {
 
 func (x *ConfirmOffResponse) Reset() {
 	*x = ConfirmOffResponse{}
-	mi := &file_holdfast_proto_msgTypes[30]
+	mi := &file_holdfast_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1660,7 +1729,7 @@ func (x *ConfirmOffResponse) String() string {
 func (*ConfirmOffResponse) ProtoMessage() {}
 
 func (x *ConfirmOffResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[30]
+	mi := &file_holdfast_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1673,7 +1742,7 @@ func (x *ConfirmOffResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmOffResponse.ProtoReflect.Descriptor instead.
 func (*ConfirmOffResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{30}
+	return file_holdfast_proto_rawDescGZIP(), []int{31}
 }
 
 type SetMaintenanceRequest struct {
@@ -1687,7 +1756,7 @@ type SetMaintenanceRequest struct {
 
 func (x *SetMaintenanceRequest) Reset() {
 	*x = SetMaintenanceRequest{}
-	mi := &file_holdfast_proto_msgTypes[31]
+	mi := &file_holdfast_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1699,7 +1768,7 @@ func (x *SetMaintenanceRequest) String() string {
 func (*SetMaintenanceRequest) ProtoMessage() {}
 
 func (x *SetMaintenanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[31]
+	mi := &file_holdfast_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1712,7 +1781,7 @@ func (x *SetMaintenanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetMaintenanceRequest.ProtoReflect.Descriptor instead.
 func (*SetMaintenanceRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{31}
+	return file_holdfast_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *SetMaintenanceRequest) GetIdempotencyKey() string {
@@ -1744,7 +1813,7 @@ type SetMaintenanceResponse struct {
 
 func (x *SetMaintenanceResponse) Reset() {
 	*x = SetMaintenanceResponse{}
-	mi := &file_holdfast_proto_msgTypes[32]
+	mi := &file_holdfast_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1756,7 +1825,7 @@ func (x *SetMaintenanceResponse) String() string {
 func (*SetMaintenanceResponse) ProtoMessage() {}
 
 func (x *SetMaintenanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[32]
+	mi := &file_holdfast_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1769,7 +1838,7 @@ func (x *SetMaintenanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetMaintenanceResponse.ProtoReflect.Descriptor instead.
 func (*SetMaintenanceResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{32}
+	return file_holdfast_proto_rawDescGZIP(), []int{33}
 }
 
 type GetStoreStatusRequest struct {
@@ -1780,7 +1849,7 @@ type GetStoreStatusRequest struct {
 
 func (x *GetStoreStatusRequest) Reset() {
 	*x = GetStoreStatusRequest{}
-	mi := &file_holdfast_proto_msgTypes[33]
+	mi := &file_holdfast_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1792,7 +1861,7 @@ func (x *GetStoreStatusRequest) String() string {
 func (*GetStoreStatusRequest) ProtoMessage() {}
 
 func (x *GetStoreStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[33]
+	mi := &file_holdfast_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1805,7 +1874,7 @@ func (x *GetStoreStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStoreStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStoreStatusRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{33}
+	return file_holdfast_proto_rawDescGZIP(), []int{34}
 }
 
 type GetStoreStatusResponse struct {
@@ -1819,7 +1888,7 @@ type GetStoreStatusResponse struct {
 
 func (x *GetStoreStatusResponse) Reset() {
 	*x = GetStoreStatusResponse{}
-	mi := &file_holdfast_proto_msgTypes[34]
+	mi := &file_holdfast_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1831,7 +1900,7 @@ func (x *GetStoreStatusResponse) String() string {
 func (*GetStoreStatusResponse) ProtoMessage() {}
 
 func (x *GetStoreStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[34]
+	mi := &file_holdfast_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1844,7 +1913,7 @@ func (x *GetStoreStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStoreStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStoreStatusResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{34}
+	return file_holdfast_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *GetStoreStatusResponse) GetGeneration() uint64 {
@@ -1876,7 +1945,7 @@ type BackUpStoreRequest struct {
 
 func (x *BackUpStoreRequest) Reset() {
 	*x = BackUpStoreRequest{}
-	mi := &file_holdfast_proto_msgTypes[35]
+	mi := &file_holdfast_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1888,7 +1957,7 @@ func (x *BackUpStoreRequest) String() string {
 func (*BackUpStoreRequest) ProtoMessage() {}
 
 func (x *BackUpStoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[35]
+	mi := &file_holdfast_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1901,7 +1970,7 @@ func (x *BackUpStoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackUpStoreRequest.ProtoReflect.Descriptor instead.
 func (*BackUpStoreRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{35}
+	return file_holdfast_proto_rawDescGZIP(), []int{36}
 }
 
 type BackUpStoreResponse struct {
@@ -1913,7 +1982,7 @@ type BackUpStoreResponse struct {
 
 func (x *BackUpStoreResponse) Reset() {
 	*x = BackUpStoreResponse{}
-	mi := &file_holdfast_proto_msgTypes[36]
+	mi := &file_holdfast_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1925,7 +1994,7 @@ func (x *BackUpStoreResponse) String() string {
 func (*BackUpStoreResponse) ProtoMessage() {}
 
 func (x *BackUpStoreResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[36]
+	mi := &file_holdfast_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1938,7 +2007,7 @@ func (x *BackUpStoreResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackUpStoreResponse.ProtoReflect.Descriptor instead.
 func (*BackUpStoreResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{36}
+	return file_holdfast_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *BackUpStoreResponse) GetBackup() *Backup {
@@ -1968,7 +2037,7 @@ type StoreMember struct {
 
 func (x *StoreMember) Reset() {
 	*x = StoreMember{}
-	mi := &file_holdfast_proto_msgTypes[37]
+	mi := &file_holdfast_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1980,7 +2049,7 @@ func (x *StoreMember) String() string {
 func (*StoreMember) ProtoMessage() {}
 
 func (x *StoreMember) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[37]
+	mi := &file_holdfast_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1993,7 +2062,7 @@ func (x *StoreMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreMember.ProtoReflect.Descriptor instead.
 func (*StoreMember) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{37}
+	return file_holdfast_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *StoreMember) GetName() string {
@@ -2092,7 +2161,7 @@ type Backup struct {
 
 func (x *Backup) Reset() {
 	*x = Backup{}
-	mi := &file_holdfast_proto_msgTypes[38]
+	mi := &file_holdfast_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2104,7 +2173,7 @@ func (x *Backup) String() string {
 func (*Backup) ProtoMessage() {}
 
 func (x *Backup) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[38]
+	mi := &file_holdfast_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2117,7 +2186,7 @@ func (x *Backup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Backup.ProtoReflect.Descriptor instead.
 func (*Backup) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{38}
+	return file_holdfast_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Backup) GetFile() string {
@@ -2156,7 +2225,7 @@ type GetVersionRequest struct {
 
 func (x *GetVersionRequest) Reset() {
 	*x = GetVersionRequest{}
-	mi := &file_holdfast_proto_msgTypes[39]
+	mi := &file_holdfast_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2168,7 +2237,7 @@ func (x *GetVersionRequest) String() string {
 func (*GetVersionRequest) ProtoMessage() {}
 
 func (x *GetVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[39]
+	mi := &file_holdfast_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2181,7 +2250,7 @@ func (x *GetVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetVersionRequest.ProtoReflect.Descriptor instead.
 func (*GetVersionRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{39}
+	return file_holdfast_proto_rawDescGZIP(), []int{40}
 }
 
 type GetVersionResponse struct {
@@ -2195,7 +2264,7 @@ type GetVersionResponse struct {
 
 func (x *GetVersionResponse) Reset() {
 	*x = GetVersionResponse{}
-	mi := &file_holdfast_proto_msgTypes[40]
+	mi := &file_holdfast_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2207,7 +2276,7 @@ func (x *GetVersionResponse) String() string {
 func (*GetVersionResponse) ProtoMessage() {}
 
 func (x *GetVersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[40]
+	mi := &file_holdfast_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2220,7 +2289,7 @@ func (x *GetVersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetVersionResponse.ProtoReflect.Descriptor instead.
 func (*GetVersionResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{40}
+	return file_holdfast_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *GetVersionResponse) GetVersion() string {
@@ -2254,7 +2323,7 @@ type ErrorDetail struct {
 
 func (x *ErrorDetail) Reset() {
 	*x = ErrorDetail{}
-	mi := &file_holdfast_proto_msgTypes[41]
+	mi := &file_holdfast_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2266,7 +2335,7 @@ func (x *ErrorDetail) String() string {
 func (*ErrorDetail) ProtoMessage() {}
 
 func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[41]
+	mi := &file_holdfast_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2279,7 +2348,7 @@ func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorDetail.ProtoReflect.Descriptor instead.
 func (*ErrorDetail) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{41}
+	return file_holdfast_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ErrorDetail) GetRemedy() string {
@@ -2299,7 +2368,7 @@ type Epoch struct {
 
 func (x *Epoch) Reset() {
 	*x = Epoch{}
-	mi := &file_holdfast_proto_msgTypes[42]
+	mi := &file_holdfast_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2311,7 +2380,7 @@ func (x *Epoch) String() string {
 func (*Epoch) ProtoMessage() {}
 
 func (x *Epoch) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[42]
+	mi := &file_holdfast_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2324,7 +2393,7 @@ func (x *Epoch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Epoch.ProtoReflect.Descriptor instead.
 func (*Epoch) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{42}
+	return file_holdfast_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Epoch) GetGen() uint64 {
@@ -2355,7 +2424,7 @@ type Proof struct {
 
 func (x *Proof) Reset() {
 	*x = Proof{}
-	mi := &file_holdfast_proto_msgTypes[43]
+	mi := &file_holdfast_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2367,7 +2436,7 @@ func (x *Proof) String() string {
 func (*Proof) ProtoMessage() {}
 
 func (x *Proof) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[43]
+	mi := &file_holdfast_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2380,7 +2449,7 @@ func (x *Proof) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Proof.ProtoReflect.Descriptor instead.
 func (*Proof) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{43}
+	return file_holdfast_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Proof) GetKind() string {
@@ -2445,7 +2514,7 @@ type Owner struct {
 
 func (x *Owner) Reset() {
 	*x = Owner{}
-	mi := &file_holdfast_proto_msgTypes[44]
+	mi := &file_holdfast_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2457,7 +2526,7 @@ func (x *Owner) String() string {
 func (*Owner) ProtoMessage() {}
 
 func (x *Owner) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[44]
+	mi := &file_holdfast_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2470,7 +2539,7 @@ func (x *Owner) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Owner.ProtoReflect.Descriptor instead.
 func (*Owner) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{44}
+	return file_holdfast_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Owner) GetResource() string {
@@ -2570,7 +2639,7 @@ type Want struct {
 
 func (x *Want) Reset() {
 	*x = Want{}
-	mi := &file_holdfast_proto_msgTypes[45]
+	mi := &file_holdfast_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2582,7 +2651,7 @@ func (x *Want) String() string {
 func (*Want) ProtoMessage() {}
 
 func (x *Want) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[45]
+	mi := &file_holdfast_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2595,7 +2664,7 @@ func (x *Want) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Want.ProtoReflect.Descriptor instead.
 func (*Want) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{45}
+	return file_holdfast_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Want) GetRun() bool {
@@ -2644,7 +2713,7 @@ type Off struct {
 
 func (x *Off) Reset() {
 	*x = Off{}
-	mi := &file_holdfast_proto_msgTypes[46]
+	mi := &file_holdfast_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2656,7 +2725,7 @@ func (x *Off) String() string {
 func (*Off) ProtoMessage() {}
 
 func (x *Off) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[46]
+	mi := &file_holdfast_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2669,7 +2738,7 @@ func (x *Off) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Off.ProtoReflect.Descriptor instead.
 func (*Off) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{46}
+	return file_holdfast_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Off) GetHost() string {
@@ -2720,7 +2789,7 @@ type Host struct {
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_holdfast_proto_msgTypes[47]
+	mi := &file_holdfast_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2732,7 +2801,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[47]
+	mi := &file_holdfast_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2745,7 +2814,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{47}
+	return file_holdfast_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Host) GetName() string {
@@ -2893,7 +2962,7 @@ type HostStatus struct {
 
 func (x *HostStatus) Reset() {
 	*x = HostStatus{}
-	mi := &file_holdfast_proto_msgTypes[48]
+	mi := &file_holdfast_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2905,7 +2974,7 @@ func (x *HostStatus) String() string {
 func (*HostStatus) ProtoMessage() {}
 
 func (x *HostStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[48]
+	mi := &file_holdfast_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2918,7 +2987,7 @@ func (x *HostStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostStatus.ProtoReflect.Descriptor instead.
 func (*HostStatus) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{48}
+	return file_holdfast_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *HostStatus) GetHost() *Host {
@@ -2960,7 +3029,7 @@ type Takeover struct {
 
 func (x *Takeover) Reset() {
 	*x = Takeover{}
-	mi := &file_holdfast_proto_msgTypes[49]
+	mi := &file_holdfast_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2972,7 +3041,7 @@ func (x *Takeover) String() string {
 func (*Takeover) ProtoMessage() {}
 
 func (x *Takeover) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[49]
+	mi := &file_holdfast_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2985,7 +3054,7 @@ func (x *Takeover) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Takeover.ProtoReflect.Descriptor instead.
 func (*Takeover) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{49}
+	return file_holdfast_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Takeover) GetPossible() bool {
@@ -3026,7 +3095,7 @@ type Timings struct {
 
 func (x *Timings) Reset() {
 	*x = Timings{}
-	mi := &file_holdfast_proto_msgTypes[50]
+	mi := &file_holdfast_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3038,7 +3107,7 @@ func (x *Timings) String() string {
 func (*Timings) ProtoMessage() {}
 
 func (x *Timings) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[50]
+	mi := &file_holdfast_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3051,7 +3120,7 @@ func (x *Timings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timings.ProtoReflect.Descriptor instead.
 func (*Timings) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{50}
+	return file_holdfast_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Timings) GetLeaseNs() int64 {
@@ -3140,7 +3209,7 @@ type Status struct {
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_holdfast_proto_msgTypes[51]
+	mi := &file_holdfast_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3152,7 +3221,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[51]
+	mi := &file_holdfast_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3165,7 +3234,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{51}
+	return file_holdfast_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Status) GetTimeNs() int64 {
@@ -3292,7 +3361,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_holdfast_proto_msgTypes[52]
+	mi := &file_holdfast_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3304,7 +3373,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[52]
+	mi := &file_holdfast_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3317,7 +3386,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{52}
+	return file_holdfast_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Event) GetTimeNs() int64 {
@@ -3434,7 +3503,7 @@ const file_holdfast_proto_rawDesc = "" +
 	"\x04step\x18\x03 \x01(\tR\x04step\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\"8\n" +
 	"\x12CommandJobResponse\x12\"\n" +
-	"\x03job\x18\x01 \x01(\v2\x10.holdfast.v1.JobR\x03job\"\x8f\x02\n" +
+	"\x03job\x18\x01 \x01(\v2\x10.holdfast.v1.JobR\x03job\"\xf5\x02\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x14\n" +
@@ -3448,7 +3517,16 @@ const file_holdfast_proto_rawDesc = "" +
 	"changed_ns\x18\t \x01(\x03R\tchangedNs\x12*\n" +
 	"\x05steps\x18\n" +
 	" \x03(\v2\x14.holdfast.v1.JobStepR\x05steps\x12\x14\n" +
-	"\x05waits\x18\v \x03(\tR\x05waits\"\x9f\x02\n" +
+	"\x05waits\x18\v \x03(\tR\x05waits\x120\n" +
+	"\twhy_codes\x18\f \x03(\v2\x13.holdfast.v1.ReasonR\bwhyCodes\x122\n" +
+	"\n" +
+	"wait_codes\x18\r \x03(\v2\x13.holdfast.v1.ReasonR\twaitCodes\"\x88\x01\n" +
+	"\x06Reason\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\tR\x04code\x121\n" +
+	"\x04args\x18\x02 \x03(\v2\x1d.holdfast.v1.Reason.ArgsEntryR\x04args\x1a7\n" +
+	"\tArgsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9f\x02\n" +
 	"\aJobStep\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
@@ -3692,7 +3770,7 @@ func file_holdfast_proto_rawDescGZIP() []byte {
 	return file_holdfast_proto_rawDescData
 }
 
-var file_holdfast_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
+var file_holdfast_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
 var file_holdfast_proto_goTypes = []any{
 	(*DrainHostRequest)(nil),       // 0: holdfast.v1.DrainHostRequest
 	(*DrainHostResponse)(nil),      // 1: holdfast.v1.DrainHostResponse
@@ -3708,45 +3786,47 @@ var file_holdfast_proto_goTypes = []any{
 	(*CommandJobRequest)(nil),      // 11: holdfast.v1.CommandJobRequest
 	(*CommandJobResponse)(nil),     // 12: holdfast.v1.CommandJobResponse
 	(*Job)(nil),                    // 13: holdfast.v1.Job
-	(*JobStep)(nil),                // 14: holdfast.v1.JobStep
-	(*GetStatusRequest)(nil),       // 15: holdfast.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),      // 16: holdfast.v1.GetStatusResponse
-	(*WatchStatusRequest)(nil),     // 17: holdfast.v1.WatchStatusRequest
-	(*WatchStatusResponse)(nil),    // 18: holdfast.v1.WatchStatusResponse
-	(*StartRequest)(nil),           // 19: holdfast.v1.StartRequest
-	(*StartResponse)(nil),          // 20: holdfast.v1.StartResponse
-	(*StopRequest)(nil),            // 21: holdfast.v1.StopRequest
-	(*StopResponse)(nil),           // 22: holdfast.v1.StopResponse
-	(*MigrateRequest)(nil),         // 23: holdfast.v1.MigrateRequest
-	(*MigrateResponse)(nil),        // 24: holdfast.v1.MigrateResponse
-	(*ListEventsRequest)(nil),      // 25: holdfast.v1.ListEventsRequest
-	(*ListEventsResponse)(nil),     // 26: holdfast.v1.ListEventsResponse
-	(*WatchEventsRequest)(nil),     // 27: holdfast.v1.WatchEventsRequest
-	(*WatchEventsResponse)(nil),    // 28: holdfast.v1.WatchEventsResponse
-	(*ConfirmOffRequest)(nil),      // 29: holdfast.v1.ConfirmOffRequest
-	(*ConfirmOffResponse)(nil),     // 30: holdfast.v1.ConfirmOffResponse
-	(*SetMaintenanceRequest)(nil),  // 31: holdfast.v1.SetMaintenanceRequest
-	(*SetMaintenanceResponse)(nil), // 32: holdfast.v1.SetMaintenanceResponse
-	(*GetStoreStatusRequest)(nil),  // 33: holdfast.v1.GetStoreStatusRequest
-	(*GetStoreStatusResponse)(nil), // 34: holdfast.v1.GetStoreStatusResponse
-	(*BackUpStoreRequest)(nil),     // 35: holdfast.v1.BackUpStoreRequest
-	(*BackUpStoreResponse)(nil),    // 36: holdfast.v1.BackUpStoreResponse
-	(*StoreMember)(nil),            // 37: holdfast.v1.StoreMember
-	(*Backup)(nil),                 // 38: holdfast.v1.Backup
-	(*GetVersionRequest)(nil),      // 39: holdfast.v1.GetVersionRequest
-	(*GetVersionResponse)(nil),     // 40: holdfast.v1.GetVersionResponse
-	(*ErrorDetail)(nil),            // 41: holdfast.v1.ErrorDetail
-	(*Epoch)(nil),                  // 42: holdfast.v1.Epoch
-	(*Proof)(nil),                  // 43: holdfast.v1.Proof
-	(*Owner)(nil),                  // 44: holdfast.v1.Owner
-	(*Want)(nil),                   // 45: holdfast.v1.Want
-	(*Off)(nil),                    // 46: holdfast.v1.Off
-	(*Host)(nil),                   // 47: holdfast.v1.Host
-	(*HostStatus)(nil),             // 48: holdfast.v1.HostStatus
-	(*Takeover)(nil),               // 49: holdfast.v1.Takeover
-	(*Timings)(nil),                // 50: holdfast.v1.Timings
-	(*Status)(nil),                 // 51: holdfast.v1.Status
-	(*Event)(nil),                  // 52: holdfast.v1.Event
+	(*Reason)(nil),                 // 14: holdfast.v1.Reason
+	(*JobStep)(nil),                // 15: holdfast.v1.JobStep
+	(*GetStatusRequest)(nil),       // 16: holdfast.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),      // 17: holdfast.v1.GetStatusResponse
+	(*WatchStatusRequest)(nil),     // 18: holdfast.v1.WatchStatusRequest
+	(*WatchStatusResponse)(nil),    // 19: holdfast.v1.WatchStatusResponse
+	(*StartRequest)(nil),           // 20: holdfast.v1.StartRequest
+	(*StartResponse)(nil),          // 21: holdfast.v1.StartResponse
+	(*StopRequest)(nil),            // 22: holdfast.v1.StopRequest
+	(*StopResponse)(nil),           // 23: holdfast.v1.StopResponse
+	(*MigrateRequest)(nil),         // 24: holdfast.v1.MigrateRequest
+	(*MigrateResponse)(nil),        // 25: holdfast.v1.MigrateResponse
+	(*ListEventsRequest)(nil),      // 26: holdfast.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),     // 27: holdfast.v1.ListEventsResponse
+	(*WatchEventsRequest)(nil),     // 28: holdfast.v1.WatchEventsRequest
+	(*WatchEventsResponse)(nil),    // 29: holdfast.v1.WatchEventsResponse
+	(*ConfirmOffRequest)(nil),      // 30: holdfast.v1.ConfirmOffRequest
+	(*ConfirmOffResponse)(nil),     // 31: holdfast.v1.ConfirmOffResponse
+	(*SetMaintenanceRequest)(nil),  // 32: holdfast.v1.SetMaintenanceRequest
+	(*SetMaintenanceResponse)(nil), // 33: holdfast.v1.SetMaintenanceResponse
+	(*GetStoreStatusRequest)(nil),  // 34: holdfast.v1.GetStoreStatusRequest
+	(*GetStoreStatusResponse)(nil), // 35: holdfast.v1.GetStoreStatusResponse
+	(*BackUpStoreRequest)(nil),     // 36: holdfast.v1.BackUpStoreRequest
+	(*BackUpStoreResponse)(nil),    // 37: holdfast.v1.BackUpStoreResponse
+	(*StoreMember)(nil),            // 38: holdfast.v1.StoreMember
+	(*Backup)(nil),                 // 39: holdfast.v1.Backup
+	(*GetVersionRequest)(nil),      // 40: holdfast.v1.GetVersionRequest
+	(*GetVersionResponse)(nil),     // 41: holdfast.v1.GetVersionResponse
+	(*ErrorDetail)(nil),            // 42: holdfast.v1.ErrorDetail
+	(*Epoch)(nil),                  // 43: holdfast.v1.Epoch
+	(*Proof)(nil),                  // 44: holdfast.v1.Proof
+	(*Owner)(nil),                  // 45: holdfast.v1.Owner
+	(*Want)(nil),                   // 46: holdfast.v1.Want
+	(*Off)(nil),                    // 47: holdfast.v1.Off
+	(*Host)(nil),                   // 48: holdfast.v1.Host
+	(*HostStatus)(nil),             // 49: holdfast.v1.HostStatus
+	(*Takeover)(nil),               // 50: holdfast.v1.Takeover
+	(*Timings)(nil),                // 51: holdfast.v1.Timings
+	(*Status)(nil),                 // 52: holdfast.v1.Status
+	(*Event)(nil),                  // 53: holdfast.v1.Event
+	nil,                            // 54: holdfast.v1.Reason.ArgsEntry
 }
 var file_holdfast_proto_depIdxs = []int32{
 	13, // 0: holdfast.v1.DrainHostResponse.job:type_name -> holdfast.v1.Job
@@ -3754,68 +3834,71 @@ var file_holdfast_proto_depIdxs = []int32{
 	13, // 2: holdfast.v1.ListJobsResponse.jobs:type_name -> holdfast.v1.Job
 	13, // 3: holdfast.v1.GetJobResponse.job:type_name -> holdfast.v1.Job
 	13, // 4: holdfast.v1.CommandJobResponse.job:type_name -> holdfast.v1.Job
-	14, // 5: holdfast.v1.Job.steps:type_name -> holdfast.v1.JobStep
-	51, // 6: holdfast.v1.GetStatusResponse.status:type_name -> holdfast.v1.Status
-	51, // 7: holdfast.v1.WatchStatusResponse.status:type_name -> holdfast.v1.Status
-	42, // 8: holdfast.v1.MigrateResponse.epoch:type_name -> holdfast.v1.Epoch
-	52, // 9: holdfast.v1.ListEventsResponse.events:type_name -> holdfast.v1.Event
-	52, // 10: holdfast.v1.WatchEventsResponse.events:type_name -> holdfast.v1.Event
-	37, // 11: holdfast.v1.GetStoreStatusResponse.members:type_name -> holdfast.v1.StoreMember
-	38, // 12: holdfast.v1.GetStoreStatusResponse.backups:type_name -> holdfast.v1.Backup
-	38, // 13: holdfast.v1.BackUpStoreResponse.backup:type_name -> holdfast.v1.Backup
-	42, // 14: holdfast.v1.Proof.epoch:type_name -> holdfast.v1.Epoch
-	42, // 15: holdfast.v1.Owner.epoch:type_name -> holdfast.v1.Epoch
-	43, // 16: holdfast.v1.Owner.proof:type_name -> holdfast.v1.Proof
-	46, // 17: holdfast.v1.Want.off:type_name -> holdfast.v1.Off
-	42, // 18: holdfast.v1.Host.expelled:type_name -> holdfast.v1.Epoch
-	47, // 19: holdfast.v1.HostStatus.host:type_name -> holdfast.v1.Host
-	45, // 20: holdfast.v1.Status.want:type_name -> holdfast.v1.Want
-	44, // 21: holdfast.v1.Status.owner:type_name -> holdfast.v1.Owner
-	48, // 22: holdfast.v1.Status.hosts:type_name -> holdfast.v1.HostStatus
-	49, // 23: holdfast.v1.Status.takeover:type_name -> holdfast.v1.Takeover
-	50, // 24: holdfast.v1.Status.timings:type_name -> holdfast.v1.Timings
-	42, // 25: holdfast.v1.Event.epoch:type_name -> holdfast.v1.Epoch
-	15, // 26: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
-	17, // 27: holdfast.v1.ClusterService.WatchStatus:input_type -> holdfast.v1.WatchStatusRequest
-	19, // 28: holdfast.v1.ClusterService.Start:input_type -> holdfast.v1.StartRequest
-	21, // 29: holdfast.v1.ClusterService.Stop:input_type -> holdfast.v1.StopRequest
-	23, // 30: holdfast.v1.ClusterService.Migrate:input_type -> holdfast.v1.MigrateRequest
-	25, // 31: holdfast.v1.ClusterService.ListEvents:input_type -> holdfast.v1.ListEventsRequest
-	27, // 32: holdfast.v1.ClusterService.WatchEvents:input_type -> holdfast.v1.WatchEventsRequest
-	29, // 33: holdfast.v1.ClusterService.ConfirmOff:input_type -> holdfast.v1.ConfirmOffRequest
-	31, // 34: holdfast.v1.ClusterService.SetMaintenance:input_type -> holdfast.v1.SetMaintenanceRequest
-	33, // 35: holdfast.v1.ClusterService.GetStoreStatus:input_type -> holdfast.v1.GetStoreStatusRequest
-	35, // 36: holdfast.v1.ClusterService.BackUpStore:input_type -> holdfast.v1.BackUpStoreRequest
-	39, // 37: holdfast.v1.ClusterService.GetVersion:input_type -> holdfast.v1.GetVersionRequest
-	0,  // 38: holdfast.v1.JobService.DrainHost:input_type -> holdfast.v1.DrainHostRequest
-	2,  // 39: holdfast.v1.JobService.ListHosts:input_type -> holdfast.v1.ListHostsRequest
-	4,  // 40: holdfast.v1.JobService.ForgetHost:input_type -> holdfast.v1.ForgetHostRequest
-	7,  // 41: holdfast.v1.JobService.ListJobs:input_type -> holdfast.v1.ListJobsRequest
-	9,  // 42: holdfast.v1.JobService.GetJob:input_type -> holdfast.v1.GetJobRequest
-	11, // 43: holdfast.v1.JobService.CommandJob:input_type -> holdfast.v1.CommandJobRequest
-	16, // 44: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
-	18, // 45: holdfast.v1.ClusterService.WatchStatus:output_type -> holdfast.v1.WatchStatusResponse
-	20, // 46: holdfast.v1.ClusterService.Start:output_type -> holdfast.v1.StartResponse
-	22, // 47: holdfast.v1.ClusterService.Stop:output_type -> holdfast.v1.StopResponse
-	24, // 48: holdfast.v1.ClusterService.Migrate:output_type -> holdfast.v1.MigrateResponse
-	26, // 49: holdfast.v1.ClusterService.ListEvents:output_type -> holdfast.v1.ListEventsResponse
-	28, // 50: holdfast.v1.ClusterService.WatchEvents:output_type -> holdfast.v1.WatchEventsResponse
-	30, // 51: holdfast.v1.ClusterService.ConfirmOff:output_type -> holdfast.v1.ConfirmOffResponse
-	32, // 52: holdfast.v1.ClusterService.SetMaintenance:output_type -> holdfast.v1.SetMaintenanceResponse
-	34, // 53: holdfast.v1.ClusterService.GetStoreStatus:output_type -> holdfast.v1.GetStoreStatusResponse
-	36, // 54: holdfast.v1.ClusterService.BackUpStore:output_type -> holdfast.v1.BackUpStoreResponse
-	40, // 55: holdfast.v1.ClusterService.GetVersion:output_type -> holdfast.v1.GetVersionResponse
-	1,  // 56: holdfast.v1.JobService.DrainHost:output_type -> holdfast.v1.DrainHostResponse
-	3,  // 57: holdfast.v1.JobService.ListHosts:output_type -> holdfast.v1.ListHostsResponse
-	5,  // 58: holdfast.v1.JobService.ForgetHost:output_type -> holdfast.v1.ForgetHostResponse
-	8,  // 59: holdfast.v1.JobService.ListJobs:output_type -> holdfast.v1.ListJobsResponse
-	10, // 60: holdfast.v1.JobService.GetJob:output_type -> holdfast.v1.GetJobResponse
-	12, // 61: holdfast.v1.JobService.CommandJob:output_type -> holdfast.v1.CommandJobResponse
-	44, // [44:62] is the sub-list for method output_type
-	26, // [26:44] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	15, // 5: holdfast.v1.Job.steps:type_name -> holdfast.v1.JobStep
+	14, // 6: holdfast.v1.Job.why_codes:type_name -> holdfast.v1.Reason
+	14, // 7: holdfast.v1.Job.wait_codes:type_name -> holdfast.v1.Reason
+	54, // 8: holdfast.v1.Reason.args:type_name -> holdfast.v1.Reason.ArgsEntry
+	52, // 9: holdfast.v1.GetStatusResponse.status:type_name -> holdfast.v1.Status
+	52, // 10: holdfast.v1.WatchStatusResponse.status:type_name -> holdfast.v1.Status
+	43, // 11: holdfast.v1.MigrateResponse.epoch:type_name -> holdfast.v1.Epoch
+	53, // 12: holdfast.v1.ListEventsResponse.events:type_name -> holdfast.v1.Event
+	53, // 13: holdfast.v1.WatchEventsResponse.events:type_name -> holdfast.v1.Event
+	38, // 14: holdfast.v1.GetStoreStatusResponse.members:type_name -> holdfast.v1.StoreMember
+	39, // 15: holdfast.v1.GetStoreStatusResponse.backups:type_name -> holdfast.v1.Backup
+	39, // 16: holdfast.v1.BackUpStoreResponse.backup:type_name -> holdfast.v1.Backup
+	43, // 17: holdfast.v1.Proof.epoch:type_name -> holdfast.v1.Epoch
+	43, // 18: holdfast.v1.Owner.epoch:type_name -> holdfast.v1.Epoch
+	44, // 19: holdfast.v1.Owner.proof:type_name -> holdfast.v1.Proof
+	47, // 20: holdfast.v1.Want.off:type_name -> holdfast.v1.Off
+	43, // 21: holdfast.v1.Host.expelled:type_name -> holdfast.v1.Epoch
+	48, // 22: holdfast.v1.HostStatus.host:type_name -> holdfast.v1.Host
+	46, // 23: holdfast.v1.Status.want:type_name -> holdfast.v1.Want
+	45, // 24: holdfast.v1.Status.owner:type_name -> holdfast.v1.Owner
+	49, // 25: holdfast.v1.Status.hosts:type_name -> holdfast.v1.HostStatus
+	50, // 26: holdfast.v1.Status.takeover:type_name -> holdfast.v1.Takeover
+	51, // 27: holdfast.v1.Status.timings:type_name -> holdfast.v1.Timings
+	43, // 28: holdfast.v1.Event.epoch:type_name -> holdfast.v1.Epoch
+	16, // 29: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
+	18, // 30: holdfast.v1.ClusterService.WatchStatus:input_type -> holdfast.v1.WatchStatusRequest
+	20, // 31: holdfast.v1.ClusterService.Start:input_type -> holdfast.v1.StartRequest
+	22, // 32: holdfast.v1.ClusterService.Stop:input_type -> holdfast.v1.StopRequest
+	24, // 33: holdfast.v1.ClusterService.Migrate:input_type -> holdfast.v1.MigrateRequest
+	26, // 34: holdfast.v1.ClusterService.ListEvents:input_type -> holdfast.v1.ListEventsRequest
+	28, // 35: holdfast.v1.ClusterService.WatchEvents:input_type -> holdfast.v1.WatchEventsRequest
+	30, // 36: holdfast.v1.ClusterService.ConfirmOff:input_type -> holdfast.v1.ConfirmOffRequest
+	32, // 37: holdfast.v1.ClusterService.SetMaintenance:input_type -> holdfast.v1.SetMaintenanceRequest
+	34, // 38: holdfast.v1.ClusterService.GetStoreStatus:input_type -> holdfast.v1.GetStoreStatusRequest
+	36, // 39: holdfast.v1.ClusterService.BackUpStore:input_type -> holdfast.v1.BackUpStoreRequest
+	40, // 40: holdfast.v1.ClusterService.GetVersion:input_type -> holdfast.v1.GetVersionRequest
+	0,  // 41: holdfast.v1.JobService.DrainHost:input_type -> holdfast.v1.DrainHostRequest
+	2,  // 42: holdfast.v1.JobService.ListHosts:input_type -> holdfast.v1.ListHostsRequest
+	4,  // 43: holdfast.v1.JobService.ForgetHost:input_type -> holdfast.v1.ForgetHostRequest
+	7,  // 44: holdfast.v1.JobService.ListJobs:input_type -> holdfast.v1.ListJobsRequest
+	9,  // 45: holdfast.v1.JobService.GetJob:input_type -> holdfast.v1.GetJobRequest
+	11, // 46: holdfast.v1.JobService.CommandJob:input_type -> holdfast.v1.CommandJobRequest
+	17, // 47: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
+	19, // 48: holdfast.v1.ClusterService.WatchStatus:output_type -> holdfast.v1.WatchStatusResponse
+	21, // 49: holdfast.v1.ClusterService.Start:output_type -> holdfast.v1.StartResponse
+	23, // 50: holdfast.v1.ClusterService.Stop:output_type -> holdfast.v1.StopResponse
+	25, // 51: holdfast.v1.ClusterService.Migrate:output_type -> holdfast.v1.MigrateResponse
+	27, // 52: holdfast.v1.ClusterService.ListEvents:output_type -> holdfast.v1.ListEventsResponse
+	29, // 53: holdfast.v1.ClusterService.WatchEvents:output_type -> holdfast.v1.WatchEventsResponse
+	31, // 54: holdfast.v1.ClusterService.ConfirmOff:output_type -> holdfast.v1.ConfirmOffResponse
+	33, // 55: holdfast.v1.ClusterService.SetMaintenance:output_type -> holdfast.v1.SetMaintenanceResponse
+	35, // 56: holdfast.v1.ClusterService.GetStoreStatus:output_type -> holdfast.v1.GetStoreStatusResponse
+	37, // 57: holdfast.v1.ClusterService.BackUpStore:output_type -> holdfast.v1.BackUpStoreResponse
+	41, // 58: holdfast.v1.ClusterService.GetVersion:output_type -> holdfast.v1.GetVersionResponse
+	1,  // 59: holdfast.v1.JobService.DrainHost:output_type -> holdfast.v1.DrainHostResponse
+	3,  // 60: holdfast.v1.JobService.ListHosts:output_type -> holdfast.v1.ListHostsResponse
+	5,  // 61: holdfast.v1.JobService.ForgetHost:output_type -> holdfast.v1.ForgetHostResponse
+	8,  // 62: holdfast.v1.JobService.ListJobs:output_type -> holdfast.v1.ListJobsResponse
+	10, // 63: holdfast.v1.JobService.GetJob:output_type -> holdfast.v1.GetJobResponse
+	12, // 64: holdfast.v1.JobService.CommandJob:output_type -> holdfast.v1.CommandJobResponse
+	47, // [47:65] is the sub-list for method output_type
+	29, // [29:47] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_proto_init() }
@@ -3829,7 +3912,7 @@ func file_holdfast_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_proto_rawDesc), len(file_holdfast_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   53,
+			NumMessages:   55,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -1332,6 +1332,7 @@ type LeftHost struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Why           string                 `protobuf:"bytes,2,opt,name=why,proto3" json:"why,omitempty"`
+	WhyCode       *Reason                `protobuf:"bytes,3,opt,name=why_code,json=whyCode,proto3" json:"why_code,omitempty"` // why, for programs
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1378,6 +1379,13 @@ func (x *LeftHost) GetWhy() string {
 		return x.Why
 	}
 	return ""
+}
+
+func (x *LeftHost) GetWhyCode() *Reason {
+	if x != nil {
+		return x.WhyCode
+	}
+	return nil
 }
 
 // Report is what a round of checks has found.
@@ -3092,14 +3100,15 @@ type Plan_Status struct {
 	Hosts         map[string]string      `protobuf:"bytes,2,rep,name=hosts,proto3" json:"hosts,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // states of those that were touched
 	Committed     bool                   `protobuf:"varint,3,opt,name=committed,proto3" json:"committed,omitempty"`
 	Stage         string                 `protobuf:"bytes,4,opt,name=stage,proto3" json:"stage,omitempty"`
-	Wave          int64                  `protobuf:"varint,5,opt,name=wave,proto3" json:"wave,omitempty"`                                                                                  // after which the run paused last
-	Approved      map[string]string      `protobuf:"bytes,6,rep,name=approved,proto3" json:"approved,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // hosts, and by whom
-	Dropped       map[string]string      `protobuf:"bytes,7,rep,name=dropped,proto3" json:"dropped,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`   // hosts, and by whom
-	Active        string                 `protobuf:"bytes,8,opt,name=active,proto3" json:"active,omitempty"`                                                                               // of the pair
-	AbortedNs     int64                  `protobuf:"varint,9,opt,name=aborted_ns,json=abortedNs,proto3" json:"aborted_ns,omitempty"`                                                       // since 1970-01-01 UTC; 0: not set
-	Mixed         []string               `protobuf:"bytes,10,rep,name=mixed,proto3" json:"mixed,omitempty"`                                                                                // hosts that are neither old nor new
-	Kept          map[string]string      `protobuf:"bytes,11,rep,name=kept,proto3" json:"kept,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`        // hosts whose backups stay, and why
-	Undone        []string               `protobuf:"bytes,12,rep,name=undone,proto3" json:"undone,omitempty"`                                                                              // steps that would have restored something
+	Wave          int64                  `protobuf:"varint,5,opt,name=wave,proto3" json:"wave,omitempty"`                                                                                                // after which the run paused last
+	Approved      map[string]string      `protobuf:"bytes,6,rep,name=approved,proto3" json:"approved,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`               // hosts, and by whom
+	Dropped       map[string]string      `protobuf:"bytes,7,rep,name=dropped,proto3" json:"dropped,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`                 // hosts, and by whom
+	Active        string                 `protobuf:"bytes,8,opt,name=active,proto3" json:"active,omitempty"`                                                                                             // of the pair
+	AbortedNs     int64                  `protobuf:"varint,9,opt,name=aborted_ns,json=abortedNs,proto3" json:"aborted_ns,omitempty"`                                                                     // since 1970-01-01 UTC; 0: not set
+	Mixed         []string               `protobuf:"bytes,10,rep,name=mixed,proto3" json:"mixed,omitempty"`                                                                                              // hosts that are neither old nor new
+	Kept          map[string]string      `protobuf:"bytes,11,rep,name=kept,proto3" json:"kept,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`                      // hosts whose backups stay, and why
+	Undone        []string               `protobuf:"bytes,12,rep,name=undone,proto3" json:"undone,omitempty"`                                                                                            // steps that would have restored something
+	GivenUp       map[string]string      `protobuf:"bytes,13,rep,name=given_up,json=givenUp,proto3" json:"given_up,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // of kept: hosts that were given up as lost, after which run
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3218,6 +3227,13 @@ func (x *Plan_Status) GetUndone() []string {
 	return nil
 }
 
+func (x *Plan_Status) GetGivenUp() map[string]string {
+	if x != nil {
+		return x.GivenUp
+	}
+	return nil
+}
+
 type Report_Host struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -3232,7 +3248,7 @@ type Report_Host struct {
 
 func (x *Report_Host) Reset() {
 	*x = Report_Host{}
-	mi := &file_upgrade_proto_msgTypes[48]
+	mi := &file_upgrade_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3244,7 +3260,7 @@ func (x *Report_Host) String() string {
 func (*Report_Host) ProtoMessage() {}
 
 func (x *Report_Host) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[48]
+	mi := &file_upgrade_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3317,7 +3333,7 @@ type Report_Finding struct {
 
 func (x *Report_Finding) Reset() {
 	*x = Report_Finding{}
-	mi := &file_upgrade_proto_msgTypes[49]
+	mi := &file_upgrade_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3329,7 +3345,7 @@ func (x *Report_Finding) String() string {
 func (*Report_Finding) ProtoMessage() {}
 
 func (x *Report_Finding) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[49]
+	mi := &file_upgrade_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3409,7 +3425,7 @@ type Report_Loss struct {
 
 func (x *Report_Loss) Reset() {
 	*x = Report_Loss{}
-	mi := &file_upgrade_proto_msgTypes[50]
+	mi := &file_upgrade_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3421,7 +3437,7 @@ func (x *Report_Loss) String() string {
 func (*Report_Loss) ProtoMessage() {}
 
 func (x *Report_Loss) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[50]
+	mi := &file_upgrade_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3494,7 +3510,7 @@ type Report_Steps struct {
 
 func (x *Report_Steps) Reset() {
 	*x = Report_Steps{}
-	mi := &file_upgrade_proto_msgTypes[51]
+	mi := &file_upgrade_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3506,7 +3522,7 @@ func (x *Report_Steps) String() string {
 func (*Report_Steps) ProtoMessage() {}
 
 func (x *Report_Steps) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[51]
+	mi := &file_upgrade_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3589,7 +3605,7 @@ type Report_Failure struct {
 
 func (x *Report_Failure) Reset() {
 	*x = Report_Failure{}
-	mi := &file_upgrade_proto_msgTypes[52]
+	mi := &file_upgrade_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3601,7 +3617,7 @@ func (x *Report_Failure) String() string {
 func (*Report_Failure) ProtoMessage() {}
 
 func (x *Report_Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[52]
+	mi := &file_upgrade_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3701,7 +3717,7 @@ type Report_Fault struct {
 
 func (x *Report_Fault) Reset() {
 	*x = Report_Fault{}
-	mi := &file_upgrade_proto_msgTypes[53]
+	mi := &file_upgrade_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3713,7 +3729,7 @@ func (x *Report_Fault) String() string {
 func (*Report_Fault) ProtoMessage() {}
 
 func (x *Report_Fault) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[53]
+	mi := &file_upgrade_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3774,7 +3790,7 @@ type Report_Cause struct {
 
 func (x *Report_Cause) Reset() {
 	*x = Report_Cause{}
-	mi := &file_upgrade_proto_msgTypes[54]
+	mi := &file_upgrade_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3786,7 +3802,7 @@ func (x *Report_Cause) String() string {
 func (*Report_Cause) ProtoMessage() {}
 
 func (x *Report_Cause) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[54]
+	mi := &file_upgrade_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3827,7 +3843,7 @@ type Standing_Steps struct {
 
 func (x *Standing_Steps) Reset() {
 	*x = Standing_Steps{}
-	mi := &file_upgrade_proto_msgTypes[55]
+	mi := &file_upgrade_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3839,7 +3855,7 @@ func (x *Standing_Steps) String() string {
 func (*Standing_Steps) ProtoMessage() {}
 
 func (x *Standing_Steps) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[55]
+	mi := &file_upgrade_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3891,7 +3907,7 @@ type Standing_Host struct {
 
 func (x *Standing_Host) Reset() {
 	*x = Standing_Host{}
-	mi := &file_upgrade_proto_msgTypes[56]
+	mi := &file_upgrade_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3903,7 +3919,7 @@ func (x *Standing_Host) String() string {
 func (*Standing_Host) ProtoMessage() {}
 
 func (x *Standing_Host) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[56]
+	mi := &file_upgrade_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4146,7 +4162,7 @@ const file_upgrade_proto_rawDesc = "" +
 	"\n" +
 	"backup_dir\x18\x04 \x01(\tR\tbackupDir\x1a\x1b\n" +
 	"\aProgram\x12\x10\n" +
-	"\x03run\x18\x01 \x03(\tR\x03run\"\xc8\x11\n" +
+	"\x03run\x18\x01 \x03(\tR\x03run\"\xc6\x12\n" +
 	"\x04Plan\x12\x16\n" +
 	"\x06format\x18\x01 \x01(\x03R\x06format\x12\x18\n" +
 	"\apurpose\x18\x02 \x01(\tR\apurpose\x12\x16\n" +
@@ -4211,7 +4227,7 @@ const file_upgrade_proto_rawDesc = "" +
 	"\x05moves\x18\x02 \x01(\x03R\x05moves\x12\x1b\n" +
 	"\tmoved_mib\x18\x03 \x01(\x03R\bmovedMib\x12\x14\n" +
 	"\x05stops\x18\x04 \x01(\x03R\x05stops\x12\x19\n" +
-	"\btotal_ns\x18\x05 \x01(\x03R\atotalNs\x1a\xb3\x05\n" +
+	"\btotal_ns\x18\x05 \x01(\x03R\atotalNs\x1a\xb1\x06\n" +
 	"\x06Status\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x129\n" +
 	"\x05hosts\x18\x02 \x03(\v2#.holdfast.v1.Plan.Status.HostsEntryR\x05hosts\x12\x1c\n" +
@@ -4226,7 +4242,8 @@ const file_upgrade_proto_rawDesc = "" +
 	"\x05mixed\x18\n" +
 	" \x03(\tR\x05mixed\x126\n" +
 	"\x04kept\x18\v \x03(\v2\".holdfast.v1.Plan.Status.KeptEntryR\x04kept\x12\x16\n" +
-	"\x06undone\x18\f \x03(\tR\x06undone\x1a8\n" +
+	"\x06undone\x18\f \x03(\tR\x06undone\x12@\n" +
+	"\bgiven_up\x18\r \x03(\v2%.holdfast.v1.Plan.Status.GivenUpEntryR\agivenUp\x1a8\n" +
 	"\n" +
 	"HostsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
@@ -4239,10 +4256,14 @@ const file_upgrade_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a7\n" +
 	"\tKeptEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"0\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
+	"\fGivenUpEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"`\n" +
 	"\bLeftHost\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
-	"\x03why\x18\x02 \x01(\tR\x03why\"\xa4\f\n" +
+	"\x03why\x18\x02 \x01(\tR\x03why\x12.\n" +
+	"\bwhy_code\x18\x03 \x01(\v2\x13.holdfast.v1.ReasonR\awhyCode\"\xa4\f\n" +
 	"\x06Report\x12\x14\n" +
 	"\x05title\x18\x01 \x01(\tR\x05title\x12\x12\n" +
 	"\x04when\x18\x02 \x01(\tR\x04when\x12\x18\n" +
@@ -4363,7 +4384,7 @@ func file_upgrade_proto_rawDescGZIP() []byte {
 	return file_upgrade_proto_rawDescData
 }
 
-var file_upgrade_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
+var file_upgrade_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
 var file_upgrade_proto_goTypes = []any{
 	(*PutBundleRequest)(nil),      // 0: holdfast.v1.PutBundleRequest
 	(*PutBundleResponse)(nil),     // 1: holdfast.v1.PutBundleResponse
@@ -4413,16 +4434,18 @@ var file_upgrade_proto_goTypes = []any{
 	nil,                           // 45: holdfast.v1.Plan.Status.ApprovedEntry
 	nil,                           // 46: holdfast.v1.Plan.Status.DroppedEntry
 	nil,                           // 47: holdfast.v1.Plan.Status.KeptEntry
-	(*Report_Host)(nil),           // 48: holdfast.v1.Report.Host
-	(*Report_Finding)(nil),        // 49: holdfast.v1.Report.Finding
-	(*Report_Loss)(nil),           // 50: holdfast.v1.Report.Loss
-	(*Report_Steps)(nil),          // 51: holdfast.v1.Report.Steps
-	(*Report_Failure)(nil),        // 52: holdfast.v1.Report.Failure
-	(*Report_Fault)(nil),          // 53: holdfast.v1.Report.Fault
-	(*Report_Cause)(nil),          // 54: holdfast.v1.Report.Cause
-	(*Standing_Steps)(nil),        // 55: holdfast.v1.Standing.Steps
-	(*Standing_Host)(nil),         // 56: holdfast.v1.Standing.Host
-	(*Job)(nil),                   // 57: holdfast.v1.Job
+	nil,                           // 48: holdfast.v1.Plan.Status.GivenUpEntry
+	(*Report_Host)(nil),           // 49: holdfast.v1.Report.Host
+	(*Report_Finding)(nil),        // 50: holdfast.v1.Report.Finding
+	(*Report_Loss)(nil),           // 51: holdfast.v1.Report.Loss
+	(*Report_Steps)(nil),          // 52: holdfast.v1.Report.Steps
+	(*Report_Failure)(nil),        // 53: holdfast.v1.Report.Failure
+	(*Report_Fault)(nil),          // 54: holdfast.v1.Report.Fault
+	(*Report_Cause)(nil),          // 55: holdfast.v1.Report.Cause
+	(*Standing_Steps)(nil),        // 56: holdfast.v1.Standing.Steps
+	(*Standing_Host)(nil),         // 57: holdfast.v1.Standing.Host
+	(*Job)(nil),                   // 58: holdfast.v1.Job
+	(*Reason)(nil),                // 59: holdfast.v1.Reason
 }
 var file_upgrade_proto_depIdxs = []int32{
 	14, // 0: holdfast.v1.PutBundleResponse.bundle:type_name -> holdfast.v1.BundleInfo
@@ -4431,7 +4454,7 @@ var file_upgrade_proto_depIdxs = []int32{
 	15, // 3: holdfast.v1.CheckUpgradeRequest.request:type_name -> holdfast.v1.UpgradeRequest
 	20, // 4: holdfast.v1.CheckUpgradeResponse.report:type_name -> holdfast.v1.Report
 	15, // 5: holdfast.v1.RunUpgradeRequest.request:type_name -> holdfast.v1.UpgradeRequest
-	57, // 6: holdfast.v1.RunUpgradeResponse.job:type_name -> holdfast.v1.Job
+	58, // 6: holdfast.v1.RunUpgradeResponse.job:type_name -> holdfast.v1.Job
 	18, // 7: holdfast.v1.RunUpgradeResponse.plan:type_name -> holdfast.v1.Plan
 	20, // 8: holdfast.v1.RunUpgradeResponse.report:type_name -> holdfast.v1.Report
 	21, // 9: holdfast.v1.GetUpgradeResponse.upgrade:type_name -> holdfast.v1.Standing
@@ -4455,48 +4478,50 @@ var file_upgrade_proto_depIdxs = []int32{
 	41, // 27: holdfast.v1.Plan.findings:type_name -> holdfast.v1.Plan.Finding
 	42, // 28: holdfast.v1.Plan.estimate:type_name -> holdfast.v1.Plan.Estimate
 	43, // 29: holdfast.v1.Plan.begin:type_name -> holdfast.v1.Plan.Status
-	48, // 30: holdfast.v1.Report.hosts:type_name -> holdfast.v1.Report.Host
-	49, // 31: holdfast.v1.Report.findings:type_name -> holdfast.v1.Report.Finding
-	50, // 32: holdfast.v1.Report.losses:type_name -> holdfast.v1.Report.Loss
-	51, // 33: holdfast.v1.Report.steps:type_name -> holdfast.v1.Report.Steps
-	52, // 34: holdfast.v1.Report.failures:type_name -> holdfast.v1.Report.Failure
-	14, // 35: holdfast.v1.Standing.bundle:type_name -> holdfast.v1.BundleInfo
-	57, // 36: holdfast.v1.Standing.job:type_name -> holdfast.v1.Job
-	55, // 37: holdfast.v1.Standing.steps:type_name -> holdfast.v1.Standing.Steps
-	56, // 38: holdfast.v1.Standing.hosts:type_name -> holdfast.v1.Standing.Host
-	19, // 39: holdfast.v1.Standing.left:type_name -> holdfast.v1.LeftHost
-	32, // 40: holdfast.v1.Inventory.BackupsEntry.value:type_name -> holdfast.v1.Inventory.Backup
-	35, // 41: holdfast.v1.Inventory.Host.labels:type_name -> holdfast.v1.Inventory.Host.LabelsEntry
-	28, // 42: holdfast.v1.Inventory.Host.pools:type_name -> holdfast.v1.Inventory.Pool
-	34, // 43: holdfast.v1.Inventory.Watched.replication:type_name -> holdfast.v1.Inventory.Program
-	38, // 44: holdfast.v1.Plan.Stage.chains:type_name -> holdfast.v1.Plan.Chain
-	39, // 45: holdfast.v1.Plan.Chain.steps:type_name -> holdfast.v1.Plan.Step
-	40, // 46: holdfast.v1.Plan.Step.step:type_name -> holdfast.v1.Plan.Work
-	44, // 47: holdfast.v1.Plan.Status.hosts:type_name -> holdfast.v1.Plan.Status.HostsEntry
-	45, // 48: holdfast.v1.Plan.Status.approved:type_name -> holdfast.v1.Plan.Status.ApprovedEntry
-	46, // 49: holdfast.v1.Plan.Status.dropped:type_name -> holdfast.v1.Plan.Status.DroppedEntry
-	47, // 50: holdfast.v1.Plan.Status.kept:type_name -> holdfast.v1.Plan.Status.KeptEntry
-	53, // 51: holdfast.v1.Report.Failure.faults:type_name -> holdfast.v1.Report.Fault
-	54, // 52: holdfast.v1.Report.Fault.causes:type_name -> holdfast.v1.Report.Cause
-	0,  // 53: holdfast.v1.UpgradeService.PutBundle:input_type -> holdfast.v1.PutBundleRequest
-	2,  // 54: holdfast.v1.UpgradeService.PlanUpgrade:input_type -> holdfast.v1.PlanUpgradeRequest
-	4,  // 55: holdfast.v1.UpgradeService.CheckUpgrade:input_type -> holdfast.v1.CheckUpgradeRequest
-	6,  // 56: holdfast.v1.UpgradeService.RunUpgrade:input_type -> holdfast.v1.RunUpgradeRequest
-	8,  // 57: holdfast.v1.UpgradeService.GetUpgrade:input_type -> holdfast.v1.GetUpgradeRequest
-	10, // 58: holdfast.v1.UpgradeService.AdmitHost:input_type -> holdfast.v1.AdmitHostRequest
-	12, // 59: holdfast.v1.UpgradeService.ReportUpgrade:input_type -> holdfast.v1.ReportUpgradeRequest
-	1,  // 60: holdfast.v1.UpgradeService.PutBundle:output_type -> holdfast.v1.PutBundleResponse
-	3,  // 61: holdfast.v1.UpgradeService.PlanUpgrade:output_type -> holdfast.v1.PlanUpgradeResponse
-	5,  // 62: holdfast.v1.UpgradeService.CheckUpgrade:output_type -> holdfast.v1.CheckUpgradeResponse
-	7,  // 63: holdfast.v1.UpgradeService.RunUpgrade:output_type -> holdfast.v1.RunUpgradeResponse
-	9,  // 64: holdfast.v1.UpgradeService.GetUpgrade:output_type -> holdfast.v1.GetUpgradeResponse
-	11, // 65: holdfast.v1.UpgradeService.AdmitHost:output_type -> holdfast.v1.AdmitHostResponse
-	13, // 66: holdfast.v1.UpgradeService.ReportUpgrade:output_type -> holdfast.v1.ReportUpgradeResponse
-	60, // [60:67] is the sub-list for method output_type
-	53, // [53:60] is the sub-list for method input_type
-	53, // [53:53] is the sub-list for extension type_name
-	53, // [53:53] is the sub-list for extension extendee
-	0,  // [0:53] is the sub-list for field type_name
+	59, // 30: holdfast.v1.LeftHost.why_code:type_name -> holdfast.v1.Reason
+	49, // 31: holdfast.v1.Report.hosts:type_name -> holdfast.v1.Report.Host
+	50, // 32: holdfast.v1.Report.findings:type_name -> holdfast.v1.Report.Finding
+	51, // 33: holdfast.v1.Report.losses:type_name -> holdfast.v1.Report.Loss
+	52, // 34: holdfast.v1.Report.steps:type_name -> holdfast.v1.Report.Steps
+	53, // 35: holdfast.v1.Report.failures:type_name -> holdfast.v1.Report.Failure
+	14, // 36: holdfast.v1.Standing.bundle:type_name -> holdfast.v1.BundleInfo
+	58, // 37: holdfast.v1.Standing.job:type_name -> holdfast.v1.Job
+	56, // 38: holdfast.v1.Standing.steps:type_name -> holdfast.v1.Standing.Steps
+	57, // 39: holdfast.v1.Standing.hosts:type_name -> holdfast.v1.Standing.Host
+	19, // 40: holdfast.v1.Standing.left:type_name -> holdfast.v1.LeftHost
+	32, // 41: holdfast.v1.Inventory.BackupsEntry.value:type_name -> holdfast.v1.Inventory.Backup
+	35, // 42: holdfast.v1.Inventory.Host.labels:type_name -> holdfast.v1.Inventory.Host.LabelsEntry
+	28, // 43: holdfast.v1.Inventory.Host.pools:type_name -> holdfast.v1.Inventory.Pool
+	34, // 44: holdfast.v1.Inventory.Watched.replication:type_name -> holdfast.v1.Inventory.Program
+	38, // 45: holdfast.v1.Plan.Stage.chains:type_name -> holdfast.v1.Plan.Chain
+	39, // 46: holdfast.v1.Plan.Chain.steps:type_name -> holdfast.v1.Plan.Step
+	40, // 47: holdfast.v1.Plan.Step.step:type_name -> holdfast.v1.Plan.Work
+	44, // 48: holdfast.v1.Plan.Status.hosts:type_name -> holdfast.v1.Plan.Status.HostsEntry
+	45, // 49: holdfast.v1.Plan.Status.approved:type_name -> holdfast.v1.Plan.Status.ApprovedEntry
+	46, // 50: holdfast.v1.Plan.Status.dropped:type_name -> holdfast.v1.Plan.Status.DroppedEntry
+	47, // 51: holdfast.v1.Plan.Status.kept:type_name -> holdfast.v1.Plan.Status.KeptEntry
+	48, // 52: holdfast.v1.Plan.Status.given_up:type_name -> holdfast.v1.Plan.Status.GivenUpEntry
+	54, // 53: holdfast.v1.Report.Failure.faults:type_name -> holdfast.v1.Report.Fault
+	55, // 54: holdfast.v1.Report.Fault.causes:type_name -> holdfast.v1.Report.Cause
+	0,  // 55: holdfast.v1.UpgradeService.PutBundle:input_type -> holdfast.v1.PutBundleRequest
+	2,  // 56: holdfast.v1.UpgradeService.PlanUpgrade:input_type -> holdfast.v1.PlanUpgradeRequest
+	4,  // 57: holdfast.v1.UpgradeService.CheckUpgrade:input_type -> holdfast.v1.CheckUpgradeRequest
+	6,  // 58: holdfast.v1.UpgradeService.RunUpgrade:input_type -> holdfast.v1.RunUpgradeRequest
+	8,  // 59: holdfast.v1.UpgradeService.GetUpgrade:input_type -> holdfast.v1.GetUpgradeRequest
+	10, // 60: holdfast.v1.UpgradeService.AdmitHost:input_type -> holdfast.v1.AdmitHostRequest
+	12, // 61: holdfast.v1.UpgradeService.ReportUpgrade:input_type -> holdfast.v1.ReportUpgradeRequest
+	1,  // 62: holdfast.v1.UpgradeService.PutBundle:output_type -> holdfast.v1.PutBundleResponse
+	3,  // 63: holdfast.v1.UpgradeService.PlanUpgrade:output_type -> holdfast.v1.PlanUpgradeResponse
+	5,  // 64: holdfast.v1.UpgradeService.CheckUpgrade:output_type -> holdfast.v1.CheckUpgradeResponse
+	7,  // 65: holdfast.v1.UpgradeService.RunUpgrade:output_type -> holdfast.v1.RunUpgradeResponse
+	9,  // 66: holdfast.v1.UpgradeService.GetUpgrade:output_type -> holdfast.v1.GetUpgradeResponse
+	11, // 67: holdfast.v1.UpgradeService.AdmitHost:output_type -> holdfast.v1.AdmitHostResponse
+	13, // 68: holdfast.v1.UpgradeService.ReportUpgrade:output_type -> holdfast.v1.ReportUpgradeResponse
+	62, // [62:69] is the sub-list for method output_type
+	55, // [55:62] is the sub-list for method input_type
+	55, // [55:55] is the sub-list for extension type_name
+	55, // [55:55] is the sub-list for extension extendee
+	0,  // [0:55] is the sub-list for field type_name
 }
 
 func init() { file_upgrade_proto_init() }
@@ -4511,7 +4536,7 @@ func file_upgrade_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_upgrade_proto_rawDesc), len(file_upgrade_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   57,
+			NumMessages:   58,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

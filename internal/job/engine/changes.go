@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"holdfast/internal/job"
+	"holdfast/internal/reason"
 	"holdfast/internal/store"
 )
 
@@ -39,10 +40,10 @@ func (v *view) changes(j *jobView, d draft, now time.Time) []change {
 	if !j.foreign {
 		out = append(out, v.todoChanges(j, d)...)
 	}
-	if ch, ok := v.waitsChange(j, d, now); ok && !d.quiet {
-		out = append(out, ch)
+	if d.quiet {
+		return out
 	}
-	return out
+	return append(out, v.waitsChanges(j, d, now)...)
 }
 
 // rewrite is the change that writes the job's record.
@@ -140,41 +141,51 @@ func (v *view) todoChange(host string, t todo, value []byte) change {
 	}
 }
 
-// waitsChange tells people what is waited for, not too often.
-func (v *view) waitsChange(j *jobView, d draft, now time.Time) (change, bool) {
+// waitsChanges tell what is waited for, not too often. The codes come after the texts,
+// or with them: older ones are of other texts.
+func (v *view) waitsChanges(j *jobView, d draft, now time.Time) []change {
 	kind := d.job.Kind
-	have, exists := v.waits[kind]
-	op := store.Op{Key: waitsKey(kind)}
+	texts, codes := store.Op{Key: waitsKey(kind)}, store.Op{Key: codesKey(kind)}
 	ended := d.job.State == job.Ended
 	if !ended && len(d.waits) > 0 {
-		op.Value = encode(short(d.waits))
+		lines, reasons := short(d.waits)
+		texts.Value, codes.Value = encode(lines), encode(reasons)
 	}
-	if string(op.Value) == have.value && exists == (op.Value != nil) {
-		return change{}, false
+	if v.told(texts) && v.told(codes) && v.waits[codes.Key].mod >= v.waits[texts.Key].mod {
+		return nil
 	}
 	if since := now.Sub(j.told); !ended && since >= 0 && since < tellEvery {
-		return change{}, false
+		return nil
 	}
+	return []change{v.tell(j, texts, now), v.tell(j, codes, now)}
+}
+
+// told reports whether a key of waits has this value.
+func (v *view) told(op store.Op) bool {
+	have, exists := v.waits[op.Key]
+	return string(op.Value) == have.value && exists == (op.Value != nil)
+}
+
+func (v *view) tell(j *jobView, op store.Op, now time.Time) change {
 	return change{op: op, took: func(rev int64) {
 		j.told = now
 		if op.Value == nil {
-			delete(v.waits, kind)
+			delete(v.waits, op.Key)
 		} else {
-			v.waits[kind] = kept{string(op.Value), rev}
+			v.waits[op.Key] = kept{string(op.Value), rev}
 		}
-	}}, true
+	}}
 }
 
 // short bounds what is told.
-func short(lines []string) []string {
-	var out []string
-	for n, l := range lines {
-		if n == maxWaits {
-			return append(out, fmt.Sprintf("and %d more", len(lines)-n))
-		}
-		out = append(out, cut(l, maxText))
+func short(waits []reason.Reason) (texts []string, reasons []reason.Reason) {
+	if more := len(waits) - maxWaits; more > 0 {
+		waits = append(slices.Clone(waits[:maxWaits]), reason.More.With(more))
 	}
-	return out
+	for _, r := range waits {
+		texts = append(texts, cut(reason.Text(r), maxText))
+	}
+	return texts, waits
 }
 
 // Sizes of one transaction; etcd takes 128 operations and 1.5 MiB.

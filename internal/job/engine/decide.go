@@ -10,13 +10,14 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
+	"holdfast/internal/reason"
 )
 
 // draft is what a decision makes of a job.
 type draft struct {
 	job   job.Job      // as it will be
 	recs  []job.Record // as they will be; Mod is what is replaced
-	waits []string
+	waits []reason.Reason
 	quiet bool // nothing is said about waits
 }
 
@@ -55,7 +56,7 @@ func ask(v *jobView, hosts map[cluster.HostID]job.HostState, now time.Time) (d j
 func (c *Scheduler) decide(j *jobView, term int64, hosts map[cluster.HostID]job.HostState) draft {
 	same := draft{job: j.job}
 	if j.foreign {
-		same.waits = []string{c.leadsNot(j.job, hosts)}
+		same.waits = []reason.Reason{c.leadsNot(j.job, hosts)}
 		return same
 	}
 	if back := c.withdrawals(j, hosts); len(back) > 0 {
@@ -158,12 +159,14 @@ func (v *jobView) acceptJob(want *job.Job, now time.Time) (job.Job, error) {
 // giveUp is what becomes of a job that no planner can move on: it is paused, and
 // an abort ends it.
 func (v *jobView) giveUp(bad error, now time.Time) job.Job {
-	next := v.job
+	next, why := v.job, reason.Error.With(cut(bad.Error(), maxText))
 	switch v.job.State {
 	case job.Active:
-		next.State, next.Why = job.Paused, cut(bad.Error(), maxText)
+		next.State = job.Paused
+		next.Because(why)
 	case job.Aborting:
-		next.State, next.Result, next.Why = job.Ended, "aborted", cut(v.job.Why+"; "+bad.Error(), maxText)
+		next.State, next.Result = job.Ended, "aborted"
+		next.Because(append(slices.Clone(v.job.Reasons()), why)...)
 	default:
 		return next
 	}

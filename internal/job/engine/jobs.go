@@ -45,7 +45,7 @@ func (a Jobs) Get(ctx context.Context, id string) (job.View, error) {
 		return job.View{}, fmt.Errorf("read the plan of %s: %w", id, err)
 	}
 	out := Shown(j.Job)
-	out.Waits = j.Waits
+	out.Waits, out.WaitCodes = j.Waits, j.Codes
 	for _, st := range p.Steps() {
 		out.Steps = append(out.Steps, ShownStep(st, j.Records[st.ID]))
 	}
@@ -64,7 +64,7 @@ func (a Jobs) Order(ctx context.Context, user, id, command, step, reason string)
 // Shown is a job without its steps.
 func Shown(j job.Job) job.View {
 	return job.View{
-		ID: j.ID, Kind: string(j.Kind), Title: j.Title, User: j.User, State: string(j.State), Result: j.Result, Why: j.Why,
+		ID: j.ID, Kind: string(j.Kind), Title: j.Title, User: j.User, State: string(j.State), Result: j.Result, Why: j.Why, WhyCodes: j.WhyCodes,
 		Began: j.Began, Changed: j.Changed,
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"holdfast/internal/job"
+	"holdfast/internal/reason"
 	"holdfast/internal/store"
 )
 
@@ -17,6 +18,7 @@ type Journal struct {
 	Plan    []byte
 	Records map[string]job.Record // by step; those that are missing are pending
 	Waits   []string              // why nothing more begins, for people
+	Codes   []reason.Reason       // of each of Waits; none when an earlier version has written them
 }
 
 // List returns all jobs, the newest first: those that run and the last old ones.
@@ -91,8 +93,21 @@ func Load(ctx context.Context, st store.Store, id string) (Journal, error) {
 		if err := decode("what it waits for", kv.Value, &out.Waits); err != nil {
 			return Journal{}, err
 		}
+		out.Codes, err = readCodes(ctx, st, j.Kind, kv.ModRev)
 	}
-	return out, nil
+	return out, err
+}
+
+// readCodes reads the codes of waits that were written at a revision.
+func readCodes(ctx context.Context, st store.Store, k job.Kind, rev int64) (codes []reason.Reason, err error) {
+	kv, exists, err := get(ctx, st, codesKey(k))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("read what jobs of kind %s wait for: %w", k, err)
+	case !exists || kv.ModRev < rev: // a coordinator of an earlier version writes none
+		return nil, nil
+	}
+	return codes, decode("codes of what it waits for", kv.Value, &codes)
 }
 
 func readRecords(ctx context.Context, st store.Store, id string) (map[string]job.Record, error) {

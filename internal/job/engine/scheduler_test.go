@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -14,6 +15,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
+	"holdfast/internal/reason"
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
 )
@@ -374,13 +376,24 @@ func TestWaitsAreTold(t *testing.T) {
 	inWorld(t, func(w *world, _ *storetest.Mem) {
 		w.submit(upgradeJob("u1"), []toyStep{free("h1/a", "h1"), free("h9/b", "h9", "h1/a")})
 		j := w.await("u1", 10*time.Second, "told", func(j Journal) bool { return len(j.Waits) > 0 })
-		if j.Waits[0] != "h9/b waits for h9" {
-			w.t.Errorf("waits %q", j.Waits)
+		if j.Waits[0] != "h9/b waits for h9" || len(j.Codes) != 1 || !j.Codes[0].Is(reason.Error) {
+			w.t.Errorf("waits %q, %v", j.Waits, j.Codes)
 		}
+		// A coordinator of an earlier version tells texts alone: the codes are not of them.
+		key := waitsKey("upgrade")
+		if _, ok, err := txn(w.t.Context(), w.admin, nil, []store.Op{{Key: key, Value: []byte(`["in its words"]`)}}); err != nil || !ok {
+			w.t.Fatal(ok, err)
+		}
+		if j, err := Load(w.t.Context(), w.admin, "u1"); err != nil || !slices.Equal(j.Waits, []string{"in its words"}) || j.Codes != nil {
+			w.t.Errorf("%v: waits %q, %v", err, j.Waits, j.Codes)
+		}
+		w.await("u1", 10*time.Second, "told again", func(j Journal) bool { return j.Waits[0] == "h9/b waits for h9" && len(j.Codes) == 1 })
 		w.order(job.Abort, "u1", "", "")
 		w.await("u1", 10*time.Second, "ended", ended)
-		if kvs, _, err := w.admin.List(w.t.Context(), keyWaits); err != nil || len(kvs) > 0 {
-			w.t.Errorf("waits of a job that has ended: %v, %v", kvs, err)
+		for _, of := range []string{keyWaits, keyCodes} {
+			if kvs, _, err := w.admin.List(w.t.Context(), of); err != nil || len(kvs) > 0 {
+				w.t.Errorf("waits of a job that has ended: %v, %v", kvs, err)
+			}
 		}
 	})
 }

@@ -1,12 +1,12 @@
 package engine
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
+	"holdfast/internal/reason"
 )
 
 // What agents of different versions may do together is job.Together's to say. This
@@ -19,32 +19,34 @@ func (c *Scheduler) own(hosts map[cluster.HostID]job.HostState) job.HostState {
 
 // leadsNot says why nothing is decided about a foreign job. It is told as a wait
 // and nothing else is written: the next coordinator may be near enough.
-func (c *Scheduler) leadsNot(j job.Job, hosts map[cluster.HostID]job.HostState) string {
-	return fmt.Sprintf("%s coordinates and does not lead this job, which was begun by an agent of generation %d: they may be one apart at most; bring the agent of %s to a version of %s",
-		c.own(hosts).AgentOf(c.Host), max(j.Generation, 1), c.Host, job.Fitting(j.Generation))
+func (c *Scheduler) leadsNot(j job.Job, hosts map[cluster.HostID]job.HostState) reason.Reason {
+	own := c.own(hosts)
+	from, to := job.Fitting(j.Generation)
+	return reason.LeadsNot.With(c.Host, own.VersionOr(), max(own.Generation, 1), max(j.Generation, 1), from, to)
 }
 
 // apart are the hosts whose agents are too far from this one, or from the one that
 // has made the plan, and why they get no steps. A host that has not reported is not
 // one of them.
-func (c *Scheduler) apart(j job.Job, hosts map[cluster.HostID]job.HostState) map[cluster.HostID]string {
-	var out map[cluster.HostID]string
+func (c *Scheduler) apart(j job.Job, hosts map[cluster.HostID]job.HostState) map[cluster.HostID]reason.Reason {
+	var out map[cluster.HostID]reason.Reason
+	own := c.own(hosts)
 	for h, s := range hosts {
 		if job.Together(c.Generation, j.Generation, s.Generation) {
 			continue
 		}
 		if out == nil {
-			out = map[cluster.HostID]string{}
+			out = map[cluster.HostID]reason.Reason{}
 		}
-		out[h] = fmt.Sprintf("%s gets no steps of this job (generation %d) from %s, who coordinates: they may be one apart at most; bring the agent of %s to a version of %s",
-			s.AgentOf(h), max(j.Generation, 1), c.own(hosts).AgentOf(c.Host), h, job.Fitting(c.Generation, j.Generation))
+		from, to := job.Fitting(c.Generation, j.Generation)
+		out[h] = reason.TooFarApart.With(h, s.VersionOr(), max(s.Generation, 1), max(j.Generation, 1), c.Host, own.VersionOr(), max(own.Generation, 1), from, to)
 	}
 	return out
 }
 
 // visible are the hosts as the planner is to see them. In an abort those that get no
 // steps count as away, which an abort does not wait for without end.
-func visible(j job.Job, hosts map[cluster.HostID]job.HostState, apart map[cluster.HostID]string) map[cluster.HostID]job.HostState {
+func visible(j job.Job, hosts map[cluster.HostID]job.HostState, apart map[cluster.HostID]reason.Reason) map[cluster.HostID]job.HostState {
 	if len(apart) == 0 || j.State != job.Aborting {
 		return hosts
 	}
@@ -59,18 +61,18 @@ func visible(j job.Job, hosts map[cluster.HostID]job.HostState, apart map[cluste
 
 // hold takes what hosts that are apart would do out of a decision, and says why
 // what is left for them does not begin.
-func (v *jobView) hold(d job.Decision, apart map[cluster.HostID]string) job.Decision {
+func (v *jobView) hold(d job.Decision, apart map[cluster.HostID]reason.Reason) job.Decision {
 	if len(apart) == 0 {
 		return d
 	}
-	d.Grant = slices.DeleteFunc(slices.Clone(d.Grant), func(step string) bool { return apart[v.steps[step].Host] != "" })
+	d.Grant = slices.DeleteFunc(slices.Clone(d.Grant), func(step string) bool { return !apart[v.steps[step].Host].IsZero() })
 	waits := map[cluster.HostID]bool{}
 	for id, s := range v.steps {
-		if apart[s.Host] != "" && !v.recs[id].State.Over() {
+		if !apart[s.Host].IsZero() && !v.recs[id].State.Over() {
 			waits[s.Host] = true
 		}
 	}
-	var why []string
+	var why []reason.Reason
 	for _, h := range slices.Sorted(maps.Keys(waits)) {
 		why = append(why, apart[h])
 	}

@@ -10,6 +10,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
+	"holdfast/internal/reason"
 )
 
 // toyStep is a step with what has to be over before it.
@@ -56,7 +57,7 @@ func (p toyPlanner) Next(j job.Job, recs map[string]job.Record, hosts map[cluste
 		free := !slices.ContainsFunc(s.After, func(a string) bool { return !recs[a].State.Over() })
 		if s.Undo == aborting && r.State == job.Pending && j.State != job.Paused && free {
 			if s.Host != "" && !hosts[s.Host].Up {
-				d.Waits = append(d.Waits, fmt.Sprintf("%s waits for %s", s.ID, s.Host))
+				d.Waits = append(d.Waits, reason.Error.With(fmt.Sprintf("%s waits for %s", s.ID, s.Host)))
 				continue
 			}
 			d.Grant = append(d.Grant, s.ID)

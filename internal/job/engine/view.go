@@ -14,7 +14,7 @@ import (
 type view struct {
 	jobs  map[job.Kind]*jobView
 	todos map[job.Kind]map[string]todo // by word of the host
-	waits map[job.Kind]kept
+	waits map[string]kept              // texts and codes, by key
 }
 
 // kept is a value as it is in the store.
@@ -38,12 +38,12 @@ type jobView struct {
 
 // load reads all jobs. rev is the revision from which on changes have to be seen.
 func (c *Scheduler) load(ctx context.Context) (v *view, rev int64, err error) {
-	v = &view{jobs: map[job.Kind]*jobView{}, todos: map[job.Kind]map[string]todo{}, waits: map[job.Kind]kept{}}
+	v = &view{jobs: map[job.Kind]*jobView{}, todos: map[job.Kind]map[string]todo{}, waits: map[string]kept{}}
 	kvs, rev, err := list(ctx, c.Store, keyRun)
 	if err != nil {
 		return nil, 0, fmt.Errorf("list the jobs: %w", err)
 	}
-	for _, prefix := range []string{keyTodo, keyWaits} {
+	for _, prefix := range []string{keyTodo, keyWaits, keyCodes} {
 		more, _, err := list(ctx, c.Store, prefix)
 		if err != nil {
 			return nil, 0, fmt.Errorf("list %s: %w", prefix, err)
@@ -73,8 +73,8 @@ func (c *Scheduler) take(ctx context.Context, v *view, kv store.KV, deleted bool
 		}
 	case strings.HasPrefix(kv.Key, keyTodo):
 		c.takeTodo(v, kv, deleted)
-	case strings.HasPrefix(kv.Key, keyWaits):
-		v.takeWaits(job.Kind(strings.TrimPrefix(kv.Key, keyWaits)), kv, deleted)
+	case strings.HasPrefix(kv.Key, keyWaits), strings.HasPrefix(kv.Key, keyCodes):
+		v.takeWaits(kv, deleted)
 	}
 	return false, nil
 }
@@ -184,13 +184,13 @@ func (c *Scheduler) takeTodo(v *view, kv store.KV, deleted bool) {
 	all[host] = t
 }
 
-func (v *view) takeWaits(k job.Kind, kv store.KV, deleted bool) {
-	if v.waits[k].mod >= kv.ModRev {
+func (v *view) takeWaits(kv store.KV, deleted bool) {
+	if v.waits[kv.Key].mod >= kv.ModRev {
 		return
 	}
 	if deleted {
-		delete(v.waits, k)
+		delete(v.waits, kv.Key)
 		return
 	}
-	v.waits[k] = kept{string(kv.Value), kv.ModRev}
+	v.waits[kv.Key] = kept{string(kv.Value), kv.ModRev}
 }

@@ -2,12 +2,12 @@ package servertest
 
 import (
 	"context"
-	"fmt"
 	"maps"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
 	"holdfast/internal/job"
+	"holdfast/internal/reason"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/request"
 )
@@ -29,9 +29,14 @@ func newRun(p upgrade.Plan, j job.View) *run {
 	return r
 }
 
+// stand says how the job stands, and why.
+func (r *run) stand(state string, whys ...reason.Reason) {
+	r.job.State, r.job.Why, r.job.WhyCodes = state, reason.Text(whys...), whys
+}
+
 // begin lets the steps of the stage run, as far as their hosts are approved.
 func (r *run) begin() {
-	r.job.Waits = nil
+	r.job.Waits, r.job.WaitCodes = nil, nil
 	if r.job.State != "active" || r.stage == len(r.plan.Stages) {
 		return
 	}
@@ -41,7 +46,8 @@ func (r *run) begin() {
 			continue
 		}
 		if st.Kind == upgrade.Turn && r.plan.Options.ApprovePerHost && r.approved[c.Host] == "" {
-			r.job.Waits = append(r.job.Waits, fmt.Sprintf("%s: %s is not approved", c.Steps[0].ID, c.Host))
+			why := reason.NotApproved.With(c.Host).At(c.Steps[0].ID)
+			r.job.Waits, r.job.WaitCodes = append(r.job.Waits, reason.Text(why)), append(r.job.WaitCodes, why)
 			continue
 		}
 		for _, s := range c.Steps {
@@ -65,7 +71,7 @@ func (r *run) goOn(fails string) (failed bool) {
 			case rec.State == "running" && rec.ID == fails:
 				rec.State, rec.Why, rec.Exit, rec.Note = "failed", "exit code 7", 7, ""
 				rec.Tail = "unpack the files\nno space left on device\n"
-				r.job.State, r.job.Why = "paused", rec.ID+" failed: exit code 7"
+				r.stand("paused", reason.StepFailed.With(rec.ID, rec.Why))
 				failed = true
 			case rec.State == "running":
 				rec.State, rec.Percent, rec.Note = "done", 100, ""
@@ -203,11 +209,11 @@ func (f *Upgrades) Get(ctx context.Context, id string) (job.View, error) {
 }
 
 // Order is as server.Jobs wants it.
-func (f *Upgrades) Order(ctx context.Context, user, id, command, step, reason string) (job.View, error) {
+func (f *Upgrades) Order(ctx context.Context, user, id, command, step, why string) (job.View, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.run == nil || f.run.job.ID != id {
-		return f.Jobs.Order(ctx, user, id, command, step, reason)
+		return f.Jobs.Order(ctx, user, id, command, step, why)
 	}
 	r := f.run
 	rec := r.steps[step]
@@ -215,19 +221,20 @@ func (f *Upgrades) Order(ctx context.Context, user, id, command, step, reason st
 	case r.job.State == "ended":
 		return job.View{}, fail.Errorf(fail.Refused, "%s: %s has ended (%s)", command, id, r.job.Result)
 	case command == "pause":
-		r.job.State, r.job.Why = "paused", "paused by "+user
+		r.stand("paused", reason.PausedBy.With(user))
 	case command == "resume":
-		r.job.State, r.job.Why = "active", ""
+		r.stand("active")
 	case command == "abort":
-		r.job.State, r.job.Result, r.job.Why = "ended", "aborted", "aborted by "+user
+		r.stand("ended", reason.AbortedBy.With(user))
+		r.job.Result = "aborted"
 	case rec == nil:
 		return job.View{}, fail.Errorf(fail.Invalid, "step %q: no such step", step)
 	case rec.State != "failed":
-		return job.View{}, fail.Errorf(fail.Refused, "%s %s (%s): the step is not stuck", command, step, reason)
+		return job.View{}, fail.Errorf(fail.Refused, "%s %s (%s): the step is not stuck", command, step, why)
 	case command == "retry":
 		rec.State, rec.By, rec.Why, rec.Tail = "pending", user, "", ""
 	default:
-		rec.State, rec.By, rec.Why = "skipped", user, reason
+		rec.State, rec.By, rec.Why = "skipped", user, why
 	}
 	r.begin()
 	return r.shown(true), nil

@@ -44,7 +44,7 @@ func (s *Service) goesOn(ctx context.Context, p *planned, sha string) error {
 		if err != nil || !last.changedNothing() {
 			return err
 		}
-		j.status.Active, j.status.Kept = last.status.Active, last.status.Kept
+		j.status.Active, j.status.Kept, j.status.GivenUp = last.status.Active, last.status.Kept, last.status.GivenUp
 	}
 	if p.again = j.Job.State == job.Ended && j.status.Cluster == upgrade.Rollup; p.again {
 		p.journal = j

@@ -26,7 +26,7 @@ func (p *planned) apart() []upgrade.Finding {
 			Rule: ruleAgents, Level: upgrade.Block, Host: p.last,
 			Text: fmt.Sprintf("The run can not be led by %s, who coordinates: its plan is made by an agent of generation %d, and they may be one apart at most.",
 				lead.AgentOf(p.last), job.Generation),
-			Remedy: fmt.Sprintf("bring the agent of %s to a version of %s", p.last, job.Fitting(job.Generation)),
+			Remedy: fitting(p.last, job.Generation),
 		}}
 	}
 	part := p.parts()
@@ -40,10 +40,16 @@ func (p *planned) apart() []upgrade.Finding {
 			Rule: ruleAgents, Level: upgrade.Block, Host: h,
 			Text: fmt.Sprintf("Steps can not be given to %s: the coordinator's is of generation %d, the plan of %d, and they may be one apart at most.",
 				a.AgentOf(h), max(lead.Generation, 1), job.Generation),
-			Remedy: fmt.Sprintf("bring the agent of %s to a version of %s", h, job.Fitting(job.Generation, lead.Generation)),
+			Remedy: fitting(h, job.Generation, lead.Generation),
 		})
 	}
 	return out
+}
+
+// fitting is the remedy for an agent that these generations can not work with.
+func fitting(h cluster.HostID, generations ...int) string {
+	from, to := job.Fitting(generations...)
+	return fmt.Sprintf("bring the agent of %s to a version of generation %d to %d", h, from, to)
 }
 
 // parts are the hosts that take part: those with steps, and those that are up and

@@ -41,7 +41,7 @@ func (s *Service) Upgrade(ctx context.Context) (request.Standing, error) {
 	out.Purpose, out.Mode, out.Stage = last.plan.Purpose, last.plan.Options.Mode, last.status.Stage
 	out.Undone, out.Left = last.status.Undone, last.plan.Left
 	j := engine.Shown(last.Job)
-	j.Waits = last.Waits
+	j.Waits, j.WaitCodes = last.Waits, last.Codes
 	now := map[cluster.HostID]string{}
 	for _, step := range last.plan.Steps() {
 		rec := last.Records[step.ID]

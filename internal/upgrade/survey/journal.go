@@ -183,7 +183,7 @@ func (r *Run) notes(st *upgrade.Status) map[cluster.HostID]string {
 		}
 	}
 	for _, l := range r.Plan.Left {
-		out[l.Name] = "left out: " + l.Why
+		out[l.Name] = "left out: " + l.Because()
 	}
 	for h, by := range st.Dropped {
 		out[h] = "dropped by " + by

@@ -1,0 +1,64 @@
+package reason
+
+// Codes are written to records and told to programs: they, and the names of their
+// arguments, do not change. Texts may.
+
+// Why jobs are paused, have ended without success, or do not go on.
+var (
+	PausedBy  = code("paused-by", "paused by {user}")
+	AbortedBy = code("aborted-by", "aborted by {user}")
+	Error     = code("error", "{error}") // what somebody else has said
+	More      = code("more", "and {count} more")
+
+	HostSilent = code("host-silent", "host {host} is silent")
+	LeadsNot   = code("leads-not", "the agent of {host} ({version}, generation {has}) coordinates and does not lead this job, which was begun by an agent of generation {generation}: "+
+		"they may be one apart at most; bring the agent of {host} to a version of generation {least} to {most}")
+	TooFarApart = code("too-far-apart", "the agent of {host} ({version}, generation {has}) gets no steps of this job (generation {generation}) from "+
+		"the agent of {coordinator} ({coordinatorversion}, generation {coordinatorhas}), who coordinates: they may be one apart at most; bring the agent of {host} to a version of generation {least} to {most}")
+)
+
+// Why steps of an upgrade do not begin, and why it is paused.
+var (
+	StepFailed    = code("step-failed", "{step} failed: {why}")
+	StepUnclear   = code("step-unclear", "{step} was begun and may have been done: {why}")
+	HostGone      = code("host-gone", "{host} has been away for longer than the step may take")
+	WaveDone      = code("wave-done", "wave {wave} of {waves} is done; resume for the next")
+	ComesBack     = code("comes-back", "waits for {host} to come back")
+	OneComesBack  = code("one-comes-back", "waits for one of {hosts} to come back")
+	AgentSilent   = code("agent-silent", "the agent of {host} does not answer")
+	StageFull     = code("stage-full", "{count} hosts are under way, as many as may be at once")
+	OutsideWindow = code("outside-window", "outside of the window {window}")
+	TooManyAway   = code("too-many-away", "{count} of {limit} hosts that may be unavailable at once are")
+	CanaryFirst   = code("canary-first", "the canary hosts are not done")
+	WaveFirst     = code("wave-first", "wave {wave} is not done")
+	StepFirst     = code("step-first", "waits for {first}")
+	NotApproved   = code("not-approved", "{host} is not approved")
+	MemberLeaves  = code("member-leaves", "waits for {host}: two members of the store must not be away at once")
+	MemberAway    = code("member-away", "waits for {host}, which is away: two members of the store must not be away at once")
+	NoMajority    = code("no-majority", "waits for {host}, which is away: without both the store has no majority")
+	BeingEnded    = code("being-ended", "is being ended")
+	TriedAgain    = code("tried-again", "{step} is tried again: {why}")
+)
+
+// What the end of an upgrade has left.
+var (
+	LeftDropped = code("left-dropped", "left as they were when they were dropped: {hosts}")
+	Between     = code("between-versions", "between two versions: {hosts}")
+	NotRestored = code("not-restored", "not restored: {steps}")
+	BackupsStay = code("backups-stay", "backups stay because steps of the rollback were skipped: {hosts}")
+	NotTidied   = code("not-tidied", "backups and files that are not needed any more stay until the next run: {hosts}")
+)
+
+// Why a plan leaves a host out.
+var (
+	DroppedByOperator = code("dropped", "dropped by the operator")
+	SkippedForVM      = code("skipped-for-vm", "VM {vm} can not move, and its policy is to skip its host")
+	HasVersion        = code("has-version", "it has version {version} already")
+	NoModule          = code("no-module", "no module runs on it")
+	Lost              = code("lost", "lost, by the operator's word")
+	RolledBack        = code("rolled-back", "rolled back already")
+	NotAskedFor       = code("not-asked-for", "not asked for")
+	NeverUpgraded     = code("never-upgraded", "never upgraded")
+	NotFinished       = code("not-finished", "dropped from the upgrade, left half-way, or gone")
+	NoTurn            = code("no-turn", "its turn never came")
+)
