@@ -3,7 +3,6 @@ package bench
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -70,7 +69,7 @@ func status(ctx context.Context, l *lab.Lab) (cluster.Status, error) {
 	var st cluster.Status
 	out, err := l.Exec(ctx, "h1", l.Exe(), "status", "-o", "json")
 	if err == nil {
-		err = json.Unmarshal([]byte(out), &st)
+		err = lab.ReadTold([]byte(out), &st)
 	}
 	return st, err
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -340,7 +339,7 @@ func (h holdfast) any(ctx context.Context, args ...string) (out string, err erro
 func (h holdfast) status(ctx context.Context) (st cluster.Status, err error) {
 	out, err := h.any(ctx, "status", "-o", "json")
 	if err == nil {
-		err = json.Unmarshal([]byte(out), &st)
+		err = lab.ReadTold([]byte(out), &st)
 	}
 	return st, err
 }
@@ -353,7 +352,7 @@ func (h holdfast) phases(ctx context.Context, at time.Time) (proved, started tim
 	}
 	for l := range bytes.Lines([]byte(out)) {
 		var e cluster.Event
-		if err := json.Unmarshal(l, &e); err != nil {
+		if err := lab.ReadTold(l, &e); err != nil {
 			return 0, 0, fmt.Errorf("read the events: %w", err)
 		}
 		if e.Time.Before(at) {

@@ -3,7 +3,6 @@ package e2e
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -16,6 +15,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
+	"holdfast/internal/testbed/lab"
 )
 
 // alone is a cluster of one agent with a member of its own on loopback addresses.
@@ -117,7 +117,7 @@ func (a *alone) asked(t *testing.T, into any, args ...string) {
 		out, err := exec.CommandContext(ctx, a.exe, args...).Output()
 		cancel()
 		if err == nil {
-			err = json.Unmarshal(out, into)
+			err = lab.ReadTold(out, into)
 		}
 		if err == nil {
 			return

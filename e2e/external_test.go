@@ -16,6 +16,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
+	"holdfast/internal/testbed/lab"
 )
 
 // TestExternalStore runs agents that have no member of their own: they reach an
@@ -71,7 +72,7 @@ func TestExternalStore(t *testing.T) {
 	for st.Owner.State != cluster.Running || len(probes()) < 2 {
 		out, err := exec.CommandContext(ctx, exe, "status", "-o", "json", "--socket", filepath.Join(dir, "h2", "run", "holdfast.sock")).Output()
 		if err == nil {
-			err = json.Unmarshal(out, &st)
+			err = lab.ReadTold(out, &st)
 		}
 		if ctx.Err() != nil {
 			t.Fatalf("the guest does not run on probed storage: %+v, %v, probes %v", st, err, probes())

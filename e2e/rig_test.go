@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -262,7 +261,7 @@ func (r *rig) statusOf(ctx context.Context, h string) (cluster.Status, error) {
 	out, err := r.lab.Exec(ctx, h, r.exe, "status", "-o", "json")
 	var st cluster.Status
 	if err == nil {
-		err = json.Unmarshal([]byte(out), &st)
+		err = lab.ReadTold([]byte(out), &st)
 	}
 	return st, err
 }
@@ -389,7 +388,7 @@ func (r *rig) events(t testing.TB, since time.Time) []cluster.Event {
 			all = nil
 			for _, l := range strings.Split(strings.TrimSpace(out), "\n") {
 				var e cluster.Event
-				if err := json.Unmarshal([]byte(l), &e); err != nil {
+				if err := lab.ReadTold([]byte(l), &e); err != nil {
 					return l + ": " + err.Error(), false
 				}
 				if !e.Time.Before(since) {

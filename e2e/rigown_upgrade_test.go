@@ -38,7 +38,7 @@ func (r *rig) upgradeNow(ctx context.Context) (u request.Standing, err error) {
 	for _, h := range r.lab.Hosts() {
 		out, err2 := r.lab.Exec(ctx, h, r.exe, "upgrade", "status", "-o", "json")
 		if err2 == nil {
-			return u, json.Unmarshal([]byte(out), &u)
+			return u, lab.ReadTold([]byte(out), &u)
 		}
 		err = err2
 	}
@@ -104,7 +104,7 @@ func upgradeStopsAndGoesBack(t testing.TB, r *rig) {
 
 	var p upgrade.Plan
 	dry := r.command(t, hosts[0], slices.Concat(run, []string{"--dry-run"})...)
-	if err := json.Unmarshal([]byte(dry), &p); err != nil {
+	if err := lab.ReadTold([]byte(dry), &p); err != nil {
 		t.Fatalf("%v: %s", err, dry)
 	}
 	third := string(p.Hosts[2].Name)

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -96,19 +95,6 @@ func clock(t time.Time) string {
 		return "unknown"
 	}
 	return t.Local().Format("2006-01-02 15:04:05 MST")
-}
-
-// writeJSON writes one value: indented, or as one line of a stream.
-func writeJSON(w io.Writer, v any, line bool) error {
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	if !line {
-		enc.SetIndent("", "  ")
-	}
-	if err := enc.Encode(v); err != nil {
-		return fmt.Errorf("write JSON: %w", err)
-	}
-	return nil
 }
 
 // writeText writes text.

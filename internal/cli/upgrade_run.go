@@ -20,6 +20,7 @@ import (
 	"holdfast/internal/job"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
+	"holdfast/internal/upgrade/check"
 	"holdfast/internal/upgrade/request"
 )
 
@@ -259,7 +260,7 @@ func (a *app) beginUpgrade(ctx context.Context, c *api.Client, r request.Request
 type outcome struct {
 	Job    *job.View     `json:"job"`
 	Plan   *upgrade.Plan `json:"plan,omitempty"`
-	Report any           `json:"report,omitempty"`
+	Report *check.Report `json:"report,omitempty"`
 }
 
 // confirmPlan shows a plan in short, and asks.
@@ -281,11 +282,7 @@ func (a *app) confirmPlan(ctx context.Context, p *upgrade.Plan) error {
 func (a *app) notBegun(begun request.Begun, js bool) error {
 	var err error
 	if js {
-		out := outcome{Plan: &begun.Plan}
-		if begun.Report != nil {
-			out.Report = begun.Report
-		}
-		err = writeJSON(a.env.Stdout, out, false)
+		err = writeJSON(a.env.Stdout, outcome{Plan: &begun.Plan, Report: begun.Report}, false)
 	} else {
 		var b strings.Builder
 		p := painterFor(a.env.Stdout)

@@ -36,7 +36,7 @@ type Guest struct {
 	UUID      string         `json:"uuid"`
 	Addr      string         `json:"addr,omitempty"` // that was pinged last; "": none has answered
 	By        cluster.HostID `json:"by"`             // who has pinged it
-	Unwatched time.Duration  `json:"unwatched"`      // of the run, in which nobody could tell
+	Unwatched time.Duration  `json:"unwatched_ns"`   // of the run, in which nobody could tell
 	First     time.Time      `json:"first,omitzero"` // when the first packet was sent
 	Last      time.Time      `json:"last,omitzero"`
 	Note      string         `json:"note,omitempty"` // why there is little to tell, for people

@@ -34,7 +34,7 @@ type GuestPings struct {
 	Addr      netip.Addr    `json:"addr"`
 	Sent      int           `json:"sent"`
 	Lost      int           `json:"lost"`                // not answered within WatchLimit
-	Gap       time.Duration `json:"gap"`                 // longest time between two answers in a row, or since the last one
+	Gap       time.Duration `json:"gap_ns"`              // longest time between two answers in a row, or since the last one
 	FirstLost time.Time     `json:"first_lost,omitzero"` // when the first lost probe was sent
 	LastLost  time.Time     `json:"last_lost,omitzero"`  // when the last one was
 }

@@ -14,8 +14,8 @@ const slack = 3 * time.Second
 
 // Violation is a rule that did not hold.
 type Violation struct {
-	Rule   string        `json:"rule"` // one of Rules
-	At     time.Duration `json:"at"`   // true time since the beginning, ns
+	Rule   string        `json:"rule"`  // one of Rules
+	At     time.Duration `json:"at_ns"` // true time since the beginning
 	Detail string        `json:"detail"`
 }
 

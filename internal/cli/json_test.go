@@ -1,0 +1,131 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/api"
+	"holdfast/internal/cluster"
+	"holdfast/internal/job"
+	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/check"
+	"holdfast/internal/upgrade/request"
+)
+
+// inner and outer have durations in all places where fields can be.
+type inner struct {
+	Wait  time.Duration `json:"wait,omitempty"`
+	Quiet time.Duration `json:"-"`
+	hide  time.Duration
+}
+
+type outer struct {
+	inner
+	Wait   string                   `json:"wait"` // hides the inner one
+	Silent time.Duration            `json:"silent,omitzero"`
+	Named  time.Duration            `json:"named_ns"`
+	Plain  time.Duration            // without a name of its own
+	Ptr    *time.Duration           `json:"ptr"`
+	List   []time.Duration          `json:"list"`
+	More   []*inner                 `json:"more"`
+	Map    map[string]inner         `json:"map"`
+	Each   map[string]time.Duration `json:"each"`
+	Raw    json.RawMessage          `json:"raw"`
+	Own    ownJSON                  `json:"own"`
+	Any    any                      `json:"any"`
+	Nested struct {
+		Deep time.Duration `json:"deep"`
+	} `json:"nested"`
+}
+
+// ownJSON makes its JSON itself.
+type ownJSON struct{ Wait time.Duration }
+
+func (ownJSON) MarshalJSON() ([]byte, error) { return []byte(`{"Wait":"1s"}`), nil }
+
+func TestDurationsHaveTheirUnit(t *testing.T) {
+	d := 5 * time.Nanosecond
+	v := outer{
+		inner: inner{hide: 1}, Wait: `a "wait": <1> & {`, Silent: 2, Named: 3, Plain: 4, Ptr: &d, List: []time.Duration{6}, More: []*inner{nil, {Wait: 7, Quiet: 1}},
+		Map: map[string]inner{"wait": {Wait: 8}}, Each: map[string]time.Duration{"silent": 9}, Raw: json.RawMessage(`{"wait":[1,{"silent":2}]}`), Any: inner{Wait: 10},
+	}
+	v.Nested.Deep = 11
+	want := `{"wait":"a \"wait\": <1> & {","silent_ns":2,"named_ns":3,"Plain_ns":4,"ptr_ns":5,"list_ns":[6],"more":[null,{"wait_ns":7}],` +
+		`"map":{"wait":{"wait_ns":8}},"each":{"silent_ns":9},"raw":{"wait":[1,{"silent":2}]},"own":{"Wait":"1s"},"any":{"wait":10},"nested":{"deep_ns":11}}` + "\n"
+	for _, x := range []any{v, &v} {
+		var line, lines, flat bytes.Buffer
+		if err := writeJSON(&line, x, true); err != nil || line.String() != want {
+			t.Errorf("%v\n%swant\n%s", err, line.String(), want)
+		}
+		if err := writeJSON(&lines, x, false); err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Compact(&flat, lines.Bytes()); err != nil || flat.String()+"\n" != want {
+			t.Errorf("%v\n%s", err, lines.String())
+		}
+	}
+}
+
+// TestToldTypes: everything that a command tells is known by its type, and no duration in
+// it is without a unit.
+func TestToldTypes(t *testing.T) {
+	told := map[reflect.Type]bool{}
+	var look func(t reflect.Type, at string)
+	look = func(x reflect.Type, at string) {
+		if told[x] {
+			return
+		}
+		told[x] = true
+		switch x.Kind() {
+		case reflect.Interface:
+			t.Errorf("%s may hold anything, also durations", at)
+		case reflect.Pointer, reflect.Slice, reflect.Array, reflect.Map:
+			look(x.Elem(), at)
+		case reflect.Struct:
+			for i := range x.NumField() {
+				if f := x.Field(i); f.IsExported() && !reflect.PointerTo(x).Implements(reflect.TypeFor[json.Marshaler]()) {
+					look(f.Type, at+"."+f.Name)
+				}
+			}
+		}
+	}
+	for _, v := range []any{cluster.Status{}, cluster.Event{}, cluster.StoreStatus{}, cluster.Backup{}, job.View{}, upgrade.Plan{}, request.Standing{}, check.Report{}, outcome{}, hostLine{}, api.Progress{}} {
+		look(reflect.TypeOf(v), reflect.TypeOf(v).String())
+	}
+	s := cluster.Status{Owner: cluster.Owner{Proof: cluster.Proof{Wait: 1}}, Hosts: []cluster.HostStatus{{Host: cluster.Host{WatchdogTimeout: 1}}}, Takeover: cluster.Takeover{Within: 1}}
+	var b bytes.Buffer
+	if err := writeJSON(&b, s, true); err != nil {
+		t.Fatal(err)
+	}
+	got := regexp.MustCompile(`[a-z_]+_ns`).FindAllString(b.String(), -1)
+	if want := "wait_ns guard_ns watchdog_timeout_ns silent_ns within_ns lease_ns keepalive_ns grace_ns watchdog_ns epsilon_ns election_ns heartbeat_ns detection_ns"; strings.Join(got, " ") != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// FuzzJSON: without durations the output is that of encoding/json.
+func FuzzJSON(f *testing.F) {
+	f.Add("h1/x: <&>\u2028\"", "why\xff", int64(-1))
+	f.Fuzz(func(t *testing.T, a, b string, n int64) {
+		v := map[string]any{a: b, b: []any{n, nil, true, map[string]string{b: a}}, "job": job.View{ID: a, Waits: []string{b}, Began: time.Unix(n%1e9, 0).UTC()}}
+		for _, line := range []bool{true, false} {
+			var got, want bytes.Buffer
+			e := json.NewEncoder(&want)
+			e.SetEscapeHTML(false)
+			if !line {
+				e.SetIndent("", "  ")
+			}
+			if err := e.Encode(v); err != nil {
+				t.Fatal(err)
+			}
+			if err := writeJSON(&got, v, line); err != nil || got.String() != want.String() {
+				t.Errorf("%v\n%swant\n%s", err, got.String(), want.String())
+			}
+		}
+	})
+}
