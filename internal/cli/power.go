@@ -233,7 +233,7 @@ func waitText(s cluster.Status) string {
 	if s.Owner.Host != "" {
 		text += " on " + clean(s.Owner.Host)
 	}
-	return text + parens(s.Owner.Reason)
+	return text + parens(ownerReason(s.Owner))
 }
 
 func parens(s string) string {

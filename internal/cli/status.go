@@ -11,6 +11,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
+	"holdfast/internal/reason"
 )
 
 func (a *app) statusCmd() *cobra.Command {
@@ -232,8 +233,8 @@ func guestText(b *strings.Builder, p painter, s cluster.Status) {
 		c = green
 	}
 	say(b, p, "guest", c, text)
-	if o.Reason != "" {
-		say(b, p, "reason", plain, clean(o.Reason))
+	if why := ownerReason(o); why != "" {
+		say(b, p, "reason", plain, clean(why))
 	}
 	if o.Proof.Kind != cluster.ProofNone {
 		say(b, p, "proof", plain, proofText(o.Proof))
@@ -290,4 +291,9 @@ func wantText(b *strings.Builder, p painter, s cluster.Status) {
 		text, c = text+"; HANDS OFF: nothing is decided", yellow
 	}
 	say(b, p, "wanted", c, text)
+}
+
+// ownerReason says why the owner record is as it is.
+func ownerReason(o cluster.Owner) string {
+	return reason.Said(o.Reason, reason.Reason{Code: o.ReasonCode.Code, Args: o.ReasonCode.Args.Named()})
 }

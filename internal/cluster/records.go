@@ -112,6 +112,25 @@ type Owner struct {
 	Restarts int        `json:"restarts,omitempty"` // starts after which it ended within the policy's window, in a row
 	Reason   string     `json:"reason,omitempty"`   // why it is in this state, for people
 	Time     time.Time  `json:"time"`               // wall clock of the writer, for people only
+	// ReasonCode is Reason for programs; none in records of earlier versions.
+	ReasonCode ReasonCode `json:"reason_code,omitzero"`
+}
+
+// ReasonCode is a code of package reason with its arguments. It can be compared.
+type ReasonCode struct {
+	Code string     `json:"code"`
+	Args ReasonArgs `json:"args,omitzero"`
+}
+
+// ReasonArgs are the arguments that reasons of an owner record have.
+type ReasonArgs struct {
+	Host HostID `json:"host,omitempty"`
+	Why  string `json:"why,omitempty"` // what somebody else has said
+}
+
+// Named are the arguments by their names.
+func (a ReasonArgs) Named() map[string]string {
+	return map[string]string{"host": string(a.Host), "why": a.Why}
 }
 
 // Holder returns the host on which the record lets the resource run, "" for none.

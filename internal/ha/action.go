@@ -134,7 +134,10 @@ type Start struct {
 }
 
 // Kill ends the guest's processes on this host.
-type Kill struct{ Why string }
+type Kill struct {
+	Why   string // for people
+	Stood bool   // it stands still by an I/O error, which another host may not have
+}
 
 // Shutdown asks the guest to power off.
 type Shutdown struct{}

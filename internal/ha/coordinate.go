@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/reason"
 )
 
 // backoff bounds the wait between starts that fail: 0.5 s doubled each time.
@@ -65,7 +66,8 @@ func (d *decision) coordinate() {
 			d.takeover(o.Owner, p)
 		} else if !m.Want.Run && (o.State == cluster.Running || o.State == cluster.Assigned) {
 			n := o.Owner
-			n.State, n.Reason = cluster.Stopping, "stop requested"
+			n.State = cluster.Stopping
+			because(&n, reason.StopRequested.With())
 			d.order(&n, nil, cluster.Event{Kind: cluster.EvStopping, Host: o.Host})
 		} else if m.Want.MoveTo != "" && o.State == cluster.Running {
 			d.move()
@@ -130,10 +132,11 @@ func (d *decision) takeover(o cluster.Owner, p cluster.Proof) {
 	next, found := m.candidate(p.Host)
 	if m.Want.Run && found {
 		n.State, n.Host, n.Epoch, n.Failures, n.Restarts = cluster.Assigned, next, m.next(o.Epoch), 0, 0
-		n.Reason = "takeover from " + string(p.Host)
+		because(&n, reason.TakeoverFrom.With(p.Host))
 		ev = cluster.Event{Kind: cluster.EvTakeover, Host: p.Host, To: next, Proof: p.Kind, Wait: p.Wait, Detail: p.Note}
 	} else {
-		n.State, n.Reason = cluster.Released, string(p.Host)+" is lost"
+		n.State = cluster.Released
+		because(&n, reason.HolderLost.With(p.Host))
 		ev = cluster.Event{Kind: cluster.EvReleased, Host: p.Host, Proof: p.Kind, Wait: p.Wait, Detail: "no host to take over"}
 		if !m.Want.Run {
 			ev.Detail = "shall not run"
@@ -174,7 +177,8 @@ func (d *decision) settleRestored() {
 	n := m.Owner.Owner
 	n.Resource, n.State, n.Host, n.To, n.Ready, n.Claim = m.Resource, cluster.Released, "", "", false, ""
 	n.Proof = cluster.Proof{Kind: cluster.ProofRestored, Epoch: n.Epoch, By: m.Self}
-	n.Epoch.Gen, n.Failures, n.Restarts, n.Reason = m.Gen, 0, 0, "the store was restored"
+	n.Epoch.Gen, n.Failures, n.Restarts = m.Gen, 0, 0
+	because(&n, reason.StoreRestored.With())
 	w := m.Want.Want
 	w.Off = nil
 	d.order(&n, &w, cluster.Event{Kind: cluster.EvReleased, Proof: n.Proof.Kind, Detail: n.Reason})
@@ -217,7 +221,7 @@ func (d *decision) assign() {
 	if o.Mod == 0 {
 		n.Proof = cluster.Proof{Kind: cluster.ProofFirst, By: m.Self}
 	}
-	n.Reason = "start"
+	because(&n, reason.Start.With())
 	if m.spent() {
 		n.Failures, n.Restarts = 0, 0 // somebody has asked for it anew
 	}
@@ -317,7 +321,8 @@ func (d *decision) move() {
 		d.refuseMove(string(m.Owner.Host) + " is silent")
 	default:
 		n := m.Owner.Owner
-		n.State, n.To, n.Ready, n.Reason = cluster.Migrating, to, false, "migration requested"
+		n.State, n.To, n.Ready = cluster.Migrating, to, false
+		because(&n, reason.MoveRequested.With())
 		w := m.Want.Want
 		w.MoveTo = ""
 		d.order(&n, &w, cluster.Event{Kind: cluster.EvMigrating, Host: m.Owner.Host, To: to})
@@ -332,7 +337,8 @@ func (d *decision) moveAway() {
 		return
 	}
 	n := m.Owner.Owner
-	n.State, n.To, n.Ready, n.Reason = cluster.Migrating, to, false, string(n.Host)+" is in maintenance"
+	n.State, n.To, n.Ready = cluster.Migrating, to, false
+	because(&n, reason.InMaintenance.With(n.Host))
 	d.order(&n, nil, cluster.Event{Kind: cluster.EvMigrating, Host: n.Host, To: to, Detail: n.Reason})
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/reason"
 )
 
 var timings = cluster.Timings{
@@ -387,6 +388,24 @@ func TestHandsOnIsToldOnlyUnderAnArmedWatchdog(t *testing.T) {
 					t.Errorf("armed %v: tells hands off %v, guard %s", armed, r.HandsOff, r.Guard)
 				}
 			}
+		}
+	}
+}
+
+// TestReasonsOfOwnersAreRendered: the code says what the sentence says, within the same
+// bounds.
+func TestReasonsOfOwnersAreRendered(t *testing.T) {
+	for want, why := range map[string]reason.Reason{
+		"":                                {},
+		"takeover from h1":                reason.TakeoverFrom.With("h1"),
+		"h2 is silent":                    reason.TargetNotAble.With("h2", "is silent"),
+		"the start failed: no image":      reason.StartFailed.With("no image"),
+		strings.Repeat("x", 508) + " ...": reason.MoveFailed.With(strings.Repeat("x", 600)),
+	} {
+		var o cluster.Owner
+		because(&o, why)
+		if got := reason.Said("not rendered", reason.Reason{Code: o.ReasonCode.Code, Args: o.ReasonCode.Args.Named()}); o.Reason != want || want != "" && got != want {
+			t.Errorf("%q, rendered %q, want %q", o.Reason, got, want)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/reason"
 )
 
 // Durations of the holder that no operator needs to set.
@@ -108,20 +109,20 @@ func (d *decision) stray() fate {
 	case g.State == cluster.GuestAbsent || g.State == cluster.GuestUnknown || !m.fresh(0):
 		return left
 	case !g.Epoch.IsZero() && g.Epoch.Gen < m.Gen:
-		d.do(Kill{fmt.Sprintf("the guest carries epoch %s, the store was restored since: generation %d", g.Epoch, m.Gen)})
+		d.do(Kill{Why: fmt.Sprintf("the guest carries epoch %s, the store was restored since: generation %d", g.Epoch, m.Gen)})
 		return killed
 	case o.Mod == 0:
 		return left
 	case m.returned():
-		d.do(Kill{"it came here before this host had registered again"})
+		d.do(Kill{Why: "it came here before this host had registered again"})
 		return killed
 	case o.Epoch.Less(g.Epoch):
 		return left // the record here is older than the guest: wait for the news
 	case !m.holder() && !m.receiver() && !m.busy(WorkMigrate):
-		d.do(Kill{fmt.Sprintf("the owner record is %s on %s, epoch %s", o.State, o.Host, o.Epoch)})
+		d.do(Kill{Why: fmt.Sprintf("the owner record is %s on %s, epoch %s", o.State, o.Host, o.Epoch)})
 		return killed
 	case !g.Epoch.IsZero() && g.Epoch.Less(o.Epoch):
-		d.do(Kill{fmt.Sprintf("the guest carries epoch %s, the owner record %s", g.Epoch, o.Epoch)})
+		d.do(Kill{Why: fmt.Sprintf("the guest carries epoch %s, the owner record %s", g.Epoch, o.Epoch)})
 		return killed
 	}
 	return left
@@ -136,16 +137,16 @@ func (d *decision) assigned() {
 	g, o := m.Guest.Seen, m.Owner
 	switch {
 	case g.State == cluster.GuestRunning && g.Epoch == o.Epoch && m.fresh(0):
-		d.become(m.Self, cluster.EvStarted, "")
+		d.become(m.Self, cluster.EvStarted, reason.Reason{})
 	case o.Claim == "" && m.blind() > blindStart:
-		d.neverStarted("the guest can not be observed")
+		d.neverStarted(reason.Blind.With())
 	case !m.gone() || !m.fresh(o.SeenAt):
 	case m.Guest.Started == o.Epoch:
-		d.release(cluster.ProofReleased, o.Failures+1, "the start failed: "+m.Guest.TriedBy)
+		d.release(cluster.ProofReleased, o.Failures+1, reason.StartFailed.With(m.Guest.TriedBy))
 	case o.Claim != "" && o.Claim != m.Me.Instance:
-		d.release(cluster.ProofReleased, o.Failures+1, "the agent was restarted during the start")
+		d.release(cluster.ProofReleased, o.Failures+1, reason.StartInterrupted.With())
 	case o.Claim == "" && !m.Me.Fit:
-		d.release(cluster.ProofNeverStarted, o.Failures+1, "not able to start: "+m.Me.Why)
+		d.release(cluster.ProofNeverStarted, o.Failures+1, reason.NotAble.With(m.Me.Why))
 	case !m.leased(startMargin) || !m.guarded():
 	case o.Claim == "":
 		n := o.Owner
@@ -158,7 +159,7 @@ func (d *decision) assigned() {
 
 // neverStarted closes an epoch that nobody has claimed: the hypervisor was not
 // called for it, and can not be after this write. It needs no look at the guest.
-func (d *decision) neverStarted(why string) {
+func (d *decision) neverStarted(why reason.Reason) {
 	o := d.m.Owner.Owner
 	d.releaseAs(o, cluster.ProofNeverStarted, o.Failures+1, why, false)
 }
@@ -167,7 +168,7 @@ func (d *decision) running() {
 	m := d.m
 	switch {
 	case !m.gone() && m.Guest.Sick != "":
-		d.do(Kill{m.Guest.Sick})
+		d.do(Kill{Why: m.Guest.Sick})
 		return
 	case m.Guest.StillAt != 0:
 		_, elsewhere := m.candidate(m.Self)
@@ -183,11 +184,11 @@ func (d *decision) running() {
 	if ran < m.Restart.Window {
 		restarts = m.Owner.Restarts + 1
 	}
-	why := "the guest's process has ended"
+	why := reason.GuestEnded.With()
 	if m.Guest.Killed != "" {
-		why = "it was killed: " + m.Guest.Killed
+		why = reason.GuestKilled.With(m.Guest.Killed)
 	}
-	if m.Guest.Killed == stillWhy {
+	if m.Guest.Stood {
 		restarts = max(restarts, m.Restart.InPlace) // its disk may answer elsewhere
 	}
 	n := m.Owner.Owner
@@ -202,7 +203,7 @@ func (d *decision) goOn(mayEnd bool) {
 	switch {
 	case !m.fresh(m.Owner.SeenAt) || !m.leased(startMargin):
 	case mayEnd && m.Now.Sub(m.Guest.StillAt) > stillWait:
-		d.do(Kill{stillWhy})
+		d.do(Kill{Why: stillWhy, Stood: true})
 	case m.Now.Sub(m.Guest.Touched) >= stillAgain && (m.guarded() || m.frozen()):
 		d.do(Resume{})
 	}
@@ -215,35 +216,44 @@ func (d *decision) stopping() {
 	case m.gone():
 		n := m.Owner.Owner
 		n.Restarts = 0
-		d.releaseAs(n, cluster.ProofReleased, 0, "stopped on request", true)
+		d.releaseAs(n, cluster.ProofReleased, 0, reason.Stopped.With(), true)
 	case m.Guest.Seen.State == cluster.GuestAbsent: // a start is under way
 	case m.Guest.StillAt != 0:
 		d.goOn(true) // it can not shut down
 	case m.Guest.Shut == 0:
 		d.do(Shutdown{})
 	case asked > stopGrace:
-		d.do(Kill{"the guest did not shut down in time"})
+		d.do(Kill{Why: "the guest did not shut down in time"})
 	case asked%stopAgain < renewAgain && asked > stopAgain:
 		d.do(Shutdown{})
 	}
 }
 
 // become writes that host runs the guest.
-func (d *decision) become(host cluster.HostID, ev cluster.EventKind, detail string) {
+func (d *decision) become(host cluster.HostID, ev cluster.EventKind, why reason.Reason) {
 	n := d.m.Owner.Owner
-	n.State, n.Host, n.To, n.Ready, n.Claim, n.Reason = cluster.Running, host, "", false, "", detail
-	d.write(n, cluster.Event{Kind: ev, Host: host, Detail: detail}, false)
+	n.State, n.Host, n.To, n.Ready, n.Claim = cluster.Running, host, "", false, ""
+	because(&n, why)
+	d.write(n, cluster.Event{Kind: ev, Host: host, Detail: n.Reason}, false)
 }
 
 // release writes that this host's epoch is over, after proving it once more.
-func (d *decision) release(kind cluster.ProofKind, failures int, why string) {
+func (d *decision) release(kind cluster.ProofKind, failures int, why reason.Reason) {
 	d.releaseAs(d.m.Owner.Owner, kind, failures, why, true)
 }
 
-func (d *decision) releaseAs(n cluster.Owner, kind cluster.ProofKind, failures int, why string, prove bool) {
-	n.State, n.To, n.Ready, n.Claim, n.Failures, n.Reason = cluster.Released, "", false, "", failures, why
+func (d *decision) releaseAs(n cluster.Owner, kind cluster.ProofKind, failures int, why reason.Reason, prove bool) {
+	n.State, n.To, n.Ready, n.Claim, n.Failures = cluster.Released, "", false, "", failures
+	because(&n, why)
 	n.Proof = cluster.Proof{Kind: kind, Host: d.m.Self, Epoch: n.Epoch, By: d.m.Self}
-	d.write(n, cluster.Event{Kind: cluster.EvReleased, Host: d.m.Self, Proof: kind, Detail: why}, prove)
+	d.write(n, cluster.Event{Kind: cluster.EvReleased, Host: d.m.Self, Proof: kind, Detail: n.Reason}, prove)
+}
+
+// because says why an owner record is as it is: a sentence, which programs of earlier
+// versions read, and what it was made of.
+func because(o *cluster.Owner, why reason.Reason) {
+	o.Reason = clip(reason.Text(why))
+	o.ReasonCode = cluster.ReasonCode{Code: why.Code, Args: cluster.ReasonArgs{Host: cluster.HostID(why.Args["host"]), Why: clip(why.Args["why"])}}
 }
 
 // write changes the owner record as its holder.
@@ -262,7 +272,6 @@ func (d *decision) txn(w Work, prove bool, o *cluster.Owner, want *cluster.Want,
 	t := Txn{For: w, Prove: prove, If: []Cond{{owner, m.Owner.Mod}}, Event: ev}
 	t.Event.Detail = clip(ev.Detail)
 	if o != nil {
-		o.Reason = clip(o.Reason)
 		t.Put = append(t.Put, Put{Key: owner, Owner: o})
 	}
 	if want != nil {

@@ -14,7 +14,7 @@ func (d *decision) protect() (killing bool) {
 	m := d.m
 	switch {
 	case m.Guest.Inherited && m.empty():
-		d.do(Kill{"what an agent before this one began may still come"})
+		d.do(Kill{Why: "what an agent before this one began may still come"})
 	case m.Guest.Seen.State == cluster.GuestAbsent || m.frozen():
 	case m.expired():
 		d.kill("the lease's deadline has passed")
@@ -28,7 +28,7 @@ func (d *decision) protect() (killing bool) {
 func (d *decision) kill(why string) {
 	m := d.m
 	if m.Guest.Touched == 0 || m.Guest.SeenAt > m.Guest.Touched || m.Now.Sub(m.Guest.Touched) >= killAgain {
-		d.do(Kill{why})
+		d.do(Kill{Why: why})
 	}
 }
 

@@ -102,6 +102,7 @@ type Guest struct {
 	Inherited bool            // no kill has succeeded since this agent began: one before it may have called for a start that is still to come
 	Started   cluster.Epoch   // the last epoch for which this agent called the hypervisor
 	Killed    string          // why this agent killed the guest since it last started one; empty: it did not
+	Stood     bool            // Killed for standing still by an I/O error
 	Tried     int64           // revision of the owner record for which this agent has tried to migrate
 	TriedBy   string          // how the last start or migration ended; empty: well
 	Sick      string          // why the guest must be restarted (health check, storage); empty: it need not
@@ -298,10 +299,10 @@ func (m *Machine) begin(a Action) Action {
 		m.Doing.Fencing = append(slices.Clip(m.Doing.Fencing), act.Host)
 		return a
 	case Start:
-		g.Started, g.Killed, g.TriedBy = act.Epoch, "", "the hypervisor was called and no guest came up"
+		g.Started, g.Killed, g.Stood, g.TriedBy = act.Epoch, "", false, "the hypervisor was called and no guest came up"
 	case Kill:
 		if g.Seen.State != cluster.GuestAbsent {
-			g.Killed = act.Why
+			g.Killed, g.Stood = act.Why, act.Stood
 			if g.Sick != "" && g.Doomed == 0 {
 				g.Doomed = m.Now
 			}

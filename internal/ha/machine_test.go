@@ -171,9 +171,9 @@ func TestAProvedWriteTouchesTheGuest(t *testing.T) {
 func TestTwoActionsOfAKindAreADefect(t *testing.T) {
 	m := quiet()
 	d := decision{m: &m}
-	d.do(Kill{"one"})
-	d.do(Kill{"two"})
-	if len(d.out) != 2 || d.out[0] != (Kill{"one"}) || d.out[1].Work() != WorkDefect {
+	d.do(Kill{Why: "one"})
+	d.do(Kill{Why: "two"})
+	if len(d.out) != 2 || d.out[0] != (Kill{Why: "one"}) || d.out[1].Work() != WorkDefect {
 		t.Errorf("%v", d.out)
 	}
 }

@@ -1,6 +1,9 @@
 package ha
 
-import "holdfast/internal/cluster"
+import (
+	"holdfast/internal/cluster"
+	"holdfast/internal/reason"
+)
 
 // A migration has one holder at a time: the source, until it has proved itself
 // without the guest; then the target. What arrives stands still until the record
@@ -22,14 +25,14 @@ func (d *decision) source() {
 	case m.gone():
 		d.left()
 	case m.Guest.Seen.State == cluster.GuestPaused && m.Now.Sub(max(m.Guest.Touched, o.SeenAt)) > pausedWait:
-		d.do(Kill{"it stands still after a migration that did not end"})
+		d.do(Kill{Why: "it stands still after a migration that did not end"})
 	case m.Guest.Seen.State != cluster.GuestRunning:
 	case m.Guest.Tried == o.Mod:
-		d.become(m.Self, cluster.EvMigrateEnd, m.Guest.TriedBy)
+		d.become(m.Self, cluster.EvMigrateEnd, reason.MoveFailed.With(m.Guest.TriedBy))
 	case m.Want.MoveTo == m.Self:
-		d.become(m.Self, cluster.EvMigrateEnd, "cancelled")
+		d.become(m.Self, cluster.EvMigrateEnd, reason.MoveCancelled.With())
 	case m.able(o.To) != "":
-		d.become(m.Self, cluster.EvMigrateEnd, string(o.To)+" "+m.able(o.To))
+		d.become(m.Self, cluster.EvMigrateEnd, reason.TargetNotAble.With(o.To, m.able(o.To)))
 	case m.leased(startMargin) && !d.writing():
 		d.do(Migrate{To: o.To, Mod: o.Mod})
 	}
@@ -43,7 +46,7 @@ func (d *decision) left() {
 	n := m.Owner.Owner
 	n.State, n.Host, n.To, n.Ready = cluster.Settling, m.Owner.To, "", m.Guest.Seen.Moved
 	n.Proof = cluster.Proof{Kind: cluster.ProofReleased, Host: m.Self, Epoch: n.Epoch, By: m.Self}
-	n.Reason = "the guest has left " + string(m.Self)
+	because(&n, reason.GuestLeft.With(m.Self))
 	d.write(n, cluster.Event{Kind: cluster.EvSettling, Host: n.Host}, true)
 }
 
@@ -62,9 +65,9 @@ func (d *decision) settle() {
 	case !m.fresh(m.Owner.SeenAt):
 	case d.resume() == kept:
 	case m.gone():
-		d.release(cluster.ProofReleased, m.Owner.Failures, "the guest was lost in a migration")
+		d.release(cluster.ProofReleased, m.Owner.Failures, reason.LostInMove.With())
 	case m.Guest.Seen.State != cluster.GuestUnknown:
-		d.do(Kill{"an incomplete migration"})
+		d.do(Kill{Why: "an incomplete migration"})
 	}
 }
 
@@ -75,7 +78,7 @@ func (d *decision) resume() fate {
 	m := d.m
 	switch {
 	case m.Guest.Seen.State == cluster.GuestRunning:
-		d.become(m.Self, cluster.EvMigrated, "")
+		d.become(m.Self, cluster.EvMigrated, reason.Reason{})
 		return kept
 	case m.Guest.Seen.State == cluster.GuestArrived && m.Owner.Ready:
 		if m.leased(startMargin) && (m.guarded() || m.frozen()) {

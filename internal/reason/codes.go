@@ -62,3 +62,27 @@ var (
 	NotFinished       = code("not-finished", "dropped from the upgrade, left half-way, or gone")
 	NoTurn            = code("no-turn", "its turn never came")
 )
+
+// Why an owner record is as it is. Their arguments are host and why alone, as in
+// cluster.ReasonArgs.
+var (
+	Start            = code("start", "start")
+	StopRequested    = code("stop-requested", "stop requested")
+	Stopped          = code("stopped", "stopped on request")
+	TakeoverFrom     = code("takeover", "takeover from {host}")
+	HolderLost       = code("holder-lost", "{host} is lost")
+	StoreRestored    = code("store-restored", "the store was restored")
+	StartFailed      = code("start-failed", "the start failed: {why}")
+	StartInterrupted = code("start-interrupted", "the agent was restarted during the start")
+	NotAble          = code("not-able", "not able to start: {why}")
+	Blind            = code("blind", "the guest can not be observed")
+	GuestEnded       = code("guest-ended", "the guest's process has ended")
+	GuestKilled      = code("guest-killed", "it was killed: {why}")
+	MoveRequested    = code("migration-requested", "migration requested")
+	InMaintenance    = code("in-maintenance", "{host} is in maintenance")
+	MoveCancelled    = code("migration-cancelled", "cancelled")
+	MoveFailed       = code("migration-failed", "{why}")
+	TargetNotAble    = code("target-not-able", "{host} {why}")
+	GuestLeft        = code("guest-left", "the guest has left {host}")
+	LostInMove       = code("lost-in-migration", "the guest was lost in a migration")
+)

@@ -73,6 +73,11 @@ func TestReasonsHaveTheirArguments(t *testing.T) {
 			if want := all[code.Sel.Name].args; len(call.Args) != len(want) {
 				t.Errorf("%s: %s has %d arguments, its text names %q", set.Position(call.Pos()), code.Sel.Name, len(call.Args), want)
 			}
+			for _, arg := range all[code.Sel.Name].args {
+				if strings.Contains(path, "/ha/") && arg != "host" && arg != "why" {
+					t.Errorf("%s: %s names %s: an owner record has host and why alone", set.Position(call.Pos()), code.Sel.Name, arg)
+				}
+			}
 			return true
 		})
 		return nil

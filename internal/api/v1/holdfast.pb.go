@@ -2508,6 +2508,7 @@ type Owner struct {
 	TimeNs        int64                  `protobuf:"varint,10,opt,name=time_ns,json=timeNs,proto3" json:"time_ns,omitempty"` // since 1970-01-01 UTC; 0: not set
 	Claim         string                 `protobuf:"bytes,11,opt,name=claim,proto3" json:"claim,omitempty"`
 	Restarts      int64                  `protobuf:"varint,12,opt,name=restarts,proto3" json:"restarts,omitempty"`
+	ReasonCode    *OwnerReason           `protobuf:"bytes,13,opt,name=reason_code,json=reasonCode,proto3" json:"reason_code,omitempty"` // reason, for programs
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2626,6 +2627,118 @@ func (x *Owner) GetRestarts() int64 {
 	return 0
 }
 
+func (x *Owner) GetReasonCode() *OwnerReason {
+	if x != nil {
+		return x.ReasonCode
+	}
+	return nil
+}
+
+// OwnerReason is a Reason whose arguments are known.
+type OwnerReason struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Code          string                 `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	Args          *OwnerReasonArgs       `protobuf:"bytes,2,opt,name=args,proto3" json:"args,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OwnerReason) Reset() {
+	*x = OwnerReason{}
+	mi := &file_holdfast_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OwnerReason) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OwnerReason) ProtoMessage() {}
+
+func (x *OwnerReason) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OwnerReason.ProtoReflect.Descriptor instead.
+func (*OwnerReason) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *OwnerReason) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *OwnerReason) GetArgs() *OwnerReasonArgs {
+	if x != nil {
+		return x.Args
+	}
+	return nil
+}
+
+type OwnerReasonArgs struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
+	Why           string                 `protobuf:"bytes,2,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OwnerReasonArgs) Reset() {
+	*x = OwnerReasonArgs{}
+	mi := &file_holdfast_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OwnerReasonArgs) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OwnerReasonArgs) ProtoMessage() {}
+
+func (x *OwnerReasonArgs) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OwnerReasonArgs.ProtoReflect.Descriptor instead.
+func (*OwnerReasonArgs) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *OwnerReasonArgs) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *OwnerReasonArgs) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
 type Want struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Run           bool                   `protobuf:"varint,1,opt,name=run,proto3" json:"run,omitempty"`
@@ -2639,7 +2752,7 @@ type Want struct {
 
 func (x *Want) Reset() {
 	*x = Want{}
-	mi := &file_holdfast_proto_msgTypes[46]
+	mi := &file_holdfast_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2651,7 +2764,7 @@ func (x *Want) String() string {
 func (*Want) ProtoMessage() {}
 
 func (x *Want) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[46]
+	mi := &file_holdfast_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2664,7 +2777,7 @@ func (x *Want) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Want.ProtoReflect.Descriptor instead.
 func (*Want) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{46}
+	return file_holdfast_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Want) GetRun() bool {
@@ -2713,7 +2826,7 @@ type Off struct {
 
 func (x *Off) Reset() {
 	*x = Off{}
-	mi := &file_holdfast_proto_msgTypes[47]
+	mi := &file_holdfast_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2725,7 +2838,7 @@ func (x *Off) String() string {
 func (*Off) ProtoMessage() {}
 
 func (x *Off) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[47]
+	mi := &file_holdfast_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2738,7 +2851,7 @@ func (x *Off) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Off.ProtoReflect.Descriptor instead.
 func (*Off) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{47}
+	return file_holdfast_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Off) GetHost() string {
@@ -2789,7 +2902,7 @@ type Host struct {
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_holdfast_proto_msgTypes[48]
+	mi := &file_holdfast_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2801,7 +2914,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[48]
+	mi := &file_holdfast_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2814,7 +2927,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{48}
+	return file_holdfast_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Host) GetName() string {
@@ -2962,7 +3075,7 @@ type HostStatus struct {
 
 func (x *HostStatus) Reset() {
 	*x = HostStatus{}
-	mi := &file_holdfast_proto_msgTypes[49]
+	mi := &file_holdfast_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2974,7 +3087,7 @@ func (x *HostStatus) String() string {
 func (*HostStatus) ProtoMessage() {}
 
 func (x *HostStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[49]
+	mi := &file_holdfast_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2987,7 +3100,7 @@ func (x *HostStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostStatus.ProtoReflect.Descriptor instead.
 func (*HostStatus) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{49}
+	return file_holdfast_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *HostStatus) GetHost() *Host {
@@ -3029,7 +3142,7 @@ type Takeover struct {
 
 func (x *Takeover) Reset() {
 	*x = Takeover{}
-	mi := &file_holdfast_proto_msgTypes[50]
+	mi := &file_holdfast_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3041,7 +3154,7 @@ func (x *Takeover) String() string {
 func (*Takeover) ProtoMessage() {}
 
 func (x *Takeover) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[50]
+	mi := &file_holdfast_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3054,7 +3167,7 @@ func (x *Takeover) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Takeover.ProtoReflect.Descriptor instead.
 func (*Takeover) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{50}
+	return file_holdfast_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Takeover) GetPossible() bool {
@@ -3095,7 +3208,7 @@ type Timings struct {
 
 func (x *Timings) Reset() {
 	*x = Timings{}
-	mi := &file_holdfast_proto_msgTypes[51]
+	mi := &file_holdfast_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3107,7 +3220,7 @@ func (x *Timings) String() string {
 func (*Timings) ProtoMessage() {}
 
 func (x *Timings) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[51]
+	mi := &file_holdfast_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3120,7 +3233,7 @@ func (x *Timings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timings.ProtoReflect.Descriptor instead.
 func (*Timings) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{51}
+	return file_holdfast_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Timings) GetLeaseNs() int64 {
@@ -3209,7 +3322,7 @@ type Status struct {
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_holdfast_proto_msgTypes[52]
+	mi := &file_holdfast_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3221,7 +3334,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[52]
+	mi := &file_holdfast_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3234,7 +3347,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{52}
+	return file_holdfast_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Status) GetTimeNs() int64 {
@@ -3361,7 +3474,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_holdfast_proto_msgTypes[53]
+	mi := &file_holdfast_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3373,7 +3486,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[53]
+	mi := &file_holdfast_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3386,7 +3499,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{53}
+	return file_holdfast_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Event) GetTimeNs() int64 {
@@ -3630,7 +3743,7 @@ const file_holdfast_proto_rawDesc = "" +
 	"\x05epoch\x18\x03 \x01(\v2\x12.holdfast.v1.EpochR\x05epoch\x12\x17\n" +
 	"\await_ns\x18\x04 \x01(\x03R\x06waitNs\x12\x0e\n" +
 	"\x02by\x18\x05 \x01(\tR\x02by\x12\x12\n" +
-	"\x04note\x18\x06 \x01(\tR\x04note\"\xc6\x02\n" +
+	"\x04note\x18\x06 \x01(\tR\x04note\"\x81\x03\n" +
 	"\x05Owner\x12\x1a\n" +
 	"\bresource\x18\x01 \x01(\tR\bresource\x12(\n" +
 	"\x05epoch\x18\x02 \x01(\v2\x12.holdfast.v1.EpochR\x05epoch\x12\x14\n" +
@@ -3644,7 +3757,15 @@ const file_holdfast_proto_rawDesc = "" +
 	"\atime_ns\x18\n" +
 	" \x01(\x03R\x06timeNs\x12\x14\n" +
 	"\x05claim\x18\v \x01(\tR\x05claim\x12\x1a\n" +
-	"\brestarts\x18\f \x01(\x03R\brestarts\"\x86\x01\n" +
+	"\brestarts\x18\f \x01(\x03R\brestarts\x129\n" +
+	"\vreason_code\x18\r \x01(\v2\x18.holdfast.v1.OwnerReasonR\n" +
+	"reasonCode\"S\n" +
+	"\vOwnerReason\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\tR\x04code\x120\n" +
+	"\x04args\x18\x02 \x01(\v2\x1c.holdfast.v1.OwnerReasonArgsR\x04args\"7\n" +
+	"\x0fOwnerReasonArgs\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\x12\x10\n" +
+	"\x03why\x18\x02 \x01(\tR\x03why\"\x86\x01\n" +
 	"\x04Want\x12\x10\n" +
 	"\x03run\x18\x01 \x01(\bR\x03run\x12\x1b\n" +
 	"\thands_off\x18\x02 \x01(\bR\bhandsOff\x12\x17\n" +
@@ -3770,7 +3891,7 @@ func file_holdfast_proto_rawDescGZIP() []byte {
 	return file_holdfast_proto_rawDescData
 }
 
-var file_holdfast_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
+var file_holdfast_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
 var file_holdfast_proto_goTypes = []any{
 	(*DrainHostRequest)(nil),       // 0: holdfast.v1.DrainHostRequest
 	(*DrainHostResponse)(nil),      // 1: holdfast.v1.DrainHostResponse
@@ -3818,15 +3939,17 @@ var file_holdfast_proto_goTypes = []any{
 	(*Epoch)(nil),                  // 43: holdfast.v1.Epoch
 	(*Proof)(nil),                  // 44: holdfast.v1.Proof
 	(*Owner)(nil),                  // 45: holdfast.v1.Owner
-	(*Want)(nil),                   // 46: holdfast.v1.Want
-	(*Off)(nil),                    // 47: holdfast.v1.Off
-	(*Host)(nil),                   // 48: holdfast.v1.Host
-	(*HostStatus)(nil),             // 49: holdfast.v1.HostStatus
-	(*Takeover)(nil),               // 50: holdfast.v1.Takeover
-	(*Timings)(nil),                // 51: holdfast.v1.Timings
-	(*Status)(nil),                 // 52: holdfast.v1.Status
-	(*Event)(nil),                  // 53: holdfast.v1.Event
-	nil,                            // 54: holdfast.v1.Reason.ArgsEntry
+	(*OwnerReason)(nil),            // 46: holdfast.v1.OwnerReason
+	(*OwnerReasonArgs)(nil),        // 47: holdfast.v1.OwnerReasonArgs
+	(*Want)(nil),                   // 48: holdfast.v1.Want
+	(*Off)(nil),                    // 49: holdfast.v1.Off
+	(*Host)(nil),                   // 50: holdfast.v1.Host
+	(*HostStatus)(nil),             // 51: holdfast.v1.HostStatus
+	(*Takeover)(nil),               // 52: holdfast.v1.Takeover
+	(*Timings)(nil),                // 53: holdfast.v1.Timings
+	(*Status)(nil),                 // 54: holdfast.v1.Status
+	(*Event)(nil),                  // 55: holdfast.v1.Event
+	nil,                            // 56: holdfast.v1.Reason.ArgsEntry
 }
 var file_holdfast_proto_depIdxs = []int32{
 	13, // 0: holdfast.v1.DrainHostResponse.job:type_name -> holdfast.v1.Job
@@ -3837,68 +3960,70 @@ var file_holdfast_proto_depIdxs = []int32{
 	15, // 5: holdfast.v1.Job.steps:type_name -> holdfast.v1.JobStep
 	14, // 6: holdfast.v1.Job.why_codes:type_name -> holdfast.v1.Reason
 	14, // 7: holdfast.v1.Job.wait_codes:type_name -> holdfast.v1.Reason
-	54, // 8: holdfast.v1.Reason.args:type_name -> holdfast.v1.Reason.ArgsEntry
-	52, // 9: holdfast.v1.GetStatusResponse.status:type_name -> holdfast.v1.Status
-	52, // 10: holdfast.v1.WatchStatusResponse.status:type_name -> holdfast.v1.Status
+	56, // 8: holdfast.v1.Reason.args:type_name -> holdfast.v1.Reason.ArgsEntry
+	54, // 9: holdfast.v1.GetStatusResponse.status:type_name -> holdfast.v1.Status
+	54, // 10: holdfast.v1.WatchStatusResponse.status:type_name -> holdfast.v1.Status
 	43, // 11: holdfast.v1.MigrateResponse.epoch:type_name -> holdfast.v1.Epoch
-	53, // 12: holdfast.v1.ListEventsResponse.events:type_name -> holdfast.v1.Event
-	53, // 13: holdfast.v1.WatchEventsResponse.events:type_name -> holdfast.v1.Event
+	55, // 12: holdfast.v1.ListEventsResponse.events:type_name -> holdfast.v1.Event
+	55, // 13: holdfast.v1.WatchEventsResponse.events:type_name -> holdfast.v1.Event
 	38, // 14: holdfast.v1.GetStoreStatusResponse.members:type_name -> holdfast.v1.StoreMember
 	39, // 15: holdfast.v1.GetStoreStatusResponse.backups:type_name -> holdfast.v1.Backup
 	39, // 16: holdfast.v1.BackUpStoreResponse.backup:type_name -> holdfast.v1.Backup
 	43, // 17: holdfast.v1.Proof.epoch:type_name -> holdfast.v1.Epoch
 	43, // 18: holdfast.v1.Owner.epoch:type_name -> holdfast.v1.Epoch
 	44, // 19: holdfast.v1.Owner.proof:type_name -> holdfast.v1.Proof
-	47, // 20: holdfast.v1.Want.off:type_name -> holdfast.v1.Off
-	43, // 21: holdfast.v1.Host.expelled:type_name -> holdfast.v1.Epoch
-	48, // 22: holdfast.v1.HostStatus.host:type_name -> holdfast.v1.Host
-	46, // 23: holdfast.v1.Status.want:type_name -> holdfast.v1.Want
-	45, // 24: holdfast.v1.Status.owner:type_name -> holdfast.v1.Owner
-	49, // 25: holdfast.v1.Status.hosts:type_name -> holdfast.v1.HostStatus
-	50, // 26: holdfast.v1.Status.takeover:type_name -> holdfast.v1.Takeover
-	51, // 27: holdfast.v1.Status.timings:type_name -> holdfast.v1.Timings
-	43, // 28: holdfast.v1.Event.epoch:type_name -> holdfast.v1.Epoch
-	16, // 29: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
-	18, // 30: holdfast.v1.ClusterService.WatchStatus:input_type -> holdfast.v1.WatchStatusRequest
-	20, // 31: holdfast.v1.ClusterService.Start:input_type -> holdfast.v1.StartRequest
-	22, // 32: holdfast.v1.ClusterService.Stop:input_type -> holdfast.v1.StopRequest
-	24, // 33: holdfast.v1.ClusterService.Migrate:input_type -> holdfast.v1.MigrateRequest
-	26, // 34: holdfast.v1.ClusterService.ListEvents:input_type -> holdfast.v1.ListEventsRequest
-	28, // 35: holdfast.v1.ClusterService.WatchEvents:input_type -> holdfast.v1.WatchEventsRequest
-	30, // 36: holdfast.v1.ClusterService.ConfirmOff:input_type -> holdfast.v1.ConfirmOffRequest
-	32, // 37: holdfast.v1.ClusterService.SetMaintenance:input_type -> holdfast.v1.SetMaintenanceRequest
-	34, // 38: holdfast.v1.ClusterService.GetStoreStatus:input_type -> holdfast.v1.GetStoreStatusRequest
-	36, // 39: holdfast.v1.ClusterService.BackUpStore:input_type -> holdfast.v1.BackUpStoreRequest
-	40, // 40: holdfast.v1.ClusterService.GetVersion:input_type -> holdfast.v1.GetVersionRequest
-	0,  // 41: holdfast.v1.JobService.DrainHost:input_type -> holdfast.v1.DrainHostRequest
-	2,  // 42: holdfast.v1.JobService.ListHosts:input_type -> holdfast.v1.ListHostsRequest
-	4,  // 43: holdfast.v1.JobService.ForgetHost:input_type -> holdfast.v1.ForgetHostRequest
-	7,  // 44: holdfast.v1.JobService.ListJobs:input_type -> holdfast.v1.ListJobsRequest
-	9,  // 45: holdfast.v1.JobService.GetJob:input_type -> holdfast.v1.GetJobRequest
-	11, // 46: holdfast.v1.JobService.CommandJob:input_type -> holdfast.v1.CommandJobRequest
-	17, // 47: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
-	19, // 48: holdfast.v1.ClusterService.WatchStatus:output_type -> holdfast.v1.WatchStatusResponse
-	21, // 49: holdfast.v1.ClusterService.Start:output_type -> holdfast.v1.StartResponse
-	23, // 50: holdfast.v1.ClusterService.Stop:output_type -> holdfast.v1.StopResponse
-	25, // 51: holdfast.v1.ClusterService.Migrate:output_type -> holdfast.v1.MigrateResponse
-	27, // 52: holdfast.v1.ClusterService.ListEvents:output_type -> holdfast.v1.ListEventsResponse
-	29, // 53: holdfast.v1.ClusterService.WatchEvents:output_type -> holdfast.v1.WatchEventsResponse
-	31, // 54: holdfast.v1.ClusterService.ConfirmOff:output_type -> holdfast.v1.ConfirmOffResponse
-	33, // 55: holdfast.v1.ClusterService.SetMaintenance:output_type -> holdfast.v1.SetMaintenanceResponse
-	35, // 56: holdfast.v1.ClusterService.GetStoreStatus:output_type -> holdfast.v1.GetStoreStatusResponse
-	37, // 57: holdfast.v1.ClusterService.BackUpStore:output_type -> holdfast.v1.BackUpStoreResponse
-	41, // 58: holdfast.v1.ClusterService.GetVersion:output_type -> holdfast.v1.GetVersionResponse
-	1,  // 59: holdfast.v1.JobService.DrainHost:output_type -> holdfast.v1.DrainHostResponse
-	3,  // 60: holdfast.v1.JobService.ListHosts:output_type -> holdfast.v1.ListHostsResponse
-	5,  // 61: holdfast.v1.JobService.ForgetHost:output_type -> holdfast.v1.ForgetHostResponse
-	8,  // 62: holdfast.v1.JobService.ListJobs:output_type -> holdfast.v1.ListJobsResponse
-	10, // 63: holdfast.v1.JobService.GetJob:output_type -> holdfast.v1.GetJobResponse
-	12, // 64: holdfast.v1.JobService.CommandJob:output_type -> holdfast.v1.CommandJobResponse
-	47, // [47:65] is the sub-list for method output_type
-	29, // [29:47] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	46, // 20: holdfast.v1.Owner.reason_code:type_name -> holdfast.v1.OwnerReason
+	47, // 21: holdfast.v1.OwnerReason.args:type_name -> holdfast.v1.OwnerReasonArgs
+	49, // 22: holdfast.v1.Want.off:type_name -> holdfast.v1.Off
+	43, // 23: holdfast.v1.Host.expelled:type_name -> holdfast.v1.Epoch
+	50, // 24: holdfast.v1.HostStatus.host:type_name -> holdfast.v1.Host
+	48, // 25: holdfast.v1.Status.want:type_name -> holdfast.v1.Want
+	45, // 26: holdfast.v1.Status.owner:type_name -> holdfast.v1.Owner
+	51, // 27: holdfast.v1.Status.hosts:type_name -> holdfast.v1.HostStatus
+	52, // 28: holdfast.v1.Status.takeover:type_name -> holdfast.v1.Takeover
+	53, // 29: holdfast.v1.Status.timings:type_name -> holdfast.v1.Timings
+	43, // 30: holdfast.v1.Event.epoch:type_name -> holdfast.v1.Epoch
+	16, // 31: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
+	18, // 32: holdfast.v1.ClusterService.WatchStatus:input_type -> holdfast.v1.WatchStatusRequest
+	20, // 33: holdfast.v1.ClusterService.Start:input_type -> holdfast.v1.StartRequest
+	22, // 34: holdfast.v1.ClusterService.Stop:input_type -> holdfast.v1.StopRequest
+	24, // 35: holdfast.v1.ClusterService.Migrate:input_type -> holdfast.v1.MigrateRequest
+	26, // 36: holdfast.v1.ClusterService.ListEvents:input_type -> holdfast.v1.ListEventsRequest
+	28, // 37: holdfast.v1.ClusterService.WatchEvents:input_type -> holdfast.v1.WatchEventsRequest
+	30, // 38: holdfast.v1.ClusterService.ConfirmOff:input_type -> holdfast.v1.ConfirmOffRequest
+	32, // 39: holdfast.v1.ClusterService.SetMaintenance:input_type -> holdfast.v1.SetMaintenanceRequest
+	34, // 40: holdfast.v1.ClusterService.GetStoreStatus:input_type -> holdfast.v1.GetStoreStatusRequest
+	36, // 41: holdfast.v1.ClusterService.BackUpStore:input_type -> holdfast.v1.BackUpStoreRequest
+	40, // 42: holdfast.v1.ClusterService.GetVersion:input_type -> holdfast.v1.GetVersionRequest
+	0,  // 43: holdfast.v1.JobService.DrainHost:input_type -> holdfast.v1.DrainHostRequest
+	2,  // 44: holdfast.v1.JobService.ListHosts:input_type -> holdfast.v1.ListHostsRequest
+	4,  // 45: holdfast.v1.JobService.ForgetHost:input_type -> holdfast.v1.ForgetHostRequest
+	7,  // 46: holdfast.v1.JobService.ListJobs:input_type -> holdfast.v1.ListJobsRequest
+	9,  // 47: holdfast.v1.JobService.GetJob:input_type -> holdfast.v1.GetJobRequest
+	11, // 48: holdfast.v1.JobService.CommandJob:input_type -> holdfast.v1.CommandJobRequest
+	17, // 49: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
+	19, // 50: holdfast.v1.ClusterService.WatchStatus:output_type -> holdfast.v1.WatchStatusResponse
+	21, // 51: holdfast.v1.ClusterService.Start:output_type -> holdfast.v1.StartResponse
+	23, // 52: holdfast.v1.ClusterService.Stop:output_type -> holdfast.v1.StopResponse
+	25, // 53: holdfast.v1.ClusterService.Migrate:output_type -> holdfast.v1.MigrateResponse
+	27, // 54: holdfast.v1.ClusterService.ListEvents:output_type -> holdfast.v1.ListEventsResponse
+	29, // 55: holdfast.v1.ClusterService.WatchEvents:output_type -> holdfast.v1.WatchEventsResponse
+	31, // 56: holdfast.v1.ClusterService.ConfirmOff:output_type -> holdfast.v1.ConfirmOffResponse
+	33, // 57: holdfast.v1.ClusterService.SetMaintenance:output_type -> holdfast.v1.SetMaintenanceResponse
+	35, // 58: holdfast.v1.ClusterService.GetStoreStatus:output_type -> holdfast.v1.GetStoreStatusResponse
+	37, // 59: holdfast.v1.ClusterService.BackUpStore:output_type -> holdfast.v1.BackUpStoreResponse
+	41, // 60: holdfast.v1.ClusterService.GetVersion:output_type -> holdfast.v1.GetVersionResponse
+	1,  // 61: holdfast.v1.JobService.DrainHost:output_type -> holdfast.v1.DrainHostResponse
+	3,  // 62: holdfast.v1.JobService.ListHosts:output_type -> holdfast.v1.ListHostsResponse
+	5,  // 63: holdfast.v1.JobService.ForgetHost:output_type -> holdfast.v1.ForgetHostResponse
+	8,  // 64: holdfast.v1.JobService.ListJobs:output_type -> holdfast.v1.ListJobsResponse
+	10, // 65: holdfast.v1.JobService.GetJob:output_type -> holdfast.v1.GetJobResponse
+	12, // 66: holdfast.v1.JobService.CommandJob:output_type -> holdfast.v1.CommandJobResponse
+	49, // [49:67] is the sub-list for method output_type
+	31, // [31:49] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_proto_init() }
@@ -3912,7 +4037,7 @@ func file_holdfast_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_proto_rawDesc), len(file_holdfast_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   55,
+			NumMessages:   57,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -187,7 +187,7 @@ func textOf(t ha.Txn) int {
 			n += len(h.Why) + len(h.Unhealthy)
 		}
 		if o := p.Owner; o != nil {
-			n += len(o.Reason)
+			n += len(o.Reason) + len(o.ReasonCode.Args.Why)
 		}
 	}
 	return n

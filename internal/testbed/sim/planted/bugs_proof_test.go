@@ -63,7 +63,7 @@ func proofBugs() []bug {
 		{name: "arrived-and-unregistered", breaks: "a host that has booted kills what a migration brought before it registered", rules: "not-up", focus: "-",
 			edits: []edit{{hold, "	case m.returned():\n", "	case m.Now < 0:\n"}}, test: "ha TestAHostThatHasNotRegisteredKillsWhatIsNotItsOwn"},
 		{name: "release-unproved", breaks: "Released(e) is written after a kill and a look", rules: two, focus: "start",
-			edits: []edit{{hold, "Proof: kind, Detail: why}, prove)", "Proof: kind, Detail: why}, prove && m0)"}, {hold, "func (d *decision) stopping() {", "const m0 = false\n\nfunc (d *decision) stopping() {"}, {view, "m.Guest.SeenAt > m.Guest.Touched && !m.busy(WorkStart)", "!m.busy(WorkStart)"}}},
+			edits: []edit{{hold, "Proof: kind, Detail: n.Reason}, prove)", "Proof: kind, Detail: n.Reason}, prove && m0)"}, {hold, "func (d *decision) stopping() {", "const m0 = false\n\nfunc (d *decision) stopping() {"}, {view, "m.Guest.SeenAt > m.Guest.Touched && !m.busy(WorkStart)", "!m.busy(WorkStart)"}}},
 		{name: "report-first", breaks: "no decision waits for a report", rules: "not-up", focus: "verbose",
 			edits: []edit{{coordinate, "	d.report()\n	if d.writing() {", "	d.report()\n	if d.writing() || d.decided(WorkReport) || m.busy(WorkReport) {"}, {action, "	if len(s) <= maxText {", "	if len(s) <= 1<<30 {"}},
 			test:  "ha TestAReportNeverStandsBeforeADecision"},
