@@ -238,7 +238,7 @@ func (a *alignment) race(t *testing.T, ours, theirs func(t *testing.T)) (o, th c
 }
 
 // TestAlignOneServer carries a platform over on one server, in turn by the copier (with
-// its journal, in ranges, in parallel) and by the same INSERT ... SELECT statements, each
+// its journal, in chunks, in parallel) and by the same INSERT ... SELECT statements, each
 // of a whole table, one after another.
 func TestAlignOneServer(t *testing.T) {
 	a := newAlignment(t, alignMany(t, alignServers), false)

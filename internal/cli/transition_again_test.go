@@ -304,13 +304,13 @@ func TestNews(t *testing.T) {
 	log.With("table", "a.b").Warn("tried again", "error", errors.New("lost\nit"), "pause", time.Second)
 	k.show("51 %")
 	for range 2*eventsShown + 4 {
-		log.Warn("tried again", "range", 7)
+		log.Warn("tried again", "chunk", 7)
 	}
 	log.Error("gave way")
 	if err := k.end(); err != nil {
 		t.Fatal(err)
 	}
-	want := "\r50 %\r    \rtried again, table a.b, pause 1s: lost it\n\r51 %\r    \r" + strings.Repeat("tried again, range 7\n", eventsShown-1) +
+	want := "\r50 %\r    \rtried again, table a.b, pause 1s: lost it\n\r51 %\r    \r" + strings.Repeat("tried again, chunk 7\n", eventsShown-1) +
 		"  tried again: more of this is counted, and told at the end\ngave way\ntried again: 25 more times\n"
 	if b.String() != want {
 		t.Errorf("got\n%q\nwant\n%q", b.String(), want)

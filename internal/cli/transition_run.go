@@ -30,7 +30,7 @@ func (a *app) dbRunCmd() *cobra.Command {
 		Use:   "run --mapping FILE --source DSN --target DSN",
 		Short: "Copy the rows, or go on with a copy that was interrupted",
 		Long: `Plans first, and begins only when nothing stands in the way. Then copies the
-rows in ranges of their keys, each with its line in the journal (database
+rows in chunks of their keys, each with its line in the journal (database
 migrate_journal on the target) in one transaction: whatever is killed at
 whatever moment, the same command goes on where it was. Ctrl-C stops it.
 
@@ -61,7 +61,7 @@ otherwise or has had its cut-over, 4 a server is not reachable.`,
 const maxParallel = 64
 
 func parallelFlag(cmd *cobra.Command, n *int) {
-	cmd.Flags().IntVar(n, "parallel", 0, "`N` ranges of rows at a time, 1 to 64\n(default 2 to 4)")
+	cmd.Flags().IntVar(n, "parallel", 0, "`N` chunks of rows at a time, 1 to 64\n(default 2 to 4)")
 }
 
 // inRange checks --parallel.

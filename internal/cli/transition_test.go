@@ -288,7 +288,7 @@ func TestTransitionDBKilled(t *testing.T) {
 			break
 		}
 		if time.Now().After(end) {
-			t.Fatalf("no range was copied within a minute: %s", out)
+			t.Fatalf("no chunk was copied within a minute: %s", out)
 		}
 	}
 	if err := cmd.Process.Kill(); err != nil {

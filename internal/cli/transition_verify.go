@@ -22,7 +22,7 @@ func (a *app) dbVerifyCmd() *cobra.Command {
 		Use:   "verify --mapping FILE --source DSN --target DSN",
 		Short: "Compare every row of the target with the source's, mapped",
 		Long: `Compares the rows of the target with the rows that the mapping makes of the
-source: how many there are, and a checksum of every range of them. Then asks
+source: how many there are, and a checksum of every chunk of them. Then asks
 whether what the mapping's checks want holds, and whether rows have what they
 refer to. The source must stand still meanwhile. With --nova-conf, Nova's own
 code reads some of the guests, on a machine that has it (Xena or later).

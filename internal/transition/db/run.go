@@ -63,7 +63,7 @@ func (x *Alignment) survey(ctx context.Context) (*Survey, error) {
 // Options of a run.
 type Options struct {
 	Tell
-	Parallel          int           // ranges of rows at a time, 1 to 64; 0: 2 to 4
+	Parallel          int           // chunks of rows at a time, 1 to 64; 0: 2 to 4
 	MaxThreadsRunning int           // on a server; while there are more, it waits; 0: any number
 	MaxLag            time.Duration // that the replica may be behind; servers tell whole seconds
 	Quiet             time.Duration // following ends when nothing has come for so long; 0: never

@@ -22,7 +22,7 @@ import (
 // Verified is what a comparison found.
 type Verified struct{ verify.Result }
 
-// Verify compares the target with the source, parallel ranges of rows at a time (0: 4). The
+// Verify compares the target with the source, parallel chunks of rows at a time (0: 4). The
 // source must stand still. nova without Conf is not asked. The error may be *Faults.
 func (x *Alignment) Verify(ctx context.Context, parallel int, nova Nova, tell Tell) (*Verified, error) {
 	if err := nova.fits(x.mapping); err != nil {

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// connection is one to the target on which ranges are moved, one at a time. A run has as
-// many as it may move ranges, for all its tables together.
+// connection is one to the target on which chunks are moved, one at a time. A run has as
+// many as it may move chunks, for all its tables together.
 type connection struct {
 	db  *sql.DB
 	log *slog.Logger
@@ -20,7 +20,7 @@ type connection struct {
 	foreign bool      // foreign keys are looked at
 }
 
-// take waits for a connection that no range has. free must be called after it.
+// take waits for a connection that no chunk has. free must be called after it.
 func take(ctx context.Context, connections chan *connection) (l *connection, free func(), err error) {
 	select {
 	case l = <-connections:
@@ -30,7 +30,7 @@ func take(ctx context.Context, connections chan *connection) (l *connection, fre
 	}
 }
 
-// hangUp ends all connections, which no range has any more.
+// hangUp ends all connections, which no chunk has any more.
 func (r *run) hangUp() {
 	for range r.opt.Parallel {
 		(<-r.connections).close()

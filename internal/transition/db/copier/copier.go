@@ -1,5 +1,5 @@
-// Package copier copies the rows of a plan from the source into the target, range by
-// range of the source's primary keys, each in one transaction with its line in a
+// Package copier copies the rows of a plan from the source into the target, chunk by
+// chunk of the source's primary keys, each in one transaction with its line in a
 // journal: what is there and what is not is never in doubt, whatever dies, and a run
 // that was interrupted goes on where it was.
 package copier
@@ -27,9 +27,9 @@ import (
 
 // Options of a run. The zero value is good.
 type Options struct {
-	Parallel  int            // ranges at a time; 0: as many as there are processors, 2 to 4
+	Parallel  int            // chunks at a time; 0: as many as there are processors, 2 to 4
 	Follows   bool           // follow.Run comes after it: what is written to the source meanwhile may be in the way of rows
-	RangeRows int            // rows of the source in a range, 1 to 1,000,000; 0: as many as take about a second
+	ChunkRows int            // rows of the source in a chunk, 1 to 1,000,000; 0: as many as take about a second
 	Throttle  Throttle       // when to wait
 	Progress  func(Progress) // is told how far it is, twice a second at most, and at the end; may be nil
 	Log       *slog.Logger   // nil: nothing is logged
@@ -40,7 +40,7 @@ type Options struct {
 // Bounds of Options.
 const (
 	maxParallel  = 64
-	maxRangeRows = 1_000_000
+	maxChunkRows = 1_000_000
 	patience     = 5 * time.Minute
 )
 
@@ -68,7 +68,7 @@ type run struct {
 	mover          *Mover
 	journal        journal
 	meter          *meter
-	connections    chan *connection // those that no range has now
+	connections    chan *connection // those that no chunk has now
 
 	mu   sync.Mutex
 	last time.Time // something worked
@@ -85,7 +85,7 @@ type step struct {
 // Run copies the rows of a plan, whose mapping has the hash. The staged IDs must be there.
 // On a target without a journal the plan's tables must be empty; with the journal of the
 // same run it goes on; all else is refused before anything is written. The rows are
-// those of the source as each range is read, which is why a copy from a source that is
+// those of the source as each chunk is read, which is why a copy from a source that is
 // written to needs what follows its binary log, from the position that the journal has.
 //
 // An error says what stopped it. When ctx ends, what is open is rolled back, and the
@@ -128,10 +128,10 @@ func newRun(p *mapping.Plan, source, target *server.Server, opt Options) (*run, 
 func (o *Options) complete() error {
 	o.Parallel = cmp.Or(o.Parallel, min(4, max(2, runtime.NumCPU())))
 	if o.Parallel < 1 || o.Parallel > maxParallel {
-		return fmt.Errorf("%d ranges at a time: want 1 to %d", o.Parallel, maxParallel)
+		return fmt.Errorf("%d chunks at a time: want 1 to %d", o.Parallel, maxParallel)
 	}
-	if o.RangeRows < 0 || o.RangeRows > maxRangeRows {
-		return fmt.Errorf("ranges of %d rows: want 1 to %d, or 0", o.RangeRows, maxRangeRows)
+	if o.ChunkRows < 0 || o.ChunkRows > maxChunkRows {
+		return fmt.Errorf("chunks of %d rows: want 1 to %d, or 0", o.ChunkRows, maxChunkRows)
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.NewTextHandler(io.Discard, nil))

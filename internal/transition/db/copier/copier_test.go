@@ -26,7 +26,7 @@ func TestAllWaysOfRows(t *testing.T) {
 		how     How
 		rt      *aligntest.Rig
 		prepare string
-		rows    int // of a range
+		rows    int // of a chunk
 	}{
 		{OneServer, one, "", 0}, {OneServer, one, "", 7}, {Load, two, "SET GLOBAL local_infile = 1", 0}, {Load, two, "", 100},
 		{Insert, two, "SET GLOBAL local_infile = 0", 0}, {Insert, two, "SET GLOBAL max_allowed_packet = 20000", 90},
@@ -45,7 +45,7 @@ func TestAllWaysOfRows(t *testing.T) {
 				t.Fatalf("%+v, %v", m, err)
 			}
 			var last Progress
-			res := w.run(Options{RangeRows: c.rows, Progress: func(p Progress) { last = p }})
+			res := w.run(Options{ChunkRows: c.rows, Progress: func(p Progress) { last = p }})
 			w.check()
 			if res.Resumed || len(res.Tables) != 6 || res.Tables[0].Target != "new.items" || res.Tables[0].Rows != 1350 || res.RowsPerSecond <= 0 {
 				t.Errorf("%+v", res)
@@ -105,7 +105,7 @@ func TestWhatIsRefused(t *testing.T) {
 		}
 	}
 	refused("workers", w.plan, "hash", Options{Parallel: 1000}, "1000", "1 to 64")
-	refused("rows", w.plan, "hash", Options{RangeRows: -1}, "-1")
+	refused("rows", w.plan, "hash", Options{ChunkRows: -1}, "-1")
 	refused("a bad plan", &mapping.Plan{Errors: []mapping.Finding{{Text: "x"}}}, "hash", Options{}, "1 errors")
 	r.SQL("INSERT INTO new.names VALUES ('x', 1), ('y', 2); INSERT INTO new.nothing VALUES (1)")
 	refused("rows are there", w.plan, "hash", Options{}, "new.names has 2", "new.nothing has 1", "must be empty")
@@ -177,7 +177,7 @@ func TestTwoRunsAtOnce(t *testing.T) {
 	w.check()
 }
 
-// TestARowThatDoesNotFit: the plan did not see it coming. Nothing of its range is there,
+// TestARowThatDoesNotFit: the plan did not see it coming. Nothing of its chunk is there,
 // and when it is mended the run goes on.
 func TestARowThatDoesNotFit(t *testing.T) {
 	one, two := aligntest.MariaDB(t), aligntest.MariaDB(t)
@@ -203,18 +203,18 @@ func TestARowThatDoesNotFit(t *testing.T) {
 				}
 				w.rt.SQL("ALTER TABLE new.names " + c.target)
 				w.rs.SQL(c.source)
-				_, err := Run(bounded(t), w.plan, "hash", w.source, w.target, Options{RangeRows: 50, Parallel: 1})
-				if err == nil || !strings.Contains(err.Error(), c.wants) || !strings.Contains(err.Error(), "table new.names, range ") || !strings.Contains(err.Error(), "(name of the source ") {
+				_, err := Run(bounded(t), w.plan, "hash", w.source, w.target, Options{ChunkRows: 50, Parallel: 1})
+				if err == nil || !strings.Contains(err.Error(), c.wants) || !strings.Contains(err.Error(), "table new.names, chunk ") || !strings.Contains(err.Error(), "(name of the source ") {
 					t.Fatalf("%s: %v", what, err)
 				}
 				if server.Passing(err) {
 					t.Errorf("%s: %v would be tried again", what, err)
 				}
 				if got := w.rt.SQL("SELECT (SELECT SUM(`rows`) FROM migrate_journal.ranges WHERE target = 'new.names' AND done = 1) <=> NULLIF(COUNT(*), 0) FROM new.names"); got != "1" {
-					t.Errorf("%s: some rows of a range are there", what)
+					t.Errorf("%s: some rows of a chunk are there", what)
 				}
 				w.rt.SQL("ALTER TABLE new.names " + c.mends)
-				if res := w.run(Options{RangeRows: 50}); !res.Resumed {
+				if res := w.run(Options{ChunkRows: 50}); !res.Resumed {
 					t.Errorf("%s: %+v", what, res)
 				}
 				w.check()
@@ -228,7 +228,7 @@ func TestARowThatDoesNotFit(t *testing.T) {
 func TestStop(t *testing.T) {
 	one, two := aligntest.MariaDB(t), aligntest.MariaDB(t)
 	w := newWorld(t, one, two, 4000)
-	// Someone holds a row: the range that has it waits.
+	// Someone holds a row: the chunk that has it waits.
 	hold, err := w.target.DB.BeginTx(bounded(t), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -239,7 +239,7 @@ func TestStop(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(bounded(t))
 	ended := make(chan error, 1)
 	go func() {
-		_, err := Run(ctx, w.plan, "hash", w.source, w.target, Options{RangeRows: 100})
+		_, err := Run(ctx, w.plan, "hash", w.source, w.target, Options{ChunkRows: 100})
 		ended <- err
 	}()
 	waitFor(t, func() bool {
@@ -260,19 +260,19 @@ func TestStop(t *testing.T) {
 	if err := hold.Rollback(); err != nil {
 		t.Fatal(err)
 	}
-	if res := w.run(Options{RangeRows: 100}); !res.Resumed {
+	if res := w.run(Options{ChunkRows: 100}); !res.Resumed {
 		t.Errorf("%+v", res)
 	}
 	w.check()
 }
 
 // TestTheJournalLostItsLast: a target that crashed without having written its last
-// transactions to the disk loses rows and their ranges together, while the run goes on.
+// transactions to the disk loses rows and their chunks together, while the run goes on.
 func TestTheJournalLostItsLast(t *testing.T) {
 	one, two := aligntest.MariaDB(t), aligntest.MariaDB(t)
 	w := newWorld(t, one, two, 4000)
 	ctx := bounded(t)
-	r, err := newRun(w.plan, w.source, w.target, Options{RangeRows: 50, patience: time.Minute})
+	r, err := newRun(w.plan, w.source, w.target, Options{ChunkRows: 50, patience: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -284,25 +284,25 @@ func TestTheJournalLostItsLast(t *testing.T) {
 	if err != nil || last != 20 {
 		t.Fatalf("%d, %v", last, err)
 	}
-	_, spans, err := r.journal.open(ctx, "new.names")
-	if err != nil || spans.number != 20 {
-		t.Fatalf("%+v, %v", spans, err)
+	_, newest, err := r.journal.open(ctx, "new.names")
+	if err != nil || newest.number != 20 {
+		t.Fatalf("%+v, %v", newest, err)
 	}
-	after := spans.after.literals(names.key)[0]
+	after := newest.after.literals(names.key)[0]
 	two.SQL("DELETE FROM new.names WHERE name > " + after + "; DELETE FROM migrate_journal.ranges WHERE target = 'new.names' AND number = 20")
 	if _, err := r.journal.finish(ctx, "new.names", last, 0); !errors.Is(err, errBehind) {
-		t.Errorf("the last range is lost: %v", err)
+		t.Errorf("the last chunk is lost: %v", err)
 	}
 	k := &worker{run: r, step: names, on: r.connections}
-	if err := k.copy(ctx, spans, &pace{}); !errors.Is(err, errBehind) {
-		t.Errorf("a range of which the journal does not know: %v", err)
+	if err := k.copy(ctx, newest, &pace{}); !errors.Is(err, errBehind) {
+		t.Errorf("a chunk of which the journal does not know: %v", err)
 	}
 	if err := r.table(ctx, names); err != nil {
 		t.Fatal(err)
 	}
 	two.SQL("DELETE FROM new.names WHERE name > " + after + "; UPDATE migrate_journal.ranges SET done = 0 WHERE target = 'new.names' AND number = 20")
 	if _, err := r.journal.finish(ctx, "new.names", last, 0); !errors.Is(err, errBehind) {
-		t.Errorf("the last range is not done: %v", err)
+		t.Errorf("the last chunk is not done: %v", err)
 	}
 	two.SQL("UPDATE migrate_journal.tables SET state = 'copying' WHERE target = 'new.names'")
 	if _, err := r.all(ctx, "hash"); err != nil {

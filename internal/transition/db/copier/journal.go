@@ -49,7 +49,8 @@ type Journal struct {
 }
 
 // tables of the journal. Keys are written as JSON, and a hash of the key after which a
-// range begins makes it unique.
+// chunk begins makes it unique. The table of the chunks is called `ranges`, as in
+// journals of earlier versions, which are resumed.
 var tables = []string{
 	"CREATE DATABASE IF NOT EXISTS " + Database + " CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
 	"CREATE TABLE IF NOT EXISTS " + Database + ".`run` (`only` TINYINT NOT NULL PRIMARY KEY, `format` INT NOT NULL, `mapping` VARCHAR(190) NOT NULL, `plan` VARCHAR(190) NOT NULL, " +
@@ -140,7 +141,7 @@ type standing struct {
 	done    bool
 	rows    int64
 	seconds float64
-	scanned int64 // rows of the source in ranges that are done
+	scanned int64 // rows of the source in chunks that are done
 }
 
 func (j journal) tables(ctx context.Context) (map[string]standing, error) {
@@ -167,17 +168,17 @@ func (j journal) tables(ctx context.Context) (map[string]standing, error) {
 	return out, nil
 }
 
-// span is a range of a table's source rows.
-type span struct {
+// chunk is a part of the rows of a table of the source, between two keys.
+type chunk struct {
 	number int64 // from 1
 	after  key   // nil: from the first row
 	upto   key
 	size   int64 // rows of the source, as planned; the last has fewer
 }
 
-// open gives the ranges that are noted and not done, and the last that is noted (number
+// open gives the chunks that are noted and not done, and the last that is noted (number
 // 0: none is).
-func (j journal) open(ctx context.Context, target string) (todo []span, last span, err error) {
+func (j journal) open(ctx context.Context, target string) (todo []chunk, last chunk, err error) {
 	rows, err := j.db.QueryContext(ctx, "SELECT `number`, `after_key`, `upto_key`, `size`, `done` FROM "+Database+".`ranges` WHERE `target` = "+text(target)+
 		" AND (`done` = 0 OR `number` = (SELECT MAX(m.`number`) FROM "+Database+".`ranges` AS m WHERE m.`target` = "+text(target)+")) ORDER BY `number`")
 	if err != nil {
@@ -187,7 +188,7 @@ func (j journal) open(ctx context.Context, target string) (todo []span, last spa
 	for rows.Next() {
 		var after, upto []byte
 		var done bool
-		s := span{}
+		s := chunk{}
 		err := rows.Scan(&s.number, &after, &upto, &s.size, &done)
 		if err == nil && after != nil {
 			err = json.Unmarshal(after, &s.after)
@@ -196,7 +197,7 @@ func (j journal) open(ctx context.Context, target string) (todo []span, last spa
 			err = json.Unmarshal(upto, &s.upto)
 		}
 		if err != nil {
-			return nil, last, fmt.Errorf("target: read the journal: ranges of %s: %w", target, err)
+			return nil, last, fmt.Errorf("target: read the journal: chunks of %s: %w", target, err)
 		}
 		if last = s; !done {
 			todo = append(todo, s)
@@ -208,8 +209,8 @@ func (j journal) open(ctx context.Context, target string) (todo []span, last spa
 	return todo, last, nil
 }
 
-// note writes a range down before it is copied.
-func (j journal) note(ctx context.Context, target string, s span) error {
+// note writes a chunk down before it is copied.
+func (j journal) note(ctx context.Context, target string, s chunk) error {
 	after, hash := "NULL", ""
 	if s.after != nil {
 		hash, after = s.after.String(), text(s.after.String())
@@ -223,7 +224,7 @@ func (j journal) note(ctx context.Context, target string, s span) error {
 	return nil
 }
 
-// held reads a range's row, and keeps it from all others until the transaction ends.
+// held reads a chunk's row, and keeps it from all others until the transaction ends.
 func held(ctx context.Context, tx Session, target string, n int64) (done bool, rows int64, err error) {
 	err = tx.QueryRowContext(ctx, "SELECT `done`, `rows` FROM "+Database+".`ranges` WHERE `target` = "+text(target)+" AND `number` = "+number(n)+" FOR UPDATE").Scan(&done, &rows)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -236,8 +237,8 @@ func held(ctx context.Context, tx Session, target string, n int64) (done bool, r
 // promised to keep, or another run has gone on. What it has is the truth.
 var errBehind = errors.New("the journal is not as this run left it")
 
-// close marks a range as done, in the transaction of its rows.
-func (s span) close(ctx context.Context, tx Session, target string, rows int64, took time.Duration) error {
+// close marks a chunk as done, in the transaction of its rows.
+func (s chunk) close(ctx context.Context, tx Session, target string, rows int64, took time.Duration) error {
 	_, err := tx.ExecContext(ctx, fmt.Sprintf("UPDATE %s.`ranges` SET `done` = 1, `rows` = %d, `seconds` = %.6f WHERE `target` = %s AND `number` = %d", Database, rows, took.Seconds(), text(target), s.number))
 	return err
 }
@@ -284,7 +285,7 @@ func Whole(ctx context.Context, tx Session) error {
 	return nil
 }
 
-// finish marks a table as done when all its ranges are, up to the one that was planned
+// finish marks a table as done when all its chunks are, up to the one that was planned
 // last; else errBehind.
 func (j journal) finish(ctx context.Context, target string, last int64, took time.Duration) (rows int64, err error) {
 	var count, most, done int64

@@ -39,7 +39,7 @@ func TestKilledAtRandomPoints(t *testing.T) {
 	took := map[*world]time.Duration{}
 	for _, w := range []*world{across, &within} {
 		began := time.Now()
-		w.run(Options{RangeRows: rangeRows})
+		w.run(Options{ChunkRows: chunkRows})
 		took[w] = time.Since(began)
 		w.check()
 	}
@@ -93,7 +93,7 @@ func (w *world) killed(victim int, at, away time.Duration) bool {
 	w.t.Helper()
 	if victim == 0 {
 		cut := w.killChild(at)
-		w.run(Options{RangeRows: rangeRows})
+		w.run(Options{ChunkRows: chunkRows})
 		return cut
 	}
 	r := w.rs
@@ -102,7 +102,7 @@ func (w *world) killed(victim int, at, away time.Duration) bool {
 	}
 	ended := make(chan error, 1)
 	go func() {
-		_, err := Run(bounded(w.t), w.plan, "hash", w.source, w.target, Options{RangeRows: rangeRows})
+		_, err := Run(bounded(w.t), w.plan, "hash", w.source, w.target, Options{ChunkRows: chunkRows})
 		ended <- err
 	}()
 	cut := false
@@ -118,7 +118,7 @@ func (w *world) killed(victim int, at, away time.Duration) bool {
 	if err := <-ended; err != nil {
 		// In its first steps a run does not wait for what is away.
 		w.t.Logf("the run did not survive: %v", err)
-		w.run(Options{RangeRows: rangeRows})
+		w.run(Options{ChunkRows: chunkRows})
 	}
 	return cut
 }

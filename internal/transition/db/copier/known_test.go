@@ -9,7 +9,7 @@ import (
 )
 
 // TestValuesWithoutAnID: a row with a value without an ID that has come since the plan was
-// made stops the run at its range, where the column would take NULL.
+// made stops the run at its chunk, where the column would take NULL.
 func TestValuesWithoutAnID(t *testing.T) {
 	one, two := aligntest.MariaDB(t), aligntest.MariaDB(t)
 	first := newWorld(t, one, two, 300)
@@ -24,16 +24,16 @@ func TestValuesWithoutAnID(t *testing.T) {
 			t.Fatal(err)
 		}
 		one.SQL("INSERT INTO old.items VALUES ('Beta-late', 5001, 1, 'new ''one''', ''), ('beta-late', 5007, 1, 'not mapped', '')")
-		_, err = Run(bounded(t), w.plan, "hash", w.source, w.target, Options{RangeRows: 20})
+		_, err = Run(bounded(t), w.plan, "hash", w.source, w.target, Options{ChunkRows: 20})
 		want := `column project_id: the project "new 'one'" of the row with key Beta-late, 5001 has no ID: want a line for it among the IDs of project, then the same run again`
-		if !errors.Is(err, ErrNoID) || !strings.HasPrefix(err.Error(), "table new.items, range ") || !strings.HasSuffix(err.Error(), want) {
+		if !errors.Is(err, ErrNoID) || !strings.HasPrefix(err.Error(), "table new.items, chunk ") || !strings.HasSuffix(err.Error(), want) {
 			t.Fatalf("%v\nwant %s", err, want)
 		}
 		if n := rt.SQL("SELECT COUNT(*) FROM new.items WHERE project_id IS NULL OR grp = 'Beta-late'"); n != "0" {
-			t.Errorf("%s rows of the range are there", n)
+			t.Errorf("%s rows of the chunk are there", n)
 		}
 		one.SQL("INSERT INTO migrate_ids.ids_project VALUES ('new ''one''', 'late')")
-		if res := w.run(Options{RangeRows: 20}); !res.Resumed {
+		if res := w.run(Options{ChunkRows: 20}); !res.Resumed {
 			t.Errorf("%+v", res)
 		}
 		w.check()

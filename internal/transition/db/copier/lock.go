@@ -30,7 +30,7 @@ const (
 var ErrBusy = errors.New("another run is under way")
 
 // lock keeps other runs away from a server. It is not what the rows' safety rests on:
-// that is the journal's row of each range.
+// that is the journal's row of each chunk.
 type lock struct {
 	db     *sql.DB
 	role   string

@@ -33,7 +33,7 @@ func TestValuesThatMoveWhileTheyAreCopied(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.rt.SQL("ALTER TABLE new.names ADD UNIQUE one (nr)")
-		opt := Options{RangeRows: 50, Parallel: 1}
+		opt := Options{ChunkRows: 50, Parallel: 1}
 		if _, err := Run(bounded(t), w.plan, "hash", w.source, w.target, opt); err == nil || !strings.Contains(err.Error(), "'601'") {
 			t.Fatalf("%s: %v", how, err)
 		}
@@ -46,7 +46,7 @@ func TestValuesThatMoveWhileTheyAreCopied(t *testing.T) {
 		if res := w.run(opt); !res.Resumed {
 			t.Errorf("%s: %+v", how, res)
 		}
-		if lines := strings.Split(said.String(), "\n"); len(lines) != 2 || !strings.Contains(lines[0], `level=WARN msg="rows gave way to others that have their unique values now" table=new.names range=`) || !strings.Contains(lines[0], "Duplicate entry '601'") {
+		if lines := strings.Split(said.String(), "\n"); len(lines) != 2 || !strings.Contains(lines[0], `level=WARN msg="rows gave way to others that have their unique values now" table=new.names chunk=`) || !strings.Contains(lines[0], "Duplicate entry '601'") {
 			t.Errorf("%s: %q is logged", how, lines)
 		}
 		if marks := w.rt.SQL("SELECT target FROM migrate_journal.tables WHERE gave_way"); marks != "new.names" {

@@ -50,12 +50,12 @@ func begin(t *testing.T, w *world) *sql.Tx {
 	return tx
 }
 
-// TestARangeIsHeld: of two who have the same range one waits, and sees that it is done.
-func TestARangeIsHeld(t *testing.T) {
+// TestAChunkIsHeld: of two who have the same chunk one waits, and sees that it is done.
+func TestAChunkIsHeld(t *testing.T) {
 	r := aligntest.MariaDB(t)
 	w := newWorld(t, r, r, 300)
 	of, s := begun(t, w, Options{})
-	x := span{number: 1, upto: key{[]byte("m")}, size: 10}
+	x := chunk{number: 1, upto: key{[]byte("m")}, size: 10}
 	if err := of.journal.note(bounded(t), s.Target, x); err != nil {
 		t.Fatal(err)
 	}
@@ -78,23 +78,23 @@ func TestARangeIsHeld(t *testing.T) {
 	}
 }
 
-// TestRowsAndTheirRangeAreOneTransaction: when the journal does not take it that a range is
+// TestRowsAndTheirChunkAreOneTransaction: when the journal does not take it that a chunk is
 // done, none of its rows is there; and rows that are there are not moved again.
-func TestRowsAndTheirRangeAreOneTransaction(t *testing.T) {
+func TestRowsAndTheirChunkAreOneTransaction(t *testing.T) {
 	one, two := aligntest.MariaDB(t), aligntest.MariaDB(t)
 	w := newWorld(t, one, two, 300)
-	of, s := begun(t, w, Options{RangeRows: 10})
+	of, s := begun(t, w, Options{ChunkRows: 10})
 	two.SQL("CREATE TRIGGER migrate_journal.no BEFORE UPDATE ON migrate_journal.ranges FOR EACH ROW SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'the journal is full'")
-	if _, err := Run(bounded(t), w.plan, "hash", w.source, w.target, Options{RangeRows: 10}); err == nil || !strings.Contains(err.Error(), "the journal is full") {
+	if _, err := Run(bounded(t), w.plan, "hash", w.source, w.target, Options{ChunkRows: 10}); err == nil || !strings.Contains(err.Error(), "the journal is full") {
 		t.Fatal(err)
 	}
 	for i := range of.order {
 		if n := two.SQL("SELECT COUNT(*) FROM " + of.order[i].Target); n != "0" {
-			t.Errorf("%s: %s rows are there, and their range is not done", of.order[i].Target, n)
+			t.Errorf("%s: %s rows are there, and their chunk is not done", of.order[i].Target, n)
 		}
 	}
 	two.SQL("DROP TRIGGER migrate_journal.no")
-	w.run(Options{RangeRows: 10})
+	w.run(Options{ChunkRows: 10})
 	w.check()
 	_, last, err := of.journal.open(bounded(t), s.Target)
 	if err != nil || last.number < 2 {
@@ -107,20 +107,20 @@ func TestRowsAndTheirRangeAreOneTransaction(t *testing.T) {
 	l := &connection{db: w.target.DB}
 	defer l.close()
 	if _, err := k.attempt(bounded(t), l, last); err != nil {
-		t.Errorf("a range that is done is moved again: %v", err)
+		t.Errorf("a chunk that is done is moved again: %v", err)
 	}
 	w.check()
 }
 
-// TestRangesOfOthers: where another run has noted ranges meanwhile, they are the truth, and
-// no range of ours, which may end elsewhere, is moved beside them.
-func TestRangesOfOthers(t *testing.T) {
+// TestChunksOfOthers: where another run has noted chunks meanwhile, they are the truth, and
+// no chunk of ours, which may end elsewhere, is moved beside them.
+func TestChunksOfOthers(t *testing.T) {
 	r := aligntest.MariaDB(t)
 	w := newWorld(t, r, r, 300)
-	of, s := begun(t, w, Options{RangeRows: 10})
+	of, s := begun(t, w, Options{ChunkRows: 10})
 	ctx, cancel := context.WithCancel(bounded(t))
 	defer cancel()
-	out, ended := make(chan span), make(chan error, 1)
+	out, ended := make(chan chunk), make(chan error, 1)
 	go func() {
 		_, err := of.scan(ctx, s, &pace{fixed: 10}, out)
 		ended <- err
@@ -130,7 +130,7 @@ func TestRangesOfOthers(t *testing.T) {
 	if err != nil || first.number != 1 {
 		t.Fatal(first, err)
 	}
-	if err := of.journal.note(ctx, s.Target, span{number: 2, after: first.upto, upto: key{[]byte("zz")}, size: 9}); err != nil {
+	if err := of.journal.note(ctx, s.Target, chunk{number: 2, after: first.upto, upto: key{[]byte("zz")}, size: 9}); err != nil {
 		t.Fatal(err)
 	}
 	<-out
@@ -140,12 +140,12 @@ func TestRangesOfOthers(t *testing.T) {
 			t.Error(err)
 		}
 	case x := <-out:
-		t.Errorf("range %d %s is given out, and another run has it", x.number, x)
+		t.Errorf("chunk %d %s is given out, and another run has it", x.number, x)
 	}
 	// The same rows under another number are not noted, nor a second beginning.
-	for _, x := range []span{{number: 7, after: first.upto, upto: first.upto}, {number: 8, upto: first.upto}} {
+	for _, x := range []chunk{{number: 7, after: first.upto, upto: first.upto}, {number: 8, upto: first.upto}} {
 		if err := of.journal.note(ctx, s.Target, x); !isDuplicate(err) {
-			t.Errorf("range %d %s is noted: %v", x.number, x, err)
+			t.Errorf("chunk %d %s is noted: %v", x.number, x, err)
 		}
 	}
 	// What is open is given in order; what was noted last is the last, done or not.
@@ -154,7 +154,7 @@ func TestRangesOfOthers(t *testing.T) {
 	if err != nil || len(todo) != 1 || todo[0].number != 1 || last.number != 2 {
 		t.Errorf("%+v, %+v, %v", todo, last, err)
 	}
-	if err := of.journal.note(ctx, s.Target, span{number: 3, after: last.upto, upto: key{[]byte("zzz")}, size: 9}); err != nil {
+	if err := of.journal.note(ctx, s.Target, chunk{number: 3, after: last.upto, upto: key{[]byte("zzz")}, size: 9}); err != nil {
 		t.Fatal(err)
 	}
 	todo, last, err = of.journal.open(ctx, s.Target)
@@ -163,14 +163,14 @@ func TestRangesOfOthers(t *testing.T) {
 	}
 }
 
-// TestRangesOfAnOldJournal: where the row of the run was taken away by hand, and its ranges
+// TestChunksOfAnOldJournal: where the row of the run was taken away by hand, and its chunks
 // were not, the next one begins with the first row.
-func TestRangesOfAnOldJournal(t *testing.T) {
+func TestChunksOfAnOldJournal(t *testing.T) {
 	r := aligntest.MariaDB(t)
 	w := newWorld(t, r, r, 300)
-	w.run(Options{RangeRows: 50})
+	w.run(Options{ChunkRows: 50})
 	r.SQL("DELETE FROM migrate_journal.run; DROP DATABASE new; " + newSchema)
-	if res := w.run(Options{RangeRows: 60}); res.Resumed {
+	if res := w.run(Options{ChunkRows: 60}); res.Resumed {
 		t.Errorf("%+v", res)
 	}
 	w.check()
@@ -211,7 +211,7 @@ func TestNamesAndModes(t *testing.T) {
 		if len(p.Errors) > 0 {
 			t.Fatalf("%+v", p.Errors)
 		}
-		if _, err := Run(bounded(t), &p, "it's `x` \\", source, target, Options{RangeRows: 30}); err != nil {
+		if _, err := Run(bounded(t), &p, "it's `x` \\", source, target, Options{ChunkRows: 30}); err != nil {
 			t.Fatalf("%s: %v", c.how, err)
 		}
 		for i := range p.Tables {
@@ -234,7 +234,7 @@ func TestIDsAreAskedAfterTheRows(t *testing.T) {
 	one, two := aligntest.MariaDB(t), aligntest.MariaDB(t)
 	w := newWorld(t, one, two, 300)
 	one.SQL("SET GLOBAL log_output = 'TABLE', general_log = 1")
-	w.run(Options{RangeRows: 40})
+	w.run(Options{ChunkRows: 40})
 	one.SQL("SET GLOBAL general_log = 0")
 	asked := one.SQL("SELECT argument FROM mysql.general_log")
 	of, err := newRun(w.plan, w.source, w.target, Options{})
@@ -243,26 +243,26 @@ func TestIDsAreAskedAfterTheRows(t *testing.T) {
 	}
 	items := &of.order[slices.IndexFunc(of.order, func(s step) bool { return s.Target == "new.items" })]
 	two.SQL("UPDATE migrate_journal.ranges SET done = 0") // so that all are told
-	spans, _, err := of.journal.open(bounded(t), items.Target)
-	if err != nil || len(spans) != 4 {
-		t.Fatal(spans, err)
+	chunks, _, err := of.journal.open(bounded(t), items.Target)
+	if err != nil || len(chunks) != 4 {
+		t.Fatal(chunks, err)
 	}
-	for _, x := range spans {
+	for _, x := range chunks {
 		cond := items.condition(x)
 		rows, known := strings.Index(asked, items.Export(cond).Select), strings.Index(asked, items.Unknown(cond))
 		if rows < 0 || known < rows {
-			t.Errorf("range %d: its rows are read at byte %d of the log, and what has no ID is asked at %d", x.number, rows, known)
+			t.Errorf("chunk %d: its rows are read at byte %d of the log, and what has no ID is asked at %d", x.number, rows, known)
 		}
 	}
 }
 
-// TestRowsGiveWayInOneRangeOnly: after a range whose rows took the places of others, the next
+// TestRowsGiveWayInOneChunkOnly: after a chunk whose rows took the places of others, the next
 // one of the same worker looks for itself.
-func TestRowsGiveWayInOneRangeOnly(t *testing.T) {
+func TestRowsGiveWayInOneChunkOnly(t *testing.T) {
 	r := aligntest.MariaDB(t)
 	w := newWorld(t, r, r, 300)
-	of, s := begun(t, w, Options{RangeRows: 20, Follows: true})
-	x := span{number: 1, upto: key{[]byte("zzz")}, size: 20}
+	of, s := begun(t, w, Options{ChunkRows: 20, Follows: true})
+	x := chunk{number: 1, upto: key{[]byte("zzz")}, size: 20}
 	if err := of.journal.note(bounded(t), s.Target, x); err != nil {
 		t.Fatal(err)
 	}
@@ -298,7 +298,7 @@ func TestForeignKeysAreLookedAt(t *testing.T) {
 	}
 }
 
-// TestALaneOfSeveralTables: each range finds it as its table wants it.
+// TestALaneOfSeveralTables: each chunk finds it as its table wants it.
 func TestALaneOfSeveralTables(t *testing.T) {
 	r := aligntest.MariaDB(t)
 	l := &connection{db: r.Server("target").DB}

@@ -98,7 +98,7 @@ func weigh(order []step, size map[string]int64) map[string]int64 {
 
 // rest copies the tables that are not done, several at a time, and returns what the
 // journal says in the end. Servers that lock the counter of AUTO_INCREMENT for a whole
-// statement take the ranges of a table one after another, but not those of several.
+// statement take the chunks of a table one after another, but not those of several.
 func (r *run) rest(ctx context.Context, have map[string]standing) (map[string]standing, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -152,5 +152,5 @@ func (r *run) ready(have map[string]standing, running map[string]bool) (best *st
 	return best
 }
 
-// serial reports that the ranges of a table come one after another, whoever sends them.
+// serial reports that the chunks of a table come one after another, whoever sends them.
 func (r *run) serial(s *step) bool { return r.mover.serial && s.Counts() }

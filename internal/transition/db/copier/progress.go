@@ -39,7 +39,7 @@ type meter struct {
 // counts of one table.
 type counts struct {
 	estimate int64 // rows of its source
-	scanned  int64 // of them are in ranges that are done; the last range is counted as a full one
+	scanned  int64 // of them are in chunks that are done; the last chunk is counted as a full one
 	rows     int64 // written
 	done     bool
 	running  bool

@@ -111,7 +111,7 @@ tables:
 	}
 }
 
-// TestTablesSideBySide: a table that waits holds up no other, no more ranges are moved than
+// TestTablesSideBySide: a table that waits holds up no other, no more chunks are moved than
 // are wanted, and of a table with AUTO_INCREMENT one at a time where the server would let
 // the others wait.
 func TestTablesSideBySide(t *testing.T) {
@@ -134,7 +134,7 @@ func TestTablesSideBySide(t *testing.T) {
 		}
 		ended := make(chan error, 1)
 		go func() {
-			_, err := Run(bounded(t), w.plan, "hash", w.source, w.target, Options{RangeRows: 50, Parallel: 4})
+			_, err := Run(bounded(t), w.plan, "hash", w.source, w.target, Options{ChunkRows: 50, Parallel: 4})
 			ended <- err
 		}()
 		waiting := func() string { return transactions(rt, "trx_state = 'LOCK WAIT'") }
@@ -143,7 +143,7 @@ func TestTablesSideBySide(t *testing.T) {
 			waitFor(t, func() bool { return rt.SQL("SELECT COUNT(*) FROM migrate_journal.tables WHERE state = 'done'") == "5" })
 		}
 		if got := waiting(); got != want {
-			t.Errorf("%s ranges wait: want %s", got, want)
+			t.Errorf("%s chunks wait: want %s", got, want)
 		}
 		if err := hold.Rollback(); err != nil {
 			t.Fatal(err)
@@ -170,7 +170,7 @@ func TestConnectionsOfAllTables(t *testing.T) {
 	}
 	ended := make(chan error, 1)
 	go func() {
-		_, err := Run(bounded(t), w.plan, "hash", w.source, w.target, Options{RangeRows: 50, Parallel: 3})
+		_, err := Run(bounded(t), w.plan, "hash", w.source, w.target, Options{ChunkRows: 50, Parallel: 3})
 		ended <- err
 	}()
 	waitFor(t, func() bool {
@@ -183,7 +183,7 @@ func TestConnectionsOfAllTables(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.check()
-	// Beside three: the lock's, those that note ranges and look how far it is, one for each
+	// Beside three: the lock's, those that note chunks and look how far it is, one for each
 	// of three tables, hold's, and that of the test itself.
 	if most := two.SQL("SHOW GLOBAL STATUS LIKE 'Max_used_connections'"); most > "Max_used_connections\t9" || len(most) > len("Max_used_connections\t9") {
 		t.Error(most)

@@ -13,19 +13,19 @@ import (
 	"holdfast/internal/transition/db/mapping"
 )
 
-// Rows of the source in a range.
+// Rows of the source in a chunk.
 const (
 	firstRows = 10_000
 	fewRows   = 1_000
 	manyRows  = 100_000
 )
 
-// rangeTime is how long a range is to take. It bounds what is done twice after a crash,
+// chunkTime is how long a chunk is to take. It bounds what is done twice after a crash,
 // how long a stop takes on a server that does not look up, and the undo log.
-const rangeTime = time.Second
+const chunkTime = time.Second
 
-// rangeLimit is how long a range may take: beyond it the statement needs an index.
-const rangeLimit = 30 * time.Minute
+// chunkLimit is how long a chunk may take: beyond it the statement needs an index.
+const chunkLimit = 30 * time.Minute
 
 // table copies what is left of one table.
 func (r *run) table(ctx context.Context, s *step) error {
@@ -53,16 +53,16 @@ func (r *run) table(ctx context.Context, s *step) error {
 	}
 }
 
-// pass copies all ranges that the journal has not, and returns the last one's number.
+// pass copies all chunks that the journal has not, and returns the last one's number.
 func (r *run) pass(ctx context.Context, s *step) (last int64, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	todo := make(chan span)
-	size := &pace{fixed: r.opt.RangeRows}
+	todo := make(chan chunk)
+	size := &pace{fixed: r.opt.ChunkRows}
 	size.rows.Store(firstRows)
 	var wait sync.WaitGroup
 	connections, workers := r.connections, r.opt.Parallel
-	if r.serial(s) { // a second range would wait for the first, and keep its connection
+	if r.serial(s) { // a second chunk would wait for the first, and keep its connection
 		l, free, err := take(ctx, r.connections)
 		if err != nil {
 			return 0, err
@@ -92,17 +92,17 @@ func (r *run) pass(ctx context.Context, s *step) (last int64, err error) {
 	return last, context.Cause(ctx)
 }
 
-// scan finds the ranges that are left and hands them out.
-func (r *run) scan(ctx context.Context, s *step, size *pace, out chan<- span) (int64, error) {
-	var todo []span
-	var last span
+// scan finds the chunks that are left and hands them out.
+func (r *run) scan(ctx context.Context, s *step, size *pace, out chan<- chunk) (int64, error) {
+	var todo []chunk
+	var last chunk
 	if err := r.try(ctx, "table "+s.Target, func(ctx context.Context) (err error) {
 		todo, last, err = r.journal.open(ctx, s.Target)
 		return err
 	}); err != nil {
 		return 0, err
 	}
-	give := func(x span) error {
+	give := func(x chunk) error {
 		select {
 		case out <- x:
 			return nil
@@ -116,7 +116,7 @@ func (r *run) scan(ctx context.Context, s *step, size *pace, out chan<- span) (i
 		}
 	}
 	for {
-		next := span{number: last.number + 1, after: last.upto, size: size.next()}
+		next := chunk{number: last.number + 1, after: last.upto, size: size.next()}
 		if err := r.try(ctx, "table "+s.Target, func(ctx context.Context) (err error) {
 			next.upto, err = r.bound(ctx, s, next)
 			return err
@@ -142,8 +142,8 @@ func (r *run) scan(ctx context.Context, s *step, size *pace, out chan<- span) (i
 	}
 }
 
-// bound asks for the last key of a range; nil: no rows are left.
-func (r *run) bound(ctx context.Context, s *step, x span) (key, error) {
+// bound asks for the last key of a chunk; nil: no rows are left.
+func (r *run) bound(ctx context.Context, s *step, x chunk) (key, error) {
 	var after []string
 	if x.after != nil {
 		after = x.after.literals(s.key)
@@ -162,7 +162,7 @@ func (r *run) bound(ctx context.Context, s *step, x span) (key, error) {
 	return upto, nil
 }
 
-// pace finds the size of ranges.
+// pace finds the size of chunks.
 type pace struct {
 	fixed int
 	rows  atomic.Int64
@@ -175,40 +175,40 @@ func (p *pace) next() int64 {
 	return p.rows.Load()
 }
 
-// took learns from a range: the size goes towards rangeTime, twice or half at most.
+// took learns from a chunk: the size goes towards chunkTime, twice or half at most.
 func (p *pace) took(size int64, d time.Duration) {
-	factor := min(2, max(0.5, rangeTime.Seconds()/max(d.Seconds(), 0.001)))
+	factor := min(2, max(0.5, chunkTime.Seconds()/max(d.Seconds(), 0.001)))
 	p.rows.Store(min(manyRows, max(fewRows, int64(float64(size)*factor))))
 }
 
-// worker copies ranges of one table, one after another.
+// worker copies chunks of one table, one after another.
 type worker struct {
 	*run
 	step *step
-	on   chan *connection // those that its ranges may take
+	on   chan *connection // those that its chunks may take
 
-	replace bool // rows of this range meet others, which give way
+	replace bool // rows of this chunk meet others, which give way
 }
 
-// copy brings one range into the target, exactly once.
-func (w *worker) copy(ctx context.Context, x span, size *pace) error {
-	what := fmt.Sprintf("table %s, range %d (%s of the source %s)", w.step.Target, x.number, strings.Join(w.step.Key, ", "), x)
+// copy brings one chunk into the target, exactly once.
+func (w *worker) copy(ctx context.Context, x chunk, size *pace) error {
+	what := fmt.Sprintf("table %s, chunk %d (%s of the source %s)", w.step.Target, x.number, strings.Join(w.step.Key, ", "), x)
 	return w.try(ctx, what, func(ctx context.Context) error {
 		l, free, err := take(ctx, w.on)
 		if err != nil {
 			return err
 		}
 		defer free()
-		// Asked at last, so that what was said is not old when the range begins.
+		// Asked at last, so that what was said is not old when the chunk begins.
 		if err := w.opt.Throttle.Hold(ctx, w.source.DB, w.target.DB, w.meter.waits); err != nil {
 			return err
 		}
 		began := time.Now()
 		rows, err := w.attempt(ctx, l, x)
 		if isDuplicate(err) && w.opt.Follows && !w.replace {
-			// A unique value has gone from a row that was copied to one of this range, or two
+			// A unique value has gone from a row that was copied to one of this chunk, or two
 			// rows have the same: what follows compares the table, and makes rows anew.
-			w.opt.Log.Warn("rows gave way to others that have their unique values now", "table", w.step.Target, "range", x.number, "error", err)
+			w.opt.Log.Warn("rows gave way to others that have their unique values now", "table", w.step.Target, "chunk", x.number, "error", err)
 			l.abandon(ctx)
 			w.replace = true
 			rows, err = w.attempt(ctx, l, x)
@@ -224,18 +224,18 @@ func (w *worker) copy(ctx context.Context, x span, size *pace) error {
 	})
 }
 
-func (x span) String() string {
+func (x chunk) String() string {
 	if x.after == nil {
 		return "up to " + x.upto.String()
 	}
 	return "after " + x.after.String() + " up to " + x.upto.String()
 }
 
-// attempt copies a range in one transaction with its row of the journal, which it takes
-// first: of those who try the same range, also of a dead process whose transaction the
+// attempt copies a chunk in one transaction with its row of the journal, which it takes
+// first: of those who try the same chunk, also of a dead process whose transaction the
 // server has not ended yet, one comes after the other, and sees that it is done.
-func (w *worker) attempt(ctx context.Context, l *connection, x span) (rows int64, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, rangeLimit, errSlow)
+func (w *worker) attempt(ctx context.Context, l *connection, x chunk) (rows int64, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, chunkLimit, errSlow)
 	defer cancel()
 	defer func() {
 		if err != nil && context.Cause(ctx) == errSlow {
@@ -307,10 +307,10 @@ func Known(ctx context.Context, source *sql.DB, p *mapping.Planned, more string)
 	return nil
 }
 
-var errSlow = fmt.Errorf("took longer than %s: does the source have the indexes that the mapping's joins need?", rangeLimit)
+var errSlow = fmt.Errorf("took longer than %s: does the source have the indexes that the mapping's joins need?", chunkLimit)
 
-// condition is that rows are in a range.
-func (s *step) condition(x span) string {
+// condition is that rows are in a chunk.
+func (s *step) condition(x chunk) string {
 	var after []string
 	if x.after != nil {
 		after = x.after.literals(s.key)

@@ -60,7 +60,7 @@ func TestThrottle(t *testing.T) {
 		}
 	}()
 	defer close(waited)
-	w.run(Options{Throttle: th, RangeRows: 100, Progress: func(p Progress) {
+	w.run(Options{Throttle: th, ChunkRows: 100, Progress: func(p Progress) {
 		if !did && strings.Contains(p.Waiting, "does not replicate") {
 			did = true
 			waited <- true

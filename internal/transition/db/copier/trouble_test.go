@@ -13,15 +13,15 @@ func TestADiskThatIsFull(t *testing.T) {
 	for _, local := range []string{"--local-infile=1", "--local-infile=0"} {
 		one, two := aligntest.MariaDB(t), aligntest.MariaDB(t, "--innodb-file-per-table=0", "--innodb-data-file-path=ibdata1:12M", local)
 		w := newWorld(t, one, two, 10_000)
-		_, err := Run(bounded(t), w.plan, "hash", w.source, w.target, Options{RangeRows: 20})
+		_, err := Run(bounded(t), w.plan, "hash", w.source, w.target, Options{ChunkRows: 20})
 		if err == nil || !strings.Contains(err.Error(), "Error 1114") || !strings.Contains(err.Error(), "is full") {
 			t.Fatal(err)
 		}
 		two.Kill()
 		two.Start("--innodb-data-file-path=ibdata1:12M;ibdata2:12M:autoextend")
 		done := two.SQL("SELECT COUNT(*) FROM migrate_journal.ranges WHERE done")
-		if res := w.run(Options{RangeRows: 20}); !res.Resumed || done == "0" {
-			t.Errorf("resumed %v, after %s ranges", res.Resumed, done)
+		if res := w.run(Options{ChunkRows: 20}); !res.Resumed || done == "0" {
+			t.Errorf("resumed %v, after %s chunks", res.Resumed, done)
 		}
 		w.check()
 	}

@@ -200,7 +200,7 @@ func (w *world) checkJournal() {
 	for what, c := range map[string][2]string{
 		"state":         {"SELECT state FROM migrate_journal.run", "copied"},
 		"tables done":   {"SELECT GROUP_CONCAT(DISTINCT state), COUNT(*) FROM migrate_journal.tables", fmt.Sprintf("done\t%d", len(w.plan.Tables))},
-		"ranges undone": {"SELECT COUNT(*) FROM migrate_journal.ranges WHERE done <> 1", "0"},
+		"chunks undone": {"SELECT COUNT(*) FROM migrate_journal.ranges WHERE done <> 1", "0"},
 		"gaps or doubles": {"SELECT COUNT(*) FROM (SELECT number, after_key, ROW_NUMBER() OVER w AS r, LAG(upto_key) OVER w AS before_key FROM migrate_journal.ranges WINDOW w AS (PARTITION BY target ORDER BY number)) AS x " +
 			"WHERE number <> r OR NOT (after_key <=> before_key)", "0"},
 		"rows of tables": {"SELECT COUNT(*) FROM migrate_journal.tables AS t WHERE t.`rows` <> (SELECT COALESCE(SUM(r.`rows`), 0) FROM migrate_journal.ranges AS r WHERE r.target = t.target)", "0"},
@@ -239,9 +239,9 @@ func child(from, to string) error {
 	if err != nil {
 		return err
 	}
-	_, err = Run(ctx, p, "hash", source, target, Options{RangeRows: rangeRows})
+	_, err = Run(ctx, p, "hash", source, target, Options{ChunkRows: chunkRows})
 	return err
 }
 
-// rangeRows makes a hundred ranges of the kill tests' rows.
-const rangeRows = 1000
+// chunkRows makes a hundred chunks of the kill tests' rows.
+const chunkRows = 1000

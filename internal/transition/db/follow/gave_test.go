@@ -14,12 +14,12 @@ func (w *world) marks() string {
 	return w.dst.SQL("SELECT GROUP_CONCAT(target ORDER BY target) FROM migrate_journal.tables WHERE gave_way")
 }
 
-// copyRanges copies in ranges of ten rows, one after the other.
-func (w *world) copyRanges(follows bool) error {
+// copyChunks copies in chunks of ten rows, one after the other.
+func (w *world) copyChunks(follows bool) error {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.t.Context(), patient)
 	defer cancel()
-	_, err := copier.Run(ctx, w.plan, "hash", w.source, w.target, copier.Options{Follows: follows, Parallel: 1, RangeRows: 10})
+	_, err := copier.Run(ctx, w.plan, "hash", w.source, w.target, copier.Options{Follows: follows, Parallel: 1, ChunkRows: 10})
 	return err
 }
 
@@ -29,7 +29,7 @@ func TestUnchangedRowsWithOneUniqueValue(t *testing.T) {
 	both(t, func(t *testing.T, w *world) {
 		w.src.SQL(firstRows + "UPDATE instances SET name = 'twice' WHERE id IN (7, 55)")
 		w.dst.SQL("ALTER TABLE new_nova.instances ADD UNIQUE once (name)")
-		if err := w.copyRanges(true); err != nil {
+		if err := w.copyChunks(true); err != nil {
 			t.Fatal(err)
 		}
 		if got := w.dst.SQL("SELECT COUNT(*) FROM new_nova.instances"); got != "59" {
@@ -53,11 +53,11 @@ func TestAValueThatMovedInTheCopy(t *testing.T) {
 	both(t, func(t *testing.T, w *world) {
 		w.src.SQL(firstRows + "UPDATE instances SET name = 'moves' WHERE id IN (7, 55)")
 		w.dst.SQL("ALTER TABLE new_nova.instances ADD UNIQUE once (name)")
-		if err := w.copyRanges(false); err == nil || !strings.Contains(err.Error(), "'moves'") {
+		if err := w.copyChunks(false); err == nil || !strings.Contains(err.Error(), "'moves'") {
 			t.Fatal(err)
 		}
 		w.src.SQL("UPDATE old_nova.instances SET name = 'moved' WHERE id = 7")
-		if err := w.copyRanges(true); err != nil {
+		if err := w.copyChunks(true); err != nil {
 			t.Fatal(err)
 		}
 		if got := w.marks(); got != "nova.instances" || w.differences() == nil {
@@ -77,7 +77,7 @@ func TestRowsThatGaveWayAreComparedAfterAKill(t *testing.T) {
 	w := newWorld(t, false)
 	w.src.SQL(firstRows + "UPDATE instances SET name = 'twice' WHERE id IN (7, 55)")
 	w.dst.SQL("ALTER TABLE new_nova.instances ADD UNIQUE once (name)")
-	if err := w.copyRanges(true); err != nil {
+	if err := w.copyChunks(true); err != nil {
 		t.Fatal(err)
 	}
 	w.dst.SQL("ALTER TABLE new_nova.instances DROP KEY once") // so that it takes both rows

@@ -168,8 +168,8 @@ func TestKeysThatHaveNoOrder(t *testing.T) {
 	}
 }
 
-// TestRangesOnBothSides need a key that both order alike.
-func TestRangesOnBothSides(t *testing.T) {
+// TestChunksOnBothSides need a key that both order alike.
+func TestChunksOnBothSides(t *testing.T) {
 	for _, c := range []struct {
 		from, to           string
 		collation, becomes string
@@ -193,14 +193,14 @@ func TestRangesOnBothSides(t *testing.T) {
 		s.Columns[0].Collation, d.Columns[0].Collation = c.collation, c.becomes
 		d.Key = []string{"id"}
 		p := MakePlan(parse(t, example), source, target, nil)
-		if x := &p.Tables[1]; x.Ranged() != c.want || len(x.Kept) != 1 || fmt.Sprint(x.KeyKinds()) != "["+string(s.Columns[0].Type.Kind)+"]" {
-			t.Errorf("%s into %s: %v, kept %v", c.from, c.to, x.Ranged(), x.Kept)
+		if x := &p.Tables[1]; x.Chunked() != c.want || len(x.Kept) != 1 || fmt.Sprint(x.KeyKinds()) != "["+string(s.Columns[0].Type.Kind)+"]" {
+			t.Errorf("%s into %s: %v, kept %v", c.from, c.to, x.Chunked(), x.Kept)
 		}
 	}
 	source, target := sides(t)
 	p := MakePlan(parse(t, example), source, target, nil)
-	if p.Tables[1].Ranged() {
-		t.Error("a table without a key has ranges")
+	if p.Tables[1].Chunked() {
+		t.Error("a table without a key has chunks")
 	}
 }
 

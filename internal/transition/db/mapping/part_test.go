@@ -59,8 +59,8 @@ func TestParts(t *testing.T) {
 		{"nova.meta#linux", "`id` > 5000", "`id` > 5000 AND `id` IN ((7 + 5000))", "SELECT (`id` - 5000), ", "`s`.`id` > 2147478647|`s`.`id` < 1"},
 	} {
 		x := &p.Tables[i]
-		if x.Target != want.name || x.Table != "nova.meta" || !slices.Equal(x.Kept, []string{"id"}) || !x.Ranged() {
-			t.Errorf("%s of %s, kept %q, ranged %v: want %s", x.Target, x.Table, x.Kept, x.Ranged(), want.name)
+		if x.Target != want.name || x.Table != "nova.meta" || !slices.Equal(x.Kept, []string{"id"}) || !x.Chunked() {
+			t.Errorf("%s of %s, kept %q, chunked %v: want %s", x.Target, x.Table, x.Kept, x.Chunked(), want.name)
 		}
 		if got := x.TargetCount(); got != "SELECT COUNT(*) FROM `nova`.`meta` WHERE "+want.count {
 			t.Error(got)

@@ -119,7 +119,7 @@ type Planned struct {
 	Table          string   // of the target, as in the mapping
 	Columns        []string // of the target
 	Values         []string // SQL of each
-	Key            []string // columns of the source's primary key, by which its rows are taken in ranges
+	Key            []string // columns of the source's primary key, by which its rows are taken in chunks
 	Kept           []string // columns of the target that hold Key, one each, and are its primary key; nil: there are none
 	Lookups        []Lookup // of kinds whose IDs are a list of all
 	Others         []Lookup // of kinds that have a line for all others
@@ -268,11 +268,11 @@ func (x *planner) table() {
 		return
 	}
 	if len(x.from.Key) == 0 {
-		x.error("", "table %s of the source has no primary key: its rows can not be taken in ranges", t.From)
+		x.error("", "table %s of the source has no primary key: its rows can not be taken in chunks", t.From)
 	}
 	for _, k := range x.from.Key {
 		if c, ok := x.from.column(k); ok && !ordered(c.Type.Kind) {
-			x.error("", "column %s of the primary key of table %s of the source is %s: its rows can not be taken in ranges", k, t.From, c.Type.Text)
+			x.error("", "column %s of the primary key of table %s of the source is %s: its rows can not be taken in chunks", k, t.From, c.Type.Text)
 		}
 	}
 	x.out = Planned{Target: t.name(), Table: t.Target, Source: t.From, Key: x.from.Key, into: x.target.name(t.Target)}

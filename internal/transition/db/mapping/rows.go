@@ -9,7 +9,7 @@ import (
 	"holdfast/internal/transition/db/sqlexpr"
 )
 
-// This file writes the statements that look at rows: in ranges.
+// This file writes the statements that look at rows: in chunks.
 
 // kept tells where the target's primary key is the source's, unchanged.
 func (x *planner) kept() []string {
@@ -99,9 +99,9 @@ func (p *Planned) Bound(after []string, n int) string {
 // TargetCount is the statement that counts all rows of the target's table.
 func (p *Planned) TargetCount() string { return "SELECT COUNT(*)" + p.inTarget("") }
 
-// Ranged reports whether the target's rows of a range of the source's keys are those
+// Chunked reports whether the target's rows of a chunk of the source's keys are those
 // whose Kept columns are in it: both sides have the key, and order it alike.
-func (p *Planned) Ranged() bool {
+func (p *Planned) Chunked() bool {
 	x := p.planner
 	for i, k := range p.Kept {
 		from, _ := x.from.column(p.Key[i])

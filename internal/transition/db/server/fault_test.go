@@ -20,7 +20,7 @@ func TestFaults(t *testing.T) {
 		err             error
 		passing, absent bool
 	}{
-		{fmt.Errorf("range: %w", deadlock), true, false},
+		{fmt.Errorf("chunk: %w", deadlock), true, false},
 		{&mysql.MySQLError{Number: 1053}, true, false},
 		{absent, false, true},
 		{&mysql.MySQLError{Number: 1049}, false, true},

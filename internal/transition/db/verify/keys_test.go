@@ -80,7 +80,7 @@ func TestKeysOfAllKinds(t *testing.T) {
 		t.Fatal(err)
 	}
 	copied(t, s, p)
-	opt := Options{RangeRows: 7, Parallel: 2}
+	opt := Options{ChunkRows: 7, Parallel: 2}
 	x := run(t, m, p, s, s, to, opt)
 	if !x.Equal || len(x.Checks) != 3 || x.Checks[1].Name != "reference d.child (a, b) to d.pairs" || x.Checks[2].Name != "values of project in d.numbered.name have IDs" {
 		t.Fatalf("%+v", x)
@@ -124,15 +124,15 @@ func TestManyDifferences(t *testing.T) {
 	s := r.Server("source")
 	m := aligntest.Mapping(t, kindsMapping)
 	p, to := plan(t, m, s, s, nil)
-	x := run(t, m, p, s, s, to, Options{RangeRows: 10})
+	x := run(t, m, p, s, s, to, Options{ChunkRows: 10})
 	tab := x.Tables[0]
-	if tab.RangesDiffer != 40 || len(tab.Differences) != toldKeys || fmt.Sprint(tab.Differences[0]) != "{[0] missing in the target}" || fmt.Sprint(tab.Differences[19]) != "{[23] missing in the target}" || tab.TargetRows != 0 {
+	if tab.ChunksDiffer != 40 || len(tab.Differences) != toldKeys || fmt.Sprint(tab.Differences[0]) != "{[0] missing in the target}" || fmt.Sprint(tab.Differences[19]) != "{[23] missing in the target}" || tab.TargetRows != 0 {
 		t.Errorf("an empty target: %+v", tab)
 	}
 	copied(t, s, p)
 	r.SQL("DELETE FROM a_d.kinds")
-	x = run(t, m, p, s, s, to, Options{RangeRows: 10})
-	if tab = x.Tables[0]; tab.RangesDiffer != 1 || len(tab.Differences) != toldKeys || tab.Differences[0].What != Extra || tab.SourceRows != 0 || tab.TargetRows != 397 {
+	x = run(t, m, p, s, s, to, Options{ChunkRows: 10})
+	if tab = x.Tables[0]; tab.ChunksDiffer != 1 || len(tab.Differences) != toldKeys || tab.Differences[0].What != Extra || tab.SourceRows != 0 || tab.TargetRows != 397 {
 		t.Errorf("an empty source: %+v", tab)
 	}
 }
@@ -227,7 +227,7 @@ func TestPartsOfValuesWithoutAnID(t *testing.T) {
 }
 
 func TestWhatRunRefuses(t *testing.T) {
-	for _, opt := range []Options{{Parallel: -1}, {RangeRows: -1}} {
+	for _, opt := range []Options{{Parallel: -1}, {ChunkRows: -1}} {
 		if _, err := Run(context.Background(), nil, nil, nil, nil, mapping.Side{}, opt); err == nil || !strings.Contains(err.Error(), "want numbers from 1") {
 			t.Errorf("%+v: %v", opt, err)
 		}
@@ -238,7 +238,7 @@ func TestWhatRunRefuses(t *testing.T) {
 	p, to := plan(t, m, s, s, nil)
 	ctx, cancel := context.WithCancel(aligntest.Deadline(t))
 	done := 0
-	_, err := Run(ctx, m, p, s, s, to, Options{RangeRows: 1, Parallel: 2, Progress: func(p Progress) {
+	_, err := Run(ctx, m, p, s, s, to, Options{ChunkRows: 1, Parallel: 2, Progress: func(p Progress) {
 		if done++; p.Table != "d.kinds" || p.Rows < 1 {
 			t.Errorf("progress %+v", p)
 		}

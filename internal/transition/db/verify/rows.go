@@ -13,9 +13,9 @@ import (
 	"holdfast/internal/transition/db/server"
 )
 
-// differences names rows of the ranges that differ, the first ones.
+// differences names rows of the chunks that differ, the first ones.
 func (v *verifier) differences(ctx context.Context, t *table) error {
-	for _, p := range t.differ[:min(toldParts, len(t.differ))] {
+	for _, p := range t.differ[:min(toldChunks, len(t.differ))] {
 		more := toldKeys - len(t.out.Differences)
 		if more <= 0 {
 			return nil
@@ -29,9 +29,9 @@ func (v *verifier) differences(ctx context.Context, t *table) error {
 	return nil
 }
 
-// differing compares a range row by row: those of the source are as many as a range
-// has, those of the target are taken one after the other.
-func (v *verifier) differing(ctx context.Context, t *mapping.Planned, p part, most int) (out []Difference, err error) {
+// differing compares a chunk row by row: its rows of the source are held in memory,
+// those of the target are read one after the other.
+func (v *verifier) differing(ctx context.Context, t *mapping.Planned, p chunk, most int) (out []Difference, err error) {
 	here, there := p.conditions(t)
 	digests := map[string]string{}
 	err = server.Walk(ctx, v.source.DB, t.SourceRows(here), func(row []sql.RawBytes) error {

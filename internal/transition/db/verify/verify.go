@@ -1,8 +1,8 @@
 // Package verify compares the mapped rows of the source with those of the target, and
 // looks whether what must hold of the target does. It reads only.
 //
-// Both servers make checksums of ranges of rows at the same time; single rows are looked
-// at only in ranges that differ.
+// Both servers make checksums of chunks of rows at the same time; single rows are looked
+// at only in chunks that differ.
 package verify
 
 import (
@@ -20,24 +20,24 @@ import (
 
 // Defaults and bounds.
 const (
-	parallel  = 4
-	rangeRows = 10_000
-	toldKeys  = 20 // of a table
-	toldParts = 20 // ranges of a table in which keys are looked for
+	parallel   = 4
+	chunkRows  = 10_000
+	toldKeys   = 20 // of a table
+	toldChunks = 20 // chunks of a table in which keys are looked for
 
 	toldValues = 20 // of a check, that have no ID
 )
 
 // Options of a comparison; the zero value will do.
 type Options struct {
-	Parallel  int            // ranges compared at once, each with a connection to both servers; 0: 4
-	RangeRows int            // rows of the source in a range; 0: 10,000
+	Parallel  int            // chunks compared at once, each with a connection to both servers; 0: 4
+	ChunkRows int            // rows of the source in a chunk; 0: 10,000
 	Progress  func(Progress) // called now and then, at most twice a second, never by two at once
 }
 
 // Progress is how far it is.
 type Progress struct {
-	Table string // of the target, of the last range that was compared
+	Table string // of the target, of the last chunk that was compared
 	Rows  int64  // of the source, of all tables so far
 }
 
@@ -53,9 +53,9 @@ type TableResult struct {
 	Target        string       `json:"target"`
 	SourceRows    int64        `json:"source_rows"` // mapped rows
 	TargetRows    int64        `json:"target_rows"`
-	ChecksumEqual bool         `json:"checksum_equal"` // of all values that the mapping gives, in each range
-	RangesDiffer  int          `json:"ranges_differ,omitempty"`
-	Differences   []Difference `json:"differences,omitempty"` // the first 20, where the target keeps the source's key
+	ChecksumEqual bool         `json:"checksum_equal"`          // of all values that the mapping gives, in each chunk
+	ChunksDiffer  int          `json:"ranges_differ,omitempty"` // the name that scripts know
+	Differences   []Difference `json:"differences,omitempty"`   // the first 20, where the target keeps the source's key
 }
 
 // Difference is a row that is not as it is to be.
@@ -72,13 +72,13 @@ const (
 )
 
 // Run compares all tables of a plan, as survey.Plan made it, with the IDs staged. Rows
-// that are written meanwhile may show as differences; a range that differs is read twice
+// that are written meanwhile may show as differences; a chunk that differs is read twice
 // before it counts. An error is a server that can not be asked; a difference is none.
 func Run(ctx context.Context, m *mapping.Mapping, p *mapping.Plan, source, target *server.Server, targetSide mapping.Side, opt Options) (*Result, error) {
-	if opt.Parallel < 0 || opt.RangeRows < 0 {
-		return nil, fmt.Errorf("verify with %d ranges at once of %d rows: want numbers from 1, or 0 for %d and %d", opt.Parallel, opt.RangeRows, parallel, rangeRows)
+	if opt.Parallel < 0 || opt.ChunkRows < 0 {
+		return nil, fmt.Errorf("verify with %d chunks at once of %d rows: want numbers from 1, or 0 for %d and %d", opt.Parallel, opt.ChunkRows, parallel, chunkRows)
 	}
-	opt.Parallel, opt.RangeRows = cmp.Or(opt.Parallel, parallel), cmp.Or(opt.RangeRows, rangeRows)
+	opt.Parallel, opt.ChunkRows = cmp.Or(opt.Parallel, parallel), cmp.Or(opt.ChunkRows, chunkRows)
 	v := &verifier{source: source, target: target, opt: opt}
 	for i := range p.Tables {
 		v.tables = append(v.tables, &table{t: &p.Tables[i], out: TableResult{Target: p.Tables[i].Target}})
@@ -86,8 +86,8 @@ func Run(ctx context.Context, m *mapping.Mapping, p *mapping.Plan, source, targe
 	checks := v.checks(m, p, targetSide)
 	err := pool(ctx, opt.Parallel, func(ctx context.Context, do func(job)) error {
 		for _, t := range v.tables {
-			if err := v.ranges(ctx, t, do); err != nil {
-				return fmt.Errorf("source: ranges of %s: %w", t.t.Source, err)
+			if err := v.chunks(ctx, t, do); err != nil {
+				return fmt.Errorf("source: chunks of %s: %w", t.t.Source, err)
 			}
 		}
 		for _, c := range checks {
@@ -119,18 +119,18 @@ type verifier struct {
 type table struct {
 	t      *mapping.Planned
 	out    TableResult
-	differ []part
+	differ []chunk
 }
 
-// part is the rows of a table whose keys (SQL each) come after one key, and not after
+// chunk is the rows of a table whose keys (SQL each) come after one key, and not after
 // another; nil: from the first, to the last.
-type part struct {
+type chunk struct {
 	number      int
 	after, upTo []string
 }
 
 // conditions on both sides; "" is none.
-func (p part) conditions(t *mapping.Planned) (source, target string) {
+func (p chunk) conditions(t *mapping.Planned) (source, target string) {
 	there := func(key []string) []string {
 		if key == nil {
 			return nil
@@ -140,18 +140,18 @@ func (p part) conditions(t *mapping.Planned) (source, target string) {
 	return mapping.Between(mapping.Main, t.Key, p.after, p.upTo), mapping.Between("", t.Kept, there(p.after), there(p.upTo))
 }
 
-// ranges has all rows of a table compared, in ranges where the target has the same key.
-func (v *verifier) ranges(ctx context.Context, t *table, do func(job)) error {
+// chunks has all rows of a table compared, in chunks where the target has the same key.
+func (v *verifier) chunks(ctx context.Context, t *table, do func(job)) error {
 	var after []string
 	for n := 0; ; n++ {
 		var upTo []string
-		if t.t.Ranged() {
+		if t.t.Chunked() {
 			var err error
-			if upTo, err = server.Bound(ctx, v.source.DB, t.t, after, v.opt.RangeRows); err != nil {
+			if upTo, err = server.Bound(ctx, v.source.DB, t.t, after, v.opt.ChunkRows); err != nil {
 				return err
 			}
 		}
-		p := part{n, after, upTo}
+		p := chunk{n, after, upTo}
 		do(func(ctx context.Context) error { return v.compare(ctx, t, p) })
 		if upTo == nil {
 			return ctx.Err()
@@ -160,9 +160,9 @@ func (v *verifier) ranges(ctx context.Context, t *table, do func(job)) error {
 	}
 }
 
-// compare compares a range. One that differs is read once more: a row may have been
+// compare compares a chunk. One that differs is read once more: a row may have been
 // written between the two reads.
-func (v *verifier) compare(ctx context.Context, t *table, p part) error {
+func (v *verifier) compare(ctx context.Context, t *table, p chunk) error {
 	s, d, err := v.sums(ctx, t, p)
 	if err == nil && s != d {
 		s, d, err = v.sums(ctx, t, p)
@@ -192,7 +192,7 @@ type sum struct {
 }
 
 // sums asks both servers at the same time.
-func (v *verifier) sums(ctx context.Context, t *table, p part) (s, d sum, err error) {
+func (v *verifier) sums(ctx context.Context, t *table, p chunk) (s, d sum, err error) {
 	here, there := p.conditions(t.t)
 	err = both(
 		func() error { return sumOf(ctx, v.source, t.t.SourceSum(here), t.t.Source, &s) },
@@ -218,7 +218,7 @@ func both(a, b func() error) error {
 func (v *verifier) result(checks []*check) *Result {
 	r := &Result{Tables: []TableResult{}, Checks: []CheckResult{}, Equal: true}
 	for _, t := range v.tables {
-		t.out.RangesDiffer, t.out.ChecksumEqual = len(t.differ), len(t.differ) == 0
+		t.out.ChunksDiffer, t.out.ChecksumEqual = len(t.differ), len(t.differ) == 0
 		r.Tables = append(r.Tables, t.out)
 		r.Equal = r.Equal && t.out.ChecksumEqual
 	}
@@ -233,8 +233,8 @@ func (v *verifier) result(checks []*check) *Result {
 func (v *verifier) narrow(ctx context.Context) error {
 	return pool(ctx, v.opt.Parallel, func(_ context.Context, do func(job)) error {
 		for _, t := range v.tables {
-			if len(t.differ) > 0 && t.t.Ranged() {
-				slices.SortFunc(t.differ, func(a, b part) int { return cmp.Compare(a.number, b.number) })
+			if len(t.differ) > 0 && t.t.Chunked() {
+				slices.SortFunc(t.differ, func(a, b chunk) int { return cmp.Compare(a.number, b.number) })
 				do(func(ctx context.Context) error { return v.differences(ctx, t) })
 			}
 		}

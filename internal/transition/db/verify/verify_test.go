@@ -111,7 +111,7 @@ func TestEachKindOfDifferenceIsFound(t *testing.T) {
 	m := aligntest.Mapping(t, kindsMapping)
 	p, to := plan(t, m, s, s, nil)
 	copied(t, s, p)
-	opt := Options{RangeRows: 50}
+	opt := Options{ChunkRows: 50}
 	if x := run(t, m, p, s, s, to, opt); !x.Equal || len(x.Tables) != 1 || x.Tables[0].SourceRows != 397 || x.Tables[0].TargetRows != 397 || !x.Tables[0].ChecksumEqual {
 		t.Fatalf("equal rows: %+v", x)
 	}
@@ -230,11 +230,11 @@ func TestServersOfOtherSettings(t *testing.T) {
 	r.SQL("UPDATE a_d.kinds SET f = 0.5")
 	p, to := plan(t, m, s, d, nil)
 	dump(t, r, "a_d", other, "b_d")
-	if x := run(t, m, p, s, d, to, Options{RangeRows: 30}); !x.Equal || x.Tables[0].TargetRows != 397 {
+	if x := run(t, m, p, s, d, to, Options{ChunkRows: 30}); !x.Equal || x.Tables[0].TargetRows != 397 {
 		t.Errorf("%+v", x)
 	}
 	other.SQL("UPDATE b_d.kinds SET stamp = '2000-01-01' WHERE id = 3")
-	if x := run(t, m, p, s, d, to, Options{RangeRows: 30}); x.Equal || fmt.Sprint(x.Tables[0].Differences) != "[{[3] differs}]" {
+	if x := run(t, m, p, s, d, to, Options{ChunkRows: 30}); x.Equal || fmt.Sprint(x.Tables[0].Differences) != "[{[3] differs}]" {
 		t.Errorf("%+v", x)
 	}
 }
@@ -267,7 +267,7 @@ func TestResultAsJSON(t *testing.T) {
 		{nil, nil, `{"tables":[],"checks":[],"equal":true}`},
 		{[]*table{{out: TableResult{Target: "d.t", SourceRows: 1, TargetRows: 1}}}, []*check{{out: CheckResult{Name: "c", Broken: 2}}},
 			`{"tables":[{"target":"d.t","source_rows":1,"target_rows":1,"checksum_equal":true}],"checks":[{"name":"c","broken":2,"holds":false}],"equal":false}`},
-		{[]*table{{out: TableResult{Target: "d.t", SourceRows: 1, Differences: []Difference{{[]string{"5"}, Missing}}}, differ: []part{{}}}}, []*check{{out: CheckResult{Name: "c", Holds: true}}},
+		{[]*table{{out: TableResult{Target: "d.t", SourceRows: 1, Differences: []Difference{{[]string{"5"}, Missing}}}, differ: []chunk{{}}}}, []*check{{out: CheckResult{Name: "c", Holds: true}}},
 			`{"tables":[{"target":"d.t","source_rows":1,"target_rows":0,"checksum_equal":false,"ranges_differ":1,"differences":[{"key":["5"],"what":"missing in the target"}]}],"checks":[{"name":"c","broken":0,"holds":true}],"equal":false}`},
 	} {
 		v.tables = c.tables
