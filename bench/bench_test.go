@@ -14,6 +14,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/ha/loop"
+	"holdfast/internal/sleep"
 	"holdfast/internal/testbed/lab"
 )
 
@@ -57,10 +58,8 @@ func settled(t *testing.T, l *lab.Lab) cluster.Status {
 				return st
 			}
 		}
-		select {
-		case <-ctx.Done():
+		if !sleep.For(ctx, 200*time.Millisecond) {
 			t.Fatalf("the guest does not run: %+v, %v", st, err)
-		case <-time.After(200 * time.Millisecond):
 		}
 	}
 }

@@ -25,6 +25,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/pki"
+	"holdfast/internal/sleep"
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"
 	"holdfast/internal/testbed/nettest"
@@ -106,9 +107,9 @@ func isolateLeader(t *testing.T, r *electRig, lead int) int {
 func isolateBoth(t *testing.T, r *electRig, lead int) int {
 	other := (lead + 1) % electHosts
 	r.net.Isolate(t, other)
-	pause(t, 10*time.Second)
+	sleep.For(t.Context(), 10*time.Second)
 	r.net.Heal(t, other)
-	pause(t, 2*time.Second)
+	sleep.For(t.Context(), 2*time.Second)
 	lead = r.leader(t) // it should be the same
 	r.net.Isolate(t, lead)
 	return lead
@@ -120,7 +121,7 @@ func (r *electRig) run(t *testing.T, i int, fault func(*testing.T, *electRig, in
 	lead := r.leader(t)
 	lost := fault(t, r, lead)
 	at := time.Now()
-	pause(t, stays)
+	sleep.For(t.Context(), stays)
 	r.await(t, at, func(h int) bool { return h != lost })
 	healed := time.Now()
 	r.net.Heal(t, lost)
@@ -337,7 +338,7 @@ func (r *electRig) await(t *testing.T, since time.Time, which func(int) bool) {
 
 func await[T any](t *testing.T, what string, ready func() (T, bool)) T {
 	t.Helper()
-	for end := time.Now().Add(electLimit); time.Now().Before(end); pause(t, 50*time.Millisecond) {
+	for end := time.Now().Add(electLimit); time.Now().Before(end); sleep.For(t.Context(), 50*time.Millisecond) {
 		if v, ok := ready(); ok {
 			return v
 		}

@@ -17,6 +17,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
+	"holdfast/internal/sleep"
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"
 )
@@ -144,7 +145,7 @@ func (e *engineRig) run(t *testing.T) (took time.Duration, cpu float64, txns ser
 		Hosts:    func() map[cluster.HostID]job.HostState { return nil }, Now: time.Now, Rand: rand.Float64, Log: slog.New(slog.DiscardHandler),
 	})
 	all.Go(func() { c.Run(work) })
-	pause(t, 2*time.Second) // connections and watches stand
+	sleep.For(t.Context(), 2*time.Second) // connections and watches stand
 	began, before := time.Now(), cpuSeconds(t)
 	if err := engine.Submit(ctx, e.admin, job.Job{ID: "b1", Kind: "bench", Began: time.Now()}, e.plan, e.steps, engine.Also{}); err != nil {
 		t.Fatal(err)
@@ -163,7 +164,7 @@ func (e *engineRig) run(t *testing.T) (took time.Duration, cpu float64, txns ser
 		if j.State == job.Ended {
 			break
 		}
-		pause(t, 100*time.Millisecond)
+		sleep.For(t.Context(), 100*time.Millisecond)
 	}
 	took, cpu = time.Since(began), cpuSeconds(t)-before
 	stop()
@@ -186,10 +187,8 @@ func (e *engineRig) Do(ctx context.Context, t engine.Task) error {
 	e.begins[t.Step.ID] = time.Now()
 	e.mu.Unlock()
 	if e.step > 0 {
-		select {
-		case <-ctx.Done():
+		if !sleep.For(ctx, e.step/2+rand.N(e.step)) { // else all hosts end at the same moment
 			return context.Cause(ctx)
-		case <-time.After(e.step/2 + rand.N(e.step)): // else all hosts end at the same moment
 		}
 	}
 	e.mu.Lock()

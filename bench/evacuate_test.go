@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/sleep"
 	"holdfast/internal/testbed/lab"
 )
 
@@ -104,7 +105,7 @@ func fill(t *testing.T, l *lab.Lab) {
 			t.Fatal(err)
 		}
 	}
-	pause(t, evacuateRest)
+	sleep.For(t.Context(), evacuateRest)
 	for _, g := range guests(t, l) {
 		if g.Host != emptied || g.To != "" {
 			t.Fatalf("%s is on %q, on its way to %q: want it on %s", g.Name, g.Host, g.To, emptied)
@@ -174,10 +175,8 @@ func emptyHost(t *testing.T, l *lab.Lab, name string, to *evacuations, argv ...s
 			empty = now
 			break
 		}
-		select {
-		case <-ctx.Done():
+		if !sleep.For(ctx, evacuateLook) {
 			err = ctx.Err()
-		case <-time.After(evacuateLook):
 		}
 	}
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/sleep"
 	"holdfast/internal/testbed/lab"
 )
 
@@ -79,13 +80,13 @@ func moveMemory(t *testing.T, l *lab.Lab, to *memoryMoves, flags ...string) {
 		}
 		gaps <- p[0].Gap
 	}()
-	pause(t, time.Second)
+	sleep.For(t.Context(), time.Second)
 	// --unsafe as in lab.MoveVM.
 	argv := append([]string{"virsh", "-q", "migrate", "--live", "--p2p", "--persistent", "--undefinesource", "--unsafe"}, flags...)
 	began := time.Now()
 	must(t, l, g.Host, append(argv, g.Name, "qemu+tcp://"+addr+"/system", "tcp://"+addr)...)
 	took := time.Since(began)
-	pause(t, 2*time.Second)
+	sleep.For(t.Context(), 2*time.Second)
 	stop()
 	gap := <-gaps
 	out, err := l.Exec(t.Context(), target, "virsh", "-q", "domjobinfo", "--completed", "--rawstats", g.Name)

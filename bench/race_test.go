@@ -20,6 +20,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/ha/loop"
+	"holdfast/internal/sleep"
 	"holdfast/internal/testbed/lab"
 )
 
@@ -253,7 +254,7 @@ func (h holdfast) fault(ctx context.Context, f pacemaker.Fault) (r run, err erro
 		pings, err = h.lab.Ping(wctx, h.client())
 		perr <- err
 	}()
-	wait(ctx, time.Second+rand.N(time.Second))
+	sleep.For(ctx, time.Second+rand.N(time.Second))
 	at := time.Now()
 	switch f {
 	case pacemaker.PowerLoss:
@@ -269,7 +270,7 @@ func (h holdfast) fault(ctx context.Context, f pacemaker.Fault) (r run, err erro
 			return err == nil && start != before
 		})
 	}
-	wait(ctx, 500*time.Millisecond)
+	sleep.For(ctx, 500*time.Millisecond)
 	stop()
 	if err = errors.Join(err, <-perr); err != nil {
 		return r, err
@@ -281,13 +282,6 @@ func (h holdfast) fault(ctx context.Context, f pacemaker.Fault) (r run, err erro
 	}
 	r.proved, r.started, err = h.phases(ctx, at)
 	return r, err
-}
-
-func wait(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
-	}
 }
 
 // ready waits until every host is in order and the guest has run for a while, and
@@ -314,7 +308,7 @@ func (h holdfast) until(ctx context.Context, ok func() bool) error {
 		if ctx.Err() != nil {
 			return fmt.Errorf("wait for the cluster: %w", ctx.Err())
 		}
-		wait(ctx, 50*time.Millisecond)
+		sleep.For(ctx, 50*time.Millisecond)
 	}
 	return nil
 }

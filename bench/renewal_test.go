@@ -26,6 +26,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/pki"
+	"holdfast/internal/sleep"
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"
 )
@@ -182,10 +183,10 @@ func (r *rig) measure(t *testing.T, w way, hosts []*host, s *sum) {
 		h.took, h.failed = nil, 0
 		wg.Go(func() { h.run(ctx, w, &win) })
 	}
-	pause(t, renewWarm)
+	sleep.For(t.Context(), renewWarm)
 	before, began := r.usage(t), time.Now()
 	win.set(true)
-	pause(t, renewRun)
+	sleep.For(t.Context(), renewRun)
 	win.set(false)
 	after, took := r.usage(t), time.Since(began)
 	cancel()
@@ -200,10 +201,8 @@ func (r *rig) measure(t *testing.T, w way, hosts []*host, s *sum) {
 func (h *host) run(ctx context.Context, w way, win *window) {
 	next := time.Now().Add(rand.N(renewEvery))
 	for {
-		select {
-		case <-ctx.Done():
+		if !sleep.For(ctx, time.Until(next)) {
 			return
-		case <-time.After(time.Until(next)):
 		}
 		began := time.Now()
 		if next = next.Add(renewEvery); next.Before(began) {
@@ -219,14 +218,6 @@ func (h *host) run(ctx context.Context, w way, win *window) {
 		default:
 			h.took = append(h.took, time.Since(began))
 		}
-	}
-}
-
-func pause(t *testing.T, d time.Duration) {
-	t.Helper()
-	select {
-	case <-t.Context().Done():
-	case <-time.After(d):
 	}
 }
 

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"holdfast/internal/sleep"
 )
 
 // How the writer writes.
@@ -88,10 +90,7 @@ func (w *dbWriter) run(ctx context.Context) {
 		}
 		w.Gap = max(w.Gap, time.Since(last))
 		last = time.Now()
-		select {
-		case <-ctx.Done():
-		case <-time.After(writeEvery):
-		}
+		sleep.For(ctx, writeEvery)
 	}
 }
 

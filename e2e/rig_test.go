@@ -14,6 +14,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/ha/loop"
+	"holdfast/internal/sleep"
 	"holdfast/internal/testbed/lab"
 	"holdfast/internal/testbed/slack"
 )
@@ -327,10 +328,7 @@ func (r *rig) until(t testing.TB, within time.Duration, what string, ok func(con
 			return
 		}
 		said = s
-		select {
-		case <-ctx.Done():
-		case <-time.After(100 * time.Millisecond):
-		}
+		sleep.For(ctx, 100*time.Millisecond)
 	}
 	t.Fatalf("%s: not within %s: %s", what, within, said)
 }

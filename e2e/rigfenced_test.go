@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/sleep"
 	"holdfast/internal/testbed/lab"
 )
 
@@ -145,10 +146,8 @@ func hears(ctx context.Context, r *rig, h string) error {
 		if err != nil || waits == "" {
 			return err
 		}
-		select {
-		case <-ctx.Done():
+		if !sleep.For(ctx, 500*time.Millisecond) {
 			return fmt.Errorf("wait for the connections of the store: %w: %s", ctx.Err(), waits)
-		case <-time.After(500 * time.Millisecond):
 		}
 	}
 }

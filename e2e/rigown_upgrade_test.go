@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/sleep"
 	"holdfast/internal/testbed/lab"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
@@ -215,10 +216,7 @@ func (r *rig) hear(ctx context.Context, t testing.TB) {
 				t.Logf("%s hears nothing now: %.100v", h, err)
 			}
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(2 * time.Second):
-		}
+		sleep.For(ctx, 2*time.Second)
 	}
 }
 
@@ -279,10 +277,7 @@ func (r *rig) killCoordinators(ctx context.Context, t testing.TB) string {
 				}
 			}
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(100 * time.Millisecond):
-		}
+		sleep.For(ctx, 100*time.Millisecond)
 	}
 	return fmt.Sprintf("the coordinator's agent was killed %d times while progress was seen %d times", kills, changes)
 }

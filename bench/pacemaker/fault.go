@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/sleep"
 	"holdfast/internal/testbed/lab"
 )
 
@@ -88,16 +89,16 @@ func (c *Cluster) fault(ctx context.Context, f Fault) (Run, error) {
 	end := c.watch(ctx)
 	// A second of answers before the fault; the monitor must not be in step with it.
 	phase := rand.N(c.profile.Monitor)
-	if err := sleep(ctx, time.Second+phase); err != nil {
-		return Run{}, errors.Join(err, end().err)
+	if !sleep.For(ctx, time.Second+phase) {
+		return Run{}, errors.Join(ctx.Err(), end().err)
 	}
 	at := time.Now()
 	err = c.do(ctx, f, host)
 	if err == nil {
 		err = c.answersAgain(ctx, before)
 	}
-	if err == nil {
-		err = sleep(ctx, 500*time.Millisecond) // for the client to note the end of the outage
+	if err == nil && !sleep.For(ctx, 500*time.Millisecond) { // for the client to note the end of the outage
+		err = ctx.Err()
 	}
 	w := end()
 	if err := errors.Join(err, w.err); err != nil {
@@ -278,15 +279,4 @@ func load() (float64, error) {
 		return 0, fmt.Errorf("read the load: %w", err)
 	}
 	return v, nil
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

@@ -11,6 +11,7 @@ import (
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
+	"holdfast/internal/sleep"
 )
 
 const (
@@ -197,10 +198,7 @@ func (a *app) wait(ctx context.Context, c *api.Client, g goal) (cluster.Status, 
 				return cluster.Status{}, err
 			}
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(retryEvery):
-		}
+		sleep.For(ctx, retryEvery)
 	}
 }
 

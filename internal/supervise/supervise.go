@@ -27,6 +27,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/procfs"
+	"holdfast/internal/sleep"
 )
 
 // Pauses between the end of a child and its next start: doubled each time, and
@@ -131,7 +132,7 @@ func (k *keeper) run(ctx context.Context) error {
 			k.note(exit)
 		}
 		p, err = nil, nil
-		if !sleep(ctx, pause) {
+		if !sleep.For(ctx, pause) {
 			return nil
 		}
 	}
@@ -219,17 +220,6 @@ func (k *keeper) start() (*process, error) {
 	}
 	k.log.Info("child started", "pid", p.id.PID)
 	return p, nil
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }
 
 // openLog opens the child's log for appending, and begins a new one when it has

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/sleep"
 	"holdfast/internal/store"
 )
 
@@ -90,10 +91,8 @@ func (c carry) write(ctx context.Context, st store.Store, op store.Op) error {
 		if err == nil || errors.Is(err, store.ErrDefinite) {
 			return err
 		}
-		select {
-		case <-ctx.Done():
+		if !sleep.For(ctx, writeAgain) {
 			return errors.Join(context.Cause(ctx), err)
-		case <-time.After(writeAgain):
 		}
 	}
 }

@@ -22,6 +22,7 @@ import (
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
+	"holdfast/internal/sleep"
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
 )
@@ -82,10 +83,7 @@ func (f *fakeGuests) leave(ctx context.Context, uuid, target, how string, o libv
 	}
 	f.mu.Unlock()
 	f.update(uuid, func(vm *libvirt.VM) { vm.Job, vm.Busy = "migration", "migration" })
-	select {
-	case <-time.After(3 * time.Second):
-	case <-ctx.Done():
-	}
+	sleep.For(ctx, 3*time.Second)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.now--
@@ -270,10 +268,7 @@ func (w *drainWorld) begin(t *testing.T) {
 	wg.Go(func() {
 		for ctx.Err() == nil {
 			w.clear(ctx)
-			select {
-			case <-ctx.Done():
-			case <-time.After(500 * time.Millisecond):
-			}
+			sleep.For(ctx, 500*time.Millisecond)
 		}
 	})
 	t.Cleanup(func() {

@@ -17,6 +17,7 @@ import (
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/report"
+	"holdfast/internal/sleep"
 	"holdfast/internal/store"
 )
 
@@ -181,10 +182,8 @@ func (s *Sender) put(ctx context.Context, c *carry, to cluster.HostID) error {
 			return errors.New(why)
 		}
 		s.poke()
-		select {
-		case <-ctx.Done():
+		if !sleep.For(ctx, senderAgain) {
 			return errors.Join(context.Cause(ctx), err)
-		case <-time.After(senderAgain):
 		}
 	}
 }
@@ -261,10 +260,8 @@ func (s *Sender) awaitReceived(ctx context.Context, c carry, target report.Seen,
 			}
 			return s.awaitRuns(ctx, c, to, cause)
 		}
-		select {
-		case <-ctx.Done():
+		if !sleep.For(ctx, senderAgain) {
 			return fmt.Errorf("it was moved to %s: %w: %w", to, errNotUp, context.Cause(ctx))
-		case <-time.After(senderAgain):
 		}
 	}
 	return fmt.Errorf("it was moved to %s: %w after %s: %w", to, errNotUp, startWithin, cause)
@@ -284,10 +281,8 @@ func (s *Sender) awaitRuns(ctx context.Context, c carry, to cluster.HostID, caus
 		if heard > 0 && slices.ContainsFunc(seen[to].VMs, runs) {
 			return nil
 		}
-		select {
-		case <-ctx.Done():
+		if !sleep.For(ctx, senderAgain) {
 			return fmt.Errorf("it was moved to %s: %w: %w", to, errNotUp, context.Cause(ctx))
-		case <-time.After(senderAgain):
 		}
 	}
 	return fmt.Errorf("it was moved to %s, whose agent is too old to let it go on: %w; on %s: virsh resume %s: %w", to, errNotUp, to, c.Name, cause)
@@ -306,10 +301,8 @@ func (s *Sender) say(ctx context.Context, c carry, to cluster.HostID, what says)
 		case errors.Is(err, store.ErrDefinite):
 			return fmt.Errorf("tell %s that %s is %s: %w", to, c.Name, what, err)
 		}
-		select {
-		case <-ctx.Done():
+		if !sleep.For(ctx, senderAgain/5) {
 			return fmt.Errorf("tell %s that %s is %s: %w", to, c.Name, what, errors.Join(context.Cause(ctx), err))
-		case <-time.After(senderAgain / 5):
 		}
 	}
 }
@@ -397,13 +390,11 @@ func (s *Sender) AwaitDecided(ctx context.Context, tell func(string)) error {
 		if len(names) > 0 {
 			tell("waits until it is known where these run: " + strings.Join(names, ", "))
 		}
-		select {
-		case <-ctx.Done():
+		if !sleep.For(ctx, senderAgain) {
 			if len(names) > 0 {
 				err = fmt.Errorf("it is not known whether these run where they were moved to: %s", strings.Join(names, ", "))
 			}
 			return errors.Join(context.Cause(ctx), err)
-		case <-time.After(senderAgain):
 		}
 	}
 }

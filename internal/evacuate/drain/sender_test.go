@@ -17,6 +17,7 @@ import (
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/report"
+	"holdfast/internal/sleep"
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
 )
@@ -89,10 +90,7 @@ func (p *pair) reports(ctx context.Context) {
 			p.report[h] = s
 		}
 		p.mu.Unlock()
-		select {
-		case <-ctx.Done():
-		case <-time.After(4 * time.Second):
-		}
+		sleep.For(ctx, 4*time.Second)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/sleep"
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"
 )
@@ -53,10 +54,7 @@ func (a *Agent) care(ctx context.Context) {
 		case <-t.C:
 		}
 		a.careOnce(ctx, due)
-		select { // a store that is away is not asked all the time
-		case <-ctx.Done():
-		case <-time.After(careAgain):
-		}
+		sleep.For(ctx, careAgain) // a store that is away is not asked all the time
 	}
 }
 

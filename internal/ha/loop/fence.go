@@ -9,6 +9,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/ha"
+	"holdfast/internal/sleep"
 )
 
 // Fencer is the port to fence devices.
@@ -77,10 +78,8 @@ func (a *Agent) checkDevices(ctx context.Context) {
 				}
 			})
 		}
-		select {
-		case <-ctx.Done():
+		if !sleep.For(ctx, again) {
 			return
-		case <-time.After(again):
 		}
 	}
 }

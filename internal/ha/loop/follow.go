@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"holdfast/internal/ha/records"
+	"holdfast/internal/sleep"
 	"holdfast/internal/store"
 )
 
@@ -28,10 +29,7 @@ func (a *Agent) poll(ctx context.Context) {
 		if err := a.readAll(ctx); err != nil {
 			a.post(ctx, func() { a.setStoreErr(err) })
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(pollEvery):
-		}
+		sleep.For(ctx, pollEvery)
 	}
 }
 
@@ -54,10 +52,7 @@ func (a *Agent) follow(ctx context.Context) {
 	for ctx.Err() == nil {
 		err := a.followOnce(ctx)
 		a.post(ctx, func() { a.setStoreErr(err) })
-		select {
-		case <-ctx.Done():
-		case <-time.After(followAgain):
-		}
+		sleep.For(ctx, followAgain)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"holdfast/internal/config"
 	"holdfast/internal/durable"
 	"holdfast/internal/ha/records"
+	"holdfast/internal/sleep"
 	"holdfast/internal/store"
 )
 
@@ -162,10 +163,8 @@ func Plant(ctx context.Context, st store.Store, cfg config.Cluster) error {
 		if err == nil {
 			return nil
 		}
-		select {
-		case <-ctx.Done():
+		if !sleep.For(ctx, followAgain) {
 			return nil
-		case <-time.After(followAgain):
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/host/storage"
+	"holdfast/internal/sleep"
 )
 
 // prober probes the shared storage of a host of the world.
@@ -25,10 +26,8 @@ func (h *host) touch(ctx context.Context) error {
 		if !hung {
 			return nil
 		}
-		select {
-		case <-ctx.Done():
+		if !sleep.For(ctx, 10*time.Millisecond) {
 			return ctx.Err()
-		case <-time.After(10 * time.Millisecond):
 		}
 	}
 }

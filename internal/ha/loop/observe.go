@@ -9,6 +9,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
+	"holdfast/internal/sleep"
 )
 
 // Intervals of looking at this host.
@@ -137,10 +138,8 @@ func (a *Agent) checkFit(ctx context.Context) {
 			again = fitSoon
 		}
 		a.post(ctx, func() { a.s.secure = secure; a.fitIs(err, trouble) })
-		select {
-		case <-ctx.Done():
+		if !sleep.For(ctx, again) {
 			return
-		case <-time.After(again):
 		}
 	}
 }

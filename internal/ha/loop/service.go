@@ -12,6 +12,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/ha/records"
+	"holdfast/internal/sleep"
 	"holdfast/internal/store"
 )
 
@@ -137,13 +138,11 @@ func (a *Agent) Request(ctx context.Context, user, key string, change func(*clus
 		if done || err != nil && !errors.Is(err, store.ErrRetry) && !errors.Is(err, store.ErrUnknown) {
 			return err
 		}
-		select {
-		case <-ctx.Done():
+		if !sleep.For(ctx, requestAgain) {
 			if err == nil {
 				err = fmt.Errorf("%w: it raced other requests", store.ErrRetry)
 			}
 			return err
-		case <-time.After(requestAgain):
 		}
 	}
 }

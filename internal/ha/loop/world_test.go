@@ -15,6 +15,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/host/watchdog"
+	"holdfast/internal/sleep"
 	"holdfast/internal/store/storetest"
 )
 
@@ -197,10 +198,8 @@ func (h *host) set(g cluster.Guest) {
 // which was at the limit.
 func (h *host) device(ctx context.Context) {
 	for {
-		select {
-		case <-ctx.Done():
+		if !sleep.For(ctx, 10*time.Millisecond) {
 			return
-		case <-time.After(10 * time.Millisecond):
 		}
 		h.w.mu.Lock()
 		fire := h.armed && h.w.now() > h.limit.Add(4*time.Second)

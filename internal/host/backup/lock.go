@@ -7,6 +7,8 @@ import (
 	"os"
 	"syscall"
 	"time"
+
+	"holdfast/internal/sleep"
 )
 
 // lockAgain is the time between two attempts to get a lock.
@@ -28,10 +30,8 @@ func Acquire(ctx context.Context, q Request) (*Lock, error) {
 		if l != nil {
 			return l, nil
 		}
-		select {
-		case <-ctx.Done():
+		if !sleep.For(ctx, lockAgain) {
 			return nil, fmt.Errorf("backup %s: a process that was begun earlier still works on it: %w", q.ID, context.Cause(ctx))
-		case <-time.After(lockAgain):
 		}
 	}
 }

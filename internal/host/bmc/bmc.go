@@ -13,6 +13,8 @@ import (
 	"log/slog"
 	"sync/atomic"
 	"time"
+
+	"holdfast/internal/sleep"
 )
 
 // What an operation on a device fails with. Each error of Off, On and Check
@@ -193,7 +195,7 @@ func readBack(ctx context.Context, s session, on bool) error {
 		case ctx.Err() == nil || !asked && last == nil:
 			last = err // not the context's end when there is better to say
 		}
-		if !sleep(ctx, wait) {
+		if !sleep.For(ctx, wait) {
 			return notReached(on, asked, last)
 		}
 	}
@@ -215,16 +217,4 @@ func notReached(on, asked bool, last error) error {
 		return last
 	}
 	return fmt.Errorf("no time left to ask: %w", ErrUnreachable)
-}
-
-// sleep waits and reports whether the context still holds.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }

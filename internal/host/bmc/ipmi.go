@@ -10,6 +10,8 @@ import (
 	"github.com/bougou/go-ipmi/pkg/client"
 	"github.com/bougou/go-ipmi/pkg/command/chassis"
 	"github.com/bougou/go-ipmi/pkg/types"
+
+	"holdfast/internal/sleep"
 )
 
 const (
@@ -52,7 +54,7 @@ func (o opener) open(ctx context.Context, password string) (session, error) {
 		if errors.Is(err, errSuite) && o.d.suite.Swap(0) != 0 {
 			again = true // it is another device now, or has other firmware
 		}
-		if !again || errors.Is(err, errClosed) || !sleep(ctx, busyPause) {
+		if !again || errors.Is(err, errClosed) || !sleep.For(ctx, busyPause) {
 			break
 		}
 		wait *= 2
@@ -236,7 +238,7 @@ func (s *ipmiSession) ask(ctx context.Context, f func(context.Context) error) (e
 			s.wait *= 2
 		case cc == types.CodeNodeBusy || cc == types.CodeProcessTimeout:
 			err = fmt.Errorf("%w: busy: %w", ErrRefused, err)
-			if !sleep(ctx, busyPause) {
+			if !sleep.For(ctx, busyPause) {
 				return err
 			}
 		default:

@@ -11,6 +11,8 @@ import (
 
 	golibvirt "github.com/digitalocean/go-libvirt"
 	"libvirt.org/go/libvirtxml"
+
+	"holdfast/internal/sleep"
 )
 
 // VMState is how a guest stands.
@@ -391,8 +393,8 @@ func (f *Fleet) MeasureDirty(ctx context.Context, window time.Duration) (map[str
 		measured[i] = err == nil
 		return err
 	}, leftOut)
-	if err := sleep(ctx, time.Duration(seconds)*time.Second); err != nil {
-		return nil, fmt.Errorf("measure dirty rates: %w", err)
+	if !sleep.For(ctx, time.Duration(seconds)*time.Second) {
+		return nil, fmt.Errorf("measure dirty rates: %w", ctx.Err())
 	}
 	rates := make([]float64, len(doms))
 	f.each(ctx, len(doms), func(c *conn, i int) error {
@@ -428,8 +430,8 @@ func awaitRate(ctx context.Context, c *conn, dom golibvirt.Domain) (float64, err
 		if err != nil || ok {
 			return rate, err
 		}
-		if err := sleep(ctx, 50*time.Millisecond); err != nil {
-			return 0, errors.Join(errors.New("the measurement does not end"), err)
+		if !sleep.For(ctx, 50*time.Millisecond) {
+			return 0, errors.Join(errors.New("the measurement does not end"), ctx.Err())
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 	golibvirt "github.com/digitalocean/go-libvirt"
 
 	"holdfast/internal/procfs"
+	"holdfast/internal/sleep"
 )
 
 // MigrateOptions of a live migration.
@@ -215,7 +216,7 @@ func (f *Fleet) perform(ctx context.Context, l *golibvirt.Libvirt, dom golibvirt
 	for try := 1; ; try++ {
 		_, err := l.DomainMigratePerform3Params(dom, golibvirt.OptString{uri}, params, nil, flags)
 		again := hasCode(err, golibvirt.ErrOperationInvalid) && strings.Contains(err.Error(), "already")
-		if !again || try == busyTries || sleep(ctx, busyPause) != nil {
+		if !again || try == busyTries || !sleep.For(ctx, busyPause) {
 			return err
 		}
 	}
@@ -346,7 +347,7 @@ func (f *Fleet) settle(ctx context.Context, uuid, name string, cause error) (Pla
 			}
 			err = fmt.Errorf("it is %s %s", w.Place, w.Note)
 		}
-		if sleep(ctx, 50*time.Millisecond) != nil {
+		if !sleep.For(ctx, 50*time.Millisecond) {
 			return Unclear, errors.Join(cause, err)
 		}
 	}
@@ -372,7 +373,7 @@ func (f *Fleet) Follow(ctx context.Context, uuid, name string, tell func(Progres
 		case tell != nil:
 			tell(w.Progress)
 		}
-		if sleep(ctx, progressPause) != nil {
+		if !sleep.For(ctx, progressPause) {
 			return last, doing("follow the migration of", name, errors.Join(ctx.Err(), err))
 		}
 	}
@@ -393,8 +394,8 @@ func (f *Fleet) AbortMigration(ctx context.Context, uuid string) error {
 		if hasCode(err, golibvirt.ErrOperationInvalid) { // it has ended just now
 			err = nil
 		}
-		if err = f.unhang(ctx, dom, err); err == nil {
-			err = sleep(ctx, abortPause)
+		if err = f.unhang(ctx, dom, err); err == nil && !sleep.For(ctx, abortPause) {
+			err = ctx.Err()
 		}
 	}
 	return doing("abort the migration of", uuid, err)

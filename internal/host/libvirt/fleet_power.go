@@ -9,6 +9,8 @@ import (
 	"time"
 
 	golibvirt "github.com/digitalocean/go-libvirt"
+
+	"holdfast/internal/sleep"
 )
 
 // ShutdownOptions say how a guest is shut down.
@@ -73,8 +75,8 @@ func (f *Fleet) awaitShutdown(ctx context.Context, dom golibvirt.Domain, wait ti
 		if time.Now().After(end) {
 			return errors.Join(fmt.Errorf("%w %v after it was asked to shut down", ErrRunning, wait), refused, err)
 		}
-		if err := sleep(ctx, shutdownPoll); err != nil {
-			return errors.Join(ErrRunning, err, refused)
+		if !sleep.For(ctx, shutdownPoll) {
+			return errors.Join(ErrRunning, ctx.Err(), refused)
 		}
 	}
 }
@@ -93,8 +95,8 @@ func (f *Fleet) powerOff(ctx context.Context, dom golibvirt.Domain) error {
 		if stateErr == nil && state == VMOff {
 			return nil
 		}
-		if sleepErr := sleep(ctx, shutdownPoll); sleepErr != nil || err != nil {
-			return errors.Join(ErrRunning, err, stateErr, sleepErr)
+		if !sleep.For(ctx, shutdownPoll) || err != nil {
+			return errors.Join(ErrRunning, err, stateErr, ctx.Err())
 		}
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"net"
 	"syscall"
 	"time"
+
+	"holdfast/internal/sleep"
 )
 
 // nbdAgain is the time between two attempts to reach a server that the network
@@ -35,10 +37,8 @@ func ProbeImage(ctx context.Context, image string) error {
 		if !isUnreachable(err) {
 			return err
 		}
-		select {
-		case <-ctx.Done():
+		if !sleep.For(ctx, nbdAgain) {
 			return err
-		case <-time.After(nbdAgain):
 		}
 	}
 }

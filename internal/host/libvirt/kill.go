@@ -8,6 +8,7 @@ import (
 	golibvirt "github.com/digitalocean/go-libvirt"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/sleep"
 )
 
 // agentWait is how long the guest's agent may take to answer, in seconds.
@@ -83,8 +84,8 @@ func (d *Driver) kill(ctx context.Context) error {
 		case time.Now().After(patience):
 			err = d.endDaemons(ctx)
 		}
-		if err == nil {
-			err = sleep(ctx, 20*time.Millisecond)
+		if err == nil && !sleep.For(ctx, 20*time.Millisecond) {
+			err = ctx.Err()
 		}
 		if err != nil {
 			return fmt.Errorf("%w: %w", errStartOpen, err)
@@ -126,16 +127,5 @@ func (d *Driver) killFound(ctx context.Context) (started bool, err error) {
 			}
 			started = started || !p.incoming
 		}
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	golibvirt "github.com/digitalocean/go-libvirt"
+
+	"holdfast/internal/sleep"
 )
 
 // Pauses between attempts to connect.
@@ -124,7 +126,7 @@ func (d *Driver) persist(ctx context.Context, what string, life func(up func()) 
 			d.log.Warn(what, "err", err)
 			told = msg
 		}
-		if sleep(ctx, pause) != nil {
+		if !sleep.For(ctx, pause) {
 			return
 		}
 		pause = min(2*pause, retryMost)

@@ -15,6 +15,7 @@ import (
 	golibvirt "github.com/digitalocean/go-libvirt"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/sleep"
 )
 
 // abortLimit is the time that an abort of a migration may take.
@@ -254,7 +255,7 @@ func (d *Driver) outcome(ctx context.Context, s *seen, addr string, cause error)
 				err = fmt.Errorf("its process is still there, %s", v.state)
 			}
 		}
-		if sleep(ctx, 20*time.Millisecond) != nil {
+		if !sleep.For(ctx, 20*time.Millisecond) {
 			return errors.Join(fmt.Errorf("%w: %w", cluster.ErrNotProved, err), cause)
 		}
 	}
@@ -284,7 +285,7 @@ func (d *Driver) Resume(ctx context.Context) error {
 func (d *Driver) left(ctx context.Context, p proc) <-chan struct{} {
 	out := make(chan struct{})
 	d.own(func() {
-		for sleep(ctx, leftPoll) == nil {
+		for sleep.For(ctx, leftPoll) {
 			if alive, err := d.procs.alive(p); err == nil && !alive {
 				if d.hasMoved() {
 					close(out)
@@ -373,7 +374,7 @@ func (d *Driver) AbortMigration(ctx context.Context) error {
 			err = d.abortJob(ctx)
 		}
 		err = unhang(s.PID, err, d.log)
-		if sleep(ctx, abortPause) != nil {
+		if !sleep.For(ctx, abortPause) {
 			return fmt.Errorf("abort the migration of %s: %w", d.opt.Name, oneLine(errors.Join(ctx.Err(), err)))
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"holdfast/internal/sleep"
 )
 
 // This file learns what became of a call to start the guest that nobody has the
@@ -68,7 +70,7 @@ func (d *Driver) startOpen() (bool, error) {
 func (d *Driver) settle(ctx context.Context) {
 	var since time.Time // when it was seen first that nobody waits for the open start
 	told := ""
-	for sleep(ctx, settleEvery) == nil {
+	for sleep.For(ctx, settleEvery) {
 		open, err := d.startOpen()
 		if err == nil && (!open || d.flying.Load() > 0) {
 			since, told = time.Time{}, ""

@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/sleep"
 )
 
 // This file is the inside of a simulated host: the test binary again, as the
@@ -138,7 +139,7 @@ func awaitSocket(path string) error {
 		if err == nil {
 			return c.Close()
 		}
-		if sleep(ctx, 20*time.Millisecond) != nil {
+		if !sleep.For(ctx, 20*time.Millisecond) {
 			return err
 		}
 	}
@@ -285,7 +286,7 @@ func (h *simHost) doHost(ctx context.Context, r request) error {
 					return nil
 				}
 			}
-			if sleep(ctx, 20*time.Millisecond) != nil {
+			if !sleep.For(ctx, 20*time.Millisecond) {
 				return err
 			}
 		}
@@ -382,7 +383,7 @@ func serveNBDHere(ctx context.Context, text string) error {
 		if err == nil {
 			return errors.Join(c.Close(), p.Release())
 		}
-		if sleep(ctx, 20*time.Millisecond) != nil {
+		if !sleep.For(ctx, 20*time.Millisecond) {
 			return err
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	golibvirt "github.com/digitalocean/go-libvirt"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/sleep"
 )
 
 // Start starts the guest as a transient domain, which no reboot and no libvirtd
@@ -30,7 +31,7 @@ func (d *Driver) Start(ctx context.Context, spec cluster.GuestSpec) error {
 	}
 	for end := time.Now().Add(forgetLimit); ; {
 		err := d.startOnce(ctx, def, gen)
-		if !beingRemoved(err) || time.Now().After(end) || sleep(ctx, 20*time.Millisecond) != nil {
+		if !beingRemoved(err) || time.Now().After(end) || !sleep.For(ctx, 20*time.Millisecond) {
 			return err
 		}
 	}
@@ -155,8 +156,8 @@ func (d *Driver) awaitForgotten(ctx context.Context, c *conn) error {
 		case persistent != 0:
 			return nil // defined by somebody: it stays
 		}
-		if err := sleep(ctx, 10*time.Millisecond); err != nil {
-			return fmt.Errorf("wait for libvirtd to forget the old domain: %w", err)
+		if !sleep.For(ctx, 10*time.Millisecond) {
+			return fmt.Errorf("wait for libvirtd to forget the old domain: %w", ctx.Err())
 		}
 	}
 	return nil // libvirtd says what is wrong when it refuses the start
@@ -218,10 +219,8 @@ func (d *Driver) refused(ctx context.Context, cause error) error {
 		case len(found) == 0:
 			return fmt.Errorf("start %s: %w: libvirtd refused: %w", d.opt.Name, cluster.ErrNotStarted, cause)
 		}
-		select {
-		case <-ctx.Done():
+		if !sleep.For(ctx, 10*time.Millisecond) {
 			return fmt.Errorf("start %s: libvirtd refused (%w), but processes %v are there", d.opt.Name, cause, pids(found))
-		case <-time.After(10 * time.Millisecond):
 		}
 	}
 }

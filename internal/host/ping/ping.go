@@ -17,6 +17,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"holdfast/internal/sleep"
 )
 
 // Within is how long an answer may take. A later one is none.
@@ -255,10 +257,8 @@ func (p *Pinger) receive(ctx context.Context, w Wire) {
 			p.take(from.Unmap(), b[:n])
 			continue
 		}
-		select { // an error of the network, perhaps, so not in a tight loop
-		case <-ctx.Done():
+		if !sleep.For(ctx, shortest) { // an error of the network, perhaps, so not in a tight loop
 			return
-		case <-time.After(shortest):
 		}
 	}
 }

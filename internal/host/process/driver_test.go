@@ -20,6 +20,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/procfs"
+	"holdfast/internal/sleep"
 )
 
 const limit = 10 * time.Second
@@ -50,10 +51,7 @@ func playGuest() {
 			log.Fatal(err)
 		}
 	}
-	select {
-	case <-ctx.Done():
-	case <-time.After(time.Minute):
-	}
+	sleep.For(ctx, time.Minute)
 }
 
 // playAgent starts a guest and hangs.

@@ -12,6 +12,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/procfs"
+	"holdfast/internal/sleep"
 )
 
 // settle bounds how long a process may be in the middle of exec, where it shows
@@ -99,8 +100,8 @@ func (d *Driver) match(ctx context.Context, pid int) (guest, bool, error) {
 		case p.Dead() || p.Kernel || time.Now().After(end):
 			return guest{}, false, nil
 		}
-		if err := pause(ctx); err != nil {
-			return guest{}, false, fmt.Errorf("wait for the exec of process %d: %w", pid, err)
+		if !sleep.For(ctx, time.Millisecond) {
+			return guest{}, false, fmt.Errorf("wait for the exec of process %d: %w", pid, ctx.Err())
 		}
 	}
 }
@@ -153,21 +154,12 @@ func (d *Driver) lock(ctx context.Context, how int) (unlock func() error, err er
 			return f.Close, nil
 		}
 		if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, unix.EINTR) {
-			err = pause(ctx)
+			sleep.For(ctx, time.Millisecond)
+			err = ctx.Err()
 		}
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("take the start lock: %w", err), f.Close())
 		}
-	}
-}
-
-// pause waits a millisecond.
-func pause(ctx context.Context) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(time.Millisecond):
-		return nil
 	}
 }
 

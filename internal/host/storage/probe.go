@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"holdfast/internal/sleep"
 )
 
 // leaveAfter is how long the end of a check is waited for when the Prober ends.
@@ -62,10 +64,7 @@ func (p *Prober) Run(ctx context.Context) {
 		if !p.once(ctx) {
 			continue
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(p.opt.Interval):
-		}
+		sleep.For(ctx, p.opt.Interval)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/sleep"
 	"holdfast/internal/store"
 )
 
@@ -76,10 +77,7 @@ func (r *Reporter) Claim(ctx context.Context) error {
 			r.mod, r.last.Seq = now, rec.Seq
 			return nil
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(claimAgain):
-		}
+		sleep.For(ctx, claimAgain)
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
+	"holdfast/internal/sleep"
 	"holdfast/internal/store"
 )
 
@@ -123,10 +124,8 @@ func (v *View) wait(ctx context.Context) {
 		if left <= 0 {
 			return
 		}
-		select {
-		case <-ctx.Done():
+		if !sleep.For(ctx, left) {
 			return
-		case <-time.After(left):
 		}
 	}
 }

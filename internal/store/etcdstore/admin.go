@@ -14,6 +14,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"holdfast/internal/sleep"
 	"holdfast/internal/store"
 )
 
@@ -256,21 +257,9 @@ func repeat[T any](ctx context.Context, do func(context.Context) (T, error)) (T,
 			return out, nil
 		}
 		err = classify(err, reading)
-		if !retryable(err) || !wait(ctx, againAfter) {
+		if !retryable(err) || !sleep.For(ctx, againAfter) {
 			var zero T
 			return zero, err
 		}
-	}
-}
-
-// wait returns false when ctx ends first.
-func wait(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
 	}
 }

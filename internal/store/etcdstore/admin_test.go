@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/sleep"
 	"holdfast/internal/store"
 	"holdfast/internal/testbed/slack"
 )
@@ -54,7 +55,7 @@ func (c *cluster) status(t *testing.T, a *Admin, want func([]MemberStatus) error
 				return all
 			}
 		}
-		wait(t.Context(), 50*time.Millisecond)
+		sleep.For(t.Context(), 50*time.Millisecond)
 	}
 	c.fail(t, "the members are not as wanted: %v", err)
 	return nil

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"holdfast/internal/sleep"
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
 	"holdfast/internal/testbed/slack"
@@ -217,13 +218,13 @@ func (c *cluster) kill(t *testing.T) {
 		func() *member { return c.leader(t) },
 		func() *member { return c.other(t, c.leader(t)) },
 	} {
-		pause(t, 700*time.Millisecond)
+		sleep.For(t.Context(), 700*time.Millisecond)
 		m := victim()
 		m.end(t, unix.SIGKILL)
-		pause(t, 2500*time.Millisecond)
+		sleep.For(t.Context(), 2500*time.Millisecond)
 		m.start(t)
 	}
-	pause(t, 1500*time.Millisecond)
+	sleep.For(t.Context(), 1500*time.Millisecond)
 	cancel()
 	wg.Wait()
 
@@ -244,15 +245,6 @@ func (c *cluster) kill(t *testing.T) {
 	final <- sum
 	if err := <-followed; err != nil {
 		t.Error(err)
-	}
-}
-
-// pause lets traffic run for a time; nothing is waited for.
-func pause(t *testing.T, d time.Duration) {
-	t.Helper()
-	select {
-	case <-t.Context().Done():
-	case <-time.After(d):
 	}
 }
 

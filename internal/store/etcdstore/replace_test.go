@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/sleep"
 	"holdfast/internal/store"
 	"holdfast/internal/testbed/slack"
 )
@@ -126,7 +127,7 @@ func (c *cluster) promote(t *testing.T, a *Admin) {
 		if time.Since(began) > slack.For(30*time.Second) {
 			c.fail(t, "learners %+v, %v", ls, err)
 		}
-		wait(t.Context(), 50*time.Millisecond)
+		sleep.For(t.Context(), 50*time.Millisecond)
 	}
 	c.status(t, a, func(all []MemberStatus) error {
 		for _, m := range all {

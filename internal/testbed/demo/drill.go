@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/sleep"
 )
 
 const (
@@ -37,8 +38,8 @@ func (r *runner) drill(ctx context.Context, result *Result) error {
 		return err
 	}
 	r.say("the cluster is ready", time.Time{})
-	if err := sleep(ctx, steadyTime); err != nil {
-		return err
+	if !sleep.For(ctx, steadyTime) {
+		return ctx.Err()
 	}
 	b, err := r.look()
 	if err != nil {
@@ -69,9 +70,11 @@ func (r *runner) breakIt(ctx context.Context, b before, result *Result) error {
 	case QuorumLoss:
 		return r.quorumLoss(ctx, b, result)
 	default:
-		err := sleep(ctx, quietTime)
-		result.Recovered = err == nil && r.answersAs(b.boot)
-		return err
+		if !sleep.For(ctx, quietTime) {
+			return ctx.Err()
+		}
+		result.Recovered = r.answersAs(b.boot)
+		return nil
 	}
 }
 
@@ -83,8 +86,8 @@ func (r *runner) powerLoss(ctx context.Context, b before, result *Result) error 
 	}
 	err := r.until(ctx, r.limits.powerBack, "the VM answers from another host", r.answersAnew(b))
 	if result.Recovered = err == nil; result.Recovered {
-		if err := sleep(ctx, afterglow); err != nil {
-			return err
+		if !sleep.For(ctx, afterglow) {
+			return ctx.Err()
 		}
 	}
 	if ctx.Err() != nil {
@@ -112,8 +115,8 @@ func (r *runner) isolate(ctx context.Context, b before, result *Result) error {
 		return err
 	}
 	result.Recovered = true
-	if err := sleep(ctx, healAfter); err != nil {
-		return err
+	if !sleep.For(ctx, healAfter) {
+		return ctx.Err()
 	}
 	if err := b.active.Cut(ctx, false); err != nil {
 		return err
@@ -138,8 +141,8 @@ func (r *runner) agentKill(ctx context.Context, b before, result *Result) error 
 	}
 	r.timeline.Add(Event{Source: fromObserver, Kind: "agent-back", Host: b.active.Name(), Text: "the agent is back, the VM is the same"})
 	// A false alarm would show only after the lease has run out.
-	if err := sleep(ctx, r.leaseTime()+afterglow); err != nil {
-		return err
+	if !sleep.For(ctx, r.leaseTime()+afterglow) {
+		return ctx.Err()
 	}
 	result.Recovered = back()
 	return nil
@@ -154,7 +157,8 @@ func (r *runner) vmCrash(ctx context.Context, b before, result *Result) error {
 		return err
 	}
 	result.Recovered = true
-	return sleep(ctx, afterglow)
+	sleep.For(ctx, afterglow)
+	return ctx.Err()
 }
 
 // quorumLoss takes the power from both other hosts until the VM has stopped.
@@ -169,8 +173,8 @@ func (r *runner) quorumLoss(ctx context.Context, b before, result *Result) error
 	stopped := stopErr == nil && b.active.Condition().fired == 0
 	result.StoppedByItself = &stopped
 	if stopped {
-		if err := sleep(ctx, afterglow); err != nil {
-			return err
+		if !sleep.For(ctx, afterglow) {
+			return ctx.Err()
 		}
 	}
 	if ctx.Err() != nil {
@@ -192,7 +196,8 @@ func (r *runner) awaitMembers(ctx context.Context) error {
 	err := r.until(ctx, r.limits.rejoin, "all hosts are members again", r.allAlive)
 	if err == nil {
 		r.timeline.Add(Event{Source: fromObserver, Kind: "all-alive", Text: "all hosts are members again"})
-		return sleep(ctx, afterglow)
+		sleep.For(ctx, afterglow)
+		return ctx.Err()
 	}
 	r.timeline.Add(Event{Source: fromObserver, Kind: "not-all-alive", Text: err.Error()})
 	return nil
@@ -204,7 +209,7 @@ func (r *runner) until(ctx context.Context, limit time.Duration, what string, ok
 	defer cancel()
 	began := time.Now()
 	for !ok() {
-		if err := sleep(ctx, checkEvery); err != nil {
+		if !sleep.For(ctx, checkEvery) {
 			return fmt.Errorf("not reached within %.1f s: %s", time.Since(began).Seconds(), what)
 		}
 	}

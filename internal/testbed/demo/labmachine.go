@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/sleep"
 	"holdfast/internal/testbed/lab"
 )
 
@@ -162,7 +163,7 @@ func (s *labStage) askOnce(ctx context.Context) {
 // just goes or comes may be seen half; only a look that fails for long is wrong.
 func (s *labStage) watchHosts(ctx context.Context) error {
 	good := time.Now()
-	for sleep(ctx, labLook) == nil {
+	for sleep.For(ctx, labLook) {
 		err := s.lookAtHosts(ctx)
 		switch {
 		case err == nil:

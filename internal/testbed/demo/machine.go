@@ -15,6 +15,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/host/watchdog"
+	"holdfast/internal/sleep"
 )
 
 const (
@@ -212,7 +213,7 @@ func (m *procMachine) supervise(ctx context.Context) {
 			return
 		}
 		m.note("agent-ended", fmt.Sprintf("agent has ended (%v), restarted in %v", reason(err), restartDelay))
-		if sleep(ctx, restartDelay) != nil {
+		if !sleep.For(ctx, restartDelay) {
 			return
 		}
 	}
@@ -293,8 +294,8 @@ func (m *procMachine) reset(ctx context.Context) {
 	}
 	m.note("watchdog-fired", "watchdog has fired: the host is reset")
 	err := m.PowerOff(ctx)
-	if err == nil {
-		err = sleep(ctx, firmwareTime)
+	if err == nil && !sleep.For(ctx, firmwareTime) {
+		err = ctx.Err()
 	}
 	if err == nil {
 		err = m.PowerOn(ctx)

@@ -14,6 +14,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/host/process"
 	"holdfast/internal/procfs"
+	"holdfast/internal/sleep"
 )
 
 // markEnv is the environment variable that says to which run of the demo and to
@@ -163,8 +164,8 @@ func (m *marks) Kill(ctx context.Context, match func(markedProc) bool) error {
 			return err
 		}
 		// A process in the middle of exec shows no mark: look again a moment later.
-		if err := sleep(ctx, 2*time.Millisecond); err != nil {
-			return fmt.Errorf("kill processes: %w", err)
+		if !sleep.For(ctx, 2*time.Millisecond) {
+			return fmt.Errorf("kill processes: %w", ctx.Err())
 		}
 	}
 	return nil
@@ -232,18 +233,6 @@ func (m *marks) Collect(found []markedProc) error {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
-}
-
-// sleep waits, or returns the context's error.
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
 }
 
 // ofHost selects the processes of one host.

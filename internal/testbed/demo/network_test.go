@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/sleep"
 )
 
 // silence is how long the tests watch that nothing comes.
@@ -76,8 +77,8 @@ func (n *testNet) who(ctx context.Context, client, _ netip.AddrPort) (cluster.Ho
 		if host != "" {
 			return host, nil
 		}
-		if err := sleep(ctx, time.Millisecond); err != nil {
-			return "", err
+		if !sleep.For(ctx, time.Millisecond) {
+			return "", ctx.Err()
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/procfs"
+	"holdfast/internal/sleep"
 )
 
 // errNobody says that no process of the demo has the connection open.
@@ -26,8 +27,8 @@ func ownerOf(m *marks) identify {
 			if host, err = owner(m, client, relay); !errors.Is(err, errNobody) {
 				return host, err
 			}
-			if waitErr := sleep(ctx, 5*time.Millisecond); waitErr != nil {
-				return "", errors.Join(err, waitErr)
+			if !sleep.For(ctx, 5*time.Millisecond) {
+				return "", errors.Join(err, ctx.Err())
 			}
 		}
 		return "", err

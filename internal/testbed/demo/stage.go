@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/sleep"
 )
 
 // machine is one host, as the drill breaks and mends it. Its methods may be used
@@ -96,7 +97,7 @@ func (w witness) note(source, kind string, host cluster.HostID, text string) {
 
 // listen notices when the client has no answer any more, until ctx ends.
 func (w witness) listen(ctx context.Context) error {
-	for sleep(ctx, askEvery) == nil {
+	for sleep.For(ctx, askEvery) {
 		if at, lost := w.observer.Silent(time.Now()); lost {
 			w.timeline.Add(Event{Source: fromClient, Kind: "no-answer", Time: at, Text: "the VM's last answer for now"})
 		}

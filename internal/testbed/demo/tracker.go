@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/sleep"
 )
 
 const (
@@ -64,7 +65,7 @@ func (k *tracker) Run(ctx context.Context) {
 func (k *tracker) poll(ctx context.Context, host cluster.HostID) {
 	for {
 		k.ask(ctx, host)
-		if sleep(ctx, statusEvery) != nil {
+		if !sleep.For(ctx, statusEvery) {
 			return
 		}
 	}
@@ -92,7 +93,7 @@ func (k *tracker) view(host cluster.HostID) agentView {
 // follow reads the cluster's events from any agent that reaches the store.
 func (k *tracker) follow(ctx context.Context) {
 	var after int64
-	for sleep(ctx, eventsEvery) == nil {
+	for sleep.For(ctx, eventsEvery) {
 		host, ok := k.connected()
 		if !ok {
 			continue

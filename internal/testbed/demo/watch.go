@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/sleep"
 )
 
 // watch starts everything that looks on: the stage's eyes, the agents' words, the
@@ -46,7 +47,7 @@ func (r *runner) watch(ctx context.Context) (wait func() error) {
 func (r *runner) draw(ctx context.Context) error {
 	for {
 		r.screen.Draw(r.picture().table())
-		if sleep(ctx, drawEvery) != nil {
+		if !sleep.For(ctx, drawEvery) {
 			return nil
 		}
 	}

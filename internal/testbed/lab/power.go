@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"holdfast/internal/sleep"
 )
 
 // PowerDir holds the sockets by which a host asks for its own reboot, one for
@@ -119,9 +121,7 @@ func toEnd(init Process) ([]Process, error) {
 // firmware switches a host on again after the time that firmware takes, unless
 // its management controller has switched it off since the given count of orders.
 func (l *Lab) firmware(ctx context.Context, host string, orders int) error {
-	select {
-	case <-time.After(resetDelay):
-	case <-ctx.Done():
+	if !sleep.For(ctx, resetDelay) {
 		return ctx.Err()
 	}
 	s, err := loadState(l.p.Dir)
@@ -239,9 +239,7 @@ func (b *powerButton) handle(ctx context.Context, conn net.Conn) {
 	if err := asker.waitGone(ctx, askerLimit); err != nil && ctx.Err() == nil {
 		b.log.Warn("who asked for the reboot goes on", "err", err)
 	}
-	select {
-	case <-time.After(takenPause):
-	case <-ctx.Done():
+	if !sleep.For(ctx, takenPause) {
 		return
 	}
 	if err := b.l.Reboot(ctx, b.host); err != nil && ctx.Err() == nil {

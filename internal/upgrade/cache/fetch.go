@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/host/backup"
+	"holdfast/internal/sleep"
 	"holdfast/internal/upgrade/bundle"
 )
 
@@ -186,9 +187,7 @@ func (p *part) bring(ctx context.Context) error {
 		if tries == fetchTries {
 			return err
 		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
+		if !sleep.For(ctx, pause) {
 			return context.Cause(ctx)
 		}
 		pause *= 2

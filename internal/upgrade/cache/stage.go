@@ -15,6 +15,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/job/engine"
+	"holdfast/internal/sleep"
 	"holdfast/internal/upgrade"
 )
 
@@ -153,9 +154,7 @@ func (s *Stage) bring(ctx context.Context, t engine.Task, sha string, p *progres
 			return fmt.Errorf("bring bundle %s: %w", short(sha), last)
 		}
 		p.say("waits for a host that gives the bundle: " + last.Error())
-		select {
-		case <-time.After(cmp.Or(s.every, askEvery)):
-		case <-ctx.Done():
+		if !sleep.For(ctx, cmp.Or(s.every, askEvery)) {
 			return context.Cause(ctx)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 
 	"holdfast/internal/host/action"
 	"holdfast/internal/host/backup"
+	"holdfast/internal/sleep"
 	"holdfast/internal/strictyaml"
 	"holdfast/internal/upgrade/bundle"
 	"holdfast/internal/upgrade/manifest"
@@ -138,9 +139,7 @@ func (d *Cache) into(ctx context.Context, r io.Reader, dir string) (*bundle.Repo
 		if !errors.Is(err, bundle.ErrBusy) || time.Now().After(end) {
 			return rep, err // nothing was read when it was busy
 		}
-		select {
-		case <-time.After(lockFor / 100):
-		case <-ctx.Done():
+		if !sleep.For(ctx, lockFor/100) {
 			return nil, context.Cause(ctx)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
+	"holdfast/internal/sleep"
 )
 
 // Times of the question who votes in the store.
@@ -71,10 +72,7 @@ func (s *Service) followMembers(ctx context.Context) {
 				s.Log.Debug("the members of the store are not known just now", "err", err)
 			}
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(membersEvery):
-		}
+		sleep.For(ctx, membersEvery)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
+	"holdfast/internal/sleep"
 	"holdfast/internal/store"
 )
 
@@ -64,10 +65,7 @@ func (s *Service) probe(ctx context.Context) error {
 			break
 		}
 		s.probed.set(st.Run)
-		select {
-		case <-ctx.Done():
-		case <-time.After(probeEvery):
-		}
+		sleep.For(ctx, probeEvery)
 	}
 	s.probed.set("")
 	if _, ok := <-w.C(); !ok {

@@ -13,6 +13,7 @@ import (
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
+	"holdfast/internal/sleep"
 	"holdfast/internal/store"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/request"
@@ -188,13 +189,11 @@ func (c *Commit) Do(ctx context.Context, t engine.Task) error {
 			return err
 		}
 		fmt.Fprintf(t.Log, "%v\n", err)
-		select {
-		case <-ctx.Done():
+		if !sleep.For(ctx, stateAgain) {
 			if errors.Is(err, store.ErrUnknown) {
 				err = fmt.Errorf("%w: %w", engine.ErrUnclear, err)
 			}
 			return errors.Join(context.Cause(ctx), err)
-		case <-time.After(stateAgain):
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
+	"holdfast/internal/sleep"
 	"holdfast/internal/store"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/catalogue"
@@ -271,10 +272,8 @@ func (s *Service) sighted(ctx context.Context) (map[cluster.HostID]report.Seen, 
 		if !blind || time.Now().After(end) {
 			return seen, ok
 		}
-		select {
-		case <-ctx.Done():
+		if !sleep.For(ctx, stateAgain) {
 			return seen, ok
-		case <-time.After(stateAgain):
 		}
 	}
 }

@@ -19,6 +19,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"holdfast/internal/sleep"
 )
 
 // Error codes of the array.
@@ -199,10 +201,8 @@ func (c *client) patiently(ctx context.Context, f func() error) error {
 			}
 			return err
 		}
-		select {
-		case <-ctx.Done():
+		if !sleep.For(ctx, wait) {
 			return errors.Join(context.Cause(ctx), err)
-		case <-time.After(wait):
 		}
 		wait *= 2
 	}

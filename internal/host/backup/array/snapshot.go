@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"time"
 
 	"holdfast/internal/host/backup"
+	"holdfast/internal/sleep"
 )
 
 // object is a file system or a snapshot, as far as it matters.
@@ -154,10 +154,8 @@ func (c *client) await(ctx context.Context, system string) error {
 		case now.Status != rollbackIsRunning:
 			return nil // complete, or idle again
 		}
-		select {
-		case <-ctx.Done():
+		if !sleep.For(ctx, c.again) {
 			return fmt.Errorf("it is at %s %%: %w", now.Rate, context.Cause(ctx))
-		case <-time.After(c.again):
 		}
 	}
 }

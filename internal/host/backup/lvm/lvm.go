@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"holdfast/internal/host/backup"
+	"holdfast/internal/sleep"
 )
 
 // name is what plans call this provider.
@@ -237,10 +238,8 @@ func (t tool) merged(ctx context.Context, rec backup.Receipt) error {
 		if left == "" {
 			return nil
 		}
-		select {
-		case <-ctx.Done():
+		if !sleep.For(ctx, mergeAgain) {
 			return fmt.Errorf("wait until %s is merged: %w", left, context.Cause(ctx))
-		case <-time.After(mergeAgain):
 		}
 	}
 }

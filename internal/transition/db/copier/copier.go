@@ -19,6 +19,7 @@ import (
 	"sync"
 	"time"
 
+	"holdfast/internal/sleep"
 	"holdfast/internal/transition/db/column"
 	"holdfast/internal/transition/db/mapping"
 	"holdfast/internal/transition/db/server"
@@ -366,8 +367,8 @@ func (r *run) try(ctx context.Context, what string, do func(context.Context) err
 		short, _, _ := strings.Cut(what, " (") // without keys, which may be long
 		r.opt.Log.Warn("tries again", "at", short, "error", err)
 		r.meter.waits(err.Error())
-		if err := sleep(ctx, pause); err != nil {
-			return err
+		if !sleep.For(ctx, pause) {
+			return context.Cause(ctx)
 		}
 		r.meter.waits("")
 	}

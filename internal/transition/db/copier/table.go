@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"holdfast/internal/sleep"
 	"holdfast/internal/transition/db/mapping"
 )
 
@@ -47,8 +48,8 @@ func (r *run) table(ctx context.Context, s *step) error {
 		if _, err := r.tables(ctx); err != nil {
 			return err
 		}
-		if err := sleep(ctx, 100*time.Millisecond); err != nil {
-			return err
+		if !sleep.For(ctx, 100*time.Millisecond) {
+			return context.Cause(ctx)
 		}
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"holdfast/internal/sleep"
 )
 
 // Throttle holds a copy back while servers have too much to do. Its zero value does not.
@@ -36,8 +38,8 @@ func (t Throttle) Hold(ctx context.Context, source, target *sql.DB, waits func(w
 		}
 		held = true
 		waits(why)
-		if err := sleep(ctx, throttleLook); err != nil {
-			return err
+		if !sleep.For(ctx, throttleLook) {
+			return context.Cause(ctx)
 		}
 	}
 }
@@ -155,16 +157,4 @@ func list(ctx context.Context, db *sql.DB, statement string) (out []map[string]s
 		out = append(out, row)
 	}
 	return out, rows.Err()
-}
-
-// sleep waits, or returns why ctx ended.
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-t.C:
-		return nil
-	}
 }

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/internal/sleep"
 	"holdfast/internal/transition/db/copier"
 	"holdfast/internal/transition/db/mapping"
 	"holdfast/internal/transition/db/server"
@@ -213,10 +214,8 @@ func (f *follower) run(ctx context.Context) error {
 			f.warned = time.Now()
 		}
 		f.tell(err.Error())
-		select {
-		case <-ctx.Done():
+		if !sleep.For(ctx, pause) {
 			return ctx.Err()
-		case <-time.After(pause):
 		}
 	}
 }
