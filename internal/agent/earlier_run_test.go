@@ -25,6 +25,7 @@ import (
 	"holdfast/internal/testbed/earlier"
 	"holdfast/internal/testbed/earlier/revive"
 	"holdfast/internal/testbed/slack"
+	"holdfast/internal/testbed/try"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/service"
 )
@@ -55,7 +56,7 @@ func assertTold(t *testing.T, st store.Store, m earlier.Moment) {
 // TestStoreOfAnEarlierVersionIsRestored: `store restore` takes a backup of the earlier
 // version, and begins a generation after all that the host of then has seen.
 func TestStoreOfAnEarlierVersionIsRestored(t *testing.T) {
-	dir, data := shortDir(t), earlier.Files(t, "end")
+	dir, data := try.ShortDir(t), earlier.Files(t, "end")
 	free := func() string { return "http://" + revive.FreeAddr(t) }
 	opt := options(settings(t, dir, func(n *config.Node) {
 		n.Host, n.Cluster, n.DataDir = earlier.Host, earlier.Cluster, data

@@ -20,6 +20,7 @@ import (
 	"holdfast/internal/pki"
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"
+	"holdfast/internal/testbed/try"
 )
 
 // authority is the CA of a test's cluster, and where its files are.
@@ -61,7 +62,7 @@ func (a authority) issue(host string) config.TLS {
 // TestACertificateMustBearTheHostsName, where the members go by it: else they would
 // refuse it later.
 func TestACertificateMustBearTheHostsName(t *testing.T) {
-	dir := shortDir(t)
+	dir := try.ShortDir(t)
 	a := newAuthority(t, t.TempDir())
 	const client, peer = "https://127.0.0.1:1", "https://127.0.0.1:2"
 	edit := func(cert string) func(*config.Node) {
@@ -95,7 +96,7 @@ func realMember(t *testing.T, a authority) string {
 		return "https://" + l.Addr().String()
 	}
 	client, peer := free(), free()
-	file := settings(t, shortDir(t), func(n *config.Node) {
+	file := settings(t, try.ShortDir(t), func(n *config.Node) {
 		n.TLS, n.Store.Endpoints = a.issue("h1"), []string{client}
 		n.Store.Member = &config.Member{ListenPeer: peer, PeerURL: peer, ListenClient: client, ClientURL: client, Initial: map[string]string{"h1": peer}}
 	})

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/config"
+	"holdfast/internal/testbed/try"
 )
 
 // settings writes the files of a host and returns its agent.json, changed by edit.
@@ -41,27 +42,12 @@ func settings(t *testing.T, dir string, edit func(*config.Node)) string {
 	return file
 }
 
-// shortDir is a temporary directory in which a unix socket has room.
-func shortDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/tmp", "hf-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
-
 func options(file string) Options {
 	return Options{NodeFile: file, Exe: "/proc/self/exe", Log: slog.New(slog.DiscardHandler)}
 }
 
 func TestGoodSettingsAreLoaded(t *testing.T) {
-	dir := shortDir(t)
+	dir := try.ShortDir(t)
 	settings(t, dir, func(*config.Node) {})
 	t.Chdir(dir)
 	nd, err := load(options("agent.json"))
@@ -111,7 +97,7 @@ func TestBadSettingsChangeNothing(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			dir := shortDir(t)
+			dir := try.ShortDir(t)
 			file := settings(t, dir, c.edit)
 			_, err := load(options(file))
 			if err == nil {
@@ -140,11 +126,11 @@ func plainMember(edit func(*config.Member)) func(*config.Node) {
 
 // TestPlainStoresAreForLoopback, and for those who say that they know it.
 func TestPlainStoresAreForLoopback(t *testing.T) {
-	local := settings(t, shortDir(t), plainMember(func(m *config.Member) { m.ClientURL = "http://localhost:3" }))
+	local := settings(t, try.ShortDir(t), plainMember(func(m *config.Member) { m.ClientURL = "http://localhost:3" }))
 	if err := CheckNode(options(local)); err != nil {
 		t.Error(err)
 	}
-	open := settings(t, shortDir(t), plainMember(func(m *config.Member) { m.ListenClient = "http://192.0.2.1:3" }))
+	open := settings(t, try.ShortDir(t), plainMember(func(m *config.Member) { m.ListenClient = "http://192.0.2.1:3" }))
 	if err := CheckNode(options(open)); err == nil {
 		t.Error("accepted")
 	}
@@ -174,7 +160,7 @@ func TestClaimNamesTheField(t *testing.T) {
 		"run_dir is a file":  {func(n *config.Node) { n.RunDir = n.ConfigFile }, []string{"run_dir", "cluster.json", "not a directory"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			nd, err := load(options(settings(t, shortDir(t), c.edit)))
+			nd, err := load(options(settings(t, try.ShortDir(t), c.edit)))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -190,7 +176,7 @@ func TestClaimNamesTheField(t *testing.T) {
 
 // TestDataOfAnotherClusterIsLeftAlone, and data that a living agent uses.
 func TestDataOfAnotherClusterIsLeftAlone(t *testing.T) {
-	dir := shortDir(t)
+	dir := try.ShortDir(t)
 	claim := func(cluster string) (func(), error) {
 		nd, err := load(options(settings(t, dir, func(n *config.Node) { n.Cluster = cluster })))
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"holdfast/internal/supervise"
+	"holdfast/internal/testbed/try"
 )
 
 // kept keeps a program running until the test ends.
@@ -33,19 +34,10 @@ func kept(t *testing.T, exe string, args ...string) supervise.Spec {
 	return spec
 }
 
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not within 10 s: %s", what)
-		}
-	}
-}
-
 func TestAChildThatCanNotRunIsTold(t *testing.T) {
 	spec := kept(t, "/bin/sh", "-c", "echo 'holdfast: port 2379 is taken' >&2; echo noise; exit 3")
 	text := ""
-	eventually(t, "trouble that names the reason", func() bool {
+	try.Until(t, "trouble that names the reason", func() bool {
 		text = childTrouble(spec, time.Now())
 		return strings.Contains(text, "port 2379 is taken")
 	})
@@ -82,7 +74,7 @@ func TestTheReasonIsFoundInALog(t *testing.T) {
 
 func TestAChildThatRunsIsNoTrouble(t *testing.T) {
 	spec := kept(t, "/bin/sleep", "60")
-	eventually(t, "the child", func() bool {
+	try.Until(t, "the child", func() bool {
 		s, err := supervise.Read(spec.Dir, spec.Name)
 		return err == nil && s.PID != 0
 	})

@@ -19,20 +19,13 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
 	"holdfast/internal/server/servertest"
+	"holdfast/internal/testbed/try"
 )
 
 // newAgent serves a fake on a short socket path until the test ends.
 func newAgent(t *testing.T) *agent {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "hf")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
+	dir := try.ShortDir(t)
 	a, err := startAgent(filepath.Join(dir, "s"))
 	if err != nil {
 		t.Fatal(err)

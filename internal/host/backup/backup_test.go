@@ -18,23 +18,11 @@ import (
 
 	"holdfast/internal/host/backup"
 	"holdfast/internal/procfs"
+	"holdfast/internal/testbed/try"
 )
 
-func bounded(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	t.Cleanup(cancel)
-	return ctx
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func TestRun(t *testing.T) {
-	ctx := bounded(t)
+	ctx := try.Context(t)
 	sh := func(script string) backup.Command {
 		return backup.Command{Path: "/bin/sh", Args: []string{"-c", script}}
 	}
@@ -63,7 +51,7 @@ func TestRun(t *testing.T) {
 		t.Errorf("no program: %v", err)
 	}
 	tool := filepath.Join(t.TempDir(), "tool")
-	must(t, os.WriteFile(tool, []byte("#!/bin/sh\necho 'tool 1.2' >&2\necho more\n"), 0o700))
+	try.Must(t, os.WriteFile(tool, []byte("#!/bin/sh\necho 'tool 1.2' >&2\necho more\n"), 0o700))
 	if v, err := backup.Version(ctx, tool, "--version"); err != nil || v != "tool 1.2" {
 		t.Errorf("version: %q, %v", v, err)
 	}
@@ -78,7 +66,7 @@ func TestRun(t *testing.T) {
 // TestRunIsCancelled ends a program with a child, which must go too.
 func TestRunIsCancelled(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "pid")
-	ctx, cancel := context.WithCancelCause(bounded(t))
+	ctx, cancel := context.WithCancelCause(try.Context(t))
 	why := errors.New("the run was aborted")
 	done := make(chan error, 1)
 	go func() {
@@ -101,7 +89,7 @@ func readPid(t *testing.T, file string) int {
 		b, err := os.ReadFile(file)
 		if err == nil {
 			pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
-			must(t, err)
+			try.Must(t, err)
 			return pid
 		}
 		if time.Now().After(until) {
@@ -120,7 +108,7 @@ func gone(t *testing.T, pid int) {
 		}
 		if time.Now().After(until) {
 			t.Errorf("process %d is still there: %+v", pid, p)
-			must(t, syscall.Kill(pid, syscall.SIGKILL))
+			try.Must(t, syscall.Kill(pid, syscall.SIGKILL))
 			return
 		}
 	}
@@ -137,10 +125,10 @@ func TestAgentIsKilled(t *testing.T) {
 	cmd := exec.Command(os.Args[0], "-test.run", "^TestAgentIsKilled$")
 	cmd.Env = append(os.Environ(), "HOLDFAST_TEST_AGENT="+dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	must(t, cmd.Start())
+	try.Must(t, cmd.Start())
 	short, long := readPid(t, dir+"/short"), readPid(t, dir+"/long")
 	t.Cleanup(func() { _ = syscall.Kill(long, syscall.SIGKILL) }) // it has ended when the test succeeds
-	must(t, cmd.Process.Kill())
+	try.Must(t, cmd.Process.Kill())
 	if err := cmd.Wait(); err == nil {
 		t.Error("it was not killed")
 	}
@@ -157,10 +145,10 @@ func TestAgentIsKilled(t *testing.T) {
 	if s, err := backup.Look(q, "x", nil, nil); err != nil || s != backup.Partial {
 		t.Errorf("it looks %q, %v", s, err)
 	}
-	must(t, syscall.Kill(long, syscall.SIGKILL))
-	l, err := backup.Acquire(bounded(t), q)
-	must(t, err)
-	must(t, l.Release())
+	try.Must(t, syscall.Kill(long, syscall.SIGKILL))
+	l, err := backup.Acquire(try.Context(t), q)
+	try.Must(t, err)
+	try.Must(t, l.Release())
 	if held, err := backup.Held(q); err != nil || held {
 		t.Errorf("the lock is held: %v", err)
 	}
@@ -168,8 +156,8 @@ func TestAgentIsKilled(t *testing.T) {
 
 // agent is the process that is killed.
 func agent(t *testing.T, dir string) {
-	l, err := backup.Acquire(bounded(t), backup.Request{ID: "b", Dir: dir})
-	must(t, err)
+	l, err := backup.Acquire(try.Context(t), backup.Request{ID: "b", Dir: dir})
+	try.Must(t, err)
 	done := make(chan error)
 	for _, name := range []string{"short", "long"} {
 		c := backup.Command{Path: "/bin/sh", Args: []string{"-c", `echo $$ >"$0.new" && mv "$0.new" "$0" && exec sleep 60`, filepath.Join(dir, name)}}
@@ -177,7 +165,7 @@ func agent(t *testing.T, dir string) {
 			c.Outlives, c.Hold = true, l
 		}
 		go func() {
-			_, err := backup.Run(bounded(t), c)
+			_, err := backup.Run(try.Context(t), c)
 			done <- err
 		}()
 	}
@@ -190,7 +178,7 @@ func TestLockOneAfterTheOther(t *testing.T) {
 	total := make(chan error)
 	for range 8 {
 		go func() {
-			l, err := backup.Acquire(bounded(t), q)
+			l, err := backup.Acquire(try.Context(t), q)
 			if err != nil {
 				total <- err
 				return
@@ -228,16 +216,16 @@ func TestSecret(t *testing.T) {
 		{"word", 0o604, "", "chmod 600"},
 	} {
 		path := filepath.Join(dir, "s")
-		must(t, os.WriteFile(path, []byte(tc.content), 0o600))
-		must(t, os.Chmod(path, tc.mode))
+		try.Must(t, os.WriteFile(path, []byte(tc.content), 0o600))
+		try.Must(t, os.Chmod(path, tc.mode))
 		got, err := backup.SecretRef(path).Read()
 		if got != tc.want || (err == nil) != (tc.fault == "") || err != nil && !strings.Contains(err.Error(), tc.fault) {
 			t.Errorf("%q %o: got %q, %v", tc.content, tc.mode, got, err)
 		}
-		must(t, os.Remove(path))
+		try.Must(t, os.Remove(path))
 	}
 	pipe := filepath.Join(dir, "pipe")
-	must(t, syscall.Mkfifo(pipe, 0o600))
+	try.Must(t, syscall.Mkfifo(pipe, 0o600))
 	for _, path := range []string{"", pipe, dir, dir + "/none"} {
 		if got, err := backup.SecretRef(path).Read(); err == nil {
 			t.Errorf("%q: got %q", path, got)
@@ -252,9 +240,9 @@ func TestReceipt(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	var data struct{ K int }
-	must(t, backup.CheckReceipt(r, "x", &data))
-	must(t, backup.Save(r))
-	must(t, backup.CheckReceipt(r, "x", &data))
+	try.Must(t, backup.CheckReceipt(r, "x", &data))
+	try.Must(t, backup.Save(r))
+	try.Must(t, backup.CheckReceipt(r, "x", &data))
 	if info, err := os.Stat(q.File()); err != nil || info.Mode().Perm() != 0o600 || data.K != 1 {
 		t.Errorf("%v, %v, %v", info, err, data)
 	}
@@ -269,7 +257,7 @@ func TestReceipt(t *testing.T) {
 	if err := backup.CheckReceipt(other, "x", &data); !errors.Is(err, backup.ErrDamaged) {
 		t.Errorf("a receipt unlike the one beside: %v", err)
 	}
-	must(t, os.Rename(q.File(), filepath.Join(r.Dir, "c.receipt.json")))
+	try.Must(t, os.Rename(q.File(), filepath.Join(r.Dir, "c.receipt.json")))
 	if _, err := backup.Load(backup.Request{ID: "c", Dir: r.Dir}); err == nil {
 		t.Error("a receipt with another name is accepted")
 	}
@@ -293,12 +281,12 @@ func TestRequest(t *testing.T) {
 			t.Errorf("%+v is accepted", q)
 		}
 	}
-	must(t, backup.Request{ID: "Up-1_2", Dir: "/x"}.Check(&struct{}{}))
+	try.Must(t, backup.Request{ID: "Up-1_2", Dir: "/x"}.Check(&struct{}{}))
 }
 
 func TestSpace(t *testing.T) {
 	dir := t.TempDir()
-	must(t, backup.NeedSpace(dir, 1))
+	try.Must(t, backup.NeedSpace(dir, 1))
 	if err := backup.NeedSpace(dir, 1<<60); !errors.Is(err, backup.ErrNoSpace) {
 		t.Errorf("got %v", err)
 	}

@@ -17,12 +17,13 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/host/clock"
+	"holdfast/internal/testbed/try"
 )
 
 func TestSevenHearOneAnother(t *testing.T) {
 	t.Parallel()
 	m := newMesh(t, 7, nil)
-	eventually(t, "everybody has a word of everybody about everybody", func() bool {
+	try.Until(t, "everybody has a word of everybody about everybody", func() bool {
 		for _, n := range m.nodes {
 			words := n.Words()
 			if len(words) != 7 {
@@ -58,12 +59,12 @@ func TestSevenHearOneAnother(t *testing.T) {
 func TestAOneWayCutIsSeen(t *testing.T) {
 	t.Parallel()
 	m := newMesh(t, 3, unhurried)
-	eventually(t, "all hear all", m.whole)
+	try.Until(t, "all hear all", m.whole)
 	m.relay("h1", "h2").set(drop)
 	h1, h2, h3 := m.nodes[0], m.nodes[1], m.nodes[2]
 	const cut = 1500 * time.Millisecond
 	for _, n := range m.nodes {
-		eventually(t, string(n.id)+" knows that h2 alone does not hear h1", func() bool {
+		try.Until(t, string(n.id)+" knows that h2 alone does not hear h1", func() bool {
 			fine := func(by, about cluster.HostID) bool {
 				s := silence(n, by, about)
 				return n == h2 && by == "h1" || s >= 0 && s < cut // h1's words do not reach h2 either
@@ -75,16 +76,16 @@ func TestAOneWayCutIsSeen(t *testing.T) {
 		t.Error("h2 is not heard")
 	}
 	m.relay("h1", "h2").set(nil)
-	eventually(t, "h2 hears h1 again", func() bool { s := silence(h2, "h2", "h1"); return s >= 0 && s < cut })
+	try.Until(t, "h2 hears h1 again", func() bool { s := silence(h2, "h2", "h1"); return s >= 0 && s < cut })
 }
 
 func TestAStuckMainLoopIsNotHeard(t *testing.T) {
 	t.Parallel()
 	m := newMesh(t, 2, unhurried)
-	eventually(t, "both hear", m.whole)
+	try.Until(t, "both hear", m.whole)
 	h1, h2 := m.nodes[0], m.nodes[1]
 	h2.mute.Store(true)
-	eventually(t, "h2 is silent", func() bool { return silence(h1, "h1", "h2") > 1500*time.Millisecond })
+	try.Until(t, "h2 is silent", func() bool { return silence(h1, "h1", "h2") > 1500*time.Millisecond })
 	sent := h2.Stats().Sent
 	more(t, h2, 5) // its reader and sender run on
 	if got := h2.Stats().Sent; got != sent {
@@ -111,7 +112,7 @@ func TestARestartedPeerIsHeardAndItsPastIsNot(t *testing.T) {
 	for _, b := range captured {
 		m.relay("h2", "h1").inject(t, b)
 	}
-	eventually(t, "every replay is dropped", func() bool { return h1.Stats().Dropped[Replaced] == before+uint64(len(captured)) })
+	try.Until(t, "every replay is dropped", func() bool { return h1.Stats().Dropped[Replaced] == before+uint64(len(captured)) })
 	more(t, h1, 5)
 	more(t, h2, 5)
 }
@@ -136,7 +137,7 @@ func TestANewProcessIsFedWithThePast(t *testing.T) {
 	m.relay("h2", "h1").inject(t, captured[1])
 	more(t, h1, 10) // two at most are of the past
 	m.relay("h2", "h1").inject(t, captured[2])
-	eventually(t, "the past is out", func() bool { return h1.Stats().Dropped[Replaced] > 0 })
+	try.Until(t, "the past is out", func() bool { return h1.Stats().Dropped[Replaced] > 0 })
 	more(t, h1, 5)
 }
 
@@ -163,9 +164,9 @@ func TestABadNetwork(t *testing.T) {
 			return [][]byte{b}
 		})
 	}
-	eventually(t, "all hear all", m.whole)
+	try.Until(t, "all hear all", m.whole)
 	for _, n := range m.nodes {
-		eventually(t, "doubles and late ones are dropped", func() bool { return n.Stats().Dropped[Replayed] >= 5 })
+		try.Until(t, "doubles and late ones are dropped", func() bool { return n.Stats().Dropped[Replayed] >= 5 })
 		more(t, n, 10)
 		if s := n.Stats(); s.Dropped[Replayed] == 0 || len(s.Dropped) != 1 {
 			t.Errorf("%s: %+v", n.id, s)
@@ -180,21 +181,21 @@ func TestDamageIsFound(t *testing.T) {
 	h1 := m.nodes[0]
 	r := m.relay("h2", "h1")
 	r.set(drop)
-	eventually(t, "a heartbeat is caught", func() bool { return len(r.recorded()) > 0 })
+	try.Until(t, "a heartbeat is caught", func() bool { return len(r.recorded()) > 0 })
 	before := h1.Stats().Accepted
 	whole := r.recorded()[0]
 	for bit := range 8 * len(whole) {
 		b := bytes.Clone(whole)
 		b[bit/8] ^= 1 << (bit % 8)
 		r.inject(t, b)
-		eventually(t, "it is dropped", func() bool { return dropped(h1) == uint64(bit)+1 })
+		try.Until(t, "it is dropped", func() bool { return dropped(h1) == uint64(bit)+1 })
 	}
 	s := h1.Stats()
 	if s.Accepted != before || s.Dropped[Forged] == 0 || s.Dropped[Malformed] == 0 || s.Dropped[BadVersion] != 8 || s.Dropped[Foreign] != 128 {
 		t.Errorf("%+v", s)
 	}
 	r.inject(t, whole)
-	eventually(t, "the whole one is taken", func() bool { return h1.Stats().Accepted > before })
+	try.Until(t, "the whole one is taken", func() bool { return h1.Stats().Accepted > before })
 }
 
 func dropped(n *node) uint64 {
@@ -219,7 +220,7 @@ func TestWhoIsNotHeard(t *testing.T) {
 			h1, h2 := launch(t, "h1", nil), launch(t, "h2", tt.change)
 			h1.SetPeers(map[cluster.HostID]netip.AddrPort{"h2": h2.addr()})
 			h2.SetPeers(map[cluster.HostID]netip.AddrPort{"h1": h1.addr()})
-			eventually(t, "it is dropped", func() bool { return h1.Stats().Dropped[tt.want] >= 3 })
+			try.Until(t, "it is dropped", func() bool { return h1.Stats().Dropped[tt.want] >= 3 })
 			if s := h1.Stats(); s.Accepted != 0 || len(s.Dropped) != 1 || len(h1.Words()) != 1 {
 				t.Errorf("%+v, words %v", s, h1.Words())
 			}
@@ -241,7 +242,7 @@ func TestTheKeyComesLate(t *testing.T) {
 	for _, k := range [][]byte{nil, {1, 2, 3}} {
 		set(k)
 		before := h2.Stats().Dropped[NoKey]
-		eventually(t, "it accepts nothing", func() bool { return h2.Stats().Dropped[NoKey] >= before+3 })
+		try.Until(t, "it accepts nothing", func() bool { return h2.Stats().Dropped[NoKey] >= before+3 })
 		if s := h2.Stats(); s.Sent != 0 || s.Accepted != 0 {
 			t.Errorf("with the key %v: %+v", k, s)
 		}
@@ -255,7 +256,7 @@ func TestTheKeyComesLate(t *testing.T) {
 func TestAfterAFreezeNothingOfThePastIsTold(t *testing.T) {
 	t.Parallel()
 	m := newMesh(t, 3, nil)
-	eventually(t, "all hear all", m.whole)
+	try.Until(t, "all hear all", m.whole)
 	h1 := m.nodes[0]
 	for range 10 {
 		// Words of before wait in its socket too.
@@ -275,7 +276,7 @@ func TestAfterAFreezeNothingOfThePastIsTold(t *testing.T) {
 				t.Errorf("after a freeze of 10 s there is a word of %s, %v old", from, words["h1"].At.Sub(w.At))
 			}
 		}
-		eventually(t, "all hear all again", m.whole)
+		try.Until(t, "all hear all again", m.whole)
 	}
 	if s := h1.Stats(); s.Stalls < 10 || s.LastStalled == 0 {
 		t.Errorf("%+v: want 10 stalls", s)
@@ -286,7 +287,7 @@ func TestAPeerMoves(t *testing.T) {
 	t.Parallel()
 	m := newMesh(t, 2, nil)
 	h1, h2 := m.nodes[0], m.nodes[1]
-	eventually(t, "both hear", m.whole)
+	try.Until(t, "both hear", m.whole)
 	other := newRelay(t, h2.addr())
 	before := h1.Words()["h1"].Heard["h2"]
 	m.relay("h1", "h2").set(drop)
@@ -299,7 +300,7 @@ func TestAPeerMoves(t *testing.T) {
 	if w := h1.Words(); len(w) != 1 || len(w["h1"].Heard) != 0 {
 		t.Errorf("without peers: %v", w)
 	}
-	eventually(t, "h2 is a stranger", func() bool { return h1.Stats().Dropped[Stranger] > 0 })
+	try.Until(t, "h2 is a stranger", func() bool { return h1.Stats().Dropped[Stranger] > 0 })
 }
 
 // TestASendErrorEndsNothing: one address that an IPv4 socket can not reach, and
@@ -319,7 +320,7 @@ func TestASendErrorEndsNothing(t *testing.T) {
 		"h2": h2.addr(), "h3": netip.MustParseAddrPort("[2001:db8::1]:7"), "h4": refuses, "h5": netip.MustParseAddrPort("255.255.255.255:9"),
 	})
 	h2.SetPeers(map[cluster.HostID]netip.AddrPort{"h1": h1.addr()})
-	eventually(t, "errors are counted", func() bool { return h1.Stats().SendErrors >= 6 })
+	try.Until(t, "errors are counted", func() bool { return h1.Stats().SendErrors >= 6 })
 	more(t, h1, 5)
 	more(t, h2, 5)
 }
@@ -420,7 +421,7 @@ func TestOpenRefuses(t *testing.T) {
 
 func TestRunLeavesNothingBehind(t *testing.T) {
 	m := newMesh(t, 3, nil)
-	eventually(t, "all hear all", m.whole)
+	try.Until(t, "all hear all", m.whole)
 	for _, n := range m.nodes {
 		n.end()
 		if err := n.Run(context.Background()); err == nil {

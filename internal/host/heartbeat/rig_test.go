@@ -15,6 +15,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/host/clock"
+	"holdfast/internal/testbed/try"
 )
 
 // patience is how long a test waits for what must come. It bounds a failure, and
@@ -206,22 +207,6 @@ func (r *relay) recorded() [][]byte {
 
 func drop([]byte) [][]byte { return nil }
 
-// eventually waits until cond holds.
-func eventually(t *testing.T, what string, cond func() bool) {
-	t.Helper()
-	limit := time.NewTimer(patience)
-	defer limit.Stop()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !cond() {
-		select {
-		case <-limit.C:
-			t.Fatalf("not within %v: %s", patience, what)
-		case <-tick.C:
-		}
-	}
-}
-
 // silence is how long ago, in the words that n has, member by has heard about.
 // It is -1 without such a word.
 func silence(n *node, by, about cluster.HostID) time.Duration {
@@ -237,5 +222,5 @@ func silence(n *node, by, about cluster.HostID) time.Duration {
 func more(t *testing.T, n *node, words uint64) {
 	t.Helper()
 	before := n.Stats().Accepted
-	eventually(t, fmt.Sprintf("%d words more", words), func() bool { return n.Stats().Accepted >= before+words })
+	try.Until(t, fmt.Sprintf("%d words more", words), func() bool { return n.Stats().Accepted >= before+words })
 }

@@ -17,6 +17,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/testbed/slack"
+	"holdfast/internal/testbed/try"
 )
 
 // serveNBD serves a file by a real qemu-nbd, until the test ends. It returns the
@@ -62,15 +63,7 @@ func await(t *testing.T, network, addr string) {
 // network, and returns the image's name.
 func nbdSocket(t *testing.T, image string, args ...string) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "nbd") // t.TempDir's path may be too long for a socket
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
+	dir := try.ShortDir(t)
 	socket := filepath.Join(dir, "s")
 	serveNBD(t, image, "mnvm", append([]string{"--socket=" + socket}, args...)...)
 	await(t, "unix", socket)

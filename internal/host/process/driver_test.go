@@ -21,6 +21,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/procfs"
 	"holdfast/internal/sleep"
+	"holdfast/internal/testbed/try"
 )
 
 const limit = 10 * time.Second
@@ -150,7 +151,7 @@ func TestAStoppedProcessIsPausedAndCanBeKilled(t *testing.T) {
 	if err := unix.Kill(g.PID, unix.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "state paused", func() bool {
+	try.Until(t, "state paused", func() bool {
 		g, err := d.Observe(ctxFor(t))
 		return err == nil && g.State == cluster.GuestPaused
 	})
@@ -164,12 +165,12 @@ func TestKillEndsWhatTheGuestHasStarted(t *testing.T) {
 	t.Setenv("FORK", "1")
 	d := newDriver(t, "h1")
 	startGuest(t, d, 1)
-	eventually(t, "two processes", func() bool { return len(mustFind(t, d)) == 2 })
+	try.Until(t, "two processes", func() bool { return len(mustFind(t, d)) == 2 })
 	// The guest alone dies: its child still counts.
 	if err := unix.Kill(oldest(mustFind(t, d)).proc.PID, unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "one process", func() bool { return len(mustFind(t, d)) == 1 })
+	try.Until(t, "one process", func() bool { return len(mustFind(t, d)) == 1 })
 	wantState(t, d, cluster.GuestRunning)
 	if err := d.Kill(ctxFor(t)); err != nil {
 		t.Fatal(err)
@@ -407,16 +408,6 @@ func wantWake(t *testing.T, d *Driver) {
 	case <-d.Wake():
 	case <-time.After(limit):
 		t.Fatal("no wake")
-	}
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(limit); !ok(); {
-		if time.Now().After(end) {
-			t.Fatalf("not reached within %v: %s", limit, what)
-		}
-		time.Sleep(time.Millisecond)
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"holdfast/internal/testbed/try"
 )
 
 // Variables that let the contract run on a real watchdog, as root in a virtual
@@ -134,7 +136,7 @@ func testContract(t *testing.T, rig contractRig) {
 			t.Fatal(err)
 		}
 		quiet(t, rig.timeout/2)
-		waitFor(t, "the device to fire", func() bool { return rig.fires() == 1 })
+		try.Until(t, "the device to fire", func() bool { return rig.fires() == 1 })
 		timer = mustArm(t, rig.dev, rig.timeout)
 		if err := timer.Disarm(); err != nil {
 			t.Fatal(err)
@@ -151,7 +153,7 @@ func startSim(t *testing.T, cfg SimConfig) (dev Device, socket string, fires fun
 	var n atomic.Int64
 	ready := make(chan struct{})
 	if cfg.Socket == "" {
-		cfg.Socket = filepath.Join(shortDir(t), "wd")
+		cfg.Socket = filepath.Join(try.ShortDir(t), "wd")
 	}
 	cfg.OnFire = func() { n.Add(1) }
 	cfg.Ready = func() { close(ready) }
@@ -177,21 +179,6 @@ func startSim(t *testing.T, cfg SimConfig) (dev Device, socket string, fires fun
 	return dev, cfg.Socket, func() int { return int(n.Load()) }
 }
 
-// shortDir is a temporary directory whose path leaves room for a socket's name.
-func shortDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "wd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
-
 func mustArm(t *testing.T, dev Device, timeout time.Duration) Timer {
 	t.Helper()
 	timer, err := dev.Arm(t.Context(), timeout)
@@ -199,16 +186,6 @@ func mustArm(t *testing.T, dev Device, timeout time.Duration) Timer {
 		t.Fatal(err)
 	}
 	return timer
-}
-
-// waitFor polls until cond holds, for a time that no healthy machine needs.
-func waitFor(t *testing.T, what string, cond func() bool) {
-	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !cond(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("waited 20 s for %s", what)
-		}
-	}
 }
 
 func TestOpenNames(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/host/clock"
+	"holdfast/internal/testbed/try"
 )
 
 // Whatever the other clock does from now on, an instant that was moved there comes
@@ -123,7 +124,7 @@ func TestMarkOfAnotherVersion(t *testing.T) {
 // clock by name, and obeys. It returns the socket and the requests that it gets.
 func oldHolder(t *testing.T, st Status) (string, <-chan map[string]any) {
 	t.Helper()
-	socket := filepath.Join(shortDir(t), "h")
+	socket := filepath.Join(try.ShortDir(t), "h")
 	l, err := net.Listen("unix", socket)
 	if err != nil {
 		t.Fatal(err)

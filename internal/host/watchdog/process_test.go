@@ -24,6 +24,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/host/clock"
+	"holdfast/internal/testbed/try"
 )
 
 // hostClock is the clock of the test process.
@@ -94,7 +95,7 @@ type stand struct {
 func newStand(t *testing.T) *stand {
 	t.Helper()
 	t.Parallel()
-	dir := shortDir(t)
+	dir := try.ShortDir(t)
 	s := &stand{t: t, device: "unix:" + filepath.Join(dir, "dev"), socket: filepath.Join(dir, "holder"), fired: make(chan cluster.Instant, 9)}
 	s.client = Dial(s.socket)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -171,7 +172,7 @@ func (p *proc) end(sig os.Signal) {
 func (s *stand) holder() *proc {
 	s.t.Helper()
 	p := s.spawn("holder", s.device, procW.String(), s.socket)
-	waitFor(s.t, "the holder to answer", func() bool {
+	try.Until(s.t, "the holder to answer", func() bool {
 		_, err := s.client.Status(s.t.Context())
 		return err == nil
 	})
@@ -288,7 +289,7 @@ func TestHolderRestartDisarms(t *testing.T) {
 	s := newStand(t)
 	h := s.holder()
 	limit := s.arm(procW / 4)
-	waitFor(t, "the limit", func() bool { return hostClock.Now() > limit })
+	try.Until(t, "the limit", func() bool { return hostClock.Now() > limit })
 	h.end(unix.SIGKILL)
 	s.holder()
 	if err := s.client.Disarm(t.Context()); err != nil {
@@ -314,7 +315,7 @@ func TestHolderOutlivesItsReader(t *testing.T) {
 	if err := errors.Join(w.Close(), r.Close()); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, "the holder to answer", func() bool {
+	try.Until(t, "the holder to answer", func() bool {
 		_, err := s.client.Status(t.Context())
 		return err == nil
 	})
@@ -416,7 +417,7 @@ func TestHolderLines(t *testing.T) {
 
 func TestHolderRefusesConfig(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
-	dir := shortDir(t)
+	dir := try.ShortDir(t)
 	base := HolderConfig{Device: "none", Timeout: time.Second, Socket: filepath.Join(dir, "h"), Log: log}
 	for name, change := range map[string]func(*HolderConfig){
 		"short timeout": func(c *HolderConfig) { c.Timeout = 200 * time.Millisecond },
@@ -434,7 +435,7 @@ func TestHolderRefusesConfig(t *testing.T) {
 
 // A host without a watchdog can ask, and is told why it has no guard.
 func TestHolderWithoutDevice(t *testing.T) {
-	dir := shortDir(t)
+	dir := try.ShortDir(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	cfg := HolderConfig{Device: "none", Timeout: time.Second, Socket: filepath.Join(dir, "h"), Log: slog.New(slog.DiscardHandler)}
@@ -447,7 +448,7 @@ func TestHolderWithoutDevice(t *testing.T) {
 	}()
 	c := Dial(cfg.Socket)
 	var st Status
-	waitFor(t, "the holder to answer", func() (ok bool) {
+	try.Until(t, "the holder to answer", func() (ok bool) {
 		var err error
 		st, err = c.Status(ctx)
 		return err == nil

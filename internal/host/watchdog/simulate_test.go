@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"holdfast/internal/testbed/try"
 )
 
 // talk sends text to a simulated device and returns the lines of the answer.
@@ -84,13 +86,13 @@ func TestSimulateProtocol(t *testing.T) {
 	}
 	endless(t, socket)
 	talk(t, socket, "timeout 50\nVk") // the magic byte is not the last one
-	waitFor(t, "the device to fire", func() bool { return fires() == 1 })
+	try.Until(t, "the device to fire", func() bool { return fires() == 1 })
 	talk(t, socket, "timeout 200\n")
 	if err := PowerCycle(t.Context(), socket); err != nil {
 		t.Fatal(err)
 	}
 	talk(t, socket, "timeout 400\nk")
-	waitFor(t, "the device to fire", func() bool { return fires() >= 2 })
+	try.Until(t, "the device to fire", func() bool { return fires() >= 2 })
 	if fires() != 2 {
 		t.Errorf("fired %d times: also for the boot before the power cycle", fires())
 	}
@@ -98,7 +100,7 @@ func TestSimulateProtocol(t *testing.T) {
 
 func TestSimulateTimer(t *testing.T) {
 	at := make(chan time.Time, 1)
-	socket := filepath.Join(shortDir(t), "wd")
+	socket := filepath.Join(try.ShortDir(t), "wd")
 	ready := make(chan struct{})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -152,7 +154,7 @@ func TestSimulateRefusesConfig(t *testing.T) {
 
 // A laboratory that was killed leaves its socket file; the next one replaces it.
 func TestSimulateReplacesDeadSocket(t *testing.T) {
-	socket := filepath.Join(shortDir(t), "wd")
+	socket := filepath.Join(try.ShortDir(t), "wd")
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
 	if err != nil {
 		t.Fatal(err)

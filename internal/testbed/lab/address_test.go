@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"holdfast/internal/testbed/lab"
+	"holdfast/internal/testbed/try"
 )
 
 // TestFloatingAddress lets one host after the other hold the address, and kills
@@ -17,7 +18,7 @@ func TestFloatingAddress(t *testing.T) {
 	has := func() []string {
 		t.Helper()
 		hosts, err := l.WhoHas(t.Context(), addr)
-		must(t, err)
+		try.Must(t, err)
 		return hosts
 	}
 	if got := has(); len(got) > 0 {
@@ -39,7 +40,7 @@ func TestFloatingAddress(t *testing.T) {
 			case <-time.After(10 * time.Millisecond): // between two looks at a condition
 			}
 		}
-		must(t, l.Kill(ctx, h, "cmd:__address"))
+		try.Must(t, l.Kill(ctx, h, "cmd:__address"))
 		if err := <-ended; err == nil || ctx.Err() != nil {
 			t.Errorf("on %s: a process that was killed ended with %v, %v", h, err, ctx.Err())
 		}

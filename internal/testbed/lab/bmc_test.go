@@ -15,6 +15,7 @@ import (
 
 	"holdfast/internal/host/watchdog"
 	"holdfast/internal/testbed/lab"
+	"holdfast/internal/testbed/try"
 )
 
 // bmcSession logs in to a host's management controller from the switch, runs fn
@@ -22,7 +23,7 @@ import (
 func bmcSession(t *testing.T, l *lab.Lab, host string, fn func(context.Context, *client.Client) error) error {
 	t.Helper()
 	raw, err := os.ReadFile(l.HostPath("h1", "bmc.password"))
-	must(t, err)
+	try.Must(t, err)
 	at := l.BMCAddr(host)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
@@ -72,7 +73,7 @@ func waitPower(t *testing.T, l *lab.Lab, host string, want bool) lab.HostStatus 
 	deadline := time.Now().Add(20 * time.Second)
 	for {
 		on, err := powered(t, l, host)
-		must(t, err)
+		try.Must(t, err)
 		h := hostStatus(t, l, host)
 		if on == want && h.On == want {
 			return h
@@ -86,7 +87,7 @@ func waitPower(t *testing.T, l *lab.Lab, host string, want bool) lab.HostStatus 
 func hostStatus(t *testing.T, l *lab.Lab, host string) lab.HostStatus {
 	t.Helper()
 	s, err := l.Status(t.Context())
-	must(t, err)
+	try.Must(t, err)
 	i := slices.IndexFunc(s.Hosts, func(h lab.HostStatus) bool { return h.Name == host })
 	return s.Hosts[i]
 }
@@ -117,14 +118,14 @@ func TestBMC(t *testing.T) {
 func testBMCReach(t *testing.T, l *lab.Lab) {
 	for _, h := range l.Hosts() {
 		_, err := l.Exec(t.Context(), h, "busybox", "ping", "-c1", "-W2", "-q", l.BMCAddr("h1").Addr().String())
-		must(t, err)
+		try.Must(t, err)
 		id, err := l.Exec(t.Context(), h, "cat", lab.MachineUUID)
-		must(t, err)
+		try.Must(t, err)
 		if strings.TrimSpace(id) != l.HostUUID(h) {
 			t.Errorf("%s has the UUID %q, want %s", h, id, l.HostUUID(h))
 		}
 		info, err := os.Stat(l.HostPath(h, "bmc.password"))
-		must(t, err)
+		try.Must(t, err)
 		if info.Mode().Perm() != 0o600 {
 			t.Errorf("password of %s has mode %v", h, info.Mode())
 		}
@@ -140,27 +141,27 @@ func testBMCReach(t *testing.T, l *lab.Lab) {
 		}
 		return err
 	})
-	must(t, err)
+	try.Must(t, err)
 }
 
 func testBMCPower(t *testing.T, l *lab.Lab) {
 	boots := waitPower(t, l, "h2", true).Boots
 	start := time.Now()
-	must(t, order(t, l, "h2", chassis.ChassisControlPowerDown))
+	try.Must(t, order(t, l, "h2", chassis.ChassisControlPowerDown))
 	accepted := time.Since(start)
 	h := waitPower(t, l, "h2", false)
 	t.Logf("off: accepted after %v, off after %v", accepted, time.Since(start))
 	if h.Cable {
 		t.Error("the cable of a host without power is in")
 	}
-	must(t, order(t, l, "h2", chassis.ChassisControlPowerDown)) // off already
+	try.Must(t, order(t, l, "h2", chassis.ChassisControlPowerDown)) // off already
 	start = time.Now()
-	must(t, order(t, l, "h2", chassis.ChassisControlPowerUp))
+	try.Must(t, order(t, l, "h2", chassis.ChassisControlPowerUp))
 	if h := waitPower(t, l, "h2", true); h.Boots != boots+1 {
 		t.Errorf("after off and on: %+v, want %d boots", h, boots+1)
 	}
 	t.Logf("on after %v", time.Since(start))
-	must(t, l.On(t.Context(), "h2"))
+	try.Must(t, l.On(t.Context(), "h2"))
 	waitReady(t, l, "h2", boots+1)
 }
 
@@ -182,34 +183,34 @@ func waitReady(t *testing.T, l *lab.Lab, host string, boots int) {
 
 func testBMCReset(t *testing.T, l *lab.Lab) {
 	boots := hostStatus(t, l, "h2").Boots
-	must(t, order(t, l, "h2", chassis.ChassisControlHardReset))
+	try.Must(t, order(t, l, "h2", chassis.ChassisControlHardReset))
 	waitReady(t, l, "h2", boots+1)
-	must(t, order(t, l, "h2", chassis.ChassisControlPowerCycle))
+	try.Must(t, order(t, l, "h2", chassis.ChassisControlPowerCycle))
 	waitReady(t, l, "h2", boots+2)
 }
 
 func testBMCLie(t *testing.T, l *lab.Lab) {
-	must(t, l.BMCMode(t.Context(), "h3", lab.BMCLie))
-	must(t, order(t, l, "h3", chassis.ChassisControlPowerDown))
+	try.Must(t, l.BMCMode(t.Context(), "h3", lab.BMCLie))
+	try.Must(t, order(t, l, "h3", chassis.ChassisControlPowerDown))
 	for range 5 {
 		if h := waitPower(t, l, "h3", true); h.Boots != 1 {
 			t.Errorf("a lying controller switched its host: %+v", h)
 		}
 	}
-	must(t, l.BMCMode(t.Context(), "h3", lab.BMCOk))
+	try.Must(t, l.BMCMode(t.Context(), "h3", lab.BMCOk))
 }
 
 func testBMCRefuse(t *testing.T, l *lab.Lab) {
-	must(t, l.BMCMode(t.Context(), "h3", lab.BMCRefuse))
+	try.Must(t, l.BMCMode(t.Context(), "h3", lab.BMCRefuse))
 	if err := order(t, l, "h3", chassis.ChassisControlPowerDown); err == nil || !strings.Contains(strings.ToLower(err.Error()), "ff") {
 		t.Errorf("order to a refusing controller: %v, want completion code 0xff", err)
 	}
 	waitPower(t, l, "h3", true)
-	must(t, l.BMCMode(t.Context(), "h3", lab.BMCOk))
+	try.Must(t, l.BMCMode(t.Context(), "h3", lab.BMCOk))
 }
 
 func testBMCSlow(t *testing.T, l *lab.Lab) {
-	must(t, l.BMCMode(t.Context(), "h3", lab.BMCSlow+"800ms"))
+	try.Must(t, l.BMCMode(t.Context(), "h3", lab.BMCSlow+"800ms"))
 	start := time.Now()
 	if err := order(t, l, "h3", chassis.ChassisControlPowerDown); err == nil {
 		t.Errorf("a slow controller answered after %v", time.Since(start))
@@ -225,31 +226,31 @@ func testBMCSlow(t *testing.T, l *lab.Lab) {
 		t.Errorf("off after %v, want 800 ms or more", took)
 	}
 	// Another mode ends the wait: a dead one forgets the order.
-	must(t, l.On(t.Context(), "h3"))
-	must(t, l.BMCMode(t.Context(), "h3", lab.BMCSlow+"10m"))
+	try.Must(t, l.On(t.Context(), "h3"))
+	try.Must(t, l.BMCMode(t.Context(), "h3", lab.BMCSlow+"10m"))
 	if err := order(t, l, "h3", chassis.ChassisControlPowerDown); err == nil {
 		t.Error("a slow controller answered")
 	}
-	must(t, l.BMCMode(t.Context(), "h3", lab.BMCDead))
-	must(t, l.BMCMode(t.Context(), "h3", lab.BMCOk))
+	try.Must(t, l.BMCMode(t.Context(), "h3", lab.BMCDead))
+	try.Must(t, l.BMCMode(t.Context(), "h3", lab.BMCOk))
 	waitPower(t, l, "h3", true)
 }
 
 func testBMCDead(t *testing.T, l *lab.Lab) {
 	ctx := t.Context()
-	must(t, l.CrashWithBMC(ctx, "h3"))
+	try.Must(t, l.CrashWithBMC(ctx, "h3"))
 	if hostStatus(t, l, "h3").On {
 		t.Error("the host outlived its power supply")
 	}
 	if on, err := powered(t, l, "h3"); err == nil {
 		t.Errorf("a dead controller answered that the power is %v", on)
 	}
-	must(t, l.BMCMode(ctx, "h3", lab.BMCDead)) // again
-	must(t, l.On(ctx, "h3"))
+	try.Must(t, l.BMCMode(ctx, "h3", lab.BMCDead)) // again
+	try.Must(t, l.On(ctx, "h3"))
 	if _, err := powered(t, l, "h3"); err == nil {
 		t.Error("the controller came back with its host")
 	}
-	must(t, l.BMCMode(ctx, "h3", lab.BMCOk))
+	try.Must(t, l.BMCMode(ctx, "h3", lab.BMCOk))
 	waitPower(t, l, "h3", true)
 }
 
@@ -261,10 +262,10 @@ func testBMCCrash(t *testing.T, l *lab.Lab) {
 		boots := hostStatus(t, l, "h1").Boots
 		crashed := make(chan error, 1)
 		go func() { crashed <- l.Crash(ctx, "h1") }()
-		must(t, order(t, l, "h1", chassis.ChassisControlPowerDown))
-		must(t, <-crashed)
+		try.Must(t, order(t, l, "h1", chassis.ChassisControlPowerDown))
+		try.Must(t, <-crashed)
 		waitPower(t, l, "h1", false)
-		must(t, order(t, l, "h1", chassis.ChassisControlPowerUp))
+		try.Must(t, order(t, l, "h1", chassis.ChassisControlPowerUp))
 		waitReady(t, l, "h1", boots+1)
 	}
 }
@@ -272,23 +273,23 @@ func testBMCCrash(t *testing.T, l *lab.Lab) {
 // testBMCFrozen switches a frozen and isolated host off.
 func testBMCFrozen(t *testing.T, l *lab.Lab) {
 	ctx := t.Context()
-	must(t, l.Freeze(ctx, "h2"))
-	must(t, l.Isolate(ctx, "h2"))
-	must(t, order(t, l, "h2", chassis.ChassisControlPowerDown))
+	try.Must(t, l.Freeze(ctx, "h2"))
+	try.Must(t, l.Isolate(ctx, "h2"))
+	try.Must(t, order(t, l, "h2", chassis.ChassisControlPowerDown))
 	waitPower(t, l, "h2", false)
-	must(t, l.On(ctx, "h2"))
+	try.Must(t, l.On(ctx, "h2"))
 }
 
 // testBMCWatchdog switches a host off while its watchdog resets it: it must not
 // come back.
 func testBMCWatchdog(t *testing.T, l *lab.Lab) {
 	ctx := t.Context()
-	must(t, l.Freeze(ctx, "h2"))
+	try.Must(t, l.Freeze(ctx, "h2"))
 	dev, err := watchdog.Open("unix:" + filepath.Join(l.Dir(), "wd", "h2.sock"))
-	must(t, err)
+	try.Must(t, err)
 	timer, err := dev.Arm(ctx, 300*time.Millisecond)
-	must(t, err)
-	must(t, timer.Close())
+	try.Must(t, err)
+	try.Must(t, timer.Close())
 	deadline := time.Now().Add(10 * time.Second)
 	for hostStatus(t, l, "h2").On {
 		if time.Now().After(deadline) {
@@ -296,12 +297,12 @@ func testBMCWatchdog(t *testing.T, l *lab.Lab) {
 		}
 		time.Sleep(10 * time.Millisecond) // between two looks at a condition
 	}
-	must(t, order(t, l, "h2", chassis.ChassisControlPowerDown))
+	try.Must(t, order(t, l, "h2", chassis.ChassisControlPowerDown))
 	// The reset would power it on 2 s after it fired.
 	for end := time.Now().Add(2500 * time.Millisecond); time.Now().Before(end); {
 		if on, err := powered(t, l, "h2"); err != nil || on {
 			t.Fatalf("the controller's host came back with its watchdog's reset: %v, %v", on, err)
 		}
 	}
-	must(t, l.On(ctx, "h2"))
+	try.Must(t, l.On(ctx, "h2"))
 }

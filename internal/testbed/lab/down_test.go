@@ -12,6 +12,7 @@ import (
 	"github.com/bougou/go-ipmi/pkg/command/chassis"
 
 	"holdfast/internal/testbed/lab"
+	"holdfast/internal/testbed/try"
 )
 
 // traces are what the laboratory with the number has on the machine: its
@@ -23,18 +24,18 @@ func traces(t *testing.T, dir string, subnet int) []string {
 	var all []string
 	for _, pattern := range []string{"/run/netns/" + prefix + "*", "/sys/fs/cgroup/*/" + prefix + "*", "/sys/fs/cgroup/" + prefix + "*"} {
 		found, err := filepath.Glob(pattern)
-		must(t, err)
+		try.Must(t, err)
 		all = append(all, found...)
 	}
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
-	must(t, err)
+	try.Must(t, err)
 	for line := range strings.Lines(string(mounts)) {
 		if strings.Contains(line, dir) || strings.Contains(line, prefix) {
 			all = append(all, "mount "+strings.Fields(line)[4])
 		}
 	}
 	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	must(t, err)
+	try.Must(t, err)
 	for _, f := range lines {
 		// A process that ended meanwhile is no trace.
 		if raw, err := os.ReadFile(f); err == nil && strings.Contains(string(raw), dir) {
@@ -48,17 +49,17 @@ func traces(t *testing.T, dir string, subnet int) []string {
 func inside(t *testing.T, l *lab.Lab) map[string]bool {
 	t.Helper()
 	s, err := l.Status(t.Context())
-	must(t, err)
+	try.Must(t, err)
 	spaces := map[string]bool{}
 	for _, h := range s.Hosts {
 		if h.On {
 			link := fmt.Sprintf("/proc/%d/ns/pid", h.PID)
 			ns, err := os.Readlink(link)
-			must(t, err)
+			try.Must(t, err)
 			spaces[ns] = true
 			// Kept, so that the kernel gives its number to no other namespace.
 			held, err := os.Open(link)
-			must(t, err)
+			try.Must(t, err)
 			t.Cleanup(func() { held.Close() })
 		}
 	}
@@ -68,7 +69,7 @@ func inside(t *testing.T, l *lab.Lab) map[string]bool {
 func inSpaces(t *testing.T, spaces map[string]bool) map[string]bool {
 	t.Helper()
 	links, err := filepath.Glob("/proc/[0-9]*/ns/pid")
-	must(t, err)
+	try.Must(t, err)
 	found := map[string]bool{}
 	for _, link := range links {
 		if ns, err := os.Readlink(link); err == nil && spaces[ns] {
@@ -86,15 +87,15 @@ func TestDownLeavesNothing(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "lab")
 	downAtEnd(t, dir)
 	l, err := lab.Up(t.Context(), lab.Options{Dir: dir, Hosts: 3, Watchdogs: true, BMCs: true, Disk: lab.DiskNBD})
-	must(t, err)
+	try.Must(t, err)
 	subnet := int(l.GuestAddr().As4()[2])
 	if now := traces(t, dir, subnet); len(now) < 5 {
 		t.Errorf("traces do not show the laboratory: %v", now)
 	}
-	must(t, l.Freeze(t.Context(), "h1"))
-	must(t, l.CrashWithBMC(t.Context(), "h2"))
-	must(t, l.HangStorage(t.Context(), "h3"))
-	must(t, l.BMCMode(t.Context(), "h1", lab.BMCSlow+"10m"))
+	try.Must(t, l.Freeze(t.Context(), "h1"))
+	try.Must(t, l.CrashWithBMC(t.Context(), "h2"))
+	try.Must(t, l.HangStorage(t.Context(), "h3"))
+	try.Must(t, l.BMCMode(t.Context(), "h1", lab.BMCSlow+"10m"))
 	if err := order(t, l, "h1", chassis.ChassisControlPowerDown); err == nil {
 		t.Error("a slow controller answered")
 	}
@@ -102,8 +103,8 @@ func TestDownLeavesNothing(t *testing.T) {
 	if len(procs) < 6 {
 		t.Errorf("two hosts that are on have only these processes: %v", procs)
 	}
-	must(t, l.Down(t.Context()))
-	must(t, l.Down(t.Context()))
+	try.Must(t, l.Down(t.Context()))
+	try.Must(t, l.Down(t.Context()))
 	if after := traces(t, dir, subnet); len(after) > 0 {
 		t.Errorf("left behind: %v", after)
 	}
@@ -141,7 +142,7 @@ func TestFailedUpLeavesNothing(t *testing.T) {
 func TestDownAfterKilledUp(t *testing.T) {
 	needLab(t)
 	exe, err := os.Executable()
-	must(t, err)
+	try.Must(t, err)
 	for _, moment := range []struct{ file, text string }{
 		{"state.json", "netns"}, {"state.json", "power\": {"}, {"state.json", "watchdogs\": {"}, {"state.json", "chassis\": {"}, {"state.json", "bmcs\": {"}, {"state.json", "disk\": {"},
 		{"state.json", "init"}, {"events.jsonl", `"on"`},
@@ -149,7 +150,7 @@ func TestDownAfterKilledUp(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "lab")
 		downAtEnd(t, dir)
 		cmd := exec.CommandContext(t.Context(), exe, "lab", "--dir", dir, "up", "--watchdogs", "--bmcs", "--disk", "nbd")
-		must(t, cmd.Start())
+		try.Must(t, cmd.Start())
 		deadline := time.Now().Add(20 * time.Second)
 		for {
 			// Until it is there, it can not be read.
@@ -161,15 +162,15 @@ func TestDownAfterKilledUp(t *testing.T) {
 				t.Fatalf("no %q in %s", moment.text, moment.file)
 			}
 		}
-		must(t, cmd.Process.Kill())
+		try.Must(t, cmd.Process.Kill())
 		if cmd.Wait() == nil {
 			t.Logf("%s in %s: up was done before the kill", moment.text, moment.file)
 		}
 		l, err := lab.Open(dir)
-		must(t, err)
+		try.Must(t, err)
 		subnet := int(l.GuestAddr().As4()[2])
 		procs := inside(t, l)
-		must(t, l.Down(t.Context()))
+		try.Must(t, l.Down(t.Context()))
 		// A short command that the killed one had started may still be at its end.
 		left := traces(t, dir, subnet)
 		for end := time.Now().Add(5 * time.Second); len(left) > 0 && time.Now().Before(end); {

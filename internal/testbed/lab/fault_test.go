@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/testbed/lab"
+	"holdfast/internal/testbed/try"
 )
 
 // inHost runs fn on a thread in the host's network namespace. Sockets that fn
@@ -39,7 +40,7 @@ func inHost(t *testing.T, l *lab.Lab, host string, fn func() error) {
 		}
 		done <- err
 	}()
-	must(t, <-done)
+	try.Must(t, <-done)
 }
 
 func at(l *lab.Lab, host string, port uint16) string {
@@ -93,12 +94,12 @@ func testCutStore(t *testing.T, l *lab.Lab) {
 		}
 	}
 	check("before", true)
-	must(t, l.CutStore(ctx, "h1"))
-	must(t, l.CutStore(ctx, "h1")) // again
+	try.Must(t, l.CutStore(ctx, "h1"))
+	try.Must(t, l.CutStore(ctx, "h1")) // again
 	check("cut", false)
-	must(t, l.Heal(ctx, "h2"))
+	try.Must(t, l.Heal(ctx, "h2"))
 	check("another host healed", false)
-	must(t, l.Heal(ctx, "h1"))
+	try.Must(t, l.Heal(ctx, "h1"))
 	check("healed", true)
 	if err := l.CutStore(ctx, "h9"); err == nil {
 		t.Error("an unknown host was cut")
@@ -126,7 +127,7 @@ func datagrams(t *testing.T, l *lab.Lab, to string) func(from string) bool {
 			_, err = c.Write([]byte("beat"))
 			return errors.Join(err, c.Close())
 		})
-		must(t, s.SetReadDeadline(time.Now().Add(300*time.Millisecond)))
+		try.Must(t, s.SetReadDeadline(time.Now().Add(300*time.Millisecond)))
 		_, _, err := s.ReadFrom(make([]byte, 16))
 		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Error(err)
@@ -141,11 +142,11 @@ func testCutBeats(t *testing.T, l *lab.Lab) {
 	if !to1("h3") || !to3("h1") {
 		t.Error("datagrams do not pass")
 	}
-	must(t, l.Cut(t.Context(), "h1", "h3"))
+	try.Must(t, l.Cut(t.Context(), "h1", "h3"))
 	if to3("h1") || !to1("h3") {
 		t.Error("cut from h1 to h3: want datagrams from h3 to h1 only")
 	}
-	must(t, l.Heal(t.Context(), "h1"))
+	try.Must(t, l.Heal(t.Context(), "h1"))
 	if !to3("h1") {
 		t.Error("datagrams do not pass after heal")
 	}
@@ -165,29 +166,29 @@ func sees(t *testing.T, l *lab.Lab, host string) bool {
 
 func testHangStorage(t *testing.T, l *lab.Lab) {
 	ctx := t.Context()
-	must(t, l.HangStorage(ctx, "h3"))
-	must(t, l.HangStorage(ctx, "h3")) // again
+	try.Must(t, l.HangStorage(ctx, "h3"))
+	try.Must(t, l.HangStorage(ctx, "h3")) // again
 	if !hostStatus(t, l, "h3").Hung {
 		t.Error("the status does not show the hang")
 	}
 	if sees(t, l, "h3") || !sees(t, l, "h1") {
 		t.Error("want the shared folder to hang on h3 only")
 	}
-	must(t, l.UnhangStorage(ctx, "h3"))
+	try.Must(t, l.UnhangStorage(ctx, "h3"))
 	if !sees(t, l, "h3") {
 		t.Error("the shared folder still hangs")
 	}
-	must(t, l.UnhangStorage(ctx, "h3")) // again
+	try.Must(t, l.UnhangStorage(ctx, "h3")) // again
 	// A process that hangs goes with the power.
-	must(t, l.HangStorage(ctx, "h3"))
+	try.Must(t, l.HangStorage(ctx, "h3"))
 	cmd, err := l.Command(ctx, "h3", "stat", "-f", lab.SharedDir)
-	must(t, err)
-	must(t, cmd.Start())
-	must(t, l.Crash(ctx, "h3"))
+	try.Must(t, err)
+	try.Must(t, cmd.Start())
+	try.Must(t, l.Crash(ctx, "h3"))
 	if err := cmd.Wait(); err == nil {
 		t.Error("an access to the hung folder was answered")
 	}
-	must(t, l.On(ctx, "h3"))
+	try.Must(t, l.On(ctx, "h3"))
 	if !sees(t, l, "h3") {
 		t.Error("the shared folder hangs after a loss of power")
 	}
@@ -199,22 +200,22 @@ func wallClock(t *testing.T, l *lab.Lab, host string) (said, now time.Time) {
 	t.Helper()
 	log := filepath.Join(l.Dir(), "hosts", host, "init.log")
 	before, err := os.ReadFile(log)
-	must(t, err)
+	try.Must(t, err)
 	pid := daemonPID(t, l, host, "virtlogd", 0)
-	must(t, l.Kill(t.Context(), host, "virtlogd"))
+	try.Must(t, l.Kill(t.Context(), host, "virtlogd"))
 	daemonPID(t, l, host, "virtlogd", pid)
 	now = time.Now()
 	after, err := os.ReadFile(log)
-	must(t, err)
+	try.Must(t, err)
 	first, _, _ := strings.Cut(strings.TrimPrefix(string(after[len(before):]), "time="), " ")
 	said, err = time.Parse(time.RFC3339, first)
-	must(t, err)
+	try.Must(t, err)
 	return said, now
 }
 
 func testStepClock(t *testing.T, l *lab.Lab) {
 	for _, step := range []struct{ by, sum time.Duration }{{time.Hour, time.Hour}, {-25 * time.Hour, -24 * time.Hour}, {24 * time.Hour, 0}} {
-		must(t, l.StepClock(t.Context(), "h3", step.by))
+		try.Must(t, l.StepClock(t.Context(), "h3", step.by))
 		for host, want := range map[string]time.Duration{"h3": step.sum, "h1": 0} {
 			said, now := wallClock(t, l, host)
 			if off := said.Sub(now); (off - want).Abs() > 10*time.Second {
@@ -235,13 +236,13 @@ func TestNetworkDisk(t *testing.T) {
 	ctx := t.Context()
 	l := up(t, lab.Options{Hosts: 2, Disk: lab.DiskNBD})
 	first, err := l.StartGuest(ctx, "h1")
-	must(t, err)
-	must(t, l.HangDisk(ctx, "h1"))
+	try.Must(t, err)
+	try.Must(t, l.HangDisk(ctx, "h1"))
 	a := stopped(t, l)
 	if !sees(t, l, "h1") {
 		t.Error("the shared folder hangs with the disk")
 	}
-	must(t, l.UnhangDisk(ctx, "h1"))
+	try.Must(t, l.UnhangDisk(ctx, "h1"))
 	if after := waitCounter(t, l, a.N+5); after.Boot != first.Boot {
 		t.Errorf("guest after its disk hung: %+v, before %+v", after, first)
 	}
@@ -256,7 +257,7 @@ func TestNetworkDisk(t *testing.T) {
 		failed <- err
 	}()
 	_, err = l.StartGuest(ctx, "h2")
-	must(t, err)
+	try.Must(t, err)
 	// The first guest may be the one that answered: the second still boots.
 	deadline := time.Now().Add(90 * time.Second)
 	for hostStatus(t, l, "h1").Guests != 1 || hostStatus(t, l, "h2").Guests != 1 {
@@ -277,7 +278,7 @@ func TestNetworkDisk(t *testing.T) {
 		t.Errorf("guests that wrote to the disk: %v, want the first one, %s, among them", wrote, first.Boot)
 	}
 	stop()
-	must(t, <-failed)
+	try.Must(t, <-failed)
 	o := <-seen
 	t.Logf("seen %+v", o)
 	if o.Max != 2 || len(o.Overlap) != 1 {
@@ -292,7 +293,7 @@ func diskBoot(t *testing.T, l *lab.Lab) string {
 	t.Helper()
 	var out []byte
 	// A process is born in the namespace of the thread that starts it.
-	must(t, l.InSwitch(func() (err error) {
+	try.Must(t, l.InSwitch(func() (err error) {
 		out, err = exec.CommandContext(t.Context(), "qemu-io", "-r", "-f", "raw", "-c", "read -v 0 64", l.DiskURL()).Output()
 		return err
 	}))
@@ -301,7 +302,7 @@ func diskBoot(t *testing.T, l *lab.Lab) string {
 	for line := range strings.Lines(string(out)) {
 		if _, rest, ok := strings.Cut(line, ":  "); ok {
 			raw, err := hex.DecodeString(strings.Join(strings.Fields(rest)[:16], ""))
-			must(t, err)
+			try.Must(t, err)
 			text = append(text, raw...)
 		}
 	}

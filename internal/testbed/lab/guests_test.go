@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"holdfast/internal/testbed/lab"
+	"holdfast/internal/testbed/try"
 )
 
 // TestGuests makes three hosts with a business guest each, moves the guests,
@@ -21,7 +22,7 @@ func TestGuests(t *testing.T) {
 	l := up(t, lab.Options{Guests: 3})
 	subnet := int(l.GuestAddr().As4()[2])
 	first, err := l.AskVMs(ctx)
-	must(t, err)
+	try.Must(t, err)
 	boots := map[string]bool{}
 	for _, a := range first {
 		boots[a.Boot] = true
@@ -36,7 +37,7 @@ func TestGuests(t *testing.T) {
 			for name, way := range map[string][]string{"vm1": {"h2", "h1"}, "vm2": {"h3", "h2"}, "vm3": {"h1", "h3"}} {
 				for _, to := range way {
 					start := time.Now()
-					must(t, l.MoveVM(ctx, name, to))
+					try.Must(t, l.MoveVM(ctx, name, to))
 					t.Logf("%s to %s: %v", name, to, time.Since(start))
 				}
 			}
@@ -57,7 +58,7 @@ func TestGuests(t *testing.T) {
 	t.Run("shut down", func(t *testing.T) { testShutDown(t, l, first) })
 
 	procs := inside(t, l)
-	must(t, l.Down(ctx))
+	try.Must(t, l.Down(ctx))
 	if after := traces(t, l.Dir(), subnet); len(after) > 0 {
 		t.Errorf("left behind: %v", after)
 	}
@@ -90,7 +91,7 @@ func watch(t *testing.T, l *lab.Lab, fn func()) []lab.GuestPings {
 	time.Sleep(lab.WatchLimit) // the probes of the last second count only when they are settled
 	stop()
 	wg.Wait()
-	must(t, err)
+	try.Must(t, err)
 	for _, p := range pings {
 		t.Logf("pings %+v", p)
 	}
@@ -101,7 +102,7 @@ func watch(t *testing.T, l *lab.Lab, fn func()) []lab.GuestPings {
 func same(t *testing.T, l *lab.Lab, first map[string]lab.Answer) {
 	t.Helper()
 	now, err := l.WaitVMs(t.Context(), 10*time.Second)
-	must(t, err)
+	try.Must(t, err)
 	for name, a := range first {
 		if b := now[name]; b.Boot != a.Boot || b.Up < a.Up {
 			t.Errorf("%s was started anew: %+v, before %+v", name, b, a)
@@ -113,7 +114,7 @@ func same(t *testing.T, l *lab.Lab, first map[string]lab.Answer) {
 func where(t *testing.T, l *lab.Lab, hosts ...string) {
 	t.Helper()
 	guests, err := l.Guests(t.Context())
-	must(t, err)
+	try.Must(t, err)
 	var at []string
 	for _, g := range guests {
 		at = append(at, g.Host)
@@ -129,19 +130,19 @@ func where(t *testing.T, l *lab.Lab, hosts ...string) {
 func bootID(t *testing.T, l *lab.Lab, host string) string {
 	t.Helper()
 	id, err := l.Exec(t.Context(), host, "cat", "/proc/sys/kernel/random/boot_id")
-	must(t, err)
+	try.Must(t, err)
 	return id
 }
 
 // testReboot empties h3 and reboots it from inside: the guests do not notice.
 func testReboot(t *testing.T, l *lab.Lab, first map[string]lab.Answer) {
 	ctx := t.Context()
-	must(t, l.MoveVM(ctx, "vm3", "h1"))
+	try.Must(t, l.MoveVM(ctx, "vm3", "h1"))
 	before := bootID(t, l, "h3")
 	pings := watch(t, l, func() {
 		start := time.Now()
 		_, err := l.Exec(ctx, "h3", l.RebootArgv("h3")...)
-		must(t, err)
+		try.Must(t, err)
 		waitBack(t, l, "h3", "reboot")
 		t.Logf("reboot took %v", time.Since(start))
 	})
@@ -166,7 +167,7 @@ func waitBack(t *testing.T, l *lab.Lab, host, since string) {
 	deadline := time.Now().Add(20 * time.Second)
 	for {
 		events, err := l.Events()
-		must(t, err)
+		try.Must(t, err)
 		seen := false
 		for _, e := range events {
 			if e.Host != host {
@@ -189,7 +190,7 @@ func waitBack(t *testing.T, l *lab.Lab, host, since string) {
 func testPools(t *testing.T, l *lab.Lab, host string) {
 	virsh := func(args ...string) string {
 		out, err := l.Exec(t.Context(), host, append([]string{"virsh", "-q", "-c", "qemu:///system"}, args...)...)
-		must(t, err)
+		try.Must(t, err)
 		return strings.Join(strings.Fields(out), " ")
 	}
 	for pool, volume := range map[string]string{lab.SharedPool: "vm1.qcow2", lab.TemplatePool: "template.img"} {
@@ -211,11 +212,11 @@ func testPools(t *testing.T, l *lab.Lab, host string) {
 func testShutDown(t *testing.T, l *lab.Lab, first map[string]lab.Answer) {
 	ctx := t.Context()
 	_, err := l.Exec(ctx, "h1", "virsh", "-q", "-c", "qemu:///system", "shutdown", "vm1", "--mode", "agent")
-	must(t, err)
+	try.Must(t, err)
 	deadline := time.Now().Add(20 * time.Second)
 	for {
 		out, err := l.Exec(ctx, "h1", "virsh", "-q", "-c", "qemu:///system", "domstate", "vm1")
-		must(t, err)
+		try.Must(t, err)
 		if strings.TrimSpace(out) == "shut off" {
 			break
 		}
@@ -230,9 +231,9 @@ func testShutDown(t *testing.T, l *lab.Lab, first map[string]lab.Answer) {
 		t.Errorf("vm1 answers while it is off: %+v", a)
 	}
 	_, err = l.Exec(ctx, "h1", "virsh", "-q", "-c", "qemu:///system", "start", "vm1")
-	must(t, err)
+	try.Must(t, err)
 	now, err := l.WaitVMs(ctx, 30*time.Second)
-	must(t, err)
+	try.Must(t, err)
 	if a := now["vm1"]; a.Boot == first["vm1"].Boot || a.Prev != "boot="+first["vm1"].Boot+" n=0" {
 		t.Errorf("vm1 after its restart %+v, before %+v", a, first["vm1"])
 	}

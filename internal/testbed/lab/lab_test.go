@@ -16,6 +16,7 @@ import (
 
 	"holdfast/internal/host/watchdog"
 	"holdfast/internal/testbed/lab"
+	"holdfast/internal/testbed/try"
 )
 
 // TestMain lets the test program serve as the program that hosts run.
@@ -98,13 +99,6 @@ func dumpLogs(t *testing.T, l *lab.Lab) {
 	}
 }
 
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func TestLab(t *testing.T) {
 	needLab(t)
 	ctx := t.Context()
@@ -115,12 +109,12 @@ func TestLab(t *testing.T) {
 	ids := map[string]bool{}
 	for _, h := range l.Hosts() {
 		name, err := l.Exec(ctx, h, "hostname")
-		must(t, err)
+		try.Must(t, err)
 		if strings.TrimSpace(name) != h {
 			t.Errorf("host %s calls itself %q", h, name)
 		}
 		id, err := l.Exec(ctx, h, "cat", "/proc/sys/kernel/random/boot_id")
-		must(t, err)
+		try.Must(t, err)
 		ids[id] = true
 	}
 	if len(ids) != 3 {
@@ -128,7 +122,7 @@ func TestLab(t *testing.T) {
 	}
 
 	first, err := l.StartGuest(ctx, "h1")
-	must(t, err)
+	try.Must(t, err)
 	t.Logf("guest: %+v", first)
 
 	t.Run("guest agent", func(t *testing.T) {
@@ -161,11 +155,11 @@ func TestLab(t *testing.T) {
 	t.Run("crash", func(t *testing.T) { testCrash(t, l, ids) })
 	t.Run("guest panics", func(t *testing.T) { testGuestEnds(t, l, "/cgi-bin/crash") })
 	t.Run("idempotent up", func(t *testing.T) {
-		must(t, l.Off(ctx, "h1"))
+		try.Must(t, l.Off(ctx, "h1"))
 		_, err := lab.Up(ctx, lab.Options{Dir: l.Dir()})
-		must(t, err)
+		try.Must(t, err)
 		s, err := l.Status(ctx)
-		must(t, err)
+		try.Must(t, err)
 		for _, h := range s.Hosts {
 			if !h.On || !h.Cable {
 				t.Errorf("host after a second up: %+v", h)
@@ -184,14 +178,14 @@ func testMigrate(t *testing.T, l *lab.Lab, first lab.Answer) {
 	var pingErr, seeErr error
 	wg.Go(func() { pings, pingErr = l.Ping(ctx, l.GuestAddr()) })
 	wg.Go(func() { seen, seeErr = l.Observe(ctx, lab.GuestUUID) })
-	must(t, l.MigrateGuest(t.Context(), "h1", "h2"))
+	try.Must(t, l.MigrateGuest(t.Context(), "h1", "h2"))
 	after, err := l.WaitGuest(t.Context(), 10*time.Second)
-	must(t, err)
+	try.Must(t, err)
 	later := waitCounter(t, l, after.N+5)
 	stop()
 	wg.Wait()
-	must(t, pingErr)
-	must(t, seeErr)
+	try.Must(t, pingErr)
+	try.Must(t, seeErr)
 	t.Logf("pings %+v", pings)
 	t.Logf("seen %+v", seen)
 	if later.Boot != first.Boot {
@@ -228,7 +222,7 @@ func reaches(t *testing.T, l *lab.Lab, host string) bool {
 	if err != nil {
 		return false
 	}
-	must(t, conn.Close())
+	try.Must(t, conn.Close())
 	return true
 }
 
@@ -237,21 +231,21 @@ func testIsolate(t *testing.T, l *lab.Lab) {
 	if !reaches(t, l, "h2") {
 		t.Fatal("h2 is not reached")
 	}
-	must(t, l.Isolate(ctx, "h2"))
+	try.Must(t, l.Isolate(ctx, "h2"))
 	if reaches(t, l, "h2") {
 		t.Error("h2 is reached while isolated")
 	}
 	if _, err := l.Ask(ctx); err == nil {
 		t.Error("the guest on h2 answers while h2 is isolated")
 	}
-	must(t, l.Heal(ctx, "h2"))
+	try.Must(t, l.Heal(ctx, "h2"))
 	_, err := l.WaitGuest(ctx, 10*time.Second)
-	must(t, err)
+	try.Must(t, err)
 }
 
 func testFreeze(t *testing.T, l *lab.Lab) {
 	ctx := t.Context()
-	must(t, l.Freeze(ctx, "h2"))
+	try.Must(t, l.Freeze(ctx, "h2"))
 	if _, err := l.Exec(ctx, "h2", "true"); err == nil {
 		t.Error("a command ran on a frozen host")
 	}
@@ -261,9 +255,9 @@ func testFreeze(t *testing.T, l *lab.Lab) {
 	if _, err := l.Ask(ctx); err == nil {
 		t.Error("the guest answers while its host is frozen")
 	}
-	must(t, l.Thaw(ctx, "h2"))
+	try.Must(t, l.Thaw(ctx, "h2"))
 	_, err := l.WaitGuest(ctx, 10*time.Second)
-	must(t, err)
+	try.Must(t, err)
 }
 
 func testCut(t *testing.T, l *lab.Lab) {
@@ -272,22 +266,22 @@ func testCut(t *testing.T, l *lab.Lab) {
 		_, err := l.Exec(ctx, a, "busybox", "ping", "-c1", "-W1", "-q", l.Addr(b).String())
 		return err
 	}
-	must(t, from("h1", "h3"))
-	must(t, l.Cut(ctx, "h1", "h3"))
+	try.Must(t, from("h1", "h3"))
+	try.Must(t, l.Cut(ctx, "h1", "h3"))
 	if from("h1", "h3") == nil {
 		t.Error("h1 reaches h3 through the cut")
 	}
-	must(t, from("h1", "h2"))
+	try.Must(t, from("h1", "h2"))
 	if err := l.Cut(ctx, "h1", "h9"); err == nil {
 		t.Error("a cut to an unknown host was accepted")
 	}
-	must(t, l.Heal(ctx, "h1"))
-	must(t, from("h1", "h3"))
-	must(t, l.Cut(ctx, "switch", "h3"))
+	try.Must(t, l.Heal(ctx, "h1"))
+	try.Must(t, from("h1", "h3"))
+	try.Must(t, l.Cut(ctx, "switch", "h3"))
 	if reaches(t, l, "h3") {
 		t.Error("h3 is reached through the cut")
 	}
-	must(t, l.Heal(ctx, "h3"))
+	try.Must(t, l.Heal(ctx, "h3"))
 	if !reaches(t, l, "h3") {
 		t.Error("h3 is not reached after heal")
 	}
@@ -296,20 +290,20 @@ func testCut(t *testing.T, l *lab.Lab) {
 func testDaemons(t *testing.T, l *lab.Lab) {
 	ctx := t.Context()
 	before := daemonPID(t, l, "h2", "libvirtd", 0)
-	must(t, l.Kill(ctx, "h2", "libvirtd"))
+	try.Must(t, l.Kill(ctx, "h2", "libvirtd"))
 	daemonPID(t, l, "h2", "libvirtd", before)
 	if _, err := l.WaitGuest(ctx, 10*time.Second); err != nil {
 		t.Errorf("the guest did not survive the end of libvirtd: %v", err)
 	}
-	must(t, l.Pause(ctx, "h3", "libvirtd"))
+	try.Must(t, l.Pause(ctx, "h3", "libvirtd"))
 	short, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	if _, err := l.Exec(short, "h3", "virsh", "-c", "qemu:///system", "list"); err == nil {
 		t.Error("a paused libvirtd answered")
 	}
-	must(t, l.Resume(ctx, "h3", "libvirtd"))
+	try.Must(t, l.Resume(ctx, "h3", "libvirtd"))
 	_, err := l.Exec(ctx, "h3", "virsh", "-c", "qemu:///system", "list")
-	must(t, err)
+	try.Must(t, err)
 	if err := l.Kill(ctx, "h3", "nobody"); err == nil {
 		t.Error("a daemon that does not exist was killed")
 	}
@@ -321,7 +315,7 @@ func daemonPID(t *testing.T, l *lab.Lab, host, name string, not int) int {
 	deadline := time.Now().Add(10 * time.Second)
 	for {
 		s, err := l.Status(t.Context())
-		must(t, err)
+		try.Must(t, err)
 		i := slices.IndexFunc(s.Hosts, func(h lab.HostStatus) bool { return h.Name == host })
 		if pid := s.Hosts[i].Daemons[name]; pid != 0 && pid != not {
 			return pid
@@ -337,22 +331,22 @@ func daemonPID(t *testing.T, l *lab.Lab, host, name string, not int) int {
 func testCrash(t *testing.T, l *lab.Lab, ids map[string]bool) {
 	ctx := t.Context()
 	before, err := l.Ask(ctx)
-	must(t, err)
+	try.Must(t, err)
 	start := time.Now()
-	must(t, l.Crash(ctx, "h2"))
+	try.Must(t, l.Crash(ctx, "h2"))
 	t.Logf("crash took %v", time.Since(start))
-	must(t, l.Crash(ctx, "h2"))
+	try.Must(t, l.Crash(ctx, "h2"))
 	after, err := l.StartGuest(ctx, "h3")
-	must(t, err)
+	try.Must(t, err)
 	t.Logf("guest back %v after the crash: %+v", time.Since(start), after)
 	if after.Boot == before.Boot || !strings.Contains(after.Prev, "boot="+before.Boot) {
 		t.Errorf("guest after the crash %+v, before %+v: want a new boot with the old one's line on its disk", after, before)
 	}
 	start = time.Now()
-	must(t, l.On(ctx, "h2"))
+	try.Must(t, l.On(ctx, "h2"))
 	t.Logf("power-on took %v", time.Since(start))
 	id, err := l.Exec(ctx, "h2", "cat", "/proc/sys/kernel/random/boot_id")
-	must(t, err)
+	try.Must(t, err)
 	if ids[id] {
 		t.Error("the boot id did not change at a power-on")
 	}
@@ -361,11 +355,11 @@ func testCrash(t *testing.T, l *lab.Lab, ids map[string]bool) {
 // testGuestEnds lets the guest end by itself and waits until its process is gone.
 func testGuestEnds(t *testing.T, l *lab.Lab, page string) {
 	_, err := l.GuestGet(t.Context(), page)
-	must(t, err)
+	try.Must(t, err)
 	deadline := time.Now().Add(15 * time.Second)
 	for {
 		s, err := l.Status(t.Context())
-		must(t, err)
+		try.Must(t, err)
 		if !slices.ContainsFunc(s.Hosts, func(h lab.HostStatus) bool { return h.Guests > 0 }) {
 			return
 		}
@@ -381,16 +375,16 @@ func testGuestEnds(t *testing.T, l *lab.Lab, page string) {
 func TestWatchdog(t *testing.T) {
 	l := up(t, lab.Options{Hosts: 1, Watchdogs: true})
 	ctx := t.Context()
-	must(t, l.Freeze(ctx, "h1"))
+	try.Must(t, l.Freeze(ctx, "h1"))
 	dev, err := watchdog.Open("unix:" + filepath.Join(l.Dir(), "wd", "h1.sock"))
-	must(t, err)
+	try.Must(t, err)
 	timer, err := dev.Arm(ctx, 300*time.Millisecond)
-	must(t, err)
-	must(t, timer.Close())
+	try.Must(t, err)
+	try.Must(t, timer.Close())
 	deadline := time.Now().Add(20 * time.Second)
 	for {
 		s, err := l.Status(ctx)
-		must(t, err)
+		try.Must(t, err)
 		h := s.Hosts[0]
 		if h.Boots == 2 && h.On && !h.Frozen && h.Daemons["libvirtd"] != 0 {
 			break
@@ -401,7 +395,7 @@ func TestWatchdog(t *testing.T) {
 		time.Sleep(10 * time.Millisecond) // between two looks at a condition
 	}
 	events, err := l.Events()
-	must(t, err)
+	try.Must(t, err)
 	var what []string
 	for _, e := range events {
 		what = append(what, e.What)
@@ -417,7 +411,7 @@ func TestWatchdog(t *testing.T) {
 func labCommand(t *testing.T, dir string, args ...string) (string, error) {
 	t.Helper()
 	exe, err := os.Executable()
-	must(t, err)
+	try.Must(t, err)
 	out, err := exec.CommandContext(t.Context(), exe, append([]string{"lab", "--dir", dir}, args...)...).CombinedOutput()
 	return string(out), err
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"holdfast/internal/testbed/lab"
+	"holdfast/internal/testbed/try"
 )
 
 // ownPackage is the name of the package that TestOwnSystem installs.
@@ -30,8 +31,8 @@ func buildDeb(t *testing.T, dir string) string {
 	}
 	for name, text := range files {
 		p := filepath.Join(dir, "tree", name)
-		must(t, os.MkdirAll(filepath.Dir(p), 0o755))
-		must(t, os.WriteFile(p, []byte(text), 0o644))
+		try.Must(t, os.MkdirAll(filepath.Dir(p), 0o755))
+		try.Must(t, os.WriteFile(p, []byte(text), 0o644))
 	}
 	deb := filepath.Join(dir, "own.deb")
 	out, err := exec.CommandContext(t.Context(), "dpkg-deb", "--build", "--root-owner-group", filepath.Join(dir, "tree"), deb).CombinedOutput()
@@ -62,9 +63,9 @@ func TestOwnSystem(t *testing.T) {
 	ctx := t.Context()
 	l := up(t, lab.Options{Hosts: 2, OwnSystem: true})
 	subnet := int(l.GuestAddr().As4()[2])
-	must(t, os.Rename(buildDeb(t, t.TempDir()), l.HostPath("h1", "own.deb")))
+	try.Must(t, os.Rename(buildDeb(t, t.TempDir()), l.HostPath("h1", "own.deb")))
 	out, err := l.Exec(ctx, "h1", "dpkg", "-i", lab.HostDir+"/own.deb")
-	must(t, err)
+	try.Must(t, err)
 	if has(t, l, "h1") != "1.0" || has(t, l, "h2") != "" {
 		t.Errorf("h1 and h2 have %q and %q after: %s", has(t, l, "h1"), has(t, l, "h2"), out)
 	}
@@ -78,16 +79,16 @@ func TestOwnSystem(t *testing.T) {
 	}
 	// A folder of the package moves, as an upgrade does with one.
 	_, err = l.Exec(ctx, "h1", "mv", "/opt/holdfast-lab-own", "/opt/holdfast-lab-old")
-	must(t, err)
+	try.Must(t, err)
 	_, err = l.Exec(ctx, "h1", "mv", "/opt/holdfast-lab-old", "/opt/holdfast-lab-own")
-	must(t, err)
+	try.Must(t, err)
 
-	must(t, l.Reboot(ctx, "h1"))
+	try.Must(t, l.Reboot(ctx, "h1"))
 	if got := has(t, l, "h1"); got != "1.0" {
 		t.Errorf("h1 has %q after a reboot", got)
 	}
-	must(t, l.Crash(ctx, "h1"))
-	must(t, l.On(ctx, "h1"))
+	try.Must(t, l.Crash(ctx, "h1"))
+	try.Must(t, l.On(ctx, "h1"))
 	if got := has(t, l, "h1"); got != "1.0" {
 		t.Errorf("h1 has %q after a loss of power", got)
 	}
@@ -95,7 +96,7 @@ func TestOwnSystem(t *testing.T) {
 		t.Errorf("purge: %v", err)
 	}
 
-	must(t, l.Down(ctx))
+	try.Must(t, l.Down(ctx))
 	if after := traces(t, l.Dir(), subnet); len(after) > 0 {
 		t.Errorf("left behind: %v", after)
 	}
@@ -110,10 +111,10 @@ func TestOwnSystemRefused(t *testing.T) {
 	needLab(t)
 	dir := t.TempDir()
 	for _, d := range []string{"l", "u", "w", "m", "n"} {
-		must(t, os.Mkdir(filepath.Join(dir, d), 0o755))
+		try.Must(t, os.Mkdir(filepath.Join(dir, d), 0o755))
 	}
 	exe, err := os.Executable()
-	must(t, err)
+	try.Must(t, err)
 	// The mounts are in a namespace that ends with the program.
 	const script = `set -e; cd "$1"
 mount -t overlay none -o "lowerdir=$1/l,upperdir=$1/u,workdir=$1/w" m; mkdir m/l m/u m/w

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/strictyaml"
+	"holdfast/internal/testbed/try"
 	"holdfast/internal/upgrade/manifest"
 )
 
@@ -253,15 +254,15 @@ func edit(old, new string) func(*testing.T, map[string]string) {
 }
 
 func remove(name string) func(*testing.T, string) {
-	return func(t *testing.T, dir string) { must(t, os.Remove(filepath.Join(dir, name))) }
+	return func(t *testing.T, dir string) { try.Must(t, os.Remove(filepath.Join(dir, name))) }
 }
 
 func link(to, name string) func(*testing.T, string) {
-	return func(t *testing.T, dir string) { must(t, os.Symlink(to, filepath.Join(dir, name))) }
+	return func(t *testing.T, dir string) { try.Must(t, os.Symlink(to, filepath.Join(dir, name))) }
 }
 
 func fifo(name string) func(*testing.T, string) {
-	return func(t *testing.T, dir string) { must(t, unix.Mkfifo(filepath.Join(dir, name), 0o600)) }
+	return func(t *testing.T, dir string) { try.Must(t, unix.Mkfifo(filepath.Join(dir, name), 0o600)) }
 }
 
 func socket(name string) func(*testing.T, string) {
@@ -269,14 +270,7 @@ func socket(name string) func(*testing.T, string) {
 		// A short name: a socket's path is limited.
 		t.Chdir(dir)
 		l, err := net.Listen("unix", name)
-		must(t, err)
-		t.Cleanup(func() { must(t, l.Close()) })
-	}
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
+		try.Must(t, err)
+		t.Cleanup(func() { try.Must(t, l.Close()) })
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/testbed/try"
 	"holdfast/internal/upgrade/manifest"
 )
 
@@ -143,7 +144,7 @@ func TestAppctlUnpacksAndReadsBack(t *testing.T) {
 	}
 	for name, want := range map[string]os.FileMode{"action/cms/appctl.sh": 0o755, "action/appctl.sh": 0o755, "versions.yml": 0o644} {
 		info, err := os.Stat(filepath.Join(dir, name))
-		must(t, err)
+		try.Must(t, err)
 		if info.Mode() != want {
 			t.Errorf("%s: %v, want %v", name, info.Mode(), want)
 		}
@@ -169,7 +170,7 @@ func TestWholeFileSignature(t *testing.T) {
 	_, other := testKey(t)
 	data := packed(t, plainTar(t, appctlFiles("")), Gzip)
 	sig, err := SignWhole(context.Background(), bytes.NewReader(data), secret)
-	must(t, err)
+	try.Must(t, err)
 	rep, err := verify(data, Options{Keys: []PublicKey{public}, Signature: sig})
 	if err != nil || !rep.Signed || rep.KeyID != keyID(public.ID()) {
 		t.Fatalf("%+v, %v", rep, err)

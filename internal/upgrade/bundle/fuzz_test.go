@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"holdfast/internal/strictyaml"
+	"holdfast/internal/testbed/try"
 	"holdfast/internal/upgrade/manifest"
 )
 
@@ -35,7 +36,7 @@ func FuzzVerify(f *testing.F) {
 			t.Fatalf("no refusal: %v", err)
 		}
 		top := t.TempDir()
-		must(t, os.Mkdir(filepath.Join(top, "in"), 0o755))
+		try.Must(t, os.Mkdir(filepath.Join(top, "in"), 0o755))
 		_, uerr := Unpack(context.Background(), bytes.NewReader(data), filepath.Join(top, "in", "new"), o)
 		if (err == nil) != (uerr == nil) {
 			t.Fatalf("verify: %v, unpack: %v", err, uerr)

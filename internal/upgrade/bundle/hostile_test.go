@@ -16,6 +16,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"holdfast/internal/testbed/try"
 	"holdfast/internal/upgrade/manifest"
 )
 
@@ -251,7 +252,7 @@ func TestHostileBundlesAreRefused(t *testing.T) {
 func unpackRefused(t *testing.T, data []byte) {
 	t.Helper()
 	top := t.TempDir()
-	must(t, os.Mkdir(filepath.Join(top, "in"), 0o755))
+	try.Must(t, os.Mkdir(filepath.Join(top, "in"), 0o755))
 	_, err := Unpack(context.Background(), bytes.NewReader(data), filepath.Join(top, "in", "new"), Options{AllowUnsigned: true, MaxFiles: 50})
 	refusal(t, err)
 	if left := append(ls(t, top), ls(t, filepath.Join(top, "in"))...); len(left) != 1 {
@@ -323,10 +324,10 @@ func masked(data []byte) []byte {
 func expandAll(t *testing.T, data []byte) []byte {
 	t.Helper()
 	e, err := expand(bufio.NewReader(bytes.NewReader(data)))
-	must(t, err)
+	try.Must(t, err)
 	defer e.close()
 	out, err := io.ReadAll(e)
-	must(t, err)
+	try.Must(t, err)
 	return out
 }
 
@@ -379,14 +380,14 @@ func TestWrongSignatureComesFirst(t *testing.T) {
 func TestGzipBombEndsEarly(t *testing.T) {
 	var b bytes.Buffer
 	w, err := gzip.NewWriterLevel(&b, gzip.BestCompression)
-	must(t, err)
+	try.Must(t, err)
 	_, err = w.Write(archive(t, file(manifest.FileManifest, minimal(fileOf("a", "content"))), file("a", "content")))
-	must(t, err)
+	try.Must(t, err)
 	for range 64 {
 		_, err = w.Write(make([]byte, 1<<20))
-		must(t, err)
+		try.Must(t, err)
 	}
-	must(t, w.Close())
+	try.Must(t, w.Close())
 	r := bytes.NewReader(b.Bytes())
 	_, err = Verify(context.Background(), r, Options{AllowUnsigned: true})
 	refusal(t, err)

@@ -9,6 +9,8 @@ import (
 
 	"golang.org/x/crypto/blake2b"
 	"golang.org/x/crypto/scrypt"
+
+	"holdfast/internal/testbed/try"
 )
 
 // encrypted encrypts a secret key file as minisign does, with cheap parameters:
@@ -17,14 +19,14 @@ func encrypted(t *testing.T, plain []byte, password string) []byte {
 	t.Helper()
 	head, body, _ := strings.Cut(strings.TrimSpace(string(plain)), "\n")
 	raw, err := base64.StdEncoding.DecodeString(body)
-	must(t, err)
+	try.Must(t, err)
 	copy(raw[2:], "Sc")
 	binary.LittleEndian.PutUint64(raw[38:], 1<<15) // operations
 	binary.LittleEndian.PutUint64(raw[46:], 1<<24) // bytes
 	sum := blake2b.Sum256(append([]byte("Ed"), raw[54:126]...))
 	copy(raw[126:], sum[:])
 	stream, err := scrypt.Key([]byte(password), raw[6:38], 1<<10, 8, 1, 104)
-	must(t, err)
+	try.Must(t, err)
 	for i, b := range stream {
 		raw[54+i] ^= b
 	}
@@ -33,9 +35,9 @@ func encrypted(t *testing.T, plain []byte, password string) []byte {
 
 func TestEncryptedKey(t *testing.T) {
 	pair, err := GenerateKey("")
-	must(t, err)
+	try.Must(t, err)
 	plain, err := ParsePrivateKey(pair.Secret, nil)
-	must(t, err)
+	try.Must(t, err)
 	file := encrypted(t, pair.Secret, "secret")
 	word := func(s string, err error) func() (string, error) { return func() (string, error) { return s, err } }
 	got, err := ParsePrivateKey(file, word("secret", nil))

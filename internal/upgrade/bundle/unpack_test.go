@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"holdfast/internal/testbed/try"
 )
 
 // blocked is a reader that cancels a context after some bytes.
@@ -70,7 +72,7 @@ func TestSpaceIsTwiceTheSize(t *testing.T) {
 	files["web/large"] = strings.Repeat("large ", 1000)
 	data := build(t, files, None, nil)
 	rep, err := verify(data, Options{AllowUnsigned: true})
-	must(t, err)
+	try.Must(t, err)
 	// The manifest asks for 1 GiB, more than twice the size.
 	for free, ok := range map[int64]bool{1 << 30: true, 1<<30 - 1: false, 2 * rep.Bytes: false} {
 		o := Options{AllowUnsigned: true, free: func(string) (int64, error) { return free, nil }}
@@ -84,7 +86,7 @@ func TestSpaceIsTwiceTheSize(t *testing.T) {
 func TestUnpackIntoWhatIsThere(t *testing.T) {
 	data := build(t, sampleFiles(), Zstd, nil)
 	dir := filepath.Join(t.TempDir(), "new")
-	must(t, os.Mkdir(dir, 0o755))
+	try.Must(t, os.Mkdir(dir, 0o755))
 	_, err := Unpack(context.Background(), bytes.NewReader(data), dir, Options{AllowUnsigned: true})
 	if !errors.Is(err, os.ErrExist) {
 		t.Errorf("got %v", err)
@@ -98,7 +100,7 @@ func TestUnpackRemovesWhatACrashLeft(t *testing.T) {
 	data := build(t, sampleFiles(), Zstd, nil)
 	parent := t.TempDir()
 	for _, d := range []string{partial + "new-123/sub", partial + "other-123", partial + "new-x", "mine"} {
-		must(t, os.MkdirAll(filepath.Join(parent, d), 0o755))
+		try.Must(t, os.MkdirAll(filepath.Join(parent, d), 0o755))
 	}
 	if _, err := Unpack(context.Background(), bytes.NewReader(data), filepath.Join(parent, "new"), Options{AllowUnsigned: true}); err != nil {
 		t.Fatal(err)
@@ -112,9 +114,9 @@ func TestOneUnpackAtATime(t *testing.T) {
 	data := build(t, sampleFiles(), Zstd, nil)
 	parent := t.TempDir()
 	f, err := os.Open(parent)
-	must(t, err)
+	try.Must(t, err)
 	defer f.Close()
-	must(t, unix.Flock(int(f.Fd()), unix.LOCK_EX))
+	try.Must(t, unix.Flock(int(f.Fd()), unix.LOCK_EX))
 	_, err = Unpack(context.Background(), bytes.NewReader(data), filepath.Join(parent, "new"), Options{AllowUnsigned: true})
 	if !errors.Is(err, ErrBusy) {
 		t.Errorf("got %v", err)

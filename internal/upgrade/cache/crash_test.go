@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/testbed/try"
 	"holdfast/internal/upgrade/bundle"
 )
 
@@ -77,7 +78,7 @@ func TestKilledInTheMiddle(t *testing.T) {
 	data := native(t, 1<<20, bundle.None, nil)
 	sha := sum(data)
 	file := filepath.Join(t.TempDir(), "bundle")
-	must(t, os.WriteFile(file, data, 0o600))
+	try.Must(t, os.WriteFile(file, data, 0o600))
 	whole := []string{"SHA.hfb", "SHA.json"}
 	for _, c := range []struct {
 		work, stage string
@@ -103,15 +104,15 @@ func TestKilledInTheMiddle(t *testing.T) {
 			d := fresh(t)
 			if c.work == "unpack" || c.work == "remove" {
 				_, _, err := d.Put(context.Background(), bytes.NewReader(data), unsigned)
-				must(t, err)
+				try.Must(t, err)
 			}
 			if c.work == "remove" {
 				_, err := d.Unpack(context.Background(), sha, 0)
-				must(t, err)
+				try.Must(t, err)
 			}
 			kill(t, d.Dir, file, c.work, c.stage)
 			left, err := os.ReadDir(d.Dir)
-			must(t, err)
+			try.Must(t, err)
 			if !bytes.Contains([]byte(names(left)), []byte(c.left)) {
 				t.Fatalf("the process has left %s, want something with %s", names(left), c.left)
 			}
@@ -122,15 +123,15 @@ func TestKilledInTheMiddle(t *testing.T) {
 			holds(t, d, sha, c.want...)
 			// Everything works as if nothing had been.
 			b := &breaking{data: data}
-			must(t, d.Fetch(context.Background(), sha, b.open, nil))
+			try.Must(t, d.Fetch(context.Background(), sha, b.open, nil))
 			if c.stage == "halfway" && c.work == "fetch" && (len(b.asked) != 1 || b.asked[0] < int64(len(data))/2) {
 				t.Errorf("the fetch did not go on: asked at %v", b.asked)
 			}
 			has(t, d, sha, data)
 			_, err = d.Unpack(context.Background(), sha, 0)
-			must(t, err)
+			try.Must(t, err)
 			holds(t, d, sha, "SHA", "SHA.hfb", "SHA.json")
-			must(t, d.Remove(sha))
+			try.Must(t, d.Remove(sha))
 			holds(t, d, sha)
 		})
 	}
@@ -161,7 +162,7 @@ func TestSweepLeavesOthersAlone(t *testing.T) {
 	data := native(t, 1000, bundle.None, nil)
 	d, sha := with(t, data)
 	s, err := d.Unpack(context.Background(), sha, 0)
-	must(t, err)
+	try.Must(t, err)
 	other := sum([]byte("other"))
 	old := sum([]byte("old"))
 	stay := []string{"lost+found", ".put-", ".put-12x", ".gone", "notes.json", ".holdfast-unpack-other-12", "." + other + ".json", other + fileSuffix, other + partSuffix, "x-12", ".hidden.12"}
@@ -169,13 +170,13 @@ func TestSweepLeavesOthersAlone(t *testing.T) {
 	for _, n := range append(stay, go_...) {
 		p := filepath.Join(d.Dir, n)
 		if strings.HasSuffix(n, "/sub") {
-			must(t, os.MkdirAll(p, 0o700))
+			try.Must(t, os.MkdirAll(p, 0o700))
 		} else {
-			must(t, os.WriteFile(p, []byte("x"), 0o600))
+			try.Must(t, os.WriteFile(p, []byte("x"), 0o600))
 		}
 	}
 	week := time.Now().Add(-partFor - time.Hour)
-	must(t, os.Chtimes(filepath.Join(d.Dir, old+partSuffix), week, week))
+	try.Must(t, os.Chtimes(filepath.Join(d.Dir, old+partSuffix), week, week))
 	d = at(d.Dir)
 	has(t, d, sha, data)
 	if _, err := d.Find(sha); err != nil || !there(s.Dir) {

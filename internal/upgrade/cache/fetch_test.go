@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"holdfast/internal/testbed/try"
 	"holdfast/internal/upgrade/bundle"
 )
 
@@ -75,7 +76,7 @@ func TestFetchGoesOnAfterBreaks(t *testing.T) {
 			d := fresh(t)
 			b := &breaking{data: data, at: c.at, size: c.size, err: c.err}
 			var last, total int64
-			must(t, d.Fetch(context.Background(), sum(data), b.open, func(done, all int64) { last, total = done, all }))
+			try.Must(t, d.Fetch(context.Background(), sum(data), b.open, func(done, all int64) { last, total = done, all }))
 			has(t, d, sum(data), data)
 			holds(t, d, sum(data), "SHA.hfb", "SHA.json")
 			if fmt.Sprint(b.asked) != fmt.Sprint(c.want) || last != n || total != c.size {
@@ -86,7 +87,7 @@ func TestFetchGoesOnAfterBreaks(t *testing.T) {
 				t.Errorf("listed: %+v, %v", list, err)
 			}
 			// What is here is not fetched again.
-			must(t, d.Fetch(context.Background(), sum(data), nil, nil))
+			try.Must(t, d.Fetch(context.Background(), sum(data), nil, nil))
 		})
 	}
 }
@@ -109,7 +110,7 @@ func TestFetchGivesUpAndGoesOnLater(t *testing.T) {
 	}
 	// Another process goes on.
 	d, b = at(d.Dir), &breaking{data: data}
-	must(t, d.Fetch(context.Background(), sum(data), b.open, nil))
+	try.Must(t, d.Fetch(context.Background(), sum(data), b.open, nil))
 	has(t, d, sum(data), data)
 	if fmt.Sprint(b.asked) != "[70000]" {
 		t.Errorf("asked at %v", b.asked)
@@ -159,7 +160,7 @@ func TestFetchFromLiars(t *testing.T) {
 				t.Errorf("it has %q, %v", have, err)
 			}
 			// An honest one is not hurt by what the liar has left.
-			must(t, d.Fetch(context.Background(), sum(data), from(data), nil))
+			try.Must(t, d.Fetch(context.Background(), sum(data), from(data), nil))
 			has(t, d, sum(data), data)
 			holds(t, d, sum(data), "SHA.hfb", "SHA.json")
 		})
@@ -177,9 +178,9 @@ func TestFetchAfterAPoisonedPart(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := fresh(t)
-			must(t, os.MkdirAll(d.Dir, 0o700))
-			must(t, os.WriteFile(d.path(sum(data), partSuffix), left, 0o600))
-			must(t, d.Fetch(context.Background(), sum(data), from(data), nil))
+			try.Must(t, os.MkdirAll(d.Dir, 0o700))
+			try.Must(t, os.WriteFile(d.path(sum(data), partSuffix), left, 0o600))
+			try.Must(t, d.Fetch(context.Background(), sum(data), from(data), nil))
 			has(t, d, sum(data), data)
 		})
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/testbed/try"
 	"holdfast/internal/upgrade/bundle"
 )
 
@@ -66,7 +67,7 @@ func paced(t *testing.T, data []byte, holders int, serve func(nth int) Source, d
 			during(r)
 		}
 		began := time.Now()
-		must(t, r.Do(t.Context(), r.task))
+		try.Must(t, r.Do(t.Context(), r.task))
 		took = time.Since(began)
 		time.Sleep(2 * time.Second) // sources that were given up notice
 		has(t, r.Cache, sum(data), data)
@@ -136,7 +137,7 @@ func TestSlowDiskIsNoSlowSource(t *testing.T) {
 		d, began := fresh(t), time.Now()
 		d.stall = time.Minute
 		better := func(int64) bool { t.Error("another source is looked for"); return false }
-		must(t, d.fetch(t.Context(), sum(data), slowly(data, 2<<20), better, func(int64, int64) { time.Sleep(15 * time.Second) }))
+		try.Must(t, d.fetch(t.Context(), sum(data), slowly(data, 2<<20), better, func(int64, int64) { time.Sleep(15 * time.Second) }))
 		if took := time.Since(began); took < time.Minute {
 			t.Errorf("it took %s only", took)
 		}

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/host/backup"
+	"holdfast/internal/testbed/try"
 	"holdfast/internal/upgrade/bundle"
 )
 
@@ -26,7 +27,7 @@ func TestPutSigned(t *testing.T) {
 		t.Fatalf("a new bundle cache has %q, %v", have, err)
 	}
 	b, m, err := d.Put(context.Background(), bytes.NewReader(data), bundle.Options{Keys: []bundle.PublicKey{public}})
-	must(t, err)
+	try.Must(t, err)
 	want := Bundle{
 		SHA256: sum(data), Size: int64(len(data)), Name: "app", Version: "2.0.0.B120", Layout: bundle.Native,
 		Signed: true, KeyID: id, Comment: "holdfast bundle app 2.0.0.B120", Files: 3, Bytes: 100_000 + 20,
@@ -62,10 +63,10 @@ func TestPutOtherLayoutKeepsItsSignature(t *testing.T) {
 	secret, public, id := keys(t)
 	data := script(t)
 	sig, err := bundle.SignWhole(context.Background(), bytes.NewReader(data), secret)
-	must(t, err)
+	try.Must(t, err)
 	d := fresh(t)
 	b, m, err := d.Put(context.Background(), bytes.NewReader(data), bundle.Options{Keys: []bundle.PublicKey{public}, Signature: sig})
-	must(t, err)
+	try.Must(t, err)
 	if b.Layout != bundle.CAS || !b.Signed || b.KeyID != id || m.Version != "E0303" {
 		t.Errorf("got %+v", b)
 	}
@@ -73,7 +74,7 @@ func TestPutOtherLayoutKeepsItsSignature(t *testing.T) {
 		t.Errorf("kept signature: %q, %v", rec.Signature, err)
 	}
 	s, err := d.Unpack(context.Background(), b.SHA256, 0)
-	must(t, err)
+	try.Must(t, err)
 	again, err := at(d.Dir).Find(b.SHA256)
 	if err != nil || again.Manifest.Version != "E0303" || len(again.Bundle.Files) != 1 || again.Dir != s.Dir {
 		t.Errorf("found again: %+v, %v", again, err)
@@ -156,7 +157,7 @@ func TestPutLeavesNothingWhenItFails(t *testing.T) {
 func TestPutWhenTheDiskFails(t *testing.T) {
 	data := native(t, 1000, bundle.None, nil)
 	d := fresh(t)
-	must(t, os.MkdirAll(filepath.Join(d.path(sum(data), fileSuffix), "in the way"), 0o700))
+	try.Must(t, os.MkdirAll(filepath.Join(d.path(sum(data), fileSuffix), "in the way"), 0o700))
 	if _, _, err := d.Put(context.Background(), bytes.NewReader(data), unsigned); err == nil {
 		t.Error("put over a directory")
 	}
@@ -187,8 +188,8 @@ func TestFullDisk(t *testing.T) {
 		t.Skip("a file system is mounted by root only")
 	}
 	dir := t.TempDir()
-	must(t, unix.Mount("none", dir, "tmpfs", 0, "size=72m"))
-	t.Cleanup(func() { must(t, unix.Unmount(dir, unix.MNT_DETACH)) })
+	try.Must(t, unix.Mount("none", dir, "tmpfs", 0, "size=72m"))
+	t.Cleanup(func() { try.Must(t, unix.Unmount(dir, unix.MNT_DETACH)) })
 	d := at(filepath.Join(dir, "bundles"))
 	large, small := native(t, 12<<20, bundle.None, nil), native(t, 1<<20, bundle.None, nil)
 	_, _, err := d.Put(context.Background(), bytes.NewReader(large), unsigned)
@@ -199,16 +200,16 @@ func TestFullDisk(t *testing.T) {
 	if !errors.Is(err, bundle.ErrNoSpace) || !strings.Contains(err.Error(), "77 MiB are needed") {
 		t.Errorf("fetch: %v", err)
 	}
-	must(t, d.Remove(sum(large)))
+	try.Must(t, d.Remove(sum(large)))
 	holds(t, d, "")
 	b, _, err := d.Put(context.Background(), bytes.NewReader(small), unsigned)
-	must(t, err)
+	try.Must(t, err)
 	_, err = d.Unpack(context.Background(), b.SHA256, 0)
 	if !errors.Is(err, bundle.ErrNoSpace) || !strings.Contains(err.Error(), "1024 MiB are needed") {
 		t.Errorf("unpack: %v", err)
 	}
 	// No reserve: the file system itself says no.
-	must(t, os.WriteFile(filepath.Join(dir, "ballast"), make([]byte, 62<<20), 0o600))
+	try.Must(t, os.WriteFile(filepath.Join(dir, "ballast"), make([]byte, 62<<20), 0o600))
 	d.free = func(string) (int64, error) { return 1 << 40, nil }
 	if _, _, err := d.Put(context.Background(), bytes.NewReader(large), unsigned); !errors.Is(err, bundle.ErrNoSpace) {
 		t.Errorf("put without a reserve: %v", err)
@@ -216,9 +217,9 @@ func TestFullDisk(t *testing.T) {
 	if err := d.Fetch(context.Background(), sum(large), from(large), nil); !errors.Is(err, bundle.ErrNoSpace) {
 		t.Errorf("fetch without a reserve: %v", err)
 	}
-	must(t, d.Remove(sum(large)))
+	try.Must(t, d.Remove(sum(large)))
 	holds(t, d, b.SHA256, "SHA.hfb", "SHA.json")
-	must(t, d.Remove(b.SHA256))
+	try.Must(t, d.Remove(b.SHA256))
 	holds(t, d, "")
 }
 
@@ -276,7 +277,7 @@ func TestOpenAtOffsets(t *testing.T) {
 	d, sha := with(t, data)
 	for _, offset := range []int64{0, 1, 512, int64(len(data)) - 1, int64(len(data))} {
 		r, size, err := d.Open(sha, offset)
-		must(t, err)
+		try.Must(t, err)
 		got, err := io.ReadAll(r)
 		if err = errors.Join(err, r.Close()); err != nil || size != int64(len(data)) || !bytes.Equal(got, data[offset:]) {
 			t.Errorf("from %d: %d bytes of %d, %v", offset, len(got), size, err)

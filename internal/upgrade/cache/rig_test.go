@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/testbed/try"
 	"holdfast/internal/upgrade/bundle"
 )
 
@@ -58,12 +59,12 @@ func native(t testing.TB, bytesInside int, c bundle.Compression, key *bundle.Pri
 	}
 	for name, text := range map[string]string{"manifest.yaml": manifestText, "bin/db.sh": "#!/bin/sh\necho \"$@\"\n", "data/blob": string(blob), "data/empty": ""} {
 		p := filepath.Join(dir, name)
-		must(t, os.MkdirAll(filepath.Dir(p), 0o755))
+		try.Must(t, os.MkdirAll(filepath.Dir(p), 0o755))
 		mode := os.FileMode(0o644)
 		if strings.HasSuffix(name, ".sh") {
 			mode = 0o755
 		}
-		must(t, os.WriteFile(p, []byte(text), mode))
+		try.Must(t, os.WriteFile(p, []byte(text), mode))
 	}
 	var out bytes.Buffer
 	if _, err := bundle.Build(context.Background(), dir, &out, bundle.BuildOptions{Key: key, Compression: c}); err != nil {
@@ -78,22 +79,22 @@ func script(t testing.TB) []byte {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	text := "#!/bin/sh\n"
-	must(t, w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "upgrade.e0303/upgrade.sh", Mode: 0o755, Size: int64(len(text)), ModTime: time.Unix(0, 0)}))
+	try.Must(t, w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "upgrade.e0303/upgrade.sh", Mode: 0o755, Size: int64(len(text)), ModTime: time.Unix(0, 0)}))
 	if _, err := io.WriteString(w, text); err != nil {
 		t.Fatal(err)
 	}
-	must(t, w.Close())
+	try.Must(t, w.Close())
 	return b.Bytes()
 }
 
 func keys(t testing.TB) (bundle.PrivateKey, bundle.PublicKey, string) {
 	t.Helper()
 	pair, err := bundle.GenerateKey("")
-	must(t, err)
+	try.Must(t, err)
 	secret, err := bundle.ParsePrivateKey(pair.Secret, nil)
-	must(t, err)
+	try.Must(t, err)
 	public, err := bundle.ParsePublicKey(pair.Public)
-	must(t, err)
+	try.Must(t, err)
 	return secret, public, pair.ID
 }
 
@@ -115,20 +116,13 @@ func with(t testing.TB, data []byte) (*Cache, string) {
 	t.Helper()
 	d := fresh(t)
 	b, _, err := d.Put(context.Background(), bytes.NewReader(data), unsigned)
-	must(t, err)
+	try.Must(t, err)
 	return d, b.SHA256
 }
 
 func sum(data []byte) string {
 	h := sha256.Sum256(data)
 	return hex.EncodeToString(h[:])
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // holds checks what names are in a bundle cache; SHA stands for the hash.
@@ -152,15 +146,15 @@ func holds(t testing.TB, d *Cache, sha string, want ...string) {
 func has(t testing.TB, d *Cache, sha string, data []byte) {
 	t.Helper()
 	have, err := d.Have()
-	must(t, err)
+	try.Must(t, err)
 	if !slices.Equal(have, []string{sha}) {
 		t.Fatalf("it has %q, want %s", have, sha)
 	}
 	r, size, err := d.Open(sha, 0)
-	must(t, err)
+	try.Must(t, err)
 	defer r.Close()
 	got, err := io.ReadAll(r)
-	must(t, err)
+	try.Must(t, err)
 	if size != int64(len(data)) || !bytes.Equal(got, data) {
 		t.Errorf("the file has %d bytes, told are %d, want %d, or they differ", len(got), size, len(data))
 	}

@@ -16,6 +16,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
+	"holdfast/internal/testbed/try"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
 )
@@ -36,7 +37,7 @@ type stageRig struct {
 func rig(t *testing.T, sha string, holders []cluster.HostID, serve func(h cluster.HostID) Source) *stageRig {
 	t.Helper()
 	args, err := json.Marshal(upgrade.StageArgs{Bundle: "app", Version: "2.0.0.B120", SHA256: sha})
-	must(t, err)
+	try.Must(t, err)
 	r := &stageRig{Stage: &Stage{
 		Cache: fresh(t), Host: "h1", every: time.Millisecond, patience: 20 * time.Millisecond,
 		Holders: func(asked string) []Holder {
@@ -80,7 +81,7 @@ func TestStage(t *testing.T) {
 	data := native(t, 500_000, bundle.Zstd, nil)
 	r := rig(t, sum(data), []cluster.HostID{"h1", "h2"}, func(cluster.HostID) Source { return from(data) })
 	r.probe(t, engine.NotDone)
-	must(t, r.Do(context.Background(), r.task))
+	try.Must(t, r.Do(context.Background(), r.task))
 	r.probe(t, engine.ProbedDone)
 	has(t, r.Cache, sum(data), data)
 	if fmt.Sprint(r.asked) != "[h2]" || r.last != 100 {
@@ -91,23 +92,23 @@ func TestStage(t *testing.T) {
 	}
 	// Again: nothing is left to do.
 	r.notes = nil
-	must(t, r.Do(context.Background(), r.task))
+	try.Must(t, r.Do(context.Background(), r.task))
 	if len(r.asked) != 1 || len(r.notes) > 0 {
 		t.Errorf("asked %v, noted %q", r.asked, r.notes)
 	}
 	// With the file and nothing unpacked, no host is asked.
-	must(t, os.RemoveAll(r.Cache.path(sum(data), "")))
+	try.Must(t, os.RemoveAll(r.Cache.path(sum(data), "")))
 	r.probe(t, engine.NotDone)
 	r.last = 0
-	must(t, r.Do(context.Background(), r.task))
+	try.Must(t, r.Do(context.Background(), r.task))
 	if len(r.asked) != 1 || r.last != 100 {
 		t.Errorf("asked %v, %d percent", r.asked, r.last)
 	}
-	must(t, os.Truncate(r.Cache.path(sum(data), "")+"/data/blob", 7))
+	try.Must(t, os.Truncate(r.Cache.path(sum(data), "")+"/data/blob", 7))
 	r.probe(t, engine.NotDone)
-	must(t, os.Remove(r.Cache.path(sum(data), "")+"/data/blob"))
+	try.Must(t, os.Remove(r.Cache.path(sum(data), "")+"/data/blob"))
 	r.probe(t, engine.NotDone)
-	must(t, r.Cache.Remove(sum(data)))
+	try.Must(t, r.Cache.Remove(sum(data)))
 	r.probe(t, engine.NotDone)
 }
 
@@ -131,7 +132,7 @@ func TestStageGoesToTheNextHolder(t *testing.T) {
 	bad[order[2].Host] = func(context.Context, int64) (io.ReadCloser, int64, error) {
 		return nil, 0, errors.New("no route to host")
 	}
-	must(t, doLoose(r))
+	try.Must(t, doLoose(r))
 	has(t, r.Cache, sum(data), data)
 	if want := []cluster.HostID{order[0].Host, order[1].Host, order[2].Host, order[3].Host}; !slices.Equal(slices.Compact(slices.Clone(r.asked)), want) {
 		t.Errorf("asked %v, want %v", r.asked, want)
@@ -165,7 +166,7 @@ func TestStageWaitsForAHolder(t *testing.T) {
 		}
 		return []Holder{{"h2", "https://h2"}}
 	}
-	must(t, r.Do(context.Background(), r.task))
+	try.Must(t, r.Do(context.Background(), r.task))
 	if i := slices.Index(r.notes, "waits for a host that gives the bundle: no host that answers has the bundle"); i < 0 {
 		t.Errorf("noted %q", r.notes)
 	}
@@ -198,11 +199,11 @@ func TestStageOfADamagedFile(t *testing.T) {
 	data := native(t, 1000, bundle.None, nil)
 	r := rig(t, sum(data), []cluster.HostID{"h2"}, func(cluster.HostID) Source { return from(data) })
 	_, _, err := r.Cache.Put(context.Background(), bytes.NewReader(data), unsigned)
-	must(t, err)
+	try.Must(t, err)
 	flipped := bytes.Clone(data)
 	flipped[len(data)/2] ^= 1
-	must(t, os.WriteFile(r.Cache.path(sum(data), fileSuffix), flipped, 0o600))
-	must(t, doLoose(r))
+	try.Must(t, os.WriteFile(r.Cache.path(sum(data), fileSuffix), flipped, 0o600))
+	try.Must(t, doLoose(r))
 	has(t, r.Cache, sum(data), data)
 	r.probe(t, engine.ProbedDone)
 	if !strings.Contains(r.log.String(), "it is fetched anew") {
@@ -236,7 +237,7 @@ func TestStageIsStoppedAndGoesOn(t *testing.T) {
 		}
 		r.probe(t, engine.NotDone)
 		stopped = true
-		must(t, r.Do(context.Background(), r.task))
+		try.Must(t, r.Do(context.Background(), r.task))
 		r.probe(t, engine.ProbedDone)
 	}
 }

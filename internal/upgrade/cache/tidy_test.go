@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/testbed/try"
 	"holdfast/internal/upgrade/bundle"
 )
 
@@ -20,27 +21,27 @@ func TestTidy(t *testing.T) {
 	d, keep := with(t, native(t, 1000, bundle.None, nil))
 	put := func(size int) string {
 		b, _, err := d.Put(context.Background(), bytes.NewReader(native(t, size, bundle.None, nil)), unsigned)
-		must(t, err)
+		try.Must(t, err)
 		return b.SHA256
 	}
 	old, young, busy := put(2000), put(3000), put(4000)
 	part, loose := strings.Repeat("ab", 32), strings.Repeat("cd", 32)
-	must(t, os.WriteFile(d.path(part, partSuffix), []byte("x"), 0o600))
-	must(t, os.Mkdir(d.path(loose, ""), 0o700)) // unpacked, and its file is gone
+	try.Must(t, os.WriteFile(d.path(part, partSuffix), []byte("x"), 0o600))
+	try.Must(t, os.Mkdir(d.path(loose, ""), 0o700)) // unpacked, and its file is gone
 	for _, sha := range []string{keep, old} {
 		_, err := d.Unpack(context.Background(), sha, 0)
-		must(t, err)
+		try.Must(t, err)
 	}
 	past := time.Now().Add(-2 * restFor)
 	for _, name := range []string{keep + fileSuffix, old + fileSuffix, busy + fileSuffix, part + partSuffix} {
-		must(t, os.Chtimes(filepath.Join(d.Dir, name), past, past))
+		try.Must(t, os.Chtimes(filepath.Join(d.Dir, name), past, past))
 	}
 	release, err := d.hold(context.Background(), busy)
-	must(t, err)
+	try.Must(t, err)
 	names := func() string {
 		var out []string
 		entries, err := os.ReadDir(d.Dir)
-		must(t, err)
+		try.Must(t, err)
 		for _, e := range entries {
 			n := e.Name()
 			for name, sha := range map[string]string{"keep": keep, "old": old, "young": young, "busy": busy, "part": part, "loose": loose} {
@@ -52,12 +53,12 @@ func TestTidy(t *testing.T) {
 		}
 		return strings.Join(slices.Sorted(slices.Values(out)), " ")
 	}
-	must(t, d.Tidy(keep, true))
+	try.Must(t, d.Tidy(keep, true))
 	if got := names(); got != "busy.hfb busy.json keep keep.hfb keep.json young.hfb young.json" {
 		t.Errorf("left: %s", got)
 	}
 	release()
-	must(t, d.Tidy(keep, false))
+	try.Must(t, d.Tidy(keep, false))
 	if got := names(); got != "keep.hfb keep.json young.hfb young.json" {
 		t.Errorf("left: %s", got)
 	}
@@ -67,5 +68,5 @@ func TestTidy(t *testing.T) {
 	if err := d.Tidy("", true); !errors.Is(err, ErrHash) {
 		t.Errorf("without a hash: %v", err)
 	}
-	must(t, fresh(t).Tidy(keep, true))
+	try.Must(t, fresh(t).Tidy(keep, true))
 }

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/testbed/try"
 	"holdfast/internal/upgrade/bundle"
 	"holdfast/internal/upgrade/manifest"
 )
@@ -26,7 +27,7 @@ func TestUnpackAndFind(t *testing.T) {
 	}
 	var last, total int64
 	s, err := d.unpack(ctx, sha, 0, func(done, all int64) { last, total = done, all })
-	must(t, err)
+	try.Must(t, err)
 	if s.Dir != filepath.Join(d.Dir, sha) || s.Manifest.Name != "app" || len(s.Bundle.Files) != 3 || s.Bundle.Dir != s.Dir {
 		t.Errorf("%+v", s)
 	}
@@ -46,7 +47,7 @@ func TestUnpackAndFind(t *testing.T) {
 	if err != nil || again.Dir != s.Dir {
 		t.Errorf("unpacked again: %v", err)
 	}
-	must(t, os.Remove(d.path(sha, fileSuffix)))
+	try.Must(t, os.Remove(d.path(sha, fileSuffix)))
 	d = at(d.Dir)
 	found, err := d.Find(sha)
 	if err != nil || found.Dir != s.Dir || found.Manifest.Version != "2.0.0.B120" || len(found.Bundle.Files) != 3 {
@@ -55,7 +56,7 @@ func TestUnpackAndFind(t *testing.T) {
 	if m, err := d.Manifest(ctx, sha); err != nil || m.Name != "app" {
 		t.Errorf("manifest: %v", err)
 	}
-	must(t, os.RemoveAll(s.Dir))
+	try.Must(t, os.RemoveAll(s.Dir))
 	if _, err := d.Find(sha); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("found what is gone: %v", err)
 	}
@@ -80,13 +81,13 @@ func TestWhatIsNotWholeIsUnpackedAnew(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d, sha := with(t, data)
 			s, err := d.Unpack(context.Background(), sha, 0)
-			must(t, err)
-			must(t, spoil(s.Dir))
+			try.Must(t, err)
+			try.Must(t, spoil(s.Dir))
 			if _, err := at(d.Dir).Find(sha); !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("found: %v", err)
 			}
 			s, err = d.Unpack(context.Background(), sha, 0)
-			must(t, err)
+			try.Must(t, err)
 			for name := range s.Bundle.Files {
 				if _, err := s.Bundle.Verify(context.Background(), name); err != nil {
 					t.Error(err)
@@ -107,7 +108,7 @@ func TestUnpackOfADamagedFile(t *testing.T) {
 	d, sha := with(t, data)
 	flipped := bytes.Clone(data)
 	flipped[len(data)/2] ^= 1
-	must(t, os.WriteFile(d.path(sha, fileSuffix), flipped, 0o600))
+	try.Must(t, os.WriteFile(d.path(sha, fileSuffix), flipped, 0o600))
 	if _, err := d.Unpack(context.Background(), sha, 0); !errors.Is(err, ErrDamaged) {
 		t.Errorf("a bit: %v", err)
 	}
@@ -115,15 +116,15 @@ func TestUnpackOfADamagedFile(t *testing.T) {
 	if _, err := d.Unpack(context.Background(), sha, 0); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("then: %v", err)
 	}
-	must(t, d.Fetch(context.Background(), sha, from(data), nil))
-	must(t, os.Truncate(d.path(sha, fileSuffix), 100))
+	try.Must(t, d.Fetch(context.Background(), sha, from(data), nil))
+	try.Must(t, os.Truncate(d.path(sha, fileSuffix), 100))
 	if have, err := d.Have(); len(have) > 0 || !errors.Is(err, ErrDamaged) {
 		t.Errorf("it has %q, %v", have, err)
 	}
 	if _, _, err := d.Open(sha, 0); !errors.Is(err, ErrDamaged) {
 		t.Errorf("cut: %v", err)
 	}
-	must(t, d.Fetch(context.Background(), sha, from(data), nil))
+	try.Must(t, d.Fetch(context.Background(), sha, from(data), nil))
 	has(t, d, sha, data)
 }
 
@@ -140,16 +141,16 @@ func TestUnpackDemandsSpace(t *testing.T) {
 		if c.ok != (err == nil) || !c.ok && !errors.Is(err, bundle.ErrNoSpace) {
 			t.Errorf("%+v: %v", c, err)
 		}
-		must(t, os.RemoveAll(d.path(sha, "")))
+		try.Must(t, os.RemoveAll(d.path(sha, "")))
 	}
 }
 
 func TestUnpackWaitsForAnother(t *testing.T) {
 	d, sha := with(t, native(t, 1000, bundle.None, nil))
 	f, err := os.Open(d.Dir)
-	must(t, err)
+	try.Must(t, err)
 	defer f.Close()
-	must(t, unix.Flock(int(f.Fd()), unix.LOCK_EX))
+	try.Must(t, unix.Flock(int(f.Fd()), unix.LOCK_EX))
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
 	if _, err := d.Unpack(ctx, sha, 0); !errors.Is(err, context.DeadlineExceeded) {
@@ -160,8 +161,8 @@ func TestUnpackWaitsForAnother(t *testing.T) {
 		_, err := d.Unpack(context.Background(), sha, 0)
 		done <- err
 	}()
-	must(t, unix.Flock(int(f.Fd()), unix.LOCK_UN))
-	must(t, <-done)
+	try.Must(t, unix.Flock(int(f.Fd()), unix.LOCK_UN))
+	try.Must(t, <-done)
 }
 
 func TestUnpackIsCancelled(t *testing.T) {
@@ -187,12 +188,12 @@ func TestManifestWithoutUnpacking(t *testing.T) {
 		d, sha := with(t, data)
 		d = at(d.Dir)
 		m, err := d.Manifest(context.Background(), sha)
-		must(t, err)
+		try.Must(t, err)
 		if again, err := d.Manifest(context.Background(), sha); err != nil || again != m {
 			t.Errorf("%s: it is not kept: %v", name, err)
 		}
 		holds(t, d, sha, "SHA.hfb", "SHA.json")
-		must(t, os.Remove(d.path(sha, fileSuffix))) // by hand
+		try.Must(t, os.Remove(d.path(sha, fileSuffix))) // by hand
 		if _, err := d.Manifest(context.Background(), sha); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s: after its file was removed: %v", name, err)
 		}
@@ -203,14 +204,14 @@ func TestRemove(t *testing.T) {
 	data := native(t, 1000, bundle.None, nil)
 	d, sha := with(t, data)
 	other, _, err := d.Put(context.Background(), bytes.NewReader(native(t, 2000, bundle.None, nil)), unsigned)
-	must(t, err)
+	try.Must(t, err)
 	_, err = d.Unpack(context.Background(), sha, 0)
-	must(t, err)
+	try.Must(t, err)
 	r, _, err := d.Open(sha, 0)
-	must(t, err)
+	try.Must(t, err)
 	defer r.Close()
 	for range 2 {
-		must(t, d.Remove(sha))
+		try.Must(t, d.Remove(sha))
 		holds(t, d, other.SHA256, "SHA.hfb", "SHA.json")
 	}
 	if got, err := io.ReadAll(r); err != nil || !bytes.Equal(got, data) {
@@ -219,10 +220,10 @@ func TestRemove(t *testing.T) {
 	if _, err := d.Find(sha); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("found: %v", err)
 	}
-	must(t, fresh(t).Remove(sha))
+	try.Must(t, fresh(t).Remove(sha))
 	// Not while it is worked on.
 	release, err := d.hold(context.Background(), other.SHA256)
-	must(t, err)
+	try.Must(t, err)
 	if err := d.Remove(other.SHA256); !errors.Is(err, ErrBusy) {
 		t.Errorf("got %v", err)
 	}
@@ -232,6 +233,6 @@ func TestRemove(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	release()
-	must(t, d.Remove(other.SHA256))
+	try.Must(t, d.Remove(other.SHA256))
 	holds(t, d, "")
 }

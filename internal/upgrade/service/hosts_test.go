@@ -14,6 +14,7 @@ import (
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
+	"holdfast/internal/testbed/try"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
 	"holdfast/internal/upgrade/manifest"
@@ -107,7 +108,7 @@ func TestAHostIsForgottenWhenItIsGone(t *testing.T) {
 	if err := r.Forget(limited(t), "ann", "h2", true); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "h2 to be unknown", func() bool {
+	try.Until(t, "h2 to be unknown", func() bool {
 		all, err := r.Hosts(t.Context())
 		return err == nil && len(all) == 1
 	})

@@ -24,6 +24,7 @@ import (
 	"holdfast/internal/server"
 	"holdfast/internal/server/servertest"
 	"holdfast/internal/store/storetest"
+	"holdfast/internal/testbed/try"
 	"holdfast/internal/upgrade/check"
 	"holdfast/internal/upgrade/request"
 	"holdfast/internal/upgrade/survey"
@@ -162,15 +163,7 @@ func (o *opened) asked() []int64 {
 func serveTLS(t *testing.T, ca *servertest.Authority, host string, agents server.Agents) (addr string) {
 	t.Helper()
 	ready := make(chan string, 1)
-	dir, err := os.MkdirTemp("", "hf") // paths of sockets are short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
+	dir := try.ShortDir(t)
 	s, err := server.New(servertest.New(cluster.Status{}), server.Options{
 		Socket: filepath.Join(dir, "s"), Listen: "127.0.0.1:0", Log: servertest.ListenLog(func(at string) { ready <- at }), Agents: agents,
 		TLS: &tls.Config{Certificates: []tls.Certificate{ca.PeerCert(t, host)}, ClientCAs: ca.Pool, MinVersion: tls.VersionTLS13},

@@ -22,6 +22,7 @@ import (
 	"holdfast/internal/job/engine"
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
+	"holdfast/internal/testbed/try"
 	"holdfast/internal/upgrade/bundle"
 	"holdfast/internal/upgrade/request"
 )
@@ -130,16 +131,6 @@ func newRig(t *testing.T, mem *storetest.Mem, host cluster.HostID, change func(*
 	return r
 }
 
-// until asks again and again, and fails after 10 s.
-func until(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("waited 10 s for %s", what)
-		}
-	}
-}
-
 // report writes hosts' records and waits until the view has them.
 func (r *rig) report(recs ...report.Record) {
 	r.t.Helper()
@@ -155,7 +146,7 @@ func (r *rig) report(recs ...report.Record) {
 		if err != nil {
 			r.t.Fatal(err)
 		}
-		until(r.t, "the record of "+string(rec.Host.Name), func() bool {
+		try.Until(r.t, "the record of "+string(rec.Host.Name), func() bool {
 			seen, ok := r.view.Seen()
 			return ok && seen[rec.Host.Name].Mod >= rev
 		})

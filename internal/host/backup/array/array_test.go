@@ -15,6 +15,7 @@ import (
 	"holdfast/internal/host/backup"
 	"holdfast/internal/host/backup/array"
 	"holdfast/internal/host/backup/array/arraytest"
+	"holdfast/internal/testbed/try"
 )
 
 // The file systems of the product whose upgrade needs them.
@@ -35,7 +36,7 @@ func newRig(t *testing.T) *rig {
 	t.Cleanup(r.Close)
 	dir := t.TempDir()
 	secret := filepath.Join(dir, "password")
-	must(t, os.WriteFile(secret, []byte(arraytest.Password+"\n"), 0o600))
+	try.Must(t, os.WriteFile(secret, []byte(arraytest.Password+"\n"), 0o600))
 	r.p = array.Provider{Request: 5 * time.Second, Again: time.Millisecond}
 	r.o = array.Options{Address: r.Address(), User: arraytest.User, Password: backup.SecretRef(secret), Fingerprint: r.Fingerprint(), FileSystems: systems}
 	r.q = backup.Request{ID: "up-1", Host: "h1", Dir: filepath.Join(dir, "receipts")}
@@ -49,13 +50,13 @@ func newRig(t *testing.T) *rig {
 func (r *rig) use(o array.Options) {
 	r.t.Helper()
 	b, err := json.Marshal(o)
-	must(r.t, err)
+	try.Must(r.t, err)
 	r.q.Options = b
 }
 
 func (r *rig) expect(want backup.State) {
 	r.t.Helper()
-	if got, err := r.p.Probe(bounded(r.t), r.q); err != nil || got != want {
+	if got, err := r.p.Probe(try.Context(r.t), r.q); err != nil || got != want {
 		r.t.Errorf("probe: got %q, %v, want %q", got, err, want)
 	}
 }
@@ -84,28 +85,15 @@ func (r *rig) clean() {
 	}
 }
 
-func bounded(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	t.Cleanup(cancel)
-	return ctx
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func TestRoundTrip(t *testing.T) {
 	r := newRig(t)
 	r.Rolling = 50 * time.Millisecond
-	ctx := bounded(t)
+	ctx := try.Context(t)
 	r.expect(backup.NotDone)
 	rec, err := r.p.Backup(ctx, r.q)
-	must(t, err)
+	try.Must(t, err)
 	r.expect(backup.Done)
-	must(t, r.p.Verify(ctx, rec))
+	try.Must(t, r.p.Verify(ctx, rec))
 	if again, err := r.p.Backup(ctx, r.q); err != nil || len(r.Snapshots()) != 5 || again.Snapshots[4] != rec.Snapshots[4] {
 		t.Errorf("the second call: %v, %v", err, r.Snapshots())
 	}
@@ -115,11 +103,11 @@ func TestRoundTrip(t *testing.T) {
 	}
 	for range 2 {
 		r.write("new")
-		must(t, r.p.Restore(ctx, rec))
+		try.Must(t, r.p.Restore(ctx, rec))
 		r.has("old")
 	}
 	for range 2 {
-		must(t, r.p.Delete(ctx, rec))
+		try.Must(t, r.p.Delete(ctx, rec))
 	}
 	r.expect(backup.NotDone)
 	r.clean()
@@ -150,7 +138,7 @@ func TestFaults(t *testing.T) {
 					r.p.Request = 500 * time.Millisecond
 				}
 				method, resource, _ := strings.Cut(call, " ")
-				ctx := bounded(t)
+				ctx := try.Context(t)
 				if kind == arraytest.Expired && call == "POST sessions" {
 					return // there is none yet
 				}
@@ -159,17 +147,17 @@ func TestFaults(t *testing.T) {
 					r.Inject(method, resource, "", kind, "", kind)
 				}
 				rec, err := r.p.Backup(ctx, r.q)
-				must(t, err)
-				must(t, r.p.Verify(ctx, rec))
+				try.Must(t, err)
+				try.Must(t, r.p.Verify(ctx, rec))
 				if n := len(r.Snapshots()); n != 3 {
 					t.Errorf("%d snapshots: %v", n, r.Snapshots())
 				}
 				for _, s := range few.FileSystems {
 					r.Write(s, "new")
 				}
-				must(t, r.p.Restore(ctx, rec))
+				try.Must(t, r.p.Restore(ctx, rec))
 				r.has("old")
-				must(t, r.p.Delete(ctx, rec))
+				try.Must(t, r.p.Delete(ctx, rec))
 				if left := r.Snapshots(); len(left) > 0 {
 					t.Errorf("left: %v", left)
 				}
@@ -180,7 +168,7 @@ func TestFaults(t *testing.T) {
 
 func TestAllOrNone(t *testing.T) {
 	r := newRig(t)
-	ctx := bounded(t)
+	ctx := try.Context(t)
 	for n := range systems {
 		r.Inject("POST", "FSSNAPSHOT", append(make([]arraytest.Fault, n), arraytest.Fails)...)
 		if _, err := r.p.Backup(ctx, r.q); err == nil || !strings.Contains(err.Error(), systems[n]) || !strings.Contains(err.Error(), "1077949002") {
@@ -204,40 +192,40 @@ func TestAllOrNone(t *testing.T) {
 // TestPartial begins anew when an earlier attempt was stopped half-way.
 func TestPartial(t *testing.T) {
 	r := newRig(t)
-	ctx := bounded(t)
+	ctx := try.Context(t)
 	rec, err := r.p.Backup(ctx, r.q)
-	must(t, err)
-	must(t, os.Remove(r.q.File()))
+	try.Must(t, err)
+	try.Must(t, os.Remove(r.q.File()))
 	r.expect(backup.Partial)
 	r.write("newer")
 	rec2, err := r.p.Backup(ctx, r.q)
-	must(t, err)
+	try.Must(t, err)
 	if len(r.Snapshots()) != len(systems) || rec2.When.Before(rec.When) {
 		t.Errorf("%v", r.Snapshots())
 	}
 	r.write("new")
-	must(t, r.p.Restore(ctx, rec2))
+	try.Must(t, r.p.Restore(ctx, rec2))
 	r.has("newer")
 }
 
 func TestUnreachable(t *testing.T) {
 	r := newRig(t)
-	rec, err := r.p.Backup(bounded(t), r.q)
-	must(t, err)
+	rec, err := r.p.Backup(try.Context(t), r.q)
+	try.Must(t, err)
 	// A port at which nobody listens.
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
+	try.Must(t, err)
 	o := r.o
 	o.Address = l.Addr().String()
-	must(t, l.Close())
+	try.Must(t, l.Close())
 	away := backup.Request{ID: "up-2", Dir: r.q.Dir}
 	away.Options, err = json.Marshal(o)
-	must(t, err)
-	if _, err := r.p.Backup(bounded(t), away); !errors.Is(err, array.ErrArrayUnreachable) {
+	try.Must(t, err)
+	if _, err := r.p.Backup(try.Context(t), away); !errors.Is(err, array.ErrArrayUnreachable) {
 		t.Errorf("nobody listens: %v", err)
 	}
 	r.Close()
-	for what, err := range map[string]error{"verify": r.p.Verify(bounded(t), rec), "restore": r.p.Restore(bounded(t), rec), "delete": r.p.Delete(bounded(t), rec)} {
+	for what, err := range map[string]error{"verify": r.p.Verify(try.Context(t), rec), "restore": r.p.Restore(try.Context(t), rec), "delete": r.p.Delete(try.Context(t), rec)} {
 		if !errors.Is(err, array.ErrArrayUnreachable) {
 			t.Errorf("%s: %v", what, err)
 		}
@@ -245,7 +233,7 @@ func TestUnreachable(t *testing.T) {
 	if ok, err := backup.Exists(r.q.File()); err != nil || !ok {
 		t.Errorf("the receipt is gone, the snapshots are not: %v", err)
 	}
-	over, cancel := context.WithCancelCause(bounded(t))
+	over, cancel := context.WithCancelCause(try.Context(t))
 	why := errors.New("the run was aborted")
 	cancel(why)
 	if _, err := r.p.Backup(over, away); !errors.Is(err, why) || errors.Is(err, array.ErrArrayUnreachable) {
@@ -257,22 +245,22 @@ func TestHangs(t *testing.T) {
 	r := newRig(t)
 	r.p.Request = 100 * time.Millisecond
 	r.Inject("POST", "sessions", arraytest.Hang, arraytest.Hang, arraytest.Hang)
-	if _, err := r.p.Backup(bounded(t), r.q); !errors.Is(err, array.ErrArrayUnreachable) {
+	if _, err := r.p.Backup(try.Context(t), r.q); !errors.Is(err, array.ErrArrayUnreachable) {
 		t.Errorf("got %v", err)
 	}
 	// An array that answers with errors only is there.
 	r.p.Request = 5 * time.Second
 	r.Inject("POST", "sessions", arraytest.Refused, arraytest.Refused, arraytest.Refused)
-	if _, err := r.p.Backup(bounded(t), r.q); err == nil || errors.Is(err, array.ErrArrayUnreachable) {
+	if _, err := r.p.Backup(try.Context(t), r.q); err == nil || errors.Is(err, array.ErrArrayUnreachable) {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestTrust(t *testing.T) {
 	r := newRig(t)
-	ctx := bounded(t)
+	ctx := try.Context(t)
 	ca := filepath.Join(t.TempDir(), "ca.pem")
-	must(t, os.WriteFile(ca, r.CA(), 0o600))
+	try.Must(t, os.WriteFile(ca, r.CA(), 0o600))
 	o := r.o
 	o.Fingerprint, o.CA = "", ca
 	r.use(o)
@@ -290,11 +278,11 @@ func TestTrust(t *testing.T) {
 
 func TestRefused(t *testing.T) {
 	r := newRig(t)
-	ctx := bounded(t)
+	ctx := try.Context(t)
 	wrong := filepath.Join(t.TempDir(), "wrong")
-	must(t, os.WriteFile(wrong, []byte("guess"), 0o600))
+	try.Must(t, os.WriteFile(wrong, []byte("guess"), 0o600))
 	open := filepath.Join(t.TempDir(), "open")
-	must(t, os.WriteFile(open, []byte("guess"), 0o644))
+	try.Must(t, os.WriteFile(open, []byte("guess"), 0o644))
 	for _, tc := range []struct {
 		change func(*array.Options)
 		want   string
@@ -333,9 +321,9 @@ func TestRefused(t *testing.T) {
 
 func TestSpoilt(t *testing.T) {
 	r := newRig(t)
-	ctx := bounded(t)
+	ctx := try.Context(t)
 	rec, err := r.p.Backup(ctx, r.q)
-	must(t, err)
+	try.Must(t, err)
 	r.write("new")
 	s := rec.Snapshots[3]
 	for _, f := range []func(){func() { r.Spoil(s.Name, "2", s.ID) }, func() { r.Spoil(s.Name, "1", "9@other") }} {

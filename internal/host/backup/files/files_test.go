@@ -19,13 +19,8 @@ import (
 
 	"holdfast/internal/host/backup"
 	"holdfast/internal/host/backup/files"
+	"holdfast/internal/testbed/try"
 )
-
-func bounded(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	t.Cleanup(cancel)
-	return ctx
-}
 
 func request(t *testing.T, id string, o files.Options) backup.Request {
 	t.Helper()
@@ -36,13 +31,6 @@ func request(t *testing.T, id string, o files.Options) backup.Request {
 	return backup.Request{ID: id, Host: "h1", Dir: filepath.Join(t.TempDir(), "backups"), Options: b}
 }
 
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // sparse is the size of a file that is nearly all hole.
 const sparse = 24 << 20
 
@@ -50,11 +38,11 @@ const sparse = 24 << 20
 func plant(t *testing.T, root string) {
 	t.Helper()
 	long := strings.Repeat("long-", 40)
-	must(t, os.MkdirAll(filepath.Join(root, "sub", long), 0o750))
+	try.Must(t, os.MkdirAll(filepath.Join(root, "sub", long), 0o750))
 	put := func(name, content string, mode uint32) string {
 		path := filepath.Join(root, name)
-		must(t, os.WriteFile(path, []byte(content), 0o600))
-		must(t, unix.Chmod(path, mode))
+		try.Must(t, os.WriteFile(path, []byte(content), 0o600))
+		try.Must(t, unix.Chmod(path, mode))
 		return path
 	}
 	put("empty", "", 0o640)
@@ -62,34 +50,34 @@ func plant(t *testing.T, root string) {
 	put("sub/ünï 数据 \t'\"\\", "odd name", 0o600)
 	put("tool", "#!/bin/sh\n", 0o4755)
 	a := put("a", strings.Repeat("content ", 100000), 0o644)
-	must(t, os.Link(a, filepath.Join(root, "sub", "b")))
-	must(t, os.Symlink("../a", filepath.Join(root, "sub", "rel")))
-	must(t, os.Symlink("/nowhere/at all", filepath.Join(root, "dangling")))
-	must(t, unix.Mkfifo(filepath.Join(root, "pipe"), 0o620))
+	try.Must(t, os.Link(a, filepath.Join(root, "sub", "b")))
+	try.Must(t, os.Symlink("../a", filepath.Join(root, "sub", "rel")))
+	try.Must(t, os.Symlink("/nowhere/at all", filepath.Join(root, "dangling")))
+	try.Must(t, unix.Mkfifo(filepath.Join(root, "pipe"), 0o620))
 	for name, at := range map[string][]int64{"holes": {0, 8 << 20, 16<<20 + 100}, "tail": {1 << 20}, "hollow": nil} {
 		f, err := os.Create(filepath.Join(root, name))
-		must(t, err)
-		must(t, f.Truncate(sparse))
+		try.Must(t, err)
+		try.Must(t, f.Truncate(sparse))
 		for _, o := range at {
 			_, err = f.WriteAt([]byte("data at "+name), o)
-			must(t, err)
+			try.Must(t, err)
 		}
-		must(t, f.Close())
+		try.Must(t, f.Close())
 	}
 	for path, value := range map[string]string{"a": "binary \x00\n=", "holes": "on a file with holes", "sub": "on a directory"} {
-		must(t, unix.Lsetxattr(filepath.Join(root, path), "user.holdfast", []byte(value), 0))
+		try.Must(t, unix.Lsetxattr(filepath.Join(root, path), "user.holdfast", []byte(value), 0))
 	}
 	if os.Getuid() == 0 {
-		must(t, unix.Mknod(filepath.Join(root, "null"), unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))))
-		must(t, os.Lchown(filepath.Join(root, "sub", "rel"), 1234, 5678))
-		must(t, os.Chown(filepath.Join(root, "tool"), 12, 34))
-		must(t, unix.Chmod(filepath.Join(root, "tool"), 0o4755))
+		try.Must(t, unix.Mknod(filepath.Join(root, "null"), unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))))
+		try.Must(t, os.Lchown(filepath.Join(root, "sub", "rel"), 1234, 5678))
+		try.Must(t, os.Chown(filepath.Join(root, "tool"), 12, 34))
+		try.Must(t, unix.Chmod(filepath.Join(root, "tool"), 0o4755))
 	}
 	old := time.Date(2001, 2, 3, 4, 5, 6, 123456789, time.UTC)
 	for _, p := range []string{"a", "holes", "sub"} {
-		must(t, os.Chtimes(filepath.Join(root, p), old, old))
+		try.Must(t, os.Chtimes(filepath.Join(root, p), old, old))
 	}
-	must(t, unix.Chmod(root, 0o2751))
+	try.Must(t, unix.Chmod(root, 0o2751))
 }
 
 // picture is everything about a tree that must come back, one line for each file.
@@ -97,7 +85,7 @@ func picture(t *testing.T, root string) string {
 	t.Helper()
 	var out strings.Builder
 	inodes := map[uint64]string{}
-	must(t, filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+	try.Must(t, filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -138,24 +126,24 @@ func picture(t *testing.T, root string) string {
 func taken(t *testing.T, path string) int64 {
 	t.Helper()
 	info, err := os.Stat(path)
-	must(t, err)
+	try.Must(t, err)
 	return info.Sys().(*syscall.Stat_t).Blocks * 512
 }
 
 func TestRoundTrip(t *testing.T) {
 	dir := t.TempDir()
 	root, single, gone := filepath.Join(dir, "app"), filepath.Join(dir, "app.conf"), filepath.Join(dir, "later.conf")
-	must(t, os.Mkdir(root, 0o755))
+	try.Must(t, os.Mkdir(root, 0o755))
 	plant(t, root)
-	must(t, os.WriteFile(single, []byte("old"), 0o640))
+	try.Must(t, os.WriteFile(single, []byte("old"), 0o640))
 	before := picture(t, dir)
-	p, ctx := files.Provider{}, bounded(t)
+	p, ctx := files.Provider{}, try.Context(t)
 	q := request(t, "app-1", files.Options{Paths: []string{root, single, gone}, Missing: true})
 	expect(t, p, q, backup.NotDone)
 	rec, err := p.Backup(ctx, q)
-	must(t, err)
+	try.Must(t, err)
 	expect(t, p, q, backup.Done)
-	must(t, p.Verify(ctx, rec))
+	try.Must(t, p.Verify(ctx, rec))
 	if rec.Size > 1<<20 {
 		t.Errorf("%d bytes: holes take room", rec.Size)
 	}
@@ -164,12 +152,12 @@ func TestRoundTrip(t *testing.T) {
 		t.Errorf("the second call gives another backup: %v", err)
 	}
 	for range 2 {
-		must(t, os.RemoveAll(filepath.Join(root, "sub")))
-		must(t, os.WriteFile(filepath.Join(root, "a"), []byte("changed"), 0o600))
-		must(t, os.WriteFile(filepath.Join(root, "more"), nil, 0o600))
-		must(t, os.RemoveAll(single))
-		must(t, os.MkdirAll(gone, 0o700))
-		must(t, p.Restore(ctx, rec))
+		try.Must(t, os.RemoveAll(filepath.Join(root, "sub")))
+		try.Must(t, os.WriteFile(filepath.Join(root, "a"), []byte("changed"), 0o600))
+		try.Must(t, os.WriteFile(filepath.Join(root, "more"), nil, 0o600))
+		try.Must(t, os.RemoveAll(single))
+		try.Must(t, os.MkdirAll(gone, 0o700))
+		try.Must(t, p.Restore(ctx, rec))
 		after := picture(t, dir)
 		if got := without(after, ".before"); got != withoutTop(before) {
 			t.Errorf("after:\n%s\nbefore:\n%s", got, withoutTop(before))
@@ -184,7 +172,7 @@ func TestRoundTrip(t *testing.T) {
 		t.Errorf("what was there is not kept: %q, %v", b, err)
 	}
 	for range 2 {
-		must(t, p.Delete(ctx, rec))
+		try.Must(t, p.Delete(ctx, rec))
 	}
 	expect(t, p, q, backup.NotDone)
 	if got := withoutTop(picture(t, dir)); got != withoutTop(before) {
@@ -209,7 +197,7 @@ func withoutTop(lines string) string { return without(lines, "\x00") }
 func nothing(t *testing.T, dir string) {
 	t.Helper()
 	left, err := os.ReadDir(dir)
-	must(t, err)
+	try.Must(t, err)
 	for _, e := range left {
 		t.Errorf("left in %s: %s", dir, e.Name())
 	}
@@ -231,11 +219,11 @@ func TestTar(t *testing.T) {
 		}
 	}
 	root := filepath.Join(t.TempDir(), "app")
-	must(t, os.Mkdir(root, 0o755))
+	try.Must(t, os.Mkdir(root, 0o755))
 	plant(t, root)
 	q := request(t, "tar", files.Options{Paths: []string{root}})
-	rec, err := files.Provider{}.Backup(bounded(t), q)
-	must(t, err)
+	rec, err := files.Provider{}.Backup(try.Context(t), q)
+	try.Must(t, err)
 	to := t.TempDir()
 	out, err := exec.Command("tar", "--zstd", "--xattrs", "--xattrs-include=*", "-xpf", rec.Where, "-C", to).CombinedOutput()
 	if err != nil || len(out) > 0 {
@@ -251,15 +239,15 @@ func TestTar(t *testing.T) {
 
 func TestDamaged(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "app")
-	must(t, os.MkdirAll(root+"/sub", 0o755))
+	try.Must(t, os.MkdirAll(root+"/sub", 0o755))
 	noise := make([]byte, 300<<10)
 	for i := range noise {
 		noise[i] = byte(i * i >> (i % 13))
 	}
 	for _, f := range []string{"a", "sub/b", "z"} {
-		must(t, os.WriteFile(filepath.Join(root, f), noise, 0o644))
+		try.Must(t, os.WriteFile(filepath.Join(root, f), noise, 0o644))
 	}
-	p, ctx := files.Provider{}, bounded(t)
+	p, ctx := files.Provider{}, try.Context(t)
 	for _, tc := range []struct {
 		name  string
 		spoil func(t *testing.T, q backup.Request)
@@ -268,25 +256,25 @@ func TestDamaged(t *testing.T) {
 		{"the end of the archive", func(t *testing.T, q backup.Request) { flip(t, q.Path(".tar.zst"), 0.9999) }},
 		{"more at the end", func(t *testing.T, q backup.Request) {
 			f, err := os.OpenFile(q.Path(".tar.zst"), os.O_APPEND|os.O_WRONLY, 0)
-			must(t, err)
+			try.Must(t, err)
 			_, err = f.WriteString("x")
-			must(t, errors.Join(err, f.Close()))
+			try.Must(t, errors.Join(err, f.Close()))
 		}},
-		{"cut off", func(t *testing.T, q backup.Request) { must(t, os.Truncate(q.Path(".tar.zst"), 1000)) }},
-		{"gone", func(t *testing.T, q backup.Request) { must(t, os.Remove(q.Path(".tar.zst"))) }},
+		{"cut off", func(t *testing.T, q backup.Request) { try.Must(t, os.Truncate(q.Path(".tar.zst"), 1000)) }},
+		{"gone", func(t *testing.T, q backup.Request) { try.Must(t, os.Remove(q.Path(".tar.zst"))) }},
 		{"the list", func(t *testing.T, q backup.Request) { flip(t, q.Path(".list"), 0.5) }},
-		{"no list", func(t *testing.T, q backup.Request) { must(t, os.Remove(q.Path(".list"))) }},
+		{"no list", func(t *testing.T, q backup.Request) { try.Must(t, os.Remove(q.Path(".list"))) }},
 		{"another receipt", func(t *testing.T, q backup.Request) {
 			r, err := backup.Load(q)
-			must(t, err)
+			try.Must(t, err)
 			r.Size++
-			must(t, backup.Save(r))
+			try.Must(t, backup.Save(r))
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			q := request(t, "broken", files.Options{Paths: []string{root}})
 			rec, err := p.Backup(ctx, q)
-			must(t, err)
+			try.Must(t, err)
 			tc.spoil(t, q)
 			before := picture(t, filepath.Dir(root))
 			if err := p.Verify(ctx, rec); !errors.Is(err, backup.ErrDamaged) {
@@ -305,14 +293,14 @@ func TestDamaged(t *testing.T) {
 func flip(t *testing.T, path string, where float64) {
 	t.Helper()
 	b, err := os.ReadFile(path)
-	must(t, err)
+	try.Must(t, err)
 	b[int(float64(len(b))*where)] ^= 1
-	must(t, os.WriteFile(path, b, 0o600))
+	try.Must(t, os.WriteFile(path, b, 0o600))
 }
 
 func TestRefused(t *testing.T) {
 	dir := t.TempDir()
-	must(t, os.WriteFile(filepath.Join(dir, "f"), make([]byte, 1000), 0o600))
+	try.Must(t, os.WriteFile(filepath.Join(dir, "f"), make([]byte, 1000), 0o600))
 	for _, tc := range []struct {
 		o    files.Options
 		want string
@@ -328,7 +316,7 @@ func TestRefused(t *testing.T) {
 		{files.Options{Paths: []string{"/proc"}}, "mount point"},
 	} {
 		q := request(t, "no", tc.o)
-		if _, err := (files.Provider{}).Backup(bounded(t), q); err == nil || !strings.Contains(err.Error(), tc.want) {
+		if _, err := (files.Provider{}).Backup(try.Context(t), q); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%+v: got %v, want %q", tc.o, err, tc.want)
 		}
 		if left, err := os.ReadDir(q.Dir); err == nil && len(left) > 0 {
@@ -337,11 +325,11 @@ func TestRefused(t *testing.T) {
 	}
 	in := request(t, "in", files.Options{Paths: []string{dir}})
 	in.Dir = dir + "/b"
-	if _, err := (files.Provider{}).Backup(bounded(t), in); err == nil || !strings.Contains(err.Error(), "would be in it") {
+	if _, err := (files.Provider{}).Backup(try.Context(t), in); err == nil || !strings.Contains(err.Error(), "would be in it") {
 		t.Errorf("a backup in what is backed up: %v", err)
 	}
 	in.Options = json.RawMessage(`{"paths":["/etc/hostname"],"path":1}`)
-	if _, err := (files.Provider{}).Backup(bounded(t), in); err == nil || !strings.Contains(err.Error(), "unknown field") {
+	if _, err := (files.Provider{}).Backup(try.Context(t), in); err == nil || !strings.Contains(err.Error(), "unknown field") {
 		t.Errorf("an unknown option: %v", err)
 	}
 }
@@ -350,7 +338,7 @@ func TestRefused(t *testing.T) {
 func TestChanging(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "log")
-	must(t, os.WriteFile(path, make([]byte, 32<<20), 0o600))
+	try.Must(t, os.WriteFile(path, make([]byte, 32<<20), 0o600))
 	stop, stopped := make(chan struct{}), make(chan error, 1)
 	go func() {
 		f, err := os.OpenFile(path, os.O_WRONLY, 0)
@@ -369,29 +357,29 @@ func TestChanging(t *testing.T) {
 	}()
 	defer func() {
 		close(stop)
-		must(t, <-stopped)
+		try.Must(t, <-stopped)
 	}()
-	p, ctx := files.Provider{}, bounded(t)
+	p, ctx := files.Provider{}, try.Context(t)
 	strict := request(t, "strict", files.Options{Paths: []string{dir}})
 	if _, err := p.Backup(ctx, strict); err == nil || !strings.Contains(err.Error(), "changed while it was read") {
 		t.Errorf("got %v", err)
 	}
 	expect(t, p, strict, backup.NotDone)
 	rec, err := p.Backup(ctx, request(t, "lax", files.Options{Paths: []string{dir}, Changing: true}))
-	must(t, err)
+	try.Must(t, err)
 	if !slices.ContainsFunc(rec.Notes, func(n string) bool { return strings.Contains(n, path) }) {
 		t.Errorf("not noted: %q", rec.Notes)
 	}
-	must(t, p.Verify(ctx, rec))
+	try.Must(t, p.Verify(ctx, rec))
 }
 
 func TestEnds(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "app")
-	must(t, os.Mkdir(root, 0o755))
+	try.Must(t, os.Mkdir(root, 0o755))
 	plant(t, root)
 	q := request(t, "ends", files.Options{Paths: []string{root}})
 	p := files.Provider{}
-	over, cancel := context.WithCancelCause(bounded(t))
+	over, cancel := context.WithCancelCause(try.Context(t))
 	why := errors.New("the run was aborted")
 	cancel(why)
 	if _, err := p.Backup(over, q); !errors.Is(err, why) {
@@ -399,24 +387,24 @@ func TestEnds(t *testing.T) {
 	}
 	expect(t, p, q, backup.NotDone)
 	// What a process leaves that was killed in the middle.
-	must(t, os.MkdirAll(q.Dir, 0o700))
-	must(t, os.WriteFile(q.Path(".tar.zst.part"), []byte("half"), 0o600))
+	try.Must(t, os.MkdirAll(q.Dir, 0o700))
+	try.Must(t, os.WriteFile(q.Path(".tar.zst.part"), []byte("half"), 0o600))
 	expect(t, p, q, backup.Partial)
-	rec, err := p.Backup(bounded(t), q)
-	must(t, err)
+	rec, err := p.Backup(try.Context(t), q)
+	try.Must(t, err)
 	expect(t, p, q, backup.Done)
 	if err := p.Restore(over, rec); !errors.Is(err, why) {
 		t.Errorf("got %v", err)
 	}
-	must(t, os.Remove(q.File()))
+	try.Must(t, os.Remove(q.File()))
 	expect(t, p, q, backup.Partial)
-	must(t, p.Verify(bounded(t), rec)) // the journal has the receipt
+	try.Must(t, p.Verify(try.Context(t), rec)) // the journal has the receipt
 }
 
 // TestMountInside runs itself in a mount namespace of its own.
 func TestMountInside(t *testing.T) {
 	if dir := os.Getenv("HOLDFAST_TEST_MOUNT"); dir != "" {
-		_, err := files.Provider{}.Backup(bounded(t), request(t, "m", files.Options{Paths: []string{dir}}))
+		_, err := files.Provider{}.Backup(try.Context(t), request(t, "m", files.Options{Paths: []string{dir}}))
 		if err == nil || !strings.Contains(err.Error(), "something else is mounted") {
 			t.Errorf("got %v", err)
 		}
@@ -426,7 +414,7 @@ func TestMountInside(t *testing.T) {
 		t.Skip("mounts need root")
 	}
 	dir := t.TempDir()
-	must(t, os.Mkdir(dir+"/m", 0o700))
+	try.Must(t, os.Mkdir(dir+"/m", 0o700))
 	cmd := exec.Command("unshare", "--mount", "--propagation", "private", "sh", "-c", `mount -t tmpfs none "$1/m" && exec "$0" -test.run '^TestMountInside$'`, os.Args[0], dir)
 	cmd.Env = append(os.Environ(), "HOLDFAST_TEST_MOUNT="+dir)
 	if out, err := cmd.CombinedOutput(); err != nil {

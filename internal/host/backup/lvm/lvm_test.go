@@ -1,7 +1,6 @@
 package lvm_test
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,10 +10,10 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"holdfast/internal/host/backup"
 	"holdfast/internal/host/backup/lvm"
+	"holdfast/internal/testbed/try"
 )
 
 // The programs of LVM are played by this test binary, which keeps volumes in a
@@ -187,17 +186,17 @@ func newRig(t *testing.T) *rig {
 	t.Helper()
 	r := &rig{t: t, dir: t.TempDir()}
 	bin := filepath.Join(r.dir, "bin")
-	must(t, os.Mkdir(bin, 0o700))
+	try.Must(t, os.Mkdir(bin, 0o700))
 	for _, p := range []string{"lvs", "vgs", "lvcreate", "lvconvert", "lvremove"} {
 		// The race detector sleeps for a second at the end of a process, unless it is told not to.
 		script := fmt.Sprintf("#!/bin/sh\nGORACE=atexit_sleep_ms=0 HOLDFAST_TEST_LVM='%s' exec '%s' %s \"$@\"\n", r.dir, os.Args[0], p)
-		must(t, os.WriteFile(filepath.Join(bin, p), []byte(script), 0o700))
+		try.Must(t, os.WriteFile(filepath.Join(bin, p), []byte(script), 0o700))
 	}
 	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 	plain := lv{VG: "vg0", LV: "data", UUID: "uuid-data", Size: "1073741824", Type: "linear", Invalid: "-1", Merging: "0", Open: "0"}
 	thin := plain
 	thin.LV, thin.UUID, thin.Type = "thin", "uuid-thin", "thin"
-	must(t, stage{LVs: []lv{plain, thin}, Free: 1 << 30, Data: map[string]string{"uuid-data": "old", "uuid-thin": "old"}, Fail: map[string]string{}}.save(r.dir))
+	try.Must(t, stage{LVs: []lv{plain, thin}, Free: 1 << 30, Data: map[string]string{"uuid-data": "old", "uuid-thin": "old"}, Fail: map[string]string{}}.save(r.dir))
 	return r
 }
 
@@ -205,9 +204,9 @@ func newRig(t *testing.T) *rig {
 func (r *rig) change(f func(*stage)) {
 	r.t.Helper()
 	s, err := load(r.dir)
-	must(r.t, err)
+	try.Must(r.t, err)
 	f(&s)
-	must(r.t, s.save(r.dir))
+	try.Must(r.t, s.save(r.dir))
 }
 
 func (r *rig) calls() string {
@@ -221,13 +220,13 @@ func (r *rig) calls() string {
 
 func (r *rig) request(o lvm.Options) backup.Request {
 	b, err := json.Marshal(o)
-	must(r.t, err)
+	try.Must(r.t, err)
 	return backup.Request{ID: "up-1", Host: "h1", Dir: filepath.Join(r.dir, "receipts"), Options: b}
 }
 
 func (r *rig) expect(q backup.Request, want backup.State) {
 	r.t.Helper()
-	if got, err := (lvm.Provider{}).Probe(bounded(r.t), q); err != nil || got != want {
+	if got, err := (lvm.Provider{}).Probe(try.Context(r.t), q); err != nil || got != want {
 		r.t.Errorf("probe: got %q, %v, want %q", got, err, want)
 	}
 }
@@ -239,35 +238,22 @@ func (r *rig) write(content string) {
 func (r *rig) has(content string) {
 	r.t.Helper()
 	s, err := load(r.dir)
-	must(r.t, err)
+	try.Must(r.t, err)
 	if s.Data["uuid-data"] != content || s.Data["uuid-thin"] != content {
 		r.t.Errorf("the volumes have %q, want %q", s.Data, content)
-	}
-}
-
-func bounded(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	t.Cleanup(cancel)
-	return ctx
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
 	}
 }
 
 func both() lvm.Options { return lvm.Options{Volumes: []string{"vg0/data", "vg0/thin"}} }
 
 func TestRoundTrip(t *testing.T) {
-	r, p, ctx := newRig(t), lvm.Provider{}, bounded(t)
+	r, p, ctx := newRig(t), lvm.Provider{}, try.Context(t)
 	q := r.request(both())
 	r.expect(q, backup.NotDone)
 	rec, err := p.Backup(ctx, q)
-	must(t, err)
+	try.Must(t, err)
 	r.expect(q, backup.Done)
-	must(t, p.Verify(ctx, rec))
+	try.Must(t, p.Verify(ctx, rec))
 	if rec.Tool != "LVM version: 2.03.16(2) (2022-05-18)" || len(rec.Notes) != 1 || !strings.Contains(rec.Notes[0], "204 MiB") {
 		t.Errorf("%+v", rec)
 	}
@@ -279,14 +265,14 @@ func TestRoundTrip(t *testing.T) {
 	r.has("new")
 	r.change(func(s *stage) { s.LVs[0].Open = "0" })
 	for range 2 {
-		must(t, p.Restore(ctx, rec))
+		try.Must(t, p.Restore(ctx, rec))
 		r.has("old")
 	}
 	if err := p.Verify(ctx, rec); !errors.Is(err, backup.ErrDamaged) {
 		t.Errorf("verified after the merge: %v", err)
 	}
 	for range 2 {
-		must(t, p.Delete(ctx, rec))
+		try.Must(t, p.Delete(ctx, rec))
 	}
 	r.expect(q, backup.NotDone)
 	want := `lvcreate --yes --snapshot --name hf.up-1.data --addtag holdfast --extents 20%ORIGIN vg0/data
@@ -304,7 +290,7 @@ lvconvert --yes --merge --interval 1 vg0/hf.up-1.thin
 }
 
 func TestAllOrNone(t *testing.T) {
-	r, p, ctx := newRig(t), lvm.Provider{}, bounded(t)
+	r, p, ctx := newRig(t), lvm.Provider{}, try.Context(t)
 	q := r.request(both())
 	r.change(func(s *stage) { s.Fail["lvcreate vg0/thin"] = "Insufficient free space" })
 	if _, err := p.Backup(ctx, q); err == nil || !strings.Contains(err.Error(), "Insufficient free space") {
@@ -317,22 +303,22 @@ func TestAllOrNone(t *testing.T) {
 	// What a process leaves that was killed in the middle: it is begun anew.
 	r.change(func(s *stage) {
 		s.Fail = map[string]string{}
-		must(t, s.create([]string{"--name", "hf.up-1.data", "--addtag", "holdfast", "--extents", "20%ORIGIN", "vg0/data"}))
+		try.Must(t, s.create([]string{"--name", "hf.up-1.data", "--addtag", "holdfast", "--extents", "20%ORIGIN", "vg0/data"}))
 	})
 	r.expect(q, backup.Partial)
 	r.write("newer")
 	rec, err := p.Backup(ctx, q)
-	must(t, err)
+	try.Must(t, err)
 	r.write("spoilt")
-	must(t, p.Restore(ctx, rec))
+	try.Must(t, p.Restore(ctx, rec))
 	r.has("newer")
 }
 
 // TestMergeIsFinished stops after the first merge, which goes on by itself.
 func TestMergeIsFinished(t *testing.T) {
-	r, p, ctx := newRig(t), lvm.Provider{}, bounded(t)
+	r, p, ctx := newRig(t), lvm.Provider{}, try.Context(t)
 	rec, err := p.Backup(ctx, r.request(both()))
-	must(t, err)
+	try.Must(t, err)
 	r.write("new")
 	r.change(func(s *stage) { s.Slow, s.Fail["lvconvert vg0/hf.up-1.thin"] = 3, "killed here" })
 	if err := p.Restore(ctx, rec); err == nil || !strings.Contains(err.Error(), "killed here") {
@@ -342,14 +328,14 @@ func TestMergeIsFinished(t *testing.T) {
 		t.Errorf("deleted while it is merged: %v", err)
 	}
 	r.change(func(s *stage) { s.Slow, s.Fail = 3, map[string]string{} })
-	must(t, p.Restore(ctx, rec))
+	try.Must(t, p.Restore(ctx, rec))
 	r.has("old")
 }
 
 func TestFull(t *testing.T) {
-	r, p, ctx := newRig(t), lvm.Provider{}, bounded(t)
+	r, p, ctx := newRig(t), lvm.Provider{}, try.Context(t)
 	rec, err := p.Backup(ctx, r.request(both()))
-	must(t, err)
+	try.Must(t, err)
 	r.write("new")
 	for _, f := range []func(*lv){func(l *lv) { l.Used = "100.00" }, func(l *lv) { l.Invalid = "1" }, func(l *lv) { l.UUID = "another" }, func(l *lv) { l.Origin = "thin" }} {
 		r.change(func(s *stage) {
@@ -365,13 +351,13 @@ func TestFull(t *testing.T) {
 			}
 		}
 		r.change(func(s *stage) { s.LVs = s.LVs[:4] })
-		must(t, p.Verify(ctx, rec))
+		try.Must(t, p.Verify(ctx, rec))
 	}
 	r.has("new")
 }
 
 func TestRefused(t *testing.T) {
-	r, p, ctx := newRig(t), lvm.Provider{}, bounded(t)
+	r, p, ctx := newRig(t), lvm.Provider{}, try.Context(t)
 	for _, tc := range []struct {
 		o    lvm.Options
 		want string

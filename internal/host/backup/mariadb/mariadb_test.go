@@ -9,6 +9,7 @@ import (
 
 	"holdfast/internal/host/backup"
 	"holdfast/internal/host/backup/mariadb"
+	"holdfast/internal/testbed/try"
 )
 
 func TestDump(t *testing.T) {
@@ -17,7 +18,7 @@ func TestDump(t *testing.T) {
 	const password = `p"w\n#'; =x`
 	r.sql("CREATE USER keeper@'127.0.0.1' IDENTIFIED BY '" + strings.NewReplacer(`\`, `\\`, `'`, `''`).Replace(password) + "'; GRANT ALL ON *.* TO keeper@'127.0.0.1' WITH GRANT OPTION;")
 	want := r.state()
-	p, ctx := mariadb.Provider{}, bounded(t)
+	p, ctx := mariadb.Provider{}, try.Context(t)
 	at := mariadb.Connection{Address: "127.0.0.1", Port: r.port, User: "keeper", Password: r.secret(password + "\n")}
 	q := r.request("before-2-1", mariadb.Options{Method: mariadb.Dump, Connection: at})
 	expect(t, p, q, backup.NotDone)
@@ -69,7 +70,7 @@ func TestFiles(t *testing.T) {
 	r := newRig(t, false)
 	r.fill()
 	want := r.state()
-	p, ctx := mariadb.Provider{}, bounded(t)
+	p, ctx := mariadb.Provider{}, try.Context(t)
 	q := r.request("phys", mariadb.Options{Connection: mariadb.Connection{Socket: r.socket, User: "root"}})
 	rec, err := p.Backup(ctx, q)
 	if err != nil {
@@ -117,14 +118,14 @@ func TestServer(t *testing.T) {
 	r := newRig(t, false)
 	t.Run("partial", func(t *testing.T) { partial(t, r) })
 	t.Run("refused", func(t *testing.T) { refused(t, r) })
-	got, err := mariadb.Datadir(bounded(t), mariadb.Connection{Socket: r.socket, User: "root"}, r.dir)
+	got, err := mariadb.Datadir(try.Context(t), mariadb.Connection{Socket: r.socket, User: "root"}, r.dir)
 	if err != nil || got != r.data {
 		t.Errorf("got %q, %v, want %q", got, err, r.data)
 	}
 }
 
 func partial(t *testing.T, r *rig) {
-	p, ctx := mariadb.Provider{}, bounded(t)
+	p, ctx := mariadb.Provider{}, try.Context(t)
 	at := mariadb.Connection{Socket: r.socket, User: "root"}
 	for _, m := range []string{mariadb.Files, mariadb.Dump} {
 		q := r.request("crashed-"+m, mariadb.Options{Method: m, Connection: at})
@@ -154,7 +155,7 @@ func partial(t *testing.T, r *rig) {
 }
 
 func refused(t *testing.T, r *rig) {
-	p, ctx := mariadb.Provider{}, bounded(t)
+	p, ctx := mariadb.Provider{}, try.Context(t)
 	open := r.secret("x")
 	if err := os.Chmod(string(open), 0o644); err != nil {
 		t.Fatal(err)
@@ -192,7 +193,7 @@ func expect(t *testing.T, p backup.Provider, q backup.Request, want backup.State
 func remove(t *testing.T, p backup.Provider, rec backup.Receipt, q backup.Request) {
 	t.Helper()
 	for range 2 {
-		if err := p.Delete(bounded(t), rec); err != nil {
+		if err := p.Delete(try.Context(t), rec); err != nil {
 			t.Error(err)
 		}
 	}

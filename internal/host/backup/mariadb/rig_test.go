@@ -17,6 +17,7 @@ import (
 
 	"holdfast/internal/host/backup"
 	"holdfast/internal/host/backup/mariadb"
+	"holdfast/internal/testbed/try"
 )
 
 // rig is a MariaDB server of its own.
@@ -42,15 +43,7 @@ func newRig(t *testing.T, network bool) *rig {
 			t.Skip("needs the Debian packages mariadb-server-core, mariadb-client and mariadb-backup: ", err)
 		}
 	}
-	dir, err := os.MkdirTemp("", "hfmaria") // a socket's path must be short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
+	dir := try.ShortDir(t)
 	// A home of its own, so that nothing of this machine's user is read.
 	t.Setenv("HOME", dir)
 	r := &rig{t: t, dir: dir, data: filepath.Join(dir, "data"), socket: filepath.Join(dir, "mariadb.sock"), log: filepath.Join(dir, "log")}
@@ -220,10 +213,4 @@ func (r *rig) secret(content string) backup.SecretRef {
 		r.t.Fatal(err)
 	}
 	return backup.SecretRef(path)
-}
-
-func bounded(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
-	t.Cleanup(cancel)
-	return ctx
 }

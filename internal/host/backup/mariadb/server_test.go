@@ -9,18 +9,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"holdfast/internal/testbed/try"
 )
 
 func TestListening(t *testing.T) {
-	dir, err := os.MkdirTemp("", "hfsock")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
+	dir := try.ShortDir(t)
 	want := filepath.Join(dir, "mysqld of ours.sock")
 	l, err := net.Listen("unix", want)
 	if err != nil {

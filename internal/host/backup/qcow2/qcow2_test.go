@@ -11,24 +11,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"holdfast/internal/host/backup"
 	"holdfast/internal/host/backup/qcow2"
+	"holdfast/internal/testbed/try"
 )
-
-func bounded(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	t.Cleanup(cancel)
-	return ctx
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
 
 // rig is images in a directory.
 type rig struct {
@@ -87,25 +74,25 @@ func (r *rig) hold(i int) (release func()) {
 	r.t.Helper()
 	cmd := exec.Command("qemu-io", "-f", "qcow2", r.images[i])
 	in, err := cmd.StdinPipe()
-	must(r.t, err)
+	try.Must(r.t, err)
 	out, err := cmd.StdoutPipe()
-	must(r.t, err)
-	must(r.t, cmd.Start())
+	try.Must(r.t, err)
+	try.Must(r.t, cmd.Start())
 	ended := false
 	release = func() {
 		if !ended {
 			ended = true
-			must(r.t, in.Close())
-			must(r.t, cmd.Wait())
+			try.Must(r.t, in.Close())
+			try.Must(r.t, cmd.Wait())
 		}
 	}
 	r.t.Cleanup(release)
 	_, err = fmt.Fprintln(in, "length")
-	must(r.t, err)
+	try.Must(r.t, err)
 	var said []byte
 	for b := make([]byte, 100); !bytes.Contains(said, []byte("16 MiB")); {
 		n, err := out.Read(b)
-		must(r.t, err)
+		try.Must(r.t, err)
 		said = append(said, b[:n]...)
 	}
 	return release
@@ -113,25 +100,25 @@ func (r *rig) hold(i int) (release func()) {
 
 func (r *rig) request(id string) backup.Request {
 	b, err := json.Marshal(qcow2.Options{Images: r.images})
-	must(r.t, err)
+	try.Must(r.t, err)
 	return backup.Request{ID: id, Host: "h1", Dir: filepath.Join(r.dir, "receipts"), Options: b}
 }
 
 func (r *rig) expect(q backup.Request, want backup.State) {
 	r.t.Helper()
-	if got, err := (qcow2.Provider{}).Probe(bounded(r.t), q); err != nil || got != want {
+	if got, err := (qcow2.Provider{}).Probe(try.Context(r.t), q); err != nil || got != want {
 		r.t.Errorf("probe: got %q, %v, want %q", got, err, want)
 	}
 }
 
 func TestRoundTrip(t *testing.T) {
-	r, p, ctx := newRig(t, 2), qcow2.Provider{}, bounded(t)
+	r, p, ctx := newRig(t, 2), qcow2.Provider{}, try.Context(t)
 	q := r.request("up-1")
 	r.expect(q, backup.NotDone)
 	rec, err := p.Backup(ctx, q)
-	must(t, err)
+	try.Must(t, err)
 	r.expect(q, backup.Done)
-	must(t, p.Verify(ctx, rec))
+	try.Must(t, p.Verify(ctx, rec))
 	if !strings.HasPrefix(rec.Tool, "qemu-img version") {
 		t.Errorf("made by %q", rec.Tool)
 	}
@@ -141,14 +128,14 @@ func TestRoundTrip(t *testing.T) {
 	for range 2 {
 		r.fill(0, 0x22)
 		r.fill(1, 0x33)
-		must(t, p.Restore(ctx, rec))
+		try.Must(t, p.Restore(ctx, rec))
 		r.has(0, 0x11)
 		r.has(1, 0x11)
 	}
 	// A guest uses the image: it can be verified, and nothing else.
 	r.fill(0, 0x22)
 	release := r.hold(1)
-	must(t, p.Verify(ctx, rec))
+	try.Must(t, p.Verify(ctx, rec))
 	for _, err := range []error{p.Restore(ctx, rec), p.Delete(ctx, rec)} {
 		if !errors.Is(err, backup.ErrBusy) {
 			t.Errorf("in use: %v", err)
@@ -157,7 +144,7 @@ func TestRoundTrip(t *testing.T) {
 	release()
 	r.has(0, 0x22)
 	for range 2 {
-		must(t, p.Delete(ctx, rec))
+		try.Must(t, p.Delete(ctx, rec))
 	}
 	r.expect(q, backup.NotDone)
 	left, err := os.ReadDir(q.Dir)
@@ -170,7 +157,7 @@ func TestRoundTrip(t *testing.T) {
 }
 
 func TestAllOrNone(t *testing.T) {
-	r, p, ctx := newRig(t, 3), qcow2.Provider{}, bounded(t)
+	r, p, ctx := newRig(t, 3), qcow2.Provider{}, try.Context(t)
 	q := r.request("up-2")
 	release := r.hold(2)
 	if _, err := p.Backup(ctx, q); !errors.Is(err, backup.ErrBusy) {
@@ -186,10 +173,10 @@ func TestAllOrNone(t *testing.T) {
 	r.expect(q, backup.Partial)
 	r.fill(0, 0x44)
 	rec, err := p.Backup(ctx, q)
-	must(t, err)
+	try.Must(t, err)
 	r.expect(q, backup.Done)
 	r.fill(0, 0x55)
-	must(t, p.Restore(ctx, rec))
+	try.Must(t, p.Restore(ctx, rec))
 	r.has(0, 0x44)
 	// Another snapshot of the same name is not ours.
 	r.tool("qemu-img", "snapshot", "-d", "holdfast-up-2", r.images[1])
@@ -209,9 +196,9 @@ func TestAllOrNone(t *testing.T) {
 }
 
 func TestRefused(t *testing.T) {
-	r, p, ctx := newRig(t, 1), qcow2.Provider{}, bounded(t)
+	r, p, ctx := newRig(t, 1), qcow2.Provider{}, try.Context(t)
 	raw := filepath.Join(r.dir, "raw.img")
-	must(t, os.WriteFile(raw, make([]byte, 1<<20), 0o600))
+	try.Must(t, os.WriteFile(raw, make([]byte, 1<<20), 0o600))
 	for _, tc := range []struct {
 		images []string
 		want   string

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/column"
 	"holdfast/internal/transition/db/mapping"
@@ -40,7 +41,7 @@ func TestAllWaysOfRows(t *testing.T) {
 			if w.plan, err = makePlan(w.source, w.target, mappingText); err != nil {
 				t.Fatal(err)
 			}
-			m, err := NewMover(bounded(t), w.plan, w.source, w.target)
+			m, err := NewMover(try.Context(t), w.plan, w.source, w.target)
 			if err != nil || m.How != c.how {
 				t.Fatalf("%+v, %v", m, err)
 			}
@@ -57,7 +58,7 @@ func TestAllWaysOfRows(t *testing.T) {
 			if res = w.run(Options{}); !res.Resumed || res.RowsPerSecond != 0 || res.Tables[3].Rows != 604 {
 				t.Errorf("again: %+v", res)
 			}
-			j, err := ReadJournal(bounded(t), w.target.DB)
+			j, err := ReadJournal(try.Context(t), w.target.DB)
 			if err != nil || j.Mapping != "hash" || j.State != Copied || time.Since(j.Begun).Abs() > time.Minute {
 				t.Errorf("%+v, %v", j, err)
 			}
@@ -77,7 +78,7 @@ func TestTheTargetsUserMayNotReadTheSource(t *testing.T) {
 	w := newWorld(t, r, r, 300)
 	r.SQL("CREATE USER t@'%' IDENTIFIED BY 'x'; GRANT ALL ON new.* TO t@'%'; GRANT ALL ON migrate_journal.* TO t@'%'")
 	w.target = open(t, "target", fmt.Sprintf("t:x@tcp(127.0.0.1:%d)/", r.Port()))
-	m, err := NewMover(bounded(t), w.plan, w.source, w.target)
+	m, err := NewMover(try.Context(t), w.plan, w.source, w.target)
 	if err != nil || m.How != Load {
 		t.Fatalf("%+v, %v", m, err)
 	}
@@ -91,7 +92,7 @@ func TestWhatIsRefused(t *testing.T) {
 	refused := func(what string, p *mapping.Plan, hash string, opt Options, wants ...string) {
 		t.Helper()
 		before := r.SQL("SELECT COUNT(*) FROM new.items")
-		_, err := Run(bounded(t), p, hash, w.source, w.target, opt)
+		_, err := Run(try.Context(t), p, hash, w.source, w.target, opt)
 		if err == nil {
 			t.Fatalf("%s: not refused", what)
 		}
@@ -126,7 +127,7 @@ func TestWhatIsRefused(t *testing.T) {
 	refused("another source", w.plan, "hash", Options{}, "another source elsewhere:3306 (now ", "migrate_journal")
 	r.SQL("UPDATE migrate_journal.run SET format = 9")
 	refused("another format", w.plan, "hash", Options{}, "has format 9", "want 3")
-	if err := Drop(bounded(t), w.target); err != nil || r.SQL("SHOW DATABASES LIKE 'migrate_journal'") != "" {
+	if err := Drop(try.Context(t), w.target); err != nil || r.SQL("SHOW DATABASES LIKE 'migrate_journal'") != "" {
 		t.Errorf("drop: %v", err)
 	}
 	refused("no journal", w.plan, "hash", Options{}, "must be empty", "new.parents has 15")
@@ -136,11 +137,11 @@ func TestWhatIsRefused(t *testing.T) {
 func TestTwoRunsAtOnce(t *testing.T) {
 	r := aligntest.MariaDB(t)
 	w := newWorld(t, r, r, 300)
-	locked, unlock, err := Lock(bounded(t), w.target)
+	locked, unlock, err := Lock(try.Context(t), w.target)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = Run(bounded(t), w.plan, "hash", w.source, w.target, Options{})
+	_, err = Run(try.Context(t), w.plan, "hash", w.source, w.target, Options{})
 	if !errors.Is(err, ErrBusy) || !strings.Contains(err.Error(), "connection ") || !strings.Contains(err.Error(), aligntest.User+"@127.0.0.1") {
 		t.Errorf("%v", err)
 	}
@@ -155,12 +156,12 @@ func TestTwoRunsAtOnce(t *testing.T) {
 		t.Errorf("ended: %v", context.Cause(locked))
 	}
 	// It is lost, and someone else is quicker.
-	conn, err := w.target.DB.Conn(bounded(t))
+	conn, err := w.target.DB.Conn(try.Context(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	go r.SQL("DO SLEEP(0.2); KILL " + r.SQL("SELECT IS_USED_LOCK('holdfast_align')"))
-	if _, err := conn.ExecContext(bounded(t), "DO GET_LOCK('holdfast_align', 30)"); err != nil {
+	if _, err := conn.ExecContext(try.Context(t), "DO GET_LOCK('holdfast_align', 30)"); err != nil {
 		t.Fatal(err)
 	}
 	select {
@@ -203,7 +204,7 @@ func TestARowThatDoesNotFit(t *testing.T) {
 				}
 				w.rt.SQL("ALTER TABLE new.names " + c.target)
 				w.rs.SQL(c.source)
-				_, err := Run(bounded(t), w.plan, "hash", w.source, w.target, Options{ChunkRows: 50, Parallel: 1})
+				_, err := Run(try.Context(t), w.plan, "hash", w.source, w.target, Options{ChunkRows: 50, Parallel: 1})
 				if err == nil || !strings.Contains(err.Error(), c.wants) || !strings.Contains(err.Error(), "table new.names, chunk ") || !strings.Contains(err.Error(), "(name of the source ") {
 					t.Fatalf("%s: %v", what, err)
 				}
@@ -229,14 +230,14 @@ func TestStop(t *testing.T) {
 	one, two := aligntest.MariaDB(t), aligntest.MariaDB(t)
 	w := newWorld(t, one, two, 4000)
 	// Someone holds a row: the chunk that has it waits.
-	hold, err := w.target.DB.BeginTx(bounded(t), nil)
+	hold, err := w.target.DB.BeginTx(try.Context(t), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := hold.ExecContext(bounded(t), "INSERT INTO new.names (name, nr) SELECT 'x', 0 UNION SELECT CONCAT('NAME-', MD5(900)), 900 UNION SELECT CONCAT('NAME-', MD5(900), '''\\\\'), 900"); err != nil {
+	if _, err := hold.ExecContext(try.Context(t), "INSERT INTO new.names (name, nr) SELECT 'x', 0 UNION SELECT CONCAT('NAME-', MD5(900)), 900 UNION SELECT CONCAT('NAME-', MD5(900), '''\\\\'), 900"); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancelCause(bounded(t))
+	ctx, cancel := context.WithCancelCause(try.Context(t))
 	ended := make(chan error, 1)
 	go func() {
 		_, err := Run(ctx, w.plan, "hash", w.source, w.target, Options{ChunkRows: 100})
@@ -271,7 +272,7 @@ func TestStop(t *testing.T) {
 func TestTheJournalLostItsLast(t *testing.T) {
 	one, two := aligntest.MariaDB(t), aligntest.MariaDB(t)
 	w := newWorld(t, one, two, 4000)
-	ctx := bounded(t)
+	ctx := try.Context(t)
 	r, err := newRun(w.plan, w.source, w.target, Options{ChunkRows: 50, patience: time.Minute})
 	if err != nil {
 		t.Fatal(err)
@@ -354,7 +355,7 @@ func TestWhatPacketsDoNotHold(t *testing.T) {
 	w.clear()
 	two.SQL("SET GLOBAL local_infile = 0; SET GLOBAL max_allowed_packet = 1048576")
 	w.target = two.Server("target")
-	if _, err := Run(bounded(t), w.plan, "hash", w.source, w.target, Options{}); err == nil || !strings.Contains(err.Error(), "max_allowed_packet is 1048576") || !strings.Contains(err.Error(), "new.wide") {
+	if _, err := Run(try.Context(t), w.plan, "hash", w.source, w.target, Options{}); err == nil || !strings.Contains(err.Error(), "max_allowed_packet is 1048576") || !strings.Contains(err.Error(), "new.wide") {
 		t.Errorf("%v", err)
 	}
 	w.clear()
@@ -374,7 +375,7 @@ tables:
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err = Run(bounded(t), p, "hash", w.source, w.target, Options{}); err == nil || !strings.Contains(err.Error(), "source: Error 1301") {
+	if _, err = Run(try.Context(t), p, "hash", w.source, w.target, Options{}); err == nil || !strings.Contains(err.Error(), "source: Error 1301") {
 		t.Errorf("%v", err)
 	}
 	if got := two.SQL("SELECT COUNT(*) FROM new.wide"); got != "0" {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/aligntest"
 )
 
@@ -102,7 +103,7 @@ func (w *world) killed(victim int, at, away time.Duration) bool {
 	}
 	ended := make(chan error, 1)
 	go func() {
-		_, err := Run(bounded(w.t), w.plan, "hash", w.source, w.target, Options{ChunkRows: chunkRows})
+		_, err := Run(try.Context(w.t), w.plan, "hash", w.source, w.target, Options{ChunkRows: chunkRows})
 		ended <- err
 	}()
 	cut := false

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/aligntest"
 )
 
@@ -24,7 +25,7 @@ func TestValuesWithoutAnID(t *testing.T) {
 			t.Fatal(err)
 		}
 		one.SQL("INSERT INTO old.items VALUES ('Beta-late', 5001, 1, 'new ''one''', ''), ('beta-late', 5007, 1, 'not mapped', '')")
-		_, err = Run(bounded(t), w.plan, "hash", w.source, w.target, Options{ChunkRows: 20})
+		_, err = Run(try.Context(t), w.plan, "hash", w.source, w.target, Options{ChunkRows: 20})
 		want := `column project_id: the project "new 'one'" of the row with key Beta-late, 5001 has no ID: want a line for it among the IDs of project, then the same run again`
 		if !errors.Is(err, ErrNoID) || !strings.HasPrefix(err.Error(), "table new.items, chunk ") || !strings.HasSuffix(err.Error(), want) {
 			t.Fatalf("%v\nwant %s", err, want)

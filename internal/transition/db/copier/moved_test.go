@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/mapping"
 )
@@ -34,7 +35,7 @@ func TestValuesThatMoveWhileTheyAreCopied(t *testing.T) {
 		}
 		w.rt.SQL("ALTER TABLE new.names ADD UNIQUE one (nr)")
 		opt := Options{ChunkRows: 50, Parallel: 1}
-		if _, err := Run(bounded(t), w.plan, "hash", w.source, w.target, opt); err == nil || !strings.Contains(err.Error(), "'601'") {
+		if _, err := Run(try.Context(t), w.plan, "hash", w.source, w.target, opt); err == nil || !strings.Contains(err.Error(), "'601'") {
 			t.Fatalf("%s: %v", how, err)
 		}
 		if marks := w.rt.SQL("SELECT COUNT(*) FROM migrate_journal.tables WHERE gave_way"); marks != "0" {
@@ -53,7 +54,7 @@ func TestValuesThatMoveWhileTheyAreCopied(t *testing.T) {
 			t.Errorf("%s: rows of tables %q gave way", how, marks)
 		}
 		opt.Log = nil
-		if j, err := ReadJournal(bounded(t), w.target.DB); err != nil || !j.Follows || j.State != Copied {
+		if j, err := ReadJournal(try.Context(t), w.target.DB); err != nil || !j.Follows || j.State != Copied {
 			t.Errorf("%s: journal %+v, %v", how, j, err)
 		}
 		rows, left := w.rt.SQL("SELECT COUNT(*) FROM new.names"), w.rs.SQL("SELECT COUNT(DISTINCT nr) FROM old.names")
@@ -61,7 +62,7 @@ func TestValuesThatMoveWhileTheyAreCopied(t *testing.T) {
 			t.Errorf("%s: %s rows with the value, %s of %s rows", how, value, rows, left)
 		}
 		opt.Follows = false
-		if _, err := Run(bounded(t), w.plan, "hash", w.source, w.target, opt); !errors.Is(err, ErrOther) || !strings.Contains(err.Error(), "begun to be followed") {
+		if _, err := Run(try.Context(t), w.plan, "hash", w.source, w.target, opt); !errors.Is(err, ErrOther) || !strings.Contains(err.Error(), "begun to be followed") {
 			t.Errorf("%s: gone on with otherwise: %v", how, err)
 		}
 		w.rt.SQL("UPDATE migrate_journal.run SET state = 'done', binlog_file = 'log.07', binlog_pos = 8")
@@ -69,7 +70,7 @@ func TestValuesThatMoveWhileTheyAreCopied(t *testing.T) {
 			t.Errorf("%s: after the cut-over: %+v", how, res)
 		}
 		opt.Follows = true
-		if _, err := Run(bounded(t), w.plan, "hash", w.source, w.target, opt); !errors.Is(err, ErrDone) || !strings.Contains(err.Error(), "at log.07:8 of") {
+		if _, err := Run(try.Context(t), w.plan, "hash", w.source, w.target, opt); !errors.Is(err, ErrDone) || !strings.Contains(err.Error(), "at log.07:8 of") {
 			t.Errorf("%s: followed after the cut-over: %v", how, err)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/mapping"
 	"holdfast/internal/transition/db/sqlexpr"
@@ -24,7 +25,7 @@ func begun(t *testing.T, w *world, opt Options) (*run, *step) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.begin(bounded(t), "hash"); err != nil {
+	if _, err := r.begin(try.Context(t), "hash"); err != nil {
 		t.Fatal(err)
 	}
 	for i := range r.order {
@@ -39,12 +40,12 @@ func begun(t *testing.T, w *world, opt Options) (*run, *step) {
 // begin is a transaction of the target that waits for no lock longer than a second.
 func begin(t *testing.T, w *world) *sql.Tx {
 	t.Helper()
-	tx, err := w.target.DB.BeginTx(bounded(t), nil)
+	tx, err := w.target.DB.BeginTx(try.Context(t), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = tx.Rollback() }) // it may have ended
-	if _, err := tx.ExecContext(bounded(t), "SET SESSION innodb_lock_wait_timeout = 1"); err != nil {
+	if _, err := tx.ExecContext(try.Context(t), "SET SESSION innodb_lock_wait_timeout = 1"); err != nil {
 		t.Fatal(err)
 	}
 	return tx
@@ -56,24 +57,24 @@ func TestAChunkIsHeld(t *testing.T) {
 	w := newWorld(t, r, r, 300)
 	of, s := begun(t, w, Options{})
 	x := chunk{number: 1, upto: key{[]byte("m")}, size: 10}
-	if err := of.journal.note(bounded(t), s.Target, x); err != nil {
+	if err := of.journal.note(try.Context(t), s.Target, x); err != nil {
 		t.Fatal(err)
 	}
 	first := begin(t, w)
-	if done, _, err := held(bounded(t), first, s.Target, 1); done || err != nil {
+	if done, _, err := held(try.Context(t), first, s.Target, 1); done || err != nil {
 		t.Fatal(done, err)
 	}
 	var told *mysql.MySQLError
-	if done, _, err := held(bounded(t), begin(t, w), s.Target, 1); !errors.As(err, &told) || told.Number != 1205 {
+	if done, _, err := held(try.Context(t), begin(t, w), s.Target, 1); !errors.As(err, &told) || told.Number != 1205 {
 		t.Errorf("a second one has it, too: %v, %v", done, err)
 	}
-	if err := x.close(bounded(t), first, s.Target, 7, 0); err != nil {
+	if err := x.close(try.Context(t), first, s.Target, 7, 0); err != nil {
 		t.Fatal(err)
 	}
 	if err := first.Commit(); err != nil {
 		t.Fatal(err)
 	}
-	if done, rows, err := held(bounded(t), begin(t, w), s.Target, 1); !done || rows != 7 || err != nil {
+	if done, rows, err := held(try.Context(t), begin(t, w), s.Target, 1); !done || rows != 7 || err != nil {
 		t.Errorf("%v, %d rows, %v", done, rows, err)
 	}
 }
@@ -85,7 +86,7 @@ func TestRowsAndTheirChunkAreOneTransaction(t *testing.T) {
 	w := newWorld(t, one, two, 300)
 	of, s := begun(t, w, Options{ChunkRows: 10})
 	two.SQL("CREATE TRIGGER migrate_journal.no BEFORE UPDATE ON migrate_journal.ranges FOR EACH ROW SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'the journal is full'")
-	if _, err := Run(bounded(t), w.plan, "hash", w.source, w.target, Options{ChunkRows: 10}); err == nil || !strings.Contains(err.Error(), "the journal is full") {
+	if _, err := Run(try.Context(t), w.plan, "hash", w.source, w.target, Options{ChunkRows: 10}); err == nil || !strings.Contains(err.Error(), "the journal is full") {
 		t.Fatal(err)
 	}
 	for i := range of.order {
@@ -96,17 +97,17 @@ func TestRowsAndTheirChunkAreOneTransaction(t *testing.T) {
 	two.SQL("DROP TRIGGER migrate_journal.no")
 	w.run(Options{ChunkRows: 10})
 	w.check()
-	_, last, err := of.journal.open(bounded(t), s.Target)
+	_, last, err := of.journal.open(try.Context(t), s.Target)
 	if err != nil || last.number < 2 {
 		t.Fatal(last, err)
 	}
-	if of.mover, err = NewMover(bounded(t), w.plan, w.source, w.target); err != nil {
+	if of.mover, err = NewMover(try.Context(t), w.plan, w.source, w.target); err != nil {
 		t.Fatal(err)
 	}
 	k := &worker{run: of, step: s}
 	l := &connection{db: w.target.DB}
 	defer l.close()
-	if _, err := k.attempt(bounded(t), l, last); err != nil {
+	if _, err := k.attempt(try.Context(t), l, last); err != nil {
 		t.Errorf("a chunk that is done is moved again: %v", err)
 	}
 	w.check()
@@ -118,7 +119,7 @@ func TestChunksOfOthers(t *testing.T) {
 	r := aligntest.MariaDB(t)
 	w := newWorld(t, r, r, 300)
 	of, s := begun(t, w, Options{ChunkRows: 10})
-	ctx, cancel := context.WithCancel(bounded(t))
+	ctx, cancel := context.WithCancel(try.Context(t))
 	defer cancel()
 	out, ended := make(chan chunk), make(chan error, 1)
 	go func() {
@@ -199,11 +200,11 @@ func TestNamesAndModes(t *testing.T) {
 		c.rt.SQL("SET GLOBAL local_infile = " + local + "; DROP DATABASE IF EXISTS migrate_journal; DROP DATABASE " + sqlexpr.Quote(to) + "; " + plain + named(newSchema, "new", to))
 		target := c.rt.Server("target")
 		m := aligntest.Mapping(t, mappingText)
-		a, err := source.Side(bounded(t), map[string]string{"old": from})
+		a, err := source.Side(try.Context(t), map[string]string{"old": from})
 		if err != nil {
 			t.Fatal(err)
 		}
-		b, err := target.Side(bounded(t), map[string]string{"new": to})
+		b, err := target.Side(try.Context(t), map[string]string{"new": to})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -211,7 +212,7 @@ func TestNamesAndModes(t *testing.T) {
 		if len(p.Errors) > 0 {
 			t.Fatalf("%+v", p.Errors)
 		}
-		if _, err := Run(bounded(t), &p, "it's `x` \\", source, target, Options{ChunkRows: 30}); err != nil {
+		if _, err := Run(try.Context(t), &p, "it's `x` \\", source, target, Options{ChunkRows: 30}); err != nil {
 			t.Fatalf("%s: %v", c.how, err)
 		}
 		for i := range p.Tables {
@@ -219,7 +220,7 @@ func TestNamesAndModes(t *testing.T) {
 				t.Errorf("%s: %s: %s of the source, %s of the target", c.how, p.Tables[i].Target, a, b)
 			}
 		}
-		if j, err := ReadJournal(bounded(t), target.DB); err != nil || j.Mapping != "it's `x` \\" || j.State != Copied {
+		if j, err := ReadJournal(try.Context(t), target.DB); err != nil || j.Mapping != "it's `x` \\" || j.State != Copied {
 			t.Errorf("%+v, %v", j, err)
 		}
 	}
@@ -243,7 +244,7 @@ func TestIDsAreAskedAfterTheRows(t *testing.T) {
 	}
 	items := &of.order[slices.IndexFunc(of.order, func(s step) bool { return s.Target == "new.items" })]
 	two.SQL("UPDATE migrate_journal.ranges SET done = 0") // so that all are told
-	chunks, _, err := of.journal.open(bounded(t), items.Target)
+	chunks, _, err := of.journal.open(try.Context(t), items.Target)
 	if err != nil || len(chunks) != 4 {
 		t.Fatal(chunks, err)
 	}
@@ -263,12 +264,12 @@ func TestRowsGiveWayInOneChunkOnly(t *testing.T) {
 	w := newWorld(t, r, r, 300)
 	of, s := begun(t, w, Options{ChunkRows: 20, Follows: true})
 	x := chunk{number: 1, upto: key{[]byte("zzz")}, size: 20}
-	if err := of.journal.note(bounded(t), s.Target, x); err != nil {
+	if err := of.journal.note(try.Context(t), s.Target, x); err != nil {
 		t.Fatal(err)
 	}
 	k := &worker{run: of, step: s, on: of.connections, replace: true}
 	defer of.hangUp()
-	if err := k.copy(bounded(t), x, &pace{fixed: 20}); err != nil || k.replace {
+	if err := k.copy(try.Context(t), x, &pace{fixed: 20}); err != nil || k.replace {
 		t.Errorf("replace %v, %v", k.replace, err)
 	}
 }
@@ -286,11 +287,11 @@ func TestForeignKeysAreLookedAt(t *testing.T) {
 		for i := range of.order {
 			at[of.order[i].Target] = &of.order[i]
 		}
-		if err := of.table(bounded(t), at["new.parents"]); err != nil {
+		if err := of.table(try.Context(t), at["new.parents"]); err != nil {
 			t.Fatal(err)
 		}
 		r.SQL("SET foreign_key_checks = 0; DELETE FROM new.parents WHERE id = 1")
-		err := of.table(bounded(t), at["new.items"])
+		err := of.table(try.Context(t), at["new.items"])
 		var told *mysql.MySQLError
 		if follows && err != nil || !follows && (!errors.As(err, &told) || told.Number != 1452) {
 			t.Errorf("follows %v: %v", follows, err)
@@ -305,10 +306,10 @@ func TestALaneOfSeveralTables(t *testing.T) {
 	defer l.close()
 	for _, foreign := range []bool{true, false, false, true} {
 		var is bool
-		if err := l.prepare(bounded(t), foreign); err != nil {
+		if err := l.prepare(try.Context(t), foreign); err != nil {
 			t.Fatal(err)
 		}
-		if err := l.conn.QueryRowContext(bounded(t), "SELECT @@foreign_key_checks").Scan(&is); err != nil || is != foreign {
+		if err := l.conn.QueryRowContext(try.Context(t), "SELECT @@foreign_key_checks").Scan(&is); err != nil || is != foreign {
 			t.Errorf("%v, %v: want %v", is, err, foreign)
 		}
 	}
@@ -321,17 +322,17 @@ func TestWhatIsAbandonedEnds(t *testing.T) {
 	w := newWorld(t, r, r, 300)
 	of, _ := begun(t, w, Options{})
 	hold := begin(t, w)
-	if _, err := hold.ExecContext(bounded(t), "SELECT 1 FROM migrate_journal.run FOR UPDATE"); err != nil {
+	if _, err := hold.ExecContext(try.Context(t), "SELECT 1 FROM migrate_journal.run FOR UPDATE"); err != nil {
 		t.Fatal(err)
 	}
 	l := &connection{db: w.target.DB, log: of.opt.Log}
-	if err := l.prepare(bounded(t), true); err != nil {
+	if err := l.prepare(try.Context(t), true); err != nil {
 		t.Fatal(err)
 	}
 	waits := func() string {
 		return r.SQL("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE '%FOR UPDATE' AND COMMAND = 'Query'")
 	}
-	ctx, cancel := context.WithCancel(bounded(t))
+	ctx, cancel := context.WithCancel(try.Context(t))
 	defer cancel()
 	ended := make(chan error, 1)
 	go func() {

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/mapping"
 	"holdfast/internal/transition/db/server"
@@ -26,11 +27,11 @@ tables:
 	}
 	sides := func(source, target *server.Server, from, to string) error {
 		t.Helper()
-		s, err := source.Side(bounded(t), map[string]string{"old": from})
+		s, err := source.Side(try.Context(t), map[string]string{"old": from})
 		if err != nil {
 			t.Fatal(err)
 		}
-		d, err := target.Side(bounded(t), map[string]string{"new": to})
+		d, err := target.Side(try.Context(t), map[string]string{"new": to})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -38,7 +39,7 @@ tables:
 		if len(p.Errors) > 0 {
 			t.Fatal(p.Errors)
 		}
-		_, err = Run(bounded(t), &p, "hash", source, target, Options{})
+		_, err = Run(try.Context(t), &p, "hash", source, target, Options{})
 		return err
 	}
 	one, folds := aligntest.MariaDB(t), aligntest.MariaDB(t, "--lower-case-table-names=1")

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/column"
 	"holdfast/internal/transition/db/mapping"
@@ -124,17 +125,17 @@ func TestTablesSideBySide(t *testing.T) {
 		if w.plan, err = makePlan(w.source, w.target, mappingText); err != nil {
 			t.Fatal(err)
 		}
-		hold, err := w.target.DB.BeginTx(bounded(t), nil)
+		hold, err := w.target.DB.BeginTx(try.Context(t), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer hold.Rollback() // after the one below it does nothing
-		if _, err := hold.ExecContext(bounded(t), "INSERT INTO new.wide (id) SELECT seq FROM new.seq_0_to_900"); err != nil {
+		if _, err := hold.ExecContext(try.Context(t), "INSERT INTO new.wide (id) SELECT seq FROM new.seq_0_to_900"); err != nil {
 			t.Fatal(err)
 		}
 		ended := make(chan error, 1)
 		go func() {
-			_, err := Run(bounded(t), w.plan, "hash", w.source, w.target, Options{ChunkRows: 50, Parallel: 4})
+			_, err := Run(try.Context(t), w.plan, "hash", w.source, w.target, Options{ChunkRows: 50, Parallel: 4})
 			ended <- err
 		}()
 		waiting := func() string { return transactions(rt, "trx_state = 'LOCK WAIT'") }
@@ -160,23 +161,23 @@ func TestTablesSideBySide(t *testing.T) {
 func TestConnectionsOfAllTables(t *testing.T) {
 	one, two := aligntest.MariaDB(t), aligntest.MariaDB(t, "--innodb-autoinc-lock-mode=2")
 	w := newWorld(t, one, two, 4000)
-	hold, err := w.target.DB.Conn(bounded(t))
+	hold, err := w.target.DB.Conn(try.Context(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer discard(hold)
-	if _, err := hold.ExecContext(bounded(t), "LOCK TABLES new.items READ, new.parents READ, new.names READ, new.wide READ, new.bins READ"); err != nil {
+	if _, err := hold.ExecContext(try.Context(t), "LOCK TABLES new.items READ, new.parents READ, new.names READ, new.wide READ, new.bins READ"); err != nil {
 		t.Fatal(err)
 	}
 	ended := make(chan error, 1)
 	go func() {
-		_, err := Run(bounded(t), w.plan, "hash", w.source, w.target, Options{ChunkRows: 50, Parallel: 3})
+		_, err := Run(try.Context(t), w.plan, "hash", w.source, w.target, Options{ChunkRows: 50, Parallel: 3})
 		ended <- err
 	}()
 	waitFor(t, func() bool {
 		return two.SQL("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE STATE LIKE 'Waiting for table%'") == "3"
 	})
-	if _, err := hold.ExecContext(bounded(t), "UNLOCK TABLES"); err != nil {
+	if _, err := hold.ExecContext(try.Context(t), "UNLOCK TABLES"); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-ended; err != nil {
@@ -195,7 +196,7 @@ func TestConnectionsOfAllTables(t *testing.T) {
 func TestOnlyItsOwnConnectionIsKilled(t *testing.T) {
 	rig := aligntest.MariaDB(t)
 	w := newWorld(t, rig, rig, 100)
-	ctx := bounded(t)
+	ctx := try.Context(t)
 	l := &connection{db: w.target.DB, log: slog.New(slog.DiscardHandler)}
 	for l.number < 100 { // more than a server uses that begins
 		l.close()

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/aligntest"
 )
 
@@ -14,7 +15,7 @@ func TestThrottle(t *testing.T) {
 	target := aligntest.MariaDB(t, "--log-bin", "--server-id=1", "--binlog-format=ROW")
 	replica := aligntest.MariaDB(t, "--server-id=2")
 	ts, rs := target.Server("target"), replica.Server("source")
-	ctx := bounded(t)
+	ctx := try.Context(t)
 	look := func(th Throttle) string {
 		t.Helper()
 		why, err := th.look(ctx, ts.DB, ts.DB)

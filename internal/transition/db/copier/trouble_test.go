@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/aligntest"
 )
 
@@ -13,7 +14,7 @@ func TestADiskThatIsFull(t *testing.T) {
 	for _, local := range []string{"--local-infile=1", "--local-infile=0"} {
 		one, two := aligntest.MariaDB(t), aligntest.MariaDB(t, "--innodb-file-per-table=0", "--innodb-data-file-path=ibdata1:12M", local)
 		w := newWorld(t, one, two, 10_000)
-		_, err := Run(bounded(t), w.plan, "hash", w.source, w.target, Options{ChunkRows: 20})
+		_, err := Run(try.Context(t), w.plan, "hash", w.source, w.target, Options{ChunkRows: 20})
 		if err == nil || !strings.Contains(err.Error(), "Error 1114") || !strings.Contains(err.Error(), "is full") {
 			t.Fatal(err)
 		}
@@ -34,7 +35,7 @@ func TestTheSourceChangesMeanwhile(t *testing.T) {
 	w := newWorld(t, one, two, 1000)
 	begun(t, w, Options{})
 	one.SQL("ALTER TABLE old.names CHANGE nr number INT")
-	_, err := Run(bounded(t), w.plan, "hash", w.source, w.target, Options{})
+	_, err := Run(try.Context(t), w.plan, "hash", w.source, w.target, Options{})
 	if err == nil || !strings.Contains(err.Error(), "table new.names") || !strings.Contains(err.Error(), "Unknown column") {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/server"
 )
@@ -47,7 +48,7 @@ tables:
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, err = Run(bounded(t), w.plan, "hash", w.source, w.target, Options{})
+			_, err = Run(try.Context(t), w.plan, "hash", w.source, w.target, Options{})
 			if wants == "" {
 				if got := w.rt.SQL("SELECT COUNT(*), MAX(v) FROM new.wide WHERE t = IF(id = 100, 'good', 'bad')"); err != nil || got != "99\t1" {
 					t.Errorf("%s: %s: %v, rows %s", how, where, err, got)

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/mapping"
 	"holdfast/internal/transition/db/server"
@@ -136,7 +137,7 @@ func makePlan(source, target *server.Server, text string) (*mapping.Plan, error)
 
 func open(t testing.TB, role, dsn string) *server.Server {
 	t.Helper()
-	s, err := server.Open(bounded(t), role, dsn, server.Options{})
+	s, err := server.Open(try.Context(t), role, dsn, server.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,16 +145,10 @@ func open(t testing.TB, role, dsn string) *server.Server {
 	return s
 }
 
-func bounded(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
-	t.Cleanup(cancel)
-	return ctx
-}
-
 // run runs to the end.
 func (w *world) run(opt Options) *Result {
 	w.t.Helper()
-	res, err := Run(bounded(w.t), w.plan, "hash", w.source, w.target, opt)
+	res, err := Run(try.Context(w.t), w.plan, "hash", w.source, w.target, opt)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -170,7 +165,7 @@ func (w *world) clear() {
 func sums(t testing.TB, s *server.Server, statement string) string {
 	t.Helper()
 	var n, a, b string
-	if err := s.DB.QueryRowContext(bounded(t), statement).Scan(&n, &a, &b); err != nil {
+	if err := s.DB.QueryRowContext(try.Context(t), statement).Scan(&n, &a, &b); err != nil {
 		t.Fatalf("%v: %s", err, statement)
 	}
 	return n + " " + a + " " + b

@@ -1,7 +1,6 @@
 package ctbackup_test
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +14,7 @@ import (
 	"holdfast/internal/host/backup"
 	"holdfast/internal/host/backup/mariadb"
 	"holdfast/internal/host/backup/mariadb/ctbackup"
+	"holdfast/internal/testbed/try"
 )
 
 // Output as the product's own guide shows it, columns out of line included.
@@ -34,22 +34,9 @@ other       data-rto1221125555-0   Bound     pvc-11111111-98b7-4557-a44e-b985f9c
 	volume = "pvc-ba009f8f-98b7-4557-a44e-b985f9cbd332"
 )
 
-func bounded(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	t.Cleanup(cancel)
-	return ctx
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func TestParse(t *testing.T) {
 	pods, err := ctbackup.ParsePods([]byte(guidePods))
-	must(t, err)
+	try.Must(t, err)
 	if want := (ctbackup.Pod{Name: "rto1221125555-1", Status: "Running", IP: "192.168.222.180", Node: "10.10.163.103"}); len(pods) != 3 || pods[1] != want {
 		t.Errorf("got %+v", pods)
 	}
@@ -105,33 +92,33 @@ func FuzzParse(f *testing.F) {
 // TestDiscover has a kubectl that answers as the guide shows.
 func TestDiscover(t *testing.T) {
 	dir := t.TempDir()
-	must(t, os.WriteFile(filepath.Join(dir, "pods"), []byte(guidePods), 0o600))
-	must(t, os.WriteFile(filepath.Join(dir, "claims"), []byte(allClaims), 0o600))
+	try.Must(t, os.WriteFile(filepath.Join(dir, "pods"), []byte(guidePods), 0o600))
+	try.Must(t, os.WriteFile(filepath.Join(dir, "claims"), []byte(allClaims), 0o600))
 	script := fmt.Sprintf("#!/bin/sh\ncase \"$KUBECONFIG $*\" in '/k get pods -n cantian -owide') cat %s/pods;; '/k get pvc -A') cat %s/claims;; *) echo \"unknown: $*\" >&2; exit 1;; esac\n", dir, dir)
-	must(t, os.WriteFile(filepath.Join(dir, "kubectl"), []byte(script), 0o700))
+	try.Must(t, os.WriteFile(filepath.Join(dir, "kubectl"), []byte(script), 0o700))
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 	root := filepath.Join(dir, "remote")
 	nobody := mariadb.Connection{Socket: filepath.Join(dir, "none.sock")}
 	f := ctbackup.Finder{MySQL: nobody, Dir: dir, Kubeconfig: "/k", Root: root}
-	if got, err := f.Discover(bounded(t)); err == nil || !strings.Contains(err.Error(), "3 pods have 1 volumes") || !strings.Contains(err.Error(), "on the host") {
+	if got, err := f.Discover(try.Context(t)); err == nil || !strings.Contains(err.Error(), "3 pods have 1 volumes") || !strings.Contains(err.Error(), "on the host") {
 		t.Errorf("no directory: %v, %v", got, err)
 	}
 	want := filepath.Join(root, "metadata_metadata_fs_101_103", "cantian-data-rto1221125555-0-"+volume, "mysql")
 	for _, d := range []string{want, filepath.Join(root, "metadata_fs2", "other-data-rto1221125555-0-pvc-11111111-98b7-4557-a44e-b985f9cbd332", "mysql"), filepath.Join(root, "share_fs")} {
-		must(t, os.MkdirAll(d, 0o700))
+		try.Must(t, os.MkdirAll(d, 0o700))
 	}
-	got, err := f.Discover(bounded(t))
+	got, err := f.Discover(try.Context(t))
 	if err != nil || !reflect.DeepEqual(got, []ctbackup.Found{{Path: want, How: "the volume of claim data-rto1221125555-0 of pod rto1221125555-0 on 10.10.163.101"}}) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	// MySQL on the host answers, too.
-	must(t, os.WriteFile(filepath.Join(dir, "mariadb"), []byte("#!/bin/sh\nprintf '/mnt/dbdata/remote/metadata_metadata_fs2/node0/\\t8.0.26\\n'\n"), 0o700))
-	got, err = f.Discover(bounded(t))
+	try.Must(t, os.WriteFile(filepath.Join(dir, "mariadb"), []byte("#!/bin/sh\nprintf '/mnt/dbdata/remote/metadata_metadata_fs2/node0/\\t8.0.26\\n'\n"), 0o700))
+	got, err = f.Discover(try.Context(t))
 	if err != nil || len(got) != 2 || got[0].Path != "/mnt/dbdata/remote/metadata_metadata_fs2/node0" {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	f.Namespace = "other"
-	if got, err = f.Discover(bounded(t)); err != nil || len(got) != 1 {
+	if got, err = f.Discover(try.Context(t)); err != nil || len(got) != 1 {
 		t.Errorf("kubectl fails: %+v, %v", got, err)
 	}
 }
@@ -147,10 +134,10 @@ type rig struct {
 func newRig(t *testing.T, c ctbackup.Choice) *rig {
 	r := &rig{t: t, dir: t.TempDir()}
 	r.storage = filepath.Join(r.dir, "ct")
-	must(t, os.Mkdir(r.storage, 0o700))
+	try.Must(t, os.Mkdir(r.storage, 0o700))
 	secret := func(name string) backup.SecretRef {
 		path := filepath.Join(r.dir, name)
-		must(t, os.WriteFile(path, []byte("secret of "+name), 0o600))
+		try.Must(t, os.WriteFile(path, []byte("secret of "+name), 0o600))
 		return backup.SecretRef(path)
 	}
 	r.o = ctbackup.Options{Choice: c, Address: "127.0.0.1", User: "root", Password: secret("mysql"), MetadataPath: "/mnt/dbdata/remote/metadata_fs/node0", StoragePath: r.storage, SysPassword: secret("sys")}
@@ -159,18 +146,18 @@ func newRig(t *testing.T, c ctbackup.Choice) *rig {
 
 func (r *rig) request() backup.Request {
 	b, err := json.Marshal(r.o)
-	must(r.t, err)
+	try.Must(r.t, err)
 	return backup.Request{ID: "up-1", Host: "n0", Dir: filepath.Join(r.dir, "receipts"), Options: b}
 }
 
 func (r *rig) file(content string, at time.Time) {
 	path := filepath.Join(r.storage, "data")
-	must(r.t, os.WriteFile(path, []byte(content), 0o600))
-	must(r.t, os.Chtimes(path, at, at))
+	try.Must(r.t, os.WriteFile(path, []byte(content), 0o600))
+	try.Must(r.t, os.Chtimes(path, at, at))
 }
 
 func TestChoices(t *testing.T) {
-	p, ctx := ctbackup.Provider{}, bounded(t)
+	p, ctx := ctbackup.Provider{}, try.Context(t)
 	r := newRig(t, ctbackup.Stop)
 	if _, err := p.Backup(ctx, r.request()); !errors.Is(err, ctbackup.ErrStopFirst) {
 		t.Errorf("stop: %v", err)
@@ -182,8 +169,8 @@ func TestChoices(t *testing.T) {
 	}
 	r.file("backup", time.Unix(1e9, 0))
 	rec, err := p.Backup(ctx, r.request())
-	must(t, err)
-	must(t, p.Verify(ctx, rec))
+	try.Must(t, err)
+	try.Must(t, p.Verify(ctx, rec))
 	if s, err := p.Probe(ctx, r.request()); err != nil || s != backup.Done {
 		t.Errorf("probe: %q, %v", s, err)
 	}
@@ -195,7 +182,7 @@ func TestChoices(t *testing.T) {
 		t.Errorf("changed: %v", err)
 	}
 	for range 2 {
-		must(t, p.Delete(ctx, rec))
+		try.Must(t, p.Delete(ctx, rec))
 	}
 	if s, err := p.Probe(ctx, r.request()); err != nil || s != backup.NotDone {
 		t.Errorf("probe: %q, %v", s, err)
@@ -205,14 +192,14 @@ func TestChoices(t *testing.T) {
 	}
 	r.o.StoragePath = ""
 	rec, err = p.Backup(ctx, r.request())
-	must(t, err)
+	try.Must(t, err)
 	if err := p.Verify(ctx, rec); !errors.Is(err, ctbackup.ErrUnproved) {
 		t.Errorf("by word only: %v", err)
 	}
 
 	r = newRig(t, ctbackup.During)
 	rec, err = p.Backup(ctx, r.request())
-	must(t, err)
+	try.Must(t, err)
 	if err := p.Verify(ctx, rec); !errors.Is(err, ctbackup.ErrUnproved) {
 		t.Errorf("before the upgrade: %v", err)
 	}
@@ -221,13 +208,13 @@ func TestChoices(t *testing.T) {
 		t.Errorf("an old backup: %v", err)
 	}
 	r.file("new", time.Now())
-	must(t, p.Verify(ctx, rec))
+	try.Must(t, p.Verify(ctx, rec))
 }
 
 func TestAnswers(t *testing.T) {
 	r := newRig(t, ctbackup.During)
 	got, err := r.o.Answers()
-	must(t, err)
+	try.Must(t, err)
 	var text []string
 	for _, a := range got {
 		text = append(text, a.Text+string(a.Secret))
@@ -261,13 +248,13 @@ func TestRefused(t *testing.T) {
 	} {
 		r := newRig(t, ctbackup.During)
 		tc.change(&r.o)
-		if _, err := (ctbackup.Provider{}).Backup(bounded(t), r.request()); err == nil || !strings.Contains(err.Error(), tc.want) {
+		if _, err := (ctbackup.Provider{}).Backup(try.Context(t), r.request()); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("got %v, want %q", err, tc.want)
 		}
 	}
 	r := newRig(t, ctbackup.During)
 	r.o.StoragePath = "/" + strings.Repeat("x", 99)
-	if _, err := (ctbackup.Provider{}).Backup(bounded(t), r.request()); err != nil {
+	if _, err := (ctbackup.Provider{}).Backup(try.Context(t), r.request()); err != nil {
 		t.Errorf("100 bytes: %v", err)
 	}
 }

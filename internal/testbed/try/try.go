@@ -1,0 +1,54 @@
+// Package try is what tests of many packages need: a context with an end, a wait for a
+// condition, a short path, and an error that ends the test.
+package try
+
+import (
+	"context"
+	"os"
+	"testing"
+	"time"
+
+	"holdfast/internal/testbed/slack"
+)
+
+// patience is how long a condition may take, for which a healthy machine needs a moment.
+const patience = 20 * time.Second
+
+// Must ends the test at an error.
+func Must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Context is a context that ends after 3 minutes: a call that hangs fails one test, not the
+// run. It still holds in the test's clean-ups.
+func Context(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// Until waits for a condition, and ends the test when it does not come.
+func Until(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for begun := time.Now(); !ok(); time.Sleep(2 * time.Millisecond) {
+		if time.Since(begun) > patience && time.Since(begun) > slack.For(patience) {
+			t.Fatalf("waited %s for %s", time.Since(begun).Round(time.Second), what)
+		}
+	}
+}
+
+// ShortDir is a directory whose paths fit into the address of a unix socket.
+func ShortDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "hf")
+	Must(t, err)
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
