@@ -2,10 +2,6 @@ package pacemaker
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io"
-	"net/http"
 	"net/netip"
 	"strings"
 	"sync"
@@ -43,25 +39,9 @@ func (w vipWork) crash(ctx context.Context, host string) error {
 	return w.lab.Kill(ctx, host, "cmd:httpd -f -p "+w.addr().String())
 }
 
-// get fetches the page from the switch over a connection of its own.
-func (w vipWork) get(ctx context.Context, limit time.Duration) (body string, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+w.addr().String()+"/", nil)
-	if err != nil {
-		return "", fmt.Errorf("ask the service: %w", err)
-	}
-	resp, err := w.lab.HTTPClient(limit).Do(req)
-	if err != nil {
-		return "", fmt.Errorf("ask the service: %w", err)
-	}
-	defer func() { err = errors.Join(err, resp.Body.Close()) }()
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
-	if err != nil {
-		return "", fmt.Errorf("ask the service: %w", err)
-	}
-	if resp.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("ask the service: %s", resp.Status)
-	}
-	return strings.TrimSpace(string(raw)), nil
+func (w vipWork) get(ctx context.Context, limit time.Duration) (string, error) {
+	body, err := w.lab.Page(ctx, w.addr(), "/", limit)
+	return strings.TrimSpace(body), err
 }
 
 // probe fetches the page every lab.PingInterval, each probe on its own with

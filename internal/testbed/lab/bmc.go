@@ -188,34 +188,24 @@ func (l *Lab) startBMCs(ctx context.Context) error {
 
 // startBMC starts a host's controller, unless it runs, and waits until it answers.
 func (l *Lab) startBMC(ctx context.Context, host string) error {
-	var d *detached
-	err := l.change(ctx, func(s *state) error {
+	d, err := release(l.hold(ctx, func(s *state) (*detached, error) {
 		b := s.BMCs[host]
 		if b.Sim.alive() || b.Mode == BMCDead {
-			return nil
+			return nil, nil
 		}
 		// A program of a controller that died by itself may still wait.
 		err := l.p.endSession(ctx, b.Sim)
 		if err = errors.Join(err, l.p.plugBMC(ctx, host), l.p.writeBMC(host)); err != nil {
-			return err
+			return nil, err
 		}
-		d, err = startDetached([]string{l.p.exe(), "lab", bmcCommand, l.p.bmc(host)}, 0, l.p.bmc(host, "log"))
+		d, err := startDetached([]string{l.p.exe(), "lab", bmcCommand, l.p.bmc(host)}, 0, l.p.bmc(host, "log"))
 		if err == nil {
 			b.Sim = d.Process
 			s.BMCs[host] = b
 		}
-		return err
-	})
-	if err != nil {
-		if d != nil {
-			err = errors.Join(err, d.abandon())
-		}
-		return err
-	}
-	if d == nil {
-		return nil
-	}
-	if err := d.open(); err != nil {
+		return d, err
+	}))
+	if err != nil || d == nil {
 		return err
 	}
 	if err := l.waitBMC(ctx, host, d.Process); err != nil {

@@ -151,7 +151,7 @@ func (l *Lab) AskVM(ctx context.Context, name string) (Answer, error) {
 }
 
 func (l *Lab) askBusiness(ctx context.Context, g GuestInfo) (Answer, error) {
-	body, err := l.getPage(ctx, g.Addr, "/cgi-bin/status")
+	body, err := l.Page(ctx, g.Addr, "/cgi-bin/status", pageLimit)
 	if err != nil {
 		return Answer{}, fmt.Errorf("ask %s: %w", g.Name, err)
 	}

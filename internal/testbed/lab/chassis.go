@@ -8,9 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,16 +20,7 @@ const offLimit = time.Minute
 // bmcsMain is the process that switches the hosts' power for their management
 // controllers. It lives outside the hosts, until SIGTERM or Down.
 func bmcsMain(ctx context.Context, dir string) error {
-	if err := passGate(); err != nil {
-		return err
-	}
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM)
-	defer stop()
-	l, err := Open(dir)
-	if err != nil {
-		return err
-	}
-	return forAll(l.p.hosts(), func(h string) error {
+	return outside(ctx, dir, func(ctx context.Context, l *Lab, h string) error {
 		idle := make(chan struct{})
 		close(idle)
 		c := &chassis{l: l, host: h, log: slog.New(slog.NewTextHandler(os.Stderr, nil)).With("host", h), done: idle}

@@ -153,26 +153,29 @@ func (l *Lab) Ask(ctx context.Context) (Answer, error) {
 
 // GuestGet fetches a page of the guest, from the switch, within 2 s.
 func (l *Lab) GuestGet(ctx context.Context, path string) (body string, err error) {
-	return l.getPage(ctx, l.GuestAddr(), path)
+	return l.Page(ctx, l.GuestAddr(), path, pageLimit)
 }
 
-// getPage fetches a page of a guest, from the switch, within 2 s.
-func (l *Lab) getPage(ctx context.Context, addr netip.Addr, path string) (body string, err error) {
+// pageLimit is how long a page of a guest may take.
+const pageLimit = 2 * time.Second
+
+// Page fetches a page of at most 64 KiB from the switch, over a connection of its own.
+func (l *Lab) Page(ctx context.Context, addr netip.Addr, path string, limit time.Duration) (body string, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr.String()+path, nil)
 	if err != nil {
-		return "", fmt.Errorf("ask the guest: %w", err)
+		return "", fmt.Errorf("ask %s: %w", addr, err)
 	}
-	resp, err := l.HTTPClient(2 * time.Second).Do(req)
+	resp, err := l.HTTPClient(limit).Do(req)
 	if err != nil {
-		return "", fmt.Errorf("ask the guest: %w", err)
+		return "", fmt.Errorf("ask %s: %w", addr, err)
 	}
 	defer func() { err = errors.Join(err, resp.Body.Close()) }()
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	if err != nil {
-		return "", fmt.Errorf("ask the guest: %w", err)
+		return "", fmt.Errorf("ask %s: %w", addr, err)
 	}
 	if resp.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("ask the guest for %s: %s", path, resp.Status)
+		return "", fmt.Errorf("ask %s for %s: %s", addr, path, resp.Status)
 	}
 	return string(raw), nil
 }

@@ -108,27 +108,19 @@ func (l *Lab) freeDisk(ctx context.Context, host string) error {
 // the host's shared folder, unless it is there, and waits for it.
 func (l *Lab) cover(ctx context.Context, host string, init Process) error {
 	log := l.p.disk(host, "hang.log")
-	var d *detached
-	err := l.change(ctx, func(s *state) error {
+	d, err := release(l.hold(ctx, func(s *state) (*detached, error) {
 		hs := s.Hosts[host]
 		if hs.Hang.alive() {
-			return nil
+			return nil, nil
 		}
-		var err error
-		d, err = startDetached([]string{l.p.exe(), "lab", hangCommand, l.p.disk(host)}, 0, log)
+		d, err := startDetached([]string{l.p.exe(), "lab", hangCommand, l.p.disk(host)}, 0, log)
 		if err == nil {
 			hs.Hang = d.Process
 			s.Hosts[host] = hs
 		}
-		return err
-	})
-	switch {
-	case err != nil && d != nil:
-		return errors.Join(err, d.abandon())
-	case err != nil || d == nil:
-		return err
-	}
-	if err := d.open(); err != nil {
+		return d, err
+	}))
+	if err != nil || d == nil {
 		return err
 	}
 	err = poll(ctx, 10*time.Second, "the folder to hang", func() (bool, error) {

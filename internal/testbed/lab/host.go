@@ -46,38 +46,33 @@ func (l *Lab) On(ctx context.Context, host string) error {
 // launch starts the host's PID 1 up to its gate and records it; nil when the
 // host is on already.
 func (l *Lab) launch(ctx context.Context, host string) (*detached, error) {
-	var d *detached
-	err := l.change(ctx, func(s *state) error {
+	d, err := l.hold(ctx, func(s *state) (*detached, error) {
 		if s.on(host) {
-			return nil
+			return nil, nil
 		}
 		hs := s.Hosts[host]
 		// What is left of a host that ended by itself.
 		if err := errors.Join(endProcess(ctx, hs.Hang), removeCgroup(ctx, l.p.cgroup(host))); err != nil {
-			return err
+			return nil, err
 		}
 		if err := l.p.writeDisk(host, s.Options); err != nil {
-			return err
+			return nil, err
 		}
 		spec := l.p.disk(host, "boot.json")
 		if err := writeJSON(spec, l.p.bootSpec(host, s.Options)); err != nil {
-			return err
+			return nil, err
 		}
 		if err := os.WriteFile(l.p.disk(host, "daemons.json"), []byte("{}\n"), 0o644); err != nil {
-			return err
+			return nil, err
 		}
-		var err error
-		d, err = startDetached([]string{l.p.exe(), "lab", initCommand, spec}, hostFlags, l.p.disk(host, "init.log"))
+		d, err := startDetached([]string{l.p.exe(), "lab", initCommand, spec}, hostFlags, l.p.disk(host, "init.log"))
 		if err != nil {
-			return err
+			return nil, err
 		}
 		s.Hosts[host] = hostState{Init: d.Process, Boots: hs.Boots + 1, Orders: hs.Orders}
-		return makeCgroup(l.p.cgroup(host), d.PID)
+		return d, makeCgroup(l.p.cgroup(host), d.PID)
 	})
 	if err != nil {
-		if d != nil {
-			err = errors.Join(err, d.abandon())
-		}
 		return nil, fmt.Errorf("power on %s: %w", host, err)
 	}
 	return d, nil

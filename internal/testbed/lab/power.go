@@ -9,11 +9,9 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"os/signal"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -162,16 +160,7 @@ func (l *Lab) startPower(ctx context.Context) error {
 // powerMain is the process that reboots hosts at their own request. It lives
 // outside the hosts, until SIGTERM or Down.
 func powerMain(ctx context.Context, dir string) error {
-	if err := passGate(); err != nil {
-		return err
-	}
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM)
-	defer stop()
-	l, err := Open(dir)
-	if err != nil {
-		return err
-	}
-	return forAll(l.p.hosts(), func(h string) error {
+	return outside(ctx, dir, func(ctx context.Context, l *Lab, h string) error {
 		b := &powerButton{l: l, host: h, log: slog.New(slog.NewTextHandler(os.Stderr, nil)).With("host", h)}
 		return b.serve(ctx)
 	})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"syscall"
 	"time"
 
@@ -119,6 +120,31 @@ func (d *detached) open() error {
 	return nil
 }
 
+// hold changes the state by start, which starts a process up to its gate, or returns nil
+// where there is nothing to start. A process that could not be recorded is abandoned.
+func (l *Lab) hold(ctx context.Context, start func(*state) (*detached, error)) (*detached, error) {
+	var d *detached
+	err := l.change(ctx, func(s *state) (err error) {
+		d, err = start(s)
+		return err
+	})
+	if err != nil && d != nil {
+		err = errors.Join(err, d.abandon())
+	}
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// release opens the gate of what hold has started, if anything.
+func release(d *detached, err error) (*detached, error) {
+	if err != nil || d == nil {
+		return nil, err
+	}
+	return d, d.open()
+}
+
 // startDetached starts argv in a session of its own with clone flags, output to
 // the file logPath. The process outlives this one; it must call passGate first.
 func startDetached(argv []string, flags uintptr, logPath string) (*detached, error) {
@@ -148,6 +174,21 @@ func startDetached(argv []string, flags uintptr, logPath string) (*detached, err
 		return nil, fmt.Errorf("start %s: %w", argv[0], err)
 	}
 	return &detached{Process: id, gate: w}, nil
+}
+
+// outside serves every host of the laboratory in a process that lives outside of them,
+// until SIGTERM or Down.
+func outside(ctx context.Context, dir string, serve func(ctx context.Context, l *Lab, host string) error) error {
+	if err := passGate(); err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM)
+	defer stop()
+	l, err := Open(dir)
+	if err != nil {
+		return err
+	}
+	return forAll(l.p.hosts(), func(h string) error { return serve(ctx, l, h) })
 }
 
 // passGate waits until the starter has recorded this process. An error means

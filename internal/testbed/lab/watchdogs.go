@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"holdfast/internal/host/watchdog"
@@ -40,25 +38,17 @@ func (l *Lab) startWatchdogs(ctx context.Context) error {
 // startHelper starts one of the laboratory's own processes outside of the hosts,
 // unless it runs. at is where the state keeps it.
 func (l *Lab) startHelper(ctx context.Context, command, log string, at func(*state) *Process) error {
-	var d *detached
-	err := l.change(ctx, func(s *state) error {
+	_, err := release(l.hold(ctx, func(s *state) (*detached, error) {
 		if at(s).alive() {
-			return nil
+			return nil, nil
 		}
-		var err error
-		d, err = startDetached([]string{l.p.exe(), "lab", command, l.p.Dir}, 0, log)
+		d, err := startDetached([]string{l.p.exe(), "lab", command, l.p.Dir}, 0, log)
 		if err == nil {
 			*at(s) = d.Process
 		}
-		return err
-	})
-	switch {
-	case err != nil && d != nil:
-		return errors.Join(err, d.abandon())
-	case err != nil || d == nil:
-		return err
-	}
-	return d.open()
+		return d, err
+	}))
+	return err
 }
 
 // waitDevice waits until the host's watchdog answers, and resets it as a
@@ -96,18 +86,7 @@ func (p plan) disarm(ctx context.Context, h string) error {
 // watchdogsMain is the process of all hosts' watchdogs. It lives outside the
 // hosts, until SIGTERM or Down.
 func watchdogsMain(ctx context.Context, dir string) error {
-	if err := passGate(); err != nil {
-		return err
-	}
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM)
-	defer stop()
-	l, err := Open(dir)
-	if err != nil {
-		return err
-	}
-	return forAll(l.p.hosts(), func(h string) error {
-		return l.runWatchdog(ctx, h)
-	})
+	return outside(ctx, dir, func(ctx context.Context, l *Lab, h string) error { return l.runWatchdog(ctx, h) })
 }
 
 func (l *Lab) runWatchdog(ctx context.Context, host string) error {
