@@ -193,18 +193,9 @@ func (a *app) hostEnableCmd() *cobra.Command {
 		Short: "End the maintenance of a host: it takes guests again",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, js, err := a.open(cmd)
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			if err := c.SetMaintenance(cmd.Context(), args[0], false, ""); err != nil {
-				return err
-			}
-			if js {
-				return a.showNow(cmd.Context(), c)
-			}
-			return writeText(a.env.Stdout, fmt.Sprintf("host %s takes guests again\n", clean(args[0])))
+			return a.ordered(cmd, "host "+clean(args[0])+" takes guests again", func(ctx context.Context, c *api.Client) error {
+				return c.SetMaintenance(ctx, args[0], false, "")
+			})
 		},
 	}
 }
@@ -222,18 +213,9 @@ while an upgrade is not over. Also refused without --force when a guest was
 moved from or to the host and it is not known whether that guest runs.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, js, err := a.open(cmd)
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			if err := c.ForgetHost(cmd.Context(), args[0], force); err != nil {
-				return err
-			}
-			if js {
-				return a.showNow(cmd.Context(), c)
-			}
-			return writeText(a.env.Stdout, fmt.Sprintf("host %s is forgotten\n", clean(args[0])))
+			return a.ordered(cmd, "host "+clean(args[0])+" is forgotten", func(ctx context.Context, c *api.Client) error {
+				return c.ForgetHost(ctx, args[0], force)
+			})
 		},
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "you have checked that each guest that moved from or to it\nruns exactly once")

@@ -27,12 +27,7 @@ func (a *app) jobsCmd() *cobra.Command {
 }
 
 func (a *app) jobList(cmd *cobra.Command, _ []string) error {
-	c, js, err := a.open(cmd)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	jobs, err := c.Jobs(cmd.Context())
+	jobs, js, err := asked(a, cmd, func(ctx context.Context, c *api.Client) ([]job.View, error) { return c.Jobs(ctx) })
 	if err != nil {
 		return err
 	}
@@ -77,12 +72,7 @@ func (a *app) jobShowCmd() *cobra.Command {
 		Short: "Show a job with its steps",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, js, err := a.open(cmd)
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			j, err := c.Job(cmd.Context(), args[0])
+			j, js, err := asked(a, cmd, func(ctx context.Context, c *api.Client) (job.View, error) { return c.Job(ctx, args[0]) })
 			if err != nil {
 				return err
 			}
@@ -176,12 +166,9 @@ func (a *app) jobSkipCmd() *cobra.Command {
 }
 
 func (a *app) orderJob(cmd *cobra.Command, id, order, step, reason string) error {
-	c, js, err := a.open(cmd)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	j, err := c.CommandJob(cmd.Context(), id, order, step, reason)
+	j, js, err := asked(a, cmd, func(ctx context.Context, c *api.Client) (job.View, error) {
+		return c.CommandJob(ctx, id, order, step, reason)
+	})
 	if err != nil {
 		return err
 	}

@@ -180,6 +180,33 @@ func (a *app) open(cmd *cobra.Command) (c *api.Client, js bool, err error) {
 	return c, js, err
 }
 
+// asked is what an agent answers, and whether it is wanted as JSON.
+func asked[T any](a *app, cmd *cobra.Command, ask func(context.Context, *api.Client) (T, error)) (v T, js bool, err error) {
+	c, js, err := a.open(cmd)
+	if err != nil {
+		return v, js, err
+	}
+	defer c.Close()
+	v, err = ask(cmd.Context(), c)
+	return v, js, err
+}
+
+// ordered has an agent do something, and then says so, or shows the status as JSON.
+func (a *app) ordered(cmd *cobra.Command, said string, do func(context.Context, *api.Client) error) error {
+	c, js, err := a.open(cmd)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := do(cmd.Context(), c); err != nil {
+		return err
+	}
+	if js {
+		return a.showNow(cmd.Context(), c)
+	}
+	return writeText(a.env.Stdout, said+"\n")
+}
+
 // dial prepares the client that the flags and the environment ask for.
 func (a *app) dial(cmd *cobra.Command) (*api.Client, error) {
 	key := "key"

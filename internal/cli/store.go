@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
 )
@@ -35,12 +37,7 @@ path. The agents do the same on schedule and keep the newest ones.`,
 }
 
 func (a *app) storeStatus(cmd *cobra.Command, _ []string) error {
-	c, js, err := a.open(cmd)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	s, err := c.StoreStatus(cmd.Context())
+	s, js, err := asked(a, cmd, func(ctx context.Context, c *api.Client) (cluster.StoreStatus, error) { return c.StoreStatus(ctx) })
 	if err != nil {
 		return err
 	}
@@ -107,12 +104,7 @@ func memberRow(m cluster.StoreMember) []cell {
 func mib(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
 
 func (a *app) storeBackup(cmd *cobra.Command, _ []string) error {
-	c, js, err := a.open(cmd)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	b, err := c.BackUpStore(cmd.Context())
+	b, js, err := asked(a, cmd, func(ctx context.Context, c *api.Client) (cluster.Backup, error) { return c.BackUpStore(ctx) })
 	if err != nil {
 		return err
 	}
@@ -141,26 +133,26 @@ once more. Your name goes into the event log.`,
 }
 
 func (a *app) confirmOff(cmd *cobra.Command, host string) error {
-	c, js, err := a.open(cmd)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
+	said := fmt.Sprintf("your word that host %s is off is recorded; follow what comes of it with: holdfast status --watch", clean(host))
+	return a.ordered(cmd, said, func(ctx context.Context, c *api.Client) error {
+		if err := a.typedAgain(ctx, host); err != nil {
+			return err
+		}
+		return c.ConfirmOff(ctx, host, "")
+	})
+}
+
+// typedAgain asks for a host's name once more.
+func (a *app) typedAgain(ctx context.Context, host string) error {
 	if err := writeText(a.env.Stderr, fmt.Sprintf("If host %s is not off, two hosts will write to one disk.\nType the host's name again: ", clean(host))); err != nil {
 		return err
 	}
-	typed, err := bufio.NewReader(source(cmd.Context(), a.env.Stdin)).ReadString('\n')
+	typed, err := bufio.NewReader(source(ctx, a.env.Stdin)).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("read the host's name: %w", err)
 	}
 	if typed = strings.TrimSpace(typed); typed != host {
 		return fail.Errorf(fail.Invalid, "the names differ: %q and %q; nothing was recorded", host, typed)
 	}
-	if err := c.ConfirmOff(cmd.Context(), host, ""); err != nil {
-		return err
-	}
-	if js {
-		return a.showNow(cmd.Context(), c)
-	}
-	return writeText(a.env.Stdout, fmt.Sprintf("your word that host %s is off is recorded; follow what comes of it with: holdfast status --watch\n", clean(host)))
+	return nil
 }

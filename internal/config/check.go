@@ -199,29 +199,24 @@ func isAbsolute(p string) bool {
 }
 
 func (c *checker) timeServers(cl *Cluster, opt Options) {
-	if len(cl.ChronyServers) == 0 && !opt.AllowUndersized {
-		c.fault("ChronyServers", "", "want at least one time server")
+	c.servers("ChronyServers", cl.ChronyServers, opt, "want at least one time server", "want an IP address or a host name",
+		func(s string) bool { return isIP(s) || isHostname(s) })
+}
+
+// servers checks a list of servers. It may be empty in an undersized cluster only.
+func (c *checker) servers(field string, all []string, opt Options, some, want string, is func(string) bool) {
+	if len(all) == 0 && !opt.AllowUndersized {
+		c.fault(field, "", some)
 	}
-	for i, s := range cl.ChronyServers {
-		s = strings.TrimSpace(s)
-		cl.ChronyServers[i] = s
-		if !isIP(s) && !isHostname(s) {
-			c.fault(index("ChronyServers", i), s, "want an IP address or a host name")
+	for i, s := range all {
+		if all[i] = strings.TrimSpace(s); !is(all[i]) {
+			c.fault(index(field, i), all[i], want)
 		}
 	}
 }
 
 func (c *checker) dns(cl *Cluster, opt Options) {
-	if len(cl.DNS) == 0 && !opt.AllowUndersized {
-		c.fault("DNS", "", "want at least one name server")
-	}
-	for i, s := range cl.DNS {
-		s = strings.TrimSpace(s)
-		cl.DNS[i] = s
-		if !isIP(s) {
-			c.fault(index("DNS", i), s, "want an IP address")
-		}
-	}
+	c.servers("DNS", cl.DNS, opt, "want at least one name server", "want an IP address", isIP)
 }
 
 func (c *checker) health(h *HealthCheck) {

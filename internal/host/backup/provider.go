@@ -64,10 +64,13 @@ type Request struct {
 var idForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,47}$`)
 
 // Prepare checks the request, reads its options into the value that options points
-// to, and makes its directory.
-func (r Request) Prepare(options any) error {
+// to, has them checked, and makes the request's directory.
+func (r Request) Prepare(options any, check func() error) error {
 	if err := r.Check(options); err != nil {
 		return err
+	}
+	if err := check(); err != nil {
+		return fmt.Errorf("backup %s: %w", r.ID, err)
 	}
 	if err := os.MkdirAll(r.Dir, 0o700); err != nil {
 		return fmt.Errorf("backup %s: make its directory: %w", r.ID, err)

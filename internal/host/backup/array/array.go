@@ -142,7 +142,7 @@ func (p Provider) with(ctx context.Context, o Options, f func(*client) error) er
 // Backup makes a snapshot of each file system.
 func (p Provider) Backup(ctx context.Context, q backup.Request) (rec backup.Receipt, err error) {
 	var o Options
-	if err := q.Prepare(&o); err != nil {
+	if err := q.Prepare(&o, func() error { _, err := o.check(); return err }); err != nil {
 		return rec, err
 	}
 	lock, err := backup.Acquire(ctx, q)

@@ -94,11 +94,8 @@ func (Provider) Name() string { return name }
 // Backup writes the archive, its list and the receipt.
 func (p Provider) Backup(ctx context.Context, q backup.Request) (backup.Receipt, error) {
 	var o Options
-	if err := q.Prepare(&o); err != nil {
+	if err := q.Prepare(&o, func() error { return o.check(q.Dir) }); err != nil {
 		return backup.Receipt{}, err
-	}
-	if err := o.check(q.Dir); err != nil {
-		return backup.Receipt{}, fmt.Errorf("backup %s: %w", q.ID, err)
 	}
 	return backup.Make(ctx, q, func(*backup.Lock) (backup.State, error) { return p.Probe(ctx, q) }, func(*backup.Lock) (backup.Receipt, error) {
 		if err := discard(q); err != nil {

@@ -75,11 +75,8 @@ func (Provider) Name() string { return name }
 // are: stop what writes, or rely on their journals.
 func (p Provider) Backup(ctx context.Context, q backup.Request) (backup.Receipt, error) {
 	var o Options
-	if err := q.Prepare(&o); err != nil {
+	if err := q.Prepare(&o, func() error { return o.check(q.ID) }); err != nil {
 		return backup.Receipt{}, err
-	}
-	if err := o.check(q.ID); err != nil {
-		return backup.Receipt{}, fmt.Errorf("backup %s: %w", q.ID, err)
 	}
 	return backup.Make(ctx, q, func(l *backup.Lock) (backup.State, error) { return tool{lock: l}.state(ctx, q, o) }, func(l *backup.Lock) (backup.Receipt, error) {
 		t := tool{lock: l}

@@ -9,6 +9,7 @@
 package mariadb
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -71,17 +72,19 @@ func (p Provider) log() *slog.Logger {
 	return p.Log
 }
 
+// check fills in the method.
+func (o *Options) check() error {
+	if o.Method = cmp.Or(o.Method, Files); o.Method != Files && o.Method != Dump {
+		return fmt.Errorf("method %q: want %s or %s", o.Method, Files, Dump)
+	}
+	return nil
+}
+
 // Backup finds the server, backs it up and looks whether what came out is whole.
 func (p Provider) Backup(ctx context.Context, q backup.Request) (backup.Receipt, error) {
 	var o Options
-	if err := q.Prepare(&o); err != nil {
+	if err := q.Prepare(&o, o.check); err != nil {
 		return backup.Receipt{}, err
-	}
-	if o.Method == "" {
-		o.Method = Files
-	}
-	if o.Method != Files && o.Method != Dump {
-		return backup.Receipt{}, fmt.Errorf("backup %s: method %q: want %s or %s", q.ID, o.Method, Files, Dump)
 	}
 	return backup.Make(ctx, q, func(*backup.Lock) (backup.State, error) { return p.Probe(ctx, q) }, func(l *backup.Lock) (backup.Receipt, error) {
 		if err := discard(q); err != nil {

@@ -57,11 +57,8 @@ func (Provider) Name() string { return name }
 // call. It fails with ErrBusy when an image is in use.
 func (p Provider) Backup(ctx context.Context, q backup.Request) (backup.Receipt, error) {
 	var o Options
-	if err := q.Prepare(&o); err != nil {
+	if err := q.Prepare(&o, func() error { return o.check() }); err != nil {
 		return backup.Receipt{}, err
-	}
-	if err := o.check(); err != nil {
-		return backup.Receipt{}, fmt.Errorf("backup %s: %w", q.ID, err)
 	}
 	t, err := find(nil)
 	if err != nil {

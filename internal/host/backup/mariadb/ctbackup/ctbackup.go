@@ -177,11 +177,8 @@ func (Provider) Name() string { return name }
 // holds. With During the upgrade's own step makes the backup, later.
 func (p Provider) Backup(ctx context.Context, q backup.Request) (backup.Receipt, error) {
 	var o Options
-	if err := q.Prepare(&o); err != nil {
+	if err := q.Prepare(&o, func() error { return o.check() }); err != nil {
 		return backup.Receipt{}, err
-	}
-	if err := o.check(); err != nil {
-		return backup.Receipt{}, fmt.Errorf("backup %s with ctbackup: %w", q.ID, err)
 	}
 	return backup.Make(ctx, q, func(*backup.Lock) (backup.State, error) { return p.Probe(ctx, q) }, func(*backup.Lock) (backup.Receipt, error) {
 		return write(ctx, q, o)
