@@ -154,9 +154,6 @@ func (ca CA) CertPEM() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: pemCert, Bytes: ca.cert.Raw})
 }
 
-// NotAfter is the moment at which the authority, and all that it issued, ends.
-func (ca CA) NotAfter() time.Time { return ca.cert.NotAfter }
-
 // pairOf writes a certificate and its key as PEM.
 func pairOf(der []byte, key *ecdsa.PrivateKey) (Pair, error) {
 	keyDER, err := x509.MarshalPKCS8PrivateKey(key)

@@ -244,8 +244,8 @@ func TestIssueLimits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !cert.NotAfter.Equal(ca.NotAfter()) {
-		t.Errorf("certificate ends %s, authority %s", cert.NotAfter, ca.NotAfter())
+	if !cert.NotAfter.Equal(ca.cert.NotAfter) {
+		t.Errorf("certificate ends %s, authority %s", cert.NotAfter, ca.cert.NotAfter)
 	}
 	bad := map[string]func() error{
 		"host":     func() error { _, err := ca.Issue("", nil, nil, time.Hour); return err },

@@ -2,15 +2,11 @@ package pki
 
 import (
 	"bytes"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
 	"os"
-	"time"
 )
 
 // ErrRevoked: the authority has taken the certificate back.
@@ -65,29 +61,4 @@ func (l list) check(cert *x509.Certificate) error {
 		}
 	}
 	return nil
-}
-
-// Revoke makes the authority's revocation list (DER) of certificates, given as
-// PEM. A list replaces the one before, so give all that are revoked.
-func (ca CA) Revoke(certs ...[]byte) ([]byte, error) {
-	now := time.Now()
-	crl := &x509.RevocationList{
-		Number: big.NewInt(now.UnixNano()), ThisUpdate: now.Add(-backdate), NextUpdate: ca.cert.NotAfter,
-	}
-	for _, c := range certs {
-		block, _ := pem.Decode(c)
-		if block == nil || block.Type != pemCert {
-			return nil, errors.New("revoke: not a certificate in PEM")
-		}
-		cert, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("revoke: %w", err)
-		}
-		crl.RevokedCertificateEntries = append(crl.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: cert.SerialNumber, RevocationTime: now})
-	}
-	der, err := x509.CreateRevocationList(rand.Reader, crl, ca.cert, ca.key)
-	if err != nil {
-		return nil, fmt.Errorf("sign the revocation list: %w", err)
-	}
-	return der, nil
 }

@@ -107,9 +107,6 @@ func TestOverlayOfOneName(t *testing.T) {
 			t.Errorf("%+v: %s, want %s", c.file, got, c.want)
 		}
 	}
-	if f := OverlayFindings(twins(), inventory.Inventory{VMs: []inventory.VM{{Name: "db", UUID: "u7"}, {Name: "db", UUID: "u1"}}}); len(f) != 1 {
-		t.Errorf("findings %+v", f)
-	}
 }
 
 func TestLeaveGone(t *testing.T) {

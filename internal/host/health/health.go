@@ -180,10 +180,6 @@ func (p *Prober) State() State {
 	return p.state
 }
 
-// Reset forgets the verdict and begins the grace anew: the guest was started
-// again. A probe that is under way counts no more.
-func (p *Prober) Reset() { p.restart(whyStarting) }
-
 func (p *Prober) restart(why string) {
 	now := p.opt.Clock()
 	p.mu.Lock()

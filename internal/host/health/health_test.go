@@ -300,7 +300,7 @@ func TestGrace(t *testing.T) {
 	}
 	clk.forward(1)
 	until(t, p, "failed", failed)
-	p.Reset()
+	p.restart(whyStarting)
 	until(t, p, "starting after the reset", starting)
 	clk.forward(defaultGrace)
 	until(t, p, "failed again", failed)
@@ -317,7 +317,7 @@ func TestAnAnswerEndsTheGrace(t *testing.T) {
 	until(t, p, "healthy", healthy)
 	code.Store(500)
 	until(t, p, "failed within the grace", failed)
-	p.Reset()
+	p.restart(whyStarting)
 	if s := until(t, p, "starting", starting); s.Healthy {
 		t.Errorf("after the reset: %+v", s)
 	}
@@ -340,7 +340,7 @@ func TestProbeFromBeforeAReset(t *testing.T) {
 	})
 	p := prober(t, Options{Kind: HTTP, Port: s.port, Timeout: 10 * time.Second})
 	<-asked
-	p.Reset()
+	p.restart(whyStarting)
 	late.Store(true)
 	close(answer) // with 200
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {

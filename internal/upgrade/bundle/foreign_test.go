@@ -78,7 +78,7 @@ func plainTar(t testing.TB, files map[string]string) []byte {
 func TestAppctl(t *testing.T) {
 	const root = "engine_connector/"
 	data := packed(t, plainTar(t, appctlFiles(root)), Gzip)
-	rep, err := OpenAppctl(context.Background(), bytes.NewReader(data), Options{AllowUnsigned: true})
+	rep, err := Verify(context.Background(), bytes.NewReader(data), Options{AllowUnsigned: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,10 +125,6 @@ func TestAppctl(t *testing.T) {
 	if want := []manifest.ConfigFile{{File: root + "action/config_params.json", Installed: "/opt/engine/config/deploy_param.json"}}; !reflect.DeepEqual(whole.Config, want) {
 		t.Errorf("config %+v", whole.Config)
 	}
-	_, err = OpenCAS(context.Background(), bytes.NewReader(data), Options{AllowUnsigned: true})
-	if got := refusal(t, err).Error(); got != "its layout is appctl, want cas" {
-		t.Error(got)
-	}
 }
 
 func TestAppctlUnpacksAndReadsBack(t *testing.T) {
@@ -154,12 +150,12 @@ func TestAppctlUnpacksAndReadsBack(t *testing.T) {
 func TestCAS(t *testing.T) {
 	for _, c := range []struct{ root, version string }{{"upgrade.e0303/", "E0303"}, {"", "unknown"}} {
 		data := plainTar(t, map[string]string{c.root + "upgrade.sh": "#!/bin/sh\n", c.root + "pkg/x.deb": "deb"})
-		rep, err := OpenCAS(context.Background(), bytes.NewReader(data), Options{AllowUnsigned: true})
+		rep, err := Verify(context.Background(), bytes.NewReader(data), Options{AllowUnsigned: true})
 		if err != nil {
 			t.Fatal(err)
 		}
 		m := rep.Manifest
-		if len(m.Modules) != 1 || m.Modules[0].Actions.Install.Run[0] != c.root+"upgrade.sh" || m.Version != c.version || rep.Files != 2 {
+		if rep.Layout != CAS || len(m.Modules) != 1 || m.Modules[0].Actions.Install.Run[0] != c.root+"upgrade.sh" || m.Version != c.version || rep.Files != 2 {
 			t.Errorf("%+v", m)
 		}
 	}

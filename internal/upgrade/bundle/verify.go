@@ -62,25 +62,6 @@ func Head(ctx context.Context, r io.Reader, o Options) (*Report, error) {
 	return rep, err
 }
 
-// OpenAppctl checks a package of the appctl layout and returns the manifest
-// that is made for it. It is Verify for those who accept nothing else.
-func OpenAppctl(ctx context.Context, r io.Reader, o Options) (*Report, error) {
-	return only(Appctl, ctx, r, o)
-}
-
-// OpenCAS is OpenAppctl for the CAS layout.
-func OpenCAS(ctx context.Context, r io.Reader, o Options) (*Report, error) {
-	return only(CAS, ctx, r, o)
-}
-
-func only(want Layout, ctx context.Context, r io.Reader, o Options) (*Report, error) {
-	rep, err := Verify(ctx, r, o)
-	if err == nil && rep.Layout != want {
-		return nil, refuse("", "its layout is %s, want %s", rep.Layout, want)
-	}
-	return rep, err
-}
-
 // read reads a package of any layout into a sink.
 func read(ctx context.Context, r io.Reader, o *Options, to sink) (*Report, error) {
 	s, first, err := start(ctx, r)

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -74,9 +75,10 @@ func host(in *Input, name cluster.HostID) *inventory.Host {
 // only returns what a check finds.
 func only(t *testing.T, id string, in *Input) []Finding {
 	t.Helper()
-	c, err := Find(id)
-	if err != nil {
-		t.Fatal(err)
+	all := List()
+	i := slices.IndexFunc(all, func(c Check) bool { return c.ID == id })
+	if i < 0 {
+		t.Fatalf("there is no check %q", id)
 	}
-	return c.Run(*in)
+	return all[i].look(newScene(*in))
 }

@@ -1,7 +1,6 @@
 package check
 
 import (
-	"fmt"
 	"slices"
 )
 
@@ -14,10 +13,6 @@ type Check struct {
 
 	run func(*scene) []Finding
 }
-
-// Run looks at the input and returns what it found: one OK when there is nothing
-// to warn of.
-func (c Check) Run(in Input) []Finding { return c.look(newScene(in)) }
 
 func (c Check) look(s *scene) []Finding {
 	fs := c.run(s)
@@ -42,16 +37,6 @@ func Run(in Input) []Finding {
 	}
 	Sort(fs)
 	return fs
-}
-
-// Find returns the check of an id.
-func Find(id string) (Check, error) {
-	for _, c := range List() {
-		if c.ID == id {
-			return c, nil
-		}
-	}
-	return Check{}, fmt.Errorf("there is no check %q", id)
 }
 
 // List returns all checks, in the order in which they run.

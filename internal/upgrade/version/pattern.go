@@ -227,9 +227,6 @@ func satisfiable(terms []term) error {
 	return nil
 }
 
-// Text returns the text that was parsed.
-func (p Pattern) Text() string { return p.text }
-
 // Match reports whether v is meant. A version of another scheme is an error.
 func (p Pattern) Match(v Version) (bool, error) {
 	if p.scheme == "" || p.scheme != v.scheme {
@@ -294,44 +291,6 @@ func matchMask(mask, text string) bool {
 		}
 	}
 	return true
-}
-
-// String explains the pattern: "E0306 or later and before E0535".
-func (p Pattern) String() string {
-	var alts []string
-	for _, terms := range p.alts {
-		var all []string
-		for _, t := range terms {
-			all = append(all, t.explain())
-		}
-		alts = append(alts, strings.Join(all, " and "))
-	}
-	if len(alts) == 0 {
-		return "no version"
-	}
-	return strings.Join(alts, ", or ")
-}
-
-func (t term) explain() string {
-	switch t.op {
-	case opAt:
-		return t.text
-	case opFamily:
-		return "a version of " + t.text
-	case opPrefix, opMask:
-		return "one like " + t.text
-	case opRange:
-		return "from " + t.lo.text + " to " + t.hi.text
-	case opFrom:
-		return t.lo.text + " or later"
-	case opAfter:
-		return "later than " + t.lo.text
-	case opTo:
-		return t.hi.text + " or before"
-	case opBefore:
-		return "before " + t.hi.text
-	}
-	return "any version"
 }
 
 // AnyPattern is for patterns whose scheme is not known yet: it returns an error

@@ -10,44 +10,40 @@ func TestMatch(t *testing.T) {
 		s       Scheme
 		pattern string
 		yes, no string
-		explain string
 	}{
-		{CAS, "E0535", "E0535", "E0535H01 E0531 5.0", "E0535"},
-		{CAS, "*", "2.0 E0001 E0705", "", "any version"},
-		{CAS, "2.0", "2.0 E0200 E0209H11 E0299H99", "3.0 E0300 E0199 1.0", "a version of 2.0"},
-		{CAS, "2.0,3.0", "2.0 E0306", "E0503 5.0 1.0", "a version of 2.0, or a version of 3.0"},
-		{CAS, "E052X", "E0520 E0529 E0525H03", "E0519 E0530 E0513H07", "one like E052X"},
-		{CAS, "E0513Hxx", "E0513H01 E0513H99", "E0513 E0514 E0512H01", "one like E0513Hxx"},
-		{CAS, "E0513H*", "E0513H01", "E0513", "one like E0513H*"},
-		{CAS, "E0513*", "E0513H01 E0513", "E0514", "one like E0513*"},
-		{CAS, "E02*", "E0209H11", "2.0 E0306", "one like E02*"},
-		{CAS, ">=E0306", "E0306 E0306H01 E0705 5.0", "E0303 3.0", "E0306 or later"},
-		{CAS, "<E0535", "E0531H99 2.0", "E0535", "before E0535"},
-		{CAS, "<=E0535", "E0535 E0306", "E0535H01", "E0535 or before"},
-		{CAS, ">E0705", "E0705H01 E0710", "E0705 7.0", "later than E0705"},
-		{CAS, "E0306..E0705", "E0306 E0513 E0705", "E0303 E0705H01", "from E0306 to E0705"},
-		{CAS, ">E0306 <E0531, E0705", "E0509 E0705", "E0306 E0531", "later than E0306 and before E0531, or E0705"},
-		{CAS, "E0513H01-H07", "E0513H01 E0513H07", "E0513 E0513H08", "from E0513H01 to E0513H07"},
-		{VRB, "V500R001*", "V500R001 V500R001B01D006", "V500R002 V200R001", "one like V500R001*"},
-		{VRB, "V500R001B01D006-D010", "V500R001B01D007 V500R001B01D006SP01", "V500R001B01D011 V500R001B01D010SP01", ""},
-		{Dotted, "2.0.0.*", "2.0.0.B086 2.0.0.3 2.0.0.B1.2", "2.0.0 2.0.1.B1 3.0.0.B038", "one like 2.0.0.*"},
-		{Dotted, "3.0.0.B010-B038", "3.0.0.B010 3.0.0.B38", "3.0.0.B009 3.0.0.B039 3.0.1.B011", "from 3.0.0.B010 to 3.0.0.B038"},
-		{Dotted, "24.06.SP1-SP5", "24.06.SP1 24.06.SP5 24.6.SP3", "24.06 24.06.SP6 24.07.SP2", "from 24.06.SP1 to 24.06.SP5"},
-		{Dotted, "1.2.3-7", "1.2.3 1.2.5", "1.2.8", "from 1.2.3 to 1.2.7"},
-		{SemVer, "1.2.*", "1.2.0 1.2.3-rc.1", "1.3.0", "one like 1.2.*"},
-		{SemVer, "1.*", "1.2.0", "2.0.0", "one like 1.*"},
-		{SemVer, "1.0.0-rc.1", "1.0.0-rc.1 1.0.0-rc.1+7", "1.0.0", "1.0.0-rc.1"},
-		{SemVer, ">=1.0.0-rc.1 <2.0.0", "1.0.0 1.9.9", "1.0.0-beta 2.0.0", ""},
-		{Debian, ">=1:1.0~rc1 <1:2", "1:1.0 1:1.5-3", "1.5 1:2-1", ""},
-		{Debian, "1.2-3", "1.2-3 0:1.2-03", "1.2", "1.2-3"},
+		{CAS, "E0535", "E0535", "E0535H01 E0531 5.0"},
+		{CAS, "*", "2.0 E0001 E0705", ""},
+		{CAS, "2.0", "2.0 E0200 E0209H11 E0299H99", "3.0 E0300 E0199 1.0"},
+		{CAS, "2.0,3.0", "2.0 E0306", "E0503 5.0 1.0"},
+		{CAS, "E052X", "E0520 E0529 E0525H03", "E0519 E0530 E0513H07"},
+		{CAS, "E0513Hxx", "E0513H01 E0513H99", "E0513 E0514 E0512H01"},
+		{CAS, "E0513H*", "E0513H01", "E0513"},
+		{CAS, "E0513*", "E0513H01 E0513", "E0514"},
+		{CAS, "E02*", "E0209H11", "2.0 E0306"},
+		{CAS, ">=E0306", "E0306 E0306H01 E0705 5.0", "E0303 3.0"},
+		{CAS, "<E0535", "E0531H99 2.0", "E0535"},
+		{CAS, "<=E0535", "E0535 E0306", "E0535H01"},
+		{CAS, ">E0705", "E0705H01 E0710", "E0705 7.0"},
+		{CAS, "E0306..E0705", "E0306 E0513 E0705", "E0303 E0705H01"},
+		{CAS, ">E0306 <E0531, E0705", "E0509 E0705", "E0306 E0531"},
+		{CAS, "E0513H01-H07", "E0513H01 E0513H07", "E0513 E0513H08"},
+		{VRB, "V500R001*", "V500R001 V500R001B01D006", "V500R002 V200R001"},
+		{VRB, "V500R001B01D006-D010", "V500R001B01D007 V500R001B01D006SP01", "V500R001B01D011 V500R001B01D010SP01"},
+		{Dotted, "2.0.0.*", "2.0.0.B086 2.0.0.3 2.0.0.B1.2", "2.0.0 2.0.1.B1 3.0.0.B038"},
+		{Dotted, "3.0.0.B010-B038", "3.0.0.B010 3.0.0.B38", "3.0.0.B009 3.0.0.B039 3.0.1.B011"},
+		{Dotted, "24.06.SP1-SP5", "24.06.SP1 24.06.SP5 24.6.SP3", "24.06 24.06.SP6 24.07.SP2"},
+		{Dotted, "1.2.3-7", "1.2.3 1.2.5", "1.2.8"},
+		{SemVer, "1.2.*", "1.2.0 1.2.3-rc.1", "1.3.0"},
+		{SemVer, "1.*", "1.2.0", "2.0.0"},
+		{SemVer, "1.0.0-rc.1", "1.0.0-rc.1 1.0.0-rc.1+7", "1.0.0"},
+		{SemVer, ">=1.0.0-rc.1 <2.0.0", "1.0.0 1.9.9", "1.0.0-beta 2.0.0"},
+		{Debian, ">=1:1.0~rc1 <1:2", "1:1.0 1:1.5-3", "1.5 1:2-1"},
+		{Debian, "1.2-3", "1.2-3 0:1.2-03", "1.2"},
 	} {
 		p, err := ParsePattern(c.s, c.pattern)
 		if err != nil {
 			t.Error(err)
 			continue
-		}
-		if p.Text() != c.pattern || c.explain != "" && p.String() != c.explain {
-			t.Errorf("%s explained as %q, want %q", p.Text(), p, c.explain)
 		}
 		for want, texts := range map[bool]string{true: c.yes, false: c.no} {
 			for _, text := range strings.Fields(texts) {
@@ -103,7 +99,7 @@ func TestPatternRefuses(t *testing.T) {
 	}
 	for _, q := range []Pattern{p, {}} {
 		if _, err := q.Match(parse(t, Dotted, "1.2")); err == nil || !strings.Contains(err.Error(), "want one scheme") {
-			t.Errorf("pattern %q matched a version of another scheme: %v", q.Text(), err)
+			t.Errorf("pattern %q matched a version of another scheme: %v", q.text, err)
 		}
 	}
 }
@@ -122,9 +118,6 @@ func FuzzPattern(f *testing.F) {
 				}
 				continue
 			}
-			if p.String() == "" {
-				t.Fatalf("%s pattern %q explains nothing", s, text)
-			}
 			v, err := Parse(s, of)
 			if err != nil {
 				continue
@@ -139,7 +132,7 @@ func FuzzPattern(f *testing.F) {
 				continue // too long, or the version has a form of its own as a pattern
 			}
 			if also, err := two.Match(v); err != nil || got && !also {
-				t.Fatalf("%s: %q matches %q, %q does not: %v", s, text, of, two.Text(), err)
+				t.Fatalf("%s: %q matches %q, %q does not: %v", s, text, of, two.text, err)
 			}
 		}
 	})

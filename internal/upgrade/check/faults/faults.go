@@ -7,8 +7,6 @@ import (
 	_ "embed" // faults.yaml
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path"
 	"regexp"
 	"slices"
@@ -100,20 +98,6 @@ type file struct {
 
 // Builtin returns the catalogue that is built in.
 func Builtin() (*Catalogue, error) { return Parse("builtin", builtin) }
-
-// Load reads a catalogue of a file.
-func Load(name string) (_ *Catalogue, err error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, fmt.Errorf("read the catalogue of faults: %w", err)
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return nil, fmt.Errorf("read the catalogue of faults: %w", err)
-	}
-	return Parse(name, data)
-}
 
 // Parse reads a catalogue strictly; name is for errors, which give all faults, a
 // line for each.

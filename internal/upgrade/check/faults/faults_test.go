@@ -3,8 +3,6 @@ package faults
 import (
 	"errors"
 	"io"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -166,26 +164,6 @@ func TestOwnEntriesComeFirstAndReplace(t *testing.T) {
 	hits := match(t, c, Source{}, "ERROR 2002 (HY000)")
 	if len(hits) != 1 || hits[0].Causes[0].Cause != "ours" {
 		t.Errorf("%+v", hits)
-	}
-}
-
-func TestLoad(t *testing.T) {
-	name := filepath.Join(t.TempDir(), "more.yaml")
-	if _, err := Load(name); !errors.Is(err, os.ErrNotExist) {
-		t.Error(err)
-	}
-	if err := os.WriteFile(name, []byte(mine), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	c, err := Load(name)
-	if err != nil || len(c.Faults()) != 1 || c.Faults()[0].Level != Fail {
-		t.Errorf("%+v %v", c, err)
-	}
-	if err := os.WriteFile(name, []byte(strings.Repeat("#", maxFile+1)), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Load(name); err == nil || !strings.Contains(err.Error(), "at most") {
-		t.Error(err)
 	}
 }
 
