@@ -94,7 +94,7 @@ func (c *checker) nodeAddr(p, text string, h *hosts) {
 		c.fault(p, text, want)
 		return
 	case a.IsUnspecified() || a.IsMulticast() || a == broadcast:
-		c.fault(p, text, "want the address of one host")
+		c.fault(p, text, "want a unicast address")
 		return
 	case h.addrs[a]:
 		c.fault(p, text, "addresses must be unique; another node has the same")
@@ -111,7 +111,7 @@ func (c *checker) size(cl *Cluster, opt Options) {
 	inMB := c.doc.Given("MemorySizeInMB")
 	switch {
 	case inMB && !opt.AllowUndersized:
-		c.fault("MemorySizeInMB", strconv.Itoa(cl.MemorySizeInMB), "allowed only together with --allow-undersized, use MemorySizeInGB")
+		c.fault("MemorySizeInMB", strconv.Itoa(cl.MemorySizeInMB), "allowed only with --allow-undersized; use MemorySizeInGB instead")
 	case inMB && (cl.MemorySizeInMB < minMB || cl.MemorySizeInMB > maxGB<<10):
 		c.fault("MemorySizeInMB", strconv.Itoa(cl.MemorySizeInMB), fmt.Sprintf("want %d to %d", minMB, maxGB<<10))
 	}
@@ -131,15 +131,14 @@ func (c *checker) scale(cl *Cluster) {
 		return // a fault says it
 	}
 	has := fmt.Sprintf("%d CPUs and %d MB of memory", cl.CPU, mib)
-	const middle, large = "8 CPUs and 16 GB for up to 1,000 hosts and 10,000 VMs", "12 CPUs and 32 GB above that"
 	switch {
 	case cl.CPU >= 12 && mib >= 32<<10:
 	case cl.CPU >= 8 && mib >= 16<<10:
-		c.warn("MemorySizeInGB", has+" are enough for up to 1,000 hosts and 10,000 VMs; the table asks for "+large)
+		c.warn("MemorySizeInGB", has+" are enough for up to 1,000 hosts and 10,000 VMs; larger clusters need 12 CPUs and 32 GB")
 	case cl.CPU >= minCPU && mib >= minGB<<10:
-		c.warn("MemorySizeInGB", has+" are enough for fewer than 100 hosts and 1,000 VMs; the table asks for "+middle+", "+large)
+		c.warn("MemorySizeInGB", has+" are enough for fewer than 100 hosts and 1,000 VMs; larger clusters need 8 CPUs and 16 GB (up to 1,000 hosts and 10,000 VMs), or 12 CPUs and 32 GB")
 	default:
-		c.warn("MemorySizeInGB", has+" are less than the minimum of 4 CPUs and 8 GB: for tests only")
+		c.warn("MemorySizeInGB", has+" are less than the minimum of 4 CPUs and 8 GB. Use this for tests only")
 	}
 }
 
@@ -260,7 +259,7 @@ func (c *checker) restart(cl *Cluster) {
 	if err != nil || u.Scheme != "nbd" || u.User != nil || !isHostPort(u.Host, true) || u.RawQuery != "" || u.Fragment != "" {
 		c.fault("ImageURL", cl.ImageURL, "want nbd://HOST:PORT/EXPORT, or nothing")
 	} else if cl.Type != FileConf {
-		c.fault("ImageURL", cl.ImageURL, "only with Type FileConf")
+		c.fault("ImageURL", cl.ImageURL, "allowed only with Type FileConf")
 	}
 }
 

@@ -111,7 +111,7 @@ func (c *checker) fencing(f Fencing, h hosts) {
 	for _, host := range slices.Sorted(maps.Keys(f.Hosts)) {
 		p := field("Fencing", host)
 		if !h.known[host] && !h.unclear {
-			c.fault(p, host, fmt.Sprintf("unknown host; the nearest one in Node is %q", strictyaml.Nearest(host, h.names)))
+			c.fault(p, host, fmt.Sprintf("unknown host; the most similar name in Node is %q", strictyaml.Nearest(host, h.names)))
 		}
 		hf := f.Hosts[host]
 		if hf.Unsafe {
@@ -151,13 +151,13 @@ func (c *checker) identity(p string, d FenceDevice) {
 		c.fault(p+".Machine", d.Machine, "want the UUID of the host's hardware (dmidecode -s system-uuid), or nothing")
 	}
 	if d.System != "" && d.Type != "redfish" {
-		c.fault(p+".System", d.System, "only with Type redfish")
+		c.fault(p+".System", d.System, "allowed only with Type redfish")
 	}
 	raw, err := hex.DecodeString(strings.ReplaceAll(d.Fingerprint, ":", ""))
 	switch {
 	case d.Fingerprint == "":
 	case d.Type != "redfish":
-		c.fault(p+".Fingerprint", d.Fingerprint, "only with Type redfish")
+		c.fault(p+".Fingerprint", d.Fingerprint, "allowed only with Type redfish")
 	case err != nil || len(raw) != sha256.Size:
 		c.fault(p+".Fingerprint", d.Fingerprint, "want the SHA-256 of the device's certificate, 64 hexadecimal digits")
 	}

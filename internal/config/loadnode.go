@@ -220,7 +220,7 @@ func (c *checker) tls(t TLS) {
 	if t.CRL != "" {
 		c.absolute("tls.crl", t.CRL)
 		if given == 0 {
-			c.fault("tls.crl", t.CRL, "want ca, cert and key, too")
+			c.fault("tls.crl", t.CRL, "needs ca, cert and key")
 		}
 	}
 	if given == 0 || given == len(files) {
@@ -228,7 +228,7 @@ func (c *checker) tls(t TLS) {
 	}
 	for _, f := range files {
 		if f.value == "" {
-			c.fault(f.name, "", "ca, cert and key: all three or none")
+			c.fault(f.name, "", "set all of ca, cert and key, or none of them")
 		}
 	}
 }

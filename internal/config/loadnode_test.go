@@ -76,7 +76,7 @@ func TestAgentSettings(t *testing.T) {
 		one("another member's peer URL must parse", `"h2": "https://192.0.2.12:2380"`, `"h2": "x", "h_4": "http://192.0.2.14:1"`, `store.member.initial.h2: want http`, `store.member.initial.h_4: RFC 1123`),
 		one("a listen address without a port is refused", `192.0.2.11:8443`, `192.0.2.11`, `api.listen: want IP:PORT`),
 		one("a port chosen by the system is accepted", `192.0.2.11:8443`, `127.0.0.1:0`),
-		one("a key that is missing is refused", `, "key": "/etc/holdfast/key.pem"`, ``, `tls.key: all three or none`),
+		one("a key that is missing is refused", `, "key": "/etc/holdfast/key.pem"`, ``, `tls.key: set all of ca, cert and key, or none of them`),
 		one("a relative certificate is refused", `"/etc/holdfast/cert.pem"`, `"cert.pem"`, `tls.cert: absolute`),
 		one("a simulated watchdog is accepted", `"addr": "192.0.2.11"`, `"addr": "192.0.2.11", "watchdog": {"device": "unix:/run/wd.sock"}`),
 		one("no watchdog is accepted", `"addr": "192.0.2.11"`, `"addr": "192.0.2.11", "watchdog": {"device": "none"}`),

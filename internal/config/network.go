@@ -78,7 +78,7 @@ func (c *checker) perNode(p, s string, h hosts) (v perNode, ok bool) {
 	for _, e := range v.mine {
 		if !h.known[e.host] {
 			ok = false
-			c.fault(p, e.text, fmt.Sprintf("unknown host; the nearest one in Node is %q", strictyaml.Nearest(e.host, h.names)))
+			c.fault(p, e.text, fmt.Sprintf("unknown host; the most similar name in Node is %q", strictyaml.Nearest(e.host, h.names)))
 		}
 	}
 	var missing []string
@@ -187,7 +187,7 @@ func (c *checker) addresses(p string, v perNode, nodes map[netip.Addr]bool) bool
 		switch {
 		case want != "":
 		case a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || a == broadcast:
-			want = "want an IPv4 address that one machine can have"
+			want = "want a unicast IPv4 address"
 		case nodes[a]:
 			want = "is a node's address; the management VM needs its own"
 		default:

@@ -176,7 +176,7 @@ func (t Timings) rules(v cluster.Timings) []rule {
 			fmt.Sprintf("Lease %v + Grace %v = %v is less than Watchdog %v + 2 x Keepalive %v = %v",
 				v.Lease, v.Grace, have, v.Watchdog, v.Keepalive, need)},
 		{v.Epsilon < minEpsilon, []string{"Epsilon"},
-			fmt.Sprintf("Epsilon %v is less than %v, the grain of watchdogs", v.Epsilon, minEpsilon)},
+			fmt.Sprintf("Epsilon %v is less than %v, the resolution of watchdogs", v.Epsilon, minEpsilon)},
 		{v.Election < 2*v.Keepalive, []string{"Election", "Keepalive"},
 			fmt.Sprintf("Election %v is less than 2 x Keepalive %v = %v", v.Election, v.Keepalive, 2*v.Keepalive)},
 		{v.Heartbeat < minBeat, []string{"Heartbeat"},
@@ -184,7 +184,7 @@ func (t Timings) rules(v cluster.Timings) []rule {
 		{v.Detection < 4*v.Heartbeat, []string{"Detection", "Heartbeat"},
 			fmt.Sprintf("Detection %v is less than 4 x Heartbeat %v = %v", v.Detection, v.Heartbeat, 4*v.Heartbeat)},
 		{v.Detection > v.Lease, []string{"Detection", "Lease"},
-			fmt.Sprintf("Detection %v is more than Lease %v: it would tell nothing new", v.Detection, v.Lease)},
+			fmt.Sprintf("Detection %v is more than Lease %v: the lease would end before the detection", v.Detection, v.Lease)},
 	}
 }
 

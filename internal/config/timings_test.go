@@ -39,7 +39,7 @@ func TestTimingsBelowTheMinimumAreRefusedWithTheSum(t *testing.T) {
 		runTimings("a keepalive of more than a third of the lease", `{"Lease": "5s", "Grace": "3s"}`,
 			`Timings.Lease: Keepalive 2s is more than Lease 5s / 3 = 1.666666666s`),
 		runTimings("an epsilon below the grain", `{"Epsilon": "99ms"}`,
-			`Timings.Epsilon: value "99ms": Epsilon 99ms is less than 100ms, the grain of watchdogs`),
+			`Timings.Epsilon: value "99ms": Epsilon 99ms is less than 100ms, the resolution of watchdogs`),
 		runTimings("exactly the grain is accepted, for the wait has both drifts", `{"Epsilon": "100ms", "Drift": 0.1}`),
 		runTimings("a grace below its minimum", `{"Grace": "400ms", "Watchdog": "2s"}`,
 			`Timings.Grace: value "400ms": Grace 400ms is less than 500ms`),
