@@ -37,10 +37,10 @@ func modules() []string {
 	}
 }
 
-// BuildGuest puts the test guest's kernel and initrd into dir, as KernelName
+// buildGuest puts the test guest's kernel and initrd into dir, as KernelName
 // and InitrdName. They are made of Debian's packages (a cloud kernel and the
 // QEMU guest agent are downloaded by apt-get, busybox is the installed one) and
-// kept in DefaultCache: the next call with the same busybox and the same recipe
+// kept in cache: the next call with the same busybox and the same recipe
 // takes well below a second and needs no network.
 //
 // The guest needs 96 MiB of memory. It takes its network from a NoCloud seed,
@@ -50,10 +50,6 @@ func modules() []string {
 // else goes on), /cgi-bin/dirty?MIB (memory written endlessly), and answers the
 // guest agent. Its counter and the first sector of its first data disk change
 // about five times per second.
-func BuildGuest(ctx context.Context, dir string) error {
-	return buildGuest(ctx, DefaultCache, dir)
-}
-
 func buildGuest(ctx context.Context, cache, dir string) error {
 	ctx, cancel := context.WithTimeout(ctx, buildLimit)
 	defer cancel()

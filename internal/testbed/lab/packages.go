@@ -47,7 +47,7 @@ func Missing() []string {
 }
 
 // Install installs the missing programs' packages with apt-get, and refreshes
-// apt's lists, which BuildGuest needs.
+// apt's lists, which buildGuest needs.
 func Install(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, installLimit)
 	defer cancel()
