@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
@@ -144,4 +145,55 @@ func LeaveGone(live, file inventory.Inventory) (inventory.Inventory, []Finding) 
 		Rule: "platform", Level: Warn, Text: "The last platform file names " + joinHosts(gone) + ", but no agent reports them any more. They are left out.",
 		Remedy: "once give a file without them: --platform FILE",
 	}}
+}
+
+// OverlayFindings say where Overlay does not follow the file.
+func OverlayFindings(live, file inventory.Inventory) (out []Finding) {
+	note := func(l Level, h cluster.HostID, vm, text string) {
+		out = append(out, Finding{Rule: "inventory", Level: l, Host: h, VM: vm, Text: text, Remedy: "correct the inventory, or leave out what the agents report"})
+	}
+	if live.Version != "" && file.Version != "" && live.Version != file.Version {
+		note(Warn, "", "", fmt.Sprintf("The inventory says version %s, but the cluster has %s. The version of the cluster is used.", file.Version, live.Version))
+	}
+	hosts := make(map[cluster.HostID]*inventory.Host, len(live.Hosts))
+	for i := range live.Hosts {
+		hosts[live.Hosts[i].Name] = &live.Hosts[i]
+	}
+	for i := range file.Hosts {
+		f := &file.Hosts[i]
+		if h := hosts[f.Name]; h != nil {
+			if what := differs(h, f); len(what) > 0 {
+				note(Info, h.Name, "", "The agent reports a different "+strings.Join(what, ", ")+" than the inventory. The agent's value is used.")
+			}
+		}
+	}
+	byName := namesOf(live.VMs)
+	for i := range file.VMs {
+		v := &file.VMs[i]
+		if found, err := meant(v, byName); err == nil && found == nil { // Overlay refuses others
+			note(Warn, "", v.Name, "The inventory has this VM, and no agent reports it.")
+		}
+	}
+	return out
+}
+
+// differs returns the fields that the file gives and an agent reports otherwise.
+func differs(h, f *inventory.Host) (out []string) {
+	for _, c := range []struct {
+		field string
+		yes   bool
+	}{
+		{"memoryMiB", f.MemoryMiB != 0 && f.MemoryMiB != h.MemoryMiB},
+		{"cpus", f.CPUs != 0 && f.CPUs != h.CPUs},
+		{"cpuModel", f.CPUModel != "" && f.CPUModel != h.CPUModel},
+		{"version", f.Version != "" && h.Version != "" && f.Version != h.Version},
+		{"kernel", f.Kernel != "" && f.Kernel != h.Kernel},
+		{"maintenance", f.Maintenance && !h.Maintenance},
+		{"member", f.Member && !h.Member},
+	} {
+		if c.yes {
+			out = append(out, c.field)
+		}
+	}
+	return out
 }

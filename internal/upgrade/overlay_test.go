@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -80,5 +81,26 @@ func TestOverlayIsRefused(t *testing.T) {
 		if _, err := Overlay(live(), file); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("error %v, want %s", err, want)
 		}
+	}
+}
+
+func TestOverlayFindings(t *testing.T) {
+	in := live()
+	in.Version = "2.0.0"
+	file := inventory.Inventory{
+		Version: "1.0.0",
+		Hosts:   []inventory.Host{{Name: "h0", MemoryMiB: 1, CPUs: 4, CPUModel: "x", Kernel: "y", Maintenance: true}, {Name: "h1", MemoryMiB: in.Hosts[1].MemoryMiB, Member: true}},
+		VMs:     []inventory.VM{{Name: "v1"}, {Name: "gone"}},
+	}
+	var got []string
+	for _, f := range OverlayFindings(in, file) {
+		got = append(got, fmt.Sprintf("%s %s %s: %s", f.Level, f.Host, f.VM, f.Text))
+	}
+	if want := []string{
+		"warn  : The inventory says version 1.0.0, but the cluster has 2.0.0. The version of the cluster is used.",
+		"info h0 : The agent reports a different memoryMiB, cpus, cpuModel, kernel, maintenance than the inventory. The agent's value is used.",
+		"warn  gone: The inventory has this VM, and no agent reports it.",
+	}; !slices.Equal(got, want) {
+		t.Errorf("findings %q", got)
 	}
 }

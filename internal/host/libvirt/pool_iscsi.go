@@ -1,11 +1,13 @@
 package libvirt
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -34,6 +36,20 @@ type ExitError struct {
 
 func (e *ExitError) Error() string {
 	return fmt.Sprintf("exit code %d: %s", e.Code, strings.TrimSpace(e.Stderr))
+}
+
+// Exec is a Run on this host.
+func Exec(ctx context.Context, name string, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.WaitDelay = time.Second // a child of it that keeps the pipes open
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.Exited() {
+		return out, &ExitError{Code: exit.ExitCode(), Stderr: stderr.String()}
+	}
+	return out, err
 }
 
 // ISCSI logs this host in to iSCSI targets and out, by open-iscsi's iscsiadm.

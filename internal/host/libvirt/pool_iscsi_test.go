@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 const testTarget = "iqn.2001-05.com.example:a"
@@ -108,5 +109,24 @@ func TestISCSILoginAndLogout(t *testing.T) {
 	}
 	if len(asked) != n {
 		t.Errorf("asked although it was refused: %q", asked[n:])
+	}
+}
+
+func TestExecTellsExitCodes(t *testing.T) {
+	out, err := Exec(t.Context(), "sh", "-c", "echo out; echo bad >&2; exit 21")
+	var exit *ExitError
+	if !errors.As(err, &exit) || exit.Code != 21 || exit.Stderr != "bad\n" || string(out) != "out\n" {
+		t.Errorf("%q, %v", out, err)
+	}
+	if out, err := Exec(t.Context(), "echo", "x"); err != nil || string(out) != "x\n" {
+		t.Errorf("%q, %v", out, err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := Exec(ctx, "sleep", "60"); err == nil || errors.As(err, &exit) && exit.Code == 0 {
+		t.Errorf("killed: %v", err)
+	}
+	if _, err := Exec(t.Context(), "/no/program"); err == nil {
+		t.Error("a program that is not there ran")
 	}
 }

@@ -118,6 +118,10 @@ func TestServer(t *testing.T) {
 	r := newRig(t, false)
 	t.Run("partial", func(t *testing.T) { partial(t, r) })
 	t.Run("refused", func(t *testing.T) { refused(t, r) })
+	got, err := mariadb.Datadir(try.Context(t), mariadb.Connection{Socket: r.socket, User: "root"}, r.dir)
+	if err != nil || got != r.data {
+		t.Errorf("got %q, %v, want %q", got, err, r.data)
+	}
 }
 
 func partial(t *testing.T, r *rig) {

@@ -114,6 +114,16 @@ func open(ctx context.Context, c Connection, q backup.Request, lock *backup.Lock
 	return s, s.find(ctx, candidates)
 }
 
+// Datadir finds the server and gives its data directory. dir is for a file with
+// credentials, as long as it asks.
+func Datadir(ctx context.Context, c Connection, dir string) (string, error) {
+	s, err := open(ctx, c, backup.Request{ID: "find-" + strconv.Itoa(os.Getpid()), Dir: dir}, nil)
+	if err != nil {
+		return "", fmt.Errorf("ask the database for its data directory: %w", err)
+	}
+	return s.datadir, s.close()
+}
+
 // credentials chooses the option file. Passwords never become arguments: every
 // process of the host can read those.
 func (s *server) credentials(c Connection, path string) error {

@@ -3,6 +3,7 @@ package ctbackup_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -11,9 +12,116 @@ import (
 	"time"
 
 	"holdfast/internal/host/backup"
+	"holdfast/internal/host/backup/mariadb"
 	"holdfast/internal/host/backup/mariadb/ctbackup"
 	"holdfast/internal/testbed/try"
 )
+
+// Output as the product's own guide shows it, columns out of line included.
+const (
+	guidePods = `        kubectl get pods -n cantian -owide
+        NAME                              READY   STATUS    RESTARTS      AGE     IP               NODE           NOMINATED NODE   READINESS GATES
+        rto1221125555-0                   2/2     Running   0             9m45s   192.168.135.153   10.10.163.101   <none>           <none>
+        rto1221125555-1                   2/2     Running   1 (15m ago)   8m16s   192.168.222.180   10.10.163.103   <none>           <none>
+        rto1221125555-2                   2/2     Running   1 (15m ago)   8m16s   192.168.135.163   10.10.163.101   <none>           <none>
+`
+	guideClaim = "        cantian     data-rto1221125555-0   Bound    pvc-ba009f8f-98b7-4557-a44e-b985f9cbd332   20Gi       RWO            teledb-nfs-storage   95m\n"
+	allClaims  = `NAMESPACE   NAME                   STATUS    VOLUME                                     CAPACITY   ACCESS MODES   STORAGECLASS         AGE
+cantian     data-rto1221125555-0   Bound     pvc-ba009f8f-98b7-4557-a44e-b985f9cbd332   20Gi       RWO            teledb-nfs-storage   95m
+cantian     data-rto1221125555-1   Pending                                                                        teledb-nfs-storage   2s
+other       data-rto1221125555-0   Bound     pvc-11111111-98b7-4557-a44e-b985f9cbd332   20Gi       RWO            teledb-nfs-storage   95m
+`
+	volume = "pvc-ba009f8f-98b7-4557-a44e-b985f9cbd332"
+)
+
+func TestParse(t *testing.T) {
+	pods, err := ctbackup.ParsePods([]byte(guidePods))
+	try.Must(t, err)
+	if want := (ctbackup.Pod{Name: "rto1221125555-1", Status: "Running", IP: "192.168.222.180", Node: "10.10.163.103"}); len(pods) != 3 || pods[1] != want {
+		t.Errorf("got %+v", pods)
+	}
+	for _, none := range []string{"", "No resources found in cantian namespace.\n"} {
+		if pods, err := ctbackup.ParsePods([]byte(none)); err != nil || len(pods) != 0 {
+			t.Errorf("%q: %v, %v", none, pods, err)
+		}
+	}
+	want := ctbackup.Claim{Namespace: "cantian", Name: "data-rto1221125555-0", Status: "Bound", Volume: volume}
+	for _, text := range []string{guideClaim, allClaims} {
+		claims, err := ctbackup.ParseClaims([]byte(text))
+		if err != nil || len(claims) == 0 || claims[0] != want {
+			t.Errorf("got %+v, %v", claims, err)
+		}
+	}
+	claims, err := ctbackup.ParseClaims([]byte(allClaims))
+	if err != nil || len(claims) != 3 || claims[1] != (ctbackup.Claim{Namespace: "cantian", Name: "data-rto1221125555-1", Status: "Pending"}) {
+		t.Errorf("got %+v, %v", claims, err)
+	}
+	for _, bad := range []string{
+		"error: something\n", strings.Replace(allClaims, "data-rto1221125555-0 ", "../../etc/passwd    ", 1),
+		strings.Replace(allClaims, volume, "..", 1), strings.Replace(allClaims, "Pending ", "Pending x", 1), allClaims + strings.Repeat("a  ", 9),
+	} {
+		if claims, err := ctbackup.ParseClaims([]byte(bad)); err == nil {
+			t.Errorf("%q gives %+v", bad, claims)
+		}
+	}
+	if pods, err := ctbackup.ParsePods([]byte(strings.Replace(guidePods, "rto1221125555-0 ", "../x/y          ", 1))); err == nil {
+		t.Errorf("got %+v", pods)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	for _, s := range []string{guidePods, guideClaim, allClaims, "NAME  READY  STATUS\na", "\t\t\n"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		pods, err := ctbackup.ParsePods(b)
+		for _, p := range pods {
+			if err != nil || filepath.Base(p.Name) != p.Name || p.Name == ".." {
+				t.Errorf("%+v, %v", p, err)
+			}
+		}
+		claims, err := ctbackup.ParseClaims(b)
+		for _, c := range claims {
+			if path := c.Namespace + "-" + c.Name + "-" + c.Volume; err != nil || c.Status == "Bound" && filepath.Base(path) != path {
+				t.Errorf("%+v, %v", c, err)
+			}
+		}
+	})
+}
+
+// TestDiscover has a kubectl that answers as the guide shows.
+func TestDiscover(t *testing.T) {
+	dir := t.TempDir()
+	try.Must(t, os.WriteFile(filepath.Join(dir, "pods"), []byte(guidePods), 0o600))
+	try.Must(t, os.WriteFile(filepath.Join(dir, "claims"), []byte(allClaims), 0o600))
+	script := fmt.Sprintf("#!/bin/sh\ncase \"$KUBECONFIG $*\" in '/k get pods -n cantian -owide') cat %s/pods;; '/k get pvc -A') cat %s/claims;; *) echo \"unknown: $*\" >&2; exit 1;; esac\n", dir, dir)
+	try.Must(t, os.WriteFile(filepath.Join(dir, "kubectl"), []byte(script), 0o700))
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	root := filepath.Join(dir, "remote")
+	nobody := mariadb.Connection{Socket: filepath.Join(dir, "none.sock")}
+	f := ctbackup.Finder{MySQL: nobody, Dir: dir, Kubeconfig: "/k", Root: root}
+	if got, err := f.Discover(try.Context(t)); err == nil || !strings.Contains(err.Error(), "3 pods have 1 volumes") || !strings.Contains(err.Error(), "on the host") {
+		t.Errorf("no directory: %v, %v", got, err)
+	}
+	want := filepath.Join(root, "metadata_metadata_fs_101_103", "cantian-data-rto1221125555-0-"+volume, "mysql")
+	for _, d := range []string{want, filepath.Join(root, "metadata_fs2", "other-data-rto1221125555-0-pvc-11111111-98b7-4557-a44e-b985f9cbd332", "mysql"), filepath.Join(root, "share_fs")} {
+		try.Must(t, os.MkdirAll(d, 0o700))
+	}
+	got, err := f.Discover(try.Context(t))
+	if err != nil || !reflect.DeepEqual(got, []ctbackup.Found{{Path: want, How: "the volume of claim data-rto1221125555-0 of pod rto1221125555-0 on 10.10.163.101"}}) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	// MySQL on the host answers, too.
+	try.Must(t, os.WriteFile(filepath.Join(dir, "mariadb"), []byte("#!/bin/sh\nprintf '/mnt/dbdata/remote/metadata_metadata_fs2/node0/\\t8.0.26\\n'\n"), 0o700))
+	got, err = f.Discover(try.Context(t))
+	if err != nil || len(got) != 2 || got[0].Path != "/mnt/dbdata/remote/metadata_metadata_fs2/node0" {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	f.Namespace = "other"
+	if got, err = f.Discover(try.Context(t)); err != nil || len(got) != 1 {
+		t.Errorf("kubectl fails: %+v, %v", got, err)
+	}
+}
 
 // rig has secrets and a place for backups.
 type rig struct {
