@@ -212,3 +212,22 @@ func TestBundlesAreTrustedOrMarked(t *testing.T) {
 		t.Errorf("state %+v", s.Bundle)
 	}
 }
+
+// TestAPlanTellsWhatContradictsThePlatformFile: the hosts' word counts, and people learn it.
+func TestAPlanTellsWhatContradictsThePlatformFile(t *testing.T) {
+	r, q := three(t)
+	q.Inventory = &inventory.Inventory{Hosts: []inventory.Host{{Name: "h2", Kernel: "5.10"}}, VMs: []inventory.VM{{Name: "ghost"}}}
+	p, err := r.PlanUpgrade(limited(t), q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told []string
+	for _, f := range p.Findings {
+		if f.Rule == "inventory" {
+			told = append(told, string(f.Host)+f.VM+": "+f.Text)
+		}
+	}
+	if want := "h2: The agent reports a different kernel than the inventory. The agent's value is used.\nghost: The inventory has this VM, and no agent reports it."; strings.Join(told, "\n") != want {
+		t.Errorf("%q", told)
+	}
+}

@@ -31,7 +31,7 @@ type planned struct {
 	plan     upgrade.Plan
 	manifest *manifest.Manifest
 	inv      inventory.Inventory
-	gone     []upgrade.Finding // about what was said last of hosts that report no more
+	told     []upgrade.Finding // about what people said of the platform
 	state    State
 	last     cluster.HostID // the coordinator's host
 	journal  journal        // of the upgrade that is rolled back, committed, or gone on with
@@ -174,7 +174,7 @@ func (s *Service) gather(ctx context.Context, r request.Request) (*planned, erro
 	if p.manifest != nil {
 		name, installed = p.manifest.Name, cmp.Or(st.Versions[p.manifest.Name], installed)
 	}
-	if p.inv, p.gone, err = s.inventory(ctx, r.Inventory, name, installed); err == nil {
+	if p.inv, p.told, err = s.inventory(ctx, r.Inventory, name, installed); err == nil {
 		p.inv.Kept, err = s.keptBackups(ctx, st)
 	}
 	seen, _ := s.Seen()
@@ -232,8 +232,8 @@ func (s *Service) manifest(ctx context.Context, sha string) (*manifest.Manifest,
 
 // inventory is what the hosts report, with what only people know: what is said
 // now, or was said last. Of what was said last, hosts that report no more are left
-// out; the findings name them.
-func (s *Service) inventory(ctx context.Context, said *inventory.Inventory, bundle, version string) (inv inventory.Inventory, gone []upgrade.Finding, err error) {
+// out; the findings name them, and say where hosts report something else than was said.
+func (s *Service) inventory(ctx context.Context, said *inventory.Inventory, bundle, version string) (inv inventory.Inventory, told []upgrade.Finding, err error) {
 	seen, ok := s.sighted(ctx)
 	if !ok {
 		return inv, nil, fmt.Errorf("the hosts' reports are not read yet: %w", store.ErrRetry)
@@ -246,14 +246,14 @@ func (s *Service) inventory(ctx context.Context, said *inventory.Inventory, bund
 		if err != nil || last == nil {
 			return inv, nil, err
 		}
-		var left inventory.Inventory
-		left, gone = upgrade.LeaveGone(inv, *last)
-		said, remedy = &left, "the platform file that was given last says so: give one that is right now, --platform FILE"
+		left, gone := upgrade.LeaveGone(inv, *last)
+		said, told, remedy = &left, gone, "the platform file that was given last says so: give one that is right now, --platform FILE"
 	}
+	told = append(told, upgrade.OverlayFindings(inv, *said)...)
 	if inv, err = upgrade.Overlay(inv, *said); err != nil {
 		return inv, nil, fail.Errorf(fail.Invalid, "%w", err).With(remedy)
 	}
-	return inv, gone, nil
+	return inv, told, nil
 }
 
 // sightWithin is how long a host may take to list its guests again: libvirtd is up
@@ -333,7 +333,7 @@ func (p *planned) build(r request.Request, id string) (err error) {
 	if err != nil {
 		return fail.Errorf(fail.Invalid, "%w", err)
 	}
-	p.plan.Findings = slices.Concat(p.plan.Findings, p.gone, p.apart(), upgrade.PathFindings(catalogue.For(p.plan.To), &p.plan))
+	p.plan.Findings = slices.Concat(p.plan.Findings, p.told, p.apart(), upgrade.PathFindings(catalogue.For(p.plan.To), &p.plan))
 	return nil
 }
 
