@@ -248,6 +248,8 @@ func (f *Upgrades) planBack(r request.Request) (upgrade.Plan, error) {
 		if len(r.Hosts) > 0 {
 			hosts = r.Hosts
 		}
+	case f.cluster == upgrade.Normal:
+		return p, fail.Errorf(fail.Refused, "the cluster is normal: there is nothing to commit").With("see: holdfast upgrade status")
 	case f.cluster != upgrade.Prepared:
 		p.Findings = append(p.Findings, upgrade.Finding{Rule: "not-prepared", Level: upgrade.Block, Text: fmt.Sprintf("The cluster is %s: only an upgrade that is done on all hosts can be committed.", f.cluster), Remedy: "finish the upgrade, or roll it back"})
 	}

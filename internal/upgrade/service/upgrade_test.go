@@ -364,6 +364,8 @@ func TestRollbackIsBegun(t *testing.T) {
 		t.Errorf("%v, %+v", err, u)
 	}
 	r.end(got.Job.ID, "done", func(s *upgrade.Status) { s.Cluster = upgrade.Normal })
+	_, err = r.RunUpgrade(limited(t), "ann", request.Request{Purpose: upgrade.ForCommit})
+	wantKind(t, err, fail.Refused, "the cluster is normal: there is nothing to commit")
 	if again := r.begin(q); again.Job.ID == up.Job.ID {
 		t.Error("the same upgrade again")
 	}
