@@ -170,7 +170,8 @@ func upgradeHead(b *strings.Builder, p painter, u request.Standing) {
 		c = yellow
 	}
 	text := or(u.ClusterState, "unknown") + ", version " + or(u.Version, "not known")
-	if u.To != "" && u.To != u.Version {
+	under := u.ClusterState != upgrade.Normal || u.Job != nil && u.Job.State != "ended"
+	if under && u.To != "" && u.To != u.Version {
 		text += " -> " + clean(u.To)
 	}
 	if u.Committed {
