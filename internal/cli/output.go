@@ -13,7 +13,7 @@ import (
 	"holdfast/internal/text"
 )
 
-// width is the number of columns that all text output fits.
+// width is the number of columns that text fits on a terminal; paragraphs are wrapped to it everywhere.
 const width = 80
 
 // colour is an SGR parameter.
@@ -27,12 +27,13 @@ const (
 	bold   colour = "1"
 )
 
-// painter colours text, or leaves it as it is.
-type painter bool
+// painter writes text for a terminal: in colours, tables cut to the width. The zero value
+// does neither: what goes to a file or a program is whole.
+type painter struct{ colours, cuts bool }
 
 // paint returns the text in a colour.
 func (p painter) paint(c colour, s string) string {
-	if !p || c == plain || s == "" {
+	if !p.colours || c == plain || s == "" {
 		return s
 	}
 	return "\x1b[" + string(c) + "m" + s + "\x1b[0m"
@@ -50,7 +51,8 @@ func isTerminal(w io.Writer) bool {
 
 // painterFor colours for a terminal, unless the user does not want it.
 func painterFor(w io.Writer) painter {
-	return painter(isTerminal(w) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb")
+	terminal := isTerminal(w)
+	return painter{colours: terminal && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb", cuts: terminal}
 }
 
 // clean makes text of others safe for one line of a terminal.
@@ -141,7 +143,7 @@ type column struct {
 	least int
 }
 
-// table writes rows under a head, cut to the width.
+// table writes rows under a head, for a terminal cut to the width.
 func table(b *strings.Builder, p painter, cols []column, rows [][]cell) {
 	wide := make([]int, len(cols))
 	total := 2 * (len(cols) - 1)
@@ -152,7 +154,7 @@ func table(b *strings.Builder, p painter, cols []column, rows [][]cell) {
 		}
 		total += wide[i]
 	}
-	for turn := 1; turn <= len(cols); turn++ {
+	for turn := 1; p.cuts && turn <= len(cols); turn++ {
 		for i, col := range cols {
 			if over := total - width; col.cut == turn && over > 0 {
 				less := min(over, max(0, wide[i]-col.least))

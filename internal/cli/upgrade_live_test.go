@@ -180,7 +180,7 @@ func TestUpgradeTextIsBounded(t *testing.T) {
 		u.Left = append(u.Left, upgrade.LeftHost{Name: name, Why: "dropped"})
 		u.Job.Steps = append(u.Job.Steps, job.StepView{ID: string(name) + "/drain", State: "running", Note: strings.Repeat("z", 100)})
 	}
-	text := upgradeText(u, false)
+	text := upgradeText(u, painter{cuts: true})
 	if n := strings.Count(text, "\n"); n > 120 {
 		t.Errorf("%d lines", n)
 	}
