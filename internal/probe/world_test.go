@@ -28,6 +28,7 @@ type world struct {
 	seen  Seen
 	run   string
 	lead  cluster.HostID
+	led   map[cluster.HostID]bool // has coordinated: what it began then may still be on its way
 	term  int64
 	addrs map[string][]netip.Addr // by UUID
 	hung  map[string]bool         // guests about which libvirtd gives no answer
@@ -53,7 +54,7 @@ func inWorld(t *testing.T, hosts int, guests []cluster.HostID, test func(t *test
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{
-			t: t, mem: storetest.NewMem(), lead: "h1", addrs: map[string][]netip.Addr{}, hung: map[string]bool{},
+			t: t, mem: storetest.NewMem(), lead: "h1", led: map[cluster.HostID]bool{}, addrs: map[string][]netip.Addr{}, hung: map[string]bool{},
 			dead: map[netip.Addr]bool{}, wrong: map[cluster.HostID]time.Duration{}, hosts: map[cluster.HostID]*member{},
 		}
 		w.put(coordKey, "h1")
@@ -84,12 +85,13 @@ func (w *world) start(h cluster.HostID) {
 		Store: storetest.Limited{
 			Store: m.client, Host: string(h),
 			Permits: func(a store.Attempt) error { _, err := Permits(a); return err },
-			Exempt:  func() bool { w.mu.Lock(); defer w.mu.Unlock(); return w.lead == h },
+			Exempt:  func() bool { w.mu.Lock(); defer w.mu.Unlock(); return w.led[h] },
 			Refused: func(a store.Attempt, err error) { w.t.Errorf("%s may not write %s: %v", h, a.Key, err) },
 		}, Host: h, Every: time.Second, Log: slog.New(slog.DiscardHandler),
 		Coordinator: func() (int64, string, bool) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
+			w.led[h] = w.led[h] || w.lead == h
 			return w.term, coordKey, w.lead == h
 		},
 		Seen: func() (Seen, bool) {

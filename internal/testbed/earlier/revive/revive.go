@@ -4,9 +4,12 @@ package revive
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,46 +23,79 @@ import (
 // on it until the test ends, and returns a client of it. One runs at a time.
 func Store(t testing.TB, m earlier.Moment) store.Store {
 	t.Helper()
-	peer, client := "http://"+FreeAddr(t), "http://"+FreeAddr(t)
-	c := etcdstore.MemberConfig{
-		Name: "h1", Cluster: earlier.Cluster, DataDir: filepath.Join(t.TempDir(), "store"), Initial: map[string]string{"h1": peer}, LogLevel: "error",
-		ListenPeer: peer, PeerURL: peer, ListenClient: client, ClientURL: client,
+	for try := 1; ; try++ {
+		peer, client := "http://"+FreeAddr(t), "http://"+FreeAddr(t)
+		c := etcdstore.MemberConfig{
+			Name: "h1", Cluster: earlier.Cluster, DataDir: filepath.Join(t.TempDir(), "store"), Initial: map[string]string{"h1": peer}, LogLevel: "error",
+			ListenPeer: peer, PeerURL: peer, ListenClient: client, ClientURL: client,
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), slack.For(time.Minute))
+		err := etcdstore.Restore(ctx, etcdstore.RestoreOptions{File: earlier.Snapshot(t, m), Config: c})
+		cancel()
+		var st store.Store
+		if err == nil {
+			st, err = Serve(t, c)
+		}
+		switch {
+		case err == nil:
+			return st
+		case try == tries || !strings.Contains(err.Error(), "address already in use"):
+			t.Fatal(err)
+		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), slack.For(time.Minute))
-	defer cancel()
-	if err := etcdstore.Restore(ctx, etcdstore.RestoreOptions{File: earlier.Snapshot(t, m), Config: c}); err != nil {
-		t.Fatal(err)
-	}
-	return Run(t, c)
 }
+
+// tries bounds how often other addresses are tried when another program has taken one.
+const tries = 5
 
 // Run runs a member of the store until the test ends, and returns a client of it.
 func Run(t testing.TB, c etcdstore.MemberConfig) store.Store {
 	t.Helper()
-	ctx, stop := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- etcdstore.RunMember(ctx, c) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-done; err != nil {
-			t.Errorf("the member of the store: %v", err)
-		}
-	})
-	st, err := etcdstore.Open(etcdstore.Options{Endpoints: []string{c.ClientURL}, Prefix: "/holdfast/" + earlier.Cluster + "/", Log: slog.New(slog.DiscardHandler)})
+	st, err := Serve(t, c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := st.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	return st
+}
+
+// Serve is Run for a member that may not start, such as one whose address another program
+// has taken meanwhile.
+func Serve(t testing.TB, c etcdstore.MemberConfig) (store.Store, error) {
+	t.Helper()
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- etcdstore.RunMember(ctx, c) }()
+	st, err := etcdstore.Open(etcdstore.Options{Endpoints: []string{c.ClientURL}, Prefix: "/holdfast/" + earlier.Cluster + "/", Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		stop()
+		return nil, errors.Join(err, <-done)
+	}
+	served := make(chan error, 1)
 	wait, cancel := context.WithTimeout(t.Context(), slack.For(time.Minute))
 	defer cancel()
-	if _, _, err := st.List(wait, ""); err != nil {
-		t.Fatalf("the member of the store does not serve: %v", err)
+	go func() {
+		_, _, err := st.List(wait, "")
+		served <- err
+	}()
+	select {
+	case err = <-done: // it has not started
+		cancel()
+		<-served
+		stop()
+		return nil, errors.Join(fmt.Errorf("the member of the store: %w", err), st.Close())
+	case err = <-served:
 	}
-	return st
+	if err != nil {
+		stop()
+		return nil, errors.Join(fmt.Errorf("the member of the store does not serve: %w", err), <-done, st.Close())
+	}
+	t.Cleanup(func() {
+		stop()
+		if err := errors.Join(<-done, st.Close()); err != nil {
+			t.Errorf("the member of the store: %v", err)
+		}
+	})
+	return st, nil
 }
 
 // List gives the records below a prefix.
