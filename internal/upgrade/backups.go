@@ -3,7 +3,6 @@ package upgrade
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -109,7 +108,7 @@ func (b *builder) backupRemedy(name string) string {
 func backupFaults(p *inventory.BackupPlan) (out []string) {
 	prov, known := providers()[p.Provider]
 	if !known {
-		return []string{fmt.Sprintf("there is no provider %s, only %s", p.Provider, strings.Join(slices.Sorted(maps.Keys(providers())), ", "))}
+		return []string{fmt.Sprintf("there is no provider %s, only %s", p.Provider, strings.Join(sortedKeys(providers()), ", "))}
 	}
 	settings := map[string]json.RawMessage{}
 	if len(p.Settings) > 0 {

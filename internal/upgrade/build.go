@@ -55,7 +55,7 @@ func build(m *manifest.Manifest, inv *inventory.Inventory, o Options, earlier *a
 		earlier.begin(b)
 	}
 	b.findings()
-	if cycle := m.Cycle(); cycle != nil || !slices.Contains([]manifest.Mode{manifest.Rolling, manifest.Offline, manifest.Reboot}, o.Mode) {
+	if cycle := m.Cycle(); cycle != nil || !slices.Contains(manifest.Modes(), o.Mode) {
 		return b.plan, nil // there is no order in which it could be done
 	}
 	b.choose()

@@ -2,7 +2,6 @@ package upgrade
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -140,11 +139,9 @@ func (o *Options) fill() {
 // that nobody needs to be asked for more. What speaks against an upgrade that makes sense,
 // Build finds.
 func (o Options) Check(m *manifest.Manifest, inv *inventory.Inventory) error {
-	o.fill()
-	modes := []manifest.Mode{manifest.Rolling, manifest.Offline, manifest.Reboot}
 	hosts := len(inv.Hosts) - len(o.Drop)
 	switch {
-	case !slices.Contains(modes, o.Mode):
+	case !slices.Contains(manifest.Modes(), o.Mode):
 		return fmt.Errorf("mode %q: want rolling, offline or reboot", o.Mode)
 	case o.Window != Window{} && o.Window.From == o.Window.To:
 		return fmt.Errorf("window %s: want two different times", o.Window)
@@ -159,14 +156,10 @@ func (o Options) Check(m *manifest.Manifest, inv *inventory.Inventory) error {
 		case m.Module(module) == nil:
 			return fmt.Errorf("backup %s=%s: the bundle has no module of that name, only %s", module, by, strings.Join(moduleNames(m), ", "))
 		case !known && !described:
-			return fmt.Errorf("backup %s=%s: want one of the inventory's backups, or a provider: %s", module, by, strings.Join(slices.Sorted(maps.Keys(providers())), ", "))
+			return fmt.Errorf("backup %s=%s: want one of the inventory's backups, or a provider: %s", module, by, strings.Join(sortedKeys(providers()), ", "))
 		}
 	}
-	named := map[string]bool{}
-	for i := range inv.VMs {
-		v := &inv.VMs[i]
-		named[v.UUID], named[v.Place()], named[v.Name] = true, true, true
-	}
+	named := callable(inv.VMs)
 	for _, vm := range sortedKeys(o.Policies) {
 		if !named[vm] {
 			return fmt.Errorf("policy %s=%s: no host reports a VM of that UUID, place (HOST/NAME) or name", vm, o.Policies[vm])

@@ -31,7 +31,7 @@ func (b *builder) findings() {
 }
 
 func (b *builder) modeFindings() {
-	if !slices.Contains([]manifest.Mode{manifest.Rolling, manifest.Offline, manifest.Reboot}, b.o.Mode) {
+	if !slices.Contains(manifest.Modes(), b.o.Mode) {
 		b.block("mode", "", fmt.Sprintf("The mode %q is not known.", b.o.Mode), "choose rolling, offline or reboot")
 	}
 	if b.o.Mode == manifest.Reboot && !b.m.RequiresReboot {
@@ -100,11 +100,7 @@ func (b *builder) installed(scheme version.Scheme, h *inventory.Host, text strin
 		}
 	}
 	from, err := b.m.From(scheme, text, b.o.Mode)
-	src := from.Source
-	want := manifest.Rolling
-	if b.o.Mode == manifest.Offline {
-		want = manifest.Offline
-	}
+	src, want := from.Source, b.o.Mode.Listed()
 	switch {
 	case err != nil:
 		b.block("white-list", h.Name, fmt.Sprintf("The white list can not be read: %v.", err), "correct the manifest")
@@ -114,23 +110,12 @@ func (b *builder) installed(scheme version.Scheme, h *inventory.Host, text strin
 	case !from.Allowed:
 		b.block("white-list", h.Name, fmt.Sprintf("From version %s the bundle does not support a %s upgrade, only %s.", text, want, joinModes(src.Modes)),
 			"choose another mode")
-	case want == manifest.Rolling && len(b.m.Mixed) > 0 && !b.anyMatch(scheme, v, b.m.Mixed):
+	case want == manifest.Rolling && len(b.m.Mixed) > 0 && !b.m.MayMix(scheme, text):
 		b.block("mixed", h.Name, fmt.Sprintf("Version %s may not run beside %s, but during this upgrade it would.", text, b.m.Version), "choose the mode offline")
 	}
 	if from.Listed && src.ChangeSystemTables {
 		b.find(Finding{Rule: "system-tables", Level: Info, Text: fmt.Sprintf("From version %s the upgrade changes system tables.", text)})
 	}
-}
-
-func (b *builder) anyMatch(scheme version.Scheme, v version.Version, patterns []string) bool {
-	return slices.ContainsFunc(patterns, func(text string) bool {
-		p, err := version.ParsePattern(scheme, text)
-		if err != nil {
-			return false // it allows nothing
-		}
-		hit, err := p.Match(v)
-		return err == nil && hit
-	})
 }
 
 func joinModes(modes []manifest.Mode) string {

@@ -14,11 +14,7 @@ import (
 
 // policyFindings look for policies that name no VM, or more than one.
 func (b *builder) policyFindings() {
-	named := map[string]bool{}
-	for i := range b.inv.VMs {
-		v := &b.inv.VMs[i]
-		named[v.UUID], named[v.Place()] = true, true
-	}
+	named := callable(b.inv.VMs)
 	for _, name := range sortedKeys(b.o.Policies) {
 		switch twins := b.vms[name]; {
 		case len(twins) > 1:
@@ -26,10 +22,20 @@ func (b *builder) policyFindings() {
 				Rule: "policy", Level: Block, VM: name, Text: "There is a policy for VM " + name + ", and " + hostsOf(twins) + " have one of that name each.",
 				Remedy: fmt.Sprintf("name one of them: --policy %s=%s, or its UUID", twins[0].Place(), b.o.Policies[name]),
 			})
-		case len(twins) == 0 && !named[name]:
+		case !named[name]:
 			b.find(Finding{Rule: "policy", Level: Warn, VM: name, Text: "There is a policy for a VM that the inventory does not have."})
 		}
 	}
+}
+
+// callable are all names by which a policy may mean VMs.
+func callable(vms []inventory.VM) map[string]bool {
+	named := map[string]bool{}
+	for i := range vms {
+		v := &vms[i]
+		named[v.UUID], named[v.Place()], named[v.Name] = true, true, true
+	}
+	return named
 }
 
 // call is how a VM is named in --policy.

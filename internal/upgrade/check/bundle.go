@@ -58,7 +58,7 @@ func checkWhiteList(s *scene) []Finding {
 	if s.Back {
 		return nil // the way back asks for no white list
 	}
-	from, err := s.from(s.From)
+	from, err := s.man.From(s.Scheme, s.From, s.Mode)
 	switch src := from.Source; {
 	case err != nil:
 		return []Finding{inCluster(Fail, "find out which version is installed, and take the bundle for it", "%v", err)}
@@ -70,20 +70,12 @@ func checkWhiteList(s *scene) []Finding {
 		return []Finding{inCluster(Fail, "upgrade to one of these versions first, `holdfast upgrade path` finds the way",
 			"%s is not on the white list of %s %s, which has %s", s.From, s.man.Name, s.man.Version, names(allowed))}
 	case !from.Allowed:
-		return []Finding{inCluster(Fail, fmt.Sprintf("choose the mode %s, or first upgrade to a version from which %s is allowed", names(src.Modes), s.listed()),
-			"from %s (%s) the upgrade is not allowed in the mode %s", s.From, src.Version, s.listed())}
+		return []Finding{inCluster(Fail, fmt.Sprintf("choose the mode %s, or first upgrade to a version from which %s is allowed", names(src.Modes), s.Mode.Listed()),
+			"from %s (%s) the upgrade is not allowed in the mode %s", s.From, src.Version, s.Mode.Listed())}
 	case src.ChangeSystemTables:
 		return []Finding{inCluster(Info, "", "the upgrade changes system tables")}
 	}
 	return nil
-}
-
-// from looks a version up in the bundle's white list.
-func (s *scene) from(v string) (manifest.Origin, error) {
-	if s.Scheme == "" && s.man.FromRule == "" {
-		return manifest.Origin{}, fmt.Errorf("the version %q and the patterns of the bundle follow no known version scheme", v)
-	}
-	return s.man.From(s.Scheme, v, s.Mode)
 }
 
 // checkVersions wants one version everywhere, or those that may run side by side
@@ -135,7 +127,7 @@ func (s *scene) judgeVersion(v string) (l Level, text, remedy string) {
 			remedy = "roll the host back, too, or upgrade the others"
 		}
 		return Fail, fmt.Sprintf("has %s, want %s", v, to), remedy
-	case s.When == After || v == s.From || s.When == Between && (v == s.man.Version || s.anyMatch(s.man.Mixed, v)):
+	case s.When == After || v == s.From || s.When == Between && (v == s.man.Version || s.man.MayMix(s.Scheme, v)):
 		return OK, "", ""
 	case v == s.man.Version:
 		return Warn, fmt.Sprintf("has %s already, others have %s", v, s.From), "it is left out of the upgrade; check that this is the version that it should have"
@@ -152,15 +144,8 @@ func (s *scene) judgeVersion(v string) (l Level, text, remedy string) {
 // upgrades reports whether the bundle upgrades a version in the mode of the run,
 // also while others have the new one.
 func (s *scene) upgrades(v string) bool {
-	from, err := s.from(v)
-	return err == nil && from.Allowed && (s.Mode == manifest.Offline || len(s.man.Mixed) == 0 || s.anyMatch(s.man.Mixed, v))
-}
-
-func (s *scene) anyMatch(patterns []string, v string) bool {
-	return slices.ContainsFunc(patterns, func(p string) bool {
-		ok, err := s.matches(p, v)
-		return err == nil && ok // the check "white-list" reports patterns that can not be read
-	})
+	from, err := s.man.From(s.Scheme, v, s.Mode)
+	return err == nil && from.Allowed && (s.Mode == manifest.Offline || len(s.man.Mixed) == 0 || s.man.MayMix(s.Scheme, v))
 }
 
 // checkConfig compares parameter names, on each host where the module is.

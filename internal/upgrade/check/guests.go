@@ -8,6 +8,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/fact"
+	"holdfast/internal/upgrade/manifest"
 	"holdfast/internal/upgrade/version"
 )
 
@@ -82,7 +83,7 @@ func (s *scene) is(pattern string) bool {
 	if s.Scheme != version.CAS {
 		return false
 	}
-	ok, err := s.matches(pattern, s.From)
+	ok, err := manifest.Match(s.Scheme, pattern, s.From)
 	return err == nil && ok // the check "white-list" reports a version that can not be read
 }
 

@@ -167,23 +167,6 @@ func patterns(m *manifest.Manifest) []string {
 	return ps
 }
 
-// matches reports whether a version is meant by a pattern. A version or a pattern
-// that can not be read is an error.
-func (s *scene) matches(pattern, v string) (bool, error) {
-	if s.Scheme == "" {
-		return false, fmt.Errorf("the version %q and the patterns of the bundle follow no known version scheme", v)
-	}
-	p, err := version.ParsePattern(s.Scheme, pattern)
-	if err != nil {
-		return false, fmt.Errorf("the bundle's pattern %q: %w", pattern, err)
-	}
-	x, err := version.Parse(s.Scheme, v)
-	if err != nil {
-		return false, fmt.Errorf("the version: %w", err)
-	}
-	return p.Match(x)
-}
-
 // up calls f with each host that is not down, with its facts; nil: it has told
 // nothing, which the check "facts" reports.
 func (s *scene) up(f func(h *inventory.Host, facts *fact.Facts)) {
@@ -246,15 +229,6 @@ func (s *scene) kernel() string {
 // empties reports whether hosts are emptied before they are worked on.
 func (s *scene) empties() bool {
 	return s.Mode != manifest.Offline && (s.man.RequiresReboot || !s.Stay)
-}
-
-// listed is the mode by which the white list knows that of the run: a run that
-// reboots at the end is a rolling one.
-func (s *scene) listed() manifest.Mode {
-	if s.Mode == manifest.Reboot {
-		return manifest.Rolling
-	}
-	return s.Mode
 }
 
 // done reports whether a host must have the new version already.

@@ -279,3 +279,15 @@ func (m *Module) On(h *inventory.Host) bool {
 // Reboot is the mode in which the software of all hosts is changed with guests
 // running, and the hosts are rebooted one after the other afterwards.
 const Reboot Mode = "reboot"
+
+// Modes are all there are.
+func Modes() []Mode { return []Mode{Rolling, Offline, Reboot} }
+
+// Listed is the mode by which a white list knows m: a run that reboots at the end is a
+// rolling one.
+func (m Mode) Listed() Mode {
+	if m == Reboot {
+		return Rolling
+	}
+	return m
+}

@@ -21,26 +21,45 @@ type Origin struct {
 // From looks up a version that is installed. Reboot counts as Rolling. An error means
 // that the version, or a row that had to be read, follows no scheme of versions.
 func (m *Manifest) From(s version.Scheme, installed string, mode Mode) (Origin, error) {
-	if mode == Reboot {
-		mode = Rolling
-	}
+	mode = mode.Listed()
 	if m.FromRule == FromAppctl {
 		return m.fromAppctl(installed, mode)
 	}
-	v, err := version.Parse(s, installed)
-	if err != nil {
-		return Origin{}, fmt.Errorf("the version: %w", err)
-	}
 	for _, row := range m.UpgradeFrom {
-		p, err := version.ParsePattern(s, row.Version)
-		if err != nil {
-			return Origin{}, fmt.Errorf("the bundle's pattern %q: %w", row.Version, err)
-		}
-		if hit, err := p.Match(v); err != nil || hit {
-			return Origin{row, hit, slices.Contains(row.Modes, mode)}, err
+		switch hit, err := Match(s, row.Version, installed); {
+		case err != nil:
+			return Origin{}, err
+		case hit:
+			return Origin{row, true, slices.Contains(row.Modes, mode)}, nil
 		}
 	}
 	return Origin{}, nil
+}
+
+// Match reports whether a version is meant by a pattern of the bundle. A scheme that is
+// not known (""), and a version or a pattern that can not be read, are errors.
+func Match(s version.Scheme, pattern, v string) (bool, error) {
+	if s == "" {
+		return false, fmt.Errorf("the version %q and the patterns of the bundle follow no known version scheme", v)
+	}
+	p, err := version.ParsePattern(s, pattern)
+	if err != nil {
+		return false, fmt.Errorf("the bundle's pattern %q: %w", pattern, err)
+	}
+	x, err := version.Parse(s, v)
+	if err != nil {
+		return false, fmt.Errorf("the version: %w", err)
+	}
+	return p.Match(x)
+}
+
+// MayMix reports whether a version may run beside that of the bundle: one of Mixed means
+// it. A pattern that can not be read allows nothing.
+func (m *Manifest) MayMix(s version.Scheme, v string) bool {
+	return slices.ContainsFunc(m.Mixed, func(pattern string) bool {
+		hit, err := Match(s, pattern, v)
+		return err == nil && hit
+	})
 }
 
 func (m *Manifest) fromAppctl(installed string, mode Mode) (Origin, error) {

@@ -100,6 +100,14 @@ type journal struct {
 	cleaning bool            // all of them but of the cleanup
 }
 
+// latest is the job that came last.
+func (j *journal) latest() job.Job {
+	if j.last.ID != "" {
+		return j.last
+	}
+	return j.Job
+}
+
 // committed are the steps that the commits of the last upgrade have over, the last
 // one and those before it that failed; cleaning says that all are but of the cleanup.
 func (s *Service) committed(ctx context.Context, st State) (over map[string]bool, cleaning bool, err error) {

@@ -155,11 +155,7 @@ func (s *Service) gather(ctx context.Context, r request.Request) (*planned, erro
 				return nil, err
 			}
 		}
-		latest := p.journal.Job
-		if st.Last != st.Run {
-			latest = p.journal.last
-		}
-		if j := p.journal.status; r.Purpose == upgrade.ForCommit && latest.State == job.Ended && j.Cluster == upgrade.Normal && !j.Committed && !st.Committed {
+		if now := p.journal.status; r.Purpose == upgrade.ForCommit && p.journal.latest().State == job.Ended && now.Cluster == upgrade.Normal && !now.Committed && !st.Committed {
 			return nil, fail.Errorf(fail.Refused, "the cluster is normal: there is nothing to commit").With("see: holdfast upgrade status")
 		}
 		if p.manifest, err = s.manifestFor(ctx, r.Purpose, p.journal, st); err != nil {
