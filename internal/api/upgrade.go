@@ -14,8 +14,8 @@ import (
 	"holdfast/internal/upgrade/request"
 )
 
-// chunk is how much of a bundle travels in one message, bytes.
-const chunk = 256 << 10
+// Chunk is how much of a bundle travels in one message, bytes.
+const Chunk = 256 << 10
 
 // Times of calls that take longer than others.
 const (
@@ -32,7 +32,7 @@ func (c *Client) PutBundle(ctx context.Context, file io.Reader, trust request.Tr
 		return b, fromWire(ctx, c.target, err)
 	}
 	msg := &apiv1.PutBundleRequest{Keys: trust.Keys, AllowUnsigned: trust.AllowUnsigned, Signature: trust.Signature}
-	buf := make([]byte, chunk)
+	buf := make([]byte, Chunk)
 	for {
 		n, rerr := ReadChunk(file, buf)
 		if rerr != nil && !errors.Is(rerr, io.EOF) {

@@ -126,5 +126,5 @@ func (a *app) showUpgradeNow(ctx context.Context, c *api.Client) error {
 	if err != nil {
 		return err
 	}
-	return writeJSON(a.env.Stdout, jsonUpgrade(u), false)
+	return writeJSON(a.env.Stdout, u, false)
 }

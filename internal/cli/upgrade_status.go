@@ -55,14 +55,6 @@ func (a *app) upgradeStatusCmd() *cobra.Command {
 	return cmd
 }
 
-// jsonUpgrade makes the form for programs: a list is never null.
-func jsonUpgrade(u request.Standing) request.Standing {
-	if u.Hosts == nil {
-		u.Hosts = []request.HostStanding{}
-	}
-	return u
-}
-
 // watchUpgrade shows how the upgrade stands until the user ends it, which is no
 // error. On a terminal it stays in place; elsewhere only changed text is written
 // again. An agent that has answered once may go away: upgrades start agents again.
@@ -107,7 +99,7 @@ func (v *upgradeView) show(u request.Standing, err error) error {
 		text = v.last + "\nagent     gives no answer and is asked again; the above may be old\n"
 	case v.js:
 		v.last = "answered"
-		return writeJSON(v.app.env.Stdout, jsonUpgrade(u), true)
+		return writeJSON(v.app.env.Stdout, u, true)
 	default:
 		text = upgradeText(u, painterFor(v.app.env.Stdout))
 		v.last = text

@@ -29,9 +29,6 @@ type Agents interface {
 // agentHandler answers the calls of other agents.
 type agentHandler struct{ agents Agents }
 
-// chunk is how much of a bundle travels in one message, bytes.
-const chunk = 256 << 10
-
 // GetBundle sends the file of a bundle.
 func (h *agentHandler) GetBundle(_ context.Context, req *apiv1.GetBundleRequest, out *connect.ServerStream[apiv1.GetBundleResponse]) (err error) {
 	f, size, err := h.agents.OpenBundle(req.GetSha256(), req.GetOffset())
@@ -42,7 +39,7 @@ func (h *agentHandler) GetBundle(_ context.Context, req *apiv1.GetBundleRequest,
 	if err := out.Send(&apiv1.GetBundleResponse{Size: size}); err != nil {
 		return err
 	}
-	buf := make([]byte, chunk)
+	buf := make([]byte, api.Chunk)
 	for {
 		n, rerr := api.ReadChunk(f, buf)
 		if n > 0 {

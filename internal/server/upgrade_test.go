@@ -180,7 +180,7 @@ func (c cut) OpenBundle(string, int64) (io.ReadCloser, int64, error) { return c.
 
 func TestBundleOfTheAgentBreaks(t *testing.T) {
 	c := cut{newUpgrades(), func() io.ReadCloser {
-		return io.NopCloser(broken{strings.NewReader(strings.Repeat("x", 2*chunk+1)), io.ErrUnexpectedEOF})
+		return io.NopCloser(broken{strings.NewReader(strings.Repeat("x", 2*api.Chunk+1)), io.ErrUnexpectedEOF})
 	}}
 	r := runUpgrades(t, c)
 	f, _, err := r.GetBundle(limited(t), "any", 0)
@@ -189,7 +189,7 @@ func TestBundleOfTheAgentBreaks(t *testing.T) {
 	}
 	got, err := io.ReadAll(f)
 	wantKind(t, errors.Join(err, f.Close()), fail.Failed, "unexpected EOF")
-	if len(got) > 2*chunk+1 {
+	if len(got) > 2*api.Chunk+1 {
 		t.Errorf("%d bytes came", len(got))
 	}
 }
@@ -213,14 +213,14 @@ func TestAgentStopsInTheMiddle(t *testing.T) {
 	}
 	fed := make(chan error, 1)
 	go func() {
-		_, err := feed.Write(make([]byte, 2*chunk))
+		_, err := feed.Write(make([]byte, 2*api.Chunk))
 		fed <- err
 	}()
 	f, _, err := r.GetBundle(limited(t), "any", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.ReadFull(f, make([]byte, chunk)); err != nil {
+	if _, err := io.ReadFull(f, make([]byte, api.Chunk)); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-fed; err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"holdfast/internal/sleep"
 	"holdfast/internal/store"
 )
 
@@ -57,11 +58,8 @@ func settle(ctx context.Context, st store.Store, key string, value []byte, conds
 		case gerr != nil && !errors.Is(gerr, store.ErrRetry):
 			return 0, false, fmt.Errorf("%w, and it can not be read back: %w", store.ErrUnknown, gerr)
 		}
-		if !sleep(ctx, pause) {
+		if !sleep.For(ctx, pause) {
 			return 0, false, fmt.Errorf("%w: %w", store.ErrUnknown, context.Cause(ctx))
 		}
 	}
 }
-
-// sleep waits; false: ctx has ended.
-func sleep(ctx context.Context, d time.Duration) bool { return Pause(ctx, d) == nil }

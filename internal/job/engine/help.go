@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
+
+	"holdfast/internal/sleep"
 )
 
 // What executors of all tools need.
@@ -20,14 +22,10 @@ func Args[A any](t Task) (A, error) {
 
 // Pause waits for d. An error is why ctx has ended.
 func Pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
+	if !sleep.For(ctx, d) {
 		return context.Cause(ctx)
-	case <-timer.C:
-		return nil
 	}
+	return nil
 }
 
 // Waits tells what a step waits for; the log gets it when it changes.

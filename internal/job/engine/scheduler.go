@@ -10,6 +10,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
+	"holdfast/internal/sleep"
 	"holdfast/internal/store"
 )
 
@@ -60,7 +61,7 @@ func (c *Scheduler) Run(ctx context.Context) {
 	for ctx.Err() == nil {
 		term, key, ok := c.Coordinator()
 		if !ok {
-			sleep(ctx, poll)
+			sleep.For(ctx, poll)
 			continue
 		}
 		err := c.reign(ctx, term, key)
@@ -72,7 +73,7 @@ func (c *Scheduler) Run(ctx context.Context) {
 			last = err.Error()
 			c.Log.Warn("jobs stand still until the store answers", "err", err)
 		}
-		sleep(ctx, pause+time.Duration(c.Rand()*float64(pause)))
+		sleep.For(ctx, pause+time.Duration(c.Rand()*float64(pause)))
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
 	"holdfast/internal/reason"
+	"holdfast/internal/sleep"
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
 )
@@ -131,10 +132,10 @@ func (w *world) disturb(ctx context.Context, r *rand.Rand) {
 			c := p.store.(*storetest.Client)
 			f := []func(bool){c.Partition, c.Refuse, c.LoseReplies, c.HoldWrites}[r.IntN(4)]
 			f(true)
-			sleep(ctx, time.Duration(r.IntN(3000))*time.Millisecond)
+			sleep.For(ctx, time.Duration(r.IntN(3000))*time.Millisecond)
 			f(false)
 		}
-		if !sleep(ctx, time.Duration(r.IntN(2000))*time.Millisecond) {
+		if !sleep.For(ctx, time.Duration(r.IntN(2000))*time.Millisecond) {
 			return
 		}
 	}

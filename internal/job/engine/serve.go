@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"holdfast/internal/job"
+	"holdfast/internal/sleep"
 	"holdfast/internal/store"
 )
 
@@ -122,7 +123,7 @@ func (w *Worker) read(ctx context.Context, k *task) (job.Record, error) {
 }
 
 func (w *Worker) pause(ctx context.Context) bool {
-	return sleep(ctx, pause+time.Duration(w.Rand()*float64(pause)))
+	return sleep.For(ctx, pause+time.Duration(w.Rand()*float64(pause)))
 }
 
 // begin writes the claim next in place of r, with the job as it was read, and

@@ -11,6 +11,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
 	"holdfast/internal/reason"
+	"holdfast/internal/sleep"
 )
 
 // toyStep is a step with what has to be over before it.
@@ -116,7 +117,7 @@ func (d toy) Do(ctx context.Context, t Task) error {
 	if body != nil {
 		return body(ctx, t)
 	}
-	if !d.p.point("do "+id, func() {}) || !sleep(ctx, length(id)/2/d.w.faster) {
+	if !d.p.point("do "+id, func() {}) || !sleep.For(ctx, length(id)/2/d.w.faster) {
 		return context.Cause(ctx)
 	}
 	fmt.Fprintf(t.Log, "doing %s\n", id)
@@ -142,12 +143,12 @@ func (d toy) Do(ctx context.Context, t Task) error {
 			d.p.m.kids[id] = time.Now().Add(4 * time.Second / d.w.faster)
 			d.w.mu.Unlock()
 		})
-		if !sleep(ctx, 4*time.Second/d.w.faster) {
+		if !sleep.For(ctx, 4*time.Second/d.w.faster) {
 			return context.Cause(ctx)
 		}
 	default:
 		d.p.point("effect "+id, func() { d.effect(id) })
-		if !sleep(ctx, length(id)/2/d.w.faster) {
+		if !sleep.For(ctx, length(id)/2/d.w.faster) {
 			return context.Cause(ctx)
 		}
 	}

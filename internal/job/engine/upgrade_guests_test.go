@@ -10,6 +10,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/evacuate"
+	"holdfast/internal/sleep"
 	"holdfast/internal/upgrade"
 )
 
@@ -174,7 +175,7 @@ func (d hand) reboot(ctx context.Context, t Task) error {
 	if err != nil {
 		return err
 	}
-	if !sleep(ctx, handTakes(t)) {
+	if !sleep.For(ctx, handTakes(t)) {
 		return context.Cause(ctx)
 	}
 	next, busy := "", []string(nil)
@@ -206,7 +207,7 @@ func (d hand) verify(ctx context.Context, t Task) error {
 	if err != nil {
 		return err
 	}
-	if !sleep(ctx, handTakes(t)) {
+	if !sleep.For(ctx, handTakes(t)) {
 		return context.Cause(ctx)
 	}
 	r, err := Record(ctx, mortal{d.p}, t.Job, a.Reboot)

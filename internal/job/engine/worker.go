@@ -12,6 +12,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
+	"holdfast/internal/sleep"
 	"holdfast/internal/store"
 )
 
@@ -124,7 +125,7 @@ func (w *Worker) join() error {
 func (w *Worker) lead(ctx context.Context) {
 	for ctx.Err() == nil {
 		if _, _, ok := w.Coordinator(); !ok {
-			sleep(ctx, poll)
+			sleep.For(ctx, poll)
 			continue
 		}
 		w.setLed(time.Now())
@@ -132,7 +133,7 @@ func (w *Worker) lead(ctx context.Context) {
 		var loop sync.WaitGroup
 		loop.Go(func() { w.follow(follow, ctx, todosKey("")) })
 		for {
-			if _, _, ok := w.Coordinator(); !ok || !sleep(ctx, poll) {
+			if _, _, ok := w.Coordinator(); !ok || !sleep.For(ctx, poll) {
 				break
 			}
 		}
@@ -172,7 +173,7 @@ func (w *Worker) follow(ctx, work context.Context, prefix string) {
 		if err == nil {
 			last = ""
 		}
-		sleep(ctx, pause+time.Duration(w.Rand()*float64(pause)))
+		sleep.For(ctx, pause+time.Duration(w.Rand()*float64(pause)))
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
+	"holdfast/internal/sleep"
 	"holdfast/internal/store/storetest"
 )
 
@@ -110,7 +111,7 @@ func TestNotesAreWrittenOnceASecond(t *testing.T) {
 		w.body("h2/a", func(ctx context.Context, t Task) error {
 			for n := range 1000 { // for 10 s
 				t.Note(fmt.Sprintf("block %d", n), n/10)
-				sleep(ctx, 10*time.Millisecond)
+				sleep.For(ctx, 10*time.Millisecond)
 			}
 			return nil
 		})
@@ -134,7 +135,7 @@ func TestAbortCancelsAndRestoresOrder(t *testing.T) {
 		first.Undo, second.Undo, third.Undo = true, true, true
 		w.body("h1/long", until)
 		w.body("h2/undo", func(ctx context.Context, _ Task) error {
-			if !sleep(ctx, 10*time.Second) {
+			if !sleep.For(ctx, 10*time.Second) {
 				return context.Cause(ctx)
 			}
 			return nil
@@ -161,7 +162,7 @@ func TestAbortCancelsAndRestoresOrder(t *testing.T) {
 
 func TestPauseTakesGrantsBack(t *testing.T) {
 	inWorld(t, func(w *world, _ *storetest.Mem) {
-		w.body("h1/a", func(ctx context.Context, _ Task) error { sleep(ctx, 10*time.Second); return nil })
+		w.body("h1/a", func(ctx context.Context, _ Task) error { sleep.For(ctx, 10*time.Second); return nil })
 		// A host that is cut off does not claim its grant.
 		link := w.machine["h2"].proc.store.(*storetest.Client)
 		link.Partition(true)
@@ -225,7 +226,7 @@ func TestRetryAndSkip(t *testing.T) {
 // TestResultIsWrittenWhenTheStoreIsBack cuts the host off while its Executor ends.
 func TestResultIsWrittenWhenTheStoreIsBack(t *testing.T) {
 	inWorld(t, func(w *world, _ *storetest.Mem) {
-		w.body("h2/a", func(ctx context.Context, _ Task) error { sleep(ctx, 10*time.Second); return nil })
+		w.body("h2/a", func(ctx context.Context, _ Task) error { sleep.For(ctx, 10*time.Second); return nil })
 		w.submit(upgradeJob("u1"), []toyStep{free("h2/a", "h2")})
 		w.await("u1", 10*time.Second, "running", stateIs("h2/a", job.Running))
 		link := w.machine["h2"].proc.store.(*storetest.Client)
@@ -249,7 +250,7 @@ func TestLostClaim(t *testing.T) {
 			cause <- context.Cause(ctx)
 			return errors.New("not to be written")
 		})
-		w.body("h1/b", func(ctx context.Context, _ Task) error { sleep(ctx, 20*time.Second); return nil })
+		w.body("h1/b", func(ctx context.Context, _ Task) error { sleep.For(ctx, 20*time.Second); return nil })
 		w.submit(upgradeJob("u1"), []toyStep{free("h2/a", "h2"), free("h1/b", "h1")})
 		w.await("u1", 10*time.Second, "running", stateIs("h2/a", job.Running))
 		w.put("u1", job.Record{Step: "h2/a", State: job.Skipped, Attempt: 1, Why: "by hand"})

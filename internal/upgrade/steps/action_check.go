@@ -17,21 +17,21 @@ import (
 func (s *actionStep) check(ctx context.Context, was program.Result) (engine.Probed, error) {
 	ask := s.module.Actions.Get(manifest.Check)
 	if ask == nil || ask.Run == nil {
-		runSay(s.t.Log, "nobody can tell whether it was done: %s; module %s has no check", was.Why, s.args.Module)
+		program.Say(s.t.Log, "nobody can tell whether it was done: %s; module %s has no check", was.Why, s.args.Module)
 		return engine.CanNotTell, nil
 	}
-	runSay(s.t.Log, "the host can not tell whether it was done: %s; the module's check is asked", was.Why)
+	program.Say(s.t.Log, "the host can not tell whether it was done: %s; the module's check is asked", was.Why)
 	r, err := s.ask(ctx, ask)
 	switch {
 	case ctx.Err() != nil:
 		return engine.CanNotTell, fmt.Errorf("%s: ask the module's check: %w", s.what(), errors.Join(err, context.Cause(ctx)))
 	case err != nil:
-		runSay(s.t.Log, "the check could not be asked: %v", err)
+		program.Say(s.t.Log, "the check could not be asked: %v", err)
 	case r.State == program.Done:
-		runSay(s.t.Log, "the check says that it was done")
+		program.Say(s.t.Log, "the check says that it was done")
 		return engine.ProbedDone, nil
 	default:
-		runSay(s.t.Log, "the check does not say that it was done: %s", r.Why)
+		program.Say(s.t.Log, "the check does not say that it was done: %s", r.Why)
 	}
 	return engine.CanNotTell, nil
 }

@@ -17,6 +17,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/durable"
+	"holdfast/internal/host/action/program"
 	"holdfast/internal/host/backup"
 	"holdfast/internal/host/backup/array"
 	"holdfast/internal/host/backup/files"
@@ -170,9 +171,9 @@ func (b *Backup) Do(ctx context.Context, t engine.Task) error {
 	if err := backup.Discard(q.Path(backupByHand)); err != nil {
 		return fmt.Errorf("back up module %s: %w", args.Module, err)
 	}
-	runSay(t.Log, "backup %s of %s: %d bytes, %s", rec.ID, strings.Join(rec.What, ", "), rec.Size, rec.Where)
+	program.Say(t.Log, "backup %s of %s: %d bytes, %s", rec.ID, strings.Join(rec.What, ", "), rec.Size, rec.Where)
 	for _, note := range rec.Notes {
-		runSay(t.Log, "%s", note)
+		program.Say(t.Log, "%s", note)
 	}
 	return nil
 }
@@ -189,8 +190,8 @@ func (b *Backup) byHand(t engine.Task, q backup.Request, args upgrade.BackupArgs
 	if err != nil {
 		return fmt.Errorf("back up module %s: note that it was made by hand: %w", args.Module, err)
 	}
-	runSay(t.Log, "%v", why)
-	runSay(t.Log, "an operator has said that the snapshots were made by hand: they are restored and deleted by hand, too")
+	program.Say(t.Log, "%v", why)
+	program.Say(t.Log, "an operator has said that the snapshots were made by hand: they are restored and deleted by hand, too")
 	return nil
 }
 
@@ -291,7 +292,7 @@ func (r *Restore) Do(ctx context.Context, t engine.Task) error {
 	if err != nil {
 		return fmt.Errorf("restore module %s: note that it is done: %w", args.Module, err)
 	}
-	runSay(t.Log, "backup %s of %s is restored: %s", rec.ID, rec.When.Format(time.RFC3339), strings.Join(rec.What, ", "))
+	program.Say(t.Log, "backup %s of %s is restored: %s", rec.ID, rec.When.Format(time.RFC3339), strings.Join(rec.What, ", "))
 	return nil
 }
 

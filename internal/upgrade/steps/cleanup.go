@@ -111,7 +111,7 @@ func (b *Backups) discardReceipts(ctx context.Context, t engine.Task, dir string
 			errs = append(errs, b.discardReceipt(ctx, t, backup.Request{ID: id, Dir: dir}))
 		}
 		if id, ok := strings.CutSuffix(e.Name(), backupByHand); ok {
-			runSay(t.Log, "the snapshots of %s were made by hand: delete them by hand", id)
+			program.Say(t.Log, "the snapshots of %s were made by hand: delete them by hand", id)
 		}
 	}
 	return errors.Join(errs...)
@@ -129,7 +129,7 @@ func (b *Backups) discardReceipt(ctx context.Context, t engine.Task, q backup.Re
 	if err := p.Delete(ctx, rec); err != nil {
 		return err
 	}
-	runSay(t.Log, "backup %s of %s is deleted", rec.ID, strings.Join(rec.What, ", "))
+	program.Say(t.Log, "backup %s of %s is deleted", rec.ID, strings.Join(rec.What, ", "))
 	return nil
 }
 

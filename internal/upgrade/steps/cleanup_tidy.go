@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"holdfast/internal/host/action/program"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/upgrade"
 )
@@ -72,7 +73,7 @@ func (d *Tidy) each(ctx context.Context, t engine.Task, below string, remove fun
 			errs = append(errs, fmt.Errorf("%s: %w", e.Name(), err))
 			continue
 		}
-		runSay(t.Log, "%s of %s are removed", below, e.Name())
+		program.Say(t.Log, "%s of %s are removed", below, e.Name())
 	}
 	return errors.Join(errs...)
 }

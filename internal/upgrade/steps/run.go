@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"path/filepath"
 	"strings"
 	"time"
@@ -44,11 +43,6 @@ func runArgs(t engine.Task, args any) error {
 		return fmt.Errorf("step %s: read its arguments: %w", t.Step.ID, err)
 	}
 	return nil
-}
-
-// runSay adds a line of the agent's own to the log of a step, which never fails.
-func runSay(log io.Writer, format string, args ...any) {
-	_, _ = fmt.Fprintf(log, "[holdfast: %s]\n", fmt.Sprintf(format, args...))
 }
 
 // runProgram is a program of the host.

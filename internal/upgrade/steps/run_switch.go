@@ -118,9 +118,9 @@ func (s *runSwitch) do(ctx context.Context, t engine.Task) error {
 		code, err := s.ask(ctx)
 		switch {
 		case err != nil:
-			runSay(t.Log, "%v", err) // the program itself may be what mends that
+			program.Say(t.Log, "%v", err) // the program itself may be what mends that
 		case s.wanted(code):
-			runSay(t.Log, "nothing is to be done: the status is %s", s.want)
+			program.Say(t.Log, "nothing is to be done: the status is %s", s.want)
 			return nil
 		}
 	}
@@ -147,7 +147,7 @@ func (s *runSwitch) await(ctx context.Context, t engine.Task) error {
 			now = err.Error()
 		}
 		if now != last && ctx.Err() == nil {
-			runSay(t.Log, "%s", now)
+			program.Say(t.Log, "%s", now)
 			last = now
 		}
 		select {

@@ -39,7 +39,7 @@ type Attempt struct {
 func NewAttempt(dir string, log io.Writer) *Attempt { return &Attempt{dir: dir, log: &count{to: log}} }
 
 // Say adds a line of the agent's own to the log, which never fails.
-func (a *Attempt) Say(format string, args ...any) { say(a.log.to, format, args...) }
+func (a *Attempt) Say(format string, args ...any) { Say(a.log.to, format, args...) }
 
 // numbered is a directory that is counted: an attempt, a command, a check.
 func numbered(dir string, n int) string { return filepath.Join(dir, strconv.Itoa(n)) }

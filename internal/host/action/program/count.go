@@ -50,31 +50,31 @@ func (c *count) Write(p []byte) (int, error) {
 // close ends the count. What it could not keep makes a few lines come twice.
 func (c *count) close() {
 	if err := errors.Join(c.err, c.f.Close()); err != nil {
-		say(c.to, "lines may come twice in this log: %v", err)
+		Say(c.to, "lines may come twice in this log: %v", err)
 	}
 }
 
-// say adds a line of the agent's own to a log that never fails.
-func say(log io.Writer, format string, args ...any) {
+// Say adds a line of the agent's own to a log that never fails.
+func Say(log io.Writer, format string, args ...any) {
 	_, _ = fmt.Fprintf(log, "[holdfast: %s]\n", fmt.Sprintf(format, args...))
 }
 
 // note adds to the log what is known beside the output.
 func (r Result) note(log io.Writer) {
 	if r.Why != "" {
-		say(log, "%s", r.Why)
+		Say(log, "%s", r.Why)
 	}
 	if r.Discarded > 0 {
-		say(log, "%d bytes of output were not kept", r.Discarded)
+		Say(log, "%d bytes of output were not kept", r.Discarded)
 	}
 	for _, p := range r.Leftovers {
 		switch {
 		case p.Killed:
-			say(log, "it left the process %d %q, which was ended", p.PID, p.Name)
+			Say(log, "it left the process %d %q, which was ended", p.PID, p.Name)
 		case p.Holds:
-			say(log, "it left the process %d %q, which keeps its output open", p.PID, p.Name)
+			Say(log, "it left the process %d %q, which keeps its output open", p.PID, p.Name)
 		default:
-			say(log, "it left the process %d %q", p.PID, p.Name)
+			Say(log, "it left the process %d %q", p.PID, p.Name)
 		}
 	}
 }

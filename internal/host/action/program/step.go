@@ -145,7 +145,7 @@ func (s *Step) adopt(p Past) error {
 	if p.n == s.Attempt {
 		return nil
 	}
-	say(s.Log, "this is what attempt %d has begun", p.of)
+	Say(s.Log, "this is what attempt %d has begun", p.of)
 	dir := numbered(s.Dir, s.Attempt)
 	part := dir + ".part"
 	err := durable.MakeDir(part)
