@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -15,7 +16,7 @@ import (
 // Sizes of statements.
 const (
 	keysAtOnce  = 1000 // keys in a condition
-	asksAtOnce  = 50   // changed rows in one question for keys
+	asksAtOnce  = 250  // changed rows in a question for keys: MySQL 8 takes their SELECTs for nested, and has little stack for that
 	hurryAt     = 20_000
 	mostLeft    = 5 // times hurryAt: keys of rows that the target does not take
 	batchOf     = 1000
@@ -96,51 +97,24 @@ func (b *batch) resolve(ctx context.Context, p *mapping.Plan, source *server.Ser
 func (b *batch) concerned(ctx context.Context, p *mapping.Plan, ids []string, source *server.Server, full func(context.Context) error) error {
 	first := b.touches[ids[0]]
 	planned := &p.Tables[first.use.planned]
-	asks := make([]string, 0, len(ids))
+	changed := make([][]string, 0, len(ids))
 	for _, id := range ids {
-		t := b.touches[id]
-		ask, err := t.use.touch.Keys(t.values)
-		if err != nil {
-			return fatal(fmt.Errorf("%s: rows of table %s: %w", planned.Target, t.table.name, err))
-		}
-		asks = append(asks, ask)
+		changed = append(changed, b.touches[id].values)
 	}
-	return b.ask(ctx, planned, first, source, strings.Join(asks, " UNION "), full)
-}
-
-// ask adds the keys that a statement gives, which asks for rows that some like first concern.
-func (b *batch) ask(ctx context.Context, planned *mapping.Planned, first touched, source *server.Server, query string, full func(context.Context) error) error {
-	fault := func(err error) error {
+	ask, err := first.use.touch.Keys(changed)
+	if err != nil {
+		return fatal(fmt.Errorf("%s: rows of table %s: %w", planned.Target, first.table.name, err))
+	}
+	var ended error // by full
+	err = server.Walk(ctx, source.DB, ask, func(row []sql.RawBytes) error {
+		b.key(first.use.planned, server.Key(planned.KeyKinds(), row))
+		ended = full(ctx)
+		return ended
+	})
+	if err != nil && ended == nil {
 		return fmt.Errorf("%s: which rows table %s concerns: source: %w", planned.Target, first.table.name, err)
 	}
-	rows, err := source.DB.QueryContext(ctx, query)
-	if err != nil {
-		return fault(err)
-	}
-	defer rows.Close()
-	cols := planned.KeyColumns()
-	values := make([]sql.RawBytes, len(cols))
-	into := make([]any, len(cols))
-	for i := range values {
-		into[i] = &values[i]
-	}
-	for rows.Next() {
-		if err := rows.Scan(into...); err != nil {
-			return fault(err)
-		}
-		key := make([]string, 0, len(cols))
-		for i, v := range values {
-			key = append(key, server.Literal(v, cols[i].Type.Kind))
-		}
-		b.key(first.use.planned, key)
-		if err := full(ctx); err != nil {
-			return err
-		}
-	}
-	if err := rows.Err(); err != nil {
-		return fault(err)
-	}
-	return nil
+	return err
 }
 
 // held is how many keys are in it.
@@ -153,14 +127,47 @@ func (b *batch) empty() {
 }
 
 // parts are the keys of a table in lists that a statement can have.
-func (b *batch) parts(planned int) (out [][][]string) {
-	list := make([][]string, 0, len(b.keys[planned]))
-	for _, k := range b.keys[planned] {
-		list = append(list, k)
+func (b *batch) parts(planned int) [][][]string { return parts(b.keys[planned]) }
+
+func parts(keys map[string][]string) [][][]string {
+	list := slices.SortedFunc(maps.Values(keys), slices.Compare) // the order of locks
+	return slices.Collect(slices.Chunk(list, keysAtOnce))
+}
+
+// renewal is what is to be done for the keys of a batch in one table: rows of old are taken
+// out of the target, and rows of now made anew.
+type renewal struct {
+	planned  int // of the plan
+	table    *mapping.Planned
+	old, now [][][]string
+}
+
+// renewals asks the source how it writes keys that can be written in several ways. The log
+// told them as they were: one row may have been of several since, and is to be made once.
+// What the target has of it may be written like any of them, or as it is now, if it was
+// made by a change that the log is still to tell.
+func (b *batch) renewals(ctx context.Context, p *mapping.Plan, source *server.Server) ([]renewal, error) {
+	out := make([]renewal, 0, len(p.Tables))
+	for i := range p.Tables {
+		c := renewal{planned: i, table: &p.Tables[i], old: b.parts(i)}
+		if c.now = c.old; c.table.Spelled() {
+			old, now := maps.Clone(b.keys[i]), map[string][]string{}
+			for _, part := range c.old {
+				err := server.Walk(ctx, source.DB, c.table.KeysOf(part), func(row []sql.RawBytes) error {
+					key := server.Key(c.table.KeyKinds(), row)
+					id := strings.Join(key, ", ")
+					old[id], now[id] = key, key
+					return nil
+				})
+				if err != nil {
+					return nil, fmt.Errorf("%s: keys of table %s: source: %w", c.table.Target, c.table.Source, err)
+				}
+			}
+			c.old, c.now = parts(old), parts(now)
+		}
+		if len(c.old) > 0 {
+			out = append(out, c)
+		}
 	}
-	slices.SortFunc(list, slices.Compare) // the order of locks
-	for part := range slices.Chunk(list, keysAtOnce) {
-		out = append(out, part)
-	}
-	return out
+	return out, nil
 }

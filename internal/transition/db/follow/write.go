@@ -131,9 +131,13 @@ func (f *follower) fitting(ctx context.Context, conn *sql.Conn) (rows int64, lef
 		return 0, nil, err
 	}
 	left = make([]refused, len(f.plan.Tables))
-	for i := range f.plan.Tables {
-		for _, part := range f.batch.parts(i) {
-			n, err := f.halves(ctx, tx, &f.plan.Tables[i], part, &left[i])
+	renewals, err := f.erased(ctx, tx)
+	if err != nil {
+		return 0, nil, err
+	}
+	for _, c := range renewals {
+		for _, part := range c.now {
+			n, err := f.halves(ctx, tx, c.table, part, &left[c.planned])
 			if err != nil {
 				return 0, nil, err
 			}
@@ -147,15 +151,12 @@ func (f *follower) fitting(ctx context.Context, conn *sql.Conn) (rows int64, lef
 }
 
 // halves makes the rows of keys anew, in halves of halves where the target does not take
-// them, so that those that it takes are there. Of the others, what was there stays.
+// them, so that those that it takes are there.
 func (f *follower) halves(ctx context.Context, tx *sql.Tx, t *mapping.Planned, part [][]string, not *refused) (rows int64, err error) {
 	if _, err := tx.ExecContext(ctx, "SAVEPOINT part"); err != nil {
 		return 0, fmt.Errorf("target: %w", err)
 	}
-	err = erase(ctx, tx, t, part)
-	if err == nil {
-		rows, err = f.anew(ctx, tx, t, part)
-	}
+	rows, err = f.anew(ctx, tx, t, part)
 	if !errors.Is(err, errAgain) {
 		return rows, err
 	}
@@ -260,16 +261,13 @@ func (f *follower) transaction(ctx context.Context, conn *sql.Conn, state copier
 	if err := f.mine(ctx, tx); err != nil {
 		return 0, err
 	}
-	for i := range f.plan.Tables {
-		for _, part := range f.batch.parts(i) {
-			if err := erase(ctx, tx, &f.plan.Tables[i], part); err != nil {
-				return 0, err
-			}
-		}
+	renewals, err := f.erased(ctx, tx)
+	if err != nil {
+		return 0, err
 	}
-	for i := range f.plan.Tables {
-		for _, part := range f.batch.parts(i) {
-			n, err := f.anew(ctx, tx, &f.plan.Tables[i], part)
+	for _, c := range renewals {
+		for _, part := range c.now {
+			n, err := f.anew(ctx, tx, c.table, part)
 			if err != nil {
 				return 0, err
 			}
@@ -292,12 +290,21 @@ func (f *follower) transaction(ctx context.Context, conn *sql.Conn, state copier
 	return rows, nil
 }
 
-// erase takes the rows of some keys out of the target.
-func erase(ctx context.Context, tx *sql.Tx, t *mapping.Planned, part [][]string) error {
-	if _, err := tx.ExecContext(ctx, t.Delete(part)); err != nil {
-		return fmt.Errorf("%s: delete %d rows: %w", t.Target, len(part), err)
+// erased takes the rows of the batch's keys out of the target, all before any is made anew:
+// their unique values may be those of others by now.
+func (f *follower) erased(ctx context.Context, tx *sql.Tx) ([]renewal, error) {
+	renewals, err := f.batch.renewals(ctx, f.plan, f.source)
+	if err != nil {
+		return nil, err
 	}
-	return nil
+	for _, c := range renewals {
+		for _, part := range c.old {
+			if _, err := tx.ExecContext(ctx, c.table.Delete(part)); err != nil {
+				return nil, fmt.Errorf("%s: delete %d rows: %w", c.table.Target, len(part), err)
+			}
+		}
+	}
+	return renewals, nil
 }
 
 // anew makes the rows of some keys of what the source has; errAgain: one is not taken.

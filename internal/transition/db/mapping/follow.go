@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"holdfast/internal/transition/db/column"
 	"holdfast/internal/transition/db/sqlexpr"
 )
 
@@ -15,20 +16,28 @@ func AnyOf(as string, key []string, keys [][]string) string {
 	if as != "" {
 		as = sqlexpr.Quote(as) + "."
 	}
+	columns := quoted(key)
+	for i := range columns {
+		columns[i] = as + columns[i]
+	}
+	return anyOf(columns, keys)
+}
+
+func anyOf(columns []string, keys [][]string) string {
 	if len(keys) == 0 {
 		return "FALSE"
 	}
 	list := make([]string, 0, len(keys))
-	if len(key) == 1 {
+	if len(columns) == 1 {
 		for _, k := range keys {
 			list = append(list, k[0])
 		}
-		return as + sqlexpr.Quote(key[0]) + " IN (" + strings.Join(list, ", ") + ")"
+		return columns[0] + " IN (" + strings.Join(list, ", ") + ")"
 	}
 	for _, k := range keys {
-		ands := make([]string, 0, len(key))
-		for i, c := range key {
-			ands = append(ands, as+sqlexpr.Quote(c)+" = "+k[i])
+		ands := make([]string, 0, len(columns))
+		for i, c := range columns {
+			ands = append(ands, c+" = "+k[i])
 		}
 		list = append(list, strings.Join(ands, " AND "))
 	}
@@ -56,13 +65,52 @@ func (p *Planned) SourceName(table string) (database, name string) {
 }
 
 // Delete is the statement that takes the rows of some keys of the source (SQL of each of
-// its columns) out of the target.
+// its columns) out of the target. Where the two sides do not compare keys alike, it takes
+// those that are written so, and none that the target alone takes for the same.
 func (p *Planned) Delete(keys [][]string) string {
 	there := make([][]string, 0, len(keys))
 	for _, k := range keys {
 		there = append(there, p.There(k))
 	}
-	return "DELETE" + p.inTarget(AnyOf("", p.Kept, there))
+	cond := anyOf(quoted(p.Kept), there)
+	if !p.Chunked() {
+		cond += " AND " + anyOf(p.exact(), there)
+	}
+	return "DELETE" + p.inTarget(cond)
+}
+
+// exact writes the columns Kept of the target so that texts are compared by all that they
+// are, but for blanks at their end.
+func (p *Planned) exact() []string {
+	out := quoted(p.Kept)
+	for i, k := range p.Kept {
+		from, _ := p.planner.from.column(p.Key[i])
+		switch to, _ := p.planner.to.column(k); {
+		case to.Type.Kind == column.Char && from.Type.Kind == column.Bytes:
+			out[i] = "CAST(" + out[i] + " AS BINARY)"
+		case to.Type.Kind == column.Char:
+			out[i] = asID(out[i])
+		}
+	}
+	return out
+}
+
+// Spelled reports whether one key of the source can be written in several ways: with other
+// letters, accents or blanks at its end.
+func (p *Planned) Spelled() bool { return slices.Contains(p.KeyKinds(), column.Char) }
+
+// KeysOf is the statement for those of some keys (SQL of each column) that the source has,
+// as it writes them now.
+func (p *Planned) KeysOf(keys [][]string) string {
+	return "SELECT " + strings.Join(quoted(p.Key), ", ") + " FROM " + p.planner.source.name(p.Source) + " WHERE " + AnyOf("", p.Key, keys)
+}
+
+func quoted(names []string) []string {
+	out := make([]string, 0, len(names))
+	for _, n := range names {
+		out = append(out, sqlexpr.Quote(n))
+	}
+	return out
 }
 
 // Missing is a look at values that have no line among the IDs of their kind.

@@ -76,17 +76,17 @@ func TestChangedRows(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	for table, want := range map[string]string{
-		"nova.instance_extra": "SELECT DISTINCT `s`.`id` FROM `liberty_nova`.`instances` AS `s` WHERE (('u' = `s`.`uuid`) AND (0 = 0))",
-		"nova.bdm":            "SELECT DISTINCT `s`.`id` FROM `liberty_nova`.`instances` AS `s` LEFT JOIN `liberty_nova`.`instance_extra` AS `x` ON ((`x`.`uuid` = `s`.`uuid`) AND (`x`.`deleted` = 0)) WHERE (('u' = `s`.`uuid`) AND (0 = 0))",
+		"nova.instance_extra": "SELECT DISTINCT `s`.`id` FROM `liberty_nova`.`instances` AS `s` JOIN (SELECT CONVERT('u' USING utf8mb4) COLLATE utf8mb4_bin AS `uuid`, 0 AS `deleted` UNION ALL SELECT CONVERT(NULL USING utf8mb4) COLLATE utf8mb4_bin AS `uuid`, 7 AS `deleted`) AS `x` ON ((`x`.`uuid` = `s`.`uuid`) AND (`x`.`deleted` = 0))",
+		"nova.bdm":            "SELECT DISTINCT `s`.`id` FROM `liberty_nova`.`instances` AS `s` LEFT JOIN `liberty_nova`.`instance_extra` AS `x` ON ((`x`.`uuid` = `s`.`uuid`) AND (`x`.`deleted` = 0)) JOIN (SELECT CONVERT('u' USING utf8mb4) COLLATE utf8mb4_bin AS `uuid`, 0 AS `boot_index` UNION ALL SELECT CONVERT(NULL USING utf8mb4) COLLATE utf8mb4_bin AS `uuid`, 7 AS `boot_index`) AS `bfv` ON ((`bfv`.`uuid` = `s`.`uuid`) AND (`bfv`.`boot_index` = 0))",
 	} {
 		got := i.Touched(table)
 		if len(got) != 1 || got[0].Main || len(got[0].Columns) != 2 || got[0].Columns[0] != "uuid" {
 			t.Fatalf("%s: %+v", table, got)
 		}
-		if keys, err := got[0].Keys([]string{"'u'", "0"}); err != nil || keys != want {
+		if keys, err := got[0].Keys([][]string{{"'u'", "0"}, {"NULL", "7"}}); err != nil || keys != want {
 			t.Errorf("%s:\n%s, %v\nwant\n%s", table, keys, err, want)
 		}
-		if _, err := got[0].Keys([]string{"1"}); err == nil {
+		if _, err := got[0].Keys([][]string{{"1"}}); err == nil {
 			t.Errorf("%s: one value for two columns", table)
 		}
 	}

@@ -1,10 +1,12 @@
 package mapping
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
 
+	"holdfast/internal/transition/db/column"
 	"holdfast/internal/transition/db/sqlexpr"
 )
 
@@ -13,12 +15,13 @@ import (
 type Touch struct {
 	Main    bool     // the row is itself one of those that the target's are made of: Columns are its key
 	Columns []string // of the changed row that tell which rows of the target's source it concerns
-	keys    func(values []string) (string, error)
+	keys    func(rows [][]string) (string, error)
 }
 
-// Keys is the statement for the keys of the rows of Planned.Source that a changed row
-// concerns: values are the SQL of its Columns, before or after the change; both must be asked.
-func (t Touch) Keys(values []string) (string, error) { return t.keys(values) }
+// Keys is the statement for the keys of the rows of Planned.Source that changed rows
+// concern: of each there is the SQL of Columns, before or after the change; both must be asked.
+// However many they are, the server reads the tables that it has to look through once.
+func (t Touch) Keys(rows [][]string) (string, error) { return t.keys(rows) }
 
 // Touched tells how a row of a source's table (as in the mapping) concerns the target's
 // rows; nil: not at all.
@@ -37,20 +40,17 @@ func (p *Planned) Touched(table string) (out []Touch) {
 				cols = append(cols, c.Name)
 			}
 		}
-		out = append(out, Touch{Columns: cols, keys: func(values []string) (string, error) { return x.touchedBy(j, cols, values) }})
+		out = append(out, Touch{Columns: cols, keys: func(rows [][]string) (string, error) { return x.touchedBy(j, cols, rows) }})
 	}
 	return out
 }
 
-// touchedBy takes the changed row's values in place of the table that j brings in.
-func (x *planner) touchedBy(j Join, cols, values []string) (string, error) {
-	if len(cols) != len(values) {
-		return "", fmt.Errorf("%d values for %d columns of %s", len(values), len(cols), j.Table)
-	}
+// touchedBy takes values of changed rows in place of the table that j brings in.
+func (x *planner) touchedBy(j Join, cols []string, rows [][]string) (string, error) {
 	again := *x
 	again.used = map[string]bool{} // of the plan, which is made
 	x = &again
-	var with []string
+	from := " FROM " + x.source.name(x.t.From) + " AS " + sqlexpr.Quote(Main)
 	for _, k := range x.t.Join {
 		if k.As == j.As {
 			break // those after it do not tell which rows it belongs to
@@ -59,26 +59,38 @@ func (x *planner) touchedBy(j Join, cols, values []string) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		with = append(with, " LEFT JOIN "+x.source.name(k.Table)+" AS "+sqlexpr.Quote(k.As)+" ON "+on)
+		from += " LEFT JOIN " + x.source.name(k.Table) + " AS " + sqlexpr.Quote(k.As) + " ON " + on
 	}
-	cond, err := j.on.SQL(&given{scope{planner: x, find: &j}, j.As, cols, values})
+	on, err := j.on.SQL(&scope{planner: x, find: &j})
 	if err != nil {
 		return "", err
 	}
-	return "SELECT DISTINCT " + strings.Join(owns(x.from.Key), ", ") + " FROM " + x.source.name(x.t.From) + " AS " + sqlexpr.Quote(Main) + strings.Join(with, "") + " WHERE " + cond, nil
-}
-
-// given writes the columns of one table as values.
-type given struct {
-	scope
-	as           string
-	cols, values []string
-}
-
-// Column implements sqlexpr.Names.
-func (g *given) Column(c sqlexpr.Column) (string, error) {
-	if c.Table == g.as {
-		return g.values[slices.Index(g.cols, c.Name)], nil
+	selects := make([]string, 0, len(rows))
+	for _, values := range rows {
+		if len(cols) != len(values) {
+			return "", fmt.Errorf("%d values for %d columns of %s", len(values), len(cols), j.Table)
+		}
+		row := make([]string, 0, len(cols))
+		for i, v := range values {
+			c, _ := x.source.Tables[j.Table].column(cols[i])
+			row = append(row, asColumn(v, &c)+" AS "+sqlexpr.Quote(c.Name))
+		}
+		selects = append(selects, "SELECT "+cmp.Or(strings.Join(row, ", "), "1"))
 	}
-	return g.scope.Column(c)
+	return "SELECT DISTINCT " + strings.Join(owns(x.from.Key), ", ") + from + " JOIN (" + strings.Join(selects, " UNION ALL ") + ") AS " + sqlexpr.Quote(j.As) + " ON " + on, nil
+}
+
+// asColumn writes a value so that it compares as the column does that it is of.
+func asColumn(value string, c *column.Column) string {
+	switch k := c.Type.Kind; {
+	case c.Collation != "" && (k == column.Char || k == column.Enum || k == column.Set):
+		return "CONVERT(" + value + " USING " + c.Charset + ") COLLATE " + c.Collation
+	case k == column.Date:
+		return "CAST(" + value + " AS DATE)"
+	case k == column.DateTime, k == column.Stamp:
+		return fmt.Sprintf("CAST(%s AS DATETIME(%d))", value, c.Type.Scale)
+	case k == column.Time:
+		return fmt.Sprintf("CAST(%s AS TIME(%d))", value, c.Type.Scale)
+	}
+	return value
 }
