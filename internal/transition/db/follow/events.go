@@ -61,7 +61,10 @@ func tablesOf(p *mapping.Plan, fold bool) map[[2]string]*table {
 
 // find is a table by its names on the source's server; nil for one that is not mapped.
 func (f *follower) find(db, name string) *table {
-	return f.tables[f.key(db, name)]
+	if f.fold {
+		db, name = strings.ToLower(db), strings.ToLower(name)
+	}
+	return f.tables[[2]string{db, name}]
 }
 
 // mapped reports whether rows are made of a table, or with table "" of any of a database.
@@ -178,8 +181,7 @@ func (f *follower) unknown(h *replication.EventHeader) error {
 // does whose binlog_format is not ROW. The library leaves its statement out. It is after
 // the header and 26 bytes of the event, of which bytes 8 and 11 and 12 say how long
 // settings and the database's name are that come in between (MySQL's source,
-// Execute_load_query_log_event). A checksum may come after it, or not, and is a part of the
-// last word then: it is read both ways.
+// Execute_load_query_log_event). A checksum may come after it.
 func (f *follower) load(raw []byte) error {
 	const fixed = replication.EventHeaderSize + 26
 	var schema, text string
@@ -194,10 +196,8 @@ func (f *follower) load(raw []byte) error {
 	if keyword(text) == "" { // it can not be told what it changes
 		return f.spoilt("", "is not understood", text)
 	}
-	for _, text := range []string{text, text[:max(0, len(text)-replication.BinlogChecksumLength)]} {
-		if t, how := spoils(schema, text, f.mapped, f.hidden); t != "" {
-			return f.spoilt(t, how, text)
-		}
+	if what, how := spoils(schema, text, f.mapped); what != "" {
+		return f.spoilt(what, how, text)
 	}
 	return nil
 }
@@ -284,9 +284,8 @@ func (f *follower) query(q *replication.QueryEvent) error {
 		f.end()
 		return nil
 	}
-	f.learn(string(q.Schema), text)
-	if t, how := spoils(string(q.Schema), text, f.mapped, f.hidden); t != "" {
-		return f.spoilt(t, how, text)
+	if what, how := spoils(string(q.Schema), text, f.mapped); what != "" {
+		return f.spoilt(what, how, text)
 	}
 	return nil
 }
@@ -295,11 +294,11 @@ func (f *follower) query(q *replication.QueryEvent) error {
 const anew = "the target's tables emptied, database migrate_journal dropped, and the copy begun anew"
 
 // spoilt is the error of a statement that ends what can be followed.
-func (f *follower) spoilt(table, how, text string) error {
-	if table != "" {
-		table = "table " + table + ", "
+func (f *follower) spoilt(what, how, text string) error {
+	if what != "" {
+		what += ", "
 	}
-	return fatal(fmt.Errorf("source: %safter position %s of the binary log: a statement %s: %.200q: what follows can not be carried over: want %s", table, f.at, how, text, anew))
+	return fatal(fmt.Errorf("source: %safter position %s of the binary log: a statement %s: %.200q: what follows can not be carried over: want %s", what, f.at, how, text, anew))
 }
 
 // rows notes which rows of the target a changed row concerns.

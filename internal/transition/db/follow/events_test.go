@@ -50,12 +50,12 @@ func TestStatementsOfLoad(t *testing.T) {
 		raw  []byte
 		want string
 	}{
-		{event("\x00\x01", "nova", load+"instances (id)", ""), "table nova.instances, "},
-		{event("", "x", load+"`nova`.`instances`", "\x00\n--"), "table nova.instances, "},
-		{event("", "", load+"nova.instances", "\xffsum"), "table nova.instances, "},
-		{event("", "", load+"nova.instances", ""), "table nova.instances, "},
-		{event("\x04", "x", load+"instances", "\xffsum"), ""},
-		{event("", "nova", load+"others FIELDS TERMINATED BY 'instances'", "\xffsum"), ""},
+		{event("\x00\x01", "nova", load+"instances (id)", ""), "database nova, "},
+		{event("", "x", load+"`nova`.`instances`", "\x00\n--"), "database nova, "},
+		{event("", "", load+"nova.instances", "\xffsum"), "database nova, "},
+		{event("", "", load+"nova.instances", ""), "database nova, "},
+		{event("\x04", "x", load+"instances FIELDS TERMINATED BY 'nova'", "\xffsum"), ""},
+		{event("", "nova", load+"others FIELDS TERMINATED BY 'x'", "\xffsum"), "database nova, "},
 		{event("", "", "", "")[:40], "is not understood"}, {event("\x01\x02", "nova", load, "")[:50], "is not understood"}, {nil, "is not understood"},
 	} {
 		err := f.apply(&replication.BinlogEvent{RawData: c.raw, Header: &replication.EventHeader{}, Event: &replication.ExecuteLoadQueryEvent{}})
@@ -65,8 +65,8 @@ func TestStatementsOfLoad(t *testing.T) {
 	}
 }
 
-// TestLoadedByAStatement: a session that logs statements loads a file. Of a table that is
-// not mapped it does not matter.
+// TestLoadedByAStatement: a session that logs statements loads a file. In a database
+// that is not mapped it does not matter.
 func TestLoadedByAStatement(t *testing.T) {
 	w := newWorld(t, false)
 	w.src.SQL(firstRows)
@@ -76,10 +76,10 @@ func TestLoadedByAStatement(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.src.SQL("SET GLOBAL local_infile = 1")
-	load := "USE old_nova; SET SESSION binlog_format = STATEMENT; LOAD DATA LOCAL INFILE '" + file + "' INTO TABLE "
+	load := "CREATE DATABASE IF NOT EXISTS others; USE others; CREATE TABLE IF NOT EXISTS other (x INT) ENGINE=InnoDB; SET SESSION binlog_format = STATEMENT; LOAD DATA LOCAL INFILE '" + file + "' INTO TABLE "
 	w.src.SQL(load + "other (x)")
 	w.mustFollow()
 	w.equal()
-	w.src.SQL(load + "aggregates (id) SET name = CONCAT('loaded ', id)")
-	w.refused("table old_nova.aggregates", "binlog_format was not ROW", "LOAD DATA LOCAL INFILE", "begun anew")
+	w.src.SQL(load + "old_nova.aggregates (id) SET name = CONCAT('loaded ', id)")
+	w.refused("database old_nova", "binlog_format was not ROW", "LOAD DATA LOCAL INFILE", "begun anew")
 }

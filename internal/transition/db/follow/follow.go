@@ -114,9 +114,7 @@ type follower struct {
 	opt            Options
 	mover          *copier.Mover
 	tables         map[[2]string]*table
-	behind         map[[2]string]bool // views, and tables with triggers, through which rows of tables change
-	others         []kept             // statements of other views and triggers: they may come to be behind
-	fold           bool               // the source does not tell large from small letters in names of tables
+	fold           bool // the source does not tell large from small letters in names of tables
 
 	at    place // before it all is in the batch, or carried over
 	from  place // the last of those from which the log can be read
@@ -184,12 +182,9 @@ func begin(ctx context.Context, p *mapping.Plan, source, target *server.Server, 
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
 	f := &follower{plan: p, source: source, target: target, opt: opt, mover: mover, at: at, from: at, here: at, last: at, saved: at, tried: at,
-		batch: newBatch(p), came: time.Now(), good: time.Now(), fold: have["lower_case_table_names"] != "0", behind: map[[2]string]bool{}, room: hurryAt}
+		batch: newBatch(p), came: time.Now(), good: time.Now(), fold: have["lower_case_table_names"] != "0", room: hurryAt}
 	f.tables = tablesOf(p, f.fold)
-	if err := f.gaveWay(ctx); err != nil {
-		return nil, err
-	}
-	return f, f.behinds(ctx)
+	return f, f.gaveWay(ctx)
 }
 
 // run reads the log, on one connection after the other as long as they are lost.
