@@ -82,23 +82,41 @@ type Ran struct {
 }
 
 // Begin looks what stands in the way of a run, which it may not begin while the survey has
-// errors. Nothing is written.
+// errors. Nothing is written. The rows are not asked again for a copy that has begun: that
+// there is a journal of the same plan proves that nothing stood in the way.
 func (x *Alignment) Begin(ctx context.Context, o *Options) (*Survey, error) {
 	j, err := x.begun(ctx, o.Follow != nil, o.Note)
 	if err != nil {
 		return nil, err
+	}
+	if j != nil {
+		o.Progress(Progress{Step: "reading both schemas"})
+		if x.plan, err = x.replan(ctx); err != nil {
+			return nil, err
+		}
+		r := &Survey{Result: &survey.Result{Tables: []survey.Table{}, Errors: []survey.Finding{}, Warnings: []survey.Finding{}}}
+		for _, f := range x.plan.Errors {
+			r.Errors = append(r.Errors, survey.Finding{Finding: f})
+		}
+		return r, nil
 	}
 	o.Progress(Progress{Step: "reading both schemas, asking the rows"})
 	r, err := x.survey(ctx)
 	if err != nil {
 		return nil, PlanError(err)
 	}
-	full := func(f survey.Finding) bool { return f.NotEmpty }
-	if j != nil { // the rows are ours
-		r.Errors = slices.DeleteFunc(r.Errors, full)
-	}
-	r.Full = slices.ContainsFunc(r.Errors, full)
+	r.Full = slices.ContainsFunc(r.Errors, func(f survey.Finding) bool { return f.NotEmpty })
 	return r, nil
+}
+
+// replan makes the plan by both schemas alone.
+func (x *Alignment) replan(ctx context.Context) (*mapping.Plan, error) {
+	side, err := x.source.Side(ctx, x.sourceDBs)
+	if err != nil {
+		return nil, PlanError(err)
+	}
+	p := mapping.MakePlan(x.mapping, side, x.targetSide, ids.Known(x.sets))
+	return &p, nil
 }
 
 // cutOver adds what to do to the error of a copy that has had its cut-over.

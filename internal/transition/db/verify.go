@@ -11,7 +11,6 @@ import (
 
 	"holdfast/internal/fail"
 	"holdfast/internal/transition/db/copier"
-	"holdfast/internal/transition/db/ids"
 	"holdfast/internal/transition/db/mapping"
 	"holdfast/internal/transition/db/readback"
 	"holdfast/internal/transition/db/server"
@@ -35,11 +34,10 @@ func (x *Alignment) Verify(ctx context.Context, parallel int, nova Nova, tell Te
 	if j == nil {
 		tell.Note("the target has no journal of a copy: its rows are compared as they are")
 	}
-	side, err := x.source.Side(ctx, x.sourceDBs)
+	plan, err := x.replan(ctx) // no rows are looked at
 	if err != nil {
-		return nil, PlanError(err)
+		return nil, err
 	}
-	plan := mapping.MakePlan(x.mapping, side, x.targetSide, ids.Known(x.sets)) // no rows are looked at
 	var faults []error
 	for _, f := range plan.Errors {
 		faults = append(faults, errors.New(f.Line()))
@@ -57,17 +55,17 @@ func (x *Alignment) Verify(ctx context.Context, parallel int, nova Nova, tell Te
 		return nil, err
 	}
 	if nova.Conf != "" {
-		if err := nova.leads(ctx, x, &plan); err != nil {
+		if err := nova.leads(ctx, x, plan); err != nil {
 			return nil, err
 		}
 	}
-	r, err := verify.Run(ctx, x.mapping, &plan, x.source, x.target, x.targetSide, verify.Options{
+	r, err := verify.Run(ctx, x.mapping, plan, x.source, x.target, x.targetSide, verify.Options{
 		Parallel: parallel, Progress: func(p verify.Progress) { tell.Progress(Progress{Compare: &p}) },
 	})
 	if err == nil && nova.Conf != "" {
 		tell.Progress(Progress{Step: "Nova's own code reads guests"})
 		var c verify.CheckResult
-		c, err = nova.read(ctx, x, &plan)
+		c, err = nova.read(ctx, x, plan)
 		r.Checks, r.Equal = append(r.Checks, c), r.Equal && c.Holds
 	}
 	if err != nil {
