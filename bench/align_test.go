@@ -78,10 +78,10 @@ func alignMany(t *testing.T, usual int) int {
 }
 
 // newAlignment makes a Liberty platform of n instances and plans how it becomes Stein,
-// on one server or from one to another.
-func newAlignment(t *testing.T, n int, apart bool) *alignment {
+// on one server or from one to another. opt are more options of the source's server.
+func newAlignment(t *testing.T, n int, apart bool, opt ...string) *alignment {
 	t.Helper()
-	a := &alignment{at: aligntest.MariaDB(t, alignTuning...)}
+	a := &alignment{at: aligntest.MariaDB(t, slices.Concat(alignTuning, opt)...)}
 	a.to = a.at
 	if apart {
 		a.to = aligntest.MariaDB(t, alignTuning...)
