@@ -59,6 +59,7 @@ func TestVerifyByNovasCode(t *testing.T) {
 		{nova, "--nova-conf nova.conf --nova-python " + python("blind", told(`"cells: CellFault"`, self, "nova_api")), 1, "reads no database nova: cells: CellFault"},
 		{nova, "--nova-conf elsewhere.conf", 2, "--nova-conf: open elsewhere.conf: no such file"},
 		{nova, "--nova-conf nova.conf --nova-python no/python", 2, "--nova-python: "},
+		{nova, "--all", 2, "--all: want --nova-conf, too"},
 		{nova, "--nova-python " + good, 2, "--nova-python: want --nova-conf, too"},
 		{flags, "--nova-conf nova.conf --nova-python " + good, 2, "--nova-conf: the mapping has no table nova.instances"},
 	} {
@@ -66,5 +67,16 @@ func TestVerifyByNovasCode(t *testing.T) {
 		if s.code != c.code || !strings.Contains(strings.Join(strings.Fields(s.out+s.err), " "), c.want) {
 			t.Errorf("%s ended with %d: %s%s", c.more, s.code, s.out, s.err)
 		}
+	}
+	// All are read in pages, each by a process of its own, and what is wrong with all is told once.
+	const pages = `echo "$# $*" | cut -c1-20 >> pages; echo '{"faults": ["flavors: none", "of '$3'"], "servers": ["` + "%s" + `"], "databases": ["nova"]}'`
+	rig.SQL("USE old_nova; INSERT INTO instances (uuid, deleted) SELECT CONCAT('g', seq), 0 FROM seq_1_to_1001; DELETE FROM nova.instances; INSERT INTO nova.instances SELECT * FROM old_nova.instances")
+	s := commandLine(t, "", db("verify", nova, "--nova-conf", "nova.conf", "--nova-python", python("pages.sh", fmt.Sprintf(pages, self)), "--all", "-o", "json")...)
+	calls, err := os.ReadFile("pages")
+	if err != nil || string(calls) != "2 - nova.conf\n502 - nova.conf aaa \n502 - nova.conf g499\n5 - nova.conf g999 g\n" {
+		t.Errorf("called with %q, %v", calls, err)
+	}
+	if got := strings.Join(strings.Fields(s.out), " "); s.code != 1 || !strings.Contains(got, `"Nova's own code reads 1003 guests", "broken": 5, "holds": false, "error": "flavors: none; of ; of aaa; of g499; of g999"`) {
+		t.Errorf("ended with %d: %s%s", s.code, got, s.err)
 	}
 }

@@ -73,6 +73,9 @@ func (a *app) verify(ctx context.Context, x *align.Alignment, parallel int, nova
 	return err
 }
 
+// shownKeys is how many keys of rows a check's line has; -o json has more.
+const shownKeys = 5
+
 // verifyText shows what differs after what does not.
 func verifyText(r *align.Verified, p painter) string {
 	var b strings.Builder
@@ -99,6 +102,9 @@ func verifyText(r *align.Verified, p painter) string {
 			if why == "" {
 				why = thousands(c.Broken) + " rows break it"
 			}
+			if len(c.Keys) > 0 {
+				why += fmt.Sprintf(" (%s of the first: %s)", strings.Join(c.Columns, ", "), strings.Join(c.Keys[:min(len(c.Keys), shownKeys)], "; "))
+			}
 			say(&b, p, "broken", red, clean(c.Name+": "+why))
 		}
 	}
@@ -116,14 +122,17 @@ type novaReader struct{ align.Nova }
 
 func (n *novaReader) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&n.Conf, "nova-conf", "", fmt.Sprintf("let Nova's own code read %d guests, too; `FILE` has\nits settings, with the new databases' addresses", align.Sampled))
+	cmd.Flags().BoolVar(&n.All, "all", false, "let it read all guests that are there, not some")
 	cmd.Flags().StringVar(&n.Python, "nova-python", "python3", "`PYTHON` that has Nova's code")
 }
 
 // check looks for what can not be meant.
 func (n *novaReader) check(cmd *cobra.Command) error {
 	if n.Conf == "" {
-		if cmd.Flags().Changed("nova-python") {
-			return usage(cmd, errors.New("--nova-python: want --nova-conf, too"))
+		for _, f := range []string{"nova-python", "all"} {
+			if cmd.Flags().Changed(f) {
+				return usage(cmd, fmt.Errorf("--%s: want --nova-conf, too", f))
+			}
 		}
 		return nil
 	}

@@ -159,7 +159,7 @@ func (m *maker) metadata(s *guest) {
 	}
 	pairs := [systemMeta][2]string{
 		{"image_disk_format", "raw"}, {"image_container_format", "bare"}, {"image_min_ram", "0"}, {"image_min_disk", fmt.Sprint(s.flavor.root)}, {"image_base_image_ref", s.image.id},
-		{"image_hw_disk_bus", "virtio"}, {"owner_id", s.project}, {"pool", fmt.Sprintf("ceph%d", 1+s.i%3)}, {"image_os_type", ""}, {"image_description", m.text("", 10)},
+		{"image_hw_disk_bus", "virtio"}, {"owner_id", s.project}, {"pool", fmt.Sprintf("ceph%d", 1+s.i%3)}, {"image_os_type", "linux"}, {"image_description", m.text("", 10)},
 	}
 	if s.image.windows {
 		pairs[8][1] = "windows"

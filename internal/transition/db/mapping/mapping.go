@@ -50,12 +50,6 @@ type Kind struct {
 	Must  bool   `json:"must,omitempty"`  // without a file and a query, values do not stay as they are: it is an error
 }
 
-// Check is what must hold of the target when the rows are there.
-type Check struct {
-	Name  string `json:"name"`
-	Query string `json:"query"` // one number: how many rows break it; see Side.Fill
-}
-
 // Table says how the rows of one table of the target are made. Tables are named
 // DATABASE.TABLE, databases as in the mapping.
 type Table struct {
@@ -168,14 +162,6 @@ func (r *reader) check() {
 			r.query(fmt.Sprintf("ids[%d].query", i), q)
 		}
 	}
-	names := map[string]bool{}
-	for i, c := range m.Checks {
-		if c.Name == "" || names[c.Name] {
-			r.fault(fmt.Sprintf("checks[%d].name", i), c.Name, "want a name that no other check has")
-		}
-		names[c.Name] = true
-		r.query(fmt.Sprintf("checks[%d].query", i), c.Query)
-	}
 	if n := len(m.Tables); n == 0 || n > maxTables {
 		r.fault("tables", fmt.Sprint(n), fmt.Sprintf("want 1 to %d tables", maxTables))
 	}
@@ -188,6 +174,7 @@ func (r *reader) check() {
 		targets[t.name()] = true
 		r.table(at, t)
 	}
+	r.checks(targets)
 	r.parts()
 	r.ignored()
 	for i := range m.Tables {

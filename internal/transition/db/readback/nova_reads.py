@@ -3,8 +3,8 @@
 
 nova_reads.py NOVA.CONF [--without=TABLE...] [--all | UUID...]
 
-Of guests it reads those that are named, or all. Nothing is written: sessions are read only, and what Nova would mend as it reads is left.
-What hangs on a TABLE (nova_api.host_mappings, nova.compute_nodes) is not asked. "faults" has what can not be read, or is wrong although
+Of guests it reads those that are named, or all; when none is, it reads the hosts' PCI devices instead. Nothing is written: sessions are read
+only, and what Nova would mend as it reads is left. What hangs on a TABLE (nova_api.host_mappings, nova.compute_nodes) is not asked. "faults" has what can not be read, or is wrong although
 Nova reads it; the program's end is 1 when there are any. Which database a guest is read from is told by its cell; "servers" are all that
 were asked, as they call themselves, and "databases" theirs.
 """
@@ -88,6 +88,8 @@ class Reader:
             with context.target_cell(self.admin, cell) as target:
                 for n in self.read("compute nodes", lambda: objects.ComputeNodeList.get_all(target)) or []:
                     self.nodes.add((n.host, n.hypervisor_hostname))
+                    if not every and not only:
+                        self.read("PCI devices of " + str(n.host), lambda: objects.PciDeviceList.get_by_compute_node(target, n.id))
                 services += self.read("services", lambda: list(objects.ServiceList.get_all(target))) or []
                 if every:
                     self.unmapped(target, {m.instance_uuid for m in mappings})
@@ -126,6 +128,8 @@ class Reader:
             i = self.read(uuid, lambda: objects.Instance.get_by_uuid(target, uuid, expected_attrs=ATTRIBUTES))
             if i is None:
                 return None
+            if target.read_deleted == "yes" and not i.deleted:
+                self.wrong(uuid, "deleted is neither 0 nor its id")
             # Objects of block devices without one would write a uuid.
             whole = all(d.uuid for d in main_db.block_device_mapping_get_all_by_instance(target, uuid))
             if not whole:

@@ -25,7 +25,8 @@ type Nova struct {
 	Without []string // tables that are not filled yet: nova_api.host_mappings, nova.compute_nodes
 }
 
-// All stands for all guests, which should be few: each takes some 20 ms.
+// All stands for all guests, deleted ones too, which should be few: they are in memory
+// together, and each takes some 20 ms.
 const All = "--all"
 
 // Reading is what was read.

@@ -44,8 +44,8 @@ func Literal(v []byte, kind column.Kind) string {
 
 var inBraces = regexp.MustCompile(`\{([a-z][a-z0-9_]*)\}`)
 
-// Databases are the databases that a mapping uses, by their names in it, in order. Of
-// the target, those that its queries and checks name in braces are among them.
+// Databases are the databases that a mapping uses, by their names in it, in order. Those
+// that its queries and checks name in braces are among them.
 func Databases(m *mapping.Mapping) (source, target []string) {
 	from, to := map[string]bool{}, map[string]bool{}
 	add := func(set map[string]bool, table string) {
@@ -59,17 +59,21 @@ func Databases(m *mapping.Mapping) (source, target []string) {
 			add(from, j.Table)
 		}
 	}
-	var queries []string
+	named := func(set map[string]bool, query string) {
+		for _, b := range inBraces.FindAllStringSubmatch(query, -1) {
+			set[b[1]] = true
+		}
+	}
 	for _, k := range m.IDs {
-		queries = append(queries, k.Query)
+		named(to, k.Query)
 	}
 	for _, c := range m.Checks {
-		queries = append(queries, c.Query)
-	}
-	for _, q := range queries {
-		for _, b := range inBraces.FindAllStringSubmatch(q, -1) {
-			to[b[1]] = true
+		if c.OfTarget() {
+			named(to, c.Query+c.Rows)
 		}
+	}
+	for _, c := range m.OfSource() {
+		named(from, c.Rows)
 	}
 	return slices.Sorted(maps.Keys(from)), slices.Sorted(maps.Keys(to))
 }

@@ -155,6 +155,11 @@ func (s *surveyor) run(ctx context.Context) (*Result, error) {
 	for _, l := range looks {
 		r.Tables, r.Errors, r.Warnings = append(r.Tables, l.out), append(r.Errors, l.errors...), append(r.Warnings, l.warnings...)
 	}
+	unread, err := s.unreadable(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r.Errors = append(r.Errors, unread...)
 	r.Warnings = append(r.Warnings, s.ids.warnings()...)
 	behind, err := s.behind(ctx)
 	if err != nil {

@@ -19,13 +19,18 @@ type CheckResult struct {
 	Name   string `json:"name"`
 	Broken int64  `json:"broken"` // rows; of IDs, values
 	Holds  bool   `json:"holds"`
-	Error  string `json:"error,omitempty"` // why it could not be looked at, or which values have no ID, or what can not be read (the first 20); then it does not hold
+
+	Columns []string `json:"columns,omitempty"` // what Keys are made of
+	Keys    []string `json:"keys,omitempty"`    // of the first 20 rows, where the check tells rows
+
+	Error string `json:"error,omitempty"` // why it could not be looked at, or which values have no ID, or what can not be read (the first 20); then it does not hold
 }
 
 type check struct {
 	query string
 	out   CheckResult
 	ids   bool // query gives the source's values without an ID, not a number
+	rows  bool // query gives the rows that break it
 }
 
 // checks are those of the mapping, the foreign keys of the tables of the plan (a copy made
@@ -33,7 +38,9 @@ type check struct {
 // one is NULL by the source's own statement, so that the rows would be equal.
 func (v *verifier) checks(m *mapping.Mapping, p *mapping.Plan, target mapping.Side) (out []*check) {
 	for _, c := range m.Checks {
-		out = append(out, &check{query: target.Fill(c.Query), out: CheckResult{Name: c.Name}})
+		if c.OfTarget() {
+			out = append(out, &check{query: target.Fill(c.Query + c.Rows), rows: c.Rows != "", out: CheckResult{Name: c.Name}})
+		}
 	}
 	for i := range p.Tables {
 		t := p.Tables[i].Target
@@ -103,7 +110,12 @@ func (v *verifier) check(ctx context.Context, c *check) error {
 	if err != nil {
 		return fmt.Errorf("target: %w", err)
 	}
-	broken, err := count(ctx, tx, c.query)
+	broken := server.Broken{}
+	if c.rows {
+		err = broken.Ask(ctx, tx, c.query, toldKeys)
+	} else {
+		broken.Rows, err = count(ctx, tx, c.query)
+	}
 	var refused *mysql.MySQLError
 	switch end := tx.Rollback(); {
 	case errors.As(err, &refused) && !server.Passing(err), errors.Is(err, errNoNumber):
@@ -111,7 +123,10 @@ func (v *verifier) check(ctx context.Context, c *check) error {
 	case err != nil || end != nil:
 		return fmt.Errorf("target: check %q: %w", c.out.Name, errors.Join(err, end))
 	default:
-		c.out.Broken, c.out.Holds = broken, broken == 0
+		c.out.Broken, c.out.Holds, c.out.Keys = broken.Rows, broken.Rows == 0, broken.Keys
+		if broken.Keys != nil {
+			c.out.Columns = broken.Columns
+		}
 	}
 	return nil
 }
