@@ -71,24 +71,33 @@ type dbMapping struct {
 }
 
 func (m *dbMapping) flags(cmd *cobra.Command) {
+	m.tables(cmd)
+	cmd.Flags().StringVar(&m.ids, "ids", "", "`directory` with the files of IDs, KIND.csv or\nKIND.yaml")
+	m.dbServers.flags(cmd)
+}
+
+// tables are the flags that say which tables there are.
+func (m *dbMapping) tables(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&m.file, "mapping", "", "`file` with the mapping")
 	f.StringVar(&m.profile, "profile", "", "`name` of a built-in mapping, instead of a file")
-	f.StringVar(&m.ids, "ids", "", "`directory` with the files of IDs, KIND.csv or\nKIND.yaml")
 	f.StringArrayVar(&m.skip, "skip", nil, "`TABLE` of the target that is left out, as the new\nplatform fills it; may be repeated")
-	m.dbServers.flags(cmd)
 	m.names(cmd)
 }
 
 // open reads all files before it asks any server. The caller closes the alignment.
 func (m *dbMapping) open(cmd *cobra.Command, a *app) (*align.Alignment, error) {
+	return m.read(cmd, a, func(file, profile string) (*align.Alignment, error) { return align.Read(file, profile, m.ids) })
+}
+
+func (m *dbMapping) read(cmd *cobra.Command, a *app, read func(file, profile string) (*align.Alignment, error)) (*align.Alignment, error) {
 	if err := m.given(cmd); err != nil {
 		return nil, err
 	}
 	if (m.file == "") == (m.profile == "") {
 		return nil, usage(cmd, fmt.Errorf("want --mapping FILE or --profile NAME, one of them; NAME is %s", strings.Join(align.Profiles(), " or ")))
 	}
-	x, err := align.Read(m.file, m.profile, m.ids)
+	x, err := read(m.file, m.profile)
 	if err != nil {
 		return nil, a.faults(err)
 	}

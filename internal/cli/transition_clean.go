@@ -33,43 +33,73 @@ func (a *app) dbProfileCmd() *cobra.Command {
 }
 
 func (a *app) dbCleanCmd() *cobra.Command {
-	var s dbServers
-	var yes bool
+	var m dbMapping
+	var rows, yes bool
 	cmd := &cobra.Command{
 		Use:   "clean --source DSN --target DSN",
 		Short: "Remove what the work has left: migrate_ids and migrate_journal",
 		Long: `Drops the database migrate_ids on the source and migrate_journal on the target.
 The rows stay. A run can not go on after that: it would find tables that are not
-empty. Without --yes it shows how far the copy is, and asks. Refused while a run
-is under way, and where either database is of a copy between other servers.`,
+empty. With --rows the target's tables that the mapping fills are emptied, too,
+so that a run begins anew; all rows that are in them go, whosever they are. No
+table of the source is touched.
+
+Without --yes it shows how far the copy is, and the tables with their rows, and
+asks. Refused while a run is under way, where either database is of a copy
+between other servers, and where rows of other tables refer to those to go.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			if err := s.given(cmd); err != nil {
+			if err := m.given(cmd); err != nil {
 				return err
 			}
-			s.Password = a.dbPassword(cmd.Context())
-			x, err := align.Connect(cmd.Context(), s.Addresses)
+			m.Password = a.dbPassword(cmd.Context())
+			if !rows {
+				for _, f := range []string{"mapping", "profile", "skip", "source-db", "target-db"} {
+					if cmd.Flags().Changed(f) {
+						return usage(cmd, fmt.Errorf("--%s is for --rows, which is not given", f))
+					}
+				}
+				x, err := align.Connect(cmd.Context(), m.Addresses)
+				if err != nil {
+					return err
+				}
+				defer func() { err = errors.Join(err, x.Close()) }()
+				return runError(a.dbClean(cmd.Context(), x, nil, yes))
+			}
+			x, err := m.read(cmd, a, align.ReadTables)
 			if err != nil {
 				return err
 			}
 			defer func() { err = errors.Join(err, x.Close()) }()
-			return runError(a.dbClean(cmd.Context(), x, yes))
+			return runError(a.dbClean(cmd.Context(), x.Servers, x, yes))
 		},
 	}
-	s.flags(cmd)
-	cmd.Flags().BoolVar(&yes, "yes", false, "drop them without asking")
+	m.dbServers.flags(cmd)
+	m.tables(cmd)
+	cmd.Flags().BoolVar(&rows, "rows", false, "empty the target's tables that the mapping\nfills, too")
+	cmd.Flags().BoolVar(&yes, "yes", false, "drop and empty them without asking")
 	return cmd
 }
 
-func (a *app) dbClean(ctx context.Context, x *align.Servers, yes bool) error {
-	was, err := x.Clean(ctx, func(ctx context.Context, was align.Left) error { return a.confirmClean(ctx, was, yes) })
+func (a *app) dbClean(ctx context.Context, s *align.Servers, x *align.Alignment, yes bool) error {
+	was, err := s.Clean(ctx, x, func(ctx context.Context, was align.Left) error { return a.confirmClean(ctx, was, yes) })
 	if err != nil {
 		return err
 	}
-	if was.What == "" {
-		return writeText(a.env.Stdout, "there was nothing to drop: no migrate_ids on the source, and no migrate_journal on the target\n")
+	text := ""
+	if was.What != "" {
+		text = "dropped: " + was.What + "\n"
 	}
-	return writeText(a.env.Stdout, "dropped: "+was.What+"\n")
+	for _, f := range was.Tables {
+		text += fmt.Sprintf("emptied: %s, %s rows\n", clean(f.Table), thousands(f.Rows))
+	}
+	if text == "" {
+		text = "there was nothing to drop: no migrate_ids on the source, and no migrate_journal on the target\n"
+		if x != nil {
+			text += "there was nothing to empty: no row in the tables that the mapping fills\n"
+		}
+	}
+	return writeText(a.env.Stdout, text)
 }
 
 // confirmClean says how far the copy is, and asks whether what there is shall go, unless yes.
@@ -84,7 +114,20 @@ func (a *app) confirmClean(ctx context.Context, was align.Left, yes bool) error 
 			text += " It has not ended: after this it can not go on, and the target's tables must be emptied."
 		}
 	}
-	if err := writeText(a.env.Stderr, text+"\nType yes to drop "+was.What+": "); err != nil {
+	var does []string
+	if was.What != "" {
+		does = append(does, "drop "+was.What)
+	}
+	if len(was.Tables) > 0 {
+		text += " These tables of the target are emptied, in this order:\n"
+		var rows int64
+		for _, f := range was.Tables {
+			text, rows = text+fmt.Sprintf("  %s, %s rows\n", clean(f.Table), thousands(f.Rows)), rows+f.Rows
+		}
+		text += "All that is in them goes, also what the new platform has written."
+		does = append(does, fmt.Sprintf("empty %s of %s rows", plural(len(was.Tables), "table"), thousands(rows)))
+	}
+	if err := writeText(a.env.Stderr, text+"\nType yes to "+strings.Join(does, ", and ")+": "); err != nil {
 		return err
 	}
 	typed, err := bufio.NewReader(source(ctx, a.env.Stdin)).ReadString('\n')
@@ -92,7 +135,7 @@ func (a *app) confirmClean(ctx context.Context, was align.Left, yes bool) error 
 		return fmt.Errorf("read the answer: %w", err)
 	}
 	if typed = strings.TrimSpace(typed); typed != "yes" {
-		return fail.Errorf(fail.Invalid, "the answer is %q, not yes; nothing was dropped", typed).With("--yes drops them without asking")
+		return fail.Errorf(fail.Invalid, "the answer is %q, not yes; nothing was dropped", typed).With("--yes does it without asking")
 	}
 	return nil
 }

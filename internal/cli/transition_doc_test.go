@@ -131,3 +131,26 @@ func TestTransitionPage(t *testing.T) {
 		}
 	}
 }
+
+// TestAccountsOfThePage: with the rights that docs/transition-db.md gives its accounts, and
+// no other, a built-in mapping is planned and run.
+func TestAccountsOfThePage(t *testing.T) {
+	rig := aligntest.MariaDB(t, logged...)
+	page := blocks(t, "transition-db.md")["sql"]
+	if len(page) != 2 {
+		t.Fatalf("docs/transition-db.md has %d blocks of SQL: want those of two accounts", len(page))
+	}
+	rig.Load("liberty-schema.sql", "liberty_", "liberty_")
+	rig.Load("zed-schema.sql", "zed_", "")
+	rig.SQL(strings.Join(page, "") + "INSERT INTO nova_api.cell_mappings (id, uuid, name) VALUES (7, '11111111-0000-4000-8000-000000000000', 'cell1')")
+	as := func(account string) string {
+		return strings.Replace(rig.DSN(), aligntest.User+":"+aligntest.Password, account, 1)
+	}
+	args := []string{"--profile", "openstack-liberty-zed", "--source", as("old_reader:one"), "--target", as("new_writer:two"), "--source-db", "nova=liberty_nova,glance=liberty_glance,cinder=liberty_cinder,neutron=liberty_neutron"}
+	for _, command := range []string{"plan", "run", "verify"} {
+		s := commandLine(t, "", db(command, args)...)
+		if s.code != 0 || strings.Contains(s.out, "run --follow is not possible") {
+			t.Fatalf("%s ended with %d: %s%s", command, s.code, s.out, s.err)
+		}
+	}
+}

@@ -95,6 +95,11 @@ func surveyText(r *align.Survey, p painter) string {
 	}
 	for _, f := range r.Errors {
 		say(&b, p, "error", red, clean(f.Line()))
+		if f.Right { // as they are: people paste them
+			for _, v := range f.Values {
+				b.WriteString("  " + clean(v) + "\n")
+			}
+		}
 	}
 	if len(r.Errors) == 0 {
 		say(&b, p, "ok", green, "nothing stands in the way")

@@ -108,6 +108,9 @@ func (a *app) dbRun(cmd *cobra.Command, r *dbRun) (err error) {
 	if r.follow {
 		o.Follow = w.carry
 	}
+	if out, err := x.Complete(cmd.Context(), o); out != nil || err != nil {
+		return a.showRan(out, js, runError(err))
+	}
 	found, err := x.Begin(cmd.Context(), o)
 	if err = errors.Join(runError(err), w.shows.end()); err != nil {
 		return err
@@ -123,10 +126,15 @@ func (a *app) dbRun(cmd *cobra.Command, r *dbRun) (err error) {
 		return err
 	}
 	out, err := x.Run(cmd.Context(), o)
-	if err = errors.Join(runError(a.faults(err)), w.shows.end()); err != nil {
+	return a.showRan(out, js, errors.Join(runError(a.faults(err)), w.shows.end()))
+}
+
+// showRan writes what a run did, unless it has failed.
+func (a *app) showRan(out *align.Ran, js bool, err error) error {
+	switch {
+	case err != nil:
 		return err
-	}
-	if js {
+	case js:
 		return writeJSON(a.env.Stdout, out, false)
 	}
 	return writeText(a.env.Stdout, ranText(out, painterFor(a.env.Stdout)))
@@ -203,19 +211,21 @@ func ranText(out *align.Ran, p painter) string {
 	}
 	table(&b, p, []column{{head: "TABLE", cut: 1, least: 20}, {head: "ROWS"}, {head: "SECONDS"}}, rows)
 	b.WriteByte('\n')
-	did := fmt.Sprintf("%s rows/s", thousands(int64(out.RowsPerSecond)))
+	label, did := "copied", fmt.Sprintf("%s rows/s", thousands(int64(out.RowsPerSecond)))
 	switch {
+	case out.Complete:
+		label, did = "complete", "already complete: all rows were copied before, and nothing was changed now"
 	case out.Resumed && out.RowsPerSecond == 0:
 		did = "all rows were there already"
 	case out.Resumed:
 		did += ", gone on with a run that was interrupted"
 	}
-	say(&b, p, "copied", green, did)
+	say(&b, p, label, green, did)
 	if f := out.Follow; f != nil {
 		say(&b, p, "followed", green, fmt.Sprintf("%s transactions of the source, up to %s", thousands(f.Transactions), clean(f.Position)))
 	}
 	say(&b, p, "next", plain, "holdfast transition db verify, with the same mapping, IDs and servers")
-	label := "then"
+	label = "then"
 	for _, adv := range out.Advice {
 		if !strings.HasPrefix(adv, beforeRun) {
 			say(&b, p, label, plain, "- "+clean(adv))

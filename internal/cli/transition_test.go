@@ -166,7 +166,7 @@ func TestTransitionDBFromPlanToClean(t *testing.T) {
 		t.Errorf("the target has\n%s\nwant\n%s", got, want)
 	}
 	again := commandLine(t, "", db("run", flags)...)
-	if again.code != 0 || !strings.Contains(again.out, "all rows were there already") || !strings.Contains(again.out, "- sweep the floor") || strings.Contains(again.out, "close it") {
+	if again.code != 0 || !strings.Contains(again.out, "already complete") || !strings.Contains(again.out, "- sweep the floor") || strings.Contains(again.out, "close it") {
 		t.Errorf("the same run again ended with %d: %s%s", again.code, again.out, again.err)
 	}
 

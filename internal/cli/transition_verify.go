@@ -94,6 +94,11 @@ func verifyText(r *align.Verified, p painter) string {
 			say(&b, p, "differs", red, clean(fmt.Sprintf("%s %s: %s", t.Target, strings.Join(d.Key, ", "), d.What)))
 		}
 	}
+	for _, t := range r.Tables {
+		if len(t.NotCompared) > 0 {
+			say(&b, p, "note", plain, clean(fmt.Sprintf("%s: not compared, as the mapping gives them no value: %s", t.Target, strings.Join(t.NotCompared, ", "))))
+		}
+	}
 	broken := 0
 	for _, c := range r.Checks {
 		if !c.Holds {

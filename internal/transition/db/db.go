@@ -23,6 +23,7 @@ import (
 	"holdfast/internal/transition/db/mapping"
 	"holdfast/internal/transition/db/profile"
 	"holdfast/internal/transition/db/server"
+	"holdfast/internal/transition/db/survey"
 	"holdfast/internal/transition/db/verify"
 )
 
@@ -90,19 +91,24 @@ func Profile(name string) (*mapping.Mapping, []byte, error) {
 // Read reads the files: of a mapping, or where profile is given that one, and of the IDs in
 // a directory. The error may be *Faults.
 func Read(file, profile, idsDir string) (x *Alignment, err error) {
-	x = &Alignment{}
-	if profile != "" {
-		x.mapping, x.text, err = Profile(profile)
-	} else {
-		x.mapping, x.text, err = readMapping(file)
-	}
-	if err != nil {
+	if x, err = ReadTables(file, profile); err != nil {
 		return nil, err
 	}
 	if x.sets, err = ids.Load(idsDir, x.mapping.IDs); err != nil {
 		return nil, &Faults{"read the IDs", err}
 	}
 	return x, nil
+}
+
+// ReadTables is Read without IDs, for who needs to know the tables alone.
+func ReadTables(file, profile string) (x *Alignment, err error) {
+	x = &Alignment{}
+	if profile != "" {
+		x.mapping, x.text, err = Profile(profile)
+	} else {
+		x.mapping, x.text, err = readMapping(file)
+	}
+	return x, err
 }
 
 func readMapping(path string) (m *mapping.Mapping, text []byte, err error) {
@@ -148,7 +154,9 @@ func (x *Alignment) Connect(ctx context.Context, a Addresses) (err error) {
 	if x.Servers, err = Connect(ctx, a); err != nil {
 		return err
 	}
-	if x.targetSide, err = x.target.Side(ctx, x.targetDBs); err != nil {
+	if err = x.visible(ctx); err != nil {
+		err = PlanError(err)
+	} else if x.targetSide, err = x.target.Side(ctx, x.targetDBs); err != nil {
 		err = PlanError(err)
 	} else if a.Replica != "" {
 		x.replica, err = a.open(ctx, "replica", a.Replica)
@@ -157,6 +165,37 @@ func (x *Alignment) Connect(ctx context.Context, a Addresses) (err error) {
 		return errors.Join(err, x.Close())
 	}
 	return nil
+}
+
+// visible looks whether the accounts see all databases, and tells what to grant where not.
+func (x *Alignment) visible(ctx context.Context) error {
+	for _, s := range []struct {
+		at    *server.Server
+		names map[string]string
+	}{{x.source, x.sourceDBs}, {x.target, x.targetDBs}} {
+		for _, db := range s.names {
+			if is, err := s.at.Has(ctx, db); err != nil {
+				return err
+			} else if !is {
+				_, err = x.source.Side(ctx, x.sourceDBs)
+				_, other := x.target.Side(ctx, x.targetDBs)
+				return x.rights(ctx, fail.Errorf(fail.Invalid, "%w", errors.Join(err, other)))
+			}
+		}
+	}
+	return nil
+}
+
+// rights adds to an error the GRANTs that the accounts lack, if there are any.
+func (x *Alignment) rights(ctx context.Context, of *fail.Error) error {
+	lacks, err := survey.Rights(ctx, x.mapping, x.source, x.target, x.sourceDBs, x.targetDBs)
+	if err != nil {
+		return errors.Join(of, err)
+	}
+	if len(lacks) == 0 {
+		return of
+	}
+	return of.With("these statements give the rights that the accounts lack:\n  " + strings.Join(lacks, "\n  "))
 }
 
 // Connect opens the source and the target.

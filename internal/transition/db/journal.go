@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"holdfast/internal/fail"
@@ -20,14 +19,14 @@ import (
 )
 
 // remedyOther is what to do with a journal that is not of this command's copy.
-const remedyOther = "go on with what it began with; or begin anew: holdfast transition db clean, then empty the target's tables"
+const remedyOther = "go on with what it began with; or begin anew: holdfast transition db clean --rows"
 
 // journal reads the target's journal, nil when there is none. One of a copy that was begun
 // with something else, or from another source, is refused.
 func (x *Alignment) journal(ctx context.Context) (*copier.Journal, error) {
 	j, err := copier.ReadJournal(ctx, x.target.DB)
 	if denied(err) {
-		return nil, fail.Errorf(fail.Failed, "%w", err).With("grant " + x.target.Config.User + " all rights on " + copier.Database + ".*")
+		return nil, x.rights(ctx, fail.Errorf(fail.Failed, "%w", err))
 	}
 	if err == nil && j != nil {
 		err = x.ours(j)
@@ -54,7 +53,7 @@ func (x *Alignment) ours(j *copier.Journal) error {
 		return fail.Errorf(fail.Refused, "the target has the journal of a copy that began at %s with another mapping, other databases, other IDs or another --skip", j.Begun.Format(time.RFC3339)).With(remedyOther)
 	}
 	if j.State == copier.Copying || j.State == copier.Following {
-		return sameSource(j, x.source, "; or begin anew: holdfast transition db clean with its --source, then empty the target's tables")
+		return sameSource(j, x.source, "; or begin anew: holdfast transition db clean --rows with its --source")
 	}
 	return sameSource(j, x.source, "") // a copy that is whole is nothing to be emptied
 }
@@ -110,76 +109,4 @@ func (x *Alignment) copyHash() (string, error) {
 	}
 	sum := sha256.Sum256(made)
 	return hex.EncodeToString(sum[:]), nil
-}
-
-// Left is what the work has left.
-type Left struct {
-	What    string          // the databases that are there, "" when none is
-	Journal *copier.Journal // nil: there is none
-	Open    bool            // the copy has not ended
-}
-
-// Clean drops what the work has left. sure is called before, unless there is nothing; its
-// error ends it.
-func (s *Servers) Clean(ctx context.Context, sure func(context.Context, Left) error) (was Left, err error) {
-	ctx, unlock, err := s.lock(ctx)
-	if err != nil {
-		return was, err
-	}
-	defer unlock()
-	j, err := copier.ReadJournal(ctx, s.target.DB)
-	if err != nil {
-		return was, err
-	}
-	if err := s.cleanable(ctx, j); err != nil {
-		return was, err
-	}
-	was.Journal, was.Open = j, j != nil && (j.State == copier.Copying || j.Follows && j.State != copier.Done)
-	if was.What, err = s.left(ctx); err != nil {
-		return was, err
-	}
-	if was.What != "" {
-		if err := sure(ctx, was); err != nil {
-			return was, err
-		}
-	}
-	// The journal first: without it nothing goes on with IDs that are gone.
-	if err := copier.Drop(ctx, s.target); err != nil {
-		return was, err
-	}
-	return was, ids.Drop(ctx, s.source)
-}
-
-// left names the databases of a copy that are there, "" when none is.
-func (s *Servers) left(ctx context.Context) (string, error) {
-	var out []string
-	for _, x := range []struct {
-		at *server.Server
-		db string
-	}{{s.source, ids.Database}, {s.target, copier.Database}} {
-		is, err := x.at.Has(ctx, x.db)
-		if err != nil {
-			return "", err
-		}
-		if is {
-			out = append(out, x.db+" on the "+x.at.Role)
-		}
-	}
-	return strings.Join(out, ", "), nil
-}
-
-// cleanable looks whether the staged IDs and the journal are of one copy: nobody drops
-// those of another, which may be under way.
-func (s *Servers) cleanable(ctx context.Context, j *copier.Journal) error {
-	if j != nil {
-		err := sameSource(j, s.source, "; when it is gone for good: DROP DATABASE "+copier.Database+" on the target by hand")
-		if err != nil {
-			return err
-		}
-	}
-	err := ids.OwnedAt(ctx, s.source, s.target.Name())
-	if errors.Is(err, ids.ErrOwner) {
-		return fail.Errorf(fail.Refused, "%w", err).With("give its --target; when that is gone for good, and no copy needs the IDs: DROP DATABASE " + ids.Database + " on the source by hand")
-	}
-	return err
 }

@@ -3,6 +3,7 @@ package db
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -77,8 +78,38 @@ type Options struct {
 // Ran is what a run did.
 type Ran struct {
 	copier.Result
-	Follow *follow.Result `json:"follow,omitempty"`
-	Advice []string       `json:"advice"` // of the mapping
+	Complete bool           `json:"complete,omitempty"` // it was whole before: nothing was changed
+	Follow   *follow.Result `json:"follow,omitempty"`
+	Advice   []string       `json:"advice"` // of the mapping
+}
+
+// Complete looks whether a run that does not follow finds its copy whole, for which nothing
+// is to be done; nil: it does not.
+func (x *Alignment) Complete(ctx context.Context, o *Options) (*Ran, error) {
+	if o.Follow != nil {
+		return nil, nil
+	}
+	j, err := x.journal(ctx)
+	if err != nil || j == nil || j.State != copier.Done && (j.State != copier.Copied || j.Follows) {
+		return nil, err
+	}
+	rows, err := copier.Rows(ctx, x.target.DB)
+	if err != nil {
+		return nil, err
+	}
+	out := &Ran{Complete: true, Result: copier.Result{Resumed: true, Tables: []copier.TableResult{}}, Advice: append([]string{}, x.mapping.Advice...)}
+	for i := range x.mapping.Tables {
+		t := &x.mapping.Tables[i]
+		out.Tables = append(out.Tables, copier.TableResult{Target: t.Name(), Rows: rows[t.Name()]})
+		var any bool
+		if err := x.target.DB.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM "+x.targetSide.Name(t.Target)+")").Scan(&any); err != nil {
+			return nil, fmt.Errorf("target: rows of %s: %w", t.Target, err)
+		}
+		if !any && rows[t.Name()] > 0 {
+			return nil, fail.Errorf(fail.Refused, "the copy that began at %s is whole by its journal, and table %s, into which it has written %d rows, is empty", j.Begun.Format(time.RFC3339), t.Target, rows[t.Name()]).With("to begin anew: holdfast transition db clean --rows")
+		}
+	}
+	return out, nil
 }
 
 // Begin looks what stands in the way of a run, which it may not begin while the survey has
@@ -122,7 +153,7 @@ func (x *Alignment) replan(ctx context.Context) (*mapping.Plan, error) {
 // cutOver adds what to do to the error of a copy that has had its cut-over.
 func cutOver(err error) error {
 	if errors.Is(err, copier.ErrDone) {
-		return fail.Errorf(fail.Refused, "%w", err).With("verify it; or to begin anew: holdfast transition db clean, then empty the target's tables")
+		return fail.Errorf(fail.Refused, "%w", err).With("verify it; or to begin anew: holdfast transition db clean --rows")
 	}
 	return err
 }

@@ -277,6 +277,16 @@ func GaveWay(ctx context.Context, target *sql.DB) (targets []string, err error) 
 	return targets, nil
 }
 
+// Rows are how many rows of each target (as in the plan) the journal says are there.
+func Rows(ctx context.Context, target *sql.DB) (map[string]int64, error) {
+	have, err := journal{target}.tables(ctx)
+	out := map[string]int64{}
+	for t, s := range have {
+		out[t] = s.rows
+	}
+	return out, err
+}
+
 // Whole takes the marks of GaveWay away, in the transaction that writes what was missing.
 func Whole(ctx context.Context, tx Session) error {
 	if _, err := tx.ExecContext(ctx, "UPDATE "+Database+".`tables` SET `gave_way` = 0 WHERE `gave_way` <> 0"); err != nil {

@@ -102,7 +102,7 @@ func (p *Planned) Spelled() bool { return slices.Contains(p.KeyKinds(), column.C
 // KeysOf is the statement for those of some keys (SQL of each column) that the source has,
 // as it writes them now.
 func (p *Planned) KeysOf(keys [][]string) string {
-	return "SELECT " + strings.Join(quoted(p.Key), ", ") + " FROM " + p.planner.source.name(p.Source) + " WHERE " + AnyOf("", p.Key, keys)
+	return "SELECT " + strings.Join(quoted(p.Key), ", ") + " FROM " + p.planner.source.Name(p.Source) + " WHERE " + AnyOf("", p.Key, keys)
 }
 
 func quoted(names []string) []string {

@@ -151,7 +151,7 @@ func TestParentsThatAreNotFilled(t *testing.T) {
 			}
 			continue
 		}
-		if len(got) != 1 || got[0].Unknown != c.unknown || (got[0].Outside == nil) != (c.values == "") || got[0].Count(nil) != "" {
+		if len(got) != 1 || got[0].Unknown != c.unknown || (got[0].Outside == nil) != (c.values == "") || got[0].Rows(nil) != "" {
 			t.Errorf("%v: %+v", c.columns, got)
 			continue
 		}

@@ -20,7 +20,7 @@ func (r *reader) ignored() {
 			r.fault(at, pattern, "want DATABASE.TABLE, with * for any letters in TABLE")
 			continue
 		}
-		for _, t := range r.m.reads() {
+		for _, t := range r.m.Reads() {
 			if matches(pattern, t) {
 				r.fault(at, pattern, "want no table that the mapping reads: "+t)
 				break
@@ -35,8 +35,8 @@ func matches(pattern, table string) bool {
 	return ok && err == nil
 }
 
-// reads are the tables of the source that the mapping names, also those that Skip left out.
-func (m *Mapping) reads() (out []string) {
+// Reads are the tables of the source that the mapping names, also those that Skip left out.
+func (m *Mapping) Reads() (out []string) {
 	for _, t := range slices.Concat(m.Tables, m.skipped) {
 		out = append(out, t.From)
 		for _, j := range slices.Concat(t.Join, t.Find) {
@@ -49,6 +49,6 @@ func (m *Mapping) reads() (out []string) {
 // Names reports whether the mapping reads a table of the source (as in the mapping), or
 // ignores it.
 func (m *Mapping) Names(table string) bool {
-	return slices.Contains(m.reads(), table) ||
+	return slices.Contains(m.Reads(), table) ||
 		slices.ContainsFunc(m.Ignore, func(pattern string) bool { return matches(pattern, table) })
 }

@@ -41,7 +41,7 @@ type Orphan struct {
 	Outside *Outside // not nil: the mapping does not fill Parent, so that its rows are there already
 	Unknown string   // not "": why it is not looked at
 	Skipped bool     // Parent is left out of the mapping: its rows may come later
-	count   func(Merged) string
+	rows    func(Merged) string
 }
 
 // Outside is what rows refer to in a table of the target that the mapping does not fill.
@@ -66,13 +66,13 @@ func (o *Outside) There(values []string) string {
 	return "SELECT " + strings.Join(asked, ", ")
 }
 
-// Count is the statement that counts the rows that have no parent, "" where the source
-// alone can not tell. It needs no staged IDs.
-func (o Orphan) Count(m Merged) string {
-	if o.count == nil || o.Kinds != "" {
+// Rows is the statement for the keys of the rows that have no parent, as Planned.Key has
+// them, "" where the source alone can not tell. It needs no staged IDs.
+func (o Orphan) Rows(m Merged) string {
+	if o.rows == nil || o.Kinds != "" {
 		return ""
 	}
-	return o.count(m)
+	return o.rows(m)
 }
 
 // listed is how many values or keys a list of them has at most.
@@ -236,7 +236,7 @@ func (x *planner) filled(k Unique) bool {
 		}
 	}
 	if len(unknown) > 0 {
-		x.plan.Warnings = append(x.plan.Warnings, Finding{Table: x.t.name(), Text: fmt.Sprintf("unique key %s (%s) is not looked at: %s", k.Name, strings.Join(k.parts(), ", "), strings.Join(unknown, ", "))})
+		x.plan.Warnings = append(x.plan.Warnings, Finding{Table: x.t.Name(), Text: fmt.Sprintf("unique key %s (%s) is not looked at: %s", k.Name, strings.Join(k.parts(), ", "), strings.Join(unknown, ", "))})
 	}
 	return len(unknown) == 0
 }
@@ -419,7 +419,7 @@ func (p *Planned) outside(ref Ref) (Orphan, bool) {
 		if kind != "" {
 			asked = asID(value)
 		}
-		o.Outside = &Outside{Kind: kind, Values: "SELECT DISTINCT " + asked + p.unstaged(value+" IS NOT NULL"), column: to, in: x.target.name(ref.Table)}
+		o.Outside = &Outside{Kind: kind, Values: "SELECT DISTINCT " + asked + p.unstaged(value+" IS NOT NULL"), column: to, in: x.target.Name(ref.Table)}
 	} else {
 		o.Unknown = cmp.Or(o.Unknown, "it has several columns")
 	}
@@ -442,13 +442,16 @@ func (p *Planned) withoutParent(ref Ref, parent *Planned) (Orphan, bool) {
 		}
 	}
 	if o.Unknown == "" {
-		o.count = func(m Merged) string { return p.countOrphans(ref, parent, m) }
+		o.rows = func(m Merged) string { return p.orphans(ref, parent, m) }
 	}
 	return o, true
 }
 
-func (p *Planned) countOrphans(ref Ref, parent *Planned, m Merged) string {
-	var child, above, same, there []string
+func (p *Planned) orphans(ref Ref, parent *Planned, m Merged) string {
+	var child, above, same, there, keys []string
+	for i, k := range p.Key {
+		child, keys = append(child, fmt.Sprintf("%s AS k%d", own(k), i+1)), append(keys, fmt.Sprintf("c.k%d", i+1))
+	}
 	for i := range ref.Columns {
 		c, kind, _ := p.planner.gets(ref.Columns[i])
 		a, _, _ := parent.planner.gets(ref.To[i])
@@ -462,18 +465,24 @@ func (p *Planned) countOrphans(ref Ref, parent *Planned, m Merged) string {
 	}
 	// DISTINCT has the server make a table of the parents, with a key, instead of reading
 	// all of them for each child.
-	return fmt.Sprintf("SELECT COUNT(*) FROM (SELECT %s%s) AS c LEFT JOIN (SELECT DISTINCT %s%s) AS p ON %s WHERE %s AND p.p1 IS NULL",
-		strings.Join(child, ", "), p.unstaged(), strings.Join(above, ", "), parent.unstaged(), strings.Join(same, " AND "), strings.Join(there, " AND "))
+	list := strings.Join(keys, ", ")
+	return fmt.Sprintf("SELECT %s FROM (SELECT %s%s) AS c LEFT JOIN (SELECT DISTINCT %s%s) AS p ON %s WHERE %s AND p.p1 IS NULL ORDER BY %s",
+		list, strings.Join(child, ", "), p.unstaged(), strings.Join(above, ", "), parent.unstaged(), strings.Join(same, " AND "), strings.Join(there, " AND "), list)
 }
 
-// Orphans is the statement that counts the rows of a table, as in the mapping, that refer
-// by a foreign key of it to a row that is not there.
+// Orphans is the statement for the rows of a table, as in the mapping, that refer by a
+// foreign key of it to a row that is not there: their primary keys, and what they refer to.
 func (s Side) Orphans(t string, r Ref) string {
-	on, there := make([]string, 0, len(r.Columns)), make([]string, 0, len(r.Columns))
+	var on, there, tell []string
+	for _, c := range slices.Concat(s.Tables[t].Key, r.Columns) {
+		if c = "c." + sqlexpr.Quote(c); !slices.Contains(tell, c) {
+			tell = append(tell, c)
+		}
+	}
 	for i, c := range r.Columns {
 		on = append(on, "p."+sqlexpr.Quote(r.To[i])+" = c."+sqlexpr.Quote(c))
 		there = append(there, "c."+sqlexpr.Quote(c)+" IS NOT NULL")
 	}
-	return "SELECT COUNT(*) FROM " + s.name(t) + " AS c LEFT JOIN " + s.name(r.Table) + " AS p ON " + strings.Join(on, " AND ") +
+	return "SELECT " + strings.Join(tell, ", ") + " FROM " + s.Name(t) + " AS c LEFT JOIN " + s.Name(r.Table) + " AS p ON " + strings.Join(on, " AND ") +
 		" WHERE " + strings.Join(there, " AND ") + " AND p." + sqlexpr.Quote(r.To[0]) + " IS NULL"
 }

@@ -115,10 +115,10 @@ func (x *planner) fits(value string, from, to *column.Column) {
 		}
 	}
 	for _, what := range fit.Changes {
-		x.plan.Warnings = append(x.plan.Warnings, Finding{x.t.name(), to.Name, what})
+		x.plan.Warnings = append(x.plan.Warnings, Finding{x.t.Name(), to.Name, what})
 	}
 	if fit.Lacks != "" {
-		x.plan.Warnings = append(x.plan.Warnings, Finding{x.t.name(), to.Name, fit.Lacks})
+		x.plan.Warnings = append(x.plan.Warnings, Finding{x.t.Name(), to.Name, fit.Lacks})
 		x.lacks(value, to)
 	}
 	if from.Nullable {
@@ -169,7 +169,7 @@ func (x *planner) made(value string, to *column.Column) {
 // up: staged IDs, which could tell, are not there yet.
 func (x *planner) notMeasured(to *column.Column) {
 	if x.out.within(to.Name) && (!to.Nullable || to.Type.Kind == column.Char) {
-		x.plan.Warnings = append(x.plan.Warnings, Finding{x.t.name(), to.Name, "a part of it is looked up: whether what it becomes is NULL or too long is not looked at before the run, only what it is with the old values"})
+		x.plan.Warnings = append(x.plan.Warnings, Finding{x.t.Name(), to.Name, "a part of it is looked up: whether what it becomes is NULL or too long is not looked at before the run, only what it is with the old values"})
 	}
 }
 

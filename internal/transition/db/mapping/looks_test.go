@@ -34,7 +34,7 @@ func TestLooksNeedNoStagedIDs(t *testing.T) {
 		t.Errorf("%s", i.Looks(""))
 	}
 	// Only one side of the foreign key is looked up.
-	if o := i.Orphans; len(o) != 1 || o[0].Kinds != "project" || o[0].Count(nil) != "" {
+	if o := i.Orphans; len(o) != 1 || o[0].Kinds != "project" || o[0].Rows(nil) != "" {
 		t.Errorf("%+v", o)
 	}
 }
@@ -261,9 +261,9 @@ func TestQueriesOfMappingsRead(t *testing.T) {
 }
 
 func TestOrphansOfASide(t *testing.T) {
-	s := Side{Databases: map[string]string{"nova": "new_nova"}}
+	s := Side{Databases: map[string]string{"nova": "new_nova"}, Tables: map[string]*Schema{"nova.child": {Key: []string{"id", "b"}}}}
 	got := s.Orphans("nova.child", Ref{"fk", []string{"a", "b"}, "api.parent", []string{"x", "y"}})
-	want := "SELECT COUNT(*) FROM `new_nova`.`child` AS c LEFT JOIN `api`.`parent` AS p ON p.`x` = c.`a` AND p.`y` = c.`b` WHERE c.`a` IS NOT NULL AND c.`b` IS NOT NULL AND p.`x` IS NULL"
+	want := "SELECT c.`id`, c.`b`, c.`a` FROM `new_nova`.`child` AS c LEFT JOIN `api`.`parent` AS p ON p.`x` = c.`a` AND p.`y` = c.`b` WHERE c.`a` IS NOT NULL AND c.`b` IS NOT NULL AND p.`x` IS NULL"
 	if got != want {
 		t.Errorf("%s, want %s", got, want)
 	}

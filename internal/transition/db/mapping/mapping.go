@@ -168,10 +168,10 @@ func (r *reader) check() {
 	targets := map[string]bool{}
 	for i := range m.Tables {
 		t, at := &m.Tables[i], fmt.Sprintf("tables[%d]", i)
-		if targets[t.name()] {
-			r.fault(at+".target", t.name(), "is given twice")
+		if targets[t.Name()] {
+			r.fault(at+".target", t.Name(), "is given twice")
 		}
-		targets[t.name()] = true
+		targets[t.Name()] = true
 		r.table(at, t)
 	}
 	r.checks(targets)
@@ -296,15 +296,15 @@ func (m *Mapping) order() ([]*Table, error) {
 	state := map[string]int{} // 1: being placed, 2: placed
 	var place func(t *Table) error
 	place = func(t *Table) error {
-		switch state[t.name()] {
+		switch state[t.Name()] {
 		case 1:
-			return fmt.Errorf("the tables that must be there before %s need it themselves", t.name())
+			return fmt.Errorf("the tables that must be there before %s need it themselves", t.Name())
 		case 2:
 			return nil
 		}
-		state[t.name()] = 1
+		state[t.Name()] = 1
 		for _, a := range t.After {
-			i := slices.IndexFunc(m.Tables, func(x Table) bool { return x.name() == a })
+			i := slices.IndexFunc(m.Tables, func(x Table) bool { return x.Name() == a })
 			if i < 0 {
 				continue // told elsewhere
 			}
@@ -312,7 +312,7 @@ func (m *Mapping) order() ([]*Table, error) {
 				return err
 			}
 		}
-		state[t.name()] = 2
+		state[t.Name()] = 2
 		out = append(out, t)
 		return nil
 	}

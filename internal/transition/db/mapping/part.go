@@ -19,8 +19,8 @@ const maxShift = 1 << 62
 // maxPart is how long the name of a part may be: with its table's it is a key of the journal.
 const maxPart = 21
 
-// name tells parts of a table apart: DATABASE.TABLE, or DATABASE.TABLE#PART.
-func (t *Table) name() string {
+// Name tells parts of a table apart: DATABASE.TABLE, or DATABASE.TABLE#PART.
+func (t *Table) Name() string {
 	if t.Part == "" {
 		return t.Target
 	}

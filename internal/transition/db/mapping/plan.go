@@ -63,8 +63,8 @@ type Side struct {
 	Collations map[string]bool    // that the server knows; nil: not asked, all
 }
 
-// name writes a table's name on the server.
-func (s Side) name(t string) string {
+// Name writes a table's name on the server.
+func (s Side) Name(t string) string {
 	db, tab := s.split(t)
 	return sqlexpr.Quote(db) + "." + sqlexpr.Quote(tab)
 }
@@ -251,7 +251,7 @@ type planner struct {
 }
 
 func (x *planner) error(column, format string, args ...any) {
-	x.plan.Errors = append(x.plan.Errors, Finding{x.t.name(), column, fmt.Sprintf(format, args...)})
+	x.plan.Errors = append(x.plan.Errors, Finding{x.t.Name(), column, fmt.Sprintf(format, args...)})
 }
 
 func (x *planner) table() {
@@ -275,7 +275,7 @@ func (x *planner) table() {
 			x.error("", "column %s of the primary key of table %s of the source is %s: its rows can not be taken in chunks", k, t.From, c.Type.Text)
 		}
 	}
-	x.out = Planned{Target: t.name(), Table: t.Target, Source: t.From, Key: x.from.Key, into: x.target.name(t.Target)}
+	x.out = Planned{Target: t.Name(), Table: t.Target, Source: t.From, Key: x.from.Key, into: x.target.Name(t.Target)}
 	for i := range t.Join {
 		x.join(&t.Join[i])
 	}
@@ -286,7 +286,7 @@ func (x *planner) table() {
 	if t.where != nil {
 		x.out.where = append(x.out.where, x.sql("", *t.where))
 	}
-	x.out.bare = " FROM " + x.source.name(t.From) + " AS " + sqlexpr.Quote(Main) + strings.Join(x.joins, "")
+	x.out.bare = " FROM " + x.source.Name(t.From) + " AS " + sqlexpr.Quote(Main) + strings.Join(x.joins, "")
 	x.out.from = x.out.bare + strings.Join(x.staged, "")
 	x.complete()
 	x.finish()
@@ -321,7 +321,7 @@ func (x *planner) join(j *Join) {
 	if j.Optional {
 		how = " LEFT JOIN "
 	}
-	x.joins = append(x.joins, how+x.source.name(j.Table)+" AS "+sqlexpr.Quote(j.As)+" ON "+x.sql("", j.on))
+	x.joins = append(x.joins, how+x.source.Name(j.Table)+" AS "+sqlexpr.Quote(j.As)+" ON "+x.sql("", j.on))
 }
 
 // sql writes an expression; what it names and is not there is an error of the plan.

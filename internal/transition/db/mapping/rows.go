@@ -93,7 +93,7 @@ func (p *Planned) Bound(after []string, n int) string {
 		where = " WHERE " + After("", p.Key, after)
 	}
 	return fmt.Sprintf("SELECT %s FROM (SELECT %s FROM %s%s ORDER BY %s LIMIT %d) AS r ORDER BY %s LIMIT 1",
-		list, list, p.planner.source.name(p.Source), where, list, n, strings.Join(desc, ", "))
+		list, list, p.planner.source.Name(p.Source), where, list, n, strings.Join(desc, ", "))
 }
 
 // TargetCount is the statement that counts all rows of the target's table.

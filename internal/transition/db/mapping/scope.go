@@ -71,7 +71,7 @@ func (s *scope) Call(name string, args []string) (string, bool, error) {
 		if n := len(strings.Join(args, "")); n > maxNamed {
 			return "", false, fmt.Errorf("function NAMED_UUID: what it is made of has %d bytes of SQL: want at most %d", n, maxNamed)
 		}
-		return namedUUID(s.t.name(), args), true, nil
+		return namedUUID(s.t.Name(), args), true, nil
 	}
 	return "", false, nil
 }
@@ -84,7 +84,7 @@ func (s *scope) found(args []string) (string, error) {
 	}
 	j := &s.t.Find[i]
 	on, err := j.on.SQL(&scope{planner: s.planner, find: j})
-	return "EXISTS (SELECT 1 FROM " + s.source.name(j.Table) + " AS " + sqlexpr.Quote(j.As) + " WHERE " + on + ")", err
+	return "EXISTS (SELECT 1 FROM " + s.source.Name(j.Table) + " AS " + sqlexpr.Quote(j.As) + " WHERE " + on + ")", err
 }
 
 // gathered is a text of the values of all rows of another table that belong to one, in the
@@ -109,7 +109,7 @@ func (s *scope) gathered(args []string) (string, error) {
 	for _, k := range key {
 		order = append(order, sqlexpr.Quote(j.As)+"."+sqlexpr.Quote(k))
 	}
-	return "(SELECT GROUP_CONCAT(" + value + " ORDER BY " + strings.Join(order, ", ") + " SEPARATOR ', ') FROM " + s.source.name(j.Table) + " AS " + sqlexpr.Quote(j.As) + " WHERE " + on + ")", err
+	return "(SELECT GROUP_CONCAT(" + value + " ORDER BY " + strings.Join(order, ", ") + " SEPARATOR ', ') FROM " + s.source.Name(j.Table) + " AS " + sqlexpr.Quote(j.As) + " WHERE " + on + ")", err
 }
 
 // mapped is a value that is looked up within an expression, as map does it for a whole

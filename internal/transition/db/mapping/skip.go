@@ -43,7 +43,7 @@ func (m *Mapping) fills(target string) bool {
 
 // skips reports whether a table of the target, or a part of one by its name, was left out.
 func (m *Mapping) skips(target string) bool {
-	return slices.ContainsFunc(m.skipped, func(t Table) bool { return t.Target == target || t.name() == target })
+	return slices.ContainsFunc(m.skipped, func(t Table) bool { return t.Target == target || t.Name() == target })
 }
 
 // near are the targets of the mapping that have the same name in whatever database, or
@@ -89,7 +89,7 @@ func (p *Plan) afterSkipped(m *Mapping, target Side) {
 		for _, a := range t.After {
 			refers := func(r Ref) bool { return r.Table == a }
 			if s := target.Tables[t.Target]; m.skips(a) && (s == nil || !slices.ContainsFunc(s.Refs, refers)) {
-				p.Warnings = append(p.Warnings, Finding{Table: t.name(), Text: fmt.Sprintf("is to come after %s, which is skipped: its rows are to be there by then", a)})
+				p.Warnings = append(p.Warnings, Finding{Table: t.Name(), Text: fmt.Sprintf("is to come after %s, which is skipped: its rows are to be there by then", a)})
 			}
 		}
 	}

@@ -30,6 +30,33 @@ func (p *Planned) TargetRows(more string) string {
 	return "SELECT " + strings.Join(p.here(), ", ") + ", " + p.targetDigest() + p.inTarget(more)
 }
 
+// ByChecksum are the conditions, of both sides, on rows whose keys' checksums divided by of
+// leave part, for sides that order their keys otherwise. Key must be Kept.
+func (p *Planned) ByChecksum(of, part int) (source, target string) {
+	cond := func(key []string, columns []column.Column) string {
+		texts := make([]string, 0, len(key))
+		for i, k := range key {
+			if columns[i].Type.Kind == column.Char {
+				k = "CONVERT(" + k + " USING utf8mb4)"
+			}
+			texts = append(texts, "CRC32("+k+")")
+		}
+		return fmt.Sprintf("(%s) %% %d = %d", strings.Join(texts, " + "), of, part)
+	}
+	return cond(owns(p.Key), p.KeyColumns()), cond(p.here(), p.KeyColumns())
+}
+
+// Unnamed are the columns of the target to which the mapping gives no value: they have
+// their defaults, and are not compared.
+func (p *Planned) Unnamed() (out []string) {
+	for _, c := range p.planner.to.Columns {
+		if !slices.Contains(p.Columns, c.Name) {
+			out = append(out, c.Name)
+		}
+	}
+	return out
+}
+
 func (p *Planned) inTarget(more string) string {
 	conds := p.inWindow()
 	if more != "" {

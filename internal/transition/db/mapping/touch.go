@@ -50,7 +50,7 @@ func (x *planner) touchedBy(j Join, cols []string, rows [][]string) (string, err
 	again := *x
 	again.used = map[string]bool{} // of the plan, which is made
 	x = &again
-	from := " FROM " + x.source.name(x.t.From) + " AS " + sqlexpr.Quote(Main)
+	from := " FROM " + x.source.Name(x.t.From) + " AS " + sqlexpr.Quote(Main)
 	for _, k := range x.t.Join {
 		if k.As == j.As {
 			break // those after it do not tell which rows it belongs to
@@ -59,7 +59,7 @@ func (x *planner) touchedBy(j Join, cols []string, rows [][]string) (string, err
 		if err != nil {
 			return "", err
 		}
-		from += " LEFT JOIN " + x.source.name(k.Table) + " AS " + sqlexpr.Quote(k.As) + " ON " + on
+		from += " LEFT JOIN " + x.source.Name(k.Table) + " AS " + sqlexpr.Quote(k.As) + " ON " + on
 	}
 	on, err := j.on.SQL(&scope{planner: x, find: &j})
 	if err != nil {

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"holdfast/internal/strictyaml"
 	"holdfast/internal/transition/db/column"
 	"holdfast/internal/transition/db/mapping"
 )
@@ -114,11 +113,10 @@ func (b *Broken) Ask(ctx context.Context, q Querier, query string, few int) erro
 	return errors.Join(rows.Err(), rows.Close())
 }
 
-// ForPeople is a value that is shown: as it is, what is no text in hexadecimal, a long one
-// its beginning.
+// ForPeople is a value as it is told: what is no text in hexadecimal.
 func ForPeople(v string) string {
 	if !utf8.ValidString(v) {
-		return fmt.Sprintf("X'%X'", strictyaml.Shorten(v))
+		return fmt.Sprintf("X'%X'", v)
 	}
-	return strictyaml.Shorten(v)
+	return v
 }

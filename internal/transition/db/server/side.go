@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -23,10 +24,12 @@ func (s *Server) Side(ctx context.Context, databases map[string]string) (mapping
 		return mapping.Side{}, fmt.Errorf("%s: %w", s.Role, err)
 	}
 	logical := slices.Sorted(maps.Keys(databases))
+	var missing error
 	for _, name := range logical {
-		if err := r.database(name, cmp.Or(databases[name], name)); err != nil {
-			return mapping.Side{}, err
-		}
+		missing = errors.Join(missing, r.database(name, cmp.Or(databases[name], name)))
+	}
+	if missing != nil {
+		return mapping.Side{}, missing
 	}
 	for _, name := range logical {
 		if err := r.schema(name); err != nil {

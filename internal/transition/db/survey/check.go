@@ -13,8 +13,8 @@ import (
 	"holdfast/internal/transition/db/server"
 )
 
-// keysOfCheck is how many rows that break a check are told with their keys; the others are counted.
-const keysOfCheck = 1000
+// toldRows is how many rows that something is wrong with are told with their keys; the others are counted.
+const toldRows = 1000
 
 // unreadable asks the source the mapping's checks that are for it: what the new platform
 // could not work with is an error.
@@ -39,7 +39,7 @@ func (s *surveyor) check(ctx context.Context, c mapping.Check) ([]Finding, error
 		return nil, fmt.Errorf("source: %w", err)
 	}
 	var broken server.Broken
-	err = errors.Join(broken.Ask(ctx, tx, s.from.Fill(c.Rows), keysOfCheck), tx.Rollback())
+	err = errors.Join(broken.Ask(ctx, tx, s.from.Fill(c.Rows), toldRows), tx.Rollback())
 	f := Finding{Finding: mapping.Finding{Table: c.Table}}
 	var told *mysql.MySQLError
 	switch {

@@ -25,7 +25,7 @@ func TestChecksOfTheSource(t *testing.T) {
 		!strings.HasPrefix(got[1], "new.things: nobody knows: the source's server refuses the statement of this check: ") || !strings.Contains(got[1], "(error 1146)") {
 		t.Fatalf("%q", got)
 	}
-	if keys := found.Errors[0].Keys; len(keys) != keysOfCheck || keys[999] != "1999, parent 1999" {
+	if keys := found.Errors[0].Keys; len(keys) != toldRows || keys[999] != "1999, parent 1999" {
 		t.Errorf("%d keys", len(keys))
 	}
 	if err := m.Skip([]string{"new.parents"}); err != nil {

@@ -43,6 +43,7 @@ type Finding struct {
 	Values   []string `json:"values,omitempty"` // all that it is about; the text has the first of them
 	Keys     []string `json:"keys,omitempty"`   // of the first rows of the source that it is about
 	NotEmpty bool     `json:"-"`                // the target's table has rows already
+	Right    bool     `json:"-"`                // a right is missing; Values may be statements that give it
 }
 
 // Result is what a survey found. With Errors the mapping can not be carried out. No list is nil.
@@ -149,11 +150,15 @@ func (s *surveyor) run(ctx context.Context) (*Result, error) {
 		}
 	}
 	r := &Result{Tables: []Table{}, Errors: plain(s.plan.Errors), Warnings: plain(s.plan.Warnings)}
-	if err := s.servers(ctx, r); err != nil {
+	err := s.servers(ctx, r)
+	if err != nil {
 		return nil, err
 	}
 	for _, l := range looks {
 		r.Tables, r.Errors, r.Warnings = append(r.Tables, l.out), append(r.Errors, l.errors...), append(r.Warnings, l.warnings...)
+	}
+	if r.Errors, err = s.grants(ctx, r.Errors); err != nil {
+		return nil, err
 	}
 	unread, err := s.unreadable(ctx)
 	if err != nil {
@@ -395,12 +400,12 @@ func (s *surveyor) orphan(ctx context.Context, l *look, o mapping.Orphan) error 
 	if i := slices.IndexFunc(s.plan.Tables, func(t mapping.Planned) bool { return t.Table == o.Parent }); s.plan.Tables[i].Unclear {
 		return nil
 	}
-	rows, err := ask(ctx, l.tx, o.Count(s.ids.merged), 1)
-	if err != nil {
+	var orphans server.Broken
+	if err := orphans.Ask(ctx, l.tx, o.Rows(s.ids.merged), toldRows); err != nil {
 		return l.refused(column, "foreign key to "+o.Parent, err)
 	}
-	if rows[0][0] != "0" {
-		l.error(column, "%s rows refer to rows of %s that will not be there", rows[0][0], o.Parent)
+	if orphans.Rows > 0 {
+		l.error(column, "%d rows refer to rows of %s that will not be there (%s of the first: %s)", orphans.Rows, o.Parent, strings.Join(l.t.Key, ", "), some(orphans.Keys, 5)).Keys = orphans.Keys
 	}
 	return nil
 }

@@ -145,7 +145,7 @@ func TestRowsAreAsked(t *testing.T) {
 		{what: "keys that are doubled by a join", old: "INSERT INTO extras VALUES (1000, 8, 'y'), (1001, 8, 'z')",
 			errors: []string{`new.things: join x (old.extras): want at most one row for each row of old.things: these have several (id): "8" (3 times)`, `uniq_owner (project, owner) of the target: values that come more than once: "p0", "u8" (3 times)`}},
 		{what: "no parent", old: "UPDATE things SET parent = 99 WHERE id IN (1, 2); UPDATE parents SET deleted = 1 WHERE id = 5; UPDATE things SET parent = NULL WHERE id = 3",
-			errors: []string{"new.things parent: 12 rows refer to rows of new.parents that will not be there"}},
+			errors: []string{"new.things parent: 12 rows refer to rows of new.parents that will not be there (id of the first: 1; 2; 4; 24; 44; ...)"}},
 		{what: "rows in the target", made: "INSERT INTO parents VALUES (1, 'a'), (2, 'b')", errors: []string{"new.parents: the target's table has 2 rows already: want it empty"}},
 		{what: "engines", old: "ALTER TABLE extras ENGINE=MyISAM", made: "ALTER TABLE things DROP FOREIGN KEY things_ibfk_1; ALTER TABLE things ENGINE=Aria",
 			errors: []string{"new.things: table old.extras of the source has engine MyISAM: want InnoDB", "new.things: the target's table has engine Aria: want InnoDB"}},

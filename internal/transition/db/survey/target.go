@@ -21,8 +21,9 @@ import (
 
 // servers tells what of the servers, and of this account's rights, stands in the way of a run.
 func (s *surveyor) servers(ctx context.Context, r *Result) error {
-	refuse := func(format string, args ...any) {
+	refuse := func(format string, args ...any) *Finding {
 		r.Errors = append(r.Errors, warning(fmt.Sprintf(format, args...))...)
+		return &r.Errors[len(r.Errors)-1]
 	}
 	same, err := server.Same(ctx, s.source, s.target)
 	if err != nil {
@@ -46,17 +47,34 @@ func (s *surveyor) servers(ctx context.Context, r *Result) error {
 		if err != nil {
 			return err
 		}
-		if why == "" {
+		right := why == ""
+		if right {
 			why, err = denied(ctx, x.server, "CREATE TABLE "+sqlexpr.Quote(x.database)+".`try` (`a` INT)")
 		}
 		if err != nil {
 			return err
 		}
 		if why != "" {
-			refuse("the %s does not let %s make the database %s, which a run needs: %s", x.server.Role, x.server.Config.User, x.database, why)
+			refuse("the %s does not let %s make the database %s, which a run needs: %s", x.server.Role, x.server.Config.User, x.database, why).Right = right
 		}
 	}
 	return nil
+}
+
+// grants puts one finding, with all GRANTs that are missing, in the place of those that tell
+// of single rights.
+func (s *surveyor) grants(ctx context.Context, errs []Finding) ([]Finding, error) {
+	right := func(f Finding) bool { return f.Right }
+	if !slices.ContainsFunc(errs, right) {
+		return errs, nil
+	}
+	lacks, err := Rights(ctx, s.mapping, s.source, s.target, s.from.Databases, s.to.Databases)
+	if err != nil || len(lacks) == 0 {
+		return errs, err
+	}
+	f := warning("the accounts lack rights, which these statements give:")
+	f[0].Values, f[0].Right = lacks, true
+	return append(f, slices.DeleteFunc(errs, right)...), nil
 }
 
 // unfit tells which settings of the target, names and values, let no rows come.
@@ -123,7 +141,7 @@ func (s *surveyor) place(ctx context.Context, l *look) error {
 	if why, err := denied(ctx, s.target, into(l.t)); err != nil {
 		return err
 	} else if why != "" {
-		l.error("", "the target does not let %s write the table: %s", s.target.Config.User, why)
+		l.error("", "the target does not let %s write the table: %s", s.target.Config.User, why).Right = true
 	}
 	return s.empty(ctx, l)
 }
@@ -172,7 +190,7 @@ func (s *surveyor) empty(ctx context.Context, l *look) error {
 	var told *mysql.MySQLError
 	switch {
 	case errors.As(err, &told) && !server.Passing(err):
-		l.error("", "the target does not let %s read the table: %s", s.target.Config.User, message(told))
+		l.error("", "the target does not let %s read the table: %s", s.target.Config.User, message(told)).Right = true
 	case err != nil:
 		return fmt.Errorf("target: rows of %s: %w", l.t.Target, err)
 	case n > 0:

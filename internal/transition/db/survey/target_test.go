@@ -47,15 +47,16 @@ func TestServersThatTakeNothing(t *testing.T) {
 	for i, c := range []struct {
 		what, before, after, grants string
 		errors                      []string
+		values                      string // of the first
 	}{
 		{what: "all rights", grants: journal + "GRANT INSERT ON n.* TO %[1]s@'%%'"},
 		{what: "the columns that are filled", grants: journal + "GRANT INSERT (id, name) ON n.parents TO %[1]s@'%%'"},
 		{what: "no right to a column", grants: journal + "GRANT INSERT (id) ON n.parents TO %[1]s@'%%'",
-			errors: []string{": the target does not let u2 write the table: INSERT command denied to user 'u2'@'"}},
+			errors: []string{": the accounts lack rights, which these statements give:"}, values: "-- on the target\nGRANT SELECT, INSERT, DELETE ON `n`.* TO 'u2'@'%';"},
 		{what: "none at all",
-			errors: []string{": the target does not let u3 make the database migrate_journal, which a run needs: CREATE command denied", "new.parents: the target does not let u3 write the table: INSERT command denied"}},
+			errors: []string{": the accounts lack rights, which these statements give:"}, values: "-- on the target\nGRANT SELECT, INSERT, DELETE ON `n`.* TO 'u3'@'%';\nGRANT ALL ON migrate_journal.* TO 'u3'@'%';"},
 		{what: "no right to read", grants: journal + "GRANT INSERT ON n.* TO %[1]s@'%%'; REVOKE SELECT ON *.* FROM %[1]s@'%%'",
-			errors: []string{"new.parents: the target does not let u4 read the table: SELECT command denied"}},
+			errors: []string{": the accounts lack rights, which these statements give:"}, values: "-- on the target\nGRANT SELECT, INSERT, DELETE ON `n`.* TO 'u4'@'%';"},
 		{what: "read only", grants: journal + "GRANT INSERT ON n.* TO %[1]s@'%%'", before: "SET GLOBAL read_only = 1", after: "SET GLOBAL read_only = 0",
 			errors: []string{": the target does not let u5 make the database migrate_journal, which a run needs: The MariaDB server is running with the --read-only option",
 				": the source does not let reader make the database migrate_ids, which a run needs: The MariaDB server is running with the --read-only option"}},
@@ -72,6 +73,9 @@ func TestServersThatTakeNothing(t *testing.T) {
 		got, _ := plan(t, aligntest.Mapping(t, plainMapping), reader(t, r, "source"), d, nil)
 		r.SQL(c.after)
 		compare(t, c.what, texts(got.Errors), c.errors)
+		if c.values != "" && strings.Join(got.Errors[0].Values, "\n") != c.values {
+			t.Errorf("%s: %q", c.what, got.Errors[0].Values)
+		}
 	}
 }
 

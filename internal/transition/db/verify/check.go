@@ -51,7 +51,7 @@ func (v *verifier) checks(m *mapping.Mapping, p *mapping.Plan, target mapping.Si
 		for _, r := range schema.Refs {
 			if target.Tables[r.Table] != nil {
 				name := fmt.Sprintf("reference %s (%s) to %s", t, strings.Join(r.Columns, ", "), r.Table)
-				out = append(out, &check{query: target.Orphans(t, r), out: CheckResult{Name: name}})
+				out = append(out, &check{query: target.Orphans(t, r), rows: true, out: CheckResult{Name: name}})
 			}
 		}
 	}

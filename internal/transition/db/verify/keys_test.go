@@ -95,8 +95,10 @@ func TestKeysOfAllKinds(t *testing.T) {
 		{"UPDATE pairs SET a = 'KEY 17' WHERE a = 'key 17' AND b = 5", "UPDATE pairs SET a = 'Key 17' WHERE a = 'key 17'", "[0 [{[KEY 17 5] extra in the target} {[Key 17 5] missing in the target}]]"},
 		{"DELETE FROM words WHERE v = 44", "REPLACE INTO words SELECT * FROM a_d.words", `[1 [{[m'\44] missing in the target}]]`},
 		{"INSERT INTO words VALUES ('', 1), ('~~~', 1)", "DELETE FROM words WHERE w IN ('', '~~~')", "[1 [{[] extra in the target} {[~~~] extra in the target}]]"},
-		// Ordered in another way: only that something differs can be told.
-		{"UPDATE other SET v = 0 WHERE v = 5", "UPDATE other SET v = 5 WHERE v = 0", "[2 []]"},
+		// Ordered in another way.
+		{"UPDATE other SET v = 0 WHERE v = 5", "UPDATE other SET v = 5 WHERE v = 0", `[2 [{[F'\5] differs}]]`},
+		{"UPDATE other SET w = LOWER(w) WHERE v = 5; DELETE FROM other WHERE v = 9; INSERT INTO other VALUES ('ü', 1)", "DELETE FROM other; INSERT INTO other SELECT * FROM a_d.words",
+			`[2 [{[ü] extra in the target} {[F'\5] missing in the target} {[J'\9] missing in the target} {[f'\5] extra in the target}]]`},
 		{"UPDATE numbered SET owner = 'Somebody' WHERE id = 3", "UPDATE numbered SET owner = 'somebody' WHERE id = 3", "[3 []]"},
 		{"INSERT INTO none VALUES (1)", "DELETE FROM none", "[5 [{[1] extra in the target}]]"},
 	} {
@@ -173,6 +175,25 @@ func TestChecksOfTheTarget(t *testing.T) {
 	}
 	if n := r.SQL("SELECT COUNT(*) FROM b_d.child"); n != "12" {
 		t.Errorf("a check has changed rows: %s are left", n)
+	}
+}
+
+// TestKeysAndColumnsForPeople: keys of bytes are told as texts where they are some, and columns
+// that the mapping leaves to their defaults are named.
+func TestKeysAndColumnsForPeople(t *testing.T) {
+	r := aligntest.MariaDB(t)
+	const raw = "CREATE TABLE raw (k VARBINARY(20) PRIMARY KEY, v INT"
+	r.SQL("CREATE DATABASE a_d; USE a_d; " + raw + "); INSERT INTO raw VALUES ('a-text', 1), (X'00FF', 2); CREATE DATABASE b_d; USE b_d; " + raw + ", more INT, made TIMESTAMP DEFAULT NOW())")
+	s := r.Server("source")
+	m := aligntest.Mapping(t, "format: 1\nname: raw\ntables:\n- {target: d.raw, from: d.raw, columns: [{copy: [k, v]}]}\nchecks: [{name: small, rows: \"SELECT k, v FROM {d}.raw WHERE v > 1\"}]\n")
+	p, to := plan(t, m, s, s, nil)
+	x := run(t, m, p, s, s, to, Options{})
+	if got := fmt.Sprint(x.Tables[0].Differences, x.Tables[0].NotCompared); got != "[{[a-text] missing in the target} {[X'00FF'] missing in the target}] [more made]" {
+		t.Errorf("%s", got)
+	}
+	copied(t, s, p)
+	if x = run(t, m, p, s, s, to, Options{}); x.Equal || !x.Tables[0].ChecksumEqual || fmt.Sprint(x.Checks) != "[{small 1 false [k v] [X'00FF', 2] }]" {
+		t.Errorf("%+v", x)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -13,12 +14,21 @@ import (
 	"holdfast/internal/transition/db/server"
 )
 
-// differences names rows of the chunks that differ, the first ones.
+// differences names rows of the chunks that differ, the first ones. A table whose sides
+// order its keys otherwise is one chunk: it is taken apart by checksums of its keys.
 func (v *verifier) differences(ctx context.Context, t *table) error {
-	for _, p := range t.differ[:min(toldChunks, len(t.differ))] {
+	chunks := t.differ[:min(toldChunks, len(t.differ))]
+	if !t.t.Chunked() {
+		chunks = nil
+		of := int(max(t.out.SourceRows, t.out.TargetRows))/(heldChunks*v.opt.ChunkRows) + 1
+		for i := range of {
+			chunks = append(chunks, chunk{part: i, of: of})
+		}
+	}
+	for _, p := range chunks {
 		more := toldKeys - len(t.out.Differences)
 		if more <= 0 {
-			return nil
+			break
 		}
 		found, err := v.differing(ctx, t.t, p, more)
 		if err != nil {
@@ -26,6 +36,7 @@ func (v *verifier) differences(ctx context.Context, t *table) error {
 		}
 		t.out.Differences = append(t.out.Differences, found...)
 	}
+	slices.SortStableFunc(t.out.Differences, byKey)
 	return nil
 }
 
@@ -63,25 +74,35 @@ func (v *verifier) differing(ctx context.Context, t *mapping.Planned, p chunk, m
 			out = append(out, Difference{split(key), Missing})
 		}
 	}
-	slices.SortFunc(out, func(a, b Difference) int { return compareKeys(a.Key, b.Key) })
+	slices.SortFunc(out, byKey)
 	return out[:min(most, len(out))], nil
 }
 
-const between = "\x00" // the values of a key
-
+// keyOf writes the values of a key, each after its length.
 func keyOf(row []sql.RawBytes) string {
-	parts := make([]string, 0, len(row)-1)
+	var b strings.Builder
 	for _, v := range row[:len(row)-1] {
-		parts = append(parts, string(v))
+		fmt.Fprintf(&b, "%d:%s", len(v), v)
 	}
-	return strings.Join(parts, between)
+	return b.String()
 }
 
-func split(key string) []string { return strings.Split(key, between) }
+// split gives a key's values as they are told.
+func split(key string) (out []string) {
+	for key != "" {
+		length, rest, _ := strings.Cut(key, ":")
+		n, err := strconv.Atoi(length)
+		if err != nil {
+			panic(err) // keyOf has written it
+		}
+		out, key = append(out, server.ForPeople(rest[:n])), rest[n:]
+	}
+	return out
+}
 
-// compareKeys orders keys for people: numbers by their length first.
-func compareKeys(a, b []string) int {
-	return slices.CompareFunc(a, b, func(x, y string) int {
+// byKey orders differences for people: numbers by their length first.
+func byKey(a, b Difference) int {
+	return slices.CompareFunc(a.Key, b.Key, func(x, y string) int {
 		return cmp.Or(cmp.Compare(len(x), len(y)), cmp.Compare(x, y))
 	})
 }

@@ -25,6 +25,8 @@ const (
 	toldKeys   = 20 // of a table
 	toldChunks = 20 // chunks of a table in which keys are looked for
 
+	heldChunks = 10 // whose rows, 100,000 of some 100 bytes, are in memory where keys are ordered otherwise
+
 	toldValues = 20 // of a check, that have no ID
 )
 
@@ -56,6 +58,7 @@ type TableResult struct {
 	ChecksumEqual bool         `json:"checksum_equal"`          // of all values that the mapping gives, in each chunk
 	ChunksDiffer  int          `json:"ranges_differ,omitempty"` // the name that scripts know
 	Differences   []Difference `json:"differences,omitempty"`   // the first 20, where the target keeps the source's key
+	NotCompared   []string     `json:"not_compared,omitempty"`  // columns of the target to which the mapping gives nothing
 }
 
 // Difference is a row that is not as it is to be.
@@ -81,7 +84,7 @@ func Run(ctx context.Context, m *mapping.Mapping, p *mapping.Plan, source, targe
 	opt.Parallel, opt.ChunkRows = cmp.Or(opt.Parallel, parallel), cmp.Or(opt.ChunkRows, chunkRows)
 	v := &verifier{source: source, target: target, opt: opt}
 	for i := range p.Tables {
-		v.tables = append(v.tables, &table{t: &p.Tables[i], out: TableResult{Target: p.Tables[i].Target}})
+		v.tables = append(v.tables, &table{t: &p.Tables[i], out: TableResult{Target: p.Tables[i].Target, NotCompared: p.Tables[i].Unnamed()}})
 	}
 	checks := v.checks(m, p, targetSide)
 	err := pool(ctx, opt.Parallel, func(ctx context.Context, do func(job)) error {
@@ -127,10 +130,15 @@ type table struct {
 type chunk struct {
 	number      int
 	after, upTo []string
+
+	part, of int // instead, where of is not 0: those rows whose keys' checksums divided by of leave part
 }
 
 // conditions on both sides; "" is none.
 func (p chunk) conditions(t *mapping.Planned) (source, target string) {
+	if p.of > 0 {
+		return t.ByChecksum(p.of, p.part)
+	}
 	there := func(key []string) []string {
 		if key == nil {
 			return nil
@@ -151,7 +159,7 @@ func (v *verifier) chunks(ctx context.Context, t *table, do func(job)) error {
 				return err
 			}
 		}
-		p := chunk{n, after, upTo}
+		p := chunk{number: n, after: after, upTo: upTo}
 		do(func(ctx context.Context) error { return v.compare(ctx, t, p) })
 		if upTo == nil {
 			return ctx.Err()
@@ -233,7 +241,7 @@ func (v *verifier) result(checks []*check) *Result {
 func (v *verifier) narrow(ctx context.Context) error {
 	return pool(ctx, v.opt.Parallel, func(_ context.Context, do func(job)) error {
 		for _, t := range v.tables {
-			if len(t.differ) > 0 && t.t.Chunked() {
+			if len(t.differ) > 0 && len(t.t.Kept) > 0 {
 				slices.SortFunc(t.differ, func(a, b chunk) int { return cmp.Compare(a.number, b.number) })
 				do(func(ctx context.Context) error { return v.differences(ctx, t) })
 			}
