@@ -111,7 +111,7 @@ func (a *app) confirmClean(ctx context.Context, was align.Left, yes bool) error 
 	if j := was.Journal; j != nil {
 		text = fmt.Sprintf("The copy that began at %s from %s is in state %s.", j.Begun.Format(time.RFC3339), clean(j.Source), j.State)
 		if was.Open {
-			text += " It has not ended: after this it can not go on, and the target's tables must be emptied."
+			text += " It has not ended, and can not go on after this."
 		}
 	}
 	var does []string

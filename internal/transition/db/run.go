@@ -90,8 +90,16 @@ func (x *Alignment) Complete(ctx context.Context, o *Options) (*Ran, error) {
 		return nil, nil
 	}
 	j, err := x.journal(ctx)
-	if err != nil || j == nil || j.State != copier.Done && (j.State != copier.Copied || j.Follows) {
+	switch {
+	case err != nil || j == nil || j.State == copier.Copying && !j.Follows:
 		return nil, err
+	case j.Follows && j.State != copier.Done:
+		_, unlock, err := copier.Lock(ctx, x.target) // else it is under way, which is to be said first
+		if err != nil {
+			return nil, err
+		}
+		unlock()
+		return nil, fail.Errorf(fail.Refused, "the copy that began at %s was begun to be followed, and has not had its cut-over", j.Begun.Format(time.RFC3339)).With(goOn)
 	}
 	rows, err := copier.Rows(ctx, x.target.DB)
 	if err != nil {

@@ -66,6 +66,9 @@ func (x *Alignment) Verify(ctx context.Context, parallel int, nova Nova, tell Te
 	return &Verified{*r}, nil
 }
 
+// goOn is what to do with a copy that is followed and has not had its cut-over.
+const goOn = "go on with it: holdfast transition db run --follow; where that says that it can not, begin anew: holdfast transition db clean --rows"
+
 // copied looks whether there is a whole copy to be compared, and stages the IDs.
 func (x *Alignment) copied(ctx context.Context) error {
 	j, err := x.begun(ctx, false, func(string) {}) // it was said
@@ -74,7 +77,7 @@ func (x *Alignment) copied(ctx context.Context) error {
 	}
 	switch {
 	case j != nil && j.Follows && j.State != copier.Done:
-		return fail.Errorf(fail.Refused, "the copy that began at %s has not had its cut-over: what was written since is not in the target", j.Begun.Format(time.RFC3339)).With("go on with it: holdfast transition db run --follow")
+		return fail.Errorf(fail.Refused, "the copy that began at %s has not had its cut-over: what was written since is not in the target", j.Begun.Format(time.RFC3339)).With(goOn)
 	case j != nil && j.State == copier.Copying:
 		return fail.Errorf(fail.Refused, "the copy that began at %s has not ended", j.Begun.Format(time.RFC3339)).With("go on with it: holdfast transition db run")
 	}

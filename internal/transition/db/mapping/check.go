@@ -13,6 +13,8 @@ type Check struct {
 	Name   string `json:"name"`
 	Query  string `json:"query,omitempty"`  // one number: how many rows break it; see Side.Fill
 	Rows   string `json:"rows,omitempty"`   // instead of Query: a row for each that breaks it, of what people find it by, its key first
+	Source string `json:"source,omitempty"` // instead of Query: values of the source, a few thousand at most, of which ...
+	Target string `json:"target,omitempty"` // ... each is to be among these of the target
 	Asks   Asked  `json:"asks,omitempty"`   // whose databases Rows is about; "": the target's
 	Table  string `json:"table,omitempty"`  // of the target, to which the source's rows of Rows go
 	Remedy string `json:"remedy,omitempty"` // what to do about the source's rows; see Side.Fill
@@ -41,6 +43,14 @@ func (m *Mapping) OfSource() (out []Check) {
 	return out
 }
 
+// FillSource is Side.Fill of the plan's source.
+func (p *Plan) FillSource(query string) string {
+	if query == "" || len(p.Tables) == 0 {
+		return ""
+	}
+	return p.Tables[0].planner.source.Fill(query)
+}
+
 // checks checks the checks.
 func (r *reader) checks(targets map[string]bool) {
 	names := map[string]bool{}
@@ -50,14 +60,18 @@ func (r *reader) checks(targets map[string]bool) {
 			r.fault(at+".name", c.Name, "want a name that no other check has")
 		}
 		names[c.Name] = true
-		if c.Rows == "" {
+		switch {
+		case c.Source != "" || c.Target != "":
+			r.query(at+".source", c.Source)
+			r.query(at+".target", c.Target)
+		case c.Rows == "":
 			r.query(at+".query", c.Query)
-		} else {
+		default:
 			r.query(at+".rows", c.Rows)
 		}
 		switch {
-		case c.Rows != "" && c.Query != "":
-			r.fault(at+".query", c.Query, "want query or rows, not both")
+		case c.Rows != "" && c.Query != "", c.Source != "" && c.Query+c.Rows != "":
+			r.fault(at+".query", c.Query, "want query, rows, or source with target: one of them")
 		case c.Asks != "" && !slices.Contains([]Asked{AsksTarget, AsksSource, AsksBoth}, c.Asks):
 			r.fault(at+".asks", string(c.Asks), "want target, source or both")
 		case c.Asks == "" || c.Asks == AsksTarget:

@@ -123,7 +123,8 @@ var broken = map[string][]string{
 		"UPDATE {nova_api}.instance_mappings SET cell_id = 8 WHERE instance_uuid = " + web,
 		"UPDATE {nova_api}.host_mappings SET cell_id = 8 WHERE host = 'new01'",
 	},
-	"metadata of live guests have keys and values": {"UPDATE {nova}.instance_metadata SET value = NULL WHERE deleted = 0 LIMIT 1", "UPDATE {nova}.instance_metadata SET `key` = NULL WHERE deleted = 0 LIMIT 1"},
+	"flavors of live guests are there, if the old platform still has them": {"DELETE FROM {nova_api}.flavors WHERE id = 3"},
+	"metadata of live guests have keys and values":                         {"UPDATE {nova}.instance_metadata SET value = NULL WHERE deleted = 0 LIMIT 1", "UPDATE {nova}.instance_metadata SET `key` = NULL WHERE deleted = 0 LIMIT 1"},
 }
 
 // checksFind breaks each of the checks, in transactions that are rolled back.

@@ -233,6 +233,9 @@ func (p *platforms) breaks(t *testing.T, q server.Querier, c mapping.Check) int 
 	if !c.OfTarget() {
 		return 0
 	}
+	if c.Source != "" { // of one server
+		c.Rows = "SELECT * FROM (" + p.from.Fill(c.Source) + ") AS want WHERE NOT EXISTS (SELECT 1 FROM (" + c.Target + ") AS has WHERE has.flavorid = want.flavorid)"
+	}
 	query := "SELECT COUNT(*) FROM (" + c.Rows + ") AS r"
 	if c.Rows == "" {
 		query = c.Query

@@ -69,8 +69,9 @@ func Databases(m *mapping.Mapping) (source, target []string) {
 	}
 	for _, c := range m.Checks {
 		if c.OfTarget() {
-			named(to, c.Query+c.Rows)
+			named(to, c.Query+c.Rows+c.Target)
 		}
+		named(from, c.Source)
 	}
 	for _, c := range m.OfSource() {
 		named(from, c.Rows)

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -29,8 +31,9 @@ type CheckResult struct {
 type check struct {
 	query string
 	out   CheckResult
-	ids   bool // query gives the source's values without an ID, not a number
-	rows  bool // query gives the rows that break it
+	ids   bool   // query gives the source's values without an ID, not a number
+	rows  bool   // query gives the rows that break it
+	want  string // values of the source, each of which query is to give
 }
 
 // checks are those of the mapping, the foreign keys of the tables of the plan (a copy made
@@ -39,7 +42,7 @@ type check struct {
 func (v *verifier) checks(m *mapping.Mapping, p *mapping.Plan, target mapping.Side) (out []*check) {
 	for _, c := range m.Checks {
 		if c.OfTarget() {
-			out = append(out, &check{query: target.Fill(c.Query + c.Rows), rows: c.Rows != "", out: CheckResult{Name: c.Name}})
+			out = append(out, &check{query: target.Fill(c.Query + c.Rows + c.Target), rows: c.Rows != "", want: p.FillSource(c.Source), out: CheckResult{Name: c.Name}})
 		}
 	}
 	for i := range p.Tables {
@@ -111,9 +114,12 @@ func (v *verifier) check(ctx context.Context, c *check) error {
 		return fmt.Errorf("target: %w", err)
 	}
 	broken := server.Broken{}
-	if c.rows {
+	switch {
+	case c.want != "":
+		err = v.among(ctx, tx, c, &broken)
+	case c.rows:
 		err = broken.Ask(ctx, tx, c.query, toldKeys)
-	} else {
+	default:
 		broken.Rows, err = count(ctx, tx, c.query)
 	}
 	var refused *mysql.MySQLError
@@ -129,6 +135,26 @@ func (v *verifier) check(ctx context.Context, c *check) error {
 		}
 	}
 	return nil
+}
+
+// among looks which values of the source the target does not have.
+func (v *verifier) among(ctx context.Context, tx *sql.Tx, c *check, broken *server.Broken) error {
+	want := map[string]bool{}
+	err := server.Walk(ctx, v.source.DB, c.want, func(row []sql.RawBytes) error {
+		want[string(row[0])] = true
+		return nil
+	})
+	if err == nil {
+		err = server.Walk(ctx, tx, c.query, func(row []sql.RawBytes) error {
+			delete(want, string(row[0]))
+			return nil
+		})
+	}
+	broken.Rows, broken.Columns = int64(len(want)), []string{"value"}
+	for _, value := range slices.Sorted(maps.Keys(want))[:min(len(want), toldKeys)] {
+		broken.Keys = append(broken.Keys, server.ForPeople(value))
+	}
+	return err
 }
 
 var errNoNumber = errors.New("want a statement that gives one row of one number")
