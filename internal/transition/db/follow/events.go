@@ -291,7 +291,7 @@ func (f *follower) query(q *replication.QueryEvent) error {
 }
 
 // anew is what is wanted when the log does not tell what has changed.
-const anew = "the target's tables emptied, database migrate_journal dropped, and the copy begun anew"
+const anew = "the copy begun anew: holdfast transition db clean --rows"
 
 // spoilt is the error of a statement that ends what can be followed.
 func (f *follower) spoilt(what, how, text string) error {
@@ -313,7 +313,7 @@ func (f *follower) rows(b *replication.BinlogEvent, e *replication.RowsEvent) er
 	case f.xa:
 		return fatal(fmt.Errorf("%s: a transaction of XA: it can not be told when its rows are there: want none while following, or begin the copy anew", where))
 	case int(e.ColumnCount) != len(t.schema.Columns):
-		return fatal(fmt.Errorf("%s: its rows have %d columns, the table has %d: it was changed: want the copy begun anew", where, e.ColumnCount, len(t.schema.Columns)))
+		return fatal(fmt.Errorf("%s: its rows have %d columns, the table has %d: it was changed: want %s", where, e.ColumnCount, len(t.schema.Columns), anew))
 	}
 	each := 1
 	if e.Type() == replication.EnumRowsEventTypeUpdate || b.Header.EventType == replication.PARTIAL_UPDATE_ROWS_EVENT {

@@ -158,7 +158,7 @@ func begin(ctx context.Context, p *mapping.Plan, source, target *server.Server, 
 	case j.State == copier.Copying:
 		return nil, errors.New("target: the copy has not ended: want it to go on first")
 	case j.File == "":
-		return nil, errors.New("target: the journal has no position of the source's binary log: it was off, or not to be read, as the copy began: want it on, the target's tables emptied, database " + copier.Database + " dropped, and the copy begun anew")
+		return nil, errors.New("target: the journal has no position of the source's binary log: it was off, or not to be read, as the copy began: want it on, and " + anew)
 	}
 	if err := Ready(ctx, source, p); err != nil {
 		return nil, err

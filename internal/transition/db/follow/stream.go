@@ -195,7 +195,7 @@ func told(err error, from place) error {
 	}
 	switch my.Code {
 	case 1236: // it can not read what was asked for
-		return fatal(fmt.Errorf("source: position %s is not to be had from the binary log (purged, or damaged): the target's tables have to be emptied, database migrate_journal dropped, and the copy begun anew: %w", from, my))
+		return fatal(fmt.Errorf("source: position %s is not to be had from the binary log (purged, or damaged): %w: want %s", from, my, anew))
 	case 1045, 1227, 1142: // denied
 		return fatal(fmt.Errorf("source: the account may not read the binary log: want REPLICATION SLAVE: %w", my))
 	}
