@@ -34,7 +34,7 @@ Exit codes: 0 no check has failed, 1 a check has failed, 2 bad input,
 		},
 	}
 	in.flags(a, cmd)
-	cmd.Flags().StringVar(&mode, "mode", string(manifest.Rolling), "`kind` of upgrade: rolling, offline or\nreboot")
+	cmd.Flags().StringVar(&mode, "mode", "", "`kind` of upgrade: rolling, offline or reboot\n(default: as upgrade run)")
 	cmd.Flags().StringVar(&dir, "dir", "", "write the report into this `directory`, in all\nforms")
 	cmd.Flags().BoolVar(&list, "list", false, "list the checks, without asking an agent")
 	return cmd

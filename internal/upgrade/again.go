@@ -200,6 +200,7 @@ func (b *builder) setDoneAside() {
 		switch {
 		case a.recs[stepID(h, string(manifest.Install), name)].State.Over():
 			b.once[key] = "" // no host
+		case b.m.AllHosts() != nil && b.m.AllHosts().Name == name: // by whichever manager is active now
 		case slices.ContainsFunc(b.part, func(x *inventory.Host) bool { return x.Name == h }):
 			b.once[key] = h
 		}

@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -45,6 +46,7 @@ func Build(m manifest.Manifest, inv inventory.Inventory, o Options) (Plan, error
 
 // build plans an upgrade that begins, or one that goes on.
 func build(m *manifest.Manifest, inv *inventory.Inventory, o Options, earlier *again) (Plan, error) {
+	o.Mode = cmp.Or(o.Mode, m.DefaultMode())
 	o.fill()
 	b, err := newBuilder(m, inv, o)
 	if err != nil {

@@ -111,7 +111,11 @@ func (c *chain) action(mod *manifest.Module, p manifest.Phase) {
 	if a == nil || a.None {
 		return
 	}
-	if a.Once && !b.firstFor(mod.Name, p, c.h.Name) {
+	if a.AllHosts {
+		if over, taken := b.once[mod.Name+"/"+string(p)]; taken && over == "" || c.h != b.activeManager() {
+			return
+		}
+	} else if a.Once && !b.firstFor(mod.Name, p, c.h.Name) {
 		return
 	}
 	mode := manifest.Rolling
@@ -242,9 +246,10 @@ func (c *chain) pools() []StoragePool {
 	return out
 }
 
-// pairStop appends that the hot-standby services of the host stop.
+// pairStop appends that the hot-standby services of the host stop. A program that changes
+// all hosts needs them, and stops them itself.
 func (c *chain) pairStop() {
-	if p := c.b.inv.Pair; c.b.inPair(c.h) && len(p.Stop) > 0 {
+	if p := c.b.inv.Pair; c.b.inPair(c.h) && len(p.Stop) > 0 && c.b.m.AllHosts() == nil {
 		c.add(KindPairStop, PairArgs{p.Stop, p.Status}, timePair, "pair-stop")
 	}
 }

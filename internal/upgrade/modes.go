@@ -111,6 +111,7 @@ func (b *builder) softwareThenReboot() {
 // software changes managers one after the other, then the hosts, the canary
 // ones first.
 func (b *builder) software() {
+	b.installedBy()
 	managers, hosts := split(b.part, func(h *inventory.Host) bool { return h.Has(inventory.RoleManager) })
 	chain := func(h *inventory.Host) Chain {
 		c := b.chain(h)
@@ -118,7 +119,9 @@ func (b *builder) software() {
 		c.pairStop()
 		c.change()
 		c.actions(manifest.Start)
-		c.pairStart("software")
+		if b.m.AllHosts() == nil || h == b.activeManager() {
+			c.pairStart("software")
+		}
 		c.actions(manifest.PostCheck)
 		return c.Chain
 	}
@@ -332,7 +335,7 @@ func (b *builder) load(h *inventory.Host) (sum int64) {
 // haOff switches the platform's HA off. It may find guests missing that only
 // move, or start services that were stopped.
 func (b *builder) haOff() {
-	if b.inv.HA == nil {
+	if b.inv.HA == nil || len(b.inv.HA.Off) == 0 {
 		return
 	}
 	s := b.haSteps(KindHAOff, b.inv.HA.Off)[0]
@@ -341,7 +344,7 @@ func (b *builder) haOff() {
 
 // haOn switches it on again, by whichever manager can.
 func (b *builder) haOn() {
-	if b.inv.HA == nil {
+	if b.inv.HA == nil || len(b.inv.HA.Off) == 0 {
 		return
 	}
 	steps := b.haSteps(KindHAOn, b.inv.HA.On)

@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -14,7 +15,7 @@ import (
 
 // Options say how an operator wants an upgrade to go.
 type Options struct {
-	Mode             manifest.Mode               `json:"mode"`
+	Mode             manifest.Mode               `json:"mode"`                    // empty: the bundle's DefaultMode
 	MaxUnavailable   Limit                       `json:"maxUnavailable,omitzero"` // hosts out of service at once; zero: 1
 	Canary           int                         `json:"canary,omitempty"`        // hosts that come first and must succeed before any other is begun
 	PauseAfterWave   bool                        `json:"pauseAfterWave,omitempty"`
@@ -140,9 +141,12 @@ func (o *Options) fill() {
 // Build finds.
 func (o Options) Check(m *manifest.Manifest, inv *inventory.Inventory) error {
 	hosts := len(inv.Hosts) - len(o.Drop)
+	o.Mode = cmp.Or(o.Mode, m.DefaultMode())
 	switch {
 	case !slices.Contains(manifest.Modes(), o.Mode):
 		return fmt.Errorf("mode %q: want rolling, offline or reboot", o.Mode)
+	case fitsAllHosts(m, o.Mode) != nil:
+		return fitsAllHosts(m, o.Mode)
 	case o.Window != Window{} && o.Window.From == o.Window.To:
 		return fmt.Errorf("window %s: want two different times", o.Window)
 	case o.Canary > hosts:

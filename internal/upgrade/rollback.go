@@ -7,6 +7,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/fact"
 	"holdfast/internal/job"
 	"holdfast/internal/reason"
 	"holdfast/internal/upgrade/manifest"
@@ -18,6 +19,8 @@ type RollbackFacts struct {
 	Lost     []cluster.HostID  // lost for good, an operator says: the cluster goes on without them
 	Receipts map[string]string // by id of the backup step: "" when its receipt was verified, else what is wrong with it
 	Last     cluster.HostID    // the coordinator's host now; "": as in the upgrade
+	// Told are the facts of the hosts, for a bundle that changes all of them at once.
+	Told map[cluster.HostID]*fact.Facts
 }
 
 // PlanRollback plans the way back of an upgrade that was not committed: the plan of
@@ -55,6 +58,7 @@ func PlanRollback(m manifest.Manifest, p Plan, recs map[string]job.Record, st St
 	}
 	r.findEmptied()
 	r.choose()
+	r.allHostsBack()
 	if len(b.part) == 0 && (len(f.Lost) == 0 || st.Cluster == Normal) {
 		b.block("never-upgraded", "", "No host was changed by this upgrade.", "there is nothing to roll back")
 	}
@@ -237,6 +241,7 @@ func (r *rollback) checked(p PlannedHost) *inventory.Host {
 		made := r.madeBy(h, mod)
 		byHand := providers()[made].byHand
 		switch {
+		case mod.Actions.Install.AllHosts: // see allHostsBack
 		case mod.Actions.Rollback != nil || made != "" && byHand == "":
 		case byHand != "":
 			r.block("no-rollback", p.Name, fmt.Sprintf("Module %s can not be rolled back: %s.", mod.Name, byHand), "restore it by hand, or go on with the upgrade")

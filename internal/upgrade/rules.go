@@ -23,6 +23,7 @@ func (b *builder) confirmed(rule string) bool { return slices.Contains(b.o.Confi
 // findings are about the input as a whole, before hosts are chosen.
 func (b *builder) findings() {
 	b.modeFindings()
+	b.allHostsFindings()
 	b.versionFindings()
 	b.moduleFindings()
 	b.backupFindings()

@@ -64,7 +64,7 @@ type kind interface {
 func (h *Host) kind(a manifest.Action, s *Step) (kind, error) {
 	var out []kind
 	if a.Run != nil {
-		out = append(out, &runStep{h, a.Run, s})
+		out = append(out, &runStep{h, a.Run, a.AllHosts, s})
 	}
 	if a.FileTree != nil {
 		out = append(out, &treeStep{a.FileTree, s})

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -51,6 +52,7 @@ func replace(s *Step, args []string) []string {
 type runStep struct {
 	host *Host
 	argv []string
+	own  bool // it runs in its own directory, else in that of the bundle
 	step *Step
 }
 
@@ -60,8 +62,12 @@ func (r *runStep) do(ctx context.Context) (program.Result, error) {
 	if err != nil {
 		return failed(err.Error()), nil
 	}
+	dir := s.Bundle.Dir
+	if r.own {
+		dir = filepath.Dir(f.Path)
+	}
 	return r.host.command(ctx, s, program.Spec{
-		Argv: append([]string{f.Path}, replace(s, r.argv[1:])...), Env: r.host.environment(s), Dir: s.Bundle.Dir, Verify: &f,
+		Argv: append([]string{f.Path}, replace(s, r.argv[1:])...), Env: r.host.environment(s), Dir: dir, Verify: &f,
 		Credentials: s.Credentials, Terminal: s.Terminal, KillLeftovers: s.KillLeftovers,
 	})
 }

@@ -112,6 +112,18 @@ func TestAHostWithEverything(t *testing.T) {
 	}
 }
 
+func TestInstalledVersion(t *testing.T) {
+	h := newHost(t)
+	for text, want := range map[string]string{
+		"Version: 1.0\nE0710": "1.0", "V500R001B01D006 V5.0 E0503 Enterprise 45807.": "E0503", "V500R001B01D006-V5.0-E0509H01-Enterprise\n": "E0509H01", "E0710": "E0710", "V5.0 e0503": "",
+	} {
+		f := h.gather(t.Context(), fact.Request{Host: "h1", VersionFile: h.file("etc/version", text)})
+		if f.Version != want || (f.Unknown["version"] == "") != (want != "") {
+			t.Errorf("%q: %q, %v", text, f.Version, f.Unknown)
+		}
+	}
+}
+
 func TestABareHostIsNoFault(t *testing.T) {
 	h := newHost(t)
 	h.file("boot/vmlinuz-6.1.0-9-amd64", "")

@@ -13,8 +13,10 @@ import (
 	"regexp"
 	"strings"
 	"time"
+	"unicode"
 
 	"holdfast/internal/inventory/fact"
+	"holdfast/internal/upgrade/version"
 
 	"golang.org/x/sys/unix"
 )
@@ -159,11 +161,15 @@ func installed(name string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("read the installed version: %w", err)
 	}
-	m := versionLine.FindSubmatch(b)
-	if m == nil {
-		return "", fmt.Errorf("read the installed version: %s has no line Version: VERSION", name)
+	if m := versionLine.FindSubmatch(b); m != nil {
+		return string(m[1]), nil
 	}
-	return string(m[1]), nil
+	for _, word := range strings.FieldsFunc(string(b), func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) }) {
+		if v, err := version.Parse(version.CAS, word); err == nil {
+			return v.String(), nil
+		}
+	}
+	return "", fmt.Errorf("read the installed version: %s has neither a line Version: VERSION nor one with a version of CAS such as E0710", name)
 }
 
 // newest returns the time of the newest entry of a directory, zero when there is

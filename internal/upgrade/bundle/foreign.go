@@ -7,6 +7,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"aead.dev/minisign"
 
@@ -197,8 +198,11 @@ func (p *pack) has(name string) bool {
 	return slices.ContainsFunc(p.files, func(f manifest.File) bool { return f.Path == name })
 }
 
-// cas makes the manifest of a package that is one script. What it upgrades from
-// is not in it.
+// casTimeout is for the upgrade of a whole platform: its script must not be ended half-way.
+const casTimeout = 4 * time.Hour
+
+// cas makes the manifest of a package that is one script, which upgrades the managers and
+// all hosts. What it upgrades from is not in it.
 func (p *pack) cas(root string) *manifest.Manifest {
 	version := "unknown"
 	if _, v, ok := strings.Cut(strings.TrimSuffix(root, "/"), "."); ok && v != "" {
@@ -209,8 +213,8 @@ func (p *pack) cas(root string) *manifest.Manifest {
 		Name: "cas", Version: version, RequiresReboot: true,
 		UpgradeFrom: []manifest.Source{{Version: "*", Modes: []manifest.Mode{manifest.Offline, manifest.Rolling}}},
 		Modules: []manifest.Module{{
-			Name: "cas", RunsOn: "manager", Files: p.files,
-			Actions: manifest.Actions{Install: &manifest.Action{Run: []string{root + "upgrade.sh"}, Once: true}},
+			Name: "cas", RunsOn: "manager", Timeout: manifest.Duration(casTimeout), Files: p.files,
+			Actions: manifest.Actions{Install: &manifest.Action{Run: []string{root + "upgrade.sh"}, Once: true, AllHosts: true}},
 		}},
 	}
 }

@@ -155,7 +155,8 @@ func TestCAS(t *testing.T) {
 			t.Fatal(err)
 		}
 		m := rep.Manifest
-		if rep.Layout != CAS || len(m.Modules) != 1 || m.Modules[0].Actions.Install.Run[0] != c.root+"upgrade.sh" || m.Version != c.version || rep.Files != 2 {
+		if rep.Layout != CAS || len(m.Modules) != 1 || m.Modules[0].Actions.Install.Run[0] != c.root+"upgrade.sh" || m.Version != c.version || rep.Files != 2 ||
+			m.AllHosts() != &m.Modules[0] || m.DefaultMode() != manifest.Reboot {
 			t.Errorf("%+v", m)
 		}
 	}

@@ -92,12 +92,16 @@ func checkVersions(s *scene) []Finding {
 		}
 	})
 	var fs []Finding
+	level := Warn
+	if s.man.AllHosts() != nil && !slices.Contains(s.Confirmed, manifest.RuleReadBack) {
+		level = Fail // nothing else tells that the bundle's program has changed them
+	}
 	if len(mute) > 0 {
-		fs = append(fs, inCluster(Warn, "name the file that holds the version (status: versionFile) in the inventory, then repeat the check",
+		fs = append(fs, inCluster(level, "name the file that holds the version (status: versionFile) in the inventory, then repeat the check",
 			"the current version of these hosts is not known: %s", names(mute)))
 	}
 	s.told(func(h *inventory.Host, f *fact.Facts) {
-		if nk, ok := notKnown(h.Name, f, "version", Warn); ok {
+		if nk, ok := notKnown(h.Name, f, "version", level); ok {
 			fs = append(fs, nk)
 		}
 	})

@@ -61,6 +61,18 @@ func allWrong() []wrong {
 				f.Version = ""
 			}
 		}, "warn : the current version of these hosts is not known: cvm, h1, h2, h3", "versionFile"},
+		{"same-version", func(in *Input) {
+			in.When, in.Manifest.Modules[0].Actions.Install, in.Facts["h2"].Version = After, allHosts(), ""
+			in.Facts["cvm"].Version, in.Facts["h1"].Version, in.Facts["h3"].Version = "E0306", "E0306", "E0306"
+		}, "fail : the current version of these hosts is not known: h2", "versionFile"},
+		{"same-version", func(in *Input) {
+			in.Manifest.Modules[0].Actions.Install = allHosts()
+			in.Facts["h2"].Unknown = map[string]string{"version": "no file"}
+		}, "fail h2: not known: no file", "reason"},
+		{"same-version", func(in *Input) {
+			in.Manifest.Modules[0].Actions.Install, in.Confirmed = allHosts(), []string{manifest.RuleReadBack}
+			in.Facts["h2"].Unknown = map[string]string{"version": "no file"}
+		}, "warn h2: not known: no file", "reason"},
 		{"config-names", func(in *Input) { in.Facts["cvm"].Config[0].Bundle = []string{"a", "c"} }, "fail cvm: db: the parameter names of /etc/db.json differ; only installed: b; only in the bundle: c", "db/db.json in the bundle"},
 		{"config-names", func(in *Input) { in.Facts["cvm"].Config = nil }, "fail cvm: db: /etc/db.json was not compared", "staged"},
 		{"config-names", func(in *Input) { in.Facts["cvm"].Config[0].NotThere = true }, "fail cvm: db: /etc/db.json is not there", "restore"},

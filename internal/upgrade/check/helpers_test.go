@@ -62,6 +62,11 @@ func well() *Input {
 	return in
 }
 
+// allHosts is the installation of a bundle whose program changes all hosts.
+func allHosts() *manifest.Action {
+	return &manifest.Action{Run: []string{"db/x"}, Once: true, AllHosts: true}
+}
+
 // host returns a host of the inventory.
 func host(in *Input, name cluster.HostID) *inventory.Host {
 	for i := range in.Inventory.Hosts {

@@ -24,6 +24,9 @@ func (c *checker) action(at string, p Phase, a *Action) {
 		c.add(at, strings.Join(kinds, ", "), "want exactly one of run, fileTree, systemd, packages, image and none: true")
 		return
 	}
+	if a.AllHosts && (p != Install || a.Run == nil || !a.Once) {
+		c.add(at+".allHosts", "true", "want it with run and once: true, as install only")
+	}
 	if p == Check && a.Run == nil {
 		c.add(at, kinds[0], "want run: only a program can find out whether a step was done")
 		return

@@ -39,8 +39,9 @@ const (
 
 // checker collects faults.
 type checker struct {
-	faults []Fault
-	files  map[string]bool // paths of all files
+	faults   []Fault
+	files    map[string]bool // paths of all files
+	allHosts int             // modules that change all hosts
 }
 
 func (c *checker) add(path, value, want string) {
@@ -189,6 +190,14 @@ func (c *checker) module(at string, m *Module) {
 		c.onHost(p+".installed", f.Installed, 1)
 		if !slices.Contains([]string{"", "json", "yaml", "ini", "properties"}, f.Format) {
 			c.add(p+".format", f.Format, "want json, yaml, ini or properties")
+		}
+	}
+	if a := m.Actions.Install; a != nil && a.AllHosts {
+		if m.RunsOn != "manager" {
+			c.add(at+".runsOn", m.RunsOn, "want manager: with allHosts: true the active manager changes all hosts")
+		}
+		if c.allHosts++; c.allHosts > 1 {
+			c.add(at+".actions.install.allHosts", "true", "want it in one module at most")
 		}
 	}
 	some := false

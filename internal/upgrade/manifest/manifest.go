@@ -166,6 +166,7 @@ type Action struct {
 
 	Idempotent bool `json:"idempotent,omitempty"` // may be repeated when nobody knows whether it was done
 	Once       bool `json:"once,omitempty"`       // on one host of those the module runs on, not on each
+	AllHosts   bool `json:"allHosts,omitempty"`   // of Install, with Once: it changes all hosts, from the active manager; see Manifest.AllHosts
 }
 
 // Placeholders are the words in braces that arguments of Run may hold; the
@@ -249,6 +250,31 @@ func (m *Manifest) Module(name string) *Module {
 		}
 	}
 	return nil
+}
+
+// AllHosts returns the module whose installation changes the software of all hosts and
+// managers when it is done on the active manager, nil when there is none. Hosts are rebooted
+// afterwards, and an exit code alone does not tell that it was done: the installed version
+// is read on every host.
+func (m *Manifest) AllHosts() *Module {
+	for i := range m.Modules {
+		if a := m.Modules[i].Actions.Install; a != nil && a.AllHosts {
+			return &m.Modules[i]
+		}
+	}
+	return nil
+}
+
+// RuleReadBack is the name of the rule that the installed version is read on every host after
+// such a program. An operator who confirms it goes without.
+const RuleReadBack = "read-back"
+
+// DefaultMode is the mode of a run for which nobody has chosen one.
+func (m *Manifest) DefaultMode() Mode {
+	if m.AllHosts() != nil {
+		return Reboot
+	}
+	return Rolling
 }
 
 // Files returns the files of all modules.

@@ -97,9 +97,17 @@ func TestCheck(t *testing.T) {
 		`modules[1].files[0].path: value "hops.yaml/x": want a path that`: func(m *Manifest) { m.Modules[1].Files[0].Path = "hops.yaml/x" },
 		`modules[1].files[0].path: value "MANIFEST.yaml": want a name`:    func(m *Manifest) { m.Modules[1].Files[0].Path = "MANIFEST.yaml" },
 
-		`modules[2].actions.install: value "": want exactly one of`:                      action(Action{Idempotent: true}),
-		`modules[2].actions.install: value "run, none": want exactly one of`:             action(Action{Run: []string{"db/ctl"}, None: true}),
-		`modules[0].actions.check: value "none": want run`:                               func(m *Manifest) { m.Modules[0].Actions.Check = &Action{None: true} },
+		`modules[2].actions.install: value "": want exactly one of`:                                         action(Action{Idempotent: true}),
+		`modules[2].actions.install: value "run, none": want exactly one of`:                                action(Action{Run: []string{"db/ctl"}, None: true}),
+		`modules[0].actions.check: value "none": want run`:                                                  func(m *Manifest) { m.Modules[0].Actions.Check = &Action{None: true} },
+		`modules[0].actions.check.allHosts: value "true": want it with run and once: true, as install only`: func(m *Manifest) { m.Modules[0].Actions.Check.AllHosts, m.Modules[0].Actions.Check.Once = true, true },
+		`modules[0].actions.install.allHosts: value "true": want it with run and once`:                      func(m *Manifest) { m.Modules[0].Actions.Install.AllHosts = true },
+		`modules[2].runsOn: value "": want manager`:                                                         action(Action{Run: []string{"db/ctl"}, Once: true, AllHosts: true}),
+		`modules[2].actions.install.allHosts: value "true": want it in one module`: func(m *Manifest) {
+			for _, i := range []int{0, 2} {
+				m.Modules[i].RunsOn, m.Modules[i].Actions.Install = "manager", &Action{Run: []string{"db/ctl"}, Once: true, AllHosts: true}
+			}
+		},
 		`modules[2].actions.install.run: value "": want a program`:                       action(Action{Run: []string{}}),
 		`modules[2].actions.install.run[0]: value "/bin/sh": want a file`:                action(Action{Run: []string{"/bin/sh"}}),
 		`modules[2].actions.install.run[1]: value "a\x00": want at most`:                 action(Action{Run: []string{"db/ctl", "a\x00"}}),

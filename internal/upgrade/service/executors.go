@@ -55,10 +55,12 @@ func (s *Service) Executors() map[string]engine.Executor {
 		upgrade.KindCheck: &survey.Check{
 			Survey: s.survey, Manifest: s.manifest, Run: s.runOf, Verify: backups.VerifyBackup, Reports: filepath.Join(s.dir(), "reports"),
 		},
-		upgrade.KindStage:         s.stage,
-		upgrade.KindHAOff:         programs,
-		upgrade.KindHAOn:          programs,
-		upgrade.KindAction:        &steps.Action{Bundles: s.cache, Host: action.Host{Helper: helper}, Dir: s.dir(), Credentials: s.Credentials},
+		upgrade.KindStage: s.stage,
+		upgrade.KindHAOff: programs,
+		upgrade.KindHAOn:  programs,
+		upgrade.KindAction: &steps.Action{
+			Bundles: s.cache, Host: action.Host{Helper: helper}, Dir: s.dir(), Credentials: s.Credentials, AllHosts: allHosts{s},
+		},
 		upgrade.KindStorageDetach: &steps.StorageDetach{Host: s.Fleet, Dir: pools},
 		upgrade.KindStorageAttach: &steps.StorageAttach{Host: s.Fleet, Dir: pools},
 		upgrade.KindBackup:        &steps.Backup{Backups: backups},

@@ -12,6 +12,7 @@ import (
 	"holdfast/internal/evacuate"
 	"holdfast/internal/fail"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/fact"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
@@ -37,11 +38,12 @@ type planned struct {
 	journal  journal        // of the upgrade that is rolled back, committed, or gone on with
 	again    bool           // it is gone on with
 	agents   map[cluster.HostID]job.HostState
+	versions map[cluster.HostID]*fact.Facts // of a rollback, where only hosts tell what is installed
 }
 
 // PlanUpgrade plans with what the hosts report now, and begins nothing.
 func (s *Service) PlanUpgrade(ctx context.Context, r request.Request) (upgrade.Plan, error) {
-	p, err := s.gather(ctx, r)
+	p, err := s.gather(ctx, &r)
 	if err != nil {
 		return upgrade.Plan{}, err
 	}
@@ -51,7 +53,7 @@ func (s *Service) PlanUpgrade(ctx context.Context, r request.Request) (upgrade.P
 
 // CheckUpgrade looks at all hosts.
 func (s *Service) CheckUpgrade(ctx context.Context, r request.Request) (check.Report, error) {
-	p, err := s.gather(ctx, r)
+	p, err := s.gather(ctx, &r)
 	if err != nil {
 		return check.Report{}, err
 	}
@@ -66,7 +68,7 @@ func (s *Service) RunUpgrade(ctx context.Context, user string, r request.Request
 	if r.Purpose == "" {
 		r.Purpose = upgrade.ForUpgrade
 	}
-	p, err := s.gather(ctx, r)
+	p, err := s.gather(ctx, &r)
 	if err != nil {
 		return request.Begun{}, err
 	}
@@ -84,7 +86,7 @@ func (s *Service) RunUpgrade(ctx context.Context, user string, r request.Request
 		}
 		out.Report = &rep
 		if !p.keepsHA(in.HABefore) {
-			p.inv.HA = nil // it is off already, and stays so
+			p.inv.HA = &inventory.Switch{Status: p.inv.HA.Status} // it is off already, and stays so
 		}
 	}
 	now := time.Now().UTC()
@@ -128,8 +130,9 @@ func unconfirmed(fs []check.Finding, confirmed []string) []check.Finding {
 	})
 }
 
-// gather collects what a plan is made of.
-func (s *Service) gather(ctx context.Context, r request.Request) (*planned, error) {
+// gather collects what a plan is made of. The request gets the mode when it has none: that
+// of the run that it goes on with, else the bundle's.
+func (s *Service) gather(ctx context.Context, r *request.Request) (*planned, error) {
 	st, err := loadState(ctx, s.Store)
 	if err != nil {
 		return nil, err
@@ -187,7 +190,14 @@ func (s *Service) gather(ctx context.Context, r request.Request) (*planned, erro
 			With("say it: --version V")
 	}
 	if err == nil && sha != "" {
-		err = p.sensible(r)
+		if p.again {
+			r.Options.Mode = cmp.Or(r.Options.Mode, p.journal.plan.Options.Mode)
+		}
+		r.Options.Mode = cmp.Or(r.Options.Mode, p.manifest.DefaultMode())
+		err = p.sensible(*r)
+	}
+	if err == nil && p.manifest != nil && p.manifest.AllHosts() != nil {
+		err = s.askAllHosts(ctx, p, r.Purpose)
 	}
 	return p, err
 }
@@ -315,7 +325,7 @@ func (p *planned) build(r request.Request, id string) (err error) {
 				receipts[step] = "" // each host verifies its own before anything is changed
 			}
 		}
-		p.plan, err = upgrade.PlanRollback(*p.manifest, p.journal.plan, p.journal.Records, p.journal.status, p.inv, upgrade.RollbackFacts{Only: r.Hosts, Receipts: receipts, Last: p.last, Lost: r.Lost})
+		p.plan, err = upgrade.PlanRollback(*p.manifest, p.journal.plan, p.journal.Records, p.journal.status, p.inv, upgrade.RollbackFacts{Only: r.Hosts, Receipts: receipts, Last: p.last, Lost: r.Lost, Told: p.versions})
 	case upgrade.ForCommit:
 		p.plan, err = upgrade.PlanCommit(*p.manifest, p.journal.plan, p.journal.status, p.inv, p.journal.over, r.Lost)
 	default:

@@ -1,6 +1,7 @@
 package steps
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path"
@@ -31,6 +32,8 @@ type Action struct {
 	// Credentials is the path of a file with answers and secrets, see
 	// program.Credentials. "", or a path where nothing is: there is none.
 	Credentials string
+	AllHosts    AllHosts
+	Settle      time.Duration // after a program that changes all hosts, until it counts that some do not report the new version; 0: a minute
 }
 
 var (
@@ -145,16 +148,29 @@ func (s *actionStep) hostStep(a *program.Attempt) action.Step {
 
 // Do implements program.Work.
 func (s *actionStep) Do(ctx context.Context, a *program.Attempt) (program.Result, error) {
+	if s.do.AllHosts {
+		if r, over := s.before(ctx); over {
+			return r, nil
+		}
+	}
 	step := s.hostStep(a)
 	if err := s.credentials(&step); err != nil {
 		return program.Result{State: program.Failed, Exit: -1, Why: err.Error()}, nil
 	}
-	return s.a.Host.Do(ctx, *s.do, step)
+	r, err := s.a.Host.Do(ctx, *s.do, step)
+	if s.do.AllHosts && err == nil {
+		r = s.judge(ctx, r, cmp.Or(s.a.Settle, actionSettle))
+	}
+	return r, err
 }
 
 // Look implements program.Work.
 func (s *actionStep) Look(ctx context.Context, last program.Result) (program.Result, error) {
-	return s.a.Host.Look(ctx, *s.do, s.hostStep(nil), last)
+	r, err := s.a.Host.Look(ctx, *s.do, s.hostStep(nil), last)
+	if s.do.AllHosts && err == nil {
+		r = s.judge(ctx, r, 0)
+	}
+	return r, err
 }
 
 // terminal reports whether the programs of the bundle ask a person. A bundle that

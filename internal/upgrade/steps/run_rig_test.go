@@ -110,7 +110,7 @@ func (w *runWorld) executor() (engine.Executor, error) {
 		return nil, err
 	}
 	if w.Task.Step.Kind == upgrade.KindAction {
-		return &Action{Bundles: w, Host: action.Host{Helper: h}, Dir: w.up(), Credentials: w.Credentials}, nil
+		return &Action{Bundles: w, Host: action.Host{Helper: h}, Dir: w.up(), Credentials: w.Credentials, AllHosts: actionHosts{w.Root}, Settle: 300 * time.Millisecond}, nil
 	}
 	return &Switch{Helper: h, Dir: w.up(), Host: "h1", Every: 10 * time.Millisecond, Within: 5 * time.Second}, nil
 }

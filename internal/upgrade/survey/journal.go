@@ -190,3 +190,14 @@ func (r *Run) notes(st *upgrade.Status) map[cluster.HostID]string {
 	}
 	return out
 }
+
+// Changed are the hosts that the run changes: those of the plan that were not dropped.
+func (r *Run) Changed() (out []cluster.HostID) {
+	st, err := upgrade.StatusOf(r.Plan, r.Job)
+	for _, h := range r.Plan.Hosts {
+		if err != nil || st.Dropped[h.Name] == "" {
+			out = append(out, h.Name)
+		}
+	}
+	return out
+}

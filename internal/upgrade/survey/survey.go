@@ -62,6 +62,8 @@ type Question struct {
 	Policies  map[string]inventory.Policy
 	Confirmed []string
 	HABefore  *bool // nil: what is found now, when nothing was begun yet
+	// Request is what a host is asked for; nil: all that checks look at.
+	Request func(h *inventory.Host) fact.Request
 }
 
 // Look asks the hosts and returns what checks look at. A host that does not answer
@@ -78,7 +80,7 @@ func (s *Survey) Look(ctx context.Context, q Question) (check.Input, error) {
 		HABefore: q.HABefore, Next: q.Next, Done: q.Done, Left: q.Left, Limits: s.Limits,
 	}
 	answers := s.askAll(ctx, q, inv)
-	if len(q.Only) == 0 {
+	if len(q.Only) == 0 && q.Request == nil {
 		in.Store = s.quorum(ctx)
 	}
 	if ctx.Err() != nil {
@@ -193,7 +195,12 @@ func (s *Survey) ask(ctx context.Context, q Question, inv *inventory.Inventory, 
 	if m == nil {
 		m = &manifest.Manifest{}
 	}
-	w := fact.Wanted{SHA256: q.SHA256, Request: BuildRequest(m, inv, h, "", "")}
+	w := fact.Wanted{SHA256: q.SHA256}
+	if q.Request != nil {
+		w.Request = q.Request(h)
+	} else {
+		w.Request = BuildRequest(m, inv, h, "", "")
+	}
 	sent := s.Now()
 	f, err := s.call(ctx, ref, w)
 	if err != nil {

@@ -63,7 +63,9 @@ func last(dir string, limit int) (int, error) {
 // the first: where that was begun before, the error wraps ErrBegun.
 func (a *Attempt) Run(ctx context.Context, h Helper, s Spec) (Result, error) {
 	a.n++
-	return h.Run(ctx, numbered(a.dir, a.n), s, a.log)
+	r, err := h.Run(ctx, numbered(a.dir, a.n), s, a.log)
+	r.OutputFile = filepath.Join(numbered(a.dir, a.n), fileOutput)
+	return r, err
 }
 
 // Said returns the end of what the last command of Run has said, at most 4 KiB.
@@ -88,6 +90,7 @@ func (a *Attempt) Probe(ctx context.Context, w Work) (Result, error) {
 	if err := a.forget(); err != nil { // an agent that was killed has left it
 		return r, err
 	}
+	r.OutputFile = filepath.Join(numbered(a.dir, max(n, 1)), fileOutput)
 	return w.Look(ctx, r)
 }
 

@@ -104,6 +104,8 @@ type Result struct {
 	// Leftovers are processes that the program started and that lived when it
 	// was over. Those with Holds keep its output open.
 	Leftovers []Process `json:"leftovers,omitempty"`
+	// OutputFile has what the last command of an attempt has said, both outputs.
+	OutputFile string `json:"-"`
 }
 
 // OK reports that it is done.

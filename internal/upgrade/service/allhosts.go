@@ -1,0 +1,100 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/fact"
+	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/upgrade/survey"
+)
+
+// askAllHosts asks what plans need of a bundle whose program changes all hosts: which
+// manager is active, and which versions hosts have before they are rolled back.
+func (s *Service) askAllHosts(ctx context.Context, p *planned, purpose upgrade.Purpose) (err error) {
+	switch pair := p.inv.Pair; {
+	case purpose == upgrade.ForCommit:
+	case purpose == upgrade.ForRollback:
+		p.versions, err = s.askVersions(ctx, &p.inv, nil)
+	case pair != nil && len(pair.Status) > 0:
+		active, said, aerr, err := s.askPair(ctx, &p.inv)
+		if err != nil {
+			return err
+		}
+		p.told = append(p.told, upgrade.ActiveFinding(pair, active, said, aerr))
+		if aerr == nil {
+			now := *pair
+			now.Active = active
+			p.inv.Pair = &now
+		}
+	}
+	return err
+}
+
+// askPair asks both managers of the pair which one is active; not says that none is, or
+// both are.
+func (s *Service) askPair(ctx context.Context, inv *inventory.Inventory) (active cluster.HostID, said string, not, err error) {
+	in, err := s.survey.Look(ctx, survey.Question{Inventory: inv, Only: inv.Pair.Nodes, Request: func(h *inventory.Host) fact.Request {
+		return fact.Request{Host: h.Name, Status: &fact.Program{Name: inv.Pair.Status[0], Run: inv.Pair.Status}}
+	}})
+	if err == nil {
+		active, said, not = upgrade.ActiveManager(inv.Pair, in.Facts)
+	}
+	return active, said, not, err
+}
+
+// askVersions asks hosts which version they have; none are all.
+func (s *Service) askVersions(ctx context.Context, inv *inventory.Inventory, only []cluster.HostID) (map[cluster.HostID]*fact.Facts, error) {
+	in, err := s.survey.Look(ctx, survey.Question{Inventory: inv, Only: only, Request: func(h *inventory.Host) fact.Request {
+		return fact.Request{Host: h.Name, VersionFile: inv.Status.VersionFile}
+	}})
+	return in.Facts, err
+}
+
+// allHosts is what a program that changes all hosts needs to know of them: a steps.AllHosts.
+type allHosts struct{ *Service }
+
+// Active implements steps.AllHosts.
+func (s allHosts) Active(ctx context.Context) (said string, err error) {
+	inv, err := s.reported(ctx)
+	switch {
+	case err != nil:
+		return "", err
+	case inv.Pair == nil:
+		return fmt.Sprintf("%s is the only manager", s.Host), nil
+	case len(inv.Pair.Status) == 0: // an operator has confirmed it, or there would be no run
+		return fmt.Sprintf("%s is the active manager, by the word of the platform file", s.Host), nil
+	}
+	active, said, not, err := s.askPair(ctx, &inv)
+	switch {
+	case err != nil:
+		return "", err
+	case not != nil:
+		return "", not
+	case active != s.Host:
+		return "", fmt.Errorf("the active manager is %s, not %s (%s)", active, s.Host, said)
+	}
+	return fmt.Sprintf("%s is the active manager (%s)", s.Host, said), nil
+}
+
+// Behind implements steps.AllHosts.
+func (s allHosts) Behind(ctx context.Context, job, version string) (known bool, behind string, err error) {
+	run, err := s.runOf(ctx, job)
+	if err != nil {
+		return false, "", err
+	}
+	inv, err := s.reported(ctx)
+	if err != nil {
+		return false, "", err
+	}
+	if inv.Status.VersionFile == "" && slices.Contains(run.Plan.Options.Confirmed, manifest.RuleReadBack) {
+		return false, "", nil
+	}
+	hosts := run.Changed()
+	told, err := s.askVersions(ctx, &inv, hosts)
+	return true, upgrade.Behind(version, hosts, told), err
+}
