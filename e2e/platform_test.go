@@ -124,15 +124,8 @@ func platformBase(t testing.TB, dir, version string) string {
 // platformNew, and returns its file.
 func platformBundle(t testing.TB, key releaseKey, reboot bool) string {
 	t.Helper()
-	return platformNamed(t, key, "platform", reboot)
-}
-
-// platformNamed builds it under another name, as if it was of another product, whose
-// version the cluster does not know.
-func platformNamed(t testing.TB, key releaseKey, name string, reboot bool) string {
-	t.Helper()
 	word := map[bool]string{true: "true", false: "false"}[reboot]
-	dir := copied(t, "platform", "manifest.yaml", "@REBOOT@", word, "@NAME@", name)
+	dir := copied(t, "platform", "manifest.yaml", "@REBOOT@", word)
 	platformBase(t, filepath.Join(dir, "base"), platformNew)
 	return build(t, dir, key)
 }
@@ -368,6 +361,10 @@ func TestBundlesOfTheDrillsBuild(t *testing.T) {
 		if out := here(t, "bundle", "verify", file, "--key", key.public); !strings.Contains(out, want) {
 			t.Errorf("want %s: %s", want, out)
 		}
+	}
+	cas, casSignature := casBundle(t, key, "e0509h01", false)
+	if out := here(t, "bundle", "verify", cas, "--key", key.public, "--signature", casSignature); !strings.Contains(out, "cas E0509H01") {
+		t.Errorf("the package of CAS: %s", out)
 	}
 	if out := here(t, "bundle", "verify", engine, "--key", key.public, "--signature", signature); !strings.Contains(out, "engine-stand-in 3.0.0.B039") {
 		t.Errorf("the appctl package: %s", out)

@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -294,108 +293,4 @@ func (r *rig) bootIDs(t testing.TB) map[string]string {
 		out[h] = strings.TrimSpace(id)
 	}
 	return out
-}
-
-// haSwitch is the HA of the made-up platform: a file that all hosts share.
-const haSwitch = `#!/bin/sh
-state=/srv/shared/platform-ha
-case $1 in
-on) touch "$state" ;;
-off) rm -f "$state" ;;
-status) [ -e "$state" ] ;;
-esac
-`
-
-// pairSwitch is the hot-standby pair of managers of the made-up platform: who is
-// active is shared; that the services run is forgotten at a reboot.
-const pairSwitch = `#!/bin/sh
-active=/srv/shared/platform-active
-running=/run/platform-pair
-case $1 in
-switch) hostname >"$active" ;;
-stop) rm -f "$running" ;;
-start) touch "$running" ;;
-status)
-	[ -e "$running" ] || exit 1
-	[ "$(cat "$active")" = "$(hostname)" ] || exit 3
-	;;
-esac
-`
-
-// TestSoftwareThenReboot changes the software of all hosts with guests running, and
-// then reboots one after the other, the standby manager before the active one, which
-// is the standby by then; the platform's HA is off meanwhile and on again afterwards.
-func TestSoftwareThenReboot(t *testing.T) { onLab(t, owned, softwareThenReboot) }
-
-func softwareThenReboot(t testing.TB, r *rig) {
-	r.installPlatform(t)
-	before, err := r.lab.WaitVMs(t.Context(), 2*time.Minute)
-	if err != nil {
-		t.Fatal(err)
-	}
-	boots := r.bootIDs(t)
-	hosts := r.lab.Hosts()
-	dir := t.TempDir()
-	writeFile(t, filepath.Join(dir, "ha.sh"), haSwitch)
-	writeFile(t, filepath.Join(dir, "pair.sh"), pairSwitch)
-	if err := errors.Join(os.Chmod(filepath.Join(dir, "ha.sh"), 0o755), os.Chmod(filepath.Join(dir, "pair.sh"), 0o755)); err != nil {
-		t.Fatal(err)
-	}
-	writeFile(t, filepath.Join(dir, "platform.yaml"), `format: 1
-hosts:
-- {name: `+hosts[0]+`, roles: [manager, host]}
-- {name: `+hosts[1]+`, roles: [manager, host]}
-ha: {switchOff: [/srv/host/said/ha.sh, "off"], switchOn: [/srv/host/said/ha.sh, "on"], status: [/srv/host/said/ha.sh, status]}
-status: {versionFile: /usr/share/platform/VERSION}
-pair:
-  nodes: [`+hosts[0]+`, `+hosts[1]+`]
-  active: `+hosts[0]+`
-  switch: [/srv/host/said/pair.sh, switch]
-  stop: [/srv/host/said/pair.sh, stop]
-  start: [/srv/host/said/pair.sh, start]
-  status: [/srv/host/said/pair.sh, status]
-`)
-	r.everywhere(t, "give what is said", func(ctx context.Context, h string) error {
-		said, err := r.give(h, "said", filepath.Join(dir, "ha.sh"), filepath.Join(dir, "pair.sh"), filepath.Join(dir, "platform.yaml"))
-		if err != nil || !slices.Contains(hosts[:2], h) {
-			return err
-		}
-		_, err = r.script(ctx, h, `"$1/pair.sh" start; [ "$2" != "$(hostname)" ] || "$1/pair.sh" switch`, said, hosts[0])
-		return err
-	})
-	ha := func(word string) error {
-		_, err := r.lab.Exec(t.Context(), hosts[2], "/srv/host/said/ha.sh", word)
-		return err
-	}
-	if err := ha("on"); err != nil {
-		t.Fatal(err)
-	}
-	key := newKey(t)
-	bundle := r.bundleOn(t, hosts[0], platformNamed(t, key, "suite", true), key)
-	r.command(t, hosts[0], slices.Concat([]string{"upgrade", "run", "--version", platformOld, "--yes", "--mode", "reboot", "-o", "json",
-		"--platform", lab.HostDir + "/said/platform.yaml"}, bundle)...)
-	off := false
-	u := r.awaitUpgrade(t, "the upgrade", func(u request.Standing) bool {
-		off = off || ha("status") != nil
-		return ended(u) || u.Job.State == "paused"
-	})
-	if u.ClusterState != upgrade.Prepared || !off || ha("status") != nil {
-		t.Fatalf("upgraded, HA was off: %t, and is: %v: %+v, job %+v", off, ha("status"), u, u.Job)
-	}
-	for h, boot := range r.bootIDs(t) {
-		if boot == boots[h] {
-			t.Errorf("%s was not rebooted", h)
-		}
-	}
-	for i, want := range []string{"3", "0"} { // they have changed places, and both are well
-		out, err := r.script(t.Context(), hosts[i], "/srv/host/said/pair.sh status && echo 0 || echo $?")
-		if strings.TrimSpace(out) != want {
-			t.Errorf("the pair's services on %s: %s, want %s (%v)", hosts[i], out, want, err)
-		}
-	}
-	r.unbroken(t, before)
-	r.command(t, hosts[2], "upgrade", "commit", "--yes", "-o", "json")
-	if u = r.awaitUpgrade(t, "the commit", ended); u.ClusterState != upgrade.Normal || !u.Committed {
-		t.Errorf("committed: %+v, job %+v", u, u.Job)
-	}
 }

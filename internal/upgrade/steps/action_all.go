@@ -26,8 +26,8 @@ type AllHosts interface {
 // How long after such a program the new version is looked for: its last part may still be
 // under way on the hosts.
 const (
-	actionSettle = time.Minute
-	actionLooks  = 12 // in this time
+	actionSettle = 15 * time.Second
+	actionLooks  = 10 // in this time
 )
 
 // before says whether a program that changes all hosts is to be begun. One that has failed
