@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"archive/tar"
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -19,8 +21,8 @@ func TestBundlePage(t *testing.T) {
 		t.Fatal(err)
 	}
 	blocks := regexp.MustCompile("(?s)```(?:yaml|sh)\n(.*?)```").FindAllSubmatch(page, -1)
-	if len(blocks) != 3 {
-		t.Fatalf("docs/bundle.md has %d blocks, want a manifest, commands and a credentials file", len(blocks))
+	if len(blocks) != 4 {
+		t.Fatalf("docs/bundle.md has %d blocks, want a manifest, commands, a credentials file and a platform file", len(blocks))
 	}
 	secrets := filepath.Join(t.TempDir(), "credentials.yaml")
 	if err := os.WriteFile(secrets, blocks[2][1], 0o600); err != nil {
@@ -51,9 +53,26 @@ func TestBundlePage(t *testing.T) {
 	if !strings.Contains(out.String(), "app-2.1.0.hfb: app 2.1.0, signed with key ") {
 		t.Errorf("the commands said:\n%s", out.String())
 	}
+	planCAS(t, blocks[3][1])
 	for _, word := range manifest.Placeholders() {
 		if !bytes.Contains(page, []byte("`"+word+"`")) {
 			t.Errorf("docs/bundle.md does not name %s", word)
 		}
+	}
+}
+
+// planCAS plans a package of CAS for the hosts of a platform file, with nothing else known.
+func planCAS(t *testing.T, platform []byte) {
+	t.Helper()
+	var pack bytes.Buffer
+	w := tar.NewWriter(&pack)
+	err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "upgrade.e0710/upgrade.sh", Mode: 0o755, Format: tar.FormatUSTAR})
+	if err := errors.Join(err, w.Close(), os.WriteFile("cas.tar", pack.Bytes(), 0o644), os.WriteFile("cas.yaml", append(platform, "version: E0705\n"...), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	code := Main(strings.Fields("upgrade plan --inventory cas.yaml --bundle cas.tar --allow-unsigned"), Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader("")})
+	if code != 0 || !strings.Contains(out.String(), "cas E0710: reboot upgrade of 2 hosts, from E0705") || !strings.Contains(out.String(), "active-manager cvm1: upgrade.e0710/upgrade.sh runs here, once") {
+		t.Errorf("the plan for CAS ended with %d:\n%s", code, out.String())
 	}
 }

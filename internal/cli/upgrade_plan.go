@@ -198,7 +198,13 @@ func (a *app) planOf(cmd *cobra.Command, inventory, file string, c *checkFlags, 
 	if err != nil {
 		return nil, fail.Errorf(fail.Invalid, "%w", err)
 	}
-	p.Findings = append(p.Findings, upgrade.PathFindings(catalogue.For(p.To), &p)...)
+	paths := catalogue.For(p.To)
+	if m := rep.Manifest; m.Path != nil {
+		if paths, err = catalogue.Parse(m.Path.Catalogue, rep.Catalogue); err != nil {
+			return nil, fail.Errorf(fail.Invalid, "%s: %w", file, err)
+		}
+	}
+	p.Findings = append(p.Findings, upgrade.PathFindings(paths, &p, inv.Components)...)
 	return &p, nil
 }
 

@@ -28,6 +28,8 @@ type Inventory struct {
 
 	Backups map[string]BackupPlan `json:"backups,omitempty"` // ways to back up, by the name that Options.Backup gives
 	Status  Watched               `json:"status,omitzero"`   // what else tells how the platform stands
+
+	Components []string `json:"components,omitempty"` // installed beside, which rules of upgrade paths ask about
 }
 
 // BackupPlan is a provider of backups with its settings.
@@ -41,7 +43,7 @@ type BackupPlan struct {
 type Watched struct {
 	Cluster     []string   `json:"cluster,omitempty"`     // exit code 0: the cluster is well
 	Replication [][]string `json:"replication,omitempty"` // exit code 0: healthy
-	VersionFile string     `json:"versionFile,omitempty"` // has a line Version: VERSION
+	VersionFile string     `json:"versionFile,omitempty"` // has a line Version: VERSION, or a version of CAS
 	BackupDir   string     `json:"backupDir,omitempty"`   // its newest entry is the platform's last backup
 }
 

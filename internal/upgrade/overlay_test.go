@@ -40,7 +40,7 @@ func TestOverlay(t *testing.T) {
 		HA:      &inventory.Switch{Off: []string{"off"}, On: []string{"on"}},
 		Backups: map[string]inventory.BackupPlan{"x": {Provider: "mariadb", Settings: json.RawMessage(`{}`)}},
 		Status:  inventory.Watched{Replication: [][]string{{"/r"}}},
-		Running: "9",
+		Running: "9", Components: []string{"s1020v"},
 	}
 	in := live()
 	got, err := Overlay(in, file)
@@ -51,7 +51,7 @@ func TestOverlay(t *testing.T) {
 		t.Errorf("what was reported was changed: %+v", in)
 	}
 	want := live()
-	want.Version, want.Pair, want.HA, want.Backups, want.Status = "1.0.0", file.Pair, file.HA, file.Backups, file.Status
+	want.Version, want.Pair, want.HA, want.Backups, want.Status, want.Components = "1.0.0", file.Pair, file.HA, file.Backups, file.Status, file.Components
 	h0, h1, h2 := want.Hosts[0], want.Hosts[1], want.Hosts[2]
 	h0.Labels = map[string]string{"rack": "1", "tier": "web", "x": "y"}
 	h2.Roles, h2.Group, h2.Version = []inventory.Role{inventory.RoleManager}, "g", "0.9.0"

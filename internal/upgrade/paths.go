@@ -11,13 +11,14 @@ import (
 
 // PathFindings judges the hop of an upgrade by the rules of a catalogue, the same that
 // plan paths: from each version that hosts of the plan have, the bundle's must be reached
-// in one hop. Rules whose condition an operator has confirmed are left out. Without a
-// catalogue, or for a plan that is not of an upgrade, there are none.
-func PathFindings(c *path.Catalogue, p *Plan) []Finding {
+// in one hop, with the components that are installed beside. Rules whose condition an
+// operator has confirmed are left out. Without a catalogue, or for a plan that is not of an
+// upgrade, there are none.
+func PathFindings(c *path.Catalogue, p *Plan, components []string) []Finding {
 	if c == nil || p.Purpose != ForUpgrade {
 		return nil
 	}
-	env := path.Environment{Mode: path.Rolling}
+	env := path.Environment{Mode: path.Rolling, Components: components}
 	if p.Options.Mode == manifest.Offline {
 		env.Mode = path.Offline
 	}

@@ -16,8 +16,13 @@ func TestThePlanKeepsToTheRulesOfPaths(t *testing.T) {
 		from, to  string
 		mode      manifest.Mode
 		confirmed string
+		component string
 		want      string // "" for no finding
 	}{
+		{from: "E0513H01", to: "E0525"},
+		{from: "E0513H01", to: "E0525", component: "s1020v", want: "s1020v-kernel-4.14: "},
+		{from: "E0513H01", to: "E0525", component: "s1020v", confirmed: "s1020v-kernel-4.14"},
+		{from: "E0513H01", to: "E0525", component: "s1020", want: `path: The rules of upgrade paths can not be applied: component "s1020": catalogue cas knows s1020v`},
 		{from: "E0209H11", to: "E0710", want: "path: From E0209H11 the way to E0710 is E0209H11 -> E0705 -> E0710., upgrade to E0705 first"},
 		{from: "E0306", to: "E0535"},
 		{from: "E0705", to: "E0710"},
@@ -30,8 +35,11 @@ func TestThePlanKeepsToTheRulesOfPaths(t *testing.T) {
 			Purpose: upgrade.ForUpgrade, To: c.to, Options: upgrade.Options{Mode: c.mode, Confirmed: []string{c.confirmed}},
 			Hosts: []upgrade.PlannedHost{{Name: "h1", Version: c.from}, {Name: "h2", Version: c.from}},
 		}
-		var got []string
-		for _, f := range upgrade.PathFindings(catalogue.For(c.to), &p) {
+		var components, got []string
+		if c.component != "" {
+			components = []string{c.component}
+		}
+		for _, f := range upgrade.PathFindings(catalogue.For(c.to), &p, components) {
 			got = append(got, f.Rule+": "+f.Text+", "+f.Remedy)
 			if f.Level != upgrade.Block || f.Host != "h1" {
 				t.Errorf("%+v: %+v", c, f)
@@ -41,7 +49,7 @@ func TestThePlanKeepsToTheRulesOfPaths(t *testing.T) {
 			t.Errorf("%+v: %q", c, all)
 		}
 		p.Purpose = upgrade.ForRollback
-		if fs := upgrade.PathFindings(catalogue.For(c.to), &p); len(fs) > 0 {
+		if fs := upgrade.PathFindings(catalogue.For(c.to), &p, components); len(fs) > 0 {
 			t.Errorf("a rollback: %+v", fs)
 		}
 	}

@@ -1074,6 +1074,7 @@ type Inventory struct {
 	Running       string                       `protobuf:"bytes,8,opt,name=running,proto3" json:"running,omitempty"`                                                                           // version to which an upgrade is on its way
 	Backups       map[string]*Inventory_Backup `protobuf:"bytes,9,rep,name=backups,proto3" json:"backups,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // by the name that UpgradeOptions.backup gives
 	Status        *Inventory_Watched           `protobuf:"bytes,10,opt,name=status,proto3" json:"status,omitempty"`
+	Components    []string                     `protobuf:"bytes,11,rep,name=components,proto3" json:"components,omitempty"` // installed beside, which rules of upgrade paths ask about
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1174,6 +1175,13 @@ func (x *Inventory) GetBackups() map[string]*Inventory_Backup {
 func (x *Inventory) GetStatus() *Inventory_Watched {
 	if x != nil {
 		return x.Status
+	}
+	return nil
+}
+
+func (x *Inventory) GetComponents() []string {
+	if x != nil {
+		return x.Components
 	}
 	return nil
 }
@@ -2421,7 +2429,7 @@ type Inventory_Watched struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Cluster       []string               `protobuf:"bytes,1,rep,name=cluster,proto3" json:"cluster,omitempty"`                            // exit code 0: the cluster is well
 	Replication   []*Inventory_Program   `protobuf:"bytes,2,rep,name=replication,proto3" json:"replication,omitempty"`                    // exit code 0: healthy
-	VersionFile   string                 `protobuf:"bytes,3,opt,name=version_file,json=versionFile,proto3" json:"version_file,omitempty"` // has a line Version: VERSION
+	VersionFile   string                 `protobuf:"bytes,3,opt,name=version_file,json=versionFile,proto3" json:"version_file,omitempty"` // has a line Version: VERSION, or a version of CAS
 	BackupDir     string                 `protobuf:"bytes,4,opt,name=backup_dir,json=backupDir,proto3" json:"backup_dir,omitempty"`       // its newest entry is the platform's last backup
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -4073,7 +4081,7 @@ const file_upgrade_proto_rawDesc = "" +
 	"\apercent\x18\x02 \x01(\x03R\apercent\x1a,\n" +
 	"\x06Window\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\x03R\x04from\x12\x0e\n" +
-	"\x02to\x18\x02 \x01(\x03R\x02to\"\xb7\x10\n" +
+	"\x02to\x18\x02 \x01(\x03R\x02to\"\xd7\x10\n" +
 	"\tInventory\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x121\n" +
@@ -4085,7 +4093,10 @@ const file_upgrade_proto_rawDesc = "" +
 	"\arunning\x18\b \x01(\tR\arunning\x12=\n" +
 	"\abackups\x18\t \x03(\v2#.holdfast.v1.Inventory.BackupsEntryR\abackups\x126\n" +
 	"\x06status\x18\n" +
-	" \x01(\v2\x1e.holdfast.v1.Inventory.WatchedR\x06status\x1aY\n" +
+	" \x01(\v2\x1e.holdfast.v1.Inventory.WatchedR\x06status\x12\x1e\n" +
+	"\n" +
+	"components\x18\v \x03(\tR\n" +
+	"components\x1aY\n" +
 	"\fBackupsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x123\n" +
 	"\x05value\x18\x02 \x01(\v2\x1d.holdfast.v1.Inventory.BackupR\x05value:\x028\x01\x1a\xf0\x04\n" +

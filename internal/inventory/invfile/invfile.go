@@ -17,6 +17,7 @@
 //	backups:
 //	- {name: web, provider: files, settings: {paths: [/srv/web]}}
 //	status: {cluster: [/opt/app/status], replication: [[/opt/app/replica, --check]]}
+//	components: [s1020v]
 //
 // Field names are those of the inventory's JSON, but for four: labels are a list
 // of KEY=VALUE, backups a list with names, dirty is a whole number of MiB/s, and ha
@@ -108,6 +109,8 @@ type doc struct {
 	Running string            `json:"running"`
 	Backups []backupPlan      `json:"backups"`
 	Status  inventory.Watched `json:"status"`
+
+	Components []string `json:"components"`
 }
 
 type backupPlan struct {
@@ -202,7 +205,10 @@ func (c *checker) inventory(d *doc) inventory.Inventory {
 	c.want(d.Version != "" || c.overlay, "version", d.Version, "want the version that is installed")
 	c.want(len(d.Hosts) > 0 || c.overlay, "hosts", "", "want at least one host")
 	c.want(d.Running == "" || !c.overlay, "running", d.Running, "want none: the cluster knows it")
-	inv := inventory.Inventory{Cluster: d.Cluster, Version: d.Version, At: d.At, Pair: d.Pair, Running: d.Running, Backups: c.backups(d.Backups), Status: d.Status}
+	inv := inventory.Inventory{Cluster: d.Cluster, Version: d.Version, At: d.At, Pair: d.Pair, Running: d.Running, Backups: c.backups(d.Backups), Status: d.Status, Components: d.Components}
+	for i, n := range d.Components {
+		c.want(n != "" && !slices.Contains(d.Components[:i], n), fmt.Sprintf("components[%d]", i), n, "want the name of a component of the catalogue of versions, each once")
+	}
 	for i := range d.Hosts {
 		inv.Hosts = append(inv.Hosts, c.host(fmt.Sprintf("hosts[%d]", i), &d.Hosts[i]))
 	}

@@ -167,6 +167,7 @@ func TestFaults(t *testing.T) {
 		base + "vms: [{name: v, host: a, policy: never}]\n":                        `vms[0].policy: value "never"`,
 		base + "pair: {nodes: [a], active: b}\n":                                   `pair.nodes: value "[a]": want two hosts`,
 		base + "ha: {switchOff: [x]}\n":                                            `ha.switchOn: value "": want a program`,
+		base + "components: [a, a]\n":                                              `components[1]: value "a": want the name of a component`,
 		base + "backups: [{provider: x}]\n":                                        `backups[0].name: value "": want a name`,
 		base + "backups: [{name: a, provider: x}, {name: a, provider: x}]\n":       `backups[1].name: value "a": want a name that no other backup has`,
 		base + "backups: [{name: a}]\n":                                            `backups[0].provider: value "": want files`,

@@ -2,6 +2,7 @@ package bundle
 
 import (
 	"archive/tar"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -14,7 +15,9 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/internal/inventory"
 	"holdfast/internal/strictyaml"
+	"holdfast/internal/upgrade/catalogue"
 	"holdfast/internal/upgrade/manifest"
 )
 
@@ -61,7 +64,9 @@ func Build(ctx context.Context, dir string, out io.Writer, o BuildOptions) (*Rep
 		rep.Signed, rep.KeyID = true, keyID(o.Key.ID())
 	}
 	files := m.Files()
-	slices.SortFunc(files, func(a, b manifest.File) int { return strings.Compare(a.Path, b.Path) })
+	slices.SortFunc(files, func(a, b manifest.File) int { // the catalogue first: plans read no further
+		return cmp.Or(inventory.CompareBools(a.Path != catalogueFile(m), b.Path != catalogueFile(m)), strings.Compare(a.Path, b.Path))
+	})
 	for _, f := range files {
 		if err := w.from(ctx, root, f); err != nil {
 			return nil, err
@@ -90,6 +95,7 @@ func complete(ctx context.Context, root *os.Root, pattern func(string) error) (*
 			}
 		}
 		t.leftOver()
+		t.catalogue(m)
 		if faults = t.faults; len(faults) == 0 {
 			faults = check(m, pattern)
 		}
@@ -235,6 +241,22 @@ func (t *tree) fill(at string, f manifest.File) (manifest.File, error) {
 		}
 	}
 	return f, nil
+}
+
+// catalogue wants a catalogue of versions that can be read.
+func (t *tree) catalogue(m *manifest.Manifest) {
+	name := catalogueFile(m)
+	if t.found[name] == nil {
+		return // its absence is found elsewhere
+	}
+	text, err := t.root.ReadFile(name)
+	if err == nil {
+		_, err = catalogue.Parse(name, text)
+	}
+	if err != nil {
+		first, _, _ := strings.Cut(err.Error(), "\n")
+		t.fault("path.catalogue", name, "want a catalogue of versions: "+first)
+	}
 }
 
 // leftOver finds the files that no module lists.

@@ -79,6 +79,16 @@ type Report struct {
 	Comment  string // the trusted comment of the signature
 	Files    int    // without manifest and signature
 	Bytes    int64  // of these files
+	// Catalogue is the text of the catalogue of versions that the manifest names.
+	Catalogue []byte
+}
+
+// catalogueFile is the file with the catalogue of versions, "" for none.
+func catalogueFile(m *manifest.Manifest) string {
+	if m.Path == nil {
+		return ""
+	}
+	return m.Path.Catalogue
 }
 
 // Refusal says why a package is not accepted. Other errors of this package are

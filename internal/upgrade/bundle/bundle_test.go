@@ -155,12 +155,15 @@ func TestSignatureRules(t *testing.T) {
 	}
 }
 
-func TestHeadReadsNoFile(t *testing.T) {
+func TestHeadReadsNoFileButTheCatalogue(t *testing.T) {
 	secret, public := testKey(t)
 	data := build(t, sampleFiles(), None, &secret)
 	cut := bytes.Index(data, []byte("#!/bin/sh"))
 	rep, err := Head(context.Background(), bytes.NewReader(data[:cut]), Options{Keys: []PublicKey{public}})
-	if err != nil || rep.Files != len(sampleFiles())-1 {
+	if err != nil || rep.Files != len(sampleFiles())-1 || string(rep.Catalogue) != sampleCatalogue {
+		t.Errorf("%+v, %v", rep, err)
+	}
+	if rep, err = verify(data, Options{AllowUnsigned: true}); err != nil || string(rep.Catalogue) != sampleCatalogue {
 		t.Errorf("%+v, %v", rep, err)
 	}
 }
@@ -210,6 +213,7 @@ func TestBuildFaults(t *testing.T) {
 		"look-alike":     {change: put2("web/\u212a", "web/x\ufb01", "web/xfi"), want: "can not be taken for"},
 		"backslash":      {change: put(`web/a\b`, "x"), want: "backslash"},
 		"control":        {change: put("web/a\nb", "x"), want: "can not be printed"},
+		"catalogue":      {change: put("catalogue.yaml", "format: 1\nnome: x\n"), want: `path.catalogue: value "catalogue.yaml": want a catalogue of versions: catalogue.yaml:2:1: nome`},
 		"own signature":  {change: put("manifest.yaml.minisig", "x"), want: `value "manifest.yaml.minisig": want no file that no module lists`},
 		"large manifest": {change: put("manifest.yaml", strings.Repeat("# "+long+"\n", 4000)), want: "want a regular file of at most"},
 	} {

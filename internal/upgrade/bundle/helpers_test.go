@@ -60,12 +60,14 @@ modules:
     start: {packages: {deb: [web.deb]}}
 `
 
+const sampleCatalogue = "format: 1\nname: app\nscheme: dotted\nversions: [2.0.0.B086, 2.0.0.B120]\n"
+
 // sampleFiles are the files of the sample's tree.
 func sampleFiles() map[string]string {
 	return map[string]string{
 		"manifest.yaml":  sample,
 		"bin/db.sh":      "#!/bin/sh\necho \"$@\"\n",
-		"catalogue.yaml": "hops: []\n",
+		"catalogue.yaml": sampleCatalogue,
 		"conf/db.json":   `{"port": 5432}`,
 		"web/index.html": strings.Repeat("<p>line\n", 500),
 		"web/empty":      "",

@@ -2,6 +2,7 @@ package bundle
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -46,8 +47,8 @@ func Verify(ctx context.Context, r io.Reader, o Options) (*Report, error) {
 	return read(ctx, r, &o, nowhere{})
 }
 
-// Head reads manifest and signature of a native bundle only; Files and Bytes
-// are what the manifest announces. Other layouts are read to their end, because
+// Head reads manifest and signature of a native bundle only, and the catalogue of
+// versions, which comes next; Files and Bytes are what the manifest announces. Other layouts are read to their end, because
 // what they are is known there.
 func Head(ctx context.Context, r io.Reader, o Options) (*Report, error) {
 	s, first, err := start(ctx, r)
@@ -58,7 +59,10 @@ func Head(ctx context.Context, r io.Reader, o Options) (*Report, error) {
 	if first.Name != manifest.FileManifest {
 		return s.foreign(&o, first, nowhere{})
 	}
-	rep, _, _, err := s.head(&o, first)
+	rep, _, next, err := s.head(&o, first)
+	if err == nil && rep.Manifest.Path != nil {
+		err = s.files(rep, next, nowhere{}, true)
+	}
 	return rep, err
 }
 
@@ -99,30 +103,52 @@ func (s *stream) native(o *Options, first *tar.Header, to sink) (*Report, error)
 	if err != nil {
 		return nil, err
 	}
-	s.tape.left = rep.Bytes + int64(rep.Files+1)*perFile + baseCost
 	if err := to.begin(hd); err != nil {
 		return nil, err
 	}
-	listed := map[string]manifest.File{}
+	if err := s.files(rep, next, to, false); err != nil {
+		return nil, err
+	}
+	return rep, s.end(false)
+}
+
+// files reads the files that the manifest lists, all of them or up to the catalogue of
+// versions.
+func (s *stream) files(rep *Report, h *tar.Header, to sink, upToCatalogue bool) (err error) {
+	s.tape.left = rep.Bytes + int64(rep.Files+1)*perFile + baseCost
+	listed, catalogue := map[string]manifest.File{}, catalogueFile(rep.Manifest)
 	for _, f := range rep.Manifest.Files() {
 		listed[f.Path] = f
 	}
-	seen := &names{}
-	for h := next; h != nil; {
-		if err := s.listedFile(h, listed, seen, to); err != nil {
-			return nil, err
+	for seen := (&names{}); h != nil; {
+		var text bytes.Buffer
+		into, name := to, h.Name
+		if name == catalogue && h.Size <= maxCatalogue {
+			into = alsoInto{to, &text}
+		}
+		if err := s.listedFile(h, listed, seen, into); err != nil {
+			return err
+		}
+		if name == catalogue {
+			rep.Catalogue = text.Bytes()
+			if upToCatalogue {
+				return nil
+			}
 		}
 		if h, err = s.next(); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	for _, f := range rep.Manifest.Files() {
 		if _, missing := listed[f.Path]; missing {
-			return nil, refuse(f.Path, "the manifest lists it, but it is missing")
+			return refuse(f.Path, "the manifest lists it, but it is missing")
 		}
 	}
-	return rep, s.end(false)
+	return nil
 }
+
+// maxCatalogue is the longest catalogue that is kept, bytes; a longer one is none.
+const maxCatalogue = 2 << 20
 
 // listedFile checks one member against the manifest and gives it to the sink.
 func (s *stream) listedFile(h *tar.Header, listed map[string]manifest.File, seen *names, to sink) error {

@@ -18,7 +18,9 @@ import (
 	"holdfast/internal/sleep"
 	"holdfast/internal/strictyaml"
 	"holdfast/internal/upgrade/bundle"
+	"holdfast/internal/upgrade/catalogue"
 	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/upgrade/path"
 )
 
 // maxManifest bounds the manifest of an unpacked bundle, in bytes; those that are
@@ -277,4 +279,22 @@ func (d *Cache) Manifest(ctx context.Context, sha string) (*manifest.Manifest, e
 	}
 	d.remember(sha, rep.Manifest)
 	return rep.Manifest, nil
+}
+
+// Catalogue gives the catalogue of versions that a bundle has, nil when it has none.
+func (d *Cache) Catalogue(ctx context.Context, sha string) (*path.Catalogue, error) {
+	m, err := d.Manifest(ctx, sha)
+	if err != nil || m.Path == nil {
+		return nil, err
+	}
+	f, _, err := d.Open(sha, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() // it is only read
+	rep, err := bundle.Head(ctx, f, bundle.Options{AllowUnsigned: true})
+	if err != nil {
+		return nil, fmt.Errorf("read the catalogue of bundle %s: %w", short(sha), err)
+	}
+	return catalogue.Parse(m.Path.Catalogue, rep.Catalogue)
 }

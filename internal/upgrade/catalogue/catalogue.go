@@ -13,6 +13,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 
@@ -51,18 +52,23 @@ func For(v string) *path.Catalogue {
 	if at, err := version.Find(version.CAS, v); err != nil || at.IsFamily() {
 		return nil
 	}
+	return cas()
+}
+
+// cas is the built-in catalogue, which is read once: nobody changes it.
+var cas = sync.OnceValue(func() *path.Catalogue {
 	c, err := Parse(CAS, casYAML)
 	if err != nil {
 		panic(err) // a test has read it
 	}
 	return c
-}
+})
 
 // Load reads the catalogue of a name: builtin:cas, or a file, which must be a
 // regular one. The error is a *Faults when the content is wrong.
 func Load(ctx context.Context, name string) (*path.Catalogue, error) {
 	if name == CAS {
-		return Parse(name, casYAML)
+		return cas(), nil
 	}
 	if strings.HasPrefix(name, BuiltIn) {
 		return nil, fmt.Errorf("load catalogue %q: the built-in one is %s", name, CAS)

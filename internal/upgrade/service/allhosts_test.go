@@ -19,6 +19,7 @@ import (
 	"holdfast/internal/job"
 	"holdfast/internal/store/storetest"
 	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/bundle"
 	"holdfast/internal/upgrade/manifest"
 	"holdfast/internal/upgrade/request"
 )
@@ -51,7 +52,7 @@ type casRig struct {
 	dir     string
 }
 
-func newCASRig(t *testing.T) *casRig {
+func newCASRig(t *testing.T, version string) *casRig {
 	t.Helper()
 	c := &casRig{status: 3, version: "E0705", dir: t.TempDir()}
 	c.rig = newRig(t, storetest.NewMem(), "h1", func(p *Parts) {
@@ -63,7 +64,7 @@ func newCASRig(t *testing.T) *casRig {
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
 	const text = "#!/bin/sh\n"
-	if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "upgrade.e0710/upgrade.sh", Size: int64(len(text)), Mode: 0o755, Format: tar.FormatUSTAR}); err != nil {
+	if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "upgrade." + version + "/upgrade.sh", Size: int64(len(text)), Mode: 0o755, Format: tar.FormatUSTAR}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := w.Write([]byte(text)); err != nil {
@@ -100,7 +101,7 @@ func (c *casRig) says(status int, version string) {
 // The plan is made for the manager that the platform says is active, in the only mode that
 // fits.
 func TestTheActiveManagerIsAsked(t *testing.T) {
-	c := newCASRig(t)
+	c := newCASRig(t, "e0710")
 	for _, x := range []struct {
 		one, two int
 		on       cluster.HostID
@@ -139,7 +140,7 @@ func TestTheActiveManagerIsAsked(t *testing.T) {
 
 // The same is asked by the step, of the hosts of its run.
 func TestTheStepAsksTheHosts(t *testing.T) {
-	c := newCASRig(t)
+	c := newCASRig(t, "e0710")
 	run := c.begin(c.q).Job.ID
 	all := allHosts{c.Service}
 	said, err := all.Active(limited(t))
@@ -185,5 +186,62 @@ func TestTheStepAsksTheHosts(t *testing.T) {
 	q.Inventory = nil
 	if p, err = c.PlanUpgrade(limited(t), q); err != nil || p.Options.Mode != manifest.Reboot || p.Blocked() || len(p.Earlier) != 1 {
 		t.Errorf("%v, mode %s, %+v", err, p.Options.Mode, p.Findings)
+	}
+}
+
+// TestPlansKnowComponents: a rule of the catalogue asks for one that people have named.
+func TestPlansKnowComponents(t *testing.T) {
+	c := newCASRig(t, "e0525")
+	c.q.Version = "E0513H01"
+	blocked := func() bool {
+		t.Helper()
+		p, err := c.PlanUpgrade(limited(t), c.q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.ContainsFunc(p.Findings, func(f upgrade.Finding) bool { return f.Rule == "s1020v-kernel-4.14" && f.Level == upgrade.Block })
+	}
+	if blocked() {
+		t.Error("nobody has named a component")
+	}
+	c.q.Inventory.Components = []string{"s1020v"}
+	if !blocked() {
+		t.Error("the rule does not know the component")
+	}
+	c.q.Options.Confirmed = []string{"s1020v-kernel-4.14"}
+	if blocked() {
+		t.Error("it was confirmed")
+	}
+}
+
+// TestPlansReadTheCatalogueOfTheBundle: of the bundle's file, before it is unpacked anywhere.
+func TestPlansReadTheCatalogueOfTheBundle(t *testing.T) {
+	r, q := three(t)
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"manifest.yaml": strings.Replace(fmt.Sprintf(appManifest, "3.0.0"), "files: [bin/db.sh, data/]", "files: [bin/db.sh, data/, paths.yaml]", 1) + "path: {catalogue: paths.yaml}\n",
+		"bin/db.sh":     "#!/bin/sh\n", "data/blob": strings.Repeat("x", 1<<20),
+		"paths.yaml": "format: 1\nname: app\nscheme: dotted\nversions: [1.0.0, 2.0.0, 3.0.0]\nrules:\n- {name: by-two, kind: through, from: 1.0.0, through: 2.0.0, to: 3.0.0, text: The tables change in two steps., remedy: take 2.0.0 first}\n",
+	} {
+		file := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var out bytes.Buffer
+	if _, err := bundle.Build(t.Context(), dir, &out, bundle.BuildOptions{Compression: bundle.Zstd}); err != nil {
+		t.Fatal(err)
+	}
+	b, err := r.PutBundle(limited(t), &out, request.Trust{AllowUnsigned: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.Bundle = b.SHA256
+	p, err := r.PlanUpgrade(limited(t), q)
+	if err != nil || !strings.Contains(fmt.Sprint(p.Findings), "From 1.0.0 the way to 3.0.0 is 1.0.0 -> 2.0.0 -> 3.0.0.") {
+		t.Errorf("%v, %+v", err, p.Findings)
 	}
 }

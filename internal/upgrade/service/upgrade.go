@@ -22,6 +22,7 @@ import (
 	"holdfast/internal/upgrade/catalogue"
 	"holdfast/internal/upgrade/check"
 	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/upgrade/path"
 	"holdfast/internal/upgrade/request"
 	"holdfast/internal/upgrade/survey"
 	"holdfast/internal/upgrade/version"
@@ -39,6 +40,7 @@ type planned struct {
 	again    bool           // it is gone on with
 	agents   map[cluster.HostID]job.HostState
 	versions map[cluster.HostID]*fact.Facts // of a rollback, where only hosts tell what is installed
+	paths    *path.Catalogue                // of versions; nil: there is none
 }
 
 // PlanUpgrade plans with what the hosts report now, and begins nothing.
@@ -196,6 +198,12 @@ func (s *Service) gather(ctx context.Context, r *request.Request) (*planned, err
 		r.Options.Mode = cmp.Or(r.Options.Mode, p.manifest.DefaultMode())
 		err = p.sensible(*r)
 	}
+	if err == nil && sha != "" {
+		if p.paths, err = s.cache.Catalogue(ctx, sha); err != nil {
+			return nil, fail.Errorf(fail.Invalid, "bundle %.64s: %w", sha, err)
+		}
+		p.paths = cmp.Or(p.paths, catalogue.For(p.manifest.Version))
+	}
 	if err == nil && p.manifest != nil && p.manifest.AllHosts() != nil {
 		err = s.askAllHosts(ctx, p, r.Purpose)
 	}
@@ -346,7 +354,7 @@ func (p *planned) build(r request.Request, id string) (err error) {
 	if err != nil {
 		return fail.Errorf(fail.Invalid, "%w", err)
 	}
-	p.plan.Findings = slices.Concat(p.plan.Findings, p.told, p.apart(), upgrade.PathFindings(catalogue.For(p.plan.To), &p.plan))
+	p.plan.Findings = slices.Concat(p.plan.Findings, p.told, p.apart(), upgrade.PathFindings(p.paths, &p.plan, p.inv.Components))
 	return nil
 }
 
