@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -99,7 +100,11 @@ func (r *rig) casVersions(t testing.TB, want string) {
 func TestUpgradeOfACASPackage(t *testing.T) { onLab(t, owned, upgradeOfACASPackage) }
 
 func upgradeOfACASPackage(t testing.TB, r *rig) {
+	if _, err := exec.LookPath("tgtd"); err != nil {
+		t.Skipf("%v: packaging/test-deps.sh brings it", err)
+	}
 	r.installCAS(t)
+	r.withSAN(t)
 	before, err := r.lab.WaitVMs(t.Context(), guestBoot)
 	if err != nil {
 		t.Fatal(err)
@@ -127,7 +132,21 @@ func upgradeOfACASPackage(t testing.TB, r *rig) {
 		}
 	}
 
-	r.command(t, hosts[0], run("e0509h01", false)...)
+	good := run("e0509h01", false)
+	var p upgrade.Plan
+	if err := lab.ReadTold([]byte(r.command(t, hosts[0], slices.Concat(good, []string{"--dry-run"})...)), &p); err != nil {
+		t.Fatal(err)
+	}
+	taken := 0
+	for _, s := range p.Steps() {
+		if s.Kind == upgrade.KindStorageDetach && strings.Contains(string(s.Args), `"san"`) {
+			taken++
+		}
+	}
+	if taken != len(hosts) {
+		t.Errorf("the pool on the SAN is taken off %d of %d hosts before their reboot", taken, len(hosts))
+	}
+	r.command(t, hosts[0], good...)
 	off := false
 	u := r.awaitUpgrade(t, "the upgrade", func(u request.Standing) bool {
 		off = off || !ha()
@@ -155,6 +174,7 @@ func upgradeOfACASPackage(t testing.TB, r *rig) {
 		t.Errorf("no report of ours: %v", err)
 	}
 	r.unbroken(t, before)
+	r.sanIsThere(t)
 	r.command(t, hosts[2], "upgrade", "commit", "--yes", "-o", "json")
 	if u = r.awaitUpgrade(t, "the commit", ended); u.ClusterState != upgrade.Normal || u.Version != "E0509H01" || !u.Committed {
 		t.Errorf("committed: %+v, job %+v", u, u.Job)
