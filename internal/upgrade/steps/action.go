@@ -33,7 +33,7 @@ type Action struct {
 	// program.Credentials. "", or a path where nothing is: there is none.
 	Credentials string
 	AllHosts    AllHosts
-	Settle      time.Duration // after a program that changes all hosts, until it counts that some do not report the new version; 0: 15 s
+	Settle      time.Duration // after a program that changes all hosts, until it counts that some do not report the new version; 0: 5 s
 }
 
 var (

@@ -26,7 +26,7 @@ type AllHosts interface {
 // How long after such a program the new version is looked for: its last part may still be
 // under way on the hosts.
 const (
-	actionSettle = 15 * time.Second
+	actionSettle = 5 * time.Second
 	actionLooks  = 10 // in this time
 )
 
