@@ -222,18 +222,13 @@ func TestUpgradePage(t *testing.T) {
 	}
 	file := unsignedBundle(t)
 	t.Chdir(t.TempDir())
-	blocks := regexp.MustCompile("(?s)```(yaml|sh)\n(.*?)```").FindAllStringSubmatch(page, -1)
+	write(t, "platform.yaml", "format: 1\n")
+	blocks := regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(page, -1)
 	for _, m := range blocks {
-		if m[1] == "yaml" {
-			if err := os.WriteFile("platform.yaml", []byte(m[2]), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			continue
-		}
 		a := newAgent(t) // each example begins with a cluster in which nothing has run
 		a.upgrades.SetReport(check.Report{Ended: testTime()})
 		t.Setenv("HOLDFAST_SOCKET", a.socket)
-		runPage(t, a, m[2], file)
+		runPage(t, a, m[1], file)
 	}
 	if len(blocks) < 3 {
 		t.Errorf("the page has %d examples", len(blocks))

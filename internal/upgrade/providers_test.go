@@ -2,6 +2,7 @@ package upgrade_test
 
 import (
 	"encoding/json"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -18,8 +19,12 @@ import (
 	"holdfast/internal/upgrade/manifest"
 )
 
-// The planner knows the providers that there are, and the settings that they take.
+// The planner and docs/inventory.md know the providers that there are, and the settings that they take.
 func TestProvidersAreKnown(t *testing.T) {
+	page, err := os.ReadFile("../../docs/inventory.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		provider backup.Provider
 		options  any
@@ -31,6 +36,9 @@ func TestProvidersAreKnown(t *testing.T) {
 		for _, f := range reflect.VisibleFields(reflect.TypeOf(c.options)) {
 			if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name != "" && !f.Anonymous {
 				settings[name] = "x"
+				if !strings.Contains(string(page), "`"+name+"`") {
+					t.Errorf("docs/inventory.md does not name the setting %s of %s", name, c.provider.Name())
+				}
 			}
 		}
 		name := c.provider.Name()

@@ -1,23 +1,6 @@
 // Package invfile reads an inventory from a YAML file: a whole one, for plans that
 // are made without a cluster, or an overlay with what only people know, for a
-// cluster whose agents report the rest.
-//
-//	format: 1
-//	cluster: east
-//	version: "1.4.0"
-//	hosts:
-//	- {name: h1, roles: [manager, host], memoryMiB: 65536, labels: [tier=web]}
-//	- name: h2
-//	  memoryMiB: 65536
-//	  pools: [{name: guests, kind: iscsi, shared: true, paths: 2, active: true}]
-//	vms:
-//	- {name: db, host: h1, memoryMiB: 8192, running: true}
-//	- {name: gpu, host: h2, memoryMiB: 4096, running: true, fixed: [a host device], policy: stop}
-//
-//	backups:
-//	- {name: web, provider: files, settings: {paths: [/srv/web]}}
-//	status: {cluster: [/opt/app/status], replication: [[/opt/app/replica, --check]]}
-//	components: [s1020v]
+// cluster whose agents report the rest. docs/inventory.md has the fields and examples.
 //
 // Field names are those of the inventory's JSON, but for four: labels are a list
 // of KEY=VALUE, backups a list with names, dirty is a whole number of MiB/s, and ha

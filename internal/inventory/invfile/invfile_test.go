@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -238,4 +239,20 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestPage looks up every field in docs/inventory.md.
+func TestPage(t *testing.T) {
+	page, err := os.ReadFile("../../../docs/inventory.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range []any{doc{}, host{}, vm{}, inventory.Pool{}, inventory.Pair{}, ha{}, backupPlan{}, inventory.Watched{}} {
+		for _, f := range reflect.VisibleFields(reflect.TypeOf(part)) {
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			if !regexp.MustCompile("[`.]" + name + "(\\[\\])?`").Match(page) {
+				t.Errorf("docs/inventory.md does not name %s of %T", name, part)
+			}
+		}
+	}
 }
