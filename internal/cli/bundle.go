@@ -299,7 +299,13 @@ func (a *app) readBundle(ctx context.Context, file string, o bundle.Options,
 
 // summary is a bundle in one line.
 func summary(file string, rep *bundle.Report) string {
-	return fmt.Sprintf("%s: %s, %d files, %d bytes", clean(file), clean(rep.String()), rep.Files, rep.Bytes)
+	text := fmt.Sprintf("%s: %s, %d files, %d bytes", clean(file), clean(rep.String()), rep.Files, rep.Bytes)
+	for i := range rep.Manifest.Modules {
+		if mod := &rep.Manifest.Modules[i]; mod.FilesOnly() {
+			text += ", module " + clean(mod.Name) + " has files only"
+		}
+	}
+	return text
 }
 
 func (a *app) bundleShowCmd() *cobra.Command {

@@ -64,8 +64,12 @@ func moduleRow(m *manifest.Module) []cell {
 			actions = append(actions, string(phase))
 		}
 	}
+	none := "none"
+	if m.FilesOnly() {
+		none = "files only"
+	}
 	return []cell{
 		{clean(m.Name), plain}, {or(m.RunsOn, "all"), plain}, {or(strings.Join(m.After, ", "), "-"), plain},
-		{fmt.Sprint(len(m.Files)), plain}, {or(strings.Join(actions, ", "), "none"), plain},
+		{fmt.Sprint(len(m.Files)), plain}, {or(strings.Join(actions, ", "), none), plain},
 	}
 }

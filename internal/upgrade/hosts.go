@@ -66,7 +66,7 @@ func (b *builder) whyLeft(h *inventory.Host, skip map[cluster.HostID]string) rea
 		return reason.SkippedForVM.With(skip[h.Name])
 	case b.versionOf(h) == b.m.Version && (b.m.Kernel == "" || h.Kernel == "" || h.Kernel == b.m.Kernel):
 		return reason.HasVersion.With(b.m.Version)
-	case !b.m.RequiresReboot && !slices.ContainsFunc(b.m.Modules, func(mod manifest.Module) bool { return mod.On(h) }):
+	case !b.m.RequiresReboot && !slices.ContainsFunc(b.m.Modules, func(mod manifest.Module) bool { return mod.On(h) && !mod.FilesOnly() }):
 		return reason.NoModule.With()
 	}
 	return reason.Reason{}

@@ -7,6 +7,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/evacuate"
 	"holdfast/internal/inventory"
+	"holdfast/internal/reason"
 	"holdfast/internal/upgrade/manifest"
 )
 
@@ -121,5 +122,18 @@ func TestTargetsOfDrains(t *testing.T) {
 		if !slices.Equal(a.Targets, targets) || slices.ContainsFunc(a.Moves, func(m evacuate.Move) bool { return !slices.Contains(targets, m.To) }) {
 			t.Errorf("%s: %+v", s.ID, a)
 		}
+	}
+}
+
+// A module that brings files only gives a host nothing to do, and needs none.
+func TestFilesOnly(t *testing.T) {
+	m, inv := smallBundle(), smallCluster()
+	m.Modules[1] = manifest.Module{Name: "lib", Files: []manifest.File{{Path: "lib.sh"}}}
+	p := mustBuild(t, m, inv, Options{Mode: manifest.Rolling})
+	if len(p.Hosts) != 2 || len(p.Left) != 3 || !p.Left[0].WhyCode.Is(reason.NoModule) {
+		t.Errorf("hosts %v, left out %v: want the managers only", p.Hosts, p.Left)
+	}
+	if !slices.ContainsFunc(p.Findings, func(f Finding) bool { return f.Rule == "files-only" && f.Level == Info }) {
+		t.Errorf("%v", p.Findings)
 	}
 }

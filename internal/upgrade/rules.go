@@ -130,6 +130,10 @@ func joinModes(modes []manifest.Mode) string {
 func (b *builder) moduleFindings() {
 	for i := range b.m.Modules {
 		mod := &b.m.Modules[i]
+		if mod.FilesOnly() {
+			b.find(Finding{Rule: "files-only", Level: Info, Text: fmt.Sprintf("Module %s has no actions: its files are unpacked for the programs of other modules, and nothing of it is installed.", mod.Name)})
+			continue
+		}
 		some := false
 		for j := range b.inv.Hosts {
 			some = some || mod.On(&b.inv.Hosts[j])

@@ -65,6 +65,9 @@ func (m *Manifest) Check() []Fault {
 		names[mod.Name] = true
 		c.module(at, mod)
 	}
+	if len(m.Modules) > 0 && !slices.ContainsFunc(m.Modules, func(mod Module) bool { return !mod.FilesOnly() }) {
+		c.add("modules", "", "want at least one with actions: files alone upgrade nothing")
+	}
 	c.checkOrder(m)
 	if m.Path != nil {
 		c.inBundle("path.catalogue", m.Path.Catalogue)
@@ -200,15 +203,17 @@ func (c *checker) module(at string, m *Module) {
 			c.add(at+".actions.install.allHosts", "true", "want it in one module at most")
 		}
 	}
-	some := false
 	for _, p := range Phases() {
 		if a := m.Actions.Get(p); a != nil {
 			c.action(at+".actions."+string(p), p, a)
-			some = true
 		}
 	}
-	if !some {
-		c.add(at+".actions", "", "want at least one action")
+	switch {
+	case !m.FilesOnly():
+	case len(m.Files) == 0:
+		c.add(at+".actions", "", "want at least one action, or files for the programs of other modules")
+	case m.RunsOn != "":
+		c.add(at+".runsOn", m.RunsOn, "want nothing here, or an action: without actions the files go to all hosts")
 	}
 }
 

@@ -85,7 +85,7 @@ type Module struct {
 	CanRollback bool         `json:"canRollback,omitempty"` // it has a rollback action that works
 	Files       []File       `json:"files,omitempty"`
 	Config      []ConfigFile `json:"config,omitempty"`
-	Actions     Actions      `json:"actions"`
+	Actions     Actions      `json:"actions"` // none: see FilesOnly
 }
 
 // File is a file of a bundle. A manifest that is not built yet may give its
@@ -285,6 +285,10 @@ func (m *Manifest) Files() []File {
 	}
 	return out
 }
+
+// FilesOnly reports whether the module does nothing: its files are unpacked with the bundle,
+// for the programs of other modules.
+func (m *Module) FilesOnly() bool { return m.Actions == Actions{} }
 
 // On reports whether the module is installed on a host, by its rule RunsOn.
 func (m *Module) On(h *inventory.Host) bool {

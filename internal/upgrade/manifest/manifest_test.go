@@ -83,7 +83,13 @@ func TestCheck(t *testing.T) {
 		`modules[0].timeout: value "25h0m0s": want a duration`:            func(m *Manifest) { m.Modules[0].Timeout = Duration(25 * time.Hour) },
 		`modules[0].canRollback: value "false": want true`:                func(m *Manifest) { m.Modules[0].CanRollback = false },
 		`modules[1].canRollback: value "true": want true`:                 func(m *Manifest) { m.Modules[1].CanRollback = true },
-		`modules[1].actions: value "": want at least one action`:          func(m *Manifest) { m.Modules[1].Actions = Actions{} },
+		`modules[1].actions: value "": want at least one action`:          func(m *Manifest) { m.Modules[1].Actions, m.Modules[1].Files = Actions{}, nil },
+		`modules[1].runsOn: value "manager": want nothing here`:           func(m *Manifest) { m.Modules[1].Actions, m.Modules[1].RunsOn = Actions{}, "manager" },
+		`modules: value "": want at least one with actions`: func(m *Manifest) {
+			for i := range m.Modules {
+				m.Modules[i].Actions = Actions{}
+			}
+		},
 		`modules[0].config[0].file: value "no": want a file`:              func(m *Manifest) { m.Modules[0].Config[0].File = "no" },
 		`modules[0].config[0].installed: value "etc": want an absolute`:   func(m *Manifest) { m.Modules[0].Config[0].Installed = "etc" },
 		`modules[0].config[0].format: value "xml": want json`:             func(m *Manifest) { m.Modules[0].Config[0].Format = "xml" },
