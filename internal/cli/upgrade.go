@@ -75,6 +75,9 @@ func (a *app) upgradePath(cmd *cobra.Command, f pathFlags, js bool) error {
 	if err != nil {
 		return fail.Errorf(fail.Invalid, "%w", err)
 	}
+	if f.mode == "rollup" { // as vendors say
+		f.mode = string(path.Rolling)
+	}
 	res, err := path.Plan(cat, f.from, f.to, path.Environment{
 		Components: f.components, Mode: path.Mode(f.mode), Confirmed: f.confirmed,
 	})

@@ -30,7 +30,11 @@ Exit codes: 0 no check has failed, 1 a check has failed, 2 bad input,
 			if list {
 				return a.listChecks(cmd)
 			}
-			return a.upgradeCheck(cmd, &in, manifest.Mode(mode), dir)
+			m, err := modeOf(mode)
+			if err != nil {
+				return usage(cmd, err)
+			}
+			return a.upgradeCheck(cmd, &in, m, dir)
 		},
 	}
 	in.flags(a, cmd)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -55,12 +56,27 @@ func (f *planFlags) flags(cmd *cobra.Command) {
 	fl.StringArrayVar(&f.confirmed, "confirmed", nil, "`rule` that you confirm as met; may be repeated")
 }
 
+// modeOf reads --mode; empty: the bundle's default. Vendors call a rolling upgrade rollup.
+func modeOf(text string) (manifest.Mode, error) {
+	if text == "rollup" {
+		return manifest.Rolling, nil
+	}
+	if text != "" && !slices.Contains(manifest.Modes(), manifest.Mode(text)) {
+		return "", fmt.Errorf("--mode %q: want rolling, offline or reboot", text)
+	}
+	return manifest.Mode(text), nil
+}
+
 // options reads the flags.
 func (f *planFlags) options() (upgrade.Options, error) {
+	mode, err := modeOf(f.mode)
 	o := upgrade.Options{
-		Mode: manifest.Mode(f.mode), Canary: f.canary, PauseAfterWave: f.pause, FailureBudget: f.budget, ApprovePerHost: f.approve, MigrationNetwork: f.network,
+		Mode: mode, Canary: f.canary, PauseAfterWave: f.pause, FailureBudget: f.budget, ApprovePerHost: f.approve, MigrationNetwork: f.network,
 		ParallelPerHost: f.perHost, ParallelTotal: f.total, MoveBack: f.back, KeepGuests: f.keep, DefaultPolicy: inventory.Policy(f.policy),
 		Targets: hostIDs(f.targets), Order: hostIDs(f.order), Drop: hostIDs(f.drop), Last: cluster.HostID(f.last), Probe: f.probe, Confirmed: f.confirmed,
+	}
+	if err != nil {
+		return o, err
 	}
 	for _, n := range []struct {
 		flag        string
@@ -191,8 +207,8 @@ func (a *app) planOf(cmd *cobra.Command, inventory, file string, c *checkFlags, 
 	if err := a.warnUnsigned(file, rep); err != nil {
 		return nil, err
 	}
-	if err := o.Check(rep.Manifest, &inv); err != nil {
-		return nil, fail.Errorf(fail.Invalid, "%w", err)
+	if err := upgrade.CheckVersion(rep.Manifest, inv.Version); err != nil {
+		return nil, fail.Errorf(fail.Invalid, "%s: %w", inventory, err)
 	}
 	p, err := upgrade.Build(*rep.Manifest, inv, o)
 	if err != nil {

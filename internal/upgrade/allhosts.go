@@ -128,9 +128,6 @@ func (b *builder) allHostsFindings() {
 	if b.m.AllHosts() == nil {
 		return
 	}
-	if err := fitsAllHosts(b.m, b.o.Mode); err != nil {
-		b.block("mode", "", "The "+err.Error()+".", "choose the mode reboot")
-	}
 	switch h := b.activeManager(); {
 	case h == nil:
 		b.block(RuleActive, "", "The bundle's program runs on the active manager, and the inventory does not say which host that is.",

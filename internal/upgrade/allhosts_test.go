@@ -66,16 +66,14 @@ check: cluster/post-check
 
 func TestWhatABundleForAllHostsNeeds(t *testing.T) {
 	for want, change := range map[string]func(inv *inventory.Inventory, o *Options){
-		"block mode : The mode rolling does not fit the bundle: upgrade.sh changes all hosts at once": func(_ *inventory.Inventory, o *Options) { o.Mode = manifest.Rolling },
-		"block mode : The mode offline does not fit":                                                  func(_ *inventory.Inventory, o *Options) { o.Mode = manifest.Offline },
-		"block read-back : The exit code of the bundle's program does not tell":                       func(inv *inventory.Inventory, _ *Options) { inv.Status.VersionFile = "" },
-		"block active-manager m1: No program is known that says which manager is active":              func(inv *inventory.Inventory, _ *Options) { inv.Pair.Status = nil },
-		"block active-manager m1: It is the active manager, and does not have the role":               func(inv *inventory.Inventory, _ *Options) { inv.Hosts[0].Roles = nil },
-		"block active-manager m1: It is the active manager, on which":                                 func(_ *inventory.Inventory, o *Options) { o.Drop = []cluster.HostID{"m1"} },
-		"block active-manager m1: It is the active manager and is left out":                           func(inv *inventory.Inventory, _ *Options) { inv.Hosts[0].Version = "E0710" },
-		"block active-manager : The bundle's program runs on the active manager, and the inventory":   func(inv *inventory.Inventory, _ *Options) { inv.Pair = nil },
-		"warn no-ha : The platform file does not say how":                                             func(inv *inventory.Inventory, _ *Options) { inv.HA = nil },
-		"warn drop h2: It is left out of the run, but":                                                func(_ *inventory.Inventory, o *Options) { o.Drop = []cluster.HostID{"h2"} },
+		"block read-back : The exit code of the bundle's program does not tell":                     func(inv *inventory.Inventory, _ *Options) { inv.Status.VersionFile = "" },
+		"block active-manager m1: No program is known that says which manager is active":            func(inv *inventory.Inventory, _ *Options) { inv.Pair.Status = nil },
+		"block active-manager m1: It is the active manager, and does not have the role":             func(inv *inventory.Inventory, _ *Options) { inv.Hosts[0].Roles = nil },
+		"block active-manager m1: It is the active manager, on which":                               func(_ *inventory.Inventory, o *Options) { o.Drop = []cluster.HostID{"m1"} },
+		"block active-manager m1: It is the active manager and is left out":                         func(inv *inventory.Inventory, _ *Options) { inv.Hosts[0].Version = "E0710" },
+		"block active-manager : The bundle's program runs on the active manager, and the inventory": func(inv *inventory.Inventory, _ *Options) { inv.Pair = nil },
+		"warn no-ha : The platform file does not say how":                                           func(inv *inventory.Inventory, _ *Options) { inv.HA = nil },
+		"warn drop h2: It is left out of the run, but":                                              func(_ *inventory.Inventory, o *Options) { o.Drop = []cluster.HostID{"h2"} },
 	} {
 		inv, o := casCluster(), casOptions()
 		change(&inv, &o)
@@ -102,9 +100,12 @@ func TestWhatABundleForAllHostsNeeds(t *testing.T) {
 	if p := mustBuild(t, casBundle(), inv, casOptions()); strings.Contains(outline(p), "ha o") || slices.ContainsFunc(p.Findings, func(f Finding) bool { return f.Rule == "no-ha" }) {
 		t.Errorf("%+v\n%s", p.Findings, outline(p))
 	}
-	m := casBundle()
-	if err := (Options{Mode: manifest.Rolling}).Check(&m, &inv); err == nil || !strings.Contains(err.Error(), "mode rolling does not fit the bundle: upgrade.sh changes all hosts") {
-		t.Errorf("got %v", err)
+	for _, mode := range []manifest.Mode{manifest.Rolling, manifest.Offline} {
+		o := casOptions()
+		o.Mode = mode
+		if _, err := Build(casBundle(), inv, o); err == nil || !strings.Contains(err.Error(), "mode "+string(mode)+" does not fit the bundle: upgrade.sh changes all hosts") {
+			t.Errorf("mode %s: %v", mode, err)
+		}
 	}
 }
 

@@ -54,11 +54,7 @@ func (b *builder) backupFindings() {
 	ids := map[string]string{}
 	for _, name := range sortedKeys(b.o.Backup) {
 		plan, ok := b.backupOf(name)
-		switch {
-		case b.m.Module(name) == nil:
-			b.block("backup", "", fmt.Sprintf("A backup of module %s was asked for, but the bundle has no such module.", name), "correct the name")
-			continue
-		case !ok:
+		if !ok {
 			continue
 		}
 		// A backup is named after its module, in fewer letters.

@@ -49,6 +49,9 @@ func build(m *manifest.Manifest, inv *inventory.Inventory, o Options, earlier *a
 	o.Mode = cmp.Or(o.Mode, m.DefaultMode())
 	o.fill()
 	b, err := newBuilder(m, inv, o)
+	if err == nil {
+		err = o.Check(m, inv)
+	}
 	if err != nil {
 		return Plan{}, fmt.Errorf("plan the upgrade: %w", err)
 	}
@@ -57,7 +60,7 @@ func build(m *manifest.Manifest, inv *inventory.Inventory, o Options, earlier *a
 		earlier.begin(b)
 	}
 	b.findings()
-	if cycle := m.Cycle(); cycle != nil || !slices.Contains(manifest.Modes(), o.Mode) {
+	if m.Cycle() != nil {
 		return b.plan, nil // there is no order in which it could be done
 	}
 	b.choose()
@@ -94,9 +97,6 @@ func newBuilder(m *manifest.Manifest, inv *inventory.Inventory, o Options) (*bui
 		}
 	}
 	if err := b.checkInventory(); err != nil {
-		return nil, err
-	}
-	if err := o.check(b.hosts); err != nil {
 		return nil, err
 	}
 	if m.Cycle() == nil {

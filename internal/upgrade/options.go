@@ -11,6 +11,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
 	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/upgrade/version"
 )
 
 // Options say how an operator wants an upgrade to go.
@@ -140,6 +141,13 @@ func (o *Options) fill() {
 // that nobody needs to be asked for more. What speaks against an upgrade that makes sense,
 // Build finds.
 func (o Options) Check(m *manifest.Manifest, inv *inventory.Inventory) error {
+	o.fill()
+	if err := o.checkNumbers(); err != nil {
+		return err
+	}
+	if err := o.checkNames(inv); err != nil {
+		return err
+	}
 	hosts := len(inv.Hosts) - len(o.Drop)
 	o.Mode = cmp.Or(o.Mode, m.DefaultMode())
 	switch {
@@ -159,15 +167,30 @@ func (o Options) Check(m *manifest.Manifest, inv *inventory.Inventory) error {
 		switch {
 		case m.Module(module) == nil:
 			return fmt.Errorf("backup %s=%s: the bundle has no module of that name, only %s", module, by, strings.Join(moduleNames(m), ", "))
-		case !known && !described:
+		case by != "" && !known && !described:
 			return fmt.Errorf("backup %s=%s: want one of the inventory's backups, or a provider: %s", module, by, strings.Join(sortedKeys(providers()), ", "))
 		}
 	}
 	named := callable(inv.VMs)
 	for _, vm := range sortedKeys(o.Policies) {
+		if p := o.Policies[vm]; !knownPolicy(p) {
+			return fmt.Errorf("policy %q of VM %q: want ask, stop, cold or skip", p, vm)
+		}
 		if !named[vm] {
 			return fmt.Errorf("policy %s=%s: no host reports a VM of that UUID, place (HOST/NAME) or name", vm, o.Policies[vm])
 		}
+	}
+	return nil
+}
+
+// CheckVersion refuses an installed version that is not written as that of the bundle. A
+// bundle whose own version can not be read is for the plan to refuse.
+func CheckVersion(m *manifest.Manifest, installed string) error {
+	if _, err := version.Detect(m.Version); err != nil {
+		return nil
+	}
+	if _, err := version.Detect(m.Version, installed); err != nil {
+		return fmt.Errorf("version %q: want one that is written as that of the bundle, %s", installed, m.Version)
 	}
 	return nil
 }
@@ -179,8 +202,8 @@ func moduleNames(m *manifest.Manifest) (out []string) {
 	return out
 }
 
-// check returns the first thing that makes no sense whatever the cluster is.
-func (o *Options) check(known map[cluster.HostID]*inventory.Host) error {
+// checkNumbers returns the first thing that makes no sense whatever the cluster is.
+func (o *Options) checkNumbers() error {
 	for _, n := range []struct {
 		what  string
 		value int
@@ -198,25 +221,29 @@ func (o *Options) check(known map[cluster.HostID]*inventory.Host) error {
 	if w := o.Window; min(w.From, w.To) < 0 || max(w.From, w.To) >= dayMinutes {
 		return fmt.Errorf("window %d to %d: want minutes after midnight, below %d", w.From, w.To, dayMinutes)
 	}
+	if p := o.DefaultPolicy; !knownPolicy(p) {
+		return fmt.Errorf("default policy %q: want ask, stop, cold or skip", p)
+	}
+	return nil
+}
+
+// checkNames wants hosts that there are, each once in a list.
+func (o *Options) checkNames(inv *inventory.Inventory) error {
+	known := make(map[cluster.HostID]bool, len(inv.Hosts))
+	for i := range inv.Hosts {
+		known[inv.Hosts[i].Name] = true
+	}
 	for _, l := range []struct {
 		what string
 		list []cluster.HostID
 	}{{"order", o.Order}, {"drop", o.Drop}, {"targets", o.Targets}, {"last", []cluster.HostID{o.Last}}} {
 		for i, h := range l.list {
-			if known[h] == nil && h != "" {
+			if !known[h] && h != "" {
 				return fmt.Errorf("%s: host %q is not in the inventory", l.what, h)
 			}
 			if slices.Contains(l.list[:i], h) {
 				return fmt.Errorf("%s: host %q is there twice", l.what, h)
 			}
-		}
-	}
-	if p := o.DefaultPolicy; !knownPolicy(p) {
-		return fmt.Errorf("default policy %q: want ask, stop, cold or skip", p)
-	}
-	for vm, p := range o.Policies {
-		if !knownPolicy(p) {
-			return fmt.Errorf("policy %q of VM %q: want ask, stop, cold or skip", p, vm)
 		}
 	}
 	return nil

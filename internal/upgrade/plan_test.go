@@ -191,7 +191,6 @@ func TestFindings(t *testing.T) {
 		change func(m *manifest.Manifest, inv *inventory.Inventory, o *Options)
 		want   string // level rule host vm: text
 	}{
-		"mode":   {func(_ *manifest.Manifest, _ *inventory.Inventory, o *Options) { o.Mode = "fast" }, `block mode  : The mode "fast" is not known.`},
 		"reboot": {func(_ *manifest.Manifest, _ *inventory.Inventory, o *Options) { o.Mode = manifest.Reboot }, `warn mode  : The bundle needs no reboot`},
 		"keep": {func(m *manifest.Manifest, _ *inventory.Inventory, o *Options) {
 			m.RequiresReboot, o.KeepGuests = true, true
@@ -221,9 +220,6 @@ func TestFindings(t *testing.T) {
 		"no way back": {func(m *manifest.Manifest, _ *inventory.Inventory, _ *Options) {
 			m.Modules[1].CanRollback, m.Modules[1].Actions.Rollback = false, nil
 		}, `warn no-rollback  : Module web can not`},
-		"backup of nothing": {func(_ *manifest.Manifest, _ *inventory.Inventory, o *Options) {
-			o.Backup = map[string]string{"x": "files"}
-		}, `block backup  : A backup of module x was asked for`},
 		"down":        {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.Hosts[3].Down = true }, `block host-down h2 : The host is down.`},
 		"maintenance": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.Hosts[3].Maintenance = true }, `warn maintenance h2 : The host is in maintenance: it takes no guests`},
 		"space":       {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.Hosts[3].FreeBytes = 1 << 30 }, `block space h2 : The host has 1024 MiB for unpacking, the bundle needs 5120 MiB.`},
@@ -233,9 +229,6 @@ func TestFindings(t *testing.T) {
 		"single path": {func(m *manifest.Manifest, inv *inventory.Inventory, _ *Options) {
 			m.RequiresReboot, inv.Hosts[3].Pools = true, []inventory.Pool{{Name: "p", Shared: true, Active: true, Paths: 1}}
 		}, `warn single-path h2 : The shared pool p has one path.`},
-		"unknown VM": {func(_ *manifest.Manifest, _ *inventory.Inventory, o *Options) {
-			o.Policies = map[string]inventory.Policy{"x": inventory.PolicyStop}
-		}, `warn policy  x: There is a policy for a VM`},
 		"busy": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.VMs[1].Busy = "snapshot" }, `warn busy h2 v2: It is busy: snapshot.`},
 		"no policy": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) {
 			inv.VMs[1].Fixed = []string{"a device"}
@@ -310,10 +303,17 @@ func TestBadInput(t *testing.T) {
 		`canary -1: want 0 or more`:                            func(_ *inventory.Inventory, o *Options) { o.Canary = -1 },
 		`max unavailable 101%: want at most 100%`:              func(_ *inventory.Inventory, o *Options) { o.MaxUnavailable.Percent = 101 },
 		`window -1 to 5`: func(_ *inventory.Inventory, o *Options) { o.Window = Window{-1, 5} },
-		`order: host "x" is not in the inventory`: func(_ *inventory.Inventory, o *Options) { o.Order = []cluster.HostID{"x"} },
-		`drop: host "h1" is there twice`:          func(_ *inventory.Inventory, o *Options) { o.Drop = []cluster.HostID{"h1", "h1"} },
-		`default policy "x"`:                      func(_ *inventory.Inventory, o *Options) { o.DefaultPolicy = "x" },
-		`policy "x" of VM "v1"`:                   func(_ *inventory.Inventory, o *Options) { o.Policies = map[string]inventory.Policy{"v1": "x"} },
+		`order: host "x" is not in the inventory`:                                    func(_ *inventory.Inventory, o *Options) { o.Order = []cluster.HostID{"x"} },
+		`drop: host "h1" is there twice`:                                             func(_ *inventory.Inventory, o *Options) { o.Drop = []cluster.HostID{"h1", "h1"} },
+		`default policy "x"`:                                                         func(_ *inventory.Inventory, o *Options) { o.DefaultPolicy = "x" },
+		`mode "fast": want rolling, offline or reboot`:                               func(_ *inventory.Inventory, o *Options) { o.Mode = "fast" },
+		`window 10:00-10:00: want two different`:                                     func(_ *inventory.Inventory, o *Options) { o.Window = Window{600, 600} },
+		`canary 6: want at most the 5 hosts`:                                         func(_ *inventory.Inventory, o *Options) { o.Canary = 6 },
+		`canary 5: want at most the 4 hosts`:                                         func(_ *inventory.Inventory, o *Options) { o.Canary, o.Drop = 5, []cluster.HostID{"h1"} },
+		`backup x=files: the bundle has no module of that name, only db, web`:        func(_ *inventory.Inventory, o *Options) { o.Backup = map[string]string{"x": "files"} },
+		`backup web=tape: want one of the inventory's backups, or a provider: array`: func(_ *inventory.Inventory, o *Options) { o.Backup = map[string]string{"web": "tape"} },
+		`policy h1/v9=stop: no host reports`:                                         func(_ *inventory.Inventory, o *Options) { o.Policies = map[string]inventory.Policy{"h1/v9": "stop"} },
+		`policy "x" of VM "v1"`:                                                      func(_ *inventory.Inventory, o *Options) { o.Policies = map[string]inventory.Policy{"v1": "x"} },
 	} {
 		inv, o := smallCluster(), Options{Mode: manifest.Rolling}
 		change(&inv, &o)

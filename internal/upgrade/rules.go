@@ -32,9 +32,6 @@ func (b *builder) findings() {
 }
 
 func (b *builder) modeFindings() {
-	if !slices.Contains(manifest.Modes(), b.o.Mode) {
-		b.block("mode", "", fmt.Sprintf("The mode %q is not known.", b.o.Mode), "choose rolling, offline or reboot")
-	}
 	if b.o.Mode == manifest.Reboot && !b.m.RequiresReboot {
 		b.find(Finding{Rule: "mode", Level: Warn, Text: "The bundle needs no reboot, but the mode reboots every host.", Remedy: "choose rolling"})
 	}

@@ -12,18 +12,14 @@ import (
 // Guests of several hosts may have one name. Each is known by its UUID; people call
 // it HOST/NAME.
 
-// policyFindings look for policies that name no VM, or more than one.
+// policyFindings look for policies that name more than one VM.
 func (b *builder) policyFindings() {
-	named := callable(b.inv.VMs)
 	for _, name := range sortedKeys(b.o.Policies) {
-		switch twins := b.vms[name]; {
-		case len(twins) > 1:
+		if twins := b.vms[name]; len(twins) > 1 {
 			b.find(Finding{
 				Rule: "policy", Level: Block, VM: name, Text: "There is a policy for VM " + name + ", and " + hostsOf(twins) + " have one of that name each.",
 				Remedy: fmt.Sprintf("name one of them: --policy %s=%s, or its UUID", twins[0].Place(), b.o.Policies[name]),
 			})
-		case !named[name]:
-			b.find(Finding{Rule: "policy", Level: Warn, VM: name, Text: "There is a policy for a VM that the inventory does not have."})
 		}
 	}
 }

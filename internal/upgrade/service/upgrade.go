@@ -25,7 +25,6 @@ import (
 	"holdfast/internal/upgrade/path"
 	"holdfast/internal/upgrade/request"
 	"holdfast/internal/upgrade/survey"
-	"holdfast/internal/upgrade/version"
 )
 
 // planned is a plan with what it was made of.
@@ -212,14 +211,12 @@ func (s *Service) gather(ctx context.Context, r *request.Request) (*planned, err
 
 // sensible refuses a request that makes no sense, before any host is asked.
 func (p *planned) sensible(r request.Request) error {
-	if err := r.Options.Check(p.manifest, &p.inv); err != nil {
+	err := r.Options.Check(p.manifest, &p.inv)
+	if err == nil && r.Version != "" {
+		err = upgrade.CheckVersion(p.manifest, r.Version)
+	}
+	if err != nil {
 		return fail.Errorf(fail.Invalid, "%w", err)
-	}
-	if _, err := version.Detect(p.manifest.Version); err != nil || r.Version == "" {
-		return nil // the plan says so
-	}
-	if _, err := version.Detect(p.manifest.Version, r.Version); err != nil {
-		return fail.Errorf(fail.Invalid, "version %q: want one that is written as that of the bundle, %s", r.Version, p.manifest.Version)
 	}
 	return nil
 }
