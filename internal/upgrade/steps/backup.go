@@ -181,7 +181,7 @@ func (b *Backup) Do(ctx context.Context, t engine.Task) error {
 // byHand accepts that an operator has made the snapshots, if one has said so.
 func (b *Backup) byHand(t engine.Task, q backup.Request, args upgrade.BackupArgs, why error) error {
 	if !slices.Contains(args.Confirmed, SnapshotsDone) {
-		return fmt.Errorf("back up module %s: %w; make the snapshots by hand and confirm it by --%s", args.Module, why, SnapshotsDone)
+		return fmt.Errorf("back up module %s: %w; make the snapshots by hand, abort, and run again with --confirmed %s", args.Module, why, SnapshotsDone)
 	}
 	text, err := json.Marshal(map[string]any{"provider": args.Provider, "module": args.Module, "when": time.Now().UTC(), "why": why.Error()})
 	if err == nil {

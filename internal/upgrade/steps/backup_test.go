@@ -222,7 +222,7 @@ func TestBackupByHand(t *testing.T) {
 	r := newBackupRig(t)
 	r.array().Close()
 	d, task := r.step(upgrade.KindBackup, "array")
-	r.does(d, task, "make the snapshots by hand and confirm it by --array-snapshots-done")
+	r.does(d, task, "make the snapshots by hand, abort, and run again with --confirmed array-snapshots-done")
 	r.says(d, task, engine.NotDone)
 	r.verifies("has no backup")
 	d, task = r.step(upgrade.KindBackup, "array", "other", SnapshotsDone)
