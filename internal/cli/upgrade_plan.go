@@ -144,7 +144,7 @@ func (a *app) upgradePlanCmd() *cobra.Command {
 	var f planFlags
 	var c checkFlags
 	var inventory, file string
-	var steps bool
+	var show detail
 	cmd := &cobra.Command{
 		Use:   "plan --inventory FILE --bundle FILE",
 		Short: "Plan an upgrade of what a file describes, without a cluster",
@@ -156,7 +156,8 @@ Modes: rolling changes one host after the other while the service goes on;
 offline stops the service on all hosts; reboot changes the software of all hosts
 with guests running, and reboots them one after the other.
 
-JSON is the whole plan, with its steps.
+Many hosts are summed up by waves and groups. JSON is the whole plan, with its
+steps.
 
 Exit codes: 0 there is a plan, 1 something blocks it, 2 bad input.`,
 		Args: cobra.NoArgs,
@@ -176,13 +177,13 @@ Exit codes: 0 there is a plan, 1 something blocks it, 2 bad input.`,
 			if err != nil {
 				return err
 			}
-			return a.showPlan(p, js, steps)
+			return a.showPlan(p, js, show)
 		},
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&inventory, "inventory", "", "YAML `file` with hosts and VMs")
 	fl.StringVar(&file, "bundle", "", "`file` with the bundle")
-	fl.BoolVar(&steps, "steps", false, "show every step")
+	show.flags(cmd, "")
 	fl.StringArrayVar(&c.keys, "key", nil, "`file` with a minisign public key;\nmay be repeated")
 	fl.StringVar(&c.signature, "signature", "", "`file` with the signature over a package of\nanother layout")
 	fl.BoolVar(&c.unsigned, "allow-unsigned", false, "accept a bundle that is not signed")
@@ -225,12 +226,12 @@ func (a *app) planOf(cmd *cobra.Command, inventory, file string, c *checkFlags, 
 }
 
 // showPlan writes a plan. One that is blocked ends the command with 1.
-func (a *app) showPlan(p *upgrade.Plan, js, steps bool) error {
+func (a *app) showPlan(p *upgrade.Plan, js bool, show detail) error {
 	var err error
 	if js {
 		err = writeJSON(a.env.Stdout, p, false)
 	} else {
-		err = writeText(a.env.Stdout, planText(p, painterFor(a.env.Stdout), steps))
+		err = writeText(a.env.Stdout, planText(p, painterFor(a.env.Stdout), show))
 	}
 	if err == nil && p.Blocked() {
 		return fail.Errorf(fail.Failed, "") // all is said
@@ -239,72 +240,53 @@ func (a *app) showPlan(p *upgrade.Plan, js, steps bool) error {
 }
 
 // planText is a plan for people.
-func planText(p *upgrade.Plan, paint painter, steps bool) string {
+func planText(p *upgrade.Plan, paint painter, show detail) string {
 	var b strings.Builder
-	planHead(&b, paint, p)
+	planHead(&b, paint, p, show.all)
 	if len(p.Stages) == 0 {
 		return b.String()
 	}
 	b.WriteByte('\n')
 	planStages(&b, paint, p)
-	if steps {
+	if show.steps {
 		planSteps(&b, p)
 	}
 	b.WriteByte('\n')
-	planHosts(&b, paint, p)
-	planEnd(&b, paint, p)
+	if len(p.Hosts) > maxHostRows && !show.all {
+		planWaves(&b, paint, p)
+	} else {
+		planHosts(&b, paint, p)
+	}
+	planEnd(&b, paint, p, show.all)
 	return b.String()
 }
 
 // shortPlan is a plan without its hosts and steps.
 func shortPlan(p *upgrade.Plan, paint painter) string {
 	var b strings.Builder
-	planHead(&b, paint, p)
+	planHead(&b, paint, p, false)
 	b.WriteByte('\n')
 	planStages(&b, paint, p)
-	planEnd(&b, paint, p)
+	planEnd(&b, paint, p, false)
 	return b.String()
 }
 
-func planHead(b *strings.Builder, paint painter, p *upgrade.Plan) {
+func planHead(b *strings.Builder, paint painter, p *upgrade.Plan, all bool) {
 	fmt.Fprintln(b, paint.paint(bold, clean(fmt.Sprintf("%s %s: %s %s of %d hosts, from %s", p.Bundle, p.To, p.Options.Mode, p.Purpose, len(p.Hosts), p.From))))
-	planFindings(b, paint, p)
+	planFindings(b, paint, p, all)
 }
 
-func planEnd(b *strings.Builder, paint painter, p *upgrade.Plan) {
-	for _, l := range p.Left {
+func planEnd(b *strings.Builder, paint painter, p *upgrade.Plan, all bool) {
+	for i, l := range p.Left {
+		if i == maxLeft && !all {
+			say(b, paint, "left out", plain, fmt.Sprintf("and %d more hosts", len(p.Left)-i))
+			break
+		}
 		say(b, paint, "left out", plain, clean(string(l.Name)+": "+l.Because()+"."))
 	}
 	e := p.Estimate
 	fmt.Fprintf(b, "\n%d steps; guests that move: %d (%d GiB), that stop for a while: %d; about %s\n",
 		e.Steps, e.Moves, e.MovedMiB>>10, e.Stops, ago(e.Total))
-}
-
-// planFindings writes what stands in the way first.
-func planFindings(b *strings.Builder, p painter, plan *upgrade.Plan) {
-	words := []struct {
-		level upgrade.Level
-		word  string
-		c     colour
-	}{{upgrade.Block, "blocked", red}, {upgrade.Warn, "warning", yellow}, {upgrade.Info, "note", plain}}
-	for _, w := range words {
-		for _, f := range plan.Findings {
-			if f.Level != w.level {
-				continue
-			}
-			text := f.Rule
-			for _, about := range []string{string(f.Host), f.VM} {
-				if about != "" {
-					text += " " + about
-				}
-			}
-			text += ": " + f.Text
-			if f.Remedy != "" {
-				text += " What to do: " + f.Remedy + "."
-			}
-			say(b, p, w.word, w.c, clean(text))
-		}
-	}
 }
 
 // stageRules says in words which rules hold for a stage.

@@ -142,7 +142,10 @@ func (m *meter) end() error {
 }
 
 // beginning says how a run is begun.
-type beginning struct{ dryRun, steps, yes, wait bool }
+type beginning struct {
+	dryRun, yes, wait bool
+	show              detail
+}
 
 func (b *beginning) flags(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&b.yes, "yes", false, "begin without asking")
@@ -181,7 +184,7 @@ refused, for example because another upgrade runs; 4 agent not reachable.`,
 	}
 	in.flags(a, cmd)
 	cmd.Flags().BoolVar(&b.dryRun, "dry-run", false, "show the plan only")
-	cmd.Flags().BoolVar(&b.steps, "steps", false, "with --dry-run: show every step")
+	b.show.flags(cmd, "with --dry-run: ")
 	b.flags(cmd)
 	f.flags(cmd)
 	return cmd
@@ -231,7 +234,7 @@ func (a *app) beginUpgrade(ctx context.Context, c *api.Client, r request.Request
 		case err != nil:
 			return err
 		case b.dryRun:
-			return a.showPlan(&p, js, b.steps)
+			return a.showPlan(&p, js, b.show)
 		case p.Blocked():
 			return a.notBegun(request.Begun{Plan: p}, js)
 		}
@@ -286,7 +289,7 @@ func (a *app) notBegun(begun request.Begun, js bool) error {
 	} else {
 		var b strings.Builder
 		p := painterFor(a.env.Stdout)
-		planFindings(&b, p, &begun.Plan)
+		planFindings(&b, p, &begun.Plan, false)
 		if begun.Report != nil {
 			failedChecks(&b, p, begun.Report)
 		}

@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -54,7 +55,7 @@ func (b *builder) noteLeave(h *inventory.Host, l *leave) {
 
 // noteHost adds a host to the plan, with its turn.
 func (b *builder) noteHost(h *inventory.Host, c *Chain) {
-	p := PlannedHost{Name: h.Name, Install: h.Install, Version: b.versionOf(h), Kernel: h.Kernel, Member: h.Member, Wave: c.Wave}
+	p := PlannedHost{Name: h.Name, Install: h.Install, Version: b.versionOf(h), Kernel: h.Kernel, Member: h.Member, Group: h.Group, Wave: c.Wave}
 	for i := range c.Steps {
 		p.Turn += guess(&c.Steps[i])
 	}
@@ -74,6 +75,7 @@ func (b *builder) estimate() {
 	for _, h := range b.plan.Hosts {
 		turn[string(h.Name)] = h.Turn
 	}
+	var turns time.Duration // of Estimate.Total
 	for i := range b.plan.Stages {
 		s := &b.plan.Stages[i]
 		at := s.Limit
@@ -95,5 +97,42 @@ func (b *builder) estimate() {
 			}
 		}
 		b.plan.Estimate.Total += slices.Max(free)
+		if s.Kind == Turn {
+			turns += slices.Max(free)
+		}
+	}
+	b.longRun(turns)
+}
+
+const (
+	longRun = 48 * time.Hour // nobody wants to watch more
+	goodRun = 12 * time.Hour
+)
+
+// longRun says how a run that takes days would be shorter. turns is the part of it that
+// shrinks when more hosts are out of service at once.
+func (b *builder) longRun(turns time.Duration) {
+	total, asked, now := b.plan.Estimate.Total, b.o.MaxUnavailable, b.o.MaxUnavailable.Of(len(b.part))
+	defer func() { b.o.MaxUnavailable = asked }()
+	work := func() (sum time.Duration) { // of all turns, one after the other
+		for _, h := range b.plan.Hosts {
+			sum += h.Turn + b.guessMoves(h.Moves, h.MovedMiB)
+		}
+		return sum
+	}
+	before := work()
+	for _, percent := range []int{1, 2, 5, 10} {
+		b.o.MaxUnavailable = Limit{Percent: percent} // fewer guests of each host move at once then
+		at := b.o.MaxUnavailable.Of(len(b.part))
+		then := total - turns + (turns*time.Duration(now)+work()-before)/time.Duration(at)
+		if total < longRun || at <= now || then > goodRun && percent < 10 {
+			continue
+		}
+		b.find(Finding{
+			Rule: "long-run", Level: Warn,
+			Text:   fmt.Sprintf("The run is expected to take %d days, with %d of %d hosts out of service at once.", total/(24*time.Hour), now, len(b.part)),
+			Remedy: fmt.Sprintf("--max-unavailable %d%% is expected to take %d hours, if the other hosts have room for the guests", percent, then/time.Hour+1),
+		})
+		return
 	}
 }

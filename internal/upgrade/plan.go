@@ -65,8 +65,9 @@ type PlannedHost struct {
 	Version  string         `json:"version"`           // installed when the plan was made
 	Kernel   string         `json:"kernel,omitempty"`  // that ran when the plan was made
 	Member   bool           `json:"member,omitempty"`  // a voter of Holdfast's own store
-	Wave     int            `json:"wave,omitempty"`    // counts from 1
-	Moves    int            `json:"moves,omitempty"`   // guests that leave it
+	Group    string         `json:"group,omitempty"`
+	Wave     int            `json:"wave,omitempty"`  // counts from 1
+	Moves    int            `json:"moves,omitempty"` // guests that leave it
 	MovedMiB int64          `json:"movedMiB,omitempty"`
 	Turn     time.Duration  `json:"turn,omitempty"` // that it is expected to be out of service, ns
 }

@@ -2548,6 +2548,7 @@ type Plan_Host struct {
 	Moves         int64                  `protobuf:"varint,7,opt,name=moves,proto3" json:"moves,omitempty"`    // guests that leave it
 	MovedMib      int64                  `protobuf:"varint,8,opt,name=moved_mib,json=movedMib,proto3" json:"moved_mib,omitempty"`
 	TurnNs        int64                  `protobuf:"varint,9,opt,name=turn_ns,json=turnNs,proto3" json:"turn_ns,omitempty"` // that it is expected to be out of service
+	Group         string                 `protobuf:"bytes,10,opt,name=group,proto3" json:"group,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2643,6 +2644,13 @@ func (x *Plan_Host) GetTurnNs() int64 {
 		return x.TurnNs
 	}
 	return 0
+}
+
+func (x *Plan_Host) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
 }
 
 type Plan_Stage struct {
@@ -4173,7 +4181,7 @@ const file_upgrade_proto_rawDesc = "" +
 	"\n" +
 	"backup_dir\x18\x04 \x01(\tR\tbackupDir\x1a\x1b\n" +
 	"\aProgram\x12\x10\n" +
-	"\x03run\x18\x01 \x03(\tR\x03run\"\xc6\x12\n" +
+	"\x03run\x18\x01 \x03(\tR\x03run\"\xdc\x12\n" +
 	"\x04Plan\x12\x16\n" +
 	"\x06format\x18\x01 \x01(\x03R\x06format\x12\x18\n" +
 	"\apurpose\x18\x02 \x01(\tR\apurpose\x12\x16\n" +
@@ -4189,7 +4197,7 @@ const file_upgrade_proto_rawDesc = "" +
 	"\x06stages\x18\v \x03(\v2\x17.holdfast.v1.Plan.StageR\x06stages\x125\n" +
 	"\bfindings\x18\f \x03(\v2\x19.holdfast.v1.Plan.FindingR\bfindings\x126\n" +
 	"\bestimate\x18\r \x01(\v2\x1a.holdfast.v1.Plan.EstimateR\bestimate\x12.\n" +
-	"\x05begin\x18\x0e \x01(\v2\x18.holdfast.v1.Plan.StatusR\x05begin\x1a\xde\x01\n" +
+	"\x05begin\x18\x0e \x01(\v2\x18.holdfast.v1.Plan.StatusR\x05begin\x1a\xf4\x01\n" +
 	"\x04Host\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\ainstall\x18\x02 \x01(\tR\ainstall\x12\x18\n" +
@@ -4199,7 +4207,9 @@ const file_upgrade_proto_rawDesc = "" +
 	"\x04wave\x18\x06 \x01(\x03R\x04wave\x12\x14\n" +
 	"\x05moves\x18\a \x01(\x03R\x05moves\x12\x1b\n" +
 	"\tmoved_mib\x18\b \x01(\x03R\bmovedMib\x12\x17\n" +
-	"\aturn_ns\x18\t \x01(\x03R\x06turnNs\x1av\n" +
+	"\aturn_ns\x18\t \x01(\x03R\x06turnNs\x12\x14\n" +
+	"\x05group\x18\n" +
+	" \x01(\tR\x05group\x1av\n" +
 	"\x05Stage\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x14\n" +
