@@ -31,6 +31,7 @@ type work struct {
 	engine.Jobs      // of all tools
 	guests           *libvirt.Fleet
 	view             *report.View
+	look             *report.Looker
 	reporter         *report.Reporter
 	drain            *drain.Drain
 	sender           *drain.Sender
@@ -77,11 +78,12 @@ func (nd *node) work(a *loop.Agent) (*work, error) {
 	}
 	look := &report.Looker{
 		Fleet: guests, Host: a.Host, Install: a.Identity, Boot: nd.boot, Addr: nd.n.Addr, Agent: nd.Version, Member: nd.n.Store.Member != nil,
-		Rests: a.Rests, Bundles: w.Bundles, Waits: w.receiver.Waits,
+		Rests: a.Rests, Bundles: w.Bundles, Waits: w.receiver.Waits, Log: nd.Log,
 	}
 	if nd.n.API.Listen != "" {
 		look.API = "https://" + nd.apiAddr()
 	}
+	w.look = look
 	w.reporter = &report.Reporter{Store: a.Store, Look: look.Look, Log: nd.Log}
 	if nd.n.GuestsOnly { // on the others the agent itself cares that a name is used once
 		w.reporter.Claims = &report.Claim{Host: a.Host, Install: a.Identity, Boot: nd.boot}
@@ -116,7 +118,7 @@ func (w *work) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var loops sync.WaitGroup
-	for _, f := range []func(context.Context){w.view.Run, w.lead.Run, w.receiver.Run, w.sender.Run, w.counts.Run, w.Service.Run} {
+	for _, f := range []func(context.Context){w.view.Run, w.lead.Run, w.receiver.Run, w.sender.Run, w.counts.Run, w.look.Measure, w.Service.Run} {
 		loops.Go(func() { f(ctx) })
 	}
 	var conflict error

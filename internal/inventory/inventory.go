@@ -76,6 +76,7 @@ type Host struct {
 	FreeBytes   int64             `json:"freeBytes,omitempty"`  // on the unpack directory's file system; 0: not known
 	Commands    []string          `json:"commands,omitempty"`   // of those that the bundle requires, the ones that are there
 	SkewMillis  int64             `json:"skewMillis,omitempty"` // its clock against the coordinator's
+	LinkMiBps   int64             `json:"linkMiBps,omitempty"`  // that the network carries over which its guests move; 0: not known
 	Member      bool              `json:"member,omitempty"`     // a voter of Holdfast's own store: one of them at most is out of service
 }
 
@@ -88,6 +89,13 @@ func (h *Host) Has(r Role) bool {
 	}
 	return len(h.Roles) == 0 && r == RoleHost
 }
+
+// gigabit is what a network of 1 Gbit/s carries, MiB/s.
+const gigabit = 110
+
+// Bandwidth returns what the network carries over which the host's guests move, MiB/s;
+// that of 1 Gbit/s where it is not known.
+func (h *Host) Bandwidth() float64 { return float64(cmp.Or(h.LinkMiBps, gigabit)) }
 
 // Pool is a storage pool of a host.
 type Pool struct {

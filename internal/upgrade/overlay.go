@@ -14,8 +14,8 @@ import (
 // Overlay adds to what the agents report what only people know, from a file: roles,
 // labels and groups of hosts, policies of VMs and further reasons why they can not
 // move, the pair, the platform's HA, backups, status programs and components. The file's hosts
-// come first, in its order. Versions and guest systems are taken from it where none
-// is reported; of all else the reports count. The error names what the file is
+// come first, in its order. What networks carry is what the file says. Versions and guest
+// systems are taken from it where none is reported; of all else the reports count. The error names what the file is
 // wrong about: another cluster, or hosts that do not report.
 func Overlay(live, file inventory.Inventory) (inventory.Inventory, error) {
 	if live.Cluster != "" && file.Cluster != "" && live.Cluster != file.Cluster {
@@ -98,7 +98,7 @@ func overlayHost(h inventory.Host, f *inventory.Host) inventory.Host {
 		maps.Copy(labels, f.Labels)
 		h.Labels = labels
 	}
-	h.Group, h.Version = cmp.Or(f.Group, h.Group), cmp.Or(h.Version, f.Version)
+	h.Group, h.Version, h.LinkMiBps = cmp.Or(f.Group, h.Group), cmp.Or(h.Version, f.Version), cmp.Or(f.LinkMiBps, h.LinkMiBps)
 	return h
 }
 

@@ -30,7 +30,7 @@ func TestOverlay(t *testing.T) {
 		Cluster: "c", Version: "1.0.0",
 		Hosts: []inventory.Host{
 			{Name: "h2", Roles: []inventory.Role{inventory.RoleManager}, Group: "g", Version: "0.9.0", MemoryMiB: 1, Boot: "old", Down: true, Maintenance: true},
-			{Name: "h0", Labels: map[string]string{"tier": "web", "x": "y"}},
+			{Name: "h0", Labels: map[string]string{"tier": "web", "x": "y"}, LinkMiBps: 500},
 		},
 		VMs: []inventory.VM{
 			{Name: "v0", Host: "h2", MemoryMiB: 5, Policy: inventory.PolicyStop, Fixed: []string{"a device", "a licence"}},
@@ -53,7 +53,7 @@ func TestOverlay(t *testing.T) {
 	want := live()
 	want.Version, want.Pair, want.HA, want.Backups, want.Status, want.Components = "1.0.0", file.Pair, file.HA, file.Backups, file.Status, file.Components
 	h0, h1, h2 := want.Hosts[0], want.Hosts[1], want.Hosts[2]
-	h0.Labels = map[string]string{"rack": "1", "tier": "web", "x": "y"}
+	h0.Labels, h0.LinkMiBps = map[string]string{"rack": "1", "tier": "web", "x": "y"}, 500
 	h2.Roles, h2.Group, h2.Version = []inventory.Role{inventory.RoleManager}, "g", "0.9.0"
 	want.Hosts = []inventory.Host{h2, h0, h1}
 	want.VMs[0].Policy, want.VMs[0].Fixed = inventory.PolicyStop, []string{"a device", "a licence"}

@@ -229,6 +229,10 @@ func TestFindings(t *testing.T) {
 		"single path": {func(m *manifest.Manifest, inv *inventory.Inventory, _ *Options) {
 			m.RequiresReboot, inv.Hosts[3].Pools = true, []inventory.Pool{{Name: "p", Shared: true, Active: true, Paths: 1}}
 		}, `warn single-path h2 : The shared pool p has one path.`},
+		"dirty": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.VMs[1].Dirty = 55 }, `warn dirty-rate h2 v2: It changes 55 MiB/s of its memory, and the migration network carries 110 MiB/s: a live migration takes long.`},
+		"dirtier": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) {
+			inv.VMs[1].Dirty, inv.Hosts[3].LinkMiBps = 1100, 1100
+		}, `warn dirty-rate h2 v2: It changes 1100 MiB/s of its memory, and the migration network carries 1100 MiB/s: a live migration ends only by slowing`},
 		"busy": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.VMs[1].Busy = "snapshot" }, `warn busy h2 v2: It is busy: snapshot.`},
 		"no policy": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) {
 			inv.VMs[1].Fixed = []string{"a device"}

@@ -209,6 +209,17 @@ func (b *builder) vmFindings() {
 		if v.Busy != "" {
 			b.find(Finding{Rule: "busy", Level: Warn, Host: v.Host, VM: v.Name, Text: "It is busy: " + v.Busy + ". The run waits until that has ended, then moves it."})
 		}
+		if link := b.hosts[v.Host].Bandwidth(); v.Dirty >= link/2 && len(v.Fixed) == 0 {
+			then := "takes long"
+			if v.Dirty >= link {
+				then = "ends only by slowing the guest down"
+			}
+			b.find(Finding{
+				Rule: "dirty-rate", Level: Warn, Host: v.Host, VM: v.Name,
+				Text:   fmt.Sprintf("It changes %.0f MiB/s of its memory, and the migration network carries %.0f MiB/s: a live migration %s.", v.Dirty, link, then),
+				Remedy: "choose a quieter time or a faster network (--migration-network), or say that it can not move live (fixed in the platform file) and choose its policy",
+			})
+		}
 		if family && v.MemoryMiB >= largeGuest && len(v.Fixed) == 0 {
 			b.find(Finding{
 				Rule: "large-guests", Level: Warn, Host: v.Host, VM: v.Name,

@@ -1829,6 +1829,7 @@ type Inventory_Host struct {
 	Commands      []string               `protobuf:"bytes,17,rep,name=commands,proto3" json:"commands,omitempty"`                        // of those that the bundle requires, the ones that are there
 	SkewMillis    int64                  `protobuf:"varint,18,opt,name=skew_millis,json=skewMillis,proto3" json:"skew_millis,omitempty"` // its clock against the coordinator's
 	Member        bool                   `protobuf:"varint,19,opt,name=member,proto3" json:"member,omitempty"`                           // a voter of Holdfast's own store
+	LinkMibps     int64                  `protobuf:"varint,21,opt,name=link_mibps,json=linkMibps,proto3" json:"link_mibps,omitempty"`    // that the network carries over which its guests move; 0: not known
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1994,6 +1995,13 @@ func (x *Inventory_Host) GetMember() bool {
 		return x.Member
 	}
 	return false
+}
+
+func (x *Inventory_Host) GetLinkMibps() int64 {
+	if x != nil {
+		return x.LinkMibps
+	}
+	return 0
 }
 
 type Inventory_Pool struct {
@@ -4089,7 +4097,7 @@ const file_upgrade_proto_rawDesc = "" +
 	"\apercent\x18\x02 \x01(\x03R\apercent\x1a,\n" +
 	"\x06Window\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\x03R\x04from\x12\x0e\n" +
-	"\x02to\x18\x02 \x01(\x03R\x02to\"\xd7\x10\n" +
+	"\x02to\x18\x02 \x01(\x03R\x02to\"\xf6\x10\n" +
 	"\tInventory\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x121\n" +
@@ -4107,7 +4115,7 @@ const file_upgrade_proto_rawDesc = "" +
 	"components\x1aY\n" +
 	"\fBackupsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x123\n" +
-	"\x05value\x18\x02 \x01(\v2\x1d.holdfast.v1.Inventory.BackupR\x05value:\x028\x01\x1a\xf0\x04\n" +
+	"\x05value\x18\x02 \x01(\v2\x1d.holdfast.v1.Inventory.BackupR\x05value:\x028\x01\x1a\x8f\x05\n" +
 	"\x04Host\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05roles\x18\x02 \x03(\tR\x05roles\x12?\n" +
@@ -4132,7 +4140,9 @@ const file_upgrade_proto_rawDesc = "" +
 	"\bcommands\x18\x11 \x03(\tR\bcommands\x12\x1f\n" +
 	"\vskew_millis\x18\x12 \x01(\x03R\n" +
 	"skewMillis\x12\x16\n" +
-	"\x06member\x18\x13 \x01(\bR\x06member\x1a9\n" +
+	"\x06member\x18\x13 \x01(\bR\x06member\x12\x1d\n" +
+	"\n" +
+	"link_mibps\x18\x15 \x01(\x03R\tlinkMibps\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a\xa4\x01\n" +

@@ -361,7 +361,8 @@ func writable(def *libvirtxml.Domain) []libvirtxml.DomainDisk {
 }
 
 // MeasureDirty measures for a time, 1 to 60 s, how much memory each running
-// guest changes, MiB/s by UUID. Guests that can not be measured are left out.
+// guest changes, MiB/s by UUID; List tells it from then on. Guests that can not be
+// measured, and protected ones, are left out.
 func (f *Fleet) MeasureDirty(ctx context.Context, window time.Duration) (map[string]float64, error) {
 	seconds := int32((window + time.Second - 1) / time.Second)
 	if seconds < 1 || seconds > 60 {
@@ -382,7 +383,7 @@ func (f *Fleet) MeasureDirty(ctx context.Context, window time.Duration) (map[str
 		f.opt.Log.Debug("a dirty rate can not be measured", "guest", vms[i].Name, "err", err)
 	}
 	f.each(ctx, len(doms), func(c *conn, i int) error {
-		if vms[i].State != VMRunning {
+		if vms[i].State != VMRunning || vms[i].Protected {
 			return nil
 		}
 		limit, cancel := context.WithTimeout(ctx, oneLimit)

@@ -127,6 +127,7 @@ type host struct {
 	FreeBytes   int64            `json:"freeBytes"`
 	Commands    []string         `json:"commands"`
 	SkewMillis  int64            `json:"skewMillis"`
+	LinkMiBps   int64            `json:"linkMiBps"`
 	Member      bool             `json:"member"`
 }
 
@@ -269,6 +270,7 @@ func (c *checker) host(at string, h *host) inventory.Host {
 	c.want(h.MemoryMiB >= 0, at+".memoryMiB", h.MemoryMiB, "want 0 or more")
 	c.want(h.CPUs >= 0, at+".cpus", h.CPUs, "want 0 or more")
 	c.want(h.FreeBytes >= 0, at+".freeBytes", h.FreeBytes, "want 0 or more")
+	c.want(h.LinkMiBps >= 0, at+".linkMiBps", h.LinkMiBps, "want 0 or more")
 	for i, p := range h.Pools {
 		c.want(p.Name != "", fmt.Sprintf("%s.pools[%d].name", at, i), p.Name, "want a name")
 		c.want(p.Paths >= 0, fmt.Sprintf("%s.pools[%d].paths", at, i), p.Paths, "want 0 or more")
@@ -276,7 +278,7 @@ func (c *checker) host(at string, h *host) inventory.Host {
 	return inventory.Host{
 		Name: h.Name, Roles: h.Roles, Labels: labels, Group: h.Group, MemoryMiB: h.MemoryMiB, CPUs: h.CPUs, CPUModel: h.CPUModel, Version: h.Version,
 		Kernel: h.Kernel, NextKernel: h.NextKernel, Boot: h.Boot, Install: h.Install, Down: h.Down, Maintenance: h.Maintenance, Pools: h.Pools,
-		FreeBytes: h.FreeBytes, Commands: h.Commands, SkewMillis: h.SkewMillis, Member: h.Member,
+		FreeBytes: h.FreeBytes, Commands: h.Commands, SkewMillis: h.SkewMillis, LinkMiBps: h.LinkMiBps, Member: h.Member,
 	}
 }
 

@@ -42,6 +42,7 @@ hosts:
   freeBytes: 10
   commands: [tree]
   skewMillis: -5
+  linkMiBps: 1100
   member: true
 - name: h2
   memoryMiB: 1
@@ -65,7 +66,7 @@ func TestParse(t *testing.T) {
 		Name: "h1", Roles: []inventory.Role{"manager", "host"}, Labels: map[string]string{"tier": "web", "empty": ""}, Group: "g", MemoryMiB: 65536, CPUs: 64,
 		CPUModel: "skylake", Version: "1.4.0", Kernel: "5.1", NextKernel: "6.1", Boot: "b", Install: "i", Down: true, Maintenance: true,
 		Pools:     []inventory.Pool{{Name: "p", Kind: "iscsi", Shared: true, Paths: 1, Active: true, Use: "template"}},
-		FreeBytes: 10, Commands: []string{"tree"}, SkewMillis: -5, Member: true,
+		FreeBytes: 10, Commands: []string{"tree"}, SkewMillis: -5, LinkMiBps: 1100, Member: true,
 	}
 	if !reflect.DeepEqual(h, want) {
 		t.Errorf("host %+v", h)

@@ -86,7 +86,7 @@ func TestReportsAreSeenByAll(t *testing.T) {
 		if Hosts(seen, time.Now())["h1"].Up {
 			t.Error("a host that has been silent for long is up")
 		}
-		inv := Inventory("lab", "1.0", seen, time.Now())
+		inv := Inventory("lab", "1.0", "", seen, time.Now())
 		if len(inv.Hosts) != 1 || !inv.Hosts[0].Down || inv.Version != "1.0" {
 			t.Errorf("inventory %+v", inv)
 		}
@@ -99,7 +99,7 @@ func TestInventoryIsOrdered(t *testing.T) {
 	for _, h := range []cluster.HostID{"h10", "h2", "h1"} {
 		seen[h] = Seen{Record{Host: inventory.Host{Name: h}, VMs: []inventory.VM{{Name: "b", Host: h}, {Name: "a", Host: h}}}, now, 1}
 	}
-	inv := Inventory("c", "v", seen, now)
+	inv := Inventory("c", "v", "", seen, now)
 	got := ""
 	for _, h := range inv.Hosts {
 		got += string(h.Name) + " "
@@ -157,7 +157,7 @@ func TestInventoryKnowsAGuestOnce(t *testing.T) {
 		"h3": rec("h3", 0, vm("c", "h3", true), vm("d", "h3", true)), // d moves
 		"h4": blind,
 	}
-	inv := Inventory("x", "1", seen, now)
+	inv := Inventory("x", "1", "", seen, now)
 	got := ""
 	for _, v := range inv.VMs {
 		got += v.Name + " on " + string(v.Host) + " "

@@ -5,8 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -17,10 +21,18 @@ import (
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
+	"holdfast/internal/sleep"
 )
 
 // nodeFor is how long what the hardware offers is taken as known.
 const nodeFor = 5 * time.Minute
+
+// The memory that guests change is measured so often, for so long. QEMU samples some pages;
+// the first time leaves guests in peace that start with the host.
+const (
+	measureEvery  = 10 * time.Minute
+	measureWithin = time.Second
+)
 
 // Looker looks at this host.
 type Looker struct {
@@ -34,11 +46,21 @@ type Looker struct {
 	Member  bool   // the host runs a member of the store
 	Rests   func() bool
 	Bundles func() ([]string, error)
+	Log     *slog.Logger
 	Waits   func(uuid string) string // why a guest that has come here does not run; "": nothing is known. nil: as ""
 
 	mu     sync.Mutex
 	node   libvirt.Node
 	nodeAt time.Time
+}
+
+// Measure measures now and then how much memory guests change, until ctx ends. Look tells it.
+func (l *Looker) Measure(ctx context.Context) {
+	for sleep.For(ctx, measureEvery) {
+		if _, err := l.Fleet.MeasureDirty(ctx, measureWithin); err != nil && ctx.Err() == nil {
+			l.Log.Debug("the memory that guests change is not measured", "err", err)
+		}
+	}
 }
 
 // Look gives the host's record. With an error, it holds what could be found out.
@@ -48,7 +70,7 @@ func (l *Looker) Look(ctx context.Context) (Record, error) {
 		Addr: l.Addr, API: l.API, Agent: l.Agent, Generation: job.Generation, CarriesLive: true, MigrateTLS: l.Fleet.MigrationSecurity().TLS,
 	}
 	var aerr, berr error
-	r.Addrs, aerr = addresses()
+	r.Addrs, r.Links, aerr = addresses("/sys/class/net")
 	r.Bundles, berr = l.Bundles()
 	node, nerr := l.hardware(ctx)
 	// vCPUs are not bounded by the processors: hypervisors share them out.
@@ -99,20 +121,42 @@ func (l *Looker) hardware(ctx context.Context) (libvirt.Node, error) {
 	return node, nil
 }
 
-// addresses are the host's own, but for those that are good on this host only.
-func addresses() ([]string, error) {
-	all, err := net.InterfaceAddrs()
-	if err != nil {
-		return nil, fmt.Errorf("list the host's addresses: %w", err)
-	}
-	var out []string
-	for _, a := range all {
-		if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() {
-			out = append(out, n.IP.String())
+// addresses are the host's own, but for those that are good on this host only, and what
+// their networks carry, MiB/s, where the kernel knows it (sys is /sys/class/net).
+func addresses(sys string) (out []string, links map[string]int64, err error) {
+	cards, err := net.Interfaces()
+	links = map[string]int64{}
+	for _, card := range cards {
+		all, aerr := card.Addrs()
+		err = errors.Join(err, aerr)
+		for _, a := range all {
+			if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() {
+				out = append(out, n.IP.String())
+				if rate := carries(filepath.Join(sys, card.Name, "speed")); rate > 0 {
+					links[n.IP.String()] = rate
+				}
+			}
 		}
 	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("list the host's addresses: %w", err)
+	}
 	slices.Sort(out)
-	return out, nil
+	return out, links, nil
+}
+
+// carries reads the speed of a card, Mbit/s, and returns what of it is left for data, MiB/s;
+// 0 where the kernel does not know it, as of cards of virtual machines.
+func carries(file string) int64 {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return 0
+	}
+	speed, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
+	if err != nil || speed < 0 {
+		return 0
+	}
+	return speed * 11 / 100 // of 1,000 Mbit/s, 110 MiB/s
 }
 
 // Kernel is the release that runs.

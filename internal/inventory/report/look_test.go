@@ -1,10 +1,13 @@
 package report
 
 import (
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
+	"holdfast/internal/cluster"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
@@ -35,5 +38,32 @@ func TestRecordSaysThatGuestsAreLetGoOn(t *testing.T) {
 	r, err := l.Look(t.Context())
 	if err == nil || !r.Blind || !r.CarriesLive || r.Generation != job.Generation {
 		t.Errorf("%v, %+v", err, r)
+	}
+}
+
+// TestWhatNetworksCarry: by the speeds of cards, where the kernel knows them.
+func TestWhatNetworksCarry(t *testing.T) {
+	dir := t.TempDir()
+	for text, want := range map[string]int64{"1000\n": 110, "25000\n": 2750, "-1\n": 0, "fast\n": 0, "": 0} {
+		file := filepath.Join(dir, "speed")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := carries(file); got != want {
+			t.Errorf("%q: %d MiB/s, want %d", text, got, want)
+		}
+	}
+	if got := carries(filepath.Join(dir, "none")); got != 0 {
+		t.Errorf("no file: %d", got)
+	}
+	r := Record{Addr: "192.0.2.1", Addrs: []string{"192.0.2.1", "198.51.100.1"}, Links: map[string]int64{"192.0.2.1": 110, "198.51.100.1": 1100}}
+	for network, want := range map[string]int64{"": 110, "198.51.100.0/24": 1100, "203.0.113.0/24": 110} {
+		if got := r.Link(network); got != want {
+			t.Errorf("over %q: %d MiB/s, want %d", network, got, want)
+		}
+	}
+	inv := Inventory("c", "v", "198.51.100.0/24", map[cluster.HostID]Seen{"h1": {Record: r, SeenAt: time.Now()}}, time.Now())
+	if inv.Hosts[0].LinkMiBps != 1100 {
+		t.Errorf("%+v", inv.Hosts[0])
 	}
 }

@@ -21,17 +21,18 @@ func RecordKey(h cluster.HostID) string { return Prefix + string(h) }
 
 // Record is what a host says of itself for jobs. Each host writes its own.
 type Record struct {
-	Host    inventory.Host `json:"host"`
-	VMs     []inventory.VM `json:"vms,omitempty"`
-	Addr    string         `json:"addr"`              // of its libvirtd, for migrations
-	API     string         `json:"api,omitempty"`     // of its agent, https://IP:PORT; "": not served over TLS
-	Addrs   []string       `json:"addrs,omitempty"`   // IP addresses of the host, for guests that move over a network of their own
-	Agent   string         `json:"agent"`             // version of its agent, for people
-	Bundles []string       `json:"bundles,omitempty"` // SHA-256 of the bundles that it has, hex
-	Blind   bool           `json:"blind,omitempty"`   // its guests could not be listed: VMs says nothing
-	Problem string         `json:"problem,omitempty"` // what could not be found out, for people
-	Seq     uint64         `json:"seq"`               // counts the writes
-	At      time.Time      `json:"at"`                // wall clock of the host, for people
+	Host    inventory.Host   `json:"host"`
+	VMs     []inventory.VM   `json:"vms,omitempty"`
+	Addr    string           `json:"addr"`              // of its libvirtd, for migrations
+	API     string           `json:"api,omitempty"`     // of its agent, https://IP:PORT; "": not served over TLS
+	Addrs   []string         `json:"addrs,omitempty"`   // IP addresses of the host, for guests that move over a network of their own
+	Links   map[string]int64 `json:"links,omitempty"`   // what the networks of these carry, MiB/s, as far as it is known
+	Agent   string           `json:"agent"`             // version of its agent, for people
+	Bundles []string         `json:"bundles,omitempty"` // SHA-256 of the bundles that it has, hex
+	Blind   bool             `json:"blind,omitempty"`   // its guests could not be listed: VMs says nothing
+	Problem string           `json:"problem,omitempty"` // what could not be found out, for people
+	Seq     uint64           `json:"seq"`               // counts the writes
+	At      time.Time        `json:"at"`                // wall clock of the host, for people
 	// Generation is job.Generation of its agent; 0: it does not count them yet.
 	Generation int `json:"generation,omitempty"`
 	// CarriesLive: its agent lets guests go on that arrive standing still. One that does not say so
@@ -74,6 +75,15 @@ func (r Record) In(network string) string {
 	return ""
 }
 
+// Link returns what the network carries over which the host's guests move, MiB/s: a CIDR, or
+// "" for that of its libvirtd. 0: not known.
+func (r Record) Link(network string) int64 {
+	if at := r.In(network); at != "" {
+		return r.Links[at]
+	}
+	return r.Links[r.Addr]
+}
+
 // Silent is how long ago a record may have changed last for its host to count as
 // up: three reports and a little.
 const Silent = 35 * time.Second
@@ -94,7 +104,9 @@ func Hosts(seen map[cluster.HostID]Seen, now time.Time) map[cluster.HostID]job.H
 // installed. A host that can not list its guests counts as down. A guest that
 // several hosts know, because it moves or because one of them is away, is there
 // once: where it runs by the word of a host that is up.
-func Inventory(name, version string, seen map[cluster.HostID]Seen, now time.Time) inventory.Inventory {
+//
+// network is the CIDR over which guests move, "" for any.
+func Inventory(name, version, network string, seen map[cluster.HostID]Seen, now time.Time) inventory.Inventory {
 	inv := inventory.Inventory{Cluster: name, Version: version, At: now.UTC()}
 	type known struct {
 		vm   inventory.VM
@@ -103,7 +115,7 @@ func Inventory(name, version string, seen map[cluster.HostID]Seen, now time.Time
 	vms := map[string]known{}
 	for _, s := range seen {
 		h := s.Host
-		h.Down = !s.Up(now) || s.Blind
+		h.Down, h.LinkMiBps = !s.Up(now) || s.Blind, s.Link(network)
 		inv.Hosts = append(inv.Hosts, h)
 		for _, vm := range s.VMs {
 			id := cmp.Or(vm.UUID, string(vm.Host)+"/"+vm.Name)

@@ -125,6 +125,12 @@ func allWrong() []wrong {
 		{"migratable", func(in *Input) { in.From, in.Inventory.VMs[0].MemoryMiB = "E0209H11", 32<<10 }, "warn a: has 32768 MiB: live migrations", "cold"},
 		{"migratable", func(in *Input) { host(in, "h3").CPUModel = "Haswell" }, "info g: hosts of the group g have different CPU models: Haswell, Skylake", ""},
 		{"dirty-rate", func(in *Input) { in.Inventory.VMs[0].Dirty = 110 }, "fail a: changes 110 MiB/s of its memory, the migration network carries 110", "quieter"},
+		{"dirty-rate", func(in *Input) {
+			in.Inventory.VMs[0].Dirty = 110
+			for i := range in.Inventory.Hosts {
+				in.Inventory.Hosts[i].LinkMiBps = 200
+			}
+		}, "warn a: changes 110 MiB/s of its memory, the migration network carries 200", "quieter"},
 		{"dirty-rate", func(in *Input) { in.Inventory.VMs[0].Dirty = 60 }, "warn a: changes 60 MiB/s", "quieter"},
 		{"busy-guests", func(in *Input) { in.Inventory.VMs[2].Busy = "snapshot" }, "warn off: is busy: snapshot", "wait for its end"},
 		{"single-path", func(in *Input) {

@@ -126,13 +126,20 @@ func checkDirty(s *scene) []Finding {
 		return nil
 	}
 	var fs []Finding
-	limit := s.Limits.Bandwidth
+	hosts := map[cluster.HostID]*inventory.Host{}
+	for i := range s.inv.Hosts {
+		hosts[s.inv.Hosts[i].Name] = &s.inv.Hosts[i]
+	}
 	s.running(func(vm *inventory.VM) {
-		const remedy = "choose a quieter time, a faster migration network, or a policy for the guest; or let the migration slow the guest down"
+		if hosts[vm.Host] == nil {
+			return
+		}
+		limit := hosts[vm.Host].Bandwidth()
+		const remedy = "choose a quieter time, a faster migration network, or a policy for the guest; or accept that: --confirmed dirty-rate"
 		switch {
 		case len(s.fixed(vm)) > 0:
 		case vm.Dirty >= limit:
-			fs = append(fs, onVM(vm, Fail, remedy, "changes %.0f MiB/s of its memory, the migration network carries %.0f MiB/s: a live migration would not end", vm.Dirty, limit))
+			fs = append(fs, onVM(vm, Fail, remedy, "changes %.0f MiB/s of its memory, the migration network carries %.0f MiB/s: a live migration ends only by slowing the guest down", vm.Dirty, limit))
 		case vm.Dirty >= limit/2:
 			fs = append(fs, onVM(vm, Warn, remedy, "changes %.0f MiB/s of its memory, the migration network carries %.0f MiB/s: a live migration takes long", vm.Dirty, limit))
 		}

@@ -59,7 +59,6 @@ type Limits struct {
 	Skew      time.Duration // of clocks between hosts; 1 s
 	BackupAge time.Duration // 24 h
 	FactsAge  time.Duration // 1 h
-	Bandwidth float64       // of the migration network, MiB/s; 110, 1 Gbit/s
 	Threshold int           // O2CB heartbeat threshold; 61 = (120 s / 2 s) + 1
 }
 
@@ -76,9 +75,6 @@ func (l Limits) filled() Limits {
 	}
 	if l.FactsAge == 0 {
 		l.FactsAge = time.Hour
-	}
-	if l.Bandwidth == 0 {
-		l.Bandwidth = 110
 	}
 	if l.Threshold == 0 {
 		l.Threshold = O2CBThreshold(120 * time.Second)

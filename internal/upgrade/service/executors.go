@@ -165,13 +165,17 @@ func (s *Service) refs() []survey.HostRef {
 	return out
 }
 
-// reported is the inventory as it is now.
+// reported is the inventory as it is now, for the run that is under way.
 func (s *Service) reported(ctx context.Context) (inventory.Inventory, error) {
 	st, err := loadState(ctx, s.Store)
 	if err != nil {
 		return inventory.Inventory{}, err
 	}
-	inv, _, err := s.inventory(ctx, nil, st.Bundle.Name, st.version())
+	last, err := readJournal(ctx, s.Store, st.Last)
+	if err != nil {
+		return inventory.Inventory{}, err
+	}
+	inv, _, err := s.inventory(ctx, nil, last.plan.Options.MigrationNetwork, st.Bundle.Name, st.version())
 	return inv, err
 }
 

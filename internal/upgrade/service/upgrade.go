@@ -181,7 +181,7 @@ func (s *Service) gather(ctx context.Context, r *request.Request) (*planned, err
 	if p.manifest != nil {
 		name, installed = p.manifest.Name, cmp.Or(st.Versions[p.manifest.Name], installed)
 	}
-	if p.inv, p.told, err = s.inventory(ctx, r.Inventory, name, installed); err == nil {
+	if p.inv, p.told, err = s.inventory(ctx, r.Inventory, r.Options.MigrationNetwork, name, installed); err == nil {
 		p.inv.Kept, err = s.keptBackups(ctx, st)
 	}
 	seen, _ := s.Seen()
@@ -251,12 +251,12 @@ func (s *Service) manifest(ctx context.Context, sha string) (*manifest.Manifest,
 // inventory is what the hosts report, with what only people know: what is said
 // now, or was said last. Of what was said last, hosts that report no more are left
 // out; the findings name them, and say where hosts report something else than was said.
-func (s *Service) inventory(ctx context.Context, said *inventory.Inventory, bundle, version string) (inv inventory.Inventory, told []upgrade.Finding, err error) {
+func (s *Service) inventory(ctx context.Context, said *inventory.Inventory, network, bundle, version string) (inv inventory.Inventory, told []upgrade.Finding, err error) {
 	seen, ok := s.sighted(ctx)
 	if !ok {
 		return inv, nil, fmt.Errorf("the hosts' reports are not read yet: %w", store.ErrRetry)
 	}
-	inv = report.Inventory(s.Name, version, seen, time.Now())
+	inv = report.Inventory(s.Name, version, network, seen, time.Now())
 	s.members.markIn(&inv)
 	remedy := ""
 	if said == nil {
