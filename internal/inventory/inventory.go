@@ -26,10 +26,17 @@ type Inventory struct {
 	// job's status says.
 	Kept map[cluster.HostID]string `json:"-"`
 
+	Apart   []Apart               `json:"apart,omitempty"`   // guests that must not share a host
 	Backups map[string]BackupPlan `json:"backups,omitempty"` // ways to back up, by the name that Options.Backup gives
 	Status  Watched               `json:"status,omitzero"`   // what else tells how the platform stands
 
 	Components []string `json:"components,omitempty"` // installed beside, which rules of upgrade paths ask about
+}
+
+// Apart are guests that must not share a host, each by its UUID, as HOST/NAME or by its name.
+type Apart struct {
+	Name string   `json:"name"`
+	VMs  []string `json:"vms"`
 }
 
 // BackupPlan is a provider of backups with its settings.

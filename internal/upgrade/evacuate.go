@@ -20,7 +20,8 @@ type fleet struct {
 	nodes  map[cluster.HostID]*node
 	groups map[string]*group
 	window int
-	back   bool // guests return when their host is done
+	back   bool                    // guests return when their host is done
+	apart  map[*inventory.VM][]int // groups of guests that must not share a host, by their places
 }
 
 // group is hosts between which guests move: first those without a turn, then
@@ -44,9 +45,11 @@ type node struct {
 	twins  map[string]bool // names that several VMs have, of all nodes
 	names  map[string]bool // those of them that are taken here: libvirt gives a name once
 	after  []string        // steps that must be over before its turn
-	visits []visit         // guests that will return
-	gone   []int           // turns of hosts whose guests were here and have returned
-	forgot int             // entries that gone has lost at its front
+	fleet  *fleet
+	apart  map[int]int // guests here of each group that must not share a host
+	visits []visit     // guests that will return
+	gone   []int       // turns of hosts whose guests were here and have returned
+	forgot int         // entries that gone has lost at its front
 }
 
 // visit is a guest that is at a host for the time of another host's turn.
@@ -90,6 +93,7 @@ func newFleet(inv *inventory.Inventory, o *Options, order []*inventory.Host, emp
 			n.cpus -= int64(v.CPUs)
 		}
 	}
+	f.keepApart(apartOf(inv, o))
 	f.name(inv)
 	f.group(inv)
 	return f
@@ -178,11 +182,7 @@ func (f *fleet) empty(h *inventory.Host, policy func(*inventory.VM) (p inventory
 	}
 	to := f.place(n, out)
 	if f.back && slices.Contains(to, nil) {
-		for i, v := range out {
-			if to[i] != nil {
-				to[i].book(v, -1)
-			}
-		}
+		f.unbook(out, to)
 		f.settle(n, n.turn-1) // it waits until all visitors have returned
 		to = f.place(n, out)
 	}
@@ -217,25 +217,50 @@ func (f *fleet) place(n *node, guests []*inventory.VM) []*node {
 		}
 		return to
 	}
+	order := make([]int, len(guests))
+	for i := range order {
+		order[i] = i
+	}
+	if f.bookAll(n, guests, to, order, false) {
+		return to
+	}
+	// Those that are kept apart have the least choice.
+	bound := slices.Clone(order)
+	slices.SortStableFunc(bound, func(a, b int) int { return cmp.Compare(len(f.apart[guests[b]]), len(f.apart[guests[a]])) })
 	for _, pack := range []bool{false, true} {
-		whole := true
-		for i, v := range guests {
-			if to[i] = f.target(n, v, pack); to[i] == nil {
-				whole = false
-				continue
-			}
-			to[i].book(v, 1)
-		}
-		if whole || pack {
+		if slices.Equal(bound, order) {
 			break
 		}
-		for i, v := range guests {
-			if to[i] != nil {
-				to[i].book(v, -1)
-			}
+		f.unbook(guests, to)
+		if f.bookAll(n, guests, to, bound, pack) {
+			return to
 		}
 	}
+	f.unbook(guests, to)
+	f.bookAll(n, guests, to, order, true)
 	return to
+}
+
+// bookAll books room for guests in an order, and reports whether all have found it.
+func (f *fleet) bookAll(n *node, guests []*inventory.VM, to []*node, order []int, pack bool) bool {
+	whole := true
+	for _, i := range order {
+		if to[i] = f.target(n, guests[i], pack); to[i] == nil {
+			whole = false
+			continue
+		}
+		to[i].book(guests[i], 1)
+	}
+	return whole
+}
+
+// unbook gives the room back.
+func (f *fleet) unbook(guests []*inventory.VM, to []*node) {
+	for i, v := range guests {
+		if to[i] != nil {
+			to[i].book(v, -1)
+		}
+	}
 }
 
 // book takes room and the name for a guest, or gives them back.
@@ -244,6 +269,9 @@ func (n *node) book(v *inventory.VM, times int64) {
 	n.cpus -= times * int64(v.CPUs)
 	if n.twins[v.Name] {
 		n.names[v.Name] = times > 0
+	}
+	for _, g := range n.fleet.apart[v] {
+		n.apart[g] += int(times)
 	}
 	n.note()
 }
@@ -348,6 +376,9 @@ func (f *fleet) target(n *node, v *inventory.VM, pack bool) *node {
 // host that was emptied before has; nil for none.
 func (f *fleet) oneForAll(n *node, guests []*inventory.VM) *node {
 	var memory, cpus int64
+	if f.together(guests) {
+		return nil
+	}
 	for _, v := range guests {
 		memory += v.MemoryMiB
 		cpus += int64(v.CPUs)
@@ -380,10 +411,11 @@ func (n *node) search(t tier, memory int64, pack bool, good func(*node) bool) *n
 }
 
 // fits reports whether a guest of n can run at to when n is emptied, memory apart. A
-// guest moves between CPUs of one model only, and to no host that has its name.
+// guest moves between CPUs of one model only, and to no host that has its name or a guest
+// that it is kept apart from.
 func fits(n, to *node, v *inventory.VM) bool {
 	a, b := n.host.CPUModel, to.host.CPUModel
-	return to.cpus >= int64(v.CPUs) && (a == "" || b == "" || a == b) && !to.names[v.Name] && !(to.rests && to.turn > n.turn)
+	return to.cpus >= int64(v.CPUs) && (a == "" || b == "" || a == b) && !to.names[v.Name] && !to.shares(v) && !(to.rests && to.turn > n.turn)
 }
 
 // largestRoom returns the most memory that is free on another host of the group.

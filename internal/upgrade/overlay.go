@@ -13,7 +13,7 @@ import (
 
 // Overlay adds to what the agents report what only people know, from a file: roles,
 // labels and groups of hosts, policies of VMs and further reasons why they can not
-// move, the pair, the platform's HA, backups, status programs and components. The file's hosts
+// move, the pair, the platform's HA, guests to keep apart, backups, status programs and components. The file's hosts
 // come first, in its order. What networks carry is what the file says. Versions and guest
 // systems are taken from it where none is reported; of all else the reports count. The error names what the file is
 // wrong about: another cluster, or hosts that do not report.
@@ -38,6 +38,9 @@ func Overlay(live, file inventory.Inventory) (inventory.Inventory, error) {
 	}
 	if file.HA != nil {
 		out.HA = file.HA
+	}
+	if file.Apart != nil {
+		out.Apart = file.Apart
 	}
 	if file.Backups != nil {
 		out.Backups = file.Backups

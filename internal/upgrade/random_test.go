@@ -73,6 +73,16 @@ func randomInventory(r *rand.Rand) inventory.Inventory {
 			}
 		}
 	}
+	for g := range r.IntN(3) {
+		apart, at := inventory.Apart{Name: fmt.Sprint("g", g)}, map[cluster.HostID]bool{}
+		for _, k := range r.Perm(len(inv.VMs)) {
+			if v := inv.VMs[k]; v.Running && !at[v.Host] && len(apart.VMs) < 3 {
+				at[v.Host] = true
+				apart.VMs = append(apart.VMs, v.Place())
+			}
+		}
+		inv.Apart = append(inv.Apart, apart)
+	}
 	if managers == 2 && r.IntN(2) == 0 {
 		inv.Pair = &inventory.Pair{Nodes: []cluster.HostID{"h00", "h01"}, Active: pick[cluster.HostID](r, "h00", "h01"), Switch: []string{"s"}, Stop: []string{"s"}, Start: []string{"s"}}
 	}

@@ -201,6 +201,7 @@ func (b *builder) vmFindings() {
 	if !b.empties() {
 		return
 	}
+	b.apartFindings()
 	for i := range b.inv.VMs {
 		v := &b.inv.VMs[i]
 		if !v.Running || slices.Contains(b.o.Drop, v.Host) {
@@ -279,7 +280,13 @@ func (b *builder) leave(h *inventory.Host) leave {
 	if len(l.stuck) > 0 && !b.alone[h.Name] {
 		v := l.stuck[0]
 		text := fmt.Sprintf("The host can not be emptied: VM %s needs %d MiB, and no host has more than %d MiB free", v.Name, v.MemoryMiB, l.room)
+		rule, remedy := "memory", "add memory or a host, stop guests, or choose fewer hosts at once"
+		group, hosts := b.fleet.keptOut(b.fleet.nodes[h.Name], v)
 		switch {
+		case group >= 0:
+			g := b.inv.Apart[group]
+			rule, remedy = apartRule(g.Name), "add a host, choose fewer hosts at once, or give the group up for this run: --confirmed "+apartRule(g.Name)
+			text = fmt.Sprintf("The host can not be emptied: VM %s must not share a host with the others of group %s, which are on %s, and no other host has room", v.Name, g.Name, joinHosts(hosts))
 		case v.MemoryMiB > l.room:
 		case len(b.vms[v.Name]) > 1:
 			text = fmt.Sprintf("The host can not be emptied: no host has room and the CPUs for VM %s and no other VM of that name", v.Name)
@@ -289,7 +296,7 @@ func (b *builder) leave(h *inventory.Host) leave {
 		if more := len(l.stuck) - 1; more > 0 {
 			text += fmt.Sprintf("; %d more VMs find no place", more)
 		}
-		b.block("memory", h.Name, text+".", "add memory or a host, stop guests, or choose fewer hosts at once")
+		b.block(rule, h.Name, text+".", remedy)
 	}
 	b.noteLeave(h, &l)
 	return l

@@ -40,6 +40,7 @@ type world struct {
 	oper    func(w *world)                           // called when the run is paused
 
 	at      map[string]cluster.HostID // running guests, by UUID if they have one, else by name
+	coming  map[string]cluster.HostID // where guests are on their way to
 	used    map[cluster.HostID]int64
 	offPlan bool // an operator skipped or dropped something, or guests did not move: books of guests are off
 	waits   []string
@@ -67,7 +68,7 @@ func newWorld(t *testing.T, p *Plan, inv inventory.Inventory) *world {
 		takes:   func(s *Step) time.Duration { return guess(s) },
 		outcome: func(*Step, int) job.StepState { return job.Done },
 		oper:    func(w *world) { w.t.Fatalf("the run pauses: %s", w.job.Why) },
-		at:      map[string]cluster.HostID{}, used: map[cluster.HostID]int64{}, steps: map[string]*Step{}, chainOf: map[string]*Chain{}, stageOf: map[string]int{},
+		at:      map[string]cluster.HostID{}, coming: map[string]cluster.HostID{}, used: map[cluster.HostID]int64{}, steps: map[string]*Step{}, chainOf: map[string]*Chain{}, stageOf: map[string]int{},
 	}
 	for _, h := range inv.Hosts {
 		w.hosts[h.Name] = job.HostState{Up: !h.Down, Boot: "boot0"}
@@ -235,6 +236,7 @@ func (w *world) moves(s *Step) []evacuate.Move {
 func (w *world) beginEffects(s *Step) {
 	for _, m := range w.moves(s) {
 		w.used[m.To] += m.MemoryMiB
+		w.coming[idOf(m)] = m.To
 		if from := cmp.Or(m.From, s.Host); !w.offPlan && w.at[idOf(m)] != from {
 			w.t.Fatalf("%s: guest %s is on %s, not on %s", s.ID, m.VM, w.at[idOf(m)], from)
 		}
@@ -252,6 +254,7 @@ func (w *world) beginEffects(s *Step) {
 
 func (w *world) endEffects(s *Step, state job.StepState) {
 	for _, m := range w.moves(s) {
+		delete(w.coming, idOf(m))
 		if state != job.Done {
 			w.offPlan = true
 			w.used[m.To] -= m.MemoryMiB
@@ -274,6 +277,16 @@ func (w *world) endEffects(s *Step, state job.StepState) {
 	}
 }
 
+// apart reports whether two guests must not share a host.
+func (w *world) apart(a, b string) bool {
+	return slices.ContainsFunc(apartOf(&w.inv, &w.plan.Options), func(g []*inventory.VM) bool {
+		in := func(id string) bool {
+			return slices.ContainsFunc(g, func(v *inventory.VM) bool { return guestID(v.UUID, v.Name) == id })
+		}
+		return in(a) && in(b)
+	})
+}
+
 func idOf(m evacuate.Move) string { return guestID(m.UUID, m.VM) }
 
 func guestID(uuid, name string) string { return cmp.Or(uuid, name) }
@@ -293,6 +306,9 @@ func (w *world) checkTarget(s *Step, m evacuate.Move) {
 		at, runs := w.at[id]
 		if !runs {
 			at = v.Host
+		}
+		if id != idOf(m) && (runs && at == m.To || w.coming[id] == m.To) && w.apart(id, idOf(m)) {
+			w.t.Fatalf("%s: guest %s goes to %s, where %s is, from which it is kept apart", s.ID, m.VM, m.To, v.Name)
 		}
 		if v.Name == m.VM && id != idOf(m) && at == m.To {
 			w.t.Fatalf("%s: guest %s goes to %s, where another one has its name", s.ID, m.VM, m.To)

@@ -1075,6 +1075,7 @@ type Inventory struct {
 	Backups       map[string]*Inventory_Backup `protobuf:"bytes,9,rep,name=backups,proto3" json:"backups,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // by the name that UpgradeOptions.backup gives
 	Status        *Inventory_Watched           `protobuf:"bytes,10,opt,name=status,proto3" json:"status,omitempty"`
 	Components    []string                     `protobuf:"bytes,11,rep,name=components,proto3" json:"components,omitempty"` // installed beside, which rules of upgrade paths ask about
+	Apart         []*Inventory_Apart           `protobuf:"bytes,14,rep,name=apart,proto3" json:"apart,omitempty"`           // guests that must not share a host
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1182,6 +1183,13 @@ func (x *Inventory) GetStatus() *Inventory_Watched {
 func (x *Inventory) GetComponents() []string {
 	if x != nil {
 		return x.Components
+	}
+	return nil
+}
+
+func (x *Inventory) GetApart() []*Inventory_Apart {
+	if x != nil {
+		return x.Apart
 	}
 	return nil
 }
@@ -2320,6 +2328,58 @@ func (x *Inventory_Pair) GetStatus() []string {
 	return nil
 }
 
+type Inventory_Apart struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Vms           []string               `protobuf:"bytes,2,rep,name=vms,proto3" json:"vms,omitempty"` // each by its UUID, as HOST/NAME or by its name
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Inventory_Apart) Reset() {
+	*x = Inventory_Apart{}
+	mi := &file_upgrade_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Inventory_Apart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Inventory_Apart) ProtoMessage() {}
+
+func (x *Inventory_Apart) ProtoReflect() protoreflect.Message {
+	mi := &file_upgrade_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Inventory_Apart.ProtoReflect.Descriptor instead.
+func (*Inventory_Apart) Descriptor() ([]byte, []int) {
+	return file_upgrade_proto_rawDescGZIP(), []int{17, 5}
+}
+
+func (x *Inventory_Apart) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Inventory_Apart) GetVms() []string {
+	if x != nil {
+		return x.Vms
+	}
+	return nil
+}
+
 type Inventory_Switch struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Off           []string               `protobuf:"bytes,1,rep,name=off,proto3" json:"off,omitempty"`
@@ -2331,7 +2391,7 @@ type Inventory_Switch struct {
 
 func (x *Inventory_Switch) Reset() {
 	*x = Inventory_Switch{}
-	mi := &file_upgrade_proto_msgTypes[31]
+	mi := &file_upgrade_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2343,7 +2403,7 @@ func (x *Inventory_Switch) String() string {
 func (*Inventory_Switch) ProtoMessage() {}
 
 func (x *Inventory_Switch) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[31]
+	mi := &file_upgrade_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2356,7 +2416,7 @@ func (x *Inventory_Switch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inventory_Switch.ProtoReflect.Descriptor instead.
 func (*Inventory_Switch) Descriptor() ([]byte, []int) {
-	return file_upgrade_proto_rawDescGZIP(), []int{17, 5}
+	return file_upgrade_proto_rawDescGZIP(), []int{17, 6}
 }
 
 func (x *Inventory_Switch) GetOff() []string {
@@ -2390,7 +2450,7 @@ type Inventory_Backup struct {
 
 func (x *Inventory_Backup) Reset() {
 	*x = Inventory_Backup{}
-	mi := &file_upgrade_proto_msgTypes[32]
+	mi := &file_upgrade_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2402,7 +2462,7 @@ func (x *Inventory_Backup) String() string {
 func (*Inventory_Backup) ProtoMessage() {}
 
 func (x *Inventory_Backup) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[32]
+	mi := &file_upgrade_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2415,7 +2475,7 @@ func (x *Inventory_Backup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inventory_Backup.ProtoReflect.Descriptor instead.
 func (*Inventory_Backup) Descriptor() ([]byte, []int) {
-	return file_upgrade_proto_rawDescGZIP(), []int{17, 6}
+	return file_upgrade_proto_rawDescGZIP(), []int{17, 7}
 }
 
 func (x *Inventory_Backup) GetProvider() string {
@@ -2445,7 +2505,7 @@ type Inventory_Watched struct {
 
 func (x *Inventory_Watched) Reset() {
 	*x = Inventory_Watched{}
-	mi := &file_upgrade_proto_msgTypes[33]
+	mi := &file_upgrade_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2457,7 +2517,7 @@ func (x *Inventory_Watched) String() string {
 func (*Inventory_Watched) ProtoMessage() {}
 
 func (x *Inventory_Watched) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[33]
+	mi := &file_upgrade_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2470,7 +2530,7 @@ func (x *Inventory_Watched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inventory_Watched.ProtoReflect.Descriptor instead.
 func (*Inventory_Watched) Descriptor() ([]byte, []int) {
-	return file_upgrade_proto_rawDescGZIP(), []int{17, 7}
+	return file_upgrade_proto_rawDescGZIP(), []int{17, 8}
 }
 
 func (x *Inventory_Watched) GetCluster() []string {
@@ -2510,7 +2570,7 @@ type Inventory_Program struct {
 
 func (x *Inventory_Program) Reset() {
 	*x = Inventory_Program{}
-	mi := &file_upgrade_proto_msgTypes[34]
+	mi := &file_upgrade_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2522,7 +2582,7 @@ func (x *Inventory_Program) String() string {
 func (*Inventory_Program) ProtoMessage() {}
 
 func (x *Inventory_Program) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[34]
+	mi := &file_upgrade_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2535,7 +2595,7 @@ func (x *Inventory_Program) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inventory_Program.ProtoReflect.Descriptor instead.
 func (*Inventory_Program) Descriptor() ([]byte, []int) {
-	return file_upgrade_proto_rawDescGZIP(), []int{17, 8}
+	return file_upgrade_proto_rawDescGZIP(), []int{17, 9}
 }
 
 func (x *Inventory_Program) GetRun() []string {
@@ -2563,7 +2623,7 @@ type Plan_Host struct {
 
 func (x *Plan_Host) Reset() {
 	*x = Plan_Host{}
-	mi := &file_upgrade_proto_msgTypes[36]
+	mi := &file_upgrade_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2575,7 +2635,7 @@ func (x *Plan_Host) String() string {
 func (*Plan_Host) ProtoMessage() {}
 
 func (x *Plan_Host) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[36]
+	mi := &file_upgrade_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2673,7 +2733,7 @@ type Plan_Stage struct {
 
 func (x *Plan_Stage) Reset() {
 	*x = Plan_Stage{}
-	mi := &file_upgrade_proto_msgTypes[37]
+	mi := &file_upgrade_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2685,7 +2745,7 @@ func (x *Plan_Stage) String() string {
 func (*Plan_Stage) ProtoMessage() {}
 
 func (x *Plan_Stage) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[37]
+	mi := &file_upgrade_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2744,7 +2804,7 @@ type Plan_Chain struct {
 
 func (x *Plan_Chain) Reset() {
 	*x = Plan_Chain{}
-	mi := &file_upgrade_proto_msgTypes[38]
+	mi := &file_upgrade_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2756,7 +2816,7 @@ func (x *Plan_Chain) String() string {
 func (*Plan_Chain) ProtoMessage() {}
 
 func (x *Plan_Chain) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[38]
+	mi := &file_upgrade_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2825,7 +2885,7 @@ type Plan_Step struct {
 
 func (x *Plan_Step) Reset() {
 	*x = Plan_Step{}
-	mi := &file_upgrade_proto_msgTypes[39]
+	mi := &file_upgrade_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2837,7 +2897,7 @@ func (x *Plan_Step) String() string {
 func (*Plan_Step) ProtoMessage() {}
 
 func (x *Plan_Step) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[39]
+	mi := &file_upgrade_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2888,7 +2948,7 @@ type Plan_Work struct {
 
 func (x *Plan_Work) Reset() {
 	*x = Plan_Work{}
-	mi := &file_upgrade_proto_msgTypes[40]
+	mi := &file_upgrade_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2900,7 +2960,7 @@ func (x *Plan_Work) String() string {
 func (*Plan_Work) ProtoMessage() {}
 
 func (x *Plan_Work) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[40]
+	mi := &file_upgrade_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2972,7 +3032,7 @@ type Plan_Finding struct {
 
 func (x *Plan_Finding) Reset() {
 	*x = Plan_Finding{}
-	mi := &file_upgrade_proto_msgTypes[41]
+	mi := &file_upgrade_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2984,7 +3044,7 @@ func (x *Plan_Finding) String() string {
 func (*Plan_Finding) ProtoMessage() {}
 
 func (x *Plan_Finding) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[41]
+	mi := &file_upgrade_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3055,7 +3115,7 @@ type Plan_Estimate struct {
 
 func (x *Plan_Estimate) Reset() {
 	*x = Plan_Estimate{}
-	mi := &file_upgrade_proto_msgTypes[42]
+	mi := &file_upgrade_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3067,7 +3127,7 @@ func (x *Plan_Estimate) String() string {
 func (*Plan_Estimate) ProtoMessage() {}
 
 func (x *Plan_Estimate) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[42]
+	mi := &file_upgrade_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3139,7 +3199,7 @@ type Plan_Status struct {
 
 func (x *Plan_Status) Reset() {
 	*x = Plan_Status{}
-	mi := &file_upgrade_proto_msgTypes[43]
+	mi := &file_upgrade_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3151,7 +3211,7 @@ func (x *Plan_Status) String() string {
 func (*Plan_Status) ProtoMessage() {}
 
 func (x *Plan_Status) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[43]
+	mi := &file_upgrade_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3272,7 +3332,7 @@ type Report_Host struct {
 
 func (x *Report_Host) Reset() {
 	*x = Report_Host{}
-	mi := &file_upgrade_proto_msgTypes[49]
+	mi := &file_upgrade_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3284,7 +3344,7 @@ func (x *Report_Host) String() string {
 func (*Report_Host) ProtoMessage() {}
 
 func (x *Report_Host) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[49]
+	mi := &file_upgrade_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3357,7 +3417,7 @@ type Report_Finding struct {
 
 func (x *Report_Finding) Reset() {
 	*x = Report_Finding{}
-	mi := &file_upgrade_proto_msgTypes[50]
+	mi := &file_upgrade_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3369,7 +3429,7 @@ func (x *Report_Finding) String() string {
 func (*Report_Finding) ProtoMessage() {}
 
 func (x *Report_Finding) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[50]
+	mi := &file_upgrade_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3449,7 +3509,7 @@ type Report_Loss struct {
 
 func (x *Report_Loss) Reset() {
 	*x = Report_Loss{}
-	mi := &file_upgrade_proto_msgTypes[51]
+	mi := &file_upgrade_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3461,7 +3521,7 @@ func (x *Report_Loss) String() string {
 func (*Report_Loss) ProtoMessage() {}
 
 func (x *Report_Loss) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[51]
+	mi := &file_upgrade_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3534,7 +3594,7 @@ type Report_Steps struct {
 
 func (x *Report_Steps) Reset() {
 	*x = Report_Steps{}
-	mi := &file_upgrade_proto_msgTypes[52]
+	mi := &file_upgrade_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3546,7 +3606,7 @@ func (x *Report_Steps) String() string {
 func (*Report_Steps) ProtoMessage() {}
 
 func (x *Report_Steps) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[52]
+	mi := &file_upgrade_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3629,7 +3689,7 @@ type Report_Failure struct {
 
 func (x *Report_Failure) Reset() {
 	*x = Report_Failure{}
-	mi := &file_upgrade_proto_msgTypes[53]
+	mi := &file_upgrade_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3641,7 +3701,7 @@ func (x *Report_Failure) String() string {
 func (*Report_Failure) ProtoMessage() {}
 
 func (x *Report_Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[53]
+	mi := &file_upgrade_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3741,7 +3801,7 @@ type Report_Fault struct {
 
 func (x *Report_Fault) Reset() {
 	*x = Report_Fault{}
-	mi := &file_upgrade_proto_msgTypes[54]
+	mi := &file_upgrade_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3753,7 +3813,7 @@ func (x *Report_Fault) String() string {
 func (*Report_Fault) ProtoMessage() {}
 
 func (x *Report_Fault) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[54]
+	mi := &file_upgrade_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3814,7 +3874,7 @@ type Report_Cause struct {
 
 func (x *Report_Cause) Reset() {
 	*x = Report_Cause{}
-	mi := &file_upgrade_proto_msgTypes[55]
+	mi := &file_upgrade_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3826,7 +3886,7 @@ func (x *Report_Cause) String() string {
 func (*Report_Cause) ProtoMessage() {}
 
 func (x *Report_Cause) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[55]
+	mi := &file_upgrade_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3867,7 +3927,7 @@ type Standing_Steps struct {
 
 func (x *Standing_Steps) Reset() {
 	*x = Standing_Steps{}
-	mi := &file_upgrade_proto_msgTypes[56]
+	mi := &file_upgrade_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3879,7 +3939,7 @@ func (x *Standing_Steps) String() string {
 func (*Standing_Steps) ProtoMessage() {}
 
 func (x *Standing_Steps) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[56]
+	mi := &file_upgrade_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3931,7 +3991,7 @@ type Standing_Host struct {
 
 func (x *Standing_Host) Reset() {
 	*x = Standing_Host{}
-	mi := &file_upgrade_proto_msgTypes[57]
+	mi := &file_upgrade_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3943,7 +4003,7 @@ func (x *Standing_Host) String() string {
 func (*Standing_Host) ProtoMessage() {}
 
 func (x *Standing_Host) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[57]
+	mi := &file_upgrade_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4097,7 +4157,7 @@ const file_upgrade_proto_rawDesc = "" +
 	"\apercent\x18\x02 \x01(\x03R\apercent\x1a,\n" +
 	"\x06Window\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\x03R\x04from\x12\x0e\n" +
-	"\x02to\x18\x02 \x01(\x03R\x02to\"\xf6\x10\n" +
+	"\x02to\x18\x02 \x01(\x03R\x02to\"\xd9\x11\n" +
 	"\tInventory\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x121\n" +
@@ -4112,7 +4172,8 @@ const file_upgrade_proto_rawDesc = "" +
 	" \x01(\v2\x1e.holdfast.v1.Inventory.WatchedR\x06status\x12\x1e\n" +
 	"\n" +
 	"components\x18\v \x03(\tR\n" +
-	"components\x1aY\n" +
+	"components\x122\n" +
+	"\x05apart\x18\x0e \x03(\v2\x1c.holdfast.v1.Inventory.ApartR\x05apart\x1aY\n" +
 	"\fBackupsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x123\n" +
 	"\x05value\x18\x02 \x01(\v2\x1d.holdfast.v1.Inventory.BackupR\x05value:\x028\x01\x1a\x8f\x05\n" +
@@ -4176,7 +4237,10 @@ const file_upgrade_proto_rawDesc = "" +
 	"\x06switch\x18\x03 \x03(\tR\x06switch\x12\x12\n" +
 	"\x04stop\x18\x04 \x03(\tR\x04stop\x12\x14\n" +
 	"\x05start\x18\x05 \x03(\tR\x05start\x12\x16\n" +
-	"\x06status\x18\x06 \x03(\tR\x06status\x1aB\n" +
+	"\x06status\x18\x06 \x03(\tR\x06status\x1a-\n" +
+	"\x05Apart\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
+	"\x03vms\x18\x02 \x03(\tR\x03vms\x1aB\n" +
 	"\x06Switch\x12\x10\n" +
 	"\x03off\x18\x01 \x03(\tR\x03off\x12\x0e\n" +
 	"\x02on\x18\x02 \x03(\tR\x02on\x12\x16\n" +
@@ -4415,7 +4479,7 @@ func file_upgrade_proto_rawDescGZIP() []byte {
 	return file_upgrade_proto_rawDescData
 }
 
-var file_upgrade_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
+var file_upgrade_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
 var file_upgrade_proto_goTypes = []any{
 	(*PutBundleRequest)(nil),      // 0: holdfast.v1.PutBundleRequest
 	(*PutBundleResponse)(nil),     // 1: holdfast.v1.PutBundleResponse
@@ -4448,35 +4512,36 @@ var file_upgrade_proto_goTypes = []any{
 	(*Inventory_Pool)(nil),        // 28: holdfast.v1.Inventory.Pool
 	(*Inventory_VM)(nil),          // 29: holdfast.v1.Inventory.VM
 	(*Inventory_Pair)(nil),        // 30: holdfast.v1.Inventory.Pair
-	(*Inventory_Switch)(nil),      // 31: holdfast.v1.Inventory.Switch
-	(*Inventory_Backup)(nil),      // 32: holdfast.v1.Inventory.Backup
-	(*Inventory_Watched)(nil),     // 33: holdfast.v1.Inventory.Watched
-	(*Inventory_Program)(nil),     // 34: holdfast.v1.Inventory.Program
-	nil,                           // 35: holdfast.v1.Inventory.Host.LabelsEntry
-	(*Plan_Host)(nil),             // 36: holdfast.v1.Plan.Host
-	(*Plan_Stage)(nil),            // 37: holdfast.v1.Plan.Stage
-	(*Plan_Chain)(nil),            // 38: holdfast.v1.Plan.Chain
-	(*Plan_Step)(nil),             // 39: holdfast.v1.Plan.Step
-	(*Plan_Work)(nil),             // 40: holdfast.v1.Plan.Work
-	(*Plan_Finding)(nil),          // 41: holdfast.v1.Plan.Finding
-	(*Plan_Estimate)(nil),         // 42: holdfast.v1.Plan.Estimate
-	(*Plan_Status)(nil),           // 43: holdfast.v1.Plan.Status
-	nil,                           // 44: holdfast.v1.Plan.Status.HostsEntry
-	nil,                           // 45: holdfast.v1.Plan.Status.ApprovedEntry
-	nil,                           // 46: holdfast.v1.Plan.Status.DroppedEntry
-	nil,                           // 47: holdfast.v1.Plan.Status.KeptEntry
-	nil,                           // 48: holdfast.v1.Plan.Status.GivenUpEntry
-	(*Report_Host)(nil),           // 49: holdfast.v1.Report.Host
-	(*Report_Finding)(nil),        // 50: holdfast.v1.Report.Finding
-	(*Report_Loss)(nil),           // 51: holdfast.v1.Report.Loss
-	(*Report_Steps)(nil),          // 52: holdfast.v1.Report.Steps
-	(*Report_Failure)(nil),        // 53: holdfast.v1.Report.Failure
-	(*Report_Fault)(nil),          // 54: holdfast.v1.Report.Fault
-	(*Report_Cause)(nil),          // 55: holdfast.v1.Report.Cause
-	(*Standing_Steps)(nil),        // 56: holdfast.v1.Standing.Steps
-	(*Standing_Host)(nil),         // 57: holdfast.v1.Standing.Host
-	(*Job)(nil),                   // 58: holdfast.v1.Job
-	(*Reason)(nil),                // 59: holdfast.v1.Reason
+	(*Inventory_Apart)(nil),       // 31: holdfast.v1.Inventory.Apart
+	(*Inventory_Switch)(nil),      // 32: holdfast.v1.Inventory.Switch
+	(*Inventory_Backup)(nil),      // 33: holdfast.v1.Inventory.Backup
+	(*Inventory_Watched)(nil),     // 34: holdfast.v1.Inventory.Watched
+	(*Inventory_Program)(nil),     // 35: holdfast.v1.Inventory.Program
+	nil,                           // 36: holdfast.v1.Inventory.Host.LabelsEntry
+	(*Plan_Host)(nil),             // 37: holdfast.v1.Plan.Host
+	(*Plan_Stage)(nil),            // 38: holdfast.v1.Plan.Stage
+	(*Plan_Chain)(nil),            // 39: holdfast.v1.Plan.Chain
+	(*Plan_Step)(nil),             // 40: holdfast.v1.Plan.Step
+	(*Plan_Work)(nil),             // 41: holdfast.v1.Plan.Work
+	(*Plan_Finding)(nil),          // 42: holdfast.v1.Plan.Finding
+	(*Plan_Estimate)(nil),         // 43: holdfast.v1.Plan.Estimate
+	(*Plan_Status)(nil),           // 44: holdfast.v1.Plan.Status
+	nil,                           // 45: holdfast.v1.Plan.Status.HostsEntry
+	nil,                           // 46: holdfast.v1.Plan.Status.ApprovedEntry
+	nil,                           // 47: holdfast.v1.Plan.Status.DroppedEntry
+	nil,                           // 48: holdfast.v1.Plan.Status.KeptEntry
+	nil,                           // 49: holdfast.v1.Plan.Status.GivenUpEntry
+	(*Report_Host)(nil),           // 50: holdfast.v1.Report.Host
+	(*Report_Finding)(nil),        // 51: holdfast.v1.Report.Finding
+	(*Report_Loss)(nil),           // 52: holdfast.v1.Report.Loss
+	(*Report_Steps)(nil),          // 53: holdfast.v1.Report.Steps
+	(*Report_Failure)(nil),        // 54: holdfast.v1.Report.Failure
+	(*Report_Fault)(nil),          // 55: holdfast.v1.Report.Fault
+	(*Report_Cause)(nil),          // 56: holdfast.v1.Report.Cause
+	(*Standing_Steps)(nil),        // 57: holdfast.v1.Standing.Steps
+	(*Standing_Host)(nil),         // 58: holdfast.v1.Standing.Host
+	(*Job)(nil),                   // 59: holdfast.v1.Job
+	(*Reason)(nil),                // 60: holdfast.v1.Reason
 }
 var file_upgrade_proto_depIdxs = []int32{
 	14, // 0: holdfast.v1.PutBundleResponse.bundle:type_name -> holdfast.v1.BundleInfo
@@ -4485,7 +4550,7 @@ var file_upgrade_proto_depIdxs = []int32{
 	15, // 3: holdfast.v1.CheckUpgradeRequest.request:type_name -> holdfast.v1.UpgradeRequest
 	20, // 4: holdfast.v1.CheckUpgradeResponse.report:type_name -> holdfast.v1.Report
 	15, // 5: holdfast.v1.RunUpgradeRequest.request:type_name -> holdfast.v1.UpgradeRequest
-	58, // 6: holdfast.v1.RunUpgradeResponse.job:type_name -> holdfast.v1.Job
+	59, // 6: holdfast.v1.RunUpgradeResponse.job:type_name -> holdfast.v1.Job
 	18, // 7: holdfast.v1.RunUpgradeResponse.plan:type_name -> holdfast.v1.Plan
 	20, // 8: holdfast.v1.RunUpgradeResponse.report:type_name -> holdfast.v1.Report
 	21, // 9: holdfast.v1.GetUpgradeResponse.upgrade:type_name -> holdfast.v1.Standing
@@ -4499,60 +4564,61 @@ var file_upgrade_proto_depIdxs = []int32{
 	27, // 17: holdfast.v1.Inventory.hosts:type_name -> holdfast.v1.Inventory.Host
 	29, // 18: holdfast.v1.Inventory.vms:type_name -> holdfast.v1.Inventory.VM
 	30, // 19: holdfast.v1.Inventory.pair:type_name -> holdfast.v1.Inventory.Pair
-	31, // 20: holdfast.v1.Inventory.ha:type_name -> holdfast.v1.Inventory.Switch
+	32, // 20: holdfast.v1.Inventory.ha:type_name -> holdfast.v1.Inventory.Switch
 	26, // 21: holdfast.v1.Inventory.backups:type_name -> holdfast.v1.Inventory.BackupsEntry
-	33, // 22: holdfast.v1.Inventory.status:type_name -> holdfast.v1.Inventory.Watched
-	16, // 23: holdfast.v1.Plan.options:type_name -> holdfast.v1.UpgradeOptions
-	36, // 24: holdfast.v1.Plan.hosts:type_name -> holdfast.v1.Plan.Host
-	19, // 25: holdfast.v1.Plan.left:type_name -> holdfast.v1.LeftHost
-	37, // 26: holdfast.v1.Plan.stages:type_name -> holdfast.v1.Plan.Stage
-	41, // 27: holdfast.v1.Plan.findings:type_name -> holdfast.v1.Plan.Finding
-	42, // 28: holdfast.v1.Plan.estimate:type_name -> holdfast.v1.Plan.Estimate
-	43, // 29: holdfast.v1.Plan.begin:type_name -> holdfast.v1.Plan.Status
-	59, // 30: holdfast.v1.LeftHost.why_code:type_name -> holdfast.v1.Reason
-	49, // 31: holdfast.v1.Report.hosts:type_name -> holdfast.v1.Report.Host
-	50, // 32: holdfast.v1.Report.findings:type_name -> holdfast.v1.Report.Finding
-	51, // 33: holdfast.v1.Report.losses:type_name -> holdfast.v1.Report.Loss
-	52, // 34: holdfast.v1.Report.steps:type_name -> holdfast.v1.Report.Steps
-	53, // 35: holdfast.v1.Report.failures:type_name -> holdfast.v1.Report.Failure
-	14, // 36: holdfast.v1.Standing.bundle:type_name -> holdfast.v1.BundleInfo
-	58, // 37: holdfast.v1.Standing.job:type_name -> holdfast.v1.Job
-	56, // 38: holdfast.v1.Standing.steps:type_name -> holdfast.v1.Standing.Steps
-	57, // 39: holdfast.v1.Standing.hosts:type_name -> holdfast.v1.Standing.Host
-	19, // 40: holdfast.v1.Standing.left:type_name -> holdfast.v1.LeftHost
-	32, // 41: holdfast.v1.Inventory.BackupsEntry.value:type_name -> holdfast.v1.Inventory.Backup
-	35, // 42: holdfast.v1.Inventory.Host.labels:type_name -> holdfast.v1.Inventory.Host.LabelsEntry
-	28, // 43: holdfast.v1.Inventory.Host.pools:type_name -> holdfast.v1.Inventory.Pool
-	34, // 44: holdfast.v1.Inventory.Watched.replication:type_name -> holdfast.v1.Inventory.Program
-	38, // 45: holdfast.v1.Plan.Stage.chains:type_name -> holdfast.v1.Plan.Chain
-	39, // 46: holdfast.v1.Plan.Chain.steps:type_name -> holdfast.v1.Plan.Step
-	40, // 47: holdfast.v1.Plan.Step.step:type_name -> holdfast.v1.Plan.Work
-	44, // 48: holdfast.v1.Plan.Status.hosts:type_name -> holdfast.v1.Plan.Status.HostsEntry
-	45, // 49: holdfast.v1.Plan.Status.approved:type_name -> holdfast.v1.Plan.Status.ApprovedEntry
-	46, // 50: holdfast.v1.Plan.Status.dropped:type_name -> holdfast.v1.Plan.Status.DroppedEntry
-	47, // 51: holdfast.v1.Plan.Status.kept:type_name -> holdfast.v1.Plan.Status.KeptEntry
-	48, // 52: holdfast.v1.Plan.Status.given_up:type_name -> holdfast.v1.Plan.Status.GivenUpEntry
-	54, // 53: holdfast.v1.Report.Failure.faults:type_name -> holdfast.v1.Report.Fault
-	55, // 54: holdfast.v1.Report.Fault.causes:type_name -> holdfast.v1.Report.Cause
-	0,  // 55: holdfast.v1.UpgradeService.PutBundle:input_type -> holdfast.v1.PutBundleRequest
-	2,  // 56: holdfast.v1.UpgradeService.PlanUpgrade:input_type -> holdfast.v1.PlanUpgradeRequest
-	4,  // 57: holdfast.v1.UpgradeService.CheckUpgrade:input_type -> holdfast.v1.CheckUpgradeRequest
-	6,  // 58: holdfast.v1.UpgradeService.RunUpgrade:input_type -> holdfast.v1.RunUpgradeRequest
-	8,  // 59: holdfast.v1.UpgradeService.GetUpgrade:input_type -> holdfast.v1.GetUpgradeRequest
-	10, // 60: holdfast.v1.UpgradeService.AdmitHost:input_type -> holdfast.v1.AdmitHostRequest
-	12, // 61: holdfast.v1.UpgradeService.ReportUpgrade:input_type -> holdfast.v1.ReportUpgradeRequest
-	1,  // 62: holdfast.v1.UpgradeService.PutBundle:output_type -> holdfast.v1.PutBundleResponse
-	3,  // 63: holdfast.v1.UpgradeService.PlanUpgrade:output_type -> holdfast.v1.PlanUpgradeResponse
-	5,  // 64: holdfast.v1.UpgradeService.CheckUpgrade:output_type -> holdfast.v1.CheckUpgradeResponse
-	7,  // 65: holdfast.v1.UpgradeService.RunUpgrade:output_type -> holdfast.v1.RunUpgradeResponse
-	9,  // 66: holdfast.v1.UpgradeService.GetUpgrade:output_type -> holdfast.v1.GetUpgradeResponse
-	11, // 67: holdfast.v1.UpgradeService.AdmitHost:output_type -> holdfast.v1.AdmitHostResponse
-	13, // 68: holdfast.v1.UpgradeService.ReportUpgrade:output_type -> holdfast.v1.ReportUpgradeResponse
-	62, // [62:69] is the sub-list for method output_type
-	55, // [55:62] is the sub-list for method input_type
-	55, // [55:55] is the sub-list for extension type_name
-	55, // [55:55] is the sub-list for extension extendee
-	0,  // [0:55] is the sub-list for field type_name
+	34, // 22: holdfast.v1.Inventory.status:type_name -> holdfast.v1.Inventory.Watched
+	31, // 23: holdfast.v1.Inventory.apart:type_name -> holdfast.v1.Inventory.Apart
+	16, // 24: holdfast.v1.Plan.options:type_name -> holdfast.v1.UpgradeOptions
+	37, // 25: holdfast.v1.Plan.hosts:type_name -> holdfast.v1.Plan.Host
+	19, // 26: holdfast.v1.Plan.left:type_name -> holdfast.v1.LeftHost
+	38, // 27: holdfast.v1.Plan.stages:type_name -> holdfast.v1.Plan.Stage
+	42, // 28: holdfast.v1.Plan.findings:type_name -> holdfast.v1.Plan.Finding
+	43, // 29: holdfast.v1.Plan.estimate:type_name -> holdfast.v1.Plan.Estimate
+	44, // 30: holdfast.v1.Plan.begin:type_name -> holdfast.v1.Plan.Status
+	60, // 31: holdfast.v1.LeftHost.why_code:type_name -> holdfast.v1.Reason
+	50, // 32: holdfast.v1.Report.hosts:type_name -> holdfast.v1.Report.Host
+	51, // 33: holdfast.v1.Report.findings:type_name -> holdfast.v1.Report.Finding
+	52, // 34: holdfast.v1.Report.losses:type_name -> holdfast.v1.Report.Loss
+	53, // 35: holdfast.v1.Report.steps:type_name -> holdfast.v1.Report.Steps
+	54, // 36: holdfast.v1.Report.failures:type_name -> holdfast.v1.Report.Failure
+	14, // 37: holdfast.v1.Standing.bundle:type_name -> holdfast.v1.BundleInfo
+	59, // 38: holdfast.v1.Standing.job:type_name -> holdfast.v1.Job
+	57, // 39: holdfast.v1.Standing.steps:type_name -> holdfast.v1.Standing.Steps
+	58, // 40: holdfast.v1.Standing.hosts:type_name -> holdfast.v1.Standing.Host
+	19, // 41: holdfast.v1.Standing.left:type_name -> holdfast.v1.LeftHost
+	33, // 42: holdfast.v1.Inventory.BackupsEntry.value:type_name -> holdfast.v1.Inventory.Backup
+	36, // 43: holdfast.v1.Inventory.Host.labels:type_name -> holdfast.v1.Inventory.Host.LabelsEntry
+	28, // 44: holdfast.v1.Inventory.Host.pools:type_name -> holdfast.v1.Inventory.Pool
+	35, // 45: holdfast.v1.Inventory.Watched.replication:type_name -> holdfast.v1.Inventory.Program
+	39, // 46: holdfast.v1.Plan.Stage.chains:type_name -> holdfast.v1.Plan.Chain
+	40, // 47: holdfast.v1.Plan.Chain.steps:type_name -> holdfast.v1.Plan.Step
+	41, // 48: holdfast.v1.Plan.Step.step:type_name -> holdfast.v1.Plan.Work
+	45, // 49: holdfast.v1.Plan.Status.hosts:type_name -> holdfast.v1.Plan.Status.HostsEntry
+	46, // 50: holdfast.v1.Plan.Status.approved:type_name -> holdfast.v1.Plan.Status.ApprovedEntry
+	47, // 51: holdfast.v1.Plan.Status.dropped:type_name -> holdfast.v1.Plan.Status.DroppedEntry
+	48, // 52: holdfast.v1.Plan.Status.kept:type_name -> holdfast.v1.Plan.Status.KeptEntry
+	49, // 53: holdfast.v1.Plan.Status.given_up:type_name -> holdfast.v1.Plan.Status.GivenUpEntry
+	55, // 54: holdfast.v1.Report.Failure.faults:type_name -> holdfast.v1.Report.Fault
+	56, // 55: holdfast.v1.Report.Fault.causes:type_name -> holdfast.v1.Report.Cause
+	0,  // 56: holdfast.v1.UpgradeService.PutBundle:input_type -> holdfast.v1.PutBundleRequest
+	2,  // 57: holdfast.v1.UpgradeService.PlanUpgrade:input_type -> holdfast.v1.PlanUpgradeRequest
+	4,  // 58: holdfast.v1.UpgradeService.CheckUpgrade:input_type -> holdfast.v1.CheckUpgradeRequest
+	6,  // 59: holdfast.v1.UpgradeService.RunUpgrade:input_type -> holdfast.v1.RunUpgradeRequest
+	8,  // 60: holdfast.v1.UpgradeService.GetUpgrade:input_type -> holdfast.v1.GetUpgradeRequest
+	10, // 61: holdfast.v1.UpgradeService.AdmitHost:input_type -> holdfast.v1.AdmitHostRequest
+	12, // 62: holdfast.v1.UpgradeService.ReportUpgrade:input_type -> holdfast.v1.ReportUpgradeRequest
+	1,  // 63: holdfast.v1.UpgradeService.PutBundle:output_type -> holdfast.v1.PutBundleResponse
+	3,  // 64: holdfast.v1.UpgradeService.PlanUpgrade:output_type -> holdfast.v1.PlanUpgradeResponse
+	5,  // 65: holdfast.v1.UpgradeService.CheckUpgrade:output_type -> holdfast.v1.CheckUpgradeResponse
+	7,  // 66: holdfast.v1.UpgradeService.RunUpgrade:output_type -> holdfast.v1.RunUpgradeResponse
+	9,  // 67: holdfast.v1.UpgradeService.GetUpgrade:output_type -> holdfast.v1.GetUpgradeResponse
+	11, // 68: holdfast.v1.UpgradeService.AdmitHost:output_type -> holdfast.v1.AdmitHostResponse
+	13, // 69: holdfast.v1.UpgradeService.ReportUpgrade:output_type -> holdfast.v1.ReportUpgradeResponse
+	63, // [63:70] is the sub-list for method output_type
+	56, // [56:63] is the sub-list for method input_type
+	56, // [56:56] is the sub-list for extension type_name
+	56, // [56:56] is the sub-list for extension extendee
+	0,  // [0:56] is the sub-list for field type_name
 }
 
 func init() { file_upgrade_proto_init() }
@@ -4567,7 +4633,7 @@ func file_upgrade_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_upgrade_proto_rawDesc), len(file_upgrade_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   58,
+			NumMessages:   59,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -103,9 +103,13 @@ func (d *Drain) Do(ctx context.Context, t engine.Task) error {
 		off[uuid] = true
 		cold[uuid] = moved{vm: libvirt.VM{UUID: uuid, Name: uuid}, to: to[len(to)-1], at: time.Now()}
 	}
+	groups, err := readApart(ctx, d.Store)
+	if err != nil {
+		return err
+	}
 	moves, abort := context.WithCancel(context.WithoutCancel(ctx))
 	run := &drainRun{
-		off: off, Drain: d, args: args, task: t, moves: moves, ended: make(chan moved, 1), gone: make(chan struct{}),
+		off: off, groups: groups, Drain: d, args: args, task: t, moves: moves, ended: make(chan moved, 1), gone: make(chan struct{}),
 		moving: map[string]bool{}, there: map[string]bool{}, came: map[string]bool{}, sent: map[string]sentTo{}, cold: cold, failed: map[string][]string{}, refused: map[string][]cluster.HostID{},
 	}
 	defer func() {
@@ -185,6 +189,7 @@ type drainRun struct {
 	cold    map[string]moved            // moves of such guests that failed, by UUID: libvirtd may still carry them out
 	lost    []error                     // of guests that have left and do not run, or have ended on the way
 	waits   []string                    // why guests do not move now
+	groups  []evacuate.Apart            // guests that must not share a host
 }
 
 // begin begins as many moves as may be under way.
@@ -268,6 +273,12 @@ func (r *drainRun) move(vm libvirt.VM) {
 		return wanted && s.Up(now)
 	}, r.sent)
 	twins := free.without(vm.UUID, vm.Name, seen)
+	others, err := r.withoutPartners(free, vm.UUID, seen)
+	if err != nil {
+		r.waits = append(r.waits, vm.Name+": "+err.Error())
+		return
+	}
+	twins += others
 	to, err := free.choose(vm.Name, vm.MemoryMiB, plan.To, r.refused[vm.UUID])
 	if err != nil && len(r.refused[vm.UUID]) > 0 {
 		to, err = free.choose(vm.Name, vm.MemoryMiB, plan.To, nil)

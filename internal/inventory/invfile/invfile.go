@@ -90,6 +90,7 @@ type doc struct {
 	Pair    *inventory.Pair   `json:"pair"`
 	HA      *ha               `json:"ha"`
 	Running string            `json:"running"`
+	Apart   []inventory.Apart `json:"apart"`
 	Backups []backupPlan      `json:"backups"`
 	Status  inventory.Watched `json:"status"`
 
@@ -189,7 +190,7 @@ func (c *checker) inventory(d *doc) inventory.Inventory {
 	c.want(d.Version != "" || c.overlay, "version", d.Version, "want the version that is installed")
 	c.want(len(d.Hosts) > 0 || c.overlay, "hosts", "", "want at least one host")
 	c.want(d.Running == "" || !c.overlay, "running", d.Running, "want none: the cluster knows it")
-	inv := inventory.Inventory{Cluster: d.Cluster, Version: d.Version, At: d.At, Pair: d.Pair, Running: d.Running, Backups: c.backups(d.Backups), Status: d.Status, Components: d.Components}
+	inv := inventory.Inventory{Cluster: d.Cluster, Version: d.Version, At: d.At, Pair: d.Pair, Running: d.Running, Apart: d.Apart, Backups: c.backups(d.Backups), Status: d.Status, Components: d.Components}
 	for i, n := range d.Components {
 		c.want(n != "" && !slices.Contains(d.Components[:i], n), fmt.Sprintf("components[%d]", i), n, "want the name of a component of the catalogue of versions, each once")
 	}
@@ -213,6 +214,7 @@ func (c *checker) inventory(d *doc) inventory.Inventory {
 		inv.HA = &inventory.Switch{Off: h.Off, On: h.On, Status: h.Status}
 	}
 	c.status(&d.Status)
+	c.apart(d.Apart)
 	return inv
 }
 
@@ -242,6 +244,22 @@ func (c *checker) status(s *inventory.Watched) {
 	}
 	c.want(s.VersionFile == "" || filepath.IsAbs(s.VersionFile), "status.versionFile", s.VersionFile, "want an absolute path")
 	c.want(s.BackupDir == "" || filepath.IsAbs(s.BackupDir), "status.backupDir", s.BackupDir, "want an absolute path")
+}
+
+// apart checks groups of guests. In an overlay, agents may know those that it names.
+func (c *checker) apart(groups []inventory.Apart) {
+	twice := map[string]bool{}
+	for i, g := range groups {
+		at := fmt.Sprintf("apart[%d]", i)
+		c.want(g.Name != "" && !twice[g.Name], at+".name", g.Name, "want a name that no other group has")
+		c.want(len(g.VMs) > 1, at+".vms", strings.Join(g.VMs, ", "), "want two VMs at least")
+		twice[g.Name] = true
+		for k, name := range g.VMs {
+			known := c.overlay || c.vms["name "+name] || c.vms["at "+name] || c.vms["uuid "+name]
+			c.want(name != "" && known, fmt.Sprintf("%s.vms[%d]", at, k), name, "want the UUID, the place (HOST/NAME) or the name of a VM of this file")
+			c.want(!slices.Contains(g.VMs[:k], name), fmt.Sprintf("%s.vms[%d]", at, k), name, "want each VM once")
+		}
+	}
 }
 
 // program checks a program with its arguments.

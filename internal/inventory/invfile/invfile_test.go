@@ -50,6 +50,7 @@ vms:
 - {name: db, uuid: u, host: h1, memoryMiB: 8192, cpus: 2, running: true, dirty: 5, system: centos6.5, fixed: [a device], busy: backup, protected: true, policy: stop}
 pair: {nodes: [h1, h2], active: h2, switch: [s, x], stop: [a], start: [b], status: [c]}
 ha: {switchOff: [x], switchOn: [on-program], status: [z]}
+apart: [{name: g, vms: [db, h1/db]}]
 backups:
 - {name: web, provider: files, settings: {paths: [/srv/web], missing: true, maxBytes: 5}}
 - {name: db, provider: mariadb}
@@ -87,6 +88,9 @@ func TestParse(t *testing.T) {
 		"web": {Provider: "files", Settings: json.RawMessage(`{"maxBytes":5,"missing":true,"paths":["/srv/web"]}`)}, "db": {Provider: "mariadb"},
 	}
 	status := inventory.Watched{Cluster: []string{"/c", "x"}, Replication: [][]string{{"/r"}, {"/s", "-v"}}, VersionFile: "/etc/v", BackupDir: "/b"}
+	if !reflect.DeepEqual(inv.Apart, []inventory.Apart{{Name: "g", VMs: []string{"db", "h1/db"}}}) {
+		t.Errorf("apart %+v", inv.Apart)
+	}
 	if !reflect.DeepEqual(inv.Backups, backups) || !reflect.DeepEqual(inv.Status, status) {
 		t.Errorf("backups %+v, status %+v", inv.Backups, inv.Status)
 	}
@@ -151,20 +155,24 @@ func TestEveryFieldIsThere(t *testing.T) {
 func TestFaults(t *testing.T) {
 	base := "format: 1\nversion: v\nhosts:\n- {name: a, memoryMiB: 1}\n"
 	for text, want := range map[string]string{
-		"":                                                       `format: value "0": want 1`,
-		base + "x: 1\n":                                          `x: value "x": unknown field`,
-		base + "version: w\n":                                    `version: value "w": duplicate key`,
-		base + "- {name: a}\n":                                   `hosts[1].name: value "a": want a name that no other host has`,
-		base + "- {name: 5}\n":                                   `hosts[1].name: value "5": want a string`,
-		base + "- {name: -x}\n":                                  `hosts[1].name: value "-x": want a host name`,
-		base + "- {name: b, memoryMiB: -1}\n":                    `hosts[1].memoryMiB: value "-1": want 0 or more`,
-		base + "- {name: b, memoryMiB: 1.5}\n":                   `hosts[1].memoryMiB: value "1.5": want a whole number`,
-		base + "- {name: b, roles: [king]}\n":                    `hosts[1].roles[0]: value "king": want manager or host`,
-		base + "- {name: b, labels: [x]}\n":                      `hosts[1].labels[0]: value "x": want KEY=VALUE`,
-		base + "- {name: b, labels: [x=1, x=2]}\n":               `hosts[1].labels[1]: value "x=2": want KEY=VALUE, each key once`,
-		base + "- {name: b, pools: [{kind: x}]}\n":               `hosts[1].pools[0].name: value "": want a name`,
-		base + "vms: [{name: v, host: z}]\n":                     `vms[0].host: value "z": want the name of a host`,
-		base + "vms: [{name: v, host: a}, {name: v, host: a}]\n": `vms[1].name: value "v": want a name that no other VM of the host has`,
+		"":                                      `format: value "0": want 1`,
+		base + "x: 1\n":                         `x: value "x": unknown field`,
+		base + "version: w\n":                   `version: value "w": duplicate key`,
+		base + "apart: [{name: g, vms: [x]}]\n": `apart[0].vms: value "x": want two VMs at least`,
+		base + "apart: [{name: g, vms: [x, z]}]\n":                            `apart[0].vms[0]: value "x": want the UUID, the place (HOST/NAME) or the name of a VM of this file`,
+		base + "vms: [{name: v, host: a}]\napart: [{name: g, vms: [v, v]}]\n": `apart[0].vms[1]: value "v": want each VM once`,
+		base + "vms: [{name: v, host: a}]\napart: [{vms: [v, a/v]}]\n":        `apart[0].name: value "": want a name that no other group has`,
+		base + "- {name: a}\n":                                                     `hosts[1].name: value "a": want a name that no other host has`,
+		base + "- {name: 5}\n":                                                     `hosts[1].name: value "5": want a string`,
+		base + "- {name: -x}\n":                                                    `hosts[1].name: value "-x": want a host name`,
+		base + "- {name: b, memoryMiB: -1}\n":                                      `hosts[1].memoryMiB: value "-1": want 0 or more`,
+		base + "- {name: b, memoryMiB: 1.5}\n":                                     `hosts[1].memoryMiB: value "1.5": want a whole number`,
+		base + "- {name: b, roles: [king]}\n":                                      `hosts[1].roles[0]: value "king": want manager or host`,
+		base + "- {name: b, labels: [x]}\n":                                        `hosts[1].labels[0]: value "x": want KEY=VALUE`,
+		base + "- {name: b, labels: [x=1, x=2]}\n":                                 `hosts[1].labels[1]: value "x=2": want KEY=VALUE, each key once`,
+		base + "- {name: b, pools: [{kind: x}]}\n":                                 `hosts[1].pools[0].name: value "": want a name`,
+		base + "vms: [{name: v, host: z}]\n":                                       `vms[0].host: value "z": want the name of a host`,
+		base + "vms: [{name: v, host: a}, {name: v, host: a}]\n":                   `vms[1].name: value "v": want a name that no other VM of the host has`,
 		base + "vms: [{name: v, uuid: u, host: a}, {name: w, uuid: u, host: a}]\n": `vms[1].uuid: value "u": want a UUID that no other VM has`,
 		base + "vms: [{name: v, host: a, policy: never}]\n":                        `vms[0].policy: value "never"`,
 		base + "pair: {nodes: [a], active: b}\n":                                   `pair.nodes: value "[a]": want two hosts`,
@@ -248,7 +256,7 @@ func TestPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, part := range []any{doc{}, host{}, vm{}, inventory.Pool{}, inventory.Pair{}, ha{}, backupPlan{}, inventory.Watched{}} {
+	for _, part := range []any{doc{}, host{}, vm{}, inventory.Apart{}, inventory.Pool{}, inventory.Pair{}, ha{}, backupPlan{}, inventory.Watched{}} {
 		for _, f := range reflect.VisibleFields(reflect.TypeOf(part)) {
 			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 			if !regexp.MustCompile("[`.]" + name + "(\\[\\])?`").Match(page) {

@@ -396,7 +396,13 @@ func (s *Service) submit(ctx context.Context, p *planned, r request.Request, j j
 	if err != nil {
 		return job.View{}, err
 	}
-	also := engine.Also{Alone: []job.Kind{evacuate.HostJob}, Conds: []store.Cmp{p.state.guard()}, Ops: []store.Op{op}}
+	var apart []byte // none: the key is removed
+	if groups := upgrade.Apart(&p.inv, &p.plan.Options); len(groups) > 0 {
+		if apart, err = json.Marshal(groups); err != nil {
+			return job.View{}, fmt.Errorf("write which guests are kept apart: %w", err)
+		}
+	}
+	also := engine.Also{Alone: []job.Kind{evacuate.HostJob}, Conds: []store.Cmp{p.state.guard()}, Ops: []store.Op{op, {Key: evacuate.KeyApart, Value: apart}}}
 	if r.Inventory != nil {
 		said, err := json.Marshal(r.Inventory)
 		if err != nil {

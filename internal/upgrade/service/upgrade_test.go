@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/evacuate"
 	"holdfast/internal/evacuate/drain"
 	"holdfast/internal/fail"
 	"holdfast/internal/inventory"
@@ -403,7 +404,7 @@ func TestWhatPeopleSayIsKept(t *testing.T) {
 		return strings.Join(out, " ")
 	}
 	said := q
-	said.Inventory = &inventory.Inventory{Cluster: "lab", Hosts: []inventory.Host{{Name: "h3", Labels: map[string]string{"rack": "b"}}, {Name: "h1"}}}
+	said.Inventory = &inventory.Inventory{Cluster: "lab", Apart: []inventory.Apart{{Name: "db", VMs: []string{"vm1", "vm2"}}}, Hosts: []inventory.Host{{Name: "h3", Labels: map[string]string{"rack": "b"}}, {Name: "h1"}}}
 	if a, b := order(q), order(said); a != "h1 h3 h2" || b != "h3 h1 h2" {
 		t.Errorf("hosts %q, with what was said %q", a, b)
 	}
@@ -416,9 +417,15 @@ func TestWhatPeopleSayIsKept(t *testing.T) {
 	wantKind(t, err, fail.Invalid, fmt.Sprint(maxPlatform))
 	r.untouched("too large")
 
+	db := bare("h1")
+	db.VMs = []inventory.VM{{Name: "vm1", UUID: "u1", Host: "h1"}, {Name: "vm2", UUID: "u2", Host: "h1"}}
+	r.report(db)
 	got := r.begin(said)
 	if kept, err := platform(limited(t), r.client, "app"); err != nil || !reflect.DeepEqual(kept, said.Inventory) {
 		t.Errorf("kept %+v, %v", kept, err)
+	}
+	if kv, ok, err := r.client.Get(limited(t), evacuate.KeyApart); err != nil || !ok || string(kv.Value) != `[{"name":"db","uuids":["u1","u2"]}]` {
+		t.Errorf("drains are told %s, %v", kv.Value, err)
 	}
 	r.end(got.Job.ID, "aborted", func(s *upgrade.Status) { s.Cluster = upgrade.Normal })
 	if a := order(q); a != "h3 h1 h2" {
