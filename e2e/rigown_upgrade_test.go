@@ -151,7 +151,15 @@ func upgradeWithRebootsUnderPing(t testing.TB, r *rig) {
 	hosts := r.lab.Hosts()
 	key := newKey(t)
 	said := filepath.Join(t.TempDir(), "platform.yaml")
-	writeFile(t, said, "format: 1\nhosts: [{name: "+hosts[0]+"}]\nstatus: {versionFile: /usr/share/platform/VERSION}\n")
+	guests, err := r.lab.Guests(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	vms := ""
+	for _, g := range guests { // no host has heard of them yet
+		vms += fmt.Sprintf("- {name: %s, addresses: [%s]}\n", g.Name, g.Addr)
+	}
+	writeFile(t, said, "format: 1\nhosts: [{name: "+hosts[0]+"}]\nvms:\n"+vms+"status: {versionFile: /usr/share/platform/VERSION}\n")
 	if _, err := r.give(hosts[0], "said", said); err != nil {
 		t.Fatal(err)
 	}

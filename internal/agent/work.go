@@ -3,7 +3,9 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	mathrand "math/rand/v2"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -61,8 +63,9 @@ func (nd *node) work(a *loop.Agent) (*work, error) {
 		Host: a.Host, Store: a.Store, Guests: guests, Sender: w.sender, Seen: seen, Rests: a.Rests, Waits: w.receiver.Waits,
 		Rest: func(ctx context.Context, host cluster.HostID, on bool) error { return a.Rest(ctx, "job", host, on) },
 	}
+	addresses := nd.addresses(guests)
 	w.Service, err = service.New(service.Parts{
-		Store: a.Store, Cluster: a, Name: nd.n.Cluster, Host: a.Host, Dir: nd.n.DataDir, Fleet: guests, Seen: seen, Log: nd.Log,
+		Store: a.Store, Cluster: a, Name: nd.n.Cluster, Host: a.Host, Dir: nd.n.DataDir, Fleet: guests, Addresses: addresses, Seen: seen, Log: nd.Log,
 		Dial: func(target string) (service.Peer, error) {
 			c, err := api.Dial(target, nd.client)
 			if err != nil {
@@ -90,7 +93,7 @@ func (nd *node) work(a *loop.Agent) (*work, error) {
 	}
 	w.counts = probe.New(probe.Parts{
 		Store: a.Store, Host: a.Host, Coordinator: a.Coordinator, Seen: func() (probe.Seen, bool) { return pinged(w.view) },
-		Addresses: guests.Addresses, Active: w.Probed, Log: nd.Log,
+		Addresses: addresses, Said: w.SaidAddresses, Active: w.Probed, Log: nd.Log,
 	})
 	w.Jobs = engine.Jobs{Store: a.Store, Planners: map[job.Kind]func([]byte) (job.Planner, error){
 		evacuate.HostJob: evacuate.HostPlanner, job.Upgrade: service.Planner,
@@ -107,6 +110,26 @@ func (nd *node) work(a *loop.Agent) (*work, error) {
 		Now: time.Now, Rand: mathrand.Float64, Log: nd.Log,
 	})
 	return w, nil
+}
+
+// addresses finds those of a guest of this host: of the management VM by the configuration, of
+// others by libvirt.
+func (nd *node) addresses(guests *libvirt.Fleet) func(ctx context.Context, uuid string) ([]netip.Addr, error) {
+	return func(ctx context.Context, uuid string) ([]netip.Addr, error) {
+		if uuid != loop.GuestUUID(nd.n.Cluster) {
+			return guests.Addresses(ctx, uuid)
+		}
+		var out []netip.Addr
+		nics, _ := nd.cfg.For(cluster.HostID(nd.n.Host))
+		for _, n := range nics {
+			a, err := netip.ParseAddr(n.IP)
+			if err != nil {
+				return nil, fmt.Errorf("the management VM's address: %w", err)
+			}
+			out = append(out, a)
+		}
+		return out, nil
+	}
 }
 
 // Run works until ctx ends. It returns report.ErrConflict when another agent reports under

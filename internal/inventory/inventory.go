@@ -130,6 +130,7 @@ type VM struct {
 	Busy      string         `json:"busy,omitempty"`      // what holds it for now: snapshot, backup, restore, block job, pause
 	Halted    bool           `json:"halted,omitempty"`    // it stands still, complete, until somebody lets it go on
 	Protected bool           `json:"protected,omitempty"` // Holdfast's own HA moves it
+	Addresses []string       `json:"addresses,omitempty"` // IP addresses at which other hosts reach it
 	Policy    Policy         `json:"policy,omitempty"`    // for when it can not move live; empty: the run's
 }
 

@@ -57,6 +57,7 @@ type guest struct {
 	clock  *clock // of the run
 	began  time.Time
 	start  time.Duration // began, in the time of the run
+	said   []string      // addresses, by people
 	before figures       // of the record that was found
 	own    figures       // of earlier targets
 
@@ -162,7 +163,7 @@ func (w *watcher) aim(ctx context.Context) {
 		if at == nil {
 			at = w.running()
 		}
-		var addrs []netip.Addr
+		addrs := parsed(g.said)
 		for _, h := range at[g.uuid] {
 			addrs = append(addrs, w.addressesOf(ctx, h, g.uuid)...)
 		}
@@ -206,8 +207,12 @@ func (w *watcher) addressesOf(ctx context.Context, h cluster.HostID, uuid string
 	if k.Run != w.run {
 		return nil
 	}
-	var out []netip.Addr
-	for _, text := range k.Guests[uuid] {
+	return parsed(k.Guests[uuid])
+}
+
+// parsed reads some addresses of a guest.
+func parsed(list []string) (out []netip.Addr) {
+	for _, text := range list {
 		if a, err := netip.ParseAddr(text); err == nil && len(out) < maxAddrs {
 			out = append(out, a)
 		}

@@ -437,7 +437,7 @@ func TestAssignment(t *testing.T) {
 		{"a host called plan", Seen{[]Host{{"plan", true}, {"h1", true}}, []VM{vm("a", "h1", true), vm("b", "plan", true)}}, "h1>h1:a "},
 	} {
 		got := ""
-		out := assign(c.seen)
+		out := assign(c.seen, nil)
 		for _, h := range slices.Sorted(maps.Keys(out)) {
 			got += fmt.Sprintf("%s>%s:", h, out[h].Of)
 			for _, n := range out[h].Guests {

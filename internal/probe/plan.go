@@ -49,8 +49,9 @@ func (s Seen) up() []cluster.HostID {
 }
 
 // assign says who pings whom: each host that is up the guests of the next one
-// that is up, in the order of names; the last one those of the first.
-func assign(seen Seen) map[cluster.HostID]part {
+// that is up, in the order of names; the last one those of the first. said are addresses of
+// guests, by UUID.
+func assign(seen Seen, said map[string][]string) map[cluster.HostID]part {
 	up := slices.DeleteFunc(seen.up(), func(h cluster.HostID) bool { return h == namePlan })
 	at := map[cluster.HostID][]name{}
 	for _, h := range up {
@@ -62,7 +63,7 @@ func assign(seen Seen) map[cluster.HostID]part {
 	}) {
 		if _, ok := at[v.Host]; ok && v.Running && !placed[v.UUID] {
 			placed[v.UUID] = true
-			at[v.Host] = append(at[v.Host], name{v.UUID, fit(v.Name)})
+			at[v.Host] = append(at[v.Host], name{v.UUID, fit(v.Name), said[v.UUID]})
 		}
 	}
 	out := map[cluster.HostID]part{}
@@ -87,6 +88,16 @@ func bounded(of cluster.HostID, guests []name) part {
 	return part{Of: of, Guests: guests[:n], Left: len(guests) - n}
 }
 
+// said are the addresses of guests that people have said, by UUID.
+func (s *Service) said(ctx context.Context) (map[string][]string, error) {
+	if s.Said == nil {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, listWithin)
+	defer cancel()
+	return s.Said(ctx)
+}
+
 // makePlan writes the plan of a run when this host coordinates and there is none.
 // What older runs left goes first.
 func (s *Service) makePlan(ctx context.Context, run string) error {
@@ -102,9 +113,13 @@ func (s *Service) makePlan(ctx context.Context, run string) error {
 	if err := s.sweep(ctx, run, still); err != nil {
 		return err
 	}
+	said, err := s.said(ctx)
+	if err != nil {
+		return fmt.Errorf("read which addresses of guests were said: %w", err)
+	}
 	p := plan{Run: run, ID: strings.ToLower(rand.Text()[:8]), Began: s.wall()}
 	var ops []store.Op
-	for h, x := range assign(seen) {
+	for h, x := range assign(seen, said) {
 		op, err := encode(partKeys(run, p.ID)+string(h), x)
 		if err != nil {
 			return err

@@ -52,6 +52,8 @@ type part struct {
 type name struct {
 	UUID string `json:"uuid"`
 	Name string `json:"name"`
+	// Addrs are those that people have said. Agents of before know nothing of them.
+	Addrs []string `json:"addrs,omitempty"`
 }
 
 // addresses are those of the guests that run on a host.

@@ -31,6 +31,7 @@ type world struct {
 	led   map[cluster.HostID]bool // has coordinated: what it began then may still be on its way
 	term  int64
 	addrs map[string][]netip.Addr // by UUID
+	said  map[string][]string     // by UUID, by people
 	hung  map[string]bool         // guests about which libvirtd gives no answer
 	dead  map[netip.Addr]bool
 	sent  int
@@ -100,6 +101,11 @@ func (w *world) start(h cluster.HostID) {
 			return Seen{slices.Clone(w.seen.Hosts), slices.Clone(w.seen.VMs)}, true
 		},
 		Addresses: w.addresses,
+		Said: func(context.Context) (map[string][]string, error) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return w.said, nil
+		},
 		Active: func() (string, bool) {
 			w.mu.Lock()
 			defer w.mu.Unlock()

@@ -12,7 +12,7 @@ import (
 )
 
 // Overlay adds to what the agents report what only people know, from a file: roles,
-// labels and groups of hosts, policies of VMs and further reasons why they can not
+// labels and groups of hosts, policies and addresses of VMs and further reasons why they can not
 // move, the pair, the platform's HA, guests to keep apart, backups, status programs and components. The file's hosts
 // come first, in its order. What networks carry is what the file says. Versions and guest
 // systems are taken from it where none is reported; of all else the reports count. The error names what the file is
@@ -117,6 +117,9 @@ func overlayVMs(live, file []inventory.VM) ([]inventory.VM, error) {
 		}
 		if v == nil {
 			continue
+		}
+		if len(f.Addresses) > 0 {
+			v.Addresses = f.Addresses
 		}
 		v.Policy, v.System = cmp.Or(f.Policy, v.Policy), cmp.Or(v.System, f.System)
 		for _, why := range f.Fixed {

@@ -34,7 +34,7 @@ func TestOverlay(t *testing.T) {
 		},
 		VMs: []inventory.VM{
 			{Name: "v0", Host: "h2", MemoryMiB: 5, Policy: inventory.PolicyStop, Fixed: []string{"a device", "a licence"}},
-			{Name: "v1", System: "centos6.5"}, {Name: "v2", System: "centos6.5"}, {Name: "gone"},
+			{Name: "v1", System: "centos6.5", Addresses: []string{"192.0.2.1"}}, {Name: "v2", System: "centos6.5"}, {Name: "gone"},
 		},
 		Pair:    &inventory.Pair{Nodes: []cluster.HostID{"h2", "h1"}, Active: "h1", Switch: []string{"s"}},
 		HA:      &inventory.Switch{Off: []string{"off"}, On: []string{"on"}},
@@ -58,6 +58,7 @@ func TestOverlay(t *testing.T) {
 	want.Hosts = []inventory.Host{h2, h0, h1}
 	want.VMs[0].Policy, want.VMs[0].Fixed = inventory.PolicyStop, []string{"a device", "a licence"}
 	want.VMs[2].System = "centos6.5"
+	want.VMs[1].Addresses = []string{"192.0.2.1"}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}

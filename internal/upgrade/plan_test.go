@@ -233,6 +233,12 @@ func TestFindings(t *testing.T) {
 		"dirtier": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) {
 			inv.VMs[1].Dirty, inv.Hosts[3].LinkMiBps = 1100, 1100
 		}, `warn dirty-rate h2 v2: It changes 1100 MiB/s of its memory, and the migration network carries 1100 MiB/s: a live migration ends only by slowing`},
+		"unwatched": {func(_ *manifest.Manifest, inv *inventory.Inventory, o *Options) {
+			o.Probe, inv.VMs[0].Addresses, inv.VMs[2].Addresses = true, []string{"192.0.2.1"}, []string{"192.0.2.3"}
+		}, `block unwatched h2 : Lost packets of these guests can not be counted, because no address of them is known: v2.`},
+		"unwatched, confirmed": {func(_ *manifest.Manifest, _ *inventory.Inventory, o *Options) {
+			o.Probe, o.Confirmed = true, []string{"unwatched"}
+		}, `warn unwatched h3 : Lost packets of these guests can not be counted, because no address of them is known: v3.`},
 		"busy": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.VMs[1].Busy = "snapshot" }, `warn busy h2 v2: It is busy: snapshot.`},
 		"no policy": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) {
 			inv.VMs[1].Fixed = []string{"a device"}

@@ -29,6 +29,7 @@ func (b *builder) findings() {
 	b.backupFindings()
 	b.hostFindings()
 	b.vmFindings()
+	b.probeFindings()
 }
 
 func (b *builder) modeFindings() {
@@ -225,6 +226,36 @@ func (b *builder) vmFindings() {
 			b.find(Finding{
 				Rule: "large-guests", Level: Warn, Host: v.Host, VM: v.Name,
 				Text: "Guests of 32 GiB and more may fail to move live on CAS 2.0.", Remedy: "if it fails, retry with the policy cold",
+			})
+		}
+	}
+}
+
+// unwatched is the rule about guests whose lost packets nobody can count.
+const unwatched = "unwatched"
+
+// probeFindings name, for each host, the guests of which no address is known.
+func (b *builder) probeFindings() {
+	if !b.o.Probe {
+		return
+	}
+	level := Block
+	if b.confirmed(unwatched) {
+		level = Warn
+	}
+	for i := range b.inv.Hosts {
+		h := &b.inv.Hosts[i]
+		var names []string
+		for _, v := range b.running[h.Name] {
+			if len(v.Addresses) == 0 {
+				names = append(names, v.Name)
+			}
+		}
+		if len(names) > 0 {
+			b.find(Finding{
+				Rule: unwatched, Level: level, Host: h.Name,
+				Text:   "Lost packets of these guests can not be counted, because no address of them is known: " + strings.Join(names, ", ") + ".",
+				Remedy: "give their addresses in the platform file (vms[].addresses), let libvirt know them (its leases, the guest agent, the host's ARP table), or begin without watching them: --confirmed " + unwatched,
 			})
 		}
 	}

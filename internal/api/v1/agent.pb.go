@@ -341,6 +341,7 @@ type FactsRequest struct {
 	Status        *FactsRequest_Program      `protobuf:"bytes,8,opt,name=status,proto3" json:"status,omitempty"`
 	Ha            *FactsRequest_Program      `protobuf:"bytes,9,opt,name=ha,proto3" json:"ha,omitempty"`
 	Replication   []*FactsRequest_Program    `protobuf:"bytes,10,rep,name=replication,proto3" json:"replication,omitempty"`
+	Guests        bool                       `protobuf:"varint,11,opt,name=guests,proto3" json:"guests,omitempty"` // addresses of guests
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -445,6 +446,13 @@ func (x *FactsRequest) GetReplication() []*FactsRequest_Program {
 	return nil
 }
 
+func (x *FactsRequest) GetGuests() bool {
+	if x != nil {
+		return x.Guests
+	}
+	return false
+}
+
 // Facts is what a host tells of itself. A field that could not be read is named in
 // unknown, with the reason; its value means nothing then.
 type Facts struct {
@@ -469,6 +477,7 @@ type Facts struct {
 	Fc            []*Facts_Port          `protobuf:"bytes,18,rep,name=fc,proto3" json:"fc,omitempty"`
 	Maps          []*Facts_Map           `protobuf:"bytes,19,rep,name=maps,proto3" json:"maps,omitempty"`     // multipath devices
 	Mounts        []*Facts_Mount         `protobuf:"bytes,20,rep,name=mounts,proto3" json:"mounts,omitempty"` // of cluster file systems
+	Guests        []*Facts_Guest         `protobuf:"bytes,21,rep,name=guests,proto3" json:"guests,omitempty"` // that run here, when they were asked for
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -639,6 +648,13 @@ func (x *Facts) GetMaps() []*Facts_Map {
 func (x *Facts) GetMounts() []*Facts_Mount {
 	if x != nil {
 		return x.Mounts
+	}
+	return nil
+}
+
+func (x *Facts) GetGuests() []*Facts_Guest {
+	if x != nil {
+		return x.Guests
 	}
 	return nil
 }
@@ -823,6 +839,58 @@ func (x *Facts_OS) GetName() string {
 	return ""
 }
 
+type Facts_Guest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Uuid          string                 `protobuf:"bytes,1,opt,name=uuid,proto3" json:"uuid,omitempty"`
+	Addresses     []string               `protobuf:"bytes,2,rep,name=addresses,proto3" json:"addresses,omitempty"` // at which other hosts reach it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Facts_Guest) Reset() {
+	*x = Facts_Guest{}
+	mi := &file_agent_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Facts_Guest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Facts_Guest) ProtoMessage() {}
+
+func (x *Facts_Guest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Facts_Guest.ProtoReflect.Descriptor instead.
+func (*Facts_Guest) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{7, 4}
+}
+
+func (x *Facts_Guest) GetUuid() string {
+	if x != nil {
+		return x.Uuid
+	}
+	return ""
+}
+
+func (x *Facts_Guest) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
 type Facts_Space struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Dir           string                 `protobuf:"bytes,1,opt,name=dir,proto3" json:"dir,omitempty"`
@@ -833,7 +901,7 @@ type Facts_Space struct {
 
 func (x *Facts_Space) Reset() {
 	*x = Facts_Space{}
-	mi := &file_agent_proto_msgTypes[14]
+	mi := &file_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -845,7 +913,7 @@ func (x *Facts_Space) String() string {
 func (*Facts_Space) ProtoMessage() {}
 
 func (x *Facts_Space) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[14]
+	mi := &file_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -858,7 +926,7 @@ func (x *Facts_Space) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Space.ProtoReflect.Descriptor instead.
 func (*Facts_Space) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{7, 4}
+	return file_agent_proto_rawDescGZIP(), []int{7, 5}
 }
 
 func (x *Facts_Space) GetDir() string {
@@ -890,7 +958,7 @@ type Facts_Config struct {
 
 func (x *Facts_Config) Reset() {
 	*x = Facts_Config{}
-	mi := &file_agent_proto_msgTypes[15]
+	mi := &file_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -902,7 +970,7 @@ func (x *Facts_Config) String() string {
 func (*Facts_Config) ProtoMessage() {}
 
 func (x *Facts_Config) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[15]
+	mi := &file_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -915,7 +983,7 @@ func (x *Facts_Config) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Config.ProtoReflect.Descriptor instead.
 func (*Facts_Config) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{7, 5}
+	return file_agent_proto_rawDescGZIP(), []int{7, 6}
 }
 
 func (x *Facts_Config) GetInstalled() string {
@@ -972,7 +1040,7 @@ type Facts_Probe struct {
 
 func (x *Facts_Probe) Reset() {
 	*x = Facts_Probe{}
-	mi := &file_agent_proto_msgTypes[16]
+	mi := &file_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -984,7 +1052,7 @@ func (x *Facts_Probe) String() string {
 func (*Facts_Probe) ProtoMessage() {}
 
 func (x *Facts_Probe) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[16]
+	mi := &file_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -997,7 +1065,7 @@ func (x *Facts_Probe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Probe.ProtoReflect.Descriptor instead.
 func (*Facts_Probe) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{7, 6}
+	return file_agent_proto_rawDescGZIP(), []int{7, 7}
 }
 
 func (x *Facts_Probe) GetName() string {
@@ -1032,7 +1100,7 @@ type Facts_Kernel struct {
 
 func (x *Facts_Kernel) Reset() {
 	*x = Facts_Kernel{}
-	mi := &file_agent_proto_msgTypes[17]
+	mi := &file_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1044,7 +1112,7 @@ func (x *Facts_Kernel) String() string {
 func (*Facts_Kernel) ProtoMessage() {}
 
 func (x *Facts_Kernel) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[17]
+	mi := &file_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1057,7 +1125,7 @@ func (x *Facts_Kernel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Kernel.ProtoReflect.Descriptor instead.
 func (*Facts_Kernel) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{7, 7}
+	return file_agent_proto_rawDescGZIP(), []int{7, 8}
 }
 
 func (x *Facts_Kernel) GetRunning() string {
@@ -1092,7 +1160,7 @@ type Facts_Clock struct {
 
 func (x *Facts_Clock) Reset() {
 	*x = Facts_Clock{}
-	mi := &file_agent_proto_msgTypes[18]
+	mi := &file_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1104,7 +1172,7 @@ func (x *Facts_Clock) String() string {
 func (*Facts_Clock) ProtoMessage() {}
 
 func (x *Facts_Clock) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[18]
+	mi := &file_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1117,7 +1185,7 @@ func (x *Facts_Clock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Clock.ProtoReflect.Descriptor instead.
 func (*Facts_Clock) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{7, 8}
+	return file_agent_proto_rawDescGZIP(), []int{7, 9}
 }
 
 func (x *Facts_Clock) GetSynced() bool {
@@ -1153,7 +1221,7 @@ type Facts_O2CB struct {
 
 func (x *Facts_O2CB) Reset() {
 	*x = Facts_O2CB{}
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1165,7 +1233,7 @@ func (x *Facts_O2CB) String() string {
 func (*Facts_O2CB) ProtoMessage() {}
 
 func (x *Facts_O2CB) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1178,7 +1246,7 @@ func (x *Facts_O2CB) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_O2CB.ProtoReflect.Descriptor instead.
 func (*Facts_O2CB) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{7, 9}
+	return file_agent_proto_rawDescGZIP(), []int{7, 10}
 }
 
 func (x *Facts_O2CB) GetPresent() bool {
@@ -1214,7 +1282,7 @@ type Facts_Session struct {
 
 func (x *Facts_Session) Reset() {
 	*x = Facts_Session{}
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1226,7 +1294,7 @@ func (x *Facts_Session) String() string {
 func (*Facts_Session) ProtoMessage() {}
 
 func (x *Facts_Session) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1239,7 +1307,7 @@ func (x *Facts_Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Session.ProtoReflect.Descriptor instead.
 func (*Facts_Session) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{7, 10}
+	return file_agent_proto_rawDescGZIP(), []int{7, 11}
 }
 
 func (x *Facts_Session) GetId() int64 {
@@ -1274,7 +1342,7 @@ type Facts_Port struct {
 
 func (x *Facts_Port) Reset() {
 	*x = Facts_Port{}
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1286,7 +1354,7 @@ func (x *Facts_Port) String() string {
 func (*Facts_Port) ProtoMessage() {}
 
 func (x *Facts_Port) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1299,7 +1367,7 @@ func (x *Facts_Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Port.ProtoReflect.Descriptor instead.
 func (*Facts_Port) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{7, 11}
+	return file_agent_proto_rawDescGZIP(), []int{7, 12}
 }
 
 func (x *Facts_Port) GetName() string {
@@ -1329,7 +1397,7 @@ type Facts_Map struct {
 
 func (x *Facts_Map) Reset() {
 	*x = Facts_Map{}
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1341,7 +1409,7 @@ func (x *Facts_Map) String() string {
 func (*Facts_Map) ProtoMessage() {}
 
 func (x *Facts_Map) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1354,7 +1422,7 @@ func (x *Facts_Map) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Map.ProtoReflect.Descriptor instead.
 func (*Facts_Map) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{7, 12}
+	return file_agent_proto_rawDescGZIP(), []int{7, 13}
 }
 
 func (x *Facts_Map) GetName() string {
@@ -1396,7 +1464,7 @@ type Facts_Path struct {
 
 func (x *Facts_Path) Reset() {
 	*x = Facts_Path{}
-	mi := &file_agent_proto_msgTypes[23]
+	mi := &file_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1408,7 +1476,7 @@ func (x *Facts_Path) String() string {
 func (*Facts_Path) ProtoMessage() {}
 
 func (x *Facts_Path) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[23]
+	mi := &file_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1421,7 +1489,7 @@ func (x *Facts_Path) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Path.ProtoReflect.Descriptor instead.
 func (*Facts_Path) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{7, 13}
+	return file_agent_proto_rawDescGZIP(), []int{7, 14}
 }
 
 func (x *Facts_Path) GetDevice() string {
@@ -1458,7 +1526,7 @@ type Facts_Mount struct {
 
 func (x *Facts_Mount) Reset() {
 	*x = Facts_Mount{}
-	mi := &file_agent_proto_msgTypes[24]
+	mi := &file_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1470,7 +1538,7 @@ func (x *Facts_Mount) String() string {
 func (*Facts_Mount) ProtoMessage() {}
 
 func (x *Facts_Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[24]
+	mi := &file_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1483,7 +1551,7 @@ func (x *Facts_Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Mount.ProtoReflect.Descriptor instead.
 func (*Facts_Mount) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{7, 14}
+	return file_agent_proto_rawDescGZIP(), []int{7, 15}
 }
 
 func (x *Facts_Mount) GetName() string {
@@ -1542,7 +1610,7 @@ const file_agent_proto_rawDesc = "" +
 	"\x06sha256\x18\x01 \x01(\tR\x06sha256\x123\n" +
 	"\arequest\x18\x02 \x01(\v2\x19.holdfast.v1.FactsRequestR\arequest\"?\n" +
 	"\x13GatherFactsResponse\x12(\n" +
-	"\x05facts\x18\x01 \x01(\v2\x12.holdfast.v1.FactsR\x05facts\"\xae\x04\n" +
+	"\x05facts\x18\x01 \x01(\v2\x12.holdfast.v1.FactsR\x05facts\"\xc6\x04\n" +
 	"\fFactsRequest\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x16\n" +
 	"\x06unpack\x18\x02 \x01(\tR\x06unpack\x12\x1a\n" +
@@ -1555,7 +1623,8 @@ const file_agent_proto_rawDesc = "" +
 	"\x06status\x18\b \x01(\v2!.holdfast.v1.FactsRequest.ProgramR\x06status\x121\n" +
 	"\x02ha\x18\t \x01(\v2!.holdfast.v1.FactsRequest.ProgramR\x02ha\x12C\n" +
 	"\vreplication\x18\n" +
-	" \x03(\v2!.holdfast.v1.FactsRequest.ProgramR\vreplication\x1aZ\n" +
+	" \x03(\v2!.holdfast.v1.FactsRequest.ProgramR\vreplication\x12\x16\n" +
+	"\x06guests\x18\v \x01(\bR\x06guests\x1aZ\n" +
 	"\n" +
 	"ConfigFile\x12\x1c\n" +
 	"\tinstalled\x18\x01 \x01(\tR\tinstalled\x12\x16\n" +
@@ -1563,7 +1632,7 @@ const file_agent_proto_rawDesc = "" +
 	"\x06format\x18\x03 \x01(\tR\x06format\x1a/\n" +
 	"\aProgram\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
-	"\x03run\x18\x02 \x03(\tR\x03run\"\xcb\x10\n" +
+	"\x03run\x18\x02 \x03(\tR\x03run\"\xb8\x11\n" +
 	"\x05Facts\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x13\n" +
 	"\x05at_ns\x18\x02 \x01(\x03R\x04atNs\x129\n" +
@@ -1585,7 +1654,8 @@ const file_agent_proto_rawDesc = "" +
 	"\x05iscsi\x18\x11 \x03(\v2\x1a.holdfast.v1.Facts.SessionR\x05iscsi\x12'\n" +
 	"\x02fc\x18\x12 \x03(\v2\x17.holdfast.v1.Facts.PortR\x02fc\x12*\n" +
 	"\x04maps\x18\x13 \x03(\v2\x16.holdfast.v1.Facts.MapR\x04maps\x120\n" +
-	"\x06mounts\x18\x14 \x03(\v2\x18.holdfast.v1.Facts.MountR\x06mounts\x1a:\n" +
+	"\x06mounts\x18\x14 \x03(\v2\x18.holdfast.v1.Facts.MountR\x06mounts\x120\n" +
+	"\x06guests\x18\x15 \x03(\v2\x18.holdfast.v1.Facts.GuestR\x06guests\x1a:\n" +
 	"\fUnknownEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a;\n" +
@@ -1599,7 +1669,10 @@ const file_agent_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04like\x18\x02 \x03(\tR\x04like\x12\x18\n" +
 	"\aversion\x18\x03 \x01(\tR\aversion\x12\x12\n" +
-	"\x04name\x18\x04 \x01(\tR\x04name\x1a-\n" +
+	"\x04name\x18\x04 \x01(\tR\x04name\x1a9\n" +
+	"\x05Guest\x12\x12\n" +
+	"\x04uuid\x18\x01 \x01(\tR\x04uuid\x12\x1c\n" +
+	"\taddresses\x18\x02 \x03(\tR\taddresses\x1a-\n" +
 	"\x05Space\x12\x10\n" +
 	"\x03dir\x18\x01 \x01(\tR\x03dir\x12\x12\n" +
 	"\x04free\x18\x02 \x01(\x03R\x04free\x1a\xa2\x01\n" +
@@ -1668,7 +1741,7 @@ func file_agent_proto_rawDescGZIP() []byte {
 	return file_agent_proto_rawDescData
 }
 
-var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_agent_proto_goTypes = []any{
 	(*GetBundleRequest)(nil),        // 0: holdfast.v1.GetBundleRequest
 	(*GetBundleResponse)(nil),       // 1: holdfast.v1.GetBundleResponse
@@ -1684,17 +1757,18 @@ var file_agent_proto_goTypes = []any{
 	nil,                             // 11: holdfast.v1.Facts.CommandsEntry
 	nil,                             // 12: holdfast.v1.Facts.PythonEntry
 	(*Facts_OS)(nil),                // 13: holdfast.v1.Facts.OS
-	(*Facts_Space)(nil),             // 14: holdfast.v1.Facts.Space
-	(*Facts_Config)(nil),            // 15: holdfast.v1.Facts.Config
-	(*Facts_Probe)(nil),             // 16: holdfast.v1.Facts.Probe
-	(*Facts_Kernel)(nil),            // 17: holdfast.v1.Facts.Kernel
-	(*Facts_Clock)(nil),             // 18: holdfast.v1.Facts.Clock
-	(*Facts_O2CB)(nil),              // 19: holdfast.v1.Facts.O2CB
-	(*Facts_Session)(nil),           // 20: holdfast.v1.Facts.Session
-	(*Facts_Port)(nil),              // 21: holdfast.v1.Facts.Port
-	(*Facts_Map)(nil),               // 22: holdfast.v1.Facts.Map
-	(*Facts_Path)(nil),              // 23: holdfast.v1.Facts.Path
-	(*Facts_Mount)(nil),             // 24: holdfast.v1.Facts.Mount
+	(*Facts_Guest)(nil),             // 14: holdfast.v1.Facts.Guest
+	(*Facts_Space)(nil),             // 15: holdfast.v1.Facts.Space
+	(*Facts_Config)(nil),            // 16: holdfast.v1.Facts.Config
+	(*Facts_Probe)(nil),             // 17: holdfast.v1.Facts.Probe
+	(*Facts_Kernel)(nil),            // 18: holdfast.v1.Facts.Kernel
+	(*Facts_Clock)(nil),             // 19: holdfast.v1.Facts.Clock
+	(*Facts_O2CB)(nil),              // 20: holdfast.v1.Facts.O2CB
+	(*Facts_Session)(nil),           // 21: holdfast.v1.Facts.Session
+	(*Facts_Port)(nil),              // 22: holdfast.v1.Facts.Port
+	(*Facts_Map)(nil),               // 23: holdfast.v1.Facts.Map
+	(*Facts_Path)(nil),              // 24: holdfast.v1.Facts.Path
+	(*Facts_Mount)(nil),             // 25: holdfast.v1.Facts.Mount
 }
 var file_agent_proto_depIdxs = []int32{
 	6,  // 0: holdfast.v1.GatherFactsRequest.request:type_name -> holdfast.v1.FactsRequest
@@ -1705,32 +1779,33 @@ var file_agent_proto_depIdxs = []int32{
 	9,  // 5: holdfast.v1.FactsRequest.replication:type_name -> holdfast.v1.FactsRequest.Program
 	10, // 6: holdfast.v1.Facts.unknown:type_name -> holdfast.v1.Facts.UnknownEntry
 	13, // 7: holdfast.v1.Facts.os:type_name -> holdfast.v1.Facts.OS
-	14, // 8: holdfast.v1.Facts.space:type_name -> holdfast.v1.Facts.Space
+	15, // 8: holdfast.v1.Facts.space:type_name -> holdfast.v1.Facts.Space
 	11, // 9: holdfast.v1.Facts.commands:type_name -> holdfast.v1.Facts.CommandsEntry
 	12, // 10: holdfast.v1.Facts.python:type_name -> holdfast.v1.Facts.PythonEntry
-	15, // 11: holdfast.v1.Facts.config:type_name -> holdfast.v1.Facts.Config
-	16, // 12: holdfast.v1.Facts.status:type_name -> holdfast.v1.Facts.Probe
-	16, // 13: holdfast.v1.Facts.ha:type_name -> holdfast.v1.Facts.Probe
-	16, // 14: holdfast.v1.Facts.replication:type_name -> holdfast.v1.Facts.Probe
-	17, // 15: holdfast.v1.Facts.kernel:type_name -> holdfast.v1.Facts.Kernel
-	18, // 16: holdfast.v1.Facts.clock:type_name -> holdfast.v1.Facts.Clock
-	19, // 17: holdfast.v1.Facts.o2cb:type_name -> holdfast.v1.Facts.O2CB
-	20, // 18: holdfast.v1.Facts.iscsi:type_name -> holdfast.v1.Facts.Session
-	21, // 19: holdfast.v1.Facts.fc:type_name -> holdfast.v1.Facts.Port
-	22, // 20: holdfast.v1.Facts.maps:type_name -> holdfast.v1.Facts.Map
-	24, // 21: holdfast.v1.Facts.mounts:type_name -> holdfast.v1.Facts.Mount
-	23, // 22: holdfast.v1.Facts.Map.paths:type_name -> holdfast.v1.Facts.Path
-	0,  // 23: holdfast.v1.AgentService.GetBundle:input_type -> holdfast.v1.GetBundleRequest
-	4,  // 24: holdfast.v1.AgentService.GatherFacts:input_type -> holdfast.v1.GatherFactsRequest
-	2,  // 25: holdfast.v1.AgentService.SendGuest:input_type -> holdfast.v1.SendGuestRequest
-	1,  // 26: holdfast.v1.AgentService.GetBundle:output_type -> holdfast.v1.GetBundleResponse
-	5,  // 27: holdfast.v1.AgentService.GatherFacts:output_type -> holdfast.v1.GatherFactsResponse
-	3,  // 28: holdfast.v1.AgentService.SendGuest:output_type -> holdfast.v1.SendGuestResponse
-	26, // [26:29] is the sub-list for method output_type
-	23, // [23:26] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	16, // 11: holdfast.v1.Facts.config:type_name -> holdfast.v1.Facts.Config
+	17, // 12: holdfast.v1.Facts.status:type_name -> holdfast.v1.Facts.Probe
+	17, // 13: holdfast.v1.Facts.ha:type_name -> holdfast.v1.Facts.Probe
+	17, // 14: holdfast.v1.Facts.replication:type_name -> holdfast.v1.Facts.Probe
+	18, // 15: holdfast.v1.Facts.kernel:type_name -> holdfast.v1.Facts.Kernel
+	19, // 16: holdfast.v1.Facts.clock:type_name -> holdfast.v1.Facts.Clock
+	20, // 17: holdfast.v1.Facts.o2cb:type_name -> holdfast.v1.Facts.O2CB
+	21, // 18: holdfast.v1.Facts.iscsi:type_name -> holdfast.v1.Facts.Session
+	22, // 19: holdfast.v1.Facts.fc:type_name -> holdfast.v1.Facts.Port
+	23, // 20: holdfast.v1.Facts.maps:type_name -> holdfast.v1.Facts.Map
+	25, // 21: holdfast.v1.Facts.mounts:type_name -> holdfast.v1.Facts.Mount
+	14, // 22: holdfast.v1.Facts.guests:type_name -> holdfast.v1.Facts.Guest
+	24, // 23: holdfast.v1.Facts.Map.paths:type_name -> holdfast.v1.Facts.Path
+	0,  // 24: holdfast.v1.AgentService.GetBundle:input_type -> holdfast.v1.GetBundleRequest
+	4,  // 25: holdfast.v1.AgentService.GatherFacts:input_type -> holdfast.v1.GatherFactsRequest
+	2,  // 26: holdfast.v1.AgentService.SendGuest:input_type -> holdfast.v1.SendGuestRequest
+	1,  // 27: holdfast.v1.AgentService.GetBundle:output_type -> holdfast.v1.GetBundleResponse
+	5,  // 28: holdfast.v1.AgentService.GatherFacts:output_type -> holdfast.v1.GatherFactsResponse
+	3,  // 29: holdfast.v1.AgentService.SendGuest:output_type -> holdfast.v1.SendGuestResponse
+	27, // [27:30] is the sub-list for method output_type
+	24, // [24:27] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_agent_proto_init() }
@@ -1744,7 +1819,7 @@ func file_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_proto_rawDesc), len(file_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   25,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

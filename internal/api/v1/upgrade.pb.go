@@ -2119,6 +2119,7 @@ type Inventory_VM struct {
 	Halted        bool                   `protobuf:"varint,11,opt,name=halted,proto3" json:"halted,omitempty"`       // it stands still, complete
 	Protected     bool                   `protobuf:"varint,12,opt,name=protected,proto3" json:"protected,omitempty"` // Holdfast's own HA moves it
 	Policy        string                 `protobuf:"bytes,13,opt,name=policy,proto3" json:"policy,omitempty"`        // for when it can not move live: ask, stop, cold, skip
+	Addresses     []string               `protobuf:"bytes,14,rep,name=addresses,proto3" json:"addresses,omitempty"`  // IP addresses at which other hosts reach it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2242,6 +2243,13 @@ func (x *Inventory_VM) GetPolicy() string {
 		return x.Policy
 	}
 	return ""
+}
+
+func (x *Inventory_VM) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
 }
 
 type Inventory_Pair struct {
@@ -4157,7 +4165,7 @@ const file_upgrade_proto_rawDesc = "" +
 	"\apercent\x18\x02 \x01(\x03R\apercent\x1a,\n" +
 	"\x06Window\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\x03R\x04from\x12\x0e\n" +
-	"\x02to\x18\x02 \x01(\x03R\x02to\"\xd9\x11\n" +
+	"\x02to\x18\x02 \x01(\x03R\x02to\"\xf7\x11\n" +
 	"\tInventory\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x121\n" +
@@ -4214,7 +4222,7 @@ const file_upgrade_proto_rawDesc = "" +
 	"\x05paths\x18\x04 \x01(\x03R\x05paths\x12\x16\n" +
 	"\x06active\x18\x05 \x01(\bR\x06active\x12\x10\n" +
 	"\x03use\x18\x06 \x01(\tR\x03use\x12\x1c\n" +
-	"\ttransient\x18\a \x01(\bR\ttransient\x1a\xb3\x02\n" +
+	"\ttransient\x18\a \x01(\bR\ttransient\x1a\xd1\x02\n" +
 	"\x02VM\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04uuid\x18\x02 \x01(\tR\x04uuid\x12\x12\n" +
@@ -4230,7 +4238,8 @@ const file_upgrade_proto_rawDesc = "" +
 	" \x01(\tR\x04busy\x12\x16\n" +
 	"\x06halted\x18\v \x01(\bR\x06halted\x12\x1c\n" +
 	"\tprotected\x18\f \x01(\bR\tprotected\x12\x16\n" +
-	"\x06policy\x18\r \x01(\tR\x06policy\x1a\x8e\x01\n" +
+	"\x06policy\x18\r \x01(\tR\x06policy\x12\x1c\n" +
+	"\taddresses\x18\x0e \x03(\tR\taddresses\x1a\x8e\x01\n" +
 	"\x04Pair\x12\x14\n" +
 	"\x05nodes\x18\x01 \x03(\tR\x05nodes\x12\x16\n" +
 	"\x06active\x18\x02 \x01(\tR\x06active\x12\x16\n" +

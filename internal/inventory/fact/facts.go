@@ -34,6 +34,7 @@ type Facts struct {
 	FC          []Port            `json:"fc,omitempty"`
 	Maps        []Map             `json:"maps,omitempty"` // multipath devices
 	Mounts      []Mount           `json:"mounts,omitempty"`
+	Guests      []Guest           `json:"guests,omitempty"` // that run here, when they were asked for
 }
 
 // Nothing is the name in Facts.Unknown of everything.
@@ -117,6 +118,12 @@ type Map struct {
 	WWID   string `json:"wwid,omitempty"`
 	Device string `json:"device,omitempty"` // dm-0
 	Paths  []Path `json:"paths,omitempty"`
+}
+
+// Guest is what a host knows of a guest's addresses: those at which other hosts reach it.
+type Guest struct {
+	UUID      string   `json:"uuid"`
+	Addresses []string `json:"addresses,omitempty"`
 }
 
 // Path is a way to a multipath device.

@@ -35,4 +35,5 @@ type Request struct {
 	Status      *Program
 	HA          *Program
 	Replication []Program
+	Guests      bool // addresses of guests
 }

@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -145,6 +146,7 @@ type vm struct {
 	Busy      string           `json:"busy"`
 	Protected bool             `json:"protected"`
 	Halted    bool             `json:"halted"`
+	Addresses []string         `json:"addresses"`
 	Policy    inventory.Policy `json:"policy"`
 }
 
@@ -319,10 +321,14 @@ func (c *checker) vm(at string, v *vm) inventory.VM {
 	c.want(v.MemoryMiB >= 0, at+".memoryMiB", v.MemoryMiB, "want 0 or more")
 	c.want(v.CPUs >= 0, at+".cpus", v.CPUs, "want 0 or more")
 	c.want(v.Dirty >= 0, at+".dirty", v.Dirty, "want 0 or more")
+	for i, a := range v.Addresses {
+		ip, err := netip.ParseAddr(a)
+		c.want(err == nil && ip.IsGlobalUnicast() && ip.Zone() == "", fmt.Sprintf("%s.addresses[%d]", at, i), a, "want an IP address at which other hosts reach it")
+	}
 	known := []inventory.Policy{"", inventory.PolicyAsk, inventory.PolicyStop, inventory.PolicyCold, inventory.PolicySkip}
 	c.want(slices.Contains(known, v.Policy), at+".policy", v.Policy, "want ask, stop, cold or skip")
 	return inventory.VM{
 		Name: v.Name, UUID: v.UUID, Host: v.Host, MemoryMiB: v.MemoryMiB, CPUs: v.CPUs, Running: v.Running, Dirty: float64(v.Dirty),
-		System: v.System, Fixed: v.Fixed, Busy: v.Busy, Protected: v.Protected, Halted: v.Halted, Policy: v.Policy,
+		System: v.System, Fixed: v.Fixed, Busy: v.Busy, Protected: v.Protected, Halted: v.Halted, Addresses: v.Addresses, Policy: v.Policy,
 	}
 }

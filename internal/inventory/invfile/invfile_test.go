@@ -47,7 +47,7 @@ hosts:
 - name: h2
   memoryMiB: 1
 vms:
-- {name: db, uuid: u, host: h1, memoryMiB: 8192, cpus: 2, running: true, dirty: 5, system: centos6.5, fixed: [a device], busy: backup, protected: true, policy: stop}
+- {name: db, uuid: u, host: h1, memoryMiB: 8192, cpus: 2, running: true, dirty: 5, system: centos6.5, fixed: [a device], busy: backup, protected: true, addresses: [192.0.2.7, "2001:db8::7"], policy: stop}
 pair: {nodes: [h1, h2], active: h2, switch: [s, x], stop: [a], start: [b], status: [c]}
 ha: {switchOff: [x], switchOn: [on-program], status: [z]}
 apart: [{name: g, vms: [db, h1/db]}]
@@ -74,7 +74,7 @@ func TestParse(t *testing.T) {
 	}
 	v := inventory.VM{
 		Name: "db", UUID: "u", Host: "h1", MemoryMiB: 8192, CPUs: 2, Running: true, Dirty: 5, System: "centos6.5", Fixed: []string{"a device"}, Busy: "backup",
-		Protected: true, Policy: "stop",
+		Protected: true, Addresses: []string{"192.0.2.7", "2001:db8::7"}, Policy: "stop",
 	}
 	if !reflect.DeepEqual(inv.VMs, []inventory.VM{v}) {
 		t.Errorf("VMs %+v", inv.VMs)
@@ -155,10 +155,12 @@ func TestEveryFieldIsThere(t *testing.T) {
 func TestFaults(t *testing.T) {
 	base := "format: 1\nversion: v\nhosts:\n- {name: a, memoryMiB: 1}\n"
 	for text, want := range map[string]string{
-		"":                                      `format: value "0": want 1`,
-		base + "x: 1\n":                         `x: value "x": unknown field`,
-		base + "version: w\n":                   `version: value "w": duplicate key`,
-		base + "apart: [{name: g, vms: [x]}]\n": `apart[0].vms: value "x": want two VMs at least`,
+		"":                    `format: value "0": want 1`,
+		base + "x: 1\n":       `x: value "x": unknown field`,
+		base + "version: w\n": `version: value "w": duplicate key`,
+		base + "vms: [{name: v, host: a, addresses: [192.0.2.1, here]}]\n":    `vms[0].addresses[1]: value "here": want an IP address at which other hosts reach it`,
+		base + "vms: [{name: v, host: a, addresses: [127.0.0.1]}]\n":          `vms[0].addresses[0]: value "127.0.0.1": want an IP address`,
+		base + "apart: [{name: g, vms: [x]}]\n":                               `apart[0].vms: value "x": want two VMs at least`,
 		base + "apart: [{name: g, vms: [x, z]}]\n":                            `apart[0].vms[0]: value "x": want the UUID, the place (HOST/NAME) or the name of a VM of this file`,
 		base + "vms: [{name: v, host: a}]\napart: [{name: g, vms: [v, v]}]\n": `apart[0].vms[1]: value "v": want each VM once`,
 		base + "vms: [{name: v, host: a}]\napart: [{vms: [v, a/v]}]\n":        `apart[0].name: value "": want a name that no other group has`,

@@ -34,6 +34,21 @@ func (p *probed) set(id string) {
 	p.id = id
 }
 
+// SaidAddresses are those of guests that people have said for the upgrade that runs, by UUID.
+func (s *Service) SaidAddresses(ctx context.Context) (map[string][]string, error) {
+	inv, err := s.reported(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string][]string{}
+	for i := range inv.VMs {
+		if v := &inv.VMs[i]; v.UUID != "" && len(v.Addresses) > 0 {
+			out[v.UUID] = v.Addresses
+		}
+	}
+	return out, nil
+}
+
 // followRun finds out which upgrade counts lost packets, until ctx ends.
 func (s *Service) followRun(ctx context.Context) {
 	store.Again(ctx, s.Log, "upgrades are not followed just now", s.probe)

@@ -8,10 +8,13 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
+	"holdfast/internal/host/libvirt"
 	"holdfast/internal/inventory/fact"
 	"holdfast/internal/upgrade/bundle"
 	"holdfast/internal/upgrade/cache"
@@ -132,7 +135,52 @@ func (s *Service) GatherFacts(ctx context.Context, w fact.Wanted) (fact.Facts, e
 			w.Request.Config[i].Bundle = filepath.Join(staged.Dir, c.Bundle)
 		}
 	}
-	return s.gatherer.Gather(ctx, w.Request), nil
+	f := s.gatherer.Gather(ctx, w.Request)
+	if w.Request.Guests {
+		if f.Guests, err = s.addresses(ctx); err != nil {
+			f.Unknown["guests"] = err.Error()
+		}
+	}
+	return f, nil
+}
+
+// How long the addresses of guests are looked for: one that hangs must not keep the others.
+const (
+	addressesWithin = 30 * time.Second
+	addressWithin   = 8 * time.Second
+	addressesAtOnce = 4
+)
+
+// addresses are those of the guests that run here.
+func (s *Service) addresses(ctx context.Context) ([]fact.Guest, error) {
+	ctx, cancel := context.WithTimeout(ctx, addressesWithin)
+	defer cancel()
+	vms, err := s.Fleet.List(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list the guests: %w", err)
+	}
+	vms = slices.DeleteFunc(vms, func(v libvirt.VM) bool { return v.State == libvirt.VMOff })
+	out := make([]fact.Guest, len(vms))
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(addressesAtOnce, len(vms)) {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(vms); i = int(next.Add(1)) - 1 {
+				out[i].UUID = vms[i].UUID
+				actx, cancel := context.WithTimeout(ctx, addressWithin)
+				found, err := s.Addresses(actx, vms[i].UUID)
+				cancel()
+				if err != nil { // none is known then, which the plan says
+					s.Log.Debug("addresses of a guest", "vm", vms[i].Name, "err", err)
+				}
+				for _, a := range found {
+					out[i].Addresses = append(out[i].Addresses, a.String())
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return out, nil
 }
 
 // factsOf asks a host for facts.

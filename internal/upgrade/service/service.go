@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"net/netip"
 	"path/filepath"
 	"sync"
 	"time"
@@ -45,6 +46,8 @@ type Parts struct {
 	Dir     string // the agent's data directory
 	Fleet   *libvirt.Fleet
 	Log     *slog.Logger
+	// Addresses finds those at which other hosts reach a guest of this host.
+	Addresses func(ctx context.Context, uuid string) ([]netip.Addr, error)
 	// Seen gives what all hosts report; false: that is not read yet.
 	Seen func() (map[cluster.HostID]report.Seen, bool)
 	// Dial prepares calls to the agent of another host, at what it reports as its API.

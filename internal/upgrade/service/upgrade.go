@@ -45,6 +45,9 @@ type planned struct {
 // PlanUpgrade plans with what the hosts report now, and begins nothing.
 func (s *Service) PlanUpgrade(ctx context.Context, r request.Request) (upgrade.Plan, error) {
 	p, err := s.gather(ctx, &r)
+	if err == nil && r.Options.Probe && (r.Purpose == "" || r.Purpose == upgrade.ForUpgrade) { // the plan names guests that can not be watched
+		_, _, err = s.look(ctx, p, r, check.Before)
+	}
 	if err != nil {
 		return upgrade.Plan{}, err
 	}
@@ -360,10 +363,12 @@ func (s *Service) look(ctx context.Context, p *planned, r request.Request, when 
 	in, err := s.survey.Look(ctx, survey.Question{
 		When: when, SHA256: r.Bundle, Manifest: p.manifest, Inventory: &p.inv, Mode: r.Options.Mode, Stay: r.Options.KeepGuests,
 		Policy: r.Options.DefaultPolicy, Policies: r.Options.Policies, Confirmed: r.Options.Confirmed, Left: r.Options.Drop,
+		Guests: r.Options.Probe,
 	})
 	if err != nil {
 		return in, check.Report{}, err
 	}
+	p.reach(in.Facts)
 	rep := survey.Report(in, s.Host)
 	if r.Bundle != "" {
 		b, err := s.cache.Get(r.Bundle)
@@ -373,6 +378,21 @@ func (s *Service) look(ctx context.Context, p *planned, r request.Request, when 
 		rep.Unsigned = !b.Signed
 	}
 	return in, rep, nil
+}
+
+// reach adds to guests the addresses that their hosts have told. Those that people have said
+// come first.
+func (p *planned) reach(told map[cluster.HostID]*fact.Facts) {
+	at := map[string][]string{}
+	for _, f := range told {
+		for _, g := range f.Guests {
+			at[g.UUID] = g.Addresses
+		}
+	}
+	for i := range p.inv.VMs {
+		v := &p.inv.VMs[i]
+		v.Addresses = slices.Concat(v.Addresses, at[v.UUID])
+	}
 }
 
 // submit begins the job.

@@ -61,6 +61,7 @@ type Question struct {
 	Policy    inventory.Policy
 	Policies  map[string]inventory.Policy
 	Confirmed []string
+	Guests    bool  // the hosts are asked for the addresses of their guests, too
 	HABefore  *bool // nil: what is found now, when nothing was begun yet
 	// Request is what a host is asked for; nil: all that checks look at.
 	Request func(h *inventory.Host) fact.Request
@@ -201,6 +202,7 @@ func (s *Survey) ask(ctx context.Context, q Question, inv *inventory.Inventory, 
 	} else {
 		w.Request = BuildRequest(m, inv, h, "", "")
 	}
+	w.Request.Guests = q.Guests
 	sent := s.Now()
 	f, err := s.call(ctx, ref, w)
 	if err != nil {
