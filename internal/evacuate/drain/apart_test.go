@@ -66,6 +66,9 @@ func TestDrainKeepsGuestsApart(t *testing.T) {
 		if notes := strings.Join(w.notes, "\n"); !strings.Contains(notes, "guests of the group db, which must not share a host, are on h2, h3") {
 			t.Errorf("notes: %s", notes)
 		}
+		if last := w.notes[len(w.notes)-1]; strings.Contains(last, "waits") {
+			t.Errorf("it waits no longer, and says: %s", last)
+		}
 		if got := w.guests.moves(); got != "db1 live addr-h2, db1 live addr-h3, db2 live addr-h3, web live addr-h2" {
 			t.Errorf("moves: %s", got)
 		}

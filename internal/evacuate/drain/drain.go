@@ -148,7 +148,9 @@ func (d *Drain) Do(ctx context.Context, t engine.Task) error {
 			return err
 		}
 		if len(left) == 0 && len(run.moving) == 0 {
-			return d.Sender.AwaitDecided(ctx, func(text string) { t.Note(text, -1) })
+			err := d.Sender.AwaitDecided(ctx, func(text string) { t.Note(text, -1) })
+			run.tell(nil) // it waits for nothing any more
+			return err
 		}
 		select {
 		case m := <-run.ended:
