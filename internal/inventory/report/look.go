@@ -55,8 +55,12 @@ type Looker struct {
 }
 
 // Measure measures now and then how much memory guests change, until ctx ends. Look tells it.
+// While the host is emptied, libvirtd lets nobody measure the guests that move.
 func (l *Looker) Measure(ctx context.Context) {
 	for sleep.For(ctx, measureEvery) {
+		if l.Rests() {
+			continue
+		}
 		if _, err := l.Fleet.MeasureDirty(ctx, measureWithin); err != nil && ctx.Err() == nil {
 			l.Log.Debug("the memory that guests change is not measured", "err", err)
 		}
