@@ -77,6 +77,7 @@ var layers = []struct {
 	{"holdfast/internal/fail", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
 	{"holdfast/internal/reason", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
 	{"holdfast/internal/durable", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
+	{"holdfast/internal/dbengine", []string{"holdfast/internal/host", "holdfast/internal/upgrade"}, "a leaf without policy"},
 	{"holdfast/internal/procfs", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
 	{"holdfast/internal/sleep", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
 	{"holdfast/internal/store", []string{"holdfast/"}, "the port depends on nothing of ours"},
@@ -120,7 +121,7 @@ func TestChecksKnowNoPlans(t *testing.T) {
 
 func TestAdaptersKnowNeitherTheCoreNorEachOther(t *testing.T) {
 	shared := map[string]bool{"holdfast/internal/host/clock": true}
-	leaves := []string{"holdfast/internal/cluster", "holdfast/internal/durable", "holdfast/internal/inventory", "holdfast/internal/inventory/fact", "holdfast/internal/procfs", "holdfast/internal/sleep", "holdfast/internal/strictyaml", "holdfast/internal/text", "holdfast/internal/upgrade/manifest", "holdfast/internal/upgrade/version"}
+	leaves := []string{"holdfast/internal/cluster", "holdfast/internal/durable", "holdfast/internal/dbengine", "holdfast/internal/inventory", "holdfast/internal/inventory/fact", "holdfast/internal/procfs", "holdfast/internal/sleep", "holdfast/internal/strictyaml", "holdfast/internal/text", "holdfast/internal/upgrade/manifest", "holdfast/internal/upgrade/version"}
 	adapters := strings.Fields(run(t, "go", "list", "./internal/host/..."))
 	for _, a := range adapters {
 		for _, dep := range deps(t, a) {

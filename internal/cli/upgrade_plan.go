@@ -211,7 +211,7 @@ func (a *app) planOf(cmd *cobra.Command, inventory, file string, c *checkFlags, 
 	if err := upgrade.CheckVersion(rep.Manifest, inv.Version); err != nil {
 		return nil, fail.Errorf(fail.Invalid, "%s: %w", inventory, err)
 	}
-	p, err := upgrade.Build(*rep.Manifest, inv, o)
+	p, err := upgrade.Build(*rep.Manifest, upgrade.Installed(rep.Manifest, inv), o)
 	if err != nil {
 		return nil, fail.Errorf(fail.Invalid, "%w", err)
 	}

@@ -31,6 +31,15 @@ type Inventory struct {
 	Status  Watched               `json:"status,omitzero"`   // what else tells how the platform stands
 
 	Components []string `json:"components,omitempty"` // installed beside, which rules of upgrade paths ask about
+
+	Applications *Switch        `json:"applications,omitempty"` // what uses the service: off while an offline upgrade is under way
+	Engine       EngineSettings `json:"engine,omitzero"`        // for packages of the appctl layout
+}
+
+// EngineSettings are what the scripts of a package of the appctl layout ask for.
+type EngineSettings struct {
+	Array         string `json:"array,omitempty"`         // address of the storage array
+	SharedObjects string `json:"sharedObjects,omitempty"` // directory of shared objects for the replication tool logicrep, where that is used
 }
 
 // Apart are guests that must not share a host, each by its UUID, as HOST/NAME or by its name.
@@ -80,6 +89,7 @@ type Host struct {
 	Down        bool              `json:"down,omitempty"`
 	Maintenance bool              `json:"maintenance,omitempty"` // takes no guests
 	Pools       []Pool            `json:"pools,omitempty"`
+	Engines     []Engine          `json:"engines,omitempty"`    // installed engines of the appctl layout
 	FreeBytes   int64             `json:"freeBytes,omitempty"`  // on the unpack directory's file system; 0: not known
 	Commands    []string          `json:"commands,omitempty"`   // of those that the bundle requires, the ones that are there
 	SkewMillis  int64             `json:"skewMillis,omitempty"` // its clock against the coordinator's
@@ -103,6 +113,26 @@ const gigabit = 110
 // Bandwidth returns what the network carries over which the host's guests move, MiB/s;
 // that of 1 Gbit/s where it is not known.
 func (h *Host) Bandwidth() float64 { return float64(cmp.Or(h.LinkMiBps, gigabit)) }
+
+// Engine returns the engine that is installed in a directory, nil when there is none.
+func (h *Host) Engine(dir string) *Engine {
+	for i := range h.Engines {
+		if h.Engines[i].Dir == dir {
+			return &h.Engines[i]
+		}
+	}
+	return nil
+}
+
+// Engine is a clustered database engine of the appctl layout, as its own files on the
+// host say it.
+type Engine struct {
+	Dir     string `json:"dir"`              // where it is installed, such as /opt/cantian
+	Version string `json:"version"`          // of versions.yml; empty: it could not be read
+	Node    int    `json:"node"`             // number of the host in the engine's cluster, from 0 on; -1: could not be read
+	Nodes   int    `json:"nodes"`            // how many the cluster has; 0: could not be read
+	Deploy  string `json:"deploy,omitempty"` // where its data is: file, dss, dbstor or combined
+}
 
 // Pool is a storage pool of a host.
 type Pool struct {

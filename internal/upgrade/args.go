@@ -4,31 +4,34 @@ import (
 	"encoding/json"
 	"time"
 
+	"holdfast/internal/inventory"
 	"holdfast/internal/upgrade/manifest"
 )
 
 // Kinds of steps, each with the type of its arguments.
 const (
-	KindCheck         = "check"          // CheckArgs
-	KindStage         = "stage"          // StageArgs: the bundle is brought to the host, checked and unpacked
-	KindHAOff         = "ha-off"         // SwitchArgs
-	KindHAOn          = "ha-on"          // SwitchArgs
-	KindStorageDetach = "storage-detach" // StorageArgs
-	KindStorageAttach = "storage-attach" // StorageArgs
-	KindBackup        = "backup"         // BackupArgs
-	KindRestore       = "restore"        // RestoreArgs
-	KindAction        = "action"         // ActionArgs
-	KindReboot        = "reboot"         // RebootArgs
-	KindVerify        = "verify"         // VerifyArgs
-	KindVMStop        = "vm-stop"        // VMArgs
-	KindVMStart       = "vm-start"       // VMArgs
-	KindPairSwitch    = "pair-switch"    // PairArgs
-	KindPairStart     = "pair-start"     // PairArgs
-	KindPairStop      = "pair-stop"      // PairArgs
-	KindO2CB          = "o2cb"           // O2CBArgs
-	KindCommit        = "commit"         // CommitArgs
-	KindCleanup       = "cleanup"        // CleanupArgs
-	KindTidy          = "tidy"           // TidyArgs: removes what earlier runs have left on a host that is not rolled back
+	KindCheck         = "check"            // CheckArgs
+	KindStage         = "stage"            // StageArgs: the bundle is brought to the host, checked and unpacked
+	KindHAOff         = "ha-off"           // SwitchArgs
+	KindHAOn          = "ha-on"            // SwitchArgs
+	KindAppsOff       = "applications-off" // SwitchArgs
+	KindAppsOn        = "applications-on"  // SwitchArgs
+	KindStorageDetach = "storage-detach"   // StorageArgs
+	KindStorageAttach = "storage-attach"   // StorageArgs
+	KindBackup        = "backup"           // BackupArgs
+	KindRestore       = "restore"          // RestoreArgs
+	KindAction        = "action"           // ActionArgs
+	KindReboot        = "reboot"           // RebootArgs
+	KindVerify        = "verify"           // VerifyArgs
+	KindVMStop        = "vm-stop"          // VMArgs
+	KindVMStart       = "vm-start"         // VMArgs
+	KindPairSwitch    = "pair-switch"      // PairArgs
+	KindPairStart     = "pair-start"       // PairArgs
+	KindPairStop      = "pair-stop"        // PairArgs
+	KindO2CB          = "o2cb"             // O2CBArgs
+	KindCommit        = "commit"           // CommitArgs
+	KindCleanup       = "cleanup"          // CleanupArgs
+	KindTidy          = "tidy"             // TidyArgs: removes what earlier runs have left on a host that is not rolled back
 )
 
 // When says at which point of a run checks are made.
@@ -58,7 +61,7 @@ type StageArgs struct {
 	SHA256  string `json:"sha256"` // of the bundle's file: whoever made the plan has checked its signature
 }
 
-// SwitchArgs are the arguments of ha-off and ha-on.
+// SwitchArgs are the arguments of ha-off, ha-on, applications-off and applications-on.
 type SwitchArgs struct {
 	Run    []string `json:"run"`
 	Status []string `json:"status,omitempty"` // ends with 0 when it is on, with 1 when it is off
@@ -115,6 +118,10 @@ type ActionArgs struct {
 	Mode   manifest.Mode  `json:"mode"` // offline or rolling, as the bundle knows it
 	From   string         `json:"from"` // version
 	To     string         `json:"to"`   // version
+
+	// For packages of the appctl layout: what their scripts ask for.
+	Engine        inventory.EngineSettings `json:"engine,omitzero"`
+	SnapshotsDone bool                     `json:"snapshotsDone,omitempty"` // by hand, an operator says: the array can not be reached
 }
 
 // RebootArgs are the arguments of reboot.

@@ -48,6 +48,9 @@ func Build(m manifest.Manifest, inv inventory.Inventory, o Options) (Plan, error
 func build(m *manifest.Manifest, inv *inventory.Inventory, o Options, earlier *again) (Plan, error) {
 	o.Mode = cmp.Or(o.Mode, m.DefaultMode())
 	o.fill()
+	if m.Engine() != "" {
+		o.KeepGuests = true // the engine is upgraded beside them
+	}
 	b, err := newBuilder(m, inv, o)
 	if err == nil {
 		err = o.Check(m, inv)

@@ -108,7 +108,7 @@ func (b *builder) firstFor(module string, p manifest.Phase, h cluster.HostID) bo
 // action appends what one module does in a phase.
 func (c *chain) action(mod *manifest.Module, p manifest.Phase) {
 	b, a := c.b, mod.Actions.Get(p)
-	if a == nil || a.None {
+	if a == nil || a.None || a.Appctl != nil && a.Appctl.Offline && b.o.Mode != manifest.Offline {
 		return
 	}
 	if a.AllHosts {
@@ -126,7 +126,11 @@ func (c *chain) action(mod *manifest.Module, p manifest.Phase) {
 	if b.plan.Purpose == ForRollback && (p == manifest.Start || p == manifest.PostCheck) {
 		from, to = to, from // the version before is installed again
 	}
-	s := c.add(KindAction, ActionArgs{b.runOf(c.h.Name, mod.Name), b.o.SHA256, mod.Name, p, mode, from, to}, mod.TimeoutOf(p), string(p), mod.Name)
+	args := ActionArgs{Run: b.runOf(c.h.Name, mod.Name), SHA256: b.o.SHA256, Module: mod.Name, Phase: p, Mode: mode, From: from, To: to}
+	if a.Appctl != nil {
+		args.Engine, args.SnapshotsDone = b.inv.Engine, b.confirmed(SnapshotsDone)
+	}
+	s := c.add(KindAction, args, mod.TimeoutOf(p), string(p), mod.Name)
 	s.Idempotent = a.Idempotent
 }
 

@@ -28,6 +28,7 @@ func (b *builder) choose() {
 			b.plan.leave(h.Name, why)
 		}
 	}
+	b.byNode()
 	if b.o.Mode != manifest.Offline {
 		if len(b.o.Order) == 0 && b.o.MaxUnavailable.Of(len(b.part)) > 1 {
 			b.mixGroups()

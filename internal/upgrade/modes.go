@@ -146,6 +146,8 @@ func (b *builder) offline() {
 	if b.m.RequiresReboot {
 		b.stopGuests(b.part)
 	}
+	b.appsOff()
+	b.checkpoint()
 	b.stopModules()
 	b.turnStages(func(h *inventory.Host) Chain {
 		c := b.chain(h)
@@ -167,6 +169,7 @@ func (b *builder) offline() {
 		b.startGuests(b.part)
 	}
 	b.o2cb()
+	b.appsOn()
 	b.haOn()
 	b.after()
 }
@@ -196,6 +199,19 @@ func (b *builder) startGuests(hosts []*inventory.Host) {
 		c.vmStart(b.running[h.Name])
 		return c.Chain
 	})})
+}
+
+// checkpoint lets modules write down what they have in memory, on the first host.
+func (b *builder) checkpoint() {
+	for _, mod := range b.phases[manifest.Checkpoint] {
+		b.add(Stage{Name: "checkpoint of " + mod.Name, Kind: Change, Limit: 1, Chains: perHost(b.part, func(h *inventory.Host) Chain {
+			c := b.chain(h)
+			if mod.On(h) {
+				c.action(mod, manifest.Checkpoint)
+			}
+			return c.Chain
+		})})
+	}
 }
 
 // stopModules stops the modules on all hosts, each when the one before is
@@ -334,29 +350,38 @@ func (b *builder) load(h *inventory.Host) (sum int64) {
 
 // haOff switches the platform's HA off. It may find guests missing that only
 // move, or start services that were stopped.
-func (b *builder) haOff() {
-	if b.inv.HA == nil || len(b.inv.HA.Off) == 0 {
-		return
-	}
-	s := b.haSteps(KindHAOff, b.inv.HA.Off)[0]
-	b.add(Stage{Name: "ha off", Kind: Change, Chains: []Chain{{Steps: []Step{s}}}})
-}
+func (b *builder) haOff() { b.off("ha off", KindHAOff, b.inv.HA) }
 
 // haOn switches it on again, by whichever manager can.
-func (b *builder) haOn() {
-	if b.inv.HA == nil || len(b.inv.HA.Off) == 0 {
-		return
-	}
-	steps := b.haSteps(KindHAOn, b.inv.HA.On)
-	for i := range steps {
-		steps[i].Restores = []string{b.haSteps(KindHAOff, b.inv.HA.Off)[0].ID}
-	}
-	b.add(Stage{Name: "ha on", Kind: Close, Chains: []Chain{{OneOf: true, Steps: steps}}})
+func (b *builder) haOn() { b.on("ha on", KindHAOn, KindHAOff, b.inv.HA) }
+
+// appsOff stops what uses the service, and appsOn starts it again.
+func (b *builder) appsOff() { b.off("stop applications", KindAppsOff, b.inv.Applications) }
+func (b *builder) appsOn() {
+	b.on("start applications", KindAppsOn, KindAppsOff, b.inv.Applications)
 }
 
-// haSteps returns the step for each manager, the active one first; without
+// off switches something of the platform off; nil: there is none.
+func (b *builder) off(stage, kind string, s *inventory.Switch) {
+	if s != nil && len(s.Off) > 0 {
+		b.add(Stage{Name: stage, Kind: Change, Chains: []Chain{{Steps: b.switchSteps(kind, s.Off, s)[:1]}}})
+	}
+}
+
+func (b *builder) on(stage, kind, off string, s *inventory.Switch) {
+	if s == nil || len(s.Off) == 0 {
+		return
+	}
+	steps := b.switchSteps(kind, s.On, s)
+	for i := range steps {
+		steps[i].Restores = []string{b.switchSteps(off, s.Off, s)[0].ID}
+	}
+	b.add(Stage{Name: stage, Kind: Close, Chains: []Chain{{OneOf: true, Steps: steps}}})
+}
+
+// switchSteps returns the step for each manager, the active one first; without
 // managers the coordinator does it.
-func (b *builder) haSteps(kind string, run []string) []Step {
+func (b *builder) switchSteps(kind string, run []string, s *inventory.Switch) []Step {
 	var managers []*inventory.Host
 	for i := range b.inv.Hosts {
 		h := &b.inv.Hosts[i]
@@ -370,10 +395,10 @@ func (b *builder) haSteps(kind string, run []string) []Step {
 	var out []Step
 	for _, h := range managers {
 		c := b.chain(h)
-		out = append(out, *c.add(kind, SwitchArgs{run, b.inv.HA.Status}, timeSwitch, kind))
+		out = append(out, *c.add(kind, SwitchArgs{run, s.Status}, timeSwitch, kind))
 	}
 	if len(out) == 0 {
-		out = append(out, b.clusterStep(kind, SwitchArgs{run, b.inv.HA.Status}, timeSwitch, kind))
+		out = append(out, b.clusterStep(kind, SwitchArgs{run, s.Status}, timeSwitch, kind))
 	}
 	return out
 }

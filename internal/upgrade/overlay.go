@@ -45,6 +45,12 @@ func Overlay(live, file inventory.Inventory) (inventory.Inventory, error) {
 	if file.Backups != nil {
 		out.Backups = file.Backups
 	}
+	if file.Applications != nil {
+		out.Applications = file.Applications
+	}
+	if file.Engine != (inventory.EngineSettings{}) {
+		out.Engine = file.Engine
+	}
 	if s := &file.Status; len(s.Cluster)+len(s.Replication)+len(s.VersionFile)+len(s.BackupDir) > 0 {
 		out.Status = *s
 	}

@@ -295,10 +295,14 @@ func (r *rollback) stages() {
 	if r.o.Mode == manifest.Offline {
 		rebooted, _ = split(r.part, func(h *inventory.Host) bool { return r.begun(h.Name, "reboot") })
 		r.stopGuests(rebooted)
+		r.appsOff()
 		r.stopModules()
 	}
 	r.turnStages(r.host)
 	r.startGuests(rebooted)
+	if r.o.Mode == manifest.Offline {
+		r.appsOn()
+	}
 	if r.o.Mode != manifest.Rolling {
 		r.haOn()
 	}

@@ -3,6 +3,7 @@ package upgrade
 import (
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -73,7 +74,7 @@ tidy: h0/tidy | h1/tidy | h2/tidy | h3/tidy
 		if got := args[RestoreArgs](t, back.steps["h1/restore/web"]); got != (RestoreArgs{"j1", "web", "files"}) {
 			t.Errorf("the restore: %+v", got)
 		}
-		if got := args[ActionArgs](t, back.steps["h1/rollback/web"]); got != (ActionArgs{"j1", "5ha", "web", manifest.Rollback, got.Mode, "1.0.0", "2.0.0"}) {
+		if got := args[ActionArgs](t, back.steps["h1/rollback/web"]); !reflect.DeepEqual(got, ActionArgs{Run: "j1", SHA256: "5ha", Module: "web", Phase: manifest.Rollback, Mode: got.Mode, From: "1.0.0", To: "2.0.0"}) {
 			t.Errorf("the action: %+v", got)
 		}
 		back.run()

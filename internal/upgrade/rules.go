@@ -30,6 +30,7 @@ func (b *builder) findings() {
 	b.hostFindings()
 	b.vmFindings()
 	b.probeFindings()
+	b.engineFindings()
 }
 
 func (b *builder) modeFindings() {

@@ -1074,8 +1074,10 @@ type Inventory struct {
 	Running       string                       `protobuf:"bytes,8,opt,name=running,proto3" json:"running,omitempty"`                                                                           // version to which an upgrade is on its way
 	Backups       map[string]*Inventory_Backup `protobuf:"bytes,9,rep,name=backups,proto3" json:"backups,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // by the name that UpgradeOptions.backup gives
 	Status        *Inventory_Watched           `protobuf:"bytes,10,opt,name=status,proto3" json:"status,omitempty"`
-	Components    []string                     `protobuf:"bytes,11,rep,name=components,proto3" json:"components,omitempty"` // installed beside, which rules of upgrade paths ask about
-	Apart         []*Inventory_Apart           `protobuf:"bytes,14,rep,name=apart,proto3" json:"apart,omitempty"`           // guests that must not share a host
+	Components    []string                     `protobuf:"bytes,11,rep,name=components,proto3" json:"components,omitempty"`     // installed beside, which rules of upgrade paths ask about
+	Applications  *Inventory_Switch            `protobuf:"bytes,12,opt,name=applications,proto3" json:"applications,omitempty"` // what uses the service
+	Engine        *Inventory_EngineSettings    `protobuf:"bytes,13,opt,name=engine,proto3" json:"engine,omitempty"`             // for packages of the appctl layout
+	Apart         []*Inventory_Apart           `protobuf:"bytes,14,rep,name=apart,proto3" json:"apart,omitempty"`               // guests that must not share a host
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1183,6 +1185,20 @@ func (x *Inventory) GetStatus() *Inventory_Watched {
 func (x *Inventory) GetComponents() []string {
 	if x != nil {
 		return x.Components
+	}
+	return nil
+}
+
+func (x *Inventory) GetApplications() *Inventory_Switch {
+	if x != nil {
+		return x.Applications
+	}
+	return nil
+}
+
+func (x *Inventory) GetEngine() *Inventory_EngineSettings {
+	if x != nil {
+		return x.Engine
 	}
 	return nil
 }
@@ -1816,6 +1832,58 @@ func (x *UpgradeOptions_Window) GetTo() int64 {
 	return 0
 }
 
+type Inventory_EngineSettings struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Array         string                 `protobuf:"bytes,1,opt,name=array,proto3" json:"array,omitempty"`                                      // address of the storage array
+	SharedObjects string                 `protobuf:"bytes,2,opt,name=shared_objects,json=sharedObjects,proto3" json:"shared_objects,omitempty"` // a directory
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Inventory_EngineSettings) Reset() {
+	*x = Inventory_EngineSettings{}
+	mi := &file_upgrade_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Inventory_EngineSettings) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Inventory_EngineSettings) ProtoMessage() {}
+
+func (x *Inventory_EngineSettings) ProtoReflect() protoreflect.Message {
+	mi := &file_upgrade_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Inventory_EngineSettings.ProtoReflect.Descriptor instead.
+func (*Inventory_EngineSettings) Descriptor() ([]byte, []int) {
+	return file_upgrade_proto_rawDescGZIP(), []int{17, 1}
+}
+
+func (x *Inventory_EngineSettings) GetArray() string {
+	if x != nil {
+		return x.Array
+	}
+	return ""
+}
+
+func (x *Inventory_EngineSettings) GetSharedObjects() string {
+	if x != nil {
+		return x.SharedObjects
+	}
+	return ""
+}
+
 type Inventory_Host struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -1838,13 +1906,14 @@ type Inventory_Host struct {
 	SkewMillis    int64                  `protobuf:"varint,18,opt,name=skew_millis,json=skewMillis,proto3" json:"skew_millis,omitempty"` // its clock against the coordinator's
 	Member        bool                   `protobuf:"varint,19,opt,name=member,proto3" json:"member,omitempty"`                           // a voter of Holdfast's own store
 	LinkMibps     int64                  `protobuf:"varint,21,opt,name=link_mibps,json=linkMibps,proto3" json:"link_mibps,omitempty"`    // that the network carries over which its guests move; 0: not known
+	Engines       []*Inventory_Engine    `protobuf:"bytes,20,rep,name=engines,proto3" json:"engines,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Inventory_Host) Reset() {
 	*x = Inventory_Host{}
-	mi := &file_upgrade_proto_msgTypes[27]
+	mi := &file_upgrade_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1856,7 +1925,7 @@ func (x *Inventory_Host) String() string {
 func (*Inventory_Host) ProtoMessage() {}
 
 func (x *Inventory_Host) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[27]
+	mi := &file_upgrade_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1869,7 +1938,7 @@ func (x *Inventory_Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inventory_Host.ProtoReflect.Descriptor instead.
 func (*Inventory_Host) Descriptor() ([]byte, []int) {
-	return file_upgrade_proto_rawDescGZIP(), []int{17, 1}
+	return file_upgrade_proto_rawDescGZIP(), []int{17, 2}
 }
 
 func (x *Inventory_Host) GetName() string {
@@ -2012,6 +2081,90 @@ func (x *Inventory_Host) GetLinkMibps() int64 {
 	return 0
 }
 
+func (x *Inventory_Host) GetEngines() []*Inventory_Engine {
+	if x != nil {
+		return x.Engines
+	}
+	return nil
+}
+
+// Engine is an installed engine of the appctl layout, as its own files say it.
+type Inventory_Engine struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Dir           string                 `protobuf:"bytes,1,opt,name=dir,proto3" json:"dir,omitempty"`
+	Version       string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"` // empty: it could not be read
+	Node          int64                  `protobuf:"varint,3,opt,name=node,proto3" json:"node,omitempty"`      // from 0 on; -1: it could not be read
+	Nodes         int64                  `protobuf:"varint,4,opt,name=nodes,proto3" json:"nodes,omitempty"`    // of its cluster; 0: it could not be read
+	Deploy        string                 `protobuf:"bytes,5,opt,name=deploy,proto3" json:"deploy,omitempty"`   // where its data is: file, dss, dbstor or combined
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Inventory_Engine) Reset() {
+	*x = Inventory_Engine{}
+	mi := &file_upgrade_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Inventory_Engine) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Inventory_Engine) ProtoMessage() {}
+
+func (x *Inventory_Engine) ProtoReflect() protoreflect.Message {
+	mi := &file_upgrade_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Inventory_Engine.ProtoReflect.Descriptor instead.
+func (*Inventory_Engine) Descriptor() ([]byte, []int) {
+	return file_upgrade_proto_rawDescGZIP(), []int{17, 3}
+}
+
+func (x *Inventory_Engine) GetDir() string {
+	if x != nil {
+		return x.Dir
+	}
+	return ""
+}
+
+func (x *Inventory_Engine) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *Inventory_Engine) GetNode() int64 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+func (x *Inventory_Engine) GetNodes() int64 {
+	if x != nil {
+		return x.Nodes
+	}
+	return 0
+}
+
+func (x *Inventory_Engine) GetDeploy() string {
+	if x != nil {
+		return x.Deploy
+	}
+	return ""
+}
+
 type Inventory_Pool struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -2027,7 +2180,7 @@ type Inventory_Pool struct {
 
 func (x *Inventory_Pool) Reset() {
 	*x = Inventory_Pool{}
-	mi := &file_upgrade_proto_msgTypes[28]
+	mi := &file_upgrade_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2039,7 +2192,7 @@ func (x *Inventory_Pool) String() string {
 func (*Inventory_Pool) ProtoMessage() {}
 
 func (x *Inventory_Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[28]
+	mi := &file_upgrade_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2052,7 +2205,7 @@ func (x *Inventory_Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inventory_Pool.ProtoReflect.Descriptor instead.
 func (*Inventory_Pool) Descriptor() ([]byte, []int) {
-	return file_upgrade_proto_rawDescGZIP(), []int{17, 2}
+	return file_upgrade_proto_rawDescGZIP(), []int{17, 4}
 }
 
 func (x *Inventory_Pool) GetName() string {
@@ -2126,7 +2279,7 @@ type Inventory_VM struct {
 
 func (x *Inventory_VM) Reset() {
 	*x = Inventory_VM{}
-	mi := &file_upgrade_proto_msgTypes[29]
+	mi := &file_upgrade_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2138,7 +2291,7 @@ func (x *Inventory_VM) String() string {
 func (*Inventory_VM) ProtoMessage() {}
 
 func (x *Inventory_VM) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[29]
+	mi := &file_upgrade_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2151,7 +2304,7 @@ func (x *Inventory_VM) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inventory_VM.ProtoReflect.Descriptor instead.
 func (*Inventory_VM) Descriptor() ([]byte, []int) {
-	return file_upgrade_proto_rawDescGZIP(), []int{17, 3}
+	return file_upgrade_proto_rawDescGZIP(), []int{17, 5}
 }
 
 func (x *Inventory_VM) GetName() string {
@@ -2266,7 +2419,7 @@ type Inventory_Pair struct {
 
 func (x *Inventory_Pair) Reset() {
 	*x = Inventory_Pair{}
-	mi := &file_upgrade_proto_msgTypes[30]
+	mi := &file_upgrade_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2278,7 +2431,7 @@ func (x *Inventory_Pair) String() string {
 func (*Inventory_Pair) ProtoMessage() {}
 
 func (x *Inventory_Pair) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[30]
+	mi := &file_upgrade_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2291,7 +2444,7 @@ func (x *Inventory_Pair) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inventory_Pair.ProtoReflect.Descriptor instead.
 func (*Inventory_Pair) Descriptor() ([]byte, []int) {
-	return file_upgrade_proto_rawDescGZIP(), []int{17, 4}
+	return file_upgrade_proto_rawDescGZIP(), []int{17, 6}
 }
 
 func (x *Inventory_Pair) GetNodes() []string {
@@ -2346,7 +2499,7 @@ type Inventory_Apart struct {
 
 func (x *Inventory_Apart) Reset() {
 	*x = Inventory_Apart{}
-	mi := &file_upgrade_proto_msgTypes[31]
+	mi := &file_upgrade_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2358,7 +2511,7 @@ func (x *Inventory_Apart) String() string {
 func (*Inventory_Apart) ProtoMessage() {}
 
 func (x *Inventory_Apart) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[31]
+	mi := &file_upgrade_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2371,7 +2524,7 @@ func (x *Inventory_Apart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inventory_Apart.ProtoReflect.Descriptor instead.
 func (*Inventory_Apart) Descriptor() ([]byte, []int) {
-	return file_upgrade_proto_rawDescGZIP(), []int{17, 5}
+	return file_upgrade_proto_rawDescGZIP(), []int{17, 7}
 }
 
 func (x *Inventory_Apart) GetName() string {
@@ -2399,7 +2552,7 @@ type Inventory_Switch struct {
 
 func (x *Inventory_Switch) Reset() {
 	*x = Inventory_Switch{}
-	mi := &file_upgrade_proto_msgTypes[32]
+	mi := &file_upgrade_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2411,7 +2564,7 @@ func (x *Inventory_Switch) String() string {
 func (*Inventory_Switch) ProtoMessage() {}
 
 func (x *Inventory_Switch) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[32]
+	mi := &file_upgrade_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2424,7 +2577,7 @@ func (x *Inventory_Switch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inventory_Switch.ProtoReflect.Descriptor instead.
 func (*Inventory_Switch) Descriptor() ([]byte, []int) {
-	return file_upgrade_proto_rawDescGZIP(), []int{17, 6}
+	return file_upgrade_proto_rawDescGZIP(), []int{17, 8}
 }
 
 func (x *Inventory_Switch) GetOff() []string {
@@ -2458,7 +2611,7 @@ type Inventory_Backup struct {
 
 func (x *Inventory_Backup) Reset() {
 	*x = Inventory_Backup{}
-	mi := &file_upgrade_proto_msgTypes[33]
+	mi := &file_upgrade_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2470,7 +2623,7 @@ func (x *Inventory_Backup) String() string {
 func (*Inventory_Backup) ProtoMessage() {}
 
 func (x *Inventory_Backup) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[33]
+	mi := &file_upgrade_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2483,7 +2636,7 @@ func (x *Inventory_Backup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inventory_Backup.ProtoReflect.Descriptor instead.
 func (*Inventory_Backup) Descriptor() ([]byte, []int) {
-	return file_upgrade_proto_rawDescGZIP(), []int{17, 7}
+	return file_upgrade_proto_rawDescGZIP(), []int{17, 9}
 }
 
 func (x *Inventory_Backup) GetProvider() string {
@@ -2513,7 +2666,7 @@ type Inventory_Watched struct {
 
 func (x *Inventory_Watched) Reset() {
 	*x = Inventory_Watched{}
-	mi := &file_upgrade_proto_msgTypes[34]
+	mi := &file_upgrade_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2525,7 +2678,7 @@ func (x *Inventory_Watched) String() string {
 func (*Inventory_Watched) ProtoMessage() {}
 
 func (x *Inventory_Watched) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[34]
+	mi := &file_upgrade_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2538,7 +2691,7 @@ func (x *Inventory_Watched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inventory_Watched.ProtoReflect.Descriptor instead.
 func (*Inventory_Watched) Descriptor() ([]byte, []int) {
-	return file_upgrade_proto_rawDescGZIP(), []int{17, 8}
+	return file_upgrade_proto_rawDescGZIP(), []int{17, 10}
 }
 
 func (x *Inventory_Watched) GetCluster() []string {
@@ -2578,7 +2731,7 @@ type Inventory_Program struct {
 
 func (x *Inventory_Program) Reset() {
 	*x = Inventory_Program{}
-	mi := &file_upgrade_proto_msgTypes[35]
+	mi := &file_upgrade_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2590,7 +2743,7 @@ func (x *Inventory_Program) String() string {
 func (*Inventory_Program) ProtoMessage() {}
 
 func (x *Inventory_Program) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[35]
+	mi := &file_upgrade_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2603,7 +2756,7 @@ func (x *Inventory_Program) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inventory_Program.ProtoReflect.Descriptor instead.
 func (*Inventory_Program) Descriptor() ([]byte, []int) {
-	return file_upgrade_proto_rawDescGZIP(), []int{17, 9}
+	return file_upgrade_proto_rawDescGZIP(), []int{17, 11}
 }
 
 func (x *Inventory_Program) GetRun() []string {
@@ -2631,7 +2784,7 @@ type Plan_Host struct {
 
 func (x *Plan_Host) Reset() {
 	*x = Plan_Host{}
-	mi := &file_upgrade_proto_msgTypes[37]
+	mi := &file_upgrade_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2643,7 +2796,7 @@ func (x *Plan_Host) String() string {
 func (*Plan_Host) ProtoMessage() {}
 
 func (x *Plan_Host) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[37]
+	mi := &file_upgrade_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2741,7 +2894,7 @@ type Plan_Stage struct {
 
 func (x *Plan_Stage) Reset() {
 	*x = Plan_Stage{}
-	mi := &file_upgrade_proto_msgTypes[38]
+	mi := &file_upgrade_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2753,7 +2906,7 @@ func (x *Plan_Stage) String() string {
 func (*Plan_Stage) ProtoMessage() {}
 
 func (x *Plan_Stage) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[38]
+	mi := &file_upgrade_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2812,7 +2965,7 @@ type Plan_Chain struct {
 
 func (x *Plan_Chain) Reset() {
 	*x = Plan_Chain{}
-	mi := &file_upgrade_proto_msgTypes[39]
+	mi := &file_upgrade_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2824,7 +2977,7 @@ func (x *Plan_Chain) String() string {
 func (*Plan_Chain) ProtoMessage() {}
 
 func (x *Plan_Chain) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[39]
+	mi := &file_upgrade_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2893,7 +3046,7 @@ type Plan_Step struct {
 
 func (x *Plan_Step) Reset() {
 	*x = Plan_Step{}
-	mi := &file_upgrade_proto_msgTypes[40]
+	mi := &file_upgrade_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2905,7 +3058,7 @@ func (x *Plan_Step) String() string {
 func (*Plan_Step) ProtoMessage() {}
 
 func (x *Plan_Step) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[40]
+	mi := &file_upgrade_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2956,7 +3109,7 @@ type Plan_Work struct {
 
 func (x *Plan_Work) Reset() {
 	*x = Plan_Work{}
-	mi := &file_upgrade_proto_msgTypes[41]
+	mi := &file_upgrade_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2968,7 +3121,7 @@ func (x *Plan_Work) String() string {
 func (*Plan_Work) ProtoMessage() {}
 
 func (x *Plan_Work) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[41]
+	mi := &file_upgrade_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3040,7 +3193,7 @@ type Plan_Finding struct {
 
 func (x *Plan_Finding) Reset() {
 	*x = Plan_Finding{}
-	mi := &file_upgrade_proto_msgTypes[42]
+	mi := &file_upgrade_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3052,7 +3205,7 @@ func (x *Plan_Finding) String() string {
 func (*Plan_Finding) ProtoMessage() {}
 
 func (x *Plan_Finding) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[42]
+	mi := &file_upgrade_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3123,7 +3276,7 @@ type Plan_Estimate struct {
 
 func (x *Plan_Estimate) Reset() {
 	*x = Plan_Estimate{}
-	mi := &file_upgrade_proto_msgTypes[43]
+	mi := &file_upgrade_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3135,7 +3288,7 @@ func (x *Plan_Estimate) String() string {
 func (*Plan_Estimate) ProtoMessage() {}
 
 func (x *Plan_Estimate) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[43]
+	mi := &file_upgrade_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3207,7 +3360,7 @@ type Plan_Status struct {
 
 func (x *Plan_Status) Reset() {
 	*x = Plan_Status{}
-	mi := &file_upgrade_proto_msgTypes[44]
+	mi := &file_upgrade_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3219,7 +3372,7 @@ func (x *Plan_Status) String() string {
 func (*Plan_Status) ProtoMessage() {}
 
 func (x *Plan_Status) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[44]
+	mi := &file_upgrade_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3340,7 +3493,7 @@ type Report_Host struct {
 
 func (x *Report_Host) Reset() {
 	*x = Report_Host{}
-	mi := &file_upgrade_proto_msgTypes[50]
+	mi := &file_upgrade_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3352,7 +3505,7 @@ func (x *Report_Host) String() string {
 func (*Report_Host) ProtoMessage() {}
 
 func (x *Report_Host) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[50]
+	mi := &file_upgrade_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3425,7 +3578,7 @@ type Report_Finding struct {
 
 func (x *Report_Finding) Reset() {
 	*x = Report_Finding{}
-	mi := &file_upgrade_proto_msgTypes[51]
+	mi := &file_upgrade_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3437,7 +3590,7 @@ func (x *Report_Finding) String() string {
 func (*Report_Finding) ProtoMessage() {}
 
 func (x *Report_Finding) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[51]
+	mi := &file_upgrade_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3517,7 +3670,7 @@ type Report_Loss struct {
 
 func (x *Report_Loss) Reset() {
 	*x = Report_Loss{}
-	mi := &file_upgrade_proto_msgTypes[52]
+	mi := &file_upgrade_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3529,7 +3682,7 @@ func (x *Report_Loss) String() string {
 func (*Report_Loss) ProtoMessage() {}
 
 func (x *Report_Loss) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[52]
+	mi := &file_upgrade_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3602,7 +3755,7 @@ type Report_Steps struct {
 
 func (x *Report_Steps) Reset() {
 	*x = Report_Steps{}
-	mi := &file_upgrade_proto_msgTypes[53]
+	mi := &file_upgrade_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3614,7 +3767,7 @@ func (x *Report_Steps) String() string {
 func (*Report_Steps) ProtoMessage() {}
 
 func (x *Report_Steps) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[53]
+	mi := &file_upgrade_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3697,7 +3850,7 @@ type Report_Failure struct {
 
 func (x *Report_Failure) Reset() {
 	*x = Report_Failure{}
-	mi := &file_upgrade_proto_msgTypes[54]
+	mi := &file_upgrade_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3709,7 +3862,7 @@ func (x *Report_Failure) String() string {
 func (*Report_Failure) ProtoMessage() {}
 
 func (x *Report_Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[54]
+	mi := &file_upgrade_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3809,7 +3962,7 @@ type Report_Fault struct {
 
 func (x *Report_Fault) Reset() {
 	*x = Report_Fault{}
-	mi := &file_upgrade_proto_msgTypes[55]
+	mi := &file_upgrade_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3821,7 +3974,7 @@ func (x *Report_Fault) String() string {
 func (*Report_Fault) ProtoMessage() {}
 
 func (x *Report_Fault) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[55]
+	mi := &file_upgrade_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3882,7 +4035,7 @@ type Report_Cause struct {
 
 func (x *Report_Cause) Reset() {
 	*x = Report_Cause{}
-	mi := &file_upgrade_proto_msgTypes[56]
+	mi := &file_upgrade_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3894,7 +4047,7 @@ func (x *Report_Cause) String() string {
 func (*Report_Cause) ProtoMessage() {}
 
 func (x *Report_Cause) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[56]
+	mi := &file_upgrade_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3935,7 +4088,7 @@ type Standing_Steps struct {
 
 func (x *Standing_Steps) Reset() {
 	*x = Standing_Steps{}
-	mi := &file_upgrade_proto_msgTypes[57]
+	mi := &file_upgrade_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3947,7 +4100,7 @@ func (x *Standing_Steps) String() string {
 func (*Standing_Steps) ProtoMessage() {}
 
 func (x *Standing_Steps) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[57]
+	mi := &file_upgrade_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3999,7 +4152,7 @@ type Standing_Host struct {
 
 func (x *Standing_Host) Reset() {
 	*x = Standing_Host{}
-	mi := &file_upgrade_proto_msgTypes[58]
+	mi := &file_upgrade_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4011,7 +4164,7 @@ func (x *Standing_Host) String() string {
 func (*Standing_Host) ProtoMessage() {}
 
 func (x *Standing_Host) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[58]
+	mi := &file_upgrade_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4165,7 +4318,7 @@ const file_upgrade_proto_rawDesc = "" +
 	"\apercent\x18\x02 \x01(\x03R\apercent\x1a,\n" +
 	"\x06Window\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\x03R\x04from\x12\x0e\n" +
-	"\x02to\x18\x02 \x01(\x03R\x02to\"\xf7\x11\n" +
+	"\x02to\x18\x02 \x01(\x03R\x02to\"\xf9\x14\n" +
 	"\tInventory\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x121\n" +
@@ -4180,11 +4333,16 @@ const file_upgrade_proto_rawDesc = "" +
 	" \x01(\v2\x1e.holdfast.v1.Inventory.WatchedR\x06status\x12\x1e\n" +
 	"\n" +
 	"components\x18\v \x03(\tR\n" +
-	"components\x122\n" +
+	"components\x12A\n" +
+	"\fapplications\x18\f \x01(\v2\x1d.holdfast.v1.Inventory.SwitchR\fapplications\x12=\n" +
+	"\x06engine\x18\r \x01(\v2%.holdfast.v1.Inventory.EngineSettingsR\x06engine\x122\n" +
 	"\x05apart\x18\x0e \x03(\v2\x1c.holdfast.v1.Inventory.ApartR\x05apart\x1aY\n" +
 	"\fBackupsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x123\n" +
-	"\x05value\x18\x02 \x01(\v2\x1d.holdfast.v1.Inventory.BackupR\x05value:\x028\x01\x1a\x8f\x05\n" +
+	"\x05value\x18\x02 \x01(\v2\x1d.holdfast.v1.Inventory.BackupR\x05value:\x028\x01\x1aM\n" +
+	"\x0eEngineSettings\x12\x14\n" +
+	"\x05array\x18\x01 \x01(\tR\x05array\x12%\n" +
+	"\x0eshared_objects\x18\x02 \x01(\tR\rsharedObjects\x1a\xc8\x05\n" +
 	"\x04Host\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05roles\x18\x02 \x03(\tR\x05roles\x12?\n" +
@@ -4211,10 +4369,17 @@ const file_upgrade_proto_rawDesc = "" +
 	"skewMillis\x12\x16\n" +
 	"\x06member\x18\x13 \x01(\bR\x06member\x12\x1d\n" +
 	"\n" +
-	"link_mibps\x18\x15 \x01(\x03R\tlinkMibps\x1a9\n" +
+	"link_mibps\x18\x15 \x01(\x03R\tlinkMibps\x127\n" +
+	"\aengines\x18\x14 \x03(\v2\x1d.holdfast.v1.Inventory.EngineR\aengines\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a\xa4\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1av\n" +
+	"\x06Engine\x12\x10\n" +
+	"\x03dir\x18\x01 \x01(\tR\x03dir\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\tR\aversion\x12\x12\n" +
+	"\x04node\x18\x03 \x01(\x03R\x04node\x12\x14\n" +
+	"\x05nodes\x18\x04 \x01(\x03R\x05nodes\x12\x16\n" +
+	"\x06deploy\x18\x05 \x01(\tR\x06deploy\x1a\xa4\x01\n" +
 	"\x04Pool\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x16\n" +
@@ -4488,69 +4653,71 @@ func file_upgrade_proto_rawDescGZIP() []byte {
 	return file_upgrade_proto_rawDescData
 }
 
-var file_upgrade_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
+var file_upgrade_proto_msgTypes = make([]protoimpl.MessageInfo, 61)
 var file_upgrade_proto_goTypes = []any{
-	(*PutBundleRequest)(nil),      // 0: holdfast.v1.PutBundleRequest
-	(*PutBundleResponse)(nil),     // 1: holdfast.v1.PutBundleResponse
-	(*PlanUpgradeRequest)(nil),    // 2: holdfast.v1.PlanUpgradeRequest
-	(*PlanUpgradeResponse)(nil),   // 3: holdfast.v1.PlanUpgradeResponse
-	(*CheckUpgradeRequest)(nil),   // 4: holdfast.v1.CheckUpgradeRequest
-	(*CheckUpgradeResponse)(nil),  // 5: holdfast.v1.CheckUpgradeResponse
-	(*RunUpgradeRequest)(nil),     // 6: holdfast.v1.RunUpgradeRequest
-	(*RunUpgradeResponse)(nil),    // 7: holdfast.v1.RunUpgradeResponse
-	(*GetUpgradeRequest)(nil),     // 8: holdfast.v1.GetUpgradeRequest
-	(*GetUpgradeResponse)(nil),    // 9: holdfast.v1.GetUpgradeResponse
-	(*AdmitHostRequest)(nil),      // 10: holdfast.v1.AdmitHostRequest
-	(*AdmitHostResponse)(nil),     // 11: holdfast.v1.AdmitHostResponse
-	(*ReportUpgradeRequest)(nil),  // 12: holdfast.v1.ReportUpgradeRequest
-	(*ReportUpgradeResponse)(nil), // 13: holdfast.v1.ReportUpgradeResponse
-	(*BundleInfo)(nil),            // 14: holdfast.v1.BundleInfo
-	(*UpgradeRequest)(nil),        // 15: holdfast.v1.UpgradeRequest
-	(*UpgradeOptions)(nil),        // 16: holdfast.v1.UpgradeOptions
-	(*Inventory)(nil),             // 17: holdfast.v1.Inventory
-	(*Plan)(nil),                  // 18: holdfast.v1.Plan
-	(*LeftHost)(nil),              // 19: holdfast.v1.LeftHost
-	(*Report)(nil),                // 20: holdfast.v1.Report
-	(*Standing)(nil),              // 21: holdfast.v1.Standing
-	nil,                           // 22: holdfast.v1.UpgradeOptions.PoliciesEntry
-	nil,                           // 23: holdfast.v1.UpgradeOptions.BackupEntry
-	(*UpgradeOptions_Limit)(nil),  // 24: holdfast.v1.UpgradeOptions.Limit
-	(*UpgradeOptions_Window)(nil), // 25: holdfast.v1.UpgradeOptions.Window
-	nil,                           // 26: holdfast.v1.Inventory.BackupsEntry
-	(*Inventory_Host)(nil),        // 27: holdfast.v1.Inventory.Host
-	(*Inventory_Pool)(nil),        // 28: holdfast.v1.Inventory.Pool
-	(*Inventory_VM)(nil),          // 29: holdfast.v1.Inventory.VM
-	(*Inventory_Pair)(nil),        // 30: holdfast.v1.Inventory.Pair
-	(*Inventory_Apart)(nil),       // 31: holdfast.v1.Inventory.Apart
-	(*Inventory_Switch)(nil),      // 32: holdfast.v1.Inventory.Switch
-	(*Inventory_Backup)(nil),      // 33: holdfast.v1.Inventory.Backup
-	(*Inventory_Watched)(nil),     // 34: holdfast.v1.Inventory.Watched
-	(*Inventory_Program)(nil),     // 35: holdfast.v1.Inventory.Program
-	nil,                           // 36: holdfast.v1.Inventory.Host.LabelsEntry
-	(*Plan_Host)(nil),             // 37: holdfast.v1.Plan.Host
-	(*Plan_Stage)(nil),            // 38: holdfast.v1.Plan.Stage
-	(*Plan_Chain)(nil),            // 39: holdfast.v1.Plan.Chain
-	(*Plan_Step)(nil),             // 40: holdfast.v1.Plan.Step
-	(*Plan_Work)(nil),             // 41: holdfast.v1.Plan.Work
-	(*Plan_Finding)(nil),          // 42: holdfast.v1.Plan.Finding
-	(*Plan_Estimate)(nil),         // 43: holdfast.v1.Plan.Estimate
-	(*Plan_Status)(nil),           // 44: holdfast.v1.Plan.Status
-	nil,                           // 45: holdfast.v1.Plan.Status.HostsEntry
-	nil,                           // 46: holdfast.v1.Plan.Status.ApprovedEntry
-	nil,                           // 47: holdfast.v1.Plan.Status.DroppedEntry
-	nil,                           // 48: holdfast.v1.Plan.Status.KeptEntry
-	nil,                           // 49: holdfast.v1.Plan.Status.GivenUpEntry
-	(*Report_Host)(nil),           // 50: holdfast.v1.Report.Host
-	(*Report_Finding)(nil),        // 51: holdfast.v1.Report.Finding
-	(*Report_Loss)(nil),           // 52: holdfast.v1.Report.Loss
-	(*Report_Steps)(nil),          // 53: holdfast.v1.Report.Steps
-	(*Report_Failure)(nil),        // 54: holdfast.v1.Report.Failure
-	(*Report_Fault)(nil),          // 55: holdfast.v1.Report.Fault
-	(*Report_Cause)(nil),          // 56: holdfast.v1.Report.Cause
-	(*Standing_Steps)(nil),        // 57: holdfast.v1.Standing.Steps
-	(*Standing_Host)(nil),         // 58: holdfast.v1.Standing.Host
-	(*Job)(nil),                   // 59: holdfast.v1.Job
-	(*Reason)(nil),                // 60: holdfast.v1.Reason
+	(*PutBundleRequest)(nil),         // 0: holdfast.v1.PutBundleRequest
+	(*PutBundleResponse)(nil),        // 1: holdfast.v1.PutBundleResponse
+	(*PlanUpgradeRequest)(nil),       // 2: holdfast.v1.PlanUpgradeRequest
+	(*PlanUpgradeResponse)(nil),      // 3: holdfast.v1.PlanUpgradeResponse
+	(*CheckUpgradeRequest)(nil),      // 4: holdfast.v1.CheckUpgradeRequest
+	(*CheckUpgradeResponse)(nil),     // 5: holdfast.v1.CheckUpgradeResponse
+	(*RunUpgradeRequest)(nil),        // 6: holdfast.v1.RunUpgradeRequest
+	(*RunUpgradeResponse)(nil),       // 7: holdfast.v1.RunUpgradeResponse
+	(*GetUpgradeRequest)(nil),        // 8: holdfast.v1.GetUpgradeRequest
+	(*GetUpgradeResponse)(nil),       // 9: holdfast.v1.GetUpgradeResponse
+	(*AdmitHostRequest)(nil),         // 10: holdfast.v1.AdmitHostRequest
+	(*AdmitHostResponse)(nil),        // 11: holdfast.v1.AdmitHostResponse
+	(*ReportUpgradeRequest)(nil),     // 12: holdfast.v1.ReportUpgradeRequest
+	(*ReportUpgradeResponse)(nil),    // 13: holdfast.v1.ReportUpgradeResponse
+	(*BundleInfo)(nil),               // 14: holdfast.v1.BundleInfo
+	(*UpgradeRequest)(nil),           // 15: holdfast.v1.UpgradeRequest
+	(*UpgradeOptions)(nil),           // 16: holdfast.v1.UpgradeOptions
+	(*Inventory)(nil),                // 17: holdfast.v1.Inventory
+	(*Plan)(nil),                     // 18: holdfast.v1.Plan
+	(*LeftHost)(nil),                 // 19: holdfast.v1.LeftHost
+	(*Report)(nil),                   // 20: holdfast.v1.Report
+	(*Standing)(nil),                 // 21: holdfast.v1.Standing
+	nil,                              // 22: holdfast.v1.UpgradeOptions.PoliciesEntry
+	nil,                              // 23: holdfast.v1.UpgradeOptions.BackupEntry
+	(*UpgradeOptions_Limit)(nil),     // 24: holdfast.v1.UpgradeOptions.Limit
+	(*UpgradeOptions_Window)(nil),    // 25: holdfast.v1.UpgradeOptions.Window
+	nil,                              // 26: holdfast.v1.Inventory.BackupsEntry
+	(*Inventory_EngineSettings)(nil), // 27: holdfast.v1.Inventory.EngineSettings
+	(*Inventory_Host)(nil),           // 28: holdfast.v1.Inventory.Host
+	(*Inventory_Engine)(nil),         // 29: holdfast.v1.Inventory.Engine
+	(*Inventory_Pool)(nil),           // 30: holdfast.v1.Inventory.Pool
+	(*Inventory_VM)(nil),             // 31: holdfast.v1.Inventory.VM
+	(*Inventory_Pair)(nil),           // 32: holdfast.v1.Inventory.Pair
+	(*Inventory_Apart)(nil),          // 33: holdfast.v1.Inventory.Apart
+	(*Inventory_Switch)(nil),         // 34: holdfast.v1.Inventory.Switch
+	(*Inventory_Backup)(nil),         // 35: holdfast.v1.Inventory.Backup
+	(*Inventory_Watched)(nil),        // 36: holdfast.v1.Inventory.Watched
+	(*Inventory_Program)(nil),        // 37: holdfast.v1.Inventory.Program
+	nil,                              // 38: holdfast.v1.Inventory.Host.LabelsEntry
+	(*Plan_Host)(nil),                // 39: holdfast.v1.Plan.Host
+	(*Plan_Stage)(nil),               // 40: holdfast.v1.Plan.Stage
+	(*Plan_Chain)(nil),               // 41: holdfast.v1.Plan.Chain
+	(*Plan_Step)(nil),                // 42: holdfast.v1.Plan.Step
+	(*Plan_Work)(nil),                // 43: holdfast.v1.Plan.Work
+	(*Plan_Finding)(nil),             // 44: holdfast.v1.Plan.Finding
+	(*Plan_Estimate)(nil),            // 45: holdfast.v1.Plan.Estimate
+	(*Plan_Status)(nil),              // 46: holdfast.v1.Plan.Status
+	nil,                              // 47: holdfast.v1.Plan.Status.HostsEntry
+	nil,                              // 48: holdfast.v1.Plan.Status.ApprovedEntry
+	nil,                              // 49: holdfast.v1.Plan.Status.DroppedEntry
+	nil,                              // 50: holdfast.v1.Plan.Status.KeptEntry
+	nil,                              // 51: holdfast.v1.Plan.Status.GivenUpEntry
+	(*Report_Host)(nil),              // 52: holdfast.v1.Report.Host
+	(*Report_Finding)(nil),           // 53: holdfast.v1.Report.Finding
+	(*Report_Loss)(nil),              // 54: holdfast.v1.Report.Loss
+	(*Report_Steps)(nil),             // 55: holdfast.v1.Report.Steps
+	(*Report_Failure)(nil),           // 56: holdfast.v1.Report.Failure
+	(*Report_Fault)(nil),             // 57: holdfast.v1.Report.Fault
+	(*Report_Cause)(nil),             // 58: holdfast.v1.Report.Cause
+	(*Standing_Steps)(nil),           // 59: holdfast.v1.Standing.Steps
+	(*Standing_Host)(nil),            // 60: holdfast.v1.Standing.Host
+	(*Job)(nil),                      // 61: holdfast.v1.Job
+	(*Reason)(nil),                   // 62: holdfast.v1.Reason
 }
 var file_upgrade_proto_depIdxs = []int32{
 	14, // 0: holdfast.v1.PutBundleResponse.bundle:type_name -> holdfast.v1.BundleInfo
@@ -4559,7 +4726,7 @@ var file_upgrade_proto_depIdxs = []int32{
 	15, // 3: holdfast.v1.CheckUpgradeRequest.request:type_name -> holdfast.v1.UpgradeRequest
 	20, // 4: holdfast.v1.CheckUpgradeResponse.report:type_name -> holdfast.v1.Report
 	15, // 5: holdfast.v1.RunUpgradeRequest.request:type_name -> holdfast.v1.UpgradeRequest
-	59, // 6: holdfast.v1.RunUpgradeResponse.job:type_name -> holdfast.v1.Job
+	61, // 6: holdfast.v1.RunUpgradeResponse.job:type_name -> holdfast.v1.Job
 	18, // 7: holdfast.v1.RunUpgradeResponse.plan:type_name -> holdfast.v1.Plan
 	20, // 8: holdfast.v1.RunUpgradeResponse.report:type_name -> holdfast.v1.Report
 	21, // 9: holdfast.v1.GetUpgradeResponse.upgrade:type_name -> holdfast.v1.Standing
@@ -4570,64 +4737,67 @@ var file_upgrade_proto_depIdxs = []int32{
 	25, // 14: holdfast.v1.UpgradeOptions.window:type_name -> holdfast.v1.UpgradeOptions.Window
 	22, // 15: holdfast.v1.UpgradeOptions.policies:type_name -> holdfast.v1.UpgradeOptions.PoliciesEntry
 	23, // 16: holdfast.v1.UpgradeOptions.backup:type_name -> holdfast.v1.UpgradeOptions.BackupEntry
-	27, // 17: holdfast.v1.Inventory.hosts:type_name -> holdfast.v1.Inventory.Host
-	29, // 18: holdfast.v1.Inventory.vms:type_name -> holdfast.v1.Inventory.VM
-	30, // 19: holdfast.v1.Inventory.pair:type_name -> holdfast.v1.Inventory.Pair
-	32, // 20: holdfast.v1.Inventory.ha:type_name -> holdfast.v1.Inventory.Switch
+	28, // 17: holdfast.v1.Inventory.hosts:type_name -> holdfast.v1.Inventory.Host
+	31, // 18: holdfast.v1.Inventory.vms:type_name -> holdfast.v1.Inventory.VM
+	32, // 19: holdfast.v1.Inventory.pair:type_name -> holdfast.v1.Inventory.Pair
+	34, // 20: holdfast.v1.Inventory.ha:type_name -> holdfast.v1.Inventory.Switch
 	26, // 21: holdfast.v1.Inventory.backups:type_name -> holdfast.v1.Inventory.BackupsEntry
-	34, // 22: holdfast.v1.Inventory.status:type_name -> holdfast.v1.Inventory.Watched
-	31, // 23: holdfast.v1.Inventory.apart:type_name -> holdfast.v1.Inventory.Apart
-	16, // 24: holdfast.v1.Plan.options:type_name -> holdfast.v1.UpgradeOptions
-	37, // 25: holdfast.v1.Plan.hosts:type_name -> holdfast.v1.Plan.Host
-	19, // 26: holdfast.v1.Plan.left:type_name -> holdfast.v1.LeftHost
-	38, // 27: holdfast.v1.Plan.stages:type_name -> holdfast.v1.Plan.Stage
-	42, // 28: holdfast.v1.Plan.findings:type_name -> holdfast.v1.Plan.Finding
-	43, // 29: holdfast.v1.Plan.estimate:type_name -> holdfast.v1.Plan.Estimate
-	44, // 30: holdfast.v1.Plan.begin:type_name -> holdfast.v1.Plan.Status
-	60, // 31: holdfast.v1.LeftHost.why_code:type_name -> holdfast.v1.Reason
-	50, // 32: holdfast.v1.Report.hosts:type_name -> holdfast.v1.Report.Host
-	51, // 33: holdfast.v1.Report.findings:type_name -> holdfast.v1.Report.Finding
-	52, // 34: holdfast.v1.Report.losses:type_name -> holdfast.v1.Report.Loss
-	53, // 35: holdfast.v1.Report.steps:type_name -> holdfast.v1.Report.Steps
-	54, // 36: holdfast.v1.Report.failures:type_name -> holdfast.v1.Report.Failure
-	14, // 37: holdfast.v1.Standing.bundle:type_name -> holdfast.v1.BundleInfo
-	59, // 38: holdfast.v1.Standing.job:type_name -> holdfast.v1.Job
-	57, // 39: holdfast.v1.Standing.steps:type_name -> holdfast.v1.Standing.Steps
-	58, // 40: holdfast.v1.Standing.hosts:type_name -> holdfast.v1.Standing.Host
-	19, // 41: holdfast.v1.Standing.left:type_name -> holdfast.v1.LeftHost
-	33, // 42: holdfast.v1.Inventory.BackupsEntry.value:type_name -> holdfast.v1.Inventory.Backup
-	36, // 43: holdfast.v1.Inventory.Host.labels:type_name -> holdfast.v1.Inventory.Host.LabelsEntry
-	28, // 44: holdfast.v1.Inventory.Host.pools:type_name -> holdfast.v1.Inventory.Pool
-	35, // 45: holdfast.v1.Inventory.Watched.replication:type_name -> holdfast.v1.Inventory.Program
-	39, // 46: holdfast.v1.Plan.Stage.chains:type_name -> holdfast.v1.Plan.Chain
-	40, // 47: holdfast.v1.Plan.Chain.steps:type_name -> holdfast.v1.Plan.Step
-	41, // 48: holdfast.v1.Plan.Step.step:type_name -> holdfast.v1.Plan.Work
-	45, // 49: holdfast.v1.Plan.Status.hosts:type_name -> holdfast.v1.Plan.Status.HostsEntry
-	46, // 50: holdfast.v1.Plan.Status.approved:type_name -> holdfast.v1.Plan.Status.ApprovedEntry
-	47, // 51: holdfast.v1.Plan.Status.dropped:type_name -> holdfast.v1.Plan.Status.DroppedEntry
-	48, // 52: holdfast.v1.Plan.Status.kept:type_name -> holdfast.v1.Plan.Status.KeptEntry
-	49, // 53: holdfast.v1.Plan.Status.given_up:type_name -> holdfast.v1.Plan.Status.GivenUpEntry
-	55, // 54: holdfast.v1.Report.Failure.faults:type_name -> holdfast.v1.Report.Fault
-	56, // 55: holdfast.v1.Report.Fault.causes:type_name -> holdfast.v1.Report.Cause
-	0,  // 56: holdfast.v1.UpgradeService.PutBundle:input_type -> holdfast.v1.PutBundleRequest
-	2,  // 57: holdfast.v1.UpgradeService.PlanUpgrade:input_type -> holdfast.v1.PlanUpgradeRequest
-	4,  // 58: holdfast.v1.UpgradeService.CheckUpgrade:input_type -> holdfast.v1.CheckUpgradeRequest
-	6,  // 59: holdfast.v1.UpgradeService.RunUpgrade:input_type -> holdfast.v1.RunUpgradeRequest
-	8,  // 60: holdfast.v1.UpgradeService.GetUpgrade:input_type -> holdfast.v1.GetUpgradeRequest
-	10, // 61: holdfast.v1.UpgradeService.AdmitHost:input_type -> holdfast.v1.AdmitHostRequest
-	12, // 62: holdfast.v1.UpgradeService.ReportUpgrade:input_type -> holdfast.v1.ReportUpgradeRequest
-	1,  // 63: holdfast.v1.UpgradeService.PutBundle:output_type -> holdfast.v1.PutBundleResponse
-	3,  // 64: holdfast.v1.UpgradeService.PlanUpgrade:output_type -> holdfast.v1.PlanUpgradeResponse
-	5,  // 65: holdfast.v1.UpgradeService.CheckUpgrade:output_type -> holdfast.v1.CheckUpgradeResponse
-	7,  // 66: holdfast.v1.UpgradeService.RunUpgrade:output_type -> holdfast.v1.RunUpgradeResponse
-	9,  // 67: holdfast.v1.UpgradeService.GetUpgrade:output_type -> holdfast.v1.GetUpgradeResponse
-	11, // 68: holdfast.v1.UpgradeService.AdmitHost:output_type -> holdfast.v1.AdmitHostResponse
-	13, // 69: holdfast.v1.UpgradeService.ReportUpgrade:output_type -> holdfast.v1.ReportUpgradeResponse
-	63, // [63:70] is the sub-list for method output_type
-	56, // [56:63] is the sub-list for method input_type
-	56, // [56:56] is the sub-list for extension type_name
-	56, // [56:56] is the sub-list for extension extendee
-	0,  // [0:56] is the sub-list for field type_name
+	36, // 22: holdfast.v1.Inventory.status:type_name -> holdfast.v1.Inventory.Watched
+	34, // 23: holdfast.v1.Inventory.applications:type_name -> holdfast.v1.Inventory.Switch
+	27, // 24: holdfast.v1.Inventory.engine:type_name -> holdfast.v1.Inventory.EngineSettings
+	33, // 25: holdfast.v1.Inventory.apart:type_name -> holdfast.v1.Inventory.Apart
+	16, // 26: holdfast.v1.Plan.options:type_name -> holdfast.v1.UpgradeOptions
+	39, // 27: holdfast.v1.Plan.hosts:type_name -> holdfast.v1.Plan.Host
+	19, // 28: holdfast.v1.Plan.left:type_name -> holdfast.v1.LeftHost
+	40, // 29: holdfast.v1.Plan.stages:type_name -> holdfast.v1.Plan.Stage
+	44, // 30: holdfast.v1.Plan.findings:type_name -> holdfast.v1.Plan.Finding
+	45, // 31: holdfast.v1.Plan.estimate:type_name -> holdfast.v1.Plan.Estimate
+	46, // 32: holdfast.v1.Plan.begin:type_name -> holdfast.v1.Plan.Status
+	62, // 33: holdfast.v1.LeftHost.why_code:type_name -> holdfast.v1.Reason
+	52, // 34: holdfast.v1.Report.hosts:type_name -> holdfast.v1.Report.Host
+	53, // 35: holdfast.v1.Report.findings:type_name -> holdfast.v1.Report.Finding
+	54, // 36: holdfast.v1.Report.losses:type_name -> holdfast.v1.Report.Loss
+	55, // 37: holdfast.v1.Report.steps:type_name -> holdfast.v1.Report.Steps
+	56, // 38: holdfast.v1.Report.failures:type_name -> holdfast.v1.Report.Failure
+	14, // 39: holdfast.v1.Standing.bundle:type_name -> holdfast.v1.BundleInfo
+	61, // 40: holdfast.v1.Standing.job:type_name -> holdfast.v1.Job
+	59, // 41: holdfast.v1.Standing.steps:type_name -> holdfast.v1.Standing.Steps
+	60, // 42: holdfast.v1.Standing.hosts:type_name -> holdfast.v1.Standing.Host
+	19, // 43: holdfast.v1.Standing.left:type_name -> holdfast.v1.LeftHost
+	35, // 44: holdfast.v1.Inventory.BackupsEntry.value:type_name -> holdfast.v1.Inventory.Backup
+	38, // 45: holdfast.v1.Inventory.Host.labels:type_name -> holdfast.v1.Inventory.Host.LabelsEntry
+	30, // 46: holdfast.v1.Inventory.Host.pools:type_name -> holdfast.v1.Inventory.Pool
+	29, // 47: holdfast.v1.Inventory.Host.engines:type_name -> holdfast.v1.Inventory.Engine
+	37, // 48: holdfast.v1.Inventory.Watched.replication:type_name -> holdfast.v1.Inventory.Program
+	41, // 49: holdfast.v1.Plan.Stage.chains:type_name -> holdfast.v1.Plan.Chain
+	42, // 50: holdfast.v1.Plan.Chain.steps:type_name -> holdfast.v1.Plan.Step
+	43, // 51: holdfast.v1.Plan.Step.step:type_name -> holdfast.v1.Plan.Work
+	47, // 52: holdfast.v1.Plan.Status.hosts:type_name -> holdfast.v1.Plan.Status.HostsEntry
+	48, // 53: holdfast.v1.Plan.Status.approved:type_name -> holdfast.v1.Plan.Status.ApprovedEntry
+	49, // 54: holdfast.v1.Plan.Status.dropped:type_name -> holdfast.v1.Plan.Status.DroppedEntry
+	50, // 55: holdfast.v1.Plan.Status.kept:type_name -> holdfast.v1.Plan.Status.KeptEntry
+	51, // 56: holdfast.v1.Plan.Status.given_up:type_name -> holdfast.v1.Plan.Status.GivenUpEntry
+	57, // 57: holdfast.v1.Report.Failure.faults:type_name -> holdfast.v1.Report.Fault
+	58, // 58: holdfast.v1.Report.Fault.causes:type_name -> holdfast.v1.Report.Cause
+	0,  // 59: holdfast.v1.UpgradeService.PutBundle:input_type -> holdfast.v1.PutBundleRequest
+	2,  // 60: holdfast.v1.UpgradeService.PlanUpgrade:input_type -> holdfast.v1.PlanUpgradeRequest
+	4,  // 61: holdfast.v1.UpgradeService.CheckUpgrade:input_type -> holdfast.v1.CheckUpgradeRequest
+	6,  // 62: holdfast.v1.UpgradeService.RunUpgrade:input_type -> holdfast.v1.RunUpgradeRequest
+	8,  // 63: holdfast.v1.UpgradeService.GetUpgrade:input_type -> holdfast.v1.GetUpgradeRequest
+	10, // 64: holdfast.v1.UpgradeService.AdmitHost:input_type -> holdfast.v1.AdmitHostRequest
+	12, // 65: holdfast.v1.UpgradeService.ReportUpgrade:input_type -> holdfast.v1.ReportUpgradeRequest
+	1,  // 66: holdfast.v1.UpgradeService.PutBundle:output_type -> holdfast.v1.PutBundleResponse
+	3,  // 67: holdfast.v1.UpgradeService.PlanUpgrade:output_type -> holdfast.v1.PlanUpgradeResponse
+	5,  // 68: holdfast.v1.UpgradeService.CheckUpgrade:output_type -> holdfast.v1.CheckUpgradeResponse
+	7,  // 69: holdfast.v1.UpgradeService.RunUpgrade:output_type -> holdfast.v1.RunUpgradeResponse
+	9,  // 70: holdfast.v1.UpgradeService.GetUpgrade:output_type -> holdfast.v1.GetUpgradeResponse
+	11, // 71: holdfast.v1.UpgradeService.AdmitHost:output_type -> holdfast.v1.AdmitHostResponse
+	13, // 72: holdfast.v1.UpgradeService.ReportUpgrade:output_type -> holdfast.v1.ReportUpgradeResponse
+	66, // [66:73] is the sub-list for method output_type
+	59, // [59:66] is the sub-list for method input_type
+	59, // [59:59] is the sub-list for extension type_name
+	59, // [59:59] is the sub-list for extension extendee
+	0,  // [0:59] is the sub-list for field type_name
 }
 
 func init() { file_upgrade_proto_init() }
@@ -4642,7 +4812,7 @@ func file_upgrade_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_upgrade_proto_rawDesc), len(file_upgrade_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   59,
+			NumMessages:   61,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

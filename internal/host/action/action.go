@@ -31,6 +31,7 @@ type Values struct {
 	Host    string
 	Phase   manifest.Phase
 	Backup  string // absolute path
+	Array   string // address of the storage array; "": none is known
 }
 
 // failed is the end of an action that has run nothing.
@@ -42,6 +43,9 @@ func failed(why string) program.Result {
 type Host struct {
 	Helper program.Helper
 	Tools  Tools
+	// Packages is where packages of the appctl layout are copied to before their scripts are
+	// called, absolute. All directories above it must let every account through.
+	Packages string
 }
 
 // Tools says where the host's own programs are. The zero value is right for a
@@ -78,12 +82,15 @@ func (h *Host) kind(a manifest.Action, s *Step) (kind, error) {
 	if a.Image != nil {
 		out = append(out, &imageStep{h, a.Image, s})
 	}
+	if a.Appctl != nil {
+		out = append(out, &appctlStep{h, a.Appctl, s})
+	}
 	if a.None {
 		out = append(out, nothing{})
 	}
 	switch {
-	case len(out) != 1 || a.Run != nil && len(a.Run) == 0:
-		return nil, errors.New("want exactly one of run, fileTree, systemd, packages, image and none")
+	case len(out) != 1 || a.Run != nil && len(a.Run) == 0 || a.Appctl != nil && len(a.Appctl.Call) == 0:
+		return nil, errors.New("want exactly one of run, fileTree, systemd, packages, image, appctl and none")
 	case s.Bundle == nil:
 		return nil, errors.New("want a bundle")
 	case s.Timeout <= 0:

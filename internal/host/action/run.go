@@ -40,7 +40,7 @@ func replace(s *Step, args []string) []string {
 		mode = "rollup"
 	}
 	r := strings.NewReplacer("{mode}", string(v.Mode), "{appctlMode}", mode, "{version}", v.Version, "{from}", v.From,
-		"{host}", v.Host, "{bundle}", s.Bundle.Dir, "{backup}", v.Backup, "{phase}", string(v.Phase))
+		"{host}", v.Host, "{bundle}", s.Bundle.Dir, "{backup}", v.Backup, "{phase}", string(v.Phase), "{array}", v.Array)
 	out := make([]string, len(args))
 	for i, a := range args {
 		out[i] = r.Replace(a)

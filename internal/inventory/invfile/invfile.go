@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -96,6 +97,9 @@ type doc struct {
 	Status  inventory.Watched `json:"status"`
 
 	Components []string `json:"components"`
+
+	Applications *ha                      `json:"applications"`
+	Engine       inventory.EngineSettings `json:"engine"`
 }
 
 type backupPlan struct {
@@ -104,6 +108,7 @@ type backupPlan struct {
 	Settings json.RawMessage `json:"settings"`
 }
 
+// ha is how something is switched off and on.
 type ha struct {
 	Off    []string `json:"switchOff"`
 	On     []string `json:"switchOn"`
@@ -131,6 +136,8 @@ type host struct {
 	SkewMillis  int64            `json:"skewMillis"`
 	LinkMiBps   int64            `json:"linkMiBps"`
 	Member      bool             `json:"member"`
+
+	Engines []inventory.Engine `json:"engines"`
 }
 
 type vm struct {
@@ -210,14 +217,22 @@ func (c *checker) inventory(d *doc) inventory.Inventory {
 		c.want(slices.Contains(p.Nodes, p.Active), "pair.active", p.Active, "want one of the nodes")
 		c.want(len(p.Switch) > 0, "pair.switch", "", "want a program with its arguments")
 	}
-	if h := d.HA; h != nil {
-		c.want(len(h.Off) > 0, "ha.switchOff", "", "want a program with its arguments")
-		c.want(len(h.On) > 0, "ha.switchOn", "", "want a program with its arguments")
-		inv.HA = &inventory.Switch{Off: h.Off, On: h.On, Status: h.Status}
-	}
+	inv.HA, inv.Applications = c.switched("ha", d.HA), c.switched("applications", d.Applications)
+	inv.Engine = d.Engine
+	c.want(d.Engine.Array == "" || net.ParseIP(d.Engine.Array) != nil, "engine.array", d.Engine.Array, "want the IP address of the storage array")
+	c.want(d.Engine.SharedObjects == "" || filepath.IsAbs(d.Engine.SharedObjects), "engine.sharedObjects", d.Engine.SharedObjects, "want the absolute path of a directory")
 	c.status(&d.Status)
 	c.apart(d.Apart)
 	return inv
+}
+
+func (c *checker) switched(at string, h *ha) *inventory.Switch {
+	if h == nil {
+		return nil
+	}
+	c.want(len(h.Off) > 0, at+".switchOff", "", "want a program with its arguments")
+	c.want(len(h.On) > 0, at+".switchOn", "", "want a program with its arguments")
+	return &inventory.Switch{Off: h.Off, On: h.On, Status: h.Status}
 }
 
 // knows reports whether a host is in the file, or may be known without it.
@@ -298,7 +313,7 @@ func (c *checker) host(at string, h *host) inventory.Host {
 	return inventory.Host{
 		Name: h.Name, Roles: h.Roles, Labels: labels, Group: h.Group, MemoryMiB: h.MemoryMiB, CPUs: h.CPUs, CPUModel: h.CPUModel, Version: h.Version,
 		Kernel: h.Kernel, NextKernel: h.NextKernel, Boot: h.Boot, Install: h.Install, Down: h.Down, Maintenance: h.Maintenance, Pools: h.Pools,
-		FreeBytes: h.FreeBytes, Commands: h.Commands, SkewMillis: h.SkewMillis, LinkMiBps: h.LinkMiBps, Member: h.Member,
+		FreeBytes: h.FreeBytes, Commands: h.Commands, SkewMillis: h.SkewMillis, LinkMiBps: h.LinkMiBps, Member: h.Member, Engines: h.Engines,
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/dbengine"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
@@ -75,6 +76,8 @@ func (l *Looker) Look(ctx context.Context) (Record, error) {
 	}
 	var aerr, berr error
 	r.Addrs, r.Links, aerr = addresses("/sys/class/net")
+	var eerr error
+	r.Host.Engines, eerr = dbengine.List("/opt")
 	r.Bundles, berr = l.Bundles()
 	node, nerr := l.hardware(ctx)
 	// vCPUs are not bounded by the processors: hypervisors share them out.
@@ -86,7 +89,7 @@ func (l *Looker) Look(ctx context.Context) (Record, error) {
 	}
 	pools, perr := l.Fleet.Pools(ctx)
 	r.Host.Pools = toldPools(pools)
-	return r, errors.Join(nerr, verr, perr, aerr, berr)
+	return r, errors.Join(nerr, verr, perr, aerr, berr, eerr)
 }
 
 func (l *Looker) vm(v libvirt.VM) inventory.VM {

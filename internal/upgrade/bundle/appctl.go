@@ -3,17 +3,30 @@ package bundle
 import (
 	"cmp"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"holdfast/internal/upgrade/manifest"
 )
 
-// wholePackage is the module that an appctl package gets besides its own: it
-// owns the files that no module has, and the verbs of action/appctl.sh itself.
-const wholePackage = "appctl"
+// Modules that are made for a package: engineModule has its files and calls its verbs;
+// statusModule asks the installed engine how it stands.
+const (
+	engineModule = "engine"
+	statusModule = "status"
+)
 
-// appctl makes the manifest of a package of the appctl layout below root.
+// installPath is where env.sh says that the engine is installed.
+var installPath = regexp.MustCompile(`(?m)^INSTALL_PATH=["']?(/[A-Za-z0-9_./-]+)["']?\s*$`)
+
+// verbTimeout is the longest that an upgrade or rollback of one node may take: the guide
+// says 10 to 30 minutes.
+const verbTimeout = manifest.Duration(2 * time.Hour)
+
+// appctl makes the manifest of a package of the appctl layout below root. What its scripts
+// do and expect is written down in docs/appctl.md; their order lists are theirs.
 func (p *pack) appctl(root string) (*manifest.Manifest, error) {
 	texts := map[string]string{}
 	for _, name := range []string{"versions.yml", "action/white_list.txt", "action/env.sh"} {
@@ -31,100 +44,31 @@ func (p *pack) appctl(root string) (*manifest.Manifest, error) {
 	if err != nil {
 		return nil, refuse(root+"action/white_list.txt", "%v", err)
 	}
-	env, err := parseEnv(texts["action/env.sh"])
-	if err != nil {
-		return nil, refuse(root+"action/env.sh", "%v", err)
+	home := installPath.FindStringSubmatch(texts["action/env.sh"])
+	if home == nil {
+		return nil, refuse(root+"action/env.sh", "it does not say where the engine is installed: want a line INSTALL_PATH=/DIRECTORY")
 	}
-	m := &manifest.Manifest{Name: about.name, Version: about.version, UpgradeFrom: sources, FromRule: manifest.FromAppctl}
-	if err := p.appctlModules(m, root, env); err != nil {
-		return nil, err
+	calls := func(verb ...string) *manifest.Action {
+		return &manifest.Action{Appctl: &manifest.Appctl{Package: root, Home: home[1], Call: verb}}
 	}
-	return m, nil
-}
-
-// appctlModules adds the modules of a package, and the order of each phase.
-func (p *pack) appctlModules(m *manifest.Manifest, root string, env env) error {
-	names := env.modules()
-	action := root + "action/"
-	files := map[string][]manifest.File{}
-	for _, n := range names {
-		program := action + n + "/appctl.sh"
-		if !p.has(program) || n == wholePackage {
-			return refuse(action+"env.sh", "it names the module %q, want one with the file %s", n, shown(program))
-		}
-		p.executable(program)
+	installed := func(verb string) *manifest.Action {
+		return &manifest.Action{Idempotent: true, Appctl: &manifest.Appctl{Home: home[1], Call: []string{verb}, Installed: true}}
 	}
-	p.executable(action + "appctl.sh")
-	for _, f := range p.files {
-		module, _, below := strings.Cut(strings.TrimPrefix(f.Path, action), "/")
-		if !below || !strings.HasPrefix(f.Path, action) || !slices.Contains(names, module) {
-			module = wholePackage
-		}
-		files[module] = append(files[module], f)
+	engine := manifest.Actions{
+		PreCheck: calls("pre_upgrade", "{appctlMode}"), Checkpoint: installed("check_point"), Stop: installed("stop"),
+		Install: calls("upgrade", "{appctlMode}", "{array}"), Start: installed("start"),
+		Rollback: calls("rollback", "{appctlMode}", "{array}"), Commit: calls("upgrade_commit", "{appctlMode}"),
 	}
-	for _, n := range names {
-		mod := manifest.Module{Name: n, Files: files[n], Actions: env.actions(n, action+n+"/appctl.sh")}
-		mod.CanRollback = mod.Actions.Rollback != nil
-		m.Modules = append(m.Modules, mod)
-	}
-	m.Modules = append(m.Modules, p.wholePackage(root, env, files[wholePackage]))
-	order := func(list string) []string {
-		out := slices.Clone(env.lists[list])
-		for _, mod := range m.Modules {
-			if len(out) > 0 && !slices.Contains(out, mod.Name) {
-				out = append(out, mod.Name)
-			}
-		}
-		return out
-	}
-	m.Order = manifest.Order{
-		PreCheck: order("PRE_UPGRADE_ORDER"), Stop: order("STOP_ORDER"), Start: order("START_ORDER"),
-		PostCheck: order("POST_UPGRADE_ORDER"), Rollback: order("ROLLBACK_ORDER"),
-	}
-	return nil
-}
-
-// wholePackage makes the module of action/appctl.sh. Its verbs for a phase of
-// the modules are not called: Holdfast calls the modules.
-func (p *pack) wholePackage(root string, env env, files []manifest.File) manifest.Module {
-	program := root + "action/appctl.sh"
-	mod := manifest.Module{
-		Name: wholePackage, Files: files,
-		Actions: manifest.Actions{
-			PostCheck: &manifest.Action{Run: []string{program, "check_status"}, Idempotent: true},
-			Commit:    &manifest.Action{Run: []string{program, "upgrade_commit", "{appctlMode}"}, Idempotent: true, Once: true},
+	engine.PreCheck.Idempotent, engine.Commit.Idempotent = true, true
+	engine.Checkpoint.Once, engine.Commit.Once, engine.Stop.Appctl.Offline = true, true, true
+	return &manifest.Manifest{
+		Name: about.name, Version: about.version, UpgradeFrom: sources, FromRule: manifest.FromAppctl,
+		Requires: manifest.Requires{Commands: []string{"tree"}, PythonModules: []string{"requests", "paramiko"}},
+		Modules: []manifest.Module{
+			{Name: statusModule, RunsOn: manifest.OnEngine(home[1]), Actions: manifest.Actions{PreCheck: installed("check_status"), PostCheck: installed("check_status")}},
+			{Name: engineModule, RunsOn: manifest.OnEngine(home[1]), Timeout: verbTimeout, CanRollback: true, Files: p.files, Actions: engine},
 		},
-	}
-	if params := root + "action/config_params.json"; p.has(params) && env.installPath != "" {
-		mod.Config = []manifest.ConfigFile{{File: params, Installed: env.installPath + "/config/deploy_param.json"}}
-	}
-	return mod
-}
-
-// actions returns what appctl.sh of a module is called with in each phase whose
-// list has the module. A list that is not there is that of the upgrade. A backup
-// refuses a directory that has one already, so neither it nor what stands on it
-// is called idempotent.
-func (e env) actions(module, program string) manifest.Actions {
-	verb := func(list string, idempotent bool, args ...string) *manifest.Action {
-		names, ok := e.lists[list]
-		if !ok {
-			names = e.lists[upgradeOrder]
-		}
-		if !slices.Contains(names, module) {
-			return nil
-		}
-		return &manifest.Action{Run: append([]string{program}, args...), Idempotent: idempotent}
-	}
-	return manifest.Actions{
-		PreCheck:  verb("PRE_UPGRADE_ORDER", true, "pre_upgrade"),
-		Stop:      verb("STOP_ORDER", true, "stop"),
-		Backup:    verb(upgradeOrder, false, "upgrade_backup", "{backup}"),
-		Install:   verb(upgradeOrder, false, "upgrade", "{appctlMode}", "{backup}"),
-		Start:     verb("START_ORDER", true, "start"),
-		PostCheck: verb("POST_UPGRADE_ORDER", true, "post_upgrade"),
-		Rollback:  verb("ROLLBACK_ORDER", false, "rollback", "{appctlMode}", "{backup}"),
-	}
+	}, nil
 }
 
 // about is what versions.yml says.

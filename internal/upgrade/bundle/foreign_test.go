@@ -21,14 +21,7 @@ set +x
 CURRENT_FILE_PATH=$(dirname $(readlink -f $0))
 INSTALL_PATH=/opt/engine
 NFS_PORT=36729
-INSTALL_ORDER=("dss" "cms" "engine" "om")
-START_ORDER=("cms" "dss" "engine" "om")   # the arbiter first
-STOP_ORDER=( 'om' "engine" dss
-             "cms" )
-PRE_UPGRADE_ORDER=("om" "cms" "engine")
-UPGRADE_ORDER=("om" "cms" "engine")
-ROLLBACK_ORDER=("cms" "engine" "om")
-DIR_LIST=(/opt/engine/cms ${CURRENT_FILE_PATH}/inspection)`
+UPGRADE_ORDER=("om" $(ls) "engine")  # the scripts' own business`
 	whiteText = `SOURCE-VERSION    UPGRADE-MODE     CHANGE_SYSTEM
 2.0.0.*           offline          true
 
@@ -93,37 +86,27 @@ func TestAppctl(t *testing.T) {
 	if !reflect.DeepEqual(m.UpgradeFrom, sources) {
 		t.Errorf("upgradeFrom %+v", m.UpgradeFrom)
 	}
+	status, engine := m.Module(statusModule), m.Module(engineModule)
 	for phase, want := range map[manifest.Phase]string{
-		manifest.PreCheck: "om cms engine dss appctl", manifest.Install: "om cms engine dss appctl",
-		manifest.Start: "cms dss engine om appctl", manifest.Stop: "om engine dss cms appctl",
-		manifest.Rollback: "cms engine om dss appctl", manifest.PostCheck: "om cms engine dss appctl",
+		manifest.PreCheck: "P pre_upgrade {appctlMode}", manifest.Checkpoint: "I check_point", manifest.Stop: "I stop", manifest.Install: "P upgrade {appctlMode} {array}",
+		manifest.Start: "I start", manifest.Rollback: "P rollback {appctlMode} {array}", manifest.Commit: "P upgrade_commit {appctlMode}",
 	} {
-		var names []string
-		for _, mod := range m.InPhase(phase) {
-			names = append(names, mod.Name)
-		}
-		if got := strings.Join(names, " "); got != want {
-			t.Errorf("%s: %s, want %s", phase, got, want)
+		a := engine.Actions.Get(phase).Appctl
+		got := map[bool]string{true: "I ", false: "P "}[a.Installed] + strings.Join(a.Call, " ")
+		if got != want || a.Home != "/opt/engine" || !a.Installed && a.Package != root || a.Offline != (phase == manifest.Stop) {
+			t.Errorf("%s: %+v, want %s", phase, a, want)
 		}
 	}
-	for phase, want := range map[manifest.Phase]string{
-		manifest.PreCheck: "pre_upgrade", manifest.Backup: "upgrade_backup {backup}", manifest.Install: "upgrade {appctlMode} {backup}",
-		manifest.PostCheck: "post_upgrade", manifest.Rollback: "rollback {appctlMode} {backup}", manifest.Start: "start", manifest.Stop: "stop",
-	} {
-		a := m.Module("cms").Actions.Get(phase)
-		if got := strings.Join(a.Run, " "); got != root+"action/cms/appctl.sh "+want {
-			t.Errorf("cms %s: %s", phase, got)
+	if a := engine.Actions; !a.Commit.Once || !a.Checkpoint.Once || a.Install.Idempotent || a.Rollback.Idempotent || a.Backup != nil || a.PostCheck != nil {
+		t.Errorf("engine %+v", a)
+	}
+	for _, phase := range []manifest.Phase{manifest.PreCheck, manifest.PostCheck} {
+		if a := status.Actions.Get(phase).Appctl; !a.Installed || !slices.Equal(a.Call, []string{"check_status"}) {
+			t.Errorf("%s: %+v", phase, a)
 		}
 	}
-	if a := m.Module("dss").Actions; a.Install != nil || a.Start == nil || m.Module("dss").CanRollback {
-		t.Errorf("dss is started and stopped only, and does %+v", a)
-	}
-	whole := m.Module(wholePackage)
-	if got := strings.Join(whole.Actions.Commit.Run, " "); got != root+"action/appctl.sh upgrade_commit {appctlMode}" || !whole.Actions.Commit.Once {
-		t.Errorf("commit: %s", got)
-	}
-	if want := []manifest.ConfigFile{{File: root + "action/config_params.json", Installed: "/opt/engine/config/deploy_param.json"}}; !reflect.DeepEqual(whole.Config, want) {
-		t.Errorf("config %+v", whole.Config)
+	if m.Engine() != "/opt/engine" || !slices.Equal(m.Requires.Commands, []string{"tree"}) || !slices.Equal(m.Requires.PythonModules, []string{"requests", "paramiko"}) || m.MinSpace() != 5<<30 {
+		t.Errorf("%+v", m)
 	}
 }
 
@@ -138,7 +121,7 @@ func TestAppctlUnpacksAndReadsBack(t *testing.T) {
 	if len(faults) > 0 || !reflect.DeepEqual(m, rep.Manifest) {
 		t.Errorf("the manifest reads back as %+v, %v", m, faults)
 	}
-	for name, want := range map[string]os.FileMode{"action/cms/appctl.sh": 0o755, "action/appctl.sh": 0o755, "versions.yml": 0o644} {
+	for name, want := range map[string]os.FileMode{"action/cms/appctl.sh": 0o644, "versions.yml": 0o644} {
 		info, err := os.Stat(filepath.Join(dir, name))
 		try.Must(t, err)
 		if info.Mode() != want {
@@ -226,7 +209,9 @@ func TestForeignRefusals(t *testing.T) {
 		"no versions":       {without("versions.yml"), "versions.yml: it is missing"},
 		"no white list":     {without("action/white_list.txt"), "action/white_list.txt: it is missing"},
 		"no env":            {without("action/env.sh"), "action/env.sh: it is missing"},
-		"no module":         {without("action/cms/appctl.sh"), `action/env.sh: it names the module "cms", want one with the file action/cms/appctl.sh`},
+		"no install path":   {env("INSTALL_PATH=/opt/engine", "INSTALL_PATH=$(pwd)"), "env.sh: it does not say where the engine is installed"},
+		"odd install path":  {env("INSTALL_PATH=/opt/engine", "INSTALL_PATH=/opt/../etc"), "want an absolute path"},
+		"root":              {env("INSTALL_PATH=/opt/engine", "INSTALL_PATH=/opt"), "want an absolute path"},
 		"no version":        {with("versions.yml", "Name: x\n"), "it has no line Version"},
 		"two versions":      {with("versions.yml", "Version: 1\nVersion: 2\n"), `it has the versions "1" and "2"`},
 		"odd version":       {with("versions.yml", "Version: $(reboot)\n"), "want a version"},
@@ -236,17 +221,6 @@ func TestForeignRefusals(t *testing.T) {
 		"white list row":    {with("action/white_list.txt", whiteText+"1.0 offline\n"), "line 5: \"1.0 offline\": want three columns"},
 		"white list remark": {with("action/white_list.txt", whiteText+"# patches\n"), "line 5: \"# patches\": want three columns"},
 		"white list empty":  {with("action/white_list.txt", "SOURCE-VERSION UPGRADE-MODE CHANGE_SYSTEM\n"), "upgradeFrom"},
-		"computed list":     {env(`UPGRADE_ORDER=("om" "cms" "engine")`, `UPGRADE_ORDER=($(ls))`), "env.sh: line 10: PRE_UPGRADE_ORDER: \"$(ls\": want names"},
-		"variable in list":  {env(`ROLLBACK_ORDER=("cms"`, `ROLLBACK_ORDER=("$X"`), `line 12: ROLLBACK_ORDER: "$X": want names`},
-		"appended list":     {env("NFS_PORT=36729", `START_ORDER+=("x")`), "line 5: what it does with START_ORDER can not be told"},
-		"element set":       {env("NFS_PORT=36729", `STOP_ORDER[0]=x`), "line 5: what it does with STOP_ORDER can not be told"},
-		"behind a command":  {env("NFS_PORT=36729", `true && UPGRADE_ORDER=("x")`), "line 5: what it does with UPGRADE_ORDER can not be told"},
-		"list set twice":    {env("NFS_PORT=36729", `START_ORDER=("om")`), "line 7: START_ORDER is set twice"},
-		"command after":     {env(`# the arbiter first`, `; rm -rf /`), "line 7: START_ORDER: want nothing after the list"},
-		"name twice":        {env(`'om' "engine"`, `'om' "om"`), `line 8: STOP_ORDER: "om" is there twice`},
-		"path as name":      {env(`'om' "engine"`, `../om "engine"`), `line 8: STOP_ORDER: "../om": want names`},
-		"list without end":  {env(`"cms" )`, `"cms"`), "line 8: STOP_ORDER: "},
-		"no upgrade list":   {with("action/env.sh", "START_ORDER=(om)\n"), "it has no list UPGRADE_ORDER"},
 		"large env":         {with("action/env.sh", strings.Repeat("#", maxText+1)), "action/env.sh: it has 65537 bytes"},
 		"two packages":      {plainTar(t, merge(appctlFiles("a/"), appctlFiles("b/"))), "it has action/appctl.sh in 2 places: a/, b/"},
 		"unknown":           {plainTar(t, map[string]string{"x": "y"}), "its layout is not known"},

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"reflect"
 	"strings"
 	"testing"
 
@@ -104,29 +103,6 @@ func FuzzWhiteList(f *testing.F) {
 			if s.Version == "" || len(s.Modes) == 0 {
 				t.Errorf("row %+v", s)
 			}
-		}
-	})
-}
-
-func FuzzEnv(f *testing.F) {
-	f.Add(envText)
-	f.Add("UPGRADE_ORDER=(a # c\n b)\nexport START_ORDER=(\"a\")\nINSTALL_PATH=\"/opt/x\"")
-	f.Add("UPGRADE_ORDER=(")
-	f.Fuzz(func(t *testing.T, text string) {
-		e, err := parseEnv(text)
-		if err != nil {
-			if !reflect.DeepEqual(e, env{}) {
-				t.Errorf("%+v with %v", e, err)
-			}
-			return
-		}
-		for _, n := range e.modules() {
-			if !moduleName.MatchString(n) || strings.Contains(n, "/") {
-				t.Errorf("module %q", n)
-			}
-		}
-		if e.installPath != "" && !filepath.IsAbs(e.installPath) {
-			t.Errorf("install path %q", e.installPath)
 		}
 	})
 }

@@ -19,9 +19,10 @@ func (c *checker) action(at string, p Phase, a *Action) {
 	add(a.Systemd != nil, "systemd")
 	add(a.Packages != nil, "packages")
 	add(a.Image != nil, "image")
+	add(a.Appctl != nil, "appctl")
 	add(a.None, "none")
 	if len(kinds) != 1 {
-		c.add(at, strings.Join(kinds, ", "), "want exactly one of run, fileTree, systemd, packages, image and none: true")
+		c.add(at, strings.Join(kinds, ", "), "want exactly one of run, fileTree, systemd, packages, image, appctl and none: true")
 		return
 	}
 	if a.AllHosts && (p != Install || a.Run == nil || !a.Once) {
@@ -42,7 +43,21 @@ func (c *checker) action(at string, p Phase, a *Action) {
 		c.packages(at+".packages", a.Packages)
 	case a.Image != nil:
 		c.image(at+".image", a.Image)
+	case a.Appctl != nil:
+		c.appctl(at+".appctl", a.Appctl)
 	}
+}
+
+func (c *checker) appctl(at string, a *Appctl) {
+	c.onHost(at+".home", a.Home, 2)
+	if !a.Installed {
+		c.inBundle(at+".package", a.Script())
+	}
+	if len(a.Call) == 0 || !isToken(a.Call[0], "_") {
+		c.add(at+".call", strings.Join(a.Call, " "), "want a verb of action/appctl.sh, then its arguments")
+		return
+	}
+	c.arguments(at+".call", a.Call)
 }
 
 func (c *checker) run(at string, argv []string) {
@@ -50,10 +65,15 @@ func (c *checker) run(at string, argv []string) {
 		c.add(at, "", "want a program of the bundle, then its arguments")
 		return
 	}
+	c.inBundle(at+"[0]", argv[0])
+	c.arguments(at, argv)
+}
+
+// arguments checks what follows the first word.
+func (c *checker) arguments(at string, argv []string) {
 	if len(argv) > maxItems {
 		c.add(at, fmt.Sprintf("%d items", len(argv)), fmt.Sprintf("want at most %d", maxItems))
 	}
-	c.inBundle(at+"[0]", argv[0])
 	for i, arg := range argv[1:] {
 		here := fmt.Sprintf("%s[%d]", at, i+1)
 		if !isPlain(arg) || len(arg) > maxPath {

@@ -178,8 +178,10 @@ func (c *checker) module(at string, m *Module) {
 		if !both || !isToken(key, "._/-") || value != "" && !isToken(value, "._/-") {
 			c.add(at+".runsOn", m.RunsOn, "want label:KEY=VALUE, of letters, digits and . _ / -")
 		}
+	case strings.HasPrefix(m.RunsOn, onEngine):
+		c.onHost(at+".runsOn", strings.TrimPrefix(m.RunsOn, onEngine), 2)
 	case !slices.Contains([]string{"", "manager", "host", "all"}, m.RunsOn):
-		c.add(at+".runsOn", m.RunsOn, "want manager, host, all or label:KEY=VALUE")
+		c.add(at+".runsOn", m.RunsOn, "want manager, host, all, label:KEY=VALUE or engine:/DIRECTORY")
 	}
 	if d := time.Duration(m.Timeout); d != 0 && (d < minTimeout || d > maxTimeout) {
 		c.add(at+".timeout", d.String(), fmt.Sprintf("want a duration from %s to %s", minTimeout, maxTimeout))

@@ -80,7 +80,7 @@ type Order struct {
 type Module struct {
 	Name        string       `json:"name"`
 	After       []string     `json:"after,omitempty"`       // modules that must be done first
-	RunsOn      string       `json:"runsOn,omitempty"`      // manager, host, all (or empty), or label:KEY=VALUE
+	RunsOn      string       `json:"runsOn,omitempty"`      // manager, host, all (or empty), label:KEY=VALUE, or engine:DIR: where an engine is installed in DIR
 	Timeout     Duration     `json:"timeout,omitempty"`     // of each action; 0 means a default for its phase
 	CanRollback bool         `json:"canRollback,omitempty"` // it has a rollback action that works
 	Files       []File       `json:"files,omitempty"`
@@ -117,51 +117,54 @@ type Phase string
 // Phases of a module, in the order of an upgrade. Check is the probe that tells
 // whether the action of another phase was done already.
 const (
-	PreCheck  Phase = "preCheck"
-	Stop      Phase = "stop"
-	Backup    Phase = "backup"
-	Install   Phase = "install"
-	Start     Phase = "start"
-	PostCheck Phase = "postCheck"
-	Rollback  Phase = "rollback"
-	Commit    Phase = "commit"
-	Check     Phase = "check"
+	PreCheck   Phase = "preCheck"
+	Checkpoint Phase = "checkpoint" // before the first module is stopped in an offline upgrade, while all run
+	Stop       Phase = "stop"
+	Backup     Phase = "backup"
+	Install    Phase = "install"
+	Start      Phase = "start"
+	PostCheck  Phase = "postCheck"
+	Rollback   Phase = "rollback"
+	Commit     Phase = "commit"
+	Check      Phase = "check"
 )
 
 // Phases returns all phases.
 func Phases() []Phase {
-	return []Phase{PreCheck, Stop, Backup, Install, Start, PostCheck, Rollback, Commit, Check}
+	return []Phase{PreCheck, Checkpoint, Stop, Backup, Install, Start, PostCheck, Rollback, Commit, Check}
 }
 
 // Actions are what a module does in the phases; nil is nothing.
 type Actions struct {
-	PreCheck  *Action `json:"preCheck,omitempty"`
-	Stop      *Action `json:"stop,omitempty"`
-	Backup    *Action `json:"backup,omitempty"`
-	Install   *Action `json:"install,omitempty"`
-	Start     *Action `json:"start,omitempty"`
-	PostCheck *Action `json:"postCheck,omitempty"`
-	Rollback  *Action `json:"rollback,omitempty"`
-	Commit    *Action `json:"commit,omitempty"`
-	Check     *Action `json:"check,omitempty"`
+	PreCheck   *Action `json:"preCheck,omitempty"`
+	Checkpoint *Action `json:"checkpoint,omitempty"`
+	Stop       *Action `json:"stop,omitempty"`
+	Backup     *Action `json:"backup,omitempty"`
+	Install    *Action `json:"install,omitempty"`
+	Start      *Action `json:"start,omitempty"`
+	PostCheck  *Action `json:"postCheck,omitempty"`
+	Rollback   *Action `json:"rollback,omitempty"`
+	Commit     *Action `json:"commit,omitempty"`
+	Check      *Action `json:"check,omitempty"`
 }
 
 // Get returns the action of a phase, nil when the module has none.
 func (a *Actions) Get(p Phase) *Action {
 	return map[Phase]*Action{
-		PreCheck: a.PreCheck, Stop: a.Stop, Backup: a.Backup, Install: a.Install, Start: a.Start,
+		PreCheck: a.PreCheck, Checkpoint: a.Checkpoint, Stop: a.Stop, Backup: a.Backup, Install: a.Install, Start: a.Start,
 		PostCheck: a.PostCheck, Rollback: a.Rollback, Commit: a.Commit, Check: a.Check,
 	}[p]
 }
 
 // Action is one step on a host: exactly one of Run, FileTree, Systemd,
-// Packages, Image and None.
+// Packages, Image, Appctl and None.
 type Action struct {
 	Run      []string  `json:"run,omitempty"` // a program in the bundle, then its arguments; see Placeholders
 	FileTree *FileTree `json:"fileTree,omitempty"`
 	Systemd  *Systemd  `json:"systemd,omitempty"`
 	Packages *Packages `json:"packages,omitempty"`
 	Image    *Image    `json:"image,omitempty"`
+	Appctl   *Appctl   `json:"appctl,omitempty"`
 	None     bool      `json:"none,omitempty"` // there is nothing to do, on purpose
 
 	Idempotent bool `json:"idempotent,omitempty"` // may be repeated when nobody knows whether it was done
@@ -175,6 +178,7 @@ func Placeholders() []string {
 	return []string{
 		"{mode}",       // offline or rolling
 		"{appctlMode}", // offline or rollup
+		"{array}",      // address of the storage array, empty when none is known
 		"{version}",    // that is installed
 		"{from}",       // that was installed before
 		"{host}",       // name of the host
@@ -207,6 +211,30 @@ type Packages struct {
 type Image struct {
 	File string `json:"file"`
 	Tag  string `json:"tag"`
+}
+
+// Appctl calls a verb of action/appctl.sh as the vendor of such a package does: see
+// docs/appctl.md. It is made for packages of the appctl layout.
+type Appctl struct {
+	// Package is the directory of the package in the bundle, with a / at its end; "" is the
+	// bundle itself. Files of it are changed by its own scripts, so they work on a copy.
+	Package string `json:"package,omitempty"`
+	// Home is the directory of the installed engine, absolute.
+	Home string `json:"home"`
+	// Call is the verb and its arguments, see Placeholders.
+	Call []string `json:"call"`
+	// Installed: the script in Home is called, not the one of the package.
+	Installed bool `json:"installed,omitempty"`
+	// Offline: nothing is done in a rolling run, where the verb upgrade does it by itself.
+	Offline bool `json:"offline,omitempty"`
+}
+
+// Script is the path of the script in the bundle, "" for the installed one.
+func (a *Appctl) Script() string {
+	if a.Installed {
+		return ""
+	}
+	return a.Package + "action/appctl.sh"
 }
 
 // Duration is a time.Duration that is written as Go does, such as 1h30m.
@@ -297,6 +325,9 @@ func (m *Module) On(h *inventory.Host) bool {
 		value, has := h.Labels[key]
 		return has && value == want
 	}
+	if dir, ok := strings.CutPrefix(m.RunsOn, onEngine); ok {
+		return h.Engine(dir) != nil
+	}
 	switch m.RunsOn {
 	case "manager":
 		return h.Has(inventory.RoleManager)
@@ -304,6 +335,22 @@ func (m *Module) On(h *inventory.Host) bool {
 		return h.Has(inventory.RoleHost)
 	}
 	return true
+}
+
+const onEngine = "engine:"
+
+// OnEngine is the RunsOn of modules for hosts on which an engine is installed in dir.
+func OnEngine(dir string) string { return onEngine + dir }
+
+// Engine is the directory of the engine that a package of the appctl layout upgrades, ""
+// for other bundles.
+func (m *Manifest) Engine() string {
+	for i := range m.Modules {
+		if dir, ok := strings.CutPrefix(m.Modules[i].RunsOn, onEngine); ok {
+			return dir
+		}
+	}
+	return ""
 }
 
 // Reboot is the mode in which the software of all hosts is changed with guests

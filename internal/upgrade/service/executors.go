@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -30,6 +32,30 @@ const quorumWithin = 10 * time.Second
 // dir is where this host keeps what belongs to upgrades.
 func (s *Service) dir() string { return filepath.Join(s.Dir, "upgrade") }
 
+// packages is where packages of the appctl layout are worked on. It is no part of Dir, into
+// which only root may look: the engine's accounts read it.
+func (s *Service) packages() string { return s.Dir + "-packages" }
+
+// removeBundle removes a bundle, and what was worked on of it.
+func (s *Service) removeBundle(sha string) error {
+	return errors.Join(s.cache.Remove(sha), os.RemoveAll(filepath.Join(s.packages(), sha)))
+}
+
+// tidyBundles removes what nobody uses of bundles, see steps.Tidy.
+func (s *Service) tidyBundles(keep string, staged bool) error {
+	errs := []error{s.cache.Tidy(keep, staged)}
+	list, err := os.ReadDir(s.packages())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		errs = append(errs, err)
+	}
+	for _, e := range list {
+		if e.Name() != keep || !staged {
+			errs = append(errs, os.RemoveAll(filepath.Join(s.packages(), e.Name())))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // Executors are what this host can do for upgrades, by the kind of step.
 func (s *Service) Executors() map[string]engine.Executor {
 	helper := program.Helper{Exe: s.Exe, Args: s.Helper}
@@ -55,11 +81,13 @@ func (s *Service) Executors() map[string]engine.Executor {
 		upgrade.KindCheck: &survey.Check{
 			Survey: s.survey, Manifest: s.manifest, Run: s.runOf, Verify: backups.VerifyBackup, Reports: filepath.Join(s.dir(), "reports"),
 		},
-		upgrade.KindStage: s.stage,
-		upgrade.KindHAOff: programs,
-		upgrade.KindHAOn:  programs,
+		upgrade.KindStage:   s.stage,
+		upgrade.KindHAOff:   programs,
+		upgrade.KindHAOn:    programs,
+		upgrade.KindAppsOff: programs,
+		upgrade.KindAppsOn:  programs,
 		upgrade.KindAction: &steps.Action{
-			Bundles: s.cache, Host: action.Host{Helper: helper}, Dir: s.dir(), Credentials: s.Credentials, AllHosts: allHosts{s},
+			Bundles: s.cache, Host: action.Host{Helper: helper, Packages: s.packages()}, Dir: s.dir(), Credentials: s.Credentials, AllHosts: allHosts{s},
 		},
 		upgrade.KindStorageDetach: &steps.StorageDetach{Host: s.Fleet, Dir: pools},
 		upgrade.KindStorageAttach: &steps.StorageAttach{Host: s.Fleet, Dir: pools},
@@ -78,8 +106,8 @@ func (s *Service) Executors() map[string]engine.Executor {
 		upgrade.KindPairStop:   programs,
 		upgrade.KindO2CB:       &steps.O2CB{},
 		upgrade.KindCommit:     &Commit{Store: s.Store},
-		upgrade.KindCleanup:    &steps.Cleanup{Backups: backups, Have: s.cache.Have, Remove: s.cache.Remove},
-		upgrade.KindTidy:       &steps.Tidy{Backups: backups, Bundles: s.cache.Tidy},
+		upgrade.KindCleanup:    &steps.Cleanup{Backups: backups, Have: s.cache.Have, Remove: s.removeBundle},
+		upgrade.KindTidy:       &steps.Tidy{Backups: backups, Bundles: s.tidyBundles},
 	}
 }
 

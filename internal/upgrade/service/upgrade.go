@@ -187,6 +187,9 @@ func (s *Service) gather(ctx context.Context, r *request.Request) (*planned, err
 	if p.inv, p.told, err = s.inventory(ctx, r.Inventory, r.Options.MigrationNetwork, name, installed); err == nil {
 		p.inv.Kept, err = s.keptBackups(ctx, st)
 	}
+	if p.manifest != nil {
+		p.inv = upgrade.Installed(p.manifest, p.inv)
+	}
 	seen, _ := s.Seen()
 	p.agents = report.Hosts(seen, time.Now())
 	if err == nil && sha != "" && p.inv.Version == "" {

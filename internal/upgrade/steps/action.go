@@ -141,7 +141,7 @@ func (s *actionStep) hostStep(a *program.Attempt) action.Step {
 		Attempt: a, Bundle: &s.staged.Bundle, Timeout: s.t.Step.Timeout,
 		Values: action.Values{
 			Mode: s.args.Mode, Version: s.args.To, From: s.args.From, Host: string(s.t.Host),
-			Phase: s.args.Phase, Backup: s.backupDir(),
+			Phase: s.args.Phase, Backup: s.backupDir(), Array: s.args.Engine.Array,
 		},
 	}
 }
@@ -177,17 +177,8 @@ func (s *actionStep) Look(ctx context.Context, last program.Result) (program.Res
 // was made for Holdfast does not say so and does not; those of other layouts were
 // written for an operator at a terminal.
 func (s *actionStep) terminal() bool {
-	if s.do.Run == nil {
-		return false
-	}
 	m := s.staged.Manifest
-	switch path.Base(s.do.Run[0]) {
-	case "appctl.sh":
-		return m.Module("appctl") != nil
-	case "upgrade.sh":
-		return len(m.Modules) == 1 && m.Module("cas") != nil
-	}
-	return false
+	return s.do.Appctl != nil || s.do.Run != nil && path.Base(s.do.Run[0]) == "upgrade.sh" && len(m.Modules) == 1 && m.Module("cas") != nil
 }
 
 // Times of a check, which a probe waits for.

@@ -18,10 +18,13 @@ import (
 // for itself, as long as it runs.
 func (s *actionStep) credentials(step *action.Step) (err error) {
 	step.Terminal = s.terminal()
-	if step.Credentials, err = s.a.credentials(); err != nil || s.do.Run == nil {
+	if step.Credentials, err = s.a.credentials(); err != nil || s.do.Run == nil && s.do.Appctl == nil {
 		return err
 	}
 	answers, err := s.answers()
+	if s.do.Appctl != nil {
+		answers = append(answers, s.engineAnswers()...)
+	}
 	if err != nil || len(answers) == 0 {
 		return err
 	}
@@ -49,6 +52,22 @@ func (a *Action) credentials() (string, error) {
 		return "", nil
 	}
 	return a.Credentials, nil
+}
+
+// engineAnswers are what scripts of the appctl layout ask for that the platform file or the
+// operator has said before the run. The words are those of the scripts.
+func (s *actionStep) engineAnswers() (out []ctbackup.Answer) {
+	add := func(prompt, text string) {
+		if text != "" {
+			out = append(out, ctbackup.Answer{Prompt: prompt, Text: text})
+		}
+	}
+	add(`(?i)input (dorado_ip|DM login ip) *:`, s.args.Engine.Array)
+	add(`(?i)so rely path of logicrep`, s.args.Engine.SharedObjects)
+	if s.args.SnapshotsDone {
+		add(`(?i)continue (upgrade|rollback|upgrade commit) please input yes`, "yes")
+	}
+	return out
 }
 
 // answers are what the module asks because of the choice that its backup stands

@@ -15,7 +15,7 @@ func actionManifest(t *testing.T, files map[string]string) *manifest.Manifest {
 	t.Helper()
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
-	for _, name := range []string{"versions.yml", "action/appctl.sh", "action/white_list.txt", "action/env.sh", "action/db/appctl.sh", "upgrade.e0303/upgrade.sh"} {
+	for _, name := range []string{"versions.yml", "action/appctl.sh", "action/white_list.txt", "action/env.sh", "upgrade.e0303/upgrade.sh"} {
 		text, ok := files[name]
 		if !ok {
 			continue
@@ -40,8 +40,8 @@ func actionManifest(t *testing.T, files map[string]string) *manifest.Manifest {
 // What was written for an operator at a terminal gets one, and nothing else does.
 func TestActionTerminalByLayout(t *testing.T) {
 	appctl := actionManifest(t, map[string]string{
-		"versions.yml": "Product: P\nVersion: 2.0.0.B1\n", "action/appctl.sh": "x", "action/db/appctl.sh": "x",
-		"action/white_list.txt": "SOURCE-VERSION UPGRADE-MODE CHANGE_SYSTEM\n2.0.0.* offline,rollup false\n", "action/env.sh": "UPGRADE_ORDER=(\"db\")\n",
+		"versions.yml": "Product: P\nVersion: 2.0.0.B1\n", "action/appctl.sh": "x",
+		"action/white_list.txt": "SOURCE-VERSION UPGRADE-MODE CHANGE_SYSTEM\n2.0.0.* offline,rollup false\n", "action/env.sh": "INSTALL_PATH=/opt/db\n",
 	})
 	cas := actionManifest(t, map[string]string{"upgrade.e0303/upgrade.sh": "x"})
 	own := &manifest.Manifest{Modules: []manifest.Module{{Name: "db", Actions: manifest.Actions{

@@ -357,9 +357,8 @@ func TestActionBuiltin(t *testing.T) {
 // A module of the appctl layout asks as it always did.
 func TestActionAnswersPrompts(t *testing.T) {
 	r := newRunRig(t)
-	r.Manifest.Modules = append(r.Manifest.Modules, manifest.Module{Name: "appctl"})
-	r.script("action/db/appctl.sh", `read -s -p "sys pwd:" p; echo; [ "$p" = geheim ] && echo "took $p"`)
-	r.module().Actions.Install = &manifest.Action{Run: []string{"action/db/appctl.sh", "upgrade"}}
+	r.write("opt/engine/action/appctl.sh", `stty -echo; printf "sys pwd:"; read p; stty echo; echo; [ "$p" = geheim ] && echo "took $p"; echo Execute x stop.sh return success`, 0o400)
+	r.module().Actions.Install = &manifest.Action{Appctl: &manifest.Appctl{Home: r.Root + "/opt/engine", Call: []string{"stop"}, Installed: true}}
 	r.action(manifest.Install)
 	r.Credentials = r.write("credentials", "secrets: {sys: geheim}\nexpect: [{prompt: 'sys pwd:', secret: sys}]", 0o600)
 	if err := r.do(1); err != nil || !strings.Contains(r.log(), "took ***") || strings.Contains(r.log(), "geheim") {

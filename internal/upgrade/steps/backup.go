@@ -33,10 +33,6 @@ import (
 // restore.
 var ErrByHand = errors.New("the backup was made by hand: restore it by hand")
 
-// SnapshotsDone is what an operator confirms who has made the snapshots of an
-// array that can not be reached.
-const SnapshotsDone = "array-snapshots-done"
-
 // Suffixes of what is beside a receipt.
 const (
 	backupByHand   = ".by-hand.json"  // in place of a receipt: an operator has made it
@@ -180,8 +176,8 @@ func (b *Backup) Do(ctx context.Context, t engine.Task) error {
 
 // byHand accepts that an operator has made the snapshots, if one has said so.
 func (b *Backup) byHand(t engine.Task, q backup.Request, args upgrade.BackupArgs, why error) error {
-	if !slices.Contains(args.Confirmed, SnapshotsDone) {
-		return fmt.Errorf("back up module %s: %w; make the snapshots by hand, abort, and run again with --confirmed %s", args.Module, why, SnapshotsDone)
+	if !slices.Contains(args.Confirmed, upgrade.SnapshotsDone) {
+		return fmt.Errorf("back up module %s: %w; make the snapshots by hand, abort, and run again with --confirmed %s", args.Module, why, upgrade.SnapshotsDone)
 	}
 	text, err := json.Marshal(map[string]any{"provider": args.Provider, "module": args.Module, "when": time.Now().UTC(), "why": why.Error()})
 	if err == nil {

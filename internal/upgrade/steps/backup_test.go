@@ -225,7 +225,7 @@ func TestBackupByHand(t *testing.T) {
 	r.does(d, task, "make the snapshots by hand, abort, and run again with --confirmed array-snapshots-done")
 	r.says(d, task, engine.NotDone)
 	r.verifies("has no backup")
-	d, task = r.step(upgrade.KindBackup, "array", "other", SnapshotsDone)
+	d, task = r.step(upgrade.KindBackup, "array", "other", upgrade.SnapshotsDone)
 	r.does(d, task, "")
 	r.says(d, task, engine.ProbedDone)
 	if !strings.Contains(r.log(), "an operator has said that the snapshots were made by hand") {
@@ -238,7 +238,7 @@ func TestBackupByHand(t *testing.T) {
 	}
 	// It can be reached after all.
 	r.array()
-	d, task = r.step(upgrade.KindBackup, "array", SnapshotsDone)
+	d, task = r.step(upgrade.KindBackup, "array", upgrade.SnapshotsDone)
 	r.does(d, task, "")
 	r.verifies("")
 	if left := must(t, filepath.Glob, r.receipts()+"/*"+backupByHand); len(left) > 0 {
@@ -251,7 +251,7 @@ func TestBackupByHandIsNoExcuse(t *testing.T) {
 	r := newBackupRig(t)
 	s := r.array()
 	r.write("password", "wrong", 0o600)
-	d, task := r.step(upgrade.KindBackup, "array", SnapshotsDone)
+	d, task := r.step(upgrade.KindBackup, "array", upgrade.SnapshotsDone)
 	if err := d.Do(r.ctx(), task); err == nil || errors.Is(err, array.ErrArrayUnreachable) {
 		t.Errorf("got %v", err)
 	}

@@ -45,6 +45,8 @@ type runKind struct {
 var runKinds = map[string]runKind{
 	upgrade.KindHAOff:      {"switch HA off", "off (1)", func(code int) bool { return code == 1 }, false},
 	upgrade.KindHAOn:       {"switch HA on", "on (0)", func(code int) bool { return code == 0 }, false},
+	upgrade.KindAppsOff:    {"stop the applications", "off (1)", func(code int) bool { return code == 1 }, false},
+	upgrade.KindAppsOn:     {"start the applications", "on (0)", func(code int) bool { return code == 0 }, false},
 	upgrade.KindPairSwitch: {"switch the pair over to this host", "active (0)", func(code int) bool { return code == 0 }, false},
 	upgrade.KindPairStart:  {"start the pair's services", "healthy (0 or 3)", runHealthy, false},
 	// One that is not healthy may run.

@@ -18,6 +18,9 @@ func BuildRequest(m *manifest.Manifest, inv *inventory.Inventory, h *inventory.H
 		Host: h.Name, Unpack: unpackDir, Commands: m.Requires.Commands, Python: m.Requires.PythonModules,
 		VersionFile: inv.Status.VersionFile, BackupDir: inv.Status.BackupDir,
 	}
+	if dir := m.Engine(); dir != "" && r.VersionFile == "" {
+		r.VersionFile = path.Join(dir, "versions.yml")
+	}
 	for i := range m.Modules {
 		mod := &m.Modules[i]
 		if !mod.On(h) {

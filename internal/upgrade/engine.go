@@ -1,0 +1,131 @@
+package upgrade
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"holdfast/internal/inventory"
+	"holdfast/internal/upgrade/manifest"
+)
+
+// This file holds what is special about packages of the appctl layout, whose own scripts
+// upgrade a node of a database engine: docs/appctl.md.
+
+// SnapshotsDone is the word of an operator that snapshots on an array that can not be
+// reached were made, or deleted, by hand.
+const SnapshotsDone = "array-snapshots-done"
+
+// applicationsStopped is the word of an operator about what the scripts do not do.
+const applicationsStopped = "applications-stopped"
+
+// Installed returns the inventory with the versions that the engines of the hosts tell, if
+// that is what the bundle upgrades. The version of the cluster is the oldest one that is not
+// the bundle's, by the number of the node.
+func Installed(m *manifest.Manifest, inv inventory.Inventory) inventory.Inventory {
+	dir := m.Engine()
+	if dir == "" {
+		return inv
+	}
+	inv.Hosts = slices.Clone(inv.Hosts)
+	lowest := -1
+	for i := range inv.Hosts {
+		h := &inv.Hosts[i]
+		e := h.Engine(dir)
+		if e == nil || e.Version == "" {
+			continue
+		}
+		h.Version = e.Version
+		if e.Version != m.Version && (lowest < 0 || e.Node < lowest) || inv.Version == "" {
+			inv.Version = e.Version
+			if e.Version != m.Version {
+				lowest = e.Node
+			}
+		}
+	}
+	return inv
+}
+
+// engine returns the engine of a host that the bundle upgrades; nil when it upgrades none.
+func (b *builder) engine(h *inventory.Host) *inventory.Engine { return h.Engine(b.m.Engine()) }
+
+// byNode puts nodes of an engine into the order of their numbers: the scripts want node 0
+// to be the first.
+func (b *builder) byNode() {
+	if b.m.Engine() == "" || len(b.o.Order) > 0 && b.o.Mode != manifest.Offline {
+		return
+	}
+	slices.SortStableFunc(b.part, func(x, y *inventory.Host) int {
+		return cmp.Compare(b.engine(x).Node, b.engine(y).Node)
+	})
+}
+
+// engineFindings say what the scripts of the package would refuse, or ask for in vain.
+func (b *builder) engineFindings() {
+	dir := b.m.Engine()
+	if dir == "" {
+		return
+	}
+	if b.o.Mode == manifest.Reboot {
+		b.block("mode", "", "A package of the appctl layout reboots no host.", "choose the mode offline or rolling")
+	}
+	if b.o.MaxUnavailable.Of(len(b.inv.Hosts)) > 1 {
+		b.block("one-at-a-time", "", "The scripts of the package upgrade one node at a time, and refuse others meanwhile.", "leave out --max-unavailable")
+	}
+	b.nodeFindings(dir)
+	if b.o.Mode != manifest.Offline {
+		b.ctbackupFindings()
+		return
+	}
+	if b.inv.Engine.Array == "" {
+		b.block("array", "", "An offline upgrade asks for the address of the storage array, also where the data is in files.",
+			"say it in the platform file: engine: {array: ADDRESS}")
+	}
+	if b.inv.Applications == nil && !b.confirmed(applicationsStopped) {
+		b.block("applications", "", "Before an offline upgrade the applications and MySQL must be stopped, and nothing says how.",
+			"describe it in the platform file (applications), or stop them and say so: --confirmed "+applicationsStopped)
+	}
+}
+
+// nodeFindings want every node of the engine's cluster to be there, once.
+func (b *builder) nodeFindings(dir string) {
+	at := map[int]*inventory.Host{}
+	nodes := 0
+	for i := range b.inv.Hosts {
+		h := &b.inv.Hosts[i]
+		e := b.engine(h)
+		switch {
+		case e == nil:
+			continue
+		case e.Node < 0 || e.Nodes == 0 || e.Version == "":
+			b.block("node", h.Name, fmt.Sprintf("The host does not tell which node of the engine it is, or which version it has: %s/config/deploy_param.json or %s/versions.yml can not be read.", dir, dir),
+				"see the host's problem in `holdfast host list`")
+			continue
+		case at[e.Node] != nil:
+			b.block("node", h.Name, fmt.Sprintf("The host says that it is node %d of the engine, and so does %s.", e.Node, at[e.Node].Name), "correct node_id in deploy_param.json, or drop the host that is of another cluster")
+		}
+		at[e.Node], nodes = h, max(nodes, e.Nodes)
+	}
+	for n := range nodes {
+		switch h := at[n]; {
+		case h == nil:
+			b.block("node", "", fmt.Sprintf("Node %d of the %d of the engine is on no host that reports.", n, nodes), "start Holdfast's agent on all nodes: the engine is upgraded as a whole")
+		case slices.Contains(b.o.Drop, h.Name):
+			b.block("node", h.Name, fmt.Sprintf("The host is node %d of the engine and was dropped.", n), "the engine is upgraded as a whole: repair the host instead")
+		}
+	}
+}
+
+// ctbackupFindings say that a rolling upgrade asks about ctbackup.
+func (b *builder) ctbackupFindings() {
+	for i := range b.m.Modules {
+		mod := &b.m.Modules[i]
+		if plan, ok := b.backupOf(mod.Name); ok && plan.Provider == "ctbackup" || mod.Actions.Install == nil {
+			continue
+		}
+		b.find(Finding{
+			Rule: "ctbackup", Level: Warn, Text: "The first node of a rolling upgrade asks whether ctbackup has made a backup, and this run has no answer of its own.",
+			Remedy: fmt.Sprintf("choose one: --backup %s=NAME, of a backup by ctbackup in the platform file; or have the answers in the credentials file", mod.Name),
+		})
+	}
+}
