@@ -138,28 +138,6 @@ func build(t testing.TB, dir string, key releaseKey) string {
 	return file
 }
 
-// appctlBundle makes a package of the appctl layout, and the signature over it.
-// Its module engine asks for a password when it is upgraded; appctlPassword is
-// right.
-func appctlBundle(t testing.TB, key releaseKey) (file, signature string) {
-	t.Helper()
-	file = filepath.Join(t.TempDir(), "engine.tar.gz")
-	if err := packTar(file, "testdata/appctl", "engine/"); err != nil {
-		t.Fatal(err)
-	}
-	here(t, "bundle", "sign", file, "--key", key.secret)
-	return file, file + ".minisig"
-}
-
-// appctlPassword is what the module engine of the appctl package asks for.
-const appctlPassword = "Gauss@123 or so"
-
-// appctlCredentials is a credentials file that answers it.
-const appctlCredentials = `secrets: {sys: "` + appctlPassword + `"}
-expect:
-- {prompt: "Enter the password of user sys:", secret: sys}
-`
-
 // giveCredentials lets the agent of a host answer the prompts of the appctl package,
 // until the end of the test.
 func (r *rig) giveCredentials(t testing.TB, h string) {
@@ -298,35 +276,6 @@ func whole(version string) string {
 	return "base " + version + " web " + version + " agentd " + version + " runs"
 }
 
-// installAppctl brings the stand-in of the appctl package to every host, in the
-// version before.
-func (r *rig) installAppctl(t testing.TB) {
-	t.Helper()
-	r.everywhere(t, "install the engine", func(ctx context.Context, h string) error {
-		_, err := r.script(ctx, h, `
-			rm -rf /srv/host/appctl /srv/host/appctl.log
-			mkdir -p /opt/engine/config /srv/host/appctl/{cms,dss,engine}
-			echo '{"cluster_name": "lab", "node_id": "1", "data_dir": "/data"}' >/opt/engine/config/deploy_param.json
-			echo "$1" >/srv/host/appctl/password
-			for m in cms dss engine; do
-				echo 3.0.0.B038 >/srv/host/appctl/$m/version
-				touch /srv/host/appctl/$m/running
-			done`, appctlPassword)
-		return err
-	})
-}
-
-// appctlCalls are the calls of the appctl package on a host, one each line: the
-// module, the verb, the arguments.
-func (r *rig) appctlCalls(t testing.TB, h string) string {
-	t.Helper()
-	text, err := os.ReadFile(r.lab.HostPath(h, "appctl.log"))
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		t.Fatal(err)
-	}
-	return string(text)
-}
-
 // spent takes the laboratory down at the end of a test when it failed, or always:
 // its cluster may be half upgraded then, or is of another version. The next test
 // begins with a new one.
@@ -352,7 +301,7 @@ func TestBundlesOfTheDrillsBuild(t *testing.T) {
 		}
 	}
 	key := newKey(t)
-	engine, signature := appctlBundle(t, key)
+	engine, signature := appctlBundle(t, key, appctlPackage(t))
 	for file, want := range map[string]string{
 		platformBundle(t, key, false): "platform 1.1",
 		platformBundle(t, key, true):  "platform 1.1",
@@ -366,7 +315,7 @@ func TestBundlesOfTheDrillsBuild(t *testing.T) {
 	if out := here(t, "bundle", "verify", cas, "--key", key.public, "--signature", casSignature); !strings.Contains(out, "cas E0509H01") {
 		t.Errorf("the package of CAS: %s", out)
 	}
-	if out := here(t, "bundle", "verify", engine, "--key", key.public, "--signature", signature); !strings.Contains(out, "engine-stand-in 3.0.0.B039") {
+	if out := here(t, "bundle", "verify", engine, "--key", key.public, "--signature", signature); !strings.Contains(out, engineNew) {
 		t.Errorf("the appctl package: %s", out)
 	}
 }

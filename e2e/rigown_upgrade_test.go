@@ -22,6 +22,10 @@ import (
 // perhaps rebooted, on a machine that emulates their guests.
 const upgradeWithin = 8 * time.Minute
 
+// owned is a laboratory whose hosts have a system of their own, to install the
+// made-up platform in, and business guests.
+const owned kind = "owned"
+
 // bundleOn puts a bundle, its key and more files onto a host, and returns the flags
 // that name the first two there.
 func (r *rig) bundleOn(t testing.TB, h, file string, key releaseKey, more ...string) []string {

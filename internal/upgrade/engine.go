@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
 	"holdfast/internal/upgrade/manifest"
 )
@@ -50,14 +51,25 @@ func Installed(m *manifest.Manifest, inv inventory.Inventory) inventory.Inventor
 func (b *builder) engine(h *inventory.Host) *inventory.Engine { return h.Engine(b.m.Engine()) }
 
 // byNode puts nodes of an engine into the order of their numbers: the scripts want node 0
-// to be the first.
+// to be the first when it is offline. One that was left half done comes before, since they
+// refuse all others until it is upgraded, or rolled back.
 func (b *builder) byNode() {
-	if b.m.Engine() == "" || len(b.o.Order) > 0 && b.o.Mode != manifest.Offline {
+	if b.m.Engine() == "" {
 		return
 	}
+	asked := len(b.o.Order) > 0 && b.o.Mode != manifest.Offline
 	slices.SortStableFunc(b.part, func(x, y *inventory.Host) int {
+		if first := inventory.CompareBools(b.halfDone(y.Name), b.halfDone(x.Name)); first != 0 || asked {
+			return first
+		}
 		return cmp.Compare(b.engine(x).Node, b.engine(y).Node)
 	})
+}
+
+// halfDone reports whether an earlier run has left a host between two versions.
+func (b *builder) halfDone(h cluster.HostID) bool {
+	s := b.plan.Begin.Hosts[h]
+	return b.o.Mode != manifest.Offline && (s == HostRollup || s == HostRolldown)
 }
 
 // engineFindings say what the scripts of the package would refuse, or ask for in vain.

@@ -8,6 +8,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
+	"holdfast/internal/job"
 	"holdfast/internal/upgrade/manifest"
 )
 
@@ -159,4 +160,27 @@ func stepOf(p *Plan, id string) *Step {
 		}
 	}
 	return nil
+}
+
+// TestEngineHalfDoneComesFirst: the scripts refuse other nodes until the one that was left
+// half done is upgraded, or rolled back.
+func TestEngineHalfDoneComesFirst(t *testing.T) {
+	m := engineBundle()
+	inv := Installed(&m, engineHosts())
+	up := buildEngine(t, inv, Options{Mode: manifest.Rolling, Last: "h2", Run: "j1"})
+	recs := map[string]job.Record{}
+	for _, s := range up.Steps() {
+		if s.Kind == KindAction && s.Host != "h2" {
+			recs[s.ID] = job.Record{State: job.Done}
+		}
+	}
+	recs["h2/install/engine"] = job.Record{State: job.Failed}
+	st := Status{Cluster: Rollup, Hosts: map[cluster.HostID]HostState{"h3": HostRollupDone, "h1": HostRollupDone, "h2": HostRollup}}
+	back, err := PlanRollback(m, up, recs, st, inv, RollbackFacts{Last: "h2"})
+	if err != nil || back.Blocked() {
+		t.Fatal(err, back.Findings)
+	}
+	if got, want := told(&back), "h2/rollback/engine h2/start/engine h3/rollback/engine h3/start/engine h1/rollback/engine h1/start/engine"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
 }

@@ -241,7 +241,7 @@ func (b *builder) afterNode0(h *inventory.Host) []string {
 // the pair's standby one behind them, the switch, the active one, and the
 // coordinator's host.
 func (b *builder) turnStages(chain func(*inventory.Host) Chain) {
-	if b.o.Mode == manifest.Offline {
+	if b.o.Mode == manifest.Offline || b.m.Engine() != "" { // no host leaves service for an engine
 		b.turn("hosts", b.part, chain)
 		return
 	}

@@ -160,7 +160,7 @@ func (r *rollback) choose() {
 	if r.o.Mode != manifest.Offline {
 		slices.Reverse(hosts)
 		slices.SortStableFunc(hosts, func(x, y PlannedHost) int {
-			return r.halfDone(y.Name) - r.halfDone(x.Name)
+			return inventory.CompareBools(r.halfDone(y.Name), r.halfDone(x.Name))
 		})
 	}
 	for _, p := range hosts {
@@ -185,18 +185,12 @@ func (r *rollback) choose() {
 	if r.o.Mode != manifest.Offline {
 		r.managersLast()
 	}
+	r.byNode()
 }
 
 // wanted reports whether a host shall be rolled back if it was touched.
 func (r *rollback) wanted(h cluster.HostID) bool {
 	return len(r.facts.Only) == 0 || slices.Contains(r.facts.Only, h)
-}
-
-func (r *rollback) halfDone(h cluster.HostID) int {
-	if s := r.plan.Begin.Hosts[h]; s == HostRollup || s == HostRolldown {
-		return 1
-	}
-	return 0
 }
 
 // findEmptied looks for hosts that take no guests because the upgrade, or a rollback

@@ -234,11 +234,9 @@ func (a *appctlStep) copied(ctx context.Context, anew bool) (string, error) {
 	if err := errors.Join(os.RemoveAll(dir), os.RemoveAll(part), os.MkdirAll(part, 0o755)); err != nil {
 		return "", err
 	}
-	for name, f := range b.Files {
-		if strings.HasPrefix(name, a.what.Package) {
-			if err := copyFile(ctx, b, name, filepath.Join(part, name), fs.FileMode(f.Mode)); err != nil {
-				return "", err
-			}
+	for name, f := range b.Files { // what is beside the package, too: its scripts look there for the connector
+		if err := copyFile(ctx, b, name, filepath.Join(part, name), fs.FileMode(f.Mode)); err != nil {
+			return "", err
 		}
 	}
 	// Whatever the umask of the agent is, everybody may read it.
