@@ -35,8 +35,8 @@ modules: [{name: app, files: [ctl.sh], actions: {install: {run: [ctl.sh]}}}]
 	writeTar(t, "cantian.tar", [][2]string{
 		{"versions.yml", "Name: Storage software\nSYS:\n  Name: Engine\n  Version: 3.0.0.B039\n"},
 		{"action/white_list.txt", "SOURCE-VERSION UPGRADE-MODE CHANGE_SYSTEM\n2.0.0.* offline,rollup false\n"},
-		{"action/env.sh", "UPGRADE_ORDER=(\"cms\" \"cantian\")\n"},
-		{"action/appctl.sh", "#!/bin/bash\n"}, {"action/cms/appctl.sh", "#!/bin/bash\n"}, {"action/cantian/appctl.sh", "#!/bin/bash\n"},
+		{"action/env.sh", "INSTALL_PATH=/opt/cantian\n"},
+		{"action/appctl.sh", "#!/bin/bash\n"},
 	})
 	for i, command := range commands {
 		words := strings.Fields(command)

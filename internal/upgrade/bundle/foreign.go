@@ -193,11 +193,6 @@ func (p *pack) roots(file string) []string {
 	return out
 }
 
-// has reports whether the package has a file.
-func (p *pack) has(name string) bool {
-	return slices.ContainsFunc(p.files, func(f manifest.File) bool { return f.Path == name })
-}
-
 // casTimeout is for the upgrade of a whole platform: its script must not be ended half-way.
 const casTimeout = 4 * time.Hour
 
