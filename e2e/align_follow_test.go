@@ -27,7 +27,7 @@ func TestAlignmentUnderFollow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	old.SQL(string(rows))
+	old.SQL(string(rows) + mended)
 	// So many that a copy takes some seconds.
 	old.SQL("USE liberty_nova; SET sql_log_bin = 0; INSERT INTO instance_faults (created_at, instance_uuid, code, message, details, host, deleted) " +
 		"SELECT '2016-03-01', '" + guestWeb + "', 500, CONCAT('fault ', seq), REPEAT('x', 300), 'cmp01', 0 FROM seq_1_to_" + fmt.Sprint(manyFaults))

@@ -99,6 +99,13 @@ func (b *builder) engineFindings() {
 	}
 }
 
+// stoppedFinding says before an offline rollback what an upgrade asks an operator for.
+func (b *builder) stoppedFinding() {
+	if b.m.Engine() != "" && b.o.Mode == manifest.Offline && b.inv.Applications == nil {
+		b.find(Finding{Rule: "applications", Level: Warn, Text: "Applications and MySQL must be stopped while the engine is rolled back, and nothing says how.", Remedy: "stop them now"})
+	}
+}
+
 // nodeFindings want every node of the engine's cluster to be there, once.
 func (b *builder) nodeFindings(dir string) {
 	at := map[int]*inventory.Host{}

@@ -58,6 +58,7 @@ func PlanRollback(m manifest.Manifest, p Plan, recs map[string]job.Record, st St
 	}
 	r.findEmptied()
 	r.choose()
+	b.stoppedFinding()
 	r.allHostsBack()
 	if len(b.part) == 0 && (len(f.Lost) == 0 || st.Cluster == Normal) {
 		b.block("never-upgraded", "", "No host was changed by this upgrade.", "there is nothing to roll back")

@@ -144,8 +144,8 @@ func TestUpgradeGoesOnFromEachMoment(t *testing.T) {
 			e.past = moments{x}
 			bubble(t, func() string { return fmt.Sprintf("%s from point %d", m.Mode, x.pass) }, func(t *testing.T) {
 				n, b, ended := abortAt(t, e, m.Options, 2*passes, 0)
-				// What is written for people, of what happens at the same moment, differs by a point.
-				if !ended || max(n-passes, passes-n) > 3 || key(b.plant, b.recs, b.status) != key(left.plant, left.recs, left.status) {
+				// What is written for people, of what happens at the same moment, differs by some points.
+				if !ended || max(n-passes, passes-n) > passes/50 || key(b.plant, b.recs, b.status) != key(left.plant, left.recs, left.status) {
 					t.Errorf("it has ended (%v) after %d points, want %d", ended, n, passes)
 				}
 			})
