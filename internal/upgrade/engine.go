@@ -124,6 +124,10 @@ func (b *builder) nodeFindings(dir string) {
 			b.block("node", h.Name, fmt.Sprintf("The host says that it is node %d of the engine, and so does %s.", e.Node, at[e.Node].Name), "correct node_id in deploy_param.json, or drop the host that is of another cluster")
 		}
 		at[e.Node], nodes = h, max(nodes, e.Nodes)
+		if e.Version == b.m.Version && b.again == nil && b.inv.Version != b.m.Version {
+			b.block("node", h.Name, fmt.Sprintf("Node %d has %s already, others have %s, and no run of Holdfast has begun that.", e.Node, e.Version, b.inv.Version),
+				"end what was begun by hand, or go back on it: the engine is upgraded as a whole")
+		}
 	}
 	for n := range nodes {
 		switch h := at[n]; {

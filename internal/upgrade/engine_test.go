@@ -135,13 +135,13 @@ func TestEngineRefusals(t *testing.T) {
 	}
 }
 
-// TestEngineVersions: what is upgraded already is left out; the version before is told by
-// the others, whatever the order of hosts is.
+// TestEngineVersions: the version before is told by the nodes that have it, whatever the
+// order of hosts is. A node that was upgraded by nobody knows whom is no reason to leave it out.
 func TestEngineVersions(t *testing.T) {
 	inv := engineHosts()
 	inv.Hosts[2].Engines[1].Version = "25.06.B001" // node 0
 	p := buildEngine(t, inv, Options{Mode: manifest.Rolling})
-	if p.From != "24.12.B010" || len(p.Hosts) != 2 || p.Hosts[0].Name != "h1" || p.Blocked() {
+	if p.From != "24.12.B010" || !slices.ContainsFunc(p.Findings, func(f Finding) bool { return f.Level == Block && strings.Contains(f.Text, "Node 0 has 25.06.B001 already") }) {
 		t.Errorf("%+v", p)
 	}
 	if other := (&manifest.Manifest{}); Installed(other, inv).Version != "" {

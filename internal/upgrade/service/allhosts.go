@@ -3,9 +3,11 @@ package service
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"slices"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/dbengine"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/fact"
 	"holdfast/internal/upgrade"
@@ -19,7 +21,7 @@ func (s *Service) askAllHosts(ctx context.Context, p *planned, purpose upgrade.P
 	switch pair := p.inv.Pair; {
 	case purpose == upgrade.ForCommit:
 	case purpose == upgrade.ForRollback:
-		p.versions, err = s.askVersions(ctx, &p.inv, nil)
+		p.versions, err = s.askVersions(ctx, &p.inv, p.inv.Status.VersionFile, nil)
 	case pair != nil && len(pair.Status) > 0:
 		active, said, aerr, err := s.askPair(ctx, &p.inv)
 		if err != nil {
@@ -47,12 +49,37 @@ func (s *Service) askPair(ctx context.Context, inv *inventory.Inventory) (active
 	return active, said, not, err
 }
 
-// askVersions asks hosts which version they have; none are all.
-func (s *Service) askVersions(ctx context.Context, inv *inventory.Inventory, only []cluster.HostID) (map[cluster.HostID]*fact.Facts, error) {
+// askVersions asks hosts which version a file of theirs has; none are all.
+func (s *Service) askVersions(ctx context.Context, inv *inventory.Inventory, file string, only []cluster.HostID) (map[cluster.HostID]*fact.Facts, error) {
 	in, err := s.survey.Look(ctx, survey.Question{Inventory: inv, Only: only, Request: func(h *inventory.Host) fact.Request {
-		return fact.Request{Host: h.Name, VersionFile: inv.Status.VersionFile}
+		return fact.Request{Host: h.Name, VersionFile: file}
 	}})
 	return in.Facts, err
+}
+
+// askEngines asks hosts which version of an engine they have: their reports may be of the
+// time before the last run has ended. A host that does not say it has none.
+func (s *Service) askEngines(ctx context.Context, inv *inventory.Inventory, dir string) error {
+	inv.Hosts = slices.Clone(inv.Hosts)
+	var nodes []cluster.HostID
+	for i := range inv.Hosts {
+		h := &inv.Hosts[i]
+		if h.Engine(dir) != nil {
+			h.Engines = slices.Clone(h.Engines)
+			nodes = append(nodes, h.Name)
+		}
+	}
+	if len(nodes) == 0 {
+		return nil
+	}
+	told, err := s.askVersions(ctx, inv, filepath.Join(dir, dbengine.Versions), nodes)
+	for i := range inv.Hosts {
+		h := &inv.Hosts[i]
+		if e, f := h.Engine(dir), told[h.Name]; e != nil && f != nil {
+			e.Version = f.Version
+		}
+	}
+	return err
 }
 
 // allHosts is what a program that changes all hosts needs to know of them: a steps.AllHosts.
@@ -95,6 +122,6 @@ func (s allHosts) Behind(ctx context.Context, job, version string) (known bool, 
 		return false, "", nil
 	}
 	hosts := run.Changed()
-	told, err := s.askVersions(ctx, &inv, hosts)
+	told, err := s.askVersions(ctx, &inv, inv.Status.VersionFile, hosts)
 	return true, upgrade.Behind(version, hosts, told), err
 }

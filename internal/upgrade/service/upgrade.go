@@ -187,7 +187,10 @@ func (s *Service) gather(ctx context.Context, r *request.Request) (*planned, err
 	if p.inv, p.told, err = s.inventory(ctx, r.Inventory, r.Options.MigrationNetwork, name, installed); err == nil {
 		p.inv.Kept, err = s.keptBackups(ctx, st)
 	}
-	if p.manifest != nil {
+	if p.manifest != nil && err == nil {
+		if dir := p.manifest.Engine(); dir != "" && sha != "" {
+			err = s.askEngines(ctx, &p.inv, dir)
+		}
 		p.inv = upgrade.Installed(p.manifest, p.inv)
 	}
 	seen, _ := s.Seen()
