@@ -141,7 +141,9 @@ func TestEngineVersions(t *testing.T) {
 	inv := engineHosts()
 	inv.Hosts[2].Engines[1].Version = "25.06.B001" // node 0
 	p := buildEngine(t, inv, Options{Mode: manifest.Rolling})
-	if p.From != "24.12.B010" || !slices.ContainsFunc(p.Findings, func(f Finding) bool { return f.Level == Block && strings.Contains(f.Text, "Node 0 has 25.06.B001 already") }) {
+	if p.From != "24.12.B010" || !slices.ContainsFunc(p.Findings, func(f Finding) bool {
+		return f.Level == Block && strings.Contains(f.Text, "Node 0 has 25.06.B001 already")
+	}) {
 		t.Errorf("%+v", p)
 	}
 	if other := (&manifest.Manifest{}); Installed(other, inv).Version != "" {
