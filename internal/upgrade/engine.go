@@ -47,8 +47,14 @@ func Installed(m *manifest.Manifest, inv inventory.Inventory) inventory.Inventor
 	return inv
 }
 
-// engine returns the engine of a host that the bundle upgrades; nil when it upgrades none.
-func (b *builder) engine(h *inventory.Host) *inventory.Engine { return h.Engine(b.m.Engine()) }
+// node returns the number of a host in the engine's cluster; -1 when it does not tell, as
+// after a loss of what was installed.
+func (b *builder) node(h *inventory.Host) int {
+	if e := h.Engine(b.m.Engine()); e != nil {
+		return e.Node
+	}
+	return -1
+}
 
 // byNode puts nodes of an engine into the order of their numbers: the scripts want node 0
 // to be the first when it is offline. One that was left half done comes before, since they
@@ -62,7 +68,7 @@ func (b *builder) byNode() {
 		if first := inventory.CompareBools(b.halfDone(y.Name), b.halfDone(x.Name)); first != 0 || asked {
 			return first
 		}
-		return cmp.Compare(b.engine(x).Node, b.engine(y).Node)
+		return cmp.Compare(b.node(x), b.node(y))
 	})
 }
 
@@ -112,7 +118,7 @@ func (b *builder) nodeFindings(dir string) {
 	nodes := 0
 	for i := range b.inv.Hosts {
 		h := &b.inv.Hosts[i]
-		e := b.engine(h)
+		e := h.Engine(dir)
 		switch {
 		case e == nil:
 			continue

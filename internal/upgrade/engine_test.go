@@ -182,6 +182,12 @@ func TestEngineHalfDoneComesFirst(t *testing.T) {
 	if err != nil || back.Blocked() {
 		t.Fatal(err, back.Findings)
 	}
+	gone := inv
+	gone.Hosts = slices.Clone(inv.Hosts)
+	gone.Hosts[0].Engines = nil // it lost what was installed, or does not tell
+	if _, err := PlanRollback(m, up, recs, st, gone, RollbackFacts{Last: "h2"}); err != nil {
+		t.Error(err)
+	}
 	if got, want := told(&back), "h2/rollback/engine h2/start/engine h3/rollback/engine h3/start/engine h1/rollback/engine h1/start/engine"; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
