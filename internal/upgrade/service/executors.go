@@ -199,11 +199,7 @@ func (s *Service) reported(ctx context.Context) (inventory.Inventory, error) {
 	if err != nil {
 		return inventory.Inventory{}, err
 	}
-	last, err := readJournal(ctx, s.Store, st.Last)
-	if err != nil {
-		return inventory.Inventory{}, err
-	}
-	inv, _, err := s.inventory(ctx, nil, last.plan.Options.MigrationNetwork, st.Bundle.Name, st.version())
+	inv, _, err := s.inventory(ctx, nil, st.Network, st.Bundle.Name, st.version())
 	return inv, err
 }
 

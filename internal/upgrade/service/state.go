@@ -47,6 +47,7 @@ type State struct {
 	Bundle    request.BundleInfo `json:"bundle,omitzero"`     // of the last upgrade
 	Committed bool               `json:"committed,omitempty"` // the last upgrade: there is no way back
 	Probe     bool               `json:"probe,omitempty"`     // the last upgrade: lost packets of guests are counted
+	Network   string             `json:"network,omitempty"`   // over which its guests move, a CIDR; "": any
 	mod       int64
 }
 
