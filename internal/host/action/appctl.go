@@ -81,7 +81,7 @@ func (a *appctlStep) call(ctx context.Context, dir string, call []string) (progr
 	call = slices.DeleteFunc(call, func(arg string) bool { return arg == "" })
 	return a.host.command(ctx, a.step, program.Spec{
 		Argv: append([]string{sh, script}, call...), Env: a.host.environment(a.step), Dir: filepath.Dir(script),
-		Credentials: a.step.Credentials, Terminal: true,
+		Credentials: a.step.Credentials, Terminal: a.step.Terminal,
 	})
 }
 
