@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -64,12 +65,21 @@ func Version(dir string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("read the version of the engine: %w", err)
 	}
-	for line := range strings.Lines(string(text)) {
-		if key, value, _ := strings.Cut(line, ":"); strings.TrimSpace(key) == "Version" {
-			return strings.Trim(strings.TrimSpace(value), `"'`), nil
-		}
+	if v := VersionIn(text); v != "" {
+		return v, nil
 	}
 	return "", fmt.Errorf("read the version of the engine: %s has no line Version: VERSION", filepath.Join(dir, Versions))
+}
+
+var versionLine = regexp.MustCompile(`(?m)^\s*["']?[Vv]ersion["']?\s*[:=]\s*["']?([0-9A-Za-z][0-9A-Za-z.+~:_-]*)`)
+
+// VersionIn returns what the first line Version: VERSION of a text says, such as that of
+// versions.yml; "" when there is none.
+func VersionIn(text []byte) string {
+	if m := versionLine.FindSubmatch(text); m != nil {
+		return string(m[1])
+	}
+	return ""
 }
 
 // deployed reads the parameters of the deployment as get_config_info.py of the package does.

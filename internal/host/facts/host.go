@@ -15,6 +15,7 @@ import (
 	"time"
 	"unicode"
 
+	"holdfast/internal/dbengine"
 	"holdfast/internal/inventory/fact"
 	"holdfast/internal/upgrade/version"
 
@@ -152,8 +153,6 @@ func lastLine(b []byte) string {
 	return "it failed without a word"
 }
 
-var versionLine = regexp.MustCompile(`(?m)^\s*["']?[Vv]ersion["']?\s*[:=]\s*["']?([0-9A-Za-z][0-9A-Za-z.+~:_-]*)`)
-
 // installed reads the version that a file of the product names, such as
 // versions.yml.
 func installed(name string) (string, error) {
@@ -161,8 +160,8 @@ func installed(name string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("read the installed version: %w", err)
 	}
-	if m := versionLine.FindSubmatch(b); m != nil {
-		return string(m[1]), nil
+	if v := dbengine.VersionIn(b); v != "" {
+		return v, nil
 	}
 	for _, word := range strings.FieldsFunc(string(b), func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) }) {
 		if v, err := version.Parse(version.CAS, word); err == nil {
