@@ -22,7 +22,7 @@ SEARCH  := ./internal/testbed/sim/... ./internal/job/engine/...
 UPGRADE := ^Test(Upgrade|Offline|Software|Bundles|HostsAreEmptied|Alignment|NovaReads|Demo|UnlockedDisk|ADiskThatHangs)
 UNIT     = $(shell $(GO) list ./... | grep -vE '/(store|supervise|host|lab|demo)(/|$$)|/transition/db/('"$$(echo $(ALIGN) | tr ' ' '|')"')(/|$$)|/e2e$$|/bench$$')
 
-.PHONY: help build bundle demo deps test test-fresh test-fast test-unit test-real test-contract contract-labs contract-apart test-e2e e2e-outages e2e-upgrades lint fuzz bench clean
+.PHONY: help build packages bundle demo deps test test-fresh test-fast test-unit test-real test-contract contract-labs contract-apart test-e2e e2e-outages e2e-upgrades lint fuzz bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -30,6 +30,9 @@ help: ## list the targets
 build: ## bin/holdfast, static
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/holdfast ./cmd/holdfast
 	@stat -c %s bin/holdfast | awk '{ printf "bin/holdfast: %.1f MB\n", $$1 / 1e6 }'
+
+packages: ## out/holdfast_VERSION_amd64.deb, the rpm, and the bill of materials (VERSION=1.4.0, ARCH=arm64)
+	@packaging/build.sh "$(if $(filter file,$(origin VERSION)),,$(VERSION))" $(ARCH)
 
 bundle: build ## out/holdfast-VERSION.hfb, which upgrades Holdfast itself (VERSION=1.4.0, KEY=FILE signs it)
 	@packaging/bundle.sh bin/holdfast $(VERSION) out/holdfast-$(VERSION).hfb $(KEY)
@@ -96,7 +99,7 @@ e2e-upgrades: out/testsum
 	HOLDFAST_DRILL_RESULTS=$(CURDIR)/out/drills.txt $(GO) test -count=1 -json -timeout 65m -run '$(UPGRADE)' ./e2e/... | $(SUM)
 
 lint: ## gofmt, vet, staticcheck
-	@test -z "$$(gofmt -l bench cmd internal tools e2e *.go)" || { gofmt -l bench cmd internal tools e2e *.go; echo "not formatted"; exit 1; }
+	@test -z "$$(gofmt -l bench cmd internal packaging tools e2e *.go)" || { gofmt -l bench cmd internal packaging tools e2e *.go; echo "not formatted"; exit 1; }
 	$(GO) vet -tags bench ./...
 	$(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2 -tags bench ./...
 

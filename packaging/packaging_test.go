@@ -1,5 +1,5 @@
-// Package packaging_test looks at what this folder ships: the unit of the agent, and
-// the bundle that upgrades Holdfast itself.
+// Package packaging_test looks at what this folder ships: the packages, the unit of the
+// agent, and the bundle that upgrades Holdfast itself.
 package packaging_test
 
 import (
@@ -21,7 +21,7 @@ import (
 // TestUnit looks for the settings without which a restart of the agent would disturb
 // what outlives it, and lets systemd judge the whole when it is there.
 func TestUnit(t *testing.T) {
-	raw, err := os.ReadFile("holdfast.service")
+	raw, err := os.ReadFile("files/holdfast.service")
 	if err != nil {
 		t.Fatal(err)
 	}

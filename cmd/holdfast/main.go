@@ -25,6 +25,7 @@ import (
 	"holdfast/internal/testbed/demo"
 	"holdfast/internal/testbed/lab"
 	"holdfast/internal/testbed/sim"
+	"holdfast/packaging/files"
 )
 
 // version is stamped by the build: -ldflags "-X main.version=...".
@@ -35,7 +36,7 @@ func main() {
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Version: version,
 		Extra: []*cobra.Command{
 			agentCommand(), memberCommand(), holderCommand(), probeCommand(), stepCommand(),
-			lab.Command(), demo.Command(), demo.GuestCommand(), sim.Command(),
+			lab.Command(), demo.Command(), demo.GuestCommand(), sim.Command(), files.Command(),
 		},
 		Store: []*cobra.Command{restoreCommand(), joinCommand()},
 	}))

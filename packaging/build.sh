@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# Builds the packages of Holdfast: build.sh [VERSION] [ARCH]
+#   out/holdfast_VERSION_ARCH.deb, out/holdfast-VERSION.RPMARCH.rpm, out/holdfast-VERSION.cdx.json
+# VERSION is one that can be compared, such as 1.4.0 or 1.4.0~rc1; by default that of the
+# last tag, else a 0.0.0 with the number of commits. ARCH is amd64 (default) or arm64. One
+# commit gives the same files in every folder; SOURCE_DATE_EPOCH (seconds since 1970), by
+# default the time of the commit, is the time in them. OUT is another directory than out.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+nfpm=github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.43.0
+fail() {
+  echo "packaging/build.sh: $1" >&2
+  exit 2
+}
+[ $# -le 2 ] || fail "want [VERSION] [ARCH]"
+version=${1-} arch=${2:-amd64}
+if [ -z "$version" ]; then
+  version=$(git describe --tags --abbrev=0 2>/dev/null || true) version=${version#v}
+  version=${version:-0.0.0+$(git rev-list --count HEAD).g$(git rev-parse --short=8 HEAD)}
+fi
+[[ $version =~ ^[0-9]+\.[0-9]+[0-9A-Za-z.+~]*$ ]] || fail "version $version: want one that packages can compare, such as 1.4.0 or 1.4.0~rc1"
+case $arch in
+  amd64) rpm=x86_64 ;;
+  arm64) rpm=aarch64 ;;
+  *) fail "architecture $arch: want amd64 or arm64" ;;
+esac
+export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
+[[ $SOURCE_DATE_EPOCH =~ ^[0-9]+$ ]] || fail "SOURCE_DATE_EPOCH $SOURCE_DATE_EPOCH: want seconds since 1970"
+stage=$(mktemp -d)
+trap 'rm -rf "$stage"' EXIT
+umask 022
+out=${OUT:-out}
+mkdir -p "$out"
+
+program=$stage/files/opt/holdfast/bin/holdfast
+build=(go build -trimpath -buildvcs=false -ldflags "-s -w -buildid= -X main.version=$version")
+CGO_ENABLED=0 GOOS=linux GOARCH=$arch "${build[@]}" -o "$program" ./cmd/holdfast
+# The program of this machine writes what lies beside it.
+native=$program
+[ "$arch" = "$(go env GOHOSTARCH)" ] || CGO_ENABLED=0 "${build[@]}" -o "${native:=$stage/native}" ./cmd/holdfast
+"$native" host-files "$stage/files"
+install -D -m 0644 LICENSE "$stage/files/usr/share/doc/holdfast/copyright"
+find "$stage/files" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
+
+# config writes the settings of nfpm; $1 is a program for sed.
+config() {
+  sed -e '/^#/d' -e "s/@ARCH@/$arch/; s/@VERSION@/$version/" -e "$1" packaging/nfpm.yaml
+  (cd "$stage/files" && find . -type f -printf '%m /%P\n' | LC_ALL=C sort -k 2) | while read -r mode path; do
+    echo "- {src: '$stage/files$path', dst: '$path', file_info: {mode: 0$mode}}"
+  done | sed -e "$1"
+  (cd "$stage/files" && find . -type l -printf '%l /%P\n' | LC_ALL=C sort -k 2) | while read -r target path; do
+    echo "- {src: '$target', dst: '$path', type: symlink}"
+  done
+}
+config '' >"$stage/deb.yaml"
+config "s|dst: '/usr/share/zsh/vendor-completions/|dst: '/usr/share/zsh/site-functions/|" >"$stage/rpm.yaml"
+for kind in deb rpm; do
+  file=$out/holdfast_${version}_$arch.deb
+  [ $kind = deb ] || file=$out/holdfast-$version.$rpm.rpm
+  go run "$nfpm" package --config "$stage/$kind.yaml" --packager $kind --target "$stage/$kind" >"$stage/log" || { cat "$stage/log" >&2; exit 1; }
+  mv "$stage/$kind" "$file"
+  echo "$file"
+done
+go run ./tools/sbom "$program" "$version" >"$stage/bill"
+mv "$stage/bill" "$out/holdfast-$version.cdx.json"
+echo "$out/holdfast-$version.cdx.json"

@@ -1,0 +1,205 @@
+package packaging_test
+
+import (
+	"crypto/sha256"
+	"debug/buildinfo"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// build makes the packages of a tree.
+func build(t *testing.T, tree, out string, args ...string) (string, error) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), filepath.Join(tree, "packaging", "build.sh"), args...)
+	cmd.Env = append(os.Environ(), "OUT="+out, "SOURCE_DATE_EPOCH=1767366245")
+	text, err := cmd.CombinedOutput()
+	return string(text), err
+}
+
+// sums are the files of a directory with their hashes.
+func sums(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]string{}
+	for _, e := range entries {
+		data, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[e.Name()] = fmt.Sprintf("%x", sha256.Sum256(data))
+	}
+	return all
+}
+
+// TestPackagesAreReproducible builds the packages in two folders, one of them without
+// the history, and looks into them.
+func TestPackagesAreReproducible(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it builds the program twice")
+	}
+	first, second, other := t.TempDir(), t.TempDir(), t.TempDir()
+	if text, err := build(t, "..", first, "1.4.0~rc1"); err != nil {
+		t.Fatal(err, text)
+	}
+	script := `git -C .. ls-files -z --cached --others --exclude-standard | (cd .. && tar --null --ignore-failed-read -T - -cf -) | tar -C "$1" -xf -`
+	if text, err := exec.CommandContext(t.Context(), "bash", "-c", script, "sh", other).CombinedOutput(); err != nil {
+		t.Fatalf("copy the tree: %v: %s", err, text)
+	}
+	if text, err := build(t, other, second, "1.4.0~rc1"); err != nil {
+		t.Fatal(err, text)
+	}
+	a, b := sums(t, first), sums(t, second)
+	for _, name := range []string{"holdfast_1.4.0~rc1_amd64.deb", "holdfast-1.4.0~rc1.x86_64.rpm", "holdfast-1.4.0~rc1.cdx.json"} {
+		if a[name] == "" || a[name] != b[name] {
+			t.Errorf("%s: %q in one folder, %q in the other", name, a[name], b[name])
+		}
+	}
+	if len(a) != 3 || len(b) != 3 {
+		t.Errorf("want three files: %v, %v", a, b)
+	}
+	root := filepath.Join(t.TempDir(), "root")
+	if text, err := exec.CommandContext(t.Context(), "dpkg-deb", "-x", filepath.Join(first, "holdfast_1.4.0~rc1_amd64.deb"), root).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	checkFiles(t, root)
+	checkBill(t, filepath.Join(first, "holdfast-1.4.0~rc1.cdx.json"), filepath.Join(root, "opt/holdfast/bin/holdfast"))
+}
+
+// checkFiles looks for what the packages have beside the program.
+func checkFiles(t *testing.T, root string) {
+	t.Helper()
+	for path, want := range map[string]string{
+		"usr/lib/systemd/system/holdfast.service":            "KillMode=process",
+		"usr/lib/tmpfiles.d/holdfast.conf":                   "/etc/holdfast/pki 0700",
+		"usr/share/bash-completion/completions/holdfast":     "__start_holdfast",
+		"usr/share/zsh/vendor-completions/_holdfast":         "#compdef holdfast",
+		"usr/share/fish/vendor_completions.d/holdfast.fish":  "complete -c holdfast",
+		"usr/share/man/man1/holdfast.1":                      "holdfast\\-status(1)",
+		"usr/share/man/man1/holdfast-transition-db-verify.1": "\\-\\-nova\\-conf",
+	} {
+		text, err := os.ReadFile(filepath.Join(root, path))
+		if err != nil || !strings.Contains(string(text), want) {
+			t.Errorf("%s: %v, want %q in it", path, err, want)
+		}
+	}
+	if to, err := os.Readlink(filepath.Join(root, "usr/bin/holdfast")); err != nil || to != "/opt/holdfast/bin/holdfast" {
+		t.Errorf("/usr/bin/holdfast leads to %q, %v", to, err)
+	}
+	out, err := exec.CommandContext(t.Context(), filepath.Join(root, "opt/holdfast/bin/holdfast"), "version").Output()
+	if err != nil || !strings.HasPrefix(string(out), "holdfast 1.4.0~rc1 ") {
+		t.Errorf("version: %q, %v", out, err)
+	}
+	pages, err := filepath.Glob(filepath.Join(root, "usr/share/man/man1/*.1"))
+	if err != nil || len(pages) < 30 {
+		t.Errorf("%d manual pages, %v", len(pages), err)
+	}
+	man, err := exec.LookPath("man")
+	if err != nil {
+		t.Logf("the formatter was not asked: %v", err)
+		return
+	}
+	for _, p := range pages {
+		cmd := exec.CommandContext(t.Context(), man, "--warnings", "-E", "UTF-8", "-l", p)
+		cmd.Env = append(os.Environ(), "MANROFFSEQ=", "MANWIDTH=120", "LC_ALL=C.UTF-8")
+		var said strings.Builder
+		cmd.Stderr = &said
+		if text, err := cmd.Output(); err != nil || said.Len() > 0 || len(text) < 200 {
+			t.Errorf("%s: %v: %s", p, err, said.String())
+		}
+	}
+}
+
+// checkBill holds a bill of materials against what the schema of CycloneDX 1.6 requires
+// and what the program was linked of.
+func checkBill(t *testing.T, file, program string) {
+	t.Helper()
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	type component struct {
+		Type, Name, Version, PURL string
+		Ref                       string `json:"bom-ref"`
+	}
+	var b struct {
+		BomFormat, SpecVersion string
+		Version                int
+		Metadata               struct {
+			Timestamp string
+			Component component
+		}
+		Components   []component
+		Dependencies []struct {
+			Ref       string
+			DependsOn []string
+		}
+	}
+	if err := json.Unmarshal(raw, &b); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := time.Parse(time.RFC3339, b.Metadata.Timestamp); err != nil || b.BomFormat != "CycloneDX" || b.SpecVersion != "1.6" || b.Version != 1 {
+		t.Errorf("%v: %.200s", err, raw)
+	}
+	if m := b.Metadata.Component; m.Type != "application" || m.Name != "holdfast/cmd/holdfast" && m.Name != "holdfast" || m.Version != "1.4.0~rc1" {
+		t.Errorf("it is of %+v", m)
+	}
+	info, err := buildinfo.ReadFile(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	have := map[string]bool{}
+	for _, c := range append(b.Components, b.Metadata.Component) {
+		if !slices.Contains([]string{"application", "library"}, c.Type) || c.Name == "" || c.Ref == "" || have[c.Ref] || !strings.HasPrefix(c.PURL, "pkg:golang/"+c.Name+"@") {
+			t.Errorf("%+v", c)
+		}
+		have[c.Ref] = true
+	}
+	for _, m := range info.Deps {
+		if !have["pkg:golang/"+m.Path+"@"+strings.ReplaceAll(m.Version, "+", "%2B")] {
+			t.Errorf("%s %s is not in it", m.Path, m.Version)
+		}
+	}
+	if want := len(info.Deps) + 1; len(b.Components) != want || len(b.Dependencies) != 1 || len(b.Dependencies[0].DependsOn) != want || want < 20 {
+		t.Errorf("%d components, want %d: the modules and the standard library; %v", len(b.Components), want, b.Dependencies)
+	}
+	for _, d := range b.Dependencies {
+		for _, ref := range append(d.DependsOn, d.Ref) {
+			if !have[ref] {
+				t.Errorf("%s is no component", ref)
+			}
+		}
+	}
+}
+
+// TestBuildRefuses: one line, exit code 2, and nothing is built.
+func TestBuildRefuses(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"dev"}, "version dev: want one that packages can compare"},
+		{[]string{"1.4.0-rc1"}, "version 1.4.0-rc1: want"},
+		{[]string{"1.4.0/x"}, "version 1.4.0/x: want"},
+		{[]string{"1.4.0", "mips"}, "architecture mips: want amd64 or arm64"},
+		{[]string{"1.4.0", "amd64", "more"}, "want [VERSION] [ARCH]"},
+	} {
+		out := filepath.Join(t.TempDir(), "out")
+		text, err := build(t, "..", out, c.args...)
+		if exit, ok := err.(*exec.ExitError); !ok || exit.ExitCode() != 2 || !strings.HasPrefix(text, "packaging/build.sh: "+c.want) || strings.Count(text, "\n") != 1 {
+			t.Errorf("%v: %v: %s", c.args, err, text)
+		}
+		if _, err := os.Stat(out); err == nil {
+			t.Errorf("%v: %s was made", c.args, out)
+		}
+	}
+}
