@@ -35,7 +35,7 @@ func main() {
 	os.Exit(cli.Main(os.Args[1:], cli.Env{
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Version: version,
 		Extra: []*cobra.Command{
-			agentCommand(), memberCommand(), holderCommand(), probeCommand(), stepCommand(),
+			agentCommand(), memberCommand(), holderCommand(), probeCommand(), stepCommand(), retireCommand(),
 			lab.Command(), demo.Command(), demo.GuestCommand(), sim.Command(), files.Command(),
 		},
 		Store: []*cobra.Command{restoreCommand(), joinCommand()},

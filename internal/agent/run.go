@@ -47,6 +47,9 @@ type Options struct {
 // storeChild is the name of the process that is the store's member.
 const storeChild = "store"
 
+// dogChild is the name of the process that holds the watchdog.
+const dogChild = "watchdog"
+
 // BadInput wraps an error that the person who wrote the settings must mend.
 type BadInput struct{ Err error }
 
@@ -281,7 +284,7 @@ func (nd *node) children() []supervise.Spec {
 		spec(storeChild, "store-member", "--config", nd.NodeFile)
 	}
 	if nd.n.Watchdog.Device != config.NoWatchdog {
-		spec("watchdog", "watchdog-holder", "--device", nd.n.Watchdog.Device, "--timeout", nd.cfg.Timings().Watchdog.String(),
+		spec(dogChild, "watchdog-holder", "--device", nd.n.Watchdog.Device, "--timeout", nd.cfg.Timings().Watchdog.String(),
 			"--socket", nd.dogSocket(), "--boot-id-file", nd.n.BootIDFile)
 	}
 	return out

@@ -1,1 +1,20 @@
-:
+#!/bin/sh
+# Before the files of a package go. deb: remove, upgrade NEW, deconfigure ...; rpm: how
+# many versions stay installed. Refuses a removal that would stop the management VM.
+set -eu
+exe=/opt/holdfast/bin/holdfast unit=holdfast.service
+
+case ${1-} in
+remove | deconfigure | 0) ;;
+*) exit 0 ;;
+esac
+$exe retire --check
+if [ -d /run/systemd/system ]; then
+	systemctl stop $unit
+fi
+if ! $exe retire; then
+	[ ! -d /run/systemd/system ] || ! systemctl is-enabled --quiet $unit || systemctl start $unit
+	exit 1
+fi
+systemctl disable --quiet $unit
+echo "holdfast: this host's agent has ended; the cluster still counts it as a member. /etc/holdfast, /var/lib/holdfast and /var/log/holdfast stay"

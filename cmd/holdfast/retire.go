@@ -1,0 +1,36 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/agent"
+)
+
+// retireCommand is for scripts that remove Holdfast from a host.
+func retireCommand() *cobra.Command {
+	var file string
+	var check bool
+	c := &cobra.Command{
+		Use: "retire", Short: "End what outlives the agent of this host, when that harms nobody", Hidden: true, Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			var ended []string
+			var err error
+			if check {
+				err = agent.MayRetire(c.Context(), file)
+			} else {
+				ended, err = agent.Retire(c.Context(), file)
+			}
+			for _, line := range ended {
+				if _, werr := fmt.Fprintln(c.OutOrStdout(), line); werr != nil {
+					return werr
+				}
+			}
+			return err
+		},
+	}
+	c.Flags().StringVar(&file, "config", "/etc/holdfast/agent.json", "the settings of this host")
+	c.Flags().BoolVar(&check, "check", false, "tell whether it would harm, and change nothing")
+	return c
+}

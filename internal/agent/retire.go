@@ -1,0 +1,137 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"holdfast/internal/api"
+	"holdfast/internal/cluster"
+	"holdfast/internal/config"
+	"holdfast/internal/fail"
+	"holdfast/internal/host/watchdog"
+	"holdfast/internal/supervise"
+)
+
+// retireWithin bounds each question to the agent and to the watchdog holder.
+const retireWithin = 10 * time.Second
+
+// MayRetire tells whether Holdfast can be taken from this host without harm: nil, or an
+// error of kind fail.Refused with a remedy. An agent that does not run is not asked: who
+// stopped it has decided about the member of the store.
+func MayRetire(ctx context.Context, nodeFile string) error {
+	nd, err := retiring(nodeFile)
+	if err != nil || nd == nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, retireWithin)
+	defer cancel()
+	if err := nd.disarmed(ctx); err != nil {
+		return err
+	}
+	c, err := api.Dial("unix:"+nd.socket(), nil)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	s, err := c.Status(ctx)
+	var e *fail.Error
+	if errors.As(err, &e) && e.Kind == fail.Unavailable {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	o := s.Owner
+	if held := o.State != "" && o.State != cluster.Released; held && (o.Host == s.Self || o.To == s.Self) {
+		return fail.Errorf(fail.Refused, "the management VM is %s on this host", o.State).With("move it first: holdfast migrate; or end it: holdfast stop")
+	}
+	if nd.n.Store.Member == nil {
+		return nil
+	}
+	st, err := c.StoreStatus(ctx)
+	if err != nil {
+		return err
+	}
+	voters, left := 0, 0
+	for _, m := range st.Members {
+		if m.Learner {
+			continue
+		}
+		voters++
+		if m.Reachable && m.Name != nd.n.Host {
+			left++
+		}
+	}
+	if left <= voters/2 {
+		return fail.Errorf(fail.Refused, "without this host %d of %d members of the store are left, no majority: the management VM would be stopped", left, voters).
+			With("bring other members back (holdfast store status); or, when the cluster is given up, stop the agent first: systemctl stop holdfast")
+	}
+	return nil
+}
+
+// Retire ends the member of the store and the watchdog holder of a host whose agent is
+// stopped, and tells what it ended.
+func Retire(ctx context.Context, nodeFile string) (ended []string, err error) {
+	nd, err := retiring(nodeFile)
+	if err != nil || nd == nil {
+		return nil, err
+	}
+	ask, cancel := context.WithTimeout(ctx, retireWithin)
+	defer cancel()
+	if err := nd.disarmed(ask); err != nil {
+		return nil, err
+	}
+	for name, what := range map[string]string{storeChild: "the member of the store", dogChild: "the watchdog holder"} {
+		dir := filepath.Join(nd.n.RunDir, name)
+		was, err := supervise.Read(dir, name)
+		if err == nil {
+			err = supervise.Stop(ctx, dir, name)
+		}
+		if errors.Is(err, supervise.ErrKept) {
+			return ended, fail.Errorf(fail.Refused, "the agent runs: %w", err).With("stop it first: systemctl stop holdfast")
+		}
+		if err != nil {
+			return ended, err
+		}
+		if was.PID != 0 {
+			ended = append(ended, fmt.Sprintf("%s, process %d, has ended", what, was.PID))
+		}
+	}
+	return ended, nil
+}
+
+// retiring reads the settings; nil when there are none, so that nothing of it runs.
+func retiring(nodeFile string) (*node, error) {
+	n, err := config.LoadNode(nodeFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fail.Errorf(fail.Invalid, "%w", err).With("mend it; or, when nothing of Holdfast runs on this host any more, move it away")
+	}
+	return &node{n: n}, nil
+}
+
+// disarmed refuses while the watchdog is armed: without its holder it resets the host.
+func (nd *node) disarmed(ctx context.Context) error {
+	if nd.n.Watchdog.Device == config.NoWatchdog {
+		return nil
+	}
+	st, err := watchdog.Dial(nd.dogSocket()).Status(ctx)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+		return nil // nobody holds it
+	}
+	if err != nil {
+		return err
+	}
+	if st.Armed {
+		return fail.Errorf(fail.Refused, "the watchdog of this host is armed, for the management VM: without its holder this host is reset").
+			With("move the VM first: holdfast migrate; or end it: holdfast stop")
+	}
+	return nil
+}
