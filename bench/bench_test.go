@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/ha/loop"
 	"holdfast/internal/sleep"
 	"holdfast/internal/testbed/lab"
 )
@@ -133,7 +132,7 @@ func TestMigrationAgainstVirsh(t *testing.T) {
 		for _, to := range []cluster.HostID{away, home} {
 			addr := l.Addr(string(to)).String()
 			d, lost := under(t, l, func() {
-				must(t, l, string(from), "virsh", "-q", "migrate", "--live", "--p2p", "--unsafe", loop.GuestName, "qemu+tcp://"+addr+"/system", "tcp://"+addr)
+				must(t, l, string(from), "virsh", "-q", "migrate", "--live", "--p2p", "--unsafe", cluster.GuestName, "qemu+tcp://"+addr+"/system", "tcp://"+addr)
 			})
 			virshTime, virshLost = append(virshTime, d.Seconds()), append(virshLost, float64(lost))
 			from = to

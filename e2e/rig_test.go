@@ -238,7 +238,7 @@ func (r *rig) awaken(t testing.TB) {
 	}
 	t.Logf("mend: the guest does not answer, it is ended: %v", err)
 	for _, h := range r.lab.Hosts() {
-		if err := r.lab.Kill(ctx, h, "cmd:guest="+loop.GuestName); err == nil {
+		if err := r.lab.Kill(ctx, h, "cmd:guest="+cluster.GuestName); err == nil {
 			t.Logf("mend: ended on %s", h)
 		}
 	}

@@ -92,7 +92,7 @@ func lockRefusesASecondStartByHand(t testing.TB, r *rig) {
 		t.Fatal(err)
 	}
 	same := r.definition(t, holder, other)
-	uuid, name := loop.GuestUUID("lab"), "<name>"+loop.GuestName+"</name>"
+	uuid, name := loop.GuestUUID("lab"), "<name>"+cluster.GuestName+"</name>"
 	if !strings.Contains(same, "<uuid>"+uuid+"</uuid>") || !strings.Contains(same, name) || !strings.Contains(same, "<key>"+uuid+"</key>") {
 		t.Fatalf("the guest's definition has no name, UUID and lease: %s", same)
 	}
@@ -136,7 +136,7 @@ func (r *rig) byHand(t testing.TB, host, what, xml, why string) {
 // definition gives the guest's definition as it can be started on another host.
 func (r *rig) definition(t testing.TB, holder, other string) string {
 	t.Helper()
-	xml, err := r.lab.Exec(t.Context(), holder, "virsh", "-c", "qemu:///system", "dumpxml", "--inactive", loop.GuestName)
+	xml, err := r.lab.Exec(t.Context(), holder, "virsh", "-c", "qemu:///system", "dumpxml", "--inactive", cluster.GuestName)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/ha/loop"
+	"holdfast/internal/cluster"
 	"holdfast/internal/testbed/lab"
 )
 
@@ -244,7 +244,7 @@ func (r *rig) emulatorFailed(t testing.TB) (guest, said string) {
 // silent names the guests that run and do not answer.
 func (r *rig) silent(ctx context.Context) (names []string) {
 	if _, err := r.lab.Ask(ctx); err != nil {
-		names = append(names, loop.GuestName)
+		names = append(names, cluster.GuestName)
 	}
 	vms, err := r.lab.Guests(ctx)
 	if err != nil {

@@ -8,6 +8,7 @@ packages=(
   libvirt-daemon libvirt-daemon-system libvirt-clients libvirt-daemon-driver-qemu
   qemu-system-x86 qemu-utils qemu-guest-agent busybox-static
   iproute2 nftables iputils-ping dpkg openipmi ipmitool python3-pyghmi
+  openssh-server # installations
   tgt libvirt-daemon-driver-storage-iscsi-direct qemu-block-extra # a SAN in user space, and pools and disks on it
   mariadb-server-core mariadb-client mariadb-backup zstd
   nova-common nova-api nova-conductor glance-common cinder-common python3-pymysql # they read aligned rows

@@ -21,6 +21,8 @@ import (
 	"holdfast/internal/host/action/program"
 	"holdfast/internal/host/storage"
 	"holdfast/internal/host/watchdog"
+	"holdfast/internal/install"
+	"holdfast/internal/install/onhost"
 	"holdfast/internal/store/etcdstore"
 	"holdfast/internal/testbed/demo"
 	"holdfast/internal/testbed/lab"
@@ -35,11 +37,32 @@ func main() {
 	os.Exit(cli.Main(os.Args[1:], cli.Env{
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Version: version,
 		Extra: []*cobra.Command{
-			agentCommand(), memberCommand(), holderCommand(), probeCommand(), stepCommand(), retireCommand(),
+			agentCommand(), memberCommand(), holderCommand(), probeCommand(), stepCommand(), retireCommand(), onHostCommand(),
 			lab.Command(), demo.Command(), demo.GuestCommand(), sim.Command(), files.Command(),
 		},
-		Store: []*cobra.Command{restoreCommand(), joinCommand()},
+		Store:     []*cobra.Command{restoreCommand(), joinCommand()},
+		HostFiles: hostFiles,
 	}))
+}
+
+// hostFiles are what an installation puts on a host.
+func hostFiles(root *cobra.Command) ([]install.File, error) {
+	out := []install.File{{Path: install.Program, Mode: 0o755, Self: true}}
+	all, err := files.All(root)
+	for _, f := range all {
+		out = append(out, install.File{Path: f.Path, Mode: f.Mode, Data: f.Content, Link: f.Target})
+	}
+	return out, err
+}
+
+// onHostCommand is what an installation runs on a host.
+func onHostCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "on-host DIR", Short: "Answer the requests of an installation", Hidden: true, Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			return onhost.Serve(c.Context(), c.InOrStdin(), c.OutOrStdout(), args[0])
+		},
+	}
 }
 
 // agentCommand is the daemon.

@@ -346,7 +346,7 @@ func (nd *node) driver() (loop.Driver, error) {
 	}
 	return libvirt.New(libvirt.Options{
 		Socket: nd.n.Libvirt.Socket, MigrateURI: nd.n.Libvirt.MigrateURI, MigrateTLS: nd.n.Libvirt.MigrateTLS, RunDir: nd.n.RunDir,
-		Resource: cluster.MgmtVM, UUID: uuid, Name: loop.GuestName, Log: nd.Log,
+		Resource: cluster.MgmtVM, UUID: uuid, Name: cluster.GuestName, Log: nd.Log,
 	})
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/fail"
+	"holdfast/internal/install"
 )
 
 // DefaultSocket is where an agent serves its API to root.
@@ -32,6 +33,8 @@ type Env struct {
 	Version        string           // of the build
 	Extra          []*cobra.Command // more commands; an *fail.Error of theirs sets the exit code
 	Store          []*cobra.Command // more commands below store
+	// HostFiles are what an installation puts on a host: the program and what belongs to it.
+	HostFiles func(root *cobra.Command) ([]install.File, error)
 }
 
 // app is what all commands share: the environment and the global flags.
@@ -70,7 +73,7 @@ server not reachable.`,
 	f.StringVarP(&a.output, "output", "o", "text", "output `format`, text or json")
 	root.AddCommand(a.statusCmd(), a.startCmd(), a.stopCmd(), a.migrateCmd(), a.eventsCmd(), a.versionCmd(), a.configCmd(), a.bundleCmd(), a.hostCmd(), a.jobsCmd(),
 		a.storeCmd(), a.confirmOffCmd())
-	root.AddCommand(a.upgradeCmd(), a.transitionCmd())
+	root.AddCommand(a.upgradeCmd(), a.transitionCmd(), a.installCmd(), a.uninstallCmd())
 	root.AddCommand(env.Extra...)
 	markUsage(root)
 	return root

@@ -15,6 +15,9 @@ type ResourceID string
 // MgmtVM is the resource id of the management VM.
 const MgmtVM ResourceID = "mnvm"
 
+// GuestName is the libvirt name of the management VM.
+const GuestName = "holdfast-mnvm"
+
 // Instant is a reading of one host's clock (host/clock), in nanoseconds. Instants
 // of different hosts can not be compared; only rates are trusted.
 type Instant int64

@@ -69,7 +69,7 @@ func (c *checker) nodes(cl *Cluster) hosts {
 		c.nodeAddr(p, parts[0], &h)
 		name := parts[1]
 		switch j, dup := first[strings.ToLower(name)]; {
-		case !isHostname(name):
+		case !IsHostname(name):
 			c.fault(p, name, hostnameRule)
 		case name == unsafeKey:
 			c.fault(p, name, `a host can not have this name, it is a word of Fencing`)
@@ -199,7 +199,7 @@ func isAbsolute(p string) bool {
 
 func (c *checker) timeServers(cl *Cluster, opt Options) {
 	c.servers("ChronyServers", cl.ChronyServers, opt, "want at least one time server", "want an IP address or a host name",
-		func(s string) bool { return isIP(s) || isHostname(s) })
+		func(s string) bool { return isIP(s) || IsHostname(s) })
 }
 
 // servers checks a list of servers. It may be empty in an undersized cluster only.

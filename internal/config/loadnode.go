@@ -81,7 +81,7 @@ func (n *Node) fill() {
 }
 
 func (c *checker) node(n Node) {
-	if !isHostname(n.Host) {
+	if !IsHostname(n.Host) {
 		c.fault("host", n.Host, hostnameRule)
 	}
 	if !isIP(n.Addr) {
@@ -192,7 +192,7 @@ func (c *checker) store(n Node) {
 	}
 	for _, host := range slices.Sorted(maps.Keys(m.Initial)) {
 		p, peer := field("store.member.initial", host), m.Initial[host]
-		if !isHostname(host) {
+		if !IsHostname(host) {
 			c.fault(p, host, hostnameRule)
 		}
 		c.url(p, peer)
@@ -242,5 +242,5 @@ func isListen(s string) bool {
 	if _, err := netip.ParseAddr(host); err == nil {
 		return true
 	}
-	return host == "" || isHostname(host)
+	return host == "" || IsHostname(host)
 }

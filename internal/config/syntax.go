@@ -16,9 +16,9 @@ const (
 // broadcast is 255.255.255.255.
 var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 
-// isHostname reports whether s is a host name by RFC 1123. A name whose last
+// IsHostname reports whether s is a host name by RFC 1123. A name whose last
 // part is a number is refused, it would be taken for an address.
-func isHostname(s string) bool {
+func IsHostname(s string) bool {
 	if s == "" || len(s) > 253 {
 		return false
 	}
@@ -59,9 +59,9 @@ func isIP(s string) bool {
 func isHostPort(s string, needPort bool) bool {
 	host, port, err := net.SplitHostPort(s)
 	if err != nil {
-		return !needPort && (isIP(s) || isHostname(s))
+		return !needPort && (isIP(s) || IsHostname(s))
 	}
-	return (isIP(host) || isHostname(host)) && isPort(port)
+	return (isIP(host) || IsHostname(host)) && isPort(port)
 }
 
 func isPort(s string) bool {

@@ -46,6 +46,30 @@ func (ca CA) WriteCert(certFile string) error {
 	return nil
 }
 
+// KeyPEM is the authority's private key as PEM (PKCS #8). It belongs into files of
+// root's only.
+func (ca CA) KeyPEM() ([]byte, error) {
+	if ca.key == nil {
+		return nil, errors.New("write certificate authority: it has no key")
+	}
+	p, err := pairOf(ca.cert.Raw, ca.key)
+	return p.KeyPEM, err
+}
+
+// ParseCA is LoadCA for texts that were read already. name says in errors where
+// they are from.
+func ParseCA(name string, certPEM, keyPEM []byte) (CA, error) {
+	cert, err := parseCert(name+" (certificate)", certPEM)
+	if err != nil {
+		return CA{}, fmt.Errorf("load certificate authority: %w", err)
+	}
+	key, err := parseKey(name+" (key)", keyPEM)
+	if err != nil {
+		return CA{}, fmt.Errorf("load certificate authority: %w", err)
+	}
+	return pairedCA(cert, name, key, name)
+}
+
 // LoadCA reads an authority that CA.Write wrote. It fails with ErrKeyMismatch
 // or ErrExpired, or when the certificate is not one of an authority.
 func LoadCA(certFile, keyFile string) (CA, error) {
@@ -53,12 +77,16 @@ func LoadCA(certFile, keyFile string) (CA, error) {
 	if err != nil {
 		return CA{}, fmt.Errorf("load certificate authority: %w", err)
 	}
-	if !cert.IsCA {
-		return CA{}, fmt.Errorf("load certificate authority: %s is not the certificate of an authority", certFile)
-	}
 	key, err := readKey(keyFile)
 	if err != nil {
 		return CA{}, fmt.Errorf("load certificate authority: %w", err)
+	}
+	return pairedCA(cert, certFile, key, keyFile)
+}
+
+func pairedCA(cert *x509.Certificate, certFile string, key *ecdsa.PrivateKey, keyFile string) (CA, error) {
+	if !cert.IsCA {
+		return CA{}, fmt.Errorf("load certificate authority: %s is not the certificate of an authority", certFile)
 	}
 	if err := checkKey(cert, certFile, key, keyFile); err != nil {
 		return CA{}, fmt.Errorf("load certificate authority: %w", err)
@@ -70,7 +98,15 @@ func LoadCA(certFile, keyFile string) (CA, error) {
 }
 
 func readCert(file string) (*x509.Certificate, error) {
-	der, err := readPEM(file, pemCert)
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read PEM file: %w", err)
+	}
+	return parseCert(file, text)
+}
+
+func parseCert(file string, text []byte) (*x509.Certificate, error) {
+	der, err := onePEM(file, text, pemCert)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +118,15 @@ func readCert(file string) (*x509.Certificate, error) {
 }
 
 func readKey(file string) (*ecdsa.PrivateKey, error) {
-	der, err := readPEM(file, pemKey)
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read PEM file: %w", err)
+	}
+	return parseKey(file, text)
+}
+
+func parseKey(file string, text []byte) (*ecdsa.PrivateKey, error) {
+	der, err := onePEM(file, text, pemKey)
 	if err != nil {
 		return nil, err
 	}
@@ -97,12 +141,8 @@ func readKey(file string) (*ecdsa.PrivateKey, error) {
 	return key, nil
 }
 
-// readPEM is the content of a file's only PEM block.
-func readPEM(file, kind string) ([]byte, error) {
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("read PEM file: %w", err)
-	}
+// onePEM is the content of a text's only PEM block.
+func onePEM(file string, data []byte, kind string) ([]byte, error) {
 	block, rest := pem.Decode(data)
 	if block == nil || block.Type != kind {
 		return nil, fmt.Errorf("%s does not begin with a PEM block %q", file, kind)

@@ -11,7 +11,7 @@ import (
 // spec is what the guest is on this host.
 func (a *Agent) spec(cfg config.Cluster, e cluster.Epoch) cluster.GuestSpec {
 	s := cluster.GuestSpec{
-		Resource: cluster.MgmtVM, Epoch: e, UUID: GuestUUID(a.Cluster), Name: GuestName,
+		Resource: cluster.MgmtVM, Epoch: e, UUID: GuestUUID(a.Cluster), Name: cluster.GuestName,
 		MemoryMiB: cfg.MemoryMiB(), CPUs: cfg.CPU, Image: cfg.ImagePath(), Seed: a.SeedPath, Emulate: a.Emulate,
 	}
 	nics, _ := cfg.For(a.Host)
@@ -32,9 +32,6 @@ func (a *Agent) spec(cfg config.Cluster, e cluster.Epoch) cluster.GuestSpec {
 	}
 	return s
 }
-
-// GuestName is the libvirt name of the management VM.
-const GuestName = "holdfast-mnvm"
 
 // GuestUUID is the management VM's UUID: of version 8, from the cluster's id, so
 // that every host knows it without being told.

@@ -1,0 +1,233 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/install"
+)
+
+// differ gives the lines that only one of two texts has.
+func differ(before, after string) (out []string) {
+	was, is := strings.Split(before, "\n"), strings.Split(after, "\n")
+	for _, l := range was {
+		if !slices.Contains(is, l) {
+			out = append(out, "gone: "+l)
+		}
+	}
+	for _, l := range is {
+		if !slices.Contains(was, l) {
+			out = append(out, "new: "+l)
+		}
+	}
+	return out
+}
+
+// fails are the checks of a report that failed, as NODE CHECK.
+func fails(r install.Report) (out []string) {
+	for _, f := range r.Findings {
+		if f.Result == install.Fail {
+			out = append(out, f.Node+" "+f.Check)
+		}
+	}
+	return out
+}
+
+// TestInstall takes three hosts that have libvirt, a shared directory and sshd to a
+// management VM that runs, and back to what they were.
+func TestInstall(t *testing.T) {
+	b := newBareRig(t, 4)
+	args := b.files(t, "h1", b.cluster())
+	before := map[string]string{}
+	for _, h := range b.lab.Hosts() {
+		before[h] = b.tree(t, h)
+	}
+	unchanged := func(what string) {
+		t.Helper()
+		for _, h := range b.lab.Hosts() {
+			if d := differ(before[h], b.tree(t, h)); len(d) > 0 {
+				t.Errorf("%s changed %s:\n%s", what, h, strings.Join(d, "\n"))
+			}
+		}
+	}
+
+	b.refusals(t, args)
+	unchanged("what was refused")
+
+	res, said, err := b.install(t, "h1", append(args, "--check")...)
+	if err != nil || !res.OK {
+		t.Fatalf("check: %v\n%s\n%+v", err, said, fails(res.Report))
+	}
+	unchanged("a check")
+
+	b.killed(t, args, unchanged)
+
+	res, said, err = b.install(t, "h1", args...)
+	if err != nil || !res.OK || res.Running == "" {
+		t.Fatalf("install: %v\n%s\n%+v", err, said, res)
+	}
+	t.Logf("%+v\n%s", res.Seconds, said)
+	b.exe = install.Command
+	b.runs(t, 3)
+
+	again, said, err := b.install(t, "h2", b.files(t, "h2", b.cluster())...)
+	if err != nil || again.Cluster != res.Cluster {
+		t.Fatalf("install again, from another host: %v\n%s\n%+v", err, said, again)
+	}
+	for h, changed := range again.Changed {
+		if len(changed) > 0 {
+			t.Errorf("install again: %s: changed %v", h, changed)
+		}
+	}
+
+	b.guestsOnly(t, args, res.Cluster)
+	b.replaced(t, args)
+
+	b.uninstall(t, "h1", append(args[:len(args):len(args)], "--hosts", "/srv/host/list")...)
+	unchanged("an installation that was taken back")
+	if _, err := os.Stat(b.lab.SharedPath() + "/mnvm.img"); err != nil {
+		t.Errorf("the image: %v", err)
+	}
+}
+
+// runs waits until the management VM answers, and looks at the cluster.
+func (b *bareRig) runs(t *testing.T, hosts int) {
+	t.Helper()
+	b.until(t, 2*time.Minute, "the guest answers", func(ctx context.Context) (string, bool) {
+		_, err := b.lab.Ask(ctx)
+		return fmt.Sprint(err), err == nil
+	})
+	b.until(t, time.Minute, "all hosts are alive, and the guest runs", func(ctx context.Context) (string, bool) {
+		s, err := b.status(ctx)
+		alive := 0
+		for _, h := range s.Hosts {
+			if h.Alive {
+				alive++
+			}
+		}
+		return fmt.Sprintf("%v %+v", err, s), err == nil && alive == hosts && s.Owner.State == cluster.Running
+	})
+}
+
+// refusals tries what an installation must refuse.
+func (b *bareRig) refusals(t *testing.T, args []string) {
+	t.Helper()
+	without := func(flag string) (out []string) { // a flag and its value
+		for i := 0; i < len(args); i++ {
+			if args[i] == flag {
+				i++
+				continue
+			}
+			out = append(out, args[i])
+		}
+		return out
+	}
+	b.sh(t, "h1", "echo wrong >/srv/host/wrong; mkdir -p /srv/host/bad; ssh-keygen -q -t ed25519 -N '' -f /srv/host/bad/key; echo \"$(hostname -I | tr ' ' '\\n' | grep -m1 .) x\" >/dev/null")
+	changed := fmt.Sprintf("for h in %s; do echo \"$h $(cut -d' ' -f1,2 /srv/host/bad/key.pub)\"; done >/srv/host/changed", strings.Join([]string{b.lab.Addr("h2").String()}, " "))
+	b.sh(t, "h1", changed)
+	for _, c := range []struct {
+		name string
+		args []string
+		want []string
+		say  string
+	}{
+		{"wrong password", append(without("--password-file"), "--password-file", "/srv/host/wrong"), []string{"h1 connect", "h2 connect", "h3 connect"}, "denies the login"},
+		{"unknown keys", without("--host-key"), []string{"h1 connect", "h2 connect", "h3 connect"}, "is not known"},
+		{"changed key", append(without("--known-hosts"), "--known-hosts", "/srv/host/changed"), []string{"h2 connect"}, "is not the one in /srv/host/changed:1"},
+	} {
+		res, said, err := b.install(t, "h1", c.args...)
+		got := fails(res.Report)
+		slices.Sort(got)
+		if err == nil || res.OK || !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, failed %v, want %v\n%s", c.name, err, got, c.want, said)
+		}
+		for _, f := range res.Findings {
+			if !strings.Contains(f.Finding, c.say) {
+				t.Errorf("%s: %+v: want a finding with %q", c.name, f, c.say)
+			}
+		}
+		b.sh(t, "h1", "rm -f /srv/host/known_hosts")
+	}
+	// Ports, and a shared directory that is another one.
+	free := b.take(t, "h2", install.ClientPort, "somebody")
+	b.sh(t, "h3", "mkdir -p /run/other; cp /srv/shared/mnvm.img /run/other; mount --bind /run/other /srv/shared")
+	res, said, err := b.install(t, "h1", args...)
+	got := fails(res.Report)
+	if err == nil || !slices.Contains(got, "h2 ports") || !slices.Contains(got, "h3 shared directory") {
+		t.Errorf("a taken port, another directory: %v, failed %v\n%s", err, got, said)
+	}
+	free()
+	b.sh(t, "h3", "umount /srv/shared; rm -r /run/other")
+}
+
+// killed ends installations at some moments without a word: nothing may stay of
+// them, or the next one goes on.
+func (b *bareRig) killed(t *testing.T, args []string, unchanged func(string)) {
+	t.Helper()
+	for _, at := range []string{"checks", "h1: files"} {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+		cmd, err := b.lab.Command(ctx, "h1", append([]string{b.exe, "install"}, args...)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		said, err := cmd.StderrPipe()
+		if err == nil {
+			err = cmd.Start()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !waitFor(said, at) {
+			t.Errorf("the installer never said %q", at)
+		}
+		b.sh(t, "h1", "kill -9 $(pgrep -f '[h]oldfast install')")
+		_ = cmd.Wait() // it was killed
+		cancel()
+		b.until(t, time.Minute, "the hosts have taken back what was placed", func(ctx context.Context) (string, bool) {
+			out, err := b.lab.Exec(ctx, "h3", "sh", "-c", "pgrep -f '[h]oldfast.* on-host' || ls -d /var/lib/holdfast-install* 2>/dev/null || true")
+			return out, err == nil && out == ""
+		})
+		unchanged("an installer that was killed at " + at)
+	}
+}
+
+// guestsOnly adds a host that runs guests only.
+func (b *bareRig) guestsOnly(t *testing.T, args []string, id string) {
+	t.Helper()
+	if err := os.WriteFile(b.lab.HostPath("h1", "list"), []byte("# hosts\n"+b.lab.Addr("h4").String()+" h4\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	res, said, err := b.install(t, "h1", append(args[:len(args):len(args)], "--hosts", "/srv/host/list")...)
+	if err != nil || res.Cluster != id {
+		t.Fatalf("install h4: %v\n%s\n%+v", err, said, res)
+	}
+	b.until(t, time.Minute, "h4 reports", func(ctx context.Context) (string, bool) {
+		out, err := b.lab.Exec(ctx, "h4", b.exe, "host", "list")
+		return out, err == nil && strings.Contains(out, "h4")
+	})
+}
+
+// replaced gives h3 an empty disk, as a new machine in its place has.
+func (b *bareRig) replaced(t *testing.T, args []string) {
+	t.Helper()
+	b.sh(t, "h3", "systemctl disable --now holdfast.service; pkill -9 -f '[h]oldfast (store-member|watchdog-holder)'; rm -rf /opt/holdfast /etc/holdfast /var/lib/holdfast /run/holdfast")
+	b.runs(t, 2)
+	res, said, err := b.install(t, "h1", args...)
+	if err != nil {
+		t.Fatalf("install over an emptied member: %v\n%s\n%+v", err, said, res)
+	}
+	if len(res.Changed["h1"]) > 0 || len(res.Changed["h3"]) == 0 {
+		t.Errorf("changed: %v", res.Changed)
+	}
+	b.runs(t, 3)
+	b.until(t, 2*time.Minute, "three members vote", func(ctx context.Context) (string, bool) {
+		out, err := b.lab.Exec(ctx, "h1", b.exe, "store", "status")
+		return out, err == nil && strings.Count(out, " ok ") == 3 && !strings.Contains(out, "learner")
+	})
+}

@@ -1,0 +1,238 @@
+package e2e
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/config"
+	"holdfast/internal/install"
+	"holdfast/internal/testbed/lab"
+)
+
+// bareRig is a laboratory whose hosts have libvirt, a shared directory and sshd, and
+// nothing of Holdfast.
+type bareRig struct {
+	*rig
+	password string
+}
+
+// sshdConfig is that of the laboratory's hosts: root may log in by password.
+const sshdConfig = `Port 22
+HostKey /srv/host/ssh_host_ed25519_key
+PermitRootLogin yes
+PasswordAuthentication yes
+UsePAM no
+PidFile none
+`
+
+// newBareRig makes one with hosts h1, h2, ...
+func newBareRig(t *testing.T, hosts int) *bareRig {
+	t.Helper()
+	if why := cannot(); why != "" {
+		t.Skip(why)
+	}
+	if _, err := os.Stat("/usr/sbin/sshd"); err != nil {
+		t.Skip("missing: openssh-server")
+	}
+	if err := takeDown(); err != nil {
+		t.Fatal(err)
+	}
+	exe, err := filepath.Abs("../bin/holdfast")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("/var/tmp", "holdfast-e2e-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	l, err := lab.Up(ctx, lab.Options{
+		Dir: filepath.Join(dir, "lab"), Exe: exe, Hosts: hosts, Watchdogs: true, OwnSystem: true,
+		Daemons: []lab.Daemon{
+			{Name: "sshd", Argv: []string{"/bin/sh", "-c", "mkdir -p /run/sshd; exec /usr/sbin/sshd -D -e -f /srv/host/sshd_config"}, Restart: true},
+			{Name: "units", Argv: []string{"/bin/sh", "/srv/host/units.sh"}, Restart: true},
+		},
+	})
+	if err != nil {
+		t.Fatal(errors.Join(err, dropped(dir)))
+	}
+	b := &bareRig{rig: &rig{kind: "bare", lab: l, exe: l.Exe(), dir: dir}, password: "a & # @ $ 'b' \"c\" d"}
+	t.Cleanup(func() {
+		b.failed = t.Failed()
+		if err := b.down(); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, h := range l.Hosts() {
+		b.furnish(t, h)
+	}
+	b.until(t, time.Minute, "sshd answers on all hosts", func(ctx context.Context) (string, bool) {
+		for _, h := range l.Hosts() {
+			c, err := l.Dial(ctx, "tcp", net.JoinHostPort(l.Addr(h).String(), "22"))
+			if err != nil {
+				return err.Error(), false
+			}
+			c.Close()
+		}
+		return "", true
+	})
+	return b
+}
+
+// furnish gives a host what the installation finds on a real one.
+func (b *bareRig) furnish(t *testing.T, h string) {
+	t.Helper()
+	for _, name := range []string{"systemctl", "units.sh"} {
+		text, err := os.ReadFile(filepath.Join("testdata", "install", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(b.lab.HostPath(h, name), text, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(b.lab.HostPath(h, "password"), []byte("root:"+b.password+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.sh(t, h, `set -e
+cp /srv/host/systemctl /usr/bin/systemctl
+chpasswd </srv/host/password
+rm /srv/host/password
+[ -e /srv/host/ssh_host_ed25519_key ] || ssh-keygen -q -t ed25519 -N "" -f /srv/host/ssh_host_ed25519_key`)
+	if err := os.WriteFile(b.lab.HostPath(h, "sshd_config"), []byte(sshdConfig), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// sh runs a script on a host.
+func (b *bareRig) sh(t *testing.T, h, script string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	out, err := b.lab.Exec(ctx, h, "/bin/sh", "-c", script)
+	if err != nil {
+		t.Fatalf("on %s: %v", h, err)
+	}
+	return out
+}
+
+// cluster is a configuration of the first three hosts, with the laboratory's guest as
+// its management VM.
+func (b *bareRig) cluster() config.Cluster {
+	gateway := b.lab.GuestAddr().As4()
+	gateway[3] = 1 // the switch
+	cl := config.Cluster{
+		CPU: 1, MemorySizeInMB: lab.GuestMemoryMiB, Type: config.FileConf, ImageFolder: lab.SharedDir,
+		Network: []config.Network{{
+			Bridge: "br0", MacAddress: b.lab.GuestMAC(), Ipaddr: b.lab.GuestAddr().String(),
+			Netmask: "255.255.255.0", Gateway: netip.AddrFrom4(gateway).String(), IsMgmt: true, IsDefRoute: true,
+		}},
+		DirectBoot: &config.DirectBoot{Kernel: lab.SharedDir + "/" + lab.KernelName, Initrd: lab.SharedDir + "/" + lab.InitrdName, Cmdline: b.lab.GuestCmdline()},
+		Fencing:    config.Fencing{Hosts: map[string]config.HostFencing{}},
+	}
+	for _, h := range b.lab.Hosts()[:3] {
+		cl.Node = append(cl.Node, b.lab.Addr(h).String()+" "+h)
+		cl.Fencing.Hosts[h] = config.HostFencing{Watchdog: lab.WatchdogDevice(h)}
+	}
+	return cl
+}
+
+// files writes what the installer reads onto a host: the configuration, what all
+// agents have in common, and the password. The flags name them.
+func (b *bareRig) files(t *testing.T, h string, cl config.Cluster) []string {
+	t.Helper()
+	base := config.Node{
+		Machine: lab.MachineUUID, Undersized: true,
+		Libvirt: config.Libvirt{MigrateURI: "qemu+tcp://%s/system", Shared: []string{lab.SharedDir}},
+	}
+	for name, v := range map[string]any{"new.json": cl, "settings.json": base} {
+		raw, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(b.lab.HostPath(h, name), raw, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(b.lab.HostPath(h, "pw"), []byte(b.password+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"-c", "/srv/host/new.json", "--settings", "/srv/host/settings.json", "--password-file", "/srv/host/pw", "--known-hosts", "/srv/host/known_hosts", "--allow-undersized"}
+	for _, k := range b.keys(t) {
+		args = append(args, "--host-key", k)
+	}
+	return args
+}
+
+// keys are the fingerprints of the hosts' keys.
+func (b *bareRig) keys(t *testing.T) (out []string) {
+	t.Helper()
+	for _, h := range b.lab.Hosts() {
+		f := strings.Fields(b.sh(t, h, "ssh-keygen -lf /srv/host/ssh_host_ed25519_key.pub"))
+		out = append(out, f[1])
+	}
+	return out
+}
+
+// install runs the installer on a host.
+func (b *bareRig) install(t *testing.T, h string, args ...string) (install.Result, string, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	cmd, err := b.lab.Command(ctx, h, append([]string{b.exe, "install", "-o", "json"}, args...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said strings.Builder
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	var res install.Result
+	if len(out) > 0 {
+		if jerr := json.Unmarshal(out, &res); jerr != nil {
+			t.Fatalf("%v: %s", jerr, out)
+		}
+	}
+	return res, said.String(), err
+}
+
+// uninstall takes Holdfast off all hosts.
+func (b *bareRig) uninstall(t *testing.T, h string, args ...string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	args = slices.DeleteFunc(slices.Clone(args), func(a string) bool { return a == "--allow-undersized" })
+	if out, err := b.lab.Exec(ctx, h, append([]string{b.lab.Exe(), "uninstall", "--yes-i-really-really-mean-it"}, args...)...); err != nil {
+		t.Fatalf("uninstall: %v: %s", err, out)
+	}
+}
+
+// tree lists what a host has in the places that an installation writes to.
+func (b *bareRig) tree(t *testing.T, h string) string {
+	t.Helper()
+	return b.sh(t, h, `for d in /opt /etc/holdfast /etc/systemd/system /usr/lib/systemd/system /usr/bin/holdfast /usr/share/man/man1/holdfast* /usr/lib/tmpfiles.d /var/lib/holdfast* /var/log/holdfast /run/holdfast; do
+  [ ! -e "$d" ] || find "$d" -printf '%p %y %m\n'
+done | sort`)
+}
+
+// waitFor reads until a line has the text.
+func waitFor(r io.Reader, text string) bool {
+	lines := bufio.NewScanner(r)
+	for lines.Scan() {
+		if strings.Contains(lines.Text(), text) {
+			return true
+		}
+	}
+	return false
+}

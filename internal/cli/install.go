@@ -1,0 +1,368 @@
+package cli
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/config"
+	"holdfast/internal/fail"
+	"holdfast/internal/install"
+	"holdfast/internal/install/remote"
+)
+
+// sshFlags say how to reach hosts.
+type sshFlags struct {
+	opt      remote.Options
+	ask      bool
+	file     string
+	trusted  []string
+	parallel int
+}
+
+func (s *sshFlags) add(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&s.opt.User, "ssh-user", "", "log in as this `user` (default root); any\nother needs sudo without a password")
+	f.IntVar(&s.opt.Port, "ssh-port", 22, "`port` of sshd on the hosts")
+	f.StringVar(&s.opt.Identity, "identity", "", "private key `file` (default: the usual\nones in ~/.ssh, and the SSH agent's)")
+	f.BoolVar(&s.ask, "ask-password", false, "ask for the password of the login")
+	f.StringVar(&s.file, "password-file", "", "read that password from a `file`")
+	f.StringVar(&s.opt.KnownHosts, "known-hosts", "", "`file` with the hosts' keys\n(default ~/.ssh/known_hosts)")
+	f.StringSliceVar(&s.trusted, "host-key", nil, "`SHA256:...` of a host's key to take\nwithout asking")
+	f.IntVar(&s.parallel, "parallel", 20, "how many hosts at a time")
+}
+
+// prepare reads the password.
+func (s *sshFlags) prepare(ctx context.Context, a *app) (err error) {
+	if s.ask || s.file != "" {
+		s.opt.Password, err = a.password(ctx, s.file, fmt.Sprintf("Password of %s on the hosts: ", or(s.opt.User, "root")))
+	}
+	if err == nil && s.parallel < 1 {
+		err = fail.Errorf(fail.Invalid, "--parallel: value %d: want at least 1", s.parallel)
+	}
+	s.opt.Pinned = map[string]string{}
+	return err
+}
+
+// confirm shows the keys of hosts that nobody knows yet, and remembers those that
+// the user takes.
+func (s *sshFlags) confirm(ctx context.Context, a *app, hosts []install.Host) error {
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	var unknown []*remote.UnknownKey
+	names := map[string]string{}
+	gate := make(chan struct{}, s.parallel)
+	for _, h := range hosts {
+		wg.Go(func() {
+			gate <- struct{}{}
+			defer func() { <-gate }()
+			c, err := remote.Connect(ctx, h.Name, h.Addr, s.opt)
+			var key *remote.UnknownKey
+			if errors.As(err, &key) {
+				mu.Lock()
+				defer mu.Unlock()
+				unknown = append(unknown, key)
+				names[key.At] = h.Name
+			} else if err == nil {
+				_ = c.Close() // nothing was begun there
+			}
+		})
+	}
+	wg.Wait()
+	slices.SortFunc(unknown, func(x, y *remote.UnknownKey) int { return cmp.Compare(names[x.At], names[y.At]) })
+	var asked []*remote.UnknownKey
+	for _, k := range unknown {
+		if slices.Contains(s.trusted, k.Fingerprint) {
+			s.opt.Pinned[k.At] = k.Fingerprint
+		} else {
+			asked = append(asked, k)
+		}
+	}
+	if in, ok := a.env.Stdin.(*os.File); len(asked) > 0 && ok && isTerminal(in) {
+		var b strings.Builder
+		b.WriteString("These keys of hosts are not known yet:\n")
+		for _, k := range asked {
+			fmt.Fprintf(&b, "  %s  %s  %s %s\n", clean(names[k.At]), clean(k.At), clean(k.Type), clean(k.Fingerprint))
+		}
+		b.WriteString("Compare them with what the hosts show (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub).\nAre they right? (yes/no): ")
+		yes, err := a.yes(ctx, b.String())
+		if err != nil {
+			return err
+		}
+		if !yes {
+			return fail.Errorf(fail.Refused, "the hosts' keys were not confirmed; nothing was changed")
+		}
+		for _, k := range asked {
+			s.opt.Pinned[k.At] = k.Fingerprint
+		}
+	}
+	var taken []*remote.UnknownKey
+	for _, k := range unknown {
+		if s.opt.Pinned[k.At] != "" {
+			taken = append(taken, k)
+		}
+	}
+	if len(taken) == 0 {
+		return nil
+	}
+	return s.opt.Remember(taken)
+}
+
+// yes asks a question whose answer is a line.
+func (a *app) yes(ctx context.Context, question string) (bool, error) {
+	if err := writeText(a.env.Stderr, question); err != nil {
+		return false, err
+	}
+	line, err := bufio.NewReader(source(ctx, a.env.Stdin)).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return false, fmt.Errorf("read the answer: %w", err)
+	}
+	return strings.TrimSpace(line) == "yes", nil
+}
+
+// connector makes connections on which a host answers.
+func (s *sshFlags) connector(p remote.Program) func(context.Context, install.Host) (install.Conn, error) {
+	return func(ctx context.Context, h install.Host) (install.Conn, error) {
+		c, err := remote.Connect(ctx, h.Name, h.Addr, s.opt)
+		if err != nil {
+			return nil, err
+		}
+		if err := c.Begin(ctx, p, func(int64) {}); err != nil {
+			return nil, errors.Join(err, c.Close())
+		}
+		return c, nil
+	}
+}
+
+func (a *app) installCmd() *cobra.Command {
+	var ssh sshFlags
+	var file, list, base string
+	var check, undersized bool
+	cmd := &cobra.Command{
+		Use:   "install -c FILE",
+		Short: "Install Holdfast on all hosts of a configuration, over SSH",
+		Long: `Installs Holdfast on all hosts of a configuration, forms the cluster and starts
+the management VM. It runs on any machine that reaches the hosts by SSH.
+
+All checks run on all hosts before anything is changed; with --check nothing
+else is done. When one of them fails, or a host can not take its files, no host
+is changed. Run it again after anything that went wrong: what is there and
+right stays, and a member whose disk was replaced joins again.
+
+--hosts adds hosts that run guests only to a cluster that is installed. The file
+has a line "IP HOSTNAME" for each.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			js, err := a.asJSON(cmd)
+			if err != nil {
+				return err
+			}
+			if file == "" {
+				return usage(cmd, errors.New("want -c FILE, the configuration (holdfast config sample writes one)"))
+			}
+			o, err := a.installOptions(cmd, file, list, base, undersized)
+			if err != nil {
+				return err
+			}
+			if err := ssh.prepare(cmd.Context(), a); err != nil {
+				return err
+			}
+			hosts := slices.Concat(install.Members(o.Config), o.Guests)
+			if err := ssh.confirm(cmd.Context(), a, hosts); err != nil {
+				return err
+			}
+			return a.install(cmd, o, &ssh, check, js)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVarP(&file, "config", "c", "", "the cluster's configuration `file`")
+	f.StringVar(&list, "hosts", "", "`file` with hosts that run guests only")
+	f.StringVar(&base, "settings", "", "`file` with settings of all agents")
+	f.BoolVar(&check, "check", false, "check only")
+	f.BoolVar(&undersized, "allow-undersized", false, "accept a management VM for tests, below\n8 GB and 4 CPUs")
+	ssh.add(cmd)
+	return cmd
+}
+
+// installOptions reads the files of an installation.
+func (a *app) installOptions(cmd *cobra.Command, file, list, base string, undersized bool) (o install.Options, err error) {
+	name, data, err := a.readConfig(cmd.Context(), file)
+	if err != nil {
+		return o, err
+	}
+	cfg, faults, warnings := config.Parse(name, data, config.Options{AllowUndersized: undersized})
+	if len(faults) > 0 {
+		if err := a.writeCheck(faults, warnings); err != nil {
+			return o, err
+		}
+		return o, fail.Errorf(fail.Invalid, "") // all is said
+	}
+	for _, w := range warnings {
+		if err := writeText(a.env.Stderr, "warning: "+clean(w.String())+"\n"); err != nil {
+			return o, err
+		}
+	}
+	o = install.Options{Config: cfg, ConfigText: data, Undersized: undersized, Domain: cluster.GuestName}
+	if base != "" {
+		text, err := readSmall(base)
+		if err != nil {
+			return o, fail.Errorf(fail.Invalid, "read the settings: %w", err)
+		}
+		var faults []config.Fault
+		if o.Base, faults = config.ParseBase(base, text); len(faults) > 0 {
+			return o, fail.Errorf(fail.Invalid, "%w", config.Faults(faults))
+		}
+	}
+	if list != "" {
+		text, err := readSmall(list)
+		if err != nil {
+			return o, fail.Errorf(fail.Invalid, "read the list of hosts: %w", err)
+		}
+		if o.Guests, err = guestHosts(list, string(text), cfg); err != nil {
+			return o, err
+		}
+	}
+	return o, nil
+}
+
+// guestHosts reads lines "IP HOSTNAME"; # begins a comment.
+func guestHosts(file, text string, cfg config.Cluster) (out []install.Host, err error) {
+	taken := map[string]string{}
+	for _, m := range install.Members(cfg) {
+		taken[m.Name], taken[m.Addr] = "Node", "Node"
+	}
+	for i, line := range strings.Split(text, "\n") {
+		line, _, _ = strings.Cut(line, "#")
+		f := strings.Fields(line)
+		if len(f) == 0 {
+			continue
+		}
+		bad := func(format string, args ...any) error {
+			return fail.Errorf(fail.Invalid, "%s:%d: %s", clean(file), i+1, clean(fmt.Sprintf(format, args...)))
+		}
+		if len(f) != 2 {
+			return nil, bad("value %q: want IP HOSTNAME", strings.TrimSpace(line))
+		}
+		if _, err := netip.ParseAddr(f[0]); err != nil {
+			return nil, bad("value %q: want an IP address", f[0])
+		}
+		if !config.IsHostname(f[1]) {
+			return nil, bad("value %q: want an RFC 1123 host name", f[1])
+		}
+		for _, v := range f {
+			if at := taken[v]; at != "" {
+				return nil, bad("value %q: it is in %s already", v, at)
+			}
+			taken[v] = fmt.Sprintf("line %d", i+1)
+		}
+		out = append(out, install.Host{Name: f[1], Addr: f[0], Guests: true})
+	}
+	if len(out) == 0 {
+		return nil, fail.Errorf(fail.Invalid, "%s: no host in it: want lines IP HOSTNAME", clean(file))
+	}
+	return out, nil
+}
+
+// install runs an installation and tells of it.
+func (a *app) install(cmd *cobra.Command, o install.Options, ssh *sshFlags, check, js bool) error {
+	exe, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+	program, err := remote.ReadProgram(exe)
+	if err != nil {
+		return err
+	}
+	if o.Files, err = a.env.HostFiles(cmd.Root()); err != nil {
+		return err
+	}
+	o.Parallel, o.Connect = ssh.parallel, ssh.connector(program)
+	progress := &installProgress{w: a.env.Stderr, begin: time.Now()}
+	o.Tell = progress.tell
+	res, err := install.Install(cmd.Context(), o, check)
+	if js {
+		var v any = res
+		if check {
+			v = res.Report
+		}
+		if werr := writeJSON(a.env.Stdout, v, false); werr != nil {
+			return werr
+		}
+	} else if werr := writeText(a.env.Stdout, installText(res, check || err != nil, painterFor(a.env.Stdout))); werr != nil {
+		return werr
+	}
+	if cmd.Context().Err() != nil {
+		return fail.Errorf(fail.Canceled, "install: interrupted; run it again to go on")
+	}
+	if err != nil {
+		return fmt.Errorf("install: %w", err)
+	}
+	if !res.OK {
+		return fail.Errorf(fail.Refused, "install: checks failed; nothing was changed on any host")
+	}
+	return nil
+}
+
+// installProgress writes a line for each new thing.
+type installProgress struct {
+	mu    sync.Mutex
+	w     io.Writer
+	begin time.Time
+	last  string
+}
+
+func (p *installProgress) tell(host, what string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	line := clean(what)
+	if host != "" {
+		line = clean(host) + ": " + line
+	}
+	if line == p.last {
+		return
+	}
+	p.last = line
+	// Nothing is lost when nobody reads it.
+	_, _ = fmt.Fprintf(p.w, "%6.1fs  %s\n", time.Since(p.begin).Seconds(), line)
+}
+
+// installText is the report of an installation for people; whole shows also what
+// passed.
+func installText(res install.Result, whole bool, p painter) string {
+	var b strings.Builder
+	colours := map[string]colour{install.Pass: green, install.Warn: yellow, install.Fail: red}
+	for _, f := range res.Findings {
+		if f.Result == install.Pass && !whole {
+			continue
+		}
+		fmt.Fprintf(&b, "%s  %-10s %s: %s\n", p.paint(colours[f.Result], fmt.Sprintf("%-4s", f.Result)), or(f.Node, "all"), clean(f.Check), clean(f.Finding))
+		if f.Remedy != "" {
+			fmt.Fprintf(&b, "      %s\n", clean(f.Remedy))
+		}
+	}
+	if res.Seconds.Copy == 0 {
+		return b.String()
+	}
+	for _, host := range slices.Sorted(maps.Keys(res.Changed)) {
+		fmt.Fprintf(&b, "%-10s %d files placed\n", clean(host), len(res.Changed[host]))
+	}
+	s := res.Seconds
+	fmt.Fprintf(&b, "cluster %s: checks %.1f s, files %.1f s, cluster %.1f s, start %.1f s\n", clean(res.Cluster), s.Checks, s.Copy, s.Cluster, s.Start)
+	if res.Running != "" {
+		fmt.Fprintf(&b, "the management VM runs on %s; see: holdfast status\n", clean(res.Running))
+	}
+	return b.String()
+}

@@ -1,0 +1,368 @@
+package onhost
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"holdfast/internal/config"
+	"holdfast/internal/host/facts"
+	"holdfast/internal/host/libvirt"
+	"holdfast/internal/install"
+	"holdfast/internal/inventory/fact"
+	"holdfast/internal/pki"
+	"holdfast/internal/text"
+)
+
+// Limits of what is asked of programs and daemons of a host.
+const (
+	askWithin     = 20 * time.Second
+	libvirtWithin = time.Minute      // it looks at its emulators when it is asked for the first time
+	storageWithin = 15 * time.Second // one that hangs must not hang the installation
+)
+
+// gather reads what the host is like. What can not be read is in Unknown.
+func (h *host) gather(ctx context.Context, q install.Query) *install.Facts {
+	f := &install.Facts{
+		Unknown: map[string]string{}, Bridges: map[string]install.Bridge{}, Space: map[string]int64{},
+		Arch: runtime.GOARCH, Root: os.Geteuid() == 0, CPUs: runtime.NumCPU(), Undone: h.undone,
+	}
+	note := func(what string, err error) {
+		if err != nil {
+			f.Unknown[what] = text.Clean(err.Error())
+		}
+	}
+	var err error
+	f.Hostname, err = os.Hostname()
+	note("hostname", err)
+	f.Machine, err = machine(q.Machine)
+	note("machine", err)
+	f.Memory, err = memory()
+	note("memory", err)
+	_, err = run(ctx, "systemctl", "--version")
+	f.Systemd = err == nil
+	_, err = os.Stat("/dev/kvm")
+	f.KVM = err == nil
+	note("libvirt", hypervisor(ctx, q, f))
+	f.Watchdogs, err = filepath.Glob("/dev/watchdog[0-9]*")
+	note("watchdogs", err)
+	_, err = run(ctx, "modprobe", "-n", "softdog")
+	f.Softdog = err == nil
+	f.Link, err = link(q.Addr)
+	note("link", err)
+	for _, b := range q.Bridges {
+		f.Bridges[b] = bridge(b)
+	}
+	if q.ImageFolder != "" {
+		note("image", h.image(ctx, q, f))
+	}
+	for _, dir := range []string{filepath.Dir(install.Program), q.DataDir} {
+		f.Space[dir], err = space(dir)
+		note("space", err)
+	}
+	f.Clock = clock(ctx)
+	f.Installed, err = installed(ctx)
+	note("installed", err)
+	f.Certificates = certificates()
+	f.Other = other()
+	f.Ports = h.ports.listen(q, f.Installed != nil && f.Installed.Active)
+	return f
+}
+
+// run runs a program and returns what it said. The error has its last words.
+func run(ctx context.Context, name string, args ...string) (string, error) {
+	return runFor(ctx, askWithin, name, args...)
+}
+
+// runFor is run for programs that may take longer.
+func runFor(ctx context.Context, within time.Duration, name string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.WaitDelay = time.Second
+	cmd.Env = append(os.Environ(), "LC_ALL=C")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		said := strings.TrimSpace(string(out))
+		if len(said) > 500 {
+			said = said[len(said)-500:]
+		}
+		return string(out), fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, text.Clean(said))
+	}
+	return string(out), nil
+}
+
+// machine tells hosts apart: by the hardware, else by the system's own id.
+func machine(file string) (string, error) {
+	files := []string{"/sys/class/dmi/id/product_uuid", "/etc/machine-id"}
+	if file != "" {
+		files = []string{file}
+	}
+	var errs []error
+	for _, file := range files {
+		raw, err := os.ReadFile(file)
+		if id := strings.ToLower(strings.TrimSpace(string(raw))); err == nil && id != "" {
+			return id, nil
+		}
+		errs = append(errs, err)
+	}
+	return "", errors.Join(errs...)
+}
+
+// memory of the host in MiB.
+func memory() (int64, error) {
+	var si unix.Sysinfo_t
+	if err := unix.Sysinfo(&si); err != nil {
+		return 0, fmt.Errorf("ask the kernel for its memory: %w", err)
+	}
+	return int64(si.Totalram) * int64(si.Unit) >> 20, nil
+}
+
+// hypervisor asks libvirtd.
+func hypervisor(ctx context.Context, q install.Query, f *install.Facts) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, libvirtWithin)
+	defer cancel()
+	fl, err := libvirt.NewFleet(libvirt.FleetOptions{Socket: q.Socket})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, fl.Close()) }()
+	n, err := fl.Node(ctx)
+	for errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		n, err = fl.Node(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	f.Libvirt, f.QEMU = n.Libvirt, n.Hypervisor
+	guests, err := fl.List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, g := range guests {
+		if g.Name == q.Domain {
+			f.Domain = string(g.State)
+		}
+	}
+	return nil
+}
+
+// space is what is free for root's files in dir, or where it would be made, in MiB.
+func space(dir string) (int64, error) {
+	for ; ; dir = filepath.Dir(dir) {
+		var st unix.Statfs_t
+		err := unix.Statfs(dir, &st)
+		if errors.Is(err, fs.ErrNotExist) && dir != "/" {
+			continue
+		}
+		if err != nil {
+			return 0, fmt.Errorf("look for space in %s: %w", dir, err)
+		}
+		return int64(st.Bavail) * st.Bsize >> 20, nil
+	}
+}
+
+// image looks at the image and at where it lies. Storage that hangs is told.
+func (h *host) image(ctx context.Context, q install.Query, f *install.Facts) error {
+	type found struct {
+		image *install.Image
+		mount *install.Mount
+		err   error
+	}
+	done := make(chan found, 1)
+	go func() { // it may block for ever in the kernel
+		var got found
+		if got.mount, got.err = mountOf(q.ImageFolder); got.err == nil && q.Image != "" {
+			got.image = imageInfo(ctx, q.Image)
+		}
+		done <- got
+	}()
+	select {
+	case got := <-done:
+		f.Image, f.Mount = got.image, got.mount
+		return got.err
+	case <-time.After(storageWithin):
+		return fmt.Errorf("%s does not answer within %s: is its file server up?", q.ImageFolder, storageWithin)
+	}
+}
+
+func imageInfo(ctx context.Context, path string) *install.Image {
+	st, err := os.Stat(path)
+	if err == nil && !st.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no file (%s)", path, st.Mode().Type())
+	}
+	if err != nil {
+		return &install.Image{Error: text.Clean(err.Error())}
+	}
+	out, err := run(ctx, "qemu-img", "info", "-U", "--output=json", path)
+	var info struct {
+		Format string `json:"format"`
+		Size   int64  `json:"virtual-size"`
+	}
+	if err == nil {
+		err = json.Unmarshal([]byte(out), &info)
+	}
+	if err != nil {
+		return &install.Image{Error: text.Clean(err.Error())}
+	}
+	return &install.Image{Format: info.Format, Size: info.Size}
+}
+
+// clock says how the host keeps its time, and from whom.
+func clock(ctx context.Context) install.Clock {
+	var c install.Clock
+	got := (&facts.Gatherer{}).Gather(ctx, fact.Request{})
+	c.Synced, c.By = got.Clock.Synced, got.Clock.By
+	for _, pattern := range []string{"/etc/chrony.conf", "/etc/chrony/chrony.conf", "/etc/chrony/conf.d/*.conf", "/etc/chrony/sources.d/*.sources", "/etc/chrony.d/*.conf"} {
+		names, _ := filepath.Glob(pattern) // the patterns are right
+		for _, name := range names {
+			raw, err := os.ReadFile(name)
+			if err != nil {
+				continue // another one says it, or it is not known
+			}
+			c.Servers = append(c.Servers, chronyServers(string(raw))...)
+		}
+	}
+	return c
+}
+
+// chronyServers reads the sources of chrony.conf(5).
+func chronyServers(conf string) (out []string) {
+	for line := range strings.Lines(conf) {
+		f := strings.Fields(line)
+		if len(f) > 1 && (strings.EqualFold(f[0], "server") || strings.EqualFold(f[0], "peer") || strings.EqualFold(f[0], "pool")) {
+			out = append(out, f[1])
+		}
+	}
+	return out
+}
+
+// installed reads an installation of ours.
+func installed(ctx context.Context) (*install.Installed, error) {
+	raw, err := os.ReadFile(install.SettingsFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	n, faults := config.ParseNode(install.SettingsFile, raw)
+	if len(faults) > 0 {
+		return nil, config.Faults(faults)
+	}
+	in := &install.Installed{Cluster: n.Cluster, Host: n.Host, Guests: n.GuestsOnly, Settings: string(raw)}
+	if out, err := run(ctx, install.Program, "version"); err == nil {
+		in.Version = strings.TrimSpace(out)
+	}
+	_, err = run(ctx, "systemctl", "is-active", "--quiet", install.Unit)
+	in.Active = err == nil
+	entries, err := os.ReadDir(filepath.Join(n.DataDir, "store"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	in.Store = len(entries) > 0
+	if n.TLS.CA != "" {
+		ca, err := os.ReadFile(n.TLS.CA)
+		if err != nil {
+			return nil, err
+		}
+		in.CA = string(ca)
+	}
+	if n.ConfigFile == "" {
+		return in, nil
+	}
+	cfg, _, err := config.Load(n.ConfigFile, config.Options{AllowUndersized: true})
+	in.Members = cfg.Node
+	return in, err
+}
+
+// certificates are those that are there. The agent's own counts when it fits its
+// key and authority.
+func certificates() map[string]string {
+	out := map[string]string{}
+	for _, path := range install.CertificateFiles() {
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			continue // what is not there is made
+		}
+		if path == install.KeyDir+"/host.pem" {
+			if _, _, err := pki.Load(install.KeyDir+"/ca.pem", path, install.KeyDir+"/host.key"); err != nil {
+				continue
+			}
+		}
+		out[path] = string(raw)
+	}
+	return out
+}
+
+// others are programs that would start the management VM beside us.
+var others = map[string]string{"/usr/local/bin/zsha": "zsha", "/usr/bin/zsha": "zsha", "/usr/sbin/pcs": "Pacemaker", "/usr/sbin/crm_mon": "Pacemaker"}
+
+// other names a tool that may run the management VM: one that has a unit which is
+// active.
+func other() string {
+	for path, name := range others {
+		if to, err := filepath.EvalSymlinks(path); err == nil && to != install.Program {
+			if running(name) {
+				return name + " (" + path + ")"
+			}
+		}
+	}
+	return ""
+}
+
+// running looks for the daemons of another tool among the processes.
+func running(tool string) bool {
+	daemons := map[string][]string{"zsha": {"zsha", "zs-ha"}, "Pacemaker": {"pacemakerd"}}[tool]
+	dirs, _ := filepath.Glob("/proc/[0-9]*/comm") // the pattern is right
+	for _, d := range dirs {
+		raw, err := os.ReadFile(d)
+		if err != nil {
+			continue // it has ended
+		}
+		for _, name := range daemons {
+			if strings.TrimSpace(string(raw)) == name {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// fieldsOf reads a file of lines "NAME: VALUE".
+func fieldsOf(path string) ([][2]string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var out [][2]string
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		if name, value, ok := strings.Cut(lines.Text(), ":"); ok {
+			out = append(out, [2]string{strings.TrimSpace(name), strings.TrimSpace(value)})
+		}
+	}
+	return out, lines.Err()
+}
+
+func number(path string) int {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return 0
+	}
+	n, _ := strconv.Atoi(strings.TrimSpace(string(raw))) // 0: not known
+	return n
+}

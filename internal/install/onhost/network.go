@@ -1,0 +1,254 @@
+package onhost
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"holdfast/internal/install"
+)
+
+const netDir = "/sys/class/net"
+
+// link is the interface that has the host's address; nil: none has.
+func link(addr string) (*install.Link, error) {
+	all, err := net.Interfaces()
+	if err != nil {
+		return nil, fmt.Errorf("list the network interfaces: %w", err)
+	}
+	for _, i := range all {
+		addrs, err := i.Addrs()
+		if err != nil {
+			return nil, fmt.Errorf("list the addresses of %s: %w", i.Name, err)
+		}
+		for _, a := range addrs {
+			if n, ok := a.(*net.IPNet); ok && n.IP.Equal(net.ParseIP(addr)) {
+				return &install.Link{Name: i.Name, MTU: i.MTU, Bond: bonds(i.Name)}, nil
+			}
+		}
+	}
+	return nil, nil
+}
+
+func bridge(name string) install.Bridge {
+	_, err := os.Stat(filepath.Join(netDir, name, "bridge"))
+	if err != nil { // an Open vSwitch bridge has no such folder; libvirt would not attach to it by this name either
+		return install.Bridge{}
+	}
+	b := install.Bridge{Exists: true, MTU: number(filepath.Join(netDir, name, "mtu")), Bond: bonds(name)}
+	for _, port := range ports(name) {
+		// A guest's own device does not lead out of the host.
+		if _, tap := os.Stat(filepath.Join(netDir, port, "tun_flags")); tap != nil && number(filepath.Join(netDir, port, "carrier")) == 1 {
+			b.Carrier = true
+		}
+	}
+	return b
+}
+
+// ports are the devices of a bridge, or below a VLAN or bond.
+func ports(name string) (out []string) {
+	for _, pattern := range []string{"brif/*", "lower_*"} {
+		found, _ := filepath.Glob(filepath.Join(netDir, name, pattern)) // the patterns are right
+		for _, f := range found {
+			if port := strings.TrimPrefix(filepath.Base(f), "lower_"); !slices.Contains(out, port) {
+				out = append(out, port)
+			}
+		}
+	}
+	return out
+}
+
+// bonds says what is wrong with the bonds at or below an interface.
+func bonds(name string) (wrong []string) {
+	if lines, err := fieldsOf(filepath.Join("/proc/net/bonding", name)); err == nil {
+		return bondFaults(name, lines)
+	}
+	for _, port := range ports(name) {
+		wrong = append(wrong, bonds(port)...)
+	}
+	return wrong
+}
+
+// noPartner is what the kernel shows for an LACP partner that never spoke.
+const noPartner = "00:00:00:00:00:00"
+
+// bondFaults reads /proc/net/bonding/NAME: interfaces of it without a link, and
+// an LACP partner that was not seen.
+func bondFaults(name string, lines [][2]string) (wrong []string) {
+	lacp, slave := false, ""
+	for _, l := range lines {
+		switch {
+		case l[0] == "Bonding Mode":
+			lacp = strings.Contains(l[1], "802.3ad")
+		case l[0] == "Slave Interface":
+			slave = l[1]
+		case l[0] == "MII Status" && slave != "" && l[1] != "up":
+			wrong = append(wrong, fmt.Sprintf("%s of %s is %s", slave, name, l[1]))
+		case l[0] == "Partner Mac Address" && lacp && l[1] == noPartner:
+			wrong = append(wrong, fmt.Sprintf("%s: the switch does not speak LACP", name))
+		}
+	}
+	return slices.Compact(wrong)
+}
+
+// listeners hold the ports that the agent will have, so that others can try them.
+type listeners struct {
+	open []io.Closer
+}
+
+// listen takes the ports, and tells which are taken and by what. Where our own
+// agent runs, it has them.
+func (l *listeners) listen(q install.Query, ours bool) map[int]string {
+	taken := map[int]string{}
+	if ours || len(l.open) > 0 {
+		return taken
+	}
+	for _, port := range q.Ports {
+		at := net.JoinHostPort(q.Addr, strconv.Itoa(port))
+		ln, err := net.Listen("tcp", at)
+		if err != nil {
+			taken[port] = "TCP: " + err.Error()
+			continue
+		}
+		l.open = append(l.open, ln)
+		go func() {
+			for {
+				c, err := ln.Accept()
+				if err != nil {
+					return // it was closed
+				}
+				c.Close()
+			}
+		}()
+		if port != install.APIPort {
+			continue
+		}
+		udp, err := net.ListenPacket("udp", at)
+		if err != nil {
+			taken[port] = "UDP: " + err.Error()
+			continue
+		}
+		l.open = append(l.open, udp)
+	}
+	return taken
+}
+
+func (l *listeners) close() (err error) {
+	for _, c := range l.open {
+		err = errors.Join(err, c.Close())
+	}
+	l.open = nil
+	return err
+}
+
+// reachWithin bounds one try of a port or of a frame.
+const reachWithin = 3 * time.Second
+
+// reach tries all ports of the peers, and full frames to them.
+func reach(ctx context.Context, peers []install.Peer) []install.Reached {
+	out := make([]install.Reached, len(peers))
+	var wg sync.WaitGroup
+	for i, p := range peers {
+		wg.Go(func() { out[i] = reachOne(ctx, p) })
+	}
+	wg.Wait()
+	return out
+}
+
+func reachOne(ctx context.Context, p install.Peer) install.Reached {
+	r := install.Reached{Host: p.Host, Ports: map[int]string{}}
+	d := net.Dialer{Timeout: reachWithin}
+	for _, port := range p.Ports {
+		c, err := d.DialContext(ctx, "tcp", net.JoinHostPort(p.Addr, strconv.Itoa(port)))
+		if err != nil {
+			r.Ports[port] = err.Error()
+			continue
+		}
+		c.Close()
+	}
+	if err := frames(p.Addr, p.MTU); err != nil {
+		r.Frames = err.Error()
+	}
+	return r
+}
+
+// icmpHead is the length of the IPv4 and ICMP headers in bytes.
+const icmpHead = 28
+
+// frames sends a ping that fills a frame of mtu bytes and must not be cut, and
+// waits for its answer.
+func frames(addr string, mtu int) error {
+	ip := net.ParseIP(addr).To4()
+	if ip == nil || mtu <= icmpHead {
+		return nil // only IPv4 is tried
+	}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_ICMP)
+	if err != nil {
+		return fmt.Errorf("open a socket for pings: %w", err)
+	}
+	defer unix.Close(fd)
+	to := &unix.SockaddrInet4{Addr: [4]byte(ip)}
+	wait := unix.NsecToTimeval(int64(time.Second))
+	err = errors.Join(
+		unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE), // don't fragment, whatever the kernel has learnt
+		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait),
+		unix.Connect(fd, to),
+	)
+	if err != nil {
+		return fmt.Errorf("ping %s: %w", addr, err)
+	}
+	packet := echo(uint16(os.Getpid()), mtu-icmpHead)
+	buf := make([]byte, 1<<16)
+	for end := time.Now().Add(reachWithin); time.Now().Before(end); {
+		if err := unix.Send(fd, packet, 0); err != nil {
+			return fmt.Errorf("send a frame of %d bytes: %w", mtu, err)
+		}
+		for {
+			n, _, err := unix.Recvfrom(fd, buf, 0)
+			if err != nil {
+				break // no answer within a second: another try
+			}
+			if isReply(buf[:n], packet) {
+				return nil
+			}
+		}
+	}
+	return fmt.Errorf("frames of %d bytes get no answer", mtu)
+}
+
+// echo is an ICMP echo request (RFC 792) with n bytes of data.
+func echo(id uint16, n int) []byte {
+	b := make([]byte, 8+n)
+	b[0] = 8
+	b[4], b[5] = byte(id>>8), byte(id)
+	b[7] = 1
+	sum := uint32(0)
+	for i := 0; i+1 < len(b); i += 2 {
+		sum += uint32(b[i])<<8 | uint32(b[i+1])
+	}
+	for sum>>16 != 0 {
+		sum = sum&0xffff + sum>>16
+	}
+	b[2], b[3] = byte(^sum>>8), byte(^sum)
+	return b
+}
+
+// isReply: an echo reply (type 0) behind the IPv4 header, to this request.
+func isReply(got, sent []byte) bool {
+	if len(got) < 20 {
+		return false
+	}
+	head := int(got[0]&0xf) * 4
+	return len(got) >= head+len(sent) && got[head] == 0 && got[head+4] == sent[4] && got[head+5] == sent[5]
+}

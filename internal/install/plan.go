@@ -1,0 +1,98 @@
+package install
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+
+	"holdfast/internal/config"
+)
+
+// Ports of a host: the agent's (also heartbeats, by UDP), the store's for
+// clients, and the store's between members.
+const (
+	APIPort    = 7443
+	ClientPort = 2379
+	PeerPort   = 2380
+)
+
+// Where things are on a host.
+const (
+	Program      = "/opt/holdfast/bin/holdfast"
+	Command      = "/usr/bin/holdfast" // link to Program
+	ConfDir      = "/etc/holdfast"
+	SettingsFile = ConfDir + "/agent.json"
+	ClusterFile  = ConfDir + "/cluster.json"
+	KeyDir       = ConfDir + "/pki"
+	Unit         = "holdfast.service"
+	UnitFile     = "/usr/lib/systemd/system/" + Unit
+	ImageName    = "mnvm.img" // in ImageFolder
+)
+
+// Host is one of an installation.
+type Host struct {
+	Name   string
+	Addr   string
+	Guests bool // it runs guests only
+}
+
+// Members are the hosts of a configuration's Node.
+func Members(cfg config.Cluster) []Host {
+	var out []Host
+	for _, n := range cfg.Node {
+		f := strings.Fields(n) // the check of the configuration has seen two
+		out = append(out, Host{Name: f[1], Addr: f[0]})
+	}
+	return out
+}
+
+func (h Host) ports() []int {
+	if h.Guests {
+		return []int{APIPort}
+	}
+	return []int{APIPort, ClientPort, PeerPort}
+}
+
+func url(addr string, port int) string {
+	return "https://" + net.JoinHostPort(addr, strconv.Itoa(port))
+}
+
+// Settings writes the agent's settings of a host. base is what all hosts have in
+// common beside what is filled in here (config.ParseBase).
+func Settings(cfg config.Cluster, h Host, cluster string, base config.Node) config.Node {
+	n := base
+	n.Host, n.Addr, n.Cluster, n.GuestsOnly = h.Name, h.Addr, cluster, h.Guests
+	n.ConfigFile = ClusterFile
+	n.API.Listen = net.JoinHostPort(h.Addr, strconv.Itoa(APIPort))
+	n.TLS.CA, n.TLS.Cert, n.TLS.Key = KeyDir+"/ca.pem", KeyDir+"/host.pem", KeyDir+"/host.key"
+	n.Store = config.Store{}
+	initial := map[string]string{}
+	for _, m := range Members(cfg) {
+		n.Store.Endpoints = append(n.Store.Endpoints, url(m.Addr, ClientPort))
+		initial[m.Name] = url(m.Addr, PeerPort)
+	}
+	if h.Guests {
+		n.ConfigFile, n.Watchdog = "", config.Watchdog{}
+		return n
+	}
+	n.Store.Member = &config.Member{
+		ListenPeer: url(h.Addr, PeerPort), PeerURL: url(h.Addr, PeerPort),
+		ListenClient: url(h.Addr, ClientPort), ClientURL: url(h.Addr, ClientPort), Initial: initial,
+	}
+	if dev := cfg.Fencing.Hosts[h.Name].Watchdog; dev != "" {
+		n.Watchdog.Device = dev
+	}
+	return n
+}
+
+// indented is JSON for people.
+func indented(v any) ([]byte, error) {
+	raw, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("encode: %w", err)
+	}
+	return append(bytes.TrimSpace(raw), '\n'), nil
+}

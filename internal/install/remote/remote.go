@@ -1,0 +1,323 @@
+// Package remote reaches hosts by SSH: it sends this program there and speaks
+// with it (package onhost). It decides nothing about an installation.
+package remote
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"holdfast/internal/install"
+	"holdfast/internal/text"
+)
+
+const (
+	dialWithin = 15 * time.Second
+	maxAnswer  = 64 << 20 // bytes
+	maxSaid    = 4 << 10  // bytes of what a program says to its standard error
+	aliveEvery = 5 * time.Second
+	aliveTries = 3
+)
+
+// Host is a connection to a host, on which package onhost answers. It is for one
+// goroutine at a time.
+type Host struct {
+	name   string
+	client *ssh.Client
+	sudo   string // before commands
+
+	session *ssh.Session
+	in      io.WriteCloser
+	out     *bufio.Reader
+	said    *tail
+	stop    context.CancelFunc
+}
+
+// Connect opens the connection and proves the host's key. It fails with an
+// *UnknownKey, a *ChangedKey, a *Denied, or as the network does.
+func Connect(ctx context.Context, name, addr string, opt Options) (*Host, error) {
+	at := net.JoinHostPort(addr, strconv.Itoa(opt.port()))
+	conf, err := opt.config(at)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialWithin)
+	defer cancel()
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", at)
+	if err != nil {
+		return nil, fmt.Errorf("connect: %w", err)
+	}
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	c, chans, reqs, err := ssh.NewClientConn(conn, at, conf)
+	if err != nil {
+		conn.Close()
+		var unknown *UnknownKey
+		var changed *ChangedKey
+		switch {
+		case errors.As(err, &unknown):
+			return nil, unknown
+		case errors.As(err, &changed):
+			return nil, changed
+		case ctx.Err() != nil:
+			return nil, fmt.Errorf("log in: %w", context.Cause(ctx))
+		// The second is how the library tells of a server that offers
+		// keyboard-interactive and refuses it before it asks.
+		case strings.Contains(err.Error(), "unable to authenticate"), strings.Contains(err.Error(), "unexpected message type 51"):
+			return nil, &Denied{opt.user(), err}
+		}
+		return nil, fmt.Errorf("log in: %w", err)
+	}
+	h := &Host{name: name, client: ssh.NewClient(c, chans, reqs)}
+	if opt.user() != "root" {
+		h.sudo = "sudo -n "
+	}
+	alive, stop := context.WithCancel(context.Background())
+	h.stop = stop
+	go h.watch(alive)
+	return h, nil
+}
+
+// watch ends a connection whose other side has gone without a word.
+func (h *Host) watch(ctx context.Context) {
+	t := time.NewTicker(aliveEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		heard := make(chan struct{})
+		go func() {
+			// An error means that it is over already.
+			_, _, _ = h.client.SendRequest("keepalive@openssh.com", true, nil)
+			close(heard)
+		}()
+		select {
+		case <-heard:
+		case <-ctx.Done():
+			return
+		case <-time.After(aliveTries * aliveEvery):
+			h.client.Close()
+			return
+		}
+	}
+}
+
+// Run runs a command of the shell with input, and returns what it said.
+func (h *Host) Run(ctx context.Context, command string, in io.Reader) (string, error) {
+	s, err := h.client.NewSession()
+	if err != nil {
+		return "", fmt.Errorf("open a session: %w", err)
+	}
+	defer s.Close()
+	defer context.AfterFunc(ctx, func() { s.Close() })()
+	var out bytes.Buffer
+	said := &tail{}
+	s.Stdin, s.Stdout, s.Stderr = in, &out, said
+	if err := s.Run(h.sudo + command); err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return "", fmt.Errorf("%w: %s", err, text.Clean(said.String()))
+	}
+	return out.String(), nil
+}
+
+// quote makes one word of the shell.
+func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
+// sendScript makes a folder for the program and puts it there: what comes by
+// standard input, or a copy of the file $2. A program that did not arrive whole, by its SHA-256 $1,
+// leaves nothing.
+const sendScript = `set -eu
+umask 077
+dir=$(mktemp -d ` + install.SentPrefix + `XXXXXXXXXX)
+trap 'rm -rf "$dir"' EXIT
+cat ${2+"$2"} >"$dir/holdfast"
+chmod 700 "$dir/holdfast"
+[ "$1" = "$(sha256sum "$dir/holdfast" | cut -d" " -f1)" ] || { echo "the program did not arrive whole" >&2; exit 1; }
+trap - EXIT
+echo "$dir"`
+
+// Program is this program, to be sent.
+type Program struct {
+	File string
+	Sum  string // SHA-256, hexadecimal
+	Size int64
+}
+
+// ReadProgram reads the file's hash.
+func ReadProgram(file string) (Program, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return Program{}, fmt.Errorf("read the program to send: %w", err)
+	}
+	defer f.Close()
+	sum := sha256.New()
+	n, err := io.Copy(sum, f)
+	if err != nil {
+		return Program{}, fmt.Errorf("read the program to send: %w", err)
+	}
+	return Program{File: file, Sum: hex.EncodeToString(sum.Sum(nil)), Size: n}, nil
+}
+
+// Begin sends the program and starts it. tell hears how many bytes have gone.
+func (h *Host) Begin(ctx context.Context, p Program, tell func(sent int64)) error {
+	f, err := os.Open(p.File)
+	if err != nil {
+		return fmt.Errorf("send the program: %w", err)
+	}
+	defer f.Close()
+	script := "sh -c " + quote(sendScript) + " sh " + p.Sum
+	var in io.Reader = &counter{r: f, tell: tell}
+	// Where the same one is installed it need not travel. Without it sha256sum fails.
+	if out, err := h.Run(ctx, "sha256sum "+quote(install.Program), nil); err == nil && strings.HasPrefix(out, p.Sum) {
+		script, in = script+" "+quote(install.Program), nil
+	}
+	out, err := h.Run(ctx, script, in)
+	if err != nil {
+		return fmt.Errorf("send the program: %w", err)
+	}
+	dir := strings.TrimSpace(out)
+	if !strings.HasPrefix(dir, "/") || strings.ContainsAny(dir, "\n") {
+		return fmt.Errorf("send the program: the host said %q in place of a folder", text.Clean(dir))
+	}
+	if h.session, err = h.client.NewSession(); err != nil {
+		return fmt.Errorf("open a session: %w", err)
+	}
+	if h.in, err = h.session.StdinPipe(); err != nil {
+		return fmt.Errorf("open a session: %w", err)
+	}
+	pipe, err := h.session.StdoutPipe()
+	if err != nil {
+		return fmt.Errorf("open a session: %w", err)
+	}
+	h.out, h.said = bufio.NewReaderSize(pipe, 1<<16), &tail{}
+	h.session.Stderr = h.said
+	if err := h.session.Start(h.sudo + quote(dir+"/holdfast") + " on-host " + quote(dir)); err != nil {
+		return fmt.Errorf("start the program there: %w", err)
+	}
+	return nil
+}
+
+// Ask sends a request and waits for its answer, whose error is returned. When ctx
+// ends the host is left: what it was doing goes on there, and what was not
+// confirmed is taken back.
+func (h *Host) Ask(ctx context.Context, r install.Request) (install.Answer, error) {
+	var a install.Answer
+	line, err := json.Marshal(r)
+	if err != nil {
+		return a, fmt.Errorf("write a request: %w", err)
+	}
+	defer context.AfterFunc(ctx, func() { h.client.Close() })()
+	if _, err = h.in.Write(append(line, '\n')); err == nil {
+		line, err = h.readLine()
+	}
+	if err != nil {
+		if ctx.Err() != nil {
+			return a, context.Cause(ctx)
+		}
+		return a, h.ended(err)
+	}
+	if err := json.Unmarshal(line, &a); err != nil {
+		return a, fmt.Errorf("the host said %q in place of an answer", text.Clean(string(line[:min(len(line), 200)])))
+	}
+	if a.Error != "" {
+		return a, errors.New(text.Clean(a.Error))
+	}
+	return a, nil
+}
+
+func (h *Host) readLine() ([]byte, error) {
+	var line []byte
+	for {
+		part, more, err := h.out.ReadLine()
+		line = append(line, part...)
+		if err == nil && len(line) > maxAnswer {
+			err = fmt.Errorf("an answer of more than %d bytes", maxAnswer)
+		}
+		if err != nil || !more {
+			return line, err
+		}
+	}
+}
+
+// ended says why the program there speaks no more.
+func (h *Host) ended(err error) error {
+	if errors.Is(err, io.EOF) {
+		if werr := h.session.Wait(); werr != nil {
+			err = werr
+		}
+	}
+	if said := strings.TrimPrefix(strings.TrimSpace(text.Clean(h.said.String())), "holdfast: "); said != "" {
+		return errors.New(said)
+	}
+	return fmt.Errorf("the connection ended: %w", err)
+}
+
+// Close ends the program there, which takes back what was not confirmed, and
+// waits for its end.
+func (h *Host) Close() (err error) {
+	if h.session != nil {
+		h.in.Close() // its end is told by Wait
+		t := time.AfterFunc(dialWithin, func() { h.client.Close() })
+		if err = h.session.Wait(); err != nil {
+			err = fmt.Errorf("end the installation on %s: %w: %s", h.name, err, text.Clean(h.said.String()))
+		}
+		t.Stop()
+	}
+	h.stop()
+	h.client.Close() // nothing is to be lost any more
+	return err
+}
+
+// tail keeps the end of what was written.
+type tail struct {
+	mu  sync.Mutex
+	buf []byte
+}
+
+func (t *tail) Write(b []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.buf = append(t.buf, b...)
+	if over := len(t.buf) - maxSaid; over > 0 {
+		t.buf = t.buf[over:]
+	}
+	return len(b), nil
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return string(t.buf)
+}
+
+// counter tells how much was read.
+type counter struct {
+	r    io.Reader
+	n    int64
+	tell func(int64)
+}
+
+func (c *counter) Read(b []byte) (int, error) {
+	n, err := c.r.Read(b)
+	c.n += int64(n)
+	c.tell(c.n)
+	return n, err
+}

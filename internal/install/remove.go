@@ -1,0 +1,124 @@
+package install
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"holdfast/internal/cluster"
+)
+
+// Removed is what an uninstallation has done, by host.
+type Removed struct {
+	Report
+	Gone map[string][]string `json:"gone,omitempty"`
+	Left map[string][]string `json:"left,omitempty"` // what stays, with the reason
+}
+
+// Uninstall stops the management VM of a cluster, ends the agents, and takes
+// everything of ours off the hosts. The image and all else in the shared directory
+// stay. A host that can not be reached makes it refuse: what runs there would go
+// on without a cluster.
+func Uninstall(ctx context.Context, o Options) (res Removed, err error) {
+	r := &run{Options: o, targets: append(Members(o.Config), o.Guests...), conns: map[string]Conn{}}
+	defer func() { err = errors.Join(err, r.close()) }()
+	r.connect(ctx, r.targets, Fail)
+	if res.Report = report(r.found); !res.OK {
+		return res, ctx.Err()
+	}
+	r.sights = make([]sight, len(r.targets))
+	err = r.each(r.targets, func(h Host) error {
+		a, err := r.ask(ctx, h, Request{Do: DoGather, Query: r.query(h)})
+		if err != nil {
+			return fmt.Errorf("ask what it is like: %w", err)
+		}
+		for i := range r.targets {
+			if r.targets[i] == h {
+				r.sights[i] = sight{host: h, facts: *a.Facts}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return res, err
+	}
+	j := &judgement{cfg: o.Config, base: o.Base}
+	j.cluster(r.sights)
+	if r.found = append(r.found, j.out...); !report(r.found).OK {
+		res.Report = report(r.found)
+		return res, nil
+	}
+	if err := r.stopGuest(ctx); err != nil {
+		return res, err
+	}
+	r.Tell("", "the agents end")
+	if err := r.each(r.targets, func(h Host) error { _, err := r.ask(ctx, h, Request{Do: DoStop}); return err }); err != nil {
+		return res, fmt.Errorf("end the agents: %w", err)
+	}
+	return res, r.remove(ctx, &res)
+}
+
+// stopGuest makes sure that the management VM is off everywhere: by the cluster's
+// word where an agent answers, else by that of all hypervisors.
+func (r *run) stopGuest(ctx context.Context) error {
+	var alive []Host
+	for _, s := range r.sights {
+		if s.facts.Installed != nil && s.facts.Installed.Active && !s.host.Guests {
+			alive = append(alive, s.host)
+		}
+	}
+	if len(alive) > 0 {
+		r.Tell("", "the management VM stops")
+		if _, err := r.ask(ctx, alive[0], Request{Do: DoAgent, Args: []string{"stop"}}); err != nil {
+			return fmt.Errorf("stop the management VM: %w", err)
+		}
+		a, err := r.ask(ctx, alive[0], Request{Do: DoAgent, Args: []string{"status", "-o", "json"}})
+		if err != nil {
+			return fmt.Errorf("ask whether the management VM has stopped: %w", err)
+		}
+		var st status
+		if err := json.Unmarshal([]byte(a.Output), &st); err != nil {
+			return fmt.Errorf("ask whether the management VM has stopped: %w", err)
+		}
+		if s := cluster.OwnerState(st.Owner.State); s != "" && s != cluster.Released {
+			return fmt.Errorf("the management VM is %s on %s", s, st.Owner.Host)
+		}
+		return nil
+	}
+	var errs []error
+	for _, s := range r.sights {
+		why, unknown := s.facts.Unknown["libvirt"]
+		switch {
+		case s.facts.Installed == nil:
+		case unknown:
+			errs = append(errs, fmt.Errorf("%s: no agent answers, and its hypervisor does not say whether the management VM runs there: %s", s.host.Name, why))
+		case s.facts.Domain != "" && s.facts.Domain != "off":
+			errs = append(errs, fmt.Errorf("%s: no agent answers, and the management VM is %s there: shut it down first", s.host.Name, s.facts.Domain))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (r *run) remove(ctx context.Context, res *Removed) error {
+	r.Tell("", "files")
+	res.Gone, res.Left = map[string][]string{}, map[string][]string{}
+	// The content need not travel.
+	var paths []File
+	for _, f := range r.Files {
+		paths = append(paths, File{Path: f.Path})
+	}
+	var mu sync.Mutex
+	return r.each(r.targets, func(h Host) error {
+		a, err := r.ask(ctx, h, Request{Do: DoRemove, Files: paths})
+		mu.Lock()
+		defer mu.Unlock()
+		res.Gone[h.Name], res.Left[h.Name] = a.Changed, a.Left
+		if err != nil {
+			return fmt.Errorf("%w (gone so far: %s)", err, strings.Join(a.Changed, ", "))
+		}
+		return nil
+	})
+}

@@ -1,0 +1,476 @@
+package install
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"holdfast/internal/config"
+)
+
+// Conn is a host on which package onhost answers.
+type Conn interface {
+	Ask(context.Context, Request) (Answer, error)
+	Close() error
+}
+
+// Options say what is installed.
+type Options struct {
+	Config     config.Cluster
+	ConfigText []byte // as it was written; it becomes the cluster's
+	Base       config.Node
+	Guests     []Host // hosts that run guests only, of a cluster that is installed; none: the members are installed
+	Undersized bool   // accept less than 8 GB and 4 CPUs
+	Files      []File // that every host gets: the program, its unit, ...
+	Domain     string // name of the management VM's domain
+	Parallel   int    // how many hosts at a time
+
+	// Connect logs in and starts the program there.
+	Connect func(context.Context, Host) (Conn, error)
+	// Tell hears what is done on a host; host "" is all.
+	Tell func(host, what string)
+}
+
+// Result is what an installation has done. Changed is by host: the paths that were
+// placed there.
+type Result struct {
+	Report
+	Cluster string              `json:"cluster,omitempty"`
+	Changed map[string][]string `json:"changed,omitempty"`
+	Running string              `json:"running,omitempty"` // host of the management VM
+	Seconds Seconds             `json:"seconds"`
+}
+
+// Seconds is how long the parts of an installation took.
+type Seconds struct {
+	Checks  float64 `json:"checks"`  // connections, and this program's way to the hosts, included
+	Copy    float64 `json:"copy"`    // certificates and files
+	Cluster float64 `json:"cluster"` // until all agents are alive
+	Start   float64 `json:"start"`   // until the management VM runs
+}
+
+// Limits of an installation.
+const (
+	aliveWithin = 3 * time.Minute // all agents, after their start
+	runsWithin  = 5 * time.Minute // the management VM, after that
+	lookEvery   = 500 * time.Millisecond
+	clockTries  = 3
+)
+
+// run is an installation under way.
+type run struct {
+	Options
+	targets []Host
+	anchors []Host // members that are asked only
+	mu      sync.Mutex
+	conns   map[string]Conn
+	found   []Finding
+	sights  []sight
+	cluster string
+	auth    Authorities
+}
+
+// Install checks all hosts, and then, unless check is set, puts everything there
+// and starts it. When a check fails nothing is changed, and the error is nil: the
+// report says it.
+func Install(ctx context.Context, o Options, check bool) (res Result, err error) {
+	r := &run{Options: o, targets: Members(o.Config), conns: map[string]Conn{}}
+	if len(o.Guests) > 0 {
+		r.targets, r.anchors = o.Guests, Members(o.Config)
+	}
+	defer func() { err = errors.Join(err, r.close()) }()
+	clock := time.Now()
+	lap := func() float64 {
+		s := time.Since(clock).Seconds()
+		clock = time.Now()
+		return s
+	}
+	res.Report, err = r.check(ctx)
+	res.Seconds.Checks = lap()
+	if err != nil || check || !res.OK {
+		return res, err
+	}
+	res.Cluster = r.cluster
+	if res.Changed, err = r.place(ctx); err != nil {
+		return res, err
+	}
+	res.Seconds.Copy = lap()
+	if err := r.start(ctx, res.Changed); err != nil {
+		return res, err
+	}
+	if err := r.alive(ctx); err != nil {
+		return res, err
+	}
+	res.Seconds.Cluster = lap()
+	if len(o.Guests) > 0 {
+		return res, nil
+	}
+	res.Running, err = r.runs(ctx)
+	res.Seconds.Start = lap()
+	return res, err
+}
+
+// each does something for all hosts, some at a time, and joins what failed.
+func (r *run) each(hosts []Host, do func(Host) error) error {
+	errs := make([]error, len(hosts))
+	gate := make(chan struct{}, max(1, r.Parallel))
+	var wg sync.WaitGroup
+	for i, h := range hosts {
+		wg.Go(func() {
+			gate <- struct{}{}
+			defer func() { <-gate }()
+			if err := do(h); err != nil {
+				errs[i] = fmt.Errorf("%s: %w", h.Name, err)
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+func (r *run) conn(h Host) Conn {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.conns[h.Name]
+}
+
+func (r *run) ask(ctx context.Context, h Host, q Request) (Answer, error) {
+	return r.conn(h).Ask(ctx, q)
+}
+
+func (r *run) close() (err error) {
+	for _, c := range r.conns {
+		err = errors.Join(err, c.Close())
+	}
+	return err
+}
+
+func (r *run) find(f Finding) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.found = append(r.found, f)
+}
+
+// check asks all hosts, and changes nothing on them.
+func (r *run) check(ctx context.Context) (Report, error) {
+	r.connect(ctx, r.targets, Fail)
+	r.connect(ctx, r.anchors, Warn)
+	if err := ctx.Err(); err != nil {
+		return Report{}, context.Cause(ctx)
+	}
+	if !report(r.found).OK {
+		return report(r.found), nil // the others are not asked: what they say may follow from that
+	}
+	r.anchors = slices.DeleteFunc(r.anchors, func(h Host) bool { return r.conn(h) == nil })
+	all := slices.Concat(r.targets, r.anchors)
+	r.Tell("", "checks")
+	r.sights = make([]sight, len(all))
+	err := r.each(all, func(h Host) error {
+		i := slices.Index(all, h)
+		a, err := r.ask(ctx, h, Request{Do: DoGather, Query: r.query(h)})
+		if err != nil || a.Facts == nil {
+			return fmt.Errorf("ask what it is like: %w", err)
+		}
+		r.sights[i] = sight{host: h, facts: *a.Facts}
+		r.sights[i].skew, err = r.skew(ctx, h)
+		return err
+	})
+	if err != nil {
+		return Report{}, err
+	}
+	if len(r.Guests) == 0 {
+		r.sameDirectory(ctx)
+	}
+	if err := r.reach(ctx, all); err != nil {
+		return Report{}, err
+	}
+	r.found = append(r.found, judge(r.Config, r.Base, r.sights)...)
+	if rep := report(r.found); !rep.OK {
+		return rep, nil
+	}
+	err = r.identify(ctx)
+	return report(r.found), err
+}
+
+// connect logs in at hosts; one that does not answer is a finding.
+func (r *run) connect(ctx context.Context, hosts []Host, bad string) {
+	// All errors are findings.
+	_ = r.each(hosts, func(h Host) error {
+		r.Tell(h.Name, "connects")
+		c, err := r.Connect(ctx, h)
+		if err != nil {
+			r.find(Finding{h.Name, "connect", bad, err.Error(), remedyOf(err)})
+			return nil
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.conns[h.Name] = c
+		return nil
+	})
+}
+
+// remedyOf asks an error what to do about it.
+func remedyOf(err error) string {
+	var r interface{ Remedy() string }
+	if errors.As(err, &r) {
+		return r.Remedy()
+	}
+	return "see that the host is up and that sshd answers at that address"
+}
+
+func (r *run) query(h Host) *Query {
+	n := Settings(r.Config, h, "x", r.Base)
+	q := &Query{Host: h.Name, Addr: h.Addr, DataDir: "/var/lib/holdfast", Socket: n.Libvirt.Socket, Ports: h.ports(), Machine: n.Machine, Domain: r.Domain}
+	if n.DataDir != "" {
+		q.DataDir = n.DataDir
+	}
+	if h.Guests {
+		return q
+	}
+	for _, b := range r.Config.Network {
+		q.Bridges = append(q.Bridges, b.Bridge)
+	}
+	if r.Config.Type == config.FileConf {
+		q.ImageFolder = r.Config.ImageFolder
+		if r.Config.ImageURL == "" {
+			q.Image = filepath.Join(q.ImageFolder, ImageName)
+		}
+	}
+	return q
+}
+
+// skew compares the host's clock with this one, by the quickest of some answers.
+func (r *run) skew(ctx context.Context, h Host) (best time.Duration, err error) {
+	quickest := time.Hour
+	for range clockTries {
+		begin := time.Now()
+		a, err := r.ask(ctx, h, Request{Do: DoNow})
+		if err != nil {
+			return 0, fmt.Errorf("ask for the time: %w", err)
+		}
+		if took := time.Since(begin); took < quickest {
+			quickest, best = took, a.Now.Sub(begin.Add(took/2)) // wall clocks of both
+		}
+	}
+	return best, nil
+}
+
+// sameDirectory has one host write a file into the shared directory, and all
+// others read it.
+func (r *run) sameDirectory(ctx context.Context) {
+	if r.Config.Type != config.FileConf {
+		return
+	}
+	n := Nonce{File: filepath.Join(r.Config.ImageFolder, ".holdfast-install-"+rand.Text()), Value: rand.Text()}
+	w := n
+	w.Write = true
+	writer := r.targets[0]
+	if _, err := r.ask(ctx, writer, Request{Do: DoNonce, Nonce: &w}); err != nil {
+		r.sights[0].nonce = err
+		return
+	}
+	// Each error is judged.
+	_ = r.each(r.targets[1:], func(h Host) error {
+		i := slices.Index(r.targets, h)
+		_, r.sights[i].nonce = r.ask(ctx, h, Request{Do: DoNonce, Nonce: &n})
+		return nil
+	})
+	d := n
+	d.Remove = true
+	_, r.sights[0].nonce = r.ask(ctx, writer, Request{Do: DoNonce, Nonce: &d})
+}
+
+// reach has every member try the ports of the others. Hosts that run guests only
+// try the members, which never call them but for their agents' port.
+func (r *run) reach(ctx context.Context, all []Host) error {
+	mtu := map[string]int{}
+	for _, s := range r.sights {
+		if s.facts.Link != nil {
+			mtu[s.host.Name] = s.facts.Link.MTU
+		}
+	}
+	return r.each(r.targets, func(h Host) error {
+		var peers []Peer
+		for _, p := range all {
+			if p == h || h.Guests && p.Guests {
+				continue
+			}
+			ports := p.ports()
+			if h.Guests {
+				ports = []int{APIPort, ClientPort}
+			}
+			if len(r.anchors) == 0 || !p.Guests {
+				peers = append(peers, Peer{Host: p.Name, Addr: p.Addr, Ports: ports, MTU: mtu[h.Name]})
+			}
+		}
+		a, err := r.ask(ctx, h, Request{Do: DoReach, Peers: peers})
+		r.sights[slices.Index(all, h)].reached = a.Reached
+		return err
+	})
+}
+
+// identify finds the cluster's id and authorities on the hosts that are installed,
+// or makes those of a new one.
+func (r *run) identify(ctx context.Context) (err error) {
+	var members []Host
+	for _, s := range r.sights {
+		if in := s.facts.Installed; in != nil {
+			r.cluster = in.Cluster
+			if !in.Guests {
+				members = append(members, s.host)
+			}
+		}
+	}
+	if len(members) == 0 {
+		if len(r.Guests) > 0 {
+			return errors.New("no member of the cluster answers that is installed: install the members first")
+		}
+		r.cluster = "hf-" + strings.ToLower(rand.Text()[:12])
+		r.auth, err = NewAuthorities(r.cluster)
+		return err
+	}
+	var errs []error
+	for _, h := range members {
+		a, err := r.ask(ctx, h, Request{Do: DoKeys})
+		if err == nil {
+			if r.auth, err = ReadAuthorities(h.Name, a.Keys); err == nil {
+				return nil
+			}
+		}
+		errs = append(errs, fmt.Errorf("%s: %w", h.Name, err))
+	}
+	return fmt.Errorf("no member has the authorities of the cluster: %w", errors.Join(errs...))
+}
+
+// place puts the files on all hosts, or on none: what one host refuses is taken
+// back on all.
+func (r *run) place(ctx context.Context) (map[string][]string, error) {
+	changed := map[string][]string{}
+	r.Tell("", "files")
+	err := r.each(r.targets, func(h Host) error {
+		files, err := r.files(h)
+		if err != nil {
+			return err
+		}
+		r.Tell(h.Name, "files")
+		a, err := r.ask(ctx, h, Request{Do: DoPlace, Files: files})
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		changed[h.Name] = a.Changed
+		return err
+	})
+	if err != nil {
+		return nil, errors.Join(err, r.undo())
+	}
+	if err := r.each(r.targets, func(h Host) error { _, err := r.ask(ctx, h, Request{Do: DoKeep}); return err }); err != nil {
+		return changed, fmt.Errorf("confirm what was placed: %w; run the installation again", err)
+	}
+	return changed, nil
+}
+
+// undoWithin bounds the way back.
+const undoWithin = time.Minute
+
+// undo has every host take back what it placed. One that is not reached does so
+// itself.
+func (r *run) undo() error {
+	ctx, cancel := context.WithTimeout(context.Background(), undoWithin)
+	defer cancel()
+	// What fails is taken back when the connection ends.
+	_ = r.each(r.targets, func(h Host) error { _, err := r.ask(ctx, h, Request{Do: DoUndo}); return err })
+	return errors.New("nothing was changed on any host")
+}
+
+func (r *run) files(h Host) ([]File, error) {
+	i := slices.IndexFunc(r.sights, func(s sight) bool { return s.host == h })
+	n := Settings(r.Config, h, r.cluster, r.Base)
+	n.Undersized = r.Undersized
+	raw, err := indented(n)
+	if err != nil {
+		return nil, err
+	}
+	if _, faults := config.ParseNode(SettingsFile+" of "+h.Name, raw); len(faults) > 0 {
+		return nil, config.Faults(faults)
+	}
+	out := slices.Clone(r.Files)
+	keys, err := r.auth.files(h, r.sights[i].facts, r.tls())
+	if err != nil {
+		return nil, err
+	}
+	out = append(out, keys...)
+	if !h.Guests {
+		out = append(out, File{Path: ClusterFile, Mode: 0o600, Data: r.ConfigText, Once: true})
+	}
+	return append(out, File{Path: SettingsFile, Mode: 0o600, Data: raw}), nil
+}
+
+// tls reports whether libvirtd's connections between hosts go by TLS.
+func (r *run) tls() bool {
+	uri := r.Base.Libvirt.MigrateURI
+	return uri == "" || strings.HasPrefix(uri, "qemu+tls:")
+}
+
+// start starts the agents. Those that run and have nothing new go on; those that
+// run and have are restarted one after the other, and the next one waits until the one before
+// is alive. The guest goes on.
+func (r *run) start(ctx context.Context, changed map[string][]string) error {
+	r.Tell("", "start")
+	var now, later []Host
+	for _, s := range r.sights[:len(r.targets)] {
+		in := s.facts.Installed
+		switch {
+		case in == nil || !in.Active:
+			now = append(now, s.host)
+		case len(changed[s.host.Name]) > 0:
+			later = append(later, s.host)
+		}
+	}
+	if err := r.rejoin(ctx, now); err != nil {
+		return err
+	}
+	begin := func(h Host, restart bool) error {
+		r.Tell(h.Name, "start")
+		_, err := r.ask(ctx, h, Request{Do: DoStart, Restart: restart, TLS: r.tls()})
+		return err
+	}
+	const again = "; mend that and run the installation again: it goes on from here"
+	if err := r.each(now, func(h Host) error { return begin(h, false) }); err != nil {
+		return fmt.Errorf("start the agents: %w%s", err, again)
+	}
+	for _, h := range later {
+		err := begin(h, true)
+		if err == nil {
+			err = r.wait(ctx, aliveWithin, func() string { return r.missing(ctx, []Host{h}) })
+		}
+		if err != nil {
+			return fmt.Errorf("restart the agent of %s: %w%s", h.Name, err, again)
+		}
+	}
+	return nil
+}
+
+// rejoin makes those members new ones of the store whose data are gone while
+// others have theirs: a member that began empty beside them would vote about what it has forgotten.
+func (r *run) rejoin(ctx context.Context, fresh []Host) error {
+	old := slices.ContainsFunc(r.sights, func(s sight) bool { return s.facts.Installed != nil && s.facts.Installed.Store })
+	if !old || len(r.Guests) > 0 {
+		return nil
+	}
+	for _, h := range fresh {
+		i := slices.Index(r.targets, h)
+		if in := r.sights[i].facts.Installed; in != nil && in.Store {
+			continue
+		}
+		r.Tell(h.Name, "joins the store")
+		if _, err := r.ask(ctx, h, Request{Do: DoAgent, Args: []string{"store", "join", "--config", SettingsFile}}); err != nil {
+			return fmt.Errorf("make %s a new member of the store: %w", h.Name, err)
+		}
+	}
+	return nil
+}
