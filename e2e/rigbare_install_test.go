@@ -190,8 +190,13 @@ func (b *bareRig) killed(t *testing.T, args []string, unchanged func(string)) {
 		_ = cmd.Wait() // it was killed
 		cancel()
 		b.until(t, time.Minute, "the hosts have taken back what was placed", func(ctx context.Context) (string, bool) {
-			out, err := b.lab.Exec(ctx, "h3", "sh", "-c", "pgrep -f '[h]oldfast.* on-host' || ls -d /var/lib/holdfast-install* 2>/dev/null || true")
-			return out, err == nil && out == ""
+			for _, h := range b.lab.Hosts() {
+				out, err := b.lab.Exec(ctx, h, "sh", "-c", "pgrep -f '[h]oldfast.* on-host' || ls -d /var/lib/holdfast-install* 2>/dev/null || true")
+				if err != nil || out != "" {
+					return fmt.Sprint(h, out, err), false
+				}
+			}
+			return "", true
 		})
 		unchanged("an installer that was killed at " + at)
 	}

@@ -213,8 +213,14 @@ func (b *bareRig) uninstall(t *testing.T, h string, args ...string) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	args = slices.DeleteFunc(slices.Clone(args), func(a string) bool { return a == "--allow-undersized" })
-	if out, err := b.lab.Exec(ctx, h, append([]string{b.lab.Exe(), "uninstall", "--yes-i-really-really-mean-it"}, args...)...); err != nil {
+	cmd, err := b.lab.Command(ctx, h, append([]string{b.lab.Exe(), "uninstall", "--yes-i-really-really-mean-it"}, args...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("uninstall: %v: %s", err, out)
+	} else {
+		t.Logf("uninstall:\n%s", out)
 	}
 }
 

@@ -118,8 +118,10 @@ func remove(ctx context.Context, files []install.File) (gone, left []string, err
 	for _, f := range files {
 		paths = append(paths, f.Path)
 	}
-	for _, path := range append(paths, "/var/log/holdfast", workDir, install.ConfDir) {
-		took, err := take(ctx, path)
+	paths = append(paths, "/var/log/holdfast", workDir, install.ConfDir)
+	packages := owners(ctx, paths)
+	for _, path := range paths {
+		took, err := take(path, packages[path])
 		if err != nil {
 			return gone, left, err
 		}
@@ -144,9 +146,9 @@ func remove(ctx context.Context, files []install.File) (gone, left []string, err
 // nothing is what take says of a path that is not there.
 const nothing = "nothing"
 
-// take removes a path, and says why it stays, "" when it is gone. It leaves file
-// systems alone that are mounted below it.
-func take(ctx context.Context, path string) (why string, err error) {
+// take removes a path, and says why it stays, "" when it is gone. It leaves what
+// package owner has, and file systems that are mounted below it.
+func take(path, owner string) (why string, err error) {
 	st, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nothing, nil
@@ -159,7 +161,7 @@ func take(ctx context.Context, path string) (why string, err error) {
 			return "it leads to " + to, err
 		}
 	}
-	if owner := packageOf(ctx, path); owner != "" {
+	if owner != "" {
 		return "it belongs to package " + owner + ": remove that", nil
 	}
 	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(path))
@@ -175,17 +177,26 @@ func take(ctx context.Context, path string) (why string, err error) {
 	return "", durable.SyncDir(filepath.Dir(path))
 }
 
-// packageOf names the package that a path belongs to, "" when none does.
-// Without either tool no package has it.
-func packageOf(ctx context.Context, path string) string {
-	if out, err := run(ctx, "dpkg-query", "-S", path); err == nil {
-		owner, _, _ := strings.Cut(out, ":")
-		return owner
+// owners names the packages that paths belong to; those of none are left out.
+// Without either tool there are none.
+func owners(ctx context.Context, paths []string) map[string]string {
+	out := map[string]string{}
+	// Both fail when a path is in no package, and tell of the others.
+	said, _ := run(ctx, "dpkg-query", append([]string{"-S", "--"}, paths...)...)
+	for line := range strings.Lines(said) {
+		if pkg, path, ok := strings.Cut(strings.TrimSpace(line), ": "); ok {
+			out[path] = pkg
+		}
 	}
-	if out, err := run(ctx, "rpm", "-qf", path); err == nil {
-		return strings.TrimSpace(out)
+	for _, path := range paths {
+		if _, err := os.Stat("/usr/bin/rpm"); err != nil {
+			break
+		}
+		if said, err := run(ctx, "rpm", "-qf", "--", path); err == nil {
+			out[path] = strings.TrimSpace(said)
+		}
 	}
-	return ""
+	return out
 }
 
 // agent runs a command of the installed program, which asks its agent.
