@@ -207,6 +207,9 @@ func upgradeOfAnAppctlPackage(t testing.TB, r *rig) {
 	}
 	r.command(t, hosts[1], "upgrade", "commit", "--yes", "-o", "json")
 	r.settled(t, "the commit", upgrade.Normal)
+	if asked, err := r.script(t.Context(), hosts[0], "cat /mnt/dbdata/remote/ctsql-audit"); err != nil || strings.TrimSpace(asked) != "cantian SELECT * FROM SYS.DV_CTRL_VERSION" {
+		t.Errorf("the database was asked %q, %v", asked, err)
+	}
 	r.engines(t, engineNew)
 	r.removeEngine(t)
 }

@@ -16,6 +16,7 @@ import (
 	"holdfast/internal/dbengine"
 	"holdfast/internal/durable"
 	"holdfast/internal/host/action/program"
+	"holdfast/internal/text"
 	"holdfast/internal/upgrade/manifest"
 )
 
@@ -49,7 +50,7 @@ func (a *appctlStep) do(ctx context.Context) (program.Result, error) {
 		}
 	case verbRollback:
 		if why := a.untouched(); why != "" {
-			a.step.Attempt.Say("there is nothing to roll back: %s", why)
+			a.say("there is nothing to roll back: %s", why)
 			return program.Result{State: program.Done}, nil
 		}
 	}
@@ -178,43 +179,97 @@ func (a *appctlStep) untouched() string {
 }
 
 var (
-	engineUser   = regexp.MustCompile(`(?m)^cantian_user="?([a-zA-Z0-9_-]+)"?$`)
-	raisedNumber = regexp.MustCompile(`gcc version:(\d+)\.(\d+)\.(\d+)`)
-	leadNumbers  = regexp.MustCompile(`^\d+(\.\d+){0,2}`)
+	engineUser    = regexp.MustCompile(`(?m)^cantian_user="?([a-zA-Z0-9_-]+)"?$`)
+	raisedNumber  = regexp.MustCompile(`gcc version:(\d+\.\d+\.\d+)`)
+	controlNumber = regexp.MustCompile(`(?m)^(\d+\.\d+\.\d+)\.\d+\s*$`)
+	leadNumbers   = regexp.MustCompile(`^\d+(\.\d+){0,2}`)
 )
 
-// committed says that the version of the engine's cluster is another one than that: the
-// first three numbers count, as upgrade_commit raises them.
+// committed says that the version of the engine's cluster, or that of its database, is
+// another one than that: the first three numbers count, as upgrade_commit raises them.
 func (a *appctlStep) committed(ctx context.Context, want string) string {
-	text, err := os.ReadFile(filepath.Join(a.what.Home, "action/env.sh"))
+	env, err := os.ReadFile(filepath.Join(a.what.Home, "action/env.sh"))
 	if err != nil {
 		return fmt.Sprintf("read whose program cms is: %v", err)
 	}
-	user := engineUser.FindSubmatch(text)
+	user := engineUser.FindSubmatch(env)
 	if user == nil {
 		return "action/env.sh does not say whose program cms is: it has no cantian_user"
 	}
-	out, exit, err := a.host.query(ctx, "su", "-s", "/bin/bash", "-", string(user[1]), "-c", "cms version")
-	told := raisedNumber.FindStringSubmatch(out)
+	if why := a.tells(ctx, string(user[1]), "cms version", "", raisedNumber, want); why != "" {
+		return why
+	}
+	password, err := a.sysPassword()
 	switch {
 	case err != nil:
-		return fmt.Sprintf("read the version of the engine's cluster back: %v", err)
-	case exit != 0 || told == nil:
-		return fmt.Sprintf("the version of the engine's cluster could not be read back: cms version ended with %d and said %q", exit, out[:min(len(out), 200)])
+		return fmt.Sprintf("read the version of the database back: %v", err)
+	case password == "":
+		a.say("DV_CTRL_VERSION was not read back: that takes the password of the engine's user sys, as secrets: {%s: PASSWORD} in the credentials file", sysSecret)
+		return ""
 	}
-	numbers := strings.Split(leadNumbers.FindString(want), ".")
-	for i, t := range told[1:] {
+	return a.tells(ctx, string(user[1]), askControl, password, controlNumber, want)
+}
+
+const (
+	// askControl logs in as the package's own scripts do: the password is read from standard input.
+	askControl = `ctsql sys@127.0.0.1:1611 -q -c "SELECT * FROM SYS.DV_CTRL_VERSION"`
+	sysSecret  = "sys" // what the credentials file calls the password
+)
+
+// sysPassword is that of the engine's user sys, "" when the operator has not given it.
+func (a *appctlStep) sysPassword() (string, error) {
+	if a.step.Credentials == "" {
+		return "", nil
+	}
+	c, err := program.ReadCredentials(a.step.Credentials)
+	if err != nil {
+		return "", err
+	}
+	return c.Secrets[sysSecret], nil
+}
+
+// say adds a line to the log, where a step has one.
+func (a *appctlStep) say(format string, args ...any) {
+	if a.step.Attempt != nil {
+		a.step.Attempt.Say(format, args...)
+	}
+}
+
+// tells runs a command of the engine's account, with a secret on its standard input if one
+// is given, and says how the version that it tells is not that.
+func (a *appctlStep) tells(ctx context.Context, user, command, secret string, number *regexp.Regexp, want string) string {
+	out, exit, err := a.host.ask(ctx, strings.NewReader(secret+"\n"), "su", "-s", "/bin/bash", "-", user, "-c", command)
+	told, name := number.FindStringSubmatch(out), command
+	if secret != "" {
+		out, name = strings.ReplaceAll(out, secret, "***"), "DV_CTRL_VERSION of ctsql"
+	}
+	switch {
+	case err != nil:
+		return fmt.Sprintf("read the version back: %v", err)
+	case exit != 0 || told == nil:
+		return fmt.Sprintf("the version could not be read back: %s ended with %d and said %q", name, exit, text.Line(out, 200))
+	case !sameNumbers(told[1], want):
+		return fmt.Sprintf("it said that it was a success, but %s tells %s, want %s", name, strings.TrimSpace(told[0]), want)
+	}
+	return ""
+}
+
+// sameNumbers reports whether the three numbers are those that a version begins with; those
+// that it does not have count as 0.
+func sameNumbers(three, version string) bool {
+	have := strings.Split(leadNumbers.FindString(version), ".")
+	for i, t := range strings.Split(three, ".") {
 		n := "0"
-		if i < len(numbers) {
-			n = numbers[i]
+		if i < len(have) {
+			n = have[i]
 		}
 		x, xerr := strconv.Atoi(t)
 		y, yerr := strconv.Atoi(n)
 		if xerr != nil || yerr != nil || x != y {
-			return fmt.Sprintf("it said that it was a success, but cms version tells %s, want %s", told[0], want)
+			return false
 		}
 	}
-	return ""
+	return true
 }
 
 // copied is where the package's own scripts may change its files, and where the engine's

@@ -161,6 +161,59 @@ func TestAppctlCommitIsReadBack(t *testing.T) {
 	r.do(r.verb("upgrade_commit", "offline"), "ended with 7")
 }
 
+// TestAppctlCommitOfTheDatabaseIsReadBack: where the password of sys is in the credentials file.
+func TestAppctlCommitOfTheDatabaseIsReadBack(t *testing.T) {
+	const secret = "sys-geheim"
+	r := appctlRig(t)
+	r.write("does", saysSuccess, 0o600)
+	answers := func(told string) {
+		r.tool("su", `[ "$*" = '-s /bin/bash - cantian -c cms version' ] && echo gcc version:25.6.0. && exit
+[ "$*" = '-s /bin/bash - cantian -c ctsql sys@127.0.0.1:1611 -q -c "SELECT * FROM SYS.DV_CTRL_VERSION"' ] || exit 9
+read -r password; echo "Please enter password: "; [ "$password" = `+secret+` ] || { echo "CT-00329, Incorrect user or password $password"; exit 1; }
+printf 'connected.\n\nSQL> \nVERSION   \n-----------\n`+told+`\n\n1 rows fetched.\n\n'`)
+	}
+	commit := r.verb("upgrade_commit", "offline")
+	answers("24.12.0.2 ")
+	for _, credentials := range []string{"", "secrets: {array: array-geheim}\n"} { // nobody is asked
+		r.log.Reset()
+		r.change = func(s *Step) {
+			s.Values.Version, s.Credentials = "25.06.B001", ""
+			if credentials != "" {
+				s.Credentials = r.write("credentials", credentials, 0o600)
+			}
+		}
+		r.do(commit, "")
+		if log := r.log.String(); strings.Count(log, "DV_CTRL_VERSION was not read back") != 1 || !strings.Contains(log, "secrets: {sys: PASSWORD}") || strings.Contains(r.calls(), "ctsql") {
+			t.Errorf("log: %s, calls: %s", log, r.calls())
+		}
+	}
+	r.log.Reset()
+	r.change = func(s *Step) {
+		s.Values.Version, s.Credentials = "25.06.B001", r.write("credentials", "secrets: {sys: "+secret+"}\n", 0o600)
+	}
+	for told, why := range map[string]string{
+		"25.6.0.2  ": "", "25.6.0.11": "", "24.12.0.2 ": "DV_CTRL_VERSION of ctsql tells 24.12.0.2, want 25.06.B001",
+		"": "DV_CTRL_VERSION of ctsql ended with 0 and said", "125.6.0": "ended with 0 and said",
+	} {
+		answers(told)
+		res := r.do(commit, why)
+		r.probe(commit, res.State)
+	}
+	r.change = func(s *Step) {
+		s.Values.Version, s.Credentials = "25.06.B001", r.write("credentials", "secrets: {sys: other-geheim}\n", 0o600)
+	}
+	if res := r.do(commit, "ended with 1 and said"); strings.Contains(res.Why, "geheim") || !strings.Contains(res.Why, "CT-00329, Incorrect user or password ***") {
+		t.Errorf("got %+v", res)
+	}
+	if strings.Contains(r.log.String()+r.calls(), "geheim") || strings.Contains(r.log.String(), "was not read") {
+		t.Errorf("log: %s, calls: %s", r.log.String(), r.calls())
+	}
+	r.change = func(s *Step) {
+		s.Values.Version, s.Credentials = "25.06.B001", r.write("credentials", "secrets: {", 0o600)
+	}
+	r.do(commit, "credentials")
+}
+
 // TestAppctlIsJudgedLater: by an agent that has not seen it run.
 func TestAppctlIsJudgedLater(t *testing.T) {
 	r := appctlRig(t)

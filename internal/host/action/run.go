@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -106,6 +107,11 @@ const (
 // query asks a program of the host something: it changes nothing and ends soon.
 // exit is its exit code; err means that it could not be asked.
 func (h *Host) query(ctx context.Context, argv ...string) (out string, exit int, err error) {
+	return h.ask(ctx, nil, argv...)
+}
+
+// ask is query with something on standard input.
+func (h *Host) ask(ctx context.Context, stdin io.Reader, argv ...string) (out string, exit int, err error) {
 	path, err := program.LookIn(h.Tools.path(), argv[0])
 	if err != nil {
 		return "", -1, err
@@ -115,7 +121,7 @@ func (h *Host) query(ctx context.Context, argv ...string) (out string, exit int,
 	var stdout, stderr limited
 	cmd := exec.CommandContext(ctx, path, argv[1:]...)
 	cmd.Env = []string{"PATH=" + h.Tools.path(), "LANG=C.UTF-8", "LC_ALL=C.UTF-8"}
-	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = "/", &stdout, &stderr, time.Second
+	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = "/", stdin, &stdout, &stderr, time.Second
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	err = cmd.Run()

@@ -166,7 +166,12 @@ func (s *actionStep) Do(ctx context.Context, a *program.Attempt) (program.Result
 
 // Look implements program.Work.
 func (s *actionStep) Look(ctx context.Context, last program.Result) (program.Result, error) {
-	r, err := s.a.Host.Look(ctx, *s.do, s.hostStep(nil), last)
+	step := s.hostStep(nil)
+	var err error
+	if step.Credentials, err = s.a.credentials(); err != nil {
+		return program.Result{}, err
+	}
+	r, err := s.a.Host.Look(ctx, *s.do, step, last)
 	if s.do.AllHosts && err == nil {
 		r = s.judge(ctx, r, 0)
 	}
