@@ -188,7 +188,7 @@ func (r *run) tables(ctx context.Context) (have map[string]standing, err error) 
 	}
 	for _, s := range r.order {
 		if _, ok := have[s.Target]; !ok { // a target that lost what it had promised to keep, or a hand
-			return nil, fmt.Errorf("target: the journal has lost table %s: to begin anew, empty the mapped tables of the target and drop its database %s", s.Target, Database)
+			return nil, fmt.Errorf("target: the journal has lost table %s: begin anew: holdfast transition db clean --rows", s.Target)
 		}
 	}
 	r.meter.have(have)
@@ -282,8 +282,8 @@ func (j *Journal) same(now *Journal) error {
 	if len(what) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%w: it began at %s with another %s: go on with what it began with, or to begin anew, empty the mapped tables of the target and drop its database %s",
-		ErrOther, j.Begun.Format(time.RFC3339), strings.Join(what, ", and another "), Database)
+	return fmt.Errorf("%w: it began at %s with another %s: go on with what it began with; or begin anew: holdfast transition db clean --rows",
+		ErrOther, j.Begun.Format(time.RFC3339), strings.Join(what, ", and another "))
 }
 
 // CutOver is the error (ErrDone) of one who would go on with following after the cut-over:
