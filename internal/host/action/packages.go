@@ -201,10 +201,8 @@ func (p *packageStep) commands(ctx context.Context, m manager, cmds [][]string) 
 			if r.State != program.Failed || time.Now().After(limit) {
 				break
 			}
-			if said, err := p.step.Attempt.Said(); err != nil {
-				return r, err
-			} else if !m.lostRace(said) {
-				break
+			if said, err := os.ReadFile(r.OutputFile); err != nil || !m.lostRace(string(said)) {
+				break // one that could not be begun has said nothing
 			}
 		}
 		if r.State != program.Done {

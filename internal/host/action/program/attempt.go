@@ -68,15 +68,6 @@ func (a *Attempt) Run(ctx context.Context, h Helper, s Spec) (Result, error) {
 	return r, err
 }
 
-// Said returns the end of what the last command of Run has said, at most 4 KiB.
-func (a *Attempt) Said() (string, error) {
-	text, err := os.ReadFile(filepath.Join(numbered(a.dir, a.n), fileOutput))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("read what a program has said: %w", err)
-	}
-	return string(text[max(0, len(text)-4<<10):]), nil
-}
-
 // Probe says what became of the attempt, which another process may have begun.
 func (a *Attempt) Probe(ctx context.Context, w Work) (Result, error) {
 	n, err := last(a.dir, math.MaxInt)
