@@ -27,8 +27,8 @@ func providers() map[string]provider {
 		"mariadb": {may: []string{"method", "socket", "address", "port", "user", "password", "defaults"}},
 		"ctbackup": {
 			needs:  []string{"choice", "sysPassword"},
-			may:    []string{"port", "storagePath"},
-			during: []string{"address", "user", "password", "metadataPath", "storagePath"},
+			may:    []string{"port", "storagePath", "metadataPath"},
+			during: []string{"address", "user", "password", "storagePath"},
 			byHand: "a backup of ctbackup is restored by hand, with ctbackup",
 		},
 		"qcow2": {needs: []string{"images"}},

@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"slices"
@@ -149,7 +150,16 @@ func (b *builder) nodeFindings(dir string) {
 func (b *builder) ctbackupFindings() {
 	for i := range b.m.Modules {
 		mod := &b.m.Modules[i]
-		if plan, ok := b.backupOf(mod.Name); ok && plan.Provider == "ctbackup" || mod.Actions.Install == nil {
+		if plan, ok := b.backupOf(mod.Name); ok && plan.Provider == "ctbackup" {
+			if s := plan.Settings; bytes.Contains(s, []byte(`"during"`)) && !bytes.Contains(s, []byte(`"metadataPath"`)) {
+				b.find(Finding{
+					Rule: "ctbackup", Level: Warn, Text: "Where the metadata of MySQL is that ctbackup is asked to read, nothing says: each host looks for it before anything is changed, and stops the run when it finds none.",
+					Remedy: "have a look at what the step of the backup has found, or say it in the platform file: metadataPath",
+				})
+			}
+			continue
+		}
+		if mod.Actions.Install == nil {
 			continue
 		}
 		b.find(Finding{

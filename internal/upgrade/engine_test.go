@@ -97,8 +97,30 @@ func TestEngineRolling(t *testing.T) {
 	if got := told(&p); got != want || p.Blocked() || p.Estimate.Moves > 0 {
 		t.Errorf("got  %s\nwant %s\n%+v", got, want, p.Findings)
 	}
-	if !slices.ContainsFunc(p.Findings, func(f Finding) bool { return f.Rule == "ctbackup" && f.Level == Warn }) {
+	asks := func(p Plan) (out string) {
+		for _, f := range p.Findings {
+			if f.Rule == "ctbackup" && f.Level == Warn {
+				out += f.Text
+			}
+		}
+		return out
+	}
+	inv := engineHosts()
+	with := func(settings string) Plan {
+		inv.Backups = map[string]inventory.BackupPlan{"ct": {Provider: "ctbackup", Settings: []byte(settings)}}
+		return buildEngine(t, inv, Options{Mode: manifest.Rolling, Backup: map[string]string{"engine": "ct"}})
+	}
+	during := `{"choice":"during","sysPassword":"/s","address":"127.0.0.1","user":"u","password":"/p","storagePath":"/b"`
+	if p = with(during + "}"); p.Blocked() || !strings.HasPrefix(asks(p), "Where the metadata of MySQL is") {
 		t.Errorf("%+v", p.Findings)
+	}
+	for _, settings := range []string{during + `,"metadataPath":"/m"}`, `{"choice":"done","sysPassword":"/s"}`} {
+		if p = with(settings); p.Blocked() || asks(p) != "" {
+			t.Errorf("%+v", p.Findings)
+		}
+	}
+	if got := asks(buildEngine(t, engineHosts(), Options{Mode: manifest.Rolling})); !strings.Contains(got, "has no answer of its own") {
+		t.Error(got)
 	}
 }
 

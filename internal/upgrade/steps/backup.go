@@ -152,6 +152,13 @@ func (b *Backup) Do(ctx context.Context, t engine.Task) error {
 	ctx, cancel := context.WithTimeout(ctx, t.Step.Timeout)
 	defer cancel()
 	t.Note("backs up module "+args.Module+" by "+args.Provider, -1)
+	how := ""
+	ct := args.Provider == (ctbackup.Provider{}).Name()
+	if ct {
+		if q.Options, how, err = ctbackup.Complete(ctx, q); err != nil {
+			return fmt.Errorf("back up module %s: %w", args.Module, err)
+		}
+	}
 	rec, err := p.Backup(ctx, q)
 	if errors.Is(err, array.ErrArrayUnreachable) {
 		return b.byHand(t, q, args, err)
@@ -159,7 +166,7 @@ func (b *Backup) Do(ctx context.Context, t engine.Task) error {
 	if err != nil {
 		return fmt.Errorf("back up module %s: %w", args.Module, err)
 	}
-	if args.Provider == (ctbackup.Provider{}).Name() {
+	if ct {
 		if err := durable.WriteFile(q.Path(backupAnswers), q.Options, 0o600); err != nil {
 			return fmt.Errorf("back up module %s: keep the choice: %w", args.Module, err)
 		}
@@ -168,8 +175,10 @@ func (b *Backup) Do(ctx context.Context, t engine.Task) error {
 		return fmt.Errorf("back up module %s: %w", args.Module, err)
 	}
 	program.Say(t.Log, "backup %s of %s: %d bytes, %s", rec.ID, strings.Join(rec.What, ", "), rec.Size, rec.Where)
-	for _, note := range rec.Notes {
-		program.Say(t.Log, "%s", note)
+	for _, note := range append(rec.Notes, how) {
+		if note != "" {
+			program.Say(t.Log, "%s", note)
+		}
 	}
 	return nil
 }

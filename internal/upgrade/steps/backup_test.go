@@ -1,6 +1,7 @@
 package steps
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -288,8 +289,14 @@ func TestBackupByCtbackup(t *testing.T) {
 	d, task = r.step(upgrade.KindBackup, "ctbackup")
 	r.does(d, task, ctbackup.ErrUnproved.Error())
 	r.choice(ctbackup.During)
+	tools := filepath.Dir(r.write("tools/mariadb", "#!/bin/sh\nprintf '/srv/mysql\\t8.0.26\\n'\n", 0o700))
+	t.Setenv("PATH", tools+":"+os.Getenv("PATH"))
+	r.settings = bytes.Replace(r.settings, []byte(`"metadataPath":"/var/lib/mysql",`), nil, 1) // it is found
 	d, task = r.step(upgrade.KindBackup, "ctbackup")
 	r.does(d, task, "")
+	if !strings.Contains(r.log(), "the metadata of MySQL is in /srv/mysql: the data directory of MySQL at 127.0.0.1") {
+		t.Errorf("log: %s", r.log())
+	}
 	r.says(d, task, engine.ProbedDone)
 	r.verifies(ctbackup.ErrUnproved.Error())
 
@@ -304,7 +311,7 @@ echo "I know $x"; ask "what else"; touch $R/ct/backup`)
 	if err := r.do(1); err != nil {
 		t.Fatalf("%v; log: %s", err, r.log())
 	}
-	if got, want := r.file("said"), "3\n127.0.0.1\n3306\nroot\nMy-geheim\n/var/lib/mysql\n"+r.Root+"/ct\nSys-geheim\nOp-geheim\n"; got != want {
+	if got, want := r.file("said"), "3\n127.0.0.1\n3306\nroot\nMy-geheim\n/srv/mysql\n"+r.Root+"/ct\nSys-geheim\nOp-geheim\n"; got != want {
 		t.Errorf("said %q, want %q", got, want)
 	}
 	if strings.Contains(r.log(), "geheim") || !strings.Contains(r.log(), "I know ***") {

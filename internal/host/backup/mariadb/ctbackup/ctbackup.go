@@ -65,7 +65,7 @@ type Options struct {
 	Port         int              `json:"port,omitempty"`         // default 3306. During
 	User         string           `json:"user,omitempty"`         // of MySQL. During
 	Password     backup.SecretRef `json:"password,omitempty"`     // of MySQL. During
-	MetadataPath string           `json:"metadataPath,omitempty"` // of MySQL's metadata, as Discover found it and an operator has confirmed. During
+	MetadataPath string           `json:"metadataPath,omitempty"` // of MySQL's metadata; Complete looks for it. During
 	StoragePath  string           `json:"storagePath,omitempty"`  // directory of the backup, at most 100 bytes. During; Done if there is to be a way back
 	SysPassword  backup.SecretRef `json:"sysPassword,omitempty"`  // of the engine's user sys. Done, During
 }
@@ -106,7 +106,7 @@ func (o *Options) checkDuring() error {
 	case o.User == "":
 		return errors.New("user: want a user of MySQL")
 	case o.MetadataPath == "":
-		return errors.New("metadataPath: want the path of MySQL's metadata, confirmed by an operator")
+		return errors.New("metadataPath: want the path of MySQL's metadata")
 	}
 	if err := plainPath(o.MetadataPath); err != nil {
 		return fmt.Errorf("metadataPath: %w", err)

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"holdfast/internal/host/backup"
-	"holdfast/internal/host/backup/mariadb"
 	"holdfast/internal/host/backup/mariadb/ctbackup"
 	"holdfast/internal/testbed/try"
 )
@@ -89,37 +88,55 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// TestDiscover has a kubectl that answers as the guide shows.
-func TestDiscover(t *testing.T) {
-	dir := t.TempDir()
-	try.Must(t, os.WriteFile(filepath.Join(dir, "pods"), []byte(guidePods), 0o600))
-	try.Must(t, os.WriteFile(filepath.Join(dir, "claims"), []byte(allClaims), 0o600))
-	script := fmt.Sprintf("#!/bin/sh\ncase \"$KUBECONFIG $*\" in '/k get pods -n cantian -owide') cat %s/pods;; '/k get pvc -A') cat %s/claims;; *) echo \"unknown: $*\" >&2; exit 1;; esac\n", dir, dir)
-	try.Must(t, os.WriteFile(filepath.Join(dir, "kubectl"), []byte(script), 0o700))
-	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
-	root := filepath.Join(dir, "remote")
-	nobody := mariadb.Connection{Socket: filepath.Join(dir, "none.sock")}
-	f := ctbackup.Finder{MySQL: nobody, Dir: dir, Kubeconfig: "/k", Root: root}
-	if got, err := f.Discover(try.Context(t)); err == nil || !strings.Contains(err.Error(), "3 pods have 1 volumes") || !strings.Contains(err.Error(), "on the host") {
-		t.Errorf("no directory: %v, %v", got, err)
+// TestComplete has a kubectl that answers as the guide shows, and a client of MySQL.
+func TestComplete(t *testing.T) {
+	r := newRig(t, ctbackup.During)
+	r.o.Address, r.o.MetadataPath = "192.168.135.153", ""
+	tool := func(name, script string) {
+		try.Must(t, os.WriteFile(filepath.Join(r.dir, name), []byte("#!/bin/sh\n"+script), 0o700))
 	}
+	t.Setenv("PATH", r.dir+":"+os.Getenv("PATH"))
+	root := filepath.Join(r.dir, "remote")
+	complete := func(want, how string) {
+		t.Helper()
+		q := r.request()
+		try.Must(t, os.MkdirAll(q.Dir, 0o700))
+		text, said, err := ctbackup.CompleteIn(try.Context(t), q, root)
+		var o ctbackup.Options
+		if err == nil {
+			try.Must(t, json.Unmarshal(text, &o))
+		}
+		if o.MetadataPath != want || !strings.Contains(fmt.Sprint(said, err), how) || (want == "") != (err != nil) {
+			t.Errorf("got %q, %q, %v; want %q, %q", o.MetadataPath, said, err, want, how)
+		}
+	}
+	tool("kubectl", "echo no cluster >&2; exit 1")
+	complete("", "no cluster")
+	for name, text := range map[string]string{"pods": guidePods, "claims": allClaims} {
+		try.Must(t, os.WriteFile(filepath.Join(r.dir, name), []byte(text), 0o600))
+	}
+	tool("kubectl", fmt.Sprintf("case $* in 'get pods -n cantian -owide') cat %s/pods;; 'get pvc -A') cat %s/claims;; *) exit 1;; esac", r.dir, r.dir))
+	complete("", "volumes of pod rto1221125555-0 have 0 directories below "+root)
 	want := filepath.Join(root, "metadata_metadata_fs_101_103", "cantian-data-rto1221125555-0-"+volume, "mysql")
 	for _, d := range []string{want, filepath.Join(root, "metadata_fs2", "other-data-rto1221125555-0-pvc-11111111-98b7-4557-a44e-b985f9cbd332", "mysql"), filepath.Join(root, "share_fs")} {
 		try.Must(t, os.MkdirAll(d, 0o700))
 	}
-	got, err := f.Discover(try.Context(t))
-	if err != nil || !reflect.DeepEqual(got, []ctbackup.Found{{Path: want, How: "the volume of claim data-rto1221125555-0 of pod rto1221125555-0 on 10.10.163.101"}}) {
-		t.Errorf("got %+v, %v", got, err)
-	}
-	// MySQL on the host answers, too.
-	try.Must(t, os.WriteFile(filepath.Join(dir, "mariadb"), []byte("#!/bin/sh\nprintf '/mnt/dbdata/remote/metadata_metadata_fs2/node0/\\t8.0.26\\n'\n"), 0o700))
-	got, err = f.Discover(try.Context(t))
-	if err != nil || len(got) != 2 || got[0].Path != "/mnt/dbdata/remote/metadata_metadata_fs2/node0" {
-		t.Errorf("got %+v, %v", got, err)
-	}
-	f.Namespace = "other"
-	if got, err = f.Discover(try.Context(t)); err != nil || len(got) != 1 {
-		t.Errorf("kubectl fails: %+v, %v", got, err)
+	complete(want, "is in "+want+": the volume of pod rto1221125555-0 on 10.10.163.101")
+	r.o.Address = "192.168.222.180" // its claim is not bound
+	complete("", "volumes of pod rto1221125555-1 have 0 directories")
+	r.o.Address = "192.0.2.1"
+	complete("", "of the 3 pods of namespace cantian none has the address 192.0.2.1")
+
+	r.o.Address = "127.0.0.1"
+	tool("mariadb", "printf '/mnt/dbdata/remote/metadata_metadata_fs2/node0/\\t8.0.26\\n'")
+	complete("/mnt/dbdata/remote/metadata_metadata_fs2/node0", "the data directory of MySQL at 127.0.0.1")
+	tool("mariadb", "exit 1")
+	complete("", "metadataPath does not name it")
+	r.o.MetadataPath = "/given"
+	complete("/given", "")
+	r.o.Choice, r.o.MetadataPath = ctbackup.Done, ""
+	if text, how, err := ctbackup.Complete(try.Context(t), r.request()); err != nil || how != "" || string(text) != string(r.request().Options) {
+		t.Errorf("nothing is to be found: %s, %q, %v", text, how, err)
 	}
 }
 
@@ -238,7 +255,7 @@ func TestRefused(t *testing.T) {
 		{func(o *ctbackup.Options) { o.StoragePath = "/" + strings.Repeat("x", 100) }, "at most 100"},
 		{func(o *ctbackup.Options) { o.StoragePath = "" }, "absolute"},
 		{func(o *ctbackup.Options) { o.StoragePath = "/a b" }, "plain"},
-		{func(o *ctbackup.Options) { o.MetadataPath = "" }, "confirmed by an operator"},
+		{func(o *ctbackup.Options) { o.MetadataPath = "" }, "want the path of MySQL"},
 		{func(o *ctbackup.Options) { o.MetadataPath = "/a/$(id)" }, "plain"},
 		{func(o *ctbackup.Options) { o.Address = "localhost" }, "IP address"},
 		{func(o *ctbackup.Options) { o.Port = 70000 }, "1 to 65535"},

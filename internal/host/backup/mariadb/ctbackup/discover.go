@@ -2,10 +2,9 @@ package ctbackup
 
 import (
 	"context"
-	"errors"
+	"encoding/json"
 	"fmt"
-	"io/fs"
-	"os"
+	"net"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -18,114 +17,96 @@ import (
 )
 
 const (
-	defaultRoot      = "/mnt/dbdata/remote"
-	defaultNamespace = "cantian"
-	kubectlLimit     = 30 * time.Second
-	maxRows          = 100000 // of a table that is read
+	// remote is where the engine's shared file systems are mounted, and pods is the namespace of
+	// MySQL's containers, as the product installs them.
+	remote       = "/mnt/dbdata/remote"
+	podsIn       = "cantian"
+	kubectlLimit = 30 * time.Second
+	maxRows      = 100000 // of a table that is read
 )
 
-// Finder looks for the metadata of MySQL. Zero fields have defaults.
-type Finder struct {
-	MySQL      mariadb.Connection // for a MySQL on the host
-	Dir        string             // for a file with its credentials, as long as it is asked
-	Kubeconfig string             // for a MySQL in containers; empty: kubectl's own
-	Namespace  string             // of its pods; default cantian
-	Root       string             // directory of the shared file systems; default /mnt/dbdata/remote
+// Complete gives the options of a backup by ctbackup the path of MySQL's metadata, where the
+// upgrade makes the backup and nobody has given it. how says for people how it was found, ""
+// when it was not looked for. As the product's guide says, a MySQL at an address of the host
+// itself is asked for its data directory; of one in a container the address is that of a
+// pod, whose volume has a directory on a shared file system.
+func Complete(ctx context.Context, q backup.Request) (json.RawMessage, string, error) {
+	return complete(ctx, q, remote)
 }
 
-// Found is a path that may be the one. An operator has to confirm it.
-type Found struct {
-	Path string `json:"path"`
-	How  string `json:"how"` // for people
+func complete(ctx context.Context, q backup.Request, root string) (options json.RawMessage, how string, err error) {
+	var o Options
+	if err := q.Check(&o); err != nil {
+		return nil, "", err
+	}
+	if o.Choice != During || o.MetadataPath != "" {
+		return q.Options, "", nil
+	}
+	if ip := net.ParseIP(o.Address); ip != nil && ip.IsLoopback() {
+		c := mariadb.Connection{Address: o.Address, Port: o.Port, User: o.User, Password: o.Password}
+		o.MetadataPath, err = mariadb.Datadir(ctx, c, q.Dir)
+		how = "the data directory of MySQL at " + o.Address
+	} else {
+		o.MetadataPath, how, err = inPod(ctx, o.Address, root)
+	}
+	if err == nil {
+		options, err = json.Marshal(o)
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("look for the metadata of MySQL, since the setting metadataPath does not name it: %w", err)
+	}
+	return options, fmt.Sprintf("the metadata of MySQL is in %s: %s", o.MetadataPath, how), nil
 }
 
-// Discover asks a MySQL on this host for its data directory, and Kubernetes for
-// the volumes of the pods, whose directories it then looks for. What it finds is
-// in order of names. It fails when neither way gives anything, with the reasons.
-func (f Finder) Discover(ctx context.Context) ([]Found, error) {
-	if f.Namespace == "" {
-		f.Namespace = defaultNamespace
-	}
-	if f.Root == "" {
-		f.Root = defaultRoot
-	}
-	var out []Found
-	dir, onHost := mariadb.Datadir(ctx, f.MySQL, f.Dir)
-	if onHost == nil {
-		out = append(out, Found{Path: dir, How: "the data directory of MySQL on this host"})
-	}
-	more, inPods := f.pods(ctx)
-	out = append(out, more...)
-	if len(out) == 0 {
-		return nil, fmt.Errorf("look for the metadata of MySQL: on the host: %w; in containers: %w", onHost, inPods)
-	}
-	slices.SortFunc(out, func(a, b Found) int { return strings.Compare(a.Path, b.Path) })
-	return out, nil
-}
-
-func (f Finder) pods(ctx context.Context) ([]Found, error) {
+// inPod looks for the directory of the volume of the pod with an address.
+func inPod(ctx context.Context, address, root string) (path, how string, err error) {
 	kubectl, err := exec.LookPath("kubectl")
 	if err != nil {
-		return nil, err
+		return "", "", err
 	}
 	ctx, cancel := context.WithTimeout(ctx, kubectlLimit)
 	defer cancel()
-	ask := func(args ...string) ([]byte, error) {
-		c := backup.Command{Path: kubectl, Args: args}
-		if f.Kubeconfig != "" {
-			c.Env = []string{"KUBECONFIG=" + f.Kubeconfig}
-		}
-		return backup.Run(ctx, c)
-	}
-	text, err := ask("get", "pods", "-n", f.Namespace, "-owide")
+	text, err := backup.Run(ctx, backup.Command{Path: kubectl, Args: []string{"get", "pods", "-n", podsIn, "-owide"}})
 	if err != nil {
-		return nil, err
+		return "", "", err
 	}
 	pods, err := ParsePods(text)
 	if err != nil {
-		return nil, err
+		return "", "", err
 	}
-	if text, err = ask("get", "pvc", "-A"); err != nil {
-		return nil, err
+	i := slices.IndexFunc(pods, func(p Pod) bool { return p.IP == address })
+	if i < 0 {
+		return "", "", fmt.Errorf("of the %d pods of namespace %s none has the address %s", len(pods), podsIn, address)
+	}
+	if text, err = backup.Run(ctx, backup.Command{Path: kubectl, Args: []string{"get", "pvc", "-A"}}); err != nil {
+		return "", "", err
 	}
 	claims, err := ParseClaims(text)
 	if err != nil {
-		return nil, err
+		return "", "", err
 	}
-	return f.match(pods, claims)
+	found, err := directories(pods[i], claims, root)
+	if err == nil && len(found) != 1 {
+		err = fmt.Errorf("volumes of pod %s have %d directories below %s/metadata_*, want one: %s", pods[i].Name, len(found), root, strings.Join(found, ", "))
+	}
+	if err != nil {
+		return "", "", err
+	}
+	return found[0], fmt.Sprintf("the volume of pod %s on %s", pods[i].Name, pods[i].Node), nil
 }
 
-// match finds the directory of each claim of a pod.
-func (f Finder) match(pods []Pod, claims []Claim) ([]Found, error) {
-	systems, err := filepath.Glob(filepath.Join(f.Root, "metadata_*"))
-	if err != nil {
-		return nil, err
-	}
-	var out []Found
-	wanted := 0
-	for _, p := range pods {
-		for _, c := range claims {
-			if c.Namespace != f.Namespace || c.Status != "Bound" || c.Name != p.Name && !strings.HasSuffix(c.Name, "-"+p.Name) {
-				continue
-			}
-			wanted++
-			for _, s := range systems {
-				path := filepath.Join(s, c.Namespace+"-"+c.Name+"-"+c.Volume, "mysql")
-				info, err := os.Stat(path)
-				if errors.Is(err, fs.ErrNotExist) {
-					continue
-				}
-				if err != nil {
-					return nil, err
-				}
-				if info.IsDir() {
-					out = append(out, Found{Path: path, How: fmt.Sprintf("the volume of claim %s of pod %s on %s", c.Name, p.Name, p.Node)})
-				}
-			}
+// directories are those of the claims of a pod.
+func directories(p Pod, claims []Claim, root string) (out []string, err error) {
+	for _, c := range claims {
+		if c.Namespace != podsIn || c.Status != "Bound" || c.Name != p.Name && !strings.HasSuffix(c.Name, "-"+p.Name) {
+			continue
 		}
-	}
-	if len(out) == 0 {
-		return nil, fmt.Errorf("%d pods have %d volumes, and none of them has a directory below %s/metadata_*", len(pods), wanted, f.Root)
+		// No part of the names of objects stands for anything in a pattern.
+		found, err := filepath.Glob(filepath.Join(root, "metadata_*", c.Namespace+"-"+c.Name+"-"+c.Volume, "mysql"))
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, found...)
 	}
 	return out, nil
 }

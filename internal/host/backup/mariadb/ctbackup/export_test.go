@@ -1,0 +1,4 @@
+package ctbackup
+
+// CompleteIn is Complete with another directory of the shared file systems.
+var CompleteIn = complete
