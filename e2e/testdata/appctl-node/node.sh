@@ -74,6 +74,7 @@ chown -R ctmgruser:cantiangroup $D/ct_om
 chmod -R a+rX $D/ct_om $D/image
 chmod 777 $D $D/log $D/log/* /mnt/dbdata/remote/*
 echo "${short//.0/.}.0" >$shared/engine-version
-chmod 666 $shared/engine-version
+: >$shared/ctsql-audit
+chmod 666 $shared/engine-version $shared/ctsql-audit
 for m in cms cantian ct_om cantian_exporter; do engine-process $m start; done
 setsid sh $D/common/script/cantian_daemon.sh </dev/null >/dev/null 2>&1 &
