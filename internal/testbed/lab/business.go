@@ -82,7 +82,7 @@ func (p plan) businessHost(n int) string { return p.hosts()[(n-1)%p.Hosts] }
 
 func (p plan) businessDomain(g GuestInfo) string {
 	// Without the probes and delays of real hardware it boots a little sooner.
-	cmdline := fmt.Sprintf("console=ttyS0 quiet panic=1 no_timer_check idle=halt nokaslr mitigations=off lab.ip=%s/24 lab.name=%s", g.Addr, g.Name)
+	cmdline := fmt.Sprintf("console=ttyS0 quiet %s lab.ip=%s/24 lab.name=%s", kernelWords, g.Addr, g.Name)
 	disk := ""
 	if g.Disk != "" {
 		disk = fmt.Sprintf(businessDisk, g.Name)

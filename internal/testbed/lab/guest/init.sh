@@ -59,7 +59,7 @@ read -r boot </proc/sys/kernel/random/boot_id
 prev=
 [ -n "$data" ] && prev=$(dd if="$data" bs=512 count=1 2>/dev/null | tr -d '\000' | head -n 1 | sed 's/ *$//')
 host=$(hostname)
-echo "boot=$boot n=0 up=0 host=$host iid=$iid prev=[$prev]" >/www/status
+printf '%-254s\n' "boot=$boot n=0 up=0 host=$host iid=$iid prev=[$prev]" >/www/status
 httpd -p 80 -h /www
 read -r up _ </proc/uptime
 echo "LAB-READY up=$up boot=$boot seed=$seed data=$data prev=[$prev]"
@@ -72,9 +72,13 @@ beat() {
   while :; do
     n=$((n+1))
     read -r up _ </proc/uptime
-    echo "boot=$boot n=$n up=$up host=$host iid=$iid prev=[$prev]" >/www/.status
-    mv /www/.status /www/status
-    [ -n "$data" ] && printf '%-511s\n' "boot=$boot n=$n" | dd of="$data" bs=512 count=1 conv=notrunc,fsync 2>/run/dd.err
+    # One write in place of the last one, which a reader sees whole: programs cost
+    # much under emulation.
+    printf '%-254s\n' "boot=$boot n=$n up=$up host=$host iid=$iid prev=[$prev]" 1<>/www/status
+    if [ -n "$data" ]; then
+      printf '%-511s\n' "boot=$boot n=$n" 1<>"$data"
+      dd if=/dev/null of="$data" count=0 conv=notrunc,fsync 2>/run/dd.err
+    fi
     read -r -t 0.2 _ <&3
   done
 }
