@@ -9,7 +9,7 @@ RACE    := -race
 # Packages whose tests run real components: processes, etcd, libvirt, namespaces, MariaDB.
 # They are begun in this order: those that take longest first.
 ALIGN   := follow copier profile ids aligntest server survey verify
-REAL    := ./internal/store/... $(ALIGN:%=./internal/transition/db/%/...) ./internal/host/... ./internal/supervise/... ./internal/testbed/lab/... ./internal/testbed/demo/...
+REAL    := ./internal/store/... $(ALIGN:%=./internal/transition/db/%/...) ./internal/host/... ./internal/supervise/... ./internal/testbed/lab/... ./internal/testbed/demo/... ./packaging/testroot/...
 # Those of them that make hosts with a libvirtd of their own: one after the other. The others
 # have their own ports, folders and namespaces, and mostly wait.
 LABS    := ./internal/testbed/lab/... ./internal/testbed/demo/... ./internal/host/libvirt/...
@@ -20,7 +20,7 @@ SEARCH  := ./internal/testbed/sim/... ./internal/job/engine/...
 # Drills that upgrade, empty hosts, or align databases, the demo, and the drills with a disk
 # that nobody locks; all others look at outages. Both take about as long.
 UPGRADE := ^Test(Upgrade|Offline|Software|Bundles|HostsAreEmptied|Alignment|NovaReads|Demo|UnlockedDisk|ADiskThatHangs)
-UNIT     = $(shell $(GO) list ./... | grep -vE '/(store|supervise|host|lab|demo)(/|$$)|/transition/db/('"$$(echo $(ALIGN) | tr ' ' '|')"')(/|$$)|/e2e$$|/bench$$')
+UNIT     = $(shell $(GO) list ./... | grep -vE '/(store|supervise|host|lab|demo|testroot)(/|$$)|/transition/db/('"$$(echo $(ALIGN) | tr ' ' '|')"')(/|$$)|/e2e$$|/bench$$')
 
 .PHONY: help build packages bundle demo deps test test-fresh test-fast test-unit test-real test-contract contract-labs contract-apart test-e2e e2e-outages e2e-upgrades lint fuzz bench clean
 

@@ -77,6 +77,7 @@ var layers = []struct {
 	{"holdfast/internal/fail", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
 	{"holdfast/internal/reason", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
 	{"holdfast/internal/durable", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
+	{"holdfast/internal/logfile", []string{"holdfast/internal/host", "holdfast/internal/agent", "holdfast/internal/cluster"}, "a leaf without policy"},
 	{"holdfast/internal/dbengine", []string{"holdfast/internal/host", "holdfast/internal/upgrade"}, "a leaf without policy"},
 	{"holdfast/internal/procfs", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
 	{"holdfast/internal/sleep", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},

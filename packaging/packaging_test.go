@@ -37,6 +37,7 @@ func TestUnit(t *testing.T) {
 	for key, want := range map[string]string{
 		"[Service]KillMode": "process", "[Service]Delegate": "yes", "[Service]Restart": "always", "[Service]OOMPolicy": "continue",
 		"[Unit]StartLimitIntervalSec": "0", "[Unit]Wants": "network-online.target", "[Install]WantedBy": "multi-user.target",
+		"[Unit]ConditionPathExists": "/etc/holdfast/agent.json", "[Service]LogsDirectory": "holdfast",
 		"[Service]ExecStart": "/opt/holdfast/bin/holdfast agent --config /etc/holdfast/agent.json",
 	} {
 		if have[key] != want {
@@ -50,7 +51,8 @@ func TestUnit(t *testing.T) {
 		}
 	}
 	// What programs of upgrades, which inherit it, could not live with.
-	for _, key := range []string{"NoNewPrivileges", "ProtectSystem", "PrivateDevices", "DevicePolicy", "RestrictSUIDSGID", "LockPersonality", "RestrictRealtime", "UMask", "RuntimeDirectory"} {
+	for _, key := range []string{"NoNewPrivileges", "ProtectSystem", "ProtectHome", "ProtectKernelModules", "PrivateTmp", "PrivateDevices", "DevicePolicy", "RestrictSUIDSGID",
+		"RestrictNamespaces", "LockPersonality", "RestrictRealtime", "UMask", "RuntimeDirectory"} {
 		if v, ok := have["[Service]"+key]; ok {
 			t.Errorf("%s=%s", key, v)
 		}

@@ -6,6 +6,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -23,6 +24,7 @@ import (
 	"holdfast/internal/host/watchdog"
 	"holdfast/internal/install"
 	"holdfast/internal/install/onhost"
+	"holdfast/internal/logfile"
 	"holdfast/internal/store/etcdstore"
 	"holdfast/internal/testbed/demo"
 	"holdfast/internal/testbed/lab"
@@ -67,15 +69,20 @@ func onHostCommand() *cobra.Command {
 
 // agentCommand is the daemon.
 func agentCommand() *cobra.Command {
-	var file, level string
+	var file, level, dir string
+	var total int64
 	var check, insecure bool
 	c := &cobra.Command{
 		Use: "agent", Short: "Run the agent of this host (the daemon)", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			log, err := logger(level)
+			if check {
+				dir = ""
+			}
+			log, end, err := fileLogger(level, dir, total)
 			if err != nil {
 				return badInput(err)
 			}
+			defer end()
 			exe, err := os.Executable()
 			if err != nil {
 				return fmt.Errorf("find this program: %w", err)
@@ -103,18 +110,53 @@ func agentCommand() *cobra.Command {
 	c.Flags().BoolVar(&check, "check", false, "check the settings and change nothing; do so before a restart")
 	c.Flags().BoolVar(&insecure, "insecure", false, "accept a store without TLS at addresses that other hosts reach: in a closed laboratory only")
 	c.Flags().StringVar(&level, "log-level", "info", "debug, info, warn or error")
+	c.Flags().StringVar(&dir, "log-dir", os.Getenv("LOGS_DIRECTORY"), "`directory` for files of the log, which stderr has, too (default $LOGS_DIRECTORY, which systemd\nsets; else none)")
+	c.Flags().Int64Var(&total, "log-total", 1024, "`MiB` of all files in the log's directory; the oldest are removed")
 	return c
 }
 
 // badInput makes the exit code 2.
 func badInput(err error) error { return fail.Errorf(fail.Invalid, "%w", err) }
 
-func logger(level string) (*slog.Logger, error) {
+func logger(level string) (*slog.Logger, error) { return loggerTo(os.Stderr, level) }
+
+func loggerTo(w io.Writer, level string) (*slog.Logger, error) {
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(level)); err != nil {
 		return nil, fmt.Errorf("--log-level: value %q: want debug, info, warn or error", level)
 	}
-	return slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: l})), nil
+	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: l})), nil
+}
+
+// logFile is the greatest size of a file of the log in bytes; less when the total is small.
+const logFile = 64 << 20
+
+// fileLogger also writes to files in a directory, unless that is empty. Their total is in
+// MiB. Files that can not be written are told of on stderr, and keep no agent from its work.
+func fileLogger(level, dir string, total int64) (log *slog.Logger, end func(), err error) {
+	if total < 1 || total > 1<<20 {
+		return nil, nil, fmt.Errorf("--log-total: value %d: want 1 to %d MiB", total, 1<<20)
+	}
+	log, err = logger(level)
+	if err != nil || dir == "" {
+		return log, func() {}, err
+	}
+	stderr := log
+	trouble := func(err error) { stderr.Warn("the files of the log are not complete", "err", err) }
+	f, err := logfile.Open(logfile.Options{
+		Dir: dir, Name: "agent", Size: min(logFile, total<<20/8), Total: total << 20, Now: time.Now, Trouble: trouble,
+	})
+	if err != nil {
+		trouble(err)
+		return log, func() {}, nil
+	}
+	end = func() {
+		if err := f.Close(); err != nil {
+			trouble(err)
+		}
+	}
+	log, err = loggerTo(io.MultiWriter(os.Stderr, f), level)
+	return log, end, err
 }
 
 // restoreCommand and joinCommand work on a host whose agent is stopped.

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Makes a clean Debian root with systemd, libvirt, QEMU, rpm and a kernel, for tests of the
-# packages, and prints its directory: root.sh [CACHE]
-# It is made once for this script and each month, and kept in CACHE, by default
-# /var/cache/holdfast-lab; that takes minutes. Nobody may change it: work on a copy.
+# Makes a clean Debian root with systemd, libvirt, QEMU and rpm, for tests of the packages,
+# and a disk and a kernel to boot it, and prints the directory they are in: root.sh [CACHE]
+#   root/  disk.img  vmlinuz  initrd.gz
+# They are made once for this script and each month, and kept in CACHE, by default
+# /var/cache/holdfast-lab; that takes minutes. Nobody may change them: work on a copy.
 set -euo pipefail
 cache=${1:-/var/cache/holdfast-lab}
 release=bookworm
@@ -40,16 +41,45 @@ build() {
     apt-get clean"
 }
 
-root=$cache/root-$({ declare -f build; echo "${packages[@]}"; date +%Y%m; } | sha256sum | cut -c1-12)
+made=$cache/root-$({ declare -f build disk; echo "${packages[@]}"; date +%Y%m; } | sha256sum | cut -c1-12)
+# disk makes a file system of the root, and an initramfs that mounts it.
+disk() {
+  local root=$1/root m d=$1/initrd
+  cp "$root"/boot/vmlinuz-* "$1/vmlinuz"
+  mkdir -p "$d"/{bin,dev,proc,new}
+  cp "$root/bin/busybox" "$d/bin/"
+  for m in virtio_pci virtio_blk ext4; do
+    chroot "$root" modprobe --show-depends --set-version "$(ls "$root/lib/modules")" $m | sed -n 's/^insmod //p'
+  done | awk '!seen[$1]++' | while read -r m _; do
+    cp "$root$m" "$d/"
+    echo "insmod /${m##*/}"
+  done >"$d/modules"
+  cat >"$d/init" <<-'END'
+	#!/bin/busybox sh
+	busybox mount -t proc proc /proc
+	busybox mount -t devtmpfs dev /dev
+	while read -r do what; do busybox $do $what; done </modules
+	busybox mount -t ext4 /dev/vda /new
+	busybox umount /proc
+	exec busybox switch_root /new /sbin/init
+	END
+  chmod +x "$d/init"
+  (cd "$d" && find . | "$root/bin/busybox" cpio -o -H newc | gzip -1) >"$1/initrd.gz"
+  truncate -s 1200M "$1/disk.img"
+  mkfs.ext4 -q -m 0 -d "$root" "$1/disk.img"
+  rm -r "$d"
+}
+
 [ "$(id -u)" -eq 0 ] || fail "this is not root"
 command -v debootstrap >/dev/null || fail "there is no debootstrap"
 mkdir -p "$cache"
 exec 9>"$cache/root.lock"
 flock 9
-if [ ! -d "$root" ]; then
+if [ ! -d "$made" ]; then
   rm -rf --one-file-system "$cache"/root-*/
-  (set -e; build "$root-part") >"$cache/root.log" 2>&1 & # here set -e counts, in a condition not
+  mkdir "$made-part"
+  (set -e; build "$made-part/root"; disk "$made-part") >"$cache/root.log" 2>&1 & # here set -e counts, in a condition not
   wait $! || fail "$cache/root.log: $(tail -n 1 "$cache/root.log")"
-  mv "$root-part" "$root"
+  mv "$made-part" "$made"
 fi
-echo "$root"
+echo "$made"
