@@ -1,0 +1,173 @@
+package testroot_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// limit is how long a machine whose processors are emulated may take for one thing, on a
+// machine that is busy.
+const limit = 5 * time.Minute
+
+// guest is a host under QEMU without KVM. Its first process is systemd; a shell of root is
+// on its second serial port.
+type guest struct {
+	cmd  *exec.Cmd
+	conn net.Conn
+	said []byte        // by the shell, not read yet
+	gone chan struct{} // it has ended: also when it was reset
+	log  string        // its console
+}
+
+// boot starts the host. Files of a directory are a disk that it sees at /drill. What it
+// changes is lost with it.
+func boot(t *testing.T, files string) *guest {
+	t.Helper()
+	made, dir := filepath.Dir(clean), t.TempDir()
+	disk := filepath.Join(dir, "drill.img")
+	for _, args := range [][]string{{"truncate", "-s", "300M", disk}, {"mkfs.ext4", "-q", "-m", "0", "-d", files, disk}} {
+		if out, err := exec.CommandContext(t.Context(), args[0], args[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v: %s", args, err, out)
+		}
+	}
+	g := &guest{gone: make(chan struct{}), log: filepath.Join(dir, "console")}
+	// The path of a socket is short.
+	short, err := os.MkdirTemp("", "guest-*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(short) })
+	g.cmd = exec.Command("qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=multi,tb-size=256", "-cpu", "max,la57=off", "-m", "1536", "-smp", "2",
+		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-kernel", filepath.Join(made, "vmlinuz"), "-initrd", filepath.Join(made, "initrd.gz"),
+		"-append", "console=ttyS0 quiet panic=1 mitigations=off no_timer_check net.ifnames=0 rw systemd.debug-shell=1 systemd.default_debug_tty=ttyS1",
+		"-serial", "file:"+g.log, "-serial", "unix:"+short+"/shell,server=on,wait=off",
+		"-drive", "file="+filepath.Join(made, "disk.img")+",format=raw,if=virtio,snapshot=on,file.locking=off",
+		"-drive", "file="+disk+",format=raw,if=virtio,readonly=on",
+		"-object", "rng-random,filename=/dev/urandom,id=rng", "-device", "virtio-rng-pci,rng=rng")
+	var errs bytes.Buffer
+	g.cmd.Stderr = &errs
+	if err := g.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(g.gone)
+		_ = g.cmd.Wait() // how it ends is no matter: it is killed, or reset
+	}()
+	t.Cleanup(func() {
+		_ = g.cmd.Process.Kill() // it may have ended
+		<-g.gone
+		console, err := os.ReadFile(g.log)
+		if t.Failed() {
+			t.Logf("%s; console, %v:\n%s", errs.String(), err, console[max(0, len(console)-4000):])
+		}
+	})
+	g.connect(t, short+"/shell")
+	return g
+}
+
+// connect waits for the shell.
+func (g *guest) connect(t *testing.T, socket string) {
+	t.Helper()
+	end := time.Now().Add(limit)
+	for {
+		var err error
+		if g.conn, err = net.Dial("unix", socket); err == nil {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal(err)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	t.Cleanup(func() { g.conn.Close() })
+	for !bytes.Contains(g.said, []byte("\n@ready@")) {
+		if time.Now().After(end) {
+			t.Fatalf("no shell after %v: %q", limit, g.said)
+		}
+		fmt.Fprintf(g.conn, "stty -echo -onlcr; PS1= PS2=; printf '\\n@%%s@\\n' ready\n")
+		g.read(t, 2*time.Second)
+	}
+	// Its answers to later requests are not those of a command.
+	for g.read(t, 3*time.Second) {
+	}
+	g.said = nil
+}
+
+// read takes what the shell says, and reports whether it said anything in time.
+func (g *guest) read(t *testing.T, within time.Duration) bool {
+	t.Helper()
+	if err := g.conn.SetReadDeadline(time.Now().Add(within)); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 4096)
+	n, err := g.conn.Read(buf)
+	g.said = append(g.said, buf[:n]...)
+	if err != nil && !os.IsTimeout(err) {
+		t.Fatalf("the host is gone: %v", err)
+	}
+	return n > 0
+}
+
+// try runs a command in the host's shell.
+func (g *guest) try(t *testing.T, command string) (out string, code int) {
+	t.Helper()
+	fmt.Fprintf(g.conn, "( %s\n) </dev/null 2>&1; printf '\\n@%%s@\\n' $?\n", command)
+	for end := time.Now().Add(limit); ; {
+		text := string(g.said)
+		if i := strings.LastIndex(strings.TrimSuffix(text, "@\n"), "\n@"); i >= 0 && strings.HasSuffix(text, "@\n") {
+			code, err := strconv.Atoi(strings.TrimSuffix(text[i+2:], "@\n"))
+			if err == nil {
+				g.said = nil
+				return strings.TrimSpace(text[:i]), code
+			}
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s: no answer in %v: %s", command, limit, text)
+		}
+		g.read(t, time.Second)
+	}
+}
+
+func (g *guest) run(t *testing.T, command string) string {
+	t.Helper()
+	out, code := g.try(t, command)
+	if code != 0 {
+		t.Fatalf("%s: exit code %d: %s", command, code, out)
+	}
+	return out
+}
+
+// until repeats a command until it ends with 0 and says what is wanted.
+func (g *guest) until(t *testing.T, command, want string) string {
+	t.Helper()
+	for end := time.Now().Add(limit); ; time.Sleep(time.Second) {
+		out, code := g.try(t, command)
+		if code == 0 && strings.Contains(out, want) {
+			return out
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s: exit code %d after %v, want %q: %s", command, code, limit, want, out)
+		}
+	}
+}
+
+// reset waits until the host is reset.
+func (g *guest) reset(ctx context.Context, within time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	select {
+	case <-g.gone:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
