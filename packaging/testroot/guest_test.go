@@ -48,7 +48,7 @@ func boot(t *testing.T, files string) *guest {
 	t.Cleanup(func() { os.RemoveAll(short) })
 	g.cmd = exec.Command("qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=multi,tb-size=256", "-cpu", "max,la57=off", "-m", "1536", "-smp", "2",
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-kernel", filepath.Join(made, "vmlinuz"), "-initrd", filepath.Join(made, "initrd.gz"),
-		"-append", "console=ttyS0 quiet panic=1 mitigations=off no_timer_check net.ifnames=0 rw systemd.debug-shell=1 systemd.default_debug_tty=ttyS1",
+		"-append", "console=ttyS0 quiet panic=1 mitigations=off no_timer_check net.ifnames=0 rw systemd.debug_shell=ttyS1 systemd.mask=serial-getty@ttyS0.service",
 		"-serial", "file:"+g.log, "-serial", "unix:"+short+"/shell,server=on,wait=off",
 		"-drive", "file="+filepath.Join(made, "disk.img")+",format=raw,if=virtio,snapshot=on,file.locking=off",
 		"-drive", "file="+disk+",format=raw,if=virtio,readonly=on",
@@ -93,7 +93,7 @@ func (g *guest) connect(t *testing.T, socket string) {
 		if time.Now().After(end) {
 			t.Fatalf("no shell after %v: %q", limit, g.said)
 		}
-		fmt.Fprintf(g.conn, "stty -echo -onlcr; PS1= PS2=; printf '\\n@%%s@\\n' ready\n")
+		fmt.Fprintf(g.conn, "exec sh\nstty -echo -onlcr; PS1= PS2=; printf '\\n@%%s@\\n' ready\n")
 		g.read(t, 2*time.Second)
 	}
 	// Its answers to later requests are not those of a command.
