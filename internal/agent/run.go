@@ -192,7 +192,7 @@ func (nd *node) serve(ctx context.Context, a *loop.Agent, beats *heartbeat.Beats
 // claim makes the directories and takes the data directory for this process, for
 // this cluster.
 func (nd *node) claim() (unlock func(), err error) {
-	if err := os.MkdirAll(nd.n.DataDir, 0o700); err != nil {
+	if err := makeDataDir(nd.n.DataDir); err != nil {
 		return nil, nd.bad("data_dir", nd.n.DataDir, fmt.Errorf("make directory: %w", err))
 	}
 	lock := filepath.Join(nd.n.DataDir, "lock")
@@ -222,6 +222,21 @@ func (nd *node) claim() (unlock func(), err error) {
 		return nil, err
 	}
 	return unlock, nil
+}
+
+// makeDataDir makes the data directory, or lets others pass through one that is there:
+// the VM's seed is in it, and distributions run QEMU as a user of its own. All else in it
+// is private by its own mode.
+func makeDataDir(dir string) error {
+	const pass = 0o011
+	if err := os.MkdirAll(dir, 0o700|pass); err != nil {
+		return err
+	}
+	info, err := os.Stat(dir)
+	if err != nil || info.Mode()&pass == pass {
+		return err
+	}
+	return os.Chmod(dir, info.Mode().Perm()|pass)
 }
 
 // identity is random, made with the data directory and kept with it.

@@ -212,3 +212,23 @@ func TestDataOfAnotherClusterIsLeftAlone(t *testing.T) {
 	}
 	unlock()
 }
+
+// TestQEMUReachesTheSeed: distributions run it as a user of its own.
+func TestQEMUReachesTheSeed(t *testing.T) {
+	for name, mode := range map[string]os.FileMode{"made": 0, "of an earlier version": 0o700, "open": 0o755} {
+		dir := filepath.Join(t.TempDir(), "data")
+		if mode != 0 {
+			if err := os.Mkdir(dir, mode); err != nil {
+				t.Fatal(err)
+			}
+		}
+		err := makeDataDir(dir)
+		info, serr := os.Stat(dir)
+		if err != nil || serr != nil {
+			t.Fatal(err, serr)
+		}
+		if want := max(mode, 0o700) | 0o011; info.Mode().Perm() != want {
+			t.Errorf("%s: mode %v, want %v", name, info.Mode().Perm(), want)
+		}
+	}
+}

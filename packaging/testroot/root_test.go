@@ -153,7 +153,7 @@ func TestDeb(t *testing.T) {
 
 	r.run(t, configure)
 	kept := r.run(t, state)
-	if !strings.HasSuffix(kept, "755 /etc/holdfast\n700 /etc/holdfast/pki\n700 /var/lib/holdfast\n750 /var/log/holdfast\n") {
+	if !strings.HasSuffix(kept, "755 /etc/holdfast\n700 /etc/holdfast/pki\n711 /var/lib/holdfast\n750 /var/log/holdfast\n") {
 		t.Errorf("modes: %s", kept)
 	}
 	r.wants(t, "dpkg -i /packages/holdfast_"+after+"_amd64.deb && holdfast version", "holdfast "+after)

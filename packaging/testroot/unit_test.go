@@ -122,7 +122,7 @@ mkdir -p /srv/shared && truncate -s 16M /srv/shared/mnvm.img
 cp /drill/*.json /etc/holdfast/ && cp /drill/pki/* /etc/holdfast/pki/
 holdfast agent --check && systemctl enable --now holdfast`)
 	g.until(t, status, `"connected":true`)
-	g.run(t, "holdfast start --timeout 4m")
+	g.run(t, "holdfast start --timeout 4m >/tmp/start 2>&1 || { tail -n 3 /tmp/start; false; }")
 	g.until(t, status, running)
 	g.until(t, dog, "active")
 	kept := g.run(t, others)
