@@ -76,7 +76,8 @@ mkdir -p "$cache"
 exec 9>"$cache/root.lock"
 flock 9
 if [ ! -d "$made" ]; then
-  rm -rf --one-file-system "$cache"/root-*/
+  # Those of other months; one of another checkout may be in use.
+  find "$cache" -maxdepth 1 -name 'root-*' -type d \( -mtime +31 -o -name '*-part' \) -exec rm -rf --one-file-system {} +
   mkdir "$made-part"
   (set -e; build "$made-part/root"; disk "$made-part") >"$cache/root.log" 2>&1 & # here set -e counts, in a condition not
   wait $! || fail "$cache/root.log: $(tail -n 1 "$cache/root.log")"
