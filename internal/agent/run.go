@@ -22,6 +22,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/durable"
+	"holdfast/internal/evacuate"
 	"holdfast/internal/ha/loop"
 	"holdfast/internal/host/clock"
 	"holdfast/internal/host/heartbeat"
@@ -29,6 +30,8 @@ import (
 	"holdfast/internal/host/process"
 	"holdfast/internal/host/storage"
 	"holdfast/internal/host/watchdog"
+	"holdfast/internal/job"
+	"holdfast/internal/job/engine"
 	"holdfast/internal/server"
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"
@@ -400,7 +403,10 @@ func (nd *node) parts(st store.Store, identity string) loop.Parts {
 		Host: cluster.HostID(nd.n.Host), Addr: nd.n.Addr, Cluster: nd.n.Cluster, Identity: identity, Boot: nd.boot, Version: nd.Version,
 		Store: st, Dog: loop.Dog(absent{}), Clock: nd.clock.Now, Config: nd.cfg, Log: nd.Log,
 		Machine: machine(nd.n.Machine), Fencer: bmcs{nd.Log}, Rhythm: &loop.Rhythm{},
-		Probe:     nd.storageProber,
+		Probe: nd.storageProber, Undersized: nd.n.Undersized,
+		Busy: func(ctx context.Context) ([]store.Cmp, string, error) {
+			return engine.Quiet(ctx, st, evacuate.HostJob, job.Upgrade)
+		},
 		BackupDir: filepath.Join(nd.n.DataDir, loop.BackupDir),
 		Remember:  func(g uint64) error { return loop.StoreGeneration(nd.n.DataDir, g) },
 	}

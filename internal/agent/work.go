@@ -63,7 +63,7 @@ func (nd *node) work(a *loop.Agent) (*work, error) {
 		Host: a.Host, Store: a.Store, Guests: guests, Sender: w.sender, Seen: seen, Rests: a.Rests, Waits: w.receiver.Waits,
 		Rest: func(ctx context.Context, host cluster.HostID, on bool) error { return a.Rest(ctx, "job", host, on) },
 	}
-	addresses := nd.addresses(guests)
+	addresses := addresses(loop.GuestUUID(nd.n.Cluster), a.GuestAddresses, guests)
 	w.Service, err = service.New(service.Parts{
 		Store: a.Store, Cluster: a, Name: nd.n.Cluster, Host: a.Host, Dir: nd.n.DataDir, Fleet: guests, Addresses: addresses, Seen: seen, Log: nd.Log,
 		Dial: func(target string) (service.Peer, error) {
@@ -112,17 +112,16 @@ func (nd *node) work(a *loop.Agent) (*work, error) {
 	return w, nil
 }
 
-// addresses finds those of a guest of this host: of the management VM by the configuration, of
-// others by libvirt.
-func (nd *node) addresses(guests *libvirt.Fleet) func(ctx context.Context, uuid string) ([]netip.Addr, error) {
+// addresses finds those of a guest of this host: of the management VM by the configuration that
+// it was started with, of others by libvirt.
+func addresses(managed string, own func() []string, guests *libvirt.Fleet) func(ctx context.Context, uuid string) ([]netip.Addr, error) {
 	return func(ctx context.Context, uuid string) ([]netip.Addr, error) {
-		if uuid != loop.GuestUUID(nd.n.Cluster) {
+		if uuid != managed {
 			return guests.Addresses(ctx, uuid)
 		}
 		var out []netip.Addr
-		nics, _ := nd.cfg.For(cluster.HostID(nd.n.Host))
-		for _, n := range nics {
-			a, err := netip.ParseAddr(n.IP)
+		for _, ip := range own() {
+			a, err := netip.ParseAddr(ip)
 			if err != nil {
 				return nil, fmt.Errorf("the management VM's address: %w", err)
 			}

@@ -78,7 +78,7 @@ func newCodec(domain, wire reflect.Type) (codec, error) {
 	case domain == timeType && wire.Kind() == reflect.String:
 		return codec{encodeZonedTime, decodeZonedTime}, nil
 	case domain == rawType && wire.Kind() == reflect.String:
-		return codec{encodeText, fillAny}, nil
+		return codec{encodeText, decodeRaw}, nil
 	case are(reflect.String, reflect.String):
 		return codec{encodeText, fillAny}, nil
 	case are(reflect.Int, reflect.Int64), are(reflect.Int64, reflect.Int64), are(reflect.Uint64, reflect.Uint64),
@@ -99,6 +99,13 @@ func newCodec(domain, wire reflect.Type) (codec, error) {
 }
 
 func fillAny(to, from reflect.Value) { to.Set(from.Convert(to.Type())) }
+
+// decodeRaw leaves nothing where the text is empty.
+func decodeRaw(to, from reflect.Value) {
+	if from.Len() > 0 {
+		fillAny(to, from)
+	}
+}
 
 func encodeText(to, from reflect.Value) { to.SetString(text(from.Convert(to.Type()).String())) }
 

@@ -13,6 +13,7 @@ import (
 
 	apiv1 "holdfast/internal/api/v1"
 	"holdfast/internal/cluster"
+	"holdfast/internal/config"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/fact"
 	"holdfast/internal/job"
@@ -30,6 +31,8 @@ func TestRoundTrip(t *testing.T) {
 	roundTrip[EventPage, *apiv1.WatchEventsResponse](t, seen)
 	roundTrip[Progress, *apiv1.MigrateResponse](t, seen)
 	roundTrip[Version, *apiv1.GetVersionResponse](t, seen)
+	roundTrip[config.Revision, *apiv1.ConfigRevision](t, seen)
+	roundTrip[config.Imported, *apiv1.ImportConfigResponse](t, seen)
 	roundTrip[cluster.StoreStatus, *apiv1.GetStoreStatusResponse](t, seen)
 	roundTrip[cluster.Backup, *apiv1.Backup](t, seen)
 	roundTrip[inventory.Summary, *apiv1.GuestHost](t, seen)

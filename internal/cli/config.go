@@ -19,7 +19,8 @@ import (
 const maxConfig = 4 << 20 // bytes
 
 func (a *app) configCmd() *cobra.Command {
-	return group("config", "Write a sample of the cluster configuration, or check one", a.configSampleCmd(), a.configCheckCmd())
+	return group("config", "Show, check or change the configuration of the cluster", a.configSampleCmd(), a.configCheckCmd(),
+		a.configExportCmd(), a.configImportCmd(), a.configHistoryCmd(), a.configDiffCmd())
 }
 
 func (a *app) configSampleCmd() *cobra.Command {
@@ -53,14 +54,14 @@ directory, CephConf for one on Ceph RBD. Its MAC addresses are random.`,
 func writeNew(path string, text []byte) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if errors.Is(err, os.ErrExist) {
-		return fail.Errorf(fail.Invalid, "write the sample: %s exists already", path).With("name another file, or remove that one")
+		return fail.Errorf(fail.Invalid, "write the configuration: %s exists already", path).With("name another file, or remove that one")
 	}
 	if err != nil {
-		return fmt.Errorf("write the sample: %w", err)
+		return fmt.Errorf("write the configuration: %w", err)
 	}
 	_, err = f.Write(text)
 	if err = errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("write the sample: %w", errors.Join(err, os.Remove(path)))
+		return fmt.Errorf("write the configuration: %w", errors.Join(err, os.Remove(path)))
 	}
 	return nil
 }

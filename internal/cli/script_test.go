@@ -149,6 +149,7 @@ func failMove(f *servertest.Fake, w cluster.Want) {
 // control is the script command "agent": it changes what the fake agent says.
 //
 //	agent status FILE    JSON laid over the status of three well hosts
+//	agent config FILE    the configuration in force
 //	agent events FILE    JSON lines appended to the event log
 //	agent obeys|idles|fails-moves
 //	agent store-away     requests and events fail
@@ -175,6 +176,8 @@ func control(ts *testscript.TestScript, neg bool, args []string) {
 		var s cluster.StoreStatus
 		ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[1])), &s))
 		a.SetStore(s)
+	case "config":
+		a.SetConfig(ts.ReadFile(args[1]), "", time.Time{})
 	case "events":
 		for line := range strings.Lines(ts.ReadFile(args[1])) {
 			var e cluster.Event

@@ -118,6 +118,9 @@ func statusText(s cluster.Status, p painter) string {
 	if !unread {
 		wantText(&b, p, s)
 	}
+	if len(s.Pending) > 0 {
+		say(&b, p, "restart", yellow, "takes effect at the next start of the management VM: "+clean(strings.Join(s.Pending, ", ")))
+	}
 	if s.Waiting != "" {
 		say(&b, p, "waiting", yellow, clean(s.Waiting))
 	}

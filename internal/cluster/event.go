@@ -24,6 +24,7 @@ const (
 	EvWant       EventKind = "requested"
 	EvHandsOff   EventKind = "hands-off"
 	EvFenceFail  EventKind = "fence-failed"
+	EvConfig     EventKind = "configuration-changed"
 )
 
 // Event is one change of state: who, what, when, why. Events feed the audit

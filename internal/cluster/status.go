@@ -19,6 +19,10 @@ type Status struct {
 	Takeover    Takeover     `json:"takeover"`
 	Waiting     string       `json:"waiting,omitempty"` // what the cluster waits for, in a sentence
 	Timings     Timings      `json:"timings"`
+	// Pending are fields of the configuration that take effect at the next start of
+	// the management VM.
+	Pending []string          `json:"pending,omitempty"`
+	Labels  map[string]string `json:"labels,omitempty"` // of the cluster, as configured
 }
 
 // HostStatus is one host as the answering agent sees it.

@@ -36,6 +36,9 @@ var rights = map[string]right{
 	apiv1connect.ClusterServiceGetStoreStatusProcedure: ofOperators,
 	apiv1connect.ClusterServiceBackUpStoreProcedure:    ofOperators,
 	apiv1connect.ClusterServiceGetVersionProcedure:     ofAll,
+	apiv1connect.ClusterServiceGetConfigProcedure:      ofOperators,
+	apiv1connect.ClusterServiceListConfigsProcedure:    ofOperators,
+	apiv1connect.ClusterServiceImportConfigProcedure:   ofOperators,
 
 	apiv1connect.JobServiceDrainHostProcedure:  ofOperators,
 	apiv1connect.JobServiceListHostsProcedure:  ofAll,

@@ -15,6 +15,7 @@ import (
 
 	"holdfast/internal/api/v1/apiv1connect"
 	"holdfast/internal/cluster"
+	"holdfast/internal/config"
 )
 
 // Cluster is what the server needs of the agent. All methods may be called
@@ -37,6 +38,13 @@ type Cluster interface {
 	Request(ctx context.Context, user string, key string, change func(*cluster.Want, cluster.Status) error) error
 	// HostMod returns the revision of a host's record; 0: it has none.
 	HostMod(host cluster.HostID) int64
+	// ReadConfig returns the configuration of a number; 0: the current one.
+	ReadConfig(ctx context.Context, number int) (config.Revision, error)
+	// Configs returns what is kept of the configurations, newest first, without text.
+	Configs(ctx context.Context) ([]config.Revision, error)
+	// ImportConfig gives the cluster another configuration, with an event that names
+	// the user, or says what that would do.
+	ImportConfig(ctx context.Context, user string, in config.Import) (config.Imported, error)
 	// StoreStatus asks every member of the store.
 	StoreStatus(ctx context.Context) (cluster.StoreStatus, error)
 	// BackUpStore writes a snapshot of the store into a file on this host.

@@ -3316,6 +3316,8 @@ type Status struct {
 	Waiting       string                 `protobuf:"bytes,13,opt,name=waiting,proto3" json:"waiting,omitempty"`
 	Timings       *Timings               `protobuf:"bytes,14,opt,name=timings,proto3" json:"timings,omitempty"`
 	Members       []string               `protobuf:"bytes,15,rep,name=members,proto3" json:"members,omitempty"`
+	Pending       []string               `protobuf:"bytes,16,rep,name=pending,proto3" json:"pending,omitempty"` // fields that take effect at the next start of the guest
+	Labels        map[string]string      `protobuf:"bytes,17,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3455,6 +3457,20 @@ func (x *Status) GetMembers() []string {
 	return nil
 }
 
+func (x *Status) GetPending() []string {
+	if x != nil {
+		return x.Pending
+	}
+	return nil
+}
+
+func (x *Status) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
 type Event struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	TimeNs        int64                  `protobuf:"varint,1,opt,name=time_ns,json=timeNs,proto3" json:"time_ns,omitempty"` // since 1970-01-01 UTC; 0: not set
@@ -3575,6 +3591,470 @@ func (x *Event) GetUser() string {
 func (x *Event) GetDetail() string {
 	if x != nil {
 		return x.Detail
+	}
+	return ""
+}
+
+type GetConfigRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Number        int64                  `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"` // of the revision; 0: the current one
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetConfigRequest) Reset() {
+	*x = GetConfigRequest{}
+	mi := &file_holdfast_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetConfigRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetConfigRequest) ProtoMessage() {}
+
+func (x *GetConfigRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetConfigRequest.ProtoReflect.Descriptor instead.
+func (*GetConfigRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *GetConfigRequest) GetNumber() int64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+type GetConfigResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Revision      *ConfigRevision        `protobuf:"bytes,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetConfigResponse) Reset() {
+	*x = GetConfigResponse{}
+	mi := &file_holdfast_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetConfigResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetConfigResponse) ProtoMessage() {}
+
+func (x *GetConfigResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetConfigResponse.ProtoReflect.Descriptor instead.
+func (*GetConfigResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *GetConfigResponse) GetRevision() *ConfigRevision {
+	if x != nil {
+		return x.Revision
+	}
+	return nil
+}
+
+type ListConfigsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListConfigsRequest) Reset() {
+	*x = ListConfigsRequest{}
+	mi := &file_holdfast_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListConfigsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListConfigsRequest) ProtoMessage() {}
+
+func (x *ListConfigsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListConfigsRequest.ProtoReflect.Descriptor instead.
+func (*ListConfigsRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{58}
+}
+
+type ListConfigsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Revisions     []*ConfigRevision      `protobuf:"bytes,1,rep,name=revisions,proto3" json:"revisions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListConfigsResponse) Reset() {
+	*x = ListConfigsResponse{}
+	mi := &file_holdfast_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListConfigsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListConfigsResponse) ProtoMessage() {}
+
+func (x *ListConfigsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListConfigsResponse.ProtoReflect.Descriptor instead.
+func (*ListConfigsResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *ListConfigsResponse) GetRevisions() []*ConfigRevision {
+	if x != nil {
+		return x.Revisions
+	}
+	return nil
+}
+
+type ConfigRevision struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Number        int64                  `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`               // counts from 1
+	TimeNs        int64                  `protobuf:"varint,2,opt,name=time_ns,json=timeNs,proto3" json:"time_ns,omitempty"` // since 1970-01-01 UTC; 0: not known
+	User          string                 `protobuf:"bytes,3,opt,name=user,proto3" json:"user,omitempty"`
+	Host          string                 `protobuf:"bytes,4,opt,name=host,proto3" json:"host,omitempty"`
+	Changed       []string               `protobuf:"bytes,5,rep,name=changed,proto3" json:"changed,omitempty"` // fields that differ from the one before
+	ConfigJson    string                 `protobuf:"bytes,6,opt,name=config_json,json=configJson,proto3" json:"config_json,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigRevision) Reset() {
+	*x = ConfigRevision{}
+	mi := &file_holdfast_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigRevision) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigRevision) ProtoMessage() {}
+
+func (x *ConfigRevision) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigRevision.ProtoReflect.Descriptor instead.
+func (*ConfigRevision) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *ConfigRevision) GetNumber() int64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *ConfigRevision) GetTimeNs() int64 {
+	if x != nil {
+		return x.TimeNs
+	}
+	return 0
+}
+
+func (x *ConfigRevision) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *ConfigRevision) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *ConfigRevision) GetChanged() []string {
+	if x != nil {
+		return x.Changed
+	}
+	return nil
+}
+
+func (x *ConfigRevision) GetConfigJson() string {
+	if x != nil {
+		return x.ConfigJson
+	}
+	return ""
+}
+
+type ImportConfigRequest struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	IdempotencyKey string                 `protobuf:"bytes,1,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	Name           string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"` // of the file, for what is wrong in it; its suffix says the form
+	Text           string                 `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	Base           int64                  `protobuf:"varint,4,opt,name=base,proto3" json:"base,omitempty"`   // number of the revision that it changes; 0: the current one
+	Check          bool                   `protobuf:"varint,5,opt,name=check,proto3" json:"check,omitempty"` // say what would be done, and do nothing
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *ImportConfigRequest) Reset() {
+	*x = ImportConfigRequest{}
+	mi := &file_holdfast_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportConfigRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportConfigRequest) ProtoMessage() {}
+
+func (x *ImportConfigRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportConfigRequest.ProtoReflect.Descriptor instead.
+func (*ImportConfigRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *ImportConfigRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+func (x *ImportConfigRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ImportConfigRequest) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *ImportConfigRequest) GetBase() int64 {
+	if x != nil {
+		return x.Base
+	}
+	return 0
+}
+
+func (x *ImportConfigRequest) GetCheck() bool {
+	if x != nil {
+		return x.Check
+	}
+	return false
+}
+
+type ImportConfigResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Number        int64                  `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"` // of the revision in force; with check: that would be changed
+	Changes       []*ConfigChange        `protobuf:"bytes,2,rep,name=changes,proto3" json:"changes,omitempty"`
+	Warnings      []string               `protobuf:"bytes,3,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportConfigResponse) Reset() {
+	*x = ImportConfigResponse{}
+	mi := &file_holdfast_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportConfigResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportConfigResponse) ProtoMessage() {}
+
+func (x *ImportConfigResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportConfigResponse.ProtoReflect.Descriptor instead.
+func (*ImportConfigResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *ImportConfigResponse) GetNumber() int64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *ImportConfigResponse) GetChanges() []*ConfigChange {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+func (x *ImportConfigResponse) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+type ConfigChange struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	Old           string                 `protobuf:"bytes,2,opt,name=old,proto3" json:"old,omitempty"` // as JSON; empty: not given
+	New           string                 `protobuf:"bytes,3,opt,name=new,proto3" json:"new,omitempty"`
+	Effect        string                 `protobuf:"bytes,4,opt,name=effect,proto3" json:"effect,omitempty"` // now, start, install
+	Why           string                 `protobuf:"bytes,5,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigChange) Reset() {
+	*x = ConfigChange{}
+	mi := &file_holdfast_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigChange) ProtoMessage() {}
+
+func (x *ConfigChange) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigChange.ProtoReflect.Descriptor instead.
+func (*ConfigChange) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *ConfigChange) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *ConfigChange) GetOld() string {
+	if x != nil {
+		return x.Old
+	}
+	return ""
+}
+
+func (x *ConfigChange) GetNew() string {
+	if x != nil {
+		return x.New
+	}
+	return ""
+}
+
+func (x *ConfigChange) GetEffect() string {
+	if x != nil {
+		return x.Effect
+	}
+	return ""
+}
+
+func (x *ConfigChange) GetWhy() string {
+	if x != nil {
+		return x.Why
 	}
 	return ""
 }
@@ -3820,7 +4300,7 @@ const file_holdfast_proto_rawDesc = "" +
 	"\velection_ns\x18\a \x01(\x03R\n" +
 	"electionNs\x12!\n" +
 	"\fheartbeat_ns\x18\b \x01(\x03R\vheartbeatNs\x12!\n" +
-	"\fdetection_ns\x18\t \x01(\x03R\vdetectionNs\"\xf5\x03\n" +
+	"\fdetection_ns\x18\t \x01(\x03R\vdetectionNs\"\x83\x05\n" +
 	"\x06Status\x12\x17\n" +
 	"\atime_ns\x18\x01 \x01(\x03R\x06timeNs\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\x12\x12\n" +
@@ -3838,7 +4318,12 @@ const file_holdfast_proto_rawDesc = "" +
 	"\btakeover\x18\f \x01(\v2\x15.holdfast.v1.TakeoverR\btakeover\x12\x18\n" +
 	"\awaiting\x18\r \x01(\tR\awaiting\x12.\n" +
 	"\atimings\x18\x0e \x01(\v2\x14.holdfast.v1.TimingsR\atimings\x12\x18\n" +
-	"\amembers\x18\x0f \x03(\tR\amembers\"\x89\x02\n" +
+	"\amembers\x18\x0f \x03(\tR\amembers\x12\x18\n" +
+	"\apending\x18\x10 \x03(\tR\apending\x127\n" +
+	"\x06labels\x18\x11 \x03(\v2\x1f.holdfast.v1.Status.LabelsEntryR\x06labels\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x89\x02\n" +
 	"\x05Event\x12\x17\n" +
 	"\atime_ns\x18\x01 \x01(\x03R\x06timeNs\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x0e\n" +
@@ -3851,7 +4336,38 @@ const file_holdfast_proto_rawDesc = "" +
 	"\await_ns\x18\t \x01(\x03R\x06waitNs\x12\x12\n" +
 	"\x04user\x18\n" +
 	" \x01(\tR\x04user\x12\x16\n" +
-	"\x06detail\x18\v \x01(\tR\x06detail2\xbe\a\n" +
+	"\x06detail\x18\v \x01(\tR\x06detail\"*\n" +
+	"\x10GetConfigRequest\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x03R\x06number\"L\n" +
+	"\x11GetConfigResponse\x127\n" +
+	"\brevision\x18\x01 \x01(\v2\x1b.holdfast.v1.ConfigRevisionR\brevision\"\x14\n" +
+	"\x12ListConfigsRequest\"P\n" +
+	"\x13ListConfigsResponse\x129\n" +
+	"\trevisions\x18\x01 \x03(\v2\x1b.holdfast.v1.ConfigRevisionR\trevisions\"\xa4\x01\n" +
+	"\x0eConfigRevision\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x03R\x06number\x12\x17\n" +
+	"\atime_ns\x18\x02 \x01(\x03R\x06timeNs\x12\x12\n" +
+	"\x04user\x18\x03 \x01(\tR\x04user\x12\x12\n" +
+	"\x04host\x18\x04 \x01(\tR\x04host\x12\x18\n" +
+	"\achanged\x18\x05 \x03(\tR\achanged\x12\x1f\n" +
+	"\vconfig_json\x18\x06 \x01(\tR\n" +
+	"configJson\"\x90\x01\n" +
+	"\x13ImportConfigRequest\x12'\n" +
+	"\x0fidempotency_key\x18\x01 \x01(\tR\x0eidempotencyKey\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\x12\x12\n" +
+	"\x04base\x18\x04 \x01(\x03R\x04base\x12\x14\n" +
+	"\x05check\x18\x05 \x01(\bR\x05check\"\x7f\n" +
+	"\x14ImportConfigResponse\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x03R\x06number\x123\n" +
+	"\achanges\x18\x02 \x03(\v2\x19.holdfast.v1.ConfigChangeR\achanges\x12\x1a\n" +
+	"\bwarnings\x18\x03 \x03(\tR\bwarnings\"p\n" +
+	"\fConfigChange\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x10\n" +
+	"\x03old\x18\x02 \x01(\tR\x03old\x12\x10\n" +
+	"\x03new\x18\x03 \x01(\tR\x03new\x12\x16\n" +
+	"\x06effect\x18\x04 \x01(\tR\x06effect\x12\x10\n" +
+	"\x03why\x18\x05 \x01(\tR\x03why2\xb1\t\n" +
 	"\x0eClusterService\x12J\n" +
 	"\tGetStatus\x12\x1d.holdfast.v1.GetStatusRequest\x1a\x1e.holdfast.v1.GetStatusResponse\x12R\n" +
 	"\vWatchStatus\x12\x1f.holdfast.v1.WatchStatusRequest\x1a .holdfast.v1.WatchStatusResponse0\x01\x12>\n" +
@@ -3867,7 +4383,10 @@ const file_holdfast_proto_rawDesc = "" +
 	"\x0eGetStoreStatus\x12\".holdfast.v1.GetStoreStatusRequest\x1a#.holdfast.v1.GetStoreStatusResponse\x12P\n" +
 	"\vBackUpStore\x12\x1f.holdfast.v1.BackUpStoreRequest\x1a .holdfast.v1.BackUpStoreResponse\x12M\n" +
 	"\n" +
-	"GetVersion\x12\x1e.holdfast.v1.GetVersionRequest\x1a\x1f.holdfast.v1.GetVersionResponse2\xce\x03\n" +
+	"GetVersion\x12\x1e.holdfast.v1.GetVersionRequest\x1a\x1f.holdfast.v1.GetVersionResponse\x12J\n" +
+	"\tGetConfig\x12\x1d.holdfast.v1.GetConfigRequest\x1a\x1e.holdfast.v1.GetConfigResponse\x12P\n" +
+	"\vListConfigs\x12\x1f.holdfast.v1.ListConfigsRequest\x1a .holdfast.v1.ListConfigsResponse\x12S\n" +
+	"\fImportConfig\x12 .holdfast.v1.ImportConfigRequest\x1a!.holdfast.v1.ImportConfigResponse2\xce\x03\n" +
 	"\n" +
 	"JobService\x12J\n" +
 	"\tDrainHost\x12\x1d.holdfast.v1.DrainHostRequest\x1a\x1e.holdfast.v1.DrainHostResponse\x12J\n" +
@@ -3891,7 +4410,7 @@ func file_holdfast_proto_rawDescGZIP() []byte {
 	return file_holdfast_proto_rawDescData
 }
 
-var file_holdfast_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
+var file_holdfast_proto_msgTypes = make([]protoimpl.MessageInfo, 66)
 var file_holdfast_proto_goTypes = []any{
 	(*DrainHostRequest)(nil),       // 0: holdfast.v1.DrainHostRequest
 	(*DrainHostResponse)(nil),      // 1: holdfast.v1.DrainHostResponse
@@ -3949,7 +4468,16 @@ var file_holdfast_proto_goTypes = []any{
 	(*Timings)(nil),                // 53: holdfast.v1.Timings
 	(*Status)(nil),                 // 54: holdfast.v1.Status
 	(*Event)(nil),                  // 55: holdfast.v1.Event
-	nil,                            // 56: holdfast.v1.Reason.ArgsEntry
+	(*GetConfigRequest)(nil),       // 56: holdfast.v1.GetConfigRequest
+	(*GetConfigResponse)(nil),      // 57: holdfast.v1.GetConfigResponse
+	(*ListConfigsRequest)(nil),     // 58: holdfast.v1.ListConfigsRequest
+	(*ListConfigsResponse)(nil),    // 59: holdfast.v1.ListConfigsResponse
+	(*ConfigRevision)(nil),         // 60: holdfast.v1.ConfigRevision
+	(*ImportConfigRequest)(nil),    // 61: holdfast.v1.ImportConfigRequest
+	(*ImportConfigResponse)(nil),   // 62: holdfast.v1.ImportConfigResponse
+	(*ConfigChange)(nil),           // 63: holdfast.v1.ConfigChange
+	nil,                            // 64: holdfast.v1.Reason.ArgsEntry
+	nil,                            // 65: holdfast.v1.Status.LabelsEntry
 }
 var file_holdfast_proto_depIdxs = []int32{
 	13, // 0: holdfast.v1.DrainHostResponse.job:type_name -> holdfast.v1.Job
@@ -3960,7 +4488,7 @@ var file_holdfast_proto_depIdxs = []int32{
 	15, // 5: holdfast.v1.Job.steps:type_name -> holdfast.v1.JobStep
 	14, // 6: holdfast.v1.Job.why_codes:type_name -> holdfast.v1.Reason
 	14, // 7: holdfast.v1.Job.wait_codes:type_name -> holdfast.v1.Reason
-	56, // 8: holdfast.v1.Reason.args:type_name -> holdfast.v1.Reason.ArgsEntry
+	64, // 8: holdfast.v1.Reason.args:type_name -> holdfast.v1.Reason.ArgsEntry
 	54, // 9: holdfast.v1.GetStatusResponse.status:type_name -> holdfast.v1.Status
 	54, // 10: holdfast.v1.WatchStatusResponse.status:type_name -> holdfast.v1.Status
 	43, // 11: holdfast.v1.MigrateResponse.epoch:type_name -> holdfast.v1.Epoch
@@ -3982,48 +4510,58 @@ var file_holdfast_proto_depIdxs = []int32{
 	51, // 27: holdfast.v1.Status.hosts:type_name -> holdfast.v1.HostStatus
 	52, // 28: holdfast.v1.Status.takeover:type_name -> holdfast.v1.Takeover
 	53, // 29: holdfast.v1.Status.timings:type_name -> holdfast.v1.Timings
-	43, // 30: holdfast.v1.Event.epoch:type_name -> holdfast.v1.Epoch
-	16, // 31: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
-	18, // 32: holdfast.v1.ClusterService.WatchStatus:input_type -> holdfast.v1.WatchStatusRequest
-	20, // 33: holdfast.v1.ClusterService.Start:input_type -> holdfast.v1.StartRequest
-	22, // 34: holdfast.v1.ClusterService.Stop:input_type -> holdfast.v1.StopRequest
-	24, // 35: holdfast.v1.ClusterService.Migrate:input_type -> holdfast.v1.MigrateRequest
-	26, // 36: holdfast.v1.ClusterService.ListEvents:input_type -> holdfast.v1.ListEventsRequest
-	28, // 37: holdfast.v1.ClusterService.WatchEvents:input_type -> holdfast.v1.WatchEventsRequest
-	30, // 38: holdfast.v1.ClusterService.ConfirmOff:input_type -> holdfast.v1.ConfirmOffRequest
-	32, // 39: holdfast.v1.ClusterService.SetMaintenance:input_type -> holdfast.v1.SetMaintenanceRequest
-	34, // 40: holdfast.v1.ClusterService.GetStoreStatus:input_type -> holdfast.v1.GetStoreStatusRequest
-	36, // 41: holdfast.v1.ClusterService.BackUpStore:input_type -> holdfast.v1.BackUpStoreRequest
-	40, // 42: holdfast.v1.ClusterService.GetVersion:input_type -> holdfast.v1.GetVersionRequest
-	0,  // 43: holdfast.v1.JobService.DrainHost:input_type -> holdfast.v1.DrainHostRequest
-	2,  // 44: holdfast.v1.JobService.ListHosts:input_type -> holdfast.v1.ListHostsRequest
-	4,  // 45: holdfast.v1.JobService.ForgetHost:input_type -> holdfast.v1.ForgetHostRequest
-	7,  // 46: holdfast.v1.JobService.ListJobs:input_type -> holdfast.v1.ListJobsRequest
-	9,  // 47: holdfast.v1.JobService.GetJob:input_type -> holdfast.v1.GetJobRequest
-	11, // 48: holdfast.v1.JobService.CommandJob:input_type -> holdfast.v1.CommandJobRequest
-	17, // 49: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
-	19, // 50: holdfast.v1.ClusterService.WatchStatus:output_type -> holdfast.v1.WatchStatusResponse
-	21, // 51: holdfast.v1.ClusterService.Start:output_type -> holdfast.v1.StartResponse
-	23, // 52: holdfast.v1.ClusterService.Stop:output_type -> holdfast.v1.StopResponse
-	25, // 53: holdfast.v1.ClusterService.Migrate:output_type -> holdfast.v1.MigrateResponse
-	27, // 54: holdfast.v1.ClusterService.ListEvents:output_type -> holdfast.v1.ListEventsResponse
-	29, // 55: holdfast.v1.ClusterService.WatchEvents:output_type -> holdfast.v1.WatchEventsResponse
-	31, // 56: holdfast.v1.ClusterService.ConfirmOff:output_type -> holdfast.v1.ConfirmOffResponse
-	33, // 57: holdfast.v1.ClusterService.SetMaintenance:output_type -> holdfast.v1.SetMaintenanceResponse
-	35, // 58: holdfast.v1.ClusterService.GetStoreStatus:output_type -> holdfast.v1.GetStoreStatusResponse
-	37, // 59: holdfast.v1.ClusterService.BackUpStore:output_type -> holdfast.v1.BackUpStoreResponse
-	41, // 60: holdfast.v1.ClusterService.GetVersion:output_type -> holdfast.v1.GetVersionResponse
-	1,  // 61: holdfast.v1.JobService.DrainHost:output_type -> holdfast.v1.DrainHostResponse
-	3,  // 62: holdfast.v1.JobService.ListHosts:output_type -> holdfast.v1.ListHostsResponse
-	5,  // 63: holdfast.v1.JobService.ForgetHost:output_type -> holdfast.v1.ForgetHostResponse
-	8,  // 64: holdfast.v1.JobService.ListJobs:output_type -> holdfast.v1.ListJobsResponse
-	10, // 65: holdfast.v1.JobService.GetJob:output_type -> holdfast.v1.GetJobResponse
-	12, // 66: holdfast.v1.JobService.CommandJob:output_type -> holdfast.v1.CommandJobResponse
-	49, // [49:67] is the sub-list for method output_type
-	31, // [31:49] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	65, // 30: holdfast.v1.Status.labels:type_name -> holdfast.v1.Status.LabelsEntry
+	43, // 31: holdfast.v1.Event.epoch:type_name -> holdfast.v1.Epoch
+	60, // 32: holdfast.v1.GetConfigResponse.revision:type_name -> holdfast.v1.ConfigRevision
+	60, // 33: holdfast.v1.ListConfigsResponse.revisions:type_name -> holdfast.v1.ConfigRevision
+	63, // 34: holdfast.v1.ImportConfigResponse.changes:type_name -> holdfast.v1.ConfigChange
+	16, // 35: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
+	18, // 36: holdfast.v1.ClusterService.WatchStatus:input_type -> holdfast.v1.WatchStatusRequest
+	20, // 37: holdfast.v1.ClusterService.Start:input_type -> holdfast.v1.StartRequest
+	22, // 38: holdfast.v1.ClusterService.Stop:input_type -> holdfast.v1.StopRequest
+	24, // 39: holdfast.v1.ClusterService.Migrate:input_type -> holdfast.v1.MigrateRequest
+	26, // 40: holdfast.v1.ClusterService.ListEvents:input_type -> holdfast.v1.ListEventsRequest
+	28, // 41: holdfast.v1.ClusterService.WatchEvents:input_type -> holdfast.v1.WatchEventsRequest
+	30, // 42: holdfast.v1.ClusterService.ConfirmOff:input_type -> holdfast.v1.ConfirmOffRequest
+	32, // 43: holdfast.v1.ClusterService.SetMaintenance:input_type -> holdfast.v1.SetMaintenanceRequest
+	34, // 44: holdfast.v1.ClusterService.GetStoreStatus:input_type -> holdfast.v1.GetStoreStatusRequest
+	36, // 45: holdfast.v1.ClusterService.BackUpStore:input_type -> holdfast.v1.BackUpStoreRequest
+	40, // 46: holdfast.v1.ClusterService.GetVersion:input_type -> holdfast.v1.GetVersionRequest
+	56, // 47: holdfast.v1.ClusterService.GetConfig:input_type -> holdfast.v1.GetConfigRequest
+	58, // 48: holdfast.v1.ClusterService.ListConfigs:input_type -> holdfast.v1.ListConfigsRequest
+	61, // 49: holdfast.v1.ClusterService.ImportConfig:input_type -> holdfast.v1.ImportConfigRequest
+	0,  // 50: holdfast.v1.JobService.DrainHost:input_type -> holdfast.v1.DrainHostRequest
+	2,  // 51: holdfast.v1.JobService.ListHosts:input_type -> holdfast.v1.ListHostsRequest
+	4,  // 52: holdfast.v1.JobService.ForgetHost:input_type -> holdfast.v1.ForgetHostRequest
+	7,  // 53: holdfast.v1.JobService.ListJobs:input_type -> holdfast.v1.ListJobsRequest
+	9,  // 54: holdfast.v1.JobService.GetJob:input_type -> holdfast.v1.GetJobRequest
+	11, // 55: holdfast.v1.JobService.CommandJob:input_type -> holdfast.v1.CommandJobRequest
+	17, // 56: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
+	19, // 57: holdfast.v1.ClusterService.WatchStatus:output_type -> holdfast.v1.WatchStatusResponse
+	21, // 58: holdfast.v1.ClusterService.Start:output_type -> holdfast.v1.StartResponse
+	23, // 59: holdfast.v1.ClusterService.Stop:output_type -> holdfast.v1.StopResponse
+	25, // 60: holdfast.v1.ClusterService.Migrate:output_type -> holdfast.v1.MigrateResponse
+	27, // 61: holdfast.v1.ClusterService.ListEvents:output_type -> holdfast.v1.ListEventsResponse
+	29, // 62: holdfast.v1.ClusterService.WatchEvents:output_type -> holdfast.v1.WatchEventsResponse
+	31, // 63: holdfast.v1.ClusterService.ConfirmOff:output_type -> holdfast.v1.ConfirmOffResponse
+	33, // 64: holdfast.v1.ClusterService.SetMaintenance:output_type -> holdfast.v1.SetMaintenanceResponse
+	35, // 65: holdfast.v1.ClusterService.GetStoreStatus:output_type -> holdfast.v1.GetStoreStatusResponse
+	37, // 66: holdfast.v1.ClusterService.BackUpStore:output_type -> holdfast.v1.BackUpStoreResponse
+	41, // 67: holdfast.v1.ClusterService.GetVersion:output_type -> holdfast.v1.GetVersionResponse
+	57, // 68: holdfast.v1.ClusterService.GetConfig:output_type -> holdfast.v1.GetConfigResponse
+	59, // 69: holdfast.v1.ClusterService.ListConfigs:output_type -> holdfast.v1.ListConfigsResponse
+	62, // 70: holdfast.v1.ClusterService.ImportConfig:output_type -> holdfast.v1.ImportConfigResponse
+	1,  // 71: holdfast.v1.JobService.DrainHost:output_type -> holdfast.v1.DrainHostResponse
+	3,  // 72: holdfast.v1.JobService.ListHosts:output_type -> holdfast.v1.ListHostsResponse
+	5,  // 73: holdfast.v1.JobService.ForgetHost:output_type -> holdfast.v1.ForgetHostResponse
+	8,  // 74: holdfast.v1.JobService.ListJobs:output_type -> holdfast.v1.ListJobsResponse
+	10, // 75: holdfast.v1.JobService.GetJob:output_type -> holdfast.v1.GetJobResponse
+	12, // 76: holdfast.v1.JobService.CommandJob:output_type -> holdfast.v1.CommandJobResponse
+	56, // [56:77] is the sub-list for method output_type
+	35, // [35:56] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_proto_init() }
@@ -4037,7 +4575,7 @@ func file_holdfast_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_proto_rawDesc), len(file_holdfast_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   57,
+			NumMessages:   66,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

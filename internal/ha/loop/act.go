@@ -181,12 +181,22 @@ func (a *Agent) event(e cluster.Event) store.Op {
 // start calls the hypervisor, once for this epoch, unless the lease has ended
 // before this process got to it.
 func (a *Agent) start(act ha.Start) call {
-	spec := a.spec(a.s.cfg, act.Epoch)
+	cfg, mod := a.s.cfg, a.s.cfgMod
+	spec := a.spec(cfg, act.Epoch)
 	return call{startWithin, func(ctx context.Context) ha.Outcome {
+		if err := a.seed(cfg, mod, spec); err != nil {
+			return a.ended("start", fmt.Errorf("%w: %w", cluster.ErrNotStarted, err))
+		}
 		if a.Clock() >= act.Until {
 			return a.ended("start", fmt.Errorf("%w: the lease ended before the hypervisor was called", cluster.ErrNotStarted))
 		}
-		return a.ended("start", a.Driver.Start(ctx, spec))
+		told := make(chan error, 1)
+		go func() { told <- a.tellBooted(ctx, booted{act.Epoch, cfg}) }()
+		err := a.Driver.Start(ctx, spec)
+		if terr := <-told; terr != nil {
+			a.Log.Error("start", "err", terr)
+		}
+		return a.ended("start", err)
 	}}
 }
 

@@ -10,6 +10,8 @@
 //	fence.go       fence devices
 //	care.go        members of the store, backups
 //	spec.go        what the guest is on this host
+//	booted.go      the configuration that the running guest has
+//	reconfigure.go configurations imported while the cluster runs
 //	generation.go  restores of the store
 //	trim.go        the log kept short
 //	service.go     status, events and requests for the API

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"holdfast/internal/config"
 	"holdfast/internal/ha/records"
 	"holdfast/internal/sleep"
 	"holdfast/internal/store"
@@ -115,7 +116,9 @@ func (a *Agent) take(kv store.KV, deleted bool, apply func() error) {
 		if a.s.listed {
 			a.sync()
 		}
+		a.configChanged()
 	case records.OwnerKey(a.s.core.Resource):
+		a.s.findPending()
 		a.ownerChanged()
 	}
 }
@@ -124,6 +127,21 @@ func (a *Agent) take(kv store.KV, deleted bool, apply func() error) {
 func (a *Agent) own(key string, value []byte, rev int64) {
 	kv := store.KV{Key: key, Value: value, ModRev: rev}
 	a.take(kv, false, func() error { return a.s.apply(kv, false, a.Clock()) })
+}
+
+// configChanged tells once when the file on this host is not what is in force, and
+// lets the seed of the guest be written anew.
+func (a *Agent) configChanged() {
+	if !a.s.compared && a.s.cfgMod != 0 && len(a.Config.Node) > 0 {
+		a.s.compared = true
+		if d := config.Diff(a.Config, a.s.cfg); len(d) > 0 {
+			a.Log.Warn("config_file is not the cluster's configuration, and without effect: only the first agent of a cluster reads it; holdfast config import changes the one in force", "differs", d[0].String(), "fields", len(d))
+		}
+	}
+	select {
+	case a.refit <- struct{}{}:
+	default:
+	}
 }
 
 func (a *Agent) ownerChanged() {

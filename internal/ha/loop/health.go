@@ -3,11 +3,13 @@ package loop
 import (
 	"context"
 	"errors"
+	"reflect"
 	"time"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/host/health"
+	"holdfast/internal/host/storage"
 )
 
 // healthEvery is how often the verdicts of the checks are taken over. The others
@@ -20,8 +22,8 @@ const (
 )
 
 // checkHealth asks the management service while the guest runs here, as the
-// configuration says. Each guest is judged anew: a probe of one before it, or of
-// the same on another host, says nothing.
+// configuration says, at the address that the guest was started with. Each guest is
+// judged anew: a probe of one before it, or of the same on another host, says nothing.
 func (a *Agent) checkHealth(ctx context.Context) {
 	var probe *health.Prober
 	var of guestRun
@@ -29,15 +31,14 @@ func (a *Agent) checkHealth(ctx context.Context) {
 	defer func() { stop() }()
 	every(ctx, healthEvery, func() {
 		var now guestRun
-		var cfg config.Cluster
-		if !a.ask(ctx, func() { now, cfg = a.runningHere(), a.s.cfg }) {
+		if !a.ask(ctx, func() { now = a.runningHere() }) {
 			return
 		}
 		if now != of {
 			stop()
 			probe, stop, of = nil, func() {}, now
-			if now.pid != 0 && cfg.HealthCheck != nil {
-				probe, stop = a.probe(ctx, cfg)
+			if now.pid != 0 && now.check.Type != "" {
+				probe, stop = a.probe(ctx, now)
 			}
 		}
 		why := ""
@@ -61,18 +62,34 @@ type verdict struct {
 // it for so long that this one would know if the storage worked again: else the
 // first host to notice the end of an outage of all would cost the guest its life.
 func (a *Agent) checkStorage(ctx context.Context) {
-	var cfg config.Cluster
-	if a.Probe == nil || !a.ask(ctx, func() { cfg = a.s.cfg }) {
+	if a.Probe == nil {
 		return
 	}
-	p := a.Probe(cfg)
-	if p == nil {
-		return
-	}
-	a.work.Go(func() { p.Run(ctx) })
+	var p *storage.Prober
+	var of *config.SharedStorageProbe // with which p was made; what it probes never changes
+	stop := func() {}
+	defer func() { stop() }()
+	made := false
 	var since cluster.Instant // another host is able; 0: none is; of the loop
 	every(ctx, healthEvery, func() {
-		s := p.State()
+		var cfg config.Cluster
+		if !a.ask(ctx, func() { cfg = a.s.cfg }) {
+			return
+		}
+		if !made || !reflect.DeepEqual(of, cfg.SharedStorageProbe) {
+			stop()
+			stop, made, of = func() {}, true, cfg.SharedStorageProbe
+			if p = a.Probe(cfg); p != nil {
+				pctx, cancel := context.WithCancel(ctx)
+				stop = cancel
+				a.work.Go(func() { p.Run(pctx) })
+			}
+		}
+		var s storage.State
+		recovers := time.Duration(0)
+		if p != nil {
+			s, recovers = p.State(), p.Recovers()
+		}
 		a.post(ctx, func() {
 			now := a.Clock()
 			if !a.anotherFit() {
@@ -80,7 +97,7 @@ func (a *Agent) checkStorage(ctx context.Context) {
 			} else if since == 0 {
 				since = now
 			}
-			a.s.storage, a.s.hangs = s.Why, s.Hangs && since != 0 && now.Sub(since) >= p.Recovers()
+			a.s.storage, a.s.hangs = s.Why, s.Hangs && since != 0 && now.Sub(since) >= recovers
 			if s.Why != "" && a.s.core.Me.Fit { // else another reason, or this one, has been told
 				a.fitIs(errors.New(s.Why), a.s.trouble)
 			}
@@ -105,7 +122,8 @@ func (a *Agent) anotherFit() bool {
 type guestRun struct {
 	pid     int
 	started uint64
-	cfg     int64
+	check   config.HealthCheck // zero: none
+	addr    string             // at which it is asked
 }
 
 func (a *Agent) runningHere() guestRun {
@@ -114,21 +132,24 @@ func (a *Agent) runningHere() guestRun {
 	if g.State != cluster.GuestRunning || v.Owner.State != cluster.Running || v.Owner.Host != v.Self {
 		return guestRun{}
 	}
-	return guestRun{g.PID, g.Started, a.s.cfgMod}
+	run := guestRun{pid: g.PID, started: g.Started}
+	if h := a.s.cfg.HealthCheck; h != nil {
+		run.check = *h
+	}
+	nics, _ := a.s.guest().For(a.Host)
+	for _, n := range nics {
+		if n.Mgmt {
+			run.addr = n.IP
+		}
+	}
+	return run
 }
 
 // probe begins a health check. The returned function ends it.
-func (a *Agent) probe(ctx context.Context, cfg config.Cluster) (*health.Prober, func()) {
-	h := cfg.HealthCheck
-	addr := ""
-	nics, _ := cfg.For(a.Host)
-	for _, n := range nics {
-		if n.Mgmt {
-			addr = n.IP
-		}
-	}
+func (a *Agent) probe(ctx context.Context, run guestRun) (*health.Prober, func()) {
+	h := run.check
 	p, err := health.New(health.Options{
-		Kind: health.Kind(h.Type), Addr: func() string { return addr }, Port: h.Port, Path: h.Path,
+		Kind: health.Kind(h.Type), Addr: func() string { return run.addr }, Port: h.Port, Path: h.Path,
 		Interval: time.Duration(h.Interval), Timeout: time.Duration(h.Timeout), Failures: h.Failures, Grace: time.Duration(h.Grace),
 		Clock: a.Clock, Log: a.Log,
 	})

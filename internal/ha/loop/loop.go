@@ -56,6 +56,11 @@ type Parts struct {
 	Remember func(generation uint64) error                 // keeps the highest restore generation across restarts; nil: not
 	Log      *slog.Logger
 
+	Undersized bool // a small configuration may be imported
+	// Busy names a job that no configuration may be imported beside, "" when there is
+	// none; conds say that none has begun since. Nil: there are no jobs.
+	Busy func(ctx context.Context) (conds []store.Cmp, what string, err error)
+
 	Probe     func(config.Cluster) *storage.Prober // of the shared storage; nil, or what returns nil: none
 	Admin     *etcdstore.Admin                     // of the store's members; nil: nobody cares for it
 	BackupDir string                               // of this host's backups of the store
@@ -72,10 +77,12 @@ type Agent struct {
 	posts  chan func()
 	looked chan struct{} // wakes the observer
 	unwell chan struct{} // wakes the care of the store
+	refit  chan struct{} // wakes the checks of whether the guest could be started here
 	done   chan struct{} // closed when the loop has ended
 	s      state         // owned by the loop
 	work   sync.WaitGroup
 	fatal  error // owned by the loop
+	seeded seeded
 	rival  rival // owned by the loop
 
 	stopMigration context.CancelFunc // of the one under way, else nil; owned by the loop
@@ -87,7 +94,7 @@ type Agent struct {
 
 // New makes an agent. It does nothing yet.
 func New(p Parts) *Agent {
-	a := &Agent{Parts: p, posts: make(chan func(), 64), looked: make(chan struct{}, 1), unwell: make(chan struct{}, 1), done: make(chan struct{}),
+	a := &Agent{Parts: p, posts: make(chan func(), 64), looked: make(chan struct{}, 1), unwell: make(chan struct{}, 1), refit: make(chan struct{}, 1), done: make(chan struct{}),
 		changed: make(chan struct{})}
 	me := ha.Me{Identity: p.Identity, Boot: p.Boot, Instance: rand.Text(), Addr: p.Addr, Version: p.Version, Machine: p.Machine, Why: "not checked yet"}
 	if p.Beats != nil {

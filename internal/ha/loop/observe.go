@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
-	"holdfast/internal/sleep"
 )
 
 // Intervals of looking at this host.
@@ -124,10 +124,11 @@ func (a *Agent) tellDog(was bool) {
 func (a *Agent) checkFit(ctx context.Context) {
 	for {
 		var cfg config.Cluster
-		if !a.ask(ctx, func() { cfg = a.s.cfg }) {
+		var mod int64
+		if !a.ask(ctx, func() { cfg, mod = a.s.cfg, a.s.cfgMod }) {
 			return
 		}
-		err := a.fitOnce(ctx, cfg)
+		err := a.fitOnce(ctx, cfg, mod)
 		trouble := ""
 		if a.Trouble != nil {
 			trouble = a.Trouble()
@@ -138,22 +139,49 @@ func (a *Agent) checkFit(ctx context.Context) {
 			again = fitSoon
 		}
 		a.post(ctx, func() { a.s.secure = secure; a.fitIs(err, trouble) })
-		if !sleep.For(ctx, again) {
+		select {
+		case <-ctx.Done():
 			return
+		case <-a.refit:
+		case <-time.After(again):
 		}
 	}
 }
 
-func (a *Agent) fitOnce(ctx context.Context, cfg config.Cluster) error {
+func (a *Agent) fitOnce(ctx context.Context, cfg config.Cluster, mod int64) error {
 	ctx, cancel := context.WithTimeout(ctx, fitWithin)
 	defer cancel()
 	spec := a.spec(cfg, cluster.Epoch{})
-	if a.Seed != nil {
-		if err := a.Seed(cfg, spec); err != nil {
-			return fmt.Errorf("prepare the guest's seed: %w", err)
+	if mod != 0 { // else it is the file's, which may be an old one
+		if err := a.seed(cfg, mod, spec); err != nil {
+			return err
 		}
 	}
 	return a.Driver.Check(ctx, spec)
+}
+
+// seeded says from which configuration the guest's seed on this host was written.
+type seeded struct {
+	mu  sync.Mutex
+	mod int64
+}
+
+// seed writes what a start needs on this host, never from an older configuration
+// than the one before.
+func (a *Agent) seed(cfg config.Cluster, mod int64, spec cluster.GuestSpec) error {
+	if a.Seed == nil {
+		return nil
+	}
+	a.seeded.mu.Lock()
+	defer a.seeded.mu.Unlock()
+	if mod < a.seeded.mod {
+		return nil
+	}
+	if err := a.Seed(cfg, spec); err != nil {
+		return fmt.Errorf("prepare the guest's seed: %w", err)
+	}
+	a.seeded.mod = mod
+	return nil
 }
 
 // fitIs takes over whether the guest could be started here. Its reason tells

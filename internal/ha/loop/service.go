@@ -38,6 +38,7 @@ func (a *Agent) status() cluster.Status {
 		Time: time.Now(), Cluster: a.Cluster, Self: a.Host, Connected: a.s.storeErr == nil && v.Synced,
 		Coordinator: v.Coord.Host, Term: v.Coord.Mod, Want: v.Want.Want, Owner: v.Owner.Owner,
 		Takeover: v.Takeover(), Waiting: v.Waiting(), Timings: v.Timings, Members: v.Order,
+		Pending: a.s.pending, Labels: a.s.cfg.Labels,
 	}
 	if a.s.storeErr != nil {
 		st.StoreError = a.s.storeErr.Error()

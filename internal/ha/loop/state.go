@@ -17,7 +17,10 @@ type state struct {
 	core     *ha.Machine
 	cfg      config.Cluster // as last read from the store
 	cfgMod   int64
-	percent  int // of a migration, as its source says
+	booted   booted
+	bootMod  int64
+	pending  []string // fields of cfg that the running guest does not have yet
+	percent  int      // of a migration, as its source says
 	pctMod   int64
 	seq      uint64
 	storeErr error           // of the last thing tried, nil when it went well
@@ -31,6 +34,7 @@ type state struct {
 	storage  string          // why the shared storage does not work here, "" when it does
 	hangs    bool            // it does not answer at all
 	listed   bool            // all records have been read once
+	compared bool            // the file on this host has been compared with the configuration in force
 	seen     uint64          // the highest one that this host has seen
 	watches  bool            // it decides nothing, see Watch
 	lookedAt cluster.Instant // when all records were read last
@@ -61,6 +65,14 @@ func (s *state) apply(kv store.KV, deleted bool, seen cluster.Instant) error {
 		}
 		s.cfg, s.cfgMod = r, kv.ModRev
 		s.configure()
+		s.findPending()
+	case records.BootedKey(s.core.Resource):
+		r, err := records.Decode[booted](kv, deleted)
+		if kv.ModRev <= s.bootMod || err != nil {
+			return err
+		}
+		s.booted, s.bootMod = r, kv.ModRev
+		s.findPending()
 	case records.KeyGeneration:
 		r, err := records.Decode[uint64](kv, deleted)
 		if err != nil {

@@ -46,13 +46,15 @@ type host struct {
 	stop  context.CancelFunc
 	ended chan error
 
-	guest    cluster.Guest // guarded by w.mu
-	failing  error         // what a start answers
-	identity string        // "" for the host's own
-	trouble  string        // that it has beside the guest; guarded by w.mu
-	stuck    bool          // nothing can be killed here
-	blind    bool          // the guest can not be observed; guarded by w.mu
-	liar     bool          // a kill says that it is done, and does nothing; guarded by w.mu
+	guest    cluster.Guest     // guarded by w.mu
+	spec     cluster.GuestSpec // of its last start; guarded by w.mu
+	version  string
+	failing  error  // what a start answers
+	identity string // "" for the host's own
+	trouble  string // that it has beside the guest; guarded by w.mu
+	stuck    bool   // nothing can be killed here
+	blind    bool   // the guest can not be observed; guarded by w.mu
+	liar     bool   // a kill says that it is done, and does nothing; guarded by w.mu
 	wake     chan struct{}
 	armed    bool
 	limit    cluster.Instant
@@ -135,7 +137,7 @@ func (h *host) begin() {
 		Fencer: (*bench)(h), Beats: (*beats)(h), Rhythm: &Rhythm{}, Machine: "machine-" + string(h.id),
 		Host: h.id, Addr: string(h.id), Cluster: "test", Identity: cmp.Or(h.identity, "id-"+string(h.id)), Boot: fmt.Sprint(h.boot), Store: capped{h.store},
 		Driver: h, Dog: (*dog)(h), Seen: h.seen, Clock: h.w.now, Config: cfg, Log: slog.New(slog.NewTextHandler(&h.said, nil)), Trouble: h.told,
-		Probe: h.prober,
+		Probe: h.prober, Version: h.version,
 	})
 	h.stop, h.ended = cancel, make(chan error, 1)
 	go func() {
@@ -266,6 +268,7 @@ func (h *host) Start(_ context.Context, s cluster.GuestSpec) error {
 	time.Sleep(300 * time.Millisecond)
 	h.w.mu.Lock()
 	defer h.w.mu.Unlock()
+	h.spec = s
 	if h.failing != nil {
 		return h.failing
 	}

@@ -27,6 +27,8 @@ const (
 	KeyLog        = "log/"
 	KeyGeneration = KeyState + "generation" // the restore generation, in decimal; without it, it is 1
 	KeyRequests   = "requests/"             // requests that were carried out, by their idempotency key
+	KeyBooted     = KeyState + "booted/"    // the configuration with which the resource was started last
+	KeyHistory    = "config/"               // the last configurations, by their number
 )
 
 // The keys of single records.
@@ -34,6 +36,8 @@ func HostKey(h cluster.HostID) string         { return KeyHosts + string(h) }
 func OwnerKey(r cluster.ResourceID) string    { return KeyOwners + string(r) }
 func WantKey(r cluster.ResourceID) string     { return KeyWants + string(r) }
 func ProgressKey(r cluster.ResourceID) string { return KeyPercent + string(r) }
+func BootedKey(r cluster.ResourceID) string   { return KeyBooted + string(r) }
+func HistoryKey(number int) string            { return fmt.Sprintf("%s%010d", KeyHistory, number) }
 
 // LogKey orders events by their writer's wall clock; the sequence keeps apart
 // what one writer says in one nanosecond.

@@ -25,6 +25,7 @@ type Fake struct {
 	fail    error           // of Request and Events
 	obey    func(f *Fake, w cluster.Want)
 	wg      sync.WaitGroup
+	configs configs // guarded by mu
 }
 
 // New returns a fake with a status.

@@ -74,6 +74,15 @@ const (
 	// ClusterServiceGetVersionProcedure is the fully-qualified name of the ClusterService's GetVersion
 	// RPC.
 	ClusterServiceGetVersionProcedure = "/holdfast.v1.ClusterService/GetVersion"
+	// ClusterServiceGetConfigProcedure is the fully-qualified name of the ClusterService's GetConfig
+	// RPC.
+	ClusterServiceGetConfigProcedure = "/holdfast.v1.ClusterService/GetConfig"
+	// ClusterServiceListConfigsProcedure is the fully-qualified name of the ClusterService's
+	// ListConfigs RPC.
+	ClusterServiceListConfigsProcedure = "/holdfast.v1.ClusterService/ListConfigs"
+	// ClusterServiceImportConfigProcedure is the fully-qualified name of the ClusterService's
+	// ImportConfig RPC.
+	ClusterServiceImportConfigProcedure = "/holdfast.v1.ClusterService/ImportConfig"
 	// JobServiceDrainHostProcedure is the fully-qualified name of the JobService's DrainHost RPC.
 	JobServiceDrainHostProcedure = "/holdfast.v1.JobService/DrainHost"
 	// JobServiceListHostsProcedure is the fully-qualified name of the JobService's ListHosts RPC.
@@ -119,6 +128,15 @@ type ClusterServiceClient interface {
 	BackUpStore(context.Context, *v1.BackUpStoreRequest) (*v1.BackUpStoreResponse, error)
 	// GetVersion names the agent's build.
 	GetVersion(context.Context, *v1.GetVersionRequest) (*v1.GetVersionResponse, error)
+	// GetConfig returns a configuration of the cluster, the current one or an
+	// earlier one that is still kept.
+	GetConfig(context.Context, *v1.GetConfigRequest) (*v1.GetConfigResponse, error)
+	// ListConfigs returns what is kept of the configurations, newest first, without
+	// their text.
+	ListConfigs(context.Context, *v1.ListConfigsRequest) (*v1.ListConfigsResponse, error)
+	// ImportConfig gives the cluster another configuration, or says what that would
+	// do.
+	ImportConfig(context.Context, *v1.ImportConfigRequest) (*v1.ImportConfigResponse, error)
 }
 
 // NewClusterServiceClient constructs a client for the holdfast.v1.ClusterService service. By
@@ -204,6 +222,24 @@ func NewClusterServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(clusterServiceMethods.ByName("GetVersion")),
 			connect.WithClientOptions(opts...),
 		),
+		getConfig: connect.NewClient[v1.GetConfigRequest, v1.GetConfigResponse](
+			httpClient,
+			baseURL+ClusterServiceGetConfigProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("GetConfig")),
+			connect.WithClientOptions(opts...),
+		),
+		listConfigs: connect.NewClient[v1.ListConfigsRequest, v1.ListConfigsResponse](
+			httpClient,
+			baseURL+ClusterServiceListConfigsProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("ListConfigs")),
+			connect.WithClientOptions(opts...),
+		),
+		importConfig: connect.NewClient[v1.ImportConfigRequest, v1.ImportConfigResponse](
+			httpClient,
+			baseURL+ClusterServiceImportConfigProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("ImportConfig")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -221,6 +257,9 @@ type clusterServiceClient struct {
 	getStoreStatus *connect.Client[v1.GetStoreStatusRequest, v1.GetStoreStatusResponse]
 	backUpStore    *connect.Client[v1.BackUpStoreRequest, v1.BackUpStoreResponse]
 	getVersion     *connect.Client[v1.GetVersionRequest, v1.GetVersionResponse]
+	getConfig      *connect.Client[v1.GetConfigRequest, v1.GetConfigResponse]
+	listConfigs    *connect.Client[v1.ListConfigsRequest, v1.ListConfigsResponse]
+	importConfig   *connect.Client[v1.ImportConfigRequest, v1.ImportConfigResponse]
 }
 
 // GetStatus calls holdfast.v1.ClusterService.GetStatus.
@@ -319,6 +358,33 @@ func (c *clusterServiceClient) GetVersion(ctx context.Context, req *v1.GetVersio
 	return nil, err
 }
 
+// GetConfig calls holdfast.v1.ClusterService.GetConfig.
+func (c *clusterServiceClient) GetConfig(ctx context.Context, req *v1.GetConfigRequest) (*v1.GetConfigResponse, error) {
+	response, err := c.getConfig.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ListConfigs calls holdfast.v1.ClusterService.ListConfigs.
+func (c *clusterServiceClient) ListConfigs(ctx context.Context, req *v1.ListConfigsRequest) (*v1.ListConfigsResponse, error) {
+	response, err := c.listConfigs.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ImportConfig calls holdfast.v1.ClusterService.ImportConfig.
+func (c *clusterServiceClient) ImportConfig(ctx context.Context, req *v1.ImportConfigRequest) (*v1.ImportConfigResponse, error) {
+	response, err := c.importConfig.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // ClusterServiceHandler is an implementation of the holdfast.v1.ClusterService service.
 type ClusterServiceHandler interface {
 	// GetStatus returns what the agent knows now; it waits for nothing.
@@ -350,6 +416,15 @@ type ClusterServiceHandler interface {
 	BackUpStore(context.Context, *v1.BackUpStoreRequest) (*v1.BackUpStoreResponse, error)
 	// GetVersion names the agent's build.
 	GetVersion(context.Context, *v1.GetVersionRequest) (*v1.GetVersionResponse, error)
+	// GetConfig returns a configuration of the cluster, the current one or an
+	// earlier one that is still kept.
+	GetConfig(context.Context, *v1.GetConfigRequest) (*v1.GetConfigResponse, error)
+	// ListConfigs returns what is kept of the configurations, newest first, without
+	// their text.
+	ListConfigs(context.Context, *v1.ListConfigsRequest) (*v1.ListConfigsResponse, error)
+	// ImportConfig gives the cluster another configuration, or says what that would
+	// do.
+	ImportConfig(context.Context, *v1.ImportConfigRequest) (*v1.ImportConfigResponse, error)
 }
 
 // NewClusterServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -431,6 +506,24 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 		connect.WithSchema(clusterServiceMethods.ByName("GetVersion")),
 		connect.WithHandlerOptions(opts...),
 	)
+	clusterServiceGetConfigHandler := connect.NewUnaryHandlerSimple(
+		ClusterServiceGetConfigProcedure,
+		svc.GetConfig,
+		connect.WithSchema(clusterServiceMethods.ByName("GetConfig")),
+		connect.WithHandlerOptions(opts...),
+	)
+	clusterServiceListConfigsHandler := connect.NewUnaryHandlerSimple(
+		ClusterServiceListConfigsProcedure,
+		svc.ListConfigs,
+		connect.WithSchema(clusterServiceMethods.ByName("ListConfigs")),
+		connect.WithHandlerOptions(opts...),
+	)
+	clusterServiceImportConfigHandler := connect.NewUnaryHandlerSimple(
+		ClusterServiceImportConfigProcedure,
+		svc.ImportConfig,
+		connect.WithSchema(clusterServiceMethods.ByName("ImportConfig")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/holdfast.v1.ClusterService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case ClusterServiceGetStatusProcedure:
@@ -457,6 +550,12 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 			clusterServiceBackUpStoreHandler.ServeHTTP(w, r)
 		case ClusterServiceGetVersionProcedure:
 			clusterServiceGetVersionHandler.ServeHTTP(w, r)
+		case ClusterServiceGetConfigProcedure:
+			clusterServiceGetConfigHandler.ServeHTTP(w, r)
+		case ClusterServiceListConfigsProcedure:
+			clusterServiceListConfigsHandler.ServeHTTP(w, r)
+		case ClusterServiceImportConfigProcedure:
+			clusterServiceImportConfigHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -512,6 +611,18 @@ func (UnimplementedClusterServiceHandler) BackUpStore(context.Context, *v1.BackU
 
 func (UnimplementedClusterServiceHandler) GetVersion(context.Context, *v1.GetVersionRequest) (*v1.GetVersionResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.ClusterService.GetVersion is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) GetConfig(context.Context, *v1.GetConfigRequest) (*v1.GetConfigResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.ClusterService.GetConfig is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) ListConfigs(context.Context, *v1.ListConfigsRequest) (*v1.ListConfigsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.ClusterService.ListConfigs is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) ImportConfig(context.Context, *v1.ImportConfigRequest) (*v1.ImportConfigResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.ClusterService.ImportConfig is not implemented"))
 }
 
 // JobServiceClient is a client for the holdfast.v1.JobService service.

@@ -1,0 +1,289 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/api"
+	"holdfast/internal/config"
+	"holdfast/internal/fail"
+)
+
+func (a *app) configExportCmd() *cobra.Command {
+	var number int
+	cmd := &cobra.Command{
+		Use:   "export [FILE|-]",
+		Short: "Write the cluster's current configuration",
+		Long: `Writes the configuration that is in force, as JSON that "config check" and
+"config import" read, to stdout or to a new file.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if number < 0 {
+				return usage(cmd, fmt.Errorf("--revision %d: want the number of a revision", number))
+			}
+			r, _, err := asked(a, cmd, func(ctx context.Context, c *api.Client) (config.Revision, error) { return c.Config(ctx, number) })
+			if err != nil {
+				return err
+			}
+			cl, err := r.Cluster()
+			if err != nil {
+				return err
+			}
+			if len(args) == 0 || args[0] == "-" {
+				return writeText(a.env.Stdout, string(cl.JSON()))
+			}
+			return writeNew(args[0], cl.JSON())
+		},
+	}
+	cmd.Flags().IntVar(&number, "revision", 0, "an earlier one, by its `number`: see \"config history\"")
+	return cmd
+}
+
+func (a *app) configImportCmd() *cobra.Command {
+	var check, yes bool
+	cmd := &cobra.Command{
+		Use:   "import FILE",
+		Short: "Change the cluster's configuration while it runs",
+		Long: `Checks a configuration file, shows what differs from the configuration in force
+and when each change takes effect, asks, and then makes it the configuration of
+all hosts. - reads the file from stdin.
+
+Refused: what needs a new installation (Node, what names the disk, and timings
+that the hosts have promised each other), and any change while a migration, a
+start or stop of the management VM, a takeover, a drain or an upgrade is under
+way.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, js, err := a.open(cmd)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			if args[0] == "-" && !yes && !check {
+				return usage(cmd, errors.New("the configuration comes from stdin, so nobody can be asked there: want --yes or --check"))
+			}
+			name, text, err := a.readConfig(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return a.importConfig(cmd.Context(), c, js, config.Import{Name: name, Text: string(text), Check: check}, yes)
+		},
+	}
+	cmd.Flags().BoolVar(&check, "check", false, "show what would be done, and do nothing")
+	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	return cmd
+}
+
+func (a *app) importConfig(ctx context.Context, c *api.Client, js bool, in config.Import, yes bool) error {
+	only := in.Check
+	in.Check = true
+	plan, err := c.ImportConfig(ctx, in)
+	if err != nil {
+		return err
+	}
+	refused := false
+	for _, ch := range plan.Changes {
+		refused = refused || ch.Effect == config.Install
+	}
+	to := a.env.Stdout
+	if js {
+		to = a.env.Stderr
+	}
+	if !js || !only {
+		if err := writeText(to, importText(plan)); err != nil {
+			return err
+		}
+	}
+	switch {
+	case refused && !only, len(plan.Changes) == 0, only:
+		if js {
+			err = writeJSON(a.env.Stdout, imported(plan), false)
+		}
+		if err == nil && refused {
+			err = fail.Errorf(fail.Refused, "nothing was changed: some of it can not be changed while the cluster runs").
+				With("leave those fields as they are; the others can be imported by themselves")
+		}
+		return err
+	}
+	if !yes {
+		if err := a.typedYes(ctx, "Import this configuration? Type yes: "); err != nil {
+			return err
+		}
+	}
+	in.Check, in.Base, in.Key = false, plan.Number, api.NewKey()
+	done, err := c.ImportConfig(ctx, in)
+	if err != nil {
+		return err
+	}
+	if js {
+		return writeJSON(a.env.Stdout, imported(done), false)
+	}
+	return writeText(a.env.Stdout, fmt.Sprintf("revision %d of the configuration is in force\n", done.Number))
+}
+
+// imported is the form for programs: a list is never null.
+func imported(r config.Imported) config.Imported {
+	if r.Changes == nil {
+		r.Changes = []config.Change{}
+	}
+	if r.Warnings == nil {
+		r.Warnings = []string{}
+	}
+	return r
+}
+
+// typedYes asks for a yes.
+func (a *app) typedYes(ctx context.Context, question string) error {
+	if err := writeText(a.env.Stderr, question); err != nil {
+		return err
+	}
+	typed, err := bufio.NewReader(source(ctx, a.env.Stdin)).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("read the answer: %w", err)
+	}
+	if strings.TrimSpace(typed) != "yes" {
+		return fail.Errorf(fail.Invalid, "not confirmed; nothing was changed").With("type yes, or give --yes")
+	}
+	return nil
+}
+
+// importText says what an import would do, and when.
+func importText(r config.Imported) string {
+	var b strings.Builder
+	for _, w := range r.Warnings {
+		fmt.Fprintf(&b, "warning: %s\n", clean(w))
+	}
+	if len(r.Changes) == 0 {
+		fmt.Fprintf(&b, "nothing differs from revision %d, which is in force\n", r.Number)
+	}
+	for _, e := range []struct {
+		config.Effect
+		head string
+	}{
+		{config.Now, "takes effect within seconds, without a restart:"},
+		{config.AtStart, "takes effect at the next start of the management VM (holdfast stop, then\nholdfast start, or a shutdown from inside it):"},
+		{config.Install, "can not be changed while the cluster runs:"},
+	} {
+		head := e.head + "\n"
+		for _, c := range r.Changes {
+			if c.Effect != e.Effect {
+				continue
+			}
+			b.WriteString(head + "  " + clean(c.String()) + "\n")
+			if head = ""; c.Why != "" {
+				b.WriteString("    because " + clean(c.Why) + "\n")
+			}
+		}
+	}
+	return b.String()
+}
+
+func (a *app) configHistoryCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "history",
+		Short: "Show who changed the configuration, when and what",
+		Long: fmt.Sprintf(`Shows the last %d configurations. The first one shown is in force. To go back to
+an earlier one, export it with --revision and import it.`, config.Kept),
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			all, js, err := asked(a, cmd, func(ctx context.Context, c *api.Client) ([]config.Revision, error) { return c.Configs(ctx) })
+			if err != nil {
+				return err
+			}
+			if js {
+				return writeJSON(a.env.Stdout, all, false)
+			}
+			var b strings.Builder
+			cols := []column{{head: "REVISION"}, {head: "TIME"}, {head: "BY", cut: 2, least: 8}, {head: "ON", cut: 3, least: 8}, {head: "CHANGED", cut: 1, least: 12}}
+			var rows [][]cell
+			for _, r := range all {
+				when, by := "-", "the first agent"
+				if !r.Time.IsZero() {
+					when, by = clock(r.Time), r.User
+				}
+				rows = append(rows, []cell{{fmt.Sprint(r.Number), plain}, {when, plain}, {or(by, "-"), plain}, {or(r.Host, "-"), plain}, {or(strings.Join(r.Changed, ", "), "-"), plain}})
+			}
+			table(&b, painterFor(a.env.Stdout), cols, rows)
+			return writeText(a.env.Stdout, b.String())
+		},
+	}
+}
+
+func (a *app) configDiffCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "diff [A [B]]",
+		Short: "Show in which fields two configurations differ",
+		Long: `Shows the fields in which B differs from A. Each is the number of a revision, or
+a file. Without B it is the configuration in force; without A, too, what the
+last change has changed.`,
+		Args: cobra.MaximumNArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, js, err := a.open(cmd)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			changes, err := a.diff(cmd.Context(), c, args)
+			if err != nil {
+				return err
+			}
+			if js {
+				return writeJSON(a.env.Stdout, imported(config.Imported{Changes: changes}).Changes, false)
+			}
+			var b strings.Builder
+			for _, ch := range changes {
+				b.WriteString(clean(ch.String()) + "\n")
+			}
+			return writeText(a.env.Stdout, b.String())
+		},
+	}
+}
+
+func (a *app) diff(ctx context.Context, c *api.Client, args []string) ([]config.Change, error) {
+	sides := append(args, "0")[:min(len(args)+1, 2)]
+	if len(args) == 0 {
+		now, err := c.Config(ctx, 0)
+		if err != nil {
+			return nil, err
+		}
+		if now.Number == 1 {
+			return nil, nil // nothing was ever changed
+		}
+		sides = []string{fmt.Sprint(now.Number - 1), fmt.Sprint(now.Number)}
+	}
+	var both [2]config.Cluster
+	for i, side := range sides {
+		var err error
+		if both[i], err = a.configOf(ctx, c, side); err != nil {
+			return nil, err
+		}
+	}
+	return config.Diff(both[0], both[1]), nil
+}
+
+// configOf reads the configuration that a number or the name of a file means.
+func (a *app) configOf(ctx context.Context, c *api.Client, side string) (config.Cluster, error) {
+	if n, err := strconv.Atoi(side); err == nil {
+		r, err := c.Config(ctx, n)
+		if err != nil {
+			return config.Cluster{}, err
+		}
+		return r.Cluster()
+	}
+	name, text, err := a.readConfig(ctx, side)
+	if err != nil {
+		return config.Cluster{}, err
+	}
+	cl, faults, _ := config.Parse(name, text, config.Options{AllowUndersized: true})
+	if len(faults) > 0 {
+		return cl, fail.Errorf(fail.Invalid, "%w", config.Faults(faults))
+	}
+	return cl, nil
+}

@@ -1,0 +1,82 @@
+package loop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/config"
+	"holdfast/internal/ha/records"
+	"holdfast/internal/sleep"
+	"holdfast/internal/store"
+)
+
+// booted is the configuration with which the guest of an epoch was started. What
+// takes effect at a start is asked of it, not of the configuration in force.
+type booted struct {
+	Epoch  cluster.Epoch  `json:"epoch"`
+	Config config.Cluster `json:"config"`
+}
+
+// tellBooted writes with what the guest is started. It tries as long as ctx lives.
+func (a *Agent) tellBooted(ctx context.Context, b booted) error {
+	key := records.BootedKey(cluster.MgmtVM)
+	value := records.Encode(b)
+	for {
+		kv, found, err := a.Store.Get(ctx, key)
+		var was booted
+		if err == nil {
+			was, err = records.Decode[booted](kv, !found)
+		}
+		if err == nil && !was.Epoch.Less(b.Epoch) {
+			return nil
+		}
+		if err == nil {
+			var rev int64
+			var ok bool
+			if rev, ok, err = a.Store.Txn(ctx, []store.Cmp{{Key: key, Rev: kv.ModRev}}, []store.Op{{Key: key, Value: value}}); ok {
+				a.ask(ctx, func() { a.own(key, value, rev) })
+				return nil
+			}
+		}
+		if !sleep.For(ctx, requestAgain) {
+			return fmt.Errorf("tell with which configuration the guest is started: %w", errors.Join(err, context.Cause(ctx)))
+		}
+	}
+}
+
+// guest is the configuration that the guest has, when it runs.
+func (s *state) guest() config.Cluster {
+	if o := s.core.Owner; s.booted.Epoch == o.Epoch && !o.Epoch.IsZero() {
+		return s.booted.Config
+	}
+	return s.cfg
+}
+
+// findPending finds out which fields take effect at the next start of the guest.
+func (s *state) findPending() {
+	s.pending = nil
+	if s.core.Owner.Holder() == "" {
+		return
+	}
+	for _, c := range config.Diff(s.guest(), s.cfg) {
+		if c.Effect == config.AtStart {
+			s.pending = append(s.pending, c.Path)
+		}
+	}
+}
+
+// GuestAddresses are those of the guest on this host, in the order of its cards.
+func (a *Agent) GuestAddresses() (addrs []string) {
+	ctx, cancel := context.WithTimeout(context.Background(), statusWithin)
+	defer cancel()
+	a.ask(ctx, func() {
+		nics, _ := a.s.guest().For(a.Host)
+		for _, n := range nics {
+			addrs = append(addrs, n.IP)
+		}
+	})
+	return slices.Clip(addrs)
+}

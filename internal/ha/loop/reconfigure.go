@@ -1,0 +1,307 @@
+package loop
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/config"
+	"holdfast/internal/fail"
+	"holdfast/internal/ha/records"
+	"holdfast/internal/sleep"
+	"holdfast/internal/store"
+)
+
+// kept is a configuration as the history has it.
+type kept struct {
+	config.Revision
+	Key string `json:"key,omitempty"` // of the request that imported it
+}
+
+// history reads the configurations that are kept, oldest first. The first one of a
+// cluster is not written there before the second one comes.
+func (a *Agent) history(ctx context.Context) ([]kept, error) {
+	kvs, _, err := a.Store.List(ctx, records.KeyHistory)
+	if err != nil {
+		return nil, fmt.Errorf("list the configurations: %w", err)
+	}
+	var all []kept
+	for _, kv := range kvs {
+		k, err := records.Decode[kept](kv, false)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, k)
+	}
+	if len(all) > 0 {
+		return all, nil
+	}
+	kv, found, err := a.Store.Get(ctx, records.KeyConfig)
+	if err != nil {
+		return nil, fmt.Errorf("read the configuration: %w", err)
+	}
+	if !found {
+		return nil, fail.Errorf(fail.Unavailable, "the cluster has no configuration yet")
+	}
+	cfg, err := records.Decode[config.Cluster](kv, false)
+	return []kept{first(cfg)}, err
+}
+
+// first is the configuration that an agent has put into the store.
+func first(cfg config.Cluster) kept {
+	return kept{Revision: config.Revision{Number: 1, Config: cfg.JSON()}}
+}
+
+// Configs returns what is kept of the configurations, newest first, without their
+// text.
+func (a *Agent) Configs(ctx context.Context) ([]config.Revision, error) {
+	all, err := a.history(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []config.Revision
+	for _, k := range slices.Backward(all) {
+		k.Config = nil
+		out = append(out, k.Revision)
+	}
+	return out, nil
+}
+
+// ReadConfig returns the configuration of a number; 0: the current one.
+func (a *Agent) ReadConfig(ctx context.Context, number int) (config.Revision, error) {
+	all, err := a.history(ctx)
+	if err != nil {
+		return config.Revision{}, err
+	}
+	oldest, newest := all[0], all[len(all)-1]
+	if number == 0 {
+		return newest.Revision, nil
+	}
+	for _, k := range all {
+		if k.Number == number {
+			return k.Revision, nil
+		}
+	}
+	return config.Revision{}, fail.Errorf(fail.Invalid, "revision %d of the configuration is not kept: want %d to %d, or 0 for the current one", number, oldest.Number, newest.Number)
+}
+
+// ImportConfig gives the cluster another configuration, in one transaction on what
+// was read and judged. It tries again, as long as ctx lives, when something else has
+// changed meanwhile; by its key, an import that was carried out is found.
+func (a *Agent) ImportConfig(ctx context.Context, user string, in config.Import) (config.Imported, error) {
+	if in.Key == "" {
+		in.Key = rand.Text()
+	}
+	if len(in.Text) > config.MaxImport {
+		return config.Imported{}, fail.Errorf(fail.Invalid, "%s: %d bytes: want at most %d", in.Name, len(in.Text), config.MaxImport)
+	}
+	next, faults, warnings := config.Parse(in.Name, []byte(in.Text), config.Options{AllowUndersized: a.Undersized})
+	if len(faults) > 0 {
+		return config.Imported{}, fail.Errorf(fail.Invalid, "%w", config.Faults(faults))
+	}
+	for {
+		out, done, err := a.importOnce(ctx, user, in, next)
+		for _, w := range warnings {
+			out.Warnings = append(out.Warnings, w.String())
+		}
+		if done || err != nil && !errors.Is(err, store.ErrRetry) && !errors.Is(err, store.ErrUnknown) {
+			return out, err
+		}
+		if !sleep.For(ctx, requestAgain) {
+			return out, cmp.Or(err, fmt.Errorf("%w: it raced other requests", store.ErrRetry))
+		}
+	}
+}
+
+func (a *Agent) importOnce(ctx context.Context, user string, in config.Import, next config.Cluster) (out config.Imported, done bool, err error) {
+	r, err := a.readRecords(ctx)
+	if err != nil {
+		return out, false, err
+	}
+	all, err := a.history(ctx)
+	if err != nil {
+		return out, false, err
+	}
+	last := all[len(all)-1]
+	out.Number = last.Number
+	now, err := last.Cluster()
+	if err != nil {
+		return out, false, err
+	}
+	if last.Key == in.Key && len(all) > 1 {
+		before, err := all[len(all)-2].Cluster()
+		out.Changes = config.Diff(before, now)
+		return out, err == nil, err
+	}
+	if len(config.Diff(r.cfg, now)) > 0 {
+		return out, false, nil // it was changed between the two reads
+	}
+	if in.Base != 0 && in.Base != last.Number {
+		return out, false, fail.Errorf(fail.Refused, "the configuration has been changed meanwhile: revision %d is by %s, %s", last.Number, cmp.Or(last.User, "an agent"), last.Time.Format(time.RFC3339)).
+			With(fmt.Sprintf("see what is new: holdfast config diff %d; then change what holdfast config export writes, and import that", in.Base))
+	}
+	out.Changes = config.Diff(r.cfg, next)
+	if len(out.Changes) == 0 {
+		return out, true, nil
+	}
+	conds, err := a.quiet(ctx, r)
+	if err != nil || in.Check {
+		return out, err == nil, err
+	}
+	if err := install(out.Changes); err != nil {
+		return out, false, err
+	}
+	out.Number++
+	done, err = a.writeConfig(ctx, user, in.Key, all, r, next, out, conds)
+	return out, done, err
+}
+
+// install refuses changes that a cluster that runs can not take over.
+func install(changes []config.Change) error {
+	var why []string
+	for _, c := range changes {
+		if c.Effect == config.Install {
+			why = append(why, c.Path+": "+c.Why)
+		}
+	}
+	if len(why) == 0 {
+		return nil
+	}
+	return fail.Errorf(fail.Refused, "this can not be changed while the cluster runs:\n%s", strings.Join(why, "\n")).
+		With("nothing was changed. It needs a new installation of the cluster, which leaves the image of the management VM as it is")
+}
+
+// recorded is what an import is judged by.
+type recorded struct {
+	cfg    config.Cluster
+	cfgMod int64
+
+	owner            cluster.Owner
+	want             cluster.Want
+	ownerMod         int64
+	wantMod, bootMod int64
+	boot             booted
+}
+
+// readRecords reads the records, as they stand together at one revision.
+func (a *Agent) readRecords(ctx context.Context) (r recorded, err error) {
+	kvs, _, err := a.Store.List(ctx, records.KeyState)
+	if err != nil {
+		return r, fmt.Errorf("list the records: %w", err)
+	}
+	for _, kv := range kvs {
+		var derr error
+		switch kv.Key {
+		case records.KeyConfig:
+			r.cfgMod = kv.ModRev
+			r.cfg, derr = records.Decode[config.Cluster](kv, false)
+		case records.OwnerKey(cluster.MgmtVM):
+			r.ownerMod = kv.ModRev
+			r.owner, derr = records.Decode[cluster.Owner](kv, false)
+		case records.WantKey(cluster.MgmtVM):
+			r.wantMod = kv.ModRev
+			r.want, derr = records.Decode[cluster.Want](kv, false)
+		case records.BootedKey(cluster.MgmtVM):
+			r.bootMod = kv.ModRev
+			r.boot, derr = records.Decode[booted](kv, false)
+		}
+		err = errors.Join(err, derr)
+	}
+	return r, err
+}
+
+// quiet refuses an import while something is under way that rests on the
+// configuration, and returns the conditions that say that nothing has begun since.
+func (a *Agent) quiet(ctx context.Context, r recorded) ([]store.Cmp, error) {
+	refuse := func(format string, args ...any) ([]store.Cmp, error) {
+		return nil, fail.Errorf(fail.Refused, "the configuration can not be changed now: "+format, args...).
+			With("wait until it is over, and ask again: holdfast status --watch")
+	}
+	o := r.owner
+	switch {
+	case o.State == cluster.Assigned:
+		return refuse("the management VM is being started on %s", o.Host)
+	case o.State == cluster.Migrating || o.State == cluster.Settling:
+		return refuse("a migration to %s is under way", cmp.Or(o.To, o.Host))
+	case o.State == cluster.Stopping:
+		return refuse("the management VM is being stopped on %s", o.Host)
+	case r.want.MoveTo != "" && r.want.MoveTo != o.Host:
+		return refuse("a migration to %s has been asked for", r.want.MoveTo)
+	}
+	for _, h := range a.Status().Hosts {
+		switch {
+		case h.Name == o.Holder() && !h.Alive:
+			return refuse("%s, which has the management VM, is silent: a takeover may follow", h.Name)
+		case h.Alive && h.Version != a.Version:
+			return refuse("the agent on %s is of version %s, this one of %s: bring all hosts to one version first", h.Name, h.Version, a.Version)
+		}
+	}
+	conds := []store.Cmp{
+		{Key: records.KeyConfig, Rev: r.cfgMod},
+		{Key: records.OwnerKey(cluster.MgmtVM), Rev: r.ownerMod},
+		{Key: records.WantKey(cluster.MgmtVM), Rev: r.wantMod},
+		{Key: records.BootedKey(cluster.MgmtVM), Rev: r.bootMod},
+	}
+	if a.Busy == nil {
+		return conds, nil
+	}
+	jobs, what, err := a.Busy(ctx)
+	if err == nil && what != "" {
+		return refuse("%s", what)
+	}
+	return append(conds, jobs...), err
+}
+
+// writeConfig reports whether the configuration is written.
+func (a *Agent) writeConfig(ctx context.Context, user, key string, all []kept, r recorded, next config.Cluster, out config.Imported, conds []store.Cmp) (bool, error) {
+	k := kept{Key: key, Revision: config.Revision{Number: out.Number, Time: time.Now().UTC(), User: user, Host: a.Host, Config: next.JSON()}}
+	for _, c := range out.Changes {
+		k.Changed = append(k.Changed, c.Path)
+	}
+	conds = append(conds, store.Cmp{Key: records.HistoryKey(k.Number)})
+	ops := []store.Op{
+		{Key: records.KeyConfig, Value: records.Encode(next)},
+		{Key: records.HistoryKey(k.Number), Value: records.Encode(k)},
+	}
+	if len(all) == 1 && all[0].Number == 1 {
+		ops = append(ops, store.Op{Key: records.HistoryKey(1), Value: records.Encode(all[0])})
+	}
+	for _, old := range all[:max(0, len(all)+1-config.Kept)] {
+		ops = append(ops, store.Op{Key: records.HistoryKey(old.Number)})
+	}
+	// Until the first import there was one configuration only: the guest has it.
+	if r.owner.State == cluster.Running && r.boot.Epoch != r.owner.Epoch {
+		ops = append(ops, store.Op{Key: records.BootedKey(cluster.MgmtVM), Value: records.Encode(booted{r.owner.Epoch, r.cfg})})
+	}
+	ev := cluster.Event{Kind: cluster.EvConfig, By: a.Host, Resource: cluster.MgmtVM, User: user, Detail: detail(k)}
+	if !a.ask(ctx, func() { ops = append(ops, a.event(ev)) }) {
+		return false, fmt.Errorf("%w: the agent is ending", store.ErrRetry)
+	}
+	tctx, cancel := context.WithTimeout(ctx, writeWithin)
+	defer cancel()
+	rev, ok, err := a.Store.Txn(tctx, conds, ops)
+	if err != nil {
+		return false, fmt.Errorf("write the configuration: %w", err)
+	}
+	if ok {
+		// Before the answer: a status asked for next must know of it.
+		a.ask(ctx, func() { a.own(ops[0].Key, ops[0].Value, rev); a.notify() })
+	}
+	return ok, nil
+}
+
+// detail says in an event what an import has changed.
+func detail(k kept) string {
+	const most = 400 // bytes
+	text := fmt.Sprintf("revision %d: %s", k.Number, strings.Join(k.Changed, ", "))
+	if len(text) > most {
+		text = strings.ToValidUTF8(text[:most], "") + " ..."
+	}
+	return text
+}
