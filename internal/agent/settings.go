@@ -116,6 +116,9 @@ func (nd *node) loadCluster() error {
 		return nd.bad("host", nd.n.Host, fmt.Errorf("want one of the names in Node of %s: %s; or set guests_only, without config_file, for a host that runs other guests only", file, strings.Join(cfg.Node, ", ")))
 	}
 	nd.cfg = cfg
+	if w := cfg.Fencing.Hosts[nd.n.Host].Watchdog; w != "" {
+		nd.n.Watchdog.Device = w
+	}
 	return nil
 }
 

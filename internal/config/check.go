@@ -198,8 +198,21 @@ func isAbsolute(p string) bool {
 }
 
 func (c *checker) timeServers(cl *Cluster, opt Options) {
-	c.servers("ChronyServers", cl.ChronyServers, opt, "want at least one time server", "want an IP address or a host name",
+	const p = "ChronyServers"
+	c.servers(p, cl.ChronyServers, opt, "want at least one time server", "want an IP address or a host name",
 		func(s string) bool { return isIP(s) || IsHostname(s) })
+	own := map[string]bool{}
+	for _, n := range cl.Network {
+		ip, _ := splitPerNode(n.Ipaddr)
+		for _, e := range ip.entries() {
+			own[e.value] = true
+		}
+	}
+	for i, s := range cl.ChronyServers {
+		if own[s] {
+			c.fault(index(p, i), s, "is the management VM's own address: it can not take the time from itself")
+		}
+	}
 }
 
 // servers checks a list of servers. It may be empty in an undersized cluster only.

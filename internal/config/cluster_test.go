@@ -134,6 +134,7 @@ func TestStorageAndServers(t *testing.T) {
 		one("a folder with a way up is refused", `"/srv/shared"`, `"/srv/../etc"`, `ImageFolder: absolute`),
 		one("the root as folder is refused", `"/srv/shared"`, `"//"`, `ImageFolder: not the root`),
 		one("a missing time server is refused", `"ChronyServers": ["192.0.2.1"]`, `"ChronyServers": []`, `ChronyServers: at least one`),
+		one("the management VM is not its own time server", `"ChronyServers": ["192.0.2.1"]`, `"ChronyServers": ["192.0.2.1", "198.51.101.3"]`, `ChronyServers[1]: is the management VM's own address`),
 		one("a time server must be a name or an address", `"ChronyServers": ["192.0.2.1"]`, `"ChronyServers": ["a b"]`, `ChronyServers[0]: want an IP address`),
 		one("a missing name server is refused", `"DNS": ["192.0.2.1"],`, ``, `DNS: at least one`),
 		one("a name server must be an address", `"DNS": ["192.0.2.1"]`, `"DNS": ["2001:db8::1", "dns.example.org"]`, `DNS[1]: want an IP address`),
@@ -179,14 +180,15 @@ func TestHoldfastsOwnFields(t *testing.T) {
 	own := func(name, fields string, want ...string) faultCase { return one(name, last, last+", "+fields, want...) }
 	runFaults(t, []faultCase{
 		own("everything in its right form is accepted", `"Fencing": {"h1": {"Watchdog": "/dev/watchdog1", "Devices": [{"Type": "ipmi", "Address": "192.0.2.101:623", "User": "op", "Credential": "file:/etc/bmc"},
-			{"Type": "redfish", "Address": "https://bmc.example.org", "User": "op", "Credential": "file:/etc/bmc", "System": "1", "Machine": "4c4c4544-0042-3010-8044-b5c04f4d3233", "Fingerprint": "`+strings.Repeat("ab:", 31)+`ab"}]}, "h2": {"Unsafe": true}, "Unsafe": true},
+			{"Type": "redfish", "Address": "https://bmc.example.org", "User": "op", "Credential": "file:/etc/bmc", "System": "1", "Machine": "4c4c4544-0042-3010-8044-b5c04f4d3233", "Fingerprint": "`+strings.Repeat("ab:", 31)+`ab"}]}, "h2": {"Unsafe": false}, "Unsafe": false},
 			"Timings": {"Lease": "9s", "Keepalive": "3s", "Election": "6s", "Drift": 0.005}, "HealthCheck": {"Type": "http", "Port": 8080, "Path": "/ok", "Interval": "20s"},
 			"LockManager": {"Type": "virtlockd", "Lockspace": "/srv/shared/locks"}, "SharedStorageProbe": {"Interval": "5s"}, "Labels": {"site": "north"},
 			"DirectBoot": {"Kernel": "/boot/vmlinuz", "Cmdline": "console=ttyS0"}, "AllowResetRootPassword": true`),
 		own("fencing of an unknown host is refused", `"Fencing": {"h9": {}}`, `Fencing.h9: unknown host`),
 		own("an unknown field of a host is refused", `"Fencing": {"h1": {"Watchdogs": "none"}}`, `Fencing.h1.Watchdogs: nearest known one is "Watchdog"`),
 		own("a doubled host in fencing is refused", `"Fencing": {"h1": {}, "h1": {}}`, `Fencing.h1: duplicate key`),
-		own("a doubled Unsafe is refused", `"Fencing": {"Unsafe": true, "Unsafe": true}`, `Fencing.Unsafe: duplicate key`),
+		own("a takeover without proof is refused", `"Fencing": {"Unsafe": true, "h2": {"Unsafe": true}}`, `Fencing.Unsafe: value "true": want false: a takeover without proof`, `Fencing.h2.Unsafe: want false`),
+		own("a doubled Unsafe is refused", `"Fencing": {"Unsafe": false, "Unsafe": false}`, `Fencing.Unsafe: duplicate key`),
 		own("a watchdog that is no device is refused", `"Fencing": {"h1": {"Watchdog": "softdog"}}`, `Fencing.h1.Watchdog: want a device`),
 		own("a fence device is checked in full and its password not shown", `"Fencing": {"h1": {"Devices": [{"Type": "ilo", "Credential": "secret"}, {"Type": "ipmi", "Address": "https://x", "User": "u", "Credential": "file:/x"}]}}`,
 			`Fencing.h1.Devices[0].User: name of an account`, `Fencing.h1.Devices[0].Type: ipmi or redfish`, `Fencing.h1.Devices[0].Credential: value "(not shown)": want file:`, `Fencing.h1.Devices[1].Address: want an IP`),
@@ -334,27 +336,12 @@ func TestTheSizingTableIsNamed(t *testing.T) {
 	}
 }
 
-func TestUnsafeFencingIsWarnedOf(t *testing.T) {
-	text := change(t, fixture(t, "base.json"), `"CPU": 4`, `"CPU": 4, "Fencing": {"Unsafe": true, "h2": {"Unsafe": true}}`)
-	cl, faults, warnings := Parse("c.json", []byte(text), Options{})
-	wantFaults(t, faults)
-	var paths []string
-	for _, w := range warnings {
-		paths = append(paths, w.Path)
-	}
-	if want := []string{"MemorySizeInGB", "Fencing.Unsafe", "Fencing.h2.Unsafe"}; !reflect.DeepEqual(paths, want) {
-		t.Errorf("warnings of %v, want %v", paths, want)
-	}
-	data, err := json.Marshal(cl)
-	if err != nil {
-		t.Fatal(err)
-	}
+// TestFencingThroughTheStore: what an earlier version has allowed is still read.
+func TestFencingThroughTheStore(t *testing.T) {
+	want := Cluster{Fencing: Fencing{Unsafe: true, Hosts: map[string]HostFencing{"h2": {Unsafe: true}, "h1": {Watchdog: "none"}}}}
 	var back Cluster
-	if err := json.Unmarshal(data, &back); err != nil {
-		t.Fatal(err)
-	}
-	if !reflect.DeepEqual(back, cl) {
-		t.Errorf("through encoding/json: %+v, want %+v", back, cl)
+	if err := json.Unmarshal(want.JSON(), &back); err != nil || !reflect.DeepEqual(back, want) {
+		t.Errorf("through encoding/json: %+v, want %+v; %v", back, want, err)
 	}
 }
 

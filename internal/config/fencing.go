@@ -20,14 +20,14 @@ const unsafeKey = "Unsafe"
 // Fencing says how each host can be put to rest for certain. In the file it is
 // one object: {"Unsafe": true, "host1": {...}}.
 type Fencing struct {
-	Unsafe bool                   `json:"Unsafe"`  // for all hosts: see HostFencing.Unsafe
+	Unsafe bool                   `json:"Unsafe"`  // for all hosts; true is refused, see unsafeRule
 	Hosts  map[string]HostFencing `yaml:",inline"` // by host name, all other names
 }
 
 // HostFencing is the fencing of one host.
 type HostFencing struct {
-	Watchdog string        `json:"Watchdog,omitempty"` // /dev/..., unix:PATH or none; empty: the host's own setting
-	Unsafe   bool          `json:"Unsafe,omitempty"`   // take over without proof that this host stopped: two may run
+	Watchdog string        `json:"Watchdog,omitempty"` // /dev/..., unix:PATH or none, in place of the agent's own setting; empty: that one
+	Unsafe   bool          `json:"Unsafe,omitempty"`   // true is refused, see unsafeRule
 	Devices  []FenceDevice `json:"Devices,omitempty"`  // tried in order
 }
 
@@ -102,7 +102,7 @@ func (f *Fencing) UnmarshalJSON(data []byte) error {
 
 func (c *checker) fencing(f Fencing, h hosts) {
 	if f.Unsafe {
-		c.warn("Fencing.Unsafe", "a silent host is taken over without proof that it stopped: two management VMs may run at once")
+		c.fault("Fencing.Unsafe", "true", unsafeRule)
 	}
 	if len(f.Hosts) > maxNodes {
 		c.fault("Fencing", fmt.Sprintf("%d hosts", len(f.Hosts)), fmt.Sprintf("want at most %d hosts, as in Node", maxNodes))
@@ -115,7 +115,7 @@ func (c *checker) fencing(f Fencing, h hosts) {
 		}
 		hf := f.Hosts[host]
 		if hf.Unsafe {
-			c.warn(p+".Unsafe", "this host is taken over without proof that it stopped: two management VMs may run at once")
+			c.fault(p+".Unsafe", "true", unsafeRule)
 		}
 		if hf.Watchdog != "" && !isWatchdog(hf.Watchdog) {
 			c.fault(p+".Watchdog", hf.Watchdog, watchdogRule)
@@ -178,6 +178,10 @@ func isRedfish(s string) bool {
 	return err == nil && u.Scheme == "https" && u.User == nil && isHostPort(u.Host, false) &&
 		strings.Trim(u.Path, "/") == "" && u.RawQuery == "" && u.Fragment == ""
 }
+
+// unsafeRule is why a takeover without proof is refused: nothing that is shown in
+// a status makes up for a disk that two management VMs have written.
+const unsafeRule = "want false: a takeover without proof that the old host stopped would let two management VMs write to one disk; give the host a watchdog or a fence device, or confirm its loss yourself with holdfast confirm-off"
 
 const watchdogRule = "want a device such as /dev/watchdog0, unix:/PATH of a simulated one, or none"
 
