@@ -20,6 +20,7 @@ type Seed struct {
 	Hostname   string   // RFC 1123
 	NICs       []NIC    // in the order of the guest's cards
 	DNS        []string // IP addresses of name servers
+	NTP        []string // time servers, IP addresses or names
 	ConsoleIP  string   // address under which users reach consoles, "" for the guest's own
 }
 
@@ -68,7 +69,16 @@ func (s Seed) files() ([]file, error) {
 	if !hostname.MatchString(s.Hostname) {
 		return nil, fmt.Errorf("hostname %q: want the form of RFC 1123", s.Hostname)
 	}
-	user := "#cloud-config\npreserve_hostname: false\n"
+	user := "#cloud-config\npreserve_hostname: false\nssh_deletekeys: false\n"
+	for i, server := range s.NTP {
+		if _, err := netip.ParseAddr(server); err != nil && !hostname.MatchString(server) {
+			return nil, fmt.Errorf("time server %q: want an IP address or a name", server)
+		}
+		if i == 0 {
+			user += "ntp:\n  enabled: true\n  servers:\n"
+		}
+		user += fmt.Sprintf("    - \"%s\"\n", server)
+	}
 	if s.ConsoleIP != "" {
 		ip, err := netip.ParseAddr(s.ConsoleIP)
 		if err != nil {

@@ -18,7 +18,7 @@ func sample() Seed {
 			{MAC: "52:54:00:aa:00:02"},
 			{MAC: "52:54:00:aa:00:03", IP: "fd00::5", Netmask: "64"},
 		},
-		DNS: []string{"10.0.0.2", "10.0.0.3"}, ConsoleIP: "192.0.2.9",
+		DNS: []string{"10.0.0.2", "10.0.0.3"}, NTP: []string{"192.0.2.7", "time.example.org"}, ConsoleIP: "192.0.2.9",
 	}
 }
 
@@ -63,7 +63,7 @@ func TestWriteThenRead(t *testing.T) {
 	for name, want := range map[string]string{
 		"meta-data":      "instance-id: \"mnvm-host1-1.7\"\nlocal-hostname: \"mnvm\"\n",
 		"network-config": wantNetwork,
-		"user-data": "#cloud-config\npreserve_hostname: false\nwrite_files:\n  - path: /etc/holdfast/console-ip\n" +
+		"user-data": "#cloud-config\npreserve_hostname: false\nssh_deletekeys: false\nntp:\n  enabled: true\n  servers:\n    - \"192.0.2.7\"\n    - \"time.example.org\"\nwrite_files:\n  - path: /etc/holdfast/console-ip\n" +
 			"    permissions: \"0644\"\n    content: \"192.0.2.9\\n\"\n",
 	} {
 		if got[name] != want {
@@ -125,6 +125,7 @@ func TestWriteRefusesBadSeeds(t *testing.T) {
 		"another address": func(s *Seed) { s.NICs[0].Gateway = "10.0.1.1" },
 		"at most one":     func(s *Seed) { s.NICs[2].DefRoute, s.NICs[2].Gateway = true, "fd00::1" },
 		"name server":     func(s *Seed) { s.DNS = []string{"ns"} },
+		"time server":     func(s *Seed) { s.NTP = []string{"a\nb"} },
 		"console":         func(s *Seed) { s.ConsoleIP = "x" },
 		"no network card": func(s *Seed) { s.NICs = nil },
 	} {
