@@ -166,7 +166,16 @@ func (nd *node) serve(ctx context.Context, a *loop.Agent, beats *heartbeat.Beats
 	for _, spec := range nd.children() {
 		run("keep "+spec.Name, func(ctx context.Context) error { return supervise.Keep(ctx, spec) })
 	}
-	a.Trouble = func() string { return nd.troubles(srv) }
+	a.Trouble = func() string { return nd.troubles(srv, a.TimeServers()) }
+	if jobs != nil {
+		a.Peer = func(host cluster.HostID) (loop.Peer, error) {
+			c, err := jobs.AgentOf(host)
+			if err != nil {
+				return nil, err // a typed nil is no nil
+			}
+			return c, nil
+		}
+	}
 	run("serve the api", srv.Serve)
 	if beats != nil {
 		run("exchange heartbeats", beats.Run)

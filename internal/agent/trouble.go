@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,8 +28,13 @@ const (
 // troubles tells what does not work on this host though a guest could be
 // started: a member of the store that is down costs the cluster its redundancy
 // without any other sign.
-func (nd *node) troubles(srv *server.Server) string {
+func (nd *node) troubles(srv *server.Server, timeServers []string) string {
 	var all []string
+	if slices.Contains(timeServers, nd.n.Addr) || slices.Contains(timeServers, nd.n.Host) {
+		if t := timeFromItself(chronyFiles, nd.n.Addr, nd.n.Host, "127.0.0.1", "::1", "localhost"); t != "" {
+			all = append(all, t)
+		}
+	}
 	for _, c := range nd.children() {
 		if t := childTrouble(c, time.Now()); t != "" {
 			all = append(all, t)
@@ -38,6 +44,33 @@ func (nd *node) troubles(srv *server.Server) string {
 		all = append(all, t)
 	}
 	return strings.Join(all, "; ")
+}
+
+// chronyFiles is where chronyd's sources of time stand, as patterns.
+var chronyFiles = []string{"/etc/chrony.conf", "/etc/chrony/chrony.conf", "/etc/chrony/conf.d/*.conf", "/etc/chrony/sources.d/*.sources"}
+
+// timeFromItself tells where chronyd of this host, which is a time server of the
+// management VM, is told to take the time from the host itself; "" when it is not.
+func timeFromItself(patterns []string, names ...string) string {
+	for _, p := range patterns {
+		files, err := filepath.Glob(p)
+		if err != nil {
+			return err.Error() // a pattern that is none
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				return fmt.Sprintf("this host is in ChronyServers, and its time sources can not be read: %v", err)
+			}
+			for line := range strings.Lines(string(text)) {
+				f := strings.Fields(line)
+				if len(f) > 1 && slices.Contains([]string{"server", "peer", "pool"}, f[0]) && slices.Contains(names, f[1]) {
+					return fmt.Sprintf("this host is in ChronyServers, and takes the time from itself: %s: %s", file, strings.TrimSpace(line))
+				}
+			}
+		}
+	}
+	return ""
 }
 
 // childTrouble tells how a child that does not run, or has just ended, ended.

@@ -82,3 +82,27 @@ func TestAChildThatRunsIsNoTrouble(t *testing.T) {
 		t.Errorf("got %q", text)
 	}
 }
+
+func TestAHostThatIsATimeServerDoesNotAskItself(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	look := func() string {
+		return timeFromItself([]string{filepath.Join(dir, "chrony.conf"), filepath.Join(dir, "*.sources")}, "192.0.2.11", "node-1", "127.0.0.1")
+	}
+	if got := look(); got != "" {
+		t.Errorf("no chronyd: %s", got)
+	}
+	write("chrony.conf", "# server 192.0.2.11\nserver time.example.org iburst\nallow 192.0.2.0/24\nlocal stratum 10\n")
+	if got := look(); got != "" {
+		t.Errorf("another source: %s", got)
+	}
+	write("own.sources", "  server   192.0.2.11 iburst\n")
+	if got := look(); !strings.HasSuffix(got, "own.sources: server   192.0.2.11 iburst") {
+		t.Errorf("its own address: %q", got)
+	}
+}

@@ -2,8 +2,10 @@ package api
 
 import (
 	"context"
+	"time"
 
 	apiv1 "holdfast/internal/api/v1"
+	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 )
 
@@ -43,3 +45,18 @@ func (c *Client) ImportConfig(ctx context.Context, in config.Import) (config.Imp
 	}
 	return Decode[config.Imported](resp), nil
 }
+
+// ResetPassword gives root of the management VM another password, and tells where.
+func (c *Client) ResetPassword(ctx context.Context, password string) (cluster.Reset, error) {
+	ctx, cancel := within(ctx, resetTimeout)
+	defer cancel()
+	resp, err := c.rpc.ResetPassword(ctx, &apiv1.ResetPasswordRequest{Password: password})
+	if err != nil {
+		return cluster.Reset{}, fromWire(ctx, c.target, err)
+	}
+	return Decode[cluster.Reset](resp), nil
+}
+
+// resetTimeout is longer than an agent waits for the guest's agent and for another
+// host's.
+const resetTimeout = 20 * time.Second

@@ -32,6 +32,7 @@ func TestRoundTrip(t *testing.T) {
 	roundTrip[Progress, *apiv1.MigrateResponse](t, seen)
 	roundTrip[Version, *apiv1.GetVersionResponse](t, seen)
 	roundTrip[config.Revision, *apiv1.ConfigRevision](t, seen)
+	roundTrip[cluster.Reset, *apiv1.ResetPasswordResponse](t, seen)
 	roundTrip[config.Imported, *apiv1.ImportConfigResponse](t, seen)
 	roundTrip[cluster.StoreStatus, *apiv1.GetStoreStatusResponse](t, seen)
 	roundTrip[cluster.Backup, *apiv1.Backup](t, seen)

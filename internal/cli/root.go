@@ -72,7 +72,7 @@ server not reachable.`,
 	f.StringVar(&a.key, "key", "", "PEM `file` with the client's key, for --server")
 	f.StringVarP(&a.output, "output", "o", "text", "output `format`, text or json")
 	root.AddCommand(a.statusCmd(), a.startCmd(), a.stopCmd(), a.migrateCmd(), a.eventsCmd(), a.versionCmd(), a.configCmd(), a.bundleCmd(), a.hostCmd(), a.jobsCmd(),
-		a.storeCmd(), a.confirmOffCmd())
+		a.storeCmd(), a.confirmOffCmd(), a.resetPasswordCmd())
 	root.AddCommand(a.upgradeCmd(), a.transitionCmd(), a.installCmd(), a.uninstallCmd())
 	root.AddCommand(env.Extra...)
 	markUsage(root)

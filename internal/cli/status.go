@@ -18,7 +18,7 @@ func (a *app) statusCmd() *cobra.Command {
 	var watch bool
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Show the hosts, the management VM, and what the cluster waits for",
+		Short: "Show hosts, management VM, and what the cluster waits for",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, js, err := a.open(cmd)

@@ -26,7 +26,7 @@ func (a *app) uninstallCmd() *cobra.Command {
 	var sure bool
 	cmd := &cobra.Command{
 		Use:   "uninstall",
-		Short: "Stop the management VM, and take Holdfast off all hosts, over SSH",
+		Short: "Stop the management VM, take Holdfast off all hosts by SSH",
 		Long: `Stops the management VM, ends the agents of all hosts, and removes everything
 that Holdfast has put there. The image and all else in the shared directory
 stay.

@@ -25,6 +25,7 @@ const (
 	EvHandsOff   EventKind = "hands-off"
 	EvFenceFail  EventKind = "fence-failed"
 	EvConfig     EventKind = "configuration-changed"
+	EvPassword   EventKind = "password-reset"
 )
 
 // Event is one change of state: who, what, when, why. Events feed the audit

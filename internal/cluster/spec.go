@@ -38,4 +38,6 @@ var (
 	ErrNotStarted = errors.New("not started")
 	// ErrNotProved: the process may still exist.
 	ErrNotProved = errors.New("not proved gone")
+	// ErrNoAgent: no agent in the guest answers.
+	ErrNoAgent = errors.New("qemu-guest-agent in the guest does not answer")
 )

@@ -71,3 +71,10 @@ type Takeover struct {
 	Within   time.Duration `json:"within,omitempty"` // from the last renewal to the decision, ns
 	Why      string        `json:"why"`
 }
+
+// Reset tells where root of the management VM has got another password.
+type Reset struct {
+	Host HostID `json:"host"`
+	Addr string `json:"addr"` // of the host
+	UUID string `json:"uuid"` // of the management VM
+}

@@ -3,6 +3,9 @@ package server
 import (
 	"context"
 	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"holdfast/internal/api"
 	apiv1 "holdfast/internal/api/v1"
@@ -49,4 +52,27 @@ func (h *handler) ImportConfig(ctx context.Context, req *apiv1.ImportConfigReque
 		return nil, fmt.Errorf("import a configuration: %w", err)
 	}
 	return api.Encode[*apiv1.ImportConfigResponse](out), nil
+}
+
+// maxPassword bounds a password, bytes.
+const maxPassword = 128
+
+// ResetPassword gives root of the guest another password. It is in no log, no event
+// and no error.
+func (h *handler) ResetPassword(ctx context.Context, req *apiv1.ResetPasswordRequest) (*apiv1.ResetPasswordResponse, error) {
+	who, err := callerOf(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if p := req.Password; p == "" || len(p) > maxPassword || !utf8.ValidString(p) || strings.ContainsFunc(p, unicode.IsControl) {
+		return nil, fail.Errorf(fail.Invalid, "password (not shown): want 1 to %d bytes of UTF-8 without control characters", maxPassword)
+	}
+	if err := checkQuorum("reset the password", h.cluster.Status()); err != nil {
+		return nil, err
+	}
+	r, err := h.cluster.ResetPassword(ctx, who.user, req.Password)
+	if err != nil {
+		return nil, fmt.Errorf("reset the password: %w", err)
+	}
+	return api.Encode[*apiv1.ResetPasswordResponse](r), nil
 }

@@ -39,6 +39,7 @@ var rights = map[string]right{
 	apiv1connect.ClusterServiceGetConfigProcedure:      ofOperators,
 	apiv1connect.ClusterServiceListConfigsProcedure:    ofOperators,
 	apiv1connect.ClusterServiceImportConfigProcedure:   ofOperators,
+	apiv1connect.ClusterServiceResetPasswordProcedure:  ofOperators,
 
 	apiv1connect.JobServiceDrainHostProcedure:  ofOperators,
 	apiv1connect.JobServiceListHostsProcedure:  ofAll,

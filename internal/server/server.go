@@ -45,6 +45,8 @@ type Cluster interface {
 	// ImportConfig gives the cluster another configuration, with an event that names
 	// the user, or says what that would do.
 	ImportConfig(ctx context.Context, user string, in config.Import) (config.Imported, error)
+	// ResetPassword gives root of the guest another password, wherever it runs.
+	ResetPassword(ctx context.Context, user, password string) (cluster.Reset, error)
 	// StoreStatus asks every member of the store.
 	StoreStatus(ctx context.Context) (cluster.StoreStatus, error)
 	// BackUpStore writes a snapshot of the store into a file on this host.

@@ -4059,6 +4059,110 @@ func (x *ConfigChange) GetWhy() string {
 	return ""
 }
 
+type ResetPasswordRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Password      string                 `protobuf:"bytes,1,opt,name=password,proto3" json:"password,omitempty"` // 1 to 128 bytes, without control characters
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResetPasswordRequest) Reset() {
+	*x = ResetPasswordRequest{}
+	mi := &file_holdfast_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResetPasswordRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResetPasswordRequest) ProtoMessage() {}
+
+func (x *ResetPasswordRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResetPasswordRequest.ProtoReflect.Descriptor instead.
+func (*ResetPasswordRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{64}
+}
+
+func (x *ResetPasswordRequest) GetPassword() string {
+	if x != nil {
+		return x.Password
+	}
+	return ""
+}
+
+type ResetPasswordResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"` // where the guest runs
+	Addr          string                 `protobuf:"bytes,2,opt,name=addr,proto3" json:"addr,omitempty"` // of that host
+	Uuid          string                 `protobuf:"bytes,3,opt,name=uuid,proto3" json:"uuid,omitempty"` // of the guest
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResetPasswordResponse) Reset() {
+	*x = ResetPasswordResponse{}
+	mi := &file_holdfast_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResetPasswordResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResetPasswordResponse) ProtoMessage() {}
+
+func (x *ResetPasswordResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResetPasswordResponse.ProtoReflect.Descriptor instead.
+func (*ResetPasswordResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *ResetPasswordResponse) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *ResetPasswordResponse) GetAddr() string {
+	if x != nil {
+		return x.Addr
+	}
+	return ""
+}
+
+func (x *ResetPasswordResponse) GetUuid() string {
+	if x != nil {
+		return x.Uuid
+	}
+	return ""
+}
+
 var File_holdfast_proto protoreflect.FileDescriptor
 
 const file_holdfast_proto_rawDesc = "" +
@@ -4367,7 +4471,14 @@ const file_holdfast_proto_rawDesc = "" +
 	"\x03old\x18\x02 \x01(\tR\x03old\x12\x10\n" +
 	"\x03new\x18\x03 \x01(\tR\x03new\x12\x16\n" +
 	"\x06effect\x18\x04 \x01(\tR\x06effect\x12\x10\n" +
-	"\x03why\x18\x05 \x01(\tR\x03why2\xb1\t\n" +
+	"\x03why\x18\x05 \x01(\tR\x03why\"2\n" +
+	"\x14ResetPasswordRequest\x12\x1a\n" +
+	"\bpassword\x18\x01 \x01(\tR\bpassword\"S\n" +
+	"\x15ResetPasswordResponse\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\x12\x12\n" +
+	"\x04addr\x18\x02 \x01(\tR\x04addr\x12\x12\n" +
+	"\x04uuid\x18\x03 \x01(\tR\x04uuid2\x89\n" +
+	"\n" +
 	"\x0eClusterService\x12J\n" +
 	"\tGetStatus\x12\x1d.holdfast.v1.GetStatusRequest\x1a\x1e.holdfast.v1.GetStatusResponse\x12R\n" +
 	"\vWatchStatus\x12\x1f.holdfast.v1.WatchStatusRequest\x1a .holdfast.v1.WatchStatusResponse0\x01\x12>\n" +
@@ -4386,7 +4497,8 @@ const file_holdfast_proto_rawDesc = "" +
 	"GetVersion\x12\x1e.holdfast.v1.GetVersionRequest\x1a\x1f.holdfast.v1.GetVersionResponse\x12J\n" +
 	"\tGetConfig\x12\x1d.holdfast.v1.GetConfigRequest\x1a\x1e.holdfast.v1.GetConfigResponse\x12P\n" +
 	"\vListConfigs\x12\x1f.holdfast.v1.ListConfigsRequest\x1a .holdfast.v1.ListConfigsResponse\x12S\n" +
-	"\fImportConfig\x12 .holdfast.v1.ImportConfigRequest\x1a!.holdfast.v1.ImportConfigResponse2\xce\x03\n" +
+	"\fImportConfig\x12 .holdfast.v1.ImportConfigRequest\x1a!.holdfast.v1.ImportConfigResponse\x12V\n" +
+	"\rResetPassword\x12!.holdfast.v1.ResetPasswordRequest\x1a\".holdfast.v1.ResetPasswordResponse2\xce\x03\n" +
 	"\n" +
 	"JobService\x12J\n" +
 	"\tDrainHost\x12\x1d.holdfast.v1.DrainHostRequest\x1a\x1e.holdfast.v1.DrainHostResponse\x12J\n" +
@@ -4410,7 +4522,7 @@ func file_holdfast_proto_rawDescGZIP() []byte {
 	return file_holdfast_proto_rawDescData
 }
 
-var file_holdfast_proto_msgTypes = make([]protoimpl.MessageInfo, 66)
+var file_holdfast_proto_msgTypes = make([]protoimpl.MessageInfo, 68)
 var file_holdfast_proto_goTypes = []any{
 	(*DrainHostRequest)(nil),       // 0: holdfast.v1.DrainHostRequest
 	(*DrainHostResponse)(nil),      // 1: holdfast.v1.DrainHostResponse
@@ -4476,8 +4588,10 @@ var file_holdfast_proto_goTypes = []any{
 	(*ImportConfigRequest)(nil),    // 61: holdfast.v1.ImportConfigRequest
 	(*ImportConfigResponse)(nil),   // 62: holdfast.v1.ImportConfigResponse
 	(*ConfigChange)(nil),           // 63: holdfast.v1.ConfigChange
-	nil,                            // 64: holdfast.v1.Reason.ArgsEntry
-	nil,                            // 65: holdfast.v1.Status.LabelsEntry
+	(*ResetPasswordRequest)(nil),   // 64: holdfast.v1.ResetPasswordRequest
+	(*ResetPasswordResponse)(nil),  // 65: holdfast.v1.ResetPasswordResponse
+	nil,                            // 66: holdfast.v1.Reason.ArgsEntry
+	nil,                            // 67: holdfast.v1.Status.LabelsEntry
 }
 var file_holdfast_proto_depIdxs = []int32{
 	13, // 0: holdfast.v1.DrainHostResponse.job:type_name -> holdfast.v1.Job
@@ -4488,7 +4602,7 @@ var file_holdfast_proto_depIdxs = []int32{
 	15, // 5: holdfast.v1.Job.steps:type_name -> holdfast.v1.JobStep
 	14, // 6: holdfast.v1.Job.why_codes:type_name -> holdfast.v1.Reason
 	14, // 7: holdfast.v1.Job.wait_codes:type_name -> holdfast.v1.Reason
-	64, // 8: holdfast.v1.Reason.args:type_name -> holdfast.v1.Reason.ArgsEntry
+	66, // 8: holdfast.v1.Reason.args:type_name -> holdfast.v1.Reason.ArgsEntry
 	54, // 9: holdfast.v1.GetStatusResponse.status:type_name -> holdfast.v1.Status
 	54, // 10: holdfast.v1.WatchStatusResponse.status:type_name -> holdfast.v1.Status
 	43, // 11: holdfast.v1.MigrateResponse.epoch:type_name -> holdfast.v1.Epoch
@@ -4510,7 +4624,7 @@ var file_holdfast_proto_depIdxs = []int32{
 	51, // 27: holdfast.v1.Status.hosts:type_name -> holdfast.v1.HostStatus
 	52, // 28: holdfast.v1.Status.takeover:type_name -> holdfast.v1.Takeover
 	53, // 29: holdfast.v1.Status.timings:type_name -> holdfast.v1.Timings
-	65, // 30: holdfast.v1.Status.labels:type_name -> holdfast.v1.Status.LabelsEntry
+	67, // 30: holdfast.v1.Status.labels:type_name -> holdfast.v1.Status.LabelsEntry
 	43, // 31: holdfast.v1.Event.epoch:type_name -> holdfast.v1.Epoch
 	60, // 32: holdfast.v1.GetConfigResponse.revision:type_name -> holdfast.v1.ConfigRevision
 	60, // 33: holdfast.v1.ListConfigsResponse.revisions:type_name -> holdfast.v1.ConfigRevision
@@ -4530,35 +4644,37 @@ var file_holdfast_proto_depIdxs = []int32{
 	56, // 47: holdfast.v1.ClusterService.GetConfig:input_type -> holdfast.v1.GetConfigRequest
 	58, // 48: holdfast.v1.ClusterService.ListConfigs:input_type -> holdfast.v1.ListConfigsRequest
 	61, // 49: holdfast.v1.ClusterService.ImportConfig:input_type -> holdfast.v1.ImportConfigRequest
-	0,  // 50: holdfast.v1.JobService.DrainHost:input_type -> holdfast.v1.DrainHostRequest
-	2,  // 51: holdfast.v1.JobService.ListHosts:input_type -> holdfast.v1.ListHostsRequest
-	4,  // 52: holdfast.v1.JobService.ForgetHost:input_type -> holdfast.v1.ForgetHostRequest
-	7,  // 53: holdfast.v1.JobService.ListJobs:input_type -> holdfast.v1.ListJobsRequest
-	9,  // 54: holdfast.v1.JobService.GetJob:input_type -> holdfast.v1.GetJobRequest
-	11, // 55: holdfast.v1.JobService.CommandJob:input_type -> holdfast.v1.CommandJobRequest
-	17, // 56: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
-	19, // 57: holdfast.v1.ClusterService.WatchStatus:output_type -> holdfast.v1.WatchStatusResponse
-	21, // 58: holdfast.v1.ClusterService.Start:output_type -> holdfast.v1.StartResponse
-	23, // 59: holdfast.v1.ClusterService.Stop:output_type -> holdfast.v1.StopResponse
-	25, // 60: holdfast.v1.ClusterService.Migrate:output_type -> holdfast.v1.MigrateResponse
-	27, // 61: holdfast.v1.ClusterService.ListEvents:output_type -> holdfast.v1.ListEventsResponse
-	29, // 62: holdfast.v1.ClusterService.WatchEvents:output_type -> holdfast.v1.WatchEventsResponse
-	31, // 63: holdfast.v1.ClusterService.ConfirmOff:output_type -> holdfast.v1.ConfirmOffResponse
-	33, // 64: holdfast.v1.ClusterService.SetMaintenance:output_type -> holdfast.v1.SetMaintenanceResponse
-	35, // 65: holdfast.v1.ClusterService.GetStoreStatus:output_type -> holdfast.v1.GetStoreStatusResponse
-	37, // 66: holdfast.v1.ClusterService.BackUpStore:output_type -> holdfast.v1.BackUpStoreResponse
-	41, // 67: holdfast.v1.ClusterService.GetVersion:output_type -> holdfast.v1.GetVersionResponse
-	57, // 68: holdfast.v1.ClusterService.GetConfig:output_type -> holdfast.v1.GetConfigResponse
-	59, // 69: holdfast.v1.ClusterService.ListConfigs:output_type -> holdfast.v1.ListConfigsResponse
-	62, // 70: holdfast.v1.ClusterService.ImportConfig:output_type -> holdfast.v1.ImportConfigResponse
-	1,  // 71: holdfast.v1.JobService.DrainHost:output_type -> holdfast.v1.DrainHostResponse
-	3,  // 72: holdfast.v1.JobService.ListHosts:output_type -> holdfast.v1.ListHostsResponse
-	5,  // 73: holdfast.v1.JobService.ForgetHost:output_type -> holdfast.v1.ForgetHostResponse
-	8,  // 74: holdfast.v1.JobService.ListJobs:output_type -> holdfast.v1.ListJobsResponse
-	10, // 75: holdfast.v1.JobService.GetJob:output_type -> holdfast.v1.GetJobResponse
-	12, // 76: holdfast.v1.JobService.CommandJob:output_type -> holdfast.v1.CommandJobResponse
-	56, // [56:77] is the sub-list for method output_type
-	35, // [35:56] is the sub-list for method input_type
+	64, // 50: holdfast.v1.ClusterService.ResetPassword:input_type -> holdfast.v1.ResetPasswordRequest
+	0,  // 51: holdfast.v1.JobService.DrainHost:input_type -> holdfast.v1.DrainHostRequest
+	2,  // 52: holdfast.v1.JobService.ListHosts:input_type -> holdfast.v1.ListHostsRequest
+	4,  // 53: holdfast.v1.JobService.ForgetHost:input_type -> holdfast.v1.ForgetHostRequest
+	7,  // 54: holdfast.v1.JobService.ListJobs:input_type -> holdfast.v1.ListJobsRequest
+	9,  // 55: holdfast.v1.JobService.GetJob:input_type -> holdfast.v1.GetJobRequest
+	11, // 56: holdfast.v1.JobService.CommandJob:input_type -> holdfast.v1.CommandJobRequest
+	17, // 57: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
+	19, // 58: holdfast.v1.ClusterService.WatchStatus:output_type -> holdfast.v1.WatchStatusResponse
+	21, // 59: holdfast.v1.ClusterService.Start:output_type -> holdfast.v1.StartResponse
+	23, // 60: holdfast.v1.ClusterService.Stop:output_type -> holdfast.v1.StopResponse
+	25, // 61: holdfast.v1.ClusterService.Migrate:output_type -> holdfast.v1.MigrateResponse
+	27, // 62: holdfast.v1.ClusterService.ListEvents:output_type -> holdfast.v1.ListEventsResponse
+	29, // 63: holdfast.v1.ClusterService.WatchEvents:output_type -> holdfast.v1.WatchEventsResponse
+	31, // 64: holdfast.v1.ClusterService.ConfirmOff:output_type -> holdfast.v1.ConfirmOffResponse
+	33, // 65: holdfast.v1.ClusterService.SetMaintenance:output_type -> holdfast.v1.SetMaintenanceResponse
+	35, // 66: holdfast.v1.ClusterService.GetStoreStatus:output_type -> holdfast.v1.GetStoreStatusResponse
+	37, // 67: holdfast.v1.ClusterService.BackUpStore:output_type -> holdfast.v1.BackUpStoreResponse
+	41, // 68: holdfast.v1.ClusterService.GetVersion:output_type -> holdfast.v1.GetVersionResponse
+	57, // 69: holdfast.v1.ClusterService.GetConfig:output_type -> holdfast.v1.GetConfigResponse
+	59, // 70: holdfast.v1.ClusterService.ListConfigs:output_type -> holdfast.v1.ListConfigsResponse
+	62, // 71: holdfast.v1.ClusterService.ImportConfig:output_type -> holdfast.v1.ImportConfigResponse
+	65, // 72: holdfast.v1.ClusterService.ResetPassword:output_type -> holdfast.v1.ResetPasswordResponse
+	1,  // 73: holdfast.v1.JobService.DrainHost:output_type -> holdfast.v1.DrainHostResponse
+	3,  // 74: holdfast.v1.JobService.ListHosts:output_type -> holdfast.v1.ListHostsResponse
+	5,  // 75: holdfast.v1.JobService.ForgetHost:output_type -> holdfast.v1.ForgetHostResponse
+	8,  // 76: holdfast.v1.JobService.ListJobs:output_type -> holdfast.v1.ListJobsResponse
+	10, // 77: holdfast.v1.JobService.GetJob:output_type -> holdfast.v1.GetJobResponse
+	12, // 78: holdfast.v1.JobService.CommandJob:output_type -> holdfast.v1.CommandJobResponse
+	57, // [57:79] is the sub-list for method output_type
+	35, // [35:57] is the sub-list for method input_type
 	35, // [35:35] is the sub-list for extension type_name
 	35, // [35:35] is the sub-list for extension extendee
 	0,  // [0:35] is the sub-list for field type_name
@@ -4575,7 +4691,7 @@ func file_holdfast_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_proto_rawDesc), len(file_holdfast_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   66,
+			NumMessages:   68,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

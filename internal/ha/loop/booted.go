@@ -68,6 +68,14 @@ func (s *state) findPending() {
 	}
 }
 
+// TimeServers are those that the guest is given at its next start.
+func (a *Agent) TimeServers() (servers []string) {
+	ctx, cancel := context.WithTimeout(context.Background(), statusWithin)
+	defer cancel()
+	a.ask(ctx, func() { servers = a.s.cfg.ChronyServers })
+	return servers
+}
+
 // GuestAddresses are those of the guest on this host, in the order of its cards.
 func (a *Agent) GuestAddresses() (addrs []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), statusWithin)

@@ -11,6 +11,7 @@
 //	care.go        members of the store, backups
 //	spec.go        what the guest is on this host
 //	booted.go      the configuration that the running guest has
+//	password.go    the password of the guest's root
 //	reconfigure.go configurations imported while the cluster runs
 //	generation.go  restores of the store
 //	trim.go        the log kept short

@@ -56,7 +56,8 @@ type Parts struct {
 	Remember func(generation uint64) error                 // keeps the highest restore generation across restarts; nil: not
 	Log      *slog.Logger
 
-	Undersized bool // a small configuration may be imported
+	Peer       func(cluster.HostID) (Peer, error) // prepares calls to the agent of another host; nil: it can not be reached
+	Undersized bool                               // a small configuration may be imported
 	// Busy names a job that no configuration may be imported beside, "" when there is
 	// none; conds say that none has begun since. Nil: there are no jobs.
 	Busy func(ctx context.Context) (conds []store.Cmp, what string, err error)

@@ -46,26 +46,27 @@ type host struct {
 	stop  context.CancelFunc
 	ended chan error
 
-	guest    cluster.Guest     // guarded by w.mu
-	spec     cluster.GuestSpec // of its last start; guarded by w.mu
-	version  string
-	failing  error  // what a start answers
-	identity string // "" for the host's own
-	trouble  string // that it has beside the guest; guarded by w.mu
-	stuck    bool   // nothing can be killed here
-	blind    bool   // the guest can not be observed; guarded by w.mu
-	liar     bool   // a kill says that it is done, and does nothing; guarded by w.mu
-	wake     chan struct{}
-	armed    bool
-	limit    cluster.Instant
-	resets   int
-	said     spoken          // its agent's log
-	heard    cluster.Instant // when its heart last beat
-	noDog    bool            // its watchdog does not work
-	seen     uint64          // the store's generation that it has seen
-	deaf     bool            // its heartbeats are lost
-	hung     bool            // the shared storage does not answer here; guarded by w.mu
-	watching context.CancelFunc
+	guest     cluster.Guest     // guarded by w.mu
+	spec      cluster.GuestSpec // of its last start; guarded by w.mu
+	version   string
+	passwords []string // that its guest was given; guarded by w.mu
+	failing   error    // what a start answers
+	identity  string   // "" for the host's own
+	trouble   string   // that it has beside the guest; guarded by w.mu
+	stuck     bool     // nothing can be killed here
+	blind     bool     // the guest can not be observed; guarded by w.mu
+	liar      bool     // a kill says that it is done, and does nothing; guarded by w.mu
+	wake      chan struct{}
+	armed     bool
+	limit     cluster.Instant
+	resets    int
+	said      spoken          // its agent's log
+	heard     cluster.Instant // when its heart last beat
+	noDog     bool            // its watchdog does not work
+	seen      uint64          // the store's generation that it has seen
+	deaf      bool            // its heartbeats are lost
+	hung      bool            // the shared storage does not answer here; guarded by w.mu
+	watching  context.CancelFunc
 }
 
 // spoken counts the lines of a log, and keeps the last one.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/fail"
 )
@@ -73,4 +74,14 @@ func (f *Fake) ImportConfig(ctx context.Context, user string, in config.Import) 
 	}
 	f.SetConfig(string(next.JSON()), user, f.Status().Time, changed...)
 	return out, nil
+}
+
+// ResetPassword is as server.Cluster wants it: it is allowed when the status has the
+// label password=PASSWORD, which tests set to see what has come.
+func (f *Fake) ResetPassword(_ context.Context, _, password string) (cluster.Reset, error) {
+	s := f.Status()
+	if s.Labels["password"] != password {
+		return cluster.Reset{}, fail.Errorf(fail.Refused, "AllowResetRootPassword is false")
+	}
+	return cluster.Reset{Host: s.Owner.Host, Addr: "10.0.0.11", UUID: "173de36b-4a5d-458e-a5e3-9a99584551ef"}, nil
 }

@@ -188,7 +188,7 @@ func (s *Service) factsOf(ctx context.Context, h survey.HostRef, w fact.Wanted) 
 	if h.Name == s.Host {
 		return s.GatherFacts(ctx, w)
 	}
-	c, err := s.agentOf(h.Name)
+	c, err := s.AgentOf(h.Name)
 	if err != nil {
 		return fact.Facts{}, err
 	}
@@ -196,8 +196,8 @@ func (s *Service) factsOf(ctx context.Context, h survey.HostRef, w fact.Wanted) 
 	return c.GatherFacts(ctx, w)
 }
 
-// agentOf prepares calls to the agent of another host.
-func (s *Service) agentOf(host cluster.HostID) (Peer, error) {
+// AgentOf prepares calls to the agent of another host.
+func (s *Service) AgentOf(host cluster.HostID) (Peer, error) {
 	seen, _ := s.Seen()
 	target, known := seen[host]
 	switch {

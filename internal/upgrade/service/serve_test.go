@@ -149,6 +149,9 @@ func (o *opened) OpenBundle(sha string, offset int64) (io.ReadCloser, int64, err
 }
 
 // SendGuest is the drain's.
+func (o *opened) ResetPassword(context.Context, string) (cluster.Reset, error) {
+	return cluster.Reset{}, nil
+}
 func (o *opened) SendGuest(context.Context, string, string, cluster.HostID, string) error {
 	return errors.ErrUnsupported
 }

@@ -83,6 +83,9 @@ const (
 	// ClusterServiceImportConfigProcedure is the fully-qualified name of the ClusterService's
 	// ImportConfig RPC.
 	ClusterServiceImportConfigProcedure = "/holdfast.v1.ClusterService/ImportConfig"
+	// ClusterServiceResetPasswordProcedure is the fully-qualified name of the ClusterService's
+	// ResetPassword RPC.
+	ClusterServiceResetPasswordProcedure = "/holdfast.v1.ClusterService/ResetPassword"
 	// JobServiceDrainHostProcedure is the fully-qualified name of the JobService's DrainHost RPC.
 	JobServiceDrainHostProcedure = "/holdfast.v1.JobService/DrainHost"
 	// JobServiceListHostsProcedure is the fully-qualified name of the JobService's ListHosts RPC.
@@ -137,6 +140,8 @@ type ClusterServiceClient interface {
 	// ImportConfig gives the cluster another configuration, or says what that would
 	// do.
 	ImportConfig(context.Context, *v1.ImportConfigRequest) (*v1.ImportConfigResponse, error)
+	// ResetPassword gives root of the guest another password, by the guest's agent.
+	ResetPassword(context.Context, *v1.ResetPasswordRequest) (*v1.ResetPasswordResponse, error)
 }
 
 // NewClusterServiceClient constructs a client for the holdfast.v1.ClusterService service. By
@@ -240,6 +245,12 @@ func NewClusterServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(clusterServiceMethods.ByName("ImportConfig")),
 			connect.WithClientOptions(opts...),
 		),
+		resetPassword: connect.NewClient[v1.ResetPasswordRequest, v1.ResetPasswordResponse](
+			httpClient,
+			baseURL+ClusterServiceResetPasswordProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("ResetPassword")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -260,6 +271,7 @@ type clusterServiceClient struct {
 	getConfig      *connect.Client[v1.GetConfigRequest, v1.GetConfigResponse]
 	listConfigs    *connect.Client[v1.ListConfigsRequest, v1.ListConfigsResponse]
 	importConfig   *connect.Client[v1.ImportConfigRequest, v1.ImportConfigResponse]
+	resetPassword  *connect.Client[v1.ResetPasswordRequest, v1.ResetPasswordResponse]
 }
 
 // GetStatus calls holdfast.v1.ClusterService.GetStatus.
@@ -385,6 +397,15 @@ func (c *clusterServiceClient) ImportConfig(ctx context.Context, req *v1.ImportC
 	return nil, err
 }
 
+// ResetPassword calls holdfast.v1.ClusterService.ResetPassword.
+func (c *clusterServiceClient) ResetPassword(ctx context.Context, req *v1.ResetPasswordRequest) (*v1.ResetPasswordResponse, error) {
+	response, err := c.resetPassword.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // ClusterServiceHandler is an implementation of the holdfast.v1.ClusterService service.
 type ClusterServiceHandler interface {
 	// GetStatus returns what the agent knows now; it waits for nothing.
@@ -425,6 +446,8 @@ type ClusterServiceHandler interface {
 	// ImportConfig gives the cluster another configuration, or says what that would
 	// do.
 	ImportConfig(context.Context, *v1.ImportConfigRequest) (*v1.ImportConfigResponse, error)
+	// ResetPassword gives root of the guest another password, by the guest's agent.
+	ResetPassword(context.Context, *v1.ResetPasswordRequest) (*v1.ResetPasswordResponse, error)
 }
 
 // NewClusterServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -524,6 +547,12 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 		connect.WithSchema(clusterServiceMethods.ByName("ImportConfig")),
 		connect.WithHandlerOptions(opts...),
 	)
+	clusterServiceResetPasswordHandler := connect.NewUnaryHandlerSimple(
+		ClusterServiceResetPasswordProcedure,
+		svc.ResetPassword,
+		connect.WithSchema(clusterServiceMethods.ByName("ResetPassword")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/holdfast.v1.ClusterService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case ClusterServiceGetStatusProcedure:
@@ -556,6 +585,8 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 			clusterServiceListConfigsHandler.ServeHTTP(w, r)
 		case ClusterServiceImportConfigProcedure:
 			clusterServiceImportConfigHandler.ServeHTTP(w, r)
+		case ClusterServiceResetPasswordProcedure:
+			clusterServiceResetPasswordHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -623,6 +654,10 @@ func (UnimplementedClusterServiceHandler) ListConfigs(context.Context, *v1.ListC
 
 func (UnimplementedClusterServiceHandler) ImportConfig(context.Context, *v1.ImportConfigRequest) (*v1.ImportConfigResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.ClusterService.ImportConfig is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) ResetPassword(context.Context, *v1.ResetPasswordRequest) (*v1.ResetPasswordResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.ClusterService.ResetPassword is not implemented"))
 }
 
 // JobServiceClient is a client for the holdfast.v1.JobService service.
