@@ -29,6 +29,9 @@ func TestStartObserveKill(t *testing.T) {
 		t.Errorf("a second start: %v, want an error that does not say that it does not run", err)
 	}
 	h.must(request{Op: "shutdown"}) // the power button, which this guest ignores
+	if _, err := h.do(request{Op: "password"}); err == nil || !strings.Contains(err.Error(), cluster.ErrNoAgent.Error()) || strings.Contains(err.Error(), "s3cret") {
+		t.Errorf("a password without an agent in the guest: %v", err)
+	}
 
 	h.must(request{Op: "close"}) // as the agent does when it is restarted
 	h.must(request{Op: "new"})
@@ -40,6 +43,9 @@ func TestStartObserveKill(t *testing.T) {
 		t.Errorf("after the kill: %+v", g)
 	}
 	h.must(request{Op: "kill"}) // safe to repeat
+	if _, err := h.do(request{Op: "password"}); err == nil || strings.Contains(err.Error(), "s3cret") {
+		t.Errorf("a password without a guest: %v", err)
+	}
 	h.must(request{Op: "shutdown"})
 	for range 5 { // at once again, while libvirtd still cleans up the old one
 		h.must(request{Op: "start", Spec: spec})

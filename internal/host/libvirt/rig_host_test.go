@@ -226,6 +226,8 @@ func (h *simHost) do(ctx context.Context, r request, a *reply) (err error) {
 		return d.Start(lateContext{ctx, filepath.Join(h.dir, "libvirt-start-"+testUUID+".json")}, r.Spec)
 	case "shutdown":
 		return d.Shutdown(ctx)
+	case "password":
+		return d.SetPassword(ctx, "root", "s3cret")
 	case "kill":
 		return d.Kill(ctx)
 	case "migrate":
