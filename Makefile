@@ -22,7 +22,7 @@ SEARCH  := ./internal/testbed/sim/... ./internal/job/engine/...
 UPGRADE := ^Test(Upgrade|Offline|Software|Bundles|HostsAreEmptied|Alignment|NovaReads|Demo|UnlockedDisk|ADiskThatHangs)
 UNIT     = $(shell $(GO) list ./... | grep -vE '/(store|supervise|host|lab|demo|testroot)(/|$$)|/transition/db/('"$$(echo $(ALIGN) | tr ' ' '|')"')(/|$$)|/e2e$$|/bench$$')
 
-.PHONY: help build packages bundle demo deps test test-fresh test-fast test-unit test-real test-contract contract-labs contract-apart test-e2e e2e-outages e2e-upgrades lint fuzz bench clean
+.PHONY: help build cross packages bundle demo deps test test-fresh test-fast test-unit test-real test-contract contract-labs contract-apart test-e2e e2e-outages e2e-upgrades lint fuzz bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -33,6 +33,10 @@ build: ## bin/holdfast, static
 
 packages: ## out/holdfast_VERSION_amd64.deb, the rpm, and the bill of materials (VERSION=1.4.0, ARCH=arm64)
 	@packaging/build.sh "$(if $(filter file,$(origin VERSION)),,$(VERSION))" $(ARCH)
+
+cross: ## the tree builds for arm64 hosts, tests too
+	GOARCH=arm64 CGO_ENABLED=0 $(GO) vet ./...
+	GOARCH=arm64 CGO_ENABLED=0 $(GO) build -o /dev/null ./cmd/holdfast
 
 bundle: build ## out/holdfast-VERSION.hfb, which upgrades Holdfast itself (VERSION=1.4.0, KEY=FILE signs it)
 	@packaging/bundle.sh bin/holdfast $(VERSION) out/holdfast-$(VERSION).hfb $(KEY)
@@ -51,7 +55,7 @@ out/leftovers: $(wildcard tools/leftovers/*.go)
 	@mkdir -p out
 	$(GO) build -o out/leftovers ./tools/leftovers
 
-test: deps build lint out/testsum out/leftovers ## every layer, and what they leave on the machine
+test: deps build lint cross out/testsum out/leftovers ## every layer, and what they leave on the machine
 	@rm -f out/tests.json
 	@out/leftovers snapshot out/before.json
 	@status=0; export HOLDFAST_TEST_RUN=$$$$; \

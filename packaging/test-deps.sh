@@ -7,12 +7,9 @@ packages=(
   gcc libc6-dev make git            # the race detector
   libvirt-daemon libvirt-daemon-system libvirt-clients libvirt-daemon-driver-qemu
   qemu-system-x86 qemu-utils qemu-guest-agent busybox-static
-<<<<<<< HEAD
-  iproute2 nftables iputils-ping dpkg openipmi ipmitool python3-pyghmi
-  openssh-server # installations
-=======
+  qemu-system-arm qemu-efi-aarch64  # a guest for arm64 hosts, emulated (12 MB to fetch)
   iproute2 nftables iputils-ping dpkg debootstrap openipmi ipmitool python3-pyghmi
->>>>>>> d335519 (agent: log files beside the journal, rotated by day and size within a total; the unit denies what no upgrade needs)
+  openssh-server # installations
   tgt libvirt-daemon-driver-storage-iscsi-direct qemu-block-extra # a SAN in user space, and pools and disks on it
   mariadb-server-core mariadb-client mariadb-backup zstd
   nova-common nova-api nova-conductor glance-common cinder-common python3-pymysql # they read aligned rows

@@ -8,6 +8,7 @@ type GuestSpec struct {
 	Epoch     Epoch  // the token that the start carries
 	UUID      string // of the domain, the same on every host
 	Name      string // of the domain
+	Arch      string // of its machine, libvirt's name; "": the host's
 	MemoryMiB int
 	CPUs      int
 	Image     string // path of the disk image

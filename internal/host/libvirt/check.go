@@ -17,9 +17,10 @@ import (
 
 // Check tells whether the guest could be started here: libvirtd answers, the
 // image and the files of a direct boot are readable files, or the image is an
-// export of an NBD server that answers, the bridges exist, and libvirtd uses
-// virtlockd when there is a lockspace. The seed is not looked at: it is written just before a start. The error is for
-// people and names what to do; all that is wrong is joined into one.
+// export of an NBD server that answers, the bridges exist, libvirtd has the firmware
+// that the machine needs, and uses virtlockd when there is a lockspace. The seed is
+// not looked at: it is written just before a start. The error is for people and
+// names what to do; all that is wrong is joined into one.
 func (d *Driver) Check(ctx context.Context, spec cluster.GuestSpec) error {
 	errs := []error{checkSpec(spec), d.checkDaemon(ctx)}
 	if _, err := d.checkFiles(ctx, spec, false); err != nil {
@@ -28,7 +29,7 @@ func (d *Driver) Check(ctx context.Context, spec cluster.GuestSpec) error {
 	for _, n := range spec.NICs {
 		errs = append(errs, d.checkBridge(n.Bridge))
 	}
-	errs = append(errs, d.checkLocks(ctx, spec))
+	errs = append(errs, d.checkMachine(ctx, spec), d.checkLocks(ctx, spec))
 	return errors.Join(errs...)
 }
 

@@ -73,6 +73,7 @@ type reply struct {
 	NotProved  bool
 	Guest      cluster.Guest
 	Number     int
+	Text       string
 	Took       time.Duration
 	Security   MigrationSecurity
 	Seen       sniffed
@@ -249,6 +250,11 @@ func (h *simHost) do(ctx context.Context, r request, a *reply) (err error) {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+	case "monitor": // what QEMU answers on its monitor
+		return onDomain(ctx, func(l *golibvirt.Libvirt, dom golibvirt.Domain) (err error) {
+			a.Text, err = l.QEMUDomainMonitorCommand(dom, r.Text, 1)
+			return err
+		})
 	case "goroutines":
 		a.Number = runtime.NumGoroutine()
 		return nil

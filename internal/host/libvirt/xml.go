@@ -45,20 +45,24 @@ func domainXML(spec cluster.GuestSpec, format string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	devs, err := devices(spec, format)
+	m, err := machineOf(spec)
+	if err != nil {
+		return "", err
+	}
+	devs, err := devices(spec, format, m)
 	if err != nil {
 		return "", err
 	}
 	dom := libvirtxml.Domain{
-		Type:       "kvm",
+		Type:       domainType(spec),
 		Name:       spec.Name,
 		UUID:       spec.UUID,
 		Metadata:   &libvirtxml.DomainMetadata{XML: meta},
 		Memory:     &libvirtxml.DomainMemory{Value: uint(spec.MemoryMiB), Unit: "MiB"},
 		VCPU:       &libvirtxml.DomainVCPU{Value: uint(spec.CPUs)},
-		OS:         operatingSystem(spec),
-		Features:   &libvirtxml.DomainFeatureList{ACPI: &libvirtxml.DomainFeature{}, APIC: &libvirtxml.DomainFeatureAPIC{}},
-		CPU:        &libvirtxml.DomainCPU{Mode: "host-model"},
+		OS:         operatingSystem(spec, m),
+		Features:   &libvirtxml.DomainFeatureList{ACPI: &libvirtxml.DomainFeature{}},
+		CPU:        m.processor(spec),
 		Clock:      &libvirtxml.DomainClock{Offset: "utc"},
 		OnPoweroff: "destroy",
 		OnReboot:   "restart",
@@ -68,12 +72,8 @@ func domainXML(spec cluster.GuestSpec, format string) (string, error) {
 			OEMStrings: &libvirtxml.DomainSysInfoOEMStrings{Entry: []string{token(spec.Resource, spec.Epoch)}},
 		}}},
 	}
-	if spec.Emulate {
-		dom.Type = "qemu"
-		dom.CPU = &libvirtxml.DomainCPU{
-			Mode: "custom", Match: "exact", Check: "none",
-			Model: &libvirtxml.DomainCPUModel{Fallback: "forbid", Value: "qemu64"},
-		}
+	if m.apic {
+		dom.Features.APIC = &libvirtxml.DomainFeatureAPIC{}
 	}
 	out, err := dom.Marshal()
 	if err != nil {
@@ -97,6 +97,9 @@ func checkSpec(spec cluster.GuestSpec) error {
 		return fmt.Errorf("%d CPUs: want at least 1", spec.CPUs)
 	}
 	if _, err := onCrash(spec.OnPanic); err != nil {
+		return err
+	}
+	if _, err := machineOf(spec); err != nil {
 		return err
 	}
 	return checkLockspace(spec.Lockspace)
@@ -128,11 +131,9 @@ func metadata(spec cluster.GuestSpec) (string, error) {
 	return string(b), nil
 }
 
-func operatingSystem(spec cluster.GuestSpec) *libvirtxml.DomainOS {
-	// The machine type is not pinned: libvirt replaces the alias by the newest
-	// version at the start, and a migration keeps that one.
+func operatingSystem(spec cluster.GuestSpec, m machine) *libvirtxml.DomainOS {
 	os := &libvirtxml.DomainOS{
-		Type:   &libvirtxml.DomainOSType{Arch: "x86_64", Machine: "pc", Type: "hvm"},
+		Type:   &libvirtxml.DomainOSType{Arch: archOf(spec), Machine: m.kind, Type: "hvm"},
 		SMBios: &libvirtxml.DomainSMBios{Mode: "sysinfo"}, // without it libvirt leaves the OEM strings out
 	}
 	if b := spec.Boot; b != nil {
@@ -140,10 +141,11 @@ func operatingSystem(spec cluster.GuestSpec) *libvirtxml.DomainOS {
 	} else {
 		os.BootDevices = []libvirtxml.DomainBootDevice{{Dev: "hd"}}
 	}
+	m.firmware(os, spec)
 	return os
 }
 
-func devices(spec cluster.GuestSpec, format string) (*libvirtxml.DomainDeviceList, error) {
+func devices(spec cluster.GuestSpec, format string, m machine) (*libvirtxml.DomainDeviceList, error) {
 	image, err := imageDisk(spec.Image, format)
 	if err != nil {
 		return nil, err
@@ -159,12 +161,14 @@ func devices(spec cluster.GuestSpec, format string) (*libvirtxml.DomainDeviceLis
 			Source: &libvirtxml.DomainChardevSource{UNIX: &libvirtxml.DomainChardevSourceUNIX{}},
 			Target: &libvirtxml.DomainChannelTarget{VirtIO: &libvirtxml.DomainChannelTargetVirtIO{Name: "org.qemu.guest_agent.0"}},
 		}},
-		Panics:     []libvirtxml.DomainPanic{{Model: "isa"}},
 		MemBalloon: &libvirtxml.DomainMemBalloon{Model: "none"},
 		RNGs: []libvirtxml.DomainRNG{{
 			Model:   "virtio",
 			Backend: &libvirtxml.DomainRNGBackend{Random: &libvirtxml.DomainRNGBackendRandom{Device: "/dev/urandom"}},
 		}},
+	}
+	if m.panic != "" {
+		d.Panics = []libvirtxml.DomainPanic{{Model: m.panic}}
 	}
 	if spec.Seed != "" {
 		seed := fileDisk(spec.Seed, formatRaw, "vdb")

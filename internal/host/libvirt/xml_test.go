@@ -14,7 +14,7 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 
 func fullSpec() cluster.GuestSpec {
 	return cluster.GuestSpec{
-		Resource: cluster.MgmtVM, Epoch: cluster.Epoch{Gen: 2, Seq: 31}, UUID: testUUID, Name: "mnvm",
+		Resource: cluster.MgmtVM, Epoch: cluster.Epoch{Gen: 2, Seq: 31}, UUID: testUUID, Name: "mnvm", Arch: "x86_64",
 		MemoryMiB: 8192, CPUs: 4, Image: "/share/mnvm.img", Seed: "/run/holdfast/seed.iso",
 		NICs: []cluster.NIC{{Bridge: "br-mgmt", MAC: "52:54:00:00:00:01"}, {Bridge: "br-data", MAC: "52:54:00:00:00:02"}},
 	}
@@ -26,10 +26,17 @@ func TestDomainXML(t *testing.T) {
 	net := fullSpec()
 	net.Image, net.Lockspace, net.OnPanic = "nbd://[fd00::1]:99/mnvm", "/srv/shared/locks", panicCoredump
 	small.Boot = &cluster.DirectBoot{Kernel: "/k/vmlinuz", Initrd: "/k/initrd", Cmdline: `console=ttyS0 a="<b>"`}
+	arm := fullSpec()
+	arm.Arch = "aarch64"
+	armNet := net
+	armNet.Arch, armNet.OnPanic, armNet.Emulate = "aarch64", "", true
 	for _, c := range []struct {
 		name, format string
 		spec         cluster.GuestSpec
-	}{{"kvm.xml", formatQcow2, fullSpec()}, {"emulate.xml", formatRaw, small}, {"nbd.xml", formatRaw, net}} {
+	}{
+		{"kvm.xml", formatQcow2, fullSpec()}, {"emulate.xml", formatRaw, small}, {"nbd.xml", formatRaw, net},
+		{"aarch64-kvm.xml", formatQcow2, arm}, {"aarch64-nbd.xml", formatRaw, armNet},
+	} {
 		got, err := domainXML(c.spec, c.format)
 		if err != nil {
 			t.Fatalf("%s: %v", c.name, err)
@@ -60,6 +67,8 @@ func TestDomainXMLRefusesBadSpecs(t *testing.T) {
 		"lockspace":   func(s *cluster.GuestSpec) { s.Lockspace = "locks" },
 		"image":       func(s *cluster.GuestSpec) { s.Image = "rbd://pool/image" },
 		"CPUs":        func(s *cluster.GuestSpec) { s.CPUs = -1 },
+		"riscv64":     func(s *cluster.GuestSpec) { s.Arch = "riscv64" },
+		"on aarch64":  func(s *cluster.GuestSpec) { s.Arch, s.OnPanic = "aarch64", panicCoredump },
 	} {
 		spec := fullSpec()
 		edit(&spec)
