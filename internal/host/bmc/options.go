@@ -1,18 +1,16 @@
 package bmc
 
 import (
-	"bytes"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
-	"syscall"
+
+	"holdfast/internal/secretfile"
 )
 
 const (
@@ -20,7 +18,6 @@ const (
 	redfishPort  = "443"
 	ipmiUser     = 16 // IPMI 2.0: longest name and password, bytes
 	ipmiPassword = 20
-	maxPassword  = 1024
 )
 
 // New checks what can be checked without the network and without the password.
@@ -116,38 +113,11 @@ func hostPort(s, port string) (string, error) {
 	return net.JoinHostPort(host, port), nil
 }
 
-// readPassword reads it from a file that nobody else may read. Opening does not
-// block, so that a pipe put there by mistake holds nobody up.
-func readPassword(path string) (password string, err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("read the password file: %w (%w)", err, ErrRefused)
-		}
-	}()
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+// readPassword reads it from a file that nobody else may read.
+func readPassword(path string) (string, error) {
+	password, err := secretfile.Read(path)
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("read the password file: %w (%w)", err, ErrRefused)
 	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-		return "", err
-	case !info.Mode().IsRegular():
-		return "", fmt.Errorf("%s is no regular file", path)
-	case info.Mode().Perm()&0o077 != 0:
-		return "", fmt.Errorf("others may read %s: do `chmod 600 %s`", path, path)
-	}
-	b, err := io.ReadAll(io.LimitReader(f, maxPassword+1))
-	if err != nil {
-		return "", err
-	}
-	if len(b) > maxPassword {
-		return "", fmt.Errorf("%s is longer than %d bytes", path, maxPassword)
-	}
-	b = bytes.TrimSuffix(bytes.TrimSuffix(b, []byte("\n")), []byte("\r"))
-	if len(b) == 0 {
-		return "", fmt.Errorf("%s is empty", path)
-	}
-	return string(b), nil
+	return password, nil
 }

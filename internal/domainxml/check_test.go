@@ -1,0 +1,110 @@
+package domainxml
+
+import (
+	"strings"
+	"testing"
+)
+
+// bad are changes of the fixture that are refused.
+var bad = []struct{ name, old, new, path, value, want string }{
+	{"other hypervisor", "type='kvm'", "type='xen'", "/domain/@type", "xen", "want kvm, qemu"},
+	{"QEMU's own arguments", "<pm>", "<qemu:commandline/><pm>", "/domain/qemu:commandline", "", "not checked"},
+	{"another namespace", "<pm>", "<y:z/><pm>", "/domain/y:z", "", "in metadata only"},
+	{"the default namespace", "<devices>", "<devices xmlns='u'>", "/domain/devices", "", "in metadata only"},
+	{"two of one", "<pm>", "<devices/><pm>", "/domain/devices[2]", "", "given twice"},
+	{"two of the strings", "<oemStrings>", "<oemStrings/><oemStrings>", "/domain/sysinfo", "", "given twice"},
+	{"two of smbios", "<pm>", "<sysinfo type='smbios'/><pm>", "/domain/sysinfo[2]", "", "given twice"},
+	{"no devices", "devices>", "device>", "/domain/devices", "", "missing"},
+	{"no memory", "unit='GiB'", "unit='acres'", "/domain/memory", "16", "want at least 1 MiB"},
+	{"no CPUs", ">8</vcpu>", ">many</vcpu>", "/domain/vcpu", "many", "want at least 1"},
+	{"encrypted memory", "<pm>", "<launchSecurity type='sev'/><pm>", "/domain/launchSecurity/@type", "sev", "can not be migrated"},
+	{"a container", ">hvm<", ">exe<", "/domain/os/type", "exe", "want hvm"},
+	{"SMBIOS of the host", "<boot dev='hd'/>", "<smbios mode='host'/>", "/domain/os/smbios/@mode", "host", "want sysinfo"},
+	{"firmware that is written to", "<boot dev='hd'/>", "<loader type='pflash' readonly='no'>/x</loader>", "/domain/os/loader/@readonly", "no", "want yes"},
+	{"variables on one host", "<boot dev='hd'/>", "<nvram>/var/lib/libvirt/qemu/nvram/x.fd</nvram>", "/domain/os/nvram", "/var/lib/libvirt/qemu/nvram/x.fd", "below ImageFolder /srv/shared/mngt"},
+	{"variables in a file with a way up", "<boot dev='hd'/>", "<nvram>/srv/shared/mngt/../x.fd</nvram>", "/domain/os/nvram", "/srv/shared/mngt/../x.fd", "below ImageFolder"},
+	{"variables on a block device", "<boot dev='hd'/>", "<nvram type='block'><source dev='/dev/x'/></nvram>", "/domain/os/nvram/@type", "block", "want file"},
+	{"a forged token", "<entry>mine<", "<entry>x,value=ours:mnvm:9.9<", "/domain/sysinfo/oemStrings/entry[1]", "x,value=ours:mnvm:9.9", "epoch"},
+	{"a CPU that stays", "check='partial'", "migratable='off'", "/domain/cpu/@migratable", "off", "can not be migrated"},
+	{"a feature that stays", "policy='disable'", "policy='require'", "/domain/cpu/feature/@name", "invtsc", "can not be migrated"},
+	{"a disk that two may write", "<target dev='vdb' bus='virtio'/>", "<target dev='vdb'/><shareable/>", "/domain/devices/disk[2]/shareable", "", "two hosts could write"},
+	{"a disk that forgets", "<target dev='vdb' bus='virtio'/>", "<target dev='vdb'/><transient/>", "/domain/devices/disk[2]/transient", "", "on one host"},
+	{"a disk of one host", "/srv/shared/mngt/data.img", "/var/lib/data.img", "/domain/devices/disk[2]/source/@file", "/var/lib/data.img", "below ImageFolder"},
+	{"a disk beside the folder", "/srv/shared/mngt/data.img", "/srv/shared/mngt2/data.img", "/domain/devices/disk[2]/source/@file", "/srv/shared/mngt2/data.img", "below ImageFolder"},
+	{"the host's cache", "cache='directsync'", "cache='writeback'", "/domain/devices/disk[2]/driver/@cache", "writeback", "want none or directsync"},
+	{"the default cache", "cache='directsync'", "", "/domain/devices/disk[2]/driver/@cache", "", "want none or directsync"},
+	{"a disk passed through", "device='cdrom'", "device='lun'", "/domain/devices/disk[3]/@device", "lun", "want disk, cdrom, floppy"},
+	{"nothing that is locked", "<target dev='vd", "<readonly/><target dev='vd", "/domain/devices/disk", "", "keeps a second guest from running"},
+	{"a floppy of one host", "<disk type='file' device='cdrom'>", "<disk type='file' device='floppy'><source file='/f'/>", "/domain/devices/disk[3]/source/@file", "/f", "below ImageFolder"},
+	{"a volume of a pool", "<disk type='file'>", "<disk type='volume'>", "/domain/devices/disk[2]/@type", "volume", "want file, block, network"},
+	{"a block device", "<disk type='file'>\n", "<disk type='block'><source dev='/dev/sdb'/>\n", "/domain/devices/disk[2]/source/@dev", "/dev/sdb", "/dev/disk/by-id/"},
+	{"a disk without a lock", "<disk type='file'>\n", "<disk type='network'><source protocol='nbd' name='a'/>\n", "/domain/devices/disk[2]/source/@name", "a", "LockManager virtlockd"},
+	{"other storage", "<disk type='file'>\n", "<disk type='network'><source protocol='iscsi' name='a'/>\n", "/domain/devices/disk[2]/source[1]/@protocol", "iscsi", "want nbd"},
+	{"two sources", "<source file='/srv/shared/mngt/data.img'/>", "<source file='/srv/shared/mngt/data.img'/><source file='/x'/>", "/domain/devices/disk[2]/source", "", "given twice"},
+	{"a base on one host", "<target dev='vdb' bus='virtio'/>", "<target dev='vdb'/><backingStore type='file'><source file='/base'/></backingStore>", "/domain/devices/disk[2]/backingStore/source/@file", "/base", "below ImageFolder"},
+	{"an emulator by another name", "/usr/bin/qemu-system-x86_64", "/opt/vmm", "/domain/devices/emulator", "/opt/vmm", "known by it"},
+	{"a PCI device", "<panic", "<hostdev mode='subsystem' type='pci'><source><address domain='0' bus='3'/></source></hostdev><panic", "/domain/devices/hostdev/@type", "pci domain=0 bus=3", "passed through"},
+	{"a mediated device", "<panic", "<hostdev mode='subsystem' type='mdev'><source><address uuid='u'/></source></hostdev><panic", "/domain/devices/hostdev/@type", "mdev uuid=u", "passed through"},
+	{"a card passed through", "<interface type='bridge'>", "<interface type='hostdev'>", "/domain/devices/interface/@type", "hostdev", "tied to one host"},
+	{"a serial port of the host", "<panic", "<serial type='dev'/><panic", "/domain/devices/serial/@type", "dev", "tied to one host"},
+	{"a keyboard of the host", "<panic", "<input type='evdev'/><panic", "/domain/devices/input/@type", "evdev", "tied to one host"},
+	{"memory in a file", "<panic", "<memory model='nvdimm'/><panic", "/domain/devices/memory/@model", "nvdimm", "on one host"},
+	{"a graphics card", "<panic", "<video><model type='virtio'><acceleration accel3d='yes'/></model></video><panic", "/domain/devices/video/model/acceleration/@accel3d", "yes", "can not be migrated"},
+	{"a TPM of the host", "<panic", "<tpm><backend type='passthrough'/></tpm><panic", "/domain/devices/tpm/backend/@type", "passthrough", "a second host"},
+	{"a folder of the host", "<panic", "<filesystem type='mount'/><panic", "/domain/devices/filesystem", "", "tied to one host"},
+	{"shared memory", "<panic", "<shmem name='x'/><panic", "/domain/devices/shmem", "", "tied to one host"},
+	{"a device of tomorrow", "<panic", "<quantum/><panic", "/domain/devices/quantum", "", "tied to one host"},
+	{"a window", "type='vnc'", "type='sdl'", "/domain/devices/graphics/@type", "sdl", "want vnc, spice"},
+	{"one host's address", "type='vnc'", "type='vnc' listen='192.0.2.11'", "/domain/devices/graphics/@listen", "192.0.2.11", "all hosts have"},
+	{"one host's address in an element", "autoport='yes'/>", "><listen type='address' address='192.0.2.11'/></graphics>", "/domain/devices/graphics/listen/@address", "192.0.2.11", "all hosts have"},
+	{"a password", "type='vnc'", "type='vnc' passwd='secret'", "/domain/devices/graphics/@passwd", "(not shown)", "the store must not hold it"},
+}
+
+func TestCheckRefuses(t *testing.T) {
+	for _, c := range bad {
+		text := strings.Replace(fixture(t), c.old, c.new, -1)
+		if text == fixture(t) {
+			t.Fatalf("%s: nothing was changed", c.name)
+		}
+		faults := parse(t, text).Check(rules)
+		found := false
+		for _, f := range faults {
+			found = found || f.Path == c.path && f.Value == c.value && strings.Contains(f.Want, c.want)
+		}
+		if !found {
+			t.Errorf("%s: got %v, want %s: value %q: ...%s", c.name, faults, c.path, c.value, c.want)
+		}
+	}
+}
+
+// What nobody else locks is allowed with the lock manager; what one need not lock
+// may be anywhere.
+func TestCheckAllows(t *testing.T) {
+	for name, edit := range map[string][2]string{
+		"an export":               {"<disk type='file'>\n", "<disk type='network'>\n<source protocol='nbd' name='a'/>"},
+		"a block device":          {"<disk type='file'>\n", "<disk type='block'>\n<source dev='/dev/disk/by-id/wwn-1'/>"},
+		"an ISO":                  {"<target dev='sda' bus='sata'/>", "<source file='/var/lib/debian.iso'/><target dev='sda'/>"},
+		"a disk only to be read":  {"bus='virtio'/>\n    </disk>\n    <disk type='file' device='cdrom'>", "bus='virtio'/>\n <readonly/>   </disk>\n    <disk type='file' device='cdrom'>"},
+		"a base all share":        {"<target dev='vdb' bus='virtio'/>", "<target dev='vdb'/><backingStore type='file'><source file='/srv/shared/mngt/base'/><backingStore/></backingStore>"},
+		"variables all share":     {"<boot dev='hd'/>", "<nvram template='/t'>/srv/shared/mngt/x.fd</nvram>"},
+		"the same, with a source": {"<boot dev='hd'/>", "<nvram type='file'><source file='/srv/shared/mngt/x.fd'/></nvram>"},
+	} {
+		text := strings.Replace(fixture(t), edit[0], edit[1], 1)
+		if text == fixture(t) {
+			t.Fatalf("%s: nothing was changed", name)
+		}
+		if strings.Contains(text, "nbd") || strings.Contains(text, "by-id") {
+			text = strings.Replace(text, "<source file='/srv/shared/mngt/data.img'/>", "", 1)
+		}
+		locked := rules
+		locked.Locked = true
+		if faults := parse(t, text).Check(locked); len(faults) > 0 {
+			t.Errorf("%s: %v", name, faults)
+		}
+	}
+	screen := rules
+	screen.Screen = true
+	if faults := parse(t, fixture(t)).Check(screen); len(faults) != 1 || faults[0].Path != "/domain/devices/graphics/@type" {
+		t.Errorf("two consoles: %v", faults)
+	}
+}
