@@ -99,7 +99,7 @@ line each: file, field, value, and what is allowed.`,
 			if err != nil {
 				return err
 			}
-			_, faults, warnings := config.Parse(name, data, config.Options{AllowUndersized: undersized})
+			_, faults, warnings := config.Parse(name, data, config.Options{AllowUndersized: undersized, ReadFile: config.ReadFile})
 			if js {
 				err = writeJSON(a.env.Stdout, checkResult(name, faults, warnings), false)
 			} else {

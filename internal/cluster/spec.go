@@ -12,11 +12,14 @@ type GuestSpec struct {
 	MemoryMiB int
 	CPUs      int
 	Image     string // path of the disk image
+	Domain    string // XML of the operator's own domain, in place of what the fields Arch, MemoryMiB, CPUs, Image, NICs and Boot say; "" for none
+	Folder    string // a directory that all hosts share, for Domain
 	Seed      string // path of a NoCloud seed ISO, "" for none
 	NICs      []NIC
 	Boot      *DirectBoot // nil: boot from the image
 	Emulate   bool        // no KVM on this host: plain emulation
 	OnPanic   string      // destroy (default), coredump or preserve: what the hypervisor does when the guest's kernel panics
+	VNC       *VNC        // a console; nil: none
 	Lockspace string      // virtlockd's directory on the shared storage; empty: no lock manager
 }
 
@@ -24,6 +27,12 @@ type GuestSpec struct {
 type NIC struct {
 	Bridge string
 	MAC    string
+}
+
+// VNC is a console at the host's address.
+type VNC struct {
+	Listen       string // IP address
+	PasswordFile string // its owner alone may read it
 }
 
 // DirectBoot lets the hypervisor load a kernel itself (paths on the host).

@@ -39,6 +39,10 @@ func (c *checker) cluster(cl *Cluster, opt Options) {
 	c.restart(cl)
 	c.labels(cl.Labels)
 	c.directBoot(cl.DirectBoot)
+	c.domain(cl, opt)
+	if cl.VNC != nil {
+		c.credential("VNC.Credential", cl.VNC.Credential)
+	}
 }
 
 // hosts is the Node list as the other checks see it.

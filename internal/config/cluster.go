@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"holdfast/internal/cluster"
@@ -43,6 +44,8 @@ type Cluster struct {
 	ImageURL           string              `json:"ImageURL,omitempty"`   // nbd://HOST:PORT/EXPORT in place of the image in ImageFolder
 	Labels             map[string]string   `json:"Labels,omitempty"`     // free text for people and metrics
 	DirectBoot         *DirectBoot         `json:"DirectBoot,omitempty"` // for test guests
+	DomainXML          DomainXML           `json:"DomainXML,omitempty"`  // the operator's own domain in place of the one that is built
+	VNC                *VNC                `json:"VNC,omitempty"`        // a console at the host's address; none: no console
 	MemorySizeInMB     int                 `json:"MemorySizeInMB,omitempty"`
 }
 
@@ -114,8 +117,17 @@ type DirectBoot struct {
 	Cmdline string `json:"Cmdline,omitempty"`
 }
 
+// VNC is a console of the management VM, at the address of the host that runs it.
+type VNC struct {
+	Credential string `json:"Credential"` // file:/PATH of a file with the password on each host, never the password itself
+}
+
+// File is the path of the file with the password.
+func (v VNC) File() string { return strings.TrimPrefix(v.Credential, "file:") }
+
 // Parse reads and checks a cluster configuration. The suffix of name says the
-// form: .yaml and .yml are YAML, all else JSON; name is not opened. The faults
+// form: .yaml and .yml are YAML, all else JSON; name is not opened, and other files
+// only by opt.ReadFile. The faults
 // are complete and in document order; without faults the Cluster is valid,
 // with them it may be filled in part and must not be used.
 func Parse(name string, data []byte, opt Options) (Cluster, []Fault, []Warning) {
@@ -130,10 +142,11 @@ func Parse(name string, data []byte, opt Options) (Cluster, []Fault, []Warning) 
 // Load reads the file at path, at most 1 MiB, and parses it. A file that is not
 // valid gives an error that wraps Faults.
 func Load(path string, opt Options) (Cluster, []Warning, error) {
-	data, err := readFile(path)
+	data, err := ReadFile(path)
 	if err != nil {
 		return Cluster{}, nil, fmt.Errorf("read cluster configuration: %w", err)
 	}
+	opt.ReadFile = ReadFile
 	cl, faults, warnings := Parse(path, data, opt)
 	if len(faults) > 0 {
 		return Cluster{}, warnings, fmt.Errorf("check cluster configuration: %w", Faults(faults))
@@ -141,8 +154,8 @@ func Load(path string, opt Options) (Cluster, []Warning, error) {
 	return cl, warnings, nil
 }
 
-// readFile reads a file, but never much more than is allowed.
-func readFile(path string) (data []byte, err error) {
+// ReadFile reads a file, but never much more than is allowed.
+func ReadFile(path string) (data []byte, err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err // names the file

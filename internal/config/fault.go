@@ -12,6 +12,9 @@ type Options struct {
 	// AllowUndersized accepts test guests: less than 8 GB and 4 CPUs,
 	// MemorySizeInMB, and no ChronyServers or DNS.
 	AllowUndersized bool
+	// ReadFile reads a file that the configuration names (DomainXML); nil: none can be
+	// read, and its text must be in the configuration.
+	ReadFile func(path string) ([]byte, error)
 }
 
 // Fault is one thing that is wrong in a file.

@@ -138,11 +138,16 @@ func (c *checker) device(p string, d FenceDevice) {
 	if d.User == "" {
 		c.fault(p+".User", d.User, "want the name of an account on the device")
 	}
-	if file, ok := strings.CutPrefix(d.Credential, "file:"); !ok || !isAbsolute(file) {
-		// The value is not shown: it may be a password.
-		c.fault(p+".Credential", "(not shown)", "want file:/PATH, the file on the hosts that holds the password; never the password itself")
-	}
+	c.credential(p+".Credential", d.Credential)
 	c.identity(p, d)
+}
+
+// credential checks a password by reference.
+func (c *checker) credential(p, value string) {
+	if file, ok := strings.CutPrefix(value, "file:"); !ok || !isAbsolute(file) {
+		// The value is not shown: it may be a password.
+		c.fault(p, "(not shown)", "want file:/PATH, the file on the hosts that holds the password; never the password itself")
+	}
 }
 
 // identity checks what a device must show of itself.

@@ -31,7 +31,7 @@ const NoWatchdog = "none"
 // defaults and checks them. A file that is not valid gives an error that wraps
 // Faults.
 func LoadNode(path string) (Node, error) {
-	data, err := readFile(path)
+	data, err := ReadFile(path)
 	if err != nil {
 		return Node{}, fmt.Errorf("read agent settings: %w", err)
 	}

@@ -13,6 +13,7 @@ func (a *Agent) spec(cfg config.Cluster, e cluster.Epoch) cluster.GuestSpec {
 	s := cluster.GuestSpec{
 		Resource: cluster.MgmtVM, Epoch: e, UUID: GuestUUID(a.Cluster), Name: cluster.GuestName,
 		MemoryMiB: cfg.MemoryMiB(), CPUs: cfg.CPU, Image: cfg.ImagePath(), Seed: a.SeedPath, Emulate: a.Emulate,
+		Domain: string(cfg.DomainXML), Folder: cfg.ImageFolder,
 	}
 	nics, _ := cfg.For(a.Host)
 	for _, n := range nics {
@@ -26,6 +27,9 @@ func (a *Agent) spec(cfg config.Cluster, e cluster.Epoch) cluster.GuestSpec {
 	}
 	if l := cfg.LockManager; l != nil {
 		s.Lockspace = l.Lockspace
+	}
+	if v := cfg.VNC; v != nil {
+		s.VNC = &cluster.VNC{Listen: a.Addr, PasswordFile: v.File()}
 	}
 	if b := cfg.DirectBoot; b != nil {
 		s.Boot = &cluster.DirectBoot{Kernel: b.Kernel, Initrd: b.Initrd, Cmdline: b.Cmdline}

@@ -21,6 +21,7 @@ type machine struct {
 	cpu      string // mode of its CPU with KVM
 	emulated string // model of its CPU without
 	apic     bool
+	video    string // model of its graphics card, if it has a console
 	panic    string // model of the device by which a kernel tells that it has panicked; "": libvirt has none for it
 }
 
@@ -28,8 +29,8 @@ type machine struct {
 // libvirt replaces an alias by the newest version at the start, and a migration keeps
 // that one. On aarch64 libvirt has no host-model.
 var machines = map[string]machine{
-	"x86_64":  {kind: "pc", cpu: "host-model", emulated: "qemu64", apic: true, panic: "isa"},
-	"aarch64": {kind: "virt", uefi: true, cpu: "host-passthrough", emulated: "cortex-a57"},
+	"x86_64":  {kind: "pc", cpu: "host-model", emulated: "qemu64", apic: true, panic: "isa", video: "vga"},
+	"aarch64": {kind: "virt", uefi: true, cpu: "host-passthrough", emulated: "cortex-a57", video: "virtio"},
 }
 
 // archOf returns the architecture of the guest's machine: that of this host unless

@@ -29,7 +29,13 @@ func (d *Driver) Check(ctx context.Context, spec cluster.GuestSpec) error {
 	for _, n := range spec.NICs {
 		errs = append(errs, d.checkBridge(n.Bridge))
 	}
-	errs = append(errs, d.checkMachine(ctx, spec), d.checkLocks(ctx, spec))
+	if spec.Domain != "" {
+		errs = append(errs, d.checkOwnDomain(ctx, spec))
+	} else {
+		errs = append(errs, d.checkMachine(ctx, spec))
+	}
+	_, err := readVNC(spec)
+	errs = append(errs, d.checkLocks(ctx, spec), err)
 	return errors.Join(errs...)
 }
 
@@ -52,6 +58,9 @@ func (d *Driver) checkDaemon(ctx context.Context) error {
 // checkFiles looks at the guest's image and all files that it needs, and returns
 // the format of the image.
 func (d *Driver) checkFiles(ctx context.Context, spec cluster.GuestSpec, seed bool) (string, error) {
+	if spec.Domain != "" {
+		return "", d.checkOwnFiles(ctx, spec)
+	}
 	type file struct{ what, path string }
 	var files []file
 	format := ""

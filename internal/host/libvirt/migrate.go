@@ -178,7 +178,10 @@ func (d *Driver) perform(l *golibvirt.Libvirt, addr string, tls bool) error {
 		Value: *golibvirt.NewTypedParamValueString("tcp://" + host),
 	}}
 	flags, params := withTLS(tls, name, golibvirt.MigrateLive|golibvirt.MigratePeer2peer|golibvirt.MigratePaused|golibvirt.MigrateUnsafe, params)
-	var err error
+	params, err := listenAt(l, d.dom, name, params)
+	if err != nil {
+		return err
+	}
 	for range busyTries {
 		_, err = l.DomainMigratePerform3Params(d.dom, golibvirt.OptString{uri}, params, nil, flags)
 		if !hasCode(err, golibvirt.ErrOperationInvalid) {

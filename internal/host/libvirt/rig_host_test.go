@@ -255,6 +255,14 @@ func (h *simHost) do(ctx context.Context, r request, a *reply) (err error) {
 			a.Text, err = l.QEMUDomainMonitorCommand(dom, r.Text, 1)
 			return err
 		})
+	case "xml": // of the guest, as libvirt has it
+		return onDomain(ctx, func(l *golibvirt.Libvirt, dom golibvirt.Domain) (err error) {
+			a.Text, err = l.DomainGetXMLDesc(dom, golibvirt.DomainXMLFlags(r.Number))
+			return err
+		})
+	case "command-line": // of the guest's process
+		a.Text, err = commandLine(ctx)
+		return err
 	case "goroutines":
 		a.Number = runtime.NumGoroutine()
 		return nil
@@ -307,6 +315,9 @@ func (h *simHost) doHost(ctx context.Context, r request) error {
 		return unix.Mount("tmpfs", r.Text, "tmpfs", 0, fmt.Sprintf("size=%dm", r.Number))
 	case "grow": // a tmpfs, to Number MiB
 		return unix.Mount("tmpfs", r.Text, "tmpfs", unix.MS_REMOUNT, fmt.Sprintf("size=%dm", r.Number))
+	case "vnc": // ADDRESS PASSWORD
+		addr, password, _ := strings.Cut(r.Text, " ")
+		return vncLogin(addr, password)
 	case "serve-nbd": // IMAGE ADDRESS PORT, until the host ends
 		return serveNBDHere(ctx, r.Text)
 	case "signal": // a daemon
@@ -370,6 +381,16 @@ func onDomain(ctx context.Context, f func(*golibvirt.Libvirt, golibvirt.Domain) 
 	return c.call(ctx, "set a limit of migrations", func(l *golibvirt.Libvirt) error {
 		return f(l, golibvirt.Domain{Name: testName, UUID: uuid})
 	})
+}
+
+func commandLine(ctx context.Context) (string, error) {
+	t := table("/proc")
+	found, err := t.guests(ctx)
+	if err != nil || len(found) != 1 {
+		return "", fmt.Errorf("%d guests, %v", len(found), err)
+	}
+	argv, err := t.dir.Args(found[0].PID)
+	return strings.Join(argv, " "), err
 }
 
 func serveNBDHere(ctx context.Context, text string) error {

@@ -31,11 +31,18 @@ const (
 	formatQcow2 = "qcow2"
 )
 
-// domainXML builds the definition of the guest's transient domain. format is
-// that of the image.
+// domainXML builds the definition of the guest's transient domain, or completes
+// that of its operator. format is that of the image.
 func domainXML(spec cluster.GuestSpec, format string) (string, error) {
 	if err := checkSpec(spec); err != nil {
 		return "", err
+	}
+	password, err := readVNC(spec)
+	if err != nil {
+		return "", err
+	}
+	if spec.Domain != "" {
+		return ownXML(spec, password)
 	}
 	meta, err := metadata(spec)
 	if err != nil {
@@ -53,6 +60,7 @@ func domainXML(spec cluster.GuestSpec, format string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	addScreen(devs, spec, m, password)
 	dom := libvirtxml.Domain{
 		Type:       domainType(spec),
 		Name:       spec.Name,
@@ -91,6 +99,7 @@ func checkSpec(spec cluster.GuestSpec) error {
 		return fmt.Errorf("domain name %q: want letters, digits and . _ + - only", spec.Name)
 	case !validName(string(spec.Resource)):
 		return fmt.Errorf("resource %q: want letters, digits and . _ + - only", spec.Resource)
+	case spec.Domain != "": // checked by itself
 	case spec.MemoryMiB <= 0:
 		return fmt.Errorf("memory of %d MiB: want more than 0", spec.MemoryMiB)
 	case spec.CPUs <= 0:
@@ -99,8 +108,10 @@ func checkSpec(spec cluster.GuestSpec) error {
 	if _, err := onCrash(spec.OnPanic); err != nil {
 		return err
 	}
-	if _, err := machineOf(spec); err != nil {
-		return err
+	if spec.Domain == "" {
+		if _, err := machineOf(spec); err != nil {
+			return err
+		}
 	}
 	return checkLockspace(spec.Lockspace)
 }

@@ -28,6 +28,10 @@ func TestDomainXML(t *testing.T) {
 	small.Boot = &cluster.DirectBoot{Kernel: "/k/vmlinuz", Initrd: "/k/initrd", Cmdline: `console=ttyS0 a="<b>"`}
 	arm := fullSpec()
 	arm.Arch = "aarch64"
+	arm.VNC = &cluster.VNC{Listen: "192.0.2.11", PasswordFile: filepath.Join(t.TempDir(), "vnc")}
+	if err := os.WriteFile(arm.VNC.PasswordFile, []byte("a<b"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	armNet := net
 	armNet.Arch, armNet.OnPanic, armNet.Emulate = "aarch64", "", true
 	for _, c := range []struct {

@@ -1,0 +1,127 @@
+package libvirt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	golibvirt "github.com/digitalocean/go-libvirt"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/domainxml"
+)
+
+// This file is about the guest whose domain is its operator's (GuestSpec.Domain).
+
+// ownDomain reads and checks the operator's domain. The configuration was checked
+// before; here nothing starts that was not.
+func ownDomain(spec cluster.GuestSpec) (*domainxml.Domain, error) {
+	dom, err := domainxml.Parse(spec.Domain)
+	if err != nil {
+		return nil, fmt.Errorf("DomainXML: %w", err)
+	}
+	var errs []error
+	for _, f := range dom.Check(domainxml.Rules{Folder: spec.Folder, Locked: spec.Lockspace != "", Screen: spec.VNC != nil}) {
+		errs = append(errs, fmt.Errorf("DomainXML %w", f))
+	}
+	return dom, errors.Join(errs...)
+}
+
+// ownXML completes the operator's domain. password is that of the VNC console, if any.
+func ownXML(spec cluster.GuestSpec, password string) (string, error) {
+	dom, err := ownDomain(spec)
+	if err != nil {
+		return "", err
+	}
+	meta, err := metadata(spec)
+	if err != nil {
+		return "", err
+	}
+	onCrash, err := onCrash(spec.OnPanic)
+	if err != nil {
+		return "", err
+	}
+	vnc, err := screenXML(spec, password)
+	if err != nil {
+		return "", err
+	}
+	o := domainxml.Ours{
+		Name: spec.Name, UUID: spec.UUID, OnCrash: onCrash, Metadata: meta, MetadataNS: metadataURI,
+		Token: token(spec.Resource, spec.Epoch), TokenPrefix: tokenPrefix, Seed: spec.Seed, Screen: vnc,
+		NVRAM: filepath.Join(spec.Folder, spec.Name+"_VARS.fd"),
+	}
+	for _, l := range leases(spec) {
+		o.Lease = &domainxml.Lease{Lockspace: l.Lockspace, Key: l.Key, Target: l.Target.Path}
+	}
+	return dom.Complete(o)
+}
+
+// checkOwnFiles looks at all files that the operator's domain names.
+func (d *Driver) checkOwnFiles(ctx context.Context, spec cluster.GuestSpec) error {
+	dom, err := ownDomain(spec)
+	if err != nil {
+		return err
+	}
+	_, err = bounded(ctx, d.files, "look at the guest's files (does their file server answer?)", func() (struct{}, error) {
+		var errs []error
+		for _, f := range dom.Files() {
+			errs = append(errs, checkOwnFile("DomainXML "+f.What, f, spec.Folder))
+		}
+		return struct{}{}, errors.Join(errs...)
+	})
+	return err
+}
+
+// checkOwnFile makes sure that a file is there, and that what is written lies where all
+// hosts have it, also behind a link. A block device is what its name says.
+func checkOwnFile(what string, f domainxml.File, folder string) error {
+	if strings.HasPrefix(f.Path, "/dev/") {
+		st, err := os.Stat(f.Path)
+		if err == nil && st.Mode().Type() != os.ModeDevice {
+			err = fmt.Errorf("%s is no block device", f.Path)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		return nil
+	}
+	if _, err := checkFile(what, f.Path); err != nil || !f.Write {
+		return err
+	}
+	real, err := filepath.EvalSymlinks(f.Path)
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	shared, err := filepath.EvalSymlinks(folder)
+	if err != nil {
+		return fmt.Errorf("ImageFolder: %w", err)
+	}
+	if !strings.HasPrefix(real, shared+"/") {
+		return fmt.Errorf("%s %s is a link to %s, outside of ImageFolder %s: put the file itself there", what, f.Path, real, shared)
+	}
+	return nil
+}
+
+// checkOwnDomain asks libvirtd whether it can make a command line of the operator's domain.
+func (d *Driver) checkOwnDomain(ctx context.Context, spec cluster.GuestSpec) error {
+	def, err := ownXML(spec, "")
+	if err != nil {
+		return nil // checkOwnFiles tells it
+	}
+	ctx, cancel := context.WithTimeout(ctx, share(ctx, connectLimit))
+	defer cancel()
+	c, err := d.link.get(ctx)
+	if err == nil {
+		err = c.call(ctx, "libvirtd does not take DomainXML", func(l *golibvirt.Libvirt) error {
+			_, err := l.ConnectDomainXMLToNative("qemu-argv", def, 0)
+			return err
+		})
+	}
+	if err != nil {
+		return oneLine(err)
+	}
+	return nil
+}
