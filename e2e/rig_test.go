@@ -28,6 +28,7 @@ const (
 	plain     kind = "plain"     // watchdogs, default timings
 	fenced    kind = "fenced"    // also a management controller per host, profile fast
 	fencedNBD kind = "fencedNBD" // the same, with a disk that nobody locks
+	fencedOwn kind = "fencedOwn" // as fenced, with a domain of the operator's own
 )
 
 func (k kind) options(dir, exe string) lab.Options {
@@ -38,6 +39,8 @@ func (k kind) options(dir, exe string) lab.Options {
 	switch k {
 	case fencedNBD:
 		o.Disk = lab.DiskNBD
+	case fencedOwn:
+		o.Disk = lab.DiskOwn
 	case cared:
 		careOptions(&o)
 	case crowded:

@@ -159,6 +159,31 @@ func (p plan) node(h string, o Options) config.Node {
 	return n
 }
 
+// ownXML is the domain of DiskOwn, as an operator may have it. The name is not the
+// agents' guest's; the serial console is where that has its own.
+const ownXML = `<domain type='qemu'>
+  <name>theirs</name>
+  <memory unit='MiB'>%[1]d</memory><vcpu>1</vcpu>
+  <os><type arch='x86_64' machine='q35'>hvm</type>
+    <kernel>%[2]s/` + KernelName + `</kernel><initrd>%[2]s/` + InitrdName + `</initrd>
+    <cmdline>%[3]s</cmdline></os>
+  <features><acpi/></features>
+  <cpu mode='custom' match='exact'><model>qemu64</model></cpu>
+  <on_crash>preserve</on_crash>
+  <devices>
+    <disk type='file'><driver name='qemu' type='qcow2' cache='none'/>
+      <source file='%[2]s/` + ImageName + `'/><target dev='vda' bus='virtio'/></disk>
+    <disk type='file'><driver name='qemu' type='qcow2' cache='none'/>
+      <source file='%[2]s/` + ImageName2 + `'/><target dev='vdb' bus='virtio'/></disk>
+    <interface type='bridge'><mac address='%[4]s'/><source bridge='br0'/><model type='virtio'/></interface>
+    <serial type='pty'><log file='/var/log/libvirt/qemu/holdfast-mnvm-serial.log' append='on'/></serial><console type='pty'/>
+    <channel type='unix'><source mode='bind'/><target type='virtio' name='org.qemu.guest_agent.0'/></channel>
+    <sound model='ich9'/>
+    <memballoon model='none'/><panic model='isa'/>
+  </devices>
+</domain>
+`
+
 // members are the hosts that run the store and may have the management VM.
 func (p plan) members(o Options) []string {
 	if o.Members == 0 {
@@ -191,8 +216,11 @@ func (p plan) cluster(o Options) config.Cluster {
 	if o.Locks {
 		cl.LockManager = &config.LockManager{Type: "virtlockd", Lockspace: Lockspace}
 	}
-	if o.Disk == DiskNBD {
+	switch o.Disk {
+	case DiskNBD:
 		cl.ImageURL = p.diskURL()
+	case DiskOwn:
+		cl.DomainXML, cl.DirectBoot = config.DomainXML(fmt.Sprintf(ownXML, GuestMemoryMiB, SharedDir, p.guestCmdline(), p.guestMAC())), nil
 	}
 	if o.BMCs {
 		cl.Fencing.Hosts = map[string]config.HostFencing{}

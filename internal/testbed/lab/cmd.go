@@ -79,7 +79,7 @@ func upCommand(dir *string) *cobra.Command {
 	f.BoolVar(&o.Watchdogs, "watchdogs", false, "simulate a hardware watchdog for every host (always with --agents)")
 	f.BoolVar(&o.BMCs, "bmcs", false, "simulate a management controller (IPMI) for every host")
 	f.StringVar(&o.Profile, "profile", "", "timings of the agents: fast, or none for the defaults")
-	f.StringVar(&o.Disk, "disk", DiskFile, "the guest's disk: file, or nbd for one without locks that a server gives to all hosts")
+	f.StringVar(&o.Disk, "disk", DiskFile, "the guest's disk: file; nbd for one without locks that a server gives to all hosts; or, with --agents, own for two in a domain of the operator's (DomainXML)")
 	f.BoolVar(&o.Locks, "locks", false, "run libvirt's lock daemon on every host; the agents' guest holds a lease in the shared folder")
 	f.StringVar(&o.Work, "work", WorkGuest, "what the agents keep up: guest, or address for an IP address alone")
 	f.BoolVar(&o.StayOff, "stay-off", false, "leave a host off after its watchdog reset it")

@@ -21,6 +21,9 @@ const (
 	// DiskNBD is the same image, served to all hosts by one qemu-nbd on the
 	// switch. Nobody locks it: any number of guests may run on it at once.
 	DiskNBD = "nbd"
+	// DiskOwn is the same image as DiskFile and a second one, in a domain of the
+	// operator's own (DomainXML). It is for the agents' guest only.
+	DiskOwn = "own"
 )
 
 const (

@@ -145,10 +145,16 @@ func (l *Lab) prepare(ctx context.Context, o Options) error {
 	if err := buildGuest(ctx, o.Cache, l.p.path("shared")); err != nil {
 		return err
 	}
-	image := l.p.path("shared", ImageName)
-	if _, err := os.Stat(image); errors.Is(err, fs.ErrNotExist) {
-		if _, err := run(ctx, "qemu-img", "create", "-q", "-f", "qcow2", image, "64M"); err != nil {
-			return err
+	images := []string{ImageName}
+	if o.Disk == DiskOwn {
+		images = append(images, ImageName2)
+	}
+	for _, name := range images {
+		image := l.p.path("shared", name)
+		if _, err := os.Stat(image); errors.Is(err, fs.ErrNotExist) {
+			if _, err := run(ctx, "qemu-img", "create", "-q", "-f", "qcow2", image, "64M"); err != nil {
+				return err
+			}
 		}
 	}
 	if o.Locks {

@@ -26,6 +26,7 @@ const (
 
 	// ImageName, KernelName and InitrdName are files in SharedDir.
 	ImageName  = "mnvm.img"
+	ImageName2 = "data.img" // with DiskOwn
 	KernelName = "vmlinuz"
 	InitrdName = "initrd.gz"
 

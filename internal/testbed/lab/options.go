@@ -25,7 +25,7 @@ type Options struct {
 	Members   int      `json:"members,omitempty"`   // with Agents: the first hosts, which run the store; the others run guests only; 0 means all
 	Watchdogs bool     `json:"watchdogs,omitempty"` // a simulated watchdog per host
 	BMCs      bool     `json:"bmcs,omitempty"`      // a management controller per host: real IPMI by ipmi_sim
-	Disk      string   `json:"disk,omitempty"`      // of the guest: DiskFile (default) or DiskNBD
+	Disk      string   `json:"disk,omitempty"`      // of the guest: DiskFile (default), DiskNBD or DiskOwn
 	Profile   string   `json:"profile,omitempty"`   // of the agents' timings: "" or config.ProfileFast
 	Locks     bool     `json:"locks,omitempty"`     // libvirt's lock daemon on every host, with a lockspace in the shared folder; the agents' guest holds a lease there
 	Work      string   `json:"work,omitempty"`      // what the agents keep up: WorkGuest (default) or WorkAddress
@@ -77,8 +77,8 @@ func (o Options) complete() (Options, error) {
 	if o.Disk == "" {
 		o.Disk = DiskFile
 	}
-	if o.Disk != DiskFile && o.Disk != DiskNBD {
-		return o, fmt.Errorf("disk %q: want %q or %q", o.Disk, DiskFile, DiskNBD)
+	if o.Disk != DiskFile && o.Disk != DiskNBD && (o.Disk != DiskOwn || !o.Agents) {
+		return o, fmt.Errorf("disk %q: want %q, %q or, with agents, %q", o.Disk, DiskFile, DiskNBD, DiskOwn)
 	}
 	if o.Profile != "" && o.Profile != config.ProfileFast {
 		return o, fmt.Errorf("profile %q: want %q or none", o.Profile, config.ProfileFast)
