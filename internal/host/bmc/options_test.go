@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -74,30 +73,8 @@ func TestPassword(t *testing.T) {
 		}
 		return p
 	}
-	for text, want := range map[string]string{
-		"a b\n": "a b", "ab": "ab", "ab\r\n": "ab", "ab\n\n": "ab\n", strings.Repeat("x", 1023) + "\n": strings.Repeat("x", 1023),
-	} {
-		if got, err := readPassword(path("good", text, 0o600)); err != nil || got != want {
-			t.Errorf("%q: got %q, %v; want %q", text, got, err, want)
-		}
-	}
-	pipe := filepath.Join(dir, "pipe")
-	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for p, want := range map[string]string{
-		path("group", "secret", 0o640):                 "chmod 600",
-		path("world", "secret", 0o604):                 "chmod 600",
-		path("empty", "\n", 0o600):                     "is empty",
-		path("long", strings.Repeat("x", 1025), 0o600): "longer than 1024",
-		filepath.Join(dir, "missing"):                  "no such file",
-		pipe:                                           "no regular file",
-		dir:                                            "no regular file",
-	} {
-		_, err := readPassword(p)
-		if err == nil || !strings.Contains(err.Error(), want) || !errors.Is(err, ErrRefused) || strings.Contains(err.Error(), "secret") {
-			t.Errorf("%s: got %v; want %q", p, err, want)
-		}
+	if _, err := readPassword(path("world", "secret", 0o604)); !errors.Is(err, ErrRefused) || strings.Contains(err.Error(), "secret") {
+		t.Errorf("a file that others may read: %v", err)
 	}
 	d := device(t, Options{Type: "ipmi", Address: hole(t, "ipmi"), User: "admin", PasswordFile: path("21", strings.Repeat("x", 21), 0o600)})
 	fails(t, d.Off(within(t, time.Second)), ErrRefused, "connect")
