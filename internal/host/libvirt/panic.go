@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/domainxml"
 )
 
 // What becomes of a guest whose kernel panics (it tells by the pvpanic device):
@@ -51,7 +52,11 @@ func (d *Driver) panicPolicy(ctx context.Context, spec cluster.GuestSpec) string
 	if spec.OnPanic != panicCoredump {
 		return spec.OnPanic
 	}
-	if err := d.dumpRoom(ctx, uint64(spec.MemoryMiB)<<20+dumpMore); err != nil {
+	memory := spec.MemoryMiB
+	if dom, err := domainxml.Parse(spec.Domain); err == nil {
+		memory = dom.MemoryMiB()
+	}
+	if err := d.dumpRoom(ctx, uint64(memory)<<20+dumpMore); err != nil {
 		d.log.Warn("a panic of the guest will leave no core dump", "err", err)
 		return panicDestroy
 	}
