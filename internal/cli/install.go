@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -203,7 +204,7 @@ func (a *app) installOptions(cmd *cobra.Command, file, list, base string, unders
 	if err != nil {
 		return o, err
 	}
-	cfg, faults, warnings := config.Parse(name, data, config.Options{AllowUndersized: undersized})
+	cfg, faults, warnings := config.Parse(name, data, config.Options{AllowUndersized: undersized, ReadFile: config.ReadFile})
 	if len(faults) > 0 {
 		if err := a.writeCheck(faults, warnings); err != nil {
 			return o, err
@@ -213,6 +214,11 @@ func (a *app) installOptions(cmd *cobra.Command, file, list, base string, unders
 	for _, w := range warnings {
 		if err := writeText(a.env.Stderr, "warning: "+clean(w.String())+"\n"); err != nil {
 			return o, err
+		}
+	}
+	if cfg.DomainXML != "" { // the hosts do not have the file that it may come from
+		if data, err = json.MarshalIndent(cfg, "", "  "); err != nil {
+			return o, fmt.Errorf("write the configuration: %w", err)
 		}
 	}
 	o = install.Options{Config: cfg, ConfigText: data, Undersized: undersized, Domain: cluster.GuestName}

@@ -238,7 +238,7 @@ func (r *run) query(h Host) *Query {
 	}
 	if r.Config.Type == config.FileConf {
 		q.ImageFolder = r.Config.ImageFolder
-		if r.Config.ImageURL == "" {
+		if r.Config.ImageURL == "" && r.Config.DomainXML == "" {
 			q.Image = filepath.Join(q.ImageFolder, ImageName)
 		}
 	}
