@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -164,4 +165,17 @@ func checkResult(name string, faults []config.Fault, warnings []config.Warning) 
 		r.Warnings = append(r.Warnings, checkedItem{Path: w.Where(), Text: w.Text})
 	}
 	return r
+}
+
+// withDomain is the text of a configuration as hosts get it: they do not have the
+// file from which DomainXML may come.
+func withDomain(cl config.Cluster, text []byte) ([]byte, error) {
+	if cl.DomainXML == "" {
+		return text, nil
+	}
+	whole, err := json.MarshalIndent(cl, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("write the configuration: %w", err)
+	}
+	return whole, nil
 }

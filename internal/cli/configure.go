@@ -73,6 +73,13 @@ way.`,
 			if err != nil {
 				return err
 			}
+			// What is wrong is told by the agent, which knows what is allowed there.
+			cl, faults, _ := config.Parse(name, text, config.Options{AllowUndersized: true, ReadFile: config.ReadFile})
+			if len(faults) == 0 {
+				if text, err = withDomain(cl, text); err != nil {
+					return err
+				}
+			}
 			return a.importConfig(cmd.Context(), c, js, config.Import{Name: name, Text: string(text), Check: check}, yes)
 		},
 	}
@@ -281,7 +288,7 @@ func (a *app) configOf(ctx context.Context, c *api.Client, side string) (config.
 	if err != nil {
 		return config.Cluster{}, err
 	}
-	cl, faults, _ := config.Parse(name, text, config.Options{AllowUndersized: true})
+	cl, faults, _ := config.Parse(name, text, config.Options{AllowUndersized: true, ReadFile: config.ReadFile})
 	if len(faults) > 0 {
 		return cl, fail.Errorf(fail.Invalid, "%w", config.Faults(faults))
 	}

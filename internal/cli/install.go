@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -216,10 +215,8 @@ func (a *app) installOptions(cmd *cobra.Command, file, list, base string, unders
 			return o, err
 		}
 	}
-	if cfg.DomainXML != "" { // the hosts do not have the file that it may come from
-		if data, err = json.MarshalIndent(cfg, "", "  "); err != nil {
-			return o, fmt.Errorf("write the configuration: %w", err)
-		}
+	if data, err = withDomain(cfg, data); err != nil {
+		return o, err
 	}
 	o = install.Options{Config: cfg, ConfigText: data, Undersized: undersized, Domain: cluster.GuestName}
 	if base != "" {

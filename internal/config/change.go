@@ -85,6 +85,8 @@ var effects = map[string]effect{
 	"OnPanic":                  {AtStart, ""},
 	"Labels":                   {Now, ""},
 	"DirectBoot":               {AtStart, ""},
+	"DomainXML":                {AtStart, ""},
+	"VNC":                      {AtStart, ""},
 }
 
 // Diff returns the fields in which b differs from a, in the order of Cluster.
