@@ -75,6 +75,12 @@ func TestInstall(t *testing.T) {
 	t.Logf("%+v\n%s", res.Seconds, said)
 	b.exe = install.Command
 	b.runs(t, 3)
+	st := b.sh(t, "h2", "zsha status")
+	for _, want := range []string{">>>MN-VM Running On\n", " : running\n", ">>>ZStack HA Services Running On\n" + b.lab.Addr("h1").String() + " h1\n", ">>>Consul Members\n", ">>>Management Node IP\n" + b.lab.GuestAddr().String() + "\n", ">>>Checking Host I/O\ndone.\n"} {
+		if !strings.Contains(st, want) {
+			t.Errorf("zsha status:\n%s\nwant %q", st, want)
+		}
+	}
 
 	again, said, err := b.install(t, "h2", b.files(t, "h2", b.cluster())...)
 	if err != nil || again.Cluster != res.Cluster {

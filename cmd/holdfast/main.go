@@ -49,7 +49,7 @@ func main() {
 
 // hostFiles are what an installation puts on a host.
 func hostFiles(root *cobra.Command) ([]install.File, error) {
-	out := []install.File{{Path: install.Program, Mode: 0o755, Self: true}}
+	out := []install.File{{Path: install.Program, Mode: 0o755, Self: true}, {Path: "/usr/bin/" + cli.ZshaName, Link: install.Program, Once: true}}
 	all, err := files.All(root)
 	for _, f := range all {
 		out = append(out, install.File{Path: f.Path, Mode: f.Mode, Data: f.Content, Link: f.Target})

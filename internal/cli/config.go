@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -169,13 +168,9 @@ func checkResult(name string, faults []config.Fault, warnings []config.Warning) 
 
 // withDomain is the text of a configuration as hosts get it: they do not have the
 // file from which DomainXML may come.
-func withDomain(cl config.Cluster, text []byte) ([]byte, error) {
+func withDomain(cl config.Cluster, text []byte) []byte {
 	if cl.DomainXML == "" {
-		return text, nil
+		return text
 	}
-	whole, err := json.MarshalIndent(cl, "", "  ")
-	if err != nil {
-		return nil, fmt.Errorf("write the configuration: %w", err)
-	}
-	return whole, nil
+	return cl.JSON()
 }

@@ -76,9 +76,7 @@ way.`,
 			// What is wrong is told by the agent, which knows what is allowed there.
 			cl, faults, _ := config.Parse(name, text, config.Options{AllowUndersized: true, ReadFile: config.ReadFile})
 			if len(faults) == 0 {
-				if text, err = withDomain(cl, text); err != nil {
-					return err
-				}
+				text = withDomain(cl, text)
 			}
 			return a.importConfig(cmd.Context(), c, js, config.Import{Name: name, Text: string(text), Check: check}, yes)
 		},

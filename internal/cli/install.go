@@ -215,10 +215,7 @@ func (a *app) installOptions(cmd *cobra.Command, file, list, base string, unders
 			return o, err
 		}
 	}
-	if data, err = withDomain(cfg, data); err != nil {
-		return o, err
-	}
-	o = install.Options{Config: cfg, ConfigText: data, Undersized: undersized, Domain: cluster.GuestName}
+	o = install.Options{Config: cfg, ConfigText: withDomain(cfg, data), Undersized: undersized, Domain: cluster.GuestName}
 	if base != "" {
 		text, err := readSmall(base)
 		if err != nil {
@@ -281,6 +278,21 @@ func guestHosts(file, text string, cfg config.Cluster) (out []install.Host, err 
 
 // install runs an installation and tells of it.
 func (a *app) install(cmd *cobra.Command, o install.Options, ssh *sshFlags, check, js bool) error {
+	res, err := a.runInstall(cmd, &o, ssh, check)
+	var werr error
+	switch {
+	case js && check:
+		werr = writeJSON(a.env.Stdout, res.Report, false)
+	case js:
+		werr = writeJSON(a.env.Stdout, res, false)
+	default:
+		werr = writeText(a.env.Stdout, installText(res, check || err != nil, painterFor(a.env.Stdout)))
+	}
+	return installed(cmd, res, err, werr)
+}
+
+// over sends this program along, and says how hosts are reached and what is told.
+func (a *app) over(cmd *cobra.Command, o *install.Options, ssh *sshFlags) error {
 	exe, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
@@ -289,34 +301,36 @@ func (a *app) install(cmd *cobra.Command, o install.Options, ssh *sshFlags, chec
 	if err != nil {
 		return err
 	}
-	if o.Files, err = a.env.HostFiles(cmd.Root()); err != nil {
+	root := cmd.Root()
+	if root.Name() == ZshaName {
+		root = New(a.env) // the files are those of our own commands
+	}
+	if o.Files, err = a.env.HostFiles(root); err != nil {
 		return err
 	}
 	o.Parallel, o.Connect = ssh.parallel, ssh.connector(program)
-	progress := &installProgress{w: a.env.Stderr, begin: time.Now()}
-	o.Tell = progress.tell
-	res, err := install.Install(cmd.Context(), o, check)
-	if js {
-		var v any = res
-		if check {
-			v = res.Report
-		}
-		if werr := writeJSON(a.env.Stdout, v, false); werr != nil {
-			return werr
-		}
-	} else if werr := writeText(a.env.Stdout, installText(res, check || err != nil, painterFor(a.env.Stdout))); werr != nil {
-		return werr
+	o.Tell = (&installProgress{w: a.env.Stderr, begin: time.Now()}).tell
+	return cmd.Context().Err()
+}
+
+func (a *app) runInstall(cmd *cobra.Command, o *install.Options, ssh *sshFlags, check bool) (install.Result, error) {
+	if err := a.over(cmd, o, ssh); err != nil {
+		return install.Result{}, err
 	}
-	if cmd.Context().Err() != nil {
+	return install.Install(cmd.Context(), *o, check)
+}
+
+// installed is the error that an installation ends with.
+func installed(cmd *cobra.Command, res install.Result, err, werr error) error {
+	switch {
+	case cmd.Context().Err() != nil:
 		return fail.Errorf(fail.Canceled, "install: interrupted; run it again to go on")
-	}
-	if err != nil {
+	case err != nil:
 		return fmt.Errorf("install: %w", err)
-	}
-	if !res.OK {
+	case werr == nil && !res.OK:
 		return fail.Errorf(fail.Refused, "install: checks failed; nothing was changed on any host")
 	}
-	return nil
+	return werr
 }
 
 // installProgress writes a line for each new thing.

@@ -87,6 +87,9 @@ func Main(args []string, env Env) int {
 	defer stop()
 	defer context.AfterFunc(ctx, stop)()
 	root := New(env)
+	if ZshaCalled() {
+		root = NewZsha(env)
+	}
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err == nil {

@@ -31,13 +31,12 @@ import (
 var update = flag.Bool("update", false, "rewrite the goldens in testdata")
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
-		"holdfast": func() {
-			os.Exit(Main(os.Args[1:], Env{
-				Stdout: os.Stdout, Stderr: os.Stderr, Stdin: os.Stdin, Version: "1.2.3", Extra: extra(),
-			}))
-		},
-	})
+	command := func() {
+		os.Exit(Main(os.Args[1:], Env{
+			Stdout: os.Stdout, Stderr: os.Stderr, Stdin: os.Stdin, Version: "1.2.3", Extra: extra(),
+		}))
+	}
+	testscript.Main(m, map[string]func(){"holdfast": command, ZshaName: command})
 }
 
 // extra are commands as the binary gives them to New.

@@ -5,16 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/fail"
 	"holdfast/internal/install"
-	"holdfast/internal/install/remote"
 )
 
 // sureFlag is the source tool's word for it.
@@ -65,32 +62,30 @@ unless -c names another one.`,
 }
 
 func (a *app) uninstall(cmd *cobra.Command, o install.Options, ssh *sshFlags, js bool) error {
-	exe, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("find this program: %w", err)
-	}
-	program, err := remote.ReadProgram(exe)
-	if err != nil {
-		return err
-	}
-	if o.Files, err = a.env.HostFiles(cmd.Root()); err != nil {
-		return err
-	}
-	o.Parallel, o.Connect = ssh.parallel, ssh.connector(program)
-	o.Tell = (&installProgress{w: a.env.Stderr, begin: time.Now()}).tell
-	res, err := install.Uninstall(cmd.Context(), o)
+	res, err := a.runUninstall(cmd, &o, ssh)
 	if js {
 		err = errors.Join(err, writeJSON(a.env.Stdout, res, false))
 	} else {
 		err = errors.Join(err, writeText(a.env.Stdout, removedText(res, painterFor(a.env.Stdout))))
 	}
-	if cmd.Context().Err() != nil {
+	return uninstalled(cmd, res, err)
+}
+
+func (a *app) runUninstall(cmd *cobra.Command, o *install.Options, ssh *sshFlags) (install.Removed, error) {
+	if err := a.over(cmd, o, ssh); err != nil {
+		return install.Removed{}, err
+	}
+	return install.Uninstall(cmd.Context(), *o)
+}
+
+// uninstalled is the error that an uninstallation ends with.
+func uninstalled(cmd *cobra.Command, res install.Removed, err error) error {
+	switch {
+	case cmd.Context().Err() != nil:
 		return fail.Errorf(fail.Canceled, "uninstall: interrupted; run it again to go on")
-	}
-	if err != nil {
+	case err != nil:
 		return fmt.Errorf("uninstall: %w", err)
-	}
-	if !res.OK {
+	case !res.OK:
 		return fail.Errorf(fail.Refused, "uninstall: nothing was changed on any host")
 	}
 	return nil

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"strconv"
-	"strings"
 
 	"holdfast/internal/config"
 )
@@ -42,9 +41,8 @@ type Host struct {
 // Members are the hosts of a configuration's Node.
 func Members(cfg config.Cluster) []Host {
 	var out []Host
-	for _, n := range cfg.Node {
-		f := strings.Fields(n) // the check of the configuration has seen two
-		out = append(out, Host{Name: f[1], Addr: f[0]})
+	for _, n := range cfg.Nodes() {
+		out = append(out, Host{Name: string(n.Host), Addr: n.IP})
 	}
 	return out
 }

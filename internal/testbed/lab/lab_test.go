@@ -442,7 +442,7 @@ func TestCommand(t *testing.T) {
 		{"hang-disk h2", "is a file of the shared folder", true},
 		{"unhang-disk h2", "", false},
 		{"cut-store h2", "", false},
-		{"up --disk tape", "want \"file\" or \"nbd\"", true},
+		{"up --disk tape", "want \"file\", \"nbd\" or", true},
 		{"status", "10.98.", false},
 		{"down", "", false},
 		{"down", "", false},
