@@ -92,6 +92,7 @@ func TestInstall(t *testing.T) {
 		}
 	}
 
+	b.changed(t)
 	b.guestsOnly(t, args, res.Cluster)
 	b.replaced(t, args)
 
@@ -205,6 +206,31 @@ func (b *bareRig) killed(t *testing.T, args []string, unchanged func(string)) {
 			return "", true
 		})
 		unchanged("an installer that was killed at " + at)
+	}
+}
+
+// changed installs with another configuration: what can change while the cluster runs
+// does, and what can not is refused.
+func (b *bareRig) changed(t *testing.T) {
+	t.Helper()
+	cl := b.cluster()
+	cl.ImageFolder += "/elsewhere"
+	b.sh(t, "h2", "mkdir -p /srv/shared/elsewhere && cp /srv/shared/mnvm.img /srv/shared/elsewhere")
+	res, said, err := b.install(t, "h2", b.files(t, "h2", cl)...)
+	if got := fails(res.Report); err == nil || !slices.Equal(got, []string{" configuration"}) {
+		t.Errorf("another image folder: %v, failed %q\n%s", err, got, said)
+	}
+	b.sh(t, "h2", "rm -r /srv/shared/elsewhere")
+	cl = b.cluster()
+	cl.AllowResetRootPassword = true
+	if _, said, err = b.install(t, "h2", b.files(t, "h2", cl)...); err != nil {
+		t.Fatalf("install with another configuration: %v\n%s", err, said)
+	}
+	if out := b.command(t, "h1", "config", "export"); !strings.Contains(out, `"AllowResetRootPassword": true`) {
+		t.Errorf("the configuration in force: %s", out)
+	}
+	if _, said, err = b.install(t, "h2", b.files(t, "h2", b.cluster())...); err != nil {
+		t.Fatalf("install with the first configuration: %v\n%s", err, said)
 	}
 }
 

@@ -74,6 +74,7 @@ type run struct {
 	sights  []sight
 	cluster string
 	auth    Authorities
+	imports bool // the configuration differs from the one in force
 }
 
 // Install checks all hosts, and then, unless check is set, puts everything there
@@ -105,6 +106,9 @@ func Install(ctx context.Context, o Options, check bool) (res Result, err error)
 		return res, err
 	}
 	if err := r.alive(ctx); err != nil {
+		return res, err
+	}
+	if err := r.reconfigure(ctx); err != nil {
 		return res, err
 	}
 	res.Seconds.Cluster = lap()
@@ -194,7 +198,10 @@ func (r *run) check(ctx context.Context) (Report, error) {
 	if rep := report(r.found); !rep.OK {
 		return rep, nil
 	}
-	err = r.identify(ctx)
+	if err := r.identify(ctx); err != nil {
+		return report(r.found), err
+	}
+	err = r.compare(ctx)
 	return report(r.found), err
 }
 
@@ -405,7 +412,7 @@ func (r *run) files(h Host) ([]File, error) {
 	}
 	out = append(out, keys...)
 	if !h.Guests {
-		out = append(out, File{Path: ClusterFile, Mode: 0o600, Data: r.ConfigText, Once: true})
+		out = append(out, File{Path: ClusterFile, Mode: 0o600, Data: r.ConfigText})
 	}
 	return append(out, File{Path: SettingsFile, Mode: 0o600, Data: raw}), nil
 }
@@ -427,7 +434,7 @@ func (r *run) start(ctx context.Context, changed map[string][]string) error {
 		switch {
 		case in == nil || !in.Active:
 			now = append(now, s.host)
-		case len(changed[s.host.Name]) > 0:
+		case slices.ContainsFunc(changed[s.host.Name], func(path string) bool { return path != ClusterFile }):
 			later = append(later, s.host)
 		}
 	}
