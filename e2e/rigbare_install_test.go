@@ -11,6 +11,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/install"
+	"holdfast/internal/testbed/lab"
 )
 
 // differ gives the lines that only one of two texts has.
@@ -171,6 +172,15 @@ func (b *bareRig) refusals(t *testing.T, args []string) {
 	}
 	free()
 	b.sh(t, "h3", "umount /srv/shared; rm -r /run/other")
+	// A guest on the same image, under a name that is not ours, on a host that is not asked.
+	if _, err := b.lab.StartGuest(t.Context(), "h4"); err != nil {
+		t.Fatal(err)
+	}
+	res, said, err = b.install(t, "h1", args...)
+	if got := fails(res.Report); err == nil || !slices.Contains(got, "h1 image") {
+		t.Errorf("an image in use: %v, failed %v\n%s", err, got, said)
+	}
+	b.sh(t, "h4", "virsh destroy "+lab.GuestName)
 }
 
 // killed ends installations at some moments without a word: nothing may stay of

@@ -30,7 +30,7 @@ type sight struct {
 
 // judge says of every host what is right and wrong. It is pure.
 func judge(cfg config.Cluster, base config.Node, all []sight) []Finding {
-	j := &judgement{cfg: cfg, base: base}
+	j := &judgement{cfg: cfg, base: base, ours: slices.ContainsFunc(all, func(s sight) bool { return s.facts.Installed != nil })}
 	// What counts is how far the hosts are apart from each other.
 	var skews []time.Duration
 	for _, s := range all {
@@ -51,6 +51,7 @@ func judge(cfg config.Cluster, base config.Node, all []sight) []Finding {
 }
 
 type judgement struct {
+	ours bool // a host is installed: the guest may be the cluster's
 	cfg  config.Cluster
 	base config.Node
 	at   string
@@ -208,7 +209,7 @@ func (j *judgement) storage(s sight) {
 		j.say("image", Fail, f.Image.Error, "put the image of the management VM at "+strings.TrimSuffix(dir, "/")+"/"+ImageName)
 		return
 	}
-	j.say("image", Pass, fmt.Sprintf("%s, %d MiB", f.Image.Format, f.Image.Size>>20), "")
+	j.want("image", !f.Image.InUse || j.ours, Fail, fmt.Sprintf("%s, %d MiB", f.Image.Format, f.Image.Size>>20), "a guest that no cluster of ours has started uses it", "shut that guest down first, on whichever host it runs")
 }
 
 func (j *judgement) installed(s sight) {

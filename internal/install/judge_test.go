@@ -102,6 +102,11 @@ func TestJudge(t *testing.T) {
 		}, nil, ""},
 		{"mounted by hand", func(_ *config.Cluster, _ *config.Node, s []sight) { s[1].facts.Mount.AtBoot = false }, []string{"warn b mounted at boot"}, ""},
 		{"no image", func(_ *config.Cluster, _ *config.Node, s []sight) { s[1].facts.Image = &Image{Error: "no such file"} }, []string{"fail b image"}, "no such file"},
+		{"an image in use", func(_ *config.Cluster, _ *config.Node, s []sight) { s[1].facts.Image.InUse = true }, []string{"fail b image"}, "uses it"},
+		{"an image in use by our guest", func(c *config.Cluster, _ *config.Node, s []sight) {
+			s[1].facts.Image.InUse = true
+			s[2].facts.Installed = &Installed{Cluster: "x", Host: "c", Members: c.Node}
+		}, nil, ""},
 		{"another tool", func(_ *config.Cluster, _ *config.Node, s []sight) { s[1].facts.Other = "zsha" }, []string{"fail b other tools"}, "zsha"},
 		{"one machine twice", func(_ *config.Cluster, _ *config.Node, s []sight) { s[1].facts.Machine = "uuid-a" }, []string{"fail  hosts"}, "same machine"},
 		{"another architecture", func(_ *config.Cluster, _ *config.Node, s []sight) { s[1].facts.Arch = "arm64" }, []string{"fail  architecture"}, "arm64 on b"},

@@ -156,8 +156,9 @@ type Mount struct {
 // Image is the management VM's image.
 type Image struct {
 	Format string `json:"format,omitempty"`
-	Size   int64  `json:"size,omitempty"`  // virtual, bytes
-	Error  string `json:"error,omitempty"` // why QEMU can not read it
+	Size   int64  `json:"size,omitempty"`   // virtual, bytes
+	Error  string `json:"error,omitempty"`  // why QEMU can not read it
+	InUse  bool   `json:"in_use,omitempty"` // a running guest has its lock
 }
 
 // Clock is how a host keeps its time.

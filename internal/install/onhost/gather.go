@@ -206,6 +206,8 @@ func imageInfo(ctx context.Context, path string) *install.Image {
 	if err != nil {
 		return &install.Image{Error: text.Clean(err.Error())}
 	}
+	// Without -U it wants a lock that a running guest does not share.
+	_, locked := run(ctx, "qemu-img", "info", path)
 	out, err := run(ctx, "qemu-img", "info", "-U", "--output=json", path)
 	var info struct {
 		Format string `json:"format"`
@@ -217,7 +219,7 @@ func imageInfo(ctx context.Context, path string) *install.Image {
 	if err != nil {
 		return &install.Image{Error: text.Clean(err.Error())}
 	}
-	return &install.Image{Format: info.Format, Size: info.Size}
+	return &install.Image{Format: info.Format, Size: info.Size, InUse: locked != nil}
 }
 
 // clock says how the host keeps its time, and from whom.
