@@ -1,0 +1,205 @@
+package remote
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/rsa"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/crypto/ssh"
+)
+
+const password = "a & # @ $ 'b' \"c\""
+
+// sshd is a server in this process that runs commands by sh. e2e speaks with a real one.
+func sshd(t *testing.T, keys ...any) Options {
+	t.Helper()
+	conf := &ssh.ServerConfig{PasswordCallback: func(_ ssh.ConnMetadata, pw []byte) (*ssh.Permissions, error) {
+		if string(pw) != password {
+			return nil, errors.New("no")
+		}
+		return nil, nil
+	}}
+	for _, k := range keys {
+		s, err := ssh.NewSignerFromKey(k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conf.AddHostKey(s)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go serve(c, conf)
+		}
+	}()
+	t.Setenv("HOME", t.TempDir()) // no keys of whoever runs this
+	t.Setenv("SSH_AUTH_SOCK", "")
+	at := netip.MustParseAddrPort(ln.Addr().String())
+	return Options{Port: int(at.Port()), Password: password, KnownHosts: filepath.Join(t.TempDir(), "known_hosts"), Pinned: map[string]string{}}
+}
+
+func serve(c net.Conn, conf *ssh.ServerConfig) {
+	defer c.Close()
+	_, chans, reqs, err := ssh.NewServerConn(c, conf)
+	if err != nil {
+		return
+	}
+	go ssh.DiscardRequests(reqs)
+	for n := range chans {
+		ch, reqs, err := n.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			for r := range reqs {
+				if r.Type != "exec" {
+					continue
+				}
+				_ = r.Reply(true, nil)
+				cmd := exec.Command("sh", "-c", string(r.Payload[4:]))
+				cmd.Stdin, cmd.Stdout, cmd.Stderr = ch, ch, ch.Stderr()
+				code := uint32(0)
+				if err := cmd.Run(); err != nil {
+					code = 1
+				}
+				_, _ = ch.SendRequest("exit-status", false, ssh.Marshal(struct{ C uint32 }{code}))
+				ch.Close()
+			}
+		}()
+	}
+}
+
+func key(t *testing.T) ed25519.PrivateKey {
+	t.Helper()
+	_, k, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func TestKeysOfHosts(t *testing.T) {
+	k := key(t)
+	opt := sshd(t, k)
+	_, err := Connect(t.Context(), "h", "127.0.0.1", opt)
+	var unknown *UnknownKey
+	if !errors.As(err, &unknown) || !strings.HasPrefix(unknown.Fingerprint, "SHA256:") || !strings.Contains(unknown.Remedy(), unknown.Fingerprint) {
+		t.Fatalf("a key that nobody knows: %v", err)
+	}
+	opt.Pinned[unknown.At] = "SHA256:another"
+	if _, err := Connect(t.Context(), "h", "127.0.0.1", opt); !errors.As(err, &unknown) {
+		t.Errorf("another key was confirmed: %v", err)
+	}
+	opt.Pinned[unknown.At] = unknown.Fingerprint
+	h, err := Connect(t.Context(), "h", "127.0.0.1", opt)
+	if err != nil {
+		t.Fatalf("a key that was confirmed: %v", err)
+	}
+	if err := errors.Join(h.Close(), opt.Remember([]*UnknownKey{unknown})); err != nil {
+		t.Fatal(err)
+	}
+	opt.Pinned = nil
+	if h, err = Connect(t.Context(), "h", "127.0.0.1", opt); err != nil {
+		t.Fatalf("a key that is in known_hosts: %v", err)
+	}
+	if err := h.Close(); err != nil {
+		t.Error(err)
+	}
+	// Another server at the same address.
+	other := sshd(t, key(t))
+	text, err := os.ReadFile(opt.KnownHosts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	moved := strings.ReplaceAll(string(text), portOf(opt), portOf(other))
+	if err := os.WriteFile(other.KnownHosts, []byte(moved), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var changed *ChangedKey
+	if _, err := Connect(t.Context(), "h", "127.0.0.1", other); !errors.As(err, &changed) || !strings.Contains(changed.Where, "known_hosts:1") {
+		t.Errorf("a key that has changed: %v", err)
+	}
+}
+
+// portOf is the server's port as known_hosts has it.
+func portOf(o Options) string { return "]:" + strconv.Itoa(o.Port) + " " }
+
+// TestTheKnownKindOfKeyIsAskedFor: a server with keys of two kinds, of which one is known.
+func TestTheKnownKindOfKeyIsAskedFor(t *testing.T) {
+	k, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	only := sshd(t, k)
+	var unknown *UnknownKey
+	if _, err := Connect(t.Context(), "h", "127.0.0.1", only); !errors.As(err, &unknown) {
+		t.Fatal(err)
+	}
+	both := sshd(t, key(t), k)
+	line := strings.ReplaceAll(unknown.line, portOf(only), portOf(both))
+	if err := os.WriteFile(both.KnownHosts, []byte(line+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h, err := Connect(t.Context(), "h", "127.0.0.1", both)
+	if err != nil {
+		t.Fatalf("the RSA key is known: %v", err)
+	}
+	if err := h.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestLoginIsDenied(t *testing.T) {
+	opt := sshd(t, key(t))
+	opt.Password = "wrong"
+	var unknown *UnknownKey
+	if _, err := Connect(t.Context(), "h", "127.0.0.1", opt); !errors.As(err, &unknown) {
+		t.Fatal(err)
+	}
+	opt.Pinned[unknown.At] = unknown.Fingerprint
+	var denied *Denied
+	if _, err := Connect(t.Context(), "h", "127.0.0.1", opt); !errors.As(err, &denied) || strings.Contains(err.Error(), "wrong") {
+		t.Errorf("a wrong password: %v", err)
+	}
+	opt.Identity = filepath.Join(t.TempDir(), "none")
+	if _, err := Connect(t.Context(), "h", "127.0.0.1", opt); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("no such key: %v", err)
+	}
+}
+
+func TestRun(t *testing.T) {
+	opt := sshd(t, key(t))
+	var unknown *UnknownKey
+	if _, err := Connect(t.Context(), "h", "127.0.0.1", opt); !errors.As(err, &unknown) {
+		t.Fatal(err)
+	}
+	opt.Pinned[unknown.At] = unknown.Fingerprint
+	h, err := Connect(t.Context(), "h", "127.0.0.1", opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	if out, err := h.Run(t.Context(), "cat; printf %s "+quote("it's"), strings.NewReader("in ")); err != nil || out != "in it's" {
+		t.Errorf("%q, %v", out, err)
+	}
+	if _, err := h.Run(t.Context(), "echo why >&2; exit 3", nil); err == nil || !strings.Contains(err.Error(), "why") {
+		t.Errorf("a command that fails: %v", err)
+	}
+}
