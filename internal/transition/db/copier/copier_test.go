@@ -119,12 +119,12 @@ func TestWhatIsRefused(t *testing.T) {
 
 	w.run(Options{})
 	w.check()
-	refused("another mapping", w.plan, "other", Options{}, "another mapping hash (now other)", "drop its database migrate_journal")
+	refused("another mapping", w.plan, "other", Options{}, "another mapping hash (now other)", "clean --rows")
 	other := *w.plan
 	other.Tables = other.Tables[:3]
-	refused("another plan", &other, "hash", Options{}, "although the mapping is the same", "migrate_journal")
+	refused("another plan", &other, "hash", Options{}, "although the mapping is the same", "clean --rows")
 	r.SQL("UPDATE migrate_journal.run SET source = 'elsewhere:3306'")
-	refused("another source", w.plan, "hash", Options{}, "another source elsewhere:3306 (now ", "migrate_journal")
+	refused("another source", w.plan, "hash", Options{}, "another source elsewhere:3306 (now ", "clean --rows")
 	r.SQL("UPDATE migrate_journal.run SET format = 9")
 	refused("another format", w.plan, "hash", Options{}, "has format 9", "want 3")
 	if err := Drop(try.Context(t), w.target); err != nil || r.SQL("SHOW DATABASES LIKE 'migrate_journal'") != "" {
