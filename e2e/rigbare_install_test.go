@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"slices"
@@ -76,6 +77,10 @@ func TestInstall(t *testing.T) {
 	t.Logf("%+v\n%s", res.Seconds, said)
 	b.exe = install.Command
 	b.runs(t, 3)
+	var well install.Report
+	if err := json.Unmarshal([]byte(b.command(t, "h3", "doctor", "-o", "json")), &well); err != nil || !well.OK || len(well.Findings) < 10 {
+		t.Errorf("doctor: %v, %+v", err, well)
+	}
 	st := b.sh(t, "h2", "zsha status")
 	for _, want := range []string{">>>MN-VM Running On\n", " : running\n", ">>>ZStack HA Services Running On\n" + b.lab.Addr("h1").String() + " h1\n", ">>>Consul Members\n", ">>>Management Node IP\n" + b.lab.GuestAddr().String() + "\n", ">>>Checking Host I/O\ndone.\n"} {
 		if !strings.Contains(st, want) {

@@ -44,6 +44,7 @@ func main() {
 		},
 		Store:     []*cobra.Command{restoreCommand(), joinCommand()},
 		HostFiles: hostFiles,
+		Facts:     onhost.Gather,
 	}))
 }
 

@@ -33,6 +33,8 @@ type Env struct {
 	Version        string           // of the build
 	Extra          []*cobra.Command // more commands; an *fail.Error of theirs sets the exit code
 	Store          []*cobra.Command // more commands below store
+	// Facts are what this host is like.
+	Facts func(context.Context, install.Query) (*install.Facts, error)
 	// HostFiles are what an installation puts on a host: the program and what belongs to it.
 	HostFiles func(root *cobra.Command) ([]install.File, error)
 }
@@ -73,7 +75,7 @@ server not reachable.`,
 	f.StringVarP(&a.output, "output", "o", "text", "output `format`, text or json")
 	root.AddCommand(a.statusCmd(), a.startCmd(), a.stopCmd(), a.migrateCmd(), a.eventsCmd(), a.versionCmd(), a.configCmd(), a.bundleCmd(), a.hostCmd(), a.jobsCmd(),
 		a.storeCmd(), a.confirmOffCmd(), a.resetPasswordCmd())
-	root.AddCommand(a.upgradeCmd(), a.transitionCmd(), a.installCmd(), a.uninstallCmd())
+	root.AddCommand(a.upgradeCmd(), a.transitionCmd(), a.installCmd(), a.uninstallCmd(), a.doctorCmd())
 	root.AddCommand(env.Extra...)
 	markUsage(root)
 	return root

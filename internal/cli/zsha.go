@@ -169,17 +169,8 @@ func (a *app) zshaSampleTo(_ *cobra.Command, kind string) error {
 	return a.zshaWrite(fmt.Sprintf(zshaSample, kind), text)
 }
 
-// zshaConfig asks for the cluster's configuration.
-func zshaConfig(ctx context.Context, c *api.Client) (config.Cluster, error) {
-	r, err := c.Config(ctx, 0)
-	if err != nil {
-		return config.Cluster{}, err
-	}
-	return r.Cluster()
-}
-
 func (a *app) zshaExport(cmd *cobra.Command) error {
-	cl, _, err := asked(a, cmd, zshaConfig)
+	cl, _, err := asked(a, cmd, clusterConfig)
 	if err != nil {
 		return err
 	}
@@ -205,7 +196,7 @@ func (a *app) zshaMigrate(cmd *cobra.Command, target string) error {
 		return err
 	}
 	defer c.Close()
-	cl, err := zshaConfig(cmd.Context(), c)
+	cl, err := clusterConfig(cmd.Context(), c)
 	if err != nil {
 		return err
 	}
@@ -280,7 +271,7 @@ func (a *app) zshaDo(cmd *cobra.Command, before, after string, g goal) error {
 		return err
 	}
 	defer c.Close()
-	cl, err := zshaConfig(cmd.Context(), c)
+	cl, err := clusterConfig(cmd.Context(), c)
 	if err != nil {
 		return err
 	}

@@ -26,7 +26,7 @@ func (a *app) zshaStatus(cmd *cobra.Command, conf bool) error {
 	if err != nil {
 		return err
 	}
-	cl, err := zshaConfig(cmd.Context(), c)
+	cl, err := clusterConfig(cmd.Context(), c)
 	if err != nil {
 		return err
 	}

@@ -26,6 +26,7 @@ type sight struct {
 	skew    time.Duration // of its clock against the installer's
 	reached []Reached
 	nonce   error // nil: it sees the shared directory as the others do
+	alone   bool  // no other host was asked
 }
 
 // judge says of every host what is right and wrong. It is pure.
@@ -96,7 +97,9 @@ func (j *judgement) system(s sight) {
 		j.want("space", f.Space[dir] >= minSpace, Fail, fmt.Sprintf("%d MiB free for %s", f.Space[dir], dir), fmt.Sprintf("%d MiB free for %s: want %d", f.Space[dir], dir, minSpace), "make room there")
 	}
 	j.known(s, "space", "space", Fail, "")
-	j.want("clock", s.skew.Abs() <= maxSkew, Fail, fmt.Sprintf("%s apart from the others'", s.skew.Round(time.Millisecond)), fmt.Sprintf("%s apart from the others': want at most %s", s.skew.Round(time.Millisecond), maxSkew), "have chrony set it (chronyc makestep)")
+	if !s.alone {
+		j.clock(s)
+	}
 	j.want("time server", f.Clock.Synced, Warn, "the clock follows a time server ("+f.Clock.By+")", "the clock follows no time server", "set up chrony: certificates and logs need the time")
 	if slices.Contains(j.cfg.ChronyServers, s.host.Addr) || slices.Contains(j.cfg.ChronyServers, s.host.Name) {
 		self := slices.ContainsFunc(f.Clock.Servers, func(n string) bool { return n == s.host.Addr || n == s.host.Name || n == "127.0.0.1" })
@@ -105,6 +108,11 @@ func (j *judgement) system(s sight) {
 	if !s.host.Guests {
 		j.watchdog(s)
 	}
+}
+
+// clock compares the host's with the others'.
+func (j *judgement) clock(s sight) {
+	j.want("clock", s.skew.Abs() <= maxSkew, Fail, fmt.Sprintf("%s apart from the others'", s.skew.Round(time.Millisecond)), fmt.Sprintf("%s apart from the others': want at most %s", s.skew.Round(time.Millisecond), maxSkew), "have chrony set it (chronyc makestep)")
 }
 
 // watchdog: without one there is no takeover after a silent loss.
@@ -196,7 +204,9 @@ func (j *judgement) storage(s sight) {
 	}
 	shared := strings.Contains(" "+sharedKinds+" ", " "+f.Mount.Kind+" ") || slices.ContainsFunc(j.base.Libvirt.Shared, func(d string) bool { return dir == d || strings.HasPrefix(dir, strings.TrimSuffix(d, "/")+"/") })
 	where := fmt.Sprintf("%s of %s on %s", f.Mount.Kind, f.Mount.Source, f.Mount.Dir)
-	if s.nonce != nil {
+	if s.alone {
+		j.say("shared directory", Pass, where, "")
+	} else if s.nonce != nil {
 		j.say("shared directory", Fail, s.nonce.Error(), "mount the same directory on all hosts at "+dir)
 	} else {
 		j.want("shared directory", shared, Warn, where+", the same on all hosts", where+": it is the same on all hosts, and its kind does not say how", "name it in libvirt.shared of the settings when its locks hold across hosts")

@@ -231,26 +231,7 @@ func remedyOf(err error) string {
 	return "see that the host is up and that sshd answers at that address"
 }
 
-func (r *run) query(h Host) *Query {
-	n := Settings(r.Config, h, "x", r.Base)
-	q := &Query{Host: h.Name, Addr: h.Addr, DataDir: "/var/lib/holdfast", Socket: n.Libvirt.Socket, Ports: h.ports(), Machine: n.Machine, Domain: r.Domain}
-	if n.DataDir != "" {
-		q.DataDir = n.DataDir
-	}
-	if h.Guests {
-		return q
-	}
-	for _, b := range r.Config.Network {
-		q.Bridges = append(q.Bridges, b.Bridge)
-	}
-	if r.Config.Type == config.FileConf {
-		q.ImageFolder = r.Config.ImageFolder
-		if r.Config.ImageURL == "" && r.Config.DomainXML == "" {
-			q.Image = filepath.Join(q.ImageFolder, ImageName)
-		}
-	}
-	return q
-}
+func (r *run) query(h Host) *Query { return QueryFor(r.Config, r.Base, h, r.Domain) }
 
 // skew compares the host's clock with this one, by the quickest of some answers.
 func (r *run) skew(ctx context.Context, h Host) (best time.Duration, err error) {

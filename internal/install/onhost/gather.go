@@ -33,6 +33,13 @@ const (
 	storageWithin = 15 * time.Second // one that hangs must not hang the installation
 )
 
+// Gather reads what this host is like, for who runs on it.
+func Gather(ctx context.Context, q install.Query) (*install.Facts, error) {
+	h := &host{}
+	f := h.gather(ctx, q)
+	return f, h.ports.close()
+}
+
 // gather reads what the host is like. What can not be read is in Unknown.
 func (h *host) gather(ctx context.Context, q install.Query) *install.Facts {
 	f := &install.Facts{

@@ -1,0 +1,106 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/api"
+	"holdfast/internal/cluster"
+	"holdfast/internal/config"
+	"holdfast/internal/fail"
+	"holdfast/internal/install"
+)
+
+// doctorAsks is how long the agent may take to answer.
+const doctorAsks = 5 * time.Second
+
+func (a *app) doctorCmd() *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "Say what is wrong on this host, and what to do about it",
+		Long: `Looks at this host as an installation does: libvirt, network, storage, clock,
+watchdog, certificates, space; and asks its agent for what the cluster waits
+for. It changes nothing. Exit code 1: something is wrong.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			js, err := a.asJSON(cmd)
+			if err != nil {
+				return err
+			}
+			n, err := config.LoadNode(file)
+			if err != nil {
+				return fail.Errorf(fail.Invalid, "%w", err)
+			}
+			r, err := a.diagnose(cmd, n)
+			if err != nil {
+				return err
+			}
+			if js {
+				err = writeJSON(a.env.Stdout, r, false)
+			} else {
+				err = writeText(a.env.Stdout, installText(install.Result{Report: r}, true, painterFor(a.env.Stdout)))
+			}
+			if err == nil && !r.OK {
+				return fail.Errorf(fail.Failed, "") // all is said
+			}
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&file, "config", install.SettingsFile, "settings `file`")
+	return cmd
+}
+
+// diagnose looks at this host, whose agent has these settings.
+func (a *app) diagnose(cmd *cobra.Command, n config.Node) (install.Report, error) {
+	c, err := a.dial(cmd)
+	if err != nil {
+		return install.Report{}, err
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(cmd.Context(), doctorAsks)
+	defer cancel()
+	var more []install.Finding
+	h := install.Host{Name: n.Host, Addr: n.Addr, Guests: n.GuestsOnly}
+	cfg, err := clusterConfig(ctx, c)
+	if err != nil {
+		more = append(more, install.Finding{Node: h.Name, Check: "agent", Result: install.Fail, Finding: err.Error(), Remedy: "systemctl status holdfast; journalctl -u holdfast"})
+		if n.ConfigFile != "" {
+			if cfg, _, err = config.Load(n.ConfigFile, config.Options{AllowUndersized: true}); err != nil {
+				return install.Report{}, fail.Errorf(fail.Invalid, "%w", err)
+			}
+		}
+	} else if s, err := c.Status(ctx); err == nil {
+		more = append(more, ofCluster(h.Name, s)...)
+	}
+	f, err := a.env.Facts(cmd.Context(), *install.QueryFor(cfg, n, h, cluster.GuestName))
+	if err != nil {
+		return install.Report{}, fmt.Errorf("look at this host: %w", err)
+	}
+	return install.Diagnose(cfg, n, h, *f, time.Now(), more), nil
+}
+
+// clusterConfig asks an agent for the configuration in force.
+func clusterConfig(ctx context.Context, c *api.Client) (config.Cluster, error) {
+	r, err := c.Config(ctx, 0)
+	if err != nil {
+		return config.Cluster{}, err
+	}
+	return r.Cluster()
+}
+
+// ofCluster is what the status says that people should know.
+func ofCluster(host string, s cluster.Status) (out []install.Finding) {
+	if s.Waiting != "" {
+		out = append(out, install.Finding{Check: "cluster", Result: install.Warn, Finding: "it waits for " + s.Waiting, Remedy: "holdfast status"})
+	}
+	for _, h := range s.Hosts {
+		if string(h.Name) == host && h.Why != "" {
+			out = append(out, install.Finding{Node: host, Check: "agent", Result: install.Warn, Finding: h.Why, Remedy: "holdfast status"})
+		}
+	}
+	return out
+}
