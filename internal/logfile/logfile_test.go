@@ -33,6 +33,11 @@ func newRig(t *testing.T, dir string, size, total int64) *rig {
 		t.Fatal(err)
 	}
 	r.Log = l
+	t.Cleanup(func() {
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	return r
 }
 
@@ -45,6 +50,14 @@ func (r *rig) options(name string, size, total int64) Options {
 }
 
 func (r *rig) at(now time.Time) { r.clock.Store(&now) }
+
+// troubles are what was told since the last look.
+func (r *rig) troubles() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	defer func() { r.told = nil }()
+	return r.told
+}
 
 // say writes a line and waits until it was dealt with.
 func (r *rig) say(t *testing.T, line string) {
@@ -61,6 +74,11 @@ func (r *rig) drain(t *testing.T) {
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
 	}
+	r.reopen(t)
+}
+
+func (r *rig) reopen(t *testing.T) {
+	t.Helper()
 	l, err := Open(r.o)
 	if err != nil {
 		t.Fatal(err)
@@ -68,9 +86,14 @@ func (r *rig) drain(t *testing.T) {
 	r.Log = l
 }
 
-// text is what all files have, the oldest first.
+// text is what all files have, the oldest first. The log is closed meanwhile: it
+// removes files.
 func (r *rig) text(t *testing.T) (text string, names []string) {
 	t.Helper()
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	defer r.reopen(t)
 	names, err := filepath.Glob(filepath.Join(r.dir, "agent-*"))
 	if err != nil {
 		t.Fatal(err)
@@ -108,10 +131,8 @@ func (r *rig) wants(t *testing.T, text string, files int) {
 			t.Errorf("%s is not compressed", n)
 		}
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.told) > 0 {
-		t.Errorf("troubles: %q", r.told)
+	if told := r.troubles(); len(told) > 0 {
+		t.Errorf("troubles: %q", told)
 	}
 }
 
@@ -147,8 +168,8 @@ func TestMidnightAndClocksThatJump(t *testing.T) {
 	if _, names := r.text(t); len(names) != 2 {
 		t.Errorf("files: %v", names)
 	}
-	if len(r.told) > 0 {
-		t.Errorf("troubles: %q", r.told)
+	if told := r.troubles(); len(told) > 0 {
+		t.Errorf("troubles: %q", told)
 	}
 }
 
@@ -213,13 +234,12 @@ func TestWhatFailsIsToldOnceAndGoesOn(t *testing.T) {
 	if b, err := os.ReadFile(r.current()); err != nil || string(b) != strings.Repeat("1234567\n", 5) {
 		t.Errorf("%q, %v: want all lines in the current file", b, err)
 	}
-	if len(r.told) != 1 || !strings.Contains(r.told[0], taken) {
-		t.Errorf("troubles: %q", r.told)
+	if told := r.troubles(); len(told) != 1 || !strings.Contains(told[0], taken) {
+		t.Errorf("troubles: %q", told)
 	}
 	if err := errors.Join(os.Remove(taken), os.Remove(r.current())); err != nil {
 		t.Fatal(err)
 	}
-	r.told = nil
 	var err error
 	if r.Log, err = Open(r.o); err != nil {
 		t.Fatal(err)
@@ -251,8 +271,8 @@ func TestAFullDisk(t *testing.T) {
 		}
 	}
 	r.drain(t)
-	if len(r.told) != 1 || !strings.Contains(r.told[0], "no space left") {
-		t.Errorf("troubles: %q", r.told)
+	if told := r.troubles(); len(told) != 1 || !strings.Contains(told[0], "no space left") {
+		t.Errorf("troubles: %q", told)
 	}
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
