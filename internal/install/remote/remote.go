@@ -59,7 +59,7 @@ func Connect(ctx context.Context, name, addr string, opt Options) (*Host, error)
 	defer cancel()
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", at)
 	if err != nil {
-		return nil, fmt.Errorf("connect: %w", err)
+		return nil, err // it names the address
 	}
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	c, chans, reqs, err := ssh.NewClientConn(conn, at, conf)
