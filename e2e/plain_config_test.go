@@ -31,8 +31,11 @@ func theConfigurationChanges(t testing.TB, r *rig) {
 		r.put(t, other, "first.json", first)
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
-		if out, err := r.lab.Exec(ctx, other, r.exe, "config", "import", "--yes", lab.HostDir+"/first.json"); err != nil {
-			t.Errorf("import what was before: %v: %s", err, out)
+		// The guest starts again, so that the next test finds what it had.
+		for _, args := range [][]string{{"config", "import", "--yes", lab.HostDir + "/first.json"}, {"stop"}, {"start"}} {
+			if out, err := r.lab.Exec(ctx, other, append([]string{r.exe}, args...)...); err != nil {
+				t.Errorf("go back to what was before: %v: %v: %s", args, err, out)
+			}
 		}
 	})
 
