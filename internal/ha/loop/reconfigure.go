@@ -280,20 +280,7 @@ func (a *Agent) writeConfig(ctx context.Context, user, key string, all []kept, r
 		ops = append(ops, store.Op{Key: records.BootedKey(cluster.MgmtVM), Value: records.Encode(booted{r.owner.Epoch, r.cfg})})
 	}
 	ev := cluster.Event{Kind: cluster.EvConfig, By: a.Host, Resource: cluster.MgmtVM, User: user, Detail: detail(k)}
-	if !a.ask(ctx, func() { ops = append(ops, a.event(ev)) }) {
-		return false, fmt.Errorf("%w: the agent is ending", store.ErrRetry)
-	}
-	tctx, cancel := context.WithTimeout(ctx, writeWithin)
-	defer cancel()
-	rev, ok, err := a.Store.Txn(tctx, conds, ops)
-	if err != nil {
-		return false, fmt.Errorf("write the configuration: %w", err)
-	}
-	if ok {
-		// Before the answer: a status asked for next must know of it.
-		a.ask(ctx, func() { a.own(ops[0].Key, ops[0].Value, rev); a.notify() })
-	}
-	return ok, nil
+	return a.writeWith(ctx, "the configuration", conds, ops, ev)
 }
 
 // detail says in an event what an import has changed.

@@ -175,6 +175,12 @@ func (a *Agent) request(ctx context.Context, conds []store.Cmp, key string, befo
 		{Key: records.KeyRequests + key, Value: []byte(time.Now().UTC().Format(time.RFC3339))},
 	}
 	ev := cluster.Event{Kind: cluster.EvWant, By: a.Host, Resource: cluster.MgmtVM, User: user, To: want.MoveTo, Detail: wantDetail(before, want)}
+	return a.writeWith(ctx, "what is asked for", conds, ops, ev)
+}
+
+// writeWith carries out a transaction along with its event, and reports whether its
+// conditions held. The record of the first operation is known here when it returns.
+func (a *Agent) writeWith(ctx context.Context, what string, conds []store.Cmp, ops []store.Op, ev cluster.Event) (bool, error) {
 	if !a.ask(ctx, func() { ops = append(ops, a.event(ev)) }) {
 		return false, fmt.Errorf("%w: the agent is ending", store.ErrRetry)
 	}
@@ -182,7 +188,7 @@ func (a *Agent) request(ctx context.Context, conds []store.Cmp, key string, befo
 	defer cancel()
 	rev, ok, err := a.Store.Txn(tctx, conds, ops)
 	if err != nil {
-		return false, fmt.Errorf("write what is asked for: %w", err)
+		return false, fmt.Errorf("write %s: %w", what, err)
 	}
 	if ok {
 		// Before the answer: a status asked for next must know of it.
