@@ -1,11 +1,9 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strconv"
 	"strings"
 
@@ -146,14 +144,11 @@ func imported(r config.Imported) config.Imported {
 
 // typedYes asks for a yes.
 func (a *app) typedYes(ctx context.Context, question string) error {
-	if err := writeText(a.env.Stderr, question); err != nil {
+	typed, err := a.typed(ctx, question)
+	if err != nil {
 		return err
 	}
-	typed, err := bufio.NewReader(source(ctx, a.env.Stdin)).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("read the answer: %w", err)
-	}
-	if strings.TrimSpace(typed) != "yes" {
+	if typed != "yes" {
 		return fail.Errorf(fail.Invalid, "not confirmed; nothing was changed").With("type yes, or give --yes")
 	}
 	return nil

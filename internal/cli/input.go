@@ -1,11 +1,13 @@
 package cli
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -53,4 +55,17 @@ func source(ctx context.Context, in io.Reader) io.Reader {
 		return interruptible{ctx, f}
 	}
 	return in
+}
+
+// typed asks a question, and returns the line that comes as its answer; a source that
+// ends has answered with nothing.
+func (a *app) typed(ctx context.Context, question string) (string, error) {
+	if err := writeText(a.env.Stderr, question); err != nil {
+		return "", err
+	}
+	line, err := bufio.NewReader(source(ctx, a.env.Stdin)).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", fmt.Errorf("read the answer: %w", err)
+	}
+	return strings.TrimSpace(line), nil
 }

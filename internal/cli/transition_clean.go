@@ -1,11 +1,9 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -127,14 +125,11 @@ func (a *app) confirmClean(ctx context.Context, was align.Left, yes bool) error 
 		text += "All that is in them goes, also what the new platform has written."
 		does = append(does, fmt.Sprintf("empty %s of %s rows", plural(len(was.Tables), "table"), thousands(rows)))
 	}
-	if err := writeText(a.env.Stderr, text+"\nType yes to "+strings.Join(does, ", and ")+": "); err != nil {
+	typed, err := a.typed(ctx, text+"\nType yes to "+strings.Join(does, ", and ")+": ")
+	if err != nil {
 		return err
 	}
-	typed, err := bufio.NewReader(source(ctx, a.env.Stdin)).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("read the answer: %w", err)
-	}
-	if typed = strings.TrimSpace(typed); typed != "yes" {
+	if typed != "yes" {
 		return fail.Errorf(fail.Invalid, "the answer is %q, not yes; nothing was dropped", typed).With("--yes does it without asking")
 	}
 	return nil

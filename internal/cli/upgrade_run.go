@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -268,14 +267,11 @@ type outcome struct {
 
 // confirmPlan shows a plan in short, and asks.
 func (a *app) confirmPlan(ctx context.Context, p *upgrade.Plan) error {
-	if err := writeText(a.env.Stderr, shortPlan(p, painterFor(a.env.Stderr))+"\nType yes to begin: "); err != nil {
+	typed, err := a.typed(ctx, shortPlan(p, painterFor(a.env.Stderr))+"\nType yes to begin: ")
+	if err != nil {
 		return err
 	}
-	typed, err := bufio.NewReader(source(ctx, a.env.Stdin)).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("read the answer: %w", err)
-	}
-	if typed = strings.TrimSpace(typed); typed != "yes" {
+	if typed != "yes" {
 		return fail.Errorf(fail.Invalid, "the answer is %q, not yes; nothing was begun", typed).With("--yes begins without asking")
 	}
 	return nil
