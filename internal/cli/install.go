@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"errors"
@@ -45,6 +44,14 @@ func (s *sshFlags) add(cmd *cobra.Command) {
 	f.IntVar(&s.parallel, "parallel", 20, "how many hosts at a time")
 }
 
+// login reads the password, and settles which keys of the hosts are taken.
+func (s *sshFlags) login(ctx context.Context, a *app, o install.Options) error {
+	if err := s.prepare(ctx, a); err != nil {
+		return err
+	}
+	return s.confirm(ctx, a, slices.Concat(install.Members(o.Config), o.Guests))
+}
+
 // prepare reads the password.
 func (s *sshFlags) prepare(ctx context.Context, a *app) (err error) {
 	if s.ask || s.file != "" {
@@ -61,27 +68,24 @@ func (s *sshFlags) prepare(ctx context.Context, a *app) (err error) {
 // the user takes.
 func (s *sshFlags) confirm(ctx context.Context, a *app, hosts []install.Host) error {
 	var mu sync.Mutex
-	var wg sync.WaitGroup
 	var unknown []*remote.UnknownKey
 	names := map[string]string{}
-	gate := make(chan struct{}, s.parallel)
-	for _, h := range hosts {
-		wg.Go(func() {
-			gate <- struct{}{}
-			defer func() { <-gate }()
-			c, err := remote.Connect(ctx, h.Name, h.Addr, s.opt)
-			var key *remote.UnknownKey
-			if errors.As(err, &key) {
-				mu.Lock()
-				defer mu.Unlock()
-				unknown = append(unknown, key)
-				names[key.At] = h.Name
-			} else if err == nil {
-				_ = c.Close() // nothing was begun there
-			}
-		})
+	err := install.Each(hosts, s.parallel, func(h install.Host) error {
+		c, err := remote.Connect(ctx, h.Name, h.Addr, s.opt)
+		var key *remote.UnknownKey
+		if errors.As(err, &key) {
+			mu.Lock()
+			defer mu.Unlock()
+			unknown = append(unknown, key)
+			names[key.At] = h.Name
+		} else if err == nil {
+			_ = c.Close() // nothing was begun there
+		}
+		return nil // what else is wrong with a host is a finding of the checks
+	})
+	if err != nil {
+		return err
 	}
-	wg.Wait()
 	slices.SortFunc(unknown, func(x, y *remote.UnknownKey) int { return cmp.Compare(names[x.At], names[y.At]) })
 	var asked []*remote.UnknownKey
 	for _, k := range unknown {
@@ -98,11 +102,11 @@ func (s *sshFlags) confirm(ctx context.Context, a *app, hosts []install.Host) er
 			fmt.Fprintf(&b, "  %s  %s  %s %s\n", clean(names[k.At]), clean(k.At), clean(k.Type), clean(k.Fingerprint))
 		}
 		b.WriteString("Compare them with what the hosts show (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub).\nAre they right? (yes/no): ")
-		yes, err := a.yes(ctx, b.String())
+		typed, err := a.typed(ctx, b.String())
 		if err != nil {
 			return err
 		}
-		if !yes {
+		if typed != "yes" {
 			return fail.Errorf(fail.Refused, "the hosts' keys were not confirmed; nothing was changed")
 		}
 		for _, k := range asked {
@@ -121,18 +125,6 @@ func (s *sshFlags) confirm(ctx context.Context, a *app, hosts []install.Host) er
 	return s.opt.Remember(taken)
 }
 
-// yes asks a question whose answer is a line.
-func (a *app) yes(ctx context.Context, question string) (bool, error) {
-	if err := writeText(a.env.Stderr, question); err != nil {
-		return false, err
-	}
-	line, err := bufio.NewReader(source(ctx, a.env.Stdin)).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return false, fmt.Errorf("read the answer: %w", err)
-	}
-	return strings.TrimSpace(line) == "yes", nil
-}
-
 // connector makes connections on which a host answers.
 func (s *sshFlags) connector(p remote.Program) func(context.Context, install.Host) (install.Conn, error) {
 	return func(ctx context.Context, h install.Host) (install.Conn, error) {
@@ -140,7 +132,7 @@ func (s *sshFlags) connector(p remote.Program) func(context.Context, install.Hos
 		if err != nil {
 			return nil, err
 		}
-		if err := c.Begin(ctx, p, func(int64) {}); err != nil {
+		if err := c.Begin(ctx, p); err != nil {
 			return nil, errors.Join(err, c.Close())
 		}
 		return c, nil
@@ -177,11 +169,7 @@ has a line "IP HOSTNAME" for each.`,
 			if err != nil {
 				return err
 			}
-			if err := ssh.prepare(cmd.Context(), a); err != nil {
-				return err
-			}
-			hosts := slices.Concat(install.Members(o.Config), o.Guests)
-			if err := ssh.confirm(cmd.Context(), a, hosts); err != nil {
+			if err := ssh.login(cmd.Context(), a, o); err != nil {
 				return err
 			}
 			return a.install(cmd, o, &ssh, check, js)

@@ -43,10 +43,7 @@ unless -c names another one.`,
 			if err != nil {
 				return err
 			}
-			if err := ssh.prepare(cmd.Context(), a); err != nil {
-				return err
-			}
-			if err := ssh.confirm(cmd.Context(), a, slices.Concat(install.Members(o.Config), o.Guests)); err != nil {
+			if err := ssh.login(cmd.Context(), a, o); err != nil {
 				return err
 			}
 			return a.uninstall(cmd, o, &ssh, js)

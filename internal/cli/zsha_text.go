@@ -201,10 +201,7 @@ func (a *app) zshaUninstalls(cmd *cobra.Command, file, base string, ssh *sshFlag
 	if err != nil {
 		return err
 	}
-	if err := ssh.prepare(cmd.Context(), a); err != nil {
-		return err
-	}
-	if err := ssh.confirm(cmd.Context(), a, install.Members(o.Config)); err != nil {
+	if err := ssh.login(cmd.Context(), a, o); err != nil {
 		return err
 	}
 	each := zshaEach(o.Config)

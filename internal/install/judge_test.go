@@ -22,7 +22,7 @@ func testConfig() config.Cluster {
 func good() (out []sight) {
 	for _, h := range Members(testConfig()) {
 		out = append(out, sight{host: h, facts: Facts{
-			Hostname: h.Name, Arch: "amd64", Machine: "uuid-" + h.Name, Root: true, Systemd: true, KVM: true, Libvirt: "9.0.0", QEMU: "7.2.0",
+			Arch: "amd64", Machine: "uuid-" + h.Name, Root: true, Systemd: true, KVM: true, Libvirt: "9.0.0", QEMU: "7.2.0",
 			Memory: 32 << 10, CPUs: 8, Watchdogs: []string{"/dev/watchdog0"}, Link: &Link{Name: "bond0", MTU: 9000},
 			Bridges: map[string]Bridge{"br0": {Exists: true, Carrier: true}}, Mount: &Mount{Dir: "/srv/vm", Kind: "nfs4", Source: "nas:/vm", AtBoot: true},
 			Image: &Image{Format: "qcow2", Size: 1 << 30}, Space: map[string]int64{"/opt/holdfast/bin": 10 << 10, "/var/lib/holdfast": 10 << 10},

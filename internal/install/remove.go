@@ -29,20 +29,7 @@ func Uninstall(ctx context.Context, o Options) (res Removed, err error) {
 	if res.Report = report(r.found); !res.OK {
 		return res, ctx.Err()
 	}
-	r.sights = make([]sight, len(r.targets))
-	err = r.each(r.targets, func(h Host) error {
-		a, err := r.ask(ctx, h, Request{Do: DoGather, Query: r.query(h)})
-		if err != nil {
-			return fmt.Errorf("ask what it is like: %w", err)
-		}
-		for i := range r.targets {
-			if r.targets[i] == h {
-				r.sights[i] = sight{host: h, facts: *a.Facts}
-			}
-		}
-		return nil
-	})
-	if err != nil {
+	if err := r.gather(ctx, r.targets); err != nil {
 		return res, err
 	}
 	j := &judgement{cfg: o.Config, base: o.Base}

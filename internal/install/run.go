@@ -120,10 +120,10 @@ func Install(ctx context.Context, o Options, check bool) (res Result, err error)
 	return res, err
 }
 
-// each does something for all hosts, some at a time, and joins what failed.
-func (r *run) each(hosts []Host, do func(Host) error) error {
+// Each does something for all hosts, some at a time, and joins what failed.
+func Each(hosts []Host, parallel int, do func(Host) error) error {
 	errs := make([]error, len(hosts))
-	gate := make(chan struct{}, max(1, r.Parallel))
+	gate := make(chan struct{}, max(1, parallel))
 	var wg sync.WaitGroup
 	for i, h := range hosts {
 		wg.Go(func() {
@@ -137,6 +137,8 @@ func (r *run) each(hosts []Host, do func(Host) error) error {
 	wg.Wait()
 	return errors.Join(errs...)
 }
+
+func (r *run) each(hosts []Host, do func(Host) error) error { return Each(hosts, r.Parallel, do) }
 
 func (r *run) conn(h Host) Conn {
 	r.mu.Lock()
@@ -174,15 +176,11 @@ func (r *run) check(ctx context.Context) (Report, error) {
 	r.anchors = slices.DeleteFunc(r.anchors, func(h Host) bool { return r.conn(h) == nil })
 	all := slices.Concat(r.targets, r.anchors)
 	r.Tell("", "checks")
-	r.sights = make([]sight, len(all))
-	err := r.each(all, func(h Host) error {
-		i := slices.Index(all, h)
-		a, err := r.ask(ctx, h, Request{Do: DoGather, Query: r.query(h)})
-		if err != nil || a.Facts == nil {
-			return fmt.Errorf("ask what it is like: %w", err)
-		}
-		r.sights[i] = sight{host: h, facts: *a.Facts}
-		r.sights[i].skew, err = r.skew(ctx, h)
+	if err := r.gather(ctx, all); err != nil {
+		return Report{}, err
+	}
+	err := r.each(all, func(h Host) (err error) {
+		r.sights[slices.Index(all, h)].skew, err = r.skew(ctx, h)
 		return err
 	})
 	if err != nil {
@@ -203,6 +201,22 @@ func (r *run) check(ctx context.Context) (Report, error) {
 	}
 	err = r.compare(ctx)
 	return report(r.found), err
+}
+
+// gather asks hosts what they are like.
+func (r *run) gather(ctx context.Context, hosts []Host) error {
+	r.sights = make([]sight, len(hosts))
+	return r.each(hosts, func(h Host) error {
+		a, err := r.ask(ctx, h, Request{Do: DoGather, Query: r.query(h)})
+		if err == nil && a.Facts == nil {
+			err = errors.New("it says nothing")
+		}
+		if err != nil {
+			return fmt.Errorf("ask what it is like: %w", err)
+		}
+		r.sights[slices.Index(hosts, h)] = sight{host: h, facts: *a.Facts}
+		return nil
+	})
 }
 
 // connect logs in at hosts; one that does not answer is a finding.

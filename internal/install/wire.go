@@ -103,7 +103,6 @@ type File struct {
 // the JSON name of the field.
 type Facts struct {
 	Unknown   map[string]string `json:"unknown,omitempty"`
-	Hostname  string            `json:"hostname"`
 	Arch      string            `json:"arch"`    // as Go names it
 	Machine   string            `json:"machine"` // UUID of the hardware, else the id of the system
 	Root      bool              `json:"root"`
@@ -170,13 +169,11 @@ type Clock struct {
 
 // Installed is an installation of ours that is there.
 type Installed struct {
-	Cluster  string   `json:"cluster"`
-	Host     string   `json:"host"`
-	Version  string   `json:"version,omitempty"`
-	Active   bool     `json:"active"`             // the agent runs
-	Store    bool     `json:"store"`              // it has data of the store
-	Members  []string `json:"members,omitempty"`  // Node of its configuration
-	Guests   bool     `json:"guests,omitempty"`   // it runs guests only
-	CA       string   `json:"ca,omitempty"`       // PEM
-	Settings string   `json:"settings,omitempty"` // the agent's, JSON
+	Cluster string   `json:"cluster"`
+	Host    string   `json:"host"`
+	Active  bool     `json:"active"`            // the agent runs
+	Store   bool     `json:"store"`             // it has data of the store
+	Members []string `json:"members,omitempty"` // Node of its configuration
+	Guests  bool     `json:"guests,omitempty"`  // it runs guests only
+	CA      string   `json:"ca,omitempty"`      // PEM
 }

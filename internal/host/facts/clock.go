@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// clock asks chrony, else the kernel.
-func (g *Gatherer) clock(ctx context.Context) (fact.Clock, error) {
+// Clock asks chrony, else the kernel.
+func (g *Gatherer) Clock(ctx context.Context) (fact.Clock, error) {
 	o, err := g.run(ctx, "chronyc", "-n", "tracking")
 	if err == nil && o.exit == 0 {
 		return parseTracking(string(o.out))

@@ -43,7 +43,7 @@ func (g *Gatherer) Gather(ctx context.Context, r fact.Request) fact.Facts {
 	note("os", err)
 	f.Kernel, err = g.kernel()
 	note("kernel", err)
-	f.Clock, err = g.clock(ctx)
+	f.Clock, err = g.Clock(ctx)
 	note("clock", err)
 	f.O2CB, err = g.o2cb()
 	note("o2cb", err)

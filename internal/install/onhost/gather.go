@@ -21,7 +21,6 @@ import (
 	"holdfast/internal/host/facts"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/install"
-	"holdfast/internal/inventory/fact"
 	"holdfast/internal/pki"
 	"holdfast/internal/text"
 )
@@ -52,8 +51,6 @@ func (h *host) gather(ctx context.Context, q install.Query) *install.Facts {
 		}
 	}
 	var err error
-	f.Hostname, err = os.Hostname()
-	note("hostname", err)
 	f.Machine, err = machine(q.Machine)
 	note("machine", err)
 	f.Memory, err = memory()
@@ -232,8 +229,9 @@ func imageInfo(ctx context.Context, path string) *install.Image {
 // clock says how the host keeps its time, and from whom.
 func clock(ctx context.Context) install.Clock {
 	var c install.Clock
-	got := (&facts.Gatherer{}).Gather(ctx, fact.Request{})
-	c.Synced, c.By = got.Clock.Synced, got.Clock.By
+	// One that can not be read counts as not synced.
+	got, _ := (&facts.Gatherer{}).Clock(ctx)
+	c.Synced, c.By = got.Synced, got.By
 	for _, pattern := range []string{"/etc/chrony.conf", "/etc/chrony/chrony.conf", "/etc/chrony/conf.d/*.conf", "/etc/chrony/sources.d/*.sources", "/etc/chrony.d/*.conf"} {
 		names, _ := filepath.Glob(pattern) // the patterns are right
 		for _, name := range names {
@@ -271,10 +269,7 @@ func installed(ctx context.Context) (*install.Installed, error) {
 	if len(faults) > 0 {
 		return nil, config.Faults(faults)
 	}
-	in := &install.Installed{Cluster: n.Cluster, Host: n.Host, Guests: n.GuestsOnly, Settings: string(raw)}
-	if out, err := run(ctx, install.Program, "version"); err == nil {
-		in.Version = strings.TrimSpace(out)
-	}
+	in := &install.Installed{Cluster: n.Cluster, Host: n.Host, Guests: n.GuestsOnly}
 	_, err = run(ctx, "systemctl", "is-active", "--quiet", install.Unit)
 	in.Active = err == nil
 	entries, err := os.ReadDir(filepath.Join(n.DataDir, "store"))

@@ -176,15 +176,15 @@ func ReadProgram(file string) (Program, error) {
 	return Program{File: file, Sum: hex.EncodeToString(sum.Sum(nil)), Size: n}, nil
 }
 
-// Begin sends the program and starts it. tell hears how many bytes have gone.
-func (h *Host) Begin(ctx context.Context, p Program, tell func(sent int64)) error {
+// Begin sends the program and starts it.
+func (h *Host) Begin(ctx context.Context, p Program) error {
 	f, err := os.Open(p.File)
 	if err != nil {
 		return fmt.Errorf("send the program: %w", err)
 	}
 	defer f.Close()
 	script := "sh -c " + quote(sendScript) + " sh " + p.Sum
-	var in io.Reader = &counter{r: f, tell: tell}
+	var in io.Reader = f
 	// Where the same one is installed it need not travel. Without it sha256sum fails.
 	if out, err := h.Run(ctx, "sha256sum "+quote(install.Program), nil); err == nil && strings.HasPrefix(out, p.Sum) {
 		script, in = script+" "+quote(install.Program), nil
@@ -306,18 +306,4 @@ func (t *tail) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return string(t.buf)
-}
-
-// counter tells how much was read.
-type counter struct {
-	r    io.Reader
-	n    int64
-	tell func(int64)
-}
-
-func (c *counter) Read(b []byte) (int, error) {
-	n, err := c.r.Read(b)
-	c.n += int64(n)
-	c.tell(c.n)
-	return n, err
 }
