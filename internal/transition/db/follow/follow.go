@@ -68,23 +68,28 @@ func Run(ctx context.Context, m *mapping.Mapping, p *mapping.Plan, source, targe
 	if err := same(m, p, sourceDBs); err != nil {
 		return nil, err
 	}
-	ctx, unlock, err := copier.Lock(ctx, target)
+	locked, unlock, err := copier.Lock(ctx, target)
 	if err != nil {
-		return nil, err
+		return nil, stopped(ctx, err)
 	}
 	defer unlock()
-	f, err := begin(ctx, p, source, target, opt)
+	f, err := begin(locked, p, source, target, opt)
 	if err == nil {
 		defer f.disconnect()
-		err = f.run(ctx)
+		err = f.run(locked)
 	}
 	if err != nil {
-		if why := context.Cause(ctx); why != nil {
-			err = fmt.Errorf("following was stopped, the same run goes on: %w", why)
-		}
-		return nil, err
+		return nil, stopped(locked, err)
 	}
 	return &Result{Transactions: f.transactions, Rows: f.written, Position: f.at.String(), Seconds: time.Since(begun).Seconds()}, nil
+}
+
+// stopped is what err means when the context has ended: nothing failed.
+func stopped(ctx context.Context, err error) error {
+	if why := context.Cause(ctx); why != nil {
+		return fmt.Errorf("following was stopped, the same run goes on: %w", why)
+	}
+	return err
 }
 
 // same reports a plan that was made of other names.

@@ -118,11 +118,16 @@ func TestAbortGoesOn(t *testing.T) {
 	w := newWorld(t, false)
 	w.src.SQL(firstRows)
 	w.copy()
-	ctx, cancel := context.WithCancel(t.Context())
-	time.AfterFunc(time.Second, cancel)
-	_, err := Run(ctx, w.mapping, w.plan, w.source, w.target, w.sourceDB, Options{})
-	if err == nil || !strings.Contains(err.Error(), "the same run goes on") {
-		t.Fatal(err)
+	for _, after := range []time.Duration{0, time.Second} { // before it has its lock, and while it follows
+		ctx, cancel := context.WithCancel(t.Context())
+		if after == 0 {
+			cancel()
+		}
+		time.AfterFunc(after, cancel)
+		_, err := Run(ctx, w.mapping, w.plan, w.source, w.target, w.sourceDB, Options{})
+		if err == nil || !strings.Contains(err.Error(), "the same run goes on") {
+			t.Fatalf("stopped after %s it ended with: %v", after, err)
+		}
 	}
 	w.src.SQL("USE old_nova; UPDATE instances SET name = 'last'")
 	w.mustFollow()
