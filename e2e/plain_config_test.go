@@ -24,7 +24,7 @@ func TestTheConfigurationChangesWhileTheClusterRuns(t *testing.T) {
 }
 
 func theConfigurationChanges(t testing.TB, r *rig) {
-	st := r.healthy(t, 90*time.Second)
+	st, began := r.healthy(t, 90*time.Second), time.Now()
 	holder, other := string(st.Owner.Host), another(r, st.Owner.Host)
 	first := r.command(t, other, "config", "export")
 	t.Cleanup(func() { // of a test that failed half-way, too
@@ -74,6 +74,17 @@ func theConfigurationChanges(t testing.TB, r *rig) {
 	end()
 
 	r.importsWhileMoving(t, holder, other)
+	address := func(h string) string { return "198.51.100.1" + strings.TrimPrefix(h, "h") }
+	change(func(c *config.Cluster) {
+		card := config.Network{Bridge: c.Network[0].Bridge, MacAddress: "02:00:5e:00:53:02", Gateway: "198.51.100.254"}
+		for _, h := range r.lab.Hosts() {
+			card.Ipaddr += ", " + address(h) + "@" + h
+			card.Netmask += ", 255.255.255.0@" + h
+		}
+		card.Ipaddr, card.Netmask = card.Ipaddr[2:], card.Netmask[2:]
+		c.Network = append(c.Network, card)
+	})
+	r.command(t, other, imports...)
 	r.command(t, other, "stop")
 	r.command(t, other, "start")
 	st = r.healthy(t, 90*time.Second)
@@ -84,6 +95,24 @@ func theConfigurationChanges(t testing.TB, r *rig) {
 		t.Errorf("the guest has %q processors", got)
 	}
 	r.pending(t, "[]")
+
+	// The card's address is that of the host, by the seed at the start, and by the guest's
+	// agent after a migration, which no boot follows.
+	from := string(st.Owner.Host)
+	to := another(r, st.Owner.Host)
+	has := func(h, want, not string) {
+		t.Helper()
+		r.until(t, time.Minute, "the guest on "+h+" to have "+want, func(ctx context.Context) (string, bool) {
+			out := r.inside(t, h, "ip", "-4", "addr", "show")
+			return out, strings.Contains(out, want+"/24") && !strings.Contains(out, not)
+		})
+	}
+	has(from, address(from), address(to))
+	r.command(t, other, "migrate", to)
+	has(to, address(to), address(from))
+	if got := fmt.Sprint(r.events(t, began)); !strings.Contains(got, string(cluster.EvAddresses)) {
+		t.Errorf("no event tells of the addresses: %s", got)
+	}
 }
 
 // chpasswd changes the password of the user in its input, as the program of that name.

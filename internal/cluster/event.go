@@ -26,6 +26,7 @@ const (
 	EvFenceFail  EventKind = "fence-failed"
 	EvConfig     EventKind = "configuration-changed"
 	EvPassword   EventKind = "password-reset"
+	EvAddresses  EventKind = "addresses-set"
 )
 
 // Event is one change of state: who, what, when, why. Events feed the audit

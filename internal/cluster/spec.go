@@ -1,6 +1,9 @@
 package cluster
 
-import "errors"
+import (
+	"errors"
+	"net/netip"
+)
 
 // GuestSpec is what a driver needs to start the resource on one host.
 type GuestSpec struct {
@@ -27,6 +30,14 @@ type GuestSpec struct {
 type NIC struct {
 	Bridge string
 	MAC    string
+}
+
+// Card is the address that a network card of the guest should have on one host.
+type Card struct {
+	MAC       string       // lower case
+	Addr      netip.Prefix // with its own bits
+	Gateway   netip.Addr   // of the default route; invalid: it does not go over this card
+	Elsewhere []netip.Addr // that it has on other hosts
 }
 
 // VNC is a console at the host's address.

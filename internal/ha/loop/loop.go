@@ -117,7 +117,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer func() { cancel(); a.work.Wait() }()
 	defer close(a.done)
 	a.firstLook(ctx)
-	for _, loop := range []func(context.Context){a.follow, a.observe, a.watchDog, a.checkFit, a.checkHealth, a.checkStorage, a.checkDevices, a.care, a.trim} {
+	for _, loop := range []func(context.Context){a.follow, a.observe, a.watchDog, a.checkFit, a.checkHealth, a.checkStorage, a.checkDevices, a.setAddresses, a.care, a.trim} {
 		a.work.Go(func() { loop(ctx) })
 	}
 	return a.loop(ctx, a.step)

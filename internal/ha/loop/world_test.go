@@ -34,6 +34,8 @@ type world struct {
 
 	mu      sync.Mutex // guards the guests' fields of all hosts
 	running int
+	starts  int
+	cards   string // what the guest was told of its cards
 }
 
 // host is one host of the world: its truth, and its agent.
@@ -50,6 +52,8 @@ type host struct {
 	spec      cluster.GuestSpec // of its last start; guarded by w.mu
 	version   string
 	passwords []string // that its guest was given; guarded by w.mu
+	mute      error    // what the agent in its guest answers; guarded by w.mu
+	calls     int      // how often that was called; guarded by w.mu
 	failing   error    // what a start answers
 	identity  string   // "" for the host's own
 	trouble   string   // that it has beside the guest; guarded by w.mu
@@ -276,7 +280,8 @@ func (h *host) Start(_ context.Context, s cluster.GuestSpec) error {
 	if !h.armed {
 		h.w.t.Errorf("%s: started on %s with its watchdog not armed", time.Since(h.w.began), h.id)
 	}
-	h.set(cluster.Guest{State: cluster.GuestRunning, Epoch: s.Epoch})
+	h.w.starts++
+	h.set(cluster.Guest{State: cluster.GuestRunning, Epoch: s.Epoch, PID: 1000 + h.w.starts})
 	return nil
 }
 
@@ -318,7 +323,9 @@ func (h *host) Resume(context.Context) error {
 	h.w.mu.Lock()
 	defer h.w.mu.Unlock()
 	if h.guest.State == cluster.GuestArrived {
-		h.set(cluster.Guest{State: cluster.GuestRunning, Epoch: h.guest.Epoch})
+		g := h.guest
+		g.State = cluster.GuestRunning
+		h.set(g)
 	}
 	return nil
 }

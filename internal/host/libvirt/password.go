@@ -5,8 +5,6 @@ import (
 	"fmt"
 
 	golibvirt "github.com/digitalocean/go-libvirt"
-
-	"holdfast/internal/cluster"
 )
 
 // SetPassword gives a user of the guest another password, by the agent in the guest.
@@ -18,13 +16,7 @@ func (d *Driver) SetPassword(ctx context.Context, user, password string) error {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	defer d.link.drop(c)
-	err = c.call(ctx, what, func(l *golibvirt.Libvirt) error {
+	return noAgent(c.call(ctx, what, func(l *golibvirt.Libvirt) error {
 		return l.DomainSetUserPassword(d.dom, golibvirt.OptString{user}, golibvirt.OptString{password}, 0)
-	})
-	for _, code := range []golibvirt.ErrorNumber{golibvirt.ErrAgentUnresponsive, golibvirt.ErrAgentUnsynced, golibvirt.ErrAgentCommandTimeout} {
-		if hasCode(err, code) {
-			return fmt.Errorf("%w: %w", cluster.ErrNoAgent, err)
-		}
-	}
-	return err
+	}))
 }

@@ -156,7 +156,7 @@ func (n NIC) ethernet(i int) (string, error) {
 	if err != nil || len(mac) != 6 {
 		return "", fmt.Errorf("MAC address %q: want the form 52:54:00:01:02:03", n.MAC)
 	}
-	addr, err := n.prefix()
+	addr, err := n.Prefix()
 	if err != nil {
 		return "", err
 	}
@@ -178,7 +178,8 @@ func (n NIC) ethernet(i int) (string, error) {
 	return text + fmt.Sprintf("    routes:\n      - to: \"%s\"\n        via: \"%s\"\n", to, gw), nil
 }
 
-func (n NIC) prefix() (netip.Prefix, error) {
+// Prefix is the address with its netmask.
+func (n NIC) Prefix() (netip.Prefix, error) {
 	ip, err := netip.ParseAddr(n.IP)
 	if err != nil {
 		return netip.Prefix{}, fmt.Errorf("address: %w", err)
