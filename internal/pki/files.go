@@ -13,7 +13,8 @@ import (
 
 // Write puts the pair into two files of mode 0600. Each is replaced as a whole
 // and is on disk when Write returns. The two are not replaced together: after a
-// crash between them Load fails with ErrKeyMismatch, and Write mends it.
+// crash between them Load fails with ErrKeyMismatch, and Write mends it. Where the
+// files are in use, Place.Replace replaces them together.
 func (p Pair) Write(certFile, keyFile string) error {
 	if err := durable.WriteFile(keyFile, p.KeyPEM, 0o600); err != nil {
 		return fmt.Errorf("write private key: %w", err)

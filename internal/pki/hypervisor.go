@@ -1,10 +1,6 @@
 package pki
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -35,15 +31,7 @@ func (ca CA) IssueHypervisor(host string, ips []netip.Addr, validity time.Durati
 		return Pair{}, fmt.Errorf("issue certificate for the hypervisor of %q: %w", host, err)
 	}
 	template.KeyUsage = 0
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return Pair{}, fmt.Errorf("make key for the hypervisor of %q: %w", host, err)
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, ca.cert, key.Public(), ca.key)
-	if err != nil {
-		return Pair{}, fmt.Errorf("sign certificate for the hypervisor of %q: %w", host, err)
-	}
-	return pairOf(der, key)
+	return ca.pair(template)
 }
 
 // WriteQEMU puts the authority's certificate and the pair into dir under the names that

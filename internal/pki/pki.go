@@ -97,6 +97,12 @@ func (ca CA) Issue(host string, ips []netip.Addr, dnsNames []string, validity ti
 	if err != nil {
 		return Pair{}, fmt.Errorf("issue certificate for %q: %w", host, err)
 	}
+	return ca.pair(template)
+}
+
+// pair makes a key and signs a certificate for it.
+func (ca CA) pair(template *x509.Certificate) (Pair, error) {
+	host := template.Subject.CommonName
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return Pair{}, fmt.Errorf("make key for %q: %w", host, err)

@@ -123,7 +123,7 @@ func TestRefused(t *testing.T) {
 	trusting.RootCAs = client.RootCAs
 
 	tests := map[string]func() *tls.Config{
-		"no client certificate": func() *tls.Config { c := client.Clone(); c.Certificates = nil; return c },
+		"no client certificate": func() *tls.Config { c := client.Clone(); c.Certificates, c.GetClientCertificate = nil, nil; return c },
 		"client of another CA":  func() *tls.Config { return trusting },
 		"server of another CA":  func() *tls.Config { return stranger },
 		"wrong server name":     func() *tls.Config { c := client.Clone(); c.ServerName = "h2"; return c },

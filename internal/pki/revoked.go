@@ -25,7 +25,7 @@ func Deny(server, client *tls.Config, caFile, crlFile string) error {
 		return fmt.Errorf("load certificate of the authority: %w", err)
 	}
 	list := list{ca, crlFile}
-	if err := list.check(server.Certificates[0].Leaf); err != nil {
+	if err := list.check(client.Certificates[0].Leaf); err != nil {
 		return fmt.Errorf("load certificate: %w", err)
 	}
 	for _, c := range []*tls.Config{server, client} {

@@ -73,7 +73,7 @@ func (c *cluster) prefixes(t *testing.T) {
 // strangers: without a certificate of the cluster nothing is answered.
 func (c *cluster) strangers(t *testing.T) {
 	bare := c.client.Clone()
-	bare.Certificates = nil
+	bare.Certificates, bare.GetClientCertificate = nil, nil
 	cl, err := Open(Options{Endpoints: c.endpoints(), TLS: bare, Prefix: "/", Log: discard()})
 	if err != nil {
 		t.Fatal(err)

@@ -62,6 +62,7 @@ type cluster struct {
 	members []*member
 	client  *tls.Config                                // of the first member's host
 	issue   func(host string, ip netip.Addr) *TLSFiles // nil without TLS
+	ca      pki.CA                                     // of startCluster
 	only    *member                                    // clients ask it alone; nil: all
 }
 
@@ -204,7 +205,7 @@ func startCluster(t *testing.T, alter ...func(*MemberConfig)) *cluster {
 		}
 		return &f
 	}
-	c := &cluster{members: newMembers(t, 3, files), issue: files}
+	c := &cluster{members: newMembers(t, 3, files), issue: files, ca: ca}
 	for _, m := range c.members {
 		for _, f := range alter {
 			f(&m.conf)
