@@ -236,6 +236,12 @@ func (h *simHost) do(ctx context.Context, r request, a *reply) (err error) {
 	case "security":
 		a.Security = d.MigrationSecurity()
 		return nil
+	case "update tls":
+		return UpdateTLS(ctx, "/run/libvirt")
+	case "presented":
+		var err error
+		a.Text, err = presented(ctx, r.Text)
+		return err
 	case "resume":
 		return d.Resume(ctx)
 	case "cancel":
@@ -427,6 +433,9 @@ type mountStep struct {
 // mountHost gives the host its own files: libvirt's directories below dir, and
 // fresh /run, /dev (without kvm), /proc and /sys.
 func mountHost(dir string) error {
+	if err := mountPKI(dir); err != nil {
+		return err
+	}
 	dev := filepath.Join(dir, "dev")
 	steps := []mountStep{
 		{"", "/", "", unix.MS_PRIVATE | unix.MS_REC, ""},

@@ -59,7 +59,12 @@ const tlsURI = "qemu+tls://%s/system?pkipath=/etc/libvirt/pki/libvirt"
 // certificates of the authority that memory gives for each.
 func newTLSHosts(t *testing.T, n int, memory func(i int) pki.CA) []*host {
 	t.Helper()
-	daemons := authority(t, "libvirtd")
+	return newTLSHostsOf(t, n, authority(t, "libvirtd"), memory, func(*host, map[string]string) {})
+}
+
+// newTLSHostsOf has the authority of the libvirtds, too, and may change the settings.
+func newTLSHostsOf(t *testing.T, n int, daemons pki.CA, memory func(i int) pki.CA, edit func(h *host, files map[string]string)) []*host {
+	t.Helper()
 	hosts := newHostsWith(t, n, func(h *host, files map[string]string) {
 		dir := filepath.Join(h.dir, "etc/pki")
 		ca := memory(h.number)
@@ -72,6 +77,7 @@ cert_file = "/etc/libvirt/pki/libvirt/servercert.pem"
 key_file = "/etc/libvirt/pki/libvirt/serverkey.pem"
 `
 		files["qemu.conf"] += "default_tls_x509_cert_dir = \"/etc/libvirt/pki/qemu\"\n"
+		edit(h, files)
 	})
 	for _, h := range hosts {
 		h.must(request{Op: "close"})
