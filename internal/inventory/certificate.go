@@ -1,0 +1,28 @@
+package inventory
+
+import "time"
+
+// Certificate is one of a host, as the host itself tells of it.
+type Certificate struct {
+	Which   string    `json:"which"`  // agent, memory, libvirt
+	Serial  string    `json:"serial"` // hex
+	Ends    time.Time `json:"ends"`
+	State   string    `json:"state"`             // CertValid and the others
+	Problem string    `json:"problem,omitempty"` // why it is not renewed or not in use; "" for nothing
+}
+
+// At is what the last word of a host means at a time: it may be silent since.
+func (c Certificate) At(now time.Time) Certificate {
+	if now.After(c.Ends) && !c.Ends.IsZero() {
+		c.State = CertExpired
+	}
+	return c
+}
+
+// States of a certificate.
+const (
+	CertValid   = "valid"
+	CertDue     = "due"       // its renewal
+	CertSoon    = "ends soon" // it should have been renewed
+	CertExpired = "expired"
+)
