@@ -32,6 +32,7 @@ import (
 	"holdfast/internal/host/watchdog"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
+	"holdfast/internal/pki"
 	"holdfast/internal/server"
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"
@@ -68,6 +69,7 @@ type node struct {
 	server *tls.Config
 	client *tls.Config
 	clock  *clock.Clock
+	keeper *keeper // of certificates; nil without them
 }
 
 // RunNode runs the agent of a host until ctx ends: it keeps the store's member
@@ -75,9 +77,16 @@ type node struct {
 // and runs the loop. All of the guest, member and holder outlive it.
 func RunNode(ctx context.Context, opt Options) (err error) {
 	nd, err := load(opt)
+	if errors.Is(err, pki.ErrExpired) {
+		if rerr := renewExpired(opt); rerr != nil {
+			return BadInput{fmt.Errorf("%w; it was not renewed: %w", err, rerr)}
+		}
+		nd, err = load(opt)
+	}
 	if err != nil {
 		return BadInput{err}
 	}
+	nd.keeper = nd.keep()
 	unlock, err := nd.claim()
 	if err != nil {
 		return BadInput{err}
@@ -149,6 +158,13 @@ func (nd *node) serve(ctx context.Context, a *loop.Agent, beats *heartbeat.Beats
 		defer func() { err = errors.Join(err, jobs.guests.Close()) }()
 		opts.Jobs, opts.Upgrade, opts.Agents, opts.Hosts = jobs, jobs, jobs, jobs.IsHost
 	}
+	if nd.keeper != nil {
+		opts.Certificates = nd.keeper
+		if jobs != nil {
+			nd.keeper.seen, nd.keeper.peer = jobs.view.Seen, jobs.AgentOf
+			nd.keeper.leads = func() bool { _, _, ok := a.Coordinator(); return ok }
+		}
+	}
 	srv, err := server.New(a, opts)
 	if err != nil {
 		return BadInput{err}
@@ -177,6 +193,9 @@ func (nd *node) serve(ctx context.Context, a *loop.Agent, beats *heartbeat.Beats
 		}
 	}
 	run("serve the api", srv.Serve)
+	if nd.keeper != nil {
+		run("renew certificates", func(ctx context.Context) error { nd.keeper.Run(ctx); return nil })
+	}
 	if beats != nil {
 		run("exchange heartbeats", beats.Run)
 	}

@@ -138,6 +138,9 @@ func (nd *node) loadTLS() error {
 	}
 	var err error
 	if nd.server, nd.client, err = pki.Load(t.CA, t.Cert, t.Key); err != nil {
+		if errors.Is(err, pki.ErrExpired) {
+			return fmt.Errorf("%s: tls: %w: %s", nd.NodeFile, err, installAgain)
+		}
 		return fmt.Errorf("%s: tls: %w", nd.NodeFile, err)
 	}
 	// The members know a host by this name (docs/adr/0026); an external etcd may not.

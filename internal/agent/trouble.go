@@ -30,6 +30,11 @@ const (
 // without any other sign.
 func (nd *node) troubles(srv *server.Server, timeServers []string) string {
 	var all []string
+	if nd.keeper != nil {
+		if t := nd.keeper.warning(); t != "" {
+			all = append(all, t)
+		}
+	}
 	if slices.Contains(timeServers, nd.n.Addr) || slices.Contains(timeServers, nd.n.Host) {
 		if t := timeFromItself(chronyFiles, nd.n.Addr, nd.n.Host, "127.0.0.1", "::1", "localhost"); t != "" {
 			all = append(all, t)

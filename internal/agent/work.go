@@ -83,6 +83,9 @@ func (nd *node) work(a *loop.Agent) (*work, error) {
 		Fleet: guests, Host: a.Host, Install: a.Identity, Boot: nd.boot, Addr: nd.n.Addr, Agent: nd.Version, Member: nd.n.Store.Member != nil,
 		Rests: a.Rests, Bundles: w.Bundles, Waits: w.receiver.Waits, Log: nd.Log,
 	}
+	if nd.keeper != nil {
+		look.Certificates = nd.keeper.State
+	}
 	if nd.n.API.Listen != "" {
 		look.API = "https://" + nd.apiAddr()
 	}

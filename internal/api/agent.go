@@ -68,6 +68,18 @@ func (c *Client) GatherFacts(ctx context.Context, w fact.Wanted) (fact.Facts, er
 	return Decode[fact.Facts](resp.GetFacts()), nil
 }
 
+// SignCertificate has the agent sign a certificate for this host, whose own is shown by
+// the connection. request is PKCS #10, both are PEM.
+func (c *Client) SignCertificate(ctx context.Context, which string, request []byte) ([]byte, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	resp, err := c.agents.SignCertificate(ctx, &apiv1.SignCertificateRequest{Which: which, Request: request})
+	if err != nil {
+		return nil, fromWire(ctx, c.target, err)
+	}
+	return resp.GetCertificate(), nil
+}
+
 // SendGuest moves a guest of the agent's host to another host and waits until it
 // has moved, over the network (a CIDR, "" for any) when that host has an address in
 // it. An agent that does not know networks takes the one by which libvirtd is reached.

@@ -65,6 +65,18 @@ func (c *Client) GuestHosts(ctx context.Context) ([]inventory.Summary, error) {
 	return Decode[[]inventory.Summary](resp.GetHosts()), nil
 }
 
+// RenewCertificates renews those of a host now, by its own agent, and returns what it
+// has then. Some may be renewed when it fails; GuestHosts tells.
+func (c *Client) RenewCertificates(ctx context.Context, host string) ([]inventory.Certificate, error) {
+	ctx, cancel := within(ctx, renewWithin)
+	defer cancel()
+	resp, err := c.rpc.RenewCertificates(ctx, &apiv1.RenewCertificatesRequest{Host: host})
+	if err != nil {
+		return nil, fromWire(ctx, c.target, err)
+	}
+	return Decode[[]inventory.Certificate](resp.GetCertificates()), nil
+}
+
 // ForgetHost removes what is known of a host that is gone for good; with force also
 // when it is not known whether guests that were moved from or to it run.
 func (c *Client) ForgetHost(ctx context.Context, host string, force bool) error {

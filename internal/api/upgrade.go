@@ -19,8 +19,9 @@ const Chunk = 256 << 10
 
 // Times of calls that take longer than others.
 const (
-	planWithin = 2 * time.Minute
-	lookWithin = 10 * time.Minute
+	planWithin  = 2 * time.Minute
+	renewWithin = 30 * time.Second // of a host's certificates
+	lookWithin  = 10 * time.Minute
 )
 
 // PutBundle brings a bundle to the agent, which checks all of it.

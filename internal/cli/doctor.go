@@ -75,6 +75,11 @@ func (a *app) diagnose(cmd *cobra.Command, n config.Node) (install.Report, error
 		}
 	} else if s, err := c.Status(ctx); err == nil {
 		more = append(more, ofCluster(h.Name, s)...)
+		hosts, err := c.GuestHosts(ctx)
+		if err != nil {
+			more = append(more, install.Finding{Node: h.Name, Check: "certificate", Result: install.Warn, Finding: "what its agent says of its certificates is not known: " + err.Error()})
+		}
+		more = append(more, ofCertificates(hosts, h.Name)...)
 	}
 	f, err := a.env.Facts(cmd.Context(), *install.QueryFor(cfg, n, h, cluster.GuestName))
 	if err != nil {

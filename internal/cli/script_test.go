@@ -78,7 +78,7 @@ func startAgent(socket string) (*agent, error) {
 
 // serve begins to serve and returns when the server answers.
 func (a *agent) serve() error {
-	s, err := server.New(a.Fake, server.Options{Socket: a.socket, Log: slog.New(slog.DiscardHandler), Version: "1.2.4", Jobs: a.upgrades, Upgrade: a.upgrades})
+	s, err := server.New(a.Fake, server.Options{Socket: a.socket, Log: slog.New(slog.DiscardHandler), Version: "1.2.4", Jobs: a.upgrades, Upgrade: a.upgrades, Certificates: a.upgrades})
 	if err != nil {
 		return err
 	}

@@ -126,12 +126,15 @@ type hypervisorSet struct {
 	group     []string
 }
 
-func hypervisorSets(a Authorities) []hypervisorSet {
-	const q, l = "/etc/pki/qemu/", "/etc/pki/libvirt/"
-	return []hypervisorSet{
-		{"QEMU", a.memory, q + "ca-cert.pem", [2]string{q + "server-cert.pem", q + "client-cert.pem"}, [2]string{q + "server-key.pem", q + "client-key.pem"}, 0o640, qemuGroups},
-		{"libvirt", a.libvirt, "/etc/pki/CA/cacert.pem", [2]string{l + "servercert.pem", l + "clientcert.pem"}, [2]string{l + "private/serverkey.pem", l + "private/clientkey.pem"}, 0o600, nil},
+func hypervisorSets(a Authorities) (out []hypervisorSet) {
+	for _, p := range pki.HypervisorPlaces() {
+		s := hypervisorSet{what: "libvirt", ca: a.libvirt, authority: p.Authority, cert: [2]string(p.Cert), key: [2]string(p.Key), mode: 0o600}
+		if p.Which == pki.Memory {
+			s.what, s.ca, s.mode, s.group = "QEMU", a.memory, 0o640, qemuGroups
+		}
+		out = append(out, s)
 	}
+	return out
 }
 
 // CertificateFiles are the certificates that a host tells of itself.

@@ -9,7 +9,9 @@ import (
 	"slices"
 	"time"
 
+	"holdfast/internal/certificates"
 	"holdfast/internal/config"
+	"holdfast/internal/inventory"
 )
 
 // QueryFor is what an installation asks a host of itself. domain is the name of the
@@ -40,7 +42,11 @@ func QueryFor(cfg config.Cluster, base config.Node, h Host, domain string) *Quer
 func Diagnose(cfg config.Cluster, base config.Node, h Host, f Facts, now time.Time, more []Finding) Report {
 	found := judge(cfg, base, []sight{{host: h, facts: f, alone: true}})
 	for _, path := range slices.Sorted(maps.Keys(f.Certificates)) {
-		found = append(found, expiry(h, path, f.Certificates[path], now))
+		if c := expiry(h, path, f.Certificates[path], now); c.Result == Fail {
+			found = append([]Finding{c}, found...) // first: nothing else works without it
+		} else {
+			found = append(found, c)
+		}
 	}
 	if f.Installed == nil || !f.Installed.Active {
 		found = append(found, Finding{h.Name, "agent", Fail, "it does not run", "systemctl status holdfast; journalctl -u holdfast"})
@@ -48,13 +54,10 @@ func Diagnose(cfg config.Cluster, base config.Node, h Host, f Facts, now time.Ti
 	return report(append(found, more...))
 }
 
-// expirySoon is how long before the end of a certificate people hear of it.
-const expirySoon = 60 * 24 * time.Hour
-
 // expiry judges the time of a certificate.
 func expiry(h Host, path, text string, now time.Time) Finding {
 	f := Finding{Node: h.Name, Check: "certificate", Result: Pass}
-	const remedy = "holdfast install -c FILE makes those anew that have less than a third of their time left"
+	remedy := "holdfast certificates says why it is not renewed; holdfast install -c FILE again gives the host new ones"
 	block, _ := pem.Decode([]byte(text))
 	if block == nil {
 		f.Result, f.Finding, f.Remedy = Fail, path+" is no certificate", remedy
@@ -65,11 +68,13 @@ func expiry(h Host, path, text string, now time.Time) Finding {
 		f.Result, f.Finding, f.Remedy = Fail, path+": "+err.Error(), remedy
 		return f
 	}
-	f.Finding = fmt.Sprintf("%s ends on %s", path, cert.NotAfter.UTC().Format(time.DateOnly))
-	if left := cert.NotAfter.Sub(now); left <= 0 {
-		f.Result, f.Remedy = Fail, remedy
-	} else if left < expirySoon {
+	verb := "ends"
+	switch certificates.State(cert, now) {
+	case inventory.CertExpired:
+		f.Result, f.Remedy, verb = Fail, remedy, "ended"
+	case inventory.CertSoon:
 		f.Result, f.Remedy = Warn, remedy
 	}
+	f.Finding = fmt.Sprintf("%s %s on %s", path, verb, cert.NotAfter.UTC().Format(time.DateOnly))
 	return f
 }

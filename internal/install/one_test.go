@@ -29,7 +29,7 @@ func TestDiagnose(t *testing.T) {
 		{"all well", func(*Facts) {}, time.Now(), nil},
 		{"the agent does not run", func(f *Facts) { f.Installed.Active = false }, time.Now(), []string{"fail a agent"}},
 		{"no image", func(f *Facts) { f.Image.Error = "gone" }, time.Now(), []string{"fail a image"}},
-		{"certificates that end soon", func(*Facts) {}, time.Now().Add(hostFor - 30*24*time.Hour), []string{"warn a certificate"}},
+		{"certificates that end soon", func(*Facts) {}, time.Now().Add(hostFor - 29*24*time.Hour), []string{"warn a certificate"}},
 		{"certificates that have ended", func(*Facts) {}, time.Now().Add(hostFor + time.Hour), []string{"fail a certificate"}},
 		{"no certificate", func(f *Facts) { f.Certificates = map[string]string{"/x": "text"} }, time.Now(), []string{"fail a certificate"}},
 	} {

@@ -27,7 +27,10 @@ type Agents interface {
 }
 
 // agentHandler answers the calls of other agents.
-type agentHandler struct{ agents Agents }
+type agentHandler struct {
+	agents       Agents
+	certificates Certificates // nil: it signs none
+}
 
 // GetBundle sends the file of a bundle.
 func (h *agentHandler) GetBundle(_ context.Context, req *apiv1.GetBundleRequest, out *connect.ServerStream[apiv1.GetBundleResponse]) (err error) {

@@ -28,8 +28,10 @@ type handler struct {
 	cluster Cluster
 	version string
 	jobs    Jobs // nil: this host takes no part in them
-	grace   time.Duration
-	stop    context.Context // ends, with its cause, when the server does
+	// certificates of the hosts; nil: nobody renews any.
+	certificates Certificates
+	grace        time.Duration
+	stop         context.Context // ends, with its cause, when the server does
 }
 
 // GetStatus returns the cached status.

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -17,8 +18,9 @@ import (
 
 // peer is who calls, as the kernel or a verified certificate says.
 type peer struct {
-	user string // name of the unix user, or common name of the certificate
-	pid  int32  // of a local caller; 0: over TLS
+	user string            // name of the unix user, or common name of the certificate
+	pid  int32             // of a local caller; 0: over TLS
+	cert *x509.Certificate // that was verified; nil of a local caller
 }
 
 type peerKey struct{}
@@ -69,7 +71,7 @@ func tlsPeer(r *http.Request) (peer, error) {
 	if name == "" {
 		return peer{}, errors.New("the client certificate has no common name")
 	}
-	return peer{user: name}, nil
+	return peer{user: name, cert: r.TLS.PeerCertificates[0]}, nil
 }
 
 // unixPeer allows root and the user that the agent itself runs as.

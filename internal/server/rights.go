@@ -19,6 +19,7 @@ const (
 	ofOperators right = iota // what changes the cluster, and what nobody has sorted
 	ofAll                    // what only tells
 	ofAgents                 // of hosts, those that run guests only among them
+	ofHosts                  // of the same, but nobody while the hosts are not known
 )
 
 // rights has every procedure of the API. A host that runs guests only says to the store
@@ -41,6 +42,8 @@ var rights = map[string]right{
 	apiv1connect.ClusterServiceImportConfigProcedure:   ofOperators,
 	apiv1connect.ClusterServiceResetPasswordProcedure:  ofOperators,
 
+	apiv1connect.ClusterServiceRenewCertificatesProcedure: ofOperators,
+
 	apiv1connect.JobServiceDrainHostProcedure:  ofOperators,
 	apiv1connect.JobServiceListHostsProcedure:  ofAll,
 	apiv1connect.JobServiceForgetHostProcedure: ofOperators,
@@ -59,6 +62,8 @@ var rights = map[string]right{
 	apiv1connect.AgentServiceGetBundleProcedure:   ofAgents,
 	apiv1connect.AgentServiceGatherFactsProcedure: ofAgents,
 	apiv1connect.AgentServiceSendGuestProcedure:   ofAgents, // to the host that asks, see mayHave
+
+	apiv1connect.AgentServiceSignCertificateProcedure: ofHosts, // for the host that asks
 }
 
 type guestKey struct{}
@@ -72,12 +77,12 @@ func (g *gate) limit(ctx context.Context, who peer, procedure string) (context.C
 	host, guestsOnly, err := g.hosts(who.user)
 	of := rights[procedure]
 	switch {
-	case err != nil && of == ofOperators:
-		return ctx, fail.Errorf(fail.Unavailable, "whether %s is a host that runs guests only is not known yet: %w", who.user, err).With("ask again in some seconds")
+	case err != nil && (of == ofOperators || of == ofHosts):
+		return ctx, fail.Errorf(fail.Unavailable, "whether %s is a host, or one that runs guests only, is not known yet: %w", who.user, err).With("ask again in some seconds")
 	case err == nil && guestsOnly && of == ofOperators:
 		return ctx, fail.Errorf(fail.Denied, "not allowed: %s is a host that runs guests only, and may not call %s", who.user, procedure).
 			With("use an operator's certificate, or run the command on a member")
-	case err == nil && !host && of == ofAgents:
+	case err == nil && !host && (of == ofAgents || of == ofHosts):
 		return ctx, fail.Errorf(fail.Denied, "not allowed: %s is no host of this cluster, and only the agents of hosts may call %s", who.user, procedure)
 	case err == nil && !guestsOnly:
 		return ctx, nil

@@ -27,10 +27,11 @@ func TestRightsByCertificate(t *testing.T) {
 	fake, agents := servertest.New(servertest.Three(testTime())), newUpgrades()
 	ready := make(chan string, 1)
 	known := true
+	socket := filepath.Join(shortDir(t), "s")
 	s, err := New(fake, Options{
-		Socket: filepath.Join(shortDir(t), "s"), Listen: "127.0.0.1:0", Log: servertest.ListenLog(func(at string) { ready <- at }),
+		Socket: socket, Listen: "127.0.0.1:0", Log: servertest.ListenLog(func(at string) { ready <- at }),
 		TLS:    &tls.Config{Certificates: []tls.Certificate{ca.PeerCert(t, "node1")}, ClientCAs: ca.Pool, MinVersion: tls.VersionTLS13},
-		Agents: agents,
+		Agents: agents, Certificates: agents,
 		Hosts: func(name string) (bool, bool, error) {
 			if !known {
 				return false, false, store.ErrRetry
@@ -73,7 +74,22 @@ func TestRightsByCertificate(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	// A certificate is signed for who shows one, whoever is meant.
+	for _, name := range []string{"node2", "g1"} {
+		if got, err := as(name).SignCertificate(limited(t), "agent", []byte("for node1")); err != nil || string(got) != "agent of "+name+": for node1" {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+	_, err = thief.RenewCertificates(limited(t), "node2")
+	wantKind(t, err, fail.Denied, "g1 is a host that runs guests only")
+	if all, err := as("node2").RenewCertificates(limited(t), "node1"); err != nil || len(all) != 1 || all[0].Serial != "5eed9" {
+		t.Errorf("%+v, %v", all, err)
+	}
+	_, err = dial(t, "unix:"+socket, nil).SignCertificate(limited(t), "agent", nil)
+	wantKind(t, err, fail.Denied, "over TLS")
 	operator := as("admin")
+	_, err = operator.SignCertificate(limited(t), "agent", nil)
+	wantKind(t, err, fail.Denied, "admin is no host of this cluster")
 	_, err = operator.GatherFacts(limited(t), fact.Wanted{})
 	wantKind(t, err, fail.Denied, "admin is no host of this cluster")
 	_, _, err = operator.GetBundle(limited(t), "any", 0)
@@ -81,6 +97,8 @@ func TestRightsByCertificate(t *testing.T) {
 	wantKind(t, operator.SendGuest(limited(t), "u1", "vm1", "node2", ""), fail.Denied, "admin is no host of this cluster")
 	wantKind(t, as("g1").SendGuest(limited(t), "u1", "vm1", "node2", ""), fail.Denied, "for itself, not for node2")
 	known = false
+	_, err = as("node2").SignCertificate(limited(t), "agent", nil)
+	wantKind(t, err, fail.Unavailable, "not known yet")
 	wantKind(t, as("g1").SendGuest(limited(t), "u1", "vm1", "node2", ""), fail.Denied, "for itself, not for node2")
 	if got := agents.Sent(); len(got) != 2 {
 		t.Errorf("guests were sent: %q", got)
@@ -101,6 +119,7 @@ func TestEveryProcedureIsSorted(t *testing.T) {
 		ofOperators: {guestHost: fail.Denied, unknown: fail.Unavailable},
 		ofAll:       {},
 		ofAgents:    {operator: fail.Denied},
+		ofHosts:     {operator: fail.Denied, unknown: fail.Unavailable},
 	}
 	check := func(procedure string, of right) {
 		t.Helper()
@@ -126,7 +145,7 @@ func TestEveryProcedureIsSorted(t *testing.T) {
 				if !listed {
 					t.Errorf("%s is not sorted", procedure)
 				}
-				if (s.Name() == "AgentService") != (of == ofAgents) {
+				if (s.Name() == "AgentService") != (of == ofAgents || of == ofHosts) {
 					t.Errorf("%s: what agents call is a service of its own", procedure)
 				}
 				check(procedure, of)

@@ -82,7 +82,9 @@ type Options struct {
 	Jobs    Jobs         // nil: this host takes no part in jobs
 	Upgrade Upgrades     // nil: this host takes no part in upgrades
 	Agents  Agents       // nil: it answers no other agents
-	Hosts   Hosts        // which names are hosts'; nil: nobody is limited
+	// Certificates are those of the hosts. nil: nobody renews any.
+	Certificates Certificates
+	Hosts        Hosts // which names are hosts'; nil: nobody is limited
 }
 
 // Server serves the API of one agent.
@@ -197,7 +199,7 @@ func shutdown(ctx context.Context, ends []*end) error {
 // httpServer makes the server of one listener. stop ends with the cause that
 // streams report when the server ends.
 func (s *Server) httpServer(stop context.Context) *http.Server {
-	h := &handler{cluster: s.cluster, version: s.opts.Version, jobs: s.opts.Jobs, grace: s.grace, stop: stop}
+	h := &handler{cluster: s.cluster, version: s.opts.Version, jobs: s.opts.Jobs, certificates: s.opts.Certificates, grace: s.grace, stop: stop}
 	// options bound the messages of a service, bytes, and its calls.
 	options := func(read, send int, within time.Duration) connect.HandlerOption {
 		return connect.WithHandlerOptions(connect.WithReadMaxBytes(read), connect.WithSendMaxBytes(send),
@@ -212,7 +214,7 @@ func (s *Server) httpServer(stop context.Context) *http.Server {
 		mux.Handle(apiv1connect.NewUpgradeServiceHandler(&upgradeHandler{s.opts.Upgrade}, options(maxDocument, maxDocument, upgradeTime)))
 	}
 	if s.opts.Agents != nil {
-		mux.Handle(apiv1connect.NewAgentServiceHandler(&agentHandler{s.opts.Agents}, options(maxDocument, maxDocument, upgradeTime)))
+		mux.Handle(apiv1connect.NewAgentServiceHandler(&agentHandler{s.opts.Agents, s.opts.Certificates}, options(maxDocument, maxDocument, upgradeTime)))
 	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)

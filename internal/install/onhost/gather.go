@@ -293,7 +293,7 @@ func installed(ctx context.Context) (*install.Installed, error) {
 }
 
 // certificates are those that are there. The agent's own counts when it fits its
-// key and authority.
+// key and authority, also when its time is over.
 func certificates() map[string]string {
 	out := map[string]string{}
 	for _, path := range install.CertificateFiles() {
@@ -302,7 +302,7 @@ func certificates() map[string]string {
 			continue // what is not there is made
 		}
 		if path == install.KeyDir+"/host.pem" {
-			if _, _, err := pki.Load(install.KeyDir+"/ca.pem", path, install.KeyDir+"/host.key"); err != nil {
+			if _, _, err := pki.Load(install.KeyDir+"/ca.pem", path, install.KeyDir+"/host.key"); err != nil && !errors.Is(err, pki.ErrExpired) {
 				continue
 			}
 		}

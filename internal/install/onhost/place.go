@@ -18,6 +18,7 @@ import (
 
 	"holdfast/internal/durable"
 	"holdfast/internal/install"
+	"holdfast/internal/pki"
 )
 
 // placer puts files into a host and can take all of them back, also after a
@@ -132,6 +133,9 @@ func (p placer) same(f install.File) (bool, error) {
 		}
 		to, err := os.Readlink(path)
 		return to == f.Link, err
+	}
+	if to, err := os.Readlink(path); err == nil && pki.IsLink(to) {
+		return false, nil // the agent has renewed it
 	}
 	if !st.Mode().IsRegular() {
 		return false, fmt.Errorf("%s is there and is no file (%s): remove it", f.Path, st.Mode().Type())

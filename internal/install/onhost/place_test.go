@@ -8,8 +8,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"holdfast/internal/install"
+	"holdfast/internal/pki"
 )
 
 // listing is everything below a folder: path, mode, content.
@@ -180,5 +182,50 @@ func TestChronyServers(t *testing.T) {
 	got := chronyServers("# server no.example\nserver 192.0.2.1 iburst\nPool time.example\n  peer 192.0.2.2\ndriftfile /x\nserver\n")
 	if want := []string{"192.0.2.1", "time.example", "192.0.2.2"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// TestARenewedCertificateIsReplaced: an agent has made links of the files that an
+// installation put there; those of others are refused.
+func TestARenewedCertificateIsReplaced(t *testing.T) {
+	root := t.TempDir()
+	p := placer{root: root, dir: filepath.Join(t.TempDir(), "work")}
+	ca, err := pki.NewCA("a", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	place := pki.AgentPlace(root+"/ca.pem", root+"/host.pem", root+"/host.key")
+	for range 2 {
+		pair, err := ca.Issue("h1", nil, nil, time.Minute)
+		if err == nil {
+			if err = place.Replace(pair); errors.Is(err, fs.ErrNotExist) {
+				err = pair.Write(root+"/host.pem", root+"/host.key")
+			}
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	files := []install.File{{Path: "/host.key", Mode: 0o600, Data: []byte("key")}, {Path: "/host.pem", Mode: 0o600, Data: []byte("cert")}}
+	before := listing(t, root)
+	if changed, err := p.place(files); err != nil || len(changed) != 2 {
+		t.Fatalf("%v, %v", changed, err)
+	}
+	for _, f := range files {
+		if text, err := os.ReadFile(root + f.Path); err != nil || string(text) != string(f.Data) {
+			t.Errorf("%s: %q, %v", f.Path, text, err)
+		}
+	}
+	if err := p.undo(); err != nil {
+		t.Fatal(err)
+	}
+	if after := listing(t, root); after != before {
+		t.Errorf("taken back:\n%s\nwas:\n%s", after, before)
+	}
+	if err := os.Symlink("/somewhere/host.pem", root+"/other.pem"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.place([]install.File{{Path: "/other.pem", Mode: 0o600, Data: []byte("x")}}); err == nil || !strings.Contains(err.Error(), "is no file") {
+		t.Errorf("a link of somebody else: %v", err)
 	}
 }

@@ -48,7 +48,9 @@ type Looker struct {
 	Rests   func() bool
 	Bundles func() ([]string, error)
 	Log     *slog.Logger
-	Waits   func(uuid string) string // why a guest that has come here does not run; "": nothing is known. nil: as ""
+	// Certificates are those of this host; nil: it has none.
+	Certificates func() []inventory.Certificate
+	Waits        func(uuid string) string // why a guest that has come here does not run; "": nothing is known. nil: as ""
 
 	mu     sync.Mutex
 	node   libvirt.Node
@@ -89,6 +91,9 @@ func (l *Looker) Look(ctx context.Context) (Record, error) {
 	}
 	pools, perr := l.Fleet.Pools(ctx)
 	r.Host.Pools = toldPools(pools)
+	if l.Certificates != nil {
+		r.Certificates = l.Certificates()
+	}
 	return r, errors.Join(nerr, verr, perr, aerr, berr, eerr)
 }
 

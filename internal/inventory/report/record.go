@@ -40,6 +40,8 @@ type Record struct {
 	CarriesLive bool `json:"carriesLive,omitempty"`
 	// MigrateTLS: it can receive guests' memory by TLS.
 	MigrateTLS bool `json:"migrateTLS,omitempty"`
+	// Certificates of the host; nil: it does not tell.
+	Certificates []inventory.Certificate `json:"certificates,omitempty"`
 }
 
 // DecodeRecord reads the value of a key.

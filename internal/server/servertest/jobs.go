@@ -2,6 +2,7 @@ package servertest
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"slices"
 	"sync"
@@ -37,8 +38,43 @@ func (f *Jobs) Hosts(context.Context) ([]inventory.Summary, error) {
 		for i := range 4 {
 			f.Guests = append(f.Guests, inventory.Summary{Name: cluster.HostID(fmt.Sprintf("node%d", i+1)), Addr: fmt.Sprintf("10.0.0.%d", i+11), Agent: "1.0.0", Up: true, Guests: 2 * i})
 		}
+		// The last one is of an earlier version.
+		for i, states := range [][]string{{inventory.CertValid, inventory.CertDue}, {inventory.CertSoon}, {inventory.CertValid}} {
+			for j, state := range states {
+				f.Guests[i].Certificates = append(f.Guests[i].Certificates, inventory.Certificate{
+					Which: []string{"agent", "memory"}[j], Serial: fmt.Sprintf("5eed%d%d", i+1, j), Ends: time.Date(2099, 1, 2, 3, 4, 0, 0, time.UTC), State: state,
+				})
+			}
+		}
+		f.Guests[1].Certificates[0].Problem = "no member signs it"
+		f.Guests[2].Certificates[0].Ends = time.Date(2020, 1, 2, 3, 4, 0, 0, time.UTC) // silent since
 	}
 	return slices.Clone(f.Guests), nil
+}
+
+// RenewCertificates is as server.Certificates wants it. A host in Fails fails.
+func (f *Jobs) RenewCertificates(ctx context.Context, host cluster.HostID) ([]inventory.Certificate, error) {
+	hosts, err := f.Hosts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if slices.Contains(f.Fails, host) {
+		return nil, fail.Errorf(fail.Failed, "no space left on device")
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := range hosts {
+		if hosts[i].Name == host {
+			f.Guests[i].Certificates = []inventory.Certificate{{Which: "agent", Serial: "5eed9", Ends: time.Date(2099, 1, 2, 3, 4, 0, 0, time.UTC), State: inventory.CertValid}}
+			return f.Guests[i].Certificates, nil
+		}
+	}
+	return nil, fail.Errorf(fail.Invalid, "no host %s reports", host)
+}
+
+// SignCertificate is as server.Certificates wants it: it tells for whom it would sign.
+func (f *Jobs) SignCertificate(_ context.Context, which string, request []byte, shown *x509.Certificate) ([]byte, error) {
+	return fmt.Appendf(nil, "%s of %s: %s", which, shown.Subject.CommonName, request), nil
 }
 
 // SetMoved says that a guest was moved to a host, and nobody knows whether it runs.

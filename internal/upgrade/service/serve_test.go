@@ -19,6 +19,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/evacuate"
 	"holdfast/internal/fail"
+	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/fact"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/server"
@@ -152,6 +153,15 @@ func (o *opened) OpenBundle(sha string, offset int64) (io.ReadCloser, int64, err
 func (o *opened) ResetPassword(context.Context, string) (cluster.Reset, error) {
 	return cluster.Reset{}, nil
 }
+
+func (o *opened) SignCertificate(context.Context, string, []byte) ([]byte, error) {
+	return nil, errors.ErrUnsupported
+}
+
+func (o *opened) RenewCertificates(context.Context, string) ([]inventory.Certificate, error) {
+	return nil, errors.ErrUnsupported
+}
+
 func (o *opened) SendGuest(context.Context, string, string, cluster.HostID, string) error {
 	return errors.ErrUnsupported
 }

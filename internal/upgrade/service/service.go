@@ -66,6 +66,8 @@ type Peer interface {
 	GatherFacts(ctx context.Context, w fact.Wanted) (fact.Facts, error)
 	SendGuest(ctx context.Context, uuid, name string, to cluster.HostID, network string) error
 	ResetPassword(ctx context.Context, password string) (cluster.Reset, error)
+	SignCertificate(ctx context.Context, which string, request []byte) ([]byte, error)
+	RenewCertificates(ctx context.Context, host string) ([]inventory.Certificate, error)
 	Close()
 }
 

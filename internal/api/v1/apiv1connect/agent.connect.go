@@ -42,6 +42,9 @@ const (
 	AgentServiceGatherFactsProcedure = "/holdfast.v1.AgentService/GatherFacts"
 	// AgentServiceSendGuestProcedure is the fully-qualified name of the AgentService's SendGuest RPC.
 	AgentServiceSendGuestProcedure = "/holdfast.v1.AgentService/SendGuest"
+	// AgentServiceSignCertificateProcedure is the fully-qualified name of the AgentService's
+	// SignCertificate RPC.
+	AgentServiceSignCertificateProcedure = "/holdfast.v1.AgentService/SignCertificate"
 )
 
 // AgentServiceClient is a client for the holdfast.v1.AgentService service.
@@ -52,6 +55,9 @@ type AgentServiceClient interface {
 	GatherFacts(context.Context, *v1.GatherFactsRequest) (*v1.GatherFactsResponse, error)
 	// SendGuest moves a guest of this host to another one, and waits until it has.
 	SendGuest(context.Context, *v1.SendGuestRequest) (*v1.SendGuestResponse, error)
+	// SignCertificate signs a certificate for the host that asks, for the name and the
+	// addresses of the certificate that the connection shows.
+	SignCertificate(context.Context, *v1.SignCertificateRequest) (*v1.SignCertificateResponse, error)
 }
 
 // NewAgentServiceClient constructs a client for the holdfast.v1.AgentService service. By default,
@@ -83,14 +89,21 @@ func NewAgentServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(agentServiceMethods.ByName("SendGuest")),
 			connect.WithClientOptions(opts...),
 		),
+		signCertificate: connect.NewClient[v1.SignCertificateRequest, v1.SignCertificateResponse](
+			httpClient,
+			baseURL+AgentServiceSignCertificateProcedure,
+			connect.WithSchema(agentServiceMethods.ByName("SignCertificate")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // agentServiceClient implements AgentServiceClient.
 type agentServiceClient struct {
-	getBundle   *connect.Client[v1.GetBundleRequest, v1.GetBundleResponse]
-	gatherFacts *connect.Client[v1.GatherFactsRequest, v1.GatherFactsResponse]
-	sendGuest   *connect.Client[v1.SendGuestRequest, v1.SendGuestResponse]
+	getBundle       *connect.Client[v1.GetBundleRequest, v1.GetBundleResponse]
+	gatherFacts     *connect.Client[v1.GatherFactsRequest, v1.GatherFactsResponse]
+	sendGuest       *connect.Client[v1.SendGuestRequest, v1.SendGuestResponse]
+	signCertificate *connect.Client[v1.SignCertificateRequest, v1.SignCertificateResponse]
 }
 
 // GetBundle calls holdfast.v1.AgentService.GetBundle.
@@ -116,6 +129,15 @@ func (c *agentServiceClient) SendGuest(ctx context.Context, req *v1.SendGuestReq
 	return nil, err
 }
 
+// SignCertificate calls holdfast.v1.AgentService.SignCertificate.
+func (c *agentServiceClient) SignCertificate(ctx context.Context, req *v1.SignCertificateRequest) (*v1.SignCertificateResponse, error) {
+	response, err := c.signCertificate.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // AgentServiceHandler is an implementation of the holdfast.v1.AgentService service.
 type AgentServiceHandler interface {
 	// GetBundle returns the file of a bundle from an offset on.
@@ -124,6 +146,9 @@ type AgentServiceHandler interface {
 	GatherFacts(context.Context, *v1.GatherFactsRequest) (*v1.GatherFactsResponse, error)
 	// SendGuest moves a guest of this host to another one, and waits until it has.
 	SendGuest(context.Context, *v1.SendGuestRequest) (*v1.SendGuestResponse, error)
+	// SignCertificate signs a certificate for the host that asks, for the name and the
+	// addresses of the certificate that the connection shows.
+	SignCertificate(context.Context, *v1.SignCertificateRequest) (*v1.SignCertificateResponse, error)
 }
 
 // NewAgentServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -151,6 +176,12 @@ func NewAgentServiceHandler(svc AgentServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(agentServiceMethods.ByName("SendGuest")),
 		connect.WithHandlerOptions(opts...),
 	)
+	agentServiceSignCertificateHandler := connect.NewUnaryHandlerSimple(
+		AgentServiceSignCertificateProcedure,
+		svc.SignCertificate,
+		connect.WithSchema(agentServiceMethods.ByName("SignCertificate")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/holdfast.v1.AgentService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case AgentServiceGetBundleProcedure:
@@ -159,6 +190,8 @@ func NewAgentServiceHandler(svc AgentServiceHandler, opts ...connect.HandlerOpti
 			agentServiceGatherFactsHandler.ServeHTTP(w, r)
 		case AgentServiceSendGuestProcedure:
 			agentServiceSendGuestHandler.ServeHTTP(w, r)
+		case AgentServiceSignCertificateProcedure:
+			agentServiceSignCertificateHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -178,4 +211,8 @@ func (UnimplementedAgentServiceHandler) GatherFacts(context.Context, *v1.GatherF
 
 func (UnimplementedAgentServiceHandler) SendGuest(context.Context, *v1.SendGuestRequest) (*v1.SendGuestResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.AgentService.SendGuest is not implemented"))
+}
+
+func (UnimplementedAgentServiceHandler) SignCertificate(context.Context, *v1.SignCertificateRequest) (*v1.SignCertificateResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.AgentService.SignCertificate is not implemented"))
 }

@@ -86,6 +86,9 @@ const (
 	// ClusterServiceResetPasswordProcedure is the fully-qualified name of the ClusterService's
 	// ResetPassword RPC.
 	ClusterServiceResetPasswordProcedure = "/holdfast.v1.ClusterService/ResetPassword"
+	// ClusterServiceRenewCertificatesProcedure is the fully-qualified name of the ClusterService's
+	// RenewCertificates RPC.
+	ClusterServiceRenewCertificatesProcedure = "/holdfast.v1.ClusterService/RenewCertificates"
 	// JobServiceDrainHostProcedure is the fully-qualified name of the JobService's DrainHost RPC.
 	JobServiceDrainHostProcedure = "/holdfast.v1.JobService/DrainHost"
 	// JobServiceListHostsProcedure is the fully-qualified name of the JobService's ListHosts RPC.
@@ -142,6 +145,9 @@ type ClusterServiceClient interface {
 	ImportConfig(context.Context, *v1.ImportConfigRequest) (*v1.ImportConfigResponse, error)
 	// ResetPassword gives root of the guest another password, by the guest's agent.
 	ResetPassword(context.Context, *v1.ResetPasswordRequest) (*v1.ResetPasswordResponse, error)
+	// RenewCertificates renews the certificates of a host now, by the agent there, and
+	// reads them back from where they are presented.
+	RenewCertificates(context.Context, *v1.RenewCertificatesRequest) (*v1.RenewCertificatesResponse, error)
 }
 
 // NewClusterServiceClient constructs a client for the holdfast.v1.ClusterService service. By
@@ -251,27 +257,34 @@ func NewClusterServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(clusterServiceMethods.ByName("ResetPassword")),
 			connect.WithClientOptions(opts...),
 		),
+		renewCertificates: connect.NewClient[v1.RenewCertificatesRequest, v1.RenewCertificatesResponse](
+			httpClient,
+			baseURL+ClusterServiceRenewCertificatesProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("RenewCertificates")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // clusterServiceClient implements ClusterServiceClient.
 type clusterServiceClient struct {
-	getStatus      *connect.Client[v1.GetStatusRequest, v1.GetStatusResponse]
-	watchStatus    *connect.Client[v1.WatchStatusRequest, v1.WatchStatusResponse]
-	start          *connect.Client[v1.StartRequest, v1.StartResponse]
-	stop           *connect.Client[v1.StopRequest, v1.StopResponse]
-	migrate        *connect.Client[v1.MigrateRequest, v1.MigrateResponse]
-	listEvents     *connect.Client[v1.ListEventsRequest, v1.ListEventsResponse]
-	watchEvents    *connect.Client[v1.WatchEventsRequest, v1.WatchEventsResponse]
-	confirmOff     *connect.Client[v1.ConfirmOffRequest, v1.ConfirmOffResponse]
-	setMaintenance *connect.Client[v1.SetMaintenanceRequest, v1.SetMaintenanceResponse]
-	getStoreStatus *connect.Client[v1.GetStoreStatusRequest, v1.GetStoreStatusResponse]
-	backUpStore    *connect.Client[v1.BackUpStoreRequest, v1.BackUpStoreResponse]
-	getVersion     *connect.Client[v1.GetVersionRequest, v1.GetVersionResponse]
-	getConfig      *connect.Client[v1.GetConfigRequest, v1.GetConfigResponse]
-	listConfigs    *connect.Client[v1.ListConfigsRequest, v1.ListConfigsResponse]
-	importConfig   *connect.Client[v1.ImportConfigRequest, v1.ImportConfigResponse]
-	resetPassword  *connect.Client[v1.ResetPasswordRequest, v1.ResetPasswordResponse]
+	getStatus         *connect.Client[v1.GetStatusRequest, v1.GetStatusResponse]
+	watchStatus       *connect.Client[v1.WatchStatusRequest, v1.WatchStatusResponse]
+	start             *connect.Client[v1.StartRequest, v1.StartResponse]
+	stop              *connect.Client[v1.StopRequest, v1.StopResponse]
+	migrate           *connect.Client[v1.MigrateRequest, v1.MigrateResponse]
+	listEvents        *connect.Client[v1.ListEventsRequest, v1.ListEventsResponse]
+	watchEvents       *connect.Client[v1.WatchEventsRequest, v1.WatchEventsResponse]
+	confirmOff        *connect.Client[v1.ConfirmOffRequest, v1.ConfirmOffResponse]
+	setMaintenance    *connect.Client[v1.SetMaintenanceRequest, v1.SetMaintenanceResponse]
+	getStoreStatus    *connect.Client[v1.GetStoreStatusRequest, v1.GetStoreStatusResponse]
+	backUpStore       *connect.Client[v1.BackUpStoreRequest, v1.BackUpStoreResponse]
+	getVersion        *connect.Client[v1.GetVersionRequest, v1.GetVersionResponse]
+	getConfig         *connect.Client[v1.GetConfigRequest, v1.GetConfigResponse]
+	listConfigs       *connect.Client[v1.ListConfigsRequest, v1.ListConfigsResponse]
+	importConfig      *connect.Client[v1.ImportConfigRequest, v1.ImportConfigResponse]
+	resetPassword     *connect.Client[v1.ResetPasswordRequest, v1.ResetPasswordResponse]
+	renewCertificates *connect.Client[v1.RenewCertificatesRequest, v1.RenewCertificatesResponse]
 }
 
 // GetStatus calls holdfast.v1.ClusterService.GetStatus.
@@ -406,6 +419,15 @@ func (c *clusterServiceClient) ResetPassword(ctx context.Context, req *v1.ResetP
 	return nil, err
 }
 
+// RenewCertificates calls holdfast.v1.ClusterService.RenewCertificates.
+func (c *clusterServiceClient) RenewCertificates(ctx context.Context, req *v1.RenewCertificatesRequest) (*v1.RenewCertificatesResponse, error) {
+	response, err := c.renewCertificates.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // ClusterServiceHandler is an implementation of the holdfast.v1.ClusterService service.
 type ClusterServiceHandler interface {
 	// GetStatus returns what the agent knows now; it waits for nothing.
@@ -448,6 +470,9 @@ type ClusterServiceHandler interface {
 	ImportConfig(context.Context, *v1.ImportConfigRequest) (*v1.ImportConfigResponse, error)
 	// ResetPassword gives root of the guest another password, by the guest's agent.
 	ResetPassword(context.Context, *v1.ResetPasswordRequest) (*v1.ResetPasswordResponse, error)
+	// RenewCertificates renews the certificates of a host now, by the agent there, and
+	// reads them back from where they are presented.
+	RenewCertificates(context.Context, *v1.RenewCertificatesRequest) (*v1.RenewCertificatesResponse, error)
 }
 
 // NewClusterServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -553,6 +578,12 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 		connect.WithSchema(clusterServiceMethods.ByName("ResetPassword")),
 		connect.WithHandlerOptions(opts...),
 	)
+	clusterServiceRenewCertificatesHandler := connect.NewUnaryHandlerSimple(
+		ClusterServiceRenewCertificatesProcedure,
+		svc.RenewCertificates,
+		connect.WithSchema(clusterServiceMethods.ByName("RenewCertificates")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/holdfast.v1.ClusterService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case ClusterServiceGetStatusProcedure:
@@ -587,6 +618,8 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 			clusterServiceImportConfigHandler.ServeHTTP(w, r)
 		case ClusterServiceResetPasswordProcedure:
 			clusterServiceResetPasswordHandler.ServeHTTP(w, r)
+		case ClusterServiceRenewCertificatesProcedure:
+			clusterServiceRenewCertificatesHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -658,6 +691,10 @@ func (UnimplementedClusterServiceHandler) ImportConfig(context.Context, *v1.Impo
 
 func (UnimplementedClusterServiceHandler) ResetPassword(context.Context, *v1.ResetPasswordRequest) (*v1.ResetPasswordResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.ClusterService.ResetPassword is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) RenewCertificates(context.Context, *v1.RenewCertificatesRequest) (*v1.RenewCertificatesResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.ClusterService.RenewCertificates is not implemented"))
 }
 
 // JobServiceClient is a client for the holdfast.v1.JobService service.

@@ -1,0 +1,253 @@
+package agent
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/certificates"
+	"holdfast/internal/cluster"
+	"holdfast/internal/config"
+	"holdfast/internal/fail"
+	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/report"
+	"holdfast/internal/pki"
+	"holdfast/internal/upgrade/service"
+)
+
+// keeperOf is that of a host with a certificate of the authority.
+func keeperOf(t *testing.T, a authority, host string) *keeper {
+	t.Helper()
+	nd := &node{Options: Options{Log: slog.New(slog.DiscardHandler)}, n: config.Node{Host: host, Driver: "process", TLS: a.issue(host)}}
+	var err error
+	if nd.server, nd.client, err = pki.Load(nd.n.TLS.CA, nd.n.TLS.Cert, nd.n.TLS.Key); err != nil {
+		t.Fatal(err)
+	}
+	return nd.keep()
+}
+
+// withKey is an authority whose key lies where agents look for it.
+func withKey(t *testing.T) authority {
+	t.Helper()
+	a := newAuthority(t, t.TempDir())
+	if err := a.ca.Write(filepath.Join(a.dir, "ca.pem"), filepath.Join(a.dir, "ca.key")); err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// without is the same authority on a host that has its certificate only.
+func (a authority) without(t *testing.T) authority {
+	t.Helper()
+	b := authority{t, t.TempDir(), a.ca}
+	if err := a.ca.WriteCert(filepath.Join(b.dir, "ca.pem")); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func shown(t *testing.T, k *keeper) *x509.Certificate {
+	t.Helper()
+	c, err := pki.ReadCert(k.own.Cert[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// TestWhomAMemberSigns: the host that shows the certificate, and nobody else.
+func TestWhomAMemberSigns(t *testing.T) {
+	a := withKey(t)
+	member, guest, other := keeperOf(t, a, "h1"), keeperOf(t, a.without(t), "g1"), keeperOf(t, a.without(t), "h2")
+	request := func(of *keeper) []byte {
+		t.Helper()
+		r, err := pki.NewRequest(shown(t, of))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.PEM
+	}
+	cert, err := member.SignCertificate(t.Context(), pki.Agent, request(guest), shown(t, guest))
+	if err != nil || !strings.HasPrefix(string(cert), "-----BEGIN CERTIFICATE-----") || strings.Contains(string(cert), "KEY") {
+		t.Errorf("got %s, %v", cert, err)
+	}
+	ended := *shown(t, guest)
+	ended.NotAfter = time.Now().Add(-time.Minute)
+	revoking := keeperOf(t, a, "h1")
+	revoking.nd.server.VerifyConnection = func(s tls.ConnectionState) error {
+		return pki.ErrRevoked
+	}
+	for name, c := range map[string]struct {
+		by      *keeper
+		which   string
+		request []byte
+		shown   *x509.Certificate
+		kind    fail.Kind
+		says    string
+	}{
+		"for another host":     {member, pki.Agent, request(other), shown(t, guest), fail.Denied, `the request asks for more than its maker's certificate has: name "h2"`},
+		"no request":           {member, pki.Agent, []byte("x"), shown(t, guest), fail.Failed, "PEM"},
+		"of no kind":           {member, "x", request(guest), shown(t, guest), fail.Failed, "want agent, memory or libvirt"},
+		"it has ended":         {member, pki.Agent, request(guest), &ended, fail.Denied, "the certificate of g1 ended on"},
+		"it is revoked":        {revoking, pki.Agent, request(guest), shown(t, guest), fail.Denied, "revoked"},
+		"no key of that kind":  {member, pki.Memory, request(guest), shown(t, guest), fail.Refused, "the authority's key is not on this host"},
+		"by one without a key": {other, pki.Agent, request(guest), shown(t, guest), fail.Refused, "the authority's key is not on this host"},
+	} {
+		_, err := c.by.SignCertificate(t.Context(), c.which, c.request, c.shown)
+		var e *fail.Error
+		if !errors.As(err, &e) || e.Kind != c.kind || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v, want %s: %s", name, err, c.kind, c.says)
+		}
+	}
+}
+
+// memberPeer is a member as another host reaches it.
+type memberPeer struct {
+	service.Peer
+	member *keeper
+	shown  func() *x509.Certificate
+	err    error
+}
+
+func (m memberPeer) SignCertificate(ctx context.Context, which string, request []byte) ([]byte, error) {
+	if m.err != nil {
+		return nil, m.err
+	}
+	return m.member.SignCertificate(ctx, which, request, m.shown())
+}
+
+func (m memberPeer) RenewCertificates(ctx context.Context, host string) ([]inventory.Certificate, error) {
+	return m.member.RenewCertificates(ctx, cluster.HostID(host))
+}
+func (memberPeer) Close() {}
+
+// TestAHostWithoutAKeyAsksMembers: one after the other, those that are up.
+func TestAHostWithoutAKeyAsksMembers(t *testing.T) {
+	a := withKey(t)
+	member, guest := keeperOf(t, a, "h3"), keeperOf(t, a.without(t), "g1")
+	var asked []string
+	seen := map[cluster.HostID]report.Seen{}
+	for name, up := range map[cluster.HostID]bool{"h1": true, "h2": false, "h3": true, "g2": true} {
+		s := report.Seen{Record: report.Record{Host: inventory.Host{Name: name, Member: name != "g2"}}}
+		if up {
+			s.SeenAt = time.Now()
+		}
+		seen[name] = s
+	}
+	guest.seen = func() (map[cluster.HostID]report.Seen, bool) { return seen, true }
+	guest.peer = func(h cluster.HostID) (service.Peer, error) {
+		asked = append(asked, string(h))
+		p := memberPeer{member: member, shown: func() *x509.Certificate { return shown(t, guest) }}
+		if h == "h1" {
+			p.err = errors.New("h1 does not answer")
+		}
+		return p, nil
+	}
+	guest.leads = func() bool { return true }
+	before := shown(t, guest)
+	all, err := guest.RenewCertificates(t.Context(), "g1")
+	if err != nil || len(all) != 1 || shown(t, guest).SerialNumber.Cmp(before.SerialNumber) == 0 || strings.Join(asked, " ") != "h1 h3" {
+		t.Fatalf("%+v, %v, asked %q", all, err, asked)
+	}
+	if all, err := guest.RenewCertificates(t.Context(), "h3"); err != nil || len(all) != 1 {
+		t.Errorf("by its agent: %+v, %v", all, err)
+	}
+	delete(seen, "h3")
+	_, err = guest.RenewCertificates(t.Context(), "g1")
+	for _, want := range []string{"the authority's key is not on this host", "no member signs it; h1: h1 does not answer"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+
+	// The coordinator tells of hosts that are no members, those of a silent one, too.
+	s := seen["g2"]
+	s.Certificates = []inventory.Certificate{{Which: "agent", State: inventory.CertValid, Ends: time.Now().Add(-time.Hour)}}
+	seen["g2"] = s
+	if w := guest.warning(); !strings.HasPrefix(w, `g2: the certificate "agent" ended on `) {
+		t.Errorf("warning %q", w)
+	}
+	guest.leads = func() bool { return false }
+	if w := guest.warning(); w != "" {
+		t.Errorf("warning of one that does not coordinate: %q", w)
+	}
+}
+
+// TestTooLate: nobody is asked for a host whose certificate has ended; a member mends
+// itself before its agent starts.
+func TestTooLate(t *testing.T) {
+	a := withKey(t)
+	ended := func(k *keeper) {
+		t.Helper()
+		p, err := a.ca.Issue(k.nd.n.Host, []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil, time.Second)
+		if err == nil {
+			err = p.Write(k.own.Cert[0], k.own.Key[0])
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	guest := keeperOf(t, a.without(t), "g1")
+	ended(guest)
+	time.Sleep(time.Until(shown(t, guest).NotAfter) + time.Millisecond)
+	guest.seen = func() (map[cluster.HostID]report.Seen, bool) {
+		t.Error("members were looked for")
+		return nil, false
+	}
+	if _, err := guest.Renew(t.Context()); err == nil || !strings.Contains(err.Error(), installAgain) {
+		t.Errorf("got %v", err)
+	}
+	member := keeperOf(t, a, "h1")
+	ended(member)
+	file := settings(t, t.TempDir(), func(n *config.Node) { n.TLS = member.nd.n.TLS })
+	if err := renewExpired(Options{NodeFile: file, Log: slog.New(slog.DiscardHandler)}); err != nil {
+		t.Fatal(err)
+	}
+	if c := shown(t, member); !c.NotAfter.After(time.Now()) {
+		t.Errorf("it ended on %s", c.NotAfter)
+	}
+}
+
+// TestTheReadBack is by what a port presents.
+func TestTheReadBack(t *testing.T) {
+	a := withKey(t)
+	k := keeperOf(t, a, "h1")
+	l, err := tls.Listen("tcp", "127.0.0.1:0", k.nd.server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = io.Copy(io.Discard, c) // until the other side has seen enough
+			c.Close()
+		}
+	}()
+	defer func() { l.Close(); <-served }()
+	addr := l.Addr().String()
+	k.nd.n.API.Listen, k.nd.n.Addr = addr, "127.0.0.1"
+	before := shown(t, k)
+	if _, err := k.Renew(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	got, err := certificates.Presented(t.Context(), addr, "h1", k.own)
+	if err != nil || got.SerialNumber.Cmp(shown(t, k).SerialNumber) != 0 || got.SerialNumber.Cmp(before.SerialNumber) == 0 {
+		t.Errorf("presented: %v", err)
+	}
+	if err := certificates.Await(t.Context(), addr, k.own, before); err == nil || !strings.Contains(err.Error(), "presents the certificate with serial") {
+		t.Errorf("the one before is not presented any more: %v", err)
+	}
+}

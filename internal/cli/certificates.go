@@ -1,0 +1,188 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/api"
+	"holdfast/internal/fail"
+	"holdfast/internal/install"
+	"holdfast/internal/inventory"
+)
+
+// certLine is a certificate as `certificates` shows it to programs.
+type certLine struct {
+	Host string `json:"host"`
+	inventory.Certificate
+}
+
+func (a *app) certificatesCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "certificates",
+		Short: "List the certificates of all hosts, or renew them",
+		Long: `Lists the certificates of all hosts: "agent" for the agent and the store,
+"memory" with which QEMU encrypts guests' memory, "libvirt" for libvirtd.
+
+States: valid; due, the agent renews it now; ends soon, it should have been
+renewed; expired. What prevents a renewal stands below the table. An agent
+renews by itself when a third of a certificate's life is left.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			hosts, js, err := asked(a, cmd, func(ctx context.Context, c *api.Client) ([]inventory.Summary, error) { return c.GuestHosts(ctx) })
+			if err != nil {
+				return err
+			}
+			lines := certLines(hosts, time.Now())
+			if js {
+				return writeJSON(a.env.Stdout, lines, false)
+			}
+			return writeText(a.env.Stdout, certText(lines, painterFor(a.env.Stdout)))
+		},
+	}
+	cmd.SetUsageTemplate(strings.Replace(cmd.UsageTemplate(), "for more information about", "for more about", 1)) // 80 columns
+	cmd.AddCommand(a.certificatesRenewCmd())
+	return cmd
+}
+
+// certLines has those first that have ended.
+func certLines(hosts []inventory.Summary, now time.Time) []certLine {
+	out := []certLine{}
+	for _, h := range hosts {
+		for _, c := range h.Certificates {
+			out = append(out, certLine{string(h.Name), c.At(now)})
+		}
+		if len(h.Certificates) == 0 {
+			out = append(out, certLine{Host: string(h.Name), Certificate: inventory.Certificate{State: "not told", Problem: "its agent tells of none: it has none, or is of an earlier version"}})
+		}
+	}
+	urgency := []string{inventory.CertExpired, inventory.CertSoon}
+	rank := func(l certLine) int {
+		if i := slices.Index(urgency, l.State); i >= 0 {
+			return i
+		}
+		return len(urgency)
+	}
+	slices.SortStableFunc(out, func(x, y certLine) int { return rank(x) - rank(y) })
+	return out
+}
+
+func certText(lines []certLine, p painter) string {
+	var b strings.Builder
+	cols := []column{{head: "HOST", cut: 2, least: 12}, {head: "CERTIFICATE"}, {head: "SERIAL", cut: 1, least: 12}, {head: "ENDS"}, {head: "STATE"}}
+	var rows [][]cell
+	for _, l := range lines {
+		state := cell{clean(l.State), plain}
+		switch l.State {
+		case inventory.CertValid:
+			state.c = green
+		case inventory.CertExpired:
+			state.c = red
+		case inventory.CertSoon, inventory.CertDue:
+			state.c = yellow
+		}
+		ends := "-"
+		if !l.Ends.IsZero() {
+			ends = l.Ends.UTC().Format("2006-01-02 15:04 MST")
+		}
+		rows = append(rows, []cell{{clean(l.Host), plain}, {or(l.Which, "-"), plain}, {or(l.Serial, "-"), plain}, {ends, plain}, state})
+	}
+	table(&b, p, cols, rows)
+	for _, l := range lines {
+		if l.Problem != "" {
+			say(&b, p, "", yellow, strings.TrimSpace(clean(l.Host)+" "+clean(l.Which))+": "+clean(l.Problem))
+		}
+	}
+	return b.String()
+}
+
+func (a *app) certificatesRenewCmd() *cobra.Command {
+	var all bool
+	cmd := &cobra.Command{
+		Use:   "renew {HOST...|--all}",
+		Short: "Renew the certificates of hosts now, with new keys",
+		Long: `Renews all certificates of each host now, one host after the other, with new
+keys. Each is read back from where the host presents it. Guests, agents and the
+store go on. A host that fails keeps what it has; the others are renewed, and
+the exit code is 1.`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, hosts []string) error {
+			if all == (len(hosts) > 0) {
+				return fail.Errorf(fail.Invalid, "which hosts? want HOST... or --all, and not both")
+			}
+			c, js, err := a.open(cmd)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			if hosts, err = certHosts(cmd.Context(), c, hosts); err != nil {
+				return err
+			}
+			lines := []certLine{}
+			var failed []string
+			for _, h := range hosts {
+				certs, err := c.RenewCertificates(cmd.Context(), h)
+				if err != nil {
+					failed = append(failed, h)
+					if werr := writeText(a.env.Stderr, "holdfast: "+cleanLines(err.Error())+"\n"); werr != nil {
+						return werr
+					}
+					continue
+				}
+				for _, x := range certs {
+					lines = append(lines, certLine{h, x})
+				}
+			}
+			if js {
+				err = writeJSON(a.env.Stdout, lines, false)
+			} else if len(lines) > 0 {
+				err = writeText(a.env.Stdout, certText(lines, painterFor(a.env.Stdout)))
+			}
+			if err == nil && len(failed) > 0 {
+				return fail.Errorf(fail.Failed, "not renewed, or not all: %s", clean(strings.Join(failed, ", "))).With("holdfast certificates; the same command again is safe")
+			}
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&all, "all", false, "all hosts")
+	return cmd
+}
+
+// certHosts are the hosts that are named, or all, without doubles.
+func certHosts(ctx context.Context, c *api.Client, named []string) ([]string, error) {
+	known, err := c.GuestHosts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, h := range known {
+		out = append(out, string(h.Name))
+	}
+	if len(named) == 0 {
+		return out, nil
+	}
+	for _, h := range named {
+		if !slices.Contains(out, h) {
+			return nil, fail.Errorf(fail.Invalid, "host %q: want one of %s", h, strings.Join(out, ", "))
+		}
+	}
+	slices.Sort(named)
+	return slices.Compact(named), nil
+}
+
+// ofCertificates are the problems of a host's certificates. Those that have ended are
+// found on the host itself.
+func ofCertificates(hosts []inventory.Summary, name string) (out []install.Finding) {
+	for _, h := range hosts {
+		for _, c := range h.Certificates {
+			if string(h.Name) == name && c.Problem != "" {
+				out = append(out, install.Finding{Node: name, Check: "certificate", Result: install.Warn, Finding: fmt.Sprintf("%q: %s", c.Which, c.Problem), Remedy: "holdfast certificates renew " + name})
+			}
+		}
+	}
+	return out
+}
