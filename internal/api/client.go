@@ -56,6 +56,13 @@ type Progress struct {
 	Epoch   cluster.Epoch      `json:"epoch"`
 }
 
+// Cancelled is the migration that was asked to end.
+type Cancelled struct {
+	From     cluster.HostID `json:"from"` // the source, where the guest is
+	To       cluster.HostID `json:"to"`
+	OwnerMod int64          `json:"owner_mod"` // see cluster.Status; 0: it had not begun
+}
+
 // EventPage is a part of the event log, oldest first.
 type EventPage struct {
 	Events []cluster.Event
@@ -256,6 +263,18 @@ func (c *Client) Migrate(ctx context.Context, host, key string) iter.Seq2[Progre
 				With("the migration may go on; see: holdfast status"))
 		}
 	}
+}
+
+// CancelMigration asks that the migration that is on ends, or that one which waits does
+// not begin. It returns when that is recorded. Keys as with Start.
+func (c *Client) CancelMigration(ctx context.Context, key string) (Cancelled, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	resp, err := c.rpc.CancelMigration(ctx, &apiv1.CancelMigrationRequest{IdempotencyKey: keyOr(key)})
+	if err != nil {
+		return Cancelled{}, fromWire(ctx, c.target, err)
+	}
+	return Decode[Cancelled](resp), nil
 }
 
 // Events returns one page of the event log, oldest first: at most limit (0: 100)

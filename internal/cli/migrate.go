@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -9,17 +10,28 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/fail"
 )
 
 func (a *app) migrateCmd() *cobra.Command {
 	var timeout time.Duration
+	var end bool
 	cmd := &cobra.Command{
-		Use:   "migrate HOST",
+		Use:   "migrate {HOST | --cancel}",
 		Short: "Move the management VM to another host, live",
 		Long: `Moves the running management VM to another host without stopping it, and shows
-the progress. HOST is a name or an IP address. Interrupting the command does not
-end the migration.`,
-		Args: cobra.ExactArgs(1),
+the progress. HOST is a name or an IP address.
+
+Interrupting the command (Ctrl-C) does not end the migration. --cancel does, on
+any host, and waits until it is certain where the management VM runs. When the
+migration has ended before, the management VM stays where it is, and that is
+said.`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if end {
+				return cobra.NoArgs(cmd, args)
+			}
+			return cobra.ExactArgs(1)(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			js, err := a.asJSON(cmd)
 			if err != nil {
@@ -35,10 +47,14 @@ end the migration.`,
 			defer c.Close()
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()
+			if end {
+				return a.cancelMigration(ctx, c, js)
+			}
 			return a.followMigration(ctx, c, args[0], js)
 		},
 	}
 	cmd.Flags().DurationVar(&timeout, "timeout", 30*time.Minute, "give up watching after this `time`")
+	cmd.Flags().BoolVar(&end, "cancel", false, "end the migration that is under way")
 	return cmd
 }
 
@@ -50,7 +66,7 @@ func (a *app) followMigration(ctx context.Context, c *api.Client, host string, j
 				return werr
 			}
 			if ctx.Err() != nil {
-				return unfinished("migrate", ctx.Err(), show.last)
+				return leftAlone(ctx.Err(), host, show.last)
 			}
 			return err
 		}
@@ -64,6 +80,19 @@ func (a *app) followMigration(ctx context.Context, c *api.Client, host string, j
 		}
 	}
 	return nil
+}
+
+// leftAlone is the error of a command that does not follow its migration any more.
+func leftAlone(cause error, host, last string) error {
+	err := unfinished("migrate", cause, last)
+	var e *fail.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	if last == "" {
+		return e.With("whether it was asked for is not known; see: holdfast status")
+	}
+	return e.With("the migration to " + clean(host) + " goes on; follow it: holdfast status --watch; cancel it: holdfast migrate --cancel")
 }
 
 // progressView writes a migration's progress: a bar that stays in place on a

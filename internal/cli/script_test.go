@@ -116,6 +116,14 @@ func until(ok func() bool) error {
 // obey does at once what a cluster does with a request, in small steps.
 func obey(f *servertest.Fake, w cluster.Want) {
 	switch {
+	case w.Cancel != 0:
+		f.Update(func(s *cluster.Status) { s.Owner.State, s.Owner.To, s.OwnerMod = cluster.Running, "", w.Cancel+1 })
+		for i := range 600 { // it renews for as long as somebody looks
+			f.Update(func(s *cluster.Status) { s.Hosts[2].Seq++ })
+			if time.Sleep(50 * time.Millisecond); i > 4 && f.Watchers() == 0 {
+				break
+			}
+		}
 	case w.MoveTo != "":
 		for percent := 0; percent <= 90; percent += 45 {
 			f.Update(func(s *cluster.Status) { s.Owner.State, s.Owner.To, s.Percent = cluster.Migrating, w.MoveTo, percent })
@@ -145,12 +153,18 @@ func failMove(f *servertest.Fake, w cluster.Want) {
 	f.Update(func(s *cluster.Status) { s.Owner.State, s.Owner.To = cluster.Running, "" })
 }
 
+// failCancel is a cancel that comes when the guest has left.
+func failCancel(f *servertest.Fake, w cluster.Want) {
+	f.Update(func(s *cluster.Status) { s.Owner.State, s.Owner.Host, s.OwnerMod = cluster.Settling, s.Owner.To, w.Cancel+1 })
+	f.Update(func(s *cluster.Status) { s.Owner.State, s.Owner.To, s.OwnerMod = cluster.Running, "", w.Cancel+2 })
+}
+
 // control is the script command "agent": it changes what the fake agent says.
 //
 //	agent status FILE    JSON laid over the status of three well hosts
 //	agent config FILE    the configuration in force
 //	agent events FILE    JSON lines appended to the event log
-//	agent obeys|idles|fails-moves
+//	agent obeys|idles|fails-moves|fails-cancels
 //	agent store-away     requests and events fail
 //	agent upgrade [FILE] JSON of how an upgrade stands; without: as it goes
 //	agent report FILE    JSON of what checks find
@@ -205,6 +219,8 @@ func control(ts *testscript.TestScript, neg bool, args []string) {
 		a.upgrades.Lose(cluster.HostID(args[1]))
 	case "idles":
 		a.Obey(nil)
+	case "fails-cancels":
+		a.Obey(failCancel)
 	case "fails-moves":
 		a.Obey(failMove)
 	case "store-away":

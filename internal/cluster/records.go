@@ -184,6 +184,7 @@ type Want struct {
 	Run      bool   `json:"run"`                 // the resource shall run
 	HandsOff bool   `json:"hands_off,omitempty"` // all decisions frozen
 	MoveTo   HostID `json:"move_to,omitempty"`   // migrate there
+	Cancel   int64  `json:"cancel,omitempty"`    // end the migration that began with this revision of the owner record
 	Off      []Off  `json:"off,omitempty"`       // operators' word that hosts are off
 	// Rest are hosts in maintenance: not chosen to run it, and emptied of it.
 	Rest []HostID `json:"rest,omitempty"`

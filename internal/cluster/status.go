@@ -13,9 +13,10 @@ type Status struct {
 	Term        int64        `json:"term,omitempty"` // the coordinator's election revision
 	Want        Want         `json:"want"`
 	Owner       Owner        `json:"owner"`
-	Percent     int          `json:"percent,omitempty"` // of a live migration
-	Members     []HostID     `json:"members,omitempty"` // as configured, in order
-	Hosts       []HostStatus `json:"hosts"`             // that have registered
+	OwnerMod    int64        `json:"owner_mod,omitempty"` // revision of the owner record: it changes with it
+	Percent     int          `json:"percent,omitempty"`   // of a live migration
+	Members     []HostID     `json:"members,omitempty"`   // as configured, in order
+	Hosts       []HostStatus `json:"hosts"`               // that have registered
 	Takeover    Takeover     `json:"takeover"`
 	Waiting     string       `json:"waiting,omitempty"` // what the cluster waits for, in a sentence
 	Timings     Timings      `json:"timings"`

@@ -324,7 +324,7 @@ func (d *decision) move() {
 		n.State, n.To, n.Ready = cluster.Migrating, to, false
 		because(&n, reason.MoveRequested.With())
 		w := m.Want.Want
-		w.MoveTo = ""
+		w.MoveTo, w.Cancel = "", 0
 		d.order(&n, &w, cluster.Event{Kind: cluster.EvMigrating, Host: m.Owner.Host, To: to})
 	}
 }

@@ -94,6 +94,9 @@ func (m *Machine) Waiting() string {
 	case cluster.Stopping:
 		return fmt.Sprintf("the guest on %s shuts down", o.Host)
 	case cluster.Migrating:
+		if m.cancelled() {
+			return fmt.Sprintf("the end of the migration from %s to %s, which is being cancelled", o.Host, o.To)
+		}
 		return fmt.Sprintf("the migration from %s to %s", o.Host, o.To)
 	case cluster.Settling:
 		return fmt.Sprintf("the word of %s whether it has the guest", o.Host)

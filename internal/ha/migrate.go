@@ -18,7 +18,7 @@ func (d *decision) source() {
 	case moving:
 		// A target without a lease may not go on with the guest. At the end of a migration
 		// the guest stands still for as long as its hypervisor waits for a target that is lost.
-		if m.Want.MoveTo == m.Self || m.silent(o.To) > m.Timings.Lease {
+		if m.cancelled() || m.silent(o.To) > m.Timings.Lease {
 			d.do(Abort{})
 		}
 	case !m.fresh(o.SeenAt): // what is known is older than the end of the migration
@@ -27,15 +27,21 @@ func (d *decision) source() {
 	case m.Guest.Seen.State == cluster.GuestPaused && m.Now.Sub(max(m.Guest.Touched, o.SeenAt)) > pausedWait:
 		d.do(Kill{Why: "it stands still after a migration that did not end"})
 	case m.Guest.Seen.State != cluster.GuestRunning:
+	case m.cancelled():
+		d.become(m.Self, cluster.EvMigrateEnd, reason.MoveCancelled.With())
 	case m.Guest.Tried == o.Mod:
 		d.become(m.Self, cluster.EvMigrateEnd, reason.MoveFailed.With(m.Guest.TriedBy))
-	case m.Want.MoveTo == m.Self:
-		d.become(m.Self, cluster.EvMigrateEnd, reason.MoveCancelled.With())
 	case m.able(o.To) != "":
 		d.become(m.Self, cluster.EvMigrateEnd, reason.TargetNotAble.With(o.To, m.able(o.To)))
 	case m.leased(startMargin) && !d.writing():
 		d.do(Migrate{To: o.To, Mod: o.Mod})
 	}
+}
+
+// cancelled reports that an operator has asked to end the migration that is on.
+// The request names its revision, so one that comes too late ends no other.
+func (m *Machine) cancelled() bool {
+	return m.Owner.State == cluster.Migrating && m.Want.Cancel == m.Owner.Mod
 }
 
 // left writes that the guest is not here any more, and can not come back: the

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/reason"
 )
 
 func TestTakeoverExpelsTheLostHostInTheSameTransaction(t *testing.T) {
@@ -30,6 +31,53 @@ func TestTakeoverExpelsTheLostHostInTheSameTransaction(t *testing.T) {
 		return
 	}
 	t.Fatal("no write was decided")
+}
+
+// TestCancel: the request names the migration by its revision, so one that comes too
+// late ends none, and moves the guest nowhere.
+func TestCancel(t *testing.T) {
+	with := func(change func(*Machine)) Machine {
+		v := quiet()
+		v.Owner.State, v.Owner.To, v.Owner.SeenAt = cluster.Migrating, "h2", sec(90)
+		v.Want.Cancel = v.Owner.Mod
+		change(&v)
+		return v
+	}
+	late := func(change func(*Machine)) Machine {
+		return with(func(v *Machine) { v.Owner.Mod++; change(v) })
+	}
+	for _, c := range []struct {
+		what string
+		view Machine
+		want string
+	}{
+		{"one that is under way is aborted", with(func(v *Machine) { v.Guest.Seen.Migrating = true }), "Abort"},
+		{"one that the agent carries out, too", with(func(v *Machine) { v.Doing.Works = WorkMigrate }), "Abort"},
+		{"it is aborted once at a time", with(func(v *Machine) { v.Guest.Seen.Migrating, v.Doing.Works = true, WorkAbort }), ""},
+		{"one that has not begun does not begin", with(func(*Machine) {}), "Write migration-failed running h1 1.1"},
+		{"one that was tried has been cancelled, whatever it says", with(func(v *Machine) { v.Guest.Tried, v.Guest.TriedBy = 20, "context canceled" }), "Write migration-failed running h1 1.1"},
+		{"a guest that has left is let go", with(func(v *Machine) { v.Guest.Seen.State = cluster.GuestAbsent }), "Renew, Disarm, Write settling settling h2 1.1 proved"},
+		{"another migration goes on", late(func(v *Machine) { v.Guest.Seen.Migrating = true }), ""},
+		{"another one begins", late(func(*Machine) {}), "Migrate"},
+		{"a guest that runs stays", late(func(v *Machine) { v.Owner.State, v.Owner.To = cluster.Running, "" }), ""},
+		{"the next migration forgets it", late(func(v *Machine) { v.Owner.State, v.Owner.To, v.Want.MoveTo = cluster.Running, "", "h3" }), "Write migrating migrating h1 1.1"},
+	} {
+		v := c.view
+		if got := said(v); got != c.want {
+			t.Errorf("%s: got %q, want %q", c.what, got, c.want)
+		}
+		for _, a := range v.Decide(v.Now) {
+			x, ok := a.(Txn)
+			if o := ownerOf(x); ok && o != nil && o.State == cluster.Running && o.ReasonCode.Code != reason.MoveCancelled.With().Code {
+				t.Errorf("%s: the reason is %+v", c.what, o.ReasonCode)
+			}
+			for _, p := range x.Put {
+				if p.Kind == KindWant && p.Want.Cancel != 0 {
+					t.Errorf("%s: the wish keeps the cancel", c.what)
+				}
+			}
+		}
+	}
 }
 
 func TestOnlyTheSourceHoldsAMigration(t *testing.T) {

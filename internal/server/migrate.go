@@ -122,10 +122,10 @@ func checkMove(w cluster.Want, s cluster.Status, host string) error {
 	switch {
 	case o.State == cluster.Migrating:
 		return fail.Errorf(fail.Refused, "a migration from %s to %s is in progress", o.Host, o.To).
-			With("wait for it: holdfast status --watch")
+			With("wait for it: holdfast status --watch; or cancel it: holdfast migrate --cancel")
 	case w.MoveTo != "" && w.MoveTo != o.Host:
 		return fail.Errorf(fail.Refused, "a migration to %s is in progress: it has been asked for and waits", w.MoveTo).
-			With("wait for it: holdfast status --watch")
+			With("wait for it: holdfast status --watch; or cancel it: holdfast migrate --cancel")
 	case o.State == cluster.Running && o.Host == t.Name:
 		return fail.Errorf(fail.Invalid, "Requested operation is not valid: domain is already active on %s", t.Name)
 	case w.HandsOff:

@@ -184,3 +184,58 @@ func TestMigrateSurvivesAStoreThatIsAway(t *testing.T) {
 	}
 	r.fake.Wait()
 }
+
+func TestCancelMigration(t *testing.T) {
+	moving := func(s *cluster.Status) { s.Owner.State, s.Owner.To, s.OwnerMod = cluster.Migrating, "node3", 77 }
+	for _, c := range []struct {
+		name string
+		edit func(*cluster.Status)
+		want cluster.Want // when it is not refused
+		says api.Cancelled
+		text string // of a refusal
+	}{
+		{"none", func(*cluster.Status) {}, cluster.Want{}, api.Cancelled{}, "no migration is under way: the guest runs on node1"},
+		{"none, stopped", func(s *cluster.Status) { s.Owner.State = cluster.Released }, cluster.Want{}, api.Cancelled{}, "the guest's state is released"},
+		{"under way", moving, cluster.Want{Run: true, Cancel: 77}, api.Cancelled{From: "node1", To: "node3", OwnerMod: 77}, ""},
+		{"asked for", func(s *cluster.Status) { s.Want.MoveTo, s.OwnerMod = "node2", 70 }, cluster.Want{Run: true}, api.Cancelled{From: "node1", To: "node2"}, ""},
+		{"it has left", func(s *cluster.Status) { s.Owner.State, s.Owner.Host = cluster.Settling, "node3" }, cluster.Want{}, api.Cancelled{}, "too late to cancel: the guest has left its source and goes on on node3"},
+		{"in maintenance", func(s *cluster.Status) { moving(s); s.Want.Rest = []cluster.HostID{"node1"} }, cluster.Want{}, api.Cancelled{}, "host node1 is in maintenance"},
+		{"no quorum", func(s *cluster.Status) { moving(s); s.Connected = false }, cluster.Want{}, api.Cancelled{}, "no quorum"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := run(t, nil)
+			r.fake.Update(func(s *cluster.Status) { *s = servertest.Three(testTime()); c.edit(s) })
+			before := r.fake.Status().Want
+			got, err := r.CancelMigration(t.Context(), "")
+			if c.text != "" {
+				wantKind(t, err, fail.Refused, c.text)
+				c.want = before
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			if now := r.fake.Status().Want; got != c.says || !reflect.DeepEqual(now, c.want) {
+				t.Errorf("said %+v, want %+v; the wish is %+v, want %+v", got, c.says, now, c.want)
+			}
+		})
+	}
+}
+
+// TestCancelIsAskedOnce: a request that is repeated, because its answer was lost, says
+// the same and ends no later migration.
+func TestCancelIsAskedOnce(t *testing.T) {
+	r := run(t, nil)
+	r.fake.Update(func(s *cluster.Status) { s.Owner.State, s.Owner.To, s.OwnerMod = cluster.Migrating, "node3", 77 })
+	for range 2 {
+		got, err := r.CancelMigration(t.Context(), "one")
+		if want := (api.Cancelled{From: "node1", To: "node3", OwnerMod: 77}); err != nil || got != want {
+			t.Fatalf("%+v, %v, want %+v", got, err, want)
+		}
+	}
+	r.fake.Update(func(s *cluster.Status) { s.OwnerMod = 90 })
+	if got, err := r.CancelMigration(t.Context(), "one"); err != nil || got != (api.Cancelled{}) {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	if w := r.fake.Status().Want; w.Cancel != 77 || len(r.fake.Users()) != 1 {
+		t.Errorf("the wish is %+v after %v", w, r.fake.Users())
+	}
+}

@@ -1628,6 +1628,111 @@ func (x *MigrateResponse) GetEpoch() *Epoch {
 	return nil
 }
 
+type CancelMigrationRequest struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	IdempotencyKey string                 `protobuf:"bytes,1,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *CancelMigrationRequest) Reset() {
+	*x = CancelMigrationRequest{}
+	mi := &file_holdfast_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelMigrationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelMigrationRequest) ProtoMessage() {}
+
+func (x *CancelMigrationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelMigrationRequest.ProtoReflect.Descriptor instead.
+func (*CancelMigrationRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *CancelMigrationRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+// It is empty when a request that is repeated finds the migration ended.
+type CancelMigrationResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          string                 `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`                          // the source, where the guest is
+	To            string                 `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`                              // the target
+	OwnerMod      int64                  `protobuf:"varint,3,opt,name=owner_mod,json=ownerMod,proto3" json:"owner_mod,omitempty"` // see Status: the migration to be ended; 0: it had not begun
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelMigrationResponse) Reset() {
+	*x = CancelMigrationResponse{}
+	mi := &file_holdfast_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelMigrationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelMigrationResponse) ProtoMessage() {}
+
+func (x *CancelMigrationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelMigrationResponse.ProtoReflect.Descriptor instead.
+func (*CancelMigrationResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *CancelMigrationResponse) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *CancelMigrationResponse) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *CancelMigrationResponse) GetOwnerMod() int64 {
+	if x != nil {
+		return x.OwnerMod
+	}
+	return 0
+}
+
 type ListEventsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Events after this revision; 0: from the oldest kept; -1: the newest limit
@@ -1640,7 +1745,7 @@ type ListEventsRequest struct {
 
 func (x *ListEventsRequest) Reset() {
 	*x = ListEventsRequest{}
-	mi := &file_holdfast_proto_msgTypes[29]
+	mi := &file_holdfast_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1652,7 +1757,7 @@ func (x *ListEventsRequest) String() string {
 func (*ListEventsRequest) ProtoMessage() {}
 
 func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[29]
+	mi := &file_holdfast_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1665,7 +1770,7 @@ func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsRequest.ProtoReflect.Descriptor instead.
 func (*ListEventsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{29}
+	return file_holdfast_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListEventsRequest) GetAfter() int64 {
@@ -1692,7 +1797,7 @@ type ListEventsResponse struct {
 
 func (x *ListEventsResponse) Reset() {
 	*x = ListEventsResponse{}
-	mi := &file_holdfast_proto_msgTypes[30]
+	mi := &file_holdfast_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1704,7 +1809,7 @@ func (x *ListEventsResponse) String() string {
 func (*ListEventsResponse) ProtoMessage() {}
 
 func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[30]
+	mi := &file_holdfast_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1717,7 +1822,7 @@ func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsResponse.ProtoReflect.Descriptor instead.
 func (*ListEventsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{30}
+	return file_holdfast_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ListEventsResponse) GetEvents() []*Event {
@@ -1743,7 +1848,7 @@ type WatchEventsRequest struct {
 
 func (x *WatchEventsRequest) Reset() {
 	*x = WatchEventsRequest{}
-	mi := &file_holdfast_proto_msgTypes[31]
+	mi := &file_holdfast_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1755,7 +1860,7 @@ func (x *WatchEventsRequest) String() string {
 func (*WatchEventsRequest) ProtoMessage() {}
 
 func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[31]
+	mi := &file_holdfast_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1768,7 +1873,7 @@ func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsRequest.ProtoReflect.Descriptor instead.
 func (*WatchEventsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{31}
+	return file_holdfast_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *WatchEventsRequest) GetAfter() int64 {
@@ -1788,7 +1893,7 @@ type WatchEventsResponse struct {
 
 func (x *WatchEventsResponse) Reset() {
 	*x = WatchEventsResponse{}
-	mi := &file_holdfast_proto_msgTypes[32]
+	mi := &file_holdfast_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1800,7 +1905,7 @@ func (x *WatchEventsResponse) String() string {
 func (*WatchEventsResponse) ProtoMessage() {}
 
 func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[32]
+	mi := &file_holdfast_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1813,7 +1918,7 @@ func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsResponse.ProtoReflect.Descriptor instead.
 func (*WatchEventsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{32}
+	return file_holdfast_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *WatchEventsResponse) GetEvents() []*Event {
@@ -1840,7 +1945,7 @@ type ConfirmOffRequest struct {
 
 func (x *ConfirmOffRequest) Reset() {
 	*x = ConfirmOffRequest{}
-	mi := &file_holdfast_proto_msgTypes[33]
+	mi := &file_holdfast_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1852,7 +1957,7 @@ func (x *ConfirmOffRequest) String() string {
 func (*ConfirmOffRequest) ProtoMessage() {}
 
 func (x *ConfirmOffRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[33]
+	mi := &file_holdfast_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1865,7 +1970,7 @@ func (x *ConfirmOffRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmOffRequest.ProtoReflect.Descriptor instead.
 func (*ConfirmOffRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{33}
+	return file_holdfast_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ConfirmOffRequest) GetIdempotencyKey() string {
@@ -1890,7 +1995,7 @@ type ConfirmOffResponse struct {
 
 func (x *ConfirmOffResponse) Reset() {
 	*x = ConfirmOffResponse{}
-	mi := &file_holdfast_proto_msgTypes[34]
+	mi := &file_holdfast_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1902,7 +2007,7 @@ func (x *ConfirmOffResponse) String() string {
 func (*ConfirmOffResponse) ProtoMessage() {}
 
 func (x *ConfirmOffResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[34]
+	mi := &file_holdfast_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1915,7 +2020,7 @@ func (x *ConfirmOffResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmOffResponse.ProtoReflect.Descriptor instead.
 func (*ConfirmOffResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{34}
+	return file_holdfast_proto_rawDescGZIP(), []int{36}
 }
 
 type SetMaintenanceRequest struct {
@@ -1929,7 +2034,7 @@ type SetMaintenanceRequest struct {
 
 func (x *SetMaintenanceRequest) Reset() {
 	*x = SetMaintenanceRequest{}
-	mi := &file_holdfast_proto_msgTypes[35]
+	mi := &file_holdfast_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1941,7 +2046,7 @@ func (x *SetMaintenanceRequest) String() string {
 func (*SetMaintenanceRequest) ProtoMessage() {}
 
 func (x *SetMaintenanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[35]
+	mi := &file_holdfast_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1954,7 +2059,7 @@ func (x *SetMaintenanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetMaintenanceRequest.ProtoReflect.Descriptor instead.
 func (*SetMaintenanceRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{35}
+	return file_holdfast_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *SetMaintenanceRequest) GetIdempotencyKey() string {
@@ -1986,7 +2091,7 @@ type SetMaintenanceResponse struct {
 
 func (x *SetMaintenanceResponse) Reset() {
 	*x = SetMaintenanceResponse{}
-	mi := &file_holdfast_proto_msgTypes[36]
+	mi := &file_holdfast_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1998,7 +2103,7 @@ func (x *SetMaintenanceResponse) String() string {
 func (*SetMaintenanceResponse) ProtoMessage() {}
 
 func (x *SetMaintenanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[36]
+	mi := &file_holdfast_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2011,7 +2116,7 @@ func (x *SetMaintenanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetMaintenanceResponse.ProtoReflect.Descriptor instead.
 func (*SetMaintenanceResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{36}
+	return file_holdfast_proto_rawDescGZIP(), []int{38}
 }
 
 type GetStoreStatusRequest struct {
@@ -2022,7 +2127,7 @@ type GetStoreStatusRequest struct {
 
 func (x *GetStoreStatusRequest) Reset() {
 	*x = GetStoreStatusRequest{}
-	mi := &file_holdfast_proto_msgTypes[37]
+	mi := &file_holdfast_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2034,7 +2139,7 @@ func (x *GetStoreStatusRequest) String() string {
 func (*GetStoreStatusRequest) ProtoMessage() {}
 
 func (x *GetStoreStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[37]
+	mi := &file_holdfast_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2047,7 +2152,7 @@ func (x *GetStoreStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStoreStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStoreStatusRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{37}
+	return file_holdfast_proto_rawDescGZIP(), []int{39}
 }
 
 type GetStoreStatusResponse struct {
@@ -2061,7 +2166,7 @@ type GetStoreStatusResponse struct {
 
 func (x *GetStoreStatusResponse) Reset() {
 	*x = GetStoreStatusResponse{}
-	mi := &file_holdfast_proto_msgTypes[38]
+	mi := &file_holdfast_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2073,7 +2178,7 @@ func (x *GetStoreStatusResponse) String() string {
 func (*GetStoreStatusResponse) ProtoMessage() {}
 
 func (x *GetStoreStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[38]
+	mi := &file_holdfast_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2086,7 +2191,7 @@ func (x *GetStoreStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStoreStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStoreStatusResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{38}
+	return file_holdfast_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *GetStoreStatusResponse) GetGeneration() uint64 {
@@ -2118,7 +2223,7 @@ type BackUpStoreRequest struct {
 
 func (x *BackUpStoreRequest) Reset() {
 	*x = BackUpStoreRequest{}
-	mi := &file_holdfast_proto_msgTypes[39]
+	mi := &file_holdfast_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2130,7 +2235,7 @@ func (x *BackUpStoreRequest) String() string {
 func (*BackUpStoreRequest) ProtoMessage() {}
 
 func (x *BackUpStoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[39]
+	mi := &file_holdfast_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2143,7 +2248,7 @@ func (x *BackUpStoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackUpStoreRequest.ProtoReflect.Descriptor instead.
 func (*BackUpStoreRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{39}
+	return file_holdfast_proto_rawDescGZIP(), []int{41}
 }
 
 type BackUpStoreResponse struct {
@@ -2155,7 +2260,7 @@ type BackUpStoreResponse struct {
 
 func (x *BackUpStoreResponse) Reset() {
 	*x = BackUpStoreResponse{}
-	mi := &file_holdfast_proto_msgTypes[40]
+	mi := &file_holdfast_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2167,7 +2272,7 @@ func (x *BackUpStoreResponse) String() string {
 func (*BackUpStoreResponse) ProtoMessage() {}
 
 func (x *BackUpStoreResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[40]
+	mi := &file_holdfast_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2180,7 +2285,7 @@ func (x *BackUpStoreResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackUpStoreResponse.ProtoReflect.Descriptor instead.
 func (*BackUpStoreResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{40}
+	return file_holdfast_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *BackUpStoreResponse) GetBackup() *Backup {
@@ -2210,7 +2315,7 @@ type StoreMember struct {
 
 func (x *StoreMember) Reset() {
 	*x = StoreMember{}
-	mi := &file_holdfast_proto_msgTypes[41]
+	mi := &file_holdfast_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2222,7 +2327,7 @@ func (x *StoreMember) String() string {
 func (*StoreMember) ProtoMessage() {}
 
 func (x *StoreMember) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[41]
+	mi := &file_holdfast_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2235,7 +2340,7 @@ func (x *StoreMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreMember.ProtoReflect.Descriptor instead.
 func (*StoreMember) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{41}
+	return file_holdfast_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *StoreMember) GetName() string {
@@ -2334,7 +2439,7 @@ type Backup struct {
 
 func (x *Backup) Reset() {
 	*x = Backup{}
-	mi := &file_holdfast_proto_msgTypes[42]
+	mi := &file_holdfast_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2346,7 +2451,7 @@ func (x *Backup) String() string {
 func (*Backup) ProtoMessage() {}
 
 func (x *Backup) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[42]
+	mi := &file_holdfast_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2359,7 +2464,7 @@ func (x *Backup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Backup.ProtoReflect.Descriptor instead.
 func (*Backup) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{42}
+	return file_holdfast_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Backup) GetFile() string {
@@ -2398,7 +2503,7 @@ type GetVersionRequest struct {
 
 func (x *GetVersionRequest) Reset() {
 	*x = GetVersionRequest{}
-	mi := &file_holdfast_proto_msgTypes[43]
+	mi := &file_holdfast_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2410,7 +2515,7 @@ func (x *GetVersionRequest) String() string {
 func (*GetVersionRequest) ProtoMessage() {}
 
 func (x *GetVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[43]
+	mi := &file_holdfast_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2423,7 +2528,7 @@ func (x *GetVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetVersionRequest.ProtoReflect.Descriptor instead.
 func (*GetVersionRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{43}
+	return file_holdfast_proto_rawDescGZIP(), []int{45}
 }
 
 type GetVersionResponse struct {
@@ -2437,7 +2542,7 @@ type GetVersionResponse struct {
 
 func (x *GetVersionResponse) Reset() {
 	*x = GetVersionResponse{}
-	mi := &file_holdfast_proto_msgTypes[44]
+	mi := &file_holdfast_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2449,7 +2554,7 @@ func (x *GetVersionResponse) String() string {
 func (*GetVersionResponse) ProtoMessage() {}
 
 func (x *GetVersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[44]
+	mi := &file_holdfast_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2462,7 +2567,7 @@ func (x *GetVersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetVersionResponse.ProtoReflect.Descriptor instead.
 func (*GetVersionResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{44}
+	return file_holdfast_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *GetVersionResponse) GetVersion() string {
@@ -2496,7 +2601,7 @@ type ErrorDetail struct {
 
 func (x *ErrorDetail) Reset() {
 	*x = ErrorDetail{}
-	mi := &file_holdfast_proto_msgTypes[45]
+	mi := &file_holdfast_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2508,7 +2613,7 @@ func (x *ErrorDetail) String() string {
 func (*ErrorDetail) ProtoMessage() {}
 
 func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[45]
+	mi := &file_holdfast_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2521,7 +2626,7 @@ func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorDetail.ProtoReflect.Descriptor instead.
 func (*ErrorDetail) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{45}
+	return file_holdfast_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ErrorDetail) GetRemedy() string {
@@ -2541,7 +2646,7 @@ type Epoch struct {
 
 func (x *Epoch) Reset() {
 	*x = Epoch{}
-	mi := &file_holdfast_proto_msgTypes[46]
+	mi := &file_holdfast_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2553,7 +2658,7 @@ func (x *Epoch) String() string {
 func (*Epoch) ProtoMessage() {}
 
 func (x *Epoch) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[46]
+	mi := &file_holdfast_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2566,7 +2671,7 @@ func (x *Epoch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Epoch.ProtoReflect.Descriptor instead.
 func (*Epoch) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{46}
+	return file_holdfast_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Epoch) GetGen() uint64 {
@@ -2597,7 +2702,7 @@ type Proof struct {
 
 func (x *Proof) Reset() {
 	*x = Proof{}
-	mi := &file_holdfast_proto_msgTypes[47]
+	mi := &file_holdfast_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2609,7 +2714,7 @@ func (x *Proof) String() string {
 func (*Proof) ProtoMessage() {}
 
 func (x *Proof) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[47]
+	mi := &file_holdfast_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2622,7 +2727,7 @@ func (x *Proof) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Proof.ProtoReflect.Descriptor instead.
 func (*Proof) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{47}
+	return file_holdfast_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Proof) GetKind() string {
@@ -2688,7 +2793,7 @@ type Owner struct {
 
 func (x *Owner) Reset() {
 	*x = Owner{}
-	mi := &file_holdfast_proto_msgTypes[48]
+	mi := &file_holdfast_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2700,7 +2805,7 @@ func (x *Owner) String() string {
 func (*Owner) ProtoMessage() {}
 
 func (x *Owner) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[48]
+	mi := &file_holdfast_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2713,7 +2818,7 @@ func (x *Owner) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Owner.ProtoReflect.Descriptor instead.
 func (*Owner) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{48}
+	return file_holdfast_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Owner) GetResource() string {
@@ -2818,7 +2923,7 @@ type OwnerReason struct {
 
 func (x *OwnerReason) Reset() {
 	*x = OwnerReason{}
-	mi := &file_holdfast_proto_msgTypes[49]
+	mi := &file_holdfast_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2830,7 +2935,7 @@ func (x *OwnerReason) String() string {
 func (*OwnerReason) ProtoMessage() {}
 
 func (x *OwnerReason) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[49]
+	mi := &file_holdfast_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2843,7 +2948,7 @@ func (x *OwnerReason) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OwnerReason.ProtoReflect.Descriptor instead.
 func (*OwnerReason) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{49}
+	return file_holdfast_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *OwnerReason) GetCode() string {
@@ -2870,7 +2975,7 @@ type OwnerReasonArgs struct {
 
 func (x *OwnerReasonArgs) Reset() {
 	*x = OwnerReasonArgs{}
-	mi := &file_holdfast_proto_msgTypes[50]
+	mi := &file_holdfast_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2882,7 +2987,7 @@ func (x *OwnerReasonArgs) String() string {
 func (*OwnerReasonArgs) ProtoMessage() {}
 
 func (x *OwnerReasonArgs) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[50]
+	mi := &file_holdfast_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2895,7 +3000,7 @@ func (x *OwnerReasonArgs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OwnerReasonArgs.ProtoReflect.Descriptor instead.
 func (*OwnerReasonArgs) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{50}
+	return file_holdfast_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *OwnerReasonArgs) GetHost() string {
@@ -2918,14 +3023,15 @@ type Want struct {
 	HandsOff      bool                   `protobuf:"varint,2,opt,name=hands_off,json=handsOff,proto3" json:"hands_off,omitempty"`
 	MoveTo        string                 `protobuf:"bytes,3,opt,name=move_to,json=moveTo,proto3" json:"move_to,omitempty"`
 	Off           []*Off                 `protobuf:"bytes,4,rep,name=off,proto3" json:"off,omitempty"`
-	Rest          []string               `protobuf:"bytes,5,rep,name=rest,proto3" json:"rest,omitempty"` // hosts in maintenance
+	Rest          []string               `protobuf:"bytes,5,rep,name=rest,proto3" json:"rest,omitempty"`      // hosts in maintenance
+	Cancel        int64                  `protobuf:"varint,6,opt,name=cancel,proto3" json:"cancel,omitempty"` // end the migration that began with this revision of the owner record
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Want) Reset() {
 	*x = Want{}
-	mi := &file_holdfast_proto_msgTypes[51]
+	mi := &file_holdfast_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2937,7 +3043,7 @@ func (x *Want) String() string {
 func (*Want) ProtoMessage() {}
 
 func (x *Want) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[51]
+	mi := &file_holdfast_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2950,7 +3056,7 @@ func (x *Want) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Want.ProtoReflect.Descriptor instead.
 func (*Want) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{51}
+	return file_holdfast_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Want) GetRun() bool {
@@ -2988,6 +3094,13 @@ func (x *Want) GetRest() []string {
 	return nil
 }
 
+func (x *Want) GetCancel() int64 {
+	if x != nil {
+		return x.Cancel
+	}
+	return 0
+}
+
 type Off struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
@@ -2999,7 +3112,7 @@ type Off struct {
 
 func (x *Off) Reset() {
 	*x = Off{}
-	mi := &file_holdfast_proto_msgTypes[52]
+	mi := &file_holdfast_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3011,7 +3124,7 @@ func (x *Off) String() string {
 func (*Off) ProtoMessage() {}
 
 func (x *Off) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[52]
+	mi := &file_holdfast_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3024,7 +3137,7 @@ func (x *Off) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Off.ProtoReflect.Descriptor instead.
 func (*Off) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{52}
+	return file_holdfast_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Off) GetHost() string {
@@ -3075,7 +3188,7 @@ type Host struct {
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_holdfast_proto_msgTypes[53]
+	mi := &file_holdfast_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3087,7 +3200,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[53]
+	mi := &file_holdfast_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3100,7 +3213,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{53}
+	return file_holdfast_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Host) GetName() string {
@@ -3248,7 +3361,7 @@ type HostStatus struct {
 
 func (x *HostStatus) Reset() {
 	*x = HostStatus{}
-	mi := &file_holdfast_proto_msgTypes[54]
+	mi := &file_holdfast_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3260,7 +3373,7 @@ func (x *HostStatus) String() string {
 func (*HostStatus) ProtoMessage() {}
 
 func (x *HostStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[54]
+	mi := &file_holdfast_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3273,7 +3386,7 @@ func (x *HostStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostStatus.ProtoReflect.Descriptor instead.
 func (*HostStatus) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{54}
+	return file_holdfast_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *HostStatus) GetHost() *Host {
@@ -3315,7 +3428,7 @@ type Takeover struct {
 
 func (x *Takeover) Reset() {
 	*x = Takeover{}
-	mi := &file_holdfast_proto_msgTypes[55]
+	mi := &file_holdfast_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3327,7 +3440,7 @@ func (x *Takeover) String() string {
 func (*Takeover) ProtoMessage() {}
 
 func (x *Takeover) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[55]
+	mi := &file_holdfast_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3340,7 +3453,7 @@ func (x *Takeover) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Takeover.ProtoReflect.Descriptor instead.
 func (*Takeover) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{55}
+	return file_holdfast_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Takeover) GetPossible() bool {
@@ -3381,7 +3494,7 @@ type Timings struct {
 
 func (x *Timings) Reset() {
 	*x = Timings{}
-	mi := &file_holdfast_proto_msgTypes[56]
+	mi := &file_holdfast_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3393,7 +3506,7 @@ func (x *Timings) String() string {
 func (*Timings) ProtoMessage() {}
 
 func (x *Timings) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[56]
+	mi := &file_holdfast_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3406,7 +3519,7 @@ func (x *Timings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timings.ProtoReflect.Descriptor instead.
 func (*Timings) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{56}
+	return file_holdfast_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Timings) GetLeaseNs() int64 {
@@ -3491,13 +3604,14 @@ type Status struct {
 	Members       []string               `protobuf:"bytes,15,rep,name=members,proto3" json:"members,omitempty"`
 	Pending       []string               `protobuf:"bytes,16,rep,name=pending,proto3" json:"pending,omitempty"` // fields that take effect at the next start of the guest
 	Labels        map[string]string      `protobuf:"bytes,17,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	OwnerMod      int64                  `protobuf:"varint,18,opt,name=owner_mod,json=ownerMod,proto3" json:"owner_mod,omitempty"` // revision of the owner record: it changes with it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_holdfast_proto_msgTypes[57]
+	mi := &file_holdfast_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3509,7 +3623,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[57]
+	mi := &file_holdfast_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3522,7 +3636,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{57}
+	return file_holdfast_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Status) GetTimeNs() int64 {
@@ -3644,6 +3758,13 @@ func (x *Status) GetLabels() map[string]string {
 	return nil
 }
 
+func (x *Status) GetOwnerMod() int64 {
+	if x != nil {
+		return x.OwnerMod
+	}
+	return 0
+}
+
 type Event struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	TimeNs        int64                  `protobuf:"varint,1,opt,name=time_ns,json=timeNs,proto3" json:"time_ns,omitempty"` // since 1970-01-01 UTC; 0: not set
@@ -3663,7 +3784,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_holdfast_proto_msgTypes[58]
+	mi := &file_holdfast_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3675,7 +3796,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[58]
+	mi := &file_holdfast_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3688,7 +3809,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{58}
+	return file_holdfast_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Event) GetTimeNs() int64 {
@@ -3777,7 +3898,7 @@ type GetConfigRequest struct {
 
 func (x *GetConfigRequest) Reset() {
 	*x = GetConfigRequest{}
-	mi := &file_holdfast_proto_msgTypes[59]
+	mi := &file_holdfast_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3789,7 +3910,7 @@ func (x *GetConfigRequest) String() string {
 func (*GetConfigRequest) ProtoMessage() {}
 
 func (x *GetConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[59]
+	mi := &file_holdfast_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3802,7 +3923,7 @@ func (x *GetConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetConfigRequest.ProtoReflect.Descriptor instead.
 func (*GetConfigRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{59}
+	return file_holdfast_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *GetConfigRequest) GetNumber() int64 {
@@ -3821,7 +3942,7 @@ type GetConfigResponse struct {
 
 func (x *GetConfigResponse) Reset() {
 	*x = GetConfigResponse{}
-	mi := &file_holdfast_proto_msgTypes[60]
+	mi := &file_holdfast_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3833,7 +3954,7 @@ func (x *GetConfigResponse) String() string {
 func (*GetConfigResponse) ProtoMessage() {}
 
 func (x *GetConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[60]
+	mi := &file_holdfast_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3846,7 +3967,7 @@ func (x *GetConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetConfigResponse.ProtoReflect.Descriptor instead.
 func (*GetConfigResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{60}
+	return file_holdfast_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *GetConfigResponse) GetRevision() *ConfigRevision {
@@ -3864,7 +3985,7 @@ type ListConfigsRequest struct {
 
 func (x *ListConfigsRequest) Reset() {
 	*x = ListConfigsRequest{}
-	mi := &file_holdfast_proto_msgTypes[61]
+	mi := &file_holdfast_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3876,7 +3997,7 @@ func (x *ListConfigsRequest) String() string {
 func (*ListConfigsRequest) ProtoMessage() {}
 
 func (x *ListConfigsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[61]
+	mi := &file_holdfast_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3889,7 +4010,7 @@ func (x *ListConfigsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListConfigsRequest.ProtoReflect.Descriptor instead.
 func (*ListConfigsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{61}
+	return file_holdfast_proto_rawDescGZIP(), []int{63}
 }
 
 type ListConfigsResponse struct {
@@ -3901,7 +4022,7 @@ type ListConfigsResponse struct {
 
 func (x *ListConfigsResponse) Reset() {
 	*x = ListConfigsResponse{}
-	mi := &file_holdfast_proto_msgTypes[62]
+	mi := &file_holdfast_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3913,7 +4034,7 @@ func (x *ListConfigsResponse) String() string {
 func (*ListConfigsResponse) ProtoMessage() {}
 
 func (x *ListConfigsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[62]
+	mi := &file_holdfast_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3926,7 +4047,7 @@ func (x *ListConfigsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListConfigsResponse.ProtoReflect.Descriptor instead.
 func (*ListConfigsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{62}
+	return file_holdfast_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ListConfigsResponse) GetRevisions() []*ConfigRevision {
@@ -3950,7 +4071,7 @@ type ConfigRevision struct {
 
 func (x *ConfigRevision) Reset() {
 	*x = ConfigRevision{}
-	mi := &file_holdfast_proto_msgTypes[63]
+	mi := &file_holdfast_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3962,7 +4083,7 @@ func (x *ConfigRevision) String() string {
 func (*ConfigRevision) ProtoMessage() {}
 
 func (x *ConfigRevision) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[63]
+	mi := &file_holdfast_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3975,7 +4096,7 @@ func (x *ConfigRevision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigRevision.ProtoReflect.Descriptor instead.
 func (*ConfigRevision) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{63}
+	return file_holdfast_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ConfigRevision) GetNumber() int64 {
@@ -4033,7 +4154,7 @@ type ImportConfigRequest struct {
 
 func (x *ImportConfigRequest) Reset() {
 	*x = ImportConfigRequest{}
-	mi := &file_holdfast_proto_msgTypes[64]
+	mi := &file_holdfast_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4045,7 +4166,7 @@ func (x *ImportConfigRequest) String() string {
 func (*ImportConfigRequest) ProtoMessage() {}
 
 func (x *ImportConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[64]
+	mi := &file_holdfast_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4058,7 +4179,7 @@ func (x *ImportConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportConfigRequest.ProtoReflect.Descriptor instead.
 func (*ImportConfigRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{64}
+	return file_holdfast_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ImportConfigRequest) GetIdempotencyKey() string {
@@ -4107,7 +4228,7 @@ type ImportConfigResponse struct {
 
 func (x *ImportConfigResponse) Reset() {
 	*x = ImportConfigResponse{}
-	mi := &file_holdfast_proto_msgTypes[65]
+	mi := &file_holdfast_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4119,7 +4240,7 @@ func (x *ImportConfigResponse) String() string {
 func (*ImportConfigResponse) ProtoMessage() {}
 
 func (x *ImportConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[65]
+	mi := &file_holdfast_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4132,7 +4253,7 @@ func (x *ImportConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportConfigResponse.ProtoReflect.Descriptor instead.
 func (*ImportConfigResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{65}
+	return file_holdfast_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ImportConfigResponse) GetNumber() int64 {
@@ -4169,7 +4290,7 @@ type ConfigChange struct {
 
 func (x *ConfigChange) Reset() {
 	*x = ConfigChange{}
-	mi := &file_holdfast_proto_msgTypes[66]
+	mi := &file_holdfast_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4181,7 +4302,7 @@ func (x *ConfigChange) String() string {
 func (*ConfigChange) ProtoMessage() {}
 
 func (x *ConfigChange) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[66]
+	mi := &file_holdfast_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4194,7 +4315,7 @@ func (x *ConfigChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigChange.ProtoReflect.Descriptor instead.
 func (*ConfigChange) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{66}
+	return file_holdfast_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ConfigChange) GetPath() string {
@@ -4241,7 +4362,7 @@ type ResetPasswordRequest struct {
 
 func (x *ResetPasswordRequest) Reset() {
 	*x = ResetPasswordRequest{}
-	mi := &file_holdfast_proto_msgTypes[67]
+	mi := &file_holdfast_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4253,7 +4374,7 @@ func (x *ResetPasswordRequest) String() string {
 func (*ResetPasswordRequest) ProtoMessage() {}
 
 func (x *ResetPasswordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[67]
+	mi := &file_holdfast_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4266,7 +4387,7 @@ func (x *ResetPasswordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetPasswordRequest.ProtoReflect.Descriptor instead.
 func (*ResetPasswordRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{67}
+	return file_holdfast_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ResetPasswordRequest) GetPassword() string {
@@ -4287,7 +4408,7 @@ type ResetPasswordResponse struct {
 
 func (x *ResetPasswordResponse) Reset() {
 	*x = ResetPasswordResponse{}
-	mi := &file_holdfast_proto_msgTypes[68]
+	mi := &file_holdfast_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4299,7 +4420,7 @@ func (x *ResetPasswordResponse) String() string {
 func (*ResetPasswordResponse) ProtoMessage() {}
 
 func (x *ResetPasswordResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[68]
+	mi := &file_holdfast_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4312,7 +4433,7 @@ func (x *ResetPasswordResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetPasswordResponse.ProtoReflect.Descriptor instead.
 func (*ResetPasswordResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{68}
+	return file_holdfast_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *ResetPasswordResponse) GetHost() string {
@@ -4445,7 +4566,13 @@ const file_holdfast_proto_rawDesc = "" +
 	"\x04note\x18\x03 \x01(\tR\x04note\x12\x12\n" +
 	"\x04done\x18\x04 \x01(\bR\x04done\x12\x12\n" +
 	"\x04host\x18\x05 \x01(\tR\x04host\x12(\n" +
-	"\x05epoch\x18\x06 \x01(\v2\x12.holdfast.v1.EpochR\x05epoch\"?\n" +
+	"\x05epoch\x18\x06 \x01(\v2\x12.holdfast.v1.EpochR\x05epoch\"A\n" +
+	"\x16CancelMigrationRequest\x12'\n" +
+	"\x0fidempotency_key\x18\x01 \x01(\tR\x0eidempotencyKey\"Z\n" +
+	"\x17CancelMigrationResponse\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\tR\x04from\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\tR\x02to\x12\x1b\n" +
+	"\towner_mod\x18\x03 \x01(\x03R\bownerMod\"?\n" +
 	"\x11ListEventsRequest\x12\x14\n" +
 	"\x05after\x18\x01 \x01(\x03R\x05after\x12\x14\n" +
 	"\x05limit\x18\x02 \x01(\x03R\x05limit\"T\n" +
@@ -4533,13 +4660,14 @@ const file_holdfast_proto_rawDesc = "" +
 	"\x04args\x18\x02 \x01(\v2\x1c.holdfast.v1.OwnerReasonArgsR\x04args\"7\n" +
 	"\x0fOwnerReasonArgs\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x10\n" +
-	"\x03why\x18\x02 \x01(\tR\x03why\"\x86\x01\n" +
+	"\x03why\x18\x02 \x01(\tR\x03why\"\x9e\x01\n" +
 	"\x04Want\x12\x10\n" +
 	"\x03run\x18\x01 \x01(\bR\x03run\x12\x1b\n" +
 	"\thands_off\x18\x02 \x01(\bR\bhandsOff\x12\x17\n" +
 	"\amove_to\x18\x03 \x01(\tR\x06moveTo\x12\"\n" +
 	"\x03off\x18\x04 \x03(\v2\x10.holdfast.v1.OffR\x03off\x12\x12\n" +
-	"\x04rest\x18\x05 \x03(\tR\x04rest\"?\n" +
+	"\x04rest\x18\x05 \x03(\tR\x04rest\x12\x16\n" +
+	"\x06cancel\x18\x06 \x01(\x03R\x06cancel\"?\n" +
 	"\x03Off\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x10\n" +
 	"\x03mod\x18\x02 \x01(\x03R\x03mod\x12\x12\n" +
@@ -4588,7 +4716,7 @@ const file_holdfast_proto_rawDesc = "" +
 	"\velection_ns\x18\a \x01(\x03R\n" +
 	"electionNs\x12!\n" +
 	"\fheartbeat_ns\x18\b \x01(\x03R\vheartbeatNs\x12!\n" +
-	"\fdetection_ns\x18\t \x01(\x03R\vdetectionNs\"\x83\x05\n" +
+	"\fdetection_ns\x18\t \x01(\x03R\vdetectionNs\"\xa0\x05\n" +
 	"\x06Status\x12\x17\n" +
 	"\atime_ns\x18\x01 \x01(\x03R\x06timeNs\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\x12\x12\n" +
@@ -4608,7 +4736,8 @@ const file_holdfast_proto_rawDesc = "" +
 	"\atimings\x18\x0e \x01(\v2\x14.holdfast.v1.TimingsR\atimings\x12\x18\n" +
 	"\amembers\x18\x0f \x03(\tR\amembers\x12\x18\n" +
 	"\apending\x18\x10 \x03(\tR\apending\x127\n" +
-	"\x06labels\x18\x11 \x03(\v2\x1f.holdfast.v1.Status.LabelsEntryR\x06labels\x1a9\n" +
+	"\x06labels\x18\x11 \x03(\v2\x1f.holdfast.v1.Status.LabelsEntryR\x06labels\x12\x1b\n" +
+	"\towner_mod\x18\x12 \x01(\x03R\bownerMod\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x89\x02\n" +
@@ -4661,14 +4790,14 @@ const file_holdfast_proto_rawDesc = "" +
 	"\x15ResetPasswordResponse\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x12\n" +
 	"\x04addr\x18\x02 \x01(\tR\x04addr\x12\x12\n" +
-	"\x04uuid\x18\x03 \x01(\tR\x04uuid2\xed\n" +
-	"\n" +
+	"\x04uuid\x18\x03 \x01(\tR\x04uuid2\xcb\v\n" +
 	"\x0eClusterService\x12J\n" +
 	"\tGetStatus\x12\x1d.holdfast.v1.GetStatusRequest\x1a\x1e.holdfast.v1.GetStatusResponse\x12R\n" +
 	"\vWatchStatus\x12\x1f.holdfast.v1.WatchStatusRequest\x1a .holdfast.v1.WatchStatusResponse0\x01\x12>\n" +
 	"\x05Start\x12\x19.holdfast.v1.StartRequest\x1a\x1a.holdfast.v1.StartResponse\x12;\n" +
 	"\x04Stop\x12\x18.holdfast.v1.StopRequest\x1a\x19.holdfast.v1.StopResponse\x12F\n" +
-	"\aMigrate\x12\x1b.holdfast.v1.MigrateRequest\x1a\x1c.holdfast.v1.MigrateResponse0\x01\x12M\n" +
+	"\aMigrate\x12\x1b.holdfast.v1.MigrateRequest\x1a\x1c.holdfast.v1.MigrateResponse0\x01\x12\\\n" +
+	"\x0fCancelMigration\x12#.holdfast.v1.CancelMigrationRequest\x1a$.holdfast.v1.CancelMigrationResponse\x12M\n" +
 	"\n" +
 	"ListEvents\x12\x1e.holdfast.v1.ListEventsRequest\x1a\x1f.holdfast.v1.ListEventsResponse\x12R\n" +
 	"\vWatchEvents\x12\x1f.holdfast.v1.WatchEventsRequest\x1a .holdfast.v1.WatchEventsResponse0\x01\x12M\n" +
@@ -4707,7 +4836,7 @@ func file_holdfast_proto_rawDescGZIP() []byte {
 	return file_holdfast_proto_rawDescData
 }
 
-var file_holdfast_proto_msgTypes = make([]protoimpl.MessageInfo, 71)
+var file_holdfast_proto_msgTypes = make([]protoimpl.MessageInfo, 73)
 var file_holdfast_proto_goTypes = []any{
 	(*DrainHostRequest)(nil),          // 0: holdfast.v1.DrainHostRequest
 	(*DrainHostResponse)(nil),         // 1: holdfast.v1.DrainHostResponse
@@ -4738,48 +4867,50 @@ var file_holdfast_proto_goTypes = []any{
 	(*StopResponse)(nil),              // 26: holdfast.v1.StopResponse
 	(*MigrateRequest)(nil),            // 27: holdfast.v1.MigrateRequest
 	(*MigrateResponse)(nil),           // 28: holdfast.v1.MigrateResponse
-	(*ListEventsRequest)(nil),         // 29: holdfast.v1.ListEventsRequest
-	(*ListEventsResponse)(nil),        // 30: holdfast.v1.ListEventsResponse
-	(*WatchEventsRequest)(nil),        // 31: holdfast.v1.WatchEventsRequest
-	(*WatchEventsResponse)(nil),       // 32: holdfast.v1.WatchEventsResponse
-	(*ConfirmOffRequest)(nil),         // 33: holdfast.v1.ConfirmOffRequest
-	(*ConfirmOffResponse)(nil),        // 34: holdfast.v1.ConfirmOffResponse
-	(*SetMaintenanceRequest)(nil),     // 35: holdfast.v1.SetMaintenanceRequest
-	(*SetMaintenanceResponse)(nil),    // 36: holdfast.v1.SetMaintenanceResponse
-	(*GetStoreStatusRequest)(nil),     // 37: holdfast.v1.GetStoreStatusRequest
-	(*GetStoreStatusResponse)(nil),    // 38: holdfast.v1.GetStoreStatusResponse
-	(*BackUpStoreRequest)(nil),        // 39: holdfast.v1.BackUpStoreRequest
-	(*BackUpStoreResponse)(nil),       // 40: holdfast.v1.BackUpStoreResponse
-	(*StoreMember)(nil),               // 41: holdfast.v1.StoreMember
-	(*Backup)(nil),                    // 42: holdfast.v1.Backup
-	(*GetVersionRequest)(nil),         // 43: holdfast.v1.GetVersionRequest
-	(*GetVersionResponse)(nil),        // 44: holdfast.v1.GetVersionResponse
-	(*ErrorDetail)(nil),               // 45: holdfast.v1.ErrorDetail
-	(*Epoch)(nil),                     // 46: holdfast.v1.Epoch
-	(*Proof)(nil),                     // 47: holdfast.v1.Proof
-	(*Owner)(nil),                     // 48: holdfast.v1.Owner
-	(*OwnerReason)(nil),               // 49: holdfast.v1.OwnerReason
-	(*OwnerReasonArgs)(nil),           // 50: holdfast.v1.OwnerReasonArgs
-	(*Want)(nil),                      // 51: holdfast.v1.Want
-	(*Off)(nil),                       // 52: holdfast.v1.Off
-	(*Host)(nil),                      // 53: holdfast.v1.Host
-	(*HostStatus)(nil),                // 54: holdfast.v1.HostStatus
-	(*Takeover)(nil),                  // 55: holdfast.v1.Takeover
-	(*Timings)(nil),                   // 56: holdfast.v1.Timings
-	(*Status)(nil),                    // 57: holdfast.v1.Status
-	(*Event)(nil),                     // 58: holdfast.v1.Event
-	(*GetConfigRequest)(nil),          // 59: holdfast.v1.GetConfigRequest
-	(*GetConfigResponse)(nil),         // 60: holdfast.v1.GetConfigResponse
-	(*ListConfigsRequest)(nil),        // 61: holdfast.v1.ListConfigsRequest
-	(*ListConfigsResponse)(nil),       // 62: holdfast.v1.ListConfigsResponse
-	(*ConfigRevision)(nil),            // 63: holdfast.v1.ConfigRevision
-	(*ImportConfigRequest)(nil),       // 64: holdfast.v1.ImportConfigRequest
-	(*ImportConfigResponse)(nil),      // 65: holdfast.v1.ImportConfigResponse
-	(*ConfigChange)(nil),              // 66: holdfast.v1.ConfigChange
-	(*ResetPasswordRequest)(nil),      // 67: holdfast.v1.ResetPasswordRequest
-	(*ResetPasswordResponse)(nil),     // 68: holdfast.v1.ResetPasswordResponse
-	nil,                               // 69: holdfast.v1.Reason.ArgsEntry
-	nil,                               // 70: holdfast.v1.Status.LabelsEntry
+	(*CancelMigrationRequest)(nil),    // 29: holdfast.v1.CancelMigrationRequest
+	(*CancelMigrationResponse)(nil),   // 30: holdfast.v1.CancelMigrationResponse
+	(*ListEventsRequest)(nil),         // 31: holdfast.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),        // 32: holdfast.v1.ListEventsResponse
+	(*WatchEventsRequest)(nil),        // 33: holdfast.v1.WatchEventsRequest
+	(*WatchEventsResponse)(nil),       // 34: holdfast.v1.WatchEventsResponse
+	(*ConfirmOffRequest)(nil),         // 35: holdfast.v1.ConfirmOffRequest
+	(*ConfirmOffResponse)(nil),        // 36: holdfast.v1.ConfirmOffResponse
+	(*SetMaintenanceRequest)(nil),     // 37: holdfast.v1.SetMaintenanceRequest
+	(*SetMaintenanceResponse)(nil),    // 38: holdfast.v1.SetMaintenanceResponse
+	(*GetStoreStatusRequest)(nil),     // 39: holdfast.v1.GetStoreStatusRequest
+	(*GetStoreStatusResponse)(nil),    // 40: holdfast.v1.GetStoreStatusResponse
+	(*BackUpStoreRequest)(nil),        // 41: holdfast.v1.BackUpStoreRequest
+	(*BackUpStoreResponse)(nil),       // 42: holdfast.v1.BackUpStoreResponse
+	(*StoreMember)(nil),               // 43: holdfast.v1.StoreMember
+	(*Backup)(nil),                    // 44: holdfast.v1.Backup
+	(*GetVersionRequest)(nil),         // 45: holdfast.v1.GetVersionRequest
+	(*GetVersionResponse)(nil),        // 46: holdfast.v1.GetVersionResponse
+	(*ErrorDetail)(nil),               // 47: holdfast.v1.ErrorDetail
+	(*Epoch)(nil),                     // 48: holdfast.v1.Epoch
+	(*Proof)(nil),                     // 49: holdfast.v1.Proof
+	(*Owner)(nil),                     // 50: holdfast.v1.Owner
+	(*OwnerReason)(nil),               // 51: holdfast.v1.OwnerReason
+	(*OwnerReasonArgs)(nil),           // 52: holdfast.v1.OwnerReasonArgs
+	(*Want)(nil),                      // 53: holdfast.v1.Want
+	(*Off)(nil),                       // 54: holdfast.v1.Off
+	(*Host)(nil),                      // 55: holdfast.v1.Host
+	(*HostStatus)(nil),                // 56: holdfast.v1.HostStatus
+	(*Takeover)(nil),                  // 57: holdfast.v1.Takeover
+	(*Timings)(nil),                   // 58: holdfast.v1.Timings
+	(*Status)(nil),                    // 59: holdfast.v1.Status
+	(*Event)(nil),                     // 60: holdfast.v1.Event
+	(*GetConfigRequest)(nil),          // 61: holdfast.v1.GetConfigRequest
+	(*GetConfigResponse)(nil),         // 62: holdfast.v1.GetConfigResponse
+	(*ListConfigsRequest)(nil),        // 63: holdfast.v1.ListConfigsRequest
+	(*ListConfigsResponse)(nil),       // 64: holdfast.v1.ListConfigsResponse
+	(*ConfigRevision)(nil),            // 65: holdfast.v1.ConfigRevision
+	(*ImportConfigRequest)(nil),       // 66: holdfast.v1.ImportConfigRequest
+	(*ImportConfigResponse)(nil),      // 67: holdfast.v1.ImportConfigResponse
+	(*ConfigChange)(nil),              // 68: holdfast.v1.ConfigChange
+	(*ResetPasswordRequest)(nil),      // 69: holdfast.v1.ResetPasswordRequest
+	(*ResetPasswordResponse)(nil),     // 70: holdfast.v1.ResetPasswordResponse
+	nil,                               // 71: holdfast.v1.Reason.ArgsEntry
+	nil,                               // 72: holdfast.v1.Status.LabelsEntry
 }
 var file_holdfast_proto_depIdxs = []int32{
 	16, // 0: holdfast.v1.DrainHostResponse.job:type_name -> holdfast.v1.Job
@@ -4792,81 +4923,83 @@ var file_holdfast_proto_depIdxs = []int32{
 	18, // 7: holdfast.v1.Job.steps:type_name -> holdfast.v1.JobStep
 	17, // 8: holdfast.v1.Job.why_codes:type_name -> holdfast.v1.Reason
 	17, // 9: holdfast.v1.Job.wait_codes:type_name -> holdfast.v1.Reason
-	69, // 10: holdfast.v1.Reason.args:type_name -> holdfast.v1.Reason.ArgsEntry
-	57, // 11: holdfast.v1.GetStatusResponse.status:type_name -> holdfast.v1.Status
-	57, // 12: holdfast.v1.WatchStatusResponse.status:type_name -> holdfast.v1.Status
-	46, // 13: holdfast.v1.MigrateResponse.epoch:type_name -> holdfast.v1.Epoch
-	58, // 14: holdfast.v1.ListEventsResponse.events:type_name -> holdfast.v1.Event
-	58, // 15: holdfast.v1.WatchEventsResponse.events:type_name -> holdfast.v1.Event
-	41, // 16: holdfast.v1.GetStoreStatusResponse.members:type_name -> holdfast.v1.StoreMember
-	42, // 17: holdfast.v1.GetStoreStatusResponse.backups:type_name -> holdfast.v1.Backup
-	42, // 18: holdfast.v1.BackUpStoreResponse.backup:type_name -> holdfast.v1.Backup
-	46, // 19: holdfast.v1.Proof.epoch:type_name -> holdfast.v1.Epoch
-	46, // 20: holdfast.v1.Owner.epoch:type_name -> holdfast.v1.Epoch
-	47, // 21: holdfast.v1.Owner.proof:type_name -> holdfast.v1.Proof
-	49, // 22: holdfast.v1.Owner.reason_code:type_name -> holdfast.v1.OwnerReason
-	50, // 23: holdfast.v1.OwnerReason.args:type_name -> holdfast.v1.OwnerReasonArgs
-	52, // 24: holdfast.v1.Want.off:type_name -> holdfast.v1.Off
-	46, // 25: holdfast.v1.Host.expelled:type_name -> holdfast.v1.Epoch
-	53, // 26: holdfast.v1.HostStatus.host:type_name -> holdfast.v1.Host
-	51, // 27: holdfast.v1.Status.want:type_name -> holdfast.v1.Want
-	48, // 28: holdfast.v1.Status.owner:type_name -> holdfast.v1.Owner
-	54, // 29: holdfast.v1.Status.hosts:type_name -> holdfast.v1.HostStatus
-	55, // 30: holdfast.v1.Status.takeover:type_name -> holdfast.v1.Takeover
-	56, // 31: holdfast.v1.Status.timings:type_name -> holdfast.v1.Timings
-	70, // 32: holdfast.v1.Status.labels:type_name -> holdfast.v1.Status.LabelsEntry
-	46, // 33: holdfast.v1.Event.epoch:type_name -> holdfast.v1.Epoch
-	63, // 34: holdfast.v1.GetConfigResponse.revision:type_name -> holdfast.v1.ConfigRevision
-	63, // 35: holdfast.v1.ListConfigsResponse.revisions:type_name -> holdfast.v1.ConfigRevision
-	66, // 36: holdfast.v1.ImportConfigResponse.changes:type_name -> holdfast.v1.ConfigChange
+	71, // 10: holdfast.v1.Reason.args:type_name -> holdfast.v1.Reason.ArgsEntry
+	59, // 11: holdfast.v1.GetStatusResponse.status:type_name -> holdfast.v1.Status
+	59, // 12: holdfast.v1.WatchStatusResponse.status:type_name -> holdfast.v1.Status
+	48, // 13: holdfast.v1.MigrateResponse.epoch:type_name -> holdfast.v1.Epoch
+	60, // 14: holdfast.v1.ListEventsResponse.events:type_name -> holdfast.v1.Event
+	60, // 15: holdfast.v1.WatchEventsResponse.events:type_name -> holdfast.v1.Event
+	43, // 16: holdfast.v1.GetStoreStatusResponse.members:type_name -> holdfast.v1.StoreMember
+	44, // 17: holdfast.v1.GetStoreStatusResponse.backups:type_name -> holdfast.v1.Backup
+	44, // 18: holdfast.v1.BackUpStoreResponse.backup:type_name -> holdfast.v1.Backup
+	48, // 19: holdfast.v1.Proof.epoch:type_name -> holdfast.v1.Epoch
+	48, // 20: holdfast.v1.Owner.epoch:type_name -> holdfast.v1.Epoch
+	49, // 21: holdfast.v1.Owner.proof:type_name -> holdfast.v1.Proof
+	51, // 22: holdfast.v1.Owner.reason_code:type_name -> holdfast.v1.OwnerReason
+	52, // 23: holdfast.v1.OwnerReason.args:type_name -> holdfast.v1.OwnerReasonArgs
+	54, // 24: holdfast.v1.Want.off:type_name -> holdfast.v1.Off
+	48, // 25: holdfast.v1.Host.expelled:type_name -> holdfast.v1.Epoch
+	55, // 26: holdfast.v1.HostStatus.host:type_name -> holdfast.v1.Host
+	53, // 27: holdfast.v1.Status.want:type_name -> holdfast.v1.Want
+	50, // 28: holdfast.v1.Status.owner:type_name -> holdfast.v1.Owner
+	56, // 29: holdfast.v1.Status.hosts:type_name -> holdfast.v1.HostStatus
+	57, // 30: holdfast.v1.Status.takeover:type_name -> holdfast.v1.Takeover
+	58, // 31: holdfast.v1.Status.timings:type_name -> holdfast.v1.Timings
+	72, // 32: holdfast.v1.Status.labels:type_name -> holdfast.v1.Status.LabelsEntry
+	48, // 33: holdfast.v1.Event.epoch:type_name -> holdfast.v1.Epoch
+	65, // 34: holdfast.v1.GetConfigResponse.revision:type_name -> holdfast.v1.ConfigRevision
+	65, // 35: holdfast.v1.ListConfigsResponse.revisions:type_name -> holdfast.v1.ConfigRevision
+	68, // 36: holdfast.v1.ImportConfigResponse.changes:type_name -> holdfast.v1.ConfigChange
 	19, // 37: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
 	21, // 38: holdfast.v1.ClusterService.WatchStatus:input_type -> holdfast.v1.WatchStatusRequest
 	23, // 39: holdfast.v1.ClusterService.Start:input_type -> holdfast.v1.StartRequest
 	25, // 40: holdfast.v1.ClusterService.Stop:input_type -> holdfast.v1.StopRequest
 	27, // 41: holdfast.v1.ClusterService.Migrate:input_type -> holdfast.v1.MigrateRequest
-	29, // 42: holdfast.v1.ClusterService.ListEvents:input_type -> holdfast.v1.ListEventsRequest
-	31, // 43: holdfast.v1.ClusterService.WatchEvents:input_type -> holdfast.v1.WatchEventsRequest
-	33, // 44: holdfast.v1.ClusterService.ConfirmOff:input_type -> holdfast.v1.ConfirmOffRequest
-	35, // 45: holdfast.v1.ClusterService.SetMaintenance:input_type -> holdfast.v1.SetMaintenanceRequest
-	37, // 46: holdfast.v1.ClusterService.GetStoreStatus:input_type -> holdfast.v1.GetStoreStatusRequest
-	39, // 47: holdfast.v1.ClusterService.BackUpStore:input_type -> holdfast.v1.BackUpStoreRequest
-	43, // 48: holdfast.v1.ClusterService.GetVersion:input_type -> holdfast.v1.GetVersionRequest
-	59, // 49: holdfast.v1.ClusterService.GetConfig:input_type -> holdfast.v1.GetConfigRequest
-	61, // 50: holdfast.v1.ClusterService.ListConfigs:input_type -> holdfast.v1.ListConfigsRequest
-	64, // 51: holdfast.v1.ClusterService.ImportConfig:input_type -> holdfast.v1.ImportConfigRequest
-	67, // 52: holdfast.v1.ClusterService.ResetPassword:input_type -> holdfast.v1.ResetPasswordRequest
-	8,  // 53: holdfast.v1.ClusterService.RenewCertificates:input_type -> holdfast.v1.RenewCertificatesRequest
-	0,  // 54: holdfast.v1.JobService.DrainHost:input_type -> holdfast.v1.DrainHostRequest
-	2,  // 55: holdfast.v1.JobService.ListHosts:input_type -> holdfast.v1.ListHostsRequest
-	4,  // 56: holdfast.v1.JobService.ForgetHost:input_type -> holdfast.v1.ForgetHostRequest
-	10, // 57: holdfast.v1.JobService.ListJobs:input_type -> holdfast.v1.ListJobsRequest
-	12, // 58: holdfast.v1.JobService.GetJob:input_type -> holdfast.v1.GetJobRequest
-	14, // 59: holdfast.v1.JobService.CommandJob:input_type -> holdfast.v1.CommandJobRequest
-	20, // 60: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
-	22, // 61: holdfast.v1.ClusterService.WatchStatus:output_type -> holdfast.v1.WatchStatusResponse
-	24, // 62: holdfast.v1.ClusterService.Start:output_type -> holdfast.v1.StartResponse
-	26, // 63: holdfast.v1.ClusterService.Stop:output_type -> holdfast.v1.StopResponse
-	28, // 64: holdfast.v1.ClusterService.Migrate:output_type -> holdfast.v1.MigrateResponse
-	30, // 65: holdfast.v1.ClusterService.ListEvents:output_type -> holdfast.v1.ListEventsResponse
-	32, // 66: holdfast.v1.ClusterService.WatchEvents:output_type -> holdfast.v1.WatchEventsResponse
-	34, // 67: holdfast.v1.ClusterService.ConfirmOff:output_type -> holdfast.v1.ConfirmOffResponse
-	36, // 68: holdfast.v1.ClusterService.SetMaintenance:output_type -> holdfast.v1.SetMaintenanceResponse
-	38, // 69: holdfast.v1.ClusterService.GetStoreStatus:output_type -> holdfast.v1.GetStoreStatusResponse
-	40, // 70: holdfast.v1.ClusterService.BackUpStore:output_type -> holdfast.v1.BackUpStoreResponse
-	44, // 71: holdfast.v1.ClusterService.GetVersion:output_type -> holdfast.v1.GetVersionResponse
-	60, // 72: holdfast.v1.ClusterService.GetConfig:output_type -> holdfast.v1.GetConfigResponse
-	62, // 73: holdfast.v1.ClusterService.ListConfigs:output_type -> holdfast.v1.ListConfigsResponse
-	65, // 74: holdfast.v1.ClusterService.ImportConfig:output_type -> holdfast.v1.ImportConfigResponse
-	68, // 75: holdfast.v1.ClusterService.ResetPassword:output_type -> holdfast.v1.ResetPasswordResponse
-	9,  // 76: holdfast.v1.ClusterService.RenewCertificates:output_type -> holdfast.v1.RenewCertificatesResponse
-	1,  // 77: holdfast.v1.JobService.DrainHost:output_type -> holdfast.v1.DrainHostResponse
-	3,  // 78: holdfast.v1.JobService.ListHosts:output_type -> holdfast.v1.ListHostsResponse
-	5,  // 79: holdfast.v1.JobService.ForgetHost:output_type -> holdfast.v1.ForgetHostResponse
-	11, // 80: holdfast.v1.JobService.ListJobs:output_type -> holdfast.v1.ListJobsResponse
-	13, // 81: holdfast.v1.JobService.GetJob:output_type -> holdfast.v1.GetJobResponse
-	15, // 82: holdfast.v1.JobService.CommandJob:output_type -> holdfast.v1.CommandJobResponse
-	60, // [60:83] is the sub-list for method output_type
-	37, // [37:60] is the sub-list for method input_type
+	29, // 42: holdfast.v1.ClusterService.CancelMigration:input_type -> holdfast.v1.CancelMigrationRequest
+	31, // 43: holdfast.v1.ClusterService.ListEvents:input_type -> holdfast.v1.ListEventsRequest
+	33, // 44: holdfast.v1.ClusterService.WatchEvents:input_type -> holdfast.v1.WatchEventsRequest
+	35, // 45: holdfast.v1.ClusterService.ConfirmOff:input_type -> holdfast.v1.ConfirmOffRequest
+	37, // 46: holdfast.v1.ClusterService.SetMaintenance:input_type -> holdfast.v1.SetMaintenanceRequest
+	39, // 47: holdfast.v1.ClusterService.GetStoreStatus:input_type -> holdfast.v1.GetStoreStatusRequest
+	41, // 48: holdfast.v1.ClusterService.BackUpStore:input_type -> holdfast.v1.BackUpStoreRequest
+	45, // 49: holdfast.v1.ClusterService.GetVersion:input_type -> holdfast.v1.GetVersionRequest
+	61, // 50: holdfast.v1.ClusterService.GetConfig:input_type -> holdfast.v1.GetConfigRequest
+	63, // 51: holdfast.v1.ClusterService.ListConfigs:input_type -> holdfast.v1.ListConfigsRequest
+	66, // 52: holdfast.v1.ClusterService.ImportConfig:input_type -> holdfast.v1.ImportConfigRequest
+	69, // 53: holdfast.v1.ClusterService.ResetPassword:input_type -> holdfast.v1.ResetPasswordRequest
+	8,  // 54: holdfast.v1.ClusterService.RenewCertificates:input_type -> holdfast.v1.RenewCertificatesRequest
+	0,  // 55: holdfast.v1.JobService.DrainHost:input_type -> holdfast.v1.DrainHostRequest
+	2,  // 56: holdfast.v1.JobService.ListHosts:input_type -> holdfast.v1.ListHostsRequest
+	4,  // 57: holdfast.v1.JobService.ForgetHost:input_type -> holdfast.v1.ForgetHostRequest
+	10, // 58: holdfast.v1.JobService.ListJobs:input_type -> holdfast.v1.ListJobsRequest
+	12, // 59: holdfast.v1.JobService.GetJob:input_type -> holdfast.v1.GetJobRequest
+	14, // 60: holdfast.v1.JobService.CommandJob:input_type -> holdfast.v1.CommandJobRequest
+	20, // 61: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
+	22, // 62: holdfast.v1.ClusterService.WatchStatus:output_type -> holdfast.v1.WatchStatusResponse
+	24, // 63: holdfast.v1.ClusterService.Start:output_type -> holdfast.v1.StartResponse
+	26, // 64: holdfast.v1.ClusterService.Stop:output_type -> holdfast.v1.StopResponse
+	28, // 65: holdfast.v1.ClusterService.Migrate:output_type -> holdfast.v1.MigrateResponse
+	30, // 66: holdfast.v1.ClusterService.CancelMigration:output_type -> holdfast.v1.CancelMigrationResponse
+	32, // 67: holdfast.v1.ClusterService.ListEvents:output_type -> holdfast.v1.ListEventsResponse
+	34, // 68: holdfast.v1.ClusterService.WatchEvents:output_type -> holdfast.v1.WatchEventsResponse
+	36, // 69: holdfast.v1.ClusterService.ConfirmOff:output_type -> holdfast.v1.ConfirmOffResponse
+	38, // 70: holdfast.v1.ClusterService.SetMaintenance:output_type -> holdfast.v1.SetMaintenanceResponse
+	40, // 71: holdfast.v1.ClusterService.GetStoreStatus:output_type -> holdfast.v1.GetStoreStatusResponse
+	42, // 72: holdfast.v1.ClusterService.BackUpStore:output_type -> holdfast.v1.BackUpStoreResponse
+	46, // 73: holdfast.v1.ClusterService.GetVersion:output_type -> holdfast.v1.GetVersionResponse
+	62, // 74: holdfast.v1.ClusterService.GetConfig:output_type -> holdfast.v1.GetConfigResponse
+	64, // 75: holdfast.v1.ClusterService.ListConfigs:output_type -> holdfast.v1.ListConfigsResponse
+	67, // 76: holdfast.v1.ClusterService.ImportConfig:output_type -> holdfast.v1.ImportConfigResponse
+	70, // 77: holdfast.v1.ClusterService.ResetPassword:output_type -> holdfast.v1.ResetPasswordResponse
+	9,  // 78: holdfast.v1.ClusterService.RenewCertificates:output_type -> holdfast.v1.RenewCertificatesResponse
+	1,  // 79: holdfast.v1.JobService.DrainHost:output_type -> holdfast.v1.DrainHostResponse
+	3,  // 80: holdfast.v1.JobService.ListHosts:output_type -> holdfast.v1.ListHostsResponse
+	5,  // 81: holdfast.v1.JobService.ForgetHost:output_type -> holdfast.v1.ForgetHostResponse
+	11, // 82: holdfast.v1.JobService.ListJobs:output_type -> holdfast.v1.ListJobsResponse
+	13, // 83: holdfast.v1.JobService.GetJob:output_type -> holdfast.v1.GetJobResponse
+	15, // 84: holdfast.v1.JobService.CommandJob:output_type -> holdfast.v1.CommandJobResponse
+	61, // [61:85] is the sub-list for method output_type
+	37, // [37:61] is the sub-list for method input_type
 	37, // [37:37] is the sub-list for extension type_name
 	37, // [37:37] is the sub-list for extension extendee
 	0,  // [0:37] is the sub-list for field type_name
@@ -4883,7 +5016,7 @@ func file_holdfast_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_proto_rawDesc), len(file_holdfast_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   71,
+			NumMessages:   73,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -36,7 +36,7 @@ func (a *Agent) status() cluster.Status {
 	v := a.s.snapshot(a.Clock())
 	st := cluster.Status{
 		Time: time.Now(), Cluster: a.Cluster, Self: a.Host, Connected: a.s.storeErr == nil && v.Synced,
-		Coordinator: v.Coord.Host, Term: v.Coord.Mod, Want: v.Want.Want, Owner: v.Owner.Owner,
+		Coordinator: v.Coord.Host, Term: v.Coord.Mod, Want: v.Want.Want, Owner: v.Owner.Owner, OwnerMod: v.Owner.Mod,
 		Takeover: v.Takeover(), Waiting: v.Waiting(), Timings: v.Timings, Members: v.Order,
 		Pending: a.s.pending, Labels: a.s.cfg.Labels,
 	}
@@ -221,8 +221,15 @@ func wantDetail(before, want cluster.Want) string {
 			what = append(what, string(h)+" out of maintenance")
 		}
 	}
-	if before.MoveTo != want.MoveTo {
+	switch {
+	case before.MoveTo == want.MoveTo:
+	case want.MoveTo == "":
+		what = append(what, "do not migrate to "+string(before.MoveTo))
+	default:
 		what = append(what, "migrate to "+string(want.MoveTo))
+	}
+	if before.Cancel != want.Cancel {
+		what = append(what, "cancel the migration")
 	}
 	if len(what) == 0 {
 		return "nothing new"

@@ -26,6 +26,7 @@ func commands() map[string]command {
 		"want":      {"run|stop", 1, 1, (*World).cmdWant},
 		"handsoff":  {"on|off", 1, 1, (*World).cmdHandsOff},
 		"move":      {"HOST", 1, 1, (*World).cmdMove},
+		"cancel":    {"", 0, 0, (*World).cmdCancel},
 		"power":     {"HOST on|off|cycle", 2, 2, (*World).cmdPower},
 		"agent":     {"HOST crash|stop|start|freeze|thaw", 2, 2, (*World).cmdAgent},
 		"freeze":    {"HOST", 1, 1, each(func(h *host) { h.freeze() })},
@@ -166,6 +167,14 @@ func (w *World) cmdRest(args []string) error {
 		w.store.request(func(n *cluster.Want) {
 			n.SetRest(h.name, on)
 		}, cluster.Event{Kind: cluster.EvWant, Host: h.name, Detail: "maintenance " + args[1]})
+	}
+	return nil
+}
+
+// cmdCancel cancels a migration that is on; without one it asks for nothing.
+func (w *World) cmdCancel([]string) error {
+	if o := w.store.owner; o.State == cluster.Migrating {
+		w.store.request(func(n *cluster.Want) { n.Cancel = o.mod }, cluster.Event{Kind: cluster.EvWant, Detail: "cancel"})
 	}
 	return nil
 }

@@ -157,7 +157,7 @@ func (m *maker) migrate(t time.Duration, who string) {
 		t += m.upTo(3 * time.Second)
 	}
 	if m.IntN(3) == 0 {
-		m.at(t, "move owner")
+		m.at(t, "%s", m.pick("cancel", "cancel", "move owner"))
 	}
 }
 

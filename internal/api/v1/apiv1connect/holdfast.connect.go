@@ -53,6 +53,9 @@ const (
 	ClusterServiceStopProcedure = "/holdfast.v1.ClusterService/Stop"
 	// ClusterServiceMigrateProcedure is the fully-qualified name of the ClusterService's Migrate RPC.
 	ClusterServiceMigrateProcedure = "/holdfast.v1.ClusterService/Migrate"
+	// ClusterServiceCancelMigrationProcedure is the fully-qualified name of the ClusterService's
+	// CancelMigration RPC.
+	ClusterServiceCancelMigrationProcedure = "/holdfast.v1.ClusterService/CancelMigration"
 	// ClusterServiceListEventsProcedure is the fully-qualified name of the ClusterService's ListEvents
 	// RPC.
 	ClusterServiceListEventsProcedure = "/holdfast.v1.ClusterService/ListEvents"
@@ -118,6 +121,10 @@ type ClusterServiceClient interface {
 	// Migrate asks for a live migration and follows it: progress, then one
 	// message with done set, or an error.
 	Migrate(context.Context, *v1.MigrateRequest) (*connect.ServerStreamForClient[v1.MigrateResponse], error)
+	// CancelMigration asks that the migration that is on ends, or that one which has
+	// been asked for does not begin. It returns when that is recorded; whether the
+	// guest stayed is in the status. It ends no later migration.
+	CancelMigration(context.Context, *v1.CancelMigrationRequest) (*v1.CancelMigrationResponse, error)
 	// ListEvents returns one page of the event log, oldest first.
 	ListEvents(context.Context, *v1.ListEventsRequest) (*v1.ListEventsResponse, error)
 	// WatchEvents sends pages of the event log as they come, without end.
@@ -189,6 +196,12 @@ func NewClusterServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			httpClient,
 			baseURL+ClusterServiceMigrateProcedure,
 			connect.WithSchema(clusterServiceMethods.ByName("Migrate")),
+			connect.WithClientOptions(opts...),
+		),
+		cancelMigration: connect.NewClient[v1.CancelMigrationRequest, v1.CancelMigrationResponse](
+			httpClient,
+			baseURL+ClusterServiceCancelMigrationProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("CancelMigration")),
 			connect.WithClientOptions(opts...),
 		),
 		listEvents: connect.NewClient[v1.ListEventsRequest, v1.ListEventsResponse](
@@ -273,6 +286,7 @@ type clusterServiceClient struct {
 	start             *connect.Client[v1.StartRequest, v1.StartResponse]
 	stop              *connect.Client[v1.StopRequest, v1.StopResponse]
 	migrate           *connect.Client[v1.MigrateRequest, v1.MigrateResponse]
+	cancelMigration   *connect.Client[v1.CancelMigrationRequest, v1.CancelMigrationResponse]
 	listEvents        *connect.Client[v1.ListEventsRequest, v1.ListEventsResponse]
 	watchEvents       *connect.Client[v1.WatchEventsRequest, v1.WatchEventsResponse]
 	confirmOff        *connect.Client[v1.ConfirmOffRequest, v1.ConfirmOffResponse]
@@ -322,6 +336,15 @@ func (c *clusterServiceClient) Stop(ctx context.Context, req *v1.StopRequest) (*
 // Migrate calls holdfast.v1.ClusterService.Migrate.
 func (c *clusterServiceClient) Migrate(ctx context.Context, req *v1.MigrateRequest) (*connect.ServerStreamForClient[v1.MigrateResponse], error) {
 	return c.migrate.CallServerStream(ctx, connect.NewRequest(req))
+}
+
+// CancelMigration calls holdfast.v1.ClusterService.CancelMigration.
+func (c *clusterServiceClient) CancelMigration(ctx context.Context, req *v1.CancelMigrationRequest) (*v1.CancelMigrationResponse, error) {
+	response, err := c.cancelMigration.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
 }
 
 // ListEvents calls holdfast.v1.ClusterService.ListEvents.
@@ -443,6 +466,10 @@ type ClusterServiceHandler interface {
 	// Migrate asks for a live migration and follows it: progress, then one
 	// message with done set, or an error.
 	Migrate(context.Context, *v1.MigrateRequest, *connect.ServerStream[v1.MigrateResponse]) error
+	// CancelMigration asks that the migration that is on ends, or that one which has
+	// been asked for does not begin. It returns when that is recorded; whether the
+	// guest stayed is in the status. It ends no later migration.
+	CancelMigration(context.Context, *v1.CancelMigrationRequest) (*v1.CancelMigrationResponse, error)
 	// ListEvents returns one page of the event log, oldest first.
 	ListEvents(context.Context, *v1.ListEventsRequest) (*v1.ListEventsResponse, error)
 	// WatchEvents sends pages of the event log as they come, without end.
@@ -510,6 +537,12 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 		ClusterServiceMigrateProcedure,
 		svc.Migrate,
 		connect.WithSchema(clusterServiceMethods.ByName("Migrate")),
+		connect.WithHandlerOptions(opts...),
+	)
+	clusterServiceCancelMigrationHandler := connect.NewUnaryHandlerSimple(
+		ClusterServiceCancelMigrationProcedure,
+		svc.CancelMigration,
+		connect.WithSchema(clusterServiceMethods.ByName("CancelMigration")),
 		connect.WithHandlerOptions(opts...),
 	)
 	clusterServiceListEventsHandler := connect.NewUnaryHandlerSimple(
@@ -596,6 +629,8 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 			clusterServiceStopHandler.ServeHTTP(w, r)
 		case ClusterServiceMigrateProcedure:
 			clusterServiceMigrateHandler.ServeHTTP(w, r)
+		case ClusterServiceCancelMigrationProcedure:
+			clusterServiceCancelMigrationHandler.ServeHTTP(w, r)
 		case ClusterServiceListEventsProcedure:
 			clusterServiceListEventsHandler.ServeHTTP(w, r)
 		case ClusterServiceWatchEventsProcedure:
@@ -647,6 +682,10 @@ func (UnimplementedClusterServiceHandler) Stop(context.Context, *v1.StopRequest)
 
 func (UnimplementedClusterServiceHandler) Migrate(context.Context, *v1.MigrateRequest, *connect.ServerStream[v1.MigrateResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.ClusterService.Migrate is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) CancelMigration(context.Context, *v1.CancelMigrationRequest) (*v1.CancelMigrationResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.ClusterService.CancelMigration is not implemented"))
 }
 
 func (UnimplementedClusterServiceHandler) ListEvents(context.Context, *v1.ListEventsRequest) (*v1.ListEventsResponse, error) {

@@ -126,7 +126,12 @@ func eachRevision(w *world, f func(record int, v *uint8)) {
 			f(3+i, &r.host[i].mod)
 		}
 	}
-	off := func(r *wantRow) {
+	wish := func(r *wantRow) {
+		if r.cancel != 0 {
+			v := r.cancel - 1
+			f(1, &v)
+			r.cancel = v + 1
+		}
 		for i := range r.off {
 			if r.off[i] != 0 {
 				v := r.off[i] - 1
@@ -136,14 +141,14 @@ func eachRevision(w *world, f func(record int, v *uint8)) {
 		}
 	}
 	rows(&w.store)
-	off(&w.store.want)
+	wish(&w.store.want)
 	for i := range w.host {
 		a := &w.host[i].agent
 		if !a.up {
 			continue
 		}
 		rows(&a.rec)
-		off(&a.rec.want)
+		wish(&a.rec.want)
 		f(3+i, &a.leaseMod)
 		for j := range a.fenceMod {
 			f(3+j, &a.fenceMod[j])
@@ -162,7 +167,7 @@ func eachRevision(w *world, f func(record int, v *uint8)) {
 		if g.silent != 0 {
 			f(recHost+int(g.silent)-1, &g.silentMod)
 		}
-		off(&g.want)
+		wish(&g.want)
 	}
 }
 

@@ -79,6 +79,8 @@ func (m *mover) operator(s step) {
 		w.run = false
 	case opWantMove:
 		w.move = s.a + 1
+	case opWantCancel:
+		w.cancel = 1 + r.owner.mod
 	case opHandsOff:
 		w.handsOff = true
 	case opHandsOn:

@@ -145,6 +145,9 @@ func (n *names) hostRow(r *cluster.Host) hostRow {
 
 func (n *names) want(r *wantRow) cluster.Want {
 	w := cluster.Want{Run: r.run, HandsOff: r.handsOff, MoveTo: n.host[r.move]}
+	if r.cancel != 0 {
+		w.Cancel = int64(r.cancel - 1)
+	}
 	for i, mod := range r.off {
 		if mod != 0 {
 			w.Off = append(w.Off, cluster.Off{Host: n.host[i+1], Mod: int64(mod - 1), User: "admin"})
@@ -155,6 +158,9 @@ func (n *names) want(r *wantRow) cluster.Want {
 
 func (n *names) wantRow(w *cluster.Want) wantRow {
 	r := wantRow{run: w.Run, handsOff: w.HandsOff, move: n.byHost[w.MoveTo]}
+	if w.Cancel != 0 {
+		r.cancel = uint8(w.Cancel) + 1
+	}
 	for _, o := range w.Off {
 		r.off[n.byHost[o.Host]-1] = uint8(o.Mod) + 1
 	}

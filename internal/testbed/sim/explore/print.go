@@ -80,7 +80,7 @@ func (m *mover) plainName(o op) string {
 		opCrash: "%s's agent crashes", opRestart: "%s's agent starts", opFreeze: "%s freezes", opThaw: "%s thaws and decides",
 		opThawMail: "%s thaws and finds its mail", opStop: "%s's agent stands still", opContinue: "%s's agent goes on", opHeal: "%s's network is mended",
 		opStall: "the store stalls", opUnstall: "the store goes on", opGuestEnds: "%s's guest ends by itself",
-		opWantRun: "asked for: run", opWantStop: "asked for: stop", opHandsOff: "asked for: hands off", opHandsOn: "asked for: hands on",
+		opWantRun: "asked for: run", opWantStop: "asked for: stop", opWantCancel: "asked for: cancel the migration", opHandsOff: "asked for: hands off", opHandsOn: "asked for: hands on",
 		opSaidOff: "an operator says that %s is off", opRestore: "the store is restored from a backup",
 	}
 	s := names[o]

@@ -142,6 +142,7 @@ type hostRow struct {
 type wantRow struct {
 	run, handsOff bool
 	move          uint8
+	cancel        uint8          // 1 + the revision of the owner record, 0: nothing is cancelled
 	off           [members]uint8 // 1 + the revision of which an operator said it, 0: not said
 	mod           uint8
 }
@@ -220,6 +221,7 @@ type agent struct {
 	wait     [kindCount - 1]uint8 // age of the live message of each kind, from kindRenew on
 	proves   bool                 // the write that is under way first proves the guest gone
 	proved   bool                 // it has done so
+	_        bool                 // so that its size is even, without padding
 }
 
 type host struct {

@@ -72,6 +72,7 @@ const (
 	opWantRun
 	opWantStop
 	opWantMove // a: to
+	opWantCancel
 	opHandsOff
 	opHandsOn
 	opSaidOff
@@ -401,9 +402,11 @@ func (m *mover) operators(out []step) []step {
 	} else {
 		out = append(out, step{op: opHandsOff})
 	}
+	if s.owner.state == migrating && s.want.cancel != 1+s.owner.mod {
+		out = append(out, step{op: opWantCancel})
+	}
 	for i := range m.w.host {
-		there := int(s.owner.host) == i+1 // to where it is: a migration that is on is called off
-		if s.want.move == 0 && (s.owner.state == running && !there || s.owner.state == migrating && there) {
+		if s.want.move == 0 && s.owner.state == running && int(s.owner.host) != i+1 {
 			out = append(out, step{op: opWantMove, a: uint8(i)})
 		}
 		if !m.w.host[i].power && s.want.off[i] == 0 {

@@ -1,0 +1,80 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/cluster"
+)
+
+// TestMigrationIsCancelled ends a migration in the middle from another host than its own,
+// and one that has just ended: the guest is where the command says, and never on two.
+func TestMigrationIsCancelled(t *testing.T) { onLab(t, plain, migrationIsCancelled) }
+
+func migrationIsCancelled(t testing.TB, r *rig) {
+	st := r.healthy(t, 90*time.Second)
+	home, to := string(st.Owner.Host), another(r, st.Owner.Host)
+	third := third(r, []string{home, to})
+	before, err := r.lab.Ask(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Nothing to cancel is refused, and says where the guest is.
+	out, err := r.lab.Exec(t.Context(), third, r.exe, "migrate", "--cancel")
+	if said := fmt.Sprint(out, err); err == nil || !strings.Contains(said, "no migration is under way: the guest runs on "+home) || !strings.Contains(said, "exit status 3") {
+		t.Errorf("without a migration: %s", said)
+	}
+	end := r.watching(t)
+
+	// At 1 MiB/s it takes a minute and more.
+	speed := func(mib string) {
+		t.Helper()
+		if out, err := r.lab.Exec(t.Context(), home, "virsh", "-q", "-c", "qemu:///system", "migrate-setspeed", cluster.GuestName, mib); err != nil {
+			t.Fatal(out, err)
+		}
+	}
+	speed("1")
+	followed := make(chan string, 1)
+	go func() {
+		out, err := r.lab.Exec(t.Context(), home, r.exe, "migrate", to)
+		followed <- fmt.Sprint(out, err)
+	}()
+	r.until(t, time.Minute, "the migration to carry memory", func(ctx context.Context) (string, bool) {
+		s, err := r.statusOf(ctx, third)
+		return fmt.Sprint(s.Owner.State, " ", s.Percent, " %, ", err), err == nil && s.Owner.State == cluster.Migrating && s.Percent > 0
+	})
+	if out := r.command(t, third, "migrate", "--cancel"); !strings.Contains(out, "is cancelled: the management VM is running on "+home) || !strings.Contains(out, to+" has nothing of it") {
+		t.Errorf("migrate --cancel said %q", out)
+	}
+	if said := <-followed; !strings.Contains(said, "cancelled") || !strings.Contains(said, "the guest runs on "+home) || !strings.Contains(said, "exit status 1") {
+		t.Errorf("who followed it was told %q", said)
+	}
+	if now := r.healthy(t, 30*time.Second).Owner; string(now.Host) != home || now.Epoch != st.Owner.Epoch {
+		t.Errorf("owner %+v, was %+v", now, st.Owner)
+	}
+
+	// The next one is not cancelled by it, and a cancel that comes too late moves nothing.
+	speed("8000")
+	r.command(t, home, "migrate", to)
+	out, err = r.lab.Exec(t.Context(), third, r.exe, "migrate", "--cancel")
+	if said := fmt.Sprint(out, err); err == nil || !strings.Contains(said, "no migration is under way: the guest runs on "+to) {
+		t.Errorf("too late: %s", said)
+	}
+	if now := r.healthy(t, 30*time.Second).Owner; string(now.Host) != to || now.Epoch != st.Owner.Epoch {
+		t.Errorf("owner %+v, was %+v and moved to %s", now, st.Owner, to)
+	}
+	after, err := r.lab.Ask(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := end()
+	if w.err != nil {
+		t.Fatal(w.err)
+	}
+	if after.Boot != before.Boot || after.N < before.N || w.seen.Max != 1 {
+		t.Errorf("before %+v, after %+v, holders %d: %+v", before, after, w.seen.Max, w.seen.Overlap)
+	}
+}

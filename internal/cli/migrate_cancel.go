@@ -1,0 +1,87 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	"holdfast/internal/api"
+	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
+)
+
+// cancelMigration ends the migration that is on, and waits until it is certain where
+// the guest is.
+func (a *app) cancelMigration(ctx context.Context, c *api.Client, js bool) error {
+	what, err := c.CancelMigration(ctx, "")
+	if err != nil {
+		return err
+	}
+	v := &cancelling{Cancelled: what}
+	s, err := a.wait(ctx, c, goal{name: "migrate --cancel", reached: v.ended})
+	if err != nil {
+		return err
+	}
+	o := s.Owner
+	stayed := o.State == cluster.Running && o.Host == what.From
+	if js {
+		if err := a.showStatus(s, true); err != nil {
+			return err
+		}
+	}
+	switch {
+	case !stayed && o.State == cluster.Running:
+		return fail.Errorf(fail.Failed, "too late to cancel: the migration has ended, and the management VM is running on %s, epoch %s", clean(o.Host), o.Epoch).
+			With("to bring it back: holdfast migrate " + clean(what.From))
+	case !stayed:
+		return fail.Errorf(fail.Failed, "the migration has ended, and the management VM is %s%s", or(o.State, "in an unknown state"), parens(ownerReason(o))).
+			With("see: holdfast status, holdfast events")
+	case js:
+		return nil
+	}
+	return writeText(a.env.Stdout, v.stayedText(s)+"\n")
+}
+
+// cancelling is what has been seen of a migration that was asked to end.
+type cancelling struct {
+	api.Cancelled
+	over bool
+	seq  uint64 // renewals of the target when the end was seen
+}
+
+// ended reports that it has ended, one way or the other, and when the guest stayed that
+// it runs there, and that the target has said since that it has nothing of it.
+func (v *cancelling) ended(s cluster.Status) bool {
+	o := s.Owner
+	if !s.Connected || s.OwnerMod <= v.OwnerMod || o.State == cluster.Settling || o.State == cluster.Migrating {
+		return false
+	}
+	if o.State != cluster.Running || o.Host != v.From || v.OwnerMod == 0 {
+		return true
+	}
+	source, target := hostOf(s, v.From), hostOf(s, v.To)
+	if !v.over {
+		v.over, v.seq = true, target.Seq
+	}
+	return source.Guest == cluster.GuestRunning && (!target.Alive || target.Seq > v.seq && target.Guest == cluster.GuestAbsent)
+}
+
+func hostOf(s cluster.Status, name cluster.HostID) cluster.HostStatus {
+	for _, h := range s.Hosts {
+		if h.Name == name {
+			return h
+		}
+	}
+	return cluster.HostStatus{}
+}
+
+// stayedText says that the guest has stayed at the source.
+func (v *cancelling) stayedText(s cluster.Status) string {
+	where := fmt.Sprintf("the management VM is running on %s, epoch %s", clean(v.From), s.Owner.Epoch)
+	switch {
+	case v.OwnerMod == 0:
+		return fmt.Sprintf("the migration to %s had not begun, and does not: %s", clean(v.To), where)
+	case !hostOf(s, v.To).Alive:
+		return fmt.Sprintf("the migration to %s is cancelled: %s; %s is silent, and ends what it has of it before it takes part again", clean(v.To), where, clean(v.To))
+	}
+	return fmt.Sprintf("the migration to %s is cancelled: %s, and %s has nothing of it", clean(v.To), where, clean(v.To))
+}
