@@ -211,6 +211,7 @@ func TestAHostMaySayOfItselfThatItRests(t *testing.T) {
 		"the guest stops":     {func(w *cluster.Want) { w.SetRest("g1", true); w.Run = false }, false},
 		"hands on":            {func(w *cluster.Want) { w.HandsOff = false }, false},
 		"migrate":             {func(w *cluster.Want) { w.MoveTo = "h3" }, false},
+		"cancel a migration":  {func(w *cluster.Want) { w.Cancel = 7 }, false},
 		"a host is said off":  {func(w *cluster.Want) { w.Off = append(w.Off, cluster.Off{Host: "h3", Mod: 1}) }, false},
 		"a word is forgotten": {func(w *cluster.Want) { w.Off = nil }, false},
 	} {

@@ -35,7 +35,12 @@ for. It changes nothing. Exit code 1: something is wrong.`,
 			if err != nil {
 				return fail.Errorf(fail.Invalid, "%w", err)
 			}
-			r, err := a.diagnose(cmd, n)
+			c, err := a.dial(cmd)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			r, err := a.diagnose(cmd.Context(), c, n)
 			if err != nil {
 				return err
 			}
@@ -55,17 +60,12 @@ for. It changes nothing. Exit code 1: something is wrong.`,
 }
 
 // diagnose looks at this host, whose agent has these settings.
-func (a *app) diagnose(cmd *cobra.Command, n config.Node) (install.Report, error) {
-	c, err := a.dial(cmd)
-	if err != nil {
-		return install.Report{}, err
-	}
-	defer c.Close()
-	ctx, cancel := context.WithTimeout(cmd.Context(), doctorAsks)
+func (a *app) diagnose(ctx context.Context, c *api.Client, n config.Node) (install.Report, error) {
+	asks, cancel := context.WithTimeout(ctx, doctorAsks)
 	defer cancel()
 	var more []install.Finding
 	h := install.Host{Name: n.Host, Addr: n.Addr, Guests: n.GuestsOnly}
-	cfg, err := clusterConfig(ctx, c)
+	cfg, err := clusterConfig(asks, c)
 	if err != nil {
 		more = append(more, install.Finding{Node: h.Name, Check: "agent", Result: install.Fail, Finding: err.Error(), Remedy: "systemctl status holdfast; journalctl -u holdfast"})
 		if n.ConfigFile != "" {
@@ -73,7 +73,7 @@ func (a *app) diagnose(cmd *cobra.Command, n config.Node) (install.Report, error
 				return install.Report{}, fail.Errorf(fail.Invalid, "%w", err)
 			}
 		}
-	} else if s, err := c.Status(ctx); err == nil {
+	} else if s, err := c.Status(asks); err == nil {
 		more = append(more, ofCluster(h.Name, s)...)
 		hosts, err := c.GuestHosts(ctx)
 		if err != nil {
@@ -81,7 +81,7 @@ func (a *app) diagnose(cmd *cobra.Command, n config.Node) (install.Report, error
 		}
 		more = append(more, ofCertificates(hosts, h.Name)...)
 	}
-	f, err := a.env.Facts(cmd.Context(), *install.QueryFor(cfg, n, h, cluster.GuestName))
+	f, err := a.env.Facts(ctx, *install.QueryFor(cfg, n, h, cluster.GuestName))
 	if err != nil {
 		return install.Report{}, fmt.Errorf("look at this host: %w", err)
 	}

@@ -155,7 +155,9 @@ func failMove(f *servertest.Fake, w cluster.Want) {
 
 // failCancel is a cancel that comes when the guest has left.
 func failCancel(f *servertest.Fake, w cluster.Want) {
-	f.Update(func(s *cluster.Status) { s.Owner.State, s.Owner.Host, s.OwnerMod = cluster.Settling, s.Owner.To, w.Cancel+1 })
+	f.Update(func(s *cluster.Status) {
+		s.Owner.State, s.Owner.Host, s.OwnerMod = cluster.Settling, s.Owner.To, w.Cancel+1
+	})
 	f.Update(func(s *cluster.Status) { s.Owner.State, s.Owner.To, s.OwnerMod = cluster.Running, "", w.Cancel+2 })
 }
 

@@ -1,0 +1,335 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/api"
+	"holdfast/internal/cluster"
+	"holdfast/internal/config"
+	"holdfast/internal/durable"
+	"holdfast/internal/fail"
+	"holdfast/internal/install"
+	"holdfast/internal/support"
+)
+
+// Bounds of a support archive, before compression.
+const (
+	partMost   = 16 << 20
+	reportMost = 256 << 20
+	partWithin = 30 * time.Second
+	allWithin  = 2 * time.Minute
+	logFiles   = 32
+	maxDays    = 365
+)
+
+// eventPages bounds what is read of the event log, which keeps 2,000 events.
+const eventPages = 50
+
+func (a *app) reportCmd() *cobra.Command {
+	var file, out, logs string
+	var days int
+	var within time.Duration
+	cmd := &cobra.Command{
+		Use:   "report",
+		Short: "Write an archive for those who help, without secrets",
+		Long: `Writes what people need who help from afar into a compressed archive that its
+owner alone may read: status, events, configuration, versions, logs, the
+findings of "doctor", the domain of the management VM, the store's members,
+network and storage of this host. Passwords and keys are removed; look into it
+before you send it all the same. What can not be had, because the agent or
+libvirt does not answer, is named in the archive's index.txt, and is no error.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			js, err := a.asJSON(cmd)
+			if err != nil {
+				return err
+			}
+			if days < 1 || days > maxDays {
+				return usage(cmd, fmt.Errorf("--days %d: want 1 to %d", days, maxDays))
+			}
+			if within < time.Second || within > allWithin {
+				return usage(cmd, fmt.Errorf("--timeout %s: want 1s to %s", within, allWithin))
+			}
+			n, nodeErr := config.LoadNode(file)
+			host := n.Host
+			if host == "" {
+				if host, err = os.Hostname(); err != nil {
+					return fmt.Errorf("name this host: %w", err)
+				}
+			}
+			now := time.Now()
+			name := fmt.Sprintf("holdfast-report-%s-%s", fileWord(host), now.UTC().Format("20060102T150405Z"))
+			if out == "" {
+				out = name + ".tar.gz"
+			}
+			c, err := a.dial(cmd)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			r := reporter{app: a, c: c, node: n, nodeErr: nodeErr, file: file, logs: logs, since: now.AddDate(0, 0, -days), days: days}
+			return r.write(cmd.Context(), out, js, support.Options{Name: name, Now: now, Within: within, All: allWithin, Most: partMost, Total: reportMost})
+		},
+	}
+	cmd.Flags().StringVarP(&out, "out", "O", "", "`file` to write, which must not exist (default\nholdfast-report-HOST-TIME.tar.gz in this directory)")
+	cmd.Flags().IntVar(&days, "days", 7, "`number` of days whose logs are taken")
+	cmd.Flags().DurationVar(&within, "timeout", partWithin, "wait for each part this `time` at most, for all\n2m0s")
+	cmd.Flags().StringVar(&file, "config", install.SettingsFile, "settings `file`")
+	cmd.Flags().StringVar(&logs, "log-dir", "/var/log/holdfast", "`directory` of the agent's logs\n")
+	return cmd
+}
+
+// fileWord makes a name safe for a file's.
+func fileWord(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < 0x80 && (r == '-' || r == '.' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z') {
+			return r
+		}
+		return '_'
+	}, s)
+}
+
+// reporter gets the parts of an archive.
+type reporter struct {
+	*app
+	c          *api.Client
+	node       config.Node
+	nodeErr    error // why there are no settings
+	file, logs string
+	since      time.Time
+	days       int
+}
+
+// write writes the archive. It appears under its name when it is complete.
+func (r *reporter) write(ctx context.Context, out string, js bool, o support.Options) (err error) {
+	if _, err := os.Lstat(out); err == nil {
+		return fail.Errorf(fail.Invalid, "--out %s: the file exists, and is not overwritten", out)
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return fail.Errorf(fail.Invalid, "--out: %w", err)
+	}
+	if info, err := os.Stat(filepath.Dir(out)); err != nil || !info.IsDir() {
+		return fail.Errorf(fail.Invalid, "--out %s: %s is no directory", out, filepath.Dir(out))
+	}
+	var entries []support.Entry
+	o.Known, o.Notes = r.secrets(ctx)
+	o.Parts = slices.Concat(r.cluster(), r.host())
+	made, err := durable.Temp(out, 0o600, func(f *os.File) error {
+		entries, err = support.Write(ctx, f, o)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("write %s: %w", out, err)
+	}
+	defer func() { err = errors.Join(err, os.Remove(made)) }()
+	// A link, unlike a renaming, overwrites nothing.
+	if err := os.Link(made, out); err != nil {
+		return fmt.Errorf("write %s: %w", out, err)
+	}
+	if err := durable.SyncDir(filepath.Dir(out)); err != nil {
+		return err
+	}
+	return r.tell(out, js, entries)
+}
+
+// reportResult is what is said of an archive.
+type reportResult struct {
+	File    string        `json:"file"`
+	Missing []missingPart `json:"missing"`
+}
+
+type missingPart struct {
+	Part string `json:"part"`
+	Why  string `json:"why"`
+}
+
+func (r *reporter) tell(out string, js bool, entries []support.Entry) error {
+	res := reportResult{File: out, Missing: []missingPart{}}
+	for _, e := range entries {
+		if e.Why != "" {
+			res.Missing = append(res.Missing, missingPart{e.Name, clean(e.Why)})
+		}
+	}
+	if js {
+		return writeJSON(r.env.Stdout, res, false)
+	}
+	var b strings.Builder
+	for _, m := range res.Missing {
+		say(&b, painter{}, "", plain, m.Part+": "+m.Why)
+	}
+	text := "written: " + out + "\n"
+	if b.Len() > 0 {
+		text += "not complete, as its index.txt says:\n" + b.String()
+	}
+	return writeText(r.env.Stdout, text)
+}
+
+// secrets are all that files of this host have, which its settings and its
+// configuration refer to, and the environment of this program.
+func (r *reporter) secrets(ctx context.Context) ([]support.Secret, []string) {
+	paths := []string{r.node.TLS.Key, r.node.Upgrade.CredentialsFile}
+	for _, pattern := range []string{
+		filepath.Join(filepath.Dir(r.file), "pki", "*.key"), "/etc/holdfast/pki/*.key", "/etc/pki/libvirt/private/*", "/etc/pki/qemu/*key*",
+		"/etc/ceph/*.keyring", "/etc/libvirt/secrets/*.base64", "/etc/openipmi/*", "/root/.my.cnf", "/etc/mysql/debian.cnf",
+	} {
+		if found, err := filepath.Glob(pattern); err == nil { // it is, of these
+			paths = append(paths, found...)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, doctorAsks)
+	defer cancel()
+	cfg, err := clusterConfig(ctx, r.c)
+	if err != nil && r.node.ConfigFile != "" {
+		cfg, _, err = config.Load(r.node.ConfigFile, config.Options{AllowUndersized: true})
+	}
+	var notes []string
+	if err != nil {
+		notes = append(notes, fmt.Sprintf("the configuration is not known (%v), nor are the passwords that it refers to: what looks like one is removed all the same", err))
+	}
+	if cfg.VNC != nil {
+		paths = append(paths, cfg.VNC.File())
+	}
+	for _, h := range cfg.Fencing.Hosts {
+		for _, d := range h.Devices {
+			paths = append(paths, strings.TrimPrefix(d.Credential, "file:"))
+		}
+	}
+	slices.Sort(paths)
+	paths = slices.DeleteFunc(slices.Compact(paths), func(p string) bool { return p == "" })
+	known, trouble := support.SecretsOf(paths...)
+	return append(known, support.SecretsIn(os.Environ())...), append(notes, trouble...)
+}
+
+// ask is the part that has what the agent answers, as JSON.
+func ask[T any](r *reporter, name string, get func(context.Context, *api.Client) (T, error)) support.Part {
+	return support.Part{Name: name, Get: func(ctx context.Context, w io.Writer) error {
+		v, err := get(ctx, r.c)
+		if err != nil {
+			return err
+		}
+		return writeJSON(w, v, false)
+	}}
+}
+
+// cluster are the parts that the agent knows.
+func (r *reporter) cluster() []support.Part {
+	return []support.Part{
+		ask(r, "version.json", func(ctx context.Context, c *api.Client) (map[string]any, error) {
+			v, err := c.Version(ctx)
+			out := map[string]any{"command": r.env.Version}
+			if err == nil {
+				out["agent"] = v
+			} else {
+				out["agent"] = clean(err.Error())
+			}
+			return out, nil
+		}),
+		ask(r, "status.json", func(ctx context.Context, c *api.Client) (cluster.Status, error) {
+			s, err := c.Status(ctx)
+			return jsonStatus(s), err
+		}),
+		{Name: "status.txt", Get: func(ctx context.Context, w io.Writer) error {
+			s, err := r.c.Status(ctx)
+			if err != nil {
+				return err
+			}
+			return writeText(w, statusText(s, painter{}))
+		}},
+		{Name: "events.json", Tail: true, Get: func(ctx context.Context, w io.Writer) error {
+			var after int64
+			for range eventPages {
+				events, next, err := r.c.Events(ctx, after, 100)
+				if err != nil {
+					return err
+				}
+				for _, e := range events {
+					if err := writeJSON(w, e, true); err != nil {
+						return err
+					}
+				}
+				if len(events) == 0 || next <= after {
+					return nil
+				}
+				after = next
+			}
+			return nil
+		}},
+		{Name: "config.json", Get: func(ctx context.Context, w io.Writer) error {
+			rev, err := r.c.Config(ctx, 0)
+			if err != nil {
+				return err
+			}
+			return writeText(w, string(rev.Config))
+		}},
+		ask(r, "config-history.json", func(ctx context.Context, c *api.Client) ([]config.Revision, error) { return c.Configs(ctx) }),
+		ask(r, "store.json", func(ctx context.Context, c *api.Client) (cluster.StoreStatus, error) { return c.StoreStatus(ctx) }),
+		ask(r, "jobs.json", func(ctx context.Context, c *api.Client) (any, error) { return c.Jobs(ctx) }),
+		ask(r, "hosts.json", func(ctx context.Context, c *api.Client) (any, error) { return c.GuestHosts(ctx) }),
+		ask(r, "upgrade.json", func(ctx context.Context, c *api.Client) (any, error) { return c.Upgrade(ctx) }),
+		{Name: "doctor.txt", Get: func(ctx context.Context, w io.Writer) error {
+			if r.nodeErr != nil {
+				return r.nodeErr
+			}
+			d, err := r.diagnose(ctx, r.c, r.node)
+			if err != nil {
+				return err
+			}
+			return writeText(w, installText(install.Result{Report: d}, true, painter{}))
+		}},
+	}
+}
+
+// host are the parts that this host has.
+func (r *reporter) host() []support.Part {
+	const uri = "qemu:///system"
+	guest := cluster.GuestName
+	since := fmt.Sprintf("-%dd", r.days)
+	parts := []support.Part{
+		support.File("agent.json", r.file),
+		support.Output("libvirt/version.txt", false, "virsh", "-r", "-c", uri, "version", "--daemon"),
+		support.Output("libvirt/domains.txt", false, "virsh", "-r", "-c", uri, "list", "--all"),
+		// Without the words that libvirt keeps for those who may change the domain.
+		support.Output("libvirt/"+guest+".xml", false, "virsh", "-r", "-c", uri, "dumpxml", guest),
+		support.Output("network/addresses.txt", false, "ip", "-d", "-s", "address"),
+		support.Output("network/routes.txt", false, "ip", "route", "show", "table", "all"),
+		support.Output("network/bridges.txt", false, "bridge", "-d", "link"),
+		support.Output("network/sockets.txt", false, "ss", "-tulpn"),
+		support.Output("network/nftables.txt", false, "nft", "list", "ruleset"),
+		support.Output("system/clock.txt", false, "chronyc", "-n", "tracking"),
+		support.Output("system/kernel.txt", false, "uname", "-a"),
+		support.Output("system/space.txt", false, "df", "-PT"),
+		support.Output("system/units.txt", false, "systemctl", "--no-pager", "status", "holdfast.service", "libvirtd.service"),
+		support.File("system/os-release.txt", "/etc/os-release"),
+		support.File("system/memory.txt", "/proc/meminfo"),
+		support.File("system/pressure-memory.txt", "/proc/pressure/memory"),
+		support.File("system/load.txt", "/proc/loadavg"),
+		support.File("system/mounts.txt", "/proc/self/mountinfo"),
+		support.Output("journal.txt", true, "journalctl", "--no-pager", "-o", "short-iso", "--since", since, "-u", "holdfast", "-u", "libvirtd"),
+		support.Output("kernel.txt", true, "dmesg", "--ctime"),
+	}
+	parts = append(parts, support.Files("bonds", "/proc/net/bonding/*", time.Time{}, logFiles)...)
+	logs := support.Files("log", filepath.Join(r.logs, "*.log*"), r.since, logFiles)
+	if len(logs) == 0 {
+		dir := r.logs
+		logs = []support.Part{{Name: "log", Get: func(context.Context, io.Writer) error {
+			if _, err := os.Stat(dir); err != nil {
+				return err
+			}
+			return fmt.Errorf("%s has no file of the last %d days", dir, r.days)
+		}}}
+	}
+	parts = append(parts, logs...)
+	parts = append(parts, support.Files("log/store", filepath.Join(cmp.Or(r.node.RunDir, "/run/holdfast"), "store", "*.log"), r.since, 4)...)
+	return append(parts, support.Files("libvirt/log", "/var/log/libvirt/qemu/"+guest+".log*", r.since, 4)...)
+}

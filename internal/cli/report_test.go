@@ -1,0 +1,232 @@
+package cli
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
+	"holdfast/internal/install"
+	"holdfast/internal/testbed/slack"
+)
+
+// planted are secrets by the place where each lies. None may be in an archive.
+var planted = map[string]string{
+	"tls key": "UExBTlRFRC1UTFMtS0VZLTAxMjM0NTY3ODk", "bmc": "PlantedBmc-01", "vnc": "Plantvnc", "answers": "PlantedAnswer-02", "environment": "PlantedEnv-03",
+	"domain": "PlantedDomain-04", "log": "PlantedLog-05", "database": "PlantedDb-06", "settings": "PlantedSetting-07", "ceph": "AQBQbGFudGVkLUNlcGgtS2V5LTAwMDAwMDAwMA==",
+	"event": "PlantedEvent-08", "label": "PlantedLabel-09", "hash": "PlantedHash0123456789", "program": "PlantedProgram-10",
+}
+
+// reportHost is a host whose every corner has a secret; programs of it are scripts.
+func reportHost(t *testing.T, a *agent) (dir string, args []string) {
+	t.Helper()
+	dir = t.TempDir()
+	put := func(name, text string, mode os.FileMode) string {
+		t.Helper()
+		p := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(p), 0o700), os.WriteFile(p, []byte(text), mode)); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	s := planted
+	key := put("pki/host.key", "-----BEGIN PRIVATE KEY-----\n"+s["tls key"]+"\n-----END PRIVATE KEY-----\n", 0o600)
+	vnc, bmc := put("vnc", s["vnc"]+"\n", 0o600), put("bmc", s["bmc"]+"\n", 0o600)
+	answers := put("answers", "secrets:\n  root: "+s["answers"]+"\n", 0o600)
+	settings := fmt.Sprintf(`{"host": "node1", "addr": "10.0.0.11", "cluster": "prod", "run_dir": %q, "store": {"endpoints": ["https://10.0.0.11:2379"]},
+		"process": {"command": ["/bin/vm", "--password", %q]}, "upgrade": {"credentials_file": %q}, "tls": {"ca": "/ca", "cert": "/cert", "key": %q}}`,
+		dir, s["settings"], answers, key)
+	file := put("agent.json", settings, 0o600)
+	known := strings.Join([]string{s["tls key"], s["bmc"], s["vnc"], s["answers"], s["environment"]}, " and ")
+	lines := `{"msg":"it was ` + known + `","password":"` + s["log"] + `"}` + "\n" + `{"dsn":"root:` + s["database"] + `@tcp(10.0.0.1:3306)/nova","ceph":"` + s["ceph"] + `"}` + "\n" +
+		"root:$6$abcdefgh$" + s["hash"] + ":19000\n"
+	put("log/agent.log", lines, 0o640)
+	var zipped bytes.Buffer
+	z := gzip.NewWriter(&zipped)
+	if _, err := io.WriteString(z, lines); err != nil || z.Close() != nil {
+		t.Fatal(err)
+	}
+	put("log/agent-20260101T000000.000000000.log.gz", zipped.String(), 0o640)
+	put("store/store.log", lines, 0o640)
+
+	put("bin/virsh", "#!/bin/sh\ncat <<'X'\n<domain><name>holdfast-mnvm</name><graphics type='vnc' passwd='"+s["domain"]+"'/><qemu:arg value='"+s["vnc"]+"'/></domain>\nX\n", 0o700)
+	put("bin/journalctl", "#!/bin/sh\necho 'bmc_secret="+s["program"]+" "+s["bmc"]+"'\n", 0o700)
+	put("bin/nft", "#!/bin/sh\nsleep 600\n", 0o700)
+	t.Setenv("PATH", filepath.Join(dir, "bin")+":"+os.Getenv("PATH"))
+	t.Setenv("PLANTED_PASSWORD", s["environment"])
+
+	a.SetConfig(fmt.Sprintf(`{"VNC": {"Credential": "file:%s"}, "Labels": {"password": %q}, "Fencing": {"node1": {"Devices": [{"Type": "ipmi", "Address": "10.0.1.1", "User": "op", "Credential": "file:%s"}]}}}`,
+		vnc, s["label"], bmc), "", time.Time{})
+	a.Log(cluster.Event{Kind: cluster.EvWant, Detail: "token=" + s["event"] + ", and " + s["bmc"]})
+	return dir, []string{"report", "--config", file, "--log-dir", filepath.Join(dir, "log"), "-O", filepath.Join(dir, "r.tar.gz"), "--timeout", min(slack.For(2*time.Second).Round(time.Second), allWithin).String(), "--socket", a.socket}
+}
+
+// runReport runs the command, and returns what it says.
+func runReport(ctx context.Context, args ...string) (string, error) {
+	var out bytes.Buffer
+	facts := func(context.Context, install.Query) (*install.Facts, error) {
+		return nil, errors.New("libvirt says " + planted["vnc"])
+	}
+	root := New(Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader(""), Version: "1.2.3", Facts: facts})
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	return out.String(), err
+}
+
+// TestReport searches the unpacked archive of a host with a secret in every corner.
+func TestReport(t *testing.T) {
+	a := newAgent(t)
+	dir, args := reportHost(t, a)
+	said, err := runReport(t.Context(), append(args, "-o", "json")...)
+	if err != nil {
+		t.Fatal(said, err)
+	}
+	var res reportResult
+	if err := json.Unmarshal([]byte(said), &res); err != nil || res.File != filepath.Join(dir, "r.tar.gz") {
+		t.Fatalf("%v: %s", err, said)
+	}
+	info, err := os.Stat(res.File)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Fatalf("%v, %v", info.Mode(), err)
+	}
+	files := unpackReport(t, res.File)
+	var all strings.Builder
+	for name, text := range files {
+		all.WriteString(name + "\n" + text)
+	}
+	for where, s := range planted {
+		if strings.Contains(all.String(), s) || strings.Contains(said, s) {
+			for name, text := range files {
+				if i := strings.Index(text, s); i >= 0 {
+					t.Errorf("the secret of %s is in %s: ...%s", where, name, text[max(0, i-60):i+len(s)])
+				}
+			}
+			t.Errorf("the secret of %s was told", where)
+		}
+	}
+	// What helps is there.
+	for name, want := range map[string]string{
+		"status.txt": "running on node1", "status.json": `"cluster": "prod"`, "events.json": "and [removed]", "config.json": "file:" + dir + "/vnc", "version.json": `"1.2.4"`, "store.json": "{",
+		"agent.json": `"host": "node1"`, "log/agent.log": `"password":"[removed]"`, "log/agent-20260101T000000.000000000.log": "[removed]", "log/store/store.log": "[removed]",
+		"libvirt/holdfast-mnvm.xml": "<name>holdfast-mnvm</name>", "journal.txt": "bmc_secret=[removed]", "system/memory.txt": "MemTotal",
+		"index.txt": "nftables.txt: not had: ",
+	} {
+		if !strings.Contains(files[name], want) {
+			t.Errorf("%s has no %q: %.300q", name, want, files[name])
+		}
+	}
+	if !slices.ContainsFunc(res.Missing, func(m missingPart) bool {
+		return m.Part == "doctor.txt" && strings.Contains(m.Why, "look at this host")
+	}) {
+		t.Errorf("missing: %+v", res.Missing)
+	}
+}
+
+// TestReportOverwritesNothing and leaves nothing behind when it is refused or ended.
+func TestReportOverwritesNothing(t *testing.T) {
+	a := newAgent(t)
+	dir, args := reportHost(t, a)
+	out := filepath.Join(dir, "r.tar.gz")
+	if err := os.WriteFile(out, []byte("mine"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	before := names(t, dir)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, c := range []struct {
+		ctx  context.Context
+		args []string
+		want string
+	}{
+		{t.Context(), args, "the file exists, and is not overwritten"},
+		{t.Context(), append(slices.Clone(args), "--days", "0"), "--days 0: want 1 to 365"},
+		{t.Context(), append(slices.Clone(args), "-O", filepath.Join(dir, "no", "r")), "is no directory"},
+	} {
+		_, err := runReport(c.ctx, c.args...)
+		var e *fail.Error
+		if !errors.As(err, &e) || e.Kind != fail.Invalid || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v: got %v, want %q", c.args, err, c.want)
+		}
+	}
+	if _, err := runReport(ended, append(slices.Clone(args), "-O", filepath.Join(dir, "other"))...); !errors.Is(err, context.Canceled) {
+		t.Errorf("ended: %v", err)
+	}
+	if b, err := os.ReadFile(out); err != nil || string(b) != "mine" {
+		t.Errorf("%q, %v", b, err)
+	}
+	if now := names(t, dir); !slices.Equal(now, before) {
+		t.Errorf("left behind: %v, were %v", now, before)
+	}
+}
+
+// TestReportWithoutAnAgent has what the host has, and says what is missing.
+func TestReportWithoutAnAgent(t *testing.T) {
+	a := newAgent(t)
+	dir, args := reportHost(t, a)
+	args[len(args)-1] = filepath.Join(dir, "nobody.sock")
+	if err := os.Remove(filepath.Join(dir, "bin", "nft")); err != nil {
+		t.Fatal(err)
+	}
+	said, err := runReport(t.Context(), args...)
+	if err != nil || !strings.Contains(said, "status.json: not had:") {
+		t.Fatalf("%s, %v", said, err)
+	}
+	files := unpackReport(t, filepath.Join(dir, "r.tar.gz"))
+	if !strings.Contains(files["index.txt"], "the configuration is not known") || !strings.Contains(files["agent.json"], "node1") || files["status.json"] != "" {
+		t.Errorf("%q", files["index.txt"])
+	}
+}
+
+func names(t *testing.T, dir string) (out []string) {
+	t.Helper()
+	all, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range all {
+		out = append(out, e.Name())
+	}
+	return out
+}
+
+// unpackReport reads an archive: text by name.
+func unpackReport(t *testing.T, path string) map[string]string {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]string{}
+	for r := tar.NewReader(z); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return out
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, name, _ := strings.Cut(h.Name, "/")
+		out[name] = string(text)
+	}
+}

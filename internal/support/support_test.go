@@ -1,0 +1,228 @@
+package support
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/testbed/slack"
+)
+
+// TestLooksLikeASecret: what has no name of a file of ours.
+func TestLooksLikeASecret(t *testing.T) {
+	const s = "Hunter2-x"
+	r := newRedactor(nil)
+	for text, want := range map[string]string{
+		`{"password":"` + s + `","user":"op"}`:                                  `{"password":"[removed]","user":"op"}`,
+		`{"msg":"{\"bmc_password\": \"` + s + `\"}"}`:                           `{"msg":"{\"bmc_password\": \"[removed]\"}"}`,
+		`db_passwd=` + s + ` host=h1`:                                           `db_passwd=[removed] host=h1`,
+		`<graphics type='vnc' passwd='` + s + `' port='5900'>`:                  `<graphics type='vnc' passwd='[removed]' port='5900'>`,
+		`<graphics passwdValidTo='2026-01-01' port='1'/>`:                       `<graphics passwdValidTo='2026-01-01' port='1'/>`,
+		`<secret type='ceph' uuid='1-2'/>`:                                      `<secret type='ceph' uuid='1-2'/>`,
+		`<rootPassword>` + s + `</rootPassword>`:                                `<rootPassword>[removed]</rootPassword>`,
+		`mysql://root:` + s + `@10.0.0.1/nova`:                                  `mysql://root:[removed]@10.0.0.1/nova`,
+		`root:` + s + `@tcp(10.0.0.1:3306)/`:                                    `root:[removed]@tcp(10.0.0.1:3306)/`,
+		`ipmitool --password ` + s + ` power`:                                   `ipmitool --password [removed] power`,
+		`["ipmitool", "--password", "` + s + `"]`:                               `["ipmitool", "--password", "[removed]"]`,
+		`Authorization: Basic ` + s:                                             `Authorization: Basic [removed]`,
+		`-object {"qom-type":"secret","id":"k","data":"YWJjZGVmZw=="}`:          `-object {"qom-type":"secret","id":"k","data":"[removed]"}`,
+		"	key = AQBSdFhnAAAAABAAKk1Jv8bK3fY2yXc0wq1h7Q==":                       "	key = [removed]",
+		`root:$6$salt$` + s + `:19000`:                                          `root:[removed]:19000`,
+		`"Credential": "file:/etc/holdfast/vnc"`:                                `"Credential": "file:/etc/holdfast/vnc"`,
+		`"credentials_file": "/etc/holdfast/answers"`:                           `"credentials_file": "/etc/holdfast/answers"`,
+		"a -----BEGIN EC PRIVATE KEY-----\nMHc\n-----END EC PRIVATE KEY----- b": "a [removed] b",
+		"-----BEGIN PRIVATE KEY-----\nMHc":                                      "[removed]",
+		"MHcAAA\nBBB\n-----END RSA PRIVATE KEY-----\nx":                         "[removed]-----END RSA PRIVATE KEY-----\nx",
+		"-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----":           "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----",
+		"nothing: to remove, 5 secrets, tokens and passwords":                   "nothing: to remove, 5 secrets, tokens and passwords",
+	} {
+		if got := string(r.pass([]byte(text))); got != want {
+			t.Errorf("%s\n gives %s\n want  %s", text, got, want)
+		}
+	}
+}
+
+// TestKnownSecretsAreRemovedInEachForm also from the middle of words, and short ones.
+func TestKnownSecretsAreRemovedInEachForm(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name, text string) string {
+		p := filepath.Join(dir, name)
+		if err := os.WriteFile(p, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	const odd = `a"b<c>&d\e f`
+	known, trouble := SecretsOf(file("vnc", "xyz\n"), file("bmc", odd+"\n"), file("answers", "secrets: {root: 'opensesame'}\n# password: notme\n"),
+		file("key", "-----BEGIN PRIVATE KEY-----\nQUJDREVGR0g\n-----END PRIVATE KEY-----\n"), file("ring", "[client]\n\tkey = ringring==\n"), filepath.Join(dir, "none"), dir)
+	if len(trouble) != 1 || !strings.Contains(trouble[0], dir+" are not known") {
+		t.Errorf("trouble %q", trouble)
+	}
+	if s := fmt.Sprintf("%v %s %d", known, known, len(known)); strings.Contains(s, "xyz") || strings.Contains(s, "opensesame") {
+		t.Errorf("printed: %s", s)
+	}
+	known = append(known, SecretsIn([]string{"HOME=/root", "DB_PASSWORD=fromtheenv", "PATH=/bin", "TOKEN="})...)
+	r := newRedactor(known)
+	for text, want := range map[string]string{
+		"vnc xyz, wxyz":                                "vnc [removed], wxyz",
+		"it is " + odd + "!":                           "it is [removed]!",
+		`"a\"b\u003cc\u003e\u0026d\\e f"`:              `"[removed]"`,
+		"p=a%22b%3Cc%3E%26d%5Ce+f":                     "p=[removed]",
+		"a&#34;b&lt;c&gt;&amp;d\\e f":                  "[removed]",
+		base64.StdEncoding.EncodeToString([]byte(odd)): "[removed]",
+		"xopensesamex QUJDREVGR0g ringring== /bin":     "x[removed]x [removed] [removed] /bin",
+		"fromtheenv notme":                             "[removed] notme",
+	} {
+		if got := string(r.pass([]byte(text))); got != want {
+			t.Errorf("%s\n gives %s\n want  %s", text, got, want)
+		}
+	}
+}
+
+func said(text string) func(context.Context, io.Writer) error {
+	return func(_ context.Context, w io.Writer) error {
+		_, err := io.WriteString(w, text)
+		return err
+	}
+}
+
+// unpacked is what an archive has, by name.
+func unpacked(t *testing.T, b []byte) map[string]string {
+	t.Helper()
+	z, err := gzip.NewReader(bytes.NewReader(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]string{}
+	for r := tar.NewReader(z); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return out
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(r)
+		if err != nil || h.Mode != 0o600 {
+			t.Fatalf("%s: mode %o, %v", h.Name, h.Mode, err)
+		}
+		out[strings.TrimPrefix(h.Name, "r/")] = string(text)
+	}
+}
+
+// TestArchive: what hangs, fails or is too much is named, and all else is there.
+func TestArchive(t *testing.T) {
+	stuck := make(chan struct{})
+	defer close(stuck)
+	lines := strings.Repeat("0123456789 line\n", 200)
+	o := Options{
+		Name: "r", Within: slack.For(500 * time.Millisecond), All: time.Minute, Most: 1024, Total: 3000, Now: time.Unix(1e9, 0),
+		Known: []Secret{"Hunter2-x"}, Notes: []string{"a note on Hunter2-x"},
+		Parts: []Part{
+			{Name: "good", Get: said("it is Hunter2-x\n")},
+			{Name: "hangs", Get: func(_ context.Context, w io.Writer) error {
+				if err := said("before\n")(t.Context(), w); err != nil {
+					return err
+				}
+				<-stuck
+				return nil
+			}},
+			{Name: "fails", Get: func(context.Context, io.Writer) error { return errors.New("no way with\nHunter2-x") }},
+			{Name: "empty", Get: said("")},
+			{Name: "head", Get: said(lines)},
+			{Name: "tail", Tail: true, Get: said(lines + "the end\n")},
+			{Name: "toomuch", Get: said(lines)},
+			Output("none", false, "/no/such/program"),
+			Output("wrong", false, "sh", "-c", "echo half; echo because >&2; exit 3"),
+			Output("sleeps", false, "sh", "-c", "echo begun; sleep 600"),
+		},
+	}
+	var b bytes.Buffer
+	entries, err := Write(t.Context(), &b, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := unpacked(t, b.Bytes())
+	for name, want := range map[string]string{
+		"good": "it is [removed]\n", "hangs": "before\n", "fails": "", "empty": "", "none": "", "toomuch": "", "wrong": "half\n", "sleeps": "begun\n",
+		"head": lines[:1024], "tail": (lines + "the end\n")[len(lines)+8-1016:],
+	} {
+		if got[name] != want {
+			t.Errorf("%s: %d bytes %.40q, want %d: %.40q", name, len(got[name]), got[name], len(want), want)
+		}
+	}
+	for _, want := range []string{
+		"hangs: not complete: it does not answer in time", "fails: not had: no way with [removed]", "empty: empty", "head: the end is left out", "tail: the beginning is left out",
+		"toomuch: left out", "none: not had: ", "wrong: not complete: exit status 3: because", "sleeps: not complete: ", "a note on [removed]",
+	} {
+		if !strings.Contains(got[indexName], want) {
+			t.Errorf("the index does not say %q:\n%s", want, got[indexName])
+		}
+	}
+	if len(entries) != len(o.Parts) || entries[0].Why != "" {
+		t.Errorf("%+v", entries)
+	}
+}
+
+// TestSecretOnTheBorder: no half of a secret stays where a part is cut.
+func TestSecretOnTheBorder(t *testing.T) {
+	for tail := range 2 {
+		for n := range 64 {
+			line := strings.Repeat("x", n) + "Hunter2-x" + strings.Repeat("y", 40) + "\n"
+			o := Options{Name: "r", Within: time.Minute, All: time.Minute, Most: 300, Total: 1000, Known: []Secret{"Hunter2-x"}, Parts: []Part{{Name: "p", Tail: tail == 1, Get: said(strings.Repeat(line, 40))}}}
+			texts, _ := collect(t.Context(), o)
+			if text := string(texts[0]); text == "" || strings.Contains(text, "Hunt") || strings.Contains(text, "er2-x") || strings.Contains(strings.ReplaceAll(text, removed, ""), "2-x") {
+				t.Fatalf("tail %d, %d: %q", tail, n, text)
+			}
+		}
+	}
+}
+
+func TestFiles(t *testing.T) {
+	dir := t.TempDir()
+	now := time.Now()
+	put := func(name, text string, age time.Duration) {
+		t.Helper()
+		var b bytes.Buffer
+		b.WriteString(text)
+		if strings.HasSuffix(name, ".gz") {
+			b.Reset()
+			z := gzip.NewWriter(&b)
+			if _, err := z.Write([]byte(text)); err != nil || z.Close() != nil {
+				t.Fatal(err)
+			}
+		}
+		p := filepath.Join(dir, name)
+		if err := errors.Join(os.WriteFile(p, b.Bytes(), 0o600), os.Chtimes(p, now, now.Add(-age))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("a.log", "newest\n", 0)
+	put("a-1.log.gz", "packed\n", time.Hour)
+	put("a-2.log", "third\n", 2*time.Hour)
+	put("a-3.log", "old\n", 48*time.Hour)
+	var got []string
+	for _, p := range Files("log", filepath.Join(dir, "*.log*"), now.Add(-24*time.Hour), 2) {
+		var b bytes.Buffer
+		if err := p.Get(t.Context(), &b); err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, p.Name+" "+strings.TrimSpace(b.String()))
+	}
+	if s := strings.Join(got, ", "); s != "log/a.log newest, log/a-1.log packed" {
+		t.Errorf("got %s", s)
+	}
+	if err := copyFile(io.Discard, dir); err == nil || !strings.Contains(err.Error(), "no regular file") {
+		t.Errorf("a directory: %v", err)
+	}
+}
