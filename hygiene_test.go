@@ -82,6 +82,7 @@ var layers = []struct {
 	{"holdfast/internal/procfs", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
 	{"holdfast/internal/secretfile", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
 	{"holdfast/internal/support", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
+	{"holdfast/internal/progress", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
 	{"holdfast/internal/sleep", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
 	{"holdfast/internal/store", []string{"holdfast/"}, "the port depends on nothing of ours"},
 	{"holdfast/internal/cli", []string{"holdfast/internal/agent", "holdfast/internal/ha", "holdfast/internal/store", "holdfast/internal/host/", "holdfast/internal/server"}, "the command line is a client of the API"},

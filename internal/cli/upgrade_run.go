@@ -17,6 +17,7 @@ import (
 	"holdfast/internal/fail"
 	"holdfast/internal/inventory/invfile"
 	"holdfast/internal/job"
+	"holdfast/internal/progress"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
 	"holdfast/internal/upgrade/check"
@@ -115,13 +116,14 @@ type meter struct {
 	size int64
 	done int64
 	said int // percent, -1 for nothing
+	most progress.Percent[int]
 }
 
 // Read passes on.
 func (m *meter) Read(p []byte) (int, error) {
 	n, err := m.r.Read(p)
 	m.done += int64(n)
-	percent := int(m.done * 100 / max(1, m.size))
+	percent := m.most.Of(m.done, m.size)
 	if m.w == nil || percent == m.said {
 		return n, err
 	}

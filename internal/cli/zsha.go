@@ -18,6 +18,7 @@ import (
 	"holdfast/internal/config"
 	"holdfast/internal/durable"
 	"holdfast/internal/fail"
+	"holdfast/internal/progress"
 )
 
 // ZshaName is the name under which this program takes the source tool's commands.
@@ -239,18 +240,18 @@ func (a *app) zshaMigrate(cmd *cobra.Command, target string) error {
 type zshaProgress struct {
 	w        io.Writer
 	terminal bool
-	most     int
+	most     progress.Percent[int]
 }
 
 func (z *zshaProgress) next(p api.Progress) error {
-	z.most = max(z.most, p.Percent)
+	percent := z.most.At(p.Percent)
 	switch {
 	case p.Done && z.terminal:
 		return writeText(z.w, "\rMigration: [100 %]\n")
 	case p.Done:
 		return writeText(z.w, "Migration: [100 %]\n")
 	case z.terminal:
-		return writeText(z.w, fmt.Sprintf("\rMigration: [%3d %%]", min(z.most, 99)))
+		return writeText(z.w, fmt.Sprintf("\rMigration: [%3d %%]", min(percent, 99)))
 	}
 	return nil
 }

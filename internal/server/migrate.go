@@ -12,6 +12,7 @@ import (
 	apiv1 "holdfast/internal/api/v1"
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
+	"holdfast/internal/progress"
 )
 
 // Migrate records the wish to move the guest and reports until it has moved or
@@ -167,6 +168,7 @@ type move struct {
 	ended  string // why it did not move
 	reason string // what the event log says of it
 	refuse bool   // the log says that it was refused
+	shown  progress.Percent[int]
 }
 
 // observe takes one status in.
@@ -245,9 +247,9 @@ func (m *move) progress(s cluster.Status) api.Progress {
 	p := api.Progress{State: s.Owner.State, Note: s.Waiting, Host: m.target, Epoch: s.Owner.Epoch}
 	switch {
 	case m.moved:
-		p.Percent, p.Done = 100, true
-	case s.Owner.State == cluster.Migrating:
-		p.Percent = min(max(s.Percent, 0), 100)
+		p.Percent, p.Done = m.shown.At(100), true
+	case s.Owner.State == cluster.Migrating || s.Owner.State == cluster.Settling:
+		p.Percent = m.shown.At(s.Percent)
 	}
 	switch {
 	case m.reason != "":

@@ -10,6 +10,7 @@ import (
 	"holdfast/internal/ha"
 	"holdfast/internal/ha/records"
 	"holdfast/internal/host/watchdog"
+	"holdfast/internal/progress"
 	"holdfast/internal/store"
 )
 
@@ -215,12 +216,13 @@ func (a *Agent) migrate(act ha.Migrate) call {
 // tellProgress writes the percentage of the migration when it has changed.
 func (a *Agent) tellProgress(ctx context.Context) {
 	last := 0
+	var shown progress.Percent[int]
 	a.writeProgress(ctx, 0)
 	every(ctx, progressEvery, func() {
 		a.look()
 		pct := 0
 		a.ask(ctx, func() { pct = a.s.core.Guest.Seen.Percent })
-		if pct != last {
+		if pct = shown.At(pct); pct != last {
 			last = pct
 			a.writeProgress(ctx, pct)
 		}

@@ -48,7 +48,7 @@ func (a *Agent) status() cluster.Status {
 		}
 		st.Waiting = "a quorum of the store: " + st.StoreError
 	}
-	if v.Owner.State == cluster.Migrating {
+	if v.Owner.State == cluster.Migrating && a.s.pctMod > v.Owner.Mod { // else it is of an earlier one
 		st.Percent = a.s.percent
 	}
 	for h, r := range v.Hosts {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"holdfast/internal/job"
+	"holdfast/internal/progress"
 )
 
 // outcome is what became of a step in one round of serve.
@@ -253,20 +254,18 @@ func (w *Worker) finish(ctx context.Context, k *task, r job.Record, log *logFile
 type notes struct {
 	mu      sync.Mutex
 	what    string
-	percent int
+	percent progress.Percent[int]
 	new     chan struct{}
 }
 
 func newNotes(percent int) *notes {
-	return &notes{percent: percent, new: make(chan struct{}, 1)}
+	return &notes{percent: progress.From(percent), new: make(chan struct{}, 1)}
 }
 
 func (n *notes) note(what string, percent int) {
 	n.mu.Lock()
 	n.what = what
-	if percent >= 0 {
-		n.percent = min(percent, 100)
-	}
+	n.percent.At(percent)
 	n.mu.Unlock()
 	select {
 	case n.new <- struct{}{}:
@@ -277,6 +276,6 @@ func (n *notes) note(what string, percent int) {
 func (n *notes) put(r job.Record) job.Record {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	r.Note, r.Percent = cut(n.what, maxText), n.percent
+	r.Note, r.Percent = cut(n.what, maxText), n.percent.At(0)
 	return r
 }

@@ -3,6 +3,8 @@ package copier
 import (
 	"sync"
 	"time"
+
+	"holdfast/internal/progress"
 )
 
 // Progress is how far a run is.
@@ -34,6 +36,7 @@ type meter struct {
 	shown   string             // of them
 	waiting string
 	marks   []mark // the last ones
+	most    progress.Percent[float64]
 }
 
 // counts of one table.
@@ -152,9 +155,7 @@ func (m *meter) look(at time.Time) Progress {
 	if c := m.tables[m.shown]; c != nil { // also when it has just ended
 		p.Table, p.Rows, p.TableRows = m.shown, c.rows, c.estimate
 	}
-	if p.Total > 0 {
-		p.Percent = 100 * float64(scanned) / float64(p.Total)
-	}
+	p.Percent = m.most.Of(scanned, p.Total)
 	if m.marks = append(m.marks, mark{at, p.Done, scanned}); len(m.marks) > window {
 		m.marks = m.marks[1:]
 	}
