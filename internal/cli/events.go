@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -129,13 +130,27 @@ func (v *eventView) write(events []cluster.Event) error {
 		if v.js {
 			err = writeJSON(v.a.env.Stdout, e, true)
 		} else {
-			err = writeText(v.a.env.Stdout, eventText(e)+"\n")
+			err = writeText(v.a.env.Stdout, v.fitted(eventText(e)))
 		}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// eventIndent is where the text of an event goes on that a terminal has no room for.
+const eventIndent = 25
+
+// fitted gives the lines of an event: one, or what fits the terminal.
+func (v *eventView) fitted(text string) string {
+	p := painterFor(v.a.env.Stdout)
+	if !p.cuts || utf8.RuneCountInString(text) <= p.wide() {
+		return text + "\n"
+	}
+	at := strings.LastIndexByte(text[:eventIndent], ' ') + 1 // after the time
+	lines := wrapped(text[at:], p.wide()-eventIndent)
+	return text[:at] + strings.Repeat(" ", eventIndent-at) + strings.Join(lines, "\n"+strings.Repeat(" ", eventIndent)) + "\n"
 }
 
 // eventText writes one event as one line.

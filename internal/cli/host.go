@@ -66,13 +66,24 @@ func (a *app) hostListCmd() *cobra.Command {
 
 func hostsText(rows []hostLine, p painter) string {
 	var b strings.Builder
-	cols := []column{{head: "HOST", cut: 2, least: 12}, {head: "ADDRESS"}, {head: "STATE"}, {head: "MGMT VM"}, {head: "GUESTS"}, {head: "VERSION", cut: 3, least: 8}, {head: "ABLE", cut: 1, least: 12}}
+	cols := []column{{head: "HOST", cut: 2, least: 12}, {head: "ADDRESS", cut: 4, least: addrWidth}, {head: "STATE"}, {head: "MGMT VM"}, {head: "GUESTS"}, {head: "VERSION", cut: 3, least: 5}, {head: "ABLE"}}
 	var cells [][]cell
+	var below strings.Builder // sentences, on a terminal
 	for _, r := range rows {
-		cells = append(cells, r.cells())
+		row := r.cells()
+		able := &row[len(row)-1]
+		short, why, has := strings.Cut(able.text, ": ")
+		if p.cuts && has {
+			say(&below, p, "", able.c, clean(r.Name)+": "+why)
+			able.text = short
+		}
+		if p.cuts && len(r.Addr) > addrWidth {
+			say(&below, p, "", plain, fmt.Sprintf("%s: address %s", clean(r.Name), clean(r.Addr)))
+		}
+		cells = append(cells, row)
 	}
 	table(&b, p, cols, cells)
-	return b.String()
+	return b.String() + below.String()
 }
 
 func hostLines(s cluster.Status, guests []inventory.Summary) []hostLine {
@@ -124,7 +135,11 @@ func (r hostLine) cells() []cell {
 		able = cell{"guests only", plain}
 	}
 	if r.Problem != "" {
-		able = cell{able.text + "; " + clean(r.Problem), yellow}
+		sep := "; "
+		if !strings.Contains(able.text, ": ") {
+			sep = ": "
+		}
+		able = cell{able.text + sep + clean(r.Problem), yellow}
 	}
 	guests := "-"
 	if r.Guests != nil {

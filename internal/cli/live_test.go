@@ -237,16 +237,17 @@ func TestColours(t *testing.T) {
 	a := newAgent(t)
 	t.Setenv("TERM", "xterm")
 	for _, c := range []struct {
-		noColor string
-		want    bool
-	}{{"", true}, {"1", false}} {
+		noColor, term string
+		want          bool
+	}{{"", "xterm", true}, {"1", "xterm", false}, {"", "dumb", false}} {
 		t.Setenv("NO_COLOR", c.noColor)
+		t.Setenv("TERM", c.term)
 		got := onTerminal(t, a, func() {}, "status")
 		if !strings.Contains(got, "node1") {
 			t.Fatalf("no status on the terminal: %q", got)
 		}
 		if has := strings.Contains(got, "\x1b[32malive\x1b[0m"); has != c.want || !c.want && strings.Contains(got, "\x1b") {
-			t.Errorf("NO_COLOR=%q: coloured %v, want %v: %q", c.noColor, has, c.want, got)
+			t.Errorf("NO_COLOR=%q TERM=%s: coloured %v, want %v: %q", c.noColor, c.term, has, c.want, got)
 		}
 	}
 }

@@ -27,9 +27,16 @@ const (
 	bold   colour = "1"
 )
 
-// painter writes text for a terminal: in colours, tables cut to the width. The zero value
+// painter writes text for a terminal: in colours, tables cut to its columns. The zero value
 // does neither: what goes to a file or a program is whole.
-type painter struct{ colours, cuts bool }
+type painter struct {
+	colours bool
+	cuts    bool
+	columns int // of the terminal, where it has more than width
+}
+
+// wide is how many columns a table may have.
+func (p painter) wide() int { return max(width, p.columns) }
 
 // paint returns the text in a colour.
 func (p painter) paint(c colour, s string) string {
@@ -51,8 +58,14 @@ func isTerminal(w io.Writer) bool {
 
 // painterFor colours for a terminal, unless the user does not want it.
 func painterFor(w io.Writer) painter {
-	terminal := isTerminal(w)
-	return painter{colours: terminal && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb", cuts: terminal}
+	if !isTerminal(w) {
+		return painter{}
+	}
+	p := painter{colours: os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb", cuts: true}
+	if size, err := unix.IoctlGetWinsize(int(w.(*os.File).Fd()), unix.TIOCGWINSZ); err == nil {
+		p.columns = int(size.Col) // 0: it does not say
+	}
+	return p
 }
 
 // clean makes text of others safe for one line of a terminal.
@@ -136,14 +149,18 @@ type cell struct {
 }
 
 // column is one column of a table. When the table is too wide, columns are cut
-// in the order of cut (1 first, 0 never), not below least.
+// in the order of cut (1 first, 0 never), not below least. The last one may have
+// sentences: then what does not fit goes on below, and nothing of it is lost.
 type column struct {
 	head  string
 	cut   int
 	least int
 }
 
-// table writes rows under a head, for a terminal cut to the width.
+// leastText is how many columns a sentence in a table has at least.
+const leastText = 24
+
+// table writes rows under a head, for a terminal cut to its columns.
 func table(b *strings.Builder, p painter, cols []column, rows [][]cell) {
 	wide := make([]int, len(cols))
 	total := 2 * (len(cols) - 1)
@@ -156,7 +173,10 @@ func table(b *strings.Builder, p painter, cols []column, rows [][]cell) {
 	}
 	for turn := 1; p.cuts && turn <= len(cols); turn++ {
 		for i, col := range cols {
-			if over := total - width; col.cut == turn && over > 0 {
+			if over := total - p.wide(); col.cut == turn && over > 0 {
+				if i == len(cols)-1 {
+					col.least = max(col.least, leastText)
+				}
 				less := min(over, max(0, wide[i]-col.least))
 				wide[i] -= less
 				total -= less
@@ -167,20 +187,68 @@ func table(b *strings.Builder, p painter, cols []column, rows [][]cell) {
 	for i, col := range cols {
 		head[i] = cell{col.head, bold}
 	}
+	names := cols[0].head == "HOST" || cols[0].head == "MEMBER"
 	for _, r := range append([][]cell{head}, rows...) {
+		if names {
+			r = append([]cell{{shortenName(r[0].text, wide[0]), r[0].c}}, r[1:]...)
+		}
 		writeRow(b, p, wide, r)
 	}
 }
 
+// shortenName cuts the name of a host so that hosts can be told apart: its domain goes
+// first, then the middle of what is left.
+func shortenName(s string, n int) string {
+	if utf8.RuneCountInString(s) <= n {
+		return s
+	}
+	label, _, _ := strings.Cut(s, ".")
+	r := []rune(label)
+	if len(r) < n {
+		return label + "~"
+	}
+	begin := max(0, n-1) / 3
+	return string(r[:begin]) + "~" + string(r[len(r)-(n-1-begin):])
+}
+
+// writeRow writes one row; the text of its last column goes on in more lines.
 func writeRow(b *strings.Builder, p painter, wide []int, row []cell) {
-	for i, f := range row {
+	last, start := len(row)-1, 0
+	for i, f := range row[:last] {
 		text := shorten(f.text, wide[i])
 		b.WriteString(p.paint(f.c, text))
-		if i < len(row)-1 {
-			b.WriteString(strings.Repeat(" ", wide[i]-utf8.RuneCountInString(text)+2))
+		b.WriteString(strings.Repeat(" ", wide[i]-utf8.RuneCountInString(text)+2))
+		start += wide[i] + 2
+	}
+	for i, line := range wrapped(row[last].text, wide[last]) {
+		if i > 0 {
+			b.WriteString(strings.Repeat(" ", start))
+		}
+		b.WriteString(p.paint(row[last].c, line) + "\n")
+	}
+}
+
+// wrapped gives the lines of a text of at most n columns; a longer word is cut.
+func wrapped(s string, n int) []string {
+	if utf8.RuneCountInString(s) <= n {
+		return []string{s}
+	}
+	var lines []string
+	line, col := "", 0
+	for _, word := range strings.Fields(s) {
+		word = shorten(word, n)
+		long := utf8.RuneCountInString(word)
+		switch {
+		case col == 0:
+			line, col = word, long
+		case col+1+long > n:
+			lines = append(lines, line)
+			line, col = word, long
+		default:
+			line, col = line+" "+word, col+1+long
 		}
 	}
-	b.WriteByte('\n')
+	return append(lines, line)
 }
 
 // shorten cuts text to n columns and shows that it did.

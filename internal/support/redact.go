@@ -156,8 +156,8 @@ var patterns = []struct {
 	with string
 }{
 	{regexp.MustCompile(`(?s)-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\z)`), removed},
-	{regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://[^\s/:@"']*):[^\s/@"']+@`), "${1}:" + removed + "@"},
-	{regexp.MustCompile(`(\w+):[^\s@"']+@(tcp|unix)\(`), "${1}:" + removed + "@${2}("},
+	{regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://[^\s/:@"']*):[^\s"']+@`), "${1}:" + removed + "@"},
+	{regexp.MustCompile(`([\w.-]+):[^\s"']+@(tcp|unix)\(`), "${1}:" + removed + "@${2}("},
 	{regexp.MustCompile(`(?i)(<(?:[\w-]*(?:passw(?:or)?d|passphrase|secret|token)[\w-]*)>)[^<]+`), "${1}" + removed},
 	{regexp.MustCompile(`(?i)(--?(?:passw(?:or)?d|passphrase|secret|token)[ =])\S+`), "${1}" + removed},
 	{regexp.MustCompile(`(?i)("--?(?:passw(?:or)?d|passphrase|secret|token)",\s*")[^"]*`), "${1}" + removed},

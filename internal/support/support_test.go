@@ -32,6 +32,7 @@ func TestLooksLikeASecret(t *testing.T) {
 		`<rootPassword>` + s + `</rootPassword>`:                                `<rootPassword>[removed]</rootPassword>`,
 		`mysql://root:` + s + `@10.0.0.1/nova`:                                  `mysql://root:[removed]@10.0.0.1/nova`,
 		`root:` + s + `@tcp(10.0.0.1:3306)/`:                                    `root:[removed]@tcp(10.0.0.1:3306)/`,
+		`--source holdfast:p@` + s + `:w/rd@tcp(10.0.0.1:3306)/ x`:              `--source holdfast:[removed]@tcp(10.0.0.1:3306)/ x`,
 		`ipmitool --password ` + s + ` power`:                                   `ipmitool --password [removed] power`,
 		`["ipmitool", "--password", "` + s + `"]`:                               `["ipmitool", "--password", "[removed]"]`,
 		`Authorization: Basic ` + s:                                             `Authorization: Basic [removed]`,
