@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/internal/host/facts"
 	"holdfast/internal/server"
 	"holdfast/internal/supervise"
 )
@@ -36,7 +37,8 @@ func (nd *node) troubles(srv *server.Server, timeServers []string) string {
 		}
 	}
 	if slices.Contains(timeServers, nd.n.Addr) || slices.Contains(timeServers, nd.n.Host) {
-		if t := timeFromItself(chronyFiles, nd.n.Addr, nd.n.Host, "127.0.0.1", "::1", "localhost"); t != "" {
+		sources, err := facts.TimeSources()
+		if t := timeFromItself(sources, err, nd.n.Addr, nd.n.Host, "127.0.0.1", "::1", "localhost"); t != "" {
 			all = append(all, t)
 		}
 	}
@@ -51,29 +53,16 @@ func (nd *node) troubles(srv *server.Server, timeServers []string) string {
 	return strings.Join(all, "; ")
 }
 
-// chronyFiles is where chronyd's sources of time stand, as patterns.
-var chronyFiles = []string{"/etc/chrony.conf", "/etc/chrony/chrony.conf", "/etc/chrony/conf.d/*.conf", "/etc/chrony/sources.d/*.sources"}
-
 // timeFromItself tells where chronyd of this host, which is a time server of the
 // management VM, is told to take the time from the host itself; "" when it is not.
-func timeFromItself(patterns []string, names ...string) string {
-	for _, p := range patterns {
-		files, err := filepath.Glob(p)
-		if err != nil {
-			return err.Error() // a pattern that is none
+func timeFromItself(sources []facts.TimeSource, err error, names ...string) string {
+	for _, s := range sources {
+		if slices.Contains(names, s.Name) {
+			return fmt.Sprintf("this host is in ChronyServers, and takes the time from itself: %s: %s", s.File, s.Line)
 		}
-		for _, file := range files {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				return fmt.Sprintf("this host is in ChronyServers, and its time sources can not be read: %v", err)
-			}
-			for line := range strings.Lines(string(text)) {
-				f := strings.Fields(line)
-				if len(f) > 1 && slices.Contains([]string{"server", "peer", "pool"}, f[0]) && slices.Contains(names, f[1]) {
-					return fmt.Sprintf("this host is in ChronyServers, and takes the time from itself: %s: %s", file, strings.TrimSpace(line))
-				}
-			}
-		}
+	}
+	if err != nil {
+		return fmt.Sprintf("this host is in ChronyServers, and its time sources can not be read: %v", err)
 	}
 	return ""
 }

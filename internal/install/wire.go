@@ -175,5 +175,4 @@ type Installed struct {
 	Store   bool     `json:"store"`             // it has data of the store
 	Members []string `json:"members,omitempty"` // Node of its configuration
 	Guests  bool     `json:"guests,omitempty"`  // it runs guests only
-	CA      string   `json:"ca,omitempty"`      // PEM
 }

@@ -232,28 +232,11 @@ func clock(ctx context.Context) install.Clock {
 	// One that can not be read counts as not synced.
 	got, _ := (&facts.Gatherer{}).Clock(ctx)
 	c.Synced, c.By = got.Synced, got.By
-	for _, pattern := range []string{"/etc/chrony.conf", "/etc/chrony/chrony.conf", "/etc/chrony/conf.d/*.conf", "/etc/chrony/sources.d/*.sources", "/etc/chrony.d/*.conf"} {
-		names, _ := filepath.Glob(pattern) // the patterns are right
-		for _, name := range names {
-			raw, err := os.ReadFile(name)
-			if err != nil {
-				continue // another one says it, or it is not known
-			}
-			c.Servers = append(c.Servers, chronyServers(string(raw))...)
-		}
+	sources, _ := facts.TimeSources() // what can not be read is not known
+	for _, s := range sources {
+		c.Servers = append(c.Servers, s.Name)
 	}
 	return c
-}
-
-// chronyServers reads the sources of chrony.conf(5).
-func chronyServers(conf string) (out []string) {
-	for line := range strings.Lines(conf) {
-		f := strings.Fields(line)
-		if len(f) > 1 && (strings.EqualFold(f[0], "server") || strings.EqualFold(f[0], "peer") || strings.EqualFold(f[0], "pool")) {
-			out = append(out, f[1])
-		}
-	}
-	return out
 }
 
 // installed reads an installation of ours.
@@ -277,13 +260,6 @@ func installed(ctx context.Context) (*install.Installed, error) {
 		return nil, err
 	}
 	in.Store = len(entries) > 0
-	if n.TLS.CA != "" {
-		ca, err := os.ReadFile(n.TLS.CA)
-		if err != nil {
-			return nil, err
-		}
-		in.CA = string(ca)
-	}
 	if n.ConfigFile == "" {
 		return in, nil
 	}

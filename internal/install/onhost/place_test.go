@@ -178,13 +178,6 @@ func TestBondFaults(t *testing.T) {
 	}
 }
 
-func TestChronyServers(t *testing.T) {
-	got := chronyServers("# server no.example\nserver 192.0.2.1 iburst\nPool time.example\n  peer 192.0.2.2\ndriftfile /x\nserver\n")
-	if want := []string{"192.0.2.1", "time.example", "192.0.2.2"}; !slices.Equal(got, want) {
-		t.Errorf("%q, want %q", got, want)
-	}
-}
-
 // TestARenewedCertificateIsReplaced: an agent has made links of the files that an
 // installation put there; those of others are refused.
 func TestARenewedCertificateIsReplaced(t *testing.T) {
