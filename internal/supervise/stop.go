@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/procfs"
+	"holdfast/internal/sleep"
 )
 
 // grace is how long Stop waits after SIGTERM before it kills, when ctx allows.
@@ -55,6 +56,37 @@ func Stop(ctx context.Context, dir, name string) (err error) {
 	}
 	return nil
 }
+
+// Restart ends the child that a Keep keeps running, as Stop does, and returns when the
+// Keep has started it again.
+func Restart(ctx context.Context, dir, name string) error {
+	rec, rerr := readRecord(dir, name)
+	id, ok, err := find(dir, name, rec)
+	if err != nil {
+		return fmt.Errorf("restart %s: %w", name, errors.Join(rerr, err))
+	}
+	if ok {
+		p, err := watch(id)
+		if err == nil {
+			_, err = p.end(ctx)
+		}
+		if err != nil && !errors.Is(err, procfs.ErrGone) {
+			return fmt.Errorf("restart %s: %w", name, err)
+		}
+	}
+	for {
+		now, err := readRecord(dir, name)
+		if err == nil && now.PID != 0 && now.ident != id {
+			return nil
+		}
+		if !sleep.For(ctx, restartPoll) {
+			return fmt.Errorf("restart %s: it has ended, and nobody has started it again: %w", name, errors.Join(err, context.Cause(ctx)))
+		}
+	}
+}
+
+// restartPoll is the time between two looks for the new child.
+const restartPoll = 20 * time.Millisecond
 
 // end stops the process and proves it.
 func (p *process) end(ctx context.Context) (exit string, err error) {
