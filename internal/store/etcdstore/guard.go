@@ -56,7 +56,7 @@ func newGuard(settings MemberConfig) *guard {
 		return nil
 	}
 	g := &guard{rules: *settings.Guard, prefix: root + settings.Cluster + "/"}
-	g.members = slices.Sorted(maps.Keys(settings.Initial))
+	g.members = append(slices.Sorted(maps.Keys(settings.Initial)), settings.Also...)
 	return g
 }
 

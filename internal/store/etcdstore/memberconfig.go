@@ -29,6 +29,7 @@ type MemberConfig struct {
 	PeerURL      string            `json:"peer_url"`        // advertised to the members
 	ClientURL    string            `json:"client_url"`      // advertised to clients
 	Initial      map[string]string `json:"initial"`         // member name to peer URL of all, this one too
+	Also         []string          `json:"-"`               // names that this process counts as members' beside those of Initial
 	State        string            `json:"state,omitempty"` // of the cluster at the first start: new (default) or existing
 	Join         *Join             `json:"join,omitempty"`  // start in a cluster that exists; beats Initial and State, see SaveJoin
 	TLS          *TLSFiles         `json:"tls,omitempty"`   // nil: plain, for tests; URLs begin with http then

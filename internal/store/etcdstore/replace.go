@@ -25,9 +25,15 @@ import (
 // when the others would be no majority. It may be called again at any time: what
 // is done already is not done twice, and the answer is the same.
 func (a *Admin) Replace(ctx context.Context, name, peerURL string) (Join, error) {
+	return a.Succeed(ctx, "", name, peerURL)
+}
+
+// Succeed is Replace where the old member has the name old, and its peer URL may be
+// another one than the new one's.
+func (a *Admin) Succeed(ctx context.Context, old, name, peerURL string) (Join, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	if err := a.swap(ctx, name, peerURL); err != nil {
+	if err := a.swap(ctx, old, name, peerURL); err != nil {
 		return Join{}, fmt.Errorf("replace member %s of the store: %w", name, err)
 	}
 	j, err := a.joinOf(ctx, name, peerURL)
@@ -38,12 +44,12 @@ func (a *Admin) Replace(ctx context.Context, name, peerURL string) (Join, error)
 }
 
 // swap removes the old member, if it is there, and adds the learner, if it is not.
-func (a *Admin) swap(ctx context.Context, name, peerURL string) error {
+func (a *Admin) swap(ctx context.Context, left, name, peerURL string) error {
 	members, err := a.current(ctx)
 	if err != nil {
 		return err
 	}
-	old, err := find(members, name, peerURL)
+	old, err := find(members, left, name, peerURL)
 	if err != nil {
 		return err
 	}
@@ -58,10 +64,15 @@ func (a *Admin) swap(ctx context.Context, name, peerURL string) error {
 	return a.add(ctx, peerURL)
 }
 
-// find finds the member to replace: by its name, or by its URL when it never
-// started. nil: there is none (any more).
-func find(members []*pb.Member, name, peerURL string) (*pb.Member, error) {
+// find finds the member to replace: the one called left, or else the new one itself, by
+// its name, or by its URL when it never started. nil: there is none (any more).
+func find(members []*pb.Member, left, name, peerURL string) (*pb.Member, error) {
 	var old *pb.Member
+	for _, m := range members {
+		if hasURL := slices.Contains(m.PeerURLs, peerURL); left != "" && m.Name == left && !(m.Name == name && hasURL) {
+			return m, nil
+		}
+	}
 	for _, m := range members {
 		hasURL := slices.Contains(m.PeerURLs, peerURL)
 		switch {
