@@ -38,7 +38,7 @@ func (c *Client) ImportConfig(ctx context.Context, in config.Import) (config.Imp
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	resp, err := c.rpc.ImportConfig(ctx, &apiv1.ImportConfigRequest{
-		IdempotencyKey: keyOr(in.Key), Name: in.Name, Text: in.Text, Base: int64(in.Base), Check: in.Check,
+		IdempotencyKey: keyOr(in.Key), Name: in.Name, Text: in.Text, Base: int64(in.Base), Check: in.Check, Swap: in.Swap,
 	})
 	if err != nil {
 		return config.Imported{}, fromWire(ctx, c.target, err)

@@ -45,7 +45,7 @@ func (a *app) configExportCmd() *cobra.Command {
 }
 
 func (a *app) configImportCmd() *cobra.Command {
-	var check, yes bool
+	var check, yes, swap bool
 	cmd := &cobra.Command{
 		Use:   "import FILE",
 		Short: "Change the cluster's configuration while it runs",
@@ -53,10 +53,9 @@ func (a *app) configImportCmd() *cobra.Command {
 and when each change takes effect, asks, and then makes it the configuration of
 all hosts. - reads the file from stdin.
 
-Refused: what needs a new installation (Node, what names the disk, and timings
-that the hosts have promised each other), and any change while a migration, a
-start or stop of the management VM, a takeover, a drain or an upgrade is under
-way.`,
+Refused: what needs an installation (Node, what names the disk, and timings that
+the hosts have promised each other), and any change while a migration, a start
+or stop of the management VM, a takeover, a drain or an upgrade is under way.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, js, err := a.open(cmd)
@@ -76,11 +75,15 @@ way.`,
 			if len(faults) == 0 {
 				text = withDomain(cl, text)
 			}
-			return a.importConfig(cmd.Context(), c, js, config.Import{Name: name, Text: string(text), Check: check}, yes)
+			return a.importConfig(cmd.Context(), c, js, config.Import{Name: name, Text: string(text), Check: check, Swap: swap}, yes)
 		},
 	}
 	cmd.Flags().BoolVar(&check, "check", false, "show what would be done, and do nothing")
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	cmd.Flags().BoolVar(&swap, "swap-member", false, "a member may be replaced: the installer has prepared the hosts")
+	if err := cmd.Flags().MarkHidden("swap-member"); err != nil {
+		panic(err) // there is no such flag
+	}
 	return cmd
 }
 
@@ -93,7 +96,7 @@ func (a *app) importConfig(ctx context.Context, c *api.Client, js bool, in confi
 	}
 	refused := false
 	for _, ch := range plan.Changes {
-		refused = refused || ch.Effect == config.Install
+		refused = refused || ch.Effect == config.Install || ch.Effect == config.Swap && !in.Swap
 	}
 	to := a.env.Stdout
 	if js {
@@ -111,7 +114,7 @@ func (a *app) importConfig(ctx context.Context, c *api.Client, js bool, in confi
 		}
 		if err == nil && refused {
 			err = fail.Errorf(fail.Refused, "nothing was changed: some of it can not be changed while the cluster runs").
-				With("leave those fields as they are; the others can be imported by themselves")
+				With("leave those fields as they are; the others can be imported by themselves. A member is replaced by: holdfast install -c FILE")
 		}
 		return err
 	}
@@ -169,6 +172,7 @@ func importText(r config.Imported) string {
 	}{
 		{config.Now, "takes effect within seconds, without a restart:"},
 		{config.AtStart, "takes effect at the next start of the management VM (holdfast stop, then\nholdfast start, or a shutdown from inside it):"},
+		{config.Swap, "replaces a member, which holdfast install -c FILE does:"},
 		{config.Install, "can not be changed while the cluster runs:"},
 	} {
 		head := e.head + "\n"

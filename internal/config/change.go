@@ -18,6 +18,7 @@ type Effect string
 const (
 	Now     Effect = "now"     // within seconds, without a restart of anything
 	AtStart Effect = "start"   // at the next start of the management VM
+	Swap    Effect = "member"  // by an installation, while the cluster runs: a member is replaced
 	Install Effect = "install" // not while the cluster runs
 )
 
@@ -102,12 +103,16 @@ func Diff(a, b Cluster) []Change {
 		return [4]any{t.Lease, t.Keepalive, t.Grace, t.Watchdog}
 	}
 	same := promised(a) == promised(b)
+	swap, swaps := Replaced(a, b)
 	for i := range out {
 		c := &out[i]
 		if e := effectOf(c.Path); e.why != whyProof || !same {
 			c.Effect, c.Why = e.Effect, e.why
 		} else {
 			c.Effect = Now
+		}
+		if swaps && c.Effect == Install && swap.about(c.Path) {
+			c.Effect, c.Why = Swap, ""
 		}
 	}
 	return out

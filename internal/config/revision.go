@@ -41,6 +41,7 @@ type Import struct {
 	Text  string
 	Base  int  // number of the revision that it changes; 0: the current one
 	Check bool // say what would be done, and do nothing
+	Swap  bool // a member may be replaced: an installation asks, which prepares the hosts
 }
 
 // Imported is what an Import does, or would do.

@@ -120,6 +120,15 @@ func TestDecide(t *testing.T) {
 	}{
 		{"nothing is to be done when all is well", quiet(), ""},
 		{"a renewal is due after a keepalive interval", func() Machine { v := quiet(); v.Lease.Sent = sec(98); return v }(), "Renew"},
+		{"a host that is no member any more renews nothing", func() Machine { v := as("h2", quiet()); v.Lease.Sent = sec(98); v.Leave(true); return v }(), ""},
+		{"nor does it register", func() Machine {
+			v := as("h2", quiet())
+			v.Lease = Lease{}
+			delete(v.Hosts, "h2")
+			v.Leave(true)
+			return v
+		}(), ""},
+		{"what it still has ends with its lease", func() Machine { v := quiet(); v.Now = sec(106); v.Leave(true); return v }(), "Kill"},
 		{"one that the watch tells of before its answer comes changes nothing", func() Machine {
 			v := quiet()
 			r := v.Hosts["h1"]

@@ -35,7 +35,7 @@ func (d *decision) kill(why string) {
 // renew keeps this host's record alive, and registers it.
 func (d *decision) renew() {
 	m := d.m
-	if !m.Synced {
+	if !m.Synced || m.Outside {
 		return
 	}
 	rec, known := m.Hosts[m.Self]

@@ -20,6 +20,7 @@ type Machine struct {
 	Restart cluster.Restart
 	Order   []cluster.HostID        // the members, in the order of the configuration
 	Devices map[cluster.HostID]bool // hosts that have a fence device
+	Outside bool                    // this host is no member any more, see Leave
 
 	// The store as this host last saw it.
 	Synced bool   // a full listing has been read and is being followed, of a generation not older than any seen before
@@ -157,6 +158,10 @@ func New(self cluster.HostID, resource cluster.ResourceID, me Me) *Machine {
 func (m *Machine) Configure(t cluster.Timings, r cluster.Restart, order []cluster.HostID, devices map[cluster.HostID]bool) {
 	m.Timings, m.Restart, m.Order, m.Devices = t, r, order, devices
 }
+
+// Leave says whether this host is no member any more: another one has taken its place.
+// Then it renews no lease, and so holds nothing and starts nothing; what is here ends.
+func (m *Machine) Leave(outside bool) { m.Outside = outside }
 
 // Follow says whether the records are those of a store that may be followed, and
 // of which restore generation they are.

@@ -46,7 +46,7 @@ func (h *handler) ImportConfig(ctx context.Context, req *apiv1.ImportConfigReque
 	if err != nil {
 		return nil, err
 	}
-	in := config.Import{Key: req.IdempotencyKey, Name: req.Name, Text: req.Text, Base: int(req.Base), Check: req.Check}
+	in := config.Import{Key: req.IdempotencyKey, Name: req.Name, Text: req.Text, Base: int(req.Base), Check: req.Check, Swap: req.Swap}
 	out, err := h.cluster.ImportConfig(ctx, who.user, in)
 	if err != nil {
 		return nil, fmt.Errorf("import a configuration: %w", err)

@@ -4148,6 +4148,7 @@ type ImportConfigRequest struct {
 	Text           string                 `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
 	Base           int64                  `protobuf:"varint,4,opt,name=base,proto3" json:"base,omitempty"`   // number of the revision that it changes; 0: the current one
 	Check          bool                   `protobuf:"varint,5,opt,name=check,proto3" json:"check,omitempty"` // say what would be done, and do nothing
+	Swap           bool                   `protobuf:"varint,6,opt,name=swap,proto3" json:"swap,omitempty"`   // a member may be replaced: an installation asks, which prepares the hosts
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -4217,6 +4218,13 @@ func (x *ImportConfigRequest) GetCheck() bool {
 	return false
 }
 
+func (x *ImportConfigRequest) GetSwap() bool {
+	if x != nil {
+		return x.Swap
+	}
+	return false
+}
+
 type ImportConfigResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Number        int64                  `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"` // of the revision in force; with check: that would be changed
@@ -4282,7 +4290,7 @@ type ConfigChange struct {
 	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
 	Old           string                 `protobuf:"bytes,2,opt,name=old,proto3" json:"old,omitempty"` // as JSON; empty: not given
 	New           string                 `protobuf:"bytes,3,opt,name=new,proto3" json:"new,omitempty"`
-	Effect        string                 `protobuf:"bytes,4,opt,name=effect,proto3" json:"effect,omitempty"` // now, start, install
+	Effect        string                 `protobuf:"bytes,4,opt,name=effect,proto3" json:"effect,omitempty"` // now, start, member, install
 	Why           string                 `protobuf:"bytes,5,opt,name=why,proto3" json:"why,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -4768,13 +4776,14 @@ const file_holdfast_proto_rawDesc = "" +
 	"\x04host\x18\x04 \x01(\tR\x04host\x12\x18\n" +
 	"\achanged\x18\x05 \x03(\tR\achanged\x12\x1f\n" +
 	"\vconfig_json\x18\x06 \x01(\tR\n" +
-	"configJson\"\x90\x01\n" +
+	"configJson\"\xa4\x01\n" +
 	"\x13ImportConfigRequest\x12'\n" +
 	"\x0fidempotency_key\x18\x01 \x01(\tR\x0eidempotencyKey\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x12\x12\n" +
 	"\x04base\x18\x04 \x01(\x03R\x04base\x12\x14\n" +
-	"\x05check\x18\x05 \x01(\bR\x05check\"\x7f\n" +
+	"\x05check\x18\x05 \x01(\bR\x05check\x12\x12\n" +
+	"\x04swap\x18\x06 \x01(\bR\x04swap\"\x7f\n" +
 	"\x14ImportConfigResponse\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x03R\x06number\x123\n" +
 	"\achanges\x18\x02 \x03(\v2\x19.holdfast.v1.ConfigChangeR\achanges\x12\x1a\n" +

@@ -13,6 +13,7 @@
 //	booted.go      the configuration that the running guest has
 //	password.go    the password of the guest's root
 //	reconfigure.go configurations imported while the cluster runs
+//	member.go      members that are replaced
 //	generation.go  restores of the store
 //	trim.go        the log kept short
 //	service.go     status, events and requests for the API

@@ -117,6 +117,9 @@ func (a *Agent) take(kv store.KV, deleted bool, apply func() error) {
 			a.sync()
 		}
 		a.configChanged()
+		a.tellOutside()
+	case records.LeftKey(a.s.core.Me.Identity):
+		a.tellOutside()
 	case records.OwnerKey(a.s.core.Resource):
 		a.s.findPending()
 		a.ownerChanged()
@@ -141,6 +144,16 @@ func (a *Agent) configChanged() {
 	select {
 	case a.refit <- struct{}{}:
 	default:
+	}
+}
+
+// tellOutside logs once that this host is no member any more.
+func (a *Agent) tellOutside() {
+	if why := a.s.outside; why != a.s.toldOutside {
+		a.s.toldOutside = why
+		if why != "" {
+			a.Log.Error("not a member", "why", why, "remedy", "end this agent: systemctl disable --now holdfast; or install it as a host that runs guests only")
+		}
 	}
 }
 

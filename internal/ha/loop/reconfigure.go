@@ -151,27 +151,39 @@ func (a *Agent) importOnce(ctx context.Context, user string, in config.Import, n
 		return out, true, nil
 	}
 	conds, err := a.quiet(ctx, r)
+	if err == nil && !in.Check {
+		err = install(out.Changes, in.Swap)
+	}
+	var more []store.Cmp
+	var ops []store.Op
+	if err == nil && in.Swap {
+		more, ops, err = a.leaves(r, next, in.Check)
+	}
 	if err != nil || in.Check {
 		return out, err == nil, err
 	}
-	if err := install(out.Changes); err != nil {
-		return out, false, err
-	}
 	out.Number++
-	done, err = a.writeConfig(ctx, user, in.Key, all, r, next, out, conds)
+	done, err = a.writeConfig(ctx, user, in.Key, all, r, next, out, append(conds, more...), ops)
 	return out, done, err
 }
 
-// install refuses changes that a cluster that runs can not take over.
-func install(changes []config.Change) error {
+// install refuses changes that a cluster that runs can not take over, and those for which
+// hosts must be prepared, unless they are.
+func install(changes []config.Change, swap bool) error {
 	var why []string
+	member := false
 	for _, c := range changes {
+		member = member || c.Effect == config.Swap
 		if c.Effect == config.Install {
 			why = append(why, c.Path+": "+c.Why)
 		}
 	}
-	if len(why) == 0 {
+	switch {
+	case len(why) == 0 && (swap || !member):
 		return nil
+	case len(why) == 0:
+		return fail.Errorf(fail.Refused, "this replaces a member of the cluster, for which the hosts must be prepared").
+			With("nothing was changed. holdfast install -c FILE does it")
 	}
 	return fail.Errorf(fail.Refused, "this can not be changed while the cluster runs:\n%s", strings.Join(why, "\n")).
 		With("nothing was changed. It needs a new installation of the cluster, which leaves the image of the management VM as it is")
@@ -182,11 +194,18 @@ type recorded struct {
 	cfg    config.Cluster
 	cfgMod int64
 
+	hosts            map[cluster.HostID]hostRecord
 	owner            cluster.Owner
 	want             cluster.Want
 	ownerMod         int64
 	wantMod, bootMod int64
 	boot             booted
+}
+
+// hostRecord is a host's record, with its revision.
+type hostRecord struct {
+	cluster.Host
+	mod int64
 }
 
 // readRecords reads the records, as they stand together at one revision.
@@ -195,8 +214,14 @@ func (a *Agent) readRecords(ctx context.Context) (r recorded, err error) {
 	if err != nil {
 		return r, fmt.Errorf("list the records: %w", err)
 	}
+	r.hosts = map[cluster.HostID]hostRecord{}
 	for _, kv := range kvs {
 		var derr error
+		if name, ok := hostOf(kv.Key); ok {
+			var h cluster.Host
+			h, derr = records.Decode[cluster.Host](kv, false)
+			r.hosts[name] = hostRecord{h, kv.ModRev}
+		}
 		switch kv.Key {
 		case records.KeyConfig:
 			r.cfgMod = kv.ModRev
@@ -259,16 +284,16 @@ func (a *Agent) quiet(ctx context.Context, r recorded) ([]store.Cmp, error) {
 }
 
 // writeConfig reports whether the configuration is written.
-func (a *Agent) writeConfig(ctx context.Context, user, key string, all []kept, r recorded, next config.Cluster, out config.Imported, conds []store.Cmp) (bool, error) {
+func (a *Agent) writeConfig(ctx context.Context, user, key string, all []kept, r recorded, next config.Cluster, out config.Imported, conds []store.Cmp, more []store.Op) (bool, error) {
 	k := kept{Key: key, Revision: config.Revision{Number: out.Number, Time: time.Now().UTC(), User: user, Host: a.Host, Config: next.JSON()}}
 	for _, c := range out.Changes {
 		k.Changed = append(k.Changed, c.Path)
 	}
 	conds = append(conds, store.Cmp{Key: records.HistoryKey(k.Number)})
-	ops := []store.Op{
+	ops := append([]store.Op{
 		{Key: records.KeyConfig, Value: records.Encode(next)},
 		{Key: records.HistoryKey(k.Number), Value: records.Encode(k)},
-	}
+	}, more...)
 	if len(all) == 1 && all[0].Number == 1 {
 		ops = append(ops, store.Op{Key: records.HistoryKey(1), Value: records.Encode(all[0])})
 	}

@@ -161,7 +161,8 @@ func TestImportsThatAreRefused(t *testing.T) {
 			}
 		}
 		refused(fail.Invalid, `new.json:2:86: CPU: value "0"`, `"CPU": 4`, `"CPU": 0`)
-		refused(fail.Refused, "Node: it says which hosts are members", "10.0.0.3", "10.0.0.4")
+		refused(fail.Refused, "this replaces a member of the cluster", "10.0.0.3", "10.0.0.4")
+		refused(fail.Refused, "Node: it says which hosts are members", "10.0.0.3 h3", "10.0.0.4 h4", "10.0.0.2 h2", "10.0.0.5 h5")
 		refused(fail.Refused, "ImageFolder: it names the disk", "/images", "/other")
 		refused(fail.Refused, "Timings.Lease: what the hosts have promised", `"CPU": 4`, `"CPU": 4, "Timings": {"Lease": "9s"}`)
 		h1.agent.Busy = func(context.Context) ([]store.Cmp, string, error) { return nil, "the job up-1 is active", nil }

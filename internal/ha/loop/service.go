@@ -48,6 +48,9 @@ func (a *Agent) status() cluster.Status {
 		}
 		st.Waiting = "a quorum of the store: " + st.StoreError
 	}
+	if a.s.outside != "" {
+		st.Waiting = a.s.outside
+	}
 	if v.Owner.State == cluster.Migrating && a.s.pctMod > v.Owner.Mod { // else it is of an earlier one
 		st.Percent = a.s.percent
 	}

@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"time"
@@ -14,32 +15,35 @@ import (
 
 // state is owned by the loop.
 type state struct {
-	core     *ha.Machine
-	cfg      config.Cluster // as last read from the store
-	cfgMod   int64
-	booted   booted
-	bootMod  int64
-	pending  []string // fields of cfg that the running guest does not have yet
-	percent  int      // of a migration, as its source says
-	pctMod   int64
-	seq      uint64
-	storeErr error           // of the last thing tried, nil when it went well
-	dogWhy   string          // why the watchdog does not work, "" when it does
-	secure   bool            // guests' memory may travel by TLS to this host and from it
-	trouble  string          // of this host, as Parts.Trouble told it last
-	gen      uint64          // the store's restore generation; 0: none is written, which means 1
-	panicked cluster.Instant // since when the guest is seen as panicked; 0: it is not
-	devices  string          // what is wrong with the fence devices that this host looks after, "" for nothing
-	ill      verdict         // of the health check
-	storage  string          // why the shared storage does not work here, "" when it does
-	hangs    bool            // it does not answer at all
-	listed   bool            // all records have been read once
-	compared bool            // the file on this host has been compared with the configuration in force
-	seen     uint64          // the highest one that this host has seen
-	watches  bool            // it decides nothing, see Watch
-	lookedAt cluster.Instant // when all records were read last
-	peers    map[cluster.HostID]netip.AddrPort
-	rhythm   *Rhythm
+	core        *ha.Machine
+	cfg         config.Cluster // as last read from the store
+	cfgMod      int64
+	booted      booted
+	bootMod     int64
+	pending     []string // fields of cfg that the running guest does not have yet
+	percent     int      // of a migration, as its source says
+	pctMod      int64
+	seq         uint64
+	storeErr    error           // of the last thing tried, nil when it went well
+	dogWhy      string          // why the watchdog does not work, "" when it does
+	secure      bool            // guests' memory may travel by TLS to this host and from it
+	trouble     string          // of this host, as Parts.Trouble told it last
+	gen         uint64          // the store's restore generation; 0: none is written, which means 1
+	panicked    cluster.Instant // since when the guest is seen as panicked; 0: it is not
+	devices     string          // what is wrong with the fence devices that this host looks after, "" for nothing
+	ill         verdict         // of the health check
+	storage     string          // why the shared storage does not work here, "" when it does
+	hangs       bool            // it does not answer at all
+	listed      bool            // all records have been read once
+	left        bool            // this host's identity is one of a member that was replaced
+	outside     string          // why this host is no member any more, "" when it is one
+	toldOutside string          // outside, as it was logged last
+	compared    bool            // the file on this host has been compared with the configuration in force
+	seen        uint64          // the highest one that this host has seen
+	watches     bool            // it decides nothing, see Watch
+	lookedAt    cluster.Instant // when all records were read last
+	peers       map[cluster.HostID]netip.AddrPort
+	rhythm      *Rhythm
 }
 
 // apply takes one record of the store in. It is given every change, in order,
@@ -65,6 +69,7 @@ func (s *state) apply(kv store.KV, deleted bool, seen cluster.Instant) error {
 		}
 		s.cfg, s.cfgMod = r, kv.ModRev
 		s.configure()
+		s.belong()
 		s.findPending()
 	case records.BootedKey(s.core.Resource):
 		r, err := records.Decode[booted](kv, deleted)
@@ -73,6 +78,9 @@ func (s *state) apply(kv store.KV, deleted bool, seen cluster.Instant) error {
 		}
 		s.booted, s.bootMod = r, kv.ModRev
 		s.findPending()
+	case records.LeftKey(s.core.Me.Identity):
+		s.left = !deleted
+		s.belong()
 	case records.KeyGeneration:
 		r, err := records.Decode[uint64](kv, deleted)
 		if err != nil {
@@ -137,6 +145,23 @@ func (s *state) configure() {
 		order = append(order, n.Host)
 	}
 	s.core.Configure(s.cfg.Timings(), s.cfg.Restart.Policy(), order, devices)
+}
+
+// belong finds out whether this host is still a member: another one may have taken its
+// place while it was away, under its own name, too. What is in force is in the store.
+func (s *state) belong() {
+	if s.watches || s.cfgMod == 0 {
+		return
+	}
+	s.outside = ""
+	addr, there := s.cfg.Member(s.core.Self)
+	switch {
+	case !there:
+		s.outside = fmt.Sprintf("%s is no member of this cluster any more: another host has taken its place (Node has %s). It holds nothing and starts nothing", s.core.Self, strings.Join(s.cfg.Node, ", "))
+	case s.left:
+		s.outside = fmt.Sprintf("this machine is no member of this cluster any more: another one, at %s, is %s now. It holds nothing and starts nothing", addr, s.core.Self)
+	}
+	s.core.Leave(s.outside != "")
 }
 
 // snapshot is the core's state for those who explain it. It shares its maps: the

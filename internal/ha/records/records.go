@@ -27,6 +27,7 @@ const (
 	KeyLog        = "log/"
 	KeyGeneration = KeyState + "generation" // the restore generation, in decimal; without it, it is 1
 	KeyRequests   = "requests/"             // requests that were carried out, by their idempotency key
+	KeyLeft       = KeyState + "left/"      // members that were replaced, by their identity
 	KeyBooted     = KeyState + "booted/"    // the configuration with which the resource was started last
 	KeyHistory    = "config/"               // the last configurations, by their number
 )
@@ -37,6 +38,7 @@ func OwnerKey(r cluster.ResourceID) string    { return KeyOwners + string(r) }
 func WantKey(r cluster.ResourceID) string     { return KeyWants + string(r) }
 func ProgressKey(r cluster.ResourceID) string { return KeyPercent + string(r) }
 func BootedKey(r cluster.ResourceID) string   { return KeyBooted + string(r) }
+func LeftKey(identity string) string          { return KeyLeft + identity }
 func HistoryKey(number int) string            { return fmt.Sprintf("%s%010d", KeyHistory, number) }
 
 // LogKey orders events by their writer's wall clock; the sequence keeps apart
