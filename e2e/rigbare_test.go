@@ -189,9 +189,15 @@ func (b *bareRig) keys(t *testing.T) (out []string) {
 // install runs the installer on a host.
 func (b *bareRig) install(t *testing.T, h string, args ...string) (install.Result, string, error) {
 	t.Helper()
+	return b.installer(t, h, append([]string{"install", "-o", "json"}, args...)...)
+}
+
+// installer runs a command that installs.
+func (b *bareRig) installer(t *testing.T, h string, args ...string) (install.Result, string, error) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
-	cmd, err := b.lab.Command(ctx, h, append([]string{b.exe, "install", "-o", "json"}, args...)...)
+	cmd, err := b.lab.Command(ctx, h, append([]string{b.exe}, args...)...)
 	if err != nil {
 		t.Fatal(err)
 	}

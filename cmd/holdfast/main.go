@@ -194,7 +194,7 @@ started when every member has said that it has nothing of it.`,
 }
 
 func joinCommand() *cobra.Command {
-	var file string
+	var file, left string
 	var aside bool
 	c := &cobra.Command{
 		Use: "join", Short: "Make this host's member a new one of the store",
@@ -208,7 +208,7 @@ host must be stopped.`,
 			if err != nil {
 				return err
 			}
-			if err := agent.JoinStore(c.Context(), opt, aside); err != nil {
+			if err := agent.JoinStore(c.Context(), opt, left, aside); err != nil {
 				return offlineError(err)
 			}
 			_, err = fmt.Fprintln(c.OutOrStdout(), "this host's member may join; start the agent of this host now")
@@ -217,6 +217,7 @@ host must be stopped.`,
 	}
 	c.Flags().StringVar(&file, "config", "/etc/holdfast/agent.json", "the settings of this host")
 	c.Flags().BoolVar(&aside, "move-aside", false, "keep the member's data that are there beside the new ones")
+	c.Flags().StringVar(&left, "in-place-of", "", "take the place of the `member` with this name, which has left")
 	return c
 }
 
@@ -247,11 +248,19 @@ func offlineError(err error) error {
 // be the agent's.
 func memberCommand() *cobra.Command {
 	var file string
+	var again bool
+	var also []string
 	c := &cobra.Command{
 		Use: "store-member", Short: "Run the member of the store on this host", Hidden: true, Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if again {
+				return agent.RestartMember(c.Context(), file, also)
+			}
 			debug.SetGCPercent(50)
 			m, err := agent.MemberConfig(file)
+			if err == nil {
+				m.Also, err = agent.Also(file)
+			}
 			if err != nil {
 				return badInput(err)
 			}
@@ -259,6 +268,8 @@ func memberCommand() *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&file, "config", "/etc/holdfast/agent.json", "the settings of this host")
+	c.Flags().StringSliceVar(&also, "also", nil, "with --restart: `names` that count as members', too")
+	c.Flags().BoolVar(&again, "restart", false, "have the agent start it anew, with the settings of now")
 	return c
 }
 

@@ -60,8 +60,9 @@ func RestoreStore(ctx context.Context, opt Options, file string, aside bool) (ge
 // JoinStore makes this host's member of the store, whose data are lost or of
 // another time, a new one of the store that the others run, while the agent of
 // this host is stopped. The next start of the agent starts it; the coordinator
-// makes it a voter when it has caught up.
-func JoinStore(ctx context.Context, opt Options, aside bool) (err error) {
+// makes it a voter when it has caught up. It takes the place of the member called
+// left; "": of the one with its own name and address.
+func JoinStore(ctx context.Context, opt Options, left string, aside bool) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, joinWithin)
 	defer cancel()
 	nd, member, release, err := offline(ctx, opt)
@@ -81,7 +82,7 @@ func JoinStore(ctx context.Context, opt Options, aside bool) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, admin.Close()) }()
-	join, err := admin.Replace(ctx, member.Name, member.PeerURL)
+	join, err := admin.Succeed(ctx, left, member.Name, member.PeerURL)
 	if err != nil {
 		return err
 	}

@@ -5,13 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
+	"holdfast/internal/durable"
 	"holdfast/internal/fail"
 	"holdfast/internal/host/watchdog"
 	"holdfast/internal/supervise"
@@ -103,6 +106,48 @@ func Retire(ctx context.Context, nodeFile string) (ended []string, err error) {
 		}
 	}
 	return ended, nil
+}
+
+// restartWithin bounds the end of the store's member and its new start.
+const restartWithin = 30 * time.Second
+
+// RestartMember has the agent of this host, which runs, start the member of the store anew:
+// a member knows the others' names from the settings that it began with. also are names
+// that the new process counts as members', too: of one that is about to leave, and votes until
+// then.
+func RestartMember(ctx context.Context, nodeFile string, also []string) error {
+	n, err := config.LoadNode(nodeFile)
+	if err != nil {
+		return fail.Errorf(fail.Invalid, "%w", err)
+	}
+	if n.Store.Member == nil {
+		return errNoMember
+	}
+	ctx, cancel := context.WithTimeout(ctx, restartWithin)
+	defer cancel()
+	if err := durable.WriteFile(alsoFile(n), []byte(strings.Join(also, "\n")), 0o600); err != nil {
+		return fmt.Errorf("tell the member who else is one: %w", err)
+	}
+	return supervise.Restart(ctx, filepath.Join(n.RunDir, storeChild), storeChild)
+}
+
+func alsoFile(n config.Node) string { return filepath.Join(n.RunDir, storeChild, "also") }
+
+// Also returns the names that RestartMember has left for the member's process that begins
+// now, once: they are not those of the next one.
+func Also(nodeFile string) (names []string, err error) {
+	n, err := config.LoadNode(nodeFile)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := os.ReadFile(alsoFile(n))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err == nil {
+		err = os.Remove(alsoFile(n))
+	}
+	return strings.Fields(string(raw)), err
 }
 
 // retiring reads the settings; nil when there are none, so that nothing of it runs.

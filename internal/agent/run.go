@@ -130,6 +130,12 @@ func RunNode(ctx context.Context, opt Options) (err error) {
 	return nd.serve(ctx, loop.New(parts), beats)
 }
 
+// asks reports whether the first agent of a cluster asks for the management VM to run.
+func (nd *node) asks() bool {
+	_, err := os.Lstat(filepath.Join(filepath.Dir(nd.n.ConfigFile), config.StoppedName))
+	return errors.Is(err, fs.ErrNotExist) // what can not be told keeps it from running
+}
+
 // beats opens the port of the heartbeats: that of the API, by UDP. Without it
 // there are none.
 func (nd *node) beats(r *loop.Rhythm) (*heartbeat.Beats, error) {
@@ -206,7 +212,7 @@ func (nd *node) serve(ctx context.Context, a *loop.Agent, beats *heartbeat.Beats
 	if nd.n.GuestsOnly {
 		live = a.Watch
 	} else {
-		run("put the configuration into the store", func(ctx context.Context) error { return loop.Plant(ctx, a.Store, nd.cfg) })
+		run("put the configuration into the store", func(ctx context.Context) error { return loop.Plant(ctx, a.Store, nd.cfg, nd.asks()) })
 	}
 	run("agent", func(ctx context.Context) error {
 		err := live(ctx)

@@ -142,7 +142,7 @@ func (s *sshFlags) connector(p remote.Program) func(context.Context, install.Hos
 func (a *app) installCmd() *cobra.Command {
 	var ssh sshFlags
 	var file, list, base string
-	var check, undersized bool
+	var check, undersized, yes bool
 	cmd := &cobra.Command{
 		Use:   "install -c FILE",
 		Short: "Install Holdfast on all hosts of a configuration, over SSH",
@@ -152,7 +152,8 @@ the management VM. It runs on any machine that reaches the hosts by SSH.
 All checks run on all hosts before anything is changed; with --check nothing
 else is done. When one of them fails, or a host can not take its files, no host
 is changed. Run it again after anything that went wrong: what is there and
-right stays, and a member whose disk was replaced joins again.
+right stays, and a member whose disk was replaced joins again. With one line of
+Node changed, another member takes the place of one, after a question.
 
 --hosts adds hosts that run guests only to a cluster that is installed. The file
 has a line "IP HOSTNAME" for each.`,
@@ -172,6 +173,7 @@ has a line "IP HOSTNAME" for each.`,
 			if err := ssh.login(cmd.Context(), a, o); err != nil {
 				return err
 			}
+			o.Confirm = a.confirming(yes)
 			return a.install(cmd, o, &ssh, check, js)
 		},
 	}
@@ -180,9 +182,23 @@ has a line "IP HOSTNAME" for each.`,
 	f.StringVar(&list, "hosts", "", "`file` with hosts that run guests only")
 	f.StringVar(&base, "settings", "", "`file` with settings of all agents")
 	f.BoolVar(&check, "check", false, "check only")
+	f.BoolVarP(&yes, "yes", "y", false, "do not ask")
 	f.BoolVar(&undersized, "allow-undersized", false, "accept a management VM for tests, below\n8 GB and 4 CPUs")
 	ssh.add(cmd)
 	return cmd
+}
+
+// confirming asks before what can not be taken back by itself.
+func (a *app) confirming(yes bool) func(context.Context, string) error {
+	return func(ctx context.Context, what string) error {
+		if yes {
+			return nil
+		}
+		if in, ok := a.env.Stdin.(*os.File); !ok || !isTerminal(in) {
+			return fail.Errorf(fail.Refused, "%s: nobody can be asked without a terminal; nothing was changed", clean(what)).With("look at it with --check, and give --yes")
+		}
+		return a.typedYes(ctx, clean(what)+"? Type yes: ")
+	}
 }
 
 // installOptions reads the files of an installation.

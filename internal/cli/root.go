@@ -75,7 +75,7 @@ server not reachable.`,
 	f.StringVarP(&a.output, "output", "o", "text", "output `format`, text or json")
 	root.AddCommand(a.statusCmd(), a.startCmd(), a.stopCmd(), a.migrateCmd(), a.eventsCmd(), a.versionCmd(), a.configCmd(), a.bundleCmd(), a.hostCmd(), a.jobsCmd(),
 		a.storeCmd(), a.confirmOffCmd(), a.resetPasswordCmd())
-	root.AddCommand(a.upgradeCmd(), a.transitionCmd(), a.installCmd(), a.uninstallCmd(), a.doctorCmd(), a.certificatesCmd(), a.reportCmd())
+	root.AddCommand(a.upgradeCmd(), a.transitionCmd(), a.installCmd(), a.uninstallCmd(), a.doctorCmd(), a.certificatesCmd(), a.reportCmd(), a.adoptCmd())
 	root.AddCommand(env.Extra...)
 	markUsage(root)
 	return root

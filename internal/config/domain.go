@@ -78,3 +78,8 @@ func (c *checker) domainFile(cl *Cluster, opt Options) bool {
 	cl.DomainXML = DomainXML(data)
 	return true
 }
+
+// StoppedName is the name of a file beside the configuration's, with which the first agent
+// of a cluster does not ask for the management VM to run: it is taken over from somebody
+// else first.
+const StoppedName = "stopped"

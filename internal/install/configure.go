@@ -3,29 +3,17 @@ package install
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"holdfast/internal/config"
 )
 
 // compare tells how the configuration differs from the one in force in a cluster
 // that runs: it will be changed, where it can be.
-func (r *run) compare(ctx context.Context) error {
-	i := slices.IndexFunc(r.sights, func(s sight) bool {
-		return s.facts.Installed != nil && s.facts.Installed.Active && !s.host.Guests
-	})
-	if i < 0 || len(r.Guests) > 0 {
-		return nil
+func (r *run) compare() {
+	if r.before == nil {
+		return
 	}
-	a, err := r.ask(ctx, r.sights[i].host, Request{Do: DoAgent, Args: []string{"config", "export"}})
-	if err != nil {
-		return fmt.Errorf("%s: ask for the configuration in force: %w", r.sights[i].host.Name, err)
-	}
-	now, faults, _ := config.Parse("the configuration in force", []byte(a.Output), config.Options{AllowUndersized: true})
-	if len(faults) > 0 {
-		return config.Faults(faults)
-	}
-	for _, c := range config.Diff(now, r.Config) {
+	for _, c := range config.Diff(*r.before, r.Config) {
 		r.imports = true
 		f := Finding{"", "configuration", Warn, "it changes: " + c.String(), "to keep it: holdfast config export gives the one in force"}
 		if c.Effect == config.Install {
@@ -33,7 +21,6 @@ func (r *run) compare(ctx context.Context) error {
 		}
 		r.found = append(r.found, f)
 	}
-	return nil
 }
 
 // reconfigure makes the configuration that of the cluster, when it differed.

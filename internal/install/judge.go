@@ -30,8 +30,8 @@ type sight struct {
 }
 
 // judge says of every host what is right and wrong. It is pure.
-func judge(cfg config.Cluster, base config.Node, all []sight) []Finding {
-	j := &judgement{cfg: cfg, base: base, ours: slices.ContainsFunc(all, func(s sight) bool { return s.facts.Installed != nil })}
+func judge(cfg config.Cluster, base config.Node, all []sight, before *config.Cluster, adopt *Adoption) []Finding {
+	j := &judgement{cfg: cfg, base: base, before: before, adopt: adopt, ours: slices.ContainsFunc(all, func(s sight) bool { return s.facts.Installed != nil })}
 	// What counts is how far the hosts are apart from each other.
 	var skews []time.Duration
 	for _, s := range all {
@@ -55,8 +55,11 @@ type judgement struct {
 	ours bool // a host is installed: the guest may be the cluster's
 	cfg  config.Cluster
 	base config.Node
-	at   string
-	out  []Finding
+	// before is the configuration in force; nil: none is, or it is not known.
+	before *config.Cluster
+	adopt  *Adoption // nil: no guest of somebody else is taken over
+	at     string
+	out    []Finding
 }
 
 func (j *judgement) say(check, result, finding, remedy string) {
@@ -219,12 +222,12 @@ func (j *judgement) storage(s sight) {
 		j.say("image", Fail, f.Image.Error, "put the image of the management VM at "+strings.TrimSuffix(dir, "/")+"/"+ImageName)
 		return
 	}
-	j.want("image", !f.Image.InUse || j.ours, Fail, fmt.Sprintf("%s, %d MiB", f.Image.Format, f.Image.Size>>20), "a guest that no cluster of ours has started uses it", "shut that guest down first, on whichever host it runs")
+	j.want("image", !f.Image.InUse || j.ours || j.adopt != nil, Fail, fmt.Sprintf("%s, %d MiB", f.Image.Format, f.Image.Size>>20), "a guest that no cluster of ours has started uses it", "shut that guest down first, on whichever host it runs")
 }
 
 func (j *judgement) installed(s sight) {
 	f := s.facts
-	if f.Other != "" {
+	if f.Other != "" && (j.adopt == nil || !strings.HasPrefix(f.Other, "zsha ")) {
 		j.say("other tools", Fail, f.Other+" runs here and may start the management VM, too", "stop and uninstall it first")
 	}
 	if len(f.Undone) > 0 {
@@ -233,12 +236,30 @@ func (j *judgement) installed(s sight) {
 	if !j.known(s, "installed", "installed", Fail, "Holdfast was installed here, and its settings can not be read: mend them, or uninstall it") || f.Installed == nil {
 		return
 	}
+	if j.joins(s.host) {
+		j.say("installed", Pass, fmt.Sprintf("it was installed here as host %q, which goes first", f.Installed.Host), "")
+		return
+	}
 	if f.Installed.Host != s.host.Name {
 		j.say("installed", Fail, fmt.Sprintf("it is installed here as host %q", f.Installed.Host), "uninstall it first, or correct Node")
 	}
 	if f.Installed.Guests != s.host.Guests {
 		j.say("installed", Fail, "it is installed here as a host of the other kind (members; hosts that run guests only)", "uninstall it first")
 	}
+}
+
+// swaps returns the member that gives way to another one.
+func (j *judgement) swaps() (config.Replacement, bool) {
+	if j.before == nil {
+		return config.Replacement{}, false
+	}
+	return config.Replaced(*j.before, j.cfg)
+}
+
+// joins reports that a host takes the place of another member.
+func (j *judgement) joins(h Host) bool {
+	r, ok := j.swaps()
+	return ok && string(r.Joined.Host) == h.Name && r.Joined.IP == h.Addr
 }
 
 // together compares hosts with each other.
@@ -296,9 +317,11 @@ func (j *judgement) cluster(all []sight) {
 			continue
 		}
 		by[in.Cluster] = append(by[in.Cluster], s.host.Name)
-		if !in.Guests && !sameNodes(in.Members, j.cfg.Node) {
+		// The file on a host that runs may be older than the configuration in force.
+		_, swaps := j.swaps()
+		if known := swaps || j.before != nil && sameNodes(j.before.Node, j.cfg.Node); !in.Guests && !sameNodes(in.Members, j.cfg.Node) && !known {
 			j.at = s.host.Name
-			j.say("cluster", Fail, "it belongs to a cluster of "+strings.Join(in.Members, ", "), "give the configuration of that cluster, or uninstall it there first")
+			j.say("cluster", Fail, "it belongs to a cluster of "+strings.Join(in.Members, ", "), "give the configuration of that cluster, in which one member at a time may be another one, or uninstall it there first")
 			j.at = ""
 		}
 	}

@@ -128,7 +128,7 @@ func TestJudge(t *testing.T) {
 	} {
 		cfg, base, all := testConfig(), config.Node{}, good()
 		c.edit(&cfg, &base, all)
-		got := judge(cfg, base, all)
+		got := judge(cfg, base, all, nil, nil)
 		if b := bad(got); !slices.Equal(b, c.want) {
 			t.Errorf("%s: %q, want %q", c.name, b, c.want)
 		}

@@ -40,7 +40,7 @@ func QueryFor(cfg config.Cluster, base config.Node, h Host, domain string) *Quer
 // Diagnose says what is right and wrong on one host that is installed, beside what
 // was found otherwise.
 func Diagnose(cfg config.Cluster, base config.Node, h Host, f Facts, now time.Time, more []Finding) Report {
-	found := judge(cfg, base, []sight{{host: h, facts: f, alone: true}})
+	found := judge(cfg, base, []sight{{host: h, facts: f, alone: true}}, nil, nil)
 	for _, path := range slices.Sorted(maps.Keys(f.Certificates)) {
 		if c := expiry(h, path, f.Certificates[path], now); c.Result == Fail {
 			found = append([]Finding{c}, found...) // first: nothing else works without it

@@ -29,6 +29,10 @@ const (
 	Unit         = "holdfast.service"
 	UnitFile     = "/usr/lib/systemd/system/" + Unit
 	ImageName    = "mnvm.img" // in ImageFolder
+	// StoppedFile beside the configuration: the first agent of a cluster does not ask for
+	// the management VM to run.
+	StoppedFile = ConfDir + "/" + config.StoppedName
+	SavedDir    = "/var/lib/holdfast-adopted" // definitions of guests that were taken over
 )
 
 // Host is one of an installation.

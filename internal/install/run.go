@@ -31,6 +31,11 @@ type Options struct {
 	Domain     string // name of the management VM's domain
 	Parallel   int    // how many hosts at a time
 
+	Adopt *Adoption // a management VM to take over from somebody else; nil: none
+
+	// Confirm asks a person before what the last warnings tell is begun; nil: nobody is asked.
+	Confirm func(context.Context, string) error
+
 	// Connect logs in and starts the program there.
 	Connect func(context.Context, Host) (Conn, error)
 	// Tell hears what is done on a host; host "" is all.
@@ -74,7 +79,11 @@ type run struct {
 	sights  []sight
 	cluster string
 	auth    Authorities
-	imports bool // the configuration differs from the one in force
+	imports bool            // the configuration differs from the one in force
+	before  *config.Cluster // the one in force; nil: no cluster runs
+	asked   Host            // of which it was asked
+	disks   []string        // that the management VM to take over writes to
+	swap    *swap           // a member gives way to another one; nil: none does
 }
 
 // Install checks all hosts, and then, unless check is set, puts everything there
@@ -98,6 +107,12 @@ func Install(ctx context.Context, o Options, check bool) (res Result, err error)
 		return res, err
 	}
 	res.Cluster = r.cluster
+	if err := r.confirm(ctx); err != nil {
+		return res, err
+	}
+	if err := r.vacate(ctx); err != nil {
+		return res, err
+	}
 	if res.Changed, err = r.place(ctx); err != nil {
 		return res, err
 	}
@@ -111,6 +126,12 @@ func Install(ctx context.Context, o Options, check bool) (res Result, err error)
 	if err := r.reconfigure(ctx); err != nil {
 		return res, err
 	}
+	if err := r.votes(ctx); err != nil {
+		return res, err
+	}
+	if err := r.takeOver(ctx); err != nil {
+		return res, err
+	}
 	res.Seconds.Cluster = lap()
 	if len(o.Guests) > 0 {
 		return res, nil
@@ -118,6 +139,19 @@ func Install(ctx context.Context, o Options, check bool) (res Result, err error)
 	res.Running, err = r.runs(ctx)
 	res.Seconds.Start = lap()
 	return res, err
+}
+
+// confirm asks for what is more than to install or to change settings.
+func (r *run) confirm(ctx context.Context) error {
+	switch {
+	case r.Confirm == nil:
+		return nil
+	case r.Adopt != nil:
+		return r.Confirm(ctx, "Take "+r.Adopt.Name+" over, with one restart of it")
+	case r.swap == nil:
+		return nil
+	}
+	return r.Confirm(ctx, fmt.Sprintf("Replace member %s by %s", r.swap.left.Name, r.swap.joined.Name))
 }
 
 // Each does something for all hosts, some at a time, and joins what failed.
@@ -154,6 +188,9 @@ func (r *run) close() (err error) {
 	for _, c := range r.conns {
 		err = errors.Join(err, c.Close())
 	}
+	if r.swap != nil && r.swap.conn != nil {
+		err = errors.Join(err, r.swap.conn.Close())
+	}
 	return err
 }
 
@@ -179,11 +216,10 @@ func (r *run) check(ctx context.Context) (Report, error) {
 	if err := r.gather(ctx, all); err != nil {
 		return Report{}, err
 	}
-	err := r.each(all, func(h Host) (err error) {
+	if err := r.each(all, func(h Host) (err error) {
 		r.sights[slices.Index(all, h)].skew, err = r.skew(ctx, h)
 		return err
-	})
-	if err != nil {
+	}); err != nil {
 		return Report{}, err
 	}
 	if len(r.Guests) == 0 {
@@ -192,14 +228,21 @@ func (r *run) check(ctx context.Context) (Report, error) {
 	if err := r.reach(ctx, all); err != nil {
 		return Report{}, err
 	}
-	r.found = append(r.found, judge(r.Config, r.Base, r.sights)...)
+	if err := r.lookForGuest(ctx); err != nil {
+		return report(r.found), err
+	}
+	if err := r.inForce(ctx); err != nil {
+		return report(r.found), err
+	}
+	r.found = append(r.found, judge(r.Config, r.Base, r.sights, r.before, r.Adopt)...)
 	if rep := report(r.found); !rep.OK {
 		return rep, nil
 	}
 	if err := r.identify(ctx); err != nil {
 		return report(r.found), err
 	}
-	err = r.compare(ctx)
+	r.compare()
+	err := r.leaver(ctx)
 	return report(r.found), err
 }
 
@@ -245,7 +288,13 @@ func remedyOf(err error) string {
 	return "see that the host is up and that sshd answers at that address"
 }
 
-func (r *run) query(h Host) *Query { return QueryFor(r.Config, r.Base, h, r.Domain) }
+func (r *run) query(h Host) *Query {
+	q := QueryFor(r.Config, r.Base, h, r.Domain)
+	if r.Adopt != nil && !r.Adopt.Built {
+		q.Image = "" // the disks are those of the domain
+	}
+	return q
+}
 
 // skew compares the host's clock with this one, by the quickest of some answers.
 func (r *run) skew(ctx context.Context, h Host) (best time.Duration, err error) {
@@ -408,6 +457,9 @@ func (r *run) files(h Host) ([]File, error) {
 	out = append(out, keys...)
 	if !h.Guests {
 		out = append(out, File{Path: ClusterFile, Mode: 0o600, Data: r.ConfigText})
+		if r.Adopt != nil && r.before == nil {
+			out = append(out, File{Path: StoppedFile, Mode: 0o600, Data: []byte("the management VM is taken over first\n")})
+		}
 	}
 	return append(out, File{Path: SettingsFile, Mode: 0o600, Data: raw}), nil
 }
@@ -416,63 +468,4 @@ func (r *run) files(h Host) ([]File, error) {
 func (r *run) tls() bool {
 	uri := r.Base.Libvirt.MigrateURI
 	return uri == "" || strings.HasPrefix(uri, "qemu+tls:")
-}
-
-// start starts the agents. Those that run and have nothing new go on; those that
-// run and have are restarted one after the other, and the next one waits until the one before
-// is alive. The guest goes on.
-func (r *run) start(ctx context.Context, changed map[string][]string) error {
-	r.Tell("", "start")
-	var now, later []Host
-	for _, s := range r.sights[:len(r.targets)] {
-		in := s.facts.Installed
-		switch {
-		case in == nil || !in.Active:
-			now = append(now, s.host)
-		case slices.ContainsFunc(changed[s.host.Name], func(path string) bool { return path != ClusterFile }):
-			later = append(later, s.host)
-		}
-	}
-	if err := r.rejoin(ctx, now); err != nil {
-		return err
-	}
-	begin := func(h Host, restart bool) error {
-		r.Tell(h.Name, "start")
-		_, err := r.ask(ctx, h, Request{Do: DoStart, Restart: restart, TLS: r.tls()})
-		return err
-	}
-	const again = "; mend that and run the installation again: it goes on from here"
-	if err := r.each(now, func(h Host) error { return begin(h, false) }); err != nil {
-		return fmt.Errorf("start the agents: %w%s", err, again)
-	}
-	for _, h := range later {
-		err := begin(h, true)
-		if err == nil {
-			err = r.wait(ctx, aliveWithin, func() string { return r.missing(ctx, []Host{h}) })
-		}
-		if err != nil {
-			return fmt.Errorf("restart the agent of %s: %w%s", h.Name, err, again)
-		}
-	}
-	return nil
-}
-
-// rejoin makes those members new ones of the store whose data are gone while
-// others have theirs: a member that began empty beside them would vote about what it has forgotten.
-func (r *run) rejoin(ctx context.Context, fresh []Host) error {
-	old := slices.ContainsFunc(r.sights, func(s sight) bool { return s.facts.Installed != nil && s.facts.Installed.Store })
-	if !old || len(r.Guests) > 0 {
-		return nil
-	}
-	for _, h := range fresh {
-		i := slices.Index(r.targets, h)
-		if in := r.sights[i].facts.Installed; in != nil && in.Store {
-			continue
-		}
-		r.Tell(h.Name, "joins the store")
-		if _, err := r.ask(ctx, h, Request{Do: DoAgent, Args: []string{"store", "join", "--config", SettingsFile}}); err != nil {
-			return fmt.Errorf("make %s a new member of the store: %w", h.Name, err)
-		}
-	}
-	return nil
 }

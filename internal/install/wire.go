@@ -19,6 +19,11 @@ const (
 	DoStop   = "stop"   // the agent and all that it keeps running end
 	DoRemove = "remove" // everything of ours goes
 	DoAgent  = "agent"  // run a command of the installed program
+
+	DoGuests  = "guests"  // guests with a name or on some files, and what else may start them
+	DoDisown  = "disown"  // nothing starts a guest by itself any more; its definition is saved
+	DoEnd     = "end"     // a guest shuts down; it has no process any more
+	DoRelease = "release" // libvirt forgets a guest
 )
 
 // SentPrefix begins the path of the folder that holds the program on a host while
@@ -35,6 +40,8 @@ type Request struct {
 	Restart bool     `json:"restart,omitempty"` // start: also an agent that runs already
 	TLS     bool     `json:"tls,omitempty"`     // start: libvirtd serves other hosts by TLS
 	Args    []string `json:"args,omitempty"`    // agent: arguments of the installed program
+	Input   []byte   `json:"input,omitempty"`   // agent: what it reads
+	Guest   *Wanted  `json:"guest,omitempty"`   // guests, disown, end, release
 }
 
 // Answer is the line that comes back.
@@ -47,6 +54,8 @@ type Answer struct {
 	Changed []string          `json:"changed,omitempty"` // place, remove: paths
 	Left    []string          `json:"left,omitempty"`    // remove: what stays, and why
 	Output  string            `json:"output,omitempty"`  // agent
+	Guests  *Guests           `json:"guests,omitempty"`  // guests
+	Saved   string            `json:"saved,omitempty"`   // disown: file with the definition; "" none is here
 }
 
 // Query says what a host is asked of itself.
@@ -171,6 +180,7 @@ type Clock struct {
 type Installed struct {
 	Cluster string   `json:"cluster"`
 	Host    string   `json:"host"`
+	Addr    string   `json:"addr"`
 	Active  bool     `json:"active"`            // the agent runs
 	Store   bool     `json:"store"`             // it has data of the store
 	Members []string `json:"members,omitempty"` // Node of its configuration

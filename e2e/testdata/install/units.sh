@@ -3,7 +3,7 @@
 # boot on, and those that systemctl asks for.
 run=/run/units
 mkdir -p "$run" /srv/host/log
-for w in /etc/systemd/system/multi-user.target.wants/holdfast.service; do # the machine has others
+for w in /etc/systemd/system/multi-user.target.wants/holdfast.service /etc/systemd/system/multi-user.target.wants/zsha.service; do # the machine has others
   [ -L "$w" ] && : >"$run/$(basename "$w").want"
 done
 keep() {

@@ -145,14 +145,14 @@ func NewGeneration(ctx context.Context, st store.Store, seen uint64) (uint64, er
 	return next, nil
 }
 
-// Plant puts the configuration and the wish that the guest runs into a store
-// that has none yet. The first agent of the cluster wins.
-func Plant(ctx context.Context, st store.Store, cfg config.Cluster) error {
+// Plant puts the configuration and whether the guest shall run into a store that has
+// none yet. The first agent of the cluster wins.
+func Plant(ctx context.Context, st store.Store, cfg config.Cluster, run bool) error {
 	for {
 		tctx, cancel := context.WithTimeout(ctx, writeWithin)
 		_, _, err := st.Txn(tctx, []store.Cmp{{Key: records.KeyConfig}}, []store.Op{
 			{Key: records.KeyConfig, Value: records.Encode(cfg)},
-			{Key: records.WantKey(cluster.MgmtVM), Value: records.Encode(cluster.Want{Run: true})},
+			{Key: records.WantKey(cluster.MgmtVM), Value: records.Encode(cluster.Want{Run: run})},
 		})
 		if err == nil {
 			secret := make([]byte, 32)

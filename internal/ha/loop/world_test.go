@@ -146,7 +146,7 @@ func (h *host) begin() {
 	})
 	h.stop, h.ended = cancel, make(chan error, 1)
 	go func() {
-		_ = Plant(ctx, h.store, cfg)
+		_ = Plant(ctx, h.store, cfg, true)
 	}()
 	go func() { h.ended <- h.agent.Run(ctx) }()
 }

@@ -2,6 +2,7 @@ package onhost
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -92,10 +93,16 @@ func run(ctx context.Context, name string, args ...string) (string, error) {
 
 // runFor is run for programs that may take longer.
 func runFor(ctx context.Context, within time.Duration, name string, args ...string) (string, error) {
+	return runWith(ctx, within, nil, name, args...)
+}
+
+// runWith is runFor for programs that read something.
+func runWith(ctx context.Context, within time.Duration, input []byte, name string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.WaitDelay = time.Second
+	cmd.Stdin = bytes.NewReader(input)
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -252,7 +259,7 @@ func installed(ctx context.Context) (*install.Installed, error) {
 	if len(faults) > 0 {
 		return nil, config.Faults(faults)
 	}
-	in := &install.Installed{Cluster: n.Cluster, Host: n.Host, Guests: n.GuestsOnly}
+	in := &install.Installed{Cluster: n.Cluster, Host: n.Host, Addr: n.Addr, Guests: n.GuestsOnly}
 	_, err = run(ctx, "systemctl", "is-active", "--quiet", install.Unit)
 	in.Active = err == nil
 	entries, err := os.ReadDir(filepath.Join(n.DataDir, "store"))

@@ -152,7 +152,15 @@ func (h *host) answer(ctx context.Context, r install.Request) (a install.Answer,
 	case install.DoRemove:
 		a.Changed, a.Left, err = remove(ctx, r.Files)
 	case install.DoAgent:
-		a.Output, err = agent(ctx, r.Args)
+		a.Output, err = agent(ctx, r.Args, r.Input)
+	case install.DoGuests:
+		a.Guests, err = guests(ctx, *r.Guest)
+	case install.DoDisown:
+		a.Saved, err = disown(ctx, *r.Guest)
+	case install.DoEnd:
+		err = end(ctx, *r.Guest)
+	case install.DoRelease:
+		err = release(ctx, *r.Guest)
 	default:
 		err = fmt.Errorf("unknown request %q", r.Do)
 	}

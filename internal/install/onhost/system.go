@@ -200,7 +200,7 @@ func owners(ctx context.Context, paths []string) map[string]string {
 }
 
 // agent runs a command of the installed program, which asks its agent.
-func agent(ctx context.Context, args []string) (string, error) {
+func agent(ctx context.Context, args []string, input []byte) (string, error) {
 	n, err := settings()
 	if err != nil {
 		return "", err
@@ -208,7 +208,7 @@ func agent(ctx context.Context, args []string) (string, error) {
 	if n == nil {
 		return "", errors.New("this host has no settings of an agent: Holdfast is not installed here")
 	}
-	return runFor(ctx, agentWithin, install.Program, append(args, "--socket", filepath.Join(n.RunDir, "holdfast.sock"))...)
+	return runWith(ctx, agentWithin, input, install.Program, append(args, "--socket", filepath.Join(n.RunDir, "holdfast.sock"))...)
 }
 
 // keys are the authorities of this host's cluster.
