@@ -11,6 +11,7 @@ packages=(
   iproute2 nftables iputils-ping dpkg debootstrap openipmi ipmitool python3-pyghmi
   openssh-server # installations
   tgt libvirt-daemon-driver-storage-iscsi-direct qemu-block-extra # a SAN in user space, and pools and disks on it
+  ceph-mon ceph-osd ceph-common # images in a Ceph pool (42 MB to fetch, 167 MB)
   mariadb-server-core mariadb-client mariadb-backup zstd
   nova-common nova-api nova-conductor glance-common cinder-common python3-pymysql # they read aligned rows
 )

@@ -15,6 +15,7 @@ type GuestSpec struct {
 	MemoryMiB int
 	CPUs      int
 	Image     string // path of the disk image
+	RBD       *RBD   // it is in a Ceph pool; Image names it for people
 	Domain    string // XML of the operator's own domain, in place of what the fields Arch, MemoryMiB, CPUs, Image, NICs and Boot say; "" for none
 	Folder    string // a directory that all hosts share, for Domain
 	Seed      string // path of a NoCloud seed ISO, "" for none
@@ -24,6 +25,15 @@ type GuestSpec struct {
 	OnPanic   string      // destroy (default), coredump or preserve: what the hypervisor does when the guest's kernel panics
 	VNC       *VNC        // a console; nil: none
 	Lockspace string      // virtlockd's directory on the shared storage; empty: no lock manager
+}
+
+// RBD is an image in a Ceph pool.
+type RBD struct {
+	Mons    []string // HOST or HOST:PORT of monitors
+	Pool    string
+	Image   string
+	User    string // of Ceph, without "client."
+	Keyring string // file with the user's key; its owner alone may read it
 }
 
 // NIC is a network card of the guest.
