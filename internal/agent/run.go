@@ -24,6 +24,7 @@ import (
 	"holdfast/internal/durable"
 	"holdfast/internal/evacuate"
 	"holdfast/internal/ha/loop"
+	"holdfast/internal/host/ceph"
 	"holdfast/internal/host/clock"
 	"holdfast/internal/host/heartbeat"
 	"holdfast/internal/host/libvirt"
@@ -399,6 +400,7 @@ func (nd *node) driver() (loop.Driver, error) {
 	return libvirt.New(libvirt.Options{
 		Socket: nd.n.Libvirt.Socket, MigrateURI: nd.n.Libvirt.MigrateURI, MigrateTLS: nd.n.Libvirt.MigrateTLS, RunDir: nd.n.RunDir,
 		Resource: cluster.MgmtVM, UUID: uuid, Name: cluster.GuestName, Log: nd.Log,
+		RBD: func(r cluster.RBD) libvirt.RBD { return ceph.New(ceph.Options{RBD: r}) },
 	})
 }
 
@@ -462,13 +464,18 @@ func (nd *node) storageProber(cfg config.Cluster) *storage.Prober {
 	if cfg.SharedStorageProbe != nil {
 		c = *cfg.SharedStorageProbe
 	}
-	if c.Off || cfg.Type != config.FileConf {
+	if c.Off {
 		return nil
 	}
 	o := storage.Options{
 		What:     "the shared storage " + cfg.ImageFolder,
 		Check:    storage.Command(nd.Exe, "storage-probe", cfg.ImageFolder, nd.n.Host),
 		Interval: cmp.Or(time.Duration(c.Interval), loop.ProbeEvery), Timeout: cmp.Or(time.Duration(c.Timeout), loop.ProbeWithin),
+	}
+	if r := cfg.RBD(); r != nil {
+		pool := ceph.New(ceph.Options{RBD: *r})
+		o.What = "the Ceph pool " + r.Pool
+		o.Check = func(ctx context.Context) error { return pool.Probe(ctx, nd.n.Host) }
 	}
 	if cfg.ImageURL != "" {
 		o.What = "the image " + cfg.ImageURL

@@ -226,12 +226,13 @@ type Guest struct {
 	State     GuestState `json:"state"`
 	Epoch     Epoch      `json:"epoch,omitzero"` // the token it was started with
 	PID       int        `json:"pid,omitempty"`
-	Started   uint64     `json:"started,omitempty"`   // start time of PID, clock ticks since boot (proc(5) field 22)
-	Migrating bool       `json:"migrating,omitempty"` // an outgoing migration is under way
-	Percent   int        `json:"percent,omitempty"`   // of it, 0..100
-	Moved     bool       `json:"moved,omitempty"`     // absent, and the hypervisor has told that a migration took all of it away
-	Panicked  bool       `json:"panicked,omitempty"`  // its kernel has panicked; it stands still, or is being dumped
-	IOError   bool       `json:"io_error,omitempty"`  // paused by an I/O error of its disk; once that is mended it can be resumed, nothing is lost
+	Started   uint64     `json:"started,omitempty"`    // start time of PID, clock ticks since boot (proc(5) field 22)
+	Migrating bool       `json:"migrating,omitempty"`  // an outgoing migration is under way
+	Percent   int        `json:"percent,omitempty"`    // of it, 0..100
+	Moved     bool       `json:"moved,omitempty"`      // absent, and the hypervisor has told that a migration took all of it away
+	Panicked  bool       `json:"panicked,omitempty"`   // its kernel has panicked; it stands still, or is being dumped
+	IOError   bool       `json:"io_error,omitempty"`   // paused by an I/O error of its disk; once that is mended it can be resumed, nothing is lost
+	LockedOut bool       `json:"locked_out,omitempty"` // with IOError: its storage takes nothing from its process any more; it must be ended
 }
 
 // Restart says what becomes of a guest that ends by itself, or fails its health check.

@@ -65,6 +65,7 @@ var effects = map[string]effect{
 	"MonAddrs":                 {AtStart, ""},
 	"ChronyServers":            {AtStart, ""},
 	"PoolName":                 {Install, whyDisk},
+	"Ceph":                     {AtStart, ""},
 	"ImageFolder":              {Install, whyDisk},
 	"ImageURL":                 {Install, whyDisk},
 	"DNS":                      {AtStart, ""},

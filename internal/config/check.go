@@ -156,6 +156,9 @@ func (c *checker) storage(cl *Cluster) {
 		if cl.PoolName != "" {
 			c.fault("PoolName", cl.PoolName, "must be empty with Type FileConf")
 		}
+		if cl.Ceph != (Ceph{}) {
+			c.fault("Ceph", "", "allowed only with Type CephConf")
+		}
 		c.folder("ImageFolder", cl.ImageFolder)
 	case CephConf:
 		c.ceph(cl)
@@ -179,6 +182,19 @@ func (c *checker) ceph(cl *Cluster) {
 	if cl.PoolName == "" || len(cl.PoolName) > 128 || strings.ContainsAny(cl.PoolName, "/@ :,=") {
 		c.fault("PoolName", cl.PoolName, `want the name of a Ceph pool, 1 to 128 characters without "/", "@", ":", ",", "=" and blanks`)
 	}
+	if u := cl.Ceph.User; u != "" && !isCephUser(u) {
+		c.fault("Ceph.User", u, `want the name of a Ceph user without "client.": letters, digits, - _ and .`)
+	}
+	if cl.Ceph.Credential != "" {
+		c.credential("Ceph.Credential", cl.Ceph.Credential)
+	}
+	if l := cl.LockManager; l != nil && l.Type == "virtlockd" {
+		c.fault("LockManager.Type", l.Type, "want none with Type CephConf: a lockspace lies in a directory that all hosts share, and there is none. Who had the image open before is locked out by Ceph at each start")
+	}
+}
+
+func isCephUser(s string) bool {
+	return len(s) <= 64 && !strings.HasPrefix(s, "client.") && !strings.HasPrefix(s, "-") && strings.Trim(s, labelRunes) == "" && !strings.Contains(s, "/")
 }
 
 // folder checks an absolute directory; that it exists is for the install to see.

@@ -41,6 +41,7 @@ type Cluster struct {
 	SharedStorageProbe *SharedStorageProbe `json:"SharedStorageProbe,omitempty"`
 	Restart            Restart             `json:"Restart,omitzero"`
 	OnPanic            string              `json:"OnPanic,omitempty"`    // restart (default), coredump or preserve
+	Ceph               Ceph                `json:"Ceph,omitzero"`        // with CephConf: as whom the hosts reach the pool
 	ImageURL           string              `json:"ImageURL,omitempty"`   // nbd://HOST:PORT/EXPORT in place of the image in ImageFolder
 	Labels             map[string]string   `json:"Labels,omitempty"`     // free text for people and metrics
 	DirectBoot         *DirectBoot         `json:"DirectBoot,omitempty"` // for test guests
@@ -60,6 +61,16 @@ type Network struct {
 	IsMgmt     bool   `json:"IsMgmt"`     // carries the management network
 	IsDefRoute bool   `json:"IsDefRoute"` // its gateway is the default route
 }
+
+// Ceph says as whom the hosts reach the pool. Zero values mean: the user holdfast, and
+// the keyring that Ceph's own tools would take for it.
+type Ceph struct {
+	User       string `json:"User,omitempty"`       // of Ceph, without "client."
+	Credential string `json:"Credential,omitempty"` // file:/PATH of a keyring on each host, never the key itself
+}
+
+// CephUser is the user unless the configuration says otherwise.
+const CephUser = "holdfast"
 
 // HealthCheck probes the management service at the management VM's address.
 // Zero values mean: every 10 s, 5 s for an answer, 3 failures in a row.
@@ -99,9 +110,9 @@ type LockManager struct {
 	Lockspace string `json:"Lockspace,omitempty"` // virtlockd: absolute directory on the shared storage
 }
 
-// SharedStorageProbe asks the storage of a FileConf on every host: it writes and
-// reads back a file in ImageFolder, or, with ImageURL, opens that export and reads
-// its first bytes. It is on unless Off says otherwise, also when the cluster has
+// SharedStorageProbe asks the storage on every host: it writes and reads back a file
+// in ImageFolder, with CephConf an object in the pool, or, with ImageURL, opens that
+// export and reads its first bytes. It is on unless Off says otherwise, also when the cluster has
 // no such field. Zero values mean: 5 s from an answer to the next question, 10 s
 // without an answer until the storage counts as hung.
 type SharedStorageProbe struct {

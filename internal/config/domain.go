@@ -36,7 +36,7 @@ func (c *checker) domain(cl *Cluster, opt Options) {
 	}
 	switch {
 	case cl.Type != FileConf:
-		c.fault("Type", cl.Type, "want FileConf with DomainXML")
+		c.fault("Type", cl.Type, "want FileConf with DomainXML: of a domain of your own nobody is locked out of a Ceph pool before a start elsewhere")
 	case cl.ImageURL != "":
 		c.fault("ImageURL", cl.ImageURL, "must be empty with DomainXML, which has the disks")
 	case cl.DirectBoot != nil:

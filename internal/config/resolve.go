@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"path"
 	"strings"
 
@@ -76,6 +77,16 @@ func (cl Cluster) ImagePath() string {
 		return "rbd:" + cl.PoolName + "/" + imageName
 	}
 	return path.Join(cl.ImageFolder, imageName)
+}
+
+// RBD is the image of the management VM in a pool; nil with FileConf.
+func (cl Cluster) RBD() *cluster.RBD {
+	if cl.Type != CephConf {
+		return nil
+	}
+	r := &cluster.RBD{Mons: cl.MonAddrs, Pool: cl.PoolName, Image: imageName, User: cmp.Or(cl.Ceph.User, CephUser)}
+	r.Keyring = cmp.Or(strings.TrimPrefix(cl.Ceph.Credential, "file:"), "/etc/ceph/ceph.client."+r.User+".keyring")
+	return r
 }
 
 // MemoryMiB returns the guest's memory in MiB; MemorySizeInMB overrides MemorySizeInGB.

@@ -275,6 +275,10 @@ func (c *checker) disk(n *node) {
 		}
 		c.lock(n, "/source/@dev", src.attr("dev"))
 	case "network":
+		if src.attr("protocol") == "rbd" {
+			c.fault(src, "/@protocol", "rbd", "RBD's own lock lets two guests write to one image, and only with Type CephConf, without DomainXML, the old one is locked out before a start elsewhere: want a file, a block device or nbd")
+			return
+		}
 		c.oneOf(src, "protocol", src.attr("protocol"), "no other storage is tested", "nbd")
 		c.lock(n, "/source/@name", src.attr("name"))
 	}

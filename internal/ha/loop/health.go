@@ -182,6 +182,9 @@ func (a *Agent) judge() {
 	if a.s.hangs && g.Seen.State != cluster.GuestAbsent && a.anotherFit() {
 		why = a.s.storage
 	}
+	if g.Seen.LockedOut {
+		why = "it was locked out of its image by a start elsewhere, and can never write again"
+	}
 	if g.Sick != why {
 		a.Log.Info("guest's health", "sick", why)
 		a.notify()

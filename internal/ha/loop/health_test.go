@@ -163,3 +163,18 @@ func TestAVerdictCountsForItsRunOnly(t *testing.T) {
 		t.Errorf("the next run: %q, doomed %v", why, l.Doomed)
 	}
 }
+
+// TestAGuestThatWasLockedOutIsEnded: other I/O errors are waited out.
+func TestAGuestThatWasLockedOutIsEnded(t *testing.T) {
+	h := &host{id: "h1", w: &world{t: t, began: time.Now()}}
+	a := New(Parts{Host: h.id, Driver: h, Clock: h.w.now, Log: slog.New(slog.DiscardHandler)})
+	for _, out := range []bool{false, true, false} {
+		h.w.locked(func() {
+			h.guest = cluster.Guest{State: cluster.GuestPaused, IOError: true, LockedOut: out, PID: 10, Started: 100}
+		})
+		a.lookOnce(t.Context())()
+		if sick := a.s.core.Guest.Sick; (sick != "") != out {
+			t.Errorf("locked out %v: %q", out, sick)
+		}
+	}
+}

@@ -12,7 +12,7 @@ import (
 func (a *Agent) spec(cfg config.Cluster, e cluster.Epoch) cluster.GuestSpec {
 	s := cluster.GuestSpec{
 		Resource: cluster.MgmtVM, Epoch: e, UUID: GuestUUID(a.Cluster), Name: cluster.GuestName,
-		MemoryMiB: cfg.MemoryMiB(), CPUs: cfg.CPU, Image: cfg.ImagePath(), Seed: a.SeedPath, Emulate: a.Emulate,
+		MemoryMiB: cfg.MemoryMiB(), CPUs: cfg.CPU, Image: cfg.ImagePath(), RBD: cfg.RBD(), Seed: a.SeedPath, Emulate: a.Emulate,
 		Domain: string(cfg.DomainXML), Folder: cfg.ImageFolder,
 	}
 	nics, _ := cfg.For(a.Host)

@@ -17,7 +17,7 @@ import (
 
 // Check tells whether the guest could be started here: libvirtd answers, the
 // image and the files of a direct boot are readable files, or the image is an
-// export of an NBD server that answers, the bridges exist, libvirtd has the firmware
+// export of an NBD server that answers, or in a Ceph pool, the bridges exist, libvirtd has the firmware
 // that the machine needs, and uses virtlockd when there is a lockspace. The seed is
 // not looked at: it is written just before a start. The error is for people and
 // names what to do; all that is wrong is joined into one.
@@ -35,7 +35,7 @@ func (d *Driver) Check(ctx context.Context, spec cluster.GuestSpec) error {
 		errs = append(errs, d.checkMachine(ctx, spec))
 	}
 	_, err := readVNC(spec)
-	errs = append(errs, d.checkLocks(ctx, spec), err)
+	errs = append(errs, d.checkLocks(ctx, spec), d.checkPool(ctx, spec), err)
 	return errors.Join(errs...)
 }
 
@@ -66,6 +66,8 @@ func (d *Driver) checkFiles(ctx context.Context, spec cluster.GuestSpec, seed bo
 	format := ""
 	export, err := parseImage(spec.Image)
 	switch {
+	case spec.RBD != nil:
+		format, err = formatRaw, nil // checkPool looks at it
 	case err != nil:
 	case export != nil:
 		format, err = export.inspect(ctx)

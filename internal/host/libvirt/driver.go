@@ -31,6 +31,7 @@ type Options struct {
 	UUID       string             // of its domain, canonical form
 	Name       string             // of its domain
 	Log        *slog.Logger
+	RBD        func(cluster.RBD) RBD // the port to an image in a Ceph pool; nil: such images are refused
 }
 
 func (o Options) withDefaults() Options {
@@ -69,8 +70,10 @@ type Driver struct {
 	link   *link
 	secure secure
 	start  *startNote
-	flying atomic.Int32 // calls to start the guest that are not answered
+	flying atomic.Int32    // calls to start the guest that are not answered
+	life   context.Context // ends with Close
 	cancel context.CancelFunc
+	pool   pool
 	wg     sync.WaitGroup // watch, pidfd waits and open starts
 
 	mu    sync.Mutex
@@ -124,7 +127,7 @@ func New(opt Options) (*Driver, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	d.cancel = cancel
+	d.life, d.cancel = ctx, cancel
 	d.wg.Go(func() { d.watch(ctx) })
 	d.wg.Go(func() { d.follow(ctx) })
 	d.wg.Go(func() { d.settle(ctx) })
@@ -199,6 +202,7 @@ func (d *Driver) Observe(ctx context.Context) (cluster.Guest, error) {
 		}
 	}
 	g.State, g.Migrating, g.Percent, g.Panicked, g.IOError = v.state, v.job.out, v.job.percent, v.panicked, v.ioError
+	g.LockedOut = g.IOError && d.lockedOut(s.proc)
 	return g, nil
 }
 

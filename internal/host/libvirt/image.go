@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"libvirt.org/go/libvirtxml"
+
+	"holdfast/internal/cluster"
 )
 
 // An image is a file, or an export of an NBD server. The latter is written
@@ -141,10 +143,14 @@ func (e *nbdExport) head(ctx context.Context) ([]byte, error) {
 // comes back costs nothing then (see cluster.Guest.IOError). QEMU's own default
 // does so for a full one only, and lets the system remount its disk read-only
 // after any other error.
-func imageDisk(image, format string) (libvirtxml.DomainDisk, error) {
-	disk := fileDisk(image, format, "vda")
+func imageDisk(spec cluster.GuestSpec, format string) (libvirtxml.DomainDisk, error) {
+	disk := fileDisk(spec.Image, format, "vda")
 	disk.Driver.ErrorPolicy = "stop" // rerror, too: libvirt's rerror_policy follows it
-	e, err := parseImage(image)
+	if spec.RBD != nil {
+		disk.Source = &libvirtxml.DomainDiskSource{Network: rbdSource(spec)}
+		return disk, nil
+	}
+	e, err := parseImage(spec.Image)
 	if e != nil {
 		disk.Source = &libvirtxml.DomainDiskSource{Network: e.source()}
 	}

@@ -280,6 +280,9 @@ func (d *Driver) Resume(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("resume %s: %w", d.opt.Name, oneLine(err))
 	}
+	if s, err := d.process(ctx); err == nil && s != nil && s.incoming && !s.ran {
+		d.awaitLeft()
+	}
 	return nil
 }
 

@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/host/ceph"
 	"holdfast/internal/sleep"
 )
 
@@ -209,6 +210,7 @@ func (h *simHost) do(ctx context.Context, r request, a *reply) (err error) {
 			MigrateURI: cmp.Or(r.Text, "qemu+tcp://%s/system"), RunDir: h.dir,
 			Resource: cluster.MgmtVM, UUID: testUUID, Name: testName,
 			Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+			RBD: func(r cluster.RBD) RBD { return ceph.New(ceph.Options{RBD: r}) },
 		})
 		h.mu.Lock()
 		h.drv = d

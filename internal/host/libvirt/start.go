@@ -130,7 +130,11 @@ func (d *Driver) prepare(ctx context.Context, spec cluster.GuestSpec) (string, e
 		return "", err
 	}
 	spec.OnPanic = d.panicPolicy(ctx, spec)
-	return domainXML(spec, format)
+	def, err := domainXML(spec, format)
+	if err != nil {
+		return "", err
+	}
+	return def, d.takePool(ctx, spec)
 }
 
 // forgetLimit bounds the wait for libvirtd to forget an earlier process. It

@@ -157,7 +157,7 @@ func operatingSystem(spec cluster.GuestSpec, m machine) *libvirtxml.DomainOS {
 }
 
 func devices(spec cluster.GuestSpec, format string, m machine) (*libvirtxml.DomainDeviceList, error) {
-	image, err := imageDisk(spec.Image, format)
+	image, err := imageDisk(spec, format)
 	if err != nil {
 		return nil, err
 	}
