@@ -198,7 +198,11 @@ func (j *judgement) bond(check string, wrong []string) {
 
 func (j *judgement) storage(s sight) {
 	f := s.facts
-	if s.host.Guests || j.cfg.Type != config.FileConf {
+	if s.host.Guests {
+		return
+	}
+	if j.cfg.Type != config.FileConf {
+		j.pool(s)
 		return
 	}
 	dir := j.cfg.ImageFolder
@@ -223,6 +227,21 @@ func (j *judgement) storage(s sight) {
 		return
 	}
 	j.want("image", !f.Image.InUse || j.ours || j.adopt != nil, Fail, fmt.Sprintf("%s, %d MiB", f.Image.Format, f.Image.Size>>20), "a guest that no cluster of ours has started uses it", "shut that guest down first, on whichever host it runs")
+}
+
+// pool judges an image in a Ceph pool.
+func (j *judgement) pool(s sight) {
+	p := s.facts.Pool
+	switch {
+	case p == nil:
+		j.say("image", Fail, "the host has said nothing of the Ceph pool", "let the same version of Holdfast answer there")
+	case p.Error != "":
+		j.say("image", Fail, p.Error, "install ceph-common and QEMU's driver for RBD, put the user's keyring where Ceph.Credential says, and the image into the pool; the monitors of MonAddrs must be reached from here")
+	case p.Format != "raw":
+		j.say("image", Fail, "its content is of the format "+p.Format+", and a pool holds raw images", "convert it (qemu-img convert -O raw)")
+	default:
+		j.want("image", len(p.Open) == 0 || j.ours, Fail, fmt.Sprintf("%s/%s, %d MiB", j.cfg.PoolName, ImageName, p.Size>>20), "it is open to "+strings.Join(p.Open, ", ")+", which no cluster of ours has started", "shut that guest down first, on whichever host it runs")
+	}
 }
 
 func (j *judgement) installed(s sight) {
@@ -273,6 +292,12 @@ func (j *judgement) together(all []sight) {
 		first[s.facts.Machine] = s.host.Name
 	}
 	j.equal(all, "architecture", Fail, func(f Facts) string { return f.Arch }, "the management VM could not run on all of them")
+	j.equal(all, "image", Fail, func(f Facts) string {
+		if f.Pool == nil {
+			return ""
+		}
+		return f.Pool.ID
+	}, "the hosts must see the same image of the same Ceph cluster: correct ceph.conf or the monitors there")
 	j.equal(all, "libvirt", Warn, func(f Facts) string { return f.Libvirt }, "a live migration goes to a libvirt that is as new; upgrade the older ones")
 	j.equal(all, "QEMU", Warn, func(f Facts) string { return f.QEMU }, "a live migration goes to a QEMU that is as new; upgrade the older ones")
 	j.equal(all, "mtu", Warn, func(f Facts) string {

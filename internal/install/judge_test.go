@@ -32,6 +32,20 @@ func good() (out []sight) {
 	return out
 }
 
+// inPool puts the image into a pool, and edits what the second host sees of it.
+func inPool(edit func(*Pool)) func(*config.Cluster, *config.Node, []sight) {
+	return func(cfg *config.Cluster, _ *config.Node, all []sight) {
+		cfg.Type, cfg.PoolName, cfg.ImageFolder = config.CephConf, "mngt", ""
+		for i := range all {
+			all[i].facts.Mount, all[i].facts.Image = nil, nil
+			all[i].facts.Pool = &Pool{ID: "cluster/image", Size: 1 << 30, Format: "raw"}
+			if i == 1 && edit != nil {
+				edit(all[i].facts.Pool)
+			}
+		}
+	}
+}
+
 func bad(f []Finding) (out []string) {
 	for _, f := range f {
 		if f.Result != Pass {
@@ -50,6 +64,11 @@ func TestJudge(t *testing.T) {
 		say  string // in a finding
 	}{
 		{"all well", func(*config.Cluster, *config.Node, []sight) {}, nil, ""},
+		{"a pool", inPool(nil), nil, ""},
+		{"a pool that can not be used", inPool(func(p *Pool) { p.Error = "no monitor" }), []string{"fail b image"}, "no monitor"},
+		{"another pool", inPool(func(p *Pool) { p.ID = "other" }), []string{"fail  image"}, "differs"},
+		{"no raw image in a pool", inPool(func(p *Pool) { p.Format = "qcow2" }), []string{"fail b image"}, "qcow2"},
+		{"an image in a pool that somebody has open", inPool(func(p *Pool) { p.Open = []string{"192.0.2.9:0/1"} }), []string{"fail b image"}, "192.0.2.9:0/1"},
 		{"not root", func(_ *config.Cluster, _ *config.Node, s []sight) { s[1].facts.Root = false }, []string{"fail b rights"}, "root"},
 		{"no systemd", func(_ *config.Cluster, _ *config.Node, s []sight) { s[1].facts.Systemd = false }, []string{"fail b systemd"}, ""},
 		{"little memory", func(_ *config.Cluster, _ *config.Node, s []sight) { s[1].facts.Memory = 8 << 10 }, []string{"fail b memory"}, "9216"},

@@ -28,6 +28,7 @@ func QueryFor(cfg config.Cluster, base config.Node, h Host, domain string) *Quer
 	for _, b := range cfg.Network {
 		q.Bridges = append(q.Bridges, b.Bridge)
 	}
+	q.RBD = cfg.RBD()
 	if cfg.Type == config.FileConf {
 		q.ImageFolder = cfg.ImageFolder
 		if cfg.ImageURL == "" && cfg.DomainXML == "" {

@@ -3,6 +3,8 @@ package install
 import (
 	"io/fs"
 	"time"
+
+	"holdfast/internal/cluster"
 )
 
 // What a Request may ask for.
@@ -60,16 +62,17 @@ type Answer struct {
 
 // Query says what a host is asked of itself.
 type Query struct {
-	Host        string   `json:"host"`
-	Addr        string   `json:"addr"`
-	Bridges     []string `json:"bridges,omitempty"`
-	ImageFolder string   `json:"image_folder,omitempty"`
-	Image       string   `json:"image,omitempty"` // path
-	DataDir     string   `json:"data_dir"`
-	Socket      string   `json:"socket"` // of libvirtd
-	Ports       []int    `json:"ports"`
-	Machine     string   `json:"machine,omitempty"` // file with the UUID of the hardware; "": the usual ones
-	Domain      string   `json:"domain"`            // name of the management VM's domain
+	Host        string       `json:"host"`
+	Addr        string       `json:"addr"`
+	Bridges     []string     `json:"bridges,omitempty"`
+	ImageFolder string       `json:"image_folder,omitempty"`
+	Image       string       `json:"image,omitempty"` // path
+	RBD         *cluster.RBD `json:"rbd,omitempty"`   // image in a Ceph pool
+	DataDir     string       `json:"data_dir"`
+	Socket      string       `json:"socket"` // of libvirtd
+	Ports       []int        `json:"ports"`
+	Machine     string       `json:"machine,omitempty"` // file with the UUID of the hardware; "": the usual ones
+	Domain      string       `json:"domain"`            // name of the management VM's domain
 }
 
 // Peer is another host of the installation.
@@ -128,6 +131,7 @@ type Facts struct {
 	Bridges   map[string]Bridge `json:"bridges,omitempty"`
 	Mount     *Mount            `json:"mount,omitempty"` // of the image folder
 	Image     *Image            `json:"image,omitempty"`
+	Pool      *Pool             `json:"pool,omitempty"`  // what is seen of the image in a Ceph pool
 	Space     map[string]int64  `json:"space,omitempty"` // free MiB, by directory
 	Ports     map[int]string    `json:"ports,omitempty"` // those that are taken, by whom
 	Clock     Clock             `json:"clock"`
@@ -167,6 +171,15 @@ type Image struct {
 	Size   int64  `json:"size,omitempty"`   // virtual, bytes
 	Error  string `json:"error,omitempty"`  // why QEMU can not read it
 	InUse  bool   `json:"in_use,omitempty"` // a running guest has its lock
+}
+
+// Pool is the management VM's image in a Ceph pool.
+type Pool struct {
+	ID     string   `json:"id,omitempty"` // of the cluster and the image
+	Size   int64    `json:"size,omitempty"`
+	Format string   `json:"format,omitempty"` // of its content, as QEMU sees it
+	Open   []string `json:"open,omitempty"`   // clients that have it open
+	Error  string   `json:"error,omitempty"`  // why it can not be used from this host
 }
 
 // Clock is how a host keeps its time.

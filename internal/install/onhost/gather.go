@@ -73,6 +73,9 @@ func (h *host) gather(ctx context.Context, q install.Query) *install.Facts {
 	if q.ImageFolder != "" {
 		note("image", h.image(ctx, q, f))
 	}
+	if q.RBD != nil {
+		f.Pool = pool(ctx, *q.RBD)
+	}
 	for _, dir := range []string{filepath.Dir(install.Program), q.DataDir} {
 		f.Space[dir], err = space(dir)
 		note("space", err)
