@@ -219,6 +219,8 @@ func (p plan) cluster(o Options) config.Cluster {
 	switch o.Disk {
 	case DiskNBD:
 		cl.ImageURL = p.diskURL()
+	case DiskCeph:
+		p.cephConf(&cl)
 	case DiskOwn:
 		cl.DomainXML, cl.DirectBoot = config.DomainXML(fmt.Sprintf(ownXML, GuestMemoryMiB, SharedDir, p.guestCmdline(), p.guestMAC())), nil
 	}

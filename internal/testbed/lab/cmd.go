@@ -24,6 +24,8 @@ const (
 	bmcsCommand      = "__bmcs"
 	bmcCommand       = "__bmc"
 	diskCommand      = "__disk"
+	monCommand       = "__mon"
+	osdCommand       = "__osd"
 	hangCommand      = "__hang"
 	powerCommand     = "__power"
 	rebootCommand    = "__reboot"
@@ -79,7 +81,7 @@ func upCommand(dir *string) *cobra.Command {
 	f.BoolVar(&o.Watchdogs, "watchdogs", false, "simulate a hardware watchdog for every host (always with --agents)")
 	f.BoolVar(&o.BMCs, "bmcs", false, "simulate a management controller (IPMI) for every host")
 	f.StringVar(&o.Profile, "profile", "", "timings of the agents: fast, or none for the defaults")
-	f.StringVar(&o.Disk, "disk", DiskFile, "the guest's disk: file; nbd for one without locks that a server gives to all hosts; or, with --agents, own for two in a domain of the operator's (DomainXML)")
+	f.StringVar(&o.Disk, "disk", DiskFile, "the guest's disk: file; nbd for one without locks that a server gives to all hosts; or, with --agents, own for two in a domain of the operator's (DomainXML), or ceph")
 	f.BoolVar(&o.Locks, "locks", false, "run libvirt's lock daemon on every host; the agents' guest holds a lease in the shared folder")
 	f.StringVar(&o.Work, "work", WorkGuest, "what the agents keep up: guest, or address for an IP address alone")
 	f.BoolVar(&o.StayOff, "stay-off", false, "leave a host off after its watchdog reset it")
@@ -244,7 +246,7 @@ func hiddenCommands() []*cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error { return holdAddress(cmd.Context(), args[0], args[1]) },
 	}
 	return []*cobra.Command{address, hidden(initCommand, hostInit), hidden(watchdogsCommand, watchdogsMain),
-		hidden(bmcsCommand, bmcsMain), hidden(bmcCommand, bmcMain), hidden(diskCommand, diskMain), hidden(hangCommand, hangMain),
+		hidden(bmcsCommand, bmcsMain), hidden(bmcCommand, bmcMain), hidden(diskCommand, diskMain), hidden(monCommand, monMain), hidden(osdCommand, osdMain), hidden(hangCommand, hangMain),
 		hidden(powerCommand, powerMain), hidden(rebootCommand, askReboot)}
 }
 

@@ -24,6 +24,10 @@ const (
 	// DiskOwn is the same image as DiskFile and a second one, in a domain of the
 	// operator's own (DomainXML). It is for the agents' guest only.
 	DiskOwn = "own"
+	// DiskCeph is an image in the pool of a real Ceph cluster on the switch
+	// (cephnode). Any number of guests may run on it at once, unless they are locked out.
+	// It is for the agents' guest only.
+	DiskCeph = "ceph"
 )
 
 const (

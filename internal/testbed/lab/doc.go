@@ -45,7 +45,8 @@
 // a disk in the pool SharedPool. WatchGuests counts the pings that each loses.
 //
 // The guest's disk is a locked file in the shared folder, or (DiskNBD) one that
-// a server on the switch gives to every host without any lock.
+// a server on the switch gives to every host without any lock, or (DiskCeph) an image
+// in the pool of a real Ceph cluster there.
 //
 // # What the laboratory is not
 //

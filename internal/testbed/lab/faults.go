@@ -127,8 +127,8 @@ func (p plan) applyCuts(ctx context.Context, cuts []cut) error {
 				}
 			}
 		case c.Only == onlyDisk:
-			chains["input"] = append(chains["input"], fmt.Sprintf("ether saddr %s tcp dport %d drop", mac(c.From), diskPort))
-			chains["output"] = append(chains["output"], fmt.Sprintf("ether daddr %s tcp sport %d drop", mac(c.From), diskPort))
+			chains["input"] = append(chains["input"], fmt.Sprintf("ether saddr %s tcp dport { %d, %s } drop", mac(c.From), diskPort, cephPorts))
+			chains["output"] = append(chains["output"], fmt.Sprintf("ether daddr %s tcp sport { %d, %s } drop", mac(c.From), diskPort, cephPorts))
 		case c.From == "switch":
 			chains["output"] = append(chains["output"], "ether daddr "+mac(c.To)+" drop")
 		case c.To == "switch":

@@ -18,7 +18,7 @@ import (
 
 // HangStorage makes the shared storage hang for one host, as a dead NFS server
 // does: every access to SharedDir blocks in state D and ends only with SIGKILL.
-// With DiskNBD it does what HangDisk does, too, so that the I/O of its guest
+// With DiskNBD and DiskCeph it does what HangDisk does, too, so that the I/O of its guest
 // hangs. What already has a file of the folder open, such as QEMU with
 // DiskFile, goes on. UnhangStorage ends it; blocked accesses then fail with
 // ENOTCONN. A loss of power frees the folder. Freeze fails while an access is
@@ -29,7 +29,7 @@ func (l *Lab) HangStorage(ctx context.Context, host string) error {
 		return err
 	}
 	s, err := loadState(l.p.Dir)
-	if err == nil && s.Options.Disk == DiskNBD {
+	if err == nil && (s.Options.Disk == DiskNBD || s.Options.Disk == DiskCeph) {
 		err = l.addCut(ctx, cut{From: host, Only: onlyDisk})
 	}
 	if err == nil {
@@ -64,7 +64,7 @@ func (l *Lab) UnhangStorage(ctx context.Context, host string) error {
 	return l.p.record(host, "unhang", "storage")
 }
 
-// HangDisk makes the guest's disk alone hang for one host, with DiskNBD: every
+// HangDisk makes the guest's disk alone hang for one host, with DiskNBD or DiskCeph: every
 // frame between the host and the port of the disk's server is dropped, in both
 // directions. Nothing is refused, and the shared folder answers. It outlasts a
 // loss of power; UnhangDisk ends it, Heal does not.
@@ -75,8 +75,8 @@ func (l *Lab) HangDisk(ctx context.Context, host string) error {
 	s, err := loadState(l.p.Dir)
 	switch {
 	case err != nil:
-	case s.Options.Disk != DiskNBD:
-		err = fmt.Errorf("the guest's disk is a file of the shared folder: hang the storage, or make the laboratory with disk %q", DiskNBD)
+	case s.Options.Disk != DiskNBD && s.Options.Disk != DiskCeph:
+		err = fmt.Errorf("the guest's disk is a file of the shared folder: hang the storage, or make the laboratory with disk %q or %q", DiskNBD, DiskCeph)
 	default:
 		err = l.addCut(ctx, cut{From: host, Only: onlyDisk})
 	}

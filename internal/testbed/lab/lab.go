@@ -115,10 +115,14 @@ func (l *Lab) start(ctx context.Context) error {
 			return err
 		}
 	}
-	if s.Options.Disk == DiskNBD {
-		if err := l.startDisk(ctx); err != nil {
-			return err
-		}
+	switch s.Options.Disk {
+	case DiskNBD:
+		err = l.startDisk(ctx)
+	case DiskCeph:
+		err = l.startCeph(ctx)
+	}
+	if err != nil {
+		return err
 	}
 	if s.Options.BMCs {
 		if err := l.startBMCs(ctx); err != nil {
@@ -270,14 +274,14 @@ func (l *Lab) tearDown(ctx context.Context, s *state) error {
 	for _, h := range l.p.hosts() {
 		err = errors.Join(err, l.p.powerOff(ctx, h, s.Hosts[h]))
 	}
-	err = errors.Join(err, endProcess(ctx, s.Disk))
+	err = errors.Join(err, endProcess(ctx, s.Disk), endProcess(ctx, s.OSD), endProcess(ctx, s.Mon))
 	if s.Netns {
 		err = errors.Join(err, removeNetns(ctx, l.p.netns()))
 	}
 	if err != nil {
 		return err // the state stays, so that Down can be repeated
 	}
-	for _, name := range []string{"bin", "shared", "wd", "power", "hosts", "pki", "bmc", "disk.log", "events.jsonl", "state.json.tmp", "state.json", "lock"} {
+	for _, name := range []string{"bin", "shared", "wd", "power", "hosts", "pki", "bmc", "disk.log", "ceph", "ceph.log", "events.jsonl", "state.json.tmp", "state.json", "lock"} {
 		err = errors.Join(err, os.RemoveAll(l.p.path(name)))
 	}
 	// Files of others keep the folder.

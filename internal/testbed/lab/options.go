@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"holdfast/internal/config"
+	"holdfast/internal/testbed/cephnode"
 )
 
 // DefaultDir is where a laboratory lives unless told otherwise.
@@ -25,7 +26,7 @@ type Options struct {
 	Members   int      `json:"members,omitempty"`   // with Agents: the first hosts, which run the store; the others run guests only; 0 means all
 	Watchdogs bool     `json:"watchdogs,omitempty"` // a simulated watchdog per host
 	BMCs      bool     `json:"bmcs,omitempty"`      // a management controller per host: real IPMI by ipmi_sim
-	Disk      string   `json:"disk,omitempty"`      // of the guest: DiskFile (default), DiskNBD or DiskOwn
+	Disk      string   `json:"disk,omitempty"`      // of the guest: DiskFile (default), DiskNBD, DiskOwn or DiskCeph
 	Profile   string   `json:"profile,omitempty"`   // of the agents' timings: "" or config.ProfileFast
 	Locks     bool     `json:"locks,omitempty"`     // libvirt's lock daemon on every host, with a lockspace in the shared folder; the agents' guest holds a lease there
 	Work      string   `json:"work,omitempty"`      // what the agents keep up: WorkGuest (default) or WorkAddress
@@ -77,8 +78,11 @@ func (o Options) complete() (Options, error) {
 	if o.Disk == "" {
 		o.Disk = DiskFile
 	}
-	if o.Disk != DiskFile && o.Disk != DiskNBD && (o.Disk != DiskOwn || !o.Agents) {
-		return o, fmt.Errorf("disk %q: want %q, %q or, with agents, %q", o.Disk, DiskFile, DiskNBD, DiskOwn)
+	if o.Disk != DiskFile && o.Disk != DiskNBD && (o.Disk != DiskOwn && o.Disk != DiskCeph || !o.Agents) {
+		return o, fmt.Errorf("disk %q: want %q, %q or, with agents, %q or %q", o.Disk, DiskFile, DiskNBD, DiskOwn, DiskCeph)
+	}
+	if missing := cephnode.Missing(); o.Disk == DiskCeph && len(missing) > 0 {
+		return o, fmt.Errorf("disk %q needs %s", o.Disk, joinLines(missing))
 	}
 	if o.Profile != "" && o.Profile != config.ProfileFast {
 		return o, fmt.Errorf("profile %q: want %q or none", o.Profile, config.ProfileFast)

@@ -25,6 +25,8 @@ type state struct {
 	Power     Process              `json:"power,omitzero"`   // reboots hosts at their own request
 	BMCs      map[string]bmcState  `json:"bmcs,omitempty"`
 	Disk      Process              `json:"disk,omitzero"` // serves the guest's disk with DiskNBD
+	Mon       Process              `json:"mon,omitzero"`  // of the Ceph cluster with DiskCeph
+	OSD       Process              `json:"osd,omitzero"`  // the same
 	Cuts      []cut                `json:"cuts,omitempty"`
 }
 
