@@ -41,6 +41,8 @@ func (k kind) options(dir, exe string) lab.Options {
 		o.Disk = lab.DiskNBD
 	case fencedOwn:
 		o.Disk = lab.DiskOwn
+	case fencedCeph:
+		o.Disk = lab.DiskCeph
 	case cared:
 		careOptions(&o)
 	case crowded:
