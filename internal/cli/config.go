@@ -41,7 +41,7 @@ directory, CephConf for one on Ceph RBD. Its MAC addresses are random.`,
 				return fmt.Errorf("make a sample: %w", err)
 			}
 			if file == "" {
-				return writeText(a.env.Stdout, string(text))
+				return writeFile(a.env.Stdout, string(text))
 			}
 			return writeNew(file, text)
 		},

@@ -35,7 +35,7 @@ func (a *app) configExportCmd() *cobra.Command {
 				return err
 			}
 			if len(args) == 0 || args[0] == "-" {
-				return writeText(a.env.Stdout, string(cl.JSON()))
+				return writeFile(a.env.Stdout, string(cl.JSON()))
 			}
 			return writeNew(args[0], cl.JSON())
 		},

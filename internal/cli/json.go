@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"holdfast/internal/lang"
 )
 
 // writeJSON writes one value: indented, or as one line of a stream. Durations are
@@ -22,6 +24,7 @@ func writeJSON(w io.Writer, v any, line bool) error {
 	}
 	err := enc.Encode(v)
 	if err == nil {
+		w, _ = lang.Raw(w)
 		_, err = w.Write(withUnits(buf.Bytes(), reflect.TypeOf(v)))
 	}
 	if err != nil {

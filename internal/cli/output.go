@@ -4,12 +4,16 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
+	eastasian "golang.org/x/text/width"
 
+	"holdfast/internal/lang"
 	"holdfast/internal/text"
 )
 
@@ -27,12 +31,13 @@ const (
 	bold   colour = "1"
 )
 
-// painter writes text for a terminal: in colours, tables cut to its columns. The zero value
-// does neither: what goes to a file or a program is whole.
+// painter writes text for people: in their language, on a terminal in colours and with tables
+// cut to its columns. The zero value does none of it: what goes to a program is whole.
 type painter struct {
 	colours bool
 	cuts    bool
 	columns int // of the terminal, where it has more than width
+	lang    *lang.Catalogue
 }
 
 // wide is how many columns a table may have.
@@ -40,15 +45,23 @@ func (p painter) wide() int { return max(width, p.columns) }
 
 // paint returns the text in a colour.
 func (p painter) paint(c colour, s string) string {
+	s = p.lang.Text(s)
 	if !p.colours || c == plain || s == "" {
 		return s
 	}
 	return "\x1b[" + string(c) + "m" + s + "\x1b[0m"
 }
 
+// file is what w writes to, where that is a file.
+func file(w io.Writer) (*os.File, bool) {
+	w, _ = lang.Raw(w)
+	f, ok := w.(*os.File)
+	return f, ok
+}
+
 // isTerminal reports whether w is a terminal.
 func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
+	f, ok := file(w)
 	if !ok {
 		return false
 	}
@@ -58,12 +71,16 @@ func isTerminal(w io.Writer) bool {
 
 // painterFor colours for a terminal, unless the user does not want it.
 func painterFor(w io.Writer) painter {
+	_, l := lang.Raw(w)
+	p := painter{lang: l}
 	if !isTerminal(w) {
-		return painter{}
+		return p
 	}
-	p := painter{colours: os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb", cuts: true}
-	if size, err := unix.IoctlGetWinsize(int(w.(*os.File).Fd()), unix.TIOCGWINSZ); err == nil {
-		p.columns = int(size.Col) // 0: it does not say
+	p.colours, p.cuts = os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb", true
+	if f, ok := file(w); ok {
+		if size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ); err == nil {
+			p.columns = int(size.Col) // 0: it does not say
+		}
 	}
 	return p
 }
@@ -120,26 +137,57 @@ func writeText(w io.Writer, s string) error {
 	return nil
 }
 
+// writeFile writes what is read by programs, or is edited and read by this one.
+func writeFile(w io.Writer, s string) error {
+	w, _ = lang.Raw(w)
+	return writeText(w, s)
+}
+
+// columns is how many columns of a terminal a text takes: two for each Chinese character.
+func columns(s string) (n int) {
+	for _, r := range s {
+		n++
+		if isWide(r) {
+			n++
+		}
+	}
+	return n
+}
+
+func isWide(r rune) bool {
+	k := eastasian.LookupRune(r).Kind()
+	return k == eastasian.EastAsianWide || k == eastasian.EastAsianFullwidth
+}
+
+// words splits a text where a line may end: at spaces, and before each Chinese character,
+// with which its punctuation stays.
+func words(s string) (out []string) {
+	for _, word := range strings.SplitAfter(s, " ") {
+		at := 0
+		for i, r := range word {
+			if i > at && isWide(r) && !unicode.IsPunct(r) {
+				out = append(out, word[at:i])
+				at = i
+			}
+		}
+		if word != "" {
+			out = append(out, word[at:])
+		}
+	}
+	return out
+}
+
 // say writes a labelled paragraph, wrapped to the width, later lines indented.
 func say(b *strings.Builder, p painter, label string, c colour, text string) {
 	const indent = 10
-	col := indent
-	fmt.Fprintf(b, "%-*s", indent, label)
-	for i, word := range strings.Fields(text) {
-		n := utf8.RuneCountInString(word)
-		switch {
-		case i == 0:
-		case col+1+n > width:
-			b.WriteString("\n" + strings.Repeat(" ", indent))
-			col = indent
-		default:
-			b.WriteByte(' ')
-			col++
+	label = p.lang.Text(label)
+	b.WriteString(label + strings.Repeat(" ", max(0, indent-columns(label))))
+	for i, line := range wrapped(p.lang.Text(text), width-indent) {
+		if i > 0 {
+			b.WriteString(strings.Repeat(" ", indent))
 		}
-		b.WriteString(p.paint(c, word))
-		col += n
+		b.WriteString(p.paint(c, line) + "\n")
 	}
-	b.WriteByte('\n')
 }
 
 // cell is one field of a table.
@@ -162,12 +210,16 @@ const leastText = 24
 
 // table writes rows under a head, for a terminal cut to its columns.
 func table(b *strings.Builder, p painter, cols []column, rows [][]cell) {
+	head := make([]cell, len(cols))
+	for i, col := range cols {
+		head[i] = cell{col.head, bold}
+	}
+	rows = p.translated(append([][]cell{head}, rows...))
 	wide := make([]int, len(cols))
 	total := 2 * (len(cols) - 1)
-	for i, col := range cols {
-		wide[i] = len(col.head)
+	for i := range cols {
 		for _, r := range rows {
-			wide[i] = max(wide[i], utf8.RuneCountInString(r[i].text))
+			wide[i] = max(wide[i], columns(r[i].text))
 		}
 		total += wide[i]
 	}
@@ -183,12 +235,8 @@ func table(b *strings.Builder, p painter, cols []column, rows [][]cell) {
 			}
 		}
 	}
-	head := make([]cell, len(cols))
-	for i, col := range cols {
-		head[i] = cell{col.head, bold}
-	}
 	names := cols[0].head == "HOST" || cols[0].head == "MEMBER"
-	for _, r := range append([][]cell{head}, rows...) {
+	for _, r := range rows {
 		if names {
 			r = append([]cell{{shortenName(r[0].text, wide[0]), r[0].c}}, r[1:]...)
 		}
@@ -196,10 +244,25 @@ func table(b *strings.Builder, p painter, cols []column, rows [][]cell) {
 	}
 }
 
+// translated is a table in the reader's language, which decides how wide its columns are.
+func (p painter) translated(rows [][]cell) [][]cell {
+	if p.lang == nil {
+		return rows
+	}
+	out := make([][]cell, len(rows))
+	for i, r := range rows {
+		out[i] = slices.Clone(r)
+		for j := range r {
+			out[i][j].text = p.lang.Text(r[j].text)
+		}
+	}
+	return out
+}
+
 // shortenName cuts the name of a host so that hosts can be told apart: its domain goes
 // first, then the middle of what is left.
 func shortenName(s string, n int) string {
-	if utf8.RuneCountInString(s) <= n {
+	if columns(s) <= n {
 		return s
 	}
 	label, _, _ := strings.Cut(s, ".")
@@ -217,7 +280,7 @@ func writeRow(b *strings.Builder, p painter, wide []int, row []cell) {
 	for i, f := range row[:last] {
 		text := shorten(f.text, wide[i])
 		b.WriteString(p.paint(f.c, text))
-		b.WriteString(strings.Repeat(" ", wide[i]-utf8.RuneCountInString(text)+2))
+		b.WriteString(strings.Repeat(" ", wide[i]-columns(text)+2))
 		start += wide[i] + 2
 	}
 	for i, line := range wrapped(row[last].text, wide[last]) {
@@ -230,31 +293,35 @@ func writeRow(b *strings.Builder, p painter, wide []int, row []cell) {
 
 // wrapped gives the lines of a text of at most n columns; a longer word is cut.
 func wrapped(s string, n int) []string {
-	if utf8.RuneCountInString(s) <= n {
+	if columns(s) <= n {
 		return []string{s}
 	}
 	var lines []string
-	line, col := "", 0
-	for _, word := range strings.Fields(s) {
-		word = shorten(word, n)
-		long := utf8.RuneCountInString(word)
-		switch {
-		case col == 0:
-			line, col = word, long
-		case col+1+long > n:
-			lines = append(lines, line)
-			line, col = word, long
-		default:
-			line, col = line+" "+word, col+1+long
+	line := ""
+	for _, word := range words(strings.Join(strings.Fields(s), " ")) {
+		if line != "" && columns(line)+columns(strings.TrimRight(word, " ")) > n {
+			lines = append(lines, strings.TrimRight(line, " "))
+			line = ""
+		}
+		line += word
+		if columns(strings.TrimRight(line, " ")) > n {
+			line = shorten(strings.TrimRight(line, " "), n) + " "
 		}
 	}
-	return append(lines, line)
+	return append(lines, strings.TrimRight(line, " "))
 }
 
 // shorten cuts text to n columns and shows that it did.
 func shorten(s string, n int) string {
-	if utf8.RuneCountInString(s) <= n {
+	if columns(s) <= n {
 		return s
 	}
-	return string([]rune(s)[:max(0, n-1)]) + "~"
+	at := 0
+	for i, r := range s {
+		if columns(s[:i+utf8.RuneLen(r)]) > n-1 {
+			break
+		}
+		at = i + utf8.RuneLen(r)
+	}
+	return s[:at] + "~"
 }

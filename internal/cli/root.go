@@ -14,10 +14,12 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"holdfast/internal/api"
 	"holdfast/internal/fail"
 	"holdfast/internal/install"
+	"holdfast/internal/lang"
 )
 
 // DefaultSocket is where an agent serves its API to root.
@@ -88,12 +90,23 @@ func Main(args []string, env Env) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	defer context.AfterFunc(ctx, stop)()
+	speech, err := lang.For(os.Getenv(lang.Env))
+	if err != nil {
+		e := fail.Errorf(fail.Invalid, "%w", err)
+		report(env.Stderr, err, e)
+		return e.Kind.Exit()
+	}
 	root := New(env)
-	if ZshaCalled() {
+	switch {
+	case ZshaCalled(): // its texts are those of another tool
 		root = NewZsha(env)
+	case speech != nil && forPeople(root, args):
+		env.Stdout, env.Stderr = lang.Writer{Writer: env.Stdout, Catalogue: speech}, lang.Writer{Writer: env.Stderr, Catalogue: speech}
+		root = New(env)
+		translate(root, speech)
 	}
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	err = root.ExecuteContext(ctx)
 	if err == nil {
 		return fail.ExitDone
 	}
@@ -106,6 +119,28 @@ func Main(args []string, env Env) int {
 	}
 	report(env.Stderr, err, e)
 	return e.Kind.Exit()
+}
+
+// forPeople says whether people read what a command line writes, and no shell and no other
+// process of this program.
+func forPeople(root *cobra.Command, args []string) bool {
+	if len(args) > 0 && (args[0] == "completion" || strings.HasPrefix(args[0], "__complete")) {
+		return false
+	}
+	c, _, err := root.Find(args)
+	return err != nil || !c.Hidden
+}
+
+// translate puts the help of all commands into another language: a Writer sees its lines,
+// which are wrapped, and no texts.
+func translate(cmd *cobra.Command, l *lang.Catalogue) {
+	cmd.Short, cmd.Long = l.Text(cmd.Short), l.Text(cmd.Long)
+	for _, set := range []*pflag.FlagSet{cmd.Flags(), cmd.PersistentFlags()} {
+		set.VisitAll(func(f *pflag.Flag) { f.Usage = l.Text(f.Usage) })
+	}
+	for _, c := range cmd.Commands() {
+		translate(c, l)
+	}
 }
 
 // report prints an error and its remedy. A command that has said everything

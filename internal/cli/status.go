@@ -215,7 +215,7 @@ func hostRow(h cluster.HostStatus) []cell {
 
 func guestText(b *strings.Builder, p painter, s cluster.Status) {
 	o := s.Owner
-	text := or(o.State, "unknown")
+	text := p.lang.Text(or(o.State, "unknown"))
 	if o.Host != "" {
 		text += " on " + clean(o.Host)
 	}
@@ -240,12 +240,12 @@ func guestText(b *strings.Builder, p painter, s cluster.Status) {
 		say(b, p, "reason", plain, clean(why))
 	}
 	if o.Proof.Kind != cluster.ProofNone {
-		say(b, p, "proof", plain, proofText(o.Proof))
+		say(b, p, "proof", plain, proofText(p, o.Proof))
 	}
 }
 
-func proofText(pr cluster.Proof) string {
-	text := clean(pr.Kind)
+func proofText(p painter, pr cluster.Proof) string {
+	text := p.lang.Text(clean(pr.Kind))
 	if pr.Host != "" {
 		text += " of " + clean(pr.Host)
 	}

@@ -25,7 +25,7 @@ func (a *app) dbProfileCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return writeText(a.env.Stdout, string(text))
+			return writeFile(a.env.Stdout, string(text))
 		},
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/fail"
+	"holdfast/internal/lang"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
 	"holdfast/internal/upgrade/manifest"
@@ -93,11 +94,12 @@ type reportFiles struct {
 // showReport writes a report, or all of its forms into a directory.
 func (a *app) showReport(rep check.Report, form, dir string) error {
 	if dir == "" {
+		raw, _ := lang.Raw(a.env.Stdout)
 		switch form {
 		case "json":
-			return check.WriteJSON(a.env.Stdout, rep)
+			return check.WriteJSON(raw, rep)
 		case "html":
-			return check.WriteHTML(a.env.Stdout, rep)
+			return check.WriteHTML(raw, rep)
 		}
 		return check.WriteText(a.env.Stdout, rep)
 	}

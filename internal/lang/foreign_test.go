@@ -1,0 +1,22 @@
+package lang
+
+// foreign are messages of the libraries that people see: those of the command line's, and
+// what the kernel and the network say.
+var foreign = []string{
+	"Usage:", "Aliases:", "Examples:", "Available Commands:", "Additional Commands:", "Flags:", "Global Flags:", "Additional help topics:",
+	`Use "%s [command] --help" for more information about a command.`,
+	"help for %s", "Help about any command",
+	"unknown command %q for %q", "unknown flag: %s", "unknown shorthand flag: %q in %s", "flag needs an argument: %s",
+	"invalid argument %q for %q flag: %v", "accepts %d arg(s), received %d", "accepts between %d and %d arg(s), received %d",
+	"accepts at most %d arg(s), received %d", "requires at least %d arg(s), only received %d", `required flag(s) "%s" not set`,
+	"no such file or directory", "permission denied", "file exists", "is a directory", "not a directory", "no space left on device",
+	"read-only file system", "input/output error", "device or resource busy", "connection refused", "connection reset by peer",
+	"no route to host", "network is unreachable", "address already in use", "broken pipe", "i/o timeout", "file name too long",
+	"context canceled", "context deadline exceeded", "unexpected EOF", "exit status %d", "signal: killed", "signal: terminated",
+	"dial tcp %s: %v", "dial unix %s: %v", "open %s: %v", "read %s: %v", "write %s: %v", "stat %s: %v", "mkdir %s: %v", "rename %s: %v", "remove %s: %v",
+}
+
+// composed are messages that are put together from pieces, which are none.
+var composed = []string{
+	"%s on %s", "%s on %s since %s", "%s on %s -> %s", "%s on %s -> %s, %d %%", "%s of %s", "coord", "member", "unnamed",
+}
