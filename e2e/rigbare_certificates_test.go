@@ -182,7 +182,7 @@ func TestCertificatesRenewThemselves(t *testing.T) {
 		if bytes.Equal(cert.RawSubjectPublicKeyInfo, short[h].RawSubjectPublicKeyInfo) {
 			t.Errorf("%s: renewed with the same key", h)
 		}
-		t.Logf("%s: renewed %s before the end", h, short[h].NotAfter.Sub(time.Now()).Round(time.Second))
+		t.Logf("%s: renewed %s before the end", h, time.Until(short[h].NotAfter).Round(time.Second))
 	}
 	time.Sleep(time.Until(over) + time.Second)
 	// Whoever still showed the one before would be refused now.

@@ -48,14 +48,14 @@ func Warning(all []inventory.Certificate) string {
 			if c.State != state {
 				continue
 			}
-			ends := "ends"
+			say := "the certificate %q ends on %s"
 			if state == inventory.CertExpired {
-				ends = "ended"
+				say = "the certificate %q ended on %s"
 			}
 			if text != "" {
 				text += "; "
 			}
-			text += fmt.Sprintf("the certificate %q %s on %s", c.Which, ends, c.Ends.UTC().Format("2006-01-02 15:04 MST"))
+			text += fmt.Sprintf(say, c.Which, c.Ends.UTC().Format("2006-01-02 15:04 MST"))
 			if c.Problem != "" {
 				text += ": " + c.Problem
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -59,7 +60,7 @@ said.`,
 }
 
 func (a *app) followMigration(ctx context.Context, c *api.Client, host string, js bool) error {
-	show := &progressView{terminal: isTerminal(a.env.Stdout)}
+	show := &progressView{w: a.env.Stdout, terminal: isTerminal(a.env.Stdout)}
 	for p, err := range c.Migrate(ctx, host, "") {
 		if err != nil {
 			if werr := writeText(a.env.Stdout, show.end()); werr != nil {
@@ -98,6 +99,7 @@ func leftAlone(cause error, host, last string) error {
 // progressView writes a migration's progress: a bar that stays in place on a
 // terminal, else a line whenever something changed or ten percent were done.
 type progressView struct {
+	w        io.Writer
 	terminal bool
 	last     string // what was said last
 	open     bool   // the bar's line has no end yet
@@ -111,7 +113,7 @@ func (v *progressView) next(p api.Progress) string {
 	if v.terminal {
 		v.open = true
 		v.last = p.Note
-		return "\r\x1b[K" + shorten(bar(p.Percent)+" "+stepText(p, p.Percent), width-1)
+		return "\r\x1b[K" + fit(v.w, bar(p.Percent)+"  "+stepText(p, p.Percent))
 	}
 	text := stepText(p, p.Percent/10*10)
 	if text == v.last {

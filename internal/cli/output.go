@@ -311,6 +311,12 @@ func wrapped(s string, n int) []string {
 	return append(lines, strings.TrimRight(line, " "))
 }
 
+// fit makes a line of progress that is written over on a terminal: a full line would wrap.
+func fit(w io.Writer, s string) string {
+	_, l := lang.Raw(w)
+	return shorten(l.Text(s), width-1)
+}
+
 // shorten cuts text to n columns and shows that it did.
 func shorten(s string, n int) string {
 	if columns(s) <= n {

@@ -61,7 +61,7 @@ func New(env Env) *cobra.Command {
 		Long: `Holdfast keeps a management VM running on exactly one of an odd number of hosts.
 
 Exit codes: 0 done, 1 failed, 2 bad input, 3 refused for safety, 4 agent or
-server not reachable.`,
+server not reachable. Set HOLDFAST_LANG=zh for messages in Chinese.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode/utf8"
 
 	align "holdfast/internal/transition/db"
 )
@@ -77,8 +76,8 @@ func (t *ticker) show(text string) {
 		}
 		return
 	}
-	text = shorten(text, width-1) // a full line would wrap
-	n := utf8.RuneCountInString(text)
+	text = fit(t.w, text)
+	n := columns(text)
 	t.write("\r" + text + strings.Repeat(" ", max(0, t.shown-n)))
 	t.shown = n
 }

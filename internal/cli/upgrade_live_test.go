@@ -96,7 +96,7 @@ func TestUpgradeWatchOnTerminal(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	if !bytes.Contains(got, []byte("\x1b[31mUNSIGNED:\x1b[0m")) {
+	if !bytes.Contains(got, []byte("\x1b[31mapp 1, UNSIGNED: anybody may have made it\x1b[0m")) {
 		t.Errorf("an unsigned bundle is not red: %q", got)
 	}
 }

@@ -128,7 +128,7 @@ func (m *meter) Read(p []byte) (int, error) {
 		return n, err
 	}
 	m.said = percent
-	if werr := writeText(m.w, "\r\x1b[K"+shorten(fmt.Sprintf("%s %3d %% of %s", bar(percent), percent, m.name), width-1)); werr != nil {
+	if werr := writeText(m.w, "\r\x1b[K"+fit(m.w, fmt.Sprintf("%s %3d %% of %s", bar(percent), percent, m.name))); werr != nil {
 		return n, werr
 	}
 	return n, err

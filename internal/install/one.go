@@ -69,13 +69,15 @@ func expiry(h Host, path, text string, now time.Time) Finding {
 		f.Result, f.Finding, f.Remedy = Fail, path+": "+err.Error(), remedy
 		return f
 	}
-	verb := "ends"
 	switch certificates.State(cert, now) {
 	case inventory.CertExpired:
-		f.Result, f.Remedy, verb = Fail, remedy, "ended"
+		f.Result, f.Remedy = Fail, remedy
 	case inventory.CertSoon:
 		f.Result, f.Remedy = Warn, remedy
 	}
-	f.Finding = fmt.Sprintf("%s %s on %s", path, verb, cert.NotAfter.UTC().Format(time.DateOnly))
+	f.Finding = fmt.Sprintf("%s: the certificate ends on %s", path, cert.NotAfter.UTC().Format(time.DateOnly))
+	if f.Result == Fail {
+		f.Finding = fmt.Sprintf("%s: the certificate ended on %s", path, cert.NotAfter.UTC().Format(time.DateOnly))
+	}
 	return f
 }

@@ -18,5 +18,5 @@ var foreign = []string{
 
 // composed are messages that are put together from pieces, which are none.
 var composed = []string{
-	"%s on %s", "%s on %s since %s", "%s on %s -> %s", "%s on %s -> %s, %d %%", "%s of %s", "coord", "member", "unnamed",
+	"%s on %s", "%s on %s since %s", "%s on %s -> %s", "%s on %s -> %s, %d %%", "%s of %s", "coord", "member", "unnamed", "valid", "due", "expired",
 }
