@@ -372,7 +372,10 @@ func (c *Client) Open(ctx context.Context) (here, elsewhere []string, err error)
 // Probe writes an object of this host's into the pool and reads it back.
 func (c *Client) Probe(ctx context.Context, host string) error {
 	object, want := "holdfast-probe-"+host, randText()
-	_, err := c.ask(ctx, want, "rados", "-p", c.RBD.Pool, "put", object, "-")
+	_, err := c.Key() // without it the programs look for another cluster's for long
+	if err == nil {
+		_, err = c.ask(ctx, want, "rados", "-p", c.RBD.Pool, "put", object, "-")
+	}
 	var got []byte
 	if err == nil {
 		got, err = c.ask(ctx, nil, "rados", "-p", c.RBD.Pool, "get", object, "-")
