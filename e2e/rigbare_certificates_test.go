@@ -24,7 +24,7 @@ import (
 
 // certLife is that of the certificates of TestCertificatesRenewThemselves. Agents renew
 // them when a third of it is left.
-const certLife = 4 * time.Minute
+const certLife = 2 * time.Minute
 
 // certRig is an installed cluster, three members and h4 that runs guests only, with the
 // agents' authority in the test's hands.
@@ -215,8 +215,11 @@ func TestCertificatesRenewThemselves(t *testing.T) {
 		}
 		return "", true
 	})
-	if now := c.processes(t); now != began {
-		t.Errorf("processes at the beginning:\n%s\nat the end:\n%s", began, now)
+	now := c.processes(t) // it may have a process more, that has not called its program yet
+	for l := range strings.Lines(began) {
+		if !strings.Contains(now, l) {
+			t.Errorf("%q is gone; at the end there are:\n%q", l, now)
+		}
 	}
 	for _, h := range c.lab.Hosts() {
 		if got := c.sh(t, h, `cd /etc/holdfast/pki; stat -Lc %a host.key host.pem; grep -l "$(sed -n 2p host.key)" -r /var/log /srv/host /var/lib/holdfast /run/holdfast 2>/dev/null || true`); got != "600\n600\n" {
