@@ -124,8 +124,13 @@ func Main(args []string, env Env) int {
 // forPeople says whether people read what a command line writes, and no shell and no other
 // process of this program.
 func forPeople(root *cobra.Command, args []string) bool {
-	if len(args) > 0 && (args[0] == "completion" || strings.HasPrefix(args[0], "__complete")) {
-		return false
+	if len(args) > 0 {
+		switch name := args[0]; {
+		case name == "completion" || strings.HasPrefix(name, "__complete"):
+			return false
+		case name == "lab" || name == "simulate": // what they write is other programs', or read by some
+			return slices.Contains(args, "--help") || slices.Contains(args, "-h")
+		}
 	}
 	c, _, err := root.Find(args)
 	return err != nil || !c.Hidden

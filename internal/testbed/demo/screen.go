@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/lang"
 )
 
 // screenWidth is the number of columns that the table keeps to.
@@ -36,7 +37,8 @@ func newScreen(out io.Writer, quiet bool, start time.Time) *screen {
 }
 
 func isTerminal(out io.Writer) bool {
-	f, ok := out.(*os.File)
+	raw, _ := lang.Raw(out)
+	f, ok := raw.(*os.File)
 	if !ok || os.Getenv("TERM") == "dumb" {
 		return false
 	}
