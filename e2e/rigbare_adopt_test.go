@@ -28,6 +28,7 @@ const byHand = `<domain type='qemu'>
     <disk type='file' device='disk'><driver name='qemu' type='qcow2' cache='none'/>
       <source file='%[4]s/` + lab.ImageName + `'/><target dev='vda' bus='virtio'/></disk>
     <interface type='bridge'><mac address='%[6]s'/><source bridge='br0'/><model type='virtio'/></interface>
+    <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>
     <serial type='pty'/><console type='pty'/><sound model='ich9'/>
     <memballoon model='none'/>
   </devices>

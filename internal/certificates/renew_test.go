@@ -106,9 +106,16 @@ func (h *host) cert() *x509.Certificate {
 // running runs a renewer in a bubble while f looks at it.
 func running(t *testing.T, authority, life time.Duration, f func(t *testing.T, h *host, r *Renewer)) {
 	t.Helper()
+	runningOn(t, authority, life, func(*Renewer) {}, f)
+}
+
+// runningOn is running for a renewer that is another one.
+func runningOn(t *testing.T, authority, life time.Duration, change func(*Renewer), f func(t *testing.T, h *host, r *Renewer)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, authority, life)
 		r := h.renewer()
+		change(r)
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		wg.Go(func() { r.Run(ctx) })
@@ -231,7 +238,8 @@ func TestAnAuthorityThatEnds(t *testing.T) {
 }
 
 func TestCertificatesOfOtherAuthoritiesStay(t *testing.T) {
-	running(t, 20*365*day, 90*day, func(t *testing.T, h *host, r *Renewer) {
+	memory := func(r *Renewer) { r.Places[0].Which = pki.Memory }
+	runningOn(t, 20*365*day, 90*day, memory, func(t *testing.T, h *host, r *Renewer) {
 		theirs, err := pki.NewCA("a", 20*365*day)
 		if err != nil {
 			t.Fatal(err)
@@ -244,7 +252,6 @@ func TestCertificatesOfOtherAuthoritiesStay(t *testing.T) {
 		if err := h.ca.Write(h.dir+"/memory-ca.pem", h.dir+"/memory-ca.key"); err != nil {
 			t.Fatal(err)
 		}
-		r.Places[0].Which = pki.Memory
 		before := h.cert()
 		all, err := r.Renew(t.Context())
 		if err != nil || len(all) != 1 || h.cert().SerialNumber.Cmp(before.SerialNumber) != 0 {

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -60,7 +61,8 @@ func asChild(dsns []string) error {
 		return err
 	}
 	p := mapping.MakePlan(m, from, to, map[string]mapping.IDs{"project": {Given: true}, "user": {Given: true, Default: true}})
-	_, err = Run(ctx, m, &p, w.source, w.target, w.sourceDB, Options{})
+	var said sync.Once
+	_, err = Run(ctx, m, &p, w.source, w.target, w.sourceDB, Options{Progress: func(Progress) { said.Do(func() { fmt.Println("it follows") }) }})
 	return err
 }
 
@@ -239,6 +241,9 @@ func TestKilledAnywhere(t *testing.T) {
 		writers := w.writers(2, s)
 		for i := range fromEnv(t, "ALIGN_KILLS", 6) {
 			c := w.child()
+			if i%3 > 0 { // a run that begins may find no server, one that follows waits for it
+				c.follows(t)
+			}
 			time.Sleep(time.Duration(200+r.IntN(1500)) * time.Millisecond)
 			switch kill := i % 3; {
 			case kill == 1:
@@ -268,6 +273,7 @@ func TestKilledAnywhere(t *testing.T) {
 // process is a run in a process of its own.
 type process struct {
 	cmd  *exec.Cmd
+	said io.Reader // what it writes to standard output
 	out  *strings.Builder
 	done chan struct{}
 }
@@ -277,6 +283,13 @@ func (w *world) child() *process {
 	p := &process{cmd: exec.Command(os.Args[0], "-test.run=^$"), out: &strings.Builder{}, done: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), child+"="+w.src.DSN()+"\n"+w.dst.DSN())
 	p.cmd.Stderr = p.out
+	said, to, err := os.Pipe()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { _ = said.Close() })
+	p.said, p.cmd.Stdout = said, to
+	defer func() { _ = to.Close() }() // the process has its own
 	if err := p.cmd.Start(); err != nil {
 		w.t.Fatal(err)
 	}
@@ -286,6 +299,14 @@ func (w *world) child() *process {
 	}()
 	w.t.Cleanup(p.kill)
 	return p
+}
+
+// follows waits until the run follows.
+func (p *process) follows(t *testing.T) {
+	t.Helper()
+	if _, err := p.said.Read(make([]byte, 1)); err != nil { // its end, too, ends the wait
+		t.Fatalf("it does not follow: %v: %s", err, p.out)
+	}
 }
 
 func (p *process) ended() bool {
