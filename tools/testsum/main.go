@@ -18,6 +18,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -133,11 +134,22 @@ func (c *counts) take(out io.Writer, e event, output map[string][]string) {
 			c.Failed = append(c.Failed, strings.TrimSpace(key))
 		}
 		if e.Test == "" {
+			unended(out, e.Package, output)
 			fmt.Fprintf(out, "FAIL  %s %.1fs\n", e.Package, e.Elapsed)
 		}
 	}
 	if e.Action != "output" && e.Action != "attr" {
 		delete(output, key)
+	}
+}
+
+// unended shows what tests of a package said that have not ended: its process has died.
+func unended(out io.Writer, pkg string, output map[string][]string) {
+	for _, key := range slices.Sorted(maps.Keys(output)) {
+		if strings.HasPrefix(key, pkg+" ") && key != pkg+" " {
+			fmt.Fprint(out, strings.Join(output[key], ""))
+			delete(output, key)
+		}
 	}
 }
 

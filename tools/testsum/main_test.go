@@ -55,6 +55,23 @@ failed: b TestFour
 	}
 }
 
+// TestAProcessThatDies: what its tests said is shown, though none of them has ended.
+func TestAProcessThatDies(t *testing.T) {
+	run := `{"Action":"run","Package":"a","Test":"TestOne"}
+{"Action":"output","Package":"a","Test":"TestOne","Output":"fatal error: out of stack\n"}
+{"Action":"output","Package":"b","Test":"TestTwo","Output":"of another package\n"}
+{"Action":"output","Package":"a","Output":"FAIL a\n"}
+{"Action":"fail","Package":"a","Elapsed":1}
+`
+	var shown strings.Builder
+	if ok, err := record(strings.NewReader(run), &shown, filepath.Join(t.TempDir(), "sum.json")); ok || err != nil {
+		t.Errorf("%t, %v", ok, err)
+	}
+	if want := "FAIL a\nfatal error: out of stack\nFAIL  a 1.0s\n"; shown.String() != want {
+		t.Errorf("shown: %s\nwant: %s", shown.String(), want)
+	}
+}
+
 func TestTenSlowTestsAreTold(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "sum.json")
 	for p := range 3 {
