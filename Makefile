@@ -17,9 +17,9 @@ APART    = $(filter-out $(shell $(GO) list $(LABS)),$(shell $(GO) list $(REAL)))
 # Packages that look through large spaces: all courses of small clusters, all points at
 # which an agent may end in the middle of a job. Under the race detector they take a sample.
 SEARCH  := ./internal/testbed/sim/... ./internal/job/engine/...
-# Drills that upgrade, empty hosts, or align databases, the demo, and the drills with a disk
+# Drills that upgrade, take over, empty hosts, or align databases, the demo, and the drills with a disk
 # that nobody locks; all others look at outages. Both take about as long.
-UPGRADE := ^Test(Upgrade|Offline|Software|Bundles|HostsAreEmptied|Alignment|NovaReads|Demo|UnlockedDisk|ADiskThatHangs)
+UPGRADE := ^Test(Adopt|Member|Upgrade|Offline|Software|Bundles|HostsAreEmptied|Alignment|NovaReads|Demo|UnlockedDisk|ADiskThatHangs)
 UNIT     = $(shell $(GO) list ./... | grep -vE '/(store|supervise|host|lab|demo|testroot)(/|$$)|/transition/db/('"$$(echo $(ALIGN) | tr ' ' '|')"')(/|$$)|/e2e$$|/bench$$')
 
 .PHONY: help build cross packages bundle demo deps test test-fresh test-fast test-unit test-real test-contract contract-labs contract-apart test-e2e e2e-outages e2e-upgrades lint fuzz bench clean

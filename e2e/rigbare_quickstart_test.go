@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"slices"
@@ -69,7 +70,11 @@ func (b *bareRig) quickly(t *testing.T, h string, cl config.Cluster, flags []str
 		if err != nil || !strings.Contains(string(sample), `"ImageFolder"`) {
 			t.Fatalf("%s: %v: %s", l, err, sample)
 		}
-		if err := os.WriteFile(file, cl.JSON(), 0o600); err != nil {
+		text, err := json.Marshal(cl) // as the other files of the rig
+		if err == nil {
+			err = os.WriteFile(file, text, 0o600)
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
