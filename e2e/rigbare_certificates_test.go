@@ -134,7 +134,7 @@ func (c *certRig) processes(t *testing.T) string {
 	all := ""
 	for _, h := range c.lab.Hosts() {
 		all += c.sh(t, h, `for p in /proc/[0-9]*; do
-  case "$(tr '\0' ' ' <$p/cmdline 2>/dev/null)" in *"holdfast agent"*|*"holdfast store-member"*|*qemu-system*) echo "$(basename $p) $(tr '\0' ' ' <$p/cmdline | cut -c1-40)" ;; esac
+  case "$(tr '\0' ' ' <$p/cmdline 2>/dev/null)" in "/bin/sh "*) ;; *"holdfast agent"*|*"holdfast store-member"*|*qemu-system*) echo "$(basename $p) $(tr '\0' ' ' <$p/cmdline | cut -c1-40)" ;; esac
 done | sort`)
 	}
 	return all
