@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/fail"
@@ -111,8 +112,13 @@ func TestMayRetire(t *testing.T) {
 				t.Fatal(err)
 			}
 			background(t, srv.Serve)
+			client, err := api.Dial("unix:"+filepath.Join(run, "holdfast.sock"), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer client.Close()
 			try.Until(t, "the agent to answer", func() bool {
-				_, err := os.Stat(filepath.Join(run, "holdfast.sock"))
+				_, err := client.Status(t.Context())
 				return err == nil
 			})
 			err = MayRetire(t.Context(), file)

@@ -267,14 +267,11 @@ func (w *upWorld) home() {
 	c.mu.Lock()
 	normal := c.normal.seen[key]
 	c.mu.Unlock()
-	w.mu.Lock()
-	over := w.over
-	w.mu.Unlock()
-	if over || len(normal) == 0 || normal[leader] && leader != "" {
+	if len(normal) == 0 || normal[leader] && leader != "" {
 		return
 	}
 	if want := slices.DeleteFunc(sortedKeys(normal), func(h string) bool { return h == "" }); quiet && len(want) > 0 {
 		w.elect(cluster.HostID(want[0]))
 	}
-	time.AfterFunc(calm/2, w.home)
+	w.after(calm/2, w.home)
 }

@@ -149,14 +149,14 @@ func (w *upWorld) ends(h cluster.HostID, back time.Duration, stays bool) {
 		return // it has ended already
 	}
 	p.cancel()
-	time.AfterFunc(back, func() { w.boot(h) })
+	w.after(back, func() { w.boot(h) })
 	if !led || stays {
 		return
 	}
-	time.AfterFunc(time.Second, func() {
+	w.after(time.Second, func() {
 		w.elect(w.successor(h))
 		if w.course != nil && !w.course.first {
-			time.AfterFunc(calm, w.home)
+			w.after(calm, w.home)
 		}
 	})
 }

@@ -38,7 +38,8 @@ type world struct {
 	ran      []string                                     // "step attempt" in the order in which Do was called
 	bodies   map[string]func(context.Context, Task) error // what Do does, by step
 	serial   int
-	over     bool // no agent begins any more
+	over     bool           // no agent begins any more
+	later    sync.WaitGroup // what after has begun
 	all      []*process
 	glance   time.Duration // between two looks at the journal
 	faster   time.Duration // divides the times of the Executors
@@ -318,9 +319,24 @@ func (w *world) comeBack(h cluster.HostID) {
 	led := w.leader == h
 	w.mu.Unlock()
 	if led && !w.stays {
-		time.AfterFunc(4*time.Second, func() { w.elect(w.other(h)) })
+		w.after(4*time.Second, func() { w.elect(w.other(h)) })
 	}
-	time.AfterFunc(1500*time.Millisecond, func() { w.boot(h) })
+	w.after(1500*time.Millisecond, func() { w.boot(h) })
+}
+
+// after calls f later, unless the world has stopped by then; stop waits for it.
+func (w *world) after(d time.Duration, f func()) {
+	time.AfterFunc(d, func() {
+		w.mu.Lock()
+		if w.over {
+			w.mu.Unlock()
+			return
+		}
+		w.later.Add(1)
+		w.mu.Unlock()
+		defer w.later.Done()
+		f()
+	})
 }
 
 func (w *world) other(h cluster.HostID) cluster.HostID {
@@ -336,6 +352,9 @@ func (w *world) other(h cluster.HostID) cluster.HostID {
 func (w *world) stop() {
 	w.mu.Lock()
 	w.over = true
+	w.mu.Unlock()
+	w.later.Wait()
+	w.mu.Lock()
 	all := slices.Clone(w.all)
 	w.mu.Unlock()
 	for _, p := range all {
