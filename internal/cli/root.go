@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -33,6 +34,8 @@ type Env struct {
 	Stdout, Stderr io.Writer
 	Stdin          io.Reader
 	Version        string           // of the build
+	Commit         string           // from which it was built; "": not known
+	Built          time.Time        // of that commit; zero: not known
 	Extra          []*cobra.Command // more commands; an *fail.Error of theirs sets the exit code
 	Store          []*cobra.Command // more commands below store
 	// Facts are what this host is like.
@@ -50,6 +53,8 @@ type app struct {
 	cert   string
 	key    string
 	output string
+
+	details bool // zsha tells more
 }
 
 // New returns the command line. Its errors are for Main to print.
@@ -93,13 +98,13 @@ func Main(args []string, env Env) int {
 	speech, err := lang.For(os.Getenv(lang.Env))
 	if err != nil {
 		e := fail.Errorf(fail.Invalid, "%w", err)
-		report(env.Stderr, err, e)
+		report(env.Stderr, "holdfast", err, e)
 		return e.Kind.Exit()
 	}
-	root := New(env)
+	root, name := New(env), "holdfast"
 	switch {
 	case ZshaCalled(): // its texts are those of another tool
-		root = NewZsha(env)
+		root, name, args = NewZsha(env), zshaErrors, zshaArgs(args)
 	case speech != nil && forPeople(root, args):
 		env.Stdout, env.Stderr = lang.Writer{Writer: env.Stdout, Catalogue: speech}, lang.Writer{Writer: env.Stderr, Catalogue: speech}
 		root = New(env)
@@ -114,10 +119,10 @@ func Main(args []string, env Env) int {
 	if !errors.As(err, &e) {
 		e = fail.Errorf(fail.Failed, "%w", err)
 		if _, _, ferr := root.Find(args); ferr != nil { // no such command
-			e = fail.Errorf(fail.Invalid, "%w", err).With("see: holdfast --help")
+			e = fail.Errorf(fail.Invalid, "%w", err).With("see: " + root.Name() + " --help")
 		}
 	}
-	report(env.Stderr, err, e)
+	report(env.Stderr, name, err, e)
 	return e.Kind.Exit()
 }
 
@@ -148,14 +153,14 @@ func translate(cmd *cobra.Command, l *lang.Catalogue) {
 	}
 }
 
-// report prints an error and its remedy. A command that has said everything
-// already ends with an empty message.
-func report(w io.Writer, err error, e *fail.Error) {
+// report prints an error after who or what it is, and its remedy. A command that has said
+// everything already ends with an empty message.
+func report(w io.Writer, name string, err error, e *fail.Error) {
 	if err.Error() == "" {
 		return
 	}
 	// Nothing is left to be done when stderr is gone; the exit code still tells.
-	_, _ = fmt.Fprintf(w, "holdfast: %s\n", cleanLines(err.Error()))
+	_, _ = fmt.Fprintf(w, "%s: %s\n", name, cleanLines(err.Error()))
 	if e.Remedy != "" {
 		_, _ = fmt.Fprintf(w, "  %s\n", cleanLines(e.Remedy))
 	}

@@ -3,11 +3,11 @@ package cli
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -24,6 +24,12 @@ import (
 // ZshaName is the name under which this program takes the source tool's commands.
 const ZshaName = "zsha"
 
+// zshaErrors stands before errors, as before those that the source tool has from libvirt.
+const zshaErrors = "error"
+
+// zshaConf is its command for the status with the configuration.
+const zshaConf = "status-conf"
+
 // The files that the source tool writes, in the system's directory for those that
 // last for a while ($TMPDIR, else /tmp).
 const (
@@ -31,7 +37,8 @@ const (
 	zshaCurrent = "current.config.json"
 )
 
-// zshaHelp is the source tool's help, with the command that it leaves out.
+// zshaHelp is the source tool's help, word by word but for what it is and what stop and start do,
+// where its words would not be true. As there, reset-MNVM-password is not in it.
 const zshaHelp = `zsha keeps the management VM running on exactly one host.
 
 usage:
@@ -57,8 +64,6 @@ status          show status
 status-conf     show status with current configuration
 stop            close MN-VM in cluster, agents and store will continue to operate
 start           start MN-VM in cluster
-reset-MNVM-password
-    reset the root password of MN-VM to the default, if the configuration allows it
 
 optional arguments:
 -h          show this help message
@@ -69,13 +74,12 @@ optional arguments:
 // the exit codes are ours.
 func NewZsha(env Env) *cobra.Command {
 	a := &app{env: env, output: "text"}
-	var version bool
 	root := &cobra.Command{
 		Use: ZshaName, SilenceErrors: true, SilenceUsage: true, Args: cobra.NoArgs,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 		RunE: func(*cobra.Command, []string) error {
-			if version {
-				return writeText(env.Stdout, zshaVersion(env.Version))
+			if a.details {
+				return writeText(env.Stdout, zshaVersion(env))
 			}
 			return writeText(env.Stdout, zshaHelp)
 		},
@@ -87,17 +91,20 @@ func NewZsha(env Env) *cobra.Command {
 		_ = writeText(env.Stdout, zshaHelp) // there is nobody to tell
 	})
 	root.SetHelpCommand(&cobra.Command{Hidden: true})
-	root.Flags().BoolVarP(&version, "version", "v", false, "show version")
 	f := root.PersistentFlags()
+	f.BoolVarP(&a.details, "version", "v", false, "show version, print execution details")
 	f.StringVar(&a.socket, "socket", "", "agent's unix `path`")
 	root.AddCommand(
 		zshaOne("check-config", a.zshaCheck), zshaOne("config-sample", a.zshaSampleTo), zshaNone("export-config", a.zshaExport),
 		zshaOne("import-config", a.zshaImport), zshaOne("migrate", a.zshaMigrate),
 		zshaNone("status", func(c *cobra.Command) error { return a.zshaStatus(c, false) }),
-		zshaNone("status-conf", func(c *cobra.Command) error { return a.zshaStatus(c, true) }),
+		zshaNone(zshaConf, func(c *cobra.Command) error { return a.zshaStatus(c, true) }),
 		zshaNone("stop", a.zshaStop), zshaNone("start", a.zshaStart), zshaNone("reset-MNVM-password", a.zshaReset),
 		a.zshaInstall(), a.zshaUninstall(),
 	)
+	for _, c := range root.Commands() {
+		a.zshaDetails(c)
+	}
 	markUsage(root)
 	return root
 }
@@ -110,22 +117,36 @@ func zshaOne(use string, do func(*cobra.Command, string) error) *cobra.Command {
 	return &cobra.Command{Use: use, Args: cobra.ExactArgs(1), RunE: func(c *cobra.Command, args []string) error { return do(c, args[0]) }}
 }
 
-// zshaVersion is by what the build has noted of itself.
-func zshaVersion(version string) string {
-	made, commit := "unknown", "unknown"
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, s := range info.Settings {
-			switch s.Key {
-			case "vcs.time":
-				if t, err := time.Parse(time.RFC3339, s.Value); err == nil {
-					made = t.UTC().Format(time.UnixDate)
-				}
-			case "vcs.revision":
-				commit = s.Value
-			}
-		}
+// zshaArgs are arguments as NewZsha takes them: the manual also has "status -conf".
+func zshaArgs(args []string) []string {
+	if strings.Join(args, " ") == "status -conf" {
+		return []string{zshaConf}
 	}
-	return fmt.Sprintf("App Version: %s\nBuild Date: %s\nBranch Name: (detached)\nCommit ID: %s\n", version, made, commit)
+	return args
+}
+
+// zshaDetails has a command tell, with -v, by which version it was done and how long it took.
+func (a *app) zshaDetails(c *cobra.Command) {
+	run := c.RunE
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		if !a.details {
+			return run(cmd, args)
+		}
+		begin := time.Now()
+		err := writeText(a.env.Stderr, zshaVersion(a.env))
+		if err == nil {
+			err = run(cmd, args)
+		}
+		return errors.Join(err, writeText(a.env.Stderr, fmt.Sprintf("%s: %.1f s\n", cmd.CommandPath(), time.Since(begin).Seconds())))
+	}
+}
+
+func zshaVersion(env Env) string {
+	made := "unknown"
+	if !env.Built.IsZero() {
+		made = env.Built.UTC().Format(time.UnixDate)
+	}
+	return fmt.Sprintf("App Version: %s\nBuild Date: %s\nBranch Name: (detached)\nCommit ID: %s\n", env.Version, made, or(env.Commit, "unknown"))
 }
 
 func (a *app) zshaCheck(cmd *cobra.Command, file string) error {
@@ -316,7 +337,7 @@ func (a *app) zshaReset(cmd *cobra.Command) error {
 func (a *app) zshaInstall() *cobra.Command {
 	var ssh sshFlags
 	var password, file, base string
-	var undersized bool
+	var undersized, check, yes bool
 	cmd := &cobra.Command{
 		Use: "install", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -339,7 +360,8 @@ func (a *app) zshaInstall() *cobra.Command {
 					return err
 				}
 			}
-			return a.zshaInstalls(cmd, o, &ssh)
+			o.Confirm = a.confirming(yes)
+			return a.zshaInstalls(cmd, o, &ssh, check)
 		},
 	}
 	f := cmd.Flags()
@@ -347,6 +369,8 @@ func (a *app) zshaInstall() *cobra.Command {
 	f.StringVarP(&file, "config", "c", "", "the cluster's configuration `file`")
 	f.StringVar(&base, "settings", "", "`file` with settings of all agents")
 	f.BoolVar(&undersized, "allow-undersized", false, "accept a management VM for tests")
+	f.BoolVar(&check, "check", false, "check only")
+	f.BoolVarP(&yes, "yes", "y", false, "do not ask")
 	ssh.add(cmd)
 	return cmd
 }

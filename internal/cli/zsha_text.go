@@ -145,16 +145,23 @@ func zshaMembers(b *strings.Builder, ip map[cluster.HostID]string, members []clu
 }
 
 // zshaInstalls installs, and tells it in the source tool's words. What that tool does
-// and Holdfast does not is not told.
-func (a *app) zshaInstalls(cmd *cobra.Command, o install.Options, ssh *sshFlags) error {
+// and Holdfast does not is not told: it stops no services first, and sets no iptables.
+func (a *app) zshaInstalls(cmd *cobra.Command, o install.Options, ssh *sshFlags, check bool) error {
 	if err := ssh.confirm(cmd.Context(), a, install.Members(o.Config)); err != nil {
 		return err
 	}
-	res, err := a.runInstall(cmd, &o, ssh, false)
-	if err = installed(cmd, res, err, writeText(a.env.Stderr, installText(install.Result{Report: res.Report}, false, painterFor(a.env.Stderr)))); err != nil {
+	res, err := a.runInstall(cmd, &o, ssh, check)
+	found := installText(install.Result{Report: res.Report}, a.details || check, painterFor(a.env.Stderr))
+	if err = installed(cmd, res, err, writeText(a.env.Stderr, found)); err != nil || check {
 		return err
 	}
-	return writeText(a.env.Stdout, zshaInstalledText(o, res))
+	if err := writeText(a.env.Stdout, zshaInstalledText(o, res)); err != nil {
+		return err
+	}
+	if res.Running == "" {
+		return writeText(a.env.Stderr, "warning: the management VM was stopped, and stays so: zsha start\n")
+	}
+	return nil
 }
 
 func zshaInstalledText(o install.Options, res install.Result) string {
@@ -192,7 +199,7 @@ func zshaInstalledText(o install.Options, res install.Result) string {
 		links()
 		b.WriteString("Install bash auto-completion\nInstall to Current Node Finished.\n\n")
 	}
-	b.WriteString("Install to All Nodes Finished.\nNow, You can monitor zsha's status by using command \"zsha status\".\nMore commands are shown in \"zsha -h\".\n")
+	b.WriteString("Upsert configuration to consul kv finished.\n\nInstall to All Nodes Finished.\nNow, You can monitor zsha's status by using command \"zsha status\".\nMore commands are shown in \"zsha -h\".\n")
 	return b.String()
 }
 
@@ -209,7 +216,7 @@ func (a *app) zshaUninstalls(cmd *cobra.Command, file, base string, ssh *sshFlag
 		return err
 	}
 	res, err := a.runUninstall(cmd, &o, ssh)
-	if !res.OK {
+	if !res.OK || a.details {
 		err = errors.Join(err, writeText(a.env.Stderr, removedText(res, painterFor(a.env.Stderr))))
 	}
 	if err := uninstalled(cmd, res, err); err != nil {

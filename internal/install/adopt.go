@@ -17,6 +17,17 @@ type Adoption struct {
 	Built bool   // the cluster starts the machine that it builds, on the same image
 }
 
+// SourceTool is the name of the tool whose work Holdfast takes over.
+const SourceTool = "zsha"
+
+// SourceUnits are the units of the source tool, as its manual lets them be known: it stops
+// services "consul&z", logs in /var/log/z, and calls its services "zs-ha" and "zsha". Consul is its store,
+// and starts no guest.
+func SourceUnits() []string { return []string{"z.service", "zs-ha.service", "zsha.service"} }
+
+// SourceDaemons are its processes, by the same names.
+func SourceDaemons() []string { return []string{"z", "zs-ha", "zsha"} }
+
 // found is what a host has of it.
 type found struct {
 	host Host
@@ -131,7 +142,7 @@ func (a Adoption) judge(files []string, all []found) []Finding {
 		}
 		for _, s := range f.Services {
 			if s.Active || s.Enabled {
-				j.say("other tools", Warn, s.Name+" would start it, and is stopped and disabled", "systemctl enable --now "+s.Name+" is the way back")
+				j.say("other tools", Warn, s.Name+" would start it, and is stopped and disabled", "do not call that tool's own zsha start any more: it would start it again; systemctl enable --now "+s.Name+" is the way back")
 			}
 		}
 		for _, s := range f.Strays {
@@ -139,6 +150,9 @@ func (a Adoption) judge(files []string, all []found) []Finding {
 		}
 	}
 	j.at = ""
+	if !slices.ContainsFunc(all, func(f found) bool { return len(f.Services)+len(f.Strays) > 0 }) {
+		j.say("other tools", Warn, "no host has the source tool's units ("+strings.Join(SourceUnits(), ", ")+") or processes ("+strings.Join(SourceDaemons(), ", ")+")", "if it keeps "+a.Name+" running here under other names, stop and disable those first (systemctl list-units, ps)")
+	}
 	switch {
 	case len(alive) > 1:
 		j.say("domain", Fail, a.Name+" runs on "+strings.Join(alive, " and on ")+": two write to the same disk", "end all but one of them at once")

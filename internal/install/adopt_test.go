@@ -1,6 +1,7 @@
 package install
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"testing"
@@ -43,6 +44,7 @@ func TestWhatIsAdopted(t *testing.T) {
 		say  string
 	}{
 		{"runs on one host", func([]found) {}, nil, "it shuts down, and the cluster starts it anew"},
+		{"by hand, as far as is known", func([]found) {}, nil, "units (z.service, zs-ha.service, zsha.service) or processes (z, zs-ha, zsha)"},
 		{"off, defined on two", func(f []found) {
 			f[1].All, f[1].Locked = []Guest{one(guestOff)}, nil
 			f[2].All = []Guest{one(guestOff)}
@@ -96,6 +98,10 @@ func TestWhatIsAdopted(t *testing.T) {
 		if c.say != "" && !slices.ContainsFunc(got, func(f Finding) bool { return strings.Contains(f.Finding, c.say) }) {
 			t.Errorf("%s: nothing says %q: %+v", c.name, c.say, got)
 		}
+		_, _, there := Adoption{Name: "mn"}.definition(all)
+		if known := !there || len(all[0].Services)+len(all[0].Strays) > 0; known == slices.ContainsFunc(got, func(f Finding) bool { return strings.HasPrefix(f.Finding, "no host has the source tool's units") }) {
+			t.Errorf("%s: what was looked for is told if nothing was found, and only then: %+v", c.name, got)
+		}
 		for _, f := range got {
 			if f.Result == Fail && f.Remedy == "" {
 				t.Errorf("%s: no remedy: %+v", c.name, f)
@@ -120,6 +126,29 @@ func TestWhichDefinitionCounts(t *testing.T) {
 			all[0].Guests = Guests{}
 		case "c":
 			all[2].Guests = Guests{}
+		}
+	}
+}
+
+// TestWarningsComeBeforeTheQuestion: who is asked has read what was found. Nobody is asked about an
+// installation that takes nothing from anybody.
+func TestWarningsComeBeforeTheQuestion(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		edit func(*run)
+		want []string
+	}{
+		{"takes over", func(r *run) { r.Adopt = &Adoption{Name: "mn"} }, []string{"a warning: w: mend", " warning: bare", "ask Take mn over, with one restart of it"}},
+		{"replaces", func(r *run) { r.swap = &swap{left: Host{Name: "a"}, joined: Host{Name: "b"}} }, []string{"a warning: w: mend", " warning: bare", "ask Replace member a by b"}},
+		{"installs", func(*run) {}, nil},
+	} {
+		var said []string
+		r := &run{found: []Finding{{"a", "x", Warn, "w", "mend"}, {"", "y", Warn, "bare", ""}, {"b", "z", Pass, "p", ""}}}
+		r.Tell = func(host, what string) { said = append(said, host+" "+what) }
+		r.Confirm = func(_ context.Context, what string) error { said = append(said, "ask "+what); return nil }
+		c.edit(r)
+		if err := r.confirm(t.Context()); err != nil || !slices.Equal(said, c.want) {
+			t.Errorf("%s: %v, %q, want %q", c.name, err, said, c.want)
 		}
 	}
 }

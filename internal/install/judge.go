@@ -246,8 +246,8 @@ func (j *judgement) pool(s sight) {
 
 func (j *judgement) installed(s sight) {
 	f := s.facts
-	if f.Other != "" && (j.adopt == nil || !strings.HasPrefix(f.Other, "zsha ")) {
-		j.say("other tools", Fail, f.Other+" runs here and may start the management VM, too", "stop and uninstall it first")
+	if f.Other != "" && (j.adopt == nil || !strings.HasPrefix(f.Other, SourceTool+" ")) {
+		j.say("other tools", Fail, f.Other+" runs here and may start the management VM, too", "stop, disable and uninstall it first")
 	}
 	if len(f.Undone) > 0 {
 		j.say("leftovers", Pass, fmt.Sprintf("an installation died here; what it had placed was taken back (%d files)", len(f.Undone)), "")

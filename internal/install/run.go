@@ -143,15 +143,23 @@ func Install(ctx context.Context, o Options, check bool) (res Result, err error)
 
 // confirm asks for what is more than to install or to change settings.
 func (r *run) confirm(ctx context.Context) error {
+	what := ""
 	switch {
 	case r.Confirm == nil:
-		return nil
 	case r.Adopt != nil:
-		return r.Confirm(ctx, "Take "+r.Adopt.Name+" over, with one restart of it")
-	case r.swap == nil:
+		what = "Take " + r.Adopt.Name + " over, with one restart of it"
+	case r.swap != nil:
+		what = fmt.Sprintf("Replace member %s by %s", r.swap.left.Name, r.swap.joined.Name)
+	}
+	if what == "" {
 		return nil
 	}
-	return r.Confirm(ctx, fmt.Sprintf("Replace member %s by %s", r.swap.left.Name, r.swap.joined.Name))
+	for _, f := range r.found {
+		if f.Result == Warn {
+			r.Tell(f.Node, strings.TrimSuffix("warning: "+f.Finding+": "+f.Remedy, ": "))
+		}
+	}
+	return r.Confirm(ctx, what)
 }
 
 // Each does something for all hosts, some at a time, and joins what failed.

@@ -62,8 +62,8 @@ func guests(ctx context.Context, w install.Wanted) (*install.Guests, error) {
 			out.Locked = append(out.Locked, f)
 		}
 	}
-	out.Services, out.Strays, err = services(ctx)
-	return out, err
+	out.Services, out.Strays = services(ctx)
+	return out, nil
 }
 
 // describe tells of a guest that has the name or one of the files; nil: neither.
@@ -106,13 +106,10 @@ func sameFile(a, b string) bool {
 	return err == nil && os.SameFile(x, y)
 }
 
-// startedBy are the units of the source tool. Its store, Consul, starts no guest.
-var startedBy = []string{"zsha.service", "zs-ha.service"}
-
-// services are those that are there, and processes of theirs that run without a unit.
-func services(ctx context.Context) (out []install.Service, strays []string, err error) {
+// services are the source tool's that are there, and processes of theirs that run without a unit.
+func services(ctx context.Context) (out []install.Service, strays []string) {
 	active := false
-	for _, unit := range startedBy {
+	for _, unit := range install.SourceUnits() {
 		if _, err := run(ctx, "systemctl", "cat", unit); err != nil {
 			continue // there is none
 		}
@@ -124,10 +121,10 @@ func services(ctx context.Context) (out []install.Service, strays []string, err 
 		active = active || s.Active
 		out = append(out, s)
 	}
-	if !active && running("zsha") {
-		strays = append(strays, "zsha")
+	if !active {
+		strays = running(install.SourceDaemons()...)
 	}
-	return out, strays, nil
+	return out, strays
 }
 
 // savedFile is where the definition of a guest is saved.
@@ -149,10 +146,7 @@ func disown(ctx context.Context, w install.Wanted) (saved string, err error) {
 			return saved, err
 		}
 	}
-	all, _, err := services(ctx)
-	if err != nil {
-		return saved, err
-	}
+	all, _ := services(ctx)
 	for _, s := range all {
 		if s.Active || s.Enabled {
 			if _, err := run(ctx, "systemctl", "disable", "--now", s.Name); err != nil {

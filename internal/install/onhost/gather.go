@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -84,7 +85,7 @@ func (h *host) gather(ctx context.Context, q install.Query) *install.Facts {
 	f.Installed, err = installed(ctx)
 	note("installed", err)
 	f.Certificates = certificates()
-	f.Other = other()
+	f.Other = other(ctx)
 	f.Ports = h.ports.listen(q, f.Installed != nil && f.Installed.Active)
 	return f
 }
@@ -297,38 +298,41 @@ func certificates() map[string]string {
 	return out
 }
 
-// others are programs that would start the management VM beside us.
-var others = map[string]string{"/usr/local/bin/zsha": "zsha", "/usr/bin/zsha": "zsha", "/usr/sbin/pcs": "Pacemaker", "/usr/sbin/crm_mon": "Pacemaker"}
-
-// other names a tool that may run the management VM: one that has a unit which is
-// active.
-func other() string {
-	for path, name := range others {
-		if to, err := filepath.EvalSymlinks(path); err == nil && to != install.Program {
-			if running(name) {
-				return name + " (" + path + ")"
-			}
+// other names a tool that may run the management VM: the source tool by its units and daemons,
+// Pacemaker by its daemon.
+func other(ctx context.Context) string {
+	units, strays := services(ctx)
+	for _, u := range units {
+		if u.Active || u.Enabled {
+			return install.SourceTool + " (" + u.Name + ")"
 		}
+	}
+	switch {
+	case len(strays) > 0:
+		return install.SourceTool + " (" + strings.Join(strays, ", ") + ")"
+	case len(running("pacemakerd")) > 0:
+		return "Pacemaker"
 	}
 	return ""
 }
 
-// running looks for the daemons of another tool among the processes.
-func running(tool string) bool {
-	daemons := map[string][]string{"zsha": {"zsha", "zs-ha"}, "Pacemaker": {"pacemakerd"}}[tool]
-	dirs, _ := filepath.Glob("/proc/[0-9]*/comm") // the pattern is right
+// running gives those of the names that processes have which are not of this program: called
+// zsha it has the name of the source tool's.
+func running(names ...string) (out []string) {
+	dirs, _ := filepath.Glob("/proc/[0-9]*") // the pattern is right
 	for _, d := range dirs {
-		raw, err := os.ReadFile(d)
-		if err != nil {
-			continue // it has ended
+		raw, err := os.ReadFile(filepath.Join(d, "comm"))
+		name := strings.TrimSpace(string(raw))
+		if err != nil || !slices.Contains(names, name) || slices.Contains(out, name) {
+			continue // it has ended, or is of no interest
 		}
-		for _, name := range daemons {
-			if strings.TrimSpace(string(raw)) == name {
-				return true
-			}
+		exe, _ := os.Readlink(filepath.Join(d, "exe")) // "": it has ended
+		if filepath.Base(strings.TrimSuffix(exe, " (deleted)")) != filepath.Base(install.Program) {
+			out = append(out, name)
 		}
 	}
-	return false
+	slices.Sort(out)
+	return out
 }
 
 // fieldsOf reads a file of lines "NAME: VALUE".
