@@ -2,6 +2,7 @@
 SHELL   := /bin/bash -o pipefail
 GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+STAMP   ?= $(shell git log -1 --format='-X main.commit=%H -X main.committed=%ct' 2>/dev/null)
 export CGO_ENABLED ?= 1
 SUM     := out/testsum -into out/tests.json
 RACE    := -race
@@ -28,7 +29,7 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 build: ## bin/holdfast, static
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/holdfast ./cmd/holdfast
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION) $(STAMP)" -o bin/holdfast ./cmd/holdfast
 	@stat -c %s bin/holdfast | awk '{ printf "bin/holdfast: %.1f MB\n", $$1 / 1e6 }'
 
 packages: ## out/holdfast_VERSION_amd64.deb, the rpm, and the bill of materials (VERSION=1.4.0, ARCH=arm64)

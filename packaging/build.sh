@@ -4,7 +4,8 @@
 # VERSION is one that can be compared, such as 1.4.0 or 1.4.0~rc1; by default that of the
 # last tag, else a 0.0.0 with the number of commits. ARCH is amd64 (default) or arm64. One
 # commit gives the same files in every folder; SOURCE_DATE_EPOCH (seconds since 1970), by
-# default the time of the commit, is the time in them. OUT is another directory than out.
+# default the time of the commit, is the time in them; COMMIT, by default that of the folder's
+# history, is what "zsha -v" shows. OUT is another directory than out.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 nfpm=github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.43.0
@@ -26,6 +27,8 @@ case $arch in
 esac
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 [[ $SOURCE_DATE_EPOCH =~ ^[0-9]+$ ]] || fail "SOURCE_DATE_EPOCH $SOURCE_DATE_EPOCH: want seconds since 1970"
+commit=${COMMIT:-$(git rev-parse --verify --quiet HEAD 2>/dev/null || true)}
+[[ $commit =~ ^[0-9a-f]*$ ]] || fail "COMMIT $commit: want the hash of a commit"
 stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
 umask 022
@@ -33,7 +36,7 @@ out=${OUT:-out}
 mkdir -p "$out"
 
 program=$stage/files/opt/holdfast/bin/holdfast
-build=(go build -trimpath -buildvcs=false -ldflags "-s -w -buildid= -X main.version=$version")
+build=(go build -trimpath -buildvcs=false -ldflags "-s -w -buildid= -X main.version=$version -X main.commit=$commit -X main.committed=$SOURCE_DATE_EPOCH")
 CGO_ENABLED=0 GOOS=linux GOARCH=$arch "${build[@]}" -o "$program" ./cmd/holdfast
 # The program of this machine writes what lies beside it.
 native=$program

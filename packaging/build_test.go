@@ -18,7 +18,7 @@ import (
 func build(t *testing.T, tree, out string, args ...string) (string, error) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), filepath.Join(tree, "packaging", "build.sh"), args...)
-	cmd.Env = append(os.Environ(), "OUT="+out, "SOURCE_DATE_EPOCH=1767366245")
+	cmd.Env = append(os.Environ(), "OUT="+out, "SOURCE_DATE_EPOCH=1767366245", "COMMIT=0123456789abcdef0123456789abcdef01234567")
 	text, err := cmd.CombinedOutput()
 	return string(text), err
 }
@@ -98,6 +98,14 @@ func checkFiles(t *testing.T, root string) {
 	out, err := exec.CommandContext(t.Context(), filepath.Join(root, "opt/holdfast/bin/holdfast"), "version").Output()
 	if err != nil || !strings.HasPrefix(string(out), "holdfast 1.4.0~rc1 ") {
 		t.Errorf("version: %q, %v", out, err)
+	}
+	zsha := filepath.Join(t.TempDir(), "zsha")
+	if err := os.Symlink(filepath.Join(root, "opt/holdfast/bin/holdfast"), zsha); err != nil {
+		t.Fatal(err)
+	}
+	out, err = exec.CommandContext(t.Context(), zsha, "-v").Output()
+	if want := "App Version: 1.4.0~rc1\nBuild Date: Fri Jan  2 15:04:05 UTC 2026\nBranch Name: (detached)\nCommit ID: 0123456789abcdef0123456789abcdef01234567\n"; err != nil || string(out) != want {
+		t.Errorf("zsha -v: %q, %v, want %q", out, err, want)
 	}
 	pages, err := filepath.Glob(filepath.Join(root, "usr/share/man/man1/*.1"))
 	if err != nil || len(pages) < 30 {

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime/debug"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -32,12 +33,21 @@ import (
 	"holdfast/packaging/files"
 )
 
-// version is stamped by the build: -ldflags "-X main.version=...".
-var version = "dev"
+// These are stamped by the build: -ldflags "-X main.version=...". commit is the one that it was built
+// from and committed its time, in seconds since 1970.
+var (
+	version   = "dev"
+	commit    string
+	committed string
+)
 
 func main() {
+	var built time.Time
+	if s, err := strconv.ParseInt(committed, 10, 64); err == nil {
+		built = time.Unix(s, 0)
+	}
 	os.Exit(cli.Main(os.Args[1:], cli.Env{
-		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Version: version,
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Version: version, Commit: commit, Built: built,
 		Extra: []*cobra.Command{
 			agentCommand(), memberCommand(), holderCommand(), probeCommand(), stepCommand(), retireCommand(), onHostCommand(),
 			lab.Command(), demo.Command(), demo.GuestCommand(), sim.Command(), files.Command(),
