@@ -36,7 +36,7 @@ const byHand = `<domain type='qemu'>
 `
 
 const (
-	handName = "mn-by-hand"
+	handName = "ZStack Management Node VM" // as the source tool calls it
 	handUUID = "5f1c7a52-3d0e-4f8b-9f52-6a1d0c3b7e11"
 )
 
@@ -47,7 +47,7 @@ func (b *bareRig) define(t *testing.T, h, name, uuid string, oldnew ...string) {
 	if err := os.WriteFile(b.lab.HostPath(h, name+".xml"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	b.sh(t, h, "virsh -q -c qemu:///system define /srv/host/"+name+".xml")
+	b.sh(t, h, "virsh -q -c qemu:///system define '/srv/host/"+name+".xml'")
 }
 
 // adopt runs "holdfast adopt" for the domain.
@@ -64,9 +64,11 @@ func TestAdopt(t *testing.T) {
 	cl.DirectBoot = nil // the domain has it
 	args := b.files(t, "h1", cl)
 	b.define(t, "h2", handName, handUUID)
-	b.sh(t, "h2", "virsh -q -c qemu:///system autostart "+handName+" && virsh -q -c qemu:///system start "+handName)
-	for _, h := range b.lab.Hosts() {
-		b.zsha(t, h)
+	b.sh(t, "h2", "virsh -q -c qemu:///system autostart '"+handName+"' && virsh -q -c qemu:///system start '"+handName+"'")
+	units := map[string]string{}
+	for i, h := range b.lab.Hosts() {
+		units[h] = install.SourceUnits()[i]
+		b.sourceTool(t, h, units[h])
 	}
 	first := b.waitGuest(t)
 
@@ -105,12 +107,12 @@ func TestAdopt(t *testing.T) {
 		if out := b.sh(t, h, "virsh -q -c qemu:///system list --all --name"); strings.Contains(out, handName) {
 			t.Errorf("%s still has it: %q", h, out)
 		}
-		if out := b.sh(t, h, "systemctl is-enabled zsha.service && echo enabled; systemctl is-active zsha.service && echo active; true"); strings.TrimSpace(out) != "" {
-			t.Errorf("%s: zsha is %q", h, out)
+		if out := b.sh(t, h, "systemctl is-enabled "+units[h]+" && echo enabled; systemctl is-active "+units[h]+" && echo active; true"); strings.TrimSpace(out) != "" {
+			t.Errorf("%s: %s is %q", h, units[h], out)
 		}
 	}
 	saved := filepath.Join(install.SavedDir, handName+".xml")
-	if out := b.sh(t, "h2", "stat -c '%a %U' "+saved+" && grep -c "+handUUID+" "+saved); out != "600 root\n1\n" {
+	if out := b.sh(t, "h2", "stat -c '%a %U' '"+saved+"' && grep -c "+handUUID+" '"+saved+"'"); out != "600 root\n1\n" {
 		t.Errorf("what was saved: %q", out)
 	}
 	// Once more changes nothing.
@@ -121,21 +123,21 @@ func TestAdopt(t *testing.T) {
 	if now := b.waitGuest(t); now.Boot != a.Boot {
 		t.Errorf("adopted once more it was restarted")
 	}
-	b.uninstall(t, "h1", args[:len(args)-1]...)
+	b.zshaEnds(t, "h1", cl, args)
 	for _, h := range b.lab.Hosts() {
 		b.sh(t, h, "rm -rf "+install.SavedDir)
 	}
 }
 
-// zsha puts a stand-in of the source tool's service onto a host: a daemon that a unit keeps.
-func (b *bareRig) zsha(t *testing.T, h string) {
+// sourceTool puts a stand-in of the source tool's service onto a host: a daemon that a unit keeps.
+func (b *bareRig) sourceTool(t *testing.T, h, unit string) {
 	t.Helper()
-	b.sh(t, h, `set -e
-mkdir -p /usr/local/lib/zsha
-cp /bin/sleep /usr/local/bin/zsha
-printf '[Service]\nExecStart=/usr/local/bin/zsha infinity\n[Install]\nWantedBy=multi-user.target\n' >/usr/lib/systemd/system/zsha.service
-systemctl enable --now zsha.service
-until pgrep -x zsha >/dev/null; do sleep 0.1; done`)
+	daemon := strings.TrimSuffix(unit, ".service")
+	b.sh(t, h, strings.NewReplacer("UNIT", unit, "DAEMON", daemon).Replace(`set -e
+cp /bin/sleep /usr/local/bin/DAEMON
+printf '[Service]\nExecStart=/usr/local/bin/DAEMON infinity\n[Install]\nWantedBy=multi-user.target\n' >/usr/lib/systemd/system/UNIT
+systemctl enable --now UNIT
+until pgrep -x DAEMON >/dev/null; do sleep 0.1; done`))
 }
 
 // waitGuest waits until the guest answers.
@@ -181,7 +183,7 @@ func (b *bareRig) adoptRefused(t *testing.T, args []string) {
 	b.sh(t, "h3", "qemu-img create -q -f qcow2 /srv/shared/other.img 1M")
 	b.define(t, "h3", handName, handUUID, lab.ImageName, "other.img")
 	try("another disk under the same name", "h3 domain")
-	b.sh(t, "h3", "virsh -q -c qemu:///system undefine "+handName+"; rm /srv/shared/other.img")
+	b.sh(t, "h3", "virsh -q -c qemu:///system undefine '"+handName+"'; rm /srv/shared/other.img")
 	if _, said, err := b.adopt(t, "h1", args...); err == nil || !strings.Contains(said, "nobody can be asked") {
 		t.Errorf("without a question: %v\n%s", err, said)
 	}

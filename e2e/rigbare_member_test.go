@@ -11,6 +11,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
+	"holdfast/internal/fail"
 	"holdfast/internal/install"
 	"holdfast/internal/testbed/lab"
 )
@@ -33,16 +34,11 @@ func (b *bareRig) swapped(cl config.Cluster, from, to string) config.Cluster {
 	return cl
 }
 
-// running installs on h1 to h3, and names the holder, a member that can leave and the host
-// that is asked.
+// running installs on h1 to h3 in the words of the source tool's manual, and names the holder and a
+// member that can leave.
 func (b *bareRig) running(t *testing.T) (holder, leaver string) {
 	t.Helper()
-	res, said, err := b.install(t, "h1", b.files(t, "h1", b.cluster())...)
-	if err != nil || !res.OK {
-		t.Fatalf("install: %v\n%s\n%+v", err, said, fails(res.Report))
-	}
-	b.exe = install.Command
-	b.runs(t, 3)
+	b.zshaInstalls(t, "h1", b.cluster())
 	st, err := b.status(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -78,9 +74,10 @@ func TestMemberUnderAnotherName(t *testing.T) {
 
 	next := b.swapped(now, leaver, "h4")
 	args := b.files(t, holder, next)
-	if _, said, err := b.install(t, holder, args...); err == nil || !strings.Contains(said, "nobody can be asked") {
-		t.Errorf("without a question: %v\n%s", err, said)
+	if _, said, code := b.zsha(t, holder, installedZsha, b.inItsWords(args, "/srv/host/new.json")...); code != fail.ExitRefused || !strings.Contains(said, "nobody can be asked") || !strings.Contains(said, "give --yes") {
+		t.Errorf("without a question: %d\n%s", code, said)
 	}
+	b.members(t, holder, now)
 	args = append(args, "--yes")
 	b.killedAt(t, holder, append([]string{"install"}, args...), "h4: joins the store")
 	res, said, err = b.install(t, holder, args...)
