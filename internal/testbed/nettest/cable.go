@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// End is a host at one end of a cable, which is its eth0.
+// End is a host at the end of a cable, which is its eth0.
 type End struct{ space *os.File }
 
 // Cable makes two hosts that are joined by nothing but a cable: one that goes down
@@ -27,10 +27,10 @@ func Cable(t *testing.T) (here, there End) {
 	return ends[0], ends[1]
 }
 
-// IP runs ip(8) on the host.
-func (e End) IP(t *testing.T, args ...string) {
+// IP runs ip(8) on the host, and returns what it says.
+func (e End) IP(t *testing.T, args ...string) string {
 	t.Helper()
-	must(t, e.space, append([]string{"ip"}, args...)...)
+	return must(t, e.space, append([]string{"ip"}, args...)...)
 }
 
 // Do calls fn on the host. A socket that it opens stays there; a goroutine that it

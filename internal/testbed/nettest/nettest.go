@@ -104,6 +104,9 @@ func (n *Net) Addr(host int) netip.Addr {
 	return netip.AddrFrom4([4]byte{10, 77, 0, byte(host + 1)})
 }
 
+// Host is a host of the switch.
+func (n *Net) Host(host int) End { return End{n.hosts[host]} }
+
 // Start starts a command on a host.
 func (n *Net) Start(host int, cmd *exec.Cmd) error { return inside(n.hosts[host], cmd.Start) }
 
