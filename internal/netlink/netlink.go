@@ -74,6 +74,9 @@ func list(family int, kind uint16, body []byte) (all []syscall.NetlinkMessage, w
 
 // read reads one datagram of a list. end: it is the last. intact: nothing had changed by then.
 func read(b []byte) (part []syscall.NetlinkMessage, end, intact bool, err error) {
+	if len(b)%unix.NLMSG_ALIGNTO != 0 { // the parser panics, and the kernel sends none
+		return nil, false, false, fmt.Errorf("the kernel's list ends in the middle: %x", b)
+	}
 	messages, err := syscall.ParseNetlinkMessage(b)
 	if err != nil {
 		return nil, false, false, fmt.Errorf("read the kernel's list: %w", err)

@@ -141,7 +141,7 @@ func TestRead(t *testing.T) {
 	if _, _, _, err := read(refused); !errors.Is(err, unix.EPERM) {
 		t.Errorf("a refusal: %v", err)
 	}
-	for what, b := range map[string][]byte{"a cut refusal": message(unix.NLMSG_ERROR, 0, nil), "a cut message": one[:18]} {
+	for what, b := range map[string][]byte{"a cut refusal": message(unix.NLMSG_ERROR, 0, nil), "a cut message": one[:18], "a message without its end": one[:16], "an end that is not padded": message(unix.RTM_NEWADDR, 0, []byte{1})} {
 		if part, end, _, err := read(b); err == nil {
 			t.Errorf("%s: %v, %v", what, part, end)
 		}

@@ -6,6 +6,7 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -98,6 +99,7 @@ func readEntry(m syscall.NetlinkMessage) (entry, error) {
 	if m.Header.Type != unix.RTM_NEWADDR || len(m.Data) < unix.SizeofIfAddrmsg {
 		return entry{}, fmt.Errorf("a message of type %d with %d bytes", m.Header.Type, len(m.Data))
 	}
+	m.Data = append(slices.Clone(m.Data), make([]byte, -len(m.Data)&3)...) // it panics at an end that is not padded
 	attributes, err := syscall.ParseNetlinkRouteAttr(&m)
 	if err != nil {
 		return entry{}, err

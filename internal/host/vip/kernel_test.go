@@ -84,6 +84,7 @@ func TestReadEntry(t *testing.T) {
 func FuzzReadEntry(f *testing.F) {
 	f.Add(message(32, unix.IFA_LOCAL, []byte{10, 0, 0, 5}, unix.IFA_LABEL, []byte("eth0:hf\x00"), ifaProto, []byte{mark}).Data)
 	f.Add(message(24, unix.IFA_ADDRESS, []byte{10, 0, 0, 5}, unix.IFA_CACHEINFO, make([]byte, 16), unix.IFA_FLAGS, make([]byte, 4)).Data)
+	f.Add([]byte("00000000\x05\x00000")) // an attribute whose end is not padded
 	f.Fuzz(func(t *testing.T, b []byte) {
 		e, err := readEntry(syscall.NetlinkMessage{Header: syscall.NlMsghdr{Type: unix.RTM_NEWADDR}, Data: b})
 		if err == nil && (!e.addr.IsValid() || e.bits > e.addr.BitLen() || e.isOurs(true) && !strings.HasSuffix(e.label, tail) && e.proto != mark) {
