@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"testing"
 )
 
 // file is a file of a server's data.
@@ -32,6 +33,22 @@ var installed = sync.OnceValues(func() (files map[string]file, err error) {
 	}
 	return read(r.data())
 })
+
+// Install writes the data of a server that was never started into a directory: root has no
+// password. For tests that start servers in their own way.
+func Install(t testing.TB, data string) {
+	t.Helper()
+	files, err := installed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, f := range files {
+		path := filepath.Join(data, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, f.body, f.mode)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
 
 // installDB does it as a person does.
 func (r *Rig) installDB() error {

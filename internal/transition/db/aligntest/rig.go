@@ -111,16 +111,7 @@ func (r *Rig) log() string    { return filepath.Join(r.dir, "log") }
 
 func (r *Rig) install() {
 	r.t.Helper()
-	files, err := installed()
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	for name, f := range files {
-		path := filepath.Join(r.data(), name)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, f.body, f.mode)); err != nil {
-			r.t.Fatal(err)
-		}
-	}
+	Install(r.t, r.data())
 	password := strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(Password)
 	text := "CREATE USER IF NOT EXISTS '" + User + "'@'%' IDENTIFIED BY '" + password + "';\nGRANT ALL ON *.* TO '" + User + "'@'%' WITH GRANT OPTION;\n"
 	if err := os.WriteFile(filepath.Join(r.dir, "init"), []byte(text), 0o600); err != nil {
