@@ -126,7 +126,7 @@ func TestChecksKnowNoPlans(t *testing.T) {
 
 func TestAdaptersKnowNeitherTheCoreNorEachOther(t *testing.T) {
 	shared := map[string]bool{"holdfast/internal/host/clock": true}
-	leaves := []string{"holdfast/internal/cluster", "holdfast/internal/domainxml", "holdfast/internal/durable", "holdfast/internal/dbengine", "holdfast/internal/inventory", "holdfast/internal/inventory/fact", "holdfast/internal/netlink", "holdfast/internal/procfs", "holdfast/internal/secretfile", "holdfast/internal/sleep", "holdfast/internal/strictyaml", "holdfast/internal/text", "holdfast/internal/upgrade/manifest", "holdfast/internal/upgrade/version"}
+	leaves := []string{"holdfast/internal/cluster", "holdfast/internal/domainxml", "holdfast/internal/durable", "holdfast/internal/dbengine", "holdfast/internal/fail", "holdfast/internal/inventory", "holdfast/internal/inventory/fact", "holdfast/internal/netlink", "holdfast/internal/procfs", "holdfast/internal/secretfile", "holdfast/internal/sleep", "holdfast/internal/strictyaml", "holdfast/internal/text", "holdfast/internal/upgrade/manifest", "holdfast/internal/upgrade/version"}
 	adapters := strings.Fields(run(t, "go", "list", "./internal/host/..."))
 	for _, a := range adapters {
 		for _, dep := range deps(t, a) {

@@ -1,0 +1,282 @@
+package mariadb
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+
+	"holdfast/internal/fail"
+	"holdfast/internal/host/replica"
+	"holdfast/internal/procfs"
+	"holdfast/internal/secretfile"
+	"holdfast/internal/sleep"
+)
+
+// Server starts and ends the process of the server. It must not start again by itself.
+type Server interface {
+	// Start starts it with more options, such as "--init-rpl-role=SLAVE". It need not
+	// answer yet when Start returns.
+	Start(ctx context.Context, extraArgs []string) error
+	// Kill9 ends it by SIGKILL. nil proves its end; none that runs is no error.
+	Kill9(ctx context.Context) error
+	// Process is the server's process. It wraps procfs.ErrGone when there is none.
+	Process(ctx context.Context) (procfs.ID, error)
+}
+
+// Account is an account of the server. The password is in a file of mode 0600; without a
+// file none is sent.
+type Account struct {
+	User         string
+	PasswordFile string
+}
+
+func (a Account) password() (string, error) {
+	if a.PasswordFile == "" {
+		return "", nil
+	}
+	p, err := secretfile.Read(a.PasswordFile)
+	if err != nil {
+		return "", fmt.Errorf("password of the database account %s: %w", a.User, err)
+	}
+	return p, nil
+}
+
+// Config is what a driver needs to know.
+type Config struct {
+	ServerID    uint32        // server_id on this node, and its name; another one on each node
+	Socket      string        // of the server on this node; absolute path
+	Datadir     string        // of the server on this node; absolute path
+	Admin       Account       // by the socket; all privileges
+	Replication Account       // made by Prepare; the same on both nodes
+	Limit       time.Duration // of one statement; default 5 s
+}
+
+// How long things may take, unless the caller's context is shorter.
+const (
+	limit    = 5 * time.Second        // one statement
+	start    = 60 * time.Second       // a server, until it answers, with its recovery
+	connect  = 30 * time.Second       // a replica, until it is connected
+	settle   = 10 * time.Second       // sessions, until they are gone after KILL
+	kill     = 10 * time.Second       // a process, until it is gone after SIGKILL
+	interval = 20 * time.Millisecond  // between two looks
+	dial     = 2 * time.Second        // a connection
+	forever  = 365 * 24 * time.Hour   // the timeout of a primary that never goes on alone
+	brief    = 500 * time.Millisecond // the timeout of a primary whose replica is catching up
+)
+
+// Driver drives the server of this node. Its methods may be called concurrently.
+type Driver struct {
+	cfg    Config
+	server Server
+	db     *sql.DB
+	mu     sync.Mutex // one change at a time
+
+	current  atomic.Pointer[context.CancelFunc] // of the change that is under way
+	demoting atomic.Int32                       // calls of Demote that wait, or work
+
+	proved struct {
+		sync.Mutex
+		baseline *counts // what Together has proved; nil: nothing
+	}
+}
+
+var _ replica.Driver = (*Driver)(nil)
+
+// New makes a driver. It does not connect.
+func New(cfg Config, server Server) (*Driver, error) {
+	switch {
+	case cfg.ServerID == 0:
+		return nil, fail.Errorf(fail.Invalid, "server ID 0: want 1 to 4294967295")
+	case !filepath.IsAbs(cfg.Socket):
+		return nil, fail.Errorf(fail.Invalid, "socket %q: want an absolute path", cfg.Socket)
+	case !filepath.IsAbs(cfg.Datadir) || filepath.Clean(cfg.Datadir) == "/":
+		return nil, fail.Errorf(fail.Invalid, "data directory %q: want an absolute path", cfg.Datadir)
+	case cfg.Admin.User == "" || cfg.Replication.User == "" || strings.ContainsAny(cfg.Admin.User+cfg.Replication.User, "\n\r\x00"):
+		return nil, fail.Errorf(fail.Invalid, "accounts %q and %q: want two names of one line", cfg.Admin.User, cfg.Replication.User)
+	case cfg.Replication.PasswordFile == "":
+		return nil, fail.Errorf(fail.Invalid, "account %q: want a file with its password", cfg.Replication.User)
+	case cfg.Admin.User == cfg.Replication.User:
+		return nil, fail.Errorf(fail.Invalid, "account %q: want another one for replication than for administration", cfg.Admin.User)
+	case cfg.Limit < 0:
+		return nil, fail.Errorf(fail.Invalid, "limit %s: want a time above 0", cfg.Limit)
+	}
+	cfg.Limit, cfg.Datadir = cmp.Or(cfg.Limit, limit), filepath.Clean(cfg.Datadir)
+	db, err := open(cfg.Admin, "unix", cfg.Socket)
+	if err != nil {
+		return nil, err
+	}
+	return &Driver{cfg: cfg, server: server, db: db}, nil
+}
+
+// node is the name of this node.
+func (d *Driver) node() string { return strconv.FormatUint(uint64(d.cfg.ServerID), 10) }
+
+// begin begins a change. Demote cuts it short.
+func (d *Driver) begin(ctx context.Context) (context.Context, func()) {
+	d.mu.Lock()
+	ctx, cancel := context.WithCancel(ctx)
+	d.current.Store(&cancel)
+	if d.demoting.Load() > 0 {
+		cancel()
+	}
+	return ctx, func() {
+		cancel()
+		d.mu.Unlock()
+	}
+}
+
+// Close closes the connections to the server.
+func (d *Driver) Close() { closed(d.db) }
+
+// closed closes a pool. Its error is that of the farewell to a server that may have ended:
+// nothing depends on it.
+func closed(db *sql.DB) { _ = db.Close() }
+
+// open makes a pool of connections. The password is read anew for each.
+func open(a Account, network, addr string) (*sql.DB, error) {
+	cfg := mysql.NewConfig()
+	cfg.User, cfg.Net, cfg.Addr, cfg.Timeout, cfg.Logger = a.User, network, addr, dial, &mysql.NopLogger{}
+	cfg.Params = map[string]string{"sql_mode": "''"} // a backslash escapes
+	err := cfg.Apply(mysql.BeforeConnect(func(_ context.Context, c *mysql.Config) (err error) {
+		c.Passwd, err = a.password()
+		return err
+	}))
+	if err != nil {
+		return nil, err
+	}
+	connector, err := mysql.NewConnector(cfg)
+	if err != nil {
+		return nil, err
+	}
+	db := sql.OpenDB(connector)
+	db.SetMaxIdleConns(2)
+	return db, nil
+}
+
+// querier is a pool or one connection.
+type querier interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+// exec runs statements one by one, each with a limit of its own.
+func (d *Driver) exec(ctx context.Context, q querier, statements ...string) error {
+	for _, s := range statements {
+		ctx, cancel := context.WithTimeout(ctx, d.cfg.Limit)
+		_, err := q.ExecContext(ctx, s)
+		cancel()
+		if err != nil {
+			return asked(err)
+		}
+	}
+	return nil
+}
+
+// asked is the error of a statement. The statement itself may have a password in it.
+func asked(err error) error { return fmt.Errorf("ask the database: %w", err) }
+
+// rows asks, and gives rows of values by the names of their columns, in lower case. NULL has
+// no entry.
+func (d *Driver) rows(ctx context.Context, q querier, query string) (out []map[string]string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, d.cfg.Limit)
+	defer cancel()
+	rows, err := q.QueryContext(ctx, query)
+	if err != nil {
+		return nil, asked(err)
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	names, err := rows.Columns()
+	if err != nil {
+		return nil, asked(err)
+	}
+	cells, into := make([]sql.NullString, len(names)), make([]any, len(names))
+	for i := range cells {
+		into[i] = &cells[i]
+	}
+	for rows.Next() {
+		if err := rows.Scan(into...); err != nil {
+			return nil, asked(err)
+		}
+		row := map[string]string{}
+		for i, c := range cells {
+			if c.Valid {
+				row[strings.ToLower(names[i])] = c.String
+			}
+		}
+		out = append(out, row)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, asked(err)
+	}
+	return out, nil
+}
+
+// row asks for one row; an empty one when there is none.
+func (d *Driver) row(ctx context.Context, q querier, query string) (map[string]string, error) {
+	rows, err := d.rows(ctx, q, query)
+	if err != nil || len(rows) == 0 {
+		return map[string]string{}, err
+	}
+	return rows[0], nil
+}
+
+// text writes a text into a statement.
+func text(s string) string {
+	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`, "\x00", `\0`).Replace(s) + "'"
+}
+
+// run names the server's process for good; "" when there is none.
+func (d *Driver) run(ctx context.Context) (string, error) {
+	id, err := d.server.Process(ctx)
+	if errors.Is(err, procfs.ErrGone) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("look for the database's process: %w", err)
+	}
+	boot, err := procfs.BootID()
+	return boot + "/" + strconv.Itoa(id.PID) + "/" + strconv.FormatUint(id.Started, 10), err
+}
+
+// start starts the server read-only, in a role, and waits until it answers.
+func (d *Driver) start(ctx context.Context, role string) error {
+	ctx, cancel := context.WithTimeout(ctx, start)
+	defer cancel()
+	d.prove(nil)
+	if err := d.server.Start(ctx, []string{"--read-only=ON", "--skip-slave-start", "--init-rpl-role=" + role}); err != nil {
+		return fmt.Errorf("start the database: %w", err)
+	}
+	for {
+		_, err := d.row(ctx, d.db, "SELECT 1")
+		if err == nil {
+			return nil
+		}
+		if run, rerr := d.run(ctx); rerr != nil || run == "" {
+			return errors.Join(fail.Errorf(fail.Failed, "the database ended at its start: %w", err), rerr)
+		}
+		if !sleep.For(ctx, interval) {
+			return fmt.Errorf("the database does not answer after its start: %w", err)
+		}
+	}
+}
+
+// end kills the server; nil proves its end. It is not given up when ctx ends.
+func (d *Driver) end(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), kill)
+	defer cancel()
+	d.prove(nil)
+	if err := d.server.Kill9(ctx); err != nil {
+		return fmt.Errorf("kill the database: %w", err)
+	}
+	return nil
+}

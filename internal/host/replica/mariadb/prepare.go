@@ -1,0 +1,125 @@
+package mariadb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"holdfast/internal/fail"
+)
+
+// setting is a variable of the server.
+type setting struct {
+	name, want string
+	fixed      bool // only a restart changes it
+}
+
+// settings are what replication without loss needs, from MariaDB's documentation of its
+// system variables: a crash keeps what was acknowledged (sync_binlog,
+// innodb_flush_log_at_trx_commit, sync_relay_log), and a lost peer is seen after 4 s.
+var settings = []setting{
+	{"log_bin", "1", true},
+	{"log_slave_updates", "1", true},
+	{"relay_log_recovery", "1", true},
+	{"gtid_strict_mode", "1", false},
+	{"binlog_format", "ROW", false},
+	{"sync_binlog", "1", false},
+	{"sync_relay_log", "1", false},
+	{"innodb_flush_log_at_trx_commit", "1", false},
+	{"rpl_semi_sync_master_wait_point", "AFTER_SYNC", false},
+	{"rpl_semi_sync_slave_kill_conn_timeout", "1", false},
+	{"slave_net_timeout", "4", false},
+}
+
+// Options are the lines for the section [mysqld] of the option file of the node whose number
+// is id: 1 to 4294967295, another one on each node. The server starts read-only with them.
+func Options(id uint32) []string {
+	out := []string{fmt.Sprintf("server_id=%d", id), "log_bin=bin", "relay_log=relay", "skip_slave_start=ON", "read_only=ON", "skip_name_resolve=ON"}
+	for _, s := range settings {
+		if s.name != "log_bin" {
+			out = append(out, s.name+"="+s.want)
+		}
+	}
+	return out
+}
+
+// Prepare checks and sets what replication needs, and makes the account of replication where
+// this node may write; a replica gets it with the data. It leaves alone whether commits wait.
+func (d *Driver) Prepare(ctx context.Context) error {
+	ctx, done := d.begin(ctx)
+	defer done()
+	var names []string
+	for _, s := range settings {
+		names = append(names, "@@"+s.name+" AS "+s.name)
+	}
+	v, err := d.row(ctx, d.db, "SELECT "+strings.Join(names, ", ")+", @@server_id AS id, @@read_only AS ro, @@datadir AS datadir")
+	if err != nil {
+		return err
+	}
+	var wrong []error
+	if v["id"] != d.node() {
+		wrong = append(wrong, fmt.Errorf("server_id is %s: want %s", v["id"], d.node()))
+	}
+	if strings.TrimRight(v["datadir"], "/") != d.cfg.Datadir {
+		wrong = append(wrong, fmt.Errorf("datadir is %s: want %s", v["datadir"], d.cfg.Datadir))
+	}
+	var set []string
+	for _, s := range settings {
+		switch {
+		case v[s.name] == s.want:
+		case s.fixed:
+			wrong = append(wrong, fmt.Errorf("%s is %s: want %s, in the option file, and a restart", s.name, v[s.name], s.want))
+		default:
+			set = append(set, "SET GLOBAL "+s.name+"="+s.want)
+		}
+	}
+	if err := errors.Join(wrong...); err != nil {
+		return fail.Errorf(fail.Refused, "the settings of the database are not those of replication: %w", err)
+	}
+	if err := d.exec(ctx, d.db, set...); err != nil {
+		return err
+	}
+	if v["ro"] != "0" {
+		return nil
+	}
+	return d.account(ctx)
+}
+
+// account makes the account of replication, unless it works: the binary log gets nothing
+// that is not needed.
+func (d *Driver) account(ctx context.Context) error {
+	password, err := d.cfg.Replication.password()
+	if err != nil {
+		return err
+	}
+	db, err := open(d.cfg.Replication, "unix", d.cfg.Socket)
+	if err != nil {
+		return err
+	}
+	defer closed(db)
+	// An error here is a login that is refused, or a server that the statements below
+	// do not reach either.
+	if rows, err := d.rows(ctx, db, "SHOW GRANTS"); err == nil {
+		for _, r := range rows {
+			for _, grant := range r {
+				if strings.Contains(grant, "REPLICATION SLAVE") || strings.Contains(grant, "ALL PRIVILEGES ON *.*") {
+					return nil
+				}
+			}
+		}
+	}
+	who := text(d.cfg.Replication.User) + "@'%'"
+	return d.exec(ctx, d.db, "CREATE USER IF NOT EXISTS "+who+" IDENTIFIED BY "+text(password),
+		"ALTER USER "+who+" IDENTIFIED BY "+text(password), "GRANT REPLICATION SLAVE ON *.* TO "+who)
+}
+
+// Detach ends replication. The primary goes on and waits for nobody; a replica keeps what it
+// has and stays read-only: nothing but Promote, or a person, makes it write.
+func (d *Driver) Detach(ctx context.Context) error {
+	ctx, done := d.begin(ctx)
+	defer done()
+	d.prove(nil)
+	return d.exec(ctx, d.db, "STOP SLAVE", "RESET SLAVE ALL", "SET GLOBAL rpl_semi_sync_slave_enabled=OFF",
+		"SET GLOBAL rpl_semi_sync_master_wait_no_slave=OFF", "SET GLOBAL rpl_semi_sync_master_enabled=OFF")
+}

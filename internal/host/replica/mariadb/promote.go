@@ -1,0 +1,214 @@
+package mariadb
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"holdfast/internal/fail"
+	"holdfast/internal/host/replica"
+	"holdfast/internal/sleep"
+)
+
+// Promote makes this node the primary, whose commits wait for a replica: Alone, or a replica
+// and Together, come after it. The license names this node as the replica, and this node's
+// replication goes on since the proof; or it names this node as the primary, in the same run, or
+// it has ended since: then it is started and keeps everything that it had.
+func (d *Driver) Promote(ctx context.Context, c replica.Claim) error {
+	ctx, done := d.begin(ctx)
+	defer done()
+	run, err := d.run(ctx)
+	if err != nil {
+		return err
+	}
+	if run == "" {
+		return d.coldStart(ctx, c)
+	}
+	f, err := d.look(ctx, d.db)
+	if err != nil {
+		return err
+	}
+	switch {
+	case !f.readOnly && f.configured && f.io != "No":
+		return fail.Errorf(fail.Refused, "this database writes and follows another one at once")
+	case !f.readOnly: // an earlier call came that far
+		return d.exec(ctx, d.db, "STOP SLAVE", "RESET SLAVE ALL")
+	case !c.License.Safe:
+		return fail.Errorf(fail.Refused, "nothing proves that this database has everything that was acknowledged: there is no safe sample of the primary")
+	case c.License.Primary == f.node && c.License.Run == run:
+	case c.License.Primary == f.node:
+		return fail.Errorf(fail.Refused, "this database was started anew since it was the primary: it may lack what was acknowledged")
+	default:
+		if err := d.complete(ctx, c, f, run); err != nil {
+			return err
+		}
+	}
+	d.prove(nil)
+	if err := d.tighten(ctx); err != nil {
+		return err
+	}
+	// The thread that applies ends last: as long as it runs, a next call knows that
+	// nothing was thrown away.
+	return d.exec(ctx, d.db, "SET GLOBAL read_only=OFF", "STOP SLAVE", "RESET SLAVE ALL")
+}
+
+// coldStart starts a server that was the primary and has ended, with all that it had: in the
+// role of a primary its recovery commits what is in its binary log.
+func (d *Driver) coldStart(ctx context.Context, c replica.Claim) error {
+	if !c.License.Safe {
+		return fail.Errorf(fail.Refused, "the database does not run, and there is no safe sample of it as the primary")
+	}
+	if c.License.Primary != d.node() {
+		return fail.Errorf(fail.Refused, "the database does not run: a replica that is started lacks what it had received")
+	}
+	if err := d.start(ctx, "MASTER"); err != nil {
+		return err
+	}
+	f, err := d.look(ctx, d.db)
+	if err != nil {
+		return err
+	}
+	if f.node != d.node() || f.configured {
+		return fail.Errorf(fail.Refused, "this database was no primary when it ended: it is server %s and follows server %q", f.node, f.master)
+	}
+	if err := d.tighten(ctx); err != nil {
+		return err
+	}
+	return d.exec(ctx, d.db, "SET GLOBAL read_only=OFF")
+}
+
+// complete makes sure that a replica has applied everything that was acknowledged. Nothing
+// is changed when it refuses, but that it has ceased to receive when it can not apply.
+func (d *Driver) complete(ctx context.Context, c replica.Claim, f following, run string) error {
+	switch {
+	case c.License.Replica != f.node:
+		return fail.Errorf(fail.Refused, "the sample is that of server %s as the replica, this is server %s", c.License.Replica, f.node)
+	case c.License.Relay != relay(run, f.applier):
+		return fail.Errorf(fail.Refused, "this database, or its replication, was started anew since the proof: it may lack what was acknowledged")
+	case !f.configured || !f.gtid || f.master != c.License.Primary:
+		return fail.Errorf(fail.Refused, "this database does not follow server %s by GTID", c.License.Primary)
+	case len(f.received) == 0 || !f.sql:
+		return fail.Errorf(fail.Refused, "this database does not apply what it has received: %s", f.problem)
+	}
+	if err := d.exec(ctx, d.db, "STOP SLAVE IO_THREAD"); err != nil {
+		return err
+	}
+	for {
+		f, err := d.look(ctx, d.db)
+		switch {
+		case err != nil:
+			return err
+		case replica.Covers(f.applied, f.received) && len(f.received) > 0 && f.io == "No":
+			return nil
+		case !f.sql:
+			return fail.Errorf(fail.Refused, "this database does not apply what it has received: %s", f.problem)
+		}
+		if !sleep.For(ctx, interval) {
+			return fmt.Errorf("this database has not applied all that it has received: %w", ctx.Err())
+		}
+	}
+}
+
+// Demote makes this node stop writing. A primary that is healthy becomes read-only, and its
+// sessions end; any other server that may write is killed. A killed one is started by Resync
+// or Promote only. Other calls that are under way are cut short.
+func (d *Driver) Demote(ctx context.Context) error {
+	d.demoting.Add(1)
+	defer d.demoting.Add(-1)
+	if cancel := d.current.Load(); cancel != nil {
+		(*cancel)()
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.prove(nil)
+	run, err := d.run(ctx)
+	if err == nil && run == "" {
+		return nil
+	}
+	if err == nil {
+		err = d.drain(ctx)
+	}
+	if err == nil {
+		return nil
+	}
+	if kerr := d.end(ctx); kerr != nil {
+		return errors.Join(fmt.Errorf("the database is not read-only: %w", err), kerr)
+	}
+	return nil
+}
+
+// drain makes a healthy server read-only and ends its sessions. It is given half of the
+// time that there is.
+func (d *Driver) drain(ctx context.Context) (err error) {
+	wait := settle
+	if end, ok := ctx.Deadline(); ok {
+		wait = min(wait, time.Until(end)/2)
+	}
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	conn, err := d.conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	f, err := d.look(ctx, conn)
+	if err != nil {
+		return err
+	}
+	c, err := d.count(ctx, conn, "")
+	if err != nil {
+		return err
+	}
+	if !f.readOnly && c.enabled && (c.clients < 1 && c.noSlave) {
+		return errors.New("it waits for a replica that is not there")
+	}
+	// It waits for commits that are under way, thus for their acknowledgement.
+	if err := d.exec(ctx, conn, "SET GLOBAL read_only=ON"); err != nil {
+		return err
+	}
+	for {
+		left, err := d.rows(ctx, conn, "SELECT id FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND user <> 'system user' "+
+			"AND command NOT IN ('Binlog Dump', 'Daemon', 'Slave_IO', 'Slave_SQL', 'Slave_worker')")
+		if err != nil {
+			return err
+		}
+		c, err := d.count(ctx, conn, "")
+		if err != nil {
+			return err
+		}
+		if len(left) == 0 && c.waiting == 0 {
+			return d.needReadOnly(ctx, conn)
+		}
+		for _, s := range left {
+			// One that has ended meanwhile is no error: it is not there at the next look.
+			if err := d.exec(ctx, conn, "KILL "+s["id"]); err != nil && !unknownThread(err) {
+				return err
+			}
+		}
+		if !sleep.For(ctx, interval) {
+			return fmt.Errorf("%d sessions and %d commits do not end: %w", len(left), c.waiting, ctx.Err())
+		}
+	}
+}
+
+// needReadOnly looks again: a call that was cut short may have changed it.
+func (d *Driver) needReadOnly(ctx context.Context, q querier) error {
+	v, err := d.row(ctx, q, "SELECT @@read_only AS ro")
+	if err == nil && v["ro"] == "0" {
+		err = errors.New("it was made writable again")
+	}
+	return err
+}
+
+// conn is one connection, which does not wait for longer than a statement may.
+func (d *Driver) conn(ctx context.Context) (*sql.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.cfg.Limit)
+	defer cancel()
+	c, err := d.db.Conn(ctx)
+	if err != nil {
+		return nil, asked(err)
+	}
+	return c, nil
+}

@@ -1,0 +1,295 @@
+package mariadb
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/go-sql-driver/mysql"
+
+	"holdfast/internal/durable"
+	"holdfast/internal/fail"
+	"holdfast/internal/host/replica"
+	"holdfast/internal/sleep"
+)
+
+// Numbers of errors, from MariaDB's list of errors.
+const (
+	errNoSuchThread = 1094   // ER_NO_SUCH_THREAD
+	errNoLog        = "1236" // ER_MASTER_FATAL_ERROR_READING_BINLOG: the primary can not serve the position
+)
+
+func unknownThread(err error) bool {
+	var e *mysql.MySQLError
+	return errors.As(err, &e) && e.Number == errNoSuchThread
+}
+
+// errReseed says that a node can not follow, and has nothing that the primary has not.
+var errReseed = errors.New("the primary has no longer what this database needs to follow")
+
+// Resync makes this node a replica of the primary. A server that does not run, or does not
+// answer, is started so that what nobody has acknowledged is cut. What this node has and the
+// primary does not is saved; then, and where the primary's logs do not reach back, the data
+// are replaced by a copy.
+func (d *Driver) Resync(ctx context.Context, from replica.Source) error {
+	ctx, done := d.begin(ctx)
+	defer done()
+	if from.Host == "" || from.Port < 1 || from.Port > 65535 {
+		return fail.Errorf(fail.Invalid, "primary %q, port %d: want a name or address, and 1 to 65535", from.Host, from.Port)
+	}
+	f, err := d.awake(ctx)
+	if err != nil {
+		return err
+	}
+	if !f.readOnly {
+		return fail.Errorf(fail.Refused, "this database is a primary: demote it first")
+	}
+	peer, err := d.primary(ctx, from)
+	if err != nil {
+		return err
+	}
+	// A copy of the primary whose position was not set yet, by a call that was cut short.
+	if _, fresh, err := d.copied(); err != nil || fresh {
+		if err == nil {
+			err = d.follow(ctx, from, peer)
+		}
+		return err
+	}
+	errant := replica.Errant(f.state, peer)
+	switch {
+	case len(errant) > 0:
+		if err := d.save(ctx, from, f.state, peer, errant); err != nil {
+			return err
+		}
+		return d.reseed(ctx, from, peer)
+	case len(f.state) == 0 && len(f.applied) == 0 && len(peer) > 0:
+		return d.reseed(ctx, from, peer) // it has nothing, or what nobody knows
+	}
+	if err = d.follow(ctx, from, peer); errors.Is(err, errReseed) {
+		return d.reseed(ctx, from, peer)
+	}
+	return err
+}
+
+// awake makes the server run and answer, and says how it is.
+func (d *Driver) awake(ctx context.Context) (following, error) {
+	run, err := d.run(ctx)
+	if err != nil {
+		return following{}, err
+	}
+	if run != "" {
+		f, err := d.look(ctx, d.db)
+		if err == nil {
+			return f, nil
+		}
+		if ctx.Err() != nil {
+			return f, err
+		}
+		if err := d.end(ctx); err != nil {
+			return f, err
+		}
+	}
+	if err := d.start(ctx, "SLAVE"); err != nil {
+		return following{}, err
+	}
+	return d.look(ctx, d.db)
+}
+
+// primary asks the primary, by the account of replication, what it has.
+func (d *Driver) primary(ctx context.Context, from replica.Source) ([]replica.Transaction, error) {
+	at := net.JoinHostPort(from.Host, strconv.Itoa(from.Port))
+	db, err := open(d.cfg.Replication, "tcp", at)
+	if err != nil {
+		return nil, err
+	}
+	defer closed(db)
+	v, err := d.row(ctx, db, "SELECT @@server_id AS id, @@read_only AS ro, @@gtid_binlog_state AS state")
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("primary %s: %w", at, err)
+	case v["id"] == d.node():
+		return nil, fail.Errorf(fail.Refused, "primary %s is this database itself, or has the same server_id", at)
+	case v["ro"] != "0":
+		return nil, fail.Errorf(fail.Refused, "primary %s is none: it is read-only", at)
+	}
+	return parse(v["state"])
+}
+
+// follow makes the server follow from where it is, and waits until it is connected. peer is
+// the primary's state, of now or of before the copy that this node's data are.
+func (d *Driver) follow(ctx context.Context, from replica.Source, peer []replica.Transaction) error {
+	password, err := d.cfg.Replication.password()
+	if err != nil {
+		return err
+	}
+	position, fresh, err := d.copied()
+	if err != nil {
+		return err
+	}
+	if err := d.exec(ctx, d.db, "SET GLOBAL read_only=ON", "STOP SLAVE", "SET GLOBAL rpl_semi_sync_master_enabled=OFF", "SET GLOBAL rpl_semi_sync_slave_enabled=ON"); err != nil {
+		return err
+	}
+	if fresh {
+		at, err := parse(position)
+		if err != nil {
+			return err
+		}
+		if err := d.exec(ctx, d.db, "RESET MASTER", "SET GLOBAL gtid_binlog_state="+text(gtids(stateAt(at, peer)))); err != nil {
+			return err
+		}
+	} else {
+		v, err := d.row(ctx, d.db, "SELECT @@gtid_binlog_pos AS pos")
+		if err != nil {
+			return err
+		}
+		position = v["pos"]
+	}
+	if position != "" {
+		if err := d.exec(ctx, d.db, "SET GLOBAL gtid_slave_pos="+text(position)); err != nil {
+			return err
+		}
+	}
+	if err := d.exec(ctx, d.db, fmt.Sprintf("CHANGE MASTER TO master_host=%s, master_port=%d, master_user=%s, master_password=%s, master_use_gtid=slave_pos, "+
+		"master_connect_retry=1, master_heartbeat_period=1", text(from.Host), from.Port, text(d.cfg.Replication.User), text(password))); err != nil {
+		return err
+	}
+	if fresh {
+		if err := d.used(); err != nil {
+			return err
+		}
+	}
+	if err := d.exec(ctx, d.db, "START SLAVE"); err != nil {
+		return err
+	}
+	return d.connected(ctx)
+}
+
+// connected waits until the replica receives, applies and acknowledges.
+func (d *Driver) connected(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, connect)
+	defer cancel()
+	for {
+		f, err := d.look(ctx, d.db)
+		switch {
+		case err != nil:
+			return err
+		case f.io == "Yes" && f.sql && f.acknowledges:
+			return nil
+		case f.io == "No" && f.ioErrno == errNoLog:
+			return fmt.Errorf("%w: %s", errReseed, f.problem)
+		case f.io == "No" && f.problem != "", !f.sql && f.problem != "":
+			return fail.Errorf(fail.Failed, "this database can not follow the primary: %s", f.problem)
+		}
+		if !sleep.For(ctx, interval) {
+			return fmt.Errorf("this database is not connected to the primary: %s: %w", f.problem, ctx.Err())
+		}
+	}
+}
+
+// save writes the errant transactions into a file, as statements with their rows beside
+// them, and makes sure that they are in it.
+func (d *Driver) save(ctx context.Context, from replica.Source, mine, peer, errant []replica.Transaction) error {
+	if from.Save == "" || from.Seed == nil {
+		return fail.Errorf(fail.Refused, "this database has transactions that the primary does not have, up to %s: want a file to save them, and a copy of the primary", gtids(errant))
+	}
+	v, err := d.row(ctx, d.db, "SELECT @@log_bin_basename AS base")
+	if err != nil {
+		return err
+	}
+	logs, err := d.rows(ctx, d.db, "SHOW BINARY LOGS")
+	if err != nil {
+		return err
+	}
+	args := []string{"--no-defaults", "--verbose"}
+	if at := common(mine, peer); len(at) > 0 {
+		args = append(args, "--start-position="+gtids(at))
+	}
+	for _, l := range logs {
+		args = append(args, filepath.Join(filepath.Dir(v["base"]), l["log_name"]))
+	}
+	err = durable.Write(from.Save, 0o600, func(f *os.File) error { return program(ctx, "mariadb-binlog", args, nil, f) })
+	if err != nil {
+		return fmt.Errorf("save the transactions that the primary does not have: %w", err)
+	}
+	saved, err := os.ReadFile(from.Save)
+	if err != nil {
+		return err
+	}
+	for _, t := range errant {
+		if !bytes.Contains(saved, []byte("GTID "+gtids([]replica.Transaction{t})+" ")) {
+			return fail.Errorf(fail.Failed, "%s does not have the transaction %s, which the primary does not have either", from.Save, gtids([]replica.Transaction{t}))
+		}
+	}
+	return nil
+}
+
+// program runs a program of MariaDB. Its errors have the end of what it says.
+func program(ctx context.Context, name string, args []string, in *os.File, out *os.File) error {
+	cmd := exec.CommandContext(ctx, name, args...)
+	said := &tail{}
+	cmd.Stderr = said
+	if in != nil {
+		cmd.Stdin = in
+	}
+	if out != nil {
+		cmd.Stdout = out
+	}
+	cmd.WaitDelay = settle
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("%s: %w: %s", name, err, strings.TrimSpace(string(said.b)))
+	}
+	return nil
+}
+
+// tail keeps the last 2 KiB.
+type tail struct{ b []byte }
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.b = append(t.b, p...)
+	t.b = bytes.Clone(t.b[max(0, len(t.b)-2<<10):])
+	return len(p), nil
+}
+
+// positions are the files in which a copy says where the primary was; the third word is the
+// GTID position. The name has changed with MariaDB 11.1.
+var positions = []string{"mariadb_backup_binlog_info", "xtrabackup_binlog_info"}
+
+// copied gives the position of a copy that has not followed yet.
+func (d *Driver) copied() (position string, fresh bool, err error) {
+	for _, name := range positions {
+		path := filepath.Join(d.cfg.Datadir, name)
+		b, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return "", false, err
+		}
+		w := strings.Fields(string(b))
+		if len(w) < 3 {
+			return "", false, fmt.Errorf("%s says %.80q: want a file, a position and GTIDs", path, b)
+		}
+		position := strings.Join(w[2:], "")
+		_, err = parse(position)
+		return position, true, err
+	}
+	return "", false, nil
+}
+
+// used forgets that the data are a copy.
+func (d *Driver) used() error {
+	for _, name := range positions {
+		if err := os.Remove(filepath.Join(d.cfg.Datadir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return durable.SyncDir(d.cfg.Datadir)
+}

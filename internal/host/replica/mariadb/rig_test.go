@@ -1,0 +1,318 @@
+package mariadb
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"holdfast/internal/host/replica"
+	"holdfast/internal/procfs"
+	"holdfast/internal/testbed/try"
+	"holdfast/internal/transition/db/aligntest"
+)
+
+// Passwords with all that option files, shells and statements take for something else.
+const (
+	adminPassword = `a &# @$'" \; %b=`
+	replPassword  = `r '"\ #&@$ ;x`
+)
+
+// node is a MariaDB server with its driver.
+type node struct {
+	*Driver
+	t       *testing.T
+	cmd     *Command
+	port    int
+	datadir string
+	root    *sql.DB
+	seeds   int // copies that were made of it
+}
+
+// pair makes two nodes that follow nobody, with the same accounts and nothing in their
+// binary logs. The first one takes writes.
+func pair(t *testing.T) (a, b *node) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("-short: no real MariaDB is started")
+	}
+	for _, p := range []string{"mariadb-install-db", "mariadb-binlog", "mariadb-backup", "mbstream"} {
+		if _, err := exec.LookPath(p); err != nil {
+			t.Skip("needs the Debian packages mariadb-server-core, mariadb-client and mariadb-backup: ", err)
+		}
+	}
+	ctx := try.Context(t)
+	a, b = newNode(t, 1), newNode(t, 2)
+	var w sync.WaitGroup
+	errs := make([]error, 2)
+	for i, n := range []*node{a, b} {
+		w.Add(1)
+		go func() {
+			defer w.Done()
+			errs[i] = n.birth(ctx)
+		}()
+	}
+	w.Wait()
+	for _, err := range errs {
+		try.Must(t, err)
+	}
+	for _, n := range []*node{a, b} {
+		try.Must(t, n.Prepare(ctx))
+	}
+	a.sql("SET GLOBAL read_only=OFF")
+	return a, b
+}
+
+func newNode(t *testing.T, id uint32) *node {
+	t.Helper()
+	dir := try.ShortDir(t)
+	n := &node{t: t, datadir: filepath.Join(dir, "data"), port: freePort(t)}
+	aligntest.Install(t, n.datadir)
+	file := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		try.Must(t, os.WriteFile(path, []byte(text), 0o600))
+		return path
+	}
+	lines := append([]string{
+		"[mysqld]", "datadir=" + n.datadir, "tmpdir=" + dir, "socket=" + filepath.Join(dir, "s"), "pid-file=" + filepath.Join(dir, "pid"),
+		"bind-address=127.0.0.1", fmt.Sprintf("port=%d", n.port), "innodb_buffer_pool_size=32M", "innodb_log_file_size=8M", "performance_schema=OFF",
+	}, Options(id)...)
+	if os.Geteuid() == 0 {
+		lines = append(lines, "user=root")
+	}
+	path, err := exec.LookPath("mariadbd")
+	if err != nil {
+		path = "/usr/sbin/mariadbd"
+	}
+	n.cmd = &Command{Path: path, Args: []string{"--defaults-file=" + file("cnf", strings.Join(lines, "\n")+"\n")}, Log: filepath.Join(dir, "log")}
+	n.Driver, err = New(Config{
+		ServerID: id, Socket: filepath.Join(dir, "s"), Datadir: n.datadir,
+		Admin:       Account{User: "hold fast", PasswordFile: file("admin", adminPassword+"\n")},
+		Replication: Account{User: "repl", PasswordFile: file("repl", replPassword)},
+	}, n.cmd)
+	try.Must(t, err)
+	n.root, err = open(Account{User: "root"}, "unix", filepath.Join(dir, "s"))
+	try.Must(t, err)
+	t.Cleanup(func() {
+		if err := n.cmd.Kill9(context.Background()); err != nil {
+			t.Error(err)
+		}
+		closed(n.root)
+		n.Close()
+		if text, err := os.ReadFile(n.cmd.Log); err == nil && t.Failed() {
+			t.Logf("server %d:\n%s", id, text[max(0, len(text)-1500):])
+		}
+	})
+	return n
+}
+
+// birth makes the accounts, beside the binary log, and starts the server as its unit would.
+func (n *node) birth(ctx context.Context) error {
+	if err := n.cmd.Start(ctx, []string{"--skip-log-bin", "--read-only=OFF"}); err != nil {
+		return err
+	}
+	for n.root.PingContext(ctx) != nil {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		time.Sleep(interval)
+	}
+	err := n.exec(ctx, n.root, "CREATE USER 'hold fast'@'localhost' IDENTIFIED BY "+text(adminPassword), "GRANT ALL ON *.* TO 'hold fast'@'localhost' WITH GRANT OPTION",
+		"CREATE USER repl@'%' IDENTIFIED BY "+text(replPassword), "GRANT REPLICATION SLAVE ON *.* TO repl@'%'",
+		// Not behind read_only's back, as an application's.
+		"CREATE USER app@'%' IDENTIFIED BY 'app'", "GRANT SELECT, INSERT, CREATE, LOCK TABLES ON *.* TO app@'%'", "CREATE DATABASE app", "CREATE TABLE app.log (id BIGINT PRIMARY KEY, at VARCHAR(30)) ENGINE=InnoDB", "FLUSH TABLES")
+	if err != nil {
+		return err
+	}
+	if err := n.cmd.Kill9(ctx); err != nil {
+		return err
+	}
+	return n.start(ctx, "MASTER")
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	// Below the ports that the kernel gives to clients: none of them takes it meanwhile.
+	for range 200 {
+		p := 20000 + int(time.Now().UnixNano()/1000)%12000
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", p)); err == nil {
+			try.Must(t, l.Close())
+			time.Sleep(time.Millisecond)
+			return p
+		}
+	}
+	t.Fatal("no free port")
+	return 0
+}
+
+func (n *node) sql(statements ...string) {
+	n.t.Helper()
+	try.Must(n.t, n.exec(try.Context(n.t), n.root, statements...))
+}
+
+// value asks for one value.
+func (n *node) value(query string) string {
+	n.t.Helper()
+	r, err := n.row(try.Context(n.t), n.root, query)
+	try.Must(n.t, err)
+	for _, v := range r {
+		return v
+	}
+	return ""
+}
+
+// state asks the driver.
+func (n *node) state() replica.Status {
+	n.t.Helper()
+	st, err := n.Status(try.Context(n.t))
+	try.Must(n.t, err)
+	return st
+}
+
+// source is n as the primary of another node.
+func (n *node) source(save string) replica.Source {
+	return replica.Source{Host: "127.0.0.1", Port: n.port, Save: save, Seed: func(ctx context.Context, w io.Writer) error {
+		n.seeds++
+		return n.Seed(ctx, w)
+	}}
+}
+
+// join makes b a replica of a, and proves it.
+func join(t *testing.T, a, b *node) {
+	t.Helper()
+	ctx := try.Context(t)
+	try.Must(t, b.Resync(ctx, a.source("")))
+	g, err := a.Together(ctx, b.state())
+	if err != nil || !g.Safe {
+		t.Fatalf("together: %+v, %v", g, err)
+	}
+}
+
+// license is what a caller keeps of a pair: a safe sample of the primary.
+func license(t *testing.T, a *node) replica.Claim {
+	t.Helper()
+	c := replica.Claim{License: a.state().Guarantee}
+	if !c.License.Safe {
+		t.Fatalf("the sample is not safe: %+v", c.License)
+	}
+	return c
+}
+
+// id is the server's process.
+func (n *node) id() procfs.ID {
+	n.t.Helper()
+	id, err := n.cmd.Process(context.Background())
+	try.Must(n.t, err)
+	return id
+}
+
+// freeze stops the server's process until the test, or the function, ends that.
+func (n *node) freeze() (thaw func()) {
+	n.t.Helper()
+	id := n.id()
+	try.Must(n.t, procfs.Here.Signal(id, unix.SIGSTOP))
+	try.Until(n.t, "all threads to stand still", func() bool {
+		stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", id.PID))
+		try.Must(n.t, err)
+		for _, path := range stats {
+			if b, err := os.ReadFile(path); err == nil && !strings.Contains(string(b), ") T ") {
+				return false
+			}
+		}
+		return len(stats) > 0
+	})
+	return func() { try.Must(n.t, procfs.Here.Signal(id, unix.SIGCONT)) }
+}
+
+// app is a pool of connections of an application.
+func (n *node) app() *sql.DB {
+	n.t.Helper()
+	db, err := sql.Open("mysql", fmt.Sprintf("app:app@tcp(127.0.0.1:%d)/app", n.port))
+	try.Must(n.t, err)
+	db.SetMaxIdleConns(8)
+	n.t.Cleanup(func() { closed(db) })
+	return db
+}
+
+// insert begins to write a row; its answer comes when the server has acknowledged it.
+func insert(db *sql.DB, id int64) <-chan error {
+	done := make(chan error, 1)
+	go func() {
+		_, err := db.Exec("INSERT INTO log VALUES (?, NOW(6))", id)
+		done <- err
+	}()
+	return done
+}
+
+// ledger has the rows that a server has acknowledged.
+type ledger struct {
+	mu   sync.Mutex
+	rows []int64
+	next int64
+}
+
+// write writes rows, each once, by so many clients until stop is called, which waits for
+// them. A client ends at its first error.
+func (l *ledger) write(n *node, clients int) (stop func()) {
+	db := n.app()
+	ctx, cancel := context.WithCancel(context.Background())
+	var w sync.WaitGroup
+	for range clients {
+		w.Add(1)
+		go func() {
+			defer w.Done()
+			for ctx.Err() == nil {
+				l.mu.Lock()
+				l.next++
+				id := l.next
+				l.mu.Unlock()
+				if _, err := db.ExecContext(ctx, "INSERT INTO log VALUES (?, NOW(6))", id); err != nil {
+					return // not acknowledged: it may be there or not
+				}
+				l.mu.Lock()
+				l.rows = append(l.rows, id)
+				l.mu.Unlock()
+			}
+		}()
+	}
+	return func() {
+		cancel()
+		w.Wait()
+	}
+}
+
+// size is how many rows were acknowledged.
+func (l *ledger) size() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.rows)
+}
+
+// missing are the acknowledged rows that a server does not have.
+func (l *ledger) missing(n *node) (out []int64) {
+	n.t.Helper()
+	rows, err := n.rows(try.Context(n.t), n.root, "SELECT id FROM app.log")
+	try.Must(n.t, err)
+	there := map[string]bool{}
+	for _, r := range rows {
+		there[r["id"]] = true
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, id := range l.rows {
+		if !there[fmt.Sprint(id)] {
+			out = append(out, id)
+		}
+	}
+	return out
+}

@@ -1,0 +1,174 @@
+package mariadb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"holdfast/internal/durable"
+	"holdfast/internal/fail"
+	"holdfast/internal/host/replica"
+)
+
+// stage is where a copy is made ready, beside the data directory.
+const stage = ".seed"
+
+// Seed writes a copy of this node's data, of one moment, as mariadb-backup streams it. The
+// server goes on.
+func (d *Driver) Seed(ctx context.Context, w io.Writer) (err error) {
+	dir, err := os.MkdirTemp("", "holdfast-seed-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	defaults := filepath.Join(dir, "cnf")
+	if err := d.options(defaults); err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, "mariadb-backup", "--defaults-file="+defaults, "--backup", "--stream=mbstream",
+		"--target-dir="+dir, "--datadir="+d.cfg.Datadir, "--socket="+d.cfg.Socket, "--protocol=socket")
+	said := &tail{}
+	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = w, said, settle
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("copy the primary: %w: %s", err, strings.TrimSpace(string(said.b)))
+	}
+	return nil
+}
+
+// options writes user and password where only this user reads them: every process of the
+// host can read arguments.
+func (d *Driver) options(path string) error {
+	password, err := d.cfg.Admin.password()
+	if err != nil {
+		return err
+	}
+	out := "[client]\nuser=" + quote(d.cfg.Admin.User) + "\n"
+	if password != "" {
+		out += "password=" + quote(password) + "\n"
+	}
+	return os.WriteFile(path, []byte(out), 0o600)
+}
+
+// quote writes a value of an option file.
+func quote(s string) string {
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
+}
+
+// reseed replaces this node's data by a copy of the primary's and follows it. Until the copy
+// is whole the old data are untouched; then both change places at once.
+func (d *Driver) reseed(ctx context.Context, from replica.Source, peer []replica.Transaction) error {
+	if from.Seed == nil {
+		return fail.Errorf(fail.Refused, "this database can not follow the primary from where it is: want a copy of the primary")
+	}
+	next := d.cfg.Datadir + stage
+	if err := d.receive(ctx, from, next); err != nil {
+		return errors.Join(fmt.Errorf("copy the primary: %w", err), os.RemoveAll(next))
+	}
+	if err := d.end(ctx); err != nil {
+		return err
+	}
+	if err := swap(next, d.cfg.Datadir); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(next); err != nil {
+		return err
+	}
+	if err := d.start(ctx, "SLAVE"); err != nil {
+		return err
+	}
+	if err := d.follow(ctx, from, peer); err != nil {
+		if errors.Is(err, errReseed) {
+			return fail.Errorf(fail.Failed, "a new copy of the primary can not follow it: %w", err)
+		}
+		return err
+	}
+	return nil
+}
+
+// receive makes a copy ready to be started on.
+func (d *Driver) receive(ctx context.Context, from replica.Source, dir string) (err error) {
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	fed := make(chan error, 1)
+	go func() {
+		err := from.Seed(ctx, w)
+		fed <- errors.Join(err, w.Close())
+	}()
+	err = program(ctx, "mbstream", []string{"-x", "-C", dir}, r, nil)
+	if err != nil {
+		cancel()
+	}
+	err = errors.Join(err, r.Close(), <-fed)
+	if err != nil {
+		return err
+	}
+	if err := program(ctx, "mariadb-backup", []string{"--no-defaults", "--prepare", "--target-dir=" + dir}, nil, nil); err != nil {
+		return err
+	}
+	if err := hasPosition(dir); err != nil {
+		return err
+	}
+	return d.own(dir)
+}
+
+func hasPosition(dir string) error {
+	for _, name := range positions {
+		if info, err := os.Stat(filepath.Join(dir, name)); err == nil && info.Size() > 0 {
+			return nil
+		}
+	}
+	return errors.New("the copy does not say where the primary was")
+}
+
+// own gives a copy the owner and the mode of the data directory, and puts it on disk.
+func (d *Driver) own(dir string) error {
+	info, err := os.Stat(d.cfg.Datadir)
+	if err != nil {
+		return err
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return fmt.Errorf("%s has no owner", d.cfg.Datadir)
+	}
+	err = filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if err := os.Lchown(path, int(st.Uid), int(st.Gid)); err != nil {
+			return err
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		return errors.Join(f.Sync(), f.Close())
+	})
+	return errors.Join(err, os.Chmod(dir, info.Mode().Perm()))
+}
+
+// swap lets two directories change places, at once and for good.
+func swap(a, b string) error {
+	if err := unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE); err != nil {
+		return fmt.Errorf("put %s into the place of %s: %w", a, b, err)
+	}
+	return durable.SyncDir(filepath.Dir(b))
+}

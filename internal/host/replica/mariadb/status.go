@@ -1,0 +1,147 @@
+package mariadb
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"holdfast/internal/host/replica"
+)
+
+func lower(s string) string { return strings.ToLower(s) }
+
+// following is what a replica says of its replication.
+type following struct {
+	configured     bool
+	host, port     string
+	master         string // server_id of the primary, "0" before the first connection
+	io             string // Yes, Connecting, Preparing, No
+	sql            bool   // the thread that applies runs
+	gtid           bool
+	received       []replica.Transaction
+	ioErrno        string
+	problem        string // "": none
+	behind         int    // seconds
+	behindKnown    bool
+	acknowledges   bool                  // semi-synchronously
+	state, applied []replica.Transaction // binary log's state; gtid_slave_pos
+	node           string
+	applier        string // the thread's number
+	readOnly       bool
+}
+
+// relay names a relay log. A server throws it away when it starts, and when both threads
+// start; then the one that applies is another one.
+func relay(run, applier string) string { return run + "/" + applier }
+
+// look asks for all of it.
+func (d *Driver) look(ctx context.Context, q querier) (f following, err error) {
+	v, err := d.row(ctx, q, "SELECT @@server_id AS node, @@read_only AS ro, @@gtid_binlog_state AS state, @@gtid_slave_pos AS applied")
+	if err != nil {
+		return f, err
+	}
+	f.node, f.readOnly = v["node"], v["ro"] != "0"
+	if f.state, err = parse(v["state"]); err != nil {
+		return f, err
+	}
+	if f.applied, err = parse(v["applied"]); err != nil {
+		return f, err
+	}
+	s, err := d.status(ctx, q)
+	if err != nil {
+		return f, err
+	}
+	f.acknowledges = s["rpl_semi_sync_slave_status"] == "ON"
+	r, err := d.row(ctx, q, "SHOW SLAVE STATUS")
+	if err != nil || len(r) == 0 {
+		return f, err
+	}
+	f.configured, f.host, f.port, f.master = true, r["master_host"], r["master_port"], r["master_server_id"]
+	f.io, f.sql, f.gtid = r["slave_io_running"], r["slave_sql_running"] == "Yes", r["using_gtid"] != "No"
+	f.ioErrno = r["last_io_errno"]
+	if f.received, err = parse(r["gtid_io_pos"]); err != nil {
+		return f, err
+	}
+	threads, err := d.rows(ctx, q, "SELECT id FROM information_schema.processlist WHERE command='Slave_SQL'")
+	if err != nil {
+		return f, err
+	}
+	if len(threads) == 1 {
+		f.applier = threads[0]["id"]
+	}
+	var says []string
+	for _, key := range []string{"last_io_error", "last_sql_error"} {
+		if r[key] != "" {
+			says = append(says, r[key])
+		}
+	}
+	f.problem = strings.Join(says, "; ")
+	if b, ok := r["seconds_behind_master"]; ok {
+		if f.behind, err = strconv.Atoi(b); err != nil {
+			return f, fmt.Errorf("the database says that it is %.40q seconds behind", b)
+		}
+		f.behindKnown = true
+	}
+	return f, nil
+}
+
+// Status says how this node is. A server that does not answer is Silent, and Problem says why.
+func (d *Driver) Status(ctx context.Context) (replica.Status, error) {
+	run, err := d.run(ctx)
+	if err != nil {
+		return replica.Status{}, err
+	}
+	st := replica.Status{Run: run}
+	if run == "" {
+		st.Role = replica.Down
+		return st, nil
+	}
+	if err := d.fill(ctx, run, &st); err != nil {
+		if ctx.Err() != nil && context.Cause(ctx) == context.Canceled {
+			return st, err
+		}
+		return replica.Status{Role: replica.Silent, Run: run, Problem: err.Error()}, nil
+	}
+	return st, nil
+}
+
+func (d *Driver) fill(ctx context.Context, run string, st *replica.Status) error {
+	f, err := d.look(ctx, d.db)
+	if err != nil {
+		return err
+	}
+	st.Node, st.State, st.Received, st.Problem = f.node, f.state, f.received, f.problem
+	switch {
+	case !f.readOnly:
+		st.Role = replica.Primary
+	case f.configured:
+		st.Role, st.Of, st.Connected = replica.Replica, f.master, f.io == "Yes" && f.acknowledges
+		if st.Relay = relay(run, f.applier); f.applier == "" {
+			st.Relay = ""
+		}
+		st.Lag, st.LagKnown = time.Duration(f.behind)*time.Second, f.behindKnown
+		return nil
+	default:
+		st.Role = replica.Idle
+	}
+	c, err := d.count(ctx, d.db, run)
+	if err != nil {
+		return err
+	}
+	// The server that has answered must be the one whose process was looked at.
+	now, err := d.run(ctx)
+	if err != nil {
+		return err
+	}
+	c.run = now
+	if now != run {
+		c.run = ""
+	}
+	st.Blocked, st.Connected = c.waiting, c.clients > 0 && c.replicas > 0
+	if st.Role == replica.Primary {
+		st.Guarantee = d.judge(c)
+	}
+	return nil
+}
