@@ -2,7 +2,11 @@
 
 package planted
 
-import "holdfast/internal/testbed/sim/explore"
+import (
+	"slices"
+
+	"holdfast/internal/testbed/sim/explore"
+)
 
 // Rules of the invariants that many bugs break.
 const (
@@ -35,7 +39,7 @@ func opts(faults, delays int, begin string, only ...string) *explore.Options {
 // bugs is the list, in the order of the safety model. ARCHITECTURE.md has the
 // sentences.
 func bugs() []bug {
-	return append(append(holderBugs(), proofBugs()...), dutyBugs()...)
+	return slices.Concat(holderBugs(), proofBugs(), dutyBugs(), pairBugs())
 }
 
 func holderBugs() []bug {

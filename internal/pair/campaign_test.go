@@ -1,0 +1,115 @@
+package pair
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"holdfast/internal/cluster"
+)
+
+// calm ends all faults, and lets everything that can go on do so in turn. It
+// reports that the group serves on one node and that both copies are complete.
+func (w *world) calm() bool {
+	w.budget = budget{}
+	for range 200 {
+		for i := range w.node {
+			n := &w.node[i]
+			if !n.up {
+				n.up = true
+				w.begin(i)
+			}
+			n.m.OwnerIs(w.owner, w.ownerMod)
+			n.m.SyncIs(w.sync, w.syncMod)
+			w.look(i)
+			w.decide(i)
+			if n.put != nil {
+				p := *n.put
+				n.put = nil
+				ok := w.write(p)
+				n.m.Done(p, Outcome{OK: ok, Mod: w.syncMod}, n.m.Now)
+			}
+			if a := n.m.Acting; a != nil {
+				ok := w.effect(i, a)
+				n.m.Now++
+				n.m.Done(a, Outcome{OK: ok, Why: "it can not be"}, n.m.Now)
+			}
+		}
+		for i := range w.node { // data flows
+			if w.link(i) {
+				w.node[i].has |= w.node[1-i].has
+			}
+		}
+		w.settle()
+		if w.broken() != "" {
+			return false
+		}
+		h := w.owner.Holder()
+		if w.owner.State == cluster.Running && w.node[index(h)].member == Up && w.sync.Has("a") && w.sync.Has("b") && w.sync.Host == h && w.link(1-index(h)) {
+			return true
+		}
+	}
+	return false
+}
+
+// hopeless reports that no copy is sure to have every acknowledged write: a person must choose.
+func (w *world) hopeless() bool {
+	for i, h := range names {
+		if w.sync.Has(h) && w.node[i].whole {
+			return false
+		}
+	}
+	return true
+}
+
+// settle is package ha without faults: the holder goes on, or another one is chosen
+// of those that are fit.
+func (w *world) settle() {
+	h := w.owner.Holder()
+	if h == "" {
+		for i, name := range names {
+			if w.node[i].m.Fit() == "" {
+				w.own(cluster.Owner{State: cluster.Assigned, Host: name, Epoch: w.owner.Epoch.Next(), Proof: cluster.Proof{Kind: cluster.ProofReleased}})
+				return
+			}
+		}
+		return
+	}
+	var next *world
+	w.holder(index(h), func(c *world) {
+		if c.trace.what != "abort" || !w.sync.Has(names[1-index(h)]) {
+			next = c
+		}
+	})
+	if next != nil {
+		trace := next.trace
+		*w = *next
+		w.trace = trace
+	}
+}
+
+// TestRandomCourses goes deeper than the search of all courses can.
+func TestRandomCourses(t *testing.T) {
+	for seed := range courses {
+		r := rand.New(rand.NewPCG(uint64(seed), 1))
+		w := newWorld(budget{writes: 6, faults: 1 + r.IntN(8), epochs: 5, moves: 2})
+		for range 50 + r.IntN(150) {
+			var all []*world
+			w.successors(func(c *world) { all = append(all, c) })
+			w = all[r.IntN(len(all))]
+			w.forget()
+			if why := w.broken(); why != "" {
+				t.Fatalf("seed %d: %s\n%s", seed, why, w.trace)
+			}
+		}
+		last := w.clone("calm")
+		if !w.calm() && !w.hopeless() {
+			t.Fatalf("seed %d: calm does not bring it up: %s\n%s\nowner %+v sync %+v\n%s\n%s", seed, w.broken(), last.trace, w.owner, w.sync, w.text(0), w.text(1))
+		}
+	}
+}
+
+func (w *world) text(i int) string {
+	n := &w.node[i]
+	return fmt.Sprintf("%s: up %v role %d waits %v linked %v whole %v wrote %v member %d has %b granted %s\n  %+v", names[i], n.up, n.role, n.waits, n.linked, n.whole, n.wrote, n.member, n.has, n.granted, n.m)
+}

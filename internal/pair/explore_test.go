@@ -1,0 +1,360 @@
+package pair
+
+import (
+	"fmt"
+	"hash/maphash"
+	"maps"
+	"slices"
+	"testing"
+
+	"holdfast/internal/cluster"
+)
+
+// successors are all states that can follow.
+func (w *world) successors(visit func(*world)) {
+	for i := range w.node {
+		if w.node[i].up {
+			w.agent(i, visit)
+			w.actions(i, visit)
+		}
+		w.transactions(i, visit)
+		w.faults(i, visit)
+	}
+	w.clients(visit)
+	w.core(visit)
+}
+
+// agent is what an agent does by itself. It decides after everything that it learns.
+func (w *world) agent(i int, visit func(*world)) {
+	n := &w.node[i]
+	if n.m.Owner.Mod != w.ownerMod || n.m.Sync.Mod != w.syncMod {
+		c := w.clone("news " + string(names[i]))
+		c.node[i].m.OwnerIs(c.owner, c.ownerMod)
+		c.node[i].m.SyncIs(c.sync, c.syncMod)
+		c.decide(i)
+		visit(c)
+	}
+	c := w.clone("look " + string(names[i]))
+	c.look(i)
+	c.decide(i)
+	visit(c)
+}
+
+// decide lets the agent begin what it must begin.
+func (w *world) decide(i int) {
+	m := &w.node[i].m
+	was := m.Phase
+	for _, a := range m.Decide(m.Now + 1 + cluster.Instant(restAgain)) {
+		w.trace.what += fmt.Sprintf(" %T%v", a, a)
+		if p, ok := a.(Put); ok {
+			w.node[i].put = &p
+		}
+	}
+	if m.Phase != was {
+		w.trace.what += fmt.Sprintf(" phase %d", m.Phase)
+	}
+}
+
+// actions end well, fail, or end well without the caller being told.
+func (w *world) actions(i int, visit func(*world)) {
+	a := w.node[i].m.Acting
+	if a == nil {
+		return
+	}
+	c := w.clone(fmt.Sprintf("%s does %T", names[i], a))
+	ok := c.effect(i, a)
+	m := &c.node[i].m
+	m.Now++
+	m.Done(a, Outcome{OK: ok, Why: "it can not be"}, m.Now)
+	visit(c)
+	if w.budget.faults == 0 {
+		return
+	}
+	for _, done := range []bool{false, true} {
+		c := w.clone(fmt.Sprintf("%s fails %T (done: %v)", names[i], a, done))
+		c.budget.faults--
+		if done {
+			c.effect(i, a)
+		}
+		m := &c.node[i].m
+		m.Now++
+		m.Done(a, Outcome{Why: "no answer"}, m.Now)
+		visit(c)
+	}
+}
+
+func (w *world) transactions(i int, visit func(*world)) {
+	n := &w.node[i]
+	if n.put != nil && n.up {
+		c := w.clone(string(names[i]) + " put")
+		c.node[i].put = nil
+		ok := c.write(*n.put)
+		c.node[i].m.Done(*n.put, Outcome{OK: ok, Mod: c.syncMod}, n.m.Now)
+		visit(c)
+		if w.budget.faults > 0 && len(n.ghosts) < 2 {
+			c = w.clone(string(names[i]) + " put without an answer")
+			c.budget.faults--
+			c.node[i].put = nil
+			c.node[i].ghosts = append(c.node[i].ghosts, *n.put)
+			c.node[i].m.Done(*n.put, Outcome{Why: "no answer"}, n.m.Now)
+			visit(c)
+		}
+	}
+	for g := range n.ghosts {
+		c := w.clone(string(names[i]) + " late put")
+		c.write(n.ghosts[g])
+		visit(c)
+	}
+}
+
+func (w *world) faults(i int, visit func(*world)) {
+	n := &w.node[i]
+	if !n.up {
+		c := w.clone(string(names[i]) + " boots")
+		c.node[i].up = true
+		c.begin(i)
+		visit(c)
+		return
+	}
+	if w.budget.faults == 0 {
+		return
+	}
+	off := func(c *world, effect bool) {
+		c.budget.faults--
+		n := &c.node[i]
+		if effect && n.m.Acting != nil {
+			c.effect(i, n.m.Acting)
+		}
+		if n.put != nil {
+			n.ghosts = append(n.ghosts, *n.put)
+			n.put = nil
+		}
+	}
+	c := w.clone(string(names[i]) + " loses power")
+	off(c, false)
+	d := &c.node[i]
+	d.up, d.role, d.linked, d.waits, d.member, d.epoch = false, RoleOff, false, false, Down, cluster.Epoch{}
+	visit(c)
+	for _, effect := range []bool{false, true} {
+		c = w.clone(fmt.Sprintf("%s's agent begins anew (done: %v)", names[i], effect))
+		off(c, effect)
+		c.begin(i)
+		visit(c)
+	}
+	if n.role == RoleStandby || n.role == RoleActive {
+		c = w.clone(string(names[i]) + "'s database dies")
+		c.budget.faults--
+		c.node[i].role, c.node[i].linked = RoleOff, false
+		visit(c)
+	}
+	if n.linked {
+		c = w.clone(string(names[i]) + " loses its link")
+		c.budget.faults--
+		c.node[i].linked = false
+		visit(c)
+	}
+	if n.role == RoleStandby && w.owner.Host != names[i] {
+		c = w.clone(string(names[i]) + " loses what was not applied")
+		c.budget.faults--
+		c.node[i].role, c.node[i].linked, c.node[i].whole, c.node[i].has = RoleOff, false, false, 0
+		visit(c)
+	}
+}
+
+// clients write through the address, and are told when a commit ends.
+func (w *world) clients(visit func(*world)) {
+	for i := range w.node {
+		n, p := &w.node[i], &w.node[1-i]
+		if !n.up || n.role != RoleActive {
+			continue
+		}
+		if w.next < w.budget.writes {
+			c := w.clone(string(names[i]) + " is written")
+			c.node[i].has |= 1 << w.next
+			c.node[i].own |= 1 << w.next
+			c.next++
+			visit(c)
+		}
+		if w.link(1-i) && n.has != p.has {
+			c := w.clone(string(names[i]) + " sends")
+			c.node[1-i].has |= n.has
+			visit(c)
+		}
+		if told := n.has &^ w.acked; told != 0 && (!n.waits || w.link(1-i) && told&^p.has == 0) {
+			c := w.clone(string(names[i]) + " acknowledges")
+			c.acked |= told
+			visit(c)
+		}
+	}
+}
+
+// core is package ha: one node at a time, and a new epoch only with a proof.
+func (w *world) core(visit func(*world)) {
+	o := w.owner
+	if h := o.Holder(); h != "" {
+		w.holder(index(h), visit)
+	} else if w.budget.epochs > 0 {
+		w.assign(cluster.ProofReleased, visit)
+	}
+}
+
+// assign gives the group to either node.
+func (w *world) assign(proof cluster.ProofKind, visit func(*world)) {
+	for _, h := range names {
+		c := w.clone("assigned to " + string(h))
+		c.budget.epochs--
+		c.own(cluster.Owner{State: cluster.Assigned, Host: h, Epoch: w.owner.Epoch.Next(), Proof: cluster.Proof{Kind: proof}})
+		visit(c)
+	}
+}
+
+func (w *world) holder(i int, visit func(*world)) {
+	n, o := &w.node[i], w.owner
+	m := &n.m
+	if !n.up {
+		if w.budget.epochs > 0 && (o.State != cluster.Migrating || w.node[index(o.To)].m.Phase == Ended) {
+			w.assign(cluster.ProofFenced, visit)
+		}
+		return
+	}
+	knows := m.Owner.Mod == w.ownerMod
+	once := n.granted != o.Epoch || n.at != o.Host
+	switch {
+	case !knows:
+	case o.State == cluster.Assigned && once && m.Empty():
+		c := w.clone("start " + string(o.Host))
+		c.grant(i)
+		visit(c)
+	case o.State == cluster.Settling && once && o.Ready && m.Arrived():
+		c := w.clone("resume " + string(o.Host))
+		c.grant(i)
+		visit(c)
+	case (o.State == cluster.Assigned || o.State == cluster.Settling) && m.Phase == Serving && m.Seen.Replica.Role == RoleActive:
+		c := w.clone("running on " + string(o.Host))
+		o.State, o.Ready = cluster.Running, false
+		c.own(o)
+		visit(c)
+	case o.State == cluster.Running && w.budget.moves > 0:
+		c := w.clone("migrate to " + string(names[1-i]))
+		c.budget.moves--
+		o.State, o.To = cluster.Migrating, names[1-i]
+		c.own(o)
+		visit(c)
+	case o.State == cluster.Migrating && m.Phase == Serving:
+		c := w.clone("hand over")
+		c.node[i].m.Hand()
+		visit(c)
+	case o.State == cluster.Migrating && m.Phase == Handing:
+		c := w.clone("abort")
+		c.node[i].m.Keep()
+		visit(c)
+	case o.State == cluster.Migrating && m.Empty():
+		c := w.clone("settling")
+		o.State, o.Host, o.To, o.Ready = cluster.Settling, o.To, "", m.Moved()
+		o.Proof = cluster.Proof{Kind: cluster.ProofReleased}
+		c.own(o)
+		visit(c)
+	}
+	if o.State == cluster.Migrating && knows && m.Phase != Ended && m.Moved() && m.fresh() && m.Seen.empty() {
+		c := w.clone("left")
+		c.node[i].m.Revoke()
+		visit(c)
+	}
+	if o.State == cluster.Migrating && m.Phase == Serving && m.Seen.Replica.Role == RoleActive && knows {
+		c := w.clone("goes on here")
+		o.State, o.To = cluster.Running, ""
+		c.own(o)
+		visit(c)
+	}
+	if w.budget.faults > 0 && m.Phase != Ended {
+		c := w.clone("revoke " + string(names[i]))
+		c.budget.faults--
+		c.node[i].m.Revoke()
+		visit(c)
+	}
+	if m.Empty() && o.State != cluster.Migrating && (!once || o.State == cluster.Running || o.State == cluster.Settling && !(o.Ready && m.Arrived())) {
+		c := w.clone("released")
+		o.State = cluster.Released
+		c.own(o)
+		visit(c)
+	}
+}
+
+// grant is Start or Resume, once for each epoch and node.
+func (w *world) grant(i int) {
+	n := &w.node[i]
+	n.granted, n.at, n.epoch = w.owner.Epoch, w.owner.Host, w.owner.Epoch
+	n.m.Grant(w.owner.Epoch)
+}
+
+// search visits every state that can be reached, and returns the first broken one.
+func search(start *world, limit int, met func(*world)) (n int, bad *world, why string) {
+	seen := map[[2]uint64]struct{}{}
+	queue := []*world{start}
+	for len(queue) > 0 && bad == nil && len(seen) < limit {
+		w := queue[0]
+		queue[0] = nil
+		queue = queue[1:]
+		w.successors(func(c *world) {
+			c.forget()
+			k := c.key()
+			h := [2]uint64{maphash.Bytes(seeds[0], k), maphash.Bytes(seeds[1], k)}
+			if _, ok := seen[h]; ok || bad != nil {
+				return
+			}
+			seen[h] = struct{}{}
+			met(c)
+			if y := c.broken(); y != "" {
+				bad, why = c, y
+				return
+			}
+			queue = append(queue, c)
+		})
+	}
+	return len(seen), bad, why
+}
+
+var seeds = [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
+
+// goals are what the search must have met, so that it has looked where it matters.
+var goals = map[string]func(w *world) bool{
+	"the peer is active and has an acknowledged write": func(w *world) bool { return w.node[1].role == RoleActive && w.acked != 0 },
+	"a write was acknowledged by one node alone": func(w *world) bool {
+		return w.acked&^(w.node[0].has&w.node[1].has) != 0 && w.node[0].role == RoleActive
+	},
+	"both are complete again": func(w *world) bool {
+		return w.owner.Epoch.Seq > 1 && w.sync.Has("a") && w.sync.Has("b") && w.sync.Host == "b" && w.node[1].waits && w.link(0)
+	},
+	"an old license comes too late": func(w *world) bool { return len(w.node[0].ghosts) > 0 && w.sync.Host == "b" },
+}
+
+func TestNoCourseLosesAWrite(t *testing.T) {
+	for name, c := range map[string]struct {
+		budget budget
+		goals  []string
+	}{
+		"a takeover": {budget{writes: 1, faults: 1, epochs: 1}, []string{"the peer is active and has an acknowledged write", "a write was acknowledged by one node alone", "both are complete again"}},
+		"a move":     {budget{writes: 1, moves: 1}, []string{"the peer is active and has an acknowledged write"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			missing := map[string]func(*world) bool{}
+			for _, g := range c.goals {
+				missing[g] = goals[g]
+			}
+			n, bad, why := search(newWorld(c.budget), limit, func(w *world) {
+				for g, is := range missing {
+					if is(w) {
+						delete(missing, g)
+					}
+				}
+			})
+			t.Logf("%d states", n)
+			if n < limit && len(missing) > 0 {
+				t.Errorf("not met: %v", slices.Sorted(maps.Keys(missing)))
+			}
+			if bad != nil {
+				t.Errorf("%s\n%s", why, bad.trace)
+			}
+		})
+	}
+}

@@ -1,0 +1,223 @@
+package pair
+
+import (
+	"time"
+
+	"holdfast/internal/cluster"
+)
+
+// Member is a part of the group beside the replica: a mount, a service, an
+// address. Members start in their order and stop in the reverse one, so an
+// address comes last and goes first.
+type Member struct {
+	Name     string
+	Restarts int // within Window, after which the group is given up on this node
+}
+
+// Window is how long a failure of a member counts.
+const Window = 10 * time.Minute
+
+// Times that no operator needs to set.
+const (
+	blindWait = 10 * time.Second       // for which a standby may not be observable before it is ended
+	restAgain = 200 * time.Millisecond // after an action that failed
+)
+
+// Phase is what the group is to do on this node.
+type Phase uint8
+
+// Phases. Only Serving may promote.
+const (
+	Ended    Phase = iota // nothing of it shall be here
+	Serving               // it shall run, for the epoch Machine.Granted
+	Handing               // it shall stop and its license go to the peer
+	Stopping              // it is asked to end
+)
+
+// OwnerRec is the owner record of the group as this node last saw it.
+type OwnerRec struct {
+	cluster.Owner
+	Mod int64 // 0: there is none yet
+}
+
+// SyncRec is the record of the copies as this node last saw it.
+type SyncRec struct {
+	Sync
+	Mod int64 // 0: the pair is not set up
+}
+
+// Machine is the core of a pair on one node. Its fields are exported so that they
+// can be shown and explored; in an agent its methods alone change them.
+type Machine struct {
+	Self, Peer cluster.HostID
+	Members    []Member
+	Patience   time.Duration // for which commits wait for a peer that does not acknowledge
+
+	Phase   Phase
+	Granted cluster.Epoch // for which the group may run here
+	Why     string        // why the group was given up here, "" when it was not
+
+	Owner OwnerRec
+	Sync  SyncRec
+
+	Seen    Seen
+	SeenAt  cluster.Instant // when that look began
+	Touched cluster.Instant // when the last action on this node ended; older looks do not count
+	Risked  cluster.Instant // the same of actions after which clients may use something here
+	Hot     bool            // clients may be writing here: it was not seen otherwise since a Promote, or by this process
+	BlindAt cluster.Instant // since when the replica can not be observed; 0: it can
+	Rest    cluster.Instant // before which nothing that failed is tried again
+	LinkAt  cluster.Instant // when the peer was last seen to acknowledge, or this node was promoted; 0: not since
+
+	Joined   int64 // the revision of Sync for which the last Join ended well, 0: commits may not have waited since
+	Own      int64 // the revision of Sync that this process wrote last since when it has not begun to write the peer into it: no older write can still come
+	Left     bool  // this process has taken this copy out of Complete, and it has not followed since
+	Drained  bool  // a Drain has ended well, and no Promote was begun since
+	Promoted bool  // a Promote has ended well for Granted
+	Failures []Failure
+
+	Now     cluster.Instant
+	Writing bool   // a Put is under way
+	Acting  Action // what else is under way, nil: nothing
+}
+
+// Failure is one of a member.
+type Failure struct {
+	Member int
+	At     cluster.Instant
+}
+
+// New makes the machine of a node that knows nothing yet.
+func New(self, peer cluster.HostID, members []Member, patience time.Duration) *Machine {
+	return &Machine{Self: self, Peer: peer, Members: members, Patience: patience, Hot: true}
+}
+
+// Grant lets the group run here. Package ha has proved that it runs nowhere else,
+// and that it will not before this node has ended it or is reset. The caller cuts
+// short what is under way.
+func (m *Machine) Grant(e cluster.Epoch) {
+	m.Phase, m.Granted, m.Why = Serving, e, ""
+	m.Promoted, m.Drained, m.Joined, m.LinkAt, m.Failures = false, false, 0, 0, nil
+}
+
+// Adopt is Grant for an agent that finds the group running, as the one before it left it.
+func (m *Machine) Adopt(e cluster.Epoch) {
+	m.Grant(e)
+	m.Promoted = true
+}
+
+// Revoke ends the group here at once. The caller cuts short what is under way.
+func (m *Machine) Revoke() { m.Phase, m.Rest = Ended, 0 }
+
+// Stop ends the group here in an orderly way.
+func (m *Machine) Stop() {
+	if m.Phase != Ended {
+		m.Phase = Stopping
+	}
+}
+
+// Hand stops the group here so that it goes on at the peer. An abort lets it go on
+// here, unless the license has been given up.
+func (m *Machine) Hand() {
+	if m.Phase == Serving {
+		m.Phase = Handing
+	}
+}
+
+// Keep takes Hand back.
+func (m *Machine) Keep() {
+	if m.Phase == Handing {
+		m.Phase = Serving
+	}
+}
+
+// OwnerIs takes the owner record in.
+func (m *Machine) OwnerIs(o cluster.Owner, mod int64) {
+	if mod > m.Owner.Mod {
+		m.Owner = OwnerRec{o, mod}
+	}
+}
+
+// SyncIs takes the record of the copies in.
+func (m *Machine) SyncIs(s Sync, mod int64) {
+	if mod > m.Sync.Mod {
+		m.Sync = SyncRec{s, mod}
+	}
+}
+
+// Observed takes a look at this node in. from is a moment before the look began.
+func (m *Machine) Observed(s Seen, from cluster.Instant) {
+	if from < m.SeenAt {
+		return
+	}
+	m.Seen, m.SeenAt = s, from
+	r := s.Replica
+	if r.Linked && m.fresh() {
+		m.LinkAt = from
+	}
+	if m.BlindAt == 0 || r.Role != RoleUnknown {
+		m.BlindAt = 0
+		if r.Role == RoleUnknown {
+			m.BlindAt = from
+		}
+	}
+	if !m.fresh() {
+		return
+	}
+	if r.Role != RoleActive || !r.Waits {
+		m.Joined = 0
+	}
+	switch r.Role {
+	case RoleActive:
+		m.Hot = true
+	case RoleOff, RoleStandby:
+		m.Hot = false
+	}
+}
+
+// Empty reports that nothing of the group is here that a client could use, and
+// that nothing under way could change that: to follow the peer can not.
+func (m *Machine) Empty() bool {
+	_, follows := m.Acting.(Follow)
+	return m.Phase == Ended && (m.Acting == nil || follows) && m.SeenAt > m.Risked && m.Seen.empty()
+}
+
+// Arrived reports that the peer has handed the group over to this node for the
+// epoch of the owner record.
+func (m *Machine) Arrived() bool {
+	return m.Sync.To == m.Self && m.Sync.Epoch == m.Owner.Epoch && m.Sync.Has(m.Self) && m.fresh() && m.Seen.Replica.Whole
+}
+
+// Moved reports that this node has handed the group over for the epoch of the owner record.
+func (m *Machine) Moved() bool {
+	return m.Sync.Host == m.Self && m.Sync.To == m.Peer && m.Sync.Epoch == m.Owner.Epoch
+}
+
+// Fit says why this node's copy can not be promoted, "" when it can.
+func (m *Machine) Fit() string {
+	switch r := m.Seen.Replica; {
+	case m.Sync.Mod == 0:
+		return "the pair is not set up"
+	case !m.Sync.Has(m.Self):
+		return "this node's copy does not have every acknowledged write"
+	case r.Role == RoleUnknown:
+		return "this node's copy can not be observed"
+	case !r.Whole:
+		return "this node's copy may have lost writes"
+	}
+	return ""
+}
+
+// licensed reports that this node, and nobody else, may let clients write.
+func (m *Machine) licensed() bool {
+	return m.Phase == Serving && m.owned() && m.Sync.Host == m.Self && m.Sync.Epoch == m.Granted && m.Sync.To == ""
+}
+
+// owned reports that the owner record, as known, lets the group run here for the
+// epoch that was granted.
+func (m *Machine) owned() bool {
+	return m.Owner.Epoch == m.Granted && m.Owner.Holder() == m.Self
+}
+
+// fresh reports that what was seen is from after the last action, and none is under way.
+func (m *Machine) fresh() bool { return m.Acting == nil && m.SeenAt > m.Touched }

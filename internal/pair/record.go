@@ -1,0 +1,70 @@
+package pair
+
+import (
+	"slices"
+
+	"holdfast/internal/cluster"
+)
+
+// Sync is the record of the copies of a pair's data.
+type Sync struct {
+	Complete []cluster.HostID `json:"complete"`     // nodes whose copies have every acknowledged write, sorted
+	Epoch    cluster.Epoch    `json:"epoch"`        // of the last license to write
+	Host     cluster.HostID   `json:"host"`         // who got it; it is in Complete
+	To       cluster.HostID   `json:"to,omitempty"` // Host has given its license up, and To has all that it had
+}
+
+// Has reports whether the copy of h has every acknowledged write.
+func (s Sync) Has(h cluster.HostID) bool { return slices.Contains(s.Complete, h) }
+
+// with returns the record with h complete or not.
+func (s Sync) with(h cluster.HostID, complete bool) Sync {
+	s.Complete = slices.DeleteFunc(slices.Clone(s.Complete), func(o cluster.HostID) bool { return o == h })
+	if complete {
+		s.Complete = append(s.Complete, h)
+		slices.Sort(s.Complete)
+	}
+	return s
+}
+
+// Role is what a node's copy is used for.
+type Role uint8
+
+// Roles of a copy.
+const (
+	RoleUnknown Role = iota // it can not be observed: it may be written
+	RoleOff                 // nothing serves it
+	RoleStandby             // no client can write it
+	RoleActive              // clients can write it
+)
+
+// Replica is one look at a node's copy of the data.
+type Replica struct {
+	Role   Role
+	Waits  bool // active: a commit is acknowledged when the peer has it, not before
+	Linked bool // active: the peer follows and acknowledges; standby: it follows the peer
+	Whole  bool // the driver vouches that the copy has kept all that it ever acknowledged or committed
+	Wrote  bool // clients may have written to it since it last followed: at its end may be writes that nobody was told of
+}
+
+// State is that of a member of the group.
+type State uint8
+
+// States of a member.
+const (
+	StateUnknown State = iota
+	Down               // nothing of it is here
+	Up                 // it runs, and its check passes
+	Failed             // something of it is here, and its check fails
+)
+
+// Seen is one look at this node.
+type Seen struct {
+	Replica Replica
+	Members []State // as in Machine.Members
+}
+
+// empty reports that nothing of the group is here that a client could use.
+func (s Seen) empty() bool {
+	return s.Replica.Role != RoleActive && s.Replica.Role != RoleUnknown && !slices.ContainsFunc(s.Members, func(m State) bool { return m != Down })
+}

@@ -1,0 +1,44 @@
+//go:build !race
+
+package planted
+
+// Files of the core of pairs.
+const (
+	pairDecide  = "internal/pair/decide.go"
+	pairMachine = "internal/pair/machine.go"
+)
+
+// pairBugs break the five rules of package pair.
+func pairBugs() []bug {
+	const random, search = "pair TestRandomCourses", "pair TestNoCourseLosesAWrite"
+	return []bug{
+		{name: "pair-unlicensed", breaks: "a node is promoted only after a transaction that found its copy complete", test: random,
+			edits: []edit{{pairDecide, "	if !m.licensed() {\n		if m.owned()", "	if !m.owned() {\n		if m.owned()"}, {pairDecide, "		if m.Own != m.Sync.Mod || m.Writing {\n			return nil\n		}\n", ""}}},
+		{name: "pair-license-without-the-owner", breaks: "the license compares the owner record", test: random,
+			edits: []edit{{pairDecide, "p.Sync, p.Why = s, \"the license to write\"", "p.Sync, p.OwnerMod, p.Why = s, 0, \"the license to write\""}}},
+		{name: "pair-alone-first", breaks: "the active acknowledges alone only after the peer is out of Complete", test: search,
+			edits: []edit{{pairDecide, "	return !m.Sync.Has(m.Peer) && m.Promoted", "	return m.Promoted"}}},
+		{name: "pair-alone-beside-an-offer", breaks: "no offer to the peer is on its way when the active goes on alone", test: random,
+			edits: []edit{{pairDecide, "		if m.Own == m.Sync.Mod && !m.Writing {\n			return Alone{}\n		}\n", "		return Alone{}\n"}}},
+		{name: "pair-complete-too-soon", breaks: "the peer is complete only after commits wait for it and it has everything", test: search,
+			edits: []edit{{pairDecide, "m.Joined == m.Sync.Mod && r.Linked && m.fresh():", "r.Linked && m.fresh():"}}},
+		{name: "pair-join-of-another-revision", breaks: "the offer compares the revision from before the join", test: random,
+			edits: []edit{{pairDecide, "m.Joined = a.SyncMod", "m.Joined = m.Sync.Mod"}}},
+		{name: "pair-cut-while-complete", breaks: "a copy that is cut leaves Complete first", test: search,
+			edits: []edit{{pairDecide, "r.Linked || cut && !m.Left {", "r.Linked {"}}},
+		{name: "pair-left-by-hearsay", breaks: "a copy leaves by a transaction of its own, whatever this node knows", test: search,
+			edits: []edit{{pairDecide, "m.Phase == Ended && !m.Left && m.fresh()", "m.Phase == Ended && m.Sync.Has(m.Self) && m.fresh()"}, {pairDecide, "cut && !m.Left {", "cut && m.Sync.Has(m.Self) {"}}},
+		{name: "pair-lost-writes", breaks: "a copy that may have lost writes is not promoted", test: random,
+			edits: []edit{{pairDecide, "m.fresh() && r.Whole && r.Role != RoleUnknown {", "m.fresh() {"}, {pairMachine, "	case !r.Whole:\n		return \"this node's copy may have lost writes\"\n", ""}}},
+		{name: "pair-joined-for-ever", breaks: "a join counts until the active goes on alone", test: random,
+			edits: []edit{{pairDecide, "	case Promote, Alone, Follow, Demote:", "	case Promote, Follow, Demote:"}, {pairMachine, "	if r.Role != RoleActive || !r.Waits {\n		m.Joined = 0\n	}\n", ""}}},
+		{name: "pair-adopts-without-doubt", breaks: "a new process does not know what the one before has on its way", test: random,
+			edits: []edit{{pairMachine, "	m.Grant(e)\n	m.Promoted = true", "	m.Grant(e)\n	m.Promoted, m.Own = true, m.Sync.Mod"}}},
+		{name: "pair-address-last", breaks: "the address goes before the writes end", test: search,
+			edits: []edit{{pairDecide, "	if a := m.down(0, hard); a != nil {\n		return a\n	}\n	switch r := m.Seen.Replica; {", "	switch r := m.Seen.Replica; {"}}},
+		{name: "pair-address-before-the-data", breaks: "the group starts in its order", test: search,
+			edits: []edit{{pairDecide, "		if a := m.down(0, true); a != nil {\n			return a\n		}\n		if m.Own", "		if m.Own"}}},
+		{name: "pair-no-cut", breaks: "what a former active has beyond its peer is cut", test: random,
+			edits: []edit{{pairDecide, "	cut := r.Wrote || !r.Whole\n", "	cut := !r.Whole\n"}}},
+	}
+}
