@@ -17,7 +17,7 @@ LABS    := ./internal/testbed/lab/... ./internal/testbed/demo/... ./internal/hos
 APART    = $(filter-out $(shell $(GO) list $(LABS)),$(shell $(GO) list $(REAL)))
 # Packages that look through large spaces: all courses of small clusters, all points at
 # which an agent may end in the middle of a job. Under the race detector they take a sample.
-SEARCH  := ./internal/testbed/sim/... ./internal/job/engine/...
+SEARCH  := ./internal/testbed/sim/... ./internal/job/engine/... ./internal/pair
 # Drills that upgrade, take over, empty hosts, or align databases, the demo, and the drills with a disk
 # that nobody locks; all others look at outages. Both take about as long.
 UPGRADE := ^Test(Adopt|Member|Upgrade|Offline|Software|Bundles|HostsAreEmptied|Alignment|NovaReads|Demo|UnlockedDisk|ADiskThatHangs)

@@ -82,7 +82,7 @@ server not reachable. Set HOLDFAST_LANG=zh for messages in Chinese.`,
 	f.StringVarP(&a.output, "output", "o", "text", "output `format`, text or json")
 	root.AddCommand(a.statusCmd(), a.startCmd(), a.stopCmd(), a.migrateCmd(), a.eventsCmd(), a.versionCmd(), a.configCmd(), a.bundleCmd(), a.hostCmd(), a.jobsCmd(),
 		a.storeCmd(), a.confirmOffCmd(), a.resetPasswordCmd())
-	root.AddCommand(a.upgradeCmd(), a.transitionCmd(), a.installCmd(), a.uninstallCmd(), a.doctorCmd(), a.certificatesCmd(), a.reportCmd(), a.adoptCmd())
+	root.AddCommand(a.upgradeCmd(), a.transitionCmd(), a.installCmd(), a.uninstallCmd(), a.doctorCmd(), a.certificatesCmd(), a.reportCmd(), a.adoptCmd(), a.pairCmd())
 	root.AddCommand(env.Extra...)
 	markUsage(root)
 	return root

@@ -136,8 +136,12 @@ func (m *Machine) act() Action {
 		if a := m.down(0, false); a != nil {
 			return a
 		}
-		if r.Role == RoleActive && m.held() && m.Sync.Has(m.Peer) && !m.Drained {
+		switch {
+		case m.Moved() || m.Drained && m.Sync.Has(m.Peer):
+		case r.Role == RoleActive && m.held() && m.Sync.Has(m.Peer):
 			return Drain{}
+		default:
+			m.Keep() // it can not be handed over
 		}
 	case Serving:
 		return m.serve()
@@ -230,13 +234,14 @@ func (m *Machine) up() Action {
 	if i < 0 {
 		return nil
 	}
-	if a := m.down(i, true); a != nil {
-		if m.Seen.Members[i] == Failed {
-			m.failed(i)
-		}
-		return a
+	a := m.down(i, true)
+	switch {
+	case a == nil:
+		return StartMember{i}
+	case a == StopMember{i, true} && m.Seen.Members[i] == Failed:
+		m.failed(i)
 	}
-	return StartMember{i}
+	return a
 }
 
 // failed counts a failure of a member, or of the replica (-1), and gives the group
@@ -298,6 +303,9 @@ func (m *Machine) Done(a Action, o Outcome, now cluster.Instant) {
 		}
 	case Drain:
 		m.Drained = o.OK
+		if !o.OK {
+			m.Keep()
+		}
 	case StartMember:
 		if !o.OK {
 			m.failed(a.I)

@@ -16,9 +16,9 @@
 // One record in the store, Sync, says which copies have every write that was
 // ever acknowledged to a client. Five rules keep it true:
 //
-//  1. A node is promoted only after a transaction that found it in Sync.Complete,
-//     put its epoch there, and compared the owner record: so nobody with an older
-//     epoch can change Sync any more, and this node's view of it is the last word.
+//  1. A node is promoted only after a transaction that found it in Sync.Complete
+//     and put its epoch there. Every transaction compares the revision of Sync, so
+//     whoever had an older epoch can not change it any more.
 //  2. The active acknowledges without its peer only after a transaction has taken
 //     the peer out of Complete. Until then commits wait for the peer.
 //  3. The peer comes back into Complete only after commits wait for it again and
@@ -28,6 +28,9 @@
 //     are cut, or it is made anew) first leaves Complete, by a transaction.
 //  5. A copy whose driver can not vouch that it kept all that it had is not
 //     promoted, whatever the record says.
+//
+// Transactions of the holder compare the owner record as well: one that comes too
+// late must not keep the node from the group that it was given to.
 //
 // A copy is called complete when it has every acknowledged write; it may have
 // more, which nobody was told of.

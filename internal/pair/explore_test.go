@@ -55,17 +55,24 @@ func (w *world) decide(i int) {
 	}
 }
 
-// actions end well, fail, or end well without the caller being told.
+// actions end well or fail, and their caller is told so later, or told that they failed.
 func (w *world) actions(i int, visit func(*world)) {
-	a := w.node[i].m.Acting
+	n := &w.node[i]
+	a := n.m.Acting
 	if a == nil {
 		return
 	}
+	if n.result != 0 {
+		c := w.clone(fmt.Sprintf("%s: %T ended (%d)", names[i], a, n.result))
+		c.told(i, n.result == 1)
+		visit(c)
+		return
+	}
 	c := w.clone(fmt.Sprintf("%s does %T", names[i], a))
-	ok := c.effect(i, a)
-	m := &c.node[i].m
-	m.Now++
-	m.Done(a, Outcome{OK: ok, Why: "it can not be"}, m.Now)
+	c.node[i].result = 2
+	if c.effect(i, a) {
+		c.node[i].result = 1
+	}
 	visit(c)
 	if w.budget.faults == 0 {
 		return
@@ -76,11 +83,17 @@ func (w *world) actions(i int, visit func(*world)) {
 		if done {
 			c.effect(i, a)
 		}
-		m := &c.node[i].m
-		m.Now++
-		m.Done(a, Outcome{Why: "no answer"}, m.Now)
+		c.told(i, false)
 		visit(c)
 	}
+}
+
+// told tells the machine how its action ended.
+func (w *world) told(i int, ok bool) {
+	n := &w.node[i]
+	n.result = 0
+	n.m.Now++
+	n.m.Done(n.m.Acting, Outcome{OK: ok, Why: "it can not be"}, n.m.Now)
 }
 
 func (w *world) transactions(i int, visit func(*world)) {
@@ -122,7 +135,7 @@ func (w *world) faults(i int, visit func(*world)) {
 	off := func(c *world, effect bool) {
 		c.budget.faults--
 		n := &c.node[i]
-		if effect && n.m.Acting != nil {
+		if effect && n.m.Acting != nil && n.result == 0 {
 			c.effect(i, n.m.Acting)
 		}
 		if n.put != nil {
@@ -133,6 +146,7 @@ func (w *world) faults(i int, visit func(*world)) {
 	c := w.clone(string(names[i]) + " loses power")
 	off(c, false)
 	d := &c.node[i]
+	d.result, d.m.Acting = 0, nil
 	d.up, d.role, d.linked, d.waits, d.member, d.epoch = false, RoleOff, false, false, Down, cluster.Epoch{}
 	visit(c)
 	for _, effect := range []bool{false, true} {
@@ -240,8 +254,9 @@ func (w *world) holder(i int, visit func(*world)) {
 		o.State, o.To = cluster.Migrating, names[1-i]
 		c.own(o)
 		visit(c)
-	case o.State == cluster.Migrating && m.Phase == Serving:
+	case o.State == cluster.Migrating && m.Phase == Serving && n.tried != w.ownerMod:
 		c := w.clone("hand over")
+		c.node[i].tried = w.ownerMod
 		c.node[i].m.Hand()
 		visit(c)
 	case o.State == cluster.Migrating && m.Phase == Handing:

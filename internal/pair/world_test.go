@@ -42,6 +42,8 @@ type node struct {
 	epoch   cluster.Epoch // which the driver noted before the first start
 	granted cluster.Epoch // for which package ha has called Start or Resume, once
 	at      cluster.HostID
+	tried   int64 // revision of the owner record for which it was asked to hand over
+	result  int8  // of the action under way: 0 not done yet, 1 done, 2 failed; its caller is told later
 	put     *Put
 	ghosts  []Put // whose callers have gone; each may still be applied
 }
@@ -81,6 +83,7 @@ func newWorld(b budget) *world {
 // begin is a new agent process on a node.
 func (w *world) begin(i int) {
 	n := &w.node[i]
+	n.result = 0
 	n.m = *New(names[i], names[1-i], []Member{{"vip", 1}}, 0)
 	n.m.OwnerIs(w.owner, w.ownerMod)
 	n.m.SyncIs(w.sync, w.syncMod)
@@ -268,8 +271,9 @@ func (w *world) key() []byte {
 	for i := range w.node {
 		n := &w.node[i]
 		m := &n.m
+		flag(n.tried == w.ownerMod)
 		flag(n.up, n.waits, n.linked, n.whole, n.wrote)
-		num(int64(n.has), int64(n.own), int64(n.role), int64(n.member), int64(n.epoch.Seq), int64(n.granted.Seq))
+		num(int64(n.has), int64(n.own), int64(n.role), int64(n.member), int64(n.epoch.Seq), int64(n.granted.Seq), int64(n.result))
 		text(n.at)
 		put(n.put)
 		num(int64(len(n.ghosts)))

@@ -1,0 +1,54 @@
+package cli
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/fail"
+	"holdfast/internal/pair"
+)
+
+func (a *app) pairCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "pair",
+		Short: "Two nodes, one of which serves while the other is ready",
+		Args:  cobra.NoArgs,
+	}
+	cmd.AddCommand(a.pairSizeCmd())
+	return cmd
+}
+
+func (a *app) pairSizeCmd() *cobra.Command {
+	var hosts, vms int
+	cmd := &cobra.Command{
+		Use:   "size --hosts N --vms N",
+		Short: "Show how much disk space a pair needs",
+		Long: `Shows the least sizes, in GB, of the partition of the database and of /vms, in
+which it lies: 10 MB for each host and 15 MB for each VM, times 15, and 10 GB;
+/vms has 30 GB at least. No agent is asked.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			js, err := a.asJSON(cmd)
+			if err != nil {
+				return err
+			}
+			for _, f := range []struct {
+				name      string
+				n, at, to int
+			}{{"hosts", hosts, 1, pair.MostHosts}, {"vms", vms, 0, pair.MostVMs}} {
+				if !cmd.Flags().Changed(f.name) || f.n < f.at || f.n > f.to {
+					return fail.Errorf(fail.Invalid, "--%s: want a number from %d to %d", f.name, f.at, f.to)
+				}
+			}
+			s := pair.SizeFor(hosts, vms)
+			if js {
+				return writeJSON(a.env.Stdout, s, false)
+			}
+			return writeText(a.env.Stdout, fmt.Sprintf("database partition: %d GB\n/vms partition: %d GB\n", s.Database, s.VMs))
+		},
+	}
+	cmd.Flags().IntVar(&hosts, "hosts", 0, "`number` of hosts that the platform will have")
+	cmd.Flags().IntVar(&vms, "vms", 0, "`number` of VMs that the platform will have")
+	return cmd
+}

@@ -1,0 +1,155 @@
+package pair
+
+import (
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/cluster"
+)
+
+// node1 is a machine that serves alone, with three members of which the first n are up.
+func node1(up int) (*Machine, func(Replica, ...State)) {
+	m := New("node1", "node2", []Member{{"files", 0}, {"web", 2}, {"vip", 2}}, 3*time.Second)
+	e := cluster.Epoch{Gen: 1, Seq: 4}
+	m.OwnerIs(cluster.Owner{State: cluster.Running, Host: "node1", Epoch: e}, 9)
+	m.SyncIs(Sync{Complete: []cluster.HostID{"node1"}, Host: "node1", Epoch: e}, 8)
+	m.Adopt(e)
+	look := func(r Replica, s ...State) {
+		m.Now++
+		m.Observed(Seen{r, s}, m.Now)
+	}
+	s := []State{Down, Down, Down}
+	for i := range up {
+		s[i] = Up
+	}
+	look(Replica{Role: RoleActive, Whole: true, Wrote: true}, s...)
+	return m, look
+}
+
+// next gives what is decided a second later, and ends it well.
+func next(m *Machine) []Action {
+	acts := m.Decide(m.Now.Add(time.Second))
+	for _, a := range acts {
+		m.Done(a, Outcome{OK: true, Mod: m.Sync.Mod + 1}, m.Now)
+	}
+	return acts
+}
+
+func want(t *testing.T, got []Action, want ...Action) {
+	t.Helper()
+	if len(got) != len(want) || len(want) > 0 && !reflect.DeepEqual(got, want) {
+		t.Errorf("decided %+v, want %+v", got, want)
+	}
+}
+
+func TestMembersStartInTheirOrder(t *testing.T) {
+	m, look := node1(0)
+	active := m.Seen.Replica
+	want(t, next(m), StartMember{0})
+	look(active, Up, Down, Down)
+	want(t, next(m), StartMember{1})
+	look(active, Up, Up, Down)
+	want(t, next(m), StartMember{2})
+	look(active, Up, Up, Up)
+	want(t, next(m))
+}
+
+func TestMembersStopInTheReverseOrder(t *testing.T) {
+	for name, hard := range map[string]bool{"asked": false, "at once": true} {
+		t.Run(name, func(t *testing.T) {
+			m, look := node1(3)
+			active := m.Seen.Replica
+			if m.Stop(); hard {
+				m.Revoke()
+			}
+			want(t, next(m), StopMember{2, hard})
+			look(active, Up, Up, Down)
+			want(t, next(m), StopMember{1, hard})
+			look(active, Up, Failed, Down)
+			want(t, next(m), StopMember{1, hard})
+			look(active, Up, Down, Down)
+			want(t, next(m), StopMember{0, hard})
+			look(active, Down, Down, Down)
+			want(t, next(m), Demote{})
+			if m.Phase != Ended && m.Phase != Stopping || m.Empty() {
+				t.Errorf("phase %d, empty %v: the end was not seen yet", m.Phase, m.Empty())
+			}
+			look(Replica{Role: RoleOff, Whole: true, Wrote: true}, Down, Down, Down)
+			next(m)
+			look(Replica{Role: RoleOff, Whole: true, Wrote: true}, Down, Down, Down)
+			if !m.Empty() {
+				t.Errorf("not empty: %+v", m)
+			}
+		})
+	}
+}
+
+// TestAMemberThatFailsIsRestarted with all that stand on it, until its limit.
+func TestAMemberThatFailsIsRestarted(t *testing.T) {
+	m, look := node1(3)
+	active := m.Seen.Replica
+	for range 2 {
+		look(active, Up, Failed, Up)
+		want(t, next(m), StopMember{2, true})
+		look(active, Up, Failed, Down)
+		want(t, next(m), StopMember{1, true})
+		look(active, Up, Down, Down)
+		want(t, next(m), StartMember{1})
+		look(active, Up, Up, Down)
+		want(t, next(m), StartMember{2})
+	}
+	look(active, Up, Failed, Down)
+	next(m)
+	if m.Phase != Ended || !strings.Contains(m.Why, "web failed 3 times") {
+		t.Errorf("phase %d, %q", m.Phase, m.Why)
+	}
+}
+
+func TestFailuresAreForgotten(t *testing.T) {
+	m, look := node1(3)
+	active := m.Seen.Replica
+	for range 9 {
+		look(active, Up, Failed, Down)
+		want(t, next(m), StopMember{1, true})
+		m.Now = m.Now.Add(Window)
+	}
+	if m.Phase != Serving {
+		t.Error(m.Why)
+	}
+}
+
+func TestThePeerIsWaitedForWithPatience(t *testing.T) {
+	m, look := node1(3)
+	m.SyncIs(Sync{Complete: []cluster.HostID{"node1", "node2"}, Host: "node1", Epoch: m.Granted}, 11)
+	waits := Replica{Role: RoleActive, Waits: true, Linked: true, Whole: true, Wrote: true}
+	look(waits, Up, Up, Up)
+	want(t, next(m))
+	waits.Linked = false
+	look(waits, Up, Up, Up)
+	want(t, next(m)) // two seconds of three
+	look(waits, Up, Up, Up)
+	alone := Sync{Complete: []cluster.HostID{"node1"}, Host: "node1", Epoch: m.Granted}
+	want(t, next(m), Put{Sync: alone, SyncMod: 11, OwnerMod: 9, Why: "the peer does not acknowledge"})
+	look(waits, Up, Up, Up)
+	want(t, next(m), Alone{})
+}
+
+// TestAStandbyThatCanNotBeSeen is ended after a while only: its active would wait for it.
+func TestAStandbyThatCanNotBeSeen(t *testing.T) {
+	m := New("node2", "node1", nil, time.Second)
+	look := func(r Role) {
+		m.Now++
+		m.Observed(Seen{Replica: Replica{Role: r, Whole: true}}, m.Now)
+	}
+	look(RoleUnknown)
+	want(t, next(m), Demote{}) // it may be active, for all that this process knows
+	look(RoleStandby)
+	want(t, next(m))
+	look(RoleUnknown)
+	for range 9 {
+		want(t, next(m))
+	}
+	want(t, next(m), Demote{})
+}
