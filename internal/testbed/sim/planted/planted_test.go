@@ -152,7 +152,6 @@ func run(t *testing.T, root string, args ...string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", args...)
 	cmd.Dir = root
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("go %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
@@ -184,7 +183,6 @@ func failing(t *testing.T, root string, overlay []string, what string) {
 	pkg, name, _ := strings.Cut(what, " ")
 	cmd := exec.CommandContext(t.Context(), "go", append(append([]string{"test"}, overlay...), "-count=1", "-vet=off", "-run", "^"+name+"$", "./internal/"+pkg)...)
 	cmd.Dir = root
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	out, err := cmd.CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "--- FAIL: "+name) {
 		t.Errorf("%s does not find it: %v\n%s", what, err, out)
