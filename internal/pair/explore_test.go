@@ -343,6 +343,9 @@ var goals = map[string]func(w *world) bool{
 	"an old license comes too late": func(w *world) bool { return len(w.node[0].ghosts) > 0 && w.sync.Host == "b" },
 }
 
+// limit is of states, and more than there are.
+const limit = 1_000_000
+
 func TestNoCourseLosesAWrite(t *testing.T) {
 	for name, c := range map[string]struct {
 		budget budget
