@@ -16,7 +16,10 @@ type Put struct {
 
 // Promote lets clients write to this node's copy; commits wait for the peer until
 // Alone. The driver refuses it when the copy can not be complete.
-type Promote struct{ Epoch cluster.Epoch }
+type Promote struct {
+	Epoch cluster.Epoch
+	Proof string // Sync.Proof
+}
 
 // Demote ends every way to write to this node's copy at once. What nobody was
 // told of stays at its end.
@@ -38,6 +41,9 @@ type Follow struct {
 	Cut  bool
 }
 
+// Unfollow ends following for good: this copy is not linked again before a Follow.
+type Unfollow struct{}
+
 // StartMember starts a member and returns when its check passes.
 type StartMember struct{ I int }
 
@@ -54,12 +60,14 @@ func (Drain) isAction()       {}
 func (Alone) isAction()       {}
 func (Join) isAction()        {}
 func (Follow) isAction()      {}
+func (Unfollow) isAction()    {}
 func (StartMember) isAction() {}
 func (StopMember) isAction()  {}
 
 // Outcome is how an action ended.
 type Outcome struct {
-	OK  bool
-	Mod int64  // of a Put that is OK: the revision of Sync
-	Why string // why it is not OK; of a Put: why its outcome is not known, "" when a revision was another one
+	OK    bool
+	Mod   int64  // of a Put that is OK: the revision of Sync
+	Proof string // of a Join that is OK, for Sync
+	Why   string // why it is not OK; of a Put: why its outcome is not known, "" when a revision was another one
 }

@@ -55,7 +55,7 @@ func (m *Machine) put() (Put, bool) {
 		return p, false
 	case m.Phase == Serving && m.owned() && !m.licensed():
 		// Rule 1. A license that was given up is not taken back while the peer may have it.
-		if s.Has(m.Self) && !(m.Moved() && m.Owner.State == cluster.Migrating) && m.fresh() && r.Whole && r.Role != RoleUnknown {
+		if s.Has(m.Self) && !(m.Moved() && m.Owner.State == cluster.Migrating) && m.judged() && r.Whole && r.Role != RoleUnknown {
 			s.Epoch, s.Host, s.To = m.Granted, m.Self, ""
 			p.Sync, p.Why = s, "the license to write"
 			return p, true
@@ -68,10 +68,14 @@ func (m *Machine) put() (Put, bool) {
 		return p, true
 	case m.licensed() && !s.Has(m.Peer) && m.Joined == m.Sync.Mod && r.Linked && m.fresh():
 		p.Sync, p.Why = s.with(m.Peer, true), "the peer has everything" // rule 3
+		p.Sync.Proof = m.Proof
 		return p, true
 	case m.Phase == Handing && m.owned() && m.Drained && m.held() && s.Has(m.Peer) && m.fresh() && m.Seen.empty():
 		s.To = m.Peer
 		p.Sync, p.Why = s, "the group is handed over"
+		return p, true
+	case m.doubtful():
+		p.Sync, p.OwnerMod, p.Why = s.with(m.Self, false), 0, "the proof is of another run of this node's copy"
 		return p, true
 	case m.mustLeave():
 		p.Sync, p.OwnerMod, p.Why = s.with(m.Self, false), 0, "this node's copy follows anew" // rule 4
@@ -103,16 +107,28 @@ func (m *Machine) mustAlone() bool {
 	return !m.Sync.Has(m.Peer) && m.Promoted && r.Role == RoleActive && r.Waits && !r.Linked && m.fresh()
 }
 
-// mustLeave reports that this copy can not stay complete: it follows a peer that
-// is licensed, and what it has may have to be cut. That it is out of Complete by
-// what this node knows is not enough: the peer may be about to take it in.
-func (m *Machine) mustLeave() bool {
+// doubtful reports that this copy follows and is called complete, and could not be
+// promoted: what was proved of it does not hold any more. The active proves it anew.
+func (m *Machine) doubtful() bool {
 	r := m.Seen.Replica
-	return m.peerServes() && m.Phase == Ended && !m.Left && m.fresh() && m.Seen.empty() && (r.Wrote || !r.Whole)
+	return m.Phase == Ended && m.judged() && m.peerServes() && m.Sync.Has(m.Self) && r.Role == RoleStandby && r.Linked && !r.Whole
 }
 
-// peerServes reports that the peer has the last license, and the group.
+// mustLeave reports that this copy can not stay complete: it follows a peer that
+// is licensed, and what it has may have to be cut. That it is out of Complete by
+// what this node knows is not enough: the peer may be about to take it in. It may
+// not be linked, nor become so before the cut: the peer would take it in again.
+func (m *Machine) mustLeave() bool {
+	r := m.Seen.Replica
+	return m.peerServes() && m.Phase == Ended && !m.Left && !r.Linked && m.judged() && m.Seen.empty() && (r.Wrote || !r.Whole)
+}
+
+// peerServes reports that the peer has the last license, and the group, as far as this
+// node knows and may try.
 func (m *Machine) peerServes() bool {
+	if m.Now < m.FollowAt {
+		return false
+	}
 	o := m.Owner
 	running := o.State == cluster.Running || o.State == cluster.Migrating || o.State == cluster.Stopping
 	return running && o.Host == m.Peer && m.Sync.Host == m.Peer && m.Sync.Epoch == o.Epoch && m.Sync.To == ""
@@ -176,8 +192,11 @@ func (m *Machine) down(from int, hard bool) Action {
 // follow keeps a copy that serves nobody near its peer's.
 func (m *Machine) follow() Action {
 	r := m.Seen.Replica
+	if r.Stuck {
+		return Unfollow{}
+	}
 	cut := r.Wrote || !r.Whole
-	if !m.peerServes() || r.Linked || cut && !m.Left {
+	if !m.peerServes() || r.Linked || !m.judged() && !m.Left || cut && !m.Left {
 		return nil
 	}
 	return Follow{m.Peer, cut}
@@ -187,7 +206,7 @@ func (m *Machine) follow() Action {
 func (m *Machine) serve() Action {
 	r := m.Seen.Replica
 	if !m.licensed() {
-		if m.owned() && m.Sync.Mod != 0 && m.Fit() != "" {
+		if m.owned() && m.Sync.Mod != 0 && m.judged() && m.Fit() != "" {
 			m.give(m.Fit())
 		}
 		return nil
@@ -206,11 +225,11 @@ func (m *Machine) serve() Action {
 		if m.Own != m.Sync.Mod || m.Writing {
 			return nil
 		}
-		return Promote{m.Granted}
+		return Promote{m.Granted, m.Sync.Proof}
 	}
 	switch complete := m.Sync.Has(m.Peer); {
 	case !m.Promoted:
-		return Promote{m.Granted} // it was begun, and its end is not known
+		return Promote{m.Granted, m.Sync.Proof} // it was begun, and its end is not known
 	case complete && !r.Waits:
 		return Join{m.Sync.Mod} // it came up without: commits must wait for who is complete
 	case m.mustAlone():
@@ -231,14 +250,14 @@ func (m *Machine) serve() Action {
 // with all that stand on it.
 func (m *Machine) up() Action {
 	i := slices.IndexFunc(m.Seen.Members, func(s State) bool { return s != Up })
-	if i < 0 {
+	if i < 0 || m.Seen.Members[i] == StateUnknown && m.Now.Sub(m.DimAt) < blindWait {
 		return nil
 	}
 	a := m.down(i, true)
 	switch {
 	case a == nil:
 		return StartMember{i}
-	case a == StopMember{i, true} && m.Seen.Members[i] == Failed:
+	case a == StopMember{i, true} && m.Seen.Members[i] != Down:
 		m.failed(i)
 	}
 	return a
@@ -274,7 +293,7 @@ func (m *Machine) Done(a Action, o Outcome, now cluster.Instant) {
 		if o.OK {
 			m.SyncIs(p.Sync, o.Mod)
 			m.Own = o.Mod
-			m.Left = m.Left || !p.Sync.Has(m.Self)
+			m.Left = m.Left || !p.Sync.Has(m.Self) && !m.Seen.Replica.Linked
 		}
 		return
 	}
@@ -284,6 +303,9 @@ func (m *Machine) Done(a Action, o Outcome, now cluster.Instant) {
 	}
 	if !o.OK {
 		m.Rest = now.Add(restAgain)
+		if _, follows := a.(Follow); follows {
+			m.FollowAt = now.Add(followAgain)
+		}
 	}
 	switch a := a.(type) {
 	case Promote:
@@ -299,6 +321,7 @@ func (m *Machine) Done(a Action, o Outcome, now cluster.Instant) {
 		}
 	case Join:
 		if o.OK {
+			m.Proof = o.Proof
 			m.Joined = a.SyncMod
 		}
 	case Drain:

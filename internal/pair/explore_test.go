@@ -44,7 +44,7 @@ func (w *world) agent(i int, visit func(*world)) {
 func (w *world) decide(i int) {
 	m := &w.node[i].m
 	was := m.Phase
-	for _, a := range m.Decide(m.Now + 1 + cluster.Instant(restAgain)) {
+	for _, a := range m.Decide(m.Now + 1 + cluster.Instant(followAgain)) {
 		w.trace.what += fmt.Sprintf(" %T%v", a, a)
 		if p, ok := a.(Put); ok {
 			w.node[i].put = &p
@@ -165,6 +165,14 @@ func (w *world) faults(i int, visit func(*world)) {
 		c = w.clone(string(names[i]) + " loses its link")
 		c.budget.faults--
 		c.node[i].linked = false
+		visit(c)
+		c = w.clone(string(names[i]) + " may have lost something")
+		c.budget.faults--
+		c.node[i].whole = false
+		visit(c)
+		c = w.clone(string(names[i]) + " comes on no more")
+		c.budget.faults--
+		c.node[i].stuck = true
 		visit(c)
 	}
 	if n.role == RoleStandby && w.owner.Host != names[i] {
@@ -347,19 +355,39 @@ var goals = map[string]func(w *world) bool{
 const limit = 1_000_000
 
 func TestNoCourseLosesAWrite(t *testing.T) {
-	for name, c := range map[string]struct {
+	// The agent of a ended when it had offered b to be complete, and the offer is on its way.
+	offering := func(w *world) {
+		w.sync.Complete = []cluster.HostID{"a"}
+		w.syncMod++
+		if !w.goOn(func() bool { p := w.node[0].put; return p != nil && p.Sync.Has("b") }) {
+			t.Fatal("a never offers b to be complete")
+		}
+		n := &w.node[0]
+		n.ghosts, n.put = append(n.ghosts, *n.put), nil
+		w.begin(0)
+	}
+	for _, c := range []struct {
+		name   string
+		begin  func(*world)
 		budget budget
 		goals  []string
 	}{
-		"a takeover": {budget{writes: 1, faults: 1, epochs: 1}, []string{"the peer is active and has an acknowledged write", "a write was acknowledged by one node alone", "both are complete again"}},
-		"a move":     {budget{writes: 1, moves: 1}, []string{"the peer is active and has an acknowledged write"}},
+		{"an offer", offering, budget{writes: 1, faults: 1}, []string{"a write was acknowledged by one node alone"}},
+		{"a takeover", nil, budget{writes: 1, faults: 1, epochs: 1}, []string{"the peer is active and has an acknowledged write", "a write was acknowledged by one node alone", "both are complete again"}},
+		{"a move", nil, budget{writes: 1, moves: 1}, []string{"the peer is active and has an acknowledged write"}},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(c.name, func(t *testing.T) {
 			missing := map[string]func(*world) bool{}
 			for _, g := range c.goals {
 				missing[g] = goals[g]
 			}
-			n, bad, why := search(newWorld(c.budget), limit, func(w *world) {
+			start := newWorld(budget{})
+			if c.begin != nil {
+				start.trace = &step{what: c.name}
+				c.begin(start)
+			}
+			start.budget = c.budget
+			n, bad, why := search(start, limit, func(w *world) {
 				for g, is := range missing {
 					if is(w) {
 						delete(missing, g)

@@ -1,6 +1,7 @@
 package pair
 
 import (
+	"slices"
 	"time"
 
 	"holdfast/internal/cluster"
@@ -19,8 +20,9 @@ const Window = 10 * time.Minute
 
 // Times that no operator needs to set.
 const (
-	blindWait = 10 * time.Second       // for which a standby may not be observable before it is ended
-	restAgain = 200 * time.Millisecond // after an action that failed
+	blindWait   = 10 * time.Second       // for which a standby, or a member of what serves, may not be observable before it is ended
+	restAgain   = 200 * time.Millisecond // after an action that failed
+	followAgain = 2 * time.Second        // the same for following
 )
 
 // Phase is what the group is to do on this node.
@@ -60,20 +62,23 @@ type Machine struct {
 	Owner OwnerRec
 	Sync  SyncRec
 
-	Seen    Seen
-	SeenAt  cluster.Instant // when that look began
-	Touched cluster.Instant // when the last action on this node ended; older looks do not count
-	Risked  cluster.Instant // the same of actions after which clients may use something here
-	Hot     bool            // clients may be writing here: it was not seen otherwise since a Promote, or by this process
-	BlindAt cluster.Instant // since when the replica can not be observed; 0: it can
-	Rest    cluster.Instant // before which nothing that failed is tried again
-	LinkAt  cluster.Instant // when the peer was last seen to acknowledge, or this node was promoted; 0: not since
+	Seen     Seen
+	SeenAt   cluster.Instant // when that look began
+	Touched  cluster.Instant // when the last action on this node ended; older looks do not count
+	Risked   cluster.Instant // the same of actions after which clients may use something here
+	Hot      bool            // clients may be writing here: it was not seen otherwise since a Promote, or by this process
+	BlindAt  cluster.Instant // since when the replica can not be observed; 0: it can
+	DimAt    cluster.Instant // the same of a member
+	Rest     cluster.Instant // before which nothing that failed is tried again
+	FollowAt cluster.Instant // before which it is not tried again to follow
+	LinkAt   cluster.Instant // when the peer was last seen to acknowledge, or this node was promoted; 0: not since
 
-	Joined   int64 // the revision of Sync for which the last Join ended well, 0: commits may not have waited since
-	Own      int64 // the revision of Sync that this process wrote last since when it has not begun to write the peer into it: no older write can still come
-	Left     bool  // this process has taken this copy out of Complete, and it has not followed since
-	Drained  bool  // a Drain has ended well, and no Promote was begun since
-	Promoted bool  // a Promote has ended well for Granted
+	Joined   int64  // the revision of Sync for which the last Join ended well, 0: commits may not have waited since
+	Proof    string // of that Join
+	Own      int64  // the revision of Sync that this process wrote last since when it has not begun to write the peer into it: no older write can still come
+	Left     bool   // this process has taken this copy out of Complete, and it has not followed since
+	Drained  bool   // a Drain has ended well, and no Promote was begun since
+	Promoted bool   // a Promote has ended well for Granted
 	Failures []Failure
 
 	Now     cluster.Instant
@@ -155,14 +160,13 @@ func (m *Machine) Observed(s Seen, from cluster.Instant) {
 	if r.Linked && m.fresh() {
 		m.LinkAt = from
 	}
-	if m.BlindAt == 0 || r.Role != RoleUnknown {
-		m.BlindAt = 0
-		if r.Role == RoleUnknown {
-			m.BlindAt = from
-		}
-	}
+	since(&m.BlindAt, from, r.Role == RoleUnknown)
+	since(&m.DimAt, from, slices.Contains(s.Members, StateUnknown))
 	if !m.fresh() {
 		return
+	}
+	if r.Linked {
+		m.Left = false
 	}
 	if r.Role != RoleActive || !r.Waits {
 		m.Joined = 0
@@ -175,6 +179,16 @@ func (m *Machine) Observed(s Seen, from cluster.Instant) {
 	}
 }
 
+// since keeps the moment at which something began to be so.
+func since(at *cluster.Instant, now cluster.Instant, so bool) {
+	switch {
+	case !so:
+		*at = 0
+	case *at == 0:
+		*at = now
+	}
+}
+
 // Empty reports that nothing of the group is here that a client could use, and
 // that nothing under way could change that: to follow the peer can not.
 func (m *Machine) Empty() bool {
@@ -182,10 +196,14 @@ func (m *Machine) Empty() bool {
 	return m.Phase == Ended && (m.Acting == nil || follows) && m.SeenAt > m.Risked && m.Seen.empty()
 }
 
+// Gone reports that nothing of the group is here that a client could use, and that
+// nothing is under way.
+func (m *Machine) Gone() bool { return m.fresh() && m.Seen.empty() }
+
 // Arrived reports that the peer has handed the group over to this node for the
 // epoch of the owner record.
 func (m *Machine) Arrived() bool {
-	return m.Sync.To == m.Self && m.Sync.Epoch == m.Owner.Epoch && m.Sync.Has(m.Self) && m.fresh() && m.Seen.Replica.Whole
+	return m.Sync.To == m.Self && m.Sync.Epoch == m.Owner.Epoch && m.Sync.Has(m.Self) && m.judged() && m.Seen.Replica.Whole
 }
 
 // Moved reports that this node has handed the group over for the epoch of the owner record.
@@ -202,11 +220,18 @@ func (m *Machine) Fit() string {
 		return "this node's copy does not have every acknowledged write"
 	case r.Role == RoleUnknown:
 		return "this node's copy can not be observed"
+	case r.Stuck:
+		return "this node's copy does not come on"
+	case m.Seen.SyncMod != m.Sync.Mod:
+		return "this node's copy was not looked at since the record of the copies has changed"
 	case !r.Whole:
 		return "this node's copy may have lost writes"
 	}
 	return ""
 }
+
+// judged reports that what is known of this copy was found out by the record as it is now.
+func (m *Machine) judged() bool { return m.fresh() && m.Seen.SyncMod == m.Sync.Mod }
 
 // licensed reports that this node, and nobody else, may let clients write.
 func (m *Machine) licensed() bool {

@@ -18,7 +18,7 @@ func node1(up int) (*Machine, func(Replica, ...State)) {
 	m.Adopt(e)
 	look := func(r Replica, s ...State) {
 		m.Now++
-		m.Observed(Seen{r, s}, m.Now)
+		m.Observed(Seen{r, s, m.Sync.Mod}, m.Now)
 	}
 	s := []State{Down, Down, Down}
 	for i := range up {
@@ -152,4 +152,18 @@ func TestAStandbyThatCanNotBeSeen(t *testing.T) {
 		want(t, next(m))
 	}
 	want(t, next(m), Demote{})
+}
+
+// TestAMemberThatCanNotBeSeen is started anew after a while only.
+func TestAMemberThatCanNotBeSeen(t *testing.T) {
+	m, look := node1(3)
+	active := m.Seen.Replica
+	for range 9 {
+		look(active, Up, StateUnknown, Up)
+		want(t, next(m))
+	}
+	look(active, Up, StateUnknown, Up)
+	want(t, next(m), StopMember{2, true})
+	look(active, Up, StateUnknown, Down)
+	want(t, next(m), StopMember{1, true})
 }

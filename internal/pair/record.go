@@ -12,14 +12,17 @@ type Sync struct {
 	Epoch    cluster.Epoch    `json:"epoch"`        // of the last license to write
 	Host     cluster.HostID   `json:"host"`         // who got it; it is in Complete
 	To       cluster.HostID   `json:"to,omitempty"` // Host has given its license up, and To has all that it had
+	// Proof is the driver's: why the copy beside that of Host is complete. Its promotion needs it.
+	Proof string `json:"proof,omitempty"`
 }
 
 // Has reports whether the copy of h has every acknowledged write.
 func (s Sync) Has(h cluster.HostID) bool { return slices.Contains(s.Complete, h) }
 
-// with returns the record with h complete or not.
+// with returns the record with h complete or not, and without a proof.
 func (s Sync) with(h cluster.HostID, complete bool) Sync {
 	s.Complete = slices.DeleteFunc(slices.Clone(s.Complete), func(o cluster.HostID) bool { return o == h })
+	s.Proof = ""
 	if complete {
 		s.Complete = append(s.Complete, h)
 		slices.Sort(s.Complete)
@@ -42,9 +45,10 @@ const (
 type Replica struct {
 	Role   Role
 	Waits  bool // active: a commit is acknowledged when the peer has it, not before
-	Linked bool // active: the peer follows and acknowledges; standby: it follows the peer
+	Linked bool // active: the peer is connected and acknowledges; standby: it follows the peer, or may do so again by itself
+	Stuck  bool // standby: it is linked, and does not come on
 	Whole  bool // the driver vouches that the copy has kept all that it ever acknowledged or committed
-	Wrote  bool // clients may have written to it since it last followed: at its end may be writes that nobody was told of
+	Wrote  bool // it was promoted, and has not followed since: at its end may be writes that nobody was told of
 }
 
 // State is that of a member of the group.
@@ -62,7 +66,11 @@ const (
 type Seen struct {
 	Replica Replica
 	Members []State // as in Machine.Members
+	SyncMod int64   // revision of Sync by which the replica was judged
 }
+
+// Busy reports that something of the group may be here that a client could use.
+func (s Seen) Busy() bool { return !s.empty() }
 
 // empty reports that nothing of the group is here that a client could use.
 func (s Seen) empty() bool {

@@ -20,6 +20,7 @@ type world struct {
 	acked    uint8 // writes that clients were told of, a bit each
 	next     int   // the write that comes next
 	budget   budget
+	proofs   bool   // a copy that follows anew is whole only once it was proved, as with MariaDB; else at once, as with DRBD
 	wrong    string // what was done out of order
 	trace    *step
 }
@@ -36,6 +37,7 @@ type node struct {
 	role    Role
 	waits   bool
 	linked  bool // it follows the other node
+	stuck   bool // it does not come on
 	whole   bool
 	wrote   bool
 	member  State
@@ -97,15 +99,15 @@ func (w *world) begin(i int) {
 // link reports that node i acknowledges what its peer writes.
 func (w *world) link(i int) bool {
 	n, p := &w.node[i], &w.node[1-i]
-	return n.up && p.up && n.linked && n.role == RoleStandby && p.role == RoleActive && n.has&^p.has == 0
+	return n.up && p.up && n.linked && !n.stuck && n.role == RoleStandby && p.role == RoleActive && n.has&^p.has == 0
 }
 
 // look lets the agent see its node.
 func (w *world) look(i int) {
 	n := &w.node[i]
-	linked := n.role == RoleStandby && w.link(i) || n.role == RoleActive && w.link(1-i)
+	linked := n.role == RoleStandby && n.linked || n.role == RoleActive && w.link(1-i)
 	n.m.Now++
-	n.m.Observed(Seen{Replica{n.role, n.waits, linked, n.whole, n.wrote}, []State{n.member}}, n.m.Now)
+	n.m.Observed(Seen{Replica{n.role, n.waits, linked, n.stuck && n.linked, n.whole, n.wrote}, []State{n.member}, n.m.Sync.Mod}, n.m.Now)
 }
 
 func (w *world) clone(what string) *world {
@@ -162,7 +164,7 @@ func (w *world) effect(i int, a Action) bool {
 			return false
 		}
 		p.has |= n.has
-		n.role, n.wrote, n.own, n.linked = RoleStandby, false, 0, false
+		n.role, n.linked = RoleStandby, false
 	case Alone:
 		n.waits = false
 	case Join:
@@ -171,14 +173,18 @@ func (w *world) effect(i int, a Action) bool {
 		}
 		n.waits = true
 		p.has |= n.has
+		p.whole = true // as long as it goes on following
+	case Unfollow:
+		n.linked, n.stuck = false, false
 	case Follow:
+		n.stuck = false
 		switch {
 		case !p.up || p.role != RoleActive:
 			return false
 		case a.Cut:
 			n.has &^= n.own &^ p.has
 			n.has &= p.has
-			n.own, n.wrote, n.whole = 0, false, true
+			n.own, n.wrote, n.whole = 0, false, !w.proofs
 			// What it had of the peer's may be lost as well, and comes again by and by.
 			n.has = 0
 		case n.has&^p.has != 0:
@@ -272,7 +278,7 @@ func (w *world) key() []byte {
 		n := &w.node[i]
 		m := &n.m
 		flag(n.tried == w.ownerMod)
-		flag(n.up, n.waits, n.linked, n.whole, n.wrote)
+		flag(n.up, n.waits, n.linked, n.whole, n.wrote, n.stuck)
 		num(int64(n.has), int64(n.own), int64(n.role), int64(n.member), int64(n.epoch.Seq), int64(n.granted.Seq), int64(n.result))
 		text(n.at)
 		put(n.put)
@@ -284,6 +290,7 @@ func (w *world) key() []byte {
 		record(m.Sync.Sync)
 		num(min(w.syncMod-m.Sync.Mod, 1), int64(m.Phase), int64(m.Granted.Seq), int64(m.Seen.Replica.Role), int64(m.Seen.Members[0]), int64(len(m.Failures)))
 		r := m.Seen.Replica
+		flag(r.Stuck, m.Seen.SyncMod == m.Sync.Mod)
 		flag(r.Waits, r.Linked, r.Whole, r.Wrote, m.SeenAt > m.Touched, m.SeenAt > m.Risked, m.Hot, m.LinkAt == 0)
 		flag(m.Writing, m.Joined == m.Sync.Mod, m.Joined == 0, m.Own == m.Sync.Mod, m.Drained, m.Promoted, m.Left)
 		b = append(b, fmt.Sprintf("%T%v", m.Acting, m.Acting)...)

@@ -53,11 +53,14 @@ type Status struct {
 	Run       string        `json:"run,omitempty"`      // of the server: another one after each start
 	Relay     string        `json:"relay,omitempty"`    // of a replica: another one once it may have thrown away what it had received
 	Of        string        `json:"of,omitempty"`       // of a replica: the primary's Node
+	Receives  bool          `json:"receives"`           // a replica receives, or may do so again by itself
 	Connected bool          `json:"connected"`          // a replica to its primary, a primary to a replica
 	Lag       time.Duration `json:"lag,omitempty"`      // of a replica; whole seconds
 	LagKnown  bool          `json:"lag_known"`          // Lag says something
 	Guarantee Guarantee     `json:"guarantee"`          // of a primary
+	Waits     bool          `json:"waits"`              // of a primary: commits wait for a replica, for as long as it takes
 	Blocked   int           `json:"blocked"`            // sessions that wait for an acknowledgement
+	Acked     uint64        `json:"acked"`              // of a primary: acknowledgements so far, by the run
 	State     []Transaction `json:"state,omitempty"`    // the last one of each domain and server that is here
 	Received  []Transaction `json:"received,omitempty"` // by a replica: the last one of each domain, applied or not
 	Problem   string        `json:"problem,omitempty"`  // what replication, or the server, complains about

@@ -25,6 +25,7 @@ type counts struct {
 	clients              int
 	waiting              int // sessions
 	noTx, noTimes        string
+	acked                uint64 // commits that a replica has acknowledged
 }
 
 const (
@@ -73,9 +74,11 @@ func (d *Driver) count(ctx context.Context, q querier, run string) (counts, erro
 	}
 	c.clients, err = strconv.Atoi(s["rpl_semi_sync_master_clients"])
 	waiting, werr := strconv.Atoi(s["rpl_semi_sync_master_wait_sessions"])
-	if err = errors.Join(err, werr); err != nil {
+	acked, aerr := strconv.ParseUint(s["rpl_semi_sync_master_yes_tx"], 10, 64)
+	if err = errors.Join(err, werr, aerr); err != nil {
 		return c, fmt.Errorf("the database does not say how its replication is: %w", err)
 	}
+	c.acked = acked
 	c.server, c.enabled, c.noSlave, c.point = v["server"], v["enabled"] == "1", v["noslave"] == "1", v["point"]
 	c.waiting, c.status = waiting, s["rpl_semi_sync_master_status"] == "ON"
 	c.noTx, c.noTimes = s["rpl_semi_sync_master_no_tx"], s["rpl_semi_sync_master_no_times"]
@@ -244,28 +247,36 @@ func (d *Driver) again(ctx context.Context) error {
 	return d.loosen(ctx)
 }
 
-// catchUp waits, without commits that wait for long, until the replica has received nearly
-// everything: the server itself turns its status on then. After it was enabled the status is
-// on and proves nothing, so a transaction that is not acknowledged in time turns it off.
+// catchUp waits until the replica has received nearly everything: the server itself turns its
+// status on then. After it was enabled the status is on and proves nothing, so a transaction that
+// is not acknowledged in time turns it off. It turns itself on again only when the replica
+// acknowledges the very last transaction, which clients who write all the time may keep it from:
+// so commits wait again and again, for a short time and then for a longer one.
 func (d *Driver) catchUp(ctx context.Context, run string) error {
-	err := d.exec(ctx, d.db, "SET GLOBAL rpl_semi_sync_slave_enabled=OFF", "SET GLOBAL rpl_semi_sync_master_wait_no_slave=OFF",
-		fmt.Sprintf("SET GLOBAL rpl_semi_sync_master_timeout=%d", brief.Milliseconds()), "SET GLOBAL rpl_semi_sync_master_enabled=ON")
-	if err == nil {
-		err = d.mark(ctx)
-	}
-	if err != nil {
-		return err
-	}
-	for {
-		c, err := d.count(ctx, d.db, run)
+	for wait := brief; ; wait = min(2*wait, longer) {
+		err := d.exec(ctx, d.db, "SET GLOBAL rpl_semi_sync_slave_enabled=OFF", "SET GLOBAL rpl_semi_sync_master_wait_no_slave=OFF",
+			fmt.Sprintf("SET GLOBAL rpl_semi_sync_master_timeout=%d", wait.Milliseconds()),
+			"SET GLOBAL rpl_semi_sync_master_enabled=OFF", "SET GLOBAL rpl_semi_sync_master_enabled=ON")
+		if err == nil {
+			err = d.mark(ctx)
+		}
 		if err != nil {
 			return err
 		}
-		if c.status && c.clients == 1 {
-			return d.tighten(ctx)
-		}
-		if !sleep.For(ctx, interval) {
-			return fmt.Errorf("the replica has not caught up: %w", ctx.Err())
+		for end := time.Now().Add(pause); ; {
+			c, err := d.count(ctx, d.db, run)
+			if err != nil {
+				return err
+			}
+			if c.status && c.clients == 1 {
+				return d.tighten(ctx)
+			}
+			if !sleep.For(ctx, interval) {
+				return fmt.Errorf("the replica has not caught up: %w", ctx.Err())
+			}
+			if time.Now().After(end) {
+				break
+			}
 		}
 	}
 }

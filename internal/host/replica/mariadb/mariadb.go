@@ -71,7 +71,9 @@ const (
 	interval = 20 * time.Millisecond  // between two looks
 	dial     = 2 * time.Second        // a connection
 	forever  = 365 * 24 * time.Hour   // the timeout of a primary that never goes on alone
-	brief    = 500 * time.Millisecond // the timeout of a primary whose replica is catching up
+	brief    = 500 * time.Millisecond // the first timeout of a primary whose replica is catching up
+	longer   = 4 * time.Second        // the last one
+	pause    = 2 * time.Second        // between two times in which commits wait for a replica that is catching up
 )
 
 // Driver drives the server of this node. Its methods may be called concurrently.
@@ -118,7 +120,9 @@ func New(cfg Config, server Server) (*Driver, error) {
 	return &Driver{cfg: cfg, server: server, db: db}, nil
 }
 
-// node is the name of this node.
+// Node is the driver's name of this node.
+func (d *Driver) Node() string { return d.node() }
+
 func (d *Driver) node() string { return strconv.FormatUint(uint64(d.cfg.ServerID), 10) }
 
 // begin begins a change. Demote cuts it short.

@@ -16,8 +16,10 @@ type setting struct {
 }
 
 // settings are what replication without loss needs, from MariaDB's documentation of its
-// system variables: a crash keeps what was acknowledged (sync_binlog,
-// innodb_flush_log_at_trx_commit, sync_relay_log), and a lost peer is seen after 4 s.
+// system variables: a crash of the primary keeps what was acknowledged (sync_binlog,
+// innodb_flush_log_at_trx_commit), and a lost peer is seen after 4 s. sync_relay_log is left
+// alone: a replica that was started anew is not promoted, whatever its relay log kept, and with
+// 1 it can be slower than its primary and never catch up.
 var settings = []setting{
 	{"log_bin", "1", true},
 	{"log_slave_updates", "1", true},
@@ -25,7 +27,6 @@ var settings = []setting{
 	{"gtid_strict_mode", "1", false},
 	{"binlog_format", "ROW", false},
 	{"sync_binlog", "1", false},
-	{"sync_relay_log", "1", false},
 	{"innodb_flush_log_at_trx_commit", "1", false},
 	{"rpl_semi_sync_master_wait_point", "AFTER_SYNC", false},
 	{"rpl_semi_sync_slave_kill_conn_timeout", "1", false},

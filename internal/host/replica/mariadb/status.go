@@ -118,6 +118,7 @@ func (d *Driver) fill(ctx context.Context, run string, st *replica.Status) error
 		st.Role = replica.Primary
 	case f.configured:
 		st.Role, st.Of, st.Connected = replica.Replica, f.master, f.io == "Yes" && f.acknowledges
+		st.Receives = f.io != "No"
 		if st.Relay = relay(run, f.applier); f.applier == "" {
 			st.Relay = ""
 		}
@@ -139,6 +140,7 @@ func (d *Driver) fill(ctx context.Context, run string, st *replica.Status) error
 	if now != run {
 		c.run = ""
 	}
+	st.Waits, st.Acked = c.strict(), c.acked
 	st.Blocked, st.Connected = c.waiting, c.clients > 0 && c.replicas > 0
 	if st.Role == replica.Primary {
 		st.Guarantee = d.judge(c)

@@ -1,0 +1,86 @@
+package group
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"holdfast/internal/ha/records"
+	"holdfast/internal/pair"
+	"holdfast/internal/store"
+)
+
+// Deadlines of actions.
+const (
+	promoteWithin = 2 * time.Minute // with the recovery of a server that is started
+	demoteWithin  = 5 * time.Second
+	drainWithin   = 5 * time.Second
+	aloneWithin   = 5 * time.Second
+	joinWithin    = time.Minute
+	followWithin  = 4 * time.Hour // a copy of everything
+	memberWithin  = time.Minute
+)
+
+// action is how one is carried out, and within which time.
+func (d *Driver) action(a pair.Action) (within time.Duration, do func(context.Context) pair.Outcome) {
+	data, s, told := d.opt.Data, d.m.Sync.Sync, d.told
+	plain := func(f func(context.Context) error) func(context.Context) pair.Outcome {
+		return func(ctx context.Context) pair.Outcome { return outcome(f(ctx)) }
+	}
+	switch a := a.(type) {
+	case pair.Put:
+		return putWithin, func(ctx context.Context) pair.Outcome { return d.put(ctx, a) }
+	case pair.Promote:
+		return promoteWithin, plain(func(ctx context.Context) error { return data.Promote(ctx, s) })
+	case pair.Demote:
+		return demoteWithin, plain(data.Demote)
+	case pair.Drain:
+		return drainWithin, plain(func(ctx context.Context) error { return data.Drain(ctx, told) })
+	case pair.Alone:
+		return aloneWithin, plain(data.Alone)
+	case pair.Join:
+		return joinWithin, func(ctx context.Context) pair.Outcome {
+			proof, err := data.Join(ctx, told)
+			o := outcome(err)
+			o.Proof = proof
+			return o
+		}
+	case pair.Follow:
+		return followWithin, plain(func(ctx context.Context) error { return data.Follow(ctx, a.Cut) })
+	case pair.Unfollow:
+		return demoteWithin, plain(data.Unfollow)
+	case pair.StartMember:
+		return memberWithin, plain(d.opt.Members[a.I].Start)
+	case pair.StopMember:
+		return memberWithin, plain(func(ctx context.Context) error { return d.opt.Members[a.I].Stop(ctx, a.Hard) })
+	}
+	panic(fmt.Sprintf("no call for %T", a))
+}
+
+func outcome(err error) pair.Outcome {
+	if err != nil {
+		return pair.Outcome{Why: err.Error()}
+	}
+	return pair.Outcome{OK: true}
+}
+
+// put writes the record, word by word as the core has it.
+func (d *Driver) put(ctx context.Context, p pair.Put) pair.Outcome {
+	conds := []store.Cmp{{Key: KeySync, Rev: p.SyncMod}}
+	if p.OwnerMod != 0 {
+		conds = append(conds, store.Cmp{Key: records.OwnerKey(d.opt.Resource), Rev: p.OwnerMod})
+	}
+	rev, ok, err := d.opt.Store.Txn(ctx, conds, []store.Op{{Key: KeySync, Value: records.Encode(p.Sync)}})
+	if err != nil {
+		return pair.Outcome{Why: err.Error()}
+	}
+	return pair.Outcome{OK: ok, Mod: rev}
+}
+
+// describe is what the log says of an action.
+func describe(a pair.Action) string {
+	if p, ok := a.(pair.Put); ok {
+		return fmt.Sprintf("complete %v, license %s %s, to %q: %s", p.Sync.Complete, p.Sync.Host, p.Sync.Epoch, p.Sync.To, p.Why)
+	}
+	return fmt.Sprintf("%T%+v", a, a)
+}

@@ -1,0 +1,224 @@
+package group
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"holdfast/internal/durable"
+	"holdfast/internal/fail"
+	"holdfast/internal/host/replica"
+	"holdfast/internal/host/replica/mariadb"
+	"holdfast/internal/pair"
+)
+
+// Database is a copy that is a MariaDB server.
+type Database struct {
+	DB *mariadb.Driver
+	// Peer is the other server, as this one follows it.
+	Peer replica.Source
+	// SaveDir is where transactions go that the peer does not have, before this copy loses them.
+	SaveDir string
+	// Dir survives reboots. The file in it says that this copy was promoted, and has not followed since.
+	Dir string
+
+	mu    sync.Mutex
+	acked uint64    // by the peer, at the last look
+	at    time.Time // since when it has not changed although commits wait
+}
+
+// wroteName is the file in Dir. It holds the run of the server that was promoted, once
+// that is known.
+const wroteName = "pair-wrote"
+
+// stuckAfter is how long no commit may be acknowledged while some wait, until the peer
+// counts as one that does not acknowledge: one that stands still stays connected.
+const stuckAfter = time.Second
+
+func (d *Database) wroteFile() string { return filepath.Join(d.Dir, wroteName) }
+
+// wrote reports that this copy was promoted and has not followed since, and in which run.
+func (d *Database) wrote() (run string, yes bool, err error) {
+	b, err := os.ReadFile(d.wroteFile())
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", false, nil
+	}
+	return string(b), err == nil, err
+}
+
+// First makes this copy the one that a pair begins with: setup calls it, once, on one node.
+func (d *Database) First(ctx context.Context) error {
+	st, err := d.DB.Status(ctx)
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(d.wroteFile(), []byte(st.Run), 0o600)
+}
+
+// Look says how the copy is.
+func (d *Database) Look(ctx context.Context, s pair.Sync) (r pair.Replica, told string, err error) {
+	st, err := d.DB.Status(ctx)
+	if err != nil {
+		return r, "", err
+	}
+	_, wrote, err := d.wrote()
+	if err != nil {
+		return r, "", err
+	}
+	r = pair.Replica{Waits: st.Waits, Wrote: wrote}
+	switch st.Role {
+	case replica.Primary:
+		r.Role, r.Linked = pair.RoleActive, st.Connected && !d.stuck(st)
+	case replica.Replica, replica.Idle:
+		r.Role, r.Linked, r.Stuck = pair.RoleStandby, st.Receives, st.Receives && st.Relay == ""
+	case replica.Down:
+		r.Role = pair.RoleOff
+	default:
+		return pair.Replica{}, "", nil
+	}
+	// Who was promoted last has kept what it committed: it is started as a primary. Any
+	// other has what was acknowledged only by a proof that holds for this run of its relay log.
+	g, err := guarantee(s.Proof)
+	r.Whole = wrote || err == nil && g.Safe && st.Relay != "" && g.Replica == st.Node && g.Relay == st.Relay
+	b, err := json.Marshal(replica.Status{Role: st.Role, Node: st.Node, Run: st.Run, Relay: st.Relay, Of: st.Of})
+	return r, string(b), err
+}
+
+// stuck reports that commits wait, and none was acknowledged for a while.
+func (d *Database) stuck(st replica.Status) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if st.Blocked == 0 || st.Acked != d.acked || d.at.IsZero() {
+		d.acked, d.at = st.Acked, time.Now()
+	}
+	return time.Since(d.at) >= stuckAfter
+}
+
+func guarantee(proof string) (g replica.Guarantee, err error) {
+	if proof == "" {
+		return g, nil
+	}
+	return g, json.Unmarshal([]byte(proof), &g)
+}
+
+// Promote makes this copy the active one: by the proof of the record, or since it was the
+// last one that was promoted.
+func (d *Database) Promote(ctx context.Context, s pair.Sync) error {
+	run, wrote, err := d.wrote()
+	if err != nil {
+		return err
+	}
+	st, err := d.DB.Status(ctx)
+	if err != nil {
+		return err
+	}
+	g, err := guarantee(s.Proof)
+	if err != nil {
+		return err
+	}
+	if wrote {
+		node := d.DB.Node()
+		if st.Role != replica.Down && st.Role != replica.Primary && st.Run != run {
+			return fail.Errorf(fail.Refused, "this database was started anew since it was the primary, and not as one")
+		}
+		g = replica.Guarantee{Safe: true, Primary: node, Run: st.Run}
+	}
+	if err := durable.WriteFile(d.wroteFile(), []byte(run), 0o600); err != nil {
+		return err
+	}
+	if err := d.DB.Promote(ctx, replica.Claim{License: g}); err != nil {
+		var e *fail.Error
+		if !wrote && errors.As(err, &e) && e.Kind == fail.Refused {
+			err = errors.Join(err, d.forget()) // nothing was changed
+		}
+		return err
+	}
+	if st, err = d.DB.Status(ctx); err != nil {
+		return err
+	}
+	return durable.WriteFile(d.wroteFile(), []byte(st.Run), 0o600)
+}
+
+func (d *Database) forget() error {
+	if err := os.Remove(d.wroteFile()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return durable.SyncDir(d.Dir)
+}
+
+// Demote ends all writing.
+func (d *Database) Demote(ctx context.Context) error { return d.DB.Demote(ctx) }
+
+// Drain ends all writing in an orderly way. Commits that wait are acknowledged first, so
+// that the peer has everything.
+func (d *Database) Drain(ctx context.Context, told string) error {
+	st, err := d.DB.Status(ctx)
+	if err != nil {
+		return err
+	}
+	if !st.Guarantee.Safe { // it has connected anew, for example
+		if _, err := d.Join(ctx, told); err != nil {
+			return err
+		}
+	}
+	if err := d.DB.Demote(ctx); err != nil {
+		return err
+	}
+	if st, err = d.DB.Status(ctx); err != nil {
+		return err
+	}
+	if st.Role == replica.Down {
+		return fail.Errorf(fail.Failed, "the database did not become read-only in time, and was ended")
+	}
+	return nil
+}
+
+// Alone lets commits end without the peer.
+func (d *Database) Alone(ctx context.Context) error { return d.DB.Alone(ctx) }
+
+// Join proves that the peer has everything.
+func (d *Database) Join(ctx context.Context, told string) (string, error) {
+	var standby replica.Status
+	if told != "" {
+		if err := json.Unmarshal([]byte(told), &standby); err != nil {
+			return "", fmt.Errorf("what the peer tells of its copy: %w", err)
+		}
+	}
+	g, err := d.DB.Together(ctx, standby)
+	if err != nil {
+		return "", err
+	}
+	b, err := json.Marshal(g)
+	return string(b), err
+}
+
+// Follow makes this copy follow the peer's. The driver itself cuts, or makes a copy anew,
+// and saves before what the peer does not have.
+func (d *Database) Follow(ctx context.Context, cut bool) error {
+	from := d.Peer
+	if cut && d.SaveDir != "" {
+		if err := os.MkdirAll(d.SaveDir, 0o700); err != nil {
+			return err
+		}
+		from.Save = filepath.Join(d.SaveDir, "transactions-"+time.Now().UTC().Format("20060102T150405.000Z")+".sql")
+	}
+	if !cut {
+		from.Save, from.Seed = "", nil
+	}
+	if err := d.DB.Resync(ctx, from); err != nil {
+		return err
+	}
+	return d.forget()
+}
+
+// Unfollow ends following.
+func (d *Database) Unfollow(ctx context.Context) error { return d.DB.Detach(ctx) }
+
+// Close closes the connections to the server.
+func (d *Database) Close() { d.DB.Close() }

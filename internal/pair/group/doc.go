@@ -1,0 +1,11 @@
+// Package group runs the group of a pair on one node. It follows the store, looks
+// at the node, asks the core (package pair) what to do, and carries it out. To
+// package ha it is a driver like a hypervisor's: what starts, is killed and
+// migrates is the group.
+//
+//	driver.go  the driver, as the loop of package ha calls it
+//	run.go     the loop: one goroutine owns the core
+//	act.go     one function per action of the core
+//	database.go  a copy of the data that is a MariaDB server
+//	member.go  members of the group: programs, and the virtual address
+package group

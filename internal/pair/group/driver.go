@@ -1,0 +1,326 @@
+package group
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/durable"
+	"holdfast/internal/pair"
+	"holdfast/internal/sleep"
+	"holdfast/internal/store"
+)
+
+// Data is this node's copy of the data.
+type Data interface {
+	// Look says how the copy is, by what the record says, and what the peer must know
+	// of it for a Join.
+	Look(ctx context.Context, s pair.Sync) (r pair.Replica, told string, err error)
+	Promote(ctx context.Context, s pair.Sync) error
+	Demote(ctx context.Context) error
+	// Drain lets no client write, and returns when the peer, which has told told, has everything.
+	Drain(ctx context.Context, told string) error
+	Alone(ctx context.Context) error
+	// Join gives the proof that the peer has everything.
+	Join(ctx context.Context, told string) (proof string, err error)
+	Follow(ctx context.Context, cut bool) error
+	// Unfollow ends following: it does not begin again by itself.
+	Unfollow(ctx context.Context) error
+	Close()
+}
+
+// Member is a part of the group.
+type Member interface {
+	// Spec is what the core knows of it.
+	Spec() pair.Member
+	State(ctx context.Context) pair.State
+	// Start returns when its check passes.
+	Start(ctx context.Context) error
+	// Stop returns when it is seen to be gone. Hard: it is not asked first.
+	Stop(ctx context.Context, hard bool) error
+}
+
+// Options are what a driver needs.
+type Options struct {
+	Self, Peer cluster.HostID
+	Resource   cluster.ResourceID
+	Store      store.Store
+	Data       Data
+	Members    []Member      // in the order in which they start
+	Patience   time.Duration // for which commits wait for a peer that does not acknowledge
+	RunDir     string        // empty after a boot
+	Clock      func() cluster.Instant
+	Log        *slog.Logger
+}
+
+// Driver is the group of one node. Its methods may be called concurrently; Run must run.
+type Driver struct {
+	opt   Options
+	posts chan func()
+	wake  chan struct{}
+	again chan struct{} // a value asks for a look
+	over  chan struct{} // closed when the loop has ended
+	ended chan struct{} // closed when all that it has begun has ended, too
+
+	// What follows belongs to the loop.
+	m      *pair.Machine
+	ready  bool               // records and the node were read
+	told   string             // by the peer, of its copy
+	said   string             // by this node, as it stands in the store
+	cancel context.CancelFunc // of the action under way
+	acts   sync.WaitGroup
+}
+
+// noteName is the file in RunDir that names the epoch for which the group was started.
+const noteName = "pair-epoch"
+
+// New makes a driver that knows nothing yet.
+func New(opt Options) *Driver {
+	var specs []pair.Member
+	for _, m := range opt.Members {
+		specs = append(specs, m.Spec())
+	}
+	return &Driver{
+		opt: opt, posts: make(chan func()), wake: make(chan struct{}, 1), again: make(chan struct{}, 1), over: make(chan struct{}), ended: make(chan struct{}),
+		m: pair.New(opt.Self, opt.Peer, specs, opt.Patience),
+	}
+}
+
+// errNotReady is why nothing can be said yet.
+var errNotReady = errors.New("the pair's records or this node's copy were not read yet")
+
+// ask runs f in the loop. It reports false when ctx or the loop ended first.
+func (d *Driver) ask(ctx context.Context, f func()) error {
+	done := make(chan struct{})
+	select {
+	case d.posts <- func() { f(); close(done) }:
+		<-done
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-d.over:
+		return errors.New("the pair's loop has ended")
+	}
+}
+
+// Observe tells what there is of the group on this node.
+func (d *Driver) Observe(ctx context.Context) (g cluster.Guest, err error) {
+	g.State = cluster.GuestUnknown
+	err = errors.Join(d.ask(ctx, func() {
+		m := d.m
+		switch {
+		case !d.ready:
+			err = errNotReady
+		case m.Phase == pair.Ended && m.Empty() && m.Arrived():
+			g.State, g.Epoch = cluster.GuestArrived, m.Owner.Epoch
+		case m.Phase == pair.Ended && m.Empty(), m.Phase != pair.Ended && m.Moved() && m.Gone():
+			g.State, g.Moved = cluster.GuestAbsent, m.Moved()
+		default:
+			g.State, g.Epoch = cluster.GuestRunning, m.Granted
+			g.Migrating = m.Phase == pair.Handing
+		}
+	}), err)
+	return g, err
+}
+
+// Wake delivers a value when something has changed.
+func (d *Driver) Wake() <-chan struct{} { return d.wake }
+
+func (d *Driver) signal() {
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Check says why the group can not start here.
+func (d *Driver) Check(ctx context.Context, _ cluster.GuestSpec) error {
+	why := ""
+	err := d.ask(ctx, func() {
+		switch m := d.m; {
+		case !d.ready:
+			why = errNotReady.Error()
+		case m.Phase == pair.Serving:
+		case m.Why != "" && m.Fit() == "":
+			d.m.Why = "" // it has been told with the end of the group; another try is package ha's
+		default:
+			why = m.Fit()
+		}
+	})
+	if err == nil && why != "" {
+		err = errors.New(why)
+	}
+	return err
+}
+
+// Start lets the group run here for the epoch.
+func (d *Driver) Start(ctx context.Context, spec cluster.GuestSpec) error {
+	if err := d.Check(ctx, spec); err != nil {
+		return fmt.Errorf("start the group: %w: %w", cluster.ErrNotStarted, err)
+	}
+	return d.grant(ctx, spec.Epoch)
+}
+
+// grant notes the epoch on disk before anything starts.
+func (d *Driver) grant(ctx context.Context, e cluster.Epoch) error {
+	if err := durable.WriteFile(d.note(), []byte(e.String()+"\n"), 0o600); err != nil {
+		return fmt.Errorf("start the group: %w: %w", cluster.ErrNotStarted, err)
+	}
+	return d.ask(ctx, func() {
+		d.m.Grant(e)
+		d.cut()
+		d.step()
+	})
+}
+
+func (d *Driver) note() string { return filepath.Join(d.opt.RunDir, noteName) }
+
+// noted is the epoch for which a process before this one started the group.
+func (d *Driver) noted() (cluster.Epoch, bool) {
+	b, err := os.ReadFile(d.note())
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			d.opt.Log.Error("the note of the group's epoch", "err", err)
+		}
+		return cluster.Epoch{}, false
+	}
+	e, err := cluster.ParseEpoch(string(b[:max(0, len(b)-1)]))
+	if err != nil {
+		d.opt.Log.Error("the note of the group's epoch", "file", d.note(), "err", err)
+		return cluster.Epoch{}, false
+	}
+	return e, true
+}
+
+// cut ends what is under way.
+func (d *Driver) cut() {
+	if d.cancel != nil {
+		d.cancel()
+	}
+}
+
+// Shutdown asks the group to end.
+func (d *Driver) Shutdown(ctx context.Context) error {
+	return d.ask(ctx, func() {
+		d.m.Stop()
+		d.step()
+	})
+}
+
+// pollEvery is between two looks at the core while a caller waits.
+const pollEvery = 10 * time.Millisecond
+
+// Kill ends the group on this node, and proves it.
+func (d *Driver) Kill(ctx context.Context) error {
+	empty := false
+	err := d.ask(ctx, func() {
+		if d.m.Phase != pair.Ended {
+			d.m.Revoke()
+			d.cut()
+			d.step()
+		}
+	})
+	for err == nil && !empty {
+		if err = d.ask(ctx, func() { empty = d.ready && d.m.Empty() }); err == nil && !empty && !sleep.For(ctx, pollEvery) {
+			err = ctx.Err()
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("end the group: %w: %w", cluster.ErrNotProved, err)
+	}
+	return nil
+}
+
+// Migrate hands the group over to the peer. Which address it has is in the settings.
+func (d *Driver) Migrate(ctx context.Context, _ string, _ bool) error {
+	why, state := "", 0 // 1: gone, 2: it stays
+	err := d.ask(ctx, func() {
+		switch {
+		case d.m.Phase != pair.Serving:
+			why, state = "the group does not run here", 2
+		case !d.m.Sync.Has(d.opt.Peer):
+			why, state = fmt.Sprintf("the copy on %s does not have everything yet", d.opt.Peer), 2
+		default:
+			d.m.Hand()
+			d.step()
+		}
+	})
+	for err == nil && state == 0 {
+		if err = d.ask(ctx, func() {
+			switch m := d.m; {
+			case m.Moved() && m.Gone():
+				state = 1
+			case m.Phase != pair.Handing:
+				why, state = "the group could not be handed over", 2
+			}
+		}); err == nil && state == 0 && !sleep.For(ctx, pollEvery) {
+			err = ctx.Err()
+		}
+	}
+	switch {
+	case err != nil:
+		// ctx has ended: the answer does not matter, the core has one of its own.
+		return errors.Join(err, d.ask(context.WithoutCancel(ctx), d.m.Keep))
+	case state == 2:
+		return errors.New(why)
+	}
+	return nil
+}
+
+// Resume lets the group start here that the peer has handed over.
+func (d *Driver) Resume(ctx context.Context) error {
+	var e cluster.Epoch
+	serves, arrived := false, false
+	if err := d.ask(ctx, func() {
+		e, serves, arrived = d.m.Owner.Epoch, d.m.Phase == pair.Serving, d.ready && d.m.Empty() && d.m.Arrived()
+	}); err != nil {
+		return err
+	}
+	switch {
+	case serves:
+		return nil
+	case !arrived:
+		return errors.New("nothing was handed over to this node")
+	}
+	return d.grant(ctx, e)
+}
+
+// AbortMigration lets the group go on here.
+func (d *Driver) AbortMigration(ctx context.Context) error {
+	return d.ask(ctx, func() {
+		d.m.Keep()
+		d.step()
+	})
+}
+
+// Close waits for the end of Run, whose context has ended.
+func (d *Driver) Close() error {
+	<-d.ended
+	d.opt.Data.Close()
+	return nil
+}
+
+// Shown is the state of the pair, for people and programs.
+type Shown struct {
+	Phase   pair.Phase
+	Why     string // the group was given up here; "": it was not
+	Sync    pair.Sync
+	Replica pair.Replica
+	Members []pair.State
+}
+
+// Show gives the state.
+func (d *Driver) Show(ctx context.Context) (s Shown, err error) {
+	err = d.ask(ctx, func() {
+		m := d.m
+		s = Shown{m.Phase, m.Why, m.Sync.Sync, m.Seen.Replica, m.Seen.Members}
+	})
+	return s, err
+}

@@ -1,0 +1,361 @@
+package group
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/ha/records"
+	"holdfast/internal/host/replica"
+	"holdfast/internal/host/replica/mariadb"
+	"holdfast/internal/pair"
+	"holdfast/internal/store"
+	"holdfast/internal/store/storetest"
+	"holdfast/internal/testbed/try"
+	"holdfast/internal/transition/db/aligntest"
+)
+
+const (
+	adminPassword = "an admin's"
+	replPassword  = "a replica's"
+)
+
+// rig is two nodes with a store that both reach, and package ha played by the test.
+type rig struct {
+	t     *testing.T
+	store store.Store
+	mem   *storetest.Mem
+	node  map[cluster.HostID]*node
+	owner cluster.Owner
+}
+
+// node is a node with its server, and its driver while its power is on.
+type node struct {
+	*Driver
+	r      *rig
+	name   cluster.HostID
+	id     uint32
+	cmd    *mariadb.Command
+	port   int
+	dir    string
+	run    string // a directory that a boot empties
+	root   *sql.DB
+	db     *Database
+	cancel context.CancelFunc
+	done   chan error
+	vip    *flag
+}
+
+// flag is a member that is a file, as an address is one entry of the kernel.
+type flag struct {
+	path string
+}
+
+func (f *flag) Spec() pair.Member { return pair.Member{Name: "vip", Restarts: 2} }
+
+func (f *flag) State(context.Context) pair.State {
+	if _, err := os.Stat(f.path); err != nil {
+		return pair.Down
+	}
+	return pair.Up
+}
+
+func (f *flag) Start(context.Context) error      { return os.WriteFile(f.path, nil, 0o600) }
+func (f *flag) Stop(context.Context, bool) error { return os.Remove(f.path) }
+
+// newRig makes two servers with the same accounts; a is the one that the pair begins with.
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("-short: no real MariaDB is started")
+	}
+	for _, p := range []string{"mariadb-install-db", "mariadb-binlog", "mariadb-backup", "mbstream"} {
+		if _, err := exec.LookPath(p); err != nil {
+			t.Skip("needs the Debian packages mariadb-server-core, mariadb-client and mariadb-backup: ", err)
+		}
+	}
+	mem := storetest.NewMem()
+	r := &rig{t: t, mem: mem, store: mem.NewClient("test"), node: map[cluster.HostID]*node{}}
+	ctx := try.Context(t)
+	for i, name := range []cluster.HostID{"a", "b"} {
+		r.node[name] = r.newNode(name, uint32(i+1))
+	}
+	var w sync.WaitGroup
+	errs := make([]error, 2)
+	for i, name := range []cluster.HostID{"a", "b"} {
+		w.Go(func() { errs[i] = r.node[name].birth(ctx) })
+	}
+	w.Wait()
+	for _, err := range errs {
+		try.Must(t, err)
+	}
+	r.put(KeySync, pair.Sync{Complete: []cluster.HostID{"a"}, Host: "a"})
+	r.owns(cluster.Owner{State: cluster.Released, Host: "a"})
+	for _, n := range r.node {
+		n.boot()
+	}
+	try.Must(t, r.node["a"].db.First(ctx))
+	return r
+}
+
+func (r *rig) newNode(name cluster.HostID, id uint32) *node {
+	t := r.t
+	t.Helper()
+	dir := try.ShortDir(t)
+	data := filepath.Join(dir, "data")
+	n := &node{r: r, name: name, id: id, port: freePort(t), dir: dir, run: filepath.Join(dir, "run"), vip: &flag{filepath.Join(dir, "vip")}}
+	aligntest.Install(t, data)
+	file := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		try.Must(t, os.WriteFile(path, []byte(text), 0o600))
+		return path
+	}
+	lines := append([]string{
+		"[mysqld]", "datadir=" + data, "tmpdir=" + dir, "socket=" + filepath.Join(dir, "s"), "pid-file=" + filepath.Join(dir, "pid"),
+		"bind-address=127.0.0.1", fmt.Sprintf("port=%d", n.port), "innodb_buffer_pool_size=32M", "innodb_log_file_size=8M", "performance_schema=OFF",
+	}, mariadb.Options(id)...)
+	if os.Geteuid() == 0 {
+		lines = append(lines, "user=root")
+	}
+	path, err := exec.LookPath("mariadbd")
+	if err != nil {
+		path = "/usr/sbin/mariadbd"
+	}
+	n.cmd = &mariadb.Command{Path: path, Args: []string{"--defaults-file=" + file("cnf", strings.Join(lines, "\n")+"\n")}, Log: filepath.Join(dir, "log")}
+	c := mysql.NewConfig()
+	c.User, c.Net, c.Addr = "root", "unix", filepath.Join(dir, "s")
+	c.Logger = log{}
+	connector, err := mysql.NewConnector(c)
+	try.Must(t, err)
+	n.root = sql.OpenDB(connector)
+	file("admin", adminPassword)
+	file("repl", replPassword)
+	t.Cleanup(func() {
+		n.off()
+		if err := n.cmd.Kill9(context.Background()); err != nil {
+			t.Error(err)
+		}
+		n.root.Close()
+		if text, err := os.ReadFile(n.cmd.Log); err == nil && t.Failed() {
+			t.Logf("server %s:\n%s", name, text[max(0, len(text)-1500):])
+		}
+	})
+	return n
+}
+
+// log keeps the driver of MySQL from telling that servers go away, which they shall.
+type log struct{}
+
+func (log) Print(...any) {}
+
+// birth makes the accounts, beside the binary log, and starts the server.
+func (n *node) birth(ctx context.Context) error {
+	if err := n.cmd.Start(ctx, []string{"--skip-log-bin", "--read-only=OFF"}); err != nil {
+		return err
+	}
+	for n.root.PingContext(ctx) != nil {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	for _, s := range []string{
+		"CREATE USER hold@localhost IDENTIFIED BY \"" + adminPassword + "\"", "GRANT ALL ON *.* TO hold@localhost WITH GRANT OPTION",
+		"CREATE USER repl@'%' IDENTIFIED BY \"" + replPassword + "\"", "GRANT REPLICATION SLAVE ON *.* TO repl@'%'",
+		"CREATE USER app@'%' IDENTIFIED BY 'app'", "GRANT SELECT, INSERT ON *.* TO app@'%'",
+		"CREATE DATABASE app", "CREATE TABLE app.log (id BIGINT PRIMARY KEY) ENGINE=InnoDB", "FLUSH TABLES",
+	} {
+		if _, err := n.root.ExecContext(ctx, s); err != nil {
+			return fmt.Errorf("%s: %w", s, err)
+		}
+	}
+	if err := n.cmd.Kill9(ctx); err != nil {
+		return err
+	}
+	if err := n.cmd.Start(ctx, nil); err != nil {
+		return err
+	}
+	for n.root.PingContext(ctx) != nil && ctx.Err() == nil {
+		time.Sleep(20 * time.Millisecond)
+	}
+	return ctx.Err()
+}
+
+// boot starts the agent of a node.
+func (n *node) boot() {
+	t := n.r.t
+	t.Helper()
+	try.Must(t, os.MkdirAll(n.run, 0o700))
+	db, err := mariadb.New(mariadb.Config{
+		ServerID: n.id, Socket: filepath.Join(n.dir, "s"), Datadir: filepath.Join(n.dir, "data"),
+		Admin:       mariadb.Account{User: "hold", PasswordFile: filepath.Join(n.dir, "admin")},
+		Replication: mariadb.Account{User: "repl", PasswordFile: filepath.Join(n.dir, "repl")},
+	}, n.cmd)
+	try.Must(t, err)
+	peer := n.r.node[other(n.name)]
+	n.db = &Database{DB: db, Dir: n.dir, SaveDir: filepath.Join(n.dir, "saved"), Peer: replica.Source{Host: "127.0.0.1", Port: peer.port, Seed: func(ctx context.Context, w io.Writer) error {
+		return peer.db.DB.Seed(ctx, w)
+	}}}
+	begun := time.Now()
+	n.Driver = New(Options{
+		Self: n.name, Peer: peer.name, Resource: cluster.MgmtVM, Store: n.r.mem.NewClient(string(n.name)), Data: n.db, Members: []Member{n.vip},
+		Patience: time.Second, RunDir: n.run, Clock: func() cluster.Instant { return cluster.Instant(time.Since(begun)) + 1 },
+		Log: slog.New(slog.NewTextHandler(t.Output(), nil)).With("node", n.name),
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	n.cancel, n.done = cancel, make(chan error, 1)
+	go func(d *Driver, done chan error) { done <- d.Run(ctx) }(n.Driver, n.done)
+}
+
+// end ends the agent; what it runs goes on.
+func (n *node) end() {
+	n.cancel()
+	if err := <-n.done; err != nil {
+		n.r.t.Error(err)
+	}
+	if err := n.Close(); err != nil {
+		n.r.t.Error(err)
+	}
+	n.Driver = nil
+}
+
+// off is a loss of power.
+func (n *node) off() {
+	if n.Driver != nil {
+		n.end()
+	}
+	if err := n.cmd.Kill9(context.Background()); err != nil {
+		n.r.t.Error(err)
+	}
+	os.Remove(n.vip.path)
+	os.RemoveAll(n.run)
+}
+
+func other(h cluster.HostID) cluster.HostID {
+	if h == "a" {
+		return "b"
+	}
+	return "a"
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	// Below the ports that the kernel gives to clients: none of them takes it meanwhile.
+	for range 200 {
+		p := 20000 + int(time.Now().UnixNano()/1000)%12000
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", p)); err == nil {
+			try.Must(t, l.Close())
+			time.Sleep(time.Millisecond)
+			return p
+		}
+	}
+	t.Fatal("no free port")
+	return 0
+}
+
+func (r *rig) put(key string, record any) {
+	r.t.Helper()
+	_, _, err := r.store.Txn(try.Context(r.t), nil, []store.Op{{Key: key, Value: records.Encode(record)}})
+	try.Must(r.t, err)
+}
+
+// owns writes the owner record, as package ha does.
+func (r *rig) owns(o cluster.Owner) {
+	r.t.Helper()
+	r.owner = o
+	r.put(records.OwnerKey(cluster.MgmtVM), o)
+}
+
+// assign gives the group to a node, with a proof about the one before, and waits until it serves.
+func (r *rig) assign(h cluster.HostID, proof cluster.ProofKind) {
+	t := r.t
+	t.Helper()
+	ctx := try.Context(t)
+	n := r.node[h]
+	try.Until(t, string(h)+" to be able", func() bool { return n.Check(ctx, cluster.GuestSpec{}) == nil })
+	o := cluster.Owner{State: cluster.Assigned, Host: h, Epoch: cluster.Epoch{Gen: 1, Seq: r.owner.Epoch.Seq + 1}, Proof: cluster.Proof{Kind: proof}}
+	r.owns(o)
+	try.Must(t, n.Start(ctx, cluster.GuestSpec{Epoch: o.Epoch}))
+	r.serves(h)
+	o.State = cluster.Running
+	r.owns(o)
+}
+
+func (r *rig) serves(h cluster.HostID) {
+	r.t.Helper()
+	n := r.node[h]
+	try.Until(r.t, string(h)+" to serve", func() bool {
+		g, err := n.Observe(try.Context(r.t))
+		return err == nil && g.State == cluster.GuestRunning && g.Epoch == r.owner.Epoch && n.vip.State(r.t.Context()) == pair.Up
+	})
+}
+
+// complete waits until both copies are, by a proof of the active one.
+func (r *rig) complete() {
+	r.t.Helper()
+	try.Until(r.t, "both copies to be complete", func() bool {
+		kv, ok, err := r.store.Get(try.Context(r.t), KeySync)
+		if err != nil || !ok {
+			return false
+		}
+		s, err := records.Decode[pair.Sync](kv, false)
+		standby := r.node[other(r.owner.Host)]
+		return err == nil && len(s.Complete) == 2 && strings.Contains(s.Proof, fmt.Sprintf("\"primary\":\"%d\"", r.node[r.owner.Host].id)) && s.Epoch == r.owner.Epoch && s.To == "" && standby.Check(r.t.Context(), cluster.GuestSpec{}) == nil
+	})
+}
+
+func (r *rig) sync() pair.Sync {
+	r.t.Helper()
+	kv, _, err := r.store.Get(try.Context(r.t), KeySync)
+	try.Must(r.t, err)
+	s, err := records.Decode[pair.Sync](kv, false)
+	try.Must(r.t, err)
+	return s
+}
+
+// pid is that of the server.
+func (n *node) pid() int {
+	n.r.t.Helper()
+	id, err := n.cmd.Process(n.r.t.Context())
+	try.Must(n.r.t, err)
+	return id.PID
+}
+
+// move is a planned move, as package ha does it.
+func (r *rig) move(from, to cluster.HostID) {
+	t := r.t
+	t.Helper()
+	ctx := try.Context(t)
+	o := r.owner
+	o.State, o.To = cluster.Migrating, to
+	r.owns(o)
+	try.Must(t, r.node[from].Migrate(ctx, "", false))
+	g, err := r.node[from].Observe(ctx)
+	if err != nil || g.State != cluster.GuestAbsent || !g.Moved {
+		t.Fatalf("after the move %s has %+v, %v", from, g, err)
+	}
+	try.Must(t, r.node[from].Kill(ctx))
+	o.State, o.Host, o.To, o.Ready, o.Proof.Kind = cluster.Settling, to, "", true, cluster.ProofReleased
+	r.owns(o)
+	try.Until(t, "the group to arrive", func() bool {
+		g, err := r.node[to].Observe(ctx)
+		return err == nil && g.State == cluster.GuestArrived && g.Epoch == o.Epoch
+	})
+	try.Must(t, r.node[to].Resume(ctx))
+	r.serves(to)
+	o.State, o.Ready = cluster.Running, false
+	r.owns(o)
+}

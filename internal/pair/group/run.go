@@ -1,0 +1,235 @@
+package group
+
+import (
+	"context"
+	"time"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/ha/records"
+	"holdfast/internal/pair"
+	"holdfast/internal/sleep"
+	"holdfast/internal/store"
+)
+
+// Keys in the store.
+const (
+	KeySync = records.KeyState + "pair/sync"
+	keyTold = records.KeyState + "pair/copy/" // what a node tells of its copy
+)
+
+// Times of the loop.
+const (
+	stepEvery  = 100 * time.Millisecond
+	lookEvery  = 300 * time.Millisecond
+	lookWithin = 3 * time.Second
+	listWithin = 3 * time.Second
+	putWithin  = 1500 * time.Millisecond
+	putAgain   = 250 * time.Millisecond
+)
+
+// Run drives the group until ctx ends. What runs goes on.
+func (d *Driver) Run(ctx context.Context) error {
+	defer close(d.ended)
+	defer d.acts.Wait()
+	defer close(d.over)
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	listed := make(chan struct{}, 1)
+	d.acts.Go(func() { d.follow(ctx, listed) })
+	d.acts.Go(func() { d.looks(ctx, listed) })
+	t := time.NewTicker(stepEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			d.cut()
+			return nil
+		case f := <-d.posts:
+			f()
+		case <-t.C:
+			d.step()
+		}
+	}
+}
+
+// post has the loop run f, unless ctx ends first.
+func (d *Driver) post(ctx context.Context, f func()) {
+	select {
+	case d.posts <- f:
+	case <-ctx.Done():
+	}
+}
+
+// follow keeps the records up to date.
+func (d *Driver) follow(ctx context.Context, listed chan<- struct{}) {
+	for ctx.Err() == nil {
+		err := store.Follow(ctx, d.opt.Store, records.KeyState, listWithin, func(kvs []store.KV) {
+			d.post(ctx, func() { d.take(kvs) })
+			select {
+			case listed <- struct{}{}:
+			default:
+			}
+		}, func(b store.Batch) {
+			var kvs []store.KV
+			for _, c := range b.Changes {
+				if !c.Deleted {
+					kvs = append(kvs, c.KV)
+				}
+			}
+			d.post(ctx, func() { d.take(kvs) })
+		})
+		if err != nil && ctx.Err() == nil {
+			d.opt.Log.Debug("the pair's records", "err", err)
+		}
+		sleep.For(ctx, putAgain)
+	}
+}
+
+// take takes records in.
+func (d *Driver) take(kvs []store.KV) {
+	for _, kv := range kvs {
+		var err error
+		switch kv.Key {
+		case records.OwnerKey(d.opt.Resource):
+			var o cluster.Owner
+			if o, err = records.Decode[cluster.Owner](kv, false); err == nil {
+				d.m.OwnerIs(o, kv.ModRev)
+			}
+		case KeySync:
+			var s pair.Sync
+			if s, err = records.Decode[pair.Sync](kv, false); err == nil && kv.ModRev > d.m.Sync.Mod {
+				d.m.SyncIs(s, kv.ModRev)
+				d.lookNow()
+			}
+		case keyTold + string(d.opt.Peer):
+			d.told = string(kv.Value)
+		default:
+			continue
+		}
+		if err != nil {
+			d.opt.Log.Error("record ignored", "key", kv.Key, "err", err)
+		}
+	}
+	d.step()
+}
+
+// looks looks at the node again and again. The first look comes after the records.
+func (d *Driver) looks(ctx context.Context, listed <-chan struct{}) {
+	select {
+	case <-listed:
+	case <-ctx.Done():
+		return
+	}
+	t := time.NewTicker(lookEvery)
+	defer t.Stop()
+	for ctx.Err() == nil {
+		d.look(ctx)
+		select {
+		case <-ctx.Done():
+		case <-d.again:
+		case <-t.C:
+		}
+	}
+}
+
+// look looks once.
+func (d *Driver) look(ctx context.Context) {
+	var s pair.SyncRec
+	if d.ask(ctx, func() { s = d.m.Sync }) != nil {
+		return // it ends
+	}
+	from := d.opt.Clock()
+	lctx, cancel := context.WithTimeout(ctx, lookWithin)
+	defer cancel()
+	r, told, err := d.opt.Data.Look(lctx, s.Sync)
+	if err != nil {
+		d.opt.Log.Warn("this node's copy was not looked at", "err", err)
+		r = pair.Replica{}
+	}
+	seen := pair.Seen{Replica: r, SyncMod: s.Mod}
+	for _, m := range d.opt.Members {
+		seen.Members = append(seen.Members, m.State(lctx))
+	}
+	d.post(ctx, func() {
+		d.m.Observed(seen, from)
+		if !d.ready && d.m.Owner.Mod != 0 {
+			if e, ok := d.noted(); ok && d.m.Seen.Busy() {
+				d.m.Adopt(e)
+				d.m.Observed(seen, d.opt.Clock())
+			}
+			d.ready = true
+		}
+		d.tell(ctx, told)
+		d.step()
+	})
+}
+
+// tell writes what the peer must know, when it has changed.
+func (d *Driver) tell(ctx context.Context, told string) {
+	if told == "" || told == d.said {
+		return
+	}
+	d.said = told
+	d.acts.Go(func() {
+		ctx, cancel := context.WithTimeout(ctx, putWithin)
+		defer cancel()
+		_, _, err := d.opt.Store.Txn(ctx, nil, []store.Op{{Key: keyTold + string(d.opt.Self), Value: []byte(told)}})
+		if err != nil {
+			d.post(ctx, func() { d.said = "" }) // once more with the next look
+		}
+	})
+}
+
+// step begins what the core decides.
+func (d *Driver) step() {
+	if !d.ready {
+		return
+	}
+	for _, a := range d.m.Decide(d.opt.Clock()) {
+		d.begin(a)
+	}
+	d.signal()
+}
+
+// begin carries an action out, outside the loop.
+func (d *Driver) begin(a pair.Action) {
+	d.opt.Log.Info("pair", "action", describe(a))
+	within, do := d.action(a)
+	ctx, cancel := context.WithTimeout(context.Background(), within)
+	_, put := a.(pair.Put)
+	if !put {
+		d.cancel = cancel
+	}
+	d.acts.Go(func() {
+		defer cancel()
+		o := do(ctx)
+		if put && !o.OK {
+			time.Sleep(putAgain) // so that it is not tried again at once; the watch brings what has changed
+		}
+		select {
+		case d.posts <- func() { d.done(a, o) }:
+		case <-d.over:
+		}
+	})
+}
+
+// done takes in how an action ended.
+func (d *Driver) done(a pair.Action, o pair.Outcome) {
+	if !o.OK {
+		d.opt.Log.Warn("pair", "action", describe(a), "failed", o.Why)
+	}
+	if _, put := a.(pair.Put); !put {
+		d.cancel = nil
+	}
+	d.lookNow()
+	d.m.Done(a, o, d.opt.Clock())
+	d.step()
+}
+
+// lookNow asks for a look at the node.
+func (d *Driver) lookNow() {
+	select {
+	case d.again <- struct{}{}:
+	default:
+	}
+}
