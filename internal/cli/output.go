@@ -43,9 +43,11 @@ type painter struct {
 // wide is how many columns a table may have.
 func (p painter) wide() int { return max(width, p.columns) }
 
-// paint returns the text in a colour.
-func (p painter) paint(c colour, s string) string {
-	s = p.lang.Text(s)
+// paint returns the text in the reader's language, and in a colour.
+func (p painter) paint(c colour, s string) string { return p.tint(c, p.lang.Text(s)) }
+
+// tint returns a text as it is, in a colour.
+func (p painter) tint(c colour, s string) string {
 	if !p.colours || c == plain || s == "" {
 		return s
 	}
@@ -186,7 +188,7 @@ func say(b *strings.Builder, p painter, label string, c colour, text string) {
 		if i > 0 {
 			b.WriteString(strings.Repeat(" ", indent))
 		}
-		b.WriteString(p.paint(c, line) + "\n")
+		b.WriteString(p.tint(c, line) + "\n")
 	}
 }
 
@@ -279,7 +281,7 @@ func writeRow(b *strings.Builder, p painter, wide []int, row []cell) {
 	last, start := len(row)-1, 0
 	for i, f := range row[:last] {
 		text := shorten(f.text, wide[i])
-		b.WriteString(p.paint(f.c, text))
+		b.WriteString(p.tint(f.c, text))
 		b.WriteString(strings.Repeat(" ", wide[i]-columns(text)+2))
 		start += wide[i] + 2
 	}
@@ -287,7 +289,7 @@ func writeRow(b *strings.Builder, p painter, wide []int, row []cell) {
 		if i > 0 {
 			b.WriteString(strings.Repeat(" ", start))
 		}
-		b.WriteString(p.paint(row[last].c, line) + "\n")
+		b.WriteString(p.tint(row[last].c, line) + "\n")
 	}
 }
 
