@@ -238,6 +238,22 @@ func TestDecide(t *testing.T) {
 				v.Dog.Armed, v.Dog.Limit = true, sec(103)
 				return v
 			}(), "Start"},
+		{"a guest that an I/O error has stopped before it was seen to run has been started",
+			func() Machine {
+				v := as("h2", quiet())
+				v.Owner.State, v.Owner.Host, v.Owner.Epoch, v.Owner.Claim = cluster.Assigned, "h2", e2, "now"
+				v.Guest.Seen = cluster.Guest{State: cluster.GuestPaused, IOError: true, Epoch: e2, PID: 7}
+				v.Guest.Started, v.Dog.Armed, v.Dog.Limit = e2, true, sec(103)
+				return v
+			}(), "Renew, Write started running h2 1.2"},
+		{"a guest that is paused while it starts has not",
+			func() Machine {
+				v := as("h2", quiet())
+				v.Owner.State, v.Owner.Host, v.Owner.Epoch, v.Owner.Claim = cluster.Assigned, "h2", e2, "now"
+				v.Guest.Seen = cluster.Guest{State: cluster.GuestPaused, Epoch: e2, PID: 7}
+				v.Guest.Started, v.Dog.Armed, v.Dog.Limit = e2, true, sec(103)
+				return v
+			}(), "Renew"},
 		{"a start needs an observation newer than the assignment",
 			func() Machine {
 				v := as("h2", quiet())

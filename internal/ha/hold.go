@@ -136,7 +136,8 @@ func (d *decision) assigned() {
 	m := d.m
 	g, o := m.Guest.Seen, m.Owner
 	switch {
-	case g.State == cluster.GuestRunning && g.Epoch == o.Epoch && m.fresh(0):
+	// One that an I/O error has stopped before this host looked has run.
+	case (g.State == cluster.GuestRunning || g.State == cluster.GuestPaused && g.IOError) && g.Epoch == o.Epoch && m.fresh(0):
 		d.become(m.Self, cluster.EvStarted, reason.Reason{})
 	case o.Claim == "" && m.blind() > blindStart:
 		d.neverStarted(reason.Blind.With())

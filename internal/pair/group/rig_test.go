@@ -342,7 +342,8 @@ func (r *rig) move(from, to cluster.HostID) {
 	o := r.owner
 	o.State, o.To = cluster.Migrating, to
 	r.owns(o)
-	try.Must(t, r.node[from].Migrate(ctx, "", false))
+	// It is refused as long as the peer does not have everything.
+	try.Until(t, "the group to leave", func() bool { return r.node[from].Migrate(ctx, "", false) == nil })
 	g, err := r.node[from].Observe(ctx)
 	if err != nil || g.State != cluster.GuestAbsent || !g.Moved {
 		t.Fatalf("after the move %s has %+v, %v", from, g, err)
