@@ -46,13 +46,17 @@ func fails(r install.Report) (out []string) {
 func TestInstall(t *testing.T) {
 	b := newBareRig(t, 4)
 	args := b.files(t, "h1", b.cluster())
-	before := map[string]string{}
+	before, rules := map[string]string{}, map[string]string{}
 	for _, h := range b.lab.Hosts() {
+		rules[h] = b.filters(t, h)
 		before[h] = b.tree(t, h)
 	}
 	unchanged := func(what string) {
 		t.Helper()
 		for _, h := range b.lab.Hosts() {
+			if now := b.sh(t, h, "nft list ruleset"); now != rules[h] {
+				t.Errorf("%s changed the firewall of %s:\n%s\nbefore:\n%s", what, h, now, rules[h])
+			}
 			if d := differ(before[h], b.tree(t, h)); len(d) > 0 {
 				t.Errorf("%s changed %s:\n%s", what, h, strings.Join(d, "\n"))
 			}
@@ -68,6 +72,7 @@ func TestInstall(t *testing.T) {
 	}
 	unchanged("a check")
 
+	b.says(t, res.Report)
 	b.killed(t, args, unchanged)
 
 	lines := b.quickly(t, "h1", b.cluster(), args[2:]) // args has -c FILE first
@@ -77,6 +82,7 @@ func TestInstall(t *testing.T) {
 	}
 	b.exe = install.Command
 	b.runs(t, 3)
+	b.letsIn(t)
 	var well install.Report
 	if err := json.Unmarshal([]byte(b.command(t, "h3", "doctor", "-o", "json")), &well); err != nil || !well.OK || len(well.Findings) < 10 {
 		t.Errorf("doctor: %v, %+v", err, well)
@@ -266,6 +272,11 @@ func (b *bareRig) replaced(t *testing.T, args []string) {
 	t.Helper()
 	b.sh(t, "h3", "systemctl disable --now holdfast.service; pkill -9 -f '[h]oldfast (store-member|watchdog-holder)'; rm -rf /opt/holdfast /etc/holdfast /var/lib/holdfast /run/holdfast")
 	b.runs(t, 2)
+	b.until(t, time.Minute, "the watchdog has reset h3, whose holder was killed", func(ctx context.Context) (string, bool) {
+		out, err := b.lab.Exec(ctx, "h3", "nft", "list", "ruleset")
+		return out, err == nil && out == ""
+	})
+	b.filters(t, "h3") // as its system does when it boots
 	if out := b.zshaDone(t, "h1", installedZsha, "export-config"); out != "output config json file to /tmp/current.config.json\n" {
 		t.Errorf("zsha export-config: %q", out)
 	}

@@ -200,6 +200,7 @@ func (nd *node) serve(ctx context.Context, a *loop.Agent, beats *heartbeat.Beats
 		}
 	}
 	run("serve the api", srv.Serve)
+	run("keep the firewall open", func(ctx context.Context) error { nd.letIn(ctx); return nil })
 	if nd.keeper != nil {
 		run("renew certificates", func(ctx context.Context) error { nd.keeper.Run(ctx); return nil })
 	}

@@ -14,7 +14,7 @@ import (
 func (a *app) adoptCmd() *cobra.Command {
 	var ssh sshFlags
 	var file, base string
-	var check, undersized, yes, built bool
+	var check, undersized, yes, built, closed bool
 	cmd := &cobra.Command{
 		Use:   "adopt DOMAIN -c FILE",
 		Short: "Install, and take over a management VM that libvirt runs",
@@ -54,6 +54,7 @@ kept in a file on its host. After an interruption the same command goes on.`,
 			if err := ssh.login(cmd.Context(), a, o); err != nil {
 				return err
 			}
+			o.NoFirewall = closed
 			o.Adopt, o.Confirm = &install.Adoption{Name: args[0], Built: built}, a.confirming(yes)
 			return a.install(cmd, o, &ssh, check, js)
 		},
@@ -64,6 +65,7 @@ kept in a file on its host. After an interruption the same command goes on.`,
 	f.BoolVar(&built, "built", false, "start the machine that FILE describes\ninstead of the domain's")
 	f.BoolVar(&check, "check", false, "check only")
 	f.BoolVarP(&yes, "yes", "y", false, "do not ask")
+	f.BoolVar(&closed, "no-firewall", false, "leave the hosts' firewalls alone; you open\nthe ports yourself")
 	f.BoolVar(&undersized, "allow-undersized", false, "accept a management VM for tests, below\n8 GB and 4 CPUs")
 	ssh.add(cmd)
 	return cmd

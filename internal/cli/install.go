@@ -142,7 +142,7 @@ func (s *sshFlags) connector(p remote.Program) func(context.Context, install.Hos
 func (a *app) installCmd() *cobra.Command {
 	var ssh sshFlags
 	var file, list, base string
-	var check, undersized, yes bool
+	var check, undersized, yes, closed bool
 	cmd := &cobra.Command{
 		Use:   "install -c FILE",
 		Short: "Install Holdfast on all hosts of a configuration, over SSH",
@@ -173,7 +173,7 @@ has a line "IP HOSTNAME" for each.`,
 			if err := ssh.login(cmd.Context(), a, o); err != nil {
 				return err
 			}
-			o.Confirm = a.confirming(yes)
+			o.Confirm, o.NoFirewall = a.confirming(yes), closed
 			return a.install(cmd, o, &ssh, check, js)
 		},
 	}
@@ -183,6 +183,7 @@ has a line "IP HOSTNAME" for each.`,
 	f.StringVar(&base, "settings", "", "`file` with settings of all agents")
 	f.BoolVar(&check, "check", false, "check only")
 	f.BoolVarP(&yes, "yes", "y", false, "do not ask")
+	f.BoolVar(&closed, "no-firewall", false, "leave the hosts' firewalls alone; you open\nthe ports yourself")
 	f.BoolVar(&undersized, "allow-undersized", false, "accept a management VM for tests, below\n8 GB and 4 CPUs")
 	ssh.add(cmd)
 	return cmd

@@ -337,7 +337,7 @@ func (a *app) zshaReset(cmd *cobra.Command) error {
 func (a *app) zshaInstall() *cobra.Command {
 	var ssh sshFlags
 	var password, file, base string
-	var undersized, check, yes bool
+	var undersized, check, yes, closed bool
 	cmd := &cobra.Command{
 		Use: "install", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -360,7 +360,7 @@ func (a *app) zshaInstall() *cobra.Command {
 					return err
 				}
 			}
-			o.Confirm = a.confirming(yes)
+			o.Confirm, o.NoFirewall = a.confirming(yes), closed
 			return a.zshaInstalls(cmd, o, &ssh, check)
 		},
 	}
@@ -371,6 +371,7 @@ func (a *app) zshaInstall() *cobra.Command {
 	f.BoolVar(&undersized, "allow-undersized", false, "accept a management VM for tests")
 	f.BoolVar(&check, "check", false, "check only")
 	f.BoolVarP(&yes, "yes", "y", false, "do not ask")
+	f.BoolVar(&closed, "no-firewall", false, "leave the hosts' firewalls alone; you open\nthe ports yourself")
 	ssh.add(cmd)
 	return cmd
 }

@@ -25,8 +25,9 @@ type sight struct {
 	facts   Facts
 	skew    time.Duration // of its clock against the installer's
 	reached []Reached
-	nonce   error // nil: it sees the shared directory as the others do
-	alone   bool  // no other host was asked
+	nonce   error     // nil: it sees the shared directory as the others do
+	alone   bool      // no other host was asked
+	opens   *Openings // what its firewall is made to let in; nil: it is left alone
 }
 
 // judge says of every host what is right and wrong. It is pure.
@@ -38,6 +39,11 @@ func judge(cfg config.Cluster, base config.Node, all []sight, before *config.Clu
 		skews = append(skews, s.skew)
 	}
 	slices.Sort(skews)
+	for _, s := range all {
+		if s.opens != nil && s.facts.Firewall != nil && len(s.facts.Firewall.Kinds) > 0 {
+			j.opens = append(j.opens, s.host.Name)
+		}
+	}
 	for _, s := range all {
 		s.skew -= skews[len(skews)/2]
 		j.at = s.host.Name
@@ -57,6 +63,7 @@ type judgement struct {
 	base config.Node
 	// before is the configuration in force; nil: none is, or it is not known.
 	before *config.Cluster
+	opens  []string  // hosts whose firewall is opened
 	adopt  *Adoption // nil: no guest of somebody else is taken over
 	at     string
 	out    []Finding
@@ -166,10 +173,15 @@ func (j *judgement) network(s sight) {
 	if len(f.Ports) == 0 {
 		j.say("ports", Pass, "all are free, or ours", "")
 	}
+	j.firewall(s)
 	whole := true
 	for _, r := range s.reached {
 		for _, port := range slices.Sorted(maps.Keys(r.Ports)) {
 			whole = false
+			if slices.Contains(j.opens, r.Host) {
+				j.say("reach", Warn, fmt.Sprintf("port %d of %s does not answer yet: %s", port, r.Host, r.Ports[port]), "the firewall there is opened first, and it is tried again before anything is placed")
+				continue
+			}
 			j.say("reach", Fail, fmt.Sprintf("port %d of %s does not answer: %s", port, r.Host, r.Ports[port]), fmt.Sprintf("open TCP %d, %d and %d and UDP %d between the hosts in the firewall of %s", APIPort, ClientPort, PeerPort, APIPort, r.Host))
 		}
 		if r.Frames != "" {
@@ -180,6 +192,24 @@ func (j *judgement) network(s sight) {
 	if whole && len(s.reached) > 0 {
 		j.say("reach", Pass, "all ports of the others answer, and full frames arrive", "")
 	}
+}
+
+// firewall says what will be opened where.
+func (j *judgement) firewall(s sight) {
+	f := s.facts.Firewall
+	if !j.known(s, "firewall", "firewall", Warn, "mend that, or open the ports yourself and install with --no-firewall") || f == nil {
+		return
+	}
+	if len(f.Kinds) == 0 {
+		j.say("firewall", Pass, "nothing filters what comes to this host: nothing is opened", "")
+		return
+	}
+	what := strings.Join(f.Kinds, " and ") + " (" + strings.Join(f.Where, ", ") + ")"
+	if s.opens == nil {
+		j.say("firewall", Pass, what+" is left as it is", "")
+		return
+	}
+	j.say("firewall", Pass, what+" lets in: "+s.opens.String(), "")
 }
 
 func (j *judgement) bridge(name string, b Bridge) {

@@ -109,6 +109,17 @@ func TestJudge(t *testing.T) {
 		{"a firewall", func(_ *config.Cluster, _ *config.Node, s []sight) {
 			s[1].reached = []Reached{{Host: "c", Ports: map[int]string{7443: "timeout"}}}
 		}, []string{"fail b reach"}, "7443"},
+		{"a firewall that is opened", func(_ *config.Cluster, _ *config.Node, s []sight) {
+			s[1].reached = []Reached{{Host: "c", Ports: map[int]string{7443: "timeout"}}}
+			s[2].facts.Firewall, s[2].opens = &Firewall{Kinds: []string{"ufw"}, Where: []string{"ufw"}}, &Openings{}
+		}, []string{"warn b reach"}, "does not answer yet"},
+		{"a firewall that is left alone", func(_ *config.Cluster, _ *config.Node, s []sight) {
+			s[1].reached = []Reached{{Host: "c", Ports: map[int]string{7443: "timeout"}}}
+			s[2].facts.Firewall = &Firewall{Kinds: []string{"ufw"}, Where: []string{"ufw"}}
+		}, []string{"fail b reach"}, "7443"},
+		{"a firewall that says nothing", func(_ *config.Cluster, _ *config.Node, s []sight) {
+			s[1].facts.Unknown = map[string]string{"firewall": "nft: no such file"}
+		}, []string{"warn b firewall"}, "no such file"},
 		{"small frames", func(_ *config.Cluster, _ *config.Node, s []sight) {
 			s[1].reached = []Reached{{Host: "c", Frames: "frames of 9000 bytes get no answer"}}
 		}, []string{"warn b mtu"}, "9000"},

@@ -30,6 +30,7 @@ type Options struct {
 	Files      []File // that every host gets: the program, its unit, ...
 	Domain     string // name of the management VM's domain
 	Parallel   int    // how many hosts at a time
+	NoFirewall bool   // the hosts' firewalls are left alone, and let no longer in what they did
 
 	Adopt *Adoption // a management VM to take over from somebody else; nil: none
 
@@ -83,6 +84,7 @@ type run struct {
 	before  *config.Cluster // the one in force; nil: no cluster runs
 	asked   Host            // of which it was asked
 	disks   []string        // that the management VM to take over writes to
+	hosts   []Host          // that are let through the firewall: all of the cluster
 	swap    *swap           // a member gives way to another one; nil: none does
 }
 
@@ -113,6 +115,9 @@ func Install(ctx context.Context, o Options, check bool) (res Result, err error)
 	if err := r.vacate(ctx); err != nil {
 		return res, err
 	}
+	if err := r.open(ctx); err != nil {
+		return res, err
+	}
 	if res.Changed, err = r.place(ctx); err != nil {
 		return res, err
 	}
@@ -127,6 +132,9 @@ func Install(ctx context.Context, o Options, check bool) (res Result, err error)
 		return res, err
 	}
 	if err := r.votes(ctx); err != nil {
+		return res, err
+	}
+	if err := r.narrow(ctx); err != nil {
 		return res, err
 	}
 	if err := r.takeOver(ctx); err != nil {
@@ -240,6 +248,9 @@ func (r *run) check(ctx context.Context) (Report, error) {
 		return report(r.found), err
 	}
 	if err := r.inForce(ctx); err != nil {
+		return report(r.found), err
+	}
+	if err := r.planOpenings(ctx); err != nil {
 		return report(r.found), err
 	}
 	r.found = append(r.found, judge(r.Config, r.Base, r.sights, r.before, r.Adopt)...)
@@ -412,7 +423,7 @@ func (r *run) identify(ctx context.Context) (err error) {
 func (r *run) place(ctx context.Context) (map[string][]string, error) {
 	changed := map[string][]string{}
 	r.Tell("", "files")
-	err := r.each(r.targets, func(h Host) error {
+	err := r.each(r.opened(), func(h Host) error {
 		files, err := r.files(h)
 		if err != nil {
 			return err
@@ -421,13 +432,15 @@ func (r *run) place(ctx context.Context) (map[string][]string, error) {
 		a, err := r.ask(ctx, h, Request{Do: DoPlace, Files: files})
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		changed[h.Name] = a.Changed
+		if slices.Contains(r.targets, h) {
+			changed[h.Name] = a.Changed
+		}
 		return err
 	})
 	if err != nil {
 		return nil, errors.Join(err, r.undo())
 	}
-	if err := r.each(r.targets, func(h Host) error { _, err := r.ask(ctx, h, Request{Do: DoKeep}); return err }); err != nil {
+	if err := r.each(r.opened(), func(h Host) error { _, err := r.ask(ctx, h, Request{Do: DoKeep}); return err }); err != nil {
 		return changed, fmt.Errorf("confirm what was placed: %w; run the installation again", err)
 	}
 	return changed, nil
@@ -442,11 +455,18 @@ func (r *run) undo() error {
 	ctx, cancel := context.WithTimeout(context.Background(), undoWithin)
 	defer cancel()
 	// What fails is taken back when the connection ends.
-	_ = r.each(r.targets, func(h Host) error { _, err := r.ask(ctx, h, Request{Do: DoUndo}); return err })
+	_ = r.each(r.opened(), func(h Host) error { _, err := r.ask(ctx, h, Request{Do: DoUndo}); return err })
 	return errors.New("nothing was changed on any host")
 }
 
 func (r *run) files(h Host) ([]File, error) {
+	fw, err := r.firewallFile(h, true)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.Contains(r.targets, h) {
+		return []File{fw}, nil
+	}
 	i := slices.IndexFunc(r.sights, func(s sight) bool { return s.host == h })
 	n := Settings(r.Config, h, r.cluster, r.Base)
 	n.Undersized = r.Undersized
@@ -457,7 +477,7 @@ func (r *run) files(h Host) ([]File, error) {
 	if _, faults := config.ParseNode(SettingsFile+" of "+h.Name, raw); len(faults) > 0 {
 		return nil, config.Faults(faults)
 	}
-	out := slices.Clone(r.Files)
+	out := append(slices.Clone(r.Files), fw)
 	keys, err := r.auth.files(h, r.sights[i].facts, r.tls())
 	if err != nil {
 		return nil, err

@@ -17,7 +17,7 @@ func (r *run) start(ctx context.Context, changed map[string][]string) error {
 		switch {
 		case in == nil || !in.Active:
 			now = append(now, s.host)
-		case slices.ContainsFunc(changed[s.host.Name], func(path string) bool { return path != ClusterFile }):
+		case slices.ContainsFunc(changed[s.host.Name], func(path string) bool { return path != ClusterFile && path != FirewallFile }):
 			later = append(later, s.host)
 		}
 	}

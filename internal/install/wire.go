@@ -14,6 +14,7 @@ const (
 	DoNonce  = "nonce"  // write, or compare, a file of the shared directory
 	DoReach  = "reach"  // which ports of the peers answer, and whether full frames arrive
 	DoKeys   = "keys"   // the authorities of an installed cluster
+	DoOpen   = "open"   // the firewall lets others in; taken back as what was placed is
 	DoPlace  = "place"  // put the files there
 	DoKeep   = "keep"   // what was placed stays, whatever happens
 	DoUndo   = "undo"   // what was placed goes
@@ -34,16 +35,17 @@ const SentPrefix = "/var/lib/holdfast-install."
 
 // Request is one line of JSON from the installer to a host.
 type Request struct {
-	Do      string   `json:"do"`
-	Query   *Query   `json:"query,omitempty"`   // gather
-	Nonce   *Nonce   `json:"nonce,omitempty"`   // nonce
-	Peers   []Peer   `json:"peers,omitempty"`   // reach
-	Files   []File   `json:"files,omitempty"`   // place, remove
-	Restart bool     `json:"restart,omitempty"` // start: also an agent that runs already
-	TLS     bool     `json:"tls,omitempty"`     // start: libvirtd serves other hosts by TLS
-	Args    []string `json:"args,omitempty"`    // agent: arguments of the installed program
-	Input   []byte   `json:"input,omitempty"`   // agent: what it reads
-	Guest   *Wanted  `json:"guest,omitempty"`   // guests, disown, end, release
+	Do      string    `json:"do"`
+	Query   *Query    `json:"query,omitempty"`   // gather
+	Nonce   *Nonce    `json:"nonce,omitempty"`   // nonce
+	Peers   []Peer    `json:"peers,omitempty"`   // reach
+	Files   []File    `json:"files,omitempty"`   // place, remove
+	Open    *Openings `json:"open,omitempty"`    // open
+	Restart bool      `json:"restart,omitempty"` // start: also an agent that runs already
+	TLS     bool      `json:"tls,omitempty"`     // start: libvirtd serves other hosts by TLS
+	Args    []string  `json:"args,omitempty"`    // agent: arguments of the installed program
+	Input   []byte    `json:"input,omitempty"`   // agent: what it reads
+	Guest   *Wanted   `json:"guest,omitempty"`   // guests, disown, end, release
 }
 
 // Answer is the line that comes back.
@@ -136,6 +138,8 @@ type Facts struct {
 	Ports     map[int]string    `json:"ports,omitempty"` // those that are taken, by whom
 	Clock     Clock             `json:"clock"`
 	Installed *Installed        `json:"installed,omitempty"`
+	Firewall  *Firewall         `json:"firewall,omitempty"` // nil: not known
+	Opened    []Opening         `json:"opened,omitempty"`   // what FirewallFile has
 	// Certificates that are there with their keys, PEM by path; of CertificateFiles.
 	Certificates map[string]string `json:"certificates,omitempty"`
 	Other        string            `json:"other,omitempty"`  // another tool that runs the management VM

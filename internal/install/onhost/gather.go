@@ -85,6 +85,7 @@ func (h *host) gather(ctx context.Context, q install.Query) *install.Facts {
 	f.Installed, err = installed(ctx)
 	note("installed", err)
 	f.Certificates = certificates()
+	note("firewall", filters(ctx, q.Addr, f))
 	f.Other = other(ctx)
 	f.Ports = h.ports.listen(q, f.Installed != nil && f.Installed.Active)
 	return f

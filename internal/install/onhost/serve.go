@@ -40,10 +40,13 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer, dir string) (err er
 	if err := removeOld(dir); err != nil {
 		return err
 	}
-	h := &host{placer: placer{root: "/", dir: workDir}}
+	h := &host{placer: placer{root: "/", dir: workDir}, gate: newGate()}
 	defer func() { err = errors.Join(err, h.close()) }()
 	if h.undone, err = h.placer.recover(); err != nil {
 		return fmt.Errorf("take back what an installation that died here had left: %w", err)
+	}
+	if err := h.gate.recover(ctx); err != nil {
+		return fmt.Errorf("take back what an installation that died here had opened: %w", err)
 	}
 	lines := bufio.NewScanner(in)
 	lines.Buffer(make([]byte, 0, 1<<16), maxLine)
@@ -118,11 +121,12 @@ func removeOld(dir string) (err error) {
 type host struct {
 	placer placer
 	ports  listeners
+	gate   gate
 	undone []string
 }
 
 func (h *host) close() error {
-	return errors.Join(h.ports.close(), h.placer.undo())
+	return errors.Join(h.ports.close(), h.placer.undo(), h.gate.undo())
 }
 
 func (h *host) answer(ctx context.Context, r install.Request) (a install.Answer, err error) {
@@ -137,14 +141,18 @@ func (h *host) answer(ctx context.Context, r install.Request) (a install.Answer,
 		a.Reached = reach(ctx, r.Peers)
 	case install.DoKeys:
 		a.Keys, err = keys()
+	case install.DoOpen:
+		err = h.gate.open(ctx, *r.Open)
 	case install.DoPlace:
 		if err = h.ports.close(); err == nil {
 			a.Changed, err = h.placer.place(r.Files)
 		}
 	case install.DoKeep:
-		err = h.placer.keep()
+		if err = h.placer.keep(); err == nil {
+			err = h.gate.keep()
+		}
 	case install.DoUndo:
-		err = h.placer.undo()
+		err = errors.Join(h.placer.undo(), h.gate.undo())
 	case install.DoStart:
 		err = start(ctx, r.Restart, r.TLS)
 	case install.DoStop:

@@ -15,6 +15,7 @@ import (
 
 	"holdfast/internal/config"
 	"holdfast/internal/durable"
+	"holdfast/internal/host/firewall"
 	"holdfast/internal/install"
 )
 
@@ -110,6 +111,9 @@ func remove(ctx context.Context, files []install.File) (gone, left []string, err
 	n, err := settings()
 	if err != nil {
 		return nil, nil, err
+	}
+	if _, err := firewall.New("").Apply(ctx, nil); err != nil {
+		return nil, nil, fmt.Errorf("take our rules out of the firewall: %w", err)
 	}
 	var paths []string
 	if n != nil {

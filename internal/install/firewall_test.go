@@ -1,0 +1,36 @@
+package install
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+)
+
+func TestOpenings(t *testing.T) {
+	a, b, g, k := Host{Name: "a", Addr: "192.0.2.1"}, Host{Name: "b", Addr: "192.0.2.2"}, Host{Name: "g", Addr: "192.0.2.3", Guests: true}, Host{Name: "k", Addr: "2001:db8::4", Guests: true}
+	all := []Host{a, b, g, k}
+	const guests = "TCP 7443, TCP 16514, TCP 49152-49215 from "
+	for _, c := range []struct {
+		at   Host
+		of   []Host
+		tls  bool
+		want string
+	}{
+		{a, all, true, "TCP 7443, TCP 2379, TCP 16514, TCP 49152-49215 from 192.0.2.3, 2001:db8::4; TCP 7443, TCP 2379, TCP 2380, UDP 7443, TCP 16514, TCP 49152-49215 from 192.0.2.2"},
+		{g, all, true, guests + "192.0.2.1, 192.0.2.2, 2001:db8::4"},
+		{a, []Host{a, b}, false, "TCP 7443, TCP 2379, TCP 2380, UDP 7443, TCP 49152-49215 from 192.0.2.2"},
+		{a, []Host{a}, true, ""},
+	} {
+		o, err := openings(c.at, c.of, c.tls)
+		if err != nil || o.String() != c.want || o.Addr != c.at.Addr {
+			t.Errorf("%s: %q, %v: want %q", c.at.Name, o, err, c.want)
+		}
+	}
+	if _, err := openings(a, []Host{{Name: "x", Addr: "x.example"}}, true); err == nil {
+		t.Error("a name in place of an address was taken")
+	}
+	o, err := openings(a, all, true)
+	if want := []netip.Addr{netip.MustParseAddr(g.Addr), netip.MustParseAddr(k.Addr)}; err != nil || !slices.Equal(guestsLetIn(o.Rules), want) {
+		t.Errorf("hosts that run guests only, by the rules: %v, want %v", guestsLetIn(o.Rules), want)
+	}
+}
