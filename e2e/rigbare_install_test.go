@@ -272,9 +272,12 @@ func (b *bareRig) replaced(t *testing.T, args []string) {
 	t.Helper()
 	b.sh(t, "h3", "systemctl disable --now holdfast.service; pkill -9 -f '[h]oldfast (store-member|watchdog-holder)'; rm -rf /opt/holdfast /etc/holdfast /var/lib/holdfast /run/holdfast")
 	b.runs(t, 2)
-	// A new machine has none of our rules. (Its watchdog may have reset this one, as the holder
-	// was killed: then it has none at all.)
-	b.sh(t, "h3", "nft flush ruleset")
+	// A watchdog that was armed resets it now, as its holder was killed: that is waited for.
+	time.Sleep(6 * time.Second)
+	b.until(t, time.Minute, "h3 to be there", func(ctx context.Context) (string, bool) {
+		out, err := b.lab.Exec(ctx, "h3", "nft", "flush", "ruleset") // a new machine has none of our rules
+		return out, err == nil
+	})
 	b.filters(t, "h3")
 	if out := b.zshaDone(t, "h1", installedZsha, "export-config"); out != "output config json file to /tmp/current.config.json\n" {
 		t.Errorf("zsha export-config: %q", out)

@@ -62,6 +62,7 @@ type host struct {
 	liar      bool     // a kill says that it is done, and does nothing; guarded by w.mu
 	wake      chan struct{}
 	armed     bool
+	off       bool // it has no power
 	limit     cluster.Instant
 	resets    int
 	said      spoken          // its agent's log
@@ -127,7 +128,13 @@ func (w *world) now() cluster.Instant {
 }
 
 // power boots the host and starts its agent.
-func (h *host) power() { h.boot++; h.begin() }
+func (h *host) power() {
+	h.w.mu.Lock()
+	h.off = false
+	h.w.mu.Unlock()
+	h.boot++
+	h.begin()
+}
 
 // begin starts the agent.
 func (h *host) begin() {
@@ -176,7 +183,7 @@ func (h *host) kill() {
 func (h *host) crash() {
 	h.w.mu.Lock()
 	h.set(cluster.Guest{State: cluster.GuestAbsent})
-	h.armed = false
+	h.armed, h.off = false, true
 	h.w.mu.Unlock()
 	if h.stop != nil {
 		h.kill()
@@ -228,7 +235,7 @@ type dog host
 func (d *dog) Arm(_ context.Context, until cluster.Instant) (watchdog.Status, error) {
 	d.w.mu.Lock()
 	defer d.w.mu.Unlock()
-	d.armed, d.limit = true, max(d.limit, until)
+	d.armed, d.limit = !d.off, max(d.limit, until) // an agent that is about to end arms nothing any more
 	return d.status(), nil
 }
 
