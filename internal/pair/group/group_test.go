@@ -227,6 +227,17 @@ func TestManyFaults(t *testing.T) {
 			standby.boot()
 		case "database of the active":
 			try.Must(t, active.cmd.Kill9(t.Context()))
+			// It is started again there, or, after the second time, given up: then package
+			// ha starts the group once more.
+			n, gone := l.size(), false
+			try.Until(t, "the database, or the end of the group", func() bool {
+				g, err := active.Observe(t.Context())
+				gone = err == nil && g.State == cluster.GuestAbsent
+				return gone || l.size() > n+20
+			})
+			if gone {
+				r.assign(h, cluster.ProofReleased)
+			}
 		case "database of the standby":
 			try.Must(t, standby.cmd.Kill9(t.Context()))
 			l.more(t, 30)
