@@ -8,7 +8,7 @@ packages=(
   libvirt-daemon libvirt-daemon-system libvirt-clients libvirt-daemon-driver-qemu
   qemu-system-x86 qemu-utils qemu-guest-agent busybox-static
   qemu-system-arm qemu-efi-aarch64  # a guest for arm64 hosts, emulated (12 MB to fetch)
-  iproute2 nftables iputils-ping dpkg debootstrap openipmi ipmitool python3-pyghmi
+  iproute2 nftables iptables iputils-ping dpkg debootstrap openipmi ipmitool python3-pyghmi
   openssh-server # installations
   tgt libvirt-daemon-driver-storage-iscsi-direct qemu-block-extra # a SAN in user space, and pools and disks on it
   ceph-mon ceph-osd ceph-common # images in a Ceph pool (42 MB to fetch, 167 MB)
