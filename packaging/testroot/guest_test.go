@@ -16,7 +16,7 @@ import (
 
 // limit is how long a machine whose processors are emulated may take for one thing, on a
 // machine that is busy.
-const limit = 5 * time.Minute
+const limit = 10 * time.Minute
 
 // guest is a host under QEMU without KVM. Its first process is systemd; a shell of root is
 // on its second serial port.
