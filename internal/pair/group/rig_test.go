@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -79,14 +77,6 @@ func (f *flag) Stop(context.Context, bool) error { return os.Remove(f.path) }
 // newRig makes two servers with the same accounts; a is the one that the pair begins with.
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("-short: no real MariaDB is started")
-	}
-	for _, p := range []string{"mariadb-install-db", "mariadb-binlog", "mariadb-backup", "mbstream"} {
-		if _, err := exec.LookPath(p); err != nil {
-			t.Skip("needs the Debian packages mariadb-server-core, mariadb-client and mariadb-backup: ", err)
-		}
-	}
 	mem := storetest.NewMem()
 	r := &rig{t: t, mem: mem, store: mem.NewClient("test"), node: map[cluster.HostID]*node{}}
 	ctx := try.Context(t)
@@ -115,28 +105,14 @@ func (r *rig) newNode(name cluster.HostID, id uint32) *node {
 	t := r.t
 	t.Helper()
 	dir := try.ShortDir(t)
-	data := filepath.Join(dir, "data")
-	n := &node{r: r, name: name, id: id, port: freePort(t), dir: dir, run: filepath.Join(dir, "run"), vip: &flag{filepath.Join(dir, "vip")}}
-	aligntest.Install(t, data)
-	file := func(name, text string) string {
-		path := filepath.Join(dir, name)
-		try.Must(t, os.WriteFile(path, []byte(text), 0o600))
-		return path
+	own := aligntest.NewOwn(t, dir, mariadb.Options(id))
+	n := &node{r: r, name: name, id: id, port: own.Port, dir: dir, run: filepath.Join(dir, "run"), vip: &flag{filepath.Join(dir, "vip")}}
+	file := func(name, text string) {
+		try.Must(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
 	}
-	lines := append([]string{
-		"[mysqld]", "datadir=" + data, "tmpdir=" + dir, "socket=" + filepath.Join(dir, "s"), "pid-file=" + filepath.Join(dir, "pid"),
-		"bind-address=127.0.0.1", fmt.Sprintf("port=%d", n.port), "innodb_buffer_pool_size=32M", "innodb_log_file_size=8M", "performance_schema=OFF",
-	}, mariadb.Options(id)...)
-	if os.Geteuid() == 0 {
-		lines = append(lines, "user=root")
-	}
-	path, err := exec.LookPath("mariadbd")
-	if err != nil {
-		path = "/usr/sbin/mariadbd"
-	}
-	n.cmd = &mariadb.Command{Path: path, Args: []string{"--defaults-file=" + file("cnf", strings.Join(lines, "\n")+"\n")}, Log: filepath.Join(dir, "log")}
+	n.cmd = &mariadb.Command{Path: own.Program, Args: []string{"--defaults-file=" + own.Options}, Log: own.Log}
 	c := mysql.NewConfig()
-	c.User, c.Net, c.Addr = "root", "unix", filepath.Join(dir, "s")
+	c.User, c.Net, c.Addr = "root", "unix", own.Socket
 	c.Logger = log{}
 	connector, err := mysql.NewConnector(c)
 	try.Must(t, err)
@@ -149,9 +125,7 @@ func (r *rig) newNode(name cluster.HostID, id uint32) *node {
 			t.Error(err)
 		}
 		n.root.Close()
-		if text, err := os.ReadFile(n.cmd.Log); err == nil && t.Failed() {
-			t.Logf("server %s:\n%s", name, text[max(0, len(text)-1500):])
-		}
+		own.Tell(t, string(name))
 	})
 	return n
 }
@@ -249,21 +223,6 @@ func other(h cluster.HostID) cluster.HostID {
 		return "b"
 	}
 	return "a"
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	// Below the ports that the kernel gives to clients: none of them takes it meanwhile.
-	for range 200 {
-		p := 20000 + int(time.Now().UnixNano()/1000)%12000
-		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", p)); err == nil {
-			try.Must(t, l.Close())
-			time.Sleep(time.Millisecond)
-			return p
-		}
-	}
-	t.Fatal("no free port")
-	return 0
 }
 
 func (r *rig) put(key string, record any) {

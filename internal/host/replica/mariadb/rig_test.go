@@ -5,9 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"io"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -43,14 +41,6 @@ type node struct {
 // binary logs. The first one takes writes.
 func pair(t *testing.T) (a, b *node) {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("-short: no real MariaDB is started")
-	}
-	for _, p := range []string{"mariadb-install-db", "mariadb-binlog", "mariadb-backup", "mbstream"} {
-		if _, err := exec.LookPath(p); err != nil {
-			t.Skip("needs the Debian packages mariadb-server-core, mariadb-client and mariadb-backup: ", err)
-		}
-	}
 	ctx := try.Context(t)
 	a, b = newNode(t, 1), newNode(t, 2)
 	var w sync.WaitGroup
@@ -76,32 +66,22 @@ func pair(t *testing.T) (a, b *node) {
 func newNode(t *testing.T, id uint32) *node {
 	t.Helper()
 	dir := try.ShortDir(t)
-	n := &node{t: t, datadir: filepath.Join(dir, "data"), port: freePort(t)}
-	aligntest.Install(t, n.datadir)
+	own := aligntest.NewOwn(t, dir, Options(id))
+	n := &node{t: t, datadir: own.Data, port: own.Port}
 	file := func(name, text string) string {
 		path := filepath.Join(dir, name)
 		try.Must(t, os.WriteFile(path, []byte(text), 0o600))
 		return path
 	}
-	lines := append([]string{
-		"[mysqld]", "datadir=" + n.datadir, "tmpdir=" + dir, "socket=" + filepath.Join(dir, "s"), "pid-file=" + filepath.Join(dir, "pid"),
-		"bind-address=127.0.0.1", fmt.Sprintf("port=%d", n.port), "innodb_buffer_pool_size=32M", "innodb_log_file_size=8M", "performance_schema=OFF",
-	}, Options(id)...)
-	if os.Geteuid() == 0 {
-		lines = append(lines, "user=root")
-	}
-	path, err := exec.LookPath("mariadbd")
-	if err != nil {
-		path = "/usr/sbin/mariadbd"
-	}
-	n.cmd = &Command{Path: path, Args: []string{"--defaults-file=" + file("cnf", strings.Join(lines, "\n")+"\n")}, Log: filepath.Join(dir, "log")}
+	n.cmd = &Command{Path: own.Program, Args: []string{"--defaults-file=" + own.Options}, Log: own.Log}
+	var err error
 	n.Driver, err = New(Config{
-		ServerID: id, Socket: filepath.Join(dir, "s"), Datadir: n.datadir,
+		ServerID: id, Socket: own.Socket, Datadir: n.datadir,
 		Admin:       Account{User: "hold fast", PasswordFile: file("admin", adminPassword+"\n")},
 		Replication: Account{User: "repl", PasswordFile: file("repl", replPassword)},
 	}, n.cmd)
 	try.Must(t, err)
-	n.root, err = open(Account{User: "root"}, "unix", filepath.Join(dir, "s"))
+	n.root, err = open(Account{User: "root"}, "unix", own.Socket)
 	try.Must(t, err)
 	t.Cleanup(func() {
 		if err := n.cmd.Kill9(context.Background()); err != nil {
@@ -109,9 +89,7 @@ func newNode(t *testing.T, id uint32) *node {
 		}
 		closed(n.root)
 		n.Close()
-		if text, err := os.ReadFile(n.cmd.Log); err == nil && t.Failed() {
-			t.Logf("server %d:\n%s", id, text[max(0, len(text)-1500):])
-		}
+		own.Tell(t, n.node())
 	})
 	return n
 }
@@ -138,21 +116,6 @@ func (n *node) birth(ctx context.Context) error {
 		return err
 	}
 	return n.start(ctx, "MASTER")
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	// Below the ports that the kernel gives to clients: none of them takes it meanwhile.
-	for range 200 {
-		p := 20000 + int(time.Now().UnixNano()/1000)%12000
-		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", p)); err == nil {
-			try.Must(t, l.Close())
-			time.Sleep(time.Millisecond)
-			return p
-		}
-	}
-	t.Fatal("no free port")
-	return 0
 }
 
 func (n *node) sql(statements ...string) {
