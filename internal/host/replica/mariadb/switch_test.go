@@ -163,18 +163,25 @@ func TestTheLedgerHasTeeth(t *testing.T) {
 	}
 }
 
+// blocked commits row 1, and lets another row wait for a replica that receives nothing.
+func blocked(t *testing.T, a, b *node, id int64) (c replica.Claim, answer <-chan error) {
+	t.Helper()
+	db := a.app()
+	try.Must(t, <-insert(db, 1))
+	c = license(t, a)
+	b.sql("STOP SLAVE IO_THREAD")
+	answer = insert(db, id)
+	try.Until(t, "a blocked commit", func() bool { return a.state().Blocked == 1 })
+	return c, answer
+}
+
 // TestTheTailOfABlockedPrimaryIsCut: what nobody has acknowledged is in the old primary's
 // binary log, and neither on the new primary nor on the old one when it is back.
 func TestTheTailOfABlockedPrimaryIsCut(t *testing.T) {
 	a, b := pair(t)
 	ctx := try.Context(t)
 	join(t, a, b)
-	db := a.app()
-	try.Must(t, <-insert(db, 1))
-	c := license(t, a)
-	b.sql("STOP SLAVE IO_THREAD")
-	answer := insert(db, 2)
-	try.Until(t, "a blocked commit", func() bool { return a.state().Blocked == 1 })
+	c, answer := blocked(t, a, b, 2)
 	old := a.id()
 	short, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -203,12 +210,7 @@ func TestErrantTransactions(t *testing.T) {
 	a, b := pair(t)
 	ctx := try.Context(t)
 	join(t, a, b)
-	db := a.app()
-	try.Must(t, <-insert(db, 1))
-	c := license(t, a)
-	b.sql("STOP SLAVE IO_THREAD")
-	answer := insert(db, 4711)
-	try.Until(t, "a blocked commit", func() bool { return a.state().Blocked == 1 })
+	c, answer := blocked(t, a, b, 4711)
 	try.Must(t, a.Demote(ctx))
 	if err := <-answer; err == nil {
 		t.Fatal("the blocked commit was acknowledged")
