@@ -96,7 +96,7 @@ func New(opt Options) *Driver {
 // errNotReady is why nothing can be said yet.
 var errNotReady = errors.New("the pair's records or this node's copy were not read yet")
 
-// ask runs f in the loop. It reports false when ctx or the loop ended first.
+// ask runs f in the loop. It is an error when ctx or the loop ended first.
 func (d *Driver) ask(ctx context.Context, f func()) error {
 	done := make(chan struct{})
 	select {
@@ -177,6 +177,7 @@ func (d *Driver) grant(ctx context.Context, e cluster.Epoch) error {
 		d.m.Grant(e)
 		d.cut()
 		d.step()
+		d.signal()
 	})
 }
 

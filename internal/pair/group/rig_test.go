@@ -93,7 +93,6 @@ func newRig(t *testing.T) *rig {
 		try.Must(t, err)
 	}
 	r.put(KeySync, pair.Sync{Complete: []cluster.HostID{"a"}, Host: "a"})
-	r.owns(cluster.Owner{State: cluster.Released, Host: "a"})
 	for _, n := range r.node {
 		n.boot()
 	}

@@ -2,6 +2,7 @@ package group
 
 import (
 	"context"
+	"reflect"
 	"time"
 
 	"holdfast/internal/cluster"
@@ -100,6 +101,7 @@ func (d *Driver) take(kvs []store.KV) {
 			if s, err = records.Decode[pair.Sync](kv, false); err == nil && kv.ModRev > d.m.Sync.Mod {
 				d.m.SyncIs(s, kv.ModRev)
 				d.lookNow()
+				d.signal()
 			}
 		case keyTold + string(d.opt.Peer):
 			d.told = string(kv.Value)
@@ -151,8 +153,11 @@ func (d *Driver) look(ctx context.Context) {
 		seen.Members = append(seen.Members, m.State(lctx))
 	}
 	d.post(ctx, func() {
-		d.m.Observed(seen, from)
-		if !d.ready && d.m.Owner.Mod != 0 {
+		was := d.m.Seen
+		if d.m.Observed(seen, from); !reflect.DeepEqual(was, d.m.Seen) {
+			d.signal()
+		}
+		if !d.ready {
 			if e, ok := d.noted(); ok && d.m.Seen.Busy() {
 				d.m.Adopt(e)
 				d.m.Observed(seen, d.opt.Clock())
@@ -188,7 +193,6 @@ func (d *Driver) step() {
 	for _, a := range d.m.Decide(d.opt.Clock()) {
 		d.begin(a)
 	}
-	d.signal()
 }
 
 // begin carries an action out, outside the loop.
@@ -223,6 +227,7 @@ func (d *Driver) done(a pair.Action, o pair.Outcome) {
 	}
 	d.lookNow()
 	d.m.Done(a, o, d.opt.Clock())
+	d.signal()
 	d.step()
 }
 
