@@ -145,7 +145,7 @@ func (l *Lab) startPower(ctx context.Context) error {
 			return false, errors.New("their process has ended")
 		}
 		for _, h := range l.p.hosts() {
-			if !exists(l.p.powerSocket(h)) {
+			if !listens(l.p.powerSocket(h)) {
 				return false, nil
 			}
 		}
@@ -155,6 +155,12 @@ func (l *Lab) startPower(ctx context.Context) error {
 		return fmt.Errorf("start power switches: %w%s", err, tail(log))
 	}
 	return nil
+}
+
+// listens reports that somebody takes connections at a socket: its file is there before that.
+func listens(socket string) bool {
+	conn, err := net.Dial("unix", socket)
+	return err == nil && conn.Close() == nil
 }
 
 // powerMain is the process that reboots hosts at their own request. It lives
