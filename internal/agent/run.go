@@ -64,13 +64,14 @@ func (e BadInput) Unwrap() error { return e.Err }
 // node is an agent under construction.
 type node struct {
 	Options
-	n      config.Node
-	cfg    config.Cluster
-	boot   string // the host's boot id
-	server *tls.Config
-	client *tls.Config
-	clock  *clock.Clock
-	keeper *keeper // of certificates; nil without them
+	n       config.Node
+	cfg     config.Cluster
+	boot    string // the host's boot id
+	server  *tls.Config
+	client  *tls.Config
+	clock   *clock.Clock
+	keeper  *keeper   // of certificates; nil without them
+	pairing *pairWork // nil: it runs no pair's group
 }
 
 // RunNode runs the agent of a host until ctx ends: it keeps the store's member
@@ -113,7 +114,12 @@ func RunNode(ctx context.Context, opt Options) (err error) {
 	if nd.n.GuestsOnly {
 		return nd.serve(ctx, loop.New(parts), nil)
 	}
-	if parts.Driver, err = nd.driver(); err != nil {
+	if nd.cfg.Type == config.PairConf {
+		if nd.pairing, err = nd.pair(st); err != nil {
+			return BadInput{err}
+		}
+		parts.Driver = nd.pairing.loopDriver()
+	} else if parts.Driver, err = nd.driver(); err != nil {
 		return BadInput{err}
 	}
 	if d, ok := parts.Driver.(*libvirt.Driver); ok {
@@ -172,6 +178,10 @@ func (nd *node) serve(ctx context.Context, a *loop.Agent, beats *heartbeat.Beats
 			nd.keeper.leads = func() bool { _, _, ok := a.Coordinator(); return ok }
 		}
 	}
+	if nd.pairing != nil {
+		nd.pairing.agent = a
+		opts.Pair = nd.pairing
+	}
 	srv, err := server.New(a, opts)
 	if err != nil {
 		return BadInput{err}
@@ -198,6 +208,9 @@ func (nd *node) serve(ctx context.Context, a *loop.Agent, beats *heartbeat.Beats
 			}
 			return c, nil
 		}
+	}
+	if nd.pairing != nil && nd.pairing.driver != nil {
+		run("run the pair's group", nd.pairing.driver.Run)
 	}
 	run("serve the api", srv.Serve)
 	run("keep the firewall open", func(ctx context.Context) error { nd.letIn(ctx); return nil })
@@ -450,7 +463,7 @@ func (nd *node) parts(st store.Store, identity string) loop.Parts {
 	if nd.n.Watchdog.Device != config.NoWatchdog {
 		p.Dog = watchdog.Dial(nd.dogSocket())
 	}
-	if nd.n.Driver != "process" {
+	if nd.n.Driver != "process" && nd.cfg.Type != config.PairConf {
 		_, err := os.Stat("/dev/kvm")
 		p.Emulate = err != nil
 		p.SeedPath = filepath.Join(nd.n.DataDir, "seed.iso")
@@ -465,7 +478,7 @@ func (nd *node) storageProber(cfg config.Cluster) *storage.Prober {
 	if cfg.SharedStorageProbe != nil {
 		c = *cfg.SharedStorageProbe
 	}
-	if c.Off {
+	if c.Off || cfg.Type == config.PairConf {
 		return nil
 	}
 	o := storage.Options{

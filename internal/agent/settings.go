@@ -112,7 +112,7 @@ func (nd *node) loadCluster() error {
 	for _, w := range warnings {
 		nd.Log.Warn("configuration", "warning", w.String())
 	}
-	if nics, _ := cfg.For(cluster.HostID(nd.n.Host)); nics == nil {
+	if _, there := cfg.Member(cluster.HostID(nd.n.Host)); !there {
 		return nd.bad("host", nd.n.Host, fmt.Errorf("want one of the names in Node of %s: %s; or set guests_only, without config_file, for a host that runs other guests only", file, strings.Join(cfg.Node, ", ")))
 	}
 	nd.cfg = cfg

@@ -43,6 +43,7 @@ type Client struct {
 	jobs      apiv1connect.JobServiceClient
 	upgrades  apiv1connect.UpgradeServiceClient
 	agents    apiv1connect.AgentServiceClient
+	pair      apiv1connect.PairServiceClient
 	transport *http.Transport
 }
 
@@ -114,6 +115,7 @@ func Dial(target string, tlsConf *tls.Config) (*Client, error) {
 		jobs:      apiv1connect.NewJobServiceClient(hc, base, connect.WithReadMaxBytes(maxMessage)),
 		upgrades:  apiv1connect.NewUpgradeServiceClient(hc, base, connect.WithReadMaxBytes(maxDocument)),
 		agents:    apiv1connect.NewAgentServiceClient(hc, base, connect.WithReadMaxBytes(maxDocument)),
+		pair:      apiv1connect.NewPairServiceClient(hc, base, connect.WithReadMaxBytes(maxMessage)),
 		transport: transport,
 	}, nil
 }

@@ -15,7 +15,7 @@ func (a *app) pairCmd() *cobra.Command {
 		Short: "Two nodes, one of which serves while the other is ready",
 		Args:  cobra.NoArgs,
 	}
-	cmd.AddCommand(a.pairSizeCmd())
+	cmd.AddCommand(a.pairSizeCmd(), a.pairStatusCmd(), a.pairBeginCmd())
 	return cmd
 }
 
@@ -51,4 +51,27 @@ which it lies: 10 MB for each host and 15 MB for each VM, times 15, and 10 GB;
 	cmd.Flags().IntVar(&hosts, "hosts", 0, "`number` of hosts that the platform will have")
 	cmd.Flags().IntVar(&vms, "vms", 0, "`number` of VMs that the platform will have")
 	return cmd
+}
+
+func (a *app) pairBeginCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "begin",
+		Short: "Make this host's data the ones that the pair begins with",
+		Long: `Makes the copy of this host the one that the pair begins with, once. The
+database of this host must not run. It gets the accounts that are named in the
+configuration; the other node gets a copy of it, and what that node had before is
+moved aside. The services start when holdfast start has asked for it.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.dial(cmd)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			if err := c.BeginPair(cmd.Context()); err != nil {
+				return err
+			}
+			return writeText(a.env.Stdout, "the pair begins with the data of this host\n")
+		},
+	}
 }

@@ -89,6 +89,7 @@ var effects = map[string]effect{
 	"DirectBoot":               {AtStart, ""},
 	"DomainXML":                {AtStart, ""},
 	"VNC":                      {AtStart, ""},
+	"Pair":                     {Install, "both nodes' agents read it when they start"},
 }
 
 // Diff returns the fields in which b differs from a, in the order of Cluster.

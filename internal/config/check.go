@@ -24,12 +24,15 @@ const (
 // cluster checks a decoded configuration and brings its lists to one form.
 func (c *checker) cluster(cl *Cluster, opt Options) {
 	nodes := c.nodes(cl)
-	c.size(cl, opt)
-	c.storage(cl)
+	c.pair(cl, nodes)
+	if cl.Type != PairConf {
+		c.size(cl, opt)
+		c.storage(cl)
+		c.dns(cl, opt)
+		c.network(cl, nodes)
+		c.console(cl, nodes)
+	}
 	c.timeServers(cl, opt)
-	c.dns(cl, opt)
-	c.network(cl, nodes)
-	c.console(cl, nodes)
 	c.fencing(cl.Fencing, nodes)
 	for _, f := range cl.TimingConf.check(c.doc.Given) {
 		c.fault(f.Path, f.Value, f.Want)
@@ -166,7 +169,7 @@ func (c *checker) storage(cl *Cluster) {
 			c.folder("ImageFolder", cl.ImageFolder)
 		}
 	default:
-		c.fault("Type", cl.Type, "want FileConf or CephConf")
+		c.fault("Type", cl.Type, "want FileConf, CephConf or PairConf")
 	}
 }
 

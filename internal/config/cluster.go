@@ -24,7 +24,7 @@ type Cluster struct {
 	Node                     []string  `json:"Node"` // "IP HOSTNAME" each
 	MemorySizeInGB           int       `json:"MemorySizeInGB"`
 	CPU                      int       `json:"CPU"`
-	Type                     string    `json:"Type"`          // FileConf or CephConf
+	Type                     string    `json:"Type"`          // FileConf, CephConf or PairConf
 	MonAddrs                 []string  `json:"MonAddrs"`      // CephConf only
 	ChronyServers            []string  `json:"ChronyServers"` // IP addresses or names
 	PoolName                 string    `json:"PoolName"`      // CephConf only
@@ -48,6 +48,7 @@ type Cluster struct {
 	DomainXML          DomainXML           `json:"DomainXML,omitempty"`  // the operator's own domain in place of the one that is built
 	VNC                *VNC                `json:"VNC,omitempty"`        // a console at the host's address; none: no console
 	MemorySizeInMB     int                 `json:"MemorySizeInMB,omitempty"`
+	Pair               *Pair               `json:"Pair,omitempty"` // with PairConf: the group of a two-node pair
 }
 
 // Network is one network card of the management VM. Ipaddr, Netmask and Gateway

@@ -124,7 +124,7 @@ func TestNodesAndSize(t *testing.T) {
 
 func TestStorageAndServers(t *testing.T) {
 	runFaults(t, []faultCase{
-		one("an unknown type is refused", `"FileConf"`, `"NfsConf"`, `Type: want FileConf or CephConf`),
+		one("an unknown type is refused", `"FileConf"`, `"NfsConf"`, `Type: want FileConf, CephConf or PairConf`),
 		one("a pool with FileConf is refused", `"PoolName": ""`, `"PoolName": "p"`, `PoolName: must be empty`),
 		one("monitors with FileConf are refused", `"MonAddrs": null`, `"MonAddrs": ["192.0.2.1"]`, `MonAddrs: must be null or empty`),
 		one("CephConf needs monitors and a pool", `"FileConf"`, `"CephConf"`, `MonAddrs: at least one`, `PoolName: the name of a Ceph pool`),

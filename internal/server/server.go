@@ -67,6 +67,7 @@ const (
 	writeTime     = 10 * time.Second // without a byte taken by the client
 	unaryTime     = 15 * time.Second // of one call that returns once
 	upgradeTime   = 2 * time.Hour    // of one of the upgrades' calls: a guest of much memory is sent that long
+	pairTime      = time.Minute      // of one call about a pair: a database may have to start
 	drainTime     = 3 * time.Second  // for calls to end when the server does
 	defaultGrace  = 5 * time.Second  // see Server.grace
 	beat          = time.Second      // longest silence of a stream
@@ -82,6 +83,7 @@ type Options struct {
 	Jobs    Jobs         // nil: this host takes no part in jobs
 	Upgrade Upgrades     // nil: this host takes no part in upgrades
 	Agents  Agents       // nil: it answers no other agents
+	Pair    Pair         // nil: this host belongs to no pair
 	// Certificates are those of the hosts. nil: nobody renews any.
 	Certificates Certificates
 	Hosts        Hosts // which names are hosts'; nil: nobody is limited
@@ -215,6 +217,9 @@ func (s *Server) httpServer(stop context.Context) *http.Server {
 	}
 	if s.opts.Agents != nil {
 		mux.Handle(apiv1connect.NewAgentServiceHandler(&agentHandler{s.opts.Agents, s.opts.Certificates}, options(maxDocument, maxDocument, upgradeTime)))
+	}
+	if s.opts.Pair != nil {
+		mux.Handle(apiv1connect.NewPairServiceHandler(&pairHandler{s.opts.Pair}, options(maxMessage, maxJob, pairTime)))
 	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)

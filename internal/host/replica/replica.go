@@ -102,6 +102,10 @@ type Source struct {
 	// Seed writes a copy of the primary's data, as that primary's driver makes it. nil:
 	// a node that can not follow is left as it is: fail.Refused.
 	Seed func(ctx context.Context, w io.Writer) error
+	// Aside says that the data of this node never were a copy of the primary's: they are
+	// not looked at, and replaced by one. It is the path on the same file system to which
+	// they are moved; nothing is there yet.
+	Aside string
 }
 
 // Errant are the transactions that mine has and peer has not: of each domain and server the

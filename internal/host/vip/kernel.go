@@ -186,5 +186,5 @@ func change(kind, flags uint16, dev net.Interface, addr netip.Addr) error {
 
 // label is that of our addresses on an interface.
 func label(dev string) string {
-	return dev[:min(len(dev), longestName-len(tail))] + tail
+	return dev[:min(len(dev), unix.IFNAMSIZ-1-len(tail))] + tail
 }

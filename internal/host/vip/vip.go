@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/netlink"
+	"holdfast/internal/vipaddr"
 )
 
 // ErrForeign is what errors wrap when this host has the address, but not by Add.
@@ -46,16 +47,19 @@ const rounds = 5
 
 // VIP is a virtual address of this host.
 type VIP struct {
-	a      Address
+	a      vipaddr.Address
 	others []netip.Addr
 	log    *slog.Logger
 }
 
 // New makes a VIP. others are addresses of machines that it must not be, those of the peer.
 // The host is not asked yet.
-func New(a Address, others []netip.Addr, log *slog.Logger) *VIP {
+func New(a vipaddr.Address, others []netip.Addr, log *slog.Logger) *VIP {
 	return &VIP{a: a, others: others, log: log}
 }
+
+// Addr is the address itself.
+func (v *VIP) Addr() netip.Addr { return v.a.Prefix.Addr() }
 
 // Interface finds the interface for the address: that which has one in its subnet. An address
 // that can not be a virtual one on this host is an error, which wraps ErrForeign when the host

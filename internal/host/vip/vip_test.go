@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"holdfast/internal/vipaddr"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -42,7 +43,7 @@ func own6(host int) string { return "fd00:77::" + string(rune('1'+host)) }
 // vipOf makes a VIP.
 func vipOf(t *testing.T, text string, others ...netip.Addr) *VIP {
 	t.Helper()
-	a, err := Parse(text)
+	a, err := vipaddr.Parse(text)
 	try.Must(t, err)
 	return New(a, others, slog.New(slog.DiscardHandler))
 }

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"holdfast/internal/cluster"
 	"holdfast/internal/durable"
 	"holdfast/internal/fail"
 	"holdfast/internal/host/replica"
@@ -25,13 +26,18 @@ type Database struct {
 	Peer replica.Source
 	// SaveDir is where transactions go that the peer does not have, before this copy loses them.
 	SaveDir string
-	// Dir survives reboots. The file in it says that this copy was promoted, and has not followed since.
+	// Dir survives reboots. The files in it say that this copy is one of the pair, and that it
+	// was promoted, and has not followed since.
 	Dir string
 
 	mu    sync.Mutex
-	acked uint64    // by the peer, at the last look
-	at    time.Time // since when it has not changed although commits wait
+	acked uint64         // by the peer, at the last look
+	at    time.Time      // since when it has not changed although commits wait
+	seen  replica.Status // at the last look
 }
+
+// knownName is the file in Dir that says that this copy is one of the pair.
+const knownName = "pair-copy"
 
 // wroteName is the file in Dir. It holds the run of the server that was promoted, once
 // that is known.
@@ -54,6 +60,15 @@ func (d *Database) wrote() (run string, yes bool, err error) {
 
 // First makes this copy the one that a pair begins with: setup calls it, once, on one node.
 func (d *Database) First(ctx context.Context) error {
+	if known, err := d.known(); err != nil || known {
+		if err == nil {
+			err = fail.Errorf(fail.Refused, "the data in %s belong to a pair already", d.DB.Datadir())
+		}
+		return err
+	}
+	if err := d.DB.Found(ctx); err != nil {
+		return err
+	}
 	st, err := d.DB.Status(ctx)
 	if err != nil {
 		return err
@@ -61,12 +76,33 @@ func (d *Database) First(ctx context.Context) error {
 	return durable.WriteFile(d.wroteFile(), []byte(st.Run), 0o600)
 }
 
+// know notes that this copy is one of the pair.
+func (d *Database) know() error {
+	return durable.WriteFile(filepath.Join(d.Dir, knownName), nil, 0o600)
+}
+
+// known reports that this copy is one of the pair.
+func (d *Database) known() (bool, error) {
+	_, err := os.Stat(filepath.Join(d.Dir, knownName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// asideName is behind the name of the data directory, and before the time at which the data
+// were replaced that a node had before it was one of the pair.
+const asideName = ".before-pair-"
+
 // Look says how the copy is.
 func (d *Database) Look(ctx context.Context, s pair.Sync) (r pair.Replica, told string, err error) {
 	st, err := d.DB.Status(ctx)
 	if err != nil {
 		return r, "", err
 	}
+	d.mu.Lock()
+	d.seen = st
+	d.mu.Unlock()
 	_, wrote, err := d.wrote()
 	if err != nil {
 		return r, "", err
@@ -88,6 +124,13 @@ func (d *Database) Look(ctx context.Context, s pair.Sync) (r pair.Replica, told 
 	r.Whole = wrote || err == nil && g.Safe && st.Relay != "" && g.Replica == st.Node && g.Relay == st.Relay
 	b, err := json.Marshal(replica.Status{Role: st.Role, Node: st.Node, Run: st.Run, Relay: st.Relay, Of: st.Of})
 	return r, string(b), err
+}
+
+// Describe tells people how the copy was at the last look.
+func (d *Database) Describe(r *cluster.PairReport) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	r.Data, r.Lag, r.LagKnown, r.Problem = d.DB.Datadir(), d.seen.Lag, d.seen.LagKnown, d.seen.Problem
 }
 
 // stuck reports that commits wait, and none was acknowledged for a while.
@@ -129,7 +172,7 @@ func (d *Database) Promote(ctx context.Context, s pair.Sync) error {
 		}
 		g = replica.Guarantee{Safe: true, Primary: node, Run: st.Run}
 	}
-	if err := durable.WriteFile(d.wroteFile(), []byte(run), 0o600); err != nil {
+	if err := errors.Join(d.know(), durable.WriteFile(d.wroteFile(), []byte(run), 0o600)); err != nil {
 		return err
 	}
 	if err := d.DB.Promote(ctx, replica.Claim{License: g}); err != nil {
@@ -208,13 +251,20 @@ func (d *Database) Follow(ctx context.Context, cut bool) error {
 		}
 		from.Save = filepath.Join(d.SaveDir, "transactions-"+time.Now().UTC().Format("20060102T150405.000Z")+".sql")
 	}
-	if !cut {
+	known, err := d.known()
+	if err != nil {
+		return err
+	}
+	switch {
+	case !known:
+		from.Aside = d.DB.Datadir() + asideName + time.Now().UTC().Format("20060102T150405.000Z")
+	case !cut:
 		from.Save, from.Seed = "", nil
 	}
 	if err := d.DB.Resync(ctx, from); err != nil {
 		return err
 	}
-	return d.forget()
+	return errors.Join(d.know(), d.forget())
 }
 
 // Unfollow ends following.

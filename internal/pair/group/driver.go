@@ -9,10 +9,13 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/durable"
+	"holdfast/internal/fail"
+	"holdfast/internal/ha/records"
 	"holdfast/internal/pair"
 	"holdfast/internal/sleep"
 	"holdfast/internal/store"
@@ -33,6 +36,8 @@ type Data interface {
 	Follow(ctx context.Context, cut bool) error
 	// Unfollow ends following: it does not begin again by itself.
 	Unfollow(ctx context.Context) error
+	// First makes this copy the one that a pair begins with. Nobody else uses it meanwhile.
+	First(ctx context.Context) error
 	Close()
 }
 
@@ -45,6 +50,12 @@ type Member interface {
 	Start(ctx context.Context) error
 	// Stop returns when it is seen to be gone. Hard: it is not asked first.
 	Stop(ctx context.Context, hard bool) error
+}
+
+// Keeper is a member that has something to do while the group runs here.
+type Keeper interface {
+	Keep() // begins it, unless it goes on already
+	Rest() // ends it
 }
 
 // Options are what a driver needs.
@@ -67,15 +78,19 @@ type Driver struct {
 	wake  chan struct{}
 	again chan struct{} // a value asks for a look
 	over  chan struct{} // closed when the loop has ended
+	began atomic.Bool
 	ended chan struct{} // closed when all that it has begun has ended, too
 
 	// What follows belongs to the loop.
-	m      *pair.Machine
-	ready  bool               // records and the node were read
-	told   string             // by the peer, of its copy
-	said   string             // by this node, as it stands in the store
-	cancel context.CancelFunc // of the action under way
-	acts   sync.WaitGroup
+	m       *pair.Machine
+	ready   bool               // records and the node were read
+	told    string             // by the peer, of its copy
+	said    string             // by this node to its peer, as it stands in the store
+	shown   cluster.PairReport // by this node, as it stands in the store
+	held    bool               // nothing is looked at and nothing is done: Begin has the copy
+	writing map[string]bool    // keys of records of this node that are being written
+	cancel  context.CancelFunc // of the action under way
+	acts    sync.WaitGroup
 }
 
 // noteName is the file in RunDir that names the epoch for which the group was started.
@@ -88,7 +103,7 @@ func New(opt Options) *Driver {
 		specs = append(specs, m.Spec())
 	}
 	return &Driver{
-		opt: opt, posts: make(chan func()), wake: make(chan struct{}, 1), again: make(chan struct{}, 1), over: make(chan struct{}), ended: make(chan struct{}),
+		opt: opt, writing: map[string]bool{}, posts: make(chan func()), wake: make(chan struct{}, 1), again: make(chan struct{}, 1), over: make(chan struct{}), ended: make(chan struct{}),
 		m: pair.New(opt.Self, opt.Peer, specs, opt.Patience),
 	}
 }
@@ -301,27 +316,59 @@ func (d *Driver) AbortMigration(ctx context.Context) error {
 	})
 }
 
-// Close waits for the end of Run, whose context has ended.
+// Begin makes this node's copy the one that the pair begins with: it is complete, and the other
+// one follows it, and loses what it had. A pair that was set up before is refused.
+func (d *Driver) Begin(ctx context.Context) error {
+	why := ""
+	if err := d.ask(ctx, func() {
+		switch m := d.m; {
+		case !d.ready:
+			why = errNotReady.Error()
+		case m.Sync.Mod != 0:
+			why = "the pair was set up already"
+		case d.held || m.Acting != nil || m.Phase != pair.Ended:
+			why = "this node is busy"
+		default:
+			d.held = true
+		}
+	}); err != nil {
+		return err
+	}
+	if why != "" {
+		return fail.Errorf(fail.Refused, "%s", why)
+	}
+	_, there, err := d.opt.Store.Get(ctx, KeySync)
+	if err == nil && there {
+		err = fail.Errorf(fail.Refused, "the pair was set up already")
+	}
+	if err == nil {
+		err = d.opt.Data.First(ctx)
+	}
+	if err == nil {
+		_, ok, terr := d.opt.Store.Txn(ctx, []store.Cmp{{Key: KeySync}}, []store.Op{
+			{Key: KeySync, Value: records.Encode(pair.Sync{Complete: []cluster.HostID{d.opt.Self}, Host: d.opt.Self})},
+		})
+		if err = terr; err == nil && !ok {
+			err = fail.Errorf(fail.Refused, "the pair was set up already, by the other node")
+		}
+	}
+	return errors.Join(err, d.ask(context.WithoutCancel(ctx), func() {
+		d.held = false
+		d.m.Touched, d.m.Risked = d.opt.Clock(), d.opt.Clock() // what was seen before does not count
+		d.lookNow()
+	}))
+}
+
+// Close waits for the end of Run, whose context has ended; Run need not have begun.
 func (d *Driver) Close() error {
-	<-d.ended
+	if d.began.Load() {
+		<-d.ended
+	}
+	for _, m := range d.opt.Members {
+		if k, ok := m.(Keeper); ok {
+			k.Rest()
+		}
+	}
 	d.opt.Data.Close()
 	return nil
-}
-
-// Shown is the state of the pair, for people and programs.
-type Shown struct {
-	Phase   pair.Phase
-	Why     string // the group was given up here; "": it was not
-	Sync    pair.Sync
-	Replica pair.Replica
-	Members []pair.State
-}
-
-// Show gives the state.
-func (d *Driver) Show(ctx context.Context) (s Shown, err error) {
-	err = d.ask(ctx, func() {
-		m := d.m
-		s = Shown{m.Phase, m.Why, m.Sync.Sync, m.Seen.Replica, m.Seen.Members}
-	})
-	return s, err
 }

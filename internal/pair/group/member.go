@@ -53,7 +53,7 @@ func (p *Program) Start(ctx context.Context) error {
 	if err := run(ctx, p.StartCmd); err != nil {
 		return fmt.Errorf("start %s: %w", p.Name, err)
 	}
-	return p.until(ctx, pair.Up, "it runs")
+	return until(ctx, p, pair.Up, "it runs")
 }
 
 // Stop ends it and waits until it is gone.
@@ -65,13 +65,14 @@ func (p *Program) Stop(ctx context.Context, hard bool) error {
 	if err := run(ctx, cmd); err != nil {
 		return fmt.Errorf("stop %s: %w", p.Name, err)
 	}
-	return p.until(ctx, pair.Down, "it is gone")
+	return until(ctx, p, pair.Down, "it is gone")
 }
 
-func (p *Program) until(ctx context.Context, want pair.State, what string) error {
-	for p.State(ctx) != want {
+// until waits until a member is in a state.
+func until(ctx context.Context, m Member, want pair.State, what string) error {
+	for m.State(ctx) != want {
 		if !sleep.For(ctx, lookAgain) {
-			return fmt.Errorf("%s: its status does not say that %s: %w", p.Name, what, ctx.Err())
+			return fmt.Errorf("%s: its status does not say that %s: %w", m.Spec().Name, what, ctx.Err())
 		}
 	}
 	return nil

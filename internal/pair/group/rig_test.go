@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -83,20 +82,19 @@ func newRig(t *testing.T) *rig {
 	for i, name := range []cluster.HostID{"a", "b"} {
 		r.node[name] = r.newNode(name, uint32(i+1))
 	}
-	var w sync.WaitGroup
-	errs := make([]error, 2)
-	for i, name := range []cluster.HostID{"a", "b"} {
-		w.Go(func() { errs[i] = r.node[name].birth(ctx) })
-	}
-	w.Wait()
-	for _, err := range errs {
-		try.Must(t, err)
-	}
-	r.put(KeySync, pair.Sync{Complete: []cluster.HostID{"a"}, Host: "a"})
+	err := r.node["a"].birth(ctx) // b gets its accounts with the data
+	try.Must(t, err)
 	for _, n := range r.node {
 		n.boot()
 	}
-	try.Must(t, r.node["a"].db.First(ctx))
+	try.Until(t, "a pair to begin", func() bool {
+		err = r.node["a"].Begin(ctx)
+		return err == nil || !strings.Contains(err.Error(), errNotReady.Error()) && !strings.Contains(err.Error(), "busy")
+	})
+	try.Must(t, err)
+	if err := r.node["b"].Begin(ctx); err == nil {
+		t.Error("a pair was begun twice")
+	}
 	return r
 }
 
@@ -109,7 +107,7 @@ func (r *rig) newNode(name cluster.HostID, id uint32) *node {
 	file := func(name, text string) {
 		try.Must(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
 	}
-	n.cmd = &mariadb.Command{Path: own.Program, Args: []string{"--defaults-file=" + own.Options}, Log: own.Log}
+	n.cmd = &mariadb.Command{Path: own.Program, Args: []string{"--defaults-file=" + own.Options}, Datadir: filepath.Join(dir, "data"), Log: own.Log, Tied: true}
 	c := mysql.NewConfig()
 	c.User, c.Net, c.Addr = "root", "unix", own.Socket
 	c.Logger = log{}
@@ -134,7 +132,7 @@ type log struct{}
 
 func (log) Print(...any) {}
 
-// birth makes the accounts, beside the binary log, and starts the server.
+// birth makes what an application has before there is a pair, beside the binary log.
 func (n *node) birth(ctx context.Context) error {
 	if err := n.cmd.Start(ctx, []string{"--skip-log-bin", "--read-only=OFF"}); err != nil {
 		return err
@@ -146,8 +144,6 @@ func (n *node) birth(ctx context.Context) error {
 		time.Sleep(20 * time.Millisecond)
 	}
 	for _, s := range []string{
-		"CREATE USER hold@localhost IDENTIFIED BY \"" + adminPassword + "\"", "GRANT ALL ON *.* TO hold@localhost WITH GRANT OPTION",
-		"CREATE USER repl@'%' IDENTIFIED BY \"" + replPassword + "\"", "GRANT REPLICATION SLAVE ON *.* TO repl@'%'",
 		"CREATE USER app@'%' IDENTIFIED BY 'app'", "GRANT SELECT, INSERT ON *.* TO app@'%'",
 		"CREATE DATABASE app", "CREATE TABLE app.log (id BIGINT PRIMARY KEY) ENGINE=InnoDB", "FLUSH TABLES",
 	} {
@@ -155,16 +151,7 @@ func (n *node) birth(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", s, err)
 		}
 	}
-	if err := n.cmd.Kill9(ctx); err != nil {
-		return err
-	}
-	if err := n.cmd.Start(ctx, nil); err != nil {
-		return err
-	}
-	for n.root.PingContext(ctx) != nil && ctx.Err() == nil {
-		time.Sleep(20 * time.Millisecond)
-	}
-	return ctx.Err()
+	return n.cmd.Kill9(ctx)
 }
 
 // boot starts the agent of a node.

@@ -14,8 +14,10 @@ import (
 
 // Keys in the store.
 const (
-	KeySync = records.KeyState + "pair/sync"
-	keyTold = records.KeyState + "pair/copy/" // what a node tells of its copy
+	KeyPair = records.KeyState + "pair/" // all of them
+	KeySync = KeyPair + "sync"
+	keyTold = KeyPair + "copy/" // what a node tells the other one of its copy
+	KeyNode = KeyPair + "node/" // what a node tells people: cluster.PairReport
 )
 
 // Times of the loop.
@@ -30,6 +32,7 @@ const (
 
 // Run drives the group until ctx ends. What runs goes on.
 func (d *Driver) Run(ctx context.Context) error {
+	d.began.Store(true)
 	defer close(d.ended)
 	defer d.acts.Wait()
 	defer close(d.over)
@@ -105,6 +108,8 @@ func (d *Driver) take(kvs []store.KV) {
 			}
 		case keyTold + string(d.opt.Peer):
 			d.told = string(kv.Value)
+		case keyTold + string(d.opt.Self):
+			d.said = string(kv.Value) // also one that came late
 		default:
 			continue
 		}
@@ -137,8 +142,9 @@ func (d *Driver) looks(ctx context.Context, listed <-chan struct{}) {
 // look looks once.
 func (d *Driver) look(ctx context.Context) {
 	var s pair.SyncRec
-	if d.ask(ctx, func() { s = d.m.Sync }) != nil {
-		return // it ends
+	held := false
+	if d.ask(ctx, func() { s, held = d.m.Sync, d.held }) != nil || held {
+		return
 	}
 	from := d.opt.Clock()
 	lctx, cancel := context.WithTimeout(ctx, lookWithin)
@@ -152,7 +158,11 @@ func (d *Driver) look(ctx context.Context) {
 	for _, m := range d.opt.Members {
 		seen.Members = append(seen.Members, m.State(lctx))
 	}
+	d.keep(ctx, seen.Members)
 	d.post(ctx, func() {
+		if d.held {
+			return
+		}
 		was := d.m.Seen
 		if d.m.Observed(seen, from); !reflect.DeepEqual(was, d.m.Seen) {
 			d.signal()
@@ -165,29 +175,28 @@ func (d *Driver) look(ctx context.Context) {
 			d.ready = true
 		}
 		d.tell(ctx, told)
+		d.report(ctx)
 		d.step()
 	})
 }
 
-// tell writes what the peer must know, when it has changed.
-func (d *Driver) tell(ctx context.Context, told string) {
-	if told == "" || told == d.said {
+// keep has the members that are up do what they have to while the group runs here: an agent
+// that finds it running has not started them.
+func (d *Driver) keep(ctx context.Context, states []pair.State) {
+	serves := false
+	if d.ask(ctx, func() { serves = d.m.Phase == pair.Serving && d.m.Promoted }) != nil || !serves {
 		return
 	}
-	d.said = told
-	d.acts.Go(func() {
-		ctx, cancel := context.WithTimeout(ctx, putWithin)
-		defer cancel()
-		_, _, err := d.opt.Store.Txn(ctx, nil, []store.Op{{Key: keyTold + string(d.opt.Self), Value: []byte(told)}})
-		if err != nil {
-			d.post(ctx, func() { d.said = "" }) // once more with the next look
+	for i, m := range d.opt.Members {
+		if k, ok := m.(Keeper); ok && states[i] == pair.Up {
+			k.Keep()
 		}
-	})
+	}
 }
 
 // step begins what the core decides.
 func (d *Driver) step() {
-	if !d.ready {
+	if !d.ready || d.held {
 		return
 	}
 	for _, a := range d.m.Decide(d.opt.Clock()) {

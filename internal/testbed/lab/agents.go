@@ -232,6 +232,9 @@ func (p plan) cluster(o Options) config.Cluster {
 			}}}
 		}
 	}
+	if o.Work == WorkPair {
+		p.pairConf(&cl)
+	}
 	return cl
 }
 

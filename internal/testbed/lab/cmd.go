@@ -83,7 +83,7 @@ func upCommand(dir *string) *cobra.Command {
 	f.StringVar(&o.Profile, "profile", "", "timings of the agents: fast, or none for the defaults")
 	f.StringVar(&o.Disk, "disk", DiskFile, "the guest's disk: file; nbd for one without locks that a server gives to all hosts; or, with --agents, own for two in a domain of the operator's (DomainXML), or ceph")
 	f.BoolVar(&o.Locks, "locks", false, "run libvirt's lock daemon on every host; the agents' guest holds a lease in the shared folder")
-	f.StringVar(&o.Work, "work", WorkGuest, "what the agents keep up: guest, or address for an IP address alone")
+	f.StringVar(&o.Work, "work", WorkGuest, "what the agents keep up: guest, address for an IP address alone, or, with --agents, pair for a two-node pair")
 	f.BoolVar(&o.StayOff, "stay-off", false, "leave a host off after its watchdog reset it")
 	f.IntVar(&o.Guests, "guests", 0, "number of business guests, 0 to 64, spread over the hosts")
 	f.BoolVar(&o.Pools, "pools", false, "define storage pools on every host (always with --guests)")

@@ -182,6 +182,11 @@ func (l *Lab) prepare(ctx context.Context, o Options) error {
 			return err
 		}
 	}
+	if o.Work == WorkPair {
+		if err := l.p.preparePair(ctx); err != nil {
+			return err
+		}
+	}
 	if o.Agents {
 		return l.p.prepareAgents(o)
 	}

@@ -29,7 +29,7 @@ type Options struct {
 	Disk      string   `json:"disk,omitempty"`      // of the guest: DiskFile (default), DiskNBD, DiskOwn or DiskCeph
 	Profile   string   `json:"profile,omitempty"`   // of the agents' timings: "" or config.ProfileFast
 	Locks     bool     `json:"locks,omitempty"`     // libvirt's lock daemon on every host, with a lockspace in the shared folder; the agents' guest holds a lease there
-	Work      string   `json:"work,omitempty"`      // what the agents keep up: WorkGuest (default) or WorkAddress
+	Work      string   `json:"work,omitempty"`      // what the agents keep up: WorkGuest (default), WorkAddress or WorkPair
 	StayOff   bool     `json:"stay_off,omitempty"`  // a host that its watchdog reset stays off, instead of on again after 2 s
 	Guests    int      `json:"guests,omitempty"`    // business guests vm1, vm2, ..., 0..64; implies Pools
 	Pools     bool     `json:"pools,omitempty"`     // the storage pools SharedPool and TemplatePool on every host
@@ -90,8 +90,8 @@ func (o Options) complete() (Options, error) {
 	if o.Work == "" {
 		o.Work = WorkGuest
 	}
-	if o.Work != WorkGuest && o.Work != WorkAddress {
-		return o, fmt.Errorf("work %q: want %q or %q", o.Work, WorkGuest, WorkAddress)
+	if o.Work != WorkGuest && o.Work != WorkAddress && (o.Work != WorkPair || !o.Agents) {
+		return o, fmt.Errorf("work %q: want %q, %q or, with agents, %q", o.Work, WorkGuest, WorkAddress, WorkPair)
 	}
 	names := []string{"virtlogd", "virtlockd", "libvirtd", AgentDaemon}
 	for _, d := range o.Daemons {

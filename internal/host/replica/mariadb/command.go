@@ -6,38 +6,56 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/user"
+	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"sync"
 	"syscall"
 
 	"holdfast/internal/procfs"
 )
 
-// Command is a server that is a child of this process, in a session of its own. It ends
-// with this process: it is for tests and laboratories.
+// Command is a server that this program starts itself, as a process in a session of its own.
+// It goes on when this process ends, and the next one finds it by a mark in its environment.
 type Command struct {
-	Path string   // of mariadbd
-	Args []string // --defaults-file has to be the first
-	Log  string   // path of a file to which its output is appended; "": nowhere
+	Path    string   // of mariadbd
+	Args    []string // --defaults-file has to be the first
+	Datadir string   // the server's, absolute: nothing else runs on it
+	Log     string   // path of a file to which its output is appended; "": nowhere
+	User    string   // of the system, as which it runs; "": as this process
+	Tied    bool     // it ends with this process, as tests need it
 
-	mu    sync.Mutex
-	id    procfs.ID
-	ended chan struct{} // closed when it has ended and is collected; nil: never started
+	mu sync.Mutex
+	id procfs.ID // of the server that was found last
 }
+
+// markName is the variable in the environment of a server that has its data directory.
+const markName = "HOLDFAST_DATABASE"
 
 // Start starts it. It is an error when it runs.
 func (c *Command) Start(ctx context.Context, extraArgs []string) (err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if id, err := c.find(); err == nil {
+		return fmt.Errorf("%s runs already, as process %d", c.Path, id.PID)
+	} else if !errors.Is(err, procfs.ErrGone) {
+		return err
+	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if c.alive() {
-		return fmt.Errorf("%s runs already, as process %d", c.Path, c.id.PID)
-	}
 	cmd := exec.Command(c.Path, slices.Concat(c.Args, extraArgs)...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.Dir = "/"
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", markName + "=" + c.Datadir}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if c.Tied {
+		cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	}
+	if cmd.SysProcAttr.Credential, err = credential(c.User); err != nil {
+		return err
+	}
 	if c.Log != "" {
 		log, err := os.OpenFile(c.Log, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 		if err != nil {
@@ -46,54 +64,87 @@ func (c *Command) Start(ctx context.Context, extraArgs []string) (err error) {
 		defer func() { err = errors.Join(err, log.Close()) }()
 		cmd.Stdout, cmd.Stderr = log, log
 	}
-	started, ended := make(chan error), make(chan struct{})
+	started := make(chan error)
 	go func() {
-		defer close(ended)
 		// The kernel takes the end of the thread that started it for ours.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := cmd.Start()
-		id := procfs.ID{}
 		if err == nil {
 			var p procfs.Proc
 			// Nobody but this goroutine collects it: the pid is its own until then.
 			if p, err = procfs.Here.Read(cmd.Process.Pid); err != nil {
 				err = errors.Join(err, cmd.Process.Kill())
 			}
-			id = p.ID
+			c.id = p.ID // before started: the caller holds the lock until then
 		}
-		c.id = id // before started: the caller holds the lock until then
 		started <- err
 		if cmd.Process != nil {
 			_ = cmd.Wait() // how it ended is in its log
 		}
 	}()
-	err = <-started
-	c.ended = ended
-	return err
+	return <-started
 }
 
-// alive reports whether it runs. The lock is held.
-func (c *Command) alive() bool {
-	if c.ended == nil {
-		return false
+// credential is who a server runs as; nil: as this process.
+func credential(name string) (*syscall.Credential, error) {
+	if name == "" {
+		return nil, nil
 	}
-	select {
-	case <-c.ended:
-		return false
-	default:
-		return true
+	u, err := user.Lookup(name)
+	if err != nil {
+		return nil, fmt.Errorf("the account that the database runs as: %w", err)
 	}
+	uid, err := strconv.ParseUint(u.Uid, 10, 32)
+	if err != nil {
+		return nil, err
+	}
+	gid, err := strconv.ParseUint(u.Gid, 10, 32)
+	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, err
+}
+
+// find finds the process. It wraps procfs.ErrGone when there is none. The lock is held.
+func (c *Command) find() (procfs.ID, error) {
+	if c.id.PID != 0 {
+		if alive, err := procfs.Here.Alive(c.id); err != nil || alive {
+			return c.id, err
+		}
+		c.id = procfs.ID{}
+	}
+	pids, err := procfs.Here.PIDs()
+	if err != nil {
+		return procfs.ID{}, err
+	}
+	program := filepath.Base(c.Path)
+	for _, pid := range pids {
+		image, err := procfs.Here.ReadImage(pid)
+		if err == nil && (len(image.Args) == 0 || filepath.Base(image.Args[0]) != program) {
+			continue // also a program that the server runs, which has the mark, too
+		}
+		if dir, _ := image.Getenv(markName); err == nil && dir != c.Datadir {
+			continue
+		}
+		var p procfs.Proc
+		if err == nil {
+			p, err = procfs.Here.Read(pid)
+		}
+		switch {
+		case errors.Is(err, procfs.ErrGone):
+		case err != nil:
+			return procfs.ID{}, err
+		case !p.Dead():
+			c.id = p.ID
+			return c.id, nil
+		}
+	}
+	return procfs.ID{}, fmt.Errorf("%s: %w", c.Path, procfs.ErrGone)
 }
 
 // Process is its process.
 func (c *Command) Process(context.Context) (procfs.ID, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.alive() {
-		return procfs.ID{}, fmt.Errorf("%s: %w", c.Path, procfs.ErrGone)
-	}
-	return c.id, nil
+	return c.find()
 }
 
 // Kill9 kills it and waits for its end.
@@ -102,19 +153,8 @@ func (c *Command) Kill9(ctx context.Context) error {
 	if errors.Is(err, procfs.ErrGone) {
 		return nil
 	}
-	if err == nil {
-		err = procfs.Here.Kill(ctx, id)
-	}
 	if err != nil {
 		return err
 	}
-	c.mu.Lock()
-	ended := c.ended
-	c.mu.Unlock()
-	select {
-	case <-ended: // so that the next Start finds none
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("collect process %d: %w", id.PID, ctx.Err())
-	}
+	return procfs.Here.Kill(ctx, id)
 }

@@ -123,6 +123,9 @@ func New(cfg Config, server Server) (*Driver, error) {
 // Node is the driver's name of this node.
 func (d *Driver) Node() string { return d.node() }
 
+// Datadir is the server's data directory.
+func (d *Driver) Datadir() string { return d.cfg.Datadir }
+
 func (d *Driver) node() string { return strconv.FormatUint(uint64(d.cfg.ServerID), 10) }
 
 // begin begins a change. Demote cuts it short.
@@ -254,14 +257,19 @@ func (d *Driver) run(ctx context.Context) (string, error) {
 
 // start starts the server read-only, in a role, and waits until it answers.
 func (d *Driver) start(ctx context.Context, role string) error {
+	return d.launch(ctx, d.db, "--read-only=ON", "--skip-slave-start", "--init-rpl-role="+role)
+}
+
+// launch starts the server with more options, and waits until it answers to an account.
+func (d *Driver) launch(ctx context.Context, q querier, args ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, start)
 	defer cancel()
 	d.prove(nil)
-	if err := d.server.Start(ctx, []string{"--read-only=ON", "--skip-slave-start", "--init-rpl-role=" + role}); err != nil {
+	if err := d.server.Start(ctx, args); err != nil {
 		return fmt.Errorf("start the database: %w", err)
 	}
 	for {
-		_, err := d.row(ctx, d.db, "SELECT 1")
+		_, err := d.row(ctx, q, "SELECT 1")
 		if err == nil {
 			return nil
 		}

@@ -124,3 +124,40 @@ func (d *Driver) Detach(ctx context.Context) error {
 	return d.exec(ctx, d.db, "STOP SLAVE", "RESET SLAVE ALL", "SET GLOBAL rpl_semi_sync_slave_enabled=OFF",
 		"SET GLOBAL rpl_semi_sync_master_wait_no_slave=OFF", "SET GLOBAL rpl_semi_sync_master_enabled=OFF")
 }
+
+// Found makes the accounts of this package on a server that is not replicated yet, by the
+// account root and the socket, as distributions set it up. The server must not run by anybody
+// else; it is started for that, and ended. Nothing of it comes into the binary log.
+func (d *Driver) Found(ctx context.Context) (err error) {
+	ctx, done := d.begin(ctx)
+	defer done()
+	admin, err := d.cfg.Admin.password()
+	if err != nil {
+		return err
+	}
+	repl, err := d.cfg.Replication.password()
+	if err != nil {
+		return err
+	}
+	root, err := open(Account{User: "root"}, "unix", d.cfg.Socket)
+	if err != nil {
+		return err
+	}
+	defer closed(root)
+	if err := d.end(ctx); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.end(ctx)) }()
+	if err := d.launch(ctx, root, "--skip-log-bin", "--read-only=OFF", "--skip-networking", "--skip-slave-start"); err != nil {
+		return err
+	}
+	own, other := text(d.cfg.Admin.User)+"@localhost", text(d.cfg.Replication.User)+"@'%'"
+	err = d.exec(ctx, root,
+		"CREATE USER IF NOT EXISTS "+own, "ALTER USER "+own+" IDENTIFIED BY "+text(admin), "GRANT ALL ON *.* TO "+own+" WITH GRANT OPTION",
+		"CREATE USER IF NOT EXISTS "+other, "ALTER USER "+other+" IDENTIFIED BY "+text(repl), "GRANT REPLICATION SLAVE ON *.* TO "+other,
+		"FLUSH TABLES")
+	if err != nil {
+		return fmt.Errorf("make the accounts of replication as root of the database: %w", err)
+	}
+	return nil
+}

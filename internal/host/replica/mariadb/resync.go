@@ -45,6 +45,9 @@ func (d *Driver) Resync(ctx context.Context, from replica.Source) error {
 	if from.Host == "" || from.Port < 1 || from.Port > 65535 {
 		return fail.Errorf(fail.Invalid, "primary %q, port %d: want a name or address, and 1 to 65535", from.Host, from.Port)
 	}
+	if from.Aside != "" {
+		return d.anew(ctx, from)
+	}
 	f, err := d.awake(ctx)
 	if err != nil {
 		return err
@@ -77,6 +80,15 @@ func (d *Driver) Resync(ctx context.Context, from replica.Source) error {
 		return d.reseed(ctx, from, peer)
 	}
 	return err
+}
+
+// anew makes the node a replica, whatever it was before.
+func (d *Driver) anew(ctx context.Context, from replica.Source) error {
+	peer, err := d.primary(ctx, from)
+	if err != nil {
+		return err
+	}
+	return d.reseed(ctx, from, peer)
 }
 
 // awake makes the server run and answer, and says how it is.

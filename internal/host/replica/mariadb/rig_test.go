@@ -73,7 +73,7 @@ func newNode(t *testing.T, id uint32) *node {
 		try.Must(t, os.WriteFile(path, []byte(text), 0o600))
 		return path
 	}
-	n.cmd = &Command{Path: own.Program, Args: []string{"--defaults-file=" + own.Options}, Log: own.Log}
+	n.cmd = &Command{Path: own.Program, Args: []string{"--defaults-file=" + own.Options}, Datadir: n.datadir, Log: own.Log, Tied: true}
 	var err error
 	n.Driver, err = New(Config{
 		ServerID: id, Socket: own.Socket, Datadir: n.datadir,

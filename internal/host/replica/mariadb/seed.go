@@ -25,6 +25,13 @@ const stage = ".seed"
 // Seed writes a copy of this node's data, of one moment, as mariadb-backup streams it. The
 // server goes on.
 func (d *Driver) Seed(ctx context.Context, w io.Writer) (err error) {
+	v, err := d.row(ctx, d.db, "SELECT @@gtid_binlog_state AS state")
+	if err == nil && v["state"] == "" { // it has no position yet at which a replica could begin
+		err = d.mark(ctx)
+	}
+	if err != nil {
+		return err
+	}
 	dir, err := os.MkdirTemp("", "holdfast-seed-")
 	if err != nil {
 		return err
@@ -78,6 +85,11 @@ func (d *Driver) reseed(ctx context.Context, from replica.Source, peer []replica
 	}
 	if err := swap(next, d.cfg.Datadir); err != nil {
 		return err
+	}
+	if from.Aside != "" {
+		if err := aside(next, from.Aside); err != nil {
+			return err
+		}
 	}
 	if err := os.RemoveAll(next); err != nil {
 		return err
@@ -163,6 +175,14 @@ func (d *Driver) own(dir string) error {
 		return errors.Join(f.Sync(), f.Close())
 	})
 	return errors.Join(err, os.Chmod(dir, info.Mode().Perm()))
+}
+
+// aside moves data to where an operator finds them. It fails when something is there.
+func aside(dir, to string) error {
+	if err := unix.Renameat2(unix.AT_FDCWD, dir, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE); err != nil {
+		return fmt.Errorf("move %s aside, to %s: %w", dir, to, err)
+	}
+	return durable.SyncDir(filepath.Dir(to))
 }
 
 // swap lets two directories change places, at once and for good.

@@ -189,7 +189,7 @@ func TestNewRefusesWhatIsWrong(t *testing.T) {
 func TestCommand(t *testing.T) {
 	ctx := try.Context(t)
 	log := filepath.Join(t.TempDir(), "log")
-	c := &Command{Path: "/bin/sh", Args: []string{"-c", `echo "$0 $1"; exec sleep 1000`, "x"}, Log: log}
+	c := &Command{Path: "/bin/sh", Args: []string{"-c", `echo "$0 $1"; kill -STOP $$`, "x"}, Datadir: t.TempDir(), Log: log, Tied: true}
 	if _, err := c.Process(ctx); !errors.Is(err, procfs.ErrGone) {
 		t.Fatalf("before its start: %v", err)
 	}
@@ -205,6 +205,14 @@ func TestCommand(t *testing.T) {
 	if err := c.Start(ctx, nil); err == nil || !strings.Contains(err.Error(), "runs already") {
 		t.Errorf("a second start: %v", err)
 	}
+	later := &Command{Path: c.Path, Datadir: c.Datadir} // of a program that was started anew
+	if found, err := later.Process(ctx); err != nil || found != id {
+		t.Errorf("found anew: %+v, %v: want %+v", found, err, id)
+	}
+	beside := &Command{Path: c.Path, Datadir: t.TempDir()}
+	if found, err := beside.Process(ctx); !errors.Is(err, procfs.ErrGone) {
+		t.Errorf("that of another data directory: %+v, %v", found, err)
+	}
 	try.Must(t, c.Kill9(ctx))
 	if alive, err := procfs.Here.Alive(id); err != nil || alive {
 		t.Errorf("after it was killed: %v, %v", alive, err)
@@ -219,6 +227,9 @@ func TestCommand(t *testing.T) {
 	try.Must(t, c.Kill9(ctx))
 	if err := (&Command{Path: "/nonexistent"}).Start(ctx, nil); err == nil {
 		t.Error("a program that is not there was started")
+	}
+	if err := (&Command{Path: "/bin/true", User: "no-such-account"}).Start(ctx, nil); err == nil || !strings.Contains(err.Error(), "no-such-account") {
+		t.Errorf("as an account that is not there: %v", err)
 	}
 	done, cancel := context.WithCancel(ctx)
 	cancel()

@@ -1,0 +1,223 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"holdfast/internal/api"
+	"holdfast/internal/cluster"
+	"holdfast/internal/config"
+	"holdfast/internal/fail"
+	"holdfast/internal/ha/loop"
+	"holdfast/internal/ha/records"
+	"holdfast/internal/host/replica"
+	"holdfast/internal/host/replica/mariadb"
+	"holdfast/internal/host/vip"
+	"holdfast/internal/pair"
+	"holdfast/internal/pair/group"
+	"holdfast/internal/store"
+	"holdfast/internal/vipaddr"
+)
+
+// pairWork is this host's part in a two-node pair.
+type pairWork struct {
+	nd     *node
+	cfg    config.Pair // with its defaults
+	agent  *loop.Agent
+	driver *group.Driver   // nil: this host votes only
+	db     *group.Database // of the driver
+}
+
+// pair makes this host's part in the pair of the configuration.
+func (nd *node) pair(st store.Store) (*pairWork, error) {
+	p := &pairWork{nd: nd, cfg: nd.cfg.Pair.Full()}
+	peer := p.cfg.Peer(nd.n.Host)
+	if peer == "" {
+		return p, nil
+	}
+	var err error
+	if p.db, err = p.database(peer); err != nil {
+		return nil, err
+	}
+	members, err := p.members()
+	if err != nil {
+		return nil, err
+	}
+	p.driver = group.New(group.Options{
+		Self: cluster.HostID(nd.n.Host), Peer: cluster.HostID(peer), Resource: cluster.MgmtVM, Store: st, Data: p.db, Members: members,
+		Patience: time.Duration(p.cfg.Patience), RunDir: nd.n.RunDir, Clock: nd.clock.Now, Log: nd.Log,
+	})
+	return p, nil
+}
+
+// database is this node's server.
+func (p *pairWork) database(peer string) (*group.Database, error) {
+	nd, d := p.nd, p.cfg.Database
+	id := uint32(1 + slices.Index(p.cfg.Nodes, nd.n.Host))
+	dir := filepath.Join(nd.n.DataDir, "pair")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	if err := home(filepath.Dir(d.Socket), d.User); err != nil {
+		return nil, nd.bad("Pair.Database.Socket", d.Socket, err)
+	}
+	args := []string{"--defaults-file=" + d.OptionFile, "--user=" + d.User, "--datadir=" + d.Datadir, "--socket=" + d.Socket,
+		"--port=" + strconv.Itoa(d.Port), "--bind-address=*"}
+	for _, o := range mariadb.Options(id) {
+		args = append(args, "--"+o)
+	}
+	db, err := mariadb.New(mariadb.Config{
+		ServerID: id, Socket: d.Socket, Datadir: d.Datadir,
+		Admin:       mariadb.Account{User: d.Admin.User, PasswordFile: d.Admin.File()},
+		Replication: mariadb.Account{User: d.Replication.User, PasswordFile: d.Replication.File()},
+	}, &mariadb.Command{Path: d.Program, Args: args, Datadir: d.Datadir, Log: filepath.Join(dir, "database.log"), User: d.User})
+	if err != nil {
+		return nil, err
+	}
+	addr, _ := nd.cfg.Member(cluster.HostID(peer))
+	return &group.Database{DB: db, Dir: dir, SaveDir: filepath.Join(dir, "saved"), Peer: replica.Source{
+		Host: addr, Port: d.Port, Seed: func(ctx context.Context, w io.Writer) error { return p.fetch(ctx, addr, w) },
+	}}, nil
+}
+
+// home makes the directory of a server's socket, which a boot may have emptied.
+func home(dir, owner string) error {
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	u, err := user.Lookup(owner)
+	if err != nil {
+		return err
+	}
+	uid, err := strconv.Atoi(u.Uid)
+	if err != nil {
+		return err
+	}
+	gid, err := strconv.Atoi(u.Gid)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return os.Chown(dir, uid, gid)
+}
+
+// fetch has the agent of the other node send a copy of its data.
+func (p *pairWork) fetch(ctx context.Context, addr string, w io.Writer) error {
+	_, port, err := net.SplitHostPort(p.nd.n.API.Listen)
+	if err != nil {
+		return fail.Errorf(fail.Refused, "api.listen: the agents of a pair's nodes reach each other by it, and there is none")
+	}
+	c, err := api.Dial("https://"+net.JoinHostPort(addr, port), p.nd.client)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return c.CopyPair(ctx, w)
+}
+
+// members are the parts of the group on this node, in the order in which they start.
+func (p *pairWork) members() (out []group.Member, err error) {
+	var others []netip.Addr
+	for _, n := range p.nd.cfg.Nodes() {
+		if a, err := netip.ParseAddr(n.IP); err == nil && string(n.Host) != p.nd.n.Host {
+			others = append(others, a)
+		}
+	}
+	for i, m := range p.cfg.Group {
+		switch {
+		case m.VIP != "":
+			a, err := vipaddr.Parse(m.VIP)
+			if err != nil {
+				return nil, fmt.Errorf("Pair.Group[%d].VIP: %w", i, err)
+			}
+			out = append(out, &group.Address{Name: m.Name, Restarts: *m.Restarts, VIP: vip.New(a, others, p.nd.Log), Log: p.nd.Log})
+		case m.Unit != "":
+			out = append(out, &group.Unit{Name: m.Name, Unit: m.Unit, Restarts: *m.Restarts, Systemctl: "systemctl"})
+		default:
+			out = append(out, &group.Program{Name: m.Name, Restarts: *m.Restarts, StartCmd: m.Start, StopCmd: m.Stop, KillCmd: m.Kill, Status: m.Status})
+		}
+	}
+	return out, nil
+}
+
+// loopDriver is what the agent runs.
+func (p *pairWork) loopDriver() loop.Driver {
+	if p.driver == nil {
+		return group.Voter{}
+	}
+	return p.driver
+}
+
+// Pair tells the state of the pair, by what its nodes have told the store.
+func (p *pairWork) Pair(ctx context.Context) (cluster.PairStatus, error) {
+	st := p.agent.Status()
+	out := cluster.PairStatus{
+		Time: time.Now().UTC(), Owner: st.Owner, Want: st.Want, Takeover: st.Takeover, Waiting: st.Waiting, Guarantee: cluster.Safe,
+	}
+	kvs, _, err := p.agent.Store.List(ctx, group.KeyPair)
+	if err != nil {
+		return out, fail.Errorf(fail.Unavailable, "the pair's records can not be read: %w", err)
+	}
+	reports := map[string]cluster.PairReport{}
+	for _, kv := range kvs {
+		host, of := strings.CutPrefix(kv.Key, group.KeyNode)
+		switch {
+		case kv.Key == group.KeySync:
+			s, err := records.Decode[pair.Sync](kv, false)
+			if err != nil {
+				return out, err
+			}
+			out.Set, out.Complete = true, s.Complete
+		case of:
+			if reports[host], err = records.Decode[cluster.PairReport](kv, false); err != nil {
+				return out, err
+			}
+		}
+	}
+	alive := map[cluster.HostID]bool{}
+	for _, h := range st.Hosts {
+		alive[h.Name] = h.Alive
+	}
+	for _, n := range p.cfg.Nodes {
+		h := cluster.PairHost{Host: cluster.HostID(n), Alive: alive[cluster.HostID(n)]}
+		out.Nodes = append(out.Nodes, cluster.PairNode{PairHost: h, PairReport: reports[n]})
+	}
+	for _, n := range p.nd.cfg.Nodes() {
+		if p.cfg.Peer(string(n.Host)) == "" {
+			out.Voters = append(out.Voters, cluster.PairHost{Host: n.Host, Alive: alive[n.Host]})
+		}
+	}
+	return out, nil
+}
+
+// Begin makes this host's copy the one that the pair begins with.
+func (p *pairWork) Begin(ctx context.Context, user string) error {
+	if p.driver == nil {
+		return fail.Errorf(fail.Refused, "%s only votes in the store", p.nd.n.Host).With("begin on one of the two nodes: " + strings.Join(p.cfg.Nodes, ", "))
+	}
+	if err := p.driver.Begin(ctx); err != nil {
+		return err
+	}
+	p.nd.Log.Info("the pair begins with this host's data", "user", user)
+	return nil
+}
+
+// Copy writes a copy of this host's data, of one moment. Only the other node may have it.
+func (p *pairWork) Copy(ctx context.Context, user string, w io.Writer) error {
+	if p.driver == nil || user != p.cfg.Peer(p.nd.n.Host) {
+		return fail.Errorf(fail.Denied, "not allowed: %s is not the other node of this pair", user)
+	}
+	return p.db.DB.Seed(ctx, w)
+}

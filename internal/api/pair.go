@@ -1,0 +1,54 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	apiv1 "holdfast/internal/api/v1"
+	"holdfast/internal/cluster"
+)
+
+// beginWithin is how long BeginPair takes at most: a database may have to start.
+const beginWithin = time.Minute
+
+// Pair tells the state of the two-node pair.
+func (c *Client) Pair(ctx context.Context) (cluster.PairStatus, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	resp, err := c.pair.GetPair(ctx, &apiv1.GetPairRequest{})
+	if err != nil {
+		return cluster.PairStatus{}, fromWire(ctx, c.target, err)
+	}
+	return Decode[cluster.PairStatus](resp.GetPair()), nil
+}
+
+// BeginPair makes the copy of the agent's host the one that the pair begins with.
+func (c *Client) BeginPair(ctx context.Context) error {
+	ctx, cancel := within(ctx, beginWithin)
+	defer cancel()
+	if _, err := c.pair.BeginPair(ctx, &apiv1.BeginPairRequest{}); err != nil {
+		return fromWire(ctx, c.target, err)
+	}
+	return nil
+}
+
+// CopyPair writes a copy of the data on the agent's host, of one moment, until ctx ends. Only
+// the agent of the other node may call it.
+func (c *Client) CopyPair(ctx context.Context, w io.Writer) (err error) {
+	st, err := c.pair.GetCopy(ctx, &apiv1.GetCopyRequest{})
+	if err != nil {
+		return fromWire(ctx, c.target, err)
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+	for st.Receive() {
+		if _, err := w.Write(st.Msg().GetChunk()); err != nil {
+			return err
+		}
+	}
+	if err := st.Err(); err != nil {
+		return fromWire(ctx, c.target, err)
+	}
+	return nil
+}

@@ -1,0 +1,199 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
+)
+
+// pairView is a pair as `pair status` shows it to programs.
+type pairView struct {
+	Health cluster.Health `json:"health"`
+	Why    []string       `json:"why"` // not healthy
+	cluster.PairStatus
+}
+
+func viewPair(p cluster.PairStatus) pairView {
+	h, why := p.Health()
+	if why == nil {
+		why = []string{}
+	}
+	return pairView{h, why, p}
+}
+
+func (a *app) pairStatusCmd() *cobra.Command {
+	var watch bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show both nodes, the services and what could be taken over",
+		Long: `Shows the pair. Exit code 0: the services run and the other node could take them
+over; 1: they run, and their loss would not be answered; 4: they do not run, or
+nobody could be asked.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, js, err := a.open(cmd)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			if watch {
+				return a.watchPair(cmd.Context(), c.Pair, js)
+			}
+			p, err := c.Pair(cmd.Context())
+			if err != nil {
+				return err
+			}
+			v := viewPair(p)
+			if js {
+				err = writeJSON(a.env.Stdout, v, false)
+			} else {
+				err = writeText(a.env.Stdout, v.text(painterFor(a.env.Stdout)))
+			}
+			if err != nil {
+				return err
+			}
+			return v.exit()
+		},
+	}
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "show it again at each change until interrupted;\nwith -o json one line each time")
+	return cmd
+}
+
+// exit is the exit code of a health, without a word: all is said.
+func (v pairView) exit() error {
+	switch v.Health {
+	case cluster.Healthy:
+		return nil
+	case cluster.Degraded:
+		return fail.Errorf(fail.Failed, "")
+	}
+	return fail.Errorf(fail.Unavailable, "")
+}
+
+// watchEvery is between two looks at a pair.
+const watchEvery = time.Second
+
+// watchPair shows the pair at each change, until the user ends it.
+func (a *app) watchPair(ctx context.Context, ask func(context.Context) (cluster.PairStatus, error), js bool) error {
+	last := ""
+	for {
+		p, err := ask(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		v := viewPair(p)
+		if text := v.text(painterFor(a.env.Stdout)); text != last {
+			if js {
+				err = writeJSON(a.env.Stdout, v, true)
+			} else {
+				err = writeText(a.env.Stdout, text)
+			}
+			if err != nil {
+				return err
+			}
+			last = text
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(watchEvery):
+		}
+	}
+}
+
+// crm is the first part, word by word as the source tool's `crm status` has it.
+func (v pairView) crm() string {
+	var b strings.Builder
+	online := func(up bool) string {
+		if up {
+			return "Online"
+		}
+		return "Offline"
+	}
+	master, slave := v.nodes()
+	fmt.Fprintf(&b, "master : %s (%s)\nslave  : %s (%s)\n", clean(master.Host), online(master.Alive), clean(slave.Host), online(slave.Alive))
+	for _, q := range v.Voters {
+		fmt.Fprintf(&b, "quorum : [controller] %s (%s)\n", clean(q.Host), online(q.Alive))
+	}
+	const line = "-----\n"
+	b.WriteString(line)
+	started := func(up bool) string {
+		if up && master.Alive {
+			return "Started " + clean(master.Host)
+		}
+		return "Stopped"
+	}
+	for _, m := range master.Members {
+		if m.VIP != "" {
+			fmt.Fprintf(&b, "%-7s: [%s] %s\n", clean(m.Name), clean(m.VIP), started(m.State == "up"))
+		}
+	}
+	unknown := func(n cluster.PairNode, role string) string {
+		if n.Alive && n.Role == role {
+			return clean(string(n.Host))
+		}
+		return "Unknown"
+	}
+	data := master.Data
+	if data == "" {
+		data = slave.Data
+	}
+	fmt.Fprintf(&b, "Master/Slave Set: [%s]\n  Master: [%s]\n  Slave  : [%s]\n", clean(data), unknown(master, "active"), unknown(slave, "standby"))
+	fmt.Fprintf(&b, "%-7s: %s\n", "mysql", started(master.Role == "active"))
+	for _, m := range master.Members {
+		if m.VIP == "" {
+			fmt.Fprintf(&b, "%-7s: %s\n", clean(m.Name), started(m.State == "up"))
+		}
+	}
+	b.WriteString(line)
+	return b.String()
+}
+
+// nodes are the node that has the group, or had it last, and the other one.
+func (v pairView) nodes() (master, slave cluster.PairNode) {
+	if len(v.Nodes) != 2 {
+		return master, slave
+	}
+	if v.Owner.Host == v.Nodes[1].Host {
+		return v.Nodes[1], v.Nodes[0]
+	}
+	return v.Nodes[0], v.Nodes[1]
+}
+
+// text is the pair for people.
+func (v pairView) text(p painter) string {
+	var b strings.Builder
+	b.WriteString(v.crm())
+	c := map[cluster.Health]colour{cluster.Healthy: green, cluster.Degraded: yellow, cluster.Broken: red}[v.Health]
+	say(&b, p, "pair", c, string(v.Health))
+	for _, w := range v.Why {
+		say(&b, p, "", plain, clean(w))
+	}
+	say(&b, p, "guarantee", plain, string(v.Guarantee))
+	_, slave := v.nodes()
+	complete := make([]string, len(v.Complete))
+	for i, h := range v.Complete {
+		complete[i] = clean(string(h))
+	}
+	say(&b, p, "complete", plain, strings.Join(complete, ", "))
+	if slave.Role == "standby" && slave.LagKnown {
+		say(&b, p, "lag", plain, slave.Lag.String())
+	}
+	if !v.Owner.Time.IsZero() {
+		why := ""
+		if v.Owner.Reason != "" {
+			why = ": " + clean(v.Owner.Reason)
+		}
+		say(&b, p, "last", plain, fmt.Sprintf("%s %s on %s, epoch %s%s", v.Owner.Time.Local().Format(time.DateTime), v.Owner.State, clean(string(v.Owner.Host)), v.Owner.Epoch, why))
+	}
+	return b.String()
+}

@@ -1,0 +1,120 @@
+package cluster
+
+import "time"
+
+// PairStatus is the state of a two-node pair, as its nodes have told the store.
+type PairStatus struct {
+	Time      time.Time  `json:"time"`
+	Nodes     []PairNode `json:"nodes"`  // the two, as configured
+	Voters    []PairHost `json:"voters"` // hosts that vote in the store and never run the group
+	Set       bool       `json:"set"`    // the pair was set up: there is a record of its copies
+	Owner     Owner      `json:"owner"`
+	Want      Want       `json:"want"`
+	Complete  []HostID   `json:"complete"`          // nodes whose copies have every acknowledged write
+	Guarantee Guarantee  `json:"guarantee"`         // never two writers, and no acknowledged write is lost
+	Takeover  Takeover   `json:"takeover"`          // whether the loss of the active node would be answered
+	Waiting   string     `json:"waiting,omitempty"` // what the cluster waits for, in a sentence
+}
+
+// Guarantee is what a pair promises by its arbiter.
+type Guarantee string
+
+// Guarantees.
+const (
+	Safe       Guarantee = "safe"        // a node runs the group only with proof that the other does not
+	BestEffort Guarantee = "best effort" // two nodes that do not see each other may both run it
+)
+
+// PairHost is a host of a pair.
+type PairHost struct {
+	Host  HostID `json:"host"`
+	Alive bool   `json:"alive"` // its agent has renewed within the lease
+}
+
+// PairNode is one of the two nodes.
+type PairNode struct {
+	PairHost
+	PairReport
+}
+
+// PairReport is what a node tells of itself.
+type PairReport struct {
+	Time     time.Time     `json:"time"` // when it was written; it is written when it changes
+	Role     string        `json:"role"` // of its copy: active, standby, off, unknown
+	Linked   bool          `json:"linked"`
+	Waits    bool          `json:"waits"` // active: commits are acknowledged when the standby has them, not before
+	Fit      bool          `json:"fit"`   // its copy could be promoted now
+	Why      string        `json:"why,omitempty"`
+	Lag      time.Duration `json:"lag"` // standby: of what it has applied, whole seconds, ns
+	LagKnown bool          `json:"lag_known"`
+	Data     string        `json:"data"` // path of its copy
+	Problem  string        `json:"problem,omitempty"`
+	Members  []PairMember  `json:"members"`
+}
+
+// PairMember is a member of the group on a node.
+type PairMember struct {
+	Name  string `json:"name"`
+	VIP   string `json:"vip,omitempty"` // its address, when it is a virtual one
+	State string `json:"state"`         // up, down, failed, unknown
+}
+
+// Health says how well a pair does.
+type Health string
+
+// Healths, the best first.
+const (
+	Healthy  Health = "healthy"  // the group serves, and the other node could take it over
+	Degraded Health = "degraded" // it serves, and its loss would not be answered
+	Broken   Health = "down"     // it does not serve
+)
+
+// Active is the node on which the group serves: all of it is up; nil: on none.
+func (p PairStatus) Active() *PairNode {
+	for i, n := range p.Nodes {
+		up := n.Alive && n.Role == "active" && p.Owner.Host == n.Host
+		for _, m := range n.Members {
+			up = up && m.State == "up"
+		}
+		if up {
+			return &p.Nodes[i]
+		}
+	}
+	return nil
+}
+
+// Health says how well the pair does, and why not better.
+func (p PairStatus) Health() (h Health, why []string) {
+	active := p.Active()
+	if !p.Set {
+		why = append(why, "the pair is not set up")
+	} else if active == nil && p.Waiting != "" {
+		why = append(why, p.Waiting)
+	}
+	for i := range p.Nodes {
+		switch n := &p.Nodes[i]; {
+		case !n.Alive:
+			why = append(why, string(n.Host)+" is silent")
+		case n == active:
+		case n.Why != "":
+			why = append(why, string(n.Host)+": "+n.Why)
+		case n.Problem != "":
+			why = append(why, string(n.Host)+": "+n.Problem)
+		}
+	}
+	for _, v := range p.Voters {
+		if !v.Alive {
+			why = append(why, string(v.Host)+" is silent")
+		}
+	}
+	if active != nil && len(why) == 0 && !p.Takeover.Possible {
+		why = append(why, p.Takeover.Why)
+	}
+	switch {
+	case active == nil:
+		return Broken, why
+	case len(why) > 0:
+		return Degraded, why
+	}
+	return Healthy, nil
+}

@@ -1,0 +1,266 @@
+package config
+
+import (
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"holdfast/internal/vipaddr"
+)
+
+// PairConf is the Type of a cluster without a management VM: two of its hosts, one at a
+// time, run a group of services on a database that is replicated between them.
+const PairConf = "PairConf"
+
+// Pair is the group of a two-node pair. Hosts of Node that it does not name vote in the
+// store, and never run the group.
+type Pair struct {
+	Nodes    []string      `json:"Nodes"`             // names of the two hosts; the first one is the active one at the beginning
+	Database *PairDatabase `json:"Database"`          // what is replicated
+	Group    []PairMember  `json:"Group"`             // in the order in which they start after the database was promoted; they stop in the reverse one
+	Patience Duration      `json:"Patience,omitzero"` // for which commits wait for a standby that does not acknowledge, before the active goes on alone; default 2s
+}
+
+// PairDatabase is a MariaDB server that the agents start, end and replicate. Zero values
+// are the ones of Debian's package.
+type PairDatabase struct {
+	Program     string      `json:"Program,omitempty"`    // default /usr/sbin/mariadbd
+	OptionFile  string      `json:"OptionFile,omitempty"` // default /etc/mysql/my.cnf
+	User        string      `json:"User,omitempty"`       // of the system, as which it runs; default mysql
+	Datadir     string      `json:"Datadir,omitempty"`    // default /var/lib/mysql; its parent holds a second copy while a node is made anew
+	Socket      string      `json:"Socket,omitempty"`     // default /run/mysqld/mysqld.sock
+	Port        int         `json:"Port,omitempty"`       // at the addresses of both nodes; default 3306
+	Admin       PairAccount `json:"Admin"`                // all privileges, by the socket
+	Replication PairAccount `json:"Replication"`          // made where it is missing
+}
+
+// PairAccount is an account of the database.
+type PairAccount struct {
+	User       string `json:"User"`
+	Credential string `json:"Credential"` // file:/PATH of a file with the password on both nodes, never the password itself
+}
+
+// File is the path of the file with the password.
+func (a PairAccount) File() string { return strings.TrimPrefix(a.Credential, "file:") }
+
+// PairMember is a part of the group. It is one of: a virtual address, a unit of systemd, or
+// programs.
+type PairMember struct {
+	Name     string   `json:"Name,omitempty"`     // default: the unit, or vip
+	VIP      string   `json:"VIP,omitempty"`      // ADDRESS/LENGTH, with "dev INTERFACE" behind it where more than one interface is in that subnet
+	Unit     string   `json:"Unit,omitempty"`     // such as tomcat.service
+	Start    []string `json:"Start,omitempty"`    // program and arguments; returns
+	Stop     []string `json:"Stop,omitempty"`     // asks it to end
+	Kill     []string `json:"Kill,omitempty"`     // ends it at once; none: Stop
+	Status   []string `json:"Status,omitempty"`   // exit code 0: it runs; 3: nothing of it is there; else it has failed
+	Restarts *int     `json:"Restarts,omitempty"` // in ten minutes, before the group is given up on the node; default 2
+}
+
+// Defaults of a pair.
+const (
+	pairPatience = 2 * time.Second
+	pairRestarts = 2
+)
+
+// leastPatience is the least Patience: less would let a pause of the standby end replication.
+const leastPatience = 500 * time.Millisecond
+
+// Full returns the pair with defaults filled in.
+func (p Pair) Full() Pair {
+	if p.Patience == 0 {
+		p.Patience = Duration(pairPatience)
+	}
+	p.Group = slices.Clone(p.Group)
+	for i := range p.Group {
+		m := &p.Group[i]
+		if m.Name == "" {
+			if m.Name = m.Unit; m.VIP != "" {
+				m.Name = "vip"
+			}
+		}
+		if m.Restarts == nil {
+			n := pairRestarts
+			m.Restarts = &n
+		}
+	}
+	if p.Database != nil {
+		d := *p.Database
+		for _, f := range []struct {
+			field *string
+			def   string
+		}{
+			{&d.Program, "/usr/sbin/mariadbd"}, {&d.OptionFile, "/etc/mysql/my.cnf"}, {&d.User, "mysql"},
+			{&d.Datadir, "/var/lib/mysql"}, {&d.Socket, "/run/mysqld/mysqld.sock"},
+		} {
+			if *f.field == "" {
+				*f.field = f.def
+			}
+		}
+		if d.Port == 0 {
+			d.Port = 3306
+		}
+		p.Database = &d
+	}
+	return p
+}
+
+// Peer is the other one of the two nodes; "" when host is not one of them.
+func (p Pair) Peer(host string) string {
+	switch {
+	case len(p.Nodes) != 2:
+	case p.Nodes[0] == host:
+		return p.Nodes[1]
+	case p.Nodes[1] == host:
+		return p.Nodes[0]
+	}
+	return ""
+}
+
+// pair checks the pair, and that nothing is given that is of a management VM.
+func (c *checker) pair(cl *Cluster, nodes hosts) {
+	if cl.Type != PairConf {
+		if cl.Pair != nil {
+			c.fault("Pair", "", "allowed only with Type "+PairConf)
+		}
+		return
+	}
+	const only = "allowed only with a management VM, not with Type " + PairConf
+	for _, f := range []struct {
+		name  string
+		given bool
+	}{
+		{"MemorySizeInGB", cl.MemorySizeInGB != 0}, {"MemorySizeInMB", cl.MemorySizeInMB != 0}, {"CPU", cl.CPU != 0},
+		{"MonAddrs", len(cl.MonAddrs) > 0}, {"PoolName", cl.PoolName != ""}, {"Ceph", cl.Ceph != Ceph{}},
+		{"ImageFolder", cl.ImageFolder != ""}, {"ImageURL", cl.ImageURL != ""}, {"Network", len(cl.Network) > 0},
+		{"ConsoleProxyOverriddenIP", cl.ConsoleProxyOverriddenIP != ""}, {"AllowResetRootPassword", cl.AllowResetRootPassword},
+		{"HealthCheck", cl.HealthCheck != nil}, {"LockManager", cl.LockManager != nil}, {"SharedStorageProbe", cl.SharedStorageProbe != nil},
+		{"OnPanic", cl.OnPanic != ""}, {"DirectBoot", cl.DirectBoot != nil}, {"DomainXML", cl.DomainXML != ""}, {"VNC", cl.VNC != nil},
+	} {
+		if f.given {
+			c.fault(f.name, "", only)
+		}
+	}
+	p := cl.Pair
+	if p == nil {
+		c.fault("Pair", "", "want the group, as Type is "+PairConf)
+		return
+	}
+	c.pairNodes(p.Nodes, nodes)
+	if d := time.Duration(p.Patience); c.doc.Given("Pair.Patience") && (d < leastPatience || d > time.Minute) {
+		c.fault("Pair.Patience", d.String(), "want 500ms to 1m")
+	}
+	if p.Database == nil {
+		c.fault("Pair.Database", "", "want the database that is replicated")
+	} else {
+		c.pairDatabase(*p)
+	}
+	c.group(p.Full().Group, nodes)
+}
+
+func (c *checker) pairNodes(names []string, nodes hosts) {
+	if len(names) != 2 || names[0] == names[1] {
+		c.fault("Pair.Nodes", strings.Join(names, " "), "want the names of two hosts")
+	}
+	for i, n := range names {
+		if !nodes.unclear && !nodes.known[n] {
+			c.fault(index("Pair.Nodes", i), n, "want the name of a host of Node")
+		}
+	}
+}
+
+func (c *checker) pairDatabase(p Pair) {
+	given, d := *p.Database, *p.Full().Database
+	for _, f := range []struct{ name, value string }{
+		{"Program", d.Program}, {"OptionFile", d.OptionFile}, {"Datadir", d.Datadir}, {"Socket", d.Socket},
+	} {
+		c.absolute("Pair.Database."+f.name, f.value)
+	}
+	if d.Port < 1 || d.Port > 65535 {
+		c.fault("Pair.Database.Port", strconv.Itoa(d.Port), "want 1 to 65535")
+	}
+	for _, a := range []struct {
+		name string
+		PairAccount
+	}{{"Admin", given.Admin}, {"Replication", given.Replication}} {
+		path := "Pair.Database." + a.name
+		if a.User == "" || len(a.User) > 80 || strings.ContainsAny(a.User, "\x00'\"`\\") {
+			c.fault(path+".User", a.User, "want the name of an account of the database, 1 to 80 characters without quotes and backslash")
+		}
+		c.credential(path+".Credential", a.Credential)
+	}
+	if given.Admin.User != "" && given.Admin.User == given.Replication.User {
+		c.fault("Pair.Database.Replication.User", given.Replication.User, "want another account than Admin.User: it may log in over the network")
+	}
+}
+
+// group checks the members, whose defaults are filled in.
+func (c *checker) group(members []PairMember, nodes hosts) {
+	first, vips := map[string]int{}, map[netip.Addr]bool{}
+	for i, m := range members {
+		path := index("Pair.Group", i)
+		kinds := 0
+		for _, given := range []bool{m.VIP != "", m.Unit != "", len(m.Start)+len(m.Stop)+len(m.Status)+len(m.Kill) > 0} {
+			if given {
+				kinds++
+			}
+		}
+		if kinds != 1 {
+			c.fault(path, m.Name, "want one of VIP, Unit, or Start, Stop and Status")
+			continue
+		}
+		if m.Name == "" || len(m.Name) > 64 || strings.Trim(m.Name, labelRunes+"@") != "" {
+			c.fault(path+".Name", m.Name, "want 1 to 64 letters, digits, - _ . / @")
+		} else if j, dup := first[m.Name]; dup {
+			c.fault(path+".Name", m.Name, "names must be unique; "+index("Pair.Group", j)+" has the same")
+		} else {
+			first[m.Name] = i
+		}
+		if r := *m.Restarts; r < 0 || r > 100 {
+			c.fault(path+".Restarts", strconv.Itoa(r), "want 0 to 100")
+		}
+		switch {
+		case m.VIP != "":
+			c.virtual(path+".VIP", m.VIP, nodes, vips)
+		case m.Unit != "":
+			if strings.HasPrefix(m.Unit, "-") || strings.Trim(m.Unit, labelRunes+"@:\\") != "" || !strings.Contains(m.Unit, ".") || strings.Contains(m.Unit, "/") {
+				c.fault(path+".Unit", m.Unit, "want the whole name of a unit of systemd, such as tomcat.service")
+			}
+		default:
+			c.programs(path, m)
+		}
+	}
+}
+
+// programs checks a member that programs start and stop.
+func (c *checker) programs(path string, m PairMember) {
+	for _, p := range []struct {
+		name string
+		argv []string
+		must bool
+	}{{"Start", m.Start, true}, {"Stop", m.Stop, true}, {"Kill", m.Kill, false}, {"Status", m.Status, true}} {
+		if len(p.argv) == 0 {
+			if p.must {
+				c.fault(path+"."+p.name, "", "want a program and its arguments")
+			}
+			continue
+		}
+		c.absolute(index(path+"."+p.name, 0), p.argv[0])
+	}
+}
+
+// virtual checks a virtual address.
+func (c *checker) virtual(path, text string, nodes hosts, seen map[netip.Addr]bool) {
+	v, err := vipaddr.Parse(text)
+	a := v.Prefix.Addr()
+	switch {
+	case err != nil:
+		c.fault(path, text, "want ADDRESS/LENGTH or ADDRESS/LENGTH dev INTERFACE of one machine, such as 172.16.60.55/16")
+	case nodes.addrs[a]:
+		c.fault(path, text, "want an address that no host of Node has")
+	case seen[a]:
+		c.fault(path, text, "addresses must be unique; another member has the same")
+	}
+	seen[a] = true
+}

@@ -1,0 +1,73 @@
+package group
+
+import (
+	"context"
+	"reflect"
+	"time"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/ha/records"
+	"holdfast/internal/pair"
+	"holdfast/internal/store"
+)
+
+// reportEvery is between two reports of a node, which may change with each look.
+const reportEvery = time.Second
+
+// tell writes what the peer must know, when that is not what the store has.
+func (d *Driver) tell(ctx context.Context, told string) {
+	if told != "" && told != d.said {
+		d.write(ctx, keyTold, []byte(told), func() { d.said = told })
+	}
+}
+
+// report writes what people want to know, when it has changed.
+func (d *Driver) report(ctx context.Context) {
+	m, now := d.m, time.Now().UTC()
+	r := cluster.PairReport{Role: roleWord[m.Seen.Replica.Role], Linked: m.Seen.Replica.Linked, Waits: m.Seen.Replica.Waits, Why: m.Why}
+	if m.Phase != pair.Serving && r.Why == "" {
+		r.Why = m.Fit()
+	}
+	r.Fit = r.Why == ""
+	for i, s := range m.Seen.Members {
+		of := cluster.PairMember{Name: d.opt.Members[i].Spec().Name, State: stateWord[s]}
+		if a, ok := d.opt.Members[i].(*Address); ok {
+			of.VIP = a.VIP.Addr().String()
+		}
+		r.Members = append(r.Members, of)
+	}
+	if t, ok := d.opt.Data.(interface{ Describe(*cluster.PairReport) }); ok {
+		t.Describe(&r)
+	}
+	r.Time = d.shown.Time
+	if reflect.DeepEqual(r, d.shown) || !r.Time.IsZero() && now.Sub(r.Time) >= 0 && now.Sub(r.Time) < reportEvery {
+		return
+	}
+	r.Time = now
+	d.write(ctx, KeyNode, records.Encode(r), func() { d.shown = r })
+}
+
+var (
+	roleWord  = [...]string{pair.RoleUnknown: "unknown", pair.RoleOff: "off", pair.RoleStandby: "standby", pair.RoleActive: "active"}
+	stateWord = [...]string{pair.StateUnknown: "unknown", pair.Down: "down", pair.Up: "up", pair.Failed: "failed"}
+)
+
+// write writes a record of this node, one at a time of each key; done runs in the loop when it
+// is written. What could not be written is tried again with the next look.
+func (d *Driver) write(ctx context.Context, key string, value []byte, done func()) {
+	if d.writing[key] {
+		return
+	}
+	d.writing[key] = true
+	d.acts.Go(func() {
+		wctx, cancel := context.WithTimeout(ctx, putWithin)
+		defer cancel()
+		_, _, err := d.opt.Store.Txn(wctx, nil, []store.Op{{Key: key + string(d.opt.Self), Value: value}})
+		d.post(ctx, func() {
+			delete(d.writing, key)
+			if err == nil {
+				done()
+			}
+		})
+	})
+}

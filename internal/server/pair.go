@@ -1,0 +1,76 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"connectrpc.com/connect"
+
+	"holdfast/internal/api"
+	apiv1 "holdfast/internal/api/v1"
+	"holdfast/internal/cluster"
+)
+
+// Pair is the two-node pair that this host belongs to. All methods may be called
+// concurrently. Errors that are the caller's are *fail.Error.
+type Pair interface {
+	// Pair tells the state of the pair.
+	Pair(ctx context.Context) (cluster.PairStatus, error)
+	// Begin makes this host's copy the one that the pair begins with.
+	Begin(ctx context.Context, user string) error
+	// Copy writes a copy of this host's data, of one moment, for the host that asks.
+	Copy(ctx context.Context, user string, w io.Writer) error
+}
+
+// pairHandler answers calls about the pair.
+type pairHandler struct{ pair Pair }
+
+// GetPair tells the state of the pair.
+func (h *pairHandler) GetPair(ctx context.Context, _ *apiv1.GetPairRequest) (*apiv1.GetPairResponse, error) {
+	st, err := h.pair.Pair(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &apiv1.GetPairResponse{Pair: api.Encode[*apiv1.PairStatus](st)}, nil
+}
+
+// BeginPair begins with this host's copy.
+func (h *pairHandler) BeginPair(ctx context.Context, _ *apiv1.BeginPairRequest) (*apiv1.BeginPairResponse, error) {
+	who, err := callerOf(ctx)
+	if err == nil {
+		err = h.pair.Begin(ctx, who.user)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("begin the pair: %w", err)
+	}
+	return &apiv1.BeginPairResponse{}, nil
+}
+
+// GetCopy sends a copy of this host's data.
+func (h *pairHandler) GetCopy(ctx context.Context, _ *apiv1.GetCopyRequest, out *connect.ServerStream[apiv1.GetCopyResponse]) error {
+	who, err := callerOf(ctx)
+	if err == nil {
+		err = h.pair.Copy(ctx, who.user, chunks{out})
+	}
+	if err != nil {
+		return fmt.Errorf("copy the data: %w", err)
+	}
+	return nil
+}
+
+// chunks sends what is written.
+type chunks struct {
+	out *connect.ServerStream[apiv1.GetCopyResponse]
+}
+
+func (c chunks) Write(b []byte) (n int, err error) {
+	for len(b) > 0 {
+		part := b[:min(len(b), api.Chunk)]
+		if err := c.out.Send(&apiv1.GetCopyResponse{Chunk: part}); err != nil {
+			return n, err
+		}
+		n, b = n+len(part), b[len(part):]
+	}
+	return n, nil
+}
