@@ -51,6 +51,8 @@ func (k kind) options(dir, exe string) lab.Options {
 		o.Hosts, o.Members, o.Guests, o.OwnSystem = 5, 3, 8, true
 	case galera:
 		o.OwnSystem = true
+	case paired:
+		o.Work = lab.WorkPair
 	}
 	return o
 }

@@ -28,6 +28,7 @@ const (
 	listWithin = 3 * time.Second
 	putWithin  = 1500 * time.Millisecond
 	putAgain   = 250 * time.Millisecond
+	putBehind  = 20 * time.Millisecond // until the watch has brought what has changed meanwhile
 )
 
 // Run drives the group until ctx ends. What runs goes on.
@@ -216,8 +217,11 @@ func (d *Driver) begin(a pair.Action) {
 	d.acts.Go(func() {
 		defer cancel()
 		o := do(ctx)
-		if put && !o.OK {
-			time.Sleep(putAgain) // so that it is not tried again at once; the watch brings what has changed
+		switch { // so that it is not tried again at once
+		case put && o.Why != "":
+			time.Sleep(putAgain)
+		case put && !o.OK:
+			time.Sleep(putBehind)
 		}
 		select {
 		case d.posts <- func() { d.done(a, o) }:

@@ -146,10 +146,13 @@ func (l *Lab) prepare(ctx context.Context, o Options) error {
 	if err := copyOnce(o.Exe, l.p.exe(), 0o755); err != nil {
 		return err
 	}
-	if err := buildGuest(ctx, o.Cache, l.p.path("shared")); err != nil {
-		return err
+	var images []string
+	if o.Work != WorkPair { // its hosts have no guest
+		if err := buildGuest(ctx, o.Cache, l.p.path("shared")); err != nil {
+			return err
+		}
+		images = []string{ImageName}
 	}
-	images := []string{ImageName}
 	if o.Disk == DiskOwn {
 		images = append(images, ImageName2)
 	}
@@ -286,7 +289,7 @@ func (l *Lab) tearDown(ctx context.Context, s *state) error {
 	if err != nil {
 		return err // the state stays, so that Down can be repeated
 	}
-	for _, name := range []string{"bin", "shared", "wd", "power", "hosts", "pki", "bmc", "disk.log", "ceph", "ceph.log", "events.jsonl", "state.json.tmp", "state.json", "lock"} {
+	for _, name := range []string{"bin", "shared", "wd", "power", "hosts", "pki", "bmc", "disk.log", "ceph", "ceph.log", "database", "events.jsonl", "state.json.tmp", "state.json", "lock"} {
 		err = errors.Join(err, os.RemoveAll(l.p.path(name)))
 	}
 	// Files of others keep the folder.

@@ -1,0 +1,224 @@
+package e2e
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+
+	"holdfast/internal/testbed/lab"
+	"holdfast/internal/testbed/slack"
+)
+
+// pairClients write numbered rows through the virtual address of a pair, from outside its
+// hosts, and look at both databases all the time.
+type pairClients struct {
+	vip  *sql.DB
+	node map[string]*sql.DB
+
+	mu    sync.Mutex
+	next  int64
+	acked []int64     // rows
+	at    []time.Time // when each was acknowledged, in order
+
+	looks atomic.Int64
+}
+
+// Times of clients.
+const (
+	writers   = 3
+	oneWrite  = time.Second
+	lookEvery = 20 * time.Millisecond
+)
+
+// newPairClients also looks, until the end of the test, for two databases that take writes.
+func newPairClients(t *testing.T, l *lab.Lab) *pairClients {
+	t.Helper()
+	c := &pairClients{node: map[string]*sql.DB{}}
+	network := "pair" + l.FloatingAddr().String()
+	mysql.RegisterDialContext(network, func(ctx context.Context, addr string) (net.Conn, error) { return l.Dial(ctx, "tcp", addr) })
+	t.Cleanup(func() { mysql.DeregisterDialContext(network) })
+	open := func(addr string) *sql.DB {
+		m := mysql.NewConfig()
+		m.User, m.Passwd, m.Net, m.Addr = "app", "app", network, fmt.Sprintf("%s:%d", addr, lab.PairPort)
+		m.Timeout, m.ReadTimeout, m.WriteTimeout, m.Logger = 500*time.Millisecond, oneWrite, oneWrite, &mysql.NopLogger{}
+		connector, err := mysql.NewConnector(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		db := sql.OpenDB(connector)
+		t.Cleanup(func() {
+			if err := db.Close(); err != nil {
+				t.Log(err)
+			}
+		})
+		return db
+	}
+	c.vip = open(l.FloatingAddr().String())
+	for _, h := range l.Hosts()[:2] {
+		c.node[h] = open(l.Addr(h).String())
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var w sync.WaitGroup
+	w.Go(func() { c.watch(ctx, t) })
+	t.Cleanup(func() { cancel(); w.Wait() })
+	return c
+}
+
+// watch looks at both databases at once. Two that took writes during one look are two at the
+// moment between its beginning and its end that both answers share.
+func (c *pairClients) watch(ctx context.Context, t *testing.T) {
+	type seen struct {
+		writes   bool
+		from, to time.Time
+	}
+	for ctx.Err() == nil {
+		var w sync.WaitGroup
+		var mu sync.Mutex
+		all := map[string][]seen{}
+		for h, db := range c.node {
+			w.Go(func() {
+				for range 3 { // the one in the middle is surrounded by the same answer
+					s := seen{from: time.Now()}
+					qctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+					var readOnly bool
+					err := db.QueryRowContext(qctx, "SELECT @@read_only").Scan(&readOnly)
+					cancel()
+					s.to, s.writes = time.Now(), err == nil && !readOnly
+					mu.Lock()
+					all[h] = append(all[h], s)
+					mu.Unlock()
+				}
+			})
+		}
+		w.Wait()
+		c.looks.Add(1)
+		a, b := all["h1"], all["h2"]
+		certain := func(s []seen) (from, to time.Time, writes bool) {
+			return s[0].to, s[2].from, s[0].writes && s[1].writes && s[2].writes
+		}
+		af, at, aw := certain(a)
+		bf, bt, bw := certain(b)
+		if aw && bw && af.Before(bt) && bf.Before(at) {
+			t.Errorf("two databases took writes at once: h1 from %s to %s, h2 from %s to %s", af, at, bf, bt)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(lookEvery):
+		}
+	}
+}
+
+// write begins to write, and returns what ends it.
+func (c *pairClients) write(t *testing.T) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var w sync.WaitGroup
+	for range writers {
+		w.Go(func() {
+			for ctx.Err() == nil {
+				c.mu.Lock()
+				c.next++
+				n := c.next
+				c.mu.Unlock()
+				wctx, end := context.WithTimeout(context.Background(), oneWrite)
+				_, err := c.vip.ExecContext(wctx, "INSERT INTO app.log VALUES (?)", n)
+				end()
+				if err == nil {
+					c.mu.Lock()
+					c.acked, c.at = append(c.acked, n), append(c.at, time.Now())
+					c.mu.Unlock()
+				}
+				pause := 10 * time.Millisecond
+				if err != nil {
+					pause = 50 * time.Millisecond // it is not known whether the row is there: it does not count
+				}
+				select {
+				case <-ctx.Done():
+				case <-time.After(pause):
+				}
+			}
+		})
+	}
+	stop = sync.OnceFunc(func() { cancel(); w.Wait() })
+	t.Cleanup(stop)
+	return stop
+}
+
+func (c *pairClients) acknowledged() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.acked)
+}
+
+// more waits until so many more rows were acknowledged.
+func (c *pairClients) more(t testing.TB, n int) {
+	t.Helper()
+	want := c.acknowledged() + n
+	for end := time.Now().Add(slack.For(60 * time.Second)); c.acknowledged() < want; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d rows more were not acknowledged", n)
+		}
+	}
+}
+
+// gap is the longest time after a moment for which no row was acknowledged.
+func (c *pairClients) gap(from time.Time) (longest time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	last := from
+	for _, at := range c.at {
+		if at.After(from) {
+			longest = max(longest, at.Sub(last))
+			last = at
+		}
+	}
+	return longest
+}
+
+// check fails for rows that were acknowledged and are not on a node.
+func (c *pairClients) check(t testing.TB, host string) {
+	t.Helper()
+	rows, err := c.node[host].QueryContext(t.Context(), "SELECT id FROM app.log ORDER BY id")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var there []int64
+	for rows.Next() {
+		var id int64
+		if err := rows.Scan(&id); err != nil {
+			t.Fatal(err)
+		}
+		there = append(there, id)
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		t.Fatal(err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, id := range c.acked {
+		if _, ok := slices.BinarySearch(there, id); !ok {
+			t.Errorf("row %d was acknowledged and is not on %s", id, host)
+		}
+	}
+}
+
+func (c *pairClients) count(host string) (n int, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), oneWrite)
+	defer cancel()
+	return n, c.node[host].QueryRowContext(ctx, "SELECT COUNT(*) FROM app.log").Scan(&n)
+}
+
+// span is the median with the least and the most.
+func span(all []time.Duration) string {
+	all = slices.Sorted(slices.Values(all))
+	round := func(d time.Duration) string { return fmt.Sprintf("%.2f", d.Seconds()) }
+	return fmt.Sprintf("%s s (%s to %s)", round(all[len(all)/2]), round(all[0]), round(all[len(all)-1]))
+}
