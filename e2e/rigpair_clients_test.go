@@ -35,7 +35,7 @@ type pairClients struct {
 // Times of clients.
 const (
 	writers   = 3
-	oneWrite  = time.Second
+	oneWrite  = 500 * time.Millisecond
 	lookEvery = 20 * time.Millisecond
 )
 
@@ -49,7 +49,7 @@ func newPairClients(t *testing.T, l *lab.Lab) *pairClients {
 	open := func(addr string) *sql.DB {
 		m := mysql.NewConfig()
 		m.User, m.Passwd, m.Net, m.Addr = "app", "app", network, fmt.Sprintf("%s:%d", addr, lab.PairPort)
-		m.Timeout, m.ReadTimeout, m.WriteTimeout, m.Logger = 500*time.Millisecond, oneWrite, oneWrite, &mysql.NopLogger{}
+		m.Timeout, m.ReadTimeout, m.WriteTimeout, m.Logger = 150*time.Millisecond, oneWrite, oneWrite, &mysql.NopLogger{}
 		connector, err := mysql.NewConnector(m)
 		if err != nil {
 			t.Fatal(err)

@@ -55,7 +55,7 @@ func (m *Machine) put() (Put, bool) {
 		return p, false
 	case m.Phase == Serving && m.owned() && !m.licensed():
 		// Rule 1. A license that was given up is not taken back while the peer may have it.
-		if s.Has(m.Self) && !(m.Moved() && m.Owner.State == cluster.Migrating) && m.judged() && r.Whole && r.Role != RoleUnknown {
+		if s.Has(m.Self) && !(m.Moved() && m.Owner.State == cluster.Migrating) && m.Judged() && r.Whole && r.Role != RoleUnknown {
 			s.Epoch, s.Host, s.To = m.Granted, m.Self, ""
 			p.Sync, p.Why = s, "the license to write"
 			return p, true
@@ -111,7 +111,7 @@ func (m *Machine) mustAlone() bool {
 // promoted: what was proved of it does not hold any more. The active proves it anew.
 func (m *Machine) doubtful() bool {
 	r := m.Seen.Replica
-	return m.Phase == Ended && m.judged() && m.peerServes() && m.Sync.Has(m.Self) && r.Role == RoleStandby && r.Linked && !r.Whole
+	return m.Phase == Ended && m.Judged() && m.peerServes() && m.Sync.Has(m.Self) && r.Role == RoleStandby && r.Linked && !r.Whole
 }
 
 // mustLeave reports that this copy can not stay complete: it follows a peer that
@@ -120,7 +120,7 @@ func (m *Machine) doubtful() bool {
 // not be linked, nor become so before the cut: the peer would take it in again.
 func (m *Machine) mustLeave() bool {
 	r := m.Seen.Replica
-	return m.peerServes() && m.Phase == Ended && !m.Left && !r.Linked && m.judged() && m.Seen.empty() && (r.Wrote || !r.Whole)
+	return m.peerServes() && m.Phase == Ended && !m.Left && !r.Linked && m.Judged() && m.Seen.empty() && (r.Wrote || !r.Whole)
 }
 
 // peerServes reports that the peer has the last license, and the group, as far as this
@@ -196,7 +196,7 @@ func (m *Machine) follow() Action {
 		return Unfollow{}
 	}
 	cut := r.Wrote || !r.Whole
-	if !m.peerServes() || r.Linked || !m.judged() && !m.Left || cut && !m.Left {
+	if !m.peerServes() || r.Linked || !m.Judged() && !m.Left || cut && !m.Left {
 		return nil
 	}
 	return Follow{m.Peer, cut}
@@ -206,7 +206,7 @@ func (m *Machine) follow() Action {
 func (m *Machine) serve() Action {
 	r := m.Seen.Replica
 	if !m.licensed() {
-		if m.owned() && m.Sync.Mod != 0 && m.judged() && m.Fit() != "" {
+		if m.owned() && m.Sync.Mod != 0 && m.Judged() && m.Fit() != "" {
 			m.give(m.Fit())
 		}
 		return nil

@@ -202,8 +202,12 @@ func (m *Machine) Gone() bool { return m.fresh() && m.Seen.empty() }
 
 // Arrived reports that the peer has handed the group over to this node for the
 // epoch of the owner record.
-func (m *Machine) Arrived() bool {
-	return m.Sync.To == m.Self && m.Sync.Epoch == m.Owner.Epoch && m.Sync.Has(m.Self) && m.judged() && m.Seen.Replica.Whole
+func (m *Machine) Arrived() bool { return m.Coming() && m.Judged() && m.Seen.Replica.Whole }
+
+// Coming reports that the peer has handed the group over to this node, whether its copy is
+// whole or not.
+func (m *Machine) Coming() bool {
+	return m.Sync.To == m.Self && m.Sync.Epoch == m.Owner.Epoch && m.Sync.Has(m.Self)
 }
 
 // Moved reports that this node has handed the group over for the epoch of the owner record.
@@ -230,8 +234,8 @@ func (m *Machine) Fit() string {
 	return ""
 }
 
-// judged reports that what is known of this copy was found out by the record as it is now.
-func (m *Machine) judged() bool { return m.fresh() && m.Seen.SyncMod == m.Sync.Mod }
+// Judged reports that what is known of this copy was found out by the record as it is now.
+func (m *Machine) Judged() bool { return m.fresh() && m.Seen.SyncMod == m.Sync.Mod }
 
 // licensed reports that this node, and nobody else, may let clients write.
 func (m *Machine) licensed() bool {

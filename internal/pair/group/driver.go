@@ -127,6 +127,9 @@ func (d *Driver) ask(ctx context.Context, f func()) error {
 
 // Observe tells what there is of the group on this node.
 func (d *Driver) Observe(ctx context.Context) (g cluster.Guest, err error) {
+	if err := d.catchUp(ctx); err != nil {
+		return cluster.Guest{State: cluster.GuestUnknown}, err
+	}
 	g.State = cluster.GuestUnknown
 	err = errors.Join(d.ask(ctx, func() {
 		m := d.m
@@ -135,6 +138,8 @@ func (d *Driver) Observe(ctx context.Context) (g cluster.Guest, err error) {
 			err = errNotReady
 		case m.Phase == pair.Ended && m.Empty() && m.Arrived():
 			g.State, g.Epoch = cluster.GuestArrived, m.Owner.Epoch
+		case m.Phase == pair.Ended && m.Empty() && m.Coming() && !m.Judged():
+			err = errors.New("this node's copy was not looked at since the group was handed over to it")
 		case m.Phase == pair.Ended && m.Empty(), m.Phase != pair.Ended && m.Moved() && m.Gone():
 			g.State, g.Moved = cluster.GuestAbsent, m.Moved()
 		default:
@@ -143,6 +148,29 @@ func (d *Driver) Observe(ctx context.Context) (g cluster.Guest, err error) {
 		}
 	}), err)
 	return g, err
+}
+
+// behindWithin is how long Observe asks the store. When that does not answer, what is known
+// counts: a host that is cut off must be able to say that nothing is here.
+const behindWithin = 300 * time.Millisecond
+
+// catchUp reads the record of the copies while the group is on its way to this node: package
+// ha may know already that it was handed over, and this driver not yet.
+func (d *Driver) catchUp(ctx context.Context) error {
+	coming := false
+	if err := d.ask(ctx, func() {
+		o := d.m.Owner
+		coming = o.State == cluster.Migrating && o.To == d.opt.Self || o.State == cluster.Settling && o.Host == d.opt.Self
+	}); err != nil || !coming {
+		return err
+	}
+	rctx, cancel := context.WithTimeout(ctx, behindWithin)
+	defer cancel()
+	kv, ok, err := d.opt.Store.Get(rctx, KeySync)
+	if err != nil || !ok {
+		return nil
+	}
+	return d.ask(ctx, func() { d.take([]store.KV{kv}) })
 }
 
 // Wake delivers a value when something has changed.
