@@ -15,7 +15,7 @@ func (a *app) pairCmd() *cobra.Command {
 		Short: "Two nodes, one of which serves while the other is ready",
 		Args:  cobra.NoArgs,
 	}
-	cmd.AddCommand(a.pairSizeCmd(), a.pairStatusCmd(), a.pairBeginCmd())
+	cmd.AddCommand(a.pairSizeCmd(), a.pairBeginCmd(), a.pairStatusCmd(), a.pairSwitchCmd(), a.pairStopCmd(), a.pairStartCmd(), a.pairDrillCmd())
 	return cmd
 }
 

@@ -102,7 +102,10 @@ func Main(args []string, env Env) int {
 		return e.Kind.Exit()
 	}
 	root, name := New(env), "holdfast"
+	tool := NewPairTool(env, PairToolCalled())
 	switch {
+	case tool != nil:
+		root, name = tool, tool.Use
 	case ZshaCalled(): // its texts are those of another tool
 		root, name, args = NewZsha(env), zshaErrors, zshaArgs(args)
 	case speech != nil && forPeople(root, args):

@@ -50,6 +50,18 @@ type PairReport struct {
 	Data     string        `json:"data"` // path of its copy
 	Problem  string        `json:"problem,omitempty"`
 	Members  []PairMember  `json:"members"`
+	Times    PairTimes     `json:"times"`
+}
+
+// PairTimes are the moments at which the group last left a node, and came to it, by the clock
+// of that node.
+type PairTimes struct {
+	Asked    time.Time `json:"asked,omitzero"`    // it was asked to go to the other node
+	Stopped  time.Time `json:"stopped,omitzero"`  // its services and addresses were stopped
+	Handed   time.Time `json:"handed,omitzero"`   // the other node may take it, and has all data
+	Taken    time.Time `json:"taken,omitzero"`    // it may run here
+	Promoted time.Time `json:"promoted,omitzero"` // the copy takes writes
+	Served   time.Time `json:"served,omitzero"`   // all services run
 }
 
 // PairMember is a member of the group on a node.

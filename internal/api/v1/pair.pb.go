@@ -488,6 +488,7 @@ type PairReport struct {
 	Data          string                 `protobuf:"bytes,9,opt,name=data,proto3" json:"data,omitempty"`
 	Problem       string                 `protobuf:"bytes,10,opt,name=problem,proto3" json:"problem,omitempty"`
 	Members       []*PairMember          `protobuf:"bytes,11,rep,name=members,proto3" json:"members,omitempty"`
+	Times         *PairTimes             `protobuf:"bytes,12,opt,name=times,proto3" json:"times,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -599,6 +600,98 @@ func (x *PairReport) GetMembers() []*PairMember {
 	return nil
 }
 
+func (x *PairReport) GetTimes() *PairTimes {
+	if x != nil {
+		return x.Times
+	}
+	return nil
+}
+
+// PairTimes are since 1970-01-01 UTC, 0: not yet.
+type PairTimes struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	AskedNs       int64                  `protobuf:"varint,1,opt,name=asked_ns,json=askedNs,proto3" json:"asked_ns,omitempty"`
+	StoppedNs     int64                  `protobuf:"varint,2,opt,name=stopped_ns,json=stoppedNs,proto3" json:"stopped_ns,omitempty"`
+	HandedNs      int64                  `protobuf:"varint,3,opt,name=handed_ns,json=handedNs,proto3" json:"handed_ns,omitempty"`
+	TakenNs       int64                  `protobuf:"varint,4,opt,name=taken_ns,json=takenNs,proto3" json:"taken_ns,omitempty"`
+	PromotedNs    int64                  `protobuf:"varint,5,opt,name=promoted_ns,json=promotedNs,proto3" json:"promoted_ns,omitempty"`
+	ServedNs      int64                  `protobuf:"varint,6,opt,name=served_ns,json=servedNs,proto3" json:"served_ns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PairTimes) Reset() {
+	*x = PairTimes{}
+	mi := &file_pair_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PairTimes) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PairTimes) ProtoMessage() {}
+
+func (x *PairTimes) ProtoReflect() protoreflect.Message {
+	mi := &file_pair_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PairTimes.ProtoReflect.Descriptor instead.
+func (*PairTimes) Descriptor() ([]byte, []int) {
+	return file_pair_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *PairTimes) GetAskedNs() int64 {
+	if x != nil {
+		return x.AskedNs
+	}
+	return 0
+}
+
+func (x *PairTimes) GetStoppedNs() int64 {
+	if x != nil {
+		return x.StoppedNs
+	}
+	return 0
+}
+
+func (x *PairTimes) GetHandedNs() int64 {
+	if x != nil {
+		return x.HandedNs
+	}
+	return 0
+}
+
+func (x *PairTimes) GetTakenNs() int64 {
+	if x != nil {
+		return x.TakenNs
+	}
+	return 0
+}
+
+func (x *PairTimes) GetPromotedNs() int64 {
+	if x != nil {
+		return x.PromotedNs
+	}
+	return 0
+}
+
+func (x *PairTimes) GetServedNs() int64 {
+	if x != nil {
+		return x.ServedNs
+	}
+	return 0
+}
+
 type PairMember struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -610,7 +703,7 @@ type PairMember struct {
 
 func (x *PairMember) Reset() {
 	*x = PairMember{}
-	mi := &file_pair_proto_msgTypes[10]
+	mi := &file_pair_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -622,7 +715,7 @@ func (x *PairMember) String() string {
 func (*PairMember) ProtoMessage() {}
 
 func (x *PairMember) ProtoReflect() protoreflect.Message {
-	mi := &file_pair_proto_msgTypes[10]
+	mi := &file_pair_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -635,7 +728,7 @@ func (x *PairMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairMember.ProtoReflect.Descriptor instead.
 func (*PairMember) Descriptor() ([]byte, []int) {
-	return file_pair_proto_rawDescGZIP(), []int{10}
+	return file_pair_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PairMember) GetName() string {
@@ -692,7 +785,7 @@ const file_pair_proto_rawDesc = "" +
 	"\bPairNode\x122\n" +
 	"\tpair_host\x18\x01 \x01(\v2\x15.holdfast.v1.PairHostR\bpairHost\x128\n" +
 	"\vpair_report\x18\x02 \x01(\v2\x17.holdfast.v1.PairReportR\n" +
-	"pairReport\"\xa0\x02\n" +
+	"pairReport\"\xce\x02\n" +
 	"\n" +
 	"PairReport\x12\x17\n" +
 	"\atime_ns\x18\x01 \x01(\x03R\x06timeNs\x12\x12\n" +
@@ -706,7 +799,17 @@ const file_pair_proto_rawDesc = "" +
 	"\x04data\x18\t \x01(\tR\x04data\x12\x18\n" +
 	"\aproblem\x18\n" +
 	" \x01(\tR\aproblem\x121\n" +
-	"\amembers\x18\v \x03(\v2\x17.holdfast.v1.PairMemberR\amembers\"H\n" +
+	"\amembers\x18\v \x03(\v2\x17.holdfast.v1.PairMemberR\amembers\x12,\n" +
+	"\x05times\x18\f \x01(\v2\x16.holdfast.v1.PairTimesR\x05times\"\xbb\x01\n" +
+	"\tPairTimes\x12\x19\n" +
+	"\basked_ns\x18\x01 \x01(\x03R\aaskedNs\x12\x1d\n" +
+	"\n" +
+	"stopped_ns\x18\x02 \x01(\x03R\tstoppedNs\x12\x1b\n" +
+	"\thanded_ns\x18\x03 \x01(\x03R\bhandedNs\x12\x19\n" +
+	"\btaken_ns\x18\x04 \x01(\x03R\atakenNs\x12\x1f\n" +
+	"\vpromoted_ns\x18\x05 \x01(\x03R\n" +
+	"promotedNs\x12\x1b\n" +
+	"\tserved_ns\x18\x06 \x01(\x03R\bservedNs\"H\n" +
 	"\n" +
 	"PairMember\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
@@ -729,7 +832,7 @@ func file_pair_proto_rawDescGZIP() []byte {
 	return file_pair_proto_rawDescData
 }
 
-var file_pair_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_pair_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_pair_proto_goTypes = []any{
 	(*GetPairRequest)(nil),    // 0: holdfast.v1.GetPairRequest
 	(*GetPairResponse)(nil),   // 1: holdfast.v1.GetPairResponse
@@ -741,32 +844,34 @@ var file_pair_proto_goTypes = []any{
 	(*PairHost)(nil),          // 7: holdfast.v1.PairHost
 	(*PairNode)(nil),          // 8: holdfast.v1.PairNode
 	(*PairReport)(nil),        // 9: holdfast.v1.PairReport
-	(*PairMember)(nil),        // 10: holdfast.v1.PairMember
-	(*Owner)(nil),             // 11: holdfast.v1.Owner
-	(*Want)(nil),              // 12: holdfast.v1.Want
-	(*Takeover)(nil),          // 13: holdfast.v1.Takeover
+	(*PairTimes)(nil),         // 10: holdfast.v1.PairTimes
+	(*PairMember)(nil),        // 11: holdfast.v1.PairMember
+	(*Owner)(nil),             // 12: holdfast.v1.Owner
+	(*Want)(nil),              // 13: holdfast.v1.Want
+	(*Takeover)(nil),          // 14: holdfast.v1.Takeover
 }
 var file_pair_proto_depIdxs = []int32{
 	6,  // 0: holdfast.v1.GetPairResponse.pair:type_name -> holdfast.v1.PairStatus
 	8,  // 1: holdfast.v1.PairStatus.nodes:type_name -> holdfast.v1.PairNode
 	7,  // 2: holdfast.v1.PairStatus.voters:type_name -> holdfast.v1.PairHost
-	11, // 3: holdfast.v1.PairStatus.owner:type_name -> holdfast.v1.Owner
-	12, // 4: holdfast.v1.PairStatus.want:type_name -> holdfast.v1.Want
-	13, // 5: holdfast.v1.PairStatus.takeover:type_name -> holdfast.v1.Takeover
+	12, // 3: holdfast.v1.PairStatus.owner:type_name -> holdfast.v1.Owner
+	13, // 4: holdfast.v1.PairStatus.want:type_name -> holdfast.v1.Want
+	14, // 5: holdfast.v1.PairStatus.takeover:type_name -> holdfast.v1.Takeover
 	7,  // 6: holdfast.v1.PairNode.pair_host:type_name -> holdfast.v1.PairHost
 	9,  // 7: holdfast.v1.PairNode.pair_report:type_name -> holdfast.v1.PairReport
-	10, // 8: holdfast.v1.PairReport.members:type_name -> holdfast.v1.PairMember
-	0,  // 9: holdfast.v1.PairService.GetPair:input_type -> holdfast.v1.GetPairRequest
-	2,  // 10: holdfast.v1.PairService.BeginPair:input_type -> holdfast.v1.BeginPairRequest
-	4,  // 11: holdfast.v1.PairService.GetCopy:input_type -> holdfast.v1.GetCopyRequest
-	1,  // 12: holdfast.v1.PairService.GetPair:output_type -> holdfast.v1.GetPairResponse
-	3,  // 13: holdfast.v1.PairService.BeginPair:output_type -> holdfast.v1.BeginPairResponse
-	5,  // 14: holdfast.v1.PairService.GetCopy:output_type -> holdfast.v1.GetCopyResponse
-	12, // [12:15] is the sub-list for method output_type
-	9,  // [9:12] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	11, // 8: holdfast.v1.PairReport.members:type_name -> holdfast.v1.PairMember
+	10, // 9: holdfast.v1.PairReport.times:type_name -> holdfast.v1.PairTimes
+	0,  // 10: holdfast.v1.PairService.GetPair:input_type -> holdfast.v1.GetPairRequest
+	2,  // 11: holdfast.v1.PairService.BeginPair:input_type -> holdfast.v1.BeginPairRequest
+	4,  // 12: holdfast.v1.PairService.GetCopy:input_type -> holdfast.v1.GetCopyRequest
+	1,  // 13: holdfast.v1.PairService.GetPair:output_type -> holdfast.v1.GetPairResponse
+	3,  // 14: holdfast.v1.PairService.BeginPair:output_type -> holdfast.v1.BeginPairResponse
+	5,  // 15: holdfast.v1.PairService.GetCopy:output_type -> holdfast.v1.GetCopyResponse
+	13, // [13:16] is the sub-list for method output_type
+	10, // [10:13] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_pair_proto_init() }
@@ -781,7 +886,7 @@ func file_pair_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pair_proto_rawDesc), len(file_pair_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

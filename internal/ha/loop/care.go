@@ -64,8 +64,12 @@ func (a *Agent) careOnce(ctx context.Context, due func(string, time.Duration) bo
 	defer cancel()
 	var coordinator bool
 	var holder cluster.HostID
+	var pair []string
 	a.ask(ctx, func() {
 		v := a.s.core
+		if p := a.s.cfg.Pair; p != nil {
+			pair = p.Nodes
+		}
 		coordinator, holder = v.Coord.Host == v.Self, v.Owner.Holder()
 	})
 	try := func(what string, f func() error) {
@@ -74,7 +78,7 @@ func (a *Agent) careOnce(ctx context.Context, due func(string, time.Duration) bo
 		}
 	}
 	if coordinator {
-		try("members", func() error { return a.tend(ctx, holder) })
+		try("members", func() error { return a.tend(ctx, holder, pair) })
 		if due("tidy", tidyEvery) {
 			try("defragment", func() error { _, err := a.Admin.Defrag(ctx); return err })
 		}
@@ -87,7 +91,7 @@ func (a *Agent) careOnce(ctx context.Context, due func(string, time.Duration) bo
 // tend mends what it finds: no space, a learner that has caught up, and a leader
 // on the host that runs the guest. The loss of that host would cost an election of
 // the store on top of everything else.
-func (a *Agent) tend(ctx context.Context, holder cluster.HostID) error {
+func (a *Agent) tend(ctx context.Context, holder cluster.HostID, pair []string) error {
 	members, err := a.Admin.Status(ctx)
 	if err != nil {
 		return err
@@ -107,8 +111,12 @@ func (a *Agent) tend(ctx context.Context, holder cluster.HostID) error {
 		_, perr := a.Admin.Promote(ctx)
 		err = errors.Join(err, perr)
 	}
-	if leader != "" && leader == string(holder) {
-		err = errors.Join(err, a.Admin.MoveLeader(ctx, leader))
+	// Of a pair neither node shall lead: a cut between them would take the store from the one
+	// that does not.
+	away := leader == string(holder)
+	rather := slices.ContainsFunc(members, func(m etcdstore.MemberStatus) bool { return !slices.Contains(pair, m.Name) && m.Reachable() })
+	if leader != "" && (away || slices.Contains(pair, leader) && rather) {
+		err = errors.Join(err, a.Admin.MoveLeader(ctx, leader, pair...))
 	}
 	return err
 }

@@ -87,6 +87,7 @@ type Driver struct {
 	told    string             // by the peer, of its copy
 	said    string             // by this node to its peer, as it stands in the store
 	shown   cluster.PairReport // by this node, as it stands in the store
+	times   cluster.PairTimes
 	held    bool               // nothing is looked at and nothing is done: Begin has the copy
 	writing map[string]bool    // keys of records of this node that are being written
 	cancel  context.CancelFunc // of the action under way
@@ -218,6 +219,7 @@ func (d *Driver) grant(ctx context.Context, e cluster.Epoch) error {
 	}
 	return d.ask(ctx, func() {
 		d.m.Grant(e)
+		d.times.Taken, d.times.Promoted, d.times.Served = time.Now().UTC(), time.Time{}, time.Time{}
 		d.cut()
 		d.step()
 		d.signal()
@@ -293,6 +295,7 @@ func (d *Driver) Migrate(ctx context.Context, _ string, _ bool) error {
 			why, state = fmt.Sprintf("the copy on %s does not have everything yet", d.opt.Peer), 2
 		default:
 			d.m.Hand()
+			d.times.Asked, d.times.Stopped, d.times.Handed = time.Now().UTC(), time.Time{}, time.Time{}
 			d.step()
 		}
 	})

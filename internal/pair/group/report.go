@@ -3,6 +3,7 @@ package group
 import (
 	"context"
 	"reflect"
+	"slices"
 	"time"
 
 	"holdfast/internal/cluster"
@@ -18,6 +19,26 @@ const reportEvery = time.Second
 func (d *Driver) tell(ctx context.Context, told string) {
 	if told != "" && told != d.said {
 		d.write(ctx, keyTold, []byte(told), func() { d.said = told })
+	}
+}
+
+// stamp notes when the group came on.
+func (d *Driver) stamp(a pair.Action, o pair.Outcome) {
+	if !o.OK {
+		return
+	}
+	now := time.Now().UTC()
+	switch a := a.(type) {
+	case pair.StopMember:
+		if d.m.Phase == pair.Handing {
+			d.times.Stopped = now
+		}
+	case pair.Put:
+		if a.Sync.To == d.opt.Peer {
+			d.times.Handed = now
+		}
+	case pair.Promote:
+		d.times.Promoted = now
 	}
 }
 
@@ -39,8 +60,12 @@ func (d *Driver) report(ctx context.Context) {
 	if t, ok := d.opt.Data.(interface{ Describe(*cluster.PairReport) }); ok {
 		t.Describe(&r)
 	}
+	if d.times.Served.IsZero() && m.Promoted && m.Phase == pair.Serving && !slices.ContainsFunc(m.Seen.Members, func(s pair.State) bool { return s != pair.Up }) {
+		d.times.Served = now
+	}
+	r.Times = d.times
 	r.Time = d.shown.Time
-	if reflect.DeepEqual(r, d.shown) || !r.Time.IsZero() && now.Sub(r.Time) >= 0 && now.Sub(r.Time) < reportEvery {
+	if reflect.DeepEqual(r, d.shown) || !r.Time.IsZero() && r.Times == d.shown.Times && now.Sub(r.Time) >= 0 && now.Sub(r.Time) < reportEvery {
 		return
 	}
 	r.Time = now

@@ -238,6 +238,7 @@ func (d *Driver) done(a pair.Action, o pair.Outcome) {
 	if _, put := a.(pair.Put); !put {
 		d.cancel = nil
 	}
+	d.stamp(a, o)
 	d.lookNow()
 	d.m.Done(a, o, d.opt.Clock())
 	d.signal()

@@ -293,8 +293,9 @@ func (a *Admin) probe(ctx context.Context) error {
 }
 
 // MoveLeader makes another member lead when the one with the name away does, the
-// healthiest voter that there is. It returns when that one leads.
-func (a *Admin) MoveLeader(ctx context.Context, away string) error {
+// healthiest voter that there is; one whose name is in last only where there is no other. It
+// returns when that one leads.
+func (a *Admin) MoveLeader(ctx context.Context, away string, last ...string) error {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	all, err := a.Status(ctx)
@@ -308,7 +309,10 @@ func (a *Admin) MoveLeader(ctx context.Context, away string) error {
 	if lead.Name != away {
 		return nil
 	}
-	to, ok := healthiest(all, lead)
+	to, ok := healthiest(slices.DeleteFunc(slices.Clone(all), func(m MemberStatus) bool { return slices.Contains(last, m.Name) }), lead)
+	if !ok {
+		to, ok = healthiest(all, lead)
+	}
 	if !ok {
 		return fmt.Errorf("move the store's leader away from %s: %w: no other voter follows it closely", away, ErrUnhealthy)
 	}

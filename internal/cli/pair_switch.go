@@ -1,0 +1,299 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/api"
+	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
+	"holdfast/internal/sleep"
+)
+
+// pairEvery is between two looks of a command that waits for a pair.
+const pairEvery = 100 * time.Millisecond
+
+// onPair runs f with an agent and a deadline.
+func (a *app) onPair(cmd *cobra.Command, timeout time.Duration, f func(ctx context.Context, c *api.Client, js bool) error) error {
+	js, err := a.asJSON(cmd)
+	if err != nil {
+		return err
+	}
+	if timeout <= 0 {
+		return usage(cmd, fmt.Errorf("--timeout %s: want a time above 0", timeout))
+	}
+	c, err := a.dial(cmd)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
+	defer cancel()
+	return f(ctx, c, js)
+}
+
+// untilPair waits until ready says "", and tells on stderr what it waits for. An agent that
+// does not answer is asked again.
+func (a *app) untilPair(ctx context.Context, c *api.Client, name string, ready func(cluster.PairStatus) string) (cluster.PairStatus, error) {
+	said := ""
+	for {
+		p, err := c.Pair(ctx)
+		why := ""
+		var e *fail.Error
+		switch {
+		case ctx.Err() != nil:
+		case err == nil:
+			if why = ready(p); why == "" {
+				return p, nil
+			}
+		case errors.As(err, &e) && e.Kind == fail.Unavailable:
+			why = e.Message
+		default:
+			return p, err
+		}
+		if why != "" && why != said {
+			said = why
+			if err := writeText(a.env.Stderr, "waiting: "+clean(why)+"\n"); err != nil {
+				return p, err
+			}
+		}
+		if !sleep.For(ctx, pairEvery) {
+			return p, unfinished("pair "+name, ctx.Err(), said)
+		}
+	}
+}
+
+func pairTimeout(cmd *cobra.Command, d *time.Duration) {
+	cmd.Flags().DurationVar(d, "timeout", defaultWait, "give up waiting after this `time`")
+}
+
+func (a *app) pairSwitchCmd() *cobra.Command {
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use:   "switch [NODE]",
+		Short: "Let the other node serve",
+		Long: `Waits until the other node has everything that the active one has, and says what
+holds that up. Then the services stop on the active node, and start on the other
+one. Interrupting the command does not end a switch that has begun.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.onPair(cmd, timeout, func(ctx context.Context, c *api.Client, js bool) error {
+				s, err := a.switchPair(ctx, c, strings.Join(args, ""))
+				if err != nil {
+					return err
+				}
+				if js {
+					return writeJSON(a.env.Stdout, s, false)
+				}
+				return writeText(a.env.Stdout, s.text())
+			})
+		},
+	}
+	pairTimeout(cmd, &timeout)
+	return cmd
+}
+
+// switched is a switch that is done, by what both nodes tell. Durations in ns.
+type switched struct {
+	From     cluster.HostID `json:"from"`
+	To       cluster.HostID `json:"to"`
+	Total    time.Duration  `json:"total"` // from the order to the last service
+	Stopped  time.Duration  `json:"stopped"`
+	Handed   time.Duration  `json:"handed"`
+	Taken    time.Duration  `json:"taken"`
+	Promoted time.Duration  `json:"promoted"`
+	Started  time.Duration  `json:"started"`
+}
+
+func (s switched) text() string {
+	sec := func(d time.Duration) string { return fmt.Sprintf("%.2f", d.Seconds()) }
+	return fmt.Sprintf("%s serves in place of %s after %s s: services stopped %s, all data handed over %s, taken %s, promoted %s, services started %s\n",
+		clean(s.To), clean(s.From), sec(s.Total), sec(s.Stopped), sec(s.Handed), sec(s.Taken), sec(s.Promoted), sec(s.Started))
+}
+
+// switchPair lets a node serve; "": the one that does not.
+func (a *app) switchPair(ctx context.Context, c *api.Client, to string) (switched, error) {
+	var s switched
+	_, err := a.untilPair(ctx, c, "switch", func(p cluster.PairStatus) string {
+		s.From, s.To = "", ""
+		return s.hindered(p, to)
+	})
+	if err != nil {
+		return s, err
+	}
+	if s.From == s.To {
+		return s, fail.Errorf(fail.Refused, "%s serves already", clean(s.To))
+	}
+	for _, err := range c.Migrate(ctx, string(s.To), "") {
+		if err != nil {
+			return s, err
+		}
+	}
+	_, err = a.untilPair(ctx, c, "switch", func(p cluster.PairStatus) string {
+		if act := p.Active(); act == nil || act.Host != s.To {
+			return fmt.Sprintf("%s to serve", s.To)
+		}
+		return s.measured(p)
+	})
+	return s, err
+}
+
+// hindered says why a switch can not begin yet.
+func (s *switched) hindered(p cluster.PairStatus, to string) string {
+	act := p.Active()
+	if act == nil {
+		_, why := p.Health()
+		return "the services do not run: " + strings.Join(why, "; ")
+	}
+	s.From = act.Host
+	for _, n := range p.Nodes {
+		if to == "" && n.Host == act.Host || to != "" && string(n.Host) != to {
+			continue
+		}
+		s.To = n.Host
+		switch {
+		case n.Host == act.Host:
+		case !n.Alive:
+			return fmt.Sprintf("%s is silent", n.Host)
+		case !slices.Contains(p.Complete, n.Host):
+			return fmt.Sprintf("%s does not have everything yet: it is %s behind", n.Host, n.Lag)
+		case !n.Fit:
+			return fmt.Sprintf("%s: %s", n.Host, n.Why)
+		case n.LagKnown && n.Lag > 0:
+			return fmt.Sprintf("%s has everything, and is %s behind in applying it", n.Host, n.Lag)
+		}
+		return ""
+	}
+	return fmt.Sprintf("%s is not one of the two nodes", to)
+}
+
+// measured takes the times of both nodes; it says what is missing.
+func (s *switched) measured(p cluster.PairStatus) string {
+	var from, to cluster.PairTimes
+	for _, n := range p.Nodes {
+		if n.Host == s.From {
+			from = n.Times
+		} else if n.Host == s.To {
+			to = n.Times
+		}
+	}
+	if to.Served.IsZero() || from.Handed.IsZero() || to.Taken.Before(from.Asked) {
+		return "both nodes to tell how long it took"
+	}
+	after := func(a, b time.Time) time.Duration { return max(0, b.Sub(a)) }
+	s.Total = after(from.Asked, to.Served)
+	s.Stopped, s.Handed, s.Taken = after(from.Asked, from.Stopped), after(from.Stopped, from.Handed), after(from.Handed, to.Taken)
+	s.Promoted, s.Started = after(to.Taken, to.Promoted), after(to.Promoted, to.Served)
+	return ""
+}
+
+func (a *app) pairDrillCmd() *cobra.Command {
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use:   "drill",
+		Short: "Switch to the other node and back, and show how long it took",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.onPair(cmd, timeout, func(ctx context.Context, c *api.Client, js bool) error {
+				all := []switched{}
+				for range 2 {
+					s, err := a.switchPair(ctx, c, "")
+					if err != nil {
+						return err
+					}
+					all = append(all, s)
+					if !js {
+						if err := writeText(a.env.Stdout, s.text()); err != nil {
+							return err
+						}
+					}
+				}
+				if js {
+					return writeJSON(a.env.Stdout, all, false)
+				}
+				return nil
+			})
+		},
+	}
+	pairTimeout(cmd, &timeout)
+	return cmd
+}
+
+func (a *app) pairStartCmd() *cobra.Command {
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use:   "start",
+		Short: "Start the services of the pair",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return a.startPair(cmd, timeout) },
+	}
+	pairTimeout(cmd, &timeout)
+	return cmd
+}
+
+func (a *app) startPair(cmd *cobra.Command, timeout time.Duration) error {
+	return a.onPair(cmd, timeout, func(ctx context.Context, c *api.Client, js bool) error {
+		if err := c.Start(ctx, ""); err != nil {
+			return err
+		}
+		p, err := a.untilPair(ctx, c, "start", func(p cluster.PairStatus) string {
+			if p.Active() != nil {
+				return ""
+			}
+			_, why := p.Health()
+			return strings.Join(append(why, "the services to run"), "; ")
+		})
+		return a.showPair(p, js, err)
+	})
+}
+
+func (a *app) pairStopCmd() *cobra.Command {
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use:   "stop",
+		Short: "Stop the services of the pair on both nodes",
+		Long: `Stops the services on whichever node they run, and waits until that is proved.
+They stay stopped until "start", also across reboots. It can be interrupted, and
+called again.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.stopPair(cmd, timeout) },
+	}
+	pairTimeout(cmd, &timeout)
+	return cmd
+}
+
+func (a *app) stopPair(cmd *cobra.Command, timeout time.Duration) error {
+	return a.onPair(cmd, timeout, func(ctx context.Context, c *api.Client, js bool) error {
+		if err := c.Stop(ctx, false, ""); err != nil {
+			return err
+		}
+		p, err := a.untilPair(ctx, c, "stop", func(p cluster.PairStatus) string {
+			if p.Want.Run || p.Owner.Holder() != "" {
+				return "the services to stop"
+			}
+			for _, n := range p.Nodes {
+				if n.Alive && n.Role == "active" {
+					return fmt.Sprintf("%s to stop", n.Host)
+				}
+			}
+			return ""
+		})
+		return a.showPair(p, js, err)
+	})
+}
+
+func (a *app) showPair(p cluster.PairStatus, js bool, err error) error {
+	switch {
+	case err != nil:
+		return err
+	case js:
+		return writeJSON(a.env.Stdout, viewPair(p), false)
+	}
+	return writeText(a.env.Stdout, viewPair(p).text(painterFor(a.env.Stdout)))
+}
