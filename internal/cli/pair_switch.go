@@ -39,7 +39,7 @@ func (a *app) onPair(cmd *cobra.Command, timeout time.Duration, f func(ctx conte
 }
 
 // untilPair waits until ready says "", and tells on stderr what it waits for. An agent that
-// does not answer is asked again.
+// does not answer is asked again. name is what was asked for; "": nothing yet.
 func (a *app) untilPair(ctx context.Context, c *api.Client, name string, ready func(cluster.PairStatus) string) (cluster.PairStatus, error) {
 	said := ""
 	for {
@@ -64,6 +64,9 @@ func (a *app) untilPair(ctx context.Context, c *api.Client, name string, ready f
 			}
 		}
 		if !sleep.For(ctx, pairEvery) {
+			if name == "" {
+				return p, fail.Errorf(fail.Failed, "the pair is not ready for a switch: %s", clean(said)).With("nothing was changed")
+			}
 			return p, unfinished("pair "+name, ctx.Err(), said)
 		}
 	}
@@ -120,7 +123,16 @@ func (s switched) text() string {
 // switchPair lets a node serve; "": the one that does not.
 func (a *app) switchPair(ctx context.Context, c *api.Client, to string) (switched, error) {
 	var s switched
-	_, err := a.untilPair(ctx, c, "switch", func(p cluster.PairStatus) string {
+	p, err := c.Pair(ctx)
+	switch {
+	case err != nil:
+		return s, err
+	case to != "" && !slices.ContainsFunc(p.Nodes, func(n cluster.PairNode) bool { return string(n.Host) == to }):
+		return s, fail.Errorf(fail.Invalid, "node %q: want one of %s", to, pairNames(p))
+	case !p.Want.Run:
+		return s, fail.Errorf(fail.Refused, "the services are stopped").With("start them: holdfast pair start")
+	}
+	_, err = a.untilPair(ctx, c, "", func(p cluster.PairStatus) string {
 		s.From, s.To = "", ""
 		return s.hindered(p, to)
 	})
@@ -162,7 +174,7 @@ func (s *switched) hindered(p cluster.PairStatus, to string) string {
 		case !n.Alive:
 			return fmt.Sprintf("%s is silent", n.Host)
 		case !slices.Contains(p.Complete, n.Host):
-			return fmt.Sprintf("%s does not have everything yet: it is %s behind", n.Host, n.Lag)
+			return fmt.Sprintf("%s does not have everything yet%s", n.Host, behind(n.PairReport))
 		case !n.Fit:
 			return fmt.Sprintf("%s: %s", n.Host, n.Why)
 		case n.LagKnown && n.Lag > 0:
@@ -170,7 +182,23 @@ func (s *switched) hindered(p cluster.PairStatus, to string) string {
 		}
 		return ""
 	}
-	return fmt.Sprintf("%s is not one of the two nodes", to)
+	return "the other node to report"
+}
+
+// behind says how far a copy is behind, when that is known and something.
+func behind(r cluster.PairReport) string {
+	if !r.LagKnown || r.Lag == 0 {
+		return ""
+	}
+	return fmt.Sprintf(": it is %s behind", r.Lag)
+}
+
+func pairNames(p cluster.PairStatus) string {
+	var names []string
+	for _, n := range p.Nodes {
+		names = append(names, clean(string(n.Host)))
+	}
+	return strings.Join(names, ", ")
 }
 
 // measured takes the times of both nodes; it says what is missing.

@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 			Commit: "c7dc57a012f5bae01eafaea7455bf5784007c172", Built: testTime(),
 		}))
 	}
-	testscript.Main(m, map[string]func(){"holdfast": command, ZshaName: command})
+	testscript.Main(m, map[string]func(){"holdfast": command, ZshaName: command, crmName: command, stopName: command, startName: command})
 }
 
 // extra are commands as the binary gives them to New.
@@ -62,6 +62,7 @@ func testTime() time.Time { return time.Date(2026, 1, 2, 15, 4, 5, 0, time.UTC) 
 type agent struct {
 	*servertest.Fake
 	upgrades *servertest.Upgrades
+	pair     *servertest.Pair
 	socket   string
 	cancel   context.CancelFunc
 	done     chan error
@@ -74,12 +75,13 @@ func startAgent(socket string) (*agent, error) {
 		upgrades: servertest.NewUpgrades(&servertest.Jobs{Now: testTime(), Fails: []cluster.HostID{"node2"}}),
 		socket:   socket,
 	}
+	a.pair = servertest.NewPair(a.Fake)
 	return a, a.serve()
 }
 
 // serve begins to serve and returns when the server answers.
 func (a *agent) serve() error {
-	s, err := server.New(a.Fake, server.Options{Socket: a.socket, Log: slog.New(slog.DiscardHandler), Version: "1.2.4", Jobs: a.upgrades, Upgrade: a.upgrades, Certificates: a.upgrades})
+	s, err := server.New(a.Fake, server.Options{Socket: a.socket, Log: slog.New(slog.DiscardHandler), Version: "1.2.4", Jobs: a.upgrades, Upgrade: a.upgrades, Certificates: a.upgrades, Pair: a.pair})
 	if err != nil {
 		return err
 	}
@@ -169,6 +171,7 @@ func failCancel(f *servertest.Fake, w cluster.Want) {
 //	agent events FILE    JSON lines appended to the event log
 //	agent obeys|idles|fails-moves|fails-cancels
 //	agent store-away     requests and events fail
+//	agent pair [FILE]    JSON laid over the status of a pair that is well; unset: it is not set up
 //	agent upgrade [FILE] JSON of how an upgrade stands; without: as it goes
 //	agent report FILE    JSON of what checks find
 //	agent fails STEP     a step of an upgrade fails once
@@ -208,6 +211,16 @@ func control(ts *testscript.TestScript, neg bool, args []string) {
 		var u request.Standing
 		ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[1])), &u))
 		a.upgrades.Show(&u)
+	case "pair":
+		switch {
+		case len(args) == 1:
+			a.pair.Lay(nil)
+		case args[1] == "unset":
+			a.pair.Unset()
+		default:
+			text := ts.ReadFile(args[1])
+			a.pair.Lay(func(p *cluster.PairStatus) { ts.Check(json.Unmarshal([]byte(text), p)) })
+		}
 	case "report":
 		var r check.Report
 		ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[1])), &r))

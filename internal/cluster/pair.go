@@ -98,9 +98,12 @@ func (p PairStatus) Active() *PairNode {
 // Health says how well the pair does, and why not better.
 func (p PairStatus) Health() (h Health, why []string) {
 	active := p.Active()
-	if !p.Set {
-		why = append(why, "the pair is not set up")
-	} else if active == nil && p.Waiting != "" {
+	switch {
+	case !p.Set:
+		return Broken, []string{"the pair is not set up"}
+	case !p.Want.Run && active == nil:
+		return Broken, []string{"it was asked to stop"}
+	case active == nil && p.Waiting != "":
 		why = append(why, p.Waiting)
 	}
 	for i := range p.Nodes {

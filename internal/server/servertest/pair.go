@@ -1,0 +1,93 @@
+package servertest
+
+import (
+	"context"
+	"io"
+	"slices"
+	"sync"
+	"time"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
+)
+
+// Pair is a two-node pair on the first two hosts of a fake; the others vote. It is well, and
+// follows the fake's owner record.
+type Pair struct {
+	*Fake
+
+	mu    sync.Mutex
+	begun bool
+	lay   func(*cluster.PairStatus)
+}
+
+// NewPair returns a pair that is set up.
+func NewPair(f *Fake) *Pair { return &Pair{Fake: f, begun: true} }
+
+// Lay changes what is told from now on; nil: nothing.
+func (p *Pair) Lay(f func(*cluster.PairStatus)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lay = f
+}
+
+// Unset takes the pair's records away.
+func (p *Pair) Unset() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.begun = false
+}
+
+// Pair tells the state of the pair.
+func (p *Pair) Pair(context.Context) (cluster.PairStatus, error) {
+	st := p.Status()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	at := st.Time
+	out := cluster.PairStatus{Time: at, Set: p.begun, Owner: st.Owner, Want: st.Want, Takeover: st.Takeover, Waiting: st.Waiting, Guarantee: cluster.Safe}
+	if !p.begun {
+		return out, nil
+	}
+	serves := st.Want.Run && (st.Owner.State == cluster.Running || st.Owner.State == cluster.Migrating)
+	for _, h := range st.Hosts {
+		host := cluster.PairHost{Host: h.Name, Alive: h.Alive}
+		if len(out.Nodes) == 2 {
+			out.Voters = append(out.Voters, host)
+			continue
+		}
+		r := cluster.PairReport{Time: at, Role: "standby", Linked: true, Fit: true, LagKnown: true, Data: "/var/lib/mysql-share"}
+		state := "down"
+		moved := cluster.PairTimes{Asked: at, Stopped: at.Add(50 * time.Millisecond), Handed: at.Add(90 * time.Millisecond)}
+		if serves && st.Owner.Host == h.Name {
+			r.Role, r.Waits, r.LagKnown, state = "active", true, false, "up"
+			moved = cluster.PairTimes{Taken: at.Add(100 * time.Millisecond), Promoted: at.Add(150 * time.Millisecond), Served: at.Add(250 * time.Millisecond)}
+		}
+		r.Times = moved
+		r.Members = []cluster.PairMember{{Name: "tomcat", State: state}, {Name: "webip", VIP: "172.16.60.55", State: state}}
+		out.Nodes = append(out.Nodes, cluster.PairNode{PairHost: host, PairReport: r})
+		if h.Alive {
+			out.Complete = append(out.Complete, h.Name)
+		}
+	}
+	out.Takeover.Possible = !slices.ContainsFunc(out.Nodes, func(n cluster.PairNode) bool { return !n.Alive })
+	if p.lay != nil {
+		p.lay(&out)
+	}
+	return out, nil
+}
+
+// Begin begins with this host's copy.
+func (p *Pair) Begin(context.Context, string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.begun {
+		return fail.Errorf(fail.Refused, "the pair was set up already")
+	}
+	p.begun = true
+	return nil
+}
+
+// Copy has no data.
+func (p *Pair) Copy(_ context.Context, user string, _ io.Writer) error {
+	return fail.Errorf(fail.Denied, "not allowed: %s is not the other node of this pair", user)
+}
