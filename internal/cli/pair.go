@@ -59,8 +59,8 @@ func (a *app) pairBeginCmd() *cobra.Command {
 		Short: "Make this host's data the ones that the pair begins with",
 		Long: `Makes the copy of this host the one that the pair begins with, once. The
 database of this host must not run. It gets the accounts that are named in the
-configuration; the other node gets a copy of it, and what that node had before is
-moved aside. The services start when holdfast start has asked for it.`,
+configuration. The other node gets a copy of it; what that node had before is
+moved aside. The services start then.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.dial(cmd)

@@ -79,6 +79,7 @@ func (m *Machine) put() (Put, bool) {
 		return p, true
 	case m.mustLeave():
 		p.Sync, p.OwnerMod, p.Why = s.with(m.Self, false), 0, "this node's copy follows anew" // rule 4
+		p.Sync.Proof = s.Proof // of the peer, which may be licensed by it and not promoted yet
 		return p, true
 	}
 	return p, false

@@ -93,7 +93,7 @@ func (w *world) told(i int, ok bool) {
 	n := &w.node[i]
 	n.result = 0
 	n.m.Now++
-	n.m.Done(n.m.Acting, Outcome{OK: ok, Why: "it can not be"}, n.m.Now)
+	n.m.Done(n.m.Acting, Outcome{OK: ok, Why: "it can not be", Proof: string(names[1-i])}, n.m.Now)
 }
 
 func (w *world) transactions(i int, visit func(*world)) {
@@ -251,7 +251,7 @@ func (w *world) holder(i int, visit func(*world)) {
 		c := w.clone("resume " + string(o.Host))
 		c.grant(i)
 		visit(c)
-	case (o.State == cluster.Assigned || o.State == cluster.Settling) && m.Phase == Serving && m.Seen.Replica.Role == RoleActive:
+	case (o.State == cluster.Assigned || o.State == cluster.Settling) && m.Phase == Serving: // before anything of it may run
 		c := w.clone("running on " + string(o.Host))
 		o.State, o.Ready = cluster.Running, false
 		c.own(o)

@@ -20,7 +20,7 @@ type world struct {
 	acked    uint8 // writes that clients were told of, a bit each
 	next     int   // the write that comes next
 	budget   budget
-	proofs   bool   // a copy that follows anew is whole only once it was proved, as with MariaDB; else at once, as with DRBD
+	proofs   bool   // a copy that follows anew is whole only once it was proved, and promoted by that proof, as with MariaDB; else at once, as with DRBD
 	wrong    string // what was done out of order
 	trace    *step
 }
@@ -82,6 +82,22 @@ func newWorld(b budget) *world {
 	return w
 }
 
+// proving makes the copies need proofs. That of a has been active before.
+func (w *world) proving() {
+	w.proofs, w.node[0].wrote, w.sync.Proof = true, true, "b"
+	w.syncMod++
+	for i := range w.node {
+		w.begin(i)
+	}
+}
+
+// vouched reports that a proof says of a node's copy that it is whole; its own driver needs
+// none when it was the last that was promoted.
+func (w *world) vouched(i int, proof string) bool {
+	n := &w.node[i]
+	return n.whole && (!w.proofs || n.wrote || proof == string(names[i]))
+}
+
 // begin is a new agent process on a node.
 func (w *world) begin(i int) {
 	n := &w.node[i]
@@ -107,7 +123,7 @@ func (w *world) look(i int) {
 	n := &w.node[i]
 	linked := n.role == RoleStandby && n.linked || n.role == RoleActive && w.link(1-i)
 	n.m.Now++
-	n.m.Observed(Seen{Replica{n.role, n.waits, linked, n.stuck && n.linked, n.whole, n.wrote}, []State{n.member}, n.m.Sync.Mod}, n.m.Now)
+	n.m.Observed(Seen{Replica{n.role, n.waits, linked, n.stuck && n.linked, w.vouched(i, n.m.Sync.Proof), n.wrote}, []State{n.member}, n.m.Sync.Mod}, n.m.Now)
 }
 
 func (w *world) clone(what string) *world {
@@ -153,6 +169,9 @@ func (w *world) effect(i int, a Action) bool {
 	switch a := a.(type) {
 	case Promote:
 		w.early(i)
+		if !w.vouched(i, a.Proof) && n.role != RoleActive {
+			return false
+		}
 		n.epoch = a.Epoch
 		n.role, n.waits, n.linked, n.wrote = RoleActive, true, false, true
 	case Demote:
@@ -260,6 +279,7 @@ func (w *world) key() []byte {
 		text(s.Host)
 		text(s.To)
 		num(int64(s.Epoch.Seq))
+		text(cluster.HostID(s.Proof))
 	}
 	put := func(p *Put) {
 		if p == nil {

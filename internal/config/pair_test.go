@@ -1,0 +1,75 @@
+package config
+
+import (
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+)
+
+func TestPairDefaults(t *testing.T) {
+	cl, faults, warnings := Parse("pair.json", []byte(fixture(t, "pair.json")), Options{})
+	wantFaults(t, faults)
+	if len(warnings) > 0 {
+		t.Errorf("warnings %v", warnings)
+	}
+	p := cl.Pair.Full()
+	if time.Duration(p.Patience) != 2*time.Second || p.Database.Program != "/usr/sbin/mariadbd" || p.Database.Port != 3306 || p.Database.Datadir != "/var/lib/mysql" {
+		t.Errorf("defaults: %+v, %+v", p, p.Database)
+	}
+	if p.Database.Admin.File() != "/etc/holdfast/database-admin" {
+		t.Errorf("the file of a password: %s", p.Database.Admin.File())
+	}
+	var names []string
+	var restarts []int
+	for _, m := range p.Group {
+		names, restarts = append(names, m.Name), append(restarts, *m.Restarts)
+	}
+	if !slices.Equal(names, []string{"tomcat.service", "indexer", "webip"}) || !slices.Equal(restarts, []int{2, 0, 2}) {
+		t.Errorf("members %v, %v", names, restarts)
+	}
+	if cl.Pair.Group[0].Name != "" {
+		t.Error("Full has changed what it was called on")
+	}
+	if p.Peer("cvm1") != "cvm2" || p.Peer("cvm2") != "cvm1" || p.Peer("arbiter") != "" {
+		t.Error("the peers are wrong")
+	}
+	again, faults, _ := Parse("written.json", cl.JSON(), Options{})
+	wantFaults(t, faults)
+	if !reflect.DeepEqual(cl, again) {
+		t.Errorf("read back as %s", again.JSON())
+	}
+}
+
+func TestPairFaults(t *testing.T) {
+	base := fixture(t, "pair.json")
+	const vip = `"VIP": "172.16.60.55/16"`
+	for _, tc := range []faultCase{
+		one("a VM's size", `"Type": "PairConf",`, `"Type": "PairConf", "CPU": 4, "MemorySizeInGB": 8, "ImageFolder": "/srv/x",`, `CPU: allowed only`, `MemorySizeInGB: allowed only with a management VM`, `ImageFolder: allowed only`),
+		one("a pair beside a VM", `"Type": "PairConf"`, `"Type": "FileConf"`, `MemorySizeInGB: want`, `CPU: want`, `ImageFolder: want`, `DNS: want`, `Network: want`, `Pair: allowed only with Type PairConf`),
+		one("a node that is no host", `"Nodes": ["cvm1", "cvm2"]`, `"Nodes": ["cvm1", "cvm9"]`, `Pair.Nodes[1]: value "cvm9": want the name of a host of Node`),
+		one("one node twice", `"Nodes": ["cvm1", "cvm2"]`, `"Nodes": ["cvm1", "cvm1"]`, `Pair.Nodes: value "cvm1 cvm1": want the names of two hosts`),
+		one("an address of a node", vip, `"VIP": "172.16.60.52/16"`, `Pair.Group[2].VIP: value "172.16.60.52/16": want an address that no host of Node has`),
+		one("a network's address", vip, `"VIP": "172.16.0.0/16"`, `Pair.Group[2].VIP: value "172.16.0.0/16": want ADDRESS/LENGTH`),
+		one("an address without length", vip, `"VIP": "172.16.60.55"`, `Pair.Group[2].VIP: want ADDRESS/LENGTH`),
+		one("two kinds at once", vip, vip+`, "Unit": "x.service"`, `Pair.Group[2]: want one of VIP, Unit`),
+		one("no kind", vip, `"Restarts": 1`, `Pair.Group[2]: want one of VIP, Unit`),
+		one("a unit without suffix", `"Unit": "tomcat.service"`, `"Unit": "tomcat"`, `Pair.Group[0].Unit: value "tomcat": want the whole name`),
+		one("programs without a stop", `"Stop": ["/opt/indexer/ctl", "stop"], `, ``, `Pair.Group[1].Stop: want a program`),
+		one("a program that is looked for", `"Start": ["/opt/indexer/ctl"`, `"Start": ["ctl"`, `Pair.Group[1].Start[0]: value "ctl": want an absolute path`),
+		one("a name twice", `"Name": "webip"`, `"Name": "indexer"`, `Pair.Group[2].Name: value "indexer": names must be unique; Pair.Group[1] has the same`),
+		one("a password itself", `"file:/etc/holdfast/database-admin"`, `"secret"`, `Pair.Database.Admin.Credential: value "(not shown)": want file:/PATH`),
+		one("one account for both", `"User": "replication"`, `"User": "holdfast"`, `Pair.Database.Replication.User: value "holdfast": want another account`),
+		one("little patience", `"Group": [`, `"Patience": "10ms", "Group": [`, `Pair.Patience: value "10ms": want 500ms to 1m`),
+		one("no database", `"Database": {`, `"Databases": {`, `Pair.Databases: nearest known one is "Database"`),
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			text := base
+			for _, e := range tc.edits {
+				text = change(t, text, e.old, e.with)
+			}
+			_, faults, _ := Parse("c.json", []byte(text), Options{})
+			wantFaults(t, faults, tc.want...)
+		})
+	}
+}
