@@ -3,12 +3,10 @@
 package remote
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -40,11 +38,8 @@ type Host struct {
 	client *ssh.Client
 	sudo   string // before commands
 
-	session *ssh.Session
-	in      io.WriteCloser
-	out     *bufio.Reader
-	said    *tail
-	stop    context.CancelFunc
+	*talk // nil: the program was not started there
+	stop  context.CancelFunc
 }
 
 // Connect opens the connection and proves the host's key. It fails with an
@@ -197,86 +192,35 @@ func (h *Host) Begin(ctx context.Context, p Program) error {
 	if !strings.HasPrefix(dir, "/") || strings.ContainsAny(dir, "\n") {
 		return fmt.Errorf("send the program: the host said %q in place of a folder", text.Clean(dir))
 	}
-	if h.session, err = h.client.NewSession(); err != nil {
-		return fmt.Errorf("open a session: %w", err)
-	}
-	if h.in, err = h.session.StdinPipe(); err != nil {
-		return fmt.Errorf("open a session: %w", err)
-	}
-	pipe, err := h.session.StdoutPipe()
+	session, err := h.client.NewSession()
 	if err != nil {
 		return fmt.Errorf("open a session: %w", err)
 	}
-	h.out, h.said = bufio.NewReaderSize(pipe, 1<<16), &tail{}
-	h.session.Stderr = h.said
-	if err := h.session.Start(h.sudo + quote(dir+"/holdfast") + " on-host " + quote(dir)); err != nil {
+	to, err := session.StdinPipe()
+	if err != nil {
+		return fmt.Errorf("open a session: %w", err)
+	}
+	from, err := session.StdoutPipe()
+	if err != nil {
+		return fmt.Errorf("open a session: %w", err)
+	}
+	// Only the first call of Wait comes back.
+	t := newTalk(to, from, sync.OnceValue(session.Wait), func() { h.client.Close() })
+	session.Stderr = t.said
+	if err := session.Start(h.sudo + quote(dir+"/holdfast") + " on-host " + quote(dir)); err != nil {
 		return fmt.Errorf("start the program there: %w", err)
 	}
+	h.talk = t
 	return nil
-}
-
-// Ask sends a request and waits for its answer, whose error is returned. When ctx
-// ends the host is left: what it was doing goes on there, and what was not
-// confirmed is taken back.
-func (h *Host) Ask(ctx context.Context, r install.Request) (install.Answer, error) {
-	var a install.Answer
-	line, err := json.Marshal(r)
-	if err != nil {
-		return a, fmt.Errorf("write a request: %w", err)
-	}
-	defer context.AfterFunc(ctx, func() { h.client.Close() })()
-	if _, err = h.in.Write(append(line, '\n')); err == nil {
-		line, err = h.readLine()
-	}
-	if err != nil {
-		if ctx.Err() != nil {
-			return a, context.Cause(ctx)
-		}
-		return a, h.ended(err)
-	}
-	if err := json.Unmarshal(line, &a); err != nil {
-		return a, fmt.Errorf("the host said %q in place of an answer", text.Clean(string(line[:min(len(line), 200)])))
-	}
-	if a.Error != "" {
-		return a, errors.New(text.Clean(a.Error))
-	}
-	return a, nil
-}
-
-func (h *Host) readLine() ([]byte, error) {
-	var line []byte
-	for {
-		part, more, err := h.out.ReadLine()
-		line = append(line, part...)
-		if err == nil && len(line) > maxAnswer {
-			err = fmt.Errorf("an answer of more than %d bytes", maxAnswer)
-		}
-		if err != nil || !more {
-			return line, err
-		}
-	}
-}
-
-// ended says why the program there speaks no more.
-func (h *Host) ended(err error) error {
-	if errors.Is(err, io.EOF) {
-		if werr := h.session.Wait(); werr != nil {
-			err = werr
-		}
-	}
-	if said := strings.TrimPrefix(strings.TrimSpace(text.Clean(h.said.String())), "holdfast: "); said != "" {
-		return errors.New(said)
-	}
-	return fmt.Errorf("the connection ended: %w", err)
 }
 
 // Close ends the program there, which takes back what was not confirmed, and
 // waits for its end.
 func (h *Host) Close() (err error) {
-	if h.session != nil {
+	if h.talk != nil {
 		h.in.Close() // its end is told by Wait
 		t := time.AfterFunc(dialWithin, func() { h.client.Close() })
-		if err = h.session.Wait(); err != nil {
+		if err = h.wait(); err != nil {
 			err = fmt.Errorf("end the installation on %s: %w: %s", h.name, err, text.Clean(h.said.String()))
 		}
 		t.Stop()
@@ -284,26 +228,4 @@ func (h *Host) Close() (err error) {
 	h.stop()
 	h.client.Close() // nothing is to be lost any more
 	return err
-}
-
-// tail keeps the end of what was written.
-type tail struct {
-	mu  sync.Mutex
-	buf []byte
-}
-
-func (t *tail) Write(b []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.buf = append(t.buf, b...)
-	if over := len(t.buf) - maxSaid; over > 0 {
-		t.buf = t.buf[over:]
-	}
-	return len(b), nil
-}
-
-func (t *tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return string(t.buf)
 }

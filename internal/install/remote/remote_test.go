@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -15,6 +16,8 @@ import (
 	"testing"
 
 	"golang.org/x/crypto/ssh"
+
+	"holdfast/internal/install"
 )
 
 const password = "a & # @ $ 'b' \"c\""
@@ -74,10 +77,17 @@ func serve(c net.Conn, conf *ssh.ServerConfig) {
 				}
 				_ = r.Reply(true, nil)
 				cmd := exec.Command("sh", "-c", string(r.Payload[4:]))
-				cmd.Stdin, cmd.Stdout, cmd.Stderr = ch, ch, ch.Stderr()
-				code := uint32(0)
-				if err := cmd.Run(); err != nil {
-					code = 1
+				cmd.Stdout, cmd.Stderr = ch, ch.Stderr()
+				code := uint32(1)
+				// A command may end before its input does.
+				if in, err := cmd.StdinPipe(); err == nil {
+					go func() {
+						_, _ = io.Copy(in, ch)
+						in.Close()
+					}()
+					if cmd.Run() == nil {
+						code = 0
+					}
 				}
 				_, _ = ch.SendRequest("exit-status", false, ssh.Marshal(struct{ C uint32 }{code}))
 				ch.Close()
@@ -201,5 +211,73 @@ func TestRun(t *testing.T) {
 	}
 	if _, err := h.Run(t.Context(), "echo why >&2; exit 3", nil); err == nil || !strings.Contains(err.Error(), "why") {
 		t.Errorf("a command that fails: %v", err)
+	}
+}
+
+// TestAProgramThatEndsAtOnce: what it said is the error, and the connection ends.
+func TestAProgramThatEndsAtOnce(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("the program's folder is root's")
+	}
+	script := filepath.Join(t.TempDir(), "program")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\nread line\n[ -z \"$2\" ] || rm -r \"$2\"\necho 'holdfast: why' >&2\nexit 1\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p, err := ReadProgram(script)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opt := sshd(t, key(t))
+	var unknown *UnknownKey
+	if _, err := Connect(t.Context(), "h", "127.0.0.1", opt); !errors.As(err, &unknown) {
+		t.Fatal(err)
+	}
+	opt.Pinned[unknown.At] = unknown.Fingerprint
+	there, err := Connect(t.Context(), "h", "127.0.0.1", opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := there.Begin(t.Context(), p); err != nil {
+		t.Fatal(errors.Join(err, there.Close()))
+	}
+	here, err := BeginHere(p)
+	if err != nil {
+		t.Fatal(errors.Join(err, there.Close()))
+	}
+	for name, c := range map[string]install.Conn{"there": there, "here": here} {
+		if _, err := c.Ask(t.Context(), install.Request{Do: install.DoNow}); err == nil || err.Error() != "why" {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := c.Close(); err == nil {
+			t.Errorf("%s: its end was no error", name)
+		}
+	}
+}
+
+// TestHere asks a program on this host, which ends with its input.
+func TestHere(t *testing.T) {
+	dir := t.TempDir()
+	script := filepath.Join(dir, "program")
+	text := "#!/bin/sh\n[ \"$1\" = on-host ] || exit 3\nwhile read line; do echo '{\"output\": \"it answers\"}'; done\ntouch " + dir + "/ended\n"
+	if err := os.WriteFile(script, []byte(text), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	h, err := BeginHere(Program{File: script})
+	if err != nil {
+		t.Skipf("this takes root, or sudo without a password: %v", err)
+	}
+	for range 2 {
+		if a, err := h.Ask(t.Context(), install.Request{Do: install.DoNow}); err != nil || a.Output != "it answers" {
+			t.Errorf("%+v, %v", a, err)
+		}
+	}
+	if err := h.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(dir + "/ended"); err != nil {
+		t.Errorf("the program has not ended by its input: %v", err)
+	}
+	if _, err := BeginHere(Program{File: dir + "/none"}); err == nil && os.Geteuid() == 0 {
+		t.Error("a program that is not there was started")
 	}
 }

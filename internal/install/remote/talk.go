@@ -1,0 +1,105 @@
+package remote
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+
+	"holdfast/internal/install"
+	"holdfast/internal/text"
+)
+
+// talk is with this program on a host: a line of JSON each way.
+type talk struct {
+	in    io.WriteCloser
+	out   *bufio.Reader
+	said  *tail        // to its standard error
+	wait  func() error // for its end
+	leave func()       // ends the talk, whatever it is doing
+}
+
+func newTalk(in io.WriteCloser, out io.Reader, wait func() error, leave func()) *talk {
+	return &talk{in: in, out: bufio.NewReaderSize(out, 1<<16), said: &tail{}, wait: wait, leave: leave}
+}
+
+// Ask sends a request and waits for its answer, whose error is returned. When ctx
+// ends the host is left: what it was doing goes on there, and what was not
+// confirmed is taken back.
+func (t *talk) Ask(ctx context.Context, r install.Request) (install.Answer, error) {
+	var a install.Answer
+	line, err := json.Marshal(r)
+	if err != nil {
+		return a, fmt.Errorf("write a request: %w", err)
+	}
+	defer context.AfterFunc(ctx, func() { t.leave() })()
+	if _, err = t.in.Write(append(line, '\n')); err == nil {
+		line, err = t.readLine()
+	}
+	if err != nil {
+		if ctx.Err() != nil {
+			return a, context.Cause(ctx)
+		}
+		return a, t.ended(err)
+	}
+	if err := json.Unmarshal(line, &a); err != nil {
+		return a, fmt.Errorf("the host said %q in place of an answer", text.Clean(string(line[:min(len(line), 200)])))
+	}
+	if a.Error != "" {
+		return a, errors.New(text.Clean(a.Error))
+	}
+	return a, nil
+}
+
+func (t *talk) readLine() ([]byte, error) {
+	var line []byte
+	for {
+		part, more, err := t.out.ReadLine()
+		line = append(line, part...)
+		if err == nil && len(line) > maxAnswer {
+			err = fmt.Errorf("an answer of more than %d bytes", maxAnswer)
+		}
+		if err != nil || !more {
+			return line, err
+		}
+	}
+}
+
+// ended says why the program there speaks no more.
+func (t *talk) ended(err error) error {
+	if errors.Is(err, io.EOF) {
+		if werr := t.wait(); werr != nil {
+			err = werr
+		}
+	}
+	if said := strings.TrimPrefix(strings.TrimSpace(text.Clean(t.said.String())), "holdfast: "); said != "" {
+		return errors.New(said)
+	}
+	return fmt.Errorf("the connection ended: %w", err)
+}
+
+// tail keeps the end of what was written.
+type tail struct {
+	mu  sync.Mutex
+	buf []byte
+}
+
+func (t *tail) Write(b []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.buf = append(t.buf, b...)
+	if over := len(t.buf) - maxSaid; over > 0 {
+		t.buf = t.buf[over:]
+	}
+	return len(b), nil
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return string(t.buf)
+}
