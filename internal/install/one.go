@@ -18,7 +18,7 @@ import (
 // management VM's domain.
 func QueryFor(cfg config.Cluster, base config.Node, h Host, domain string) *Query {
 	n := Settings(cfg, h, "x", base)
-	q := &Query{Host: h.Name, Addr: h.Addr, DataDir: "/var/lib/holdfast", Socket: n.Libvirt.Socket, Ports: h.ports(), Machine: n.Machine, Domain: domain}
+	q := &Query{Host: h.Name, Addr: h.Addr, DataDir: "/var/lib/holdfast", Socket: n.Libvirt.Socket, Ports: h.Ports(), Machine: n.Machine, Domain: domain}
 	if n.DataDir != "" {
 		q.DataDir = n.DataDir
 	}

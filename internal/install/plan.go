@@ -35,6 +35,9 @@ const (
 	SavedDir    = "/var/lib/holdfast-adopted" // definitions of guests that were taken over
 )
 
+// Busy is in what a host says when another installation, or a check for a pair, works there.
+const Busy = "another installation works on this host"
+
 // Host is one of an installation.
 type Host struct {
 	Name   string
@@ -51,7 +54,8 @@ func Members(cfg config.Cluster) []Host {
 	return out
 }
 
-func (h Host) ports() []int {
+// Ports are those at which others reach the host, by TCP.
+func (h Host) Ports() []int {
 	if h.Guests {
 		return []int{APIPort}
 	}

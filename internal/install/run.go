@@ -233,7 +233,7 @@ func (r *run) check(ctx context.Context) (Report, error) {
 		return Report{}, err
 	}
 	if err := r.each(all, func(h Host) (err error) {
-		r.sights[slices.Index(all, h)].skew, err = r.skew(ctx, h)
+		r.sights[slices.Index(all, h)].skew, err = Skew(ctx, r.conn(h))
 		return err
 	}); err != nil {
 		return Report{}, err
@@ -288,7 +288,7 @@ func (r *run) connect(ctx context.Context, hosts []Host, bad string) {
 		r.Tell(h.Name, "connects")
 		c, err := r.Connect(ctx, h)
 		if err != nil {
-			r.find(Finding{h.Name, "connect", bad, err.Error(), remedyOf(err)})
+			r.find(Finding{h.Name, "connect", bad, err.Error(), RemedyOf(err)})
 			return nil
 		}
 		r.mu.Lock()
@@ -298,8 +298,8 @@ func (r *run) connect(ctx context.Context, hosts []Host, bad string) {
 	})
 }
 
-// remedyOf asks an error what to do about it.
-func remedyOf(err error) string {
+// RemedyOf asks the error of a connection what to do about it.
+func RemedyOf(err error) string {
 	var r interface{ Remedy() string }
 	if errors.As(err, &r) {
 		return r.Remedy()
@@ -315,12 +315,12 @@ func (r *run) query(h Host) *Query {
 	return q
 }
 
-// skew compares the host's clock with this one, by the quickest of some answers.
-func (r *run) skew(ctx context.Context, h Host) (best time.Duration, err error) {
+// Skew compares the host's clock with this one, by the quickest of some answers.
+func Skew(ctx context.Context, c Conn) (best time.Duration, err error) {
 	quickest := time.Hour
 	for range clockTries {
 		begin := time.Now()
-		a, err := r.ask(ctx, h, Request{Do: DoNow})
+		a, err := c.Ask(ctx, Request{Do: DoNow})
 		if err != nil {
 			return 0, fmt.Errorf("ask for the time: %w", err)
 		}
@@ -371,7 +371,7 @@ func (r *run) reach(ctx context.Context, all []Host) error {
 			if p == h || h.Guests && p.Guests {
 				continue
 			}
-			ports := p.ports()
+			ports := p.Ports()
 			if h.Guests {
 				ports = []int{APIPort, ClientPort}
 			}

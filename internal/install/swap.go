@@ -128,7 +128,7 @@ func (r *run) leaver(ctx context.Context) error {
 		return r.leaverAt(ctx, say)
 	}
 	if alive {
-		say("connect", Fail, "it leaves, its agent is alive, and it can not be reached: "+err.Error(), remedyOf(err)+"; or stop it there: systemctl disable --now holdfast")
+		say("connect", Fail, "it leaves, its agent is alive, and it can not be reached: "+err.Error(), RemedyOf(err)+"; or stop it there: systemctl disable --now holdfast")
 		return nil
 	}
 	say("connect", Warn, "it leaves, and can not be reached: "+err.Error(), "when it comes back, its agent finds that it is no member, and starts nothing; uninstall it then")

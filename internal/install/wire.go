@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/pair/precheck"
 )
 
 // What a Request may ask for.
@@ -27,6 +28,8 @@ const (
 	DoDisown  = "disown"  // nothing starts a guest by itself any more; its definition is saved
 	DoEnd     = "end"     // a guest shuts down; it has no process any more
 	DoRelease = "release" // libvirt forgets a guest
+
+	DoPair = "pair" // what a pair needs to know of the host
 )
 
 // SentPrefix begins the path of the folder that holds the program on a host while
@@ -46,6 +49,8 @@ type Request struct {
 	Args    []string  `json:"args,omitempty"`    // agent: arguments of the installed program
 	Input   []byte    `json:"input,omitempty"`   // agent: what it reads
 	Guest   *Wanted   `json:"guest,omitempty"`   // guests, disown, end, release
+
+	Pair *precheck.Query `json:"pair,omitempty"` // pair
 }
 
 // Answer is the line that comes back.
@@ -60,6 +65,7 @@ type Answer struct {
 	Output  string            `json:"output,omitempty"`  // agent
 	Guests  *Guests           `json:"guests,omitempty"`  // guests
 	Saved   string            `json:"saved,omitempty"`   // disown: file with the definition; "" none is here
+	Pair    *precheck.Facts   `json:"pair,omitempty"`    // pair
 }
 
 // Query says what a host is asked of itself.
@@ -83,6 +89,8 @@ type Peer struct {
 	Addr  string `json:"addr"`
 	Ports []int  `json:"ports"`
 	MTU   int    `json:"mtu"` // bytes of the frames to try
+	// Rate: also measure for a second what a connection takes.
+	Rate bool `json:"rate,omitempty"`
 }
 
 // Reached is what came of trying a peer.
@@ -90,6 +98,9 @@ type Reached struct {
 	Host   string         `json:"host"`
 	Ports  map[int]string `json:"ports,omitempty"`  // those that do not answer, with the reason
 	Frames string         `json:"frames,omitempty"` // why full frames do not arrive
+	Rate   int64          `json:"rate,omitempty"`   // bytes in a second; 0: it was not measured
+	// Unrated is why Rate could not be measured.
+	Unrated string `json:"unrated,omitempty"`
 }
 
 // Nonce is a file that all hosts must see.
@@ -117,8 +128,9 @@ type File struct {
 // the JSON name of the field.
 type Facts struct {
 	Unknown   map[string]string `json:"unknown,omitempty"`
-	Arch      string            `json:"arch"`    // as Go names it
-	Machine   string            `json:"machine"` // UUID of the hardware, else the id of the system
+	Name      string            `json:"name,omitempty"` // host name
+	Arch      string            `json:"arch"`           // as Go names it
+	Machine   string            `json:"machine"`        // UUID of the hardware, else the id of the system
 	Root      bool              `json:"root"`
 	Systemd   bool              `json:"systemd"` // systemctl answers
 	KVM       bool              `json:"kvm"`
@@ -151,6 +163,8 @@ type Link struct {
 	Name string   `json:"name"`
 	MTU  int      `json:"mtu"`
 	Bond []string `json:"bond,omitempty"` // what is wrong with the bonds below it
+	// Speed in Mbit/s; 0: not known.
+	Speed int `json:"speed,omitempty"`
 }
 
 // Bridge is a bridge of a host.

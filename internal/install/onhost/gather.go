@@ -53,6 +53,8 @@ func (h *host) gather(ctx context.Context, q install.Query) *install.Facts {
 		}
 	}
 	var err error
+	f.Name, err = os.Hostname()
+	note("name", err)
 	f.Machine, err = machine(q.Machine)
 	note("machine", err)
 	f.Memory, err = memory()

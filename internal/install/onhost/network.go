@@ -34,7 +34,7 @@ func link(addr string) (*install.Link, error) {
 		}
 		for _, a := range addrs {
 			if n, ok := a.(*net.IPNet); ok && n.IP.Equal(net.ParseIP(addr)) {
-				return &install.Link{Name: i.Name, MTU: i.MTU, Bond: bonds(i.Name)}, nil
+				return &install.Link{Name: i.Name, MTU: i.MTU, Bond: bonds(i.Name), Speed: max(0, number(filepath.Join(netDir, i.Name, "speed")))}, nil
 			}
 		}
 	}
@@ -128,7 +128,7 @@ func (l *listeners) listen(q install.Query, ours bool) map[int]string {
 				if err != nil {
 					return // it was closed
 				}
-				c.Close()
+				go swallow(c)
 			}
 		}()
 		if port != install.APIPort {
@@ -155,6 +155,51 @@ func (l *listeners) close() (err error) {
 // reachWithin bounds one try of a port or of a frame.
 const reachWithin = 3 * time.Second
 
+// How a connection's speed is measured: for rateFor something is sent, then the other side has
+// until rateWithin to have taken it.
+const (
+	rateFor    = time.Second
+	rateWithin = 10 * time.Second
+)
+
+// swallow takes what others send to a port, so that they can measure how much that is.
+func swallow(c net.Conn) {
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(rateWithin)); err != nil {
+		return // the other side sees that it ends
+	}
+	_, _ = io.Copy(io.Discard, c) // the same
+}
+
+// rate is how much a connection takes in a second, in bytes.
+func rate(ctx context.Context, at string) (n int64, err error) {
+	c, err := (&net.Dialer{Timeout: reachWithin}).DialContext(ctx, "tcp", at)
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	begin := time.Now()
+	if err := c.SetDeadline(begin.Add(rateWithin)); err != nil {
+		return 0, err
+	}
+	chunk := make([]byte, 1<<18)
+	for time.Since(begin) < rateFor {
+		sent, err := c.Write(chunk)
+		n += int64(sent)
+		if err != nil {
+			return 0, fmt.Errorf("send for a second: %w", err)
+		}
+	}
+	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+		return 0, fmt.Errorf("send for a second: %w", err)
+	}
+	// What is under way counts when the other side has taken it, which then ends, too.
+	if left, err := io.Copy(io.Discard, c); err != nil || left > 0 {
+		return 0, errors.Join(errors.New("the other side does more with it than to take it"), err)
+	}
+	return int64(float64(n) / time.Since(begin).Seconds()), nil
+}
+
 // reach tries all ports of the peers, and full frames to them.
 func reach(ctx context.Context, peers []install.Peer) []install.Reached {
 	out := make([]install.Reached, len(peers))
@@ -179,6 +224,12 @@ func reachOne(ctx context.Context, p install.Peer) install.Reached {
 	}
 	if err := frames(p.Addr, p.MTU); err != nil {
 		r.Frames = err.Error()
+	}
+	if p.Rate {
+		n, err := rate(ctx, net.JoinHostPort(p.Addr, strconv.Itoa(install.PeerPort)))
+		if r.Rate = n; err != nil {
+			r.Unrated = err.Error()
+		}
 	}
 	return r
 }

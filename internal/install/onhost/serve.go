@@ -77,7 +77,7 @@ func lock(file string) (func(), error) {
 		who := make([]byte, 64)
 		n, _ := f.Read(who) // who it is only helps people
 		f.Close()
-		return nil, fmt.Errorf("another installation works on this host (%s): wait for its end", strings.TrimSpace(string(who[:n])))
+		return nil, fmt.Errorf("%s (%s): wait for its end", install.Busy, strings.TrimSpace(string(who[:n])))
 	}
 	who := "pid " + strconv.Itoa(os.Getpid()) + " since " + time.Now().UTC().Format(time.DateTime)
 	if err := errors.Join(f.Truncate(0), write(f, who)); err != nil {
@@ -169,6 +169,8 @@ func (h *host) answer(ctx context.Context, r install.Request) (a install.Answer,
 		err = end(ctx, *r.Guest)
 	case install.DoRelease:
 		err = release(ctx, *r.Guest)
+	case install.DoPair:
+		a.Pair = ofPair(ctx, *r.Pair)
 	default:
 		err = fmt.Errorf("unknown request %q", r.Do)
 	}

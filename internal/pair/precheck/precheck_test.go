@@ -1,0 +1,261 @@
+package precheck
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/inventory/fact"
+)
+
+const gib = 1 << 30
+
+// good is a pair in which everything is right, with a quorum host.
+func good() *Input {
+	facts := func(name, machine string) Facts {
+		return Facts{
+			Name: name, Arch: "amd64", Machine: machine, Root: true, UEFI: true, Speed: 10_000,
+			Components: map[string]string{"holdfast": "1.4.0", "mariadb": "10.11.6"},
+			Host: fact.Facts{
+				OS: fact.OS{ID: "debian", Version: "12"}, Version: "E0730", Clock: fact.Clock{Synced: true}, Status: &fact.Probe{},
+			},
+			Disks: []Disk{
+				{Name: "sda", Size: 500 * gib, System: true, Parts: []Part{{1, gib, []string{"/boot/efi"}}, {2, 300 * gib, []string{"/"}}, {3, 50 * gib, []string{"/vms"}}}},
+				{Name: "sdb", Size: 800 * gib},
+			},
+			Volumes: []Volume{{"lvm", 20 * gib, []string{"/var"}}},
+			Space:   &Space{Size: 49 * gib, Free: 48 * gib},
+			Pools:   []string{"isopool", "defaultpool"},
+			VIP:     &VIP{Dev: "eth0", Subnet: "10.0.0.0/24", Length: 24},
+		}
+	}
+	reached := func(addrs ...string) (out []Reached) {
+		for _, a := range addrs {
+			out = append(out, Reached{Addr: a, Rate: 1_000_000_000})
+		}
+		return out
+	}
+	third := &Node{Addr: "10.0.0.3", Facts: facts("n3", "c"), Reached: reached("10.0.0.1", "10.0.0.2")}
+	return &Input{
+		VIP: "10.0.0.9", Length: 24, Hosts: 4, VMs: 20, Asked: true,
+		Nodes: [2]Node{
+			{Addr: "10.0.0.1", Facts: facts("n1", "a"), Reached: reached("10.0.0.2", "10.0.0.3")},
+			{Addr: "10.0.0.2", Facts: facts("n2", "b"), Reached: reached("10.0.0.1", "10.0.0.3")},
+		},
+		Arbiters: []Arbiter{{Kind: Quorum, Addrs: []string{"10.0.0.3"}, Node: third}},
+	}
+}
+
+// bad are the checks that did not pass, with their results, sorted.
+func bad(found []Finding) (out []string) {
+	for _, f := range found {
+		if f.Result != Pass {
+			out = append(out, f.Result+" "+f.Check)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+func TestEveryCheckPasses(t *testing.T) {
+	found := Judge(*good())
+	if b := bad(found); b != nil || Worst(found) != Pass {
+		t.Fatalf("did not pass: %q", b)
+	}
+	var checks []string
+	for _, f := range found {
+		if f.Finding == "" {
+			t.Errorf("%s says nothing", f.Check)
+		}
+		checks = append(checks, f.Check)
+	}
+	slices.Sort(checks)
+	want := []string{
+		"arbiter", "bandwidth", "boot mode", "busy", "clean node", "clock", "connect", "database", "disks", "frames", "guarantee", "host name", "machines",
+		"managed hosts", "partitions", "ports", "reach", "rights", "software", "space", "system", "system disk", "time server", "virtual address", "volumes",
+	}
+	if got := slices.Compact(checks); !slices.Equal(got, want) {
+		t.Errorf("checks: %q, want %q", got, want)
+	}
+}
+
+// alone gives the pair one other arbiter in place of the quorum host.
+func alone(in *Input, a Arbiter) { in.Arbiters = []Arbiter{a} }
+
+func pinged(in *Input, why ...string) {
+	alone(in, Arbiter{Kind: Ping, Addrs: []string{"10.0.0.4", "10.0.0.5"}})
+	for i := range in.Nodes {
+		in.Nodes[i].Facts.Pings = map[string]string{"10.0.0.4": "", "10.0.0.5": why[i]}
+	}
+}
+
+func shared(in *Input, x, y Device) {
+	alone(in, Arbiter{Kind: DiskArbiter, Device: "/dev/sdc"})
+	in.Nodes[0].Facts.Device, in.Nodes[1].Facts.Device = &x, &y
+}
+
+func TestEachCheckFindsWhatItIsFor(t *testing.T) {
+	lun := Device{ID: "0x5000", Size: gib}
+	for _, c := range []struct {
+		name string
+		do   func(*Input)
+		want string // results with checks, by ", "; "": all pass
+		part string // of a finding or remedy
+	}{
+		{"the other node does not answer", func(in *Input) { in.Nodes[1].Trouble = &Trouble{Finding: "no route", Remedy: "see"} }, "fail connect", "10.0.0.2: no route"},
+		{"a set-up is at work", func(in *Input) { in.Nodes[1].Trouble = &Trouble{Busy: true, Finding: "x", Remedy: "wait"} }, "fail busy", "wait"},
+		{"the arbiter does not answer", func(in *Input) { in.Arbiters[0].Node.Trouble = &Trouble{Finding: "no route", Remedy: "see"} }, "fail arbiter", "10.0.0.3: no route"},
+		{"no root", func(in *Input) { in.Nodes[1].Facts.Root = false }, "fail rights", "sudo"},
+		{"a name with a dot", func(in *Input) { in.Nodes[0].Facts.Name = "n1.local" }, "fail host name", `"n1.local"`},
+		{"a name with an underscore", func(in *Input) { in.Arbiters[0].Node.Facts.Name = "n_3" }, "fail host name", "hostnamectl"},
+		{"a name that ends with a hyphen", func(in *Input) { in.Nodes[0].Facts.Name = "n-" }, "fail host name", "letters"},
+		{"one letter and capitals", func(in *Input) { in.Nodes[0].Facts.Name = "N" }, "", ""},
+		{"one name twice", func(in *Input) { in.Nodes[1].Facts.Name = "N1" }, "fail host name", "are both called"},
+		{"the arbiter has a node's name", func(in *Input) { in.Arbiters[0].Node.Facts.Name = "n2" }, "fail host name", "10.0.0.2 and 10.0.0.3"},
+		{"one machine by two addresses", func(in *Input) { in.Nodes[1].Facts.Machine = "a" }, "fail machines", "one and the same"},
+		{"machines that can not be told apart by their ids", func(in *Input) { in.Nodes[0].Facts.Machine, in.Nodes[1].Facts.Machine = "", "" }, "", ""},
+		{"another version", func(in *Input) { in.Nodes[1].Facts.Components["mariadb"] = "10.11.9" }, "fail software", "mariadb: n1 (10.0.0.1) has 10.11.6, n2 (10.0.0.2) has 10.11.9"},
+		{"a component is not there", func(in *Input) { delete(in.Nodes[0].Facts.Components, "mariadb") }, "fail software", "has none"},
+		{"another version of the platform", func(in *Input) { in.Nodes[1].Facts.Host.Version = "E0731" }, "fail software", "E0731"},
+		{"the platform's version can not be read", func(in *Input) { in.Nodes[1].Facts.Host.Unknown = map[string]string{"version": "no line"} }, "fail software", "--version-file"},
+		{"the arbiter has another version of Holdfast", func(in *Input) { in.Arbiters[0].Node.Facts.Components = map[string]string{"holdfast": "1.3.0"} }, "fail arbiter", "has Holdfast 1.3.0, and the nodes have 1.4.0"},
+		{"the arbiter has none", func(in *Input) { in.Arbiters[0].Node.Facts.Components = nil }, "fail arbiter", "has Holdfast none"},
+		{"another database on the arbiter", func(in *Input) {
+			in.Arbiters[0].Node.Facts.Components = map[string]string{"holdfast": "1.4.0", "mariadb": "11"}
+		}, "", ""},
+		{"another system", func(in *Input) { in.Nodes[1].Facts.Host.OS.Version = "13" }, "fail system", "debian 13"},
+		{"another architecture", func(in *Input) { in.Nodes[1].Facts.Arch = "arm64" }, "fail system", "arm64"},
+		{"another boot mode", func(in *Input) { in.Nodes[1].Facts.UEFI = false }, "fail boot mode", "has BIOS"},
+		{"no lsblk", func(in *Input) { in.Nodes[0].Facts.Unknown = map[string]string{"disks": "not found"} }, "fail disks", "util-linux"},
+		{"a disk of another size", func(in *Input) { in.Nodes[1].Facts.Disks[1].Size++ }, "fail disks", "disk sdb"},
+		{"a disk of another name", func(in *Input) { in.Nodes[1].Facts.Disks[1].Name = "sdc" }, "fail disks", "disk sdc: n1 (10.0.0.1) has none"},
+		{"a partition less", func(in *Input) { in.Nodes[1].Facts.Disks[0].Parts = in.Nodes[1].Facts.Disks[0].Parts[:2] }, "fail partitions", "partition 3 of sda"},
+		{"a partition of another number", func(in *Input) { in.Nodes[1].Facts.Disks[0].Parts[2].Number = 5 }, "fail partitions", "partition 5 of sda"},
+		{"a partition of another size", func(in *Input) { in.Nodes[1].Facts.Disks[0].Parts[1].Size-- }, "fail partitions", "partition 2 of sda"},
+		{"another mount point", func(in *Input) { in.Nodes[1].Facts.Disks[0].Parts[2].Mounts = []string{"/data"} }, "fail partitions", "at /data"},
+		{"a disk that is mounted as a whole", func(in *Input) { in.Nodes[1].Facts.Disks[1].Mounts = []string{"/data"} }, "fail partitions", "sdb as a whole"},
+		{"a volume of another size", func(in *Input) { in.Nodes[1].Facts.Volumes[0].Size++ }, "fail volumes", "volume at /var"},
+		{"a volume less", func(in *Input) { in.Nodes[1].Facts.Volumes = nil }, "fail volumes", "has none"},
+		{"NVMe disks", func(in *Input) {
+			for i := range in.Nodes {
+				in.Nodes[i].Facts.Disks[0].Name = "nvme0n1"
+			}
+		}, "", "nvme0n1: every name of a disk works here"},
+		{"a node of a cluster", func(in *Input) { in.Nodes[0].Facts.Cluster = "hf-1" }, "fail clean node", "hf-1"},
+		{"settings that can not be read", func(in *Input) { in.Nodes[0].Facts.Unknown = map[string]string{"installed": "torn"} }, "fail clean node", "torn"},
+		{"another tool", func(in *Input) { in.Nodes[0].Facts.Other = "Pacemaker" }, "fail clean node", "Pacemaker runs"},
+		{"guests", func(in *Input) { in.Nodes[1].Facts.Guests = []string{"qemu-system-x86 pid 7"} }, "fail clean node", "pid 7"},
+		{"guests on the arbiter", func(in *Input) { in.Arbiters[0].Node.Facts.Guests = []string{"qemu-system-x86 pid 7"} }, "", ""},
+		{"the arbiter is of a cluster", func(in *Input) { in.Arbiters[0].Node.Facts.Cluster = "hf-1" }, "", ""},
+		{"another pool", func(in *Input) { in.Nodes[1].Facts.Pools = []string{"default", "san"} }, "fail clean node", "default ones: san"},
+		{"pools are not known", func(in *Input) { in.Nodes[1].Facts.Unknown = map[string]string{"pools": "no libvirtd"} }, "warn clean node", "no libvirtd"},
+		{"processes are not known", func(in *Input) { in.Nodes[1].Facts.Unknown = map[string]string{"guests": "no /proc"} }, "fail clean node", "no /proc"},
+		{"hosts are managed", func(in *Input) { in.Nodes[0].Facts.Host.Status = &fact.Probe{Exit: 1, Text: "2 hosts"} }, "fail managed hosts", "2 hosts"},
+		{"the probe does not run", func(in *Input) {
+			in.Nodes[0].Facts.Host.Status, in.Nodes[0].Facts.Host.Unknown = nil, map[string]string{"status": "no such file"}
+		}, "fail managed hosts", "no such file"},
+		{"no probe", func(in *Input) { in.Asked = false }, "warn managed hosts", "--unmanaged-probe"},
+		{"a database that is too small", func(in *Input) { in.Database = 14 }, "fail database", "14 GB: 4 hosts and 20 VMs need 15"},
+		{"a database of the least size", func(in *Input) { in.Database = 15 }, "", ""},
+		{"no /vms", func(in *Input) { in.Nodes[1].Facts.Space = nil }, "fail space", "no mount point"},
+		{"/vms of 29 GB", func(in *Input) { in.Nodes[1].Facts.Space = &Space{29 * gb, 29 * gb} }, "fail space", "29 GB: want at least 30"},
+		{"/vms of 30 GB", func(in *Input) { in.Nodes[1].Facts.Space = &Space{30 * gb, 15 * gb} }, "", ""},
+		{"/vms is full", func(in *Input) { in.Nodes[1].Facts.Space = &Space{30 * gb, 15*gb - 1} }, "fail space", "14 GB of /vms are free"},
+		{"a database that /vms is too small for", func(in *Input) { in.Database = 60 }, "fail space", "want at least 60"},
+		{"space is not known", func(in *Input) { in.Nodes[1].Facts.Unknown = map[string]string{"space": "I/O error"} }, "fail space", "I/O error"},
+		{"a port is taken", func(in *Input) { in.Nodes[1].Facts.Taken = map[int]string{2379: "in use"} }, "fail ports", "port 2379"},
+		{"one direction is cut", func(in *Input) { in.Nodes[0].Reached[0].Ports = map[int]string{7443: "timeout"} }, "fail reach", "port 7443 of 10.0.0.2 does not answer n1"},
+		{"the arbiter does not reach a node", func(in *Input) { in.Arbiters[0].Node.Reached[1].Ports = map[int]string{7443: "timeout"} }, "fail reach", "does not answer n3"},
+		{"full frames get lost", func(in *Input) { in.Nodes[0].Reached[0].Frames = "no answer" }, "warn frames", "MTU"},
+		{"a slow direction", func(in *Input) { in.Nodes[1].Reached[0].Rate = 10_000_000 }, "warn bandwidth", "about 80 Mbit/s"},
+		{"a slow link", func(in *Input) { in.Nodes[1].Facts.Speed = 100 }, "warn bandwidth", "the slower link has 100 Mbit/s"},
+		{"the rate is not measured", func(in *Input) { in.Nodes[0].Reached[0].Rate, in.Nodes[0].Reached[0].Unrated = 0, "reset" }, "", "six tenths of the slower link's speed; it could not be measured: reset"},
+		{"nothing of the network is known", func(in *Input) {
+			for i := range in.Nodes {
+				in.Nodes[i].Facts.Speed, in.Nodes[i].Reached[0].Rate, in.Nodes[i].Reached[0].Unrated = 0, 0, "reset"
+			}
+		}, "warn bandwidth", "not known: reset"},
+		{"a big database on 1 Gbit/s", func(in *Input) {
+			in.Database = 201
+			for i := range in.Nodes {
+				in.Nodes[i].Facts.Speed, in.Nodes[i].Reached[0].Rate, in.Nodes[i].Facts.Space = 1000, 110_000_000, &Space{300 * gb, 300 * gb}
+			}
+		}, "warn bandwidth", "10 Gbit/s"},
+		{"a clock that is wrong", func(in *Input) { in.Nodes[1].Skew = -1001 * time.Millisecond }, "fail clock", "hwclock -w"},
+		{"a clock that is right enough", func(in *Input) { in.Nodes[1].Skew = -time.Second }, "", ""},
+		{"the arbiter's clock is wrong", func(in *Input) { in.Arbiters[0].Node.Skew = time.Hour }, "fail clock", "1h0m0s apart"},
+		{"no time server", func(in *Input) { in.Nodes[1].Facts.Host.Clock.Synced = false }, "warn time server", "chrony"},
+		{"the virtual address is a node's", func(in *Input) { in.VIP = "10.0.0.2" }, "fail virtual address", "a node's own"},
+		{"the virtual address is the arbiter's", func(in *Input) { in.VIP = "10.0.0.3" }, "fail arbiter", "has the virtual address"},
+		{"the virtual address fits no interface", func(in *Input) { in.Nodes[1].Facts.VIP = &VIP{Wrong: "no interface"} }, "fail virtual address", "no interface"},
+		{"the virtual address is in use", func(in *Input) { in.Nodes[1].Facts.VIP.Taken = "02:00:00:00:00:01" }, "fail virtual address", "02:00:00:00:00:01"},
+		{"nobody could be asked for it", func(in *Input) { in.Nodes[1].Facts.VIP.Silent = "no carrier" }, "fail virtual address", "no carrier"},
+		{"another length of the subnet", func(in *Input) { in.Length = 16 }, "fail virtual address", "--vip 10.0.0.9/24"},
+		{"nothing is said of it", func(in *Input) { in.Nodes[0].Facts.VIP = nil }, "fail virtual address", "says nothing"},
+		{"the arbiter is a node", func(in *Input) { alone(in, Arbiter{Kind: Quorum, Addrs: []string{"10.0.0.2"}}) }, "fail arbiter", "is a node of the pair"},
+		{"pings alone", func(in *Input) { pinged(in, "", "") }, "warn guarantee", "best effort"},
+		{"pings and a quorum host", func(in *Input) {
+			a := in.Arbiters[0]
+			pinged(in, "", "")
+			in.Arbiters = append(in.Arbiters, a)
+		}, "", ""},
+		{"an address does not answer one node", func(in *Input) { pinged(in, "", "silent") }, "fail arbiter, warn guarantee", "n2 (10.0.0.2) gets no answer from 10.0.0.5: silent"},
+		{"one address twice", func(in *Input) {
+			pinged(in, "", "")
+			in.Arbiters[0].Addrs[1] = "10.0.0.4"
+		}, "fail arbiter, warn guarantee", "are the same"},
+		{"an address was not tried", func(in *Input) {
+			pinged(in, "", "")
+			in.Nodes[0].Facts.Pings = nil
+		}, "fail arbiter, warn guarantee", "not tried"},
+		{"an address to ping is a node", func(in *Input) {
+			pinged(in, "", "")
+			in.Arbiters[0].Addrs[0] = "10.0.0.1"
+			in.Nodes[0].Facts.Pings["10.0.0.1"], in.Nodes[1].Facts.Pings["10.0.0.1"] = "", ""
+		}, "fail arbiter, warn guarantee", "is a node of the pair"},
+		{"fence devices", func(in *Input) {
+			alone(in, Arbiter{Kind: Fence})
+			in.Nodes[0].Facts.BMCs = map[string]string{"10.1.0.2": ""}
+			in.Nodes[1].Facts.BMCs = map[string]string{"10.1.0.1": ""}
+		}, "", "reaches the other's"},
+		{"a fence device is silent", func(in *Input) {
+			alone(in, Arbiter{Kind: Fence})
+			in.Nodes[0].Facts.BMCs = map[string]string{"10.1.0.2": "not reachable"}
+		}, "fail arbiter", "controller 10.1.0.2 does not answer n1"},
+		{"a node without a fence device", func(in *Input) { alone(in, Arbiter{Kind: Fence, NoBMC: []int{1}}) }, "fail arbiter", "named for n2"},
+		{"a shared disk", func(in *Input) { shared(in, lun, lun) }, "", "/dev/sdc is the same on both nodes: 0x5000"},
+		{"two disks of one name", func(in *Input) { shared(in, lun, Device{ID: "0x5001", Size: gib}) }, "fail arbiter", "0x5001"},
+		{"a disk without an id", func(in *Input) { shared(in, Device{Size: gib}, Device{Size: gib}) }, "fail arbiter", "neither WWN nor serial"},
+		{"a disk that is in use", func(in *Input) { shared(in, lun, Device{ID: "0x5000", Size: gib, Used: "mounted at /data"}) }, "fail arbiter", "mounted at /data"},
+		{"a disk that is not there", func(in *Input) { shared(in, Device{Error: "no such file"}, lun) }, "fail arbiter", "no such file"},
+		{"nothing is said of the disk", func(in *Input) {
+			shared(in, lun, lun)
+			in.Nodes[1].Facts.Device = nil
+		}, "fail arbiter", "says nothing"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			in := good()
+			c.do(in)
+			found := Judge(*in)
+			if got := strings.Join(bad(found), ", "); got != c.want {
+				t.Errorf("%q, want %q", got, c.want)
+			}
+			said := ""
+			for i, f := range found {
+				if f.Result != Pass && (f.Finding == "" || f.Remedy == "") {
+					t.Errorf("%s has no finding, or no remedy: %+v", f.Check, f)
+				}
+				if i > 0 && rank[f.Result] < rank[found[i-1].Result] {
+					t.Errorf("%s is behind what is less bad", f.Check)
+				}
+				if f.Result != Pass || c.want == "" {
+					said += f.Finding + " " + f.Remedy + "\n"
+				}
+			}
+			if !strings.Contains(said, c.part) {
+				t.Errorf("%q is not in\n%s", c.part, said)
+			}
+		})
+	}
+}
