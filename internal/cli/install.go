@@ -361,19 +361,24 @@ func (p *installProgress) tell(host, what string) {
 	_, _ = fmt.Fprintf(p.w, "%6.1fs  %s\n", time.Since(p.begin).Seconds(), line)
 }
 
+// writeFinding writes what a check found, and below it what to do.
+func writeFinding(b *strings.Builder, p painter, result, said, remedy string) {
+	colours := map[string]colour{install.Pass: green, install.Warn: yellow, install.Fail: red}
+	fmt.Fprintf(b, "%s  %s\n", p.paint(colours[result], fmt.Sprintf("%-4s", result)), said)
+	if remedy != "" {
+		fmt.Fprintf(b, "      %s\n", clean(remedy))
+	}
+}
+
 // installText is the report of an installation for people; whole shows also what
 // passed.
 func installText(res install.Result, whole bool, p painter) string {
 	var b strings.Builder
-	colours := map[string]colour{install.Pass: green, install.Warn: yellow, install.Fail: red}
 	for _, f := range res.Findings {
 		if f.Result == install.Pass && !whole {
 			continue
 		}
-		fmt.Fprintf(&b, "%s  %-10s %s: %s\n", p.paint(colours[f.Result], fmt.Sprintf("%-4s", f.Result)), or(f.Node, "all"), clean(f.Check), clean(f.Finding))
-		if f.Remedy != "" {
-			fmt.Fprintf(&b, "      %s\n", clean(f.Remedy))
-		}
+		writeFinding(&b, p, f.Result, fmt.Sprintf("%-10s %s: %s", or(f.Node, "all"), clean(f.Check), clean(f.Finding)), f.Remedy)
 	}
 	if res.Seconds.Copy == 0 {
 		return b.String()

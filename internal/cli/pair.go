@@ -5,7 +5,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"holdfast/internal/fail"
 	"holdfast/internal/pair"
 )
 
@@ -15,7 +14,7 @@ func (a *app) pairCmd() *cobra.Command {
 		Short: "Two nodes, one of which serves while the other is ready",
 		Args:  cobra.NoArgs,
 	}
-	cmd.AddCommand(a.pairSizeCmd(), a.pairBeginCmd(), a.pairStatusCmd(), a.pairSwitchCmd(), a.pairStopCmd(), a.pairStartCmd(), a.pairDrillCmd())
+	cmd.AddCommand(a.pairSizeCmd(), a.pairCheckCmd(), a.pairBeginCmd(), a.pairStatusCmd(), a.pairSwitchCmd(), a.pairStopCmd(), a.pairStartCmd(), a.pairDrillCmd())
 	return cmd
 }
 
@@ -33,13 +32,8 @@ which it lies: 10 MB for each host and 15 MB for each VM, times 15, and 10 GB;
 			if err != nil {
 				return err
 			}
-			for _, f := range []struct {
-				name      string
-				n, at, to int
-			}{{"hosts", hosts, 1, pair.MostHosts}, {"vms", vms, 0, pair.MostVMs}} {
-				if !cmd.Flags().Changed(f.name) || f.n < f.at || f.n > f.to {
-					return fail.Errorf(fail.Invalid, "--%s: want a number from %d to %d", f.name, f.at, f.to)
-				}
+			if err := counts(cmd, hosts, vms); err != nil {
+				return err
 			}
 			s := pair.SizeFor(hosts, vms)
 			if js {

@@ -28,6 +28,7 @@ import (
 	"holdfast/internal/pair/precheck"
 	"holdfast/internal/sleep"
 	"holdfast/internal/text"
+	"holdfast/internal/vipaddr"
 )
 
 // ofPair reads what a pair needs to know of this host beside what an installation asks. What
@@ -170,7 +171,7 @@ func pools(ctx context.Context) (out []string, err error) {
 
 // virtual looks whether this host could have the virtual address, and who has it now.
 func virtual(ctx context.Context, q precheck.Query) *precheck.VIP {
-	a, err := vip.Parse(q.VIP)
+	a, err := vipaddr.Parse(q.VIP)
 	if err != nil {
 		return &precheck.VIP{Wrong: err.Error()}
 	}
@@ -202,7 +203,7 @@ func virtual(ctx context.Context, q precheck.Query) *precheck.VIP {
 		in := netip.PrefixFrom(a.Prefix.Addr(), out.Length)
 		out.Subnet = in.Masked().String()
 		// By the interface's own length it may be the subnet's or the broadcast address.
-		if _, err := vip.Parse(in.String()); err != nil {
+		if _, err := vipaddr.Parse(in.String()); err != nil {
 			out.Wrong = text.Clean(err.Error())
 			return out
 		}

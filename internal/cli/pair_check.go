@@ -1,0 +1,289 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/config"
+	"holdfast/internal/fail"
+	"holdfast/internal/install"
+	"holdfast/internal/install/remote"
+	"holdfast/internal/pair"
+	"holdfast/internal/pair/precheck"
+	"holdfast/internal/pair/survey"
+	"holdfast/internal/strictyaml"
+)
+
+// pairInput is what is said of a pair that shall be.
+type pairInput struct {
+	vip, peer       string
+	arbiters        []string
+	hosts, vms, db  int
+	versionFile     string
+	unmanaged       string
+	fencing         string
+	arbiterPassword string
+	ssh             sshFlags
+}
+
+func (in *pairInput) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&in.vip, "vip", "", "virtual `address` with the length of its\nsubnet's prefix: 172.16.60.55/16, and\n\" dev INTERFACE\" where several fit")
+	f.StringVar(&in.peer, "peer", "", "`address` of the other node")
+	f.StringArrayVar(&in.arbiters, "arbiter", nil, "who decides when the nodes do not see each\nother: `quorum:IP`, ping:IP,IP, fence or\ndisk:DEVICE; can be given more than once")
+	f.IntVar(&in.hosts, "hosts", 0, "`number` of hosts that the platform will have")
+	f.IntVar(&in.vms, "vms", 0, "`number` of VMs that the platform will have")
+	f.IntVar(&in.db, "db-size", 0, "size of the database's partition in `GB`\n(default: the least)")
+	f.StringVar(&in.versionFile, "version-file", "", "`file` on both nodes with a line Version:\nVERSION of the platform")
+	f.StringVar(&in.unmanaged, "unmanaged-probe", "", "`program` on both nodes that exits 0 when\nthe platform manages no hosts yet")
+	f.StringVar(&in.fencing, "fencing", "", "`file` with the nodes' fence devices, as\nFencing of a configuration")
+	in.ssh.add(cmd)
+	f.StringVar(&in.arbiterPassword, "arbiter-password-file", "", "read the password of the login at the\nquorum host from a `file` (default: as the\npeer's)")
+}
+
+func (a *app) pairCheckCmd() *cobra.Command {
+	var in pairInput
+	cmd := &cobra.Command{
+		Use:   "check --vip ADDRESS/LENGTH --peer IP --arbiter WHO",
+		Short: "Check whether this node and another one can become a pair",
+		Long: `Runs all checks of a pair's set-up on this node, on the other one and on the
+arbiter, and reports each problem with its remedy. Nothing is changed. The other
+hosts are reached by SSH, as by holdfast install. --hosts and --vms are needed,
+too.
+
+Exit codes: 0 no check has failed, 1 a check has failed, 2 bad input.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			js, err := a.asJSON(cmd)
+			if err != nil {
+				return err
+			}
+			o, err := in.options(cmd)
+			if err != nil {
+				return err
+			}
+			if err := a.reachPair(cmd.Context(), &in, &o); err != nil {
+				return err
+			}
+			found, err := survey.Run(cmd.Context(), o)
+			switch {
+			case cmd.Context().Err() != nil:
+				return fail.Errorf(fail.Canceled, "pair check: interrupted; nothing was changed")
+			case err != nil:
+				return fmt.Errorf("pair check: %w", err)
+			case js:
+				err = writeJSON(a.env.Stdout, found, false)
+			default:
+				err = writeText(a.env.Stdout, pairCheckText(found, painterFor(a.env.Stdout)))
+			}
+			if err == nil && precheck.Worst(found) == precheck.Fail {
+				return fail.Errorf(fail.Failed, "") // all is said
+			}
+			return err
+		},
+	}
+	in.flags(cmd)
+	return cmd
+}
+
+// options reads the flags.
+func (in *pairInput) options(cmd *cobra.Command) (o survey.Options, err error) {
+	for _, name := range []string{"vip", "peer", "arbiter"} {
+		if !cmd.Flags().Changed(name) {
+			return o, usage(cmd, fmt.Errorf("--%s is missing", name))
+		}
+	}
+	if err := counts(cmd, in.hosts, in.vms); err != nil {
+		return o, err
+	}
+	o = survey.Options{Hosts: in.hosts, VMs: in.vms, Database: in.db, VersionFile: in.versionFile, Unmanaged: in.unmanaged}
+	if cmd.Flags().Changed("db-size") && (in.db < 1 || in.db > mostDatabase) {
+		return o, fail.Errorf(fail.Invalid, "--db-size: value %d: want a number of GB from 1 to %d", in.db, mostDatabase)
+	}
+	for _, f := range []struct{ name, path string }{{"version-file", in.versionFile}, {"unmanaged-probe", in.unmanaged}} {
+		if f.path != "" && !filepath.IsAbs(f.path) {
+			return o, fail.Errorf(fail.Invalid, "--%s: value %q: want an absolute path", f.name, clean(f.path))
+		}
+	}
+	if o.VIP, o.Dev, err = virtualAddress(in.vip); err != nil {
+		return o, err
+	}
+	if o.Peer, err = hostAddress("--peer", in.peer); err != nil {
+		return o, err
+	}
+	for _, text := range in.arbiters {
+		arb, err := arbiter(text)
+		if err != nil {
+			return o, err
+		}
+		for _, other := range o.Arbiters {
+			if other.Kind == arb.Kind {
+				return o, fail.Errorf(fail.Invalid, "--arbiter: value %q: there is one of this kind already", clean(text))
+			}
+		}
+		o.Arbiters = append(o.Arbiters, arb)
+		if arb.Kind == precheck.Fence && in.fencing == "" {
+			return o, fail.Errorf(fail.Invalid, "--fencing is missing: --arbiter fence needs the nodes' fence devices")
+		}
+	}
+	if in.fencing != "" {
+		o.Fencing, err = fenceDevices(in.fencing)
+	}
+	return o, err
+}
+
+// mostDatabase is the largest size of the database's partition, in GB.
+const mostDatabase = 1_000_000
+
+// counts checks the numbers that a pair's size is reckoned from.
+func counts(cmd *cobra.Command, hosts, vms int) error {
+	for _, f := range []struct {
+		name      string
+		n, at, to int
+	}{{"hosts", hosts, 1, pair.MostHosts}, {"vms", vms, 0, pair.MostVMs}} {
+		if !cmd.Flags().Changed(f.name) || f.n < f.at || f.n > f.to {
+			return fail.Errorf(fail.Invalid, "--%s: want a number from %d to %d", f.name, f.at, f.to)
+		}
+	}
+	return nil
+}
+
+// virtualAddress reads ADDRESS/LENGTH, with "dev INTERFACE" behind it or not. What can be an
+// address of one machine the nodes say.
+func virtualAddress(text string) (p netip.Prefix, dev string, err error) {
+	f := strings.Fields(text)
+	if len(f) == 3 && f[1] == "dev" {
+		f, dev = f[:1], f[2]
+	}
+	if len(f) == 1 {
+		if p, err = netip.ParsePrefix(f[0]); err == nil && !p.Addr().Is4In6() {
+			return p, dev, nil
+		}
+	}
+	return p, dev, fail.Errorf(fail.Invalid, "--vip: value %q: want ADDRESS/LENGTH, for example 172.16.60.55/16, with or without \" dev INTERFACE\"", clean(text))
+}
+
+// hostAddress reads the address of a host.
+func hostAddress(name, text string) (netip.Addr, error) {
+	addr, err := netip.ParseAddr(text)
+	if err != nil || addr.Zone() != "" || addr.IsUnspecified() || addr.IsMulticast() {
+		return addr, fail.Errorf(fail.Invalid, "%s: value %q: want an IP address", name, clean(text))
+	}
+	return addr.Unmap(), nil
+}
+
+// arbiter reads a value of --arbiter.
+func arbiter(text string) (a precheck.Arbiter, err error) {
+	kind, rest, _ := strings.Cut(text, ":")
+	a.Kind = kind
+	wrong := fail.Errorf(fail.Invalid, "--arbiter: value %q: want quorum:IP, ping:IP,IP, fence or disk:/dev/DEVICE", clean(text))
+	switch kind {
+	case precheck.Quorum, precheck.Ping:
+		for one := range strings.SplitSeq(rest, ",") {
+			addr, err := hostAddress("--arbiter", strings.TrimSpace(one))
+			if err != nil {
+				return a, wrong
+			}
+			a.Addrs = append(a.Addrs, addr.String())
+		}
+		if want := map[string]int{precheck.Quorum: 1, precheck.Ping: 2}; len(a.Addrs) != want[kind] {
+			return a, wrong
+		}
+	case precheck.Fence:
+		if text != kind {
+			return a, wrong
+		}
+	case precheck.DiskArbiter:
+		if a.Device = rest; !strings.HasPrefix(rest, "/dev/") {
+			return a, wrong
+		}
+	default:
+		return a, wrong
+	}
+	return a, nil
+}
+
+// fenceDevices reads the file of --fencing.
+func fenceDevices(file string) (config.Fencing, error) {
+	var out config.Fencing
+	text, err := readSmall(file)
+	if err != nil {
+		return out, fail.Errorf(fail.Invalid, "read the fence devices: %w", err)
+	}
+	if d := strictyaml.Decode(text, &out); len(d.Faults) > 0 {
+		return out, fail.Errorf(fail.Invalid, "%s", clean(d.Faults[0].In(file)))
+	}
+	return out, nil
+}
+
+// reachPair reads the passwords, settles which keys of the hosts are taken, and says how they are
+// reached.
+func (a *app) reachPair(ctx context.Context, in *pairInput, o *survey.Options) error {
+	exe, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+	program, err := remote.ReadProgram(exe)
+	if err != nil {
+		return err
+	}
+	if err := in.ssh.prepare(ctx, a); err != nil {
+		return err
+	}
+	hosts := []install.Host{{Name: o.Peer.String(), Addr: o.Peer.String()}}
+	for _, arb := range o.Arbiters {
+		if arb.Kind == precheck.Quorum {
+			hosts = append(hosts, install.Host{Name: arb.Addrs[0], Addr: arb.Addrs[0]})
+		}
+	}
+	other := in.ssh
+	if in.arbiterPassword != "" {
+		if len(hosts) == 1 {
+			return fail.Errorf(fail.Invalid, "--arbiter-password-file: only --arbiter quorum:IP has a login")
+		}
+		if other.opt.Password, err = a.password(ctx, in.arbiterPassword, ""); err != nil {
+			return err
+		}
+	} else if in.ssh.ask && len(hosts) > 1 {
+		typed, err := a.password(ctx, "", fmt.Sprintf("Password of %s on the arbiter (empty: the same): ", or(in.ssh.opt.User, "root")))
+		if err != nil {
+			return err
+		}
+		other.opt.Password = or(typed, in.ssh.opt.Password)
+	}
+	if err := in.ssh.confirm(ctx, a, hosts); err != nil {
+		return err
+	}
+	peer, third := in.ssh.connector(program), other.connector(program)
+	o.Connect = func(ctx context.Context, addr string, arbiter bool) (install.Conn, error) {
+		if arbiter {
+			return third(ctx, install.Host{Name: addr, Addr: addr})
+		}
+		return peer(ctx, install.Host{Name: addr, Addr: addr})
+	}
+	o.Here = func() (install.Conn, error) {
+		c, err := remote.BeginHere(program)
+		if err != nil {
+			return nil, err // nil in itself, which a nil *remote.Here is not
+		}
+		return c, nil
+	}
+	o.Tell = (&installProgress{w: a.env.Stderr, begin: time.Now()}).tell
+	return nil
+}
+
+// pairCheckText is the report for people.
+func pairCheckText(found []precheck.Finding, p painter) string {
+	var b strings.Builder
+	for _, f := range found {
+		writeFinding(&b, p, f.Result, clean(f.Check)+": "+clean(f.Finding), f.Remedy)
+	}
+	return b.String()
+}
