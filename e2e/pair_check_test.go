@@ -85,8 +85,8 @@ func newPairHosts(t *testing.T) *pairHosts {
 		log, err := os.Create(filepath.Join(p.dir, name+".log"))
 		testtry.Must(t, err)
 		cmd.Stdout, cmd.Stderr = log, log
-		// The end of its first process ends all of a host.
-		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWUTS | syscall.CLONE_NEWPID}
+		// The end of its first process ends all of a host, and that of the test ends this one.
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWUTS | syscall.CLONE_NEWPID}
 		testtry.Must(t, p.net.Start(i, cmd))
 		t.Cleanup(func() {
 			_ = cmd.Process.Kill()
