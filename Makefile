@@ -28,7 +28,7 @@ SEARCH  := ./internal/testbed/sim/... ./internal/job/engine/...
 UPGRADE := ^Test(Adopt|Member|Upgrade|Offline|Software|Bundles|HostsAreEmptied|Alignment|NovaReads|Demo|UnlockedDisk|ADiskThatHangs)
 # Packages that have no goroutines, which TestPurePackagesImportNothingThatActs sees to, so no race
 # to detect. The rules of the whole tree are of that kind, too.
-PURE    := $(addprefix ./internal/,ha evacuate inventory inventory/fact pair pair/precheck reason job upgrade upgrade/manifest upgrade/path upgrade/version $(addprefix transition/db/,mapping column sqlexpr)) .
+PURE    := $(addprefix ./internal/,ha evacuate inventory inventory/fact pair pair/arbiter pair/precheck reason job upgrade upgrade/manifest upgrade/path upgrade/version $(addprefix transition/db/,mapping column sqlexpr)) .
 UNIT     = $(shell $(GO) list ./... | grep -vE '/(store|supervise|host|group|lab|demo|testroot)(/|$$)|/transition/db/('"$$(echo $(ALIGN) | tr ' ' '|')"')(/|$$)|/e2e$$|/bench$$')
 
 .PHONY: help build cross packages bundle demo deps test test-fresh test-fast test-unit test-real test-contract contract-labs contract-apart test-e2e e2e-outages e2e-upgrades lint fuzz bench clean

@@ -39,7 +39,7 @@ func opts(faults, delays int, begin string, only ...string) *explore.Options {
 // bugs is the list, in the order of the safety model. ARCHITECTURE.md has the
 // sentences.
 func bugs() []bug {
-	return slices.Concat(holderBugs(), proofBugs(), dutyBugs(), pairBugs())
+	return slices.Concat(holderBugs(), proofBugs(), dutyBugs(), pairBugs(), arbiterBugs())
 }
 
 func holderBugs() []bug {

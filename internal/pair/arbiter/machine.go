@@ -1,0 +1,244 @@
+package arbiter
+
+import (
+	"time"
+
+	"holdfast/internal/cluster"
+)
+
+// Kind is what can win a store.
+type Kind uint8
+
+// Arbiters. By Operator nothing is contested: a person says that the peer is off
+// and has not gone on alone.
+const (
+	Fence    Kind = iota + 1 // the peer's device shows it off, after it was ordered so
+	Disk                     // a record that both reach: a generation belongs to who wrote it first
+	Ping                     // this node reaches an address; excludes nobody
+	Operator                 // a person's word
+)
+
+// Times of a pair.
+type Times struct {
+	Detect    time.Duration // without a word of the peer and without a quorum, after which it counts as lost
+	HeadStart time.Duration // by which the node with the group is ahead in a race
+	Silence   time.Duration // from the stop of this member until what the peer ran has ended
+}
+
+// Role is what this node's data are in the store.
+type Role uint8
+
+// Roles.
+const (
+	Empty   Role = iota // there are none
+	Joining             // of a member that was added, whose vote does not count yet
+	Two                 // of one of two voters
+	Single              // of the only voter
+)
+
+// Store is what this node has of the store.
+type Store struct {
+	Gen  uint64 // generation; 0: Empty
+	From uint64 // the generation that it was formed from; 0: it is the first
+	Role Role
+	Held bool // who formed it had the group
+}
+
+// Mark is a durable note about the store of generation From. It says nothing about
+// any other.
+type Mark struct {
+	State MarkState
+	From  uint64
+	Gen   uint64 // of the store to form, when won
+	By    Kind   // what won
+	Held  bool   // the group was here
+}
+
+// MarkState is what a mark says.
+type MarkState uint8
+
+// States of a mark.
+const (
+	None       MarkState = iota
+	Contesting           // the disk is or was asked
+	Won                  // this node goes on alone
+	Beaten               // both went on alone, and this store is the one that stops
+)
+
+// Word is what the peer says of itself.
+type Word struct {
+	Store Store
+	Won   bool // it has won its generation, and forms the next
+}
+
+// Seen is what there is on this node.
+type Seen struct {
+	Store   Store
+	Running bool // its member runs
+	Quorum  bool // and commits
+	Holds   bool // the group is here, or may be
+	Reaches bool // the arbiter answers
+}
+
+// Machine decides for one node. Its fields are exported so that they can be shown
+// and explored; in an agent its methods alone change them.
+type Machine struct {
+	Self, Peer cluster.HostID
+	By         Kind
+	Manual     bool // a person decides whose data are kept when both went on alone
+	Times      Times
+
+	Mark  Mark
+	Seen  Seen
+	Fresh bool // Seen is of after the last action
+	Heard bool // the peer answers
+	Word  Word // what it said last
+
+	Met       bool            // this process has been in a quorum of this generation
+	LostAt    cluster.Instant // since when the peer is lost; 0: it is there
+	Held      bool            // the group was here then
+	StoppedAt cluster.Instant // since when the member is seen down; 0: it runs
+	Kept      bool            // the group was here then, so it is nowhere else
+	Out       bool            // the disk belongs to the peer
+	Winning   Mark            // won, to be written down
+	Keep      cluster.HostID  // whose data a person wants to keep
+	Confirmed uint64          // the generation to form, when a person says that the peer is off and did not go on; 0: nobody does
+
+	Now, Rest cluster.Instant // Rest: before which nothing is begun
+	Acting    Action          // what is under way, nil: nothing
+}
+
+// restAgain is the pause after an action that failed.
+const restAgain = time.Second
+
+// New makes the machine of an agent that has just begun. mark is what this node's disk says.
+func New(self, peer cluster.HostID, by Kind, t Times, mark Mark) *Machine {
+	return &Machine{Self: self, Peer: peer, By: by, Times: t, Mark: mark}
+}
+
+// Hears takes in what the peer says; heard is false while it does not answer.
+func (m *Machine) Hears(w Word, heard bool) { m.Word, m.Heard = w, heard }
+
+// Observed takes a look at this node in, after what was heard of the peer.
+func (m *Machine) Observed(s Seen, now cluster.Instant) {
+	if s.Store.Gen != m.Seen.Store.Gen {
+		m.Met, m.Out, m.Winning, m.Keep, m.Confirmed = false, false, Mark{}, "", 0
+	}
+	m.Seen, m.Fresh, m.Now = s, true, now
+	m.Met = m.Met || s.Running && s.Quorum
+	switch {
+	case m.Heard || s.Running && s.Quorum:
+		m.LostAt, m.Confirmed = 0, 0
+	case m.LostAt == 0:
+		m.LostAt, m.Held = now, s.Holds
+	}
+	switch {
+	case s.Running:
+		m.StoppedAt = 0
+	case m.StoppedAt == 0:
+		m.StoppedAt, m.Kept = now, s.Holds
+	}
+}
+
+// Resolve is a person's word whose data are kept, after both went on alone.
+func (m *Machine) Resolve(keep cluster.HostID) {
+	if m.split() && (keep == m.Self || keep == m.Peer) {
+		m.Keep = keep
+	}
+}
+
+// Confirm is a person's word that the peer is off and has not gone on alone, and a
+// new generation. It counts until the peer is there again.
+func (m *Machine) Confirm(gen uint64) {
+	if m.LostAt != 0 {
+		m.Confirmed = gen
+	}
+}
+
+// Tells is the word for the peer.
+func (m *Machine) Tells() Word {
+	return Word{m.Seen.Store, m.marked() == Won || m.Winning.State == Won}
+}
+
+// marked is what the mark says about the store that is here.
+func (m *Machine) marked() MarkState {
+	if m.Mark.From != m.Seen.Store.Gen {
+		return None
+	}
+	return m.Mark.State
+}
+
+// Done ends the action under way.
+func (m *Machine) Done(a Action, o Outcome, now cluster.Instant) {
+	m.Acting, m.Fresh, m.Now = nil, false, now
+	switch a := a.(type) {
+	case SetMark:
+		if o.OK {
+			m.Mark = a.Mark
+		}
+	case Contest:
+		switch {
+		case o.Won:
+			m.Winning = Mark{Won, a.Gen, o.Gen, m.By, m.Held}
+		case o.Lost && m.By == Disk:
+			m.Out = true
+		}
+		if o.Won || o.Lost {
+			return
+		}
+	}
+	if !o.OK {
+		m.Rest = now.Add(restAgain)
+	}
+}
+
+// State is what an operator is told.
+type State uint8
+
+// States.
+const (
+	Whole         State = iota // both vote, and either can go on alone
+	NoFailover                 // both vote, and the arbiter does not answer: no failover is possible
+	Returning                  // this node joins, or waits to be told where
+	Waits                      // alone after a start: it waits for the peer or the operator
+	Arbitrates                 // the peer is lost: arbitration is under way
+	Forms                      // this node has won and forms its store
+	Alone                      // this node is the only voter
+	Beat                       // the peer has won
+	Stale                      // the peer has gone on alone: this store is given up
+	SplitBrain                 // both have gone on alone: the data of Keeps are kept
+	SplitOperator              // the same, and a person decides
+	Foreign                    // the two stores have nothing to do with each other: a person decides
+)
+
+// State says how the pair is, as this node sees it.
+func (m *Machine) State() State {
+	s := m.Seen.Store
+	switch {
+	case m.stale():
+		return Stale
+	case m.split() && m.keeps() == "":
+		return SplitOperator
+	case m.split():
+		return SplitBrain
+	case s.Role == Single && m.marked() == Beaten:
+		return SplitOperator
+	case m.Heard && m.Word.Store.Role != Empty && s.Role != Empty && m.Word.Store.Gen != s.Gen && m.Word.Store.Gen != s.From:
+		return Foreign
+	case s.Role == Single:
+		return Alone
+	case s.Role != Two:
+		return Returning
+	case m.marked() == Won || m.Winning.State == Won:
+		return Forms
+	case m.LostAt == 0 && m.Seen.Reaches:
+		return Whole
+	case m.LostAt == 0:
+		return NoFailover
+	case m.Out:
+		return Beat
+	case !m.mayContest():
+		return Waits
+	}
+	return Arbitrates
+}

@@ -1,0 +1,275 @@
+package arbiter
+
+import (
+	"testing"
+	"time"
+
+	"holdfast/internal/cluster"
+)
+
+// rig is a machine of node a with a node that does what it is told.
+type rig struct {
+	t    *testing.T
+	m    *Machine
+	now  cluster.Instant
+	seen Seen
+	peer Word
+	hear bool
+}
+
+var whole = Store{Gen: 7, Role: Two}
+
+func newRig(t *testing.T, self, peer cluster.HostID, by Kind, s Seen) *rig {
+	r := &rig{t: t, m: New(self, peer, by, times, Mark{}), now: cluster.Instant(time.Hour), seen: s, peer: Word{Store: whole}, hear: true}
+	r.want()
+	return r
+}
+
+// next gives what is decided some time later. It is under way until done.
+func (r *rig) next(d time.Duration) Action {
+	r.now = r.now.Add(d)
+	r.m.Hears(r.peer, r.hear)
+	r.m.Observed(r.seen, r.now)
+	return r.m.Decide(r.now)
+}
+
+// want lets actions happen, which all end well, and compares them.
+func (r *rig) want(all ...Action) {
+	r.t.Helper()
+	for i := 0; ; i++ {
+		a := r.next(0)
+		switch {
+		case a == nil && i == len(all):
+			return
+		case i == len(all) || a != all[i]:
+			r.t.Fatalf("action %d is %T%+v, want %+v", i, a, a, all)
+		}
+		switch a := a.(type) {
+		case StopMember:
+			r.seen.Running, r.seen.Quorum = false, false
+		case StartMember:
+			r.seen.Running = true
+		case Form:
+			r.seen.Store = Store{Gen: a.Gen, From: a.From, Role: Single, Held: a.Held}
+		}
+		r.m.Done(a, Outcome{OK: true, Won: true, Gen: 9}, r.now)
+	}
+}
+
+func (r *rig) state(want State) {
+	r.t.Helper()
+	if got := r.m.State(); got != want {
+		r.t.Errorf("state %d, want %d", got, want)
+	}
+}
+
+func (r *rig) lose() { r.hear, r.seen.Quorum = false, false }
+
+var serves = Seen{Store: whole, Running: true, Quorum: true, Holds: true, Reaches: true}
+
+func TestANodeWithoutItsArbiterGoesOnAndSaysSo(t *testing.T) {
+	for _, by := range []Kind{Fence, Disk, Ping} {
+		r := newRig(t, "a", "b", by, serves)
+		r.state(Whole)
+		r.seen.Reaches = false
+		r.next(time.Hour)
+		r.want()
+		r.state(NoFailover)
+	}
+}
+
+func TestTheActiveGoesOnAtOnce(t *testing.T) {
+	for by, marks := range map[Kind][]Action{Fence: nil, Ping: nil, Disk: {SetMark{Mark{State: Contesting, From: 7}}}} {
+		r := newRig(t, "b", "a", by, serves)
+		r.lose()
+		r.want()
+		r.next(times.Detect - 1)
+		r.want()
+		r.state(Arbitrates)
+		r.now++
+		r.want(append(marks, StopMember{}, Contest{7}, SetMark{Mark{Won, 7, 9, by, true}}, Form{7, 9, true}, StartMember{})...)
+		r.state(Alone)
+	}
+}
+
+func TestTheStandbyWaits(t *testing.T) {
+	won := func(by Kind) Action { return SetMark{Mark{Won, 7, 9, by, false}} }
+	idle := serves
+	idle.Holds = false
+	for _, c := range []struct {
+		name   string
+		self   cluster.HostID
+		by     Kind
+		after  time.Duration // since the peer was lost
+		first  []Action
+		second []Action // after Silence
+	}{
+		{"fence", "a", Fence, times.Detect + times.HeadStart, []Action{StopMember{}, Contest{7}, won(Fence), Form{7, 9, false}, StartMember{}}, nil},
+		{"fence, greater name", "b", Fence, times.Detect + 2*times.HeadStart, []Action{StopMember{}, Contest{7}, won(Fence), Form{7, 9, false}, StartMember{}}, nil},
+		{"disk", "a", Disk, times.Detect + times.HeadStart, []Action{SetMark{Mark{State: Contesting, From: 7}}, StopMember{}, Contest{7}, won(Disk)}, []Action{Form{7, 9, false}, StartMember{}}},
+		{"ping", "a", Ping, times.Detect + times.HeadStart, []Action{StopMember{}}, []Action{Contest{7}, won(Ping), Form{7, 9, false}, StartMember{}}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			peer := cluster.HostID("b")
+			if c.self == "b" {
+				peer = "a"
+			}
+			r := newRig(t, c.self, peer, c.by, idle)
+			r.lose()
+			r.want()
+			r.now = r.now.Add(c.after - 1)
+			r.want()
+			r.now++
+			r.want(c.first...)
+			if c.second == nil {
+				return
+			}
+			r.now = r.now.Add(times.Silence - 1)
+			r.want()
+			r.now++
+			r.want(c.second...)
+		})
+	}
+}
+
+func TestFencesAreOrderedInTurns(t *testing.T) {
+	r := newRig(t, "a", "b", Fence, serves)
+	r.lose()
+	r.want()
+	r.now = r.now.Add(times.Detect)
+	begun := r.now
+	if a := r.next(0); a != (StopMember{}) {
+		t.Fatalf("%T is first", a)
+	}
+	r.seen.Running = false
+	r.m.Done(StopMember{}, Outcome{OK: true}, r.now)
+	for r.now.Sub(begun) < 20*times.HeadStart {
+		a := r.next(100 * time.Millisecond)
+		mine := r.now.Sub(begun)%(3*times.HeadStart) < times.HeadStart/2
+		if a != nil && !mine {
+			t.Fatalf("%T at %s", a, r.now.Sub(begun))
+		}
+		if a != nil {
+			r.m.Done(a, Outcome{}, r.now)
+		}
+	}
+}
+
+func TestAloneAfterAStart(t *testing.T) {
+	down := Seen{Store: whole, Reaches: true}
+	begin := func(by Kind, mark Mark) *rig {
+		r := &rig{t: t, m: New("a", "b", by, times, mark), now: cluster.Instant(time.Hour), seen: down}
+		if mark.State != Won || by != Fence || mark.From != whole.Gen { // what a fence has won needs no wait
+			r.want()
+			r.now = r.now.Add(time.Hour)
+		}
+		return r
+	}
+	for _, by := range []Kind{Fence, Disk, Ping} {
+		r := begin(by, Mark{})
+		r.want()
+		r.state(Waits)
+		r.m.Confirm(11)
+		r.want(SetMark{Mark{Won, 7, 11, Operator, false}}, Form{7, 11, false}, StartMember{})
+		r = begin(by, Mark{State: Won, From: 7, Gen: 9, By: by})
+		r.want(Form{7, 9, false}, StartMember{})
+		r = begin(by, Mark{State: Won, From: 3, Gen: 4, By: by})
+		r.want()
+		r.state(Waits)
+	}
+	asked := Mark{State: Contesting, From: 7}
+	r := begin(Disk, asked)
+	r.want(Contest{7}, SetMark{Mark{Won, 7, 9, Disk, false}}, Form{7, 9, false}, StartMember{})
+	r = begin(Fence, asked)
+	r.want()
+	r = begin(Disk, asked)
+	if a := r.next(0); a != (Contest{7}) {
+		t.Fatalf("%T, want a contest", a)
+	}
+	r.m.Done(Contest{7}, Outcome{Lost: true}, r.now)
+	r.now = r.now.Add(time.Hour)
+	r.want()
+	r.state(Beat)
+}
+
+func TestAReturningNodeIsWipedAndJoins(t *testing.T) {
+	r := newRig(t, "a", "b", Disk, serves)
+	r.peer = Word{Store: Store{Gen: 9, From: 7, Role: Single}}
+	r.seen.Quorum = false
+	r.want(StopMember{})
+	r.state(Stale)
+	r.seen.Holds = false
+	if a := r.next(0); a != (Wipe{}) {
+		t.Fatalf("%T, want a wipe", a)
+	}
+	r.seen.Store = Store{}
+	r.m.Done(Wipe{}, Outcome{OK: true}, r.now)
+	if a := r.next(0); a != (Join{}) {
+		t.Fatalf("%T, want a join", a)
+	}
+	r.state(Returning)
+	r.seen.Store = Store{Gen: 9, From: 7, Role: Joining}
+	r.m.Done(Join{}, Outcome{OK: true}, r.now)
+	r.want(StartMember{})
+	r.lose()
+	r.next(time.Hour)
+	r.want() // its vote does not count yet
+}
+
+func TestSplitBrain(t *testing.T) {
+	mine := Seen{Store: Store{Gen: 9, From: 7, Role: Single}, Running: true, Quorum: true, Reaches: true}
+	theirs := Word{Store: Store{Gen: 8, From: 7, Role: Single, Held: true}}
+	begin := func(self, peer cluster.HostID, s Seen, p Word, manual bool) *rig {
+		r := &rig{t: t, m: New(self, peer, Ping, times, Mark{}), now: cluster.Instant(time.Hour), seen: s, peer: p, hear: true}
+		r.m.Manual = manual
+		return r
+	}
+	beaten := SetMark{Mark{State: Beaten, From: 9}}
+	r := begin("a", "b", mine, theirs, false)
+	if a := r.next(0); a != beaten {
+		t.Fatalf("%T, want the note that it stops", a)
+	}
+	r.state(SplitBrain)
+	held := mine
+	held.Store.Held = true
+	r = begin("a", "b", held, theirs, false)
+	r.want() // both had it, or none: the lesser name
+	r = begin("b", "a", held, theirs, false)
+	if a := r.next(0); a != beaten {
+		t.Fatalf("%T, want the note that it stops", a)
+	}
+	r = begin("a", "b", mine, theirs, true)
+	r.want(beaten, StopMember{})
+	r.state(SplitOperator)
+	r.hear = false
+	r.next(time.Hour)
+	r.want() // it does not go on when they part again
+	r.hear = true
+	r.m.Hears(theirs, true)
+	r.m.Resolve("c")
+	r.want()
+	r.m.Resolve("a")
+	r.want(SetMark{}, StartMember{})
+	r = begin("a", "b", mine, theirs, true)
+	r.want(beaten, StopMember{})
+	r.m.Resolve("b")
+	if a := r.next(0); a != (Wipe{Save: true}) {
+		t.Fatalf("%T%+v, want that its data are saved", a, a)
+	}
+	other := begin("b", "a", Seen{Store: theirs.Store, Running: true, Quorum: true}, Word{Store: mine.Store}, true)
+	other.want()
+	other.state(SplitOperator)
+	other.m.Resolve("a")
+	if a := other.next(0); a != (SetMark{Mark{State: Beaten, From: 8}}) {
+		t.Fatalf("%T, want the note that it stops", a)
+	}
+}
+
+func TestStoresThatAreStrangers(t *testing.T) {
+	r := &rig{t: t, m: New("a", "b", Disk, times, Mark{}), now: cluster.Instant(time.Hour), seen: Seen{Store: whole}, hear: true}
+	r.peer = Word{Store: Store{Gen: 5, From: 4, Role: Single}}
+	r.want()
+	r.now = r.now.Add(time.Hour)
+	r.want()
+	r.state(Foreign)
+}

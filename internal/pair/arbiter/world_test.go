@@ -1,0 +1,349 @@
+package arbiter
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"holdfast/internal/cluster"
+)
+
+// world is two nodes, what links them, their arbiter, and package ha with clients
+// that write. Everything that takes time can be overtaken or fail, or its answer is lost.
+type world struct {
+	by     Kind
+	prompt bool // agents look before the link changes, and act before time passes
+	manual bool
+	node   [2]node
+	cut    bool
+	reg    [maxGen]int8  // of the disk: 1 + the node that has the generation
+	gone   [maxGen]uint8 // nodes that went alone from a generation, a bit each
+	owner  [maxGen]int8  // node that package ha lets run the group, of a generation
+	gens   uint64        // the next generation
+	acked  uint8         // writes that clients were told of, a bit each
+	next   int
+	budget budget
+	off    uint8 // nodes that are off by a fence, a bit each
+	wrong  string
+	trace  *step
+}
+
+const maxGen = 12
+
+// budget bounds a course.
+type budget struct{ writes, faults int }
+
+// node is one of the two, as it truly is.
+type node struct {
+	up, running, serving bool
+	lease                int // ticks until the group ends without a quorum
+	answers              bool
+	store                Store
+	has                  uint8
+	mark                 Mark
+	m                    Machine
+	ghost                uint64 // a generation for which an order of before may still reach the arbiter; 0: none
+	owed                 bool   // it has won durably, and must go on whatever happens
+}
+
+// step is how a state was reached.
+type step struct {
+	what   string
+	before *step
+}
+
+func (s *step) String() string {
+	var all []string
+	for ; s != nil; s = s.before {
+		all = append(all, s.what)
+	}
+	slices.Reverse(all)
+	return strings.Join(all, "\n")
+}
+
+var names = [2]cluster.HostID{"a", "b"}
+
+// Times of the world are in ticks of a second.
+var times = Times{Detect: time.Second, HeadStart: 2 * time.Second, Silence: (leaseTicks + 1) * time.Second}
+
+const leaseTicks = 2
+
+func newWorld(by Kind, b budget) *world {
+	w := &world{by: by, gens: 2, budget: b}
+	for i := range w.node {
+		w.node[i] = node{answers: true, store: Store{Gen: 1, Role: Two}}
+		w.boot(i)
+	}
+	w.quiet(false)
+	if !w.node[0].serving || w.serving() != 1 {
+		panic("the pair does not begin")
+	}
+	return w
+}
+
+func (w *world) clone(what string) *world {
+	c := *w
+	c.trace = &step{what, w.trace}
+	return &c
+}
+
+func (w *world) boot(i int) {
+	n := &w.node[i]
+	n.up = true
+	w.off &^= 1 << i
+	n.m = *New(names[i], names[1-i], w.by, times, n.mark)
+	n.m.Manual = w.manual
+	n.m.Now = cluster.Instant(time.Hour)
+}
+
+// linked reports that the members of both nodes serve one store together.
+func (w *world) linked() bool {
+	a, b := &w.node[0], &w.node[1]
+	return !w.cut && a.up && b.up && a.running && b.running && a.store.Gen == b.store.Gen
+}
+
+func (w *world) quorum(i int) bool {
+	n, p := &w.node[i], &w.node[1-i]
+	switch n.store.Role {
+	case Single:
+		return n.up && n.running
+	case Two:
+		return w.linked()
+	case Joining:
+		return w.linked() && p.store.Role != Joining
+	}
+	return false
+}
+
+// ha is package ha: it starts the group as soon as it may, and ends what is not the owner's.
+func (w *world) ha() {
+	for i := range w.node {
+		n := &w.node[i]
+		switch mine := w.owner[n.store.Gen] == int8(i); {
+		case !w.quorum(i):
+		case !mine:
+			n.serving = false
+		case !n.serving && n.store.Role != Joining:
+			n.serving, n.lease = true, leaseTicks
+		}
+	}
+}
+
+// hear and look bring the agent up to date; it decides at once.
+func (w *world) agent(i int) {
+	n, p := &w.node[i], &w.node[1-i]
+	if p.up && !w.cut {
+		n.m.Hears(p.m.Tells(), p.m.Seen.Store.Role != Empty || p.m.Fresh)
+	} else {
+		n.m.Hears(Word{}, false)
+	}
+	n.m.Observed(Seen{n.store, n.running, w.quorum(i), n.serving, n.answers}, n.m.Now)
+	if a := n.m.Decide(n.m.Now); a != nil {
+		w.trace.what += fmt.Sprintf(" %T%+v", a, a)
+		if f, ok := a.(Form); ok && f.From == n.store.Gen {
+			n.owed = true
+		}
+	}
+}
+
+// idle reports that a look at a node as it is leads to nothing.
+func (w *world) idle(i int) bool {
+	n := &w.node[i]
+	if !n.up {
+		return true
+	}
+	if n.m.Acting != nil {
+		return false
+	}
+	c := *w
+	c.trace = &step{}
+	before := n.m.Tells()
+	c.agent(i)
+	return c.node[i].m.Acting == nil && c.node[i].m.Tells() == before && n.m.Fresh && c.node[i].m == n.m
+}
+
+// effect carries an action out.
+func (w *world) effect(i int, a Action) Outcome {
+	n, p := &w.node[i], &w.node[1-i]
+	switch a := a.(type) {
+	case SetMark:
+		n.mark = a.Mark
+	case StopMember:
+		n.running = false
+	case StartMember:
+		if n.store.Role == Empty {
+			return Outcome{}
+		}
+		n.running = true
+	case Contest:
+		return w.contest(i, a.Gen)
+	case Form:
+		if n.running || n.store.Gen != a.From || n.store.Role != Two {
+			w.wrong = fmt.Sprintf("%s forms %+v from %+v (running: %v)", names[i], a, n.store, n.running)
+			return Outcome{}
+		}
+		w.gone[a.From] |= 1 << i
+		n.store = Store{Gen: a.Gen, From: a.From, Role: Single, Held: a.Held}
+		n.serving, n.owed = false, false
+		w.owner[a.Gen] = int8(i)
+	case Wipe:
+		if n.running || n.serving || !a.Save && w.acked&n.has&^p.has != 0 {
+			w.wrong = fmt.Sprintf("%s is wiped and something of it runs (%v), or acknowledged writes go", names[i], n.running || n.serving)
+		}
+		n.store, n.has, n.owed = Store{}, 0, false
+	case Join:
+		if n.store.Role != Empty {
+			w.wrong = string(names[i]) + " joins with its old store"
+		}
+		if w.cut || !p.up || !p.running || p.store.Role != Single {
+			return Outcome{}
+		}
+		n.store = Store{Gen: p.store.Gen, From: p.store.From, Role: Joining, Held: p.store.Held}
+	case Promote:
+		if !w.linked() || p.store.Role != Joining || n.has&^p.has != 0 {
+			return Outcome{}
+		}
+		n.store.Role = Two
+	case Seal:
+		if !w.linked() || p.store.Role != Joining {
+			return Outcome{}
+		}
+		p.store.Role = Two
+	}
+	return Outcome{OK: true}
+}
+
+// contest reaches the arbiter of a node, and is answered.
+func (w *world) contest(i int, gen uint64) Outcome {
+	n := &w.node[i]
+	if !n.answers {
+		return Outcome{}
+	}
+	switch w.by {
+	case Fence:
+		if p := &w.node[1-i]; p.up {
+			if x, ok := p.m.Acting.(Contest); ok && w.prompt {
+				p.ghost = x.Gen // both have ordered
+			}
+			w.powerOff(1 - i)
+			w.off |= 1 << (1 - i)
+		}
+	case Disk:
+		if w.reg[gen] == 0 {
+			w.reg[gen] = int8(i) + 1
+		}
+		if w.reg[gen] != int8(i)+1 {
+			return Outcome{Lost: true}
+		}
+		n.owed = true
+	}
+	w.gens++
+	return Outcome{Won: true, Gen: w.gens - 1}
+}
+
+func (w *world) powerOff(i int) {
+	n := &w.node[i]
+	n.up, n.running, n.serving = false, false, false
+	n.m = Machine{}
+}
+
+// tick lets time pass for both.
+func (w *world) tick() {
+	for i := range w.node {
+		n := &w.node[i]
+		n.m.Now = n.m.Now.Add(time.Second)
+		switch {
+		case !n.serving:
+		case w.quorum(i):
+			n.lease = leaseTicks
+		default:
+			n.lease--
+			n.serving = n.lease > 0
+		}
+	}
+}
+
+// broken says which invariant does not hold, "" when all do.
+func (w *world) broken() string {
+	a, b := &w.node[0], &w.node[1]
+	parted := false // both went on alone, which ping can not exclude
+	for g, who := range w.gone {
+		if who == 3 && w.by != Ping {
+			return fmt.Sprintf("both went on alone from generation %d", g)
+		}
+		parted = parted || who == 3
+	}
+	if a.serving && b.serving && !(parted && a.store.Role == Single && b.store.Role == Single) {
+		return "the group runs on both nodes"
+	}
+	for i := range w.node {
+		if n := &w.node[i]; !parted && w.acked&^n.has != 0 && (n.serving || n.store.Role == Single) {
+			return fmt.Sprintf("%s goes on without an acknowledged write", names[i])
+		}
+	}
+	if w.prompt && w.off == 3 {
+		return "both nodes are off by each other"
+	}
+	return w.wrong
+}
+
+// key tells states apart: what the future does not depend on is left out.
+func (w *world) key() []byte {
+	b := make([]byte, 0, 256)
+	flag := func(fs ...bool) {
+		var v byte
+		for i, f := range fs {
+			if f {
+				v |= 1 << i
+			}
+		}
+		b = append(b, v)
+	}
+	store := func(s Store) {
+		b = append(b, byte(s.Gen), byte(s.From), byte(s.Role))
+		flag(s.Held)
+	}
+	mark := func(m Mark) {
+		b = append(b, byte(m.State), byte(m.From), byte(m.Gen), byte(m.By))
+		flag(m.Held)
+	}
+	flag(w.cut)
+	for g := range w.gens {
+		b = append(b, byte(w.reg[g]), w.gone[g], byte(w.owner[g]))
+	}
+	b = append(b, byte(w.gens), w.acked, byte(w.next), byte(w.budget.faults), w.off)
+	for i := range w.node {
+		n := &w.node[i]
+		m := &n.m
+		flag(n.up, n.running, n.serving, n.answers, n.owed)
+		b = append(b, byte(n.lease), n.has, byte(n.ghost))
+		store(n.store)
+		mark(n.mark)
+		if !n.up {
+			continue
+		}
+		mark(m.Mark)
+		mark(m.Winning)
+		store(m.Seen.Store)
+		store(m.Word.Store)
+		flag(m.Seen.Running, m.Seen.Quorum, m.Seen.Holds, m.Fresh, m.Heard, m.Word.Won, m.Met, m.Held && m.LostAt != 0)
+		flag(m.Kept && m.StoppedAt != 0, m.Out, m.LostAt == 0, m.StoppedAt == 0, m.Keep == "", m.Keep == "a", m.Rest > m.Now)
+		age := func(at cluster.Instant, most time.Duration) {
+			if at != 0 {
+				b = append(b, byte(min(m.Now.Sub(at), most)/time.Second))
+			}
+		}
+		lost, most := m.LostAt, times.Detect+2*times.HeadStart
+		if w.by == Fence && lost != 0 { // its turns come again and again
+			most += 3 * times.HeadStart
+			for m.Now.Sub(lost) > most {
+				lost = lost.Add(3 * times.HeadStart)
+			}
+		}
+		age(lost, most)
+		age(m.StoppedAt, times.Silence)
+		b = append(b, fmt.Sprintf("%T%+v", m.Acting, m.Acting)...)
+	}
+	return b
+}
