@@ -30,6 +30,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 5 && os.Args[1] == "full-disk" {
 		os.Exit(diskMain(os.Args[2], os.Args[3], os.Args[4]))
 	}
+	if len(os.Args) == 4 && os.Args[1] == "go-alone" {
+		os.Exit(aloneMain(os.Args[2], os.Args[3]))
+	}
 	os.Exit(m.Run())
 }
 

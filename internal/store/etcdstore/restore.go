@@ -134,6 +134,17 @@ func (o RestoreOptions) replaceDir(ctx context.Context) (err error) {
 	if old && !o.MoveAside {
 		return ErrNotEmpty
 	}
+	if err := o.exchange(ctx); err != nil {
+		return err
+	}
+	done = true
+	return dispose(dir+".new", old)
+}
+
+// exchange builds the new directory and puts it in place of the old one, which is
+// DIR.new then. The caller has claimed the directory.
+func (o RestoreOptions) exchange(ctx context.Context) error {
+	dir := o.Config.DataDir
 	fresh := dir + ".new"
 	if err := clear(fresh); err != nil {
 		return err
@@ -144,8 +155,7 @@ func (o RestoreOptions) replaceDir(ctx context.Context) (err error) {
 	if err := unix.Renameat2(unix.AT_FDCWD, fresh, unix.AT_FDCWD, dir, unix.RENAME_EXCHANGE); err != nil {
 		return errors.Join(fmt.Errorf("put the new directory in place: %w", err), os.RemoveAll(fresh))
 	}
-	done = true
-	return dispose(fresh, old)
+	return nil
 }
 
 // occupied tells whether a data directory holds anything but our lock.
@@ -305,14 +315,8 @@ func (c MemberConfig) alone(sockets string) (*embed.Config, error) {
 func (o RestoreOptions) editAt(ctx context.Context, e *embed.Etcd, h *halt, at string) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, editTime)
 	defer cancel()
-	select {
-	case <-e.Server.ReadyNotify():
-	case err := <-h.c:
+	if err := serving(ctx, e, h); err != nil {
 		return fmt.Errorf("run the restored member: %w", err)
-	case err := <-e.Err():
-		return fmt.Errorf("run the restored member: %w", err)
-	case <-ctx.Done():
-		return fmt.Errorf("run the restored member: %w", context.Cause(ctx))
 	}
 	st, err := Open(Options{Endpoints: []string{at}, Prefix: root + o.Config.Cluster + "/", Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
@@ -330,6 +334,20 @@ func (o RestoreOptions) editAt(ctx context.Context, e *embed.Etcd, h *halt, at s
 		return fmt.Errorf("edit the restored store: %w", err)
 	}
 	return nil
+}
+
+// serving waits until a member that was begun serves.
+func serving(ctx context.Context, e *embed.Etcd, h *halt) error {
+	select {
+	case <-e.Server.ReadyNotify():
+		return nil
+	case err := <-h.c:
+		return err
+	case err := <-e.Err():
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // editTime bounds the start of the restored member and Edit together.
