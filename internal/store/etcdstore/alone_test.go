@@ -42,6 +42,7 @@ func (m *member) goAlone(t *testing.T, how string, kill time.Duration) bool {
 	t.Helper()
 	cmd := m.command(t)
 	cmd.Args = []string{cmd.Args[0], "go-alone", m.file, how}
+	cmd.Env = append(os.Environ(), "TMPDIR="+t.TempDir()) // who is killed leaves its sockets
 	var out strings.Builder
 	cmd.Stderr = &out
 	if err := cmd.Start(); err != nil {
