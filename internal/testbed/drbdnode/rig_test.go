@@ -1,0 +1,41 @@
+package drbdnode_test
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"holdfast/internal/testbed/drbdnode"
+)
+
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "serve" {
+		fmt.Fprintln(os.Stderr, drbdnode.Serve())
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+func TestALinkIsCutAndADiskSurvives(t *testing.T) {
+	nodes := drbdnode.New(t, "holdfast/internal/testbed/drbdnode")
+	a, b := nodes[0], nodes[1]
+	a.Run("ping", "-c", "1", "-w", "20", "10.97.1.2")
+	b.Cut(true)
+	if out, code := a.Try("ping", "-c", "1", "-w", "2", "10.97.1.2"); code == 0 {
+		t.Errorf("the link is cut: %s", out)
+	}
+	b.Cut(false)
+	a.Run("ping", "-c", "1", "-w", "20", "10.97.1.2")
+	if got := a.Run("head", "-n", "1", "/proc/drbd"); !strings.HasPrefix(got, "version: 8.4") {
+		t.Errorf("the kernel has %q", got)
+	}
+	a.Run("sh", "-c", "echo kept >/dev/vda && sync")
+	a.Crash()
+	a.Boot()
+	a.Wait()
+	if got := a.Run("head", "-n", "1", "/dev/vda"); got != "kept" {
+		t.Errorf("the disk has %q", got)
+	}
+	a.Run("ping", "-c", "1", "-w", "20", "10.97.1.2")
+}
