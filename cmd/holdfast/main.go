@@ -21,6 +21,7 @@ import (
 	"holdfast/internal/fail"
 	"holdfast/internal/ha/loop"
 	"holdfast/internal/host/action/program"
+	"holdfast/internal/host/replica/drbd"
 	"holdfast/internal/host/storage"
 	"holdfast/internal/host/watchdog"
 	"holdfast/internal/install"
@@ -49,7 +50,7 @@ func main() {
 	os.Exit(cli.Main(os.Args[1:], cli.Env{
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Version: version, Commit: commit, Built: built,
 		Extra: []*cobra.Command{
-			agentCommand(), memberCommand(), holderCommand(), probeCommand(), stepCommand(), retireCommand(), onHostCommand(),
+			agentCommand(), memberCommand(), holderCommand(), probeCommand(), stepCommand(), retireCommand(), onHostCommand(), fenceCommand(),
 			lab.Command(), demo.Command(), demo.GuestCommand(), sim.Command(), files.Command(),
 		},
 		Store:     []*cobra.Command{restoreCommand(), joinCommand()},
@@ -298,6 +299,21 @@ func stepCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "step-helper start|run DIR", Short: "Run a program of an upgrade", Hidden: true, Args: cobra.ExactArgs(2),
 		RunE: func(_ *cobra.Command, args []string) error { return program.Main(args) },
+	}
+}
+
+// fenceCommand is what the kernel's DRBD runs when a peer is lost.
+func fenceCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "drbd-fence DIR", Short: "Answer what is proved about a lost peer", Hidden: true, Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			code, err := drbd.Handle(args[0], os.Getenv("DRBD_RESOURCE"))
+			if err != nil {
+				fmt.Fprintln(c.ErrOrStderr(), err)
+			}
+			os.Exit(code)
+			return nil
+		},
 	}
 }
 

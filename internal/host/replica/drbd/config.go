@@ -1,0 +1,108 @@
+package drbd
+
+import (
+	_ "embed" // the form of the resource file
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"text/template"
+
+	"holdfast/internal/fail"
+)
+
+// Config is one device of two nodes. It is the same on both, but for Self and Peer.
+type Config struct {
+	Resource string // its name, such as r0
+	Minor    int    // of the device /dev/drbdN
+	Disk     string // path of the block device below, on both nodes; its end holds DRBD's own data
+	Self     Node
+	Peer     Node
+	Secret   string // both have it; "" is none
+	// Handler is the command line that runs Handle with RunDir. Words without quotes and blanks.
+	Handler []string
+	RunDir  string // empty after a boot
+	Conf    string // directory of resource files, "" is /etc/drbd.d
+}
+
+// Node is one end.
+type Node struct {
+	Name string // as the kernel has it (uname -n)
+	Addr netip.AddrPort
+}
+
+// Device is the path of the device.
+func (c Config) Device() string { return fmt.Sprintf("/dev/drbd%d", c.Minor) }
+
+func (c Config) file() string {
+	dir := c.Conf
+	if dir == "" {
+		dir = "/etc/drbd.d"
+	}
+	return filepath.Join(dir, c.Resource+".res")
+}
+
+// What may stand in a resource file without harm.
+var (
+	nameForm   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$`)
+	pathForm   = regexp.MustCompile(`^/[A-Za-z0-9_./:@+=-]+$`)
+	wordForm   = regexp.MustCompile(`^[A-Za-z0-9_./:@+=-]+$`)
+	secretForm = regexp.MustCompile(`^[A-Za-z0-9_./:@+=-]{0,64}$`)
+)
+
+// check gives the first fault.
+func (c Config) check() error {
+	bad := func(field, value, want string) error {
+		return fail.Errorf(fail.Invalid, "DRBD: %s: value %q: want %s", field, value, want)
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	switch {
+	case !nameForm.MatchString(c.Resource):
+		return bad("resource", c.Resource, "letters, digits, - _ .")
+	case c.Minor < 0 || c.Minor > 1<<20-1:
+		return bad("minor", fmt.Sprint(c.Minor), "0 to 1048575")
+	case !pathForm.MatchString(c.Disk):
+		return bad("disk", c.Disk, "the path of a block device")
+	case c.Self.Name != host:
+		return bad("self", c.Self.Name, "the name of this host, "+host)
+	case !nameForm.MatchString(c.Peer.Name) || c.Peer.Name == c.Self.Name:
+		return bad("peer", c.Peer.Name, "the name of the other host")
+	case !secretForm.MatchString(c.Secret):
+		return fail.Errorf(fail.Invalid, "DRBD: secret: want at most 64 letters, digits and _ . / : @ + = -")
+	case !filepath.IsAbs(c.RunDir):
+		return bad("run directory", c.RunDir, "an absolute path")
+	case len(c.Handler) == 0:
+		return bad("handler", "", "a command line")
+	}
+	for _, n := range c.Nodes() {
+		if !n.Addr.IsValid() || n.Addr.Port() == 0 || n.Addr.Addr().IsUnspecified() {
+			return bad("address of "+n.Name, n.Addr.String(), "an address and a port")
+		}
+	}
+	for _, w := range c.Handler {
+		if !wordForm.MatchString(w) {
+			return bad("handler", w, "words without quotes and blanks")
+		}
+	}
+	return nil
+}
+
+//go:embed resource.tmpl
+var resource string
+
+var resourceForm = template.Must(template.New("resource").Parse(resource))
+
+// Nodes are both ends.
+func (c Config) Nodes() []Node { return []Node{c.Self, c.Peer} }
+
+// text is the resource file, of drbd.conf(5).
+func (c Config) text() (string, error) {
+	var b strings.Builder
+	err := resourceForm.Execute(&b, c)
+	return b.String(), err
+}

@@ -1,0 +1,232 @@
+package drbd_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"os"
+	"testing"
+	"time"
+
+	"holdfast/internal/host/replica/drbd"
+	"holdfast/internal/testbed/drbdnode"
+	"holdfast/internal/testbed/try"
+)
+
+// runDir is the driver's on a node, which boots with an empty one.
+const runDir = "/run"
+
+// TestMain is also what runs on the nodes: commands from afar, the driver, the handler, a
+// client that writes.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 {
+		var err error
+		switch os.Args[1] {
+		case "serve":
+			err = drbdnode.Serve()
+		case "fence":
+			code, err := drbd.Handle(os.Args[2], os.Getenv("DRBD_RESOURCE"))
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(code)
+		case "write":
+			err = write(os.Args[2])
+		case "do":
+			err = do(os.Args[2])
+		default:
+			os.Exit(m.Run())
+		}
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// write appends numbers to a file, and says each one when it is on disk.
+func write(file string) error {
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	for i := 0; err == nil; i++ {
+		if _, err = fmt.Fprintf(f, "%d\n", i); err == nil {
+			if err = f.Sync(); err == nil {
+				fmt.Println(i)
+			}
+		}
+	}
+	return err
+}
+
+// config is the one device, as a node has it.
+func config() (drbd.Config, error) {
+	host, err := os.Hostname()
+	c := drbd.Config{
+		Resource: "r0", Disk: "/dev/vda", RunDir: runDir, Handler: []string{"/node", "fence", runDir}, Secret: "in-a-test",
+		Self: drbd.Node{Name: "n1", Addr: netip.MustParseAddrPort("10.97.1.1:7789")},
+		Peer: drbd.Node{Name: "n2", Addr: netip.MustParseAddrPort("10.97.1.2:7789")},
+	}
+	if host == "n2" {
+		c.Self, c.Peer = c.Peer, c.Self
+	}
+	return c, err
+}
+
+// do calls the driver on a node.
+func do(what string) error {
+	cfg, err := config()
+	if err != nil {
+		return err
+	}
+	d, err := drbd.New(cfg)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 40*time.Second)
+	defer cancel()
+	switch what {
+	case "create":
+		return d.Create(ctx)
+	case "first":
+		return d.First(ctx)
+	case "up":
+		return d.Up(ctx, true)
+	case "attach":
+		return d.Up(ctx, false)
+	case "connect":
+		return d.Connect(ctx)
+	case "promote":
+		return d.Promote(ctx, "epoch 1")
+	case "promote-bare":
+		return d.Promote(ctx, "")
+	case "demote":
+		return d.Demote(ctx)
+	case "alone":
+		return d.Alone(ctx)
+	case "join":
+		return d.Join(ctx)
+	case "resync":
+		return d.Resync(ctx, false)
+	case "resync-cut":
+		return d.Resync(ctx, true)
+	case "detach":
+		return d.Detach(ctx)
+	case "thaw":
+		return d.Thaw(ctx)
+	case "status":
+		st, err := d.Status(ctx)
+		if err != nil {
+			return err
+		}
+		s := status{State: st}
+		if s.Waits, err = d.Waits(st); err != nil {
+			return err
+		}
+		if s.Split, err = d.Split(st); err != nil {
+			return err
+		}
+		return json.NewEncoder(os.Stdout).Encode(s)
+	}
+	return fmt.Errorf("no such call: %s", what)
+}
+
+type status struct {
+	drbd.State
+	Waits, Split bool
+}
+
+// node is one of two, with the driver on it.
+type node struct {
+	*drbdnode.Node
+	t *testing.T
+}
+
+func (n node) do(what string) {
+	n.t.Helper()
+	n.t.Log(n.Name(), what)
+	n.Run("/node", "do", what)
+}
+
+// refuses reports that a call failed, and why.
+func (n node) refuses(what string) string {
+	n.t.Helper()
+	out, code := n.Try("/node", "do", what)
+	if code == 0 {
+		n.t.Fatalf("%s: %s went well", n.Name(), what)
+	}
+	n.t.Log(n.Name(), what, "refused:", out)
+	return out
+}
+
+func (n node) status() (s status) {
+	n.t.Helper()
+	try.Must(n.t, json.Unmarshal([]byte(n.Run("/node", "do", "status")), &s))
+	return s
+}
+
+// until waits for a state.
+func (n node) until(what string, ok func(status) bool) {
+	n.t.Helper()
+	var s status
+	for end := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		if s = n.status(); ok(s) {
+			return
+		}
+		if time.Now().After(end) {
+			n.t.Fatalf("%s: waited for %s: %+v", n.Name(), what, s)
+		}
+	}
+}
+
+func linked(s status) bool { return s.Linked() && s.Disk == "UpToDate" }
+func frozen(s status) bool { return s.Frozen() && s.Connection != "Connected" }
+
+// start makes two nodes whose copies are the same and have an empty file system.
+func start(t *testing.T) (a, b node) {
+	t.Helper()
+	nodes := drbdnode.New(t, "holdfast/internal/host/replica/drbd")
+	a, b = node{nodes[0], t}, node{nodes[1], t}
+	for _, n := range []node{a, b} {
+		n.do("create")
+		n.do("up")
+	}
+	b.until("the peer", func(s status) bool { return s.Connection == "Connected" && s.PeerDisk == "Inconsistent" })
+	b.do("first")
+	a.until("a good copy", linked)
+	return a, b
+}
+
+// client writes on a node.
+type client struct {
+	t     *testing.T
+	lines <-chan string
+	got   []string // acknowledged
+}
+
+func (n node) client(ctx context.Context) *client {
+	return &client{t: n.t, lines: n.Stream(ctx, "/node", "write", "/mnt/rows")}
+}
+
+// more waits for rows, and reports whether they came within the time.
+func (c *client) more(n int, within time.Duration) bool {
+	for end := time.After(within); n > 0; n-- {
+		select {
+		case line, ok := <-c.lines:
+			if !ok {
+				return false
+			}
+			c.got = append(c.got, line)
+		case <-end:
+			return false
+		}
+	}
+	return true
+}
+
+// rest takes in what was acknowledged until the end.
+func (c *client) rest() []string {
+	for line := range c.lines {
+		c.got = append(c.got, line)
+	}
+	return c.got
+}
