@@ -17,7 +17,7 @@
 // So the handler (Handle) says yes for two reasons only: the mark of Alone, and the mark of
 // a Promote that is under way, whose writes are suspended until Alone. Alone writes its mark
 // first, and then thaws: a loss of before is thawed by resume-io, a later one by the
-// handler's answer. No other method thaws a primary; Thaw does, for a node where nobody is
+// handler's answer. No other method thaws a primary, but Thaw, for a node where nobody is
 // left who could be told.
 //
 // The marks lie in a directory that is empty after a boot. The option --force is never used.
