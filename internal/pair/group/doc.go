@@ -7,5 +7,7 @@
 //	run.go     the loop: one goroutine owns the core
 //	act.go     one function per action of the core
 //	database.go  a copy of the data that is a MariaDB server
+//	device.go  one that is a DRBD device
+//	mount.go   a member: the file system on it
 //	member.go  members of the group: programs, and the virtual address
 package group
