@@ -75,7 +75,7 @@ func onNode(what string) error {
 	}
 	d := &Device{DB: db, Dir: "/var/lib"}
 	m := &Mount{Name: "data", Device: cfg.Device(), Dir: "/mnt", Type: "ext4", Thaw: db.Thaw, Hold: db.Hold}
-	ctx, cancel := context.WithTimeout(context.Background(), 40*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	switch what {
 	case "create":
@@ -149,7 +149,7 @@ func (n deviceNode) look() (l deviceLook) {
 func (n deviceNode) until(what string, ok func(deviceLook) bool) {
 	n.t.Helper()
 	var l deviceLook
-	for end := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(5 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
 		if l = n.look(); ok(l) {
 			return
 		}
@@ -252,7 +252,7 @@ func TestACopyOnDRBD(t *testing.T) {
 		if code == 0 {
 			break
 		}
-		if i == 3 {
+		if i == 20 {
 			t.Fatalf("%s does not follow: %s", a.Name(), out)
 		}
 	}

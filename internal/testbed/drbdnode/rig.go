@@ -21,8 +21,8 @@ import (
 	"holdfast/internal/testbed/try"
 )
 
-// bootWithin is how long a node may take to boot on a machine that is busy.
-const bootWithin = 2 * time.Minute
+// bootWithin is how long a node may take to boot, or for a command, on a machine that is busy.
+const bootWithin = 5 * time.Minute
 
 // Node is a host. Its name is n1 or n2, the address of its link 10.97.1.1 or 10.97.1.2, and
 // its disk /dev/vda.
@@ -202,7 +202,7 @@ func (n *Node) run(ctx context.Context, args ...string) (out string, code int, e
 // Try runs a command, and gives what it said and its exit code.
 func (n *Node) Try(args ...string) (out string, code int) {
 	n.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), bootWithin)
 	defer cancel()
 	out, code, err := n.run(ctx, args...)
 	if err != nil {

@@ -33,7 +33,6 @@ func kept(t *testing.T, n node, acked []string) {
 }
 
 func TestTheLifeOfACopy(t *testing.T) {
-	t.Parallel()
 	a, b := start(t)
 	a.refuses("promote-bare")
 	a.do("promote")
@@ -56,7 +55,7 @@ func TestTheLifeOfACopy(t *testing.T) {
 
 	// The primary loses its power under a writer.
 	c := b.client(t.Context())
-	if !c.more(50, time.Minute) {
+	if !c.more(50, busy) {
 		t.Fatal("no row is acknowledged")
 	}
 	b.Crash()
@@ -88,16 +87,15 @@ func TestTheLifeOfACopy(t *testing.T) {
 	if s := b.status(); s.Connection == "Connected" || s.Disk == "UpToDate" {
 		t.Errorf("a former primary after a loss of power: %+v", s)
 	}
-	b.do("resync-cut")
+	b.insist("resync-cut")
 	b.until("a good copy", linked)
-	a.do("join")
+	a.insist("join")
 	if s := a.status(); !s.Waits {
 		t.Errorf("after a join: %+v", s)
 	}
 }
 
 func TestACutLinkFreezesThePrimaryUntilAlone(t *testing.T) {
-	t.Parallel()
 	a, b := start(t)
 	a.do("promote")
 	a.Run("mkfs.ext4", "-q", "/dev/drbd0")
@@ -105,7 +103,7 @@ func TestACutLinkFreezesThePrimaryUntilAlone(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	c := a.client(ctx)
-	if !c.more(20, time.Minute) {
+	if !c.more(20, busy) {
 		t.Fatal("no row is acknowledged")
 	}
 	a.Cut(true)
@@ -121,14 +119,14 @@ func TestACutLinkFreezesThePrimaryUntilAlone(t *testing.T) {
 	// A link that comes back lets it go on, and nothing was lost.
 	a.Cut(false)
 	a.until("the peer", linked)
-	if !c.more(20, time.Minute) {
+	if !c.more(20, busy) {
 		t.Fatal("no row is acknowledged after the link has come back")
 	}
 	// The next time it goes on alone, also when the link is lost once more.
 	a.Cut(true)
 	a.until("frozen writes", frozen)
 	a.do("alone")
-	if !c.more(20, time.Minute) {
+	if !c.more(20, busy) {
 		t.Fatal("no row is acknowledged alone")
 	}
 	b.until("the loss", func(s status) bool { return s.Connection != "Connected" })
@@ -137,11 +135,11 @@ func TestACutLinkFreezesThePrimaryUntilAlone(t *testing.T) {
 	a.until("the peer", linked)
 	a.Cut(true)
 	a.until("the loss", func(s status) bool { return s.Connection != "Connected" })
-	if !c.more(20, time.Minute) {
+	if !c.more(20, busy) {
 		t.Fatal("the handler did not answer by the mark of Alone")
 	}
 	a.Cut(false)
-	a.do("join")
+	a.insist("join")
 	a.Cut(true)
 	a.until("frozen writes: a join ends what Alone allowed", frozen)
 
@@ -152,7 +150,7 @@ func TestACutLinkFreezesThePrimaryUntilAlone(t *testing.T) {
 	mount(b)
 	b.Run("sh", "-c", "echo other >/mnt/other && sync")
 	a.do("alone")
-	if !c.more(20, time.Minute) {
+	if !c.more(20, busy) {
 		t.Fatal("no row is acknowledged alone")
 	}
 	cancel()
@@ -170,12 +168,12 @@ func TestACutLinkFreezesThePrimaryUntilAlone(t *testing.T) {
 		if code == 0 {
 			break
 		}
-		if i == 3 {
+		if i == 20 {
 			t.Fatalf("%s does not follow: %s", a.Name(), out)
 		}
 	}
 	a.until("a good copy", linked)
-	b.do("join")
+	b.insist("join")
 	unmount(b)
 	b.do("demote")
 	a.do("promote")
@@ -189,7 +187,7 @@ func TestACutLinkFreezesThePrimaryUntilAlone(t *testing.T) {
 	if s := a.status(); s.Split || !s.Alone() {
 		t.Errorf("a copy that was told not to follow: %+v", s)
 	}
-	a.do("resync")
+	a.insist("resync")
 	a.until("a good copy", linked)
 }
 
