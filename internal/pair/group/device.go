@@ -22,6 +22,11 @@ type Device struct {
 	Dir string
 }
 
+var _ Data = (*Device)(nil)
+
+// First makes two copies that have nothing yet good: both nodes are connected.
+func (d *Device) First(ctx context.Context) error { return d.DB.First(ctx) }
+
 func (d *Device) wroteFile() string { return filepath.Join(d.Dir, wroteName) }
 
 func (d *Device) wrote() (bool, error) {
