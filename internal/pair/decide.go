@@ -78,8 +78,9 @@ func (m *Machine) put() (Put, bool) {
 		p.Sync, p.OwnerMod, p.Why = s.with(m.Self, false), 0, "the proof is of another run of this node's copy"
 		return p, true
 	case m.mustLeave():
-		p.Sync, p.OwnerMod, p.Why = s.with(m.Self, false), 0, "this node's copy follows anew" // rule 4
-		p.Sync.Proof = s.Proof // of the peer, which may be licensed by it and not promoted yet
+		// Rule 4. The proof stays: the peer may be licensed by it, and not promoted yet.
+		p.Sync, p.OwnerMod, p.Why = s.with(m.Self, false), 0, "this node's copy follows anew"
+		p.Sync.Proof = s.Proof
 		return p, true
 	}
 	return p, false

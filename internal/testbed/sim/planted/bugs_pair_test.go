@@ -39,7 +39,7 @@ func pairBugs() []bug {
 		{name: "pair-address-before-the-data", breaks: "the group starts in its order", focus: "-", test: search,
 			edits: []edit{{pairDecide, "		if a := m.down(0, true); a != nil {\n			return a\n		}\n		if m.Own", "		if m.Own"}}},
 		{name: "pair-proof-gone", breaks: "who leaves does not take the proof of the other one with it", focus: "-", test: random,
-			edits: []edit{{pairDecide, "		p.Sync.Proof = s.Proof // of the peer, which may be licensed by it and not promoted yet\n", ""}}},
+			edits: []edit{{pairDecide, "		p.Sync.Proof = s.Proof\n", ""}}},
 		{name: "pair-no-cut", breaks: "what a former active has beyond its peer is cut", focus: "-", test: random,
 			edits: []edit{{pairDecide, "	cut := r.Wrote || !r.Whole\n", "	cut := !r.Whole\n"}}},
 	}
