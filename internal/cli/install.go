@@ -231,6 +231,9 @@ func (a *app) installOptions(cmd *cobra.Command, file, list, base string, unders
 			return o, fail.Errorf(fail.Invalid, "%w", config.Faults(faults))
 		}
 	}
+	if list != "" && cfg.Type == config.PairConf {
+		return o, fail.Errorf(fail.Invalid, "--hosts: value %q: allowed only with a management VM, not with Type %s", list, config.PairConf)
+	}
 	if list != "" {
 		text, err := readSmall(list)
 		if err != nil {

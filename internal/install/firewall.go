@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"holdfast/internal/config"
 )
 
 // Ports of libvirt: connections by TLS, and the memory of guests that move (migration_port_min
@@ -45,7 +47,8 @@ type Firewall struct {
 }
 
 // openings are what a host must let in from the others. tls: libvirtd's connections go by TLS.
-func openings(h Host, others []Host, tls bool) (Openings, error) {
+// pair: there are no guests, and its nodes follow each other's database; nil: there is none.
+func openings(h Host, others []Host, tls bool, pair *config.Pair) (Openings, error) {
 	out := Openings{Addr: h.Addr, Rules: []Opening{}}
 	for _, o := range others {
 		if o.Addr == h.Addr {
@@ -65,6 +68,13 @@ func openings(h Host, others []Host, tls bool) (Openings, error) {
 		if !h.Guests && !o.Guests {
 			add("tcp", PeerPort, PeerPort)
 			add("udp", APIPort, APIPort)
+		}
+		if pair != nil {
+			if pair.Peer(h.Name) == o.Name {
+				port := pair.Full().Database.Port
+				add("tcp", port, port)
+			}
+			continue
 		}
 		if tls {
 			add("tcp", TLSPort, TLSPort)
@@ -107,7 +117,7 @@ func (r *run) planOpenings(ctx context.Context) error {
 	}
 	r.hosts = r.peers(ctx)
 	for i, s := range r.sights {
-		o, err := openings(s.host, r.hosts, r.tls())
+		o, err := openings(s.host, r.hosts, r.tls(), r.Config.Pair)
 		if err != nil {
 			return err
 		}
@@ -187,7 +197,7 @@ func (r *run) lets(h Host, left bool) (Openings, error) {
 	if left && r.swap != nil {
 		others = append(slices.Clone(others), r.swap.left)
 	}
-	return openings(h, others, r.tls())
+	return openings(h, others, r.tls(), r.Config.Pair)
 }
 
 func (r *run) firewallFile(h Host, left bool) (File, error) {

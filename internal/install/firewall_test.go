@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+
+	"holdfast/internal/config"
 )
 
 func TestOpenings(t *testing.T) {
@@ -21,16 +23,26 @@ func TestOpenings(t *testing.T) {
 		{a, []Host{a, b}, false, "TCP 7443, TCP 2379, TCP 2380, UDP 7443, TCP 49152-49215 from 192.0.2.2"},
 		{a, []Host{a}, true, ""},
 	} {
-		o, err := openings(c.at, c.of, c.tls)
+		o, err := openings(c.at, c.of, c.tls, nil)
 		if err != nil || o.String() != c.want || o.Addr != c.at.Addr {
 			t.Errorf("%s: %q, %v: want %q", c.at.Name, o, err, c.want)
 		}
 	}
-	if _, err := openings(a, []Host{{Name: "x", Addr: "x.example"}}, true); err == nil {
+	if _, err := openings(a, []Host{{Name: "x", Addr: "x.example"}}, true, nil); err == nil {
 		t.Error("a name in place of an address was taken")
 	}
-	o, err := openings(a, all, true)
+	o, err := openings(a, all, true, nil)
 	if want := []netip.Addr{netip.MustParseAddr(g.Addr), netip.MustParseAddr(k.Addr)}; err != nil || !slices.Equal(guestsLetIn(o.Rules), want) {
 		t.Errorf("hosts that run guests only, by the rules: %v, want %v", guestsLetIn(o.Rules), want)
+	}
+	pair := &config.Pair{Nodes: []string{"a", "b"}, Database: &config.PairDatabase{}}
+	voter := Host{Name: "v", Addr: "192.0.2.9"}
+	for at, want := range map[Host]string{
+		a:     "TCP 7443, TCP 2379, TCP 2380, UDP 7443 from 192.0.2.9; TCP 7443, TCP 2379, TCP 2380, UDP 7443, TCP 3306 from 192.0.2.2",
+		voter: "TCP 7443, TCP 2379, TCP 2380, UDP 7443 from 192.0.2.1, 192.0.2.2",
+	} {
+		if o, err := openings(at, []Host{a, b, voter}, false, pair); err != nil || o.String() != want {
+			t.Errorf("%s of a pair: %q, %v: want %q", at.Name, o, err, want)
+		}
 	}
 }

@@ -51,6 +51,7 @@ func judge(cfg config.Cluster, base config.Node, all []sight, before *config.Clu
 		j.hypervisor(s)
 		j.network(s)
 		j.storage(s)
+		j.pair(s, pairNeeds(all))
 		j.installed(s)
 	}
 	j.together(all)
@@ -95,14 +96,15 @@ func (j *judgement) system(s sight) {
 	f := s.facts
 	j.want("rights", f.Root, Fail, "root", "the program there does not run as root", "log in as root, or as a user that sudo lets be root without a password")
 	j.want("systemd", f.Systemd, Fail, "systemctl answers", "systemctl is not there", "the agent is kept running by systemd: install on a system that has it")
-	if j.known(s, "memory", "memory", Warn, "") && !s.host.Guests {
+	machine := !s.host.Guests && !isPair(j.cfg) // it may run the management VM
+	if j.known(s, "memory", "memory", Warn, "") && machine {
 		need := int64(j.cfg.MemorySizeInGB)<<10 + reserveMiB
 		if j.cfg.MemorySizeInMB > 0 {
 			need = int64(j.cfg.MemorySizeInMB) + reserveMiB
 		}
 		j.want("memory", f.Memory >= need, Fail, fmt.Sprintf("%d MiB", f.Memory), fmt.Sprintf("%d MiB: the management VM and this host need %d", f.Memory, need), "add memory, or lower MemorySizeInGB")
 	}
-	j.want("cpus", f.CPUs >= j.cfg.CPU || s.host.Guests, Warn, fmt.Sprintf("%d", f.CPUs), fmt.Sprintf("%d, and the management VM has %d", f.CPUs, j.cfg.CPU), "the VM will be slow: lower CPU")
+	j.want("cpus", f.CPUs >= j.cfg.CPU || !machine, Warn, fmt.Sprintf("%d", f.CPUs), fmt.Sprintf("%d, and the management VM has %d", f.CPUs, j.cfg.CPU), "the VM will be slow: lower CPU")
 	for _, dir := range slices.Sorted(maps.Keys(f.Space)) {
 		j.want("space", f.Space[dir] >= minSpace, Fail, fmt.Sprintf("%d MiB free for %s", f.Space[dir], dir), fmt.Sprintf("%d MiB free for %s: want %d", f.Space[dir], dir, minSpace), "make room there")
 	}
@@ -115,7 +117,7 @@ func (j *judgement) system(s sight) {
 		self := slices.ContainsFunc(f.Clock.Servers, func(n string) bool { return n == s.host.Addr || n == s.host.Name || n == "127.0.0.1" })
 		j.want("time source", !self, Fail, "it does not follow itself", "it is one of ChronyServers and follows itself", "give it another source in chrony.conf")
 	}
-	if !s.host.Guests {
+	if j.holds(s.host) {
 		j.watchdog(s)
 	}
 }
@@ -144,6 +146,9 @@ func (j *judgement) watchdog(s sight) {
 
 func (j *judgement) hypervisor(s sight) {
 	f := s.facts
+	if isPair(j.cfg) {
+		return
+	}
 	if !j.known(s, "libvirt", "libvirt", Fail, "install libvirt and QEMU, and start libvirtd (systemctl enable --now libvirtd)") {
 		return
 	}
@@ -228,7 +233,7 @@ func (j *judgement) bond(check string, wrong []string) {
 
 func (j *judgement) storage(s sight) {
 	f := s.facts
-	if s.host.Guests {
+	if s.host.Guests || isPair(j.cfg) {
 		return
 	}
 	if j.cfg.Type != config.FileConf {
@@ -277,7 +282,7 @@ func (j *judgement) pool(s sight) {
 func (j *judgement) installed(s sight) {
 	f := s.facts
 	if f.Other != "" && (j.adopt == nil || !strings.HasPrefix(f.Other, SourceTool+" ")) {
-		j.say("other tools", Fail, f.Other+" runs here and may start the management VM, too", "stop, disable and uninstall it first")
+		j.say("other tools", Fail, f.Other+" runs here and may start what the cluster keeps up, too", "stop, disable and uninstall it first")
 	}
 	if len(f.Undone) > 0 {
 		j.say("leftovers", Pass, fmt.Sprintf("an installation died here; what it had placed was taken back (%d files)", len(f.Undone)), "")
@@ -321,7 +326,8 @@ func (j *judgement) together(all []sight) {
 		}
 		first[s.facts.Machine] = s.host.Name
 	}
-	j.equal(all, "architecture", Fail, func(f Facts) string { return f.Arch }, "the management VM could not run on all of them")
+	j.equal(slices.DeleteFunc(slices.Clone(all), func(s sight) bool { return isPair(j.cfg) && !j.holds(s.host) }), "architecture", Fail, func(f Facts) string { return f.Arch }, "what the cluster keeps up could not run on all of them")
+	j.pairTogether(all)
 	j.equal(all, "image", Fail, func(f Facts) string {
 		if f.Pool == nil {
 			return ""

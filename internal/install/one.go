@@ -25,6 +25,10 @@ func QueryFor(cfg config.Cluster, base config.Node, h Host, domain string) *Quer
 	if h.Guests {
 		return q
 	}
+	if isPair(cfg) {
+		q.Socket, q.Pair = "", pairQuery(cfg, h)
+		return q
+	}
 	for _, b := range cfg.Network {
 		q.Bridges = append(q.Bridges, b.Bridge)
 	}

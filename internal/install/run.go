@@ -141,8 +141,8 @@ func Install(ctx context.Context, o Options, check bool) (res Result, err error)
 		return res, err
 	}
 	res.Seconds.Cluster = lap()
-	if len(o.Guests) > 0 {
-		return res, nil
+	if len(o.Guests) > 0 || isPair(o.Config) {
+		return res, nil // a pair begins when somebody says with whose data
 	}
 	res.Running, err = r.runs(ctx)
 	res.Seconds.Start = lap()
@@ -495,5 +495,5 @@ func (r *run) files(h Host) ([]File, error) {
 // tls reports whether libvirtd's connections between hosts go by TLS.
 func (r *run) tls() bool {
 	uri := r.Base.Libvirt.MigrateURI
-	return uri == "" || strings.HasPrefix(uri, "qemu+tls:")
+	return !isPair(r.Config) && (uri == "" || strings.HasPrefix(uri, "qemu+tls:"))
 }

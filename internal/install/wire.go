@@ -76,8 +76,9 @@ type Query struct {
 	ImageFolder string       `json:"image_folder,omitempty"`
 	Image       string       `json:"image,omitempty"` // path
 	RBD         *cluster.RBD `json:"rbd,omitempty"`   // image in a Ceph pool
+	Pair        *PairQuery   `json:"pair,omitempty"`  // a node of a two-node pair
 	DataDir     string       `json:"data_dir"`
-	Socket      string       `json:"socket"` // of libvirtd
+	Socket      string       `json:"socket"` // of libvirtd; "": it is not asked
 	Ports       []int        `json:"ports"`
 	Machine     string       `json:"machine,omitempty"` // file with the UUID of the hardware; "": the usual ones
 	Domain      string       `json:"domain"`            // name of the management VM's domain
@@ -146,6 +147,7 @@ type Facts struct {
 	Mount     *Mount            `json:"mount,omitempty"` // of the image folder
 	Image     *Image            `json:"image,omitempty"`
 	Pool      *Pool             `json:"pool,omitempty"`  // what is seen of the image in a Ceph pool
+	Pair      *PairFacts        `json:"pair,omitempty"`  // of a node of a two-node pair
 	Space     map[string]int64  `json:"space,omitempty"` // free MiB, by directory
 	Ports     map[int]string    `json:"ports,omitempty"` // those that are taken, by whom
 	Clock     Clock             `json:"clock"`

@@ -63,7 +63,9 @@ func (h *host) gather(ctx context.Context, q install.Query) *install.Facts {
 	f.Systemd = err == nil
 	_, err = os.Stat("/dev/kvm")
 	f.KVM = err == nil
-	note("libvirt", hypervisor(ctx, q, f))
+	if q.Socket != "" {
+		note("libvirt", hypervisor(ctx, q, f))
+	}
 	f.Watchdogs, err = filepath.Glob("/dev/watchdog[0-9]*")
 	note("watchdogs", err)
 	_, err = run(ctx, "modprobe", "-n", "softdog")
@@ -75,6 +77,10 @@ func (h *host) gather(ctx context.Context, q install.Query) *install.Facts {
 	}
 	if q.ImageFolder != "" {
 		note("image", h.image(ctx, q, f))
+	}
+	if q.Pair != nil {
+		f.Pair, err = pairFacts(ctx, *q.Pair)
+		note("pair", err)
 	}
 	if q.RBD != nil {
 		f.Pool = pool(ctx, *q.RBD)
