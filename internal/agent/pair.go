@@ -63,24 +63,18 @@ func (nd *node) pair(st store.Store) (*pairWork, error) {
 // database is this node's server.
 func (p *pairWork) database(peer string) (*group.Database, error) {
 	nd, d := p.nd, p.cfg.Database
-	id := uint32(1 + slices.Index(p.cfg.Nodes, nd.n.Host))
-	dir := filepath.Join(nd.n.DataDir, "pair")
+	dir := p.dir()
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
 	if err := home(filepath.Dir(d.Socket), d.User); err != nil {
 		return nil, nd.bad("Pair.Database.Socket", d.Socket, err)
 	}
-	args := []string{"--defaults-file=" + d.OptionFile, "--user=" + d.User, "--datadir=" + d.Datadir, "--socket=" + d.Socket,
-		"--port=" + strconv.Itoa(d.Port), "--bind-address=*"}
-	for _, o := range mariadb.Options(id) {
-		args = append(args, "--"+o)
-	}
 	db, err := mariadb.New(mariadb.Config{
-		ServerID: id, Socket: d.Socket, Datadir: d.Datadir,
+		ServerID: p.id(), Socket: d.Socket, Datadir: d.Datadir,
 		Admin:       mariadb.Account{User: d.Admin.User, PasswordFile: d.Admin.File()},
 		Replication: mariadb.Account{User: d.Replication.User, PasswordFile: d.Replication.File()},
-	}, &mariadb.Command{Path: d.Program, Args: args, Datadir: d.Datadir, Log: filepath.Join(dir, "database.log"), User: d.User})
+	}, p.server())
 	if err != nil {
 		return nil, err
 	}
@@ -88,6 +82,22 @@ func (p *pairWork) database(peer string) (*group.Database, error) {
 	return &group.Database{DB: db, Dir: dir, SaveDir: filepath.Join(dir, "saved"), Peer: replica.Source{
 		Host: addr, Port: d.Port, Seed: func(ctx context.Context, w io.Writer) error { return p.fetch(ctx, addr, w) },
 	}}, nil
+}
+
+func (p *pairWork) dir() string { return filepath.Join(p.nd.n.DataDir, "pair") }
+
+// id is the number of this node's server.
+func (p *pairWork) id() uint32 { return uint32(1 + slices.Index(p.cfg.Nodes, p.nd.n.Host)) }
+
+// server is the process of this node's database.
+func (p *pairWork) server() *mariadb.Command {
+	d := p.cfg.Database
+	args := []string{"--defaults-file=" + d.OptionFile, "--user=" + d.User, "--datadir=" + d.Datadir, "--socket=" + d.Socket,
+		"--port=" + strconv.Itoa(d.Port), "--bind-address=*"}
+	for _, o := range mariadb.Options(p.id()) {
+		args = append(args, "--"+o)
+	}
+	return &mariadb.Command{Path: d.Program, Args: args, Datadir: d.Datadir, Log: filepath.Join(p.dir(), "database.log"), User: d.User}
 }
 
 // home makes the directory of a server's socket, which a boot may have emptied.

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -17,6 +19,8 @@ import (
 	"holdfast/internal/durable"
 	"holdfast/internal/fail"
 	"holdfast/internal/host/watchdog"
+	"holdfast/internal/pair"
+	"holdfast/internal/procfs"
 	"holdfast/internal/supervise"
 )
 
@@ -105,7 +109,45 @@ func Retire(ctx context.Context, nodeFile string) (ended []string, err error) {
 			ended = append(ended, fmt.Sprintf("%s, process %d, has ended", what, was.PID))
 		}
 	}
-	return ended, nil
+	more, err := nd.endPair(ctx)
+	return append(ended, more...), err
+}
+
+// endPair ends what an agent has left of a pair's group: its members, and the database, which
+// goes on read-only after the group was stopped.
+func (nd *node) endPair(ctx context.Context) (ended []string, err error) {
+	nd.Log = slog.New(slog.DiscardHandler)
+	if _, err := os.Stat(nd.n.ConfigFile); nd.n.GuestsOnly || errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err := nd.loadCluster(); err != nil {
+		return nil, err
+	}
+	if nd.cfg.Type != config.PairConf || nd.cfg.Pair.Peer(nd.n.Host) == "" {
+		return nil, nil
+	}
+	p := &pairWork{nd: nd, cfg: nd.cfg.Pair.Full()}
+	members, err := p.members()
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range slices.Backward(members) {
+		if m.State(ctx) == pair.Down {
+			continue
+		}
+		if err := m.Stop(ctx, true); err != nil {
+			return ended, err
+		}
+		ended = append(ended, m.Spec().Name+" has ended")
+	}
+	cmd := p.server()
+	if _, err := cmd.Process(ctx); errors.Is(err, procfs.ErrGone) {
+		return ended, nil
+	}
+	if err := cmd.Kill9(ctx); err != nil {
+		return ended, err
+	}
+	return append(ended, "the database has ended; its data are in "+p.cfg.Database.Datadir), nil
 }
 
 // restartWithin bounds the end of the store's member and its new start.
