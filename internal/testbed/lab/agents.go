@@ -149,6 +149,9 @@ func (p plan) node(h string, o Options) config.Node {
 		n.Driver, n.Libvirt = "process", config.Libvirt{}
 		n.Process = config.Process{Command: p.addressArgv(), Dir: SharedDir}
 	}
+	if o.Work == WorkPair {
+		n.Libvirt.Socket = "/run/no-libvirt" // a pair needs none
+	}
 	for _, m := range p.members(o) {
 		n.Store.Endpoints = append(n.Store.Endpoints, p.url(m, clientPort))
 		n.Store.Member.Initial[m] = p.url(m, peerPort)
