@@ -79,7 +79,7 @@ func (p *pairWork) database(peer string) (*group.Database, error) {
 		return nil, err
 	}
 	addr, _ := nd.cfg.Member(cluster.HostID(peer))
-	return &group.Database{DB: db, Dir: dir, SaveDir: filepath.Join(dir, "saved"), Peer: replica.Source{
+	return &group.Database{DB: db, Dir: dir, SaveDir: d.Datadir + ".saved", Peer: replica.Source{
 		Host: addr, Port: d.Port, Seed: func(ctx context.Context, w io.Writer) error { return p.fetch(ctx, addr, w) },
 	}}, nil
 }
