@@ -3,8 +3,9 @@ package e2e
 import (
 	"context"
 	"encoding/json"
-	"fmt"
+	"io"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -30,8 +31,8 @@ func (b *bareRig) pairCluster() config.Cluster {
 			Nodes: b.lab.Hosts()[:2],
 			Database: &config.PairDatabase{
 				OptionFile: pairBase + "/my.cnf", Datadir: pairBase + "/mysql",
-				Admin:       config.PairAccount{User: "holdfast", Credential: "file:" + pairBase + "/admin"},
-				Replication: config.PairAccount{User: "replication", Credential: "file:" + pairBase + "/replication"},
+				Admin:       config.PairAccount{User: "holdfast", Credential: "file:/etc/holdfast/database-admin"},
+				Replication: config.PairAccount{User: "holdfast-replication", Credential: "file:/etc/holdfast/database-replication"},
 			},
 			Group: []config.PairMember{
 				{Name: "service", Start: call("start"), Stop: call("stop"), Status: call("status")},
@@ -42,18 +43,80 @@ func (b *bareRig) pairCluster() config.Cluster {
 	return cl
 }
 
-// TestInstallAPair takes three hosts, two of which have a database as distributions set it up,
-// to a pair that serves, and back, by the steps of docs/pair.md.
-func TestInstallAPair(t *testing.T) {
+// setupArgs writes what a set-up reads onto h1, and gives its flags.
+func (b *bareRig) setupArgs(t *testing.T) (args []string) {
+	t.Helper()
+	files := b.files(t, "h1", b.pairCluster())
+	cl := b.pairCluster()
+	p := *cl.Pair
+	db := *p.Database
+	db.Admin, db.Replication = config.PairAccount{}, config.PairAccount{}
+	for name, v := range map[string]any{"group.json": map[string]any{"Database": map[string]any{"OptionFile": db.OptionFile, "Datadir": db.Datadir}, "Group": p.Group[:1]}, "fencing.json": cl.Fencing} {
+		raw, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(b.lab.HostPath("h1", name), raw, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := 0; i < len(files); i++ {
+		switch files[i] {
+		case "-c":
+			i++
+		case "--allow-undersized":
+		default:
+			args = append(args, files[i])
+		}
+	}
+	return append(args, "pair", "setup", "--vip", b.lab.FloatingAddr().String()+"/24", "--peer", b.lab.Addr("h2").String(), "--arbiter", "quorum:"+b.lab.Addr("h3").String(),
+		"--hosts", "4", "--vms", "20", "--group", "/srv/host/group.json", "--fencing", "/srv/host/fencing.json")
+}
+
+// setup runs a set-up on h1. With until it is killed when it says that.
+func (b *bareRig) setup(t *testing.T, until string, args ...string) (string, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	cmd, err := b.lab.Command(ctx, "h1", append([]string{b.exe}, args...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if until == "" {
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	said, err := cmd.StderrPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !waitFor(said, until) {
+		t.Fatalf("the set-up never said %q", until)
+	}
+	b.sh(t, "h1", "pkill -9 -f '[p]air setup'") // only what is on this host
+	go func() { _, _ = io.Copy(io.Discard, said) }()
+	return "", cmd.Wait()
+}
+
+// TestPairSetup takes three hosts, two of which have a database as distributions set it up, to
+// a pair that serves by one command, which is killed in the middle and called again; and back.
+func TestPairSetup(t *testing.T) {
 	b := newBareRig(t, 3)
+	for _, h := range b.lab.Hosts() {
+		b.sh(t, h, `set -e
+mkdir -p /vms
+mount -t tmpfs -o size=40g tmpfs /vms
+tr -d - </srv/host/machine-uuid >/etc/machine-id
+[ ! -e /sys/class/dmi/id/product_uuid ] || mount --bind /srv/host/machine-uuid /sys/class/dmi/id/product_uuid`)
+	}
 	for _, h := range b.lab.Hosts()[:2] {
 		b.sh(t, h, `set -e
 getent passwd mysql >/dev/null || useradd --system --user-group --no-create-home mysql
 mkdir -p `+pairBase+` && cd `+pairBase+`
 printf '[mysqld]\ninnodb_buffer_pool_size=32M\ninnodb_log_file_size=8M\nperformance_schema=OFF\ntmpdir=/tmp\n' >my.cnf
-umask 077
-printf 'an admin'\''s & $(password) "\n' >admin
-printf 'a replica'\''s # @ password\n' >replication
 cat >service <<'END'
 #!/bin/sh
 case $1 in start) touch /run/service;; stop) rm -f /run/service;; status) [ -e /run/service ] || exit 3;; esac
@@ -61,23 +124,35 @@ END
 chmod 755 service . && chmod 755 /srv/host
 mariadb-install-db --no-defaults --user=mysql --datadir=`+pairBase+`/mysql --skip-test-db --auth-root-authentication-method=socket >/dev/null`)
 	}
-	args := b.files(t, "h1", b.pairCluster())
-
-	// A node whose database runs by its distribution is refused; nothing is changed.
-	b.sh(t, "h2", "chmod 644 "+pairBase+"/admin")
-	res, said, err := b.install(t, "h1", args...)
-	if err == nil || !strings.Contains(fmt.Sprint(fails(res.Report)), "h2") {
-		t.Errorf("passwords that others may read: %v: %s: %v", err, said, fails(res.Report))
+	args := b.setupArgs(t)
+	files := b.files(t, "h1", b.pairCluster())
+	for _, c := range []struct {
+		what, want string
+		args       []string
+	}{
+		{"without the word", "give --yes CONFIRM", args},
+		{"another word", "want the word CONFIRM", slices.Concat(args, []string{"--yes", "confirm"})},
+		{"pings alone", "not possible yet", slices.Concat(args, []string{"--arbiter", "ping:192.0.2.1,192.0.2.2"})},
+	} {
+		if out, err := b.setup(t, "", c.args...); err == nil || !strings.Contains(out, c.want) {
+			t.Errorf("%s: %v: %s", c.what, err, out)
+		}
 	}
-	b.sh(t, "h2", "chmod 600 "+pairBase+"/admin")
-	if res, said, err = b.install(t, "h1", args...); err != nil || !res.OK {
-		t.Fatalf("install: %v: %s: %v", err, said, fails(res.Report))
+	args = append(args, "--yes", "CONFIRM")
+	for _, until := range []string{"h2: files", "h2: start", "waiting: h2"} {
+		if _, err := b.setup(t, until, args...); err == nil {
+			t.Error("it was killed and ended well")
+		}
 	}
+	if out, err := b.setup(t, "", slices.Concat(args, []string{"--vip", "192.0.2.9/24"})...); err == nil || !strings.Contains(out, "was begun here") {
+		t.Errorf("other values than those that were begun with: %v: %s", err, out)
+	}
+	out, err := b.setup(t, "", args...)
+	if err != nil || !strings.Contains(out, "goes on with the set-up of") || !strings.Contains(out, "webip  : ["+b.lab.FloatingAddr().String()+"] Started h1") {
+		t.Fatalf("the set-up: %v: %s", err, out)
+	}
+	t.Log(out)
 	b.exe = install.Command
-	b.until(t, time.Minute, "the pair to begin", func(ctx context.Context) (string, bool) {
-		out, err := b.lab.Exec(ctx, "h1", b.exe, "pair", "begin")
-		return fmt.Sprint(out, err), err == nil
-	})
 	b.pairHealthy(t)
 	sql := func(h, statement string) string {
 		return strings.TrimSpace(b.sh(t, h, "mariadb --socket="+pairSocket+` -N -e "`+statement+`"`))
@@ -86,7 +161,7 @@ mariadb-install-db --no-defaults --user=mysql --datadir=`+pairBase+`/mysql --ski
 	if owner := b.sh(t, "h2", "stat -c %U "+pairBase+"/mysql "+pairBase+"/mysql/ibdata1"); owner != "mysql\nmysql\n" {
 		t.Errorf("the copy belongs to %q", owner)
 	}
-	out := b.command(t, "h3", "pair", "switch")
+	out = b.command(t, "h3", "pair", "switch")
 	if !strings.Contains(out, "h2 serves in place of h1 after ") {
 		t.Errorf("the switch said %s", out)
 	}
@@ -99,7 +174,7 @@ mariadb-install-db --no-defaults --user=mysql --datadir=`+pairBase+`/mysql --ski
 		t.Errorf("doctor on the active node: %v, %+v", err, fails(well))
 	}
 
-	b.uninstall(t, "h1", args...)
+	b.uninstall(t, "h1", files...)
 	for _, h := range b.lab.Hosts()[:2] {
 		left := b.sh(t, h, "ip -o addr show | grep -F '"+b.lab.FloatingAddr().String()+"' || true; ls /run/service 2>/dev/null || true; grep -l mariadbd /proc/[0-9]*/comm || true")
 		if left != "" {

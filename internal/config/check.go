@@ -32,7 +32,9 @@ func (c *checker) cluster(cl *Cluster, opt Options) {
 		c.network(cl, nodes)
 		c.console(cl, nodes)
 	}
-	c.timeServers(cl, opt)
+	if cl.Type != PairConf || len(cl.ChronyServers) > 0 {
+		c.timeServers(cl, opt)
+	}
 	c.fencing(cl.Fencing, nodes)
 	for _, f := range cl.TimingConf.check(c.doc.Given) {
 		c.fault(f.Path, f.Value, f.Want)

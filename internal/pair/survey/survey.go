@@ -57,9 +57,18 @@ type seen struct {
 // Run asks and judges. The error is about what was given, or ctx has ended: whatever is wrong
 // with a host is a finding.
 func Run(ctx context.Context, o Options) ([]precheck.Finding, error) {
-	own, err := ownAddr(o.Peer)
+	in, err := Ask(ctx, o)
 	if err != nil {
 		return nil, err
+	}
+	return precheck.Judge(in), nil
+}
+
+// Ask asks without judging.
+func Ask(ctx context.Context, o Options) (precheck.Input, error) {
+	own, err := ownAddr(o.Peer)
+	if err != nil {
+		return precheck.Input{}, err
 	}
 	r := &run{Options: o, in: precheck.Input{
 		VIP: o.VIP.Addr().String(), Length: o.VIP.Bits(), Hosts: o.Hosts, VMs: o.VMs, Database: o.Database, Asked: o.Unmanaged != "",
@@ -68,7 +77,7 @@ func Run(ctx context.Context, o Options) ([]precheck.Finding, error) {
 	r.in.Arbiters = slices.Clone(o.Arbiters)
 	r.hosts = []*seen{{Node: &r.in.Nodes[0]}, {Node: &r.in.Nodes[1]}}
 	if err := r.addArbiters(); err != nil {
-		return nil, err
+		return precheck.Input{}, err
 	}
 	defer r.close()
 	r.connect(ctx)
@@ -80,13 +89,13 @@ func Run(ctx context.Context, o Options) ([]precheck.Finding, error) {
 	r.reach(ctx)
 	r.details(ctx)
 	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
+		return precheck.Input{}, context.Cause(ctx)
 	}
 	for _, h := range r.hosts[1:] { // what counts is how far they are apart from this node
 		h.Skew -= r.in.Nodes[0].Skew
 	}
 	r.in.Nodes[0].Skew = 0
-	return precheck.Judge(r.in), nil
+	return r.in, nil
 }
 
 // addArbiters are the arbiters that are hosts. One that is a node, or has the virtual address, is
