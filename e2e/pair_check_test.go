@@ -48,6 +48,7 @@ mount -t tmpfs -o size=64g tmpfs vms
 hostname "$2"
 echo "$2" >etc/machine-id
 cp "$3" opt/holdfast/bin/holdfast
+cp "$3" opt/holdfast-under-test # what is mounted below / is not here
 cat >etc/ssh/sshd_pair <<END
 Port 22
 HostKey /run/key
@@ -76,7 +77,7 @@ func newPairHosts(t *testing.T) *pairHosts {
 	if _, err := os.Stat(exe); err != nil {
 		t.Fatalf("%v: `make build` makes it", err)
 	}
-	p := &pairHosts{net: nettest.New(t, 4), exe: exe, dir: t.TempDir()}
+	p := &pairHosts{net: nettest.New(t, 4), exe: "/opt/holdfast-under-test", dir: t.TempDir()}
 	for i, name := range []string{"node1", "node2", "arbiter"} {
 		dir := filepath.Join(p.dir, name)
 		testtry.Must(t, os.Mkdir(dir, 0o700))
