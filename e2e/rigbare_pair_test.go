@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"slices"
@@ -174,6 +175,10 @@ mariadb-install-db --no-defaults --user=mysql --datadir=`+pairBase+`/mysql --ski
 		t.Errorf("doctor on the active node: %v, %+v", err, fails(well))
 	}
 
+	b.recovered(t)
+	if got := sql("h1", "SELECT id FROM app.log"); got != "7" {
+		t.Errorf("after the recovery the row on h1 is %q", got)
+	}
 	b.uninstall(t, "h1", files...)
 	for _, h := range b.lab.Hosts()[:2] {
 		left := b.sh(t, h, "ip -o addr show | grep -F '"+b.lab.FloatingAddr().String()+"' || true; ls /run/service 2>/dev/null || true; grep -l mariadbd /proc/[0-9]*/comm || true")
@@ -184,6 +189,48 @@ mariadb-install-db --no-defaults --user=mysql --datadir=`+pairBase+`/mysql --ski
 			t.Errorf("the data: %v", err)
 		}
 	}
+}
+
+// recovered gives h1, which does not serve, an empty disk and a database of its own, as a machine
+// that was installed anew has, and makes it the standby again.
+func (b *bareRig) recovered(t *testing.T) {
+	t.Helper()
+	var ssh []string
+	files := b.files(t, "h2", b.pairCluster())
+	for i := 2; i < len(files); i++ { // -c FILE is first
+		if files[i] != "--allow-undersized" {
+			ssh = append(ssh, files[i])
+		}
+	}
+	run := func(addr string) (string, error) {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+		defer cancel()
+		cmd, err := b.lab.Command(ctx, "h2", slices.Concat([]string{b.exe, "pair", "recover", addr, "--yes"}, ssh)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	h1 := b.lab.Addr("h1").String()
+	if out, err := run(h1); err == nil || !strings.Contains(out, "h1 is well and has all data") {
+		t.Errorf("a recovery onto a node that is well: %v: %s", err, out)
+	}
+	if out, err := run("192.0.2.1"); err == nil || !strings.Contains(out, "the address of h1") {
+		t.Errorf("a recovery onto nobody: %v: %s", err, out)
+	}
+	b.sh(t, "h1", "systemctl disable --now holdfast.service; pkill -9 -f '[h]oldfast (store-member|watchdog-holder)'; pkill -9 '^mariadbd$'; rm -rf /opt/holdfast /etc/holdfast /var/lib/holdfast /run/holdfast")
+	time.Sleep(6 * time.Second) // a watchdog that was armed resets it
+	b.until(t, time.Minute, "h1 to be there", func(ctx context.Context) (string, bool) {
+		out, err := b.lab.Exec(ctx, "h1", "/bin/sh", "-c", "nft flush ruleset; rm -rf "+pairBase+"/mysql; mariadb-install-db --no-defaults --user=mysql --datadir="+pairBase+"/mysql --skip-test-db --auth-root-authentication-method=socket >/dev/null")
+		return fmt.Sprint(out, err), err == nil
+	})
+	out, err := run(h1)
+	if err != nil || !strings.Contains(out, "-----CVM Master/Slave Restore Success-----\n") || !strings.Contains(out, "complete  h1, h2\n") {
+		t.Fatalf("the recovery: %v: %s", err, out)
+	}
+	t.Log(out)
+	b.pairHealthy(t)
 }
 
 // pairHealthy waits until the other node could take the group over.

@@ -15,6 +15,7 @@ const (
 	crmName   = "crm"
 	stopName  = "ms_resource_stop.sh"
 	startName = "ms_resource_start.sh"
+	againName = "ms_recovery.sh"
 )
 
 // crmDead is what its `crm status` says when nobody answers.
@@ -33,6 +34,9 @@ func NewPairTool(env Env, name string) *cobra.Command {
 	case startName: // its parameter is optional, and told nowhere
 		root.Args = cobra.MaximumNArgs(1)
 		root.RunE = func(cmd *cobra.Command, _ []string) error { return a.startPair(cmd, defaultWait) }
+	case againName:
+		root.Args = cobra.RangeArgs(2, 3)
+		root.RunE = a.pairRecoveryScript
 	default:
 		return nil
 	}

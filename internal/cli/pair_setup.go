@@ -274,41 +274,15 @@ func (a *app) confirmPair(ctx context.Context, s *pairSetup, cl config.Cluster) 
 
 // carryOut does what was noted. Each part can be done again.
 func (a *app) carryOut(cmd *cobra.Command, s *pairSetup, so survey.Options, note *setupNote) error {
-	ctx := cmd.Context()
-	if err := a.shareSecrets(ctx, so, note); err != nil {
+	if err := a.placePair(cmd, string(note.Config.Nodes()[0].Host), &s.pairInput, s.base, s.closed, so, note); err != nil {
 		return err
-	}
-	o := install.Options{Config: note.Config, ConfigText: note.Config.JSON(), Domain: cluster.GuestName, NoFirewall: s.closed}
-	if s.base != "" {
-		text, err := readSmall(s.base)
-		if err != nil {
-			return fail.Errorf(fail.Invalid, "read the settings: %w", err)
-		}
-		var faults []config.Fault
-		if o.Base, faults = config.ParseBase(s.base, text); len(faults) > 0 {
-			return fail.Errorf(fail.Invalid, "%w", config.Faults(faults))
-		}
-	}
-	if err := a.over(cmd, &o, &s.ssh); err != nil {
-		return err
-	}
-	here := string(note.Config.Nodes()[0].Host)
-	o.Connect = func(ctx context.Context, h install.Host) (install.Conn, error) {
-		if h.Name == here {
-			return so.Here()
-		}
-		return so.Connect(ctx, h.Addr, note.Config.Pair.Peer(h.Name) == "")
-	}
-	res, err := install.Install(ctx, o, false)
-	if err != nil || !res.OK {
-		return installed(cmd, res, err, writeText(a.env.Stdout, installText(res, true, painterFor(a.env.Stdout))))
 	}
 	c, err := a.dial(cmd)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	wait, cancel := context.WithTimeout(ctx, s.limit)
+	wait, cancel := context.WithTimeout(cmd.Context(), s.limit)
 	defer cancel()
 	if err := a.beginPair(wait, c); err != nil {
 		return err

@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 			Commit: "c7dc57a012f5bae01eafaea7455bf5784007c172", Built: testTime(),
 		}))
 	}
-	testscript.Main(m, map[string]func(){"holdfast": command, ZshaName: command, crmName: command, stopName: command, startName: command})
+	testscript.Main(m, map[string]func(){"holdfast": command, ZshaName: command, crmName: command, stopName: command, startName: command, againName: command})
 }
 
 // extra are commands as the binary gives them to New.

@@ -1,6 +1,9 @@
 package cluster
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // PairStatus is the state of a two-node pair, as its nodes have told the store.
 type PairStatus struct {
@@ -113,6 +116,8 @@ func (p PairStatus) Health() (h Health, why []string) {
 		case n == active:
 		case n.Why != "":
 			why = append(why, string(n.Host)+": "+n.Why)
+		case p.Set && !slices.Contains(p.Complete, n.Host): // what it tells may be of before it was made new
+			why = append(why, string(n.Host)+" does not have every acknowledged write")
 		case n.Problem != "":
 			why = append(why, string(n.Host)+": "+n.Problem)
 		}

@@ -1,0 +1,208 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/config"
+	"holdfast/internal/fail"
+	"holdfast/internal/install"
+	"holdfast/internal/pair/precheck"
+	"holdfast/internal/pair/survey"
+)
+
+// restored is the last line of a recovery that succeeded, as the source tool's script has it.
+const restored = "-----CVM Master/Slave Restore Success-----\n"
+
+// pairRecovery is what is said of a node that was made new.
+type pairRecovery struct {
+	pairInput
+	base   string
+	yes    bool
+	closed bool
+	limit  time.Duration
+}
+
+func (a *app) pairRecoverCmd() *cobra.Command {
+	var r pairRecovery
+	cmd := &cobra.Command{
+		Use:   "recover PEER",
+		Short: "Make a node of the pair again that was reinstalled or replaced",
+		Long: `Runs on the node that serves. PEER is the address of the other node, which has
+its name and address again, and a database as its distribution sets it up.
+Holdfast is installed there, and it gets a copy of all data; what it has is
+moved aside. It is refused while the other node is well. A recovery that was
+interrupted goes on when it is run again.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.recoverPair(cmd, &r, args[0]) },
+	}
+	f := cmd.Flags()
+	r.ssh.add(cmd)
+	f.StringVar(&r.arbiterPassword, "arbiter-password-file", "", "read the password of the login at the\nquorum host from a `file` (default: as the\npeer's)")
+	f.StringVar(&r.base, "settings", "", "`file` with settings of all agents")
+	f.BoolVarP(&r.yes, "yes", "y", false, "do not ask")
+	f.BoolVar(&r.closed, "no-firewall", false, "leave the hosts' firewalls alone; you open\nthe ports yourself")
+	f.DurationVar(&r.limit, "timeout", 12*time.Hour, "give up waiting for the copy after this\n`time`; it goes on without")
+	return cmd
+}
+
+func (a *app) recoverPair(cmd *cobra.Command, r *pairRecovery, addr string) error {
+	n, err := config.LoadNode(install.SettingsFile)
+	if err != nil {
+		return fail.Errorf(fail.Refused, "this host is no node of a pair: %w", err)
+	}
+	cl, _, err := config.Load(install.ClusterFile, config.Options{AllowUndersized: n.Undersized})
+	if err != nil {
+		return fail.Errorf(fail.Refused, "this host is no node of a pair: %w", err)
+	}
+	if cl.Type != config.PairConf || cl.Pair.Peer(n.Host) == "" {
+		return fail.Errorf(fail.Refused, "this host is no node of a pair").With("run it on the node that serves")
+	}
+	peer := cl.Pair.Peer(n.Host)
+	want, _ := cl.Member(cluster.HostID(peer))
+	if addr != want {
+		return fail.Errorf(fail.Invalid, "PEER: value %q: want %s, the address of %s", clean(addr), want, peer)
+	}
+	free, err := lockSetup()
+	if err != nil {
+		return err
+	}
+	defer free()
+	if err := a.mayRecover(cmd, n.Host, peer); err != nil {
+		return err
+	}
+	if !r.yes {
+		what := fmt.Sprintf("Please confirm to recovery %s: what its database has is moved aside", want)
+		if err := a.confirming(false)(cmd.Context(), what); err != nil {
+			return err
+		}
+	}
+	so := survey.Options{}
+	for _, h := range cl.Nodes() {
+		ip, err := netip.ParseAddr(h.IP)
+		if err != nil {
+			return fmt.Errorf("address of %s: %w", h.Host, err)
+		}
+		switch string(h.Host) {
+		case n.Host:
+		case peer:
+			so.Peer = ip
+		default:
+			so.Arbiters = append(so.Arbiters, precheck.Arbiter{Kind: precheck.Quorum, Addrs: []string{h.IP}})
+		}
+	}
+	if err := a.reachPair(cmd.Context(), &r.pairInput, &so); err != nil {
+		return err
+	}
+	note := &setupNote{Peer: want, Config: cl}
+	if err := a.placePair(cmd, n.Host, &r.pairInput, r.base, r.closed, so, note); err != nil {
+		return err
+	}
+	c, err := a.dial(cmd)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(cmd.Context(), r.limit)
+	defer cancel()
+	p, err := a.untilPair(ctx, c, "recover", func(p cluster.PairStatus) string {
+		_, why := p.Health()
+		return strings.Join(why, "; ")
+	})
+	if err != nil {
+		return err
+	}
+	if err := writeText(a.env.Stdout, viewPair(p).text(painterFor(a.env.Stdout))+restored); err != nil {
+		return err
+	}
+	return writeText(a.env.Stdout, "a product that is licensed by its hardware has to be registered again on the node that was recovered\n")
+}
+
+// mayRecover refuses where the other node is well, or this one does not serve.
+func (a *app) mayRecover(cmd *cobra.Command, self, peer string) error {
+	c, err := a.dial(cmd)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	p, err := c.Pair(cmd.Context())
+	if err != nil {
+		return err
+	}
+	act := p.Active()
+	switch {
+	case act == nil:
+		_, why := p.Health()
+		return fail.Errorf(fail.Refused, "the services do not run: %s", strings.Join(why, "; ")).With("a copy can be made only of the node that serves")
+	case string(act.Host) != self:
+		return fail.Errorf(fail.Refused, "%s serves, not this node", act.Host).With("run it there")
+	}
+	for _, h := range p.Nodes {
+		if string(h.Host) == peer && h.Alive && slices.Contains(p.Complete, h.Host) {
+			return fail.Errorf(fail.Refused, "%s is well and has all data: there is nothing to recover", peer)
+		}
+	}
+	return nil
+}
+
+// placePair gives the other node the passwords, and installs on all hosts what is missing.
+func (a *app) placePair(cmd *cobra.Command, here string, in *pairInput, base string, closed bool, so survey.Options, note *setupNote) error {
+	ctx := cmd.Context()
+	if err := a.shareSecrets(ctx, so, note); err != nil {
+		return err
+	}
+	o := install.Options{Config: note.Config, ConfigText: note.Config.JSON(), Domain: cluster.GuestName, NoFirewall: closed}
+	if base != "" {
+		text, err := readSmall(base)
+		if err != nil {
+			return fail.Errorf(fail.Invalid, "read the settings: %w", err)
+		}
+		var faults []config.Fault
+		if o.Base, faults = config.ParseBase(base, text); len(faults) > 0 {
+			return fail.Errorf(fail.Invalid, "%w", config.Faults(faults))
+		}
+	}
+	if err := a.over(cmd, &o, &in.ssh); err != nil {
+		return err
+	}
+	o.Connect = func(ctx context.Context, h install.Host) (install.Conn, error) {
+		if h.Name == here {
+			return so.Here()
+		}
+		return so.Connect(ctx, h.Addr, note.Config.Pair.Peer(h.Name) == "")
+	}
+	res, err := install.Install(ctx, o, false)
+	if err != nil || !res.OK {
+		return installed(cmd, res, err, writeText(a.env.Stdout, installText(res, true, painterFor(a.env.Stdout))))
+	}
+	return nil
+}
+
+// pairRecoveryScript is the source tool's ms_recovery.sh: PEER, root's password there, and root's
+// password at the quorum host.
+func (a *app) pairRecoveryScript(cmd *cobra.Command, args []string) error {
+	r := &pairRecovery{limit: 12 * time.Hour}
+	r.ssh.opt.Port, r.ssh.parallel = 22, 20
+	dir, err := os.MkdirTemp("", "holdfast-recover-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	for i, to := range []*string{&r.ssh.file, &r.arbiterPassword} {
+		if len(args) > i+1 {
+			*to = fmt.Sprintf("%s/%d", dir, i)
+			if err := os.WriteFile(*to, []byte(args[i+1]+"\n"), 0o600); err != nil {
+				return err
+			}
+		}
+	}
+	return a.recoverPair(cmd, r, args[0])
+}
