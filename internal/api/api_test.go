@@ -87,15 +87,15 @@ func TestGeneratedIsFresh(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "protoc", "-I", "v1", "--go_out="+dir, "--go_opt=paths=source_relative",
-		"--connect-go_out="+dir, "--connect-go_opt=paths=source_relative,simple", "holdfast.proto", "upgrade.proto", "agent.proto")
+		"--connect-go_out="+dir, "--connect-go_opt=paths=source_relative,simple", "holdfast.proto", "upgrade.proto", "agent.proto", "pair.proto")
 	cmd.Env = append(os.Environ(), "PATH="+tools)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %v\n%s", cmd.Args, err, out)
 	}
 	version := regexp.MustCompile(`(?m)^// \s*protoc .*$`)
 	for _, name := range []string{
-		"holdfast.pb.go", "upgrade.pb.go", "agent.pb.go",
-		"apiv1connect/holdfast.connect.go", "apiv1connect/upgrade.connect.go", "apiv1connect/agent.connect.go",
+		"holdfast.pb.go", "upgrade.pb.go", "agent.pb.go", "pair.pb.go",
+		"apiv1connect/holdfast.connect.go", "apiv1connect/upgrade.connect.go", "apiv1connect/agent.connect.go", "apiv1connect/pair.connect.go",
 	} {
 		got, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {

@@ -37,7 +37,7 @@ func (c *Client) BeginPair(ctx context.Context) error {
 // CopyPair writes a copy of the data on the agent's host, of one moment, until ctx ends. Only
 // the agent of the other node may call it.
 func (c *Client) CopyPair(ctx context.Context, w io.Writer) (err error) {
-	st, err := c.pair.GetCopy(ctx, &apiv1.GetCopyRequest{})
+	st, err := c.agents.GetCopy(ctx, &apiv1.GetCopyRequest{})
 	if err != nil {
 		return fromWire(ctx, c.target, err)
 	}

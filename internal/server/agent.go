@@ -30,6 +30,7 @@ type Agents interface {
 type agentHandler struct {
 	agents       Agents
 	certificates Certificates // nil: it signs none
+	pair         Pair         // nil: this host belongs to none
 }
 
 // GetBundle sends the file of a bundle.

@@ -10,6 +10,7 @@ import (
 	"holdfast/internal/api"
 	apiv1 "holdfast/internal/api/v1"
 	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
 )
 
 // Pair is the two-node pair that this host belongs to. All methods may be called
@@ -48,7 +49,10 @@ func (h *pairHandler) BeginPair(ctx context.Context, _ *apiv1.BeginPairRequest) 
 }
 
 // GetCopy sends a copy of this host's data.
-func (h *pairHandler) GetCopy(ctx context.Context, _ *apiv1.GetCopyRequest, out *connect.ServerStream[apiv1.GetCopyResponse]) error {
+func (h *agentHandler) GetCopy(ctx context.Context, _ *apiv1.GetCopyRequest, out *connect.ServerStream[apiv1.GetCopyResponse]) error {
+	if h.pair == nil {
+		return fail.Errorf(fail.Refused, "this host belongs to no pair")
+	}
 	who, err := callerOf(ctx)
 	if err == nil {
 		err = h.pair.Copy(ctx, who.user, chunks{out})

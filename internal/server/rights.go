@@ -65,10 +65,10 @@ var rights = map[string]right{
 	apiv1connect.AgentServiceSendGuestProcedure:   ofAgents, // to the host that asks, see mayHave
 
 	apiv1connect.AgentServiceSignCertificateProcedure: ofHosts, // for the host that asks
+	apiv1connect.AgentServiceGetCopyProcedure:         ofHosts, // for the other node of a pair
 
 	apiv1connect.PairServiceGetPairProcedure:   ofAll,
 	apiv1connect.PairServiceBeginPairProcedure: ofOperators,
-	apiv1connect.PairServiceGetCopyProcedure:   ofHosts, // for the other node, see agent.pair.Copy
 }
 
 type guestKey struct{}

@@ -216,7 +216,7 @@ func (s *Server) httpServer(stop context.Context) *http.Server {
 		mux.Handle(apiv1connect.NewUpgradeServiceHandler(&upgradeHandler{s.opts.Upgrade}, options(maxDocument, maxDocument, upgradeTime)))
 	}
 	if s.opts.Agents != nil {
-		mux.Handle(apiv1connect.NewAgentServiceHandler(&agentHandler{s.opts.Agents, s.opts.Certificates}, options(maxDocument, maxDocument, upgradeTime)))
+		mux.Handle(apiv1connect.NewAgentServiceHandler(&agentHandler{s.opts.Agents, s.opts.Certificates, s.opts.Pair}, options(maxDocument, maxDocument, upgradeTime)))
 	}
 	if s.opts.Pair != nil {
 		mux.Handle(apiv1connect.NewPairServiceHandler(&pairHandler{s.opts.Pair}, options(maxMessage, maxJob, pairTime)))

@@ -23,6 +23,86 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type GetCopyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCopyRequest) Reset() {
+	*x = GetCopyRequest{}
+	mi := &file_agent_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCopyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCopyRequest) ProtoMessage() {}
+
+func (x *GetCopyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCopyRequest.ProtoReflect.Descriptor instead.
+func (*GetCopyRequest) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{0}
+}
+
+type GetCopyResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Chunk         []byte                 `protobuf:"bytes,1,opt,name=chunk,proto3" json:"chunk,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCopyResponse) Reset() {
+	*x = GetCopyResponse{}
+	mi := &file_agent_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCopyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCopyResponse) ProtoMessage() {}
+
+func (x *GetCopyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCopyResponse.ProtoReflect.Descriptor instead.
+func (*GetCopyResponse) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *GetCopyResponse) GetChunk() []byte {
+	if x != nil {
+		return x.Chunk
+	}
+	return nil
+}
+
 type SignCertificateRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Which         string                 `protobuf:"bytes,1,opt,name=which,proto3" json:"which,omitempty"`     // agent, memory, libvirt
@@ -33,7 +113,7 @@ type SignCertificateRequest struct {
 
 func (x *SignCertificateRequest) Reset() {
 	*x = SignCertificateRequest{}
-	mi := &file_agent_proto_msgTypes[0]
+	mi := &file_agent_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -45,7 +125,7 @@ func (x *SignCertificateRequest) String() string {
 func (*SignCertificateRequest) ProtoMessage() {}
 
 func (x *SignCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[0]
+	mi := &file_agent_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -58,7 +138,7 @@ func (x *SignCertificateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignCertificateRequest.ProtoReflect.Descriptor instead.
 func (*SignCertificateRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{0}
+	return file_agent_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *SignCertificateRequest) GetWhich() string {
@@ -84,7 +164,7 @@ type SignCertificateResponse struct {
 
 func (x *SignCertificateResponse) Reset() {
 	*x = SignCertificateResponse{}
-	mi := &file_agent_proto_msgTypes[1]
+	mi := &file_agent_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -96,7 +176,7 @@ func (x *SignCertificateResponse) String() string {
 func (*SignCertificateResponse) ProtoMessage() {}
 
 func (x *SignCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[1]
+	mi := &file_agent_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -109,7 +189,7 @@ func (x *SignCertificateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignCertificateResponse.ProtoReflect.Descriptor instead.
 func (*SignCertificateResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{1}
+	return file_agent_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *SignCertificateResponse) GetCertificate() []byte {
@@ -129,7 +209,7 @@ type GetBundleRequest struct {
 
 func (x *GetBundleRequest) Reset() {
 	*x = GetBundleRequest{}
-	mi := &file_agent_proto_msgTypes[2]
+	mi := &file_agent_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -141,7 +221,7 @@ func (x *GetBundleRequest) String() string {
 func (*GetBundleRequest) ProtoMessage() {}
 
 func (x *GetBundleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[2]
+	mi := &file_agent_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -154,7 +234,7 @@ func (x *GetBundleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBundleRequest.ProtoReflect.Descriptor instead.
 func (*GetBundleRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{2}
+	return file_agent_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *GetBundleRequest) GetSha256() string {
@@ -181,7 +261,7 @@ type GetBundleResponse struct {
 
 func (x *GetBundleResponse) Reset() {
 	*x = GetBundleResponse{}
-	mi := &file_agent_proto_msgTypes[3]
+	mi := &file_agent_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -193,7 +273,7 @@ func (x *GetBundleResponse) String() string {
 func (*GetBundleResponse) ProtoMessage() {}
 
 func (x *GetBundleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[3]
+	mi := &file_agent_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -206,7 +286,7 @@ func (x *GetBundleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBundleResponse.ProtoReflect.Descriptor instead.
 func (*GetBundleResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{3}
+	return file_agent_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *GetBundleResponse) GetChunk() []byte {
@@ -235,7 +315,7 @@ type SendGuestRequest struct {
 
 func (x *SendGuestRequest) Reset() {
 	*x = SendGuestRequest{}
-	mi := &file_agent_proto_msgTypes[4]
+	mi := &file_agent_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -247,7 +327,7 @@ func (x *SendGuestRequest) String() string {
 func (*SendGuestRequest) ProtoMessage() {}
 
 func (x *SendGuestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[4]
+	mi := &file_agent_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -260,7 +340,7 @@ func (x *SendGuestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendGuestRequest.ProtoReflect.Descriptor instead.
 func (*SendGuestRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{4}
+	return file_agent_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *SendGuestRequest) GetUuid() string {
@@ -299,7 +379,7 @@ type SendGuestResponse struct {
 
 func (x *SendGuestResponse) Reset() {
 	*x = SendGuestResponse{}
-	mi := &file_agent_proto_msgTypes[5]
+	mi := &file_agent_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -311,7 +391,7 @@ func (x *SendGuestResponse) String() string {
 func (*SendGuestResponse) ProtoMessage() {}
 
 func (x *SendGuestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[5]
+	mi := &file_agent_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -324,7 +404,7 @@ func (x *SendGuestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendGuestResponse.ProtoReflect.Descriptor instead.
 func (*SendGuestResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{5}
+	return file_agent_proto_rawDescGZIP(), []int{7}
 }
 
 type GatherFactsRequest struct {
@@ -337,7 +417,7 @@ type GatherFactsRequest struct {
 
 func (x *GatherFactsRequest) Reset() {
 	*x = GatherFactsRequest{}
-	mi := &file_agent_proto_msgTypes[6]
+	mi := &file_agent_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -349,7 +429,7 @@ func (x *GatherFactsRequest) String() string {
 func (*GatherFactsRequest) ProtoMessage() {}
 
 func (x *GatherFactsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[6]
+	mi := &file_agent_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -362,7 +442,7 @@ func (x *GatherFactsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GatherFactsRequest.ProtoReflect.Descriptor instead.
 func (*GatherFactsRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{6}
+	return file_agent_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GatherFactsRequest) GetSha256() string {
@@ -388,7 +468,7 @@ type GatherFactsResponse struct {
 
 func (x *GatherFactsResponse) Reset() {
 	*x = GatherFactsResponse{}
-	mi := &file_agent_proto_msgTypes[7]
+	mi := &file_agent_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -400,7 +480,7 @@ func (x *GatherFactsResponse) String() string {
 func (*GatherFactsResponse) ProtoMessage() {}
 
 func (x *GatherFactsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[7]
+	mi := &file_agent_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -413,7 +493,7 @@ func (x *GatherFactsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GatherFactsResponse.ProtoReflect.Descriptor instead.
 func (*GatherFactsResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{7}
+	return file_agent_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GatherFactsResponse) GetFacts() *Facts {
@@ -444,7 +524,7 @@ type FactsRequest struct {
 
 func (x *FactsRequest) Reset() {
 	*x = FactsRequest{}
-	mi := &file_agent_proto_msgTypes[8]
+	mi := &file_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -456,7 +536,7 @@ func (x *FactsRequest) String() string {
 func (*FactsRequest) ProtoMessage() {}
 
 func (x *FactsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[8]
+	mi := &file_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -469,7 +549,7 @@ func (x *FactsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FactsRequest.ProtoReflect.Descriptor instead.
 func (*FactsRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{8}
+	return file_agent_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *FactsRequest) GetHost() string {
@@ -580,7 +660,7 @@ type Facts struct {
 
 func (x *Facts) Reset() {
 	*x = Facts{}
-	mi := &file_agent_proto_msgTypes[9]
+	mi := &file_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -592,7 +672,7 @@ func (x *Facts) String() string {
 func (*Facts) ProtoMessage() {}
 
 func (x *Facts) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[9]
+	mi := &file_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -605,7 +685,7 @@ func (x *Facts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts.ProtoReflect.Descriptor instead.
 func (*Facts) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{9}
+	return file_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Facts) GetHost() string {
@@ -766,7 +846,7 @@ type FactsRequest_ConfigFile struct {
 
 func (x *FactsRequest_ConfigFile) Reset() {
 	*x = FactsRequest_ConfigFile{}
-	mi := &file_agent_proto_msgTypes[10]
+	mi := &file_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -778,7 +858,7 @@ func (x *FactsRequest_ConfigFile) String() string {
 func (*FactsRequest_ConfigFile) ProtoMessage() {}
 
 func (x *FactsRequest_ConfigFile) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[10]
+	mi := &file_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -791,7 +871,7 @@ func (x *FactsRequest_ConfigFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FactsRequest_ConfigFile.ProtoReflect.Descriptor instead.
 func (*FactsRequest_ConfigFile) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{8, 0}
+	return file_agent_proto_rawDescGZIP(), []int{10, 0}
 }
 
 func (x *FactsRequest_ConfigFile) GetInstalled() string {
@@ -825,7 +905,7 @@ type FactsRequest_Program struct {
 
 func (x *FactsRequest_Program) Reset() {
 	*x = FactsRequest_Program{}
-	mi := &file_agent_proto_msgTypes[11]
+	mi := &file_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -837,7 +917,7 @@ func (x *FactsRequest_Program) String() string {
 func (*FactsRequest_Program) ProtoMessage() {}
 
 func (x *FactsRequest_Program) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[11]
+	mi := &file_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -850,7 +930,7 @@ func (x *FactsRequest_Program) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FactsRequest_Program.ProtoReflect.Descriptor instead.
 func (*FactsRequest_Program) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{8, 1}
+	return file_agent_proto_rawDescGZIP(), []int{10, 1}
 }
 
 func (x *FactsRequest_Program) GetName() string {
@@ -879,7 +959,7 @@ type Facts_OS struct {
 
 func (x *Facts_OS) Reset() {
 	*x = Facts_OS{}
-	mi := &file_agent_proto_msgTypes[15]
+	mi := &file_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -891,7 +971,7 @@ func (x *Facts_OS) String() string {
 func (*Facts_OS) ProtoMessage() {}
 
 func (x *Facts_OS) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[15]
+	mi := &file_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -904,7 +984,7 @@ func (x *Facts_OS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_OS.ProtoReflect.Descriptor instead.
 func (*Facts_OS) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{9, 3}
+	return file_agent_proto_rawDescGZIP(), []int{11, 3}
 }
 
 func (x *Facts_OS) GetId() string {
@@ -945,7 +1025,7 @@ type Facts_Guest struct {
 
 func (x *Facts_Guest) Reset() {
 	*x = Facts_Guest{}
-	mi := &file_agent_proto_msgTypes[16]
+	mi := &file_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -957,7 +1037,7 @@ func (x *Facts_Guest) String() string {
 func (*Facts_Guest) ProtoMessage() {}
 
 func (x *Facts_Guest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[16]
+	mi := &file_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -970,7 +1050,7 @@ func (x *Facts_Guest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Guest.ProtoReflect.Descriptor instead.
 func (*Facts_Guest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{9, 4}
+	return file_agent_proto_rawDescGZIP(), []int{11, 4}
 }
 
 func (x *Facts_Guest) GetUuid() string {
@@ -997,7 +1077,7 @@ type Facts_Space struct {
 
 func (x *Facts_Space) Reset() {
 	*x = Facts_Space{}
-	mi := &file_agent_proto_msgTypes[17]
+	mi := &file_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1009,7 +1089,7 @@ func (x *Facts_Space) String() string {
 func (*Facts_Space) ProtoMessage() {}
 
 func (x *Facts_Space) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[17]
+	mi := &file_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1022,7 +1102,7 @@ func (x *Facts_Space) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Space.ProtoReflect.Descriptor instead.
 func (*Facts_Space) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{9, 5}
+	return file_agent_proto_rawDescGZIP(), []int{11, 5}
 }
 
 func (x *Facts_Space) GetDir() string {
@@ -1054,7 +1134,7 @@ type Facts_Config struct {
 
 func (x *Facts_Config) Reset() {
 	*x = Facts_Config{}
-	mi := &file_agent_proto_msgTypes[18]
+	mi := &file_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1066,7 +1146,7 @@ func (x *Facts_Config) String() string {
 func (*Facts_Config) ProtoMessage() {}
 
 func (x *Facts_Config) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[18]
+	mi := &file_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1079,7 +1159,7 @@ func (x *Facts_Config) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Config.ProtoReflect.Descriptor instead.
 func (*Facts_Config) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{9, 6}
+	return file_agent_proto_rawDescGZIP(), []int{11, 6}
 }
 
 func (x *Facts_Config) GetInstalled() string {
@@ -1136,7 +1216,7 @@ type Facts_Probe struct {
 
 func (x *Facts_Probe) Reset() {
 	*x = Facts_Probe{}
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1148,7 +1228,7 @@ func (x *Facts_Probe) String() string {
 func (*Facts_Probe) ProtoMessage() {}
 
 func (x *Facts_Probe) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1161,7 +1241,7 @@ func (x *Facts_Probe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Probe.ProtoReflect.Descriptor instead.
 func (*Facts_Probe) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{9, 7}
+	return file_agent_proto_rawDescGZIP(), []int{11, 7}
 }
 
 func (x *Facts_Probe) GetName() string {
@@ -1196,7 +1276,7 @@ type Facts_Kernel struct {
 
 func (x *Facts_Kernel) Reset() {
 	*x = Facts_Kernel{}
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1208,7 +1288,7 @@ func (x *Facts_Kernel) String() string {
 func (*Facts_Kernel) ProtoMessage() {}
 
 func (x *Facts_Kernel) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1221,7 +1301,7 @@ func (x *Facts_Kernel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Kernel.ProtoReflect.Descriptor instead.
 func (*Facts_Kernel) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{9, 8}
+	return file_agent_proto_rawDescGZIP(), []int{11, 8}
 }
 
 func (x *Facts_Kernel) GetRunning() string {
@@ -1256,7 +1336,7 @@ type Facts_Clock struct {
 
 func (x *Facts_Clock) Reset() {
 	*x = Facts_Clock{}
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1268,7 +1348,7 @@ func (x *Facts_Clock) String() string {
 func (*Facts_Clock) ProtoMessage() {}
 
 func (x *Facts_Clock) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1281,7 +1361,7 @@ func (x *Facts_Clock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Clock.ProtoReflect.Descriptor instead.
 func (*Facts_Clock) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{9, 9}
+	return file_agent_proto_rawDescGZIP(), []int{11, 9}
 }
 
 func (x *Facts_Clock) GetSynced() bool {
@@ -1317,7 +1397,7 @@ type Facts_O2CB struct {
 
 func (x *Facts_O2CB) Reset() {
 	*x = Facts_O2CB{}
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1329,7 +1409,7 @@ func (x *Facts_O2CB) String() string {
 func (*Facts_O2CB) ProtoMessage() {}
 
 func (x *Facts_O2CB) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1342,7 +1422,7 @@ func (x *Facts_O2CB) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_O2CB.ProtoReflect.Descriptor instead.
 func (*Facts_O2CB) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{9, 10}
+	return file_agent_proto_rawDescGZIP(), []int{11, 10}
 }
 
 func (x *Facts_O2CB) GetPresent() bool {
@@ -1378,7 +1458,7 @@ type Facts_Session struct {
 
 func (x *Facts_Session) Reset() {
 	*x = Facts_Session{}
-	mi := &file_agent_proto_msgTypes[23]
+	mi := &file_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1390,7 +1470,7 @@ func (x *Facts_Session) String() string {
 func (*Facts_Session) ProtoMessage() {}
 
 func (x *Facts_Session) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[23]
+	mi := &file_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1403,7 +1483,7 @@ func (x *Facts_Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Session.ProtoReflect.Descriptor instead.
 func (*Facts_Session) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{9, 11}
+	return file_agent_proto_rawDescGZIP(), []int{11, 11}
 }
 
 func (x *Facts_Session) GetId() int64 {
@@ -1438,7 +1518,7 @@ type Facts_Port struct {
 
 func (x *Facts_Port) Reset() {
 	*x = Facts_Port{}
-	mi := &file_agent_proto_msgTypes[24]
+	mi := &file_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1450,7 +1530,7 @@ func (x *Facts_Port) String() string {
 func (*Facts_Port) ProtoMessage() {}
 
 func (x *Facts_Port) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[24]
+	mi := &file_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1463,7 +1543,7 @@ func (x *Facts_Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Port.ProtoReflect.Descriptor instead.
 func (*Facts_Port) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{9, 12}
+	return file_agent_proto_rawDescGZIP(), []int{11, 12}
 }
 
 func (x *Facts_Port) GetName() string {
@@ -1493,7 +1573,7 @@ type Facts_Map struct {
 
 func (x *Facts_Map) Reset() {
 	*x = Facts_Map{}
-	mi := &file_agent_proto_msgTypes[25]
+	mi := &file_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1505,7 +1585,7 @@ func (x *Facts_Map) String() string {
 func (*Facts_Map) ProtoMessage() {}
 
 func (x *Facts_Map) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[25]
+	mi := &file_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1518,7 +1598,7 @@ func (x *Facts_Map) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Map.ProtoReflect.Descriptor instead.
 func (*Facts_Map) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{9, 13}
+	return file_agent_proto_rawDescGZIP(), []int{11, 13}
 }
 
 func (x *Facts_Map) GetName() string {
@@ -1560,7 +1640,7 @@ type Facts_Path struct {
 
 func (x *Facts_Path) Reset() {
 	*x = Facts_Path{}
-	mi := &file_agent_proto_msgTypes[26]
+	mi := &file_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1572,7 +1652,7 @@ func (x *Facts_Path) String() string {
 func (*Facts_Path) ProtoMessage() {}
 
 func (x *Facts_Path) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[26]
+	mi := &file_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1585,7 +1665,7 @@ func (x *Facts_Path) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Path.ProtoReflect.Descriptor instead.
 func (*Facts_Path) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{9, 14}
+	return file_agent_proto_rawDescGZIP(), []int{11, 14}
 }
 
 func (x *Facts_Path) GetDevice() string {
@@ -1622,7 +1702,7 @@ type Facts_Mount struct {
 
 func (x *Facts_Mount) Reset() {
 	*x = Facts_Mount{}
-	mi := &file_agent_proto_msgTypes[27]
+	mi := &file_agent_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1634,7 +1714,7 @@ func (x *Facts_Mount) String() string {
 func (*Facts_Mount) ProtoMessage() {}
 
 func (x *Facts_Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[27]
+	mi := &file_agent_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1647,7 +1727,7 @@ func (x *Facts_Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Mount.ProtoReflect.Descriptor instead.
 func (*Facts_Mount) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{9, 15}
+	return file_agent_proto_rawDescGZIP(), []int{11, 15}
 }
 
 func (x *Facts_Mount) GetName() string {
@@ -1689,7 +1769,10 @@ var File_agent_proto protoreflect.FileDescriptor
 
 const file_agent_proto_rawDesc = "" +
 	"\n" +
-	"\vagent.proto\x12\vholdfast.v1\"H\n" +
+	"\vagent.proto\x12\vholdfast.v1\"\x10\n" +
+	"\x0eGetCopyRequest\"'\n" +
+	"\x0fGetCopyResponse\x12\x14\n" +
+	"\x05chunk\x18\x01 \x01(\fR\x05chunk\"H\n" +
 	"\x16SignCertificateRequest\x12\x14\n" +
 	"\x05which\x18\x01 \x01(\tR\x05which\x12\x18\n" +
 	"\arequest\x18\x02 \x01(\fR\arequest\";\n" +
@@ -1824,12 +1907,13 @@ const file_agent_proto_rawDesc = "" +
 	"\x03dir\x18\x02 \x01(\tR\x03dir\x12\x12\n" +
 	"\x04kind\x18\x03 \x01(\tR\x04kind\x12\x16\n" +
 	"\x06device\x18\x04 \x01(\tR\x06device\x12\x14\n" +
-	"\x05paths\x18\x05 \x01(\x03R\x05paths2\xd8\x02\n" +
+	"\x05paths\x18\x05 \x01(\x03R\x05paths2\xa0\x03\n" +
 	"\fAgentService\x12L\n" +
 	"\tGetBundle\x12\x1d.holdfast.v1.GetBundleRequest\x1a\x1e.holdfast.v1.GetBundleResponse0\x01\x12P\n" +
 	"\vGatherFacts\x12\x1f.holdfast.v1.GatherFactsRequest\x1a .holdfast.v1.GatherFactsResponse\x12J\n" +
 	"\tSendGuest\x12\x1d.holdfast.v1.SendGuestRequest\x1a\x1e.holdfast.v1.SendGuestResponse\x12\\\n" +
-	"\x0fSignCertificate\x12#.holdfast.v1.SignCertificateRequest\x1a$.holdfast.v1.SignCertificateResponseB Z\x1eholdfast/internal/api/v1;apiv1b\x06proto3"
+	"\x0fSignCertificate\x12#.holdfast.v1.SignCertificateRequest\x1a$.holdfast.v1.SignCertificateResponse\x12F\n" +
+	"\aGetCopy\x12\x1b.holdfast.v1.GetCopyRequest\x1a\x1c.holdfast.v1.GetCopyResponse0\x01B Z\x1eholdfast/internal/api/v1;apiv1b\x06proto3"
 
 var (
 	file_agent_proto_rawDescOnce sync.Once
@@ -1843,72 +1927,76 @@ func file_agent_proto_rawDescGZIP() []byte {
 	return file_agent_proto_rawDescData
 }
 
-var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_agent_proto_goTypes = []any{
-	(*SignCertificateRequest)(nil),  // 0: holdfast.v1.SignCertificateRequest
-	(*SignCertificateResponse)(nil), // 1: holdfast.v1.SignCertificateResponse
-	(*GetBundleRequest)(nil),        // 2: holdfast.v1.GetBundleRequest
-	(*GetBundleResponse)(nil),       // 3: holdfast.v1.GetBundleResponse
-	(*SendGuestRequest)(nil),        // 4: holdfast.v1.SendGuestRequest
-	(*SendGuestResponse)(nil),       // 5: holdfast.v1.SendGuestResponse
-	(*GatherFactsRequest)(nil),      // 6: holdfast.v1.GatherFactsRequest
-	(*GatherFactsResponse)(nil),     // 7: holdfast.v1.GatherFactsResponse
-	(*FactsRequest)(nil),            // 8: holdfast.v1.FactsRequest
-	(*Facts)(nil),                   // 9: holdfast.v1.Facts
-	(*FactsRequest_ConfigFile)(nil), // 10: holdfast.v1.FactsRequest.ConfigFile
-	(*FactsRequest_Program)(nil),    // 11: holdfast.v1.FactsRequest.Program
-	nil,                             // 12: holdfast.v1.Facts.UnknownEntry
-	nil,                             // 13: holdfast.v1.Facts.CommandsEntry
-	nil,                             // 14: holdfast.v1.Facts.PythonEntry
-	(*Facts_OS)(nil),                // 15: holdfast.v1.Facts.OS
-	(*Facts_Guest)(nil),             // 16: holdfast.v1.Facts.Guest
-	(*Facts_Space)(nil),             // 17: holdfast.v1.Facts.Space
-	(*Facts_Config)(nil),            // 18: holdfast.v1.Facts.Config
-	(*Facts_Probe)(nil),             // 19: holdfast.v1.Facts.Probe
-	(*Facts_Kernel)(nil),            // 20: holdfast.v1.Facts.Kernel
-	(*Facts_Clock)(nil),             // 21: holdfast.v1.Facts.Clock
-	(*Facts_O2CB)(nil),              // 22: holdfast.v1.Facts.O2CB
-	(*Facts_Session)(nil),           // 23: holdfast.v1.Facts.Session
-	(*Facts_Port)(nil),              // 24: holdfast.v1.Facts.Port
-	(*Facts_Map)(nil),               // 25: holdfast.v1.Facts.Map
-	(*Facts_Path)(nil),              // 26: holdfast.v1.Facts.Path
-	(*Facts_Mount)(nil),             // 27: holdfast.v1.Facts.Mount
+	(*GetCopyRequest)(nil),          // 0: holdfast.v1.GetCopyRequest
+	(*GetCopyResponse)(nil),         // 1: holdfast.v1.GetCopyResponse
+	(*SignCertificateRequest)(nil),  // 2: holdfast.v1.SignCertificateRequest
+	(*SignCertificateResponse)(nil), // 3: holdfast.v1.SignCertificateResponse
+	(*GetBundleRequest)(nil),        // 4: holdfast.v1.GetBundleRequest
+	(*GetBundleResponse)(nil),       // 5: holdfast.v1.GetBundleResponse
+	(*SendGuestRequest)(nil),        // 6: holdfast.v1.SendGuestRequest
+	(*SendGuestResponse)(nil),       // 7: holdfast.v1.SendGuestResponse
+	(*GatherFactsRequest)(nil),      // 8: holdfast.v1.GatherFactsRequest
+	(*GatherFactsResponse)(nil),     // 9: holdfast.v1.GatherFactsResponse
+	(*FactsRequest)(nil),            // 10: holdfast.v1.FactsRequest
+	(*Facts)(nil),                   // 11: holdfast.v1.Facts
+	(*FactsRequest_ConfigFile)(nil), // 12: holdfast.v1.FactsRequest.ConfigFile
+	(*FactsRequest_Program)(nil),    // 13: holdfast.v1.FactsRequest.Program
+	nil,                             // 14: holdfast.v1.Facts.UnknownEntry
+	nil,                             // 15: holdfast.v1.Facts.CommandsEntry
+	nil,                             // 16: holdfast.v1.Facts.PythonEntry
+	(*Facts_OS)(nil),                // 17: holdfast.v1.Facts.OS
+	(*Facts_Guest)(nil),             // 18: holdfast.v1.Facts.Guest
+	(*Facts_Space)(nil),             // 19: holdfast.v1.Facts.Space
+	(*Facts_Config)(nil),            // 20: holdfast.v1.Facts.Config
+	(*Facts_Probe)(nil),             // 21: holdfast.v1.Facts.Probe
+	(*Facts_Kernel)(nil),            // 22: holdfast.v1.Facts.Kernel
+	(*Facts_Clock)(nil),             // 23: holdfast.v1.Facts.Clock
+	(*Facts_O2CB)(nil),              // 24: holdfast.v1.Facts.O2CB
+	(*Facts_Session)(nil),           // 25: holdfast.v1.Facts.Session
+	(*Facts_Port)(nil),              // 26: holdfast.v1.Facts.Port
+	(*Facts_Map)(nil),               // 27: holdfast.v1.Facts.Map
+	(*Facts_Path)(nil),              // 28: holdfast.v1.Facts.Path
+	(*Facts_Mount)(nil),             // 29: holdfast.v1.Facts.Mount
 }
 var file_agent_proto_depIdxs = []int32{
-	8,  // 0: holdfast.v1.GatherFactsRequest.request:type_name -> holdfast.v1.FactsRequest
-	9,  // 1: holdfast.v1.GatherFactsResponse.facts:type_name -> holdfast.v1.Facts
-	10, // 2: holdfast.v1.FactsRequest.config:type_name -> holdfast.v1.FactsRequest.ConfigFile
-	11, // 3: holdfast.v1.FactsRequest.status:type_name -> holdfast.v1.FactsRequest.Program
-	11, // 4: holdfast.v1.FactsRequest.ha:type_name -> holdfast.v1.FactsRequest.Program
-	11, // 5: holdfast.v1.FactsRequest.replication:type_name -> holdfast.v1.FactsRequest.Program
-	12, // 6: holdfast.v1.Facts.unknown:type_name -> holdfast.v1.Facts.UnknownEntry
-	15, // 7: holdfast.v1.Facts.os:type_name -> holdfast.v1.Facts.OS
-	17, // 8: holdfast.v1.Facts.space:type_name -> holdfast.v1.Facts.Space
-	13, // 9: holdfast.v1.Facts.commands:type_name -> holdfast.v1.Facts.CommandsEntry
-	14, // 10: holdfast.v1.Facts.python:type_name -> holdfast.v1.Facts.PythonEntry
-	18, // 11: holdfast.v1.Facts.config:type_name -> holdfast.v1.Facts.Config
-	19, // 12: holdfast.v1.Facts.status:type_name -> holdfast.v1.Facts.Probe
-	19, // 13: holdfast.v1.Facts.ha:type_name -> holdfast.v1.Facts.Probe
-	19, // 14: holdfast.v1.Facts.replication:type_name -> holdfast.v1.Facts.Probe
-	20, // 15: holdfast.v1.Facts.kernel:type_name -> holdfast.v1.Facts.Kernel
-	21, // 16: holdfast.v1.Facts.clock:type_name -> holdfast.v1.Facts.Clock
-	22, // 17: holdfast.v1.Facts.o2cb:type_name -> holdfast.v1.Facts.O2CB
-	23, // 18: holdfast.v1.Facts.iscsi:type_name -> holdfast.v1.Facts.Session
-	24, // 19: holdfast.v1.Facts.fc:type_name -> holdfast.v1.Facts.Port
-	25, // 20: holdfast.v1.Facts.maps:type_name -> holdfast.v1.Facts.Map
-	27, // 21: holdfast.v1.Facts.mounts:type_name -> holdfast.v1.Facts.Mount
-	16, // 22: holdfast.v1.Facts.guests:type_name -> holdfast.v1.Facts.Guest
-	26, // 23: holdfast.v1.Facts.Map.paths:type_name -> holdfast.v1.Facts.Path
-	2,  // 24: holdfast.v1.AgentService.GetBundle:input_type -> holdfast.v1.GetBundleRequest
-	6,  // 25: holdfast.v1.AgentService.GatherFacts:input_type -> holdfast.v1.GatherFactsRequest
-	4,  // 26: holdfast.v1.AgentService.SendGuest:input_type -> holdfast.v1.SendGuestRequest
-	0,  // 27: holdfast.v1.AgentService.SignCertificate:input_type -> holdfast.v1.SignCertificateRequest
-	3,  // 28: holdfast.v1.AgentService.GetBundle:output_type -> holdfast.v1.GetBundleResponse
-	7,  // 29: holdfast.v1.AgentService.GatherFacts:output_type -> holdfast.v1.GatherFactsResponse
-	5,  // 30: holdfast.v1.AgentService.SendGuest:output_type -> holdfast.v1.SendGuestResponse
-	1,  // 31: holdfast.v1.AgentService.SignCertificate:output_type -> holdfast.v1.SignCertificateResponse
-	28, // [28:32] is the sub-list for method output_type
-	24, // [24:28] is the sub-list for method input_type
+	10, // 0: holdfast.v1.GatherFactsRequest.request:type_name -> holdfast.v1.FactsRequest
+	11, // 1: holdfast.v1.GatherFactsResponse.facts:type_name -> holdfast.v1.Facts
+	12, // 2: holdfast.v1.FactsRequest.config:type_name -> holdfast.v1.FactsRequest.ConfigFile
+	13, // 3: holdfast.v1.FactsRequest.status:type_name -> holdfast.v1.FactsRequest.Program
+	13, // 4: holdfast.v1.FactsRequest.ha:type_name -> holdfast.v1.FactsRequest.Program
+	13, // 5: holdfast.v1.FactsRequest.replication:type_name -> holdfast.v1.FactsRequest.Program
+	14, // 6: holdfast.v1.Facts.unknown:type_name -> holdfast.v1.Facts.UnknownEntry
+	17, // 7: holdfast.v1.Facts.os:type_name -> holdfast.v1.Facts.OS
+	19, // 8: holdfast.v1.Facts.space:type_name -> holdfast.v1.Facts.Space
+	15, // 9: holdfast.v1.Facts.commands:type_name -> holdfast.v1.Facts.CommandsEntry
+	16, // 10: holdfast.v1.Facts.python:type_name -> holdfast.v1.Facts.PythonEntry
+	20, // 11: holdfast.v1.Facts.config:type_name -> holdfast.v1.Facts.Config
+	21, // 12: holdfast.v1.Facts.status:type_name -> holdfast.v1.Facts.Probe
+	21, // 13: holdfast.v1.Facts.ha:type_name -> holdfast.v1.Facts.Probe
+	21, // 14: holdfast.v1.Facts.replication:type_name -> holdfast.v1.Facts.Probe
+	22, // 15: holdfast.v1.Facts.kernel:type_name -> holdfast.v1.Facts.Kernel
+	23, // 16: holdfast.v1.Facts.clock:type_name -> holdfast.v1.Facts.Clock
+	24, // 17: holdfast.v1.Facts.o2cb:type_name -> holdfast.v1.Facts.O2CB
+	25, // 18: holdfast.v1.Facts.iscsi:type_name -> holdfast.v1.Facts.Session
+	26, // 19: holdfast.v1.Facts.fc:type_name -> holdfast.v1.Facts.Port
+	27, // 20: holdfast.v1.Facts.maps:type_name -> holdfast.v1.Facts.Map
+	29, // 21: holdfast.v1.Facts.mounts:type_name -> holdfast.v1.Facts.Mount
+	18, // 22: holdfast.v1.Facts.guests:type_name -> holdfast.v1.Facts.Guest
+	28, // 23: holdfast.v1.Facts.Map.paths:type_name -> holdfast.v1.Facts.Path
+	4,  // 24: holdfast.v1.AgentService.GetBundle:input_type -> holdfast.v1.GetBundleRequest
+	8,  // 25: holdfast.v1.AgentService.GatherFacts:input_type -> holdfast.v1.GatherFactsRequest
+	6,  // 26: holdfast.v1.AgentService.SendGuest:input_type -> holdfast.v1.SendGuestRequest
+	2,  // 27: holdfast.v1.AgentService.SignCertificate:input_type -> holdfast.v1.SignCertificateRequest
+	0,  // 28: holdfast.v1.AgentService.GetCopy:input_type -> holdfast.v1.GetCopyRequest
+	5,  // 29: holdfast.v1.AgentService.GetBundle:output_type -> holdfast.v1.GetBundleResponse
+	9,  // 30: holdfast.v1.AgentService.GatherFacts:output_type -> holdfast.v1.GatherFactsResponse
+	7,  // 31: holdfast.v1.AgentService.SendGuest:output_type -> holdfast.v1.SendGuestResponse
+	3,  // 32: holdfast.v1.AgentService.SignCertificate:output_type -> holdfast.v1.SignCertificateResponse
+	1,  // 33: holdfast.v1.AgentService.GetCopy:output_type -> holdfast.v1.GetCopyResponse
+	29, // [29:34] is the sub-list for method output_type
+	24, // [24:29] is the sub-list for method input_type
 	24, // [24:24] is the sub-list for extension type_name
 	24, // [24:24] is the sub-list for extension extendee
 	0,  // [0:24] is the sub-list for field type_name
@@ -1925,7 +2013,7 @@ func file_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_proto_rawDesc), len(file_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

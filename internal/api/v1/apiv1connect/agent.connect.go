@@ -45,6 +45,8 @@ const (
 	// AgentServiceSignCertificateProcedure is the fully-qualified name of the AgentService's
 	// SignCertificate RPC.
 	AgentServiceSignCertificateProcedure = "/holdfast.v1.AgentService/SignCertificate"
+	// AgentServiceGetCopyProcedure is the fully-qualified name of the AgentService's GetCopy RPC.
+	AgentServiceGetCopyProcedure = "/holdfast.v1.AgentService/GetCopy"
 )
 
 // AgentServiceClient is a client for the holdfast.v1.AgentService service.
@@ -58,6 +60,9 @@ type AgentServiceClient interface {
 	// SignCertificate signs a certificate for the host that asks, for the name and the
 	// addresses of the certificate that the connection shows.
 	SignCertificate(context.Context, *v1.SignCertificateRequest) (*v1.SignCertificateResponse, error)
+	// GetCopy sends a copy of the data of this node of a pair, of one moment, to the agent of
+	// the other node.
+	GetCopy(context.Context, *v1.GetCopyRequest) (*connect.ServerStreamForClient[v1.GetCopyResponse], error)
 }
 
 // NewAgentServiceClient constructs a client for the holdfast.v1.AgentService service. By default,
@@ -95,6 +100,12 @@ func NewAgentServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(agentServiceMethods.ByName("SignCertificate")),
 			connect.WithClientOptions(opts...),
 		),
+		getCopy: connect.NewClient[v1.GetCopyRequest, v1.GetCopyResponse](
+			httpClient,
+			baseURL+AgentServiceGetCopyProcedure,
+			connect.WithSchema(agentServiceMethods.ByName("GetCopy")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -104,6 +115,7 @@ type agentServiceClient struct {
 	gatherFacts     *connect.Client[v1.GatherFactsRequest, v1.GatherFactsResponse]
 	sendGuest       *connect.Client[v1.SendGuestRequest, v1.SendGuestResponse]
 	signCertificate *connect.Client[v1.SignCertificateRequest, v1.SignCertificateResponse]
+	getCopy         *connect.Client[v1.GetCopyRequest, v1.GetCopyResponse]
 }
 
 // GetBundle calls holdfast.v1.AgentService.GetBundle.
@@ -138,6 +150,11 @@ func (c *agentServiceClient) SignCertificate(ctx context.Context, req *v1.SignCe
 	return nil, err
 }
 
+// GetCopy calls holdfast.v1.AgentService.GetCopy.
+func (c *agentServiceClient) GetCopy(ctx context.Context, req *v1.GetCopyRequest) (*connect.ServerStreamForClient[v1.GetCopyResponse], error) {
+	return c.getCopy.CallServerStream(ctx, connect.NewRequest(req))
+}
+
 // AgentServiceHandler is an implementation of the holdfast.v1.AgentService service.
 type AgentServiceHandler interface {
 	// GetBundle returns the file of a bundle from an offset on.
@@ -149,6 +166,9 @@ type AgentServiceHandler interface {
 	// SignCertificate signs a certificate for the host that asks, for the name and the
 	// addresses of the certificate that the connection shows.
 	SignCertificate(context.Context, *v1.SignCertificateRequest) (*v1.SignCertificateResponse, error)
+	// GetCopy sends a copy of the data of this node of a pair, of one moment, to the agent of
+	// the other node.
+	GetCopy(context.Context, *v1.GetCopyRequest, *connect.ServerStream[v1.GetCopyResponse]) error
 }
 
 // NewAgentServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -182,6 +202,12 @@ func NewAgentServiceHandler(svc AgentServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(agentServiceMethods.ByName("SignCertificate")),
 		connect.WithHandlerOptions(opts...),
 	)
+	agentServiceGetCopyHandler := connect.NewServerStreamHandlerSimple(
+		AgentServiceGetCopyProcedure,
+		svc.GetCopy,
+		connect.WithSchema(agentServiceMethods.ByName("GetCopy")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/holdfast.v1.AgentService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case AgentServiceGetBundleProcedure:
@@ -192,6 +218,8 @@ func NewAgentServiceHandler(svc AgentServiceHandler, opts ...connect.HandlerOpti
 			agentServiceSendGuestHandler.ServeHTTP(w, r)
 		case AgentServiceSignCertificateProcedure:
 			agentServiceSignCertificateHandler.ServeHTTP(w, r)
+		case AgentServiceGetCopyProcedure:
+			agentServiceGetCopyHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -215,4 +243,8 @@ func (UnimplementedAgentServiceHandler) SendGuest(context.Context, *v1.SendGuest
 
 func (UnimplementedAgentServiceHandler) SignCertificate(context.Context, *v1.SignCertificateRequest) (*v1.SignCertificateResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.AgentService.SignCertificate is not implemented"))
+}
+
+func (UnimplementedAgentServiceHandler) GetCopy(context.Context, *v1.GetCopyRequest, *connect.ServerStream[v1.GetCopyResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.AgentService.GetCopy is not implemented"))
 }

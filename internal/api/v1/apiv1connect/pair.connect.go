@@ -39,8 +39,6 @@ const (
 	PairServiceGetPairProcedure = "/holdfast.v1.PairService/GetPair"
 	// PairServiceBeginPairProcedure is the fully-qualified name of the PairService's BeginPair RPC.
 	PairServiceBeginPairProcedure = "/holdfast.v1.PairService/BeginPair"
-	// PairServiceGetCopyProcedure is the fully-qualified name of the PairService's GetCopy RPC.
-	PairServiceGetCopyProcedure = "/holdfast.v1.PairService/GetCopy"
 )
 
 // PairServiceClient is a client for the holdfast.v1.PairService service.
@@ -49,8 +47,6 @@ type PairServiceClient interface {
 	GetPair(context.Context, *v1.GetPairRequest) (*v1.GetPairResponse, error)
 	// BeginPair makes the copy of this agent's host the one that the pair begins with.
 	BeginPair(context.Context, *v1.BeginPairRequest) (*v1.BeginPairResponse, error)
-	// GetCopy sends a copy of this host's data, of one moment, to the agent of the other node.
-	GetCopy(context.Context, *v1.GetCopyRequest) (*connect.ServerStreamForClient[v1.GetCopyResponse], error)
 }
 
 // NewPairServiceClient constructs a client for the holdfast.v1.PairService service. By default, it
@@ -76,12 +72,6 @@ func NewPairServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(pairServiceMethods.ByName("BeginPair")),
 			connect.WithClientOptions(opts...),
 		),
-		getCopy: connect.NewClient[v1.GetCopyRequest, v1.GetCopyResponse](
-			httpClient,
-			baseURL+PairServiceGetCopyProcedure,
-			connect.WithSchema(pairServiceMethods.ByName("GetCopy")),
-			connect.WithClientOptions(opts...),
-		),
 	}
 }
 
@@ -89,7 +79,6 @@ func NewPairServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 type pairServiceClient struct {
 	getPair   *connect.Client[v1.GetPairRequest, v1.GetPairResponse]
 	beginPair *connect.Client[v1.BeginPairRequest, v1.BeginPairResponse]
-	getCopy   *connect.Client[v1.GetCopyRequest, v1.GetCopyResponse]
 }
 
 // GetPair calls holdfast.v1.PairService.GetPair.
@@ -110,19 +99,12 @@ func (c *pairServiceClient) BeginPair(ctx context.Context, req *v1.BeginPairRequ
 	return nil, err
 }
 
-// GetCopy calls holdfast.v1.PairService.GetCopy.
-func (c *pairServiceClient) GetCopy(ctx context.Context, req *v1.GetCopyRequest) (*connect.ServerStreamForClient[v1.GetCopyResponse], error) {
-	return c.getCopy.CallServerStream(ctx, connect.NewRequest(req))
-}
-
 // PairServiceHandler is an implementation of the holdfast.v1.PairService service.
 type PairServiceHandler interface {
 	// GetPair tells the state of the pair.
 	GetPair(context.Context, *v1.GetPairRequest) (*v1.GetPairResponse, error)
 	// BeginPair makes the copy of this agent's host the one that the pair begins with.
 	BeginPair(context.Context, *v1.BeginPairRequest) (*v1.BeginPairResponse, error)
-	// GetCopy sends a copy of this host's data, of one moment, to the agent of the other node.
-	GetCopy(context.Context, *v1.GetCopyRequest, *connect.ServerStream[v1.GetCopyResponse]) error
 }
 
 // NewPairServiceHandler builds an HTTP handler from the service implementation. It returns the path
@@ -144,20 +126,12 @@ func NewPairServiceHandler(svc PairServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(pairServiceMethods.ByName("BeginPair")),
 		connect.WithHandlerOptions(opts...),
 	)
-	pairServiceGetCopyHandler := connect.NewServerStreamHandlerSimple(
-		PairServiceGetCopyProcedure,
-		svc.GetCopy,
-		connect.WithSchema(pairServiceMethods.ByName("GetCopy")),
-		connect.WithHandlerOptions(opts...),
-	)
 	return "/holdfast.v1.PairService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case PairServiceGetPairProcedure:
 			pairServiceGetPairHandler.ServeHTTP(w, r)
 		case PairServiceBeginPairProcedure:
 			pairServiceBeginPairHandler.ServeHTTP(w, r)
-		case PairServiceGetCopyProcedure:
-			pairServiceGetCopyHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -173,8 +147,4 @@ func (UnimplementedPairServiceHandler) GetPair(context.Context, *v1.GetPairReque
 
 func (UnimplementedPairServiceHandler) BeginPair(context.Context, *v1.BeginPairRequest) (*v1.BeginPairResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.PairService.BeginPair is not implemented"))
-}
-
-func (UnimplementedPairServiceHandler) GetCopy(context.Context, *v1.GetCopyRequest, *connect.ServerStream[v1.GetCopyResponse]) error {
-	return connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.PairService.GetCopy is not implemented"))
 }
