@@ -162,8 +162,16 @@ func TestActionIsNotRunTwiceAtOnce(t *testing.T) {
 		t.Fatal("it has ended")
 	}
 	r.probed(3, engine.StillRunning)
+	r.Task.Attempt = 4
+	d, task, result := r.must(), r.Task, make(chan error, 1)
+	go func() { result <- d.Do(r.ctx(), task) }()
+	// What ends between the last question and the next attempt is done again: see docs/roadmap.md.
+	r.await("the fourth attempt", func() bool {
+		_, err := os.Stat(filepath.Join(r.Root, "up/runs/run-1/h1_install_db/4"))
+		return err == nil
+	})
 	r.write("go", "", 0o600)
-	r.exits(r.do(4), 3, "")
+	r.exits(<-result, 3, "")
 	if r.file("runs") != "run\n" || !strings.HasSuffix(r.log(), "[holdfast: this is what attempt 1 has begun]\nfirst\nlast\n[holdfast: ended with exit code 3]\n") {
 		t.Errorf("runs %q, log %q", r.file("runs"), r.log())
 	}
