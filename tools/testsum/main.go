@@ -38,11 +38,20 @@ type event struct {
 // counts are what one run adds to the file.
 type counts struct {
 	Passed   int
-	Failed   []string // names
+	Failed   []failure
 	Skipped  []string // names with reasons
 	Repeated []string `json:",omitempty"` // names with reasons
 	Slow     []slow   `json:",omitempty"` // the slowest ones, in order
 }
+
+// failure is a test that failed, or a package of which no test is known to have failed.
+type failure struct {
+	Name string
+	Said string // the beginning of its output
+}
+
+// told is how many lines of what a failed test said are shown again at the end.
+const told = 20
 
 // slowest is how many of the slowest tests are told.
 const slowest = 10
@@ -129,9 +138,10 @@ func (c *counts) take(out io.Writer, e event, output map[string][]string) {
 			fmt.Fprintf(out, "repeated: %s: %s\n", key, e.Value)
 		}
 	case "fail":
-		fmt.Fprint(out, strings.Join(output[key], ""))
+		said := verdictFirst(output[key])
+		fmt.Fprint(out, strings.Join(said, ""))
 		if e.Test != "" || len(c.Failed) == 0 {
-			c.Failed = append(c.Failed, strings.TrimSpace(key))
+			c.Failed = append(c.Failed, failure{strings.TrimSpace(key), strings.Join(said[:min(len(said), told)], "")})
 		}
 		if e.Test == "" {
 			unended(out, e.Package, output)
@@ -141,6 +151,15 @@ func (c *counts) take(out io.Writer, e event, output map[string][]string) {
 	if e.Action != "output" && e.Action != "attr" {
 		delete(output, key)
 	}
+}
+
+// verdictFirst puts the line that tells the failure before what the test said, as go test does
+// where it does not report events.
+func verdictFirst(output []string) []string {
+	if i := slices.IndexFunc(output, func(l string) bool { return strings.HasPrefix(strings.TrimSpace(l), "--- FAIL") }); i > 0 {
+		return slices.Concat(output[i:i+1], output[:i], output[i+1:])
+	}
+	return output
 }
 
 // unended shows what tests of a package said that have not ended: its process has died.
@@ -226,8 +245,11 @@ func (c *counts) print(out io.Writer) {
 	for _, s := range c.Repeated {
 		fmt.Fprintln(out, "repeated:", s)
 	}
-	for _, s := range c.Failed {
-		fmt.Fprintln(out, "failed:", s)
+	for _, f := range c.Failed {
+		fmt.Fprintln(out, "failed:", f.Name)
+		for l := range strings.Lines(f.Said) {
+			fmt.Fprintf(out, "  %.300s\n", strings.TrimRight(l, "\n"))
+		}
 	}
 	fmt.Fprintf(out, "%d passed, %d failed, %d skipped\n", c.Passed, len(c.Failed), len(c.Skipped))
 }

@@ -21,6 +21,7 @@ const first = `{"Action":"run","Package":"a","Test":"TestOne"}
 
 const failing = `not an event
 {"Action":"output","Package":"b","Test":"TestFour","Output":"    b_test.go:9: want 4\n"}
+{"Action":"output","Package":"b","Test":"TestFour","Output":"--- FAIL: TestFour (2.00s)\n"}
 {"Action":"fail","Package":"b","Test":"TestFour","Elapsed":2}
 {"Action":"fail","Package":"b","Elapsed":2}
 `
@@ -34,7 +35,7 @@ func TestRunsAreSummedUp(t *testing.T) {
 	if ok, err := record(strings.NewReader(failing), &shown, file); ok || err != nil {
 		t.Errorf("a run with a failure: %t, %v", ok, err)
 	}
-	want := "repeated: a TestThree: vm1 on h2: soft lockup\nok    a 8.0s\nnot an event\n    b_test.go:9: want 4\nFAIL  b 2.0s\n"
+	want := "repeated: a TestThree: vm1 on h2: soft lockup\nok    a 8.0s\nnot an event\n--- FAIL: TestFour (2.00s)\n    b_test.go:9: want 4\nFAIL  b 2.0s\n"
 	if shown.String() != want {
 		t.Errorf("shown: %s\nwant: %s", shown.String(), want)
 	}
@@ -48,6 +49,8 @@ slow: TestThree a 0.5s
 skipped: a TestTwo: a_test.go:7: no root
 repeated: a TestThree: vm1 on h2: soft lockup
 failed: b TestFour
+  --- FAIL: TestFour (2.00s)
+      b_test.go:9: want 4
 3 passed, 1 failed, 1 skipped
 `
 	if total.String() != want {
