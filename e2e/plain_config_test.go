@@ -110,9 +110,10 @@ func theConfigurationChanges(t testing.TB, r *rig) {
 	has(from, address(from), address(to))
 	r.command(t, other, "migrate", to)
 	has(to, address(to), address(from))
-	if got := fmt.Sprint(r.events(t, began)); !strings.Contains(got, string(cluster.EvAddresses)) {
-		t.Errorf("no event tells of the addresses: %s", got)
-	}
+	r.until(t, time.Minute, "an event to tell of the addresses", func(context.Context) (string, bool) {
+		got := fmt.Sprint(r.events(t, began))
+		return got, strings.Contains(got, string(cluster.EvAddresses))
+	})
 }
 
 // chpasswd changes the password of the user in its input, as the program of that name.

@@ -71,10 +71,12 @@ func TestPanicPolicies(t *testing.T) {
 	// A restarted agent sees a preserved guest as what it is.
 	spec.OnPanic = panicPreserve
 	h.must(request{Op: "start", Spec: spec})
-	g := h.until("paused", is(cluster.GuestPaused))
+	// The reason is read after the state, so a look between them sees the one without the other.
+	preserved := func(g cluster.Guest) bool { return g.State == cluster.GuestPaused && g.Panicked }
+	g := h.until("preserved", preserved)
 	h.must(request{Op: "close"})
 	h.must(request{Op: "new"})
-	if again := h.until("paused", is(cluster.GuestPaused)); again != g {
+	if again := h.until("preserved", preserved); again != g {
 		t.Errorf("a new driver sees %+v, want %+v", again, g)
 	}
 	h.must(request{Op: "kill"})
