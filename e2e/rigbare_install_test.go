@@ -195,22 +195,7 @@ func (b *bareRig) killed(t *testing.T, args []string, unchanged func(string)) {
 	t.Helper()
 	for _, at := range []string{"checks", "h1: files"} {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-		cmd, err := b.lab.Command(ctx, "h1", append([]string{b.exe, "install"}, args...)...)
-		if err != nil {
-			t.Fatal(err)
-		}
-		said, err := cmd.StderrPipe()
-		if err == nil {
-			err = cmd.Start()
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !waitFor(said, at) {
-			t.Errorf("the installer never said %q", at)
-		}
-		b.sh(t, "h1", "kill -9 $(pgrep -f '[h]oldfast install')")
-		_ = cmd.Wait() // it was killed
+		_ = b.killedWhen(ctx, t, "h1", append([]string{"install"}, args...), at, "[h]oldfast install") // it was killed
 		cancel()
 		b.until(t, time.Minute, "the hosts have taken back what was placed", func(ctx context.Context) (string, bool) {
 			for _, h := range b.lab.Hosts() {

@@ -131,29 +131,5 @@ func (b *bareRig) killedAt(t *testing.T, h string, args []string, at string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	cmd, err := b.lab.Command(ctx, h, append([]string{b.exe}, args...)...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	said, err := cmd.StderrPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !waitFor(said, at) {
-		t.Errorf("the installer never said %q", at)
-	}
-	b.sh(t, h, "kill -9 $(pgrep -f '[h]oldfast (install|adopt)')")
-	_ = cmd.Wait() // it was killed
-	b.until(t, time.Minute, "the hosts have heard of it", func(ctx context.Context) (string, bool) {
-		for _, h := range b.lab.Hosts() {
-			out, err := b.lab.Exec(ctx, h, "sh", "-c", "pgrep -f '[h]oldfast.* on-host' || true")
-			if err != nil || out != "" {
-				return fmt.Sprint(h, out, err), false
-			}
-		}
-		return "", true
-	})
+	_ = b.killedWhen(ctx, t, h, args, at, "[h]oldfast (install|adopt)") // it was killed
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"strings"
@@ -74,8 +73,8 @@ func (b *bareRig) setupArgs(t *testing.T) (args []string) {
 		"--hosts", "4", "--vms", "20", "--group", "/srv/host/group.json", "--fencing", "/srv/host/fencing.json")
 }
 
-// setup runs a set-up on h1. With until it is killed when it says that.
-func (b *bareRig) setup(t *testing.T, until string, args ...string) (string, error) {
+// setup runs a set-up on h1.
+func (b *bareRig) setup(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
@@ -83,23 +82,8 @@ func (b *bareRig) setup(t *testing.T, until string, args ...string) (string, err
 	if err != nil {
 		t.Fatal(err)
 	}
-	if until == "" {
-		out, err := cmd.CombinedOutput()
-		return string(out), err
-	}
-	said, err := cmd.StderrPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !waitFor(said, until) {
-		t.Fatalf("the set-up never said %q", until)
-	}
-	b.sh(t, "h1", "pkill -9 -f '[p]air setup'") // only what is on this host
-	go func() { _, _ = io.Copy(io.Discard, said) }()
-	return "", cmd.Wait()
+	out, err := cmd.CombinedOutput()
+	return string(out), err
 }
 
 // TestPairSetup takes three hosts, two of which have a database as distributions set it up, to
@@ -135,20 +119,23 @@ mariadb-install-db --no-defaults --user=mysql --datadir=`+pairBase+`/mysql --ski
 		{"another word", "want the word CONFIRM", slices.Concat(args, []string{"--yes", "confirm"})},
 		{"pings alone", "not possible yet", slices.Concat(args, []string{"--arbiter", "ping:192.0.2.1,192.0.2.2"})},
 	} {
-		if out, err := b.setup(t, "", c.args...); err == nil || !strings.Contains(out, c.want) {
+		if out, err := b.setup(t, c.args...); err == nil || !strings.Contains(out, c.want) {
 			t.Errorf("%s: %v: %s", c.what, err, out)
 		}
 	}
 	args = append(args, "--yes", "CONFIRM")
 	for _, until := range []string{"h2: files", "h2: start", "waiting: h2"} {
-		if _, err := b.setup(t, until, args...); err == nil {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+		err := b.killedWhen(ctx, t, "h1", args, until, "[p]air setup")
+		cancel()
+		if err == nil {
 			t.Error("it was killed and ended well")
 		}
 	}
-	if out, err := b.setup(t, "", slices.Concat(args, []string{"--vip", "192.0.2.9/24"})...); err == nil || !strings.Contains(out, "was begun here") {
+	if out, err := b.setup(t, slices.Concat(args, []string{"--vip", "192.0.2.9/24"})...); err == nil || !strings.Contains(out, "was begun here") {
 		t.Errorf("other values than those that were begun with: %v: %s", err, out)
 	}
-	out, err := b.setup(t, "", args...)
+	out, err := b.setup(t, args...)
 	if err != nil || !strings.Contains(out, "goes on with the set-up of") || !strings.Contains(out, "webip  : ["+b.lab.FloatingAddr().String()+"] Started h1") {
 		t.Fatalf("the set-up: %v: %s", err, out)
 	}

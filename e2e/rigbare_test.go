@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -236,6 +237,38 @@ func (b *bareRig) tree(t *testing.T, h string) string {
 	return b.sh(t, h, `for d in /opt /etc/holdfast /etc/systemd/system /usr/lib/systemd/system /usr/bin/holdfast /usr/bin/zsha /usr/share/man/man1/holdfast* /usr/lib/tmpfiles.d /var/lib/holdfast* /var/log/holdfast /run/holdfast; do
   [ ! -e "$d" ] || find "$d" -printf '%p %y %m\n'
 done | sort`)
+}
+
+// killedWhen runs a command on a host, kills it with what else there has the pattern in its
+// command line when it has said something, and returns how it ended, once all hosts have heard of it.
+func (b *bareRig) killedWhen(ctx context.Context, t *testing.T, h string, args []string, said, pattern string) error {
+	t.Helper()
+	cmd, err := b.lab.Command(ctx, h, append([]string{b.exe}, args...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	says, err := cmd.StderrPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !waitFor(says, said) {
+		t.Errorf("the command never said %q", said)
+	}
+	b.sh(t, h, "kill -9 $(pgrep -f '"+pattern+"')")
+	err = cmd.Wait()
+	b.until(t, time.Minute, "the hosts have heard of it", func(ctx context.Context) (string, bool) {
+		for _, h := range b.lab.Hosts() {
+			out, err := b.lab.Exec(ctx, h, "sh", "-c", "pgrep -f '[h]oldfast.* on-host' || true")
+			if err != nil || out != "" {
+				return fmt.Sprint(h, out, err), false
+			}
+		}
+		return "", true
+	})
+	return err
 }
 
 // waitFor reads until a line has the text.

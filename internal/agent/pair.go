@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"os/user"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -105,22 +104,14 @@ func home(dir, owner string) error {
 	if _, err := os.Stat(dir); err == nil {
 		return nil
 	}
-	u, err := user.Lookup(owner)
-	if err != nil {
-		return err
-	}
-	uid, err := strconv.Atoi(u.Uid)
-	if err != nil {
-		return err
-	}
-	gid, err := strconv.Atoi(u.Gid)
+	c, err := mariadb.Credential(owner)
 	if err != nil {
 		return err
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	return os.Chown(dir, uid, gid)
+	return os.Chown(dir, int(c.Uid), int(c.Gid))
 }
 
 // fetch has the agent of the other node send a copy of its data.

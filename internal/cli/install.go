@@ -221,15 +221,8 @@ func (a *app) installOptions(cmd *cobra.Command, file, list, base string, unders
 		}
 	}
 	o = install.Options{Config: cfg, ConfigText: withDomain(cfg, data), Undersized: undersized, Domain: cluster.GuestName}
-	if base != "" {
-		text, err := readSmall(base)
-		if err != nil {
-			return o, fail.Errorf(fail.Invalid, "read the settings: %w", err)
-		}
-		var faults []config.Fault
-		if o.Base, faults = config.ParseBase(base, text); len(faults) > 0 {
-			return o, fail.Errorf(fail.Invalid, "%w", config.Faults(faults))
-		}
+	if o.Base, err = readBase(base); err != nil {
+		return o, err
 	}
 	if list != "" && cfg.Type == config.PairConf {
 		return o, fail.Errorf(fail.Invalid, "--hosts: value %q: allowed only with a management VM, not with Type %s", list, config.PairConf)
@@ -244,6 +237,22 @@ func (a *app) installOptions(cmd *cobra.Command, file, list, base string, unders
 		}
 	}
 	return o, nil
+}
+
+// readBase reads the settings that all agents have; "": none.
+func readBase(file string) (n config.Node, err error) {
+	if file == "" {
+		return n, nil
+	}
+	text, err := readSmall(file)
+	if err != nil {
+		return n, fail.Errorf(fail.Invalid, "read the settings: %w", err)
+	}
+	n, faults := config.ParseBase(file, text)
+	if len(faults) > 0 {
+		return n, fail.Errorf(fail.Invalid, "%w", config.Faults(faults))
+	}
+	return n, nil
 }
 
 // guestHosts reads lines "IP HOSTNAME"; # begins a comment.
@@ -301,22 +310,33 @@ func (a *app) install(cmd *cobra.Command, o install.Options, ssh *sshFlags, chec
 
 // over sends this program along, and says how hosts are reached and what is told.
 func (a *app) over(cmd *cobra.Command, o *install.Options, ssh *sshFlags) error {
-	exe, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("find this program: %w", err)
-	}
-	program, err := remote.ReadProgram(exe)
+	program, err := ownProgram()
 	if err != nil {
 		return err
 	}
+	o.Connect = ssh.connector(program)
+	return a.placed(cmd, o, ssh)
+}
+
+// ownProgram reads this program, which hosts are sent.
+func ownProgram() (p remote.Program, err error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return p, fmt.Errorf("find this program: %w", err)
+	}
+	return remote.ReadProgram(exe)
+}
+
+// placed says what every host gets, how many at a time, and who is told.
+func (a *app) placed(cmd *cobra.Command, o *install.Options, ssh *sshFlags) (err error) {
 	root := cmd.Root()
-	if root.Name() == ZshaName {
-		root = New(a.env) // the files are those of our own commands
+	if root.Name() != programName {
+		root = New(a.env) // called by a name of the source tools; the files are those of our own commands
 	}
 	if o.Files, err = a.env.HostFiles(root); err != nil {
 		return err
 	}
-	o.Parallel, o.Connect = ssh.parallel, ssh.connector(program)
+	o.Parallel = ssh.parallel
 	o.Tell = (&installProgress{w: a.env.Stderr, begin: time.Now()}).tell
 	return cmd.Context().Err()
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -226,11 +225,7 @@ func fenceDevices(file string) (config.Fencing, error) {
 // reachPair reads the passwords, settles which keys of the hosts are taken, and says how they are
 // reached.
 func (a *app) reachPair(ctx context.Context, in *pairInput, o *survey.Options) error {
-	exe, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("find this program: %w", err)
-	}
-	program, err := remote.ReadProgram(exe)
+	program, err := ownProgram()
 	if err != nil {
 		return err
 	}

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -25,10 +24,25 @@ const restored = "-----CVM Master/Slave Restore Success-----\n"
 // pairRecovery is what is said of a node that was made new.
 type pairRecovery struct {
 	pairInput
+	placeFlags
+	yes bool
+}
+
+// placeFlags say how a set-up or a recovery places what it places, and how long it waits.
+type placeFlags struct {
 	base   string
-	yes    bool
 	closed bool
 	limit  time.Duration
+}
+
+// copyWithin is how long the copy of a database is waited for.
+const copyWithin = 12 * time.Hour
+
+func (p *placeFlags) add(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&p.base, "settings", "", "`file` with settings of all agents")
+	f.BoolVar(&p.closed, "no-firewall", false, "leave the hosts' firewalls alone; you open\nthe ports yourself")
+	f.DurationVar(&p.limit, "timeout", copyWithin, "give up waiting for the copy after this\n`time`; it goes on without")
 }
 
 func (a *app) pairRecoverCmd() *cobra.Command {
@@ -47,10 +61,8 @@ interrupted goes on when it is run again.`,
 	f := cmd.Flags()
 	r.ssh.add(cmd)
 	f.StringVar(&r.arbiterPassword, "arbiter-password-file", "", "read the password of the login at the\nquorum host from a `file` (default: as the\npeer's)")
-	f.StringVar(&r.base, "settings", "", "`file` with settings of all agents")
 	f.BoolVarP(&r.yes, "yes", "y", false, "do not ask")
-	f.BoolVar(&r.closed, "no-firewall", false, "leave the hosts' firewalls alone; you open\nthe ports yourself")
-	f.DurationVar(&r.limit, "timeout", 12*time.Hour, "give up waiting for the copy after this\n`time`; it goes on without")
+	r.add(cmd)
 	return cmd
 }
 
@@ -103,7 +115,7 @@ func (a *app) recoverPair(cmd *cobra.Command, r *pairRecovery, addr string) erro
 		return err
 	}
 	note := &setupNote{Peer: want, Config: cl}
-	if err := a.placePair(cmd, n.Host, &r.pairInput, r.base, r.closed, so, note); err != nil {
+	if err := a.placePair(cmd, n.Host, &r.pairInput, r.placeFlags, so, note); err != nil {
 		return err
 	}
 	c, err := a.dial(cmd)
@@ -113,10 +125,7 @@ func (a *app) recoverPair(cmd *cobra.Command, r *pairRecovery, addr string) erro
 	defer c.Close()
 	ctx, cancel := context.WithTimeout(cmd.Context(), r.limit)
 	defer cancel()
-	p, err := a.untilPair(ctx, c, "recover", func(p cluster.PairStatus) string {
-		_, why := p.Health()
-		return strings.Join(why, "; ")
-	})
+	p, err := a.untilPair(ctx, c, "recover", whyNotHealthy)
 	if err != nil {
 		return err
 	}
@@ -140,8 +149,7 @@ func (a *app) mayRecover(cmd *cobra.Command, self, peer string) error {
 	act := p.Active()
 	switch {
 	case act == nil:
-		_, why := p.Health()
-		return fail.Errorf(fail.Refused, "the services do not run: %s", strings.Join(why, "; ")).With("a copy can be made only of the node that serves")
+		return fail.Errorf(fail.Refused, "the services do not run: %s", whyNotHealthy(p)).With("a copy can be made only of the node that serves")
 	case string(act.Host) != self:
 		return fail.Errorf(fail.Refused, "%s serves, not this node", act.Host).With("run it there")
 	}
@@ -154,23 +162,17 @@ func (a *app) mayRecover(cmd *cobra.Command, self, peer string) error {
 }
 
 // placePair gives the other node the passwords, and installs on all hosts what is missing.
-func (a *app) placePair(cmd *cobra.Command, here string, in *pairInput, base string, closed bool, so survey.Options, note *setupNote) error {
+func (a *app) placePair(cmd *cobra.Command, here string, in *pairInput, f placeFlags, so survey.Options, note *setupNote) error {
 	ctx := cmd.Context()
 	if err := a.shareSecrets(ctx, so, note); err != nil {
 		return err
 	}
-	o := install.Options{Config: note.Config, ConfigText: note.Config.JSON(), Domain: cluster.GuestName, NoFirewall: closed}
-	if base != "" {
-		text, err := readSmall(base)
-		if err != nil {
-			return fail.Errorf(fail.Invalid, "read the settings: %w", err)
-		}
-		var faults []config.Fault
-		if o.Base, faults = config.ParseBase(base, text); len(faults) > 0 {
-			return fail.Errorf(fail.Invalid, "%w", config.Faults(faults))
-		}
+	o := install.Options{Config: note.Config, ConfigText: note.Config.JSON(), Domain: cluster.GuestName, NoFirewall: f.closed}
+	var err error
+	if o.Base, err = readBase(f.base); err != nil {
+		return err
 	}
-	if err := a.over(cmd, &o, &in.ssh); err != nil {
+	if err := a.placed(cmd, &o, &in.ssh); err != nil {
 		return err
 	}
 	o.Connect = func(ctx context.Context, h install.Host) (install.Conn, error) {
@@ -189,7 +191,7 @@ func (a *app) placePair(cmd *cobra.Command, here string, in *pairInput, base str
 // pairRecoveryScript is the source tool's ms_recovery.sh: PEER, root's password there, and root's
 // password at the quorum host.
 func (a *app) pairRecoveryScript(cmd *cobra.Command, args []string) error {
-	r := &pairRecovery{limit: 12 * time.Hour}
+	r := &pairRecovery{placeFlags: placeFlags{limit: copyWithin}}
 	r.ssh.opt.Port, r.ssh.parallel = 22, 20
 	dir, err := os.MkdirTemp("", "holdfast-recover-")
 	if err != nil {

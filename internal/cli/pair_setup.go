@@ -54,10 +54,8 @@ type pairSetup struct {
 	pairInput
 	services []string
 	group    string
-	base     string
 	yes      string
-	closed   bool
-	limit    time.Duration
+	placeFlags
 }
 
 func (a *app) pairSetupCmd() *cobra.Command {
@@ -82,10 +80,8 @@ A set-up that was interrupted goes on when it is run again with the same values.
 	f := cmd.Flags()
 	f.StringArrayVar(&s.services, "service", nil, "`unit` of systemd that the pair runs; can be\ngiven more than once (tomcat.service)")
 	f.StringVar(&s.group, "group", "", "`file` with Database and Group, as in Pair of\na configuration")
-	f.StringVar(&s.base, "settings", "", "`file` with settings of all agents")
 	f.StringVar(&s.yes, "yes", "", "the `word` CONFIRM: do not ask for it")
-	f.BoolVar(&s.closed, "no-firewall", false, "leave the hosts' firewalls alone; you open\nthe ports yourself")
-	f.DurationVar(&s.limit, "timeout", 12*time.Hour, "give up waiting for the copy after this\n`time`; it goes on without")
+	s.add(cmd)
 	return cmd
 }
 
@@ -274,7 +270,7 @@ func (a *app) confirmPair(ctx context.Context, s *pairSetup, cl config.Cluster) 
 
 // carryOut does what was noted. Each part can be done again.
 func (a *app) carryOut(cmd *cobra.Command, s *pairSetup, so survey.Options, note *setupNote) error {
-	if err := a.placePair(cmd, string(note.Config.Nodes()[0].Host), &s.pairInput, s.base, s.closed, so, note); err != nil {
+	if err := a.placePair(cmd, string(note.Config.Nodes()[0].Host), &s.pairInput, s.placeFlags, so, note); err != nil {
 		return err
 	}
 	c, err := a.dial(cmd)
@@ -287,10 +283,7 @@ func (a *app) carryOut(cmd *cobra.Command, s *pairSetup, so survey.Options, note
 	if err := a.beginPair(wait, c); err != nil {
 		return err
 	}
-	p, err := a.untilPair(wait, c, "setup", func(p cluster.PairStatus) string {
-		_, why := p.Health()
-		return strings.Join(why, "; ")
-	})
+	p, err := a.untilPair(wait, c, "setup", whyNotHealthy)
 	if err != nil {
 		return err
 	}

@@ -72,6 +72,12 @@ func (a *app) untilPair(ctx context.Context, c *api.Client, name string, ready f
 	}
 }
 
+// whyNotHealthy is "" for a pair that is healthy.
+func whyNotHealthy(p cluster.PairStatus) string {
+	_, why := p.Health()
+	return strings.Join(why, "; ")
+}
+
 func pairTimeout(cmd *cobra.Command, d *time.Duration) {
 	cmd.Flags().DurationVar(d, "timeout", defaultWait, "give up waiting after this `time`")
 }
@@ -160,8 +166,7 @@ func (a *app) switchPair(ctx context.Context, c *api.Client, to string) (switche
 func (s *switched) hindered(p cluster.PairStatus, to string) string {
 	act := p.Active()
 	if act == nil {
-		_, why := p.Health()
-		return "the services do not run: " + strings.Join(why, "; ")
+		return "the services do not run: " + whyNotHealthy(p)
 	}
 	s.From = act.Host
 	for _, n := range p.Nodes {

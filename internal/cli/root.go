@@ -61,7 +61,7 @@ type app struct {
 func New(env Env) *cobra.Command {
 	a := &app{env: env}
 	root := &cobra.Command{
-		Use:   "holdfast",
+		Use:   programName,
 		Short: "Keep a management VM running on exactly one host",
 		Long: `Holdfast keeps a management VM running on exactly one of an odd number of hosts.
 
@@ -88,6 +88,9 @@ server not reachable. Set HOLDFAST_LANG=zh for messages in Chinese.`,
 	return root
 }
 
+// programName is the program's own name: it may be called by those of source tools.
+const programName = "holdfast"
+
 // Main runs a command line, prints its error, and returns the exit code. args
 // are without the program's name. The first SIGINT or SIGTERM ends the command's
 // context, the second one the process.
@@ -98,10 +101,10 @@ func Main(args []string, env Env) int {
 	speech, err := lang.For(os.Getenv(lang.Env))
 	if err != nil {
 		e := fail.Errorf(fail.Invalid, "%w", err)
-		report(env.Stderr, "holdfast", err, e)
+		report(env.Stderr, programName, err, e)
 		return e.Kind.Exit()
 	}
-	root, name := New(env), "holdfast"
+	root, name := New(env), programName
 	tool := NewPairTool(env, PairToolCalled())
 	switch {
 	case tool != nil:

@@ -33,8 +33,11 @@ func one(name, old, with string, want ...string) faultCase {
 	return faultCase{name, []edit{{old, with}}, want}
 }
 
-func runFaults(t *testing.T, cases []faultCase) {
-	base := fixture(t, "base.json")
+func runFaults(t *testing.T, cases []faultCase) { runFaultsOf(t, "base.json", cases) }
+
+// runFaultsOf changes a fixture.
+func runFaultsOf(t *testing.T, name string, cases []faultCase) {
+	base := fixture(t, name)
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
 			text := base

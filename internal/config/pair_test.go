@@ -42,9 +42,8 @@ func TestPairDefaults(t *testing.T) {
 }
 
 func TestPairFaults(t *testing.T) {
-	base := fixture(t, "pair.json")
 	const vip = `"VIP": "172.16.60.55/16"`
-	for _, tc := range []faultCase{
+	runFaultsOf(t, "pair.json", []faultCase{
 		one("a VM's size", `"Type": "PairConf",`, `"Type": "PairConf", "CPU": 4, "MemorySizeInGB": 8, "ImageFolder": "/srv/x",`, `CPU: allowed only`, `MemorySizeInGB: allowed only with a management VM`, `ImageFolder: allowed only`),
 		one("a pair beside a VM", `"Type": "PairConf"`, `"Type": "FileConf"`, `MemorySizeInGB: want`, `CPU: want`, `ImageFolder: want`, `DNS: want`, `Network: want`, `Pair: allowed only with Type PairConf`),
 		one("a node that is no host", `"Nodes": ["cvm1", "cvm2"]`, `"Nodes": ["cvm1", "cvm9"]`, `Pair.Nodes[1]: value "cvm9": want the name of a host of Node`),
@@ -62,14 +61,5 @@ func TestPairFaults(t *testing.T) {
 		one("one account for both", `"User": "replication"`, `"User": "holdfast"`, `Pair.Database.Replication.User: value "holdfast": want another account`),
 		one("little patience", `"Group": [`, `"Patience": "10ms", "Group": [`, `Pair.Patience: value "10ms": want 500ms to 1m`),
 		one("no database", `"Database": {`, `"Databases": {`, `Pair.Databases: nearest known one is "Database"`),
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			text := base
-			for _, e := range tc.edits {
-				text = change(t, text, e.old, e.with)
-			}
-			_, faults, _ := Parse("c.json", []byte(text), Options{})
-			wantFaults(t, faults, tc.want...)
-		})
-	}
+	})
 }

@@ -39,24 +39,9 @@ type Database struct {
 // knownName is the file in Dir that says that this copy is one of the pair.
 const knownName = "pair-copy"
 
-// wroteName is the file in Dir. It holds the run of the server that was promoted, once
-// that is known.
-const wroteName = "pair-wrote"
-
 // stuckAfter is how long no commit may be acknowledged while some wait, until the peer
 // counts as one that does not acknowledge: one that stands still stays connected.
 const stuckAfter = time.Second
-
-func (d *Database) wroteFile() string { return filepath.Join(d.Dir, wroteName) }
-
-// wrote reports that this copy was promoted and has not followed since, and in which run.
-func (d *Database) wrote() (run string, yes bool, err error) {
-	b, err := os.ReadFile(d.wroteFile())
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", false, nil
-	}
-	return string(b), err == nil, err
-}
 
 // First makes this copy the one that a pair begins with: setup calls it, once, on one node.
 func (d *Database) First(ctx context.Context) error {
@@ -73,7 +58,7 @@ func (d *Database) First(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return durable.WriteFile(d.wroteFile(), []byte(st.Run), 0o600)
+	return durable.WriteFile(wroteFile(d.Dir), []byte(st.Run), 0o600)
 }
 
 // know notes that this copy is one of the pair.
@@ -103,7 +88,7 @@ func (d *Database) Look(ctx context.Context, s pair.Sync) (r pair.Replica, told 
 	d.mu.Lock()
 	d.seen = st
 	d.mu.Unlock()
-	_, wrote, err := d.wrote()
+	_, wrote, err := readWrote(d.Dir)
 	if err != nil {
 		return r, "", err
 	}
@@ -153,7 +138,7 @@ func guarantee(proof string) (g replica.Guarantee, err error) {
 // Promote makes this copy the active one: by the proof of the record, or since it was the
 // last one that was promoted.
 func (d *Database) Promote(ctx context.Context, s pair.Sync) error {
-	run, wrote, err := d.wrote()
+	run, wrote, err := readWrote(d.Dir)
 	if err != nil {
 		return err
 	}
@@ -172,27 +157,20 @@ func (d *Database) Promote(ctx context.Context, s pair.Sync) error {
 		}
 		g = replica.Guarantee{Safe: true, Primary: node, Run: st.Run}
 	}
-	if err := errors.Join(d.know(), durable.WriteFile(d.wroteFile(), []byte(run), 0o600)); err != nil {
+	if err := errors.Join(d.know(), durable.WriteFile(wroteFile(d.Dir), []byte(run), 0o600)); err != nil {
 		return err
 	}
 	if err := d.DB.Promote(ctx, replica.Claim{License: g}); err != nil {
 		var e *fail.Error
 		if !wrote && errors.As(err, &e) && e.Kind == fail.Refused {
-			err = errors.Join(err, d.forget()) // nothing was changed
+			err = errors.Join(err, forgetWrote(d.Dir)) // nothing was changed
 		}
 		return err
 	}
 	if st, err = d.DB.Status(ctx); err != nil {
 		return err
 	}
-	return durable.WriteFile(d.wroteFile(), []byte(st.Run), 0o600)
-}
-
-func (d *Database) forget() error {
-	if err := os.Remove(d.wroteFile()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return durable.SyncDir(d.Dir)
+	return durable.WriteFile(wroteFile(d.Dir), []byte(st.Run), 0o600)
 }
 
 // Demote ends all writing.
@@ -264,7 +242,7 @@ func (d *Database) Follow(ctx context.Context, cut bool) error {
 	if err := d.DB.Resync(ctx, from); err != nil {
 		return err
 	}
-	return errors.Join(d.know(), d.forget())
+	return errors.Join(d.know(), forgetWrote(d.Dir))
 }
 
 // Unfollow ends following.

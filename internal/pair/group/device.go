@@ -4,9 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io/fs"
-	"os"
-	"path/filepath"
 
 	"holdfast/internal/durable"
 	"holdfast/internal/fail"
@@ -27,23 +24,6 @@ var _ Data = (*Device)(nil)
 // First makes two copies that have nothing yet good: both nodes are connected.
 func (d *Device) First(ctx context.Context) error { return d.DB.First(ctx) }
 
-func (d *Device) wroteFile() string { return filepath.Join(d.Dir, wroteName) }
-
-func (d *Device) wrote() (bool, error) {
-	_, err := os.Stat(d.wroteFile())
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	return err == nil, err
-}
-
-func (d *Device) forget() error {
-	if err := os.Remove(d.wroteFile()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return durable.SyncDir(d.Dir)
-}
-
 // Copy is what a node tells of its copy.
 type Copy struct {
 	drbd.State
@@ -53,7 +33,7 @@ type Copy struct {
 // Look says how the copy is. It attaches one that nothing has attached since the boot, and
 // has it look for its peer; a copy that was promoted does that when it is told to follow.
 func (d *Device) Look(ctx context.Context, _ pair.Sync) (r pair.Replica, told string, err error) {
-	wrote, err := d.wrote()
+	_, wrote, err := readWrote(d.Dir)
 	if err != nil {
 		return r, "", err
 	}
@@ -69,7 +49,7 @@ func (d *Device) Look(ctx context.Context, _ pair.Sync) (r pair.Replica, told st
 		trouble = d.DB.Up(ctx, !wrote)
 	}
 	if trouble == nil && st.Role == "Secondary" && wrote && st.Linked() && st.PeerRole == "Primary" && st.Disk == "UpToDate" {
-		wrote, trouble = false, d.forget() // it follows whom it gave the group to
+		wrote, trouble = false, forgetWrote(d.Dir) // it follows whom it gave the group to
 	}
 	if st, err = d.DB.Status(ctx); err != nil {
 		return r, "", errors.Join(err, trouble)
@@ -103,17 +83,17 @@ func (d *Device) Look(ctx context.Context, _ pair.Sync) (r pair.Replica, told st
 
 // Promote makes this copy the active one, by the license of the record.
 func (d *Device) Promote(ctx context.Context, s pair.Sync) error {
-	wrote, err := d.wrote()
+	_, wrote, err := readWrote(d.Dir)
 	if err != nil {
 		return err
 	}
-	if err := durable.WriteFile(d.wroteFile(), nil, 0o600); err != nil {
+	if err := durable.WriteFile(wroteFile(d.Dir), nil, 0o600); err != nil {
 		return err
 	}
 	err = d.DB.Promote(ctx, s.Epoch.String())
 	var e *fail.Error
 	if !wrote && errors.As(err, &e) && e.Kind == fail.Refused {
-		err = errors.Join(err, d.forget()) // nothing was changed
+		err = errors.Join(err, forgetWrote(d.Dir)) // nothing was changed
 	}
 	return err
 }
@@ -158,7 +138,7 @@ func (d *Device) Follow(ctx context.Context, cut bool) error {
 	if err := d.DB.Resync(ctx, cut); err != nil {
 		return err
 	}
-	return d.forget()
+	return forgetWrote(d.Dir)
 }
 
 // Unfollow ends following.

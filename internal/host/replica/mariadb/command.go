@@ -53,7 +53,7 @@ func (c *Command) Start(ctx context.Context, extraArgs []string) (err error) {
 	if c.Tied {
 		cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	}
-	if cmd.SysProcAttr.Credential, err = credential(c.User); err != nil {
+	if cmd.SysProcAttr.Credential, err = Credential(c.User); err != nil {
 		return err
 	}
 	if c.Log != "" {
@@ -86,8 +86,8 @@ func (c *Command) Start(ctx context.Context, extraArgs []string) (err error) {
 	return <-started
 }
 
-// credential is who a server runs as; nil: as this process.
-func credential(name string) (*syscall.Credential, error) {
+// Credential is who a server runs as that has the account name; nil for "": as this process.
+func Credential(name string) (*syscall.Credential, error) {
 	if name == "" {
 		return nil, nil
 	}
