@@ -153,7 +153,12 @@ func TestHelperKilled(t *testing.T) {
 
 // helperDied reports whether a helper that is to die has done so.
 func (r *rig) helperDied() bool {
-	if r.file("state/died") == "" { // first: before that, it may not have its lock yet
+	pid := r.file("state/died") // first: before that, it may not have its lock yet
+	if pid == "" {
+		return false
+	}
+	// A zombie has no command line.
+	if line, err := os.ReadFile("/proc/" + pid + "/cmdline"); err == nil && len(line) > 0 {
 		return false
 	}
 	busy, err := locked(r.dir)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -41,7 +42,7 @@ func part(name string, args []string) error {
 				return
 			}
 			if what == "die" {
-				if err := os.WriteFile(filepath.Join(args[1], "died"), []byte(stage), 0o600); err != nil {
+				if err := os.WriteFile(filepath.Join(args[1], "died"), []byte(strconv.Itoa(os.Getpid())), 0o600); err != nil {
 					fmt.Fprintln(os.Stderr, err)
 				}
 				dieNow()
