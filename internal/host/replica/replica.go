@@ -96,7 +96,8 @@ type Claim struct {
 type Source struct {
 	Host string // name or address
 	Port int
-	// Save is the path of a new file for what this node has and the primary does not;
+	// Save is the path of a new file for what this node has and the primary does not, and of
+	// one beside it, -end.sql, for what is cut off the end of its binary log;
 	// mode 0600. Without it such a node is left as it is: fail.Refused.
 	Save string
 	// Seed writes a copy of the primary's data, as that primary's driver makes it. nil:

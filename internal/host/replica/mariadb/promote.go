@@ -95,18 +95,56 @@ func (d *Driver) complete(ctx context.Context, c replica.Claim, f following, run
 	if err := d.exec(ctx, d.db, "STOP SLAVE IO_THREAD"); err != nil {
 		return err
 	}
+	f, err := d.applyAll(ctx)
+	if err == nil && len(f.received) == 0 {
+		err = fail.Errorf(fail.Refused, "this database does not say any more what it has received")
+	}
+	return err
+}
+
+// Keep ends this node's replication when all that it has received is applied, and returns the
+// run of the server, which then may be promoted as one that was the primary in that run. A
+// server that does not run is started in the role of a primary, and has all that it had applied.
+// A person asks for it: the primary may have more.
+func (d *Driver) Keep(ctx context.Context) (run string, err error) {
+	ctx, done := d.begin(ctx)
+	defer done()
+	f, err := d.awake(ctx, func(ctx context.Context) error { return d.start(ctx, "MASTER") })
+	if err != nil {
+		return "", err
+	}
+	if !f.readOnly {
+		return "", fail.Errorf(fail.Refused, "this database is a primary: demote it first")
+	}
+	if f.configured {
+		if err := d.exec(ctx, d.db, "STOP SLAVE IO_THREAD", "START SLAVE SQL_THREAD"); err != nil {
+			return "", err
+		}
+		if _, err := d.applyAll(ctx); err != nil {
+			return "", err
+		}
+		if err := d.exec(ctx, d.db, "STOP SLAVE", "RESET SLAVE ALL"); err != nil {
+			return "", err
+		}
+	}
+	return d.run(ctx)
+}
+
+// applyAll waits until a replica that receives no more has applied all that it has received,
+// and returns how it was then.
+func (d *Driver) applyAll(ctx context.Context) (following, error) {
 	for {
 		f, err := d.look(ctx, d.db)
 		switch {
 		case err != nil:
-			return err
-		case replica.Covers(f.applied, f.received) && len(f.received) > 0 && f.io == "No":
-			return nil
+			return f, err
+		case replica.Covers(f.applied, f.received) && f.io == "No":
+			return f, nil
 		case !f.sql:
-			return fail.Errorf(fail.Refused, "this database does not apply what it has received: %s", f.problem)
+			return f, fail.Errorf(fail.Refused, "this database does not apply what it has received: %s", f.problem)
 		}
 		if !sleep.For(ctx, interval) {
-			return fmt.Errorf("this database has not applied all that it has received: %w", ctx.Err())
+			return f, fmt.Errorf("this database has not applied all that it has received: %w", ctx.Err())
 		}
 	}
 }

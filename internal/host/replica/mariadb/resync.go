@@ -48,16 +48,17 @@ func (d *Driver) Resync(ctx context.Context, from replica.Source) error {
 	if from.Aside != "" {
 		return d.anew(ctx, from)
 	}
-	f, err := d.awake(ctx)
+	// The primary first: what is cut at a start can come back from nowhere else.
+	peer, err := d.primary(ctx, from)
+	if err != nil {
+		return err
+	}
+	f, err := d.awake(ctx, func(ctx context.Context) error { return d.startCut(ctx, from.Save) })
 	if err != nil {
 		return err
 	}
 	if !f.readOnly {
 		return fail.Errorf(fail.Refused, "this database is a primary: demote it first")
-	}
-	peer, err := d.primary(ctx, from)
-	if err != nil {
-		return err
 	}
 	// A copy of the primary whose position was not set yet, by a call that was cut short.
 	if _, fresh, err := d.copied(); err != nil || fresh {
@@ -89,30 +90,6 @@ func (d *Driver) anew(ctx context.Context, from replica.Source) error {
 		return err
 	}
 	return d.reseed(ctx, from, peer)
-}
-
-// awake makes the server run and answer, and says how it is.
-func (d *Driver) awake(ctx context.Context) (following, error) {
-	run, err := d.run(ctx)
-	if err != nil {
-		return following{}, err
-	}
-	if run != "" {
-		f, err := d.look(ctx, d.db)
-		if err == nil {
-			return f, nil
-		}
-		if ctx.Err() != nil {
-			return f, err
-		}
-		if err := d.end(ctx); err != nil {
-			return f, err
-		}
-	}
-	if err := d.start(ctx, "SLAVE"); err != nil {
-		return following{}, err
-	}
-	return d.look(ctx, d.db)
 }
 
 // primary asks the primary, by the account of replication, what it has.

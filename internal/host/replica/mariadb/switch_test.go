@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -176,7 +177,7 @@ func blocked(t *testing.T, a, b *node, id int64) (c replica.Claim, answer <-chan
 }
 
 // TestTheTailOfABlockedPrimaryIsCut: what nobody has acknowledged is in the old primary's
-// binary log, and neither on the new primary nor on the old one when it is back.
+// binary log, and neither on the new primary nor on the old one when it is back. It is saved.
 func TestTheTailOfABlockedPrimaryIsCut(t *testing.T) {
 	a, b := pair(t)
 	ctx := try.Context(t)
@@ -193,7 +194,13 @@ func TestTheTailOfABlockedPrimaryIsCut(t *testing.T) {
 		t.Fatal("the blocked commit was acknowledged")
 	}
 	try.Must(t, b.Promote(ctx, c))
+	save := filepath.Join(try.ShortDir(t), "errant.sql")
+	try.Must(t, a.Resync(ctx, b.source(save)))
 	join(t, b, a)
+	saved(t, strings.TrimSuffix(save, ".sql")+"-end.sql", "@1=2", "@1=1 ")
+	if left, err := filepath.Glob(save + "*"); err != nil || len(left) > 0 {
+		t.Errorf("left beside it: %v, %v", left, err)
+	}
 	for _, n := range []*node{a, b} {
 		if got := n.value("SELECT GROUP_CONCAT(id) FROM app.log"); got != "1" {
 			t.Errorf("server %d has the rows %s: want 1", n.cfg.ServerID, got)

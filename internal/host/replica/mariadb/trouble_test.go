@@ -296,9 +296,15 @@ func TestAFrozenServer(t *testing.T) {
 	try.Must(t, a.Demote(done)) // the time is over, and it stops writing all the same
 	a.wants(replica.Down)
 	try.Must(t, a.Demote(done))
-	// A frozen replica-to-be is killed and started.
+	// A frozen replica-to-be is left as it is without a primary, else killed and started.
 	ctx := try.Context(t)
-	refused(t, "no primary", b.Resync(ctx, replica.Source{Host: "127.0.0.1", Port: b.port}))
+	if err := b.Resync(ctx, a.source("")); err == nil {
+		t.Error("followed a primary that does not run")
+	}
+	b.wants(replica.Silent)
+	try.Must(t, a.start(ctx, "MASTER"))
+	a.sql("SET GLOBAL read_only=OFF")
+	try.Must(t, b.Resync(ctx, a.source("")))
 	b.wants(replica.Replica)
 }
 
