@@ -209,6 +209,7 @@ func TestPair(t *testing.T) {
 			break // what follows would fail for its reasons
 		}
 	}
+	t.Run("a person chooses", p.chosen)
 	for _, d := range pairDrills {
 		if all := outages[d.name]; len(all) > 0 {
 			t.Logf("pair drill %q, %d runs: no write was acknowledged for %s", d.name, len(all), span(all))

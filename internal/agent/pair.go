@@ -215,6 +215,32 @@ func (p *pairWork) Begin(ctx context.Context, user string) error {
 	return nil
 }
 
+// Resolve makes this host's copy the one that is kept, by a person's word.
+func (p *pairWork) Resolve(ctx context.Context, user, keep string) error {
+	switch {
+	case p.cfg.Peer(keep) == "":
+		return fail.Errorf(fail.Invalid, "node %q: want one of %s", keep, strings.Join(p.cfg.Nodes, ", "))
+	case keep != p.nd.n.Host:
+		return fail.Errorf(fail.Refused, "this is %s", p.nd.n.Host).With("run it on " + keep + ", whose copy is kept")
+	}
+	st, err := p.Pair(ctx)
+	if err != nil {
+		return err
+	}
+	alive := map[cluster.HostID]bool{}
+	for _, n := range st.Nodes {
+		alive[n.Host] = n.Alive
+		if string(n.Host) != keep && n.Alive && n.Fit && slices.Contains(st.Complete, n.Host) {
+			return fail.Errorf(fail.Refused, "the copy on %s has every acknowledged write, and can be promoted; nothing was changed", n.Host).With("holdfast pair start, and where it does not start: holdfast pair status")
+		}
+	}
+	ev := cluster.Event{Kind: cluster.EvChosen, By: cluster.HostID(keep), Resource: cluster.MgmtVM, Host: cluster.HostID(keep), User: user, Detail: "asked for"}
+	if err := p.agent.Tell(ctx, ev); err != nil {
+		return err // nothing is done that nobody hears of
+	}
+	return p.driver.Resolve(ctx, func(h cluster.HostID) bool { return alive[h] })
+}
+
 // Copy writes a copy of this host's data, of one moment. Only the other node may have it.
 func (p *pairWork) Copy(ctx context.Context, user string, w io.Writer) error {
 	if p.driver == nil || user != p.cfg.Peer(p.nd.n.Host) {

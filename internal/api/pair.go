@@ -10,7 +10,7 @@ import (
 	"holdfast/internal/cluster"
 )
 
-// beginWithin is how long BeginPair takes at most: a database may have to start.
+// beginWithin is how long BeginPair and ResolvePair take at most: a database may have to start.
 const beginWithin = time.Minute
 
 // Pair tells the state of the two-node pair.
@@ -29,6 +29,16 @@ func (c *Client) BeginPair(ctx context.Context) error {
 	ctx, cancel := within(ctx, beginWithin)
 	defer cancel()
 	if _, err := c.pair.BeginPair(ctx, &apiv1.BeginPairRequest{}); err != nil {
+		return fromWire(ctx, c.target, err)
+	}
+	return nil
+}
+
+// ResolvePair makes the copy of the agent's host, whose name is keep, the one that is kept.
+func (c *Client) ResolvePair(ctx context.Context, keep string) error {
+	ctx, cancel := within(ctx, beginWithin)
+	defer cancel()
+	if _, err := c.pair.ResolvePair(ctx, &apiv1.ResolvePairRequest{Keep: keep}); err != nil {
 		return fromWire(ctx, c.target, err)
 	}
 	return nil

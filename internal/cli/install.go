@@ -192,14 +192,19 @@ has a line "IP HOSTNAME" for each.`,
 // confirming asks before what can not be taken back by itself.
 func (a *app) confirming(yes bool) func(context.Context, string) error {
 	return func(ctx context.Context, what string) error {
-		if yes {
-			return nil
-		}
-		if in, ok := a.env.Stdin.(*os.File); !ok || !isTerminal(in) {
-			return fail.Errorf(fail.Refused, "%s: nobody can be asked without a terminal; nothing was changed", clean(what)).With("look at it with --check, and give --yes")
-		}
-		return a.typedYes(ctx, clean(what)+"? Type yes: ")
+		return a.sure(ctx, yes, what, "look at it with --check, and give --yes")
 	}
+}
+
+// sure asks whether something shall be done, unless yes. hint is for who can not be asked.
+func (a *app) sure(ctx context.Context, yes bool, what, hint string) error {
+	if yes {
+		return nil
+	}
+	if in, ok := a.env.Stdin.(*os.File); !ok || !isTerminal(in) {
+		return fail.Errorf(fail.Refused, "%s: nobody can be asked without a terminal; nothing was changed", clean(what)).With(hint)
+	}
+	return a.typedYes(ctx, clean(what)+"? Type yes: ")
 }
 
 // installOptions reads the files of an installation.

@@ -27,6 +27,7 @@ const (
 	EvConfig     EventKind = "configuration-changed"
 	EvPassword   EventKind = "password-reset"
 	EvAddresses  EventKind = "addresses-set"
+	EvChosen     EventKind = "copy-chosen" // of a pair's data, by a person
 )
 
 // Event is one change of state: who, what, when, why. Events feed the audit

@@ -98,7 +98,7 @@ func (w *world) settle() {
 func TestRandomCourses(t *testing.T) {
 	for seed := range 3000 {
 		r := rand.New(rand.NewPCG(uint64(seed), 1))
-		w := newWorld(budget{writes: 6, faults: 1 + r.IntN(8), epochs: 5, moves: 2})
+		w := newWorld(budget{writes: 6, faults: 1 + r.IntN(8), epochs: 5, moves: 2, choices: r.IntN(2)})
 		if w.soon = seed%3 > 0; seed%2 == 0 {
 			w.proving()
 		}
@@ -127,7 +127,17 @@ func TestRandomCourses(t *testing.T) {
 			}
 		}
 		last := w.clone("calm")
-		if !w.calm() && !w.hopeless() {
+		up := w.calm()
+		if !up && w.hopeless() {
+			// A person chooses either copy, and it is up again.
+			i := r.IntN(2)
+			last = w.clone("a person chooses " + string(names[i]))
+			if up = w.choose(i); up {
+				w.keep(i)
+				up = w.calm()
+			}
+		}
+		if !up {
 			t.Fatalf("seed %d: calm does not bring it up: %s\n%s\nowner %+v sync %+v\n%s\n%s", seed, w.broken(), last.trace, w.owner, w.sync, w.text(0), w.text(1))
 		}
 	}

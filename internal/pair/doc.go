@@ -35,6 +35,9 @@
 // A copy is called complete when it has every acknowledged write; it may have
 // more, which nobody was told of.
 //
+// Where no copy is left that is complete and can be promoted, none is, until a person
+// chooses one (Resolve). That is the only way in which acknowledged writes are given up.
+//
 // # Duties of the caller
 //
 // Before the first Decide the records and a look are handed in, and Adopt is called

@@ -13,15 +13,32 @@ import (
 // successors are all states that can follow.
 func (w *world) successors(visit func(*world)) {
 	for i := range w.node {
-		if w.node[i].up {
+		if w.node[i].up && w.node[i].chosen {
+			c := w.clone(string(names[i]) + "'s copy is kept")
+			c.keep(i)
+			visit(c)
+		} else if w.node[i].up {
 			w.agent(i, visit)
 			w.actions(i, visit)
 		}
 		w.transactions(i, visit)
 		w.faults(i, visit)
+		w.person(i, visit)
 	}
 	w.clients(visit)
 	w.core(visit)
+}
+
+// person chooses a copy.
+func (w *world) person(i int, visit func(*world)) {
+	if w.budget.choices == 0 {
+		return
+	}
+	c := w.clone("a person chooses " + string(names[i]))
+	c.budget.choices--
+	if c.choose(i) {
+		visit(c)
+	}
 }
 
 // agent is what an agent does by itself. It decides after everything that it learns.
@@ -348,6 +365,9 @@ var goals = map[string]func(w *world) bool{
 	"both are complete again": func(w *world) bool {
 		return w.owner.Epoch.Seq > 1 && w.sync.Has("a") && w.sync.Has("b") && w.sync.Host == "b" && w.node[1].waits && w.link(0)
 	},
+	"the peer is active by a person's choice": func(w *world) bool {
+		return w.node[1].role == RoleActive && w.node[1].member == Up && !w.sync.Has("a") && w.budget.choices == 0
+	},
 	"an old license comes too late": func(w *world) bool { return len(w.node[0].ghosts) > 0 && w.sync.Host == "b" },
 }
 
@@ -366,6 +386,18 @@ func TestNoCourseLosesAWrite(t *testing.T) {
 		n.ghosts, n.put = append(n.ghosts, *n.put), nil
 		w.begin(0)
 	}
+	// a went on alone, and has lost power.
+	lost := func(w *world) {
+		w.proving()
+		a := &w.node[0]
+		a.up, a.role, a.has, a.own = false, RoleOff, 1, 1
+		w.acked, w.next = 1, 1
+		w.sync.Complete, w.sync.Epoch, w.sync.Proof = []cluster.HostID{"a"}, w.owner.Epoch, ""
+		w.syncMod++
+		w.owner.State = cluster.Running
+		w.own(w.owner)
+		w.begin(1)
+	}
 	for _, c := range []struct {
 		name   string
 		begin  func(*world)
@@ -374,6 +406,7 @@ func TestNoCourseLosesAWrite(t *testing.T) {
 	}{
 		{"an offer", offering, budget{writes: 1, faults: 1}, []string{"a write was acknowledged by one node alone"}},
 		{"a takeover", nil, budget{writes: 1, faults: 1, epochs: 1}, []string{"the peer is active and has an acknowledged write", "a write was acknowledged by one node alone", "both are complete again"}},
+		{"a choice", lost, budget{writes: 2, epochs: 1, choices: 1}, []string{"the peer is active by a person's choice"}},
 		{"a move", nil, budget{writes: 1, moves: 1}, []string{"the peer is active and has an acknowledged write"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

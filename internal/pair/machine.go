@@ -234,6 +234,29 @@ func (m *Machine) Fit() string {
 	return ""
 }
 
+// Resolve is a person's word that this node's copy is kept, whatever the other one has
+// beside it: then it is the only complete one. It gives the transaction, or says why not.
+// The caller sees to it that the group is not with a node that lives, and that no copy
+// on such a node can be promoted. When the transaction was done, and not before, it has the
+// driver vouch for the copy.
+func (m *Machine) Resolve() (p Put, why string) {
+	switch {
+	case m.Sync.Mod == 0:
+		return p, "the pair is not set up"
+	case m.Phase != Ended || !m.Empty():
+		return p, "something of the group is on this node"
+	case m.Writing || !m.Judged():
+		return p, "this node is busy"
+	case m.Seen.Replica.Stuck:
+		return p, "this node's copy does not come on"
+	case m.Fit() == "":
+		return p, "this node's copy can be promoted as it is"
+	}
+	s := m.Sync.Sync
+	s.Complete, s.Host, s.To, s.Proof = []cluster.HostID{m.Self}, m.Self, "", ""
+	return Put{Sync: s, SyncMod: m.Sync.Mod, OwnerMod: m.Owner.Mod, Why: "a person has chosen this node's copy"}, ""
+}
+
 // Judged reports that what is known of this copy was found out by the record as it is now.
 func (m *Machine) Judged() bool { return m.fresh() && m.Seen.SyncMod == m.Sync.Mod }
 

@@ -27,7 +27,7 @@ type world struct {
 }
 
 // budget bounds a course.
-type budget struct{ writes, faults, epochs, moves int }
+type budget struct{ writes, faults, epochs, moves, choices int }
 
 // node is one of the two, as it truly is.
 type node struct {
@@ -48,6 +48,7 @@ type node struct {
 	tried   int64 // revision of the owner record for which it was asked to hand over
 	result  int8  // of the action under way: 0 not done yet, 1 done, 2 failed; its caller is told later
 	put     *Put
+	chosen  bool  // a person has chosen its copy: the record says so, the driver not yet
 	ghosts  []Put // whose callers have gone; each may still be applied
 }
 
@@ -102,7 +103,7 @@ func (w *world) vouched(i int, proof string) bool {
 // begin is a new agent process on a node.
 func (w *world) begin(i int) {
 	n := &w.node[i]
-	n.result = 0
+	n.result, n.chosen = 0, false
 	n.m = *New(names[i], names[1-i], []Member{{"vip", 1}}, 0)
 	n.m.OwnerIs(w.owner, w.ownerMod)
 	n.m.SyncIs(w.sync, w.syncMod)
@@ -156,6 +157,31 @@ func (w *world) write(p Put) bool {
 	w.sync = p.Sync
 	w.syncMod++
 	return true
+}
+
+// choose has a person choose a node's copy. What the other one has beside it is given up.
+func (w *world) choose(i int) bool {
+	n, p := &w.node[i], &w.node[1-i]
+	h := w.owner.Holder()
+	if !n.up || n.m.Owner.Mod != w.ownerMod || n.m.Sync.Mod != w.syncMod || n.m.Acting != nil ||
+		h != "" && w.node[index(h)].up || p.up && w.sync.Has(names[1-i]) && w.vouched(1-i, w.sync.Proof) {
+		return false
+	}
+	put, why := n.m.Resolve()
+	if why != "" || !w.write(put) {
+		return false
+	}
+	n.chosen = true
+	w.acked &= n.has
+	return true
+}
+
+// keep has the driver vouch for the copy that was chosen.
+func (w *world) keep(i int) {
+	n := &w.node[i]
+	n.chosen, n.whole, n.wrote, n.linked, n.stuck = false, true, true, false, false
+	n.m.Now++
+	n.m.Touched, n.m.Risked = n.m.Now, n.m.Now
 }
 
 // own writes the owner record.
@@ -294,11 +320,11 @@ func (w *world) key() []byte {
 	}
 	owner(w.owner, w.ownerMod)
 	record(w.sync)
-	num(int64(w.acked), int64(w.next), int64(w.budget.faults), int64(w.budget.epochs), int64(w.budget.moves))
+	num(int64(w.acked), int64(w.next), int64(w.budget.faults), int64(w.budget.epochs), int64(w.budget.moves), int64(w.budget.choices))
 	for i := range w.node {
 		n := &w.node[i]
 		m := &n.m
-		flag(n.tried == w.ownerMod)
+		flag(n.tried == w.ownerMod, n.chosen)
 		flag(n.up, n.waits, n.linked, n.whole, n.wrote, n.stuck)
 		num(int64(n.has), int64(n.own), int64(n.role), int64(n.member), int64(n.epoch.Seq), int64(n.granted.Seq), int64(n.result))
 		text(n.at)

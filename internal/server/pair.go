@@ -20,6 +20,8 @@ type Pair interface {
 	Pair(ctx context.Context) (cluster.PairStatus, error)
 	// Begin makes this host's copy the one that the pair begins with.
 	Begin(ctx context.Context, user string) error
+	// Resolve makes this host's copy the one that is kept; keep names this host.
+	Resolve(ctx context.Context, user, keep string) error
 	// Copy writes a copy of this host's data, of one moment, for the host that asks.
 	Copy(ctx context.Context, user string, w io.Writer) error
 }
@@ -46,6 +48,18 @@ func (h *pairHandler) BeginPair(ctx context.Context, _ *apiv1.BeginPairRequest) 
 		return nil, fmt.Errorf("begin the pair: %w", err)
 	}
 	return &apiv1.BeginPairResponse{}, nil
+}
+
+// ResolvePair keeps this host's copy.
+func (h *pairHandler) ResolvePair(ctx context.Context, r *apiv1.ResolvePairRequest) (*apiv1.ResolvePairResponse, error) {
+	who, err := callerOf(ctx)
+	if err == nil {
+		err = h.pair.Resolve(ctx, who.user, r.GetKeep())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("choose the copy that is kept: %w", err)
+	}
+	return &apiv1.ResolvePairResponse{}, nil
 }
 
 // GetCopy sends a copy of this host's data.

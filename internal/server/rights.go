@@ -67,8 +67,9 @@ var rights = map[string]right{
 	apiv1connect.AgentServiceSignCertificateProcedure: ofHosts, // for the host that asks
 	apiv1connect.AgentServiceGetCopyProcedure:         ofHosts, // for the other node of a pair
 
-	apiv1connect.PairServiceGetPairProcedure:   ofAll,
-	apiv1connect.PairServiceBeginPairProcedure: ofOperators,
+	apiv1connect.PairServiceGetPairProcedure:     ofAll,
+	apiv1connect.PairServiceBeginPairProcedure:   ofOperators,
+	apiv1connect.PairServiceResolvePairProcedure: ofOperators,
 }
 
 type guestKey struct{}

@@ -175,6 +175,86 @@ func (*BeginPairResponse) Descriptor() ([]byte, []int) {
 	return file_pair_proto_rawDescGZIP(), []int{3}
 }
 
+type ResolvePairRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Keep          string                 `protobuf:"bytes,1,opt,name=keep,proto3" json:"keep,omitempty"` // name of the agent's host, so that it is not another one by mistake
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResolvePairRequest) Reset() {
+	*x = ResolvePairRequest{}
+	mi := &file_pair_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResolvePairRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResolvePairRequest) ProtoMessage() {}
+
+func (x *ResolvePairRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pair_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResolvePairRequest.ProtoReflect.Descriptor instead.
+func (*ResolvePairRequest) Descriptor() ([]byte, []int) {
+	return file_pair_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ResolvePairRequest) GetKeep() string {
+	if x != nil {
+		return x.Keep
+	}
+	return ""
+}
+
+type ResolvePairResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResolvePairResponse) Reset() {
+	*x = ResolvePairResponse{}
+	mi := &file_pair_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResolvePairResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResolvePairResponse) ProtoMessage() {}
+
+func (x *ResolvePairResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pair_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResolvePairResponse.ProtoReflect.Descriptor instead.
+func (*ResolvePairResponse) Descriptor() ([]byte, []int) {
+	return file_pair_proto_rawDescGZIP(), []int{5}
+}
+
 type PairStatus struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	TimeNs        int64                  `protobuf:"varint,1,opt,name=time_ns,json=timeNs,proto3" json:"time_ns,omitempty"`
@@ -193,7 +273,7 @@ type PairStatus struct {
 
 func (x *PairStatus) Reset() {
 	*x = PairStatus{}
-	mi := &file_pair_proto_msgTypes[4]
+	mi := &file_pair_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -205,7 +285,7 @@ func (x *PairStatus) String() string {
 func (*PairStatus) ProtoMessage() {}
 
 func (x *PairStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_pair_proto_msgTypes[4]
+	mi := &file_pair_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -218,7 +298,7 @@ func (x *PairStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairStatus.ProtoReflect.Descriptor instead.
 func (*PairStatus) Descriptor() ([]byte, []int) {
-	return file_pair_proto_rawDescGZIP(), []int{4}
+	return file_pair_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *PairStatus) GetTimeNs() int64 {
@@ -301,7 +381,7 @@ type PairHost struct {
 
 func (x *PairHost) Reset() {
 	*x = PairHost{}
-	mi := &file_pair_proto_msgTypes[5]
+	mi := &file_pair_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -313,7 +393,7 @@ func (x *PairHost) String() string {
 func (*PairHost) ProtoMessage() {}
 
 func (x *PairHost) ProtoReflect() protoreflect.Message {
-	mi := &file_pair_proto_msgTypes[5]
+	mi := &file_pair_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -326,7 +406,7 @@ func (x *PairHost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairHost.ProtoReflect.Descriptor instead.
 func (*PairHost) Descriptor() ([]byte, []int) {
-	return file_pair_proto_rawDescGZIP(), []int{5}
+	return file_pair_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *PairHost) GetHost() string {
@@ -353,7 +433,7 @@ type PairNode struct {
 
 func (x *PairNode) Reset() {
 	*x = PairNode{}
-	mi := &file_pair_proto_msgTypes[6]
+	mi := &file_pair_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -365,7 +445,7 @@ func (x *PairNode) String() string {
 func (*PairNode) ProtoMessage() {}
 
 func (x *PairNode) ProtoReflect() protoreflect.Message {
-	mi := &file_pair_proto_msgTypes[6]
+	mi := &file_pair_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -378,7 +458,7 @@ func (x *PairNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairNode.ProtoReflect.Descriptor instead.
 func (*PairNode) Descriptor() ([]byte, []int) {
-	return file_pair_proto_rawDescGZIP(), []int{6}
+	return file_pair_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *PairNode) GetPairHost() *PairHost {
@@ -415,7 +495,7 @@ type PairReport struct {
 
 func (x *PairReport) Reset() {
 	*x = PairReport{}
-	mi := &file_pair_proto_msgTypes[7]
+	mi := &file_pair_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -427,7 +507,7 @@ func (x *PairReport) String() string {
 func (*PairReport) ProtoMessage() {}
 
 func (x *PairReport) ProtoReflect() protoreflect.Message {
-	mi := &file_pair_proto_msgTypes[7]
+	mi := &file_pair_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -440,7 +520,7 @@ func (x *PairReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairReport.ProtoReflect.Descriptor instead.
 func (*PairReport) Descriptor() ([]byte, []int) {
-	return file_pair_proto_rawDescGZIP(), []int{7}
+	return file_pair_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *PairReport) GetTimeNs() int64 {
@@ -542,7 +622,7 @@ type PairTimes struct {
 
 func (x *PairTimes) Reset() {
 	*x = PairTimes{}
-	mi := &file_pair_proto_msgTypes[8]
+	mi := &file_pair_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -554,7 +634,7 @@ func (x *PairTimes) String() string {
 func (*PairTimes) ProtoMessage() {}
 
 func (x *PairTimes) ProtoReflect() protoreflect.Message {
-	mi := &file_pair_proto_msgTypes[8]
+	mi := &file_pair_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -567,7 +647,7 @@ func (x *PairTimes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairTimes.ProtoReflect.Descriptor instead.
 func (*PairTimes) Descriptor() ([]byte, []int) {
-	return file_pair_proto_rawDescGZIP(), []int{8}
+	return file_pair_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *PairTimes) GetAskedNs() int64 {
@@ -623,7 +703,7 @@ type PairMember struct {
 
 func (x *PairMember) Reset() {
 	*x = PairMember{}
-	mi := &file_pair_proto_msgTypes[9]
+	mi := &file_pair_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -635,7 +715,7 @@ func (x *PairMember) String() string {
 func (*PairMember) ProtoMessage() {}
 
 func (x *PairMember) ProtoReflect() protoreflect.Message {
-	mi := &file_pair_proto_msgTypes[9]
+	mi := &file_pair_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -648,7 +728,7 @@ func (x *PairMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairMember.ProtoReflect.Descriptor instead.
 func (*PairMember) Descriptor() ([]byte, []int) {
-	return file_pair_proto_rawDescGZIP(), []int{9}
+	return file_pair_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PairMember) GetName() string {
@@ -682,7 +762,10 @@ const file_pair_proto_rawDesc = "" +
 	"\x0fGetPairResponse\x12+\n" +
 	"\x04pair\x18\x01 \x01(\v2\x17.holdfast.v1.PairStatusR\x04pair\"\x12\n" +
 	"\x10BeginPairRequest\"\x13\n" +
-	"\x11BeginPairResponse\"\xeb\x02\n" +
+	"\x11BeginPairResponse\"(\n" +
+	"\x12ResolvePairRequest\x12\x12\n" +
+	"\x04keep\x18\x01 \x01(\tR\x04keep\"\x15\n" +
+	"\x13ResolvePairResponse\"\xeb\x02\n" +
 	"\n" +
 	"PairStatus\x12\x17\n" +
 	"\atime_ns\x18\x01 \x01(\x03R\x06timeNs\x12+\n" +
@@ -731,10 +814,11 @@ const file_pair_proto_rawDesc = "" +
 	"PairMember\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03vip\x18\x02 \x01(\tR\x03vip\x12\x14\n" +
-	"\x05state\x18\x03 \x01(\tR\x05state2\x9f\x01\n" +
+	"\x05state\x18\x03 \x01(\tR\x05state2\xf1\x01\n" +
 	"\vPairService\x12D\n" +
 	"\aGetPair\x12\x1b.holdfast.v1.GetPairRequest\x1a\x1c.holdfast.v1.GetPairResponse\x12J\n" +
-	"\tBeginPair\x12\x1d.holdfast.v1.BeginPairRequest\x1a\x1e.holdfast.v1.BeginPairResponseB Z\x1eholdfast/internal/api/v1;apiv1b\x06proto3"
+	"\tBeginPair\x12\x1d.holdfast.v1.BeginPairRequest\x1a\x1e.holdfast.v1.BeginPairResponse\x12P\n" +
+	"\vResolvePair\x12\x1f.holdfast.v1.ResolvePairRequest\x1a .holdfast.v1.ResolvePairResponseB Z\x1eholdfast/internal/api/v1;apiv1b\x06proto3"
 
 var (
 	file_pair_proto_rawDescOnce sync.Once
@@ -748,39 +832,43 @@ func file_pair_proto_rawDescGZIP() []byte {
 	return file_pair_proto_rawDescData
 }
 
-var file_pair_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_pair_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_pair_proto_goTypes = []any{
-	(*GetPairRequest)(nil),    // 0: holdfast.v1.GetPairRequest
-	(*GetPairResponse)(nil),   // 1: holdfast.v1.GetPairResponse
-	(*BeginPairRequest)(nil),  // 2: holdfast.v1.BeginPairRequest
-	(*BeginPairResponse)(nil), // 3: holdfast.v1.BeginPairResponse
-	(*PairStatus)(nil),        // 4: holdfast.v1.PairStatus
-	(*PairHost)(nil),          // 5: holdfast.v1.PairHost
-	(*PairNode)(nil),          // 6: holdfast.v1.PairNode
-	(*PairReport)(nil),        // 7: holdfast.v1.PairReport
-	(*PairTimes)(nil),         // 8: holdfast.v1.PairTimes
-	(*PairMember)(nil),        // 9: holdfast.v1.PairMember
-	(*Owner)(nil),             // 10: holdfast.v1.Owner
-	(*Want)(nil),              // 11: holdfast.v1.Want
-	(*Takeover)(nil),          // 12: holdfast.v1.Takeover
+	(*GetPairRequest)(nil),      // 0: holdfast.v1.GetPairRequest
+	(*GetPairResponse)(nil),     // 1: holdfast.v1.GetPairResponse
+	(*BeginPairRequest)(nil),    // 2: holdfast.v1.BeginPairRequest
+	(*BeginPairResponse)(nil),   // 3: holdfast.v1.BeginPairResponse
+	(*ResolvePairRequest)(nil),  // 4: holdfast.v1.ResolvePairRequest
+	(*ResolvePairResponse)(nil), // 5: holdfast.v1.ResolvePairResponse
+	(*PairStatus)(nil),          // 6: holdfast.v1.PairStatus
+	(*PairHost)(nil),            // 7: holdfast.v1.PairHost
+	(*PairNode)(nil),            // 8: holdfast.v1.PairNode
+	(*PairReport)(nil),          // 9: holdfast.v1.PairReport
+	(*PairTimes)(nil),           // 10: holdfast.v1.PairTimes
+	(*PairMember)(nil),          // 11: holdfast.v1.PairMember
+	(*Owner)(nil),               // 12: holdfast.v1.Owner
+	(*Want)(nil),                // 13: holdfast.v1.Want
+	(*Takeover)(nil),            // 14: holdfast.v1.Takeover
 }
 var file_pair_proto_depIdxs = []int32{
-	4,  // 0: holdfast.v1.GetPairResponse.pair:type_name -> holdfast.v1.PairStatus
-	6,  // 1: holdfast.v1.PairStatus.nodes:type_name -> holdfast.v1.PairNode
-	5,  // 2: holdfast.v1.PairStatus.voters:type_name -> holdfast.v1.PairHost
-	10, // 3: holdfast.v1.PairStatus.owner:type_name -> holdfast.v1.Owner
-	11, // 4: holdfast.v1.PairStatus.want:type_name -> holdfast.v1.Want
-	12, // 5: holdfast.v1.PairStatus.takeover:type_name -> holdfast.v1.Takeover
-	5,  // 6: holdfast.v1.PairNode.pair_host:type_name -> holdfast.v1.PairHost
-	7,  // 7: holdfast.v1.PairNode.pair_report:type_name -> holdfast.v1.PairReport
-	9,  // 8: holdfast.v1.PairReport.members:type_name -> holdfast.v1.PairMember
-	8,  // 9: holdfast.v1.PairReport.times:type_name -> holdfast.v1.PairTimes
+	6,  // 0: holdfast.v1.GetPairResponse.pair:type_name -> holdfast.v1.PairStatus
+	8,  // 1: holdfast.v1.PairStatus.nodes:type_name -> holdfast.v1.PairNode
+	7,  // 2: holdfast.v1.PairStatus.voters:type_name -> holdfast.v1.PairHost
+	12, // 3: holdfast.v1.PairStatus.owner:type_name -> holdfast.v1.Owner
+	13, // 4: holdfast.v1.PairStatus.want:type_name -> holdfast.v1.Want
+	14, // 5: holdfast.v1.PairStatus.takeover:type_name -> holdfast.v1.Takeover
+	7,  // 6: holdfast.v1.PairNode.pair_host:type_name -> holdfast.v1.PairHost
+	9,  // 7: holdfast.v1.PairNode.pair_report:type_name -> holdfast.v1.PairReport
+	11, // 8: holdfast.v1.PairReport.members:type_name -> holdfast.v1.PairMember
+	10, // 9: holdfast.v1.PairReport.times:type_name -> holdfast.v1.PairTimes
 	0,  // 10: holdfast.v1.PairService.GetPair:input_type -> holdfast.v1.GetPairRequest
 	2,  // 11: holdfast.v1.PairService.BeginPair:input_type -> holdfast.v1.BeginPairRequest
-	1,  // 12: holdfast.v1.PairService.GetPair:output_type -> holdfast.v1.GetPairResponse
-	3,  // 13: holdfast.v1.PairService.BeginPair:output_type -> holdfast.v1.BeginPairResponse
-	12, // [12:14] is the sub-list for method output_type
-	10, // [10:12] is the sub-list for method input_type
+	4,  // 12: holdfast.v1.PairService.ResolvePair:input_type -> holdfast.v1.ResolvePairRequest
+	1,  // 13: holdfast.v1.PairService.GetPair:output_type -> holdfast.v1.GetPairResponse
+	3,  // 14: holdfast.v1.PairService.BeginPair:output_type -> holdfast.v1.BeginPairResponse
+	5,  // 15: holdfast.v1.PairService.ResolvePair:output_type -> holdfast.v1.ResolvePairResponse
+	13, // [13:16] is the sub-list for method output_type
+	10, // [10:13] is the sub-list for method input_type
 	10, // [10:10] is the sub-list for extension type_name
 	10, // [10:10] is the sub-list for extension extendee
 	0,  // [0:10] is the sub-list for field type_name
@@ -798,7 +886,7 @@ func file_pair_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pair_proto_rawDesc), len(file_pair_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -70,7 +70,7 @@ func (a *Agent) setAddresses(ctx context.Context) {
 			return
 		}
 		ev := cluster.Event{Kind: cluster.EvAddresses, By: a.Host, Resource: cluster.MgmtVM, Host: a.Host, Detail: strings.Join(changed, ", ")}
-		if err := a.tell(ctx, ev); err != nil {
+		if err := a.Tell(ctx, ev); err != nil {
 			a.Log.Warn("the guest's addresses were set", "cards", changed, "err", err)
 		}
 	})

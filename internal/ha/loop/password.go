@@ -47,7 +47,7 @@ func (a *Agent) ResetPassword(ctx context.Context, user, password string) (clust
 		return cluster.Reset{}, fail.Errorf(fail.Refused, "what runs here in place of a management VM has no password")
 	}
 	ev := cluster.Event{Kind: cluster.EvPassword, By: a.Host, Resource: cluster.MgmtVM, Host: a.Host, User: user, Detail: "of root, asked for"}
-	if err := a.tell(ctx, ev); err != nil {
+	if err := a.Tell(ctx, ev); err != nil {
 		return cluster.Reset{}, err // nothing is done that nobody hears of
 	}
 	ctx, cancel := context.WithTimeout(ctx, passwordWithin)
@@ -74,8 +74,8 @@ func (a *Agent) resetElsewhere(ctx context.Context, host cluster.HostID, passwor
 	return p.ResetPassword(ctx, password)
 }
 
-// tell writes an event.
-func (a *Agent) tell(ctx context.Context, ev cluster.Event) error {
+// Tell writes an event.
+func (a *Agent) Tell(ctx context.Context, ev cluster.Event) error {
 	var op store.Op
 	if !a.ask(ctx, func() { op = a.event(ev) }) {
 		return fmt.Errorf("%w: the agent is ending", store.ErrRetry)

@@ -383,11 +383,7 @@ func (d *Driver) Begin(ctx context.Context) error {
 			err = fail.Errorf(fail.Refused, "the pair was set up already, by the other node")
 		}
 	}
-	return errors.Join(err, d.ask(context.WithoutCancel(ctx), func() {
-		d.held = false
-		d.m.Touched, d.m.Risked = d.opt.Clock(), d.opt.Clock() // what was seen before does not count
-		d.lookNow()
-	}))
+	return errors.Join(err, d.release(ctx))
 }
 
 // Close waits for the end of Run, whose context has ended; Run need not have begun.

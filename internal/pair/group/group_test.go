@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -187,6 +189,68 @@ func TestTheLifeOfAPair(t *testing.T) {
 	l.check(b)
 	stop = func() {}
 	t.Logf("%d rows acknowledged", l.size())
+}
+
+// TestAPersonChooses: the active node goes on alone and is lost, so nobody may be promoted until
+// a person chooses the copy that is left. Its writes are there, and more are taken; the lost node
+// comes back after all, and saves what it alone had before it follows.
+func TestAPersonChooses(t *testing.T) {
+	r := newRig(t)
+	a, b := r.node["a"], r.node["b"]
+	ctx := try.Context(t)
+	gone := func(cluster.HostID) bool { return false }
+	var l ledger
+	r.assign("a", cluster.ProofFirst)
+	r.complete()
+	if err := b.Resolve(ctx, func(cluster.HostID) bool { return true }); err == nil || !strings.Contains(err.Error(), "which is there") {
+		t.Errorf("chosen beside an active node: %v", err)
+	}
+	stop := l.write(r, 3)
+	l.more(t, 50)
+	stop()
+	l.check(b) // what was not applied yet, a standby loses with its power
+	both := l.size()
+	b.off()
+	stop = l.write(r, 3)
+	l.more(t, 50)
+	stop()
+	a.off()
+	b.boot()
+	r.owns(cluster.Owner{State: cluster.Released, Epoch: r.owner.Epoch})
+	try.Until(t, "b to say why it can not serve", func() bool {
+		err := b.Check(ctx, cluster.GuestSpec{})
+		return err != nil && strings.Contains(err.Error(), "does not have every acknowledged write")
+	})
+	try.Must(t, b.Resolve(ctx, gone))
+	if err := b.Resolve(ctx, gone); err == nil {
+		t.Error("chosen again, although it can be promoted")
+	}
+	r.assign("b", cluster.ProofFenced)
+	lost := l.missing(b)
+	if lost != l.size()-both {
+		t.Errorf("b lacks %d rows of %d, and had %d", lost, l.size(), both)
+	}
+	l.acked = nil
+	l.next += 100 // those that a saves
+	stop = l.write(r, 3)
+	l.more(t, 50)
+	a.boot()
+	r.complete()
+	l.more(t, 20)
+	stop()
+	l.check(a)
+	l.check(b)
+	saved, err := filepath.Glob(filepath.Join(a.dir, "saved", "transactions-*.sql"))
+	try.Must(t, err)
+	rows := 0
+	for _, f := range saved { // the last ones may have been cut off at the start, into a file of their own
+		text, err := os.ReadFile(f)
+		try.Must(t, err)
+		rows += strings.Count(string(text), "### INSERT INTO `app`.`log`")
+	}
+	if rows < lost {
+		t.Errorf("%v have %d rows, and %d were given up", saved, rows, lost)
+	}
 }
 
 // TestManyFaults is a row of faults of all kinds under load: no row that was

@@ -87,6 +87,25 @@ func (p *Pair) Begin(context.Context, string) error {
 	return nil
 }
 
+// Resolve keeps the copy of a host, as long as no copy can be promoted, and what Lay has laid
+// over the pair is over.
+func (p *Pair) Resolve(ctx context.Context, _, keep string) error {
+	st, err := p.Pair(ctx)
+	if err != nil {
+		return err
+	}
+	for _, n := range st.Nodes {
+		if n.Alive && n.Fit {
+			return fail.Errorf(fail.Refused, "the copy on %s has every acknowledged write, and can be promoted; nothing was changed", n.Host)
+		}
+	}
+	if string(st.Nodes[0].Host) != keep {
+		return fail.Errorf(fail.Refused, "this is %s", st.Nodes[0].Host).With("run it on " + keep + ", whose copy is kept")
+	}
+	p.Lay(nil)
+	return nil
+}
+
 // Copy has no data.
 func (p *Pair) Copy(_ context.Context, user string, _ io.Writer) error {
 	return fail.Errorf(fail.Denied, "not allowed: %s is not the other node of this pair", user)

@@ -39,6 +39,8 @@ const (
 	PairServiceGetPairProcedure = "/holdfast.v1.PairService/GetPair"
 	// PairServiceBeginPairProcedure is the fully-qualified name of the PairService's BeginPair RPC.
 	PairServiceBeginPairProcedure = "/holdfast.v1.PairService/BeginPair"
+	// PairServiceResolvePairProcedure is the fully-qualified name of the PairService's ResolvePair RPC.
+	PairServiceResolvePairProcedure = "/holdfast.v1.PairService/ResolvePair"
 )
 
 // PairServiceClient is a client for the holdfast.v1.PairService service.
@@ -47,6 +49,9 @@ type PairServiceClient interface {
 	GetPair(context.Context, *v1.GetPairRequest) (*v1.GetPairResponse, error)
 	// BeginPair makes the copy of this agent's host the one that the pair begins with.
 	BeginPair(context.Context, *v1.BeginPairRequest) (*v1.BeginPairResponse, error)
+	// ResolvePair makes the copy of this agent's host the one that is kept, where none is complete
+	// and can be promoted: what the other node has beside it is given up.
+	ResolvePair(context.Context, *v1.ResolvePairRequest) (*v1.ResolvePairResponse, error)
 }
 
 // NewPairServiceClient constructs a client for the holdfast.v1.PairService service. By default, it
@@ -72,13 +77,20 @@ func NewPairServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(pairServiceMethods.ByName("BeginPair")),
 			connect.WithClientOptions(opts...),
 		),
+		resolvePair: connect.NewClient[v1.ResolvePairRequest, v1.ResolvePairResponse](
+			httpClient,
+			baseURL+PairServiceResolvePairProcedure,
+			connect.WithSchema(pairServiceMethods.ByName("ResolvePair")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // pairServiceClient implements PairServiceClient.
 type pairServiceClient struct {
-	getPair   *connect.Client[v1.GetPairRequest, v1.GetPairResponse]
-	beginPair *connect.Client[v1.BeginPairRequest, v1.BeginPairResponse]
+	getPair     *connect.Client[v1.GetPairRequest, v1.GetPairResponse]
+	beginPair   *connect.Client[v1.BeginPairRequest, v1.BeginPairResponse]
+	resolvePair *connect.Client[v1.ResolvePairRequest, v1.ResolvePairResponse]
 }
 
 // GetPair calls holdfast.v1.PairService.GetPair.
@@ -99,12 +111,24 @@ func (c *pairServiceClient) BeginPair(ctx context.Context, req *v1.BeginPairRequ
 	return nil, err
 }
 
+// ResolvePair calls holdfast.v1.PairService.ResolvePair.
+func (c *pairServiceClient) ResolvePair(ctx context.Context, req *v1.ResolvePairRequest) (*v1.ResolvePairResponse, error) {
+	response, err := c.resolvePair.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // PairServiceHandler is an implementation of the holdfast.v1.PairService service.
 type PairServiceHandler interface {
 	// GetPair tells the state of the pair.
 	GetPair(context.Context, *v1.GetPairRequest) (*v1.GetPairResponse, error)
 	// BeginPair makes the copy of this agent's host the one that the pair begins with.
 	BeginPair(context.Context, *v1.BeginPairRequest) (*v1.BeginPairResponse, error)
+	// ResolvePair makes the copy of this agent's host the one that is kept, where none is complete
+	// and can be promoted: what the other node has beside it is given up.
+	ResolvePair(context.Context, *v1.ResolvePairRequest) (*v1.ResolvePairResponse, error)
 }
 
 // NewPairServiceHandler builds an HTTP handler from the service implementation. It returns the path
@@ -126,12 +150,20 @@ func NewPairServiceHandler(svc PairServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(pairServiceMethods.ByName("BeginPair")),
 		connect.WithHandlerOptions(opts...),
 	)
+	pairServiceResolvePairHandler := connect.NewUnaryHandlerSimple(
+		PairServiceResolvePairProcedure,
+		svc.ResolvePair,
+		connect.WithSchema(pairServiceMethods.ByName("ResolvePair")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/holdfast.v1.PairService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case PairServiceGetPairProcedure:
 			pairServiceGetPairHandler.ServeHTTP(w, r)
 		case PairServiceBeginPairProcedure:
 			pairServiceBeginPairHandler.ServeHTTP(w, r)
+		case PairServiceResolvePairProcedure:
+			pairServiceResolvePairHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -147,4 +179,8 @@ func (UnimplementedPairServiceHandler) GetPair(context.Context, *v1.GetPairReque
 
 func (UnimplementedPairServiceHandler) BeginPair(context.Context, *v1.BeginPairRequest) (*v1.BeginPairResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.PairService.BeginPair is not implemented"))
+}
+
+func (UnimplementedPairServiceHandler) ResolvePair(context.Context, *v1.ResolvePairRequest) (*v1.ResolvePairResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.PairService.ResolvePair is not implemented"))
 }

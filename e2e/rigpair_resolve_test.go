@@ -1,0 +1,102 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/testbed/lab"
+)
+
+// chosen: the active node goes on alone and is lost, so the other one may not serve, until a
+// person chooses its copy. It then has all that was acknowledged while it was there; the lost node comes
+// back, saves what it alone had, and follows.
+func (p *pairRig) chosen(t *testing.T) {
+	st := p.healthy(t)
+	active, standby := string(st.Owner.Host), "h1"
+	if active == "h1" {
+		standby = "h2"
+	}
+	ctx := t.Context()
+	do := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	refused := func(host, keep, why string) {
+		t.Helper()
+		if out, err := p.lab.Exec(ctx, host, p.exe, "pair", "resolve", "--keep", keep, "--yes"); err == nil || !strings.Contains(fmt.Sprint(out, err), why) {
+			t.Errorf("pair resolve --keep %s on %s: %v: %s, want %q", keep, host, err, out, why)
+		}
+	}
+	refused(standby, standby, "every acknowledged write, and can be promoted")
+	before := p.clients.acknowledged()
+	do(p.lab.Crash(ctx, standby))
+	stop := p.clients.write(t)
+	p.clients.more(t, 20)
+	stop()
+	do(p.lab.Crash(ctx, active))
+	do(p.on(ctx, standby))
+	p.until(t, 60*time.Second, standby+" to say why it does not serve", func(ctx context.Context) (string, bool) {
+		st, err := p.pairStatus(ctx)
+		why := fmt.Sprint(st.Why)
+		return fmt.Sprintf("%s: %s, %v", st.Health, why, err), err == nil && st.Health == cluster.Broken && strings.Contains(why, standby+": this node's copy does not have every acknowledged write")
+	})
+	refused(standby, active, "run it on "+active)
+
+	out, err := p.lab.Exec(ctx, standby, p.exe, "pair", "resolve", "--keep", standby, "--yes", "--timeout", "90s")
+	if err != nil {
+		t.Fatalf("pair resolve: %v: %s", err, out)
+	}
+	n, err := p.clients.count(standby)
+	do(err)
+	given := p.clients.forget(before)
+	t.Logf("%s has %d rows; %d that %s alone had are given up", standby, n, len(given), active)
+	stop = p.clients.write(t)
+	p.clients.more(t, 20)
+	do(p.on(ctx, active))
+	p.healthy(t)
+	p.clients.more(t, 20)
+	stop()
+	for _, h := range []string{active, standby} {
+		p.until(t, 20*time.Second, "all rows on "+h, func(ctx context.Context) (string, bool) {
+			a, aerr := p.clients.count("h1")
+			b, berr := p.clients.count("h2")
+			return fmt.Sprintf("%d and %d rows, %v, %v", a, b, aerr, berr), aerr == nil && berr == nil && a == b
+		})
+		p.clients.check(t, h)
+	}
+	dir := p.disk(active, filepath.Base(lab.PairData)+".saved")
+	files, err := filepath.Glob(filepath.Join(dir, "transactions-*.sql"))
+	do(err)
+	var saved strings.Builder // the last ones may have been cut off the binary log at the start, into a file of their own
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		do(err)
+		saved.Write(text)
+	}
+	for _, id := range given {
+		if !strings.Contains(saved.String(), fmt.Sprintf("@1=%d\n", id)) {
+			t.Errorf("row %d was given up, and is not in %v", id, files)
+		}
+	}
+	if events := p.command(t, standby, "events"); !strings.Contains(events, string(cluster.EvChosen)) {
+		t.Errorf("no event tells of the choice: %s", events)
+	}
+}
+
+// forget takes the rows that were acknowledged after the first n back, and returns them.
+func (c *pairClients) forget(n int) []int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	given := slices.Clone(c.acked[n:])
+	c.acked, c.at = c.acked[:n], c.at[:n]
+	return given
+}

@@ -1,0 +1,111 @@
+package group
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/durable"
+	"holdfast/internal/fail"
+	"holdfast/internal/host/replica"
+	"holdfast/internal/pair"
+	"holdfast/internal/sleep"
+)
+
+// busyWithin is how long Resolve waits for a moment in which nothing is under way.
+const busyWithin = 15 * time.Second
+
+// keeper is a copy that can be kept by a person's word. Keep makes it one that may be promoted
+// with what it has; again does no harm.
+type keeper interface {
+	Keep(ctx context.Context) error
+}
+
+// Resolve makes this node's copy the only complete one, by a person's word, where no copy can
+// be promoted. What the other one has beside it is saved there, and given up, when that node
+// follows again. alive reports that a host renews its lease. The record comes first: until the copy
+// is ready as well nobody is promoted, and the call can be repeated.
+func (d *Driver) Resolve(ctx context.Context, alive func(cluster.HostID) bool) (err error) {
+	data, ok := d.opt.Data.(keeper)
+	if !ok {
+		return fail.Errorf(fail.Refused, "a copy of this kind is not chosen by a person's word")
+	}
+	put, err := d.choose(ctx, alive)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.release(ctx)) }()
+	if o := d.put(ctx, put); o.Why != "" {
+		return fail.Errorf(fail.Unavailable, "whether the choice was recorded is not known: %s", o.Why).With("look at it with: holdfast pair status, and choose again")
+	} else if !o.OK {
+		return fail.Errorf(fail.Refused, "the records of the pair have changed meanwhile; nothing was changed")
+	}
+	d.opt.Log.Warn("pair", "chosen", describe(put))
+	if err := data.Keep(ctx); err != nil {
+		return fail.Errorf(fail.Failed, "the choice is recorded, and this copy can not be promoted yet: %w", err).With("choose again, this copy or the other one")
+	}
+	return nil
+}
+
+// choose waits until nothing is under way on this node, and holds it so.
+func (d *Driver) choose(ctx context.Context, alive func(cluster.HostID) bool) (p pair.Put, err error) {
+	ctx, cancel := context.WithTimeout(ctx, busyWithin)
+	defer cancel()
+	for {
+		why, busy := "", false
+		if err := d.ask(ctx, func() {
+			h := d.m.Owner.Holder()
+			switch {
+			case !d.ready:
+				why, busy = errNotReady.Error(), true
+			case d.held || d.m.Acting != nil || d.m.Writing || !d.m.Judged():
+				why, busy = "this node is busy, or its copy can not be looked at", true
+			case h != "" && alive(h):
+				why = "the group is with " + string(h) + ", which is there"
+			default:
+				p, why = d.m.Resolve()
+				d.held = why == ""
+			}
+		}); err != nil {
+			return p, err
+		}
+		switch {
+		case why == "":
+			return p, nil
+		case !busy || !sleep.For(ctx, pollEvery):
+			return p, fail.Errorf(fail.Refused, "%s; nothing was changed", why)
+		}
+	}
+}
+
+// release lets the loop go on. What was seen before does not count.
+func (d *Driver) release(ctx context.Context) error {
+	return d.ask(context.WithoutCancel(ctx), func() {
+		d.held = false
+		d.m.Touched, d.m.Risked = d.opt.Clock(), d.opt.Clock()
+		d.lookNow()
+	})
+}
+
+// Keep makes this copy one that may be promoted with what it has.
+func (d *Database) Keep(ctx context.Context) error {
+	run, wrote, err := readWrote(d.Dir)
+	if err != nil {
+		return err
+	}
+	st, err := d.DB.Status(ctx)
+	if err != nil {
+		return err
+	}
+	if wrote && (st.Role == replica.Down || st.Run == run) {
+		return nil // it has kept all that it had
+	}
+	if run, err = d.DB.Keep(ctx); err != nil {
+		return err
+	}
+	if err := d.know(); err != nil {
+		return err
+	}
+	return durable.WriteFile(wroteFile(d.Dir), []byte(run), 0o600)
+}
