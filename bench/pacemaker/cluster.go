@@ -37,6 +37,9 @@ type Profile struct {
 	Token time.Duration
 	// Monitor is the interval at which the guest is looked at.
 	Monitor time.Duration
+	// SemiSync is how long a commit of the Database waits for the replica before it
+	// goes on without. 0 is MariaDB's default, 10 s.
+	SemiSync time.Duration
 }
 
 // Default is what Debian's packages and the agent's metadata give.
@@ -61,6 +64,8 @@ type Options struct {
 	Profile  Profile // default Default()
 	Work     Work    // Guest (default), VIP or Address
 	Resource string  // for Guest: Minimal (default) or VirtualDomain
+	Data     string  // for Database and Plain: a data directory, which h1 and h2 begin with
+	Service  string  // for Database and Plain: a program, as a pair's member has it: start, stop and status
 }
 
 // Cluster is a Pacemaker cluster on its own laboratory.
@@ -68,6 +73,7 @@ type Cluster struct {
 	lab     *lab.Lab
 	work    work
 	profile Profile
+	options Options
 }
 
 // Missing lists the programs that the cluster needs and this machine does not
@@ -115,13 +121,16 @@ func Up(ctx context.Context, o Options) (*Cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start pacemaker: %w", err)
 	}
+	if o.Work == Plain {
+		daemons = append(daemons, DatabaseDaemon())
+	}
 	o.Lab.Daemons = append(daemons, o.Lab.Daemons...)
 	o.Lab.BMCs = true
 	l, err := lab.Up(ctx, o.Lab)
 	if err != nil {
 		return nil, fmt.Errorf("start pacemaker: %w", err)
 	}
-	c := &Cluster{lab: l, profile: o.Profile}
+	c := &Cluster{lab: l, profile: o.Profile, options: o}
 	if c.work, err = newWork(o.Work, l); err == nil {
 		err = c.start(ctx, o)
 	}
@@ -149,7 +158,7 @@ func daemons() ([]lab.Daemon, error) {
 // start writes the hosts' files, forms the cluster and gives it the resources.
 func (c *Cluster) start(ctx context.Context, o Options) error {
 	for _, h := range c.lab.Hosts() {
-		if err := c.write(h); err != nil {
+		if err := errors.Join(c.prepareDatabase(ctx, h), c.write(h)); err != nil {
 			return err
 		}
 	}

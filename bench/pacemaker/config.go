@@ -40,7 +40,8 @@ func (c *Cluster) write(host string) error {
 	fence, err1 := files.ReadFile("files/fence_bmc")
 	agent, err2 := files.ReadFile("files/guest")
 	web, err3 := files.ReadFile("files/web")
-	if err := errors.Join(err1, err2, err3); err != nil {
+	service, err4 := files.ReadFile("files/service")
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return fmt.Errorf("write files of %s: %w", host, err)
 	}
 	for _, f := range []struct {
@@ -52,6 +53,7 @@ func (c *Cluster) write(host string) error {
 		{"sbin/fence_bmc", string(fence), 0o755},
 		{"ocf/bench/guest", string(agent), 0o755},
 		{"ocf/bench/web", string(web), 0o755},
+		{"ocf/bench/service", string(service), 0o755},
 		{"ready", "", 0o644},
 	} {
 		if err := os.WriteFile(home(f.name), []byte(f.text), f.mode); err != nil {
@@ -119,12 +121,17 @@ func (c *Cluster) configuration(o Options) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	constraints := ""
+	if w, ok := c.work.(databaseWork); ok {
+		constraints = w.constraints()
+	}
 	var devices []string
 	for _, h := range c.lab.Hosts() {
 		devices = append(devices, h+":"+c.lab.BMCAddr(h).Addr().String())
 	}
 	return strings.NewReplacer(
 		"{hosts}", strings.Join(c.lab.Hosts(), " "), "{devices}", strings.Join(devices, " "), "{work}", resources,
+		"{constraints}", constraints,
 	).Replace(string(text)), nil
 }
 

@@ -10,9 +10,11 @@
 // fence_ipmilan), and a profile with a token of 1 s and a monitor of 1 s next
 // to the one that leaves everything at its default.
 //
-// A cluster keeps the laboratory's guest, or an address with a web server
-// (Options.Work). The guest's domain has the devices of the one that Holdfast's
-// agent starts; name, UUID and the place of the seed differ.
+// A cluster keeps the laboratory's guest, an address with a web server, or what
+// a pair has: MariaDB with a replica, a service and an address (Options.Work).
+// The agent of the database is ocf:heartbeat:mariadb as it is packaged. The
+// guest's domain has the devices of the one that Holdfast's agent starts; name,
+// UUID and the place of the seed differ.
 //
 // It needs root and the packages that Missing lists, and leaves nothing behind
 // after Down.

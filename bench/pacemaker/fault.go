@@ -168,7 +168,9 @@ func (c *Cluster) mend(ctx context.Context) error {
 	for _, h := range st.Hosts {
 		switch {
 		case !h.On:
-			err = c.lab.On(ctx, h.Name)
+			if err = c.prepareDatabase(ctx, h.Name); err == nil {
+				err = c.lab.On(ctx, h.Name)
+			}
 		case !h.Cable:
 			err = c.lab.Heal(ctx, h.Name)
 		}

@@ -22,6 +22,7 @@ type status struct {
 	} `xml:"nodes>node"`
 	Resources []resource `xml:"resources>resource"`
 	Grouped   []resource `xml:"resources>group>resource"`
+	Cloned    []resource `xml:"resources>clone>resource"`
 	Failures  []struct {
 		Op string `xml:"op_key,attr"`
 	} `xml:"failures>failure"`
@@ -102,6 +103,15 @@ func (st status) unsettled(hosts, ids []string) string {
 	}
 	for _, f := range st.Failures {
 		return "it remembers a failure of " + f.Op
+	}
+	roles := map[string]int{}
+	for _, r := range st.Cloned {
+		if roles[r.Role]++; r.Failed || r.Pending != "" {
+			return fmt.Sprintf("%s is %s (failed: %t, under way: %q)", r.ID, r.Role, r.Failed, r.Pending)
+		}
+	}
+	if len(st.Cloned) > 0 && (roles["Promoted"] != 1 || roles["Unpromoted"] != 1) {
+		return fmt.Sprintf("roles of the database: %v", roles)
 	}
 	want := append([]string{"fence"}, ids...)
 	for _, r := range slices.Concat(st.Resources, st.Grouped) {

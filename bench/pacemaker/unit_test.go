@@ -1,6 +1,7 @@
 package pacemaker
 
 import (
+	"encoding/xml"
 	"os"
 	"path/filepath"
 	"strings"
@@ -119,6 +120,41 @@ func TestResources(t *testing.T) {
 	}
 	if _, err := newWork("other", nil); err == nil {
 		t.Error("a work that does not exist: no error")
+	}
+}
+
+func TestDatabaseResources(t *testing.T) {
+	o := Options{Profile: Tuned(), Data: "/data", Service: "#!/bin/sh"}
+	for plain, has := range map[bool]bool{false: true, true: false} {
+		w := databaseWork{&lab.Lab{}, plain}
+		got, err := w.resources(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = "<r>" + got + w.constraints() + "</r>"
+		if err := xml.Unmarshal([]byte(got), new(struct{})); err != nil {
+			t.Errorf("plain %t: %v: %s", plain, err, got)
+		}
+		if strings.Contains(got, `type="mariadb"`) != has || strings.Contains(got, "db-clone") != has || !strings.Contains(got, `type="IPaddr2"`) {
+			t.Errorf("plain %t: %s", plain, got)
+		}
+	}
+	if _, err := (databaseWork{&lab.Lab{}, false}).resources(Options{Profile: Tuned()}); err == nil {
+		t.Error("a database without data: no error")
+	}
+}
+
+func TestStatusOfADatabase(t *testing.T) {
+	clone := `<clone id="db-clone"><resource id="db" role="FIRST" failed="false"><node name="h1"/></resource><resource id="db" role="Unpromoted" failed="false"><node name="h2"/></resource></clone></resources>`
+	raw := strings.NewReplacer("H2ON", "true", "H2PENDING", "false", "ROLE", "Started", "FAILURES", "", "</resources>", clone).Replace(answer)
+	for first, settled := range map[string]bool{"Promoted": true, "Unpromoted": false, "Stopped": false} {
+		st, err := parseStatus(strings.Replace(raw, "FIRST", first, 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if why := st.unsettled([]string{"h1", "h2", "h3"}, []string{"guest"}); (why == "") != settled {
+			t.Errorf("%s: unsettled: %q", first, why)
+		}
 	}
 }
 

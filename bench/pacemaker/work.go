@@ -18,6 +18,12 @@ const (
 	VIP   Work = "vip"   // an address (IPaddr2) and a web server on it
 	// Address is the laboratory's floating address (IPaddr2), and nothing else.
 	Address Work = "address"
+	// Database is a MariaDB on h1 and its replica on h2, a service and the
+	// laboratory's floating address: what a pair of Holdfast keeps up.
+	Database Work = "database"
+	// Plain is the service and the address of Database. The database is not the
+	// cluster's: one without replication runs on each node.
+	Plain Work = "plain"
 )
 
 // work is what differs between the works.
@@ -42,8 +48,12 @@ func newWork(w Work, l *lab.Lab) (work, error) {
 		return vipWork{l}, nil
 	case Address:
 		return addressWork{l}, nil
+	case Database:
+		return databaseWork{l, false}, nil
+	case Plain:
+		return databaseWork{l, true}, nil
 	}
-	return nil, fmt.Errorf("work %q: want %s, %s or %s", w, Guest, VIP, Address)
+	return nil, fmt.Errorf("work %q: want %s, %s, %s, %s or %s", w, Guest, VIP, Address, Database, Plain)
 }
 
 // guestWork is the laboratory's guest.
