@@ -79,7 +79,9 @@ func (p *pairWork) database(peer string) (*group.Database, error) {
 	}
 	addr, _ := nd.cfg.Member(cluster.HostID(peer))
 	return &group.Database{DB: db, Dir: dir, SaveDir: d.Datadir + ".saved", Peer: replica.Source{
-		Host: addr, Port: d.Port, Seed: func(ctx context.Context, w io.Writer) error { return p.fetch(ctx, addr, w) },
+		Host: addr, Port: d.Port, Seed: func(ctx context.Context, w io.Writer, about func(int64) error) error {
+			return p.fetch(ctx, addr, w, about)
+		},
 	}}, nil
 }
 
@@ -115,7 +117,7 @@ func home(dir, owner string) error {
 }
 
 // fetch has the agent of the other node send a copy of its data.
-func (p *pairWork) fetch(ctx context.Context, addr string, w io.Writer) error {
+func (p *pairWork) fetch(ctx context.Context, addr string, w io.Writer, about func(bytes int64) error) error {
 	_, port, err := net.SplitHostPort(p.nd.n.API.Listen)
 	if err != nil {
 		return fail.Errorf(fail.Refused, "api.listen: the agents of a pair's nodes reach each other by it, and there is none")
@@ -125,7 +127,7 @@ func (p *pairWork) fetch(ctx context.Context, addr string, w io.Writer) error {
 		return err
 	}
 	defer c.Close()
-	return c.CopyPair(ctx, w)
+	return c.CopyPair(ctx, w, about)
 }
 
 // members are the parts of the group on this node, in the order in which they start.
@@ -241,10 +243,11 @@ func (p *pairWork) Resolve(ctx context.Context, user, keep string) error {
 	return p.driver.Resolve(ctx, func(h cluster.HostID) bool { return alive[h] })
 }
 
-// Copy writes a copy of this host's data, of one moment. Only the other node may have it.
-func (p *pairWork) Copy(ctx context.Context, user string, w io.Writer) error {
+// Copy writes a copy of this host's data, of one moment, and tells before about how many bytes
+// it has. Only the other node may have it.
+func (p *pairWork) Copy(ctx context.Context, user string, w io.Writer, about func(bytes int64) error) error {
 	if p.driver == nil || user != p.cfg.Peer(p.nd.n.Host) {
 		return fail.Errorf(fail.Denied, "not allowed: %s is not the other node of this pair", user)
 	}
-	return p.db.DB.Seed(ctx, w)
+	return p.db.DB.Seed(ctx, w, about)
 }

@@ -95,7 +95,7 @@ func TestOfAPair(t *testing.T) {
 		t.Errorf("the directory of the socket: %v", err)
 	}
 	var e *fail.Error
-	if err := p.Copy(t.Context(), "node3", io.Discard); !errors.As(err, &e) || e.Kind != fail.Denied {
+	if err := p.Copy(t.Context(), "node3", io.Discard, nil); !errors.As(err, &e) || e.Kind != fail.Denied {
 		t.Errorf("a copy for a host that is not the other node: %v", err)
 	}
 	nd.n.Host = "node3"
@@ -107,7 +107,7 @@ func TestOfAPair(t *testing.T) {
 	if err := v.Begin(t.Context(), "root"); !refused(err, fail.Refused, "only votes") {
 		t.Errorf("a pair begins on a voter: %v", err)
 	}
-	if err := v.Copy(t.Context(), "node1", io.Discard); err == nil {
+	if err := v.Copy(t.Context(), "node1", io.Discard, nil); err == nil {
 		t.Error("a voter has a copy")
 	}
 }

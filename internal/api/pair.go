@@ -44,15 +44,21 @@ func (c *Client) ResolvePair(ctx context.Context, keep string) error {
 	return nil
 }
 
-// CopyPair writes a copy of the data on the agent's host, of one moment, until ctx ends. Only
-// the agent of the other node may call it.
-func (c *Client) CopyPair(ctx context.Context, w io.Writer) (err error) {
+// CopyPair writes a copy of the data on the agent's host, of one moment, until ctx ends. Before,
+// it tells about how many bytes will come, unless that agent is of a version that does not.
+// Only the agent of the other node may call it.
+func (c *Client) CopyPair(ctx context.Context, w io.Writer, about func(bytes int64) error) (err error) {
 	st, err := c.agents.GetCopy(ctx, &apiv1.GetCopyRequest{})
 	if err != nil {
 		return fromWire(ctx, c.target, err)
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
 	for st.Receive() {
+		if bytes := st.Msg().GetAbout(); bytes > 0 {
+			if err := about(bytes); err != nil {
+				return err
+			}
+		}
 		if _, err := w.Write(st.Msg().GetChunk()); err != nil {
 			return err
 		}

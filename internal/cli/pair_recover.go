@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -115,6 +116,10 @@ func (a *app) recoverPair(cmd *cobra.Command, r *pairRecovery, addr string) erro
 		return err
 	}
 	note := &setupNote{Peer: want, Config: cl}
+	s := stages{a: a, begun: time.Now(), of: 2}
+	if err := s.next("installation"); err != nil {
+		return err
+	}
 	if err := a.placePair(cmd, n.Host, &r.pairInput, r.placeFlags, so, note); err != nil {
 		return err
 	}
@@ -125,11 +130,14 @@ func (a *app) recoverPair(cmd *cobra.Command, r *pairRecovery, addr string) erro
 	defer c.Close()
 	ctx, cancel := context.WithTimeout(cmd.Context(), r.limit)
 	defer cancel()
+	if err := s.next("the copy of all data"); err != nil {
+		return err
+	}
 	p, err := a.untilPair(ctx, c, "recover", whyNotHealthy)
 	if err != nil {
 		return err
 	}
-	if err := writeText(a.env.Stdout, viewPair(p).text(painterFor(a.env.Stdout))+restored); err != nil {
+	if err := errors.Join(writeText(a.env.Stderr, copiedText(p)), writeText(a.env.Stdout, viewPair(p).text(painterFor(a.env.Stdout))+restored)); err != nil {
 		return err
 	}
 	return writeText(a.env.Stdout, "a product that is licensed by its hardware has to be registered again on the node that was recovered\n")

@@ -56,6 +56,7 @@ type pairSetup struct {
 	group    string
 	yes      string
 	placeFlags
+	stages stages
 }
 
 func (a *app) pairSetupCmd() *cobra.Command {
@@ -96,6 +97,7 @@ func (a *app) setupPair(cmd *cobra.Command, s *pairSetup) error {
 	if !slices.ContainsFunc(o.Arbiters, func(x precheck.Arbiter) bool { return x.Kind == precheck.Quorum }) || len(o.Arbiters) > 1 {
 		return fail.Errorf(fail.Refused, "a pair without a third voter, or with more than that, is not possible yet").With("want one --arbiter quorum:IP; fence devices go into --fencing")
 	}
+	s.stages = stages{a: a, begun: time.Now(), of: 4}
 	free, err := lockSetup()
 	if err != nil {
 		return err
@@ -118,6 +120,7 @@ func (a *app) setupPair(cmd *cobra.Command, s *pairSetup) error {
 	} else if err := writeText(a.env.Stderr, fmt.Sprintf("goes on with the set-up of %s\n", note.Begun.Local().Format(time.DateTime))); err != nil {
 		return err
 	}
+	s.stages.n = 1 // also when they were made before
 	err = a.carryOut(cmd, s, o, note)
 	if cmd.Context().Err() != nil {
 		return fail.Errorf(fail.Canceled, "pair setup: interrupted").With("run it again with the same values: it goes on")
@@ -161,6 +164,9 @@ func readNote() (*setupNote, error) {
 
 // planPair checks, asks, and notes what will be done.
 func (a *app) planPair(cmd *cobra.Command, s *pairSetup, o survey.Options) (*setupNote, error) {
+	if err := s.stages.next("checks"); err != nil {
+		return nil, err
+	}
 	in, err := survey.Ask(cmd.Context(), o)
 	if err != nil {
 		return nil, err
@@ -270,6 +276,9 @@ func (a *app) confirmPair(ctx context.Context, s *pairSetup, cl config.Cluster) 
 
 // carryOut does what was noted. Each part can be done again.
 func (a *app) carryOut(cmd *cobra.Command, s *pairSetup, so survey.Options, note *setupNote) error {
+	if err := s.stages.next("installation"); err != nil {
+		return err
+	}
 	if err := a.placePair(cmd, string(note.Config.Nodes()[0].Host), &s.pairInput, s.placeFlags, so, note); err != nil {
 		return err
 	}
@@ -280,14 +289,21 @@ func (a *app) carryOut(cmd *cobra.Command, s *pairSetup, so survey.Options, note
 	defer c.Close()
 	wait, cancel := context.WithTimeout(cmd.Context(), s.limit)
 	defer cancel()
-	if err := a.beginPair(wait, c); err != nil {
+	err = s.stages.next("the pair begins with the data of this node")
+	if err == nil {
+		err = a.beginPair(wait, c)
+	}
+	if err == nil {
+		err = s.stages.next("the copy of all data")
+	}
+	if err != nil {
 		return err
 	}
 	p, err := a.untilPair(wait, c, "setup", whyNotHealthy)
 	if err != nil {
 		return err
 	}
-	if err := os.Remove(setupFile); err != nil {
+	if err := errors.Join(writeText(a.env.Stderr, copiedText(p)), os.Remove(setupFile)); err != nil {
 		return err
 	}
 	return writeText(a.env.Stdout, viewPair(p).text(painterFor(a.env.Stdout)))

@@ -185,6 +185,11 @@ func (v pairView) text(p painter) string {
 		complete[i] = clean(string(h))
 	}
 	say(&b, p, "complete", plain, strings.Join(complete, ", "))
+	for _, n := range v.Nodes {
+		if text := copyText(n); text != "" {
+			say(&b, p, "copy", plain, text)
+		}
+	}
 	if slave.Role == "standby" && slave.LagKnown {
 		say(&b, p, "lag", plain, slave.Lag.String())
 	}

@@ -38,10 +38,12 @@ func (a *app) onPair(cmd *cobra.Command, timeout time.Duration, f func(ctx conte
 	return f(ctx, c, js)
 }
 
-// untilPair waits until ready says "", and tells on stderr what it waits for. An agent that
-// does not answer is asked again. name is what was asked for; "": nothing yet.
-func (a *app) untilPair(ctx context.Context, c *api.Client, name string, ready func(cluster.PairStatus) string) (cluster.PairStatus, error) {
+// untilPair waits until ready says "", and tells on stderr what it waits for, and how far a copy
+// is. An agent that does not answer is asked again. name is what was asked for; "": nothing yet.
+func (a *app) untilPair(ctx context.Context, c *api.Client, name string, ready func(cluster.PairStatus) string) (st cluster.PairStatus, err error) {
 	said := ""
+	t := newTicker(a.env.Stderr)
+	defer func() { err = errors.Join(err, t.end()) }()
 	for {
 		p, err := c.Pair(ctx)
 		why := ""
@@ -59,8 +61,11 @@ func (a *app) untilPair(ctx context.Context, c *api.Client, name string, ready f
 		}
 		if why != "" && why != said {
 			said = why
-			if err := writeText(a.env.Stderr, "waiting: "+clean(why)+"\n"); err != nil {
-				return p, err
+			t.say("waiting: " + clean(why))
+		}
+		for _, n := range p.Nodes {
+			if text := copyText(n); text != "" {
+				t.show(text)
 			}
 		}
 		if !sleep.For(ctx, pairEvery) {

@@ -54,7 +54,22 @@ type PairReport struct {
 	Problem  string        `json:"problem,omitempty"`
 	Members  []PairMember  `json:"members"`
 	Times    PairTimes     `json:"times"`
+	Copy     *PairCopy     `json:"copy,omitempty"` // of the other node's data, that is under way or was made last; nil: none
 }
+
+// PairCopy is how far a copy of the other node's data is.
+type PairCopy struct {
+	Stage   string        `json:"stage"`           // receiving, preparing, copied
+	Elapsed time.Duration `json:"elapsed"`         // until the report, or the end
+	Bytes   int64         `json:"bytes"`           // received
+	About   int64         `json:"about,omitempty"` // bytes in all, as the other node has estimated before; 0: not known
+	Percent int           `json:"percent"`         // of About, below 100 until all is received; never goes backwards
+	Rate    int64         `json:"rate,omitempty"`  // bytes per second of the last seconds, of the whole copy when it is received; 0: not known
+	Left    time.Duration `json:"left,omitempty"`  // until all is received; 0: not known
+}
+
+// Copied is the stage of a copy that is the data of its node.
+const Copied = "copied"
 
 // PairTimes are the moments at which the group last left a node, and came to it, by the clock
 // of that node.

@@ -22,8 +22,9 @@ type Pair interface {
 	Begin(ctx context.Context, user string) error
 	// Resolve makes this host's copy the one that is kept; keep names this host.
 	Resolve(ctx context.Context, user, keep string) error
-	// Copy writes a copy of this host's data, of one moment, for the host that asks.
-	Copy(ctx context.Context, user string, w io.Writer) error
+	// Copy writes a copy of this host's data, of one moment, for the host that asks. Before,
+	// it tells about how many bytes will come.
+	Copy(ctx context.Context, user string, w io.Writer, about func(bytes int64) error) error
 }
 
 // pairHandler answers calls about the pair.
@@ -69,7 +70,7 @@ func (h *agentHandler) GetCopy(ctx context.Context, _ *apiv1.GetCopyRequest, out
 	}
 	who, err := callerOf(ctx)
 	if err == nil {
-		err = h.pair.Copy(ctx, who.user, chunks{out})
+		err = h.pair.Copy(ctx, who.user, chunks{out}, func(bytes int64) error { return out.Send(&apiv1.GetCopyResponse{About: bytes}) })
 	}
 	if err != nil {
 		return fmt.Errorf("copy the data: %w", err)

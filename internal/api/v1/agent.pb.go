@@ -62,6 +62,7 @@ func (*GetCopyRequest) Descriptor() ([]byte, []int) {
 type GetCopyResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Chunk         []byte                 `protobuf:"bytes,1,opt,name=chunk,proto3" json:"chunk,omitempty"`
+	About         int64                  `protobuf:"varint,2,opt,name=about,proto3" json:"about,omitempty"` // bytes in all, as they were estimated; in the first message, which has no chunk
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -101,6 +102,13 @@ func (x *GetCopyResponse) GetChunk() []byte {
 		return x.Chunk
 	}
 	return nil
+}
+
+func (x *GetCopyResponse) GetAbout() int64 {
+	if x != nil {
+		return x.About
+	}
+	return 0
 }
 
 type SignCertificateRequest struct {
@@ -1770,9 +1778,10 @@ var File_agent_proto protoreflect.FileDescriptor
 const file_agent_proto_rawDesc = "" +
 	"\n" +
 	"\vagent.proto\x12\vholdfast.v1\"\x10\n" +
-	"\x0eGetCopyRequest\"'\n" +
+	"\x0eGetCopyRequest\"=\n" +
 	"\x0fGetCopyResponse\x12\x14\n" +
-	"\x05chunk\x18\x01 \x01(\fR\x05chunk\"H\n" +
+	"\x05chunk\x18\x01 \x01(\fR\x05chunk\x12\x14\n" +
+	"\x05about\x18\x02 \x01(\x03R\x05about\"H\n" +
 	"\x16SignCertificateRequest\x12\x14\n" +
 	"\x05which\x18\x01 \x01(\tR\x05which\x12\x18\n" +
 	"\arequest\x18\x02 \x01(\fR\arequest\";\n" +

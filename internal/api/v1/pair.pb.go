@@ -489,6 +489,7 @@ type PairReport struct {
 	Problem       string                 `protobuf:"bytes,10,opt,name=problem,proto3" json:"problem,omitempty"`
 	Members       []*PairMember          `protobuf:"bytes,11,rep,name=members,proto3" json:"members,omitempty"`
 	Times         *PairTimes             `protobuf:"bytes,12,opt,name=times,proto3" json:"times,omitempty"`
+	Copy          *PairCopy              `protobuf:"bytes,13,opt,name=copy,proto3" json:"copy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -607,6 +608,106 @@ func (x *PairReport) GetTimes() *PairTimes {
 	return nil
 }
 
+func (x *PairReport) GetCopy() *PairCopy {
+	if x != nil {
+		return x.Copy
+	}
+	return nil
+}
+
+// PairCopy is a copy of the other node's data.
+type PairCopy struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Stage         string                 `protobuf:"bytes,1,opt,name=stage,proto3" json:"stage,omitempty"` // receiving, preparing, copied
+	ElapsedNs     int64                  `protobuf:"varint,2,opt,name=elapsed_ns,json=elapsedNs,proto3" json:"elapsed_ns,omitempty"`
+	Bytes         int64                  `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"` // received
+	About         int64                  `protobuf:"varint,4,opt,name=about,proto3" json:"about,omitempty"` // bytes in all, as they were estimated; 0: not known
+	Percent       int64                  `protobuf:"varint,5,opt,name=percent,proto3" json:"percent,omitempty"`
+	Rate          int64                  `protobuf:"varint,6,opt,name=rate,proto3" json:"rate,omitempty"`                   // bytes per second; 0: not known
+	LeftNs        int64                  `protobuf:"varint,7,opt,name=left_ns,json=leftNs,proto3" json:"left_ns,omitempty"` // 0: not known
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PairCopy) Reset() {
+	*x = PairCopy{}
+	mi := &file_pair_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PairCopy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PairCopy) ProtoMessage() {}
+
+func (x *PairCopy) ProtoReflect() protoreflect.Message {
+	mi := &file_pair_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PairCopy.ProtoReflect.Descriptor instead.
+func (*PairCopy) Descriptor() ([]byte, []int) {
+	return file_pair_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *PairCopy) GetStage() string {
+	if x != nil {
+		return x.Stage
+	}
+	return ""
+}
+
+func (x *PairCopy) GetElapsedNs() int64 {
+	if x != nil {
+		return x.ElapsedNs
+	}
+	return 0
+}
+
+func (x *PairCopy) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *PairCopy) GetAbout() int64 {
+	if x != nil {
+		return x.About
+	}
+	return 0
+}
+
+func (x *PairCopy) GetPercent() int64 {
+	if x != nil {
+		return x.Percent
+	}
+	return 0
+}
+
+func (x *PairCopy) GetRate() int64 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
+}
+
+func (x *PairCopy) GetLeftNs() int64 {
+	if x != nil {
+		return x.LeftNs
+	}
+	return 0
+}
+
 // PairTimes are since 1970-01-01 UTC, 0: not yet.
 type PairTimes struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -622,7 +723,7 @@ type PairTimes struct {
 
 func (x *PairTimes) Reset() {
 	*x = PairTimes{}
-	mi := &file_pair_proto_msgTypes[10]
+	mi := &file_pair_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -634,7 +735,7 @@ func (x *PairTimes) String() string {
 func (*PairTimes) ProtoMessage() {}
 
 func (x *PairTimes) ProtoReflect() protoreflect.Message {
-	mi := &file_pair_proto_msgTypes[10]
+	mi := &file_pair_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -647,7 +748,7 @@ func (x *PairTimes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairTimes.ProtoReflect.Descriptor instead.
 func (*PairTimes) Descriptor() ([]byte, []int) {
-	return file_pair_proto_rawDescGZIP(), []int{10}
+	return file_pair_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PairTimes) GetAskedNs() int64 {
@@ -703,7 +804,7 @@ type PairMember struct {
 
 func (x *PairMember) Reset() {
 	*x = PairMember{}
-	mi := &file_pair_proto_msgTypes[11]
+	mi := &file_pair_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -715,7 +816,7 @@ func (x *PairMember) String() string {
 func (*PairMember) ProtoMessage() {}
 
 func (x *PairMember) ProtoReflect() protoreflect.Message {
-	mi := &file_pair_proto_msgTypes[11]
+	mi := &file_pair_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -728,7 +829,7 @@ func (x *PairMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairMember.ProtoReflect.Descriptor instead.
 func (*PairMember) Descriptor() ([]byte, []int) {
-	return file_pair_proto_rawDescGZIP(), []int{11}
+	return file_pair_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PairMember) GetName() string {
@@ -785,7 +886,7 @@ const file_pair_proto_rawDesc = "" +
 	"\bPairNode\x122\n" +
 	"\tpair_host\x18\x01 \x01(\v2\x15.holdfast.v1.PairHostR\bpairHost\x128\n" +
 	"\vpair_report\x18\x02 \x01(\v2\x17.holdfast.v1.PairReportR\n" +
-	"pairReport\"\xce\x02\n" +
+	"pairReport\"\xf9\x02\n" +
 	"\n" +
 	"PairReport\x12\x17\n" +
 	"\atime_ns\x18\x01 \x01(\x03R\x06timeNs\x12\x12\n" +
@@ -800,7 +901,17 @@ const file_pair_proto_rawDesc = "" +
 	"\aproblem\x18\n" +
 	" \x01(\tR\aproblem\x121\n" +
 	"\amembers\x18\v \x03(\v2\x17.holdfast.v1.PairMemberR\amembers\x12,\n" +
-	"\x05times\x18\f \x01(\v2\x16.holdfast.v1.PairTimesR\x05times\"\xbb\x01\n" +
+	"\x05times\x18\f \x01(\v2\x16.holdfast.v1.PairTimesR\x05times\x12)\n" +
+	"\x04copy\x18\r \x01(\v2\x15.holdfast.v1.PairCopyR\x04copy\"\xb2\x01\n" +
+	"\bPairCopy\x12\x14\n" +
+	"\x05stage\x18\x01 \x01(\tR\x05stage\x12\x1d\n" +
+	"\n" +
+	"elapsed_ns\x18\x02 \x01(\x03R\telapsedNs\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\x03R\x05bytes\x12\x14\n" +
+	"\x05about\x18\x04 \x01(\x03R\x05about\x12\x18\n" +
+	"\apercent\x18\x05 \x01(\x03R\apercent\x12\x12\n" +
+	"\x04rate\x18\x06 \x01(\x03R\x04rate\x12\x17\n" +
+	"\aleft_ns\x18\a \x01(\x03R\x06leftNs\"\xbb\x01\n" +
 	"\tPairTimes\x12\x19\n" +
 	"\basked_ns\x18\x01 \x01(\x03R\aaskedNs\x12\x1d\n" +
 	"\n" +
@@ -832,7 +943,7 @@ func file_pair_proto_rawDescGZIP() []byte {
 	return file_pair_proto_rawDescData
 }
 
-var file_pair_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_pair_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_pair_proto_goTypes = []any{
 	(*GetPairRequest)(nil),      // 0: holdfast.v1.GetPairRequest
 	(*GetPairResponse)(nil),     // 1: holdfast.v1.GetPairResponse
@@ -844,34 +955,36 @@ var file_pair_proto_goTypes = []any{
 	(*PairHost)(nil),            // 7: holdfast.v1.PairHost
 	(*PairNode)(nil),            // 8: holdfast.v1.PairNode
 	(*PairReport)(nil),          // 9: holdfast.v1.PairReport
-	(*PairTimes)(nil),           // 10: holdfast.v1.PairTimes
-	(*PairMember)(nil),          // 11: holdfast.v1.PairMember
-	(*Owner)(nil),               // 12: holdfast.v1.Owner
-	(*Want)(nil),                // 13: holdfast.v1.Want
-	(*Takeover)(nil),            // 14: holdfast.v1.Takeover
+	(*PairCopy)(nil),            // 10: holdfast.v1.PairCopy
+	(*PairTimes)(nil),           // 11: holdfast.v1.PairTimes
+	(*PairMember)(nil),          // 12: holdfast.v1.PairMember
+	(*Owner)(nil),               // 13: holdfast.v1.Owner
+	(*Want)(nil),                // 14: holdfast.v1.Want
+	(*Takeover)(nil),            // 15: holdfast.v1.Takeover
 }
 var file_pair_proto_depIdxs = []int32{
 	6,  // 0: holdfast.v1.GetPairResponse.pair:type_name -> holdfast.v1.PairStatus
 	8,  // 1: holdfast.v1.PairStatus.nodes:type_name -> holdfast.v1.PairNode
 	7,  // 2: holdfast.v1.PairStatus.voters:type_name -> holdfast.v1.PairHost
-	12, // 3: holdfast.v1.PairStatus.owner:type_name -> holdfast.v1.Owner
-	13, // 4: holdfast.v1.PairStatus.want:type_name -> holdfast.v1.Want
-	14, // 5: holdfast.v1.PairStatus.takeover:type_name -> holdfast.v1.Takeover
+	13, // 3: holdfast.v1.PairStatus.owner:type_name -> holdfast.v1.Owner
+	14, // 4: holdfast.v1.PairStatus.want:type_name -> holdfast.v1.Want
+	15, // 5: holdfast.v1.PairStatus.takeover:type_name -> holdfast.v1.Takeover
 	7,  // 6: holdfast.v1.PairNode.pair_host:type_name -> holdfast.v1.PairHost
 	9,  // 7: holdfast.v1.PairNode.pair_report:type_name -> holdfast.v1.PairReport
-	11, // 8: holdfast.v1.PairReport.members:type_name -> holdfast.v1.PairMember
-	10, // 9: holdfast.v1.PairReport.times:type_name -> holdfast.v1.PairTimes
-	0,  // 10: holdfast.v1.PairService.GetPair:input_type -> holdfast.v1.GetPairRequest
-	2,  // 11: holdfast.v1.PairService.BeginPair:input_type -> holdfast.v1.BeginPairRequest
-	4,  // 12: holdfast.v1.PairService.ResolvePair:input_type -> holdfast.v1.ResolvePairRequest
-	1,  // 13: holdfast.v1.PairService.GetPair:output_type -> holdfast.v1.GetPairResponse
-	3,  // 14: holdfast.v1.PairService.BeginPair:output_type -> holdfast.v1.BeginPairResponse
-	5,  // 15: holdfast.v1.PairService.ResolvePair:output_type -> holdfast.v1.ResolvePairResponse
-	13, // [13:16] is the sub-list for method output_type
-	10, // [10:13] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	12, // 8: holdfast.v1.PairReport.members:type_name -> holdfast.v1.PairMember
+	11, // 9: holdfast.v1.PairReport.times:type_name -> holdfast.v1.PairTimes
+	10, // 10: holdfast.v1.PairReport.copy:type_name -> holdfast.v1.PairCopy
+	0,  // 11: holdfast.v1.PairService.GetPair:input_type -> holdfast.v1.GetPairRequest
+	2,  // 12: holdfast.v1.PairService.BeginPair:input_type -> holdfast.v1.BeginPairRequest
+	4,  // 13: holdfast.v1.PairService.ResolvePair:input_type -> holdfast.v1.ResolvePairRequest
+	1,  // 14: holdfast.v1.PairService.GetPair:output_type -> holdfast.v1.GetPairResponse
+	3,  // 15: holdfast.v1.PairService.BeginPair:output_type -> holdfast.v1.BeginPairResponse
+	5,  // 16: holdfast.v1.PairService.ResolvePair:output_type -> holdfast.v1.ResolvePairResponse
+	14, // [14:17] is the sub-list for method output_type
+	11, // [11:14] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_pair_proto_init() }
@@ -886,7 +999,7 @@ func file_pair_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pair_proto_rawDesc), len(file_pair_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

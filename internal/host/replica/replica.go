@@ -100,13 +100,33 @@ type Source struct {
 	// one beside it, -end.sql, for what is cut off the end of its binary log;
 	// mode 0600. Without it such a node is left as it is: fail.Refused.
 	Save string
-	// Seed writes a copy of the primary's data, as that primary's driver makes it. nil:
-	// a node that can not follow is left as it is: fail.Refused.
-	Seed func(ctx context.Context, w io.Writer) error
+	// Seed writes a copy of the primary's data, as that primary's driver makes it. Before
+	// the first byte it tells about how many will come, where that is known. nil: a node
+	// that can not follow is left as it is: fail.Refused.
+	Seed func(ctx context.Context, w io.Writer, about func(bytes int64) error) error
 	// Aside says that the data of this node never were a copy of the primary's: they are
 	// not looked at, and replaced by one. It is the path on the same file system to which
 	// they are moved; nothing is there yet.
 	Aside string
+}
+
+// Stage is what is done with a copy of the primary's data.
+type Stage string
+
+// Stages, in their order.
+const (
+	Receiving Stage = "receiving"
+	Preparing Stage = "preparing" // all has come: it is made ready, and put on disk
+	Copied    Stage = "copied"    // it is the data of this node
+)
+
+// Copy is how far a copy of the primary's data is.
+type Copy struct {
+	Stage Stage
+	Begun time.Time
+	Ended time.Time // of Copied
+	Bytes int64     // received
+	About int64     // bytes in all, as the primary has estimated before the first one; 0: not known
 }
 
 // Errant are the transactions that mine has and peer has not: of each domain and server the

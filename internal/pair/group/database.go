@@ -34,6 +34,7 @@ type Database struct {
 	acked uint64         // by the peer, at the last look
 	at    time.Time      // since when it has not changed although commits wait
 	seen  replica.Status // at the last look
+	meter meter          // of the copy
 }
 
 // knownName is the file in Dir that says that this copy is one of the pair.
@@ -116,6 +117,9 @@ func (d *Database) Describe(r *cluster.PairReport) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	r.Data, r.Lag, r.LagKnown, r.Problem = d.DB.Datadir(), d.seen.Lag, d.seen.LagKnown, d.seen.Problem
+	if c, ok := d.DB.Copying(); ok {
+		r.Copy = d.meter.look(c, time.Now())
+	}
 }
 
 // stuck reports that commits wait, and none was acknowledged for a while.

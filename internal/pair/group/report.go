@@ -15,6 +15,9 @@ import (
 // reportEvery is between two reports of a node, which may change with each look.
 const reportEvery = time.Second
 
+// copyEvery is between two reports of a copy that goes on, which changes with each look.
+const copyEvery = 2 * time.Second
+
 // tell writes what the peer must know, when that is not what the store has.
 func (d *Driver) tell(ctx context.Context, told string) {
 	if told != "" && told != d.said {
@@ -65,7 +68,11 @@ func (d *Driver) report(ctx context.Context) {
 	}
 	r.Times = d.times
 	r.Time = d.shown.Time
-	if reflect.DeepEqual(r, d.shown) || !r.Time.IsZero() && r.Times == d.shown.Times && now.Sub(r.Time) >= 0 && now.Sub(r.Time) < reportEvery {
+	every := reportEvery
+	if r.Copy != nil && d.shown.Copy != nil && r.Copy.Stage == d.shown.Copy.Stage {
+		every = copyEvery
+	}
+	if reflect.DeepEqual(r, d.shown) || !r.Time.IsZero() && r.Times == d.shown.Times && now.Sub(r.Time) >= 0 && now.Sub(r.Time) < every {
 		return
 	}
 	r.Time = now

@@ -107,6 +107,6 @@ func (p *Pair) Resolve(ctx context.Context, _, keep string) error {
 }
 
 // Copy has no data.
-func (p *Pair) Copy(_ context.Context, user string, _ io.Writer) error {
+func (p *Pair) Copy(_ context.Context, user string, _ io.Writer, _ func(int64) error) error {
 	return fail.Errorf(fail.Denied, "not allowed: %s is not the other node of this pair", user)
 }

@@ -90,6 +90,11 @@ type Driver struct {
 		sync.Mutex
 		baseline *counts // what Together has proved; nil: nothing
 	}
+
+	copying struct {
+		sync.Mutex
+		of replica.Copy // that is under way, or was made last; the zero value: none
+	}
 }
 
 var _ replica.Driver = (*Driver)(nil)

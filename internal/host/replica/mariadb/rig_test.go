@@ -144,9 +144,9 @@ func (n *node) state() replica.Status {
 
 // source is n as the primary of another node.
 func (n *node) source(save string) replica.Source {
-	return replica.Source{Host: "127.0.0.1", Port: n.port, Save: save, Seed: func(ctx context.Context, w io.Writer) error {
+	return replica.Source{Host: "127.0.0.1", Port: n.port, Save: save, Seed: func(ctx context.Context, w io.Writer, about func(int64) error) error {
 		n.seeds++
-		return n.Seed(ctx, w)
+		return n.Seed(ctx, w, about)
 	}}
 }
 

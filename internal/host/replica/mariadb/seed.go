@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -22,12 +23,19 @@ import (
 // stage is where a copy is made ready, beside the data directory.
 const stage = ".seed"
 
-// Seed writes a copy of this node's data, of one moment, as mariadb-backup streams it. The
-// server goes on.
-func (d *Driver) Seed(ctx context.Context, w io.Writer) (err error) {
+// Seed writes a copy of this node's data, of one moment, as mariadb-backup streams it. Before
+// the first byte it tells about how many will come. The server goes on.
+func (d *Driver) Seed(ctx context.Context, w io.Writer, about func(bytes int64) error) (err error) {
 	v, err := d.row(ctx, d.db, "SELECT @@gtid_binlog_state AS state")
 	if err == nil && v["state"] == "" { // it has no position yet at which a replica could begin
 		err = d.mark(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	size, err := d.size(ctx)
+	if err == nil {
+		err = about(size)
 	}
 	if err != nil {
 		return err
@@ -77,6 +85,12 @@ func (d *Driver) reseed(ctx context.Context, from replica.Source, peer []replica
 		return fail.Errorf(fail.Refused, "this database can not follow the primary from where it is: want a copy of the primary")
 	}
 	next := d.cfg.Datadir + stage
+	d.note(func(c *replica.Copy) { *c = replica.Copy{Stage: replica.Receiving, Begun: time.Now()} })
+	defer d.note(func(c *replica.Copy) {
+		if c.Stage != replica.Copied { // it has failed
+			*c = replica.Copy{}
+		}
+	})
 	if err := d.receive(ctx, from, next); err != nil {
 		return errors.Join(fmt.Errorf("copy the primary: %w", err), os.RemoveAll(next))
 	}
@@ -86,6 +100,7 @@ func (d *Driver) reseed(ctx context.Context, from replica.Source, peer []replica
 	if err := swap(next, d.cfg.Datadir); err != nil {
 		return err
 	}
+	d.note(func(c *replica.Copy) { c.Stage, c.Ended = replica.Copied, time.Now() })
 	if from.Aside != "" {
 		if err := aside(next, from.Aside); err != nil {
 			return err
@@ -122,7 +137,10 @@ func (d *Driver) receive(ctx context.Context, from replica.Source, dir string) (
 	defer cancel()
 	fed := make(chan error, 1)
 	go func() {
-		err := from.Seed(ctx, w)
+		err := from.Seed(ctx, counted{w, d}, func(bytes int64) error {
+			d.note(func(c *replica.Copy) { c.About = bytes })
+			return nil
+		})
 		fed <- errors.Join(err, w.Close())
 	}()
 	err = program(ctx, "mbstream", []string{"-x", "-C", dir}, r, nil)
@@ -133,6 +151,7 @@ func (d *Driver) receive(ctx context.Context, from replica.Source, dir string) (
 	if err != nil {
 		return err
 	}
+	d.note(func(c *replica.Copy) { c.Stage = replica.Preparing })
 	if err := program(ctx, "mariadb-backup", []string{"--no-defaults", "--prepare", "--target-dir=" + dir}, nil, nil); err != nil {
 		return err
 	}

@@ -6,7 +6,9 @@ import (
 	"io"
 	"os"
 	"testing"
+	"time"
 
+	"holdfast/internal/host/replica"
 	"holdfast/internal/testbed/try"
 )
 
@@ -22,19 +24,22 @@ func TestACopyThatIsCutShort(t *testing.T) {
 	from.Seed = nil
 	refused(t, "no copy", b.Resync(ctx, from))
 	broken := errors.New("the link is cut")
-	from.Seed = func(_ context.Context, w io.Writer) error {
+	from.Seed = func(_ context.Context, w io.Writer, _ func(int64) error) error {
 		_, err := w.Write([]byte("no stream"))
 		return errors.Join(err, broken)
 	}
 	if err := b.Resync(ctx, from); !errors.Is(err, broken) {
 		t.Fatalf("a copy that is cut: %v", err)
 	}
+	if c, ok := b.Copying(); ok {
+		t.Errorf("after a copy that was cut: %+v", c)
+	}
 	if _, err := os.Stat(b.datadir + stage); !os.IsNotExist(err) || b.id() != before {
 		t.Fatalf("after a copy that was cut: %v, process %v, it was %v", err, b.id(), before)
 	}
 	password := b.cfg.Replication.PasswordFile
-	from.Seed = func(ctx context.Context, w io.Writer) error {
-		err := a.Seed(ctx, w)
+	from.Seed = func(ctx context.Context, w io.Writer, about func(int64) error) error {
+		err := a.Seed(ctx, w, about)
 		return errors.Join(err, os.Chmod(password, 0o644)) // what comes after the copy fails
 	}
 	if err := b.Resync(ctx, from); err == nil {
@@ -55,4 +60,53 @@ func TestACopyThatIsCutShort(t *testing.T) {
 	if _, fresh, err := b.copied(); err != nil || fresh {
 		t.Errorf("it still counts as a copy: %v, %v", fresh, err)
 	}
+}
+
+// watched lets a test look at each part of a copy that comes.
+type watched struct {
+	io.Writer
+	look func(bytes int64) // that have come before, and with it
+	all  int64
+}
+
+func (w *watched) Write(b []byte) (int, error) {
+	n, err := w.Writer.Write(b)
+	w.all += int64(n)
+	w.look(w.all)
+	return n, err
+}
+
+// TestACopyIsCounted: what has come, and what is to come as the primary estimates it, without
+// its logs.
+func TestACopyIsCounted(t *testing.T) {
+	a, b := pair(t)
+	ctx := try.Context(t)
+	a.sql("CREATE TABLE app.big (v LONGTEXT) ENGINE=InnoDB", "INSERT INTO app.big SELECT REPEAT(MD5(seq), 4096) FROM app.seq_1_to_200",
+		"DELETE FROM app.big", "INSERT INTO app.big SELECT REPEAT(MD5(seq), 4096) FROM app.seq_1_to_200", "FLUSH BINARY LOGS")
+	if c, ok := b.Copying(); ok {
+		t.Errorf("before a copy: %+v", c)
+	}
+	from := a.source("")
+	var came int64
+	from.Seed = func(ctx context.Context, w io.Writer, about func(int64) error) error {
+		told := false
+		in := &watched{Writer: w, look: func(bytes int64) {
+			c, ok := b.Copying()
+			if !told || !ok || c.Stage != replica.Receiving || c.Bytes != bytes || c.About <= 0 || !c.Ended.IsZero() {
+				t.Errorf("after %d bytes, estimate told %v: %+v, %v", bytes, told, c, ok)
+			}
+			came = bytes
+		}}
+		return a.Seed(ctx, in, func(bytes int64) error { told = true; return about(bytes) })
+	}
+	begun := time.Now()
+	try.Must(t, b.Resync(ctx, from))
+	c, ok := b.Copying()
+	if !ok || c.Stage != replica.Copied || c.Bytes != came || c.Begun.Before(begun) || c.Ended.Before(c.Begun) {
+		t.Errorf("%+v, %v: want %d bytes", c, ok, came)
+	}
+	if diff := c.Bytes - c.About; diff > c.About/3 || diff < -c.About/3 {
+		t.Errorf("%d bytes came, %d were estimated", c.Bytes, c.About)
+	}
+	t.Logf("%d bytes came, %d were estimated", c.Bytes, c.About)
 }
