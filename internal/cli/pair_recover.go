@@ -67,7 +67,7 @@ interrupted goes on when it is run again.`,
 	return cmd
 }
 
-func (a *app) recoverPair(cmd *cobra.Command, r *pairRecovery, addr string) error {
+func (a *app) recoverPair(cmd *cobra.Command, r *pairRecovery, addr string) (err error) {
 	n, err := config.LoadNode(install.SettingsFile)
 	if err != nil {
 		return fail.Errorf(fail.Refused, "this host is no node of a pair: %w", err)
@@ -84,11 +84,11 @@ func (a *app) recoverPair(cmd *cobra.Command, r *pairRecovery, addr string) erro
 	if addr != want {
 		return fail.Errorf(fail.Invalid, "PEER: value %q: want %s, the address of %s", clean(addr), want, peer)
 	}
-	free, err := lockSetup()
+	free, err := lockSetup(setupLock, "recovery")
 	if err != nil {
 		return err
 	}
-	defer free()
+	defer func() { err = errors.Join(err, free()) }()
 	if err := a.mayRecover(cmd, n.Host, peer); err != nil {
 		return err
 	}

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
@@ -86,7 +85,7 @@ A set-up that was interrupted goes on when it is run again with the same values.
 	return cmd
 }
 
-func (a *app) setupPair(cmd *cobra.Command, s *pairSetup) error {
+func (a *app) setupPair(cmd *cobra.Command, s *pairSetup) (err error) {
 	o, err := s.options(cmd)
 	if err != nil {
 		return err
@@ -98,11 +97,11 @@ func (a *app) setupPair(cmd *cobra.Command, s *pairSetup) error {
 		return fail.Errorf(fail.Refused, "a pair without a third voter, or with more than that, is not possible yet").With("want one --arbiter quorum:IP; fence devices go into --fencing")
 	}
 	s.stages = stages{a: a, begun: time.Now(), of: 4}
-	free, err := lockSetup()
+	free, err := lockSetup(setupLock, "set-up")
 	if err != nil {
 		return err
 	}
-	defer free()
+	defer func() { err = errors.Join(err, free()) }()
 	if err := a.reachPair(cmd.Context(), &s.pairInput, &o); err != nil {
 		return err
 	}
@@ -126,25 +125,6 @@ func (a *app) setupPair(cmd *cobra.Command, s *pairSetup) error {
 		return fail.Errorf(fail.Canceled, "pair setup: interrupted").With("run it again with the same values: it goes on")
 	}
 	return err
-}
-
-// lockSetup keeps a second set-up away from this node.
-func lockSetup() (free func(), err error) {
-	if err := os.MkdirAll(install.ConfDir, 0o755); err != nil {
-		return nil, err
-	}
-	dir, err := os.Open(install.ConfDir)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		dir.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fail.Errorf(fail.Refused, "another set-up of a pair is at work on this node").With("wait for its end")
-		}
-		return nil, fmt.Errorf("lock %s: %w", install.ConfDir, err)
-	}
-	return func() { dir.Close() }, nil
 }
 
 func readNote() (*setupNote, error) {
