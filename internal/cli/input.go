@@ -60,12 +60,19 @@ func source(ctx context.Context, in io.Reader) io.Reader {
 // typed asks a question, and returns the line that comes as its answer; a source that
 // ends has answered with nothing.
 func (a *app) typed(ctx context.Context, question string) (string, error) {
+	line, _, err := a.line(ctx, question)
+	return line, err
+}
+
+// line asks a question, and returns the line that comes as its answer, or that the source has
+// ended without one.
+func (a *app) line(ctx context.Context, question string) (answer string, ended bool, err error) {
 	if err := writeText(a.env.Stderr, question); err != nil {
-		return "", err
+		return "", false, err
 	}
 	line, err := bufio.NewReader(source(ctx, a.env.Stdin)).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
-		return "", fmt.Errorf("read the answer: %w", err)
+		return "", false, fmt.Errorf("read the answer: %w", err)
 	}
-	return strings.TrimSpace(line), nil
+	return strings.TrimSpace(line), err != nil && line == "", nil
 }

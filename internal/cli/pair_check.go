@@ -103,8 +103,10 @@ func (in *pairInput) options(cmd *cobra.Command) (o survey.Options, err error) {
 		return o, err
 	}
 	o = survey.Options{Hosts: in.hosts, VMs: in.vms, Database: in.db, VersionFile: in.versionFile, Unmanaged: in.unmanaged}
-	if cmd.Flags().Changed("db-size") && (in.db < 1 || in.db > mostDatabase) {
-		return o, fail.Errorf(fail.Invalid, "--db-size: value %d: want a number of GB from 1 to %d", in.db, mostDatabase)
+	if cmd.Flags().Changed("db-size") {
+		if err := databaseSize(in.db); err != nil {
+			return o, err
+		}
 	}
 	for _, f := range []struct{ name, path string }{{"version-file", in.versionFile}, {"unmanaged-probe", in.unmanaged}} {
 		if f.path != "" && !filepath.IsAbs(f.path) {
@@ -147,9 +149,28 @@ func counts(cmd *cobra.Command, hosts, vms int) error {
 		name      string
 		n, at, to int
 	}{{"hosts", hosts, 1, pair.MostHosts}, {"vms", vms, 0, pair.MostVMs}} {
-		if !cmd.Flags().Changed(f.name) || f.n < f.at || f.n > f.to {
-			return fail.Errorf(fail.Invalid, "--%s: want a number from %d to %d", f.name, f.at, f.to)
+		if !cmd.Flags().Changed(f.name) {
+			f.n = f.at - 1
 		}
+		if err := count(f.name, f.n, f.at, f.to); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// count checks a number that a flag gives.
+func count(name string, n, at, to int) error {
+	if n < at || n > to {
+		return fail.Errorf(fail.Invalid, "--%s: want a number from %d to %d", name, at, to)
+	}
+	return nil
+}
+
+// databaseSize checks --db-size.
+func databaseSize(gb int) error {
+	if gb < 1 || gb > mostDatabase {
+		return fail.Errorf(fail.Invalid, "--db-size: value %d: want a number of GB from 1 to %d", gb, mostDatabase)
 	}
 	return nil
 }

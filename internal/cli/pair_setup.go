@@ -45,6 +45,8 @@ type setupNote struct {
 	VIP      string         `json:"vip"`
 	Peer     string         `json:"peer"`
 	Arbiters []string       `json:"arbiters"`
+	Hosts    int            `json:"hosts"`
+	VMs      int            `json:"vms"`
 	Config   config.Cluster `json:"config"`
 }
 
@@ -72,7 +74,7 @@ The group is MariaDB, tomcat.service (or the units of --service) and the virtual
 address. --group takes a file with Database and Group of a configuration.
 
 A set-up that was interrupted goes on when it is run again with the same values.
---hosts and --vms are needed, too.`,
+--hosts and --vms are needed, too. On a terminal what is missing is asked for.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.setupPair(cmd, &s) },
 	}
@@ -86,15 +88,18 @@ A set-up that was interrupted goes on when it is run again with the same values.
 }
 
 func (a *app) setupPair(cmd *cobra.Command, s *pairSetup) (err error) {
-	o, err := s.options(cmd)
-	if err != nil {
-		return err
-	}
 	if s.yes != "" && s.yes != confirmWord {
 		return fail.Errorf(fail.Invalid, "--yes: value %q: want the word %s", clean(s.yes), confirmWord)
 	}
-	if !slices.ContainsFunc(o.Arbiters, func(x precheck.Arbiter) bool { return x.Kind == precheck.Quorum }) || len(o.Arbiters) > 1 {
-		return fail.Errorf(fail.Refused, "a pair without a third voter, or with more than that, is not possible yet").With("want one --arbiter quorum:IP; fence devices go into --fencing")
+	if err := a.form(cmd, s, setupFile); err != nil {
+		return err
+	}
+	o, err := s.options(cmd)
+	if err == nil {
+		err = oneVoter(o.Arbiters...)
+	}
+	if err != nil {
+		return err
 	}
 	s.stages = stages{a: a, begun: time.Now(), of: 4}
 	free, err := lockSetup(setupLock, "set-up")
@@ -105,7 +110,7 @@ func (a *app) setupPair(cmd *cobra.Command, s *pairSetup) (err error) {
 	if err := a.reachPair(cmd.Context(), &s.pairInput, &o); err != nil {
 		return err
 	}
-	note, err := readNote()
+	note, err := readNote(setupFile)
 	if err != nil {
 		return err
 	}
@@ -127,8 +132,17 @@ func (a *app) setupPair(cmd *cobra.Command, s *pairSetup) (err error) {
 	return err
 }
 
-func readNote() (*setupNote, error) {
-	text, err := os.ReadFile(setupFile)
+// oneVoter checks that the arbiter is a third host.
+func oneVoter(all ...precheck.Arbiter) error {
+	if len(all) != 1 || all[0].Kind != precheck.Quorum {
+		return fail.Errorf(fail.Refused, "a pair without a third voter, or with more than that, is not possible yet").With("want one --arbiter quorum:IP; fence devices go into --fencing")
+	}
+	return nil
+}
+
+// readNote reads what a set-up has noted; nil: none was begun.
+func readNote(path string) (*setupNote, error) {
+	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -165,7 +179,7 @@ func (a *app) planPair(cmd *cobra.Command, s *pairSetup, o survey.Options) (*set
 	if err := a.confirmPair(cmd.Context(), s, cl); err != nil {
 		return nil, err
 	}
-	note := &setupNote{Begun: time.Now().UTC(), VIP: s.vip, Peer: s.peer, Arbiters: s.arbiters, Config: cl}
+	note := &setupNote{Begun: time.Now().UTC(), VIP: s.vip, Peer: s.peer, Arbiters: s.arbiters, Hosts: s.hosts, VMs: s.vms, Config: cl}
 	text, err := json.MarshalIndent(note, "", "  ")
 	if err != nil {
 		return nil, err

@@ -1,0 +1,165 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/config"
+	"holdfast/internal/fail"
+	"holdfast/internal/testbed/try"
+)
+
+// dialogue runs f with a terminal on which a person types: each answer when the text before it is
+// the last one that was written. It returns what was written, and what the terminal has shown
+// of what was typed.
+func dialogue(t *testing.T, f func(a *app) error, says ...string) (text, shown string, err error) {
+	t.Helper()
+	master, slave := openPTY(t)
+	var errs, echo output
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		_, _ = io.Copy(&echo, master) // ends when the terminal is closed
+	}()
+	ended := make(chan error, 1)
+	go func() {
+		ended <- f(&app{env: Env{Stdout: io.Discard, Stderr: &errs, Stdin: slave}})
+	}()
+	for i := 0; i+1 < len(says); i += 2 {
+		if werr := until(func() bool { return len(ended) > 0 || strings.HasSuffix(errs.String(), says[i]) }); werr != nil || len(ended) > 0 {
+			t.Fatalf("not asked %q: %v: %s", says[i], werr, errs.String())
+		}
+		if _, werr := master.WriteString(says[i+1]); werr != nil {
+			t.Fatal(werr)
+		}
+	}
+	err = <-ended
+	try.Must(t, slave.Close())
+	<-read
+	return errs.String(), echo.String(), err
+}
+
+const (
+	askVIP     = "  --vip, for example 172.16.60.55/16: "
+	askPeer    = "  --peer, for example 172.16.60.52: "
+	askArbiter = "  --arbiter, for example quorum:172.16.60.53: "
+	askHosts   = "  --hosts, for example 4: "
+	askVMs     = "  --vms, for example 20: "
+)
+
+// filled is a set-up whose command has these arguments, after the form.
+func filled(t *testing.T, note string, args []string, says ...string) (s *pairSetup, cmd *cobra.Command, text string, err error) {
+	t.Helper()
+	s, cmd = &pairSetup{}, &cobra.Command{}
+	s.flags(cmd)
+	cmd.SetContext(t.Context())
+	try.Must(t, cmd.ParseFlags(args))
+	text, _, err = dialogue(t, func(a *app) error { return a.form(cmd, s, note) }, says...)
+	return s, cmd, text, err
+}
+
+// TestForm: what is missing is asked for, wrong answers are refused at once, as the flags would be.
+func TestForm(t *testing.T) {
+	none := filepath.Join(t.TempDir(), "none")
+	s, cmd, text, err := filled(t, none, nil, askVIP, "172.16.60.55\n", askVIP, " 172.16.60.55/16 \n", askPeer, "node2\n", askPeer, "172.16.60.52\n",
+		askArbiter, "\n", askArbiter, "ping:172.16.60.1,172.16.60.2\n", askArbiter, "quorum:172.16.60.53\n",
+		askHosts, "four\n", askHosts, "0\n", askHosts, "4\n", askVMs, "20\n", "  --db-size, for example 20 [15]: ", "\n")
+	try.Must(t, err)
+	const want = `What is missing is asked for. [In brackets] is what an empty line means.
+Address at which the services are reached, with its subnet's prefix length
+  --vip, for example 172.16.60.55/16: holdfast: --vip: value "172.16.60.55": want ADDRESS/LENGTH, for example 172.16.60.55/16, with or without " dev INTERFACE"
+Address at which the services are reached, with its subnet's prefix length
+  --vip, for example 172.16.60.55/16: Address of the other node, whose data are replaced
+  --peer, for example 172.16.60.52: holdfast: --peer: value "node2": want an IP address
+Address of the other node, whose data are replaced
+  --peer, for example 172.16.60.52: Third host, which votes when the nodes do not see each other
+  --arbiter, for example quorum:172.16.60.53: holdfast: --arbiter: value "": want quorum:IP, ping:IP,IP, fence or disk:/dev/DEVICE
+Third host, which votes when the nodes do not see each other
+  --arbiter, for example quorum:172.16.60.53: holdfast: a pair without a third voter, or with more than that, is not possible yet
+  want one --arbiter quorum:IP; fence devices go into --fencing
+Third host, which votes when the nodes do not see each other
+  --arbiter, for example quorum:172.16.60.53: Number of hosts that the platform will have
+  --hosts, for example 4: holdfast: invalid argument "four" for "--hosts" flag: strconv.ParseInt: parsing "four": invalid syntax
+Number of hosts that the platform will have
+  --hosts, for example 4: holdfast: --hosts: want a number from 1 to 100000
+Number of hosts that the platform will have
+  --hosts, for example 4: Number of VMs that the platform will have
+  --vms, for example 20: Size of the database's partition, in GB
+  --db-size, for example 20 [15]: Answered:
+  --vip      172.16.60.55/16
+  --peer     172.16.60.52
+  --arbiter  quorum:172.16.60.53
+  --hosts    4
+  --vms      20
+  --db-size  15
+With an empty password the keys in ~/.ssh are used.
+`
+	if text != want {
+		t.Errorf("it said\n%s\nwant\n%s", text, want)
+	}
+	if o, err := s.options(cmd); err != nil || oneVoter(o.Arbiters...) != nil || o.Database != 15 || o.VIP.String() != "172.16.60.55/16" || !s.ssh.ask {
+		t.Errorf("%+v, %v", o, err)
+	}
+}
+
+// TestFormGoesOn: what was given is not asked for, and an empty line means what a set-up that was
+// begun has. Without a terminal, and with nothing missing, nobody is asked.
+func TestFormGoesOn(t *testing.T) {
+	begun := filepath.Join(t.TempDir(), "begun")
+	try.Must(t, os.WriteFile(begun, []byte(`{"vip": "10.0.0.9/24 dev eth1", "peer": "10.0.0.2", "arbiters": ["quorum:10.0.0.3"], "hosts": 7, "vms": 0}`), 0o600))
+	s, cmd, text, err := filled(t, begun, []string{"--peer", "10.0.0.8", "--identity", "key"},
+		"  --vip, for example 172.16.60.55/16 [10.0.0.9/24 dev eth1]: ", "\n", " [quorum:10.0.0.3]: ", "\n", " [7]: ", "8\n", "--vms, for example 20 [0]: ", "\n", "--db-size, for example 20 [12]: ", "33\n")
+	try.Must(t, err)
+	o, err := s.options(cmd)
+	if err != nil || o.Dev != "eth1" || o.Peer.String() != "10.0.0.8" || len(o.Arbiters) != 1 || o.Hosts != 8 || o.VMs != 0 || o.Database != 33 || s.ssh.ask || strings.Contains(text, "password") {
+		t.Errorf("%+v, %v: %s", o, err, text)
+	}
+	all := []string{"--vip", "10.0.0.9/24", "--peer", "10.0.0.2", "--arbiter", "quorum:10.0.0.3", "--hosts", "1", "--vms", "1"}
+	if _, _, text, err = filled(t, begun, all); err != nil || text != "" {
+		t.Errorf("nothing is missing: %q, %v", text, err)
+	}
+	if _, _, text, err = filled(t, begun, nil, ": ", "\x04"); err == nil || !strings.Contains(err.Error(), "were not answered") || !strings.Contains(text, "--vip") {
+		t.Errorf("the end of the input: %q, %v", text, err)
+	}
+	s, cmd = &pairSetup{}, &cobra.Command{}
+	s.flags(cmd)
+	var said strings.Builder
+	a := &app{env: Env{Stdout: &said, Stderr: &said, Stdin: strings.NewReader("10.0.0.9/24\n")}}
+	if err := a.form(cmd, s, begun); err != nil || said.Len() > 0 {
+		t.Errorf("without a terminal: %v, %q", err, said.String())
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	_, _, err = dialogue(t, func(a *app) error {
+		s, cmd := &pairSetup{}, &cobra.Command{}
+		s.flags(cmd)
+		cmd.SetContext(ctx)
+		cancel()
+		return a.form(cmd, s, begun)
+	})
+	var e *fail.Error
+	if !errors.As(err, &e) || e.Kind != fail.Canceled {
+		t.Errorf("interrupted: %v", err)
+	}
+}
+
+// TestTheWordIsTyped: nothing else will do.
+func TestTheWordIsTyped(t *testing.T) {
+	cl := config.Cluster{Type: config.PairConf, Pair: &config.Pair{Nodes: []string{"n1", "n2"}, Database: &config.PairDatabase{}}}
+	for _, word := range []string{"CONFIRM", "confirm", "yes", ""} {
+		text, _, err := dialogue(t, func(a *app) error { return a.confirmPair(t.Context(), &pairSetup{}, cl) }, "Type CONFIRM to go on: ", word+"\n")
+		if ok := err == nil; ok != (word == "CONFIRM") || !ok && fail.ExitCode(err) != fail.ExitRefused {
+			t.Errorf("%q: %v", word, err)
+		}
+		if lines := strings.Split(text, "\n"); !slices.Contains(lines, "The data of n2 are moved aside there, and replaced by a copy: /var/lib/mysql") {
+			t.Errorf("it said %s", text)
+		}
+	}
+}
