@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/fail"
+	"holdfast/internal/install"
 )
 
 // The source tool's commands on a pair, by the names under which this program takes them.
@@ -35,8 +36,8 @@ func NewPairTool(env Env, name string) *cobra.Command {
 		root.Args = cobra.MaximumNArgs(1)
 		root.RunE = func(cmd *cobra.Command, _ []string) error { return a.startPair(cmd, defaultWait) }
 	case againName:
-		root.Args = cobra.RangeArgs(2, 3)
-		root.RunE = a.pairRecoveryScript
+		root.Args = cobra.RangeArgs(1, 3)
+		root.RunE = func(cmd *cobra.Command, args []string) error { return a.pairRecoveryScript(cmd, install.ConfDir, args) }
 	default:
 		return nil
 	}

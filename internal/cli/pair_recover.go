@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -19,14 +20,20 @@ import (
 	"holdfast/internal/pair/survey"
 )
 
-// restored is the last line of a recovery that succeeded, as the source tool's script has it.
-const restored = "-----CVM Master/Slave Restore Success-----\n"
+// What the source tool's script prints, word by word.
+const (
+	recoveryAsks   = "Please confirm to recovery %s and format peer's /vms partition [yes/no]:\n"
+	recoveryChecks = "-----Ip address Check-----\n"
+	restored       = "-----CVM Master/Slave Restore Success-----\n"
+	recoveryFails  = "ERROR" // what its errors begin with
+)
 
 // pairRecovery is what is said of a node that was made new.
 type pairRecovery struct {
 	pairInput
 	placeFlags
-	yes bool
+	dir     string                                       // what is installed on this node
+	confirm func(ctx context.Context, peer string) error // asks before anything is changed
 }
 
 // placeFlags say how a set-up or a recovery places what it places, and how long it waits.
@@ -47,7 +54,8 @@ func (p *placeFlags) add(cmd *cobra.Command) {
 }
 
 func (a *app) pairRecoverCmd() *cobra.Command {
-	var r pairRecovery
+	r := pairRecovery{dir: install.ConfDir}
+	var yes bool
 	cmd := &cobra.Command{
 		Use:   "recover PEER",
 		Short: "Make a node of the pair again that was reinstalled or replaced",
@@ -57,22 +65,28 @@ Holdfast is installed there, and it gets a copy of all data; what it has is
 moved aside. It is refused while the other node is well. A recovery that was
 interrupted goes on when it is run again.`,
 		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return a.recoverPair(cmd, &r, args[0]) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r.confirm = func(ctx context.Context, peer string) error {
+				return a.confirming(yes)(ctx, fmt.Sprintf("Please confirm to recovery %s: what its database has is moved aside", peer))
+			}
+			return a.recoverPair(cmd, &r, args[0])
+		},
 	}
 	f := cmd.Flags()
 	r.ssh.add(cmd)
 	f.StringVar(&r.arbiterPassword, "arbiter-password-file", "", "read the password of the login at the\nquorum host from a `file` (default: as the\npeer's)")
-	f.BoolVarP(&r.yes, "yes", "y", false, "do not ask")
+	f.BoolVarP(&yes, "yes", "y", false, "do not ask")
 	r.add(cmd)
 	return cmd
 }
 
 func (a *app) recoverPair(cmd *cobra.Command, r *pairRecovery, addr string) (err error) {
-	n, err := config.LoadNode(install.SettingsFile)
+	at := func(file string) string { return filepath.Join(r.dir, filepath.Base(file)) }
+	n, err := config.LoadNode(at(install.SettingsFile))
 	if err != nil {
 		return fail.Errorf(fail.Refused, "this host is no node of a pair: %w", err)
 	}
-	cl, _, err := config.Load(install.ClusterFile, config.Options{AllowUndersized: n.Undersized})
+	cl, _, err := config.Load(at(install.ClusterFile), config.Options{AllowUndersized: n.Undersized})
 	if err != nil {
 		return fail.Errorf(fail.Refused, "this host is no node of a pair: %w", err)
 	}
@@ -84,7 +98,7 @@ func (a *app) recoverPair(cmd *cobra.Command, r *pairRecovery, addr string) (err
 	if addr != want {
 		return fail.Errorf(fail.Invalid, "PEER: value %q: want %s, the address of %s", clean(addr), want, peer)
 	}
-	free, err := lockSetup(setupLock, "recovery")
+	free, err := lockSetup(at(setupLock), "recovery")
 	if err != nil {
 		return err
 	}
@@ -92,11 +106,8 @@ func (a *app) recoverPair(cmd *cobra.Command, r *pairRecovery, addr string) (err
 	if err := a.mayRecover(cmd, n.Host, peer); err != nil {
 		return err
 	}
-	if !r.yes {
-		what := fmt.Sprintf("Please confirm to recovery %s: what its database has is moved aside", want)
-		if err := a.confirming(false)(cmd.Context(), what); err != nil {
-			return err
-		}
+	if err := r.confirm(cmd.Context(), want); err != nil {
+		return err
 	}
 	so := survey.Options{}
 	for _, h := range cl.Nodes() {
@@ -196,19 +207,41 @@ func (a *app) placePair(cmd *cobra.Command, here string, in *pairInput, f placeF
 	return nil
 }
 
-// pairRecoveryScript is the source tool's ms_recovery.sh: PEER, root's password there, and root's
-// password at the quorum host.
-func (a *app) pairRecoveryScript(cmd *cobra.Command, args []string) error {
-	r := &pairRecovery{placeFlags: placeFlags{limit: copyWithin}}
-	r.ssh.opt.Port, r.ssh.parallel = 22, 20
-	dir, err := os.MkdirTemp("", "holdfast-recover-")
+// confirmScript asks as the source tool's script does, which takes its answer from anywhere.
+func (a *app) confirmScript(ctx context.Context, peer string) error {
+	if err := writeText(a.env.Stdout, fmt.Sprintf(recoveryAsks, clean(peer))); err != nil {
+		return err
+	}
+	answer, err := a.typed(ctx, "")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	if answer != "yes" {
+		return fail.Errorf(fail.Refused, "it was not confirmed; nothing was changed")
+	}
+	return writeText(a.env.Stdout, recoveryChecks)
+}
+
+// pairRecoveryScript is the source tool's ms_recovery.sh: PEER, root's password there, and root's
+// password at the quorum host. dir is what is installed on this node. Passwords that are not given
+// are asked for on a terminal, which does not show them.
+func (a *app) pairRecoveryScript(cmd *cobra.Command, dir string, args []string) (err error) {
+	r := &pairRecovery{placeFlags: placeFlags{limit: copyWithin}, dir: dir, confirm: a.confirmScript}
+	r.ssh.opt.Port, r.ssh.parallel = 22, 20
+	if len(args) == 1 {
+		if in, ok := a.env.Stdin.(*os.File); !ok || !isTerminal(in) {
+			return usage(cmd, errors.New("want PEER PASSWORD [ARBITER-PASSWORD]; only on a terminal passwords are asked for"))
+		}
+		r.ssh.ask = true
+	}
+	secrets, err := os.MkdirTemp("", "holdfast-recover-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(secrets)) }()
 	for i, to := range []*string{&r.ssh.file, &r.arbiterPassword} {
 		if len(args) > i+1 {
-			*to = fmt.Sprintf("%s/%d", dir, i)
+			*to = fmt.Sprintf("%s/%d", secrets, i)
 			if err := os.WriteFile(*to, []byte(args[i+1]+"\n"), 0o600); err != nil {
 				return err
 			}

@@ -108,7 +108,9 @@ func Main(args []string, env Env) int {
 	tool := NewPairTool(env, PairToolCalled())
 	switch {
 	case tool != nil:
-		root, name = tool, tool.Use
+		if root, name = tool, tool.Use; name == againName {
+			name = recoveryFails
+		}
 	case ZshaCalled(): // its texts are those of another tool
 		root, name, args = NewZsha(env), zshaErrors, zshaArgs(args)
 	case speech != nil && forPeople(root, args):
