@@ -177,6 +177,9 @@ func (d *Driver) Demote(ctx context.Context) error {
 	return nil
 }
 
+// everyID is the greatest number of a session.
+const everyID = "18446744073709551615"
+
 // drain makes a healthy server read-only and ends its sessions. It is given half of the
 // time that there is.
 func (d *Driver) drain(ctx context.Context) (err error) {
@@ -206,11 +209,19 @@ func (d *Driver) drain(ctx context.Context) (err error) {
 	if err := d.exec(ctx, conn, "SET GLOBAL read_only=ON"); err != nil {
 		return err
 	}
+	// Clients that come again and again can not write any more, unless they have a privilege, or a
+	// role that may have it.
+	newest := everyID
 	for {
 		left, err := d.rows(ctx, conn, "SELECT id FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND user <> 'system user' "+
-			"AND command NOT IN ('Binlog Dump', 'Daemon', 'Slave_IO', 'Slave_SQL', 'Slave_worker')")
+			"AND command NOT IN ('Binlog Dump', 'Daemon', 'Slave_IO', 'Slave_SQL', 'Slave_worker') AND (id <= "+newest+
+			" OR user IN (SELECT SUBSTRING_INDEX(SUBSTRING(grantee, 2), '\\'@\\'', 1) FROM information_schema.user_privileges WHERE privilege_type IN ('SUPER', 'READ ONLY ADMIN', 'READ_ONLY ADMIN')) "+
+			"OR user IN (SELECT User FROM mysql.roles_mapping)) ORDER BY id DESC")
 		if err != nil {
 			return err
+		}
+		if newest == everyID && len(left) > 0 {
+			newest = left[0]["id"]
 		}
 		c, err := d.count(ctx, conn, "")
 		if err != nil {

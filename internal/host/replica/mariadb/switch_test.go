@@ -5,6 +5,7 @@ import (
 	"errors"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -208,6 +209,40 @@ func TestTheTailOfABlockedPrimaryIsCut(t *testing.T) {
 	}
 	if b.seeds != 0 {
 		t.Errorf("%d copies were made", b.seeds)
+	}
+}
+
+// TestDemoteBesideClientsThatComeAgain: whoever can not write to a read-only server does not hold
+// a switch up, however often it connects; whoever can has the server ended.
+func TestDemoteBesideClientsThatComeAgain(t *testing.T) {
+	for _, c := range []struct {
+		grant string
+		want  replica.Role
+	}{{"SELECT ON *.* TO app@'%'", replica.Idle}, {"READ ONLY ADMIN ON *.* TO app@'%'", replica.Down}} {
+		a, b := pair(t)
+		a.sql("GRANT " + c.grant)
+		join(t, a, b)
+		db := a.app()
+		ctx, cancel := context.WithCancel(context.Background())
+		var clients sync.WaitGroup
+		for range 8 {
+			clients.Go(func() {
+				for ctx.Err() == nil { // an error is the end of its session, and it comes again
+					var one int
+					_ = db.QueryRowContext(ctx, "SELECT 1").Scan(&one)
+				}
+			})
+		}
+		short, end := context.WithTimeout(try.Context(t), 3*time.Second)
+		err := a.Demote(short)
+		st := a.state()
+		end()
+		cancel()
+		clients.Wait()
+		try.Must(t, err)
+		if st.Role != c.want {
+			t.Errorf("clients with %s: the database is %s, want %s", c.grant, st.Role, c.want)
+		}
 	}
 }
 
