@@ -59,21 +59,15 @@ func (r *run) stopGuest(ctx context.Context) error {
 	}
 	if len(alive) > 0 {
 		r.Tell("", "the management VM stops")
-		if _, err := r.ask(ctx, alive[0], Request{Do: DoAgent, Args: []string{"stop"}}); err != nil {
-			return fmt.Errorf("stop the management VM: %w", err)
+		var errs []error
+		for _, h := range alive { // any agent can do it, and one that has just joined the store again may be slow
+			err := r.stopBy(ctx, h)
+			if err == nil {
+				return nil
+			}
+			errs = append(errs, err)
 		}
-		a, err := r.ask(ctx, alive[0], Request{Do: DoAgent, Args: []string{"status", "-o", "json"}})
-		if err != nil {
-			return fmt.Errorf("ask whether the management VM has stopped: %w", err)
-		}
-		var st status
-		if err := json.Unmarshal([]byte(a.Output), &st); err != nil {
-			return fmt.Errorf("ask whether the management VM has stopped: %w", err)
-		}
-		if s := cluster.OwnerState(st.Owner.State); s != "" && s != cluster.Released {
-			return fmt.Errorf("the management VM is %s on %s", s, st.Owner.Host)
-		}
-		return nil
+		return errors.Join(errs...)
 	}
 	var errs []error
 	for _, s := range r.sights {
@@ -87,6 +81,25 @@ func (r *run) stopGuest(ctx context.Context) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// stopBy has the agent of a host stop the management VM, and reads whether it is off.
+func (r *run) stopBy(ctx context.Context, h Host) error {
+	if _, err := r.ask(ctx, h, Request{Do: DoAgent, Args: []string{"stop"}}); err != nil {
+		return fmt.Errorf("stop the management VM: %w", err)
+	}
+	a, err := r.ask(ctx, h, Request{Do: DoAgent, Args: []string{"status", "-o", "json"}})
+	if err != nil {
+		return fmt.Errorf("ask whether the management VM has stopped: %w", err)
+	}
+	var st status
+	if err := json.Unmarshal([]byte(a.Output), &st); err != nil {
+		return fmt.Errorf("ask whether the management VM has stopped: %w", err)
+	}
+	if s := cluster.OwnerState(st.Owner.State); s != "" && s != cluster.Released {
+		return fmt.Errorf("the management VM is %s on %s", s, st.Owner.Host)
+	}
+	return nil
 }
 
 func (r *run) remove(ctx context.Context, res *Removed) error {
