@@ -36,7 +36,7 @@ func (p *pairRig) chosen(t *testing.T) {
 			t.Errorf("pair resolve --keep %s on %s: %v: %s, want %q", keep, host, err, out, why)
 		}
 	}
-	refused(standby, standby, "every acknowledged write, and can be promoted")
+	refused(standby, standby, "the group is with "+active+", which is there")
 	before := p.clients.acknowledged()
 	do(p.lab.Crash(ctx, standby))
 	stop := p.clients.write(t)

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -225,22 +226,31 @@ func (p *pairWork) Resolve(ctx context.Context, user, keep string) error {
 	case keep != p.nd.n.Host:
 		return fail.Errorf(fail.Refused, "this is %s", p.nd.n.Host).With("run it on " + keep + ", whose copy is kept")
 	}
+	recorded, err := p.driver.Resolve(ctx, func(holder cluster.HostID) error { return p.mayResolve(ctx, keep, holder) })
+	if recorded {
+		ev := cluster.Event{Kind: cluster.EvChosen, By: cluster.HostID(keep), Resource: cluster.MgmtVM, Host: cluster.HostID(keep), User: user}
+		err = errors.Join(err, p.agent.Tell(ctx, ev))
+	}
+	return err
+}
+
+// mayResolve refuses a choice that nothing needs: the group is with a node that is there, or may
+// come to a copy that has everything.
+func (p *pairWork) mayResolve(ctx context.Context, keep string, holder cluster.HostID) error {
 	st, err := p.Pair(ctx)
 	if err != nil {
 		return err
 	}
-	alive := map[cluster.HostID]bool{}
 	for _, n := range st.Nodes {
-		alive[n.Host] = n.Alive
-		if string(n.Host) != keep && n.Alive && n.Fit && slices.Contains(st.Complete, n.Host) {
+		switch {
+		case !n.Alive:
+		case n.Host == holder:
+			return fail.Errorf(fail.Refused, "the group is with %s, which is there; nothing was changed", n.Host)
+		case string(n.Host) != keep && n.Fit && slices.Contains(st.Complete, n.Host):
 			return fail.Errorf(fail.Refused, "the copy on %s has every acknowledged write, and can be promoted; nothing was changed", n.Host).With("holdfast pair start, and where it does not start: holdfast pair status")
 		}
 	}
-	ev := cluster.Event{Kind: cluster.EvChosen, By: cluster.HostID(keep), Resource: cluster.MgmtVM, Host: cluster.HostID(keep), User: user, Detail: "asked for"}
-	if err := p.agent.Tell(ctx, ev); err != nil {
-		return err // nothing is done that nobody hears of
-	}
-	return p.driver.Resolve(ctx, func(h cluster.HostID) bool { return alive[h] })
+	return nil
 }
 
 // Copy writes a copy of this host's data, of one moment, and tells before about how many bytes

@@ -3,6 +3,7 @@ package group
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -18,6 +19,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
 	"holdfast/internal/pair"
 	"holdfast/internal/testbed/try"
 )
@@ -198,12 +200,14 @@ func TestAPersonChooses(t *testing.T) {
 	r := newRig(t)
 	a, b := r.node["a"], r.node["b"]
 	ctx := try.Context(t)
-	gone := func(cluster.HostID) bool { return false }
+	fit := fail.Errorf(fail.Refused, "the other copy can be promoted")
+	var holder cluster.HostID
+	alone := func(h cluster.HostID) error { holder = h; return nil }
 	var l ledger
 	r.assign("a", cluster.ProofFirst)
 	r.complete()
-	if err := b.Resolve(ctx, func(cluster.HostID) bool { return true }); err == nil || !strings.Contains(err.Error(), "which is there") {
-		t.Errorf("chosen beside an active node: %v", err)
+	if recorded, err := b.Resolve(ctx, func(cluster.HostID) error { return fit }); recorded || !errors.Is(err, fit) {
+		t.Errorf("chosen beside a better copy: %v", err)
 	}
 	stop := l.write(r, 3)
 	l.more(t, 50)
@@ -221,8 +225,12 @@ func TestAPersonChooses(t *testing.T) {
 		err := b.Check(ctx, cluster.GuestSpec{})
 		return err != nil && strings.Contains(err.Error(), "does not have every acknowledged write")
 	})
-	try.Must(t, b.Resolve(ctx, gone))
-	if err := b.Resolve(ctx, gone); err == nil {
+	recorded, err := b.Resolve(ctx, alone)
+	try.Must(t, err)
+	if !recorded || holder != "" {
+		t.Errorf("recorded: %t; the group was with %q", recorded, holder)
+	}
+	if recorded, err := b.Resolve(ctx, alone); err == nil || recorded {
 		t.Error("chosen again, although it can be promoted")
 	}
 	r.assign("b", cluster.ProofFenced)

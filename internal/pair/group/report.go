@@ -69,7 +69,7 @@ func (d *Driver) report(ctx context.Context) {
 	r.Times = d.times
 	r.Time = d.shown.Time
 	every := reportEvery
-	if r.Copy != nil && d.shown.Copy != nil && r.Copy.Stage == d.shown.Copy.Stage {
+	if r.Copy != nil && d.shown.Copy != nil && r.Copy.Stage == d.shown.Copy.Stage && r.Copy.Stage != cluster.Copied {
 		every = copyEvery
 	}
 	if reflect.DeepEqual(r, d.shown) || !r.Time.IsZero() && r.Times == d.shown.Times && now.Sub(r.Time) >= 0 && now.Sub(r.Time) < every {

@@ -24,45 +24,52 @@ type keeper interface {
 
 // Resolve makes this node's copy the only complete one, by a person's word, where no copy can
 // be promoted. What the other one has beside it is saved there, and given up, when that node
-// follows again. alive reports that a host renews its lease. The record comes first: until the copy
-// is ready as well nobody is promoted, and the call can be repeated.
-func (d *Driver) Resolve(ctx context.Context, alive func(cluster.HostID) bool) (err error) {
+// follows again. may says why it is refused, by what is known now of the node that has the group (""
+// for none) and of the other copy. The record comes first: until the copy is ready as well nobody
+// is promoted, and the call can be repeated. recorded: the record says so.
+func (d *Driver) Resolve(ctx context.Context, may func(holder cluster.HostID) error) (recorded bool, err error) {
 	data, ok := d.opt.Data.(keeper)
 	if !ok {
-		return fail.Errorf(fail.Refused, "a copy of this kind is not chosen by a person's word")
+		return false, fail.Errorf(fail.Refused, "a copy of this kind is not chosen by a person's word")
 	}
-	put, err := d.choose(ctx, alive)
+	put, err := d.choose(ctx, may)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer func() { err = errors.Join(err, d.release(ctx)) }()
 	if o := d.put(ctx, put); o.Why != "" {
-		return fail.Errorf(fail.Unavailable, "whether the choice was recorded is not known: %s", o.Why).With("look at it with: holdfast pair status, and choose again")
+		return false, fail.Errorf(fail.Unavailable, "whether the choice was recorded is not known: %s", o.Why).With("look at it with: holdfast pair status, and choose again")
 	} else if !o.OK {
-		return fail.Errorf(fail.Refused, "the records of the pair have changed meanwhile; nothing was changed")
+		return false, fail.Errorf(fail.Refused, "the records of the pair have changed meanwhile; nothing was changed")
 	}
 	d.opt.Log.Warn("pair", "chosen", describe(put))
 	if err := data.Keep(ctx); err != nil {
-		return fail.Errorf(fail.Failed, "the choice is recorded, and this copy can not be promoted yet: %w", err).With("choose again, this copy or the other one")
+		return true, fail.Errorf(fail.Failed, "the choice is recorded, and this copy can not be promoted yet: %w", err).With("choose again, this copy or the other one")
 	}
-	return nil
+	return true, nil
 }
 
 // choose waits until nothing is under way on this node, and holds it so.
-func (d *Driver) choose(ctx context.Context, alive func(cluster.HostID) bool) (p pair.Put, err error) {
+func (d *Driver) choose(ctx context.Context, may func(holder cluster.HostID) error) (p pair.Put, err error) {
 	ctx, cancel := context.WithTimeout(ctx, busyWithin)
 	defer cancel()
 	for {
+		// What may finds out is of these records, or newer: the transaction compares them.
+		var owner pair.OwnerRec
+		var sync int64
+		if err := d.ask(ctx, func() { owner, sync = d.m.Owner, d.m.Sync.Mod }); err != nil {
+			return p, err
+		}
+		if err := may(owner.Holder()); err != nil {
+			return p, err
+		}
 		why, busy := "", false
 		if err := d.ask(ctx, func() {
-			h := d.m.Owner.Holder()
 			switch {
 			case !d.ready:
 				why, busy = errNotReady.Error(), true
-			case d.held || d.m.Acting != nil || d.m.Writing || !d.m.Judged():
+			case d.held || d.m.Acting != nil || d.m.Writing || !d.m.Judged() || d.m.Owner.Mod != owner.Mod || d.m.Sync.Mod != sync:
 				why, busy = "this node is busy, or its copy can not be looked at", true
-			case h != "" && alive(h):
-				why = "the group is with " + string(h) + ", which is there"
 			default:
 				p, why = d.m.Resolve()
 				d.held = why == ""
@@ -73,7 +80,7 @@ func (d *Driver) choose(ctx context.Context, alive func(cluster.HostID) bool) (p
 		switch {
 		case why == "":
 			return p, nil
-		case !busy || !sleep.For(ctx, pollEvery):
+		case !busy || !sleep.For(ctx, stepEvery):
 			return p, fail.Errorf(fail.Refused, "%s; nothing was changed", why)
 		}
 	}
