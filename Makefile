@@ -119,7 +119,7 @@ lint: ## gofmt, vet, staticcheck
 fuzz: ## every fuzz target for 30 s
 	@packaging/fuzz.sh 30s
 
-bench: build ## measured figures, side by side, into bench/RESULTS.md
+bench: build ## measured figures, side by side, into out/bench.md
 	@bench/run.sh
 
 clean: ## remove what was built
