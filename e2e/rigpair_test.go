@@ -112,6 +112,24 @@ func killed(what string) func(*pairRig, context.Context, string, string) error {
 	return func(p *pairRig, ctx context.Context, active, _ string) error { return p.lab.Kill(ctx, active, what) }
 }
 
+// switchAndKill kills the agent of a host at some moment of a planned switch.
+func switchAndKill(of func(active, standby string) string) func(*pairRig, context.Context, string, string) error {
+	return func(p *pairRig, ctx context.Context, active, standby string) error {
+		ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+		defer cancel()
+		over := make(chan struct{})
+		go func() {
+			defer close(over)
+			// How it ends is no matter: its agent may be the one that is killed.
+			_, _ = p.lab.Exec(ctx, active, p.exe, "pair", "switch", standby, "--timeout", "20s")
+		}()
+		time.Sleep(rand.N(500 * time.Millisecond))
+		err := p.lab.Kill(ctx, of(active, standby), lab.AgentDaemon)
+		<-over
+		return err
+	}
+}
+
 func (p *pairRig) on(ctx context.Context, hosts ...string) (err error) {
 	for _, h := range hosts {
 		err = errors.Join(err, p.lab.On(ctx, h), p.lab.Heal(ctx, h))
@@ -142,6 +160,9 @@ var pairDrills = []pairDrill{
 	{name: "agent of the standby killed", stays: true, fault: func(p *pairRig, ctx context.Context, _, standby string) error {
 		return p.lab.Kill(ctx, standby, lab.AgentDaemon)
 	}},
+	// Whether it has moved is as may be: it serves again, and no row is lost.
+	{name: "agent of the active killed in a switch", fault: switchAndKill(func(active, _ string) string { return active })},
+	{name: "agent of the standby killed in a switch", fault: switchAndKill(func(_, standby string) string { return standby })},
 	{name: "database of the standby killed", stays: true, fault: func(p *pairRig, ctx context.Context, _, standby string) error {
 		return p.lab.Kill(ctx, standby, database)
 	}},

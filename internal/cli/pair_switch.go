@@ -16,6 +16,9 @@ import (
 	"holdfast/internal/sleep"
 )
 
+// timesWithin is how long both nodes may take to tell the times of a switch that is done.
+const timesWithin = 5 * time.Second
+
 // pairEvery is between two looks of a command that waits for a pair.
 const pairEvery = 100 * time.Millisecond
 
@@ -113,7 +116,7 @@ one. Interrupting the command does not end a switch that has begun.`,
 	return cmd
 }
 
-// switched is a switch that is done, by what both nodes tell. Durations in ns.
+// switched is a switch that is done, by what both nodes tell. Durations in ns; all 0: not known.
 type switched struct {
 	From     cluster.HostID `json:"from"`
 	To       cluster.HostID `json:"to"`
@@ -126,6 +129,9 @@ type switched struct {
 }
 
 func (s switched) text() string {
+	if s.Total == 0 {
+		return fmt.Sprintf("%s serves in place of %s; how long it took is not known, as an agent has begun anew meanwhile\n", clean(s.To), clean(s.From))
+	}
 	sec := func(d time.Duration) string { return fmt.Sprintf("%.2f", d.Seconds()) }
 	return fmt.Sprintf("%s serves in place of %s after %s s: services stopped %s, all data handed over %s, taken %s, promoted %s, services started %s\n",
 		clean(s.To), clean(s.From), sec(s.Total), sec(s.Stopped), sec(s.Handed), sec(s.Taken), sec(s.Promoted), sec(s.Started))
@@ -158,11 +164,19 @@ func (a *app) switchPair(ctx context.Context, c *api.Client, to string) (switche
 			return s, err
 		}
 	}
+	var served time.Time // when the other node was seen to serve
 	_, err = a.untilPair(ctx, c, "switch", func(p cluster.PairStatus) string {
 		if act := p.Active(); act == nil || act.Host != s.To {
 			return fmt.Sprintf("%s to serve", s.To)
 		}
-		return s.measured(p)
+		if served.IsZero() {
+			served = time.Now()
+		}
+		why := s.measured(p)
+		if why != "" && time.Since(served) > timesWithin { // an agent that has begun anew does not know them
+			return ""
+		}
+		return why
 	})
 	return s, err
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+	"golang.org/x/sys/unix"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/ha/records"
@@ -76,11 +77,17 @@ func (f *flag) Stop(context.Context, bool) error { return os.Remove(f.path) }
 // newRig makes two servers with the same accounts; a is the one that the pair begins with.
 func newRig(t *testing.T) *rig {
 	t.Helper()
+	return newRigOn(t, nil)
+}
+
+// newRigOn gives nodes a disk of their own, of a size as tmpfs takes it.
+func newRigOn(t *testing.T, size map[cluster.HostID]string) *rig {
+	t.Helper()
 	mem := storetest.NewMem()
 	r := &rig{t: t, mem: mem, store: mem.NewClient("test"), node: map[cluster.HostID]*node{}}
 	ctx := try.Context(t)
 	for i, name := range []cluster.HostID{"a", "b"} {
-		r.node[name] = r.newNode(name, uint32(i+1))
+		r.node[name] = r.newNode(name, uint32(i+1), size[name])
 	}
 	err := r.node["a"].birth(ctx) // b gets its accounts with the data
 	try.Must(t, err)
@@ -98,10 +105,14 @@ func newRig(t *testing.T) *rig {
 	return r
 }
 
-func (r *rig) newNode(name cluster.HostID, id uint32) *node {
+func (r *rig) newNode(name cluster.HostID, id uint32, size string) *node {
 	t := r.t
 	t.Helper()
 	dir := try.ShortDir(t)
+	if size != "" {
+		try.Must(t, unix.Mount("disk", dir, "tmpfs", 0, "size="+size))
+		t.Cleanup(func() { try.Must(t, unix.Unmount(dir, unix.MNT_DETACH)) })
+	}
 	own := aligntest.NewOwn(t, dir, mariadb.Options(id))
 	n := &node{r: r, name: name, id: id, port: own.Port, dir: dir, run: filepath.Join(dir, "run"), vip: &flag{filepath.Join(dir, "vip")}}
 	file := func(name, text string) {
