@@ -53,12 +53,16 @@ func (d *Driver) startCut(ctx context.Context, save string) error {
 	if err := durable.Write(whole, 0o600, func(f *os.File) error { return copyFile(f, log) }); err != nil {
 		return fmt.Errorf("save the end of the binary log before it is cut: %w", err)
 	}
-	if err := d.start(ctx, "SLAVE"); err != nil {
-		return err
-	}
+	serr := d.start(ctx, "SLAVE")
 	fi, err := os.Stat(log)
 	if err != nil {
-		return err
+		return errors.Join(serr, err)
+	}
+	if serr != nil {
+		if fi.Size() >= size { // nothing was cut, and it is tried again
+			serr = errors.Join(serr, os.Remove(whole))
+		}
+		return serr
 	}
 	if cut := fi.Size(); cut < size {
 		args := []string{"--no-defaults", "--verbose", "--start-position=" + strconv.FormatInt(cut, 10), whole}
