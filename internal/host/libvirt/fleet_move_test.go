@@ -121,7 +121,8 @@ func TestFleetMigrationThatStays(t *testing.T) {
 		t.Errorf("no progress was told: %+v", a.Fleet.Progress)
 	}
 	r.Fleet.Migrate.Timeout = 0
-	a, err = h.do(request{Op: r.Op, Fleet: r.Fleet, Timeout: 4 * time.Second})
+	r.Fleet.Migrate.MiBps = 2 // of the time a sixth is for the abort, which takes a while on a busy machine
+	a, err = h.do(request{Op: r.Op, Fleet: r.Fleet, Timeout: 15 * time.Second})
 	stays("deadline", a.Fleet, err, "deadline exceeded")
 
 	going = h.begin(r)
