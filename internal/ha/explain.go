@@ -2,6 +2,7 @@ package ha
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -113,6 +114,10 @@ func (m *Machine) waitingForGuest(h cluster.HostID) string {
 		return fmt.Sprintf("the guest on %s to go on: it is paused, and not by the cluster", h)
 	case r.Guest == cluster.GuestUnknown && !r.Fit:
 		return fmt.Sprintf("host %s to see its guest: %s; it lets itself be reset after %s", h, r.Why, blindWait)
+	case slices.Contains(m.Want.Rest, h):
+		if _, found := m.candidate(h); !found {
+			return fmt.Sprintf("a host to which it can move, as %s is in maintenance: %s", h, m.unable(h))
+		}
 	}
 	return ""
 }

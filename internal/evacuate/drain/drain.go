@@ -47,8 +47,8 @@ type Drain struct {
 	Rest func(ctx context.Context, host cluster.HostID, on bool) error
 	// Rests reports whether this host takes no guests.
 	Rests func() bool
-	// Waits tells why a guest of this host stands still that has come here; "": nothing is known.
-	// nil: as "".
+	// Waits tells why a guest of this host stands still that has come here, and for what the move
+	// of a protected one waits; "": nothing is known. nil: as "".
 	Waits func(uuid string) string
 }
 
@@ -204,7 +204,11 @@ func (r *drainRun) begin(left []libvirt.VM) {
 		switch {
 		case r.moving[vm.UUID] || len(r.failed[vm.UUID]) >= moveTries:
 		case vm.Protected:
-			r.waits = append(r.waits, vm.Name+": the cluster moves the management VM itself")
+			wait := vm.Name + ": the cluster moves it itself"
+			if why := r.why(vm.UUID); why != "" {
+				wait += "; it waits for " + why
+			}
+			r.waits = append(r.waits, wait)
 		case vm.Arriving: // before it was known that this host takes none
 			r.came[vm.UUID] = true
 			r.waits = append(r.waits, vm.Name+": is arriving just now, and goes on from here then")

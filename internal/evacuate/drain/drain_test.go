@@ -380,6 +380,12 @@ func TestDrainSaysWhyItWaits(t *testing.T) {
 		busy.Busy, mnvm.Protected = "snapshot", true
 		w := newDrainWorld(busy, mnvm, vm("a", 100))
 		w.guests.refuses["a to addr-h2"] = true
+		w.drain.Waits = func(uuid string) string {
+			if uuid == "uuid-mnvm" {
+				return "another host"
+			}
+			return ""
+		}
 		go func() {
 			time.Sleep(30 * time.Second)
 			w.guests.update("uuid-busy", func(v *libvirt.VM) { v.Busy = "" })
@@ -392,7 +398,7 @@ func TestDrainSaysWhyItWaits(t *testing.T) {
 			t.Errorf("moves: %s", got)
 		}
 		notes := strings.Join(w.notes, "\n")
-		for _, want := range []string{"busy: busy: snapshot", "mnvm: the cluster moves the management VM itself", "1 of 3 guests have left"} {
+		for _, want := range []string{"busy: busy: snapshot", "mnvm: the cluster moves it itself; it waits for another host", "1 of 3 guests have left"} {
 			if !strings.Contains(notes, want) {
 				t.Errorf("no note says %q:\n%s", want, notes)
 			}
