@@ -52,7 +52,7 @@ func (k kind) options(dir, exe string) lab.Options {
 	case galera:
 		o.OwnSystem = true
 	case paired:
-		o.Work = lab.WorkPair
+		o.Work, o.OwnSystem = lab.WorkPair, true
 	}
 	return o
 }

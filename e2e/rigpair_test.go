@@ -231,6 +231,7 @@ func TestPair(t *testing.T) {
 		}
 	}
 	t.Run("a person chooses", p.chosen)
+	t.Run("an upgrade", p.upgraded)
 	for _, d := range pairDrills {
 		if all := outages[d.name]; len(all) > 0 {
 			t.Logf("pair drill %q, %d runs: no write was acknowledged for %s", d.name, len(all), span(all))

@@ -48,10 +48,15 @@ func (nd *node) work(a *loop.Agent) (*work, error) {
 	if nd.n.Driver == "process" {
 		return nil, nil
 	}
-	guests, err := libvirt.NewFleet(libvirt.FleetOptions{
+	fleet := libvirt.FleetOptions{
 		Socket: nd.n.Libvirt.Socket, MigrateURI: nd.n.Libvirt.MigrateURI, MigrateTLS: nd.n.Libvirt.MigrateTLS, Shared: nd.n.Libvirt.Shared,
 		Protected: []string{loop.GuestUUID(nd.n.Cluster)}, Log: nd.Log,
-	})
+	}
+	own := a.GuestAddresses
+	if nd.pairing != nil {
+		fleet.Group, own = nd.pairing.guests, nd.pairing.addresses
+	}
+	guests, err := libvirt.NewFleet(fleet)
 	if err != nil {
 		return nil, err
 	}
@@ -60,10 +65,16 @@ func (nd *node) work(a *loop.Agent) (*work, error) {
 	w.sender = drain.NewSender(&drain.Sender{Store: a.Store, Host: a.Host, Guests: guests, Seen: seen, Log: nd.Log})
 	w.receiver = &drain.Receiver{Store: a.Store, Host: a.Host, Guests: guests, Seen: seen, Log: nd.Log}
 	w.drain = &drain.Drain{
-		Host: a.Host, Store: a.Store, Guests: guests, Sender: w.sender, Seen: seen, Rests: a.Rests, Waits: w.receiver.Waits,
+		Host: a.Host, Store: a.Store, Guests: guests, Sender: w.sender, Seen: seen, Rests: a.Rests,
+		Waits: func(uuid string) string {
+			if uuid == loop.GuestUUID(nd.n.Cluster) {
+				return a.Status().Waiting
+			}
+			return w.receiver.Waits(uuid)
+		},
 		Rest: func(ctx context.Context, host cluster.HostID, on bool) error { return a.Rest(ctx, "job", host, on) },
 	}
-	addresses := addresses(loop.GuestUUID(nd.n.Cluster), a.GuestAddresses, guests)
+	addresses := addresses(loop.GuestUUID(nd.n.Cluster), own, guests)
 	w.Service, err = service.New(service.Parts{
 		Store: a.Store, Cluster: a, Name: nd.n.Cluster, Host: a.Host, Dir: nd.n.DataDir, Fleet: guests, Addresses: addresses, Seen: seen, Log: nd.Log,
 		Dial: func(target string) (service.Peer, error) {
@@ -82,6 +93,9 @@ func (nd *node) work(a *loop.Agent) (*work, error) {
 	look := &report.Looker{
 		Fleet: guests, Host: a.Host, Install: a.Identity, Boot: nd.boot, Addr: nd.n.Addr, Agent: nd.Version, Member: nd.n.Store.Member != nil,
 		Rests: a.Rests, Bundles: w.Bundles, Waits: w.receiver.Waits, Log: nd.Log,
+	}
+	if nd.pairing != nil {
+		look.Group = nd.pairing.hostGroup()
 	}
 	if nd.keeper != nil {
 		look.Certificates = nd.keeper.State
@@ -115,8 +129,8 @@ func (nd *node) work(a *loop.Agent) (*work, error) {
 	return w, nil
 }
 
-// addresses finds those of a guest of this host: of the management VM by the configuration that
-// it was started with, of others by libvirt.
+// addresses finds those of a guest of this host: of what the cluster runs itself by the configuration
+// that it was started with, of others by libvirt.
 func addresses(managed string, own func() []string, guests *libvirt.Fleet) func(ctx context.Context, uuid string) ([]netip.Addr, error) {
 	return func(ctx context.Context, uuid string) ([]netip.Addr, error) {
 		if uuid != managed {
@@ -126,7 +140,7 @@ func addresses(managed string, own func() []string, guests *libvirt.Fleet) func(
 		for _, ip := range own() {
 			a, err := netip.ParseAddr(ip)
 			if err != nil {
-				return nil, fmt.Errorf("the management VM's address: %w", err)
+				return nil, fmt.Errorf("the address of what the cluster runs: %w", err)
 			}
 			out = append(out, a)
 		}

@@ -18,6 +18,9 @@ const MgmtVM ResourceID = "mnvm"
 // GuestName is the libvirt name of the management VM.
 const GuestName = "holdfast-mnvm"
 
+// GroupName is what the group of a pair is called among the guests of a host.
+const GroupName = "holdfast-group"
+
 // Instant is a reading of one host's clock (host/clock), in nanoseconds. Instants
 // of different hosts can not be compared; only rates are trusted.
 type Instant int64

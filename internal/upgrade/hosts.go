@@ -96,13 +96,27 @@ func (b *builder) skipped() map[cluster.HostID]string {
 // managersLast puts the host of the management VM behind the others, so that it
 // moves to one that is done and does not move again; managers behind that, the pair
 // behind other managers with the active one last, and the coordinator's host behind
-// all, unless the pair decides where it comes.
+// all, unless something of these decides where it comes.
 func (b *builder) managersLast() {
 	b.moveToEnd(b.part, func(h *inventory.Host) bool { return b.protects(h) && !slices.Contains(b.o.Order, h.Name) })
 	b.moveToEnd(b.part, func(h *inventory.Host) bool { return h.Has(inventory.RoleManager) })
 	b.moveToEnd(b.part, func(h *inventory.Host) bool { return b.inPair(h) })
 	b.moveToEnd(b.part, func(h *inventory.Host) bool { return b.inPair(h) && h.Name == b.inv.Pair.Active })
-	b.moveToEnd(b.part, func(h *inventory.Host) bool { return h.Name == b.o.Last && !b.inPair(h) })
+	b.moveToEnd(b.part, b.last)
+}
+
+// last reports whether h comes behind all others: it is the coordinator's host, and neither in a
+// pair nor the only refuge of what the cluster runs itself, which would then move there and back.
+func (b *builder) last(h *inventory.Host) bool {
+	return h.Name == b.o.Last && !b.inPair(h) && !b.refuge(h)
+}
+
+// refuge reports whether h is the only host to which another one's protected guest can go.
+func (b *builder) refuge(h *inventory.Host) bool {
+	from := slices.IndexFunc(b.inv.Hosts, func(x inventory.Host) bool { return x.Name != h.Name && x.Group == h.Group && b.protects(&x) })
+	return from >= 0 && !slices.ContainsFunc(b.inv.Hosts, func(x inventory.Host) bool {
+		return x.Name != h.Name && x.Name != b.inv.Hosts[from].Name && x.Group == h.Group && b.o.takes(&x)
+	})
 }
 
 // mixGroups lets hosts of several groups take turns: those that are out of

@@ -250,7 +250,7 @@ func (b *builder) turnStages(chain func(*inventory.Host) Chain) {
 		taken, rest = split(rest, which)
 		return taken
 	}
-	last := take(func(h *inventory.Host) bool { return h.Name == b.o.Last && !b.inPair(h) })
+	last := take(b.last)
 	active := take(func(h *inventory.Host) bool { return b.inPair(h) && h.Name == b.inv.Pair.Active })
 	managers := take(func(h *inventory.Host) bool { return h.Has(inventory.RoleManager) || b.inPair(h) })
 	b.turn("hosts", rest, chain)

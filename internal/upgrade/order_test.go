@@ -24,8 +24,8 @@ func turns(p *Plan) (out []cluster.HostID) {
 }
 
 // The host of the management VM comes after the others and the coordinator's host
-// last, unless it is node 0 or one of the pair, or an operator says otherwise of
-// the host of the management VM.
+// last, unless it is node 0, one of the pair or the only one to which the management VM can
+// go, or an operator says otherwise of the host of the management VM.
 func TestOrderOfTurns(t *testing.T) {
 	five := func() inventory.Inventory {
 		inv := hosts(5)
@@ -35,6 +35,12 @@ func TestOrderOfTurns(t *testing.T) {
 	paired := func() inventory.Inventory {
 		inv := smallCluster()
 		inv.VMs[0].Protected, inv.VMs[2].Protected = true, false
+		return inv
+	}
+	two := func() inventory.Inventory {
+		inv := hosts(3)
+		inv.Hosts[2].Group = "voters"
+		inv.VMs[0].Protected = true
 		return inv
 	}
 	type list = []cluster.HostID
@@ -52,6 +58,8 @@ func TestOrderOfTurns(t *testing.T) {
 		"node 0":               {five(), Options{Mode: manifest.Offline, Last: "h0"}, list{"h0", "h1", "h2", "h3", "h4"}},
 		"managers":             {paired(), Options{Mode: manifest.Rolling, Last: "h2"}, list{"h3", "h1", "m2", "m1", "h2"}},
 		"one of the pair":      {paired(), Options{Mode: manifest.Rolling, Last: "m2"}, list{"h2", "h3", "h1", "m2", "m1"}},
+		"two can run it":       {two(), Options{Mode: manifest.Rolling, Last: "h1"}, list{"h1", "h2", "h0"}},
+		"another one leads":    {two(), Options{Mode: manifest.Rolling, Last: "h2"}, list{"h1", "h0", "h2"}},
 		"several at once":      {five(), Options{Mode: manifest.Rolling, Last: "h0", MaxUnavailable: Limit{Count: 3}}, list{"h2", "h3", "h4", "h1", "h0"}},
 	} {
 		t.Run(name, func(t *testing.T) {

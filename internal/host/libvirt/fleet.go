@@ -26,7 +26,10 @@ type FleetOptions struct {
 	SysDir     string   // default /sys
 	DevDir     string   // default /dev
 	LogDir     string   // of the domains' logs; default /var/log/libvirt/qemu
-	Log        *slog.Logger
+	// Group lists what Holdfast's own HA runs on this host that is no guest of libvirt: the
+	// group of a pair. Such a host needs no libvirtd. nil: libvirtd has all guests.
+	Group func(ctx context.Context) ([]VM, error) `json:"-"`
+	Log   *slog.Logger
 }
 
 // Fleet lists and moves the guests of this host that Holdfast does not protect.

@@ -79,6 +79,11 @@ const (
 // more for each of its disks. A guest about which there is no answer in 3 s (its QEMU
 // hangs) is listed as busy, with what is known.
 func (f *Fleet) List(ctx context.Context) ([]VM, error) {
+	if bare, err := f.bare(); err != nil {
+		return nil, fmt.Errorf("list the guests: %w", err)
+	} else if bare {
+		return f.group(ctx, nil)
+	}
 	ctx, cancel := context.WithTimeout(ctx, share(ctx, listLimit))
 	defer cancel()
 	var vms []VM
@@ -110,7 +115,7 @@ func (f *Fleet) List(ctx context.Context) ([]VM, error) {
 			out = append(out, vm)
 		}
 	}
-	return out, nil
+	return f.group(ctx, out)
 }
 
 // each calls do for 0..n-1, a few at a time. Each worker has a connection of its
@@ -367,6 +372,9 @@ func (f *Fleet) MeasureDirty(ctx context.Context, window time.Duration) (map[str
 	seconds := int32((window + time.Second - 1) / time.Second)
 	if seconds < 1 || seconds > 60 {
 		return nil, fmt.Errorf("measure dirty rates: window of %v: want 1 s to 60 s", window)
+	}
+	if bare, err := f.bare(); err != nil || bare {
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, share(ctx, window+listLimit))
 	defer cancel()

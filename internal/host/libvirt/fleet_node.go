@@ -29,9 +29,12 @@ func (n Node) SameCPU(m Node) bool {
 	return n.Arch == m.Arch && n.CPUModel == m.CPUModel && n.CPUVendor == m.CPUVendor && slices.Equal(n.CPUFeatures, m.CPUFeatures)
 }
 
-// Node tells what the host has.
+// Node tells what the host has; nothing where it needs no hypervisor and has none.
 func (f *Fleet) Node(ctx context.Context) (Node, error) {
 	var n Node
+	if bare, err := f.bare(); err != nil || bare {
+		return n, err
+	}
 	var caps string
 	err := f.ask(ctx, "ask for the host", func(l *golibvirt.Libvirt) error {
 		_, memory, cpus, _, _, _, _, _, err := l.NodeGetInfo()

@@ -39,6 +39,9 @@ const poolLimit = 2 * time.Minute
 func (f *Fleet) Pools(ctx context.Context) ([]Pool, error) {
 	ctx, cancel := context.WithTimeout(ctx, share(ctx, listLimit))
 	defer cancel()
+	if bare, err := f.bare(); err != nil || bare {
+		return nil, err
+	}
 	mounts, err := f.storage.mounts()
 	if err != nil {
 		return nil, fmt.Errorf("list the pools: %w", err)

@@ -45,6 +45,7 @@ type Looker struct {
 	API     string // of the agent, "" when it is not served over TLS
 	Agent   string // version of the agent
 	Member  bool   // the host runs a member of the store
+	Group   string // of hosts, among which its guests move
 	Rests   func() bool
 	Bundles func() ([]string, error)
 	Log     *slog.Logger
@@ -73,7 +74,7 @@ func (l *Looker) Measure(ctx context.Context) {
 // Look gives the host's record. With an error, it holds what could be found out.
 func (l *Looker) Look(ctx context.Context) (Record, error) {
 	r := Record{
-		Host: inventory.Host{Name: l.Host, Boot: l.Boot, Install: l.Install, Maintenance: l.Rests(), Kernel: Kernel(), Member: l.Member},
+		Host: inventory.Host{Name: l.Host, Group: l.Group, Boot: l.Boot, Install: l.Install, Maintenance: l.Rests(), Kernel: Kernel(), Member: l.Member},
 		Addr: l.Addr, API: l.API, Agent: l.Agent, Generation: job.Generation, CarriesLive: true, MigrateTLS: l.Fleet.MigrationSecurity().TLS,
 	}
 	var aerr, berr error

@@ -231,3 +231,34 @@ func TestAPlanTellsWhatContradictsThePlatformFile(t *testing.T) {
 		t.Errorf("%q", told)
 	}
 }
+
+// TestStaleReports: by a report that is older than a move of what the cluster runs itself, or than the
+// end of a maintenance, the hosts would be put into the wrong order, or left out.
+func TestStaleReports(t *testing.T) {
+	runs := func(h cluster.HostID, vms ...inventory.VM) report.Record {
+		return report.Record{Host: inventory.Host{Name: h, Maintenance: h == "h3"}, VMs: vms}
+	}
+	own, other := inventory.VM{Protected: true, Running: true}, inventory.VM{Running: true}
+	on := func(state cluster.OwnerState, rest ...cluster.HostID) cluster.Status {
+		return cluster.Status{Owner: cluster.Owner{State: state, Host: "h1"}, Want: cluster.Want{Rest: rest}}
+	}
+	for what, c := range map[string]struct {
+		st    cluster.Status
+		r     report.Record
+		stale bool
+	}{
+		"it is told here":       {on(cluster.Running), runs("h1", other, own), false},
+		"it is not told yet":    {on(cluster.Running), runs("h1", other), true},
+		"it is told elsewhere":  {on(cluster.Running), runs("h2", own), true},
+		"another host":          {on(cluster.Running), runs("h2", other), false},
+		"it is on its way":      {on(cluster.Migrating), runs("h1", other), false},
+		"the cluster has none":  {cluster.Status{}, runs("h1", other), false},
+		"it is in maintenance":  {on(cluster.Running, "h3"), runs("h3"), false},
+		"it was in maintenance": {on(cluster.Running), runs("h3"), true},
+		"it does not run there": {on(cluster.Running), runs("h1", inventory.VM{Protected: true}), true},
+	} {
+		if got := stale(&c.st, c.r); got != c.stale {
+			t.Errorf("%s: stale %v", what, got)
+		}
+	}
+}

@@ -1,0 +1,51 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/ha/loop"
+	"holdfast/internal/host/libvirt"
+	"holdfast/internal/vipaddr"
+)
+
+// votersOnly is the group of hosts (inventory.Host.Group) that a pair's group can not come to.
+const votersOnly = "voters"
+
+// guests are what this host runs of the pair, for jobs that empty hosts: the group, which the
+// cluster moves by a planned switch. What is not known is an error: the host may not be taken for empty.
+func (p *pairWork) guests(ctx context.Context) ([]libvirt.VM, error) {
+	if p.driver == nil {
+		return nil, nil
+	}
+	g, err := p.driver.Observe(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("look at the pair's group: %w", err)
+	}
+	if g.State == cluster.GuestAbsent {
+		return nil, nil
+	}
+	return []libvirt.VM{{Name: cluster.GroupName, UUID: loop.GuestUUID(p.nd.n.Cluster), State: libvirt.VMRunning, Protected: true}}, nil
+}
+
+// addresses are the virtual ones of the group.
+func (p *pairWork) addresses() (out []string) {
+	for _, m := range p.cfg.Group {
+		if m.VIP == "" {
+			continue
+		}
+		if a, err := vipaddr.Parse(m.VIP); err == nil { // the configuration's check has read it
+			out = append(out, a.Prefix.Addr().String())
+		}
+	}
+	return out
+}
+
+// hostGroup is the group of hosts among which this one's guests move.
+func (p *pairWork) hostGroup() string {
+	if p.driver == nil {
+		return votersOnly
+	}
+	return ""
+}
