@@ -191,6 +191,9 @@ var pairDrills = []pairDrill{
 		repair: func(p *pairRig, ctx context.Context, _, standby string) error {
 			return p.lab.Resume(ctx, standby, database)
 		}},
+	{name: "standby is slow", stays: true, fault: slowStandby},
+	{name: "standby without its data loses its power in the copy", stays: true, fault: interruptedCopy,
+		repair: func(p *pairRig, ctx context.Context, _, standby string) error { return p.on(ctx, standby) }},
 	{name: "arbiter lost", stays: true,
 		fault:  func(p *pairRig, ctx context.Context, _, _ string) error { return p.lab.Crash(ctx, "h3") },
 		repair: func(p *pairRig, ctx context.Context, _, _ string) error { return p.on(ctx, "h3") }},

@@ -53,6 +53,12 @@ func (d *Driver) Resync(ctx context.Context, from replica.Source) error {
 	if err != nil {
 		return err
 	}
+	if lost, err := d.lost(ctx); err != nil || lost {
+		if err == nil {
+			err = d.reseed(ctx, from, peer)
+		}
+		return err
+	}
 	f, err := d.awake(ctx, func(ctx context.Context) error { return d.startCut(ctx, from.Save) })
 	if err != nil {
 		return err
@@ -81,6 +87,20 @@ func (d *Driver) Resync(ctx context.Context, from replica.Source) error {
 		return d.reseed(ctx, from, peer)
 	}
 	return err
+}
+
+// lost reports that this node's data are gone: no server runs, and the data directory is empty. One
+// that is not there is an error: a file system that is not mounted looks the same.
+func (d *Driver) lost(ctx context.Context) (bool, error) {
+	if run, err := d.run(ctx); err != nil || run != "" {
+		return false, err
+	}
+	entries, err := os.ReadDir(d.cfg.Datadir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, fail.Errorf(fail.Refused, "the data directory %s is not there", d.cfg.Datadir).
+			With("mount its file system; or, if its data are lost, make it, empty, with the owner of the database: the other node's data are copied into it")
+	}
+	return err == nil && len(entries) == 0, err
 }
 
 // anew makes the node a replica, whatever it was before.

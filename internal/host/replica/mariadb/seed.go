@@ -1,6 +1,7 @@
 package mariadb
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -18,13 +20,22 @@ import (
 	"holdfast/internal/durable"
 	"holdfast/internal/fail"
 	"holdfast/internal/host/replica"
+	"holdfast/internal/sleep"
 )
 
 // stage is where a copy is made ready, beside the data directory.
 const stage = ".seed"
 
+// heldUp is how long commits may wait for the end of a copy. At that end mariadb-backup lets no commit
+// pass, and a receiver that takes nothing any more would hold all of them up.
+const (
+	heldUp     = 6 * time.Second
+	heldUpLook = 250 * time.Millisecond
+)
+
 // Seed writes a copy of this node's data, of one moment, as mariadb-backup streams it. Before
-// the first byte it tells about how many will come. The server goes on.
+// the first byte it tells about how many will come. The server goes on: a copy that holds
+// commits up for heldUp is given up.
 func (d *Driver) Seed(ctx context.Context, w io.Writer, about func(bytes int64) error) (err error) {
 	v, err := d.row(ctx, d.db, "SELECT @@gtid_binlog_state AS state")
 	if err == nil && v["state"] == "" { // it has no position yet at which a replica could begin
@@ -49,14 +60,37 @@ func (d *Driver) Seed(ctx context.Context, w io.Writer, about func(bytes int64) 
 	if err := d.options(defaults); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	cmd := exec.CommandContext(ctx, "mariadb-backup", "--defaults-file="+defaults, "--backup", "--stream=mbstream",
 		"--target-dir="+dir, "--datadir="+d.cfg.Datadir, "--socket="+d.cfg.Socket, "--protocol=socket")
 	said := &tail{}
 	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = w, said, settle
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("copy the primary: %w: %s", err, strings.TrimSpace(string(said.b)))
+	var watch sync.WaitGroup
+	watch.Go(func() { d.letCommit(ctx, cancel) })
+	err = cmd.Run()
+	why := context.Cause(ctx)
+	cancel(nil)
+	watch.Wait()
+	if err != nil {
+		return fmt.Errorf("copy the primary: %w: %s", cmp.Or(why, err), strings.TrimSpace(string(said.b)))
 	}
 	return nil
+}
+
+// letCommit gives a copy up for which commits wait too long, until ctx ends.
+func (d *Driver) letCommit(ctx context.Context, giveUp context.CancelCauseFunc) {
+	last := time.Now() // when no commit waited
+	for sleep.For(ctx, heldUpLook) {
+		v, err := d.row(ctx, d.db, "SELECT COUNT(*) AS waiting FROM information_schema.PROCESSLIST WHERE state='Waiting for backup lock'")
+		switch {
+		case err != nil || v["waiting"] == "0": // a server that does not answer is for others to see
+			last = time.Now()
+		case time.Since(last) >= heldUp:
+			giveUp(fail.Errorf(fail.Failed, "commits waited %s for its end: the receiver does not take it, or is too slow", heldUp))
+			return
+		}
+	}
 }
 
 // options writes user and password where only this user reads them: every process of the

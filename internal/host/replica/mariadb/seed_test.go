@@ -5,6 +5,9 @@ import (
 	"errors"
 	"io"
 	"os"
+	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -109,4 +112,61 @@ func TestACopyIsCounted(t *testing.T) {
 		t.Errorf("%d bytes came, %d were estimated", c.Bytes, c.About)
 	}
 	t.Logf("%d bytes came, %d were estimated", c.Bytes, c.About)
+}
+
+// TestDataThatAreLost: a replica whose data directory is empty copies the primary. Where the directory
+// is not there it does nothing: its file system may not be mounted.
+func TestDataThatAreLost(t *testing.T) {
+	a, b := pair(t)
+	join(t, a, b)
+	ctx := try.Context(t)
+	try.Must(t, <-insert(a.app(), 1))
+	try.Must(t, b.cmd.Kill9(ctx))
+	info, err := os.Stat(b.datadir)
+	try.Must(t, err)
+	try.Must(t, os.Rename(b.datadir, b.datadir+".away"))
+	refused(t, "no data directory", b.Resync(ctx, a.source("")))
+	if _, err := os.Stat(b.datadir); !os.IsNotExist(err) {
+		t.Fatalf("the data directory was made: %v", err)
+	}
+	try.Must(t, os.Mkdir(b.datadir, info.Mode().Perm()))
+	try.Must(t, os.Chown(b.datadir, int(info.Sys().(*syscall.Stat_t).Uid), int(info.Sys().(*syscall.Stat_t).Gid)))
+	try.Must(t, b.Resync(ctx, a.source("")))
+	if g, err := a.Together(ctx, b.state()); err != nil || !g.Safe {
+		t.Fatalf("%+v, %v", g, err)
+	}
+	try.Until(t, "the row", func() bool { return b.value("SELECT COUNT(*) FROM app.log") == "1" })
+}
+
+// TestACopyThatNobodyTakes: at the end of a copy no commit passes; a receiver that stands still then
+// does not hold them up for ever.
+func TestACopyThatNobodyTakes(t *testing.T) {
+	a, _ := pair(t)
+	ctx := try.Context(t)
+	var all int64
+	count := &watched{Writer: io.Discard, look: func(bytes int64) { all = bytes }}
+	try.Must(t, a.Seed(ctx, count, func(int64) error { return nil }))
+	// The end: what is copied while no commit passes begins some 600 KiB before it.
+	stands, goOn := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	stalled := &watched{Writer: io.Discard, look: func(bytes int64) {
+		if bytes > all-200<<10 {
+			once.Do(func() { close(stands) })
+			<-goOn
+		}
+	}}
+	ended := make(chan error, 1)
+	go func() { ended <- a.Seed(ctx, stalled, func(int64) error { return nil }) }()
+	<-stands
+	db, written := a.app(), []<-chan error(nil)
+	for id := int64(1); id <= 3; id++ {
+		written = append(written, insert(db, id))
+	}
+	for _, w := range written {
+		try.Must(t, <-w)
+	}
+	close(goOn)
+	if err := <-ended; err == nil || !strings.Contains(err.Error(), "commits waited") {
+		t.Errorf("the copy: %v", err)
+	}
 }
