@@ -94,6 +94,9 @@ func (a *Admin) save(ctx context.Context, dir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if len(info.Clusters) == 0 { // nobody could restore it
+		return "", fmt.Errorf("the store has no records yet: %w", store.ErrRetry)
+	}
 	name := fmt.Sprintf("%s%s-r%d%s", a.snapshotPrefix(), a.now().UTC().Format(snapshotTime), info.Revision, snapshotExt)
 	file := filepath.Join(dir, name)
 	if err := durable.Rename(f.Name(), file); err != nil {

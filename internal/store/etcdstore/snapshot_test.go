@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/pki"
+	"holdfast/internal/store"
 )
 
 func TestSnapshot(t *testing.T) {
@@ -22,6 +23,9 @@ func TestSnapshot(t *testing.T) {
 	a := c.admin(t)
 	cl := c.open(t, c.prefix())
 	dir := filepath.Join(t.TempDir(), "made")
+	if file, err := a.Snapshot(within(t, 20*time.Second), dir, 2); !errors.Is(err, store.ErrRetry) || len(list(t, dir)) > 0 {
+		t.Errorf("of a store without records, which nobody could restore: %s, %v; left: %v", file, err, list(t, dir))
+	}
 	var files []string
 	for i := range 4 {
 		rev := insist(t, cl, fmt.Sprint("k", i), needle)
