@@ -63,10 +63,11 @@ type Seconds struct {
 
 // Limits of an installation.
 const (
-	aliveWithin = 3 * time.Minute // all agents, after their start
-	runsWithin  = 5 * time.Minute // the management VM, after that
-	lookEvery   = 500 * time.Millisecond
-	clockTries  = 3
+	aliveWithin    = 3 * time.Minute // all agents, after their start
+	proclaimWithin = time.Minute     // until the cluster takes a configuration
+	runsWithin     = 5 * time.Minute // the management VM, after that
+	lookEvery      = 500 * time.Millisecond
+	clockTries     = 3
 )
 
 // run is an installation under way.

@@ -319,8 +319,13 @@ func (r *run) enrol(ctx context.Context) error {
 // no member, whatever it knows.
 func (r *run) proclaim(ctx context.Context) error {
 	r.Tell("", "configuration")
-	_, err := r.ask(ctx, r.others()[0], Request{Do: DoAgent, Args: []string{"config", "import", ClusterFile, "--yes", "--swap-member"}})
-	return err
+	// It is refused while the management VM is being started or moved, as the members' restart may have had it.
+	return r.wait(ctx, proclaimWithin, func() string {
+		if _, err := r.ask(ctx, r.others()[0], Request{Do: DoAgent, Args: []string{"config", "import", ClusterFile, "--yes", "--swap-member"}}); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
 }
 
 // votes waits until the new member has caught up.

@@ -13,6 +13,7 @@ import (
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
+	"holdfast/internal/sleep"
 	"holdfast/internal/store"
 	"holdfast/internal/upgrade"
 )
@@ -111,4 +112,27 @@ func (s *Service) uninvolved(ctx context.Context) error {
 			With("end it first: holdfast upgrade commit --lost HOST, holdfast upgrade rollback --lost HOST")
 	}
 	return nil
+}
+
+// freshen waits until no host that is up has told something that is over, sightWithin at most.
+// What comes after it says what is still wrong.
+func (s *Service) freshen(ctx context.Context) {
+	for end := time.Now().Add(sightWithin); time.Now().Before(end); {
+		seen, _ := s.Seen()
+		st, late := s.Cluster.Status(), false
+		for _, h := range seen {
+			late = late || h.Up(time.Now()) && stale(&st, h.Record)
+		}
+		if !late || !sleep.For(ctx, stateAgain) {
+			return
+		}
+	}
+}
+
+// stale reports whether a host's report is older than the last move of what the cluster
+// runs itself, on which the order of the hosts depends, or than the end of the host's maintenance.
+func stale(st *cluster.Status, r report.Record) bool {
+	runs := slices.ContainsFunc(r.VMs, func(v inventory.VM) bool { return v.Protected && v.Running })
+	return st.Owner.State == cluster.Running && runs != (st.Owner.Host == r.Host.Name) ||
+		r.Host.Maintenance && !slices.Contains(st.Want.Rest, r.Host.Name)
 }

@@ -184,6 +184,7 @@ func (s *Service) gather(ctx context.Context, r *request.Request) (*planned, err
 	if p.manifest != nil {
 		name, installed = p.manifest.Name, cmp.Or(st.Versions[p.manifest.Name], installed)
 	}
+	s.freshen(ctx)
 	if p.inv, p.told, err = s.inventory(ctx, r.Inventory, r.Options.MigrationNetwork, name, installed); err == nil {
 		p.inv.Kept, err = s.keptBackups(ctx, st)
 	}
@@ -288,30 +289,21 @@ func (s *Service) inventory(ctx context.Context, said *inventory.Inventory, netw
 const sightWithin = 15 * time.Second
 
 // sighted are the hosts' records, after a while if a host that is up can not list its
-// guests just now, or has not told yet what the cluster has begun to run there.
+// guests just now.
 func (s *Service) sighted(ctx context.Context) (map[cluster.HostID]report.Seen, bool) {
 	for end := time.Now().Add(sightWithin); ; {
 		seen, ok := s.Seen()
-		st := s.Cluster.Status()
-		late := false
+		blind := false
 		for _, h := range seen {
-			late = late || h.Up(time.Now()) && (h.Blind || stale(&st, h.Record))
+			blind = blind || h.Blind && h.Up(time.Now())
 		}
-		if !late || time.Now().After(end) {
+		if !blind || time.Now().After(end) {
 			return seen, ok
 		}
 		if !sleep.For(ctx, stateAgain) {
 			return seen, ok
 		}
 	}
-}
-
-// stale reports whether a host's report is older than the last move of what the cluster
-// runs itself, on which the order of the hosts depends, or than the end of the host's maintenance.
-func stale(st *cluster.Status, r report.Record) bool {
-	runs := slices.ContainsFunc(r.VMs, func(v inventory.VM) bool { return v.Protected && v.Running })
-	return st.Owner.State == cluster.Running && runs != (st.Owner.Host == r.Host.Name) ||
-		r.Host.Maintenance && !slices.Contains(st.Want.Rest, r.Host.Name)
 }
 
 // free refuses to begin beside an upgrade that is not over.
