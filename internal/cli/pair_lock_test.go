@@ -48,8 +48,8 @@ func TestTwoSetUps(t *testing.T) {
 	}
 
 	cmd := exec.Command(os.Args[0], "-test.run=^TestTwoSetUps$")
-	cmd.Env = append(os.Environ(), helper+"="+path)
-	_, err = cmd.StdinPipe() // open until its end
+	cmd.Env = append(os.Environ(), helper+"="+path, "TMPDIR="+t.TempDir()) // what TestMain makes there goes with this test
+	_, err = cmd.StdinPipe()                                               // open until its end
 	try.Must(t, err)
 	out, err := cmd.StdoutPipe()
 	try.Must(t, err)
