@@ -114,19 +114,28 @@ func (s *Service) uninvolved(ctx context.Context) error {
 	return nil
 }
 
-// freshen waits until no host that is up has told something that is over, sightWithin at most.
-// What comes after it says what is still wrong.
-func (s *Service) freshen(ctx context.Context) {
-	for end := time.Now().Add(sightWithin); time.Now().Before(end); {
-		seen, _ := s.Seen()
-		st, late := s.Cluster.Status(), false
+// awaitReports waits until no host that is up is late with its report, sightWithin at most, and
+// gives what all hosts report then.
+func (s *Service) awaitReports(ctx context.Context, late func(report.Record) bool) (map[cluster.HostID]report.Seen, bool) {
+	for end := time.Now().Add(sightWithin); ; {
+		seen, ok := s.Seen()
+		waits := false
 		for _, h := range seen {
-			late = late || h.Up(time.Now()) && stale(&st, h.Record)
+			waits = waits || h.Up(time.Now()) && late(h.Record)
 		}
-		if !late || !sleep.For(ctx, stateAgain) {
-			return
+		if !waits || time.Now().After(end) || !sleep.For(ctx, stateAgain) {
+			return seen, ok
 		}
 	}
+}
+
+// freshen waits until no host tells something that is over. What comes after it says what is
+// still wrong.
+func (s *Service) freshen(ctx context.Context) {
+	s.awaitReports(ctx, func(r report.Record) bool {
+		st := s.Cluster.Status()
+		return stale(&st, r)
+	})
 }
 
 // stale reports whether a host's report is older than the last move of what the cluster

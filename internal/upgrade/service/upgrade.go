@@ -16,7 +16,6 @@ import (
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
-	"holdfast/internal/sleep"
 	"holdfast/internal/store"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/catalogue"
@@ -291,19 +290,7 @@ const sightWithin = 15 * time.Second
 // sighted are the hosts' records, after a while if a host that is up can not list its
 // guests just now.
 func (s *Service) sighted(ctx context.Context) (map[cluster.HostID]report.Seen, bool) {
-	for end := time.Now().Add(sightWithin); ; {
-		seen, ok := s.Seen()
-		blind := false
-		for _, h := range seen {
-			blind = blind || h.Blind && h.Up(time.Now())
-		}
-		if !blind || time.Now().After(end) {
-			return seen, ok
-		}
-		if !sleep.For(ctx, stateAgain) {
-			return seen, ok
-		}
-	}
+	return s.awaitReports(ctx, func(r report.Record) bool { return r.Blind })
 }
 
 // free refuses to begin beside an upgrade that is not over.
