@@ -2,6 +2,7 @@ package libvirt
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -28,28 +29,69 @@ type conn struct {
 	wg     sync.WaitGroup // calls under way; grows only while not closed
 }
 
-// sock is a net.Conn that tells when it has died.
+// sock is a net.Conn that tells when it has died. While the library connects, it holds back
+// the end of the connection for as long as the library does not wait for an answer: at the
+// end of a successful connect the library writes a field that it reads when the connection
+// ends, without a lock.
 type sock struct {
 	net.Conn
 	once sync.Once
 	dead chan struct{} // closed when reading failed, which is final: no read deadlines are set
-	// order puts what happened before a hang-up before what the library does after
-	// it: its own field for that, written at the end of a connect, is not guarded.
-	order sync.Mutex
+
+	mu     sync.Mutex
+	turn   sync.Cond // of mu: asked or greeted has changed
+	asked  bool      // a request was sent whose answer is not here as a whole
+	answer []byte    // what has come since
+	// greeted: the library's connect has returned or will fail. The fields above are not
+	// kept after that.
+	greeted bool
 }
 
-func (s *sock) passed() {
-	s.order.Lock()
-	defer s.order.Unlock()
+func newSock(nc net.Conn) *sock {
+	s := &sock{Conn: nc, dead: make(chan struct{})}
+	s.turn.L = &s.mu
+	return s
 }
 
 func (s *sock) Read(b []byte) (int, error) {
 	n, err := s.Conn.Read(b)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.greeted && s.asked {
+		// An answer is one packet; the first four bytes say how long it is.
+		s.answer = append(s.answer, b[:n]...)
+		s.asked = len(s.answer) < 4 || len(s.answer) < int(binary.BigEndian.Uint32(s.answer))
+	}
 	if err != nil {
-		s.passed()
+		for !s.greeted && !s.asked {
+			s.turn.Wait()
+		}
 		s.once.Do(func() { close(s.dead) })
 	}
 	return n, err
+}
+
+func (s *sock) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	if !s.greeted {
+		s.asked, s.answer = true, nil
+		s.turn.Signal()
+	}
+	s.mu.Unlock()
+	return s.Conn.Write(b)
+}
+
+// Close is called by the library, when it gives up connecting.
+func (s *sock) Close() error {
+	s.endOfGreeting()
+	return s.Conn.Close()
+}
+
+func (s *sock) endOfGreeting() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.greeted, s.answer = true, nil
+	s.turn.Signal()
 }
 
 // dialed hands a connection that exists already to the library.
@@ -69,10 +111,10 @@ func dial(ctx context.Context, path string) (*conn, error) {
 // greet begins to talk to the libvirtd at the other end, and opens its QEMU driver.
 // The connection is closed when that fails.
 func greet(ctx context.Context, nc net.Conn) (*conn, error) {
-	c := &conn{sock: &sock{Conn: nc, dead: make(chan struct{})}}
+	c := &conn{sock: newSock(nc)}
 	c.rpc = golibvirt.NewWithDialer(dialed{c.sock})
 	if err := c.call(ctx, "open libvirt's QEMU driver", func(l *golibvirt.Libvirt) error {
-		defer c.sock.passed()
+		defer c.sock.endOfGreeting()
 		return l.ConnectToURI(golibvirt.QEMUSystem)
 	}); err != nil {
 		c.close()
@@ -93,8 +135,7 @@ func (c *conn) close() {
 
 // hangUp lets every call end, without waiting for it.
 func (c *conn) hangUp() {
-	c.sock.passed()
-	_ = c.sock.Close() // the only error is that it has been closed before
+	_ = c.sock.Conn.Close() // the only error is that it has been closed before
 }
 
 // async runs f, which makes calls, in a goroutine that ends with the answer or

@@ -11,9 +11,9 @@ import (
 	"holdfast/internal/testbed/try"
 )
 
-// TestAFullDisk: the disk of the active node is full, so its database ends at a commit. It is
-// started again there, ends again, and the group goes to the other node with every row that
-// was acknowledged. With room the node comes back by itself.
+// TestAFullDisk: the disk of the active node is full, so a commit waits in its database for
+// ever. The database is killed, can not be promoted there again, and the group goes to the
+// other node with every row that was acknowledged. With room the node comes back by itself.
 func TestAFullDisk(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can mount")
@@ -27,15 +27,13 @@ func TestAFullDisk(t *testing.T) {
 	defer func() { stop() }()
 	l.more(t, 50)
 
-	fill := filepath.Join(a.dir, "fill")
-	var fs unix.Statfs_t
-	try.Must(t, unix.Statfs(a.dir, &fs))
-	f, err := os.Create(fill)
+	// The table has free pages, so that what has no room first is the binary log.
+	_, err := a.root.ExecContext(t.Context(), "INSERT INTO app.log SELECT -seq FROM app.seq_1_to_60000")
 	try.Must(t, err)
-	room := int64(fs.Bavail)*fs.Bsize - 64<<10
-	try.Must(t, unix.Fallocate(int(f.Fd()), 0, 0, room))
-	try.Must(t, f.Close())
-	t.Logf("64 KiB are left, %d rows are acknowledged", l.size())
+
+	fill := filepath.Join(a.dir, "fill")
+	fillUp(t, fill)
+	t.Logf("the disk is full, %d rows are acknowledged", l.size())
 	try.Until(t, "the group to leave a", func() bool {
 		g, err := a.Observe(t.Context())
 		return err == nil && g.State == cluster.GuestAbsent
@@ -55,4 +53,28 @@ func TestAFullDisk(t *testing.T) {
 	l.check(a)
 	l.check(b)
 	t.Logf("%d rows acknowledged, none lost", l.size())
+}
+
+// fillUp makes the file at path so large that nothing is left on its disk. The database
+// beside it goes on writing meanwhile.
+func fillUp(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.Create(path)
+	try.Must(t, err)
+	for size := int64(0); ; {
+		var fs unix.Statfs_t
+		try.Must(t, unix.Statfs(path, &fs))
+		room := int64(fs.Bavail) * fs.Bsize
+		if room == 0 {
+			break
+		}
+		switch err := unix.Fallocate(int(f.Fd()), 0, size, room); err {
+		case nil:
+			size += room
+		case unix.ENOSPC: // the database took some of it
+		default:
+			t.Fatal(err)
+		}
+	}
+	try.Must(t, f.Close())
 }

@@ -2,6 +2,7 @@ package mariadb
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -140,10 +141,23 @@ func (d *Driver) fill(ctx context.Context, run string, st *replica.Status) error
 	if now != run {
 		c.run = ""
 	}
+	if err := d.room(ctx); err != nil {
+		return err
+	}
 	st.Waits, st.Acked = c.strict(), c.acked
 	st.Blocked, st.Connected = c.waiting, c.clients > 0 && c.replicas > 0
 	if st.Role == replica.Primary {
 		st.Guarantee = d.judge(c)
 	}
 	return nil
+}
+
+// room refuses a server in which a commit waits for space on a disk. Queries are answered
+// meanwhile, and no commit ends; the server looks for space again once a minute, for ever.
+func (d *Driver) room(ctx context.Context) error {
+	v, err := d.row(ctx, d.db, "SELECT COUNT(*) AS waiting FROM information_schema.processlist WHERE state='Waiting for someone to free space'")
+	if err == nil && v["waiting"] != "0" {
+		err = errors.New("a disk is full: commits wait for space")
+	}
+	return err
 }
