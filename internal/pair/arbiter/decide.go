@@ -18,8 +18,12 @@ type StopMember struct{}
 // StartMember starts it on the data that are there.
 type StartMember struct{}
 
-// Contest asks the arbiter for a generation.
-type Contest struct{ Gen uint64 }
+// Contest asks the arbiter for a generation. Look: a fence is not ordered anything; it is won if
+// the peer is shown off.
+type Contest struct {
+	Gen  uint64
+	Look bool
+}
 
 // Form replaces this node's data by a store of one voter and of generation Gen that
 // has all of its log. A crash leaves the old store or the new one, complete.
@@ -173,7 +177,7 @@ func (m *Machine) pair() Action {
 		return SetMark{m.Winning}
 	case m.LostAt == 0:
 		return m.together()
-	case m.Seen.Store.Role == Two && m.Now.Sub(m.LostAt) >= m.Times.Detect && m.mayContest():
+	case m.Seen.Store.Role == Two && (m.Now.Sub(m.LostAt) >= m.Times.Detect || m.By == Fence && m.Seen.Off) && m.mayContest():
 		return m.contest()
 	}
 	return nil
@@ -205,6 +209,10 @@ func (m *Machine) contest() Action {
 	switch {
 	case m.Confirmed != 0:
 		return SetMark{Mark{Won, s.Gen, m.Confirmed, Operator, m.Held}}
+	case m.By == Fence && m.Seen.Off && m.Seen.Running:
+		return StopMember{}
+	case m.By == Fence && m.Seen.Off:
+		return Contest{Gen: s.Gen, Look: true}
 	case m.Out || !m.turn():
 	case m.By == Disk && m.marked() != Contesting:
 		return SetMark{Mark{State: Contesting, From: s.Gen}}
@@ -212,7 +220,7 @@ func (m *Machine) contest() Action {
 		return StopMember{}
 	case m.By == Ping && !m.ended():
 	default:
-		return Contest{s.Gen}
+		return Contest{Gen: s.Gen}
 	}
 	return nil
 }

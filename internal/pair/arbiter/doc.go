@@ -23,7 +23,8 @@
 //     has noted before that it does, so after a crash it asks again and goes on.
 //  3. A fence wins by showing the peer off. A node that was off contests nothing
 //     before it has been in a quorum again: it may be the one that was fenced.
-//     So does a node that has just begun, of which the same is not known.
+//     So does a node that has just begun, of which the same is not known. So who is shown
+//     off without an order has lost, too, at any time: it contests nothing any more.
 //  4. A copy that has joined anew contests only after a record says that its vote
 //     counts (Seal). Before, the other may have committed without it.
 //  5. Both voters have every commit in their log, not both know of it: Form keeps

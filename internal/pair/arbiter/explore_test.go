@@ -96,7 +96,7 @@ func (w *world) ghost(i int, visit func(*world)) {
 	gen := c.node[i].ghost
 	c.node[i].ghost = 0
 	owed := c.node[i].owed
-	c.contest(i, gen)
+	c.contest(i, Contest{Gen: gen})
 	c.node[i].owed = owed
 	visit(c)
 }

@@ -78,6 +78,7 @@ type Seen struct {
 	Quorum  bool // and commits
 	Holds   bool // the group is here, or may be
 	Reaches bool // the arbiter answers
+	Off     bool // the peer's fence device shows it off
 }
 
 // Machine decides for one node. Its fields are exported so that they can be shown
@@ -124,12 +125,13 @@ func (m *Machine) Observed(s Seen, now cluster.Instant) {
 	if s.Store.Gen != m.Seen.Store.Gen {
 		m.Met, m.Out, m.Winning, m.Keep, m.Confirmed = false, false, Mark{}, "", 0
 	}
+	back := m.Seen.Off && !s.Off // it was switched on: what it calls their parting is not before that
 	m.Seen, m.Fresh, m.Now = s, true, now
 	m.Met = m.Met || s.Running && s.Quorum
 	switch {
 	case m.Heard || s.Running && s.Quorum:
 		m.LostAt, m.Confirmed = 0, 0
-	case m.LostAt == 0:
+	case m.LostAt == 0 || back:
 		m.LostAt, m.Held = now, s.Holds
 	}
 	switch {

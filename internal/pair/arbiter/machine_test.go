@@ -87,7 +87,7 @@ func TestTheActiveGoesOnAtOnce(t *testing.T) {
 		r.want()
 		r.state(Arbitrates)
 		r.now++
-		r.want(append(marks, StopMember{}, Contest{7}, SetMark{Mark{Won, 7, 9, by, true}}, Form{7, 9, true}, StartMember{})...)
+		r.want(append(marks, StopMember{}, Contest{Gen: 7}, SetMark{Mark{Won, 7, 9, by, true}}, Form{7, 9, true}, StartMember{})...)
 		r.state(Alone)
 	}
 }
@@ -104,10 +104,10 @@ func TestTheStandbyWaits(t *testing.T) {
 		first  []Action
 		second []Action // after Silence
 	}{
-		{"fence", "a", Fence, times.Detect + times.HeadStart, []Action{StopMember{}, Contest{7}, won(Fence), Form{7, 9, false}, StartMember{}}, nil},
-		{"fence, greater name", "b", Fence, times.Detect + 2*times.HeadStart, []Action{StopMember{}, Contest{7}, won(Fence), Form{7, 9, false}, StartMember{}}, nil},
-		{"disk", "a", Disk, times.Detect + times.HeadStart, []Action{SetMark{Mark{State: Contesting, From: 7}}, StopMember{}, Contest{7}, won(Disk)}, []Action{Form{7, 9, false}, StartMember{}}},
-		{"ping", "a", Ping, times.Detect + times.HeadStart, []Action{StopMember{}}, []Action{Contest{7}, won(Ping), Form{7, 9, false}, StartMember{}}},
+		{"fence", "a", Fence, times.Detect + times.HeadStart, []Action{StopMember{}, Contest{Gen: 7}, won(Fence), Form{7, 9, false}, StartMember{}}, nil},
+		{"fence, greater name", "b", Fence, times.Detect + 2*times.HeadStart, []Action{StopMember{}, Contest{Gen: 7}, won(Fence), Form{7, 9, false}, StartMember{}}, nil},
+		{"disk", "a", Disk, times.Detect + times.HeadStart, []Action{SetMark{Mark{State: Contesting, From: 7}}, StopMember{}, Contest{Gen: 7}, won(Disk)}, []Action{Form{7, 9, false}, StartMember{}}},
+		{"ping", "a", Ping, times.Detect + times.HeadStart, []Action{StopMember{}}, []Action{Contest{Gen: 7}, won(Ping), Form{7, 9, false}, StartMember{}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			peer := cluster.HostID("b")
@@ -179,14 +179,14 @@ func TestAloneAfterAStart(t *testing.T) {
 	}
 	asked := Mark{State: Contesting, From: 7}
 	r := begin(Disk, asked)
-	r.want(Contest{7}, SetMark{Mark{Won, 7, 9, Disk, false}}, Form{7, 9, false}, StartMember{})
+	r.want(Contest{Gen: 7}, SetMark{Mark{Won, 7, 9, Disk, false}}, Form{7, 9, false}, StartMember{})
 	r = begin(Fence, asked)
 	r.want()
 	r = begin(Disk, asked)
-	if a := r.next(0); a != (Contest{7}) {
+	if a := r.next(0); a != (Contest{Gen: 7}) {
 		t.Fatalf("%T, want a contest", a)
 	}
-	r.m.Done(Contest{7}, Outcome{Lost: true}, r.now)
+	r.m.Done(Contest{Gen: 7}, Outcome{Lost: true}, r.now)
 	r.now = r.now.Add(time.Hour)
 	r.want()
 	r.state(Beat)

@@ -138,7 +138,7 @@ func (w *world) agent(i int) {
 	} else {
 		n.m.Hears(Word{}, false)
 	}
-	n.m.Observed(Seen{n.store, n.running, w.quorum(i), n.serving, n.answers}, n.m.Now)
+	n.m.Observed(Seen{n.store, n.running, w.quorum(i), n.serving, n.answers, w.by == Fence && n.answers && !p.up}, n.m.Now)
 	if a := n.m.Decide(n.m.Now); a != nil {
 		w.trace.what += fmt.Sprintf(" %T%+v", a, a)
 		if f, ok := a.(Form); ok && f.From == n.store.Gen {
@@ -177,7 +177,7 @@ func (w *world) effect(i int, a Action) Outcome {
 		}
 		n.running = true
 	case Contest:
-		return w.contest(i, a.Gen)
+		return w.contest(i, a)
 	case Form:
 		if n.running || n.store.Gen != a.From || n.store.Role != Two {
 			w.wrong = fmt.Sprintf("%s forms %+v from %+v (running: %v)", names[i], a, n.store, n.running)
@@ -215,14 +215,16 @@ func (w *world) effect(i int, a Action) Outcome {
 }
 
 // contest reaches the arbiter of a node, and is answered.
-func (w *world) contest(i int, gen uint64) Outcome {
-	n := &w.node[i]
+func (w *world) contest(i int, a Contest) Outcome {
+	n, gen := &w.node[i], a.Gen
 	if !n.answers {
 		return Outcome{}
 	}
 	switch w.by {
 	case Fence:
-		if p := &w.node[1-i]; p.up {
+		if p := &w.node[1-i]; a.Look && p.up {
+			return Outcome{}
+		} else if p.up {
 			if x, ok := p.m.Acting.(Contest); ok && w.prompt {
 				p.ghost = x.Gen // both have ordered
 			}
@@ -327,7 +329,7 @@ func (w *world) key() []byte {
 		mark(m.Winning)
 		store(m.Seen.Store)
 		store(m.Word.Store)
-		flag(m.Seen.Running, m.Seen.Quorum, m.Seen.Holds, m.Fresh, m.Heard, m.Word.Won, m.Met, m.Held && m.LostAt != 0)
+		flag(m.Seen.Running, m.Seen.Quorum, m.Seen.Holds, m.Seen.Off, m.Fresh, m.Heard, m.Word.Won, m.Met, m.Held && m.LostAt != 0)
 		flag(m.Kept && m.StoppedAt != 0, m.Out, m.LostAt == 0, m.StoppedAt == 0, m.Keep == "", m.Keep == "a", m.Rest > m.Now)
 		age := func(at cluster.Instant, most time.Duration) {
 			if at != 0 {
