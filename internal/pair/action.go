@@ -23,7 +23,9 @@ type Promote struct {
 
 // Demote ends every way to write to this node's copy at once. What nobody was
 // told of stays at its end.
-type Demote struct{}
+type Demote struct {
+	Hard bool // the deadline by which it must have ended is near
+}
 
 // Drain lets no client write any more, and gives the peer all that this copy has.
 type Drain struct{}

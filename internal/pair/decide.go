@@ -176,7 +176,7 @@ func (m *Machine) end(hard bool) Action {
 	case r.Role == RoleActive && !hard && !m.Drained && m.held() && m.Sync.Has(m.Peer) && r.Linked:
 		return Drain{}
 	case r.Role == RoleActive, r.Role == RoleUnknown && (m.Hot || m.Now.Sub(m.BlindAt) >= blindWait):
-		return Demote{}
+		return Demote{hard && r.Role == RoleActive}
 	}
 	return nil
 }

@@ -72,7 +72,7 @@ func TestMembersStopInTheReverseOrder(t *testing.T) {
 			look(active, Up, Down, Down)
 			want(t, next(m), StopMember{0, hard})
 			look(active, Down, Down, Down)
-			want(t, next(m), Demote{})
+			want(t, next(m), Demote{hard})
 			if m.Phase != Ended && m.Phase != Stopping || m.Empty() {
 				t.Errorf("phase %d, empty %v: the end was not seen yet", m.Phase, m.Empty())
 			}

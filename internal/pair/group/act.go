@@ -33,7 +33,7 @@ func (d *Driver) action(a pair.Action) (within time.Duration, do func(context.Co
 	case pair.Promote:
 		return promoteWithin, plain(func(ctx context.Context) error { return data.Promote(ctx, s) })
 	case pair.Demote:
-		return demoteWithin, plain(data.Demote)
+		return demoteWithin, plain(func(ctx context.Context) error { return data.Demote(ctx, a.Hard) })
 	case pair.Drain:
 		return drainWithin, plain(func(ctx context.Context) error { return data.Drain(ctx, told) })
 	case pair.Alone:

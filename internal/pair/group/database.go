@@ -177,8 +177,20 @@ func (d *Database) Promote(ctx context.Context, s pair.Sync) error {
 	return durable.WriteFile(wroteFile(d.Dir), []byte(st.Run), 0o600)
 }
 
+// hardWithin is what a Demote that is hard may take until the database is killed, twice. A
+// commit that waits for a standby that has just died would hold it up for longer than the
+// watchdog waits after the end of the lease (cluster.Timings.Grace).
+const hardWithin = 400 * time.Millisecond
+
 // Demote ends all writing.
-func (d *Database) Demote(ctx context.Context) error { return d.DB.Demote(ctx) }
+func (d *Database) Demote(ctx context.Context, hard bool) error {
+	if hard {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, hardWithin)
+		defer cancel()
+	}
+	return d.DB.Demote(ctx)
+}
 
 // Drain ends all writing in an orderly way. Commits that wait are acknowledged first, so
 // that the peer has everything.

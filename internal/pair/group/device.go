@@ -100,7 +100,7 @@ func (d *Device) Promote(ctx context.Context, s pair.Sync) error {
 
 // Demote ends all writing. A copy whose peer does not have everything is not linked again
 // before it is told to follow.
-func (d *Device) Demote(ctx context.Context) error {
+func (d *Device) Demote(ctx context.Context, _ bool) error {
 	if err := d.DB.Demote(ctx); err != nil {
 		return err
 	}

@@ -95,7 +95,7 @@ func onNode(what string) error {
 	case "promote":
 		return d.Promote(ctx, pair.Sync{Host: cluster.HostID(host), Epoch: cluster.Epoch{Gen: 1, Seq: 2}})
 	case "demote":
-		return d.Demote(ctx)
+		return d.Demote(ctx, false)
 	case "drain":
 		return d.Drain(ctx, "")
 	case "alone":

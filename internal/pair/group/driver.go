@@ -27,7 +27,8 @@ type Data interface {
 	// of it for a Join.
 	Look(ctx context.Context, s pair.Sync) (r pair.Replica, told string, err error)
 	Promote(ctx context.Context, s pair.Sync) error
-	Demote(ctx context.Context) error
+	// Demote ends all writing. hard: so soon that the host is not reset for it.
+	Demote(ctx context.Context, hard bool) error
 	// Drain lets no client write, and returns when the peer, which has told told, has everything.
 	Drain(ctx context.Context, told string) error
 	Alone(ctx context.Context) error
