@@ -53,6 +53,8 @@ func (k kind) options(dir, exe string) lab.Options {
 		o.OwnSystem = true
 	case paired:
 		o.Work, o.OwnSystem = lab.WorkPair, true
+	case pairedAlone:
+		o.Work, o.Hosts = lab.WorkPair, 2
 	}
 	return o
 }

@@ -13,6 +13,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/install"
+	"holdfast/internal/testbed/lab"
 )
 
 // What the nodes of this pair have, on their own disks: the rename that puts a copy into the
@@ -24,9 +25,10 @@ const (
 
 // pairCluster is a pair of the first two hosts, as docs/pair.md has it, but for the places of its files.
 func (b *bareRig) pairCluster() config.Cluster {
+	fencing, node := b.pairHosts()
 	call := func(verb string) []string { return []string{pairBase + "/service", verb} }
 	cl := config.Cluster{
-		Type: config.PairConf, Fencing: config.Fencing{Hosts: b.cluster().Fencing.Hosts}, Node: b.cluster().Node,
+		Type: config.PairConf, Fencing: fencing, Node: node,
 		Pair: &config.Pair{
 			Nodes: b.lab.Hosts()[:2],
 			Database: &config.PairDatabase{
@@ -40,7 +42,25 @@ func (b *bareRig) pairCluster() config.Cluster {
 			},
 		},
 	}
+	if len(node) == 2 {
+		cl.Pair.Arbiter = &config.PairArbiter{Fence: true}
+	}
 	return cl
+}
+
+// pairHosts are the hosts of a pair and their fence devices: without a third host, controllers.
+func (b *bareRig) pairHosts() (f config.Fencing, node []string) {
+	f.Hosts = map[string]config.HostFencing{}
+	hosts := b.lab.Hosts()
+	for _, h := range hosts {
+		node = append(node, b.lab.Addr(h).String()+" "+h)
+		hf := config.HostFencing{Watchdog: lab.WatchdogDevice(h)}
+		if len(hosts) == 2 {
+			hf.Devices = []config.FenceDevice{{Type: "ipmi", Address: b.lab.BMCAddr(h).Addr().String(), User: lab.BMCUser, Credential: "file:" + lab.BMCPassword}}
+		}
+		f.Hosts[h] = hf
+	}
+	return f, node
 }
 
 // setupArgs writes what a set-up reads onto h1, and gives its flags.
@@ -69,7 +89,11 @@ func (b *bareRig) setupArgs(t *testing.T) (args []string) {
 			args = append(args, files[i])
 		}
 	}
-	return append(args, "pair", "setup", "--vip", b.lab.FloatingAddr().String()+"/24", "--peer", b.lab.Addr("h2").String(), "--arbiter", "quorum:"+b.lab.Addr("h3").String(),
+	arbiter := "fence"
+	if hosts := b.lab.Hosts(); len(hosts) > 2 {
+		arbiter = "quorum:" + b.lab.Addr(hosts[2]).String()
+	}
+	return append(args, "pair", "setup", "--vip", b.lab.FloatingAddr().String()+"/24", "--peer", b.lab.Addr("h2").String(), "--arbiter", arbiter,
 		"--hosts", "4", "--vms", "20", "--group", "/srv/host/group.json", "--fencing", "/srv/host/fencing.json")
 }
 
@@ -86,10 +110,10 @@ func (b *bareRig) setup(t *testing.T, args ...string) (string, error) {
 	return string(out), err
 }
 
-// TestPairSetup takes three hosts, two of which have a database as distributions set it up, to
-// a pair that serves by one command, which is killed in the middle and called again; and back.
-func TestPairSetup(t *testing.T) {
-	b := newBareRig(t, 3)
+// newPairNodes makes hosts the first two of which have a database as distributions set it up.
+func newPairNodes(t *testing.T, hosts int) *bareRig {
+	t.Helper()
+	b := newBareRig(t, hosts)
 	for _, h := range b.lab.Hosts() {
 		b.sh(t, h, `set -e
 mkdir -p /vms
@@ -109,6 +133,13 @@ END
 chmod 755 service . && chmod 755 /srv/host
 mariadb-install-db --no-defaults --user=mysql --datadir=`+pairBase+`/mysql --skip-test-db --auth-root-authentication-method=socket >/dev/null`)
 	}
+	return b
+}
+
+// TestPairSetup takes three hosts, two of which have a database as distributions set it up, to
+// a pair that serves by one command, which is killed in the middle and called again; and back.
+func TestPairSetup(t *testing.T) {
+	b := newPairNodes(t, 3)
 	args := b.setupArgs(t)
 	files := b.files(t, "h1", b.pairCluster())
 	for _, c := range []struct {
@@ -168,14 +199,19 @@ mariadb-install-db --no-defaults --user=mysql --datadir=`+pairBase+`/mysql --ski
 	}
 	b.uninstall(t, "h1", files...)
 	for _, h := range b.lab.Hosts()[:2] {
-		left := b.sh(t, h, "ip -o addr show | grep -F '"+b.lab.FloatingAddr().String()+"' || true; ls /run/service 2>/dev/null || true; grep -l mariadbd /proc/[0-9]*/comm || true")
-		if left != "" {
+		if left := b.pairLeft(t, h); left != "" {
 			t.Errorf("%s: left are %s", h, left)
 		}
 		if _, err := os.Stat(b.lab.HostPath(h, "pair", "mysql", "ibdata1")); err != nil {
 			t.Errorf("the data: %v", err)
 		}
 	}
+}
+
+// pairLeft lists what a pair has left on a host that it should not.
+func (b *bareRig) pairLeft(t *testing.T, h string) string {
+	t.Helper()
+	return b.sh(t, h, "ip -o addr show | grep -F '"+b.lab.FloatingAddr().String()+"' || true; ls /run/service 2>/dev/null || true; grep -l mariadbd /proc/[0-9]*/comm || true")
 }
 
 // recovered gives h1, which does not serve, an empty disk and a database of its own, as a machine
@@ -207,7 +243,22 @@ func (b *bareRig) recovered(t *testing.T) {
 		t.Errorf("a recovery onto nobody: %v: %s", err, out)
 	}
 	b.sh(t, "h1", "systemctl disable --now holdfast.service; pkill -9 -f '[h]oldfast (store-member|watchdog-holder)'; pkill -9 '^mariadbd$'; rm -rf /opt/holdfast /etc/holdfast /var/lib/holdfast /run/holdfast")
-	time.Sleep(6 * time.Second) // a watchdog that was armed resets it
+	if len(b.lab.Hosts()) == 2 {
+		// The other node switches it off, and goes on alone.
+		b.until(t, 2*time.Minute, "h2 to serve alone", func(ctx context.Context) (string, bool) {
+			cmd, err := b.lab.Command(ctx, "h2", b.exe, "pair", "status")
+			if err != nil {
+				return err.Error(), false
+			}
+			out, err := cmd.CombinedOutput()
+			return fmt.Sprintf("%v: %s", err, out), strings.Contains(string(out), "this node goes on alone") && strings.Contains(string(out), "Master: [h2]")
+		})
+		if err := b.lab.On(t.Context(), "h1"); err != nil {
+			t.Fatal(err)
+		}
+	} else {
+		time.Sleep(6 * time.Second) // a watchdog that was armed resets it
+	}
 	b.until(t, time.Minute, "h1 to be there", func(ctx context.Context) (string, bool) {
 		out, err := b.lab.Exec(ctx, "h1", "/bin/sh", "-c", "nft flush ruleset; rm -rf "+pairBase+"/mysql; mariadb-install-db --no-defaults --user=mysql --datadir="+pairBase+"/mysql --skip-test-db --auth-root-authentication-method=socket >/dev/null")
 		return fmt.Sprint(out, err), err == nil

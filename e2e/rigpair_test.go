@@ -26,7 +26,7 @@ type pairRig struct {
 }
 
 // newPair makes a pair that serves, with the application's table.
-func newPair(t *testing.T) *pairRig {
+func newPair(t *testing.T, k kind) *pairRig {
 	t.Helper()
 	if why := cannot(); why != "" {
 		t.Skip(why)
@@ -34,7 +34,7 @@ func newPair(t *testing.T) *pairRig {
 	if err := takeDown(); err != nil { // there is room for one laboratory
 		t.Fatal(err)
 	}
-	r, err := newRig(paired)
+	r, err := newRig(k)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -213,7 +213,7 @@ var pairDrills = []pairDrill{
 // address: no row that was acknowledged is lost, no two databases take writes at once, and the
 // pair is healthy again without a person. HOLDFAST_PAIR_DRILLS=200 runs so many, in any order.
 func TestPair(t *testing.T) {
-	p := newPair(t)
+	p := newPair(t, paired)
 	order := make([]int, len(pairDrills))
 	for i := range order {
 		order[i] = i

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,6 +32,22 @@ func (b bmcs) Check(ctx context.Context, devices []config.FenceDevice, machine s
 		err = errors.Join(err, cerr)
 	}
 	return err
+}
+
+// ShownOff is nil when a device of the host shows that it is off.
+func (b bmcs) ShownOff(ctx context.Context, devices []config.FenceDevice, machine string) error {
+	chain, err := b.chain(devices, machine)
+	for _, d := range chain {
+		st, cerr := d.Check(ctx)
+		switch {
+		case cerr == nil && !st.On:
+			return nil
+		case cerr == nil:
+			cerr = fmt.Errorf("%s: the host is on", d.Name())
+		}
+		err = errors.Join(err, cerr)
+	}
+	return cmp.Or(err, errors.New("no fence device"))
 }
 
 func (b bmcs) chain(devices []config.FenceDevice, machine string) (bmc.Chain, error) {

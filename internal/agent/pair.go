@@ -36,6 +36,7 @@ type pairWork struct {
 	agent  *loop.Agent
 	driver *group.Driver   // nil: this host votes only
 	db     *group.Database // of the driver
+	alone  *arbitration    // nil: there is a third voter
 }
 
 // pair makes this host's part in the pair of the configuration.
@@ -117,13 +118,18 @@ func home(dir, owner string) error {
 	return os.Chown(dir, int(c.Uid), int(c.Gid))
 }
 
-// fetch has the agent of the other node send a copy of its data.
-func (p *pairWork) fetch(ctx context.Context, addr string, w io.Writer, about func(bytes int64) error) error {
+// dial connects to the agent of the other node.
+func (p *pairWork) dial(addr string) (*api.Client, error) {
 	_, port, err := net.SplitHostPort(p.nd.n.API.Listen)
 	if err != nil {
-		return fail.Errorf(fail.Refused, "api.listen: the agents of a pair's nodes reach each other by it, and there is none")
+		return nil, fail.Errorf(fail.Refused, "api.listen: the agents of a pair's nodes reach each other by it, and there is none")
 	}
-	c, err := api.Dial("https://"+net.JoinHostPort(addr, port), p.nd.client)
+	return api.Dial("https://"+net.JoinHostPort(addr, port), p.nd.client)
+}
+
+// fetch has the agent of the other node send a copy of its data.
+func (p *pairWork) fetch(ctx context.Context, addr string, w io.Writer, about func(bytes int64) error) error {
+	c, err := p.dial(addr)
 	if err != nil {
 		return err
 	}
@@ -164,15 +170,33 @@ func (p *pairWork) loopDriver() loop.Driver {
 	return p.driver
 }
 
+// recordsWithin is how long the state of the pair is waited for: a store without a quorum does not
+// answer, and who asks wants to know that.
+const recordsWithin = 2 * time.Second
+
 // Pair tells the state of the pair, by what its nodes have told the store.
 func (p *pairWork) Pair(ctx context.Context) (cluster.PairStatus, error) {
 	st := p.agent.Status()
 	out := cluster.PairStatus{
 		Time: time.Now().UTC(), Owner: st.Owner, Want: st.Want, Takeover: st.Takeover, Waiting: st.Waiting, Guarantee: cluster.Safe,
 	}
-	kvs, _, err := p.agent.Store.List(ctx, group.KeyPair)
+	if p.alone != nil {
+		out.Arbiter = p.alone.text()
+		if why := p.alone.whyNot(); why != "" && out.Takeover.Possible {
+			out.Takeover = cluster.Takeover{Why: why}
+		}
+	}
+	lctx, cancel := context.WithTimeout(ctx, recordsWithin)
+	defer cancel()
+	kvs, _, err := p.agent.Store.List(lctx, group.KeyPair)
+	if err != nil && p.alone != nil {
+		return out, fail.Errorf(fail.Unavailable, "%s: %s (the pair's records can not be read: %w)", p.nd.n.Host, out.Arbiter, err)
+	}
 	if err != nil {
 		return out, fail.Errorf(fail.Unavailable, "the pair's records can not be read: %w", err)
+	}
+	if !st.Connected {
+		return out, fail.Errorf(fail.Unavailable, "%s does not follow the store yet", p.nd.n.Host)
 	}
 	reports := map[string]cluster.PairReport{}
 	for _, kv := range kvs {
@@ -226,12 +250,22 @@ func (p *pairWork) Resolve(ctx context.Context, user, keep string) error {
 	case keep != p.nd.n.Host:
 		return fail.Errorf(fail.Refused, "this is %s", p.nd.n.Host).With("run it on " + keep + ", whose copy is kept")
 	}
+	if p.alone != nil {
+		if chosen, err := p.alone.confirm(user); chosen || err != nil {
+			return err
+		}
+	}
 	recorded, err := p.driver.Resolve(ctx, func(holder cluster.HostID) error { return p.mayResolve(ctx, keep, holder) })
 	if recorded {
-		ev := cluster.Event{Kind: cluster.EvChosen, By: cluster.HostID(keep), Resource: cluster.MgmtVM, Host: cluster.HostID(keep), User: user}
-		err = errors.Join(err, p.agent.Tell(ctx, ev))
+		err = errors.Join(err, p.chosen(ctx, user))
 	}
 	return err
+}
+
+// chosen notes who has chosen this host's copy.
+func (p *pairWork) chosen(ctx context.Context, user string) error {
+	self := cluster.HostID(p.nd.n.Host)
+	return p.agent.Tell(ctx, cluster.Event{Kind: cluster.EvChosen, By: self, Resource: cluster.MgmtVM, Host: self, User: user})
 }
 
 // mayResolve refuses a choice that nothing needs: the group is with a node that is there, or may
@@ -260,4 +294,12 @@ func (p *pairWork) Copy(ctx context.Context, user string, w io.Writer, about fun
 		return fail.Errorf(fail.Denied, "not allowed: %s is not the other node of this pair", user)
 	}
 	return p.db.DB.Seed(ctx, w, about)
+}
+
+// Word tells the other node what this one has of the store of two voters.
+func (p *pairWork) Word(user string) (cluster.PairWord, error) {
+	if p.alone == nil || user != string(p.alone.peer) {
+		return cluster.PairWord{}, fail.Errorf(fail.Denied, "not allowed: %s is not the other node of a pair without a third voter", user)
+	}
+	return p.alone.word()
 }

@@ -118,6 +118,15 @@ func RunNode(ctx context.Context, opt Options) (err error) {
 		if nd.pairing, err = nd.pair(st); err != nil {
 			return BadInput{err}
 		}
+		if nd.cfg.Pair.Arbiter != nil {
+			if nd.pairing.alone, err = nd.pairing.arbitration(st, parts.Admin); err != nil {
+				return BadInput{err}
+			}
+			defer func() { err = errors.Join(err, nd.pairing.alone.own.Close()) }()
+			if err := nd.pairing.alone.begin(ctx, nd.cfg.Timings()); err != nil {
+				return err
+			}
+		}
 		parts.Driver = nd.pairing.loopDriver()
 	} else if parts.Driver, err = nd.driver(); err != nil {
 		return BadInput{err}
@@ -208,6 +217,9 @@ func (nd *node) serve(ctx context.Context, a *loop.Agent, beats *heartbeat.Beats
 			}
 			return c, nil
 		}
+	}
+	if nd.pairing != nil && nd.pairing.alone != nil {
+		run("arbitrate", nd.pairing.alone.run)
 	}
 	if nd.pairing != nil && nd.pairing.driver != nil {
 		run("run the pair's group", nd.pairing.driver.Run)
@@ -339,22 +351,6 @@ func machine(path string) string {
 		return ""
 	}
 	return strings.ToLower(strings.TrimSpace(string(b)))
-}
-
-// children are the processes that outlive the agent.
-func (nd *node) children() []supervise.Spec {
-	var out []supervise.Spec
-	spec := func(name string, args ...string) {
-		out = append(out, supervise.Spec{Name: name, Exe: nd.Exe, Args: args, Env: os.Environ(), Dir: filepath.Join(nd.n.RunDir, name), Log: nd.Log})
-	}
-	if nd.n.Store.Member != nil {
-		spec(storeChild, "store-member", "--config", nd.NodeFile)
-	}
-	if nd.n.Watchdog.Device != config.NoWatchdog {
-		spec(dogChild, "watchdog-holder", "--device", nd.n.Watchdog.Device, "--timeout", nd.cfg.Timings().Watchdog.String(),
-			"--socket", nd.dogSocket(), "--boot-id-file", nd.n.BootIDFile)
-	}
-	return out
 }
 
 func (nd *node) socket() string    { return filepath.Join(nd.n.RunDir, "holdfast.sock") }

@@ -68,3 +68,13 @@ func (c *Client) CopyPair(ctx context.Context, w io.Writer, about func(bytes int
 	}
 	return nil
 }
+
+// PairWord asks what the agent's host has of the store of a pair without a third voter. Only
+// the agent of the other node may call it.
+func (c *Client) PairWord(ctx context.Context) (cluster.PairWord, error) {
+	resp, err := c.agents.GetWord(ctx, &apiv1.GetWordRequest{})
+	if err != nil {
+		return cluster.PairWord{}, fromWire(ctx, c.target, err)
+	}
+	return Decode[cluster.PairWord](resp.GetWord()), nil
+}

@@ -47,6 +47,7 @@ func TestRoundTrip(t *testing.T) {
 	roundTrip[fact.Wanted, *apiv1.GatherFactsRequest](t, seen)
 	roundTrip[fact.Facts, *apiv1.Facts](t, seen)
 	roundTrip[cluster.PairStatus, *apiv1.PairStatus](t, seen)
+	roundTrip[cluster.PairWord, *apiv1.PairWord](t, seen)
 
 	files := []protoreflect.FileDescriptor{apiv1.File_holdfast_proto, apiv1.File_upgrade_proto, apiv1.File_agent_proto, apiv1.File_pair_proto}
 	for _, file := range files { // handlers make these, field by field

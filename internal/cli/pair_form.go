@@ -83,10 +83,10 @@ func (s *pairSetup) questions(note *setupNote) []question {
 			_, err := hostAddress("--peer", text)
 			return err
 		}},
-		{"arbiter", "Third host, which votes when the nodes do not see each other", "quorum:172.16.60.53", strings.Join(note.Arbiters, " "), func(text string) error {
+		{"arbiter", "Who decides when the nodes do not see each other: a third host, or fence", "quorum:172.16.60.53", strings.Join(note.Arbiters, " "), func(text string) error {
 			x, err := arbiter(text)
 			if err == nil {
-				err = oneVoter(x)
+				err = oneArbiter(x)
 			}
 			return err
 		}},

@@ -80,12 +80,12 @@ Address at which the services are reached, with its subnet's prefix length
   --vip, for example 172.16.60.55/16: Address of the other node, whose data are replaced
   --peer, for example 172.16.60.52: holdfast: --peer: value "node2": want an IP address
 Address of the other node, whose data are replaced
-  --peer, for example 172.16.60.52: Third host, which votes when the nodes do not see each other
+  --peer, for example 172.16.60.52: Who decides when the nodes do not see each other: a third host, or fence
   --arbiter, for example quorum:172.16.60.53: holdfast: --arbiter: value "": want quorum:IP, ping:IP,IP, fence or disk:/dev/DEVICE
-Third host, which votes when the nodes do not see each other
-  --arbiter, for example quorum:172.16.60.53: holdfast: a pair without a third voter, or with more than that, is not possible yet
-  want one --arbiter quorum:IP; fence devices go into --fencing
-Third host, which votes when the nodes do not see each other
+Who decides when the nodes do not see each other: a third host, or fence
+  --arbiter, for example quorum:172.16.60.53: holdfast: a pair has one arbiter, a third host or the nodes' fence devices; others are not possible yet
+  want --arbiter quorum:IP, or --arbiter fence with --fencing; with a third host, too, fence devices go into --fencing
+Who decides when the nodes do not see each other: a third host, or fence
   --arbiter, for example quorum:172.16.60.53: Number of hosts that the platform will have
   --hosts, for example 4: holdfast: invalid argument "four" for "--hosts" flag: strconv.ParseInt: parsing "four": invalid syntax
 Number of hosts that the platform will have
@@ -105,7 +105,7 @@ With an empty password the keys in ~/.ssh are used.
 	if text != want {
 		t.Errorf("it said\n%s\nwant\n%s", text, want)
 	}
-	if o, err := s.options(cmd); err != nil || oneVoter(o.Arbiters...) != nil || o.Database != 15 || o.VIP.String() != "172.16.60.55/16" || !s.ssh.ask {
+	if o, err := s.options(cmd); err != nil || oneArbiter(o.Arbiters...) != nil || o.Database != 15 || o.VIP.String() != "172.16.60.55/16" || !s.ssh.ask {
 		t.Errorf("%+v, %v", o, err)
 	}
 }

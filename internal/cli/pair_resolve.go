@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -24,6 +25,9 @@ func (a *app) pairResolveCmd() *cobra.Command {
 acknowledged write is lost or damaged, or both nodes have writes that the other
 one does not have. The copy of NODE is kept as it is, and what the other node
 has beside it is given up; that node saves it in a file before it follows again.
+
+Of a pair without a third host, a node that has begun alone waits for the other
+one, or for this word that the other one is off.
 
 Run it on NODE. It is refused while the services run, while the node that had
 them is there, and while a copy with every acknowledged write can be promoted.
@@ -49,7 +53,16 @@ Your name goes into the event log.`,
 // resolvePair asks, chooses, and waits until the services run with that copy, unless they were
 // asked to be stopped.
 func (a *app) resolvePair(ctx context.Context, c *api.Client, keep string, yes bool) (p cluster.PairStatus, err error) {
-	if p, err = c.Pair(ctx); err != nil {
+	p, err = c.Pair(ctx)
+	var e *fail.Error
+	switch {
+	case errors.As(err, &e) && e.Kind == fail.Unavailable:
+		// A node of a pair without a third voter may wait for a person.
+		if err := a.sure(ctx, yes, e.Message+": is the other node off, and shall the data of "+keep+" be kept, without what the other one has written alone", "give --yes"); err != nil {
+			return p, err
+		}
+		return a.resolved(ctx, c, keep)
+	case err != nil:
 		return p, err
 	}
 	if !slices.ContainsFunc(p.Nodes, func(n cluster.PairNode) bool { return string(n.Host) == keep }) {
@@ -58,6 +71,11 @@ func (a *app) resolvePair(ctx context.Context, c *api.Client, keep string, yes b
 	if err := a.sure(ctx, yes, "keep the data of "+keep+", and give up what only the other node has"+latest(p, keep), "give --yes"); err != nil {
 		return p, err
 	}
+	return a.resolved(ctx, c, keep)
+}
+
+// resolved chooses, and waits until the services run.
+func (a *app) resolved(ctx context.Context, c *api.Client, keep string) (p cluster.PairStatus, err error) {
 	if err := c.ResolvePair(ctx, keep); err != nil {
 		return p, err
 	}
@@ -65,7 +83,7 @@ func (a *app) resolvePair(ctx context.Context, c *api.Client, keep string, yes b
 		if act := p.Active(); !p.Want.Run || act != nil && string(act.Host) == keep {
 			return ""
 		}
-		return "the services to run on " + keep
+		return "the services to run on " + keep + ": " + whyNotHealthy(p)
 	})
 }
 

@@ -63,12 +63,14 @@ type pairSetup struct {
 func (a *app) pairSetupCmd() *cobra.Command {
 	var s pairSetup
 	cmd := &cobra.Command{
-		Use:   "setup --vip ADDRESS/LENGTH --peer IP --arbiter quorum:IP",
-		Short: "Make a pair of this node, another one and a third host",
+		Use:   "setup --vip ADDRESS/LENGTH --peer IP --arbiter WHO",
+		Short: "Make a pair of this node and another one",
 		Long: `Makes a pair: runs all checks of "pair check", asks for the word CONFIRM,
-installs Holdfast on both nodes and on the third host, begins with the data of
-this node, and waits until the other node has all of them and could take over.
-What the other node had in its database is moved aside there.
+installs Holdfast on both nodes and on the third host of --arbiter quorum:IP,
+begins with the data of this node, and waits until the other node has all of
+them and could take over. What the other node had in its database is moved
+aside there. With --arbiter fence there is no third host: a node that loses the
+other one goes on alone when the other's fence device has shown it off.
 
 The group is MariaDB, tomcat.service (or the units of --service) and the virtual
 address. --group takes a file with Database and Group of a configuration.
@@ -96,7 +98,7 @@ func (a *app) setupPair(cmd *cobra.Command, s *pairSetup) (err error) {
 	}
 	o, err := s.options(cmd)
 	if err == nil {
-		err = oneVoter(o.Arbiters...)
+		err = oneArbiter(o.Arbiters...)
 	}
 	if err != nil {
 		return err
@@ -132,10 +134,11 @@ func (a *app) setupPair(cmd *cobra.Command, s *pairSetup) (err error) {
 	return err
 }
 
-// oneVoter checks that the arbiter is a third host.
-func oneVoter(all ...precheck.Arbiter) error {
-	if len(all) != 1 || all[0].Kind != precheck.Quorum {
-		return fail.Errorf(fail.Refused, "a pair without a third voter, or with more than that, is not possible yet").With("want one --arbiter quorum:IP; fence devices go into --fencing")
+// oneArbiter checks that there is one arbiter, of a kind that an agent knows.
+func oneArbiter(all ...precheck.Arbiter) error {
+	if len(all) != 1 || all[0].Kind != precheck.Quorum && all[0].Kind != precheck.Fence {
+		return fail.Errorf(fail.Refused, "a pair has one arbiter, a third host or the nodes' fence devices; others are not possible yet").
+			With("want --arbiter quorum:IP, or --arbiter fence with --fencing; with a third host, too, fence devices go into --fencing")
 	}
 	return nil
 }
@@ -225,6 +228,9 @@ func (s *pairSetup) cluster(in precheck.Input) (cl config.Cluster, err error) {
 		if *x.account == (config.PairAccount{}) {
 			*x.account = config.PairAccount{User: x.user, Credential: "file:" + x.file}
 		}
+	}
+	if in.Arbiters[0].Kind == precheck.Fence {
+		p.Arbiter = &config.PairArbiter{Fence: true}
 	}
 	p.Nodes = []string{hosts[0].Facts.Name, hosts[1].Facts.Name}
 	p.Group = append(p.Group, config.PairMember{Name: "webip", VIP: s.vip})

@@ -179,6 +179,9 @@ func (v pairView) text(p painter) string {
 		say(&b, p, "", plain, clean(w))
 	}
 	say(&b, p, "guarantee", plain, string(v.Guarantee))
+	if v.Arbiter != "" {
+		say(&b, p, "arbiter", plain, clean(v.Arbiter))
+	}
 	_, slave := v.nodes()
 	complete := make([]string, len(v.Complete))
 	for i, h := range v.Complete {

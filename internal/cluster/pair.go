@@ -17,6 +17,7 @@ type PairStatus struct {
 	Guarantee Guarantee  `json:"guarantee"`         // never two writers, and no acknowledged write is lost
 	Takeover  Takeover   `json:"takeover"`          // whether the loss of the active node would be answered
 	Waiting   string     `json:"waiting,omitempty"` // what the cluster waits for, in a sentence
+	Arbiter   string     `json:"arbiter,omitempty"` // of two voters without a third: how they are, as the node that answers sees it
 }
 
 // Guarantee is what a pair promises by its arbiter.
@@ -32,6 +33,18 @@ const (
 type PairHost struct {
 	Host  HostID `json:"host"`
 	Alive bool   `json:"alive"` // its agent has renewed within the lease
+}
+
+// PairWord is what a node of a pair without a third voter says of itself to the other one
+// (package arbiter).
+type PairWord struct {
+	Gen     uint64 `json:"gen"`     // generation of its store; 0: it has none
+	From    uint64 `json:"from"`    // the generation that it was formed from; 0: it is the first
+	Role    string `json:"role"`    // empty, joining, two, single
+	Held    bool   `json:"held"`    // who formed it had the group
+	Won     bool   `json:"won"`     // it has won its generation, and forms the next
+	Machine string `json:"machine"` // UUID of its hardware, lower case; "": not known
+	Whole   bool   `json:"whole"`   // both vote, and it could go on alone
 }
 
 // PairNode is one of the two nodes.

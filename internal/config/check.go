@@ -58,10 +58,12 @@ type hosts struct {
 	unclear bool                // an entry could not be read: names may be missing
 }
 
-// nodes checks Node: an odd number, at least three, unique names and addresses.
+// nodes checks Node: an odd number, at least three (of a pair also two), unique names and addresses.
 func (c *checker) nodes(cl *Cluster) hosts {
 	h := hosts{known: map[string]bool{}, addrs: map[netip.Addr]bool{}}
-	if n := len(cl.Node); n < 3 || n%2 == 0 || n > maxNodes {
+	if n := len(cl.Node); n == 2 && cl.Type == PairConf {
+		// Without a third voter: Pair.Arbiter is wanted, see arbiter.
+	} else if n < 3 || n%2 == 0 || n > maxNodes {
 		c.fault("Node", fmt.Sprintf("%d nodes", n), fmt.Sprintf("want an odd number of nodes from 3 to %d, so that a majority survives a loss", maxNodes))
 		h.unclear = n == 0 || n > maxNodes
 	}

@@ -20,7 +20,13 @@ type Pair struct {
 	Nodes    []string      `json:"Nodes"`             // names of the two hosts; the first one is the active one at the beginning
 	Database *PairDatabase `json:"Database"`          // what is replicated
 	Group    []PairMember  `json:"Group"`             // in the order in which they start after the database was promoted; they stop in the reverse one
+	Arbiter  *PairArbiter  `json:"Arbiter,omitempty"` // where Node has no third voter: what decides which of the two goes on alone
 	Patience Duration      `json:"Patience,omitzero"` // for which commits wait for a standby that does not acknowledge, before the active goes on alone; default 2s
+}
+
+// PairArbiter decides, of two nodes that do not hear each other, which one goes on alone.
+type PairArbiter struct {
+	Fence bool `json:"Fence"` // the one whose fence devices show the other one off, after they were ordered so
 }
 
 // PairDatabase is a MariaDB server that the agents start, end and replicate. Zero values
@@ -148,6 +154,7 @@ func (c *checker) pair(cl *Cluster, nodes hosts) {
 		return
 	}
 	c.pairNodes(p.Nodes, nodes)
+	c.arbiter(cl)
 	if d := time.Duration(p.Patience); c.doc.Given("Pair.Patience") && (d < leastPatience || d > time.Minute) {
 		c.fault("Pair.Patience", d.String(), "want 500ms to 1m")
 	}
@@ -166,6 +173,26 @@ func (c *checker) pairNodes(names []string, nodes hosts) {
 	for i, n := range names {
 		if !nodes.unclear && !nodes.known[n] {
 			c.fault(index("Pair.Nodes", i), n, "want the name of a host of Node")
+		}
+	}
+}
+
+// arbiter checks what stands in for a third voter.
+func (c *checker) arbiter(cl *Cluster) {
+	p := cl.Pair
+	switch {
+	case len(cl.Node) != 2 && p.Arbiter != nil:
+		c.fault("Pair.Arbiter", "", "allowed only where Node has exactly the two nodes: the other hosts vote")
+	case len(cl.Node) != 2:
+	case p.Arbiter == nil:
+		c.fault("Pair.Arbiter", "", `want {"Fence": true}, or a third host in Node that votes: two nodes can not know of each other's loss`)
+	case !p.Arbiter.Fence:
+		c.fault("Pair.Arbiter.Fence", "false", "want true")
+	default:
+		for _, n := range p.Nodes {
+			if len(cl.Fencing.Hosts[n].Devices) == 0 {
+				c.fault(field("Fencing", n)+".Devices", "", "want a device that switches this host off, as Pair.Arbiter is Fence")
+			}
 		}
 	}
 }

@@ -63,3 +63,23 @@ func TestPairFaults(t *testing.T) {
 		one("no database", `"Database": {`, `"Databases": {`, `Pair.Databases: nearest known one is "Database"`),
 	})
 }
+
+// twoNodes takes the third voter off.
+var twoNodes = edit{`, "172.16.60.53 arbiter"]`, `]`}
+
+const fencedNodes = `"Type": "PairConf", "Fencing": {
+    "cvm1": {"Devices": [{"Type": "ipmi", "Address": "172.16.61.1", "User": "u", "Credential": "file:/etc/holdfast/bmc"}]},
+    "cvm2": {"Devices": [{"Type": "ipmi", "Address": "172.16.61.2", "User": "u", "Credential": "file:/etc/holdfast/bmc"}]}},`
+
+func TestPairArbiter(t *testing.T) {
+	fencing := edit{`"Type": "PairConf",`, fencedNodes}
+	fence := func(v string) edit { return edit{`"Group": [`, `"Arbiter": {"Fence": ` + v + `}, "Group": [`} }
+	runFaultsOf(t, "pair.json", []faultCase{
+		{"two nodes and their fence devices", []edit{twoNodes, fencing, fence("true")}, nil},
+		{"two nodes without an arbiter", []edit{twoNodes, fencing}, []string{`Pair.Arbiter: want {"Fence": true}, or a third host`}},
+		{"an arbiter that is none", []edit{twoNodes, fencing, fence("false")}, []string{`Pair.Arbiter.Fence: value "false": want true`}},
+		{"two nodes without devices", []edit{twoNodes, fence("true")}, []string{`Fencing.cvm1.Devices: want a device`, `Fencing.cvm2.Devices: want a device`}},
+		{"an arbiter beside a third voter", []edit{fencing, fence("true")}, []string{`Pair.Arbiter: allowed only where Node has exactly the two nodes`}},
+	})
+	runFaults(t, []faultCase{one("two nodes of a VM", `, "192.0.2.13 h3"]`, `]`, `Node: value "2 nodes": want an odd number`, `Network[1].Ipaddr: value "198.51.102.3@h3": unknown host`, `Network[1].Gateway: value "198.51.102.1@h3": unknown host`)})
+}

@@ -61,9 +61,10 @@ func (r *run) restart(ctx context.Context, hosts []Host, begin func(Host, bool) 
 
 // rejoin makes those members new ones of the store whose data are gone while
 // others have theirs: a member that began empty beside them would vote about what it has forgotten.
+// The agents of a pair without a third voter do that themselves.
 func (r *run) rejoin(ctx context.Context, fresh []Host) error {
 	old := slices.ContainsFunc(r.sights, func(s sight) bool { return s.facts.Installed != nil && s.facts.Installed.Store })
-	if !old || len(r.Guests) > 0 {
+	if !old || len(r.Guests) > 0 || isPair(r.Config) && r.Config.Pair.Arbiter != nil {
 		return nil
 	}
 	for _, h := range fresh {

@@ -25,6 +25,9 @@ type Pair interface {
 	// Copy writes a copy of this host's data, of one moment, for the host that asks. Before,
 	// it tells about how many bytes will come.
 	Copy(ctx context.Context, user string, w io.Writer, about func(bytes int64) error) error
+	// Word tells the host that asks what this one has of the store of two voters. It does not
+	// need the store.
+	Word(user string) (cluster.PairWord, error)
 }
 
 // pairHandler answers calls about the pair.
@@ -76,6 +79,22 @@ func (h *agentHandler) GetCopy(ctx context.Context, _ *apiv1.GetCopyRequest, out
 		return fmt.Errorf("copy the data: %w", err)
 	}
 	return nil
+}
+
+// GetWord tells what this host has of the store.
+func (h *agentHandler) GetWord(ctx context.Context, _ *apiv1.GetWordRequest) (*apiv1.GetWordResponse, error) {
+	if h.pair == nil {
+		return nil, fail.Errorf(fail.Refused, "this host belongs to no pair")
+	}
+	who, err := callerOf(ctx)
+	if err != nil {
+		return nil, err
+	}
+	w, err := h.pair.Word(who.user)
+	if err != nil {
+		return nil, fmt.Errorf("tell of the store: %w", err)
+	}
+	return &apiv1.GetWordResponse{Word: api.Encode[*apiv1.PairWord](w)}, nil
 }
 
 // chunks sends what is written.

@@ -23,6 +23,179 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type GetWordRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetWordRequest) Reset() {
+	*x = GetWordRequest{}
+	mi := &file_agent_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetWordRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetWordRequest) ProtoMessage() {}
+
+func (x *GetWordRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetWordRequest.ProtoReflect.Descriptor instead.
+func (*GetWordRequest) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{0}
+}
+
+type GetWordResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Word          *PairWord              `protobuf:"bytes,1,opt,name=word,proto3" json:"word,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetWordResponse) Reset() {
+	*x = GetWordResponse{}
+	mi := &file_agent_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetWordResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetWordResponse) ProtoMessage() {}
+
+func (x *GetWordResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetWordResponse.ProtoReflect.Descriptor instead.
+func (*GetWordResponse) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *GetWordResponse) GetWord() *PairWord {
+	if x != nil {
+		return x.Word
+	}
+	return nil
+}
+
+// PairWord is what a node says of itself to the other one.
+type PairWord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Gen           uint64                 `protobuf:"varint,1,opt,name=gen,proto3" json:"gen,omitempty"`        // generation of its store; 0: it has none
+	From          uint64                 `protobuf:"varint,2,opt,name=from,proto3" json:"from,omitempty"`      // the generation that it was formed from; 0: it is the first
+	Role          string                 `protobuf:"bytes,3,opt,name=role,proto3" json:"role,omitempty"`       // empty, joining, two, single
+	Held          bool                   `protobuf:"varint,4,opt,name=held,proto3" json:"held,omitempty"`      // who formed it had the group
+	Won           bool                   `protobuf:"varint,5,opt,name=won,proto3" json:"won,omitempty"`        // it has won its generation, and forms the next
+	Machine       string                 `protobuf:"bytes,6,opt,name=machine,proto3" json:"machine,omitempty"` // UUID of its hardware, lower case; "": not known
+	Whole         bool                   `protobuf:"varint,7,opt,name=whole,proto3" json:"whole,omitempty"`    // both vote, and it could go on alone
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PairWord) Reset() {
+	*x = PairWord{}
+	mi := &file_agent_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PairWord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PairWord) ProtoMessage() {}
+
+func (x *PairWord) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PairWord.ProtoReflect.Descriptor instead.
+func (*PairWord) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *PairWord) GetGen() uint64 {
+	if x != nil {
+		return x.Gen
+	}
+	return 0
+}
+
+func (x *PairWord) GetFrom() uint64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *PairWord) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *PairWord) GetHeld() bool {
+	if x != nil {
+		return x.Held
+	}
+	return false
+}
+
+func (x *PairWord) GetWon() bool {
+	if x != nil {
+		return x.Won
+	}
+	return false
+}
+
+func (x *PairWord) GetMachine() string {
+	if x != nil {
+		return x.Machine
+	}
+	return ""
+}
+
+func (x *PairWord) GetWhole() bool {
+	if x != nil {
+		return x.Whole
+	}
+	return false
+}
+
 type GetCopyRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -31,7 +204,7 @@ type GetCopyRequest struct {
 
 func (x *GetCopyRequest) Reset() {
 	*x = GetCopyRequest{}
-	mi := &file_agent_proto_msgTypes[0]
+	mi := &file_agent_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -43,7 +216,7 @@ func (x *GetCopyRequest) String() string {
 func (*GetCopyRequest) ProtoMessage() {}
 
 func (x *GetCopyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[0]
+	mi := &file_agent_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -56,7 +229,7 @@ func (x *GetCopyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCopyRequest.ProtoReflect.Descriptor instead.
 func (*GetCopyRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{0}
+	return file_agent_proto_rawDescGZIP(), []int{3}
 }
 
 type GetCopyResponse struct {
@@ -69,7 +242,7 @@ type GetCopyResponse struct {
 
 func (x *GetCopyResponse) Reset() {
 	*x = GetCopyResponse{}
-	mi := &file_agent_proto_msgTypes[1]
+	mi := &file_agent_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -81,7 +254,7 @@ func (x *GetCopyResponse) String() string {
 func (*GetCopyResponse) ProtoMessage() {}
 
 func (x *GetCopyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[1]
+	mi := &file_agent_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -94,7 +267,7 @@ func (x *GetCopyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCopyResponse.ProtoReflect.Descriptor instead.
 func (*GetCopyResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{1}
+	return file_agent_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *GetCopyResponse) GetChunk() []byte {
@@ -121,7 +294,7 @@ type SignCertificateRequest struct {
 
 func (x *SignCertificateRequest) Reset() {
 	*x = SignCertificateRequest{}
-	mi := &file_agent_proto_msgTypes[2]
+	mi := &file_agent_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -133,7 +306,7 @@ func (x *SignCertificateRequest) String() string {
 func (*SignCertificateRequest) ProtoMessage() {}
 
 func (x *SignCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[2]
+	mi := &file_agent_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -146,7 +319,7 @@ func (x *SignCertificateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignCertificateRequest.ProtoReflect.Descriptor instead.
 func (*SignCertificateRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{2}
+	return file_agent_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SignCertificateRequest) GetWhich() string {
@@ -172,7 +345,7 @@ type SignCertificateResponse struct {
 
 func (x *SignCertificateResponse) Reset() {
 	*x = SignCertificateResponse{}
-	mi := &file_agent_proto_msgTypes[3]
+	mi := &file_agent_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -184,7 +357,7 @@ func (x *SignCertificateResponse) String() string {
 func (*SignCertificateResponse) ProtoMessage() {}
 
 func (x *SignCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[3]
+	mi := &file_agent_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -197,7 +370,7 @@ func (x *SignCertificateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignCertificateResponse.ProtoReflect.Descriptor instead.
 func (*SignCertificateResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{3}
+	return file_agent_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *SignCertificateResponse) GetCertificate() []byte {
@@ -217,7 +390,7 @@ type GetBundleRequest struct {
 
 func (x *GetBundleRequest) Reset() {
 	*x = GetBundleRequest{}
-	mi := &file_agent_proto_msgTypes[4]
+	mi := &file_agent_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -229,7 +402,7 @@ func (x *GetBundleRequest) String() string {
 func (*GetBundleRequest) ProtoMessage() {}
 
 func (x *GetBundleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[4]
+	mi := &file_agent_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -242,7 +415,7 @@ func (x *GetBundleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBundleRequest.ProtoReflect.Descriptor instead.
 func (*GetBundleRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{4}
+	return file_agent_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetBundleRequest) GetSha256() string {
@@ -269,7 +442,7 @@ type GetBundleResponse struct {
 
 func (x *GetBundleResponse) Reset() {
 	*x = GetBundleResponse{}
-	mi := &file_agent_proto_msgTypes[5]
+	mi := &file_agent_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -281,7 +454,7 @@ func (x *GetBundleResponse) String() string {
 func (*GetBundleResponse) ProtoMessage() {}
 
 func (x *GetBundleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[5]
+	mi := &file_agent_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -294,7 +467,7 @@ func (x *GetBundleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBundleResponse.ProtoReflect.Descriptor instead.
 func (*GetBundleResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{5}
+	return file_agent_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetBundleResponse) GetChunk() []byte {
@@ -323,7 +496,7 @@ type SendGuestRequest struct {
 
 func (x *SendGuestRequest) Reset() {
 	*x = SendGuestRequest{}
-	mi := &file_agent_proto_msgTypes[6]
+	mi := &file_agent_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -335,7 +508,7 @@ func (x *SendGuestRequest) String() string {
 func (*SendGuestRequest) ProtoMessage() {}
 
 func (x *SendGuestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[6]
+	mi := &file_agent_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -348,7 +521,7 @@ func (x *SendGuestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendGuestRequest.ProtoReflect.Descriptor instead.
 func (*SendGuestRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{6}
+	return file_agent_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SendGuestRequest) GetUuid() string {
@@ -387,7 +560,7 @@ type SendGuestResponse struct {
 
 func (x *SendGuestResponse) Reset() {
 	*x = SendGuestResponse{}
-	mi := &file_agent_proto_msgTypes[7]
+	mi := &file_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -399,7 +572,7 @@ func (x *SendGuestResponse) String() string {
 func (*SendGuestResponse) ProtoMessage() {}
 
 func (x *SendGuestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[7]
+	mi := &file_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -412,7 +585,7 @@ func (x *SendGuestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendGuestResponse.ProtoReflect.Descriptor instead.
 func (*SendGuestResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{7}
+	return file_agent_proto_rawDescGZIP(), []int{10}
 }
 
 type GatherFactsRequest struct {
@@ -425,7 +598,7 @@ type GatherFactsRequest struct {
 
 func (x *GatherFactsRequest) Reset() {
 	*x = GatherFactsRequest{}
-	mi := &file_agent_proto_msgTypes[8]
+	mi := &file_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -437,7 +610,7 @@ func (x *GatherFactsRequest) String() string {
 func (*GatherFactsRequest) ProtoMessage() {}
 
 func (x *GatherFactsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[8]
+	mi := &file_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -450,7 +623,7 @@ func (x *GatherFactsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GatherFactsRequest.ProtoReflect.Descriptor instead.
 func (*GatherFactsRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{8}
+	return file_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GatherFactsRequest) GetSha256() string {
@@ -476,7 +649,7 @@ type GatherFactsResponse struct {
 
 func (x *GatherFactsResponse) Reset() {
 	*x = GatherFactsResponse{}
-	mi := &file_agent_proto_msgTypes[9]
+	mi := &file_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -488,7 +661,7 @@ func (x *GatherFactsResponse) String() string {
 func (*GatherFactsResponse) ProtoMessage() {}
 
 func (x *GatherFactsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[9]
+	mi := &file_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -501,7 +674,7 @@ func (x *GatherFactsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GatherFactsResponse.ProtoReflect.Descriptor instead.
 func (*GatherFactsResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{9}
+	return file_agent_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GatherFactsResponse) GetFacts() *Facts {
@@ -532,7 +705,7 @@ type FactsRequest struct {
 
 func (x *FactsRequest) Reset() {
 	*x = FactsRequest{}
-	mi := &file_agent_proto_msgTypes[10]
+	mi := &file_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -544,7 +717,7 @@ func (x *FactsRequest) String() string {
 func (*FactsRequest) ProtoMessage() {}
 
 func (x *FactsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[10]
+	mi := &file_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -557,7 +730,7 @@ func (x *FactsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FactsRequest.ProtoReflect.Descriptor instead.
 func (*FactsRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{10}
+	return file_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *FactsRequest) GetHost() string {
@@ -668,7 +841,7 @@ type Facts struct {
 
 func (x *Facts) Reset() {
 	*x = Facts{}
-	mi := &file_agent_proto_msgTypes[11]
+	mi := &file_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -680,7 +853,7 @@ func (x *Facts) String() string {
 func (*Facts) ProtoMessage() {}
 
 func (x *Facts) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[11]
+	mi := &file_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -693,7 +866,7 @@ func (x *Facts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts.ProtoReflect.Descriptor instead.
 func (*Facts) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{11}
+	return file_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Facts) GetHost() string {
@@ -854,7 +1027,7 @@ type FactsRequest_ConfigFile struct {
 
 func (x *FactsRequest_ConfigFile) Reset() {
 	*x = FactsRequest_ConfigFile{}
-	mi := &file_agent_proto_msgTypes[12]
+	mi := &file_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -866,7 +1039,7 @@ func (x *FactsRequest_ConfigFile) String() string {
 func (*FactsRequest_ConfigFile) ProtoMessage() {}
 
 func (x *FactsRequest_ConfigFile) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[12]
+	mi := &file_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -879,7 +1052,7 @@ func (x *FactsRequest_ConfigFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FactsRequest_ConfigFile.ProtoReflect.Descriptor instead.
 func (*FactsRequest_ConfigFile) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{10, 0}
+	return file_agent_proto_rawDescGZIP(), []int{13, 0}
 }
 
 func (x *FactsRequest_ConfigFile) GetInstalled() string {
@@ -913,7 +1086,7 @@ type FactsRequest_Program struct {
 
 func (x *FactsRequest_Program) Reset() {
 	*x = FactsRequest_Program{}
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -925,7 +1098,7 @@ func (x *FactsRequest_Program) String() string {
 func (*FactsRequest_Program) ProtoMessage() {}
 
 func (x *FactsRequest_Program) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -938,7 +1111,7 @@ func (x *FactsRequest_Program) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FactsRequest_Program.ProtoReflect.Descriptor instead.
 func (*FactsRequest_Program) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{10, 1}
+	return file_agent_proto_rawDescGZIP(), []int{13, 1}
 }
 
 func (x *FactsRequest_Program) GetName() string {
@@ -967,7 +1140,7 @@ type Facts_OS struct {
 
 func (x *Facts_OS) Reset() {
 	*x = Facts_OS{}
-	mi := &file_agent_proto_msgTypes[17]
+	mi := &file_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -979,7 +1152,7 @@ func (x *Facts_OS) String() string {
 func (*Facts_OS) ProtoMessage() {}
 
 func (x *Facts_OS) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[17]
+	mi := &file_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -992,7 +1165,7 @@ func (x *Facts_OS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_OS.ProtoReflect.Descriptor instead.
 func (*Facts_OS) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{11, 3}
+	return file_agent_proto_rawDescGZIP(), []int{14, 3}
 }
 
 func (x *Facts_OS) GetId() string {
@@ -1033,7 +1206,7 @@ type Facts_Guest struct {
 
 func (x *Facts_Guest) Reset() {
 	*x = Facts_Guest{}
-	mi := &file_agent_proto_msgTypes[18]
+	mi := &file_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1045,7 +1218,7 @@ func (x *Facts_Guest) String() string {
 func (*Facts_Guest) ProtoMessage() {}
 
 func (x *Facts_Guest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[18]
+	mi := &file_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1058,7 +1231,7 @@ func (x *Facts_Guest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Guest.ProtoReflect.Descriptor instead.
 func (*Facts_Guest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{11, 4}
+	return file_agent_proto_rawDescGZIP(), []int{14, 4}
 }
 
 func (x *Facts_Guest) GetUuid() string {
@@ -1085,7 +1258,7 @@ type Facts_Space struct {
 
 func (x *Facts_Space) Reset() {
 	*x = Facts_Space{}
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1097,7 +1270,7 @@ func (x *Facts_Space) String() string {
 func (*Facts_Space) ProtoMessage() {}
 
 func (x *Facts_Space) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1110,7 +1283,7 @@ func (x *Facts_Space) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Space.ProtoReflect.Descriptor instead.
 func (*Facts_Space) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{11, 5}
+	return file_agent_proto_rawDescGZIP(), []int{14, 5}
 }
 
 func (x *Facts_Space) GetDir() string {
@@ -1142,7 +1315,7 @@ type Facts_Config struct {
 
 func (x *Facts_Config) Reset() {
 	*x = Facts_Config{}
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1154,7 +1327,7 @@ func (x *Facts_Config) String() string {
 func (*Facts_Config) ProtoMessage() {}
 
 func (x *Facts_Config) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1167,7 +1340,7 @@ func (x *Facts_Config) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Config.ProtoReflect.Descriptor instead.
 func (*Facts_Config) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{11, 6}
+	return file_agent_proto_rawDescGZIP(), []int{14, 6}
 }
 
 func (x *Facts_Config) GetInstalled() string {
@@ -1224,7 +1397,7 @@ type Facts_Probe struct {
 
 func (x *Facts_Probe) Reset() {
 	*x = Facts_Probe{}
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1236,7 +1409,7 @@ func (x *Facts_Probe) String() string {
 func (*Facts_Probe) ProtoMessage() {}
 
 func (x *Facts_Probe) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1249,7 +1422,7 @@ func (x *Facts_Probe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Probe.ProtoReflect.Descriptor instead.
 func (*Facts_Probe) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{11, 7}
+	return file_agent_proto_rawDescGZIP(), []int{14, 7}
 }
 
 func (x *Facts_Probe) GetName() string {
@@ -1284,7 +1457,7 @@ type Facts_Kernel struct {
 
 func (x *Facts_Kernel) Reset() {
 	*x = Facts_Kernel{}
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1296,7 +1469,7 @@ func (x *Facts_Kernel) String() string {
 func (*Facts_Kernel) ProtoMessage() {}
 
 func (x *Facts_Kernel) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1309,7 +1482,7 @@ func (x *Facts_Kernel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Kernel.ProtoReflect.Descriptor instead.
 func (*Facts_Kernel) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{11, 8}
+	return file_agent_proto_rawDescGZIP(), []int{14, 8}
 }
 
 func (x *Facts_Kernel) GetRunning() string {
@@ -1344,7 +1517,7 @@ type Facts_Clock struct {
 
 func (x *Facts_Clock) Reset() {
 	*x = Facts_Clock{}
-	mi := &file_agent_proto_msgTypes[23]
+	mi := &file_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1356,7 +1529,7 @@ func (x *Facts_Clock) String() string {
 func (*Facts_Clock) ProtoMessage() {}
 
 func (x *Facts_Clock) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[23]
+	mi := &file_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1369,7 +1542,7 @@ func (x *Facts_Clock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Clock.ProtoReflect.Descriptor instead.
 func (*Facts_Clock) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{11, 9}
+	return file_agent_proto_rawDescGZIP(), []int{14, 9}
 }
 
 func (x *Facts_Clock) GetSynced() bool {
@@ -1405,7 +1578,7 @@ type Facts_O2CB struct {
 
 func (x *Facts_O2CB) Reset() {
 	*x = Facts_O2CB{}
-	mi := &file_agent_proto_msgTypes[24]
+	mi := &file_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1417,7 +1590,7 @@ func (x *Facts_O2CB) String() string {
 func (*Facts_O2CB) ProtoMessage() {}
 
 func (x *Facts_O2CB) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[24]
+	mi := &file_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1430,7 +1603,7 @@ func (x *Facts_O2CB) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_O2CB.ProtoReflect.Descriptor instead.
 func (*Facts_O2CB) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{11, 10}
+	return file_agent_proto_rawDescGZIP(), []int{14, 10}
 }
 
 func (x *Facts_O2CB) GetPresent() bool {
@@ -1466,7 +1639,7 @@ type Facts_Session struct {
 
 func (x *Facts_Session) Reset() {
 	*x = Facts_Session{}
-	mi := &file_agent_proto_msgTypes[25]
+	mi := &file_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1478,7 +1651,7 @@ func (x *Facts_Session) String() string {
 func (*Facts_Session) ProtoMessage() {}
 
 func (x *Facts_Session) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[25]
+	mi := &file_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1491,7 +1664,7 @@ func (x *Facts_Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Session.ProtoReflect.Descriptor instead.
 func (*Facts_Session) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{11, 11}
+	return file_agent_proto_rawDescGZIP(), []int{14, 11}
 }
 
 func (x *Facts_Session) GetId() int64 {
@@ -1526,7 +1699,7 @@ type Facts_Port struct {
 
 func (x *Facts_Port) Reset() {
 	*x = Facts_Port{}
-	mi := &file_agent_proto_msgTypes[26]
+	mi := &file_agent_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1538,7 +1711,7 @@ func (x *Facts_Port) String() string {
 func (*Facts_Port) ProtoMessage() {}
 
 func (x *Facts_Port) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[26]
+	mi := &file_agent_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1551,7 +1724,7 @@ func (x *Facts_Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Port.ProtoReflect.Descriptor instead.
 func (*Facts_Port) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{11, 12}
+	return file_agent_proto_rawDescGZIP(), []int{14, 12}
 }
 
 func (x *Facts_Port) GetName() string {
@@ -1581,7 +1754,7 @@ type Facts_Map struct {
 
 func (x *Facts_Map) Reset() {
 	*x = Facts_Map{}
-	mi := &file_agent_proto_msgTypes[27]
+	mi := &file_agent_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1593,7 +1766,7 @@ func (x *Facts_Map) String() string {
 func (*Facts_Map) ProtoMessage() {}
 
 func (x *Facts_Map) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[27]
+	mi := &file_agent_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1606,7 +1779,7 @@ func (x *Facts_Map) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Map.ProtoReflect.Descriptor instead.
 func (*Facts_Map) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{11, 13}
+	return file_agent_proto_rawDescGZIP(), []int{14, 13}
 }
 
 func (x *Facts_Map) GetName() string {
@@ -1648,7 +1821,7 @@ type Facts_Path struct {
 
 func (x *Facts_Path) Reset() {
 	*x = Facts_Path{}
-	mi := &file_agent_proto_msgTypes[28]
+	mi := &file_agent_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1660,7 +1833,7 @@ func (x *Facts_Path) String() string {
 func (*Facts_Path) ProtoMessage() {}
 
 func (x *Facts_Path) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[28]
+	mi := &file_agent_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1673,7 +1846,7 @@ func (x *Facts_Path) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Path.ProtoReflect.Descriptor instead.
 func (*Facts_Path) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{11, 14}
+	return file_agent_proto_rawDescGZIP(), []int{14, 14}
 }
 
 func (x *Facts_Path) GetDevice() string {
@@ -1710,7 +1883,7 @@ type Facts_Mount struct {
 
 func (x *Facts_Mount) Reset() {
 	*x = Facts_Mount{}
-	mi := &file_agent_proto_msgTypes[29]
+	mi := &file_agent_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1722,7 +1895,7 @@ func (x *Facts_Mount) String() string {
 func (*Facts_Mount) ProtoMessage() {}
 
 func (x *Facts_Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[29]
+	mi := &file_agent_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1735,7 +1908,7 @@ func (x *Facts_Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Mount.ProtoReflect.Descriptor instead.
 func (*Facts_Mount) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{11, 15}
+	return file_agent_proto_rawDescGZIP(), []int{14, 15}
 }
 
 func (x *Facts_Mount) GetName() string {
@@ -1778,6 +1951,17 @@ var File_agent_proto protoreflect.FileDescriptor
 const file_agent_proto_rawDesc = "" +
 	"\n" +
 	"\vagent.proto\x12\vholdfast.v1\"\x10\n" +
+	"\x0eGetWordRequest\"<\n" +
+	"\x0fGetWordResponse\x12)\n" +
+	"\x04word\x18\x01 \x01(\v2\x15.holdfast.v1.PairWordR\x04word\"\x9a\x01\n" +
+	"\bPairWord\x12\x10\n" +
+	"\x03gen\x18\x01 \x01(\x04R\x03gen\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\x04R\x04from\x12\x12\n" +
+	"\x04role\x18\x03 \x01(\tR\x04role\x12\x12\n" +
+	"\x04held\x18\x04 \x01(\bR\x04held\x12\x10\n" +
+	"\x03won\x18\x05 \x01(\bR\x03won\x12\x18\n" +
+	"\amachine\x18\x06 \x01(\tR\amachine\x12\x14\n" +
+	"\x05whole\x18\a \x01(\bR\x05whole\"\x10\n" +
 	"\x0eGetCopyRequest\"=\n" +
 	"\x0fGetCopyResponse\x12\x14\n" +
 	"\x05chunk\x18\x01 \x01(\fR\x05chunk\x12\x14\n" +
@@ -1916,13 +2100,14 @@ const file_agent_proto_rawDesc = "" +
 	"\x03dir\x18\x02 \x01(\tR\x03dir\x12\x12\n" +
 	"\x04kind\x18\x03 \x01(\tR\x04kind\x12\x16\n" +
 	"\x06device\x18\x04 \x01(\tR\x06device\x12\x14\n" +
-	"\x05paths\x18\x05 \x01(\x03R\x05paths2\xa0\x03\n" +
+	"\x05paths\x18\x05 \x01(\x03R\x05paths2\xe6\x03\n" +
 	"\fAgentService\x12L\n" +
 	"\tGetBundle\x12\x1d.holdfast.v1.GetBundleRequest\x1a\x1e.holdfast.v1.GetBundleResponse0\x01\x12P\n" +
 	"\vGatherFacts\x12\x1f.holdfast.v1.GatherFactsRequest\x1a .holdfast.v1.GatherFactsResponse\x12J\n" +
 	"\tSendGuest\x12\x1d.holdfast.v1.SendGuestRequest\x1a\x1e.holdfast.v1.SendGuestResponse\x12\\\n" +
 	"\x0fSignCertificate\x12#.holdfast.v1.SignCertificateRequest\x1a$.holdfast.v1.SignCertificateResponse\x12F\n" +
-	"\aGetCopy\x12\x1b.holdfast.v1.GetCopyRequest\x1a\x1c.holdfast.v1.GetCopyResponse0\x01B Z\x1eholdfast/internal/api/v1;apiv1b\x06proto3"
+	"\aGetCopy\x12\x1b.holdfast.v1.GetCopyRequest\x1a\x1c.holdfast.v1.GetCopyResponse0\x01\x12D\n" +
+	"\aGetWord\x12\x1b.holdfast.v1.GetWordRequest\x1a\x1c.holdfast.v1.GetWordResponseB Z\x1eholdfast/internal/api/v1;apiv1b\x06proto3"
 
 var (
 	file_agent_proto_rawDescOnce sync.Once
@@ -1936,79 +2121,85 @@ func file_agent_proto_rawDescGZIP() []byte {
 	return file_agent_proto_rawDescData
 }
 
-var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_agent_proto_goTypes = []any{
-	(*GetCopyRequest)(nil),          // 0: holdfast.v1.GetCopyRequest
-	(*GetCopyResponse)(nil),         // 1: holdfast.v1.GetCopyResponse
-	(*SignCertificateRequest)(nil),  // 2: holdfast.v1.SignCertificateRequest
-	(*SignCertificateResponse)(nil), // 3: holdfast.v1.SignCertificateResponse
-	(*GetBundleRequest)(nil),        // 4: holdfast.v1.GetBundleRequest
-	(*GetBundleResponse)(nil),       // 5: holdfast.v1.GetBundleResponse
-	(*SendGuestRequest)(nil),        // 6: holdfast.v1.SendGuestRequest
-	(*SendGuestResponse)(nil),       // 7: holdfast.v1.SendGuestResponse
-	(*GatherFactsRequest)(nil),      // 8: holdfast.v1.GatherFactsRequest
-	(*GatherFactsResponse)(nil),     // 9: holdfast.v1.GatherFactsResponse
-	(*FactsRequest)(nil),            // 10: holdfast.v1.FactsRequest
-	(*Facts)(nil),                   // 11: holdfast.v1.Facts
-	(*FactsRequest_ConfigFile)(nil), // 12: holdfast.v1.FactsRequest.ConfigFile
-	(*FactsRequest_Program)(nil),    // 13: holdfast.v1.FactsRequest.Program
-	nil,                             // 14: holdfast.v1.Facts.UnknownEntry
-	nil,                             // 15: holdfast.v1.Facts.CommandsEntry
-	nil,                             // 16: holdfast.v1.Facts.PythonEntry
-	(*Facts_OS)(nil),                // 17: holdfast.v1.Facts.OS
-	(*Facts_Guest)(nil),             // 18: holdfast.v1.Facts.Guest
-	(*Facts_Space)(nil),             // 19: holdfast.v1.Facts.Space
-	(*Facts_Config)(nil),            // 20: holdfast.v1.Facts.Config
-	(*Facts_Probe)(nil),             // 21: holdfast.v1.Facts.Probe
-	(*Facts_Kernel)(nil),            // 22: holdfast.v1.Facts.Kernel
-	(*Facts_Clock)(nil),             // 23: holdfast.v1.Facts.Clock
-	(*Facts_O2CB)(nil),              // 24: holdfast.v1.Facts.O2CB
-	(*Facts_Session)(nil),           // 25: holdfast.v1.Facts.Session
-	(*Facts_Port)(nil),              // 26: holdfast.v1.Facts.Port
-	(*Facts_Map)(nil),               // 27: holdfast.v1.Facts.Map
-	(*Facts_Path)(nil),              // 28: holdfast.v1.Facts.Path
-	(*Facts_Mount)(nil),             // 29: holdfast.v1.Facts.Mount
+	(*GetWordRequest)(nil),          // 0: holdfast.v1.GetWordRequest
+	(*GetWordResponse)(nil),         // 1: holdfast.v1.GetWordResponse
+	(*PairWord)(nil),                // 2: holdfast.v1.PairWord
+	(*GetCopyRequest)(nil),          // 3: holdfast.v1.GetCopyRequest
+	(*GetCopyResponse)(nil),         // 4: holdfast.v1.GetCopyResponse
+	(*SignCertificateRequest)(nil),  // 5: holdfast.v1.SignCertificateRequest
+	(*SignCertificateResponse)(nil), // 6: holdfast.v1.SignCertificateResponse
+	(*GetBundleRequest)(nil),        // 7: holdfast.v1.GetBundleRequest
+	(*GetBundleResponse)(nil),       // 8: holdfast.v1.GetBundleResponse
+	(*SendGuestRequest)(nil),        // 9: holdfast.v1.SendGuestRequest
+	(*SendGuestResponse)(nil),       // 10: holdfast.v1.SendGuestResponse
+	(*GatherFactsRequest)(nil),      // 11: holdfast.v1.GatherFactsRequest
+	(*GatherFactsResponse)(nil),     // 12: holdfast.v1.GatherFactsResponse
+	(*FactsRequest)(nil),            // 13: holdfast.v1.FactsRequest
+	(*Facts)(nil),                   // 14: holdfast.v1.Facts
+	(*FactsRequest_ConfigFile)(nil), // 15: holdfast.v1.FactsRequest.ConfigFile
+	(*FactsRequest_Program)(nil),    // 16: holdfast.v1.FactsRequest.Program
+	nil,                             // 17: holdfast.v1.Facts.UnknownEntry
+	nil,                             // 18: holdfast.v1.Facts.CommandsEntry
+	nil,                             // 19: holdfast.v1.Facts.PythonEntry
+	(*Facts_OS)(nil),                // 20: holdfast.v1.Facts.OS
+	(*Facts_Guest)(nil),             // 21: holdfast.v1.Facts.Guest
+	(*Facts_Space)(nil),             // 22: holdfast.v1.Facts.Space
+	(*Facts_Config)(nil),            // 23: holdfast.v1.Facts.Config
+	(*Facts_Probe)(nil),             // 24: holdfast.v1.Facts.Probe
+	(*Facts_Kernel)(nil),            // 25: holdfast.v1.Facts.Kernel
+	(*Facts_Clock)(nil),             // 26: holdfast.v1.Facts.Clock
+	(*Facts_O2CB)(nil),              // 27: holdfast.v1.Facts.O2CB
+	(*Facts_Session)(nil),           // 28: holdfast.v1.Facts.Session
+	(*Facts_Port)(nil),              // 29: holdfast.v1.Facts.Port
+	(*Facts_Map)(nil),               // 30: holdfast.v1.Facts.Map
+	(*Facts_Path)(nil),              // 31: holdfast.v1.Facts.Path
+	(*Facts_Mount)(nil),             // 32: holdfast.v1.Facts.Mount
 }
 var file_agent_proto_depIdxs = []int32{
-	10, // 0: holdfast.v1.GatherFactsRequest.request:type_name -> holdfast.v1.FactsRequest
-	11, // 1: holdfast.v1.GatherFactsResponse.facts:type_name -> holdfast.v1.Facts
-	12, // 2: holdfast.v1.FactsRequest.config:type_name -> holdfast.v1.FactsRequest.ConfigFile
-	13, // 3: holdfast.v1.FactsRequest.status:type_name -> holdfast.v1.FactsRequest.Program
-	13, // 4: holdfast.v1.FactsRequest.ha:type_name -> holdfast.v1.FactsRequest.Program
-	13, // 5: holdfast.v1.FactsRequest.replication:type_name -> holdfast.v1.FactsRequest.Program
-	14, // 6: holdfast.v1.Facts.unknown:type_name -> holdfast.v1.Facts.UnknownEntry
-	17, // 7: holdfast.v1.Facts.os:type_name -> holdfast.v1.Facts.OS
-	19, // 8: holdfast.v1.Facts.space:type_name -> holdfast.v1.Facts.Space
-	15, // 9: holdfast.v1.Facts.commands:type_name -> holdfast.v1.Facts.CommandsEntry
-	16, // 10: holdfast.v1.Facts.python:type_name -> holdfast.v1.Facts.PythonEntry
-	20, // 11: holdfast.v1.Facts.config:type_name -> holdfast.v1.Facts.Config
-	21, // 12: holdfast.v1.Facts.status:type_name -> holdfast.v1.Facts.Probe
-	21, // 13: holdfast.v1.Facts.ha:type_name -> holdfast.v1.Facts.Probe
-	21, // 14: holdfast.v1.Facts.replication:type_name -> holdfast.v1.Facts.Probe
-	22, // 15: holdfast.v1.Facts.kernel:type_name -> holdfast.v1.Facts.Kernel
-	23, // 16: holdfast.v1.Facts.clock:type_name -> holdfast.v1.Facts.Clock
-	24, // 17: holdfast.v1.Facts.o2cb:type_name -> holdfast.v1.Facts.O2CB
-	25, // 18: holdfast.v1.Facts.iscsi:type_name -> holdfast.v1.Facts.Session
-	26, // 19: holdfast.v1.Facts.fc:type_name -> holdfast.v1.Facts.Port
-	27, // 20: holdfast.v1.Facts.maps:type_name -> holdfast.v1.Facts.Map
-	29, // 21: holdfast.v1.Facts.mounts:type_name -> holdfast.v1.Facts.Mount
-	18, // 22: holdfast.v1.Facts.guests:type_name -> holdfast.v1.Facts.Guest
-	28, // 23: holdfast.v1.Facts.Map.paths:type_name -> holdfast.v1.Facts.Path
-	4,  // 24: holdfast.v1.AgentService.GetBundle:input_type -> holdfast.v1.GetBundleRequest
-	8,  // 25: holdfast.v1.AgentService.GatherFacts:input_type -> holdfast.v1.GatherFactsRequest
-	6,  // 26: holdfast.v1.AgentService.SendGuest:input_type -> holdfast.v1.SendGuestRequest
-	2,  // 27: holdfast.v1.AgentService.SignCertificate:input_type -> holdfast.v1.SignCertificateRequest
-	0,  // 28: holdfast.v1.AgentService.GetCopy:input_type -> holdfast.v1.GetCopyRequest
-	5,  // 29: holdfast.v1.AgentService.GetBundle:output_type -> holdfast.v1.GetBundleResponse
-	9,  // 30: holdfast.v1.AgentService.GatherFacts:output_type -> holdfast.v1.GatherFactsResponse
-	7,  // 31: holdfast.v1.AgentService.SendGuest:output_type -> holdfast.v1.SendGuestResponse
-	3,  // 32: holdfast.v1.AgentService.SignCertificate:output_type -> holdfast.v1.SignCertificateResponse
-	1,  // 33: holdfast.v1.AgentService.GetCopy:output_type -> holdfast.v1.GetCopyResponse
-	29, // [29:34] is the sub-list for method output_type
-	24, // [24:29] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	2,  // 0: holdfast.v1.GetWordResponse.word:type_name -> holdfast.v1.PairWord
+	13, // 1: holdfast.v1.GatherFactsRequest.request:type_name -> holdfast.v1.FactsRequest
+	14, // 2: holdfast.v1.GatherFactsResponse.facts:type_name -> holdfast.v1.Facts
+	15, // 3: holdfast.v1.FactsRequest.config:type_name -> holdfast.v1.FactsRequest.ConfigFile
+	16, // 4: holdfast.v1.FactsRequest.status:type_name -> holdfast.v1.FactsRequest.Program
+	16, // 5: holdfast.v1.FactsRequest.ha:type_name -> holdfast.v1.FactsRequest.Program
+	16, // 6: holdfast.v1.FactsRequest.replication:type_name -> holdfast.v1.FactsRequest.Program
+	17, // 7: holdfast.v1.Facts.unknown:type_name -> holdfast.v1.Facts.UnknownEntry
+	20, // 8: holdfast.v1.Facts.os:type_name -> holdfast.v1.Facts.OS
+	22, // 9: holdfast.v1.Facts.space:type_name -> holdfast.v1.Facts.Space
+	18, // 10: holdfast.v1.Facts.commands:type_name -> holdfast.v1.Facts.CommandsEntry
+	19, // 11: holdfast.v1.Facts.python:type_name -> holdfast.v1.Facts.PythonEntry
+	23, // 12: holdfast.v1.Facts.config:type_name -> holdfast.v1.Facts.Config
+	24, // 13: holdfast.v1.Facts.status:type_name -> holdfast.v1.Facts.Probe
+	24, // 14: holdfast.v1.Facts.ha:type_name -> holdfast.v1.Facts.Probe
+	24, // 15: holdfast.v1.Facts.replication:type_name -> holdfast.v1.Facts.Probe
+	25, // 16: holdfast.v1.Facts.kernel:type_name -> holdfast.v1.Facts.Kernel
+	26, // 17: holdfast.v1.Facts.clock:type_name -> holdfast.v1.Facts.Clock
+	27, // 18: holdfast.v1.Facts.o2cb:type_name -> holdfast.v1.Facts.O2CB
+	28, // 19: holdfast.v1.Facts.iscsi:type_name -> holdfast.v1.Facts.Session
+	29, // 20: holdfast.v1.Facts.fc:type_name -> holdfast.v1.Facts.Port
+	30, // 21: holdfast.v1.Facts.maps:type_name -> holdfast.v1.Facts.Map
+	32, // 22: holdfast.v1.Facts.mounts:type_name -> holdfast.v1.Facts.Mount
+	21, // 23: holdfast.v1.Facts.guests:type_name -> holdfast.v1.Facts.Guest
+	31, // 24: holdfast.v1.Facts.Map.paths:type_name -> holdfast.v1.Facts.Path
+	7,  // 25: holdfast.v1.AgentService.GetBundle:input_type -> holdfast.v1.GetBundleRequest
+	11, // 26: holdfast.v1.AgentService.GatherFacts:input_type -> holdfast.v1.GatherFactsRequest
+	9,  // 27: holdfast.v1.AgentService.SendGuest:input_type -> holdfast.v1.SendGuestRequest
+	5,  // 28: holdfast.v1.AgentService.SignCertificate:input_type -> holdfast.v1.SignCertificateRequest
+	3,  // 29: holdfast.v1.AgentService.GetCopy:input_type -> holdfast.v1.GetCopyRequest
+	0,  // 30: holdfast.v1.AgentService.GetWord:input_type -> holdfast.v1.GetWordRequest
+	8,  // 31: holdfast.v1.AgentService.GetBundle:output_type -> holdfast.v1.GetBundleResponse
+	12, // 32: holdfast.v1.AgentService.GatherFacts:output_type -> holdfast.v1.GatherFactsResponse
+	10, // 33: holdfast.v1.AgentService.SendGuest:output_type -> holdfast.v1.SendGuestResponse
+	6,  // 34: holdfast.v1.AgentService.SignCertificate:output_type -> holdfast.v1.SignCertificateResponse
+	4,  // 35: holdfast.v1.AgentService.GetCopy:output_type -> holdfast.v1.GetCopyResponse
+	1,  // 36: holdfast.v1.AgentService.GetWord:output_type -> holdfast.v1.GetWordResponse
+	31, // [31:37] is the sub-list for method output_type
+	25, // [25:31] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_agent_proto_init() }
@@ -2022,7 +2213,7 @@ func file_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_proto_rawDesc), len(file_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   30,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

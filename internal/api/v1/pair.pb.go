@@ -267,6 +267,7 @@ type PairStatus struct {
 	Guarantee     string                 `protobuf:"bytes,8,opt,name=guarantee,proto3" json:"guarantee,omitempty"` // safe, best effort
 	Takeover      *Takeover              `protobuf:"bytes,9,opt,name=takeover,proto3" json:"takeover,omitempty"`
 	Waiting       string                 `protobuf:"bytes,10,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	Arbiter       string                 `protobuf:"bytes,11,opt,name=arbiter,proto3" json:"arbiter,omitempty"` // of two voters without a third
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -367,6 +368,13 @@ func (x *PairStatus) GetTakeover() *Takeover {
 func (x *PairStatus) GetWaiting() string {
 	if x != nil {
 		return x.Waiting
+	}
+	return ""
+}
+
+func (x *PairStatus) GetArbiter() string {
+	if x != nil {
+		return x.Arbiter
 	}
 	return ""
 }
@@ -866,7 +874,7 @@ const file_pair_proto_rawDesc = "" +
 	"\x11BeginPairResponse\"(\n" +
 	"\x12ResolvePairRequest\x12\x12\n" +
 	"\x04keep\x18\x01 \x01(\tR\x04keep\"\x15\n" +
-	"\x13ResolvePairResponse\"\xeb\x02\n" +
+	"\x13ResolvePairResponse\"\x85\x03\n" +
 	"\n" +
 	"PairStatus\x12\x17\n" +
 	"\atime_ns\x18\x01 \x01(\x03R\x06timeNs\x12+\n" +
@@ -879,7 +887,8 @@ const file_pair_proto_rawDesc = "" +
 	"\tguarantee\x18\b \x01(\tR\tguarantee\x121\n" +
 	"\btakeover\x18\t \x01(\v2\x15.holdfast.v1.TakeoverR\btakeover\x12\x18\n" +
 	"\awaiting\x18\n" +
-	" \x01(\tR\awaiting\"4\n" +
+	" \x01(\tR\awaiting\x12\x18\n" +
+	"\aarbiter\x18\v \x01(\tR\aarbiter\"4\n" +
 	"\bPairHost\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x14\n" +
 	"\x05alive\x18\x02 \x01(\bR\x05alive\"x\n" +

@@ -110,14 +110,29 @@ func NewGeneration(ctx context.Context, st store.Store, seen uint64) (uint64, er
 	if err != nil {
 		return 0, err
 	}
-	next, err := nextGeneration(max(was, seen, 1), time.Now())
+	next, err := DrawGeneration(max(was, seen))
 	if err != nil {
 		return 0, err
+	}
+	return next, BeginGeneration(ctx, st, next, nil)
+}
+
+// DrawGeneration is the number of a new generation above known, which no other has.
+func DrawGeneration(known uint64) (uint64, error) {
+	return nextGeneration(max(known, 1), time.Now())
+}
+
+// BeginGeneration makes a restored store that of generation next, as NewGeneration does.
+// Of the hosts in off it is proved that they are off, which counts as an operator's word.
+func BeginGeneration(ctx context.Context, st store.Store, next uint64, off []cluster.Off) error {
+	kv, _, err := st.Get(ctx, records.KeyGeneration)
+	if err != nil {
+		return fmt.Errorf("read the generation: %w", err)
 	}
 	ops := []store.Op{{Key: records.KeyGeneration, Value: records.Encode(next)}}
 	hosts, _, err := st.List(ctx, records.KeyHosts)
 	if err != nil {
-		return 0, fmt.Errorf("list the hosts: %w", err)
+		return fmt.Errorf("list the hosts: %w", err)
 	}
 	for _, h := range hosts {
 		ops = append(ops, store.Op{Key: h.Key})
@@ -125,14 +140,14 @@ func NewGeneration(ctx context.Context, st store.Store, seen uint64) (uint64, er
 	// An operator's word was said of a host as it was then.
 	want, wanted, err := st.Get(ctx, records.WantKey(cluster.MgmtVM))
 	if err != nil {
-		return 0, fmt.Errorf("read what is asked for: %w", err)
+		return fmt.Errorf("read what is asked for: %w", err)
 	}
 	if wanted {
 		w, err := records.Decode[cluster.Want](want, false)
 		if err != nil {
-			return 0, err
+			return err
 		}
-		w.Off = nil
+		w.Off = off
 		ops = append(ops, store.Op{Key: want.Key, Value: records.Encode(w)})
 	}
 	_, ok, err := st.Txn(ctx, []store.Cmp{{Key: records.KeyGeneration, Rev: kv.ModRev}}, ops)
@@ -140,9 +155,9 @@ func NewGeneration(ctx context.Context, st store.Store, seen uint64) (uint64, er
 		err = errors.New("the generation has changed meanwhile")
 	}
 	if err != nil {
-		return 0, fmt.Errorf("begin generation %d: %w", next, err)
+		return fmt.Errorf("begin generation %d: %w", next, err)
 	}
-	return next, nil
+	return nil
 }
 
 // Plant puts the configuration and whether the guest shall run into a store that has

@@ -298,7 +298,10 @@ func (r *run) query(i int) *precheck.Query {
 			for _, d := range devices {
 				q.BMCs = append(q.BMCs, precheck.BMC(d))
 			}
-			q.Machine = other.Facts.Machine
+			// The id of a system has no hyphens, and is nothing that a device knows.
+			if q.Machine = other.Facts.Machine; !strings.Contains(q.Machine, "-") {
+				q.Machine = ""
+			}
 		}
 	}
 	return q

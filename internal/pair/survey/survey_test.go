@@ -50,7 +50,7 @@ func (h host) Ask(_ context.Context, r install.Request) (a install.Answer, err e
 	switch r.Do {
 	case install.DoGather:
 		a.Facts = &install.Facts{
-			Name: "n" + h.addr[len(h.addr)-1:], Machine: "m" + h.addr, Root: true, Link: &install.Link{MTU: 9000, Speed: 1000},
+			Name: "n" + h.addr[len(h.addr)-1:], Machine: "m-" + h.addr, Root: true, Link: &install.Link{MTU: 9000, Speed: 1000},
 			Installed: &install.Installed{Cluster: "hf-1"}, Unknown: map[string]string{"installed": "torn"},
 		}
 	case install.DoNow:
@@ -189,7 +189,7 @@ func TestEachNodeAsksTheOthersController(t *testing.T) {
 		t.Fatal(err)
 	}
 	q := w.pairs["127.0.0.1"]
-	if len(q.BMCs) != 1 || q.BMCs[0].Address != "10.1.0.2" || q.Machine != "m127.0.0.2" || len(w.pairs["127.0.0.2"].BMCs) != 0 {
+	if len(q.BMCs) != 1 || q.BMCs[0].Address != "10.1.0.2" || q.Machine != "m-127.0.0.2" || len(w.pairs["127.0.0.2"].BMCs) != 0 {
 		t.Errorf("asked %+v and %+v", q, w.pairs["127.0.0.2"])
 	}
 	if !slices.Equal(q.Pings, []string{"10.0.0.4", "10.0.0.5"}) || q.Device != "/dev/sdc" {

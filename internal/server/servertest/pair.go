@@ -110,3 +110,8 @@ func (p *Pair) Resolve(ctx context.Context, _, keep string) error {
 func (p *Pair) Copy(_ context.Context, user string, _ io.Writer, _ func(int64) error) error {
 	return fail.Errorf(fail.Denied, "not allowed: %s is not the other node of this pair", user)
 }
+
+// Word tells of no store: this pair has a third voter.
+func (p *Pair) Word(user string) (cluster.PairWord, error) {
+	return cluster.PairWord{}, fail.Errorf(fail.Denied, "not allowed: %s is not the other node of a pair without a third voter", user)
+}

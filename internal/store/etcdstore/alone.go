@@ -24,6 +24,8 @@ type AloneOptions struct {
 	// Edit changes the new store before anybody else sees it, as in RestoreOptions:
 	// it begins the new generation. May be nil.
 	Edit func(context.Context, store.Store) error
+	// Formation is put beside the new data, and takes its place with them. May be nil.
+	Formation *Formation
 }
 
 // GoAlone makes of this host's member, one of two voters, the only voter of a new
@@ -82,7 +84,7 @@ func (o AloneOptions) replaceDir(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("apply the log: %w", err)
 	}
-	r := RestoreOptions{File: file, Config: o.Config, Edit: o.Edit}
+	r := RestoreOptions{File: file, Config: o.Config, Edit: o.Edit, formation: o.Formation}
 	if err := r.check(ctx); err != nil {
 		return err
 	}

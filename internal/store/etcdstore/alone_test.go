@@ -22,7 +22,7 @@ import (
 func aloneMain(file, how string) int {
 	c, err := LoadMember(file)
 	if err == nil {
-		err = GoAlone(context.Background(), AloneOptions{c, func(ctx context.Context, s store.Store) error {
+		err = GoAlone(context.Background(), AloneOptions{Config: c, Formation: &Formation{Gen: 7, From: 1, Role: "single"}, Edit: func(ctx context.Context, s store.Store) error {
 			_, _, err := s.Txn(ctx, nil, []store.Op{{Key: "generation", Value: []byte(how)}})
 			if how == "die" {
 				return unix.Kill(os.Getpid(), unix.SIGKILL)
@@ -105,7 +105,7 @@ func TestOneOfTwoGoesOnAlone(t *testing.T) {
 	dir := rest.conf.DataDir
 	before := tree(t, filepath.Dir(dir))
 	broken := errors.New("edit went wrong")
-	err := GoAlone(within(t, time.Minute), AloneOptions{rest.conf, func(context.Context, store.Store) error { return broken }})
+	err := GoAlone(within(t, time.Minute), AloneOptions{Config: rest.conf, Edit: func(context.Context, store.Store) error { return broken }})
 	if after := tree(t, filepath.Dir(dir)); !errors.Is(err, broken) || !slices.Equal(before, after) {
 		t.Errorf("an edit that fails: %v; files before %v, after %v", err, before, after)
 	}
@@ -114,6 +114,9 @@ func TestOneOfTwoGoesOnAlone(t *testing.T) {
 	}
 	rest.goAlone(t, "die", 0)
 	rest.goAlone(t, "2", 0)
+	if f, found, err := ReadFormation(dir); err != nil || !found || f != (Formation{Gen: 7, From: 1, Role: "single"}) {
+		t.Errorf("the new data are of %+v, %v, %v", f, found, err)
+	}
 	rest.start(t)
 	c.only = rest
 	for key, value := range want {

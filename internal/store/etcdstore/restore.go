@@ -48,6 +48,8 @@ type RestoreOptions struct {
 	// Edit changes the restored store before anybody else sees it. Its keys are
 	// those below the prefix of the cluster, /holdfast/CLUSTER/. May be nil.
 	Edit func(context.Context, store.Store) error
+
+	formation *Formation // of the new store, put beside its data; nil: none
 }
 
 // Restore makes a new cluster of one member from a snapshot, in the data
@@ -232,6 +234,11 @@ func (o RestoreOptions) build(ctx context.Context, dir string) (err error) {
 	}
 	if err := writeJSON(filepath.Join(dir, formedFile), true); err != nil {
 		return err
+	}
+	if o.formation != nil {
+		if err := SaveFormation(dir, *o.formation); err != nil {
+			return err
+		}
 	}
 	if err := os.Remove(filepath.Join(dir, buildingFile)); err != nil {
 		return err

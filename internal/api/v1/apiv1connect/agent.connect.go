@@ -47,6 +47,8 @@ const (
 	AgentServiceSignCertificateProcedure = "/holdfast.v1.AgentService/SignCertificate"
 	// AgentServiceGetCopyProcedure is the fully-qualified name of the AgentService's GetCopy RPC.
 	AgentServiceGetCopyProcedure = "/holdfast.v1.AgentService/GetCopy"
+	// AgentServiceGetWordProcedure is the fully-qualified name of the AgentService's GetWord RPC.
+	AgentServiceGetWordProcedure = "/holdfast.v1.AgentService/GetWord"
 )
 
 // AgentServiceClient is a client for the holdfast.v1.AgentService service.
@@ -63,6 +65,9 @@ type AgentServiceClient interface {
 	// GetCopy sends a copy of the data of this node of a pair, of one moment, to the agent of
 	// the other node.
 	GetCopy(context.Context, *v1.GetCopyRequest) (*connect.ServerStreamForClient[v1.GetCopyResponse], error)
+	// GetWord tells the agent of the other node of a pair without a third voter what this
+	// node has of the store. It does not need the store.
+	GetWord(context.Context, *v1.GetWordRequest) (*v1.GetWordResponse, error)
 }
 
 // NewAgentServiceClient constructs a client for the holdfast.v1.AgentService service. By default,
@@ -106,6 +111,12 @@ func NewAgentServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(agentServiceMethods.ByName("GetCopy")),
 			connect.WithClientOptions(opts...),
 		),
+		getWord: connect.NewClient[v1.GetWordRequest, v1.GetWordResponse](
+			httpClient,
+			baseURL+AgentServiceGetWordProcedure,
+			connect.WithSchema(agentServiceMethods.ByName("GetWord")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -116,6 +127,7 @@ type agentServiceClient struct {
 	sendGuest       *connect.Client[v1.SendGuestRequest, v1.SendGuestResponse]
 	signCertificate *connect.Client[v1.SignCertificateRequest, v1.SignCertificateResponse]
 	getCopy         *connect.Client[v1.GetCopyRequest, v1.GetCopyResponse]
+	getWord         *connect.Client[v1.GetWordRequest, v1.GetWordResponse]
 }
 
 // GetBundle calls holdfast.v1.AgentService.GetBundle.
@@ -155,6 +167,15 @@ func (c *agentServiceClient) GetCopy(ctx context.Context, req *v1.GetCopyRequest
 	return c.getCopy.CallServerStream(ctx, connect.NewRequest(req))
 }
 
+// GetWord calls holdfast.v1.AgentService.GetWord.
+func (c *agentServiceClient) GetWord(ctx context.Context, req *v1.GetWordRequest) (*v1.GetWordResponse, error) {
+	response, err := c.getWord.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // AgentServiceHandler is an implementation of the holdfast.v1.AgentService service.
 type AgentServiceHandler interface {
 	// GetBundle returns the file of a bundle from an offset on.
@@ -169,6 +190,9 @@ type AgentServiceHandler interface {
 	// GetCopy sends a copy of the data of this node of a pair, of one moment, to the agent of
 	// the other node.
 	GetCopy(context.Context, *v1.GetCopyRequest, *connect.ServerStream[v1.GetCopyResponse]) error
+	// GetWord tells the agent of the other node of a pair without a third voter what this
+	// node has of the store. It does not need the store.
+	GetWord(context.Context, *v1.GetWordRequest) (*v1.GetWordResponse, error)
 }
 
 // NewAgentServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -208,6 +232,12 @@ func NewAgentServiceHandler(svc AgentServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(agentServiceMethods.ByName("GetCopy")),
 		connect.WithHandlerOptions(opts...),
 	)
+	agentServiceGetWordHandler := connect.NewUnaryHandlerSimple(
+		AgentServiceGetWordProcedure,
+		svc.GetWord,
+		connect.WithSchema(agentServiceMethods.ByName("GetWord")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/holdfast.v1.AgentService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case AgentServiceGetBundleProcedure:
@@ -220,6 +250,8 @@ func NewAgentServiceHandler(svc AgentServiceHandler, opts ...connect.HandlerOpti
 			agentServiceSignCertificateHandler.ServeHTTP(w, r)
 		case AgentServiceGetCopyProcedure:
 			agentServiceGetCopyHandler.ServeHTTP(w, r)
+		case AgentServiceGetWordProcedure:
+			agentServiceGetWordHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -247,4 +279,8 @@ func (UnimplementedAgentServiceHandler) SignCertificate(context.Context, *v1.Sig
 
 func (UnimplementedAgentServiceHandler) GetCopy(context.Context, *v1.GetCopyRequest, *connect.ServerStream[v1.GetCopyResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.AgentService.GetCopy is not implemented"))
+}
+
+func (UnimplementedAgentServiceHandler) GetWord(context.Context, *v1.GetWordRequest) (*v1.GetWordResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.AgentService.GetWord is not implemented"))
 }

@@ -1,0 +1,97 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/testbed/lab"
+)
+
+// pairedAlone is a laboratory of a pair without a third voter: fence devices decide.
+const pairedAlone kind = "pairedAlone"
+
+// twoDrills are the faults of a pair without a third voter.
+var twoDrills = []pairDrill{
+	{name: "power loss of the active", moves: true,
+		fault:  func(p *pairRig, ctx context.Context, active, _ string) error { return p.lab.Crash(ctx, active) },
+		repair: func(p *pairRig, ctx context.Context, active, _ string) error { return p.on(ctx, active) }},
+	{name: "power loss of the standby",
+		fault:  func(p *pairRig, ctx context.Context, _, standby string) error { return p.lab.Crash(ctx, standby) },
+		repair: func(p *pairRig, ctx context.Context, _, standby string) error { return p.on(ctx, standby) }},
+	{name: "cut between the nodes",
+		fault: func(p *pairRig, ctx context.Context, active, standby string) error {
+			return errors.Join(p.lab.Cut(ctx, active, standby), p.lab.Cut(ctx, standby, active))
+		},
+		repair: func(p *pairRig, ctx context.Context, active, standby string) error { return p.on(ctx, active, standby) }},
+	{name: "agent of the active killed", stays: true, fault: killed(lab.AgentDaemon)},
+	{name: "power loss of the active and its fence device", down: true,
+		fault: func(p *pairRig, ctx context.Context, active, _ string) error { return p.lab.CrashWithBMC(ctx, active) },
+		repair: func(p *pairRig, ctx context.Context, active, _ string) error {
+			return errors.Join(p.lab.BMCMode(ctx, active, lab.BMCOk), p.on(ctx, active))
+		}},
+	{name: "power loss of both nodes", down: true,
+		fault: func(p *pairRig, ctx context.Context, active, standby string) error {
+			return errors.Join(p.lab.Crash(ctx, active), p.lab.Crash(ctx, standby))
+		},
+		repair: func(p *pairRig, ctx context.Context, active, standby string) error { return p.on(ctx, active, standby) }},
+}
+
+// TestPairOfTwo: faults of a pair without a third voter. Each time one node goes on alone with
+// every acknowledged row, and the other one comes back without a person.
+func TestPairOfTwo(t *testing.T) {
+	p := newPair(t, pairedAlone)
+	for _, d := range twoDrills {
+		if !t.Run(d.name, func(t *testing.T) { t.Logf("no write was acknowledged for %v", p.drill(t, d)) }) {
+			break
+		}
+	}
+	t.Run("a person's word", p.confirmed)
+}
+
+// confirmed: both nodes lose their power, and the active one alone comes back. It waits, until a
+// person says that the other one is off; then it has every acknowledged row. The other one follows.
+func (p *pairRig) confirmed(t *testing.T) {
+	ctx := t.Context()
+	do := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	st := p.healthy(t)
+	active, standby := string(st.Owner.Host), "h1"
+	if active == "h1" {
+		standby = "h2"
+	}
+	stop := p.clients.write(t)
+	defer func() { stop() }()
+	p.clients.more(t, 20)
+	if out, err := p.lab.Exec(ctx, active, p.exe, "pair", "resolve", "--keep", active, "--yes"); err == nil || !strings.Contains(fmt.Sprint(out, err), "which is there") {
+		t.Errorf("a choice that nothing needs: %v: %s", err, out)
+	}
+	do(errors.Join(p.lab.Crash(ctx, active), p.lab.Crash(ctx, standby), p.on(ctx, active)))
+	p.until(t, time.Minute, active+" to say that it waits", func(ctx context.Context) (string, bool) {
+		out, err := p.lab.Exec(ctx, active, p.exe, "pair", "status")
+		return fmt.Sprint(out, err), strings.Contains(fmt.Sprint(out, err), "waits for the other one, or for pair resolve")
+	})
+	if out, err := p.lab.Exec(ctx, active, p.exe, "pair", "resolve", "--keep", active, "--yes", "--timeout", "90s"); err != nil {
+		t.Fatalf("pair resolve: %v: %s", err, out)
+	}
+	if events := p.command(t, active, "events"); !strings.Contains(events, string(cluster.EvChosen)) {
+		t.Errorf("nobody has chosen by the events: %s", events)
+	}
+	p.clients.more(t, 20)
+	do(p.on(ctx, standby))
+	p.healthy(t)
+	p.clients.more(t, 20)
+	stop()
+	stop = func() {}
+	for _, h := range []string{active, standby} {
+		p.clients.check(t, h)
+	}
+}

@@ -1,0 +1,455 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"holdfast/internal/api"
+	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
+	"holdfast/internal/ha/loop"
+	"holdfast/internal/pair/arbiter"
+	"holdfast/internal/sleep"
+	"holdfast/internal/store"
+	"holdfast/internal/store/etcdstore"
+)
+
+// arbitration keeps the store of a pair without a third voter: it drives package arbiter,
+// whose doc.go lists what its caller owes it. It alone starts and stops this host's member.
+// One goroutine looks, decides and acts, so a look never begins before an action has ended.
+type arbitration struct {
+	self, peer cluster.HostID
+	dataDir    string // of the agent
+	member     etcdstore.MemberConfig
+	child      *child
+	own        store.Store // by this host's member alone
+	any        store.Store // by any member that answers
+	admin      *etcdstore.Admin
+	hardware   string // UUID of this host's; "": not known
+	log        *slog.Logger
+
+	now   func() cluster.Instant
+	ask   func(context.Context) (cluster.PairWord, error) // the peer's agent
+	holds func(context.Context) bool                      // the group is here, or may be
+	fence func(ctx context.Context, machine string) error // nil: the peer was shown off after it was ordered so
+	off   func(ctx context.Context, machine string) error // nil: the peer is shown off; it is ordered nothing
+	check func(ctx context.Context, machine string) error // nil: the peer's fence devices answer
+	tell  func(ctx context.Context, user string) error    // an event: a person has chosen this node's data
+
+	mu      sync.Mutex
+	m       *arbiter.Machine
+	looked  bool
+	heard   bool   // the peer has said which hardware it is, in the life of this process
+	machine string // of the peer
+	whole   bool   // the peer says that it could go on alone
+	reaches bool
+	isOff   bool   // the peer was shown off at the last look, since it is lost
+	problem string // why nothing can be decided, "" for nothing
+	person  string // who has said that the peer is off
+}
+
+// Times of arbitration.
+const (
+	arbiterEvery = 200 * time.Millisecond // between two looks
+	askWithin    = 700 * time.Millisecond // for the peer's word
+	askOffWithin = 100 * time.Millisecond // of one that is shown off
+	readWithin   = 700 * time.Millisecond // for a read that needs a quorum
+	holdsWithin  = 300 * time.Millisecond
+	// headStart bounds what the rest may take: a contest, and what the two nodes differ in when
+	// they call their parting, are each less than half of it. The latter is a look (askWithin,
+	// readWithin, holdsWithin, arbiterEvery) on a machine that is slow.
+	headStart     = 8 * time.Second
+	contestWithin = 3500 * time.Millisecond // a device may take 0.3 s more to end its session
+	stopWithin    = 3 * time.Second         // then the member is killed
+	joinAgain     = 30 * time.Second
+	formWithin    = 2 * time.Minute
+	deviceAgain   = 10 * time.Second
+	offAgain      = 500 * time.Millisecond // between two looks whether a lost peer is off
+)
+
+// silenceOf is the longest time from a renewal to the reset of its host, as the clock of
+// another one may take it (ARCHITECTURE, the deadline proof).
+func silenceOf(t cluster.Timings) time.Duration {
+	grace := max(t.Grace, t.Watchdog+2*t.Keepalive-t.Lease)
+	return time.Duration(float64(t.Lease+grace)*(1+t.Drift)/(1-t.Drift)) + t.Epsilon
+}
+
+// begin reads the mark and takes the member over that an earlier agent has left.
+func (x *arbitration) begin(ctx context.Context, t cluster.Timings) error {
+	mark, err := loadMark(x.dataDir)
+	if err != nil {
+		return err
+	}
+	x.m = arbiter.New(x.self, x.peer, arbiter.Fence, arbiter.Times{Detect: t.Lease, HeadStart: headStart, Silence: silenceOf(t)}, mark)
+	return x.child.adopt(ctx)
+}
+
+// run arbitrates until ctx ends. The member goes on then.
+func (x *arbitration) run(ctx context.Context) (err error) {
+	var w sync.WaitGroup
+	defer w.Wait()
+	defer func() { err = errors.Join(err, x.child.leave()) }()
+	w.Go(func() { x.watchDevices(ctx) })
+	var told arbiter.State
+	first := true
+	for {
+		err := x.step(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		x.mu.Lock()
+		was, state := x.problem, x.m.State()
+		x.problem = ""
+		if err != nil {
+			x.problem = err.Error()
+		}
+		now := x.problem
+		x.mu.Unlock()
+		if now != was && now != "" {
+			x.log.Warn("the store of two voters can not be looked at, nothing is decided", "err", err)
+		}
+		if err == nil && (first || state != told) {
+			first, told = false, state
+			x.log.Info("the store of two voters", "state", stateText(state))
+		}
+		if !sleep.For(ctx, arbiterEvery) {
+			return nil
+		}
+	}
+}
+
+// step hears, looks, decides and acts, once.
+func (x *arbitration) step(ctx context.Context) error {
+	word, heard := x.hear(ctx)
+	seen, err := x.look(ctx, word, heard)
+	if err != nil {
+		return err
+	}
+	x.mu.Lock()
+	seen.Reaches, seen.Off = x.reaches, x.isOff
+	x.m.Hears(word, heard)
+	x.m.Observed(seen, x.now())
+	x.looked = true
+	act := x.m.Decide(x.now())
+	person := x.person
+	x.mu.Unlock()
+	if person != "" && seen.Store.Role == arbiter.Single && seen.Quorum && x.tell(ctx, person) == nil { // else again
+		x.mu.Lock()
+		x.person = ""
+		x.mu.Unlock()
+	}
+	if act == nil {
+		return nil
+	}
+	began := time.Now()
+	o, err := x.do(ctx, act)
+	x.log.Info("arbitration", "action", fmt.Sprintf("%T%+v", act, act), "outcome", fmt.Sprintf("%+v", o), "took", time.Since(began), "err", err)
+	x.mu.Lock()
+	x.m.Done(act, o, x.now())
+	x.mu.Unlock()
+	return nil
+}
+
+var roles = []string{arbiter.Empty: "empty", arbiter.Joining: "joining", arbiter.Two: "two", arbiter.Single: "single"}
+
+// roleOf reads the name of a role.
+func roleOf(name string) (arbiter.Role, error) {
+	i := slices.Index(roles, name)
+	if i < 0 {
+		return 0, fmt.Errorf("role %q of a store: want one of %q", name, roles)
+	}
+	return arbiter.Role(i), nil
+}
+
+// hear asks the peer. What can not be understood counts as silence.
+func (x *arbitration) hear(ctx context.Context) (arbiter.Word, bool) {
+	within := askWithin
+	x.mu.Lock()
+	if x.isOff { // nothing but a device that lies would let it answer
+		within = askOffWithin
+	}
+	x.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	w, err := x.ask(ctx)
+	x.mu.Lock()
+	x.whole = err == nil && w.Whole
+	x.mu.Unlock()
+	if err != nil {
+		return arbiter.Word{}, false
+	}
+	role, err := roleOf(w.Role)
+	if err != nil {
+		x.log.Warn("the other node's word is not understood", "err", err)
+		return arbiter.Word{}, false
+	}
+	x.mu.Lock()
+	x.heard, x.machine = true, w.Machine
+	x.mu.Unlock()
+	return arbiter.Word{Store: arbiter.Store{Gen: w.Gen, From: w.From, Role: role, Held: w.Held}, Won: w.Won}, true
+}
+
+// word is what the peer is told.
+func (x *arbitration) word() (cluster.PairWord, error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.looked || x.m.Seen.Store.Role == arbiter.Empty && !x.m.Fresh {
+		return cluster.PairWord{}, fail.Errorf(fail.Unavailable, "this node has not looked at its own store yet")
+	}
+	w := x.m.Tells()
+	return cluster.PairWord{Gen: w.Store.Gen, From: w.Store.From, Role: roles[w.Store.Role], Held: w.Store.Held, Won: w.Won, Machine: x.hardware,
+		Whole: x.problem == "" && x.m.State() == arbiter.Whole}, nil
+}
+
+// look looks at this node.
+func (x *arbitration) look(ctx context.Context, word arbiter.Word, heard bool) (s arbiter.Seen, err error) {
+	if s.Running, err = x.child.running(ctx); err != nil {
+		return s, err
+	}
+	f, found, err := etcdstore.ReadFormation(x.member.DataDir)
+	if err != nil {
+		return s, err
+	}
+	if !found {
+		if f, err = x.first(word, heard); err != nil {
+			return s, err
+		}
+	}
+	if f.Gen != 0 {
+		role, err := roleOf(f.Role)
+		if err != nil {
+			return s, err
+		}
+		s.Store = arbiter.Store{Gen: f.Gen, From: f.From, Role: role, Held: f.Held}
+	}
+	if s.Running {
+		if s.Quorum, err = x.quorum(ctx, &s.Store); err != nil {
+			return s, err
+		}
+	}
+	hctx, cancel := context.WithTimeout(ctx, holdsWithin)
+	defer cancel()
+	s.Holds = x.holds(hctx)
+	return s, nil
+}
+
+// first notes that this host is one of the two that form the first store, when it has
+// never seen one and the other node has not, or has just noted the same. Both have to be
+// there: whoever was made anew meets a store, and joins it.
+func (x *arbitration) first(word arbiter.Word, heard bool) (f etcdstore.Formation, err error) {
+	seen, err := loop.LoadGeneration(x.dataDir)
+	if err != nil {
+		return f, err
+	}
+	peer := word.Store
+	if seen != 0 || !heard || peer.Role != arbiter.Empty && (peer.Gen != 1 || peer.Role != arbiter.Two) {
+		return f, nil
+	}
+	f = etcdstore.Formation{Gen: 1, Role: roles[arbiter.Two]}
+	if err := etcdstore.SaveFormation(x.member.DataDir, f); err != nil {
+		return etcdstore.Formation{}, err
+	}
+	return f, nil
+}
+
+// quorum reports that this host's member commits, by a read that needs a majority. A copy
+// that joins votes as soon as it has the record of that (Seal).
+func (x *arbitration) quorum(ctx context.Context, s *arbiter.Store) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, readWithin)
+	defer cancel()
+	gen, err := generationOf(ctx, x.own)
+	switch {
+	case errors.Is(err, errGeneration):
+		return false, err
+	case err != nil:
+		return false, nil // no quorum, or no vote yet
+	case gen != s.Gen:
+		return false, fmt.Errorf("this host's member has the store of generation %d, and its note says %d", gen, s.Gen)
+	case s.Role != arbiter.Joining:
+		return true, nil
+	}
+	sealed, err := x.sealed(ctx, s.Gen)
+	if err != nil || !sealed {
+		return false, err
+	}
+	f := etcdstore.Formation{Gen: s.Gen, From: s.From, Role: roles[arbiter.Two], Held: s.Held}
+	if err := etcdstore.SaveFormation(x.member.DataDir, f); err != nil {
+		return false, err
+	}
+	s.Role = arbiter.Two
+	return true, nil
+}
+
+// watchDevices asks the peer's fence devices whether they could be used, and when it is lost,
+// whether they show it off.
+func (x *arbitration) watchDevices(ctx context.Context) {
+	var checked time.Time
+	for {
+		x.mu.Lock()
+		machine, lost := x.machine, x.heard && x.m.LostAt != 0
+		x.mu.Unlock()
+		off, reaches := false, false
+		due := time.Since(checked) >= deviceAgain
+		cctx, cancel := context.WithTimeout(ctx, contestWithin)
+		if lost {
+			off = x.off(cctx, machine) == nil
+		} else if due {
+			reaches, checked = x.check(cctx, machine) == nil, time.Now()
+		}
+		cancel()
+		x.mu.Lock()
+		x.isOff = off
+		if due && !lost {
+			x.reaches = reaches
+		}
+		x.mu.Unlock()
+		if !sleep.For(ctx, offAgain) {
+			return
+		}
+	}
+}
+
+// text says how the two voters are, for people.
+func (x *arbitration) text() string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	switch {
+	case x.problem != "":
+		return "nothing is decided: " + x.problem
+	case !x.looked:
+		return "not looked at yet"
+	}
+	return stateText(x.m.State())
+}
+
+// whyNot says why the loss of one of the nodes would not be answered by the other one; "": it would.
+func (x *arbitration) whyNot() string {
+	x.mu.Lock()
+	own := x.looked && x.problem == "" && x.m.State() == arbiter.Whole
+	peer := x.whole
+	x.mu.Unlock()
+	switch {
+	case !own:
+		return string(x.self) + ": " + x.text()
+	case !peer:
+		return string(x.peer) + " can not go on alone: ask it for pair status"
+	}
+	return ""
+}
+
+// confirm takes a person's word that the peer is off and has not gone on alone. False: the peer is
+// not lost, and there is nothing to confirm.
+func (x *arbitration) confirm(user string) (bool, error) {
+	seen, err := loop.LoadGeneration(x.dataDir)
+	if err != nil {
+		return false, err
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	switch {
+	case x.problem != "":
+		return false, fail.Errorf(fail.Unavailable, "nothing is decided: %s", x.problem)
+	case !x.looked || x.m.LostAt == 0:
+		return false, nil
+	}
+	gen, err := loop.DrawGeneration(max(seen, x.m.Seen.Store.Gen))
+	if err != nil {
+		return false, err
+	}
+	x.log.Warn("a person says that the other node is off", "user", user, "generation", gen)
+	x.person = user
+	x.m.Confirm(gen)
+	return true, nil
+}
+
+// stateText is a state in plain words.
+func stateText(s arbiter.State) string {
+	switch s {
+	case arbiter.Whole:
+		return "both nodes vote, and either can go on alone"
+	case arbiter.NoFailover:
+		return "both nodes vote, and the fence devices of the other one do not answer: no failover is possible"
+	case arbiter.Returning:
+		return "this node joins the store"
+	case arbiter.Waits:
+		return "this node has begun alone: it waits for the other one, or for pair resolve"
+	case arbiter.Arbitrates:
+		return "the other node is lost: its fence devices are asked to show it off"
+	case arbiter.Forms:
+		return "the other node was shown off: this one forms its store"
+	case arbiter.Alone:
+		return "this node goes on alone"
+	case arbiter.Stale:
+		return "the other node has gone on alone: the store of this one is given up"
+	case arbiter.Foreign:
+		return "the stores of the two nodes have nothing to do with each other: a person has to decide"
+	}
+	return "both nodes have gone on alone"
+}
+
+// markFile is the machine's durable note.
+func markFile(dataDir string) string { return filepath.Join(dataDir, "arbitration.json") }
+
+// arbitration makes this host's part in the store of a pair without a third voter. admin
+// cares for the members of the store st.
+func (p *pairWork) arbitration(st store.Store, admin *etcdstore.Admin) (*arbitration, error) {
+	nd, peer := p.nd, p.cfg.Peer(p.nd.n.Host)
+	if nd.n.Store.Member == nil {
+		return nil, fail.Errorf(fail.Refused, "%s: store.member: there is none, and each of the two nodes of a pair without a third voter runs one", nd.NodeFile)
+	}
+	member, err := MemberConfig(nd.NodeFile)
+	if err != nil {
+		return nil, err
+	}
+	opt := nd.storeOptions()
+	opt.Endpoints = []string{nd.n.Store.Member.ClientURL}
+	own, err := etcdstore.Open(opt)
+	if err != nil {
+		return nil, err
+	}
+	devices, fencer := nd.cfg.Fencing.Hosts[peer].Devices, bmcs{nd.Log}
+	addr, _ := nd.cfg.Member(cluster.HostID(peer))
+	return &arbitration{
+		self: cluster.HostID(nd.n.Host), peer: cluster.HostID(peer), dataDir: nd.n.DataDir, member: member, child: &child{spec: nd.storeSpec()},
+		own: own, any: st, admin: admin, hardware: machine(nd.n.Machine), log: nd.Log, now: nd.clock.Now,
+		ask: (&asker{p: p, addr: addr}).word,
+		holds: func(ctx context.Context) bool {
+			g, err := p.driver.Observe(ctx)
+			return err != nil || g.State != cluster.GuestAbsent
+		},
+		fence: func(ctx context.Context, machine string) error {
+			_, err := fencer.Off(ctx, devices, machine)
+			return err
+		},
+		off:   func(ctx context.Context, machine string) error { return fencer.ShownOff(ctx, devices, machine) },
+		check: func(ctx context.Context, machine string) error { return fencer.Check(ctx, devices, machine) },
+		tell:  p.chosen,
+	}, nil
+}
+
+// asker asks the peer's agent over one connection, and makes a new one after a failure: an
+// old one may wait for a retransmission for minutes. One goroutine uses it.
+type asker struct {
+	p    *pairWork
+	addr string
+	c    *api.Client
+}
+
+func (a *asker) word(ctx context.Context) (w cluster.PairWord, err error) {
+	if a.c == nil {
+		if a.c, err = a.p.dial(a.addr); err != nil {
+			return w, err
+		}
+	}
+	if w, err = a.c.PairWord(ctx); err != nil {
+		a.c.Close()
+		a.c = nil
+	}
+	return w, err
+}

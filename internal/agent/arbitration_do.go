@@ -1,0 +1,257 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/durable"
+	"holdfast/internal/ha/loop"
+	"holdfast/internal/ha/records"
+	"holdfast/internal/pair/arbiter"
+	"holdfast/internal/store"
+	"holdfast/internal/store/etcdstore"
+)
+
+// loadMark reads the note; none: the zero one. One that can not be read is an error: it may
+// say that this node has won, or lost.
+func loadMark(dataDir string) (m arbiter.Mark, err error) {
+	data, err := os.ReadFile(markFile(dataDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return m, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(data, &m)
+	}
+	if err != nil {
+		return m, fmt.Errorf("read the note of the arbitration: %s: %w", markFile(dataDir), err)
+	}
+	return m, nil
+}
+
+// do carries an action out. An error is why its outcome is not OK.
+func (x *arbitration) do(ctx context.Context, a arbiter.Action) (arbiter.Outcome, error) {
+	var err error
+	switch a := a.(type) {
+	case arbiter.SetMark:
+		var data []byte
+		if data, err = json.Marshal(a.Mark); err == nil {
+			err = durable.WriteFile(markFile(x.dataDir), append(data, '\n'), 0o600)
+		}
+	case arbiter.StopMember:
+		err = x.child.stop(ctx)
+	case arbiter.StartMember:
+		x.child.start(ctx)
+	case arbiter.Contest:
+		return x.contest(ctx, a)
+	case arbiter.Form:
+		err = x.form(ctx, a)
+	case arbiter.Wipe:
+		var to string
+		if to, err = etcdstore.PutAside(x.member.DataDir); err == nil {
+			x.log.Warn("this node's data of the store are given up, and kept", "at", to)
+		}
+	case arbiter.Join:
+		err = x.join(ctx)
+	case arbiter.Promote:
+		err = x.promote(ctx)
+	case arbiter.Seal:
+		err = x.seal(ctx)
+	default:
+		err = fmt.Errorf("unknown action %T", a)
+	}
+	return arbiter.Outcome{OK: err == nil}, err
+}
+
+// contest has the peer's fence devices switch it off, or only looks. It is won when one shows
+// it off after the order, or now, and in no other way. The devices must be known to be the peer's: one that
+// belongs to another machine proves nothing.
+func (x *arbitration) contest(ctx context.Context, a arbiter.Contest) (arbiter.Outcome, error) {
+	x.mu.Lock()
+	heard, machine := x.heard, x.machine
+	x.mu.Unlock()
+	if !heard {
+		return arbiter.Outcome{}, fmt.Errorf("%s has not said which hardware it is since this agent began: its fence devices can not be trusted to be its own", x.peer)
+	}
+	seen, err := loop.LoadGeneration(x.dataDir)
+	if err != nil {
+		return arbiter.Outcome{}, err
+	}
+	gen, err := loop.DrawGeneration(max(seen, a.Gen))
+	if err != nil {
+		return arbiter.Outcome{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, contestWithin)
+	defer cancel()
+	ask := x.fence
+	if a.Look {
+		ask = x.off
+	}
+	if err := ask(ctx, machine); err != nil {
+		return arbiter.Outcome{}, err
+	}
+	return arbiter.Outcome{OK: true, Won: true, Gen: gen}, nil
+}
+
+// form makes this host's data the store of generation a.Gen, with one voter. That the peer
+// was shown off stands for an operator's word that it has nothing of the group; or it is one.
+func (x *arbitration) form(ctx context.Context, a arbiter.Form) error {
+	ctx, cancel := context.WithTimeout(ctx, formWithin)
+	defer cancel()
+	x.mu.Lock()
+	mark, who := x.m.Mark, "fence of "+string(x.self)
+	if mark.By == arbiter.Operator {
+		who = cmp.Or(x.person, "pair resolve")
+	}
+	x.mu.Unlock()
+	if mark.State != arbiter.Won || mark.By != arbiter.Fence && mark.By != arbiter.Operator || mark.From != a.From || mark.Gen != a.Gen {
+		return fmt.Errorf("generation %d was not won by a fence or a person: the note says %+v", a.From, mark)
+	}
+	off := []cluster.Off{{Host: x.peer, User: who}}
+	return etcdstore.GoAlone(ctx, etcdstore.AloneOptions{
+		Config:    x.member,
+		Formation: &etcdstore.Formation{Gen: a.Gen, From: a.From, Role: roles[arbiter.Single], Held: a.Held},
+		Edit: func(ctx context.Context, st store.Store) error {
+			gen, err := generationOf(ctx, st)
+			if err == nil && gen != a.From {
+				err = fmt.Errorf("the data are of generation %d, and %d was won", gen, a.From)
+			}
+			if err != nil {
+				return err
+			}
+			return loop.BeginGeneration(ctx, st, a.Gen, off)
+		},
+	})
+}
+
+// join has the peer's store add this host as a learner, and notes how it joins.
+func (x *arbitration) join(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, joinAgain)
+	defer cancel()
+	x.mu.Lock()
+	peer := x.m.Word.Store
+	x.mu.Unlock()
+	gen, err := generationOf(ctx, x.any)
+	if err != nil {
+		return err
+	}
+	if gen != peer.Gen {
+		return fmt.Errorf("%s says that it has the store of generation %d, and that store says %d", x.peer, peer.Gen, gen)
+	}
+	j, err := x.admin.Succeed(ctx, "", x.member.Name, x.member.PeerURL)
+	if err != nil {
+		return err
+	}
+	if err := etcdstore.SaveJoin(x.member.DataDir, j); err != nil {
+		return err
+	}
+	return etcdstore.SaveFormation(x.member.DataDir, etcdstore.Formation{Gen: peer.Gen, From: peer.From, Role: roles[arbiter.Joining], Held: peer.Held})
+}
+
+// other is the peer's member as the majority knows it; nil: there is none.
+func (x *arbitration) other(ctx context.Context, name cluster.HostID) (*etcdstore.MemberStatus, error) {
+	all, err := x.admin.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i := range all {
+		if all[i].Name == string(name) {
+			return &all[i], nil
+		}
+	}
+	return nil, nil
+}
+
+// promote makes a voter of the peer, unless the coordinator's care has done it, and notes
+// that there are two.
+func (x *arbitration) promote(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, joinAgain)
+	defer cancel()
+	if _, err := x.admin.Promote(ctx); err != nil {
+		return err
+	}
+	// By a read of the majority: a list of this member alone may be old.
+	if _, err := generationOf(ctx, x.own); err != nil {
+		return err
+	}
+	m, err := x.other(ctx, x.peer)
+	switch {
+	case err != nil:
+		return err
+	case m == nil || m.Learner:
+		return fmt.Errorf("%s has not caught up yet", x.peer)
+	}
+	f, found, err := etcdstore.ReadFormation(x.member.DataDir)
+	if err != nil {
+		return err
+	}
+	if !found || f.Role != roles[arbiter.Single] {
+		return fmt.Errorf("this node is not the only voter: %+v", f)
+	}
+	f.Role = roles[arbiter.Two]
+	return etcdstore.SaveFormation(x.member.DataDir, f)
+}
+
+// keySealed has the record that the vote of a member counts.
+const keySealed = "pair/sealed"
+
+// seal is the record: it is committed by both voters, so whoever has it has all before it.
+type seal struct {
+	Gen    uint64 `json:"generation"`
+	Member uint64 `json:"member"` // etcd's id of who joined
+}
+
+// seal writes the record that the peer's vote counts, after this node has applied that.
+func (x *arbitration) seal(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, joinAgain)
+	defer cancel()
+	m, err := x.other(ctx, x.peer)
+	if err != nil {
+		return err
+	}
+	if m == nil || m.Learner || !m.Reachable() {
+		return fmt.Errorf("%s does not vote yet", x.peer)
+	}
+	x.mu.Lock()
+	gen := x.m.Seen.Store.Gen
+	x.mu.Unlock()
+	_, _, err = x.own.Txn(ctx, nil, []store.Op{{Key: keySealed, Value: records.Encode(seal{gen, m.ID})}})
+	return err
+}
+
+// sealed reports that this host's own member has the record about itself.
+func (x *arbitration) sealed(ctx context.Context, gen uint64) (bool, error) {
+	kv, found, err := x.own.Get(ctx, keySealed)
+	if err != nil || !found {
+		return false, nil // it is asked again
+	}
+	s, err := records.Decode[seal](kv, false)
+	if err != nil {
+		return false, err
+	}
+	m, err := x.other(ctx, x.self)
+	if err != nil || m == nil {
+		return false, nil // the same
+	}
+	return s.Gen == gen && s.Member == m.ID && !m.Learner, nil
+}
+
+var errGeneration = errors.New("the store's generation can not be understood")
+
+// generationOf reads the store's generation, by a majority.
+func generationOf(ctx context.Context, st store.Store) (uint64, error) {
+	kv, found, err := st.Get(ctx, records.KeyGeneration)
+	if err != nil {
+		return 0, err
+	}
+	g, err := records.Decode[uint64](kv, !found)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", errGeneration, err)
+	}
+	return max(g, 1), nil
+}

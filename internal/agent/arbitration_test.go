@@ -1,0 +1,314 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/ha/loop"
+	"holdfast/internal/ha/records"
+	"holdfast/internal/host/clock"
+	"holdfast/internal/pair/arbiter"
+	"holdfast/internal/store"
+	"holdfast/internal/store/etcdstore"
+	"holdfast/internal/supervise"
+	"holdfast/internal/testbed/slack"
+)
+
+// The test binary is the member of the store, too.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == "test-member" {
+		c, err := etcdstore.LoadMember(os.Args[2])
+		if err == nil {
+			// A test that died must not leave this behind for ever.
+			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+			defer cancel()
+			err = etcdstore.RunMember(ctx, c)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// side is one of two nodes with real members of the store, on loopback. Its fence device
+// kills the agent and the member of the other one.
+type side struct {
+	x      *arbitration
+	live   atomic.Pointer[arbitration] // x, while the node is on
+	dir    string
+	on     atomic.Bool
+	cut    *atomic.Bool // between both
+	orders atomic.Int32 // to the device of this node
+	gone   atomic.Bool  // it is off
+	hidden atomic.Bool  // its device tells that after an order only
+	group  atomic.Bool  // the group is here
+	stop   func()
+	other  *side
+	member etcdstore.MemberConfig
+}
+
+var errTest = errors.New("no answer")
+
+func newSides(t *testing.T) (a, b *side) {
+	t.Helper()
+	var ports []int
+	for range 4 { // all open at once, so that they differ
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+	}
+	url := func(i int) string { return fmt.Sprintf("http://127.0.0.1:%d", ports[i]) }
+	cut := &atomic.Bool{}
+	a, b = &side{cut: cut}, &side{cut: cut}
+	a.other, b.other = b, a
+	for i, s := range []*side{a, b} {
+		s.dir = t.TempDir()
+		s.member = etcdstore.MemberConfig{
+			Name: "ab"[i : i+1], Cluster: "c", DataDir: filepath.Join(s.dir, "data", "store"),
+			ListenPeer: url(2 * i), PeerURL: url(2 * i), ListenClient: url(2*i + 1), ClientURL: url(2*i + 1),
+			Initial: map[string]string{"a": url(0), "b": url(2)},
+		}
+		text, err := json.Marshal(s.member)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(s.dir, "member.json"), text, 0o600)
+		}
+		if err == nil {
+			err = os.MkdirAll(filepath.Join(s.dir, "data"), 0o700)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.off(t) })
+	}
+	return a, b
+}
+
+// power begins the agent of a node.
+func (s *side) power(t *testing.T) {
+	t.Helper()
+	open := func(urls ...string) etcdstore.Options {
+		return etcdstore.Options{Endpoints: urls, Prefix: "/holdfast/c/", DialTimeout: 2 * time.Second, Log: slog.New(slog.DiscardHandler)}
+	}
+	own, err := etcdstore.Open(open(s.member.ClientURL))
+	if err != nil {
+		t.Fatal(err)
+	}
+	both, err := etcdstore.Open(open(s.member.ClientURL, s.other.member.ClientURL))
+	if err != nil {
+		t.Fatal(err)
+	}
+	admin, err := etcdstore.OpenAdmin(open(s.member.ClientURL, s.other.member.ClientURL))
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := &arbitration{
+		self: cluster.HostID(s.member.Name), peer: cluster.HostID(s.other.member.Name), dataDir: filepath.Join(s.dir, "data"), member: s.member,
+		child: &child{spec: supervise.Spec{Name: "member", Exe: "/proc/self/exe", Args: []string{"test-member", filepath.Join(s.dir, "member.json")}, Env: os.Environ(),
+			Dir: filepath.Join(s.dir, "run"), Log: slog.New(slog.DiscardHandler)}},
+		own: own, any: both, admin: admin, hardware: "of " + s.member.Name, log: slog.New(slog.NewTextHandler(t.Output(), nil)).With("node", s.member.Name), now: clock.New().Now,
+		ask: func(context.Context) (cluster.PairWord, error) {
+			x := s.other.live.Load()
+			if s.cut.Load() || x == nil {
+				return cluster.PairWord{}, errTest
+			}
+			return x.word()
+		},
+		holds: func(context.Context) bool { return s.group.Load() },
+		check: func(context.Context, string) error { return nil },
+		off: func(_ context.Context, machine string) error {
+			if machine != "of "+s.other.member.Name || s.other.hidden.Load() || !s.other.gone.Load() {
+				return errTest
+			}
+			return nil
+		},
+	}
+	x.fence = func(_ context.Context, machine string) error {
+		if machine != "of "+s.other.member.Name {
+			return errTest
+		}
+		s.other.orders.Add(1)
+		s.other.off(t)
+		return nil
+	}
+	s.x = x
+	ctx, cancel := context.WithCancel(context.Background())
+	if err := x.begin(ctx, cluster.Timings{Lease: slack.For(2 * time.Second), Keepalive: time.Second, Watchdog: time.Second, Grace: time.Second, Drift: 0.01}); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- x.run(ctx) }()
+	s.stop = func() {
+		cancel()
+		if err := errors.Join(<-done, own.Close(), both.Close(), admin.Close()); err != nil {
+			t.Error(err)
+		}
+	}
+	s.on.Store(true)
+	s.gone.Store(false)
+	s.live.Store(x)
+}
+
+// off takes the power of a node: nothing of it goes on.
+func (s *side) off(t *testing.T) {
+	if !s.on.Swap(false) {
+		return
+	}
+	s.live.Store(nil)
+	st, err := supervise.Read(filepath.Join(s.dir, "run"), "member")
+	if err == nil && st.PID != 0 {
+		err = unix.Kill(st.PID, unix.SIGKILL)
+	}
+	s.stop()
+	ctx, cancel := context.WithTimeout(context.Background(), slack.For(20*time.Second))
+	defer cancel()
+	if err := errors.Join(err, supervise.Stop(ctx, filepath.Join(s.dir, "run"), "member")); err != nil {
+		t.Error(err)
+	}
+	s.gone.Store(true)
+}
+
+// until waits for states of both.
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(slack.For(2 * time.Minute)); !ok(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("waited in vain for " + what)
+		}
+	}
+}
+
+func (s *side) state() arbiter.State {
+	s.x.mu.Lock()
+	defer s.x.mu.Unlock()
+	if !s.x.looked || s.x.problem != "" {
+		return arbiter.Returning
+	}
+	return s.x.m.State()
+}
+
+// bothVote waits until they do.
+func bothVote(t *testing.T, a, b *side) {
+	t.Helper()
+	until(t, "two voters", func() bool {
+		w, err := a.x.word()
+		v, err2 := b.x.word()
+		return err == nil && err2 == nil && w.Role == "two" && v.Role == "two" && w.Gen == v.Gen && a.commits() && b.commits()
+	})
+}
+
+func (s *side) commits() bool {
+	s.x.mu.Lock()
+	defer s.x.mu.Unlock()
+	return s.x.m.Seen.Quorum
+}
+
+func (s *side) put(t *testing.T, key string) {
+	t.Helper()
+	until(t, "a write of "+key, func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		_, ok, err := s.x.own.Txn(ctx, nil, []store.Op{{Key: key, Value: []byte("x")}})
+		return err == nil && ok
+	})
+}
+
+func (s *side) want(t *testing.T, key string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), slack.For(5*time.Second))
+	defer cancel()
+	if _, found, err := s.x.own.Get(ctx, key); err != nil || !found {
+		t.Errorf("%s has %s: %v, %v", s.x.self, key, found, err)
+	}
+}
+
+// TestTwoVoters: two hosts form a store; one loses its power, the other one shows it off and
+// goes on alone with all that was acknowledged; the first comes back as a learner, votes when
+// that is sealed, and may go on alone itself. Who begins alone waits.
+func TestTwoVoters(t *testing.T) {
+	a, b := newSides(t)
+	a.power(t)
+	b.power(t)
+	bothVote(t, a, b)
+	a.group.Store(true)
+	wish := records.WantKey(cluster.MgmtVM)
+	if _, ok, err := a.x.own.Txn(t.Context(), nil, []store.Op{{Key: wish, Value: records.Encode(cluster.Want{Run: true})}}); err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	a.put(t, "first")
+	if w, err := a.x.word(); err != nil || w.Gen != 1 {
+		t.Errorf("the first store: %+v, %v", w, err)
+	}
+
+	a.off(t)
+	a.group.Store(false)
+	until(t, "b to go on alone", func() bool { return b.state() == arbiter.Alone && b.commits() })
+	b.want(t, "first")
+	b.put(t, "second")
+	w, err := b.x.word()
+	if err != nil || w.From != 1 || w.Gen <= 1 {
+		t.Errorf("b has %+v, %v", w, err)
+	}
+	kv, found, err := b.x.own.Get(t.Context(), wish)
+	want, derr := records.Decode[cluster.Want](kv, !found)
+	if err := errors.Join(err, derr); err != nil || !want.Run || len(want.Off) != 1 || want.Off[0].Host != "a" || want.Off[0].Mod != 0 {
+		t.Errorf("what is asked for after the proof that a is off: %+v, %v", want, err)
+	}
+	if n := a.orders.Load(); n != 0 {
+		t.Errorf("a was ordered off %d times, although it was off", n)
+	}
+	if g, err := generationOf(t.Context(), b.x.own); err != nil || g != w.Gen {
+		t.Errorf("the store is of generation %d, %v, its note says %d", g, err, w.Gen)
+	}
+
+	a.power(t)
+	bothVote(t, a, b)
+	a.want(t, "second")
+	a.put(t, "third")
+	if kept, err := filepath.Glob(a.member.DataDir + ".given-up-*"); err != nil || len(kept) != 1 {
+		t.Errorf("given up: %v, %v, want one copy", kept, err)
+	}
+
+	b.hidden.Store(true)
+	b.off(t)
+	until(t, "a to go on alone", func() bool { return a.state() == arbiter.Alone && a.commits() })
+	a.want(t, "third")
+	if n := b.orders.Load(); n != 1 {
+		t.Errorf("b was ordered off %d times, want once", n)
+	}
+}
+
+// TestFormNeedsItsProof: no note, or one of another generation, and no store is formed.
+func TestFormNeedsItsProof(t *testing.T) {
+	for _, mark := range []arbiter.Mark{{}, {State: arbiter.Won, From: 2, Gen: 9, By: arbiter.Fence}, {State: arbiter.Won, From: 1, Gen: 9, By: arbiter.Ping}, {State: arbiter.Contesting, From: 1, Gen: 9, By: arbiter.Fence}} {
+		x := &arbitration{m: &arbiter.Machine{Mark: mark}}
+		if err := x.form(t.Context(), arbiter.Form{From: 1, Gen: 9}); err == nil {
+			t.Errorf("%+v: a store is formed", mark)
+		}
+	}
+	// A device that may be another machine's is not asked.
+	x := &arbitration{m: &arbiter.Machine{}, fence: func(context.Context, string) error { return nil }}
+	if o, err := x.contest(t.Context(), arbiter.Contest{Gen: 1}); err == nil || o.Won {
+		t.Errorf("won by a device of an unknown machine: %+v", o)
+	}
+	if _, err := loop.DrawGeneration(1); err != nil {
+		t.Error(err)
+	}
+}
