@@ -368,6 +368,14 @@ func (x *arbitration) confirm(user string) (bool, error) {
 	return true, nil
 }
 
+// settled reports that this node has the store of that generation by its own note, which changes only
+// when a generation was won, or when it was given up for the peer's. Of two that both nodes have won
+// the one that is kept may be the lesser.
+func (x *arbitration) settled(gen uint64) bool {
+	f, found, err := etcdstore.ReadFormation(x.member.DataDir)
+	return err == nil && found && f.Gen == gen
+}
+
 // stateText is a state in plain words.
 func stateText(s arbiter.State) string {
 	switch s {

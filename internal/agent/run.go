@@ -123,6 +123,7 @@ func RunNode(ctx context.Context, opt Options) (err error) {
 				return BadInput{err}
 			}
 			defer func() { err = errors.Join(err, nd.pairing.alone.own.Close()) }()
+			parts.Settled = nd.pairing.alone.settled
 			if err := nd.pairing.alone.begin(ctx, nd.cfg.Timings()); err != nil {
 				return err
 			}

@@ -55,6 +55,28 @@ func TestTwoRestoresAreTwoGenerations(t *testing.T) {
 	}
 }
 
+// TestAGenerationThatWasGivenUp: the store of a lesser generation is followed when this host has
+// given its own up for it, and for no other; an agent that runs with its own begins anew.
+func TestAGenerationThatWasGivenUp(t *testing.T) {
+	for _, c := range []struct {
+		running, store uint64
+		want           error
+	}{
+		{0, 5, nil}, {9, 5, ErrRestored}, {0, 4, errOlder}, {9, 4, errOlder},
+	} {
+		var noted uint64
+		a := New(Parts{Host: "h1", Seen: 9, Settled: func(g uint64) bool { return g == 5 }, Remember: func(g uint64) error { noted = g; return nil }})
+		a.s.gen, a.s.core.Gen = c.store, c.running
+		_, err := a.generation()
+		if err = errors.Join(err, a.fatal); !errors.Is(err, c.want) || c.want == nil && err != nil {
+			t.Errorf("store of %d, running with %d: %v", c.store, c.running, err)
+		}
+		if follows := c.store == 5; follows != (noted == 5) || follows != (a.s.seen == 5) {
+			t.Errorf("store of %d, running with %d: noted %d, seen %d", c.store, c.running, noted, a.s.seen)
+		}
+	}
+}
+
 // TestGenerationsGrow: whatever the clock says, and read by programs that count in
 // doubles.
 func TestGenerationsGrow(t *testing.T) {

@@ -54,6 +54,7 @@ type Parts struct {
 	Beats    Beats                                         // nil: no heartbeats
 	Rhythm   *Rhythm                                       // of the heartbeats; nil with Beats nil
 	Remember func(generation uint64) error                 // keeps the highest restore generation across restarts; nil: not
+	Settled  func(generation uint64) bool                  // this host has given the store of its own generation up for that of an older one; nil: never
 	Log      *slog.Logger
 
 	Peer       func(cluster.HostID) (Peer, error) // prepares calls to the agent of another host; nil: it can not be reached
