@@ -47,11 +47,11 @@ type counts struct {
 // failure is a test that failed, or a package of which no test is known to have failed.
 type failure struct {
 	Name string
-	Said string // the beginning of its output
+	Said string // the beginning and the end of its output
 }
 
-// told is how many lines of what a failed test said are shown again at the end.
-const told = 20
+// first and last are how many lines of what a failed test said are shown again at the end.
+const first, last = 10, 30
 
 // slowest is how many of the slowest tests are told.
 const slowest = 10
@@ -141,7 +141,7 @@ func (c *counts) take(out io.Writer, e event, output map[string][]string) {
 		said := verdictFirst(output[key])
 		fmt.Fprint(out, strings.Join(said, ""))
 		if e.Test != "" || len(c.Failed) == 0 {
-			c.Failed = append(c.Failed, failure{strings.TrimSpace(key), strings.Join(said[:min(len(said), told)], "")})
+			c.Failed = append(c.Failed, failure{strings.TrimSpace(key), ends(said)})
 		}
 		if e.Test == "" {
 			unended(out, e.Package, output)
@@ -151,6 +151,14 @@ func (c *counts) take(out io.Writer, e event, output map[string][]string) {
 	if e.Action != "output" && e.Action != "attr" {
 		delete(output, key)
 	}
+}
+
+// ends are the first and the last lines of what a test said.
+func ends(said []string) string {
+	if len(said) > first+last {
+		said = slices.Concat(said[:first], []string{"...\n"}, said[len(said)-last:])
+	}
+	return strings.Join(said, "")
 }
 
 // verdictFirst puts the line that tells the failure before what the test said, as go test does
@@ -244,6 +252,9 @@ func (c *counts) print(out io.Writer) {
 	}
 	for _, s := range c.Repeated {
 		fmt.Fprintln(out, "repeated:", s)
+	}
+	if len(c.Failed) > 0 {
+		fmt.Fprintln(out, "FAIL") // what looks for failures in a long log finds these ones last
 	}
 	for _, f := range c.Failed {
 		fmt.Fprintln(out, "failed:", f.Name)

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-const first = `{"Action":"run","Package":"a","Test":"TestOne"}
+const passing = `{"Action":"run","Package":"a","Test":"TestOne"}
 {"Action":"output","Package":"a","Test":"TestOne/sub","Output":"=== RUN   TestOne/sub\n"}
 {"Action":"pass","Package":"a","Test":"TestOne/sub","Elapsed":3}
 {"Action":"pass","Package":"a","Test":"TestOne","Elapsed":4}
@@ -29,7 +29,7 @@ const failing = `not an event
 func TestRunsAreSummedUp(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "sum.json")
 	var shown, total strings.Builder
-	if ok, err := record(strings.NewReader(first), &shown, file); !ok || err != nil {
+	if ok, err := record(strings.NewReader(passing), &shown, file); !ok || err != nil {
 		t.Errorf("a run without a failure: %t, %v", ok, err)
 	}
 	if ok, err := record(strings.NewReader(failing), &shown, file); ok || err != nil {
@@ -48,6 +48,7 @@ slow: TestOne a 1.0s
 slow: TestThree a 0.5s
 skipped: a TestTwo: a_test.go:7: no root
 repeated: a TestThree: vm1 on h2: soft lockup
+FAIL
 failed: b TestFour
   --- FAIL: TestFour (2.00s)
       b_test.go:9: want 4
@@ -103,5 +104,17 @@ func TestNothingIsNoSuccess(t *testing.T) {
 	}
 	if ok, err := sum(&strings.Builder{}, file); ok || err != nil {
 		t.Errorf("%t, %v", ok, err)
+	}
+}
+
+// TestTheEndsOfALongFailure: a test that said much is told by its verdict and its last words.
+func TestTheEndsOfALongFailure(t *testing.T) {
+	var said []string
+	for i := range first + last + 5 {
+		said = append(said, fmt.Sprintf("line %d\n", i))
+	}
+	lines := strings.Split(strings.TrimSpace(ends(said)), "\n")
+	if len(lines) != first+1+last || lines[0] != "line 0" || lines[first] != "..." || lines[first+last] != fmt.Sprintf("line %d", first+last+4) {
+		t.Errorf("%q", lines)
 	}
 }
