@@ -32,8 +32,12 @@ func settings() (config.Node, config.Cluster) {
 		Node: []string{addr + " h1", "192.0.2.12 h2", "192.0.2.13 h3"}, CPU: 1, MemorySizeInMB: 64, Type: config.FileConf, ImageFolder: "/srv/shared",
 		Network: []config.Network{{Bridge: "br0", MacAddress: "02:00:5e:10:00:01", Ipaddr: "192.0.2.3", Netmask: "255.255.255.0", Gateway: "192.0.2.1", IsMgmt: true, IsDefRoute: true}},
 	}
-	// An emulated host is slow, and the machine may be busy.
-	cl.TimingConf.Lease, cl.TimingConf.Watchdog = config.Duration(time.Minute), config.Duration(50*time.Second)
+	// An emulated host is slow, and the machine may be busy: a watchdog of 50 s has reset it
+	// when it had a tenth of a processor.
+	t := &cl.TimingConf
+	t.Lease, t.Watchdog = config.Duration(10*time.Minute), config.Duration(9*time.Minute)
+	t.Keepalive, t.Election = config.Duration(10*time.Second), config.Duration(30*time.Second)
+	t.Heartbeat, t.Detection = config.Duration(time.Second), config.Duration(20*time.Second)
 	return n, cl
 }
 
