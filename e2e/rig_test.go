@@ -279,7 +279,7 @@ func (r *rig) statusOf(ctx context.Context, h string) (cluster.Status, error) {
 // command runs holdfast on a host.
 func (r *rig) command(t testing.TB, h string, args ...string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute) // a drain with its migrations, on a busy machine
 	defer cancel()
 	out, err := r.lab.Exec(ctx, h, append([]string{r.exe}, args...)...)
 	if err != nil {

@@ -15,6 +15,10 @@ import (
 // crowded is a laboratory with business guests beside the management VM.
 const crowded kind = "crowded"
 
+// pingEvery is how often each guest is pinged. A fifth of it made the emulator lose writes to
+// the rings of the guests' network devices (lab.EmulatorFailed) in one run of five.
+const pingEvery = 100 * time.Millisecond
+
 // TestHostsAreEmptiedUnderPing empties each host in turn, the second while its
 // agent is killed in the middle: every guest leaves, none is restarted, and what
 // the moves cost in pings is told.
@@ -29,7 +33,7 @@ func hostsAreEmptiedUnderPing(t testing.TB, r *rig) {
 	defer stop()
 	pinged := make(chan []lab.GuestPings, 1)
 	go func() {
-		p, err := r.lab.WatchGuests(watch, 20*time.Millisecond)
+		p, err := r.lab.WatchGuests(watch, pingEvery)
 		if err != nil {
 			t.Errorf("watch the guests: %v", err)
 		}
@@ -60,10 +64,10 @@ func hostsAreEmptiedUnderPing(t testing.TB, r *rig) {
 	if err := json.Unmarshal([]byte(r.command(t, r.lab.Hosts()[0], "jobs", "list", "-o", "json")), &jobs); err != nil {
 		t.Fatal(err)
 	}
-	if len(jobs) != len(r.lab.Hosts()) {
-		t.Errorf("%d jobs: %+v", len(jobs), jobs)
+	if len(jobs) < len(r.lab.Hosts()) {
+		t.Fatalf("%d jobs: %+v", len(jobs), jobs)
 	}
-	for _, j := range jobs {
+	for _, j := range jobs[:len(r.lab.Hosts())] { // the latest come first; a run before this one had its own
 		if j.State != "ended" || j.Result != "done" {
 			t.Errorf("job %+v", j)
 		}
@@ -91,7 +95,7 @@ func (r *rig) empty(t testing.TB, h string) {
 func (r *rig) answered(t testing.TB, pings []lab.GuestPings) {
 	t.Helper()
 	for _, p := range pings {
-		t.Logf("%s: %d of %d pings of 20 ms lost, longest gap %s", p.Name, p.Lost, p.Sent, p.Gap)
+		t.Logf("%s: %d of %d pings of %s lost, longest gap %s", p.Name, p.Lost, p.Sent, pingEvery, p.Gap)
 		if p.Sent == 0 || p.Gap > slack.For(5*time.Second) {
 			t.Errorf("%s did not answer for %s", p.Name, p.Gap)
 		}

@@ -175,7 +175,7 @@ func upgradeWithRebootsUnderPing(t testing.TB, r *rig) {
 	defer stop()
 	pinged := make(chan []lab.GuestPings, 1)
 	go func() {
-		p, err := r.lab.WatchGuests(ctx, 20*time.Millisecond)
+		p, err := r.lab.WatchGuests(ctx, pingEvery)
 		if err != nil {
 			t.Errorf("watch the guests: %v", err)
 		}
