@@ -13,7 +13,6 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/install"
-	"holdfast/internal/testbed/lab"
 )
 
 // What the nodes of this pair have, on their own disks: the rename that puts a copy into the
@@ -25,10 +24,9 @@ const (
 
 // pairCluster is a pair of the first two hosts, as docs/pair.md has it, but for the places of its files.
 func (b *bareRig) pairCluster() config.Cluster {
-	fencing, node := b.pairHosts()
 	call := func(verb string) []string { return []string{pairBase + "/service", verb} }
 	cl := config.Cluster{
-		Type: config.PairConf, Fencing: fencing, Node: node,
+		Type: config.PairConf, Fencing: config.Fencing{Hosts: b.cluster().Fencing.Hosts}, Node: b.cluster().Node,
 		Pair: &config.Pair{
 			Nodes: b.lab.Hosts()[:2],
 			Database: &config.PairDatabase{
@@ -42,25 +40,10 @@ func (b *bareRig) pairCluster() config.Cluster {
 			},
 		},
 	}
-	if len(node) == 2 {
+	if len(cl.Node) == 2 {
 		cl.Pair.Arbiter = &config.PairArbiter{Fence: true}
 	}
 	return cl
-}
-
-// pairHosts are the hosts of a pair and their fence devices: without a third host, controllers.
-func (b *bareRig) pairHosts() (f config.Fencing, node []string) {
-	f.Hosts = map[string]config.HostFencing{}
-	hosts := b.lab.Hosts()
-	for _, h := range hosts {
-		node = append(node, b.lab.Addr(h).String()+" "+h)
-		hf := config.HostFencing{Watchdog: lab.WatchdogDevice(h)}
-		if len(hosts) == 2 {
-			hf.Devices = []config.FenceDevice{{Type: "ipmi", Address: b.lab.BMCAddr(h).Addr().String(), User: lab.BMCUser, Credential: "file:" + lab.BMCPassword}}
-		}
-		f.Hosts[h] = hf
-	}
-	return f, node
 }
 
 // setupArgs writes what a set-up reads onto h1, and gives its flags.

@@ -129,7 +129,7 @@ func (b *bareRig) sh(t *testing.T, h, script string) string {
 	return out
 }
 
-// cluster is a configuration of the first three hosts, with the laboratory's guest as
+// cluster is a configuration of the first three hosts, or of two, with the laboratory's guest as
 // its management VM.
 func (b *bareRig) cluster() config.Cluster {
 	gateway := b.lab.GuestAddr().As4()
@@ -143,9 +143,14 @@ func (b *bareRig) cluster() config.Cluster {
 		DirectBoot: &config.DirectBoot{Kernel: lab.SharedDir + "/" + lab.KernelName, Initrd: lab.SharedDir + "/" + lab.InitrdName, Cmdline: b.lab.GuestCmdline()},
 		Fencing:    config.Fencing{Hosts: map[string]config.HostFencing{}},
 	}
-	for _, h := range b.lab.Hosts()[:3] {
+	hosts := b.lab.Hosts()
+	for _, h := range hosts[:min(3, len(hosts))] {
 		cl.Node = append(cl.Node, b.lab.Addr(h).String()+" "+h)
-		cl.Fencing.Hosts[h] = config.HostFencing{Watchdog: lab.WatchdogDevice(h)}
+		f := config.HostFencing{Watchdog: lab.WatchdogDevice(h)}
+		if len(hosts) == 2 {
+			f.Devices = []config.FenceDevice{b.lab.FenceDevice(h)}
+		}
+		cl.Fencing.Hosts[h] = f
 	}
 	return cl
 }

@@ -19,10 +19,7 @@ import (
 // back, saves what it alone had, and follows.
 func (p *pairRig) chosen(t *testing.T) {
 	st := p.healthy(t)
-	active, standby := string(st.Owner.Host), "h1"
-	if active == "h1" {
-		standby = "h2"
-	}
+	active, standby := st.sides()
 	ctx := t.Context()
 	do := func(err error) {
 		t.Helper()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -68,6 +69,14 @@ type pairState struct {
 	Health cluster.Health `json:"health"`
 	Why    []string       `json:"why"`
 	cluster.PairStatus
+}
+
+// sides are the node that serves and the other one.
+func (st pairState) sides() (active, standby string) {
+	if st.Owner.Host == "h1" {
+		return "h1", "h2"
+	}
+	return string(st.Owner.Host), "h1"
 }
 
 // pairStatus asks any host that answers.
@@ -209,6 +218,11 @@ var pairDrills = []pairDrill{
 		repair: func(p *pairRig, ctx context.Context, active, standby string) error { return p.on(ctx, active, standby) }},
 }
 
+// pairDrillOf is the one with that name.
+func pairDrillOf(name string) pairDrill {
+	return pairDrills[slices.IndexFunc(pairDrills, func(d pairDrill) bool { return d.name == name })]
+}
+
 // TestPair: a fault of each kind, while clients write numbered rows through the virtual
 // address: no row that was acknowledged is lost, no two databases take writes at once, and the
 // pair is healthy again without a person. HOLDFAST_PAIR_DRILLS=200 runs so many, in any order.
@@ -246,10 +260,7 @@ func TestPair(t *testing.T) {
 // drill runs one fault and returns for how long no write was acknowledged.
 func (p *pairRig) drill(t *testing.T, d pairDrill) time.Duration {
 	before := p.healthy(t)
-	active, standby := string(before.Owner.Host), "h1"
-	if active == "h1" {
-		standby = "h2"
-	}
+	active, standby := before.sides()
 	stop := p.clients.write(t)
 	p.clients.more(t, 20)
 	at := time.Now()

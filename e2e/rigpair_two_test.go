@@ -15,30 +15,21 @@ import (
 // pairedAlone is a laboratory of a pair without a third voter: fence devices decide.
 const pairedAlone kind = "pairedAlone"
 
-// twoDrills are the faults of a pair without a third voter.
+// twoDrills are the faults of a pair without a third voter. Its group may begin anew where that of
+// a pair with one stays.
 var twoDrills = []pairDrill{
-	{name: "power loss of the active", moves: true,
-		fault:  func(p *pairRig, ctx context.Context, active, _ string) error { return p.lab.Crash(ctx, active) },
-		repair: func(p *pairRig, ctx context.Context, active, _ string) error { return p.on(ctx, active) }},
+	pairDrillOf("power loss of the active"),
 	{name: "power loss of the standby",
 		fault:  func(p *pairRig, ctx context.Context, _, standby string) error { return p.lab.Crash(ctx, standby) },
 		repair: func(p *pairRig, ctx context.Context, _, standby string) error { return p.on(ctx, standby) }},
-	{name: "cut between the nodes",
-		fault: func(p *pairRig, ctx context.Context, active, standby string) error {
-			return errors.Join(p.lab.Cut(ctx, active, standby), p.lab.Cut(ctx, standby, active))
-		},
-		repair: func(p *pairRig, ctx context.Context, active, standby string) error { return p.on(ctx, active, standby) }},
-	{name: "agent of the active killed", stays: true, fault: killed(lab.AgentDaemon)},
+	pairDrillOf("cut between the nodes"),
+	pairDrillOf("agent of the active killed"),
 	{name: "power loss of the active and its fence device", down: true,
 		fault: func(p *pairRig, ctx context.Context, active, _ string) error { return p.lab.CrashWithBMC(ctx, active) },
 		repair: func(p *pairRig, ctx context.Context, active, _ string) error {
 			return errors.Join(p.lab.BMCMode(ctx, active, lab.BMCOk), p.on(ctx, active))
 		}},
-	{name: "power loss of both nodes", down: true,
-		fault: func(p *pairRig, ctx context.Context, active, standby string) error {
-			return errors.Join(p.lab.Crash(ctx, active), p.lab.Crash(ctx, standby))
-		},
-		repair: func(p *pairRig, ctx context.Context, active, standby string) error { return p.on(ctx, active, standby) }},
+	pairDrillOf("power loss of both nodes"),
 }
 
 // TestPairOfTwo: faults of a pair without a third voter. Each time one node goes on alone with
@@ -64,10 +55,7 @@ func (p *pairRig) confirmed(t *testing.T) {
 		}
 	}
 	st := p.healthy(t)
-	active, standby := string(st.Owner.Host), "h1"
-	if active == "h1" {
-		standby = "h2"
-	}
+	active, standby := st.sides()
 	stop := p.clients.write(t)
 	defer func() { stop() }()
 	p.clients.more(t, 20)

@@ -13,6 +13,7 @@ import (
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
+	"holdfast/internal/ha"
 	"holdfast/internal/ha/loop"
 	"holdfast/internal/pair/arbiter"
 	"holdfast/internal/sleep"
@@ -73,20 +74,13 @@ const (
 	offAgain      = 500 * time.Millisecond // between two looks whether a lost peer is off
 )
 
-// silenceOf is the longest time from a renewal to the reset of its host, as the clock of
-// another one may take it (ARCHITECTURE, the deadline proof).
-func silenceOf(t cluster.Timings) time.Duration {
-	grace := max(t.Grace, t.Watchdog+2*t.Keepalive-t.Lease)
-	return time.Duration(float64(t.Lease+grace)*(1+t.Drift)/(1-t.Drift)) + t.Epsilon
-}
-
 // begin reads the mark and takes the member over that an earlier agent has left.
 func (x *arbitration) begin(ctx context.Context, t cluster.Timings) error {
 	mark, err := loadMark(x.dataDir)
 	if err != nil {
 		return err
 	}
-	x.m = arbiter.New(x.self, x.peer, arbiter.Fence, arbiter.Times{Detect: t.Lease, HeadStart: headStart, Silence: silenceOf(t)}, mark)
+	x.m = arbiter.New(x.self, x.peer, arbiter.Fence, arbiter.Times{Detect: t.Lease, HeadStart: headStart, Silence: ha.Silence(t, ha.Guard(t, t.Watchdog))}, mark)
 	return x.child.adopt(ctx)
 }
 
@@ -103,13 +97,13 @@ func (x *arbitration) run(ctx context.Context) (err error) {
 		if ctx.Err() != nil {
 			return nil
 		}
+		now := ""
+		if err != nil {
+			now = err.Error()
+		}
 		x.mu.Lock()
 		was, state := x.problem, x.m.State()
-		x.problem = ""
-		if err != nil {
-			x.problem = err.Error()
-		}
-		now := x.problem
+		x.problem = now
 		x.mu.Unlock()
 		if now != was && now != "" {
 			x.log.Warn("the store of two voters can not be looked at, nothing is decided", "err", err)
@@ -204,7 +198,12 @@ func (x *arbitration) word() (cluster.PairWord, error) {
 	}
 	w := x.m.Tells()
 	return cluster.PairWord{Gen: w.Store.Gen, From: w.Store.From, Role: roles[w.Store.Role], Held: w.Store.Held, Won: w.Won, Machine: x.hardware,
-		Whole: x.problem == "" && x.m.State() == arbiter.Whole}, nil
+		Whole: x.couldGoOn()}, nil
+}
+
+// couldGoOn reports that this node could go on alone. The caller holds mu.
+func (x *arbitration) couldGoOn() bool {
+	return x.looked && x.problem == "" && x.m.State() == arbiter.Whole
 }
 
 // look looks at this node.
@@ -331,8 +330,7 @@ func (x *arbitration) text() string {
 // whyNot says why the loss of one of the nodes would not be answered by the other one; "": it would.
 func (x *arbitration) whyNot() string {
 	x.mu.Lock()
-	own := x.looked && x.problem == "" && x.m.State() == arbiter.Whole
-	peer := x.whole
+	own, peer := x.couldGoOn(), x.whole
 	x.mu.Unlock()
 	switch {
 	case !own:

@@ -153,8 +153,8 @@ func (x *arbitration) join(ctx context.Context) error {
 	return etcdstore.SaveFormation(x.member.DataDir, etcdstore.Formation{Gen: peer.Gen, From: peer.From, Role: roles[arbiter.Joining], Held: peer.Held})
 }
 
-// other is the peer's member as the majority knows it; nil: there is none.
-func (x *arbitration) other(ctx context.Context, name cluster.HostID) (*etcdstore.MemberStatus, error) {
+// memberOf is a host's member of the store; nil: it has none.
+func (x *arbitration) memberOf(ctx context.Context, name cluster.HostID) (*etcdstore.MemberStatus, error) {
 	all, err := x.admin.Status(ctx)
 	if err != nil {
 		return nil, err
@@ -179,7 +179,7 @@ func (x *arbitration) promote(ctx context.Context) error {
 	if _, err := generationOf(ctx, x.own); err != nil {
 		return err
 	}
-	m, err := x.other(ctx, x.peer)
+	m, err := x.memberOf(ctx, x.peer)
 	switch {
 	case err != nil:
 		return err
@@ -210,7 +210,7 @@ type seal struct {
 func (x *arbitration) seal(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, joinAgain)
 	defer cancel()
-	m, err := x.other(ctx, x.peer)
+	m, err := x.memberOf(ctx, x.peer)
 	if err != nil {
 		return err
 	}
@@ -234,7 +234,7 @@ func (x *arbitration) sealed(ctx context.Context, gen uint64) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	m, err := x.other(ctx, x.self)
+	m, err := x.memberOf(ctx, x.self)
 	if err != nil || m == nil {
 		return false, nil // the same
 	}

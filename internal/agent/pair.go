@@ -189,13 +189,12 @@ func (p *pairWork) Pair(ctx context.Context) (cluster.PairStatus, error) {
 	lctx, cancel := context.WithTimeout(ctx, recordsWithin)
 	defer cancel()
 	kvs, _, err := p.agent.Store.List(lctx, group.KeyPair)
-	if err != nil && p.alone != nil {
+	switch {
+	case err != nil && p.alone != nil:
 		return out, fail.Errorf(fail.Unavailable, "%s: %s (the pair's records can not be read: %w)", p.nd.n.Host, out.Arbiter, err)
-	}
-	if err != nil {
+	case err != nil:
 		return out, fail.Errorf(fail.Unavailable, "the pair's records can not be read: %w", err)
-	}
-	if !st.Connected {
+	case !st.Connected:
 		return out, fail.Errorf(fail.Unavailable, "%s does not follow the store yet", p.nd.n.Host)
 	}
 	reports := map[string]cluster.PairReport{}

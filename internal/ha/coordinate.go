@@ -113,11 +113,12 @@ func (m *Machine) names() []cluster.HostID {
 	return hs
 }
 
-// wait is how long a host with guard G must have been silent: (T + G) (1 + rho) /
+func (m *Machine) wait(g time.Duration) time.Duration { return Silence(m.Timings, g) }
+
+// Silence is how long a host with guard G must have been silent: (T + G) (1 + rho) /
 // (1 - rho) + epsilon. Its clock may be slow by rho and this one fast by rho;
 // epsilon covers the watchdog's grain.
-func (m *Machine) wait(g time.Duration) time.Duration {
-	t := m.Timings
+func Silence(t cluster.Timings, g time.Duration) time.Duration {
 	return time.Duration(float64(t.Lease+g)*(1+t.Drift)/(1-t.Drift)) + t.Epsilon
 }
 

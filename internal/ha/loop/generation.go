@@ -54,18 +54,14 @@ func nextGeneration(known uint64, now time.Time) (uint64, error) {
 // this host has seen, and gives the one to follow. A later one ends the agent, an
 // older one is not followed, unless this host has given its own, later one up for it.
 func (a *Agent) generation() (uint64, error) {
-	known := a.s.core.Gen
-	switch g := max(a.s.gen, 1); {
-	case g < a.s.seen && a.Settled != nil && a.Settled(g):
+	known, g := a.s.core.Gen, max(a.s.gen, 1)
+	if g < a.s.seen && a.Settled != nil && a.Settled(g) {
 		if err := a.Remember(g); err != nil {
 			return known, fmt.Errorf("remember the store's generation: %w", err)
 		}
 		a.s.seen = g
-		if known != 0 && known != g {
-			a.fatal = fmt.Errorf("%w: generation %d, was %d", ErrRestored, g, known)
-			return known, nil
-		}
-		return g, nil
+	}
+	switch {
 	case g < a.s.seen:
 		return known, fmt.Errorf("%w: generation %d, seen %d; join this host's member to the store of generation %d, or restore the one that is to be kept once more, on this host",
 			errOlder, g, a.s.seen, a.s.seen)

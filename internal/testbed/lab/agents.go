@@ -230,9 +230,7 @@ func (p plan) cluster(o Options) config.Cluster {
 	if o.BMCs {
 		cl.Fencing.Hosts = map[string]config.HostFencing{}
 		for _, h := range p.members(o) {
-			cl.Fencing.Hosts[h] = config.HostFencing{Devices: []config.FenceDevice{{
-				Type: "ipmi", Address: p.bmcAddr(h).String(), User: BMCUser, Credential: "file:" + BMCPassword,
-			}}}
+			cl.Fencing.Hosts[h] = config.HostFencing{Devices: []config.FenceDevice{p.fenceDevice(h)}}
 		}
 	}
 	if o.Work == WorkPair {

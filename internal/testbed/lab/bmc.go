@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/internal/config"
 	"holdfast/internal/procfs"
 )
 
@@ -55,6 +56,14 @@ func (b bmcState) mode() string {
 
 // bmcAddr is the controller's address: 10.98.K.(100+N).
 func (p plan) bmcAddr(h string) netip.Addr { return p.addr(100 + hostNumber(h)) }
+
+// fenceDevice is the controller as a configuration has it.
+func (p plan) fenceDevice(h string) config.FenceDevice {
+	return config.FenceDevice{Type: "ipmi", Address: p.bmcAddr(h).String(), User: BMCUser, Credential: "file:" + BMCPassword}
+}
+
+// FenceDevice is a host's management controller as a configuration has it.
+func (l *Lab) FenceDevice(host string) config.FenceDevice { return l.p.fenceDevice(host) }
 
 // bmc is a file of a host's controller, outside of the host.
 func (p plan) bmc(h string, elem ...string) string {

@@ -29,9 +29,6 @@ const (
 // pairConf makes the configuration of the whole cluster that of a pair.
 func (p plan) pairConf(cl *config.Cluster) {
 	*cl = config.Cluster{Node: cl.Node, TimingConf: cl.TimingConf, Restart: cl.Restart, Fencing: cl.Fencing, Type: config.PairConf}
-	if len(p.hosts()) == 2 {
-		defer func() { cl.Pair.Arbiter = &config.PairArbiter{Fence: true} }()
-	}
 	call := func(verb string) []string { return []string{PairService, verb} }
 	cl.Pair = &config.Pair{
 		Nodes: p.hosts()[:2],
@@ -44,6 +41,9 @@ func (p plan) pairConf(cl *config.Cluster) {
 			{Name: "service", Start: call("start"), Stop: call("stop"), Kill: call("kill"), Status: call("status")},
 			{Name: "webip", VIP: netip.PrefixFrom(p.floatingAddr(), 24).String()},
 		},
+	}
+	if len(p.hosts()) == 2 {
+		cl.Pair.Arbiter = &config.PairArbiter{Fence: true}
 	}
 }
 

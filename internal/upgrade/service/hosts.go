@@ -116,12 +116,12 @@ func (s *Service) uninvolved(ctx context.Context) error {
 
 // awaitReports waits until no host that is up is late with its report, sightWithin at most, and
 // gives what all hosts report then.
-func (s *Service) awaitReports(ctx context.Context, late func(report.Record) bool) (map[cluster.HostID]report.Seen, bool) {
+func (s *Service) awaitReports(ctx context.Context, late func(*cluster.Status, report.Record) bool) (map[cluster.HostID]report.Seen, bool) {
 	for end := time.Now().Add(sightWithin); ; {
 		seen, ok := s.Seen()
-		waits := false
+		st, waits := s.Cluster.Status(), false
 		for _, h := range seen {
-			waits = waits || h.Up(time.Now()) && late(h.Record)
+			waits = waits || h.Up(time.Now()) && late(&st, h.Record)
 		}
 		if !waits || time.Now().After(end) || !sleep.For(ctx, stateAgain) {
 			return seen, ok
@@ -131,12 +131,7 @@ func (s *Service) awaitReports(ctx context.Context, late func(report.Record) boo
 
 // freshen waits until no host tells something that is over. What comes after it says what is
 // still wrong.
-func (s *Service) freshen(ctx context.Context) {
-	s.awaitReports(ctx, func(r report.Record) bool {
-		st := s.Cluster.Status()
-		return stale(&st, r)
-	})
-}
+func (s *Service) freshen(ctx context.Context) { s.awaitReports(ctx, stale) }
 
 // stale reports whether a host's report is older than the last move of what the cluster
 // runs itself, on which the order of the hosts depends, or than the end of the host's maintenance.

@@ -26,6 +26,7 @@ type counts struct {
 	waiting              int // sessions
 	noTx, noTimes        string
 	acked                uint64 // commits that a replica has acknowledged
+	full                 bool   // a commit waits for space on a disk
 }
 
 const (
@@ -52,12 +53,22 @@ func (d *Driver) count(ctx context.Context, q querier, run string) (counts, erro
 	if len(hosts) == 1 {
 		c.replica = hosts[0]["server_id"]
 	}
-	dumps, err := d.rows(ctx, q, "SELECT id FROM information_schema.processlist WHERE command='Binlog Dump'")
+	// A session whose write found a full disk waits for space, which the server looks for once a
+	// minute, for ever. Queries are answered meanwhile, and no commit ends.
+	sessions, err := d.rows(ctx, q, "SELECT id, command='Binlog Dump' AS serves FROM information_schema.processlist WHERE command='Binlog Dump' OR state='Waiting for someone to free space'")
 	if err != nil {
 		return c, err
 	}
+	var dumps []string
+	for _, s := range sessions {
+		if s["serves"] == "1" {
+			dumps = append(dumps, s["id"])
+		} else {
+			c.full = true
+		}
+	}
 	if len(dumps) == 1 {
-		c.dump = dumps[0]["id"]
+		c.dump = dumps[0]
 	}
 	s, err := d.status(ctx, q)
 	if err != nil {

@@ -141,8 +141,8 @@ func (d *Driver) fill(ctx context.Context, run string, st *replica.Status) error
 	if now != run {
 		c.run = ""
 	}
-	if err := d.room(ctx); err != nil {
-		return err
+	if c.full {
+		return errors.New("a disk is full: commits wait for space")
 	}
 	st.Waits, st.Acked = c.strict(), c.acked
 	st.Blocked, st.Connected = c.waiting, c.clients > 0 && c.replicas > 0
@@ -150,14 +150,4 @@ func (d *Driver) fill(ctx context.Context, run string, st *replica.Status) error
 		st.Guarantee = d.judge(c)
 	}
 	return nil
-}
-
-// room refuses a server in which a commit waits for space on a disk. Queries are answered
-// meanwhile, and no commit ends; the server looks for space again once a minute, for ever.
-func (d *Driver) room(ctx context.Context) error {
-	v, err := d.row(ctx, d.db, "SELECT COUNT(*) AS waiting FROM information_schema.processlist WHERE state='Waiting for someone to free space'")
-	if err == nil && v["waiting"] != "0" {
-		err = errors.New("a disk is full: commits wait for space")
-	}
-	return err
 }
