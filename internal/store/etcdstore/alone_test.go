@@ -61,6 +61,53 @@ func (m *member) goAlone(t *testing.T, how string, kill time.Duration) bool {
 	return err == nil
 }
 
+// TestBothOfTwoGoOnAlone: what is read in the store of the one is at no revision of the other's,
+// though both begin with the same data and write the same. A watch of the one that comes to the
+// other ends, whichever of the two is ahead.
+func TestBothOfTwoGoOnAlone(t *testing.T) {
+	c := &cluster{members: newMembers(t, 2, plain)}
+	c.run(t)
+	insist(t, c.open(t, c.prefix()), "owner", "of both")
+	for _, m := range c.members {
+		m.end(t, unix.SIGTERM)
+	}
+	var revs []int64
+	var open []*Client
+	for _, m := range c.members {
+		m.goAlone(t, "2", 0)
+		m.start(t)
+		s, err := Open(Options{Endpoints: []string{m.conf.ClientURL}, Prefix: c.prefix(), Log: discard()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = s.Close() })
+		for i := range 20 {
+			insist(t, s, "owner", fmt.Sprint(i))
+		}
+		kv, _, err := s.Get(within(t, 10*time.Second), "owner")
+		if err != nil {
+			t.Fatal(err)
+		}
+		revs, open = append(revs, kv.ModRev), append(open, s)
+	}
+	for i, s := range open {
+		if _, ok, err := s.Txn(within(t, 10*time.Second), []store.Cmp{{Key: "owner", Rev: revs[1-i]}}, []store.Op{{Key: "owner", Value: []byte("of the other")}}); ok || err != nil {
+			t.Errorf("a write to %s that compares what was read from the other one, revisions %v: %v, %v", c.members[i].conf.Name, revs, ok, err)
+		}
+		w := s.Watch(within(t, slack.For(time.Minute)), "", revs[1-i]+1)
+		for b := range w.C() {
+			t.Errorf("a watch of the other store delivers %+v", b)
+		}
+		want := store.ErrCompacted
+		if revs[1-i] > revs[i] {
+			want = store.ErrRetry
+		}
+		if err := w.Err(); !errors.Is(err, want) {
+			t.Errorf("a watch of the other store, revisions %v, on %s: %v, want %v", revs, c.members[i].conf.Name, err, want)
+		}
+	}
+}
+
 // TestOneOfTwoGoesOnAlone loses both members in the moment of an acknowledged write.
 // The one that was not told of its commit goes on alone with it, the other one comes
 // back, first with its old data, then as a learner, and then goes on alone itself.

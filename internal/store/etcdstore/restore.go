@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/url"
 	"os"
@@ -23,9 +24,16 @@ import (
 	"holdfast/internal/store"
 )
 
-// revisionBump is by how much a restore raises the revision, so that no revision
-// that the old cluster has given out after the snapshot ever comes again.
-const revisionBump = 1e9
+// A restore raises the revision by minBump at least, so that no revision that the old
+// cluster has given out after the snapshot ever comes again, and by a random number below
+// bumpSpread more. The same data may be restored twice: from one snapshot, or by two nodes
+// that both go on alone. A transaction compares revisions only, so an agent that has read
+// the one store and writes to the other must find none of its revisions there. With 10^4
+// writes in each, they meet in one of 10^8 cases.
+const (
+	minBump    = 1e9
+	bumpSpread = 1 << 40
+)
 
 // buildingFile marks a directory in which a restore is under way: what it holds
 // is nobody's data yet.
@@ -55,7 +63,7 @@ type RestoreOptions struct {
 // Restore makes a new cluster of one member from a snapshot, in the data
 // directory of that member, which must be stopped. The other members join it
 // later: Replace, then a start on an empty directory. The store's revision is
-// higher by 10^9 than the snapshot's and everything before is compacted, so that
+// higher by 10^9 at least than the snapshot's and everything before is compacted, so that
 // every watch from before begins anew.
 //
 // All is made in DIR.new, edited there, and takes the directory's place at the
@@ -267,7 +275,7 @@ func unpack(file string, c MemberConfig) (err error) {
 		PeerURLs:            []string{c.PeerURL},
 		InitialCluster:      c.Name + "=" + c.PeerURL,
 		InitialClusterToken: c.Cluster + " restored " + time.Now().UTC().Format(snapshotTime),
-		RevisionBump:        revisionBump,
+		RevisionBump:        minBump + rand.Uint64N(bumpSpread),
 		MarkCompacted:       true,
 	})
 	if err == nil {

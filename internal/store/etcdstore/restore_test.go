@@ -62,7 +62,7 @@ func TestRestore(t *testing.T) {
 		other.start(t)
 		c.promote(t, a)
 	}
-	if rev := insist(t, cl, "after", "x"); rev < last+revisionBump/2 {
+	if rev := insist(t, cl, "after", "x"); rev < last+minBump {
 		t.Errorf("revision %d after the restore, %d before", rev, last)
 	}
 	w := cl.Watch(within(t, 10*time.Second), "", last)
