@@ -131,7 +131,7 @@ func TestPairSetup(t *testing.T) {
 	}{
 		{"without the word", "give --yes CONFIRM", args},
 		{"another word", "want the word CONFIRM", slices.Concat(args, []string{"--yes", "confirm"})},
-		{"pings alone", "not possible yet", slices.Concat(args, []string{"--arbiter", "ping:192.0.2.1,192.0.2.2"})},
+		{"two arbiters", "a pair has one arbiter", slices.Concat(args, []string{"--arbiter", "ping:192.0.2.1,192.0.2.2"})},
 	} {
 		if out, err := b.setup(t, c.args...); err == nil || !strings.Contains(out, c.want) {
 			t.Errorf("%s: %v: %s", c.what, err, out)

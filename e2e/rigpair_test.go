@@ -275,7 +275,7 @@ func (p *pairRig) drill(t *testing.T, d pairDrill) time.Duration {
 			t.Errorf("%s serves: nothing could prove that %s does not", st.Active().Host, active)
 		}
 	case d.moves:
-		p.until(t, 30*time.Second, standby+" to serve", func(ctx context.Context) (string, bool) {
+		p.until(t, time.Minute, standby+" to serve", func(ctx context.Context) (string, bool) {
 			st, err := p.pairStatus(ctx)
 			a := st.Active()
 			return fmt.Sprintf("%s: %v, %v", st.Health, st.Why, err), a != nil && string(a.Host) == standby

@@ -26,7 +26,8 @@ import (
 // One goroutine looks, decides and acts, so a look never begins before an action has ended.
 type arbitration struct {
 	self, peer cluster.HostID
-	dataDir    string // of the agent
+	by         arbiter.Kind // Fence or Ping
+	dataDir    string       // of the agent
 	member     etcdstore.MemberConfig
 	child      *child
 	own        store.Store // by this host's member alone
@@ -38,9 +39,10 @@ type arbitration struct {
 	now   func() cluster.Instant
 	ask   func(context.Context) (cluster.PairWord, error) // the peer's agent
 	holds func(context.Context) bool                      // the group is here, or may be
-	fence func(ctx context.Context, machine string) error // nil: the peer was shown off after it was ordered so
+	fence func(ctx context.Context, machine string) error // nil: the peer was shown off after it was ordered so; of Ping: check
 	off   func(ctx context.Context, machine string) error // nil: the peer is shown off; it is ordered nothing
-	check func(ctx context.Context, machine string) error // nil: the peer's fence devices answer
+	check func(ctx context.Context, machine string) error // nil: this node could go on alone: the peer's fence devices answer
+	pings *answers                                        // of Ping
 	tell  func(ctx context.Context, user string) error    // an event: a person has chosen this node's data
 
 	mu      sync.Mutex
@@ -80,7 +82,7 @@ func (x *arbitration) begin(ctx context.Context, t cluster.Timings) error {
 	if err != nil {
 		return err
 	}
-	x.m = arbiter.New(x.self, x.peer, arbiter.Fence, arbiter.Times{Detect: t.Lease, HeadStart: headStart, Silence: ha.Silence(t, ha.Guard(t, t.Watchdog))}, mark)
+	x.m = arbiter.New(x.self, x.peer, x.by, arbiter.Times{Detect: t.Lease, HeadStart: headStart, Silence: ha.Silence(t, ha.Guard(t, t.Watchdog))}, mark)
 	return x.child.adopt(ctx)
 }
 
@@ -90,6 +92,9 @@ func (x *arbitration) run(ctx context.Context) (err error) {
 	defer w.Wait()
 	defer func() { err = errors.Join(err, x.child.leave()) }()
 	w.Go(func() { x.watchDevices(ctx) })
+	if x.pings != nil {
+		w.Go(func() { x.pings.p.Run(ctx) })
+	}
 	var told arbiter.State
 	first := true
 	for {
@@ -110,7 +115,7 @@ func (x *arbitration) run(ctx context.Context) (err error) {
 		}
 		if err == nil && (first || state != told) {
 			first, told = false, state
-			x.log.Info("the store of two voters", "state", stateText(state))
+			x.log.Info("the store of two voters", "state", stateText(x.by, state))
 		}
 		if !sleep.For(ctx, arbiterEvery) {
 			return nil
@@ -294,7 +299,7 @@ func (x *arbitration) watchDevices(ctx context.Context) {
 		machine, lost := x.machine, x.heard && x.m.LostAt != 0
 		x.mu.Unlock()
 		off, reaches := false, false
-		due := time.Since(checked) >= deviceAgain
+		due := x.by == arbiter.Ping || time.Since(checked) >= deviceAgain
 		cctx, cancel := context.WithTimeout(ctx, contestWithin)
 		if lost {
 			off = x.off(cctx, machine) == nil
@@ -324,7 +329,7 @@ func (x *arbitration) text() string {
 	case !x.looked:
 		return "not looked at yet"
 	}
-	return stateText(x.m.State())
+	return stateText(x.by, x.m.State())
 }
 
 // whyNot says why the loss of one of the nodes would not be answered by the other one; "": it would.
@@ -375,7 +380,17 @@ func (x *arbitration) settled(gen uint64) bool {
 }
 
 // stateText is a state in plain words.
-func stateText(s arbiter.State) string {
+func stateText(by arbiter.Kind, s arbiter.State) string {
+	if by == arbiter.Ping {
+		switch s {
+		case arbiter.NoFailover:
+			return "both nodes vote, and neither address answers, or the other node has no watchdog that works: no failover is possible"
+		case arbiter.Arbitrates:
+			return "the other node is lost: this one goes on alone if an address answers"
+		case arbiter.Forms:
+			return "the other node is lost, and an address answers: this one forms its store"
+		}
+	}
 	switch s {
 	case arbiter.Whole:
 		return "both nodes vote, and either can go on alone"
@@ -421,8 +436,8 @@ func (p *pairWork) arbitration(st store.Store, admin *etcdstore.Admin) (*arbitra
 	}
 	devices, fencer := nd.cfg.Fencing.Hosts[peer].Devices, bmcs{nd.Log}
 	addr, _ := nd.cfg.Member(cluster.HostID(peer))
-	return &arbitration{
-		self: cluster.HostID(nd.n.Host), peer: cluster.HostID(peer), dataDir: nd.n.DataDir, member: member, child: &child{spec: nd.storeSpec()},
+	x := &arbitration{
+		self: cluster.HostID(nd.n.Host), peer: cluster.HostID(peer), by: arbiter.Fence, dataDir: nd.n.DataDir, member: member, child: &child{spec: nd.storeSpec()},
 		own: own, any: st, admin: admin, hardware: machine(nd.n.Machine), log: nd.Log, now: nd.clock.Now,
 		ask: (&asker{p: p, addr: addr}).word,
 		holds: func(ctx context.Context) bool {
@@ -436,7 +451,11 @@ func (p *pairWork) arbitration(st store.Store, admin *etcdstore.Admin) (*arbitra
 		off:   func(ctx context.Context, machine string) error { return fencer.ShownOff(ctx, devices, machine) },
 		check: func(ctx context.Context, machine string) error { return fencer.Check(ctx, devices, machine) },
 		tell:  p.chosen,
-	}, nil
+	}
+	if addrs := p.cfg.Arbiter.Ping; addrs != nil {
+		return x, x.byPings(addrs, func() (bool, bool) { return guarded(p.agent.Status(), x.peer) })
+	}
+	return x, nil
 }
 
 // asker asks the peer's agent over one connection, and makes a new one after a failure: an

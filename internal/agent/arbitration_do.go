@@ -68,7 +68,8 @@ func (x *arbitration) do(ctx context.Context, a arbiter.Action) (arbiter.Outcome
 	return arbiter.Outcome{OK: err == nil}, err
 }
 
-// contest has the peer's fence devices switch it off, or only looks. It is won when one shows
+// contest asks the arbiter. By pings it is won when an address answers. Otherwise it
+// has the peer's fence devices switch it off, or only looks. It is won when one shows
 // it off after the order, or now, and in no other way. The devices must be known to be the peer's: one that
 // belongs to another machine proves nothing.
 func (x *arbitration) contest(ctx context.Context, a arbiter.Contest) (arbiter.Outcome, error) {
@@ -99,18 +100,19 @@ func (x *arbitration) contest(ctx context.Context, a arbiter.Contest) (arbiter.O
 }
 
 // form makes this host's data the store of generation a.Gen, with one voter. That the peer
-// was shown off stands for an operator's word that it has nothing of the group; or it is one.
+// was shown off, or that the time of its lease and its watchdog has passed, stands for an
+// operator's word that it has nothing of the group; or it is one.
 func (x *arbitration) form(ctx context.Context, a arbiter.Form) error {
 	ctx, cancel := context.WithTimeout(ctx, formWithin)
 	defer cancel()
 	x.mu.Lock()
-	mark, who := x.m.Mark, "fence of "+string(x.self)
+	mark, who := x.m.Mark, "arbitration of "+string(x.self)
 	if mark.By == arbiter.Operator {
 		who = cmp.Or(x.person, "pair resolve")
 	}
 	x.mu.Unlock()
-	if mark.State != arbiter.Won || mark.By != arbiter.Fence && mark.By != arbiter.Operator || mark.From != a.From || mark.Gen != a.Gen {
-		return fmt.Errorf("generation %d was not won by a fence or a person: the note says %+v", a.From, mark)
+	if mark.State != arbiter.Won || mark.By != x.by && mark.By != arbiter.Operator || mark.From != a.From || mark.Gen != a.Gen {
+		return fmt.Errorf("generation %d was not won by this pair's arbiter or a person: the note says %+v", a.From, mark)
 	}
 	off := []cluster.Off{{Host: x.peer, User: who}}
 	return etcdstore.GoAlone(ctx, etcdstore.AloneOptions{

@@ -120,7 +120,7 @@ func (s *side) power(t *testing.T) {
 		t.Fatal(err)
 	}
 	x := &arbitration{
-		self: cluster.HostID(s.member.Name), peer: cluster.HostID(s.other.member.Name), dataDir: filepath.Join(s.dir, "data"), member: s.member,
+		self: cluster.HostID(s.member.Name), by: arbiter.Fence, peer: cluster.HostID(s.other.member.Name), dataDir: filepath.Join(s.dir, "data"), member: s.member,
 		child: &child{spec: supervise.Spec{Name: "member", Exe: "/proc/self/exe", Args: []string{"test-member", filepath.Join(s.dir, "member.json")}, Env: os.Environ(),
 			Dir: filepath.Join(s.dir, "run"), Log: slog.New(slog.DiscardHandler)}},
 		own: own, any: both, admin: admin, hardware: "of " + s.member.Name, log: slog.New(slog.NewTextHandler(t.Output(), nil)).With("node", s.member.Name), now: clock.New().Now,
@@ -298,7 +298,7 @@ func TestTwoVoters(t *testing.T) {
 // TestFormNeedsItsProof: no note, or one of another generation, and no store is formed.
 func TestFormNeedsItsProof(t *testing.T) {
 	for _, mark := range []arbiter.Mark{{}, {State: arbiter.Won, From: 2, Gen: 9, By: arbiter.Fence}, {State: arbiter.Won, From: 1, Gen: 9, By: arbiter.Ping}, {State: arbiter.Contesting, From: 1, Gen: 9, By: arbiter.Fence}} {
-		x := &arbitration{m: &arbiter.Machine{Mark: mark}}
+		x := &arbitration{by: arbiter.Fence, m: &arbiter.Machine{Mark: mark}}
 		if err := x.form(t.Context(), arbiter.Form{From: 1, Gen: 9}); err == nil {
 			t.Errorf("%+v: a store is formed", mark)
 		}

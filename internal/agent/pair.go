@@ -24,6 +24,7 @@ import (
 	"holdfast/internal/host/replica/mariadb"
 	"holdfast/internal/host/vip"
 	"holdfast/internal/pair"
+	"holdfast/internal/pair/arbiter"
 	"holdfast/internal/pair/group"
 	"holdfast/internal/store"
 	"holdfast/internal/vipaddr"
@@ -182,6 +183,9 @@ func (p *pairWork) Pair(ctx context.Context) (cluster.PairStatus, error) {
 	}
 	if p.alone != nil {
 		out.Arbiter = p.alone.text()
+		if p.alone.by == arbiter.Ping {
+			out.Guarantee = cluster.BestEffort
+		}
 		if why := p.alone.whyNot(); why != "" && out.Takeover.Possible {
 			out.Takeover = cluster.Takeover{Why: why}
 		}

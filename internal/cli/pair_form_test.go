@@ -3,9 +3,11 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -14,6 +16,7 @@ import (
 
 	"holdfast/internal/config"
 	"holdfast/internal/fail"
+	"holdfast/internal/pair/precheck"
 	"holdfast/internal/testbed/try"
 )
 
@@ -70,7 +73,7 @@ func filled(t *testing.T, note string, args []string, says ...string) (s *pairSe
 func TestForm(t *testing.T) {
 	none := filepath.Join(t.TempDir(), "none")
 	s, cmd, text, err := filled(t, none, nil, askVIP, "172.16.60.55\n", askVIP, " 172.16.60.55/16 \n", askPeer, "node2\n", askPeer, "172.16.60.52\n",
-		askArbiter, "\n", askArbiter, "ping:172.16.60.1,172.16.60.2\n", askArbiter, "quorum:172.16.60.53\n",
+		askArbiter, "\n", askArbiter, "disk:/dev/sdb\n", askArbiter, "quorum:172.16.60.53\n",
 		askHosts, "four\n", askHosts, "0\n", askHosts, "4\n", askVMs, "20\n", "  --db-size, for example 20 [15]: ", "\n")
 	try.Must(t, err)
 	const want = `What is missing is asked for. [In brackets] is what an empty line means.
@@ -80,12 +83,12 @@ Address at which the services are reached, with its subnet's prefix length
   --vip, for example 172.16.60.55/16: Address of the other node, whose data are replaced
   --peer, for example 172.16.60.52: holdfast: --peer: value "node2": want an IP address
 Address of the other node, whose data are replaced
-  --peer, for example 172.16.60.52: Who decides when the nodes do not see each other: a third host, or fence
+  --peer, for example 172.16.60.52: Who decides when the nodes do not see each other: a third host, fence, or addresses to ping
   --arbiter, for example quorum:172.16.60.53: holdfast: --arbiter: value "": want quorum:IP, ping:IP,IP, fence or disk:/dev/DEVICE
-Who decides when the nodes do not see each other: a third host, or fence
-  --arbiter, for example quorum:172.16.60.53: holdfast: a pair has one arbiter, a third host or the nodes' fence devices; others are not possible yet
-  want --arbiter quorum:IP, or --arbiter fence with --fencing; with a third host, too, fence devices go into --fencing
-Who decides when the nodes do not see each other: a third host, or fence
+Who decides when the nodes do not see each other: a third host, fence, or addresses to ping
+  --arbiter, for example quorum:172.16.60.53: holdfast: a pair has one arbiter: a third host, the nodes' fence devices, or addresses to ping; a disk is not possible yet
+  want --arbiter quorum:IP, --arbiter fence with --fencing, or --arbiter ping:IP,IP; fence devices go into --fencing with the others, too
+Who decides when the nodes do not see each other: a third host, fence, or addresses to ping
   --arbiter, for example quorum:172.16.60.53: Number of hosts that the platform will have
   --hosts, for example 4: holdfast: invalid argument "four" for "--hosts" flag: strconv.ParseInt: parsing "four": invalid syntax
 Number of hosts that the platform will have
@@ -161,5 +164,37 @@ func TestTheWordIsTyped(t *testing.T) {
 		if lines := strings.Split(text, "\n"); !slices.Contains(lines, "The data of n2 are moved aside there, and replaced by a copy: /var/lib/mysql") {
 			t.Errorf("it said %s", text)
 		}
+	}
+}
+
+// TestWhoArbitrates: what the arbiter that was asked for is in the configuration.
+func TestWhoArbitrates(t *testing.T) {
+	dir := t.TempDir()
+	fencing := filepath.Join(dir, "fencing.json")
+	const device = `{"Type": "ipmi", "Address": "10.0.0.%d", "User": "u", "Credential": "file:/etc/holdfast/bmc"}`
+	text := fmt.Sprintf(`{"n1": {"Devices": [`+device+`]}, "n2": {"Devices": [`+device+`]}}`, 21, 22)
+	try.Must(t, os.WriteFile(fencing, []byte(text), 0o600))
+	third := precheck.Node{Addr: "10.0.0.3", Facts: precheck.Facts{Name: "n3"}}
+	for _, c := range []struct {
+		arbiter precheck.Arbiter
+		fencing string
+		want    *config.PairArbiter
+		voters  int
+	}{
+		{precheck.Arbiter{Kind: precheck.Quorum, Addrs: []string{third.Addr}, Node: &third}, "", nil, 3},
+		{precheck.Arbiter{Kind: precheck.Fence}, fencing, &config.PairArbiter{Fence: true}, 2},
+		{precheck.Arbiter{Kind: precheck.Ping, Addrs: []string{"10.0.0.254", "10.0.0.253"}}, "", &config.PairArbiter{Ping: []string{"10.0.0.254", "10.0.0.253"}}, 2},
+	} {
+		in := precheck.Input{Arbiters: []precheck.Arbiter{c.arbiter}, Nodes: [2]precheck.Node{
+			{Addr: "10.0.0.1", Facts: precheck.Facts{Name: "n1"}}, {Addr: "10.0.0.2", Facts: precheck.Facts{Name: "n2"}}}}
+		cl, err := (&pairSetup{pairInput: pairInput{vip: "10.0.0.9/24", fencing: c.fencing}}).cluster(in)
+		if err != nil || !reflect.DeepEqual(cl.Pair.Arbiter, c.want) || len(cl.Node) != c.voters {
+			t.Errorf("%v: arbiter %+v, hosts %v, %v", c.arbiter.Kind, cl.Pair.Arbiter, cl.Node, err)
+		}
+	}
+	alone := precheck.Input{Arbiters: []precheck.Arbiter{{Kind: precheck.Ping, Addrs: []string{"10.0.0.1", "10.0.0.9"}}}, Nodes: [2]precheck.Node{
+		{Addr: "10.0.0.1", Facts: precheck.Facts{Name: "n1"}}, {Addr: "10.0.0.2", Facts: precheck.Facts{Name: "n2"}}}}
+	if _, err := (&pairSetup{pairInput: pairInput{vip: "10.0.0.9/24"}}).cluster(alone); err == nil || !strings.Contains(err.Error(), "Pair.Arbiter.Ping[0]") {
+		t.Errorf("the pair's own addresses: %v", err)
 	}
 }

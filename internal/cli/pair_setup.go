@@ -70,7 +70,8 @@ installs Holdfast on both nodes and on the third host of --arbiter quorum:IP,
 begins with the data of this node, and waits until the other node has all of
 them and could take over. What the other node had in its database is moved
 aside there. With --arbiter fence there is no third host: a node that loses the
-other one goes on alone when the other's fence device has shown it off.
+other one goes on alone when the other's fence device has shown it off; with
+--arbiter ping:IP,IP, best effort, when one of these addresses answers it.
 
 The group is MariaDB, tomcat.service (or the units of --service) and the virtual
 address. --group takes a file with Database and Group of a configuration.
@@ -136,9 +137,9 @@ func (a *app) setupPair(cmd *cobra.Command, s *pairSetup) (err error) {
 
 // oneArbiter checks that there is one arbiter, of a kind that an agent knows.
 func oneArbiter(all ...precheck.Arbiter) error {
-	if len(all) != 1 || all[0].Kind != precheck.Quorum && all[0].Kind != precheck.Fence {
-		return fail.Errorf(fail.Refused, "a pair has one arbiter, a third host or the nodes' fence devices; others are not possible yet").
-			With("want --arbiter quorum:IP, or --arbiter fence with --fencing; with a third host, too, fence devices go into --fencing")
+	if len(all) != 1 || all[0].Kind == precheck.DiskArbiter {
+		return fail.Errorf(fail.Refused, "a pair has one arbiter: a third host, the nodes' fence devices, or addresses to ping; a disk is not possible yet").
+			With("want --arbiter quorum:IP, --arbiter fence with --fencing, or --arbiter ping:IP,IP; fence devices go into --fencing with the others, too")
 	}
 	return nil
 }
@@ -229,8 +230,11 @@ func (s *pairSetup) cluster(in precheck.Input) (cl config.Cluster, err error) {
 			*x.account = config.PairAccount{User: x.user, Credential: "file:" + x.file}
 		}
 	}
-	if in.Arbiters[0].Kind == precheck.Fence {
+	switch x := in.Arbiters[0]; x.Kind {
+	case precheck.Fence:
 		p.Arbiter = &config.PairArbiter{Fence: true}
+	case precheck.Ping:
+		p.Arbiter = &config.PairArbiter{Ping: x.Addrs}
 	}
 	p.Nodes = []string{hosts[0].Facts.Name, hosts[1].Facts.Name}
 	p.Group = append(p.Group, config.PairMember{Name: "webip", VIP: s.vip})
@@ -254,6 +258,10 @@ func (a *app) confirmPair(ctx context.Context, s *pairSetup, cl config.Cluster) 
 	p := cl.Pair.Full()
 	text := fmt.Sprintf("The pair begins with the data of this node, %s: %s\n", clean(p.Nodes[0]), clean(p.Database.Datadir)) +
 		fmt.Sprintf("The data of %s are moved aside there, and replaced by a copy: %s\n", clean(p.Nodes[1]), clean(p.Database.Datadir))
+	if p.Arbiter != nil && p.Arbiter.Ping != nil {
+		text += "Best effort: by pings alone a node can not tell a dead peer from a cut cable between two nodes that live.\n" +
+			"Then both may serve. When they meet, one keeps its data; what the other one has written meanwhile is saved there, and given up.\n"
+	}
 	if err := writeText(a.env.Stderr, text); err != nil {
 		return err
 	}

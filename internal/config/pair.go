@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -24,9 +25,11 @@ type Pair struct {
 	Patience Duration      `json:"Patience,omitzero"` // for which commits wait for a standby that does not acknowledge, before the active goes on alone; default 2s
 }
 
-// PairArbiter decides, of two nodes that do not hear each other, which one goes on alone.
+// PairArbiter decides, of two nodes that do not hear each other, which one goes on alone. One of
+// the fields is given.
 type PairArbiter struct {
-	Fence bool `json:"Fence"` // the one whose fence devices show the other one off, after they were ordered so
+	Fence bool     `json:"Fence,omitempty"` // the one whose fence devices show the other one off, after they were ordered so
+	Ping  []string `json:"Ping,omitempty"`  // who is answered by one of these two addresses; both may be, so this is best effort
 }
 
 // PairDatabase is a MariaDB server that the agents start, end and replicate. Zero values
@@ -185,15 +188,45 @@ func (c *checker) arbiter(cl *Cluster) {
 		c.fault("Pair.Arbiter", "", "allowed only where Node has exactly the two nodes: the other hosts vote")
 	case len(cl.Node) != 2:
 	case p.Arbiter == nil:
-		c.fault("Pair.Arbiter", "", `want {"Fence": true}, or a third host in Node that votes: two nodes can not know of each other's loss`)
+		c.fault("Pair.Arbiter", "", `want {"Fence": true}, {"Ping": ["IP", "IP"]}, or a third host in Node that votes: two nodes can not know of each other's loss`)
+	case p.Arbiter.Fence == (p.Arbiter.Ping != nil):
+		c.fault("Pair.Arbiter", "", "want either Fence, true, or Ping")
 	case !p.Arbiter.Fence:
-		c.fault("Pair.Arbiter.Fence", "false", "want true")
+		c.pings(cl)
 	default:
 		for _, n := range p.Nodes {
 			if len(cl.Fencing.Hosts[n].Devices) == 0 {
 				c.fault(field("Fencing", n)+".Devices", "", "want a device that switches this host off, as Pair.Arbiter is Fence")
 			}
 		}
+	}
+}
+
+// pings checks the addresses that tell a node that it is not cut off.
+func (c *checker) pings(cl *Cluster) {
+	const at = "Pair.Arbiter.Ping"
+	p := cl.Pair
+	own := map[netip.Addr]bool{}
+	for _, n := range cl.Nodes() {
+		if a, err := netip.ParseAddr(n.IP); err == nil {
+			own[a] = true
+		}
+	}
+	for _, m := range p.Group {
+		if v, err := vipaddr.Parse(m.VIP); err == nil {
+			own[v.Prefix.Addr()] = true
+		}
+	}
+	if len(p.Arbiter.Ping) != 2 {
+		c.fault(at, fmt.Sprintf("%d addresses", len(p.Arbiter.Ping)), "want two")
+	}
+	seen := map[netip.Addr]bool{}
+	for i, text := range p.Arbiter.Ping {
+		a, err := netip.ParseAddr(text)
+		if err != nil || a.Zone() != "" || a.IsMulticast() || a.IsUnspecified() || a.IsLoopback() || own[a.Unmap()] || seen[a.Unmap()] {
+			c.fault(fmt.Sprintf("%s[%d]", at, i), text, "want the IP address of another machine, a gateway for example, and two different ones")
+		}
+		seen[a.Unmap()] = true
 	}
 }
 

@@ -74,10 +74,16 @@ const fencedNodes = `"Type": "PairConf", "Fencing": {
 func TestPairArbiter(t *testing.T) {
 	fencing := edit{`"Type": "PairConf",`, fencedNodes}
 	fence := func(v string) edit { return edit{`"Group": [`, `"Arbiter": {"Fence": ` + v + `}, "Group": [`} }
+	pings := func(v string) edit { return edit{`"Group": [`, `"Arbiter": {"Ping": [` + v + `]}, "Group": [`} }
 	runFaultsOf(t, "pair.json", []faultCase{
 		{"two nodes and their fence devices", []edit{twoNodes, fencing, fence("true")}, nil},
-		{"two nodes without an arbiter", []edit{twoNodes, fencing}, []string{`Pair.Arbiter: want {"Fence": true}, or a third host`}},
-		{"an arbiter that is none", []edit{twoNodes, fencing, fence("false")}, []string{`Pair.Arbiter.Fence: value "false": want true`}},
+		{"two nodes without an arbiter", []edit{twoNodes, fencing}, []string{`Pair.Arbiter: want {"Fence": true}, {"Ping": ["IP", "IP"]}, or a third host`}},
+		{"an arbiter that is none", []edit{twoNodes, fencing, fence("false")}, []string{`Pair.Arbiter: want either Fence, true, or Ping`}},
+		{"two addresses", []edit{twoNodes, pings(`"172.16.0.1", "172.16.0.2"`)}, nil},
+		{"pings and fence devices", []edit{twoNodes, fencing, {`"Group": [`, `"Arbiter": {"Fence": true, "Ping": ["172.16.0.1", "172.16.0.2"]}, "Group": [`}}, []string{`Pair.Arbiter: want either`}},
+		{"one address", []edit{twoNodes, pings(`"172.16.0.1"`)}, []string{`Pair.Arbiter.Ping: value "1 addresses": want two`}},
+		{"the same twice", []edit{twoNodes, pings(`"172.16.0.1", "172.16.0.1"`)}, []string{`Pair.Arbiter.Ping[1]: value "172.16.0.1": want the IP address of another machine`}},
+		{"a node and the virtual address", []edit{twoNodes, pings(`"172.16.60.51", "172.16.60.55"`)}, []string{`Pair.Arbiter.Ping[0]: value "172.16.60.51": want`, `Pair.Arbiter.Ping[1]: value "172.16.60.55": want`}},
 		{"two nodes without devices", []edit{twoNodes, fence("true")}, []string{`Fencing.cvm1.Devices: want a device`, `Fencing.cvm2.Devices: want a device`}},
 		{"an arbiter beside a third voter", []edit{fencing, fence("true")}, []string{`Pair.Arbiter: allowed only where Node has exactly the two nodes`}},
 	})

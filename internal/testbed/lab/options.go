@@ -72,7 +72,7 @@ func (o Options) complete() (Options, error) {
 	if o.Members > o.Hosts || o.Members > 0 && !o.Agents {
 		return o, fmt.Errorf("%d members: want at most as many as hosts, with agents", o.Members)
 	}
-	twoVoters := o.Work == WorkPair && o.Members == 2 && o.BMCs // fence devices stand in for a third one
+	twoVoters := o.Work == WorkPair && o.Members == 2 // fence devices or pings stand in for a third one
 	if o.Agents && (o.Members < 3 || o.Members%2 == 0) && !twoVoters {
 		return o, fmt.Errorf("%d members: agents need an odd number, at least 3", o.Members)
 	}

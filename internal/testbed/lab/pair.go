@@ -42,8 +42,12 @@ func (p plan) pairConf(cl *config.Cluster) {
 			{Name: "webip", VIP: netip.PrefixFrom(p.floatingAddr(), 24).String()},
 		},
 	}
-	if len(p.hosts()) == 2 {
+	switch {
+	case len(p.hosts()) != 2:
+	case len(cl.Fencing.Hosts) > 0:
 		cl.Pair.Arbiter = &config.PairArbiter{Fence: true}
+	default: // the switch's address decides; the guest's has nobody
+		cl.Pair.Arbiter = &config.PairArbiter{Ping: []string{p.addr(1).String(), p.guestAddr().String()}}
 	}
 }
 
