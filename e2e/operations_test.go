@@ -34,6 +34,8 @@ func liveMigrationThereAndBack(t testing.TB, r *rig) {
 		}
 		end := r.watching(t)
 		for _, to := range []string{another(r, st.Owner.Host), home} {
+			// The host that it has just left may not know for a moment what it still has of it.
+			r.healthy(t, 30*time.Second)
 			if out := r.command(t, home, "migrate", to); !strings.Contains(out, "running on "+to) {
 				t.Errorf("migrate said %q", out)
 			}
