@@ -10,6 +10,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/testbed/lab"
+	"holdfast/internal/testbed/slack"
 )
 
 // pairedAlone is a laboratory of a pair without a third voter: fence devices decide.
@@ -24,10 +25,19 @@ var twoDrills = []pairDrill{
 		repair: func(p *pairRig, ctx context.Context, _, standby string) error { return p.on(ctx, standby) }},
 	pairDrillOf("cut between the nodes"),
 	pairDrillOf("agent of the active killed"),
-	{name: "power loss of the active and its fence device", down: true,
+	{name: "power loss of the active and its fence device", down: 40 * time.Second,
 		fault: func(p *pairRig, ctx context.Context, active, _ string) error { return p.lab.CrashWithBMC(ctx, active) },
+		// The device answers again, so the standby goes on alone. Who switches the other one on
+		// before has it switched off once more.
 		repair: func(p *pairRig, ctx context.Context, active, _ string) error {
-			return errors.Join(p.lab.BMCMode(ctx, active, lab.BMCOk), p.on(ctx, active))
+			n, end := p.clients.acknowledged(), time.Now().Add(slack.For(time.Minute))
+			err := p.lab.BMCMode(ctx, active, lab.BMCOk)
+			for ; err == nil && p.clients.acknowledged() == n; time.Sleep(100 * time.Millisecond) {
+				if time.Now().After(end) {
+					err = errors.New("the device answers, and the standby does not go on alone")
+				}
+			}
+			return errors.Join(err, p.on(ctx, active))
 		}},
 	pairDrillOf("power loss of both nodes"),
 }
