@@ -25,8 +25,9 @@ const (
 // pairCluster is a pair of the first two hosts, as docs/pair.md has it, but for the places of its files.
 func (b *bareRig) pairCluster() config.Cluster {
 	call := func(verb string) []string { return []string{pairBase + "/service", verb} }
+	hosts := b.cluster()
 	cl := config.Cluster{
-		Type: config.PairConf, Fencing: config.Fencing{Hosts: b.cluster().Fencing.Hosts}, Node: b.cluster().Node,
+		Type: config.PairConf, Fencing: hosts.Fencing, Node: hosts.Node,
 		Pair: &config.Pair{
 			Nodes: b.lab.Hosts()[:2],
 			Database: &config.PairDatabase{

@@ -29,6 +29,7 @@ func hostsAreEmptiedUnderPing(t testing.TB, r *rig) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	earlier := len(r.jobs(t)) // of a run before this one
 	watch, stop := context.WithCancel(t.Context())
 	defer stop()
 	pinged := make(chan []lab.GuestPings, 1)
@@ -60,18 +61,23 @@ func hostsAreEmptiedUnderPing(t testing.TB, r *rig) {
 		t.Fatal(err)
 	}
 	r.sameBoots(t, before, after)
-	var jobs []job.View
-	if err := json.Unmarshal([]byte(r.command(t, r.lab.Hosts()[0], "jobs", "list", "-o", "json")), &jobs); err != nil {
-		t.Fatal(err)
+	jobs := r.jobs(t)
+	if len(jobs) != earlier+len(r.lab.Hosts()) {
+		t.Fatalf("%d jobs, %d of an earlier run: %+v", len(jobs), earlier, jobs)
 	}
-	if len(jobs) < len(r.lab.Hosts()) {
-		t.Fatalf("%d jobs: %+v", len(jobs), jobs)
-	}
-	for _, j := range jobs[:len(r.lab.Hosts())] { // the latest come first; a run before this one had its own
+	for _, j := range jobs {
 		if j.State != "ended" || j.Result != "done" {
 			t.Errorf("job %+v", j)
 		}
 	}
+}
+
+func (r *rig) jobs(t testing.TB) (all []job.View) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(r.command(t, r.lab.Hosts()[0], "jobs", "list", "-o", "json")), &all); err != nil {
+		t.Fatal(err)
+	}
+	return all
 }
 
 // empty checks by the process table that a host runs no guest.

@@ -2,16 +2,12 @@ package e2e
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/testbed/lab"
 )
 
 // pairedPing is a laboratory of a pair without a third voter and without fence devices: the
@@ -22,24 +18,15 @@ const pairedPing kind = "pairedPing"
 // looks the same: both serve, and when they meet one of them gives up what it has written.
 func TestPairByPings(t *testing.T) {
 	p := newPair(t, pairedPing)
-	for _, d := range twoDrills[:2] {
-		if !t.Run(d.name, func(t *testing.T) { t.Logf("no write was acknowledged for %v", p.drill(t, d)) }) {
-			return
-		}
+	if p.drills(t, twoDrills[:2]) {
+		t.Run("split brain", p.split)
 	}
-	t.Run("split brain", p.split)
 }
 
 // split: the nodes do not hear each other, and both hear the switch. Both serve. The one that had the
 // group keeps its data; what the other one has written meanwhile is saved there.
 func (p *pairRig) split(t *testing.T) {
 	ctx := t.Context()
-	do := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
 	st := p.healthy(t)
 	if st.Guarantee != cluster.BestEffort {
 		t.Errorf("the guarantee is %q", st.Guarantee)
@@ -50,7 +37,8 @@ func (p *pairRig) split(t *testing.T) {
 	stop := p.clients.write(t)
 	p.clients.more(t, 20)
 	stop()
-	do(errors.Join(p.lab.Cut(ctx, keeps, loses), p.lab.Cut(ctx, loses, keeps)))
+	cut := pairDrillOf("cut between the nodes")
+	must(t, cut.fault(p, ctx, keeps, loses))
 	const first = int64(1) << 40
 	for i, h := range []string{keeps, loses} {
 		p.until(t, 90*time.Second, h+" to serve alone", func(ctx context.Context) (string, bool) {
@@ -59,9 +47,7 @@ func (p *pairRig) split(t *testing.T) {
 			return fmt.Sprint(err, out, serr), err == nil && strings.Contains(out, "this node goes on alone")
 		})
 	}
-	for _, h := range []string{keeps, loses} {
-		do(p.lab.Heal(ctx, h))
-	}
+	must(t, cut.repair(p, ctx, keeps, loses))
 	after := p.healthy(t)
 	if string(after.Owner.Host) != keeps {
 		t.Errorf("%s serves, and %s had the group", after.Owner.Host, keeps)
@@ -78,15 +64,5 @@ func (p *pairRig) split(t *testing.T) {
 			return fmt.Sprintf("%d rows, %d of them given up, %v", n, given, err), err == nil && n == 1 && given == 0
 		})
 	}
-	files, err := filepath.Glob(filepath.Join(p.disk(loses, filepath.Base(lab.PairData)+".saved"), "transactions-*.sql"))
-	do(err)
-	var saved strings.Builder
-	for _, f := range files {
-		text, err := os.ReadFile(f)
-		do(err)
-		saved.Write(text)
-	}
-	if !strings.Contains(saved.String(), fmt.Sprintf("@1=%d\n", first+1)) {
-		t.Errorf("what %s has written alone is not in %v", loses, files)
-	}
+	p.wantSaved(t, loses, first+1)
 }

@@ -21,12 +21,6 @@ func (p *pairRig) chosen(t *testing.T) {
 	st := p.healthy(t)
 	active, standby := st.sides()
 	ctx := t.Context()
-	do := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
 	refused := func(host, keep, why string) {
 		t.Helper()
 		if out, err := p.lab.Exec(ctx, host, p.exe, "pair", "resolve", "--keep", keep, "--yes"); err == nil || !strings.Contains(fmt.Sprint(out, err), why) {
@@ -35,12 +29,12 @@ func (p *pairRig) chosen(t *testing.T) {
 	}
 	refused(standby, standby, "the group is with "+active+", which is there")
 	before := p.clients.acknowledged()
-	do(p.lab.Crash(ctx, standby))
+	must(t, p.lab.Crash(ctx, standby))
 	stop := p.clients.write(t)
 	p.clients.more(t, 20)
 	stop()
-	do(p.lab.Crash(ctx, active))
-	do(p.on(ctx, standby))
+	must(t, p.lab.Crash(ctx, active))
+	must(t, p.on(ctx, standby))
 	p.until(t, 60*time.Second, standby+" to say why it does not serve", func(ctx context.Context) (string, bool) {
 		st, err := p.pairStatus(ctx)
 		why := fmt.Sprint(st.Why)
@@ -53,12 +47,12 @@ func (p *pairRig) chosen(t *testing.T) {
 		t.Fatalf("pair resolve: %v: %s", err, out)
 	}
 	n, err := p.clients.count(standby)
-	do(err)
+	must(t, err)
 	given := p.clients.forget(before)
 	t.Logf("%s has %d rows; %d that %s alone had are given up", standby, n, len(given), active)
 	stop = p.clients.write(t)
 	p.clients.more(t, 20)
-	do(p.on(ctx, active))
+	must(t, p.on(ctx, active))
 	p.healthy(t)
 	p.clients.more(t, 20)
 	stop()
@@ -70,22 +64,27 @@ func (p *pairRig) chosen(t *testing.T) {
 		})
 		p.clients.check(t, h)
 	}
-	dir := p.disk(active, filepath.Base(lab.PairData)+".saved")
-	files, err := filepath.Glob(filepath.Join(dir, "transactions-*.sql"))
-	do(err)
+	p.wantSaved(t, active, given...)
+	if events := p.command(t, standby, "events"); !strings.Contains(events, string(cluster.EvChosen)) {
+		t.Errorf("no event tells of the choice: %s", events)
+	}
+}
+
+// wantSaved wants rows that a node alone had, and has given up, in what it has saved.
+func (p *pairRig) wantSaved(t *testing.T, host string, rows ...int64) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(p.disk(host, filepath.Base(lab.PairData)+".saved"), "transactions-*.sql"))
+	must(t, err)
 	var saved strings.Builder // the last ones may have been cut off the binary log at the start, into a file of their own
 	for _, f := range files {
 		text, err := os.ReadFile(f)
-		do(err)
+		must(t, err)
 		saved.Write(text)
 	}
-	for _, id := range given {
+	for _, id := range rows {
 		if !strings.Contains(saved.String(), fmt.Sprintf("@1=%d\n", id)) {
-			t.Errorf("row %d was given up, and is not in %v", id, files)
+			t.Errorf("row %d was given up by %s, and is not in %v", id, host, files)
 		}
-	}
-	if events := p.command(t, standby, "events"); !strings.Contains(events, string(cluster.EvChosen)) {
-		t.Errorf("no event tells of the choice: %s", events)
 	}
 }
 

@@ -257,6 +257,24 @@ func TestPair(t *testing.T) {
 	t.Logf("%d rows were acknowledged, none is lost; %d looks, never two databases that take writes", p.clients.acknowledged(), p.clients.looks.Load())
 }
 
+// drills runs faults, and tells whether all passed: what follows one that failed would fail for its reasons.
+func (p *pairRig) drills(t *testing.T, all []pairDrill) bool {
+	for _, d := range all {
+		if !t.Run(d.name, func(t *testing.T) { t.Logf("no write was acknowledged for %v", p.drill(t, d)) }) {
+			return false
+		}
+	}
+	return true
+}
+
+// must ends a test for an error of what it needs.
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // drill runs one fault and returns for how long no write was acknowledged.
 func (p *pairRig) drill(t *testing.T, d pairDrill) time.Duration {
 	before := p.healthy(t)
@@ -274,6 +292,9 @@ func (p *pairRig) drill(t *testing.T, d pairDrill) time.Duration {
 		time.Sleep(d.down - 2*time.Second)
 		if more := p.clients.acknowledged() - n; more > 0 {
 			t.Errorf("%d writes were acknowledged: nothing could prove that %s does not serve", more, active)
+		}
+		if st, err := p.pairStatus(t.Context()); err == nil && st.Active() != nil && d.name != "power loss of both nodes" {
+			t.Errorf("%s serves: nothing could prove that %s does not", st.Active().Host, active)
 		}
 	case d.moves:
 		p.until(t, time.Minute, standby+" to serve", func(ctx context.Context) (string, bool) {

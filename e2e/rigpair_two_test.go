@@ -30,10 +30,10 @@ var twoDrills = []pairDrill{
 		// The device answers again, so the standby goes on alone. Who switches the other one on
 		// before has it switched off once more.
 		repair: func(p *pairRig, ctx context.Context, active, _ string) error {
-			n, end := p.clients.acknowledged(), time.Now().Add(slack.For(time.Minute))
+			n, began := p.clients.acknowledged(), time.Now()
 			err := p.lab.BMCMode(ctx, active, lab.BMCOk)
 			for ; err == nil && p.clients.acknowledged() == n; time.Sleep(100 * time.Millisecond) {
-				if time.Now().After(end) {
+				if time.Since(began) > slack.For(time.Minute) {
 					err = errors.New("the device answers, and the standby does not go on alone")
 				}
 			}
@@ -46,11 +46,7 @@ var twoDrills = []pairDrill{
 // every acknowledged row, and the other one comes back without a person.
 func TestPairOfTwo(t *testing.T) {
 	p := newPair(t, pairedAlone)
-	for _, d := range twoDrills {
-		if !t.Run(d.name, func(t *testing.T) { t.Logf("no write was acknowledged for %v", p.drill(t, d)) }) {
-			break
-		}
-	}
+	p.drills(t, twoDrills)
 	t.Run("a person's word", p.confirmed)
 }
 
@@ -58,12 +54,6 @@ func TestPairOfTwo(t *testing.T) {
 // person says that the other one is off; then it has every acknowledged row. The other one follows.
 func (p *pairRig) confirmed(t *testing.T) {
 	ctx := t.Context()
-	do := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
 	st := p.healthy(t)
 	active, standby := st.sides()
 	stop := p.clients.write(t)
@@ -72,7 +62,7 @@ func (p *pairRig) confirmed(t *testing.T) {
 	if out, err := p.lab.Exec(ctx, active, p.exe, "pair", "resolve", "--keep", active, "--yes"); err == nil || !strings.Contains(fmt.Sprint(out, err), "which is there") {
 		t.Errorf("a choice that nothing needs: %v: %s", err, out)
 	}
-	do(errors.Join(p.lab.Crash(ctx, active), p.lab.Crash(ctx, standby), p.on(ctx, active)))
+	must(t, errors.Join(p.lab.Crash(ctx, active), p.lab.Crash(ctx, standby), p.on(ctx, active)))
 	p.until(t, time.Minute, active+" to say that it waits", func(ctx context.Context) (string, bool) {
 		out, err := p.lab.Exec(ctx, active, p.exe, "pair", "status")
 		return fmt.Sprint(out, err), strings.Contains(fmt.Sprint(out, err), "waits for the other one, or for pair resolve")
@@ -84,7 +74,7 @@ func (p *pairRig) confirmed(t *testing.T) {
 		t.Errorf("nobody has chosen by the events: %s", events)
 	}
 	p.clients.more(t, 20)
-	do(p.on(ctx, standby))
+	must(t, p.on(ctx, standby))
 	p.healthy(t)
 	p.clients.more(t, 20)
 	stop()

@@ -48,13 +48,12 @@ func (x *arbitration) byPings(addrs []string, guard func() (works, known bool)) 
 	x.by, x.pings = arbiter.Ping, a
 	ends := false // what the peer runs ends without it
 	x.check = func(context.Context, string) error {
-		if works, known := guard(); known {
-			x.mu.Lock()
-			ends = works
-			x.mu.Unlock()
-		}
+		works, known := guard()
 		x.mu.Lock()
 		defer x.mu.Unlock()
+		if known {
+			ends = works
+		}
 		if !ends {
 			return fmt.Errorf("%s has no watchdog that works: nothing ends what it runs", x.peer)
 		}
