@@ -278,12 +278,11 @@ func (p *pairWork) mayResolve(ctx context.Context, keep string, holder cluster.H
 	if err != nil {
 		return err
 	}
+	if slices.ContainsFunc(st.Nodes, func(n cluster.PairNode) bool { return n.Host == holder && n.Alive }) {
+		return fail.Errorf(fail.Refused, "the group is with %s, which is there; nothing was changed", holder)
+	}
 	for _, n := range st.Nodes {
-		switch {
-		case !n.Alive:
-		case n.Host == holder:
-			return fail.Errorf(fail.Refused, "the group is with %s, which is there; nothing was changed", n.Host)
-		case string(n.Host) != keep && n.Fit && slices.Contains(st.Complete, n.Host):
+		if n.Alive && string(n.Host) != keep && n.Fit && slices.Contains(st.Complete, n.Host) {
 			return fail.Errorf(fail.Refused, "the copy on %s has every acknowledged write, and can be promoted; nothing was changed", n.Host).With("holdfast pair start, and where it does not start: holdfast pair status")
 		}
 	}
