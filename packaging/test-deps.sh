@@ -10,6 +10,7 @@ packages=(
   qemu-system-arm qemu-efi-aarch64  # a guest for arm64 hosts, emulated (12 MB to fetch)
   iproute2 nftables iptables iputils-ping dpkg debootstrap openipmi ipmitool python3-pyghmi
   openssh-server # installations
+  sg3-utils # persistent reservations, to compare with
   tgt libvirt-daemon-driver-storage-iscsi-direct qemu-block-extra # a SAN in user space, and pools and disks on it
   ceph-mon ceph-osd ceph-common # images in a Ceph pool (42 MB to fetch, 167 MB)
   mariadb-server-core mariadb-client mariadb-backup zstd

@@ -120,6 +120,30 @@ func (n *Net) Dial(ctx context.Context, host int, addr string) (conn net.Conn, e
 	return conn, err
 }
 
+// Tap is a card of the switch for a machine that an emulator makes: its frames are read and
+// written by the file.
+func (n *Net) Tap(t *testing.T, name string) *os.File {
+	t.Helper()
+	var f *os.File
+	err := inside(n.sw, func() (err error) {
+		if f, err = os.OpenFile("/dev/net/tun", os.O_RDWR, 0); err != nil {
+			return err
+		}
+		req, err := unix.NewIfreq(name)
+		if err != nil {
+			return err
+		}
+		req.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI)
+		return unix.IoctlIfreq(int(f.Fd()), unix.TUNSETIFF, req)
+	})
+	if err != nil {
+		t.Skipf("no cards for emulators: %v", err)
+	}
+	t.Cleanup(func() { f.Close() }) // nothing is written to it
+	must(t, n.sw, "ip", "link", "set", name, "master", "br0", "up")
+	return f
+}
+
 // Isolate pulls the host's cable: nothing goes in or out.
 func (n *Net) Isolate(t *testing.T, host int) {
 	t.Helper()

@@ -5,6 +5,7 @@ package try
 import (
 	"context"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -36,6 +37,21 @@ func Until(t testing.TB, what string, ok func() bool) {
 	for begun := time.Now(); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Since(begun) > patience && time.Since(begun) > slack.For(patience) {
 			t.Fatalf("waited %s for %s", time.Since(begun).Round(time.Second), what)
+		}
+	}
+}
+
+// Module is the directory of this module, from wherever in it the test runs.
+func Module(t testing.TB) string {
+	t.Helper()
+	dir, err := os.Getwd()
+	Must(t, err)
+	for ; ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir
+		}
+		if dir == filepath.Dir(dir) {
+			t.Fatal("no go.mod above the test's folder")
 		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/server"
 )
 
@@ -267,16 +268,5 @@ func (r *Rig) Load(file, prefix, with string) {
 // testdata is the folder internal/transition/db/mapping/testdata, from wherever in the module the test runs.
 func testdata(t testing.TB) string {
 	t.Helper()
-	dir, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for ; ; dir = filepath.Dir(dir) {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return filepath.Join(dir, "internal", "transition", "db", "mapping", "testdata")
-		}
-		if dir == filepath.Dir(dir) {
-			t.Fatal("no go.mod above the test's folder")
-		}
-	}
+	return filepath.Join(try.Module(t), "internal", "transition", "db", "mapping", "testdata")
 }
