@@ -112,8 +112,8 @@ func (a *Agent) tend(ctx context.Context, holder cluster.HostID, pair []string) 
 		err = errors.Join(err, perr)
 	}
 	// Of a pair neither node shall lead: a cut between them would take the store from the one
-	// that does not.
-	away := leader == string(holder)
+	// that does not. A member that is the only one leads.
+	away := leader == string(holder) && len(members) > 1
 	rather := slices.ContainsFunc(members, func(m etcdstore.MemberStatus) bool { return !slices.Contains(pair, m.Name) && m.Reachable() })
 	if leader != "" && (away || slices.Contains(pair, leader) && rather) {
 		err = errors.Join(err, a.Admin.MoveLeader(ctx, leader, pair...))

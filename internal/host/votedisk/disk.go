@@ -10,6 +10,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -58,26 +59,54 @@ func New(path, pair string, me int) *Disk {
 	return &Disk{path: path, pair: pair, me: me & 1, busy: make(chan struct{}, 1)}
 }
 
-// Format makes an empty disk of the pair, once, before anybody contests. What a file
-// or device held in its first 20 KiB is overwritten, so the caller asks before. Votes
-// that are there are gone.
-func (d *Disk) Format(ctx context.Context) error {
+// Prepare makes the disk that of the pair, which one of the nodes does before anybody contests:
+// a file that the other one does not find is on storage that the two do not share. The disk
+// of this pair stays as it is, with its votes; what holds anything else in its first 20 KiB
+// is refused with ErrForeign.
+func (d *Disk) Prepare(ctx context.Context) error {
 	return d.use(ctx, func() error {
-		f, err := d.open(unix.O_CREAT)
+		create := unix.O_CREAT
+		if strings.HasPrefix(d.path, "/dev/") {
+			create = 0
+		}
+		f, err := d.open(create)
 		if err != nil {
 			return err
 		}
-		for i := range sectors {
-			var data []byte
-			if i == 0 {
-				data = d.head()
-			}
-			if err = put(f, i, data); err != nil {
-				break
+		if err = d.mine(f); errors.Is(err, ErrForeign) {
+			if err = d.empty(f); err == nil {
+				err = d.format(f)
 			}
 		}
 		return errors.Join(err, f.Close())
 	})
+}
+
+// empty is nil when it is a new file, or no sector holds anything.
+func (d *Disk) empty(f *os.File) error {
+	if info, err := f.Stat(); err != nil || info.Mode().IsRegular() && info.Size() == 0 {
+		return err
+	}
+	for i := range sectors {
+		data, err := get(f, i)
+		if err == nil && len(bytes.Trim(data, "\x00")) > 0 {
+			err = fmt.Errorf("%w: its first 20 KiB hold something else", ErrForeign)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// format writes whose the disk is last: before, it is nobody's.
+func (d *Disk) format(f *os.File) error {
+	for i := sectors - 1; i > 0; i-- {
+		if err := put(f, i, nil); err != nil {
+			return err
+		}
+	}
+	return put(f, 0, d.head())
 }
 
 // Check reads the disk, and fails when it could not decide.

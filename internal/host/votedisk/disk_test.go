@@ -1,6 +1,7 @@
 package votedisk
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -42,7 +44,7 @@ func contend(path, node, gen string) int {
 func formatted(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "votes")
-	err := New(path, "p", 0).Format(t.Context())
+	err := New(path, "p", 0).Prepare(t.Context())
 	if errors.Is(err, unix.EINVAL) {
 		t.Skip("skipped: tmpfs of this kernel knows no O_DIRECT (Linux 6.6 does)")
 	}
@@ -251,4 +253,48 @@ func TestADiskThatHangs(t *testing.T) {
 		t.Errorf("it hangs still: %v", err)
 	}
 	close(answer)
+}
+
+// TestPrepare: an empty disk is made the pair's, its own disk keeps its votes, and what holds
+// anything else is left as it is.
+func TestPrepare(t *testing.T) {
+	path := formatted(t)
+	if !ask(t, New(path, "p", 1), 7) {
+		t.Fatal("the only one that asks does not win")
+	}
+	if err := New(path, "p", 0).Prepare(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if ask(t, New(path, "p", 0), 7) {
+		t.Error("the vote is gone")
+	}
+	dir := t.TempDir()
+	for name, held := range map[string][]byte{
+		"text":          []byte("what somebody needs"),
+		"of another":    slices.Concat([]byte(magic+"other"), make([]byte, sectors*sector)),
+		"a file system": slices.Concat(make([]byte, 1080), []byte{0x53, 0xEF}, make([]byte, sectors*sector)),
+		"zeros, short":  make([]byte, 100),
+	} {
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, held, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		err := New(file, "p", 0).Prepare(t.Context())
+		if now, rerr := os.ReadFile(file); !errors.Is(err, ErrForeign) || rerr != nil || !bytes.Equal(now, held) {
+			t.Errorf("%s: %v, %v; it has changed: %v", name, err, rerr, !bytes.Equal(now, held))
+		}
+	}
+	zeros := filepath.Join(dir, "zeros") // a new device, or a disk whose preparation was interrupted
+	if err := os.WriteFile(zeros, make([]byte, sectors*sector), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := New(zeros, "p", 0).Prepare(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := New(zeros, "p", 1).Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := New("/dev/no-such-disk", "p", 0).Prepare(t.Context()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a device that is not there: %v", err)
+	}
 }

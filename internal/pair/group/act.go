@@ -21,6 +21,16 @@ const (
 	memberWithin  = time.Minute
 )
 
+// slow is a member whose start may take longer than memberWithin.
+type slow interface{ StartWithin() time.Duration }
+
+func startWithin(m Member) time.Duration {
+	if s, ok := m.(slow); ok {
+		return s.StartWithin()
+	}
+	return memberWithin
+}
+
 // action is how one is carried out, and within which time.
 func (d *Driver) action(a pair.Action) (within time.Duration, do func(context.Context) pair.Outcome) {
 	data, s, told := d.opt.Data, d.m.Sync.Sync, d.told
@@ -50,7 +60,8 @@ func (d *Driver) action(a pair.Action) (within time.Duration, do func(context.Co
 	case pair.Unfollow:
 		return demoteWithin, plain(data.Unfollow)
 	case pair.StartMember:
-		return memberWithin, plain(d.opt.Members[a.I].Start)
+		m := d.opt.Members[a.I]
+		return startWithin(m), plain(m.Start)
 	case pair.StopMember:
 		return memberWithin, plain(func(ctx context.Context) error { return d.opt.Members[a.I].Stop(ctx, a.Hard) })
 	}

@@ -1,10 +1,13 @@
 package group
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
+	"sync"
 
+	"holdfast/internal/cluster"
 	"holdfast/internal/durable"
 	"holdfast/internal/fail"
 	"holdfast/internal/host/replica/drbd"
@@ -17,12 +20,64 @@ type Device struct {
 	DB *drbd.Driver
 	// Dir survives reboots. The file in it says that this copy was promoted, and has not followed since.
 	Dir string
+	// Make puts on the device what the group begins with. The device is active, and nothing
+	// uses it but Make. It is called again where it was cut short.
+	Make func(ctx context.Context) error
+
+	mu      sync.Mutex
+	created bool // the resource file was written, and the disk has what DRBD needs
+	seen    Copy // at the last look
 }
 
 var _ Data = (*Device)(nil)
 
-// First makes two copies that have nothing yet good: both nodes are connected.
-func (d *Device) First(ctx context.Context) error { return d.DB.First(ctx) }
+// First makes two copies that have nothing yet good, and puts on them what the group begins
+// with: both nodes are connected. Two that are good and have something are left as they are.
+func (d *Device) First(ctx context.Context) (err error) {
+	st, err := d.DB.Status(ctx)
+	if err != nil {
+		return err
+	}
+	if fresh := st.Disk == "Inconsistent" && st.PeerDisk == "Inconsistent"; fresh {
+		if err := d.DB.First(ctx); err != nil {
+			return err
+		}
+		if st, err = d.DB.Status(ctx); err != nil {
+			return err
+		}
+	}
+	if !st.Linked() || !st.Good() || st.Role != "Secondary" || st.PeerRole != "Secondary" {
+		return fail.Errorf(fail.Refused, "DRBD: the copies are neither new nor the same: this one %s, %s, the other one %s, %s, connection %s",
+			cmp.Or(st.Role, "off"), cmp.Or(st.Disk, "unknown"), cmp.Or(st.PeerRole, "unknown"), cmp.Or(st.PeerDisk, "unknown"), cmp.Or(st.Connection, "none"))
+	}
+	if d.Make == nil {
+		return nil
+	}
+	if err := d.DB.Promote(ctx, "the pair begins"); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.DB.Demote(context.WithoutCancel(ctx))) }()
+	return makeOnce(ctx, d.Dir, d.DB.Device(), d.Make)
+}
+
+// create writes the resource file, once in the life of this process.
+func (d *Device) create(ctx context.Context) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.created {
+		return nil
+	}
+	err := d.DB.Create(ctx)
+	d.created = err == nil
+	return err
+}
+
+// Describe tells people how the copy was at the last look.
+func (d *Device) Describe(r *cluster.PairReport) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	r.Data, r.Problem = d.DB.Device(), d.seen.Problem
+}
 
 // Copy is what a node tells of its copy.
 type Copy struct {
@@ -33,11 +88,23 @@ type Copy struct {
 // Look says how the copy is. It attaches one that nothing has attached since the boot, and
 // has it look for its peer; a copy that was promoted does that when it is told to follow.
 func (d *Device) Look(ctx context.Context, _ pair.Sync) (r pair.Replica, told string, err error) {
+	defer func() {
+		if err != nil {
+			d.see(Copy{Problem: err.Error()})
+		}
+	}()
+	if err := d.create(ctx); err != nil {
+		return r, "", err
+	}
 	_, wrote, err := readWrote(d.Dir)
 	if err != nil {
 		return r, "", err
 	}
-	st, err := d.DB.Status(ctx)
+	st, err := d.DB.Glance(ctx)
+	if err != nil {
+		return r, "", err
+	}
+	begun, err := d.DB.Begun()
 	if err != nil {
 		return r, "", err
 	}
@@ -45,13 +112,13 @@ func (d *Device) Look(ctx context.Context, _ pair.Sync) (r pair.Replica, told st
 	switch {
 	case st.Role == "Primary" && st.Alone():
 		trouble = d.DB.Connect(ctx) // the other one gives up what it has, or neither end connects
-	case !st.Up, st.Disk == "":
+	case !st.Up, st.Disk == "", !begun:
 		trouble = d.DB.Up(ctx, !wrote)
 	}
 	if trouble == nil && st.Role == "Secondary" && wrote && st.Linked() && st.PeerRole == "Primary" && st.Disk == "UpToDate" {
 		wrote, trouble = false, forgetWrote(d.Dir) // it follows whom it gave the group to
 	}
-	if st, err = d.DB.Status(ctx); err != nil {
+	if st, err = d.DB.Glance(ctx); err != nil {
 		return r, "", errors.Join(err, trouble)
 	}
 	r = pair.Replica{Wrote: wrote, Whole: st.Good()}
@@ -77,8 +144,15 @@ func (d *Device) Look(ctx context.Context, _ pair.Sync) (r pair.Replica, told st
 	case split && !wrote:
 		c.Problem = "split brain: this copy and the peer's went apart"
 	}
+	d.see(c)
 	b, err := json.Marshal(c)
 	return r, string(b), err
+}
+
+func (d *Device) see(c Copy) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.seen = c
 }
 
 // Promote makes this copy the active one, by the license of the record.
@@ -87,7 +161,7 @@ func (d *Device) Promote(ctx context.Context, s pair.Sync) error {
 	if err != nil {
 		return err
 	}
-	if err := durable.WriteFile(wroteFile(d.Dir), nil, 0o600); err != nil {
+	if err := errors.Join(durable.WriteFile(wroteFile(d.Dir), nil, 0o600), made(d.Dir)); err != nil {
 		return err
 	}
 	err = d.DB.Promote(ctx, s.Epoch.String())
@@ -98,10 +172,14 @@ func (d *Device) Promote(ctx context.Context, s pair.Sync) error {
 	return err
 }
 
-// Demote ends all writing. A copy whose peer does not have everything is not linked again
-// before it is told to follow.
+// Demote ends all writing. A copy that was promoted, and whose peer does not have everything, is
+// not linked again before it is told to follow. Any other one goes on as it is.
 func (d *Device) Demote(ctx context.Context, _ bool) error {
 	if err := d.DB.Demote(ctx); err != nil {
+		return err
+	}
+	_, wrote, err := readWrote(d.Dir)
+	if err != nil || !wrote {
 		return err
 	}
 	st, err := d.DB.Status(ctx)
@@ -139,6 +217,25 @@ func (d *Device) Follow(ctx context.Context, cut bool) error {
 		return err
 	}
 	return forgetWrote(d.Dir)
+}
+
+// Keep makes this copy one that may be promoted with what it has. What the other one has
+// beside it is lost when that one follows: DRBD can not save it.
+func (d *Device) Keep(ctx context.Context) error {
+	_, wrote, err := readWrote(d.Dir)
+	if err != nil {
+		return err
+	}
+	if wrote {
+		st, err := d.DB.Status(ctx)
+		if err != nil || st.Good() {
+			return err // it has kept all that it had, and a history of its own
+		}
+	}
+	if err := d.DB.Keep(ctx); err != nil {
+		return err
+	}
+	return durable.WriteFile(wroteFile(d.Dir), nil, 0o600)
 }
 
 // Unfollow ends following.

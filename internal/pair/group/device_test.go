@@ -33,6 +33,10 @@ func TestMain(m *testing.M) {
 		os.Exit(code)
 	case "write":
 		err = writeRows("/mnt/rows")
+	case "insert":
+		err = insertRows()
+	case "shared":
+		err = onShared(os.Args[2:])
 	default:
 		err = onNode(os.Args[1])
 	}
@@ -74,7 +78,9 @@ func onNode(what string) error {
 		return err
 	}
 	d := &Device{DB: db, Dir: "/var/lib"}
-	m := &Mount{Name: "data", Device: cfg.Device(), Dir: "/mnt", Type: "ext4", Thaw: db.Thaw, Hold: db.Hold}
+	m := &Mount{Name: "data", Device: cfg.Device(), Dir: "/mnt", Type: "ext4", Thaw: db.Thaw, Frozen: db.Frozen, Hold: db.Hold}
+	server := &Above{Member: emulatedServer(), Mount: m}
+	d.Make = func(ctx context.Context) error { return makeOnNode(ctx, m) }
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	switch what {
@@ -82,8 +88,16 @@ func onNode(what string) error {
 		return db.Create(ctx)
 	case "first":
 		return db.First(ctx)
+	case "begin":
+		return d.First(ctx)
+	case "start":
+		return server.Start(ctx)
+	case "stop":
+		return server.Stop(ctx, false)
+	case "kill-server":
+		return server.Stop(ctx, true)
 	case "look":
-		l := deviceLook{Mount: m.State(ctx)}
+		l := deviceLook{Mount: m.State(ctx), Server: server.State(ctx)}
 		told := ""
 		if l.Replica, told, err = d.Look(ctx, pair.Sync{}); err != nil {
 			return err
@@ -124,6 +138,7 @@ type deviceLook struct {
 	Replica pair.Replica
 	Copy    Copy
 	Mount   pair.State
+	Server  pair.State
 }
 
 // deviceNode is one of two emulated hosts.
@@ -144,6 +159,24 @@ func (n deviceNode) look() (l deviceLook) {
 	n.t.Helper()
 	try.Must(n.t, json.Unmarshal([]byte(n.Run("/node", "look")), &l))
 	return l
+}
+
+// follows gives up what this copy alone has, follows the other one, and waits until it has everything.
+func (n deviceNode) follows(other deviceNode) {
+	n.t.Helper()
+	for i := 0; ; i++ {
+		other.do("look") // it connects anew when this one has refused, which it may learn later
+		out, code := n.Try("/node", "cut")
+		if code == 0 {
+			break
+		}
+		if i == 20 {
+			n.t.Fatalf("%s does not follow: %s", n.Name(), out)
+		}
+	}
+	n.until("a good copy", func(l deviceLook) bool { return l.Replica.Linked && l.Replica.Whole && !l.Replica.Wrote })
+	other.until("the peer", func(l deviceLook) bool { return l.Replica.Linked })
+	other.do("join")
 }
 
 func (n deviceNode) until(what string, ok func(deviceLook) bool) {
@@ -246,19 +279,7 @@ func TestACopyOnDRBD(t *testing.T) {
 	if out, code := a.Try("/node", "follow"); code == 0 {
 		t.Errorf("follows without a cut: %s", out)
 	}
-	for i := 0; ; i++ {
-		b.do("look") // it connects anew when the other one has refused, which it may learn later
-		out, code := a.Try("/node", "cut")
-		if code == 0 {
-			break
-		}
-		if i == 20 {
-			t.Fatalf("%s does not follow: %s", a.Name(), out)
-		}
-	}
-	a.until("a good copy", func(l deviceLook) bool { return l.Replica.Linked && l.Replica.Whole && !l.Replica.Wrote })
-	b.until("the peer", func(l deviceLook) bool { return l.Replica.Linked })
-	b.do("join")
+	a.follows(b)
 
 	// A planned change, and back to who follows by itself.
 	b.do("umount", "drain")

@@ -8,6 +8,10 @@
 //	act.go     one function per action of the core
 //	database.go  a copy of the data that is a MariaDB server
 //	device.go  one that is a DRBD device
+//	shared.go  the one copy on a disk that both nodes see
+//	make.go    what the group begins with on a new device
 //	mount.go   a member: the file system on it
+//	server.go  another one: a MariaDB server on it
+//	above.go   what stands on it, and hangs with it
 //	member.go  members of the group: programs, and the virtual address
 package group

@@ -29,6 +29,8 @@ type Mount struct {
 	// Thaw lets writes end that the device holds back. It is called when all who had the file
 	// system open were killed and nobody can open it: nobody is told how the writes ended.
 	Thaw func(ctx context.Context) error
+	// Frozen reports that the device holds writes back. nil, as Thaw and Hold: it never does.
+	Frozen func(ctx context.Context) (bool, error)
 	// Hold has later writes wait again. It is called after a hard stop.
 	Hold func(ctx context.Context) error
 

@@ -20,5 +20,6 @@
 // handler's answer. No other method thaws a primary, but Thaw, for a node where nobody is
 // left who could be told.
 //
-// The marks lie in a directory that is empty after a boot. The option --force is never used.
+// The marks lie in a directory that is empty after a boot. The option --force is used by
+// Keep only, for a copy that a person chose.
 package drbd

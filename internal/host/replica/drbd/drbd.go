@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"time"
 
 	"holdfast/internal/durable"
@@ -19,7 +20,10 @@ import (
 
 // Driver is one device on this node. Methods that change something must not run at the same
 // time; each ends with its context.
-type Driver struct{ cfg Config }
+type Driver struct {
+	cfg  Config
+	busy chan struct{} // a program runs
+}
 
 // lookAgain is between two tries of what the kernel may refuse for a moment.
 const lookAgain = 50 * time.Millisecond
@@ -32,18 +36,14 @@ func New(cfg Config) (*Driver, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	return &Driver{cfg}, nil
+	return &Driver{cfg, make(chan struct{}, 1)}, nil
 }
 
-// Create writes the resource file, and puts DRBD's own data on a disk that has none: what
-// else is on that disk is lost in the first sync. It can be called again.
+// Create writes the resource file, and puts DRBD's own data on a disk that has none, and whose
+// beginning is empty: fail.Refused. It can be called again.
 func (d *Driver) Create(ctx context.Context) error {
-	v, err := kernel("/proc/drbd")
-	if err != nil {
-		return fail.Errorf(fail.Refused, "the kernel has no DRBD: %w", err).With("load the module drbd")
-	}
-	if !strings.HasPrefix(v, "8.4.") {
-		return fail.Errorf(fail.Refused, "the kernel has DRBD %s: want 8.4, whose ways this driver knows", v)
+	if err := module(ctx); err != nil {
+		return err
 	}
 	text, err := d.cfg.text()
 	if err != nil {
@@ -53,14 +53,20 @@ func (d *Driver) Create(ctx context.Context) error {
 		return err
 	}
 	st, err := d.Status(ctx)
+	if err == nil {
+		err = d.ownMinor(st)
+	}
 	if err != nil || st.Up {
 		return err
 	}
-	out, err := run(ctx, "drbdadm", "dump-md", d.cfg.Resource)
+	out, err := d.run(ctx, "drbdadm", "dump-md", d.cfg.Resource)
 	switch {
 	case err == nil, strings.Contains(out, "unclean"): // as a loss of power leaves it
 		return nil
 	case strings.Contains(out, "No valid meta data"):
+		if err := free(d.cfg.Disk); err != nil {
+			return err
+		}
 		return d.adm(ctx, "create-md")
 	}
 	return err
@@ -76,7 +82,7 @@ func (d *Driver) First(ctx context.Context) error {
 	if st.Connection != "Connected" || st.Role != "Secondary" || st.PeerRole != "Secondary" || st.Disk != "Inconsistent" || st.PeerDisk != "Inconsistent" {
 		return fail.Errorf(fail.Refused, "the copies are not new: %+v", st)
 	}
-	_, err = run(ctx, "drbdadm", "--", "--clear-bitmap", "new-current-uuid", d.cfg.Resource)
+	_, err = d.run(ctx, "drbdadm", "--", "--clear-bitmap", "new-current-uuid", d.cfg.Resource)
 	return err
 }
 
@@ -102,11 +108,19 @@ func (d *Driver) Up(ctx context.Context, connect bool) error {
 			return err
 		}
 	}
-	if detached, err := d.has(detachedMark); err != nil || detached || !connect {
+	detached, err := d.has(detachedMark)
+	if err == nil && connect && !detached {
+		err = d.Connect(ctx)
+	}
+	if err != nil {
 		return err
 	}
-	return d.Connect(ctx)
+	return d.set(upMark, "")
 }
+
+// Begun reports that Up has come to its end since the boot: one that was cut short may have
+// left the copy attached, and not connected.
+func (d *Driver) Begun() (bool, error) { return d.has(upMark) }
 
 // Connect has this copy look for its peer, unless it does. A copy of another history is not
 // followed: both ends stop then (StandAlone).
@@ -120,7 +134,7 @@ func (d *Driver) Connect(ctx context.Context) error {
 
 // Status is how the device is now.
 func (d *Driver) Status(ctx context.Context) (st State, err error) {
-	out, err := run(ctx, "drbdsetup", "events2", "--now", "--statistics", d.cfg.Resource)
+	out, err := d.run(ctx, "drbdsetup", "events2", "--now", "--statistics", d.cfg.Resource)
 	if err != nil {
 		return st, err
 	}
@@ -356,18 +370,19 @@ func (d *Driver) Resync(ctx context.Context, cut bool) error {
 			}
 		}
 	}
-	for made := false; ; made = true {
+	for tries := 0; ; tries++ {
 		split, err := d.connect(ctx, args, st.Alone() || cut)
 		switch {
 		case err != nil || !split:
 			return err
 		case !cut:
 			return fail.Errorf(fail.Refused, "DRBD %s: this copy and the peer's went apart; what this one alone has would be lost, about %d KiB", d.cfg.Resource, st.OutOfSync)
-		case made:
+		case tries < 2:
+			err = d.giveUp(ctx)
+		default:
 			return fail.Errorf(fail.Failed, "DRBD %s: the peer refuses this copy even as an empty one", d.cfg.Resource)
 		}
-		// The kernel does not see that this copy is the one to go: it is made anew.
-		if err := d.adm(ctx, "invalidate"); err != nil {
+		if err != nil {
 			return err
 		}
 	}
@@ -378,7 +393,7 @@ func (d *Driver) connect(ctx context.Context, args []string, begin bool) (split 
 	ctx, cancel := context.WithTimeout(ctx, connectWithin)
 	defer cancel()
 	if begin {
-		if _, err := run(ctx, "drbdadm", args...); err != nil {
+		if _, err := d.run(ctx, "drbdadm", args...); err != nil {
 			return false, err
 		}
 	}
@@ -409,33 +424,47 @@ func (d *Driver) Device() string { return d.cfg.Device() }
 
 // adm runs a command of drbdadm about the resource.
 func (d *Driver) adm(ctx context.Context, command string) error {
-	_, err := run(ctx, "drbdadm", command, d.cfg.Resource)
+	_, err := d.run(ctx, "drbdadm", command, d.cfg.Resource)
 	return err
 }
 
-// run runs a program. One that hangs in the kernel is left behind when ctx ends.
-func run(ctx context.Context, name string, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, name, args...)
+// run runs a program of DRBD, one at a time. One that has not ended with ctx goes on: it is not
+// killed, since the kernel does not take that well. A "drbdsetup attach" that was killed
+// while the kernel began a thread for it left all later ones waiting for that thread.
+func (d *Driver) run(ctx context.Context, name string, args ...string) (string, error) {
+	what := name + " " + strings.Join(args, " ")
+	select {
+	case d.busy <- struct{}{}:
+	case <-ctx.Done():
+		return "", fmt.Errorf("%s: an earlier command goes on: %w", what, ctx.Err())
+	}
+	return run(ctx, func() { <-d.busy }, name, args...)
+}
+
+// run runs a program, and calls ended when it has. When ctx ends before, it goes on.
+func run(ctx context.Context, ended func(), name string, args ...string) (string, error) {
+	cmd := exec.Command(name, args...)
 	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &out, &out, time.Second
+	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a Ctrl-C is not for it
 	if err := cmd.Start(); err != nil {
+		ended()
 		return "", err
 	}
 	done := make(chan error, 1)
-	go func() { done <- cmd.Wait() }()
-	var err error
+	go func() { // ends with the program
+		err := cmd.Wait()
+		ended()
+		done <- err
+	}()
 	select {
-	case err = <-done:
-	case <-ctx.Done():
-		select { // it was killed, which works unless it hangs
-		case err = <-done:
-		case <-time.After(time.Second):
-			return "", fmt.Errorf("%s %s: %w", name, strings.Join(args, " "), ctx.Err())
+	case err := <-done:
+		if err != nil {
+			said := strings.TrimSpace(out.String())
+			err = fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, said[max(0, len(said)-300):])
 		}
+		return out.String(), err
+	case <-ctx.Done():
+		return "", fmt.Errorf("%s %s: it goes on: %w", name, strings.Join(args, " "), ctx.Err())
 	}
-	if err != nil {
-		said := strings.TrimSpace(out.String())
-		err = fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, said[max(0, len(said)-300):])
-	}
-	return out.String(), err
 }

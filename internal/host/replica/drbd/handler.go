@@ -24,6 +24,7 @@ const (
 	aloneMark    = "drbd-alone-"    // writes are acknowledged without the peer
 	promoteMark  = "drbd-promote-"  // a Promote with a license is under way in the process that it names
 	detachedMark = "drbd-detached-" // the copy was told not to connect
+	upMark       = "drbd-up-"       // Up has come to its end since the boot
 )
 
 // Handle is the handler "fence-peer" of a resource: the exit code for the kernel. It is run

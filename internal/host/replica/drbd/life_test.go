@@ -162,18 +162,7 @@ func TestACutLinkFreezesThePrimaryUntilAlone(t *testing.T) {
 	if why := a.refuses("resync"); !strings.Contains(why, "went apart") {
 		t.Errorf("follows a copy of another history: %s", why)
 	}
-	for i := 0; ; i++ {
-		b.do("connect") // it has stopped once more, which it may learn later
-		out, code := a.Try("/node", "do", "resync-cut")
-		if code == 0 {
-			break
-		}
-		if i == 20 {
-			t.Fatalf("%s does not follow: %s", a.Name(), out)
-		}
-	}
-	a.until("a good copy", linked)
-	b.insist("join")
+	a.follows(b)
 	unmount(b)
 	b.do("demote")
 	a.do("promote")

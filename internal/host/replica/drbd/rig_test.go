@@ -88,6 +88,8 @@ func do(what string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	switch what {
+	case "ready":
+		return drbd.Ready(ctx, cfg.Disk)
 	case "create":
 		return d.Create(ctx)
 	case "first":
@@ -114,11 +116,18 @@ func do(what string) error {
 		return d.Resync(ctx, true)
 	case "detach":
 		return d.Detach(ctx)
+	case "keep":
+		return d.Keep(ctx)
+	case "down":
+		return d.Down(ctx)
 	case "thaw":
 		return d.Thaw(ctx)
 	case "status":
 		st, err := d.Status(ctx)
 		if err != nil {
+			return err
+		}
+		if err := sameAtAGlance(ctx, d, st); err != nil {
 			return err
 		}
 		s := status{State: st}
@@ -131,6 +140,47 @@ func do(what string) error {
 		return json.NewEncoder(os.Stdout).Encode(s)
 	}
 	return fmt.Errorf("no such call: %s", what)
+}
+
+// sameAtAGlance compares what the kernel's file tells with what drbdsetup has just told, which
+// may have changed meanwhile.
+func sameAtAGlance(ctx context.Context, d *drbd.Driver, st drbd.State) error {
+	for range 20 {
+		g, err := d.Glance(ctx)
+		if err != nil {
+			return err
+		}
+		if same(g, st) {
+			return nil
+		}
+		was := st
+		if st, err = d.Status(ctx); err != nil {
+			return err
+		}
+		if st == was && !same(g, st) {
+			switch again, err := d.Glance(ctx); {
+			case err != nil:
+				return err
+			case again == g:
+				return fmt.Errorf("at a glance %+v, and drbdsetup tells %+v", g, st)
+			}
+		}
+	}
+	return nil // it changes all the time
+}
+
+// same leaves out what only one of the two tells: why writes are held back, and what the peer
+// was before there was no connection to it.
+func same(g, st drbd.State) bool {
+	if g.Alone() && st.Alone() {
+		for _, s := range []*drbd.State{&g, &st} {
+			s.Connection, s.PeerRole, s.PeerDisk, s.Replication, s.OutOfSync = "", "", "", "", 0
+		}
+	}
+	if g.Frozen() && st.Frozen() {
+		g.Suspended = st.Suspended
+	}
+	return g == st
 }
 
 type status struct {
@@ -204,13 +254,33 @@ func start(t *testing.T) (a, b node) {
 	nodes := drbdnode.New(t, "holdfast/internal/host/replica/drbd")
 	a, b = node{nodes[0], t}, node{nodes[1], t}
 	for _, n := range []node{a, b} {
+		n.do("ready")
 		n.do("create")
+		n.do("ready")
 		n.do("up")
+		n.do("ready")
 	}
 	b.until("the peer", func(s status) bool { return s.Connection == "Connected" && s.PeerDisk == "Inconsistent" })
 	b.do("first")
 	a.until("a good copy", linked)
 	return a, b
+}
+
+// follows gives up what this copy alone has, follows the other one, and waits until it has everything.
+func (n node) follows(other node) {
+	n.t.Helper()
+	for i := 0; ; i++ {
+		other.do("connect") // it may have refused, or stopped once more, which it may learn later
+		out, code := n.Try("/node", "do", "resync-cut")
+		if code == 0 {
+			break
+		}
+		if i == 20 {
+			n.t.Fatalf("%s does not follow: %s", n.Name(), out)
+		}
+	}
+	n.until("a good copy", linked)
+	other.insist("join")
 }
 
 // client writes on a node.

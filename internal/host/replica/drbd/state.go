@@ -10,13 +10,14 @@ import (
 type State struct {
 	Up          bool   // the kernel has the resource
 	Role        string // Primary, Secondary
-	Suspended   string // no, or what holds all writes back: user, fencing, no-data
+	Suspended   string // no, or what holds all writes back: user, fencing, no-data; held: not said
 	Disk        string // UpToDate, Consistent, Outdated, Inconsistent, Diskless, ...
 	Connection  string // Connected, Connecting, StandAlone, ...
 	PeerRole    string
 	Replication string // Established, SyncSource, SyncTarget, Off, ...
 	PeerDisk    string
 	OutOfSync   uint64 // KiB that the peer has otherwise, as far as this node knows
+	Minor       string // of the device
 }
 
 // Linked reports that the peer is connected and has everything.
@@ -81,9 +82,10 @@ func (s *State) take(resource, line string) (end bool, err error) {
 		set(&s.Role, "role")
 		set(&s.Suspended, "suspended")
 	case f[1] == "device" && gone:
-		s.Disk = ""
+		s.Disk, s.Minor = "", ""
 	case f[1] == "device":
 		set(&s.Disk, "disk")
+		set(&s.Minor, "minor")
 	case f[1] == "connection" && gone:
 		s.Connection, s.PeerRole = "", ""
 	case f[1] == "connection":

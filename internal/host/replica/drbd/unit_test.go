@@ -47,10 +47,10 @@ func TestStatesOfBothForms(t *testing.T) {
 		text string
 		want State
 	}{
-		"connected": {connected84, State{true, "Primary", "no", "UpToDate", "Connected", "Secondary", "Established", "UpToDate", 0}},
-		"frozen":    {frozen84, State{true, "Primary", "fencing", "UpToDate", "Connecting", "Unknown", "Off", "DUnknown", 0}},
-		"split":     {split84, State{Up: true, Role: "Primary", Suspended: "no", Disk: "UpToDate"}},
-		"sync of 9": {sync9, State{true, "Secondary", "no", "Inconsistent", "Connected", "Primary", "SyncTarget", "UpToDate", 40128}},
+		"connected": {connected84, State{true, "Primary", "no", "UpToDate", "Connected", "Secondary", "Established", "UpToDate", 0, "0"}},
+		"frozen":    {frozen84, State{true, "Primary", "fencing", "UpToDate", "Connecting", "Unknown", "Off", "DUnknown", 0, "0"}},
+		"split":     {split84, State{Up: true, Role: "Primary", Suspended: "no", Disk: "UpToDate", Minor: "0"}},
+		"sync of 9": {sync9, State{true, "Secondary", "no", "Inconsistent", "Connected", "Primary", "SyncTarget", "UpToDate", 40128, "0"}},
 		"down":      {connected84 + "destroy resource name:r0\n", State{}},
 		"of others": {strings.ReplaceAll(connected84, "r0", "r1"), State{}},
 	} {
@@ -171,5 +171,29 @@ func TestTheVersionOfTheModule(t *testing.T) {
 	try.Must(t, os.WriteFile(file, nil, 0o600))
 	if v, err := kernel(file); err == nil {
 		t.Errorf("an empty file has %q", v)
+	}
+}
+
+func TestADiskWithDataIsNotEmpty(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "disk")
+	for _, c := range []struct {
+		at    int64 // of a byte that is not zero; -1: none
+		empty bool
+	}{{-1, true}, {0, false}, {emptyBytes - 1, false}, {emptyBytes, true}} {
+		try.Must(t, os.WriteFile(file, nil, 0o600))
+		try.Must(t, os.Truncate(file, 2*emptyBytes))
+		if c.at >= 0 {
+			f, err := os.OpenFile(file, os.O_WRONLY, 0)
+			try.Must(t, err)
+			_, err = f.WriteAt([]byte{1}, c.at)
+			try.Must(t, err)
+			try.Must(t, f.Close())
+		}
+		if empty, err := Empty(file); err != nil || empty != c.empty {
+			t.Errorf("a byte at %d: %v, %v", c.at, empty, err)
+		}
+	}
+	if _, err := Empty(file + "-none"); err == nil {
+		t.Error("a disk that is not there is empty")
 	}
 }
