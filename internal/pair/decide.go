@@ -238,6 +238,10 @@ func (m *Machine) serve() Action {
 		if m.Own == m.Sync.Mod && !m.Writing {
 			return Alone{}
 		}
+		return nil
+	}
+	if r.Waits && !r.Linked && (m.impatient() || !m.fresh()) {
+		return nil // a member would wait with the commits, and they are about to be let go
 	}
 	if a := m.up(); a != nil {
 		return a

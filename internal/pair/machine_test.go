@@ -136,6 +136,29 @@ func TestThePeerIsWaitedForWithPatience(t *testing.T) {
 	want(t, next(m), Alone{})
 }
 
+// TestMembersDoNotWaitForALostPeer: a look that began before the promotion ended starts no member,
+// which would stand still with the writes of a device that is promoted without its peer.
+func TestMembersDoNotWaitForALostPeer(t *testing.T) {
+	m, _ := node1(3)
+	m.SyncIs(Sync{Complete: []cluster.HostID{"node1", "node2"}, Host: "node1", Epoch: m.Granted}, 11)
+	waits := Replica{Role: RoleActive, Waits: true, Whole: true, Wrote: true}
+	m.Now++
+	m.Touched, m.LinkAt = m.Now, 0
+	m.Observed(Seen{Replica: waits, Members: []State{Down, Down, Down}, SyncMod: 11}, m.Now)
+	want(t, next(m))
+	m.Now++
+	m.Observed(Seen{Replica: waits, Members: []State{Down, Down, Down}, SyncMod: 11}, m.Now)
+	want(t, next(m), Put{Sync: Sync{Complete: []cluster.HostID{"node1"}, Host: "node1", Epoch: m.Granted}, SyncMod: 11, OwnerMod: 9, Why: "the peer does not acknowledge"})
+	m.Now++
+	m.SyncIs(Sync{Complete: []cluster.HostID{"node1"}, Host: "node1", Epoch: m.Granted}, 12)
+	m.Observed(Seen{Replica: waits, Members: []State{Down, Down, Down}, SyncMod: 12}, m.Now)
+	want(t, next(m), Alone{})
+	waits.Waits = false
+	m.Now++
+	m.Observed(Seen{Replica: waits, Members: []State{Down, Down, Down}, SyncMod: 12}, m.Now)
+	want(t, next(m), StartMember{0})
+}
+
 // TestAStandbyThatCanNotBeSeen is ended after a while only: its active would wait for it.
 func TestAStandbyThatCanNotBeSeen(t *testing.T) {
 	m := New("node2", "node1", nil, time.Second)

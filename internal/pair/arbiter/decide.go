@@ -145,12 +145,13 @@ func (m *Machine) settle() Action {
 }
 
 // discard gives the store up, which nobody may start again. Without it package ha
-// ends the group here, if it still is; that comes first.
+// ends the group here, if it still is; that comes first, unless the group has come here by the
+// peer's store, which this node reaches as well: then it does not end.
 func (m *Machine) discard(w Wipe) Action {
 	switch {
 	case m.Seen.Running:
 		return StopMember{}
-	case m.Seen.Holds:
+	case m.Seen.Holds && !(m.Heard && m.Seen.HoldsBy != 0 && m.Seen.HoldsBy == m.Word.Store.Gen):
 		return nil
 	}
 	return w

@@ -74,11 +74,12 @@ type Word struct {
 // Seen is what there is on this node.
 type Seen struct {
 	Store   Store
-	Running bool // its member runs
-	Quorum  bool // and commits
-	Holds   bool // the group is here, or may be
-	Reaches bool // the arbiter answers
-	Off     bool // the peer's fence device shows it off
+	Running bool   // its member runs
+	Quorum  bool   // and commits
+	Holds   bool   // the group is here, or may be
+	Reaches bool   // the arbiter answers
+	Off     bool   // the peer's fence device shows it off
+	HoldsBy uint64 // generation of the store whose license the group here has; 0: not known
 }
 
 // Machine decides for one node. Its fields are exported so that they can be shown

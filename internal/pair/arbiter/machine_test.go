@@ -198,7 +198,9 @@ func TestAReturningNodeIsWipedAndJoins(t *testing.T) {
 	r.seen.Quorum = false
 	r.want(StopMember{})
 	r.state(Stale)
-	r.seen.Holds = false
+	r.seen.HoldsBy = 7
+	r.want()           // package ha ends it first
+	r.seen.HoldsBy = 9 // it has come here by the peer's store, and stays
 	if a := r.next(0); a != (Wipe{}) {
 		t.Fatalf("%T, want a wipe", a)
 	}

@@ -138,7 +138,7 @@ func (w *world) agent(i int) {
 	} else {
 		n.m.Hears(Word{}, false)
 	}
-	n.m.Observed(Seen{n.store, n.running, w.quorum(i), n.serving, n.answers, w.by == Fence && n.answers && !p.up}, n.m.Now)
+	n.m.Observed(Seen{n.store, n.running, w.quorum(i), n.serving, n.answers, w.by == Fence && n.answers && !p.up, 0}, n.m.Now)
 	if a := n.m.Decide(n.m.Now); a != nil {
 		w.trace.what += fmt.Sprintf(" %T%+v", a, a)
 		if f, ok := a.(Form); ok && f.From == n.store.Gen {

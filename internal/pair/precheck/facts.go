@@ -87,6 +87,7 @@ type Facts struct {
 	Volumes    []Volume          `json:"volumes,omitempty"`
 	Space      *Space            `json:"space,omitempty"` // of Query.Dir; nil: it is no mount point
 	Cluster    string            `json:"cluster,omitempty"`
+	Begun      string            `json:"begun,omitempty"`  // a set-up or a recovery that was begun on this host, as install.PairBegun says it
 	Other      string            `json:"other,omitempty"`  // another tool that runs a management VM
 	Guests     []string          `json:"guests,omitempty"` // processes of QEMU
 	Pools      []string          `json:"pools,omitempty"`  // names of libvirt's storage pools

@@ -81,7 +81,11 @@ func Judge(in Input) []Finding {
 	j.connected()
 	for _, n := range j.present() {
 		j.each(n)
+		if n.Addr != in.Nodes[0].Addr { // whoever asks is at work on its own
+			j.begun(n)
+		}
 	}
+	j.passed(beginning, "none was begun elsewhere")
 	j.distinct()
 	for _, n := range in.Nodes {
 		if n.Trouble == nil {
@@ -373,6 +377,16 @@ func (j *judgement) volumes(x, y []Volume) {
 	}
 	if len(at) > 0 {
 		j.passed("volumes", "the same on both nodes: "+strings.Join(slices.Sorted(maps.Keys(at)), ", "))
+	}
+}
+
+// beginning is the check of other set-ups.
+const beginning = "set-up"
+
+// begun: nobody makes another host of this pair a part of a pair of its own.
+func (j *judgement) begun(n Node) {
+	if j.known(n, beginning, "begun", "see that /etc/holdfast can be read there") && n.Facts.Begun != "" {
+		j.fail(beginning, n.who()+": "+n.Facts.Begun+" there", "wait for its end, or go on with it there; what was given up is taken back there by holdfast uninstall, and by removing /etc/holdfast/pair-setup.json")
 	}
 }
 

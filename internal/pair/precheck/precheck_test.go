@@ -73,7 +73,7 @@ func TestEveryCheckPasses(t *testing.T) {
 	slices.Sort(checks)
 	want := []string{
 		"arbiter", "bandwidth", "boot mode", "busy", "clean node", "clock", "connect", "database", "disks", "frames", "guarantee", "host name", "machines",
-		"managed hosts", "partitions", "ports", "reach", "rights", "software", "space", "system", "system disk", "time server", "virtual address", "volumes",
+		"managed hosts", "partitions", "ports", "reach", "rights", "set-up", "software", "space", "system", "system disk", "time server", "virtual address", "volumes",
 	}
 	if got := slices.Compact(checks); !slices.Equal(got, want) {
 		t.Errorf("checks: %q, want %q", got, want)
@@ -105,6 +105,9 @@ func TestEachCheckFindsWhatItIsFor(t *testing.T) {
 	}{
 		{"the other node does not answer", func(in *Input) { in.Nodes[1].Trouble = &Trouble{Finding: "no route", Remedy: "see"} }, "fail connect", "10.0.0.2: no route"},
 		{"a set-up is at work", func(in *Input) { in.Nodes[1].Trouble = &Trouble{Busy: true, Finding: "x", Remedy: "wait"} }, "fail busy", "wait"},
+		{"a set-up of the other node", func(in *Input) { in.Nodes[1].Facts.Begun = "a set-up is at work: process 7" }, "fail set-up", "n2 (10.0.0.2): a set-up is at work: process 7 there"},
+		{"a set-up that the arbiter has begun", func(in *Input) { in.Arbiters[0].Node.Facts.Begun = "a set-up was begun" }, "fail set-up", "go on with it there"},
+		{"the set-up itself", func(in *Input) { in.Nodes[0].Facts.Begun = "a set-up is at work" }, "", ""},
 		{"the arbiter does not answer", func(in *Input) { in.Arbiters[0].Node.Trouble = &Trouble{Finding: "no route", Remedy: "see"} }, "fail arbiter", "10.0.0.3: no route"},
 		{"no root", func(in *Input) { in.Nodes[1].Facts.Root = false }, "fail rights", "sudo"},
 		{"a name with a dot", func(in *Input) { in.Nodes[0].Facts.Name = "n1.local" }, "fail host name", `"n1.local"`},
