@@ -12,6 +12,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
+	"holdfast/internal/config"
 	"holdfast/internal/fail"
 	"holdfast/internal/ha"
 	"holdfast/internal/ha/loop"
@@ -26,7 +27,8 @@ import (
 // One goroutine looks, decides and acts, so a look never begins before an action has ended.
 type arbitration struct {
 	self, peer cluster.HostID
-	by         arbiter.Kind // Fence or Ping
+	by         arbiter.Kind // not Operator
+	manual     bool         // a person decides whose data are kept when both went on alone
 	dataDir    string       // of the agent
 	member     etcdstore.MemberConfig
 	child      *child
@@ -37,22 +39,24 @@ type arbitration struct {
 	log        *slog.Logger
 
 	now   func() cluster.Instant
-	ask   func(context.Context) (cluster.PairWord, error) // the peer's agent
-	holds func(context.Context) bool                      // the group is here, or may be
-	fence func(ctx context.Context, machine string) error // nil: the peer was shown off after it was ordered so; of Ping: check
-	off   func(ctx context.Context, machine string) error // nil: the peer is shown off; it is ordered nothing
-	check func(ctx context.Context, machine string) error // nil: this node could go on alone: the peer's fence devices answer
-	pings *answers                                        // of Ping
-	tell  func(ctx context.Context, user string) error    // an event: a person has chosen this node's data
+	ask   func(context.Context) (cluster.PairWord, error)                     // the peer's agent
+	holds func(context.Context) (holds bool, by uint64)                       // the group is here, or may be; by a license of that generation, 0: not known
+	win   func(ctx context.Context, machine string, gen uint64) (bool, error) // whether a generation is this node's; of Fence: the peer was shown off after it was ordered so
+	off   func(ctx context.Context, machine string) error                     // nil: the peer is shown off; it is ordered nothing
+	check func(ctx context.Context, machine string) error                     // nil: the arbiter answers, so this node could go on alone
+	pings *answers                                                            // of Ping
+	tell  func(ctx context.Context, user string) error                        // an event: a person has chosen this node's data
 
 	mu      sync.Mutex
 	m       *arbiter.Machine
 	looked  bool
-	heard   bool   // the peer has said which hardware it is, in the life of this process
-	machine string // of the peer
-	whole   bool   // the peer says that it could go on alone
+	heard   bool           // the peer has said which hardware it is, in the life of this process
+	machine string         // of the peer
+	keep    cluster.HostID // whose data are to be kept, as the peer says
+	whole   bool           // the peer says that it could go on alone
 	reaches bool
 	isOff   bool   // the peer was shown off at the last look, since it is lost
+	away    bool   // it was shown off at the last look, since this node goes on alone: for people
 	problem string // why nothing can be decided, "" for nothing
 	person  string // who has said that the peer is off
 }
@@ -83,6 +87,7 @@ func (x *arbitration) begin(ctx context.Context, t cluster.Timings) error {
 		return err
 	}
 	x.m = arbiter.New(x.self, x.peer, x.by, arbiter.Times{Detect: t.Lease, HeadStart: headStart, Silence: ha.Silence(t, ha.Guard(t, t.Watchdog))}, mark)
+	x.m.Manual = x.manual
 	return x.child.adopt(ctx)
 }
 
@@ -134,6 +139,9 @@ func (x *arbitration) step(ctx context.Context) error {
 	seen.Reaches, seen.Off = x.reaches, x.isOff
 	x.m.Hears(word, heard)
 	x.m.Observed(seen, x.now())
+	if k := x.keep; heard && k != "" && (x.m.Keep == "" || k < x.m.Keep) { // both agree, also when both were told
+		x.m.Resolve(k)
+	}
 	x.looked = true
 	act := x.m.Decide(x.now())
 	person := x.person
@@ -189,7 +197,7 @@ func (x *arbitration) hear(ctx context.Context) (arbiter.Word, bool) {
 		return arbiter.Word{}, false
 	}
 	x.mu.Lock()
-	x.heard, x.machine = true, w.Machine
+	x.heard, x.machine, x.keep = true, w.Machine, w.Keep
 	x.mu.Unlock()
 	return arbiter.Word{Store: arbiter.Store{Gen: w.Gen, From: w.From, Role: role, Held: w.Held}, Won: w.Won}, true
 }
@@ -203,7 +211,7 @@ func (x *arbitration) word() (cluster.PairWord, error) {
 	}
 	w := x.m.Tells()
 	return cluster.PairWord{Gen: w.Store.Gen, From: w.Store.From, Role: roles[w.Store.Role], Held: w.Store.Held, Won: w.Won, Machine: x.hardware,
-		Whole: x.couldGoOn()}, nil
+		Whole: x.couldGoOn(), Keep: x.m.Keep}, nil
 }
 
 // couldGoOn reports that this node could go on alone. The caller holds mu.
@@ -239,7 +247,7 @@ func (x *arbitration) look(ctx context.Context, word arbiter.Word, heard bool) (
 	}
 	hctx, cancel := context.WithTimeout(ctx, holdsWithin)
 	defer cancel()
-	s.Holds = x.holds(hctx)
+	s.Holds, s.HoldsBy = x.holds(hctx)
 	return s, nil
 }
 
@@ -290,33 +298,44 @@ func (x *arbitration) quorum(ctx context.Context, s *arbiter.Store) (bool, error
 	return true, nil
 }
 
-// watchDevices asks the peer's fence devices whether they could be used, and when it is lost,
-// whether they show it off.
+// watchDevices asks the peer's fence devices whether they could be used, and when it is lost or
+// this node goes on alone, whether they show it off. An agent that began alone does not know which
+// hardware the peer is, so what it is shown then is for people only.
 func (x *arbitration) watchDevices(ctx context.Context) {
 	var checked time.Time
 	for {
 		x.mu.Lock()
-		machine, lost := x.machine, x.heard && x.m.LostAt != 0
+		machine, lost, alone := x.machine, x.heard && x.m.LostAt != 0, !x.m.Heard && x.m.State() == arbiter.Alone
 		x.mu.Unlock()
-		off, reaches := false, false
+		off, away, reaches := false, false, false
 		due := x.by == arbiter.Ping || time.Since(checked) >= deviceAgain
 		cctx, cancel := context.WithTimeout(ctx, contestWithin)
-		if lost {
+		switch {
+		case lost:
 			off = x.off(cctx, machine) == nil
-		} else if due {
+		case due && alone:
+			away, checked = x.off(cctx, machine) == nil, time.Now()
+		case due:
 			reaches, checked = x.check(cctx, machine) == nil, time.Now()
 		}
 		cancel()
 		x.mu.Lock()
 		x.isOff = off
 		if due && !lost {
-			x.reaches = reaches
+			x.reaches, x.away = reaches, away
 		}
 		x.mu.Unlock()
 		if !sleep.For(ctx, offAgain) {
 			return
 		}
 	}
+}
+
+// shownOff reports that a fence device showed the peer off when it was asked last.
+func (x *arbitration) shownOff() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return !x.m.Heard && (x.isOff || x.away)
 }
 
 // text says how the two voters are, for people.
@@ -346,9 +365,9 @@ func (x *arbitration) whyNot() string {
 	return ""
 }
 
-// confirm takes a person's word that the peer is off and has not gone on alone. False: the peer is
-// not lost, and there is nothing to confirm.
-func (x *arbitration) confirm(user string) (bool, error) {
+// resolve takes a person's word: of a lost peer, that it is off and has not gone on alone; after
+// both went on alone, that this node's data are kept. False: it is neither.
+func (x *arbitration) resolve(user string) (bool, error) {
 	seen, err := loop.LoadGeneration(x.dataDir)
 	if err != nil {
 		return false, err
@@ -358,6 +377,13 @@ func (x *arbitration) confirm(user string) (bool, error) {
 	switch {
 	case x.problem != "":
 		return false, fail.Errorf(fail.Unavailable, "nothing is decided: %s", x.problem)
+	case x.looked && x.m.State() == arbiter.SplitOperator && !x.m.Heard:
+		return false, fail.Errorf(fail.Refused, "both nodes have gone on alone, and %s does not answer: both have to hear whose data are kept", x.peer)
+	case x.looked && x.m.State() == arbiter.SplitOperator:
+		x.log.Warn("a person says that this node's data are kept", "user", user)
+		x.person = user
+		x.m.Resolve(x.self)
+		return true, nil
 	case !x.looked || x.m.LostAt == 0:
 		return false, nil
 	}
@@ -377,41 +403,6 @@ func (x *arbitration) confirm(user string) (bool, error) {
 func (x *arbitration) settled(gen uint64) bool {
 	f, found, err := etcdstore.ReadFormation(x.member.DataDir)
 	return err == nil && found && f.Gen == gen
-}
-
-// stateText is a state in plain words.
-func stateText(by arbiter.Kind, s arbiter.State) string {
-	if by == arbiter.Ping {
-		switch s {
-		case arbiter.NoFailover:
-			return "both nodes vote, and neither address answers, or the other node has no watchdog that works: no failover is possible"
-		case arbiter.Arbitrates:
-			return "the other node is lost: this one goes on alone if an address answers"
-		case arbiter.Forms:
-			return "the other node is lost, and an address answers: this one forms its store"
-		}
-	}
-	switch s {
-	case arbiter.Whole:
-		return "both nodes vote, and either can go on alone"
-	case arbiter.NoFailover:
-		return "both nodes vote, and the fence devices of the other one do not answer: no failover is possible"
-	case arbiter.Returning:
-		return "this node joins the store"
-	case arbiter.Waits:
-		return "this node has begun alone: it waits for the other one, or for pair resolve"
-	case arbiter.Arbitrates:
-		return "the other node is lost: its fence devices are asked to show it off"
-	case arbiter.Forms:
-		return "the other node was shown off: this one forms its store"
-	case arbiter.Alone:
-		return "this node goes on alone"
-	case arbiter.Stale:
-		return "the other node has gone on alone: the store of this one is given up"
-	case arbiter.Foreign:
-		return "the stores of the two nodes have nothing to do with each other: a person has to decide"
-	}
-	return "both nodes have gone on alone"
 }
 
 // markFile is the machine's durable note.
@@ -437,25 +428,33 @@ func (p *pairWork) arbitration(st store.Store, admin *etcdstore.Admin) (*arbitra
 	devices, fencer := nd.cfg.Fencing.Hosts[peer].Devices, bmcs{nd.Log}
 	addr, _ := nd.cfg.Member(cluster.HostID(peer))
 	x := &arbitration{
-		self: cluster.HostID(nd.n.Host), peer: cluster.HostID(peer), by: arbiter.Fence, dataDir: nd.n.DataDir, member: member, child: &child{spec: nd.storeSpec()},
+		manual: p.cfg.SplitBrain == config.SplitManual,
+		self:   cluster.HostID(nd.n.Host), peer: cluster.HostID(peer), by: arbiter.Fence, dataDir: nd.n.DataDir, member: member, child: &child{spec: nd.storeSpec()},
 		own: own, any: st, admin: admin, hardware: machine(nd.n.Machine), log: nd.Log, now: nd.clock.Now,
 		ask: (&asker{p: p, addr: addr}).word,
-		holds: func(ctx context.Context) bool {
+		holds: func(ctx context.Context) (bool, uint64) {
 			g, err := p.driver.Observe(ctx)
-			return err != nil || g.State != cluster.GuestAbsent
+			if err != nil {
+				return true, 0
+			}
+			return g.State != cluster.GuestAbsent, g.Epoch.Gen
 		},
-		fence: func(ctx context.Context, machine string) error {
+		win: func(ctx context.Context, machine string, _ uint64) (bool, error) {
 			_, err := fencer.Off(ctx, devices, machine)
-			return err
+			return err == nil, err
 		},
 		off:   func(ctx context.Context, machine string) error { return fencer.ShownOff(ctx, devices, machine) },
 		check: func(ctx context.Context, machine string) error { return fencer.Check(ctx, devices, machine) },
 		tell:  p.chosen,
 	}
-	if addrs := p.cfg.Arbiter.Ping; addrs != nil {
-		return x, x.byPings(addrs, func() (bool, bool) { return guarded(p.agent.Status(), x.peer) })
+	guard := func() (bool, bool) { return guarded(p.agent.Status(), x.peer) }
+	switch {
+	case p.cfg.Arbiter.Ping != nil:
+		err = x.byPings(p.cfg.Arbiter.Ping, guard)
+	case p.votes != nil:
+		x.byDisk(p.votes, guard)
 	}
-	return x, nil
+	return x, err
 }
 
 // asker asks the peer's agent over one connection, and makes a new one after a failure: an

@@ -68,15 +68,15 @@ func (x *arbitration) do(ctx context.Context, a arbiter.Action) (arbiter.Outcome
 	return arbiter.Outcome{OK: err == nil}, err
 }
 
-// contest asks the arbiter. By pings it is won when an address answers. Otherwise it
-// has the peer's fence devices switch it off, or only looks. It is won when one shows
-// it off after the order, or now, and in no other way. The devices must be known to be the peer's: one that
-// belongs to another machine proves nothing.
+// contest asks the arbiter. By pings it is won when an address answers, by a disk when it names
+// this node. Fence devices are to switch the peer off, or are only looked at; it is won when one
+// shows it off after the order, or now, and in no other way. They must be known to be the peer's:
+// one that belongs to another machine proves nothing.
 func (x *arbitration) contest(ctx context.Context, a arbiter.Contest) (arbiter.Outcome, error) {
 	x.mu.Lock()
 	heard, machine := x.heard, x.machine
 	x.mu.Unlock()
-	if !heard {
+	if x.by == arbiter.Fence && !heard {
 		return arbiter.Outcome{}, fmt.Errorf("%s has not said which hardware it is since this agent began: its fence devices can not be trusted to be its own", x.peer)
 	}
 	seen, err := loop.LoadGeneration(x.dataDir)
@@ -89,14 +89,16 @@ func (x *arbitration) contest(ctx context.Context, a arbiter.Contest) (arbiter.O
 	}
 	ctx, cancel := context.WithTimeout(ctx, contestWithin)
 	defer cancel()
-	ask := x.fence
+	won := a.Look
 	if a.Look {
-		ask = x.off
+		err = x.off(ctx, machine)
+	} else {
+		won, err = x.win(ctx, machine, a.Gen)
 	}
-	if err := ask(ctx, machine); err != nil {
+	if err != nil {
 		return arbiter.Outcome{}, err
 	}
-	return arbiter.Outcome{OK: true, Won: true, Gen: gen}, nil
+	return arbiter.Outcome{OK: true, Won: won, Lost: !won, Gen: gen}, nil
 }
 
 // form makes this host's data the store of generation a.Gen, with one voter. That the peer

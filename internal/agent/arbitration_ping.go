@@ -2,12 +2,10 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"time"
 
-	"holdfast/internal/cluster"
 	"holdfast/internal/host/ping"
 	"holdfast/internal/pair/arbiter"
 )
@@ -25,8 +23,7 @@ type answers struct {
 	all []*ping.Target
 }
 
-// byPings has addresses decide. guard tells whether a watchdog ends what the peer runs; known is
-// false while the store does not answer: then what was told last counts.
+// byPings has addresses decide. guard is that of unforced.
 func (x *arbitration) byPings(addrs []string, guard func() (works, known bool)) error {
 	p, err := ping.Open()
 	if err != nil {
@@ -45,33 +42,13 @@ func (x *arbitration) byPings(addrs []string, guard func() (works, known bool)) 
 			return fmt.Errorf("address to ping: %w", err)
 		}
 	}
-	x.by, x.pings = arbiter.Ping, a
-	ends := false // what the peer runs ends without it
-	x.check = func(context.Context, string) error {
-		works, known := guard()
-		x.mu.Lock()
-		defer x.mu.Unlock()
-		if known {
-			ends = works
-		}
-		if !ends {
-			return fmt.Errorf("%s has no watchdog that works: nothing ends what it runs", x.peer)
-		}
-		return x.pings.lately()
+	x.pings = a
+	x.unforced(arbiter.Ping, func(context.Context) error { return a.lately() }, guard)
+	x.win = func(ctx context.Context, machine string, _ uint64) (bool, error) {
+		err := x.check(ctx, machine)
+		return err == nil, err
 	}
-	x.fence = x.check
-	x.off = func(context.Context, string) error { return errors.New("an address that answers shows nobody off") }
 	return nil
-}
-
-// guarded reports that a watchdog of the host works, as its record has it.
-func guarded(st cluster.Status, host cluster.HostID) (works, known bool) {
-	for _, h := range st.Hosts {
-		if h.Name == host {
-			return h.Guard != 0 && !h.HandsOff, st.Connected && h.Alive
-		}
-	}
-	return false, false
 }
 
 // lately is nil when one of the addresses has answered.

@@ -60,6 +60,7 @@ type side struct {
 	stop   func()
 	other  *side
 	member etcdstore.MemberConfig
+	manual bool
 }
 
 var errTest = errors.New("no answer")
@@ -120,7 +121,8 @@ func (s *side) power(t *testing.T) {
 		t.Fatal(err)
 	}
 	x := &arbitration{
-		self: cluster.HostID(s.member.Name), by: arbiter.Fence, peer: cluster.HostID(s.other.member.Name), dataDir: filepath.Join(s.dir, "data"), member: s.member,
+		manual: s.manual,
+		self:   cluster.HostID(s.member.Name), by: arbiter.Fence, peer: cluster.HostID(s.other.member.Name), dataDir: filepath.Join(s.dir, "data"), member: s.member,
 		child: &child{spec: supervise.Spec{Name: "member", Exe: "/proc/self/exe", Args: []string{"test-member", filepath.Join(s.dir, "member.json")}, Env: os.Environ(),
 			Dir: filepath.Join(s.dir, "run"), Log: slog.New(slog.DiscardHandler)}},
 		own: own, any: both, admin: admin, hardware: "of " + s.member.Name, log: slog.New(slog.NewTextHandler(t.Output(), nil)).With("node", s.member.Name), now: clock.New().Now,
@@ -131,7 +133,8 @@ func (s *side) power(t *testing.T) {
 			}
 			return x.word()
 		},
-		holds: func(context.Context) bool { return s.group.Load() },
+		holds: func(context.Context) (bool, uint64) { return s.group.Load(), 0 },
+		tell:  func(context.Context, string) error { return nil },
 		check: func(context.Context, string) error { return nil },
 		off: func(_ context.Context, machine string) error {
 			if machine != "of "+s.other.member.Name || s.other.hidden.Load() || !s.other.gone.Load() {
@@ -140,13 +143,13 @@ func (s *side) power(t *testing.T) {
 			return nil
 		},
 	}
-	x.fence = func(_ context.Context, machine string) error {
+	x.win = func(_ context.Context, machine string, _ uint64) (bool, error) {
 		if machine != "of "+s.other.member.Name {
-			return errTest
+			return false, errTest
 		}
 		s.other.orders.Add(1)
 		s.other.off(t)
-		return nil
+		return true, nil
 	}
 	s.x = x
 	ctx, cancel := context.WithCancel(context.Background())
@@ -304,7 +307,7 @@ func TestFormNeedsItsProof(t *testing.T) {
 		}
 	}
 	// A device that may be another machine's is not asked.
-	x := &arbitration{m: &arbiter.Machine{}, fence: func(context.Context, string) error { return nil }}
+	x := &arbitration{by: arbiter.Fence, m: &arbiter.Machine{}, win: func(context.Context, string, uint64) (bool, error) { return true, nil }}
 	if o, err := x.contest(t.Context(), arbiter.Contest{Gen: 1}); err == nil || o.Won {
 		t.Errorf("won by a device of an unknown machine: %+v", o)
 	}

@@ -23,6 +23,7 @@ import (
 	"holdfast/internal/host/replica"
 	"holdfast/internal/host/replica/mariadb"
 	"holdfast/internal/host/vip"
+	"holdfast/internal/host/votedisk"
 	"holdfast/internal/pair"
 	"holdfast/internal/pair/arbiter"
 	"holdfast/internal/pair/group"
@@ -36,8 +37,9 @@ type pairWork struct {
 	cfg    config.Pair // with its defaults
 	agent  *loop.Agent
 	driver *group.Driver   // nil: this host votes only
-	db     *group.Database // of the driver
+	db     *group.Database // of the driver, unless the copy is a device or a shared disk
 	alone  *arbitration    // nil: there is a third voter
+	votes  *votedisk.Disk  // nil: no disk arbitrates
 }
 
 // pair makes this host's part in the pair of the configuration.
@@ -47,16 +49,26 @@ func (nd *node) pair(st store.Store) (*pairWork, error) {
 	if peer == "" {
 		return p, nil
 	}
-	var err error
-	if p.db, err = p.database(peer); err != nil {
-		return nil, err
+	if a := p.cfg.Arbiter; a != nil && a.Disk != "" {
+		p.votes = votedisk.New(a.Disk, nd.n.Cluster, slices.Index(p.cfg.Nodes, nd.n.Host))
 	}
 	members, err := p.members()
 	if err != nil {
 		return nil, err
 	}
+	var data group.Data
+	if _, files := p.cfg.Files(); files != nil {
+		if data, members, err = p.onDevice(peer, members); err != nil {
+			return nil, err
+		}
+	} else {
+		if p.db, err = p.database(peer); err != nil {
+			return nil, err
+		}
+		data = p.db
+	}
 	p.driver = group.New(group.Options{
-		Self: cluster.HostID(nd.n.Host), Peer: cluster.HostID(peer), Resource: cluster.MgmtVM, Store: st, Data: p.db, Members: members,
+		Self: cluster.HostID(nd.n.Host), Peer: cluster.HostID(peer), Resource: cluster.MgmtVM, Store: st, Data: data, Members: members,
 		Patience: time.Duration(p.cfg.Patience), RunDir: nd.n.RunDir, Clock: nd.clock.Now, Log: nd.Log,
 	})
 	return p, nil
@@ -98,8 +110,10 @@ func (p *pairWork) server() *mariadb.Command {
 	d := p.cfg.Database
 	args := []string{"--defaults-file=" + d.OptionFile, "--user=" + d.User, "--datadir=" + d.Datadir, "--socket=" + d.Socket,
 		"--port=" + strconv.Itoa(d.Port), "--bind-address=*"}
-	for _, o := range mariadb.Options(p.id()) {
-		args = append(args, "--"+o)
+	if _, files := p.cfg.Files(); files == nil {
+		for _, o := range mariadb.Options(p.id()) {
+			args = append(args, "--"+o)
+		}
 	}
 	return &mariadb.Command{Path: d.Program, Args: args, Datadir: d.Datadir, Log: filepath.Join(p.dir(), "database.log"), User: d.User}
 }
@@ -217,12 +231,15 @@ func (p *pairWork) Pair(ctx context.Context) (cluster.PairStatus, error) {
 			}
 		}
 	}
-	alive := map[cluster.HostID]bool{}
+	alive, off := map[cluster.HostID]bool{}, map[cluster.HostID]bool{}
 	for _, h := range st.Hosts {
-		alive[h.Name] = h.Alive
+		alive[h.Name], off[h.Name] = h.Alive, !h.Alive && h.Fenced != ""
+	}
+	if p.alone != nil && !alive[p.alone.peer] && p.alone.shownOff() {
+		off[p.alone.peer] = true
 	}
 	for _, n := range p.cfg.Nodes {
-		h := cluster.PairHost{Host: cluster.HostID(n), Alive: alive[cluster.HostID(n)]}
+		h := cluster.PairHost{Host: cluster.HostID(n), Alive: alive[cluster.HostID(n)], Off: off[cluster.HostID(n)]}
 		out.Nodes = append(out.Nodes, cluster.PairNode{PairHost: h, PairReport: reports[n]})
 	}
 	for _, n := range p.nd.cfg.Nodes() {
@@ -237,6 +254,11 @@ func (p *pairWork) Pair(ctx context.Context) (cluster.PairStatus, error) {
 func (p *pairWork) Begin(ctx context.Context, user string) error {
 	if p.driver == nil {
 		return fail.Errorf(fail.Refused, "%s only votes in the store", p.nd.n.Host).With("begin on one of the two nodes: " + strings.Join(p.cfg.Nodes, ", "))
+	}
+	if p.votes != nil {
+		if err := p.votes.Prepare(ctx); err != nil {
+			return fail.Errorf(fail.Refused, "%w", err)
+		}
 	}
 	if err := p.driver.Begin(ctx); err != nil {
 		return err
@@ -254,7 +276,7 @@ func (p *pairWork) Resolve(ctx context.Context, user, keep string) error {
 		return fail.Errorf(fail.Refused, "this is %s", p.nd.n.Host).With("run it on " + keep + ", whose copy is kept")
 	}
 	if p.alone != nil {
-		if chosen, err := p.alone.confirm(user); chosen || err != nil {
+		if chosen, err := p.alone.resolve(user); chosen || err != nil {
 			return err
 		}
 	}
@@ -294,6 +316,12 @@ func (p *pairWork) mayResolve(ctx context.Context, keep string, holder cluster.H
 func (p *pairWork) Copy(ctx context.Context, user string, w io.Writer, about func(bytes int64) error) error {
 	if p.driver == nil || user != p.cfg.Peer(p.nd.n.Host) {
 		return fail.Errorf(fail.Denied, "not allowed: %s is not the other node of this pair", user)
+	}
+	if p.cfg.Shared != nil {
+		return fail.Errorf(fail.Refused, "both nodes of this pair see one disk: there is nothing to copy")
+	}
+	if p.db == nil {
+		return fail.Errorf(fail.Refused, "this pair's copy is a DRBD device, which copies itself")
 	}
 	return p.db.DB.Seed(ctx, w, about)
 }

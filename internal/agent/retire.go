@@ -140,6 +140,10 @@ func (nd *node) endPair(ctx context.Context) (ended []string, err error) {
 		}
 		ended = append(ended, m.Spec().Name+" has ended")
 	}
+	if _, files := p.cfg.Files(); files != nil {
+		more, err := p.endDevice(ctx)
+		return append(ended, more...), err
+	}
 	cmd := p.server()
 	if _, err := cmd.Process(ctx); errors.Is(err, procfs.ErrGone) {
 		return ended, nil

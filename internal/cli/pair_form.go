@@ -83,7 +83,7 @@ func (s *pairSetup) questions(note *setupNote) []question {
 			_, err := hostAddress("--peer", text)
 			return err
 		}},
-		{"arbiter", "Who decides when the nodes do not see each other: a third host, fence, or addresses to ping", "quorum:172.16.60.53", strings.Join(note.Arbiters, " "), func(text string) error {
+		{"arbiter", "Who decides when the nodes do not see each other: a third host, fence, a disk, or addresses to ping", "quorum:172.16.60.53", strings.Join(note.Arbiters, " "), func(text string) error {
 			x, err := arbiter(text)
 			if err == nil {
 				err = oneArbiter(x)

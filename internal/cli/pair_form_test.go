@@ -73,7 +73,7 @@ func filled(t *testing.T, note string, args []string, says ...string) (s *pairSe
 func TestForm(t *testing.T) {
 	none := filepath.Join(t.TempDir(), "none")
 	s, cmd, text, err := filled(t, none, nil, askVIP, "172.16.60.55\n", askVIP, " 172.16.60.55/16 \n", askPeer, "node2\n", askPeer, "172.16.60.52\n",
-		askArbiter, "\n", askArbiter, "disk:/dev/sdb\n", askArbiter, "quorum:172.16.60.53\n",
+		askArbiter, "\n", askArbiter, "quorum:172.16.60.53\n",
 		askHosts, "four\n", askHosts, "0\n", askHosts, "4\n", askVMs, "20\n", "  --db-size, for example 20 [15]: ", "\n")
 	try.Must(t, err)
 	const want = `What is missing is asked for. [In brackets] is what an empty line means.
@@ -83,12 +83,9 @@ Address at which the services are reached, with its subnet's prefix length
   --vip, for example 172.16.60.55/16: Address of the other node, whose data are replaced
   --peer, for example 172.16.60.52: holdfast: --peer: value "node2": want an IP address
 Address of the other node, whose data are replaced
-  --peer, for example 172.16.60.52: Who decides when the nodes do not see each other: a third host, fence, or addresses to ping
+  --peer, for example 172.16.60.52: Who decides when the nodes do not see each other: a third host, fence, a disk, or addresses to ping
   --arbiter, for example quorum:172.16.60.53: holdfast: --arbiter: value "": want quorum:IP, ping:IP,IP, fence or disk:/dev/DEVICE
-Who decides when the nodes do not see each other: a third host, fence, or addresses to ping
-  --arbiter, for example quorum:172.16.60.53: holdfast: a pair has one arbiter: a third host, the nodes' fence devices, or addresses to ping; a disk is not possible yet
-  want --arbiter quorum:IP, --arbiter fence with --fencing, or --arbiter ping:IP,IP; fence devices go into --fencing with the others, too
-Who decides when the nodes do not see each other: a third host, fence, or addresses to ping
+Who decides when the nodes do not see each other: a third host, fence, a disk, or addresses to ping
   --arbiter, for example quorum:172.16.60.53: Number of hosts that the platform will have
   --hosts, for example 4: holdfast: invalid argument "four" for "--hosts" flag: strconv.ParseInt: parsing "four": invalid syntax
 Number of hosts that the platform will have
@@ -183,6 +180,7 @@ func TestWhoArbitrates(t *testing.T) {
 	}{
 		{precheck.Arbiter{Kind: precheck.Quorum, Addrs: []string{third.Addr}, Node: &third}, "", nil, 3},
 		{precheck.Arbiter{Kind: precheck.Fence}, fencing, &config.PairArbiter{Fence: true}, 2},
+		{precheck.Arbiter{Kind: precheck.DiskArbiter, Device: "/dev/disk/by-id/votes"}, "", &config.PairArbiter{Disk: "/dev/disk/by-id/votes"}, 2},
 		{precheck.Arbiter{Kind: precheck.Ping, Addrs: []string{"10.0.0.254", "10.0.0.253"}}, "", &config.PairArbiter{Ping: []string{"10.0.0.254", "10.0.0.253"}}, 2},
 	} {
 		in := precheck.Input{Arbiters: []precheck.Arbiter{c.arbiter}, Nodes: [2]precheck.Node{

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -16,23 +15,13 @@ import (
 	"holdfast/internal/install"
 )
 
-// setupLock is locked by the set-up, or the recovery, that is at work on this node, for as long as
-// its process lives. It says who that is: lockNote.
-const setupLock = install.ConfDir + "/pair-setup.lock"
-
-type lockNote struct {
-	What  string    `json:"what"`
-	PID   int       `json:"pid"`
-	Since time.Time `json:"since"`
-}
-
 // lockSetup keeps a second set-up or recovery away from this node: fail.Refused says who is at it.
 func lockSetup(path, what string) (free func() error, err error) {
 	f, err := lockFile(path)
 	if err != nil {
 		return nil, err
 	}
-	text, err := json.Marshal(lockNote{what, os.Getpid(), time.Now().UTC().Truncate(time.Second)})
+	text, err := json.Marshal(install.AtWork{What: what, PID: os.Getpid(), Since: time.Now().UTC().Truncate(time.Second)})
 	if err == nil {
 		err = f.Truncate(0)
 	}
@@ -85,16 +74,15 @@ func ifOther(err, expected error) error {
 	return err
 }
 
-// lockedBy says who has the lock. Who has just got it has not written it yet.
+// lockedBy says who has the lock.
 func lockedBy(f *os.File) error {
-	text, err := io.ReadAll(io.LimitReader(f, 4096))
+	w, err := install.ReadAtWork(f)
 	if err != nil {
 		return err
 	}
 	refused := fail.Errorf(fail.Refused, "a set-up or a recovery of a pair is at work on this node")
-	var n lockNote
-	if json.Unmarshal(text, &n) == nil && n.PID > 0 {
-		refused = fail.Errorf(fail.Refused, "a %s is at work on this node: process %d, since %s", clean(n.What), n.PID, n.Since.Local().Format(time.DateTime))
+	if w != nil {
+		refused = fail.Errorf(fail.Refused, "a %s is at work on this node: process %d, since %s", clean(w.What), w.PID, w.Since.Local().Format(time.DateTime))
 	}
 	return refused.With("wait for its end")
 }

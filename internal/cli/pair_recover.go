@@ -98,7 +98,7 @@ func (a *app) recoverPair(cmd *cobra.Command, r *pairRecovery, addr string) (err
 	if addr != want {
 		return fail.Errorf(fail.Invalid, "PEER: value %q: want %s, the address of %s", clean(addr), want, peer)
 	}
-	free, err := lockSetup(at(setupLock), "recovery")
+	free, err := lockSetup(at(install.SetupLock), "recovery")
 	if err != nil {
 		return err
 	}

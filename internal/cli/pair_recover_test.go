@@ -13,6 +13,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
+	"holdfast/internal/install"
 	"holdfast/internal/testbed/try"
 )
 
@@ -70,7 +71,7 @@ func TestRecoveryScript(t *testing.T) {
 	if shown != "yes\r\n" || strings.Contains(text+err.Error(), "another") {
 		t.Errorf("the terminal shows %q", shown)
 	}
-	if _, err := os.Stat(filepath.Join(dir, filepath.Base(setupLock))); !os.IsNotExist(err) {
+	if _, err := os.Stat(filepath.Join(dir, filepath.Base(install.SetupLock))); !os.IsNotExist(err) {
 		t.Errorf("the lock: %v", err)
 	}
 }
@@ -95,7 +96,7 @@ func TestRecoveryScriptByAPipe(t *testing.T) {
 	if text, err := run("yes\n", "0.0.0.2"); fail.ExitCode(err) != fail.ExitInvalid || text != "" {
 		t.Errorf("%q, %v", text, err)
 	}
-	free, err := lockSetup(filepath.Join(dir, filepath.Base(setupLock)), "set-up")
+	free, err := lockSetup(filepath.Join(dir, filepath.Base(install.SetupLock)), "set-up")
 	try.Must(t, err)
 	_, err = run("yes\n", "0.0.0.2", "secret")
 	var e *fail.Error

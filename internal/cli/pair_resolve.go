@@ -24,7 +24,8 @@ func (a *app) pairResolveCmd() *cobra.Command {
 		Long: `For a pair whose services can not start by themselves: the only copy with every
 acknowledged write is lost or damaged, or both nodes have writes that the other
 one does not have. The copy of NODE is kept as it is, and what the other node
-has beside it is given up; that node saves it in a file before it follows again.
+has beside it is given up; that node saves it in a file before it follows again,
+unless the copy is a DRBD device: then nothing of it is saved.
 
 Of a pair without a third host, a node that has begun alone waits for the other
 one, or for this word that the other one is off.
@@ -97,7 +98,10 @@ func latest(p cluster.PairStatus, keep string) string {
 		if slices.Contains(p.Complete, n.Host) {
 			text += ": has every acknowledged write"
 		}
-		if !n.Alive {
+		switch {
+		case n.Off:
+			text += "; is off"
+		case !n.Alive:
 			text += "; is silent"
 		}
 		if !n.Time.IsZero() {

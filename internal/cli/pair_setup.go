@@ -28,8 +28,7 @@ import (
 
 // What a set-up writes on the node on which it runs, which the pair begins with.
 const (
-	setupFile        = install.ConfDir + "/pair-setup.json" // as long as it is not done: setupNote
-	setupAdmin       = install.ConfDir + "/database-admin"  // passwords; the other node gets the same
+	setupAdmin       = install.ConfDir + "/database-admin" // passwords; the other node gets the same
 	setupReplication = install.ConfDir + "/database-replication"
 )
 
@@ -39,7 +38,7 @@ const confirmWord = "CONFIRM"
 // vmsService is the service of the built-in group.
 const vmsService = "tomcat.service"
 
-// setupNote is a set-up that was begun. Run again with the same values it goes on.
+// setupNote is in install.SetupFile: a set-up that was begun. Run again with the same values it goes on.
 type setupNote struct {
 	Begun    time.Time      `json:"begun"`
 	VIP      string         `json:"vip"`
@@ -71,6 +70,7 @@ begins with the data of this node, and waits until the other node has all of
 them and could take over. What the other node had in its database is moved
 aside there. With --arbiter fence there is no third host: a node that loses the
 other one goes on alone when the other's fence device has shown it off; with
+--arbiter disk:/dev/DEVICE, which both can write, when the disk names it; with
 --arbiter ping:IP,IP, best effort, when one of these addresses answers it.
 
 The group is MariaDB, tomcat.service (or the units of --service) and the virtual
@@ -94,7 +94,7 @@ func (a *app) setupPair(cmd *cobra.Command, s *pairSetup) (err error) {
 	if s.yes != "" && s.yes != confirmWord {
 		return fail.Errorf(fail.Invalid, "--yes: value %q: want the word %s", clean(s.yes), confirmWord)
 	}
-	if err := a.form(cmd, s, setupFile); err != nil {
+	if err := a.form(cmd, s, install.SetupFile); err != nil {
 		return err
 	}
 	o, err := s.options(cmd)
@@ -105,7 +105,7 @@ func (a *app) setupPair(cmd *cobra.Command, s *pairSetup) (err error) {
 		return err
 	}
 	s.stages = stages{a: a, begun: time.Now(), of: 4}
-	free, err := lockSetup(setupLock, "set-up")
+	free, err := lockSetup(install.SetupLock, "set-up")
 	if err != nil {
 		return err
 	}
@@ -113,7 +113,7 @@ func (a *app) setupPair(cmd *cobra.Command, s *pairSetup) (err error) {
 	if err := a.reachPair(cmd.Context(), &s.pairInput, &o); err != nil {
 		return err
 	}
-	note, err := readNote(setupFile)
+	note, err := readNote(install.SetupFile)
 	if err != nil {
 		return err
 	}
@@ -123,7 +123,7 @@ func (a *app) setupPair(cmd *cobra.Command, s *pairSetup) (err error) {
 		}
 	} else if note.VIP != s.vip || note.Peer != s.peer || !slices.Equal(note.Arbiters, s.arbiters) {
 		return fail.Errorf(fail.Refused, "a set-up with --vip %s --peer %s --arbiter %s was begun here", clean(note.VIP), clean(note.Peer), clean(strings.Join(note.Arbiters, " --arbiter "))).
-			With("go on with these; or take it back: holdfast uninstall, and remove " + setupFile)
+			With("go on with these; or take it back: holdfast uninstall, and remove " + install.SetupFile)
 	} else if err := writeText(a.env.Stderr, fmt.Sprintf("goes on with the set-up of %s\n", note.Begun.Local().Format(time.DateTime))); err != nil {
 		return err
 	}
@@ -135,11 +135,11 @@ func (a *app) setupPair(cmd *cobra.Command, s *pairSetup) (err error) {
 	return err
 }
 
-// oneArbiter checks that there is one arbiter, of a kind that an agent knows.
+// oneArbiter checks that there is one arbiter.
 func oneArbiter(all ...precheck.Arbiter) error {
-	if len(all) != 1 || all[0].Kind == precheck.DiskArbiter {
-		return fail.Errorf(fail.Refused, "a pair has one arbiter: a third host, the nodes' fence devices, or addresses to ping; a disk is not possible yet").
-			With("want --arbiter quorum:IP, --arbiter fence with --fencing, or --arbiter ping:IP,IP; fence devices go into --fencing with the others, too")
+	if len(all) != 1 {
+		return fail.Errorf(fail.Invalid, "a pair has one arbiter: a third host, the nodes' fence devices, a disk that both can write, or addresses to ping").
+			With("want --arbiter quorum:IP, --arbiter fence with --fencing, --arbiter disk:/dev/DEVICE, or --arbiter ping:IP,IP; fence devices go into --fencing with the others, too")
 	}
 	return nil
 }
@@ -188,7 +188,7 @@ func (a *app) planPair(cmd *cobra.Command, s *pairSetup, o survey.Options) (*set
 	if err != nil {
 		return nil, err
 	}
-	return note, durable.WriteFile(setupFile, append(text, '\n'), 0o600)
+	return note, durable.WriteFile(install.SetupFile, append(text, '\n'), 0o600)
 }
 
 // cluster is the configuration of the pair, by the names that the hosts have.
@@ -233,6 +233,8 @@ func (s *pairSetup) cluster(in precheck.Input) (cl config.Cluster, err error) {
 	switch x := in.Arbiters[0]; x.Kind {
 	case precheck.Fence:
 		p.Arbiter = &config.PairArbiter{Fence: true}
+	case precheck.DiskArbiter:
+		p.Arbiter = &config.PairArbiter{Disk: x.Device}
 	case precheck.Ping:
 		p.Arbiter = &config.PairArbiter{Ping: x.Addrs}
 	}
@@ -311,7 +313,7 @@ func (a *app) carryOut(cmd *cobra.Command, s *pairSetup, so survey.Options, note
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(writeText(a.env.Stderr, copiedText(p)), os.Remove(setupFile)); err != nil {
+	if err := errors.Join(writeText(a.env.Stderr, copiedText(p)), os.Remove(install.SetupFile)); err != nil {
 		return err
 	}
 	return writeText(a.env.Stdout, viewPair(p).text(painterFor(a.env.Stdout)))

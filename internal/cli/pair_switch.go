@@ -195,6 +195,8 @@ func (s *switched) hindered(p cluster.PairStatus, to string) string {
 		s.To = n.Host
 		switch {
 		case n.Host == act.Host:
+		case n.Off:
+			return fmt.Sprintf("%s is off", n.Host)
 		case !n.Alive:
 			return fmt.Sprintf("%s is silent", n.Host)
 		case !slices.Contains(p.Complete, n.Host):

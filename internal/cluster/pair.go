@@ -33,6 +33,7 @@ const (
 type PairHost struct {
 	Host  HostID `json:"host"`
 	Alive bool   `json:"alive"` // its agent has renewed within the lease
+	Off   bool   `json:"off"`   // it is not alive, and a fence device has shown it off
 }
 
 // PairWord is what a node of a pair without a third voter says of itself to the other one
@@ -45,6 +46,7 @@ type PairWord struct {
 	Won     bool   `json:"won"`     // it has won its generation, and forms the next
 	Machine string `json:"machine"` // UUID of its hardware, lower case; "": not known
 	Whole   bool   `json:"whole"`   // both vote, and it could go on alone
+	Keep    HostID `json:"keep"`    // the node whose data a person wants to keep, after both went on alone; "": nobody has said it
 }
 
 // PairNode is one of the two nodes.
@@ -139,6 +141,8 @@ func (p PairStatus) Health() (h Health, why []string) {
 	}
 	for i := range p.Nodes {
 		switch n := &p.Nodes[i]; {
+		case n.Off:
+			why = append(why, string(n.Host)+" was shown off by its fence device: switch it on when it is in order")
 		case !n.Alive:
 			why = append(why, string(n.Host)+" is silent")
 		case n == active:

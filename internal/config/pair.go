@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,23 +13,36 @@ import (
 )
 
 // PairConf is the Type of a cluster without a management VM: two of its hosts, one at a
-// time, run a group of services on a database that is replicated between them.
+// time, run a group of services on a database that is replicated between them, by itself or
+// with the device that it is on.
 const PairConf = "PairConf"
 
 // Pair is the group of a two-node pair. Hosts of Node that it does not name vote in the
 // store, and never run the group.
 type Pair struct {
 	Nodes    []string      `json:"Nodes"`             // names of the two hosts; the first one is the active one at the beginning
-	Database *PairDatabase `json:"Database"`          // what is replicated
+	Device   *PairDevice   `json:"Device,omitempty"`  // what is replicated; without it and Shared: the database
+	Shared   *PairShared   `json:"Shared,omitempty"`  // in place of Device: nothing is replicated, both nodes see one disk
+	Database *PairDatabase `json:"Database"`          // started before the group
 	Group    []PairMember  `json:"Group"`             // in the order in which they start after the database was promoted; they stop in the reverse one
 	Arbiter  *PairArbiter  `json:"Arbiter,omitempty"` // where Node has no third voter: what decides which of the two goes on alone
-	Patience Duration      `json:"Patience,omitzero"` // for which commits wait for a standby that does not acknowledge, before the active goes on alone; default 2s
+	// SplitBrain says whose data are kept after both nodes went on alone: SplitAuto (default), of the
+	// one that had the group, or SplitManual, of the one that a person names.
+	SplitBrain string   `json:"SplitBrain,omitempty"`
+	Patience   Duration `json:"Patience,omitzero"` // for which commits wait for a standby that does not acknowledge, before the active goes on alone; default 2s
 }
+
+// Values of Pair.SplitBrain.
+const (
+	SplitAuto   = "auto"
+	SplitManual = "manual"
+)
 
 // PairArbiter decides, of two nodes that do not hear each other, which one goes on alone. One of
 // the fields is given.
 type PairArbiter struct {
 	Fence bool     `json:"Fence,omitempty"` // the one whose fence devices show the other one off, after they were ordered so
+	Disk  string   `json:"Disk,omitempty"`  // the one that this device or file names, which both can write
 	Ping  []string `json:"Ping,omitempty"`  // who is answered by one of these two addresses; both may be, so this is best effort
 }
 
@@ -38,11 +52,11 @@ type PairDatabase struct {
 	Program     string      `json:"Program,omitempty"`    // default /usr/sbin/mariadbd
 	OptionFile  string      `json:"OptionFile,omitempty"` // default /etc/mysql/my.cnf
 	User        string      `json:"User,omitempty"`       // of the system, as which it runs; default mysql
-	Datadir     string      `json:"Datadir,omitempty"`    // default /var/lib/mysql; its parent holds a second copy while a node is made anew
+	Datadir     string      `json:"Datadir,omitempty"`    // default /var/lib/mysql, or with a device or a shared disk mysql below its Mount; without one its parent holds a second copy while a node is made anew
 	Socket      string      `json:"Socket,omitempty"`     // default /run/mysqld/mysqld.sock
 	Port        int         `json:"Port,omitempty"`       // at the addresses of both nodes; default 3306
-	Admin       PairAccount `json:"Admin"`                // all privileges, by the socket
-	Replication PairAccount `json:"Replication"`          // made where it is missing
+	Admin       PairAccount `json:"Admin,omitzero"`       // all privileges, by the socket; none with a device or a shared disk
+	Replication PairAccount `json:"Replication,omitzero"` // made where it is missing; none with a device or a shared disk
 }
 
 // PairAccount is an account of the database.
@@ -94,6 +108,16 @@ func (p Pair) Full() Pair {
 			m.Restarts = &n
 		}
 	}
+	datadir := "/var/lib/mysql"
+	if p.Device != nil {
+		p.Device = p.Device.full()
+	}
+	if p.Shared != nil {
+		p.Shared = p.Shared.full()
+	}
+	if _, files := p.Files(); files != nil {
+		datadir = filepath.Join("/", files.Mount, deviceDatadir)
+	}
 	if p.Database != nil {
 		d := *p.Database
 		for _, f := range []struct {
@@ -101,7 +125,7 @@ func (p Pair) Full() Pair {
 			def   string
 		}{
 			{&d.Program, "/usr/sbin/mariadbd"}, {&d.OptionFile, "/etc/mysql/my.cnf"}, {&d.User, "mysql"},
-			{&d.Datadir, "/var/lib/mysql"}, {&d.Socket, "/run/mysqld/mysqld.sock"},
+			{&d.Datadir, datadir}, {&d.Socket, "/run/mysqld/mysqld.sock"},
 		} {
 			if *f.field == "" {
 				*f.field = f.def
@@ -128,7 +152,7 @@ func (p Pair) Peer(host string) string {
 }
 
 // pair checks the pair, and that nothing is given that is of a management VM.
-func (c *checker) pair(cl *Cluster, nodes hosts) {
+func (c *checker) pair(cl *Cluster, nodes hosts, opt Options) {
 	if cl.Type != PairConf {
 		if cl.Pair != nil {
 			c.fault("Pair", "", "allowed only with Type "+PairConf)
@@ -161,8 +185,21 @@ func (c *checker) pair(cl *Cluster, nodes hosts) {
 	if d := time.Duration(p.Patience); c.doc.Given("Pair.Patience") && (d < leastPatience || d > time.Minute) {
 		c.fault("Pair.Patience", d.String(), "want 500ms to 1m")
 	}
+	if p.Device != nil {
+		c.pairFiles(Pair{Device: p.Device})
+		c.pairDevice(*p)
+	}
+	if p.Shared != nil {
+		if !opt.AllowUndersized {
+			c.fault("Pair.Shared", "", "allowed only for tests (--allow-undersized): whole hosts with a shared disk have not been taken through a loss yet")
+		}
+		if p.Device != nil {
+			c.fault("Pair.Shared", "", "allowed only without Pair.Device: want one of them")
+		}
+		c.pairFiles(Pair{Shared: p.Shared})
+	}
 	if p.Database == nil {
-		c.fault("Pair.Database", "", "want the database that is replicated")
+		c.fault("Pair.Database", "", "want the database of the group")
 	} else {
 		c.pairDatabase(*p)
 	}
@@ -184,15 +221,23 @@ func (c *checker) pairNodes(names []string, nodes hosts) {
 func (c *checker) arbiter(cl *Cluster) {
 	p := cl.Pair
 	switch {
+	case p.SplitBrain != "" && p.SplitBrain != SplitAuto && p.SplitBrain != SplitManual:
+		c.fault("Pair.SplitBrain", p.SplitBrain, "want auto or manual")
+	case p.SplitBrain != "" && len(cl.Node) != 2:
+		c.fault("Pair.SplitBrain", p.SplitBrain, "allowed only where Node has exactly the two nodes: with a third voter, two can not both go on")
+	}
+	switch {
 	case len(cl.Node) != 2 && p.Arbiter != nil:
 		c.fault("Pair.Arbiter", "", "allowed only where Node has exactly the two nodes: the other hosts vote")
 	case len(cl.Node) != 2:
 	case p.Arbiter == nil:
-		c.fault("Pair.Arbiter", "", `want {"Fence": true}, {"Ping": ["IP", "IP"]}, or a third host in Node that votes: two nodes can not know of each other's loss`)
-	case p.Arbiter.Fence == (p.Arbiter.Ping != nil):
-		c.fault("Pair.Arbiter", "", "want either Fence, true, or Ping")
-	case !p.Arbiter.Fence:
+		c.fault("Pair.Arbiter", "", `want {"Fence": true}, {"Disk": "PATH"}, {"Ping": ["IP", "IP"]}, or a third host in Node that votes: two nodes can not know of each other's loss`)
+	case p.Arbiter.kinds() != 1:
+		c.fault("Pair.Arbiter", "", "want one of Fence, true, and Disk and Ping")
+	case p.Arbiter.Ping != nil:
 		c.pings(cl)
+	case p.Arbiter.Disk != "":
+		c.absolute("Pair.Arbiter.Disk", p.Arbiter.Disk)
 	default:
 		for _, n := range p.Nodes {
 			if len(cl.Fencing.Hosts[n].Devices) == 0 {
@@ -200,6 +245,16 @@ func (c *checker) arbiter(cl *Cluster) {
 			}
 		}
 	}
+}
+
+// kinds counts the arbiters.
+func (a *PairArbiter) kinds() (n int) {
+	for _, given := range []bool{a.Fence, a.Disk != "", a.Ping != nil} {
+		if given {
+			n++
+		}
+	}
+	return n
 }
 
 // pings checks the addresses that tell a node that it is not cut off.
@@ -239,6 +294,10 @@ func (c *checker) pairDatabase(p Pair) {
 	}
 	if d.Port < 1 || d.Port > 65535 {
 		c.fault("Pair.Database.Port", strconv.Itoa(d.Port), "want 1 to 65535")
+	}
+	if _, files := p.Files(); files != nil {
+		c.onDevice(p)
+		return
 	}
 	for _, a := range []struct {
 		name string

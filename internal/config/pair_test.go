@@ -75,12 +75,19 @@ func TestPairArbiter(t *testing.T) {
 	fencing := edit{`"Type": "PairConf",`, fencedNodes}
 	fence := func(v string) edit { return edit{`"Group": [`, `"Arbiter": {"Fence": ` + v + `}, "Group": [`} }
 	pings := func(v string) edit { return edit{`"Group": [`, `"Arbiter": {"Ping": [` + v + `]}, "Group": [`} }
+	split := func(v string) edit { return edit{`"Group": [`, `"SplitBrain": "` + v + `", "Group": [`} }
+	disk := func(v string) edit { return edit{`"Group": [`, `"Arbiter": {"Disk": ` + v + `}, "Group": [`} }
 	runFaultsOf(t, "pair.json", []faultCase{
 		{"two nodes and their fence devices", []edit{twoNodes, fencing, fence("true")}, nil},
-		{"two nodes without an arbiter", []edit{twoNodes, fencing}, []string{`Pair.Arbiter: want {"Fence": true}, {"Ping": ["IP", "IP"]}, or a third host`}},
-		{"an arbiter that is none", []edit{twoNodes, fencing, fence("false")}, []string{`Pair.Arbiter: want either Fence, true, or Ping`}},
+		{"two nodes without an arbiter", []edit{twoNodes, fencing}, []string{`Pair.Arbiter: want {"Fence": true}, {"Disk": "PATH"}, {"Ping": ["IP", "IP"]}, or a third host`}},
+		{"an arbiter that is none", []edit{twoNodes, fencing, fence("false")}, []string{`Pair.Arbiter: want one of Fence, true, and Disk and Ping`}},
 		{"two addresses", []edit{twoNodes, pings(`"172.16.0.1", "172.16.0.2"`)}, nil},
-		{"pings and fence devices", []edit{twoNodes, fencing, {`"Group": [`, `"Arbiter": {"Fence": true, "Ping": ["172.16.0.1", "172.16.0.2"]}, "Group": [`}}, []string{`Pair.Arbiter: want either`}},
+		{"pings and fence devices", []edit{twoNodes, fencing, {`"Group": [`, `"Arbiter": {"Fence": true, "Ping": ["172.16.0.1", "172.16.0.2"]}, "Group": [`}}, []string{`Pair.Arbiter: want one of`}},
+		{"a disk", []edit{twoNodes, disk(`"/dev/disk/by-id/wwn-0x5000c500a1b2c3d4"`)}, nil},
+		{"a disk by a way that is no path", []edit{twoNodes, disk(`"votes"`)}, []string{`Pair.Arbiter.Disk: value "votes": want an absolute path`}},
+		{"a person decides", []edit{twoNodes, split("manual"), pings(`"172.16.0.1", "172.16.0.2"`)}, nil},
+		{"somebody decides", []edit{twoNodes, split("ask"), pings(`"172.16.0.1", "172.16.0.2"`)}, []string{`Pair.SplitBrain: value "ask": want auto or manual`}},
+		{"a split that can not be", []edit{split("auto")}, []string{`Pair.SplitBrain: value "auto": allowed only where Node has exactly the two nodes`}},
 		{"one address", []edit{twoNodes, pings(`"172.16.0.1"`)}, []string{`Pair.Arbiter.Ping: value "1 addresses": want two`}},
 		{"the same twice", []edit{twoNodes, pings(`"172.16.0.1", "172.16.0.1"`)}, []string{`Pair.Arbiter.Ping[1]: value "172.16.0.1": want the IP address of another machine`}},
 		{"a node and the virtual address", []edit{twoNodes, pings(`"172.16.60.51", "172.16.60.55"`)}, []string{`Pair.Arbiter.Ping[0]: value "172.16.60.51": want`, `Pair.Arbiter.Ping[1]: value "172.16.60.55": want`}},

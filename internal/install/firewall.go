@@ -71,7 +71,11 @@ func openings(h Host, others []Host, tls bool, pair *config.Pair) (Openings, err
 		}
 		if pair != nil {
 			if pair.Peer(h.Name) == o.Name {
-				port := pair.Full().Database.Port
+				copies, port, err := copyFrom(pair.Full(), o)
+				if err != nil {
+					return out, err
+				}
+				from = copies
 				add("tcp", port, port)
 			}
 			continue
@@ -82,6 +86,18 @@ func openings(h Host, others []Host, tls bool, pair *config.Pair) (Openings, err
 		add("tcp", MigrationFirst, MigrationLast)
 	}
 	return out, nil
+}
+
+// copyFrom is where the copy of the other node of a pair connects from, and the port to which.
+func copyFrom(pair config.Pair, o Host) (from netip.Addr, port int, err error) {
+	port = pair.Database.Port
+	if pair.Device != nil {
+		port = pair.Device.Port
+	}
+	if from, err = netip.ParseAddr(pair.CopyAddr(o.Name, o.Addr)); err != nil {
+		return from, port, fmt.Errorf("the address of %s for the copy: %w", o.Name, err)
+	}
+	return from.Unmap(), port, nil
 }
 
 // String is for people: ports with the addresses that all have them in common.

@@ -45,4 +45,8 @@ func TestOpenings(t *testing.T) {
 			t.Errorf("%s of a pair: %q, %v: want %q", at.Name, o, err, want)
 		}
 	}
+	pair.Device = &config.PairDevice{Disk: "/dev/vdb", Mount: "/srv/pair", Addresses: []string{"10.9.0.1", "10.9.0.2"}}
+	if o, err := openings(a, []Host{a, b}, false, pair); err != nil || o.String() != "TCP 7443, TCP 2379, TCP 2380, UDP 7443 from 192.0.2.2; TCP 7789 from 10.9.0.2" {
+		t.Errorf("a pair with a device: %q, %v", o, err)
+	}
 }

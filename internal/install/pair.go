@@ -20,8 +20,9 @@ var leastDatabase = [2]int{10, 11}
 
 // PairQuery is what a node of a two-node pair is asked of itself.
 type PairQuery struct {
-	Database config.PairDatabase `json:"database"`       // with its defaults
-	VIPs     []string            `json:"vips,omitempty"` // as vipaddr.Parse reads them
+	Database config.PairDatabase `json:"database"`         // with its defaults
+	Device   *config.PairDevice  `json:"device,omitempty"` // with its defaults; nil: the database is replicated by itself
+	VIPs     []string            `json:"vips,omitempty"`   // as vipaddr.Parse reads them
 }
 
 // PairFacts is what a node of a two-node pair says of itself. Errors are "" where all is well.
@@ -32,6 +33,7 @@ type PairFacts struct {
 	Running     bool              `json:"running"`           // DatabaseUnit runs
 	Enabled     bool              `json:"enabled"`           // a boot starts DatabaseUnit
 	OptionFile  string            `json:"option_file,omitempty"`
+	Device      string            `json:"device,omitempty"`      // why there can be no DRBD device
 	Datadir     string            `json:"datadir,omitempty"`     // why a copy can not take its place
 	Used        int64             `json:"used"`                  // MiB in Datadir
 	Free        int64             `json:"free"`                  // MiB beside it
@@ -45,7 +47,7 @@ func pairQuery(cfg config.Cluster, h Host) *PairQuery {
 		return nil
 	}
 	p := cfg.Pair.Full()
-	q := &PairQuery{Database: *p.Database}
+	q := &PairQuery{Database: *p.Database, Device: p.Device}
 	for _, m := range p.Group {
 		if m.VIP != "" {
 			q.VIPs = append(q.VIPs, m.VIP)
@@ -67,6 +69,10 @@ func (j *judgement) pair(s sight, need int64) {
 	if !isPair(j.cfg) || !j.holds(s.host) {
 		return
 	}
+	if j.cfg.Pair.Shared != nil {
+		j.say("device", Fail, "Pair.Shared is given: an installation does not prepare a shared disk yet", "take Pair.Shared out; or set the hosts up by hand: docs/configuration.md, One disk that both nodes see")
+		return
+	}
 	if !j.known(s, "database", "pair", Fail, "see that Pair.Database.Datadir can be read there") {
 		return
 	}
@@ -82,7 +88,11 @@ func (j *judgement) pair(s sight, need int64) {
 	} else {
 		j.want("database", newEnough(f.Version), Fail, "MariaDB "+f.Version, fmt.Sprintf("MariaDB %q: want %s or later", f.Version, least), "upgrade MariaDB on both nodes")
 	}
-	j.want("database tools", len(f.Missing) == 0, Fail, strings.Join(DatabaseTools(), ", "), "missing: "+strings.Join(f.Missing, ", "), "install them (Debian: mariadb-backup and mariadb-client; RHEL: MariaDB-backup and MariaDB-client)")
+	if j.cfg.Pair.Device != nil {
+		j.want("device", f.Device == "", Fail, "DRBD on "+j.cfg.Pair.Device.Disk, f.Device, "see that the host has drbd-utils, a kernel with DRBD 8.4 and a disk of its own for the pair, or correct Pair.Device.Disk")
+	} else {
+		j.replicated(f, d, need)
+	}
 	var by []string
 	if f.Running {
 		by = append(by, "runs")
@@ -92,6 +102,14 @@ func (j *judgement) pair(s sight, need int64) {
 	}
 	j.want("database unit", len(by) == 0, Fail, DatabaseUnit+" neither runs nor is enabled", DatabaseUnit+" "+strings.Join(by, " and ")+", and the agent starts the database itself", "systemctl disable --now "+DatabaseUnit)
 	j.want("option file", f.OptionFile == "", Fail, d.OptionFile, f.OptionFile, "make it, or correct Pair.Database.OptionFile")
+	for _, vip := range slices.Sorted(maps.Keys(f.VIPs)) {
+		j.say("virtual address", Fail, f.VIPs[vip], "correct Pair.Group, or give an interface of this host an address of that subnet")
+	}
+}
+
+// replicated judges what a database needs that is replicated by itself.
+func (j *judgement) replicated(f *PairFacts, d config.PairDatabase, need int64) {
+	j.want("database tools", len(f.Missing) == 0, Fail, strings.Join(DatabaseTools(), ", "), "missing: "+strings.Join(f.Missing, ", "), "install them (Debian: mariadb-backup and mariadb-client; RHEL: MariaDB-backup and MariaDB-client)")
 	if f.Datadir != "" {
 		j.say("data directory", Fail, f.Datadir, "correct Pair.Database.Datadir, or make the directory (mariadb-install-db)")
 	} else {
@@ -100,9 +118,6 @@ func (j *judgement) pair(s sight, need int64) {
 	}
 	for _, path := range slices.Sorted(maps.Keys(f.Credentials)) {
 		j.say("credentials", Fail, f.Credentials[path], "write the password into "+path+", with mode 0600 and the same on both nodes")
-	}
-	for _, vip := range slices.Sorted(maps.Keys(f.VIPs)) {
-		j.say("virtual address", Fail, f.VIPs[vip], "correct Pair.Group, or give an interface of this host an address of that subnet")
 	}
 }
 

@@ -51,6 +51,14 @@ func TestJudgePair(t *testing.T) {
 			s[0].facts.Pair.Version, s[1].facts.Pair.Version = "10.9.9", "10.9.9"
 		}, []string{"fail a database", "fail b database"}, "10.11 or later"},
 		{"two versions", func(_ *config.Cluster, s []sight) { s[1].facts.Pair.Version = "11.4.2" }, []string{"warn  database"}, "11.4 on b"},
+		{"a device", func(cl *config.Cluster, _ []sight) {
+			cl.Pair.Device = &config.PairDevice{Disk: "/dev/vdb", Mount: "/srv/pair"}
+		}, nil, ""},
+		{"a device that can not be", func(cl *config.Cluster, s []sight) {
+			cl.Pair.Device = &config.PairDevice{Disk: "/dev/vdb", Mount: "/srv/pair"}
+			s[0].facts.Pair.Missing = DatabaseTools() // nothing is copied by them
+			s[1].facts.Pair.Device = "the kernel has no DRBD"
+		}, []string{"fail b device"}, "no DRBD"},
 		{"no database", func(_ *config.Cluster, s []sight) { s[1].facts.Pair.Program = "no such file" }, []string{"fail b database"}, "no such file"},
 		{"no tools", func(_ *config.Cluster, s []sight) { s[1].facts.Pair.Missing = []string{"mbstream"} }, []string{"fail b database tools"}, "mbstream"},
 		{"a unit that runs", func(_ *config.Cluster, s []sight) { s[1].facts.Pair.Running, s[1].facts.Pair.Enabled = true, true }, []string{"fail b database unit"}, "mariadb.service runs and is enabled"},

@@ -113,6 +113,7 @@ type PairWord struct {
 	Won           bool                   `protobuf:"varint,5,opt,name=won,proto3" json:"won,omitempty"`        // it has won its generation, and forms the next
 	Machine       string                 `protobuf:"bytes,6,opt,name=machine,proto3" json:"machine,omitempty"` // UUID of its hardware, lower case; "": not known
 	Whole         bool                   `protobuf:"varint,7,opt,name=whole,proto3" json:"whole,omitempty"`    // both vote, and it could go on alone
+	Keep          string                 `protobuf:"bytes,8,opt,name=keep,proto3" json:"keep,omitempty"`       // the node whose data a person wants to keep, after both went on alone; "": nobody has said it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -194,6 +195,13 @@ func (x *PairWord) GetWhole() bool {
 		return x.Whole
 	}
 	return false
+}
+
+func (x *PairWord) GetKeep() string {
+	if x != nil {
+		return x.Keep
+	}
+	return ""
 }
 
 type GetCopyRequest struct {
@@ -1953,7 +1961,7 @@ const file_agent_proto_rawDesc = "" +
 	"\vagent.proto\x12\vholdfast.v1\"\x10\n" +
 	"\x0eGetWordRequest\"<\n" +
 	"\x0fGetWordResponse\x12)\n" +
-	"\x04word\x18\x01 \x01(\v2\x15.holdfast.v1.PairWordR\x04word\"\x9a\x01\n" +
+	"\x04word\x18\x01 \x01(\v2\x15.holdfast.v1.PairWordR\x04word\"\xae\x01\n" +
 	"\bPairWord\x12\x10\n" +
 	"\x03gen\x18\x01 \x01(\x04R\x03gen\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\x04R\x04from\x12\x12\n" +
@@ -1961,7 +1969,8 @@ const file_agent_proto_rawDesc = "" +
 	"\x04held\x18\x04 \x01(\bR\x04held\x12\x10\n" +
 	"\x03won\x18\x05 \x01(\bR\x03won\x12\x18\n" +
 	"\amachine\x18\x06 \x01(\tR\amachine\x12\x14\n" +
-	"\x05whole\x18\a \x01(\bR\x05whole\"\x10\n" +
+	"\x05whole\x18\a \x01(\bR\x05whole\x12\x12\n" +
+	"\x04keep\x18\b \x01(\tR\x04keep\"\x10\n" +
 	"\x0eGetCopyRequest\"=\n" +
 	"\x0fGetCopyResponse\x12\x14\n" +
 	"\x05chunk\x18\x01 \x01(\fR\x05chunk\x12\x14\n" +

@@ -383,6 +383,7 @@ type PairHost struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
 	Alive         bool                   `protobuf:"varint,2,opt,name=alive,proto3" json:"alive,omitempty"`
+	Off           bool                   `protobuf:"varint,3,opt,name=off,proto3" json:"off,omitempty"` // shown off by a fence device
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -427,6 +428,13 @@ func (x *PairHost) GetHost() string {
 func (x *PairHost) GetAlive() bool {
 	if x != nil {
 		return x.Alive
+	}
+	return false
+}
+
+func (x *PairHost) GetOff() bool {
+	if x != nil {
+		return x.Off
 	}
 	return false
 }
@@ -888,10 +896,11 @@ const file_pair_proto_rawDesc = "" +
 	"\btakeover\x18\t \x01(\v2\x15.holdfast.v1.TakeoverR\btakeover\x12\x18\n" +
 	"\awaiting\x18\n" +
 	" \x01(\tR\awaiting\x12\x18\n" +
-	"\aarbiter\x18\v \x01(\tR\aarbiter\"4\n" +
+	"\aarbiter\x18\v \x01(\tR\aarbiter\"F\n" +
 	"\bPairHost\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x14\n" +
-	"\x05alive\x18\x02 \x01(\bR\x05alive\"x\n" +
+	"\x05alive\x18\x02 \x01(\bR\x05alive\x12\x10\n" +
+	"\x03off\x18\x03 \x01(\bR\x03off\"x\n" +
 	"\bPairNode\x122\n" +
 	"\tpair_host\x18\x01 \x01(\v2\x15.holdfast.v1.PairHostR\bpairHost\x128\n" +
 	"\vpair_report\x18\x02 \x01(\v2\x17.holdfast.v1.PairReportR\n" +

@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"holdfast/internal/config"
+	"holdfast/internal/host/replica/drbd"
 	"holdfast/internal/host/vip"
 	"holdfast/internal/install"
 	"holdfast/internal/secretfile"
@@ -27,11 +28,6 @@ func pairFacts(ctx context.Context, q install.PairQuery) (*install.PairFacts, er
 	var err error
 	f.Version, err = databaseVersion(ctx, d.Program)
 	f.Program = words(err)
-	for _, tool := range install.DatabaseTools() {
-		if _, err := exec.LookPath(tool); err != nil {
-			f.Missing = append(f.Missing, tool)
-		}
-	}
 	if _, err := run(ctx, "systemctl", "cat", install.DatabaseUnit); err == nil {
 		_, err := run(ctx, "systemctl", "is-active", "--quiet", install.DatabaseUnit)
 		f.Running = err == nil
@@ -43,11 +39,6 @@ func pairFacts(ctx context.Context, q install.PairQuery) (*install.PairFacts, er
 		err = fmt.Errorf("%s is no file (%s)", d.OptionFile, st.Mode().Type())
 	}
 	f.OptionFile = words(err)
-	for _, a := range []config.PairAccount{d.Admin, d.Replication} {
-		if _, err := secretfile.Read(a.File()); err != nil {
-			f.Credentials[a.File()] = words(err)
-		}
-	}
 	for _, v := range q.VIPs {
 		a, err := vipaddr.Parse(v)
 		if err == nil {
@@ -57,14 +48,37 @@ func pairFacts(ctx context.Context, q install.PairQuery) (*install.PairFacts, er
 			f.VIPs[v] = words(err)
 		}
 	}
-	if f.Datadir = words(replaceable(d.Datadir)); f.Datadir != "" {
+	if q.Device != nil {
+		err := drbd.Ready(ctx, q.Device.Disk)
+		if file := q.Device.SecretFile(); err == nil && file != "" {
+			_, err = secretfile.Read(file)
+		}
+		f.Device = words(err)
 		return f, nil
 	}
+	return f, replicated(ctx, d, f)
+}
+
+// replicated looks at what a database needs that is replicated by itself.
+func replicated(ctx context.Context, d config.PairDatabase, f *install.PairFacts) (err error) {
+	for _, tool := range install.DatabaseTools() {
+		if _, err := exec.LookPath(tool); err != nil {
+			f.Missing = append(f.Missing, tool)
+		}
+	}
+	for _, a := range []config.PairAccount{d.Admin, d.Replication} {
+		if _, err := secretfile.Read(a.File()); err != nil {
+			f.Credentials[a.File()] = words(err)
+		}
+	}
+	if f.Datadir = words(replaceable(d.Datadir)); f.Datadir != "" {
+		return nil
+	}
 	if f.Used, err = used(ctx, d.Datadir); err != nil {
-		return f, err
+		return err
 	}
 	f.Free, err = space(filepath.Dir(d.Datadir))
-	return f, err
+	return err
 }
 
 func words(err error) string {

@@ -45,6 +45,8 @@ func ofPair(ctx context.Context, q precheck.Query) *precheck.Facts {
 	f.Components, err = components(ctx)
 	note("components", err)
 	f.Host = (&facts.Gatherer{}).Gather(ctx, asFact(q))
+	f.Begun, err = install.PairBegun(install.SetupLock, install.SetupFile)
+	note("begun", err)
 	f.Disks, f.Volumes, err = disks(ctx)
 	note("disks", err)
 	if q.Dir != "" {

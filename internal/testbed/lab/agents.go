@@ -234,7 +234,7 @@ func (p plan) cluster(o Options) config.Cluster {
 		}
 	}
 	if o.Work == WorkPair {
-		p.pairConf(&cl)
+		p.pairConf(&cl, o)
 	}
 	return cl
 }

@@ -27,7 +27,7 @@ const (
 )
 
 // pairConf makes the configuration of the whole cluster that of a pair.
-func (p plan) pairConf(cl *config.Cluster) {
+func (p plan) pairConf(cl *config.Cluster, o Options) {
 	*cl = config.Cluster{Node: cl.Node, TimingConf: cl.TimingConf, Restart: cl.Restart, Fencing: cl.Fencing, Type: config.PairConf}
 	call := func(verb string) []string { return []string{PairService, verb} }
 	cl.Pair = &config.Pair{
@@ -44,6 +44,8 @@ func (p plan) pairConf(cl *config.Cluster) {
 	}
 	switch {
 	case len(p.hosts()) != 2:
+	case o.VoteDisk:
+		cl.Pair.Arbiter = &config.PairArbiter{Disk: SharedDir + "/votes"}
 	case len(cl.Fencing.Hosts) > 0:
 		cl.Pair.Arbiter = &config.PairArbiter{Fence: true}
 	default: // the switch's address decides; the guest's has nobody

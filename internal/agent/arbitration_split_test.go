@@ -1,0 +1,91 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"testing"
+
+	"holdfast/internal/fail"
+	"holdfast/internal/ha/loop"
+	"holdfast/internal/pair/arbiter"
+	"holdfast/internal/store"
+	"holdfast/internal/store/etcdstore"
+	"holdfast/internal/testbed/try"
+)
+
+// goneAlone makes a node that is off the only voter of a store of that generation.
+func (s *side) goneAlone(t *testing.T, gen uint64, held bool) {
+	t.Helper()
+	try.Must(t, etcdstore.GoAlone(t.Context(), etcdstore.AloneOptions{
+		Config:    s.member,
+		Formation: &etcdstore.Formation{Gen: gen, From: 1, Role: roles[arbiter.Single], Held: held},
+		Edit: func(ctx context.Context, st store.Store) error {
+			_, _, err := st.Txn(ctx, nil, []store.Op{{Key: "of-" + s.member.Name, Value: []byte("x")}})
+			return errors.Join(err, loop.BeginGeneration(ctx, st, gen, nil))
+		},
+	}))
+}
+
+// TestAPersonKeepsOneOfTwoHistories: both nodes have gone on alone, and a person decides. Until then
+// the one that had the group goes on, and the other one stands still, also when they part again.
+// The one whose data are not named keeps a copy of them, and joins.
+func TestAPersonKeepsOneOfTwoHistories(t *testing.T) {
+	a, b := newSides(t)
+	a.manual, b.manual = true, true
+	a.power(t)
+	b.power(t)
+	bothVote(t, a, b)
+	a.put(t, "of-both")
+	a.off(t)
+	b.off(t)
+	a.goneAlone(t, 20, true)
+	b.goneAlone(t, 30, false)
+
+	a.power(t)
+	b.power(t)
+	stands := func() bool {
+		return a.state() == arbiter.SplitOperator && b.state() == arbiter.SplitOperator && a.commits() && !b.commits() && b.marked() == arbiter.Beaten
+	}
+	until(t, "b to stand still", stands)
+	a.cut.Store(true)
+	until(t, "the nodes to part", func() bool { return !a.hears() && !b.hears() })
+	var refused *fail.Error
+	if _, err := b.x.resolve("somebody"); !errors.As(err, &refused) || refused.Kind != fail.Refused {
+		t.Errorf("a word that one node hears only: %v", err)
+	}
+	if b.commits() {
+		t.Error("b has begun again")
+	}
+	a.cut.Store(false)
+	until(t, "the nodes to meet", stands)
+	until(t, "b to take the word", func() bool { // a node of a busy machine may not be heard for a moment
+		chosen, err := b.x.resolve("somebody")
+		if err != nil {
+			t.Log(err)
+		}
+		return err == nil && chosen
+	})
+	bothVote(t, a, b)
+	for _, s := range []*side{a, b} {
+		s.want(t, "of-b")
+		if _, found, err := s.x.own.Get(t.Context(), "of-a"); err != nil || found {
+			t.Errorf("%s has what a alone had: %v, %v", s.member.Name, found, err)
+		}
+	}
+	if kept, err := filepath.Glob(a.member.DataDir + ".given-up-*"); err != nil || len(kept) != 1 {
+		t.Errorf("given up: %v, %v, want one copy", kept, err)
+	}
+}
+
+func (s *side) marked() arbiter.MarkState {
+	s.x.mu.Lock()
+	defer s.x.mu.Unlock()
+	return s.x.m.Mark.State
+}
+
+func (s *side) hears() bool {
+	s.x.mu.Lock()
+	defer s.x.mu.Unlock()
+	return s.x.m.Heard
+}

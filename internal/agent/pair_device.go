@@ -1,0 +1,245 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
+	"holdfast/internal/host/replica/drbd"
+	"holdfast/internal/host/replica/mariadb"
+	"holdfast/internal/host/replica/shared"
+	"holdfast/internal/pair"
+	"holdfast/internal/pair/group"
+	"holdfast/internal/secretfile"
+)
+
+// Names of what stands below the group of a pair on a device or a shared disk.
+const (
+	deviceName   = "holdfast" // of DRBD's resource
+	mountName    = "file system"
+	databaseName = "database"
+)
+
+// onDevice is a copy that is a DRBD device or a shared disk, and the members of the group with
+// the file system and the database on it before them.
+func (p *pairWork) onDevice(peer string, members []group.Member) (data group.Data, all []group.Member, err error) {
+	nd, d := p.nd, p.cfg.Database
+	at, files := p.cfg.Files()
+	var mount *group.Mount
+	if p.cfg.Shared != nil {
+		disk := p.shared()
+		data, mount = disk, disk.Mount
+	} else {
+		drv, err := p.drbd(peer)
+		if err != nil {
+			return nil, nil, err
+		}
+		mount = p.mountOf(drv)
+		data = &group.Device{DB: drv, Dir: p.dir(), Make: func(ctx context.Context) error { return p.makeFiles(ctx, mount) }}
+	}
+	if err := os.MkdirAll(p.dir(), 0o700); err != nil {
+		return nil, nil, err
+	}
+	if err := os.MkdirAll(files.Mount, 0o755); err != nil {
+		return nil, nil, nd.bad(at+".Mount", files.Mount, err)
+	}
+	if err := home(filepath.Dir(d.Socket), d.User); err != nil {
+		return nil, nil, nd.bad("Pair.Database.Socket", d.Socket, err)
+	}
+	all = p.below(mount)
+	for _, m := range members {
+		if _, ok := m.(*group.Address); !ok {
+			m = &group.Above{Member: m, Mount: mount}
+		}
+		all = append(all, m)
+	}
+	return data, all, nil
+}
+
+// shared is the disk that both nodes see.
+func (p *pairWork) shared() *group.Shared {
+	disk := shared.New(p.cfg.Shared.Disk, p.nd.n.Cluster, slices.Index(p.cfg.Nodes, p.nd.n.Host))
+	mount := p.mount(disk.Path())
+	return &group.Shared{Disk: disk, Mount: mount, Dir: p.dir(), RunDir: p.nd.n.RunDir, Make: func(ctx context.Context) error {
+		if p.cfg.Shared.FileSystem == "xfs" {
+			return p.makeFiles(ctx, mount, "-m", "uuid="+disk.UUID().String())
+		}
+		return p.makeFiles(ctx, mount, "-U", disk.UUID().String())
+	}}
+}
+
+// drbd is the driver of this node's device.
+func (p *pairWork) drbd(peer string) (*drbd.Driver, error) {
+	nd, d := p.nd, p.cfg.Device
+	host, err := os.Hostname()
+	if err != nil {
+		return nil, err
+	}
+	if nd.n.Host != host {
+		return nil, nd.bad("host", nd.n.Host, fmt.Errorf("Pair.Device: want the host's own name, %s (uname -n): DRBD tells the nodes apart by it", host))
+	}
+	exe := nd.Exe
+	if exe == "" { // this is no agent
+		if exe, err = os.Executable(); err != nil {
+			return nil, err
+		}
+	}
+	self, err := p.end(nd.n.Host)
+	if err != nil {
+		return nil, err
+	}
+	other, err := p.end(peer)
+	if err != nil {
+		return nil, err
+	}
+	cfg := drbd.Config{
+		Resource: deviceName, Minor: d.Minor, Disk: d.Disk, Self: self, Peer: other,
+		Handler: []string{exe, "drbd-fence", nd.n.RunDir}, RunDir: nd.n.RunDir,
+	}
+	if file := d.SecretFile(); file != "" {
+		if cfg.Secret, err = secretfile.Read(file); err != nil {
+			return nil, fmt.Errorf("Pair.Device.Credential: %w", err)
+		}
+	}
+	return drbd.New(cfg)
+}
+
+// end is a node as DRBD knows it.
+func (p *pairWork) end(host string) (drbd.Node, error) {
+	own, _ := p.nd.cfg.Member(cluster.HostID(host))
+	a, err := netip.ParseAddr(p.cfg.CopyAddr(host, own))
+	if err != nil {
+		return drbd.Node{}, fail.Errorf(fail.Invalid, "Pair.Device: the address of %s: %w", host, err)
+	}
+	return drbd.Node{Name: host, Addr: netip.AddrPortFrom(a, uint16(p.cfg.Device.Port))}, nil
+}
+
+// mount is the file system of the group on a device.
+func (p *pairWork) mount(device string) *group.Mount {
+	_, files := p.cfg.Files()
+	return &group.Mount{Name: mountName, Restarts: deviceRestarts, Device: device, Dir: files.Mount, Type: files.FileSystem}
+}
+
+// mountOf is that on the DRBD device, which holds writes back.
+func (p *pairWork) mountOf(drv *drbd.Driver) *group.Mount {
+	mount := p.mount(drv.Device())
+	mount.Thaw, mount.Frozen, mount.Hold = drv.Thaw, drv.Frozen, drv.Hold
+	return mount
+}
+
+// below is what the group stands on: the file system and the database.
+func (p *pairWork) below(mount *group.Mount) []group.Member {
+	server := &group.Server{Name: databaseName, Restarts: deviceRestarts, Cmd: p.server(), Socket: p.cfg.Database.Socket}
+	return []group.Member{mount, &group.Above{Member: server, Mount: mount}}
+}
+
+// deviceRestarts is how often the file system and the database are started anew on one node in
+// ten minutes, as a database that is replicated by itself.
+const deviceRestarts = 1
+
+// makeFiles makes the file system, with options, and an empty database on it.
+func (p *pairWork) makeFiles(ctx context.Context, mount *group.Mount, options ...string) (err error) {
+	d := p.cfg.Database
+	if err := tool(ctx, "mkfs."+mount.Type, append(options, forced(mount.Type), mount.Device)...); err != nil {
+		return err
+	}
+	if err := mount.Start(ctx); err != nil {
+		return err
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+		defer cancel()
+		err = errors.Join(err, mount.Stop(ctx, false))
+	}()
+	c, err := mariadb.Credential(d.User)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(d.Datadir, 0o700); err != nil {
+		return err
+	}
+	if err := os.Chown(d.Datadir, int(c.Uid), int(c.Gid)); err != nil {
+		return err
+	}
+	return tool(ctx, "mariadb-install-db", "--no-defaults", "--user="+d.User, "--datadir="+d.Datadir, "--skip-test-db", "--auth-root-authentication-method=socket")
+}
+
+// forced has a program make a file system although there is one: an earlier call was cut short.
+func forced(fs string) string {
+	if fs == "xfs" {
+		return "-f"
+	}
+	return "-F"
+}
+
+// tool runs a program; its error has what it said last.
+func tool(ctx context.Context, name string, args ...string) error {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.WaitDelay = time.Second
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		said := strings.TrimSpace(string(out))
+		return fmt.Errorf("%s: %w: %s", name, err, said[max(0, len(said)-300):])
+	}
+	return nil
+}
+
+// endDevice ends the file system and the database of a group whose members have ended, and
+// takes the device away, or gives the shared disk back. The data stay on the disk.
+func (p *pairWork) endDevice(ctx context.Context) (ended []string, err error) {
+	if p.cfg.Shared != nil {
+		disk := p.shared()
+		if ended, err = p.endBelow(ctx, disk.Mount); err != nil {
+			return ended, err
+		}
+		if err := disk.Demote(ctx, true); err != nil {
+			return ended, err
+		}
+		return append(ended, "the shared disk is given back; the data are on "+p.cfg.Shared.Disk), nil
+	}
+	drv, err := p.drbd(p.cfg.Peer(p.nd.n.Host))
+	if err != nil {
+		return nil, err
+	}
+	if ended, err = p.endBelow(ctx, p.mountOf(drv)); err != nil {
+		return ended, err
+	}
+	if _, err := os.Stat(drv.Device()); errors.Is(err, fs.ErrNotExist) {
+		return ended, nil // the kernel has no such device
+	}
+	st, err := drv.Status(ctx)
+	if err != nil || !st.Up {
+		return ended, err
+	}
+	if err := drv.Demote(ctx); err != nil {
+		return ended, err
+	}
+	if err := drv.Down(ctx); err != nil {
+		return ended, err
+	}
+	return append(ended, "the DRBD device has ended; its data are on "+p.cfg.Device.Disk), nil
+}
+
+// endBelow ends what the group stood on, and tells of each part that was there.
+func (p *pairWork) endBelow(ctx context.Context, mount *group.Mount) (ended []string, err error) {
+	for _, m := range slices.Backward(p.below(mount)) {
+		if m.State(ctx) == pair.Down {
+			continue
+		}
+		if err := m.Stop(ctx, true); err != nil {
+			return ended, err
+		}
+		ended = append(ended, m.Spec().Name+" has ended")
+	}
+	return ended, nil
+}

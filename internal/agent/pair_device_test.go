@@ -1,0 +1,100 @@
+package agent
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"holdfast/internal/config"
+	"holdfast/internal/fail"
+	"holdfast/internal/pair"
+	"holdfast/internal/pair/group"
+	"holdfast/internal/testbed/try"
+)
+
+// TestOfAPairOnADevice: what stands below the group, and what such a pair has not.
+func TestOfAPairOnADevice(t *testing.T) {
+	nd, _, _ := pairNode(t)
+	p := nd.cfg.Pair
+	run := filepath.Dir(p.Database.Datadir)
+	p.Device = &config.PairDevice{Disk: "/dev/vdb", Mount: filepath.Join(run, "mount"), Addresses: []string{"10.9.0.1", "10.9.0.2"}}
+	p.Database.Datadir, p.Database.Admin, p.Database.Replication = "", config.PairAccount{}, config.PairAccount{}
+	nd.Exe = "/usr/bin/holdfast"
+	host, err := os.Hostname()
+	try.Must(t, err)
+	if _, err := nd.pair(nil); err == nil || !strings.Contains(err.Error(), host) {
+		t.Errorf("a host that has another name than its agent: %v", err)
+	}
+	nd.n.Host = host
+	nd.cfg.Node[0] = "192.0.2.1 " + nd.n.Host
+	p.Nodes[0] = nd.n.Host
+	w, err := nd.pair(nil)
+	try.Must(t, err)
+	defer func() { try.Must(t, w.loopDriver().Close()) }()
+	if args := w.server().Args; slices.ContainsFunc(args, func(a string) bool { return strings.Contains(a, "server_id") || strings.Contains(a, "read_only") }) ||
+		!slices.Contains(args, "--datadir="+filepath.Join(run, "mount", "mysql")) {
+		t.Errorf("the database is started with %q", args)
+	}
+	end, err := w.end("node2")
+	if err != nil || end.Addr.String() != "10.9.0.2:7789" {
+		t.Errorf("the other end: %v, %v", end, err)
+	}
+	_, all := standsOn(t, w)
+	if _, ok := all[3].(*group.Address); !ok {
+		t.Errorf("the address is a %T: nobody would announce it", all[3])
+	}
+	var e *fail.Error
+	if err := w.Copy(t.Context(), "node2", nil, nil); !errors.As(err, &e) || e.Kind != fail.Refused || !strings.Contains(e.Message, "copies itself") {
+		t.Errorf("a copy from agent to agent: %v", err)
+	}
+}
+
+// TestOfAPairOnASharedDisk: the same stands on a disk that both nodes see, whose file system is
+// known by the cluster's name.
+func TestOfAPairOnASharedDisk(t *testing.T) {
+	nd, _, _ := pairNode(t)
+	p := nd.cfg.Pair
+	run := filepath.Dir(p.Database.Datadir)
+	p.Shared = &config.PairShared{Disk: filepath.Join(run, "none"), Mount: filepath.Join(run, "mount")}
+	p.Database.Datadir, p.Database.Admin, p.Database.Replication = "", config.PairAccount{}, config.PairAccount{}
+	w, err := nd.pair(nil)
+	try.Must(t, err)
+	defer func() { try.Must(t, w.loopDriver().Close()) }()
+	if args := w.server().Args; slices.ContainsFunc(args, func(a string) bool { return strings.Contains(a, "server_id") }) ||
+		!slices.Contains(args, "--datadir="+filepath.Join(run, "mount", "mysql")) {
+		t.Errorf("the database is started with %q", args)
+	}
+	data, all := standsOn(t, w)
+	disk, ok := data.(*group.Shared)
+	if !ok || disk.Mount != all[0] || disk.Mount.Type != "ext4" {
+		t.Errorf("the copy is %#v", data)
+	}
+	r, _, err := disk.Look(t.Context(), pair.Sync{})
+	if want := (pair.Replica{Role: pair.RoleOff, Linked: true}); err != nil || r != want {
+		t.Errorf("a disk that is not there: %+v, %v", r, err)
+	}
+	var e *fail.Error
+	if err := w.Copy(t.Context(), "node2", nil, nil); !errors.As(err, &e) || e.Kind != fail.Refused || !strings.Contains(e.Message, "one disk") {
+		t.Errorf("a copy from agent to agent: %v", err)
+	}
+}
+
+// standsOn is the copy of a pair, and its members, which are four.
+func standsOn(t *testing.T, w *pairWork) (group.Data, []group.Member) {
+	t.Helper()
+	members, err := w.members()
+	try.Must(t, err)
+	data, all, err := w.onDevice("node2", members)
+	try.Must(t, err)
+	var names []string
+	for _, m := range all {
+		names = append(names, m.Spec().Name)
+	}
+	if !slices.Equal(names, []string{"file system", "database", "service", "vip"}) {
+		t.Errorf("members %q", names)
+	}
+	return data, all
+}
