@@ -24,14 +24,15 @@ APART    = $(filter-out $(shell $(GO) list $(LABS)),$(shell $(GO) list $(REAL)))
 # which an agent may end in the middle of a job. Under the race detector they take a sample.
 SEARCH  := ./internal/testbed/sim/... ./internal/job/engine/...
 # Drills that upgrade, take over, empty hosts, or align databases, the demo, and the drills with a disk
-# that nobody locks; all others look at outages. Both take about as long.
+# that nobody locks; drills of two-node pairs; all others look at outages. All take about as long.
 UPGRADE := ^Test(Adopt|Member|Upgrade|Offline|Software|Bundles|HostsAreEmptied|Alignment|NovaReads|Demo|UnlockedDisk|ADiskThatHangs)
+PAIRS   := ^TestPair
 # Packages that have no goroutines, which TestPurePackagesImportNothingThatActs sees to, so no race
 # to detect. The rules of the whole tree are of that kind, too.
 PURE    := $(addprefix ./internal/,ha evacuate inventory inventory/fact pair pair/arbiter pair/precheck reason job upgrade upgrade/manifest upgrade/path upgrade/version $(addprefix transition/db/,mapping column sqlexpr)) .
 UNIT     = $(shell $(GO) list ./... | grep -vE '/(store|supervise|host|group|lab|demo|drbdnode|testroot)(/|$$)|/transition/db/('"$$(echo $(ALIGN) | tr ' ' '|')"')(/|$$)|/e2e$$|/bench$$')
 
-.PHONY: help build cross packages bundle demo deps test test-fresh test-fast test-unit test-real test-contract contract-labs contract-apart test-e2e e2e-outages e2e-upgrades lint fuzz bench clean
+.PHONY: help build cross packages bundle demo deps test test-fresh test-fast test-unit test-real test-contract contract-labs contract-apart test-e2e e2e-outages e2e-upgrades e2e-pairs lint fuzz bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -101,15 +102,19 @@ contract-apart: out/testsum
 
 test-e2e: build out/testsum ## the drills on the laboratory, and the demo
 	@rm -f out/drills.txt
-	@NICE=5 packaging/side-by-side.sh e2e-outages e2e-upgrades; status=$$?; cat out/drills.txt; exit $$status
+	@NICE=5 packaging/side-by-side.sh e2e-outages e2e-upgrades e2e-pairs; status=$$?; cat out/drills.txt; exit $$status
 
 e2e-outages: out/testsum
 	@echo "== e2e: outages"
-	HOLDFAST_DRILL_RESULTS=$(CURDIR)/out/drills.txt $(PLAIN) $(TEST) -count=1 -timeout 65m -skip '$(UPGRADE)' ./e2e/... | $(SUM)
+	HOLDFAST_DRILL_RESULTS=$(CURDIR)/out/drills.txt $(PLAIN) $(TEST) -count=1 -timeout 65m -skip '$(UPGRADE)|$(PAIRS)' ./e2e/... | $(SUM)
 
 e2e-upgrades: out/testsum
 	@echo "== e2e: upgrades, databases, the demo, unlocked disks"
 	HOLDFAST_DRILL_RESULTS=$(CURDIR)/out/drills.txt $(PLAIN) $(TEST) -count=1 -timeout 65m -run '$(UPGRADE)' ./e2e/... | $(SUM)
+
+e2e-pairs: out/testsum
+	@echo "== e2e: two-node pairs"
+	$(PLAIN) $(TEST) -count=1 -timeout 65m -run '$(PAIRS)' ./e2e/... | $(SUM)
 
 lint: ## gofmt, vet, staticcheck
 	@test -z "$$(gofmt -l bench cmd internal packaging tools e2e *.go)" || { gofmt -l bench cmd internal packaging tools e2e *.go; echo "not formatted"; exit 1; }

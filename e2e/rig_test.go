@@ -55,6 +55,8 @@ func (k kind) options(dir, exe string) lab.Options {
 		o.Work, o.OwnSystem = lab.WorkPair, true
 	case pairedAlone:
 		o.Work, o.Hosts = lab.WorkPair, 2
+	case pairedDisk:
+		o.Work, o.Hosts, o.BMCs, o.VoteDisk = lab.WorkPair, 2, false, true
 	case pairedPing:
 		o.Work, o.Hosts, o.BMCs = lab.WorkPair, 2, false
 	}

@@ -84,9 +84,14 @@ func (b *bareRig) setupArgs(t *testing.T) (args []string) {
 // setup runs a set-up on h1.
 func (b *bareRig) setup(t *testing.T, args ...string) (string, error) {
 	t.Helper()
+	return b.setupOn(t, "h1", args...)
+}
+
+func (b *bareRig) setupOn(t *testing.T, host string, args ...string) (string, error) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	cmd, err := b.lab.Command(ctx, "h1", append([]string{b.exe}, args...)...)
+	cmd, err := b.lab.Command(ctx, host, append([]string{b.exe}, args...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,6 +151,18 @@ func TestPairSetup(t *testing.T) {
 		if err == nil {
 			t.Error("it was killed and ended well")
 		}
+	}
+	// The other node begins one against this one's.
+	across := slices.Clone(args)
+	across[slices.Index(across, "--peer")+1] = b.lab.Addr("h1").String()
+	for _, name := range []string{"group.json", "fencing.json"} {
+		if raw, err := os.ReadFile(b.lab.HostPath("h1", name)); err != nil || os.WriteFile(b.lab.HostPath("h2", name), raw, 0o600) != nil {
+			t.Fatal(name, err)
+		}
+	}
+	b.files(t, "h2", b.pairCluster())
+	if out, err := b.setupOn(t, "h2", across...); err == nil || !strings.Contains(out, "a set-up was begun, and has not come to its end there") {
+		t.Errorf("a set-up of h2 against that of h1: %v: %s", err, out)
 	}
 	if out, err := b.setup(t, slices.Concat(args, []string{"--vip", "192.0.2.9/24"})...); err == nil || !strings.Contains(out, "was begun here") {
 		t.Errorf("other values than those that were begun with: %v: %s", err, out)

@@ -2,17 +2,13 @@ package e2e
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/url"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"holdfast/internal/testbed/tgt"
 )
 
 // sanTarget is the iSCSI target of the made-up SAN; its unit 1 is a disk of 64 MiB.
@@ -36,7 +32,7 @@ func (r *rig) withSAN(t testing.TB) {
 		t.Fatal(err)
 	}
 	addr := u.Hostname() // of the switch
-	r.startTarget(t, addr)
+	tgt.Serve(t, sanTarget, addr+":3260", 64<<20, r.lab.InSwitch)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
@@ -73,50 +69,6 @@ func (r *rig) withSAN(t testing.TB) {
 		}
 		t.Errorf("%s runs nowhere", guests[0].Name)
 	})
-}
-
-// startTarget serves the target by tgt, in user space, until the end of the test.
-func (r *rig) startTarget(t testing.TB, addr string) {
-	t.Helper()
-	image := filepath.Join(t.TempDir(), "san.img")
-	if err := errors.Join(os.WriteFile(image, nil, 0o600), os.Truncate(image, 64<<20)); err != nil {
-		t.Fatal(err)
-	}
-	port := fmt.Sprint(os.Getpid() % 32768) // of its control socket
-	server := exec.Command("tgtd", "-f", "-C", port, "--iscsi", "portal="+addr+":3260")
-	var said strings.Builder
-	server.Stdout, server.Stderr = &said, &said
-	if err := r.lab.InSwitch(server.Start); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := server.Process.Kill(); err != nil {
-			t.Errorf("end tgtd: %v", err)
-		}
-		if err := server.Wait(); err == nil {
-			t.Errorf("tgtd had ended: %s", said.String())
-		}
-		for _, f := range []string{"socket." + port, "socket." + port + ".lock", ""} { // at last the folder, unless others are in it
-			if err := os.Remove(filepath.Join("/var/run/tgtd", f)); err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ENOTEMPTY) {
-				t.Error(err)
-			}
-		}
-	})
-	admin := func(args ...string) error {
-		out, err := exec.CommandContext(t.Context(), "tgtadm", append([]string{"-C", port, "--lld", "iscsi"}, args...)...).CombinedOutput()
-		if err != nil {
-			return fmt.Errorf("tgtadm %s: %w: %s", strings.Join(args, " "), err, out)
-		}
-		return nil
-	}
-	r.until(t, 10*time.Second, "the SAN", func(context.Context) (string, bool) {
-		err := admin("--mode", "target", "--op", "new", "--tid", "1", "-T", sanTarget)
-		return fmt.Sprint(err), err == nil
-	})
-	if err := errors.Join(admin("--mode", "logicalunit", "--op", "new", "--tid", "1", "--lun", "1", "-b", image),
-		admin("--mode", "target", "--op", "bind", "--tid", "1", "-I", "ALL")); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // sanIsThere wants the pool active on all hosts, and the guest's disk where the guest is.

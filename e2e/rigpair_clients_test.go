@@ -24,6 +24,9 @@ type pairClients struct {
 	vip  *sql.DB
 	node map[string]*sql.DB
 
+	within   time.Duration // a write
+	patience time.Duration // until a row is acknowledged
+
 	mu    sync.Mutex
 	next  int64
 	acked []int64     // rows
@@ -40,17 +43,31 @@ const (
 	lookEvery = 20 * time.Millisecond
 )
 
-// newPairClients also looks, until the end of the test, for two databases that take writes.
+// newPairClients are clients of a laboratory's pair.
 func newPairClients(t *testing.T, l *lab.Lab) *pairClients {
 	t.Helper()
-	c := &pairClients{node: map[string]*sql.DB{}}
-	network := "pair" + l.FloatingAddr().String()
-	mysql.RegisterDialContext(network, func(ctx context.Context, addr string) (net.Conn, error) { return l.Dial(ctx, "tcp", addr) })
+	nodes := map[string]string{}
+	for _, h := range l.Hosts()[:2] {
+		nodes[h] = l.Addr(h).String()
+	}
+	dial := func(ctx context.Context, addr string) (net.Conn, error) { return l.Dial(ctx, "tcp", addr) }
+	c := pairClientsAt(t, dial, l.FloatingAddr().String(), nodes, 150*time.Millisecond, oneWrite)
+	c.patience = time.Minute
+	return c
+}
+
+// pairClientsAt reach the virtual address and the nodes h1 and h2, and have so long to connect
+// and to write. They also look, until the end of the test, for two databases that take writes.
+func pairClientsAt(t *testing.T, dial func(ctx context.Context, addr string) (net.Conn, error), vip string, nodes map[string]string, connect, write time.Duration) *pairClients {
+	t.Helper()
+	c := &pairClients{node: map[string]*sql.DB{}, within: write}
+	network := "pair" + vip
+	mysql.RegisterDialContext(network, dial)
 	t.Cleanup(func() { mysql.DeregisterDialContext(network) })
 	open := func(addr string) *sql.DB {
 		m := mysql.NewConfig()
 		m.User, m.Passwd, m.Net, m.Addr = "app", "app", network, fmt.Sprintf("%s:%d", addr, lab.PairPort)
-		m.Timeout, m.ReadTimeout, m.WriteTimeout, m.Logger = 150*time.Millisecond, oneWrite, oneWrite, &mysql.NopLogger{}
+		m.Timeout, m.ReadTimeout, m.WriteTimeout, m.Logger = connect, write, write, &mysql.NopLogger{}
 		connector, err := mysql.NewConnector(m)
 		if err != nil {
 			t.Fatal(err)
@@ -63,9 +80,9 @@ func newPairClients(t *testing.T, l *lab.Lab) *pairClients {
 		})
 		return db
 	}
-	c.vip = open(l.FloatingAddr().String())
-	for _, h := range l.Hosts()[:2] {
-		c.node[h] = open(l.Addr(h).String())
+	c.vip = open(vip)
+	for h, addr := range nodes {
+		c.node[h] = open(addr)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var w sync.WaitGroup
@@ -89,7 +106,7 @@ func (c *pairClients) watch(ctx context.Context, t *testing.T) {
 			w.Go(func() {
 				for range 3 { // the one in the middle is surrounded by the same answer
 					s := seen{from: time.Now()}
-					qctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+					qctx, cancel := context.WithTimeout(ctx, c.within*3/5)
 					var readOnly bool
 					err := db.QueryRowContext(qctx, "SELECT @@read_only").Scan(&readOnly)
 					cancel()
@@ -129,7 +146,7 @@ func (c *pairClients) write(t *testing.T) (stop func()) {
 				c.next++
 				n := c.next
 				c.mu.Unlock()
-				wctx, end := context.WithTimeout(context.Background(), oneWrite)
+				wctx, end := context.WithTimeout(context.Background(), c.within)
 				_, err := c.vip.ExecContext(wctx, "INSERT INTO app.log VALUES (?)", n)
 				end()
 				if err == nil {
@@ -163,7 +180,7 @@ func (c *pairClients) acknowledged() int {
 func (c *pairClients) more(t testing.TB, n int) {
 	t.Helper()
 	want := c.acknowledged() + n
-	for end := time.Now().Add(slack.For(60 * time.Second)); c.acknowledged() < want; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(slack.For(c.patience)); c.acknowledged() < want; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("%d rows more were not acknowledged", n)
 		}
@@ -212,7 +229,7 @@ func (c *pairClients) check(t testing.TB, host string) {
 }
 
 func (c *pairClients) count(host string) (n int, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), oneWrite)
+	ctx, cancel := context.WithTimeout(context.Background(), c.within)
 	defer cancel()
 	return n, c.node[host].QueryRowContext(ctx, "SELECT COUNT(*) FROM app.log").Scan(&n)
 }

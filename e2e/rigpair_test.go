@@ -113,6 +113,7 @@ type pairDrill struct {
 	repair func(p *pairRig, ctx context.Context, active, standby string) error // nil: it mends itself
 	moves  bool                                                                // the standby must serve afterwards
 	stays  bool                                                                // the active one must go on
+	off    bool                                                                // where a fence device decides, the status says that the standby is off
 	down   time.Duration                                                       // for which nobody serves, though it is not repaired; several times what a takeover takes there
 }
 
@@ -305,6 +306,12 @@ func (p *pairRig) drill(t *testing.T, d pairDrill) time.Duration {
 		p.clients.more(t, 20)
 	default:
 		p.clients.more(t, 20)
+	}
+	if d.off && p.kind == pairedAlone {
+		p.until(t, time.Minute, "the status to say that "+standby+" is off", func(ctx context.Context) (string, bool) {
+			st, err := p.pairStatus(ctx)
+			return fmt.Sprint(st.Why, err), slices.ContainsFunc(st.Nodes, func(n cluster.PairNode) bool { return string(n.Host) == standby && n.Off && !n.Alive })
+		})
 	}
 	if d.repair != nil {
 		if err := d.repair(p, t.Context(), active, standby); err != nil {

@@ -20,7 +20,7 @@ const pairedAlone kind = "pairedAlone"
 // a pair with one stays.
 var twoDrills = []pairDrill{
 	pairDrillOf("power loss of the active"),
-	{name: "power loss of the standby",
+	{name: "power loss of the standby", off: true,
 		fault:  func(p *pairRig, ctx context.Context, _, standby string) error { return p.lab.Crash(ctx, standby) },
 		repair: func(p *pairRig, ctx context.Context, _, standby string) error { return p.on(ctx, standby) }},
 	pairDrillOf("cut between the nodes"),

@@ -1,0 +1,258 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/config"
+	"holdfast/internal/testbed/drbdnode"
+	"holdfast/internal/testbed/nettest"
+	"holdfast/internal/testbed/slack"
+	helper "holdfast/internal/testbed/try"
+)
+
+// drbdRig is laboratory B: two emulated hosts n1 and n2 with the real DRBD, each with the
+// program's agent and MariaDB; a third voter and the clients are on this machine, on hosts of
+// their own of the same switch.
+type drbdRig struct {
+	t       *testing.T
+	net     *nettest.Net
+	node    [2]*drbdnode.Node
+	exe     string // on this machine
+	dir     string
+	clients *pairClients
+}
+
+// Hosts of the switch: the voter and the clients; the nodes have addresses beside theirs.
+const (
+	drbdVoter = iota
+	drbdClient
+	drbdHosts
+)
+
+// Paths on the nodes.
+const (
+	drbdExe    = "/usr/bin/holdfast"
+	drbdHome   = "/srv"
+	drbdSocket = "/run/database/socket"
+	drbdVIP    = "10.77.0.100"
+)
+
+var drbdAddr = [2]string{"10.77.0.11", "10.77.0.12"}
+
+func newDRBD(t *testing.T) *drbdRig {
+	t.Helper()
+	if why := cannot(); why != "" {
+		t.Skip(why)
+	}
+	if err := takeDown(); err != nil { // there is room for one laboratory
+		t.Fatal(err)
+	}
+	exe, err := filepath.Abs("../bin/holdfast")
+	helper.Must(t, err)
+	r := &drbdRig{t: t, net: nettest.New(t, drbdHosts), exe: exe, dir: helper.ShortDir(t)}
+	bin := filepath.Join(r.dir, "bin")
+	helper.Must(t, os.Symlink(filepath.Dir(exe), bin))
+	r.node = drbdnode.Make(t, drbdnode.Options{
+		Pkg: "holdfast/internal/testbed/drbdnode", Memory: 704, Disk: 128 << 20, Home: 256 << 20, Ahead: true,
+		Files: []string{
+			exe, "/usr/sbin/mariadbd", "/usr/bin/mariadb", "/usr/share/mysql/english", "/usr/share/mysql/charsets", r.template(),
+		},
+		Taps: [2]*os.File{r.net.Tap(t, "t1"), r.net.Tap(t, "t2")},
+	})
+	for i := range r.node {
+		r.start(i)
+	}
+	r.voter()
+	return r
+}
+
+// template is an empty database that the nodes begin with.
+func (r *drbdRig) template() string {
+	r.t.Helper()
+	dir := filepath.Join(r.dir, "template")
+	drbdnode.EmptyDatabase(r.t, dir)
+	return dir
+}
+
+// installs stands for mariadb-install-db on the nodes.
+const installs = `#!/bin/sh
+for a; do case $a in --datadir=*) exec cp -a %s/. "${a#--datadir=}/" ;; esac; done
+exit 1
+`
+
+// files are the configuration of the cluster and the settings of a host's agent.
+func (r *drbdRig) files(host, addr, home string) (cl, settings []byte) {
+	r.t.Helper()
+	conf := config.Cluster{
+		Node: []string{drbdAddr[0] + " n1", drbdAddr[1] + " n2", r.net.Addr(drbdVoter).String() + " n3"}, Type: config.PairConf, ChronyServers: []string{"192.0.2.9"},
+		// Emulated hosts are slow, those of a busy machine stand still for seconds.
+		TimingConf: config.Timings{Lease: config.Duration(90 * time.Second), Watchdog: config.Duration(75 * time.Second)},
+		Pair: &config.Pair{
+			Nodes:    []string{"n1", "n2"},
+			Patience: config.Duration(30 * time.Second),
+			Device:   &config.PairDevice{Disk: "/dev/vda", Mount: "/mnt/pair"},
+			Database: &config.PairDatabase{OptionFile: "/etc/my.cnf", User: "root", Socket: drbdSocket},
+			Group:    []config.PairMember{{VIP: drbdVIP + "/24"}},
+		},
+	}
+	url := func(addr string, port int) string { return fmt.Sprintf("http://%s:%d", addr, port) }
+	n := config.Node{
+		Host: host, Addr: addr, Cluster: "laboratory-b", DataDir: home + "/data", RunDir: home + "/run", ConfigFile: home + "/cluster.json", Driver: "libvirt",
+		Libvirt: config.Libvirt{Socket: "/run/no-libvirt"},
+		Store: config.Store{Member: &config.Member{
+			ListenPeer: url(addr, 2380), PeerURL: url(addr, 2380), ListenClient: url(addr, 2379), ClientURL: url(addr, 2379), Initial: map[string]string{},
+		}},
+		Watchdog: config.Watchdog{Device: "/dev/watchdog0"}, Undersized: true,
+	}
+	if host == "n3" {
+		n.Watchdog.Device = config.NoWatchdog
+	} else {
+		n.RunDir = "/run/holdfast" // empty after a boot
+	}
+	for i, a := range []string{drbdAddr[0], drbdAddr[1], r.net.Addr(drbdVoter).String()} {
+		n.Store.Endpoints = append(n.Store.Endpoints, url(a, 2379))
+		n.Store.Member.Initial[fmt.Sprintf("n%d", i+1)] = url(a, 2380)
+	}
+	settings, err := json.Marshal(n)
+	helper.Must(r.t, err)
+	return conf.JSON(), settings
+}
+
+// start starts the agent of a node that has booted.
+func (r *drbdRig) start(i int) {
+	r.t.Helper()
+	n := r.node[i]
+	cl, settings := r.files(n.Name(), drbdAddr[i], drbdHome)
+	n.Run("sh", "-c", `set -e
+		mkdir -p /srv /mnt/pair /run/holdfast /usr/bin
+		head -c 1048576 /dev/vdb | tr -d '\0' | grep -q . || mkfs.ext4 -q /dev/vdb
+		mount /dev/vdb /srv
+		ip addr add "$1/24" dev eth1
+		[ -e "$2" ] || ln -s "$6" "$2"
+		printf '%s' "$5" >/usr/bin/mariadb-install-db && chmod +x /usr/bin/mariadb-install-db
+		export PATH=$PATH:/usr/sbin:/usr/bin
+		printf '[mysqld]\ninnodb_buffer_pool_size=24M\ninnodb_log_file_size=4M\ninnodb_data_file_path=ibdata1:6M:autoextend\nperformance_schema=OFF\nskip_name_resolve\ntmpdir=/tmp\npid-file=/run/pid\n' >/etc/my.cnf
+		printf '%s' "$3" >/srv/cluster.json
+		printf '%s' "$4" >/srv/agent.json
+		setsid "$2" agent --insecure --config /srv/agent.json </dev/null >>/srv/agent.log 2>&1 &`,
+		"sh", drbdAddr[i], drbdExe, string(cl), string(settings), fmt.Sprintf(installs, filepath.Join(r.dir, "template")), r.exe)
+}
+
+// voter starts the agent of the third voter on this machine.
+func (r *drbdRig) voter() {
+	r.t.Helper()
+	cl, settings := r.files("n3", r.net.Addr(drbdVoter).String(), r.dir)
+	for _, d := range []string{"data", "run"} {
+		helper.Must(r.t, os.Mkdir(filepath.Join(r.dir, d), 0o700))
+	}
+	helper.Must(r.t, os.WriteFile(filepath.Join(r.dir, "cluster.json"), cl, 0o600))
+	helper.Must(r.t, os.WriteFile(filepath.Join(r.dir, "agent.json"), settings, 0o600))
+	log, err := os.Create(filepath.Join(r.dir, "agent.log"))
+	helper.Must(r.t, err)
+	// It and the member of the store, a child in a session of its own, have a table of processes
+	// of their own, and end with its first one.
+	cmd := exec.Command("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", r.exe, "agent", "--insecure", "--config", filepath.Join(r.dir, "agent.json"))
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
+	helper.Must(r.t, r.net.Start(drbdVoter, cmd))
+	drbdnode.Ahead(r.t, cmd.Process.Pid)
+	r.t.Cleanup(func() {
+		_ = cmd.Process.Kill() // it may have ended
+		_ = cmd.Wait()         // it was killed
+		helper.Must(r.t, log.Close())
+		if r.t.Failed() {
+			b, err := os.ReadFile(log.Name())
+			r.t.Logf("the voter's log: %v: %s", err, b[max(0, len(b)-3000):])
+		}
+	})
+}
+
+// devicePatience is how long anything may take on emulated hosts.
+const devicePatience = 4 * time.Minute
+
+// until waits for a state, and says in the end what it was.
+func (r *drbdRig) until(t *testing.T, what string, ok func() (string, bool)) {
+	t.Helper()
+	for end := time.Now().Add(slack.For(devicePatience)); ; time.Sleep(300 * time.Millisecond) {
+		said, done := ok()
+		if done {
+			return
+		}
+		if time.Now().After(end) {
+			for _, n := range r.node {
+				if n.On() {
+					t.Logf("%s: %s", n.Name(), n.Run("sh", "-c", "cat /proc/drbd; tail -n 40 /srv/agent.log; tail -n 15 /srv/data/pair/database.log"))
+				}
+			}
+			t.Fatalf("waited for %s: %s", what, said)
+		}
+	}
+}
+
+// status asks the agent of a node that is on.
+func (r *drbdRig) status() (st pairState, err error) {
+	err = errors.New("no node is on")
+	for _, n := range r.node {
+		if !n.On() {
+			continue
+		}
+		out, _ := n.Try(drbdExe, "pair", "status", "-o", "json") // the exit code is about the pair
+		st = pairState{}
+		if err = json.Unmarshal([]byte(out), &st); err == nil && len(st.Nodes) == 2 {
+			return st, nil
+		}
+	}
+	return st, err
+}
+
+// healthy waits until one of the nodes serves, and the other one could take over. It gives their numbers.
+func (r *drbdRig) healthy(t *testing.T) (active, standby int) {
+	t.Helper()
+	r.until(t, "a healthy pair", func() (string, bool) {
+		st, err := r.status()
+		a := st.Active()
+		if a != nil && string(a.Host) == r.node[1].Name() {
+			active, standby = 1, 0
+		} else {
+			active, standby = 0, 1
+		}
+		return fmt.Sprintf("%s, %v, %v", st.Health, st.Why, err), err == nil && st.Health == cluster.Healthy && a != nil
+	})
+	return active, standby
+}
+
+// boot switches a node on that is off, with its agent.
+func (r *drbdRig) boot(i int) {
+	r.t.Helper()
+	r.node[i].Crash() // what is left of one that was reset
+	r.node[i].Boot()
+	r.node[i].Wait()
+	r.start(i)
+}
+
+// begin begins the pair with the first node, and has clients write.
+func (r *drbdRig) begin() {
+	r.t.Helper()
+	r.until(r.t, "the pair to begin", func() (string, bool) {
+		out, code := r.node[0].Try(drbdExe, "pair", "begin")
+		return out, code == 0 || strings.Contains(out, "set up already")
+	})
+	r.healthy(r.t)
+	r.node[0].Run("/usr/bin/mariadb", "--no-defaults", "--socket="+drbdSocket, "-e",
+		"CREATE DATABASE app; CREATE TABLE app.log (id BIGINT PRIMARY KEY) ENGINE=InnoDB; CREATE USER app@'%' IDENTIFIED BY 'app'; GRANT SELECT, INSERT ON *.* TO app@'%'")
+	dial := func(ctx context.Context, addr string) (net.Conn, error) { return r.net.Dial(ctx, drbdClient, addr) }
+	r.clients = pairClientsAt(r.t, dial, drbdVIP, map[string]string{"h1": drbdAddr[0], "h2": drbdAddr[1]}, 2*time.Second, 5*time.Second)
+	r.clients.patience = devicePatience
+}
