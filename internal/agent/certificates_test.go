@@ -194,10 +194,10 @@ func TestTooLate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		time.Sleep(time.Until(shown(t, k).NotAfter) + time.Millisecond)
 	}
 	guest := keeperOf(t, a.without(t), "g1")
 	ended(guest)
-	time.Sleep(time.Until(shown(t, guest).NotAfter) + time.Millisecond)
 	guest.seen = func() (map[cluster.HostID]report.Seen, bool) {
 		t.Error("members were looked for")
 		return nil, false

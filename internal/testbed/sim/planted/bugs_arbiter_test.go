@@ -45,6 +45,6 @@ func arbiterBugs() []bug {
 		b("split-keeps-nothing", "ping", "who loses a split brain saves what it has",
 			edit{arbDecide, "m.discard(Wipe{Save: true})", "m.discard(Wipe{})"}),
 		b("wiped-while-it-runs", "ping", "the group has ended before the store is wiped",
-			edit{arbDecide, "	case m.Seen.Holds:\n		return nil\n", ""}),
+			edit{arbDecide, "	case m.Seen.Holds && !(", "	case false && !("}),
 	}
 }
