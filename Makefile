@@ -32,7 +32,7 @@ PAIRS   := ^TestPair
 PURE    := $(addprefix ./internal/,ha evacuate inventory inventory/fact pair pair/arbiter pair/precheck reason job upgrade upgrade/manifest upgrade/path upgrade/version $(addprefix transition/db/,mapping column sqlexpr)) .
 UNIT     = $(shell $(GO) list ./... | grep -vE '/(store|supervise|host|group|lab|demo|drbdnode|testroot)(/|$$)|/transition/db/('"$$(echo $(ALIGN) | tr ' ' '|')"')(/|$$)|/e2e$$|/bench$$')
 
-.PHONY: help build cross packages bundle demo deps test test-fresh test-fast test-unit test-real test-contract contract-labs contract-apart test-e2e e2e-outages e2e-upgrades e2e-pairs lint fuzz bench clean
+.PHONY: help build cross packages bundle demo deps test test-again test-fresh test-fast test-unit test-real test-contract contract-labs contract-apart test-e2e e2e-outages e2e-upgrades e2e-pairs lint fuzz bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -69,9 +69,18 @@ test: deps build lint cross out/testsum out/leftovers ## every layer, and what t
 	@rm -f out/tests.json
 	@out/leftovers snapshot out/before.json
 	@status=0; export HOLDFAST_TEST_RUN=$$$$; \
-	NICE=10 packaging/side-by-side.sh test-real test-unit || status=1; \
+	NICE=10 packaging/side-by-side.sh test-real test-unit || true; \
+	$(MAKE) --no-print-directory test-again; \
 	echo "== what is left"; out/leftovers compare out/before.json | $(SUM) || status=1; \
 	out/testsum -total out/tests.json || status=1; exit $$status
+
+test-again: out/testsum # what failed beside others, alone (ADR 0051)
+	@real=$$($(GO) list $(REAL)); out/testsum -again out/tests.json | while read -r pkg test; do \
+		if [ "$$pkg" = holdfast/e2e ]; then go='$(PLAIN) $(TEST)'; \
+		elif grep -qx "$$pkg" <<<"$$real"; then go='$(RACE)'; else continue; fi; \
+		echo "== again, alone: $$pkg $$test"; \
+		eval "$$go -count=1 -timeout 20m -run '^$$test$$' $$pkg" </dev/null | $(SUM); \
+	done; true
 
 test-fresh: ## every layer in a Debian root where nothing was installed or left before (as root)
 	@packaging/fresh.sh

@@ -314,12 +314,7 @@ func (d drill) recovered(t testing.TB, r *rig, before lab.Answer) (after lab.Ans
 
 func (d drill) judge(t testing.TB, w watch, before, after lab.Answer, holder string, st cluster.Status) {
 	t.Helper()
-	if w.err != nil {
-		t.Fatal(w.err)
-	}
-	if w.seen.Max != 1 {
-		t.Errorf("the observer saw %d holders at once: %+v", w.seen.Max, w.seen.Overlap)
-	}
+	w.oneHolder(t)
 	if d.same && after.Boot != before.Boot {
 		t.Errorf("the guest was started again: %+v, then %+v", before, after)
 	}

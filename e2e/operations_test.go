@@ -45,11 +45,9 @@ func liveMigrationThereAndBack(t testing.TB, r *rig) {
 			t.Fatal(err)
 		}
 		w := end()
-		if w.err != nil {
-			t.Fatal(w.err)
-		}
-		if after.Boot != before.Boot || after.N < before.N || w.seen.Max != 1 {
-			t.Errorf("before %+v, after %+v, holders %d: %+v", before, after, w.seen.Max, w.seen.Overlap)
+		w.oneHolder(t)
+		if after.Boot != before.Boot || after.N < before.N {
+			t.Errorf("before %+v, after %+v", before, after)
 		}
 		if now := r.healthy(t, 30*time.Second).Owner; string(now.Host) != home || now.Epoch != st.Owner.Epoch {
 			t.Errorf("owner %+v, was %+v", now, st.Owner)
@@ -121,9 +119,7 @@ func stopStaysStoppedAndStartBringsItBack(t testing.TB, r *rig) {
 	if err != nil || after.Boot == before.Boot || !strings.Contains(after.Prev, before.Boot) {
 		t.Errorf("before %+v, after %+v, %v", before, after, err)
 	}
-	if w := end(); w.err != nil || w.seen.Max != 1 {
-		t.Errorf("holders %d: %+v, %v", w.seen.Max, w.seen.Overlap, w.err)
-	}
+	end().oneHolder(t)
 }
 
 // TestHandsOffLeavesEverythingAlone cuts the whole network under hands off: the

@@ -353,6 +353,17 @@ type watch struct {
 	err   error
 }
 
+// oneHolder wants that the guest never ran on two hosts at once.
+func (w watch) oneHolder(t testing.TB) {
+	t.Helper()
+	if w.err != nil {
+		t.Fatal(w.err)
+	}
+	if w.seen.Max != 1 {
+		broken(t, "the observer saw %d holders at once: %+v", w.seen.Max, w.seen.Overlap)
+	}
+}
+
 // watching starts the client and the observer. The returned function ends them.
 func (r *rig) watching(t testing.TB) func() watch {
 	t.Helper()

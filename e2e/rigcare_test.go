@@ -220,9 +220,7 @@ func failedHealthCheckRestartsTheGuest(t testing.TB, r *rig) {
 		took := time.Since(at)
 		st = r.healthy(t, 60*time.Second)
 		w := end()
-		if w.err != nil {
-			t.Fatal(w.err)
-		}
+		w.oneHolder(t)
 		if stays := st.Owner.Host == holder; stays != (where == "in place") {
 			t.Errorf("failure %d: it ran on %s and runs on %s now, want it %s", i+1, holder, st.Owner.Host, where)
 		}
@@ -238,8 +236,8 @@ func failedHealthCheckRestartsTheGuest(t testing.TB, r *rig) {
 			t.Errorf("failure %d: the guest was ended after %s, want %s to %s", i+1, ended, (failures-1)*probeGap, slack.For(illWithin))
 		}
 		// The guest itself was well: it answered pings until it was killed.
-		if o := longestOutage(w); o.Start.Before(gone[0].Time.Add(-slack.For(time.Second))) || w.seen.Max != 1 {
-			t.Errorf("failure %d: outages %+v, ended at %s, holders %d", i+1, w.pings.Outages, gone[0].Time, w.seen.Max)
+		if o := longestOutage(w); o.Start.Before(gone[0].Time.Add(-slack.For(time.Second))) {
+			t.Errorf("failure %d: outages %+v, ended at %s", i+1, w.pings.Outages, gone[0].Time)
 		}
 		t.Logf("failure %d, restarted %s: ended %.2f s after the service hung, answered after %.2f s", i+1, where, ended.Seconds(), took.Seconds())
 	}

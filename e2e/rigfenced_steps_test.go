@@ -56,9 +56,7 @@ func (s *second) judge(t testing.TB, what string) {
 	}
 	time.Sleep(300 * time.Millisecond) // for the client to note the end of the outage
 	w := s.end()
-	if w.err != nil || w.seen.Max != 1 {
-		t.Errorf("%s: %d holders at once: %+v, %v", what, w.seen.Max, w.seen.Overlap, w.err)
-	}
+	w.oneHolder(t)
 	if after.Boot == s.before.Boot && after.N < s.before.N || after.Boot != s.before.Boot && !strings.Contains(after.Prev, s.before.Boot) {
 		t.Errorf("%s: the disk does not go on: %+v, then %+v", what, s.before, after)
 	}

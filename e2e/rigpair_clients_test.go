@@ -126,7 +126,7 @@ func (c *pairClients) watch(ctx context.Context, t *testing.T) {
 		af, at, aw := certain(a)
 		bf, bt, bw := certain(b)
 		if aw && bw && !c.both.Load() && af.Before(bt) && bf.Before(at) {
-			t.Errorf("two databases took writes at once: h1 from %s to %s, h2 from %s to %s", af, at, bf, bt)
+			broken(t, "two databases took writes at once: h1 from %s to %s, h2 from %s to %s", af, at, bf, bt)
 		}
 		select {
 		case <-ctx.Done():
@@ -223,7 +223,7 @@ func (c *pairClients) check(t testing.TB, host string) {
 	defer c.mu.Unlock()
 	for _, id := range c.acked {
 		if _, ok := slices.BinarySearch(there, id); !ok {
-			t.Errorf("row %d was acknowledged and is not on %s", id, host)
+			broken(t, "row %d was acknowledged and is not on %s", id, host)
 		}
 	}
 }

@@ -51,6 +51,14 @@ func onLab(t *testing.T, k kind, body func(t testing.TB, r *rig)) {
 	t.FailNow()
 }
 
+// broken tells that a promise is broken, which no other run of the test makes good: it fails
+// for good, however busy the machine was (tools/testsum).
+func broken(t testing.TB, format string, args ...any) {
+	t.Helper()
+	t.Attr("final", "a promise is broken")
+	t.Errorf(format, args...)
+}
+
 // try is one run.
 func try(t *testing.T, run func(*trial)) *trial {
 	t.Helper()

@@ -1,6 +1,7 @@
 // Command testsum counts what `go test -json` reports.
 //
 //	go test -json ./... | testsum -into FILE    show the run, append its counts
+//	testsum -again FILE                         print what may be run again, "PACKAGE TEST" in a line
 //	testsum -total FILE                         print the sum of all runs
 //
 // While it reads it prints one line for each package, and the whole output of
@@ -8,6 +9,9 @@
 // stand the slowest tests, those that were skipped, with their reasons, those that
 // were repeated (which they tell by the attribute "repeated" and a reason), and those
 // that failed. The exit code is 1 when something failed or nothing ran.
+//
+// A test that failed and passes in a later run of the same file counts as repeated, not as
+// failed, unless its failure is final (again.go).
 package main
 
 import (
@@ -38,16 +42,20 @@ type event struct {
 // counts are what one run adds to the file.
 type counts struct {
 	Passed   int
+	Done     []string `json:",omitempty"` // those of them that are no subtests, "PACKAGE TEST"
 	Failed   []failure
 	Skipped  []string // names with reasons
 	Repeated []string `json:",omitempty"` // names with reasons
 	Slow     []slow   `json:",omitempty"` // the slowest ones, in order
+
+	final map[string]string // while the run is read: by "PACKAGE TEST", why it is final
 }
 
 // failure is a test that failed, or a package of which no test is known to have failed.
 type failure struct {
-	Name string
-	Said string // the beginning and the end of its output
+	Name  string // "PACKAGE TEST", "PACKAGE"
+	Said  string // the beginning and the end of its output
+	Final string `json:",omitempty"` // why another run says nothing of it
 }
 
 // first and last are how many lines of what a failed test said are shown again at the end.
@@ -64,12 +72,15 @@ type slow struct {
 
 func main() {
 	into := flag.String("into", "", "append the counts of the run on standard input to `FILE`")
+	again := flag.String("again", "", "print the tests in `FILE` that failed and may be run again")
 	total := flag.String("total", "", "print the sum of the runs in `FILE`")
 	flag.Parse()
-	ok, err := false, errors.New("want -into or -total")
+	ok, err := false, errors.New("want -into, -again or -total")
 	switch {
 	case *into != "":
 		ok, err = record(os.Stdin, os.Stdout, *into)
+	case *again != "":
+		ok, err = true, list(os.Stdout, *again)
 	case *total != "":
 		ok, err = sum(os.Stdout, *total)
 	}
@@ -84,7 +95,7 @@ func main() {
 
 // record reads a run. A line that is no event is output of the build.
 func record(in io.Reader, out io.Writer, file string) (bool, error) {
-	var c counts
+	c := counts{final: map[string]string{}}
 	output := map[string][]string{}
 	own := map[slow]float64{} // by test and package
 	lines := bufio.NewReader(in)
@@ -107,6 +118,9 @@ func record(in io.Reader, out io.Writer, file string) (bool, error) {
 		}
 	}
 	c.slowestOf(own)
+	for i, f := range c.Failed {
+		c.Failed[i].Final = c.final[top(f.Name)]
+	}
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return false, err
@@ -122,9 +136,15 @@ func (c *counts) take(out io.Writer, e event, output map[string][]string) {
 		fmt.Fprint(out, e.Output)
 	case "output":
 		output[key] = append(output[key], e.Output)
+		if why := dead(e.Output); why != "" {
+			c.final[top(key)] = why
+		}
 	case "pass":
 		if e.Test != "" {
 			c.Passed++
+			if !strings.Contains(e.Test, "/") {
+				c.Done = append(c.Done, key)
+			}
 		} else {
 			fmt.Fprintf(out, "ok    %s %.1fs\n", e.Package, e.Elapsed)
 		}
@@ -133,15 +153,18 @@ func (c *counts) take(out io.Writer, e event, output map[string][]string) {
 			c.Skipped = append(c.Skipped, key+": "+reason(output[key]))
 		}
 	case "attr":
-		if e.Key == "repeated" {
+		switch e.Key {
+		case "repeated":
 			c.Repeated = append(c.Repeated, key+": "+e.Value)
 			fmt.Fprintf(out, "repeated: %s: %s\n", key, e.Value)
+		case "final":
+			c.final[top(key)] = e.Value
 		}
 	case "fail":
 		said := verdictFirst(output[key])
 		fmt.Fprint(out, strings.Join(said, ""))
-		if e.Test != "" || len(c.Failed) == 0 {
-			c.Failed = append(c.Failed, failure{strings.TrimSpace(key), ends(said)})
+		if e.Test != "" || !slices.ContainsFunc(c.Failed, func(f failure) bool { return strings.HasPrefix(f.Name, e.Package+" ") }) {
+			c.Failed = append(c.Failed, failure{strings.TrimSpace(key), ends(said), ""})
 		}
 		if e.Test == "" {
 			unended(out, e.Package, output)
@@ -219,19 +242,13 @@ func reason(output []string) string {
 }
 
 func sum(out io.Writer, file string) (bool, error) {
-	f, err := os.Open(file)
+	runs, err := read(file)
 	if err != nil {
 		return false, err
 	}
-	defer f.Close()
+	forgive(runs)
 	var all counts
-	for d := json.NewDecoder(f); ; {
-		var c counts
-		if err := d.Decode(&c); errors.Is(err, io.EOF) {
-			break
-		} else if err != nil {
-			return false, err
-		}
+	for _, c := range runs {
 		all.Passed += c.Passed
 		all.Failed = append(all.Failed, c.Failed...)
 		all.Skipped = append(all.Skipped, c.Skipped...)
@@ -241,6 +258,24 @@ func sum(out io.Writer, file string) (bool, error) {
 	all.sortSlow()
 	all.print(out)
 	return len(all.Failed) == 0 && all.Passed > 0, nil
+}
+
+// read gives the runs in a file, in order.
+func read(file string) (runs []*counts, err error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	for d := json.NewDecoder(f); ; {
+		var c counts
+		if err := d.Decode(&c); errors.Is(err, io.EOF) {
+			return runs, nil
+		} else if err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		runs = append(runs, &c)
+	}
 }
 
 func (c *counts) print(out io.Writer) {
@@ -258,6 +293,9 @@ func (c *counts) print(out io.Writer) {
 	}
 	for _, f := range c.Failed {
 		fmt.Fprintln(out, "failed:", f.Name)
+		if f.Final != "" {
+			fmt.Fprintln(out, "  final:", f.Final)
+		}
 		for l := range strings.Lines(f.Said) {
 			fmt.Fprintf(out, "  %.300s\n", strings.TrimRight(l, "\n"))
 		}

@@ -118,3 +118,54 @@ func TestTheEndsOfALongFailure(t *testing.T) {
 		t.Errorf("%q", lines)
 	}
 }
+
+// TestWhatFailedBesideOthersRunsAgain: what passes then has not failed, but is told.
+func TestWhatFailedBesideOthersRunsAgain(t *testing.T) {
+	fails := func(test string, said ...string) (run string) {
+		for _, l := range said {
+			run += fmt.Sprintf(`{"Action":"output","Package":"b","Test":%q,"Output":%q}`+"\n", test, l+"\n")
+		}
+		return run + fmt.Sprintf(`{"Action":"fail","Package":"b","Test":%q}`+"\n", test)
+	}
+	passes := func(test string) string {
+		return fmt.Sprintf(`{"Action":"pass","Package":"b","Test":%q}`+"\n", test)
+	}
+	late := fails("TestLate/sub", "    waited too long") + fails("TestLate") + passes("TestOther")
+	final := `{"Action":"attr","Package":"b","Test":"TestLate","Key":"final","Value":"two hosts ran it"}` + "\n"
+	many := late
+	for i := range mostAgain {
+		many += fails(fmt.Sprintf("Test%d", i))
+	}
+	for name, c := range map[string]struct {
+		runs              []string
+		again, sum, extra string
+	}{
+		"it passes":       {[]string{late, passes("TestLate/sub") + passes("TestLate")}, "b TestLate\n", "3 passed, 0 failed, 0 skipped", "repeated: b TestLate: failed beside others, passed alone"},
+		"it fails again":  {[]string{late, late}, "b TestLate\n", "2 passed, 4 failed, 0 skipped", "failed: b TestLate/sub\n      waited too long"},
+		"a promise":       {[]string{late + final, passes("TestLate")}, "", "2 passed, 2 failed, 0 skipped", "  final: two hosts ran it"},
+		"a data race":     {[]string{fails("TestLate/sub", "WARNING: DATA RACE") + fails("TestLate"), passes("TestLate")}, "", "1 passed, 2 failed, 0 skipped", "  final: data race"},
+		"a panic":         {[]string{fails("TestLate", "panic: nil map"), passes("TestLate")}, "", "1 passed, 1 failed, 0 skipped", "  final: panic"},
+		"no test of it":   {[]string{late + `{"Action":"fail","Package":"c"}`}, "", "1 passed, 3 failed, 0 skipped", "failed: c\n"},
+		"more than a few": {[]string{many}, "", "1 passed, 7 failed, 0 skipped", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "sum.json")
+			var again, total strings.Builder
+			for i, run := range c.runs {
+				if _, err := record(strings.NewReader(run), &strings.Builder{}, file); err != nil {
+					t.Fatal(err)
+				}
+				if i > 0 {
+					continue
+				}
+				if err := list(&again, file); err != nil || again.String() != c.again {
+					t.Errorf("again: %q, %v, want %q", again.String(), err, c.again)
+				}
+			}
+			ok, err := sum(&total, file)
+			if err != nil || ok != strings.Contains(c.sum, " 0 failed") || !strings.HasSuffix(total.String(), c.sum+"\n") || !strings.Contains(total.String(), c.extra) {
+				t.Errorf("%t, %v, %s", ok, err, total.String())
+			}
+		})
+	}
+}
