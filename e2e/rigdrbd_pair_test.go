@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"testing"
 	"time"
 )
@@ -10,26 +11,36 @@ type deviceDrill struct {
 	name   string
 	fault  func(r *drbdRig, t *testing.T, active, standby int)
 	repair func(r *drbdRig, active, standby int) // nil: it mends itself
-	moves  bool                                  // the standby serves afterwards
+	after  string                                // who serves afterwards: "active", as before; "standby"; "": either
+	down   time.Duration                         // for which nobody serves, though it is not repaired: longer than a takeover takes
 }
 
+const (
+	stays = "active"
+	moves = "standby"
+)
+
 var deviceDrills = []deviceDrill{
-	{name: "power loss of the active", moves: true,
+	{name: "power loss of the active", after: moves,
 		fault:  func(r *drbdRig, _ *testing.T, active, _ int) { r.node[active].Crash() },
 		repair: func(r *drbdRig, active, _ int) { r.boot(active) }},
-	{name: "power loss of the standby",
+	{name: "power loss of the standby", after: stays,
 		fault:  func(r *drbdRig, _ *testing.T, _, standby int) { r.node[standby].Crash() },
 		repair: func(r *drbdRig, _, standby int) { r.boot(standby) }},
-	{name: "database killed",
+	{name: "database killed", after: stays,
 		fault: func(r *drbdRig, _ *testing.T, active, _ int) { r.node[active].Run("killall", "-9", "mariadbd") }},
-	{name: "agent stands still: the watchdog resets the active", moves: true,
+	{name: "agent of the active killed", after: stays,
+		fault: func(r *drbdRig, _ *testing.T, active, _ int) {
+			r.agent(active, "-9")
+			r.agentAgain(active)
+		}},
+	{name: "agent stands still: the watchdog resets the active", after: moves,
 		fault: func(r *drbdRig, t *testing.T, active, _ int) {
-			n := r.node[active]
-			n.Run("sh", "-c", `for p in /proc/[0-9]*; do tr '\0' ' ' <$p/cmdline | grep -q "^/usr/bin/holdfast agent " && kill -STOP ${p#/proc/}; done; true`)
-			r.until(t, "the reset of "+n.Name(), func() (string, bool) { return "it is on", !n.On() })
+			r.agent(active, "-STOP")
+			r.until(t, "the reset of "+r.node[active].Name(), func() (string, bool) { return "it is on", !r.node[active].On() })
 		},
 		repair: func(r *drbdRig, active, _ int) { r.boot(active) }},
-	{name: "active cut off", moves: true,
+	{name: "active cut off", after: moves,
 		fault: func(r *drbdRig, _ *testing.T, active, _ int) { r.node[active].Cut(true) },
 		repair: func(r *drbdRig, active, _ int) {
 			if !r.node[active].On() {
@@ -38,7 +49,37 @@ var deviceDrills = []deviceDrill{
 			}
 			r.node[active].Cut(false)
 		}},
-	{name: "planned switch", moves: true,
+	// It stays unless the store's leader was on the standby.
+	{name: "cut between the nodes",
+		fault: func(r *drbdRig, _ *testing.T, active, standby int) { r.cutPeer(active, standby, "add") },
+		repair: func(r *drbdRig, active, standby int) {
+			if !r.node[active].On() {
+				r.boot(active)
+				return
+			}
+			r.cutPeer(active, standby, "del")
+		}},
+	{name: "standby is slow", after: stays, fault: func(r *drbdRig, _ *testing.T, _, standby int) {
+		for range 5 {
+			r.node[standby].Stand(true)
+			time.Sleep(2 * time.Second)
+			r.node[standby].Stand(false)
+			time.Sleep(time.Second)
+		}
+	}},
+	{name: "arbiter lost", after: stays,
+		fault:  func(r *drbdRig, _ *testing.T, _, _ int) { r.noVoter() },
+		repair: func(r *drbdRig, _, _ int) { r.voter() }},
+	{name: "arbiter and then the active lost", down: 80 * time.Second,
+		fault: func(r *drbdRig, _ *testing.T, active, _ int) {
+			r.noVoter()
+			r.node[active].Crash()
+		},
+		repair: func(r *drbdRig, active, _ int) {
+			r.voter()
+			r.boot(active)
+		}},
+	{name: "planned switch", after: moves,
 		fault: func(r *drbdRig, _ *testing.T, active, standby int) {
 			r.node[active].Run(drbdExe, "pair", "switch", r.node[standby].Name(), "--timeout", "120s")
 		}},
@@ -69,19 +110,39 @@ func (r *drbdRig) drill(t *testing.T, d deviceDrill) time.Duration {
 	c.more(t, 20)
 	at := time.Now()
 	d.fault(r, t, active, standby)
-	c.more(t, 20)
-	if d.moves && c.gap(at) > time.Minute {
+	if d.down > 0 {
+		time.Sleep(2 * time.Second) // until the writes that were under way have ended
+		n := c.acknowledged()
+		time.Sleep(d.down)
+		if more := c.acknowledged() - n; more > 0 {
+			broken(t, "%d writes were acknowledged: nothing could prove that %s does not serve", more, r.node[active].Name())
+		}
+	} else {
+		c.more(t, 20)
+	}
+	if d.after == moves && c.gap(at) > time.Minute {
 		t.Log(r.node[standby].Run("sh", "-c", "tail -n 80 /srv/agent.log; tail -n 30 /srv/data/pair/database.log"))
 	}
 	if d.repair != nil {
 		d.repair(r, active, standby)
 	}
 	serves, _ := r.healthy(t)
-	if (serves == standby) != d.moves {
+	if d.after == moves && serves != standby || d.after == stays && serves != active {
 		t.Errorf("%s serves, %s did before", r.node[serves].Name(), r.node[active].Name())
 	}
 	c.more(t, 5)
 	stop()
 	c.check(t, []string{"h1", "h2"}[serves])
 	return c.gap(at)
+}
+
+// agent sends a signal to the agent of a node.
+func (r *drbdRig) agent(node int, signal string) {
+	r.node[node].Run("sh", "-c", `for p in /proc/[0-9]*; do tr '\0' ' ' <$p/cmdline | grep -q "^/usr/bin/holdfast agent " && kill "$1" ${p#/proc/}; done; true`, "sh", signal)
+}
+
+// cutPeer cuts what one node sends to the other one, or heals it: nothing that both have to
+// take part in works.
+func (r *drbdRig) cutPeer(node, peer int, do string) {
+	r.node[node].Run("sh", "-c", fmt.Sprintf("ip route %s blackhole %s/32", do, drbdAddr[peer]))
 }

@@ -32,6 +32,7 @@ type drbdRig struct {
 	exe     string // on this machine
 	dir     string
 	clients *pairClients
+	third   *exec.Cmd // the voter's agent; nil: it has no power
 }
 
 // Hosts of the switch: the voter and the clients; the nodes have addresses beside theirs.
@@ -74,7 +75,17 @@ func newDRBD(t *testing.T) *drbdRig {
 	for i := range r.node {
 		r.start(i)
 	}
+	for _, d := range []string{"data", "run"} {
+		helper.Must(t, os.Mkdir(filepath.Join(r.dir, d), 0o700))
+	}
 	r.voter()
+	t.Cleanup(func() {
+		r.noVoter()
+		if t.Failed() {
+			b, err := os.ReadFile(r.voterLog())
+			t.Logf("the voter's log: %v: %s", err, b[max(0, len(b)-3000):])
+		}
+	})
 	return r
 }
 
@@ -98,7 +109,7 @@ func (r *drbdRig) files(host, addr, home string) (cl, settings []byte) {
 	conf := config.Cluster{
 		Node: []string{drbdAddr[0] + " n1", drbdAddr[1] + " n2", r.net.Addr(drbdVoter).String() + " n3"}, Type: config.PairConf, ChronyServers: []string{"192.0.2.9"},
 		// Emulated hosts are slow, those of a busy machine stand still for seconds.
-		TimingConf: config.Timings{Lease: config.Duration(90 * time.Second), Watchdog: config.Duration(75 * time.Second)},
+		TimingConf: config.Timings{Lease: config.Duration(45 * time.Second), Watchdog: config.Duration(35 * time.Second)},
 		Pair: &config.Pair{
 			Nodes:    []string{"n1", "n2"},
 			Patience: config.Duration(30 * time.Second),
@@ -142,25 +153,29 @@ func (r *drbdRig) start(i int) {
 		ip addr add "$1/24" dev eth1
 		[ -e "$2" ] || ln -s "$6" "$2"
 		printf '%s' "$5" >/usr/bin/mariadb-install-db && chmod +x /usr/bin/mariadb-install-db
-		export PATH=$PATH:/usr/sbin:/usr/bin
 		printf '[mysqld]\ninnodb_buffer_pool_size=24M\ninnodb_log_file_size=4M\ninnodb_data_file_path=ibdata1:6M:autoextend\nperformance_schema=OFF\nskip_name_resolve\ntmpdir=/tmp\npid-file=/run/pid\n' >/etc/my.cnf
 		printf '%s' "$3" >/srv/cluster.json
-		printf '%s' "$4" >/srv/agent.json
-		setsid "$2" agent --insecure --config /srv/agent.json </dev/null >>/srv/agent.log 2>&1 &`,
+		printf '%s' "$4" >/srv/agent.json`,
 		"sh", drbdAddr[i], drbdExe, string(cl), string(settings), fmt.Sprintf(installs, filepath.Join(r.dir, "template")), r.exe)
+	r.agentAgain(i)
+}
+
+// agentAgain starts the agent of a node that has its files.
+func (r *drbdRig) agentAgain(i int) {
+	r.t.Helper()
+	r.node[i].Run("sh", "-c", `export PATH=$PATH:/usr/sbin:/usr/bin
+		setsid /usr/bin/holdfast agent --insecure --config /srv/agent.json </dev/null >>/srv/agent.log 2>&1 &`)
 }
 
 // voter starts the agent of the third voter on this machine.
 func (r *drbdRig) voter() {
 	r.t.Helper()
 	cl, settings := r.files("n3", r.net.Addr(drbdVoter).String(), r.dir)
-	for _, d := range []string{"data", "run"} {
-		helper.Must(r.t, os.Mkdir(filepath.Join(r.dir, d), 0o700))
-	}
 	helper.Must(r.t, os.WriteFile(filepath.Join(r.dir, "cluster.json"), cl, 0o600))
 	helper.Must(r.t, os.WriteFile(filepath.Join(r.dir, "agent.json"), settings, 0o600))
-	log, err := os.Create(filepath.Join(r.dir, "agent.log"))
+	log, err := os.OpenFile(r.voterLog(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	helper.Must(r.t, err)
+	defer log.Close()
 	// It and the member of the store, a child in a session of its own, have a table of processes
 	// of their own, and end with its first one.
 	cmd := exec.Command("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", r.exe, "agent", "--insecure", "--config", filepath.Join(r.dir, "agent.json"))
@@ -168,15 +183,19 @@ func (r *drbdRig) voter() {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
 	helper.Must(r.t, r.net.Start(drbdVoter, cmd))
 	drbdnode.Ahead(r.t, cmd.Process.Pid)
-	r.t.Cleanup(func() {
-		_ = cmd.Process.Kill() // it may have ended
-		_ = cmd.Wait()         // it was killed
-		helper.Must(r.t, log.Close())
-		if r.t.Failed() {
-			b, err := os.ReadFile(log.Name())
-			r.t.Logf("the voter's log: %v: %s", err, b[max(0, len(b)-3000):])
-		}
-	})
+	r.third = cmd
+}
+
+func (r *drbdRig) voterLog() string { return filepath.Join(r.dir, "agent.log") }
+
+// noVoter takes the power of the third voter away.
+func (r *drbdRig) noVoter() {
+	if r.third == nil {
+		return
+	}
+	_ = r.third.Process.Kill() // it may have ended
+	_ = r.third.Wait()         // it was killed
+	r.third = nil
 }
 
 // devicePatience is how long anything may take on emulated hosts.

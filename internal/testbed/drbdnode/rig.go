@@ -237,6 +237,16 @@ func (n *Node) Crash() {
 	n.cmd = nil
 }
 
+// Stand makes the node stand still as a whole, or go on.
+func (n *Node) Stand(still bool) {
+	n.t.Helper()
+	sig := syscall.SIGCONT
+	if still {
+		sig = syscall.SIGSTOP
+	}
+	try.Must(n.t, n.cmd.Process.Signal(sig))
+}
+
 // On reports that the node has power, and was not reset: a reset ends it.
 func (n *Node) On() bool {
 	if n.cmd == nil {
