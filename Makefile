@@ -75,11 +75,11 @@ test: deps build lint cross out/testsum out/leftovers ## every layer, and what t
 	out/testsum -total out/tests.json || status=1; exit $$status
 
 test-again: out/testsum # what failed beside others, alone (ADR 0051)
-	@real=$$($(GO) list $(REAL)); out/testsum -again out/tests.json | while read -r pkg test; do \
+	@real=$$($(GO) list $(REAL)); last=$$((SECONDS+600)); out/testsum -again out/tests.json | while read -r pkg test && ((SECONDS < last)); do \
 		if [ "$$pkg" = holdfast/e2e ]; then go='$(PLAIN) $(TEST)'; \
 		elif grep -qx "$$pkg" <<<"$$real"; then go='$(RACE)'; else continue; fi; \
 		echo "== again, alone: $$pkg $$test"; \
-		eval "$$go -count=1 -timeout 20m -run '^$$test$$' $$pkg" </dev/null | $(SUM); \
+		eval "$$go -count=1 -timeout 12m -run '^$$test$$' $$pkg" </dev/null | $(SUM); \
 	done; true
 
 test-fresh: ## every layer in a Debian root where nothing was installed or left before (as root)
