@@ -13,6 +13,7 @@ type deviceDrill struct {
 	repair func(r *drbdRig, active, standby int) // nil: it mends itself
 	after  string                                // who serves afterwards: "active", as before; "standby"; "": either
 	down   time.Duration                         // for which nobody serves, though it is not repaired: longer than a takeover takes
+	halts  bool                                  // writes may be refused until it is repaired
 }
 
 const (
@@ -79,6 +80,22 @@ var deviceDrills = []deviceDrill{
 			r.voter()
 			r.boot(active)
 		}},
+	// Both copies have the same full file system. MariaDB refuses what it has no room for, or ends.
+	{name: "disk full", halts: true,
+		fault: func(r *drbdRig, _ *testing.T, active, _ int) {
+			r.node[active].Run("sh", "-c", "dd if=/dev/zero of=/mnt/pair/fill bs=1M 2>/dev/null; true")
+			time.Sleep(20 * time.Second)
+		},
+		repair: func(r *drbdRig, _, _ int) {
+			r.until(r.t, "room on the device", func() (string, bool) {
+				for _, n := range r.node {
+					if _, code := n.Try("sh", "-c", "mountpoint -q /mnt/pair && rm /mnt/pair/fill"); code == 0 {
+						return "", true
+					}
+				}
+				return "it is mounted nowhere", false
+			})
+		}},
 	{name: "planned switch", after: moves,
 		fault: func(r *drbdRig, _ *testing.T, active, standby int) {
 			r.node[active].Run(drbdExe, "pair", "switch", r.node[standby].Name(), "--timeout", "120s")
@@ -117,7 +134,7 @@ func (r *drbdRig) drill(t *testing.T, d deviceDrill) time.Duration {
 		if more := c.acknowledged() - n; more > 0 {
 			broken(t, "%d writes were acknowledged: nothing could prove that %s does not serve", more, r.node[active].Name())
 		}
-	} else {
+	} else if !d.halts {
 		c.more(t, 20)
 	}
 	if d.after == moves && c.gap(at) > time.Minute {

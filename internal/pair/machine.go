@@ -157,7 +157,7 @@ func (m *Machine) Observed(s Seen, from cluster.Instant) {
 	}
 	m.Seen, m.SeenAt = s, from
 	r := s.Replica
-	if r.Linked && m.fresh() {
+	if r.Linked && r.Role == RoleActive && m.fresh() { // a standby's link says nothing of what its peer acknowledges
 		m.LinkAt = from
 	}
 	since(&m.BlindAt, from, r.Role == RoleUnknown)

@@ -159,6 +159,25 @@ func TestMembersDoNotWaitForALostPeer(t *testing.T) {
 	want(t, next(m), StartMember{0})
 }
 
+// TestAStandbysLinkIsNoAcknowledgement: a copy that still looks for the node that was lost, as it
+// did when it was a standby, does not have its first commits wait for that one.
+func TestAStandbysLinkIsNoAcknowledgement(t *testing.T) {
+	m := New("node1", "node2", []Member{{"mount", 1}}, 30*time.Second)
+	both := Sync{Complete: []cluster.HostID{"node1", "node2"}, Host: "node2", Epoch: cluster.Epoch{Seq: 1}}
+	m.SyncIs(both, 5)
+	m.OwnerIs(cluster.Owner{State: cluster.Running, Host: "node1", Epoch: cluster.Epoch{Seq: 2}}, 9)
+	m.Grant(cluster.Epoch{Seq: 2})
+	m.Now++
+	m.Observed(Seen{Replica: Replica{Role: RoleStandby, Linked: true, Whole: true}, Members: []State{Down}, SyncMod: 5}, m.Now)
+	both.Host, both.Epoch = "node1", m.Granted
+	want(t, next(m), Put{Sync: both, SyncMod: 5, OwnerMod: 9, Why: "the license to write"})
+	want(t, next(m), Promote{Epoch: m.Granted})
+	m.Now++
+	m.Observed(Seen{Replica: Replica{Role: RoleActive, Waits: true, Whole: true, Wrote: true}, Members: []State{Down}, SyncMod: 6}, m.Now)
+	both.Complete = both.Complete[:1]
+	want(t, next(m), Put{Sync: both, SyncMod: 6, OwnerMod: 9, Why: "the peer does not acknowledge"})
+}
+
 // TestAStandbyThatCanNotBeSeen is ended after a while only: its active would wait for it.
 func TestAStandbyThatCanNotBeSeen(t *testing.T) {
 	m := New("node2", "node1", nil, time.Second)

@@ -256,18 +256,3 @@ func (d *Disk) Release(ctx context.Context) error {
 		return err
 	})
 }
-
-// Clear takes all keys and the reservation away. The caller has a license for it.
-// Errors: ErrNone, ErrAttention, ErrPath.
-func (d *Disk) Clear(ctx context.Context) error {
-	return d.use(ctx, func(fd int) error {
-		err := able(fd)
-		if err == nil {
-			err = d.out(fd, outRegisterIgnore, d.self)
-		}
-		if err == nil {
-			err = d.out(fd, outClear, 0)
-		}
-		return err
-	})
-}
