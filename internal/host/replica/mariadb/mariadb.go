@@ -278,6 +278,9 @@ func (d *Driver) launch(ctx context.Context, q querier, args ...string) error {
 		if err == nil {
 			return nil
 		}
+		if denied(err) {
+			return fmt.Errorf("the database that was started refuses the account: %w", err)
+		}
 		if run, rerr := d.run(ctx); rerr != nil || run == "" {
 			return errors.Join(fail.Errorf(fail.Failed, "the database ended at its start: %w", err), rerr)
 		}
@@ -285,6 +288,13 @@ func (d *Driver) launch(ctx context.Context, q querier, args ...string) error {
 			return fmt.Errorf("the database does not answer after its start: %w", err)
 		}
 	}
+}
+
+// denied reports that the server answers, and does not know the account, or its password.
+func denied(err error) bool {
+	const accessDenied = 1045 // ER_ACCESS_DENIED_ERROR
+	var refused *mysql.MySQLError
+	return errors.As(err, &refused) && refused.Number == accessDenied
 }
 
 // end kills the server; nil proves its end. It is not given up when ctx ends.

@@ -125,6 +125,38 @@ func (d *Driver) Detach(ctx context.Context) error {
 		"SET GLOBAL rpl_semi_sync_master_wait_no_slave=OFF", "SET GLOBAL rpl_semi_sync_master_enabled=OFF")
 }
 
+// Leave makes a copy a database of its own, as Found found it: it has applied all that it has
+// received, replicates from nobody, and has no accounts of this package. It is read-only; one that
+// does not run is started for that. It ends then. One that has left already stays as it is.
+// fail.Refused: it is a primary, or does not apply what it has received; it goes on as it was.
+func (d *Driver) Leave(ctx context.Context) error {
+	ctx, done := d.begin(ctx)
+	defer done()
+	f, err := d.awake(ctx, func(ctx context.Context) error { return d.start(ctx, "MASTER") })
+	if denied(err) {
+		return d.end(ctx) // an earlier call has taken the accounts away, which was its last step
+	}
+	if err != nil {
+		return err
+	}
+	if !f.readOnly {
+		return fail.Errorf(fail.Refused, "this database is a primary: demote it first")
+	}
+	if err := d.part(ctx, f); err != nil {
+		return err
+	}
+	c, err := d.conn(ctx)
+	if err != nil {
+		return err
+	}
+	err = d.exec(ctx, c, "SET SESSION sql_log_bin=0",
+		"DROP USER IF EXISTS "+text(d.cfg.Replication.User)+"@'%', "+text(d.cfg.Admin.User)+"@localhost", "FLUSH TABLES")
+	if err = errors.Join(err, c.Close()); err != nil {
+		return err
+	}
+	return d.end(ctx)
+}
+
 // Found makes the accounts of this package on a server that is not replicated yet, by the
 // account root and the socket, as distributions set it up. The server must not run by anybody
 // else; it is started for that, and ended. Nothing of it comes into the binary log.

@@ -116,18 +116,24 @@ func (d *Driver) Keep(ctx context.Context) (run string, err error) {
 	if !f.readOnly {
 		return "", fail.Errorf(fail.Refused, "this database is a primary: demote it first")
 	}
-	if f.configured {
-		if err := d.exec(ctx, d.db, "STOP SLAVE IO_THREAD", "START SLAVE SQL_THREAD"); err != nil {
-			return "", err
-		}
-		if _, err := d.applyAll(ctx); err != nil {
-			return "", err
-		}
-		if err := d.exec(ctx, d.db, "STOP SLAVE", "RESET SLAVE ALL"); err != nil {
-			return "", err
-		}
+	if err := d.part(ctx, f); err != nil {
+		return "", err
 	}
 	return d.run(ctx)
+}
+
+// part ends a replica's replication when all that it has received is applied.
+func (d *Driver) part(ctx context.Context, f following) error {
+	if !f.configured {
+		return nil
+	}
+	if err := d.exec(ctx, d.db, "STOP SLAVE IO_THREAD", "START SLAVE SQL_THREAD"); err != nil {
+		return err
+	}
+	if _, err := d.applyAll(ctx); err != nil {
+		return err
+	}
+	return d.exec(ctx, d.db, "STOP SLAVE", "RESET SLAVE ALL")
 }
 
 // applyAll waits until a replica that receives no more has applied all that it has received,
