@@ -11,7 +11,7 @@ import (
 // retireCommand is for scripts that remove Holdfast from a host.
 func retireCommand() *cobra.Command {
 	var file string
-	var check bool
+	var check, apart bool
 	c := &cobra.Command{
 		Use: "retire", Short: "End what outlives the agent of this host, when that harms nobody", Hidden: true, Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -20,7 +20,7 @@ func retireCommand() *cobra.Command {
 			if check {
 				err = agent.MayRetire(c.Context(), file)
 			} else {
-				ended, err = agent.Retire(c.Context(), file)
+				ended, err = agent.Retire(c.Context(), file, apart)
 			}
 			for _, line := range ended {
 				if _, werr := fmt.Fprintln(c.OutOrStdout(), line); werr != nil {
@@ -32,5 +32,6 @@ func retireCommand() *cobra.Command {
 	}
 	c.Flags().StringVar(&file, "config", "/etc/holdfast/agent.json", "the settings of this host")
 	c.Flags().BoolVar(&check, "check", false, "tell whether it would harm, and change nothing")
+	c.Flags().BoolVar(&apart, "apart", false, "the host does not come back: a pair's database becomes one of its own")
 	return c
 }

@@ -67,7 +67,7 @@ func TestRetireEndsAPair(t *testing.T) {
 	cmd.Tied = true
 	try.Must(t, cmd.Start(ctx, nil))
 	try.Until(t, "the database", func() bool { _, err := (p.server()).Process(ctx); return err == nil })
-	ended, err := Retire(ctx, file)
+	ended, err := Retire(ctx, file, true)
 	if err != nil || len(ended) != 2 || ended[0] != "service has ended" || !strings.Contains(ended[1], p.cfg.Database.Datadir) {
 		t.Errorf("ended %q, %v", ended, err)
 	}
@@ -77,7 +77,7 @@ func TestRetireEndsAPair(t *testing.T) {
 	if _, err := cmd.Process(ctx); !errors.Is(err, procfs.ErrGone) {
 		t.Errorf("the database is left: %v", err)
 	}
-	if ended, err := Retire(ctx, file); err != nil || len(ended) != 0 {
+	if ended, err := Retire(ctx, file, true); err != nil || len(ended) != 0 {
 		t.Errorf("once more: %q, %v", ended, err)
 	}
 }

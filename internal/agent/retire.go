@@ -82,8 +82,9 @@ func MayRetire(ctx context.Context, nodeFile string) error {
 }
 
 // Retire ends the member of the store and the watchdog holder of a host whose agent is
-// stopped, and tells what it ended.
-func Retire(ctx context.Context, nodeFile string) (ended []string, err error) {
+// stopped, and what a pair has there, and tells what it ended. apart: the host does not come back, so its
+// database is made one of its own.
+func Retire(ctx context.Context, nodeFile string, apart bool) (ended []string, err error) {
 	nd, err := retiring(nodeFile)
 	if err != nil || nd == nil {
 		return nil, err
@@ -109,13 +110,13 @@ func Retire(ctx context.Context, nodeFile string) (ended []string, err error) {
 			ended = append(ended, fmt.Sprintf("%s, process %d, has ended", what, was.PID))
 		}
 	}
-	more, err := nd.endPair(ctx)
+	more, err := nd.endPair(ctx, apart)
 	return append(ended, more...), err
 }
 
 // endPair ends what an agent has left of a pair's group: its members, and the database, which
 // goes on read-only after the group was stopped.
-func (nd *node) endPair(ctx context.Context) (ended []string, err error) {
+func (nd *node) endPair(ctx context.Context, apart bool) (ended []string, err error) {
 	nd.Log = slog.New(slog.DiscardHandler)
 	if _, err := os.Stat(nd.n.ConfigFile); nd.n.GuestsOnly || errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -123,7 +124,11 @@ func (nd *node) endPair(ctx context.Context) (ended []string, err error) {
 	if err := nd.loadCluster(); err != nil {
 		return nil, err
 	}
-	if nd.cfg.Type != config.PairConf || nd.cfg.Pair.Peer(nd.n.Host) == "" {
+	if nd.cfg.Type != config.PairConf {
+		return nil, nil
+	}
+	peer := nd.cfg.Pair.Peer(nd.n.Host)
+	if peer == "" {
 		return nil, nil
 	}
 	p := &pairWork{nd: nd, cfg: nd.cfg.Pair.Full()}
@@ -143,6 +148,18 @@ func (nd *node) endPair(ctx context.Context) (ended []string, err error) {
 	if _, files := p.cfg.Files(); files != nil {
 		more, err := p.endDevice(ctx)
 		return append(ended, more...), err
+	}
+	if apart {
+		db, err := p.database(peer)
+		if err != nil {
+			return ended, err
+		}
+		defer db.Close()
+		if left, err := db.Leave(ctx); err != nil {
+			return ended, fmt.Errorf("make the database one of its own: %w", err)
+		} else if left {
+			return append(ended, "the database has ended, and replicates no more; its data are in "+p.cfg.Database.Datadir), nil
+		}
 	}
 	cmd := p.server()
 	if _, err := cmd.Process(ctx); errors.Is(err, procfs.ErrGone) {

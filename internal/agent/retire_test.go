@@ -167,7 +167,7 @@ func TestRetireEndsWhatOutlivesTheAgent(t *testing.T) {
 		return err == nil && pid != 0
 	})
 
-	if _, err := Retire(t.Context(), file); !refused(err, fail.Refused, "the agent runs") {
+	if _, err := Retire(t.Context(), file, false); !refused(err, fail.Refused, "the agent runs") {
 		t.Errorf("with a keeper: %v", err)
 	}
 	stop()
@@ -177,7 +177,7 @@ func TestRetireEndsWhatOutlivesTheAgent(t *testing.T) {
 	if _, err := client.Arm(t.Context(), clock.New().Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Retire(t.Context(), file); !refused(err, fail.Refused, "watchdog of this host is armed") {
+	if _, err := Retire(t.Context(), file, false); !refused(err, fail.Refused, "watchdog of this host is armed") {
 		t.Errorf("armed: %v", err)
 	}
 	if err := MayRetire(t.Context(), file); !refused(err, fail.Refused, "watchdog of this host is armed") {
@@ -189,14 +189,14 @@ func TestRetireEndsWhatOutlivesTheAgent(t *testing.T) {
 	if err := client.Disarm(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	ended, err := Retire(t.Context(), file)
+	ended, err := Retire(t.Context(), file, false)
 	if err != nil || len(ended) != 1 || !strings.HasPrefix(ended[0], "the member of the store, process ") {
 		t.Errorf("retired: %q, %v", ended, err)
 	}
 	if s, err := supervise.Read(dir, storeChild); err != nil || s.PID != 0 {
 		t.Errorf("the child lives: %+v, %v", s, err)
 	}
-	if ended, err := Retire(t.Context(), file); err != nil || len(ended) != 0 {
+	if ended, err := Retire(t.Context(), file, false); err != nil || len(ended) != 0 {
 		t.Errorf("again: %q, %v", ended, err)
 	}
 }

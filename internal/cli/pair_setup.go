@@ -123,7 +123,7 @@ func (a *app) setupPair(cmd *cobra.Command, s *pairSetup) (err error) {
 		}
 	} else if note.VIP != s.vip || note.Peer != s.peer || !slices.Equal(note.Arbiters, s.arbiters) {
 		return fail.Errorf(fail.Refused, "a set-up with --vip %s --peer %s --arbiter %s was begun here", clean(note.VIP), clean(note.Peer), clean(strings.Join(note.Arbiters, " --arbiter "))).
-			With("go on with these; or take it back: holdfast uninstall, and remove " + install.SetupFile)
+			With("go on with these; or take it back: holdfast uninstall")
 	} else if err := writeText(a.env.Stderr, fmt.Sprintf("goes on with the set-up of %s\n", note.Begun.Local().Format(time.DateTime))); err != nil {
 		return err
 	}

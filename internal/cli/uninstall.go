@@ -4,12 +4,16 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cluster"
+	"holdfast/internal/config"
 	"holdfast/internal/fail"
 	"holdfast/internal/install"
 )
@@ -28,8 +32,13 @@ func (a *app) uninstallCmd() *cobra.Command {
 that Holdfast has put there. The image and all else in the shared directory
 stay.
 
+Of a two-node pair each node keeps its database, with all that it has received,
+as one of its own: it does not run, replicates from nobody, and has no accounts
+of the pair. A "pair setup" that was begun on this host is taken back so, too.
+
 Refused while a host does not answer. The configuration is that of this host,
-unless -c names another one.`,
+unless -c names another one. This host comes last: interrupted, it goes on when
+it is run again.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			js, err := a.asJSON(cmd)
@@ -39,7 +48,7 @@ unless -c names another one.`,
 			if !sure {
 				return fail.Errorf(fail.Refused, "this stops the management VM, and ends its protection").With("if you are certain: --" + sureFlag)
 			}
-			o, err := a.installOptions(cmd, cmp.Or(file, install.ClusterFile), list, base, true)
+			o, err := a.uninstallOptions(cmd, file, list, base)
 			if err != nil {
 				return err
 			}
@@ -58,12 +67,51 @@ unless -c names another one.`,
 	return cmd
 }
 
+// uninstallOptions are those of the configuration in a file, "": of this host, or of the set-up of a pair
+// that was begun here and did not come to an installation.
+func (a *app) uninstallOptions(cmd *cobra.Command, file, list, base string) (o install.Options, err error) {
+	if begun, err := install.PairBegun(install.SetupLock, ""); err != nil || begun != "" {
+		if err == nil {
+			err = fail.Errorf(fail.Refused, "%s on this host", begun).With("wait for its end")
+		}
+		return o, err
+	}
+	own := cmp.Or(file, install.ClusterFile)
+	_, missing := os.Stat(own)
+	note, err := readNote(install.SetupFile)
+	switch {
+	case err != nil:
+		return o, err
+	case file == "" && note != nil && errors.Is(missing, fs.ErrNotExist):
+		o = install.Options{Config: note.Config, ConfigText: note.Config.JSON(), Undersized: true, Domain: cluster.GuestName}
+		if o.Base, err = readBase(base); err != nil {
+			return o, err
+		}
+		o.Last = note.Config.Pair.Nodes[0]
+	default:
+		if o, err = a.installOptions(cmd, own, list, base, true); err != nil {
+			return o, err
+		}
+		n, err := config.LoadNode(install.SettingsFile)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return o, err
+		}
+		o.Last = n.Host
+	}
+	return o, nil
+}
+
 func (a *app) uninstall(cmd *cobra.Command, o install.Options, ssh *sshFlags, js bool) error {
 	res, err := a.runUninstall(cmd, &o, ssh)
 	if js {
 		err = errors.Join(err, writeJSON(a.env.Stdout, res, false))
 	} else {
 		err = errors.Join(err, writeText(a.env.Stdout, removedText(res, painterFor(a.env.Stdout))))
+		if p := o.Config.Pair; err == nil && res.OK && p != nil {
+			if _, files := p.Files(); files == nil {
+				err = writeText(a.env.Stdout, fmt.Sprintf("each node has its database as one of its own, in %s; to start it there: systemctl enable --now %s\n", clean(p.Full().Database.Datadir), install.DatabaseUnit))
+			}
+		}
 	}
 	return uninstalled(cmd, res, err)
 }

@@ -5,10 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/config"
+	"holdfast/internal/fail"
+	"holdfast/internal/pair/precheck"
 )
 
 // Removed is what an uninstallation has done, by host.
@@ -38,6 +42,9 @@ func Uninstall(ctx context.Context, o Options) (res Removed, err error) {
 		res.Report = report(r.found)
 		return res, nil
 	}
+	if err := r.setupElsewhere(ctx); err != nil {
+		return res, err
+	}
 	if err := r.stopGuest(ctx); err != nil {
 		return res, err
 	}
@@ -46,6 +53,30 @@ func Uninstall(ctx context.Context, o Options) (res Removed, err error) {
 		return res, fmt.Errorf("end the agents: %w", err)
 	}
 	return res, r.remove(ctx, &res)
+}
+
+// setupElsewhere refuses while a set-up or a recovery of a pair is at work on another host than the last one,
+// or was begun there: it would go on, or be run again.
+func (r *run) setupElsewhere(ctx context.Context) error {
+	if r.Config.Type != config.PairConf {
+		return nil
+	}
+	return r.each(r.targets, func(h Host) error {
+		if h.Name == r.Last {
+			return nil
+		}
+		a, err := r.ask(ctx, h, Request{Do: DoPair, Pair: &precheck.Query{}})
+		if err == nil && a.Pair == nil {
+			err = errors.New("it says nothing")
+		}
+		if err != nil {
+			return fmt.Errorf("ask whether a set-up is at work: %w", err)
+		}
+		if a.Pair.Begun != "" {
+			return fail.Errorf(fail.Refused, "%s; nothing was changed", a.Pair.Begun).With("run this there")
+		}
+		return nil
+	})
 }
 
 // stopGuest makes sure that the management VM is off everywhere: by the cluster's
@@ -58,7 +89,7 @@ func (r *run) stopGuest(ctx context.Context) error {
 		}
 	}
 	if len(alive) > 0 {
-		r.Tell("", "the management VM stops")
+		r.Tell("", r.protected()+" stops")
 		var errs []error
 		for _, h := range alive { // any agent can do it, and one that has just joined the store again may be slow
 			err := r.stopBy(ctx, h)
@@ -83,21 +114,29 @@ func (r *run) stopGuest(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// protected is what the cluster protects.
+func (r *run) protected() string {
+	if r.Config.Type == config.PairConf {
+		return "the pair's group"
+	}
+	return "the management VM"
+}
+
 // stopBy has the agent of a host stop the management VM, and reads whether it is off.
 func (r *run) stopBy(ctx context.Context, h Host) error {
 	if _, err := r.ask(ctx, h, Request{Do: DoAgent, Args: []string{"stop"}}); err != nil {
-		return fmt.Errorf("stop the management VM: %w", err)
+		return fmt.Errorf("stop %s: %w", r.protected(), err)
 	}
 	a, err := r.ask(ctx, h, Request{Do: DoAgent, Args: []string{"status", "-o", "json"}})
 	if err != nil {
-		return fmt.Errorf("ask whether the management VM has stopped: %w", err)
+		return fmt.Errorf("ask whether %s has stopped: %w", r.protected(), err)
 	}
 	var st status
 	if err := json.Unmarshal([]byte(a.Output), &st); err != nil {
-		return fmt.Errorf("ask whether the management VM has stopped: %w", err)
+		return fmt.Errorf("ask whether %s has stopped: %w", r.protected(), err)
 	}
 	if s := cluster.OwnerState(st.Owner.State); s != "" && s != cluster.Released {
-		return fmt.Errorf("the management VM is %s on %s", s, st.Owner.Host)
+		return fmt.Errorf("%s is %s on %s", r.protected(), s, st.Owner.Host)
 	}
 	return nil
 }
@@ -111,7 +150,7 @@ func (r *run) remove(ctx context.Context, res *Removed) error {
 		paths = append(paths, File{Path: f.Path})
 	}
 	var mu sync.Mutex
-	return r.each(r.targets, func(h Host) error {
+	one := func(h Host) error {
 		a, err := r.ask(ctx, h, Request{Do: DoRemove, Files: paths})
 		mu.Lock()
 		defer mu.Unlock()
@@ -120,5 +159,10 @@ func (r *run) remove(ctx context.Context, res *Removed) error {
 			return fmt.Errorf("%w (gone so far: %s)", err, strings.Join(a.Changed, ", "))
 		}
 		return nil
-	})
+	}
+	last := func(h Host) bool { return h.Name == r.Last }
+	if err := r.each(slices.DeleteFunc(slices.Clone(r.targets), last), one); err != nil {
+		return err
+	}
+	return r.each(slices.DeleteFunc(slices.Clone(r.targets), func(h Host) bool { return !last(h) }), one)
 }

@@ -30,6 +30,7 @@ type Options struct {
 	Files      []File // that every host gets: the program, its unit, ...
 	Domain     string // name of the management VM's domain
 	Parallel   int    // how many hosts at a time
+	Last       string // the host that an uninstallation takes Holdfast off last: whose configuration it goes by
 	NoFirewall bool   // the hosts' firewalls are left alone, and let no longer in what they did
 
 	Adopt *Adoption // a management VM to take over from somebody else; nil: none
@@ -37,8 +38,7 @@ type Options struct {
 	// Confirm asks a person before what the last warnings tell is begun; nil: nobody is asked.
 	Confirm func(context.Context, string) error
 
-	// Connect logs in and starts the program there.
-	Connect func(context.Context, Host) (Conn, error)
+	Connect func(context.Context, Host) (Conn, error) // logs in and starts the program there
 	// Tell hears what is done on a host; host "" is all.
 	Tell func(host, what string)
 }

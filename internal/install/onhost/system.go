@@ -19,8 +19,8 @@ import (
 	"holdfast/internal/install"
 )
 
-// stopWithin bounds the end of what outlives the agent.
-const stopWithin = time.Minute
+// stopWithin bounds the end of what outlives the agent: a database may have much to apply before.
+const stopWithin = 15 * time.Minute
 
 // agentWithin bounds a command of the installed program: holdfast stop waits for
 // the end of the management VM.
@@ -98,7 +98,7 @@ func stop(ctx context.Context) error {
 			return fmt.Errorf("stop the agent: %w", err)
 		}
 	}
-	if _, err := runFor(ctx, stopWithin, install.Program, "retire", "--config", install.SettingsFile); err != nil {
+	if _, err := runFor(ctx, stopWithin, install.Program, "retire", "--apart", "--config", install.SettingsFile); err != nil {
 		_, back := run(ctx, "systemctl", "enable", "--now", install.Unit)
 		return errors.Join(err, back)
 	}

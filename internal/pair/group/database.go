@@ -264,5 +264,28 @@ func (d *Database) Follow(ctx context.Context, cut bool) error {
 // Unfollow ends following.
 func (d *Database) Unfollow(ctx context.Context) error { return d.DB.Detach(ctx) }
 
+// Leave makes this copy a database of its own, which has all that it has received. One that is
+// no copy of a pair stays as it is: left is false. Nobody else uses it.
+func (d *Database) Leave(ctx context.Context) (left bool, err error) {
+	known, err := d.known()
+	if err != nil {
+		return false, err
+	}
+	_, wrote, err := readWrote(d.Dir)
+	if err != nil || !known && !wrote {
+		return false, err
+	}
+	if err := d.DB.Demote(ctx); err != nil {
+		return false, err
+	}
+	if err := d.DB.Leave(ctx); err != nil {
+		return false, err
+	}
+	if err := os.Remove(filepath.Join(d.Dir, knownName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	return true, forgetWrote(d.Dir)
+}
+
 // Close closes the connections to the server.
 func (d *Database) Close() { d.DB.Close() }
