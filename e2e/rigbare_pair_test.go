@@ -174,10 +174,7 @@ func TestPairSetup(t *testing.T) {
 	t.Log(out)
 	b.exe = install.Command
 	b.pairHealthy(t)
-	sql := func(h, statement string) string {
-		return strings.TrimSpace(b.sh(t, h, "mariadb --socket="+pairSocket+` -N -e "`+statement+`"`))
-	}
-	sql("h1", "CREATE DATABASE app; CREATE TABLE app.log (id INT PRIMARY KEY); INSERT INTO app.log VALUES (7)")
+	b.sql(t, "h1", "CREATE DATABASE app; CREATE TABLE app.log (id INT PRIMARY KEY); INSERT INTO app.log VALUES (7)")
 	if owner := b.sh(t, "h2", "stat -c %U "+pairBase+"/mysql "+pairBase+"/mysql/ibdata1"); owner != "mysql\nmysql\n" {
 		t.Errorf("the copy belongs to %q", owner)
 	}
@@ -185,7 +182,7 @@ func TestPairSetup(t *testing.T) {
 	if !strings.Contains(out, "h2 serves in place of h1 after ") {
 		t.Errorf("the switch said %s", out)
 	}
-	if got := sql("h2", "SELECT id FROM app.log"); got != "7" {
+	if got := b.sql(t, "h2", "SELECT id FROM app.log"); got != "7" {
 		t.Errorf("after the switch the row is %q", got)
 	}
 	b.pairHealthy(t)
@@ -195,7 +192,7 @@ func TestPairSetup(t *testing.T) {
 	}
 
 	b.recovered(t)
-	if got := sql("h1", "SELECT id FROM app.log"); got != "7" {
+	if got := b.sql(t, "h1", "SELECT id FROM app.log"); got != "7" {
 		t.Errorf("after the recovery the row on h1 is %q", got)
 	}
 	b.uninstall(t, "h1", files...)

@@ -89,7 +89,7 @@ var deviceDrills = []deviceDrill{
 		repair: func(r *drbdRig, _, _ int) {
 			r.until(r.t, "room on the device", func() (string, bool) {
 				for _, n := range r.node {
-					if _, code := n.Try("sh", "-c", "mountpoint -q /mnt/pair && rm /mnt/pair/fill"); code == 0 {
+					if _, code := n.Try("sh", "-c", "grep -q ' /mnt/pair ' /proc/mounts && rm /mnt/pair/fill"); code == 0 {
 						return "", true
 					}
 				}
