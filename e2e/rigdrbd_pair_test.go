@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 )
@@ -84,7 +85,10 @@ var deviceDrills = []deviceDrill{
 	{name: "disk full", halts: true,
 		fault: func(r *drbdRig, _ *testing.T, active, _ int) {
 			r.node[active].Run("sh", "-c", "dd if=/dev/zero of=/mnt/pair/fill bs=1M 2>/dev/null; true")
-			time.Sleep(20 * time.Second)
+			r.until(r.t, "the status to tell of it", func() (string, bool) {
+				st, err := r.status()
+				return fmt.Sprint(st.Health, st.Why, err), err == nil && strings.Contains(fmt.Sprint(st.Why), "the file system of /mnt/pair is full")
+			})
 		},
 		repair: func(r *drbdRig, _, _ int) {
 			r.until(r.t, "room on the device", func() (string, bool) {

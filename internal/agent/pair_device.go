@@ -45,7 +45,7 @@ func (p *pairWork) onDevice(peer string, members []group.Member) (data group.Dat
 			return nil, nil, err
 		}
 		mount = p.mountOf(drv)
-		data = &group.Device{DB: drv, Dir: p.dir(), Make: func(ctx context.Context) error { return p.makeFiles(ctx, mount) }}
+		data = &group.Device{DB: drv, Dir: p.dir(), Mount: mount, Make: func(ctx context.Context) error { return p.makeFiles(ctx, mount) }}
 	}
 	if err := os.MkdirAll(p.dir(), 0o700); err != nil {
 		return nil, nil, err

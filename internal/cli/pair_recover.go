@@ -126,6 +126,9 @@ func (a *app) recoverPair(cmd *cobra.Command, r *pairRecovery, addr string) (err
 	if err := a.reachPair(cmd.Context(), &r.pairInput, &so); err != nil {
 		return err
 	}
+	if err := aloneAtWork(cmd.Context(), so); err != nil {
+		return err
+	}
 	note := &setupNote{Peer: want, Config: cl}
 	s := stages{a: a, begun: time.Now(), of: 2}
 	if err := s.next("installation"); err != nil {
@@ -152,6 +155,25 @@ func (a *app) recoverPair(cmd *cobra.Command, r *pairRecovery, addr string) (err
 		return err
 	}
 	return writeText(a.env.Stdout, "a product that is licensed by its hardware has to be registered again on the node that was recovered\n")
+}
+
+// aloneAtWork refuses while a set-up is at work on another host of the pair, or was begun there.
+func aloneAtWork(ctx context.Context, so survey.Options) error {
+	peer := precheck.Arbiter{Addrs: []string{so.Peer.String()}}
+	for i, h := range append([]precheck.Arbiter{peer}, so.Arbiters...) {
+		c, err := so.Connect(ctx, h.Addrs[0], i > 0)
+		if err != nil {
+			return err
+		}
+		begun, err := install.Begun(ctx, c)
+		if err = errors.Join(err, c.Close()); err != nil {
+			return err
+		}
+		if begun != "" {
+			return fail.Errorf(fail.Refused, "%s: %s; nothing was changed", h.Addrs[0], clean(begun)).With("wait for its end, or take it back there: holdfast uninstall")
+		}
+	}
+	return nil
 }
 
 // mayRecover refuses where the other node is well, or this one does not serve.

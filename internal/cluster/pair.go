@@ -145,10 +145,9 @@ func (p PairStatus) Health() (h Health, why []string) {
 			why = append(why, string(n.Host)+" was shown off by its fence device: switch it on when it is in order")
 		case !n.Alive:
 			why = append(why, string(n.Host)+" is silent")
-		case n == active:
-		case n.Why != "":
+		case n != active && n.Why != "":
 			why = append(why, string(n.Host)+": "+n.Why)
-		case p.Set && !slices.Contains(p.Complete, n.Host): // what it tells may be of before it was made new
+		case n != active && p.Set && !slices.Contains(p.Complete, n.Host): // what it tells may be of before it was made new
 			why = append(why, string(n.Host)+" does not have every acknowledged write")
 		case n.Problem != "":
 			why = append(why, string(n.Host)+": "+n.Problem)

@@ -1,6 +1,7 @@
 package install
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/pair/precheck"
 	"holdfast/internal/text"
 )
 
@@ -38,6 +40,18 @@ func ReadAtWork(lock *os.File) (*AtWork, error) {
 		return nil, nil
 	}
 	return &w, nil
+}
+
+// Begun asks a host which set-up or recovery of a pair is at work there, or was begun; "": none.
+func Begun(ctx context.Context, c Conn) (string, error) {
+	a, err := c.Ask(ctx, Request{Do: DoPair, Pair: &precheck.Query{}})
+	if err == nil && a.Pair == nil {
+		err = errors.New("it says nothing")
+	}
+	if err != nil {
+		return "", fmt.Errorf("ask whether a set-up is at work: %w", err)
+	}
+	return a.Pair.Begun, nil
 }
 
 // PairBegun says which set-up or recovery of a pair is at work on this host, or was begun and has not

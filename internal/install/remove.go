@@ -12,7 +12,6 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/fail"
-	"holdfast/internal/pair/precheck"
 )
 
 // Removed is what an uninstallation has done, by host.
@@ -65,17 +64,11 @@ func (r *run) setupElsewhere(ctx context.Context) error {
 		if h.Name == r.Last {
 			return nil
 		}
-		a, err := r.ask(ctx, h, Request{Do: DoPair, Pair: &precheck.Query{}})
-		if err == nil && a.Pair == nil {
-			err = errors.New("it says nothing")
+		begun, err := Begun(ctx, r.conn(h))
+		if err == nil && begun != "" {
+			err = fail.Errorf(fail.Refused, "%s; nothing was changed", begun).With("run this there")
 		}
-		if err != nil {
-			return fmt.Errorf("ask whether a set-up is at work: %w", err)
-		}
-		if a.Pair.Begun != "" {
-			return fail.Errorf(fail.Refused, "%s; nothing was changed", a.Pair.Begun).With("run this there")
-		}
-		return nil
+		return err
 	})
 }
 

@@ -1,6 +1,7 @@
 package group
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -34,6 +35,7 @@ type Database struct {
 	acked uint64         // by the peer, at the last look
 	at    time.Time      // since when it has not changed although commits wait
 	seen  replica.Status // at the last look
+	full  string         // at the last look
 	meter meter          // of the copy
 }
 
@@ -86,8 +88,9 @@ func (d *Database) Look(ctx context.Context, s pair.Sync) (r pair.Replica, told 
 	if err != nil {
 		return r, "", err
 	}
+	room := full(d.DB.Datadir())
 	d.mu.Lock()
-	d.seen = st
+	d.seen, d.full = st, room
 	d.mu.Unlock()
 	_, wrote, err := readWrote(d.Dir)
 	if err != nil {
@@ -116,7 +119,7 @@ func (d *Database) Look(ctx context.Context, s pair.Sync) (r pair.Replica, told 
 func (d *Database) Describe(r *cluster.PairReport) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	r.Data, r.Lag, r.LagKnown, r.Problem = d.DB.Datadir(), d.seen.Lag, d.seen.LagKnown, d.seen.Problem
+	r.Data, r.Lag, r.LagKnown, r.Problem = d.DB.Datadir(), d.seen.Lag, d.seen.LagKnown, cmp.Or(d.seen.Problem, d.full)
 	if c, ok := d.DB.Copying(); ok {
 		r.Copy = d.meter.look(c, time.Now())
 	}

@@ -20,6 +20,8 @@ type Device struct {
 	DB *drbd.Driver
 	// Dir survives reboots. The file in it says that this copy was promoted, and has not followed since.
 	Dir string
+	// Mount is the file system on it, the first member of the group.
+	Mount *Mount
 	// Make puts on the device what the group begins with. The device is active, and nothing
 	// uses it but Make. It is called again where it was cut short.
 	Make func(ctx context.Context) error
@@ -143,6 +145,8 @@ func (d *Device) Look(ctx context.Context, _ pair.Sync) (r pair.Replica, told st
 		c.Problem = trouble.Error()
 	case split && !wrote:
 		c.Problem = "split brain: this copy and the peer's went apart"
+	case d.Mount != nil:
+		c.Problem = d.Mount.Full()
 	}
 	d.see(c)
 	b, err := json.Marshal(c)

@@ -3,6 +3,7 @@ package group
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -34,6 +35,9 @@ func TestAFullDisk(t *testing.T) {
 	fill := filepath.Join(a.dir, "fill")
 	fillUp(t, fill)
 	t.Logf("the disk is full, %d rows are acknowledged", l.size())
+	if said := full(a.dir); !strings.HasPrefix(said, "the file system of "+a.dir+" is full: 0 MB of ") {
+		t.Errorf("of a full disk is said: %q", said)
+	}
 	try.Until(t, "the group to leave a", func() bool {
 		g, err := a.Observe(t.Context())
 		return err == nil && g.State == cluster.GuestAbsent
@@ -46,6 +50,9 @@ func TestAFullDisk(t *testing.T) {
 	l.more(t, 20)
 
 	try.Must(t, os.Remove(fill))
+	if said := full(a.dir); said != "" {
+		t.Errorf("of a disk with room is said: %q", said)
+	}
 	r.complete()
 	l.more(t, 20)
 	stop()

@@ -114,6 +114,8 @@ func (d *Shared) Look(ctx context.Context, _ pair.Sync) (r pair.Replica, told st
 		c.Problem = trouble.Error()
 	case p.Active && lost && d.Mount.State(ctx) != pair.Down:
 		c.Problem = "the disk's reservation was lost: it refuses this node's writes"
+	default:
+		c.Problem = d.Mount.Full()
 	}
 	d.mu.Lock()
 	d.seen = c
