@@ -19,14 +19,21 @@ func TestPairSetupOfTwo(t *testing.T) {
 	args := append(b.setupArgs(t), "--yes", "CONFIRM")
 	files := b.files(t, "h1", b.pairCluster())
 	before := b.tree(t, "h1")
-	for _, until := range []string{"h2: files", "the copy of all data"} {
+	login := args[:slices.Index(args, "pair")]
+	killed := func(args []string, until, pattern string) {
+		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-		err := b.killedWhen(ctx, t, "h1", args, until, "[p]air setup")
-		cancel()
-		if err == nil {
+		defer cancel()
+		if err := b.killedWhen(ctx, t, "h1", args, until, pattern); err == nil {
 			t.Error("it was killed and ended well")
 		}
-		b.uninstall(t, "h1", args[:slices.Index(args, "pair")]...)
+	}
+	for _, until := range []string{"h2: files", "the copy of all data"} {
+		killed(args, until, "[p]air setup")
+		for _, until := range []string{"the agents end", "files"} {
+			killed(slices.Concat([]string{"uninstall", "--yes-i-really-really-mean-it"}, login), until, "[h]oldfast uninstall")
+		}
+		b.uninstall(t, "h1", login...)
 		if left := b.tree(t, "h1"); left != before {
 			t.Errorf("left of the set-up that was killed at %q:\n%s\nbefore:\n%s", until, left, before)
 		}

@@ -2,7 +2,6 @@ package install
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -73,15 +72,22 @@ func (r *run) setupElsewhere(ctx context.Context) error {
 }
 
 // stopGuest makes sure that the management VM is off everywhere: by the cluster's
-// word where an agent answers, else by that of all hypervisors.
+// word where an agent answers, else by that of all hypervisors. A pair's group ends
+// with its agents in any case.
 func (r *run) stopGuest(ctx context.Context) error {
 	var alive []Host
+	ended := false
 	for _, s := range r.sights {
-		if s.facts.Installed != nil && s.facts.Installed.Active && !s.host.Guests {
+		if s.host.Guests {
+			continue
+		}
+		if s.facts.Installed != nil && s.facts.Installed.Active {
 			alive = append(alive, s.host)
+		} else {
+			ended = true
 		}
 	}
-	if len(alive) > 0 {
+	if len(alive) > 0 && !(ended && r.stoppedBefore(ctx, alive)) {
 		r.Tell("", r.protected()+" stops")
 		var errs []error
 		for _, h := range alive { // any agent can do it, and one that has just joined the store again may be slow
@@ -97,7 +103,7 @@ func (r *run) stopGuest(ctx context.Context) error {
 	for _, s := range r.sights {
 		why, unknown := s.facts.Unknown["libvirt"]
 		switch {
-		case s.facts.Installed == nil:
+		case s.facts.Installed == nil, s.facts.Installed.Active && !s.host.Guests, r.Config.Type == config.PairConf:
 		case unknown:
 			errs = append(errs, fmt.Errorf("%s: no agent answers, and its hypervisor does not say whether the management VM runs there: %s", s.host.Name, why))
 		case s.facts.Domain != "" && s.facts.Domain != "off":
@@ -105,6 +111,19 @@ func (r *run) stopGuest(ctx context.Context) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// stoppedBefore reports that an earlier call has stopped it and has ended agents, so that the
+// others have no quorum in which to ask for it again: by what each of them knows.
+func (r *run) stoppedBefore(ctx context.Context, alive []Host) bool {
+	for _, h := range alive {
+		st, err := r.statusOf(ctx, h)
+		off := st.Owner.State == "" || cluster.OwnerState(st.Owner.State) == cluster.Released
+		if err != nil || st.Connected || st.Want.Run || !off {
+			return false
+		}
+	}
+	return true
 }
 
 // protected is what the cluster protects.
@@ -120,12 +139,8 @@ func (r *run) stopBy(ctx context.Context, h Host) error {
 	if _, err := r.ask(ctx, h, Request{Do: DoAgent, Args: []string{"stop"}}); err != nil {
 		return fmt.Errorf("stop %s: %w", r.protected(), err)
 	}
-	a, err := r.ask(ctx, h, Request{Do: DoAgent, Args: []string{"status", "-o", "json"}})
+	st, err := r.statusOf(ctx, h)
 	if err != nil {
-		return fmt.Errorf("ask whether %s has stopped: %w", r.protected(), err)
-	}
-	var st status
-	if err := json.Unmarshal([]byte(a.Output), &st); err != nil {
 		return fmt.Errorf("ask whether %s has stopped: %w", r.protected(), err)
 	}
 	if s := cluster.OwnerState(st.Owner.State); s != "" && s != cluster.Released {

@@ -29,14 +29,19 @@ type status struct {
 	Waiting string `json:"waiting"`
 }
 
+// statusOf asks the agent of a host, which may have no quorum.
+func (r *run) statusOf(ctx context.Context, h Host) (st status, err error) {
+	a, err := r.ask(ctx, h, Request{Do: DoAgent, Args: []string{"status", "-o", "json"}})
+	if err == nil {
+		err = json.Unmarshal([]byte(a.Output), &st)
+	}
+	return st, err
+}
+
 // look asks the first host that answers.
 func (r *run) look(ctx context.Context, hosts []Host) (st status, err error) {
 	for _, h := range hosts {
-		var a Answer
-		if a, err = r.ask(ctx, h, Request{Do: DoAgent, Args: []string{"status", "-o", "json"}}); err != nil {
-			continue
-		}
-		if err = json.Unmarshal([]byte(a.Output), &st); err == nil && st.Connected {
+		if st, err = r.statusOf(ctx, h); err == nil && st.Connected {
 			return st, nil
 		}
 		if err == nil {
