@@ -69,18 +69,18 @@ test: deps build lint cross out/testsum out/leftovers ## every layer, and what t
 	@rm -f out/tests.json
 	@out/leftovers snapshot out/before.json
 	@status=0; export HOLDFAST_TEST_RUN=$$$$; \
-	NICE=10 packaging/side-by-side.sh test-real test-unit || true; \
-	$(MAKE) --no-print-directory test-again; \
+	NICE=10 packaging/side-by-side.sh test-real test-unit || $(MAKE) --no-print-directory test-again || status=1; \
 	echo "== what is left"; out/leftovers compare out/before.json | $(SUM) || status=1; \
 	out/testsum -total out/tests.json || status=1; exit $$status
 
 test-again: out/testsum # what failed beside others, alone (ADR 0051)
-	@real=$$($(GO) list $(REAL)); last=$$((SECONDS+600)); out/testsum -again out/tests.json | while read -r pkg test && ((SECONDS < last)); do \
+	@out/testsum -again out/tests.json >out/again.txt || { echo "it failed, and no test has"; exit 1; }; \
+	real=$$($(GO) list $(REAL)); last=$$((SECONDS+600)); while read -r pkg test && ((SECONDS < last)); do \
 		if [ "$$pkg" = holdfast/e2e ]; then go='$(PLAIN) $(TEST)'; \
 		elif grep -qx "$$pkg" <<<"$$real"; then go='$(RACE)'; else continue; fi; \
 		echo "== again, alone: $$pkg $$test"; \
-		eval "$$go -count=1 -timeout 12m -run '^$$test$$' $$pkg" </dev/null | $(SUM); \
-	done; true
+		eval "$$go -count=1 -timeout 12m -run '^$$test$$' $$pkg" </dev/null | $(SUM) || true; \
+	done <out/again.txt
 
 test-fresh: ## every layer in a Debian root where nothing was installed or left before (as root)
 	@packaging/fresh.sh

@@ -18,27 +18,27 @@ const mostAgain = 5
 // Final are broken promises, which a test tells by the attribute "final" and a sentence, data
 // races, panics, and packages that failed without a test. What is left are mostly waits that
 // ran out on busy processors.
-func list(out io.Writer, file string) error {
+//
+// It is asked when something went wrong: ok is false when no test has failed.
+func list(out io.Writer, file string) (ok bool, err error) {
 	runs, err := read(file)
 	if err != nil {
-		return err
+		return false, err
 	}
-	tests := map[string]bool{}
+	tests, final := map[string]bool{}, false
 	for _, c := range runs {
 		for _, f := range c.Failed {
-			if f.Final != "" || !strings.Contains(f.Name, " ") {
-				return nil
-			}
+			final = final || f.Final != "" || !strings.Contains(f.Name, " ")
 			tests[top(f.Name)] = true
 		}
 	}
-	if len(tests) > mostAgain {
-		return nil
+	if final || len(tests) > mostAgain {
+		return true, nil
 	}
 	for _, name := range slices.Sorted(maps.Keys(tests)) {
 		fmt.Fprintln(out, name)
 	}
-	return nil
+	return len(tests) > 0, nil
 }
 
 // forgive makes what failed in one run and passed in a later one repeated.

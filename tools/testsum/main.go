@@ -48,7 +48,8 @@ type counts struct {
 	Repeated []string `json:",omitempty"` // names with reasons
 	Slow     []slow   `json:",omitempty"` // the slowest ones, in order
 
-	final map[string]string // while the run is read: by "PACKAGE TEST", why it is final
+	final   map[string]string // while the run is read: by "PACKAGE TEST", why it is final
+	started map[string]bool   // the same: packages that have not ended
 }
 
 // failure is a test that failed, or a package of which no test is known to have failed.
@@ -80,7 +81,7 @@ func main() {
 	case *into != "":
 		ok, err = record(os.Stdin, os.Stdout, *into)
 	case *again != "":
-		ok, err = true, list(os.Stdout, *again)
+		ok, err = list(os.Stdout, *again)
 	case *total != "":
 		ok, err = sum(os.Stdout, *total)
 	}
@@ -95,7 +96,7 @@ func main() {
 
 // record reads a run. A line that is no event is output of the build.
 func record(in io.Reader, out io.Writer, file string) (bool, error) {
-	c := counts{final: map[string]string{}}
+	c := counts{final: map[string]string{}, started: map[string]bool{}}
 	output := map[string][]string{}
 	own := map[slow]float64{} // by test and package
 	lines := bufio.NewReader(in)
@@ -117,6 +118,11 @@ func record(in io.Reader, out io.Writer, file string) (bool, error) {
 			return false, err
 		}
 	}
+	for _, pkg := range slices.Sorted(maps.Keys(c.started)) { // go test was ended
+		fmt.Fprintf(out, "FAIL  %s: it has not ended\n", pkg)
+		unended(out, pkg, output)
+		c.Failed = append(c.Failed, failure{pkg, "it has not ended\n", ""})
+	}
 	c.slowestOf(own)
 	for i, f := range c.Failed {
 		c.Failed[i].Final = c.final[top(f.Name)]
@@ -132,6 +138,8 @@ func record(in io.Reader, out io.Writer, file string) (bool, error) {
 func (c *counts) take(out io.Writer, e event, output map[string][]string) {
 	key := e.Package + " " + e.Test
 	switch e.Action {
+	case "start":
+		c.started[e.Package] = true
 	case "build-output":
 		fmt.Fprint(out, e.Output)
 	case "output":
@@ -170,6 +178,9 @@ func (c *counts) take(out io.Writer, e event, output map[string][]string) {
 			unended(out, e.Package, output)
 			fmt.Fprintf(out, "FAIL  %s %.1fs\n", e.Package, e.Elapsed)
 		}
+	}
+	if e.Test == "" && (e.Action == "pass" || e.Action == "fail" || e.Action == "skip") {
+		delete(c.started, e.Package)
 	}
 	if e.Action != "output" && e.Action != "attr" {
 		delete(output, key)

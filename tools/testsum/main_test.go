@@ -76,6 +76,29 @@ func TestAProcessThatDies(t *testing.T) {
 	}
 }
 
+// TestARunThatIsCutShort: go test was killed, say. No test has failed, and yet the run has.
+func TestARunThatIsCutShort(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "sum.json")
+	if _, err := record(strings.NewReader(passing), &strings.Builder{}, file); err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := list(&strings.Builder{}, file); ok || err != nil {
+		t.Errorf("nothing has failed: %t, %v", ok, err)
+	}
+	run := `{"Action":"start","Package":"a"}
+{"Action":"start","Package":"b"}
+{"Action":"output","Package":"a","Test":"TestOne","Output":"begins\n"}
+{"Action":"skip","Package":"b"}
+`
+	var shown, again strings.Builder
+	if ok, err := record(strings.NewReader(run), &shown, file); ok || err != nil || shown.String() != "FAIL  a: it has not ended\nbegins\n" {
+		t.Errorf("%t, %v, shown: %s", ok, err, shown.String())
+	}
+	if ok, err := list(&again, file); !ok || err != nil || again.String() != "" {
+		t.Errorf("again: %q, %t, %v", again.String(), ok, err)
+	}
+}
+
 func TestTenSlowTestsAreTold(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "sum.json")
 	for p := range 3 {
@@ -158,8 +181,8 @@ func TestWhatFailedBesideOthersRunsAgain(t *testing.T) {
 				if i > 0 {
 					continue
 				}
-				if err := list(&again, file); err != nil || again.String() != c.again {
-					t.Errorf("again: %q, %v, want %q", again.String(), err, c.again)
+				if ok, err := list(&again, file); !ok || err != nil || again.String() != c.again {
+					t.Errorf("again: %q, %t, %v, want %q", again.String(), ok, err, c.again)
 				}
 			}
 			ok, err := sum(&total, file)
