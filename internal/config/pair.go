@@ -235,6 +235,9 @@ func (c *checker) arbiter(cl *Cluster) {
 	case p.Arbiter.kinds() != 1:
 		c.fault("Pair.Arbiter", "", "want one of Fence, true, and Disk and Ping")
 	case p.Arbiter.Ping != nil:
+		if disk, _ := p.Files(); disk != "" {
+			c.fault("Pair.Arbiter.Ping", "", "allowed only without "+disk+": both nodes may go on, and what the one that gives way has written on its disk could not be saved")
+		}
 		c.pings(cl)
 	case p.Arbiter.Disk != "":
 		c.absolute("Pair.Arbiter.Disk", p.Arbiter.Disk)

@@ -53,6 +53,22 @@ func TestPairDeviceFaults(t *testing.T) {
 	}
 }
 
+// TestNoPingsWithADisk: two nodes that both go on would write different things to it.
+func TestNoPingsWithADisk(t *testing.T) {
+	const device = `"Device": {"Disk": "/dev/vg/pair", "Mount": "/srv/pair"}`
+	two := change(t, fixture(t, "pair_device.json"), `, "172.16.60.53 arbiter"`, "")
+	two = change(t, two, device, device+`, "Arbiter": {"Ping": ["172.16.0.1", "172.16.0.2"]}`)
+	for at, text := range map[string]string{
+		"Pair.Device": two,
+		"Pair.Shared": change(t, two, device, `"Shared": {"Disk": "/dev/disk/by-id/wwn-0x1", "Mount": "/srv/pair"}`),
+	} {
+		_, faults, _ := Parse("c.json", []byte(text), Options{AllowUndersized: true})
+		wantFaults(t, faults, "Pair.Arbiter.Ping: allowed only without "+at)
+	}
+	_, faults, _ := Parse("c.json", []byte(change(t, two, `{"Ping": ["172.16.0.1", "172.16.0.2"]}`, `{"Disk": "/dev/disk/by-id/wwn-0x2"}`)), Options{AllowUndersized: true})
+	wantFaults(t, faults)
+}
+
 func TestPairShared(t *testing.T) {
 	const device = `"Device": {"Disk": "/dev/vg/pair", "Mount": "/srv/pair"}`
 	const own = `"Shared": {"Disk": "/dev/disk/by-id/wwn-0x1", "Mount": "/srv/pair"}`
