@@ -2,6 +2,8 @@ package mariadb
 
 import (
 	"context"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -42,8 +44,13 @@ func TestCopiesThatLeave(t *testing.T) {
 		}
 		try.Must(t, n.Leave(ctx))
 		plain := &Command{Path: n.cmd.Path, Args: []string{"--no-defaults", "--user=root", "--skip-networking", "--socket=" + n.cfg.Socket, "--datadir=" + n.datadir}, Datadir: n.datadir, Log: n.cmd.Log, Tied: true}
+		before, err := os.Stat(n.cmd.Log)
+		try.Must(t, err)
 		try.Must(t, plain.Start(ctx, nil))
 		try.Until(t, "the database", func() bool { return n.root.PingContext(ctx) == nil })
+		if log, err := os.ReadFile(n.cmd.Log); err != nil || strings.Contains(string(log[before.Size():]), "Starting crash recovery") {
+			t.Errorf("node %s: it was not shut down: %v", n.node(), err)
+		}
 		if lost := l.missing(n); len(lost) > 0 {
 			t.Errorf("node %s: %d of %d rows are lost", n.node(), len(lost), l.size())
 		}

@@ -6,7 +6,11 @@ import (
 	"fmt"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"holdfast/internal/fail"
+	"holdfast/internal/procfs"
+	"holdfast/internal/sleep"
 )
 
 // setting is a variable of the server.
@@ -134,7 +138,7 @@ func (d *Driver) Leave(ctx context.Context) error {
 	defer done()
 	f, err := d.awake(ctx, func(ctx context.Context) error { return d.start(ctx, "MASTER") })
 	if denied(err) {
-		return d.end(ctx) // an earlier call has taken the accounts away, which was its last step
+		return d.quit(ctx) // an earlier call has taken the accounts away, which was its last step
 	}
 	if err != nil {
 		return err
@@ -154,7 +158,27 @@ func (d *Driver) Leave(ctx context.Context) error {
 	if err = errors.Join(err, c.Close()); err != nil {
 		return err
 	}
-	return d.end(ctx)
+	return d.quit(ctx)
+}
+
+// quit has a server end by itself on which no commit waits: its next start has nothing to recover.
+// It is killed when ctx ends before.
+func (d *Driver) quit(ctx context.Context) error {
+	id, err := d.server.Process(ctx)
+	if err == nil {
+		err = procfs.Here.Signal(id, unix.SIGTERM)
+	}
+	if err != nil && !errors.Is(err, procfs.ErrGone) {
+		return fmt.Errorf("end the database: %w", err)
+	}
+	for {
+		if run, err := d.run(ctx); err != nil || run == "" {
+			return err
+		}
+		if !sleep.For(ctx, interval) {
+			return d.end(ctx)
+		}
+	}
 }
 
 // Found makes the accounts of this package on a server that is not replicated yet, by the
