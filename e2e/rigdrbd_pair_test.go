@@ -31,6 +31,13 @@ var deviceDrills = []deviceDrill{
 		repair: func(r *drbdRig, _, standby int) { r.boot(standby) }},
 	{name: "database killed", after: stays,
 		fault: func(r *drbdRig, _ *testing.T, active, _ int) { r.node[active].Run("killall", "-9", "mariadbd") }},
+	// It starts again while all writes wait for the standby, and its start with them.
+	{name: "standby lost, and the database killed", after: stays,
+		fault: func(r *drbdRig, _ *testing.T, active, standby int) {
+			r.node[standby].Crash()
+			r.node[active].Run("killall", "-9", "mariadbd")
+		},
+		repair: func(r *drbdRig, _, standby int) { r.boot(standby) }},
 	{name: "agent of the active killed", after: stays,
 		fault: func(r *drbdRig, _ *testing.T, active, _ int) {
 			r.agent(active, "-9")

@@ -30,7 +30,7 @@ func (m *Machine) Decide(now cluster.Instant) []Action {
 
 // begin notes an action on this node as under way.
 func (m *Machine) begin(a Action) {
-	m.Acting = a
+	m.Acting, m.ActAt, m.Short = a, m.Now, false
 	switch a.(type) {
 	case Promote, Alone, Follow, Demote:
 		m.Joined, m.Drained = 0, false
@@ -303,7 +303,8 @@ func (m *Machine) Done(a Action, o Outcome, now cluster.Instant) {
 		}
 		return
 	}
-	m.Acting, m.Touched = nil, now
+	short := m.Short
+	m.Acting, m.Touched, m.Short = nil, now, false
 	if _, follows := a.(Follow); !follows {
 		m.Risked = now
 	}
@@ -336,7 +337,7 @@ func (m *Machine) Done(a Action, o Outcome, now cluster.Instant) {
 			m.Keep()
 		}
 	case StartMember:
-		if !o.OK {
+		if !o.OK && !short {
 			m.failed(a.I)
 		}
 	}

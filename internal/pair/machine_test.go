@@ -159,6 +159,43 @@ func TestMembersDoNotWaitForALostPeer(t *testing.T) {
 	want(t, next(m), StartMember{0})
 }
 
+// TestAStartThatHangsIsCutShort: the peer is lost while a member starts, which waits with the
+// commits. It is given up after the patience, not after what a start may take.
+func TestAStartThatHangsIsCutShort(t *testing.T) {
+	m, _ := node1(0)
+	m.SyncIs(Sync{Complete: []cluster.HostID{"node1", "node2"}, Host: "node1", Epoch: m.Granted}, 11)
+	linked := Replica{Role: RoleActive, Waits: true, Linked: true, Whole: true, Wrote: true}
+	lost := linked
+	lost.Linked = false
+	look := func(r Replica) {
+		m.Now = m.Now.Add(time.Second)
+		m.Observed(Seen{Replica: r, Members: []State{Down, Down, Down}, SyncMod: 11}, m.Now)
+	}
+	look(linked)
+	m.Joined = 11
+	want(t, m.Decide(m.Now), StartMember{0})
+	for range 10 { // longer than the patience: the peer acknowledges all the time
+		look(linked)
+		if m.Hangs(m.Now) {
+			t.Fatal("a start beside a peer that acknowledges hangs")
+		}
+	}
+	for i := range 3 {
+		look(lost)
+		if got := m.Hangs(m.Now); got != (i == 2) {
+			t.Errorf("%d s after the loss: hangs %t", i+1, got)
+		}
+		want(t, m.Decide(m.Now))
+	}
+	m.Done(StartMember{0}, Outcome{Why: "cut short"}, m.Now)
+	if len(m.Failures) != 0 || m.Hangs(m.Now) {
+		t.Errorf("failures %v, hangs %t", m.Failures, m.Hangs(m.Now))
+	}
+	look(lost)
+	alone := Sync{Complete: []cluster.HostID{"node1"}, Host: "node1", Epoch: m.Granted}
+	want(t, next(m), Put{Sync: alone, SyncMod: 11, OwnerMod: 9, Why: "the peer does not acknowledge"})
+}
+
 // TestAStandbysLinkIsNoAcknowledgement: a copy that still looks for the node that was lost, as it
 // did when it was a standby, does not have its first commits wait for that one.
 func TestAStandbysLinkIsNoAcknowledgement(t *testing.T) {

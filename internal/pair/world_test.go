@@ -339,7 +339,7 @@ func (w *world) key() []byte {
 		r := m.Seen.Replica
 		flag(r.Stuck, m.Seen.SyncMod == m.Sync.Mod)
 		flag(r.Waits, r.Linked, r.Whole, r.Wrote, m.SeenAt > m.Touched, m.SeenAt > m.Risked, m.Hot, m.LinkAt == 0)
-		flag(m.Writing, m.Joined == m.Sync.Mod, m.Joined == 0, m.Own == m.Sync.Mod, m.Drained, m.Promoted, m.Left)
+		flag(m.Writing, m.Joined == m.Sync.Mod, m.Joined == 0, m.Own == m.Sync.Mod, m.Drained, m.Promoted, m.Left, m.Short)
 		b = append(b, fmt.Sprintf("%T%v", m.Acting, m.Acting)...)
 		if j, ok := m.Acting.(Join); ok {
 			b = b[:len(b)-2]

@@ -200,6 +200,9 @@ func (d *Driver) step() {
 	if !d.ready || d.held {
 		return
 	}
+	if d.m.Hangs(d.opt.Clock()) {
+		d.cut()
+	}
 	for _, a := range d.m.Decide(d.opt.Clock()) {
 		d.begin(a)
 	}
