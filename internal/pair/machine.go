@@ -116,20 +116,23 @@ func (m *Machine) Adopt(e cluster.Epoch) {
 // Revoke ends the group here at once. The caller cuts short what is under way.
 func (m *Machine) Revoke() { m.Phase, m.Rest = Ended, 0 }
 
-// Hangs reports that a member that is being started may wait for commits that wait for a peer that
-// is to be given up, which nothing is begun for before that start has ended. The caller cuts it
+// Hangs reports that the start or the end of a member may wait for commits that wait for a peer that
+// is to be given up, which nothing is begun for before that has ended. The caller cuts it
 // short; that is no failure of the member.
 func (m *Machine) Hangs(now cluster.Instant) bool {
 	r := m.Seen.Replica
-	m.Short = m.Short || m.starting() && m.licensed() && r.Role == RoleActive && r.Waits && !r.Linked && now.Sub(m.LinkAt) >= m.Patience
+	m.Short = m.Short || m.onMember() && m.licensed() && r.Role == RoleActive && r.Waits && !r.Linked && now.Sub(m.LinkAt) >= m.Patience
 	return m.Short
 }
 
-// starting reports that a member is being started, and that the last look was taken since then: that
-// changes nothing of the copy.
-func (m *Machine) starting() bool {
-	_, starts := m.Acting.(StartMember)
-	return starts && m.SeenAt > m.ActAt
+// onMember reports that a member is being started or stopped, and that the last look was taken since
+// then: that changes nothing of the copy.
+func (m *Machine) onMember() bool {
+	switch m.Acting.(type) {
+	case StartMember, StopMember:
+		return m.SeenAt > m.ActAt
+	}
+	return false
 }
 
 // Stop ends the group here in an orderly way.
@@ -175,7 +178,7 @@ func (m *Machine) Observed(s Seen, from cluster.Instant) {
 	}
 	m.Seen, m.SeenAt = s, from
 	r := s.Replica
-	if r.Linked && r.Role == RoleActive && (m.fresh() || m.starting()) { // a standby's link says nothing of what its peer acknowledges
+	if r.Linked && r.Role == RoleActive && (m.fresh() || m.onMember()) { // a standby's link says nothing of what its peer acknowledges
 		m.LinkAt = from
 	}
 	since(&m.BlindAt, from, r.Role == RoleUnknown)

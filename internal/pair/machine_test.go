@@ -159,7 +159,7 @@ func TestMembersDoNotWaitForALostPeer(t *testing.T) {
 	want(t, next(m), StartMember{0})
 }
 
-// TestAStartThatHangsIsCutShort: the peer is lost while a member starts, which waits with the
+// TestAStartThatHangsIsCutShort: the peer is lost while a member starts, or ends, which waits with the
 // commits. It is given up after the patience, not after what a start may take.
 func TestAStartThatHangsIsCutShort(t *testing.T) {
 	m, _ := node1(0)
@@ -191,6 +191,17 @@ func TestAStartThatHangsIsCutShort(t *testing.T) {
 	if len(m.Failures) != 0 || m.Hangs(m.Now) {
 		t.Errorf("failures %v, hangs %t", m.Failures, m.Hangs(m.Now))
 	}
+	// The same while one is stopped, so that it can be started anew.
+	look(linked)
+	m.Seen.Members[0], m.Seen.Members[1], m.Joined = Up, Failed, 11
+	want(t, m.Decide(m.Now), StopMember{1, true})
+	for i := range 3 {
+		look(lost)
+		if got := m.Hangs(m.Now); got != (i == 2) {
+			t.Errorf("%d s after the loss: hangs %t", i+1, got)
+		}
+	}
+	m.Done(StopMember{1, true}, Outcome{Why: "cut short"}, m.Now)
 	look(lost)
 	alone := Sync{Complete: []cluster.HostID{"node1"}, Host: "node1", Epoch: m.Granted}
 	want(t, next(m), Put{Sync: alone, SyncMod: 11, OwnerMod: 9, Why: "the peer does not acknowledge"})
