@@ -75,7 +75,7 @@ test: deps build lint cross out/testsum out/leftovers ## every layer, and what t
 
 test-again: out/testsum # what failed beside others, alone (ADR 0051)
 	@out/testsum -again out/tests.json >out/again.txt || { echo "it failed, and no test has"; exit 1; }; \
-	real=$$($(GO) list $(REAL)); last=$$((SECONDS+600)); while read -r pkg test && ((SECONDS < last)); do \
+	real=$$($(GO) list $(REAL)); last=$$((SECONDS+1200)); while read -r pkg test && ((SECONDS < last)); do \
 		if [ "$$pkg" = holdfast/e2e ]; then go='$(PLAIN) $(TEST)'; \
 		elif grep -qx "$$pkg" <<<"$$real"; then go='$(RACE)'; else continue; fi; \
 		echo "== again, alone: $$pkg $$test"; \

@@ -66,7 +66,7 @@ func newDRBD(t *testing.T) *drbdRig {
 	bin := filepath.Join(r.dir, "bin")
 	helper.Must(t, os.Symlink(filepath.Dir(exe), bin))
 	r.node = drbdnode.Make(t, drbdnode.Options{
-		Pkg: "holdfast/internal/testbed/drbdnode", Memory: 704, Disk: 128 << 20, Home: 256 << 20, Ahead: true,
+		Pkg: "holdfast/internal/testbed/drbdnode", Memory: 704, Disk: 128 << 20, Home: 256 << 20,
 		Files: []string{
 			exe, "/usr/sbin/mariadbd", "/usr/bin/mariadb", "/usr/share/mysql/english", "/usr/share/mysql/charsets", r.template(),
 		},
@@ -182,7 +182,7 @@ func (r *drbdRig) voter() {
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
 	helper.Must(r.t, r.net.Start(drbdVoter, cmd))
-	drbdnode.Ahead(r.t, cmd.Process.Pid)
+	slack.Ahead(r.t, cmd.Process.Pid)
 	r.third = cmd
 }
 

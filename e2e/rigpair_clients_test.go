@@ -24,7 +24,7 @@ type pairClients struct {
 	vip  *sql.DB
 	node map[string]*sql.DB
 
-	within   time.Duration // a write
+	within   time.Duration // a write; pauses are in proportion to it
 	patience time.Duration // until a row is acknowledged
 
 	mu    sync.Mutex
@@ -38,9 +38,8 @@ type pairClients struct {
 
 // Times of clients.
 const (
-	writers   = 3
-	oneWrite  = 500 * time.Millisecond
-	lookEvery = 20 * time.Millisecond
+	writers  = 3
+	oneWrite = 500 * time.Millisecond
 )
 
 // newPairClients are clients of a laboratory's pair.
@@ -130,7 +129,7 @@ func (c *pairClients) watch(ctx context.Context, t *testing.T) {
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(lookEvery):
+		case <-time.After(c.within / 25):
 		}
 	}
 }
@@ -154,9 +153,9 @@ func (c *pairClients) write(t *testing.T) (stop func()) {
 					c.acked, c.at = append(c.acked, n), append(c.at, time.Now())
 					c.mu.Unlock()
 				}
-				pause := 10 * time.Millisecond
+				pause := c.within / 50
 				if err != nil {
-					pause = 50 * time.Millisecond // it is not known whether the row is there: it does not count
+					pause = c.within / 10 // it is not known whether the row is there: it does not count
 				}
 				select {
 				case <-ctx.Done():

@@ -10,8 +10,11 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"holdfast/internal/testbed/slack"
 )
 
 // limit is how long a machine whose processors are emulated may take for one thing, on a
@@ -56,9 +59,11 @@ func boot(t *testing.T, files string) *guest {
 		"-object", "rng-random,filename=/dev/urandom,id=rng", "-device", "virtio-rng-pci,rng=rng")
 	var errs bytes.Buffer
 	g.cmd.Stderr = &errs
+	g.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setsid: true} // it ends with the tests
 	if err := g.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	slack.Ahead(t, g.cmd.Process.Pid)
 	go func() {
 		defer close(g.gone)
 		_ = g.cmd.Wait() // how it ends is no matter: it is killed, or reset

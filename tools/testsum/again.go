@@ -10,7 +10,7 @@ import (
 
 // mostAgain is how many tests may be run again. When more have failed, it is not the
 // machine that was busy.
-const mostAgain = 5
+const mostAgain = 12
 
 // list prints the tests that failed and may be run again: none, when a failure is final or
 // more than mostAgain have failed.

@@ -169,7 +169,7 @@ func TestWhatFailedBesideOthersRunsAgain(t *testing.T) {
 		"a data race":     {[]string{fails("TestLate/sub", "WARNING: DATA RACE") + fails("TestLate"), passes("TestLate")}, "", "1 passed, 2 failed, 0 skipped", "  final: data race"},
 		"a panic":         {[]string{fails("TestLate", "panic: nil map"), passes("TestLate")}, "", "1 passed, 1 failed, 0 skipped", "  final: panic"},
 		"no test of it":   {[]string{late + `{"Action":"fail","Package":"c"}`}, "", "1 passed, 3 failed, 0 skipped", "failed: c\n"},
-		"more than a few": {[]string{many}, "", "1 passed, 7 failed, 0 skipped", ""},
+		"more than a few": {[]string{many}, "", fmt.Sprintf("1 passed, %d failed, 0 skipped", 2+mostAgain), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "sum.json")

@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -20,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/testbed/slack"
 	"holdfast/internal/testbed/try"
 )
 
@@ -35,7 +35,6 @@ type Options struct {
 	Home   int64       // bytes of a second disk, /dev/vdb; 0: none
 	Taps   [2]*os.File // their cards' other ends, in place of the link between the two
 	LUN    *LUN        // a unit of a target that both nodes have as /dev/sda
-	Ahead  bool        // the nodes get the processor before all else: what they promise has times that a busy machine must not break
 }
 
 // Node is a host. Its name is n1 or n2, the address of its link 10.97.1.1 or 10.97.1.2, and
@@ -148,18 +147,6 @@ func (n *Node) Name() string            { return fmt.Sprintf("n%d", n.id) }
 func (n *Node) url() string             { return fmt.Sprintf("http://127.0.0.1:%d/", n.port) }
 func (n *Node) fail(f string, a ...any) { n.t.Helper(); n.t.Fatalf(n.Name()+": "+f, a...) }
 
-// Ahead gives the session of a process, which leads it, the processor before all others: by the nice value of
-// the session where the kernel shares between sessions, and by that of the process.
-func Ahead(t testing.TB, pid int) {
-	t.Helper()
-	const nice = -15
-	err := os.WriteFile(fmt.Sprintf("/proc/%d/autogroup", pid), []byte(strconv.Itoa(nice)), 0)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		t.Fatal(err)
-	}
-	try.Must(t, syscall.Setpriority(syscall.PRIO_PROCESS, pid, nice))
-}
-
 // Boot starts the node.
 func (n *Node) Boot() {
 	n.t.Helper()
@@ -192,11 +179,9 @@ func (n *Node) Boot() {
 	}
 	n.errs.Reset()
 	n.cmd.Stderr = &n.errs
-	n.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setsid: n.opt.Ahead} // it ends with the tests
+	n.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setsid: true} // it ends with the tests
 	try.Must(n.t, n.cmd.Start())
-	if n.opt.Ahead {
-		Ahead(n.t, n.cmd.Process.Pid)
-	}
+	slack.Ahead(n.t, n.cmd.Process.Pid)
 	gone, cmd := make(chan struct{}), n.cmd
 	n.gone = gone
 	go func() {
