@@ -50,17 +50,14 @@ func (r *rig) refused(t testing.TB, h string, code int, want []string, args ...s
 // was touched, doubled, or given a new epoch.
 func (r *rig) undisturbed(t testing.TB, st cluster.Status) func() {
 	t.Helper()
-	before, err := r.lab.Ask(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	before := r.answer(t)
 	end := r.watching(t)
 	return func() {
 		t.Helper()
 		now := r.healthy(t, 60*time.Second)
-		after, err := r.lab.Ask(t.Context())
-		if err != nil || after.Boot != before.Boot || after.N <= before.N {
-			t.Errorf("the guest was %+v, is %+v, %v", before, after, err)
+		after := r.answer(t)
+		if after.Boot != before.Boot || after.N <= before.N {
+			t.Errorf("the guest was %+v, is %+v", before, after)
 		}
 		w := end()
 		w.oneHolder(t)

@@ -18,10 +18,7 @@ func migrationIsCancelled(t testing.TB, r *rig) {
 	st := r.healthy(t, 90*time.Second)
 	home, to := string(st.Owner.Host), another(r, st.Owner.Host)
 	third := third(r, []string{home, to})
-	before, err := r.lab.Ask(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	before := r.answer(t)
 	// Nothing to cancel is refused, and says where the guest is.
 	out, err := r.lab.Exec(t.Context(), third, r.exe, "migrate", "--cancel")
 	if said := fmt.Sprint(out, err); err == nil || !strings.Contains(said, "no migration is under way: the guest runs on "+home) || !strings.Contains(said, "exit status 3") {
@@ -66,10 +63,7 @@ func migrationIsCancelled(t testing.TB, r *rig) {
 	if now := r.healthy(t, 30*time.Second).Owner; string(now.Host) != to || now.Epoch != st.Owner.Epoch {
 		t.Errorf("owner %+v, was %+v and moved to %s", now, st.Owner, to)
 	}
-	after, err := r.lab.Ask(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	after := r.answer(t)
 	end().oneHolder(t)
 	if after.Boot != before.Boot || after.N < before.N {
 		t.Errorf("before %+v, after %+v", before, after)

@@ -28,10 +28,7 @@ func liveMigrationThereAndBack(t testing.TB, r *rig) {
 	for i := range runs(t, defaultRuns) {
 		st := r.healthy(t, 90*time.Second)
 		home := string(st.Owner.Host)
-		before, err := r.lab.Ask(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		before := r.answer(t)
 		end := r.watching(t)
 		for _, to := range []string{another(r, st.Owner.Host), home} {
 			// The host that it has just left may not know for a moment what it still has of it.
@@ -40,10 +37,7 @@ func liveMigrationThereAndBack(t testing.TB, r *rig) {
 				t.Errorf("migrate said %q", out)
 			}
 		}
-		after, err := r.lab.Ask(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		after := r.answer(t)
 		w := end()
 		w.oneHolder(t)
 		if after.Boot != before.Boot || after.N < before.N {
@@ -81,10 +75,7 @@ func TestStopStaysStoppedAndStartBringsItBack(t *testing.T) {
 
 func stopStaysStoppedAndStartBringsItBack(t testing.TB, r *rig) {
 	st := r.healthy(t, 90*time.Second)
-	before, err := r.lab.Ask(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	before := r.answer(t)
 	end := r.watching(t)
 	r.command(t, another(r, st.Owner.Host), "stop")
 	stopped := func(what string) {
@@ -115,9 +106,9 @@ func stopStaysStoppedAndStartBringsItBack(t testing.TB, r *rig) {
 	stopped("after a reboot")
 	r.command(t, holder, "start")
 	r.healthy(t, 60*time.Second)
-	after, err := r.lab.Ask(t.Context())
-	if err != nil || after.Boot == before.Boot || !strings.Contains(after.Prev, before.Boot) {
-		t.Errorf("before %+v, after %+v, %v", before, after, err)
+	after := r.answer(t)
+	if after.Boot == before.Boot || !strings.Contains(after.Prev, before.Boot) {
+		t.Errorf("before %+v, after %+v", before, after)
 	}
 	end().oneHolder(t)
 }
@@ -128,10 +119,7 @@ func TestHandsOffLeavesEverythingAlone(t *testing.T) { onLab(t, plain, handsOffL
 
 func handsOffLeavesEverythingAlone(t testing.TB, r *rig) {
 	st := r.healthy(t, 90*time.Second)
-	before, err := r.lab.Ask(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	before := r.answer(t)
 	boots := r.boots(t)
 	r.command(t, "h1", "stop", "--hands-off")
 	for _, h := range r.lab.Hosts() {
@@ -150,9 +138,9 @@ func handsOffLeavesEverythingAlone(t testing.TB, r *rig) {
 		return fmt.Sprint(out, err), err == nil
 	})
 	now := r.healthy(t, 60*time.Second)
-	after, err := r.lab.Ask(t.Context())
-	if err != nil || after.Boot != before.Boot || now.Owner.Epoch != st.Owner.Epoch {
-		t.Errorf("before %+v, after %+v, %v; epoch %s, was %s", before, after, err, now.Owner.Epoch, st.Owner.Epoch)
+	after := r.answer(t)
+	if after.Boot != before.Boot || now.Owner.Epoch != st.Owner.Epoch {
+		t.Errorf("before %+v, after %+v; epoch %s, was %s", before, after, now.Owner.Epoch, st.Owner.Epoch)
 	}
 	if got := r.boots(t); !slices.Equal(got, boots) {
 		t.Errorf("boots %v, were %v: a host was reset", got, boots)

@@ -57,10 +57,7 @@ func aHostThatStandsStillWithItsWatchdog(t testing.TB, r *rig) {
 	st := r.healthy(t, 90*time.Second)
 	holder := string(st.Owner.Host)
 	boots := r.boots(t)
-	before, err := r.lab.Ask(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	before := r.answer(t)
 	end := r.watching(t)
 	at := time.Now()
 	if err := r.lab.Freeze(t.Context(), holder); err != nil {
@@ -101,9 +98,9 @@ func aHostThatStandsStillWithItsWatchdog(t testing.TB, r *rig) {
 	})
 	killed := time.Since(thawed)
 	r.healthy(t, 90*time.Second)
-	after, err := r.lab.Ask(t.Context())
-	if err != nil || after.Boot == before.Boot || !strings.Contains(after.Prev, before.Boot) {
-		t.Errorf("before %+v, after %+v, %v", before, after, err)
+	after := r.answer(t)
+	if after.Boot == before.Boot || !strings.Contains(after.Prev, before.Boot) {
+		t.Errorf("before %+v, after %+v", before, after)
 	}
 	w := end()
 	if w.err != nil {

@@ -346,6 +346,17 @@ func (r *rig) until(t testing.TB, within time.Duration, what string, ok func(con
 	t.Fatalf("%s: not within %s: %s", what, within, said)
 }
 
+// answer is what the guest says. On a busy machine it does not always within the time of one page.
+func (r *rig) answer(t testing.TB) (a lab.Answer) {
+	t.Helper()
+	r.until(t, 20*time.Second, "the guest to answer", func(ctx context.Context) (string, bool) {
+		var err error
+		a, err = r.lab.Ask(ctx)
+		return fmt.Sprint(err), err == nil
+	})
+	return a
+}
+
 // watch is what the outside saw during a drill.
 type watch struct {
 	pings lab.Pings

@@ -87,10 +87,7 @@ func TestLockRefusesASecondStartByHand(t *testing.T) { onLab(t, cared, lockRefus
 func lockRefusesASecondStartByHand(t testing.TB, r *rig) {
 	st := r.healthy(t, 90*time.Second)
 	holder, other := string(st.Owner.Host), another(r, st.Owner.Host)
-	before, err := r.lab.Ask(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	before := r.answer(t)
 	same := r.definition(t, holder, other)
 	uuid, name := loop.GuestUUID("lab"), "<name>"+cluster.GuestName+"</name>"
 	if !strings.Contains(same, "<uuid>"+uuid+"</uuid>") || !strings.Contains(same, name) || !strings.Contains(same, "<key>"+uuid+"</key>") {
@@ -101,10 +98,7 @@ func lockRefusesASecondStartByHand(t testing.TB, r *rig) {
 	// The agent there ends what has the guest's UUID; it may be quicker than the lock.
 	r.byHand(t, other, "as it is", same, "")
 	r.byHand(t, other, "under another name", renamed, "is locked")
-	after, err := r.lab.Ask(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	after := r.answer(t)
 	if after.Boot != before.Boot || after.N <= before.N {
 		t.Errorf("the guest was disturbed: %+v, then %+v", before, after)
 	}
@@ -204,10 +198,7 @@ func failedHealthCheckRestartsTheGuest(t testing.TB, r *rig) {
 	for i, where := range []string{"in place", "elsewhere"} {
 		holder := st.Owner.Host
 		r.answersItsCheck(t, st)
-		before, err := r.lab.Ask(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		before := r.answer(t)
 		end := r.watching(t)
 		at := time.Now()
 		if _, err := r.lab.GuestGet(t.Context(), "/cgi-bin/mute"); err != nil {

@@ -88,10 +88,7 @@ func TestCephMigration(t *testing.T) {
 			return out
 		}
 		boots, listed := r.boots(t), list()
-		before, err := r.lab.Ask(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		before := r.answer(t)
 		end := r.watching(t)
 		to := another(r, st.Owner.Host)
 		r.command(t, string(st.Owner.Host), "migrate", to)
@@ -103,10 +100,10 @@ func TestCephMigration(t *testing.T) {
 		if now := list(); strings.Count(now, ":0/") > strings.Count(listed, ":0/") {
 			t.Errorf("locked out: %q, before: %q", now, listed)
 		}
-		after, err := r.lab.Ask(t.Context())
+		after := r.answer(t)
 		end().oneHolder(t)
-		if err != nil || after.Boot != before.Boot || after.N < before.N {
-			t.Errorf("before %+v, after %+v, %v", before, after, err)
+		if after.Boot != before.Boot || after.N < before.N {
+			t.Errorf("before %+v, after %+v", before, after)
 		}
 		nobodySwitched(t, r, course{holder: to, boots: boots})
 	})

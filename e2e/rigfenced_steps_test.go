@@ -30,10 +30,7 @@ type second struct {
 
 func (r *rig) begin(t testing.TB) *second {
 	t.Helper()
-	before, err := r.lab.Ask(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	before := r.answer(t)
 	return &second{r: r, before: before, end: r.watching(t), at: time.Now()}
 }
 
@@ -50,10 +47,7 @@ func (s *second) upAgain(t testing.TB, within time.Duration, ok func(lab.Answer)
 func (s *second) judge(t testing.TB, what string) {
 	t.Helper()
 	st := s.r.healthy(t, 90*time.Second)
-	after, err := s.r.lab.Ask(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	after := s.r.answer(t)
 	time.Sleep(300 * time.Millisecond) // for the client to note the end of the outage
 	w := s.end()
 	w.oneHolder(t)

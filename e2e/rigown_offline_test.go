@@ -297,10 +297,7 @@ func offlineWithReboots(t testing.TB, r *rig) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mgmt, err := r.lab.Ask(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	mgmt := r.answer(t)
 	boots, placed, hosts := r.bootIDs(t), r.placed(t), r.lab.Hosts()
 	key := newKey(t)
 	bundle := r.bundleOn(t, hosts[0], offlineBundle(t, key, "service-reboot", true), key)

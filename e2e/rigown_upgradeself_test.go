@@ -22,10 +22,7 @@ func upgradeOfHoldfastItself(t testing.TB, r *rig) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mgmt, err := r.lab.Ask(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	mgmt := r.answer(t)
 	hosts := r.lab.Hosts()
 	key := newKey(t)
 	bundle := r.bundleOn(t, hosts[0], selfBundle(t, key, "2.0.0"), key)
@@ -53,9 +50,9 @@ func upgradeOfHoldfastItself(t testing.TB, r *rig) {
 		t.Fatalf("rolled back: %+v, job %+v", u, u.Job)
 	}
 	r.unbroken(t, before)
-	after, err := r.lab.Ask(t.Context())
-	if err != nil || after.Boot != mgmt.Boot {
-		t.Errorf("the management VM was restarted: before %+v, after %+v, %v", mgmt, after, err)
+	after := r.answer(t)
+	if after.Boot != mgmt.Boot {
+		t.Errorf("the management VM was restarted: before %+v, after %+v", mgmt, after)
 	}
 }
 

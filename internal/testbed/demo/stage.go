@@ -59,7 +59,7 @@ type stage interface {
 
 // limits bound the parts of a drill.
 type limits struct {
-	run       time.Duration // for everything between Prepare and Close
+	run       time.Duration // for everything between Prepare and Close, on a machine with nothing else to do
 	boot      time.Duration // until the VM runs for the first time
 	powerBack time.Duration // from a power loss to the power's return, if nothing recovered before
 	rejoin    time.Duration // for a host to be a member again after the VM has recovered
