@@ -203,20 +203,12 @@ func (c *pairClients) gap(from time.Time) (longest time.Duration) {
 // check fails for rows that were acknowledged and are not on a node.
 func (c *pairClients) check(t testing.TB, host string) {
 	t.Helper()
-	rows, err := c.node[host].QueryContext(t.Context(), "SELECT id FROM app.log ORDER BY id")
+	there, err := c.rows(t.Context(), host)
+	for end := time.Now().Add(slack.For(c.patience)); err != nil && time.Now().Before(end); there, err = c.rows(t.Context(), host) {
+		time.Sleep(c.within) // a busy machine
+	}
 	if err != nil {
-		t.Fatal(err)
-	}
-	var there []int64
-	for rows.Next() {
-		var id int64
-		if err := rows.Scan(&id); err != nil {
-			t.Fatal(err)
-		}
-		there = append(there, id)
-	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-		t.Fatal(err)
+		t.Fatalf("the rows on %s: %v", host, err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -225,6 +217,20 @@ func (c *pairClients) check(t testing.TB, host string) {
 			broken(t, "row %d was acknowledged and is not on %s", id, host)
 		}
 	}
+}
+
+// rows are those of a node, in order.
+func (c *pairClients) rows(ctx context.Context, host string) (all []int64, err error) {
+	rows, err := c.node[host].QueryContext(ctx, "SELECT id FROM app.log ORDER BY id")
+	if err != nil {
+		return nil, err
+	}
+	for rows.Next() && err == nil {
+		var id int64
+		err = rows.Scan(&id)
+		all = append(all, id)
+	}
+	return all, errors.Join(err, rows.Err(), rows.Close())
 }
 
 func (c *pairClients) count(host string) (n int, err error) {
