@@ -56,7 +56,7 @@ func hostsAreEmptiedUnderPing(t testing.TB, r *rig) {
 	}
 	stop()
 	r.answered(t, <-pinged)
-	after, err := r.lab.AskVMs(t.Context())
+	after, err := r.lab.WaitVMs(t.Context(), 30*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}

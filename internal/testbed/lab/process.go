@@ -13,6 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/procfs"
+	"holdfast/internal/sleep"
+	"holdfast/internal/testbed/slack"
 )
 
 // Process identifies a process so that a reused pid is never taken for it.
@@ -71,13 +73,9 @@ func (p Process) waitGone(ctx context.Context, limit time.Duration) error {
 }
 
 // poll calls done every 10 ms until it says true or fails, ctx ends or limit
-// has passed. what completes "waited for".
+// has passed, which is longer on a machine that is busy. what completes "waited for".
 func poll(ctx context.Context, limit time.Duration, what string, done func() (bool, error)) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	t := time.NewTicker(10 * time.Millisecond)
-	defer t.Stop()
-	for {
+	for began := time.Now(); ; {
 		ok, err := done()
 		if err != nil {
 			return fmt.Errorf("waited for %s: %w", what, err)
@@ -85,9 +83,11 @@ func poll(ctx context.Context, limit time.Duration, what string, done func() (bo
 		if ok {
 			return nil
 		}
-		select {
-		case <-t.C:
-		case <-ctx.Done():
+		took := time.Since(began)
+		if took > limit && took > slack.For(limit) {
+			return fmt.Errorf("waited %s for %s: %w", took.Round(time.Second), what, context.DeadlineExceeded)
+		}
+		if !sleep.For(ctx, 10*time.Millisecond) {
 			return fmt.Errorf("waited for %s: %w", what, ctx.Err())
 		}
 	}
