@@ -111,7 +111,7 @@ contract-apart: out/testsum
 
 test-e2e: build out/testsum ## the drills on the laboratory, and the demo
 	@rm -f out/drills.txt
-	@NICE=5 packaging/side-by-side.sh e2e-outages e2e-upgrades e2e-pairs; status=$$?; cat out/drills.txt; exit $$status
+	@packaging/side-by-side.sh e2e-outages e2e-upgrades e2e-pairs; status=$$?; cat out/drills.txt; exit $$status
 
 e2e-outages: out/testsum
 	@echo "== e2e: outages"

@@ -20,7 +20,7 @@ func (c *newCloud) conductorWorks(t *testing.T) {
 	conductor := []string{"nova-conductor", "--config-file", filepath.Join(c.dir, "nova.conf")}
 	s := c.start(t, "nova-conductor", conductor...)
 	beats := 0
-	for end := time.Now().Add(40 * time.Second); beats < 3; time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(serviceWithin); beats < 3; time.Sleep(100 * time.Millisecond) {
 		if s.hasEnded() || time.Now().After(end) {
 			t.Fatalf("nova-conductor has told %d times that it works", beats)
 		}
@@ -29,7 +29,7 @@ func (c *newCloud) conductorWorks(t *testing.T) {
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	if s.waitEnd(20 * time.Second); !s.hasEnded() {
+	if s.waitEnd(); !s.hasEnded() {
 		t.Error("nova-conductor does not end")
 	}
 	if log := s.text(t); !strings.Contains(log, "Starting conductor node") || strings.Contains(log, "Traceback") || strings.Contains(log, " ERROR ") || strings.Contains(log, " CRITICAL ") {
@@ -40,7 +40,7 @@ func (c *newCloud) conductorWorks(t *testing.T) {
 	}
 	c.SQL("UPDATE nova.services SET version = version - 100 WHERE host = 'cmp01'")
 	old := c.start(t, "nova-conductor", conductor...)
-	if old.waitEnd(20 * time.Second); !old.hasEnded() || !strings.Contains(old.text(t), "TooOldComputeService") {
+	if old.waitEnd(); !old.hasEnded() || !strings.Contains(old.text(t), "TooOldComputeService") {
 		t.Errorf("a conductor beside a service that is too old says\n%s", old.text(t))
 	}
 	c.SQL("UPDATE nova.services SET version = version + 100 WHERE host = 'cmp01'")
@@ -63,7 +63,7 @@ var checked = regexp.MustCompile(`(?m)^\| Check: (.*?) *\|\n\| Result: (\w+)`)
 func (c *newCloud) upgradeCheck(t *testing.T) {
 	c.conf(t, "nova.conf", "127.0.0.1:0", standIn(t))
 	look := func() []string {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), serviceWithin)
 		defer cancel()
 		// It ends with the worst that it has found.
 		text, ended := exec.CommandContext(ctx, "nova-status", "--config-file", filepath.Join(c.dir, "nova.conf"), "upgrade", "check").CombinedOutput()

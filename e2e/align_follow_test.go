@@ -31,7 +31,7 @@ func TestAlignmentUnderFollow(t *testing.T) {
 	// So many that a copy takes some seconds.
 	old.SQL("USE liberty_nova; SET sql_log_bin = 0; INSERT INTO instance_faults (created_at, instance_uuid, code, message, details, host, deleted) " +
 		"SELECT '2016-03-01', '" + guestWeb + "', 500, CONCAT('fault ', seq), REPEAT('x', 300), 'cmp01', 0 FROM seq_1_to_" + fmt.Sprint(manyFaults))
-	f := &followed{cloud: cloud, writer: work(t, old), end: time.Now().Add(4 * time.Minute)}
+	f := &followed{cloud: cloud, writer: work(t, old), end: time.Now().Add(2 * serviceWithin)}
 	f.args = append([]string{"../bin/holdfast", "transition", "db", "run", "--follow", "--parallel", "1"}, cloud.args(t, old)...)
 	f.killedInTheCopy(t)
 	f.killedWhileFollowing(t)
@@ -85,7 +85,7 @@ func kill(t *testing.T, s *service) {
 	if err := s.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	if s.waitEnd(20 * time.Second); !s.hasEnded() {
+	if s.waitEnd(); !s.hasEnded() {
 		t.Fatalf("%s does not end after it was killed", s.name)
 	}
 }
@@ -125,11 +125,11 @@ func (f *followed) cutOver(t *testing.T) {
 	if err := s.cmd.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
-	if s.waitEnd(time.Until(f.end)); !s.hasEnded() || s.cmd.ProcessState.ExitCode() != 0 || !strings.Contains(s.text(t), "followed") {
+	if s.waitEnd(); !s.hasEnded() || s.cmd.ProcessState.ExitCode() != 0 || !strings.Contains(s.text(t), "followed") {
 		t.Fatalf("after Ctrl-C: %v: %s", s.cmd.ProcessState, s.text(t))
 	}
 	again := f.cloud.start(t, "again", f.args...)
-	if again.waitEnd(time.Until(f.end)); !again.hasEnded() || again.cmd.ProcessState.ExitCode() != 3 {
+	if again.waitEnd(); !again.hasEnded() || again.cmd.ProcessState.ExitCode() != 3 {
 		t.Errorf("once more after the cut-over: %v: %s", again.cmd.ProcessState, again.text(t))
 	}
 }

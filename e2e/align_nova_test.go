@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
-	"time"
 
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/readback"
@@ -102,7 +101,7 @@ const mended = "DELETE FROM liberty_nova.instance_system_metadata WHERE value IN
 // read has Nova's objects read guests: all (nil), or those given.
 func (c *newCloud) read(t *testing.T, guests ...string) (r reading) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), serviceWithin)
 	defer cancel()
 	if guests == nil {
 		guests = []string{readback.All}

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"holdfast/internal/transition/db/aligntest"
 )
@@ -33,7 +32,7 @@ func needsOpenStack(t *testing.T) {
 			t.Skipf("%v: packaging/test-deps.sh installs it", err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), serviceWithin)
 	defer cancel()
 	if out, err := exec.CommandContext(ctx, debianPython, "-c", "import nova.version, glance.version, cinder.version, pymysql").CombinedOutput(); err != nil {
 		t.Skipf("%s has no OpenStack: %v: %s", debianPython, err, out)
@@ -67,7 +66,7 @@ var firstCloud struct{ sql, url string }
 // dump is the text of all databases of the cloud.
 func (c *newCloud) dump(t *testing.T) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), serviceWithin)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "mariadb-dump", append([]string{"--no-defaults", "--socket=" + c.Socket(), "--user=root", "--default-character-set=utf8mb4", "--databases"}, cloudDatabases...)...)
 	var fault bytes.Buffer
@@ -145,7 +144,7 @@ func (c *newCloud) conf(t *testing.T, name, addr, elsewhere string) {
 
 // manage runs one of the programs that set databases up.
 func (c *newCloud) manage(t *testing.T, what string, args ...string) {
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), serviceWithin)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, what+"-manage", append([]string{"--config-file", filepath.Join(c.dir, what+".conf")}, args...)...)
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -214,7 +213,7 @@ func verified(t *testing.T, args []string) (last string) {
 // holdfast runs a command of `transition db` and reads what it prints.
 func holdfast(t *testing.T, into any, command string, args []string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), serviceWithin)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "../bin/holdfast", append([]string{"transition", "db", command, "-o", "json"}, args...)...)
 	var out, fault bytes.Buffer

@@ -19,6 +19,10 @@ import (
 	"time"
 )
 
+// serviceWithin is how long a service of a platform, or a program of it, may take for one thing:
+// on a quiet machine some seconds.
+const serviceWithin = 4 * time.Minute
+
 // service is a program of the new platform that works for a test, and its log.
 type service struct {
 	name, log string
@@ -46,7 +50,7 @@ func (c *newCloud) start(t *testing.T, name string, args ...string) *service {
 		if !s.hasEnded() {
 			_ = s.cmd.Process.Kill() // it may end in this moment
 		}
-		if s.waitEnd(20 * time.Second); !s.hasEnded() {
+		if s.waitEnd(); !s.hasEnded() {
 			t.Errorf("%s does not end after it was killed", name)
 		}
 		if t.Failed() {
@@ -79,10 +83,10 @@ func (s *service) hasEnded() bool {
 	}
 }
 
-func (s *service) waitEnd(within time.Duration) {
+func (s *service) waitEnd() {
 	select {
 	case <-s.ended:
-	case <-time.After(within):
+	case <-time.After(serviceWithin):
 	}
 }
 
@@ -110,7 +114,7 @@ type asker func(path string, into any) error
 func (s *service) answers(t *testing.T, addr string) func(header ...string) asker {
 	t.Helper()
 	client := &http.Client{Timeout: 30 * time.Second}
-	for end := time.Now().Add(40 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(serviceWithin); ; time.Sleep(50 * time.Millisecond) {
 		r, err := client.Get("http://" + addr + "/")
 		if err == nil {
 			err = r.Body.Close()

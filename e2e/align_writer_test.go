@@ -89,7 +89,7 @@ func (w *writer) made(t *testing.T) *oldGuest {
 		return g
 	case err := <-w.ended:
 		t.Fatalf("the writer has ended: %v", err)
-	case <-time.After(20 * time.Second):
+	case <-time.After(serviceWithin):
 		t.Fatal("the writer makes no guest")
 	}
 	return nil
