@@ -109,7 +109,10 @@ func (r *drbdRig) files(host, addr, home string) (cl, settings []byte) {
 	conf := config.Cluster{
 		Node: []string{drbdAddr[0] + " n1", drbdAddr[1] + " n2", r.net.Addr(drbdVoter).String() + " n3"}, Type: config.PairConf, ChronyServers: []string{"192.0.2.9"},
 		// Emulated hosts are slow, those of a busy machine stand still for seconds.
-		TimingConf: config.Timings{Lease: config.Duration(45 * time.Second), Watchdog: config.Duration(35 * time.Second)},
+		TimingConf: config.Timings{
+			Lease: config.Duration(45 * time.Second), Watchdog: config.Duration(35 * time.Second), Keepalive: config.Duration(5 * time.Second),
+			Election: config.Duration(10 * time.Second), Heartbeat: config.Duration(time.Second), Detection: config.Duration(10 * time.Second),
+		},
 		Pair: &config.Pair{
 			Nodes:    []string{"n1", "n2"},
 			Patience: config.Duration(30 * time.Second),
