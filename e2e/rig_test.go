@@ -292,6 +292,27 @@ func (r *rig) command(t testing.TB, h string, args ...string) string {
 	return out
 }
 
+// mayYet runs a command until it is not refused for something of the moment: a host that has not
+// connected to its libvirtd yet, or whose libvirtd still removes what the guest has left there.
+func (r *rig) mayYet(t testing.TB, h string, args ...string) {
+	t.Helper()
+	r.until(t, 30*time.Second, fmt.Sprint(args, " to be possible"), func(context.Context) (string, bool) {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+		defer cancel()
+		out, err := r.lab.Exec(ctx, h, append([]string{r.exe}, args...)...)
+		if err == nil {
+			return "", true
+		}
+		for _, moment := range []string{"can not be observed on this host", "not connected yet", "already being removed"} {
+			if strings.Contains(err.Error(), moment) {
+				return fmt.Sprint(out, err), false
+			}
+		}
+		t.Fatalf("%s: holdfast %s: %v: %s", h, strings.Join(args, " "), err, out)
+		return "", false
+	})
+}
+
 // healthy waits until every host sees every host, and the guest runs, answers, has written
 // down on its disk which boot it is (as soon as it counts to 2), and could be taken over.
 func (r *rig) healthy(t testing.TB, within time.Duration) cluster.Status {
