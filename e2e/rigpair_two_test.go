@@ -70,9 +70,10 @@ func (p *pairRig) confirmed(t *testing.T) {
 	if out, err := p.lab.Exec(ctx, active, p.exe, "pair", "resolve", "--keep", active, "--yes", "--timeout", "90s"); err != nil {
 		t.Fatalf("pair resolve: %v: %s", err, out)
 	}
-	if events := p.command(t, active, "events"); !strings.Contains(events, string(cluster.EvChosen)) {
-		t.Errorf("nobody has chosen by the events: %s", events)
-	}
+	p.until(t, 30*time.Second, "the event of the choice", func(ctx context.Context) (string, bool) {
+		out, err := p.lab.Exec(ctx, active, p.exe, "events")
+		return fmt.Sprint(out, err), strings.Contains(out, string(cluster.EvChosen))
+	})
 	p.clients.more(t, 20)
 	must(t, p.on(ctx, standby))
 	p.healthy(t)

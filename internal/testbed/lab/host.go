@@ -277,11 +277,10 @@ func (l *Lab) Exec(ctx context.Context, host string, argv ...string) (string, er
 	return stdout.String(), nil
 }
 
-// hostEnv is the environment of everything that runs on a host. What a killed program leaves among
-// its temporary files goes with the host.
+// hostEnv is the environment of everything that runs on a host.
 func hostEnv(bin string) []string {
 	return []string{
 		"PATH=" + bin + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-		"HOME=/root", "LC_ALL=C", "TERM=dumb", "TMPDIR=/dev/shm",
+		"HOME=/root", "LC_ALL=C", "TERM=dumb",
 	}
 }

@@ -132,7 +132,8 @@ func (s *supervisor) start(d Daemon) (int, error) {
 	defer out.Close()
 	cmd := exec.Command(d.Argv[0], d.Argv[1:]...)
 	cmd.Dir = "/"
-	cmd.Env = append(hostEnv(s.boot.Bin), d.Env...)
+	// What a killed one leaves among its temporary files goes with the host.
+	cmd.Env = append(hostEnv(s.boot.Bin), append([]string{"TMPDIR=/dev/shm"}, d.Env...)...)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
