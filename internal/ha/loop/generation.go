@@ -52,7 +52,9 @@ func nextGeneration(known uint64, now time.Time) (uint64, error) {
 
 // generation compares the store's restore generation with the highest one that
 // this host has seen, and gives the one to follow. A later one ends the agent, an
-// older one is not followed, unless this host has given its own, later one up for it.
+// older one is not followed, unless this host has given its own, later one up for it. Its
+// records were read, and may have later revisions: when another store answers again, that ends
+// the agent, too.
 func (a *Agent) generation() (uint64, error) {
 	known, g := a.s.core.Gen, max(a.s.gen, 1)
 	if g < a.s.seen && a.Settled != nil && a.Settled(g) {
@@ -62,7 +64,11 @@ func (a *Agent) generation() (uint64, error) {
 		a.s.seen = g
 	}
 	switch {
+	case a.s.older != 0 && a.s.older != g:
+		a.fatal = fmt.Errorf("%w: generation %d, and that of %d was read before", ErrRestored, g, a.s.older)
+		return known, nil
 	case g < a.s.seen:
+		a.s.older = g
 		return known, fmt.Errorf("%w: generation %d, seen %d; join this host's member to the store of generation %d, or restore the one that is to be kept once more, on this host",
 			errOlder, g, a.s.seen, a.s.seen)
 	case known == 0 || known == g:

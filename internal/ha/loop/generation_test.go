@@ -149,18 +149,25 @@ func TestAGenerationIsOnDiskWithItsName(t *testing.T) {
 }
 
 // TestAStoreOfBeforeTheRestoreIsNotFollowed: it has no generation, and answers in
-// place of the restored one.
+// place of the restored one. When that one answers again, a new agent begins: what was read
+// of the other store may have later revisions.
 func TestAStoreOfBeforeTheRestoreIsNotFollowed(t *testing.T) {
 	a := New(Parts{Host: "h1", Clock: func() cluster.Instant { return 1 }, Log: slog.New(slog.DiscardHandler)})
 	g, err := nextGeneration(1, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.relist([]store.KV{{Key: records.KeyGeneration, Value: records.Encode(g), ModRev: 9}})
+	restored := []store.KV{{Key: records.KeyGeneration, Value: records.Encode(g), ModRev: 9}}
+	a.relist(restored)
 	if a.s.storeErr != nil || a.fatal != nil || a.s.core.Gen != g {
 		t.Fatalf("generation %d of %d: %v, %v", a.s.core.Gen, g, a.s.storeErr, a.fatal)
 	}
-	if a.relist(nil); !errors.Is(a.s.storeErr, errOlder) || a.s.core.Synced {
-		t.Errorf("it follows a store without a generation: %v", a.s.storeErr)
+	for range 2 {
+		if a.relist(nil); !errors.Is(a.s.storeErr, errOlder) || a.s.core.Synced || a.fatal != nil {
+			t.Errorf("it follows a store without a generation: %v, %v", a.s.storeErr, a.fatal)
+		}
+	}
+	if a.relist(restored); !errors.Is(a.fatal, ErrRestored) {
+		t.Errorf("it goes on with what it has read of both stores: %v", a.fatal)
 	}
 }

@@ -40,6 +40,7 @@ type state struct {
 	toldOutside string          // outside, as it was logged last
 	compared    bool            // the file on this host has been compared with the configuration in force
 	seen        uint64          // the highest one that this host has seen
+	older       uint64          // one below it whose store was read and not followed; 0: none
 	watches     bool            // it decides nothing, see Watch
 	lookedAt    cluster.Instant // when all records were read last
 	peers       map[cluster.HostID]netip.AddrPort
