@@ -2,12 +2,18 @@ package e2e
 
 import (
 	"context"
+	"database/sql"
+	"encoding/json"
 	"fmt"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/config"
+	"holdfast/internal/testbed/lab"
 )
 
 // pairedPing is a laboratory of a pair without a third voter and without fence devices: the
@@ -15,54 +21,115 @@ import (
 const pairedPing kind = "pairedPing"
 
 // TestPairByPings: of a pair whose arbiter are pings either node is lost, and then neither, which
-// looks the same: both serve, and when they meet one of them gives up what it has written.
+// looks the same: both serve, and when they meet one of them gives up what it has written, by the
+// rule or by a person's word.
 func TestPairByPings(t *testing.T) {
 	p := newPair(t, pairedPing)
-	if p.drills(t, twoDrills[:2]) {
-		t.Run("split brain", p.split)
+	_ = p.drills(t, twoDrills[:2]) &&
+		t.Run("split brain", p.split) &&
+		t.Run("split brain, by a person", p.splitByPerson)
+}
+
+// split: the one that had the group keeps its data; what the other one has written meanwhile is saved
+// there.
+func (p *pairRig) split(t *testing.T) {
+	const row = int64(1) << 40
+	had, other := p.parted(t, row)
+	p.oneKept(t, had, other, row, row+1)
+}
+
+// splitByPerson: where a person decides, nothing is given up before the word. The one that had the
+// group goes on, and the other one stands still; the word may still be for the other one.
+func (p *pairRig) splitByPerson(t *testing.T) {
+	p.decides(t, config.SplitManual)
+	const row = int64(1) << 41
+	had, other := p.parted(t, row)
+	p.until(t, 60*time.Second, other+" to stand still", func(ctx context.Context) (string, bool) {
+		err := insert(ctx, p.clients.node[other], row+1) // it has it
+		out, serr := p.lab.Exec(ctx, other, p.exe, "pair", "status")
+		return fmt.Sprint(err, out, serr), err != nil && strings.Contains(fmt.Sprint(out, serr), "pair resolve, on the node whose data are kept")
+	})
+	must(t, insert(t.Context(), p.clients.node[had], row+2))
+	// A node of a busy machine may not be heard for a moment.
+	p.until(t, 60*time.Second, "the word to be taken", func(context.Context) (string, bool) {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+		defer cancel()
+		out, err := p.lab.Exec(ctx, other, p.exe, "pair", "resolve", "--keep", other, "--yes", "--timeout", "90s")
+		return fmt.Sprint(out, err), err == nil
+	})
+	p.oneKept(t, other, had, row+1, row, row+2)
+}
+
+// decides sets whose word ends a split brain. Agents read it when they start.
+func (p *pairRig) decides(t *testing.T, policy string) {
+	t.Helper()
+	for _, h := range p.lab.Hosts() {
+		text, err := os.ReadFile(p.disk(h, "cluster.json"))
+		must(t, err)
+		var cl config.Cluster
+		must(t, json.Unmarshal(text, &cl))
+		cl.Pair.SplitBrain = policy
+		text, err = json.Marshal(cl)
+		must(t, err)
+		must(t, os.WriteFile(p.disk(h, "cluster.json"), text, 0o600))
+		must(t, p.lab.Kill(t.Context(), h, lab.AgentDaemon))
 	}
 }
 
-// split: the nodes do not hear each other, and both hear the switch. Both serve. The one that had the
-// group keeps its data; what the other one has written meanwhile is saved there.
-func (p *pairRig) split(t *testing.T) {
-	ctx := t.Context()
+func insert(ctx context.Context, db *sql.DB, row int64) error {
+	_, err := db.ExecContext(ctx, "INSERT IGNORE INTO app.log VALUES (?)", row)
+	return err
+}
+
+// parted keeps the nodes from hearing each other, while both hear the switch, until both serve and
+// each has a row of its own: the one that had the group has row, the other one the next.
+func (p *pairRig) parted(t *testing.T, row int64) (had, other string) {
+	t.Helper()
 	st := p.healthy(t)
 	if st.Guarantee != cluster.BestEffort {
 		t.Errorf("the guarantee is %q", st.Guarantee)
 	}
-	keeps, loses := st.sides()
+	had, other = st.sides()
 	p.clients.both.Store(true)
-	defer p.clients.both.Store(false)
-	stop := p.clients.write(t)
-	p.clients.more(t, 20)
-	stop()
+	t.Cleanup(func() { p.clients.both.Store(false) })
+	p.writes(t)
 	cut := pairDrillOf("cut between the nodes")
-	must(t, cut.fault(p, ctx, keeps, loses))
-	const first = int64(1) << 40
-	for i, h := range []string{keeps, loses} {
+	must(t, cut.fault(p, t.Context(), had, other))
+	for i, h := range []string{had, other} {
 		p.until(t, 90*time.Second, h+" to serve alone", func(ctx context.Context) (string, bool) {
-			_, err := p.clients.node[h].ExecContext(ctx, "INSERT IGNORE INTO app.log VALUES (?)", first+int64(i))
+			err := insert(ctx, p.clients.node[h], row+int64(i))
 			out, serr := p.lab.Exec(ctx, h, p.exe, "pair", "status")
 			return fmt.Sprint(err, out, serr), err == nil && strings.Contains(out, "this node goes on alone")
 		})
 	}
-	must(t, cut.repair(p, ctx, keeps, loses))
+	must(t, cut.repair(p, t.Context(), had, other))
+	return had, other
+}
+
+// writes lets the clients write some rows.
+func (p *pairRig) writes(t *testing.T) {
+	t.Helper()
+	stop := p.clients.write(t)
+	defer stop()
+	p.clients.more(t, 20)
+}
+
+// oneKept wants a pair that has the data of one node only, and what the other one alone had saved there.
+func (p *pairRig) oneKept(t *testing.T, kept, gave string, row int64, given ...int64) {
+	t.Helper()
 	after := p.healthy(t)
-	if string(after.Owner.Host) != keeps {
-		t.Errorf("%s serves, and %s had the group", after.Owner.Host, keeps)
+	if string(after.Owner.Host) != kept {
+		t.Errorf("%s serves, and the data of %s were to be kept", after.Owner.Host, kept)
 	}
 	p.clients.both.Store(false)
-	stop = p.clients.write(t)
-	p.clients.more(t, 20)
-	stop()
-	for _, h := range []string{keeps, loses} {
+	p.writes(t)
+	for _, h := range []string{kept, gave} {
 		p.clients.check(t, h)
 		p.until(t, 20*time.Second, "what is kept on "+h, func(ctx context.Context) (string, bool) {
-			var n, given int
-			err := p.clients.node[h].QueryRowContext(ctx, "SELECT COUNT(*), COALESCE(SUM(id = ?), 0) FROM app.log WHERE id >= ?", first+1, first).Scan(&n, &given)
-			return fmt.Sprintf("%d rows, %d of them given up, %v", n, given, err), err == nil && n == 1 && given == 0
+			all, _, err := p.clients.rows(ctx, h)
+			there := slices.ContainsFunc(given, func(id int64) bool { return slices.Contains(all, id) })
+			return fmt.Sprint(all, err), err == nil && slices.Contains(all, row) && !there
 		})
 	}
-	p.wantSaved(t, loses, first+1)
+	p.wantSaved(t, gave, given...)
 }
