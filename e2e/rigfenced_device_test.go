@@ -19,6 +19,20 @@ import (
 // the old one at the end of the test.
 func (r *rig) anew(t testing.TB, edit func(*config.Cluster)) {
 	t.Helper()
+	good, changed := r.configuration(t, edit)
+	t.Cleanup(func() {
+		if err := r.install(context.Background(), good); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := r.install(t.Context(), changed); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// configuration is that of all hosts, as it is and changed.
+func (r *rig) configuration(t testing.TB, edit func(*config.Cluster)) (good, changed []byte) {
+	t.Helper()
 	good, err := os.ReadFile(r.disk(r.lab.Hosts()[0], "cluster.json"))
 	if err != nil {
 		t.Fatal(err)
@@ -28,18 +42,11 @@ func (r *rig) anew(t testing.TB, edit func(*config.Cluster)) {
 		t.Fatal(err)
 	}
 	edit(&cl)
-	changed, err := json.MarshalIndent(cl, "", "  ")
+	changed, err = json.MarshalIndent(cl, "", "  ")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := r.install(context.Background(), good); err != nil {
-			t.Error(err)
-		}
-	})
-	if err := r.install(t.Context(), changed); err != nil {
-		t.Fatal(err)
-	}
+	return good, changed
 }
 
 // install takes all hosts' power and data, and boots them with a configuration.

@@ -133,7 +133,7 @@ func (s *supervisor) start(d Daemon) (int, error) {
 	cmd := exec.Command(d.Argv[0], d.Argv[1:]...)
 	cmd.Dir = "/"
 	// What a killed one leaves among its temporary files goes with the host.
-	cmd.Env = append(hostEnv(s.boot.Bin), append([]string{"TMPDIR=/dev/shm"}, d.Env...)...)
+	cmd.Env = append(append(hostEnv(s.boot.Bin), "TMPDIR=/dev/shm"), d.Env...)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
