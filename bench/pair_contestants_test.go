@@ -134,12 +134,8 @@ func pairByHoldfast(t *testing.T, ctx context.Context) pairContestant {
 		}
 	}
 	c.settled = func(ctx context.Context) error {
-		out, err := holdfast{lab: l}.pairStatus(ctx)
-		var st struct {
-			Health cluster.Health `json:"health"`
-			Why    []string       `json:"why"`
-		}
-		if err := errors.Join(json.Unmarshal([]byte(out), &st), err); err != nil && st.Health == "" {
+		st, err := holdfast{lab: l}.pairStatus(ctx)
+		if err != nil {
 			return err
 		}
 		if st.Health != cluster.Healthy {
@@ -166,17 +162,26 @@ func pairByHoldfast(t *testing.T, ctx context.Context) pairContestant {
 	return c
 }
 
+// pairState is what `pair status -o json` tells.
+type pairState struct {
+	Health cluster.Health `json:"health"`
+	Why    []string       `json:"why"`
+	cluster.PairStatus
+}
+
 // pairStatus is what any host tells; the exit code is about the pair.
-func (h holdfast) pairStatus(ctx context.Context) (out string, err error) {
+func (h holdfast) pairStatus(ctx context.Context) (st pairState, err error) {
 	for _, x := range h.lab.Hosts() {
 		actx, cancel := context.WithTimeout(ctx, 2*time.Second)
-		out, err = h.lab.Exec(actx, x, h.lab.Exe(), "pair", "status", "-o", "json")
+		out, xerr := h.lab.Exec(actx, x, h.lab.Exe(), "pair", "status", "-o", "json")
 		cancel()
-		if json.Valid([]byte(out)) {
-			return out, nil
+		st = pairState{}
+		if err = json.Unmarshal([]byte(out), &st); err == nil {
+			return st, nil
 		}
+		err = errors.Join(xerr, err)
 	}
-	return "", fmt.Errorf("no host tells of the pair: %w", err)
+	return pairState{}, fmt.Errorf("no host tells of the pair: %w", err)
 }
 
 // pairByPacemaker: ocf:heartbeat:mariadb, a service and IPaddr2, fence devices by

@@ -49,7 +49,7 @@ func migrationIsCancelled(t testing.TB, r *rig) {
 	if said := <-followed; !strings.Contains(said, "cancelled") || !strings.Contains(said, "the guest runs on "+home) || !strings.Contains(said, "exit status 1") {
 		t.Errorf("who followed it was told %q", said)
 	}
-	if now := r.healthy(t, 30*time.Second).Owner; string(now.Host) != home || now.Epoch != st.Owner.Epoch {
+	if now := r.healthy(t, time.Minute).Owner; string(now.Host) != home || now.Epoch != st.Owner.Epoch {
 		t.Errorf("owner %+v, was %+v", now, st.Owner)
 	}
 
@@ -60,7 +60,7 @@ func migrationIsCancelled(t testing.TB, r *rig) {
 	if said := fmt.Sprint(out, err); err == nil || !strings.Contains(said, "no migration is under way: the guest runs on "+to) {
 		t.Errorf("too late: %s", said)
 	}
-	if now := r.healthy(t, 30*time.Second).Owner; string(now.Host) != to || now.Epoch != st.Owner.Epoch {
+	if now := r.healthy(t, time.Minute).Owner; string(now.Host) != to || now.Epoch != st.Owner.Epoch {
 		t.Errorf("owner %+v, was %+v and moved to %s", now, st.Owner, to)
 	}
 	after := r.answer(t)

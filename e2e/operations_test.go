@@ -32,7 +32,7 @@ func liveMigrationThereAndBack(t testing.TB, r *rig) {
 		end := r.watching(t)
 		for _, to := range []string{another(r, st.Owner.Host), home} {
 			// The host that it has just left may not know for a moment what it still has of it.
-			r.healthy(t, 30*time.Second)
+			r.healthy(t, time.Minute)
 			if out := r.command(t, home, "migrate", to); !strings.Contains(out, "running on "+to) {
 				t.Errorf("migrate said %q", out)
 			}
@@ -43,7 +43,7 @@ func liveMigrationThereAndBack(t testing.TB, r *rig) {
 		if after.Boot != before.Boot || after.N < before.N {
 			t.Errorf("before %+v, after %+v", before, after)
 		}
-		if now := r.healthy(t, 30*time.Second).Owner; string(now.Host) != home || now.Epoch != st.Owner.Epoch {
+		if now := r.healthy(t, time.Minute).Owner; string(now.Host) != home || now.Epoch != st.Owner.Epoch {
 			t.Errorf("owner %+v, was %+v", now, st.Owner)
 		}
 		t.Logf("run %d, there and back: %d pings of 20 ms lost of %d, longest gap %s", i+1, w.pings.Lost, w.pings.Sent, w.pings.Longest)
@@ -204,5 +204,5 @@ func aSecondAgentOnTheSameDataIsRefused(t testing.TB, r *rig) {
 	if out := r.command(t, "h2", "agent", "--check", "--config", "/srv/host/agent.json"); !strings.Contains(out, "check pass") {
 		t.Errorf("agent --check said %q", out)
 	}
-	r.healthy(t, 30*time.Second)
+	r.healthy(t, time.Minute)
 }

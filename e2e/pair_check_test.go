@@ -208,21 +208,39 @@ func TestPairCheck(t *testing.T) {
 	free := []string{"--vip", "10.77.0.50/24"}
 	given := func(all ...[]string) []string { return slices.Concat(all...) }
 
+	p.net.Second(t, 0, 1)
+	second := func(addrs ...string) []string { return []string{"--second-path", strings.Join(addrs, ",")} }
+	own, other := p.net.SecondAddr(0).String(), p.net.SecondAddr(1).String()
+
 	before := p.files(t, 1)
-	all := p.want(t, nil, given(free, size, third))
+	all := p.want(t, nil, given(free, size, third, second(own, other)))
 	if after := p.files(t, 1); after != before {
 		t.Errorf("the check has changed the other node: %s\nbefore: %s", after, before)
 	}
 	for check, part := range map[string]string{
 		"bandwidth": "measured for a second in each direction", "database": "15 GB for 4 hosts and 20 VMs", "space": "node2 (10.77.0.2): 68 of 68 GB",
 		"guarantee": "safe", "arbiter": "arbiter (10.77.0.3) answers", "virtual address": "no machine answers", "machines": "3 different ones",
+		"second path": "pass 10.78.0.1 on eth1 and 10.78.0.2 on eth1 reach each other in both directions",
 	} {
 		if !strings.Contains(all[check], part) {
 			t.Errorf("%s: %q, want %q", check, all[check], part)
 		}
 	}
 
-	all = p.want(t, nil, given(free, size, pings))
+	// Two networks on one card are told, and no fault.
+	for i := range 2 {
+		h := p.net.Host(i)
+		h.IP(t, "link", "add", "link", "eth0", "name", "eth0.7", "type", "macvlan", "mode", "bridge")
+		h.IP(t, "addr", "add", fmt.Sprintf("10.79.0.%d/24", i+1), "dev", "eth0.7")
+		h.IP(t, "link", "set", "eth0.7", "up")
+	}
+	all = p.want(t, nil, given(free, size, pings, second("10.79.0.1", "10.79.0.2")))
+	for i := range 2 {
+		p.net.Host(i).IP(t, "link", "del", "eth0.7")
+	}
+	if !strings.Contains(all["second path"], "warn node2 (10.77.0.2): eth0 and eth0.7 both lie on eth0") {
+		t.Errorf("two networks on one card: %q", all["second path"])
+	}
 	if !strings.Contains(all["guarantee"], "best effort") || !strings.Contains(all["arbiter"], "answer both nodes") {
 		t.Errorf("pings alone: %q", all)
 	}
@@ -233,10 +251,11 @@ func TestPairCheck(t *testing.T) {
 printf '#!/bin/sh\necho "holdfast 0.9.0 (go, linux/amd64)"\n' >/opt/holdfast/bin/holdfast
 mount -t tmpfs -o size=20g tmpfs /vms
 nft 'add table ip cut; add chain ip cut in { type filter hook input priority 0; }; add rule ip cut in tcp dport 2380 drop'`)
-	all = p.want(t, []string{"database", "host name", "reach", "software", "space", "virtual address"}, given(free, size, third, []string{"--db-size", "9"}))
+	all = p.want(t, []string{"database", "host name", "reach", "second path", "software", "space", "virtual address"}, given(free, size, third, []string{"--db-size", "9"}, second(own, other)))
 	for check, part := range map[string]string{
 		"virtual address": "10.77.0.50 is in use: the machine with MAC ", "software": "node.2 (10.77.0.2) has 0.9.0", "host name": `"node.2"`,
 		"space": "/vms has 21 GB: want at least 30", "database": "need 15", "reach": "port 2380 of 10.77.0.2 does not answer node1",
+		"second path": "port 2380 of 10.78.0.2 does not answer node1",
 	} {
 		if !strings.Contains(all[check], part) {
 			t.Errorf("%s: %q, want %q", check, all[check], part)
@@ -245,22 +264,28 @@ nft 'add table ip cut; add chain ip cut in { type filter hook input priority 0; 
 	p.sh(t, 1, "hostname node2; cp "+p.exe+" /opt/holdfast/bin/holdfast; umount /vms; nft delete table ip cut")
 	p.net.Host(3).IP(t, "addr", "del", "10.77.0.50/24", "dev", "eth0")
 
-	wrong := func(vip, arbiter string) []string {
-		return given(size, []string{"--vip", vip, "--arbiter", arbiter})
+	wrong := func(vip, arbiter, path string) []string {
+		args := given(size, []string{"--vip", vip, "--arbiter", arbiter})
+		if path != "" {
+			args = append(args, second(own, path)...)
+		}
+		return args
 	}
 	for _, c := range []struct {
 		name, vip, arbiter string
+		path               string // the other node's address on a second path
 		want               []string
 		check, part        string
 	}{
-		{"a subnet that no interface is in; an arbiter that does not answer", "10.78.0.50/24", "quorum:10.77.0.99", []string{"arbiter", "virtual address"}, "virtual address", "10.78.0.0/24"},
-		{"a broadcast address; the arbiter is a node", "10.77.0.255/24", "quorum:" + p.addr(1), []string{"arbiter", "virtual address"}, "arbiter", "is a node of the pair"},
-		{"the other node's address; an address to ping that does not answer", p.addr(1) + "/24", "ping:" + p.addr(2) + ",10.77.0.98", []string{"arbiter", "virtual address"}, "arbiter", "no answer to pings"},
-		{"another length than the interface has; the arbiter's password is wrong", "10.77.0.50/16", "quorum:" + p.addr(2), []string{"arbiter", "virtual address"}, "arbiter", "denies the login"},
-		{"a disk that is none", "10.77.0.50/24", "disk:/dev/null", []string{"arbiter"}, "arbiter", "no block device"},
+		{"a subnet that no interface is in; an arbiter that does not answer", "10.79.0.50/24", "quorum:10.77.0.99", "", []string{"arbiter", "virtual address"}, "virtual address", "10.79.0.0/24"},
+		{"a broadcast address; the arbiter is a node", "10.77.0.255/24", "quorum:" + p.addr(1), "", []string{"arbiter", "virtual address"}, "arbiter", "is a node of the pair"},
+		{"the other node's address; an address to ping that does not answer", p.addr(1) + "/24", "ping:" + p.addr(2) + ",10.77.0.98", "", []string{"arbiter", "virtual address"}, "arbiter", "no answer to pings"},
+		{"another length than the interface has; the arbiter's password is wrong; a second path over the first one's interface",
+			"10.77.0.50/16", "quorum:" + p.addr(2), p.addr(1), []string{"arbiter", "second path", "virtual address"}, "second path", "10.77.0.2 is on eth0, as the first path is"},
+		{"a disk that is none; a second path without its address", "10.77.0.50/24", "disk:/dev/null", "10.78.0.9", []string{"arbiter", "second path"}, "second path", "node2 (10.77.0.2): no interface has the address 10.78.0.9"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if all := p.want(t, c.want, wrong(c.vip, c.arbiter)); !strings.Contains(all[c.check], c.part) {
+			if all := p.want(t, c.want, wrong(c.vip, c.arbiter, c.path)); !strings.Contains(all[c.check], c.part) {
 				t.Errorf("%s: %q, want %q", c.check, all[c.check], c.part)
 			}
 		})

@@ -204,7 +204,7 @@ func theStoreIsRestored(t testing.TB, r *rig) {
 	if g := r.voters(t); g != restored {
 		t.Errorf("generation %d, want %d", g, restored)
 	}
-	if now := r.healthy(t, 10*time.Second); now.Owner.Epoch.Gen != restored {
+	if now := r.healthy(t, time.Minute); now.Owner.Epoch.Gen != restored {
 		t.Errorf("epoch %s, want one of generation %d", now.Owner.Epoch, restored)
 	}
 }

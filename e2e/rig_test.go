@@ -5,8 +5,10 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"iter"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -59,6 +61,8 @@ func (k kind) options(dir, exe string) lab.Options {
 		o.Work, o.Hosts, o.BMCs, o.VoteDisk = lab.WorkPair, 2, false, true
 	case pairedPing:
 		o.Work, o.Hosts, o.BMCs = lab.WorkPair, 2, false
+	case pairedSecond:
+		o.Work, o.Hosts, o.BMCs, o.Second = lab.WorkPair, 2, false, true
 	}
 	return o
 }
@@ -181,7 +185,38 @@ func cannot() string {
 	if missing := lab.Missing(); len(missing) > 0 {
 		return "missing: " + strings.Join(missing, "; ")
 	}
+	return late()
+}
+
+// mostOfARun is for how long drills are begun after the tests of `make test` have begun: on a machine that is
+// too slow for all of them the run ends in time, and tells which were left out.
+const mostOfARun = 50 * time.Minute
+
+// late says that no drill is to be begun any more, "" while there is time.
+func late() string {
+	began, err := strconv.ParseInt(os.Getenv("HOLDFAST_TEST_BEGAN"), 10, 64)
+	if err != nil { // not in `make test`
+		return ""
+	}
+	if gone := time.Since(time.Unix(began, 0)); gone > mostOfARun {
+		return fmt.Sprintf("no time is left: the tests have gone on for %d minutes", int(gone.Minutes()))
+	}
 	return ""
+}
+
+// inTime gives the drills one after the other while there is time.
+func inTime[D any](t *testing.T, all []D) iter.Seq[D] {
+	return func(yield func(D) bool) {
+		for _, d := range all {
+			if why := late(); why != "" {
+				t.Log(why)
+				return
+			}
+			if !yield(d) {
+				return
+			}
+		}
+	}
 }
 
 // readyOn gives the rig of a kind with the cluster as it should be, in place of
@@ -355,7 +390,7 @@ func (r *rig) until(t testing.TB, within time.Duration, what string, ok func(con
 	defer cancel()
 	said := ""
 	for began := time.Now(); ctx.Err() == nil && time.Since(began) < slack.For(within); {
-		lctx, cancel := context.WithTimeout(ctx, 4*time.Second)
+		lctx, cancel := context.WithTimeout(ctx, slack.For(4*time.Second))
 		s, done := ok(lctx)
 		cancel()
 		if done {

@@ -73,12 +73,17 @@ func (b *bareRig) setupArgs(t *testing.T) (args []string) {
 			args = append(args, files[i])
 		}
 	}
-	arbiter := "fence"
-	if hosts := b.lab.Hosts(); len(hosts) > 2 {
-		arbiter = "quorum:" + b.lab.Addr(hosts[2]).String()
-	}
-	return append(args, "pair", "setup", "--vip", b.lab.FloatingAddr().String()+"/24", "--peer", b.lab.Addr("h2").String(), "--arbiter", arbiter,
+	args = append(args, "pair", "setup", "--vip", b.lab.FloatingAddr().String()+"/24", "--peer", b.lab.Addr("h2").String(),
 		"--hosts", "4", "--vms", "20", "--group", "/srv/host/group.json", "--fencing", "/srv/host/fencing.json")
+	if hosts := b.lab.Hosts(); len(hosts) > 2 {
+		return append(args, "--arbiter", "quorum:"+b.lab.Addr(hosts[2]).String())
+	}
+	return append(args, "--arbiter", "fence", "--second-path", b.secondPath())
+}
+
+// secondPath are the addresses of the first two hosts at the second switch.
+func (b *bareRig) secondPath() string {
+	return b.lab.SecondAddr("h1").String() + "," + b.lab.SecondAddr("h2").String()
 }
 
 // setup runs a set-up on h1.

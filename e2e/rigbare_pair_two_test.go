@@ -45,7 +45,12 @@ func TestPairSetupOfTwo(t *testing.T) {
 	}
 	t.Log(out)
 	b.exe = install.Command
-	b.pairHealthy(t)
+	b.pairHealthy(t) // over both paths
+	for _, h := range b.lab.Hosts() {
+		if got := strings.Join(strings.Fields(b.sh(t, h, "cat "+install.ClusterFile)), ""); !strings.Contains(got, `"SecondPath":["`+strings.ReplaceAll(b.secondPath(), ",", `","`)+`"]`) {
+			t.Errorf("the second path is not in the configuration of %s: %s", h, got)
+		}
+	}
 	b.sql(t, "h1", "CREATE DATABASE app; CREATE TABLE app.log (id INT PRIMARY KEY); INSERT INTO app.log VALUES (7)")
 	out = b.command(t, "h1", "pair", "switch")
 	if !strings.Contains(out, "h2 serves in place of h1 after ") {

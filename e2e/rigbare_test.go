@@ -60,7 +60,7 @@ func newBareRig(t *testing.T, hosts int) *bareRig {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	l, err := lab.Up(ctx, lab.Options{
-		Dir: filepath.Join(dir, "lab"), Exe: exe, Hosts: hosts, Watchdogs: true, OwnSystem: true, BMCs: hosts == 2,
+		Dir: filepath.Join(dir, "lab"), Exe: exe, Hosts: hosts, Watchdogs: true, OwnSystem: true, BMCs: hosts == 2, Second: hosts == 2,
 		Daemons: []lab.Daemon{
 			{Name: "sshd", Argv: []string{"/bin/sh", "-c", "mkdir -p /run/sshd; exec /usr/sbin/sshd -D -e -f /srv/host/sshd_config"}, Restart: true},
 			{Name: "units", Argv: []string{"/bin/sh", "/srv/host/units.sh"}, Restart: true},

@@ -102,7 +102,7 @@ func lockRefusesASecondStartByHand(t testing.TB, r *rig) {
 	if after.Boot != before.Boot || after.N <= before.N {
 		t.Errorf("the guest was disturbed: %+v, then %+v", before, after)
 	}
-	if now := r.healthy(t, 30*time.Second).Owner; now.Epoch != st.Owner.Epoch || now.Host != st.Owner.Host {
+	if now := r.healthy(t, time.Minute).Owner; now.Epoch != st.Owner.Epoch || now.Host != st.Owner.Host {
 		t.Errorf("owner %+v, was %+v", now, st.Owner)
 	}
 	if got := r.leaseHolders(t); !slices.Equal(got, []string{holder}) {

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -16,7 +15,6 @@ type deviceDrill struct {
 	after  string                                // who serves afterwards: "active", as before; "standby"; "": either
 	down   time.Duration                         // for which nobody serves, though it is not repaired: longer than a takeover takes
 	halts  bool                                  // writes may be refused until it is repaired
-	long   bool                                  // in campaigns only: laboratory A has it each time, and nothing of it is the device's
 }
 
 const (
@@ -28,10 +26,10 @@ var deviceDrills = []deviceDrill{
 	{name: "power loss of the active", after: moves,
 		fault:  func(r *drbdRig, _ *testing.T, active, _ int) { r.node[active].Crash() },
 		repair: func(r *drbdRig, active, _ int) { r.boot(active) }},
-	{name: "power loss of the standby", after: stays, long: true,
+	{name: "power loss of the standby", after: stays,
 		fault:  func(r *drbdRig, _ *testing.T, _, standby int) { r.node[standby].Crash() },
 		repair: func(r *drbdRig, _, standby int) { r.boot(standby) }},
-	{name: "database killed", after: stays, long: true,
+	{name: "database killed", after: stays,
 		fault: func(r *drbdRig, _ *testing.T, active, _ int) { r.node[active].Run("killall", "-9", "mariadbd") }},
 	// It starts again while all writes wait for the standby, and its start with them.
 	{name: "standby lost, and the database killed", after: stays,
@@ -40,7 +38,7 @@ var deviceDrills = []deviceDrill{
 			r.node[active].Run("killall", "-9", "mariadbd")
 		},
 		repair: func(r *drbdRig, _, standby int) { r.boot(standby) }},
-	{name: "agent of the active killed", after: stays, long: true,
+	{name: "agent of the active killed", after: stays,
 		fault: func(r *drbdRig, _ *testing.T, active, _ int) {
 			r.agent(active, "-9")
 			r.agentAgain(active)
@@ -51,7 +49,7 @@ var deviceDrills = []deviceDrill{
 			r.until(t, "the reset of "+r.node[active].Name(), func() (string, bool) { return "it is on", !r.node[active].On() })
 		},
 		repair: func(r *drbdRig, active, _ int) { r.boot(active) }},
-	{name: "active cut off", after: moves, long: true,
+	{name: "active cut off", after: moves,
 		fault: func(r *drbdRig, _ *testing.T, active, _ int) { r.node[active].Cut(true) },
 		repair: func(r *drbdRig, active, _ int) {
 			if !r.node[active].On() {
@@ -70,7 +68,7 @@ var deviceDrills = []deviceDrill{
 			}
 			r.cutPeer(active, standby, "del")
 		}},
-	{name: "standby is slow", after: stays, long: true, fault: func(r *drbdRig, _ *testing.T, _, standby int) {
+	{name: "standby is slow", after: stays, fault: func(r *drbdRig, _ *testing.T, _, standby int) {
 		for range 5 {
 			r.node[standby].Stand(true)
 			time.Sleep(2 * time.Second)
@@ -78,10 +76,10 @@ var deviceDrills = []deviceDrill{
 			time.Sleep(time.Second)
 		}
 	}},
-	{name: "arbiter lost", after: stays, long: true,
+	{name: "arbiter lost", after: stays,
 		fault:  func(r *drbdRig, _ *testing.T, _, _ int) { r.noVoter() },
 		repair: func(r *drbdRig, _, _ int) { r.voter() }},
-	{name: "arbiter and then the active lost", down: 80 * time.Second, long: true,
+	{name: "arbiter and then the active lost", down: 80 * time.Second,
 		fault: func(r *drbdRig, _ *testing.T, active, _ int) {
 			r.noVoter()
 			r.node[active].Crash()
@@ -109,23 +107,22 @@ var deviceDrills = []deviceDrill{
 				return "it is mounted nowhere", false
 			})
 		}},
-	{name: "planned switch", after: moves,
-		fault: func(r *drbdRig, _ *testing.T, active, standby int) {
-			r.node[active].Run(drbdExe, "pair", "switch", r.node[standby].Name(), "--timeout", "120s")
-		}},
+	{name: "planned switch", after: moves, fault: switchDevice},
 }
 
 // TestPairOnDRBD is laboratory B: on two emulated hosts with the real DRBD and a watchdog of the
 // kernel, agents and a database on the device, with clients that write numbered rows through the
 // virtual address. No acknowledged row is lost, no two databases run at once, and the pair is
-// healthy again without a person. HOLDFAST_PAIR_DRILLS=all runs all faults.
+// healthy again without a person.
 func TestPairOnDRBD(t *testing.T) {
 	r := newDRBD(t)
 	r.begin()
-	for _, d := range deviceDrills {
-		if d.long && os.Getenv("HOLDFAST_PAIR_DRILLS") == "" {
-			continue
-		}
+	r.drills(t, drawn(deviceDrills, 2))
+}
+
+// drills runs one fault after the other.
+func (r *drbdRig) drills(t *testing.T, all []deviceDrill) {
+	for d := range inTime(t, all) {
 		if !t.Run(d.name, func(t *testing.T) {
 			t.Logf("no write was acknowledged for %s", r.drill(t, d).Round(10*time.Millisecond))
 		}) {

@@ -22,17 +22,20 @@ import (
 	helper "holdfast/internal/testbed/try"
 )
 
-// drbdRig is laboratory B: two emulated hosts n1 and n2 with the real DRBD, each with the
-// program's agent and MariaDB; a third voter and the clients are on this machine, on hosts of
+// drbdRig is laboratory B: two emulated hosts n1 and n2 with the real DRBD, or a disk that both see,
+// each with the program's agent and MariaDB; a third voter and the clients are on this machine, on hosts of
 // their own of the same switch.
 type drbdRig struct {
 	t       *testing.T
 	net     *nettest.Net
 	node    [2]*drbdnode.Node
-	exe     string // on this machine
+	lun     *drbdnode.LUN // that both nodes see; nil: they have DRBD
+	exe     string        // on this machine
 	dir     string
 	clients *pairClients
 	third   *exec.Cmd // the voter's agent; nil: it has no power
+	socket  string    // of the nodes' database
+	log     string    // command on a node that shows what its agent says
 }
 
 // Hosts of the switch: the voter and the clients; the nodes have addresses beside theirs.
@@ -52,7 +55,8 @@ const (
 
 var drbdAddr = [2]string{"10.77.0.11", "10.77.0.12"}
 
-func newDRBD(t *testing.T) *drbdRig {
+// newB makes laboratory B without its nodes. socket and log are those of the rig.
+func newB(t *testing.T, socket, log string) *drbdRig {
 	t.Helper()
 	if why := cannot(); why != "" {
 		t.Skip(why)
@@ -62,15 +66,30 @@ func newDRBD(t *testing.T) *drbdRig {
 	}
 	exe, err := filepath.Abs("../bin/holdfast")
 	helper.Must(t, err)
-	r := &drbdRig{t: t, net: nettest.New(t, drbdHosts), exe: exe, dir: helper.ShortDir(t)}
-	bin := filepath.Join(r.dir, "bin")
-	helper.Must(t, os.Symlink(filepath.Dir(exe), bin))
+	return &drbdRig{t: t, net: nettest.New(t, drbdHosts), exe: exe, dir: helper.ShortDir(t), socket: socket, log: log}
+}
+
+func newDRBD(t *testing.T) *drbdRig { t.Helper(); return newDevice(t, 0, 0) }
+
+// newDevice makes the laboratory, on a disk of so many bytes that both nodes see; 0: on DRBD. Each node
+// has a disk of spare bytes besides, /dev/vdc; 0: none.
+func newDevice(t *testing.T, lun, spare int64) *drbdRig {
+	t.Helper()
+	r := newB(t, drbdSocket, "tail -n 40 /srv/agent.log; tail -n 15 /srv/data/pair/database.log")
+	helper.Must(t, os.Symlink(filepath.Dir(r.exe), filepath.Join(r.dir, "bin")))
+	if lun > 0 {
+		r.lun = drbdnode.NewLUN(t, lun)
+	}
+	memory := 704
+	if spare > 0 {
+		memory = 1024 // with a second device and a second file system
+	}
 	r.node = drbdnode.Make(t, drbdnode.Options{
-		Pkg: "holdfast/internal/testbed/drbdnode", Memory: 704, Disk: 128 << 20, Home: 256 << 20,
+		Pkg: "holdfast/internal/testbed/drbdnode", Memory: memory, Disk: 128 << 20, Home: 256 << 20, Spare: spare,
 		Files: []string{
-			exe, "/usr/sbin/mariadbd", "/usr/bin/mariadb", "/usr/share/mysql/english", "/usr/share/mysql/charsets", r.template(),
+			r.exe, "/usr/sbin/mariadbd", "/usr/bin/mariadb", "/usr/share/mysql/english", "/usr/share/mysql/charsets", r.template(),
 		},
-		Taps: [2]*os.File{r.net.Tap(t, "t1"), r.net.Tap(t, "t2")},
+		Taps: [2]*os.File{r.net.Tap(t, "t1"), r.net.Tap(t, "t2")}, LUN: r.lun,
 	})
 	for i := range r.node {
 		r.start(i)
@@ -116,10 +135,14 @@ func (r *drbdRig) files(host, addr, home string) (cl, settings []byte) {
 		Pair: &config.Pair{
 			Nodes:    []string{"n1", "n2"},
 			Patience: config.Duration(30 * time.Second),
-			Device:   &config.PairDevice{Disk: "/dev/vda", Mount: "/mnt/pair"},
 			Database: &config.PairDatabase{OptionFile: "/etc/my.cnf", User: "root", Socket: drbdSocket},
 			Group:    []config.PairMember{{VIP: drbdVIP + "/24"}},
 		},
+	}
+	if r.lun != nil {
+		conf.Pair.Shared = &config.PairShared{Disk: "/dev/sda", Mount: "/mnt/pair"}
+	} else {
+		conf.Pair.Device = &config.PairDevice{Disk: "/dev/vda", Mount: "/mnt/pair"}
 	}
 	url := func(addr string, port int) string { return fmt.Sprintf("http://%s:%d", addr, port) }
 	n := config.Node{
@@ -215,7 +238,7 @@ func (r *drbdRig) until(t *testing.T, what string, ok func() (string, bool)) {
 		if time.Now().After(end) {
 			for _, n := range r.node {
 				if n.On() {
-					t.Logf("%s: %s", n.Name(), n.Run("sh", "-c", "cat /proc/drbd; tail -n 40 /srv/agent.log; tail -n 15 /srv/data/pair/database.log"))
+					t.Logf("%s: %s", n.Name(), n.Run("sh", "-c", "cat /proc/drbd; "+r.log))
 				}
 			}
 			t.Fatalf("waited for %s: %s", what, said)
@@ -272,7 +295,13 @@ func (r *drbdRig) begin() {
 		return out, code == 0 || strings.Contains(out, "set up already")
 	})
 	r.healthy(r.t)
-	r.node[0].Run("/usr/bin/mariadb", "--no-defaults", "--socket="+drbdSocket, "-e",
+	r.table(0)
+}
+
+// table makes the table of the clients on the node that serves, and the clients.
+func (r *drbdRig) table(active int) {
+	r.t.Helper()
+	r.node[active].Run("/usr/bin/mariadb", "--no-defaults", "--socket="+r.socket, "-e",
 		"CREATE DATABASE app; CREATE TABLE app.log (id BIGINT PRIMARY KEY) ENGINE=InnoDB; CREATE USER app@'%' IDENTIFIED BY 'app'; GRANT SELECT, INSERT ON *.* TO app@'%'")
 	dial := func(ctx context.Context, addr string) (net.Conn, error) { return r.net.Dial(ctx, drbdClient, addr) }
 	r.clients = pairClientsAt(r.t, dial, drbdVIP, map[string]string{"h1": drbdAddr[0], "h2": drbdAddr[1]}, 2*time.Second, 5*time.Second)

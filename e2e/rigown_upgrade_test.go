@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/job"
 	"holdfast/internal/sleep"
 	"holdfast/internal/testbed/lab"
 	"holdfast/internal/upgrade"
@@ -90,9 +91,10 @@ func (r *rig) unbroken(t testing.TB, before map[string]lab.Answer) {
 	r.sameBoots(t, before, after)
 }
 
-// TestUpgradeStopsAndGoesBack lets the check after the change fail on the third
-// host: the run stops there with two hosts upgraded, says why, refuses a second
-// one, and goes back.
+// TestUpgradeStopsAndGoesBack cuts the guests of the first host off while it is worked on: the run
+// stops there for the packets that they lose, and goes on by an operator's word. The check after
+// the change fails on the third host: the run stops there with two hosts upgraded, says why,
+// refuses a second one, and goes back.
 func TestUpgradeStopsAndGoesBack(t *testing.T) { onLab(t, owned, upgradeStopsAndGoesBack) }
 
 func upgradeStopsAndGoesBack(t testing.TB, r *rig) {
@@ -104,7 +106,8 @@ func upgradeStopsAndGoesBack(t testing.TB, r *rig) {
 	hosts := r.lab.Hosts()
 	key := newKey(t)
 	bundle := r.bundleOn(t, hosts[0], platformBundle(t, key, false), key)
-	run := slices.Concat([]string{"upgrade", "run", "--version", platformOld, "--yes", "--mode", "rolling", "--keep-guests", "-o", "json"}, bundle)
+	run := slices.Concat([]string{"upgrade", "run", "--version", platformOld, "--yes", "--mode", "rolling", "--keep-guests", "-o", "json",
+		"--probe", "--loss-limit", "8", "--platform", r.saidGuests(t, hosts[0])}, bundle)
 
 	var p upgrade.Plan
 	dry := r.command(t, hosts[0], slices.Concat(run, []string{"--dry-run"})...)
@@ -116,6 +119,7 @@ func upgradeStopsAndGoesBack(t testing.TB, r *rig) {
 		t.Fatal(err)
 	}
 	r.command(t, hosts[0], run...)
+	r.stopsForLosses(t, hosts[0], string(p.Hosts[0].Name))
 	u := r.awaitUpgrade(t, "the run pauses", func(u request.Standing) bool { return u.Job.State == "paused" })
 	upgraded := 0
 	for _, h := range u.Hosts {
@@ -141,6 +145,70 @@ func upgradeStopsAndGoesBack(t testing.TB, r *rig) {
 	r.unbroken(t, before)
 }
 
+// stopsForLosses takes the links of a host's guests away while it is worked on, and wants the run to
+// pause for that. It goes on by an operator's word when they are back.
+func (r *rig) stopsForLosses(t testing.TB, from, host string) {
+	t.Helper()
+	link := func(state string) (cut []string) {
+		guests, err := r.lab.Guests(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, g := range guests {
+			if g.Host != host {
+				continue
+			}
+			if out, err := r.lab.Exec(t.Context(), host, "virsh", "-q", "-c", "qemu:///system", "domif-setlink", g.Name, g.MAC, state); err != nil {
+				t.Fatalf("the link of %s: %v: %s", g.Name, err, out)
+			}
+			cut = append(cut, g.Name)
+		}
+		return cut
+	}
+	judged := host + "/losses/turn"
+	r.awaitUpgrade(t, host+" is worked on", func(u request.Standing) bool {
+		return u.Stage == "hosts" && slices.ContainsFunc(u.Job.Steps, func(s job.StepView) bool {
+			return string(s.Host) == host && s.ID != host+"/losses-before/turn"
+		})
+	})
+	cut := link("down")
+	if len(cut) == 0 {
+		t.Fatalf("%s has no guests", host)
+	}
+	u := r.awaitUpgrade(t, "the run pauses for lost packets", func(u request.Standing) bool { return u.Job.State == "paused" })
+	link("up")
+	i := slices.IndexFunc(u.Job.Steps, func(s job.StepView) bool { return s.ID == judged })
+	if i < 0 || !strings.Contains(u.Job.Steps[i].Why, "the limit is 8 lost packets: "+cut[0]+" has lost ") {
+		t.Errorf("it should have stopped at %s for what %v have lost: %+v", judged, cut, u.Job)
+	}
+	if _, err := r.lab.WaitVMs(t.Context(), 2*time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	r.command(t, from, "upgrade", "skip", judged, "--reason", "their links are back")
+	r.command(t, from, "upgrade", "resume")
+	r.awaitUpgrade(t, "the run goes on", func(u request.Standing) bool { return u.Job.State == "active" })
+}
+
+// saidGuests gives a host a platform file with the addresses of all guests, which no host has heard of yet, and
+// returns its path there.
+func (r *rig) saidGuests(t testing.TB, h string) string {
+	t.Helper()
+	guests, err := r.lab.Guests(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	vms := ""
+	for _, g := range guests {
+		vms += fmt.Sprintf("- {name: %s, addresses: [%s]}\n", g.Name, g.Addr)
+	}
+	said := filepath.Join(t.TempDir(), "platform.yaml")
+	writeFile(t, said, "format: 1\nhosts: [{name: "+h+"}]\nvms:\n"+vms+"status: {versionFile: /usr/share/platform/VERSION}\n")
+	if _, err := r.give(h, "said", said); err != nil {
+		t.Fatal(err)
+	}
+	return lab.HostDir + "/said/platform.yaml"
+}
+
 // TestUpgradeWithRebootsUnderPing upgrades and reboots all hosts, while guests are
 // pinged and the coordinator's agent is killed at every progress that is seen.
 func TestUpgradeWithRebootsUnderPing(t *testing.T) { onLab(t, owned, upgradeWithRebootsUnderPing) }
@@ -154,22 +222,9 @@ func upgradeWithRebootsUnderPing(t testing.TB, r *rig) {
 	boots := r.bootIDs(t)
 	hosts := r.lab.Hosts()
 	key := newKey(t)
-	said := filepath.Join(t.TempDir(), "platform.yaml")
-	guests, err := r.lab.Guests(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	vms := ""
-	for _, g := range guests { // no host has heard of them yet
-		vms += fmt.Sprintf("- {name: %s, addresses: [%s]}\n", g.Name, g.Addr)
-	}
-	writeFile(t, said, "format: 1\nhosts: [{name: "+hosts[0]+"}]\nvms:\n"+vms+"status: {versionFile: /usr/share/platform/VERSION}\n")
-	if _, err := r.give(hosts[0], "said", said); err != nil {
-		t.Fatal(err)
-	}
 	bundle := r.bundleOn(t, hosts[0], platformBundle(t, key, true), key)
 	r.command(t, hosts[0], slices.Concat([]string{"upgrade", "run", "--version", platformOld, "--yes", "--probe", "-o", "json",
-		"--platform", lab.HostDir + "/said/platform.yaml"}, bundle)...)
+		"--platform", r.saidGuests(t, hosts[0])}, bundle)...)
 
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()

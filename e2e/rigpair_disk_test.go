@@ -30,5 +30,5 @@ func TestPairByDisk(t *testing.T) {
 	if st := p.healthy(t); st.Guarantee != cluster.Safe {
 		t.Errorf("the guarantee is %q", st.Guarantee)
 	}
-	p.drills(t, diskDrills)
+	p.drills(t, drawn(diskDrills, 2))
 }

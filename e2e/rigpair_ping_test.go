@@ -88,6 +88,9 @@ func (p *pairRig) parted(t *testing.T, row int64) (had, other string) {
 	p.writes(t)
 	cut := pairDrillOf("cut between the nodes")
 	must(t, cut.fault(p, t.Context(), had, other))
+	if p.kind == pairedSecond {
+		must(t, p.lab.SecondCable(t.Context(), other, false))
+	}
 	for i, h := range []string{had, other} {
 		p.until(t, 90*time.Second, h+" to serve alone", func(ctx context.Context) (string, bool) {
 			err := insert(ctx, p.clients.node[h], row+int64(i))
@@ -96,6 +99,9 @@ func (p *pairRig) parted(t *testing.T, row int64) (had, other string) {
 		})
 	}
 	must(t, cut.repair(p, t.Context(), had, other))
+	if p.kind == pairedSecond {
+		must(t, p.lab.SecondCable(t.Context(), other, true))
+	}
 	return had, other
 }
 

@@ -46,7 +46,7 @@ var twoDrills = []pairDrill{
 // every acknowledged row, and the other one comes back without a person.
 func TestPairOfTwo(t *testing.T) {
 	p := newPair(t, pairedAlone)
-	p.drills(t, twoDrills)
+	p.drills(t, drawn(twoDrills, 3))
 	t.Run("a person's word", p.confirmed)
 }
 

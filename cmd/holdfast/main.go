@@ -27,6 +27,7 @@ import (
 	"holdfast/internal/install"
 	"holdfast/internal/install/onhost"
 	"holdfast/internal/logfile"
+	"holdfast/internal/losses/measure"
 	"holdfast/internal/store/etcdstore"
 	"holdfast/internal/testbed/demo"
 	"holdfast/internal/testbed/lab"
@@ -56,6 +57,7 @@ func main() {
 		Store:     []*cobra.Command{restoreCommand(), joinCommand()},
 		HostFiles: hostFiles,
 		Facts:     onhost.Gather,
+		Probe:     measure.Run,
 	}))
 }
 
@@ -260,7 +262,7 @@ func offlineError(err error) error {
 func memberCommand() *cobra.Command {
 	var file string
 	var again bool
-	var also []string
+	var also, second []string
 	c := &cobra.Command{
 		Use: "store-member", Short: "Run the member of the store on this host", Hidden: true, Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -272,6 +274,9 @@ func memberCommand() *cobra.Command {
 			if err == nil {
 				m.Also, err = agent.Also(file)
 			}
+			if err == nil {
+				m.Second, err = agent.SecondPath(second)
+			}
 			if err != nil {
 				return badInput(err)
 			}
@@ -280,6 +285,7 @@ func memberCommand() *cobra.Command {
 	}
 	c.Flags().StringVar(&file, "config", "/etc/holdfast/agent.json", "the settings of this host")
 	c.Flags().StringSliceVar(&also, "also", nil, "with --restart: `names` that count as members', too")
+	c.Flags().StringSliceVar(&second, "second-path", nil, "own `address` there, the other node's, and the other node's there")
 	c.Flags().BoolVar(&again, "restart", false, "have the agent start it anew, with the settings of now")
 	return c
 }

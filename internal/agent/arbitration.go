@@ -467,7 +467,7 @@ type asker struct {
 
 func (a *asker) word(ctx context.Context) (w cluster.PairWord, err error) {
 	if a.c == nil {
-		if a.c, err = a.p.dial(a.addr); err != nil {
+		if a.c, err = a.p.dialEither(a.addr); err != nil {
 			return w, err
 		}
 	}

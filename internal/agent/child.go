@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"holdfast/internal/config"
 	"holdfast/internal/supervise"
@@ -11,7 +12,7 @@ import (
 
 // storeSpec is the process of the store's member.
 func (nd *node) storeSpec() supervise.Spec {
-	return nd.spec(storeChild, "store-member", "--config", nd.NodeFile)
+	return nd.spec(storeChild, slices.Concat([]string{"store-member", "--config", nd.NodeFile}, nd.memberPaths())...)
 }
 
 func (nd *node) spec(name string, args ...string) supervise.Spec {

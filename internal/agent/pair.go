@@ -5,13 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"holdfast/internal/api"
@@ -40,11 +41,21 @@ type pairWork struct {
 	db     *group.Database // of the driver, unless the copy is a device or a shared disk
 	alone  *arbitration    // nil: there is a third voter
 	votes  *votedisk.Disk  // nil: no disk arbitrates
+
+	own      group.Data     // the group's own copy, without the partition
+	first    []group.Member // of the group, which stand below the partition
+	services []group.Member // of the group, which stand above it
+
+	adding  sync.Mutex                            // by whom AddPartition is at work
+	making  sync.Mutex                            // by whom the partition of this node is changed
+	part    atomic.Pointer[partition]             // nil: there is none on this node
+	checked atomic.Pointer[cluster.PairPartition] // what this node found of the disk for one that it does not have yet; nil: nothing
+	odd     atomic.Pointer[string]                // what keeps it from what the configuration says; nil, "": nothing
 }
 
 // pair makes this host's part in the pair of the configuration.
-func (nd *node) pair(st store.Store) (*pairWork, error) {
-	p := &pairWork{nd: nd, cfg: nd.cfg.Pair.Full()}
+func (nd *node) pair(st store.Store) (p *pairWork, err error) {
+	p = &pairWork{nd: nd, cfg: nd.cfg.Pair.Full()}
 	peer := p.cfg.Peer(nd.n.Host)
 	if peer == "" {
 		return p, nil
@@ -52,24 +63,29 @@ func (nd *node) pair(st store.Store) (*pairWork, error) {
 	if a := p.cfg.Arbiter; a != nil && a.Disk != "" {
 		p.votes = votedisk.New(a.Disk, nd.n.Cluster, slices.Index(p.cfg.Nodes, nd.n.Host))
 	}
-	members, err := p.members()
-	if err != nil {
+	if p.services, err = p.members(); err != nil {
 		return nil, err
 	}
-	var data group.Data
 	if _, files := p.cfg.Files(); files != nil {
-		if data, members, err = p.onDevice(peer, members); err != nil {
+		if p.own, p.services, err = p.onDevice(peer, p.services); err != nil {
 			return nil, err
 		}
 	} else {
 		if p.db, err = p.database(peer); err != nil {
 			return nil, err
 		}
-		data = p.db
+		p.own = p.db
 	}
+	part, err := p.noted()
+	if err != nil {
+		return nil, err
+	}
+	p.part.Store(part)
+	data, members := p.parts(part)
 	p.driver = group.New(group.Options{
 		Self: cluster.HostID(nd.n.Host), Peer: cluster.HostID(peer), Resource: cluster.MgmtVM, Store: st, Data: data, Members: members,
-		Patience: time.Duration(p.cfg.Patience), RunDir: nd.n.RunDir, Clock: nd.clock.Now, Log: nd.Log,
+		Patience: time.Duration(p.cfg.Patience), RunDir: nd.n.RunDir, Clock: nd.clock.Now, Log: nd.Log, Trouble: p.pathTrouble, Also: p.tellPartition,
+		Seen: func() (uint64, error) { return loop.LoadGeneration(nd.n.DataDir) },
 	})
 	return p, nil
 }
@@ -133,13 +149,13 @@ func home(dir, owner string) error {
 	return os.Chown(dir, int(c.Uid), int(c.Gid))
 }
 
-// dial connects to the agent of the other node.
+// dial connects to the agent of the other node, over the first path.
 func (p *pairWork) dial(addr string) (*api.Client, error) {
-	_, port, err := net.SplitHostPort(p.nd.n.API.Listen)
+	at, err := p.nd.agentAt(addr)
 	if err != nil {
-		return nil, fail.Errorf(fail.Refused, "api.listen: the agents of a pair's nodes reach each other by it, and there is none")
+		return nil, err
 	}
-	return api.Dial("https://"+net.JoinHostPort(addr, port), p.nd.client)
+	return api.Dial("https://"+at, p.nd.client)
 }
 
 // fetch has the agent of the other node send a copy of its data.

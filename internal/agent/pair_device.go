@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
@@ -30,9 +33,9 @@ const (
 	databaseName = "database"
 )
 
-// onDevice is a copy that is a DRBD device or a shared disk, and the members of the group with
-// the file system and the database on it before them.
-func (p *pairWork) onDevice(peer string, members []group.Member) (data group.Data, all []group.Member, err error) {
+// onDevice is a copy that is a DRBD device or a shared disk, and the members of the group above the
+// file system and the database on it, which come first.
+func (p *pairWork) onDevice(peer string, members []group.Member) (data group.Data, services []group.Member, err error) {
 	nd, d := p.nd, p.cfg.Database
 	at, files := p.cfg.Files()
 	var mount *group.Mount
@@ -56,14 +59,19 @@ func (p *pairWork) onDevice(peer string, members []group.Member) (data group.Dat
 	if err := home(filepath.Dir(d.Socket), d.User); err != nil {
 		return nil, nil, nd.bad("Pair.Database.Socket", d.Socket, err)
 	}
-	all = p.below(mount)
+	p.first = p.below(mount)
+	return data, above(members, mount), nil
+}
+
+// above are members that may have files on a mount; an address has none.
+func above(members []group.Member, mount *group.Mount) (out []group.Member) {
 	for _, m := range members {
 		if _, ok := m.(*group.Address); !ok {
 			m = &group.Above{Member: m, Mount: mount}
 		}
-		all = append(all, m)
+		out = append(out, m)
 	}
-	return data, all, nil
+	return out
 }
 
 // shared is the disk that both nodes see.
@@ -80,13 +88,26 @@ func (p *pairWork) shared() *group.Shared {
 
 // drbd is the driver of this node's device.
 func (p *pairWork) drbd(peer string) (*drbd.Driver, error) {
-	nd, d := p.nd, p.cfg.Device
+	d := p.cfg.Device
+	secret := ""
+	if file := d.SecretFile(); file != "" {
+		var err error
+		if secret, err = secretfile.Read(file); err != nil {
+			return nil, fmt.Errorf("Pair.Device.Credential: %w", err)
+		}
+	}
+	return p.resource("Pair.Device", peer, drbd.Config{Resource: deviceName, Minor: d.Minor, Disk: d.Disk, Secret: secret}, d.Port)
+}
+
+// resource fills in what is the same of all devices of this node; at is the field of the configuration.
+func (p *pairWork) resource(at, peer string, cfg drbd.Config, port int) (*drbd.Driver, error) {
+	nd := p.nd
 	host, err := os.Hostname()
 	if err != nil {
 		return nil, err
 	}
 	if nd.n.Host != host {
-		return nil, nd.bad("host", nd.n.Host, fmt.Errorf("Pair.Device: want the host's own name, %s (uname -n): DRBD tells the nodes apart by it", host))
+		return nil, nd.bad("host", nd.n.Host, fmt.Errorf(at+": want the host's own name, %s (uname -n): DRBD tells the nodes apart by it", host))
 	}
 	exe := nd.Exe
 	if exe == "" { // this is no agent
@@ -94,34 +115,24 @@ func (p *pairWork) drbd(peer string) (*drbd.Driver, error) {
 			return nil, err
 		}
 	}
-	self, err := p.end(nd.n.Host)
-	if err != nil {
+	if cfg.Self, err = p.end(nd.n.Host, port); err != nil {
 		return nil, err
 	}
-	other, err := p.end(peer)
-	if err != nil {
+	if cfg.Peer, err = p.end(peer, port); err != nil {
 		return nil, err
 	}
-	cfg := drbd.Config{
-		Resource: deviceName, Minor: d.Minor, Disk: d.Disk, Self: self, Peer: other,
-		Handler: []string{exe, "drbd-fence", nd.n.RunDir}, RunDir: nd.n.RunDir,
-	}
-	if file := d.SecretFile(); file != "" {
-		if cfg.Secret, err = secretfile.Read(file); err != nil {
-			return nil, fmt.Errorf("Pair.Device.Credential: %w", err)
-		}
-	}
+	cfg.Handler, cfg.RunDir = []string{exe, "drbd-fence", nd.n.RunDir}, nd.n.RunDir
 	return drbd.New(cfg)
 }
 
 // end is a node as DRBD knows it.
-func (p *pairWork) end(host string) (drbd.Node, error) {
+func (p *pairWork) end(host string, port int) (drbd.Node, error) {
 	own, _ := p.nd.cfg.Member(cluster.HostID(host))
 	a, err := netip.ParseAddr(p.cfg.CopyAddr(host, own))
 	if err != nil {
-		return drbd.Node{}, fail.Errorf(fail.Invalid, "Pair.Device: the address of %s: %w", host, err)
+		return drbd.Node{}, fail.Errorf(fail.Invalid, "the address of %s for the copy: %w", host, err)
 	}
-	return drbd.Node{Name: host, Addr: netip.AddrPortFrom(a, uint16(p.cfg.Device.Port))}, nil
+	return drbd.Node{Name: host, Addr: netip.AddrPortFrom(a, uint16(port))}, nil
 }
 
 // mount is the file system of the group on a device.
@@ -132,7 +143,11 @@ func (p *pairWork) mount(device string) *group.Mount {
 
 // mountOf is that on the DRBD device, which holds writes back.
 func (p *pairWork) mountOf(drv *drbd.Driver) *group.Mount {
-	mount := p.mount(drv.Device())
+	return held(p.mount(drv.Device()), drv)
+}
+
+// held is a file system on a DRBD device, which holds writes back.
+func held(mount *group.Mount, drv *drbd.Driver) *group.Mount {
 	mount.Thaw, mount.Frozen, mount.Hold = drv.Thaw, drv.Frozen, drv.Hold
 	return mount
 }
@@ -182,13 +197,18 @@ func forced(fs string) string {
 	return "-F"
 }
 
-// tool runs a program; its error has what it said last.
+// tool runs a program, which is less urgent than this process; its error has what it said last.
 func tool(ctx context.Context, name string, args ...string) error {
 	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.WaitDelay = time.Second
-	out, err := cmd.CombinedOutput()
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &out, &out, time.Second
+	err := cmd.Start()
+	if err == nil {
+		_ = unix.Setpriority(unix.PRIO_PROCESS, cmd.Process.Pid, 0) // it may have ended
+		err = cmd.Wait()
+	}
 	if err != nil {
-		said := strings.TrimSpace(string(out))
+		said := strings.TrimSpace(out.String())
 		return fmt.Errorf("%s: %w: %s", name, err, said[max(0, len(said)-300):])
 	}
 	return nil

@@ -38,7 +38,7 @@ func TestOfAPairOnADevice(t *testing.T) {
 		!slices.Contains(args, "--datadir="+filepath.Join(run, "mount", "mysql")) {
 		t.Errorf("the database is started with %q", args)
 	}
-	end, err := w.end("node2")
+	end, err := w.end("node2", 7789)
 	if err != nil || end.Addr.String() != "10.9.0.2:7789" {
 		t.Errorf("the other end: %v, %v", end, err)
 	}
@@ -87,8 +87,9 @@ func standsOn(t *testing.T, w *pairWork) (group.Data, []group.Member) {
 	t.Helper()
 	members, err := w.members()
 	try.Must(t, err)
-	data, all, err := w.onDevice("node2", members)
+	data, above, err := w.onDevice("node2", members)
 	try.Must(t, err)
+	all := slices.Concat(w.first, above)
 	var names []string
 	for _, m := range all {
 		names = append(names, m.Spec().Name)

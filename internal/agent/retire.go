@@ -145,6 +145,11 @@ func (nd *node) endPair(ctx context.Context, apart bool) (ended []string, err er
 		}
 		ended = append(ended, m.Spec().Name+" has ended")
 	}
+	more, err := p.endPartition(ctx)
+	ended = append(ended, more...)
+	if err != nil {
+		return ended, err
+	}
 	if _, files := p.cfg.Files(); files != nil {
 		more, err := p.endDevice(ctx)
 		return append(ended, more...), err

@@ -70,8 +70,9 @@ type node struct {
 	server  *tls.Config
 	client  *tls.Config
 	clock   *clock.Clock
-	keeper  *keeper   // of certificates; nil without them
-	pairing *pairWork // nil: it runs no pair's group
+	keeper  *keeper          // of certificates; nil without them
+	pairing *pairWork        // nil: it runs no pair's group
+	heard   *heartbeat.Beats // nil: there are none
 }
 
 // RunNode runs the agent of a host until ctx ends: it keeps the store's member
@@ -142,7 +143,7 @@ func RunNode(ctx context.Context, opt Options) (err error) {
 	}
 	if beats != nil {
 		defer func() { err = errors.Join(err, beats.Close()) }()
-		parts.Beats = beats
+		parts.Beats, nd.heard = beats, beats
 	}
 	return nd.serve(ctx, loop.New(parts), beats)
 }
@@ -151,23 +152,6 @@ func RunNode(ctx context.Context, opt Options) (err error) {
 func (nd *node) asks() bool {
 	_, err := os.Lstat(filepath.Join(filepath.Dir(nd.n.ConfigFile), config.StoppedName))
 	return errors.Is(err, fs.ErrNotExist) // what can not be told keeps it from running
-}
-
-// beats opens the port of the heartbeats: that of the API, by UDP. Without it
-// there are none.
-func (nd *node) beats(r *loop.Rhythm) (*heartbeat.Beats, error) {
-	_, port, err := net.SplitHostPort(nd.n.API.Listen)
-	if err != nil {
-		return nil, nil // no port, as the settings' check has found
-	}
-	b, err := heartbeat.Open(heartbeat.Options{
-		Self: cluster.HostID(nd.n.Host), Listen: net.JoinHostPort(nd.n.Addr, port), Cluster: nd.n.Cluster,
-		Key: r.Key, Interval: r.Interval, Clock: nd.clock.Now, Log: nd.Log,
-	})
-	if err != nil {
-		return nil, nd.bad("api.listen", nd.n.API.Listen, fmt.Errorf("open the same port of UDP for heartbeats: %w", err))
-	}
-	return b, nil
 }
 
 // serve runs everything that an agent is made of, and ends it together.
@@ -224,8 +208,12 @@ func (nd *node) serve(ctx context.Context, a *loop.Agent, beats *heartbeat.Beats
 	}
 	if nd.pairing != nil && nd.pairing.driver != nil {
 		run("run the pair's group", nd.pairing.driver.Run)
+		run("keep the pair's partition", func(ctx context.Context) error { nd.pairing.keepPartition(ctx); return nil })
 	}
 	run("serve the api", srv.Serve)
+	if own, _, ok := nd.second(); ok {
+		run("serve the api over the second path", func(ctx context.Context) error { return nd.serveSecond(ctx, own) })
+	}
 	run("keep the firewall open", func(ctx context.Context) error { nd.letIn(ctx); return nil })
 	if nd.keeper != nil {
 		run("renew certificates", func(ctx context.Context) error { nd.keeper.Run(ctx); return nil })

@@ -19,6 +19,7 @@ import (
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/probe"
+	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/service"
 )
 
@@ -116,6 +117,7 @@ func (nd *node) work(a *loop.Agent) (*work, error) {
 		evacuate.HostJob: evacuate.HostPlanner, job.Upgrade: service.Planner,
 	}}
 	executors := w.Executors()
+	executors[upgrade.KindLosses] = probe.Turn{Service: w.counts}
 	executors[evacuate.KindDrain] = w.drain
 	executors[evacuate.KindUndrain] = &drain.Undrain{Host: a.Host, Revive: w.drain.Revive, Rest: w.drain.Rest, Where: w.view.Where, Send: w.BringGuest}
 	w.worker = engine.NewWorker(engine.WorkerOptions{

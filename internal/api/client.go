@@ -81,6 +81,11 @@ type Version struct {
 // with the TLS settings of a client (certificate and the cluster's CA). It does
 // no I/O; the first call connects. An unusable target is KindInvalid.
 func Dial(target string, tlsConf *tls.Config) (*Client, error) {
+	return DialBy(target, tlsConf, (&net.Dialer{Timeout: dialTimeout}).DialContext)
+}
+
+// DialBy is Dial by connections that dial makes. A unix socket needs none.
+func DialBy(target string, tlsConf *tls.Config, dial func(ctx context.Context, network, addr string) (net.Conn, error)) (*Client, error) {
 	base, transport := "", newTransport()
 	if path, ok := strings.CutPrefix(target, "unix:"); ok {
 		if path == "" {
@@ -103,7 +108,7 @@ func Dial(target string, tlsConf *tls.Config) (*Client, error) {
 		}
 		transport.Protocols.SetHTTP2(true)
 		transport.TLSClientConfig = tlsConf.Clone()
-		transport.DialContext = (&net.Dialer{Timeout: dialTimeout}).DialContext
+		transport.DialContext = dial
 	}
 	hc := &http.Client{
 		Transport:     transport,

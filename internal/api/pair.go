@@ -44,6 +44,30 @@ func (c *Client) ResolvePair(ctx context.Context, keep string) error {
 	return nil
 }
 
+// partitionWithin is how long AddPartition and RemovePartition take at most: a file system is made.
+const partitionWithin = 15 * time.Minute
+
+// AddPartition makes a file system beside the data of the pair. The agent is that of the node that serves.
+func (c *Client) AddPartition(ctx context.Context, in cluster.PartitionOrder) error {
+	ctx, cancel := within(ctx, partitionWithin)
+	defer cancel()
+	if _, err := c.pair.AddPartition(ctx, &apiv1.AddPartitionRequest{Name: in.Name, Disk: in.Disk, Mount: in.Mount}); err != nil {
+		return fromWire(ctx, c.target, err)
+	}
+	return nil
+}
+
+// RemovePartition takes it away; left are nodes that do so when they are back.
+func (c *Client) RemovePartition(ctx context.Context, name string) (left []string, err error) {
+	ctx, cancel := within(ctx, partitionWithin)
+	defer cancel()
+	resp, err := c.pair.RemovePartition(ctx, &apiv1.RemovePartitionRequest{Name: name})
+	if err != nil {
+		return nil, fromWire(ctx, c.target, err)
+	}
+	return resp.GetLeft(), nil
+}
+
 // CopyPair writes a copy of the data on the agent's host, of one moment, until ctx ends. Before,
 // it tells about how many bytes will come, unless that agent is of a version that does not.
 // Only the agent of the other node may call it.

@@ -96,7 +96,7 @@ func (a *app) importConfig(ctx context.Context, c *api.Client, js bool, in confi
 	}
 	refused := false
 	for _, ch := range plan.Changes {
-		refused = refused || ch.Effect == config.Install || ch.Effect == config.Swap && !in.Swap
+		refused = refused || ch.Effect == config.Install || ch.Effect == config.ByOrder || ch.Effect == config.Swap && !in.Swap
 	}
 	to := a.env.Stdout
 	if js {
@@ -173,6 +173,7 @@ func importText(r config.Imported) string {
 		{config.Now, "takes effect within seconds, without a restart:"},
 		{config.AtStart, "takes effect at the next start of the management VM (holdfast stop, then\nholdfast start, or a shutdown from inside it):"},
 		{config.Swap, "replaces a member, which holdfast install -c FILE does:"},
+		{config.ByOrder, "is changed by a command of its own:"},
 		{config.Install, "can not be changed while the cluster runs:"},
 	} {
 		head := e.head + "\n"

@@ -17,6 +17,7 @@ const (
 	stopName  = "ms_resource_stop.sh"
 	startName = "ms_resource_start.sh"
 	againName = "ms_recovery.sh"
+	partName  = "ms_rm_sync_partition.sh"
 )
 
 // crmDead is what its `crm status` says when nobody answers.
@@ -38,6 +39,11 @@ func NewPairTool(env Env, name string) *cobra.Command {
 	case againName:
 		root.Args = cobra.RangeArgs(1, 3)
 		root.RunE = func(cmd *cobra.Command, args []string) error { return a.pairRecoveryScript(cmd, install.ConfDir, args) }
+	case partName:
+		root.Args = cobra.ExactArgs(1)
+		root.RunE = func(cmd *cobra.Command, args []string) error {
+			return a.removePartition(cmd, args[0], "", "Success to delete sync %s.\n")
+		}
 	default:
 		return nil
 	}

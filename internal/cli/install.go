@@ -101,7 +101,7 @@ func (s *sshFlags) confirm(ctx context.Context, a *app, hosts []install.Host) er
 		for _, k := range asked {
 			fmt.Fprintf(&b, "  %s  %s  %s %s\n", clean(names[k.At]), clean(k.At), clean(k.Type), clean(k.Fingerprint))
 		}
-		b.WriteString("Compare them with what the hosts show (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub).\nAre they right? (yes/no): ")
+		b.WriteString("Compare them with what the hosts show (for f in /etc/ssh/ssh_host_*.pub; do ssh-keygen -lf $f; done).\nAre they right? (yes/no): ")
 		typed, err := a.typed(ctx, b.String())
 		if err != nil {
 			return err

@@ -22,14 +22,16 @@ import (
 
 // pairInput is what is said of a pair that shall be.
 type pairInput struct {
-	vip, peer       string
-	arbiters        []string
-	hosts, vms, db  int
-	versionFile     string
-	unmanaged       string
-	fencing         string
-	arbiterPassword string
-	ssh             sshFlags
+	vip, peer              string
+	device, shared, second string
+	partition              string
+	arbiters               []string
+	hosts, vms, db         int
+	versionFile            string
+	unmanaged              string
+	fencing                string
+	arbiterPassword        string
+	ssh                    sshFlags
 }
 
 func (in *pairInput) flags(cmd *cobra.Command) {
@@ -37,6 +39,9 @@ func (in *pairInput) flags(cmd *cobra.Command) {
 	f.StringVar(&in.vip, "vip", "", "virtual `address` with the length of its\nsubnet's prefix: 172.16.60.55/16, and\n\" dev INTERFACE\" where several fit")
 	f.StringVar(&in.peer, "peer", "", "`address` of the other node")
 	f.StringArrayVar(&in.arbiters, "arbiter", nil, "who decides when the nodes do not see each\nother: `quorum:IP`, ping:IP,IP, fence or\ndisk:DEVICE; can be given more than once")
+	f.StringVar(&in.device, "device", "", "empty `disk` of both nodes for a DRBD device,\non which the database lies")
+	f.StringVar(&in.shared, "shared", "", "empty `disk` that both nodes see (FC, iSCSI),\non which the database lies")
+	f.StringVar(&in.second, "second-path", "", "addresses of this node and of the other\none in a second network, `IP,IP`: a cut of\none of the two then parts nothing")
 	f.IntVar(&in.hosts, "hosts", 0, "`number` of hosts that the platform will have")
 	f.IntVar(&in.vms, "vms", 0, "`number` of VMs that the platform will have")
 	f.IntVar(&in.db, "db-size", 0, "size of the database's partition in `GB`\n(default: the least)")
@@ -89,6 +94,7 @@ Exit codes: 0 no check has failed, 1 a check has failed, 2 bad input.`,
 		},
 	}
 	in.flags(cmd)
+	cmd.Flags().StringVar(&in.partition, "partition", "", "empty `disk` of both nodes for a partition,\nmade after the set-up: pair partition add")
 	return cmd
 }
 
@@ -102,7 +108,18 @@ func (in *pairInput) options(cmd *cobra.Command) (o survey.Options, err error) {
 	if err := counts(cmd, in.hosts, in.vms); err != nil {
 		return o, err
 	}
-	o = survey.Options{Hosts: in.hosts, VMs: in.vms, Database: in.db, VersionFile: in.versionFile, Unmanaged: in.unmanaged}
+	o = survey.Options{Hosts: in.hosts, VMs: in.vms, Database: in.db, VersionFile: in.versionFile, Unmanaged: in.unmanaged, Disk: in.disk(), Shared: in.shared != "", Partition: in.partition}
+	switch {
+	case in.device != "" && in.shared != "":
+		return o, fail.Errorf(fail.Invalid, "--shared: value %q: want none with --device", clean(in.shared))
+	case in.device != "" && !strings.HasPrefix(in.device, "/dev/"):
+		return o, fail.Errorf(fail.Invalid, "--device: value %q: want the path of a disk, /dev/DISK", clean(in.device))
+	case in.shared != "" && (!strings.HasPrefix(in.shared, "/dev/") || strings.HasPrefix(in.shared, "/dev/mapper/")):
+		return o, fail.Errorf(fail.Invalid, "--shared: value %q: want the path of a disk of FC or iSCSI by one path, /dev/disk/by-id/ID: no share (NFS) and no device of several paths", clean(in.shared))
+	}
+	if in.partition != "" && (!strings.HasPrefix(in.partition, "/dev/") || in.partition == in.device) {
+		return o, fail.Errorf(fail.Invalid, "--partition: value %q: want the path of a disk, /dev/DISK, another one than of --device", clean(in.partition))
+	}
 	if cmd.Flags().Changed("db-size") {
 		if err := databaseSize(in.db); err != nil {
 			return o, err
@@ -130,14 +147,48 @@ func (in *pairInput) options(cmd *cobra.Command) (o survey.Options, err error) {
 			}
 		}
 		o.Arbiters = append(o.Arbiters, arb)
+		if arb.Kind == precheck.DiskArbiter && arb.Device == in.disk() {
+			return o, fail.Errorf(fail.Invalid, "--%s: value %q: want another disk than the arbiter's", in.diskFlag(), clean(in.disk()))
+		}
 		if arb.Kind == precheck.Fence && in.fencing == "" {
 			return o, fail.Errorf(fail.Invalid, "--fencing is missing: --arbiter fence needs the nodes' fence devices")
 		}
 	}
 	if in.fencing != "" {
-		o.Fencing, err = fenceDevices(in.fencing)
+		if o.Fencing, err = fenceDevices(in.fencing); err != nil {
+			return o, err
+		}
+	}
+	if cmd.Flags().Changed("second-path") {
+		o.Second, err = secondPath(in.second)
 	}
 	return o, err
+}
+
+// secondPath reads a value of --second-path.
+func secondPath(text string) (out []netip.Addr, err error) {
+	for one := range strings.SplitSeq(text, ",") {
+		a, err := hostAddress("--second-path", strings.TrimSpace(one))
+		if err != nil || a.IsLoopback() || a.IsLinkLocalUnicast() {
+			out = nil
+			break
+		}
+		out = append(out, a)
+	}
+	if len(out) != 2 || out[0].Is4() != out[1].Is4() {
+		return nil, fail.Errorf(fail.Invalid, "--second-path: value %q: want two addresses of a second network, this node's and then the other one's, both IPv4 or both IPv6, for example 10.0.1.1,10.0.1.2", clean(text))
+	}
+	return out, nil
+}
+
+// disk is the one on which the database lies; "": it is replicated by itself.
+func (in *pairInput) disk() string { return or(in.device, in.shared) }
+
+func (in *pairInput) diskFlag() string {
+	if in.shared != "" {
+		return "shared"
+	}
+	return "device"
 }
 
 // mostDatabase is the largest size of the database's partition, in GB.

@@ -164,7 +164,8 @@ func TestTheWordIsTyped(t *testing.T) {
 	}
 }
 
-// TestWhoArbitrates: what the arbiter that was asked for is in the configuration.
+// TestWhoArbitrates: what the arbiter that was asked for is in the configuration, and the second
+// path.
 func TestWhoArbitrates(t *testing.T) {
 	dir := t.TempDir()
 	fencing := filepath.Join(dir, "fencing.json")
@@ -172,6 +173,8 @@ func TestWhoArbitrates(t *testing.T) {
 	text := fmt.Sprintf(`{"n1": {"Devices": [`+device+`]}, "n2": {"Devices": [`+device+`]}}`, 21, 22)
 	try.Must(t, os.WriteFile(fencing, []byte(text), 0o600))
 	third := precheck.Node{Addr: "10.0.0.3", Facts: precheck.Facts{Name: "n3"}}
+	group, err := (&pairSetup{}).readGroup()
+	try.Must(t, err)
 	for _, c := range []struct {
 		arbiter precheck.Arbiter
 		fencing string
@@ -183,16 +186,84 @@ func TestWhoArbitrates(t *testing.T) {
 		{precheck.Arbiter{Kind: precheck.DiskArbiter, Device: "/dev/disk/by-id/votes"}, "", &config.PairArbiter{Disk: "/dev/disk/by-id/votes"}, 2},
 		{precheck.Arbiter{Kind: precheck.Ping, Addrs: []string{"10.0.0.254", "10.0.0.253"}}, "", &config.PairArbiter{Ping: []string{"10.0.0.254", "10.0.0.253"}}, 2},
 	} {
-		in := precheck.Input{Arbiters: []precheck.Arbiter{c.arbiter}, Nodes: [2]precheck.Node{
+		in := precheck.Input{Arbiters: []precheck.Arbiter{c.arbiter}, Second: []string{"10.0.1.1", "10.0.1.2"}, Nodes: [2]precheck.Node{
 			{Addr: "10.0.0.1", Facts: precheck.Facts{Name: "n1"}}, {Addr: "10.0.0.2", Facts: precheck.Facts{Name: "n2"}}}}
-		cl, err := (&pairSetup{pairInput: pairInput{vip: "10.0.0.9/24", fencing: c.fencing}}).cluster(in)
-		if err != nil || !reflect.DeepEqual(cl.Pair.Arbiter, c.want) || len(cl.Node) != c.voters {
-			t.Errorf("%v: arbiter %+v, hosts %v, %v", c.arbiter.Kind, cl.Pair.Arbiter, cl.Node, err)
+		cl, err := (&pairSetup{pairInput: pairInput{vip: "10.0.0.9/24", fencing: c.fencing}}).cluster(in, group)
+		if err != nil || !reflect.DeepEqual(cl.Pair.Arbiter, c.want) || len(cl.Node) != c.voters || !slices.Equal(cl.Pair.SecondPath, in.Second) {
+			t.Errorf("%v: arbiter %+v, hosts %v, second path %v, %v", c.arbiter.Kind, cl.Pair.Arbiter, cl.Node, cl.Pair.SecondPath, err)
 		}
 	}
 	alone := precheck.Input{Arbiters: []precheck.Arbiter{{Kind: precheck.Ping, Addrs: []string{"10.0.0.1", "10.0.0.9"}}}, Nodes: [2]precheck.Node{
 		{Addr: "10.0.0.1", Facts: precheck.Facts{Name: "n1"}}, {Addr: "10.0.0.2", Facts: precheck.Facts{Name: "n2"}}}}
-	if _, err := (&pairSetup{pairInput: pairInput{vip: "10.0.0.9/24"}}).cluster(alone); err == nil || !strings.Contains(err.Error(), "Pair.Arbiter.Ping[0]") {
+	if _, err := (&pairSetup{pairInput: pairInput{vip: "10.0.0.9/24"}}).cluster(alone, group); err == nil || !strings.Contains(err.Error(), "Pair.Arbiter.Ping[0]") {
 		t.Errorf("the pair's own addresses: %v", err)
+	}
+}
+
+// TestASetUpOnASharedDisk: what --shared and the file of --group say of it is in the configuration.
+func TestASetUpOnASharedDisk(t *testing.T) {
+	in := precheck.Input{Arbiters: []precheck.Arbiter{{Kind: precheck.DiskArbiter, Device: "/dev/disk/by-id/votes"}}, Nodes: [2]precheck.Node{
+		{Addr: "10.0.0.1", Facts: precheck.Facts{Name: "n1"}}, {Addr: "10.0.0.2", Facts: precheck.Facts{Name: "n2"}}}}
+	for _, c := range []struct {
+		shared, group, bad string
+		want               *config.PairShared
+	}{
+		{"/dev/disk/by-id/d", `{"Group": [{"Unit": "web.service"}]}`, "", &config.PairShared{Disk: "/dev/disk/by-id/d", Mount: setupMount}},
+		{"/dev/disk/by-id/d", `{"Shared": {"Mount": "/data", "FileSystem": "xfs"}}`, "", &config.PairShared{Disk: "/dev/disk/by-id/d", Mount: "/data", FileSystem: "xfs"}},
+		{"", `{"Shared": {"Mount": "/data"}}`, "--shared is missing", nil},
+		{"/dev/disk/by-id/d", `{"Shared": {"Disk": "/dev/sdc"}}`, `--shared: value "/dev/disk/by-id/d": want "/dev/sdc"`, nil},
+		{"/dev/disk/by-id/d", `{"Device": {"Mount": "/data"}}`, "--device is missing", nil},
+	} {
+		s := &pairSetup{pairInput: pairInput{vip: "10.0.0.9/24", shared: c.shared}, group: filepath.Join(t.TempDir(), "group.json")}
+		try.Must(t, os.WriteFile(s.group, []byte(c.group), 0o600))
+		g, err := s.readGroup()
+		var cl config.Cluster
+		if err == nil {
+			cl, err = s.cluster(in, g)
+		}
+		if c.bad != "" {
+			if err == nil || !strings.Contains(err.Error(), c.bad) {
+				t.Errorf("%s with --shared %q: %v, want %q", c.group, c.shared, err, c.bad)
+			}
+			continue
+		}
+		if err != nil || !reflect.DeepEqual(cl.Pair.Shared, c.want) || len(secretsOf(*cl.Pair)) > 0 {
+			t.Errorf("%s with --shared %q: %+v, %v", c.group, c.shared, cl.Pair, err)
+		}
+	}
+}
+
+// TestASetUpOnADevice: what --device and the file of --group say of it is in the configuration.
+func TestASetUpOnADevice(t *testing.T) {
+	in := precheck.Input{Arbiters: []precheck.Arbiter{{Kind: precheck.DiskArbiter, Device: "/dev/disk/by-id/votes"}}, Nodes: [2]precheck.Node{
+		{Addr: "10.0.0.1", Facts: precheck.Facts{Name: "n1"}}, {Addr: "10.0.0.2", Facts: precheck.Facts{Name: "n2"}}}}
+	for _, c := range []struct {
+		device, group, bad string
+		want               *config.PairDevice
+	}{
+		{"", `{"Group": [{"Unit": "web.service"}]}`, "", nil},
+		{"/dev/sdb", `{"Group": [{"Unit": "web.service"}]}`, "", &config.PairDevice{Disk: "/dev/sdb", Mount: setupMount, Credential: "file:" + setupDevice}},
+		{"/dev/sdb", `{"Device": {"Mount": "/data", "Minor": 3, "Credential": "file:/root/s"}}`, "", &config.PairDevice{Disk: "/dev/sdb", Mount: "/data", Minor: 3, Credential: "file:/root/s"}},
+		{"", `{"Device": {"Mount": "/data"}}`, "--device is missing", nil},
+		{"/dev/sdb", `{"Device": {"Disk": "/dev/sdc"}}`, `--device: value "/dev/sdb": want "/dev/sdc"`, nil},
+		{"/dev/sdb", `{"Device": {"Disc": "/dev/sdb"}}`, `Device.Disc`, nil},
+		{"/dev/sdb", `{"Nodes": ["a", "b"]}`, `want one of Device, Shared, Database, Group, SplitBrain, Patience, Timings`, nil},
+	} {
+		s := &pairSetup{pairInput: pairInput{vip: "10.0.0.9/24", device: c.device}, group: filepath.Join(t.TempDir(), "group.json")}
+		try.Must(t, os.WriteFile(s.group, []byte(c.group), 0o600))
+		g, err := s.readGroup()
+		var cl config.Cluster
+		if err == nil {
+			cl, err = s.cluster(in, g)
+		}
+		if c.bad != "" {
+			if err == nil || !strings.Contains(err.Error(), c.bad) {
+				t.Errorf("%s with --device %q: %v, want %q", c.group, c.device, err, c.bad)
+			}
+			continue
+		}
+		if err != nil || !reflect.DeepEqual(cl.Pair.Device, c.want) {
+			t.Errorf("%s with --device %q: %+v, %v", c.group, c.device, cl.Pair, err)
+		}
 	}
 }

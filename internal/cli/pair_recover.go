@@ -62,12 +62,13 @@ func (a *app) pairRecoverCmd() *cobra.Command {
 		Long: `Runs on the node that serves. PEER is the address of the other node, which has
 its name and address again, and a database as its distribution sets it up.
 Holdfast is installed there, and it gets a copy of all data; what it has is
-moved aside. It is refused while the other node is well. A recovery that was
-interrupted goes on when it is run again.`,
+moved aside. A pair on a DRBD device needs the disk of before there, or an empty
+one that is not smaller; what it has is replaced. It is refused while the other
+node is well. A recovery that was interrupted goes on when it is run again.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r.confirm = func(ctx context.Context, peer string) error {
-				return a.confirming(yes)(ctx, fmt.Sprintf("Please confirm to recovery %s: what its database has is moved aside", peer))
+				return a.confirming(yes)(ctx, fmt.Sprintf("Please confirm to recovery %s: what its database has is moved aside, or on a DRBD device replaced", peer))
 			}
 			return a.recoverPair(cmd, &r, args[0])
 		},

@@ -1,12 +1,14 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -30,7 +32,22 @@ import (
 const (
 	setupAdmin       = install.ConfDir + "/database-admin" // passwords; the other node gets the same
 	setupReplication = install.ConfDir + "/database-replication"
+	setupDevice      = install.ConfDir + "/device-secret"
 )
+
+// setupMount is where the file system of --device and of --shared is mounted.
+const setupMount = "/srv/pair"
+
+// groupFile is what --group takes of a configuration: of Pair, and of the whole.
+type groupFile struct {
+	Device     *config.PairDevice   `json:"Device"`
+	Shared     *config.PairShared   `json:"Shared"`
+	Database   *config.PairDatabase `json:"Database"`
+	Group      []config.PairMember  `json:"Group"`
+	SplitBrain string               `json:"SplitBrain"`
+	Patience   config.Duration      `json:"Patience"`
+	Timings    config.Timings       `json:"Timings"`
+}
 
 // confirmWord is what has to be typed before anything is changed, as in the source tool.
 const confirmWord = "CONFIRM"
@@ -44,6 +61,9 @@ type setupNote struct {
 	VIP      string         `json:"vip"`
 	Peer     string         `json:"peer"`
 	Arbiters []string       `json:"arbiters"`
+	Device   string         `json:"device,omitempty"`
+	Second   string         `json:"second,omitempty"` // --second-path
+	Shared   string         `json:"shared,omitempty"`
 	Hosts    int            `json:"hosts"`
 	VMs      int            `json:"vms"`
 	Config   config.Cluster `json:"config"`
@@ -74,7 +94,15 @@ other one goes on alone when the other's fence device has shown it off; with
 --arbiter ping:IP,IP, best effort, when one of these addresses answers it.
 
 The group is MariaDB, tomcat.service (or the units of --service) and the virtual
-address. --group takes a file with Database and Group of a configuration.
+address. --group takes a file with Database, Group, Device, Shared, SplitBrain
+and Patience, as in Pair of a configuration, and with its Timings.
+
+With --device /dev/DISK the pair begins with an empty database instead, on a
+DRBD device that lies on this empty disk of both nodes, mounted at /srv/pair;
+with --shared /dev/disk/by-id/ID on this empty disk that both nodes see.
+
+With --second-path there are two networks between the nodes: a cut of one of
+them does not part the pair. Data are copied over the first one only.
 
 A set-up that was interrupted goes on when it is run again with the same values.
 --hosts and --vms are needed, too. On a terminal what is missing is asked for.`,
@@ -84,7 +112,7 @@ A set-up that was interrupted goes on when it is run again with the same values.
 	s.flags(cmd)
 	f := cmd.Flags()
 	f.StringArrayVar(&s.services, "service", nil, "`unit` of systemd that the pair runs; can be\ngiven more than once (tomcat.service)")
-	f.StringVar(&s.group, "group", "", "`file` with Database and Group, as in Pair of\na configuration")
+	f.StringVar(&s.group, "group", "", "`file` with Database, Group and more, as in\nPair of a configuration")
 	f.StringVar(&s.yes, "yes", "", "the `word` CONFIRM: do not ask for it")
 	s.add(cmd)
 	return cmd
@@ -100,6 +128,10 @@ func (a *app) setupPair(cmd *cobra.Command, s *pairSetup) (err error) {
 	o, err := s.options(cmd)
 	if err == nil {
 		err = oneArbiter(o.Arbiters...)
+	}
+	var g groupFile
+	if err == nil {
+		g, err = s.readGroup()
 	}
 	if err != nil {
 		return err
@@ -118,11 +150,21 @@ func (a *app) setupPair(cmd *cobra.Command, s *pairSetup) (err error) {
 		return err
 	}
 	if note == nil {
-		if note, err = a.planPair(cmd, s, o); err != nil {
+		if note, err = a.planPair(cmd, s, o, g); err != nil {
 			return err
 		}
-	} else if note.VIP != s.vip || note.Peer != s.peer || !slices.Equal(note.Arbiters, s.arbiters) {
-		return fail.Errorf(fail.Refused, "a set-up with --vip %s --peer %s --arbiter %s was begun here", clean(note.VIP), clean(note.Peer), clean(strings.Join(note.Arbiters, " --arbiter "))).
+	} else if note.VIP != s.vip || note.Peer != s.peer || !slices.Equal(note.Arbiters, s.arbiters) || note.Device != s.device || note.Shared != s.shared || note.Second != s.second {
+		more := ""
+		if note.Device != "" {
+			more += " --device " + clean(note.Device)
+		}
+		if note.Shared != "" {
+			more += " --shared " + clean(note.Shared)
+		}
+		if note.Second != "" {
+			more += " --second-path " + clean(note.Second)
+		}
+		return fail.Errorf(fail.Refused, "a set-up with --vip %s --peer %s --arbiter %s%s was begun here", clean(note.VIP), clean(note.Peer), clean(strings.Join(note.Arbiters, " --arbiter ")), more).
 			With("go on with these; or take it back: holdfast uninstall")
 	} else if err := writeText(a.env.Stderr, fmt.Sprintf("goes on with the set-up of %s\n", note.Begun.Local().Format(time.DateTime))); err != nil {
 		return err
@@ -161,7 +203,7 @@ func readNote(path string) (*setupNote, error) {
 }
 
 // planPair checks, asks, and notes what will be done.
-func (a *app) planPair(cmd *cobra.Command, s *pairSetup, o survey.Options) (*setupNote, error) {
+func (a *app) planPair(cmd *cobra.Command, s *pairSetup, o survey.Options, g groupFile) (*setupNote, error) {
 	if err := s.stages.next("checks"); err != nil {
 		return nil, err
 	}
@@ -174,16 +216,22 @@ func (a *app) planPair(cmd *cobra.Command, s *pairSetup, o survey.Options) (*set
 		return nil, err
 	}
 	if precheck.Worst(found) == precheck.Fail {
-		return nil, fail.Errorf(fail.Failed, "a check has failed; nothing was changed")
+		kind := fail.Failed
+		if precheck.Busy(found) {
+			kind = fail.Refused // as by the lock of this node
+		}
+		return nil, fail.Errorf(kind, "a check has failed; nothing was changed")
 	}
-	cl, err := s.cluster(in)
+	cl, err := s.cluster(in, g)
 	if err != nil {
 		return nil, err
 	}
 	if err := a.confirmPair(cmd.Context(), s, cl); err != nil {
 		return nil, err
 	}
-	note := &setupNote{Begun: time.Now().UTC(), VIP: s.vip, Peer: s.peer, Arbiters: s.arbiters, Hosts: s.hosts, VMs: s.vms, Config: cl}
+	note := &setupNote{
+		Begun: time.Now().UTC(), VIP: s.vip, Peer: s.peer, Arbiters: s.arbiters, Device: s.device, Shared: s.shared, Second: s.second, Hosts: s.hosts, VMs: s.vms, Config: cl,
+	}
 	text, err := json.MarshalIndent(note, "", "  ")
 	if err != nil {
 		return nil, err
@@ -191,42 +239,53 @@ func (a *app) planPair(cmd *cobra.Command, s *pairSetup, o survey.Options) (*set
 	return note, durable.WriteFile(install.SetupFile, append(text, '\n'), 0o600)
 }
 
+// readGroup reads the file of --group, or makes what stands in for it.
+func (s *pairSetup) readGroup() (g groupFile, err error) {
+	if s.group == "" {
+		for _, u := range s.services {
+			g.Group = append(g.Group, config.PairMember{Unit: u})
+		}
+		if len(s.services) == 0 {
+			g.Group = []config.PairMember{{Unit: vmsService}}
+		}
+		return g, nil
+	}
+	if len(s.services) > 0 {
+		return g, fail.Errorf(fail.Invalid, "--service: value %q: want none with --group", clean(s.services[0]))
+	}
+	text, err := readSmall(s.group)
+	if err != nil {
+		return g, fail.Errorf(fail.Invalid, "read the group: %w", err)
+	}
+	if d := strictyaml.Decode(text, &g); len(d.Faults) > 0 {
+		return g, fail.Errorf(fail.Invalid, "%s", clean(d.Faults[0].In(s.group)))
+	}
+	return g, nil
+}
+
 // cluster is the configuration of the pair, by the names that the hosts have.
-func (s *pairSetup) cluster(in precheck.Input) (cl config.Cluster, err error) {
+func (s *pairSetup) cluster(in precheck.Input, g groupFile) (cl config.Cluster, err error) {
 	hosts := []precheck.Node{in.Nodes[0], in.Nodes[1]}
 	for _, x := range in.Arbiters {
 		if x.Node != nil {
 			hosts = append(hosts, *x.Node)
 		}
 	}
-	p := config.Pair{}
-	if s.group != "" {
-		text, err := readSmall(s.group)
-		if err != nil {
-			return cl, fail.Errorf(fail.Invalid, "read the group: %w", err)
-		}
-		if d := strictyaml.Decode(text, &p); len(d.Faults) > 0 {
-			return cl, fail.Errorf(fail.Invalid, "%s", clean(d.Faults[0].In(s.group)))
-		}
-		if len(s.services) > 0 {
-			return cl, fail.Errorf(fail.Invalid, "--service: value %q: want none with --group", clean(s.services[0]))
-		}
-	} else {
-		for _, u := range s.services {
-			p.Group = append(p.Group, config.PairMember{Unit: u})
-		}
-		if len(s.services) == 0 {
-			p.Group = []config.PairMember{{Unit: vmsService}}
-		}
-	}
+	p := config.Pair{Device: g.Device, Shared: g.Shared, Database: g.Database, Group: g.Group, SplitBrain: g.SplitBrain, Patience: g.Patience}
 	if p.Database == nil {
 		p.Database = &config.PairDatabase{}
 	}
+	for _, fill := range []func(*config.Pair) error{s.onDevice, s.onShared} {
+		if err := fill(&p); err != nil {
+			return cl, err
+		}
+	}
+	_, files := p.Files()
 	for _, x := range []struct {
 		account    *config.PairAccount
 		user, file string
 	}{{&p.Database.Admin, "holdfast", setupAdmin}, {&p.Database.Replication, "holdfast-replication", setupReplication}} {
-		if *x.account == (config.PairAccount{}) {
+		if files == nil && *x.account == (config.PairAccount{}) {
 			*x.account = config.PairAccount{User: x.user, Credential: "file:" + x.file}
 		}
 	}
@@ -238,9 +297,9 @@ func (s *pairSetup) cluster(in precheck.Input) (cl config.Cluster, err error) {
 	case precheck.Ping:
 		p.Arbiter = &config.PairArbiter{Ping: x.Addrs}
 	}
-	p.Nodes = []string{hosts[0].Facts.Name, hosts[1].Facts.Name}
+	p.Nodes, p.SecondPath = []string{hosts[0].Facts.Name, hosts[1].Facts.Name}, in.Second
 	p.Group = append(p.Group, config.PairMember{Name: "webip", VIP: s.vip})
-	cl = config.Cluster{Type: config.PairConf, Pair: &p}
+	cl = config.Cluster{Type: config.PairConf, Pair: &p, TimingConf: g.Timings}
 	for _, h := range hosts {
 		cl.Node = append(cl.Node, h.Addr+" "+h.Facts.Name)
 	}
@@ -255,11 +314,55 @@ func (s *pairSetup) cluster(in precheck.Input) (cl config.Cluster, err error) {
 	return cl, nil
 }
 
+// onDevice fills in what --device says of the pair.
+func (s *pairSetup) onDevice(p *config.Pair) error {
+	switch {
+	case s.device == "" && p.Device == nil:
+		return nil
+	case s.device == "":
+		return fail.Errorf(fail.Invalid, "--device is missing: the file of --group has Device")
+	case p.Device == nil:
+		p.Device = &config.PairDevice{}
+	case p.Device.Disk != "" && p.Device.Disk != s.device:
+		return fail.Errorf(fail.Invalid, "--device: value %q: want %q, as the file of --group has it, or take Disk out there", clean(s.device), clean(p.Device.Disk))
+	}
+	d := *p.Device
+	d.Disk, d.Mount, d.Credential = s.device, cmp.Or(d.Mount, setupMount), cmp.Or(d.Credential, "file:"+setupDevice)
+	p.Device = &d
+	return nil
+}
+
+// onShared fills in what --shared says of the pair.
+func (s *pairSetup) onShared(p *config.Pair) error {
+	switch {
+	case s.shared == "" && p.Shared == nil:
+		return nil
+	case s.shared == "":
+		return fail.Errorf(fail.Invalid, "--shared is missing: the file of --group has Shared")
+	case p.Shared == nil:
+		p.Shared = &config.PairShared{}
+	case p.Shared.Disk != "" && p.Shared.Disk != s.shared:
+		return fail.Errorf(fail.Invalid, "--shared: value %q: want %q, as the file of --group has it, or take Disk out there", clean(s.shared), clean(p.Shared.Disk))
+	}
+	d := *p.Shared
+	d.Disk, d.Mount = s.shared, cmp.Or(d.Mount, setupMount)
+	p.Shared = &d
+	return nil
+}
+
 // confirmPair says what will be done, and asks for the word.
 func (a *app) confirmPair(ctx context.Context, s *pairSetup, cl config.Cluster) error {
 	p := cl.Pair.Full()
 	text := fmt.Sprintf("The pair begins with the data of this node, %s: %s\n", clean(p.Nodes[0]), clean(p.Database.Datadir)) +
 		fmt.Sprintf("The data of %s are moved aside there, and replaced by a copy: %s\n", clean(p.Nodes[1]), clean(p.Database.Datadir))
+	if d := p.Device; d != nil {
+		text = fmt.Sprintf("The pair begins with an empty database, on DRBD on %s of both nodes, mounted at %s.\n", clean(d.Disk), clean(d.Mount))
+		text += "What a database of theirs has had is not in it, and stays where it is.\n"
+	}
+	if d := p.Shared; d != nil {
+		text = fmt.Sprintf("The pair begins with an empty database, on %s, which both nodes see, mounted at %s.\n", clean(d.Disk), clean(d.Mount))
+		text += "What a database of theirs has had is not in it, and stays where it is.\n"
+	}
 	if p.Arbiter != nil && p.Arbiter.Ping != nil {
 		text += "Best effort: by pings alone a node can not tell a dead peer from a cut cable between two nodes that live.\n" +
 			"Then both may serve. When they meet, one keeps its data; what the other one has written meanwhile is saved there, and given up.\n"
@@ -299,7 +402,11 @@ func (a *app) carryOut(cmd *cobra.Command, s *pairSetup, so survey.Options, note
 	defer c.Close()
 	wait, cancel := context.WithTimeout(cmd.Context(), s.limit)
 	defer cancel()
-	err = s.stages.next("the pair begins with the data of this node")
+	begins := "the pair begins with the data of this node"
+	if _, files := note.Config.Pair.Files(); files != nil {
+		begins = "the pair begins with an empty database"
+	}
+	err = s.stages.next(begins)
 	if err == nil {
 		err = a.beginPair(wait, c)
 	}
@@ -333,12 +440,29 @@ func (a *app) beginPair(ctx context.Context, c *api.Client) error {
 	return err
 }
 
-// shareSecrets makes the passwords of the database's accounts, and gives them to the other node.
+// secretsOf are the files with what both nodes keep secret, and what it is.
+func secretsOf(p config.Pair) map[string]string {
+	if d := p.Device; d != nil {
+		if d.Credential == "" {
+			return nil
+		}
+		return map[string]string{d.SecretFile(): "the secret of the DRBD device"}
+	}
+	if p.Shared != nil {
+		return nil
+	}
+	out := map[string]string{}
+	for _, a := range []config.PairAccount{p.Database.Admin, p.Database.Replication} {
+		out[a.File()] = "the password of the database account " + a.User
+	}
+	return out
+}
+
+// shareSecrets makes the secrets that are missing, and gives them to the other node.
 func (a *app) shareSecrets(ctx context.Context, so survey.Options, note *setupNote) error {
-	d := note.Config.Pair.Database
 	var files []install.File
-	for _, account := range []config.PairAccount{d.Admin, d.Replication} {
-		path := account.File()
+	all := secretsOf(*note.Config.Pair)
+	for _, path := range slices.Sorted(maps.Keys(all)) {
 		text, err := os.ReadFile(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			text = []byte(rand.Text() + "\n")
@@ -347,9 +471,12 @@ func (a *app) shareSecrets(ctx context.Context, so survey.Options, note *setupNo
 			}
 		}
 		if err != nil {
-			return fmt.Errorf("the password of the database account %s: %w", account.User, err)
+			return fmt.Errorf("%s: %w", all[path], err)
 		}
 		files = append(files, install.File{Path: path, Mode: 0o600, Data: text})
+	}
+	if len(files) == 0 {
+		return nil
 	}
 	c, err := so.Connect(ctx, note.Peer, false)
 	if err != nil {

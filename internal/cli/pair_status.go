@@ -147,7 +147,17 @@ func (v pairView) crm() string {
 	if data == "" {
 		data = slave.Data
 	}
-	fmt.Fprintf(&b, "Master/Slave Set: [%s]\n  Master: [%s]\n  Slave  : [%s]\n", clean(data), unknown(master, "active"), unknown(slave, "standby"))
+	const set = "Master/Slave Set: [%s]\n  Master: [%s]\n  Slave  : [%s]\n"
+	fmt.Fprintf(&b, set, clean(data), unknown(master, "active"), unknown(slave, "standby"))
+	if t := v.partition(); t != nil {
+		has := func(n cluster.PairNode, role string) string {
+			if n.Alive && n.Partition != nil && n.Partition.Role == role {
+				return clean(string(n.Host))
+			}
+			return "Unknown"
+		}
+		fmt.Fprintf(&b, set, clean(t.Mount), has(master, "active"), has(slave, "standby"))
+	}
 	fmt.Fprintf(&b, "%-7s: %s\n", "mysql", started(master.Role == "active"))
 	for _, m := range master.Members {
 		if m.VIP == "" {
@@ -167,6 +177,36 @@ func (v pairView) nodes() (master, slave cluster.PairNode) {
 		return v.Nodes[1], v.Nodes[0]
 	}
 	return v.Nodes[0], v.Nodes[1]
+}
+
+// partition is the file system beside the data, as the active node tells of it, or the other one; nil:
+// there is none.
+func (v pairView) partition() *cluster.PairPartition {
+	master, slave := v.nodes()
+	if master.Partition != nil {
+		return master.Partition
+	}
+	return slave.Partition
+}
+
+// partitionText is how a node's copy of the partition is.
+func partitionText(n cluster.PairNode) string {
+	t := n.Partition
+	text := fmt.Sprintf("%s on %s %s: ", clean(t.Name), clean(string(n.Host)), clean(t.Disk))
+	switch {
+	case t.State != cluster.PartitionReady:
+		text += clean(t.State)
+	case !n.Alive:
+		return text + "not known"
+	case t.Linked:
+		return text + "in sync"
+	default:
+		text += fmt.Sprintf("%s, %d %% in common", clean(t.Copy), t.Percent)
+	}
+	if t.Problem != "" {
+		text += ": " + clean(t.Problem)
+	}
+	return text
 }
 
 // text is the pair for people.
@@ -191,6 +231,11 @@ func (v pairView) text(p painter) string {
 	for _, n := range v.Nodes {
 		if text := copyText(n); text != "" {
 			say(&b, p, "copy", plain, text)
+		}
+	}
+	for _, n := range v.Nodes {
+		if n.Partition != nil {
+			say(&b, p, "partition", plain, partitionText(n))
 		}
 	}
 	if slave.Role == "standby" && slave.LagKnown {

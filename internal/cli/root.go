@@ -21,6 +21,7 @@ import (
 	"holdfast/internal/fail"
 	"holdfast/internal/install"
 	"holdfast/internal/lang"
+	"holdfast/internal/losses"
 )
 
 // DefaultSocket is where an agent serves its API to root.
@@ -40,6 +41,8 @@ type Env struct {
 	Store          []*cobra.Command // more commands below store
 	// Facts are what this host is like.
 	Facts func(context.Context, install.Query) (*install.Facts, error)
+	// Probe counts the packets that targets lose. It may have a result beside an error.
+	Probe func(context.Context, losses.Order, func(losses.Progress)) (*losses.Result, error)
 	// HostFiles are what an installation puts on a host: the program and what belongs to it.
 	HostFiles func(root *cobra.Command) ([]install.File, error)
 }
@@ -82,7 +85,7 @@ server not reachable. Set HOLDFAST_LANG=zh for messages in Chinese.`,
 	f.StringVarP(&a.output, "output", "o", "text", "output `format`, text or json")
 	root.AddCommand(a.statusCmd(), a.startCmd(), a.stopCmd(), a.migrateCmd(), a.eventsCmd(), a.versionCmd(), a.configCmd(), a.bundleCmd(), a.hostCmd(), a.jobsCmd(),
 		a.storeCmd(), a.confirmOffCmd(), a.resetPasswordCmd())
-	root.AddCommand(a.upgradeCmd(), a.transitionCmd(), a.installCmd(), a.uninstallCmd(), a.doctorCmd(), a.certificatesCmd(), a.reportCmd(), a.adoptCmd(), a.pairCmd())
+	root.AddCommand(a.upgradeCmd(), a.transitionCmd(), a.installCmd(), a.uninstallCmd(), a.doctorCmd(), a.certificatesCmd(), a.reportCmd(), a.adoptCmd(), a.pairCmd(), a.probeCmd())
 	root.AddCommand(env.Extra...)
 	markUsage(root)
 	return root

@@ -25,6 +25,7 @@ type planFlags struct {
 	mode, maxUnavailable, window, network string
 	canary, budget, perHost, total        int
 	pause, approve, back, keep, probe     bool
+	lossLimit                             int
 	targets, order, drop                  []string
 	last                                  string
 	policies, backups, confirmed          []string
@@ -52,6 +53,7 @@ func (f *planFlags) flags(cmd *cobra.Command) {
 	fl.StringSliceVar(&f.drop, "drop", nil, "`host` that is left out; may be repeated")
 	fl.StringVar(&f.last, "last", "", "`host` that comes last: the coordinator's")
 	fl.BoolVar(&f.probe, "probe", false, "measure lost packets of guests")
+	fl.IntVar(&f.lossLimit, "loss-limit", 0, "pause when a guest has lost `n` packets while\nits host was worked on; needs --probe")
 	fl.StringArrayVar(&f.backups, "backup", nil, "`MODULE=PROVIDER`: the provider backs the\nmodule up; may be repeated")
 	fl.StringArrayVar(&f.confirmed, "confirmed", nil, "`rule` that you confirm as met; may be repeated")
 }
@@ -73,7 +75,7 @@ func (f *planFlags) options() (upgrade.Options, error) {
 	o := upgrade.Options{
 		Mode: mode, Canary: f.canary, PauseAfterWave: f.pause, FailureBudget: f.budget, ApprovePerHost: f.approve, MigrationNetwork: f.network,
 		ParallelPerHost: f.perHost, ParallelTotal: f.total, MoveBack: f.back, KeepGuests: f.keep, DefaultPolicy: inventory.Policy(f.policy),
-		Targets: hostIDs(f.targets), Order: hostIDs(f.order), Drop: hostIDs(f.drop), Last: cluster.HostID(f.last), Probe: f.probe, Confirmed: f.confirmed,
+		Targets: hostIDs(f.targets), Order: hostIDs(f.order), Drop: hostIDs(f.drop), Last: cluster.HostID(f.last), Probe: f.probe, LossLimit: int64(f.lossLimit), Confirmed: f.confirmed,
 	}
 	if err != nil {
 		return o, err
@@ -81,10 +83,13 @@ func (f *planFlags) options() (upgrade.Options, error) {
 	for _, n := range []struct {
 		flag        string
 		value, from int
-	}{{"canary", f.canary, 0}, {"failure-budget", f.budget, 0}, {"parallel-per-host", f.perHost, 1}, {"parallel-total", f.total, 1}} {
+	}{{"canary", f.canary, 0}, {"failure-budget", f.budget, 0}, {"loss-limit", f.lossLimit, 0}, {"parallel-per-host", f.perHost, 1}, {"parallel-total", f.total, 1}} {
 		if n.value < n.from {
 			return o, fmt.Errorf("--%s %d: want %d or more", n.flag, n.value, n.from)
 		}
+	}
+	if f.lossLimit > 0 && !f.probe {
+		return o, fmt.Errorf("--loss-limit %d: want --probe with it", f.lossLimit)
 	}
 	if err := o.MaxUnavailable.UnmarshalText([]byte(f.maxUnavailable)); err != nil {
 		return o, fmt.Errorf("--max-unavailable %q: %w", f.maxUnavailable, err)

@@ -70,6 +70,38 @@ type PairReport struct {
 	Members  []PairMember  `json:"members"`
 	Times    PairTimes     `json:"times"`
 	Copy     *PairCopy     `json:"copy,omitempty"` // of the other node's data, that is under way or was made last; nil: none
+	// Partition is the file system beside the data; nil: there is none on the node.
+	Partition *PairPartition `json:"partition,omitempty"`
+}
+
+// PairPartition is a node's copy of the file system beside the data of a pair.
+type PairPartition struct {
+	Name    string `json:"name"`
+	Disk    string `json:"disk"`
+	Mount   string `json:"mount"`             // directory where the active node has it
+	State   string `json:"state"`             // checked, refused, making, ready, leaving
+	Bytes   int64  `json:"bytes"`             // of the disk; 0: not known
+	Role    string `json:"role"`              // active, standby, off, unknown
+	Copy    string `json:"copy"`              // how the node's copy is, in DRBD's words: UpToDate, Inconsistent, ...
+	Linked  bool   `json:"linked"`            // the other node's copy is connected, and both have the same
+	Percent int    `json:"percent"`           // that both have in common; below 100 until they are the same
+	Problem string `json:"problem,omitempty"` // what keeps the node from having it as it should be
+}
+
+// States of a PairPartition.
+const (
+	PartitionChecked = "checked" // the disk could be given to it; nothing was changed
+	PartitionRefused = "refused" // the disk can not be given to it; nothing was changed
+	PartitionMaking  = "making"  // the disk is made ready
+	PartitionReady   = "ready"   // it is part of the group
+	PartitionLeaving = "leaving" // it is taken away
+)
+
+// PartitionOrder asks for a partition.
+type PartitionOrder struct {
+	Name  string
+	Disk  string // path of a block device, the same on both nodes
+	Mount string // directory
 }
 
 // PairCopy is how far a copy of the other node's data is.
@@ -147,6 +179,9 @@ func (p PairStatus) Health() (h Health, why []string) {
 			why = append(why, string(n.Host)+" is silent")
 		case n != active && n.Why != "":
 			why = append(why, string(n.Host)+": "+n.Why)
+			if n.Problem != "" { // it may be why
+				why[len(why)-1] += ": " + n.Problem
+			}
 		case n != active && p.Set && !slices.Contains(p.Complete, n.Host): // what it tells may be of before it was made new
 			why = append(why, string(n.Host)+" does not have every acknowledged write")
 		case n.Problem != "":

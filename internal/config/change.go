@@ -20,6 +20,7 @@ const (
 	AtStart Effect = "start"   // at the next start of the management VM
 	Swap    Effect = "member"  // by an installation, while the cluster runs: a member is replaced
 	Install Effect = "install" // not while the cluster runs
+	ByOrder Effect = "command" // by the command that makes the hosts ready for it, while the cluster runs
 )
 
 // Change is one field that differs between two configurations.
@@ -90,6 +91,7 @@ var effects = map[string]effect{
 	"DomainXML":                {AtStart, ""},
 	"VNC":                      {AtStart, ""},
 	"Pair":                     {Install, "both nodes' agents read it when they start"},
+	"Pair.Partition":           {ByOrder, "both nodes' disks must be made ready for it: holdfast pair partition"},
 }
 
 // Diff returns the fields in which b differs from a, in the order of Cluster.

@@ -24,7 +24,7 @@ const (
 // cluster checks a decoded configuration and brings its lists to one form.
 func (c *checker) cluster(cl *Cluster, opt Options) {
 	nodes := c.nodes(cl)
-	c.pair(cl, nodes, opt)
+	c.pair(cl, nodes)
 	if cl.Type != PairConf {
 		c.size(cl, opt)
 		c.storage(cl)

@@ -10,7 +10,7 @@ import (
 // Options changes what Parse accepts.
 type Options struct {
 	// AllowUndersized accepts test guests: less than 8 GB and 4 CPUs,
-	// MemorySizeInMB, no ChronyServers or DNS, and Pair.Shared.
+	// MemorySizeInMB, no ChronyServers or DNS.
 	AllowUndersized bool
 	// ReadFile reads a file that the configuration names (DomainXML); nil: none can be
 	// read, and its text must be in the configuration.

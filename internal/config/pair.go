@@ -20,15 +20,20 @@ const PairConf = "PairConf"
 // Pair is the group of a two-node pair. Hosts of Node that it does not name vote in the
 // store, and never run the group.
 type Pair struct {
-	Nodes    []string      `json:"Nodes"`             // names of the two hosts; the first one is the active one at the beginning
-	Device   *PairDevice   `json:"Device,omitempty"`  // what is replicated; without it and Shared: the database
-	Shared   *PairShared   `json:"Shared,omitempty"`  // in place of Device: nothing is replicated, both nodes see one disk
-	Database *PairDatabase `json:"Database"`          // started before the group
-	Group    []PairMember  `json:"Group"`             // in the order in which they start after the database was promoted; they stop in the reverse one
-	Arbiter  *PairArbiter  `json:"Arbiter,omitempty"` // where Node has no third voter: what decides which of the two goes on alone
+	Nodes    []string      `json:"Nodes"`            // names of the two hosts; the first one is the active one at the beginning
+	Device   *PairDevice   `json:"Device,omitempty"` // what is replicated; without it and Shared: the database
+	Shared   *PairShared   `json:"Shared,omitempty"` // in place of Device: nothing is replicated, both nodes see one disk
+	Database *PairDatabase `json:"Database"`         // started before the group
+	// Partition is a file system beside the data, for templates; nil: there is none.
+	Partition *PairPartition `json:"Partition,omitempty"`
+	Group     []PairMember   `json:"Group"`             // in the order in which they start after the database was promoted; they stop in the reverse one
+	Arbiter   *PairArbiter   `json:"Arbiter,omitempty"` // where Node has no third voter: what decides which of the two goes on alone
 	// SplitBrain says whose data are kept after both nodes went on alone: SplitAuto (default), of the
 	// one that had the group, or SplitManual, of the one that a person names.
-	SplitBrain string   `json:"SplitBrain,omitempty"`
+	SplitBrain string `json:"SplitBrain,omitempty"`
+	// SecondPath are the addresses of the nodes in a second network, in the order of Nodes. Over it
+	// the nodes hear each other and keep their store when the network of Node is cut between them.
+	SecondPath []string `json:"SecondPath,omitempty"`
 	Patience   Duration `json:"Patience,omitzero"` // for which commits wait for a standby that does not acknowledge, before the active goes on alone; default 2s
 }
 
@@ -151,8 +156,82 @@ func (p Pair) Peer(host string) string {
 	return ""
 }
 
+// Second gives the addresses of a node and of the other one on the second path; ok: there is one,
+// and host is one of the two nodes.
+func (p Pair) Second(host string) (own, there netip.Addr, ok bool) {
+	i := slices.Index(p.Nodes, host)
+	if i < 0 || len(p.SecondPath) != 2 || len(p.Nodes) != 2 {
+		return own, there, false
+	}
+	own, err := netip.ParseAddr(p.SecondPath[i])
+	there, err2 := netip.ParseAddr(p.SecondPath[1-i])
+	return own.Unmap(), there.Unmap(), err == nil && err2 == nil
+}
+
+// secondPath checks the addresses of the second path.
+func (c *checker) secondPath(cl *Cluster) {
+	const at = "Pair.SecondPath"
+	p := cl.Pair
+	if len(p.SecondPath) == 0 {
+		return
+	}
+	if len(p.SecondPath) != 2 {
+		c.fault(at, strings.Join(p.SecondPath, " "), "want two addresses, in the order of Pair.Nodes, or none")
+		return
+	}
+	taken := cl.taken()
+	if a := p.Arbiter; a != nil {
+		for _, text := range a.Ping {
+			if addr, err := netip.ParseAddr(text); err == nil {
+				taken[addr.Unmap()] = true
+			}
+		}
+	}
+	var four [2]bool
+	for i, text := range p.SecondPath {
+		a, err := netip.ParseAddr(text)
+		a = a.Unmap()
+		four[i] = a.Is4()
+		switch {
+		case err != nil || a.Zone() != "" || a.IsMulticast() || a.IsUnspecified() || a.IsLoopback() || a.IsLinkLocalUnicast():
+			c.fault(index(at, i), text, "want an IP address of "+nameOf(p.Nodes, i)+" in a second network, such as 10.0.1.1")
+			return
+		case taken[a]:
+			c.fault(index(at, i), text, "want an address that is no host's in Node, not virtual, and pinged by nobody: the second path is another network")
+		}
+		taken[a] = true
+	}
+	if four[0] != four[1] {
+		c.fault(at, strings.Join(p.SecondPath, " "), "want both IPv4 or both IPv6")
+	}
+}
+
+// nameOf is the name of a node, where there is one.
+func nameOf(nodes []string, i int) string {
+	if i < len(nodes) {
+		return nodes[i]
+	}
+	return "the node"
+}
+
+// taken are the addresses that the hosts of Node have, and the virtual ones.
+func (cl *Cluster) taken() map[netip.Addr]bool {
+	out := map[netip.Addr]bool{}
+	for _, n := range cl.Nodes() {
+		if a, err := netip.ParseAddr(n.IP); err == nil {
+			out[a.Unmap()] = true
+		}
+	}
+	for _, m := range cl.Pair.Group {
+		if v, err := vipaddr.Parse(m.VIP); err == nil {
+			out[v.Prefix.Addr()] = true
+		}
+	}
+	return out
+}
+
 // pair checks the pair, and that nothing is given that is of a management VM.
-func (c *checker) pair(cl *Cluster, nodes hosts, opt Options) {
+func (c *checker) pair(cl *Cluster, nodes hosts) {
 	if cl.Type != PairConf {
 		if cl.Pair != nil {
 			c.fault("Pair", "", "allowed only with Type "+PairConf)
@@ -182,6 +261,7 @@ func (c *checker) pair(cl *Cluster, nodes hosts, opt Options) {
 	}
 	c.pairNodes(p.Nodes, nodes)
 	c.arbiter(cl)
+	c.secondPath(cl)
 	if d := time.Duration(p.Patience); c.doc.Given("Pair.Patience") && (d < leastPatience || d > time.Minute) {
 		c.fault("Pair.Patience", d.String(), "want 500ms to 1m")
 	}
@@ -190,13 +270,13 @@ func (c *checker) pair(cl *Cluster, nodes hosts, opt Options) {
 		c.pairDevice(*p)
 	}
 	if p.Shared != nil {
-		if !opt.AllowUndersized {
-			c.fault("Pair.Shared", "", "allowed only for tests (--allow-undersized): whole hosts with a shared disk have not been taken through a loss yet")
-		}
 		if p.Device != nil {
 			c.fault("Pair.Shared", "", "allowed only without Pair.Device: want one of them")
 		}
 		c.pairFiles(Pair{Shared: p.Shared})
+	}
+	if p.Partition != nil {
+		c.pairPartition(*p)
 	}
 	if p.Database == nil {
 		c.fault("Pair.Database", "", "want the database of the group")
@@ -241,6 +321,9 @@ func (c *checker) arbiter(cl *Cluster) {
 		c.pings(cl)
 	case p.Arbiter.Disk != "":
 		c.absolute("Pair.Arbiter.Disk", p.Arbiter.Disk)
+		if data, f := p.Files(); f != nil && f.Disk == p.Arbiter.Disk {
+			c.fault("Pair.Arbiter.Disk", p.Arbiter.Disk, "want another disk than "+data+".Disk")
+		}
 	default:
 		for _, n := range p.Nodes {
 			if len(cl.Fencing.Hosts[n].Devices) == 0 {
@@ -264,17 +347,7 @@ func (a *PairArbiter) kinds() (n int) {
 func (c *checker) pings(cl *Cluster) {
 	const at = "Pair.Arbiter.Ping"
 	p := cl.Pair
-	own := map[netip.Addr]bool{}
-	for _, n := range cl.Nodes() {
-		if a, err := netip.ParseAddr(n.IP); err == nil {
-			own[a] = true
-		}
-	}
-	for _, m := range p.Group {
-		if v, err := vipaddr.Parse(m.VIP); err == nil {
-			own[v.Prefix.Addr()] = true
-		}
-	}
+	own := cl.taken()
 	if len(p.Arbiter.Ping) != 2 {
 		c.fault(at, fmt.Sprintf("%d addresses", len(p.Arbiter.Ping)), "want two")
 	}

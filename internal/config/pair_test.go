@@ -64,6 +64,32 @@ func TestPairFaults(t *testing.T) {
 	})
 }
 
+func TestSecondPath(t *testing.T) {
+	path := func(v string) []edit { return []edit{{`"Group": [`, `"SecondPath": [` + v + `], "Group": [`}} }
+	runFaultsOf(t, "pair.json", []faultCase{
+		{"two addresses", path(`"10.0.1.1", "10.0.1.2"`), nil},
+		{"IPv6", path(`"fd00::1", "fd00::2"`), nil},
+		{"one address", path(`"10.0.1.1"`), []string{`Pair.SecondPath: value "10.0.1.1": want two addresses`}},
+		{"a name", path(`"cvm1", "10.0.1.2"`), []string{`Pair.SecondPath[0]: value "cvm1": want an IP address of cvm1 in a second network`}},
+		{"a scope", path(`"10.0.1.1", "fe80::1"`), []string{`Pair.SecondPath[1]: value "fe80::1": want an IP address of cvm2`}},
+		{"loopback", path(`"127.0.0.1", "10.0.1.2"`), []string{`Pair.SecondPath[0]: value "127.0.0.1": want an IP address`}},
+		{"the first path again", path(`"172.16.60.51", "10.0.1.2"`), []string{`Pair.SecondPath[0]: value "172.16.60.51": want an address that is no host's in Node`}},
+		{"the third host", path(`"10.0.1.1", "172.16.60.53"`), []string{`Pair.SecondPath[1]: value "172.16.60.53": want an address that is no host's`}},
+		{"the virtual address", path(`"10.0.1.1", "172.16.60.55"`), []string{`Pair.SecondPath[1]: value "172.16.60.55": want an address that is no host's in Node, not virtual`}},
+		{"one for both", path(`"10.0.1.1", "10.0.1.1"`), []string{`Pair.SecondPath[1]: value "10.0.1.1": want an address`}},
+		{"two kinds", path(`"10.0.1.1", "fd00::2"`), []string{`Pair.SecondPath: value "10.0.1.1 fd00::2": want both IPv4 or both IPv6`}},
+		{"a pinged one", []edit{twoNodes, {`"Group": [`, `"SecondPath": ["172.16.0.1", "10.0.1.2"], "Arbiter": {"Ping": ["172.16.0.1", "172.16.0.2"]}, "Group": [`}},
+			[]string{`Pair.SecondPath[0]: value "172.16.0.1": want an address`}},
+	})
+	p := Pair{Nodes: []string{"a", "b"}, SecondPath: []string{"10.0.1.1", "10.0.1.2"}}
+	if own, there, ok := p.Second("b"); !ok || own.String() != "10.0.1.2" || there.String() != "10.0.1.1" {
+		t.Errorf("of b: %s, %s, %v", own, there, ok)
+	}
+	if _, _, ok := p.Second("voter"); ok {
+		t.Error("a host that is no node has a second path")
+	}
+}
+
 // twoNodes takes the third voter off.
 var twoNodes = edit{`, "172.16.60.53 arbiter"]`, `]`}
 

@@ -87,19 +87,44 @@ const deviceRunes = labelRunes + ":@+="
 // pairFiles checks what a device and a shared disk have in common. Defaults are filled in.
 func (c *checker) pairFiles(p Pair) {
 	at, d := p.Full().Files()
-	c.absolute(at+".Disk", d.Disk)
-	if strings.Trim(d.Disk, deviceRunes) != "" {
-		c.fault(at+".Disk", d.Disk, "want letters, digits, - _ . / : @ + = only")
-	}
-	if strings.HasPrefix(d.Disk, "/dev/drbd") {
-		c.fault(at+".Disk", d.Disk, "want the device below, not DRBD's own")
-	}
-	if d.FileSystem != "ext4" && d.FileSystem != "xfs" {
-		c.fault(at+".FileSystem", d.FileSystem, "want ext4 or xfs")
+	if p.Shared == nil || c.sharedDisk(*p.Shared) {
+		c.blockDevice(at+".Disk", d.Disk)
+		if d.FileSystem != "ext4" && d.FileSystem != "xfs" {
+			c.fault(at+".FileSystem", d.FileSystem, "want ext4 or xfs")
+		}
 	}
 	if c.absolute(at+".Mount", d.Mount); d.Mount == "/" {
 		c.fault(at+".Mount", d.Mount, "want a directory of its own")
 	}
+}
+
+// blockDevice checks the path of a disk.
+func (c *checker) blockDevice(at, disk string) {
+	c.absolute(at, disk)
+	if strings.Trim(disk, deviceRunes) != "" {
+		c.fault(at, disk, "want letters, digits, - _ . / : @ + = only")
+	}
+	if strings.HasPrefix(disk, "/dev/drbd") {
+		c.fault(at, disk, "want the device below, not DRBD's own")
+	}
+}
+
+// sharedDisk refuses what is known not to be one disk by one path.
+func (c *checker) sharedDisk(d PairShared) bool {
+	const noDevice = "want a disk of FC or iSCSI below /dev: a share (NFS, SMB) can not refuse the writes of a node that has lost it, and its mount hangs in ways of its own"
+	switch {
+	case strings.HasPrefix(d.FileSystem, "nfs") || d.FileSystem == "cifs" || d.FileSystem == "smb3":
+		c.fault("Pair.Shared.FileSystem", d.FileSystem, "want ext4 or xfs, on "+strings.TrimPrefix(noDevice, "want "))
+	case strings.Contains(d.Disk, ":/") || strings.HasPrefix(d.Disk, "//"):
+		c.fault("Pair.Shared.Disk", d.Disk, noDevice)
+	case strings.HasPrefix(d.Disk, "/dev/mapper/") || strings.HasPrefix(d.Disk, "/dev/dm-"):
+		c.fault("Pair.Shared.Disk", d.Disk, "want a disk by one path, not a device of the device mapper (multipath, LVM): a reservation is of one path, and a registration for each path is not made")
+	case isAbsolute(d.Disk) && !strings.HasPrefix(d.Disk, "/dev/"):
+		c.fault("Pair.Shared.Disk", d.Disk, "want the path of a disk below /dev, such as /dev/disk/by-id/ID")
+	default:
+		return true
+	}
+	return false
 }
 
 // pairDevice checks the device, whose defaults are filled in.

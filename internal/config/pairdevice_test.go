@@ -67,13 +67,15 @@ func TestNoPingsWithADisk(t *testing.T) {
 	}
 	_, faults, _ := Parse("c.json", []byte(change(t, two, `{"Ping": ["172.16.0.1", "172.16.0.2"]}`, `{"Disk": "/dev/disk/by-id/wwn-0x2"}`)), Options{AllowUndersized: true})
 	wantFaults(t, faults)
+	_, faults, _ = Parse("c.json", []byte(change(t, two, `{"Ping": ["172.16.0.1", "172.16.0.2"]}`, `{"Disk": "/dev/vg/pair"}`)), Options{})
+	wantFaults(t, faults, `Pair.Arbiter.Disk: value "/dev/vg/pair": want another disk than Pair.Device.Disk`)
 }
 
 func TestPairShared(t *testing.T) {
 	const device = `"Device": {"Disk": "/dev/vg/pair", "Mount": "/srv/pair"}`
 	const own = `"Shared": {"Disk": "/dev/disk/by-id/wwn-0x1", "Mount": "/srv/pair"}`
 	text := change(t, fixture(t, "pair_device.json"), device, own)
-	cl, faults, _ := Parse("c.json", []byte(text), Options{AllowUndersized: true})
+	cl, faults, _ := Parse("c.json", []byte(text), Options{})
 	wantFaults(t, faults)
 	p := cl.Pair.Full()
 	at, files := p.Files()
@@ -83,13 +85,16 @@ func TestPairShared(t *testing.T) {
 	if cl.Pair.Shared.FileSystem != "" {
 		t.Error("Full has changed what it was called on")
 	}
-	_, faults, _ = Parse("c.json", []byte(text), Options{})
-	wantFaults(t, faults, "Pair.Shared: allowed only for tests")
 	for _, tc := range []faultCase{
 		one("a relative disk", "/dev/disk/by-id/wwn-0x1", "sdb", `Pair.Shared.Disk: value "sdb": want an absolute path`),
 		one("DRBD", "/dev/disk/by-id/wwn-0x1", "/dev/drbd0", `Pair.Shared.Disk: value "/dev/drbd0": want the device below`),
 		one("no mount point", `, "Mount": "/srv/pair"`, ``, `Pair.Shared.Mount: value "": want an absolute path`),
-		one("a file system", `"/srv/pair"`, `"/srv/pair", "FileSystem": "nfs"`, `Pair.Shared.FileSystem: value "nfs": want ext4 or xfs`),
+		one("a file system", `"/srv/pair"`, `"/srv/pair", "FileSystem": "vfat"`, `Pair.Shared.FileSystem: value "vfat": want ext4 or xfs`),
+		one("NFS", `"/srv/pair"`, `"/srv/pair", "FileSystem": "nfs4"`, `Pair.Shared.FileSystem: value "nfs4": want ext4 or xfs, on a disk of FC or iSCSI below /dev: a share (NFS, SMB) can not refuse`),
+		one("an export", "/dev/disk/by-id/wwn-0x1", "nas:/export", `Pair.Shared.Disk: value "nas:/export": want a disk of FC or iSCSI below /dev: a share (NFS, SMB) can not refuse`),
+		one("a share", "/dev/disk/by-id/wwn-0x1", "//nas/share", `Pair.Shared.Disk: value "//nas/share": want a disk of FC or iSCSI`),
+		one("a file on a share", "/dev/disk/by-id/wwn-0x1", "/mnt/nas/disk", `Pair.Shared.Disk: value "/mnt/nas/disk": want the path of a disk below /dev`),
+		one("several paths", "/dev/disk/by-id/wwn-0x1", "/dev/mapper/mpatha", `Pair.Shared.Disk: value "/dev/mapper/mpatha": want a disk by one path`),
 		one("both", own, own+", "+device, `Pair.Shared: allowed only without Pair.Device`),
 		one("data elsewhere", `"Database": {}`, `"Database": {"Datadir": "/var/lib/mysql"}`, `Pair.Database.Datadir: value "/var/lib/mysql": want a directory below Pair.Shared.Mount, /srv/pair`),
 	} {

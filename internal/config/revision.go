@@ -42,6 +42,8 @@ type Import struct {
 	Base  int  // number of the revision that it changes; 0: the current one
 	Check bool // say what would be done, and do nothing
 	Swap  bool // a member may be replaced: an installation asks, which prepares the hosts
+	// Order: what a command makes the hosts ready for may be changed: an agent asks that does so.
+	Order bool
 }
 
 // Imported is what an Import does, or would do.

@@ -77,6 +77,15 @@ func openings(h Host, others []Host, tls bool, pair *config.Pair) (Openings, err
 				}
 				from = copies
 				add("tcp", port, port)
+				if pair.MayPart() {
+					add("tcp", pair.PartitionPort(), pair.PartitionPort())
+				}
+				if second, _, ok := pair.Second(o.Name); ok {
+					from = second
+					add("tcp", APIPort, APIPort)
+					add("tcp", PeerPort, PeerPort)
+					add("udp", APIPort, APIPort)
+				}
 			}
 			continue
 		}

@@ -38,7 +38,7 @@ func TestOpenings(t *testing.T) {
 	pair := &config.Pair{Nodes: []string{"a", "b"}, Database: &config.PairDatabase{}}
 	voter := Host{Name: "v", Addr: "192.0.2.9"}
 	for at, want := range map[Host]string{
-		a:     "TCP 7443, TCP 2379, TCP 2380, UDP 7443 from 192.0.2.9; TCP 7443, TCP 2379, TCP 2380, UDP 7443, TCP 3306 from 192.0.2.2",
+		a:     "TCP 7443, TCP 2379, TCP 2380, UDP 7443 from 192.0.2.9; TCP 7443, TCP 2379, TCP 2380, UDP 7443, TCP 3306, TCP 7790 from 192.0.2.2",
 		voter: "TCP 7443, TCP 2379, TCP 2380, UDP 7443 from 192.0.2.1, 192.0.2.2",
 	} {
 		if o, err := openings(at, []Host{a, b, voter}, false, pair); err != nil || o.String() != want {
@@ -46,7 +46,11 @@ func TestOpenings(t *testing.T) {
 		}
 	}
 	pair.Device = &config.PairDevice{Disk: "/dev/vdb", Mount: "/srv/pair", Addresses: []string{"10.9.0.1", "10.9.0.2"}}
-	if o, err := openings(a, []Host{a, b}, false, pair); err != nil || o.String() != "TCP 7443, TCP 2379, TCP 2380, UDP 7443 from 192.0.2.2; TCP 7789 from 10.9.0.2" {
+	if o, err := openings(a, []Host{a, b}, false, pair); err != nil || o.String() != "TCP 7443, TCP 2379, TCP 2380, UDP 7443 from 192.0.2.2; TCP 7789, TCP 7790 from 10.9.0.2" {
 		t.Errorf("a pair with a device: %q, %v", o, err)
+	}
+	pair.SecondPath = []string{"10.8.0.1", "10.8.0.2"}
+	if o, err := openings(a, []Host{a, b, voter}, false, pair); err != nil || o.String() != "TCP 7443, TCP 2379, TCP 2380, UDP 7443 from 192.0.2.2, 192.0.2.9; TCP 7443, TCP 2380, UDP 7443 from 10.8.0.2; TCP 7789, TCP 7790 from 10.9.0.2" {
+		t.Errorf("a pair with a second path: %q, %v", o, err)
 	}
 }

@@ -62,6 +62,9 @@ func (h Host) Ports() []int {
 	return []int{APIPort, ClientPort, PeerPort}
 }
 
+// SecondPorts are those at which the nodes of a pair reach each other over a second path, by TCP.
+func SecondPorts() []int { return []int{APIPort, PeerPort} }
+
 func url(addr string, port int) string {
 	return "https://" + net.JoinHostPort(addr, strconv.Itoa(port))
 }

@@ -72,6 +72,7 @@ type Answer struct {
 type Query struct {
 	Host        string       `json:"host"`
 	Addr        string       `json:"addr"`
+	Second      string       `json:"second,omitempty"` // address on the second path of a pair, on which it listens, too
 	Bridges     []string     `json:"bridges,omitempty"`
 	ImageFolder string       `json:"image_folder,omitempty"`
 	Image       string       `json:"image,omitempty"` // path

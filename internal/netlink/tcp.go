@@ -14,6 +14,7 @@ import (
 type Connection struct {
 	From, To netip.AddrPort // the end here, the other end
 	Inode    uint64         // of the socket; 0: no program has it
+	Repeats  int            // times that what is not acknowledged was sent again, in vain until now
 	id       []byte         // struct inet_diag_sockid
 	family   byte
 }
@@ -60,7 +61,7 @@ func readConnection(b []byte) (c Connection, ok bool, err error) {
 	if len(b) < answerSize || b[0] != unix.AF_INET && b[0] != unix.AF_INET6 {
 		return Connection{}, false, fmt.Errorf("the kernel's list has %x", b)
 	}
-	c = Connection{family: b[0], id: b[4 : 4+idSize], Inode: uint64(binary.NativeEndian.Uint32(b[68:]))}
+	c = Connection{family: b[0], id: b[4 : 4+idSize], Inode: uint64(binary.NativeEndian.Uint32(b[68:])), Repeats: int(b[3])}
 	at := func(b []byte, port []byte) netip.AddrPort {
 		addr := netip.AddrFrom4([4]byte(b[:4]))
 		if c.family == unix.AF_INET6 {

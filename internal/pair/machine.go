@@ -113,6 +113,16 @@ func (m *Machine) Adopt(e cluster.Epoch) {
 	m.Promoted = true
 }
 
+// Changed takes in that the group has other members, or a copy of other parts. Nothing is known
+// of them before the next look, and nothing that was joined counts.
+func (m *Machine) Changed(members []Member) {
+	m.Members, m.Failures, m.Joined = members, nil, 0
+	m.Seen = Seen{Members: make([]State, len(members))}
+}
+
+// Serves reports that the group runs here, by a license.
+func (m *Machine) Serves() bool { return m.licensed() && m.Promoted }
+
 // Revoke ends the group here at once. The caller cuts short what is under way.
 func (m *Machine) Revoke() { m.Phase, m.Rest = Ended, 0 }
 

@@ -7,6 +7,7 @@
 //	upgrade-probe/RUN/time/passed    how long the run takes: see clock
 //	upgrade-probe/RUN/plan/ID/HOST   whom a host pings: fixed for the run
 //	upgrade-probe/RUN/HOST           what it has counted
+//	upgrade-probe/RUN/base/HOST      what its guests had lost when its turn began: see Turn
 //
 // What nobody could see is told as unwatched, never as lost: a host that reboots,
 // an agent that is down, the time until an address of a guest is known. Without an

@@ -42,12 +42,15 @@ type world struct {
 
 // member is a host with its agent.
 type member struct {
-	client *storetest.Client
-	stop   context.CancelFunc
-	done   chan struct{}
+	client  *storetest.Client
+	service *Service
+	stop    context.CancelFunc
+	done    chan struct{}
 }
 
 const coordKey = "coordinator"
+
+var errNoSocket = errors.New("no socket")
 
 // inWorld runs a test with hosts h1..hn, of which h1 coordinates, and guests: the
 // nth has UUID un and answers at 10.0.0.n.
@@ -126,6 +129,7 @@ func (w *world) start(h cluster.HostID) {
 		defer w.mu.Unlock()
 		return right().Add(w.wrong[h])
 	}
+	m.service = s
 	w.hosts[h] = m
 	go func() { defer close(m.done); s.Run(ctx) }()
 }
@@ -218,26 +222,32 @@ type wire struct {
 type echoed struct {
 	from netip.Addr
 	b    []byte
+	at   time.Time
 }
 
-func (x *wire) Send(to netip.Addr, message []byte) error {
+func (x *wire) Send(batch []ping.Packet) (int, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.sent++
-	if !x.dead[to] {
-		b := slices.Clone(message)
-		b[0] = 0 // an echo reply
-		x.in <- echoed{to, b}
+	for _, p := range batch {
+		x.sent++
+		if !x.dead[p.Addr] {
+			b := slices.Clone(p.Message)
+			b[0] = 0 // an echo reply
+			x.in <- echoed{p.Addr, b, time.Now()}
+		}
 	}
-	return nil
+	return len(batch), nil
 }
 
-func (x *wire) Receive(b []byte) (int, netip.Addr, error) {
+func (x *wire) Receive(batch []ping.Packet) (int, time.Time, error) {
 	select {
 	case e := <-x.in:
-		return copy(b, e.b), e.from, nil
+		batch[0] = ping.Packet{Addr: e.from, Message: e.b, At: e.at}
+		return 1, e.at, nil
+	case <-time.After(ping.Look):
+		return 0, time.Now(), nil
 	case <-x.done:
-		return 0, netip.Addr{}, net.ErrClosed
+		return 0, time.Time{}, net.ErrClosed
 	}
 }
 

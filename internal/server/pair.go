@@ -28,6 +28,10 @@ type Pair interface {
 	// Word tells the host that asks what this one has of the store of two voters. It does not
 	// need the store.
 	Word(user string) (cluster.PairWord, error)
+	// AddPartition makes a file system beside the data, on the node that serves.
+	AddPartition(ctx context.Context, user string, in cluster.PartitionOrder) error
+	// RemovePartition takes it away; left are nodes that do so when they are back.
+	RemovePartition(ctx context.Context, user, name string) (left []string, err error)
 }
 
 // pairHandler answers calls about the pair.
@@ -64,6 +68,31 @@ func (h *pairHandler) ResolvePair(ctx context.Context, r *apiv1.ResolvePairReque
 		return nil, fmt.Errorf("choose the copy that is kept: %w", err)
 	}
 	return &apiv1.ResolvePairResponse{}, nil
+}
+
+// AddPartition makes a file system beside the data.
+func (h *pairHandler) AddPartition(ctx context.Context, r *apiv1.AddPartitionRequest) (*apiv1.AddPartitionResponse, error) {
+	who, err := callerOf(ctx)
+	if err == nil {
+		err = h.pair.AddPartition(ctx, who.user, cluster.PartitionOrder{Name: r.GetName(), Disk: r.GetDisk(), Mount: r.GetMount()})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("add the partition: %w", err)
+	}
+	return &apiv1.AddPartitionResponse{}, nil
+}
+
+// RemovePartition takes it away.
+func (h *pairHandler) RemovePartition(ctx context.Context, r *apiv1.RemovePartitionRequest) (*apiv1.RemovePartitionResponse, error) {
+	who, err := callerOf(ctx)
+	var left []string
+	if err == nil {
+		left, err = h.pair.RemovePartition(ctx, who.user, r.GetName())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("remove the partition: %w", err)
+	}
+	return &apiv1.RemovePartitionResponse{Left: left}, nil
 }
 
 // GetCopy sends a copy of this host's data.

@@ -71,6 +71,9 @@ var rights = map[string]right{
 	apiv1connect.PairServiceGetPairProcedure:     ofAll,
 	apiv1connect.PairServiceBeginPairProcedure:   ofOperators,
 	apiv1connect.PairServiceResolvePairProcedure: ofOperators,
+
+	apiv1connect.PairServiceAddPartitionProcedure:    ofOperators,
+	apiv1connect.PairServiceRemovePartitionProcedure: ofOperators,
 }
 
 type guestKey struct{}

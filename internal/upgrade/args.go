@@ -31,6 +31,7 @@ const (
 	KindO2CB          = "o2cb"             // O2CBArgs
 	KindCommit        = "commit"           // CommitArgs
 	KindCleanup       = "cleanup"          // CleanupArgs
+	KindLosses        = "losses"           // LossesArgs: what guests lose while their host is worked on
 	KindTidy          = "tidy"             // TidyArgs: removes what earlier runs have left on a host that is not rolled back
 )
 
@@ -168,6 +169,13 @@ type TidyArgs struct {
 	Staged bool   `json:"staged,omitempty"` // that bundle stays unpacked, too
 }
 
+// LossesArgs are the arguments of losses.
+type LossesArgs struct {
+	Work  string `json:"work"`            // of which it is the begin or the end: a host may be worked on twice in a run
+	Begin bool   `json:"begin,omitempty"` // what its guests have lost so far is noted
+	Limit int64  `json:"limit,omitempty"` // at the end: packets; with as many lost by one guest the step fails
+}
+
 // Timeouts of steps that no bundle decides.
 const (
 	timeCheck   = 10 * time.Minute
@@ -180,6 +188,7 @@ const (
 	timeBackup  = 4 * time.Hour
 	timeCommit  = 10 * time.Minute
 	timeTidy    = 10 * time.Minute
+	timeLosses  = 15 * time.Minute // the host that pings may just be booting
 
 	timeMoves  = 30 * time.Minute // beside the time for the memory
 	timePerGiB = 2 * time.Minute

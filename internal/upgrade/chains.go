@@ -23,7 +23,7 @@ func newArgsWriter() *argsWriter { return &argsWriter{shared: map[any]json.RawMe
 
 func (w *argsWriter) write(args any) json.RawMessage {
 	switch args.(type) {
-	case ActionArgs, StageArgs, RebootArgs, CleanupArgs, RestoreArgs, TidyArgs:
+	case ActionArgs, StageArgs, RebootArgs, CleanupArgs, RestoreArgs, TidyArgs, LossesArgs:
 		text, ok := w.shared[args]
 		if !ok {
 			text = w.marshal(args)
@@ -66,10 +66,11 @@ func stepID(h cluster.HostID, words ...string) string {
 }
 
 // repeatable reports whether steps of a kind may be done twice. Only those that
-// bring about a state are; programs of others and reboots are not.
+// bring about a state are; programs of others and reboots are not, nor a look that
+// counts anew once it has found something.
 func repeatable(kind string) bool {
 	switch kind {
-	case KindAction, KindReboot, KindBackup, KindPairSwitch:
+	case KindAction, KindReboot, KindBackup, KindPairSwitch, KindLosses:
 		return false
 	}
 	return true

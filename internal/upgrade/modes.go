@@ -123,7 +123,7 @@ func (b *builder) software() {
 			c.pairStart("software")
 		}
 		c.actions(manifest.PostCheck)
-		return c.Chain
+		return b.watched("software", h, c.Chain)
 	}
 	b.add(Stage{Name: "software of managers", Kind: Change, Limit: 1, Chains: perHost(managers, chain)})
 	chains := perHost(hosts, chain)
@@ -280,7 +280,7 @@ func (b *builder) pairSwitch(active []*inventory.Host) {
 func (b *builder) turn(name string, hosts []*inventory.Host, chain func(*inventory.Host) Chain) {
 	limit := b.o.MaxUnavailable.Of(len(b.part))
 	b.add(Stage{Name: name, Kind: Turn, Chains: perHost(hosts, func(h *inventory.Host) Chain {
-		c := chain(h)
+		c := b.watched("turn", h, chain(h))
 		c.Wave = b.turns/limit + 1
 		if b.o.Canary > 0 {
 			c.Wave = 1
@@ -292,6 +292,18 @@ func (b *builder) turn(name string, hosts []*inventory.Host, chain func(*invento
 		b.noteHost(h, &c)
 		return c
 	})})
+}
+
+// watched puts what is done on a host between two looks at what its guests lose.
+func (b *builder) watched(work string, h *inventory.Host, c Chain) Chain {
+	if b.o.LossLimit == 0 || b.o.Mode == manifest.Offline || b.plan.Purpose == ForRollback || len(c.Steps) == 0 {
+		return c
+	}
+	begin, end := b.chain(h), b.chain(h)
+	begin.add(KindLosses, LossesArgs{Work: work, Begin: true}, timeLosses, "losses-before", work)
+	end.add(KindLosses, LossesArgs{Work: work, Limit: b.o.LossLimit}, timeLosses, "losses", work)
+	c.Steps = slices.Concat(begin.Steps, c.Steps, end.Steps)
+	return c
 }
 
 // spares chooses one host of each group to be emptied first, to which the others

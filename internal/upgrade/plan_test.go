@@ -94,6 +94,33 @@ check: cluster/post-check
 `)
 }
 
+// With a limit of lost packets each host's turn, and each change of its software, is between two
+// looks at what its guests lose.
+func TestLossLimit(t *testing.T) {
+	m, inv := smallBundle(), smallCluster()
+	o := Options{Mode: manifest.Rolling, Last: "h1", Probe: true, LossLimit: 3, Confirmed: []string{unwatched}}
+	p := mustBuild(t, m, inv, o)
+	if got := outline(p); strings.Count(got, "/losses") != 10 || !strings.Contains(got, "h2/losses-before/turn h2/drain ") || !strings.Contains(got, " h2/check-after h2/undrain h2/losses/turn |") {
+		t.Error(got)
+	}
+	w := newWorld(t, p, inv)
+	if got, want := args[LossesArgs](t, w.steps["h3/losses/turn"]), (LossesArgs{Work: "turn", Limit: 3}); got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+	if w.steps["h3/losses/turn"].Idempotent {
+		t.Error("a look that has found something would be repeated by itself, and count anew")
+	}
+	m.RequiresReboot = true
+	o.Mode = manifest.Reboot
+	if got := outline(mustBuild(t, m, inv, o)); !strings.Contains(got, "software of hosts: h2/losses-before/software h2/stop/web h2/install/web h2/start/web h2/losses/software |") || !strings.Contains(got, "h3/losses-before/turn h3/drain ") {
+		t.Error(got)
+	}
+	o.Mode = manifest.Offline
+	if got := outline(mustBuild(t, m, inv, o)); strings.Contains(got, "losses") {
+		t.Error(got)
+	}
+}
+
 // The steps of the vendor's procedure from E0306 on, with two managers: HA off, one
 // host emptied, software, the emptied host, the others drained to it one after the
 // other with shared storage and templates suspended, the standby manager, the active
@@ -195,6 +222,10 @@ func TestFindings(t *testing.T) {
 		"keep": {func(m *manifest.Manifest, _ *inventory.Inventory, o *Options) {
 			m.RequiresReboot, o.KeepGuests = true, true
 		}, `block keep-guests  : Guests can not stay`},
+		"limit without a measure": {func(_ *manifest.Manifest, _ *inventory.Inventory, o *Options) { o.LossLimit = 1 }, `block loss-limit  : There is a limit of lost packets, and they are not measured.`},
+		"limit offline": {func(_ *manifest.Manifest, _ *inventory.Inventory, o *Options) {
+			o.LossLimit, o.Probe, o.Confirmed, o.Mode = 1, true, []string{unwatched}, manifest.Offline
+		}, `warn loss-limit  : The limit of lost packets is not looked at in the mode offline`},
 		"running": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.Running = "3" }, `block running  : An upgrade to 3 is under way.`},
 		"cycle":   {func(m *manifest.Manifest, _ *inventory.Inventory, _ *Options) { m.Modules[0].After = []string{"web"} }, `block cycle  : Modules wait for one another: db -> web -> db.`},
 		"no hosts": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) {

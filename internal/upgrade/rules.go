@@ -40,6 +40,12 @@ func (b *builder) modeFindings() {
 	if b.o.KeepGuests && b.m.RequiresReboot && b.o.Mode != manifest.Offline {
 		b.block("keep-guests", "", "Guests can not stay on their hosts: the bundle reboots them.", "let guests move, or choose the mode offline")
 	}
+	switch {
+	case b.o.LossLimit != 0 && !b.o.Probe:
+		b.block("loss-limit", "", "There is a limit of lost packets, and they are not measured.", "measure them (--probe), or leave the limit out")
+	case b.o.LossLimit != 0 && b.o.Mode == manifest.Offline:
+		b.find(Finding{Rule: "loss-limit", Level: Warn, Text: "The limit of lost packets is not looked at in the mode offline: all hosts are worked on at once.", Remedy: "read the report, or choose rolling"})
+	}
 	if r := b.inv.Running; r != "" {
 		b.block("running", "", "An upgrade to "+r+" is under way.", "end it, commit it or roll it back first")
 	}

@@ -23,6 +23,190 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type AddPartitionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Disk          string                 `protobuf:"bytes,2,opt,name=disk,proto3" json:"disk,omitempty"`   // path of an empty block device, the same on both nodes
+	Mount         string                 `protobuf:"bytes,3,opt,name=mount,proto3" json:"mount,omitempty"` // directory
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddPartitionRequest) Reset() {
+	*x = AddPartitionRequest{}
+	mi := &file_pair_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddPartitionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddPartitionRequest) ProtoMessage() {}
+
+func (x *AddPartitionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pair_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddPartitionRequest.ProtoReflect.Descriptor instead.
+func (*AddPartitionRequest) Descriptor() ([]byte, []int) {
+	return file_pair_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *AddPartitionRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AddPartitionRequest) GetDisk() string {
+	if x != nil {
+		return x.Disk
+	}
+	return ""
+}
+
+func (x *AddPartitionRequest) GetMount() string {
+	if x != nil {
+		return x.Mount
+	}
+	return ""
+}
+
+type AddPartitionResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddPartitionResponse) Reset() {
+	*x = AddPartitionResponse{}
+	mi := &file_pair_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddPartitionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddPartitionResponse) ProtoMessage() {}
+
+func (x *AddPartitionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pair_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddPartitionResponse.ProtoReflect.Descriptor instead.
+func (*AddPartitionResponse) Descriptor() ([]byte, []int) {
+	return file_pair_proto_rawDescGZIP(), []int{1}
+}
+
+type RemovePartitionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemovePartitionRequest) Reset() {
+	*x = RemovePartitionRequest{}
+	mi := &file_pair_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemovePartitionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemovePartitionRequest) ProtoMessage() {}
+
+func (x *RemovePartitionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pair_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemovePartitionRequest.ProtoReflect.Descriptor instead.
+func (*RemovePartitionRequest) Descriptor() ([]byte, []int) {
+	return file_pair_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *RemovePartitionRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type RemovePartitionResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Left          []string               `protobuf:"bytes,1,rep,name=left,proto3" json:"left,omitempty"` // nodes that take it away when they are back
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemovePartitionResponse) Reset() {
+	*x = RemovePartitionResponse{}
+	mi := &file_pair_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemovePartitionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemovePartitionResponse) ProtoMessage() {}
+
+func (x *RemovePartitionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pair_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemovePartitionResponse.ProtoReflect.Descriptor instead.
+func (*RemovePartitionResponse) Descriptor() ([]byte, []int) {
+	return file_pair_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *RemovePartitionResponse) GetLeft() []string {
+	if x != nil {
+		return x.Left
+	}
+	return nil
+}
+
 type GetPairRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -31,7 +215,7 @@ type GetPairRequest struct {
 
 func (x *GetPairRequest) Reset() {
 	*x = GetPairRequest{}
-	mi := &file_pair_proto_msgTypes[0]
+	mi := &file_pair_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -43,7 +227,7 @@ func (x *GetPairRequest) String() string {
 func (*GetPairRequest) ProtoMessage() {}
 
 func (x *GetPairRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pair_proto_msgTypes[0]
+	mi := &file_pair_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -56,7 +240,7 @@ func (x *GetPairRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPairRequest.ProtoReflect.Descriptor instead.
 func (*GetPairRequest) Descriptor() ([]byte, []int) {
-	return file_pair_proto_rawDescGZIP(), []int{0}
+	return file_pair_proto_rawDescGZIP(), []int{4}
 }
 
 type GetPairResponse struct {
@@ -68,7 +252,7 @@ type GetPairResponse struct {
 
 func (x *GetPairResponse) Reset() {
 	*x = GetPairResponse{}
-	mi := &file_pair_proto_msgTypes[1]
+	mi := &file_pair_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -80,7 +264,7 @@ func (x *GetPairResponse) String() string {
 func (*GetPairResponse) ProtoMessage() {}
 
 func (x *GetPairResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pair_proto_msgTypes[1]
+	mi := &file_pair_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -93,7 +277,7 @@ func (x *GetPairResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPairResponse.ProtoReflect.Descriptor instead.
 func (*GetPairResponse) Descriptor() ([]byte, []int) {
-	return file_pair_proto_rawDescGZIP(), []int{1}
+	return file_pair_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *GetPairResponse) GetPair() *PairStatus {
@@ -111,7 +295,7 @@ type BeginPairRequest struct {
 
 func (x *BeginPairRequest) Reset() {
 	*x = BeginPairRequest{}
-	mi := &file_pair_proto_msgTypes[2]
+	mi := &file_pair_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -123,7 +307,7 @@ func (x *BeginPairRequest) String() string {
 func (*BeginPairRequest) ProtoMessage() {}
 
 func (x *BeginPairRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pair_proto_msgTypes[2]
+	mi := &file_pair_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -136,7 +320,7 @@ func (x *BeginPairRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BeginPairRequest.ProtoReflect.Descriptor instead.
 func (*BeginPairRequest) Descriptor() ([]byte, []int) {
-	return file_pair_proto_rawDescGZIP(), []int{2}
+	return file_pair_proto_rawDescGZIP(), []int{6}
 }
 
 type BeginPairResponse struct {
@@ -147,7 +331,7 @@ type BeginPairResponse struct {
 
 func (x *BeginPairResponse) Reset() {
 	*x = BeginPairResponse{}
-	mi := &file_pair_proto_msgTypes[3]
+	mi := &file_pair_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -159,7 +343,7 @@ func (x *BeginPairResponse) String() string {
 func (*BeginPairResponse) ProtoMessage() {}
 
 func (x *BeginPairResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pair_proto_msgTypes[3]
+	mi := &file_pair_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -172,7 +356,7 @@ func (x *BeginPairResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BeginPairResponse.ProtoReflect.Descriptor instead.
 func (*BeginPairResponse) Descriptor() ([]byte, []int) {
-	return file_pair_proto_rawDescGZIP(), []int{3}
+	return file_pair_proto_rawDescGZIP(), []int{7}
 }
 
 type ResolvePairRequest struct {
@@ -184,7 +368,7 @@ type ResolvePairRequest struct {
 
 func (x *ResolvePairRequest) Reset() {
 	*x = ResolvePairRequest{}
-	mi := &file_pair_proto_msgTypes[4]
+	mi := &file_pair_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -196,7 +380,7 @@ func (x *ResolvePairRequest) String() string {
 func (*ResolvePairRequest) ProtoMessage() {}
 
 func (x *ResolvePairRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pair_proto_msgTypes[4]
+	mi := &file_pair_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -209,7 +393,7 @@ func (x *ResolvePairRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolvePairRequest.ProtoReflect.Descriptor instead.
 func (*ResolvePairRequest) Descriptor() ([]byte, []int) {
-	return file_pair_proto_rawDescGZIP(), []int{4}
+	return file_pair_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ResolvePairRequest) GetKeep() string {
@@ -227,7 +411,7 @@ type ResolvePairResponse struct {
 
 func (x *ResolvePairResponse) Reset() {
 	*x = ResolvePairResponse{}
-	mi := &file_pair_proto_msgTypes[5]
+	mi := &file_pair_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -239,7 +423,7 @@ func (x *ResolvePairResponse) String() string {
 func (*ResolvePairResponse) ProtoMessage() {}
 
 func (x *ResolvePairResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pair_proto_msgTypes[5]
+	mi := &file_pair_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -252,7 +436,7 @@ func (x *ResolvePairResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolvePairResponse.ProtoReflect.Descriptor instead.
 func (*ResolvePairResponse) Descriptor() ([]byte, []int) {
-	return file_pair_proto_rawDescGZIP(), []int{5}
+	return file_pair_proto_rawDescGZIP(), []int{9}
 }
 
 type PairStatus struct {
@@ -274,7 +458,7 @@ type PairStatus struct {
 
 func (x *PairStatus) Reset() {
 	*x = PairStatus{}
-	mi := &file_pair_proto_msgTypes[6]
+	mi := &file_pair_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -286,7 +470,7 @@ func (x *PairStatus) String() string {
 func (*PairStatus) ProtoMessage() {}
 
 func (x *PairStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_pair_proto_msgTypes[6]
+	mi := &file_pair_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -299,7 +483,7 @@ func (x *PairStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairStatus.ProtoReflect.Descriptor instead.
 func (*PairStatus) Descriptor() ([]byte, []int) {
-	return file_pair_proto_rawDescGZIP(), []int{6}
+	return file_pair_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *PairStatus) GetTimeNs() int64 {
@@ -390,7 +574,7 @@ type PairHost struct {
 
 func (x *PairHost) Reset() {
 	*x = PairHost{}
-	mi := &file_pair_proto_msgTypes[7]
+	mi := &file_pair_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -402,7 +586,7 @@ func (x *PairHost) String() string {
 func (*PairHost) ProtoMessage() {}
 
 func (x *PairHost) ProtoReflect() protoreflect.Message {
-	mi := &file_pair_proto_msgTypes[7]
+	mi := &file_pair_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -415,7 +599,7 @@ func (x *PairHost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairHost.ProtoReflect.Descriptor instead.
 func (*PairHost) Descriptor() ([]byte, []int) {
-	return file_pair_proto_rawDescGZIP(), []int{7}
+	return file_pair_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PairHost) GetHost() string {
@@ -449,7 +633,7 @@ type PairNode struct {
 
 func (x *PairNode) Reset() {
 	*x = PairNode{}
-	mi := &file_pair_proto_msgTypes[8]
+	mi := &file_pair_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -461,7 +645,7 @@ func (x *PairNode) String() string {
 func (*PairNode) ProtoMessage() {}
 
 func (x *PairNode) ProtoReflect() protoreflect.Message {
-	mi := &file_pair_proto_msgTypes[8]
+	mi := &file_pair_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -474,7 +658,7 @@ func (x *PairNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairNode.ProtoReflect.Descriptor instead.
 func (*PairNode) Descriptor() ([]byte, []int) {
-	return file_pair_proto_rawDescGZIP(), []int{8}
+	return file_pair_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PairNode) GetPairHost() *PairHost {
@@ -506,13 +690,14 @@ type PairReport struct {
 	Members       []*PairMember          `protobuf:"bytes,11,rep,name=members,proto3" json:"members,omitempty"`
 	Times         *PairTimes             `protobuf:"bytes,12,opt,name=times,proto3" json:"times,omitempty"`
 	Copy          *PairCopy              `protobuf:"bytes,13,opt,name=copy,proto3" json:"copy,omitempty"`
+	Partition     *PairPartition         `protobuf:"bytes,14,opt,name=partition,proto3" json:"partition,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PairReport) Reset() {
 	*x = PairReport{}
-	mi := &file_pair_proto_msgTypes[9]
+	mi := &file_pair_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -524,7 +709,7 @@ func (x *PairReport) String() string {
 func (*PairReport) ProtoMessage() {}
 
 func (x *PairReport) ProtoReflect() protoreflect.Message {
-	mi := &file_pair_proto_msgTypes[9]
+	mi := &file_pair_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -537,7 +722,7 @@ func (x *PairReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairReport.ProtoReflect.Descriptor instead.
 func (*PairReport) Descriptor() ([]byte, []int) {
-	return file_pair_proto_rawDescGZIP(), []int{9}
+	return file_pair_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PairReport) GetTimeNs() int64 {
@@ -631,6 +816,130 @@ func (x *PairReport) GetCopy() *PairCopy {
 	return nil
 }
 
+func (x *PairReport) GetPartition() *PairPartition {
+	if x != nil {
+		return x.Partition
+	}
+	return nil
+}
+
+// PairPartition is a node's copy of the file system beside the data.
+type PairPartition struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Disk          string                 `protobuf:"bytes,2,opt,name=disk,proto3" json:"disk,omitempty"`
+	Mount         string                 `protobuf:"bytes,3,opt,name=mount,proto3" json:"mount,omitempty"`
+	State         string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`  // checked, refused, making, ready, leaving
+	Bytes         int64                  `protobuf:"varint,5,opt,name=bytes,proto3" json:"bytes,omitempty"` // of the disk
+	Role          string                 `protobuf:"bytes,6,opt,name=role,proto3" json:"role,omitempty"`    // active, standby, off, unknown
+	Copy          string                 `protobuf:"bytes,7,opt,name=copy,proto3" json:"copy,omitempty"`    // in DRBD's words
+	Linked        bool                   `protobuf:"varint,8,opt,name=linked,proto3" json:"linked,omitempty"`
+	Percent       int64                  `protobuf:"varint,9,opt,name=percent,proto3" json:"percent,omitempty"`
+	Problem       string                 `protobuf:"bytes,10,opt,name=problem,proto3" json:"problem,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PairPartition) Reset() {
+	*x = PairPartition{}
+	mi := &file_pair_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PairPartition) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PairPartition) ProtoMessage() {}
+
+func (x *PairPartition) ProtoReflect() protoreflect.Message {
+	mi := &file_pair_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PairPartition.ProtoReflect.Descriptor instead.
+func (*PairPartition) Descriptor() ([]byte, []int) {
+	return file_pair_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *PairPartition) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PairPartition) GetDisk() string {
+	if x != nil {
+		return x.Disk
+	}
+	return ""
+}
+
+func (x *PairPartition) GetMount() string {
+	if x != nil {
+		return x.Mount
+	}
+	return ""
+}
+
+func (x *PairPartition) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *PairPartition) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *PairPartition) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *PairPartition) GetCopy() string {
+	if x != nil {
+		return x.Copy
+	}
+	return ""
+}
+
+func (x *PairPartition) GetLinked() bool {
+	if x != nil {
+		return x.Linked
+	}
+	return false
+}
+
+func (x *PairPartition) GetPercent() int64 {
+	if x != nil {
+		return x.Percent
+	}
+	return 0
+}
+
+func (x *PairPartition) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
 // PairCopy is a copy of the other node's data.
 type PairCopy struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -647,7 +956,7 @@ type PairCopy struct {
 
 func (x *PairCopy) Reset() {
 	*x = PairCopy{}
-	mi := &file_pair_proto_msgTypes[10]
+	mi := &file_pair_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -659,7 +968,7 @@ func (x *PairCopy) String() string {
 func (*PairCopy) ProtoMessage() {}
 
 func (x *PairCopy) ProtoReflect() protoreflect.Message {
-	mi := &file_pair_proto_msgTypes[10]
+	mi := &file_pair_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -672,7 +981,7 @@ func (x *PairCopy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairCopy.ProtoReflect.Descriptor instead.
 func (*PairCopy) Descriptor() ([]byte, []int) {
-	return file_pair_proto_rawDescGZIP(), []int{10}
+	return file_pair_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *PairCopy) GetStage() string {
@@ -739,7 +1048,7 @@ type PairTimes struct {
 
 func (x *PairTimes) Reset() {
 	*x = PairTimes{}
-	mi := &file_pair_proto_msgTypes[11]
+	mi := &file_pair_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -751,7 +1060,7 @@ func (x *PairTimes) String() string {
 func (*PairTimes) ProtoMessage() {}
 
 func (x *PairTimes) ProtoReflect() protoreflect.Message {
-	mi := &file_pair_proto_msgTypes[11]
+	mi := &file_pair_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -764,7 +1073,7 @@ func (x *PairTimes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairTimes.ProtoReflect.Descriptor instead.
 func (*PairTimes) Descriptor() ([]byte, []int) {
-	return file_pair_proto_rawDescGZIP(), []int{11}
+	return file_pair_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PairTimes) GetAskedNs() int64 {
@@ -820,7 +1129,7 @@ type PairMember struct {
 
 func (x *PairMember) Reset() {
 	*x = PairMember{}
-	mi := &file_pair_proto_msgTypes[12]
+	mi := &file_pair_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -832,7 +1141,7 @@ func (x *PairMember) String() string {
 func (*PairMember) ProtoMessage() {}
 
 func (x *PairMember) ProtoReflect() protoreflect.Message {
-	mi := &file_pair_proto_msgTypes[12]
+	mi := &file_pair_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -845,7 +1154,7 @@ func (x *PairMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairMember.ProtoReflect.Descriptor instead.
 func (*PairMember) Descriptor() ([]byte, []int) {
-	return file_pair_proto_rawDescGZIP(), []int{12}
+	return file_pair_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PairMember) GetName() string {
@@ -874,7 +1183,16 @@ var File_pair_proto protoreflect.FileDescriptor
 const file_pair_proto_rawDesc = "" +
 	"\n" +
 	"\n" +
-	"pair.proto\x12\vholdfast.v1\x1a\x0eholdfast.proto\"\x10\n" +
+	"pair.proto\x12\vholdfast.v1\x1a\x0eholdfast.proto\"S\n" +
+	"\x13AddPartitionRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04disk\x18\x02 \x01(\tR\x04disk\x12\x14\n" +
+	"\x05mount\x18\x03 \x01(\tR\x05mount\"\x16\n" +
+	"\x14AddPartitionResponse\",\n" +
+	"\x16RemovePartitionRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"-\n" +
+	"\x17RemovePartitionResponse\x12\x12\n" +
+	"\x04left\x18\x01 \x03(\tR\x04left\"\x10\n" +
 	"\x0eGetPairRequest\">\n" +
 	"\x0fGetPairResponse\x12+\n" +
 	"\x04pair\x18\x01 \x01(\v2\x17.holdfast.v1.PairStatusR\x04pair\"\x12\n" +
@@ -904,7 +1222,7 @@ const file_pair_proto_rawDesc = "" +
 	"\bPairNode\x122\n" +
 	"\tpair_host\x18\x01 \x01(\v2\x15.holdfast.v1.PairHostR\bpairHost\x128\n" +
 	"\vpair_report\x18\x02 \x01(\v2\x17.holdfast.v1.PairReportR\n" +
-	"pairReport\"\xf9\x02\n" +
+	"pairReport\"\xb3\x03\n" +
 	"\n" +
 	"PairReport\x12\x17\n" +
 	"\atime_ns\x18\x01 \x01(\x03R\x06timeNs\x12\x12\n" +
@@ -920,7 +1238,20 @@ const file_pair_proto_rawDesc = "" +
 	" \x01(\tR\aproblem\x121\n" +
 	"\amembers\x18\v \x03(\v2\x17.holdfast.v1.PairMemberR\amembers\x12,\n" +
 	"\x05times\x18\f \x01(\v2\x16.holdfast.v1.PairTimesR\x05times\x12)\n" +
-	"\x04copy\x18\r \x01(\v2\x15.holdfast.v1.PairCopyR\x04copy\"\xb2\x01\n" +
+	"\x04copy\x18\r \x01(\v2\x15.holdfast.v1.PairCopyR\x04copy\x128\n" +
+	"\tpartition\x18\x0e \x01(\v2\x1a.holdfast.v1.PairPartitionR\tpartition\"\xed\x01\n" +
+	"\rPairPartition\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04disk\x18\x02 \x01(\tR\x04disk\x12\x14\n" +
+	"\x05mount\x18\x03 \x01(\tR\x05mount\x12\x14\n" +
+	"\x05state\x18\x04 \x01(\tR\x05state\x12\x14\n" +
+	"\x05bytes\x18\x05 \x01(\x03R\x05bytes\x12\x12\n" +
+	"\x04role\x18\x06 \x01(\tR\x04role\x12\x12\n" +
+	"\x04copy\x18\a \x01(\tR\x04copy\x12\x16\n" +
+	"\x06linked\x18\b \x01(\bR\x06linked\x12\x18\n" +
+	"\apercent\x18\t \x01(\x03R\apercent\x12\x18\n" +
+	"\aproblem\x18\n" +
+	" \x01(\tR\aproblem\"\xb2\x01\n" +
 	"\bPairCopy\x12\x14\n" +
 	"\x05stage\x18\x01 \x01(\tR\x05stage\x12\x1d\n" +
 	"\n" +
@@ -943,11 +1274,13 @@ const file_pair_proto_rawDesc = "" +
 	"PairMember\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03vip\x18\x02 \x01(\tR\x03vip\x12\x14\n" +
-	"\x05state\x18\x03 \x01(\tR\x05state2\xf1\x01\n" +
+	"\x05state\x18\x03 \x01(\tR\x05state2\xa4\x03\n" +
 	"\vPairService\x12D\n" +
 	"\aGetPair\x12\x1b.holdfast.v1.GetPairRequest\x1a\x1c.holdfast.v1.GetPairResponse\x12J\n" +
 	"\tBeginPair\x12\x1d.holdfast.v1.BeginPairRequest\x1a\x1e.holdfast.v1.BeginPairResponse\x12P\n" +
-	"\vResolvePair\x12\x1f.holdfast.v1.ResolvePairRequest\x1a .holdfast.v1.ResolvePairResponseB Z\x1eholdfast/internal/api/v1;apiv1b\x06proto3"
+	"\vResolvePair\x12\x1f.holdfast.v1.ResolvePairRequest\x1a .holdfast.v1.ResolvePairResponse\x12S\n" +
+	"\fAddPartition\x12 .holdfast.v1.AddPartitionRequest\x1a!.holdfast.v1.AddPartitionResponse\x12\\\n" +
+	"\x0fRemovePartition\x12#.holdfast.v1.RemovePartitionRequest\x1a$.holdfast.v1.RemovePartitionResponseB Z\x1eholdfast/internal/api/v1;apiv1b\x06proto3"
 
 var (
 	file_pair_proto_rawDescOnce sync.Once
@@ -961,48 +1294,58 @@ func file_pair_proto_rawDescGZIP() []byte {
 	return file_pair_proto_rawDescData
 }
 
-var file_pair_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_pair_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_pair_proto_goTypes = []any{
-	(*GetPairRequest)(nil),      // 0: holdfast.v1.GetPairRequest
-	(*GetPairResponse)(nil),     // 1: holdfast.v1.GetPairResponse
-	(*BeginPairRequest)(nil),    // 2: holdfast.v1.BeginPairRequest
-	(*BeginPairResponse)(nil),   // 3: holdfast.v1.BeginPairResponse
-	(*ResolvePairRequest)(nil),  // 4: holdfast.v1.ResolvePairRequest
-	(*ResolvePairResponse)(nil), // 5: holdfast.v1.ResolvePairResponse
-	(*PairStatus)(nil),          // 6: holdfast.v1.PairStatus
-	(*PairHost)(nil),            // 7: holdfast.v1.PairHost
-	(*PairNode)(nil),            // 8: holdfast.v1.PairNode
-	(*PairReport)(nil),          // 9: holdfast.v1.PairReport
-	(*PairCopy)(nil),            // 10: holdfast.v1.PairCopy
-	(*PairTimes)(nil),           // 11: holdfast.v1.PairTimes
-	(*PairMember)(nil),          // 12: holdfast.v1.PairMember
-	(*Owner)(nil),               // 13: holdfast.v1.Owner
-	(*Want)(nil),                // 14: holdfast.v1.Want
-	(*Takeover)(nil),            // 15: holdfast.v1.Takeover
+	(*AddPartitionRequest)(nil),     // 0: holdfast.v1.AddPartitionRequest
+	(*AddPartitionResponse)(nil),    // 1: holdfast.v1.AddPartitionResponse
+	(*RemovePartitionRequest)(nil),  // 2: holdfast.v1.RemovePartitionRequest
+	(*RemovePartitionResponse)(nil), // 3: holdfast.v1.RemovePartitionResponse
+	(*GetPairRequest)(nil),          // 4: holdfast.v1.GetPairRequest
+	(*GetPairResponse)(nil),         // 5: holdfast.v1.GetPairResponse
+	(*BeginPairRequest)(nil),        // 6: holdfast.v1.BeginPairRequest
+	(*BeginPairResponse)(nil),       // 7: holdfast.v1.BeginPairResponse
+	(*ResolvePairRequest)(nil),      // 8: holdfast.v1.ResolvePairRequest
+	(*ResolvePairResponse)(nil),     // 9: holdfast.v1.ResolvePairResponse
+	(*PairStatus)(nil),              // 10: holdfast.v1.PairStatus
+	(*PairHost)(nil),                // 11: holdfast.v1.PairHost
+	(*PairNode)(nil),                // 12: holdfast.v1.PairNode
+	(*PairReport)(nil),              // 13: holdfast.v1.PairReport
+	(*PairPartition)(nil),           // 14: holdfast.v1.PairPartition
+	(*PairCopy)(nil),                // 15: holdfast.v1.PairCopy
+	(*PairTimes)(nil),               // 16: holdfast.v1.PairTimes
+	(*PairMember)(nil),              // 17: holdfast.v1.PairMember
+	(*Owner)(nil),                   // 18: holdfast.v1.Owner
+	(*Want)(nil),                    // 19: holdfast.v1.Want
+	(*Takeover)(nil),                // 20: holdfast.v1.Takeover
 }
 var file_pair_proto_depIdxs = []int32{
-	6,  // 0: holdfast.v1.GetPairResponse.pair:type_name -> holdfast.v1.PairStatus
-	8,  // 1: holdfast.v1.PairStatus.nodes:type_name -> holdfast.v1.PairNode
-	7,  // 2: holdfast.v1.PairStatus.voters:type_name -> holdfast.v1.PairHost
-	13, // 3: holdfast.v1.PairStatus.owner:type_name -> holdfast.v1.Owner
-	14, // 4: holdfast.v1.PairStatus.want:type_name -> holdfast.v1.Want
-	15, // 5: holdfast.v1.PairStatus.takeover:type_name -> holdfast.v1.Takeover
-	7,  // 6: holdfast.v1.PairNode.pair_host:type_name -> holdfast.v1.PairHost
-	9,  // 7: holdfast.v1.PairNode.pair_report:type_name -> holdfast.v1.PairReport
-	12, // 8: holdfast.v1.PairReport.members:type_name -> holdfast.v1.PairMember
-	11, // 9: holdfast.v1.PairReport.times:type_name -> holdfast.v1.PairTimes
-	10, // 10: holdfast.v1.PairReport.copy:type_name -> holdfast.v1.PairCopy
-	0,  // 11: holdfast.v1.PairService.GetPair:input_type -> holdfast.v1.GetPairRequest
-	2,  // 12: holdfast.v1.PairService.BeginPair:input_type -> holdfast.v1.BeginPairRequest
-	4,  // 13: holdfast.v1.PairService.ResolvePair:input_type -> holdfast.v1.ResolvePairRequest
-	1,  // 14: holdfast.v1.PairService.GetPair:output_type -> holdfast.v1.GetPairResponse
-	3,  // 15: holdfast.v1.PairService.BeginPair:output_type -> holdfast.v1.BeginPairResponse
-	5,  // 16: holdfast.v1.PairService.ResolvePair:output_type -> holdfast.v1.ResolvePairResponse
-	14, // [14:17] is the sub-list for method output_type
-	11, // [11:14] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	10, // 0: holdfast.v1.GetPairResponse.pair:type_name -> holdfast.v1.PairStatus
+	12, // 1: holdfast.v1.PairStatus.nodes:type_name -> holdfast.v1.PairNode
+	11, // 2: holdfast.v1.PairStatus.voters:type_name -> holdfast.v1.PairHost
+	18, // 3: holdfast.v1.PairStatus.owner:type_name -> holdfast.v1.Owner
+	19, // 4: holdfast.v1.PairStatus.want:type_name -> holdfast.v1.Want
+	20, // 5: holdfast.v1.PairStatus.takeover:type_name -> holdfast.v1.Takeover
+	11, // 6: holdfast.v1.PairNode.pair_host:type_name -> holdfast.v1.PairHost
+	13, // 7: holdfast.v1.PairNode.pair_report:type_name -> holdfast.v1.PairReport
+	17, // 8: holdfast.v1.PairReport.members:type_name -> holdfast.v1.PairMember
+	16, // 9: holdfast.v1.PairReport.times:type_name -> holdfast.v1.PairTimes
+	15, // 10: holdfast.v1.PairReport.copy:type_name -> holdfast.v1.PairCopy
+	14, // 11: holdfast.v1.PairReport.partition:type_name -> holdfast.v1.PairPartition
+	4,  // 12: holdfast.v1.PairService.GetPair:input_type -> holdfast.v1.GetPairRequest
+	6,  // 13: holdfast.v1.PairService.BeginPair:input_type -> holdfast.v1.BeginPairRequest
+	8,  // 14: holdfast.v1.PairService.ResolvePair:input_type -> holdfast.v1.ResolvePairRequest
+	0,  // 15: holdfast.v1.PairService.AddPartition:input_type -> holdfast.v1.AddPartitionRequest
+	2,  // 16: holdfast.v1.PairService.RemovePartition:input_type -> holdfast.v1.RemovePartitionRequest
+	5,  // 17: holdfast.v1.PairService.GetPair:output_type -> holdfast.v1.GetPairResponse
+	7,  // 18: holdfast.v1.PairService.BeginPair:output_type -> holdfast.v1.BeginPairResponse
+	9,  // 19: holdfast.v1.PairService.ResolvePair:output_type -> holdfast.v1.ResolvePairResponse
+	1,  // 20: holdfast.v1.PairService.AddPartition:output_type -> holdfast.v1.AddPartitionResponse
+	3,  // 21: holdfast.v1.PairService.RemovePartition:output_type -> holdfast.v1.RemovePartitionResponse
+	17, // [17:22] is the sub-list for method output_type
+	12, // [12:17] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_pair_proto_init() }
@@ -1017,7 +1360,7 @@ func file_pair_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pair_proto_rawDesc), len(file_pair_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

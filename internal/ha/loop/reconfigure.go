@@ -73,6 +73,12 @@ func (a *Agent) Configs(ctx context.Context) ([]config.Revision, error) {
 	return out, nil
 }
 
+// InForce is the configuration as it was last read from the store; ok is false before it was.
+func (a *Agent) InForce(ctx context.Context) (cfg config.Cluster, ok bool) {
+	asked := a.ask(ctx, func() { cfg, ok = a.s.cfg, a.s.cfgMod != 0 })
+	return cfg, asked && ok
+}
+
 // ReadConfig returns the configuration of a number; 0: the current one.
 func (a *Agent) ReadConfig(ctx context.Context, number int) (config.Revision, error) {
 	all, err := a.history(ctx)
@@ -152,7 +158,7 @@ func (a *Agent) importOnce(ctx context.Context, user string, in config.Import, n
 	}
 	conds, err := a.quiet(ctx, r)
 	if err == nil && !in.Check {
-		err = install(out.Changes, in.Swap)
+		err = install(out.Changes, in.Swap, in.Order)
 	}
 	var more []store.Cmp
 	var ops []store.Op
@@ -169,12 +175,12 @@ func (a *Agent) importOnce(ctx context.Context, user string, in config.Import, n
 
 // install refuses changes that a cluster that runs can not take over, and those for which
 // hosts must be prepared, unless they are.
-func install(changes []config.Change, swap bool) error {
+func install(changes []config.Change, swap, order bool) error {
 	var why []string
 	member := false
 	for _, c := range changes {
 		member = member || c.Effect == config.Swap
-		if c.Effect == config.Install {
+		if c.Effect == config.Install || c.Effect == config.ByOrder && !order {
 			why = append(why, c.Path+": "+c.Why)
 		}
 	}

@@ -34,13 +34,22 @@ type Options struct {
 	Interval func() time.Duration   // between two heartbeats; asked at each; less than 10 ms counts as 10 ms
 	Clock    func() cluster.Instant // of this host (clock.Clock)
 	Log      *slog.Logger
+	Second   Second // a second path to one of the peers; the zero value: there is none
+}
+
+// Second is another network between this host and one peer. What that peer is sent
+// goes over both, and either brings its word.
+type Second struct {
+	Peer  cluster.HostID
+	Own   netip.Addr // of this host there; it may be missing for a while
+	There netip.Addr // of the peer there; its port is that of its other address
 }
 
 // Beats sends this host's heartbeats and hears those of the others. Its methods
 // may be called from any goroutine.
 type Beats struct {
 	opts    Options
-	conn    *net.UDPConn
+	conns   []*net.UDPConn // by path: the first, and the second where there is one
 	cluster [16]byte
 	used    atomic.Bool // Run or Close was called
 	wake    chan struct{}
@@ -50,12 +59,12 @@ type Beats struct {
 	stats  Stats
 	hushed hushed
 
-	in  inbox  // of the goroutine that reads
 	out outbox // of the goroutine that sends
 }
 
-// inbox is memory that each datagram read uses again.
+// inbox is memory that each datagram read uses again, of a goroutine that reads.
 type inbox struct {
+	path    int
 	sealer  sealer
 	message message
 }
@@ -79,19 +88,20 @@ func Open(o Options) (*Beats, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, err := listen(o.Listen, o.Log)
+	conns, err := listenAll(o)
 	if err != nil {
 		return nil, err
 	}
 	b := &Beats{
 		opts:    o,
-		conn:    conn,
+		conns:   conns,
 		cluster: clusterKey(o.Cluster),
 		wake:    make(chan struct{}, 1),
 		stats:   Stats{Dropped: map[Reason]uint64{}},
 		hushed:  hushed{},
 	}
 	b.table = newTable(o.Self, instance, b.interval())
+	b.table.second = o.Second
 	return b, nil
 }
 
@@ -105,7 +115,7 @@ func newInstance() (uint64, error) {
 }
 
 // Port is the UDP port that Open has taken.
-func (b *Beats) Port() int { return b.conn.LocalAddr().(*net.UDPAddr).Port }
+func (b *Beats) Port() int { return b.conns[0].LocalAddr().(*net.UDPAddr).Port }
 
 // SetPeers says who else is a member and where it listens. This host itself is
 // left out. A peer that stays keeps what is known of it, also at a new address;
@@ -140,6 +150,15 @@ func (b *Beats) Words() map[cluster.HostID]cluster.Word {
 	return b.table.words(b.opts.Clock())
 }
 
+// Silences are for how long nothing of the peer of Options.Second has come over the
+// first and over the second path, or for how long they have been listened at. ok: that
+// peer is followed, and this process listens.
+func (b *Beats) Silences() (first, second time.Duration, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.table.silences(b.opts.Clock())
+}
+
 // Wake gets a value soon after a word has come. Several words may give one.
 func (b *Beats) Wake() <-chan struct{} { return b.wake }
 
@@ -164,17 +183,26 @@ func (b *Beats) Run(ctx context.Context) error {
 	b.mu.Unlock()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var reader sync.WaitGroup
-	reader.Go(func() { b.read(ctx) })
+	var readers sync.WaitGroup
+	for path := range b.conns {
+		readers.Go(func() { b.read(ctx, path) })
+	}
 	b.send(ctx)
-	// Closing ends the read that is under way.
-	err := b.conn.Close()
-	reader.Wait()
+	err := b.shut() // which ends the reads that are under way
+	readers.Wait()
 	b.mu.Lock()
 	b.table.stop()
 	b.mu.Unlock()
+	return err
+}
+
+// shut closes the sockets.
+func (b *Beats) shut() (err error) {
+	for _, c := range b.conns {
+		err = errors.Join(err, c.Close())
+	}
 	if err != nil {
-		return fmt.Errorf("close the heartbeats' socket: %w", err)
+		return fmt.Errorf("close the heartbeats' sockets: %w", err)
 	}
 	return nil
 }
@@ -184,10 +212,7 @@ func (b *Beats) Close() error {
 	if b.used.Swap(true) {
 		return nil
 	}
-	if err := b.conn.Close(); err != nil {
-		return fmt.Errorf("close the heartbeats' socket: %w", err)
-	}
-	return nil
+	return b.shut()
 }
 
 func (b *Beats) interval() time.Duration { return max(minInterval, b.opts.Interval()) }

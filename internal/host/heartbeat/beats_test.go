@@ -351,7 +351,7 @@ func TestTheSocketIsTuned(t *testing.T) {
 		"127.0.0.1:0": {unix.IPPROTO_IP, unix.IP_TOS}, "[::1]:0": {unix.IPPROTO_IPV6, unix.IPV6_TCLASS},
 	} {
 		var lines bytes.Buffer
-		conn, err := listen(address, slog.New(slog.NewTextHandler(&lines, nil)))
+		conn, err := listen(address, slog.New(slog.NewTextHandler(&lines, nil)), false)
 		if err != nil {
 			t.Logf("no %s here: %v", address, err)
 			continue
@@ -399,7 +399,7 @@ func TestOpenRefuses(t *testing.T) {
 		"no clock":     func(o *Options) { o.Clock = nil },
 		"a host name":  func(o *Options) { o.Listen = "localhost:0" },
 		"no address":   func(o *Options) { o.Listen = ":0" },
-		"a port taken": func(o *Options) { o.Listen = taken.conn.LocalAddr().String() },
+		"a port taken": func(o *Options) { o.Listen = taken.conns[0].LocalAddr().String() },
 	} {
 		o := good
 		change(&o)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"time"
 )
 
@@ -36,17 +37,24 @@ func (b *Beats) turn(next time.Duration) {
 		return
 	}
 	// UDP waits only for room in the socket's own queue, and not beyond the turn.
-	if err := b.conn.SetWriteDeadline(time.Now().Add(next)); err != nil {
-		b.trouble(&b.stats.SendErrors, "heartbeats are not sent", err)
-		return
+	for _, c := range b.conns {
+		if err := c.SetWriteDeadline(time.Now().Add(next)); err != nil {
+			b.trouble(&b.stats.SendErrors, "heartbeats are not sent", err)
+			return
+		}
 	}
 	sent := uint64(0)
 	for i := range targets {
-		if err := b.sendTo(&targets[i]); err != nil {
-			b.trouble(&b.stats.SendErrors, "heartbeats are not sent", err)
-			continue
+		for path, err := range b.sendTo(&targets[i]) {
+			switch {
+			case err == nil:
+				sent++
+			case path == 0:
+				b.trouble(&b.stats.SendErrors, "heartbeats are not sent", err)
+			default:
+				b.trouble(&b.stats.SendErrors, "heartbeats are not sent over the second path", err)
+			}
 		}
-		sent++
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -67,25 +75,34 @@ func (b *Beats) plan(next time.Duration) []target {
 	return b.out.targets
 }
 
-func (b *Beats) sendTo(to *target) error {
+// sendTo sends the same over each path that leads to a peer, and tells how that went on each.
+func (b *Beats) sendTo(to *target) (failed []error) {
 	m := &b.out.message
 	m.to, m.echo = to.id, to.echo
 	b.out.buf = b.out.sealer.seal(encode(b.out.buf[:0], m))
-	if _, err := b.conn.WriteToUDPAddrPort(b.out.buf, to.addr); err != nil {
-		return fmt.Errorf("send a heartbeat: %w", err)
+	for path, addr := range []netip.AddrPort{to.addr, to.second} {
+		if !addr.IsValid() {
+			break
+		}
+		_, err := b.conns[path].WriteToUDPAddrPort(b.out.buf, addr)
+		if err != nil {
+			err = fmt.Errorf("send a heartbeat: %w", err)
+		}
+		failed = append(failed, err)
 	}
-	return nil
+	return failed
 }
 
-// read hears until the socket is closed, or ctx ends while it does not work.
-func (b *Beats) read(ctx context.Context) {
+// read hears over a path until its socket is closed, or ctx ends while it does not work.
+func (b *Beats) read(ctx context.Context, path int) {
+	in := inbox{path: path}
 	buf := make([]byte, maxDatagram+1)
 	pause := time.NewTimer(0)
 	defer pause.Stop()
 	for {
-		n, _, err := b.conn.ReadFromUDPAddrPort(buf)
+		n, _, err := b.conns[path].ReadFromUDPAddrPort(buf)
 		if err == nil {
-			b.handle(buf[:n])
+			b.handle(&in, buf[:n])
 			continue
 		}
 		if errors.Is(err, net.ErrClosed) {
@@ -102,15 +119,15 @@ func (b *Beats) read(ctx context.Context) {
 }
 
 // handle takes one datagram in, or counts why not.
-func (b *Beats) handle(datagram []byte) {
-	why := b.take(b.open(datagram))
+func (b *Beats) handle(in *inbox, datagram []byte) {
+	why := b.take(in, b.open(in, datagram))
 	switch why {
 	case accepted:
 		select {
 		case b.wake <- struct{}{}:
 		default: // one waits already
 		}
-	case Replayed: // networks double and reorder
+	case Replayed: // networks double and reorder, and the other path was faster
 	default:
 		b.warn("drop "+string(why), "heartbeats are dropped", "reason", string(why))
 	}
@@ -118,11 +135,13 @@ func (b *Beats) handle(datagram []byte) {
 
 // take gives the inbox's message to the table, unless there is a reason against
 // it already, and counts what became of it.
-func (b *Beats) take(why Reason) Reason {
+func (b *Beats) take(in *inbox, why Reason) Reason {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if why == accepted {
-		why = b.table.receive(b.opts.Clock(), &b.in.message)
+		now := b.opts.Clock()
+		why = b.table.receive(now, &in.message)
+		b.table.came(now, &in.message, in.path, why)
 	}
 	if why == accepted {
 		b.stats.Accepted++
@@ -135,8 +154,8 @@ func (b *Beats) take(why Reason) Reason {
 // open checks that a datagram is authentic and of this cluster, and decodes it
 // into the inbox. Nothing of it is used before its HMAC has been checked, but for
 // its version and cluster, which give the better reason.
-func (b *Beats) open(datagram []byte) Reason {
-	known, err := b.in.sealer.use(b.opts.Key())
+func (b *Beats) open(in *inbox, datagram []byte) Reason {
+	known, err := in.sealer.use(b.opts.Key())
 	if err != nil {
 		b.trouble(nil, "heartbeats are not heard", err)
 	}
@@ -147,14 +166,14 @@ func (b *Beats) open(datagram []byte) Reason {
 		return Malformed
 	}
 	body, mac := datagram[:len(datagram)-macSize], datagram[len(datagram)-macSize:]
-	switch err := decode(body, &b.in.message); {
+	switch err := decode(body, &in.message); {
 	case errors.Is(err, errVersion):
 		return BadVersion
 	case err != nil:
 		return Malformed
-	case b.in.message.cluster != b.cluster:
+	case in.message.cluster != b.cluster:
 		return Foreign
-	case !b.in.sealer.check(body, mac):
+	case !in.sealer.check(body, mac):
 		return Forged
 	}
 	return accepted

@@ -2,6 +2,7 @@ package heartbeat
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -9,6 +10,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"holdfast/internal/netpath"
 )
 
 const (
@@ -17,10 +20,24 @@ const (
 	rcvbuf   = 512 * 1024 // bytes; the kernel may give less
 )
 
-// listen opens the UDP socket. address is an IP address and a port, 0 for a free
+// listenAll opens a socket for each path. The second one has the port of the first.
+func listenAll(o Options) ([]*net.UDPConn, error) {
+	first, err := listen(o.Listen, o.Log, false)
+	if err != nil || o.Second.Peer == "" {
+		return []*net.UDPConn{first}, err
+	}
+	at := netip.AddrPortFrom(o.Second.Own, first.LocalAddr().(*net.UDPAddr).AddrPort().Port())
+	second, err := listen(at.String(), o.Log, true)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("second path: %w", err), first.Close())
+	}
+	return []*net.UDPConn{first, second}, nil
+}
+
+// listen opens a UDP socket, at an address that this host may not have yet when it is free. address is an IP address and a port, 0 for a free
 // one. What the kernel refuses of the queueing wishes is logged: heartbeats work
 // without them.
-func listen(address string, log *slog.Logger) (*net.UDPConn, error) {
+func listen(address string, log *slog.Logger, free bool) (*net.UDPConn, error) {
 	a, err := netip.ParseAddrPort(address)
 	if err != nil {
 		return nil, fmt.Errorf("listen for heartbeats on %q: want IP:PORT: %w", address, err)
@@ -29,7 +46,12 @@ func listen(address string, log *slog.Logger) (*net.UDPConn, error) {
 	if a.Addr().Unmap().Is4() {
 		network = "udp4"
 	}
-	lc := net.ListenConfig{Control: func(network, _ string, raw syscall.RawConn) error {
+	lc := net.ListenConfig{Control: func(network, address string, raw syscall.RawConn) error {
+		if free {
+			if err := netpath.FreeBind(network, address, raw); err != nil {
+				return err
+			}
+		}
 		var refused error
 		if err := raw.Control(func(fd uintptr) { refused = tune(int(fd), network) }); err != nil {
 			return fmt.Errorf("reach the socket: %w", err)

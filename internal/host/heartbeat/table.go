@@ -37,9 +37,17 @@ type table struct {
 	pulse     cluster.Instant // of the last pulse
 	stalls    uint64
 	stalled   time.Duration // length of the last stall
+	second    Second
+	paths     [2]trail // to the peer of second
 
 	peers []*peer // ascending by id
 	byID  map[uint64]*peer
+}
+
+// trail is what has come from one peer over one path.
+type trail struct {
+	instance, seq uint64          // of the last datagram that was not older than the one before
+	at            cluster.Instant // when, or when listening to it began
 }
 
 // peer is what is known of another member.
@@ -107,6 +115,9 @@ func (t *table) forget(now cluster.Instant) {
 		p.heard = now
 		p.told = false
 	}
+	for i := range t.paths {
+		t.paths[i].at = now
+	}
 }
 
 // setPeers replaces the peers. Those that stay keep what is known of them. At
@@ -126,6 +137,11 @@ func (t *table) setPeers(now cluster.Instant, addrs map[cluster.HostID]netip.Add
 		names = names[:maxEntries]
 	}
 	old := t.byID
+	if _, there := old[hostKey(t.second.Peer)]; !there {
+		for i := range t.paths {
+			t.paths[i].at = now
+		}
+	}
 	t.byID = make(map[uint64]*peer, len(names))
 	t.peers = make([]*peer, 0, len(names))
 	for _, name := range names {
@@ -151,9 +167,10 @@ func (t *table) beat(now cluster.Instant) {
 
 // target is where a datagram goes, and what is different in each.
 type target struct {
-	addr netip.AddrPort
-	id   uint64
-	echo echo
+	addr   netip.AddrPort
+	second netip.AddrPort // over the second path; not valid: there is none to it
+	id     uint64
+	echo   echo
 }
 
 // turn notes that this process's ticker has fired; the next time it will in
@@ -174,7 +191,11 @@ func (t *table) turn(now cluster.Instant, next time.Duration, m *message, target
 		age := min(now.Sub(p.heard), maxAge).Truncate(time.Millisecond)
 		m.sightings = append(m.sightings, sighting{p.id, age})
 		if p.addr.IsValid() && p.addr.Port() != 0 {
-			targets = append(targets, target{p.addr, p.id, echo{p.instance, p.seq}})
+			to := target{addr: p.addr, id: p.id, echo: echo{p.instance, p.seq}}
+			if p.name == t.second.Peer {
+				to.second = netip.AddrPortFrom(t.second.There, p.addr.Port())
+			}
+			targets = append(targets, to)
 		}
 	}
 	return targets
@@ -199,6 +220,25 @@ func (t *table) receive(now cluster.Instant, m *message) Reason {
 		p.said = append(p.said, seen{s.host, now.Add(-s.age)})
 	}
 	return accepted
+}
+
+// came notes that an authentic message came over a path; why is what receive said of it.
+// One that was known counts, as it came over the other path before, but not twice over
+// the same one.
+func (t *table) came(now cluster.Instant, m *message, path int, why Reason) {
+	if why != accepted && why != Replayed || m.from != hostKey(t.second.Peer) {
+		return
+	}
+	if at := &t.paths[path]; m.instance != at.instance || m.seq > at.seq {
+		*at = trail{m.instance, m.seq, max(now, t.latest)}
+	}
+}
+
+// silences are for how long nothing came from the peer of second over each path.
+func (t *table) silences(now cluster.Instant) (first, second time.Duration, ok bool) {
+	now = t.enter(now)
+	_, there := t.byID[hostKey(t.second.Peer)]
+	return now.Sub(t.paths[0].at), now.Sub(t.paths[1].at), there && t.listening
 }
 
 // fresh reports whether m answers a datagram of this process that none of the

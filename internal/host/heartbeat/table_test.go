@@ -160,7 +160,7 @@ func TestTargets(t *testing.T) {
 	tab.beat(0)
 	var m message
 	got := tab.turn(0, step, &m, nil)
-	want := target{netip.MustParseAddrPort("192.0.2.7:5"), hostKey("b"), echo{4, 9}}
+	want := target{addr: netip.MustParseAddrPort("192.0.2.7:5"), id: hostKey("b"), echo: echo{4, 9}}
 	if len(got) != 1 || got[0] != want {
 		t.Errorf("targets %+v, want %+v", got, want)
 	}

@@ -1,10 +1,17 @@
 // Package ping counts the packets that many addresses lose over hours: ICMP echo
 // from one raw socket per IP version, one sender, one receiver for each socket.
 //
+// A packet is lost when no answer to it has come within a second of its sending. A
+// gap is one or more lost packets in a row. It begins when the first of them was
+// sent. It lasts from the last answer before it to the first answer after it, less
+// the interval between two packets; answers count from when the kernel took them
+// in. So it is as long as the target was not there, give or take one interval;
+// what is shorter than an interval may not be seen at all.
+//
 // Nothing is counted that this process could not see. While it does not run (it
-// was stopped, or the machine was frozen), or the kernel takes no packet, that
-// time is told as unwatched, and not as loss. The sockets stay in the network
-// namespace in which Open was called.
+// was stopped, or the machine was frozen), or the kernel takes no packet, or has no
+// room for answers, that time is told as unwatched, and not as loss. The sockets stay
+// in the network namespace in which Open was called.
 package ping
 
 import (
@@ -24,83 +31,106 @@ import (
 // Within is how long an answer may take. A later one is none.
 const Within = time.Second
 
+// Shortest is the shortest interval between two packets to a target; with it
+// 1,000 of them are under way at most.
+const Shortest = time.Millisecond
+
 const (
 	tick  = 100 * time.Millisecond // the sender looks at least so often
 	stall = 500 * time.Millisecond // a longer pause of the sender means that this process did not run
-	// shortest interval; with it 100 packets to a target are under way at most.
-	shortest = 10 * time.Millisecond
+	// lag is how far behind the receiver may be when a packet counts as lost.
+	lag = 2 * Look
+	// again is when a receiver asks again after an error.
+	again = 10 * time.Millisecond
+	// batch is how many packets are handed to the kernel, or taken from it, at once.
+	batch = 64
+	// Between two looks at many targets the sender sleeps at least leastNap, so that
+	// it has several packets to send, and mostNap where no target is asked so often
+	// that this would count.
+	leastNap, mostNap = 250 * time.Microsecond, time.Millisecond
 )
 
-// Counts are the figures of a target.
-type Counts struct {
-	Sent      int64         // packets whose answer came, or can not come in time any more
-	Lost      int64         // of these, those without an answer
-	Longest   time.Duration // the longest time without an answer: from the first of lost packets in a row to an interval after the last
-	Unwatched time.Duration // in which this process sent nothing although it should have
-	First     time.Time     // when the first of Sent was sent; zero without one
-	Last      time.Time     // when the last of Sent was sent
-	Answered  time.Time     // when the last that was answered was sent
-}
-
 // Pinger sends to its targets and counts. Its methods may be called concurrently.
+// Instants inside it are durations since began, and never zero.
 type Pinger struct {
-	v4, v6 Wire // nil: see no4, no6
-	no4    error
-	no6    error
+	v4, v6 line
 	id     uint16
+	began  time.Time
+	// nap sleeps for a time below 2 ms exactly; nil: a timer does.
+	nap func(time.Duration)
 
-	mu      sync.Mutex // guards what follows and all targets
+	mu      sync.Mutex // guards what follows, the lines but for their wires, and all targets
 	wheel   wheel
 	byToken map[uint64]*Target
 	looked  time.Time // when the sender was last seen to run
+	rests   time.Duration
+	ended   bool // no more is sent
 }
 
-// Target is an address that is pinged. Two targets may have the same address.
-type Target struct {
-	p     *Pinger
-	addr  netip.Addr
-	every time.Duration
-	token uint64
+// line is one version of IP.
+type line struct {
+	wire Wire  // nil: see none
+	none error // why there is none
 
-	next    time.Time
-	at      int // in the wheel; -1: removed
-	seq     uint32
-	pending []echo    // without a gap in their numbers
-	dark    time.Time // when the first of the lost packets in a row was sent; zero: the last was answered
-	counts  Counts
-}
+	out []Packet // of the sender
+	to  []*Target
 
-// echo is a packet that is under way.
-type echo struct {
-	seq       uint32
-	sent, due time.Time
-	answered  bool
-	refused   bool // there is no way to the target: it is lost already
+	seen time.Duration // what came until then was taken in
+	// in which answers were dropped last, as this host had no room for them
+	dropFrom, dropTo time.Duration
 }
 
 // New makes a Pinger over two networks, either of which may be nil. Open is what
 // programs want.
 func New(v4, v6 Wire) *Pinger {
-	none := errors.New("no socket for this version of IP")
-	return &Pinger{
-		v4: v4, v6: v6, no4: none, no6: none, id: uint16(rand.Uint32()), byToken: map[uint64]*Target{}, looked: time.Now(),
+	now := time.Now()
+	p := &Pinger{id: uint16(rand.Uint32()), began: now.Add(-Within), byToken: map[uint64]*Target{}, looked: now, rests: mostNap}
+	for _, l := range []struct {
+		*line
+		wire Wire
+	}{{&p.v4, v4}, {&p.v6, v6}} {
+		l.line.wire, l.none = l.wire, errors.New("no socket for this version of IP")
+		l.out, l.to = make([]Packet, 0, batch), make([]*Target, batch)
+		bytes := make([]byte, batch*size)
+		for i := range l.out[:batch] {
+			l.out[:batch][i].Message = bytes[i*size : (i+1)*size]
+		}
 	}
+	return p
 }
 
-// Add begins to ping an address. every is at least 10 ms; 0: 1 s. It fails when
+// since is an instant inside the Pinger.
+func (p *Pinger) since(t time.Time) time.Duration { return t.Sub(p.began) }
+
+// lines are those that there are.
+func (p *Pinger) lines() (out []*line) {
+	for _, l := range []*line{&p.v4, &p.v6} {
+		if l.wire != nil {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+// Add begins to ping an address. every is at least Shortest; 0: 1 s. It fails when
 // the host has no socket for this version of IP.
 func (p *Pinger) Add(addr netip.Addr, every time.Duration) (*Target, error) {
 	addr = addr.Unmap()
 	if !addr.IsValid() || addr.IsMulticast() || addr.IsUnspecified() || addr.Zone() != "" {
 		return nil, fmt.Errorf("ping %s: not the address of one machine everywhere", addr)
 	}
-	if w, why := p.wire(addr); w == nil {
-		return nil, fmt.Errorf("ping %s: %w", addr, why)
+	l := &p.v6
+	if addr.Is4() {
+		l = &p.v4
 	}
-	t := &Target{p: p, addr: addr, every: max(shortest, cmp.Or(every, time.Second)), token: rand.Uint64()}
+	if l.wire == nil {
+		return nil, fmt.Errorf("ping %s: %w", addr, l.none)
+	}
+	t := &Target{p: p, line: l, addr: addr, every: max(Shortest, cmp.Or(every, time.Second)), token: rand.Uint64()}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	t.next = time.Now().Add(tick + rand.N(t.every)) // the sender has looked by then; and not all at once
+	p.rests = min(p.rests, max(leastNap, t.every/16))
 	p.byToken[t.token] = t
 	heap.Push(&p.wheel, t)
 	return t, nil
@@ -118,30 +148,11 @@ func (p *Pinger) Remove(t *Target) {
 	delete(p.byToken, t.token)
 }
 
-// Addr is the target's address.
-func (t *Target) Addr() netip.Addr { return t.addr }
-
-// Counts returns the figures as they are now. What is under way is not in them.
-func (t *Target) Counts() Counts {
-	t.p.mu.Lock()
-	defer t.p.mu.Unlock()
-	return t.counts
-}
-
-func (p *Pinger) wire(a netip.Addr) (Wire, error) {
-	if a.Is4() {
-		return p.v4, p.no4
-	}
-	return p.v6, p.no6
-}
-
 // Run pings until ctx ends, and closes the sockets. It may be called once.
 func (p *Pinger) Run(ctx context.Context) {
 	var receivers sync.WaitGroup
-	for _, w := range []Wire{p.v4, p.v6} {
-		if w != nil {
-			receivers.Go(func() { p.receive(ctx, w) })
-		}
+	for _, l := range p.lines() {
+		receivers.Go(func() { p.receive(ctx, l) })
 	}
 	p.send(ctx)
 	p.Close()
@@ -150,11 +161,38 @@ func (p *Pinger) Run(ctx context.Context) {
 
 // Close closes the sockets of a Pinger that is not run.
 func (p *Pinger) Close() {
-	for _, w := range []Wire{p.v4, p.v6} {
-		if w != nil {
-			_ = w.Close() // a socket that has nothing to flush
+	for _, l := range p.lines() {
+		_ = l.wire.Close() // a socket that has nothing to flush
+	}
+}
+
+// Finish ends sending, and returns when it is known of every packet what became of
+// it: after little more than Within, or when ctx ends. Run must be running.
+func (p *Pinger) Finish(ctx context.Context) {
+	p.mu.Lock()
+	now := time.Now()
+	for _, t := range p.wheel {
+		if !p.ended {
+			t.overslept(now)
 		}
 	}
+	p.ended = true
+	p.mu.Unlock()
+	for end := now.Add(Within + stall + lag); p.underWay() && time.Now().Before(end) && sleep.For(ctx, Look); {
+	}
+}
+
+// underWay tells whether there are packets of which it is not known what became of them.
+func (p *Pinger) underWay() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.since(time.Now())
+	left := false
+	for _, t := range p.wheel {
+		t.settle(now)
+		left = left || t.pending.n > 0
+	}
+	return left
 }
 
 // send is the one sender.
@@ -171,16 +209,18 @@ func (p *Pinger) send(ctx context.Context) {
 		case <-timer.C:
 		}
 		for ctx.Err() == nil {
-			t, message := p.due()
-			if t == nil {
+			if p.fill() {
+				p.flush(&p.v4)
+				p.flush(&p.v6)
+				continue
+			}
+			rest := p.rest()
+			if p.nap == nil || rest >= 2*time.Millisecond {
+				timer.Reset(rest)
 				break
 			}
-			w, _ := p.wire(t.addr) // Add has seen it
-			if err := w.Send(t.addr, message); err != nil {
-				p.failed(t, err)
-			}
+			p.nap(rest)
 		}
-		timer.Reset(p.rest())
 	}
 }
 
@@ -188,33 +228,58 @@ func (p *Pinger) send(ctx context.Context) {
 func (p *Pinger) rest() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.wheel) == 0 {
+	if len(p.wheel) == 0 || p.ended {
 		return tick
 	}
-	return min(tick, max(0, time.Until(p.wheel[0].next)))
+	least := time.Duration(0)
+	if p.nap != nil {
+		least = p.rests
+	}
+	return min(tick, max(least, time.Until(p.wheel[0].next)))
 }
 
-// due returns the next target whose turn has come, nil when there is none, and
-// what to send.
-func (p *Pinger) due() (*Target, []byte) {
+// fill collects packets to the targets whose turn has come, some of them if there are
+// many. It reports whether there are any.
+func (p *Pinger) fill() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
 	p.awake(now)
-	if len(p.wheel) == 0 || now.Before(p.wheel[0].next) {
-		return nil, nil
+	at, any := p.since(now), false
+	for len(p.wheel) > 0 && !p.ended {
+		t := p.wheel[0].Target
+		l := t.line
+		n := len(l.out)
+		if now.Before(t.next) || n == batch {
+			break
+		}
+		t.settle(at)
+		t.overslept(now)
+		t.next = t.next.Add(t.every)
+		p.wheel[0].due = p.since(t.next)
+		heap.Fix(&p.wheel, 0)
+		t.seq++
+		*t.pending.push() = echo{sent: at, due: at + Within, missed: t.missed}
+		t.missed = 0
+		l.out = l.out[:n+1]
+		l.out[n].Addr, l.to[n] = t.addr, t
+		request(l.out[n].Message, t.addr, p.id, t.seq, t.token)
+		any = true
 	}
-	t := p.wheel[0]
-	t.settle(now)
-	if missed := now.Sub(t.next) / t.every; missed > 0 {
-		t.counts.Unwatched += missed * t.every
-		t.next = t.next.Add(missed * t.every)
+	return any
+}
+
+// flush sends what fill has collected for a line.
+func (p *Pinger) flush(l *line) {
+	for done := 0; done < len(l.out); {
+		n, err := l.wire.Send(l.out[done:])
+		done += n
+		if done < len(l.out) {
+			p.failed(l.to[done], err)
+			done++
+		}
 	}
-	t.next = t.next.Add(t.every)
-	heap.Fix(&p.wheel, t.at)
-	t.seq++
-	t.pending = append(t.pending, echo{seq: t.seq, sent: now, due: now.Add(Within)})
-	return t, request(t.addr, p.id, t.seq, t.token)
+	l.out = l.out[:0]
 }
 
 // awake notes that the sender runs. After a stall, the answers that came
@@ -223,8 +288,8 @@ func (p *Pinger) due() (*Target, []byte) {
 func (p *Pinger) awake(now time.Time) {
 	if gap := now.Sub(p.looked); gap > stall {
 		for _, t := range p.wheel {
-			for i := range t.pending {
-				t.pending[i].due = t.pending[i].due.Add(gap)
+			for i := range t.pending.n {
+				t.pending.at(i).due += gap
 			}
 		}
 	}
@@ -235,111 +300,92 @@ func (p *Pinger) awake(now time.Time) {
 func (p *Pinger) failed(t *Target, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	last := len(t.pending) - 1
-	if last < 0 || t.pending[last].answered {
+	if t.pending.n == 0 {
 		return // it went out all the same
 	}
-	if errors.Is(err, ErrBusy) {
-		t.pending, t.seq = t.pending[:last], t.seq-1
+	e := t.pending.at(t.pending.n - 1)
+	switch {
+	case e.fate != underWay: // the same
+	case errors.Is(err, ErrBusy):
+		t.missed = e.missed + 1
+		t.pending.n, t.seq = t.pending.n-1, t.seq-1
 		t.counts.Unwatched += t.every
-		return
+	default:
+		e.fate = refused
+		t.settle(0)
 	}
-	t.pending[last].refused = true
-	t.settle(time.Time{})
 }
 
-// receive is the one receiver of a socket.
-func (p *Pinger) receive(ctx context.Context, w Wire) {
-	b := make([]byte, 1500)
+// receive is the one receiver of a line.
+func (p *Pinger) receive(ctx context.Context, l *line) {
+	heard := make([]Packet, batch)
 	for {
-		n, from, err := w.Receive(b)
+		n, seen, err := l.wire.Receive(heard)
 		if err == nil {
-			p.take(from.Unmap(), b[:n])
+			p.take(l, heard[:n], seen)
+			if ctx.Err() != nil {
+				return
+			}
 			continue
 		}
-		if !sleep.For(ctx, shortest) { // an error of the network, perhaps, so not in a tight loop
+		p.take(l, nil, time.Now())  // what this host does not give out will not come
+		if !sleep.For(ctx, again) { // an error of the network, perhaps, so not in a tight loop
 			return
 		}
 	}
 }
 
-// take takes a message in. What does not belong to a packet that is under way is
-// of no interest: others' answers, doubles, and what comes too late.
-func (p *Pinger) take(from netip.Addr, message []byte) {
-	id, seq, token, ok := answer(from, message)
+// take takes messages in.
+func (p *Pinger) take(l *line, heard []Packet, seen time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	hung := time.Since(p.looked) > stall
+	for i := range heard {
+		m := &heard[i]
+		at := p.since(m.At)
+		if m.Dropped {
+			l.dropped(at)
+		}
+		p.answered(m, at, hung)
+		l.seen = max(l.seen, at)
+	}
+	l.seen = max(l.seen, p.since(seen))
+}
+
+// dropped takes in that this host had no room for messages, the last time before at.
+func (l *line) dropped(at time.Duration) {
+	if l.dropTo < l.seen-Within { // nothing of that time is under way any more
+		l.dropFrom = l.seen
+	}
+	l.dropTo = at
+}
+
+// answered takes a message in. What does not belong to a packet that is under way is
+// of no interest: others' answers, doubles, and what comes too late. The caller holds
+// mu.
+func (p *Pinger) answered(m *Packet, at time.Duration, hung bool) {
+	from := m.Addr.Unmap()
+	id, seq, token, ok := answer(from, m.Message)
 	if !ok || id != p.id {
 		return
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	t := p.byToken[token]
-	if t == nil || t.addr != from || len(t.pending) == 0 {
+	if t == nil || t.addr != from || t.pending.n == 0 {
 		return
 	}
-	i := seq - t.pending[0].seq // goes round below the first
-	if i >= uint32(len(t.pending)) {
+	i := seq - (t.seq - uint32(t.pending.n) + 1) // goes round below the first
+	if i >= uint32(t.pending.n) {
 		return
 	}
-	now := time.Now()
-	e := &t.pending[i]
-	late := !now.Before(e.due) && now.Sub(p.looked) <= stall
-	if late || e.refused {
+	e := t.pending.at(int(i))
+	if late := at >= e.due && !hung; late || e.fate != underWay {
 		return
 	}
-	e.answered = true
-	t.settle(time.Time{})
-}
-
-// settle counts, in their order, the packets whose fate is known at now. The
-// caller holds mu.
-func (t *Target) settle(now time.Time) {
-	for len(t.pending) > 0 {
-		e := t.pending[0]
-		if !e.answered && !e.refused && now.Before(e.due) {
-			return
-		}
-		t.pending = t.pending[1:]
-		c := &t.counts
-		c.Sent++
-		c.Last = e.sent
-		if c.First.IsZero() {
-			c.First = e.sent
-		}
-		if e.answered {
-			c.Answered, t.dark = e.sent, time.Time{}
-			continue
-		}
-		if t.dark.IsZero() {
-			t.dark = e.sent
-		}
-		c.Lost++
-		c.Longest = max(c.Longest, e.sent.Sub(t.dark)+t.every)
+	e.fate, e.got = here, max(at, e.sent)
+	if t.latest != 0 && int32(seq-t.latest) < 0 {
+		t.counts.Reordered++
+	} else {
+		t.latest = seq
 	}
-}
-
-// wheel is a heap of the targets by when their turn comes.
-type wheel []*Target
-
-func (w wheel) Len() int           { return len(w) }
-func (w wheel) Less(i, j int) bool { return w[i].next.Before(w[j].next) }
-func (w wheel) Swap(i, j int) {
-	w[i], w[j] = w[j], w[i]
-	w[i].at, w[j].at = i, j
-}
-
-// Push implements heap.Interface.
-func (w *wheel) Push(x any) {
-	t := x.(*Target)
-	t.at = len(*w)
-	*w = append(*w, t)
-}
-
-// Pop implements heap.Interface.
-func (w *wheel) Pop() any {
-	last := len(*w) - 1
-	t := (*w)[last]
-	(*w)[last] = nil
-	*w = (*w)[:last]
-	t.at = -1
-	return t
+	t.settle(0)
 }

@@ -25,37 +25,55 @@ type fakeNet struct {
 type packet struct {
 	from netip.Addr
 	b    []byte
+	at   time.Time
 }
+
+// dropMark at the end of an answer says that others were dropped before it.
+const dropMark = 0xdd
 
 func newFakeNet(send func(netip.Addr, *[]byte) ([]time.Duration, error)) *fakeNet {
 	return &fakeNet{send: send, in: make(chan packet, 1000), done: make(chan struct{})}
 }
 
-func (f *fakeNet) Send(to netip.Addr, message []byte) error {
-	b := append([]byte{}, message...)
-	b[0] = answer4
-	if !to.Is4() {
-		b[0] = answer6
+func (f *fakeNet) Send(batch []Packet) (int, error) {
+	for i, p := range batch {
+		b := append([]byte{}, p.Message...)
+		b[0] = answer4
+		if !p.Addr.Is4() {
+			b[0] = answer6
+		}
+		after, err := f.send(p.Addr, &b)
+		for _, d := range after {
+			f.wg.Go(func() {
+				select {
+				case <-time.After(d):
+					f.in <- packet{from: p.Addr, b: b, at: time.Now()}
+				case <-f.done:
+				}
+			})
+		}
+		if err != nil {
+			return i, err
+		}
 	}
-	after, err := f.send(to, &b)
-	for _, d := range after {
-		f.wg.Go(func() {
-			select {
-			case <-time.After(d):
-				f.in <- packet{to, b}
-			case <-f.done:
-			}
-		})
-	}
-	return err
+	return len(batch), nil
 }
 
-func (f *fakeNet) Receive(b []byte) (int, netip.Addr, error) {
+func (f *fakeNet) Receive(batch []Packet) (int, time.Time, error) {
 	select {
 	case p := <-f.in:
-		return copy(b, p.b), p.from, nil
+		batch[0] = Packet{Addr: p.from, Message: p.b, At: p.at}
+		if len(p.b) == size+1 && p.b[size] == dropMark {
+			batch[0].Message, batch[0].Dropped = p.b[:size], true
+		}
+		if len(f.in) > 0 {
+			return 1, p.at, nil
+		}
+		return 1, time.Now(), nil
+	case <-time.After(Look):
+		return 0, time.Now(), nil
 	case <-f.done:
-		return 0, netip.Addr{}, net.ErrClosed
+		return 0, time.Time{}, net.ErrClosed
 	}
 }
 
@@ -75,13 +93,19 @@ const ms = time.Millisecond
 // in runs a Pinger over a network in virtual time.
 func in(t *testing.T, send func(n int, to netip.Addr, answer *[]byte) ([]time.Duration, error), test func(t *testing.T, p *Pinger)) {
 	t.Helper()
+	over(t, func(w Wire) *Pinger { return New(w, w) }, send, test)
+}
+
+// over does the same with a Pinger of the test's own.
+func over(t *testing.T, open func(Wire) *Pinger, send func(n int, to netip.Addr, answer *[]byte) ([]time.Duration, error), test func(t *testing.T, p *Pinger)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		n := map[netip.Addr]int{} // of the sender alone
 		wire := newFakeNet(func(to netip.Addr, a *[]byte) ([]time.Duration, error) {
 			n[to]++
 			return send(n[to], to, a)
 		})
-		p := New(wire, wire)
+		p := open(wire)
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		wg.Go(func() { p.Run(ctx) })
@@ -173,7 +197,7 @@ func TestAnswerOfAnotherAddress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var wire *fakeNet
 		wire = newFakeNet(func(_ netip.Addr, a *[]byte) ([]time.Duration, error) {
-			wire.in <- packet{netip.MustParseAddr("192.0.2.9"), *a}
+			wire.in <- packet{from: netip.MustParseAddr("192.0.2.9"), b: *a, at: time.Now()}
 			return nil, nil
 		})
 		p := New(wire, nil)
@@ -265,7 +289,7 @@ func TestRefusedTargets(t *testing.T) {
 		}
 	}
 	x := add(t, p, netip.MustParseAddr("::ffff:192.0.2.1"), 1)
-	if x.Addr() != one || x.every != shortest {
+	if x.Addr() != one || x.every != Shortest {
 		t.Errorf("target %v every %v", x.Addr(), x.every)
 	}
 }
@@ -277,8 +301,7 @@ func FuzzAnswer(f *testing.F) {
 		p := New(newFakeNet(nil), nil)
 		defer p.Close()
 		x := add(t, p, one, 0)
-		p.take(one, b)
-		p.take(six, b)
+		p.take(&p.v4, []Packet{{Addr: one, Message: b, At: time.Now()}, {Addr: six, Message: b, At: time.Now()}}, time.Now())
 		if c := x.Counts(); c.Sent != 0 {
 			t.Errorf("counted: %+v", c)
 		}

@@ -2,22 +2,23 @@ package ping
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // buffers of a socket, bytes. Packets to targets that no host answers for wait
 // seconds for it in the kernel, and count as the sender's all the while: with a
-// small buffer, dead targets would keep the live ones from being asked.
+// small buffer, dead targets would keep the live ones from being asked. Answers
+// wait while this process does not run: an answer takes 768 bytes, so that there is
+// room for 100,000 of them. What is not used takes no memory.
 const (
 	sendBuffer    = 16 << 20
-	receiveBuffer = 4 << 20
+	receiveBuffer = 64 << 20
 )
 
 // Open makes a Pinger on raw sockets, which takes the right to open such. An IP
@@ -30,20 +31,21 @@ func Open() (*Pinger, error) {
 		return nil, errors.Join(err4, err6)
 	}
 	if err4 == nil {
-		p.v4 = v4
+		p.v4.wire = v4
 	}
 	if err6 == nil {
-		p.v6 = v6
+		p.v6.wire = v6
 	}
-	p.no4, p.no6 = err4, err6
+	p.v4.none, p.v6.none = err4, err6
+	p.nap = nap
 	return p, nil
 }
 
-// socket is a Wire over a raw socket.
-type socket struct {
-	conn *net.IPConn
-	raw  syscall.RawConn
-	four bool
+// nap sleeps without the timers of the runtime, which are late by up to a
+// millisecond.
+func nap(d time.Duration) {
+	t := unix.NsecToTimespec(int64(d))
+	_ = unix.Nanosleep(&t, nil) // a signal ends it early, and then the sender looks early
 }
 
 func open(network, address string) (*socket, error) {
@@ -60,15 +62,16 @@ func open(network, address string) (*socket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open a socket for pings: %w", err)
 	}
-	s := &socket{conn: conn.(*net.IPConn), four: four}
-	if s.raw, err = s.conn.SyscallConn(); err != nil {
+	raw, err := conn.(*net.IPConn).SyscallConn()
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("reach the socket for pings: %w", err), conn.Close())
 	}
-	return s, nil
+	return newSocket(conn.(*net.IPConn), raw, four), nil
 }
 
-// tune lets nothing but echo replies in, and asks for large buffers: as large as
-// root may have, else as large as anybody may.
+// tune lets nothing but echo replies in, asks for the time of each and for how many
+// there was no room, and for large buffers: as large as root may have, else as large
+// as anybody may.
 func tune(fd int, four bool) error {
 	var err error
 	if four {
@@ -84,6 +87,11 @@ func tune(fd int, four bool) error {
 	if err != nil {
 		return fmt.Errorf("let echo replies in only: %w", err)
 	}
+	for _, o := range []int{unix.SO_TIMESTAMPNS, unix.SO_RXQ_OVFL} {
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, o, 1); err != nil {
+			return fmt.Errorf("ask when messages came: %w", err)
+		}
+	}
 	for _, o := range []struct{ forced, plain, bytes int }{
 		{unix.SO_SNDBUFFORCE, unix.SO_SNDBUF, sendBuffer}, {unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, receiveBuffer},
 	} {
@@ -97,35 +105,6 @@ func tune(fd int, four bool) error {
 	return nil
 }
 
-// Send implements Wire.
-func (s *socket) Send(to netip.Addr, message []byte) error {
-	var sa unix.Sockaddr = &unix.SockaddrInet6{Addr: to.As16()} // the kernel does the checksum
-	if s.four {
-		sa = &unix.SockaddrInet4{Addr: to.As4()}
-		binary.BigEndian.PutUint16(message[2:], 0)
-		binary.BigEndian.PutUint16(message[2:], checksum(message))
-	}
-	var sent error
-	err := s.raw.Write(func(fd uintptr) bool {
-		for {
-			if sent = unix.Sendto(int(fd), message, unix.MSG_DONTWAIT, sa); !errors.Is(sent, unix.EINTR) {
-				break
-			}
-		}
-		if errors.Is(sent, unix.ENOBUFS) && full(int(fd)) {
-			sent = errors.Join(ErrBusy, sent)
-		}
-		return true
-	})
-	switch err = errors.Join(err, sent); {
-	case err == nil:
-		return nil
-	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.ENOMEM), errors.Is(err, net.ErrClosed):
-		return fmt.Errorf("ping %s: %w: %w", to, ErrBusy, err)
-	}
-	return fmt.Errorf("ping %s: %w", to, err)
-}
-
 // full reports whether what waits to be sent fills the socket's buffer. Both that
 // and a pulled cable make the kernel say ENOBUFS.
 func full(fd int) bool {
@@ -133,20 +112,3 @@ func full(fd int) bool {
 	size, serr := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF)
 	return err == nil && serr == nil && waits >= size
 }
-
-// Receive implements Wire.
-func (s *socket) Receive(b []byte) (int, netip.Addr, error) {
-	for {
-		n, from, err := s.conn.ReadFromIP(b)
-		if err != nil {
-			return 0, netip.Addr{}, fmt.Errorf("receive answers to pings: %w", err)
-		}
-		addr, ok := netip.AddrFromSlice(from.IP)
-		if ok && (!s.four || checksum(b[:n]) == 0) { // the kernel looks at those of IPv6 only
-			return n, addr.Unmap().WithZone(from.Zone), nil
-		}
-	}
-}
-
-// Close implements Wire.
-func (s *socket) Close() error { return s.conn.Close() }

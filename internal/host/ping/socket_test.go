@@ -119,7 +119,7 @@ func TestFullBufferIsNoLoss(t *testing.T) {
 	here, _ := nettest.Cable(t)
 	p := run(t, here)
 	var refused error
-	if err := p.v4.(*socket).raw.Control(func(fd uintptr) {
+	if err := p.v4.wire.(*socket).raw.Control(func(fd uintptr) {
 		refused = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, 20<<10)
 	}); err != nil || refused != nil {
 		t.Fatal(err, refused)
@@ -134,5 +134,35 @@ func TestFullBufferIsNoLoss(t *testing.T) {
 	await(t, "a full buffer", func() bool { return alive.Counts().Unwatched >= time.Second })
 	if c := alive.Counts(); c.Lost != before.Lost {
 		t.Errorf("lost though not sent: %+v, then %+v", before, c)
+	}
+}
+
+// TestFullReceiverIsNoLoss: a socket with room for three answers is asked for many at
+// once. What it has no room for is not lost.
+func TestFullReceiverIsNoLoss(t *testing.T) {
+	here, _ := nettest.Cable(t)
+	here.IP(t, "route", "add", "local", "10.99.0.0/16", "dev", "lo")
+	p := run(t, here)
+	var refused error
+	if err := p.v4.wire.(*socket).raw.Control(func(fd uintptr) {
+		refused = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 1)
+	}); err != nil || refused != nil {
+		t.Fatal(err, refused)
+	}
+	var all []*Target
+	for i := range 500 {
+		all = append(all, add(t, p, netip.AddrFrom4([4]byte{10, 99, byte(i >> 8), byte(i)}), 50*ms))
+	}
+	sums := func() (c Counts) {
+		for _, x := range all {
+			n := x.Counts()
+			c.Sent, c.Lost, c.Unwatched = c.Sent+n.Sent, c.Lost+n.Lost, c.Unwatched+n.Unwatched
+		}
+		return c
+	}
+	await(t, "answers, and some for which there was no room", func() bool { c := sums(); return c.Sent > 2000 && c.Unwatched >= 10*time.Second })
+	p.Finish(t.Context())
+	if c := sums(); c.Lost != 0 {
+		t.Errorf("lost though answered: %+v", c)
 	}
 }

@@ -4,20 +4,37 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/netip"
+	"time"
 )
 
 // ErrBusy is what a Wire's Send wraps when this host took no packet although
 // there may be a way to the target: nothing was sent, so nothing is lost.
 var ErrBusy = errors.New("the host sends no packet just now")
 
-// Wire carries ICMP messages of one version of IP, without the IP header. The
-// checksum of what is received was right.
+// Look is how long a Wire waits for messages at most.
+const Look = 100 * time.Millisecond
+
+// Packet is an ICMP message to or from an address, without the IP header.
+type Packet struct {
+	Addr    netip.Addr
+	Message []byte
+	// The rest is said of what was received.
+	At      time.Time // when this host took it in
+	Dropped bool      // before it came messages for which this host had no room
+}
+
+// Wire carries ICMP messages of one version of IP. The checksum of what is received
+// was right.
 type Wire interface {
-	// Send sends a message; it fills in the checksum. It never waits. An error
-	// that is not ErrBusy means that there is no way to the address just now.
-	Send(to netip.Addr, message []byte) error
-	// Receive waits for a message. It fails after Close.
-	Receive(b []byte) (n int, from netip.Addr, err error)
+	// Send sends packets in their order; it fills in the checksums. It never waits.
+	// n were sent. When these are not all, err says why the next one was not: an
+	// error that is not ErrBusy means that there is no way to its address just now.
+	Send(batch []Packet) (n int, err error)
+	// Receive fills batch with the messages that have come, in their order. It waits
+	// for one, but not longer than Look, after which n is 0. All that this host had
+	// taken in until seen was returned by this call or an earlier one. The messages
+	// may be read until the next call. It fails after Close.
+	Receive(batch []Packet) (n int, seen time.Time, err error)
 	Close() error
 }
 
@@ -31,10 +48,9 @@ const (
 // the target's token and the whole number of the packet.
 const size = 8 + 8 + 4
 
-// request makes an echo request without its checksum.
-func request(to netip.Addr, id uint16, seq uint32, token uint64) []byte {
-	b := make([]byte, size)
-	b[0] = request6
+// request makes an echo request without its checksum in b, which has the size.
+func request(b []byte, to netip.Addr, id uint16, seq uint32, token uint64) {
+	b[0], b[1], b[2], b[3] = request6, 0, 0, 0
 	if to.Is4() {
 		b[0] = request4
 	}
@@ -42,7 +58,6 @@ func request(to netip.Addr, id uint16, seq uint32, token uint64) []byte {
 	binary.BigEndian.PutUint16(b[6:], uint16(seq))
 	binary.BigEndian.PutUint64(b[8:], token)
 	binary.BigEndian.PutUint32(b[16:], seq)
-	return b
 }
 
 // answer reads an echo reply of ours; ok is false for everything else.

@@ -56,6 +56,14 @@ func pairFacts(ctx context.Context, q install.PairQuery) (*install.PairFacts, er
 		f.Device = words(err)
 		return f, nil
 	}
+	if q.Shared != "" {
+		s := sharedDisk(ctx, q.Shared)
+		f.Device, f.Disk, f.Open = s.Error, s.ID, s.Open
+		if f.Device == "" && s.Used != "" {
+			f.Device = q.Shared + " is in use: " + s.Used
+		}
+		return f, nil
+	}
 	return f, replicated(ctx, d, f)
 }
 

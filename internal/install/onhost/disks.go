@@ -3,6 +3,7 @@ package onhost
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 
+	"holdfast/internal/host/replica/drbd"
+	"holdfast/internal/host/replica/shared"
 	"holdfast/internal/pair/precheck"
 )
 
@@ -172,6 +175,37 @@ func device(ctx context.Context, path string) *precheck.Device {
 		return bad(fmt.Errorf("lsblk tells of %d devices at %s", len(all), path))
 	}
 	return identify(all[0], dmUUID(path))
+}
+
+// sharedDisk says what a block device is that both nodes of a pair see. It is empty, or has the file system
+// of the pair that this host is one of.
+func sharedDisk(ctx context.Context, path string) *precheck.Device {
+	d := device(ctx, path)
+	if d.Error != "" {
+		return d
+	}
+	name := ""
+	in, err := installed(ctx)
+	if err == nil && in != nil {
+		name = in.Cluster
+	}
+	own := false
+	if err == nil {
+		own, err = shared.Ready(ctx, path, name)
+	}
+	if errors.Is(err, shared.ErrNone) {
+		d.Open, err = true, nil
+	}
+	if own {
+		d.Used = "" // by the agent
+	} else if err == nil && d.Used == "" {
+		var empty bool
+		if empty, err = drbd.Empty(path); err == nil && !empty {
+			err = fmt.Errorf("%s has data: give a disk of its own; or, when nobody needs what is on it: dd if=/dev/zero of=%s bs=1M count=1", path, path)
+		}
+	}
+	d.Error = words(err)
+	return d
 }
 
 // identify tells which device it is, and whether it is in use. dm is the UUID of a device

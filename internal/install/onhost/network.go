@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,6 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/install"
+	"holdfast/internal/pair/precheck"
+	"holdfast/internal/text"
 )
 
 const netDir = "/sys/class/net"
@@ -39,6 +43,59 @@ func link(addr string) (*install.Link, error) {
 		}
 	}
 	return nil, nil
+}
+
+// cards are the interfaces without others below them on which an interface lies: itself, where it
+// is none of VLANs, bonds and bridges. What leads to a guest only is left out.
+func cards(name string) (out []string) {
+	for _, port := range ports(name) {
+		if _, tap := os.Stat(filepath.Join(netDir, port, "tun_flags")); tap != nil {
+			out = append(out, cards(port)...)
+		}
+	}
+	if len(out) == 0 {
+		out = []string{name}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// pathEnd looks at this host's end of a second path.
+func pathEnd(p precheck.Path) *precheck.PathEnd {
+	out := &precheck.PathEnd{}
+	first, err := link(p.First)
+	var second *install.Link
+	if err == nil {
+		second, err = link(p.Own)
+	}
+	if err != nil {
+		out.Error = text.Clean(err.Error())
+		return out
+	}
+	if first != nil {
+		out.First = first.Name
+	}
+	if second == nil {
+		return out
+	}
+	out.Dev = second.Name
+	if first != nil {
+		below := cards(first.Name)
+		out.Cards = slices.DeleteFunc(cards(second.Name), func(c string) bool { return !slices.Contains(below, c) })
+	}
+	c, err := net.Dial("udp", net.JoinHostPort(p.Peer, strconv.Itoa(install.APIPort))) // nothing is sent
+	if err != nil {
+		out.Error = text.Clean(fmt.Sprintf("no way leads to %s: %v", p.Peer, err))
+		return out
+	}
+	defer c.Close()
+	from, err := netip.ParseAddrPort(c.LocalAddr().String())
+	if err != nil {
+		out.Error = text.Clean(err.Error())
+		return out
+	}
+	out.From = from.Addr().Unmap().String()
+	return out
 }
 
 func bridge(name string) install.Bridge {
@@ -114,8 +171,22 @@ func (l *listeners) listen(q install.Query, ours bool) map[int]string {
 	if ours || len(l.open) > 0 {
 		return taken
 	}
-	for _, port := range q.Ports {
-		at := net.JoinHostPort(q.Addr, strconv.Itoa(port))
+	l.take(q.Addr, q.Ports, taken)
+	if q.Second != "" && q.Second != q.Addr { // the checks refuse one address for both
+		second := map[int]string{}
+		l.take(q.Second, install.SecondPorts(), second)
+		// An address that this host does not have is told by ofPair.
+		if own, err := link(q.Second); err != nil || own != nil {
+			maps.Copy(taken, second)
+		}
+	}
+	return taken
+}
+
+// take takes ports of an address.
+func (l *listeners) take(addr string, ports []int, taken map[int]string) {
+	for _, port := range ports {
+		at := net.JoinHostPort(addr, strconv.Itoa(port))
 		ln, err := net.Listen("tcp", at)
 		if err != nil {
 			taken[port] = "TCP: " + err.Error()
@@ -141,7 +212,6 @@ func (l *listeners) listen(q install.Query, ours bool) map[int]string {
 		}
 		l.open = append(l.open, udp)
 	}
-	return taken
 }
 
 func (l *listeners) close() (err error) {

@@ -22,6 +22,7 @@ import (
 	"holdfast/internal/host/facts"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/host/ping"
+	"holdfast/internal/host/replica/drbd"
 	"holdfast/internal/host/vip"
 	"holdfast/internal/install"
 	"holdfast/internal/inventory/fact"
@@ -66,10 +67,31 @@ func ofPair(ctx context.Context, q precheck.Query) *precheck.Facts {
 	if len(q.BMCs) > 0 {
 		f.BMCs = controllers(ctx, q)
 	}
+	if q.Second != nil {
+		f.Second = pathEnd(*q.Second)
+	}
 	if q.Device != "" {
 		f.Device = device(ctx, q.Device)
 	}
+	if q.Shared {
+		f.Disk = sharedDisk(ctx, q.Disk)
+	} else {
+		f.Disk = forDRBD(ctx, q.Disk)
+	}
+	f.Partition = forDRBD(ctx, q.Partition)
 	return f
+}
+
+// forDRBD is a disk that a DRBD device is to be on; nil: none is asked for.
+func forDRBD(ctx context.Context, disk string) *precheck.Device {
+	if disk == "" {
+		return nil
+	}
+	d := device(ctx, disk)
+	if d.Error == "" && d.Used == "" {
+		d.Error = words(drbd.Ready(ctx, disk))
+	}
+	return d
 }
 
 // asFact is what is asked that upgrades ask, too.

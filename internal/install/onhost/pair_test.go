@@ -88,6 +88,9 @@ func TestDeviceIsIdentified(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]string{file: "no block device", "/dev/null": "no block device", "/dev/none": "no such file"} {
+		if d := sharedDisk(t.Context(), path); !strings.Contains(d.Error, want) {
+			t.Errorf("%s as a disk of both nodes: %+v, want %q", path, d, want)
+		}
 		if d := device(t.Context(), path); !strings.Contains(d.Error, want) {
 			t.Errorf("%s: %+v, want %q", path, *d, want)
 		}
@@ -108,6 +111,26 @@ func TestVersionsOfComponents(t *testing.T) {
 	}
 	if got, err := version("command failed", "Ver "); err == nil {
 		t.Errorf("no version was read as %q", got)
+	}
+}
+
+// TestEndOfASecondPath: one on the interface of the first path, and one that is not there.
+func TestEndOfASecondPath(t *testing.T) {
+	here := "127.0.0.1"
+	dev, err := link(here)
+	if err != nil || dev == nil {
+		t.Fatal(dev, err)
+	}
+	want := precheck.PathEnd{Dev: dev.Name, First: dev.Name, Cards: []string{dev.Name}, From: here}
+	if got := pathEnd(precheck.Path{First: here, Own: here, Peer: here}); !reflect.DeepEqual(*got, want) {
+		t.Errorf("%+v, want %+v", *got, want)
+	}
+	want = precheck.PathEnd{First: dev.Name}
+	if got := pathEnd(precheck.Path{First: here, Own: "192.0.2.1", Peer: here}); !reflect.DeepEqual(*got, want) {
+		t.Errorf("%+v, want %+v", *got, want)
+	}
+	if got := pathEnd(precheck.Path{First: here, Own: here, Peer: "nobody"}); got.Error == "" {
+		t.Errorf("a peer that no way leads to: %+v", *got)
 	}
 }
 

@@ -61,7 +61,7 @@ func (e *UnknownKey) Error() string {
 
 // Remedy says what an operator can do.
 func (e *UnknownKey) Remedy() string {
-	return "compare it with what the host shows (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub), then run this on a terminal, or add --host-key " + e.Fingerprint
+	return "compare it with what the host shows (for f in /etc/ssh/ssh_host_*.pub; do ssh-keygen -lf $f; done), then run this on a terminal, or add --host-key " + e.Fingerprint
 }
 
 // ChangedKey: the host has another key than the one that is known.

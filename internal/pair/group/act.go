@@ -33,7 +33,8 @@ func startWithin(m Member) time.Duration {
 
 // action is how one is carried out, and within which time.
 func (d *Driver) action(a pair.Action) (within time.Duration, do func(context.Context) pair.Outcome) {
-	data, s, told := d.opt.Data, d.m.Sync.Sync, d.told
+	now, s, told := d.now.Load(), d.m.Sync.Sync, d.told
+	data := now.data
 	plain := func(f func(context.Context) error) func(context.Context) pair.Outcome {
 		return func(ctx context.Context) pair.Outcome { return outcome(f(ctx)) }
 	}
@@ -60,10 +61,10 @@ func (d *Driver) action(a pair.Action) (within time.Duration, do func(context.Co
 	case pair.Unfollow:
 		return demoteWithin, plain(data.Unfollow)
 	case pair.StartMember:
-		m := d.opt.Members[a.I]
+		m := now.members[a.I]
 		return startWithin(m), plain(m.Start)
 	case pair.StopMember:
-		return memberWithin, plain(func(ctx context.Context) error { return d.opt.Members[a.I].Stop(ctx, a.Hard) })
+		return memberWithin, plain(func(ctx context.Context) error { return now.members[a.I].Stop(ctx, a.Hard) })
 	}
 	panic(fmt.Sprintf("no call for %T", a))
 }
@@ -77,7 +78,8 @@ func outcome(err error) pair.Outcome {
 
 // put writes the record, word by word as the core has it.
 func (d *Driver) put(ctx context.Context, p pair.Put) pair.Outcome {
-	conds := []store.Cmp{{Key: KeySync, Rev: p.SyncMod}}
+	// Another store that answers meanwhile has a generation of its own.
+	conds := []store.Cmp{{Key: KeySync, Rev: p.SyncMod}, {Key: records.KeyGeneration, Rev: d.generation.Load()}}
 	if p.OwnerMod != 0 {
 		conds = append(conds, store.Cmp{Key: records.OwnerKey(d.opt.Resource), Rev: p.OwnerMod})
 	}

@@ -159,6 +159,19 @@ func (d *Device) see(c Copy) {
 	d.seen = c
 }
 
+// Status is how the device is now.
+func (d *Device) Status(ctx context.Context) (drbd.State, error) { return d.DB.Status(ctx) }
+
+// Glance is the same at less cost.
+func (d *Device) Glance(ctx context.Context) (drbd.State, error) { return d.DB.Glance(ctx) }
+
+// Last is how the copy was at the last look.
+func (d *Device) Last() Copy {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.seen
+}
+
 // Promote makes this copy the active one, by the license of the record.
 func (d *Device) Promote(ctx context.Context, s pair.Sync) error {
 	_, wrote, err := readWrote(d.Dir)

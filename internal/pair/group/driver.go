@@ -70,6 +70,12 @@ type Options struct {
 	RunDir     string        // empty after a boot
 	Clock      func() cluster.Instant
 	Log        *slog.Logger
+	Trouble    func() string // what does not work beside the copy, for people; may be nil
+	// Also adds to what this node reports; may be nil.
+	Also func(*cluster.PairReport)
+	// Seen is the generation of the store that this host follows; records of a lesser one are not taken
+	// in. nil: every store is followed.
+	Seen func() (uint64, error)
 }
 
 // Driver is the group of one node. Its methods may be called concurrently; Run must run.
@@ -81,6 +87,10 @@ type Driver struct {
 	over  chan struct{} // closed when the loop has ended
 	began atomic.Bool
 	ended chan struct{} // closed when all that it has begun has ended, too
+
+	generation atomic.Int64 // revision of the store's generation, as it was listed
+
+	now atomic.Pointer[parts] // changes in the loop only
 
 	// What follows belongs to the loop.
 	m       *pair.Machine
@@ -95,19 +105,31 @@ type Driver struct {
 	acts    sync.WaitGroup
 }
 
+// parts are what the group is made of on this node.
+type parts struct {
+	data    Data
+	members []Member
+}
+
+func (p *parts) specs() (out []pair.Member) {
+	for _, m := range p.members {
+		out = append(out, m.Spec())
+	}
+	return out
+}
+
 // noteName is the file in RunDir that names the epoch for which the group was started.
 const noteName = "pair-epoch"
 
 // New makes a driver that knows nothing yet.
 func New(opt Options) *Driver {
-	var specs []pair.Member
-	for _, m := range opt.Members {
-		specs = append(specs, m.Spec())
-	}
-	return &Driver{
+	now := &parts{opt.Data, opt.Members}
+	d := &Driver{
 		opt: opt, writing: map[string]bool{}, posts: make(chan func()), wake: make(chan struct{}, 1), again: make(chan struct{}, 1), over: make(chan struct{}), ended: make(chan struct{}),
-		m: pair.New(opt.Self, opt.Peer, specs, opt.Patience),
+		m: pair.New(opt.Self, opt.Peer, now.specs(), opt.Patience),
 	}
+	d.now.Store(now)
+	return d
 }
 
 // errNotReady is why nothing can be said yet.
@@ -127,23 +149,44 @@ func (d *Driver) ask(ctx context.Context, f func()) error {
 	}
 }
 
-// Observe tells what there is of the group on this node.
+// losable is a copy that this node can lose while it is active. What is here of the group is ended then.
+type losable interface {
+	Data
+	// Lost says why, "" while it is not.
+	Lost() string
+	// Told takes in what the peer has told of its copy.
+	Told(told string)
+}
+
+// staleAfter is how long a look at this node may take, as one that hangs in the kernel.
+const staleAfter = 20 * time.Second
+
+// Observe tells what there is of the group on this node. One whose copy is lost, or that can not be
+// looked at, is not known to run it: a node that stays so for long is reset (package ha).
 func (d *Driver) Observe(ctx context.Context) (g cluster.Guest, err error) {
 	if err := d.catchUp(ctx); err != nil {
 		return cluster.Guest{State: cluster.GuestUnknown}, err
 	}
 	g.State = cluster.GuestUnknown
+	lost := ""
+	if c, ok := d.now.Load().data.(losable); ok {
+		lost = c.Lost()
+	}
 	err = errors.Join(d.ask(ctx, func() {
 		m := d.m
 		switch {
 		case !d.ready:
 			err = errNotReady
+		case !d.held && d.opt.Clock().Sub(m.SeenAt) > staleAfter:
+			err = fmt.Errorf("this node was not looked at for %s: a look hangs", staleAfter)
 		case m.Phase == pair.Ended && m.Empty() && m.Arrived():
 			g.State, g.Epoch = cluster.GuestArrived, m.Owner.Epoch
 		case m.Phase == pair.Ended && m.Empty() && m.Coming() && !m.Judged():
 			err = errors.New("this node's copy was not looked at since the group was handed over to it")
 		case m.Phase == pair.Ended && m.Empty(), m.Phase != pair.Ended && m.Moved() && m.Gone():
 			g.State, g.Moved = cluster.GuestAbsent, m.Moved()
+		case lost != "":
+			err = errors.New(lost)
 		default:
 			g.State, g.Epoch = cluster.GuestRunning, m.Granted
 			g.Migrating = m.Phase == pair.Handing
@@ -374,7 +417,7 @@ func (d *Driver) Begin(ctx context.Context) error {
 		err = fail.Errorf(fail.Refused, "the pair was set up already")
 	}
 	if err == nil {
-		err = d.opt.Data.First(ctx)
+		err = d.now.Load().data.First(ctx)
 	}
 	if err == nil {
 		_, ok, terr := d.opt.Store.Txn(ctx, []store.Cmp{{Key: KeySync}}, []store.Op{
@@ -392,11 +435,12 @@ func (d *Driver) Close() error {
 	if d.began.Load() {
 		<-d.ended
 	}
-	for _, m := range d.opt.Members {
+	now := d.now.Load()
+	for _, m := range now.members {
 		if k, ok := m.(Keeper); ok {
 			k.Rest()
 		}
 	}
-	d.opt.Data.Close()
+	now.data.Close()
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
@@ -34,23 +35,40 @@ type Mount struct {
 	// Hold has later writes wait again. It is called after a hard stop.
 	Hold func(ctx context.Context) error
 
-	mu sync.Mutex // a look opens the device for itself, which would keep a mount from it
+	mu    sync.Mutex // a look opens the device for itself, which would keep a mount from it
+	probe probe
 }
 
 // Spec is what the core knows of it.
 func (m *Mount) Spec() pair.Member { return pair.Member{Name: m.Name, Restarts: m.Restarts} }
 
-// State looks at the mounts of this host and at the device.
-func (m *Mount) State(context.Context) pair.State {
+// State looks at the mounts of this host and at the device, and whether the file system takes writes.
+func (m *Mount) State(ctx context.Context) pair.State {
 	if !m.mu.TryLock() {
 		return pair.StateUnknown // it is being mounted
 	}
-	defer m.mu.Unlock()
+	state, err := left(ctx, func() (pair.State, error) { // a device whose path is lost can hang as it is opened
+		defer m.mu.Unlock()
+		return m.look(), nil
+	})
+	if err != nil {
+		return pair.StateUnknown
+	}
+	return state
+}
+
+func (m *Mount) look() pair.State {
 	n, writable, err := m.mounted()
 	switch {
 	case err != nil:
 		return pair.StateUnknown
 	case n == 1 && writable:
+		if m.Frozen != nil {
+			return pair.Up // a probe may wait as writes are held back, and an agent does not end before it: the next one lets it end
+		}
+		if dev, _, err := m.number(); err == nil && m.probe.look(m.Dir, dev) != nil {
+			return pair.Failed
+		}
 		return pair.Up
 	case n > 0:
 		return pair.Failed
@@ -113,7 +131,9 @@ func (m *Mount) held() (bool, error) {
 
 // Start mounts it.
 func (m *Mount) Start(ctx context.Context) error {
-	m.mu.Lock()
+	if err := m.lock(ctx); err != nil {
+		return err
+	}
 	defer m.mu.Unlock()
 	n, writable, err := m.mounted()
 	if err != nil || n == 1 && writable {
@@ -122,29 +142,61 @@ func (m *Mount) Start(ctx context.Context) error {
 	if n > 0 {
 		return fmt.Errorf("mount %s: something else is on it, or on %s", m.Device, m.Dir)
 	}
-	return left(ctx, func() error { return unix.Mount(m.Device, m.Dir, m.Type, 0, "") })
+	if err := leave(ctx, func() error { return unix.Mount(m.Device, m.Dir, m.Type, 0, "") }); err != nil {
+		return err
+	}
+	m.probe.fresh()
+	return nil
 }
+
+// lock waits for a look that has the device open.
+func (m *Mount) lock(ctx context.Context) error {
+	if !lock(ctx, &m.mu) {
+		return fmt.Errorf("%s: a look at it goes on: %w", m.Device, ctx.Err())
+	}
+	return nil
+}
+
+// lock locks mu, unless ctx ends before.
+func lock(ctx context.Context, mu *sync.Mutex) bool {
+	for !mu.TryLock() {
+		if !sleep.For(ctx, lookAgain) {
+			return false
+		}
+	}
+	return true
+}
+
+// probeWithin is how long an orderly stop waits for the probe. A hard one does not.
+const probeWithin = 5 * time.Second
 
 // Stop unmounts it, and proves that nobody has it. Hard: whoever uses it is killed.
 func (m *Mount) Stop(ctx context.Context, hard bool) error {
-	flags := 0
+	within, flags := probeWithin, 0
 	if hard {
-		flags = unix.MNT_DETACH // nobody finds it any more
+		within, flags = 0, unix.MNT_DETACH // nobody finds it any more
 	}
+	wait, cancel := context.WithTimeout(ctx, within)
+	defer m.probe.rest(wait)()
+	cancel()
 	for {
 		n, _, err := m.mounted()
 		if err != nil {
 			return err
 		}
 		if n > 0 {
-			if err := left(ctx, func() error { return unix.Unmount(m.Dir, flags) }); err != nil {
+			if err := leave(ctx, func() error { return unix.Unmount(m.Dir, flags) }); err != nil {
 				return fmt.Errorf("unmount %s: %w", m.Dir, err)
 			}
 			continue // there may be more of them
 		}
-		m.mu.Lock()
-		held, err := m.held()
-		m.mu.Unlock()
+		if err := m.lock(ctx); err != nil {
+			return err
+		}
+		held, err := left(ctx, func() (bool, error) {
+			defer m.mu.Unlock()
+			return m.held()
+		})
 		switch {
 		case err != nil:
 			return err
@@ -260,13 +312,26 @@ func usesDevice(task string, dev uint64) (bool, error) {
 func over(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) }
 
 // left makes a call of the kernel that can hang, and leaves it behind when ctx ends.
-func left(ctx context.Context, call func() error) error {
-	done := make(chan error, 1)
-	go func() { done <- call() }()
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
+func left[T any](ctx context.Context, call func() (T, error)) (found T, err error) {
+	type result struct {
+		found T
+		err   error
 	}
+	done := make(chan result, 1)
+	go func() {
+		found, err := call()
+		done <- result{found, err}
+	}()
+	select {
+	case r := <-done:
+		return r.found, r.err
+	case <-ctx.Done():
+		return found, ctx.Err()
+	}
+}
+
+// leave is left for a call that finds nothing.
+func leave(ctx context.Context, call func() error) error {
+	_, err := left(ctx, func() (struct{}, error) { return struct{}{}, call() })
+	return err
 }

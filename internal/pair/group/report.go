@@ -53,15 +53,22 @@ func (d *Driver) report(ctx context.Context) {
 		r.Why = m.Fit()
 	}
 	r.Fit = r.Why == ""
+	parts := d.now.Load()
 	for i, s := range m.Seen.Members {
-		of := cluster.PairMember{Name: d.opt.Members[i].Spec().Name, State: stateWord[s]}
-		if a, ok := d.opt.Members[i].(*Address); ok {
+		of := cluster.PairMember{Name: parts.members[i].Spec().Name, State: stateWord[s]}
+		if a, ok := parts.members[i].(*Address); ok {
 			of.VIP = a.VIP.Addr().String()
 		}
 		r.Members = append(r.Members, of)
 	}
-	if t, ok := d.opt.Data.(interface{ Describe(*cluster.PairReport) }); ok {
+	if t, ok := parts.data.(interface{ Describe(*cluster.PairReport) }); ok {
 		t.Describe(&r)
+	}
+	if d.opt.Also != nil {
+		d.opt.Also(&r)
+	}
+	if d.opt.Trouble != nil && r.Problem == "" {
+		r.Problem = d.opt.Trouble()
 	}
 	if d.times.Served.IsZero() && m.Promoted && m.Phase == pair.Serving && !slices.ContainsFunc(m.Seen.Members, func(s pair.State) bool { return s != pair.Up }) {
 		d.times.Served = now

@@ -28,8 +28,7 @@ type keeper interface {
 // for none) and of the other copy. The record comes first: until the copy is ready as well nobody
 // is promoted, and the call can be repeated. recorded: the record says so.
 func (d *Driver) Resolve(ctx context.Context, may func(holder cluster.HostID) error) (recorded bool, err error) {
-	data, ok := d.opt.Data.(keeper)
-	if !ok {
+	if _, ok := d.now.Load().data.(keeper); !ok {
 		return false, fail.Errorf(fail.Refused, "a copy of this kind is not chosen by a person's word")
 	}
 	put, err := d.choose(ctx, may)
@@ -43,6 +42,7 @@ func (d *Driver) Resolve(ctx context.Context, may func(holder cluster.HostID) er
 		return false, fail.Errorf(fail.Refused, "the records of the pair have changed meanwhile; nothing was changed")
 	}
 	d.opt.Log.Warn("pair", "chosen", describe(put))
+	data := d.now.Load().data.(keeper) // nothing changes it while this node is held
 	if err := data.Keep(ctx); err != nil {
 		return true, fail.Errorf(fail.Failed, "the choice is recorded, and this copy can not be promoted yet: %w", err).With("choose again, this copy or the other one")
 	}

@@ -2,6 +2,7 @@ package group
 
 import (
 	"context"
+	"fmt"
 	"reflect"
 	"time"
 
@@ -66,9 +67,15 @@ func (d *Driver) post(ctx context.Context, f func()) {
 }
 
 // follow keeps the records up to date.
-func (d *Driver) follow(ctx context.Context, listed chan<- struct{}) {
-	for ctx.Err() == nil {
+func (d *Driver) follow(parent context.Context, listed chan<- struct{}) {
+	for parent.Err() == nil {
+		ctx, end := context.WithCancel(parent)
 		err := store.Follow(ctx, d.opt.Store, records.KeyState, listWithin, func(kvs []store.KV) {
+			if err := d.ours(kvs); err != nil {
+				d.opt.Log.Debug("the pair's records", "err", err)
+				end()
+				return
+			}
 			d.post(ctx, func() { d.take(kvs) })
 			select {
 			case listed <- struct{}{}:
@@ -77,6 +84,10 @@ func (d *Driver) follow(ctx context.Context, listed chan<- struct{}) {
 		}, func(b store.Batch) {
 			var kvs []store.KV
 			for _, c := range b.Changes {
+				if c.KV.Key == records.KeyGeneration {
+					end() // what is listed then may be another store's
+					return
+				}
 				if !c.Deleted {
 					kvs = append(kvs, c.KV)
 				}
@@ -86,8 +97,36 @@ func (d *Driver) follow(ctx context.Context, listed chan<- struct{}) {
 		if err != nil && ctx.Err() == nil {
 			d.opt.Log.Debug("the pair's records", "err", err)
 		}
-		sleep.For(ctx, putAgain)
+		end()
+		sleep.For(parent, putAgain)
 	}
+}
+
+// ours takes a listing for that of the store which this host follows, or says why it is not. While
+// this node's own member is stopped the other node's answers, which may be of another generation:
+// what stands there is not for this node to act on.
+func (d *Driver) ours(kvs []store.KV) (err error) {
+	g, rev := uint64(1), int64(0)
+	for _, kv := range kvs {
+		if kv.Key != records.KeyGeneration {
+			continue
+		}
+		if g, err = records.Decode[uint64](kv, false); err != nil {
+			return err
+		}
+		rev = kv.ModRev
+	}
+	if d.opt.Seen != nil {
+		seen, err := d.opt.Seen()
+		if err != nil {
+			return err
+		}
+		if g < seen {
+			return fmt.Errorf("the store is of generation %d, and this host follows %d", g, seen)
+		}
+	}
+	d.generation.Store(rev)
+	return nil
 }
 
 // take takes records in.
@@ -143,25 +182,31 @@ func (d *Driver) looks(ctx context.Context, listed <-chan struct{}) {
 // look looks once.
 func (d *Driver) look(ctx context.Context) {
 	var s pair.SyncRec
-	held := false
-	if d.ask(ctx, func() { s, held = d.m.Sync, d.held }) != nil || held {
+	held, peer := false, ""
+	var now *parts
+	if d.ask(ctx, func() { s, held, peer, now = d.m.Sync, d.held, d.told, d.now.Load() }) != nil || held {
 		return
 	}
+	if c, ok := now.data.(losable); ok {
+		c.Told(peer)
+	}
 	from := d.opt.Clock()
-	lctx, cancel := context.WithTimeout(ctx, lookWithin)
-	defer cancel()
-	r, told, err := d.opt.Data.Look(lctx, s.Sync)
+	dctx, cancel := context.WithTimeout(ctx, lookWithin)
+	r, told, err := now.data.Look(dctx, s.Sync)
+	cancel()
 	if err != nil {
 		d.opt.Log.Warn("this node's copy was not looked at", "err", err)
 		r = pair.Replica{}
 	}
 	seen := pair.Seen{Replica: r, SyncMod: s.Mod}
-	for _, m := range d.opt.Members {
+	lctx, cancel := context.WithTimeout(ctx, lookWithin) // of their own: they are not to fail as the copy is slow
+	defer cancel()
+	for _, m := range now.members {
 		seen.Members = append(seen.Members, m.State(lctx))
 	}
-	d.keep(ctx, seen.Members)
+	d.keep(ctx, now, seen.Members)
 	d.post(ctx, func() {
-		if d.held {
+		if d.held || d.now.Load() != now {
 			return
 		}
 		was := d.m.Seen
@@ -183,12 +228,12 @@ func (d *Driver) look(ctx context.Context) {
 
 // keep has the members that are up do what they have to while the group runs here: an agent
 // that finds it running has not started them.
-func (d *Driver) keep(ctx context.Context, states []pair.State) {
+func (d *Driver) keep(ctx context.Context, now *parts, states []pair.State) {
 	serves := false
 	if d.ask(ctx, func() { serves = d.m.Phase == pair.Serving && d.m.Promoted }) != nil || !serves {
 		return
 	}
-	for i, m := range d.opt.Members {
+	for i, m := range now.members {
 		if k, ok := m.(Keeper); ok && states[i] == pair.Up {
 			k.Keep()
 		}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/durable"
@@ -34,7 +35,18 @@ type Shared struct {
 
 	mu   sync.Mutex
 	seen SharedCopy // at the last look
+	at   time.Time  // since when no look had a good answer of the disk; zero: the last one had
+	lost string     // why what is here of the group has to end, "" when it need not
+	peer SharedCopy // what the other node has told last
 }
+
+const (
+	// askWithin is how long a look waits for the disk.
+	askWithin = 2 * time.Second
+	// silentAfter is how long the disk of the active node may not answer, or answer with errors only, until that node's path
+	// to it counts as lost. A disk's own controllers take turns in less.
+	silentAfter = 20 * time.Second
+)
 
 var _ Data = (*Shared)(nil)
 
@@ -50,7 +62,7 @@ type SharedCopy struct {
 type promotion struct {
 	Epoch  cluster.Epoch
 	Active bool // until a Demote
-	Held   bool // the reservation was this node's
+	Held   bool // the reservation was this node's; never, where the disk has none
 }
 
 func (d *Shared) file() string { return filepath.Join(d.RunDir, "pair-shared") }
@@ -79,10 +91,10 @@ func (d *Shared) note(p promotion) error {
 }
 
 // check is nil when this node sees the pair's file system. A mount of the active node is what
-// it sees: reading past the cache would have the kernel write what of that place is in the cache.
+// it sees: the disk has to answer then.
 func (d *Shared) check(ctx context.Context, active bool) error {
 	if active && d.Mount.State(ctx) != pair.Down {
-		return nil
+		return d.Disk.Answers(ctx)
 	}
 	return d.Disk.Check(ctx)
 }
@@ -102,33 +114,98 @@ func (d *Shared) look(ctx context.Context, active bool) (c SharedCopy, err error
 // Look says how the copy is. Nothing that the active node has acknowledged is elsewhere, so
 // its writes always count as waiting for the peer. A disk that is not seen, or is another one,
 // makes this node unfit, and takes nothing from what the record says of it.
+//
+// The active node is that no more when its reservation is another's, or when it has lost its path and
+// the other one has not. What it has sent may be on its way still: where the disk refuses that once the
+// other node has reserved it, the end of all that uses it here is enough. Where it does not, nobody knows
+// what becomes of it, and this node has to be reset.
 func (d *Shared) Look(ctx context.Context, _ pair.Sync) (r pair.Replica, told string, err error) {
 	p, err := d.promoted()
 	if err != nil {
 		return r, "", err
 	}
-	c, trouble := d.look(ctx, p.Active)
-	lost := c.Reserves && c.Holder != d.Disk.Self()
+	asking, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	c, trouble := d.look(asking, p.Active)
+	mounted := d.Mount.State(ctx) != pair.Down
+	silent := d.silent(trouble) && p.Active
+	taken := c.Reserves && c.Holder != d.Disk.Self()
+	lost := ""
 	switch {
+	case silent && d.Lost() == "" && d.alone():
+		c.Problem = fmt.Sprintf("%s has not answered for %s, and the other node does not see it either", d.Disk.Path(), silentAfter)
+	case silent:
+		lost = fmt.Sprintf("%s has not answered for %s: what is here of the group is ended", d.Disk.Path(), silentAfter)
 	case trouble != nil:
 		c.Problem = trouble.Error()
-	case p.Active && lost && d.Mount.State(ctx) != pair.Down:
-		c.Problem = "the disk's reservation was lost: it refuses this node's writes"
+	case p.Active && taken && mounted:
+		lost = "the disk's reservation was lost: it refuses this node's writes"
 	default:
 		c.Problem = d.Mount.Full()
 	}
+	if lost != "" {
+		c.Problem = lost
+	}
+	if silent && lost != "" && p.Held && !mounted {
+		// What it has sent is refused from when the other node takes the reservation, so all has ended.
+		if err := d.note(promotion{Epoch: p.Epoch, Held: true}); err != nil {
+			return r, "", err
+		}
+	}
 	d.mu.Lock()
-	d.seen = c
+	d.seen, d.lost = c, lost
 	d.mu.Unlock()
 	r = pair.Replica{Role: pair.RoleStandby, Linked: true, Whole: c.Whole}
 	switch {
-	case p.Active && !lost: // also when the disk can not be asked
+	case p.Active && !taken && lost == "": // also when the disk can not be asked
 		r.Role, r.Waits = pair.RoleActive, true
+	case silent && lost != "" && !p.Held:
+		r.Role = pair.RoleUnknown
 	case !c.Whole:
 		r.Role = pair.RoleOff
 	}
 	b, err := json.Marshal(c)
 	return r, string(b), err
+}
+
+// silent takes in how the disk has answered, and reports that it has not for silentAfter.
+func (d *Shared) silent(err error) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var e *fail.Error
+	switch {
+	case err == nil || errors.As(err, &e): // what is on the disk, or where, may be wrong: it has answered
+		d.at = time.Time{}
+	case d.at.IsZero():
+		d.at = time.Now()
+	}
+	return !d.at.IsZero() && time.Since(d.at) >= silentAfter
+}
+
+// Told takes in what the other node has told last of the disk.
+func (d *Shared) Told(told string) {
+	var c SharedCopy
+	if told != "" && json.Unmarshal([]byte(told), &c) != nil {
+		c = SharedCopy{Whole: true} // then this node does not keep what it can not use
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.peer = c
+}
+
+// alone reports that the other node, as it has told, can not use the disk either: a target that is away
+// for a while is to reset nobody.
+func (d *Shared) alone() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return !d.peer.Whole
+}
+
+// Lost says why what is here of the group has to end, "" when it need not.
+func (d *Shared) Lost() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.lost
 }
 
 // Describe tells people how the copy was at the last look.
@@ -152,10 +229,11 @@ func (d *Shared) Promote(ctx context.Context, s pair.Sync) error {
 	if err := d.note(promotion{s.Epoch, true, held}); err != nil {
 		return err
 	}
-	if err := d.claim(ctx, !held); err != nil {
+	reserved, err := d.claim(ctx, !held)
+	if err != nil {
 		return err
 	}
-	return errors.Join(d.note(promotion{s.Epoch, true, true}), made(d.Dir), d.fresh(ctx))
+	return errors.Join(d.note(promotion{s.Epoch, true, reserved}), made(d.Dir), d.fresh(ctx))
 }
 
 // fresh has the next mount read what is on the disk now. A mount that is there already reads
@@ -168,12 +246,12 @@ func (d *Shared) fresh(ctx context.Context) error {
 }
 
 // claim takes the reservation, where the disk has any.
-func (d *Shared) claim(ctx context.Context, take bool) error {
-	err := d.Disk.Claim(ctx, take)
+func (d *Shared) claim(ctx context.Context, take bool) (reserved bool, err error) {
+	err = d.Disk.Claim(ctx, take)
 	if errors.Is(err, shared.ErrNone) {
-		return nil
+		return false, nil
 	}
-	return err
+	return err == nil, err
 }
 
 // Demote gives the reservation back, after it was seen that nothing of this node has the disk.
@@ -182,7 +260,11 @@ func (d *Shared) Demote(ctx context.Context, _ bool) error {
 	if s := d.Mount.State(ctx); s != pair.Down {
 		return fail.Errorf(fail.Failed, "%s is in use: it may be written", d.Disk.Path())
 	}
-	if err := d.Disk.Release(ctx); err != nil && !errors.Is(err, shared.ErrNone) {
+	err := d.Disk.Release(ctx)
+	if errors.Is(err, shared.ErrNone) {
+		err = d.Disk.Answers(ctx)
+	}
+	if err != nil {
 		return err
 	}
 	p, err := d.promoted()
@@ -221,7 +303,7 @@ func (d *Shared) Join(ctx context.Context, told string) (string, error) {
 // system already is left as it is, unless it was not finished; one that has anything else in its first
 // MiB is refused, half a file system as well.
 func (d *Shared) First(ctx context.Context) (err error) {
-	if err := d.claim(ctx, false); err != nil {
+	if _, err := d.claim(ctx, false); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.Demote(context.WithoutCancel(ctx), false)) }()

@@ -14,6 +14,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/host/replica/shared"
 	"holdfast/internal/pair"
+	"holdfast/internal/sleep"
 	"holdfast/internal/testbed/drbdnode"
 	"holdfast/internal/testbed/try"
 )
@@ -63,6 +64,13 @@ func onShared(args []string) error {
 		return m.Stop(ctx, false)
 	case "kill":
 		return m.Stop(ctx, true)
+	case "fault": // as looks find it one after the other
+		for m.State(ctx) == pair.Up {
+			if !sleep.For(ctx, lookEvery) {
+				return ctx.Err()
+			}
+		}
+		return nil
 	}
 	return fmt.Errorf("no such call: %s", args[1])
 }
@@ -168,6 +176,7 @@ func TestASharedDiskRefusesWhoLostIt(t *testing.T) {
 	if out, code := a.Try("sh", "-c", "sync; touch /mnt/x; sync; touch /mnt/y"); code == 0 {
 		t.Errorf("%s writes: %s", a.Name(), out)
 	}
+	a.do("fault")
 	a.look(sharedStandby, pair.StateUnknown)
 	a.refuses("the other node holds", "promote", "1")
 	b.do("mount")

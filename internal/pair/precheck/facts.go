@@ -39,6 +39,17 @@ func Worst(all []Finding) string {
 	return worst
 }
 
+// Checks that say that somebody else is at work.
+const (
+	checkBusy  = "busy"   // on the host now
+	checkSetup = "set-up" // begun there, and not at its end
+)
+
+// Busy reports that an installation or a set-up is at work on one of the hosts, or was begun there.
+func Busy(all []Finding) bool {
+	return slices.ContainsFunc(all, func(f Finding) bool { return f.Result == Fail && (f.Check == checkBusy || f.Check == checkSetup) })
+}
+
 var rank = map[string]int{Fail: 0, Warn: 1, Pass: 2}
 
 func sorted(all []Finding) []Finding {
@@ -49,15 +60,26 @@ func sorted(all []Finding) []Finding {
 // Query says what a node is asked beside what an installation asks. What is empty is not looked
 // at.
 type Query struct {
-	VIP         string   `json:"vip,omitempty"`    // ADDRESS/LENGTH, or with " dev INTERFACE"
-	Others      []string `json:"others,omitempty"` // addresses that it must not be
-	Pings       []string `json:"pings,omitempty"`  // addresses of the arbiter
-	Device      string   `json:"device,omitempty"` // of the arbiter
-	BMCs        []BMC    `json:"bmcs,omitempty"`   // of the other node
+	VIP         string   `json:"vip,omitempty"`       // ADDRESS/LENGTH, or with " dev INTERFACE"
+	Others      []string `json:"others,omitempty"`    // addresses that it must not be
+	Pings       []string `json:"pings,omitempty"`     // addresses of the arbiter
+	Device      string   `json:"device,omitempty"`    // of the arbiter
+	Disk        string   `json:"disk,omitempty"`      // for a DRBD device, or
+	Shared      bool     `json:"shared,omitempty"`    // that both nodes see
+	Partition   string   `json:"partition,omitempty"` // a disk for a partition
+	Second      *Path    `json:"second,omitempty"`    // of the second path
+	BMCs        []BMC    `json:"bmcs,omitempty"`      // of the other node
 	Machine     string   `json:"machine,omitempty"`
 	Dir         string   `json:"dir,omitempty"`         // in which the database's partition will lie
 	VersionFile string   `json:"versionFile,omitempty"` // has a line Version: VERSION
 	Unmanaged   string   `json:"unmanaged,omitempty"`   // program that exits 0 when the platform manages no hosts
+}
+
+// Path is what a node has to find its end of a second path by: addresses.
+type Path struct {
+	First string `json:"first"` // of the node itself, on the first path
+	Own   string `json:"own"`   // of the node itself, on the second one
+	Peer  string `json:"peer"`  // of the other node, on the second one
 }
 
 // BMC is a management controller that switches the other node off; Query.Machine is the UUID of
@@ -97,6 +119,9 @@ type Facts struct {
 	Pings      map[string]string `json:"pings,omitempty"` // why an address did not answer; "": it did
 	BMCs       map[string]string `json:"bmcs,omitempty"`  // why a controller did not answer, by address; "": it did
 	Device     *Device           `json:"device,omitempty"`
+	Disk       *Device           `json:"disk,omitempty"` // of Query.Disk
+	Second     *PathEnd          `json:"second,omitempty"`
+	Partition  *Device           `json:"partition,omitempty"` // of Query.Partition
 }
 
 // Disk is a local disk. Sizes are in bytes.
@@ -138,12 +163,22 @@ type VIP struct {
 	Silent string `json:"silent,omitempty"` // why nobody could be asked
 }
 
+// PathEnd is a node's end of a second path.
+type PathEnd struct {
+	Dev   string   `json:"dev,omitempty"`   // interface that has the node's address on it; "": none has
+	First string   `json:"first,omitempty"` // interface of the first path
+	Cards []string `json:"cards,omitempty"` // interfaces without others below them that both lie on
+	From  string   `json:"from,omitempty"`  // address from which packets to the other node's one go
+	Error string   `json:"error,omitempty"` // why it could not be looked at
+}
+
 // Device is a block device.
 type Device struct {
 	ID    string `json:"id,omitempty"` // that all hosts see the same: WWN or serial number; "": it tells none
 	Size  int64  `json:"size,omitempty"`
 	Used  string `json:"used,omitempty"`  // what is on it
 	Error string `json:"error,omitempty"` // why it can not be used
+	Open  bool   `json:"open,omitempty"`  // of one that both nodes see: it has no persistent reservations
 }
 
 // Trouble is why a host could not be asked.

@@ -35,7 +35,11 @@ type Input struct {
 	Database   int    // size of the database's partition in GB; 0: the least
 	Nodes      [2]Node
 	Arbiters   []Arbiter
-	Asked      bool // nodes were asked whether the platform manages hosts
+	Disk       string   // of both nodes, for a DRBD device; "": the database is replicated by itself
+	Shared     bool     // Disk is one that both nodes see
+	Partition  string   // a disk of both nodes, for a partition; "": none is asked for
+	Second     []string // addresses of the nodes on a second path, in their order; nil: there is none
+	Asked      bool     // nodes were asked whether the platform manages hosts
 }
 
 // Node is a host as it was seen.
@@ -85,7 +89,7 @@ func Judge(in Input) []Finding {
 			j.begun(n)
 		}
 	}
-	j.passed(beginning, "none was begun elsewhere")
+	j.passed(checkSetup, "none was begun elsewhere")
 	j.distinct()
 	for _, n := range in.Nodes {
 		if n.Trouble == nil {
@@ -95,7 +99,10 @@ func Judge(in Input) []Finding {
 	}
 	if in.Nodes[0].Trouble == nil && in.Nodes[1].Trouble == nil {
 		j.alike()
+		j.dataDisk()
+		j.partitionDisk()
 		j.network()
+		j.secondPath()
 		j.vip()
 		j.arbiters()
 	}
@@ -168,13 +175,13 @@ func (j *judgement) connected() {
 		switch {
 		case n.Trouble == nil:
 		case n.Trouble.Busy:
-			j.fail("busy", n.Addr+": "+n.Trouble.Finding, n.Trouble.Remedy)
+			j.fail(checkBusy, n.Addr+": "+n.Trouble.Finding, n.Trouble.Remedy)
 		default:
 			j.fail(check, n.Addr+": "+n.Trouble.Finding, n.Trouble.Remedy)
 		}
 	}
 	j.passed("connect", "both nodes answer")
-	j.passed("busy", "no installation and no set-up is at work")
+	j.passed(checkBusy, "no installation and no set-up is at work")
 }
 
 // each judges a host by itself.
@@ -380,13 +387,10 @@ func (j *judgement) volumes(x, y []Volume) {
 	}
 }
 
-// beginning is the check of other set-ups.
-const beginning = "set-up"
-
 // begun: nobody makes another host of this pair a part of a pair of its own.
 func (j *judgement) begun(n Node) {
-	if j.known(n, beginning, "begun", "see that /etc/holdfast can be read there") && n.Facts.Begun != "" {
-		j.fail(beginning, n.who()+": "+n.Facts.Begun+" there", "wait for its end, or go on with it there; what was given up is taken back there by holdfast uninstall, and by removing /etc/holdfast/pair-setup.json")
+	if j.known(n, checkSetup, "begun", "see that /etc/holdfast can be read there") && n.Facts.Begun != "" {
+		j.fail(checkSetup, n.who()+": "+n.Facts.Begun+" there", "wait for its end, or go on with it there; what was given up is taken back there by holdfast uninstall, and by removing /etc/holdfast/pair-setup.json")
 	}
 }
 
@@ -456,6 +460,9 @@ func (j *judgement) space(n Node) {
 	if !j.known(n, "space", "space", "mend that, and check again") {
 		return
 	}
+	if j.Disk != "" {
+		want = 0 // it is not in /vms
+	}
 	s, need := n.Facts.Space, max(least.VMs, want)
 	remedy := fmt.Sprintf("give /vms a partition of %d GB or more when the node is installed", need)
 	switch {
@@ -463,7 +470,7 @@ func (j *judgement) space(n Node) {
 		j.fail("space", n.who()+": /vms is no mount point", remedy)
 	case s.Size < int64(need)*gb:
 		j.fail("space", fmt.Sprintf("%s: /vms has %d GB: want at least %d", n.who(), s.Size/gb, need), remedy)
-	case s.Free < int64(want)*gb:
+	case want > 0 && s.Free < int64(want)*gb:
 		j.fail("space", fmt.Sprintf("%s: %d GB of /vms are free, and the database's partition has %d", n.who(), s.Free/gb, want), "make room in /vms")
 	default:
 		j.say("space", Pass, fmt.Sprintf("%s: %d of %d GB of /vms are free", n.who(), s.Free/gb, s.Size/gb), "")

@@ -40,6 +40,7 @@ func (j *judgement) addresses() {
 	if slices.Contains(nodes, j.VIP) {
 		j.fail("virtual address", j.VIP+" is a node's own address", "name an address in --vip that no machine has")
 	}
+	j.secondAddresses()
 }
 
 // network judges how the hosts reach one another.
@@ -49,6 +50,9 @@ func (j *judgement) network() {
 			j.fail("ports", fmt.Sprintf("%s: port %d is taken: %s", n.who(), port, n.Facts.Taken[port]), "see what has it (ss -tulpn), and stop that")
 		}
 		for _, r := range n.Reached {
+			if slices.Contains(j.Second, r.Addr) {
+				continue // secondPath judges it
+			}
 			for _, port := range slices.Sorted(maps.Keys(r.Ports)) {
 				j.fail("reach", fmt.Sprintf("port %d of %s does not answer %s: %s", port, r.Addr, n.who(), r.Ports[port]), "look at the cables and routes between them, and open that port in the firewall of "+r.Addr)
 			}

@@ -95,6 +95,41 @@ func shared(in *Input, x, y Device) {
 	in.Nodes[0].Facts.Device, in.Nodes[1].Facts.Device = &x, &y
 }
 
+// partitions has the pair get a partition.
+func partitions(in *Input, x, y Device) {
+	in.Partition = "/dev/sde"
+	in.Nodes[0].Facts.Partition, in.Nodes[1].Facts.Partition = &x, &y
+}
+
+// dataDisks has the pair lie on a DRBD device.
+func dataDisks(in *Input, x, y Device) {
+	in.Disk = "/dev/sdd"
+	in.Nodes[0].Facts.Disk, in.Nodes[1].Facts.Disk = &x, &y
+}
+
+// second gives the pair a second path in which everything is right.
+func second(in *Input) {
+	in.Second = []string{"10.0.1.1", "10.0.1.2"}
+	for i, addr := range in.Second {
+		in.Nodes[i].Facts.Second = &PathEnd{Dev: "eth1", First: "eth0", From: addr}
+		in.Nodes[i].Reached = append(in.Nodes[i].Reached, Reached{Addr: in.Second[1-i]})
+	}
+}
+
+// secondBut is second, with something that is not right.
+func secondBut(change func(*Input)) func(*Input) {
+	return func(in *Input) {
+		second(in)
+		change(in)
+	}
+}
+
+// sharedDisks has the pair lie on a disk that both nodes see.
+func sharedDisks(in *Input, x, y Device) {
+	dataDisks(in, x, y)
+	in.Shared = true
+}
+
 func TestEachCheckFindsWhatItIsFor(t *testing.T) {
 	lun := Device{ID: "0x5000", Size: gib}
 	for _, c := range []struct {
@@ -228,6 +263,57 @@ func TestEachCheckFindsWhatItIsFor(t *testing.T) {
 		}, "fail arbiter", "controller 10.1.0.2 does not answer n1"},
 		{"a node without a fence device", func(in *Input) { alone(in, Arbiter{Kind: Fence, NoBMC: []int{1}}) }, "fail arbiter", "named for n2"},
 		{"a shared disk", func(in *Input) { shared(in, lun, lun) }, "", "/dev/sdc is the same on both nodes: 0x5000"},
+		{"disks of a device", func(in *Input) { dataDisks(in, Device{ID: "1", Size: 15 * gb}, Device{ID: "2", Size: 15 * gb}) }, "", "/dev/sdd is free on both nodes"},
+		{"a device, and a small /vms", func(in *Input) {
+			dataDisks(in, Device{Size: 60 * gb}, Device{Size: 60 * gb})
+			in.Database, in.Nodes[1].Facts.Space = 60, &Space{30 * gb, 0}
+		}, "", ""},
+		{"a disk of the device is in use", func(in *Input) { dataDisks(in, Device{Size: 15 * gb}, Device{Size: 15 * gb, Used: "mounted at /"}) }, "fail data disk", "n2 (10.0.0.2): /dev/sdd is in use: mounted at /"},
+		{"a disk of the device has data", func(in *Input) { dataDisks(in, Device{Size: 15 * gb, Error: "has data"}, Device{Size: 15 * gb}) }, "fail data disk", "n1 (10.0.0.1): has data"},
+		{"a disk of the device is small", func(in *Input) { dataDisks(in, Device{Size: 14 * gb}, Device{Size: 14 * gb}) }, "fail data disk", "the database 15 GB"},
+		{"disks of a device differ", func(in *Input) { dataDisks(in, Device{Size: 15 * gb}, Device{Size: 16 * gb}) }, "fail data disk", "the same size"},
+		{"one disk for a device", func(in *Input) { dataDisks(in, Device{ID: "1", Size: 15 * gb}, Device{ID: "1", Size: 15 * gb}) }, "fail data disk", "is one disk, 1, that both nodes see"},
+		{"nothing is said of a device's disk", func(in *Input) { in.Disk = "/dev/sdd" }, "fail data disk", "says nothing of /dev/sdd"},
+		{"a second path", second, "", "10.0.1.1 on eth1 and 10.0.1.2 on eth1 reach each other in both directions"},
+		{"a second path without its address on a node", secondBut(func(in *Input) { in.Nodes[1].Facts.Second = &PathEnd{First: "eth0"} }), "fail second path", "n2 (10.0.0.2): no interface has the address 10.0.1.2"},
+		{"a second path over the first one's interface", secondBut(func(in *Input) { in.Nodes[0].Facts.Second.Dev = "eth0" }), "fail second path", "n1 (10.0.0.1): 10.0.1.1 is on eth0, as the first path is"},
+		{"a second path by a VLAN on the first one's card", secondBut(func(in *Input) {
+			in.Nodes[1].Facts.Second.Dev, in.Nodes[1].Facts.Second.Cards = "eth0.7", []string{"eth0"}
+		}), "warn second path", "n2 (10.0.0.2): eth0 and eth0.7 both lie on eth0"},
+		{"a way to the second path that begins on the first one", secondBut(func(in *Input) { in.Nodes[0].Facts.Second.From = "10.0.0.1" }), "fail second path", "packets to 10.0.1.2 go from 10.0.0.1, not from 10.0.1.1"},
+		{"no way to the second path", secondBut(func(in *Input) { in.Nodes[0].Facts.Second.Error = "no way leads there" }), "fail second path", "n1 (10.0.0.1): no way leads there"},
+		{"a second path that is cut in one direction", secondBut(func(in *Input) {
+			in.Nodes[1].Reached[2].Ports = map[int]string{2380: "timeout"}
+		}), "fail second path", "port 2380 of 10.0.1.1 does not answer n2 (10.0.0.2): timeout"},
+		{"a second path that was not tried", secondBut(func(in *Input) { in.Nodes[0].Reached = in.Nodes[0].Reached[:2] }), "fail second path", "has not tried 10.0.1.2"},
+		{"nothing is said of a second path", secondBut(func(in *Input) { in.Nodes[0].Facts.Second = nil }), "fail second path", "says nothing of 10.0.1.1"},
+		{"a second path by the first one's address", secondBut(func(in *Input) { in.Nodes[0].Addr = "10.0.1.1" }), "fail second path", "10.0.1.1 is a node's address on the first path"},
+		{"a second path by the virtual address", secondBut(func(in *Input) { in.VIP = "10.0.1.2" }), "fail second path", "10.0.1.2 is the virtual address"},
+		{"a second path by one address", secondBut(func(in *Input) {
+			in.Second[1] = "10.0.1.1"
+			in.Nodes[0].Reached[2].Addr, in.Nodes[1].Facts.Second.From = "10.0.1.1", "10.0.1.1"
+		}), "fail second path", "10.0.1.1 is named for both nodes"},
+		{"a second path by the arbiter's address", secondBut(func(in *Input) { in.Arbiters[0].Addrs[0] = "10.0.1.2" }), "fail second path", "10.0.1.2 is the arbiter's address"},
+		{"a second path by an address that is pinged", secondBut(func(in *Input) {
+			pinged(in, "", "")
+			in.Arbiters[0].Addrs[1] = "10.0.1.1"
+			in.Nodes[0].Facts.Pings["10.0.1.1"], in.Nodes[1].Facts.Pings["10.0.1.1"] = "", ""
+		}), "fail second path, warn guarantee", "10.0.1.1 is an address that the nodes ping"},
+		{"a disk that both see", func(in *Input) { sharedDisks(in, Device{ID: "1", Size: 15 * gb}, Device{ID: "1", Size: 15 * gb}) }, "", "/dev/sdd is the same on both nodes, and free: 1"},
+		{"two disks in place of one", func(in *Input) { sharedDisks(in, Device{ID: "1", Size: 15 * gb}, Device{ID: "2", Size: 15 * gb}) }, "fail data disk", "n1 (10.0.0.1) has 1, "},
+		{"one without a name", func(in *Input) { sharedDisks(in, Device{Size: 15 * gb}, Device{Size: 15 * gb}) }, "fail data disk", "neither WWN nor serial"},
+		{"one without reservations", func(in *Input) {
+			sharedDisks(in, Device{ID: "1", Size: 15 * gb, Open: true}, Device{ID: "1", Size: 15 * gb, Open: true})
+		}, "warn data disk", "would not refuse the writes"},
+		{"one that somebody has reserved", func(in *Input) {
+			sharedDisks(in, Device{ID: "1", Size: 15 * gb}, Device{ID: "1", Size: 15 * gb, Error: "somebody else holds its reservation"})
+		}, "fail data disk", "or correct --shared"},
+		{"one that is in use", func(in *Input) {
+			sharedDisks(in, Device{ID: "1", Size: 15 * gb, Used: "mpath mpatha is on it"}, Device{ID: "1", Size: 15 * gb})
+		}, "fail data disk", "name a disk in --shared that nothing else uses"},
+		{"disks of a partition, of any size", func(in *Input) { partitions(in, Device{ID: "1", Size: gb}, Device{ID: "2", Size: gb}) }, "", "/dev/sde is free on both nodes"},
+		{"disks of a partition differ", func(in *Input) { partitions(in, Device{Size: gb}, Device{Size: 2 * gb}) }, "fail partition", "the same size"},
+		{"a disk of a partition is in use", func(in *Input) { partitions(in, Device{Size: gb, Used: "mounted at /"}, Device{Size: gb}) }, "fail partition", "n1 (10.0.0.1): /dev/sde is in use: mounted at /"},
 		{"two disks of one name", func(in *Input) { shared(in, lun, Device{ID: "0x5001", Size: gib}) }, "fail arbiter", "0x5001"},
 		{"a disk without an id", func(in *Input) { shared(in, Device{Size: gib}, Device{Size: gib}) }, "fail arbiter", "neither WWN nor serial"},
 		{"a disk that is in use", func(in *Input) { shared(in, lun, Device{ID: "0x5000", Size: gib, Used: "mounted at /data"}) }, "fail arbiter", "mounted at /data"},

@@ -28,9 +28,13 @@ type Options struct {
 	Dev         string       // interface of it; "": the nodes find it
 	Peer        netip.Addr
 	Arbiters    []precheck.Arbiter
-	Hosts, VMs  int // that the platform will have
-	Database    int // GB; 0: the least
+	Second      []netip.Addr // of this node and of the other one on a second path; nil: there is none
+	Hosts, VMs  int          // that the platform will have
+	Database    int          // GB; 0: the least
 	VersionFile string
+	Partition   string         // a disk for a partition; "": none
+	Disk        string         // for a DRBD device; "": the database is replicated by itself
+	Shared      bool           // Disk is one that both nodes see
 	Unmanaged   string         // program that exits 0 when the platform manages no hosts
 	Fencing     config.Fencing // for an arbiter of kind fence
 
@@ -71,9 +75,12 @@ func Ask(ctx context.Context, o Options) (precheck.Input, error) {
 		return precheck.Input{}, err
 	}
 	r := &run{Options: o, in: precheck.Input{
-		VIP: o.VIP.Addr().String(), Length: o.VIP.Bits(), Hosts: o.Hosts, VMs: o.VMs, Database: o.Database, Asked: o.Unmanaged != "",
+		VIP: o.VIP.Addr().String(), Length: o.VIP.Bits(), Hosts: o.Hosts, VMs: o.VMs, Database: o.Database, Asked: o.Unmanaged != "", Disk: o.Disk, Shared: o.Shared, Partition: o.Partition,
 	}}
 	r.in.Nodes[0].Addr, r.in.Nodes[1].Addr = own.String(), o.Peer.String()
+	for _, a := range o.Second {
+		r.in.Second = append(r.in.Second, a.String())
+	}
 	r.in.Arbiters = slices.Clone(o.Arbiters)
 	r.hosts = []*seen{{Node: &r.in.Nodes[0]}, {Node: &r.in.Nodes[1]}}
 	if err := r.addArbiters(); err != nil {
@@ -200,10 +207,22 @@ func (r *run) close() {
 	wg.Wait()
 }
 
+// second is a host's address on the second path, "" when it has none.
+func (r *run) second(h *seen) string {
+	for i, addr := range r.in.Second {
+		if h.Node == &r.in.Nodes[i] {
+			return addr
+		}
+	}
+	return ""
+}
+
 // gather asks what an installation asks. From now on the host listens at its ports.
 func (r *run) gather(ctx context.Context, h *seen) error {
 	r.Tell(h.Addr, "checks")
-	a, err := h.conn.Ask(ctx, install.Request{Do: install.DoGather, Query: &install.Query{Host: h.Addr, Addr: h.Addr, DataDir: "/var/lib/holdfast", Ports: install.Host{}.Ports()}})
+	a, err := h.conn.Ask(ctx, install.Request{Do: install.DoGather, Query: &install.Query{
+		Host: h.Addr, Addr: h.Addr, Second: r.second(h), DataDir: "/var/lib/holdfast", Ports: install.Host{}.Ports(),
+	}})
 	if err == nil && a.Facts == nil {
 		err = errors.New("it says nothing")
 	}
@@ -230,6 +249,9 @@ func (r *run) reach(ctx context.Context) {
 	for i, h := range r.hosts {
 		r.each([]*seen{h}, func(h *seen) error {
 			var peers []install.Peer
+			if i < 2 && r.in.Second != nil && r.hosts[1-i].Trouble == nil {
+				peers = append(peers, install.Peer{Host: r.in.Second[1-i], Addr: r.in.Second[1-i], Ports: install.SecondPorts()})
+			}
 			for k, o := range r.hosts {
 				if k != i && o.Trouble == nil && (!h.arbiter || !o.arbiter) {
 					peers = append(peers, install.Peer{Host: o.Addr, Addr: o.Addr, Ports: install.Host{}.Ports(), MTU: h.mtu, Rate: i < 2 && k < 2})
@@ -278,12 +300,15 @@ func merged(x, f precheck.Facts) precheck.Facts {
 
 // query is what node i is asked.
 func (r *run) query(i int) *precheck.Query {
-	q := &precheck.Query{VIP: r.VIP.String(), Dir: dataDir, VersionFile: r.VersionFile, Unmanaged: r.Unmanaged}
+	q := &precheck.Query{VIP: r.VIP.String(), Dir: dataDir, Disk: r.Disk, Shared: r.Shared, Partition: r.Partition, VersionFile: r.VersionFile, Unmanaged: r.Unmanaged}
 	if r.Dev != "" {
 		q.VIP += " dev " + r.Dev
 	}
 	other := r.in.Nodes[1-i]
 	q.Others = []string{other.Addr}
+	if s := r.in.Second; s != nil {
+		q.Second = &precheck.Path{First: r.in.Nodes[i].Addr, Own: s[i], Peer: s[1-i]}
+	}
 	for k, a := range r.in.Arbiters {
 		switch a.Kind {
 		case precheck.Ping:

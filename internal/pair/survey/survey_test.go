@@ -25,6 +25,7 @@ type world struct {
 	fails  map[string]error // by "ADDRESS REQUEST"
 	pairs  map[string]*precheck.Query
 	peers  map[string][]install.Peer
+	second map[string]string // addresses at which hosts listen, too
 }
 
 // host is one of them.
@@ -49,6 +50,7 @@ func (h host) Ask(_ context.Context, r install.Request) (a install.Answer, err e
 	}
 	switch r.Do {
 	case install.DoGather:
+		h.w.second[h.addr] = r.Query.Second
 		a.Facts = &install.Facts{
 			Name: "n" + h.addr[len(h.addr)-1:], Machine: "m-" + h.addr, Root: true, Link: &install.Link{MTU: 9000, Speed: 1000},
 			Installed: &install.Installed{Cluster: "hf-1"}, Unknown: map[string]string{"installed": "torn"},
@@ -79,7 +81,7 @@ func (h host) Ask(_ context.Context, r install.Request) (a install.Answer, err e
 // run asks all hosts of the world.
 func (w *world) run(t *testing.T, change func(*Options)) (found []precheck.Finding, all string, err error) {
 	t.Helper()
-	w.pairs, w.peers = map[string]*precheck.Query{}, map[string][]install.Peer{}
+	w.pairs, w.peers, w.second = map[string]*precheck.Query{}, map[string][]install.Peer{}, map[string]string{}
 	o := Options{
 		VIP: netip.MustParsePrefix("10.0.0.9/24"), Peer: netip.MustParseAddr("127.0.0.2"), Hosts: 1, VMs: 1,
 		Here: func() (install.Conn, error) { return host{w, "127.0.0.1"}, w.fails["here"] },
@@ -107,6 +109,7 @@ func TestAllHostsAreAsked(t *testing.T) {
 	w := &world{}
 	_, all, err := w.run(t, func(o *Options) {
 		o.Arbiters, o.Dev, o.VersionFile, o.Unmanaged = quorum("127.0.0.3"), "eth0", "/v", "/p"
+		o.Second = []netip.Addr{netip.MustParseAddr("10.0.1.1"), netip.MustParseAddr("10.0.1.2")}
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -127,7 +130,16 @@ func TestAllHostsAreAsked(t *testing.T) {
 			t.Errorf("%s was asked %+v, want %+v", addr, q, want)
 		}
 	}
-	for addr, want := range map[string]string{"127.0.0.1": "127.0.0.2+ 127.0.0.3", "127.0.0.2": "127.0.0.1+ 127.0.0.3", "127.0.0.3": "127.0.0.1 127.0.0.2"} {
+	for i, want := range []precheck.Path{{First: "127.0.0.1", Own: "10.0.1.1", Peer: "10.0.1.2"}, {First: "127.0.0.2", Own: "10.0.1.2", Peer: "10.0.1.1"}} {
+		addr := []string{"127.0.0.1", "127.0.0.2"}[i]
+		if q := w.pairs[addr].Second; q == nil || *q != want || w.second[addr] != want.Own {
+			t.Errorf("%s was asked %+v of the second path, and listens at %q: want %+v", addr, q, w.second[addr], want)
+		}
+	}
+	if w.pairs["127.0.0.3"].Second != nil || w.second["127.0.0.3"] != "" {
+		t.Errorf("the arbiter was asked of the second path: %+v, %q", w.pairs["127.0.0.3"].Second, w.second["127.0.0.3"])
+	}
+	for addr, want := range map[string]string{"127.0.0.1": "10.0.1.2 127.0.0.2+ 127.0.0.3", "127.0.0.2": "10.0.1.1 127.0.0.1+ 127.0.0.3", "127.0.0.3": "127.0.0.1 127.0.0.2"} {
 		var got []string
 		for _, p := range w.peers[addr] {
 			s := p.Addr
@@ -135,7 +147,7 @@ func TestAllHostsAreAsked(t *testing.T) {
 				s += "+"
 			}
 			got = append(got, s)
-			if p.MTU != 9000 || len(p.Ports) != 3 {
+			if second := strings.HasPrefix(p.Addr, "10."); !second && (p.MTU != 9000 || len(p.Ports) != 3) || second && !slices.Equal(p.Ports, install.SecondPorts()) {
 				t.Errorf("%s tries %+v", addr, p)
 			}
 		}

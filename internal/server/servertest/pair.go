@@ -19,6 +19,7 @@ type Pair struct {
 	mu    sync.Mutex
 	begun bool
 	lay   func(*cluster.PairStatus)
+	part  *cluster.PairPartition
 }
 
 // NewPair returns a pair that is set up.
@@ -61,6 +62,13 @@ func (p *Pair) Pair(context.Context) (cluster.PairStatus, error) {
 		if serves && st.Owner.Host == h.Name {
 			r.Role, r.Waits, r.LagKnown, state = "active", true, false, "up"
 			moved = cluster.PairTimes{Taken: at.Add(100 * time.Millisecond), Promoted: at.Add(150 * time.Millisecond), Served: at.Add(250 * time.Millisecond)}
+		}
+		if p.part != nil {
+			t := *p.part
+			if t.Role = "standby"; r.Role == "active" {
+				t.Role = "active"
+			}
+			r.Partition = &t
 		}
 		r.Times = moved
 		r.Members = []cluster.PairMember{{Name: "tomcat", State: state}, {Name: "webip", VIP: "172.16.60.55", State: state}}
@@ -114,4 +122,36 @@ func (p *Pair) Copy(_ context.Context, user string, _ io.Writer, _ func(int64) e
 // Word tells of no store: this pair has a third voter.
 func (p *Pair) Word(user string) (cluster.PairWord, error) {
 	return cluster.PairWord{}, fail.Errorf(fail.Denied, "not allowed: %s is not the other node of a pair without a third voter", user)
+}
+
+// AddPartition adds one, on the node that serves.
+func (p *Pair) AddPartition(ctx context.Context, _ string, in cluster.PartitionOrder) error {
+	st, err := p.Pair(ctx)
+	if err != nil {
+		return err
+	}
+	if st.Active() == nil {
+		return fail.Errorf(fail.Refused, "the services of the pair do not run").With("see what they wait for: holdfast pair status")
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if t := p.part; t != nil && (t.Name != in.Name || t.Disk != in.Disk || t.Mount != in.Mount) {
+		return fail.Errorf(fail.Refused, "the pair has the partition %s on %s at %s, and can have one", t.Name, t.Disk, t.Mount)
+	}
+	p.part = &cluster.PairPartition{Name: in.Name, Disk: in.Disk, Mount: in.Mount, State: cluster.PartitionReady, Bytes: 1 << 30, Copy: "UpToDate", Linked: true, Percent: 100}
+	return nil
+}
+
+// RemovePartition takes it away.
+func (p *Pair) RemovePartition(_ context.Context, _, name string) ([]string, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.part == nil:
+		return nil, fail.Errorf(fail.Invalid, "partition %q: the pair has none", name)
+	case p.part.Name != name:
+		return nil, fail.Errorf(fail.Invalid, "partition %q: want %s, the one that there is", name, p.part.Name)
+	}
+	p.part = nil
+	return nil, nil
 }

@@ -65,6 +65,13 @@ func RunMember(ctx context.Context, c MemberConfig) (err error) {
 		return fmt.Errorf("run store member %s: %w", c.Name, err)
 	}
 	defer func() { err = errors.Join(err, release()) }()
+	if c.Second != nil {
+		shut, err := c.Second.open(c)
+		if err != nil {
+			return fmt.Errorf("run store member %s: %w", c.Name, err)
+		}
+		defer shut()
+	}
 	g := newGuard(c)
 	if c, err = prepare(ctx, c); err != nil {
 		return fmt.Errorf("run store member %s: %w", c.Name, err)
@@ -112,7 +119,7 @@ func prepare(ctx context.Context, c MemberConfig) (MemberConfig, error) {
 func attend(ctx context.Context, c MemberConfig, e *embed.Etcd, h *halt) (halted bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var tending sync.WaitGroup
-	tending.Go(func() { tend(ctx, e.GetLogger()) })
+	tending.Go(func() { tend(ctx, c.Second, e.GetLogger()) })
 	defer tending.Wait()
 	defer cancel()
 	return serve(ctx, c, e, h)

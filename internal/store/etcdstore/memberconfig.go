@@ -35,10 +35,11 @@ type MemberConfig struct {
 	TLS          *TLSFiles         `json:"tls,omitempty"`   // nil: plain, for tests; URLs begin with http then
 	HeartbeatMS  uint              `json:"heartbeat_ms,omitempty"`
 	ElectionMS   uint              `json:"election_ms,omitempty"`
-	QuotaMB      int64             `json:"quota_mb,omitempty"`  // of the data, in MiB; default 512
-	LogFile      string            `json:"log_file,omitempty"`  // default: standard error
-	LogLevel     string            `json:"log_level,omitempty"` // debug, info, warn (default), error
-	Guard        *Guard            `json:"-"`                   // of callers that run no member; nil, or without TLS: everybody may do everything
+	QuotaMB      int64             `json:"quota_mb,omitempty"`    // of the data, in MiB; default 512
+	Second       *SecondPath       `json:"second_path,omitempty"` // with TLS only
+	LogFile      string            `json:"log_file,omitempty"`    // default: standard error
+	LogLevel     string            `json:"log_level,omitempty"`   // debug, info, warn (default), error
+	Guard        *Guard            `json:"-"`                     // of callers that run no member; nil, or without TLS: everybody may do everything
 }
 
 // TLSFiles names the PEM files for peers and clients alike, as pki writes them.
@@ -123,6 +124,8 @@ func (c MemberConfig) check() error {
 		return fmt.Errorf("election_ms is %d, want at least 5 times heartbeat_ms (%d)", c.ElectionMS, c.HeartbeatMS)
 	case c.QuotaMB < 0:
 		return fmt.Errorf("quota_mb is %d, want a positive number", c.QuotaMB)
+	case c.Second != nil && (c.TLS == nil || !c.Second.Own.IsValid() || !c.Second.Peer.IsValid() || !c.Second.There.IsValid()):
+		return errors.New("second_path: want own, peer and there, and tls")
 	case c.Initial[c.Name] != c.PeerURL:
 		return fmt.Errorf("initial has %q for %s, but peer_url is %q", c.Initial[c.Name], c.Name, c.PeerURL)
 	}

@@ -32,16 +32,21 @@ const (
 	tendEvery = 500 * time.Millisecond
 )
 
-// tend keeps limits on all TCP sockets of this process until ctx ends. etcd lets
+// tend keeps limits on all TCP sockets of this process until ctx ends, and where
+// there is a second path ends those over a path that is cut. etcd lets
 // nobody else at its sockets, so they are found by their descriptors. An option
 // that reaches a socket which has just taken the place of another does no harm.
 // A failure is no reason to end the member: it is logged, once, and tried again.
-func tend(ctx context.Context, log *zap.Logger) {
-	tick := time.NewTicker(tendEvery)
+func tend(ctx context.Context, second *SecondPath, log *zap.Logger) {
+	every, look := tendEvery, limitSockets
+	if second != nil {
+		every, look = stallEvery, func() error { return errors.Join(limitSockets(), second.endStalled()) }
+	}
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	told := false
 	for {
-		if err := limitSockets(); err != nil && !told {
+		if err := look(); err != nil && !told {
 			log.Warn("connections to members that are lost may be noticed late", zap.Error(err))
 			told = true
 		}

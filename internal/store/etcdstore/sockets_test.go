@@ -2,6 +2,7 @@ package etcdstore
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -27,7 +28,7 @@ func TestAMemberThatWasCutOffIsBackSoon(t *testing.T) {
 	c := &cluster{members: ms}
 	var clients []*Client
 	for i, m := range ms {
-		clients = append(clients, openOn(t, hosts, i, m.conf.ClientURL))
+		clients = append(clients, openOn(t, hosts, i, m.conf.ClientURL, nil))
 	}
 	for _, cl := range clients {
 		written(t, c, cl, 30*time.Second)
@@ -80,9 +81,9 @@ func startApart(t *testing.T, hosts *nettest.Net) []*member {
 }
 
 // openOn makes a client that lives on a host.
-func openOn(t *testing.T, hosts *nettest.Net, host int, at string) *Client {
+func openOn(t *testing.T, hosts *nettest.Net, host int, at string, secret *tls.Config) *Client {
 	t.Helper()
-	o := Options{Endpoints: []string{at}, Prefix: "/", DialTimeout: 2 * time.Second, Log: discard()}
+	o := Options{Endpoints: []string{at}, TLS: secret, Prefix: "/", DialTimeout: 2 * time.Second, Log: discard()}
 	conf := config(o)
 	conf.DialOptions = append(conf.DialOptions, grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
 		return hosts.Dial(ctx, host, addr)
@@ -105,11 +106,7 @@ func written(t *testing.T, c *cluster, cl *Client, within time.Duration) {
 	t.Helper()
 	end := time.Now().Add(slack.For(within))
 	for {
-		ctx, cancel := context.WithDeadline(t.Context(), end)
-		attempt, stop := context.WithTimeout(ctx, slack.For(500*time.Millisecond))
-		_, _, err := cl.Txn(attempt, nil, []store.Op{{Key: "k", Value: []byte("v")}})
-		stop()
-		cancel()
+		err := tryWrite(t, cl, min(time.Until(end), slack.For(500*time.Millisecond)))
 		if err == nil {
 			return
 		}
@@ -117,6 +114,14 @@ func written(t *testing.T, c *cluster, cl *Client, within time.Duration) {
 			c.fail(t, "no write by %s within %s: %v", cl.etcd.Endpoints(), within, err)
 		}
 	}
+}
+
+// tryWrite writes once.
+func tryWrite(t *testing.T, cl *Client, within time.Duration) error {
+	ctx, cancel := context.WithTimeout(t.Context(), within)
+	defer cancel()
+	_, _, err := cl.Txn(ctx, nil, []store.Op{{Key: "k", Value: []byte("v")}})
+	return err
 }
 
 // leaderOn finds the leader's host.

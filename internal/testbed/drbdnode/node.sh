@@ -2,11 +2,14 @@
 # Makes the kernel and the initramfs of a small host with the real DRBD, and prints the
 # directory they are in: node.sh [CACHE]
 #   vmlinuz  initrd.gz
+# With HOLDFAST_DRBD_MODULE=DIR the host has the DRBD 9 that was built for this kernel, in place of
+# the kernel's own 8.4: DIR has drbd.ko, drbd_transport_tcp.ko and, where the build made one, handshake.ko.
 # The kernel and its modules are those of packaging/testroot; drbd-utils is fetched and not
 # installed. Made once for this script and each root, and kept in CACHE, by default
 # /var/cache/holdfast-lab.
 set -euo pipefail
 cache=${1:-/var/cache/holdfast-lab}
+module=${HOLDFAST_DRBD_MODULE:-}
 fail() {
   echo "no host with DRBD: $1" >&2
   exit 1
@@ -42,6 +45,14 @@ build() {
     cp "$root$m" "$d/"
     echo "insmod /${m##*/}"
   done >"$d/modules"
+  if [ -n "$module" ]; then # it needs of the kernel what 8.4 needs
+    cp "$module/drbd.ko" "$d/"
+    for f in handshake drbd_transport_tcp; do
+      [ -e "$module/$f.ko" ] || continue
+      cp "$module/$f.ko" "$d/"
+      echo "insmod /$f.ko" >>"$d/modules"
+    done
+  fi
   printf 'include "drbd.d/*.res";\n' >"$d/etc/drbd.conf"
   printf 'root:x:0:0:root:/root:/bin/sh\n' >"$d/etc/passwd"
   cat >"$d/init" <<-'END'
@@ -66,7 +77,7 @@ build() {
 [ "$(id -u)" -eq 0 ] || fail "this is not root"
 exec 9>"$cache/drbd.lock"
 flock 9
-made=$cache/drbd-$({ declare -f build; echo "$base"; } | sha256sum | cut -c1-12)
+made=$cache/drbd-$({ declare -f build; echo "$base"; [ -z "$module" ] || cat "$module"/*.ko; } | sha256sum | cut -c1-12)
 if [ ! -d "$made" ]; then
   find "$cache" -maxdepth 1 -name 'drbd-*' -type d \( -mtime +31 -o -name '*-part' \) -exec rm -rf --one-file-system {} +
   mkdir "$made-part"

@@ -33,8 +33,13 @@ type Options struct {
 	Memory int         // MiB, default 224
 	Disk   int64       // bytes, default 64 MiB
 	Home   int64       // bytes of a second disk, /dev/vdb; 0: none
+	Spare  int64       // bytes of a third one, /dev/vdc, beside Home; 0: none
 	Taps   [2]*os.File // their cards' other ends, in place of the link between the two
 	LUN    *LUN        // a unit of a target that both nodes have as /dev/sda
+	// System has the nodes boot Debian with systemd, sshd and MariaDB, from /dev/vdb. Files are there
+	// without libraries. Both have /dev/vdc, one disk with a serial number.
+	System bool
+	Addrs  [2]string // of the link of such nodes, ADDRESS/LENGTH
 }
 
 // Node is a host. Its name is n1 or n2, the address of its link 10.97.1.1 or 10.97.1.2, and
@@ -69,9 +74,13 @@ func EmptyDatabase(t testing.TB, dir string) {
 // Make makes two nodes with empty disks, and boots them.
 func Make(t testing.TB, opt Options) [2]*Node {
 	t.Helper()
-	made, err := exec.Command(filepath.Join(try.Module(t), "internal/testbed/drbdnode/node.sh")).CombinedOutput()
+	script := "node.sh"
+	if opt.System {
+		script = "system.sh"
+	}
+	made, err := exec.Command(filepath.Join(try.Module(t), "internal/testbed/drbdnode", script)).CombinedOutput()
 	if err != nil {
-		t.Fatalf("node.sh: %v: %s", err, made)
+		t.Fatalf("%s: %v: %s", script, err, made)
 	}
 	dir := try.ShortDir(t)
 	from := strings.TrimSpace(string(made))
@@ -84,9 +93,11 @@ func Make(t testing.TB, opt Options) [2]*Node {
 		n := &Node{t: t, id: i + 1, opt: opt, dir: dir, files: from, port: l.Addr().(*net.TCPAddr).Port}
 		nodes[i] = n
 		try.Must(t, l.Close())
-		for file, size := range map[string]int64{n.disk(): opt.Disk, n.home(): opt.Home} {
-			try.Must(t, os.WriteFile(file, nil, 0o600))
-			try.Must(t, os.Truncate(file, size))
+		empty(t, n.disk(), opt.Disk)
+		empty(t, n.spare(), opt.Spare)
+		n.Reinstall()
+		if opt.System {
+			empty(t, n.shared(), 1<<20)
 		}
 		t.Cleanup(n.Crash)
 	}
@@ -99,21 +110,45 @@ func Make(t testing.TB, opt Options) [2]*Node {
 	return nodes
 }
 
+// Reinstall gives a node that has no power its second disk anew: an empty one, or the system.
+func (n *Node) Reinstall() {
+	n.t.Helper()
+	if !n.opt.System {
+		empty(n.t, n.home(), n.opt.Home)
+		return
+	}
+	out, err := exec.Command("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", filepath.Join(n.files, "disk.img"), n.home()).CombinedOutput()
+	if err != nil {
+		n.fail("qemu-img: %v: %s", err, out)
+	}
+}
+
+// empty makes a file of that many zeros.
+func empty(t testing.TB, file string, size int64) {
+	t.Helper()
+	try.Must(t, os.WriteFile(file, nil, 0o600))
+	try.Must(t, os.Truncate(file, size))
+}
+
 // image puts the program and the files into a second initramfs behind the first one: the
 // kernel unpacks both.
 func image(t testing.TB, from, dir string, opt Options) {
 	t.Helper()
 	extra := filepath.Join(dir, "extra")
-	try.Must(t, os.Mkdir(extra, 0o755))
-	build := exec.Command("go", "test", "-c", "-o", filepath.Join(extra, "node"), "-ldflags", "-s -w", opt.Pkg)
+	root, add := extra, addFile
+	if opt.System {
+		root, add = filepath.Join(extra, "extra"), `mkdir -p ".${1%/*}" && cp -RL "$1" ".$1"`
+	}
+	try.Must(t, os.MkdirAll(root, 0o755))
+	build := exec.Command("go", "test", "-c", "-o", filepath.Join(root, "node"), "-ldflags", "-s -w", opt.Pkg)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %v: %s", build.Args, err, out)
 	}
 	for _, f := range opt.Files {
-		add := exec.Command("sh", "-c", addFile, "sh", f)
-		add.Dir = extra
-		if out, err := add.CombinedOutput(); err != nil {
+		cmd := exec.Command("sh", "-c", add, "sh", f)
+		cmd.Dir = root
+		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("put %s into the image: %v: %s", f, err, out)
 		}
 	}
@@ -138,7 +173,9 @@ done
 `
 
 func (n *Node) disk() string            { return filepath.Join(n.dir, fmt.Sprintf("disk%d", n.id)) }
+func (n *Node) spare() string           { return filepath.Join(n.dir, fmt.Sprintf("n%d.spare", n.id)) }
 func (n *Node) home() string            { return filepath.Join(n.dir, fmt.Sprintf("home%d", n.id)) }
+func (n *Node) shared() string          { return filepath.Join(n.dir, "shared") }
 func (n *Node) link(id int) string      { return filepath.Join(n.dir, fmt.Sprintf("link%d", id)) }
 func (n *Node) monitor() string         { return filepath.Join(n.dir, fmt.Sprintf("monitor%d", n.id)) }
 func (n *Node) console() string         { return filepath.Join(n.dir, fmt.Sprintf("console%d", n.id)) }
@@ -152,7 +189,7 @@ func (n *Node) Boot() {
 	n.t.Helper()
 	args := []string{"-machine", "q35", "-accel", "tcg,thread=multi,tb-size=128", "-cpu", "max,la57=off", "-m", strconv.Itoa(n.opt.Memory), "-smp", "1",
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-kernel", filepath.Join(n.files, "vmlinuz"), "-initrd", filepath.Join(n.dir, "initrd"),
-		"-append", fmt.Sprintf("console=ttyS0 quiet panic=1 mitigations=off no_timer_check net.ifnames=0 node=%d", n.id),
+		"-append", n.words(),
 		"-serial", "file:" + n.console(), "-monitor", "unix:" + n.monitor() + ",server=on,wait=off",
 		"-drive", "file=" + n.disk() + ",format=raw,if=none,id=d,cache=writeback", "-device", "virtio-blk-pci,drive=d",
 		"-netdev", fmt.Sprintf("user,id=way,restrict=on,hostfwd=tcp:127.0.0.1:%d-10.0.2.15:7777", n.port),
@@ -160,11 +197,19 @@ func (n *Node) Boot() {
 		"-device", "virtio-net-pci,netdev=link,id=nic,romfile=,addr=7,mac=" + n.mac(2),
 		"-object", "rng-random,filename=/dev/urandom,id=rng", "-device", "virtio-rng-pci,rng=rng",
 	}
+	if n.opt.System {
+		args = append(args, "-uuid", fmt.Sprintf("00000000-0000-4000-8000-%012d", n.id),
+			"-drive", "file="+n.home()+",format=qcow2,if=none,id=h,cache=unsafe", "-device", "virtio-blk-pci,drive=h",
+			"-drive", "file="+n.shared()+",format=raw,if=none,id=s,cache=writeback,file.locking=off", "-device", "virtio-blk-pci,drive=s,share-rw=on,serial=shared")
+	}
 	if n.opt.Home > 0 {
 		args = append(args, "-drive", "file="+n.home()+",format=raw,if=none,id=h,cache=writeback", "-device", "virtio-blk-pci,drive=h")
 	}
+	if n.opt.Spare > 0 {
+		args = append(args, "-drive", "file="+n.spare()+",format=raw,if=none,id=t,cache=writeback", "-device", "virtio-blk-pci,drive=t")
+	}
 	if l := n.opt.LUN; l != nil {
-		args = append(args, "-blockdev", fmt.Sprintf("driver=iscsi,node-name=lun,transport=tcp,portal=%s,target=%s,lun=1,initiator-name=iqn.2020-05.example.lab:n%d,cache.direct=on", l.portal, lunTarget, n.id),
+		args = append(args, "-blockdev", fmt.Sprintf("driver=iscsi,node-name=lun,transport=tcp,portal=%s,target=%s,lun=1,initiator-name=iqn.2020-05.example.lab:n%d,cache.direct=on", l.paths[n.id-1].l.Addr(), lunTarget, n.id),
 			"-device", "virtio-scsi-pci,id=scsi", "-device", "scsi-block,bus=scsi.0,drive=lun,share-rw=on")
 	}
 	tap := n.opt.Taps[n.id-1]
@@ -188,6 +233,16 @@ func (n *Node) Boot() {
 		defer close(gone)
 		_ = cmd.Wait() // it is killed
 	}()
+}
+
+// words are what the kernel is told.
+func (n *Node) words() string {
+	w := fmt.Sprintf("console=ttyS0 quiet panic=1 mitigations=off no_timer_check net.ifnames=0 node=%d", n.id)
+	if n.opt.System {
+		w += fmt.Sprintf(" rw link=%s systemd.hostname=%s systemd.machine_id=%032x systemd.mask=serial-getty@ttyS0.service systemd.journald.forward_to_console=1 systemd.journald.max_level_console=info",
+			n.opt.Addrs[n.id-1], n.Name(), n.id)
+	}
+	return w
 }
 
 // Wait waits until the node takes commands.
@@ -248,10 +303,27 @@ func (n *Node) On() bool {
 // Cut cuts the link to the other node, or heals it; the way of commands stays.
 func (n *Node) Cut(cut bool) {
 	n.t.Helper()
-	state := "on"
 	if cut {
-		state = "off"
+		n.order("set_link nic off")
+	} else {
+		n.order("set_link nic on")
 	}
+}
+
+// Pause makes the node stand still as a whole, with all its clocks, or go on: it does not know of
+// it, and no watchdog of its own does.
+func (n *Node) Pause(still bool) {
+	n.t.Helper()
+	if still {
+		n.order("stop")
+	} else {
+		n.order("cont")
+	}
+}
+
+// order has QEMU carry out a command of its monitor.
+func (n *Node) order(command string) {
+	n.t.Helper()
 	c, err := net.Dial("unix", n.monitor())
 	try.Must(n.t, err)
 	defer c.Close()
@@ -260,7 +332,7 @@ func (n *Node) Cut(cut bool) {
 	for range 2 { // what is said after the second prompt comes when the command was carried out
 		_, err = r.ReadString(')')
 		try.Must(n.t, err)
-		_, err = fmt.Fprintf(c, "set_link nic %s\n", state)
+		_, err = fmt.Fprintln(c, command)
 		try.Must(n.t, err)
 	}
 }
@@ -296,7 +368,13 @@ func (n *Node) run(ctx context.Context, args ...string) (out string, code int, e
 // Try runs a command, and gives what it said and its exit code.
 func (n *Node) Try(args ...string) (out string, code int) {
 	n.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), bootWithin)
+	return n.Within(bootWithin, args...)
+}
+
+// Within is Try for a command that may take longer than most.
+func (n *Node) Within(limit time.Duration, args ...string) (out string, code int) {
+	n.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	out, code, err := n.run(ctx, args...)
 	if err != nil {

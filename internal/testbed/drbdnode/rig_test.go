@@ -27,7 +27,11 @@ func TestALinkIsCutAndADiskSurvives(t *testing.T) {
 	}
 	b.Cut(false)
 	a.Run("ping", "-c", "1", "-w", "20", "10.97.1.2")
-	if got := a.Run("head", "-n", "1", "/proc/drbd"); !strings.HasPrefix(got, "version: 8.4") {
+	want := "version: 8.4"
+	if os.Getenv("HOLDFAST_DRBD_MODULE") != "" {
+		want = "version: 9."
+	}
+	if got := a.Run("head", "-n", "1", "/proc/drbd"); !strings.HasPrefix(got, want) {
 		t.Errorf("the kernel has %q", got)
 	}
 	a.Run("sh", "-c", "echo kept >/dev/vda && sync")

@@ -39,6 +39,18 @@ func (l *Lab) Heal(ctx context.Context, host string) error {
 	return l.p.record(host, "heal", "")
 }
 
+// SecondCable switches the host's port at the second switch off, or on again.
+func (l *Lab) SecondCable(ctx context.Context, host string, plugged bool) error {
+	if _, err := l.running(host); err != nil {
+		return err
+	}
+	to := map[bool]string{false: "down", true: "up"}[plugged]
+	if err := l.p.ip(ctx, "link", "set", l.p.secondPort(host), to); err != nil {
+		return fmt.Errorf("second cable of %s %s: %w", host, to, err)
+	}
+	return l.p.record(host, "second cable", to)
+}
+
 // cut is a one-way loss of unicast frames, or a loss of one kind of traffic.
 type cut struct {
 	From string `json:"from"`

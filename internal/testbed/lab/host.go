@@ -87,6 +87,11 @@ func (l *Lab) boot(ctx context.Context, host string, d *detached) error {
 	if err := l.p.plugCable(ctx, host, d.PID); err != nil {
 		return err
 	}
+	if s.Options.Second {
+		if err := l.p.plugSecond(ctx, host, d.PID); err != nil {
+			return err
+		}
+	}
 	if s.Options.Watchdogs {
 		// The device is part of the machine: it is there before the system starts.
 		if err := l.p.waitDevice(ctx, host); err != nil {
@@ -130,8 +135,13 @@ func (p plan) bootSpec(h string, o Options) bootSpec {
 		daemons = append(daemons, Daemon{Name: AgentDaemon, Restart: true,
 			Argv: []string{p.agentExe(o), "agent", "--config", AgentConfig}})
 	}
+	second := ""
+	if o.Second {
+		second = p.secondAddr(h).String() + "/24"
+	}
 	return bootSpec{
-		Host: h, Addr: p.hostAddr(h).String() + "/24", MAC: p.hostMAC(h), Disk: p.disk(h),
+		Second: second,
+		Host:   h, Addr: p.hostAddr(h).String() + "/24", MAC: p.hostMAC(h), Disk: p.disk(h),
 		Shared: p.path("shared"), Watchdogs: p.path("wd"), Power: p.path("power"), Bin: p.path("bin"), Daemons: append(daemons, o.Daemons...),
 		OwnSystem: o.OwnSystem,
 	}

@@ -15,9 +15,10 @@ import (
 // bootSpec is what PID 1 of a host reads at power-on.
 type bootSpec struct {
 	Host      string   `json:"host"`
-	Addr      string   `json:"addr"` // with prefix length
-	MAC       string   `json:"mac"`  // of br0
-	Disk      string   `json:"disk"` // folder that survives
+	Addr      string   `json:"addr"`             // with prefix length
+	MAC       string   `json:"mac"`              // of br0
+	Second    string   `json:"second,omitempty"` // address of eth1, with prefix length; "": there is none
+	Disk      string   `json:"disk"`             // folder that survives
 	Shared    string   `json:"shared"`
 	Watchdogs string   `json:"watchdogs"`
 	Power     string   `json:"power"`
@@ -162,13 +163,17 @@ func (b bootSpec) configure(ctx context.Context) error {
 	if err := unix.Sethostname([]byte(b.Host)); err != nil {
 		return fmt.Errorf("set host name: %w", err)
 	}
-	for _, args := range [][]string{
+	commands := [][]string{
 		{"link", "set", "lo", "up"},
 		{"link", "add", "br0", "address", b.MAC, "type", "bridge", "stp_state", "0", "forward_delay", "0"},
 		{"link", "set", "eth0", "master", "br0", "up"},
 		{"addr", "add", b.Addr, "dev", "br0"},
 		{"link", "set", "br0", "up"},
-	} {
+	}
+	if b.Second != "" {
+		commands = append(commands, []string{"addr", "add", b.Second, "dev", "eth1"}, []string{"link", "set", "eth1", "up"})
+	}
+	for _, args := range commands {
 		if _, err := run(ctx, "ip", args...); err != nil {
 			return err
 		}

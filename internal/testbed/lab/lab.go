@@ -324,6 +324,9 @@ func (l *Lab) Hosts() []string { return l.p.hosts() }
 // Addr is a host's address in the laboratory's network.
 func (l *Lab) Addr(host string) netip.Addr { return l.p.hostAddr(host) }
 
+// SecondAddr is a host's address at the second switch.
+func (l *Lab) SecondAddr(host string) netip.Addr { return l.p.secondAddr(host) }
+
 // GuestAddr is the guest's address in the laboratory's network.
 func (l *Lab) GuestAddr() netip.Addr { return l.p.guestAddr() }
 

@@ -64,6 +64,16 @@ func (p plan) port(h string) string { return p.id() + "-" + h }
 // that one which nobody came to record is found.
 func (p plan) cgroup(h string) string { return filepath.Join(p.Groups, p.id()+"-"+h) }
 
+// secondBridge is the second switch, and secondPort its end of a host's second cable.
+func (p plan) secondBridge() string { return p.id() + "-br2" }
+
+func (p plan) secondPort(h string) string { return p.id() + "-" + h + "-2" }
+
+// secondAddr is a host's address at the second switch.
+func (p plan) secondAddr(h string) netip.Addr {
+	return netip.AddrFrom4([4]byte{10, 97, byte(p.Subnet), byte(10 + hostNumber(h))})
+}
+
 func (p plan) addr(last int) netip.Addr {
 	return netip.AddrFrom4([4]byte{10, 98, byte(p.Subnet), byte(last)})
 }

@@ -111,22 +111,43 @@ func steps(fns ...func() error) error {
 // plugCable joins the switch and the network namespace of process pid by a
 // cable whose far end is eth0.
 func (p plan) plugCable(ctx context.Context, h string, pid int) error {
+	return p.plug(ctx, p.bridge(), p.port(h), "eth0", pid)
+}
+
+// plugSecond joins the second switch, which it makes, and that namespace; the far end
+// is eth1.
+func (p plan) plugSecond(ctx context.Context, h string, pid int) error {
+	bridge := p.secondBridge()
+	err := p.ip(ctx, "link", "add", bridge, "type", "bridge", "stp_state", "0", "forward_delay", "0")
+	if err != nil && !strings.Contains(err.Error(), "File exists") { // another host was on before
+		return err
+	}
+	return steps(
+		func() error { return p.ip(ctx, "link", "set", bridge, "up") },
+		func() error { return p.plug(ctx, bridge, p.secondPort(h), "eth1", pid) },
+	)
+}
+
+func (p plan) plug(ctx context.Context, bridge, port, far string, pid int) error {
 	// The kernel removes the old cable some time after the old host's end.
-	if err := p.ip(ctx, "link", "show", p.port(h)); err == nil {
-		if err := p.ip(ctx, "link", "del", p.port(h)); err != nil && !strings.Contains(err.Error(), "Cannot find device") {
+	if err := p.ip(ctx, "link", "show", port); err == nil {
+		if err := p.ip(ctx, "link", "del", port); err != nil && !strings.Contains(err.Error(), "Cannot find device") {
 			return err
 		}
 	}
 	return steps(
 		func() error {
-			return p.ip(ctx, "link", "add", p.port(h), "type", "veth", "peer", "name", "eth0", "netns", fmt.Sprint(pid))
+			return p.ip(ctx, "link", "add", port, "type", "veth", "peer", "name", far, "netns", fmt.Sprint(pid))
 		},
-		func() error { return p.ip(ctx, "link", "set", p.port(h), "master", p.bridge(), "up") },
+		func() error { return p.ip(ctx, "link", "set", port, "master", bridge, "up") },
 	)
 }
 
-// pullCable switches the host's port off, if it has one yet.
+// pullCable switches the host's ports off, those that it has yet.
 func (p plan) pullCable(ctx context.Context, h string) error {
+	if err := p.ip(ctx, "link", "set", p.secondPort(h), "down"); err != nil && !strings.Contains(err.Error(), "Cannot find device") && exists(filepath.Join("/run/netns", p.netns())) {
+		return err
+	}
 	err := p.setPort(ctx, h, "down")
 	if err != nil && (strings.Contains(err.Error(), "Cannot find device") || !exists(filepath.Join("/run/netns", p.netns()))) {
 		return nil

@@ -31,6 +31,7 @@ type Options struct {
 	Locks     bool     `json:"locks,omitempty"`     // libvirt's lock daemon on every host, with a lockspace in the shared folder; the agents' guest holds a lease there
 	Work      string   `json:"work,omitempty"`      // what the agents keep up: WorkGuest (default), WorkAddress or WorkPair
 	VoteDisk  bool     `json:"vote_disk,omitempty"` // of a pair of two hosts: a file in the shared folder decides which one goes on alone
+	Second    bool     `json:"second,omitempty"`    // a second switch joins the hosts; with WorkPair it is the pair's second path
 	StayOff   bool     `json:"stay_off,omitempty"`  // a host that its watchdog reset stays off, instead of on again after 2 s
 	Guests    int      `json:"guests,omitempty"`    // business guests vm1, vm2, ..., 0..64; implies Pools
 	Pools     bool     `json:"pools,omitempty"`     // the storage pools SharedPool and TemplatePool on every host

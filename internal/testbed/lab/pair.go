@@ -42,6 +42,11 @@ func (p plan) pairConf(cl *config.Cluster, o Options) {
 			{Name: "webip", VIP: netip.PrefixFrom(p.floatingAddr(), 24).String()},
 		},
 	}
+	if o.Second {
+		for _, h := range cl.Pair.Nodes {
+			cl.Pair.SecondPath = append(cl.Pair.SecondPath, p.secondAddr(h).String())
+		}
+	}
 	switch {
 	case len(p.hosts()) != 2:
 	case o.VoteDisk:

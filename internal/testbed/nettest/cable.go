@@ -2,6 +2,7 @@ package nettest
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"testing"
 )
@@ -33,6 +34,40 @@ func (e End) IP(t *testing.T, args ...string) string {
 	return must(t, e.space, append([]string{"ip"}, args...)...)
 }
 
+// NFT runs nft(8) on the host.
+func (e End) NFT(t *testing.T, args ...string) {
+	t.Helper()
+	must(t, e.space, append([]string{"nft"}, args...)...)
+}
+
 // Do calls fn on the host. A socket that it opens stays there; a goroutine that it
 // starts does not.
 func (e End) Do(fn func() error) error { return inside(e.space, fn) }
+
+// Second joins two hosts of the switch by a cable of their own, their eth1, with the
+// addresses of Second.
+func (n *Net) Second(t *testing.T, a, b int) {
+	t.Helper()
+	must(t, n.hosts[a], "ip", "link", "add", "eth1", "type", "veth", "peer", "name", "eth1", "netns", path(n.hosts[b]))
+	for _, h := range []int{a, b} {
+		must(t, n.hosts[h], "ip", "addr", "add", n.SecondAddr(h).String()+"/24", "dev", "eth1")
+		must(t, n.hosts[h], "ip", "link", "set", "eth1", "up")
+	}
+}
+
+// SecondAddr is the address of a host on the cable of Second.
+func (n *Net) SecondAddr(host int) netip.Addr {
+	return netip.AddrFrom4([4]byte{10, 78, 0, byte(host + 1)})
+}
+
+// CutSecond drops all that comes to a host over the cable of Second; who sends it is not told.
+func (n *Net) CutSecond(t *testing.T, host int) {
+	t.Helper()
+	must(t, n.hosts[host], "nft", "table inet second { chain c { type filter hook input priority 0; iifname eth1 drop; }; }")
+}
+
+// HealSecond ends CutSecond.
+func (n *Net) HealSecond(t *testing.T, host int) {
+	t.Helper()
+	must(t, n.hosts[host], "nft", "delete table inet second")
+}

@@ -70,9 +70,9 @@ func checkWhiteList(s *scene) []Finding {
 			allowed = append(allowed, x.Version)
 		}
 		return []Finding{inCluster(Fail, "upgrade to one of these versions first, `holdfast upgrade path` finds the way",
-			"%s is not on the white list of %s %s, which has %s", s.From, s.man.Name, s.man.Version, names(allowed))}
+			"%s is not on the white list of %s %s, which has %s", s.From, s.man.Name, s.man.Version, Names(allowed))}
 	case !from.Allowed:
-		return []Finding{inCluster(Fail, fmt.Sprintf("choose the mode %s, or first upgrade to a version from which %s is allowed", names(src.Modes), s.Mode.Listed()),
+		return []Finding{inCluster(Fail, fmt.Sprintf("choose the mode %s, or first upgrade to a version from which %s is allowed", Names(src.Modes), s.Mode.Listed()),
 			"from %s (%s) the upgrade is not allowed in the mode %s", s.From, src.Version, s.Mode.Listed())}
 	case src.ChangeSystemTables:
 		return []Finding{inCluster(Info, "", "the upgrade changes system tables")}
@@ -100,7 +100,7 @@ func checkVersions(s *scene) []Finding {
 	}
 	if len(mute) > 0 {
 		fs = append(fs, inCluster(level, "name the file that holds the version (status: versionFile) in the inventory, then repeat the check",
-			"the current version of these hosts is not known: %s", names(mute)))
+			"the current version of these hosts is not known: %s", Names(mute)))
 	}
 	s.told(func(h *inventory.Host, f *fact.Facts) {
 		if nk, ok := notKnown(h.Name, f, "version", level); ok {
@@ -190,10 +190,10 @@ func compareConfig(h cluster.HostID, module string, want manifest.ConfigFile, to
 	}
 	var parts []string
 	if lost := minus(told[i].Names, told[i].Bundle); len(lost) > 0 {
-		parts = append(parts, "only installed: "+names(lost))
+		parts = append(parts, "only installed: "+Names(lost))
 	}
 	if extra := minus(told[i].Bundle, told[i].Names); len(extra) > 0 {
-		parts = append(parts, "only in the bundle: "+names(extra))
+		parts = append(parts, "only in the bundle: "+Names(extra))
 	}
 	if len(parts) == 0 {
 		return nil

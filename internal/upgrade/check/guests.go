@@ -113,7 +113,7 @@ func (s *scene) models() []Finding {
 	for _, g := range keys(by) {
 		if len(by[g]) > 1 {
 			fs = append(fs, Finding{Scope: ScopeGroup, Where: g, Level: Info,
-				Text: fmt.Sprintf("hosts of the group %s have different CPU models: %s; guests that are started on a newer one may not move to an older one", groupName(g), names(keys(by[g])))})
+				Text: fmt.Sprintf("hosts of the group %s have different CPU models: %s; guests that are started on a newer one may not move to an older one", groupName(g), Names(keys(by[g])))})
 		}
 	}
 	return fs

@@ -257,8 +257,8 @@ func keys[K ~string, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) 
 
 const shownNames = 10
 
-// names lists words for a text, not more than a few.
-func names[T ~string](ws []T) string {
+// Names lists words for a text, not more than a few.
+func Names[T ~string](ws []T) string {
 	var b strings.Builder
 	for i, w := range ws {
 		if i == shownNames {

@@ -66,7 +66,7 @@ func checkCommands(s *scene) []Finding {
 			}
 		}
 		if len(missing) > 0 {
-			fs = append(fs, onHost(h.Name, Fail, install(system, packages)+"; without a network, mount the system's ISO image as a local repository first", "not there: %s", names(missing)))
+			fs = append(fs, onHost(h.Name, Fail, install(system, packages)+"; without a network, mount the system's ISO image as a local repository first", "not there: %s", Names(missing)))
 		}
 	})
 	return fs

@@ -107,7 +107,7 @@ func missingTargets(h *inventory.Host, f *fact.Facts, all map[string]bool) []Fin
 		return nil
 	}
 	return []Finding{onHost(h.Name, Warn, "log in to them (iscsiadm -m node --login); otherwise guests with disks on them can not move here",
-		"has no session to iSCSI targets that other hosts of its group use: %s", names(missing))}
+		"has no session to iSCSI targets that other hosts of its group use: %s", Names(missing))}
 }
 
 func deadPaths(h *inventory.Host, m fact.Map) []Finding {
@@ -120,7 +120,7 @@ func deadPaths(h *inventory.Host, m fact.Map) []Finding {
 	if len(down) == 0 && len(m.Paths) > 0 {
 		return nil
 	}
-	l, text := Warn, fmt.Sprintf("paths are down: %s", names(down))
+	l, text := Warn, fmt.Sprintf("paths are down: %s", Names(down))
 	if len(down) == len(m.Paths) {
 		l, text = Fail, "no path is up"
 	}
@@ -154,7 +154,7 @@ func checkO2CB(s *scene) []Finding {
 	if len(inUse) > 1 {
 		var parts []string
 		for _, n := range sortedInts(inUse) {
-			parts = append(parts, fmt.Sprintf("%d on %s", n, names(inUse[n])))
+			parts = append(parts, fmt.Sprintf("%d on %s", n, Names(inUse[n])))
 		}
 		fs = append(fs, inCluster(Fail, "bring all hosts to the same threshold before a pool is mounted anew", "hosts use different O2CB heartbeat thresholds and would refuse each other: %s", strings.Join(parts, "; ")))
 	}
@@ -210,9 +210,9 @@ func checkTemplate(s *scene) []Finding {
 		template, shared := attached(h, f)
 		switch {
 		case s.next(h.Name) && len(template)+len(shared) > 0:
-			fs = append(fs, onHost(h.Name, Fail, "suspend and detach them before the reboot; otherwise umount may hang", "is about to be rebooted with storage attached: %s", names(append(template, shared...))))
+			fs = append(fs, onHost(h.Name, Fail, "suspend and detach them before the reboot; otherwise umount may hang", "is about to be rebooted with storage attached: %s", Names(append(template, shared...))))
 		case s.When == Before && len(template) > 0:
-			fs = append(fs, onHost(h.Name, Info, "", "template storage is attached; the run detaches it before the reboot and attaches it again afterwards: %s", names(template)))
+			fs = append(fs, onHost(h.Name, Info, "", "template storage is attached; the run detaches it before the reboot and attaches it again afterwards: %s", Names(template)))
 		case s.When == Before && s.man.RequiresReboot && f != nil && len(f.ISCSI) > 0:
 			fs = append(fs, onHost(h.Name, Info, "", "%d iSCSI sessions: the run detaches shared storage before the reboot", len(f.ISCSI)))
 		}

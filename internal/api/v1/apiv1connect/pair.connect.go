@@ -41,6 +41,12 @@ const (
 	PairServiceBeginPairProcedure = "/holdfast.v1.PairService/BeginPair"
 	// PairServiceResolvePairProcedure is the fully-qualified name of the PairService's ResolvePair RPC.
 	PairServiceResolvePairProcedure = "/holdfast.v1.PairService/ResolvePair"
+	// PairServiceAddPartitionProcedure is the fully-qualified name of the PairService's AddPartition
+	// RPC.
+	PairServiceAddPartitionProcedure = "/holdfast.v1.PairService/AddPartition"
+	// PairServiceRemovePartitionProcedure is the fully-qualified name of the PairService's
+	// RemovePartition RPC.
+	PairServiceRemovePartitionProcedure = "/holdfast.v1.PairService/RemovePartition"
 )
 
 // PairServiceClient is a client for the holdfast.v1.PairService service.
@@ -52,6 +58,11 @@ type PairServiceClient interface {
 	// ResolvePair makes the copy of this agent's host the one that is kept, where none is complete
 	// and can be promoted: what the other node has beside it is given up.
 	ResolvePair(context.Context, *v1.ResolvePairRequest) (*v1.ResolvePairResponse, error)
+	// AddPartition makes a file system beside the data of the pair, which the active node mounts. It is
+	// asked on that node. One that was cut short goes on when it is asked again.
+	AddPartition(context.Context, *v1.AddPartitionRequest) (*v1.AddPartitionResponse, error)
+	// RemovePartition takes it away on both nodes.
+	RemovePartition(context.Context, *v1.RemovePartitionRequest) (*v1.RemovePartitionResponse, error)
 }
 
 // NewPairServiceClient constructs a client for the holdfast.v1.PairService service. By default, it
@@ -83,14 +94,28 @@ func NewPairServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(pairServiceMethods.ByName("ResolvePair")),
 			connect.WithClientOptions(opts...),
 		),
+		addPartition: connect.NewClient[v1.AddPartitionRequest, v1.AddPartitionResponse](
+			httpClient,
+			baseURL+PairServiceAddPartitionProcedure,
+			connect.WithSchema(pairServiceMethods.ByName("AddPartition")),
+			connect.WithClientOptions(opts...),
+		),
+		removePartition: connect.NewClient[v1.RemovePartitionRequest, v1.RemovePartitionResponse](
+			httpClient,
+			baseURL+PairServiceRemovePartitionProcedure,
+			connect.WithSchema(pairServiceMethods.ByName("RemovePartition")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // pairServiceClient implements PairServiceClient.
 type pairServiceClient struct {
-	getPair     *connect.Client[v1.GetPairRequest, v1.GetPairResponse]
-	beginPair   *connect.Client[v1.BeginPairRequest, v1.BeginPairResponse]
-	resolvePair *connect.Client[v1.ResolvePairRequest, v1.ResolvePairResponse]
+	getPair         *connect.Client[v1.GetPairRequest, v1.GetPairResponse]
+	beginPair       *connect.Client[v1.BeginPairRequest, v1.BeginPairResponse]
+	resolvePair     *connect.Client[v1.ResolvePairRequest, v1.ResolvePairResponse]
+	addPartition    *connect.Client[v1.AddPartitionRequest, v1.AddPartitionResponse]
+	removePartition *connect.Client[v1.RemovePartitionRequest, v1.RemovePartitionResponse]
 }
 
 // GetPair calls holdfast.v1.PairService.GetPair.
@@ -120,6 +145,24 @@ func (c *pairServiceClient) ResolvePair(ctx context.Context, req *v1.ResolvePair
 	return nil, err
 }
 
+// AddPartition calls holdfast.v1.PairService.AddPartition.
+func (c *pairServiceClient) AddPartition(ctx context.Context, req *v1.AddPartitionRequest) (*v1.AddPartitionResponse, error) {
+	response, err := c.addPartition.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// RemovePartition calls holdfast.v1.PairService.RemovePartition.
+func (c *pairServiceClient) RemovePartition(ctx context.Context, req *v1.RemovePartitionRequest) (*v1.RemovePartitionResponse, error) {
+	response, err := c.removePartition.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // PairServiceHandler is an implementation of the holdfast.v1.PairService service.
 type PairServiceHandler interface {
 	// GetPair tells the state of the pair.
@@ -129,6 +172,11 @@ type PairServiceHandler interface {
 	// ResolvePair makes the copy of this agent's host the one that is kept, where none is complete
 	// and can be promoted: what the other node has beside it is given up.
 	ResolvePair(context.Context, *v1.ResolvePairRequest) (*v1.ResolvePairResponse, error)
+	// AddPartition makes a file system beside the data of the pair, which the active node mounts. It is
+	// asked on that node. One that was cut short goes on when it is asked again.
+	AddPartition(context.Context, *v1.AddPartitionRequest) (*v1.AddPartitionResponse, error)
+	// RemovePartition takes it away on both nodes.
+	RemovePartition(context.Context, *v1.RemovePartitionRequest) (*v1.RemovePartitionResponse, error)
 }
 
 // NewPairServiceHandler builds an HTTP handler from the service implementation. It returns the path
@@ -156,6 +204,18 @@ func NewPairServiceHandler(svc PairServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(pairServiceMethods.ByName("ResolvePair")),
 		connect.WithHandlerOptions(opts...),
 	)
+	pairServiceAddPartitionHandler := connect.NewUnaryHandlerSimple(
+		PairServiceAddPartitionProcedure,
+		svc.AddPartition,
+		connect.WithSchema(pairServiceMethods.ByName("AddPartition")),
+		connect.WithHandlerOptions(opts...),
+	)
+	pairServiceRemovePartitionHandler := connect.NewUnaryHandlerSimple(
+		PairServiceRemovePartitionProcedure,
+		svc.RemovePartition,
+		connect.WithSchema(pairServiceMethods.ByName("RemovePartition")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/holdfast.v1.PairService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case PairServiceGetPairProcedure:
@@ -164,6 +224,10 @@ func NewPairServiceHandler(svc PairServiceHandler, opts ...connect.HandlerOption
 			pairServiceBeginPairHandler.ServeHTTP(w, r)
 		case PairServiceResolvePairProcedure:
 			pairServiceResolvePairHandler.ServeHTTP(w, r)
+		case PairServiceAddPartitionProcedure:
+			pairServiceAddPartitionHandler.ServeHTTP(w, r)
+		case PairServiceRemovePartitionProcedure:
+			pairServiceRemovePartitionHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -183,4 +247,12 @@ func (UnimplementedPairServiceHandler) BeginPair(context.Context, *v1.BeginPairR
 
 func (UnimplementedPairServiceHandler) ResolvePair(context.Context, *v1.ResolvePairRequest) (*v1.ResolvePairResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.PairService.ResolvePair is not implemented"))
+}
+
+func (UnimplementedPairServiceHandler) AddPartition(context.Context, *v1.AddPartitionRequest) (*v1.AddPartitionResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.PairService.AddPartition is not implemented"))
+}
+
+func (UnimplementedPairServiceHandler) RemovePartition(context.Context, *v1.RemovePartitionRequest) (*v1.RemovePartitionResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.PairService.RemovePartition is not implemented"))
 }

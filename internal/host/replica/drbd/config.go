@@ -100,9 +100,23 @@ var resourceForm = template.Must(template.New("resource").Parse(resource))
 // Nodes are both ends.
 func (c Config) Nodes() []Node { return []Node{c.Self, c.Peer} }
 
+// form is what the resource file is made of.
+type form struct {
+	Config
+	Nine bool // for DRBD 9, else for 8.4
+}
+
+// Ordered are both ends in an order that is the same on both nodes: the numbers of DRBD 9.
+func (f form) Ordered() []Node {
+	if f.Peer.Name < f.Self.Name {
+		return []Node{f.Peer, f.Self}
+	}
+	return f.Nodes()
+}
+
 // text is the resource file, of drbd.conf(5).
-func (c Config) text() (string, error) {
+func (c Config) text(v version) (string, error) {
 	var b strings.Builder
-	err := resourceForm.Execute(&b, c)
+	err := resourceForm.Execute(&b, form{c, v.nine()})
 	return b.String(), err
 }

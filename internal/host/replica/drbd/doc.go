@@ -2,7 +2,8 @@
 // copies the same; this package lets it acknowledge a write without the peer, and make a
 // node the primary, only when its caller has decided so.
 //
-// The device has protocol C and "fencing resource-and-stonith". Measured with 8.4.11:
+// The device has protocol C and "fencing resource-and-stonith". Measured with 8.4.11, and the same with 9.2.16, which is
+// told of its peer apart (Up):
 //
 //   - A primary that loses its peer freezes all writes and runs the handler "fence-peer"
 //     once. What the handler answers decides: 4 goes on at once, 1 leaves it frozen. A link

@@ -42,10 +42,11 @@ func New(cfg Config) (*Driver, error) {
 // Create writes the resource file, and puts DRBD's own data on a disk that has none, and whose
 // beginning is empty: fail.Refused. It can be called again.
 func (d *Driver) Create(ctx context.Context) error {
-	if err := module(ctx); err != nil {
+	v, err := module(ctx)
+	if err != nil {
 		return err
 	}
-	text, err := d.cfg.text()
+	text, err := d.cfg.text(v)
 	if err != nil {
 		return err
 	}
@@ -103,6 +104,9 @@ func (d *Driver) Up(ctx context.Context, connect bool) error {
 			return err
 		}
 	}
+	if err := d.peer(ctx, st); err != nil {
+		return err
+	}
 	if st.Disk == "" || st.Disk == "Diskless" {
 		if err := d.adm(ctx, "attach"); err != nil {
 			return err
@@ -116,6 +120,24 @@ func (d *Driver) Up(ctx context.Context, connect bool) error {
 		return err
 	}
 	return d.set(upMark, "")
+}
+
+// peer tells DRBD 9 of the other end, which 8.4 learns with the connection. It is before the
+// disk is there: 9 asks the handler about peers that it knows, and about no others.
+func (d *Driver) peer(ctx context.Context, st State) error {
+	v, err := module(ctx)
+	if err != nil || !v.nine() {
+		return err
+	}
+	if st.Connection == "" {
+		if err := d.adm(ctx, "new-peer"); err != nil {
+			return err
+		}
+	}
+	if st.Path {
+		return nil
+	}
+	return d.adm(ctx, "new-path")
 }
 
 // Begun reports that Up has come to its end since the boot: one that was cut short may have

@@ -11,7 +11,7 @@ import (
 )
 
 // procFile tells how all devices are, without a program: a look costs nothing, so it can be
-// taken several times a second. The module 9 does not say it there.
+// taken several times a second. The module 9 has only its version there.
 const procFile = "/proc/drbd"
 
 // Glance is Status, read from the kernel's file where the device is there. Create has seen

@@ -24,10 +24,10 @@ srcversion: 211FB288A383ED945B83420
 
 func TestAGlance(t *testing.T) {
 	for minor, want := range map[int]State{
-		0: {true, "Primary", "no", "UpToDate", "Connected", "Secondary", "Established", "UpToDate", 0, "0"},
-		1: {true, "Primary", "held", "UpToDate", "Connecting", "Unknown", "Off", "DUnknown", 4, "1"},
-		2: {true, "Secondary", "no", "Consistent", "StandAlone", "Unknown", "Off", "DUnknown", 65496, "2"},
-		5: {true, "Secondary", "no", "Inconsistent", "Connected", "Primary", "SyncTarget", "UpToDate", 40128, "5"},
+		0: {true, "Primary", "no", "UpToDate", "Connected", "Secondary", "Established", "UpToDate", 0, "0", false},
+		1: {true, "Primary", "held", "UpToDate", "Connecting", "Unknown", "Off", "DUnknown", 4, "1", false},
+		2: {true, "Secondary", "no", "Consistent", "StandAlone", "Unknown", "Off", "DUnknown", 65496, "2", false},
+		5: {true, "Secondary", "no", "Inconsistent", "Connected", "Primary", "SyncTarget", "UpToDate", 40128, "5", false},
 	} {
 		if st, found, err := glance(proc84, minor); st != want || !found || err != nil {
 			t.Errorf("minor %d: %+v, %t, %v", minor, st, found, err)

@@ -18,7 +18,7 @@ func TestAPersonKeepsTheOlderCopy(t *testing.T) {
 	a.do("demote")
 
 	b.until("the loss", func(s status) bool { return s.Connection != "Connected" })
-	b.Run("drbdadm", "outdate", "r0")
+	b.Run("drbdsetup", "outdate", "0")
 	b.refuses("promote")
 	for range 2 { // again does no harm
 		b.do("keep")

@@ -18,6 +18,7 @@ type State struct {
 	PeerDisk    string
 	OutOfSync   uint64 // KiB that the peer has otherwise, as far as this node knows
 	Minor       string // of the device
+	Path        bool   // DRBD 9 knows the addresses of both ends; 8.4 has them with the connection
 }
 
 // Linked reports that the peer is connected and has everything.
@@ -41,7 +42,7 @@ func (s State) Good() bool { return s.Disk == "UpToDate" || s.Disk == "Consisten
 //	2026-11-20T06:34:49.697421+00:00 change resource name:r0 role:Primary
 //	exists -
 //
-// A resource has one device and one peer. Kinds that it does not know, as helpers and paths,
+// A resource has one device and one peer. Kinds that it does not know, as helpers,
 // say nothing about the state.
 func (s *State) take(resource, line string) (end bool, err error) {
 	f := strings.Fields(line)
@@ -91,6 +92,8 @@ func (s *State) take(resource, line string) (end bool, err error) {
 	case f[1] == "connection":
 		set(&s.Connection, "connection")
 		set(&s.PeerRole, "role")
+	case f[1] == "path":
+		s.Path = !gone
 	case f[1] == "peer-device" && gone:
 		s.Replication, s.PeerDisk = "", ""
 	case f[1] == "peer-device":

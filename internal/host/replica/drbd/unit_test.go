@@ -13,7 +13,7 @@ import (
 	"holdfast/internal/testbed/try"
 )
 
-// What drbdsetup says, of the module 8.4.11 as measured and in the form of 9.
+// What drbdsetup says, of the modules 8.4.11 and 9.2.16 as measured.
 const (
 	connected84 = `exists resource name:r0 role:Primary suspended:no write-ordering:flush
 exists connection name:r0 peer-node-id:0 conn-name:peer connection:Connected role:Secondary congested:no
@@ -33,11 +33,26 @@ change connection name:r0 peer-node-id:0 conn-name:peer connection:StandAlone
 destroy peer-device name:r0 peer-node-id:0 conn-name:peer volume:0
 destroy connection name:r0 peer-node-id:0 conn-name:peer
 `
-	sync9 = `exists resource name:r0 role:Secondary suspended:no force-io-failures:no write-ordering:flush may_promote:no promotion_score:10101
-exists connection name:r0 peer-node-id:1 conn-name:n2 connection:Connected role:Primary congested:no
-exists path name:r0 peer-node-id:1 conn-name:n2 local:ipv4:10.97.1.1:7789 peer:ipv4:10.97.1.2:7789 established:yes
-exists device name:r0 volume:0 minor:0 backing_dev:/dev/vda disk:Inconsistent client:no open:no quorum:yes size:65496
-exists peer-device name:r0 peer-node-id:1 conn-name:n2 volume:0 replication:SyncTarget peer-disk:UpToDate peer-client:no resync-suspended:no received:8 sent:0 out-of-sync:40128 done:38.73
+	// The module 9.2.16 as measured, by drbd-utils 9.22.
+	connected9 = `exists resource name:r0 role:Secondary suspended:no force-io-failures:no write-ordering:flush may_promote:yes promotion_score:10102
+exists connection name:r0 peer-node-id:0 conn-name:n1 connection:Connected role:Secondary congested:no ap-in-flight:0 rs-in-flight:0
+exists device name:r0 volume:0 minor:0 backing_dev:/dev/vda disk:UpToDate client:no quorum:yes size:65496 read:0 written:0 al-writes:0 bm-writes:0 upper-pending:0 lower-pending:0 al-suspended:no blocked:no
+exists peer-device name:r0 peer-node-id:0 conn-name:n1 volume:0 replication:Established peer-disk:UpToDate peer-client:no resync-suspended:no received:0 sent:0 out-of-sync:0 pending:0 unacked:0
+exists path name:r0 peer-node-id:0 conn-name:n1 local:ipv4:10.97.1.2:7789 peer:ipv4:10.97.1.1:7789 established:yes
+exists -
+`
+	frozen9 = `exists resource name:r0 role:Primary suspended:fencing force-io-failures:no write-ordering:flush may_promote:no promotion_score:10101
+exists connection name:r0 peer-node-id:1 conn-name:n2 connection:Connecting role:Unknown congested:no ap-in-flight:1 rs-in-flight:0
+exists device name:r0 volume:0 minor:0 backing_dev:/dev/vda disk:UpToDate client:no quorum:yes size:65496 read:691 written:70533 al-writes:2 bm-writes:0 upper-pending:1 lower-pending:0 al-suspended:no blocked:upper
+exists peer-device name:r0 peer-node-id:1 conn-name:n2 volume:0 replication:Off peer-disk:DUnknown peer-client:no resync-suspended:no received:0 sent:0 out-of-sync:0 pending:1 unacked:0
+exists path name:r0 peer-node-id:1 conn-name:n2 local:ipv4:10.97.1.1:7789 peer:ipv4:10.97.1.2:7789 established:no
+exists -
+`
+	alone9 = `exists resource name:r0 role:Secondary suspended:no force-io-failures:no write-ordering:flush may_promote:yes promotion_score:10101
+exists connection name:r0 peer-node-id:0 conn-name:n1 connection:StandAlone role:Unknown congested:no ap-in-flight:0 rs-in-flight:0
+exists device name:r0 volume:0 minor:0 backing_dev:/dev/vda disk:UpToDate client:no quorum:yes size:65496 read:0 written:0 al-writes:0 bm-writes:0 upper-pending:0 lower-pending:0 al-suspended:no blocked:no
+exists peer-device name:r0 peer-node-id:0 conn-name:n1 volume:0 replication:Off peer-disk:DUnknown peer-client:no resync-suspended:no received:0 sent:0 out-of-sync:0 pending:0 unacked:0
+exists path name:r0 peer-node-id:0 conn-name:n1 local:ipv4:10.97.1.2:7789 peer:ipv4:10.97.1.1:7789 established:no
 exists -
 `
 )
@@ -47,12 +62,15 @@ func TestStatesOfBothForms(t *testing.T) {
 		text string
 		want State
 	}{
-		"connected": {connected84, State{true, "Primary", "no", "UpToDate", "Connected", "Secondary", "Established", "UpToDate", 0, "0"}},
-		"frozen":    {frozen84, State{true, "Primary", "fencing", "UpToDate", "Connecting", "Unknown", "Off", "DUnknown", 0, "0"}},
-		"split":     {split84, State{Up: true, Role: "Primary", Suspended: "no", Disk: "UpToDate", Minor: "0"}},
-		"sync of 9": {sync9, State{true, "Secondary", "no", "Inconsistent", "Connected", "Primary", "SyncTarget", "UpToDate", 40128, "0"}},
-		"down":      {connected84 + "destroy resource name:r0\n", State{}},
-		"of others": {strings.ReplaceAll(connected84, "r0", "r1"), State{}},
+		"connected":   {connected84, State{true, "Primary", "no", "UpToDate", "Connected", "Secondary", "Established", "UpToDate", 0, "0", false}},
+		"frozen":      {frozen84, State{true, "Primary", "fencing", "UpToDate", "Connecting", "Unknown", "Off", "DUnknown", 0, "0", false}},
+		"split":       {split84, State{Up: true, Role: "Primary", Suspended: "no", Disk: "UpToDate", Minor: "0"}},
+		"connected 9": {connected9, State{true, "Secondary", "no", "UpToDate", "Connected", "Secondary", "Established", "UpToDate", 0, "0", true}},
+		"frozen 9":    {frozen9, State{true, "Primary", "fencing", "UpToDate", "Connecting", "Unknown", "Off", "DUnknown", 0, "0", true}},
+		"alone 9":     {alone9, State{true, "Secondary", "no", "UpToDate", "StandAlone", "Unknown", "Off", "DUnknown", 0, "0", true}},
+		"no path 9":   {alone9 + "destroy path name:r0 peer-node-id:0 conn-name:n1 local:ipv4:10.97.1.2:7789 peer:ipv4:10.97.1.1:7789\n", State{true, "Secondary", "no", "UpToDate", "StandAlone", "Unknown", "Off", "DUnknown", 0, "0", false}},
+		"down":        {connected84 + "destroy resource name:r0\n", State{}},
+		"of others":   {strings.ReplaceAll(connected84, "r0", "r1"), State{}},
 	} {
 		var got State
 		ends := 0
@@ -76,7 +94,7 @@ func TestStatesOfBothForms(t *testing.T) {
 }
 
 func FuzzTake(f *testing.F) {
-	for _, text := range []string{connected84, frozen84, split84, sync9} {
+	for _, text := range []string{connected84, frozen84, split84, connected9, frozen9, alone9} {
 		for line := range strings.Lines(text) {
 			f.Add(line)
 		}
@@ -135,13 +153,27 @@ func TestSettingsAreChecked(t *testing.T) {
 	if _, err := New(good); err != nil {
 		t.Fatal(err)
 	}
-	text, err := good.text()
+	text, err := good.text("8.4.11")
 	try.Must(t, err)
 	for _, want := range []string{"protocol C;", "  disk {\n    fencing resource-and-stonith;", `fence-peer "/usr/bin/holdfast drbd-fence /run/holdfast";`,
 		"address ipv4 10.0.0.1:7789;", "address ipv6 [fd00::2]:7789;", "after-sb-1pri disconnect;"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the resource file lacks %q:\n%s", want, text)
 		}
+	}
+	nine, err := good.text("9.2.16")
+	try.Must(t, err)
+	self, peer := "  on "+host+" {\n    node-id 0;", "  on other-"+host+" {\n    node-id 1;"
+	if good.Peer.Name < host {
+		self, peer = "  on "+host+" {\n    node-id 1;", "  on other-"+host+" {\n    node-id 0;"
+	}
+	for _, want := range []string{"auto-promote no;", "quorum off;", "  net {\n    protocol C;\n    fencing resource-and-stonith;", "  disk {\n    on-io-error", self, peer} {
+		if !strings.Contains(nine, want) {
+			t.Errorf("the resource file of 9 lacks %q:\n%s", want, nine)
+		}
+	}
+	if strings.Contains(text, "node-id") || strings.Contains(text, "options") {
+		t.Errorf("the resource file of 8.4 has words of 9:\n%s", text)
 	}
 	for want, spoil := range map[string]func(*Config){
 		"resource":         func(c *Config) { c.Resource = "a b" },
@@ -195,5 +227,19 @@ func TestADiskWithDataIsNotEmpty(t *testing.T) {
 	}
 	if _, err := Empty(file + "-none"); err == nil {
 		t.Error("a disk that is not there is empty")
+	}
+}
+
+// TestAModuleThatAsksNobody: DRBD 9 would take a peer for fenced.
+func TestAModuleThatAsksNobody(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "usermode_helper")
+	for helper, good := range map[string]bool{"/sbin/drbdadm\n": true, "disabled\n": false, "\n": false} {
+		try.Must(t, os.WriteFile(file, []byte(helper), 0o600))
+		if err := asks(file); (err == nil) != good {
+			t.Errorf("%q: %v", helper, err)
+		}
+	}
+	if asks(file+"-missing") == nil {
+		t.Error("without the file it passed")
 	}
 }

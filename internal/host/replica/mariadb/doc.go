@@ -15,6 +15,12 @@
 //     also transactions that were acknowledged and applied. A start of a GTID replica throws
 //     its relay log away as well. So a replica that was started anew has not everything, and
 //     is not promoted, until it has followed its primary again.
+//   - A replica that connects anew ends the session of its former connection. While commits may
+//     wait for replicas, the server waits in that with its list of sessions locked, until
+//     something comes over the former connection: if that was cut, until the kernel's next
+//     repetition over it, which may take two minutes. No connection begins or ends meanwhile, and
+//     SHOW SLAVE HOSTS hangs (kill_zombie_dump_threads, Ack_receiver::remove_slave; seen with
+//     10.11.19). So the session of a replica that is lost is ended before it comes back.
 //   - START SLAVE with both threads stopped throws the relay log away, too.
 //   - gtid_binlog_pos has one entry of each domain; only gtid_binlog_state has all servers,
 //     and thus shows transactions that a peer does not have.

@@ -16,6 +16,7 @@ import (
 type counts struct {
 	server, run, replica string
 	dump                 string // number of the session that serves the replica
+	serving              []session
 	relay                string // of the replica; of a proof only
 	replicas             int    // that have registered
 	enabled, status      bool
@@ -55,20 +56,19 @@ func (d *Driver) count(ctx context.Context, q querier, run string) (counts, erro
 	}
 	// A session whose write found a full disk waits for space, which the server looks for once a
 	// minute, for ever. Queries are answered meanwhile, and no commit ends.
-	sessions, err := d.rows(ctx, q, "SELECT id, command='Binlog Dump' AS serves FROM information_schema.processlist WHERE command='Binlog Dump' OR state='Waiting for someone to free space'")
+	sessions, err := d.rows(ctx, q, "SELECT id, host, command='Binlog Dump' AS serves FROM information_schema.processlist WHERE command='Binlog Dump' OR state='Waiting for someone to free space'")
 	if err != nil {
 		return c, err
 	}
-	var dumps []string
 	for _, s := range sessions {
 		if s["serves"] == "1" {
-			dumps = append(dumps, s["id"])
+			c.serving = append(c.serving, session{s["id"], s["host"]})
 		} else {
 			c.full = true
 		}
 	}
-	if len(dumps) == 1 {
-		c.dump = dumps[0]
+	if len(c.serving) == 1 {
+		c.dump = c.serving[0].id
 	}
 	s, err := d.status(ctx, q)
 	if err != nil {

@@ -88,7 +88,8 @@ func (d *Driver) look(ctx context.Context, q querier) (f following, err error) {
 	return f, nil
 }
 
-// Status says how this node is. A server that does not answer is Silent, and Problem says why.
+// Status says how this node is. A server that does not answer is Silent, and Problem says why. Of
+// a primary it ends the sessions of replicas that are lost.
 func (d *Driver) Status(ctx context.Context) (replica.Status, error) {
 	run, err := d.run(ctx)
 	if err != nil {
@@ -148,6 +149,9 @@ func (d *Driver) fill(ctx context.Context, run string, st *replica.Status) error
 	st.Blocked, st.Connected = c.waiting, c.clients > 0 && c.replicas > 0
 	if st.Role == replica.Primary {
 		st.Guarantee = d.judge(c)
+		if err := d.endLost(ctx, c.serving); err != nil { // it serves all the same
+			st.Problem = err.Error()
+		}
 	}
 	return nil
 }

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
+	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -33,28 +33,48 @@ func (d *Disk) Path() string { return d.path }
 // told once (SAM-5, "Unit attention conditions"), and there are few kinds.
 const attempts = 8
 
-// use does one thing at a time with the disk, and leaves it behind when ctx ends: a command to
-// a device whose path is lost can hang for longer than its time.
+// answerWithin is how long the disk may take to answer all that one call asks of it.
+const answerWithin = 15 * time.Second
+
+// use does one thing at a time with the disk, and leaves it behind when ctx ends, or the disk has
+// not answered in time: a command to a device whose path is lost can hang for longer than its time.
 func (d *Disk) use(ctx context.Context, do func(fd int) error) error {
+	_, err := ask(ctx, d, func(fd int) (struct{}, error) { return struct{}{}, do(fd) })
+	return err
+}
+
+// ask is use for what has an answer: one that comes too late reaches nobody.
+func ask[T any](ctx context.Context, d *Disk, do func(fd int) (T, error)) (answer T, err error) {
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
 	select {
 	case d.busy <- struct{}{}:
 	case <-ctx.Done():
-		return fmt.Errorf("shared disk %s: an earlier command still waits for it: %w", d.path, context.Cause(ctx))
+		return answer, fmt.Errorf("shared disk %s: %w: an earlier command still waits for it: %w", d.path, ErrPath, context.Cause(ctx))
 	}
-	done := make(chan error, 1)
+	type result struct {
+		answer T
+		err    error
+	}
+	done := make(chan result, 1)
 	go func() { // ends when the disk answers
-		err := d.open(do)
+		var r result
+		err := d.open(func(fd int) (err error) {
+			r.answer, err = do(fd)
+			return err
+		})
+		r.err = err
 		<-d.busy
-		done <- err
+		done <- r
 	}()
 	select {
-	case err := <-done:
-		if err != nil {
-			return fmt.Errorf("shared disk %s: %w", d.path, err)
+	case r := <-done:
+		if r.err != nil {
+			return answer, fmt.Errorf("shared disk %s: %w", d.path, r.err)
 		}
-		return nil
+		return r.answer, nil
 	case <-ctx.Done():
-		return fmt.Errorf("shared disk %s: %w: %w", d.path, ErrPath, context.Cause(ctx))
+		return answer, fmt.Errorf("shared disk %s: %w: %w", d.path, ErrPath, context.Cause(ctx))
 	}
 }
 
@@ -76,19 +96,27 @@ func (d *Disk) open(do func(fd int) error) (err error) {
 	return do(fd)
 }
 
-// mapped refuses a device of several paths: a reservation is of one of them, and the others
-// would be refused by the device, or not be covered.
-func mapped(fd int) error {
+// whole refuses a device of several paths, since a reservation is of one of them, and the others
+// would be refused by the disk, or not be covered; and a part of a disk, since a reservation is
+// of all of it.
+func whole(fd int) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return err
 	}
-	_, err := os.Stat(fmt.Sprintf("/sys/dev/block/%d:%d/dm", unix.Major(st.Rdev), unix.Minor(st.Rdev)))
-	switch {
-	case err == nil:
-		return fail.Errorf(fail.Refused, "a device of the device mapper (multipath, LVM): a reservation is of one path, and which paths it has is not known here")
-	case !errors.Is(err, fs.ErrNotExist):
-		return err
+	dir := fmt.Sprintf("/sys/dev/block/%d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev))
+	for _, of := range []struct{ glob, why string }{
+		{"dm", "a device of the device mapper (multipath, LVM): a reservation is of one path, and a registration for each path is not made"},
+		{"holders/dm-*", "a device of the device mapper (multipath, LVM) is on it: a reservation is of one path, and a registration for each path is not made"},
+		{"partition", "a partition: a reservation is of the whole disk"},
+	} {
+		found, err := filepath.Glob(filepath.Join(dir, of.glob))
+		if err != nil {
+			return err
+		}
+		if len(found) > 0 {
+			return fail.Errorf(fail.Refused, "%s", of.why)
+		}
 	}
 	return nil
 }
@@ -154,26 +182,24 @@ func able(fd int) error {
 }
 
 // Holder is who holds the reservation. Errors: ErrNone, ErrAttention, ErrPath.
-func (d *Disk) Holder(ctx context.Context) (r Reservation, err error) {
-	err = d.use(ctx, func(fd int) error {
+func (d *Disk) Holder(ctx context.Context) (Reservation, error) {
+	return ask(ctx, d, func(fd int) (r Reservation, err error) {
 		if err = able(fd); err == nil {
 			r, err = holder(fd)
 		}
-		return err
+		return r, err
 	})
-	return r, err
 }
 
 // Keys are those that are registered. Errors: ErrNone, ErrAttention, ErrPath.
-func (d *Disk) Keys(ctx context.Context) (keys []Key, err error) {
-	err = d.use(ctx, func(fd int) error {
+func (d *Disk) Keys(ctx context.Context) ([]Key, error) {
+	return ask(ctx, d, func(fd int) ([]Key, error) {
 		b, err := in(fd, inKeys)
-		if err == nil {
-			keys, err = parseKeys(b)
+		if err != nil {
+			return nil, err
 		}
-		return err
+		return parseKeys(b)
 	})
-	return keys, err
 }
 
 // Self is this node's key.
@@ -182,12 +208,13 @@ func (d *Disk) Self() Key { return d.self }
 // Claim takes the reservation for this node, and returns when the device says that this node
 // holds it. take: from the other one, too, whose writes are refused from then on; the caller
 // has a license for it. Errors: ErrNone, ErrConflict, ErrAttention, ErrPath; fail.Refused when
-// it is neither node's, or the other one's without take, or the device is one of several paths.
+// it is neither node's, or the other one's without take, or the device is one of several paths
+// or a part of a disk.
 func (d *Disk) Claim(ctx context.Context, take bool) error {
 	return d.use(ctx, func(fd int) error {
 		err := able(fd)
 		if err == nil {
-			err = mapped(fd)
+			err = whole(fd)
 		}
 		if err != nil {
 			return err

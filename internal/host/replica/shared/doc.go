@@ -5,7 +5,7 @@
 //	scsi.go   the commands and their answers, pure (SPC-4, T10/BSR INCITS 513)
 //	sgio.go   one command to a device, by the ioctl SG_IO
 //	disk.go   claim, release, holder
-//	files.go  the file system on it
+//	files.go  the file system on it, and whether the disk answers
 //
 // The reservation is of the type Write Exclusive. Of that type only the node that holds it
 // writes; the other one, registered or not, may read, and looks at the file system so. With
@@ -23,4 +23,6 @@
 //   - A release and a preemption by one node are a unit attention for the other one, at its
 //     next command, which is not carried out: it is repeated.
 //   - A node that boots is another nexus: its registration of before is there still.
+//   - A direct read of a place that is dirty in the cache has the kernel write it first: EIO, where
+//     the reservation is another's.
 package shared

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 
@@ -52,9 +53,9 @@ func parseHead(b []byte) (u UUID, ok bool) {
 // Errors: ErrPath; fail.Refused when there is another one, or none.
 func (d *Disk) Check(ctx context.Context) error {
 	return d.use(ctx, func(int) error {
-		b, err := d.head()
+		b, err := d.direct(0)
 		if err != nil {
-			return fmt.Errorf("%w: %w", ErrPath, err)
+			return err
 		}
 		switch u, ok := parseHead(b); {
 		case !ok:
@@ -66,12 +67,41 @@ func (d *Disk) Check(ctx context.Context) error {
 	})
 }
 
-func (d *Disk) head() (head []byte, err error) {
-	fd, err := unix.Open(d.path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_DIRECT, 0)
+// Answers is nil when the disk gives a block of its own. A disk that takes SCSI commands is asked by one: a read past this host's cache
+// would have the kernel write first what of that place is in the cache. Of any other one it is the last block. Errors: ErrAttention, ErrPath,
+// and what the disk says.
+func (d *Disk) Answers(ctx context.Context) error {
+	return d.use(ctx, func(fd int) error {
+		block, err := unix.IoctlGetInt(fd, unix.BLKSSZGET)
+		if err != nil {
+			return fmt.Errorf("%w: ioctl BLKSSZGET: %w", ErrPath, err)
+		}
+		if _, err = send(fd, commandRead(), make([]byte, block), fromDevice); !errors.Is(err, ErrNone) {
+			return err
+		}
+		size, err := unix.IoctlGetInt(fd, unix.BLKGETSIZE64) // 64 bits are what an int has here
+		if err != nil {
+			return fmt.Errorf("%w: ioctl BLKGETSIZE64: %w", ErrPath, err)
+		}
+		_, err = d.direct(max(0, int64(size)/headBytes-1) * headBytes)
+		return err
+	})
+}
+
+// direct reads headBytes of the disk, past this host's cache. Errors: ErrPath.
+func (d *Disk) direct(at int64) (b []byte, err error) {
+	if b, err = readDirect(d.path, at); err != nil {
+		err = fmt.Errorf("%w: %w", ErrPath, err)
+	}
+	return b, err
+}
+
+func readDirect(path string, at int64) (b []byte, err error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_DIRECT, 0)
 	if err != nil {
 		return nil, err
 	}
-	f := os.NewFile(uintptr(fd), d.path)
+	f := os.NewFile(uintptr(fd), path)
 	defer func() {
 		if cerr := f.Close(); err == nil {
 			err = cerr
@@ -82,12 +112,38 @@ func (d *Disk) head() (head []byte, err error) {
 	if err != nil {
 		return nil, err
 	}
-	n, err := f.ReadAt(page, 0)
-	head = append(head, page[:n]...)
+	n, err := f.ReadAt(page, at)
+	b = append(b, page[:n]...)
 	if uerr := unix.Munmap(page); err == nil {
 		err = uerr
 	}
-	return head, err
+	return b, err
+}
+
+// Ready says why a disk can not be that of a pair whose name is pair, "" when it has none yet; nil: it can. own: it has that pair's
+// file system already. It does not look who has it mounted, nor, unless it is the pair's own, what is on it. Errors: ErrNone, when nothing
+// but its lack of reservations is against it; ErrAttention, ErrPath; fail.Refused.
+func Ready(ctx context.Context, path, pair string) (own bool, err error) {
+	d := New(path, pair, 0)
+	return ask(ctx, d, func(fd int) (own bool, err error) {
+		if err := whole(fd); err != nil {
+			return false, err
+		}
+		b, err := d.direct(0)
+		if err != nil {
+			return false, err
+		}
+		u, ok := parseHead(b)
+		own = pair != "" && ok && u == d.uuid
+		if err := able(fd); err != nil {
+			return own, err
+		}
+		r, err := holder(fd)
+		if err == nil && r.Key != 0 && (pair == "" || r.Key != d.self && r.Key != d.other) {
+			err = fail.Errorf(fail.Refused, "somebody else holds its reservation, by the key %s", r.Key)
+		}
+		return own, err
+	})
 }
 
 // Fresh has this host forget what it has read of the disk: the other node may have written

@@ -33,6 +33,13 @@ func TestTheLifeOfAReservation(t *testing.T) {
 	a.refuses(shared.ErrNone.Error(), "/dev/vda", "claim")
 	a.refuses("no path", "/dev/none", "holder")
 	a.refuses("no file system", lun, "check")
+	a.do("answers")
+	a.refuses("no path", "/dev/none", "answers")
+	if got := a.do("ready"); got != "own false" {
+		t.Errorf("an empty device: %s", got)
+	}
+	a.refuses(shared.ErrNone.Error(), "/dev/vda", "ready")
+	a.refuses("no path", "/dev/none", "ready")
 
 	a.do("claim")
 	a.do("claim") // once more does no harm
@@ -41,7 +48,10 @@ func TestTheLifeOfAReservation(t *testing.T) {
 		t.Error("want writes of the first node only")
 	}
 	b.refuses("the other node holds", lun, "claim-free")
-	b.do("release") // it holds nothing
+	b.refuses("somebody else holds its reservation, by the key "+keys[0].String(), lun, "ready")
+	b.do("ready-own") // a key of the pair itself
+	b.do("answers")   // reads are not refused
+	b.do("release")   // it holds nothing
 	holds(keys[0])
 
 	// A planned change.

@@ -54,6 +54,11 @@ func disk(path, what string) (string, error) {
 		return "", d.Clear(ctx)
 	case "check":
 		return "", d.Check(ctx)
+	case "answers":
+		return "", d.Answers(ctx)
+	case "ready", "ready-own":
+		own, err := shared.Ready(ctx, path, map[string]string{"ready-own": "test"}[what])
+		return fmt.Sprint("own ", own), err
 	case "fresh":
 		return "", d.Fresh(ctx)
 	case "holder":

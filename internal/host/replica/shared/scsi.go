@@ -56,6 +56,9 @@ func commandIn(action byte) []byte {
 	return c
 }
 
+// commandRead reads the first block (SBC-3, "READ (10) command").
+func commandRead() []byte { return []byte{0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0} }
+
 // commandOut changes something. own is the key by which this node is registered; of a
 // registration it is not looked at. of is the new key, or the one that is preempted.
 func commandOut(action byte, own, of Key) (command, parameters []byte) {

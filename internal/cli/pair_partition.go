@@ -1,0 +1,167 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/api"
+	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
+)
+
+// partitionMount is above the partition where --mount does not say otherwise.
+const partitionMount = "/srv/"
+
+// probeWithin is how long --unmanaged-probe may take.
+const probeWithin = time.Minute
+
+func (a *app) pairPartitionCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "partition",
+		Short: "A file system for templates beside the pair's data",
+		Args:  cobra.NoArgs,
+	}
+	cmd.AddCommand(a.partitionAddCmd(), a.partitionRemoveCmd())
+	// With this command's name the line would have more than 80 columns.
+	if head, _, ok := strings.Cut(cmd.UsageTemplate(), "information"); ok {
+		cmd.SetUsageTemplate(strings.TrimSpace(head) + ".{{end}}\n")
+	}
+	return cmd
+}
+
+func (a *app) partitionAddCmd() *cobra.Command {
+	var in cluster.PartitionOrder
+	var probe string
+	cmd := &cobra.Command{
+		Use:   "add NAME --disk /dev/DISK",
+		Short: "Make one on an empty disk of both nodes",
+		Long: `Makes a file system on an empty disk that both nodes have under one name, of the
+same size. The node that serves mounts it, and each write is on both disks. A
+pair can have one. It is meant for templates: a standby whose copy of it is not
+complete does not take the services over either.
+
+Run it on the node that serves; the services go on. Nothing is changed unless
+both nodes are well and both disks are good. No disk of FC or iSCSI may be
+attached, nor may the platform manage hosts. Interrupted, the same command goes
+on.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			in.Name = args[0]
+			if in.Mount == "" {
+				in.Mount = partitionMount + in.Name
+			}
+			js, err := a.asJSON(cmd)
+			if err != nil {
+				return err
+			}
+			if !strings.HasPrefix(in.Disk, "/dev/") {
+				return usage(cmd, fmt.Errorf("--disk: value %q: want the path of an empty disk, such as /dev/sdb", clean(in.Disk)))
+			}
+			if err := a.unmanaged(cmd.Context(), probe); err != nil {
+				return err
+			}
+			c, err := a.dial(cmd)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			if err := c.AddPartition(cmd.Context(), in); err != nil {
+				return err
+			}
+			p, err := c.Pair(cmd.Context())
+			return a.showPair(p, js, err)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&in.Disk, "disk", "", "an empty `disk`, the same on both nodes")
+	f.StringVar(&in.Mount, "mount", "", "`directory` where it is mounted\n(default: /srv/NAME)")
+	f.StringVar(&probe, "unmanaged-probe", "", "`program` on this host that exits 0 when the\nplatform manages no hosts")
+	return cmd
+}
+
+// unmanaged asks the operator's program whether the platform manages hosts.
+func (a *app) unmanaged(ctx context.Context, program string) error {
+	if program == "" {
+		return writeText(a.env.Stderr, "warning: nobody was asked whether the platform manages hosts (--unmanaged-probe)\n")
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeWithin)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, program).CombinedOutput()
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &exit) && exit.ExitCode() > 0:
+		return fail.Errorf(fail.Refused, "the platform manages hosts, as %s says: %s; nothing was changed", clean(program), clean(lastLine(out)))
+	}
+	return fail.Errorf(fail.Invalid, "--unmanaged-probe: %s: %w", clean(program), err)
+}
+
+// lastLine is the last line that a program has written.
+func lastLine(out []byte) string {
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	return lines[len(lines)-1]
+}
+
+func (a *app) partitionRemoveCmd() *cobra.Command {
+	var word string
+	cmd := &cobra.Command{
+		Use:   "remove NAME",
+		Short: "Take it away on both nodes; its data stay on the disks",
+		Long: `Unmounts the file system and takes DRBD's own data off both disks; the services
+go on. The files on the disks stay, and are not kept the same any more. It asks
+for the word yes (or takes "--yes yes"). While a program uses the file system it
+waits. A node that is not there does its part when it is back: run the command
+again then. Interrupted, the same command goes on.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.removePartition(cmd, args[0], word, "%s is taken away on both nodes\n")
+		},
+	}
+	cmd.Flags().StringVar(&word, "yes", "", "the `word` yes: do not ask for it")
+	return cmd
+}
+
+// removePartition asks and takes the partition away; done is said at the end.
+func (a *app) removePartition(cmd *cobra.Command, name, word, done string) error {
+	if word != "" && word != "yes" {
+		return usage(cmd, fmt.Errorf("--yes: value %q: want the word yes", clean(word)))
+	}
+	c, err := a.dial(cmd)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if word == "" {
+		if err := a.typedWord(cmd.Context(), fmt.Sprintf("Please confirm to delete %s sync partition [yes/no]:\n", clean(name))); err != nil {
+			return err
+		}
+	}
+	return a.partitionRemoved(cmd.Context(), c, name, done)
+}
+
+// typedWord asks for the word yes.
+func (a *app) typedWord(ctx context.Context, question string) error {
+	typed, err := a.typed(ctx, question)
+	if err == nil && typed != "yes" {
+		err = fail.Errorf(fail.Invalid, "not confirmed; nothing was changed").With("type yes, or give --yes yes")
+	}
+	return err
+}
+
+func (a *app) partitionRemoved(ctx context.Context, c *api.Client, name, done string) error {
+	left, err := c.RemovePartition(ctx, name)
+	if err != nil {
+		return err
+	}
+	if len(left) > 0 {
+		return fail.Errorf(fail.Failed, "%s is taken away, but for %s, which is not there", clean(name), clean(strings.Join(left, ", "))).With("run the command again when it is back")
+	}
+	return writeText(a.env.Stdout, fmt.Sprintf(done, clean(name)))
+}

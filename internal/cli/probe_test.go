@@ -1,0 +1,68 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/fail"
+	"holdfast/internal/losses"
+)
+
+// fakeProbe measures a network in which a target does what it is called.
+func fakeProbe(_ context.Context, o losses.Order, tell func(losses.Progress)) (*losses.Result, error) {
+	at := func(d time.Duration) losses.Moment { return losses.Moment{Time: testTime().Add(d)} }
+	r := &losses.Result{Rate: o.Rate, Began: at(0), Ended: at(o.For), Targets: []losses.Target{}}
+	tell(losses.Progress{Asking: true, Targets: len(o.Targets)})
+	for _, a := range o.Targets {
+		t := losses.Target{Address: a, Sent: int64(o.Rate * o.For.Seconds()), Gaps: []losses.Gap{}}
+		switch {
+		case a.Name == "forbidden":
+			return nil, fail.Errorf(fail.Refused, "nothing can be measured: operation not permitted")
+		case a.Name == "silent":
+			r.Silent = append(r.Silent, a)
+			continue
+		case strings.HasPrefix(a.Name, "lossy"):
+			t.Lost, t.LongestMS = 13, 1234.5
+			t.Gaps = []losses.Gap{{At: at(time.Second), MS: 100}, {At: at(2 * time.Second), MS: t.LongestMS}}
+		case a.Name == "slow":
+			t.UnwatchedMS = losses.MS(o.For / 2)
+		}
+		r.Targets = append(r.Targets, t)
+	}
+	r.Sum()
+	if len(r.Targets) == 0 {
+		return r, fail.Errorf(fail.Refused, "nothing was measured: none of the targets answered")
+	}
+	return r, nil
+}
+
+// TestLossesFit: on a terminal nothing wraps, and no figure is cut.
+func TestLossesFit(t *testing.T) {
+	r := &losses.Result{Rate: 1000, Interrupted: true}
+	r.Began = losses.Moment{Time: testTime()}
+	r.Ended = losses.Moment{Time: testTime().Add(time.Hour)}
+	for i := range 30 {
+		a := losses.Address{IP: netip.MustParseAddr(fmt.Sprintf("2001:db8::%x", i+1)), Name: strings.Repeat("guest-with-a-long-name-", 2) + fmt.Sprint(i)}
+		r.Targets = append(r.Targets, losses.Target{Address: a, Sent: 3_600_000, Lost: 12_345, LongestMS: 12_345.6, Gaps: []losses.Gap{{At: r.Began, MS: 12_345.6}}, GapsLeftOut: 1000, Reordered: 1, UnwatchedMS: 36_000})
+		r.Silent = append(r.Silent, a)
+	}
+	r.Sum()
+	text := lossesText(r, painter{cuts: true, colours: true})
+	if bad := tooWide(text, width); len(bad) > 0 {
+		t.Errorf("%s", strings.Join(bad, "\n"))
+	}
+	for _, want := range []string{"2001:db8::14", "3,600,000", "12,345.6 ms", "1,001", "10 targets more", "30 targets did", "1.0 % of the time", "interrupted after 1h0m0s", "370,350 of 108,000,000", "30 answers"} {
+		if !strings.Contains(escapes.ReplaceAllString(text, ""), want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+	for ms, want := range map[float64]string{0: "0.0", 0.06: "0.1", 1.96: "2.0", 1234.5: "1,234.5"} {
+		if got := millis(ms); got != want {
+			t.Errorf("%v ms is written %s, want %s", ms, got, want)
+		}
+	}
+}

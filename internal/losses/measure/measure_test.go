@@ -1,0 +1,144 @@
+package measure
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"holdfast/internal/fail"
+	"holdfast/internal/host/ping"
+	"holdfast/internal/losses"
+	"holdfast/internal/testbed/nettest"
+)
+
+// guests is a host on which all of 10.99.0.0/16 and 2001:db8:99::/64 answer.
+func guests(t *testing.T) nettest.End {
+	t.Helper()
+	h, _ := nettest.Cable(t)
+	h.IP(t, "route", "add", "local", "10.99.0.0/16", "dev", "lo")
+	h.IP(t, "-6", "route", "add", "local", "2001:db8:99::/64", "dev", "lo")
+	h.NFT(t, "table inet cut { set dark { type ipv4_addr; }; chain c { type filter hook input priority 0; ip daddr @dark drop; }; }")
+	return h
+}
+
+func address(i int) losses.Address {
+	return losses.Address{IP: netip.AddrFrom4([4]byte{10, 99, byte(i >> 8), byte(i)})}
+}
+
+func measureOn(ctx context.Context, h nettest.End, o losses.Order, tell func(losses.Progress)) (*losses.Result, error) {
+	return run(ctx, o, tell, func() (p *ping.Pinger, err error) {
+		err = h.Do(func() error { p, err = ping.Open(); return err })
+		return p, err
+	}, 1500*time.Millisecond)
+}
+
+// TestGapsOfKnownLength: 500 targets of which one is dark for 300 ms, one that is
+// silent, one of IPv6.
+func TestGapsOfKnownLength(t *testing.T) {
+	t.Parallel()
+	h := guests(t)
+	o := losses.Order{Rate: 50, For: time.Hour}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	for i := range 500 {
+		o.Targets = append(o.Targets, address(i+1))
+	}
+	nobody := losses.Address{IP: netip.MustParseAddr("192.0.2.77"), Name: "nobody"}
+	o.Targets = append(o.Targets, nobody, losses.Address{IP: netip.MustParseAddr("2001:db8:99::1")})
+	begun, once := make(chan struct{}), sync.Once{}
+	type ended struct {
+		r   *losses.Result
+		err error
+	}
+	end := make(chan ended, 1)
+	go func() {
+		r, err := measureOn(ctx, h, o, func(p losses.Progress) {
+			if !p.Asking {
+				once.Do(func() { close(begun) })
+			}
+		})
+		end <- ended{r, err}
+	}()
+	select {
+	case <-begun:
+	case e := <-end:
+		t.Fatalf("it ended before it began: %v", e.err)
+	}
+	var from, to [2]time.Time // before and after the cut, and the mending
+	from[0] = time.Now()
+	h.NFT(t, "add element inet cut dark { 10.99.0.7 }")
+	from[1] = time.Now()
+	time.Sleep(300 * time.Millisecond)
+	to[0] = time.Now()
+	h.NFT(t, "delete element inet cut dark { 10.99.0.7 }")
+	to[1] = time.Now()
+	time.Sleep(300 * time.Millisecond) // answers again
+	cancel()
+	e := <-end
+	r := e.r
+	if e.err != nil {
+		t.Fatal(e.err)
+	}
+	if len(r.Silent) != 1 || r.Silent[0] != nobody || len(r.Targets) != 501 || r.Total.Losing != 1 || !r.Interrupted {
+		t.Fatalf("silent %v, %d targets, total %+v; want one silent, one that loses", r.Silent, len(r.Targets), r.Total)
+	}
+	const interval = 20.0 // ms
+	least, most := losses.MS(to[0].Sub(from[1]))-interval, losses.MS(to[1].Sub(from[0]))+interval
+	x := r.Targets[6]
+	// Where this machine was too busy to send, a part of the gap is unwatched.
+	if x.IP != address(7).IP || len(x.Gaps) != 1 || x.LongestMS < least-x.UnwatchedMS-1 || x.LongestMS > most+1 || x.Gaps[0].Open {
+		t.Errorf("%+v, want one gap of %v to %v ms", x, least, most)
+	}
+	if at := x.Gaps[0].At; at.Before(from[0]) || at.After(to[1]) {
+		t.Errorf("the gap began at %v, want %v to %v", at, from[0], to[1])
+	}
+	all := losses.MS(r.Ended.Sub(r.Began.Time)) / interval // the first one goes out after 100 to 120 ms
+	for _, x := range r.Targets {
+		if n := float64(x.Sent) + x.UnwatchedMS/interval; n < all-12 || n > all+25 {
+			t.Errorf("%v: %d packets, %v ms unwatched; want about %.0f packets", x.IP, x.Sent, x.UnwatchedMS, all)
+		}
+	}
+	t.Logf("gap %v ms, cut for %v to %v ms; total %+v", x.LongestMS, least+interval, most-interval, r.Total)
+}
+
+func TestNobodyAnswers(t *testing.T) {
+	t.Parallel()
+	h := guests(t)
+	o := losses.Order{Rate: 10, For: time.Second, Targets: []losses.Address{{IP: netip.MustParseAddr("198.51.100.1")}}}
+	r, err := measureOn(t.Context(), h, o, func(losses.Progress) {})
+	if fail.ExitCode(err) != fail.ExitRefused || r == nil || len(r.Silent) != 1 || r.Total.Sent != 0 {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+func TestInterrupted(t *testing.T) {
+	t.Parallel()
+	h := guests(t)
+	o := losses.Order{Rate: 100, For: time.Hour, Targets: []losses.Address{address(1)}}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	r, err := measureOn(ctx, h, o, func(p losses.Progress) {
+		if !p.Asking {
+			cancel()
+		}
+	})
+	if err != nil || !r.Interrupted || r.Total.Sent == 0 || r.Total.Lost != 0 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	ctx, cancel = context.WithCancel(t.Context())
+	cancel()
+	if r, err := measureOn(ctx, h, o, func(losses.Progress) {}); r != nil || fail.ExitCode(err) != fail.ExitRefused {
+		t.Errorf("before the start: %+v, %v", r, err)
+	}
+}
+
+func TestNoSocket(t *testing.T) {
+	no := errors.New("operation not permitted")
+	r, err := run(t.Context(), losses.Order{}, nil, func() (*ping.Pinger, error) { return nil, no }, 0)
+	if r != nil || !errors.Is(err, no) || fail.ExitCode(err) != fail.ExitRefused {
+		t.Errorf("%+v, %v", r, err)
+	}
+}

@@ -1,0 +1,199 @@
+// Package losses has the words for a measurement of lost packets by one process: the
+// list of targets, the result, its sums and its page. Package measure below it does
+// the measuring; what a gap is, package internal/host/ping says.
+package losses
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"time"
+)
+
+// version of the form of a Result in JSON.
+const version = 1
+
+// Bounds of a measurement.
+const (
+	MinRate, MaxRate = 0.1, 1000.0 // packets a second and target
+	MinFor, MaxFor   = time.Second, 24 * time.Hour
+)
+
+// Order is what is to be measured.
+type Order struct {
+	Targets []Address
+	Rate    float64 // packets a second and target
+	For     time.Duration
+}
+
+// Progress is how far a measurement is.
+type Progress struct {
+	Asking     bool // which targets answer at all
+	Targets    int  // that are measured, or are asked
+	Passed     time.Duration
+	Sent, Lost int64
+	LongestMS  float64
+	Longest    Address // where Longest is not 0
+}
+
+// Moment is a wall clock time, written in UTC to a millisecond.
+type Moment struct{ time.Time }
+
+// MarshalJSON writes RFC 3339.
+func (m Moment) MarshalJSON() ([]byte, error) {
+	return []byte(m.UTC().Format(`"2006-01-02T15:04:05.000Z"`)), nil
+}
+
+// Result is what was measured. Times in ms have a resolution of 0.1.
+type Result struct {
+	Version     int      `json:"version"` // of this form
+	Began       Moment   `json:"began"`
+	Ended       Moment   `json:"ended"`
+	Interrupted bool     `json:"interrupted"` // it ended earlier than asked for
+	Rate        float64  `json:"rate"`        // packets a second and target
+	Total       Total    `json:"total"`
+	Targets     []Target `json:"targets"` // in the order of the list
+	// Silent are the targets that did not answer before the start. They were not asked
+	// any more, and are in no other figure.
+	Silent []Address `json:"silent"`
+}
+
+// Target is what was measured of one.
+type Target struct {
+	Address
+	Sent        int64   `json:"sent"` // that were answered or lost
+	Lost        int64   `json:"lost"`
+	LongestMS   float64 `json:"longest_gap_ms"`
+	Gaps        []Gap   `json:"gaps"` // the longest, by time
+	GapsLeftOut int64   `json:"gaps_left_out"`
+	Reordered   int64   `json:"reordered"`    // answers that came after the answer to a later packet
+	UnwatchedMS float64 `json:"unwatched_ms"` // in which this machine sent nothing, or could not take in answers
+}
+
+// Gap is a time without an answer.
+type Gap struct {
+	At   Moment  `json:"at"` // when the first packet was sent that was lost
+	MS   float64 `json:"ms"`
+	Open bool    `json:"open,omitempty"` // no answer came until the end
+}
+
+// Total is about all targets that were measured.
+type Total struct {
+	Targets     int     `json:"targets"`
+	Losing      int     `json:"losing"` // targets that lost any
+	Silent      int     `json:"silent"`
+	Sent        int64   `json:"sent"`
+	Lost        int64   `json:"lost"`
+	LongestMS   float64 `json:"longest_gap_ms"`
+	LongestIP   string  `json:"longest_gap_ip,omitempty"`
+	Reordered   int64   `json:"reordered"`
+	UnwatchedMS float64 `json:"unwatched_ms"` // the sum over the targets
+}
+
+// MS is a time in milliseconds, to a tenth.
+func MS(d time.Duration) float64 { return float64(d.Round(100*time.Microsecond)/1000) / 1000 }
+
+// Sum makes the sums.
+func (r *Result) Sum() {
+	r.Version = version
+	if r.Silent == nil {
+		r.Silent = []Address{} // a list in JSON
+	}
+	s := Total{Targets: len(r.Targets), Silent: len(r.Silent)}
+	for _, t := range r.Targets {
+		s.Sent, s.Lost, s.Reordered = s.Sent+t.Sent, s.Lost+t.Lost, s.Reordered+t.Reordered
+		s.UnwatchedMS += t.UnwatchedMS
+		if t.Lost > 0 {
+			s.Losing++
+		}
+		if t.LongestMS > s.LongestMS {
+			s.LongestMS, s.LongestIP = t.LongestMS, t.IP.String()
+		}
+	}
+	s.UnwatchedMS = math.Round(s.UnwatchedMS*10) / 10
+	r.Total = s
+}
+
+// Worst are the targets that lost packets, those with the longest gap first.
+func (r *Result) Worst() []Target {
+	out := slices.DeleteFunc(slices.Clone(r.Targets), func(t Target) bool { return t.Lost == 0 })
+	slices.SortStableFunc(out, func(a, b Target) int {
+		return cmp.Or(cmp.Compare(b.LongestMS, a.LongestMS), cmp.Compare(b.Lost, a.Lost))
+	})
+	return out
+}
+
+// Unwatched is which part of the time was not watched, on average of the targets.
+func (r *Result) Unwatched() float64 {
+	all := float64(len(r.Targets)) * float64(r.Ended.Sub(r.Began.Time).Milliseconds())
+	if all <= 0 {
+		return 0
+	}
+	return min(1, r.Total.UnwatchedMS/all)
+}
+
+// Longest is the longest gap of a target.
+func (t Target) Longest() Gap {
+	if len(t.Gaps) == 0 {
+		return Gap{}
+	}
+	return slices.MaxFunc(t.Gaps, func(a, b Gap) int { return cmp.Compare(a.MS, b.MS) })
+}
+
+// maxFile bounds a result that is read, in bytes: 100,000 targets with some gaps each.
+const maxFile = 1 << 30
+
+// Read reads a Result that was written as JSON, and makes its sums anew.
+func Read(r io.Reader) (*Result, error) {
+	d := json.NewDecoder(io.LimitReader(r, maxFile))
+	d.DisallowUnknownFields()
+	var out Result
+	if err := d.Decode(&out); err != nil {
+		return nil, fmt.Errorf("not the JSON of a result: %w", err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return nil, fmt.Errorf("more follows the result: want one, as probe -o json writes it")
+	}
+	if out.Version != version {
+		return nil, fmt.Errorf("version %d: want %d", out.Version, version)
+	}
+	if out.Ended.Before(out.Began.Time) {
+		return nil, fmt.Errorf("ended %s: want a time after began", out.Ended.Format(time.RFC3339))
+	}
+	if !(out.Rate >= MinRate && out.Rate <= MaxRate) {
+		return nil, fmt.Errorf("rate %v: want %v to %v", out.Rate, MinRate, MaxRate)
+	}
+	for i, t := range out.Targets {
+		if err := t.check(); err != nil {
+			return nil, fmt.Errorf("targets[%d]: %w", i, err)
+		}
+	}
+	for i, a := range out.Silent {
+		if !a.IP.IsValid() {
+			return nil, fmt.Errorf("silent[%d]: ip %q: want an address", i, a.IP)
+		}
+	}
+	out.Sum()
+	return &out, nil
+}
+
+// check looks for what no measurement gives.
+func (t Target) check() error {
+	switch {
+	case !t.IP.IsValid():
+		return fmt.Errorf("ip %q: want an address", t.IP)
+	case t.Lost < 0 || t.Lost > t.Sent:
+		return fmt.Errorf("lost %d: want 0 to sent, %d", t.Lost, t.Sent)
+	case t.LongestMS < 0 || t.UnwatchedMS < 0 || t.GapsLeftOut < 0 || t.Reordered < 0:
+		return fmt.Errorf("a figure of %s is below 0", t.IP)
+	}
+	for i, g := range t.Gaps {
+		if g.MS < 0 || g.At.IsZero() {
+			return fmt.Errorf("gaps[%d]: want a time, and ms of 0 or more", i)
+		}
+	}
+	return nil
+}
