@@ -86,7 +86,7 @@ test-rest: # what computes; out/unlike has what failed of it and is no test
 
 test-again: out/testsum # what failed beside others, alone (ADR 0051)
 	@out/testsum -again out/tests.json >out/again.txt || { echo "it failed, and no test has"; exit 1; }; \
-	real=$$($(GO) list $(REAL)); last=$$(($$(date +%s)+1200)); most=$$((HOLDFAST_TEST_BEGAN+3600)); unset HOLDFAST_TEST_BEGAN; \
+	real=$$($(GO) list $(REAL)); last=$$(($$(date +%s)+1200)); most=$$((HOLDFAST_TEST_BEGAN+4200)); unset HOLDFAST_TEST_BEGAN; \
 	while read -r pkg test && (($$(date +%s) < (last < most ? last : most))); do \
 		[ "$$pkg" = holdfast/e2e ] || grep -qx "$$pkg" <<<"$$real" || continue; \
 		echo "== again, alone: $$pkg $$test"; \
