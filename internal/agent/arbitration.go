@@ -58,6 +58,7 @@ type arbitration struct {
 	reaches bool
 	isOff   bool   // the peer was shown off at the last look, since it is lost
 	away    bool   // it was shown off at the last look, since this node goes on alone: for people
+	chosen  choice // what a person has said of two stores
 	problem string // why nothing can be decided, "" for nothing
 	person  string // who has said that the peer is off
 }
@@ -90,6 +91,9 @@ func looksEvery(lease time.Duration) time.Duration {
 func (x *arbitration) begin(ctx context.Context, t cluster.Timings) error {
 	mark, err := loadMark(x.dataDir)
 	if err != nil {
+		return err
+	}
+	if x.chosen, err = loadChoice(x.dataDir); err != nil {
 		return err
 	}
 	x.m = arbiter.New(x.self, x.peer, x.by, arbiter.Times{Detect: t.Lease, Serving: t.Lease / 2, HeadStart: headStart, Silence: ha.Silence(t, ha.Guard(t, t.Watchdog))}, mark)
@@ -145,8 +149,9 @@ func (x *arbitration) step(ctx context.Context) error {
 	seen.Reaches, seen.Off = x.reaches, x.isOff
 	x.m.Hears(word, heard)
 	x.m.Observed(seen, x.now())
-	if k := x.keep; heard && k != "" && (x.m.Keep == "" || k < x.m.Keep) { // both agree, also when both were told
-		x.m.Resolve(k)
+	if err := x.choose(heard); err != nil {
+		x.mu.Unlock()
+		return err
 	}
 	x.looked = true
 	act := x.m.Decide(x.now())
@@ -386,9 +391,11 @@ func (x *arbitration) resolve(user string) (bool, error) {
 	case x.looked && x.m.State() == arbiter.SplitOperator && !x.m.Heard:
 		return false, fail.Errorf(fail.Refused, "both nodes have gone on alone, and %s does not answer: both have to hear whose data are kept", x.peer)
 	case x.looked && x.m.State() == arbiter.SplitOperator:
+		if err := x.keeps(x.self); err != nil {
+			return false, err
+		}
 		x.log.Warn("a person says that this node's data are kept", "user", user)
 		x.person = user
-		x.m.Resolve(x.self)
 		return true, nil
 	case !x.looked || x.m.LostAt == 0:
 		return false, nil
