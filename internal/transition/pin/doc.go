@@ -36,7 +36,7 @@ const (
 
 // copyLonger is how many seconds the copy outlives its entries, so that no entry ever leads to
 // tables that are empty already.
-const copyLonger = 30
+const copyLonger = 10
 
 // Dump is what a bridge has.
 type Dump struct {
