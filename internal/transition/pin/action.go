@@ -99,8 +99,10 @@ func (r rewriter) numbered(kind, a string) (string, error) {
 		id, err := r.group(uint32(n))
 		return fmt.Sprintf("group:%d", id), err
 	}
-	t, err := r.table(int(n))
-	return fmt.Sprintf("goto_table:%d", t), err
+	if text, err = r.renumbered(text); err != nil {
+		return "", fmt.Errorf("%.100q: %w", a, err)
+	}
+	return "goto_table:" + text, nil
 }
 
 // resubmit is resubmit:PORT, which stays in its table, resubmit(PORT,TABLE) or

@@ -106,10 +106,14 @@ func lasting(flows []Flow) (out []Flow) {
 // name than before, and flows on the whole. None: whoever programs the bridge is done.
 // A copied flow with a time-out of its own does not count.
 func (d Dump) Missing() (out []string) {
-	limit := 0 // of the copy's flows that had no time-out
-	ours := slices.DeleteFunc(d.Ours(), Flow.entry)
-	for _, f := range ours {
-		limit = max(limit, f.Hard)
+	limit := 0 // of the flows of the copy that had no time-out of their own
+	var ours []Flow
+	for _, f := range d.Ours() {
+		if f.entry() {
+			limit = f.Hard + copyLonger
+		} else {
+			ours = append(ours, f)
+		}
 	}
 	ours = slices.DeleteFunc(ours, func(f Flow) bool { return f.Idle > 0 || f.Hard < limit })
 	theirs := lasting(d.Theirs())

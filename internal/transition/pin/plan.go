@@ -130,12 +130,13 @@ func (p *Plan) copy(groups []Group, tables map[int]int, ids map[uint32]uint32, l
 	return nil
 }
 
-// within bounds a time-out of a flow; 0 is none.
+// within bounds a time-out of a flow; 0 is none. One that had a time-out is told from one that had
+// none by the second that it ends before limit.
 func within(hard, limit int) int {
 	if hard == 0 {
 		return limit
 	}
-	return min(hard, limit)
+	return min(hard, limit-1)
 }
 
 // learnt are the arguments of learn() in a copy, but for its table: what it adds is the pin's,
@@ -158,7 +159,7 @@ func learnt(args []string, limit int) ([]string, error) {
 			out = append(out, a)
 		}
 	}
-	return append([]string{fmt.Sprintf("hard_timeout=%d", within(hard, limit)), fmt.Sprintf("cookie=0x%x", Cookie)}, out...), nil
+	return append([]string{fmt.Sprintf("hard_timeout=%d", min(within(hard, limit), limit-1)), fmt.Sprintf("cookie=0x%x", Cookie)}, out...), nil
 }
 
 // seeLearns notes the tables of the copy in which learn() adds and changes flows.
