@@ -76,7 +76,7 @@ pinned stays as it is. See docs/transition-pin.md.`,
 			}
 			line := fmt.Sprintf("bridge %s was not pinned", r.Bridge)
 			if r.Removed > 0 {
-				line = fmt.Sprintf("bridge %s is not pinned any more: %d flows removed", r.Bridge, r.Removed)
+				line = fmt.Sprintf("bridge %s is not pinned any more: %s removed", r.Bridge, plural(r.Removed, "flow"))
 			}
 			return writeText(a.env.Stdout, line+"\n")
 		},
@@ -91,7 +91,7 @@ func pinText(r *pin.Result, o pin.Order, p painter) string {
 		return strings.Join(append(r.Plan, ""), "\n")
 	}
 	var b strings.Builder
-	say(&b, p, "pinned", green, fmt.Sprintf("bridge %s, for %s: %d ports, %d flows and %d groups copied", r.Bridge, time.Duration(r.Left)*time.Second, r.Ports, r.Flows, r.Groups))
+	say(&b, p, "pinned", green, fmt.Sprintf("bridge %s, for %s: %s, %s and %s copied", r.Bridge, time.Duration(r.Left)*time.Second, plural(r.Ports, "port"), plural(r.Flows, "flow"), plural(r.Groups, "group")))
 	for _, n := range r.Notes {
 		say(&b, p, "note", yellow, n)
 	}

@@ -45,9 +45,11 @@ func ParseFlows(text string) ([]Flow, error) {
 	return out, nil
 }
 
-// reply tells the heading of an answer: "OFPST_FLOW reply (OF1.4) (xid=0x2):".
+// reply tells the heading of an answer, "OFPST_FLOW reply (OF1.4) (xid=0x2):". One of several parts has
+// one for each, and all but the last end in " flags=[more]".
 func reply(line string) bool {
-	return strings.HasSuffix(line, ":") && (strings.HasPrefix(line, "OFPST_") || strings.HasPrefix(line, "NXST_"))
+	head, _, ok := strings.Cut(line, " ")
+	return ok && (strings.HasPrefix(head, "OFPST_") || strings.HasPrefix(head, "NXST_")) && strings.Contains(line, " reply ")
 }
 
 func parseFlow(line string) (Flow, error) {

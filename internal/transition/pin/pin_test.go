@@ -125,6 +125,7 @@ func TestGroupsAreCopied(t *testing.T) {
 
 const agentsFlows = `NXST_FLOW reply (xid=0x4):
  cookie=0x1, duration=1.158s, table=0, n_packets=3, n_bytes=42, idle_age=0, priority=10,in_port=1 actions=resubmit(,24)
+OFPST_FLOW reply (OF1.5) (xid=0x2): flags=[more]
  cookie=0x1, duration=1.158s, table=0, n_packets=3, n_bytes=42, send_flow_rem priority=10,in_port=2 actions=resubmit(,24)
  cookie=0x1, duration=1.158s, table=20, n_packets=3, n_bytes=42, hard_timeout=300, idle_age=0, hard_age=1, dl_dst=fa:16:3e:00:00:01 actions=output:1
  cookie=0x1, duration=1.158s, table=24, n_packets=0, n_bytes=0, priority=1 actions=learn(table=20,hard_timeout=300,NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[]),output:2`
