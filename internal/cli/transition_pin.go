@@ -43,7 +43,10 @@ reachable.`,
 			if js {
 				return writeJSON(a.env.Stdout, r, false)
 			}
-			return writeText(a.env.Stdout, pinText(r, o, painterFor(a.env.Stdout)))
+			if o.DryRun {
+				return writeFile(a.env.Stdout, strings.Join(append(r.Plan, ""), "\n"))
+			}
+			return writeText(a.env.Stdout, pinText(r, painterFor(a.env.Stdout)))
 		},
 	}
 	cmd.Flags().DurationVar(&o.For, "for", pin.DefaultFor, "`TIME` after which it ends by itself, 10s to 4h")
@@ -85,11 +88,7 @@ pinned stays as it is. See docs/transition-pin.md.`,
 	return cmd
 }
 
-// pinText is a plan, whose lines a bundle takes, or what was done.
-func pinText(r *pin.Result, o pin.Order, p painter) string {
-	if o.DryRun {
-		return strings.Join(append(r.Plan, ""), "\n")
-	}
+func pinText(r *pin.Result, p painter) string {
 	var b strings.Builder
 	say(&b, p, "pinned", green, fmt.Sprintf("bridge %s, for %s: %s, %s and %s copied", r.Bridge, time.Duration(r.Left)*time.Second, plural(r.Ports, "port"), plural(r.Flows, "flow"), plural(r.Groups, "group")))
 	for _, n := range r.Notes {

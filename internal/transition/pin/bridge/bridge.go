@@ -87,7 +87,7 @@ func Pin(ctx context.Context, o pin.Order) (*pin.Result, error) {
 	after, err := dump(ctx, o.Bridge, version)
 	if err != nil {
 		return nil, fail.Errorf(fail.Unknown, "bridge %s may be pinned, and could not be looked at: %w", o.Bridge, errors.Join(applied, err)).
-			With(fmt.Sprintf("a pin ends by itself after %s; holdfast transition unpin --force ends it at once", o.For))
+			With(fmt.Sprintf("a pin ends by itself after %s; holdfast transition unpin BRIDGE --force ends it at once", o.For))
 	}
 	if applied != nil && after.Entries() == 0 {
 		return nil, fail.Errorf(fail.Failed, "bridge %s is not pinned: %w", o.Bridge, applied)
@@ -178,7 +178,7 @@ func Unpin(ctx context.Context, o pin.Order) (*pin.Result, error) {
 
 // settled looks several times whether all flows are there again.
 func settled(ctx context.Context, bridge, version string, d pin.Dump) (pin.Dump, error) {
-	const remedy = "wait for the agent; or, when its flows are as they shall be: holdfast transition unpin --force"
+	const remedy = "wait for the agent; or, when its flows are as they shall be: holdfast transition unpin BRIDGE --force"
 	first := d
 	for i := 0; ; i++ {
 		if missing := d.Missing(); len(missing) > 0 {
