@@ -31,12 +31,12 @@ func speak(ctx context.Context, bridge string, f ovs.Facts) (string, error) {
 			return v, nil
 		}
 	}
-	has := strings.Join(f.Protocols, ", ")
+	has, want := strings.Join(f.Protocols, ", "), strings.Join(append(f.Protocols, "OpenFlow14"), ",")
 	if has == "" {
-		has = "the default ones of this Open vSwitch"
+		has, want = "the default ones of this Open vSwitch", "OpenFlow10,OpenFlow13,OpenFlow14"
 	}
 	return "", fail.Errorf(fail.Refused, "bridge %s has the OpenFlow versions %s: a pin needs %s, or all of it could not come at once", bridge, has, strings.Join(versions, " or ")).
-		With(fmt.Sprintf("ovs-vsctl add bridge %s protocols OpenFlow14", bridge))
+		With(fmt.Sprintf("ovs-vsctl set bridge %s protocols=%s", bridge, want))
 }
 
 // look dumps a bridge. It refuses one that does not answer, and one that is unknown.
