@@ -6,14 +6,17 @@ package ovs
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"holdfast/internal/fail"
@@ -32,60 +35,51 @@ type Facts struct {
 	Restoring bool
 }
 
-// Bridge looks a bridge up. It is Invalid where there is none of that name, and Unavailable
-// where Open vSwitch does not answer.
+// Bridge looks a bridge up, by one call of ovs-vsctl. It is Invalid where there is none of that
+// name, and Unavailable where Open vSwitch does not answer.
 func Bridge(ctx context.Context, name string) (Facts, error) {
-	var f Facts
-	out, err := run(ctx, "", "ovs-vsctl", "--timeout=10", "list-br")
+	out, err := run(ctx, "", "ovs-vsctl", "--timeout=10", "--format=json", "--",
+		"--columns=name,protocols,fail_mode,controller", "list", "Bridge", "--", "--if-exists", "get", "Open_vSwitch", ".", "other_config:flow-restore-wait")
 	if err != nil {
-		return f, fail.Errorf(fail.Unavailable, "ask Open vSwitch for its bridges: %w", err)
+		return Facts{}, fail.Errorf(fail.Unavailable, "ask Open vSwitch for its bridges: %w", err)
 	}
-	if all := strings.Fields(out); !slices.Contains(all, name) {
-		return f, fail.Errorf(fail.Invalid, "bridge %q: Open vSwitch has none of that name; it has %s", name, text.Clean(strings.Join(append(all, "")[:max(1, len(all))], ", ")))
-	}
-	rows, err := list(ctx, "protocols,fail_mode,controller", "Bridge", name)
-	if err == nil && len(rows) != 3 {
-		err = fmt.Errorf("want 3 columns: got %d", len(rows))
-	}
+	all, err := bridges(out)
 	if err != nil {
-		return f, fail.Errorf(fail.Unavailable, "look bridge %s up: %w", name, err)
+		return Facts{}, fail.Errorf(fail.Failed, "read what ovs-vsctl prints: %w", err)
 	}
-	f.Protocols, f.Controllers = rows[0], len(rows[2])
-	if len(rows[1]) > 0 {
-		f.FailMode = rows[1][0]
+	f, ok := all[name]
+	if !ok {
+		return f, fail.Errorf(fail.Invalid, "bridge %q: Open vSwitch has none of that name; it has %s", name, text.Clean(strings.Join(slices.Sorted(maps.Keys(all)), ", ")))
 	}
-	out, err = run(ctx, "", "ovs-vsctl", "--timeout=10", "--if-exists", "get", "Open_vSwitch", ".", "other_config:flow-restore-wait")
-	if err != nil {
-		return f, fail.Errorf(fail.Unavailable, "ask Open vSwitch for flow-restore-wait: %w", err)
-	}
-	f.Restoring = strings.Trim(strings.TrimSpace(out), `"`) == "true"
 	return f, nil
 }
 
-// list are columns of a record, each as the values it has.
-func list(ctx context.Context, columns, table, record string) ([][]string, error) {
-	out, err := run(ctx, "", "ovs-vsctl", "--timeout=10", "--format=json", "--columns="+columns, "list", table, record)
-	if err != nil {
-		return nil, err
-	}
+// bridges reads a line with the table of bridges and one with flow-restore-wait.
+func bridges(out string) (map[string]Facts, error) {
+	table, restore, _ := strings.Cut(out, "\n")
 	var answer struct {
 		Data [][]json.RawMessage `json:"data"`
 	}
-	if err := json.Unmarshal([]byte(out), &answer); err != nil {
-		return nil, fmt.Errorf("read what ovs-vsctl prints: %w", err)
+	if err := json.Unmarshal([]byte(table), &answer); err != nil {
+		return nil, err
 	}
-	if len(answer.Data) != 1 {
-		return nil, fmt.Errorf("ovs-vsctl prints %d records: want 1", len(answer.Data))
-	}
-	var rows [][]string
-	for _, raw := range answer.Data[0] {
-		values, err := atoms(raw)
-		if err != nil {
-			return nil, err
+	all := map[string]Facts{}
+	for _, row := range answer.Data {
+		if len(row) != 4 {
+			return nil, fmt.Errorf("want 4 columns: got %d", len(row))
 		}
-		rows = append(rows, values)
+		var values [4][]string
+		for i, raw := range row {
+			var err error
+			if values[i], err = atoms(raw); err != nil {
+				return nil, err
+			}
+		}
+		f := Facts{Protocols: values[1], FailMode: strings.Join(values[2], ""), Controllers: len(values[3])}
+		f.Restoring = strings.Trim(strings.TrimSpace(restore), `"`) == "true"
+		all[strings.Join(values[0], "")] = f
 	}
-	return rows, nil
+	return all, nil
 }
 
 // atoms are the values of a column (RFC 7047, section 5.1): an atom, which may be
@@ -98,14 +92,14 @@ func atoms(raw json.RawMessage) ([]string, error) {
 	var pair []json.RawMessage
 	var kind string
 	if err := json.Unmarshal(raw, &pair); err != nil || len(pair) != 2 || json.Unmarshal(pair[0], &kind) != nil {
-		return nil, fmt.Errorf("read what ovs-vsctl prints: %.100q is no value", raw)
+		return nil, fmt.Errorf("%.100q is no value", raw)
 	}
 	if kind != "set" {
 		return atoms(pair[1])
 	}
 	var members []json.RawMessage
 	if err := json.Unmarshal(pair[1], &members); err != nil {
-		return nil, fmt.Errorf("read what ovs-vsctl prints: %w", err)
+		return nil, fmt.Errorf("%.100q is no set: %w", raw, err)
 	}
 	var out []string
 	for _, m := range members {
@@ -123,14 +117,21 @@ type Dump struct{ Flows, Groups, Ports string }
 
 // Look dumps a bridge, spoken to in an OpenFlow version such as OpenFlow14. It is Unavailable where
 // the bridge does not answer in it.
-func Look(ctx context.Context, bridge, version string) (d Dump, err error) {
-	for _, q := range []struct {
+func Look(ctx context.Context, bridge, version string) (Dump, error) {
+	var d Dump
+	var w sync.WaitGroup
+	errs := make([]error, 3)
+	for i, q := range []struct {
 		what string
 		into *string
 	}{{"dump-flows", &d.Flows}, {"dump-groups", &d.Groups}, {"dump-ports-desc", &d.Ports}} {
-		if *q.into, err = run(ctx, "", "ovs-ofctl", "--timeout=25", "-O", version, "--no-names", q.what, bridge); err != nil {
-			return d, fail.Errorf(fail.Unavailable, "ask bridge %s: %w", bridge, err)
-		}
+		w.Go(func() {
+			*q.into, errs[i] = run(ctx, "", "ovs-ofctl", "--timeout=25", "-O", version, "--no-names", q.what, bridge)
+		})
+	}
+	w.Wait()
+	if err := cmp.Or(errs...); err != nil {
+		return d, fail.Errorf(fail.Unavailable, "ask bridge %s: %w", bridge, err)
 	}
 	return d, nil
 }
