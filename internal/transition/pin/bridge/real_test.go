@@ -128,24 +128,34 @@ func TestAPinEndsByItself(t *testing.T) {
 // nothing of the pin or all of it.
 func TestAPinIsWholeOrNot(t *testing.T) {
 	r := newRig(t)
+	const kills = 20
 	want := len(tenants()) + 5
 	seen := map[int]int{}
-	for i := range 25 {
+	var whole time.Duration // that the first takes, which is killed when it has said that it is done
+	for i := range kills {
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), pinAndHang+"=60s")
 		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+		out, err := cmd.StdoutPipe()
+		try.Must(t, err)
+		begun := time.Now()
 		try.Must(t, cmd.Start())
-		time.Sleep(time.Duration(i) * 20 * time.Millisecond)
+		if i == 0 {
+			_, err = bufio.NewReader(out).ReadString('\n')
+			try.Must(t, err)
+			whole = time.Since(begun)
+		}
+		time.Sleep(whole * time.Duration(i) / kills)
 		try.Must(t, syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL))
 		_ = cmd.Wait() // it was killed
 		n := len(r.dump(t).Ours())
 		if seen[n]++; n != 0 && n != want {
-			t.Errorf("killed after %d ms: %d flows of the pin: want none or %d", i*20, n, want)
+			t.Errorf("killed after %s: %d flows of the pin: want none or %d", whole*time.Duration(i)/kills, n, want)
 		}
-		_, err := Unpin(t.Context(), pin.Order{Bridge: bridgeName, Force: true})
+		_, err = Unpin(t.Context(), pin.Order{Bridge: bridgeName, Force: true})
 		try.Must(t, err)
 	}
-	t.Logf("flows after a kill, and how often: %v", seen)
+	t.Logf("flows after a kill within %s, and how often: %v", whole, seen)
 	if seen[0] == 0 || seen[want] == 0 {
 		t.Errorf("flows after a kill, and how often: %v: want both none and %d to be seen", seen, want)
 	}
