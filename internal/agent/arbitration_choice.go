@@ -1,15 +1,10 @@
 package agent
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/durable"
 )
 
 // choice is a person's word whose data are kept, of two stores that have gone on alone. It is written down, as an
@@ -23,25 +18,14 @@ func choiceFile(dataDir string) string { return filepath.Join(dataDir, "kept.jso
 
 // loadChoice reads the word; none: the zero one.
 func loadChoice(dataDir string) (c choice, err error) {
-	data, err := os.ReadFile(choiceFile(dataDir))
-	if errors.Is(err, fs.ErrNotExist) {
-		return c, nil
-	}
-	if err == nil {
-		err = json.Unmarshal(data, &c)
-	}
-	if err != nil {
+	if err := readNote(choiceFile(dataDir), &c); err != nil {
 		return c, fmt.Errorf("read whose data are kept: %s: %w", choiceFile(dataDir), err)
 	}
 	return c, nil
 }
 
 func saveChoice(dataDir string, c choice) error {
-	data, err := json.Marshal(c)
-	if err != nil {
-		return err
-	}
-	if err := durable.WriteFile(choiceFile(dataDir), append(data, '\n'), 0o600); err != nil {
+	if err := writeNote(choiceFile(dataDir), c); err != nil {
 		return fmt.Errorf("write down whose data are kept: %w", err)
 	}
 	return nil
@@ -53,7 +37,7 @@ func (x *arbitration) choose(heard bool) error {
 	if k := x.keep; heard && k != "" && (x.m.Keep == "" || k < x.m.Keep) {
 		return x.keeps(k)
 	}
-	if x.m.Keep == "" && x.chosen != (choice{}) && x.chosen.Gen == x.m.Seen.Store.Gen && x.chosen.Peer == x.m.Word.Store.Gen {
+	if x.m.Keep == "" && x.chosen.Gen == x.m.Seen.Store.Gen && x.chosen.Peer == x.m.Word.Store.Gen {
 		x.m.Resolve(x.chosen.Keep)
 	}
 	return nil

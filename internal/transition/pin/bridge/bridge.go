@@ -12,6 +12,7 @@ import (
 
 	"holdfast/internal/fail"
 	"holdfast/internal/host/ovs"
+	"holdfast/internal/sleep"
 	"holdfast/internal/transition/pin"
 )
 
@@ -190,10 +191,8 @@ func settled(ctx context.Context, bridge, version string, d pin.Dump) (pin.Dump,
 		if i == looks {
 			return d, nil
 		}
-		select {
-		case <-ctx.Done():
+		if !sleep.For(ctx, lookEvery) {
 			return d, ctx.Err()
-		case <-time.After(lookEvery):
 		}
 		var err error
 		if d, err = dump(ctx, bridge, version); err != nil {
