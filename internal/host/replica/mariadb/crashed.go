@@ -17,13 +17,6 @@ import (
 	"holdfast/internal/fail"
 )
 
-// A server that ends in an orderly way closes its binary log first, and makes the engine's last
-// commits durable after that. One whose end is cut short between the two, as its host is
-// switched off, finds at its next start transactions that are only prepared, and a log that is
-// closed, so it does not look into it: it refuses to start ("Found 1 prepared transactions!
-// [...] You have to start server with --tc-heuristic-recover"), for ever (seen with 10.11.19).
-// What it lacks is the flag by which it sees that it has crashed.
-
 // The header of the first event of a binary log, which describes the format: behind the magic
 // number come a time (4 bytes), the type, the number of the server (4), the length (4), the
 // next position (4), and flags (2). See "Format description event" of MariaDB's replication protocol.
