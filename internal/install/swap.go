@@ -3,12 +3,15 @@ package install
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
+	"holdfast/internal/sleep"
 )
 
 // swap is a member of a cluster that runs giving way to another one. (docs/adr/0037)
@@ -17,24 +20,26 @@ type swap struct {
 	conn         Conn // to the one that leaves; nil: it does not answer, or is the machine of the one that joins
 }
 
-// inForce asks a cluster that runs for its configuration; nil: none runs, or hosts that
-// run guests only are installed.
+// settles is how long agents that an installation before has just started may take to answer.
+const settles = 30 * time.Second
+
+// inForce asks a cluster that runs for its configuration, by the first of its agents that answers; nil: none
+// runs, or hosts that run guests only are installed.
 func (r *run) inForce(ctx context.Context) error {
-	i := slices.IndexFunc(r.sights, func(s sight) bool {
-		return s.facts.Installed != nil && s.facts.Installed.Active && !s.host.Guests
-	})
-	if i < 0 || len(r.Guests) > 0 {
+	var running []Host
+	for _, s := range r.sights {
+		if s.facts.Installed != nil && s.facts.Installed.Active && !s.host.Guests {
+			running = append(running, s.host)
+		}
+	}
+	if len(running) == 0 || len(r.Guests) > 0 {
 		return nil
 	}
-	r.asked = r.sights[i].host
-	a, err := r.ask(ctx, r.asked, Request{Do: DoAgent, Args: []string{"config", "export"}})
-	if err != nil {
-		if _, lerr := r.look(ctx, r.targets); lerr != nil {
-			return nil // no quorum: an installation before has started some of the agents
-		}
-		return fmt.Errorf("%s: ask for the configuration in force: %w", r.asked.Name, err)
+	text, err := r.exported(ctx, running)
+	if err != nil || text == "" {
+		return err // "": no quorum, as an installation before has started some of the agents
 	}
-	now, faults, _ := config.Parse("the configuration in force", []byte(a.Output), config.Options{AllowUndersized: true})
+	now, faults, _ := config.Parse("the configuration in force", []byte(text), config.Options{AllowUndersized: true})
 	if len(faults) > 0 {
 		return config.Faults(faults)
 	}
@@ -43,6 +48,27 @@ func (r *run) inForce(ctx context.Context) error {
 		r.swap = &swap{left: Host{Name: string(x.Left.Host), Addr: x.Left.IP}, joined: Host{Name: string(x.Joined.Host), Addr: x.Joined.IP}}
 	}
 	return nil
+}
+
+// exported asks agents for the configuration in force; "" where none answers, and the store has no quorum.
+func (r *run) exported(ctx context.Context, running []Host) (string, error) {
+	for begun := time.Now(); ; {
+		var errs error
+		for _, h := range running {
+			a, err := r.ask(ctx, h, Request{Do: DoAgent, Args: []string{"config", "export"}})
+			if err == nil {
+				r.asked = h
+				return a.Output, nil
+			}
+			errs = errors.Join(errs, fmt.Errorf("%s: ask for the configuration in force: %w", h.Name, err))
+		}
+		if _, err := r.look(ctx, r.targets); err != nil {
+			return "", nil
+		}
+		if time.Since(begun) > settles || !sleep.For(ctx, time.Second) {
+			return "", errs
+		}
+	}
 }
 
 // storeStatus is what an installation reads of "store status".
