@@ -49,7 +49,7 @@ func TestRebuild(t *testing.T) {
 		try.Must(t, err)
 	}
 	ctx := aWhile(t)
-	d := nettest.Platform(50, ports)
+	d := nettest.Platform(min(50, max(1, ports/4)), ports)
 	try.Must(t, d.Check("platform"))
 	r, err := Apply(ctx, d, a.Endpoint(), database(a), 4, false, silent)
 	if err != nil {
