@@ -15,6 +15,7 @@ packages=(
   ceph-mon ceph-osd ceph-common # images in a Ceph pool (42 MB to fetch, 167 MB)
   mariadb-server-core mariadb-client mariadb-backup zstd
   nova-common nova-api nova-conductor glance-common cinder-common python3-pymysql # they read aligned rows
+  neutron-server neutron-plugin-ml2 # networks are rebuilt in it
 )
 missing=()
 for p in "${packages[@]}"; do
