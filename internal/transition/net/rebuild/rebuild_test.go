@@ -16,7 +16,7 @@ import (
 	"holdfast/internal/transition/net/nettest"
 )
 
-// portsEnv is a variable that has how many ports TestRebuild creates, instead of 200.
+// portsEnv is a variable that has how many ports TestRebuild creates, instead of 24.
 const portsEnv = "HOLDFAST_NET_PORTS"
 
 // aWhile is a context that ends after what 2,000 ports may take on a slow machine.
@@ -42,7 +42,7 @@ func two(t *testing.T) (rig *aligntest.Rig, a, b *nettest.Server) {
 // no reading leaves a default security group of somebody's.
 func TestRebuild(t *testing.T) {
 	rig, a, b := two(t)
-	ports := 200
+	ports := 24
 	if s := os.Getenv(portsEnv); s != "" {
 		var err error
 		ports, err = strconv.Atoi(s)
