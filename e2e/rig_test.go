@@ -54,7 +54,7 @@ func (k kind) options(dir, exe string) lab.Options {
 	case galera:
 		o.OwnSystem = true
 	case paired:
-		o.Work, o.OwnSystem = lab.WorkPair, true
+		o.Work, o.OwnSystem, o.IPv6 = lab.WorkPair, true, true
 	case pairedAlone:
 		o.Work, o.Hosts = lab.WorkPair, 2
 	case pairedDisk:

@@ -69,6 +69,7 @@ func (r *drbdRig) setupArgs() []string {
 	cl, _ := r.files("n1", drbdAddr[0], drbdHome)
 	var conf struct{ Timings, Pair map[string]any }
 	helper.Must(r.t, json.Unmarshal(cl, &conf))
+	conf.Timings["Grace"] = "10s" // systemd and a server of such a host take longer to be ended than the two seconds of others
 	group, err := json.Marshal(map[string]any{"Timings": conf.Timings, "Patience": conf.Pair["Patience"], "Group": []any{map[string]any{"Unit": "web.service"}}})
 	helper.Must(r.t, err)
 	r.node[0].Run("sh", "-euc", `printf '%s' "$1" >/root/group.json`, "sh", string(group))
@@ -143,9 +144,9 @@ func TestPairSetupOnDRBD(t *testing.T) {
 	r.served(t, "n1")
 	r.table(0)
 	stop := r.clients.write(t)
-	r.clients.more(t, 20)
+	r.more(t, 20)
 	switchDevice(r, t, 0, 1)
-	r.clients.more(t, 20)
+	r.more(t, 20)
 	active, standby := r.healthy(t)
 	if active != 1 {
 		t.Fatalf("after the switch %s serves", r.node[active].Name())
@@ -163,13 +164,13 @@ func TestPairSetupOnDRBD(t *testing.T) {
 	r.node[standby].Boot()
 	r.node[standby].Wait()
 	r.furnish(standby)
-	r.clients.more(t, 20)
+	r.more(t, 20)
 	again := []string{drbdExe, "pair", "recover", drbdAddr[standby], "--yes", r.hostKey(standby)}
 	r.killed(t, active, "n1: start", again...)
 	if out, code := r.node[active].Within(slack.For(3*devicePatience), again...); code != 0 || !strings.Contains(out, "-----CVM Master/Slave Restore Success-----\n") {
 		t.Fatalf("the recovery: %d: %s\n%s", code, out, r.node[active].Run("sh", "-c", r.log))
 	}
-	r.clients.more(t, 20)
+	r.more(t, 20)
 	serves, _ := r.healthy(t)
 	if serves != active {
 		t.Errorf("after the recovery %s serves", r.node[serves].Name())

@@ -31,7 +31,7 @@ var sharedDrills = []deviceDrill{
 	{name: "active's disk ends every command with an error", after: moves,
 		fault: func(r *drbdRig, t *testing.T, active, _ int) {
 			r.node[active].Run("sh", "-c", "echo >/run/no-reset; echo offline >/sys/block/sda/device/state")
-			r.clients.more(t, 20)
+			r.more(t, 20)
 			r.node[active].Run("test", "-e", "/run/no-reset")
 		},
 		repair: func(r *drbdRig, active, _ int) {
@@ -60,7 +60,7 @@ var sharedDrills = []deviceDrill{
 	{name: "active stands still, and wakes up after the takeover", after: moves,
 		fault: func(r *drbdRig, t *testing.T, active, _ int) {
 			r.node[active].Stand(true)
-			r.clients.more(t, 20)
+			r.more(t, 20)
 			r.node[active].Stand(false)
 			r.until(t, "the reset of "+r.node[active].Name(), func() (string, bool) { return "it is on", !r.node[active].On() })
 		},
@@ -106,7 +106,7 @@ func (r *drbdRig) wakes(t *testing.T, active, standby int) {
 		written = block(t, line)
 	}
 	r.node[active].Pause(true)
-	r.clients.more(t, 20)
+	r.more(t, 20)
 	r.node[active].Pause(false)
 	for line := range blocks { // it ends by itself
 		if line == "ended" {

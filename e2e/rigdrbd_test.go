@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -237,13 +238,25 @@ func (r *drbdRig) until(t *testing.T, what string, ok func() (string, bool)) {
 		}
 		if time.Now().After(end) {
 			for _, n := range r.node {
-				if n.On() {
-					t.Logf("%s: %s", n.Name(), n.Run("sh", "-c", "cat /proc/drbd; "+r.log))
+				if !n.On() {
+					t.Logf("%s is off: %s", n.Name(), n.Said())
+					continue
 				}
+				t.Logf("%s: %s", n.Name(), n.Run("sh", "-c", "cat /proc/drbd; "+r.log))
 			}
 			t.Fatalf("waited for %s: %s", what, said)
 		}
 	}
+}
+
+// more waits until so many more rows were acknowledged.
+func (r *drbdRig) more(t *testing.T, n int) {
+	t.Helper()
+	want := r.clients.acknowledged() + n
+	r.until(t, fmt.Sprintf("%d more rows to be acknowledged", n), func() (string, bool) {
+		have := r.clients.acknowledged()
+		return fmt.Sprintf("%d are missing", want-have), have >= want
+	})
 }
 
 // status asks the agent of a node that is on.
@@ -304,6 +317,6 @@ func (r *drbdRig) table(active int) {
 	r.node[active].Run("/usr/bin/mariadb", "--no-defaults", "--socket="+r.socket, "-e",
 		"CREATE DATABASE app; CREATE TABLE app.log (id BIGINT PRIMARY KEY) ENGINE=InnoDB; CREATE USER app@'%' IDENTIFIED BY 'app'; GRANT SELECT, INSERT ON *.* TO app@'%'")
 	dial := func(ctx context.Context, addr string) (net.Conn, error) { return r.net.Dial(ctx, drbdClient, addr) }
-	r.clients = pairClientsAt(r.t, dial, drbdVIP, map[string]string{"h1": drbdAddr[0], "h2": drbdAddr[1]}, 2*time.Second, 5*time.Second)
+	r.clients = pairClientsAt(r.t, dial, []netip.Addr{netip.MustParseAddr(drbdVIP)}, map[string]string{"h1": drbdAddr[0], "h2": drbdAddr[1]}, 2*time.Second, 5*time.Second)
 	r.clients.patience = devicePatience
 }

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -21,7 +23,7 @@ import (
 // pairClients write numbered rows through the virtual address of a pair, from outside its
 // hosts, and look at both databases all the time.
 type pairClients struct {
-	vip  *sql.DB
+	vips []*sql.DB // an address each, which writers take in turn
 	node map[string]*sql.DB
 
 	within   time.Duration // a write; pauses are in proportion to it
@@ -30,6 +32,7 @@ type pairClients struct {
 	mu    sync.Mutex
 	next  int64
 	acked []int64     // rows
+	by    []int       // how many through each address
 	at    []time.Time // when each was acknowledged, in order
 
 	looks atomic.Int64
@@ -43,29 +46,29 @@ const (
 )
 
 // newPairClients are clients of a laboratory's pair.
-func newPairClients(t *testing.T, l *lab.Lab) *pairClients {
+func newPairClients(t *testing.T, l *lab.Lab, vips ...netip.Addr) *pairClients {
 	t.Helper()
 	nodes := map[string]string{}
 	for _, h := range l.Hosts()[:2] {
 		nodes[h] = l.Addr(h).String()
 	}
 	dial := func(ctx context.Context, addr string) (net.Conn, error) { return l.Dial(ctx, "tcp", addr) }
-	c := pairClientsAt(t, dial, l.FloatingAddr().String(), nodes, 150*time.Millisecond, oneWrite)
+	c := pairClientsAt(t, dial, vips, nodes, 150*time.Millisecond, oneWrite)
 	c.patience = time.Minute
 	return c
 }
 
-// pairClientsAt reach the virtual address and the nodes h1 and h2, and have so long to connect
+// pairClientsAt reach the virtual addresses and the nodes h1 and h2, and have so long to connect
 // and to write. They also look, until the end of the test, for two databases that take writes.
-func pairClientsAt(t *testing.T, dial func(ctx context.Context, addr string) (net.Conn, error), vip string, nodes map[string]string, connect, write time.Duration) *pairClients {
+func pairClientsAt(t *testing.T, dial func(ctx context.Context, addr string) (net.Conn, error), vips []netip.Addr, nodes map[string]string, connect, write time.Duration) *pairClients {
 	t.Helper()
 	c := &pairClients{node: map[string]*sql.DB{}, within: write}
-	network := "pair" + vip
+	network := "pair" + vips[0].String()
 	mysql.RegisterDialContext(network, dial)
 	t.Cleanup(func() { mysql.DeregisterDialContext(network) })
 	open := func(addr string) *sql.DB {
 		m := mysql.NewConfig()
-		m.User, m.Passwd, m.Net, m.Addr = "app", "app", network, fmt.Sprintf("%s:%d", addr, lab.PairPort)
+		m.User, m.Passwd, m.Net, m.Addr = "app", "app", network, net.JoinHostPort(addr, strconv.Itoa(lab.PairPort))
 		m.Timeout, m.ReadTimeout, m.WriteTimeout, m.Logger = connect, write, write, &mysql.NopLogger{}
 		connector, err := mysql.NewConnector(m)
 		if err != nil {
@@ -79,7 +82,9 @@ func pairClientsAt(t *testing.T, dial func(ctx context.Context, addr string) (ne
 		})
 		return db
 	}
-	c.vip = open(vip)
+	for _, vip := range vips {
+		c.vips, c.by = append(c.vips, open(vip.String())), append(c.by, 0)
+	}
 	for h, addr := range nodes {
 		c.node[h] = open(addr)
 	}
@@ -138,7 +143,8 @@ func (c *pairClients) watch(ctx context.Context, t *testing.T) {
 func (c *pairClients) write(t *testing.T) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var w sync.WaitGroup
-	for range writers {
+	for i := range writers {
+		k := i % len(c.vips)
 		w.Go(func() {
 			for ctx.Err() == nil {
 				c.mu.Lock()
@@ -146,11 +152,12 @@ func (c *pairClients) write(t *testing.T) (stop func()) {
 				n := c.next
 				c.mu.Unlock()
 				wctx, end := context.WithTimeout(context.Background(), c.within)
-				_, err := c.vip.ExecContext(wctx, "INSERT INTO app.log VALUES (?)", n)
+				_, err := c.vips[k].ExecContext(wctx, "INSERT INTO app.log VALUES (?)", n)
 				end()
 				if err == nil {
 					c.mu.Lock()
 					c.acked, c.at = append(c.acked, n), append(c.at, time.Now())
+					c.by[k]++
 					c.mu.Unlock()
 				}
 				pause := c.within / 50
@@ -175,13 +182,28 @@ func (c *pairClients) acknowledged() int {
 	return len(c.acked)
 }
 
-// more waits until so many more rows were acknowledged.
+// through is how many rows were acknowledged through each address.
+func (c *pairClients) through() []int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.by)
+}
+
+// more waits until so many more rows were acknowledged, and one through each address.
 func (c *pairClients) more(t testing.TB, n int) {
 	t.Helper()
-	want := c.acknowledged() + n
-	for end := time.Now().Add(slack.For(c.patience)); c.acknowledged() < want; time.Sleep(20 * time.Millisecond) {
+	want, before := c.acknowledged()+n, c.through()
+	all := func() bool {
+		for k, now := range c.through() {
+			if now == before[k] {
+				return false
+			}
+		}
+		return c.acknowledged() >= want
+	}
+	for end := time.Now().Add(slack.For(c.patience)); !all(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("%d rows more were not acknowledged", n)
+			t.Fatalf("%d rows more were not acknowledged: through each address %d, before %d", n, c.through(), before)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -60,7 +61,11 @@ func newPair(t *testing.T, k kind) *pairRig {
 			t.Fatalf("%s: %v: %s", s, err, out)
 		}
 	}
-	p.clients = newPairClients(t, r.lab)
+	vips := []netip.Addr{r.lab.FloatingAddr()}
+	if k == paired {
+		vips = append(vips, r.lab.FloatingAddr6())
+	}
+	p.clients = newPairClients(t, r.lab, vips...)
 	return p
 }
 

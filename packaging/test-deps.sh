@@ -14,6 +14,7 @@ packages=(
   tgt libvirt-daemon-driver-storage-iscsi-direct qemu-block-extra # a SAN in user space, and pools and disks on it
   ceph-mon ceph-osd ceph-common # images in a Ceph pool (42 MB to fetch, 167 MB)
   mariadb-server-core mariadb-client mariadb-backup zstd
+  openvswitch-switch # pins
   nova-common nova-api nova-conductor glance-common cinder-common python3-pymysql # they read aligned rows
   neutron-server neutron-plugin-ml2 # networks are rebuilt in it
 )

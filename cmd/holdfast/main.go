@@ -32,6 +32,7 @@ import (
 	"holdfast/internal/testbed/demo"
 	"holdfast/internal/testbed/lab"
 	"holdfast/internal/testbed/sim"
+	"holdfast/internal/transition/pin/bridge"
 	"holdfast/packaging/files"
 )
 
@@ -58,6 +59,8 @@ func main() {
 		HostFiles: hostFiles,
 		Facts:     onhost.Gather,
 		Probe:     measure.Run,
+		Pin:       bridge.Pin,
+		Unpin:     bridge.Unpin,
 	}))
 }
 

@@ -49,6 +49,7 @@ type arbitration struct {
 
 	mu      sync.Mutex
 	m       *arbiter.Machine
+	every   time.Duration // between two looks
 	looked  bool
 	heard   bool           // the peer has said which hardware it is, in the life of this process
 	machine string         // of the peer
@@ -57,20 +58,20 @@ type arbitration struct {
 	reaches bool
 	isOff   bool   // the peer was shown off at the last look, since it is lost
 	away    bool   // it was shown off at the last look, since this node goes on alone: for people
+	chosen  choice // what a person has said of two stores
 	problem string // why nothing can be decided, "" for nothing
 	person  string // who has said that the peer is off
 }
 
 // Times of arbitration.
 const (
-	arbiterEvery = 200 * time.Millisecond // between two looks
 	askWithin    = 700 * time.Millisecond // for the peer's word
 	askOffWithin = 100 * time.Millisecond // of one that is shown off
 	readWithin   = 700 * time.Millisecond // for a read that needs a quorum
 	holdsWithin  = 300 * time.Millisecond
 	// headStart bounds what the rest may take: a contest, and what the two nodes differ in when
 	// they call their parting, are each less than half of it. The latter is a look (askWithin,
-	// readWithin, holdsWithin, arbiterEvery) on a machine that is slow.
+	// readWithin, holdsWithin, looksEvery) on a machine that is slow.
 	headStart     = 8 * time.Second
 	contestWithin = 3500 * time.Millisecond // a device may take 0.3 s more to end its session
 	stopWithin    = 3 * time.Second         // then the member is killed
@@ -80,14 +81,23 @@ const (
 	offAgain      = 500 * time.Millisecond // between two looks whether a lost peer is off
 )
 
+// looksEvery is the time between two looks. The peer is lost after a lease without a word, so where leases are
+// long, on slow hosts, nothing is gained by five looks a second, each of which reads with a quorum.
+func looksEvery(lease time.Duration) time.Duration {
+	return min(max(lease/20, 200*time.Millisecond), time.Second)
+}
+
 // begin reads the mark and takes the member over that an earlier agent has left.
 func (x *arbitration) begin(ctx context.Context, t cluster.Timings) error {
 	mark, err := loadMark(x.dataDir)
 	if err != nil {
 		return err
 	}
-	x.m = arbiter.New(x.self, x.peer, x.by, arbiter.Times{Detect: t.Lease, HeadStart: headStart, Silence: ha.Silence(t, ha.Guard(t, t.Watchdog))}, mark)
-	x.m.Manual = x.manual
+	if x.chosen, err = loadChoice(x.dataDir); err != nil {
+		return err
+	}
+	x.m = arbiter.New(x.self, x.peer, x.by, arbiter.Times{Detect: t.Lease, Serving: t.Lease / 2, HeadStart: headStart, Silence: ha.Silence(t, ha.Guard(t, t.Watchdog))}, mark)
+	x.m.Manual, x.every = x.manual, looksEvery(t.Lease)
 	return x.child.adopt(ctx)
 }
 
@@ -122,7 +132,7 @@ func (x *arbitration) run(ctx context.Context) (err error) {
 			first, told = false, state
 			x.log.Info("the store of two voters", "state", stateText(x.by, state))
 		}
-		if !sleep.For(ctx, arbiterEvery) {
+		if !sleep.For(ctx, x.every) {
 			return nil
 		}
 	}
@@ -139,8 +149,9 @@ func (x *arbitration) step(ctx context.Context) error {
 	seen.Reaches, seen.Off = x.reaches, x.isOff
 	x.m.Hears(word, heard)
 	x.m.Observed(seen, x.now())
-	if k := x.keep; heard && k != "" && (x.m.Keep == "" || k < x.m.Keep) { // both agree, also when both were told
-		x.m.Resolve(k)
+	if err := x.choose(heard); err != nil {
+		x.mu.Unlock()
+		return err
 	}
 	x.looked = true
 	act := x.m.Decide(x.now())
@@ -380,9 +391,11 @@ func (x *arbitration) resolve(user string) (bool, error) {
 	case x.looked && x.m.State() == arbiter.SplitOperator && !x.m.Heard:
 		return false, fail.Errorf(fail.Refused, "both nodes have gone on alone, and %s does not answer: both have to hear whose data are kept", x.peer)
 	case x.looked && x.m.State() == arbiter.SplitOperator:
+		if err := x.keeps(x.self); err != nil {
+			return false, err
+		}
 		x.log.Warn("a person says that this node's data are kept", "user", user)
 		x.person = user
-		x.m.Resolve(x.self)
 		return true, nil
 	case !x.looked || x.m.LostAt == 0:
 		return false, nil
@@ -431,14 +444,8 @@ func (p *pairWork) arbitration(st store.Store, admin *etcdstore.Admin) (*arbitra
 		manual: p.cfg.SplitBrain == config.SplitManual,
 		self:   cluster.HostID(nd.n.Host), peer: cluster.HostID(peer), by: arbiter.Fence, dataDir: nd.n.DataDir, member: member, child: &child{spec: nd.storeSpec()},
 		own: own, any: st, admin: admin, hardware: machine(nd.n.Machine), log: nd.Log, now: nd.clock.Now,
-		ask: (&asker{p: p, addr: addr}).word,
-		holds: func(ctx context.Context) (bool, uint64) {
-			g, err := p.driver.Observe(ctx)
-			if err != nil {
-				return true, 0
-			}
-			return g.State != cluster.GuestAbsent, g.Epoch.Gen
-		},
+		ask:   (&asker{p: p, addr: addr}).word,
+		holds: func(ctx context.Context) (bool, uint64) { return holding(p.driver.Observe(ctx)) },
 		win: func(ctx context.Context, machine string, _ uint64) (bool, error) {
 			_, err := fencer.Off(ctx, devices, machine)
 			return err == nil, err
@@ -455,6 +462,17 @@ func (p *pairWork) arbitration(st store.Store, admin *etcdstore.Admin) (*arbitra
 		x.byDisk(p.votes, guard)
 	}
 	return x, err
+}
+
+// holding says of a look at the group whether it is here, or may be, and of which store its license surely is, 0
+// for not known. A group that is being handed over may be the peer's already: the record of that may have been
+// written with this node's vote, and not have reached this process before the peer was lost.
+func holding(g cluster.Guest, err error) (holds bool, by uint64) {
+	switch {
+	case err != nil, g.State == cluster.GuestUnknown, g.Migrating:
+		return true, 0
+	}
+	return g.State != cluster.GuestAbsent, g.Epoch.Gen
 }
 
 // asker asks the peer's agent over one connection, and makes a new one after a failure: an

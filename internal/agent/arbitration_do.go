@@ -21,17 +21,31 @@ import (
 // loadMark reads the note; none: the zero one. One that can not be read is an error: it may
 // say that this node has won, or lost.
 func loadMark(dataDir string) (m arbiter.Mark, err error) {
-	data, err := os.ReadFile(markFile(dataDir))
-	if errors.Is(err, fs.ErrNotExist) {
-		return m, nil
-	}
-	if err == nil {
-		err = json.Unmarshal(data, &m)
-	}
-	if err != nil {
+	if err := readNote(markFile(dataDir), &m); err != nil {
 		return m, fmt.Errorf("read the note of the arbitration: %s: %w", markFile(dataDir), err)
 	}
 	return m, nil
+}
+
+// readNote reads a file of writeNote into v, which stays as it is where there is none.
+func readNote(file string, v any) error {
+	data, err := os.ReadFile(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	}
+	return json.Unmarshal(data, v)
+}
+
+// writeNote writes v, on disk before it returns.
+func writeNote(file string, v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(file, append(data, '\n'), 0o600)
 }
 
 // do carries an action out. An error is why its outcome is not OK.
@@ -39,10 +53,7 @@ func (x *arbitration) do(ctx context.Context, a arbiter.Action) (arbiter.Outcome
 	var err error
 	switch a := a.(type) {
 	case arbiter.SetMark:
-		var data []byte
-		if data, err = json.Marshal(a.Mark); err == nil {
-			err = durable.WriteFile(markFile(x.dataDir), append(data, '\n'), 0o600)
-		}
+		err = writeNote(markFile(x.dataDir), a.Mark)
 	case arbiter.StopMember:
 		err = x.child.stop(ctx)
 	case arbiter.StartMember:

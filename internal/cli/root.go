@@ -22,6 +22,7 @@ import (
 	"holdfast/internal/install"
 	"holdfast/internal/lang"
 	"holdfast/internal/losses"
+	"holdfast/internal/transition/pin"
 )
 
 // DefaultSocket is where an agent serves its API to root.
@@ -43,6 +44,8 @@ type Env struct {
 	Facts func(context.Context, install.Query) (*install.Facts, error)
 	// Probe counts the packets that targets lose. It may have a result beside an error.
 	Probe func(context.Context, losses.Order, func(losses.Progress)) (*losses.Result, error)
+	// Pin and Unpin pin a bridge of this host, and end that.
+	Pin, Unpin func(context.Context, pin.Order) (*pin.Result, error)
 	// HostFiles are what an installation puts on a host: the program and what belongs to it.
 	HostFiles func(root *cobra.Command) ([]install.File, error)
 }

@@ -178,7 +178,7 @@ func (m *Machine) pair() Action {
 		return SetMark{m.Winning}
 	case m.LostAt == 0:
 		return m.together()
-	case m.Seen.Store.Role == Two && (m.Now.Sub(m.LostAt) >= m.Times.Detect || m.By == Fence && m.Seen.Off) && m.mayContest():
+	case m.Seen.Store.Role == Two && (m.Now.Sub(m.LostAt) >= m.detect() || m.By == Fence && m.Seen.Off) && m.mayContest():
 		return m.contest()
 	}
 	return nil
@@ -226,19 +226,28 @@ func (m *Machine) contest() Action {
 	return nil
 }
 
+// detect is how long the peer is silent before it counts as lost. The node that serves decides before its own
+// deadline: else it would have to end the group first, and be reset where that takes long.
+func (m *Machine) detect() time.Duration {
+	if m.Served && m.By != Fence {
+		return m.Times.Serving
+	}
+	return m.Times.Detect
+}
+
 // turn reports that it is this node's turn. Fences have turns that never meet, so
-// that two nodes do not switch each other off: first the node with the group, then
+// that two nodes do not switch each other off: first the node that surely has the group, then
 // the lesser name, then the other, and again.
 func (m *Machine) turn() bool {
 	ahead := m.Times.HeadStart
 	var mine time.Duration
-	if !m.Held {
+	if !m.Served {
 		mine = ahead
 		if m.Self > m.Peer {
 			mine = 2 * ahead
 		}
 	}
-	since := m.Now.Sub(m.LostAt) - m.Times.Detect - mine
+	since := m.Now.Sub(m.LostAt) - m.detect() - mine
 	return since >= 0 && (m.By != Fence || since%(3*ahead) < ahead/2)
 }
 

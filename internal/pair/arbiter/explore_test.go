@@ -108,8 +108,19 @@ func (w *world) faults(i int, visit func(*world)) {
 		c.node[i].answers = true
 		visit(c)
 	}
+	if n.blind {
+		c := w.clone(string(names[i]) + " sees again what it has")
+		c.node[i].blind = false
+		visit(c)
+	}
 	if w.budget.faults == 0 {
 		return
+	}
+	if !n.blind {
+		c := w.clone(string(names[i]) + " does not see what it has")
+		c.budget.faults--
+		c.node[i].blind = true
+		visit(c)
 	}
 	if n.answers {
 		c := w.clone(string(names[i]) + " loses its arbiter")
@@ -203,7 +214,7 @@ func (w *world) stuck() string {
 	c.cut, c.prompt = false, false
 	for i := range c.node {
 		n := &c.node[i]
-		n.answers, n.ghost = false, 0
+		n.answers, n.blind, n.ghost = false, false, 0
 	}
 	c.trace = &step{"all is well", w.trace}
 	c.quiet(true)
@@ -233,7 +244,7 @@ func (w *world) forsaken(i int) string {
 	c.powerOff(1 - i)
 	c.trace = &step{"alone for ever", w.trace}
 	n := &c.node[i]
-	n.answers = true
+	n.answers, n.blind = true, false
 	if !n.up {
 		c.boot(i)
 	}
@@ -321,6 +332,7 @@ func TestOneGoesOnAlone(t *testing.T) {
 		{"ping", Ping, true, false, 1, 0, []string{standby, active, again, both, ended}},
 		{"ping-operator", Ping, true, true, 1, 0, []string{both}},
 		{"fence-faults", Fence, true, false, 0, 1, []string{active, again}},
+		{"disk-faults", Disk, true, false, 0, 1, []string{active, again}}, // with a long lease
 		{"fence-free", Fence, false, false, 0, 0, []string{active, again, late}},
 		{"disk-free", Disk, false, false, 0, 0, []string{active, again, late}},
 		{"ping-free", Ping, false, false, 0, 0, []string{active, again, both, ended}},
@@ -335,7 +347,11 @@ func TestOneGoesOnAlone(t *testing.T) {
 			if c.prompt && c.more == 0 {
 				b.faults += more
 			}
-			start := newWorld(c.by, b)
+			lease := leaseTicks
+			if c.name == "disk-faults" {
+				lease = longLease
+			}
+			start := newWorld(c.by, lease, b)
 			start.prompt, start.manual = c.prompt, c.manual
 			for i := range start.node {
 				start.node[i].m.Manual = c.manual

@@ -21,6 +21,7 @@ const (
 // Times of a pair.
 type Times struct {
 	Detect    time.Duration // without a word of the peer and without a quorum, after which it counts as lost
+	Serving   time.Duration // the same, for a node that surely has the group; not by Fence, where all have the same turns
 	HeadStart time.Duration // by which the node with the group is ahead in a race
 	Silence   time.Duration // from the stop of this member until what the peer ran has ended
 }
@@ -82,6 +83,10 @@ type Seen struct {
 	HoldsBy uint64 // generation of the store whose license the group here has; 0: not known
 }
 
+// serves reports that the group is here by a license of this node's store, so that it is nowhere else. A
+// look that has failed knows neither.
+func (s Seen) serves() bool { return s.Holds && s.HoldsBy != 0 && s.HoldsBy == s.Store.Gen }
+
 // Machine decides for one node. Its fields are exported so that they can be shown
 // and explored; in an agent its methods alone change them.
 type Machine struct {
@@ -98,9 +103,10 @@ type Machine struct {
 
 	Met       bool            // this process has been in a quorum of this generation
 	LostAt    cluster.Instant // since when the peer is lost; 0: it is there
-	Held      bool            // the group was here then
+	Held      bool            // the group was here then, or may have been
+	Served    bool            // it was, surely
 	StoppedAt cluster.Instant // since when the member is seen down; 0: it runs
-	Kept      bool            // the group was here then, so it is nowhere else
+	Kept      bool            // the group was here then, surely, so it is nowhere else
 	Out       bool            // the disk belongs to the peer
 	Winning   Mark            // won, to be written down
 	Keep      cluster.HostID  // whose data a person wants to keep
@@ -133,13 +139,13 @@ func (m *Machine) Observed(s Seen, now cluster.Instant) {
 	case m.Heard || s.Running && s.Quorum:
 		m.LostAt, m.Confirmed = 0, 0
 	case m.LostAt == 0 || back:
-		m.LostAt, m.Held = now, s.Holds
+		m.LostAt, m.Held, m.Served = now, s.Holds, s.serves()
 	}
 	switch {
 	case s.Running:
 		m.StoppedAt = 0
 	case m.StoppedAt == 0:
-		m.StoppedAt, m.Kept = now, s.Holds
+		m.StoppedAt, m.Kept = now, s.serves()
 	}
 }
 

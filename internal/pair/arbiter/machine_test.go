@@ -19,8 +19,15 @@ type rig struct {
 
 var whole = Store{Gen: 7, Role: Two}
 
+// timesOfRig are those of the world, where the node that serves decides at once.
+func timesOfRig() Times {
+	t := times
+	t.Serving = t.Detect / 2
+	return t
+}
+
 func newRig(t *testing.T, self, peer cluster.HostID, by Kind, s Seen) *rig {
-	r := &rig{t: t, m: New(self, peer, by, times, Mark{}), now: cluster.Instant(time.Hour), seen: s, peer: Word{Store: whole}, hear: true}
+	r := &rig{t: t, m: New(self, peer, by, timesOfRig(), Mark{}), now: cluster.Instant(time.Hour), seen: s, peer: Word{Store: whole}, hear: true}
 	r.want()
 	return r
 }
@@ -65,7 +72,7 @@ func (r *rig) state(want State) {
 
 func (r *rig) lose() { r.hear, r.seen.Quorum = false, false }
 
-var serves = Seen{Store: whole, Running: true, Quorum: true, Holds: true, Reaches: true}
+var serves = Seen{Store: whole, Running: true, Quorum: true, Holds: true, HoldsBy: 7, Reaches: true}
 
 func TestANodeWithoutItsArbiterGoesOnAndSaysSo(t *testing.T) {
 	for _, by := range []Kind{Fence, Disk, Ping} {
@@ -83,7 +90,11 @@ func TestTheActiveGoesOnAtOnce(t *testing.T) {
 		r := newRig(t, "b", "a", by, serves)
 		r.lose()
 		r.want()
-		r.next(times.Detect - 1)
+		detect := timesOfRig().Serving
+		if by == Fence {
+			detect = times.Detect
+		}
+		r.next(detect - 1)
 		r.want()
 		r.state(Arbitrates)
 		r.now++

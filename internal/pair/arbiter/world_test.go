@@ -13,6 +13,7 @@ import (
 // that write. Everything that takes time can be overtaken or fail, or its answer is lost.
 type world struct {
 	by     Kind
+	lease  int  // ticks: leaseTicks or longLease
 	prompt bool // agents look before the link changes, and act before time passes
 	manual bool
 	node   [2]node
@@ -37,8 +38,10 @@ type budget struct{ writes, faults int }
 // node is one of the two, as it truly is.
 type node struct {
 	up, running, serving bool
-	lease                int // ticks until the group ends without a quorum
+	license              uint64 // generation by which it serves
+	lease                int    // ticks until the group ends without a quorum
 	answers              bool
+	blind                bool // looks at the group fail: it may be here
 	store                Store
 	has                  uint8
 	mark                 Mark
@@ -65,12 +68,23 @@ func (s *step) String() string {
 var names = [2]cluster.HostID{"a", "b"}
 
 // Times of the world are in ticks of a second.
-var times = Times{Detect: time.Second, HeadStart: 2 * time.Second, Silence: (leaseTicks + 1) * time.Second}
+var times = Times{Detect: time.Second, Serving: 0, HeadStart: 2 * time.Second, Silence: (leaseTicks + 1) * time.Second}
 
+// leaseTicks is how long the group runs on without a quorum.
 const leaseTicks = 2
 
-func newWorld(by Kind, b budget) *world {
-	w := &world{by: by, gens: 2, budget: b}
+// longLease is longer than what a standby waits before it contests: guards of watchdogs can be long.
+const longLease = 4
+
+// times are those of this world.
+func (w *world) times() Times {
+	t := times
+	t.Silence = time.Duration(w.lease+1) * time.Second
+	return t
+}
+
+func newWorld(by Kind, lease int, b budget) *world {
+	w := &world{by: by, lease: lease, gens: 2, budget: b}
 	for i := range w.node {
 		w.node[i] = node{answers: true, store: Store{Gen: 1, Role: Two}}
 		w.boot(i)
@@ -92,7 +106,7 @@ func (w *world) boot(i int) {
 	n := &w.node[i]
 	n.up = true
 	w.off &^= 1 << i
-	n.m = *New(names[i], names[1-i], w.by, times, n.mark)
+	n.m = *New(names[i], names[1-i], w.by, w.times(), n.mark)
 	n.m.Manual = w.manual
 	n.m.Now = cluster.Instant(time.Hour)
 }
@@ -125,7 +139,7 @@ func (w *world) ha() {
 		case !mine:
 			n.serving = false
 		case !n.serving && n.store.Role != Joining:
-			n.serving, n.lease = true, leaseTicks
+			n.serving, n.license, n.lease = true, n.store.Gen, w.lease
 		}
 	}
 }
@@ -138,7 +152,11 @@ func (w *world) agent(i int) {
 	} else {
 		n.m.Hears(Word{}, false)
 	}
-	n.m.Observed(Seen{n.store, n.running, w.quorum(i), n.serving, n.answers, w.by == Fence && n.answers && !p.up, 0}, n.m.Now)
+	seen := Seen{Store: n.store, Running: n.running, Quorum: w.quorum(i), Holds: n.serving || n.blind, Reaches: n.answers, Off: w.by == Fence && n.answers && !p.up}
+	if n.serving && !n.blind {
+		seen.HoldsBy = n.license
+	}
+	n.m.Observed(seen, n.m.Now)
 	if a := n.m.Decide(n.m.Now); a != nil {
 		w.trace.what += fmt.Sprintf(" %T%+v", a, a)
 		if f, ok := a.(Form); ok && f.From == n.store.Gen {
@@ -258,7 +276,7 @@ func (w *world) tick() {
 		switch {
 		case !n.serving:
 		case w.quorum(i):
-			n.lease = leaseTicks
+			n.lease = w.lease
 		default:
 			n.lease--
 			n.serving = n.lease > 0
@@ -318,8 +336,8 @@ func (w *world) key() []byte {
 	for i := range w.node {
 		n := &w.node[i]
 		m := &n.m
-		flag(n.up, n.running, n.serving, n.answers, n.owed)
-		b = append(b, byte(n.lease), n.has, byte(n.ghost))
+		flag(n.up, n.running, n.serving, n.answers, n.owed, n.blind)
+		b = append(b, byte(n.license), byte(n.lease), n.has, byte(n.ghost))
 		store(n.store)
 		mark(n.mark)
 		if !n.up {
@@ -330,6 +348,7 @@ func (w *world) key() []byte {
 		store(m.Seen.Store)
 		store(m.Word.Store)
 		flag(m.Seen.Running, m.Seen.Quorum, m.Seen.Holds, m.Seen.Off, m.Fresh, m.Heard, m.Word.Won, m.Met, m.Held && m.LostAt != 0)
+		flag(m.Served && m.LostAt != 0, m.Seen.serves())
 		flag(m.Kept && m.StoppedAt != 0, m.Out, m.LostAt == 0, m.StoppedAt == 0, m.Keep == "", m.Keep == "a", m.Rest > m.Now)
 		age := func(at cluster.Instant, most time.Duration) {
 			if at != 0 {
@@ -344,7 +363,7 @@ func (w *world) key() []byte {
 			}
 		}
 		age(lost, most)
-		age(m.StoppedAt, times.Silence)
+		age(m.StoppedAt, w.times().Silence)
 		b = append(b, fmt.Sprintf("%T%+v", m.Acting, m.Acting)...)
 	}
 	return b

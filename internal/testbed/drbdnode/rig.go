@@ -365,6 +365,15 @@ func (n *Node) run(ctx context.Context, args ...string) (out string, code int, e
 	return string(b), code, err
 }
 
+// Said is the end of what the node's kernel and system wrote to the console.
+func (n *Node) Said() string {
+	said, err := os.ReadFile(n.console())
+	if err != nil {
+		return err.Error()
+	}
+	return string(said[max(0, len(said)-6000):])
+}
+
 // Try runs a command, and gives what it said and its exit code.
 func (n *Node) Try(args ...string) (out string, code int) {
 	n.t.Helper()
@@ -378,8 +387,7 @@ func (n *Node) Within(limit time.Duration, args ...string) (out string, code int
 	defer cancel()
 	out, code, err := n.run(ctx, args...)
 	if err != nil {
-		said, _ := os.ReadFile(n.console())
-		n.fail("%q: %v: %s; console: %s", args, err, out, said[max(0, len(said)-2000):])
+		n.fail("%q: %v: %s; console: %s", args, err, out, n.Said())
 	}
 	return strings.TrimSpace(out), code
 }

@@ -25,6 +25,9 @@ const (
 // FloatingAddr is the address that WorkAddress keeps up. Nobody else has it.
 func (l *Lab) FloatingAddr() netip.Addr { return l.p.floatingAddr() }
 
+// FloatingAddr6 is that of IPv6, where there is one.
+func (l *Lab) FloatingAddr6() netip.Addr { return l.p.addr6(l.p.floatingAddr()) }
+
 func (p plan) floatingAddr() netip.Addr { return p.addr(9) }
 
 // addressArgv is the program of WorkAddress, as hosts see it.

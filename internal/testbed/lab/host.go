@@ -135,13 +135,16 @@ func (p plan) bootSpec(h string, o Options) bootSpec {
 		daemons = append(daemons, Daemon{Name: AgentDaemon, Restart: true,
 			Argv: []string{p.agentExe(o), "agent", "--config", AgentConfig}})
 	}
-	second := ""
+	second, addr6 := "", ""
 	if o.Second {
 		second = p.secondAddr(h).String() + "/24"
 	}
+	if o.IPv6 {
+		addr6 = p.addr6(p.hostAddr(h)).String() + "/64"
+	}
 	return bootSpec{
-		Second: second,
-		Host:   h, Addr: p.hostAddr(h).String() + "/24", MAC: p.hostMAC(h), Disk: p.disk(h),
+		Second: second, Addr6: addr6,
+		Host: h, Addr: p.hostAddr(h).String() + "/24", MAC: p.hostMAC(h), Disk: p.disk(h),
 		Shared: p.path("shared"), Watchdogs: p.path("wd"), Power: p.path("power"), Bin: p.path("bin"), Daemons: append(daemons, o.Daemons...),
 		OwnSystem: o.OwnSystem,
 	}

@@ -16,6 +16,7 @@ import (
 type bootSpec struct {
 	Host      string   `json:"host"`
 	Addr      string   `json:"addr"`             // with prefix length
+	Addr6     string   `json:"addr6,omitempty"`  // of IPv6, likewise; "": none
 	MAC       string   `json:"mac"`              // of br0
 	Second    string   `json:"second,omitempty"` // address of eth1, with prefix length; "": there is none
 	Disk      string   `json:"disk"`             // folder that survives
@@ -169,6 +170,9 @@ func (b bootSpec) configure(ctx context.Context) error {
 		{"link", "set", "eth0", "master", "br0", "up"},
 		{"addr", "add", b.Addr, "dev", "br0"},
 		{"link", "set", "br0", "up"},
+	}
+	if b.Addr6 != "" {
+		commands = append(commands, []string{"addr", "add", b.Addr6, "dev", "br0", "nodad"})
 	}
 	if b.Second != "" {
 		commands = append(commands, []string{"addr", "add", b.Second, "dev", "eth1"}, []string{"link", "set", "eth1", "up"})

@@ -104,7 +104,7 @@ func (l *Lab) start(ctx context.Context) error {
 	if err := l.prepare(ctx, s.Options); err != nil {
 		return err
 	}
-	if err := l.p.setupSwitch(ctx); err != nil {
+	if err := l.p.setupSwitch(ctx, s.Options); err != nil {
 		return err
 	}
 	if err := l.startPower(ctx); err != nil {

@@ -78,6 +78,11 @@ func (p plan) addr(last int) netip.Addr {
 	return netip.AddrFrom4([4]byte{10, 98, byte(p.Subnet), byte(last)})
 }
 
+// addr6 stands beside an address of IPv4: it ends in the same number.
+func (p plan) addr6(a netip.Addr) netip.Addr {
+	return netip.AddrFrom16([16]byte{0: 0xfd, 1: 0x98, 7: byte(p.Subnet), 15: a.As4()[3]})
+}
+
 func (p plan) switchAddr() netip.Addr { return p.addr(1) }
 
 func (p plan) guestAddr() netip.Addr { return p.addr(10) }

@@ -82,7 +82,7 @@ func (p plan) ip(ctx context.Context, args ...string) error {
 }
 
 // setupSwitch makes the bridge that stands for the switch. Idempotent.
-func (p plan) setupSwitch(ctx context.Context) error {
+func (p plan) setupSwitch(ctx context.Context, o Options) error {
 	if err := p.ip(ctx, "link", "show", p.bridge()); err == nil {
 		return nil
 	}
@@ -94,6 +94,12 @@ func (p plan) setupSwitch(ctx context.Context) error {
 			return p.ip(ctx, "link", "add", p.bridge(), "address", p.switchMAC(), "type", "bridge", "stp_state", "0", "forward_delay", "0")
 		},
 		func() error { return p.ip(ctx, "addr", "add", p.switchAddr().String()+"/24", "dev", p.bridge()) },
+		func() error {
+			if !o.IPv6 {
+				return nil
+			}
+			return p.ip(ctx, "addr", "add", p.addr6(p.switchAddr()).String()+"/64", "dev", p.bridge(), "nodad")
+		},
 		func() error { return p.ip(ctx, "link", "set", p.bridge(), "up") },
 	)
 }

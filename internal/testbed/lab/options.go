@@ -32,6 +32,7 @@ type Options struct {
 	Work      string   `json:"work,omitempty"`      // what the agents keep up: WorkGuest (default), WorkAddress or WorkPair
 	VoteDisk  bool     `json:"vote_disk,omitempty"` // of a pair of two hosts: a file in the shared folder decides which one goes on alone
 	Second    bool     `json:"second,omitempty"`    // a second switch joins the hosts; with WorkPair it is the pair's second path
+	IPv6      bool     `json:"ipv6,omitempty"`      // hosts and the switch have addresses of it, too; with WorkPair a second virtual address is one
 	StayOff   bool     `json:"stay_off,omitempty"`  // a host that its watchdog reset stays off, instead of on again after 2 s
 	Guests    int      `json:"guests,omitempty"`    // business guests vm1, vm2, ..., 0..64; implies Pools
 	Pools     bool     `json:"pools,omitempty"`     // the storage pools SharedPool and TemplatePool on every host

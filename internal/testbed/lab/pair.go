@@ -42,6 +42,9 @@ func (p plan) pairConf(cl *config.Cluster, o Options) {
 			{Name: "webip", VIP: netip.PrefixFrom(p.floatingAddr(), 24).String()},
 		},
 	}
+	if o.IPv6 {
+		cl.Pair.Group = append(cl.Pair.Group, config.PairMember{Name: "webip6", VIP: netip.PrefixFrom(p.addr6(p.floatingAddr()), 64).String()})
+	}
 	if o.Second {
 		for _, h := range cl.Pair.Nodes {
 			cl.Pair.SecondPath = append(cl.Pair.SecondPath, p.secondAddr(h).String())

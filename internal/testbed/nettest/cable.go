@@ -29,7 +29,7 @@ func Cable(t *testing.T) (here, there End) {
 }
 
 // IP runs ip(8) on the host, and returns what it says.
-func (e End) IP(t *testing.T, args ...string) string {
+func (e End) IP(t testing.TB, args ...string) string {
 	t.Helper()
 	return must(t, e.space, append([]string{"ip"}, args...)...)
 }
@@ -70,4 +70,22 @@ func (n *Net) CutSecond(t *testing.T, host int) {
 func (n *Net) HealSecond(t *testing.T, host int) {
 	t.Helper()
 	must(t, n.hosts[host], "nft", "delete table inet second")
+}
+
+// Alone makes a host that is joined with nothing. It skips the test where that is not
+// possible: it takes root and iproute2.
+func Alone(t testing.TB) End {
+	t.Helper()
+	need(t, "ip")
+	e := End{space(t)}
+	e.IP(t, "link", "set", "lo", "up")
+	return e
+}
+
+// Join joins two hosts by a cable, whose ends have names.
+func Join(t testing.TB, here End, card string, there End, other string) {
+	t.Helper()
+	here.IP(t, "link", "add", card, "type", "veth", "peer", "name", other, "netns", path(there.space))
+	here.IP(t, "link", "set", card, "up")
+	there.IP(t, "link", "set", other, "up")
 }

@@ -51,7 +51,7 @@ func New(t *testing.T, n int) *Net {
 }
 
 // need skips the test where it can not make networks.
-func need(t *testing.T, tools ...string) {
+func need(t testing.TB, tools ...string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("network namespaces need root")
@@ -64,7 +64,7 @@ func need(t *testing.T, tools ...string) {
 }
 
 // space is a network namespace for the time of the test.
-func space(t *testing.T) *os.File {
+func space(t testing.TB) *os.File {
 	t.Helper()
 	f, err := newSpace()
 	if err != nil {
@@ -189,7 +189,7 @@ func (n *Net) rule(t *testing.T, text string, on bool) {
 }
 
 // must runs a command in a namespace.
-func must(t *testing.T, space *os.File, argv ...string) string {
+func must(t testing.TB, space *os.File, argv ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), commandLimit) // also in cleanups
 	defer cancel()

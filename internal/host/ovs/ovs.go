@@ -1,0 +1,171 @@
+// Package ovs asks and programs the bridges of this host's Open vSwitch by its own programs,
+// ovs-vsctl and ovs-ofctl. OVS_RUNDIR says where its sockets are, as for those programs.
+//
+// It returns what they print; what that means for a pin is in internal/transition/pin.
+package ovs
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"holdfast/internal/fail"
+	"holdfast/internal/text"
+)
+
+// commandWithin bounds one call of a program.
+const commandWithin = 30 * time.Second
+
+// Facts of a bridge that say how it can be programmed.
+type Facts struct {
+	Protocols   []string // as in the database: OpenFlow10 to OpenFlow15; empty: the default of this version
+	FailMode    string   // standalone, secure; "" is standalone
+	Controllers int
+	// Restoring is flow-restore-wait: until it ends no flow counts, and then all are read anew.
+	Restoring bool
+}
+
+// Bridge looks a bridge up, by one call of ovs-vsctl. It is Invalid where there is none of that
+// name, and Unavailable where Open vSwitch does not answer.
+func Bridge(ctx context.Context, name string) (Facts, error) {
+	out, err := run(ctx, "", "ovs-vsctl", "--timeout=10", "--format=json", "--",
+		"--columns=name,protocols,fail_mode,controller", "list", "Bridge", "--", "--if-exists", "get", "Open_vSwitch", ".", "other_config:flow-restore-wait")
+	if err != nil {
+		return Facts{}, fail.Errorf(fail.Unavailable, "ask Open vSwitch for its bridges: %w", err)
+	}
+	all, err := bridges(out)
+	if err != nil {
+		return Facts{}, fail.Errorf(fail.Failed, "read what ovs-vsctl prints: %w", err)
+	}
+	f, ok := all[name]
+	if !ok {
+		return f, fail.Errorf(fail.Invalid, "bridge %q: Open vSwitch has none of that name; it has %s", name, text.Clean(strings.Join(slices.Sorted(maps.Keys(all)), ", ")))
+	}
+	return f, nil
+}
+
+// bridges reads a line with the table of bridges and one with flow-restore-wait.
+func bridges(out string) (map[string]Facts, error) {
+	table, restore, _ := strings.Cut(out, "\n")
+	var answer struct {
+		Data [][]json.RawMessage `json:"data"`
+	}
+	if err := json.Unmarshal([]byte(table), &answer); err != nil {
+		return nil, err
+	}
+	all := map[string]Facts{}
+	for _, row := range answer.Data {
+		if len(row) != 4 {
+			return nil, fmt.Errorf("want 4 columns: got %d", len(row))
+		}
+		var values [4][]string
+		for i, raw := range row {
+			var err error
+			if values[i], err = atoms(raw); err != nil {
+				return nil, err
+			}
+		}
+		f := Facts{Protocols: values[1], FailMode: strings.Join(values[2], ""), Controllers: len(values[3])}
+		f.Restoring = strings.Trim(strings.TrimSpace(restore), `"`) == "true"
+		all[strings.Join(values[0], "")] = f
+	}
+	return all, nil
+}
+
+// atoms are the values of a column (RFC 7047, section 5.1): an atom, which may be
+// ["uuid", X], or ["set", [atoms]].
+func atoms(raw json.RawMessage) ([]string, error) {
+	var plain string
+	if json.Unmarshal(raw, &plain) == nil {
+		return []string{plain}, nil
+	}
+	var pair []json.RawMessage
+	var kind string
+	if err := json.Unmarshal(raw, &pair); err != nil || len(pair) != 2 || json.Unmarshal(pair[0], &kind) != nil {
+		return nil, fmt.Errorf("%.100q is no value", raw)
+	}
+	if kind != "set" {
+		return atoms(pair[1])
+	}
+	var members []json.RawMessage
+	if err := json.Unmarshal(pair[1], &members); err != nil {
+		return nil, fmt.Errorf("%.100q is no set: %w", raw, err)
+	}
+	var out []string
+	for _, m := range members {
+		values, err := atoms(m)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, values...)
+	}
+	return out, nil
+}
+
+// Dump is what ovs-ofctl prints of a bridge, with numbers for ports and tables.
+type Dump struct{ Flows, Groups, Ports string }
+
+// Look dumps a bridge, spoken to in an OpenFlow version such as OpenFlow14. It is Unavailable where
+// the bridge does not answer in it.
+func Look(ctx context.Context, bridge, version string) (Dump, error) {
+	var d Dump
+	var w sync.WaitGroup
+	errs := make([]error, 3)
+	for i, q := range []struct {
+		what string
+		into *string
+	}{{"dump-flows", &d.Flows}, {"dump-groups", &d.Groups}, {"dump-ports-desc", &d.Ports}} {
+		w.Go(func() {
+			*q.into, errs[i] = run(ctx, "", "ovs-ofctl", "--timeout=25", "-O", version, "--no-names", q.what, bridge)
+		})
+	}
+	w.Wait()
+	if err := cmp.Or(errs...); err != nil {
+		return d, fail.Errorf(fail.Unavailable, "ask bridge %s: %w", bridge, err)
+	}
+	return d, nil
+}
+
+// Speaks reports whether a bridge answers in a version of OpenFlow.
+func Speaks(ctx context.Context, bridge, version string) bool {
+	_, err := run(ctx, "", "ovs-ofctl", "--timeout=25", "-O", version, "--no-names", "dump-ports-desc", bridge)
+	return err == nil
+}
+
+// Apply has a bridge take lines of `ovs-ofctl bundle` (ovs-ofctl(8)): all of them at once, or none. An
+// error does not say which; look at the bridge.
+func Apply(ctx context.Context, bridge, version string, lines []string) error {
+	if _, err := run(ctx, strings.Join(lines, "\n")+"\n", "ovs-ofctl", "--timeout=25", "-O", version, "bundle", bridge, "-"); err != nil {
+		return fmt.Errorf("have bridge %s take a bundle of %d lines: %w", bridge, len(lines), err)
+	}
+	return nil
+}
+
+func run(ctx context.Context, input, name string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, commandWithin)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.WaitDelay = time.Second
+	cmd.Stdin = strings.NewReader(input)
+	cmd.Env = append(os.Environ(), "LC_ALL=C")
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	switch {
+	case errors.Is(err, exec.ErrNotFound):
+		return "", fmt.Errorf("%s is not on this host", name)
+	case err != nil:
+		return "", fmt.Errorf("%s: %w: %s", name, err, text.Clean(said.String()))
+	}
+	return string(out), nil
+}

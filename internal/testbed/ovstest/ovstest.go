@@ -1,0 +1,141 @@
+// Package ovstest runs an Open vSwitch for a test: a real ovs-vswitchd with its userspace
+// datapath, in a network namespace, with hosts on the ports of its bridges. All of it
+// ends with the test.
+package ovstest
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/testbed/nettest"
+	"holdfast/internal/testbed/try"
+)
+
+// commandLimit bounds one command.
+const commandLimit = 20 * time.Second
+
+// Switch is an Open vSwitch.
+type Switch struct {
+	Dir  string // its OVS_RUNDIR
+	host nettest.End
+}
+
+// New starts an Open vSwitch, and sets OVS_RUNDIR for this process. It skips the test where there is none.
+func New(t testing.TB) *Switch {
+	t.Helper()
+	const schema = "/usr/share/openvswitch/vswitch.ovsschema"
+	for _, tool := range []string{"ovsdb-tool", "ovsdb-server", "ovs-vswitchd", "ovs-vsctl", "ovs-ofctl"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("needs openvswitch-switch: %v", err)
+		}
+	}
+	s := &Switch{Dir: try.ShortDir(t), host: nettest.Alone(t)}
+	t.Setenv("OVS_RUNDIR", s.Dir)
+	db := filepath.Join(s.Dir, "conf.db")
+	s.Run(t, "ovsdb-tool", "create", db, schema)
+	s.daemon(t, "ovsdb-server", "ovsdb-server", db, "--remote=punix:"+filepath.Join(s.Dir, "db.sock"), "--unixctl="+filepath.Join(s.Dir, "db.ctl"))
+	try.Until(t, "ovsdb-server", func() bool { _, err := os.Stat(filepath.Join(s.Dir, "db.sock")); return err == nil })
+	s.Run(t, "ovs-vsctl", "--no-wait", "init")
+	// It forwards packets in its one thread, whose turn comes first also on a busy machine.
+	s.daemon(t, "ovs-vswitchd", "nice", "-n", "-20", "ovs-vswitchd", "unix:"+filepath.Join(s.Dir, "db.sock"), "--disable-system", "--unixctl="+filepath.Join(s.Dir, "vs.ctl"))
+	return s
+}
+
+// untilClosed is a shell that kills what it started when its input ends, as it does when the
+// test's process has ended, however. (The kernel's signal for that is no use here: it comes when a thread ends.)
+const untilClosed = `"$@" & p=$!; read -r x; kill -9 $p; wait $p`
+
+// daemon starts a program that ends with the test.
+func (s *Switch) daemon(t testing.TB, name string, argv ...string) {
+	t.Helper()
+	log, err := os.Create(filepath.Join(s.Dir, name+".log"))
+	try.Must(t, err)
+	cmd := exec.Command("sh", append([]string{"-c", untilClosed, "sh"}, argv...)...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Env = append(os.Environ(), "OVS_RUNDIR="+s.Dir)
+	in, err := cmd.StdinPipe()
+	try.Must(t, err)
+	try.Must(t, s.host.Do(cmd.Start))
+	t.Cleanup(func() {
+		if err := in.Close(); err != nil {
+			t.Error(err)
+		}
+		_ = cmd.Wait() // the program in it was killed
+		if err := log.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Run runs a command beside the switch, and returns what it prints.
+func (s *Switch) Run(t testing.TB, argv ...string) string {
+	t.Helper()
+	out, err := s.Try(argv...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// Try runs a command that may fail.
+func (s *Switch) Try(argv ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), commandLimit) // also in clean-ups
+	defer cancel()
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.WaitDelay = time.Second
+	cmd.Env = append(os.Environ(), "OVS_RUNDIR="+s.Dir)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return string(out), fmt.Errorf("run %s: %w: %s", strings.Join(argv, " "), err, out)
+	}
+	return string(out), nil
+}
+
+// Bridge makes a bridge, with the OpenFlow versions that Neutron's agent sets and a few more.
+func (s *Switch) Bridge(t testing.TB, name, protocols string) {
+	t.Helper()
+	s.Run(t, "ovs-vsctl", "--timeout=15", "add-br", name, "--", "set", "bridge", name, "datapath_type=netdev", "fail_mode=secure", "protocols="+protocols)
+}
+
+// Host makes a host on a port of a bridge. Its eth0 has an address of 10.9.0.0/24 and the MAC address
+// of MAC, both by the port's number.
+func (s *Switch) Host(t testing.TB, bridge string, port int) nettest.End {
+	t.Helper()
+	host, card := nettest.Alone(t), fmt.Sprintf("tap%d", port)
+	nettest.Join(t, s.host, card, host, "eth0")
+	host.IP(t, "link", "set", "eth0", "address", MAC(port))
+	host.IP(t, "addr", "add", Addr(port).String()+"/24", "dev", "eth0")
+	s.Run(t, "ovs-vsctl", "--timeout=15", "add-port", bridge, card, "--", "set", "interface", card, fmt.Sprintf("ofport_request=%d", port))
+	return host
+}
+
+// Addr is the address of the host on a port.
+func Addr(port int) netip.Addr { return netip.AddrFrom4([4]byte{10, 9, 0, byte(port)}) }
+
+// MAC is the MAC address of the host on a port.
+func MAC(port int) string { return fmt.Sprintf("fa:16:3e:00:00:%02x", port) }
+
+// Add adds flows, one a line as ovs-ofctl(8) takes them, under a cookie.
+func (s *Switch) Add(t testing.TB, bridge string, cookie uint64, flows ...string) {
+	t.Helper()
+	var b strings.Builder
+	for _, f := range flows {
+		fmt.Fprintf(&b, "cookie=0x%x,%s\n", cookie, f)
+	}
+	file := filepath.Join(s.Dir, "add.flows")
+	try.Must(t, os.WriteFile(file, []byte(b.String()), 0o600))
+	s.Run(t, "ovs-ofctl", "-O", "OpenFlow14", "add-flows", bridge, file)
+}
+
+// Delete deletes the flows of a cookie.
+func (s *Switch) Delete(t testing.TB, bridge string, cookie uint64) {
+	t.Helper()
+	s.Run(t, "ovs-ofctl", "-O", "OpenFlow14", "del-flows", bridge, fmt.Sprintf("cookie=0x%x/-1", cookie))
+}

@@ -1,0 +1,141 @@
+package pin
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Differences compares a bridge after the plan was applied with the plan, flow by flow and
+// group by group; none: it is pinned as planned. Flows with time-outs of their own may have ended,
+// and there may be more where learn() adds some.
+func (p *Plan) Differences(d Dump) ([]string, error) {
+	have, err := byPlace(d.Ours())
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	planned := map[string]bool{}
+	for i, want := range slices.Concat(p.Copy, p.Entries) {
+		place := want.place()
+		planned[place] = true
+		got, ok := have[place]
+		if want.Actions, err = sorted(want.Actions); err != nil {
+			return nil, err
+		}
+		mayChange := p.timed[i] || p.learns[want.Table]
+		switch {
+		case !ok && !mayChange:
+			out = append(out, fmt.Sprintf("not there: %.300s", want))
+		case ok && !mayChange && got.String() != want.String():
+			out = append(out, fmt.Sprintf("other than planned: %.300s: want %.300s", got, want))
+		}
+	}
+	for place, f := range have {
+		if !planned[place] && !p.learns[f.Table] {
+			out = append(out, fmt.Sprintf("not planned: %.300s", f))
+		}
+	}
+	return append(out, p.groupDifferences(d)...), nil
+}
+
+func (p *Plan) groupDifferences(d Dump) (out []string) {
+	have := map[uint32]string{}
+	for _, g := range d.Groups {
+		if g.ours() {
+			have[g.ID] = g.Rest
+		}
+	}
+	for _, g := range p.Groups {
+		if have[g.ID] != g.Rest {
+			out = append(out, fmt.Sprintf("group %d: is %.300q: want %.300q", g.ID, have[g.ID], g.Rest))
+		}
+		delete(have, g.ID)
+	}
+	for id := range have {
+		out = append(out, fmt.Sprintf("group %d: not planned", id))
+	}
+	return out
+}
+
+func byPlace(flows []Flow) (map[string]Flow, error) {
+	out := map[string]Flow{}
+	for _, f := range flows {
+		var err error
+		if f.Actions, err = sorted(f.Actions); err != nil {
+			return nil, err
+		}
+		out[f.place()] = f
+	}
+	return out, nil
+}
+
+// Changed counts the flows of others that were added, removed or changed since the plan was made: its
+// copy is then of something half written, perhaps. Flows that end by themselves do not count.
+func (p *Plan) Changed(d Dump) int { return moved(p.theirs, d.Theirs()) }
+
+// Moved counts the flows of others that were added, removed or changed from one dump to another, those
+// left out that end by themselves.
+func Moved(from, to Dump) int { return moved(from.Theirs(), to.Theirs()) }
+
+func moved(from, to []Flow) int {
+	was := map[string]bool{}
+	for _, f := range lasting(from) {
+		was[f.String()] = true
+	}
+	n := 0
+	for _, f := range lasting(to) {
+		if !was[f.String()] {
+			n++
+		}
+		delete(was, f.String())
+	}
+	return n + len(was)
+}
+
+func lasting(flows []Flow) (out []Flow) {
+	for _, f := range flows {
+		if f.Idle == 0 && f.Hard == 0 {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+// Missing says what the bridge's own flows lack of those that the pin has copied: ports that fewer flows
+// name than before, and flows on the whole. None: whoever programs the bridge is done.
+// A copied flow with a time-out of its own does not count.
+func (d Dump) Missing() (out []string) {
+	limit := 0 // of the flows of the copy that had no time-out of their own
+	var ours []Flow
+	for _, f := range d.Ours() {
+		if f.entry() {
+			limit = f.Hard + copyLonger
+		} else {
+			ours = append(ours, f)
+		}
+	}
+	ours = slices.DeleteFunc(ours, func(f Flow) bool { return f.Idle > 0 || f.Hard < limit })
+	theirs := lasting(d.Theirs())
+	for _, p := range d.Ports {
+		before, now := naming(ours, p.Number), naming(theirs, p.Number)
+		if now < before {
+			out = append(out, fmt.Sprintf("port %s (%s): %d flows name it, %d did when it was pinned", p.Number, p.Name, now, before))
+		}
+	}
+	if len(theirs) < len(ours) {
+		out = append(out, fmt.Sprintf("%d flows, %d were there when it was pinned", len(theirs), len(ours)))
+	}
+	return out
+}
+
+// naming counts the flows that match a port or send to it.
+func naming(flows []Flow, port string) (n int) {
+	in, to := ",in_port="+port+",", "output:"+port+","
+	for _, f := range flows {
+		if strings.Contains(","+f.Match+",", in) || strings.Contains(strings.ReplaceAll(f.Actions, ")", ",")+",", to) {
+			n++
+		}
+	}
+	return n
+}
