@@ -69,7 +69,9 @@ func (r *drbdRig) setupArgs() []string {
 	cl, _ := r.files("n1", drbdAddr[0], drbdHome)
 	var conf struct{ Timings, Pair map[string]any }
 	helper.Must(r.t, json.Unmarshal(cl, &conf))
-	conf.Timings["Grace"] = "10s" // systemd and a server of such a host take longer to be ended than the two seconds of others
+	// Such a host takes half a minute from the loss of the other one until the group was ended and starts
+	// in a store of its own, where others take four seconds.
+	conf.Timings["Grace"], conf.Timings["Lease"] = "10s", "90s"
 	group, err := json.Marshal(map[string]any{"Timings": conf.Timings, "Patience": conf.Pair["Patience"], "Group": []any{map[string]any{"Unit": "web.service"}}})
 	helper.Must(r.t, err)
 	r.node[0].Run("sh", "-euc", `printf '%s' "$1" >/root/group.json`, "sh", string(group))

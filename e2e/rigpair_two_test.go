@@ -16,11 +16,11 @@ import (
 // pairedAlone is a laboratory of a pair without a third voter: fence devices decide.
 const pairedAlone kind = "pairedAlone"
 
-// twoDrills are the faults of a pair without a third voter. Its group may begin anew where that of
-// a pair with one stays.
+// twoDrills are the faults of a pair without a third voter. Its group begins anew where that of a pair with
+// one stays, unless the other node is off.
 var twoDrills = []pairDrill{
 	pairDrillOf("power loss of the active"),
-	{name: "power loss of the standby", off: true,
+	{name: "power loss of the standby", off: true, goesOn: true,
 		fault:  func(p *pairRig, ctx context.Context, _, standby string) error { return p.lab.Crash(ctx, standby) },
 		repair: func(p *pairRig, ctx context.Context, _, standby string) error { return p.on(ctx, standby) }},
 	pairDrillOf("cut between the nodes"),

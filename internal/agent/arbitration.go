@@ -47,6 +47,10 @@ type arbitration struct {
 	pings *answers                                                            // of Ping
 	tell  func(ctx context.Context, user string) error                        // an event: a person has chosen this node's data
 
+	extend func(ctx context.Context, from cluster.Instant)          // the lease lasts from then on, too
+	runs   func(context.Context) (license cluster.Epoch, runs bool) // the group runs here, surely, by that license
+	carry  func(license cluster.Epoch) error                        // it runs by that license from now on
+
 	mu      sync.Mutex
 	m       *arbiter.Machine
 	every   time.Duration // between two looks
@@ -65,10 +69,11 @@ type arbitration struct {
 
 // Times of arbitration.
 const (
-	askWithin    = 700 * time.Millisecond // for the peer's word
-	askOffWithin = 100 * time.Millisecond // of one that is shown off
-	readWithin   = 700 * time.Millisecond // for a read that needs a quorum
-	holdsWithin  = 300 * time.Millisecond
+	askWithin     = 700 * time.Millisecond // for the peer's word
+	askOffWithin  = 100 * time.Millisecond // of one that is shown off
+	readWithin    = 700 * time.Millisecond // for a read that needs a quorum
+	askLostWithin = 300 * time.Millisecond // for both, of a peer that has already been lost: the lease runs out
+	holdsWithin   = 300 * time.Millisecond
 	// headStart bounds what the rest may take: a contest, and what the two nodes differ in when
 	// they call their parting, are each less than half of it. The latter is a look (askWithin,
 	// readWithin, holdsWithin, looksEvery) on a machine that is slow.
@@ -96,7 +101,7 @@ func (x *arbitration) begin(ctx context.Context, t cluster.Timings) error {
 	if x.chosen, err = loadChoice(x.dataDir); err != nil {
 		return err
 	}
-	x.m = arbiter.New(x.self, x.peer, x.by, arbiter.Times{Detect: t.Lease, Serving: t.Lease / 2, HeadStart: headStart, Silence: ha.Silence(t, ha.Guard(t, t.Watchdog))}, mark)
+	x.m = arbiter.New(x.self, x.peer, x.by, arbiter.Times{Detect: t.Lease, Serving: t.Lease / 4, HeadStart: headStart, Silence: ha.Silence(t, ha.Guard(t, t.Watchdog))}, mark)
 	x.m.Manual, x.every = x.manual, looksEvery(t.Lease)
 	return x.child.adopt(ctx)
 }
@@ -140,8 +145,11 @@ func (x *arbitration) run(ctx context.Context) (err error) {
 
 // step hears, looks, decides and acts, once.
 func (x *arbitration) step(ctx context.Context) error {
-	word, heard := x.hear(ctx)
-	seen, err := x.look(ctx, word, heard)
+	said := make(chan saying, 1)
+	go func() { said <- x.hear(ctx) }() // so that a silent peer is waited for once, not for its word and for its vote
+	hears := sync.OnceValue(func() saying { return <-said })
+	seen, err := x.look(ctx, hears)
+	word, heard := hears().word, hears().heard
 	if err != nil {
 		return err
 	}
@@ -171,6 +179,9 @@ func (x *arbitration) step(ctx context.Context) error {
 	x.mu.Lock()
 	x.m.Done(act, o, x.now())
 	x.mu.Unlock()
+	if arbiter.Extends(act, o) {
+		x.extend(ctx, x.now())
+	}
 	return nil
 }
 
@@ -183,34 +194,6 @@ func roleOf(name string) (arbiter.Role, error) {
 		return 0, fmt.Errorf("role %q of a store: want one of %q", name, roles)
 	}
 	return arbiter.Role(i), nil
-}
-
-// hear asks the peer. What can not be understood counts as silence.
-func (x *arbitration) hear(ctx context.Context) (arbiter.Word, bool) {
-	within := askWithin
-	x.mu.Lock()
-	if x.isOff { // nothing but a device that lies would let it answer
-		within = askOffWithin
-	}
-	x.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, within)
-	defer cancel()
-	w, err := x.ask(ctx)
-	x.mu.Lock()
-	x.whole = err == nil && w.Whole
-	x.mu.Unlock()
-	if err != nil {
-		return arbiter.Word{}, false
-	}
-	role, err := roleOf(w.Role)
-	if err != nil {
-		x.log.Warn("the other node's word is not understood", "err", err)
-		return arbiter.Word{}, false
-	}
-	x.mu.Lock()
-	x.heard, x.machine, x.keep = true, w.Machine, w.Keep
-	x.mu.Unlock()
-	return arbiter.Word{Store: arbiter.Store{Gen: w.Gen, From: w.From, Role: role, Held: w.Held}, Won: w.Won}, true
 }
 
 // word is what the peer is told.
@@ -228,85 +211,6 @@ func (x *arbitration) word() (cluster.PairWord, error) {
 // couldGoOn reports that this node could go on alone. The caller holds mu.
 func (x *arbitration) couldGoOn() bool {
 	return x.looked && x.problem == "" && x.m.State() == arbiter.Whole
-}
-
-// look looks at this node.
-func (x *arbitration) look(ctx context.Context, word arbiter.Word, heard bool) (s arbiter.Seen, err error) {
-	if s.Running, err = x.child.running(ctx); err != nil {
-		return s, err
-	}
-	f, found, err := etcdstore.ReadFormation(x.member.DataDir)
-	if err != nil {
-		return s, err
-	}
-	if !found {
-		if f, err = x.first(word, heard); err != nil {
-			return s, err
-		}
-	}
-	if f.Gen != 0 {
-		role, err := roleOf(f.Role)
-		if err != nil {
-			return s, err
-		}
-		s.Store = arbiter.Store{Gen: f.Gen, From: f.From, Role: role, Held: f.Held}
-	}
-	if s.Running {
-		if s.Quorum, err = x.quorum(ctx, &s.Store); err != nil {
-			return s, err
-		}
-	}
-	hctx, cancel := context.WithTimeout(ctx, holdsWithin)
-	defer cancel()
-	s.Holds, s.HoldsBy = x.holds(hctx)
-	return s, nil
-}
-
-// first notes that this host is one of the two that form the first store, when it has
-// never seen one and the other node has not, or has just noted the same. Both have to be
-// there: whoever was made anew meets a store, and joins it.
-func (x *arbitration) first(word arbiter.Word, heard bool) (f etcdstore.Formation, err error) {
-	seen, err := loop.LoadGeneration(x.dataDir)
-	if err != nil {
-		return f, err
-	}
-	peer := word.Store
-	if seen != 0 || !heard || peer.Role != arbiter.Empty && (peer.Gen != 1 || peer.Role != arbiter.Two) {
-		return f, nil
-	}
-	f = etcdstore.Formation{Gen: 1, Role: roles[arbiter.Two]}
-	if err := etcdstore.SaveFormation(x.member.DataDir, f); err != nil {
-		return etcdstore.Formation{}, err
-	}
-	return f, nil
-}
-
-// quorum reports that this host's member commits, by a read that needs a majority. A copy
-// that joins votes as soon as it has the record of that (Seal).
-func (x *arbitration) quorum(ctx context.Context, s *arbiter.Store) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, readWithin)
-	defer cancel()
-	gen, err := generationOf(ctx, x.own)
-	switch {
-	case errors.Is(err, errGeneration):
-		return false, err
-	case err != nil:
-		return false, nil // no quorum, or no vote yet
-	case gen != s.Gen:
-		return false, fmt.Errorf("this host's member has the store of generation %d, and its note says %d", gen, s.Gen)
-	case s.Role != arbiter.Joining:
-		return true, nil
-	}
-	sealed, err := x.sealed(ctx, s.Gen)
-	if err != nil || !sealed {
-		return false, err
-	}
-	f := etcdstore.Formation{Gen: s.Gen, From: s.From, Role: roles[arbiter.Two], Held: s.Held}
-	if err := etcdstore.SaveFormation(x.member.DataDir, f); err != nil {
-		return false, err
-	}
-	s.Role = arbiter.Two
-	return true, nil
 }
 
 // watchDevices asks the peer's fence devices whether they could be used, and when it is lost or
@@ -453,6 +357,13 @@ func (p *pairWork) arbitration(st store.Store, admin *etcdstore.Admin) (*arbitra
 		off:   func(ctx context.Context, machine string) error { return fencer.ShownOff(ctx, devices, machine) },
 		check: func(ctx context.Context, machine string) error { return fencer.Check(ctx, devices, machine) },
 		tell:  p.chosen,
+
+		extend: func(ctx context.Context, from cluster.Instant) { p.agent.Extend(ctx, from) },
+		runs: func(ctx context.Context) (cluster.Epoch, bool) {
+			g, err := p.driver.Observe(ctx)
+			return g.Epoch, err == nil && g.State == cluster.GuestRunning && !g.Migrating
+		},
+		carry: p.driver.Carry,
 	}
 	guard := func() (bool, bool) { return guarded(p.agent.Status(), x.peer) }
 	switch {
@@ -462,17 +373,6 @@ func (p *pairWork) arbitration(st store.Store, admin *etcdstore.Admin) (*arbitra
 		x.byDisk(p.votes, guard)
 	}
 	return x, err
-}
-
-// holding says of a look at the group whether it is here, or may be, and of which store its license surely is, 0
-// for not known. A group that is being handed over may be the peer's already: the record of that may have been
-// written with this node's vote, and not have reached this process before the peer was lost.
-func holding(g cluster.Guest, err error) (holds bool, by uint64) {
-	switch {
-	case err != nil, g.State == cluster.GuestUnknown, g.Migrating:
-		return true, 0
-	}
-	return g.State != cluster.GuestAbsent, g.Epoch.Gen
 }
 
 // asker asks the peer's agent over one connection, and makes a new one after a failure: an

@@ -128,7 +128,14 @@ func (x *arbitration) form(ctx context.Context, a arbiter.Form) error {
 		return fmt.Errorf("generation %d was not won by this pair's arbiter or a person: the note says %+v", a.From, mark)
 	}
 	off := []cluster.Off{{Host: x.peer, User: who}}
-	return etcdstore.GoAlone(ctx, etcdstore.AloneOptions{
+	var license cluster.Epoch
+	carries := false
+	if a.Carry {
+		hctx, cancel := context.WithTimeout(ctx, holdsWithin)
+		license, carries = x.runs(hctx)
+		cancel()
+	}
+	err := etcdstore.GoAlone(ctx, etcdstore.AloneOptions{
 		Config:    x.member,
 		Formation: &etcdstore.Formation{Gen: a.Gen, From: a.From, Role: roles[arbiter.Single], Held: a.Held},
 		Edit: func(ctx context.Context, st store.Store) error {
@@ -139,9 +146,23 @@ func (x *arbitration) form(ctx context.Context, a arbiter.Form) error {
 			if err != nil {
 				return err
 			}
+			if carries {
+				if carries, err = loop.CarryGeneration(ctx, st, a.Gen, x.self, license); err != nil || carries {
+					return err
+				}
+			}
 			return loop.BeginGeneration(ctx, st, a.Gen, off)
 		},
 	})
+	if err != nil || !carries {
+		return err
+	}
+	// Without it the group ends, as one of a store of before, and is started again.
+	license.Gen = a.Gen
+	if err := x.carry(license); err != nil {
+		x.log.Warn("the group is started again, as it could not be carried into the new store", "err", err)
+	}
+	return nil
 }
 
 // join has the peer's store add this host as a learner, and notes how it joins.

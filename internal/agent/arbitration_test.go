@@ -52,11 +52,13 @@ type side struct {
 	live   atomic.Pointer[arbitration] // x, while the node is on
 	dir    string
 	on     atomic.Bool
-	cut    *atomic.Bool // between both
-	orders atomic.Int32 // to the device of this node
-	gone   atomic.Bool  // it is off
-	hidden atomic.Bool  // its device tells that after an order only
-	group  atomic.Bool  // the group is here
+	cut    *atomic.Bool  // between both
+	orders atomic.Int32  // to the device of this node
+	gone   atomic.Bool   // it is off
+	hidden atomic.Bool   // its device tells that after an order only
+	group  atomic.Bool   // the group is here
+	by     atomic.Uint64 // generation of its license; 0: not known
+	lasts  atomic.Int32  // how often the lease was extended
 	stop   func()
 	other  *side
 	member etcdstore.MemberConfig
@@ -133,8 +135,17 @@ func (s *side) power(t *testing.T) {
 			}
 			return x.word()
 		},
-		holds: func(context.Context) (bool, uint64) { return s.group.Load(), 0 },
+		holds: func(context.Context) (bool, uint64) { return s.group.Load(), s.by.Load() },
 		tell:  func(context.Context, string) error { return nil },
+
+		extend: func(context.Context, cluster.Instant) { s.lasts.Add(1) },
+		runs: func(context.Context) (cluster.Epoch, bool) {
+			return cluster.Epoch{Gen: s.by.Load(), Seq: 3}, s.group.Load()
+		},
+		carry: func(e cluster.Epoch) error {
+			s.by.Store(e.Gen)
+			return nil
+		},
 		check: func(context.Context, string) error { return nil },
 		off: func(_ context.Context, machine string) error {
 			if machine != "of "+s.other.member.Name || s.other.hidden.Load() || !s.other.gone.Load() {
@@ -295,6 +306,56 @@ func TestTwoVoters(t *testing.T) {
 	a.want(t, "third")
 	if n := b.orders.Load(); n != 1 {
 		t.Errorf("b was ordered off %d times, want once", n)
+	}
+}
+
+// TestTheGroupIsCarried: what surely runs here when the other node is lost goes on by a license of the new
+// store; what is being handed over is not carried.
+func TestTheGroupIsCarried(t *testing.T) {
+	a, b := newSides(t)
+	a.power(t)
+	b.power(t)
+	bothVote(t, a, b)
+	record := records.OwnerKey(cluster.MgmtVM)
+	owner := cluster.Owner{Resource: cluster.MgmtVM, State: cluster.Running, Host: "a", Epoch: cluster.Epoch{Gen: 1, Seq: 3}}
+	lose := func() cluster.Owner {
+		t.Helper()
+		for _, op := range []store.Op{{Key: record, Value: records.Encode(owner)}, {Key: records.HostKey("b"), Value: records.Encode(cluster.Host{Name: "b"})}} {
+			if _, ok, err := a.x.own.Txn(t.Context(), nil, []store.Op{op}); err != nil || !ok {
+				t.Fatal(ok, err)
+			}
+		}
+		a.by.Store(owner.Epoch.Gen)
+		a.group.Store(true)
+		until(t, "a to see the group", func() bool {
+			a.x.mu.Lock()
+			defer a.x.mu.Unlock()
+			return a.x.m.Seen.Holds && a.x.m.Seen.HoldsBy == owner.Epoch.Gen
+		})
+		b.off(t)
+		until(t, "a to go on alone", func() bool { return a.state() == arbiter.Alone && a.commits() })
+		kv, found, err := a.x.own.Get(t.Context(), record)
+		o, derr := records.Decode[cluster.Owner](kv, !found)
+		_, listed, herr := a.x.own.Get(t.Context(), records.HostKey("b"))
+		if err := errors.Join(err, derr, herr); err != nil || listed {
+			t.Fatalf("the records: %v; a host of before is there: %v", err, listed)
+		}
+		return o
+	}
+	o := lose()
+	w, err := a.x.word()
+	if want := (cluster.Epoch{Gen: w.Gen, Seq: 3}); err != nil || o.State != cluster.Running || o.Host != "a" || o.Epoch != want || a.by.Load() != w.Gen || w.Gen == 1 {
+		t.Errorf("the group is %s on %s, epoch %s, and here by generation %d, %v: want it to run by %s", o.State, o.Host, o.Epoch, a.by.Load(), err, want)
+	}
+	if a.lasts.Load() != 2 {
+		t.Errorf("the lease was extended %d times, want it by the contest and by the new store", a.lasts.Load())
+	}
+
+	b.power(t)
+	bothVote(t, a, b)
+	owner.State, owner.To, owner.Epoch.Gen = cluster.Migrating, "b", w.Gen
+	if o = lose(); o.State != cluster.Migrating || o.Epoch != owner.Epoch || a.by.Load() != w.Gen {
+		t.Errorf("what is handed over is %s, epoch %s, and here by generation %d: want it left as it was", o.State, o.Epoch, a.by.Load())
 	}
 }
 

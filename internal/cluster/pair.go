@@ -160,7 +160,22 @@ func (p PairStatus) Active() *PairNode {
 	return nil
 }
 
-// Health says how well the pair does, and why not better.
+// starting says what does not run yet where the group is to run.
+func (p PairStatus) starting() string {
+	for _, n := range p.Nodes {
+		if n.Host != p.Owner.Host {
+			continue
+		}
+		for _, m := range n.Members {
+			if m.State != "up" {
+				return string(n.Host) + ": " + m.Name + " is " + m.State
+			}
+		}
+	}
+	return "the group runs on no node"
+}
+
+// Health says how well the pair does, and why not better: never without a reason when it is not healthy.
 func (p PairStatus) Health() (h Health, why []string) {
 	active := p.Active()
 	switch {
@@ -197,6 +212,8 @@ func (p PairStatus) Health() (h Health, why []string) {
 		why = append(why, p.Takeover.Why)
 	}
 	switch {
+	case active == nil && len(why) == 0:
+		return Broken, []string{p.starting()}
 	case active == nil:
 		return Broken, why
 	case len(why) > 0:

@@ -251,6 +251,16 @@ func (m *Machine) Able(fit bool, why string, secure bool) {
 	m.Me.Fit, m.Me.Why, m.Me.Secure = fit, why, secure
 }
 
+// Extended takes in that nobody else is given the guest before a lease from that moment on is over, though this
+// host can not renew: an arbiter of the store has said so. One that has ended stays so: its guest is being
+// killed, and the watchdog is not petted any more.
+func (m *Machine) Extended(from, now cluster.Instant) {
+	m.Now = now
+	if to := from.Add(m.Timings.Lease); m.leased(0) && to > m.Lease.Deadline {
+		m.Lease.Deadline = to
+	}
+}
+
 // Heard takes in what the members say they hear, this host among them.
 func (m *Machine) Heard(words map[cluster.HostID]cluster.Word) { m.Words = words }
 

@@ -44,6 +44,31 @@ func TestARenewalCountsFromWhenItWasDecided(t *testing.T) {
 	}
 }
 
+// TestALeaseIsExtended: as a renewal would, never back, and not when it has ended or another agent is registered.
+func TestALeaseIsExtended(t *testing.T) {
+	for name, c := range map[string]struct {
+		from, now, want float64 // the lease of quiet ends at 105, and lasts six seconds
+		change          func(*Machine)
+	}{
+		"extended":          {from: 102, now: 103, want: 108},
+		"as it was":         {from: 98, now: 103, want: 105},
+		"over":              {from: 104, now: 105, want: 105},
+		"expelled":          {from: 102, now: 103, want: 105, change: func(m *Machine) { r := m.Hosts["h1"]; r.Expelled = cluster.Epoch{Gen: 1, Seq: 9}; m.Hosts["h1"] = r }},
+		"of another agent":  {from: 102, now: 103, want: 105, change: func(m *Machine) { r := m.Hosts["h1"]; r.Boot = "another"; m.Hosts["h1"] = r }},
+		"of a new agent":    {from: 102, now: 103, want: 105, change: func(m *Machine) { m.Lease.Mod = 0 }},
+		"of which no agent": {from: 102, now: 103, want: 0, change: func(m *Machine) { m.Lease.Deadline = 0 }},
+	} {
+		m := quiet()
+		m.Lease.Deadline = sec(105)
+		if c.change != nil {
+			c.change(&m)
+		}
+		if m.Extended(sec(c.from), sec(c.now)); m.Lease.Deadline != sec(c.want) {
+			t.Errorf("%s: the lease ends at %v, want %v", name, m.Lease.Deadline, sec(c.want))
+		}
+	}
+}
+
 func TestHandsOnCountsFromTheSending(t *testing.T) {
 	m := quiet()
 	r := m.Hosts["h1"]

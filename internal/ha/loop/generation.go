@@ -137,11 +137,34 @@ func DrawGeneration(known uint64) (uint64, error) {
 // BeginGeneration makes a restored store that of generation next, as NewGeneration does.
 // Of the hosts in off it is proved that they are off, which counts as an operator's word.
 func BeginGeneration(ctx context.Context, st store.Store, next uint64, off []cluster.Off) error {
+	return beginGeneration(ctx, st, next, off, nil)
+}
+
+// CarryGeneration is BeginGeneration for a store that lacks nothing, on a host where the guest runs by
+// the license of it: the host keeps it, by the same epoch of generation next. false: the owner record says
+// something else, and nothing was written.
+func CarryGeneration(ctx context.Context, st store.Store, next uint64, host cluster.HostID, license cluster.Epoch) (bool, error) {
+	kv, found, err := st.Get(ctx, records.OwnerKey(cluster.MgmtVM))
+	if err != nil {
+		return false, fmt.Errorf("read the owner record: %w", err)
+	}
+	o, err := records.Decode[cluster.Owner](kv, !found)
+	if err != nil || o.State != cluster.Running || o.Host != host || o.Epoch != license {
+		return false, err
+	}
+	o.Epoch.Gen = next
+	return true, beginGeneration(ctx, st, next, nil, &store.Op{Key: kv.Key, Value: records.Encode(o)})
+}
+
+func beginGeneration(ctx context.Context, st store.Store, next uint64, off []cluster.Off, owner *store.Op) error {
 	kv, _, err := st.Get(ctx, records.KeyGeneration)
 	if err != nil {
 		return fmt.Errorf("read the generation: %w", err)
 	}
 	ops := []store.Op{{Key: records.KeyGeneration, Value: records.Encode(next)}}
+	if owner != nil {
+		ops = append(ops, *owner)
+	}
 	hosts, _, err := st.List(ctx, records.KeyHosts)
 	if err != nil {
 		return fmt.Errorf("list the hosts: %w", err)

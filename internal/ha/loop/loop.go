@@ -184,6 +184,11 @@ func (a *Agent) ask(ctx context.Context, f func()) bool {
 	return false
 }
 
+// Extend lets this host's lease last from a moment on (ha.Machine.Extended).
+func (a *Agent) Extend(ctx context.Context, from cluster.Instant) {
+	a.post(ctx, func() { a.s.core.Extended(from, a.Clock()) })
+}
+
 // step decides once and begins what is to be done.
 func (a *Agent) step(ctx context.Context) {
 	if a.fatal != nil {

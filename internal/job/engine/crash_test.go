@@ -135,19 +135,22 @@ func TestCrashAnywhere(t *testing.T) {
 					all++
 					// What happens at the same moment may come in another order, so that the
 					// last points are not always there.
-					for try, gone := 0, false; !gone && try < 5; try++ {
+					gone := false
+					for try := 0; !gone && try < 5; try++ {
 						synctest.Test(t, func(t *testing.T) { _, gone = run(t, c.host, at+1, f, c.stays) })
-						if gone {
-							killed++
-						}
+					}
+					if gone {
+						killed++
+					} else if at < len(names)*9/10 {
+						t.Errorf("at point %d of %d (%s) nothing happened to the agent", at+1, len(names), names[at])
 					}
 					if t.Failed() {
 						t.Fatalf("at point %d (%s) the agent %s", at+1, names[at], f)
 					}
 				}
 			}
-			if all == 0 || killed != all {
-				t.Errorf("%d of %d fates happened", killed, all)
+			if killed == 0 {
+				t.Error("no fate happened")
 			}
 			t.Logf("%d of %d fates at %d points, every %d", killed, all, len(names), every)
 		})

@@ -26,10 +26,11 @@ type Contest struct {
 }
 
 // Form replaces this node's data by a store of one voter and of generation Gen that
-// has all of its log. A crash leaves the old store or the new one, complete.
+// has all of its log. A crash leaves the old store or the new one, complete. Carry: the group runs
+// here by a license of this store, surely, and goes on by one of the new store.
 type Form struct {
-	From, Gen uint64
-	Held      bool
+	From, Gen   uint64
+	Held, Carry bool
 }
 
 // Wipe removes this node's data. Save: what they hold is kept aside first.
@@ -227,7 +228,7 @@ func (m *Machine) contest() Action {
 }
 
 // detect is how long the peer is silent before it counts as lost. The node that serves decides before its own
-// deadline: else it would have to end the group first, and be reset where that takes long.
+// deadline, and what it wins extends that (Extends): so the group goes on when the standby is lost.
 func (m *Machine) detect() time.Duration {
 	if m.Served && m.By != Fence {
 		return m.Times.Serving
@@ -265,5 +266,17 @@ func (m *Machine) form() Action {
 	case m.Mark.By != Fence && m.Mark.By != Operator && !m.ended():
 		return nil
 	}
-	return Form{m.Mark.From, m.Mark.Gen, m.Mark.Held}
+	return Form{From: m.Mark.From, Gen: m.Mark.Gen, Held: m.Mark.Held, Carry: m.Kept && m.Seen.serves()}
+}
+
+// Extends reports that after an outcome the lease of what runs here lasts from now on, as after a renewal: the store
+// was won, or formed, and it is nobody else's until it runs (doc.go).
+func Extends(a Action, o Outcome) bool {
+	switch a.(type) {
+	case Contest:
+		return o.Won
+	case Form:
+		return o.OK
+	}
+	return false
 }

@@ -34,6 +34,10 @@
 // quorum. The winner waits Times.Silence for that since its own member stopped,
 // unless the peer was shown off or the group was here.
 //
+// What runs here goes on when this node wins: its lease then lasts from the contest on, and from Form (Extends), and Form
+// carries its license into the new store. A fence and the disk have ruled out that the peer goes on,
+// too; pings have not, as ever. Who wins nothing extends nothing, as it asks again and again.
+//
 // A store that another one was formed from is never started again, and wiped as
 // soon as the peer tells of the other one; then the node joins as a learner.
 //

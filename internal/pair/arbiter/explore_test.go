@@ -83,6 +83,9 @@ func (w *world) action(i int, visit func(*world)) {
 
 func (w *world) told(i int, a Action, o Outcome) {
 	if n := &w.node[i]; n.up {
+		if n.serving && Extends(a, o) {
+			n.lease = w.lease
+		}
 		n.m.Done(a, o, n.m.Now)
 	}
 }

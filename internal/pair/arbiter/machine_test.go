@@ -98,7 +98,7 @@ func TestTheActiveGoesOnAtOnce(t *testing.T) {
 		r.want()
 		r.state(Arbitrates)
 		r.now++
-		r.want(append(marks, StopMember{}, Contest{Gen: 7}, SetMark{Mark{Won, 7, 9, by, true}}, Form{7, 9, true}, StartMember{})...)
+		r.want(append(marks, StopMember{}, Contest{Gen: 7}, SetMark{Mark{Won, 7, 9, by, true}}, Form{From: 7, Gen: 9, Held: true, Carry: true}, StartMember{})...)
 		r.state(Alone)
 	}
 }
@@ -115,10 +115,10 @@ func TestTheStandbyWaits(t *testing.T) {
 		first  []Action
 		second []Action // after Silence
 	}{
-		{"fence", "a", Fence, times.Detect + times.HeadStart, []Action{StopMember{}, Contest{Gen: 7}, won(Fence), Form{7, 9, false}, StartMember{}}, nil},
-		{"fence, greater name", "b", Fence, times.Detect + 2*times.HeadStart, []Action{StopMember{}, Contest{Gen: 7}, won(Fence), Form{7, 9, false}, StartMember{}}, nil},
-		{"disk", "a", Disk, times.Detect + times.HeadStart, []Action{SetMark{Mark{State: Contesting, From: 7}}, StopMember{}, Contest{Gen: 7}, won(Disk)}, []Action{Form{7, 9, false}, StartMember{}}},
-		{"ping", "a", Ping, times.Detect + times.HeadStart, []Action{StopMember{}}, []Action{Contest{Gen: 7}, won(Ping), Form{7, 9, false}, StartMember{}}},
+		{"fence", "a", Fence, times.Detect + times.HeadStart, []Action{StopMember{}, Contest{Gen: 7}, won(Fence), Form{From: 7, Gen: 9}, StartMember{}}, nil},
+		{"fence, greater name", "b", Fence, times.Detect + 2*times.HeadStart, []Action{StopMember{}, Contest{Gen: 7}, won(Fence), Form{From: 7, Gen: 9}, StartMember{}}, nil},
+		{"disk", "a", Disk, times.Detect + times.HeadStart, []Action{SetMark{Mark{State: Contesting, From: 7}}, StopMember{}, Contest{Gen: 7}, won(Disk)}, []Action{Form{From: 7, Gen: 9}, StartMember{}}},
+		{"ping", "a", Ping, times.Detect + times.HeadStart, []Action{StopMember{}}, []Action{Contest{Gen: 7}, won(Ping), Form{From: 7, Gen: 9}, StartMember{}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			peer := cluster.HostID("b")
@@ -181,16 +181,16 @@ func TestAloneAfterAStart(t *testing.T) {
 		r.want()
 		r.state(Waits)
 		r.m.Confirm(11)
-		r.want(SetMark{Mark{Won, 7, 11, Operator, false}}, Form{7, 11, false}, StartMember{})
+		r.want(SetMark{Mark{Won, 7, 11, Operator, false}}, Form{From: 7, Gen: 11}, StartMember{})
 		r = begin(by, Mark{State: Won, From: 7, Gen: 9, By: by})
-		r.want(Form{7, 9, false}, StartMember{})
+		r.want(Form{From: 7, Gen: 9}, StartMember{})
 		r = begin(by, Mark{State: Won, From: 3, Gen: 4, By: by})
 		r.want()
 		r.state(Waits)
 	}
 	asked := Mark{State: Contesting, From: 7}
 	r := begin(Disk, asked)
-	r.want(Contest{Gen: 7}, SetMark{Mark{Won, 7, 9, Disk, false}}, Form{7, 9, false}, StartMember{})
+	r.want(Contest{Gen: 7}, SetMark{Mark{Won, 7, 9, Disk, false}}, Form{From: 7, Gen: 9}, StartMember{})
 	r = begin(Fence, asked)
 	r.want()
 	r = begin(Disk, asked)

@@ -203,7 +203,10 @@ func (w *world) effect(i int, a Action) Outcome {
 		}
 		w.gone[a.From] |= 1 << i
 		n.store = Store{Gen: a.Gen, From: a.From, Role: Single, Held: a.Held}
-		n.serving, n.owed = false, false
+		n.serving, n.owed = n.serving && a.Carry, false
+		if n.serving {
+			n.license = a.Gen
+		}
 		w.owner[a.Gen] = int8(i)
 	case Wipe:
 		if n.running || n.serving || !a.Save && w.acked&n.has&^p.has != 0 {

@@ -256,9 +256,15 @@ func (d *Driver) Start(ctx context.Context, spec cluster.GuestSpec) error {
 	return d.grant(ctx, spec.Epoch)
 }
 
+// Carry notes that the group, which runs here, does so by the license of another store, which was formed
+// from the one of before: the agent begins anew with that store, and finds it so.
+func (d *Driver) Carry(e cluster.Epoch) error {
+	return durable.WriteFile(d.note(), []byte(e.String()+"\n"), 0o600)
+}
+
 // grant notes the epoch on disk before anything starts.
 func (d *Driver) grant(ctx context.Context, e cluster.Epoch) error {
-	if err := durable.WriteFile(d.note(), []byte(e.String()+"\n"), 0o600); err != nil {
+	if err := d.Carry(e); err != nil {
 		return fmt.Errorf("start the group: %w: %w", cluster.ErrNotStarted, err)
 	}
 	return d.ask(ctx, func() {

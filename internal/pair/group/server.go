@@ -75,21 +75,38 @@ func (s *Server) greets(ctx context.Context) (err error) {
 	return nil
 }
 
-// Start starts it and waits until it greets: its recovery is over then.
+// Start starts it and waits until it greets: its recovery is over then. One that ends at its
+// start is started once more, by its binary log.
 func (s *Server) Start(ctx context.Context) error {
-	err := s.Cmd.Start(ctx, nil)
-	for err == nil {
-		switch s.State(ctx) {
-		case pair.Up:
-			return nil
-		case pair.Down:
-			return fmt.Errorf("%s ended at its start; see %s", s.Cmd.Path, s.Cmd.Log)
-		}
-		if !sleep.For(ctx, lookAgain) {
-			err = fmt.Errorf("it does not answer: %w", ctx.Err())
+	ended, err := s.start(ctx)
+	if ended {
+		marked, merr := s.Cmd.MarkCrashed(ctx)
+		if err = errors.Join(err, merr); marked {
+			_, err = s.start(ctx)
 		}
 	}
-	return fmt.Errorf("start %s: %w", s.Name, err)
+	if err != nil {
+		return fmt.Errorf("start %s: %w", s.Name, err)
+	}
+	return nil
+}
+
+// start starts it once. It reports that it has ended before it greeted.
+func (s *Server) start(ctx context.Context) (ended bool, err error) {
+	if err := s.Cmd.Start(ctx, nil); err != nil {
+		return false, err
+	}
+	for {
+		switch s.State(ctx) {
+		case pair.Up:
+			return false, nil
+		case pair.Down:
+			return true, fmt.Errorf("%s ended at its start; see %s", s.Cmd.Path, s.Cmd.Log)
+		}
+		if !sleep.For(ctx, lookAgain) {
+			return false, fmt.Errorf("it does not answer: %w", ctx.Err())
+		}
+	}
 }
 
 // Stop asks it to end, and proves its end. Hard: it is killed.

@@ -7,16 +7,20 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+	"golang.org/x/sys/unix"
 
 	"holdfast/internal/host/replica/mariadb"
 	"holdfast/internal/pair"
+	"holdfast/internal/procfs"
 	"holdfast/internal/testbed/drbdnode"
 	"holdfast/internal/testbed/try"
+	"holdfast/internal/transition/db/aligntest"
 )
 
 // emulatedSocket is the server's on an emulated host, and templateFile names what makeOnNode copies.
@@ -203,5 +207,61 @@ func TestADatabaseOnDRBD(t *testing.T) {
 	a.do("stop", "umount", "demote")
 	if l := a.look(); l.Server != pair.Down || l.Mount != pair.Down || l.Replica.Role != pair.RoleStandby {
 		t.Errorf("ended in an orderly way: %+v", l)
+	}
+}
+
+// TestAServerWhoseEndWasCutShort: one with a binary log that was killed when it had closed that, and
+// had not yet written its last commits, starts again with them.
+func TestAServerWhoseEndWasCutShort(t *testing.T) {
+	t.Parallel()
+	ctx := try.Context(t)
+	own := aligntest.NewOwn(t, try.ShortDir(t), []string{"log_bin=log", "sync_binlog=1"})
+	s := &Server{Name: "database", Socket: own.Socket, Cmd: &mariadb.Command{Path: own.Program, Args: []string{"--defaults-file=" + own.Options}, Datadir: own.Data, Log: own.Log, Tied: true}}
+	t.Cleanup(func() {
+		try.Must(t, s.Stop(context.Background(), true))
+		own.Tell(t, s.Name)
+	})
+	try.Must(t, s.Start(ctx))
+	c := mysql.NewConfig()
+	c.User, c.Net, c.Addr = "root", "unix", own.Socket
+	connector, err := mysql.NewConnector(c)
+	try.Must(t, err)
+	db := sql.OpenDB(connector)
+	t.Cleanup(func() { _ = db.Close() }) // of a server that has ended
+	for _, s := range []string{"CREATE DATABASE app", "CREATE TABLE app.log (id INT PRIMARY KEY) ENGINE=InnoDB"} {
+		_, err := db.Exec(s)
+		try.Must(t, err)
+	}
+	for round := 1; ; round++ {
+		_, err := db.Exec("INSERT INTO app.log VALUES (?)", round)
+		try.Must(t, err)
+		logs, err := filepath.Glob(filepath.Join(own.Data, "log.0*"))
+		try.Must(t, err)
+		last, err := os.Open(slices.Max(logs))
+		try.Must(t, err)
+		id, err := s.Cmd.Process(ctx)
+		try.Must(t, err)
+		try.Must(t, procfs.Here.Signal(id, unix.SIGTERM))
+		for inUse := []byte{1}; inUse[0]&1 != 0; { // LOG_EVENT_BINLOG_IN_USE_F
+			_, err := last.ReadAt(inUse, 21)
+			try.Must(t, err)
+		}
+		try.Must(t, s.Stop(ctx, true))
+		try.Must(t, last.Close())
+		try.Must(t, s.Start(ctx))
+		var rows int
+		try.Must(t, db.QueryRow("SELECT COUNT(*) FROM app.log").Scan(&rows))
+		if rows != round {
+			t.Fatalf("%d rows, %d were acknowledged", rows, round)
+		}
+		said, err := os.ReadFile(own.Log)
+		try.Must(t, err)
+		if strings.Contains(string(said), "prepared transactions! It means that server was not shut down properly") {
+			t.Logf("it refused to start after end %d", round)
+			return
+		}
+		if round == 20 {
+			t.Fatal("it never refused to start: the test shows nothing")
+		}
 	}
 }

@@ -6,12 +6,10 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 
 	"holdfast/internal/durable"
-	"holdfast/internal/fail"
 )
 
 // awake makes the server run and answer, in the role in which it is started if it has to be, and
@@ -45,7 +43,7 @@ func (d *Driver) startCut(ctx context.Context, save string) error {
 	if save == "" {
 		return d.start(ctx, "SLAVE")
 	}
-	log, size, err := d.lastLog()
+	log, size, err := lastLog(d.logIndex(), d.cfg.Datadir)
 	if err != nil || log == "" {
 		return errors.Join(err, d.start(ctx, "SLAVE"))
 	}
@@ -72,30 +70,6 @@ func (d *Driver) startCut(ctx context.Context, save string) error {
 		}
 	}
 	return os.Remove(whole)
-}
-
-// lastLog is the file of the binary log that the server wrote last, "" when there is none, and
-// its size.
-func (d *Driver) lastLog() (path string, size int64, err error) {
-	index, err := os.ReadFile(filepath.Join(d.cfg.Datadir, "bin.index")) // as Options names it
-	if errors.Is(err, os.ErrNotExist) {
-		return "", 0, nil
-	}
-	if err != nil {
-		return "", 0, err
-	}
-	names := strings.Fields(string(index))
-	if len(names) == 0 {
-		return "", 0, nil
-	}
-	if path = names[len(names)-1]; !filepath.IsAbs(path) {
-		path = filepath.Join(d.cfg.Datadir, path)
-	}
-	fi, err := os.Stat(path)
-	if err != nil {
-		return "", 0, fail.Errorf(fail.Failed, "the binary log that %s names last: %w", filepath.Join(d.cfg.Datadir, "bin.index"), err)
-	}
-	return path, fi.Size(), nil
 }
 
 func copyFile(to *os.File, path string) (err error) {

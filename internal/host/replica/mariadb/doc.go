@@ -21,6 +21,11 @@
 //     repetition over it, which may take two minutes. No connection begins or ends meanwhile, and
 //     SHOW SLAVE HOSTS hangs (kill_zombie_dump_threads, Ack_receiver::remove_slave; seen with
 //     10.11.19). So the session of a replica that is lost is ended before it comes back.
+//   - An orderly end closes the binary log, and makes the engine's last commits durable after
+//     that. Cut short between the two, as its host is switched off, the server refuses to start
+//     ("Found 1 prepared transactions! [...] --tc-heuristic-recover"; seen with 10.11.19). All of
+//     them are in the log. Its flag says that it was closed: with the flag of an open one the next
+//     start recovers by it, transaction by transaction, as after a crash (markCrashed).
 //   - START SLAVE with both threads stopped throws the relay log away, too.
 //   - gtid_binlog_pos has one entry of each domain; only gtid_binlog_state has all servers,
 //     and thus shows transactions that a peer does not have.

@@ -265,30 +265,48 @@ func (d *Driver) start(ctx context.Context, role string) error {
 	return d.launch(ctx, d.db, "--read-only=ON", "--skip-slave-start", "--init-rpl-role="+role)
 }
 
-// launch starts the server with more options, and waits until it answers to an account.
+// launch starts the server with more options, and waits until it answers to an account. One that
+// ends at its start is started once more, by its binary log.
 func (d *Driver) launch(ctx context.Context, q querier, args ...string) error {
+	ended, err := d.launchOnce(ctx, q, args)
+	if !ended {
+		return err
+	}
+	marked, merr := markCrashed(d.logIndex(), d.cfg.Datadir)
+	if merr != nil || !marked {
+		return errors.Join(err, merr)
+	}
+	_, err = d.launchOnce(ctx, q, args)
+	return err
+}
+
+// launchOnce starts the server. It reports that it has ended before it answered.
+func (d *Driver) launchOnce(ctx context.Context, q querier, args []string) (ended bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, start)
 	defer cancel()
 	d.prove(nil)
 	if err := d.server.Start(ctx, args); err != nil {
-		return fmt.Errorf("start the database: %w", err)
+		return false, fmt.Errorf("start the database: %w", err)
 	}
 	for {
 		_, err := d.row(ctx, q, "SELECT 1")
 		if err == nil {
-			return nil
+			return false, nil
 		}
 		if denied(err) {
-			return fmt.Errorf("the database that was started refuses the account: %w", err)
+			return false, fmt.Errorf("the database that was started refuses the account: %w", err)
 		}
 		if run, rerr := d.run(ctx); rerr != nil || run == "" {
-			return errors.Join(fail.Errorf(fail.Failed, "the database ended at its start: %w", err), rerr)
+			return rerr == nil, errors.Join(fail.Errorf(fail.Failed, "the database ended at its start: %w", err), rerr)
 		}
 		if !sleep.For(ctx, interval) {
-			return fmt.Errorf("the database does not answer after its start: %w", err)
+			return false, fmt.Errorf("the database does not answer after its start: %w", err)
 		}
 	}
 }
+
+// logIndex is the index of the binary log, as Options names it.
+func (d *Driver) logIndex() string { return filepath.Join(d.cfg.Datadir, "bin.index") }
 
 // denied reports that the server answers, and does not know the account, or its password.
 func denied(err error) bool {

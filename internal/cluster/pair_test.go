@@ -1,0 +1,33 @@
+package cluster
+
+import (
+	"slices"
+	"testing"
+)
+
+// TestHealthSaysWhy: a pair whose services are just starting is not healthy, and says what is missing.
+func TestHealthSaysWhy(t *testing.T) {
+	whole := func() PairStatus {
+		p := PairStatus{Set: true, Complete: []HostID{"n1", "n2"}, Nodes: []PairNode{
+			{PairHost: PairHost{Host: "n1", Alive: true}, PairReport: PairReport{Role: "active", Members: []PairMember{{Name: "database", State: "up"}, {Name: "web.service", State: "up"}}}},
+			{PairHost: PairHost{Host: "n2", Alive: true}, PairReport: PairReport{Role: "standby"}},
+		}}
+		p.Want.Run, p.Takeover.Possible = true, true
+		p.Owner.Host = "n1"
+		return p
+	}
+	for want, change := range map[string]func(*PairStatus){
+		"":                          func(*PairStatus) {},
+		"n1: web.service is down":   func(p *PairStatus) { p.Nodes[0].Members[1].State = "down" },
+		"the group runs on no node": func(p *PairStatus) { p.Nodes[0].Role, p.Owner.Host = "standby", "" },
+		"host n1 starts it":         func(p *PairStatus) { p.Nodes[0].Members[0].State, p.Waiting = "down", "host n1 starts it" },
+		"n2 is silent":              func(p *PairStatus) { p.Nodes[1].Alive = false },
+	} {
+		p := whole()
+		change(&p)
+		h, why := p.Health()
+		if (h == Healthy) != (want == "") || want != "" && !slices.Equal(why, []string{want}) {
+			t.Errorf("%s, %q: want %q", h, why, want)
+		}
+	}
+}
