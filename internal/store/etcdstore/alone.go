@@ -154,6 +154,8 @@ func applyAll(ctx context.Context, c MemberConfig) (file string, err error) {
 		return "", err
 	}
 	cfg.ForceNewCluster = true
+	// It is the only one, and elects itself when an election's time is over: there is nobody to wait for.
+	cfg.TickMs, cfg.ElectionMs = 10, 100
 	h := newHalt()
 	e, err := begin(ctx, c, cfg, h)
 	if err != nil {
