@@ -152,6 +152,9 @@ func (a *app) netApply(ctx context.Context, n netPlatform, db rebuild.Database, 
 	if list == "" {
 		list = "nothing"
 	}
+	if r.Bound > 0 {
+		list += fmt.Sprintf("; ports to be bound to their hosts: %d", r.Bound)
+	}
 	return writeText(a.env.Stdout, fmt.Sprintf("%s: %s; there before: %d\n", what, list, r.Equal))
 }
 

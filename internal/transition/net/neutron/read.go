@@ -225,3 +225,38 @@ func (c *Client) Port(ctx context.Context, p net.Port) error {
 	}
 	return c.Create(ctx, "ports", "port", p.ID, body)
 }
+
+// States of a binding that has not come about: Neutron binds a port in a transaction after the one that makes it.
+const (
+	unbound = "unbound"
+	failed  = "binding_failed"
+)
+
+// Unbound reports whether a port was made and not bound, by the type of its interface as the API tells it.
+func Unbound(vifType string) bool { return vifType == unbound || vifType == failed }
+
+// Bind has Neutron bind a port that was made and not bound: the request that made it was cut short in Neutron, is still
+// under way there, or met an agent that was taken for dead.
+func (c *Client) Bind(ctx context.Context, p net.Port) error {
+	body := map[string]any{"port": map[string]any{"binding:host_id": p.HostID}}
+	var err error
+	for try := range tries {
+		var got struct {
+			Port net.Port `json:"port"`
+		}
+		if err := c.get(ctx, "ports/"+p.ID, &got); err != nil {
+			return err
+		}
+		if !Unbound(got.Port.VIFType) {
+			return nil
+		}
+		_, err = c.api.Put(ctx, c.api.ServiceURL("ports", p.ID), body, nil, c.options())
+		if err != nil && !passes(err) || !again(ctx, try, err) {
+			return explained(err)
+		}
+	}
+	if err != nil {
+		return explained(err)
+	}
+	return fail.Errorf(fail.Failed, "port %s: it is not bound to host %s", p.ID, p.HostID).With("Look into neutron-server's log for why: a network without a mapping on that host, for example.")
+}

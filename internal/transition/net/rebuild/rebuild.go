@@ -59,6 +59,7 @@ type Report struct {
 	DryRun  bool           `json:"dry_run"`
 	Equal   int            `json:"equal"`   // objects that were there before
 	Created map[string]int `json:"created"` // by kind
+	Bound   int            `json:"bound"`   // ports that were there, and not bound to their hosts yet
 	Seconds float64        `json:"seconds"`
 }
 
@@ -150,7 +151,13 @@ func Apply(ctx context.Context, d *net.Document, endpoint string, db Database, j
 	}
 	r.DryRun = dry
 	if !dry && len(before) > 0 {
-		if err := write(ctx, d, c, db, jobs, tell); err != nil {
+		half := map[string]bool{}
+		for _, x := range before {
+			if halfMade(x) {
+				half[x.ID] = true
+			}
+		}
+		if err := write(ctx, d, c, half, db, jobs, tell); err != nil {
 			return nil, err
 		}
 		left, err := verify(ctx, d, c)
@@ -188,6 +195,8 @@ func plan(d *net.Document, before []net.Difference) (*Report, error) {
 			r.Created[x.Kind]++
 		case x.Field == "object" && x.Kind == "security_group_rule":
 			// Whether it is one of those is looked at before it is removed.
+		case halfMade(x):
+			r.Bound++
 		default:
 			bad = append(bad, Text(x))
 		}
@@ -207,8 +216,14 @@ func plan(d *net.Document, before []net.Difference) (*Report, error) {
 	return r, nil
 }
 
-// write creates everything that is missing, one kind after the other.
-func write(ctx context.Context, d *net.Document, c *neutron.Client, at Database, jobs int, tell func(Progress)) (err error) {
+// halfMade reports that a port is there, and was not bound yet when it was looked at.
+func halfMade(x net.Difference) bool {
+	var is string
+	return x.Kind == "port" && x.Field == "binding:vif_type" && json.Unmarshal(x.New, &is) == nil && neutron.Unbound(is)
+}
+
+// write creates everything that is missing, one kind after the other, and binds the ports that are half made.
+func write(ctx context.Context, d *net.Document, c *neutron.Client, half map[string]bool, at Database, jobs int, tell func(Progress)) (err error) {
 	db, err := rows.Open(ctx, at.DSN, at.Name, at.Password)
 	if err != nil {
 		return err
@@ -240,7 +255,14 @@ func write(ctx context.Context, d *net.Document, c *neutron.Client, at Database,
 	if err := each(ctx, "subnets", d.Subnets, jobs, tell, c.Subnet); err != nil {
 		return err
 	}
-	return alive(ctx, d, db, func(ctx context.Context) error { return each(ctx, "ports", d.Ports, jobs, tell, c.Port) })
+	return alive(ctx, d, db, func(ctx context.Context) error {
+		return each(ctx, "ports", d.Ports, jobs, tell, func(ctx context.Context, p net.Port) error {
+			if half[p.ID] {
+				return c.Bind(ctx, p)
+			}
+			return c.Port(ctx, p)
+		})
+	})
 }
 
 // rules removes the rules that Neutron gave new groups by itself, and creates those of the document.

@@ -1,13 +1,21 @@
 package rebuild
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"holdfast/internal/fail"
 	"holdfast/internal/testbed/try"
@@ -37,9 +45,60 @@ func two(t *testing.T) (rig *aligntest.Rig, a, b *nettest.Server) {
 	return rig, nettest.Start(t, of, "neutron_a", true), nettest.Start(t, of, "neutron_b", true)
 }
 
-// TestRebuild: what was applied to a real Neutron is what its API tells, what is exported
-// there is applied to another one, and there is equal; applied again it changes nothing, and
-// no reading leaves a default security group of somebody's.
+// childEnv has what the test's own program is to apply, as a process that is killed: a document's file, an endpoint, and
+// the DSN and name of a database, with line ends between.
+const childEnv = "HOLDFAST_NET_CHILD"
+
+func TestMain(m *testing.M) {
+	if what := os.Getenv(childEnv); what != "" {
+		w := strings.Split(what, "\n")
+		d, err := Read(w[0])
+		if err == nil {
+			_, err = Apply(context.Background(), d, w[1], Database{DSN: w[2], Name: w[3]}, 4, false, silent)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// once reports what was not made exactly once by the API.
+func once(t *testing.T, d *net.Document, made map[string]int) {
+	t.Helper()
+	var ids []string
+	for _, g := range d.SecurityGroups {
+		if g.Name != net.Default {
+			ids = append(ids, g.ID)
+		}
+	}
+	for _, r := range d.SecurityGroupRules {
+		ids = append(ids, r.ID)
+	}
+	for _, n := range d.Networks {
+		ids = append(ids, n.ID)
+	}
+	for _, s := range d.Subnets {
+		ids = append(ids, s.ID)
+	}
+	for _, p := range d.Ports {
+		ids = append(ids, p.ID)
+	}
+	for _, id := range ids {
+		if made[id] != 1 {
+			t.Errorf("%s was made %d times", id, made[id])
+		}
+	}
+	if len(made) != len(ids) {
+		t.Errorf("%d objects were made by the API, want %d", len(made), len(ids))
+	}
+}
+
+// TestRebuild: what was applied to a real Neutron that is busy, away, or silent for many requests is what its API
+// tells. What is exported there is applied to another one by a process that is killed again and again, and there is
+// equal; applied once more it changes nothing, and no reading leaves a default security group of somebody's.
 func TestRebuild(t *testing.T) {
 	rig, a, b := two(t)
 	ports := 24
@@ -51,7 +110,23 @@ func TestRebuild(t *testing.T) {
 	ctx := aWhile(t)
 	d := nettest.Platform(min(50, max(1, ports/4)), ports)
 	try.Must(t, d.Check("platform"))
-	r, err := Apply(ctx, d, a.Endpoint(), database(a), 4, false, silent)
+	faulty := nettest.NewProxy(t, a)
+	var requests atomic.Int64
+	faulty.Fault = func(r *http.Request, _ int) nettest.Fault {
+		n := requests.Add(1)
+		switch post := r.Method == http.MethodPost; {
+		case n%13 == 5:
+			return nettest.Busy
+		case n%17 == 3:
+			return nettest.Down
+		case post && n%5 == 2:
+			return nettest.Cut
+		case post && n%7 == 4:
+			return nettest.Late
+		}
+		return nettest.None
+	}
+	r, err := Apply(ctx, d, faulty.URL, database(a), 4, false, silent)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, a.Log())
 	}
@@ -59,6 +134,7 @@ func TestRebuild(t *testing.T) {
 	if r.Created["port"] != ports || r.Equal != 0 {
 		t.Errorf("created %v, %d were there: want %d ports and none", r.Created, r.Equal, ports)
 	}
+	once(t, d, faulty.Made())
 	file := filepath.Join(t.TempDir(), "net.json")
 	if _, err := Export(ctx, a.Endpoint(), file); err != nil {
 		t.Fatal(err)
@@ -68,20 +144,43 @@ func TestRebuild(t *testing.T) {
 	if same, err := net.Diff(d, old); err != nil || len(same) > 0 {
 		t.Fatalf("exported differs from what was applied: %v, %v", err, same)
 	}
-	if _, err := Apply(ctx, old, b.Endpoint(), database(b), 4, false, silent); err != nil {
-		t.Fatalf("%v\n%s", err, b.Log())
+
+	counted := nettest.NewProxy(t, b)
+	killed(ctx, t, counted, faulty.Writes(), file, database(b))
+	if left, err := Verify(ctx, old, counted.URL); err != nil || len(left) > 0 {
+		t.Fatalf("after kills the target differs: %v, %v", err, left)
 	}
-	before := rig.SQL("SELECT * FROM neutron_b.standardattributes ORDER BY id")
-	r, err = Apply(ctx, old, b.Endpoint(), database(b), 4, false, silent)
+	once(t, old, counted.Made())
+	for name, query := range map[string]string{"rows of attributes": "SELECT resource_type, COUNT(*) FROM neutron_%s.standardattributes GROUP BY 1 ORDER BY 1", "agents": "SELECT id FROM neutron_%s.agents ORDER BY 1"} {
+		if x, y := rig.SQL(fmt.Sprintf(query, "a")), rig.SQL(fmt.Sprintf(query, "b")); x != y {
+			t.Errorf("%s: after kills\n%s\nwithout\n%s", name, y, x)
+		}
+	}
+	before, writes := rig.SQL("SELECT * FROM neutron_b.standardattributes ORDER BY id"), counted.Writes()
+	r, err = Apply(ctx, old, counted.URL, database(b), 4, false, silent)
 	try.Must(t, err)
-	if len(r.Created) > 0 {
-		t.Errorf("applied again, it created %v", r.Created)
+	if len(r.Created) > 0 || counted.Writes() != writes {
+		t.Errorf("applied again, it created %v by %d requests", r.Created, counted.Writes()-writes)
 	}
 	if rig.SQL("SELECT * FROM neutron_b.standardattributes ORDER BY id") != before {
 		t.Error("applied again, it changed rows of the database")
 	}
 	if got := rig.SQL("SELECT project_id FROM neutron_b.default_security_group ORDER BY 1"); got != "00000000000000000000000000000005\n00000000000000000000000000000006" {
 		t.Errorf("default security groups are of the projects\n%s\nwant the document's two only", got)
+	}
+	// A Neutron that ended between the port and its binding.
+	var bound net.Port
+	for _, p := range d.Ports {
+		if p.VIFType == "ovs" {
+			bound = p
+		}
+	}
+	rig.SQL("UPDATE neutron_b.ml2_port_bindings SET vif_type = 'unbound' WHERE port_id = '" + bound.ID + "'; DELETE FROM neutron_b.ml2_port_binding_levels WHERE port_id = '" + bound.ID + "'")
+	if left, err := Verify(ctx, old, b.Endpoint()); err != nil || len(left) != 1 {
+		t.Fatalf("verify of a port that is not bound: %+v, %v", left, err)
+	}
+	if r, err := Apply(ctx, old, b.Endpoint(), database(b), 4, false, silent); err != nil || r.Bound != 1 || len(r.Created) > 0 {
+		t.Errorf("apply where a port is not bound: %+v, %v", r, err)
 	}
 	// Something differs, something is missing, something is too much.
 	rig.SQL("UPDATE neutron_b.ports SET device_id = 'other' WHERE id = '" + d.Ports[3].ID + "'")
@@ -94,6 +193,46 @@ func TestRebuild(t *testing.T) {
 	if _, err := Apply(ctx, old, b.Endpoint(), database(b), 4, false, silent); !errors.As(err, &e) || e.Kind != fail.Refused {
 		t.Errorf("apply on a target that differs: %v, want it refused", err)
 	}
+}
+
+// killed applies a document by a process of its own, which is killed at eight of the requests that change something:
+// before Neutron gets the request, or when it has. all is how many such requests there are. The ninth one ends well.
+func killed(ctx context.Context, t *testing.T, p *nettest.Proxy, all int, file string, db Database) {
+	t.Helper()
+	const kills = 8
+	var pid, at atomic.Int64
+	var before atomic.Bool
+	p.Fault = func(r *http.Request, write int) nettest.Fault {
+		if r.Method == http.MethodGet || pid.Load() == 0 || int64(write) < at.Load() {
+			return nettest.None
+		}
+		if err := unix.Kill(int(pid.Swap(0)), unix.SIGKILL); err != nil {
+			t.Error(err)
+		}
+		if before.Load() {
+			return nettest.Busy
+		}
+		return nettest.None
+	}
+	for i := range kills + 1 {
+		cmd := exec.CommandContext(ctx, os.Args[0])
+		cmd.Env = append(os.Environ(), childEnv+"="+strings.Join([]string{file, p.URL, db.DSN, db.Name}, "\n"))
+		var said bytes.Buffer
+		cmd.Stderr = &said
+		before.Store(i%2 == 1)
+		at.Store(int64((i + 1) * all / (kills + 2)))
+		try.Must(t, cmd.Start())
+		if i < kills {
+			pid.Store(int64(cmd.Process.Pid))
+		}
+		switch err := cmd.Wait(); {
+		case i == kills && err != nil:
+			t.Fatalf("after %d kills: %v: %s", kills, err, said.String())
+		case i < kills && !strings.Contains(fmt.Sprint(err), "killed"):
+			t.Fatalf("the process that was to be killed at request %d ended: %v: %s", at.Load(), err, said.String())
+		}
+	}
+	p.Fault = nil
 }
 
 // TestStockNeutron: without the extension, apply says what is to be installed, and writes nothing.
