@@ -16,6 +16,7 @@ packages=(
   mariadb-server-core mariadb-client mariadb-backup zstd
   openvswitch-switch # pins
   nova-common nova-api nova-conductor glance-common cinder-common python3-pymysql # they read aligned rows
+  neutron-server neutron-plugin-ml2 # networks are rebuilt in it
 )
 missing=()
 for p in "${packages[@]}"; do

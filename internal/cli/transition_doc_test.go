@@ -97,37 +97,43 @@ func write(t *testing.T, path, text string) {
 	}
 }
 
-// TestTransitionPage looks up the commands and flags that docs/transition-db.md names.
-func TestTransitionPage(t *testing.T) {
-	text, err := os.ReadFile("../../docs/transition-db.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	lines := regexp.MustCompile("(?m)holdfast transition db [^`\n]*").FindAllString(string(text), -1)
-	if len(lines) < 6 {
-		t.Fatalf("docs/transition-db.md has %d commands, want at least 6", len(lines))
-	}
-	for _, line := range lines {
-		line = strings.TrimSuffix(line, " ...")
-		cmd, rest, err := New(Env{}).Find(strings.Fields(line)[1:])
-		switch {
-		case err != nil:
-		case cmd.Name() == "db" && len(rest) > 0:
-			err = errors.New("there is no such command")
-		default:
-			err = cmd.ParseFlags(rest)
-		}
+// TestTransitionPages looks up the commands and flags that pages of docs name.
+func TestTransitionPages(t *testing.T) {
+	for group, page := range map[string]struct {
+		commands int
+		of       string // all flags of this one are named
+	}{"db": {6, "run"}, "net": {4, "apply"}} {
+		name := "docs/transition-" + group + ".md"
+		text, err := os.ReadFile("../../" + name)
 		if err != nil {
-			t.Errorf("%s: %v", line, err)
+			t.Fatal(err)
 		}
-	}
-	run, _, err := New(Env{}).Find([]string{"transition", "db", "run"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, flag := range regexp.MustCompile("--[a-z-]+").FindAllString(run.LocalNonPersistentFlags().FlagUsages(), -1) {
-		if !strings.Contains(string(text), flag) && flag != "--help" {
-			t.Errorf("docs/transition-db.md does not name %s", flag)
+		lines := regexp.MustCompile("(?m)holdfast transition "+group+" [^`\n]*").FindAllString(string(text), -1)
+		if len(lines) < page.commands {
+			t.Fatalf("%s has %d commands, want at least %d", name, len(lines), page.commands)
+		}
+		for _, line := range lines {
+			line = strings.TrimSuffix(line, " ...")
+			cmd, rest, err := New(Env{}).Find(strings.Fields(line)[1:])
+			switch {
+			case err != nil:
+			case cmd.Name() == group && len(rest) > 0:
+				err = errors.New("there is no such command")
+			default:
+				err = cmd.ParseFlags(rest)
+			}
+			if err != nil {
+				t.Errorf("%s: %v", line, err)
+			}
+		}
+		run, _, err := New(Env{}).Find([]string{"transition", group, page.of})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, flag := range regexp.MustCompile("--[a-z-]+").FindAllString(run.LocalNonPersistentFlags().FlagUsages(), -1) {
+			if !strings.Contains(string(text), flag) && flag != "--help" {
+				t.Errorf("%s does not name %s", name, flag)
+			}
 		}
 	}
 }

@@ -1,0 +1,248 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/fail"
+	"holdfast/internal/transition/net"
+	"holdfast/internal/transition/net/rebuild"
+)
+
+func (a *app) netCmd() *cobra.Command {
+	cmd := group("net", "Bring an old platform's network into a new one's Neutron",
+		a.netExportCmd(), a.netApplyCmd(), a.netVerifyCmd())
+	cmd.Long = `Brings agents, security groups, networks, subnets and ports of an old platform
+into a new one, with the IDs, MAC and IP addresses that they have.
+
+  export  reads them by Neutron's API into a file
+  apply   creates what is missing; interrupted, the same command goes on
+  verify  compares the file with a platform, both ways
+
+Neutron is asked without Keystone (auth_strategy = noauth). The new one needs an
+extension that lets clients choose IDs: see docs/transition-net.md.`
+	cmd.SetUsageTemplate(strings.Replace(cmd.UsageTemplate(), "for more information about", "for more about", 1)) // 80 columns
+	return cmd
+}
+
+// netPlatform are the flags of all three commands.
+type netPlatform struct{ endpoint, file string }
+
+func (n *netPlatform) flags(cmd *cobra.Command, name, what string) {
+	f := cmd.Flags()
+	f.StringVar(&n.endpoint, "endpoint", "", "`URL` of Neutron's API, http://HOST:PORT")
+	f.StringVar(&n.file, name, "", what)
+}
+
+func (n *netPlatform) given(cmd *cobra.Command, name string) error {
+	if n.endpoint == "" {
+		return usage(cmd, errors.New("no --endpoint given; want http://HOST:PORT"))
+	}
+	if n.file == "" {
+		return usage(cmd, fmt.Errorf("no --%s given; want the path of a file", name))
+	}
+	return nil
+}
+
+func (a *app) netExportCmd() *cobra.Command {
+	var n netPlatform
+	cmd := &cobra.Command{
+		Use:   "export --endpoint URL --out FILE",
+		Short: "Read a platform's network by Neutron's API into a file",
+		Long: `Reads agents, security groups, rules, networks, subnets and ports into a file,
+which is JSON. Nothing is written on the platform.
+
+Exit codes: 0 done, 1 failed, 2 bad input, or what was read can not be applied
+(the file is written all the same), 4 the API is not reachable.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			js, err := a.asJSON(cmd)
+			if err == nil {
+				err = n.given(cmd, "out")
+			}
+			if err != nil {
+				return err
+			}
+			d, err := rebuild.Export(cmd.Context(), n.endpoint, n.file)
+			if err != nil {
+				return a.netFaults("check what was read", err)
+			}
+			counts := map[string]int{"agents": len(d.Agents), "security groups": len(d.SecurityGroups), "rules": len(d.SecurityGroupRules),
+				"networks": len(d.Networks), "subnets": len(d.Subnets), "ports": len(d.Ports)}
+			if js {
+				return writeJSON(a.env.Stdout, counts, false)
+			}
+			return writeText(a.env.Stdout, "written: "+counted(counts)+"\n")
+		},
+	}
+	n.flags(cmd, "out", "`FILE` that is written")
+	return cmd
+}
+
+func (a *app) netApplyCmd() *cobra.Command {
+	var n netPlatform
+	var db rebuild.Database
+	var jobs int
+	var dry bool
+	cmd := &cobra.Command{
+		Use:   "apply --file FILE --endpoint URL --db DSN",
+		Short: "Create what a file has and a platform lacks, with the same IDs",
+		Long: `Creates what the file has and the platform lacks, then reads all of it back.
+What is there already must be equal, else nothing is written. Agents and the
+default security groups of projects are written into Neutron's database.
+Interrupted, the same command goes on where it was.
+
+Exit codes: 0 all is there and equal, 1 failed, 2 bad input, 3 refused,
+because the platform has something else or lacks the extension, 4 the API or
+the database is not reachable.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			js, err := a.asJSON(cmd)
+			if err == nil {
+				err = n.given(cmd, "file")
+			}
+			if err == nil && db.DSN == "" {
+				err = usage(cmd, fmt.Errorf("no --db given; want %s", dsnForms))
+			}
+			if err == nil && (jobs < 1 || jobs > rebuild.MostJobs) {
+				err = usage(cmd, fmt.Errorf("--jobs %d: want 1 to %d", jobs, rebuild.MostJobs))
+			}
+			if err != nil {
+				return err
+			}
+			db.Password = a.dbPassword(cmd.Context())
+			return a.netApply(cmd.Context(), n, db, jobs, dry, js)
+		},
+	}
+	n.flags(cmd, "file", "`FILE` that export has written")
+	f := cmd.Flags()
+	f.StringVar(&db.DSN, "db", "", "`DSN` of the server of Neutron's database:\nUSER@tcp(HOST:PORT)/ or USER@unix(PATH)/")
+	f.StringVar(&db.Name, "db-name", "neutron", "`NAME` of Neutron's database")
+	f.IntVar(&jobs, "jobs", 4, "how many requests are under way at once")
+	f.BoolVar(&dry, "dry-run", false, "say what would be created, and write nothing")
+	return cmd
+}
+
+func (a *app) netApply(ctx context.Context, n netPlatform, db rebuild.Database, jobs int, dry, js bool) error {
+	d, err := rebuild.Read(n.file)
+	if err != nil {
+		return a.netFaults("read the document", err)
+	}
+	shows := newTicker(a.env.Stderr)
+	r, err := rebuild.Apply(ctx, d, n.endpoint, db, jobs, dry, func(p rebuild.Progress) {
+		shows.show(fmt.Sprintf("%s  %d of %d", p.Step, p.Done, p.Whole))
+	})
+	if err = errors.Join(runError(err), shows.end()); err != nil {
+		return err
+	}
+	if js {
+		return writeJSON(a.env.Stdout, r, false)
+	}
+	what := "created"
+	if dry {
+		what = "would be created"
+	}
+	list := counted(r.Created)
+	if list == "" {
+		list = "nothing"
+	}
+	if r.Bound > 0 {
+		list += fmt.Sprintf("; ports to be bound to their hosts: %d", r.Bound)
+	}
+	return writeText(a.env.Stdout, fmt.Sprintf("%s: %s; there before: %d\n", what, list, r.Equal))
+}
+
+func (a *app) netVerifyCmd() *cobra.Command {
+	var n netPlatform
+	cmd := &cobra.Command{
+		Use:   "verify --file FILE --endpoint URL",
+		Short: "Compare a file with a platform's network, field by field",
+		Long: `Compares what the file has with what Neutron's API tells, both ways and field
+by field. Nothing is written on the platform.
+
+Exit codes: 0 equal, 1 not equal, 2 bad input, 4 the API is not reachable.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			js, err := a.asJSON(cmd)
+			if err == nil {
+				err = n.given(cmd, "file")
+			}
+			if err != nil {
+				return err
+			}
+			d, err := rebuild.Read(n.file)
+			if err != nil {
+				return a.netFaults("read the document", err)
+			}
+			left, err := rebuild.Verify(cmd.Context(), d, n.endpoint)
+			if err != nil {
+				return err
+			}
+			return a.netCompared(left, js)
+		},
+	}
+	n.flags(cmd, "file", "`FILE` that export has written")
+	return cmd
+}
+
+// netVerified is what verify prints with -o json.
+type netVerified struct {
+	Equal       bool             `json:"equal"`
+	Differences []net.Difference `json:"differences"`
+}
+
+func (a *app) netCompared(left []net.Difference, js bool) (err error) {
+	if js {
+		err = writeJSON(a.env.Stdout, netVerified{len(left) == 0, left}, false)
+	} else {
+		var b strings.Builder
+		p := painterFor(a.env.Stdout)
+		for _, severity := range []string{net.Error, net.Warning} {
+			for _, d := range left {
+				if d.Severity == severity {
+					say(&b, p, severity, map[string]colour{net.Error: red, net.Warning: yellow}[severity], clean(rebuild.Text(d)))
+				}
+			}
+		}
+		if len(left) == 0 {
+			say(&b, p, "equal", green, "Neutron has what the document has, and nothing else")
+		} else {
+			say(&b, p, "not equal", red, plural(len(left), "difference"))
+		}
+		err = writeText(a.env.Stdout, b.String())
+	}
+	if err == nil && len(left) > 0 {
+		return fail.Errorf(fail.Failed, "") // all is said
+	}
+	return err
+}
+
+// netFaults makes bad input of what is wrong with a document, a line each.
+func (a *app) netFaults(what string, err error) error {
+	var f *net.Faults
+	if !errors.As(err, &f) {
+		return err
+	}
+	if len(f.Lines) == 1 {
+		return fail.Errorf(fail.Invalid, "%s: %s", what, f.Lines[0])
+	}
+	if err := writeText(a.env.Stderr, cleanLines(f.Error())+"\n"); err != nil {
+		return err
+	}
+	return fail.Errorf(fail.Invalid, "%s: %s", what, plural(len(f.Lines), "fault"))
+}
+
+// counted is a list of numbers and what they are of.
+func counted(of map[string]int) string {
+	var out []string
+	for _, k := range slices.Sorted(maps.Keys(of)) {
+		out = append(out, fmt.Sprintf("%s %d", k, of[k]))
+	}
+	return strings.Join(out, ", ")
+}

@@ -1,0 +1,112 @@
+package net
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+)
+
+// Severities of differences.
+const (
+	Error   = "error"   // traffic, or who may send it, is not as it was
+	Warning = "warning" // what people see differs: a name, a description
+)
+
+// Difference is one field of one object that is not equal on both sides. Where an object is
+// on one side only, Field is "object", and the other side is null.
+type Difference struct {
+	Kind     string          `json:"kind"` // agent, security_group, security_group_rule, network, subnet or port
+	ID       string          `json:"id"`
+	Field    string          `json:"field"`
+	Old      json.RawMessage `json:"old"`
+	New      json.RawMessage `json:"new"`
+	Severity string          `json:"severity"`
+}
+
+// Kinds are the kinds of objects, in the order in which they are made.
+func Kinds() []string {
+	return []string{"agent", "security_group", "security_group_rule", "network", "subnet", "port"}
+}
+
+// present stands for an object as a whole.
+var present = json.RawMessage(`"present"`)
+
+// Diff compares two documents both ways, field by field. The error is of a document that
+// can not be written as JSON.
+func Diff(was, is *Document) ([]Difference, error) {
+	before, err := was.objects()
+	if err != nil {
+		return nil, err
+	}
+	after, err := is.objects()
+	if err != nil {
+		return nil, err
+	}
+	out := []Difference{}
+	for _, kind := range Kinds() {
+		a, b := before[kind], after[kind]
+		for _, id := range union(a, b) {
+			x, hasX := a[id]
+			y, hasY := b[id]
+			switch {
+			case !hasY:
+				out = append(out, Difference{kind, id, "object", present, nil, Error})
+			case !hasX:
+				out = append(out, Difference{kind, id, "object", nil, present, Error})
+			default:
+				out = append(out, fields(kind, id, x, y)...)
+			}
+		}
+	}
+	return out, nil
+}
+
+func fields(kind, id string, x, y map[string]json.RawMessage) (out []Difference) {
+	for _, f := range union(x, y) {
+		if string(x[f]) == string(y[f]) {
+			continue
+		}
+		severity := Error
+		if f == "name" || f == "description" {
+			severity = Warning
+		}
+		out = append(out, Difference{kind, id, f, x[f], y[f], severity})
+	}
+	return out
+}
+
+func union[V any](a, b map[string]V) []string {
+	keys := slices.Collect(maps.Keys(a))
+	for k := range b {
+		if _, both := a[k]; !both {
+			keys = append(keys, k)
+		}
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// objects are all objects by kind and ID, their fields as JSON.
+func (d *Document) objects() (map[string]map[string]map[string]json.RawMessage, error) {
+	text, err := json.Marshal(map[string]any{"agent": d.Agents, "security_group": d.SecurityGroups, "security_group_rule": d.SecurityGroupRules,
+		"network": d.Networks, "subnet": d.Subnets, "port": d.Ports})
+	if err != nil {
+		return nil, err
+	}
+	var lists map[string][]map[string]json.RawMessage
+	if err := json.Unmarshal(text, &lists); err != nil {
+		return nil, err
+	}
+	out := map[string]map[string]map[string]json.RawMessage{}
+	for kind, list := range lists {
+		out[kind] = map[string]map[string]json.RawMessage{}
+		for _, o := range list {
+			var id string
+			if err := json.Unmarshal(o["id"], &id); err != nil {
+				return nil, err
+			}
+			out[kind][id] = o
+		}
+	}
+	return out, nil
+}

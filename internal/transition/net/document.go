@@ -1,0 +1,259 @@
+// Package net describes the network of a platform as one document: what Neutron knows of
+// agents, security groups, networks, subnets and ports, with the names of fields that
+// Neutron's API gives them. It checks a document, and compares two. It does no I/O.
+package net
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"holdfast/internal/strictyaml"
+)
+
+// Version is that of the documents that this program writes and reads.
+const Version = 1
+
+// Document is the network of a platform. Its lists are in the order of the objects' IDs.
+type Document struct {
+	Version            int       `json:"version"`
+	Agents             []Agent   `json:"agents"`
+	SecurityGroups     []Group   `json:"security_groups"`
+	SecurityGroupRules []Rule    `json:"security_group_rules"`
+	Networks           []Network `json:"networks"`
+	Subnets            []Subnet  `json:"subnets"`
+	Ports              []Port    `json:"ports"`
+}
+
+// Agent is a network agent of a host. Configurations is the JSON object that it reports; a
+// port is bound by what it says of bridges and of the datapath.
+type Agent struct {
+	ID             string          `json:"id"`
+	AgentType      string          `json:"agent_type"`
+	Binary         string          `json:"binary"`
+	Topic          string          `json:"topic"`
+	Host           string          `json:"host"`
+	AdminStateUp   bool            `json:"admin_state_up"`
+	Zone           string          `json:"availability_zone"`
+	Description    string          `json:"description"`
+	Configurations json.RawMessage `json:"configurations"`
+}
+
+// Group is a security group. That of the name "default" is the one which Neutron makes for
+// each project by itself.
+type Group struct {
+	ID          string `json:"id"`
+	ProjectID   string `json:"project_id"`
+	Name        string `json:"name"`
+	Description string `json:"description"`
+	Stateful    bool   `json:"stateful"`
+}
+
+// Default is the name of the group that Neutron makes for each project.
+const Default = "default"
+
+// Rule is a rule of a security group. A null field means any.
+type Rule struct {
+	ID              string  `json:"id"`
+	ProjectID       string  `json:"project_id"`
+	SecurityGroupID string  `json:"security_group_id"`
+	Direction       string  `json:"direction"` // ingress or egress
+	EtherType       string  `json:"ethertype"` // IPv4 or IPv6
+	Protocol        *string `json:"protocol"`
+	PortRangeMin    *int    `json:"port_range_min"`
+	PortRangeMax    *int    `json:"port_range_max"`
+	RemoteIPPrefix  *string `json:"remote_ip_prefix"`
+	RemoteGroupID   *string `json:"remote_group_id"`
+	Description     string  `json:"description"`
+}
+
+// Automatic reports whether a rule is of the form that Neutron gives a new group by itself:
+// all that leaves.
+func (r Rule) Automatic() bool {
+	return r.Direction == "egress" && r.Protocol == nil && r.PortRangeMin == nil && r.PortRangeMax == nil && r.RemoteIPPrefix == nil && r.RemoteGroupID == nil
+}
+
+// Segment is a part of the physical network. PhysicalNetwork is "" and SegmentationID null
+// where the type has none.
+type Segment struct {
+	NetworkType     string `json:"provider:network_type"`
+	PhysicalNetwork string `json:"provider:physical_network"`
+	SegmentationID  *int   `json:"provider:segmentation_id"`
+}
+
+// Network is a network with its segments, at least one. MTU is in bytes.
+type Network struct {
+	ID           string    `json:"id"`
+	ProjectID    string    `json:"project_id"`
+	Name         string    `json:"name"`
+	Description  string    `json:"description"`
+	AdminStateUp bool      `json:"admin_state_up"`
+	Shared       bool      `json:"shared"`
+	External     bool      `json:"router:external"`
+	PortSecurity bool      `json:"port_security_enabled"`
+	MTU          int       `json:"mtu"`
+	Segments     []Segment `json:"segments"`
+}
+
+// Pool is a range of addresses, both ends in it.
+type Pool struct {
+	Start string `json:"start"`
+	End   string `json:"end"`
+}
+
+// Route is a route that a subnet's guests are told.
+type Route struct {
+	Destination string `json:"destination"`
+	NextHop     string `json:"nexthop"`
+}
+
+// Subnet is a range of addresses of a network. GatewayIP is null where there is none.
+type Subnet struct {
+	ID             string   `json:"id"`
+	ProjectID      string   `json:"project_id"`
+	NetworkID      string   `json:"network_id"`
+	Name           string   `json:"name"`
+	Description    string   `json:"description"`
+	IPVersion      int      `json:"ip_version"`
+	CIDR           string   `json:"cidr"`
+	GatewayIP      *string  `json:"gateway_ip"`
+	EnableDHCP     bool     `json:"enable_dhcp"`
+	RAMode         *string  `json:"ipv6_ra_mode"`
+	AddressMode    *string  `json:"ipv6_address_mode"`
+	DNSNameservers []string `json:"dns_nameservers"`
+	Pools          []Pool   `json:"allocation_pools"`
+	HostRoutes     []Route  `json:"host_routes"`
+}
+
+// FixedIP is an address of a port.
+type FixedIP struct {
+	SubnetID  string `json:"subnet_id"`
+	IPAddress string `json:"ip_address"`
+}
+
+// Pair is an address, or a range of them, from which a port may send, too.
+type Pair struct {
+	IPAddress  string `json:"ip_address"`
+	MACAddress string `json:"mac_address"`
+}
+
+// Port is a port. VIFType is what the target makes of the host and its agent: it is
+// compared, and never sent.
+type Port struct {
+	ID           string          `json:"id"`
+	ProjectID    string          `json:"project_id"`
+	NetworkID    string          `json:"network_id"`
+	Name         string          `json:"name"`
+	Description  string          `json:"description"`
+	AdminStateUp bool            `json:"admin_state_up"`
+	MACAddress   string          `json:"mac_address"`
+	FixedIPs     []FixedIP       `json:"fixed_ips"`
+	DeviceID     string          `json:"device_id"`
+	DeviceOwner  string          `json:"device_owner"`
+	Groups       []string        `json:"security_groups"`
+	AllowedPairs []Pair          `json:"allowed_address_pairs"`
+	PortSecurity bool            `json:"port_security_enabled"`
+	HostID       string          `json:"binding:host_id"`
+	VNICType     string          `json:"binding:vnic_type"`
+	VIFType      string          `json:"binding:vif_type"`
+	Profile      json.RawMessage `json:"binding:profile"`
+}
+
+// Parse reads a document, JSON or YAML, that stood in a file of a name. Its errors are of
+// type *Faults, as those of Check are.
+func Parse(file string, data []byte) (*Document, error) {
+	d := &Document{}
+	dec := strictyaml.Decode(data, d)
+	if len(dec.Faults) > 0 {
+		lines := make([]string, 0, len(dec.Faults))
+		for _, f := range dec.Faults {
+			lines = append(lines, f.In(file))
+		}
+		return nil, &Faults{lines}
+	}
+	if d.Version != Version {
+		return nil, &Faults{[]string{fmt.Sprintf("%s: version: value %d: want %d", file, d.Version, Version)}}
+	}
+	d.Normalize()
+	return d, d.Check(file)
+}
+
+// Faults are all that is wrong with a document, a line each: the file, the kind and ID of
+// the object, the field, its value and what is allowed.
+type Faults struct{ Lines []string }
+
+// Error gives all lines.
+func (f *Faults) Error() string { return strings.Join(f.Lines, "\n") }
+
+// Normalize brings what means the same into one form: the order of objects and of lists
+// whose order means nothing, MAC addresses in small letters, JSON without spaces.
+func (d *Document) Normalize() {
+	byID(d.Agents, func(a Agent) string { return a.ID })
+	byID(d.SecurityGroups, func(g Group) string { return g.ID })
+	byID(d.SecurityGroupRules, func(r Rule) string { return r.ID })
+	byID(d.Networks, func(n Network) string { return n.ID })
+	byID(d.Subnets, func(s Subnet) string { return s.ID })
+	byID(d.Ports, func(p Port) string { return p.ID })
+	for i := range d.Agents {
+		d.Agents[i].Configurations = object(d.Agents[i].Configurations)
+	}
+	for i := range d.Networks {
+		slices.SortFunc(d.Networks[i].Segments, func(a, b Segment) int { return strings.Compare(a.String(), b.String()) })
+	}
+	for i := range d.Subnets {
+		s := &d.Subnets[i]
+		slices.SortFunc(s.Pools, func(a, b Pool) int { return cmp.Compare(a.Start, b.Start) })
+		slices.SortFunc(s.HostRoutes, func(a, b Route) int { return cmp.Compare(a.Destination+a.NextHop, b.Destination+b.NextHop) })
+		s.Pools, s.HostRoutes, s.DNSNameservers = none(s.Pools), none(s.HostRoutes), none(s.DNSNameservers)
+	}
+	for i := range d.Ports {
+		p := &d.Ports[i]
+		p.MACAddress, p.Profile = strings.ToLower(p.MACAddress), object(p.Profile)
+		slices.SortFunc(p.FixedIPs, func(a, b FixedIP) int { return cmp.Compare(a.SubnetID+a.IPAddress, b.SubnetID+b.IPAddress) })
+		slices.SortFunc(p.AllowedPairs, func(a, b Pair) int { return cmp.Compare(a.IPAddress+a.MACAddress, b.IPAddress+b.MACAddress) })
+		slices.Sort(p.Groups)
+		p.FixedIPs, p.AllowedPairs, p.Groups = none(p.FixedIPs), none(p.AllowedPairs), none(p.Groups)
+	}
+}
+
+// String is TYPE, PHYSICAL NETWORK and NUMBER with slashes between.
+func (s Segment) String() string {
+	n := ""
+	if s.SegmentationID != nil {
+		n = fmt.Sprint(*s.SegmentationID)
+	}
+	return s.NetworkType + "/" + s.PhysicalNetwork + "/" + n
+}
+
+func byID[T any](list []T, id func(T) string) {
+	slices.SortStableFunc(list, func(a, b T) int { return strings.Compare(id(a), id(b)) })
+}
+
+// none makes an empty list of a missing one.
+func none[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}
+
+// object is a JSON object with its keys in order; {} for none, and what is no JSON as it is.
+func object(raw json.RawMessage) json.RawMessage {
+	if len(bytes.TrimSpace(raw)) == 0 || string(raw) == "null" || string(raw) == `""` {
+		return json.RawMessage("{}")
+	}
+	var v any
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.UseNumber()
+	if dec.Decode(&v) != nil {
+		return raw
+	}
+	out, err := json.Marshal(v)
+	if err != nil {
+		return raw
+	}
+	return out
+}

@@ -1,0 +1,257 @@
+// Package nettest starts real Neutron servers for tests, on a MariaDB server of the test's
+// own, without Keystone and without a message bus.
+package nettest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"holdfast/internal/testbed/try"
+	"holdfast/internal/transition/db/aligntest"
+)
+
+// patience is how long a server may take to start on a busy machine.
+const patience = 3 * time.Minute
+
+// python is the one that has the distribution's modules: another may be first in PATH.
+const python = "/usr/bin/python3"
+
+// Server is a neutron-server with a database of its own.
+type Server struct {
+	DB   *aligntest.Rig
+	Name string // of the database
+	dir  string
+	port int
+	done chan struct{}
+	pid  int
+}
+
+// Endpoint is the API's address.
+func (s *Server) Endpoint() string { return fmt.Sprintf("http://127.0.0.1:%d", s.port) }
+
+// Start starts a server on a database of a name on the rig. With ids it has our extension.
+// The test is skipped with -short, and where Neutron is not installed.
+func Start(t testing.TB, rig func(testing.TB) *aligntest.Rig, name string, ids bool) *Server {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("-short: no real Neutron is started")
+	}
+	for _, p := range []string{"/usr/bin/neutron-server", "/usr/bin/neutron-db-manage"} {
+		if _, err := os.Stat(p); err != nil {
+			t.Skipf("Neutron is not installed: %v", err)
+		}
+	}
+	if out, err := exec.Command(python, "-c", "import neutron, pymysql").CombinedOutput(); err != nil {
+		t.Skipf("Neutron is not installed for %s: %s", python, out)
+	}
+	s := &Server{DB: rig(t), Name: name, dir: try.ShortDir(t)}
+	s.DB.SQL("CREATE DATABASE `" + name + "` CHARACTER SET utf8mb3")
+	s.configure(t, ids)
+	s.schema(t)
+	s.start(t)
+	return s
+}
+
+const settings = `[DEFAULT]
+core_plugin = ml2
+service_plugins = router%s
+%s
+auth_strategy = noauth
+transport_url = fake://
+bind_host = 127.0.0.1
+bind_port = %d
+api_workers = 0
+rpc_workers = 0
+state_path = %s/state
+log_file = %s/log
+notify_nova_on_port_status_changes = false
+notify_nova_on_port_data_changes = false
+dhcp_agent_notification = false
+api_paste_config = %s/paste.ini
+debug = false
+use_stderr = false
+[database]
+connection = mysql+pymysql://holdfast:p%%40ss%%3Aw%%2Frd@127.0.0.1:%d/%s?charset=utf8
+[oslo_concurrency]
+lock_path = %s/lock
+[quotas]
+default_quota = -1
+quota_network = -1
+quota_subnet = -1
+quota_port = -1
+quota_security_group = -1
+quota_security_group_rule = -1
+`
+
+const ml2 = `[ml2]
+type_drivers = flat,vlan,vxlan,local
+tenant_network_types = vxlan
+mechanism_drivers = openvswitch
+extension_drivers = port_security
+[ml2_type_flat]
+flat_networks = physnet1
+[ml2_type_vlan]
+network_vlan_ranges = physnet1:100:3999
+[ml2_type_vxlan]
+vni_ranges = 1:100000
+[securitygroup]
+enable_security_group = true
+firewall_driver = openvswitch
+`
+
+// paste is the API without authentication, as Neutron's own file has it.
+const paste = `[composite:neutron]
+use = egg:Paste#urlmap
+/: neutronversions
+/v2.0: neutronapi
+[composite:neutronapi]
+use = call:neutron.auth:pipeline_factory
+noauth = request_id fake_project_id catch_errors extensions neutronapiapp
+[filter:request_id]
+paste.filter_factory = oslo_middleware:RequestId.factory
+[filter:fake_project_id]
+paste.filter_factory = neutron.auth:NoauthFakeProjectId.factory
+[filter:catch_errors]
+paste.filter_factory = oslo_middleware:CatchErrors.factory
+[filter:extensions]
+paste.filter_factory = neutron.api.extensions:plugin_aware_extension_middleware_factory
+[app:neutronversions]
+paste.app_factory = neutron.pecan_wsgi.app:versions_factory
+[app:neutronapiapp]
+paste.app_factory = neutron.api.v2.router:APIRouter.factory
+`
+
+func (s *Server) configure(t testing.TB, ids bool) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	try.Must(t, err)
+	s.port = l.Addr().(*net.TCPAddr).Port
+	try.Must(t, l.Close())
+	plugin, path := "", ""
+	if ids {
+		plugin, path = ",holdfast_client_ids.ClientIdsPlugin", "api_extensions_path = "+filepath.Join(try.Module(t), "packaging", "neutron")
+	}
+	conf := fmt.Sprintf(settings, plugin, path, s.port, s.dir, s.dir, s.dir, s.DB.Port(), s.Name, s.dir)
+	for name, text := range map[string]string{"neutron.conf": conf, "ml2.ini": ml2, "paste.ini": paste} {
+		try.Must(t, os.WriteFile(filepath.Join(s.dir, name), []byte(text), 0o600))
+	}
+	for _, d := range []string{"state", "lock"} {
+		try.Must(t, os.Mkdir(filepath.Join(s.dir, d), 0o700))
+	}
+}
+
+func (s *Server) args() []string {
+	return []string{"--config-file", filepath.Join(s.dir, "neutron.conf"), "--config-file", filepath.Join(s.dir, "ml2.ini")}
+}
+
+// schemas are the tables of a new Neutron: made once by Neutron's own program in a process
+// of tests, and copied afterwards.
+var schemas = struct {
+	sync.Mutex
+	text string
+}{}
+
+func (s *Server) schema(t testing.TB) {
+	t.Helper()
+	schemas.Lock()
+	defer schemas.Unlock()
+	if schemas.text != "" {
+		s.DB.SQL("USE `" + s.Name + "`;\n" + schemas.text)
+		return
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, python, append(append([]string{"/usr/bin/neutron-db-manage"}, s.args()...), "upgrade", "heads")...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("neutron-db-manage: %v\n%s", err, out)
+	}
+	dump, err := exec.CommandContext(ctx, "mariadb-dump", "--no-defaults", "--socket="+s.DB.Socket(), "--user=root", s.Name).Output()
+	if err != nil {
+		t.Fatalf("mariadb-dump: %v", err)
+	}
+	schemas.text = string(dump)
+}
+
+// start starts the server and waits until it answers. It ends with the test, and with the
+// test's process.
+func (s *Server) start(t testing.TB) {
+	t.Helper()
+	cmd := exec.Command(python, append([]string{"/usr/bin/neutron-server"}, s.args()...)...)
+	cmd.Env = append(os.Environ(), "PYTHONPATH="+filepath.Join(try.Module(t), "packaging", "neutron"), "PYTHONDONTWRITEBYTECODE=1")
+	out, err := os.Create(filepath.Join(s.dir, "out"))
+	try.Must(t, err)
+	cmd.Stdout, cmd.Stderr = out, out
+	// A group of its own, so that its workers end with it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	s.done = make(chan struct{})
+	started := make(chan error)
+	go func() {
+		defer close(s.done)
+		runtime.LockOSThread() // Pdeathsig counts from the end of this thread
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- errors.Join(err, out.Close())
+		if err == nil {
+			_ = cmd.Wait() // how it ended is in its log
+		}
+	}()
+	try.Must(t, <-started)
+	s.pid = cmd.Process.Pid
+	t.Cleanup(func() { s.end(t) })
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		select {
+		case <-s.done:
+			t.Fatalf("neutron-server ended at its start:\n%s", s.tail())
+		default:
+		}
+		if res, err := http.Get(s.Endpoint() + "/v2.0/networks?limit=1"); err == nil {
+			_ = res.Body.Close() // only the status counts
+			if res.StatusCode == http.StatusOK {
+				return
+			}
+		}
+	}
+	t.Fatalf("neutron-server does not answer:\n%s", s.tail())
+}
+
+func (s *Server) end(t testing.TB) {
+	if err := syscall.Kill(-s.pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+		t.Errorf("end of neutron-server: %v", err)
+	}
+	select {
+	case <-s.done:
+	case <-time.After(patience):
+		t.Error("neutron-server does not end after it was killed")
+	}
+}
+
+// tail is the end of what the server wrote.
+func (s *Server) tail() string {
+	var b strings.Builder
+	for _, name := range []string{"out", "log"} {
+		text, err := os.ReadFile(filepath.Join(s.dir, name))
+		if err != nil {
+			text = []byte(err.Error())
+		}
+		b.Write(text[max(0, len(text)-4000):])
+	}
+	return b.String()
+}
+
+// Log is the end of the server's log, for a test that failed.
+func (s *Server) Log() string { return s.tail() }
+
+// MariaDB starts a server for the databases of one test.
+func MariaDB(t testing.TB) *aligntest.Rig { return aligntest.MariaDB(t, "--max-connections=300") }

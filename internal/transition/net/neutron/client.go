@@ -1,0 +1,191 @@
+// Package neutron reads and creates the objects of a network by Neutron's API. It knows
+// which answers pass, and which leave open whether a request was carried out.
+package neutron
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gophercloud/gophercloud/v2"
+
+	"holdfast/internal/fail"
+	"holdfast/internal/sleep"
+)
+
+// Limits of requests. A request that fails in a way that passes is asked again, with waits
+// that double from first to longest.
+const (
+	tries   = 8
+	first   = 100 * time.Millisecond
+	longest = 5 * time.Second
+	answer  = 60 * time.Second // for one answer: a server under load takes seconds for a port
+	page    = 500              // objects in one answer
+)
+
+// Client is one Neutron API without Keystone (auth_strategy = noauth).
+type Client struct {
+	api *gophercloud.ServiceClient
+	// anchor is a project that has a default security group already, see Groups. "": not
+	// known yet.
+	anchor string
+}
+
+// New makes a client of the API at endpoint, such as http://127.0.0.1:9696. The error is of
+// kind fail.Invalid.
+func New(endpoint string) (*Client, error) {
+	u, err := url.Parse(endpoint)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" {
+		return nil, fail.Errorf(fail.Invalid, "endpoint %q: want http://HOST:PORT or https://HOST:PORT", endpoint)
+	}
+	provider := &gophercloud.ProviderClient{HTTPClient: http.Client{Timeout: answer, Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: 64}}}
+	base := strings.TrimSuffix(strings.TrimSuffix(u.String(), "/"), "/v2.0") + "/"
+	return &Client{api: &gophercloud.ServiceClient{ProviderClient: provider, Endpoint: base, ResourceBase: base + "v2.0/", Type: "network"}}, nil
+}
+
+// passes reports an error after which the same request may succeed.
+func passes(err error) bool {
+	var code gophercloud.ErrUnexpectedResponseCode
+	if errors.As(err, &code) {
+		return code.Actual == http.StatusTooManyRequests || code.Actual >= 500
+	}
+	return !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
+}
+
+// absent reports the answer that there is no such object.
+func absent(err error) bool { return gophercloud.ResponseCodeIs(err, http.StatusNotFound) }
+
+// again waits before the try after the one that ended with err. It is false when the context ends.
+func again(ctx context.Context, try int, err error) bool {
+	wait := min(first<<try, longest)
+	var code gophercloud.ErrUnexpectedResponseCode
+	if errors.As(err, &code) {
+		if s, bad := strconv.Atoi(code.ResponseHeader.Get("Retry-After")); bad == nil && s >= 0 {
+			wait = min(time.Duration(s)*time.Second, longest)
+		}
+	}
+	return sleep.For(ctx, wait)
+}
+
+// get reads a path into v, again and again while the error passes.
+func (c *Client) get(ctx context.Context, path string, v any) (err error) {
+	for try := range tries {
+		_, err = c.api.Get(ctx, c.api.ServiceURL(path), v, c.options())
+		if err == nil || absent(err) || !passes(err) || ctx.Err() != nil || !again(ctx, try, err) {
+			break
+		}
+	}
+	return explained(err)
+}
+
+// options are those of a request. Without a project in it, Neutron takes one of its own.
+func (c *Client) options() *gophercloud.RequestOpts {
+	if c.anchor == "" {
+		return &gophercloud.RequestOpts{}
+	}
+	return &gophercloud.RequestOpts{MoreHeaders: map[string]string{"X-Project-Id": c.anchor, "X-Roles": "admin"}}
+}
+
+// explained makes an error of a kind: what the API said, and what can be done.
+func explained(err error) error {
+	var code gophercloud.ErrUnexpectedResponseCode
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &code):
+		text := strings.TrimSpace(string(code.Body))
+		if len(text) > 500 {
+			text = text[:500]
+		}
+		out := fail.Because(err, fail.Failed, fmt.Sprintf("%s %s: status %d: %s", code.Method, code.URL, code.Actual, text))
+		if code.Actual == http.StatusBadRequest && strings.Contains(text, "'id' not allowed in POST") {
+			out.Kind = fail.Refused
+			return out.With("Install the extension holdfast_client_ids on the hosts of Neutron's API, as its README.md in packaging/neutron says.")
+		}
+		if code.Actual >= 500 || code.Actual == http.StatusTooManyRequests {
+			out.Kind = fail.Unavailable
+		}
+		return out
+	case errors.Is(err, context.Canceled):
+		return err
+	}
+	return fail.Errorf(fail.Unavailable, "neutron: %w", err)
+}
+
+// list reads all objects of a collection, page by page, in the order of their IDs.
+func list[T any](ctx context.Context, c *Client, path, key string, id func(T) string) (out []T, err error) {
+	marker := ""
+	for {
+		query := url.Values{"limit": {strconv.Itoa(page)}, "sort_key": {"id"}, "sort_dir": {"asc"}}
+		if marker != "" {
+			query.Set("marker", marker)
+		}
+		// A page of a collection has a list of links beside the objects, which is of another type.
+		got := &only[T]{key: key}
+		if err := c.get(ctx, path+"?"+query.Encode(), got); err != nil {
+			return nil, err
+		}
+		out = append(out, got.list...)
+		if len(got.list) < page {
+			return out, nil
+		}
+		marker = id(got.list[len(got.list)-1])
+	}
+}
+
+// Has reports whether an object is there. collection is such as ports.
+func (c *Client) Has(ctx context.Context, collection, id string) (bool, error) {
+	err := c.get(ctx, collection+"/"+id+"?fields=id", nil)
+	var code gophercloud.ErrUnexpectedResponseCode
+	if errors.As(err, &code) && code.Actual == http.StatusNotFound {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// Create makes an object with an ID, if it is not there. After an answer that leaves open
+// whether it was made, the object itself is asked for: the request is sent again only when
+// it is not there, and as the ID is the key of its row, no two can come of it.
+func (c *Client) Create(ctx context.Context, collection, key, id string, body any) error {
+	for try := range tries {
+		there, err := c.Has(ctx, collection, id)
+		if err != nil || there {
+			return err
+		}
+		_, err = c.api.Post(ctx, c.api.ServiceURL(collection), map[string]any{key: body}, nil, c.options())
+		if err == nil {
+			return nil
+		}
+		// 409 may be an earlier request of ours, which was carried out late.
+		conflict := gophercloud.ResponseCodeIs(err, http.StatusConflict)
+		if !conflict && !passes(err) {
+			return explained(err)
+		}
+		if there, asked := c.Has(ctx, collection, id); asked == nil && there {
+			return nil
+		}
+		if conflict || try == tries-1 || !again(ctx, try, err) {
+			return explained(err)
+		}
+	}
+	return fail.Errorf(fail.Failed, "%s %s: not made after %d tries", collection, id, tries)
+}
+
+// DeleteRule removes a rule of a security group; one that is not there is no error.
+func (c *Client) DeleteRule(ctx context.Context, id string) (err error) {
+	for try := range tries {
+		_, err = c.api.Delete(ctx, c.api.ServiceURL("security-group-rules", id), c.options())
+		if err == nil || absent(err) {
+			return nil
+		}
+		if !passes(err) || !again(ctx, try, err) {
+			break
+		}
+	}
+	return explained(err)
+}

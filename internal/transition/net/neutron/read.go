@@ -1,0 +1,262 @@
+package neutron
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+
+	"holdfast/internal/fail"
+	"holdfast/internal/transition/net"
+)
+
+// only reads one list of an answer, and leaves what stands beside it.
+type only[T any] struct {
+	key  string
+	list []T
+}
+
+// UnmarshalJSON reads the list.
+func (o *only[T]) UnmarshalJSON(text []byte) error {
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(text, &all); err != nil {
+		return err
+	}
+	o.list = nil
+	return json.Unmarshal(all[o.key], &o.list)
+}
+
+// wireNetwork is a network in the API: one segment in fields of its own, several in a list.
+type wireNetwork struct {
+	net.Network
+	net.Segment
+}
+
+func (w wireNetwork) network() net.Network {
+	if len(w.Segments) == 0 && w.NetworkType != "" {
+		w.Segments = []net.Segment{w.Segment}
+	}
+	return w.Network
+}
+
+// Read reads everything. groups are security groups that may be there, for Neutron must
+// not be asked for all of them before one is known (see anchorAt).
+func (c *Client) Read(ctx context.Context, groups []string) (d *net.Document, err error) {
+	d = &net.Document{Version: net.Version}
+	if d.Agents, err = list(ctx, c, "agents", "agents", func(a net.Agent) string { return a.ID }); err != nil {
+		return nil, err
+	}
+	networks, err := list(ctx, c, "networks", "networks", func(n wireNetwork) string { return n.ID })
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range networks {
+		d.Networks = append(d.Networks, n.network())
+	}
+	if d.Subnets, err = list(ctx, c, "subnets", "subnets", func(s net.Subnet) string { return s.ID }); err != nil {
+		return nil, err
+	}
+	if d.Ports, err = list(ctx, c, "ports", "ports", func(p net.Port) string { return p.ID }); err != nil {
+		return nil, err
+	}
+	if err := c.anchorAt(ctx, d, groups); err != nil {
+		return nil, err
+	}
+	if c.anchor == "" {
+		d.Normalize()
+		return d, nil // no project has a network, a port or one of the groups
+	}
+	if d.SecurityGroups, err = list(ctx, c, "security-groups", "security_groups", func(g net.Group) string { return g.ID }); err != nil {
+		return nil, err
+	}
+	d.SecurityGroupRules, err = list(ctx, c, "security-group-rules", "security_group_rules", func(r net.Rule) string { return r.ID })
+	if err != nil {
+		return nil, err
+	}
+	d.Normalize()
+	return d, nil
+}
+
+// anchorAt chooses in whose name security groups and rules are listed. Before it answers such a
+// list, Neutron makes a default group for the project that asks, if that has none. A
+// project that owns a network, a port or any group has one, for it was made first. A
+// single group may be asked for without such an effect.
+func (c *Client) anchorAt(ctx context.Context, d *net.Document, groups []string) error {
+	if c.anchor != "" {
+		return nil
+	}
+	for _, n := range d.Networks {
+		if n.ProjectID != "" {
+			c.anchor = n.ProjectID
+			return nil
+		}
+	}
+	for _, p := range d.Ports {
+		if p.ProjectID != "" {
+			c.anchor = p.ProjectID
+			return nil
+		}
+	}
+	for _, id := range slices.Compact(slices.Sorted(slices.Values(groups))) {
+		there, err := c.Has(ctx, "security-groups", id)
+		if err != nil {
+			return err
+		}
+		if !there {
+			continue
+		}
+		var got struct {
+			Group net.Group `json:"security_group"`
+		}
+		if err := c.get(ctx, "security-groups/"+id, &got); err != nil {
+			return err
+		}
+		if got.Group.ProjectID != "" {
+			c.anchor = got.Group.ProjectID
+			return nil
+		}
+	}
+	return nil
+}
+
+// Rules are those of one group. Asking for the group changes nothing.
+func (c *Client) Rules(ctx context.Context, group string) ([]net.Rule, error) {
+	var got struct {
+		Group *struct {
+			Rules []net.Rule `json:"security_group_rules"`
+		} `json:"security_group"`
+	}
+	if err := c.get(ctx, "security-groups/"+group, &got); err != nil {
+		return nil, err
+	}
+	if got.Group == nil {
+		return nil, fail.Errorf(fail.Failed, "security group %s: the answer has no group", group)
+	}
+	return got.Group.Rules, nil
+}
+
+// HasExtension reports whether Neutron lets clients choose ids by our extension.
+func (c *Client) HasExtension(ctx context.Context, alias string) (bool, error) {
+	return c.Has(ctx, "extensions", alias)
+}
+
+// fields are what is sent of an object: all of it but what the API only tells, and nulls.
+func fields(v any, not ...string) (map[string]any, error) {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	var out map[string]any
+	if err := json.Unmarshal(text, &out); err != nil {
+		return nil, err
+	}
+	for _, f := range not {
+		delete(out, f)
+	}
+	for k, value := range out {
+		if value == nil && k != "gateway_ip" { // null says that there is no gateway
+			delete(out, k)
+		}
+	}
+	return out, nil
+}
+
+// Group creates a security group.
+func (c *Client) Group(ctx context.Context, g net.Group) error {
+	body, err := fields(g)
+	if err != nil {
+		return err
+	}
+	return c.Create(ctx, "security-groups", "security_group", g.ID, body)
+}
+
+// Rule creates a rule of a security group.
+func (c *Client) Rule(ctx context.Context, r net.Rule) error {
+	body, err := fields(r)
+	if err != nil {
+		return err
+	}
+	return c.Create(ctx, "security-group-rules", "security_group_rule", r.ID, body)
+}
+
+// Network creates a network with its segments.
+func (c *Client) Network(ctx context.Context, n net.Network) error {
+	body, err := fields(n, "segments")
+	if err != nil {
+		return err
+	}
+	var segments []map[string]any
+	for _, s := range n.Segments {
+		f, err := fields(s)
+		if err != nil {
+			return err
+		}
+		if s.PhysicalNetwork == "" {
+			delete(f, "provider:physical_network")
+		}
+		segments = append(segments, f)
+	}
+	if len(segments) == 1 {
+		for k, v := range segments[0] {
+			body[k] = v
+		}
+	} else {
+		body["segments"] = segments
+	}
+	return c.Create(ctx, "networks", "network", n.ID, body)
+}
+
+// Subnet creates a subnet.
+func (c *Client) Subnet(ctx context.Context, s net.Subnet) error {
+	body, err := fields(s)
+	if err != nil {
+		return err
+	}
+	return c.Create(ctx, "subnets", "subnet", s.ID, body)
+}
+
+// Port creates a port. What the host's agent makes of it is not sent.
+func (c *Client) Port(ctx context.Context, p net.Port) error {
+	body, err := fields(p, "binding:vif_type")
+	if err != nil {
+		return err
+	}
+	if p.HostID == "" {
+		delete(body, "binding:host_id")
+	}
+	return c.Create(ctx, "ports", "port", p.ID, body)
+}
+
+// States of a binding that has not come about: Neutron binds a port in a transaction after the one that makes it.
+const (
+	unbound = "unbound"
+	failed  = "binding_failed"
+)
+
+// Unbound reports whether a port was made and not bound, by the type of its interface as the API tells it.
+func Unbound(vifType string) bool { return vifType == unbound || vifType == failed }
+
+// Bind has Neutron bind a port that was made and not bound: the request that made it was cut short in Neutron, is still
+// under way there, or met an agent that was taken for dead.
+func (c *Client) Bind(ctx context.Context, p net.Port) error {
+	body := map[string]any{"port": map[string]any{"binding:host_id": p.HostID}}
+	var err error
+	for try := range tries {
+		var got struct {
+			Port net.Port `json:"port"`
+		}
+		if err := c.get(ctx, "ports/"+p.ID, &got); err != nil {
+			return err
+		}
+		if !Unbound(got.Port.VIFType) {
+			return nil
+		}
+		_, err = c.api.Put(ctx, c.api.ServiceURL("ports", p.ID), body, nil, c.options())
+		if err != nil && !passes(err) || !again(ctx, try, err) {
+			return explained(err)
+		}
+	}
+	if err != nil {
+		return explained(err)
+	}
+	return fail.Errorf(fail.Failed, "port %s: it is not bound to host %s", p.ID, p.HostID).With("Look into neutron-server's log for why: a network without a mapping on that host, for example.")
+}

@@ -1,0 +1,366 @@
+// Package rebuild is the sequence that brings the network of an old platform into a new one:
+// it reads a document, looks at the target, writes the rows that the API can not, creates
+// what is missing, and reads everything back.
+//
+// It keeps no journal. Each object has an ID that is known before, is asked for before it is
+// created, and is created whole by one request in one transaction of Neutron; so what is
+// there says how far an earlier run has come.
+package rebuild
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"holdfast/internal/durable"
+	"holdfast/internal/fail"
+	"holdfast/internal/sleep"
+	"holdfast/internal/transition/net"
+	"holdfast/internal/transition/net/neutron"
+	"holdfast/internal/transition/net/rows"
+)
+
+// extension is the alias of packaging/neutron/holdfast_client_ids.py.
+const extension = "holdfast-client-ids"
+
+// largest is how long a document may be: some 500,000 ports.
+const largest = 512 << 20
+
+// MostJobs is how many requests may be under way at once.
+const MostJobs = 64
+
+// beat is how often the heartbeats of agents are set anew while ports are created. Neutron takes
+// an agent for dead after 75 s (agent_down_time).
+const beat = 20 * time.Second
+
+// Progress is how far a step is.
+type Progress struct {
+	Step        string
+	Done, Whole int
+}
+
+// Database is where Neutron's own database is.
+type Database struct {
+	DSN, Name string
+	Password  func(prompt string) (string, error) // asks a person; nil: nobody
+}
+
+// Report is what Apply did, or with DryRun would do.
+type Report struct {
+	DryRun  bool           `json:"dry_run"`
+	Equal   int            `json:"equal"`   // objects that were there before
+	Created map[string]int `json:"created"` // by kind
+	Bound   int            `json:"bound"`   // ports that were there, and not bound to their hosts yet
+	Seconds float64        `json:"seconds"`
+}
+
+// Read reads a document's file. Bad input is of type *net.Faults, or of kind fail.Invalid.
+func Read(path string) (*net.Document, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fail.Errorf(fail.Invalid, "read the document: %w", err)
+	}
+	text, err := io.ReadAll(io.LimitReader(f, largest+1))
+	if err = errors.Join(err, f.Close()); err != nil {
+		return nil, fail.Errorf(fail.Invalid, "read the document: %w", err)
+	}
+	if len(text) > largest {
+		return nil, fail.Errorf(fail.Invalid, "%s: more than %d bytes", path, largest)
+	}
+	return net.Parse(path, text)
+}
+
+// Export reads the platform at endpoint into a file, and returns what it wrote. A document
+// that Apply would refuse is written, too; then the error is of type *net.Faults.
+func Export(ctx context.Context, endpoint, out string) (*net.Document, error) {
+	c, err := neutron.New(endpoint)
+	if err != nil {
+		return nil, err
+	}
+	d, err := c.Read(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	text, err := json.MarshalIndent(d, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	if err := durable.WriteFile(out, append(text, '\n'), 0o600); err != nil {
+		return nil, fmt.Errorf("write the document: %w", err)
+	}
+	return d, d.Check(out)
+}
+
+// Verify compares a document with the platform at endpoint, both ways.
+func Verify(ctx context.Context, d *net.Document, endpoint string) ([]net.Difference, error) {
+	c, err := neutron.New(endpoint)
+	if err != nil {
+		return nil, err
+	}
+	return verify(ctx, d, c)
+}
+
+func verify(ctx context.Context, d *net.Document, c *neutron.Client) ([]net.Difference, error) {
+	is, err := c.Read(ctx, groupIDs(d))
+	if err != nil {
+		return nil, err
+	}
+	return net.Diff(d, is)
+}
+
+func groupIDs(d *net.Document) (out []string) {
+	for _, g := range d.SecurityGroups {
+		out = append(out, g.ID)
+	}
+	return out
+}
+
+// Apply creates in the platform at endpoint what a document has, where it is missing, and
+// reads all of it back. What is there already must be equal: else nothing is written, and
+// the error is of kind fail.Refused.
+func Apply(ctx context.Context, d *net.Document, endpoint string, db Database, jobs int, dry bool, tell func(Progress)) (r *Report, err error) {
+	begun := time.Now()
+	c, err := neutron.New(endpoint)
+	if err != nil {
+		return nil, err
+	}
+	there, err := c.HasExtension(ctx, extension)
+	if err != nil {
+		return nil, err
+	}
+	if !there {
+		return nil, fail.Errorf(fail.Refused, "%s: Neutron does not let clients choose ids: it has no extension %s", endpoint, extension).
+			With("Install holdfast_client_ids.py on the hosts of Neutron's API, as its README.md in packaging/neutron says.")
+	}
+	before, err := verify(ctx, d, c)
+	if err != nil {
+		return nil, err
+	}
+	r, err = plan(d, before)
+	if err != nil {
+		return nil, err
+	}
+	r.DryRun = dry
+	if !dry && len(before) > 0 {
+		half := map[string]bool{}
+		for _, x := range before {
+			if halfMade(x) {
+				half[x.ID] = true
+			}
+		}
+		if err := write(ctx, d, c, half, db, jobs, tell); err != nil {
+			return nil, err
+		}
+		left, err := verify(ctx, d, c)
+		if err != nil {
+			return nil, err
+		}
+		if len(left) > 0 {
+			return nil, fail.Errorf(fail.Failed, "what was read back differs in %d places; the first: %s", len(left), Text(left[0])).
+				With("See all of them: holdfast transition net verify")
+		}
+	}
+	r.Seconds = time.Since(begun).Seconds()
+	return r, nil
+}
+
+// Text is a difference in a line.
+func Text(d net.Difference) string {
+	if d.Field == "object" {
+		if d.New == nil {
+			return fmt.Sprintf("%s %s: is missing", d.Kind, d.ID)
+		}
+		return fmt.Sprintf("%s %s: the document does not have it", d.Kind, d.ID)
+	}
+	return fmt.Sprintf("%s %s: %s: the document has %s, Neutron %s", d.Kind, d.ID, d.Field, d.Old, d.New)
+}
+
+// plan says what is to be made; what is there, but differs, is refused. Rules which Neutron
+// gave a new group by itself are to be replaced by the document's.
+func plan(d *net.Document, before []net.Difference) (*Report, error) {
+	r := &Report{Created: map[string]int{}}
+	var bad []string
+	for _, x := range before {
+		switch {
+		case x.Field == "object" && x.New == nil:
+			r.Created[x.Kind]++
+		case x.Field == "object" && x.Kind == "security_group_rule":
+			// Whether it is one of those is looked at before it is removed.
+		case halfMade(x):
+			r.Bound++
+		default:
+			bad = append(bad, Text(x))
+		}
+	}
+	if len(bad) > 0 {
+		more := ""
+		if len(bad) > 20 {
+			bad, more = bad[:20], fmt.Sprintf("\nand %d more", len(bad)-20)
+		}
+		return nil, fail.Errorf(fail.Refused, "the target has other objects than the document, or such that differ:\n%s%s", strings.Join(bad, "\n"), more).
+			With("Remove them there, or make them equal; nothing was written.")
+	}
+	r.Equal = len(d.Agents) + len(d.SecurityGroups) + len(d.SecurityGroupRules) + len(d.Networks) + len(d.Subnets) + len(d.Ports)
+	for _, n := range r.Created {
+		r.Equal -= n
+	}
+	return r, nil
+}
+
+// halfMade reports that a port is there, and was not bound yet when it was looked at.
+func halfMade(x net.Difference) bool {
+	var is string
+	return x.Kind == "port" && x.Field == "binding:vif_type" && json.Unmarshal(x.New, &is) == nil && neutron.Unbound(is)
+}
+
+// write creates everything that is missing, one kind after the other, and binds the ports that are half made.
+func write(ctx context.Context, d *net.Document, c *neutron.Client, half map[string]bool, at Database, jobs int, tell func(Progress)) (err error) {
+	db, err := rows.Open(ctx, at.DSN, at.Name, at.Password)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	if err := db.Agents(ctx, d.Agents); err != nil {
+		return err
+	}
+	var defaults, groups []net.Group
+	for _, g := range d.SecurityGroups {
+		if g.Name == net.Default && g.ProjectID != "" {
+			defaults = append(defaults, g)
+		} else {
+			groups = append(groups, g)
+		}
+	}
+	if err := db.Defaults(ctx, defaults); err != nil {
+		return err
+	}
+	if err := each(ctx, "security groups", groups, jobs, tell, c.Group); err != nil {
+		return err
+	}
+	if err := rules(ctx, d, c, jobs, tell); err != nil {
+		return err
+	}
+	if err := each(ctx, "networks", d.Networks, jobs, tell, c.Network); err != nil {
+		return err
+	}
+	if err := each(ctx, "subnets", d.Subnets, jobs, tell, c.Subnet); err != nil {
+		return err
+	}
+	return alive(ctx, d, db, func(ctx context.Context) error {
+		return each(ctx, "ports", d.Ports, jobs, tell, func(ctx context.Context, p net.Port) error {
+			if half[p.ID] {
+				return c.Bind(ctx, p)
+			}
+			return c.Port(ctx, p)
+		})
+	})
+}
+
+// rules removes the rules that Neutron gave new groups by itself, and creates those of the document.
+func rules(ctx context.Context, d *net.Document, c *neutron.Client, jobs int, tell func(Progress)) error {
+	want := map[string][]net.Rule{}
+	for _, r := range d.SecurityGroupRules {
+		want[r.SecurityGroupID] = append(want[r.SecurityGroupID], r)
+	}
+	return each(ctx, "rules of security groups", d.SecurityGroups, jobs, tell, func(ctx context.Context, g net.Group) error {
+		have, err := c.Rules(ctx, g.ID)
+		if err != nil {
+			return err
+		}
+		is := func(id string) func(net.Rule) bool { return func(r net.Rule) bool { return r.ID == id } }
+		for _, r := range have {
+			switch {
+			case slices.ContainsFunc(want[g.ID], is(r.ID)):
+			case !r.Automatic():
+				return fail.Errorf(fail.Refused, "security group %s has the rule %s on the target, which the document does not have", g.ID, r.ID).
+					With("If it is not wanted, remove it: openstack security group rule delete " + r.ID)
+			default:
+				if err := c.DeleteRule(ctx, r.ID); err != nil {
+					return err
+				}
+			}
+		}
+		for _, r := range want[g.ID] {
+			if slices.ContainsFunc(have, is(r.ID)) {
+				continue
+			}
+			if err := c.Rule(ctx, r); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// alive keeps the agents alive in Neutron's eyes while work goes on: their hosts may report
+// to the old platform still, and no port is bound to a host without a living agent.
+func alive(ctx context.Context, d *net.Document, db *rows.Database, work func(context.Context) error) error {
+	if err := db.Beat(ctx, d.Agents); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var beats error
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for sleep.For(ctx, beat) {
+			if err := db.Beat(ctx, d.Agents); err != nil {
+				if ctx.Err() == nil {
+					beats = err
+					cancel()
+				}
+				return
+			}
+		}
+	})
+	err := work(ctx)
+	cancel()
+	wg.Wait()
+	return errors.Join(err, beats)
+}
+
+// each does work for all of a list, some at once. The first error ends it.
+func each[T any](ctx context.Context, step string, list []T, jobs int, tell func(Progress), work func(context.Context, T) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	next, done := 0, 0
+	var failed error
+	tell(Progress{step, 0, len(list)})
+	for range min(jobs, len(list)) {
+		wg.Go(func() {
+			for {
+				mu.Lock()
+				i := next
+				next++
+				mu.Unlock()
+				if i >= len(list) || ctx.Err() != nil {
+					return
+				}
+				err := work(ctx, list[i])
+				mu.Lock()
+				if err != nil && failed == nil {
+					failed = err
+					cancel()
+				}
+				done++
+				tell(Progress{step, done, len(list)})
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	if failed == nil {
+		failed = ctx.Err()
+	}
+	return failed
+}

@@ -1,0 +1,249 @@
+package rebuild
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"holdfast/internal/fail"
+	"holdfast/internal/testbed/try"
+	"holdfast/internal/transition/db/aligntest"
+	"holdfast/internal/transition/net"
+	"holdfast/internal/transition/net/nettest"
+)
+
+// portsEnv is a variable that has how many ports TestRebuild creates, instead of 24.
+const portsEnv = "HOLDFAST_NET_PORTS"
+
+// aWhile is a context that ends after what 2,000 ports may take on a slow machine.
+func aWhile(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func silent(Progress) {}
+
+func database(s *nettest.Server) Database { return Database{DSN: s.DB.DSN(), Name: s.Name} }
+
+// two are servers with a MariaDB server in common.
+func two(t *testing.T) (rig *aligntest.Rig, a, b *nettest.Server) {
+	rig = nettest.MariaDB(t)
+	of := func(testing.TB) *aligntest.Rig { return rig }
+	return rig, nettest.Start(t, of, "neutron_a", true), nettest.Start(t, of, "neutron_b", true)
+}
+
+// childEnv has what the test's own program is to apply, as a process that is killed: a document's file, an endpoint, and
+// the DSN and name of a database, with line ends between.
+const childEnv = "HOLDFAST_NET_CHILD"
+
+func TestMain(m *testing.M) {
+	if what := os.Getenv(childEnv); what != "" {
+		w := strings.Split(what, "\n")
+		d, err := Read(w[0])
+		if err == nil {
+			_, err = Apply(context.Background(), d, w[1], Database{DSN: w[2], Name: w[3]}, 4, false, silent)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// once reports what was not made exactly once by the API.
+func once(t *testing.T, d *net.Document, made map[string]int) {
+	t.Helper()
+	var ids []string
+	for _, g := range d.SecurityGroups {
+		if g.Name != net.Default {
+			ids = append(ids, g.ID)
+		}
+	}
+	for _, r := range d.SecurityGroupRules {
+		ids = append(ids, r.ID)
+	}
+	for _, n := range d.Networks {
+		ids = append(ids, n.ID)
+	}
+	for _, s := range d.Subnets {
+		ids = append(ids, s.ID)
+	}
+	for _, p := range d.Ports {
+		ids = append(ids, p.ID)
+	}
+	for _, id := range ids {
+		if made[id] != 1 {
+			t.Errorf("%s was made %d times", id, made[id])
+		}
+	}
+	if len(made) != len(ids) {
+		t.Errorf("%d objects were made by the API, want %d", len(made), len(ids))
+	}
+}
+
+// TestRebuild: what was applied to a real Neutron that is busy, away, or silent for many requests is what its API
+// tells. What is exported there is applied to another one by a process that is killed again and again, and there is
+// equal; applied once more it changes nothing, and no reading leaves a default security group of somebody's.
+func TestRebuild(t *testing.T) {
+	rig, a, b := two(t)
+	ports := 24
+	if s := os.Getenv(portsEnv); s != "" {
+		var err error
+		ports, err = strconv.Atoi(s)
+		try.Must(t, err)
+	}
+	ctx := aWhile(t)
+	d := nettest.Platform(min(50, max(1, ports/4)), ports)
+	try.Must(t, d.Check("platform"))
+	faulty := nettest.NewProxy(t, a)
+	var requests atomic.Int64
+	faulty.Fault = func(r *http.Request, _ int) nettest.Fault {
+		n := requests.Add(1)
+		switch post := r.Method == http.MethodPost; {
+		case n%13 == 5:
+			return nettest.Busy
+		case n%17 == 3:
+			return nettest.Down
+		case post && n%5 == 2:
+			return nettest.Cut
+		case post && n%7 == 4:
+			return nettest.Late
+		}
+		return nettest.None
+	}
+	r, err := Apply(ctx, d, faulty.URL, database(a), 4, false, silent)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, a.Log())
+	}
+	t.Logf("%d ports applied in %.1f s", r.Created["port"], r.Seconds)
+	if r.Created["port"] != ports || r.Equal != 0 {
+		t.Errorf("created %v, %d were there: want %d ports and none", r.Created, r.Equal, ports)
+	}
+	once(t, d, faulty.Made())
+	file := filepath.Join(t.TempDir(), "net.json")
+	if _, err := Export(ctx, a.Endpoint(), file); err != nil {
+		t.Fatal(err)
+	}
+	old, err := Read(file)
+	try.Must(t, err)
+	if same, err := net.Diff(d, old); err != nil || len(same) > 0 {
+		t.Fatalf("exported differs from what was applied: %v, %v", err, same)
+	}
+
+	counted := nettest.NewProxy(t, b)
+	killed(ctx, t, counted, faulty.Writes(), file, database(b))
+	if left, err := Verify(ctx, old, counted.URL); err != nil || len(left) > 0 {
+		t.Fatalf("after kills the target differs: %v, %v", err, left)
+	}
+	once(t, old, counted.Made())
+	for name, query := range map[string]string{"rows of attributes": "SELECT resource_type, COUNT(*) FROM neutron_%s.standardattributes GROUP BY 1 ORDER BY 1", "agents": "SELECT id FROM neutron_%s.agents ORDER BY 1"} {
+		if x, y := rig.SQL(fmt.Sprintf(query, "a")), rig.SQL(fmt.Sprintf(query, "b")); x != y {
+			t.Errorf("%s: after kills\n%s\nwithout\n%s", name, y, x)
+		}
+	}
+	before, writes := rig.SQL("SELECT * FROM neutron_b.standardattributes ORDER BY id"), counted.Writes()
+	r, err = Apply(ctx, old, counted.URL, database(b), 4, false, silent)
+	try.Must(t, err)
+	if len(r.Created) > 0 || counted.Writes() != writes {
+		t.Errorf("applied again, it created %v by %d requests", r.Created, counted.Writes()-writes)
+	}
+	if rig.SQL("SELECT * FROM neutron_b.standardattributes ORDER BY id") != before {
+		t.Error("applied again, it changed rows of the database")
+	}
+	if got := rig.SQL("SELECT project_id FROM neutron_b.default_security_group ORDER BY 1"); got != "00000000000000000000000000000005\n00000000000000000000000000000006" {
+		t.Errorf("default security groups are of the projects\n%s\nwant the document's two only", got)
+	}
+	// A Neutron that ended between the port and its binding.
+	var bound net.Port
+	for _, p := range d.Ports {
+		if p.VIFType == "ovs" {
+			bound = p
+		}
+	}
+	rig.SQL("UPDATE neutron_b.ml2_port_bindings SET vif_type = 'unbound' WHERE port_id = '" + bound.ID + "'; DELETE FROM neutron_b.ml2_port_binding_levels WHERE port_id = '" + bound.ID + "'")
+	if left, err := Verify(ctx, old, b.Endpoint()); err != nil || len(left) != 1 {
+		t.Fatalf("verify of a port that is not bound: %+v, %v", left, err)
+	}
+	if r, err := Apply(ctx, old, b.Endpoint(), database(b), 4, false, silent); err != nil || r.Bound != 1 || len(r.Created) > 0 {
+		t.Errorf("apply where a port is not bound: %+v, %v", r, err)
+	}
+	// Something differs, something is missing, something is too much.
+	rig.SQL("UPDATE neutron_b.ports SET device_id = 'other' WHERE id = '" + d.Ports[3].ID + "'")
+	left, err := Verify(ctx, old, b.Endpoint())
+	try.Must(t, err)
+	if len(left) != 1 || left[0].Kind != "port" || left[0].Field != "device_id" || left[0].ID != d.Ports[3].ID || string(left[0].New) != `"other"` {
+		t.Errorf("verify of a changed port: %+v", left)
+	}
+	var e *fail.Error
+	if _, err := Apply(ctx, old, b.Endpoint(), database(b), 4, false, silent); !errors.As(err, &e) || e.Kind != fail.Refused {
+		t.Errorf("apply on a target that differs: %v, want it refused", err)
+	}
+}
+
+// killed applies a document by a process of its own, which is killed at eight of the requests that change something:
+// before Neutron gets the request, or when it has. all is how many such requests there are. The ninth one ends well.
+func killed(ctx context.Context, t *testing.T, p *nettest.Proxy, all int, file string, db Database) {
+	t.Helper()
+	const kills = 8
+	var pid, at atomic.Int64
+	var before atomic.Bool
+	p.Fault = func(r *http.Request, write int) nettest.Fault {
+		if r.Method == http.MethodGet || pid.Load() == 0 || int64(write) < at.Load() {
+			return nettest.None
+		}
+		if err := unix.Kill(int(pid.Swap(0)), unix.SIGKILL); err != nil {
+			t.Error(err)
+		}
+		if before.Load() {
+			return nettest.Busy
+		}
+		return nettest.None
+	}
+	for i := range kills + 1 {
+		cmd := exec.CommandContext(ctx, os.Args[0])
+		cmd.Env = append(os.Environ(), childEnv+"="+strings.Join([]string{file, p.URL, db.DSN, db.Name}, "\n"))
+		var said bytes.Buffer
+		cmd.Stderr = &said
+		before.Store(i%2 == 1)
+		at.Store(int64((i + 1) * all / (kills + 2)))
+		try.Must(t, cmd.Start())
+		if i < kills {
+			pid.Store(int64(cmd.Process.Pid))
+		}
+		switch err := cmd.Wait(); {
+		case i == kills && err != nil:
+			t.Fatalf("after %d kills: %v: %s", kills, err, said.String())
+		case i < kills && !strings.Contains(fmt.Sprint(err), "killed"):
+			t.Fatalf("the process that was to be killed at request %d ended: %v: %s", at.Load(), err, said.String())
+		}
+	}
+	p.Fault = nil
+}
+
+// TestStockNeutron: without the extension, apply says what is to be installed, and writes nothing.
+func TestStockNeutron(t *testing.T) {
+	s := nettest.Start(t, nettest.MariaDB, "neutron", false)
+	_, err := Apply(try.Context(t), nettest.Platform(1, 1), s.Endpoint(), database(s), 4, false, silent)
+	var e *fail.Error
+	if !errors.As(err, &e) || e.Kind != fail.Refused || e.Remedy == "" {
+		t.Fatalf("apply: %v, want it refused with a remedy", err)
+	}
+	if n := s.DB.SQL("SELECT (SELECT COUNT(*) FROM neutron.agents) + (SELECT COUNT(*) FROM neutron.default_security_group)"); n != "0" {
+		t.Errorf("%s rows were written", n)
+	}
+}
