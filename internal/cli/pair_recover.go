@@ -12,12 +12,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/fail"
 	"holdfast/internal/install"
 	"holdfast/internal/pair/precheck"
 	"holdfast/internal/pair/survey"
+	"holdfast/internal/sleep"
 )
 
 // What the source tool's script prints, word by word.
@@ -177,6 +179,20 @@ func aloneAtWork(ctx context.Context, so survey.Options) error {
 	return nil
 }
 
+// answersWithin is how long an agent may take to answer that has just gone on alone, or is busy with that.
+const answersWithin = 30 * time.Second
+
+// answered asks for the pair's status, again while the agent can not say it.
+func answered(ctx context.Context, c *api.Client) (cluster.PairStatus, error) {
+	for begun := time.Now(); ; {
+		p, err := c.Pair(ctx)
+		var e *fail.Error
+		if err == nil || !errors.As(err, &e) || e.Kind != fail.Unavailable || time.Since(begun) > answersWithin || !sleep.For(ctx, pairEvery) {
+			return p, err
+		}
+	}
+}
+
 // mayRecover refuses where the other node is well, or this one does not serve.
 func (a *app) mayRecover(cmd *cobra.Command, self, peer string) error {
 	c, err := a.dial(cmd)
@@ -184,7 +200,7 @@ func (a *app) mayRecover(cmd *cobra.Command, self, peer string) error {
 		return err
 	}
 	defer c.Close()
-	p, err := c.Pair(cmd.Context())
+	p, err := answered(cmd.Context(), c)
 	if err != nil {
 		return err
 	}
