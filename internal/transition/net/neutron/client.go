@@ -26,6 +26,7 @@ const (
 	longest = 5 * time.Second
 	answer  = 60 * time.Second // for one answer: a server under load takes seconds for a port
 	page    = 500              // objects in one answer
+	settle  = 3 * time.Second  // for a request whose answer was lost, and which Neutron may be about to carry out
 )
 
 // Client is one Neutron API without Keystone (auth_strategy = noauth).
@@ -48,13 +49,19 @@ func New(endpoint string) (*Client, error) {
 	return &Client{api: &gophercloud.ServiceClient{ProviderClient: provider, Endpoint: base, ResourceBase: base + "v2.0/", Type: "network"}}, nil
 }
 
-// passes reports an error after which the same request may succeed.
+// passes reports an error after which the same request may succeed: also that no answer came in time.
 func passes(err error) bool {
 	var code gophercloud.ErrUnexpectedResponseCode
 	if errors.As(err, &code) {
 		return code.Actual == http.StatusTooManyRequests || code.Actual >= 500
 	}
-	return !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
+	return !errors.Is(err, context.Canceled)
+}
+
+// lost reports an error that says nothing of whether the request is carried out, now or later.
+func lost(err error) bool {
+	var code gophercloud.ErrUnexpectedResponseCode
+	return !errors.As(err, &code) || code.Actual == http.StatusBadGateway || code.Actual == http.StatusGatewayTimeout
 }
 
 // absent reports the answer that there is no such object.
@@ -141,8 +148,7 @@ func list[T any](ctx context.Context, c *Client, path, key string, id func(T) st
 // Has reports whether an object is there. collection is such as ports.
 func (c *Client) Has(ctx context.Context, collection, id string) (bool, error) {
 	err := c.get(ctx, collection+"/"+id+"?fields=id", nil)
-	var code gophercloud.ErrUnexpectedResponseCode
-	if errors.As(err, &code) && code.Actual == http.StatusNotFound {
+	if absent(err) {
 		return false, nil
 	}
 	return err == nil, err
@@ -166,7 +172,7 @@ func (c *Client) Create(ctx context.Context, collection, key, id string, body an
 		if !conflict && !passes(err) {
 			return explained(err)
 		}
-		if there, asked := c.Has(ctx, collection, id); asked == nil && there {
+		if c.comes(ctx, collection, id, err) {
 			return nil
 		}
 		if conflict || try == tries-1 || !again(ctx, try, err) {
@@ -174,6 +180,19 @@ func (c *Client) Create(ctx context.Context, collection, key, id string, body an
 		}
 	}
 	return fail.Errorf(fail.Failed, "%s %s: not made after %d tries", collection, id, tries)
+}
+
+// comes looks whether an object is there after a POST that has failed with err. After one whose answer was lost it
+// looks for a while: a second POST beside the first one makes each wait in Neutron for the other's locks.
+func (c *Client) comes(ctx context.Context, collection, id string, err error) bool {
+	for begun := time.Now(); ; {
+		if there, asked := c.Has(ctx, collection, id); asked == nil && there {
+			return true
+		}
+		if !lost(err) || time.Since(begun) > settle || !sleep.For(ctx, first) {
+			return false
+		}
+	}
 }
 
 // DeleteRule removes a rule of a security group; one that is not there is no error.

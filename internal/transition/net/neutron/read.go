@@ -3,6 +3,7 @@ package neutron
 import (
 	"context"
 	"encoding/json"
+	"net/http"
 	"slices"
 
 	"holdfast/internal/fail"
@@ -239,6 +240,8 @@ func Unbound(vifType string) bool { return vifType == unbound || vifType == fail
 // under way there, or met an agent that was taken for dead.
 func (c *Client) Bind(ctx context.Context, p net.Port) error {
 	body := map[string]any{"port": map[string]any{"binding:host_id": p.HostID}}
+	opts := c.options()
+	opts.OkCodes = []int{http.StatusOK}
 	var err error
 	for try := range tries {
 		var got struct {
@@ -250,7 +253,7 @@ func (c *Client) Bind(ctx context.Context, p net.Port) error {
 		if !Unbound(got.Port.VIFType) {
 			return nil
 		}
-		_, err = c.api.Put(ctx, c.api.ServiceURL("ports", p.ID), body, nil, c.options())
+		_, err = c.api.Put(ctx, c.api.ServiceURL("ports", p.ID), body, nil, opts)
 		if err != nil && !passes(err) || !again(ctx, try, err) {
 			return explained(err)
 		}
