@@ -85,7 +85,7 @@ type Me struct {
 }
 
 // Lease is how long this host may hold the guest. A renewal sent at s and
-// answered moves Deadline to s + T.
+// answered moves Deadline to s + T, and Extended may move it, too.
 type Lease struct {
 	Mod      int64           // revision of this host's record as it last wrote it; 0: not registered
 	Deadline cluster.Instant // 0: unknown (a new agent whose watchdog was not armed)
