@@ -44,6 +44,10 @@ func (n *netPlatform) given(cmd *cobra.Command, name string) error {
 	if n.endpoint == "" {
 		return usage(cmd, errors.New("no --endpoint given; want http://HOST:PORT"))
 	}
+	return n.into(cmd, name)
+}
+
+func (n *netPlatform) into(cmd *cobra.Command, name string) error {
 	if n.file == "" {
 		return usage(cmd, fmt.Errorf("no --%s given; want the path of a file", name))
 	}
@@ -52,24 +56,39 @@ func (n *netPlatform) given(cmd *cobra.Command, name string) error {
 
 func (a *app) netExportCmd() *cobra.Command {
 	var n netPlatform
+	var db rebuild.Database
 	cmd := &cobra.Command{
-		Use:   "export --endpoint URL --out FILE",
+		Use:   "export --endpoint URL|--db DSN --out FILE",
 		Short: "Read a platform's network by Neutron's API into a file",
 		Long: `Reads agents, security groups, rules, networks, subnets and ports into a file,
-which is JSON. Nothing is written on the platform.
+which is JSON. Nothing is written on the platform. Where its API is gone, --db
+reads Neutron's database instead, in one transaction.
 
 Exit codes: 0 done, 1 failed, 2 bad input, or what was read can not be applied
-(the file is written all the same), 4 the API is not reachable.`,
+(the file is written all the same), 4 the API or database is not reachable.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			js, err := a.asJSON(cmd)
-			if err == nil {
+			switch {
+			case err != nil:
+			case n.endpoint != "" && db.DSN != "":
+				err = usage(cmd, errors.New("--endpoint and --db: want one of them"))
+			case db.DSN == "":
 				err = n.given(cmd, "out")
+			default:
+				err = n.into(cmd, "out")
 			}
 			if err != nil {
 				return err
 			}
-			d, err := rebuild.Export(cmd.Context(), n.endpoint, n.file)
+			var d *net.Document
+			if db.DSN != "" {
+				db.Password = a.dbPassword(cmd.Context())
+				d, err = rebuild.ExportRows(cmd.Context(), db, n.file)
+				err = runError(err)
+			} else {
+				d, err = rebuild.Export(cmd.Context(), n.endpoint, n.file)
+			}
 			if err != nil {
 				return a.netFaults("check what was read", err)
 			}
@@ -82,7 +101,15 @@ Exit codes: 0 done, 1 failed, 2 bad input, or what was read can not be applied
 		},
 	}
 	n.flags(cmd, "out", "`FILE` that is written")
+	netDatabase(cmd, &db)
 	return cmd
+}
+
+// netDatabase are the flags of Neutron's database.
+func netDatabase(cmd *cobra.Command, db *rebuild.Database) {
+	f := cmd.Flags()
+	f.StringVar(&db.DSN, "db", "", "`DSN` of the server of Neutron's database:\nUSER@tcp(HOST:PORT)/ or USER@unix(PATH)/")
+	f.StringVar(&db.Name, "db-name", "neutron", "`NAME` of Neutron's database")
 }
 
 func (a *app) netApplyCmd() *cobra.Command {
@@ -121,9 +148,8 @@ the database is not reachable.`,
 		},
 	}
 	n.flags(cmd, "file", "`FILE` that export has written")
+	netDatabase(cmd, &db)
 	f := cmd.Flags()
-	f.StringVar(&db.DSN, "db", "", "`DSN` of the server of Neutron's database:\nUSER@tcp(HOST:PORT)/ or USER@unix(PATH)/")
-	f.StringVar(&db.Name, "db-name", "neutron", "`NAME` of Neutron's database")
 	f.IntVar(&jobs, "jobs", 4, "how many requests are under way at once")
 	f.BoolVar(&dry, "dry-run", false, "say what would be created, and write nothing")
 	return cmd

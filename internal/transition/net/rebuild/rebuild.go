@@ -90,14 +90,31 @@ func Export(ctx context.Context, endpoint, out string) (*net.Document, error) {
 	if err != nil {
 		return nil, err
 	}
-	text, err := json.MarshalIndent(d, "", "  ")
+	return d, save(d, out)
+}
+
+// ExportRows is Export by Neutron's database, for a platform whose API is gone.
+func ExportRows(ctx context.Context, from Database, out string) (d *net.Document, err error) {
+	db, err := rows.Open(ctx, "source", from.DSN, from.Name, from.Password)
 	if err != nil {
 		return nil, err
 	}
-	if err := durable.WriteFile(out, append(text, '\n'), 0o600); err != nil {
-		return nil, fmt.Errorf("write the document: %w", err)
+	defer func() { err = errors.Join(err, db.Close()) }()
+	if d, err = db.Read(ctx); err != nil {
+		return nil, err
 	}
-	return d, d.Check(out)
+	return d, save(d, out)
+}
+
+func save(d *net.Document, out string) error {
+	text, err := json.MarshalIndent(d, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := durable.WriteFile(out, append(text, '\n'), 0o600); err != nil {
+		return fmt.Errorf("write the document: %w", err)
+	}
+	return d.Check(out)
 }
 
 // Verify compares a document with the platform at endpoint, both ways.
@@ -224,7 +241,7 @@ func halfMade(x net.Difference) bool {
 
 // write creates everything that is missing, one kind after the other, and binds the ports that are half made.
 func write(ctx context.Context, d *net.Document, c *neutron.Client, half map[string]bool, at Database, jobs int, tell func(Progress)) (err error) {
-	db, err := rows.Open(ctx, at.DSN, at.Name, at.Password)
+	db, err := rows.Open(ctx, "target", at.DSN, at.Name, at.Password)
 	if err != nil {
 		return err
 	}

@@ -145,6 +145,19 @@ func TestRebuild(t *testing.T) {
 		t.Fatalf("exported differs from what was applied: %v, %v", err, same)
 	}
 
+	byRows := filepath.Join(t.TempDir(), "rows.json")
+	if _, err := ExportRows(ctx, database(a), byRows); err != nil {
+		t.Fatal(err)
+	}
+	api, err := os.ReadFile(file)
+	try.Must(t, err)
+	if text, err := os.ReadFile(byRows); err != nil || !bytes.Equal(text, api) {
+		d, derr := Read(byRows)
+		try.Must(t, derr)
+		left, derr := net.Diff(old, d)
+		t.Errorf("exported from the database it differs from the API's: %v, %v: %+v", err, derr, left)
+	}
+
 	counted := nettest.NewProxy(t, b)
 	killed(ctx, t, counted, faulty.Writes(), file, database(b))
 	if left, err := Verify(ctx, old, counted.URL); err != nil || len(left) > 0 {

@@ -1,4 +1,4 @@
-// Package rows writes what only Neutron's database can carry: agents, which their own hosts
+// Package rows reads a network from Neutron's database, and writes what only that can carry: agents, which their own hosts
 // report else, and the default security groups of projects, which Neutron makes by itself
 // with an id of its choice. The rows are those that Neutron 21 (Zed) writes, and the columns
 // that a server does not have are left out.
@@ -22,7 +22,7 @@ import (
 type Database struct {
 	srv  *server.Server
 	name string
-	has  map[string]bool // TABLE.COLUMN
+	has  map[string]bool // TABLE and TABLE.COLUMN
 }
 
 // tables are those that are written.
@@ -30,15 +30,21 @@ var tables = []string{"agents", "standardattributes", "securitygroups", "default
 
 var plain = regexp.MustCompile(`^[0-9A-Za-z_$-]{1,64}$`)
 
-// Open reaches the server by a DSN, and looks whether the database name has Neutron's tables.
-// password asks a person for a password, as in server.Options.
-func Open(ctx context.Context, dsn, name string, password func(string) (string, error)) (*Database, error) {
+// Open reaches the server by a DSN, and looks which tables the database name has. side names it in errors: source or
+// target. password asks a person for a password, as in server.Options.
+func Open(ctx context.Context, side, dsn, name string, password func(string) (string, error)) (*Database, error) {
 	if !plain.MatchString(name) {
 		return nil, fail.Errorf(fail.Invalid, "database %q: want letters, digits, _, $ and -", name)
 	}
-	srv, err := server.Open(ctx, "target", dsn, server.Options{Password: password})
-	if err != nil {
+	srv, err := server.Open(ctx, side, dsn, server.Options{Password: password})
+	switch {
+	case err == nil:
+	case errors.Is(err, context.Canceled):
 		return nil, err
+	case server.Passing(err):
+		return nil, fail.Errorf(fail.Unavailable, "%w", err)
+	default: // the server is there: what was said about it is wrong
+		return nil, fail.Errorf(fail.Invalid, "%w", err)
 	}
 	d := &Database{srv: srv, name: name, has: map[string]bool{}}
 	if err := d.columns(ctx); err != nil {
@@ -56,19 +62,20 @@ func (d *Database) columns(ctx context.Context) error {
 		return err
 	}
 	defer found.Close()
-	there := map[string]bool{}
 	for found.Next() {
 		var table, column string
 		if err := found.Scan(&table, &column); err != nil {
 			return err
 		}
-		there[table], d.has[table+"."+column] = true, true
+		d.has[table], d.has[table+"."+column] = true, true
 	}
-	if err := found.Err(); err != nil {
-		return err
-	}
+	return found.Err()
+}
+
+// writable refuses a database that lacks a table which is written.
+func (d *Database) writable() error {
 	for _, t := range tables {
-		if !there[t] {
+		if !d.has[t] {
 			return fail.Errorf(fail.Invalid, "database %s has no table %s: want Neutron's database", d.name, t)
 		}
 	}
@@ -123,6 +130,9 @@ func (d *Database) in(ctx context.Context, work func(tx *sql.Tx) error) error {
 // Agents writes the rows of agents that are not there. Neutron takes an agent for alive by
 // the time of its last heartbeat, and binds no port to a host without one: see Beat.
 func (d *Database) Agents(ctx context.Context, agents []net.Agent) error {
+	if err := d.writable(); err != nil {
+		return err
+	}
 	for _, a := range agents {
 		err := d.in(ctx, func(tx *sql.Tx) error {
 			there, err := exists(ctx, tx, "SELECT 1 FROM "+d.table("agents")+" WHERE id = ?", a.ID)
