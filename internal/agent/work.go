@@ -19,6 +19,8 @@ import (
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/probe"
+	"holdfast/internal/transition/pin/bridge"
+	"holdfast/internal/transition/pin/pinstep"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/service"
 )
@@ -117,6 +119,7 @@ func (nd *node) work(a *loop.Agent) (*work, error) {
 		evacuate.HostJob: evacuate.HostPlanner, job.Upgrade: service.Planner,
 	}}
 	executors := w.Executors()
+	executors[upgrade.KindPin] = &pinstep.Step{Host: a.Host, Pin: bridge.Pin, Unpin: bridge.Unpin, Has: bridge.Has}
 	executors[upgrade.KindLosses] = probe.Turn{Service: w.counts}
 	executors[evacuate.KindDrain] = w.drain
 	executors[evacuate.KindUndrain] = &drain.Undrain{Host: a.Host, Revive: w.drain.Revive, Rest: w.drain.Rest, Where: w.view.Where, Send: w.BringGuest}

@@ -26,7 +26,7 @@ type planFlags struct {
 	canary, budget, perHost, total        int
 	pause, approve, back, keep, probe     bool
 	lossLimit                             int
-	targets, order, drop                  []string
+	targets, order, drop, pin             []string
 	last                                  string
 	policies, backups, confirmed          []string
 	policy                                string
@@ -54,6 +54,7 @@ func (f *planFlags) flags(cmd *cobra.Command) {
 	fl.StringVar(&f.last, "last", "", "`host` that comes last: the coordinator's")
 	fl.BoolVar(&f.probe, "probe", false, "measure lost packets of guests")
 	fl.IntVar(&f.lossLimit, "loss-limit", 0, "pause when a guest has lost `n` packets while\nits host was worked on; needs --probe")
+	fl.StringSliceVar(&f.pin, "pin", nil, "Open vSwitch `bridges` that forward as before\nwhile their host is worked on; needs\n--keep-guests")
 	fl.StringArrayVar(&f.backups, "backup", nil, "`MODULE=PROVIDER`: the provider backs the\nmodule up; may be repeated")
 	fl.StringArrayVar(&f.confirmed, "confirmed", nil, "`rule` that you confirm as met; may be repeated")
 }
@@ -75,7 +76,7 @@ func (f *planFlags) options() (upgrade.Options, error) {
 	o := upgrade.Options{
 		Mode: mode, Canary: f.canary, PauseAfterWave: f.pause, FailureBudget: f.budget, ApprovePerHost: f.approve, MigrationNetwork: f.network,
 		ParallelPerHost: f.perHost, ParallelTotal: f.total, MoveBack: f.back, KeepGuests: f.keep, DefaultPolicy: inventory.Policy(f.policy),
-		Targets: hostIDs(f.targets), Order: hostIDs(f.order), Drop: hostIDs(f.drop), Last: cluster.HostID(f.last), Probe: f.probe, LossLimit: int64(f.lossLimit), Confirmed: f.confirmed,
+		Targets: hostIDs(f.targets), Order: hostIDs(f.order), Drop: hostIDs(f.drop), Last: cluster.HostID(f.last), Probe: f.probe, LossLimit: int64(f.lossLimit), Pin: f.pin, Confirmed: f.confirmed,
 	}
 	if err != nil {
 		return o, err
@@ -90,6 +91,9 @@ func (f *planFlags) options() (upgrade.Options, error) {
 	}
 	if f.lossLimit > 0 && !f.probe {
 		return o, fmt.Errorf("--loss-limit %d: want --probe with it", f.lossLimit)
+	}
+	if len(f.pin) > 0 && !f.keep {
+		return o, fmt.Errorf("--pin %s: want --keep-guests with it", strings.Join(f.pin, ","))
 	}
 	if err := o.MaxUnavailable.UnmarshalText([]byte(f.maxUnavailable)); err != nil {
 		return o, fmt.Errorf("--max-unavailable %q: %w", f.maxUnavailable, err)

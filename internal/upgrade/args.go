@@ -31,6 +31,7 @@ const (
 	KindO2CB          = "o2cb"             // O2CBArgs
 	KindCommit        = "commit"           // CommitArgs
 	KindCleanup       = "cleanup"          // CleanupArgs
+	KindPin           = "pin"              // PinArgs: bridges forward as before while their host is worked on
 	KindLosses        = "losses"           // LossesArgs: what guests lose while their host is worked on
 	KindTidy          = "tidy"             // TidyArgs: removes what earlier runs have left on a host that is not rolled back
 )
@@ -176,6 +177,12 @@ type LossesArgs struct {
 	Limit int64  `json:"limit,omitempty"` // at the end: packets; with as many lost by one guest the step fails
 }
 
+// PinArgs are the arguments of pin. A bridge that a host does not have is left out there.
+type PinArgs struct {
+	Bridges []string `json:"bridges"`
+	End     bool     `json:"end,omitempty"` // they forward by their own flows again, once these are complete
+}
+
 // Timeouts of steps that no bundle decides.
 const (
 	timeCheck   = 10 * time.Minute
@@ -189,6 +196,7 @@ const (
 	timeCommit  = 10 * time.Minute
 	timeTidy    = 10 * time.Minute
 	timeLosses  = 15 * time.Minute // the host that pings may just be booting
+	timePin     = 10 * time.Minute // an agent that has many ports writes its flows for minutes
 
 	timeMoves  = 30 * time.Minute // beside the time for the memory
 	timePerGiB = 2 * time.Minute

@@ -294,18 +294,6 @@ func (b *builder) turn(name string, hosts []*inventory.Host, chain func(*invento
 	})})
 }
 
-// watched puts what is done on a host between two looks at what its guests lose.
-func (b *builder) watched(work string, h *inventory.Host, c Chain) Chain {
-	if b.o.LossLimit == 0 || b.o.Mode == manifest.Offline || b.plan.Purpose == ForRollback || len(c.Steps) == 0 {
-		return c
-	}
-	begin, end := b.chain(h), b.chain(h)
-	begin.add(KindLosses, LossesArgs{Work: work, Begin: true}, timeLosses, "losses-before", work)
-	end.add(KindLosses, LossesArgs{Work: work, Limit: b.o.LossLimit}, timeLosses, "losses", work)
-	c.Steps = slices.Concat(begin.Steps, c.Steps, end.Steps)
-	return c
-}
-
 // spares chooses one host of each group to be emptied first, to which the others
 // move their guests in turn: the one with the least to move. It comes to the front.
 // A manager, or the host of the management VM or of the coordinator, is chosen only

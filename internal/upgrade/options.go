@@ -36,6 +36,7 @@ type Options struct {
 	Last             cluster.HostID              `json:"last,omitempty"`             // the coordinator's host
 	Probe            bool                        `json:"probe,omitempty"`            // measure lost packets of guests for the whole run
 	LossLimit        int64                       `json:"lossLimit,omitempty"`        // packets; a host whose guests, one of them, lose as many while it is worked on has failed; 0: none; with Probe only
+	Pin              []string                    `json:"pin,omitempty"`              // Open vSwitch bridges that forward as before while a host is worked on; rolling with KeepGuests only
 	Backup           map[string]string           `json:"backup,omitempty"`           // provider by name of the module
 	Confirmed        []string                    `json:"confirmed,omitempty"`        // rules whose condition an operator says is met
 	Run              string                      `json:"run,omitempty"`              // the upgrade's id, by whoever submits it

@@ -2,6 +2,7 @@ package upgrade
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -118,6 +119,34 @@ func TestLossLimit(t *testing.T) {
 	o.Mode = manifest.Offline
 	if got := outline(mustBuild(t, m, inv, o)); strings.Contains(got, "losses") {
 		t.Error(got)
+	}
+}
+
+// With bridges to be pinned each host's turn is between the begin of a pin and its end, inside of the
+// looks at what guests lose. Guests that leave need none.
+func TestPin(t *testing.T) {
+	m, inv := smallBundle(), smallCluster()
+	o := Options{Mode: manifest.Rolling, KeepGuests: true, Last: "h1", Probe: true, LossLimit: 3, Pin: []string{"br-int", "br-ex"}, Confirmed: []string{unwatched}}
+	p := mustBuild(t, m, inv, o)
+	got := outline(p)
+	if n := len(inv.Hosts); strings.Count(got, "/pin/turn") != n || strings.Count(got, "/unpin/turn") != n || !strings.Contains(got, "h2/losses-before/turn h2/pin/turn h2/") || !strings.Contains(got, " h2/check-after h2/unpin/turn h2/losses/turn |") {
+		t.Error(got)
+	}
+	w := newWorld(t, p, inv)
+	for step, end := range map[string]bool{"h3/pin/turn": false, "h3/unpin/turn": true} {
+		if got, want := args[PinArgs](t, w.steps[step]), (PinArgs{Bridges: []string{"br-int", "br-ex"}, End: end}); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %+v, want %+v", step, got, want)
+		}
+		if !w.steps[step].Idempotent {
+			t.Errorf("%s is not repeated after its agent has ended", step)
+		}
+	}
+	for _, bad := range []Options{{Mode: manifest.Rolling, Pin: o.Pin}, {Mode: manifest.Offline, KeepGuests: true, Pin: o.Pin}} {
+		bad.Last, bad.Confirmed = "h1", o.Confirmed
+		p, err := Build(m, inv, bad)
+		if err != nil || !slices.ContainsFunc(p.Findings, func(f Finding) bool { return f.Rule == "pin" && f.Level == Block }) || strings.Contains(outline(&p), "/pin/") {
+			t.Errorf("%s, guests stay %v: %v: want bridges refused", bad.Mode, bad.KeepGuests, err)
+		}
 	}
 }
 

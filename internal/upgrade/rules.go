@@ -46,6 +46,14 @@ func (b *builder) modeFindings() {
 	case b.o.LossLimit != 0 && b.o.Mode == manifest.Offline:
 		b.find(Finding{Rule: "loss-limit", Level: Warn, Text: "The limit of lost packets is not looked at in the mode offline: all hosts are worked on at once.", Remedy: "read the report, or choose rolling"})
 	}
+	if len(b.o.Pin) > 0 && (!b.o.KeepGuests || b.o.Mode != manifest.Rolling) {
+		b.block("pin", "", "Bridges are to be pinned, and guests do not stay on their hosts.", "choose rolling, let guests stay (--keep-guests), or leave the bridges out")
+	}
+	for i, name := range b.o.Pin {
+		if name == "" || slices.Contains(b.o.Pin[:i], name) {
+			b.block("pin", "", fmt.Sprintf("Bridge %q is to be pinned: want names, each once.", name), "correct --pin")
+		}
+	}
 	if r := b.inv.Running; r != "" {
 		b.block("running", "", "An upgrade to "+r+" is under way.", "end it, commit it or roll it back first")
 	}

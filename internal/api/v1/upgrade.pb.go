@@ -865,6 +865,7 @@ type UpgradeOptions struct {
 	Confirmed        []string               `protobuf:"bytes,21,rep,name=confirmed,proto3" json:"confirmed,omitempty"`                                                                         // rules whose condition an operator says is met
 	Run              string                 `protobuf:"bytes,22,opt,name=run,proto3" json:"run,omitempty"`                                                                                     // id of the upgrade, by the agent that begins it
 	Sha256           string                 `protobuf:"bytes,23,opt,name=sha256,proto3" json:"sha256,omitempty"`                                                                               // of the bundle's file, hex, as above
+	Pin              []string               `protobuf:"bytes,25,rep,name=pin,proto3" json:"pin,omitempty"`                                                                                     // Open vSwitch bridges that forward as before while a host is worked on; rolling with guests that stay only
 	LossLimit        int64                  `protobuf:"varint,24,opt,name=loss_limit,json=lossLimit,proto3" json:"loss_limit,omitempty"`                                                       // packets; with as many lost by one of its guests a host has failed; 0: none; with probe only
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
@@ -1059,6 +1060,13 @@ func (x *UpgradeOptions) GetSha256() string {
 		return x.Sha256
 	}
 	return ""
+}
+
+func (x *UpgradeOptions) GetPin() []string {
+	if x != nil {
+		return x.Pin
+	}
+	return nil
 }
 
 func (x *UpgradeOptions) GetLossLimit() int64 {
@@ -4288,7 +4296,7 @@ const file_upgrade_proto_rawDesc = "" +
 	"\aoptions\x18\x04 \x01(\v2\x1b.holdfast.v1.UpgradeOptionsR\aoptions\x124\n" +
 	"\tinventory\x18\x05 \x01(\v2\x16.holdfast.v1.InventoryR\tinventory\x12\x14\n" +
 	"\x05hosts\x18\x06 \x03(\tR\x05hosts\x12\x12\n" +
-	"\x04lost\x18\a \x03(\tR\x04lost\"\xe0\b\n" +
+	"\x04lost\x18\a \x03(\tR\x04lost\"\xf2\b\n" +
 	"\x0eUpgradeOptions\x12\x12\n" +
 	"\x04mode\x18\x01 \x01(\tR\x04mode\x12J\n" +
 	"\x0fmax_unavailable\x18\x02 \x01(\v2!.holdfast.v1.UpgradeOptions.LimitR\x0emaxUnavailable\x12\x16\n" +
@@ -4314,7 +4322,8 @@ const file_upgrade_proto_rawDesc = "" +
 	"\x06backup\x18\x14 \x03(\v2'.holdfast.v1.UpgradeOptions.BackupEntryR\x06backup\x12\x1c\n" +
 	"\tconfirmed\x18\x15 \x03(\tR\tconfirmed\x12\x10\n" +
 	"\x03run\x18\x16 \x01(\tR\x03run\x12\x16\n" +
-	"\x06sha256\x18\x17 \x01(\tR\x06sha256\x12\x1d\n" +
+	"\x06sha256\x18\x17 \x01(\tR\x06sha256\x12\x10\n" +
+	"\x03pin\x18\x19 \x03(\tR\x03pin\x12\x1d\n" +
 	"\n" +
 	"loss_limit\x18\x18 \x01(\x03R\tlossLimit\x1a;\n" +
 	"\rPoliciesEntry\x12\x10\n" +

@@ -163,7 +163,7 @@ func run(ctx context.Context, input, name string, args ...string) (string, error
 	out, err := cmd.Output()
 	switch {
 	case errors.Is(err, exec.ErrNotFound):
-		return "", fmt.Errorf("%s is not on this host", name)
+		return "", fmt.Errorf("%s is not on this host: %w", name, exec.ErrNotFound)
 	case err != nil:
 		return "", fmt.Errorf("%s: %w: %s", name, err, text.Clean(said.String()))
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os/exec"
 	"slices"
 	"strings"
 	"time"
@@ -38,6 +39,19 @@ func speak(ctx context.Context, bridge string, f ovs.Facts) (string, error) {
 	}
 	return "", fail.Errorf(fail.Refused, "bridge %s has the OpenFlow versions %s: a pin needs %s, or all of it could not come at once", bridge, has, strings.Join(versions, " or ")).
 		With(fmt.Sprintf("ovs-vsctl set bridge %s protocols=%s", bridge, want))
+}
+
+// Has reports whether Open vSwitch has a bridge here: false as well where there is no Open vSwitch.
+func Has(ctx context.Context, name string) (bool, error) {
+	_, err := ovs.Bridge(ctx, name)
+	var e *fail.Error
+	switch {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, exec.ErrNotFound), errors.As(err, &e) && e.Kind == fail.Invalid:
+		return false, nil
+	}
+	return false, err
 }
 
 // look dumps a bridge. It refuses one that does not answer, and one that is unknown.

@@ -2,7 +2,9 @@ package bridge
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,8 +14,12 @@ import (
 	"time"
 
 	"holdfast/internal/fail"
+	"holdfast/internal/job"
+	"holdfast/internal/job/engine"
 	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/pin"
+	"holdfast/internal/transition/pin/pinstep"
+	"holdfast/internal/upgrade"
 )
 
 var order = pin.Order{Bridge: bridgeName, For: time.Minute}
@@ -50,6 +56,45 @@ func TestNoPacketIsLostWhilePinned(t *testing.T) {
 	}
 	if d := r.dump(t); len(d.Ours()) > 0 || res.Removed == 0 || len(d.Theirs()) != len(tenants()) {
 		t.Errorf("after unpin: %d flows of the pin, %d removed, %d of the agent", len(d.Ours()), res.Removed, len(d.Theirs()))
+	}
+}
+
+// TestNoPacketIsLostInAnUpgrade: the steps of an upgrade around what deletes all flows and slowly writes them anew. The first
+// one is done twice, as after the end of its agent; the last one waits for the flows.
+func TestNoPacketIsLostInAnUpgrade(t *testing.T) {
+	r := newRig(t)
+	s := &pinstep.Step{Host: "h1", Has: Has, Pin: Pin, Unpin: Unpin}
+	var log bytes.Buffer
+	do := func(end bool) error {
+		args, err := json.Marshal(upgrade.PinArgs{Bridges: []string{bridgeName, "br-none"}, End: end})
+		if err != nil {
+			return err
+		}
+		return s.Do(try.Context(t), engine.Task{Step: job.Step{ID: "h1/pin/turn", Host: "h1", Args: args}, Log: &log, Note: func(string, int) {}})
+	}
+	packets := r.send(t, 1, 2)
+	time.Sleep(300 * time.Millisecond)
+	try.Must(t, do(false))
+	try.Must(t, do(false))
+	if d := r.dump(t); d.Entries() != len(r.hosts)+1 { // and the bridge's own port
+		t.Errorf("%d ports are pinned, want %d", d.Entries(), len(r.hosts)+1)
+	}
+	r.Delete(t, bridgeName, 1)
+	ended := make(chan error, 1)
+	go func() { ended <- do(true) }()
+	r.rewrite(t, 1, 2)
+	try.Must(t, <-ended)
+	time.Sleep(300 * time.Millisecond)
+	packets.stop()
+	t.Logf("%d of %d packets came\n%s", packets.got, packets.sent, log.String())
+	if packets.got != packets.sent || packets.sent < rate {
+		t.Errorf("%d of %d packets came: want all, and at least %d; lost are %v", packets.got, packets.sent, rate, packets.lost)
+	}
+	if d := r.dump(t); len(d.Ours()) > 0 || len(d.Theirs()) != len(tenants()) {
+		t.Errorf("afterwards: %d flows of the pin, %d of the agent", len(d.Ours()), len(d.Theirs()))
+	}
+	if n := strings.Count(log.String(), "br-none: this host has none of that name"); n != 3 {
+		t.Errorf("a bridge that is not here was told of %d times, want 3:\n%s", n, log.String())
 	}
 }
 

@@ -1,0 +1,111 @@
+// Package pinstep has the step of an upgrade that pins the bridges of a host before it is worked on, and ends that
+// when the bridges' own flows are complete again.
+package pinstep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
+	"holdfast/internal/job/engine"
+	"holdfast/internal/transition/pin"
+	"holdfast/internal/upgrade"
+)
+
+// Holds is after what time a pin ends by itself, whatever has become of the run. What is done on one host takes
+// minutes; a run that pauses there waits for a person.
+const Holds = time.Hour
+
+// again is between two tries to end a pin while flows are still missing.
+const again = 2 * time.Second
+
+// Step carries out upgrade.KindPin.
+type Step struct {
+	Host  cluster.HostID
+	Has   func(ctx context.Context, bridge string) (bool, error)
+	Pin   func(context.Context, pin.Order) (*pin.Result, error)
+	Unpin func(context.Context, pin.Order) (*pin.Result, error) // fail.Refused until the bridge's own flows are complete
+}
+
+// Probe implements engine.Executor. Both steps may be done again.
+func (s *Step) Probe(context.Context, engine.Task) (engine.Probed, error) { return engine.NotDone, nil }
+
+// Do implements engine.Executor.
+func (s *Step) Do(ctx context.Context, task engine.Task) error {
+	args, err := engine.Args[upgrade.PinArgs](task)
+	if err != nil {
+		return err
+	}
+	if s.Host != task.Step.Host {
+		return fmt.Errorf("bridges of %s: this is host %s", task.Step.Host, s.Host)
+	}
+	var done []string
+	for _, b := range args.Bridges {
+		has, err := s.Has(ctx, b)
+		switch {
+		case err != nil:
+		case !has:
+			fmt.Fprintf(task.Log, "bridge %s: this host has none of that name\n", b)
+		case args.End:
+			err = s.end(ctx, task, b)
+		default:
+			done = append(done, b)
+			err = s.begin(ctx, task, b)
+		}
+		if err != nil {
+			return errors.Join(err, s.undo(ctx, done))
+		}
+	}
+	return nil
+}
+
+// begin pins a bridge. A pin that is there is of an attempt before, or somebody's: it ends first, unless flows are missing.
+func (s *Step) begin(ctx context.Context, task engine.Task, bridge string) error {
+	if _, err := s.Unpin(ctx, pin.Order{Bridge: bridge}); err != nil {
+		return err
+	}
+	r, err := s.Pin(ctx, pin.Order{Bridge: bridge, For: Holds})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(task.Log, "bridge %s is pinned for %s: %d ports, %d flows and %d groups copied\n", bridge, time.Duration(r.Left)*time.Second, r.Ports, r.Flows, r.Groups)
+	for _, n := range r.Notes {
+		fmt.Fprintf(task.Log, "note: %s\n", n)
+	}
+	return nil
+}
+
+// end waits until the bridge's own flows are complete. When its time is over the step fails by what is missing, and the pin stays.
+func (s *Step) end(ctx context.Context, task engine.Task, bridge string) error {
+	waits := engine.Waits{Task: task}
+	for {
+		r, err := s.Unpin(ctx, pin.Order{Bridge: bridge})
+		var e *fail.Error
+		switch {
+		case err == nil && r.Removed == 0:
+			fmt.Fprintf(task.Log, "bridge %s was not pinned any more: packets may have been lost\n", bridge)
+			return nil
+		case err == nil:
+			fmt.Fprintf(task.Log, "bridge %s forwards by its own flows: %d flows of the pin removed\n", bridge, r.Removed)
+			return nil
+		case !errors.As(err, &e) || e.Kind != fail.Refused:
+			return err
+		}
+		waits.Say("%s", e.Message)
+		if perr := engine.Pause(ctx, again); perr != nil {
+			return errors.Join(perr, err)
+		}
+	}
+}
+
+// undo ends the pins that an attempt has begun which failed: nothing was done on the host yet, so all flows are there.
+func (s *Step) undo(ctx context.Context, bridges []string) (errs error) {
+	for _, b := range bridges {
+		_, err := s.Unpin(context.WithoutCancel(ctx), pin.Order{Bridge: b, Force: true})
+		errs = errors.Join(errs, err)
+	}
+	return errs
+}
