@@ -52,8 +52,9 @@ func (s *Step) Do(ctx context.Context, task engine.Task) error {
 		case args.End:
 			err = s.end(ctx, task, b)
 		default:
-			done = append(done, b)
-			err = s.begin(ctx, task, b)
+			if err = s.begin(ctx, task, b); err == nil {
+				done = append(done, b)
+			}
 		}
 		if err != nil {
 			return errors.Join(err, s.undo(ctx, done))
@@ -101,7 +102,8 @@ func (s *Step) end(ctx context.Context, task engine.Task, bridge string) error {
 	}
 }
 
-// undo ends the pins that an attempt has begun which failed: nothing was done on the host yet, so all flows are there.
+// undo ends the pins that an attempt has begun which failed: nothing was done on the host yet, so all flows are there. A
+// pin that it only found stays: its bridge may have no other flows.
 func (s *Step) undo(ctx context.Context, bridges []string) (errs error) {
 	for _, b := range bridges {
 		_, err := s.Unpin(context.WithoutCancel(ctx), pin.Order{Bridge: b, Force: true})
