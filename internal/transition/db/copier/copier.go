@@ -326,7 +326,7 @@ func (r *run) fit(ctx context.Context) error {
 	if len(engines) > 0 {
 		return fmt.Errorf("the target's tables must be InnoDB, for its transactions: %s", strings.Join(engines, ", "))
 	}
-	settings, err := list(ctx, r.target.DB, "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('log_bin', 'binlog_format')")
+	settings, err := server.Named(ctx, r.target.DB, "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('log_bin', 'binlog_format')")
 	if err != nil {
 		return fmt.Errorf("target: ask for its settings: %w", err)
 	}

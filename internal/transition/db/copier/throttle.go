@@ -3,13 +3,13 @@ package copier
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
 
 	"holdfast/internal/sleep"
+	"holdfast/internal/transition/db/server"
 )
 
 // Throttle holds a copy back while servers have too much to do. Its zero value does not.
@@ -100,7 +100,7 @@ func lag(ctx context.Context, replica *sql.DB) (lag time.Duration, why string, e
 	if newWords(version) {
 		statement = "SHOW REPLICA STATUS"
 	}
-	all, err := list(ctx, replica, statement)
+	all, err := server.Named(ctx, replica, statement)
 	if err != nil {
 		return 0, "", fmt.Errorf("%s: %w", statement, err)
 	}
@@ -129,32 +129,4 @@ func newWords(version string) bool {
 		return false
 	}
 	return a > 8 || a == 8 && (b > 0 || c >= 22)
-}
-
-// list reads all rows of a statement, by the columns' names in small letters; NULL is "".
-func list(ctx context.Context, db *sql.DB, statement string) (out []map[string]string, err error) {
-	rows, err := db.QueryContext(ctx, statement)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	names, err := rows.Columns()
-	if err != nil {
-		return nil, err
-	}
-	values, into := make([]sql.NullString, len(names)), make([]any, len(names))
-	for i := range values {
-		into[i] = &values[i]
-	}
-	for rows.Next() {
-		if err := rows.Scan(into...); err != nil {
-			return nil, err
-		}
-		row := map[string]string{}
-		for i, n := range names {
-			row[strings.ToLower(n)] = values[i].String
-		}
-		out = append(out, row)
-	}
-	return out, rows.Err()
 }

@@ -54,6 +54,36 @@ func Walk(ctx context.Context, q Querier, query string, f func(row []sql.RawByte
 	return errors.Join(rows.Err(), rows.Close())
 }
 
+// Named reads all rows of a statement, by the names of the columns in small letters; NULL has no entry.
+func Named(ctx context.Context, q Querier, query string) (out []map[string]string, err error) {
+	rows, err := q.QueryContext(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	names, err := rows.Columns()
+	if err != nil {
+		return nil, err
+	}
+	values, into := make([]sql.NullString, len(names)), make([]any, len(names))
+	for i := range values {
+		into[i] = &values[i]
+	}
+	for rows.Next() {
+		if err := rows.Scan(into...); err != nil {
+			return nil, err
+		}
+		row := map[string]string{}
+		for i, v := range values {
+			if v.Valid {
+				row[strings.ToLower(names[i])] = v.String
+			}
+		}
+		out = append(out, row)
+	}
+	return out, rows.Err()
+}
+
 // Key is the SQL of each value of a row's key, whose kinds are given and which the row
 // begins with.
 func Key(kinds []column.Kind, row []sql.RawBytes) []string {

@@ -213,7 +213,7 @@ func (s *Server) start(t testing.TB) {
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		select {
 		case <-s.done:
-			t.Fatalf("neutron-server ended at its start:\n%s", s.tail())
+			t.Fatalf("neutron-server ended at its start:\n%s", s.Log())
 		default:
 		}
 		if res, err := http.Get(s.Endpoint() + "/v2.0/networks?limit=1"); err == nil {
@@ -223,7 +223,7 @@ func (s *Server) start(t testing.TB) {
 			}
 		}
 	}
-	t.Fatalf("neutron-server does not answer:\n%s", s.tail())
+	t.Fatalf("neutron-server does not answer:\n%s", s.Log())
 }
 
 func (s *Server) end(t testing.TB) {
@@ -237,8 +237,8 @@ func (s *Server) end(t testing.TB) {
 	}
 }
 
-// tail is the end of what the server wrote.
-func (s *Server) tail() string {
+// Log is the end of what the server wrote, for a test that failed.
+func (s *Server) Log() string {
 	var b strings.Builder
 	for _, name := range []string{"out", "log"} {
 		text, err := os.ReadFile(filepath.Join(s.dir, name))
@@ -249,9 +249,6 @@ func (s *Server) tail() string {
 	}
 	return b.String()
 }
-
-// Log is the end of the server's log, for a test that failed.
-func (s *Server) Log() string { return s.tail() }
 
 // MariaDB starts a server for the databases of one test.
 func MariaDB(t testing.TB) *aligntest.Rig { return aligntest.MariaDB(t, "--max-connections=300") }

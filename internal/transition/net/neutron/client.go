@@ -32,7 +32,7 @@ const (
 // Client is one Neutron API without Keystone (auth_strategy = noauth).
 type Client struct {
 	api *gophercloud.ServiceClient
-	// anchor is a project that has a default security group already, see Groups. "": not
+	// anchor is a project that has a default security group already, see anchorAt. "": not
 	// known yet.
 	anchor string
 }

@@ -162,18 +162,12 @@ func Apply(ctx context.Context, d *net.Document, endpoint string, db Database, j
 	if err != nil {
 		return nil, err
 	}
-	r, err = plan(d, before)
+	r, half, err := plan(d, before)
 	if err != nil {
 		return nil, err
 	}
 	r.DryRun = dry
 	if !dry && len(before) > 0 {
-		half := map[string]bool{}
-		for _, x := range before {
-			if halfMade(x) {
-				half[x.ID] = true
-			}
-		}
 		if err := write(ctx, d, c, half, db, jobs, tell); err != nil {
 			return nil, err
 		}
@@ -202,9 +196,9 @@ func Text(d net.Difference) string {
 }
 
 // plan says what is to be made; what is there, but differs, is refused. Rules which Neutron
-// gave a new group by itself are to be replaced by the document's.
-func plan(d *net.Document, before []net.Difference) (*Report, error) {
-	r := &Report{Created: map[string]int{}}
+// gave a new group by itself are to be replaced by the document's. half are the ports that are half made.
+func plan(d *net.Document, before []net.Difference) (r *Report, half map[string]bool, err error) {
+	r, half = &Report{Created: map[string]int{}}, map[string]bool{}
 	var bad []string
 	for _, x := range before {
 		switch {
@@ -213,7 +207,7 @@ func plan(d *net.Document, before []net.Difference) (*Report, error) {
 		case x.Field == "object" && x.Kind == "security_group_rule":
 			// Whether it is one of those is looked at before it is removed.
 		case halfMade(x):
-			r.Bound++
+			half[x.ID] = true
 		default:
 			bad = append(bad, Text(x))
 		}
@@ -223,14 +217,15 @@ func plan(d *net.Document, before []net.Difference) (*Report, error) {
 		if len(bad) > 20 {
 			bad, more = bad[:20], fmt.Sprintf("\nand %d more", len(bad)-20)
 		}
-		return nil, fail.Errorf(fail.Refused, "the target has other objects than the document, or such that differ:\n%s%s", strings.Join(bad, "\n"), more).
+		return nil, nil, fail.Errorf(fail.Refused, "the target has other objects than the document, or such that differ:\n%s%s", strings.Join(bad, "\n"), more).
 			With("Remove them there, or make them equal; nothing was written.")
 	}
 	r.Equal = len(d.Agents) + len(d.SecurityGroups) + len(d.SecurityGroupRules) + len(d.Networks) + len(d.Subnets) + len(d.Ports)
 	for _, n := range r.Created {
 		r.Equal -= n
 	}
-	return r, nil
+	r.Bound = len(half)
+	return r, half, nil
 }
 
 // halfMade reports that a port is there, and was not bound yet when it was looked at.

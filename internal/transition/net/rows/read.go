@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"holdfast/internal/fail"
+	"holdfast/internal/transition/db/server"
 	"holdfast/internal/transition/net"
 )
 
@@ -245,33 +246,12 @@ func (d *Database) snapshot(ctx context.Context) (s *snapshot, err error) {
 
 // all reads all rows of a table.
 func (d *Database) all(ctx context.Context, tx *sql.Tx, table string) (out []row, err error) {
-	found, err := tx.QueryContext(ctx, "SELECT * FROM "+d.table(table))
+	found, err := server.Named(ctx, tx, "SELECT * FROM "+d.table(table))
 	if err != nil {
 		return nil, fmt.Errorf("read the table %s: %w", table, err)
 	}
-	defer func() { err = errors.Join(err, found.Close()) }()
-	names, err := found.Columns()
-	if err != nil {
-		return nil, err
-	}
-	cells, into := make([]sql.NullString, len(names)), make([]any, len(names))
-	for i := range cells {
-		into[i] = &cells[i]
-	}
-	for found.Next() {
-		if err := found.Scan(into...); err != nil {
-			return nil, fmt.Errorf("read the table %s: %w", table, err)
-		}
-		r := row{}
-		for i, c := range cells {
-			if c.Valid {
-				r[names[i]] = c.String
-			}
-		}
+	for _, r := range found {
 		out = append(out, r)
-	}
-	if err := found.Err(); err != nil {
-		return nil, fmt.Errorf("read the table %s: %w", table, err)
 	}
 	return out, nil
 }
