@@ -17,6 +17,12 @@ var (
 		"the agent of {coordinator} ({coordinatorversion}, generation {coordinatorhas}), who coordinates: they may be one apart at most; bring the agent of {host} to a version of generation {least} to {most}")
 )
 
+// Why a transition is paused, and what its end leaves.
+var (
+	Confirm      = code("confirm", "{what}; then: holdfast jobs resume {job}")
+	UpgradeStays = code("upgrade-stays", "an upgrade that it has begun is not ended by that: holdfast upgrade status")
+)
+
 // Why steps of an upgrade do not begin, and why it is paused.
 var (
 	StepFailed    = code("step-failed", "{step} failed: {why}")

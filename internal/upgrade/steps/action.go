@@ -12,6 +12,7 @@ import (
 	"holdfast/internal/host/action"
 	"holdfast/internal/host/action/program"
 	"holdfast/internal/job/engine"
+	"holdfast/internal/job/engine/command"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/cache"
 	"holdfast/internal/upgrade/manifest"
@@ -54,13 +55,13 @@ type actionStep struct {
 
 func (a *Action) step(t engine.Task) (*actionStep, error) {
 	s := &actionStep{a: a, t: t}
-	if err := runArgs(t, &s.args); err != nil {
+	if err := command.Args(t, &s.args); err != nil {
 		return nil, err
 	}
 	fail := func(format string, args ...any) error {
 		return fmt.Errorf("step %s: "+format, append([]any{t.Step.ID}, args...)...)
 	}
-	if !runIsName(s.args.Run, "-") {
+	if !command.IsName(s.args.Run, "-") {
 		return nil, fail("upgrade %q: want letters, digits and '-'", s.args.Run)
 	}
 	var err error
@@ -73,7 +74,7 @@ func (a *Action) step(t engine.Task) (*actionStep, error) {
 	if s.do = s.module.Actions.Get(s.args.Phase); s.do == nil || s.args.Phase == manifest.Check {
 		return nil, fail("module %s of bundle %s %s does nothing in the phase %q", s.args.Module, s.staged.Manifest.Name, s.staged.Manifest.Version, s.args.Phase)
 	}
-	s.step, err = runStep(a.Dir, t, s)
+	s.step, err = command.Step(a.Dir, t, s)
 	return s, err
 }
 
@@ -98,7 +99,7 @@ func (a *Action) Do(ctx context.Context, t engine.Task) error {
 	}
 	t.Note(s.what(), -1)
 	r, err := s.step.Do(ctx)
-	return runOutcome(s.what(), r, err)
+	return command.Outcome(s.what(), r, err)
 }
 
 // Probe implements engine.Executor. A failure that nobody was told about counts as

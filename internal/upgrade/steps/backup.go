@@ -26,6 +26,7 @@ import (
 	"holdfast/internal/host/backup/mariadb/ctbackup"
 	"holdfast/internal/host/backup/qcow2"
 	"holdfast/internal/job/engine"
+	"holdfast/internal/job/engine/command"
 	"holdfast/internal/upgrade"
 )
 
@@ -58,7 +59,7 @@ func Providers(log *slog.Logger) map[string]backup.Provider {
 
 // runDir is the directory of a run's backups.
 func (b *Backups) runDir(run string) (string, error) {
-	if !runIsName(run, "-") {
+	if !command.IsName(run, "-") {
 		return "", fmt.Errorf("upgrade %q: want letters, digits and '-'", run)
 	}
 	return filepath.Join(b.Dir, "backups", run), nil
@@ -79,7 +80,7 @@ func (b *Backups) request(run, module string, settings json.RawMessage) (backup.
 	if err != nil {
 		return backup.Request{}, err
 	}
-	if !runIsName(module, "._-") {
+	if !command.IsName(module, "._-") {
 		return backup.Request{}, fmt.Errorf("module %q: want letters, digits, '.', '_' and '-'", module)
 	}
 	name := strings.TrimLeft(strings.ReplaceAll(module[:min(len(module), maxBackupName)], ".", "-"), "_-")
@@ -201,7 +202,7 @@ func (b *Backup) byHand(t engine.Task, q backup.Request, args upgrade.BackupArgs
 }
 
 func (b *Backup) read(t engine.Task) (args upgrade.BackupArgs, q backup.Request, p backup.Provider, err error) {
-	if err = runArgs(t, &args); err != nil {
+	if err = command.Args(t, &args); err != nil {
 		return args, q, nil, err
 	}
 	if q, err = b.request(args.Run, args.Module, args.Settings); err == nil {
@@ -258,7 +259,7 @@ type backupRestorer struct {
 }
 
 func (r *Restore) read(t engine.Task) (args upgrade.RestoreArgs, q backup.Request, err error) {
-	if err = runArgs(t, &args); err != nil {
+	if err = command.Args(t, &args); err != nil {
 		return args, q, err
 	}
 	if q, err = r.request(args.Run, args.Module, nil); err != nil {

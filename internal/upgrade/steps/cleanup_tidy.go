@@ -10,6 +10,7 @@ import (
 
 	"holdfast/internal/host/action/program"
 	"holdfast/internal/job/engine"
+	"holdfast/internal/job/engine/command"
 	"holdfast/internal/upgrade"
 )
 
@@ -28,7 +29,7 @@ var _ engine.Executor = (*Tidy)(nil)
 // Do implements engine.Executor. It removes all that it can, and tells what it can not.
 func (d *Tidy) Do(ctx context.Context, t engine.Task) error {
 	var args upgrade.TidyArgs
-	if err := runArgs(t, &args); err != nil {
+	if err := command.Args(t, &args); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, t.Step.Timeout)
@@ -62,7 +63,7 @@ func (d *Tidy) each(ctx context.Context, t engine.Task, below string, remove fun
 	}
 	var errs []error
 	for _, e := range list {
-		if e.Name() == t.Job || !e.IsDir() || !runIsName(e.Name(), "-") { // others are not ours
+		if e.Name() == t.Job || !e.IsDir() || !command.IsName(e.Name(), "-") { // others are not ours
 			continue
 		}
 		if err := ctx.Err(); err != nil {
@@ -81,7 +82,7 @@ func (d *Tidy) each(ctx context.Context, t engine.Task, below string, remove fun
 // Probe implements engine.Executor. It may be done again, so nobody needs to know.
 func (d *Tidy) Probe(_ context.Context, t engine.Task) (engine.Probed, error) {
 	var args upgrade.TidyArgs
-	if err := runArgs(t, &args); err != nil {
+	if err := command.Args(t, &args); err != nil {
 		return engine.CanNotTell, err
 	}
 	return engine.NotDone, nil

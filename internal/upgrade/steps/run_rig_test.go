@@ -21,6 +21,7 @@ import (
 	"holdfast/internal/host/action/program"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
+	"holdfast/internal/job/engine/command"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/cache"
 	"holdfast/internal/upgrade/manifest"
@@ -298,7 +299,7 @@ func (r *runRig) await(what string, ok func() bool) {
 // dir is the directory of the step.
 func (r *runRig) dir() string {
 	r.T.Helper()
-	s, err := runStep(r.up(), r.Task, nil)
+	s, err := command.Step(r.up(), r.Task, nil)
 	if err != nil {
 		r.Fatal(err)
 	}

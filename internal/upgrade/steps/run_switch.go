@@ -14,6 +14,7 @@ import (
 	"holdfast/internal/host/action/program"
 	"holdfast/internal/host/backup"
 	"holdfast/internal/job/engine"
+	"holdfast/internal/job/engine/command"
 	"holdfast/internal/upgrade"
 )
 
@@ -65,7 +66,7 @@ type runSwitch struct {
 
 func (d *Switch) read(t engine.Task) (*runSwitch, error) {
 	var args upgrade.SwitchArgs // upgrade.PairArgs is the same
-	if err := runArgs(t, &args); err != nil {
+	if err := command.Args(t, &args); err != nil {
 		return nil, err
 	}
 	kind, ok := runKinds[t.Step.Kind]
@@ -80,7 +81,7 @@ func (d *Switch) read(t engine.Task) (*runSwitch, error) {
 	if len(args.Run) == 0 {
 		return nil, fmt.Errorf("step %s: it names no program", t.Step.ID)
 	}
-	step, err := runStep(d.Dir, t, &runProgram{d.Helper, args.Run, t.Step.Timeout})
+	step, err := command.Step(d.Dir, t, &command.Program{Helper: d.Helper, Argv: args.Run, Timeout: t.Step.Timeout})
 	return &runSwitch{d, kind, args.Status, step}, err
 }
 
@@ -128,7 +129,7 @@ func (s *runSwitch) do(ctx context.Context, t engine.Task) error {
 	}
 	t.Note(s.what, -1)
 	r, err := s.step.Do(ctx)
-	if err := runOutcome(s.what, r, err); err != nil || s.status == nil {
+	if err := command.Outcome(s.what, r, err); err != nil || s.status == nil {
 		return err
 	}
 	return s.await(ctx, t)

@@ -1,4 +1,6 @@
-package steps
+// Package command is what steps of jobs have in common that run programs of this host: where a
+// step keeps what it has begun, and what its outcome means to the engine.
+package command
 
 import (
 	"context"
@@ -12,11 +14,11 @@ import (
 	"holdfast/internal/job/engine"
 )
 
-// runStep is a step in its directory below that of the upgrades.
-func runStep(dir string, t engine.Task, w program.Work) (*program.Step, error) {
+// Step is a step in its directory below dir, absolute, which is that of a tool.
+func Step(dir string, t engine.Task, w program.Work) (*program.Step, error) {
 	name := strings.ReplaceAll(t.Step.ID, "/", "_")
 	for _, word := range []string{t.Job, name} {
-		if !runIsName(word, "._-") {
+		if !IsName(word, "._-") {
 			return nil, fmt.Errorf("job %q, step %q: want letters, digits, '.', '_' and '-'", t.Job, t.Step.ID)
 		}
 	}
@@ -25,9 +27,9 @@ func runStep(dir string, t engine.Task, w program.Work) (*program.Step, error) {
 	}, nil
 }
 
-// runIsName reports whether s can be the name of a file of its own: letters,
+// IsName reports whether s can be the name of a file of its own: letters,
 // digits and bytes of more, no dot first.
-func runIsName(s, more string) bool {
+func IsName(s, more string) bool {
 	for i := range len(s) {
 		b := s[i]
 		if !('0' <= b && b <= '9' || 'a' <= b && b <= 'z' || 'A' <= b && b <= 'Z' || strings.IndexByte(more, b) >= 0) {
@@ -37,33 +39,33 @@ func runIsName(s, more string) bool {
 	return s != "" && s[0] != '.' && len(s) <= 255
 }
 
-// runArgs reads the arguments of a step.
-func runArgs(t engine.Task, args any) error {
+// Args reads the arguments of a step into args, a pointer.
+func Args(t engine.Task, args any) error {
 	if err := json.Unmarshal(t.Step.Args, args); err != nil {
 		return fmt.Errorf("step %s: read its arguments: %w", t.Step.ID, err)
 	}
 	return nil
 }
 
-// runProgram is a program of the host.
-type runProgram struct {
-	helper  program.Helper
-	argv    []string
-	timeout time.Duration
+// Program is a program of the host.
+type Program struct {
+	Helper  program.Helper
+	Argv    []string // its absolute path, then its arguments
+	Timeout time.Duration
 }
 
 // Do implements program.Work.
-func (p *runProgram) Do(ctx context.Context, a *program.Attempt) (program.Result, error) {
-	return a.Run(ctx, p.helper, program.Spec{Argv: p.argv, Env: program.Environment(program.UsualPath), Dir: "/", Timeout: p.timeout})
+func (p *Program) Do(ctx context.Context, a *program.Attempt) (program.Result, error) {
+	return a.Run(ctx, p.Helper, program.Spec{Argv: p.Argv, Env: program.Environment(program.UsualPath), Dir: "/", Timeout: p.Timeout})
 }
 
 // Look implements program.Work.
-func (p *runProgram) Look(_ context.Context, last program.Result) (program.Result, error) {
+func (p *Program) Look(_ context.Context, last program.Result) (program.Result, error) {
 	return last, nil
 }
 
-// runOutcome is the error of a step after program.Step.Do.
-func runOutcome(what string, r program.Result, err error) error {
+// Outcome is the error of a step after program.Step.Do; what says what was done.
+func Outcome(what string, r program.Result, err error) error {
 	switch {
 	case err != nil && r.State == program.Unknown:
 		return fmt.Errorf("%s: %w: %w", what, engine.ErrUnclear, err)

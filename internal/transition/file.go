@@ -1,0 +1,309 @@
+package transition
+
+import (
+	"fmt"
+	"maps"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/strictyaml"
+)
+
+// Format is the only format of these files.
+const Format = 1
+
+// MaxFile bounds a file, bytes: the plan's steps are kept in the cluster's store.
+const MaxFile = 256 << 10
+
+// File is what an operator writes: docs/transition.md has the fields.
+type File struct {
+	Format    int            `json:"format"`
+	Name      string         `json:"name"`
+	Host      cluster.HostID `json:"host"` // whose agent does the work, unless a command says otherwise; the files that are named are there
+	Databases *Databases     `json:"databases"`
+	Network   *Network       `json:"network"`
+	Upgrade   *Upgrade       `json:"upgrade"`
+	Stages    Stages         `json:"stages"`
+}
+
+// Databases are aligned by `holdfast transition db`, whose flags have these names.
+type Databases struct {
+	Profile  string            `json:"profile"`
+	Mapping  string            `json:"mapping"`
+	IDs      string            `json:"ids"`
+	Source   string            `json:"source"`
+	Target   string            `json:"target"`
+	SourceDB map[string]string `json:"sourceDB"`
+	TargetDB map[string]string `json:"targetDB"`
+	Skip     []string          `json:"skip"`
+	Follow   bool              `json:"follow"`
+	NovaConf string            `json:"novaConf"`
+}
+
+// Network is rebuilt by `holdfast transition net`.
+type Network struct {
+	File   string `json:"file"` // the document between the two
+	Source Side   `json:"source"`
+	Target Side   `json:"target"`
+	Jobs   int    `json:"jobs"` // requests at once; 0: the command's default
+}
+
+// Side is a Neutron: its API, its database, or both.
+type Side struct {
+	Endpoint string `json:"endpoint"`
+	DB       string `json:"db"` // DSN
+	DBName   string `json:"dbName"`
+}
+
+// Upgrade is the hosts' software, brought by `holdfast upgrade run`.
+type Upgrade struct {
+	Bundle string   `json:"bundle"`
+	Flags  []string `json:"flags"` // of that command, as it takes them
+}
+
+// Stages are what a run goes through, in this order. What stands in the file for each is
+// done around the work that the stage has itself.
+type Stages struct {
+	Collect  Stage `json:"collect"`  // facts of the old platform
+	Ready    Stage `json:"ready"`    // the new control plane works; the upgrade of the hosts can be planned
+	Align    Stage `json:"align"`    // the databases, as far as that goes while the old platform works
+	Network  Stage `json:"network"`  // the same of the network
+	Cutover  Stage `json:"cutover"`  // the old platform's API has stopped: the rest of both, compared
+	Hosts    Stage `json:"hosts"`    // the hosts' software
+	Restart  Stage `json:"restart"`  // services of the new control plane
+	Features Stage `json:"features"` // what guests can do
+	Cleanup  Stage `json:"cleanup"`  // what is not needed any more
+}
+
+// Stage is what a file adds to a stage.
+type Stage struct {
+	Confirm string    `json:"confirm"` // what a person has to do or to look at before the stage goes on; in cutover it stands where its own does
+	Before  []Command `json:"before"`
+	After   []Command `json:"after"`
+}
+
+// Command is a program that ends with 0 where all is well.
+type Command struct {
+	Name    string         `json:"name"` // of its step, unique in the stage
+	Host    cluster.HostID `json:"host"` // "": the file's
+	Run     []string       `json:"run"`  // absolute path and arguments; "holdfast" is this program
+	Timeout Duration       `json:"timeout"`
+}
+
+// Duration is a time.Duration that is written as Go does, such as 1h30m.
+type Duration time.Duration
+
+// UnmarshalText reads a duration.
+func (d *Duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	if err != nil || v < minTimeout || v > maxTimeout {
+		return fmt.Errorf("want a time from %s to %s, such as 90s or 1h30m", minTimeout, maxTimeout)
+	}
+	*d = Duration(v)
+	return nil
+}
+
+// Bounds of the time for a command.
+const (
+	minTimeout     = time.Second
+	maxTimeout     = 14 * 24 * time.Hour
+	defaultTimeout = 10 * time.Minute
+)
+
+// Parse reads a file. Without faults it can be built.
+func Parse(data []byte) (*File, []strictyaml.Fault) {
+	if len(data) > MaxFile {
+		return nil, []strictyaml.Fault{{Path: strictyaml.Whole, Value: fmt.Sprintf("%d bytes", len(data)), Want: fmt.Sprintf("want at most %d bytes", MaxFile)}}
+	}
+	f := &File{}
+	read := strictyaml.Decode(data, f)
+	if len(read.Faults) > 0 {
+		return nil, read.Faults
+	}
+	c := &checker{}
+	c.file(f)
+	if len(c.faults) > 0 {
+		return nil, read.Locate(c.faults)
+	}
+	return f, nil
+}
+
+type checker struct{ faults []strictyaml.Fault }
+
+func (c *checker) fault(path, value, want string) {
+	c.faults = append(c.faults, strictyaml.Fault{Path: path, Value: strictyaml.Shorten(value), Want: want})
+}
+
+var word = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+
+const wantWord = "want letters, digits, '.', '_' and '-', at most 63"
+
+func (c *checker) word(path, value string) {
+	if !word.MatchString(value) {
+		c.fault(path, value, wantWord)
+	}
+}
+
+// needed wants a value, on one line, that no command could take for a flag.
+func (c *checker) needed(path, value, want string) {
+	if value == "" {
+		c.fault(path, value, want)
+		return
+	}
+	c.line(path, value)
+}
+
+func (c *checker) line(path, value string) {
+	if strings.HasPrefix(value, "-") || strings.ContainsFunc(value, func(r rune) bool { return r < ' ' }) {
+		c.fault(path, value, "want one line that does not begin with -")
+	}
+}
+
+func (c *checker) absolute(path_, value string) {
+	if !path.IsAbs(value) {
+		c.fault(path_, value, "want an absolute path on the host that does the work")
+	}
+}
+
+func (c *checker) file(f *File) {
+	if f.Format != Format {
+		c.fault("format", fmt.Sprint(f.Format), fmt.Sprintf("want %d, the format that this program knows", Format))
+	}
+	c.word("name", f.Name)
+	c.word("host", string(f.Host))
+	if f.Databases != nil {
+		c.databases(f.Databases)
+	}
+	if f.Network != nil {
+		c.network(f.Network)
+	}
+	if u := f.Upgrade; u != nil {
+		c.absolute("upgrade.bundle", u.Bundle)
+		for i, flag := range u.Flags {
+			c.flag(fmt.Sprintf("upgrade.flags[%d]", i), flag)
+		}
+	}
+	all := f.Stages.all()
+	some := false
+	for _, s := range all {
+		c.commands(s.name+".before", s.Before)
+		c.commands(s.name+".after", s.After)
+		some = some || s.Confirm != "" || len(s.Before) > 0 || len(s.After) > 0
+		if strings.ContainsFunc(s.Confirm, func(r rune) bool { return r < ' ' }) || len(s.Confirm) > maxConfirm {
+			c.fault("stages."+s.name+".confirm", s.Confirm, fmt.Sprintf("want one line of at most %d bytes", maxConfirm))
+		}
+	}
+	if f.Databases == nil && f.Network == nil && f.Upgrade == nil && !some {
+		c.fault(strictyaml.Whole, "", "want databases, network, upgrade or commands of stages: there is nothing to do")
+	}
+	if len(c.faults) == 0 {
+		c.names(f)
+	}
+}
+
+const maxConfirm = 500
+
+// names looks for steps of one name.
+func (c *checker) names(f *File) {
+	seen := map[string]bool{}
+	for _, s := range Build(f).Steps {
+		if seen[s.ID] {
+			c.fault("stages."+s.Stage, s.ID, "want another name: the stage has a step of that name already")
+		}
+		seen[s.ID] = true
+	}
+}
+
+func (c *checker) databases(d *Databases) {
+	if (d.Profile == "") == (d.Mapping == "") {
+		c.fault("databases", "", "want profile or mapping, one of them")
+	}
+	if d.Mapping != "" {
+		c.absolute("databases.mapping", d.Mapping)
+	}
+	if d.Profile != "" {
+		c.line("databases.profile", d.Profile)
+	}
+	c.absolute("databases.ids", d.IDs)
+	if d.NovaConf != "" {
+		c.absolute("databases.novaConf", d.NovaConf)
+	}
+	c.dsn("databases.source", d.Source)
+	c.dsn("databases.target", d.Target)
+	for _, names := range []struct {
+		field string
+		of    map[string]string
+	}{{"databases.sourceDB", d.SourceDB}, {"databases.targetDB", d.TargetDB}} {
+		for _, k := range slices.Sorted(maps.Keys(names.of)) {
+			if v := names.of[k]; v == "" || strings.ContainsAny(k+v, "=,") {
+				c.fault(strictyaml.Field(names.field, k), v, "want the name of a database, without = and commas")
+			}
+		}
+	}
+	for i, t := range d.Skip {
+		c.needed(fmt.Sprintf("databases.skip[%d]", i), t, "want DATABASE.TABLE")
+	}
+}
+
+// dsn wants one without a password: all who may see a plan would see it.
+func (c *checker) dsn(field, dsn string) {
+	c.needed(field, dsn, "want USER@tcp(HOST:PORT)/, USER@unix(PATH)/ or mysql://USER@HOST:PORT/")
+	at := strings.LastIndex(dsn, "@")
+	if at > 0 && strings.Contains(strings.TrimPrefix(dsn[:at], "mysql://"), ":") {
+		c.fault(field, "(not shown)", "want no password here: name an option file that only root may read, /?option-file=PATH")
+	}
+}
+
+func (c *checker) network(n *Network) {
+	c.absolute("network.file", n.File)
+	if n.Jobs < 0 {
+		c.fault("network.jobs", fmt.Sprint(n.Jobs), "want a number from 1")
+	}
+	if (n.Source.Endpoint == "") == (n.Source.DB == "") {
+		c.fault("network.source", n.Source.Endpoint, "want endpoint or db, one of them")
+	}
+	c.needed("network.target.endpoint", n.Target.Endpoint, "want the URL of the new platform's Neutron")
+	c.dsn("network.target.db", n.Target.DB)
+	if n.Source.DB != "" {
+		c.dsn("network.source.db", n.Source.DB)
+	}
+	c.line("network.source.endpoint", n.Source.Endpoint)
+	c.line("network.source.dbName", n.Source.DBName)
+	c.line("network.target.dbName", n.Target.DBName)
+}
+
+// ours are the flags of `upgrade run` that its step gives itself.
+var ours = []string{"--bundle", "--yes", "--wait", "--dry-run", "--join", "--output", "-o", "--server", "--socket"}
+
+func (c *checker) flag(field, flag string) {
+	name, _, _ := strings.Cut(flag, "=")
+	if slices.Contains(ours, name) {
+		c.fault(field, flag, "want a flag that says how the upgrade goes: this one is the step's own")
+	}
+}
+
+func (c *checker) commands(field string, of []Command) {
+	for i := range of {
+		x := &of[i]
+		at := fmt.Sprintf("stages.%s[%d].", field, i)
+		c.word(at+"name", x.Name)
+		if x.Host != "" {
+			c.word(at+"host", string(x.Host))
+		}
+		switch {
+		case len(x.Run) == 0:
+			c.fault(at+"run", "", "want a program and its arguments")
+		case x.Run[0] != Self && !path.IsAbs(x.Run[0]):
+			c.fault(at+"run[0]", x.Run[0], "want the absolute path of a program, or "+Self)
+		}
+		for k, arg := range x.Run {
+			if strings.ContainsRune(arg, 0) {
+				c.fault(fmt.Sprintf("%srun[%d]", at, k), arg, "want no null bytes")
+			}
+		}
+	}
+}

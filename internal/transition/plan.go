@@ -1,0 +1,299 @@
+package transition
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/job"
+)
+
+// Job is the kind of a job that carries a platform over.
+const Job job.Kind = "transition"
+
+// KindCommand is the kind of all steps, with Args as arguments: a program of the step's host
+// is run, and has to end with 0.
+const KindCommand = "transition-command"
+
+// Args are the arguments of KindCommand.
+type Args struct {
+	Run []string `json:"run"`
+}
+
+// Self stands for this program, as the first word of a command.
+const Self = "holdfast"
+
+// nothing is what a step runs that is a person's word alone.
+const nothing = "/bin/true"
+
+// Plan is what a run does, one step after the other.
+type Plan struct {
+	Name  string `json:"name"`
+	Steps []Step `json:"steps"`
+}
+
+// Step is a command.
+type Step struct {
+	ID      string         `json:"id"` // STAGE/NAME
+	Stage   string         `json:"stage"`
+	Host    cluster.HostID `json:"host"`
+	Run     []string       `json:"run"`
+	Timeout time.Duration  `json:"timeout"`           // ns
+	Again   bool           `json:"again,omitempty"`   // it may be run again when nobody knows how it ended
+	Confirm string         `json:"confirm,omitempty"` // what a person has to have done, or looked at, before it is run
+}
+
+// Times of the commands of Holdfast. What copies or upgrades goes on for as long as it takes.
+const (
+	looks = 4 * time.Hour
+	works = maxTimeout
+)
+
+// What a person is asked where the file says nothing else.
+const (
+	confirmCutover = "stop the old platform's API and conductors: nothing may write to its databases and network any more"
+	confirmCleanup = "look whether the new platform does what it should: what the work has left on the databases is removed now"
+)
+
+type named struct {
+	name string
+	*Stage
+}
+
+// all are the stages in their order.
+func (s *Stages) all() []named {
+	return []named{
+		{"collect", &s.Collect}, {"ready", &s.Ready}, {"align", &s.Align}, {"network", &s.Network}, {"cutover", &s.Cutover},
+		{"hosts", &s.Hosts}, {"restart", &s.Restart}, {"features", &s.Features}, {"cleanup", &s.Cleanup},
+	}
+}
+
+// Build makes the plan of a file that has no faults.
+func Build(f *File) *Plan {
+	b := &builder{file: f, plan: &Plan{Name: f.Name}}
+	for _, s := range f.Stages.all() {
+		b.stage(s)
+	}
+	return b.plan
+}
+
+type builder struct {
+	file *File
+	plan *Plan
+	at   named
+}
+
+// stage adds the steps of a stage, and its question before one of them.
+func (b *builder) stage(s named) {
+	b.at = s
+	at, question := len(b.plan.Steps), ""
+	b.commands(s.Before)
+	switch s.name {
+	case "ready":
+		b.ready()
+	case "align":
+		b.align()
+	case "network":
+		b.network()
+	case "cutover":
+		at, question = b.cutover(at)
+	case "hosts":
+		b.hosts()
+	case "cleanup":
+		question = b.cleanup()
+	}
+	b.commands(s.After)
+	if s.Confirm != "" {
+		question = s.Confirm
+	}
+	if question != "" && at == len(b.plan.Steps) { // a person's word alone
+		b.commands([]Command{{Name: "confirm", Run: []string{nothing}}})
+		b.plan.Steps[at].Again = true
+	}
+	if question != "" {
+		b.plan.Steps[at].Confirm = question
+	}
+}
+
+// add adds a command of Holdfast, which may be given again at any time.
+func (b *builder) add(name string, within time.Duration, args ...string) {
+	b.plan.Steps = append(b.plan.Steps, Step{
+		ID: b.at.name + "/" + name, Stage: b.at.name, Host: b.file.Host, Run: append([]string{Self}, args...), Timeout: within, Again: true,
+	})
+}
+
+func (b *builder) commands(all []Command) {
+	for _, c := range all {
+		s := Step{ID: b.at.name + "/" + c.Name, Stage: b.at.name, Host: c.Host, Run: c.Run, Timeout: time.Duration(c.Timeout)}
+		if s.Host == "" {
+			s.Host = b.file.Host
+		}
+		if s.Timeout == 0 {
+			s.Timeout = defaultTimeout
+		}
+		b.plan.Steps = append(b.plan.Steps, s)
+	}
+}
+
+// ready looks whether the later stages can be begun at all.
+func (b *builder) ready() {
+	if b.file.Databases != nil {
+		b.db("databases", looks, "plan", false)
+	}
+	if b.file.Upgrade != nil {
+		b.upgrade("upgrade", looks, "--dry-run")
+	}
+}
+
+func (b *builder) align() {
+	switch d := b.file.Databases; {
+	case d == nil:
+	case d.Follow:
+		b.db("copy", works, "run", false, "--follow", "--catch-up")
+	default:
+		b.db("copy", works, "run", false)
+		b.db("verify", works, "verify", true)
+	}
+}
+
+func (b *builder) network() {
+	if n := b.file.Network; n != nil {
+		b.rebuild("")
+	}
+}
+
+// rebuild brings the network over; prefix tells the steps of a second time apart.
+func (b *builder) rebuild(prefix string) {
+	n := b.file.Network
+	export := []string{"transition", "net", "export", "--out", n.File}
+	if n.Source.Endpoint != "" {
+		export = append(export, "--endpoint", n.Source.Endpoint)
+	} else {
+		export = append(export, "--db", n.Source.DB)
+		export = flag(export, "--db-name", n.Source.DBName)
+	}
+	apply := []string{"transition", "net", "apply", "--file", n.File, "--endpoint", n.Target.Endpoint, "--db", n.Target.DB}
+	apply = flag(apply, "--db-name", n.Target.DBName)
+	if n.Jobs > 0 {
+		apply = append(apply, "--jobs", strconv.Itoa(n.Jobs))
+	}
+	b.add(prefix+"export", looks, export...)
+	b.add(prefix+"apply", works, apply...)
+	b.add(prefix+"verify", looks, "transition", "net", "verify", "--file", n.File, "--endpoint", n.Target.Endpoint)
+}
+
+// cutover brings over what the old platform has written to its end. It returns the place of
+// the first step for which that has to have come, and the question; first where there is none.
+func (b *builder) cutover(first int) (int, string) {
+	d, question := b.file.Databases, ""
+	if d != nil && d.Follow {
+		b.db("catch-up", works, "run", false, "--follow", "--catch-up")
+		first, question = len(b.plan.Steps), confirmCutover
+		b.db("databases", works, "run", false, "--follow", "--cut-over")
+		b.db("verify", works, "verify", true)
+	}
+	if b.file.Network != nil {
+		if question == "" {
+			first, question = len(b.plan.Steps), confirmCutover
+		}
+		b.rebuild("network-")
+	}
+	return first, question
+}
+
+func (b *builder) hosts() {
+	if b.file.Upgrade != nil {
+		b.upgrade("upgrade", works, "--yes", "--wait", "--join")
+	}
+}
+
+func (b *builder) upgrade(name string, within time.Duration, how ...string) {
+	u := b.file.Upgrade
+	b.add(name, within, slices.Concat([]string{"upgrade", "run", "--bundle", u.Bundle}, how, u.Flags)...)
+}
+
+func (b *builder) cleanup() (question string) {
+	if b.file.Databases == nil {
+		return ""
+	}
+	b.add("databases", looks, append([]string{"transition", "db", "clean", "--yes"}, b.servers()...)...)
+	return confirmCleanup
+}
+
+// db adds a command of `transition db`; nova: also with the new platform's own code.
+func (b *builder) db(name string, within time.Duration, command string, nova bool, more ...string) {
+	d := b.file.Databases
+	args := []string{"transition", "db", command}
+	args = flag(args, "--profile", d.Profile)
+	args = flag(args, "--mapping", d.Mapping)
+	args = append(append(args, "--ids", d.IDs), b.servers()...)
+	args = flag(args, "--source-db", pairs(d.SourceDB))
+	args = flag(args, "--target-db", pairs(d.TargetDB))
+	for _, t := range d.Skip {
+		args = append(args, "--skip", t)
+	}
+	if nova {
+		args = flag(args, "--nova-conf", d.NovaConf)
+	}
+	b.add(name, within, append(args, more...)...)
+}
+
+func (b *builder) servers() []string {
+	return []string{"--source", b.file.Databases.Source, "--target", b.file.Databases.Target}
+}
+
+func flag(args []string, name, value string) []string {
+	if value == "" {
+		return args
+	}
+	return append(args, name, value)
+}
+
+func pairs(m map[string]string) string {
+	var out []string
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		out = append(out, k+"="+m[k])
+	}
+	return strings.Join(out, ",")
+}
+
+// Encode writes the plan.
+func (p *Plan) Encode() ([]byte, error) {
+	out, err := json.Marshal(p)
+	if err != nil {
+		return nil, fmt.Errorf("write the plan of a transition: %w", err)
+	}
+	return out, nil
+}
+
+// JobSteps are the steps as the engine has them.
+func (p *Plan) JobSteps() ([]job.Step, error) {
+	out := make([]job.Step, 0, len(p.Steps))
+	for _, s := range p.Steps {
+		args, err := json.Marshal(Args{s.Run})
+		if err != nil {
+			return nil, fmt.Errorf("step %s: %w", s.ID, err)
+		}
+		out = append(out, job.Step{ID: s.ID, Host: s.Host, Kind: KindCommand, Args: args, Timeout: s.Timeout, Idempotent: s.Again})
+	}
+	return out, job.CheckSteps(out)
+}
+
+// Line is a command as a shell takes it.
+func Line(argv []string) string {
+	var out []string
+	for _, a := range argv {
+		if a == "" || strings.ContainsFunc(a, func(r rune) bool {
+			return !strings.ContainsRune("-_./:=,@+%", r) && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
+		}) {
+			a = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+		}
+		out = append(out, a)
+	}
+	return strings.Join(out, " ")
+}
