@@ -6,6 +6,7 @@ import (
 	"fmt"
 	mathrand "math/rand/v2"
 	"net/netip"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -14,13 +15,16 @@ import (
 	"holdfast/internal/evacuate"
 	"holdfast/internal/evacuate/drain"
 	"holdfast/internal/ha/loop"
+	"holdfast/internal/host/action/program"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/probe"
+	"holdfast/internal/transition"
 	"holdfast/internal/transition/pin/bridge"
 	"holdfast/internal/transition/pin/pinstep"
+	transitionsteps "holdfast/internal/transition/steps"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/service"
 )
@@ -116,11 +120,14 @@ func (nd *node) work(a *loop.Agent) (*work, error) {
 		Addresses: addresses, Said: w.SaidAddresses, Active: w.Probed, Log: nd.Log,
 	})
 	w.Jobs = engine.Jobs{Store: a.Store, Planners: map[job.Kind]func([]byte) (job.Planner, error){
-		evacuate.HostJob: evacuate.HostPlanner, job.Upgrade: service.Planner,
+		evacuate.HostJob: evacuate.HostPlanner, job.Upgrade: service.Planner, transition.Job: transition.NewPlanner,
 	}}
 	executors := w.Executors()
 	executors[upgrade.KindPin] = &pinstep.Step{Host: a.Host, Pin: bridge.Pin, Unpin: bridge.Unpin, Has: bridge.Has}
 	executors[upgrade.KindLosses] = probe.Turn{Service: w.counts}
+	executors[transition.KindCommand] = &transitionsteps.Command{
+		Helper: program.Helper{Exe: w.Exe, Args: w.Helper}, Dir: filepath.Join(nd.n.DataDir, "transition"), Self: w.Exe, Env: []string{"HOLDFAST_SOCKET=" + nd.socket()},
+	}
 	executors[evacuate.KindDrain] = w.drain
 	executors[evacuate.KindUndrain] = &drain.Undrain{Host: a.Host, Revive: w.drain.Revive, Rest: w.drain.Rest, Where: w.view.Where, Send: w.BringGuest}
 	w.worker = engine.NewWorker(engine.WorkerOptions{
@@ -178,6 +185,15 @@ func (w *work) Run(ctx context.Context) error {
 // DrainHost begins to empty a host, and returns the job.
 func (w *work) DrainHost(ctx context.Context, user string, host cluster.HostID) (job.View, error) {
 	id, err := drain.Begin(ctx, w.Jobs.Store, w.view.Seen, user, host, job.Upgrade)
+	if err != nil {
+		return job.View{}, err
+	}
+	return w.Get(ctx, id)
+}
+
+// RunTransition begins a transition by the text of its file, and returns the job.
+func (w *work) RunTransition(ctx context.Context, user string, file []byte) (job.View, error) {
+	id, err := transitionsteps.Begin(ctx, w.Jobs.Store, w.view.Seen, user, file)
 	if err != nil {
 		return job.View{}, err
 	}

@@ -19,6 +19,17 @@ func (c *Client) DrainHost(ctx context.Context, host string) (job.View, error) {
 	return Decode[job.View](resp.GetJob()), nil
 }
 
+// RunTransition begins to bring the platform to another version, by the text of a file.
+func (c *Client) RunTransition(ctx context.Context, file []byte) (job.View, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	resp, err := c.jobs.RunTransition(ctx, &apiv1.RunTransitionRequest{File: file})
+	if err != nil {
+		return job.View{}, fromWire(ctx, c.target, err)
+	}
+	return Decode[job.View](resp.GetJob()), nil
+}
+
 // Jobs lists the jobs that run and the last that ran, newest first, without
 // their steps.
 func (c *Client) Jobs(ctx context.Context) ([]job.View, error) {

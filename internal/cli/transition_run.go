@@ -21,6 +21,7 @@ type dbRun struct {
 	dbMapping
 	parallel, threads int
 	follow            bool
+	catchUp, cutOver  bool
 	quiet, lag        time.Duration
 }
 
@@ -40,6 +41,10 @@ then press Ctrl-C once, and it ends when all that was written until then is
 there. Pressed twice it aborts, as it does at once when it is terminated in
 another way, and the same command goes on. After the cut-over it does not.
 
+For scripts: with --catch-up it ends when all is there that was written when the
+copy was done or when it was begun; the same command goes on later. With
+--cut-over it ends so, too, and that is the cut-over.
+
 Exit codes: 0 done, 1 failed or interrupted, 2 bad input or a plan with errors,
 3 refused, because the target has rows, another run is under way or was begun
 otherwise or has had its cut-over, 4 a server is not reachable.`,
@@ -50,6 +55,8 @@ otherwise or has had its cut-over, 4 a server is not reachable.`,
 	f := cmd.Flags()
 	parallelFlag(cmd, &r.parallel)
 	f.BoolVar(&r.follow, "follow", false, "carry over what is written meanwhile,\nuntil Ctrl-C")
+	f.BoolVar(&r.catchUp, "catch-up", false, "with --follow: end when it is not behind, without\na cut-over")
+	f.BoolVar(&r.cutOver, "cut-over", false, "with --follow: the old platform's writers have\nstopped; carry over the rest, and end")
 	f.DurationVar(&r.quiet, "quiet", 0, "with --follow: end when nothing has come for\nthis `time`")
 	f.IntVar(&r.threads, "max-threads-running", 0, "wait while more than `N` threads run on a server")
 	f.StringVar(&r.Replica, "replica", "", "`DSN` of a replica of the target; wait while it is\nfurther behind than --max-lag")
@@ -80,8 +87,10 @@ func (r *dbRun) check(cmd *cobra.Command) error {
 		return usage(cmd, fmt.Errorf("--max-threads-running %d: want a number from 1", r.threads))
 	case r.quiet < 0 || r.quiet == 0 && f.Changed("quiet"):
 		return usage(cmd, fmt.Errorf("--quiet %s: want a time, such as 30s", r.quiet))
-	case r.quiet > 0 && !r.follow:
-		return usage(cmd, errors.New("--quiet is for --follow, which is not given"))
+	case (r.quiet > 0 || r.catchUp || r.cutOver) && !r.follow:
+		return usage(cmd, errors.New("--quiet, --catch-up and --cut-over are for --follow, which is not given"))
+	case r.catchUp && r.cutOver || r.quiet > 0 && (r.catchUp || r.cutOver):
+		return usage(cmd, errors.New("--quiet, --catch-up, --cut-over: want one of them, as each says when it ends"))
 	case r.lag < time.Second:
 		return usage(cmd, fmt.Errorf("--max-lag %s: want a time from 1s: servers tell whole seconds", r.lag))
 	case f.Changed("max-lag") && r.Replica == "":
@@ -104,8 +113,11 @@ func (a *app) dbRun(cmd *cobra.Command, r *dbRun) (err error) {
 	}
 	defer func() { err = errors.Join(err, x.Close()) }()
 	w := &running{newTicker(a.env.Stderr)}
-	o := &align.Options{Tell: w.shows.tell(), Parallel: r.parallel, MaxThreadsRunning: r.threads, MaxLag: r.lag, Quiet: r.quiet}
-	if r.follow {
+	o := &align.Options{Tell: w.shows.tell(), Parallel: r.parallel, MaxThreadsRunning: r.threads, MaxLag: r.lag, Quiet: r.quiet, CatchUp: r.catchUp, CutOver: r.cutOver}
+	switch {
+	case r.catchUp || r.cutOver:
+		o.Follow = toTheEnd
+	case r.follow:
 		o.Follow = w.carry
 	}
 	if out, err := x.Complete(cmd.Context(), o); out != nil || err != nil {
@@ -170,6 +182,13 @@ func (w *running) carry(ctx context.Context, follow func(work context.Context, s
 	return err
 }
 
+// toTheEnd carries over what the source's log has when following begins.
+func toTheEnd(ctx context.Context, follow func(work context.Context, stop <-chan struct{}) error) error {
+	stop := make(chan struct{})
+	close(stop)
+	return follow(ctx, stop)
+}
+
 // heed closes stop at the cut-over, and aborts, until done. A signal ends ctx, too, a
 // moment before or after it comes here; a ctx that ends without one was to end the copy, at
 // once where it says why: another has the source's lock.
@@ -223,6 +242,10 @@ func ranText(out *align.Ran, p painter) string {
 	say(&b, p, label, green, did)
 	if f := out.Follow; f != nil {
 		say(&b, p, "followed", green, fmt.Sprintf("%s transactions of the source, up to %s", thousands(f.Transactions), clean(f.Position)))
+	}
+	if out.GoesOn {
+		say(&b, p, "next", plain, "the same command again, and at last with --cut-over")
+		return b.String()
 	}
 	say(&b, p, "next", plain, "holdfast transition db verify, with the same mapping, IDs and servers")
 	label = "then"

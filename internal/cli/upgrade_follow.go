@@ -12,9 +12,15 @@ import (
 	"holdfast/internal/reason"
 )
 
-// awaitUpgrade follows a run to its end, or until a failure needs a person.
+// awaitUpgrade follows an upgrade to its end, or until a failure needs a person.
 func (a *app) awaitUpgrade(ctx context.Context, c *api.Client, j job.View, js bool) error {
-	j, err := a.follow(ctx, j, func(ctx context.Context, j job.View) (job.View, error) { return lookAtRun(ctx, c, j) }, needsHelp)
+	look := func(ctx context.Context, j job.View) (job.View, error) { return lookAtRun(ctx, c, j) }
+	return a.awaitRun(ctx, j, js, look, "holdfast upgrade status")
+}
+
+// awaitRun follows a run to its end, or until a failure needs a person, who is told where to look.
+func (a *app) awaitRun(ctx context.Context, j job.View, js bool, look func(context.Context, job.View) (job.View, error), where string) error {
+	j, err := a.follow(ctx, j, look, needsHelp)
 	if err != nil {
 		return err
 	}
@@ -34,7 +40,7 @@ func (a *app) awaitUpgrade(ctx context.Context, c *api.Client, j job.View, js bo
 	if err := writeText(a.env.Stderr, b.String()); err != nil {
 		return err
 	}
-	return fail.Errorf(fail.Failed, "%s: %s: %s", j.Title, or(j.Result, j.State), j.Because()).With("what can be done: holdfast upgrade status")
+	return fail.Errorf(fail.Failed, "%s: %s: %s", j.Title, or(j.Result, j.State), j.Because()).With("what can be done: " + where)
 }
 
 // lookAtRun asks how a run stands. An upgrade tells of the steps only that run or
@@ -70,7 +76,7 @@ func stuckSteps(j job.View) []job.StepView {
 }
 
 // needsHelp reports whether a run is paused because of a failure. A run that somebody
-// has paused, or that pauses after a wave, is followed on. An agent of an earlier version
+// has paused, that pauses after a wave, or that asks for a person's word, is followed on. An agent of an earlier version
 // tells no codes: then a step that is stuck needs help, whatever the pause is for.
 func needsHelp(j job.View) bool {
 	switch {
@@ -79,7 +85,9 @@ func needsHelp(j job.View) bool {
 	case len(j.WhyCodes) == 0:
 		return len(stuckSteps(j)) > 0
 	}
-	return slices.ContainsFunc(j.WhyCodes, func(r reason.Reason) bool { return !r.Is(reason.PausedBy) && !r.Is(reason.WaveDone) })
+	return slices.ContainsFunc(j.WhyCodes, func(r reason.Reason) bool {
+		return !r.Is(reason.PausedBy) && !r.Is(reason.WaveDone) && !r.Is(reason.Confirm)
+	})
 }
 
 // Lines of a log that are shown.

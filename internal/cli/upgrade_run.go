@@ -2,6 +2,8 @@ package cli
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -145,6 +147,7 @@ func (m *meter) end() error {
 // beginning says how a run is begun.
 type beginning struct {
 	dryRun, yes, wait bool
+	join              bool // an upgrade to the same bundle counts
 	show              detail
 }
 
@@ -185,6 +188,7 @@ refused, for example because another upgrade runs; 4 agent not reachable.`,
 	}
 	in.flags(a, cmd)
 	cmd.Flags().BoolVar(&b.dryRun, "dry-run", false, "show the plan only")
+	cmd.Flags().BoolVar(&b.join, "join", false, "where an upgrade to this bundle is under way or\ndone, begin none, and count that one")
 	b.show.flags(cmd, "with --dry-run: ")
 	b.flags(cmd)
 	f.flags(cmd)
@@ -215,6 +219,11 @@ func (a *app) upgradeRun(cmd *cobra.Command, in *upgradeInput, o upgrade.Options
 		if err != nil {
 			return err
 		}
+		if b.join {
+			if is, err := a.joined(cmd.Context(), c, u, f, b, js); is || err != nil {
+				return err
+			}
+		}
 		if j := u.Job; j != nil && j.State != "ended" {
 			return fail.Errorf(fail.Refused, "%s of %s is %s: only one upgrade at a time", j.ID, j.User, j.State).With("see: holdfast upgrade status")
 		}
@@ -225,6 +234,28 @@ func (a *app) upgradeRun(cmd *cobra.Command, in *upgradeInput, o upgrade.Options
 	}
 	r.Bundle = sent.SHA256
 	return a.beginUpgrade(cmd.Context(), c, r, b, js)
+}
+
+// joined takes an upgrade to the bundle in f for this one where it is under way or done: is.
+func (a *app) joined(ctx context.Context, c *api.Client, u request.Standing, f *os.File, b beginning, js bool) (is bool, err error) {
+	sum := sha256.New()
+	_, err = io.Copy(sum, f)
+	if err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	switch {
+	case err != nil:
+		return false, fmt.Errorf("read the bundle: %w", err)
+	case u.Job == nil || u.Bundle == nil || u.Bundle.SHA256 != hex.EncodeToString(sum.Sum(nil)) || u.Purpose == upgrade.ForRollback:
+		return false, nil
+	case u.Job.State == "ended" && u.Job.Result != "done":
+		return false, nil
+	case u.Job.State != "ended" && b.wait:
+		return true, a.awaitUpgrade(ctx, c, *u.Job, js)
+	case js:
+		return true, writeJSON(a.env.Stdout, outcome{Job: u.Job}, false)
+	}
+	return true, writeText(a.env.Stdout, fmt.Sprintf("%s is there already: %s: %s\n", clean(u.Job.ID), clean(u.Job.Title), jobState(*u.Job).text))
 }
 
 // beginUpgrade begins a run of any purpose, after asking.

@@ -19,6 +19,8 @@ import (
 type Jobs interface {
 	// DrainHost begins to empty a host.
 	DrainHost(ctx context.Context, user string, host cluster.HostID) (job.View, error)
+	// RunTransition begins to bring the platform to another version, by the text of a file.
+	RunTransition(ctx context.Context, user string, file []byte) (job.View, error)
 	// Hosts lists the hosts that report, in the order of their names.
 	Hosts(ctx context.Context) ([]inventory.Summary, error)
 	// Forget removes what is known of a host that is gone for good; with force also
@@ -49,6 +51,19 @@ func (h *jobHandler) DrainHost(ctx context.Context, req *apiv1.DrainHostRequest)
 		return nil, fmt.Errorf("drain host %s: %w", req.Host, err)
 	}
 	return &apiv1.DrainHostResponse{Job: api.Encode[*apiv1.Job](j)}, nil
+}
+
+// RunTransition begins a transition, in the caller's name.
+func (h *jobHandler) RunTransition(ctx context.Context, req *apiv1.RunTransitionRequest) (*apiv1.RunTransitionResponse, error) {
+	who, err := callerOf(ctx)
+	if err != nil {
+		return nil, err
+	}
+	j, err := h.jobs.RunTransition(ctx, who.user, req.File)
+	if err != nil {
+		return nil, fmt.Errorf("begin a transition: %w", err)
+	}
+	return &apiv1.RunTransitionResponse{Job: api.Encode[*apiv1.Job](j)}, nil
 }
 
 // ListHosts lists the hosts that report.

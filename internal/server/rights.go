@@ -45,7 +45,9 @@ var rights = map[string]right{
 
 	apiv1connect.ClusterServiceRenewCertificatesProcedure: ofOperators,
 
-	apiv1connect.JobServiceDrainHostProcedure:  ofOperators,
+	apiv1connect.JobServiceDrainHostProcedure:     ofOperators,
+	apiv1connect.JobServiceRunTransitionProcedure: ofOperators,
+
 	apiv1connect.JobServiceListHostsProcedure:  ofAll,
 	apiv1connect.JobServiceForgetHostProcedure: ofOperators,
 	apiv1connect.JobServiceListJobsProcedure:   ofAll,

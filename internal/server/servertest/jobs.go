@@ -12,6 +12,8 @@ import (
 	"holdfast/internal/fail"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
+	"holdfast/internal/transition"
+	"holdfast/internal/transition/steps"
 )
 
 // Jobs is a fake of this host's part in jobs. A drain goes on by one state at
@@ -135,6 +137,22 @@ func (f *Jobs) DrainHost(_ context.Context, user string, host cluster.HostID) (j
 	j := job.View{
 		ID: fmt.Sprintf("drain-%d", len(f.jobs)+1), Kind: "host", Title: "empty host " + string(host), User: "root", State: "active", Began: f.Now,
 		Steps: []job.StepView{{ID: string(host) + "/drain", Host: host, Kind: "drain", State: "pending"}},
+	}
+	f.jobs = append([]job.View{j}, f.jobs...)
+	return j, nil
+}
+
+// RunTransition begins a job of the steps of a file.
+func (f *Jobs) RunTransition(_ context.Context, user string, file []byte) (job.View, error) {
+	p, err := steps.Read("", file)
+	if err != nil {
+		return job.View{}, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	j := job.View{ID: fmt.Sprintf("transition-%d", len(f.jobs)+1), Kind: string(transition.Job), Title: "transition of " + p.Name, User: user, State: "active", Began: f.Now}
+	for _, s := range p.Steps {
+		j.Steps = append(j.Steps, job.StepView{ID: s.ID, Host: s.Host, Kind: transition.KindCommand, State: "pending"})
 	}
 	f.jobs = append([]job.View{j}, f.jobs...)
 	return j, nil

@@ -68,6 +68,8 @@ type Options struct {
 	MaxThreadsRunning int           // on a server; while there are more, it waits; 0: any number
 	MaxLag            time.Duration // that the replica may be behind; servers tell whole seconds
 	Quiet             time.Duration // following ends when nothing has come for so long; 0: never
+	CatchUp           bool          // an end by stop is no cut-over: the same run goes on later
+	CutOver           bool          // a copy that has had its cut-over is complete
 
 	// Follow is called when the rows are copied, and calls follow: that carries over what is
 	// written to the source, until all is there that was written when stop is closed; when
@@ -80,18 +82,19 @@ type Ran struct {
 	copier.Result
 	Complete bool           `json:"complete,omitempty"` // it was whole before: nothing was changed
 	Follow   *follow.Result `json:"follow,omitempty"`
-	Advice   []string       `json:"advice"` // of the mapping
+	GoesOn   bool           `json:"goes_on,omitempty"` // the cut-over is still to come
+	Advice   []string       `json:"advice"`            // of the mapping
 }
 
 // Complete looks whether a run that does not follow finds its copy whole, for which nothing
 // is to be done; nil: it does not.
 func (x *Alignment) Complete(ctx context.Context, o *Options) (*Ran, error) {
-	if o.Follow != nil {
+	if o.Follow != nil && !o.CutOver {
 		return nil, nil
 	}
 	j, err := x.journal(ctx)
 	switch {
-	case err != nil || j == nil || j.State == copier.Copying && !j.Follows:
+	case err != nil || j == nil || j.State == copier.Copying && !j.Follows || o.Follow != nil && (!j.Follows || j.State != copier.Done):
 		return nil, err
 	case j.Follows && j.State != copier.Done:
 		_, unlock, err := copier.Lock(ctx, x.target) // else it is under way, which is to be said first
@@ -196,13 +199,13 @@ func (x *Alignment) Run(ctx context.Context, o *Options) (*Ran, error) {
 	if err != nil {
 		return nil, cutOver(err)
 	}
-	out := &Ran{Result: *res, Advice: append([]string{}, x.mapping.Advice...)}
+	out := &Ran{Result: *res, GoesOn: o.CatchUp, Advice: append([]string{}, x.mapping.Advice...)}
 	if o.Follow == nil {
 		return out, nil
 	}
 	err = o.Follow(ctx, func(work context.Context, stop <-chan struct{}) (err error) {
 		out.Follow, err = follow.Run(work, x.mapping, x.plan, x.source, x.target, x.sourceDBs, follow.Options{
-			Quiet: o.Quiet, Stop: stop, Throttle: throttle, Progress: func(p follow.Progress) { o.Progress(Progress{Follow: &p}) }, Log: o.Log,
+			Quiet: o.Quiet, Stop: stop, GoesOn: o.CatchUp, Throttle: throttle, Progress: func(p follow.Progress) { o.Progress(Progress{Follow: &p}) }, Log: o.Log,
 		})
 		return err
 	})

@@ -94,6 +94,9 @@ const (
 	ClusterServiceRenewCertificatesProcedure = "/holdfast.v1.ClusterService/RenewCertificates"
 	// JobServiceDrainHostProcedure is the fully-qualified name of the JobService's DrainHost RPC.
 	JobServiceDrainHostProcedure = "/holdfast.v1.JobService/DrainHost"
+	// JobServiceRunTransitionProcedure is the fully-qualified name of the JobService's RunTransition
+	// RPC.
+	JobServiceRunTransitionProcedure = "/holdfast.v1.JobService/RunTransition"
 	// JobServiceListHostsProcedure is the fully-qualified name of the JobService's ListHosts RPC.
 	JobServiceListHostsProcedure = "/holdfast.v1.JobService/ListHosts"
 	// JobServiceForgetHostProcedure is the fully-qualified name of the JobService's ForgetHost RPC.
@@ -740,6 +743,8 @@ func (UnimplementedClusterServiceHandler) RenewCertificates(context.Context, *v1
 type JobServiceClient interface {
 	// DrainHost begins to move all guests off a host.
 	DrainHost(context.Context, *v1.DrainHostRequest) (*v1.DrainHostResponse, error)
+	// RunTransition begins to bring the platform to another version.
+	RunTransition(context.Context, *v1.RunTransitionRequest) (*v1.RunTransitionResponse, error)
 	// ListHosts returns the hosts that report their guests, whether the management
 	// VM may run there or not, in the order of their names.
 	ListHosts(context.Context, *v1.ListHostsRequest) (*v1.ListHostsResponse, error)
@@ -769,6 +774,12 @@ func NewJobServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...
 			httpClient,
 			baseURL+JobServiceDrainHostProcedure,
 			connect.WithSchema(jobServiceMethods.ByName("DrainHost")),
+			connect.WithClientOptions(opts...),
+		),
+		runTransition: connect.NewClient[v1.RunTransitionRequest, v1.RunTransitionResponse](
+			httpClient,
+			baseURL+JobServiceRunTransitionProcedure,
+			connect.WithSchema(jobServiceMethods.ByName("RunTransition")),
 			connect.WithClientOptions(opts...),
 		),
 		listHosts: connect.NewClient[v1.ListHostsRequest, v1.ListHostsResponse](
@@ -806,17 +817,27 @@ func NewJobServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...
 
 // jobServiceClient implements JobServiceClient.
 type jobServiceClient struct {
-	drainHost  *connect.Client[v1.DrainHostRequest, v1.DrainHostResponse]
-	listHosts  *connect.Client[v1.ListHostsRequest, v1.ListHostsResponse]
-	forgetHost *connect.Client[v1.ForgetHostRequest, v1.ForgetHostResponse]
-	listJobs   *connect.Client[v1.ListJobsRequest, v1.ListJobsResponse]
-	getJob     *connect.Client[v1.GetJobRequest, v1.GetJobResponse]
-	commandJob *connect.Client[v1.CommandJobRequest, v1.CommandJobResponse]
+	drainHost     *connect.Client[v1.DrainHostRequest, v1.DrainHostResponse]
+	runTransition *connect.Client[v1.RunTransitionRequest, v1.RunTransitionResponse]
+	listHosts     *connect.Client[v1.ListHostsRequest, v1.ListHostsResponse]
+	forgetHost    *connect.Client[v1.ForgetHostRequest, v1.ForgetHostResponse]
+	listJobs      *connect.Client[v1.ListJobsRequest, v1.ListJobsResponse]
+	getJob        *connect.Client[v1.GetJobRequest, v1.GetJobResponse]
+	commandJob    *connect.Client[v1.CommandJobRequest, v1.CommandJobResponse]
 }
 
 // DrainHost calls holdfast.v1.JobService.DrainHost.
 func (c *jobServiceClient) DrainHost(ctx context.Context, req *v1.DrainHostRequest) (*v1.DrainHostResponse, error) {
 	response, err := c.drainHost.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// RunTransition calls holdfast.v1.JobService.RunTransition.
+func (c *jobServiceClient) RunTransition(ctx context.Context, req *v1.RunTransitionRequest) (*v1.RunTransitionResponse, error) {
+	response, err := c.runTransition.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
 	}
@@ -872,6 +893,8 @@ func (c *jobServiceClient) CommandJob(ctx context.Context, req *v1.CommandJobReq
 type JobServiceHandler interface {
 	// DrainHost begins to move all guests off a host.
 	DrainHost(context.Context, *v1.DrainHostRequest) (*v1.DrainHostResponse, error)
+	// RunTransition begins to bring the platform to another version.
+	RunTransition(context.Context, *v1.RunTransitionRequest) (*v1.RunTransitionResponse, error)
 	// ListHosts returns the hosts that report their guests, whether the management
 	// VM may run there or not, in the order of their names.
 	ListHosts(context.Context, *v1.ListHostsRequest) (*v1.ListHostsResponse, error)
@@ -897,6 +920,12 @@ func NewJobServiceHandler(svc JobServiceHandler, opts ...connect.HandlerOption) 
 		JobServiceDrainHostProcedure,
 		svc.DrainHost,
 		connect.WithSchema(jobServiceMethods.ByName("DrainHost")),
+		connect.WithHandlerOptions(opts...),
+	)
+	jobServiceRunTransitionHandler := connect.NewUnaryHandlerSimple(
+		JobServiceRunTransitionProcedure,
+		svc.RunTransition,
+		connect.WithSchema(jobServiceMethods.ByName("RunTransition")),
 		connect.WithHandlerOptions(opts...),
 	)
 	jobServiceListHostsHandler := connect.NewUnaryHandlerSimple(
@@ -933,6 +962,8 @@ func NewJobServiceHandler(svc JobServiceHandler, opts ...connect.HandlerOption) 
 		switch r.URL.Path {
 		case JobServiceDrainHostProcedure:
 			jobServiceDrainHostHandler.ServeHTTP(w, r)
+		case JobServiceRunTransitionProcedure:
+			jobServiceRunTransitionHandler.ServeHTTP(w, r)
 		case JobServiceListHostsProcedure:
 			jobServiceListHostsHandler.ServeHTTP(w, r)
 		case JobServiceForgetHostProcedure:
@@ -954,6 +985,10 @@ type UnimplementedJobServiceHandler struct{}
 
 func (UnimplementedJobServiceHandler) DrainHost(context.Context, *v1.DrainHostRequest) (*v1.DrainHostResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.JobService.DrainHost is not implemented"))
+}
+
+func (UnimplementedJobServiceHandler) RunTransition(context.Context, *v1.RunTransitionRequest) (*v1.RunTransitionResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.JobService.RunTransition is not implemented"))
 }
 
 func (UnimplementedJobServiceHandler) ListHosts(context.Context, *v1.ListHostsRequest) (*v1.ListHostsResponse, error) {

@@ -51,12 +51,13 @@ func Args(t engine.Task, args any) error {
 type Program struct {
 	Helper  program.Helper
 	Argv    []string // its absolute path, then its arguments
+	Env     []string // KEY=VALUE, beside the usual environment
 	Timeout time.Duration
 }
 
 // Do implements program.Work.
 func (p *Program) Do(ctx context.Context, a *program.Attempt) (program.Result, error) {
-	return a.Run(ctx, p.Helper, program.Spec{Argv: p.Argv, Env: program.Environment(program.UsualPath), Dir: "/", Timeout: p.Timeout})
+	return a.Run(ctx, p.Helper, program.Spec{Argv: p.Argv, Env: append(program.Environment(program.UsualPath), p.Env...), Dir: "/", Timeout: p.Timeout})
 }
 
 // Look implements program.Work.

@@ -25,6 +25,7 @@ type Options struct {
 	Progress func(Progress)  // at most twice a second; nil: not told
 	Quiet    time.Duration   // ends when the end of the log is reached and nothing came for so long; 0: never
 	Stop     <-chan struct{} // closed: the run ends when it has carried over what the log has at that moment
+	GoesOn   bool            // an end by Stop is no cut-over: the same run goes on later
 	Patience time.Duration   // how long servers may be away; 0: 5 minutes
 	Throttle copier.Throttle // held before rows are written
 	Log      *slog.Logger    // for people: what is out of the ordinary; nil: none
@@ -338,6 +339,9 @@ func (f *follower) ended(ctx context.Context) (bool, error) {
 		if err := f.carry(ctx); err != nil || f.failures > 0 {
 			return false, err
 		}
+	}
+	if f.stop != nil && f.opt.GoesOn {
+		return true, nil
 	}
 	return true, f.write(ctx, copier.Done)
 }

@@ -1,0 +1,142 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"holdfast/internal/fail"
+	"holdfast/internal/job"
+	"holdfast/internal/transition"
+	"holdfast/internal/transition/steps"
+)
+
+func (a *app) transitionPlanCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "plan FILE",
+		Short: "Show every step of a whole transition",
+		Long: `Shows every step that "transition run" would do: the stage, the host, the
+command as a shell takes it, and what a person is asked before. It needs no
+cluster and no agent, and nothing is begun. - as FILE is standard input.
+
+Each command of Holdfast in it may be given by hand, too, and does the same.
+See docs/transition.md for the file.
+
+Exit codes: 0 shown, 2 bad input.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			js, err := a.asJSON(cmd)
+			if err != nil {
+				return err
+			}
+			_, p, err := a.transitionFile(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			if js {
+				return writeJSON(a.env.Stdout, p, false)
+			}
+			return writeText(a.env.Stdout, transitionText(p))
+		},
+	}
+}
+
+// transitionFile reads a file, and makes the plan of it.
+func (a *app) transitionFile(ctx context.Context, file string) (text []byte, p *transition.Plan, err error) {
+	var in io.Reader = a.env.Stdin
+	name := file
+	if file == "-" {
+		in, name = source(ctx, a.env.Stdin), "standard input"
+	} else {
+		f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NONBLOCK, 0) // a pipe without a writer must not hang
+		if err != nil {
+			return nil, nil, fail.Errorf(fail.Invalid, "%w", err)
+		}
+		defer f.Close()
+		in = f
+	}
+	if text, err = io.ReadAll(io.LimitReader(in, transition.MaxFile+1)); err != nil {
+		return nil, nil, fail.Errorf(fail.Invalid, "read %s: %w", name, err)
+	}
+	p, err = steps.Read(name, text)
+	return text, p, err
+}
+
+func transitionText(p *transition.Plan) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "transition of %s: %s\n", p.Name, plural(len(p.Steps), "step"))
+	stage := ""
+	for i, s := range p.Steps {
+		if s.Stage != stage {
+			stage = s.Stage
+			fmt.Fprintf(&b, "\n%s\n", stage)
+		}
+		fmt.Fprintf(&b, "%3d. %s on %s\n", i+1, s.ID, s.Host)
+		if s.Confirm != "" {
+			fmt.Fprintf(&b, "     asks before: %s\n", clean(s.Confirm))
+		}
+		fmt.Fprintf(&b, "     %s\n", clean(transition.Line(s.Run)))
+	}
+	return b.String()
+}
+
+func (a *app) transitionRunCmd() *cobra.Command {
+	var b beginning
+	cmd := &cobra.Command{
+		Use:   "run FILE",
+		Short: "Bring a whole platform to another version",
+		Long: `Brings over databases, network and hosts as one job, step after step as
+"transition plan" shows them. It pauses before steps that need a person's word
+("jobs resume" gives it), and where a step fails: mend what is wrong, then "jobs
+retry", or "jobs skip" with a reason. A step that was interrupted goes on where
+it was. When the command is interrupted, the job continues: "jobs watch".
+
+"jobs abort" ends the transition, and not an upgrade of hosts that it has begun.
+
+Exit codes: 0 it has begun, or with --wait is done; 1 it has failed, or is
+paused after a failure; 2 bad input; 3 refused, as another one is under way; 4
+agent not reachable.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.transitionRun(cmd, args[0], b) },
+	}
+	b.flags(cmd)
+	return cmd
+}
+
+func (a *app) transitionRun(cmd *cobra.Command, file string, b beginning) error {
+	if file == "-" && !b.yes {
+		return usage(cmd, errors.New("- as FILE wants --yes: the answer would be read from there, too"))
+	}
+	ctx := cmd.Context()
+	text, p, err := a.transitionFile(ctx, file)
+	if err != nil {
+		return err
+	}
+	c, js, err := a.open(cmd)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if !b.yes {
+		if err := a.typedYes(ctx, transitionText(p)+"\nType yes to begin: "); err != nil {
+			return err
+		}
+	}
+	j, err := c.RunTransition(ctx, text)
+	switch {
+	case err != nil:
+		return err
+	case b.wait:
+		look := func(ctx context.Context, j job.View) (job.View, error) { return c.Job(ctx, j.ID) }
+		return a.awaitRun(ctx, j, js, look, "holdfast jobs show "+clean(j.ID))
+	case js:
+		return writeJSON(a.env.Stdout, j, false)
+	}
+	return writeText(a.env.Stdout, fmt.Sprintf("%s has begun: %s\nfollow it with: holdfast jobs watch %[1]s\n", clean(j.ID), clean(j.Title)))
+}

@@ -1,0 +1,69 @@
+package steps
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
+	"holdfast/internal/inventory/report"
+	"holdfast/internal/job"
+	"holdfast/internal/job/engine"
+	"holdfast/internal/store"
+	"holdfast/internal/strictyaml"
+	"holdfast/internal/transition"
+)
+
+// Read reads a file, whose name is for messages. Bad input is a *fail.Error.
+func Read(name string, text []byte) (*transition.Plan, error) {
+	f, faults := transition.Parse(text)
+	if len(faults) > 0 {
+		return nil, fail.Errorf(fail.Invalid, "%s", strictyaml.Lines(name, faults))
+	}
+	return transition.Build(f), nil
+}
+
+// Begin begins a transition in a user's name, by the text of its file, and returns the job's ID.
+func Begin(ctx context.Context, st store.Store, seen func() (map[cluster.HostID]report.Seen, bool), user string, text []byte) (string, error) {
+	p, err := Read("", text)
+	if err != nil {
+		return "", err
+	}
+	hosts, ok := seen()
+	if !ok {
+		return "", fmt.Errorf("the hosts' reports are not read yet: %w", store.ErrRetry)
+	}
+	for _, s := range p.Steps {
+		if _, known := hosts[s.Host]; !known {
+			return "", fail.Errorf(fail.Invalid, "step %s: host %q: no host of that name reports; want one of %s", s.ID, s.Host, names(hosts))
+		}
+	}
+	plan, err := p.Encode()
+	if err != nil {
+		return "", err
+	}
+	steps, err := p.JobSteps()
+	if err != nil {
+		return "", err
+	}
+	now := time.Now().UTC()
+	j := job.Job{ID: engine.NewID("transition", now), Kind: transition.Job, Title: "transition of " + p.Name, User: user, Began: now}
+	if err := engine.Submit(ctx, st, j, plan, steps, engine.Also{}); err != nil {
+		return "", engine.Explain(err)
+	}
+	return j.ID, nil
+}
+
+func names(hosts map[cluster.HostID]report.Seen) string {
+	var out []string
+	for h := range hosts {
+		out = append(out, string(h))
+	}
+	slices.Sort(out)
+	if len(out) > 10 {
+		out = append(out[:10], fmt.Sprintf("and %d more", len(out)-10))
+	}
+	return fmt.Sprint(out)
+}

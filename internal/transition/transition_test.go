@@ -1,0 +1,361 @@
+package transition
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/job"
+	"holdfast/internal/reason"
+	"holdfast/internal/strictyaml"
+)
+
+const whole = `format: 1
+name: site-a
+host: cp1
+databases:
+  profile: openstack-liberty-zed
+  ids: /etc/holdfast/ids
+  source: /?option-file=/etc/holdfast/old.cnf
+  target: new@tcp(10.0.0.2:3306)/
+  sourceDB: {nova: liberty_nova, glance: liberty_glance}
+  skip: [nova.services]
+  follow: true
+  novaConf: /etc/nova/nova.conf
+network:
+  file: /var/lib/holdfast/net.json
+  source: {endpoint: "http://127.0.0.1:9696"}
+  target: {endpoint: "http://127.0.0.1:9697", db: "holdfast@unix(/run/mysqld/mysqld.sock)/", dbName: neutron2}
+  jobs: 8
+upgrade:
+  bundle: /srv/compute.hfb
+  flags: [--keep-guests, --pin, br-int, --probe, --loss-limit, "3"]
+stages:
+  ready:
+    before:
+      - {name: rabbit, run: [/usr/sbin/rabbitmqctl, cluster_status], timeout: 30s}
+  network:
+    after:
+      - {name: dhcp, host: net1, run: [/usr/local/bin/dhcp-works, "vlan 10"]}
+  restart:
+    confirm: restart placement, scheduler and conductor
+  cleanup:
+    after:
+      - {name: endpoints, run: [/usr/local/bin/drop-endpoints]}
+`
+
+func parsed(t *testing.T, text string) *Plan {
+	t.Helper()
+	f, faults := Parse([]byte(text))
+	if len(faults) > 0 {
+		t.Fatal(strictyaml.Lines("file", faults))
+	}
+	return Build(f)
+}
+
+func shown(p *Plan) string {
+	var b strings.Builder
+	for _, s := range p.Steps {
+		fmt.Fprintf(&b, "%s %s %s", s.ID, s.Host, Line(s.Run))
+		if s.Confirm != "" {
+			fmt.Fprintf(&b, " <- %s", s.Confirm)
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+func TestAWholePlan(t *testing.T) {
+	const dbs = "--ids /etc/holdfast/ids --source '/?option-file=/etc/holdfast/old.cnf' --target 'new@tcp(10.0.0.2:3306)/' --source-db glance=liberty_glance,nova=liberty_nova --skip nova.services"
+	const prof = "--profile openstack-liberty-zed " + dbs
+	const apply = "--file /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9697 --db 'holdfast@unix(/run/mysqld/mysqld.sock)/' --db-name neutron2 --jobs 8"
+	const flags = "--keep-guests --pin br-int --probe --loss-limit 3"
+	want := strings.Join([]string{
+		"ready/rabbit cp1 /usr/sbin/rabbitmqctl cluster_status",
+		"ready/databases cp1 holdfast transition db plan " + prof,
+		"ready/upgrade cp1 holdfast upgrade run --bundle /srv/compute.hfb --dry-run " + flags,
+		"align/copy cp1 holdfast transition db run " + prof + " --follow --catch-up",
+		"network/export cp1 holdfast transition net export --out /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9696",
+		"network/apply cp1 holdfast transition net apply " + apply,
+		"network/verify cp1 holdfast transition net verify --file /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9697",
+		"network/dhcp net1 /usr/local/bin/dhcp-works 'vlan 10'",
+		"cutover/catch-up cp1 holdfast transition db run " + prof + " --follow --catch-up",
+		"cutover/databases cp1 holdfast transition db run " + prof + " --follow --cut-over <- " + confirmCutover,
+		"cutover/verify cp1 holdfast transition db verify " + prof + " --nova-conf /etc/nova/nova.conf",
+		"cutover/network-export cp1 holdfast transition net export --out /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9696",
+		"cutover/network-apply cp1 holdfast transition net apply " + apply,
+		"cutover/network-verify cp1 holdfast transition net verify --file /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9697",
+		"hosts/upgrade cp1 holdfast upgrade run --bundle /srv/compute.hfb --yes --wait --join " + flags,
+		"restart/confirm cp1 /bin/true <- restart placement, scheduler and conductor",
+		"cleanup/databases cp1 holdfast transition db clean --yes --source '/?option-file=/etc/holdfast/old.cnf' --target 'new@tcp(10.0.0.2:3306)/' <- " + confirmCleanup,
+		"cleanup/endpoints cp1 /usr/local/bin/drop-endpoints",
+	}, "\n") + "\n"
+	p := parsed(t, whole)
+	if got := shown(p); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	if s := p.Steps[0]; s.Timeout != 30*time.Second || s.Again {
+		t.Errorf("a command of the operator: %+v", s)
+	}
+	if s := p.Steps[3]; s.Timeout != works || !s.Again {
+		t.Errorf("a command of ours: %+v", s)
+	}
+	text, err := p.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, err := NewPlanner(text)
+	if err != nil || !reflect.DeepEqual(&back.(*Planner).plan, p) || len(back.Steps()) != len(p.Steps) {
+		t.Errorf("read back: %v", err)
+	}
+}
+
+// TestPartsAlone: each part is there without the others, and asks where it has to.
+func TestPartsAlone(t *testing.T) {
+	const head = "format: 1\nname: a\nhost: h\n"
+	const dbs = "databases: {mapping: /m.yaml, ids: /ids, source: a@tcp(b)/, target: c@tcp(d)/"
+	for text, want := range map[string]string{
+		head + dbs + "}\n": "ready/databases align/copy align/verify cleanup/databases?",
+		head + dbs + ", follow: true}\nstages: {cutover: {confirm: stop, before: [{name: x, run: [/x]}]}}\n":                                         "ready/databases align/copy cutover/x cutover/catch-up cutover/databases? cutover/verify cleanup/databases?",
+		head + "network: {file: /n, source: {db: a@tcp(b)/}, target: {endpoint: \"http://x\", db: a@tcp(b)/}}\nstages: {network: {confirm: look}}\n": "network/export? network/apply network/verify cutover/network-export? cutover/network-apply cutover/network-verify",
+		head + "upgrade: {bundle: /b}\n":                                                "ready/upgrade hosts/upgrade",
+		head + "stages: {features: {after: [{name: all, run: [holdfast, version]}]}}\n": "features/all",
+		head + "stages: {collect: {confirm: look}}\n":                                   "collect/confirm?",
+	} {
+		var got []string
+		for _, s := range parsed(t, text).Steps {
+			if s.Confirm != "" {
+				s.ID += "?"
+			}
+			got = append(got, s.ID)
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s\ngot  %s\nwant %s", text, strings.Join(got, " "), want)
+		}
+	}
+}
+
+func TestFaults(t *testing.T) {
+	edit := func(old, new string) string {
+		if !strings.Contains(whole, old) {
+			t.Fatalf("the file has no %q", old)
+		}
+		return strings.Replace(whole, old, new, 1)
+	}
+	for text, want := range map[string]string{
+		edit("format: 1", "format: 2"):                                                          `1:9: format: value "2": want 1`,
+		edit("name: site-a", "name: site a"):                                                    `2:7: name: value "site a": want letters`,
+		edit("host: cp1", "hosts: cp1"):                                                         "3:1: hosts",
+		edit("  ids: /etc", "  ids: etc"):                                                       `ids: value "etc/holdfast/ids": want an absolute path`,
+		edit("new@tcp", "new:secret@tcp"):                                                       `databases.target: value "(not shown)": want no password here`,
+		edit("new@tcp(10.0.0.2:3306)/", "mysql://new:secret@h:3306/"):                           `databases.target: value "(not shown)": want no password here`,
+		edit("new@tcp(10.0.0.2:3306)/", "--yes"):                                                "databases.target",
+		edit("nova: liberty_nova", "nova: a=b"):                                                 "databases.sourceDB.nova",
+		edit("profile: openstack-liberty-zed", "mapping: /m\n  profile: openstack-liberty-zed"): "want profile or mapping, one of them",
+		edit("--keep-guests", "--bundle=/x"):                                                    `upgrade.flags[0]: value "--bundle=/x": want a flag that says how`,
+		edit("[/usr/sbin/rabbitmqctl", "[rabbitmqctl"):                                          `stages.ready.before[0].run[0]: value "rabbitmqctl": want the absolute path`,
+		edit("timeout: 30s", "timeout: 3y"):                                                     "want a time from 1s to 336h0m0s",
+		edit("name: rabbit", "name: databases"):                                                 `stages.ready: value "ready/databases": want another name`,
+		edit(`{endpoint: "http://127.0.0.1:9696"}`, "{}"):                                       "network.source",
+		edit("jobs: 8", "jobs: -1"):                                                             "network.jobs",
+		edit("confirm: restart placement,", `confirm: "a\nb`) + `"`:                             "",
+		"format: 1\nname: a\nhost: h\n":                                                         "there is nothing to do",
+		strings.Repeat("#", MaxFile+1):                                                          "want at most 262144 bytes",
+	} {
+		_, faults := Parse([]byte(text))
+		if got := strictyaml.Lines("", faults); len(faults) == 0 || !strings.Contains(got, want) || strings.Contains(got, "secret") {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+// rig is a job of a plan of three steps, the second with a question.
+type rig struct {
+	t     *testing.T
+	p     job.Planner
+	j     job.Job
+	recs  map[string]job.Record
+	hosts map[cluster.HostID]job.HostState
+}
+
+func newRig(t *testing.T) *rig {
+	plan := Plan{Name: "a", Steps: []Step{
+		{ID: "align/copy", Stage: "align", Host: "h1", Run: []string{"/a"}, Timeout: time.Hour, Again: true},
+		{ID: "cutover/databases", Stage: "cutover", Host: "h2", Run: []string{"/b"}, Timeout: time.Hour, Confirm: "stop it"},
+		{ID: "hosts/upgrade", Stage: "hosts", Host: "h1", Run: []string{"/c"}, Timeout: time.Hour},
+	}}
+	text, err := plan.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := NewPlanner(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	up := job.HostState{Up: true}
+	return &rig{t, p, job.Job{ID: "t-1", State: job.Active}, map[string]job.Record{}, map[cluster.HostID]job.HostState{"h1": up, "h2": up}}
+}
+
+// next decides until nothing changes, and returns what is granted.
+func (r *rig) next() string {
+	r.t.Helper()
+	for range 5 {
+		d := r.p.Next(r.j, r.recs, r.hosts, time.Time{})
+		if d.Job != nil {
+			if len(d.Grant) > 0 {
+				r.t.Fatalf("%v is granted while the job changes", d.Grant)
+			}
+			r.j = *d.Job
+			continue
+		}
+		var waits []string
+		for _, w := range d.Waits {
+			waits = append(waits, reason.Text(w))
+		}
+		return strings.TrimSpace(strings.Join(d.Grant, ",") + " " + strings.Join(waits, "; "))
+	}
+	r.t.Fatal("it does not come to rest")
+	return ""
+}
+
+func (r *rig) want(granted string, state job.State, why string) {
+	r.t.Helper()
+	got := r.next()
+	if got != granted || r.j.State != state || r.j.Why != why {
+		r.t.Fatalf("%q, %s, %q; want %q, %s, %q", got, r.j.State, r.j.Why, granted, state, why)
+	}
+}
+
+func (r *rig) is(step string, s job.StepState) {
+	r.recs[step] = job.Record{Step: step, State: s, Attempt: 1, Why: "broken"}
+}
+
+func (r *rig) obey(c job.Command) {
+	r.t.Helper()
+	j, err := job.Obey(r.j, c, "ann")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.j = j
+}
+
+const asks = "cutover/databases: stop it; then: holdfast jobs resume t-1"
+
+func TestStepsGoOneAfterTheOther(t *testing.T) {
+	r := newRig(t)
+	r.want("align/copy", job.Active, "")
+	r.is("align/copy", job.Running)
+	r.want("", job.Active, "")
+	r.is("align/copy", job.Done)
+	r.want("", job.Paused, asks)
+	r.want("", job.Paused, asks)
+	r.obey(job.Resume)
+	r.want("cutover/databases", job.Active, "")
+	r.is("cutover/databases", job.Failed)
+	r.want("", job.Paused, "cutover/databases failed: broken")
+	r.obey(job.Resume) // nothing was decided about the step
+	r.want("", job.Paused, "cutover/databases failed: broken")
+	r.is("cutover/databases", job.Pending) // retried: it is not asked again
+	r.want("cutover/databases", job.Active, "")
+	r.is("cutover/databases", job.Unknown)
+	r.want("", job.Paused, "cutover/databases was begun and may have been done: broken")
+	r.is("cutover/databases", job.Skipped)
+	r.want("hosts/upgrade", job.Active, "")
+	r.is("hosts/upgrade", job.Done)
+	r.want("", job.Ended, "")
+	if r.j.Result != "done" {
+		t.Errorf("result %s", r.j.Result)
+	}
+}
+
+func TestAFailureOfAStepThatAsksNothing(t *testing.T) {
+	r := newRig(t)
+	r.is("align/copy", job.Failed)
+	r.want("", job.Paused, "align/copy failed: broken")
+	r.is("align/copy", job.Skipped) // the next step asks all the same
+	r.want("", job.Paused, asks)
+}
+
+func TestAPauseOfAPersonStays(t *testing.T) {
+	r := newRig(t)
+	r.obey(job.Pause)
+	r.want("", job.Paused, "paused by ann")
+	r.is("align/copy", job.Done)
+	r.want("", job.Paused, "paused by ann")
+	r.obey(job.Resume)
+	r.want("", job.Paused, asks)
+}
+
+func TestASilentHostIsWaitedFor(t *testing.T) {
+	r := newRig(t)
+	r.hosts["h1"] = job.HostState{}
+	r.want("align/copy: the agent of h1 does not answer", job.Active, "")
+	r.is("align/copy", job.Running)
+	r.want("align/copy: the agent of h1 does not answer", job.Active, "")
+}
+
+func TestAbort(t *testing.T) {
+	for running, want := range map[string]string{"align/copy": "aborted by ann", "hosts/upgrade": "aborted by ann; an upgrade that it has begun is not ended by that: holdfast upgrade status"} {
+		r := newRig(t)
+		for _, s := range r.p.Steps() {
+			if s.ID == running {
+				break
+			}
+			r.is(s.ID, job.Done)
+		}
+		r.is(running, job.Running)
+		r.obey(job.Abort)
+		if got := r.next(); !strings.Contains(got, running) || r.j.State != job.Aborting {
+			t.Errorf("%q, %s while %s runs", got, r.j.State, running)
+		}
+		r.is(running, job.Failed)
+		r.want("", job.Ended, want)
+		if r.j.Result != "aborted" {
+			t.Errorf("result %s", r.j.Result)
+		}
+		// A host that never answers is not waited for.
+		r.j.State = job.Aborting
+		r.is(running, job.Running)
+		r.hosts = nil
+		if r.next(); r.j.State != job.Ended {
+			t.Errorf("%s with a silent host", r.j.State)
+		}
+	}
+}
+
+func TestAStateOfANewerProgramIsKept(t *testing.T) {
+	r := newRig(t)
+	r.j.Data = []byte(`{"asked":7}`)
+	if got := r.next(); !strings.Contains(got, "cannot unmarshal") || string(r.j.Data) != `{"asked":7}` {
+		t.Errorf("%q, %s", got, r.j.Data)
+	}
+}
+
+func TestLine(t *testing.T) {
+	argv := []string{"/bin/echo", "", "it's", "a b", "$x", "plain-1_2.3/4:5=6,7@8%"}
+	if got, want := Line(argv), `/bin/echo '' 'it'\''s' 'a b' '$x' plain-1_2.3/4:5=6,7@8%`; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(whole))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		file, faults := Parse(text)
+		if len(faults) > 0 {
+			return
+		}
+		p := Build(file)
+		steps, err := p.JobSteps()
+		if err != nil || len(steps) == 0 {
+			t.Fatalf("a file without faults: %v, %d steps", err, len(steps))
+		}
+		if slices.ContainsFunc(p.Steps, func(s Step) bool { return len(s.Run) == 0 || s.Host == "" }) {
+			t.Fatal("a step without a command or a host")
+		}
+	})
+}
