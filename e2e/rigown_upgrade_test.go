@@ -210,7 +210,8 @@ func (r *rig) saidGuests(t testing.TB, h string) string {
 }
 
 // TestUpgradeWithRebootsUnderPing upgrades and reboots all hosts, while guests are
-// pinged and the coordinator's agent is killed at every progress that is seen.
+// pinged and the coordinator's agent is killed at every progress that is seen. It is part of a
+// whole transition, whose steps a host does that is rebooted in the middle of one.
 func TestUpgradeWithRebootsUnderPing(t *testing.T) { onLab(t, owned, upgradeWithRebootsUnderPing) }
 
 func upgradeWithRebootsUnderPing(t testing.TB, r *rig) {
@@ -223,8 +224,9 @@ func upgradeWithRebootsUnderPing(t testing.TB, r *rig) {
 	hosts := r.lab.Hosts()
 	key := newKey(t)
 	bundle := r.bundleOn(t, hosts[0], platformBundle(t, key, true), key)
-	r.command(t, hosts[0], slices.Concat([]string{"upgrade", "run", "--version", platformOld, "--yes", "--probe", "-o", "json",
-		"--platform", r.saidGuests(t, hosts[0])}, bundle)...)
+	whole := r.carry(t, hosts[0], bundle[1], slices.Concat([]string{"--version", platformOld, "--probe", "--platform", r.saidGuests(t, hosts[0])}, bundle[2:])...)
+	whole.cutOver(t)
+	r.awaitUpgrade(t, "the upgrade is begun", func(u request.Standing) bool { return u.Job.State == "active" })
 
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
@@ -259,6 +261,7 @@ func upgradeWithRebootsUnderPing(t testing.TB, r *rig) {
 	}
 	r.haveAll(t, platformNew)
 	r.unbroken(t, before)
+	whole.ends(t)
 	r.reported(t, hosts[1], before)
 	r.commitTwice(t, hosts[2])
 	r.haveAll(t, platformNew)

@@ -55,7 +55,7 @@ otherwise or has had its cut-over, 4 a server is not reachable.`,
 	f := cmd.Flags()
 	parallelFlag(cmd, &r.parallel)
 	f.BoolVar(&r.follow, "follow", false, "carry over what is written meanwhile,\nuntil Ctrl-C")
-	f.BoolVar(&r.catchUp, "catch-up", false, "with --follow: end when it is not behind, without\na cut-over")
+	f.BoolVar(&r.catchUp, "catch-up", false, "with --follow: end when it is not behind,\nwithout a cut-over")
 	f.BoolVar(&r.cutOver, "cut-over", false, "with --follow: the old platform's writers have\nstopped; carry over the rest, and end")
 	f.DurationVar(&r.quiet, "quiet", 0, "with --follow: end when nothing has come for\nthis `time`")
 	f.IntVar(&r.threads, "max-threads-running", 0, "wait while more than `N` threads run on a server")

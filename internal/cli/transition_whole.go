@@ -13,8 +13,8 @@ import (
 
 	"holdfast/internal/fail"
 	"holdfast/internal/job"
+	"holdfast/internal/strictyaml"
 	"holdfast/internal/transition"
-	"holdfast/internal/transition/steps"
 )
 
 func (a *app) transitionPlanCmd() *cobra.Command {
@@ -64,8 +64,11 @@ func (a *app) transitionFile(ctx context.Context, file string) (text []byte, p *
 	if text, err = io.ReadAll(io.LimitReader(in, transition.MaxFile+1)); err != nil {
 		return nil, nil, fail.Errorf(fail.Invalid, "read %s: %w", name, err)
 	}
-	p, err = steps.Read(name, text)
-	return text, p, err
+	read, faults := transition.Parse(text)
+	if len(faults) > 0 {
+		return nil, nil, fail.Errorf(fail.Invalid, "%s", strictyaml.Lines(name, faults))
+	}
+	return text, transition.Build(read), nil
 }
 
 func transitionText(p *transition.Plan) string {

@@ -12,8 +12,8 @@ import (
 	"holdfast/internal/fail"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
+	"holdfast/internal/strictyaml"
 	"holdfast/internal/transition"
-	"holdfast/internal/transition/steps"
 )
 
 // Jobs is a fake of this host's part in jobs. A drain goes on by one state at
@@ -144,10 +144,11 @@ func (f *Jobs) DrainHost(_ context.Context, user string, host cluster.HostID) (j
 
 // RunTransition begins a job of the steps of a file.
 func (f *Jobs) RunTransition(_ context.Context, user string, file []byte) (job.View, error) {
-	p, err := steps.Read("", file)
-	if err != nil {
-		return job.View{}, err
+	read, faults := transition.Parse(file)
+	if len(faults) > 0 {
+		return job.View{}, fail.Errorf(fail.Invalid, "%s", strictyaml.Lines("", faults))
 	}
+	p := transition.Build(read)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	j := job.View{ID: fmt.Sprintf("transition-%d", len(f.jobs)+1), Kind: string(transition.Job), Title: "transition of " + p.Name, User: user, State: "active", Began: f.Now}

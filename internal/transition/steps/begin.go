@@ -16,21 +16,13 @@ import (
 	"holdfast/internal/transition"
 )
 
-// Read reads a file, whose name is for messages. Bad input is a *fail.Error.
-func Read(name string, text []byte) (*transition.Plan, error) {
-	f, faults := transition.Parse(text)
-	if len(faults) > 0 {
-		return nil, fail.Errorf(fail.Invalid, "%s", strictyaml.Lines(name, faults))
-	}
-	return transition.Build(f), nil
-}
-
 // Begin begins a transition in a user's name, by the text of its file, and returns the job's ID.
 func Begin(ctx context.Context, st store.Store, seen func() (map[cluster.HostID]report.Seen, bool), user string, text []byte) (string, error) {
-	p, err := Read("", text)
-	if err != nil {
-		return "", err
+	f, faults := transition.Parse(text)
+	if len(faults) > 0 {
+		return "", fail.Errorf(fail.Invalid, "%s", strictyaml.Lines("", faults))
 	}
+	p := transition.Build(f)
 	hosts, ok := seen()
 	if !ok {
 		return "", fmt.Errorf("the hosts' reports are not read yet: %w", store.ErrRetry)

@@ -1,0 +1,157 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/job"
+	"holdfast/internal/testbed/lab"
+	"holdfast/internal/transition/db/aligntest"
+)
+
+// carried is a whole transition on a laboratory: a database that works on, and the hosts' upgrade.
+type carried struct {
+	*rig
+	id       string // of its job
+	from     string // host whose agent does the work
+	old, new *aligntest.Rig
+}
+
+const carriedMapping = `format: 1
+name: items
+tables:
+- target: new.items
+  from: old.items
+  columns:
+  - copy: [id, name]
+`
+
+// carry begins a transition on a host whose hosts are upgraded by these flags of `upgrade run`.
+func (r *rig) carry(t testing.TB, h, bundle string, flags ...string) *carried {
+	t.Helper()
+	c := &carried{rig: r, from: h,
+		old: aligntest.MariaDB(t, "--log-bin=bin", "--binlog-format=ROW", "--server-id=1"), new: aligntest.MariaDB(t)}
+	c.old.SQL("CREATE DATABASE old; USE old; CREATE TABLE items (id INT AUTO_INCREMENT PRIMARY KEY, name VARCHAR(20)) ENGINE=InnoDB; INSERT INTO old.items (name) SELECT CONCAT('row ', seq) FROM seq_1_to_500")
+	c.new.SQL("CREATE DATABASE new; CREATE TABLE new.items (id INT AUTO_INCREMENT PRIMARY KEY, name VARCHAR(20)) ENGINE=InnoDB")
+	dir := t.TempDir()
+	files := []string{filepath.Join(dir, "items.yaml")}
+	writeFile(t, files[0], carriedMapping)
+	if _, err := r.give(h, "ids"); err != nil {
+		t.Fatal(err)
+	}
+	for name, s := range map[string]*aligntest.Rig{"old": c.old, "new": c.new} {
+		// The host has a system of its own, and sees this folder of it only.
+		socket := r.lab.HostPath(h, name+".sock")
+		if err := os.Link(s.Socket(), socket); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
+				t.Error(err)
+			}
+		})
+		file := filepath.Join(dir, name+".cnf")
+		writeFile(t, file, fmt.Sprintf("[client]\nuser=%s\npassword=%s\nsocket=%s/%s.sock\n", aligntest.User, aligntest.Password, lab.HostDir, name))
+		if err := os.Chmod(file, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, file)
+	}
+	list, err := json.Marshal(flags)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files = append(files, filepath.Join(dir, "site.yaml"))
+	at := lab.HostDir + "/transition/"
+	writeFile(t, files[3], strings.ReplaceAll(fmt.Sprintf(`format: 1
+name: lab
+host: %s
+databases: {mapping: AT/items.yaml, ids: %s/ids, source: "/?option-file=AT/old.cnf", target: "/?option-file=AT/new.cnf", follow: true}
+upgrade:
+  bundle: %s
+  flags: %s
+stages:
+  collect:
+    before: [{name: hosts, run: [holdfast, host, list]}]
+  restart:
+    after: [{name: version, host: %s, run: [/bin/grep, -q, %q, /usr/share/platform/VERSION]}]
+`, h, lab.HostDir, bundle, list, r.lab.Hosts()[1], platformNew), "AT/", at))
+	if _, err := r.give(h, "transition", files...); err != nil {
+		t.Fatal(err)
+	}
+	var j job.View
+	if err := json.Unmarshal([]byte(r.command(t, h, "transition", "run", at+"site.yaml", "--yes", "-o", "json")), &j); err != nil {
+		t.Fatal(err)
+	}
+	c.id = j.ID
+	return c
+}
+
+// await waits until the job is as it should be.
+func (c *carried) await(t testing.TB, within time.Duration, what string, ok func(job.View) bool) {
+	t.Helper()
+	began := time.Now()
+	c.until(t, within, what, func(ctx context.Context) (string, bool) {
+		why := ""
+		for _, h := range c.lab.Hosts() {
+			var j job.View
+			out, err := c.lab.Exec(ctx, h, c.exe, "jobs", "show", c.id, "-o", "json")
+			if err == nil {
+				err = lab.ReadTold([]byte(out), &j)
+			}
+			if err == nil {
+				return out, ok(j)
+			}
+			why = err.Error()
+		}
+		return why, false
+	})
+	t.Logf("%s after %s", what, time.Since(began).Round(time.Second))
+}
+
+// asks waits for a question before a step.
+func (c *carried) asks(t testing.TB, within time.Duration, step string) {
+	t.Helper()
+	c.await(t, within, "the question before "+step, func(j job.View) bool { return j.State == "paused" && strings.HasPrefix(j.Why, step+": ") })
+}
+
+func (c *carried) runs(step string) func(job.View) bool {
+	return func(j job.View) bool {
+		return slices.ContainsFunc(j.Steps, func(s job.StepView) bool { return s.ID == step && s.State == "running" })
+	}
+}
+
+// cutOver has the old platform write until its end, and answers the question for that.
+func (c *carried) cutOver(t testing.TB) {
+	t.Helper()
+	c.asks(t, 2*time.Minute, "cutover/databases")
+	c.old.SQL("UPDATE old.items SET name = 'last' WHERE id = 7; DELETE FROM old.items WHERE id = 8; INSERT INTO old.items (name) VALUES ('late')")
+	c.command(t, c.lab.Hosts()[2], "jobs", "resume", c.id)
+	c.await(t, 2*time.Minute, "the hosts are begun with", c.runs("hosts/upgrade"))
+	if got, want := c.new.SQL("SELECT COUNT(*), MAX(name = 'late'), SUM(id = 8), MAX(id = 7 AND name = 'last') FROM new.items"), "500\t1\t0\t1"; got != want {
+		t.Errorf("the new platform has %q, want %q", got, want)
+	}
+}
+
+// ends answers the last question, and wants the job done and what it made removed.
+func (c *carried) ends(t testing.TB) {
+	t.Helper()
+	c.asks(t, 2*time.Minute, "cleanup/databases")
+	if got := c.new.SQL("SHOW DATABASES LIKE 'migrate%'"); got != "migrate_journal" {
+		t.Errorf("before the end there is %q", got)
+	}
+	c.command(t, c.lab.Hosts()[1], "jobs", "resume", c.id)
+	c.await(t, 2*time.Minute, "the transition", func(j job.View) bool { return j.State == "ended" && j.Result == "done" })
+	if got := c.new.SQL("SHOW DATABASES LIKE 'migrate%'") + c.old.SQL("SHOW DATABASES LIKE 'migrate%'"); got != "" {
+		t.Errorf("it has left %q", got)
+	}
+	t.Log(c.command(t, c.from, "jobs", "show", c.id))
+}
