@@ -107,19 +107,30 @@ func TestTransitionDBTerminated(t *testing.T) {
 		}
 	}
 
+	rig.SQL("INSERT INTO old_shop.items (name, owner) VALUES ('caught', 'ann')")
+	for want := range int64(2) { // 1 transaction, then none
+		r := decode[runDoc](t, commandLine(t, "", db("run", flags, "--follow", "--catch-up", "-o", "json")...), 0)
+		if r.Follow == nil || r.Follow.Transactions != 1-want || rig.SQL("SELECT state FROM migrate_journal.run") == "done" {
+			t.Errorf("the run that catches up said %+v", r)
+		}
+	}
 	rig.SQL("INSERT INTO old_shop.items (name, owner) VALUES ('before', 'ann')")
-	if r := decode[runDoc](t, commandLine(t, "", db("run", flags, "--follow", "--quiet", "1s", "-o", "json")...), 0); r.Follow == nil || r.Follow.Transactions != 1 {
+	if r := decode[runDoc](t, commandLine(t, "", db("run", flags, "--follow", "--cut-over", "-o", "json")...), 0); r.Follow == nil || r.Follow.Transactions != 1 {
 		t.Errorf("the run that goes on said %+v", r)
 	}
 	rig.SQL("INSERT INTO old_shop.items (name, owner) VALUES ('after', 'ann')")
-	s := commandLine(t, "", db("run", flags, "--follow", "--quiet", "1s")...)
+	s := commandLine(t, "", db("run", flags, "--follow", "--cut-over")...) // whose answer was lost
+	if s.code != 0 || !strings.Contains(s.out, "already complete") {
+		t.Errorf("a second cut-over ended with %d: %s%s", s.code, s.out, s.err)
+	}
+	s = commandLine(t, "", db("run", flags, "--follow", "--quiet", "1s")...)
 	if s.code != 3 || !strings.Contains(s.err, "has had its cut-over: it was at ") || !strings.Contains(s.err, "to begin anew: ") {
 		t.Errorf("following after the cut-over ended with %d: %s%s", s.code, s.out, s.err)
 	}
 	if s = commandLine(t, "", db("run", flags)...); s.code != 0 || !strings.Contains(s.out, "already complete") {
 		t.Errorf("a run after the cut-over ended with %d: %s%s", s.code, s.out, s.err)
 	}
-	if got := rig.SQL("SELECT GROUP_CONCAT(title ORDER BY id) FROM shop.items; SELECT state FROM migrate_journal.run"); got != "one,two,three,before\ndone" {
+	if got := rig.SQL("SELECT GROUP_CONCAT(title ORDER BY id) FROM shop.items; SELECT state FROM migrate_journal.run"); got != "one,two,three,caught,before\ndone" {
 		t.Errorf("after the cut-over the target has %q", got)
 	}
 }
