@@ -98,6 +98,13 @@ func Pin(ctx context.Context, o pin.Order) (*pin.Result, error) {
 		r.Plan = p.Lines()
 		return r, nil
 	}
+	disarmed, err := cleanupService.disarm(ctx)
+	if err != nil {
+		return nil, fail.Errorf(fail.Refused, "bridge %s is not pinned: %w", o.Bridge, err)
+	}
+	if disarmed {
+		r.Notes = append(r.Notes, cleanupUnit+" does nothing until the bridge is unpinned, or until the next boot")
+	}
 	applied := ovs.Apply(ctx, o.Bridge, version, p.Lines())
 	after, err := dump(ctx, o.Bridge, version)
 	if err != nil {
@@ -105,10 +112,10 @@ func Pin(ctx context.Context, o pin.Order) (*pin.Result, error) {
 			With(fmt.Sprintf("a pin ends by itself after %s; holdfast transition unpin BRIDGE --force ends it at once", o.For))
 	}
 	if applied != nil && after.Entries() == 0 {
-		return nil, fail.Errorf(fail.Failed, "bridge %s is not pinned: %w", o.Bridge, applied)
+		return nil, fail.Errorf(fail.Failed, "bridge %s is not pinned: %w", o.Bridge, errors.Join(applied, cleanupService.rearm(ctx)))
 	}
 	if err := whole(o.Bridge, p, after); err != nil {
-		return nil, undo(ctx, o.Bridge, version, after, err)
+		return nil, errors.Join(undo(ctx, o.Bridge, version, after, err), cleanupService.rearm(ctx))
 	}
 	r.Pinned, r.Left = true, int(after.Left()/time.Second)
 	return r, nil
@@ -187,6 +194,9 @@ func Unpin(ctx context.Context, o pin.Order) (*pin.Result, error) {
 	}
 	if r.Removed, err = remove(ctx, o.Bridge, version, d); err != nil {
 		return nil, err
+	}
+	if err := cleanupService.rearm(ctx); err != nil {
+		return nil, fail.Errorf(fail.Failed, "bridge %s is not pinned any more: %w", o.Bridge, err)
 	}
 	return r, nil
 }
