@@ -164,8 +164,8 @@ func featuresLine(p feature.Progress) string {
 	return fmt.Sprintf("%d of %d  %s", p.Done+1, p.All, p.Name)
 }
 
-// outcome is how a feature's outcome is shown.
-func outcome(o feature.Outcome) cell {
+// outcomeCell is how a feature's outcome is shown.
+func outcomeCell(o feature.Outcome) cell {
 	switch o {
 	case feature.OK:
 		return cell{string(o), green}
@@ -185,11 +185,11 @@ func featuresText(before, r *feature.Report, rows []feature.Row, p painter) stri
 		say(&b, p, "before", plain, fmt.Sprintf("%s, libvirt %s, QEMU %s, %s", clean(before.Guest.Name), clean(before.Libvirt), clean(before.QEMU), before.At.Local().Format("2006-01-02 15:04")))
 		cols = []column{{head: "FEATURE"}, {head: "BEFORE"}, {head: "NOW"}, {head: "WHY"}}
 		for _, x := range rows {
-			lines = append(lines, []cell{{string(x.Name), plain}, outcome(x.Before.Result), outcome(x.Now.Result), {clean(x.Now.Why), plain}})
+			lines = append(lines, []cell{{string(x.Name), plain}, outcomeCell(x.Before.Result), outcomeCell(x.Now.Result), {clean(x.Now.Why), plain}})
 		}
 	} else {
 		for _, f := range r.Features {
-			lines = append(lines, []cell{{clean(f.Name), plain}, outcome(f.Result), {fmt.Sprintf("%.1f", f.Seconds), plain}, {clean(f.Why), plain}})
+			lines = append(lines, []cell{{clean(f.Name), plain}, outcomeCell(f.Result), {fmt.Sprintf("%.1f", f.Seconds), plain}, {clean(f.Why), plain}})
 		}
 	}
 	b.WriteByte('\n')
