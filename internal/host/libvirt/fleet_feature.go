@@ -228,6 +228,9 @@ func (f *Fleet) reboot(ctx context.Context, c *conn, dom golibvirt.Domain, wait 
 	ask := time.NewTicker(shutdownRepeat)
 	defer ask.Stop()
 	for {
+		if state, err := f.state(ctx, dom); err == nil && state == VMOff {
+			return errors.New("it is off: it ended instead of restarting")
+		}
 		refused := f.ask(ctx, "ask it to restart", func(l *golibvirt.Libvirt) error { return l.DomainReboot(dom, golibvirt.DomainRebootDefault) })
 		for again := false; !again; {
 			select {
