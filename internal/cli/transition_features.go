@@ -35,7 +35,7 @@ func (a *app) featuresCmd() *cobra.Command {
 		Long: `Tries on a test guest of this host, by its libvirtd, what a platform must be
 able to do with guests: restart, stop, start, attach and detach a volume, image
 of its disk, link down and up, resize, live and cold migration to --target and
-back, and a new guest. Each is read back from libvirt, QEMU or the process table.
+back, and a new guest. Each is read back from libvirt, QEMU or the processes.
 Run it before and after a change of version, the second time with --before.
 
 The guest is stopped, started, moved and changed: name one that nobody needs.
@@ -66,7 +66,7 @@ before. 1 something failed, or is worse, or was not put back. 2 bad input.
 	f.BoolVar(&o.yes, "yes", false, "it is a test guest, which may be stopped and changed")
 	f.StringVar(&o.Target, "target", "", "`HOST` to which it is moved and back: an address or a\nname that its certificate has")
 	f.StringVar(&o.Here, "here", "", "`HOST` by which the target reaches this one (default\nthe address of the connection to it)")
-	f.StringVar(&o.URI, "uri", defaultURI, "`URI` of libvirtds, %s is the host; or qemu+tcp")
+	f.StringVar(&o.URI, "uri", defaultURI, "`URI` of libvirtds, %s is the host; qemu+tls or\nqemu+tcp")
 	f.StringArrayVar(&o.Shared, "shared", nil, "`DIR` that is the same on both hosts, which the kind\nof its file system does not tell; may be repeated")
 	f.StringVar(&o.Dir, "dir", "", "`DIR` for small disks and the image (default that of\nthe guest's first disk in a file)")
 	f.DurationVar(&o.Wait, "wait", feature.DefaultWait, "`TIME` that the guest has to obey, 1s to 30m")
@@ -216,7 +216,7 @@ func featuresText(before, r *feature.Report, rows []feature.Row, p painter) stri
 		say(&b, p, "compared", c, text)
 	}
 	if len(r.Left) == 0 {
-		say(&b, p, "guest", green, "it is as it was before")
+		say(&b, p, "put back", green, "all; the guest is as it was before")
 	}
 	return b.String()
 }

@@ -258,7 +258,7 @@ func (r *run) restore(ctx context.Context) (left []string) {
 	defer cancel()
 	for _, u := range []undo{
 		{"its definition is another one", r.redefine},
-		{"it does not run, or not stand still, as before", r.stand},
+		{"it does not run, or is not off, as before", r.stand},
 		{"it starts with the host, or does not, unlike before", r.autostart},
 		{"it is not as before", r.same},
 	} {
