@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"holdfast/internal/host/libvirt"
+	"holdfast/internal/sleep"
 )
 
 // moveLimit bounds a live migration, one way.
@@ -75,38 +76,68 @@ func (r *run) carry(ctx context.Context, from, to *libvirt.Fleet, target string)
 
 // home brings the guest back here from the target, running or off.
 func (r *run) home(ctx context.Context) error {
-	w, err := r.here.Whereabouts(ctx, r.was.UUID, r.was.Name)
+	w, err := r.settled(ctx, r.here, r.there)
 	if err != nil {
-		return err
+		return fmt.Errorf("this host: %w", err)
 	}
-	switch w.Place {
-	case libvirt.Here, libvirt.Off:
+	if w.Place == libvirt.Here || w.Place == libvirt.Off {
 		return r.nowhereElse(ctx)
-	case libvirt.Absent, libvirt.Left:
-	default:
-		return fmt.Errorf("this host's libvirtd says that it is %s %s", w.Place, w.Note)
 	}
-	if w, err = r.there.Whereabouts(ctx, r.was.UUID, r.was.Name); err != nil {
-		return err
+	if w, err = r.settled(ctx, r.there, r.here); err != nil {
+		return fmt.Errorf("the target: %w", err)
 	}
-	switch {
-	case w.Place == libvirt.Here && w.State == libvirt.VMPaused: // it has arrived, and nobody let it go on
-		if err := r.there.Resume(ctx, r.was.UUID); err != nil {
-			return err
-		}
-	case w.Place != libvirt.Here && w.Place != libvirt.Off:
-		return fmt.Errorf("this host's libvirtd does not know it, and the target's says that it is %s %s", w.Place, w.Note)
+	if w.Place != libvirt.Here && w.Place != libvirt.Off {
+		return errors.New("neither this host's libvirtd nor the target's knows it")
 	}
 	if w.Place == libvirt.Here {
-		if err = r.migrate(ctx, r.there, r.here, r.order.Here); err == nil {
+		if w.State == libvirt.VMPaused { // it has arrived, and nobody let it go on
+			if err := r.there.Resume(ctx, r.was.UUID); err != nil {
+				return err
+			}
+		}
+		if r.migrate(ctx, r.there, r.here, r.order.Here) == nil {
 			return nil
 		}
 	}
 	// What does not move live moves cold.
-	if err := errors.Join(r.there.ColdMove(ctx, r.was.UUID, r.order.Here, r.shutdown()), ctx.Err()); err != nil {
+	if err := r.there.ColdMove(ctx, r.was.UUID, r.order.Here, r.shutdown()); err != nil {
 		return err
 	}
 	return r.start(ctx)
+}
+
+// settled waits until it is certain where a guest is, as one host sees it. A migration under way is aborted.
+func (r *run) settled(ctx context.Context, at, other *libvirt.Fleet) (libvirt.Where, error) {
+	for {
+		w, err := at.Whereabouts(ctx, r.was.UUID, r.was.Name)
+		switch {
+		case err != nil:
+		case w.Place == libvirt.Leaving:
+			err = at.AbortMigration(ctx, r.was.UUID)
+		case w.Halted:
+			err = r.unhalt(ctx, at, other)
+		case w.Place != libvirt.Arriving && w.Place != libvirt.Unclear:
+			return w, nil
+		}
+		if !sleep.For(ctx, poll) {
+			return w, errors.Join(fmt.Errorf("libvirtd says that it is %s %s", w.Place, w.Note), err, ctx.Err())
+		}
+	}
+}
+
+// unhalt decides for a guest that a migration has left standing still, as its libvirtd does not know the end: it
+// goes on where it was, unless the other host has it.
+func (r *run) unhalt(ctx context.Context, at, other *libvirt.Fleet) error {
+	w, err := other.Whereabouts(ctx, r.was.UUID, r.was.Name)
+	switch {
+	case err != nil:
+		return err
+	case w.Place == libvirt.Here:
+		return at.Discard(ctx, r.was.UUID)
+	case w.Place == libvirt.Absent || w.Place == libvirt.Left || w.Place == libvirt.Off:
+		return at.Resume(ctx, r.was.UUID)
+	}
+	return nil
 }
 
 // nowhereElse reads back that the target has nothing of a guest that is here.
