@@ -259,13 +259,13 @@ func TestInterrupted(t *testing.T) {
 	for _, c := range []struct {
 		when string
 		is   func() bool
-		want string // of the features
+		want string // of the features, until the first that is skipped
 	}{
 		{"a volume is made", func() bool { return exists(volume) }, "ooo"},
 		{"the definition is another one", func() bool {
 			out, err := r.lab.Exec(context.Background(), "h1", "virsh", "-q", "-c", "qemu:///system", "dumpxml", "--inactive", "vm1")
 			return err == nil && out != def
-		}, "oooooooof"},
+		}, "oooooooos"},
 		{"it is on the other host", func() bool { return strings.Contains(r.virsh("h2", "list", "--all", "--name"), "vm1") }, "ooooooooo"},
 	} {
 		t.Run(c.when, func(t *testing.T) {
@@ -293,6 +293,20 @@ func TestInterrupted(t *testing.T) {
 			r.unchanged(before)
 		})
 	}
+	t.Run("libvirtd dies", func(t *testing.T) {
+		r := rig{t, r.lab}
+		var o outcome
+		_, end := r.begin(&o, r.moved("vm1")...)
+		try.Until(t, "a volume", func() bool { return exists(volume) })
+		if _, err := r.lab.Exec(context.Background(), "h1", "/bin/sh", "-c", "kill -KILL $(cat /run/libvirtd.pid)"); err != nil {
+			t.Fatal(err)
+		}
+		end()
+		if o.Interrupted || len(o.Left) > 0 || len(o.Features) != len(feature.All()) {
+			t.Errorf("interrupted %v, not put back: %q", o.Interrupted, o.Left)
+		}
+		r.unchanged(before)
+	})
 	t.Run("killed", func(t *testing.T) {
 		r := rig{t, r.lab}
 		var o outcome

@@ -78,7 +78,10 @@ func (r *run) power(ctx context.Context) error {
 			return err
 		}
 	}
-	return r.here.Start(ctx, r.was.UUID, libvirt.StartOptions{Transient: !r.was.Persistent})
+	if err := r.here.Start(ctx, r.was.UUID, libvirt.StartOptions{Transient: !r.was.Persistent}); err != nil {
+		return err
+	}
+	return running(ctx, r.here, r.was.UUID, r.was.Name)
 }
 
 // again stops and starts the guest.

@@ -14,11 +14,17 @@ import (
 
 	"holdfast/internal/fail"
 	"holdfast/internal/host/libvirt"
+	"holdfast/internal/sleep"
 	"holdfast/internal/transition/feature"
 )
 
-// backLimit bounds each attempt to put things back, beside the time that the guest has to obey.
-const backLimit = 5 * time.Minute
+const (
+	// backLimit bounds putting things back, beside the time that the guest has to obey.
+	backLimit = 5 * time.Minute
+	// persistFor is how long what fails is tried again: a libvirtd that restarts is back by then.
+	persistFor = 30 * time.Second
+	pause      = time.Second // between two tries
+)
 
 // run is one run on one guest.
 type run struct {
@@ -68,10 +74,14 @@ func Run(ctx context.Context, o feature.Order, tell func(feature.Progress)) (*fe
 			begun := time.Now()
 			err := r.try(ctx, n)
 			f.Seconds = time.Since(begun).Round(time.Millisecond).Seconds()
-			if f.Result = feature.OK; err != nil {
+			switch {
+			case err == nil:
+				f.Result = feature.OK
+			case ctx.Err() != nil: // that is not the platform's fault
+				f.Why, rep.Interrupted = "interrupted", true
+			default:
 				f.Result, f.Why = feature.Failed, said(err)
 			}
-			rep.Interrupted = rep.Interrupted || ctx.Err() != nil
 		}
 		rep.Features = append(rep.Features, f)
 	}
@@ -220,7 +230,7 @@ func (r *run) unwind(ctx context.Context) error {
 	defer cancel()
 	for len(r.undo) > 0 {
 		last := r.undo[len(r.undo)-1]
-		if err := last.do(ctx); err != nil {
+		if err := persist(ctx, last.do); err != nil {
 			return fmt.Errorf("%s: %w", last.what, err)
 		}
 		r.undo = r.undo[:len(r.undo)-1]
@@ -228,16 +238,22 @@ func (r *run) unwind(ctx context.Context) error {
 	return nil
 }
 
+// persist does something that may fail for a moment.
+func persist(ctx context.Context, do func(context.Context) error) error {
+	for end := time.Now().Add(persistFor); ; {
+		err := do(ctx)
+		if err == nil || time.Now().After(end) || !sleep.For(ctx, pause) {
+			return err
+		}
+	}
+}
+
 // ready puts back what was done before, and sees that the guest runs here.
 func (r *run) ready(ctx context.Context) error {
 	if err := r.unwind(ctx); err != nil || ctx.Err() != nil {
 		return err
 	}
-	err := r.power(ctx)
-	if err == nil {
-		err = running(ctx, r.here, r.was.UUID, r.was.Name)
-	}
-	if err != nil {
+	if err := persist(ctx, r.power); err != nil {
 		return fmt.Errorf("it must run and does not: %w", err)
 	}
 	if r.agent {
@@ -262,7 +278,7 @@ func (r *run) restore(ctx context.Context) (left []string) {
 		{"it starts with the host, or does not, unlike before", r.autostart},
 		{"it is not as before", r.same},
 	} {
-		if err := u.do(ctx); err != nil {
+		if err := persist(ctx, u.do); err != nil {
 			left = append(left, said(fmt.Errorf("%s: %w", u.what, err)))
 		}
 	}
