@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"holdfast/internal/pki"
 )
 
 // TestFleetCopiesADisk compares the copy with the disk, and breaks a copy off.
@@ -52,5 +54,40 @@ func TestFleetRestarts(t *testing.T) {
 	}
 	if _, err := f.try("reboot", fleetRequest{UUID: ends.uuid, Shutdown: ShutdownOptions{Wait: 15 * time.Second}}, 20*time.Second); err == nil || !strings.Contains(err.Error(), "ended instead") {
 		t.Errorf("a guest that ends instead: %v", err)
+	}
+}
+
+// TestFleetOfAnotherHost: one host asks the libvirtd of another over TLS, and has it send a guest.
+func TestFleetOfAnotherHost(t *testing.T) {
+	ca, dir := authority(t, "memory"), t.TempDir()
+	hosts := newTLSHosts(t, 2, func(int) pki.CA { return ca })
+	here, there := fleet{hosts[0]}, fleet{hosts[1]}
+	opt := FleetOptions{Shared: []string{dir}, MigrateURI: tlsURI}
+	there.renew(opt)
+	here.ip("link", "set", "lo", "up") // by which it reaches itself
+	s := small{name: "comes", uuid: smallUUID(1), disks: diskXML(obeys(t, filepath.Join(dir, "c")), "raw")}
+	there.setUp("define", fleetRequest{XML: s.xml()})
+	there.setUp("start", fleetRequest{UUID: s.uuid})
+	opt.URI = strings.Replace(tlsURI, "%s", there.addr, 1)
+	here.renew(opt)
+	if a := here.must(request{Op: "fleet-own"}); a.Text != here.addr {
+		t.Errorf("the other host sees %q: want %s", a.Text, here.addr)
+	}
+	if w := here.where(s); w.Place != Here || w.State != VMRunning {
+		t.Errorf("on the other host: %+v", w)
+	}
+	if v := here.vms()[s.name]; v.State != VMRunning || !v.Persistent {
+		t.Errorf("listed: %+v", v)
+	}
+	if a := here.call("migrate", fleetRequest{UUID: s.uuid, Target: here.addr}); a.Place != Left {
+		t.Errorf("sent: %+v", a)
+	}
+	if w := here.where(s); w.Place != Absent { // its log, which says more, is not here
+		t.Errorf("on the other host afterwards: %+v", w)
+	}
+	opt.URI = ""
+	here.renew(opt)
+	if w := here.where(s); w.Place != Here || w.State != VMRunning {
+		t.Errorf("here: %+v", w)
 	}
 }

@@ -267,6 +267,10 @@ func TestInterrupted(t *testing.T) {
 			return err == nil && out != def
 		}, "oooooooos"},
 		{"it is on the other host", func() bool { return strings.Contains(r.virsh("h2", "list", "--all", "--name"), "vm1") }, "ooooooooo"},
+		{"it is off on the other host", func() bool {
+			out, err := r.lab.Exec(context.Background(), "h2", "virsh", "-q", "-c", "qemu:///system", "domstate", "vm1")
+			return err == nil && strings.Contains(out, "shut off")
+		}, "oooooooooo"},
 	} {
 		t.Run(c.when, func(t *testing.T) {
 			r := rig{t, r.lab}

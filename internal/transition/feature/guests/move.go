@@ -27,7 +27,10 @@ func (r *run) live(ctx context.Context) error {
 
 // migrate moves the running guest, and reads back on both hosts.
 func (r *run) migrate(ctx context.Context, from, to *libvirt.Fleet, target string) error {
-	place, err := from.Migrate(ctx, r.was.UUID, target, libvirt.MigrateOptions{Direct: true, AutoConverge: true, Timeout: moveLimit})
+	place, err := from.Migrate(ctx, r.was.UUID, target, libvirt.MigrateOptions{AutoConverge: true, Timeout: moveLimit})
+	if errors.Is(err, libvirt.ErrStill) { // from did not reach to, which is at hand
+		err = to.Resume(ctx, r.was.UUID)
+	}
 	if err == nil && place != libvirt.Left {
 		err = fmt.Errorf("it is %s", place)
 	}
