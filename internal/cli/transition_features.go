@@ -135,7 +135,7 @@ func (a *app) features(ctx context.Context, o featuresOrder, before *feature.Rep
 		err = errors.Join(err, writeText(a.env.Stdout, featuresText(before, r, rows, painterFor(a.env.Stdout))))
 	}
 	for _, l := range r.Left { // also where the output goes to a program
-		err = errors.Join(err, writeText(a.env.Stderr, "NOT PUT BACK: "+clean(l)+"\n"))
+		err = errors.Join(err, writeText(a.env.Stderr, "could not be put back: "+clean(l)+"\n"))
 	}
 	if err != nil {
 		return err

@@ -165,7 +165,7 @@ func (r rig) want(o outcome, want string) {
 	if got != want {
 		r.Errorf("results %s, want %s", got, want)
 	}
-	if len(o.Left) > 0 || strings.Contains(o.stderr, "NOT PUT BACK") {
+	if len(o.Left) > 0 || strings.Contains(o.stderr, "could not be put back") {
 		r.Errorf("not put back: %q", o.Left)
 	}
 }
@@ -240,8 +240,8 @@ func TestGuestsThatAreNotAsUsual(t *testing.T) {
 		t.Errorf("exit %d: %+v", floats.code, floats.Features[8])
 	}
 	r.unchanged(before)
-	off := r.run(append(r.moved("deaf"), "--wait", "3s")...)
-	r.want(off, "ffoofooooooo")
+	off := r.run("--guest", "deaf", "--yes", "--wait", "3s", "-o", "json")
+	r.want(off, "ffoofoooosso")
 	if off.code != 1 {
 		t.Errorf("exit %d", off.code)
 	}
