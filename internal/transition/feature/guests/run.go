@@ -141,9 +141,6 @@ func (r *run) meet(ctx context.Context, opt libvirt.FleetOptions) error {
 	if r.there, err = libvirt.NewFleet(opt); err != nil {
 		return fail.Errorf(fail.Invalid, "%w", err)
 	}
-	if _, err = r.there.Node(ctx); err != nil {
-		return fail.Errorf(fail.Unavailable, "the target's libvirtd: %w", err)
-	}
 	own, err := r.there.OwnAddress(ctx)
 	if err != nil {
 		return fail.Errorf(fail.Unavailable, "the target's libvirtd: %w", err)
