@@ -113,7 +113,15 @@ func (r *run) begin(ctx context.Context) (*feature.Report, error) {
 	if r.here, err = libvirt.NewFleet(opt); err != nil {
 		return nil, fail.Errorf(fail.Invalid, "%w", err)
 	}
-	node, err := r.here.Node(ctx)
+	var node libvirt.Node
+	if slow := persist(ctx, func(ctx context.Context) error {
+		if node, err = r.here.Node(ctx); errors.Is(err, context.DeadlineExceeded) {
+			return err // a libvirtd whose QEMU is new looks at that before it answers
+		}
+		return nil
+	}); slow != nil {
+		err = slow
+	}
 	if err != nil {
 		return nil, fail.Errorf(fail.Unavailable, "this host's libvirtd: %w", err)
 	}
