@@ -17,7 +17,7 @@ import (
 // pure are the packages that decide. They do no I/O and read no clock.
 var pure = []string{
 	"holdfast/internal/ha", "holdfast/internal/host/watchdog/keeper", "holdfast/internal/evacuate", "holdfast/internal/inventory", "holdfast/internal/inventory/fact", "holdfast/internal/pair", "holdfast/internal/pair/arbiter", "holdfast/internal/pair/precheck", "holdfast/internal/reason", "holdfast/internal/job", "holdfast/internal/upgrade", "holdfast/internal/upgrade/manifest", "holdfast/internal/upgrade/path", "holdfast/internal/upgrade/version",
-	"holdfast/internal/transition/db/mapping", "holdfast/internal/transition/db/column", "holdfast/internal/transition/db/sqlexpr", "holdfast/internal/transition", "holdfast/internal/transition/pin",
+	"holdfast/internal/transition/db/mapping", "holdfast/internal/transition/db/column", "holdfast/internal/transition/db/sqlexpr", "holdfast/internal/transition", "holdfast/internal/transition/pin", "holdfast/internal/transition/feature",
 }
 
 // texts are packages of ours that make values of texts, and do nothing else.
@@ -93,6 +93,7 @@ var layers = []struct {
 	{"holdfast/internal/transition/db", []string{"holdfast/internal/agent", "holdfast/internal/api", "holdfast/internal/cli", "holdfast/internal/host/", "holdfast/internal/store", "holdfast/internal/server"}, "alignment needs no cluster"},
 	{"holdfast/internal/transition/net", []string{"holdfast/internal/agent", "holdfast/internal/api", "holdfast/internal/cli", "holdfast/internal/host/", "holdfast/internal/store", "holdfast/internal/server", "holdfast/internal/transition/db"}, "a document, its checks and what differs need nothing else"},
 	{"holdfast/internal/transition/pin/bridge", []string{"holdfast/internal/agent", "holdfast/internal/api", "holdfast/internal/cli", "holdfast/internal/store", "holdfast/internal/server"}, "a pin needs no cluster"},
+	{"holdfast/internal/transition/feature/guests", []string{"holdfast/internal/agent", "holdfast/internal/api", "holdfast/internal/cli", "holdfast/internal/store", "holdfast/internal/server"}, "trying features needs no cluster"},
 	{"holdfast/internal/transition/db/copier", []string{"github.com/go-mysql-org/"}, "only the follower reads binary logs"},
 	{"holdfast/internal/testbed/sim", []string{"holdfast/internal/agent", "holdfast/internal/host/", "holdfast/internal/store/etcdstore"}, "the simulator runs the core, not the daemon"},
 }

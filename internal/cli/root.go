@@ -22,6 +22,7 @@ import (
 	"holdfast/internal/install"
 	"holdfast/internal/lang"
 	"holdfast/internal/losses"
+	"holdfast/internal/transition/feature"
 	"holdfast/internal/transition/pin"
 )
 
@@ -46,6 +47,8 @@ type Env struct {
 	Probe func(context.Context, losses.Order, func(losses.Progress)) (*losses.Result, error)
 	// Pin and Unpin pin a bridge of this host, and end that.
 	Pin, Unpin func(context.Context, pin.Order) (*pin.Result, error)
+	// Features tries on a test guest what a platform must do with guests. An error comes without a report.
+	Features func(context.Context, feature.Order, func(feature.Progress)) (*feature.Report, error)
 	// HostFiles are what an installation puts on a host: the program and what belongs to it.
 	HostFiles func(root *cobra.Command) ([]install.File, error)
 }

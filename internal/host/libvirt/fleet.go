@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 // FleetOptions of a Fleet.
 type FleetOptions struct {
 	Socket     string   // of libvirtd; default /run/libvirt/libvirt-sock
+	URI        string   // of a libvirtd on another host, instead of Socket: qemu+tls or qemu+tcp. Of that host no logs and processes are seen
 	MigrateURI string   // connection URI of a move's target, %s stands for its address; default qemu+tls://%s/system
 	MigrateTLS string   // whether guests' memory travels encrypted: TLSAuto (default), TLSRequired or TLSOff
 	ConfDir    string   // of libvirt; default /etc/libvirt
@@ -86,6 +89,9 @@ func NewFleet(opt FleetOptions) (*Fleet, error) {
 		}
 		f.protected[strings.ToLower(u)] = true
 	}
+	if opt.URI != "" {
+		f.link.path, f.link.dial = opt.URI, connectURI
+	}
 	f.life, f.end = context.WithCancel(context.Background())
 	return f, nil
 }
@@ -104,6 +110,14 @@ func (f *Fleet) open(ctx context.Context) (*conn, error) {
 	defer cancel()
 	defer context.AfterFunc(f.life, cancel)()
 	return f.link.open(ctx)
+}
+
+// log is the file of a domain's log; an empty one when that is on another host.
+func (f *Fleet) log(name string) string {
+	if f.opt.URI != "" {
+		return os.DevNull
+	}
+	return filepath.Join(f.opt.LogDir, name+".log")
 }
 
 // answerLimit is how long a single question to libvirtd may take.

@@ -30,6 +30,15 @@ var ErrStays = errors.New("libvirt still knows the guest")
 // Undefine makes libvirt forget a guest that is off. Its disks and the variables of UEFI
 // stay. nil also when libvirt does not know it; that is read back.
 func (f *Fleet) Undefine(ctx context.Context, uuid string) error {
+	return f.undefine(ctx, uuid, golibvirt.DomainUndefineKeepNvram|golibvirt.DomainUndefineKeepTpm)
+}
+
+// Erase is Undefine for a guest that was made by the caller: the variables of UEFI go, too.
+func (f *Fleet) Erase(ctx context.Context, uuid string) error {
+	return f.undefine(ctx, uuid, golibvirt.DomainUndefineNvram)
+}
+
+func (f *Fleet) undefine(ctx context.Context, uuid string, flags golibvirt.DomainUndefineFlagsValues) error {
 	dom, err := f.find(ctx, uuid)
 	if hasCode(err, golibvirt.ErrNoDomain) {
 		return nil
@@ -43,7 +52,7 @@ func (f *Fleet) Undefine(ctx context.Context, uuid string) error {
 	}
 	if err == nil {
 		err = f.ask(ctx, "undefine it", func(l *golibvirt.Libvirt) error {
-			err := l.DomainUndefineFlags(dom, golibvirt.DomainUndefineKeepNvram|golibvirt.DomainUndefineKeepTpm)
+			err := l.DomainUndefineFlags(dom, flags)
 			if hasCode(err, golibvirt.ErrNoDomain) {
 				return nil
 			}

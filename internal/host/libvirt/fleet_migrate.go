@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -148,7 +147,7 @@ func (m *move) carryOut(work context.Context, dom golibvirt.Domain, abort time.D
 	if err := <-m.before; err != nil {
 		return err
 	}
-	gone := newDeparture(filepath.Join(m.Fleet.opt.LogDir, dom.Name+".log"))
+	gone := newDeparture(m.Fleet.log(dom.Name))
 	done := m.here.async(func(l *golibvirt.Libvirt) error { return m.perform(work, l, dom, m.target, flags, m.opt) })
 	over, err := m.attend(work, dom, done, gone, m.opt.Progress)
 	if gone.left {
@@ -322,7 +321,7 @@ func (f *Fleet) abort(ctx context.Context, dom golibvirt.Domain) (was bool, err 
 
 // unhang is the function of the name, for the process of a guest.
 func (f *Fleet) unhang(ctx context.Context, dom golibvirt.Domain, err error) error {
-	if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+	if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil || f.opt.URI != "" {
 		return err
 	}
 	procs := procTable{dir: procfs.Table(f.opt.ProcDir), uuid: formatUUID(dom.UUID), name: dom.Name, gate: newGate()}

@@ -98,6 +98,12 @@ func (h *simHost) doFleet(ctx context.Context, r request, a *reply) (err error) 
 		err = f.Start(ctx, q.UUID, q.Start)
 	case "fleet-resume":
 		err = f.Resume(ctx, q.UUID)
+	case "fleet-copy": // vda to the file Name
+		err = f.CopyDisk(ctx, q.UUID, "vda", q.Name)
+	case "fleet-own":
+		a.Text, err = f.OwnAddress(ctx)
+	case "fleet-reboot":
+		err = f.Reboot(ctx, q.UUID, q.Shutdown.Wait)
 	case "fleet-discard":
 		err = f.Discard(ctx, q.UUID)
 	case "fleet-autostart":

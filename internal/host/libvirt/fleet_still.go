@@ -34,11 +34,7 @@ func (m *move) meet(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, meetLimit)
 	defer cancel()
 	uri, _ := m.addresses(m.target, "")
-	nc, err := dialURI(ctx, uri)
-	var c *conn
-	if err == nil {
-		c, err = greet(ctx, nc)
-	}
+	c, err := connectURI(ctx, uri)
 	if err == nil {
 		err = m.link.add(c)
 	}
@@ -100,6 +96,16 @@ func (m *move) end() {
 	if m.here != nil {
 		m.link.drop(m.here)
 	}
+}
+
+// connectURI connects to the libvirtd at a connection URI, as dialURI has it, and opens its
+// QEMU driver.
+func connectURI(ctx context.Context, uri string) (*conn, error) {
+	nc, err := dialURI(ctx, uri)
+	if err != nil {
+		return nil, err
+	}
+	return greet(ctx, nc)
 }
 
 // dialURI connects to the libvirtd at a connection URI: qemu+tcp, or qemu+tls with

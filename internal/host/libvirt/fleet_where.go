@@ -3,7 +3,6 @@ package libvirt
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"time"
 
 	golibvirt "github.com/digitalocean/go-libvirt"
@@ -78,7 +77,7 @@ func (f *Fleet) where(ctx context.Context, uuid, name string) (Where, error) {
 	if err != nil {
 		return Where{}, err
 	}
-	moved, _, err := endedByMigration(filepath.Join(f.opt.LogDir, name+".log"))
+	moved, _, err := endedByMigration(f.log(name))
 	if err != nil {
 		return Where{}, fmt.Errorf("read its log: %w", err)
 	}

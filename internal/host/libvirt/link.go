@@ -24,7 +24,8 @@ const (
 // they can be closed together. Starts and migrations have a connection of their
 // own: an observation that runs out of time must not cut them off.
 type link struct {
-	path  string
+	path  string // of the socket, or the connection URI of a libvirtd elsewhere
+	dial  func(ctx context.Context, path string) (*conn, error)
 	tried chan struct{} // closed after the first attempt to connect
 
 	mu    sync.Mutex
@@ -36,7 +37,7 @@ type link struct {
 }
 
 func newLink(path string) *link {
-	return &link{path: path, tried: make(chan struct{}), all: map[*conn]struct{}{}, err: errors.New("not connected yet")}
+	return &link{path: path, dial: dial, tried: make(chan struct{}), all: map[*conn]struct{}{}, err: errors.New("not connected yet")}
 }
 
 // get returns the shared connection. It waits for the first attempt to connect
@@ -67,7 +68,7 @@ func (l *link) set(c *conn, err error) {
 
 // open makes a new connection; the caller closes it with drop.
 func (l *link) open(ctx context.Context) (*conn, error) {
-	c, err := dial(ctx, l.path)
+	c, err := l.dial(ctx, l.path)
 	if err != nil {
 		return nil, fmt.Errorf("libvirtd at %s: %w", l.path, err)
 	}

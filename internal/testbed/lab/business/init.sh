@@ -39,6 +39,7 @@ answer() {
     *'"guest-sync-delimited"'*) id=${1##*\"id\":}; printf '\377{"return":%s}\n' "${id%%\}*}" ;;
     *'"guest-sync"'*) id=${1##*\"id\":}; echo "{\"return\":${id%%\}*}}" ;;
     *'"guest-ping"'*) echo '{"return":{}}' ;;
+    *'"guest-shutdown"'*'"reboot"'*) sync; busybox reboot -f ;;
     *'"guest-shutdown"'*) sync; poweroff -f ;;
     *) echo '{"error":{"class":"CommandNotFound","desc":"a business guest does not know this"}}' ;;
   esac

@@ -1,0 +1,222 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/durable"
+	"holdfast/internal/fail"
+	"holdfast/internal/transition/feature"
+)
+
+// defaultURI is how libvirtds of other hosts are addressed.
+const defaultURI = "qemu+tls://%s/system"
+
+// featuresOrder are the flags of the command.
+type featuresOrder struct {
+	feature.Order
+	yes         bool
+	out, before string
+}
+
+func (a *app) featuresCmd() *cobra.Command {
+	var o featuresOrder
+	cmd := &cobra.Command{
+		Use:   "features --guest NAME --yes",
+		Short: "Try on a test guest what a platform must do with guests",
+		Long: `Tries on a test guest of this host, by its libvirtd, what a platform must be
+able to do with guests: restart, stop, start, attach and detach a volume, image
+of its disk, link down and up, resize, live and cold migration to --target and
+back, and a new guest. Each is read back from libvirt, QEMU or the processes.
+Run it before and after a change of version, the second time with --before.
+
+The guest is stopped, started, moved and changed: name one that nobody needs.
+All is put back, also after a failure or an interrupt, which takes a while; a
+second interrupt ends it at once. What could not be put back is said.
+
+It asks libvirt only, and not the API of OpenStack. It takes root, and qemu-img.
+See docs/transition-features.md.
+
+Exit codes: 0 all that was tried is ok; with --before, nothing is worse than
+before. 1 something failed, or is worse, or was not put back. 2 bad input.
+3 refused. 4 a libvirtd is not reachable.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			js, err := a.asJSON(cmd)
+			if err != nil {
+				return err
+			}
+			before, err := o.check(cmd)
+			if err != nil {
+				return err
+			}
+			return a.features(cmd.Context(), o, before, js)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.Guest, "guest", "", "`NAME` or UUID of the test guest, on this host")
+	f.BoolVar(&o.yes, "yes", false, "it is a test guest, which may be stopped and changed")
+	f.StringVar(&o.Target, "target", "", "`HOST` to which it is moved and back: an address or a\nname that its certificate has")
+	f.StringVar(&o.Here, "here", "", "`HOST` by which the target reaches this one (default\nthe address of the connection to it)")
+	f.StringVar(&o.URI, "uri", defaultURI, "`URI` of libvirtds, %s is the host; qemu+tls or\nqemu+tcp")
+	f.StringArrayVar(&o.Shared, "shared", nil, "`DIR` that is the same on both hosts, which the kind\nof its file system does not tell; may be repeated")
+	f.StringVar(&o.Dir, "dir", "", "`DIR` for small disks and the image (default that of\nthe guest's first disk in a file)")
+	f.DurationVar(&o.Wait, "wait", feature.DefaultWait, "`TIME` that the guest has to obey, 1s to 30m")
+	f.StringVar(&o.out, "out", "", "`FILE` for the result, as JSON")
+	f.StringVar(&o.before, "before", "", "`FILE` with an earlier result, to compare with")
+	return cmd
+}
+
+// check looks at the flags, and reads the earlier result; nil: there is none.
+func (o *featuresOrder) check(cmd *cobra.Command) (*feature.Report, error) {
+	u, err := url.Parse(strings.Replace(o.URI, "%s", "host", 1))
+	switch {
+	case o.Guest == "":
+		return nil, usage(cmd, errors.New("no --guest given; want the name or UUID of a guest of this host"))
+	case strings.Count(o.URI, "%s") != 1 || strings.Count(o.URI, "%") != 1 || err != nil || u.Scheme != "qemu+tls" && u.Scheme != "qemu+tcp":
+		return nil, usage(cmd, fmt.Errorf("--uri %q: want qemu+tls or qemu+tcp with one %%s in place of the host, such as %s", o.URI, defaultURI))
+	case o.Wait < feature.MinWait || o.Wait > feature.MaxWait:
+		return nil, usage(cmd, fmt.Errorf("--wait %s: want %s to %s", o.Wait, feature.MinWait, feature.MaxWait))
+	case o.Here != "" && o.Target == "":
+		return nil, usage(cmd, errors.New("--here is of use with --target only"))
+	}
+	for _, d := range append(o.Shared, o.Dir) {
+		if d != "" && !filepath.IsAbs(d) {
+			return nil, usage(cmd, fmt.Errorf("directory %q: want an absolute path", d))
+		}
+	}
+	if o.out != "" {
+		if info, err := os.Stat(filepath.Dir(o.out)); err != nil || !info.IsDir() {
+			return nil, usage(cmd, fmt.Errorf("--out %s: want a file in a directory that is there", o.out))
+		}
+	}
+	var before *feature.Report
+	if o.before != "" {
+		text, err := os.ReadFile(o.before)
+		if err == nil {
+			before, err = feature.Read(text)
+		}
+		if err != nil {
+			return nil, fail.Errorf(fail.Invalid, "--before %s: %w", o.before, err)
+		}
+	}
+	if !o.yes {
+		return nil, fail.Errorf(fail.Refused, "guest %s would be stopped, started, moved and changed", o.Guest).With("if it is a test guest that nobody needs, give --yes")
+	}
+	return before, nil
+}
+
+func (a *app) features(ctx context.Context, o featuresOrder, before *feature.Report, js bool) error {
+	shows := newTicker(a.env.Stderr)
+	r, err := a.env.Features(ctx, o.Order, func(p feature.Progress) { shows.show(featuresLine(p)) })
+	if err = errors.Join(err, shows.end()); r == nil {
+		return err
+	}
+	if o.out != "" {
+		var b bytes.Buffer
+		err = errors.Join(err, writeJSON(&b, r, false))
+		err = errors.Join(err, durable.WriteFile(o.out, b.Bytes(), 0o644))
+	}
+	var rows []feature.Row
+	if before != nil {
+		rows = feature.Compare(before, r)
+	}
+	if js {
+		err = errors.Join(err, writeJSON(a.env.Stdout, r, false))
+	} else {
+		err = errors.Join(err, writeText(a.env.Stdout, featuresText(before, r, rows, painterFor(a.env.Stdout))))
+	}
+	for _, l := range r.Left { // also where the output goes to a program
+		err = errors.Join(err, writeText(a.env.Stderr, "could not be put back: "+clean(l)+"\n"))
+	}
+	if err != nil {
+		return err
+	}
+	bad := before == nil && r.Count(feature.Failed) > 0 || len(worse(rows)) > 0 || len(r.Left) > 0 || r.Interrupted
+	if bad {
+		return fail.Errorf(fail.Failed, "") // all is said
+	}
+	return nil
+}
+
+func worse(rows []feature.Row) (out []feature.Row) {
+	for _, r := range rows {
+		if r.Worse {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// featuresLine is how far a run is, in a line.
+func featuresLine(p feature.Progress) string {
+	if p.Name == "" {
+		return "putting back what is left to be"
+	}
+	return fmt.Sprintf("%d of %d  %s", p.Done+1, p.All, p.Name)
+}
+
+// outcomeCell is how a feature's outcome is shown.
+func outcomeCell(o feature.Outcome) cell {
+	switch o {
+	case feature.OK:
+		return cell{string(o), green}
+	case feature.Failed:
+		return cell{string(o), red}
+	}
+	return cell{string(o), yellow}
+}
+
+// featuresText shows the matrix, and the sum.
+func featuresText(before, r *feature.Report, rows []feature.Row, p painter) string {
+	var b strings.Builder
+	say(&b, p, "guest", plain, fmt.Sprintf("%s, libvirt %s, QEMU %s", clean(r.Guest.Name), clean(r.Libvirt), clean(r.QEMU)))
+	cols := []column{{head: "FEATURE"}, {head: "RESULT"}, {head: "SECONDS"}, {head: "WHY"}}
+	var lines [][]cell
+	if before != nil {
+		say(&b, p, "before", plain, fmt.Sprintf("%s, libvirt %s, QEMU %s, %s", clean(before.Guest.Name), clean(before.Libvirt), clean(before.QEMU), before.At.Local().Format("2006-01-02 15:04")))
+		cols = []column{{head: "FEATURE"}, {head: "BEFORE"}, {head: "NOW"}, {head: "WHY"}}
+		for _, x := range rows {
+			lines = append(lines, []cell{{string(x.Name), plain}, outcomeCell(x.Before.Result), outcomeCell(x.Now.Result), {clean(x.Now.Why), plain}})
+		}
+	} else {
+		for _, f := range r.Features {
+			lines = append(lines, []cell{{clean(f.Name), plain}, outcomeCell(f.Result), {fmt.Sprintf("%.1f", f.Seconds), plain}, {clean(f.Why), plain}})
+		}
+	}
+	b.WriteByte('\n')
+	table(&b, p, cols, lines)
+	b.WriteByte('\n')
+	if r.Interrupted {
+		say(&b, p, "note", yellow, "interrupted")
+	}
+	sum, c := fmt.Sprintf("%d ok, %d failed, %d skipped", r.Count(feature.OK), r.Count(feature.Failed), r.Count(feature.Skipped)), green
+	if r.Count(feature.Failed) > 0 {
+		c = red
+	}
+	say(&b, p, "total", c, sum)
+	if before != nil {
+		bad := worse(rows)
+		text, c := "nothing is worse than before", green
+		if len(bad) > 0 {
+			var names []string
+			for _, x := range bad {
+				names = append(names, clean(x.Name))
+			}
+			text, c = "worse than before: "+strings.Join(names, ", "), red
+		}
+		say(&b, p, "compared", c, text)
+	}
+	if len(r.Left) == 0 {
+		say(&b, p, "put back", green, "all; the guest is as it was before")
+	}
+	return b.String()
+}

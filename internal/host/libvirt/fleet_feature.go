@@ -1,0 +1,260 @@
+package libvirt
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	golibvirt "github.com/digitalocean/go-libvirt"
+
+	"holdfast/internal/sleep"
+)
+
+// This file has what is tried on a guest to see what the platform can do with it.
+
+// changeLimit bounds a change of a guest that QEMU carries out.
+const changeLimit = time.Minute
+
+// OfHoldfast reports whether a definition is that of a guest that Holdfast's own HA runs.
+func OfHoldfast(definition string) bool {
+	return strings.Contains(definition, metadataURI) || strings.Contains(definition, ">"+tokenPrefix)
+}
+
+// OwnAddress is the address from which this process reaches the libvirtd of FleetOptions.URI.
+func (f *Fleet) OwnAddress(ctx context.Context) (addr string, err error) {
+	err = f.with(ctx, func(c *conn) error {
+		addr, _, err = net.SplitHostPort(c.sock.Conn.LocalAddr().String())
+		return err
+	})
+	return addr, err
+}
+
+// Present returns the definition of a guest as it is now, with what was plugged in since its start.
+func (f *Fleet) Present(ctx context.Context, uuid string) (text string, err error) {
+	dom, err := f.find(ctx, uuid)
+	if err == nil {
+		err = f.ask(ctx, "read it", func(l *golibvirt.Libvirt) error {
+			text, err = l.DomainGetXMLDesc(dom, golibvirt.DomainXMLSecure)
+			return err
+		})
+	}
+	return text, doing("read the present definition of", uuid, err)
+}
+
+// Define gives libvirt the definition of a guest, in place of the one that it has by the same UUID.
+func (f *Fleet) Define(ctx context.Context, text string) error {
+	return doing("define", "a guest", f.ask(ctx, "ask libvirtd", func(l *golibvirt.Libvirt) error {
+		_, err := l.DomainDefineXMLFlags(text, 0)
+		return err
+	}))
+}
+
+// Memory is how much memory a guest has, in KiB: of a running one that which it was started with.
+func (f *Fleet) Memory(ctx context.Context, uuid string) (kib uint64, err error) {
+	dom, err := f.find(ctx, uuid)
+	if err == nil {
+		err = f.ask(ctx, "ask libvirtd", func(l *golibvirt.Libvirt) error {
+			_, kib, _, _, _, err = l.DomainGetInfo(dom)
+			return err
+		})
+	}
+	return kib, doing("ask for the memory of", cmp.Or(dom.Name, uuid), err)
+}
+
+// SetMemory changes the definition of a guest that is off: the memory that it has from its next start on, in KiB.
+func (f *Fleet) SetMemory(ctx context.Context, uuid string, kib uint64) error {
+	dom, err := f.find(ctx, uuid)
+	if err == nil {
+		err = f.ask(ctx, "ask libvirtd", func(l *golibvirt.Libvirt) error {
+			if err := l.DomainSetMemoryFlags(dom, kib, uint32(golibvirt.DomainMemConfig|golibvirt.DomainMemMaximum)); err != nil {
+				return err
+			}
+			return l.DomainSetMemoryFlags(dom, kib, uint32(golibvirt.DomainMemConfig))
+		})
+	}
+	return doing("set the memory of", cmp.Or(dom.Name, uuid), err)
+}
+
+// Change is what becomes of a device of a running guest.
+type Change string
+
+// Changes. Removed is only asked for: the guest gives a device back when its system agrees.
+const (
+	Added   Change = "plug in"
+	Removed Change = "unplug"
+	Updated Change = "update"
+)
+
+// ChangeDevice plugs a device, which is XML, into a guest, changes it or asks for it to be given back.
+// The definition of its next start stays.
+func (f *Fleet) ChangeDevice(ctx context.Context, uuid string, change Change, device string) error {
+	dom, err := f.find(ctx, uuid)
+	if err == nil {
+		err = f.within(ctx, changeLimit, "ask libvirtd", func(l *golibvirt.Libvirt) error {
+			switch change {
+			case Added:
+				return l.DomainAttachDeviceFlags(dom, device, uint32(golibvirt.DomainDeviceModifyLive))
+			case Removed:
+				return l.DomainDetachDeviceFlags(dom, device, uint32(golibvirt.DomainDeviceModifyLive))
+			}
+			return l.DomainUpdateDeviceFlags(dom, device, golibvirt.DomainDeviceModifyLive)
+		})
+	}
+	return doing(string(change)+" a device of", cmp.Or(dom.Name, uuid), err)
+}
+
+// within is ask, for what may take longer.
+func (f *Fleet) within(ctx context.Context, limit time.Duration, what string, do func(*golibvirt.Libvirt) error) error {
+	ctx, cancel := context.WithTimeout(ctx, share(ctx, limit))
+	defer cancel()
+	return f.with(ctx, func(c *conn) error { return c.call(ctx, what, do) })
+}
+
+// DiskSize is the size of a disk as a guest sees it, in bytes: of a running one QEMU tells it. The disk is named
+// by its target, vda.
+func (f *Fleet) DiskSize(ctx context.Context, uuid, target string) (size uint64, err error) {
+	dom, err := f.find(ctx, uuid)
+	if err == nil {
+		err = f.ask(ctx, "ask libvirtd", func(l *golibvirt.Libvirt) error {
+			_, size, _, err = l.DomainGetBlockInfo(dom, target, 0)
+			return err
+		})
+	}
+	return size, doing("ask for the size of disk "+target+" of", cmp.Or(dom.Name, uuid), err)
+}
+
+// CopyDisk copies a disk of a running guest into a new file of format qcow2. The guest goes on with its own disk;
+// the copy is what the disk was at the end. After an error nothing is under way, unless the error says so; the file may be there.
+func (f *Fleet) CopyDisk(ctx context.Context, uuid, target, path string) error {
+	dom, err := f.find(ctx, uuid)
+	if err == nil {
+		err = f.copyDisk(ctx, dom, target, path)
+	}
+	return doing("copy disk "+target+" of", cmp.Or(dom.Name, uuid), err)
+}
+
+func (f *Fleet) copyDisk(ctx context.Context, dom golibvirt.Domain, target, path string) error {
+	to, err := copyXML(path)
+	if err != nil {
+		return err
+	}
+	err = f.within(ctx, changeLimit, "begin", func(l *golibvirt.Libvirt) error {
+		return l.DomainBlockCopy(dom, target, to, nil, golibvirt.DomainBlockCopyTransientJob)
+	})
+	if err != nil && answered(err) {
+		return err
+	}
+	for err == nil { // until all is copied, and what is written goes to both
+		var found int32
+		var done, all uint64
+		err = f.ask(ctx, "ask how far it is", func(l *golibvirt.Libvirt) (err error) {
+			found, _, _, done, all, err = l.DomainGetBlockJobInfo(dom, target, 0)
+			return err
+		})
+		if err == nil && found == 0 {
+			return errors.New("it ended before all was copied: see the guest's log in " + f.log(dom.Name))
+		}
+		if err == nil && all > 0 && done == all {
+			break
+		}
+		if err == nil && !sleep.For(ctx, shutdownPoll) {
+			err = ctx.Err()
+		}
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), changeLimit)
+	defer cancel()
+	return errors.Join(err, f.endCopy(last, dom, target))
+}
+
+// endCopy ends a copy and reads back that there is none.
+func (f *Fleet) endCopy(ctx context.Context, dom golibvirt.Domain, target string) error {
+	for {
+		var found int32
+		err := f.ask(ctx, "end it", func(l *golibvirt.Libvirt) (err error) {
+			if found, _, _, _, _, err = l.DomainGetBlockJobInfo(dom, target, 0); err == nil && found != 0 {
+				err = l.DomainBlockJobAbort(dom, target, golibvirt.DomainBlockJobAbortAsync)
+			}
+			return err
+		})
+		if err == nil && found == 0 || hasCode(err, golibvirt.ErrNoDomain) {
+			return nil
+		}
+		if !sleep.For(ctx, shutdownPoll) {
+			return fmt.Errorf("the copy is still under way: %w", errors.Join(err, ctx.Err()))
+		}
+	}
+}
+
+// Reboot asks a guest to restart, by its agent or its power button, and returns when QEMU has told that it did.
+// ErrRunning: it did not in the time. libvirt then restarts it when it ends by itself next, until it is told to
+// Shutdown.
+func (f *Fleet) Reboot(ctx context.Context, uuid string, wait time.Duration) error {
+	dom, err := f.find(ctx, uuid)
+	if err == nil {
+		err = f.with(ctx, func(c *conn) error { return f.reboot(ctx, c, dom, wait) })
+	}
+	return doing("restart", cmp.Or(dom.Name, uuid), err)
+}
+
+func (f *Fleet) reboot(ctx context.Context, c *conn, dom golibvirt.Domain, wait time.Duration) error {
+	events, stop := context.WithCancel(context.WithoutCancel(ctx)) // it ends after the connection, as in subscribe
+	var told <-chan any
+	limit, cancel := context.WithTimeout(ctx, share(ctx, answerLimit))
+	defer cancel()
+	err := c.call(limit, "subscribe to libvirt's events", func(l *golibvirt.Libvirt) (err error) {
+		told, err = l.SubscribeEvents(events, golibvirt.DomainEventIDReboot, nil)
+		return err
+	})
+	defer func() {
+		c.hangUp()
+		<-c.sock.dead
+		stop()
+		c.close()
+		if err == nil {
+			for range told {
+				continue
+			}
+		}
+	}()
+	if err != nil {
+		return err
+	}
+	end := time.NewTimer(wait)
+	defer end.Stop()
+	ask := time.NewTicker(shutdownRepeat)
+	defer ask.Stop()
+	for {
+		if state, err := f.state(ctx, dom); err == nil && state == VMOff {
+			return errors.New("it is off: it ended instead of restarting")
+		}
+		refused := f.ask(ctx, "ask it to restart", func(l *golibvirt.Libvirt) error { return l.DomainReboot(dom, golibvirt.DomainRebootDefault) })
+		for again := false; !again; {
+			select {
+			case e, ok := <-told:
+				if m, is := e.(*golibvirt.DomainEventCallbackRebootMsg); is && m.Msg.Dom.UUID == dom.UUID {
+					return nil
+				}
+				if !ok {
+					return errLost
+				}
+			case <-end.C:
+				return errors.Join(fmt.Errorf("%w, and did not restart, %v after it was asked to", ErrRunning, wait), refused)
+			case <-ctx.Done():
+				return errors.Join(ctx.Err(), refused)
+			case <-ask.C:
+				again = true // a guest that boots misses the first request
+			}
+		}
+	}
+}
+
+// copyXML is the disk that a copy goes to.
+func copyXML(path string) (string, error) {
+	d := fileDisk(path, formatQcow2, "")
+	d.Target, d.Driver.Cache = nil, ""
+	return d.Marshal()
+}
